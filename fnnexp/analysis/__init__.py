@@ -1,0 +1,1 @@
+"""From what MLflow holds to frames, numbers, pictures and the report."""

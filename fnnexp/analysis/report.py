@@ -1,0 +1,498 @@
+"""What a sweep found: a leaderboard, an arch × init × batching table, and a page of both with the curves.
+
+The tables are functions of a frame (:func:`fnnexp.runs`, or any part of one). The terminal, the CSV files and
+the page are made from the same tables, so they show the same numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from fnnexp.analysis import frames, statistics
+from fnnexp.errors import FnnexpError
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, Sequence
+
+    from rich.console import Console
+
+AXES = ("arch", "init", "batching")
+"""The factors that the table lays out; each combination of the others has a table and a figure of its own."""
+
+NOT_FINISHED = ("diverged", "failed", "running")
+
+
+class Cell(NamedTuple):
+    """What is shown, and the exact number behind it if it is one."""
+
+    text: str
+    value: float | None = None
+
+
+class Grid(NamedTuple):
+    """A table as it is shown, in the terminal as on the page; its first columns are names, to the left."""
+
+    title: str
+    head: list[str]
+    rows: list[list[Cell]]
+    names: int
+
+
+# The tables
+
+
+def ranking(runs: pd.DataFrame) -> str:
+    """Return the metric to rank by: `val_accuracy` if every finished trial has it, else `test_accuracy`."""
+    values = runs.loc[runs["status"] == "finished", "val_accuracy"]
+    return "val_accuracy" if len(values) and values.notna().all() else "test_accuracy"
+
+
+def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a configuration (everything but the seed), the best first.
+
+    Parameters
+    ----------
+    runs
+        :func:`fnnexp.runs`, or some of its rows.
+
+    Returns
+    -------
+    DataFrame
+        The factors that vary in this frame; `seeds`, how many finished trials the means are over; `diverged`,
+        `failed`, `running`, how many are not in them; the ranking metric and test accuracy as mean and
+        `…_sd` over seeds (fractions; NaN for one seed); `note`, which configurations of this frame are
+        numerically the same. Configurations without a finished trial come last.
+    """
+    runs = runs.reset_index(drop=True)
+    metrics = list(dict.fromkeys([ranking(runs), "test_accuracy"]))
+    factors = frames.factors(runs)
+    groups = [group for _, group in _groups(runs, factors)]
+    first = runs.loc[[group.index[0] for group in groups], factors].reset_index(drop=True)
+    numbers = pd.DataFrame([_numbers(group, metrics) for group in groups], index=first.index)
+    board = pd.concat([first, numbers], axis=1).assign(note=_notes(runs, groups, factors))
+    if board.empty:
+        return board
+    return board.sort_values(metrics[0], ascending=False, kind="stable", ignore_index=True)
+
+
+def _groups(
+    runs: pd.DataFrame, factors: Sequence[str]
+) -> Iterator[tuple[tuple[Hashable, ...], pd.DataFrame]]:
+    """Yield each combination of the factors with its trials, in the order of the factors' values."""
+    if factors:
+        yield from runs.groupby(list(factors), observed=True, dropna=False, sort=True)
+    elif len(runs):
+        yield (), runs
+
+
+def _numbers(group: pd.DataFrame, metrics: Sequence[str]) -> dict[str, float]:
+    finished = group[group["status"] == "finished"]
+    numbers: dict[str, float] = {"seeds": len(finished)}
+    numbers |= {status: int((group["status"] == status).sum()) for status in NOT_FINISHED}
+    for metric in metrics:
+        numbers[metric] = statistics.mean(finished[metric])
+        numbers[f"{metric}_sd"] = statistics.standard_deviation(finished[metric])
+    return numbers
+
+
+def _notes(runs: pd.DataFrame, groups: Sequence[pd.DataFrame], factors: Sequence[str]) -> list[str]:
+    """Return for each configuration which others are numerically the same: `same as sqrtmax`."""
+    training = runs["identical_to"].fillna(runs["trial"])
+    holders = defaultdict(list)
+    for i, group in enumerate(groups):
+        for each in training[group.index]:
+            holders[each].append(i)
+    notes = []
+    for i, group in enumerate(groups):
+        shared = Counter(j for each in training[group.index] for j in holders[each] if j != i)
+        others = [
+            _difference(group, groups[j], factors) + (f" in {n} of {len(group)}" if n < len(group) else "")
+            for j, n in shared.items()
+        ]
+        notes.append("same as " + ", ".join(others) if others else "")
+    return notes
+
+
+def _difference(group: pd.DataFrame, other: pd.DataFrame, factors: Sequence[str]) -> str:
+    """Return the other configuration's name, by what differs from the first."""
+    mine, its = ({f: frames.as_text(g[f].iloc[0]) for f in factors} for g in (group, other))
+    return " ".join(its[f] if f in frames.OPTIONS else f"{f}={its[f]}" for f in factors if its[f] != mine[f])
+
+
+def table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the ranking metric in percent as text: arch and init down, batching across.
+
+    A cell is the mean and standard deviation over seeds, `95.12 ± 0.21`; `(2/3)` behind it: so many of the
+    configuration's trials finished. A configuration without any says why, one that was not run is empty.
+    Where other factors vary (`optimizer.lr`, `epochs`) they are index levels before arch and init. A param
+    that varies below an axis is part of its label (`normal std=0.3`).
+    """
+    runs = runs.reset_index(drop=True)
+    metric = ranking(runs)
+    others = _others(runs)
+    labelled = runs.assign(**{axis: frames.labels(runs, axis) for axis in AXES})
+    cells: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
+    for key, group in _groups(labelled, [*others, *AXES]):
+        *row, batching = (frames.as_text(value) for value in key)
+        cells[tuple(row)][batching] = _cell(group, metric)
+    columns = pd.Index([str(each) for each in labelled["batching"].cat.categories], name="batching")
+    index = pd.MultiIndex.from_tuples(list(cells), names=[*others, "arch", "init"]) if cells else None
+    return pd.DataFrame(list(cells.values()), index=index, columns=columns).fillna("")
+
+
+def _others(runs: pd.DataFrame) -> list[str]:
+    return [factor for factor in frames.factors(runs) if factor.partition(".")[0] not in AXES]
+
+
+def _cell(group: pd.DataFrame, metric: str) -> str:
+    numbers = _numbers(group, [metric])
+    if not numbers["seeds"]:
+        return ", ".join(status for status in NOT_FINISHED if numbers[status])
+    some = f" ({numbers['seeds']}/{len(group)})" if numbers["seeds"] < len(group) else ""
+    return _percent(numbers[metric], numbers[f"{metric}_sd"]) + some
+
+
+def _percent(mean: float, sd: float) -> str:
+    """Return a mean and its spread in percent, as every output shows them.
+
+    >>> _percent(0.95123, 0.0021), _percent(0.95123, float("nan")), _percent(float("nan"), float("nan"))
+    ('95.12 ± 0.21', '95.12', '–')
+    """
+    if np.isnan(mean):
+        return "–"
+    return f"{100 * mean:.2f}" + ("" if np.isnan(sd) else f" ± {100 * sd:.2f}")
+
+
+# What is said about them
+
+
+def counts(runs: pd.DataFrame) -> str:
+    """Return how much was run, in a sentence."""
+    number = {status: int((runs["status"] == status).sum()) for status in frames.STATUSES}
+    configurations = sum(1 for _ in _groups(runs, frames.factors(runs)))
+    return (
+        f"{_plural(len(runs), 'trial')} of {_plural(configurations, 'configuration')}: "
+        f"{number['finished']} finished, {number['diverged']} diverged, {number['failed']} failed, "
+        f"{number['running']} still running or interrupted."
+    )
+
+
+def _plural(n: int, noun: str) -> str:
+    return f"{n} {noun}" + ("" if n == 1 else "s")
+
+
+def basis(runs: pd.DataFrame) -> str:
+    """Return what the ranking stands on, and what is doubtful about it."""
+    over = "the mean over seeds of the finished trials' last epoch; ± is the standard deviation"
+    if ranking(runs) == "val_accuracy":
+        return f"Ranked by val_accuracy, on rows held out of training: {over}."
+    some = runs["val_accuracy"].notna().any()
+    why = "not all trials held out validation rows" if some else "no trial held out validation rows"
+    return (
+        f"Ranked by test_accuracy, because {why}: {over}. "
+        "Choosing on test data is optimistic: expect the chosen one to do worse on new images."
+    )
+
+
+def common(runs: pd.DataFrame) -> str:
+    """Return the params that all trials share, and the seeds."""
+    params = [column for column in runs.columns if column not in (*frames.RESULTS, "seed")]
+    same = [p for p in params if runs[p].notna().all() and (runs[p] == runs[p].iloc[0]).all()]
+    seeds = sorted(runs["seed"].dropna().unique())
+    said = ",".join(map(str, seeds)) if len(seeds) <= 10 else f"{seeds[0]}…{seeds[-1]} ({len(seeds)} seeds)"
+    return " ".join([*(f"{p}={frames.as_text(runs[p].iloc[0])}" for p in same), f"seed={said}"])
+
+
+def leaderboard_grid(runs: pd.DataFrame, board: pd.DataFrame) -> Grid:
+    """Return the leaderboard as shown: params below an option join it, notes tell what is missing."""
+    metrics = list(dict.fromkeys([ranking(runs), "test_accuracy"]))
+    factors = frames.factors(runs)
+    names = [factor for factor in factors if "." not in factor or factor.partition(".")[0] not in factors]
+    labels = {factor: frames.labels(board, factor) for factor in names if factor in frames.OPTIONS}
+    rows = []
+    for i, record in enumerate(board.to_dict("records")):
+        row = [Cell(str(labels[f].iloc[i]) if f in labels else frames.as_text(record[f])) for f in names]
+        row.append(Cell(str(record["seeds"]), float(record["seeds"])))
+        row += [Cell(_percent(record[m], record[f"{m}_sd"]), float(record[m])) for m in metrics]
+        missing = [f"{record[status]} {status}" for status in NOT_FINISHED if record[status]]
+        rows.append([*row, Cell("; ".join([*missing, record["note"]] if record["note"] else missing))])
+    head = [
+        *(name.removeprefix("optimizer.") for name in names),
+        "seeds",
+        *(f"{m.replace('_accuracy', '')} %" for m in metrics),
+        "note",
+    ]
+    return Grid("Leaderboard", head, rows, names=len(names))
+
+
+def table_grids(runs: pd.DataFrame, cells: pd.DataFrame) -> list[Grid]:
+    """Return the table as it is shown: one grid for each combination of the factors beside the three axes."""
+    others = _others(runs)
+    split = list(cells.groupby(level=others, sort=False)) if others else [((), cells)]
+    grids = []
+    for key, part in split:
+        rows = [
+            [Cell(str(name)) for name in index[-2:]] + [Cell(str(text)) for text in row]
+            for index, row in zip(part.index, part.to_numpy(), strict=True)
+        ]
+        title = ", ".join(f"{name}={value}" for name, value in zip(others, key, strict=True))
+        grids.append(Grid(title, ["arch", "init", *map(str, part.columns)], rows, names=2))
+    return grids
+
+
+def coincidences(runs: pd.DataFrame) -> Grid:
+    """Return the trials that were not trained themselves, because another's training is theirs to the bit."""
+    names = dict(zip(runs["trial"], runs["name"], strict=True))
+    copies = runs[runs["identical_to"].notna()]
+    pairs = zip(copies["name"], copies["identical_to"], strict=True)
+    rows = [[Cell(name), Cell(names.get(other, f"trial {other}"))] for name, other in pairs]
+    return Grid("Numerically identical trials", ["trial", "was trained as"], rows, names=2)
+
+
+def troubles(runs: pd.DataFrame) -> Grid:
+    """Return the diverged and failed trials with their reasons."""
+    rows = []
+    for trial in runs[runs["status"].isin(["diverged", "failed"])].to_dict("records"):
+        error = "" if pd.isna(trial["error"]) else str(trial["error"])
+        epoch = "" if pd.isna(trial["diverged_epoch"]) else f"at epoch {trial['diverged_epoch']}"
+        told = [epoch, error] if "epoch" not in error else [error]
+        reason = ": ".join(filter(None, told)) or "no reason was recorded"
+        rows.append([Cell(trial["name"]), Cell(trial["status"]), Cell(reason)])
+    return Grid("Diverged and failed trials", ["trial", "status", "reason"], rows, names=3)
+
+
+# Where it goes
+
+
+def write(
+    experiment: str,
+    folder: str | Path | None = None,
+    *,
+    tracking_uri: str | None = None,
+    console: Console | None = None,
+) -> Path:
+    """Print the experiment's report and write it as CSV and as one self-contained HTML page.
+
+    Parameters
+    ----------
+    experiment, tracking_uri
+        As for :func:`fnnexp.runs`.
+    folder
+        Where `runs.csv curves.csv leaderboard.csv table.csv report.html` go; `reports/<experiment>` if None.
+    console
+        Where to print; the terminal without it.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    FnnexpError
+        If there is no such experiment, no trial in it, or the folder cannot be written.
+    """
+    from rich.console import Console
+
+    runs, curves = frames.both(experiment, tracking_uri=tracking_uri)
+    if runs.empty:
+        raise FnnexpError(
+            f"The experiment '{experiment}' holds no trials of fnnexp yet, so nothing to report."
+        )
+    board, cells = leaderboard(runs), table(runs)
+    place = Path("reports", _file_name(experiment)) if folder is None else Path(folder)
+    page = place / "report.html"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        runs.to_csv(place / "runs.csv", index=False)
+        curves.to_csv(place / "curves.csv", index=False)
+        board.to_csv(place / "leaderboard.csv", index=False)
+        cells.reset_index().to_csv(place / "table.csv", index=False)
+        page.write_text(_page(experiment, runs, curves, board, cells), encoding="utf-8")
+    except OSError as error:
+        raise FnnexpError(
+            f"The report cannot be written to {place}: {error}. Name another folder."
+        ) from error
+    _print(console or Console(), experiment, runs, board, cells)
+    (console or Console()).print(f"Report: {page}", soft_wrap=True, markup=False, highlight=False)
+    return page
+
+
+def _file_name(experiment: str) -> str:
+    """Return the experiment's name as one that every file system takes.
+
+    >>> _file_name("../a b/ü"), _file_name("card_grid"), _file_name("..")
+    ('a_b_ü', 'card_grid', 'experiment')
+    """
+    return re.sub(r"[^\w.-]+", "_", experiment).strip("._")[:100] or "experiment"
+
+
+# In the terminal
+
+ROWS_SHOWN = 40
+TROUBLES_SHOWN = 10
+
+
+def _print(
+    console: Console, experiment: str, runs: pd.DataFrame, board: pd.DataFrame, cells: pd.DataFrame
+) -> None:
+    from rich.text import Text
+
+    for said, style in (
+        (f"{experiment} · {counts(runs)}", "bold"),
+        (basis(runs), ""),
+        (f"In all trials: {common(runs)}", "dim"),
+    ):
+        console.print(Text(said, style=style))
+    _print_grid(console, leaderboard_grid(runs, board), ROWS_SHOWN, "leaderboard.csv")
+    console.print(Text(f"{ranking(runs)} in percent; (2/3): two of three trials finished", style="italic"))
+    for grid in table_grids(runs, cells):
+        _print_grid(console, grid, ROWS_SHOWN, "table.csv")
+    if len(troubles(runs).rows):
+        _print_grid(console, troubles(runs), TROUBLES_SHOWN, "report.html")
+    if n := len(coincidences(runs).rows):
+        console.print(Text(f"{_plural(n, 'trial')} shared another's training, numerically the same."))
+
+
+def _print_grid(console: Console, grid: Grid, limit: int, file: str) -> None:
+    """Print the grid's first rows; notes stand below it, where they do not take the width of the numbers."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    title = Text(_printable(grid.title)) if grid.title else None
+    shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    marks: dict[str, str] = {"": ""}
+    for i, name in enumerate(grid.head):
+        number = _is_number(grid, i)
+        head = "" if name == "note" else _printable(name)
+        shown.add_column(Text(head), justify="right" if number else "left", no_wrap=number, overflow="fold")
+    for row in grid.rows[:limit]:
+        texts = [_printable(cell.text) for cell in row]
+        if grid.head[-1] == "note":
+            texts[-1] = marks.setdefault(texts[-1], f"[{len(marks)}]")
+        shown.add_row(*map(Text, texts))
+    console.print(shown)
+    for note, mark in list(marks.items())[1:]:
+        console.print(Text(f"{mark} {note}"))
+    if len(grid.rows) > limit:
+        console.print(Text(f"… and {len(grid.rows) - limit} more rows in {file}", style="dim"))
+
+
+def _is_number(grid: Grid, column: int) -> bool:
+    return column >= grid.names and grid.head[column] != "note"
+
+
+def _printable(text: str) -> str:
+    """Return the text without characters that would steer the terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+# On the page
+
+STYLE = """
+:root { color-scheme: light dark; --line: #d5d9de; --soft: #f4f6f8; --quiet: #59616b; --ink: #1c2127;
+  --page: #fff; --link: #1a5fb4 }
+@media (prefers-color-scheme: dark) { :root { --line: #363d46; --soft: #1d2228; --quiet: #9aa4af;
+  --ink: #dfe4ea; --page: #15181c; --link: #7db4f5 } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page);
+  max-width: 1120px; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.5rem; overflow-wrap: anywhere } h2 { font-size: 1.15rem; margin-top: 2.2rem }
+h3 { font-size: 1rem; margin-bottom: .3rem } a { color: var(--link) }
+.quiet { color: var(--quiet) } code { overflow-wrap: anywhere }
+.wide { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+th, td { padding: .22rem .6rem; text-align: left; border-bottom: 1px solid var(--line) }
+th { border-bottom-width: 2px } .n { text-align: right; white-space: nowrap }
+tbody tr:nth-child(even) { background: var(--soft) } svg { width: 100%; height: auto; display: block }
+figure { margin: 1rem 0 } figcaption { color: var(--quiet); font-size: .9rem }
+@media print { body { margin: 0; max-width: none } figure, tr { break-inside: avoid } }
+"""
+
+FIGURES = 12
+"""At most so many combinations of other factors have their curves drawn; the rest is in curves.csv."""
+
+FILES = ("runs.csv", "curves.csv", "leaderboard.csv", "table.csv")
+
+
+def _page(
+    experiment: str, runs: pd.DataFrame, curves: pd.DataFrame, board: pd.DataFrame, cells: pd.DataFrame
+) -> str:
+    grids = table_grids(runs, cells)
+    sections = [
+        f"<h1>{escape(experiment)}</h1><p>{escape(counts(runs))}</p><p>{escape(basis(runs))}</p>"
+        f"<p class='quiet'>In all trials: <code>{escape(common(runs))}</code></p><p>The numbers as files: "
+        + ", ".join(f"<a href='{file}'>{file}</a>" for file in FILES)
+        + ".</p>",
+        _section(leaderboard_grid(runs, board)),
+        f"<h2>By architecture, initializer and batching</h2><p class='quiet'>{ranking(runs)} in percent; "
+        "(2/3): two of three trials finished.</p>" + "".join(_section(grid, "h3") for grid in grids),
+        "<h2>Curves</h2>" + "".join(_figures(runs, curves)),
+        *(_section(grid) for grid in (coincidences(runs), troubles(runs)) if grid.rows),
+    ]
+    return (
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        f"<title>{escape(experiment)} · fnnexp</title><style>{STYLE}</style></head><body>\n"
+        + "\n".join(sections)
+        + "\n</body></html>\n"
+    )
+
+
+def _section(grid: Grid, level: str = "h2") -> str:
+    kinds = ["n" if _is_number(grid, i) else "" for i in range(len(grid.head))]
+    head = "".join(_tag("th", escape(name), kind) for name, kind in zip(grid.head, kinds, strict=True))
+    rows = (
+        "<tr>" + "".join(_tag("td", _cell_html(cell), kind) for cell, kind in zip(row, kinds, strict=True))
+        for row in grid.rows
+    )
+    title = f"<{level}>{escape(grid.title)}</{level}>" if grid.title else ""
+    body = "\n".join(rows)
+    return f"{title}<div class='wide'><table><thead><tr>{head}</thead><tbody>\n{body}</tbody></table></div>"
+
+
+def _tag(name: str, content: str, kind: str) -> str:
+    return f"<{name} class='{kind}'>{content}</{name}>" if kind else f"<{name}>{content}</{name}>"
+
+
+def _cell_html(cell: Cell) -> str:
+    if cell.value is None or np.isnan(cell.value):
+        return escape(cell.text)
+    return f"<data value='{cell.value!r}'>{escape(cell.text)}</data>"
+
+
+def _figures(runs: pd.DataFrame, curves: pd.DataFrame) -> Iterator[str]:
+    """Yield accuracy and loss of the finished trials, for each combination of the factors beside the axes."""
+    from fnnexp.analysis import plots
+
+    finished = runs[runs["status"] == "finished"]
+    if finished.empty:
+        yield "<p>No trial has finished, so there are no curves to average.</p>"
+        return
+    others = _others(runs)
+    split = ranking(runs).partition("_")[0]
+    combinations = list(_groups(finished, others))
+    for key, part in combinations[:FIGURES]:
+        said = ", ".join(f"{k}={frames.as_text(v)}" for k, v in zip(others, key, strict=True))
+        yield f"<h3>{escape(said)}</h3>" if said else ""
+        for quantity in ("accuracy", "loss"):
+            svg = plots.curves(part, curves, f"{split}_{quantity}")
+            yield f"<figure>{svg}<figcaption>{_caption(split, quantity)}</figcaption></figure>"
+    if (more := len(combinations) - FIGURES) > 0:
+        yield f"<p>{more} more combinations of {escape(', '.join(others))} are in curves.csv.</p>"
+
+
+def _caption(split: str, quantity: str) -> str:
+    said = f"{split}_{quantity} by epoch: the mean over seeds, the band from the least to the most, "
+    said += "of finished trials."
+    if quantity == "loss":
+        said += (
+            " The axis ends where a few lines would flatten the others; those that end above it are named."
+        )
+    return said + " Numerically identical configurations lie on top of each other."

@@ -1,0 +1,170 @@
+"""The Hydra application: from composed configs to trials, and on to a dry run or the sweep."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig
+from rich.console import Console
+
+from fnnexp import data
+from fnnexp.config import Job, compose, conf_folder, read, trial
+from fnnexp.errors import ConfigError, FnnexpError
+
+if TYPE_CHECKING:
+    from fnnexp.data import Prepared
+    from fnnexp.sweep.run import Outcome
+    from fnnexp.trial import Trial
+
+
+class TrialsFailedError(FnnexpError):
+    """Some trials failed; the others are done."""
+
+    exit_status = 1
+
+
+class InterruptedSweepError(FnnexpError):
+    """Ctrl-C: what was trained is saved."""
+
+    exit_status = 130
+
+
+class Refused(BaseException):
+    """Carries a FnnexpError past Hydra, which would print a headline of its own over an Exception."""
+
+    def __init__(self, error: FnnexpError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def train(composed: DictConfig) -> None:
+    """Run one composed config: Hydra's task function."""
+    node = HydraConfig.get()
+    try:
+        job = read(composed, node.runtime.choices, node.overrides.task)
+        run_jobs([job], str(node.job.config_name))
+    except FnnexpError as error:
+        raise Refused(error) from error
+
+
+def many(loader: Any, master: DictConfig, job_overrides: Sequence[Sequence[str]]) -> list[JobReturn]:
+    """Run all jobs of a multirun as one sweep: what our launcher calls."""
+    jobs, returns = [], []
+    composed = compose(loader, master, job_overrides)
+    for overrides, (config, choices) in zip(job_overrides, composed, strict=True):
+        jobs.append(read(config, choices, overrides))
+        returns.append(JobReturn(overrides=overrides, cfg=config, status=JobStatus.COMPLETED))
+    run_jobs(jobs, str(master.hydra.job.config_name))
+    return returns
+
+
+train.many = many  # type: ignore[attr-defined]
+
+
+def main() -> None:
+    """Compose and run what the command line says."""
+    hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(train)()
+
+
+def run_jobs(jobs: Sequence[Job], config_name: str) -> None:
+    """Run checked jobs as one sweep, or show what would run.
+
+    Raises
+    ------
+    FnnexpError
+        Before anything trains, when an input is bad; TrialsFailedError and Interrupted at the end.
+    """
+    first = _alike(jobs)
+    prepared: dict[tuple[Any, ...], Prepared] = {}
+    trials: dict[str, Trial] = {}
+    for job in jobs:
+        source = (job.config.data.name, job.config.data.path, job.config.data.test_path)
+        if source not in prepared:
+            prepared[source] = data.prepare(*source)
+        one = trial(job, prepared[source])
+        trials.setdefault(one.id, one)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    name = experiment_name(jobs, config_name)
+    if len(trials) < len(jobs):
+        console.print(
+            f"{len(jobs) - len(trials)} of {len(jobs)} jobs name a trial already named; each runs once"
+        )
+    if first.dry_run:
+        from fnnexp.sweep.dry_run import show
+
+        show(list(trials.values()), name, first.tracking.uri, _settings(first), console)
+        return
+    _sweep(list(trials.values()), name, first, console)
+
+
+def _alike(jobs: Sequence[Job]) -> Any:
+    """Return the first config; what is not scientific must be the same in all."""
+    first = jobs[0].config
+    for job in jobs:
+        for key in ("execution", "tracking", "dry_run"):
+            if getattr(job.config, key) != getattr(first, key):
+                raise ConfigError(
+                    f"{key} differs within the sweep; it is one for all trials: write one value"
+                )
+    return first
+
+
+def experiment_name(jobs: Sequence[Job], config_name: str) -> str:
+    """Return the MLflow experiment of a sweep: as told, or the grid's name, or the preset's, or fnnexp."""
+    told = jobs[0].config.tracking.experiment
+    if told:
+        return told
+    if config_name != "config":
+        return Path(config_name).name
+    presets = {job.choices.get("experiment") for job in jobs}
+    only = presets.pop() if len(presets) == 1 else None
+    return only or "fnnexp"
+
+
+def _settings(config: Any) -> Any:
+    from fnnexp.sweep.run import Settings
+
+    execution = config.execution
+    return Settings(execution.n_jobs, execution.backend, execution.max_lanes, execution.segment_seconds)
+
+
+def _sweep(trials: list[Trial], name: str, config: Any, console: Console) -> None:
+    from fnnexp.sweep.dry_run import say_identical
+    from fnnexp.sweep.run import run
+    from fnnexp.tracking import Tracker
+
+    say_identical(trials, console)
+    tracker = Tracker(name, config.tracking.uri)
+    gc.enable()
+    outcome = run(trials, tracker, _settings(config), console)
+    _say(outcome, console)
+    if outcome.interrupted:
+        raise InterruptedSweepError("interrupted; start the same command again and it goes on where it was")
+    if outcome.failed:
+        raise TrialsFailedError(
+            f"{len(outcome.failed)} of {len(trials)} trials failed:\n"
+            + "\n".join(f"  {trial_name}: {reason}" for trial_name, reason in outcome.failed)
+        )
+
+
+def _say(outcome: Outcome, console: Console) -> None:
+    parts = [f"{len(outcome.finished)} trials finished"]
+    if outcome.done_before:
+        parts.append(f"{outcome.done_before} were done before")
+    if outcome.diverged:
+        parts.append(f"{len(outcome.diverged)} diverged")
+    if outcome.failed:
+        parts.append(f"{len(outcome.failed)} failed")
+    console.print(f"{', '.join(parts)} in {outcome.seconds:.1f} s", highlight=False)
+    console.print(
+        f"compare them: fnnexp report {outcome.experiment}{os.linesep}look at them: fnnexp ui",
+        highlight=False,
+    )

@@ -1,0 +1,180 @@
+"""The commands. A first argument that is a bare word is one of these; anything else is Hydra's."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+from fnnexp import __version__
+from fnnexp.errors import FnnexpError, did_you_mean
+
+HELP = """\
+fnnexp: which small neural network works, and why
+
+Train
+  fnnexp                                            one trial with the defaults
+  fnnexp arch=tanh_128 init=he batching=mini optimizer.lr=0.1 epochs=10 seed=3
+                                                    one trial, your choices
+  fnnexp arch.hidden=[64,32] arch.activation=tanh   any depth and widths
+  fnnexp -m arch=relu_100,tanh_128 init=max,sqrtmax,xavier,he seed=0,1,2
+                                                    a grid: every combination
+  fnnexp -cn card_grid                              a grid from a file (sweeps/card_grid.yaml)
+  fnnexp -cn card_grid epochs=1 'seed=range(5)'     the same, any key of it replaced
+  fnnexp -m experiment=relu_full_batch seed=0,1     a published experiment
+  fnnexp dry_run=true -cn card_grid                 what would run; trains nothing
+  The same command again runs only what is not finished.
+
+Understand
+  fnnexp report card_grid                           tables here, CSV and HTML in reports/card_grid/
+  fnnexp ui                                         MLflow's UI on the right store
+  fnnexp gradcheck                                  every gradient against finite differences
+
+Choices
+  arch       relu_100  tanh_128  sigmoid_32_32  relu_98      arch.hidden=[…] arch.activation=…
+  init       max  sqrtmax  xavier  he  he2  normal  glorot_normal  he_normal
+  batching   full  mini  sample                              batching.size=… batching.shuffle=…
+  optimizer  sgd  momentum  adam                             optimizer.lr=…
+  data       mnist  digits  files                            data.path=… data.scale=unit|raw data.validation=…
+  experiment relu_full_batch  tanh_mini_batch  sigmoid_per_sample  relu98_full_batch
+             tanh_mini_batch_as_published  relu98_full_batch_as_listed
+  and        epochs  seed  dtype=float32|float64  loss.reduction=mean|sum  loss.epsilon
+             execution.n_jobs  execution.backend  execution.max_lanes  execution.segment_seconds
+             tracking.experiment  tracking.uri
+
+Hydra       -m  -cn NAME  -cd FOLDER  --cfg job  --info  --hydra-help
+            shell completion: eval "$(fnnexp -sc install=bash)"
+            fnnexp COMMAND --help   fnnexp --version
+"""
+
+WITH_VALUE = re.compile(r"-(cn|cp|cd|c|p|i|-config-name|-config-path|-config-dir|-cfg|-package|-info)")
+COMPLETION = ("-sc", "--shell-completion", "--shell_completion")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status.
+
+    0 when all went well, 1 when a trial failed, 2 when the input was bad and nothing was trained, 130 after
+    Ctrl-C.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if words and words[0] in ("-h", "--help", "help"):
+            print(HELP, end="")
+        elif words and words[0] == "--version":
+            print(f"fnnexp {__version__}")
+        elif words and _is_command(words[0]):
+            return _command(words[0])(words[1:])
+        else:
+            _hydra(words)
+    except FnnexpError as error:
+        print(f"fnnexp: {error}", file=sys.stderr)
+        return int(getattr(error, "exit_status", 2))
+    except KeyboardInterrupt:
+        print("fnnexp: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _is_command(word: str) -> bool:
+    return re.fullmatch(r"[A-Za-z][\w-]*", word) is not None
+
+
+def _command(word: str) -> Callable[[Sequence[str]], int]:
+    if word not in COMMANDS:
+        raise FnnexpError(
+            f"there is no command '{word}'; there are {', '.join(COMMANDS)}.{did_you_mean(word, COMMANDS)} "
+            "An override has an equals sign, as in arch=tanh_128; `fnnexp --help` shows examples"
+        )
+    return COMMANDS[word]
+
+
+def _hydra(words: Sequence[str]) -> None:
+    """Run Hydra's application; its complaints about the input become ours."""
+    wants_traces = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from fnnexp import app
+    from fnnexp.complaints import explain
+
+    sys.argv = [sys.argv[0], *overrides_last(words)]
+    gc.disable()  # composing makes many small objects that live on; looking through them costs a second
+    try:
+        app.main()
+    except app.Refused as refused:
+        raise refused.error from None
+    except (HydraException, OmegaConfBaseException) as error:
+        if wants_traces:
+            raise
+        raise FnnexpError(explain(error)) from error
+
+
+def overrides_last(words: Sequence[str]) -> list[str]:
+    """Put overrides behind flags: Hydra's parser takes ``a=1 -cn grid`` but not ``a=1 -cn grid b=2``.
+
+    >>> overrides_last(["dry_run=true", "-cn", "card_grid", "seed=1"])
+    ['-cn', 'card_grid', 'dry_run=true', 'seed=1']
+    """
+    if any(word in COMPLETION for word in words):
+        return list(words)
+    flags: list[str] = []
+    overrides: list[str] = []
+    value_of_flag = False
+    for word in words:
+        if value_of_flag or word.startswith("-"):
+            flags.append(word)
+        else:
+            overrides.append(word)
+        value_of_flag = not value_of_flag and WITH_VALUE.fullmatch(word) is not None
+    return flags + overrides
+
+
+def _report(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser("fnnexp report", description="Compare the trials of a sweep.")
+    parser.add_argument("experiment", help="the sweep's name, as in card_grid")
+    parser.add_argument("--folder", help="where to write CSV and HTML (default: reports/EXPERIMENT)")
+    parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
+    given = parser.parse_args(words)
+    from fnnexp.analysis import report
+    from fnnexp.tracking import has_store
+
+    if not has_store(given.uri):
+        raise FnnexpError("there are no results here yet; `fnnexp -cn card_grid` makes some")
+    report.write(given.experiment, given.folder, tracking_uri=given.uri)
+    return 0
+
+
+def _gradcheck(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "fnnexp gradcheck", description="Compare every gradient with finite differences."
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="an operation or an architecture (default: all)"
+    )
+    given = parser.parse_args(words)
+    from fnnexp.gradients import show
+
+    return show(given.names)
+
+
+def _ui(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "fnnexp ui", description="Show the runs in MLflow's UI, on this machine only."
+    )
+    parser.add_argument("--port", type=int, default=5000)
+    parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
+    given = parser.parse_args(words)
+    from fnnexp.ui import serve
+
+    return serve(given.port, given.uri)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"report": _report, "gradcheck": _gradcheck, "ui": _ui}
+
+if __name__ == "__main__":
+    sys.exit(main())

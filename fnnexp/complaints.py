@@ -1,0 +1,93 @@
+"""What Hydra and OmegaConf complain about, in words that say what to write instead."""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+
+from fnnexp.errors import did_you_mean
+
+
+def explain(error: Exception) -> str:
+    """Return a complaint of Hydra or OmegaConf as one of ours."""
+    messages = _chain(error)
+    for message in messages:
+        for rule in (_unknown_option, _unknown_config, _unknown_key, _wrong_type):
+            if explained := rule(message, messages):
+                return explained
+    said = [line.strip() for message in messages[:2] for line in message.splitlines() if _is_ours(line)]
+    return "; ".join(dict.fromkeys(said)) or type(error).__name__
+
+
+def _is_ours(line: str) -> bool:
+    """Whether a line says something about the input, and not about Hydra's insides."""
+    return bool(line.strip()) and not line.strip().startswith(
+        ("full_key:", "object_type=", "reference_type=")
+    )
+
+
+def _chain(error: BaseException | None) -> list[str]:
+    messages = []
+    while error is not None:
+        messages.append(str(error))
+        error = error.__cause__ or error.__context__
+    return messages
+
+
+def _unknown_option(message: str, _: list[str]) -> str | None:
+    """``arch=relu_10O``: there is such a group, but no such option."""
+    found = re.search(
+        r"Could not find '([\w/]+)/([^'/]*)'\s+Available options in '[^']*':\n((?:\t\S+\n?)+)", message
+    )
+    if not found:
+        return None
+    group, given, listed = found.groups()
+    options = listed.split()
+    return f"{group}={given}: must be one of {', '.join(options)}.{did_you_mean(given, options)}"
+
+
+def _unknown_config(message: str, _: list[str]) -> str | None:
+    """``-cn card_gird``: there is no such config."""
+    found = re.search(r"Cannot find primary config '([^']+)'", message)
+    if not found:
+        return None
+    from fnnexp.config import conf_folder, sweeps_folder
+
+    names = sorted(file.stem for folder in (conf_folder(), sweeps_folder()) for file in folder.glob("*.yaml"))
+    given = found[1]
+    return (
+        f"there is no config '{given}'; there are {', '.join(names)} and what is in the folder given "
+        f"with -cd.{did_you_mean(given, names)}"
+    )
+
+
+def _unknown_key(message: str, messages: list[str]) -> str | None:
+    """``optimizer.lrr=1``: no such key in the schema."""
+    found = re.search(r"Key '([^']+)' (?:is )?not in '(\w+)'", message)
+    given = re.search(r"full_key: (\S+)", message)
+    if not found:
+        return None
+    from dataclasses import fields
+
+    from fnnexp import config
+
+    node = getattr(config, found[2], None)
+    allowed = [field.name for field in fields(node)] if node else []
+    full = given[1] if given else found[1]
+    prefix = full.rpartition(".")[0]
+    listed = [f"{prefix}.{name}" if prefix else name for name in allowed]
+    near = get_close_matches(found[1], allowed, n=1)
+    hint = f" Did you mean '{listed[allowed.index(near[0])]}'?" if near else ""
+    return f"{full}: there is no such key; there are {', '.join(listed)}.{hint}"
+
+
+def _wrong_type(message: str, messages: list[str]) -> str | None:
+    """``optimizer.lr=abc``: the schema wants another type."""
+    found = re.search(
+        r"Value '(.*?)' (?:of type '(\w+)' )?could not be converted to (\w+)", message
+    ) or re.search(r"Value '(.*?)' \((\w+)\) is not a valid (\w+)", message)
+    key = re.search(r"full_key: (\S+)", message)
+    if not found or not key:
+        return None
+    kinds = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+    return f"{key[1]}={found[1]}: must be {kinds.get(found[3], found[3])}"

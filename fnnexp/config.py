@@ -1,0 +1,450 @@
+"""Hydra's schema, and from a composed config to a Trial: the only reader of OmegaConf.
+
+A value in a config names a choice that is looked up in a table; no value names code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from fnnexp.data import Prepared
+from fnnexp.errors import ConfigError, did_you_mean
+from fnnexp.nn.activations import ACTIVATIONS
+from fnnexp.nn.batching import MODES, Batching
+from fnnexp.nn.initializers import METHODS
+from fnnexp.nn.network import BIASES, Architecture
+from fnnexp.nn.optimizers import OPTIMIZERS
+from fnnexp.nn.training import Recipe
+from fnnexp.trial import Trial
+
+
+@dataclass
+class ArchConfig:
+    """A network: the widths of its hidden layers, and what they compute."""
+
+    hidden: list[int] = MISSING
+    activation: str = MISSING
+    hidden_bias: str = "zeros"
+    output_bias: str = "zeros"
+
+
+@dataclass
+class InitConfig:
+    """How weights start."""
+
+    method: str = MISSING
+    std: float | None = None
+
+
+@dataclass
+class BatchingConfig:
+    """How an epoch is cut."""
+
+    mode: str = MISSING
+    size: int | None = None
+    shuffle: bool = False
+
+
+@dataclass
+class OptimizerConfig:
+    """The update rule; ``lr_for`` holds the default step of each batching mode."""
+
+    name: str = MISSING
+    lr: float = MISSING
+    lr_for: dict[str, float] = field(default_factory=dict)
+    momentum: float | None = None
+    beta1: float | None = None
+    beta2: float | None = None
+    epsilon: float | None = None
+
+
+@dataclass
+class LossConfig:
+    """Cross-entropy −log(p + epsilon), its gradient averaged or summed over the batch."""
+
+    reduction: str = "mean"
+    epsilon: float = 0.0
+
+
+@dataclass
+class DataConfig:
+    """The data set; ``holdout`` is what the grids in sweeps/ use for ``validation``."""
+
+    name: str = MISSING
+    path: str | None = None
+    test_path: str | None = None
+    scale: str = "unit"
+    validation: int = 0
+    holdout: int = 0
+
+
+@dataclass
+class ExecutionConfig:
+    """Where and how trials run; nothing here changes a number."""
+
+    n_jobs: int = -1
+    backend: str = "loky"
+    max_lanes: int | None = None
+    segment_seconds: float = 5.0
+
+
+@dataclass
+class TrackingConfig:
+    """Where results go."""
+
+    experiment: str | None = None
+    uri: str | None = None
+
+
+@dataclass
+class Config:
+    """Everything."""
+
+    arch: ArchConfig = field(default_factory=ArchConfig)
+    init: InitConfig = field(default_factory=InitConfig)
+    batching: BatchingConfig = field(default_factory=BatchingConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    dtype: str = "float32"
+    epochs: int = 10
+    seed: int = 0
+    dry_run: bool = False
+
+
+ConfigStore.instance().store(name="schema", node=Config, provider="fnnexp")
+
+CHOICES = ("arch", "init", "batching", "optimizer", "data")
+"""The groups whose chosen option is a trial's parameter."""
+
+UNSCIENTIFIC = ("execution", "tracking", "hydra", "dry_run")
+"""What does not change a number and is no parameter."""
+
+BACKENDS = ("loky", "multiprocessing", "threading", "sequential")
+
+
+def conf_folder() -> Path:
+    """Return the folder of ``config.yaml``: inside an installed package, beside it in a checkout."""
+    return _shipped("conf")
+
+
+def sweeps_folder() -> Path:
+    """Return the folder of the grids."""
+    return _shipped("sweeps")
+
+
+def _shipped(name: str) -> Path:
+    package = Path(__file__).resolve().parent
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / name
+
+
+@dataclass(frozen=True)
+class Job:
+    """One composed config: its values, the options chosen, and the overrides that led to it."""
+
+    config: Config
+    choices: Mapping[str, str]
+    overrides: tuple[str, ...]
+
+
+def read(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str]) -> Job:
+    """Return a composed config as a checked Job.
+
+    The schema has refused unknown keys and wrong types already, while Hydra composed it.
+
+    Raises
+    ------
+    ConfigError
+        With what was given, what is allowed and what to write, when a value is missing or not allowed.
+    """
+    for missing in OmegaConf.missing_keys(composed):
+        raise ConfigError(f"{missing} has no value; write {missing}=…")
+    values = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(values, dict)
+    known = [field.name for field in fields(Config)]
+    for key in map(str, values):
+        if key not in known:  # +foo=1, or a key in a primary config without the schema
+            raise ConfigError(
+                f"{key}: there is no such key; there are {', '.join(known)}.{did_you_mean(key, known)}"
+            )
+    try:
+        config = Config(**{str(key): _NODES[key](**v) if key in _NODES else v for key, v in values.items()})
+    except TypeError as error:
+        what = str(error).split("() ")[-1]
+        raise ConfigError(f"{what}; a config of your own starts with 'defaults: [config, _self_]'") from error
+    check(config)
+    return Job(config, {key: str(value) for key, value in choices.items() if value}, tuple(overrides))
+
+
+_NODES: dict[Any, Any] = {
+    "arch": ArchConfig,
+    "init": InitConfig,
+    "batching": BatchingConfig,
+    "optimizer": OptimizerConfig,
+    "loss": LossConfig,
+    "data": DataConfig,
+    "execution": ExecutionConfig,
+    "tracking": TrackingConfig,
+}
+
+
+def check(config: Config) -> None:
+    """Refuse what no experiment can mean; see :func:`read`."""
+    _one_of("arch.activation", config.arch.activation, ACTIVATIONS)
+    _one_of("arch.hidden_bias", config.arch.hidden_bias, BIASES)
+    _one_of("arch.output_bias", config.arch.output_bias, BIASES)
+    for width in config.arch.hidden:
+        _at_least("arch.hidden", width, 1, "every width a whole number ≥ 1, as in arch.hidden=[64,32]")
+    _one_of("init.method", config.init.method, METHODS)
+    _belongs("init.std", config.init.std, config.init.method == "normal", "init=normal init.std=0.3")
+    if config.init.std is not None:
+        _finite("init.std", config.init.std, 0)
+    _one_of("batching.mode", config.batching.mode, MODES)
+    _belongs(
+        "batching.size",
+        config.batching.size,
+        config.batching.mode == "mini",
+        "batching=mini batching.size=128",
+    )
+    if config.batching.size is not None:
+        _at_least("batching.size", config.batching.size, 1, "batching.size=128")
+    if config.batching.mode == "full" and config.batching.shuffle:
+        raise ConfigError("batching.shuffle=true, but a full batch has no order; leave it out")
+    _check_optimizer(config.optimizer)
+    _one_of("loss.reduction", config.loss.reduction, ("mean", "sum"))
+    _finite("loss.epsilon", config.loss.epsilon, 0)
+    _one_of("data.scale", config.data.scale, ("unit", "raw"))
+    _at_least("data.validation", config.data.validation, 0, "data.validation=5000")
+    _one_of("dtype", config.dtype, ("float32", "float64"))
+    _at_least("epochs", config.epochs, 0, "epochs=10")
+    _at_least("seed", config.seed, 0, "seed=0")
+    _check_execution(config.execution)
+
+
+def _check_optimizer(optimizer: OptimizerConfig) -> None:
+    _one_of("optimizer.name", optimizer.name, OPTIMIZERS)
+    wanted = OPTIMIZERS[optimizer.name].hyperparameters
+    for name in ("lr", "momentum", "beta1", "beta2", "epsilon"):
+        value, key = getattr(optimizer, name), f"optimizer.{name}"
+        _belongs(key, value, name in wanted, _optimizer_with(name))
+        if value is not None:
+            _finite(key, value, 0)
+    for name in ("momentum", "beta1", "beta2"):
+        value = getattr(optimizer, name)
+        if value is not None and value >= 1:
+            raise ConfigError(f"optimizer.{name}={value}: must be below 1; write optimizer.{name}=0.9")
+
+
+def _optimizer_with(hyperparameter: str) -> str:
+    name = next(name for name, rule in OPTIMIZERS.items() if hyperparameter in rule.hyperparameters)
+    return f"optimizer={name} optimizer.{hyperparameter}=…"
+
+
+def _check_execution(execution: ExecutionConfig) -> None:
+    if execution.n_jobs == 0:
+        raise ConfigError(
+            "execution.n_jobs=0: must be 1 or more, or -1 for one a core; write execution.n_jobs=2"
+        )
+    _one_of("execution.backend", execution.backend, BACKENDS)
+    if execution.max_lanes is not None:
+        _at_least("execution.max_lanes", execution.max_lanes, 1, "execution.max_lanes=12")
+    _finite("execution.segment_seconds", execution.segment_seconds, 0)
+
+
+def _one_of(key: str, value: str, allowed: Iterable[str]) -> None:
+    if value not in allowed:
+        names = list(allowed)
+        raise ConfigError(f"{key}={value}: must be one of {', '.join(names)}.{did_you_mean(value, names)}")
+
+
+def _at_least(key: str, value: int, least: int, example: str) -> None:
+    if value < least:
+        raise ConfigError(f"{key}={value}: must be {least} or more; write {example}")
+    if value >= 2**63:
+        raise ConfigError(f"{key}={value}: must be below 2**63; write {example}")
+
+
+def _finite(key: str, value: float, least: float) -> None:
+    if not math.isfinite(value) or value < least:
+        raise ConfigError(f"{key}={value}: must be a finite number ≥ {least:g}; write {key}=0.1")
+
+
+def _belongs(key: str, value: Any, wanted: bool, example: str) -> None:
+    """Refuse a value where it has no meaning, and its absence where it is needed."""
+    if value is None and wanted:
+        raise ConfigError(f"{key} has no value; write {example}")
+    if value is not None and not wanted:
+        raise ConfigError(f"{key}={value} has no meaning here; it goes with {example}")
+
+
+def trial(job: Job, data: Prepared) -> Trial:
+    """Return the trial of a job on its prepared data.
+
+    Raises
+    ------
+    ConfigError
+        When the validation rows leave nothing to train on.
+    """
+    config = job.config
+    if config.data.validation >= data.n_train:
+        raise ConfigError(
+            f"data.validation={config.data.validation}: {data.name} has {data.n_train} training rows; "
+            f"hold out fewer, as in data.validation={data.n_train // 6}"
+        )
+    optimizer = OPTIMIZERS[config.optimizer.name]
+    recipe = Recipe(
+        architecture=Architecture(
+            data.input_size,
+            tuple(config.arch.hidden),
+            data.classes,
+            config.arch.activation,
+            config.arch.hidden_bias,
+            config.arch.output_bias,
+        ),
+        batching=Batching(config.batching.mode, config.batching.size, config.batching.shuffle),
+        optimizer=config.optimizer.name,
+        epochs=config.epochs,
+        reduction=config.loss.reduction,
+        epsilon=config.loss.epsilon,
+        scale=config.data.scale,
+        validation=config.data.validation,
+        dtype=config.dtype,
+    )
+    hyper = tuple((name, float(getattr(config.optimizer, name))) for name in optimizer.hyperparameters)
+    labels = _labels(job)
+    return Trial(
+        recipe=recipe,
+        data=data,
+        method=config.init.method,
+        std=config.init.std,
+        hyper=hyper,
+        seed=config.seed,
+        name=_name(job, labels),
+        params=_params(job, labels),
+        config=asdict(config),
+    )
+
+
+def _labels(job: Job) -> dict[str, str]:
+    """Return the option of each group. An architecture changed by hand is named by what it is."""
+    labels = {group: job.choices.get(group, "") for group in CHOICES}
+    arch = job.config.arch
+    if any(_key(override) in _ARCH_KEYS for override in job.overrides):
+        labels["arch"] = "_".join([arch.activation, *map(str, arch.hidden)])
+    return labels
+
+
+_ARCH_KEYS = ("arch.hidden", "arch.activation")
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").split("=", 1)[0]
+
+
+def _name(job: Job, labels: Mapping[str, str]) -> str:
+    """Return ``arch-init-batching-sSEED`` with any further override behind it."""
+    said = {"arch", "init", "batching", "seed", *_ARCH_KEYS}
+    further = [
+        override
+        for override in job.overrides
+        if _key(override) not in said and _key(override).split(".")[0] not in UNSCIENTIFIC
+    ]
+    return "-".join([labels["arch"], labels["init"], labels["batching"], f"s{job.config.seed}", *further])
+
+
+def _params(job: Job, labels: Mapping[str, str]) -> dict[str, Any]:
+    """Return the chosen options under their groups, everything else under its dotted key."""
+    params: dict[str, Any] = dict(labels)
+    if "experiment" in job.choices:
+        params["experiment"] = job.choices["experiment"]
+    for key, value in asdict(job.config).items():
+        if key in UNSCIENTIFIC:
+            continue
+        if isinstance(value, dict):
+            params.update(
+                {f"{key}.{name}": v for name, v in value.items() if name not in ("lr_for", "holdout")}
+            )
+        else:
+            params[key] = value
+    return {key: value for key, value in params.items() if value is not None}
+
+
+def compose(
+    loader: Any, master: DictConfig, job_overrides: Sequence[Sequence[str]]
+) -> Iterable[tuple[DictConfig, Mapping[str, Any]]]:
+    """Yield each job's config and chosen options, composed by Hydra once for each set of group choices.
+
+    Composing costs Hydra tens of milliseconds; the plain ``key=value`` overrides of a job are applied to a
+    copy instead, with the same function of OmegaConf that Hydra uses for them. Whatever is not plain
+    (``+key``, ``~key``, packages) is composed by Hydra as usual, and so is what OmegaConf refuses, so that
+    the refusal comes in Hydra's words.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import OverrideType
+
+    parser = OverridesParser.create(config_loader=loader)
+    is_group = cache(lambda key: bool(loader.get_group_options(key)))
+    composed: dict[tuple[str, ...], tuple[DictConfig, Mapping[str, Any]]] = {}
+    with _files_read_once(loader):
+        for overrides in job_overrides:
+            parsed = parser.parse_overrides(overrides=list(overrides))
+            plain = [
+                p
+                for p in parsed
+                if p.type is OverrideType.CHANGE and p.package is None and not is_group(p.key_or_group)
+            ]
+            rest = tuple(str(p.input_line) for p in parsed if p not in plain)
+            if rest not in composed:
+                composed[rest] = _without_hydra(loader.load_sweep_config(master, list(rest)))
+            config, choices = composed[rest]
+            config = config.copy()
+            try:
+                for p in plain:
+                    OmegaConf.update(config, p.key_or_group, p.value(), merge=True)
+            except OmegaConfBaseException:
+                config, choices = _without_hydra(loader.load_sweep_config(master, list(overrides)))
+            yield config, choices
+
+
+def _without_hydra(config: DictConfig) -> tuple[DictConfig, Mapping[str, Any]]:
+    """Return what is ours of a composed config, and the options chosen."""
+    choices = dict(config.hydra.runtime.choices)
+    with open_dict(config):
+        del config["hydra"]
+    return config, choices
+
+
+@contextmanager
+def _files_read_once(loader: Any) -> Iterator[None]:
+    """Let Hydra parse each YAML file once for a whole sweep, and not once a job."""
+    from hydra._internal.config_repository import CachingConfigRepository
+
+    class Shared(CachingConfigRepository):
+        """Hydra copies its repository for each job; this one stays one."""
+
+        def __deepcopy__(self, memo: Any) -> Shared:
+            return self
+
+        def load_config(self, config_path: str) -> Any:
+            return deepcopy(super().load_config(config_path))
+
+    plain = loader.repository
+    loader.repository = Shared(plain)
+    try:
+        yield
+    finally:
+        loader.repository = plain

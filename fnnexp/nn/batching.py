@@ -1,0 +1,85 @@
+"""Batching: which training rows, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fnnexp.nn.randomness import generator
+
+MODES = ("full", "mini", "sample")
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How an epoch's rows are cut into batches.
+
+    Attributes
+    ----------
+    mode
+        ``full``: one batch of all rows; ``mini``: batches of ``size``, the last one short where it has to
+        be; ``sample``: batches of one.
+    size
+        Rows a batch of ``mini``; None for the other modes.
+    shuffle
+        Whether each epoch has an order of its own, drawn from (seed, epoch); else the file's order.
+    """
+
+    mode: str
+    size: int | None = None
+    shuffle: bool = False
+
+    def batch_size(self, n: int) -> int:
+        """Return the rows of a batch when there are n in all."""
+        return {"full": n, "mini": min(self.size or n, n), "sample": 1}[self.mode]
+
+    def order(self, n: int, seed: int, epoch: int) -> NDArray[np.intp] | None:
+        """Return the order of n rows in an epoch (counted from 1), or None for the file's order."""
+        return generator(seed, "order", epoch).permutation(n) if self.shuffle else None
+
+
+def pieces(n: int, size: int) -> Iterator[slice]:
+    """Cut n rows into slices of size, the last one short where it has to be.
+
+    >>> list(pieces(5, 2))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))
+
+
+class Rows:
+    """Rows of a split as floating-point inputs: gathered, converted and scaled into a buffer used again.
+
+    Parameters
+    ----------
+    images
+        (N, D) uint8.
+    scale
+        ``unit``: bytes / 255; ``raw``: the bytes 0…255 as they are.
+    size
+        The most rows asked for at once.
+    """
+
+    def __init__(self, images: NDArray[np.uint8], scale: str, size: int, dtype: np.dtype[Any]) -> None:
+        self._images = np.asarray(images)
+        self._divisor = dtype.type(255) if scale == "unit" else None
+        self._bytes = np.empty((size, images.shape[1]), np.uint8)
+        self._inputs = np.empty((size, images.shape[1]), dtype)
+
+    def take(self, where: slice | NDArray[np.intp]) -> NDArray[Any]:
+        """Return the rows (B, D) in the buffer; the next call overwrites them."""
+        if isinstance(where, slice):
+            gathered = self._images[where]
+        else:
+            gathered = self._bytes[: len(where)]
+            np.take(self._images, where, axis=0, out=gathered, mode="clip")
+        inputs = self._inputs[: len(gathered)]
+        np.copyto(inputs, gathered)
+        if self._divisor is not None:
+            np.divide(inputs, self._divisor, out=inputs)
+        return inputs

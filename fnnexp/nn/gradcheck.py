@@ -1,0 +1,264 @@
+"""Gradients held against central finite differences in float64: every op, and every architecture as a whole.
+
+The step is h = ε^(1/3) max(1, |x|) ≈ 6e-6, where ε is float64's machine epsilon. It balances the truncation
+error h² f‴ / 6 with the rounding error ε |f| / h: both come to about 4e-11 of the function's own scale
+(Press, Teukolsky, Vetterling & Flannery, 2007, §5.7).
+
+The relative error of an entry is |analytic − numeric| / max(|analytic|, |numeric|, floor), as in the notes of
+Stanford's CS231n (Karpathy, 2015, "Gradient checks"), with floor = 1e-3 max(array's largest |numeric|, |f|).
+Without the floor an entry that is nearly 0 would be judged on the rounding error of f alone. With it the
+errors above come to some 4e-8, and an entry wrong by 1e-9 of the array's largest, or of f, is found.
+`TOLERANCE` is 1e-6: room for curvature, and far below the 1e-2 and more that a wrong formula makes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+
+import numpy as np
+
+from fnnexp.nn.reference import (
+    Add,
+    Array,
+    Log,
+    Matmul,
+    Network,
+    Relu,
+    Sigmoid,
+    Softmax,
+    Tanh,
+    TanhAsPublished,
+    interleaved,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    Draw: TypeAlias = Callable[[np.random.Generator], list[Array]]
+
+TOLERANCE: Final = 1e-6
+STEP: Final = float(np.finfo(np.float64).eps) ** (1 / 3)
+FLOOR: Final = 1e-3
+ENTRIES: Final = 200
+
+KNOWN_WRONG: Final = ("tanh_as_published", "tanh_128_as_published")
+
+
+@dataclass(frozen=True)
+class GradientCheck:
+    """How far a gradient is from finite differences.
+
+    Attributes
+    ----------
+    name : what was checked
+    max_relative_error : the largest relative error of any entry looked at, as this module defines it
+    tolerance : what it may be
+    passed : whether it is; an error that is not a number has not passed
+    """
+
+    name: str
+    max_relative_error: float
+    tolerance: float
+    passed: bool
+
+
+def numeric_gradient(f: Callable[[Array], float], x: Array) -> Array:
+    """Return ∂f/∂x by central differences, (f(x + h) − f(x − h)) / 2h an entry (Press et al., 2007, §5.7).
+
+    x is an array of any shape; the result has its shape. f is called twice an entry, with one copy of x that
+    changes in between.
+
+    >>> numeric_gradient(lambda x: float((x**2).sum()), np.array([1.0, -3.0])).round(6)
+    array([ 2., -6.])
+    """
+    x = np.array(x, dtype=np.float64)
+    return _central_differences(lambda: f(x), x, range(x.size)).reshape(x.shape)
+
+
+def check_gradients(
+    name: str, loss: Callable[[], float], parameters: Sequence[Array], gradients: Sequence[Array]
+) -> GradientCheck:
+    """Compare analytic gradients with finite differences of any loss.
+
+    Of an array with more than `ENTRIES` entries, that many are compared, drawn from a seeded generator: one
+    formula fills the whole array, so a sample shows where it is wrong.
+
+    Parameters
+    ----------
+    name : the name of the result
+    loss : reads `parameters` and returns a number, the same each time that they are the same
+    parameters : float64 arrays of any shape, changed in place during the check and restored
+    gradients : for each of them the analytic ∂loss/∂parameter, in its shape; copied before loss is called
+
+    Raises
+    ------
+    ValueError : for parameters that are not float64, or gradients that are not of their number and shapes
+
+    >>> x = np.array([3.0])
+    >>> check_gradients("square", lambda: float(x[0] ** 2), [x], [2 * x]).passed
+    True
+    >>> check_gradients("square", lambda: float(x[0] ** 2), [x], [3 * x]).passed
+    False
+    """
+    shapes, gradient_shapes = [p.shape for p in parameters], [g.shape for g in gradients]
+    if shapes != gradient_shapes:
+        raise ValueError(f"{name}: gradients have shapes {gradient_shapes}; their parameters have {shapes}")
+    if wrong := {str(p.dtype) for p in parameters if p.dtype != np.float64}:
+        raise ValueError(
+            f"{name}: parameters are {', '.join(sorted(wrong))}; finite differences need float64"
+        )
+    gradients = [np.array(g) for g in gradients]
+    rng, f, error = np.random.default_rng(0), abs(loss()), 0.0
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        entries = rng.permutation(parameter.size)[:ENTRIES]
+        analytic, numeric = gradient.ravel()[entries], _central_differences(loss, parameter, entries)
+        floor = max(FLOOR * max(np.abs(numeric).max(initial=0.0), f), float(np.finfo(np.float64).tiny))
+        scale = np.maximum(np.maximum(np.abs(analytic), np.abs(numeric)), floor)
+        with np.errstate(invalid="ignore"):
+            error = float(np.max(np.abs(analytic - numeric) / scale, initial=error))
+    return GradientCheck(name, error, TOLERANCE, error <= TOLERANCE)
+
+
+def _central_differences(loss: Callable[[], float], x: Array, entries: Iterable[int]) -> Array:
+    """Return ∂loss/∂x at the flat indices `entries`, where loss reads x, which is changed and restored."""
+    differences = []
+    for i in entries:
+        before = x.flat[i]
+        h = STEP * max(1.0, abs(before))
+        x.flat[i] = above = before + h
+        f_above = loss()
+        x.flat[i] = below = before - h
+        f_below = loss()
+        x.flat[i] = before
+        differences.append((f_above - f_below) / (above - below))
+    return np.array(differences, dtype=np.float64)
+
+
+class _Operation(Protocol):
+    def forward(self, *inputs: Any) -> Array: ...
+
+    def backward(self, d_out: Array, /) -> Array | tuple[Array, ...]: ...
+
+
+def _normal(*shapes: tuple[int, ...]) -> Draw:
+    return lambda rng: [rng.standard_normal(shape) for shape in shapes]
+
+
+def _away_from_zero(rng: np.random.Generator) -> list[Array]:
+    return [rng.choice([-1.0, 1.0], (4, 5)) * rng.uniform(0.1, 2.0, (4, 5))]
+
+
+def _probabilities(rng: np.random.Generator) -> list[Array]:
+    return [rng.uniform(0.05, 1.0, (4, 5))]
+
+
+# Each op with its inputs. ReLU's keep 0.1 from the kink, where there is no derivative to compare with.
+OPERATIONS: Final[dict[str, tuple[Callable[[], _Operation], Draw]]] = {
+    "matmul": (Matmul, _normal((4, 3), (3, 5))),
+    "add": (Add, _normal((4, 5), (5,))),
+    "relu": (Relu, _away_from_zero),
+    "tanh": (Tanh, _normal((4, 5))),
+    "tanh_as_published": (TanhAsPublished, _normal((4, 5))),
+    "sigmoid": (Sigmoid, _normal((4, 5))),
+    "softmax": (Softmax, _normal((4, 5))),
+    "log": (partial(Log, 0.01), _probabilities),
+}
+
+
+def check_operation(name: str) -> GradientCheck:
+    """Check one op of `OPERATIONS`: the gradient of Σ R ∘ op(inputs), with R random, in every input.
+
+    A random projection makes a number of the op's output, so that one backward pass is checked whole
+    (Goodfellow, Bengio & Courville, 2016, §11.5). An unknown name is a ValueError.
+
+    >>> check_operation("softmax").passed, check_operation("tanh_as_published").passed
+    (True, False)
+    """
+    _refuse_unknown([name], OPERATIONS)
+    make, draw = OPERATIONS[name]
+    op, rng = make(), np.random.default_rng(0)
+    inputs = draw(rng)
+    R = rng.standard_normal(op.forward(*inputs).shape)
+    d_inputs = op.backward(R)
+    gradients = d_inputs if isinstance(d_inputs, tuple) else (d_inputs,)
+    return check_gradients(name, lambda: float((R * op.forward(*inputs)).sum()), inputs, gradients)
+
+
+def check_network(
+    hidden: Sequence[int],
+    activation: str,
+    epsilon: float = 0.0,
+    reduction: str = "mean",
+    biases: Sequence[bool] | None = None,
+    std: float | None = None,
+    name: str | None = None,
+) -> GradientCheck:
+    """Check the whole of a `reference.Network`, with 12 inputs in place of 784, 10 classes, and 6 images.
+
+    Images, weights and biases are normal draws from a seeded generator. With ReLU, of 240 images the 6 are
+    taken whose hidden units stay furthest from the kink, where there is no derivative to compare with.
+
+    Parameters
+    ----------
+    hidden : H of each hidden layer
+    activation, epsilon, reduction : as in `reference.Network`
+    biases : for each layer, the last included, whether it has one; all have by default
+    std : of the weights; 1/√n_in by default. Large ones make p_y small, where epsilon matters
+    name : of the result; the activation and the widths by default
+
+    >>> check_network((32, 32), "sigmoid").name
+    'sigmoid_32_32'
+    """
+    rng = np.random.default_rng(0)
+    sizes = [12, *hidden, 10]
+    W = [rng.normal(0.0, std or n_in**-0.5, (n_in, n_out)) for n_in, n_out in pairwise(sizes)]
+    b = [rng.normal(0.0, 0.5, n_out) for n_out in sizes[1:]]
+    kept = [True] * len(b) if biases is None else biases
+    b_or_none = [b_i if keep else None for b_i, keep in zip(b, kept, strict=True)]
+    network = Network(W, b_or_none, activation, epsilon, reduction)
+    X, y = rng.standard_normal((240, 12)), rng.integers(0, 10, 6)
+    network.forward(X)
+    kinks = [np.abs(f.Z).min(axis=1) for f in network.activations if isinstance(f, Relu)]
+    X = X[np.argsort(-np.min(kinks, axis=0))[:6]] if kinks else X[:6]
+    total = np.sum if reduction == "sum" else np.mean
+    _, _, dWs, dbs = network.loss_and_gradients(X, y)
+    return check_gradients(
+        name or "_".join([activation, *map(str, hidden)]),
+        lambda: float(total(network.loss(network.forward(X), y))),
+        network.parameters,
+        interleaved(dWs, dbs),
+    )
+
+
+# `relu_full_batch` is the published network: no output bias, N(0, 1) weights, epsilon and the sum.
+ARCHITECTURES: Final[dict[str, Callable[..., GradientCheck]]] = {
+    "relu_100": partial(check_network, (100,), "relu"),
+    "tanh_128": partial(check_network, (128,), "tanh"),
+    "sigmoid_32_32": partial(check_network, (32, 32), "sigmoid"),
+    "relu_98": partial(check_network, (98,), "relu"),
+    "tanh_64_32": partial(check_network, (64, 32), "tanh"),
+    "tanh_128_as_published": partial(check_network, (128,), "tanh_as_published"),
+    "relu_full_batch": partial(check_network, (100,), "relu", 1e-12, "sum", (True, False), 1.0),
+}
+
+
+def run(names: Sequence[str] | None = None) -> list[GradientCheck]:
+    """Check what is named, or everything: each op of `OPERATIONS`, then each network of `ARCHITECTURES`.
+
+    All pass but those in `KNOWN_WRONG`, which have to fail. An unknown name is a ValueError.
+
+    >>> [(check.name, check.passed) for check in run(["log", "tanh_128_as_published"])]
+    [('log', True), ('tanh_128_as_published', False)]
+    """
+    allowed = [*OPERATIONS, *ARCHITECTURES]
+    names = allowed if names is None else names
+    _refuse_unknown(names, allowed)
+    return [check_operation(n) if n in OPERATIONS else ARCHITECTURES[n](name=n) for n in names]
+
+
+def _refuse_unknown(names: Iterable[str], allowed: Iterable[str]) -> None:
+    if unknown := [name for name in names if name not in allowed]:
+        raise ValueError(f"no gradient check is called {', '.join(unknown)}; there are {', '.join(allowed)}")

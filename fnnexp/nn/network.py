@@ -1,0 +1,167 @@
+"""The network: its architecture, its parameters, and forward and backward for K lanes at once.
+
+A layer is A = f(X W + b). All parameters of a lane lie in one row of a flat array θ (K, P), in the order
+W1 b1 W2 b2 …; the W and b that the products use are views into it.
+
+Every product is computed lane by lane with the shapes it would have alone (``np.matmul`` over a leading K
+axis calls BLAS once a lane), and everything else is elementwise or a reduction within a lane, so a lane is
+bitwise the same in any stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fnnexp.nn.activations import ACTIVATIONS
+from fnnexp.nn.initializers import draw
+
+Array = NDArray[Any]
+Inputs = Sequence[tuple[slice, Array]]
+"""For each group of lanes that see the same rows: which lanes, and their rows (B, D)."""
+
+BIASES = ("zeros", "normal", "none")
+"""How a layer's bias starts: at 0, drawn like the layer's weights, or there is none."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A fully-connected network's shape.
+
+    Attributes
+    ----------
+    inputs, hidden, classes
+        The widths: D, H of each hidden layer, C.
+    activation
+        A key of :data:`fnnexp.nn.activations.ACTIVATIONS`, for every hidden layer.
+    hidden_bias, output_bias
+        One of :data:`BIASES`.
+    """
+
+    inputs: int
+    hidden: tuple[int, ...]
+    classes: int
+    activation: str
+    hidden_bias: str = "zeros"
+    output_bias: str = "zeros"
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """(n_in, n_out) of each layer."""
+        return list(pairwise((self.inputs, *self.hidden, self.classes)))
+
+    @property
+    def biases(self) -> list[str]:
+        """How each layer's bias starts."""
+        return [self.hidden_bias] * len(self.hidden) + [self.output_bias]
+
+    @property
+    def parameter_count(self) -> int:
+        """P, the parameters of one lane."""
+        return sum(
+            n_in * n_out + (n_out if bias != "none" else 0)
+            for (n_in, n_out), bias in zip(self.shapes, self.biases, strict=True)
+        )
+
+
+class Parameters:
+    """Views into a flat θ (K, P): ``W[l]`` (K, n_in, n_out) and ``b[l]`` (K, 1, n_out) or None."""
+
+    def __init__(self, architecture: Architecture, theta: Array) -> None:
+        self.theta = theta
+        self.W: list[Array] = []
+        self.b: list[Array | None] = []
+        lanes, at = theta.shape[0], 0
+        for (n_in, n_out), bias in zip(architecture.shapes, architecture.biases, strict=True):
+            self.W.append(theta[:, at : at + n_in * n_out].reshape(lanes, n_in, n_out))
+            at += n_in * n_out
+            if bias == "none":
+                self.b.append(None)
+            else:
+                self.b.append(theta[:, at : at + n_out].reshape(lanes, 1, n_out))
+                at += n_out
+
+    def named(self, lane: int) -> dict[str, Array]:
+        """Return one lane's arrays as ``W1 b1 W2 b2 …``, copied; a layer without bias has no ``b``."""
+        arrays: dict[str, Array] = {}
+        for layer, (W, b) in enumerate(zip(self.W, self.b, strict=True), start=1):
+            arrays[f"W{layer}"] = W[lane].copy()
+            if b is not None:
+                arrays[f"b{layer}"] = b[lane, 0].copy()
+        return arrays
+
+
+def initial(architecture: Architecture, seed: int, stds: Sequence[float], dtype: np.dtype[Any]) -> Array:
+    """Return the start (P,) of one lane.
+
+    Parameters
+    ----------
+    stds
+        The standard deviation of each layer's weights, and of its bias where that is drawn too.
+    """
+    theta = np.zeros((1, architecture.parameter_count), dtype)
+    parameters = Parameters(architecture, theta)
+    for layer, (std, bias) in enumerate(zip(stds, architecture.biases, strict=True)):
+        W, b = parameters.W[layer], parameters.b[layer]
+        W[0] = draw(seed, "weights", layer, W.shape[1:], std)
+        if b is not None and bias == "normal":
+            b[0] = draw(seed, "biases", layer, b.shape[1:], std)
+    start: Array = theta[0]
+    return start
+
+
+class Workspace:
+    """Everything that forward and backward write to, for K lanes of B rows, allocated once."""
+
+    def __init__(self, architecture: Architecture, lanes: int, rows: int, dtype: np.dtype[Any]) -> None:
+        self.activation = ACTIVATIONS[architecture.activation]
+        self.A = [np.empty((lanes, rows, width), dtype) for width in architecture.hidden]
+        self.dA = [np.empty_like(a) for a in self.A]
+        self.scratch = [np.empty_like(a) for a in self.A]
+        self.logits = np.empty((lanes, rows, architecture.classes), dtype)
+        self.onehot = np.zeros((lanes, rows, architecture.classes), dtype)
+        self.row = np.empty((lanes, rows, 1), dtype)
+
+
+def forward(parameters: Parameters, inputs: Inputs, work: Workspace) -> Array:
+    """Return the logits (K, B, C), in ``work.logits``."""
+    last = len(parameters.W) - 1
+    for layer, (W, b) in enumerate(zip(parameters.W, parameters.b, strict=True)):
+        Z = work.logits if layer == last else work.A[layer]
+        if layer == 0:
+            for lanes, X in inputs:
+                np.matmul(X, W[lanes], out=Z[lanes])
+        else:
+            np.matmul(work.A[layer - 1], W, out=Z)
+        if b is not None:
+            np.add(Z, b, out=Z)
+        if layer != last:
+            work.activation.forward(Z)
+    return work.logits
+
+
+def backward(parameters: Parameters, inputs: Inputs, work: Workspace, gradients: Parameters) -> None:
+    """Write the gradients, summed over the B rows, from dZ of the last layer in ``work.logits``.
+
+    The activations are those that :func:`forward` left in ``work``. The gradient with respect to the
+    inputs X is nobody's business and is not computed.
+    """
+    dZ = work.logits
+    for layer in reversed(range(len(parameters.W))):
+        dW, db = gradients.W[layer], gradients.b[layer]
+        if db is not None:
+            np.add.reduce(dZ, axis=1, keepdims=True, out=db)
+        if layer == 0:
+            for lanes, X in inputs:
+                np.matmul(X.T, dZ[lanes], out=dW[lanes])
+            return
+        A, dA = work.A[layer - 1], work.dA[layer - 1]
+        np.matmul(A.transpose(0, 2, 1), dZ, out=dW)
+        np.matmul(dZ, parameters.W[layer].transpose(0, 2, 1), out=dA)
+        work.activation.backward(A, dA, work.scratch[layer - 1])
+        dZ = dA

@@ -1,0 +1,369 @@
+"""Training a stack: its state, and ``advance``, which trains whole epochs of it.
+
+    start(recipe, lanes) → stack
+    advance(recipe, stack, arrays, seconds) → (stack', records)
+
+Both are pure. All that a lane's future depends on is in the stack, and every draw has an address, so a
+lane's curve and weights are bitwise the same alone, in any stack, and in any cut into segments.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fnnexp.nn.batching import Batching, Rows, pieces
+from fnnexp.nn.loss import gradient_in_place, losses_and_hits
+from fnnexp.nn.network import Architecture, Parameters, Workspace, backward, forward, initial
+from fnnexp.nn.optimizers import OPTIMIZERS
+from fnnexp.nn.per_sample import PerSampleDescent
+
+Array = NDArray[Any]
+
+CHUNK = 512
+"""Rows computed at once: few enough that their activations stay in cache. A fixed number, because the
+order in which gradients are summed is part of the result."""
+
+
+class DataArrays(Protocol):
+    """The four arrays of a data set: images (n, D) and labels (n,), all uint8."""
+
+    @property
+    def x_train(self) -> NDArray[np.uint8]: ...  # noqa: D102
+    @property
+    def y_train(self) -> NDArray[np.uint8]: ...  # noqa: D102
+    @property
+    def x_test(self) -> NDArray[np.uint8]: ...  # noqa: D102
+    @property
+    def y_test(self) -> NDArray[np.uint8]: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What all lanes of a stack share.
+
+    Attributes
+    ----------
+    architecture, batching
+        The network's shape; how an epoch is cut.
+    optimizer
+        A key of :data:`fnnexp.nn.optimizers.OPTIMIZERS`.
+    epochs
+        Epochs to train; 0 records the untrained network.
+    reduction
+        ``mean`` or ``sum`` of the batch's gradients.
+    epsilon
+        ε of the loss −log(p_y + ε).
+    scale
+        ``unit`` or ``raw`` inputs.
+    validation
+        How many of the last training rows are held out.
+    dtype
+        ``float32`` or ``float64``.
+    """
+
+    architecture: Architecture
+    batching: Batching
+    optimizer: str
+    epochs: int
+    reduction: str = "mean"
+    epsilon: float = 0.0
+    scale: str = "unit"
+    validation: int = 0
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Lane:
+    """What is a lane's own.
+
+    Attributes
+    ----------
+    key
+        Its name, carried along and never looked into.
+    seed
+        The address of its draws.
+    stds
+        The standard deviation of each layer's weights at the start.
+    hyper
+        The optimizer's hyperparameters as (name, value), in the optimizer's order.
+    """
+
+    key: str
+    seed: int
+    stds: tuple[float, ...]
+    hyper: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """K lanes after some whole epochs: θ (K, P) and the optimizer's slots, each (K, P)."""
+
+    lanes: tuple[Lane, ...]
+    theta: Array
+    slots: tuple[Array, ...]
+    epoch: int = 0
+
+    def select(self, which: Sequence[int]) -> Stack:
+        """Return the stack of some of its lanes."""
+        chosen = list(which)
+        return replace(
+            self,
+            lanes=tuple(self.lanes[k] for k in chosen),
+            theta=self.theta[chosen],
+            slots=tuple(slot[chosen] for slot in self.slots),
+        )
+
+
+@dataclass(frozen=True)
+class Record:
+    """One lane's metrics for one epoch.
+
+    Training loss and accuracy are means over the epoch's rows as each was met, before the step it took
+    part in; validation and test are measured after the epoch's last step. At epoch 0 all are measured on
+    the untrained network. ``seconds`` is the stack's wall time for the epoch, divided by its lanes. A lane
+    that diverged leaves with its last parameters, ``theta`` (P,).
+    """
+
+    key: str
+    epoch: int
+    metrics: dict[str, float]
+    seconds: float
+    theta: Array | None = None
+
+    @property
+    def diverged(self) -> bool:
+        """Whether its loss or parameters were no longer finite."""
+        return self.theta is not None
+
+
+def start(recipe: Recipe, lanes: Sequence[Lane]) -> Stack:
+    """Return the untrained stack. Lanes that see the same order of rows are put side by side."""
+    ordered = tuple(sorted(lanes, key=lambda lane: lane.seed)) if recipe.batching.shuffle else tuple(lanes)
+    dtype = np.dtype(recipe.dtype)
+    theta = np.stack([initial(recipe.architecture, lane.seed, lane.stds, dtype) for lane in ordered])
+    slots = tuple(np.zeros_like(theta) for _ in range(OPTIMIZERS[recipe.optimizer].slots))
+    return Stack(ordered, theta, slots)
+
+
+def advance(
+    recipe: Recipe,
+    stack: Stack,
+    arrays: DataArrays,
+    seconds: float = float("inf"),
+    clock: Callable[[], float] = time.perf_counter,
+) -> tuple[Stack, list[Record]]:
+    """Train whole epochs, at least one, until ``seconds`` have passed or the stack is done.
+
+    A lane whose loss or parameters are no longer finite at an epoch's end is recorded as diverged there
+    and leaves the stack.
+
+    Returns
+    -------
+    The new stack, and a record for each lane and epoch. The stack is done when its epoch is
+    ``recipe.epochs`` or no lane is left.
+    """
+    began = clock()
+    records: list[Record] = []
+    with np.errstate(all="ignore"):  # what overflows is found by its result and said on the record
+        stack = replace(stack, theta=stack.theta.copy(), slots=tuple(slot.copy() for slot in stack.slots))
+        if recipe.epochs == 0:
+            records = _untrained(recipe, stack, arrays, clock)
+            return stack.select([k for k, record in enumerate(records) if not record.diverged]), records
+        trainer = _Trainer(recipe, stack, arrays)
+        while stack.lanes and stack.epoch < recipe.epochs:
+            epoch_began = clock()
+            epoch = stack.epoch + 1
+            training = trainer.train(epoch)
+            held_out = [_evaluate(recipe, stack, *split) for split in _held_out(recipe, arrays)]
+            spent = (clock() - epoch_began) / len(stack.lanes)
+            finite = np.isfinite(stack.theta).all(axis=1) & np.isfinite(training[0])
+            for k, lane in enumerate(stack.lanes):
+                metrics = _named(
+                    k, [("train", training), *zip(_held_out_names(recipe), held_out, strict=True)]
+                )
+                records.append(Record(lane.key, epoch, metrics, spent, _gone(stack, k, finite)))
+            stack = replace(stack, epoch=epoch)
+            if not finite.all():
+                stack = stack.select(np.flatnonzero(finite).tolist())
+                if stack.lanes:
+                    trainer = _Trainer(recipe, stack, arrays)
+            if clock() - began >= seconds:
+                break
+    return stack, records
+
+
+class _Trainer:
+    """One stack's buffers, and the loop over an epoch's batches that changes its arrays in place."""
+
+    def __init__(self, recipe: Recipe, stack: Stack, arrays: DataArrays) -> None:
+        self.recipe, self.stack = recipe, stack
+        n = len(arrays.x_train) - recipe.validation
+        self.images, self.labels = np.asarray(arrays.x_train[:n]), np.asarray(arrays.y_train[:n])
+        dtype = np.dtype(recipe.dtype)
+        self.batch_size = recipe.batching.batch_size(n)
+        self.hyper = {
+            name: np.array([[dict(lane.hyper)[name]] for lane in stack.lanes], dtype)
+            for name in OPTIMIZERS[recipe.optimizer].hyperparameters
+        }
+        self.parameters = Parameters(recipe.architecture, stack.theta)
+        self.groups = _groups(recipe, stack)
+        self.per_sample: PerSampleDescent | None = None
+        if recipe.batching.mode == "sample" and recipe.optimizer == "sgd":
+            self.per_sample = PerSampleDescent(
+                recipe.architecture, self.parameters, self.hyper["lr"], recipe.epsilon, len(self.groups)
+            )
+            size = self.per_sample.block
+        else:
+            self.gradients = Parameters(recipe.architecture, np.empty_like(stack.theta))
+            self.partial = Parameters(recipe.architecture, np.empty_like(stack.theta))
+            size = min(CHUNK, self.batch_size)
+        self.size = size
+        self.rows = [Rows(self.images, recipe.scale, size, dtype) for _ in self.groups]
+        self.work: dict[int, Workspace] = {}
+        self.eye = np.eye(recipe.architecture.classes, dtype=dtype)
+
+    def train(self, epoch: int) -> tuple[Array, Array]:
+        """Train one epoch; return the mean loss and accuracy (K,) over its rows as they were met."""
+        n, lanes = len(self.images), len(self.stack.lanes)
+        orders = [self.recipe.batching.order(n, seed, epoch) for _, seed in self.groups]
+        loss, hits = np.zeros(lanes), np.zeros(lanes)
+        step = (epoch - 1) * -(-n // self.batch_size)
+        cut = self.size if self.per_sample else self.batch_size
+        for batch in pieces(n, cut):
+            step += 1
+            learn = self._learn_block if self.per_sample else self._learn_batch
+            learn(batch, orders, step, loss, hits)
+        return loss / n, hits / n
+
+    def _learn_block(
+        self, block: slice, orders: list[Array | None], step: int, loss: Array, hits: Array
+    ) -> None:
+        """Take one step a row of the block."""
+        assert self.per_sample is not None
+        inputs, labels = self._take(block, orders)
+        logits = self.per_sample.descend(inputs, self.eye[labels])
+        self._count(logits, labels, loss, hits)
+
+    def _learn_batch(
+        self, batch: slice, orders: list[Array | None], step: int, loss: Array, hits: Array
+    ) -> None:
+        """Take one step for the batch, its gradient summed over chunks of rows in a fixed order."""
+        size = batch.stop - batch.start
+        for i, chunk in enumerate(pieces(size, CHUNK)):
+            inputs, labels = self._take(slice(batch.start + chunk.start, batch.start + chunk.stop), orders)
+            rows = chunk.stop - chunk.start
+            work = self._workspace(rows)
+            logits = forward(self.parameters, inputs, work)
+            self._count(logits, labels, loss, hits)
+            np.take(self.eye, labels, axis=0, out=work.onehot, mode="clip")
+            gradient_in_place(logits, work.onehot, self.recipe.epsilon, work.row)
+            if self.recipe.reduction == "mean" and size > 1:
+                np.divide(logits, logits.dtype.type(size), out=logits)
+            backward(self.parameters, inputs, work, self.partial if i else self.gradients)
+            if i:
+                np.add(self.gradients.theta, self.partial.theta, out=self.gradients.theta)
+        update = OPTIMIZERS[self.recipe.optimizer].update
+        update(self.stack.theta, self.gradients.theta, self.stack.slots, step, self.hyper)
+
+    def _take(
+        self, where: slice, orders: list[Array | None]
+    ) -> tuple[list[tuple[slice, Array]], NDArray[np.uint8]]:
+        """Return each group's inputs (B, D), and every lane's labels (K, B)."""
+        inputs = []
+        labels = np.empty((len(self.stack.lanes), where.stop - where.start), np.uint8)
+        for (lanes, _), rows, order in zip(self.groups, self.rows, orders, strict=True):
+            chosen = where if order is None else order[where]
+            inputs.append((lanes, rows.take(chosen)))
+            labels[lanes] = self.labels[chosen]
+        return inputs, labels
+
+    def _workspace(self, rows: int) -> Workspace:
+        if rows not in self.work:
+            dtype = np.dtype(self.recipe.dtype)
+            self.work[rows] = Workspace(self.recipe.architecture, len(self.stack.lanes), rows, dtype)
+        return self.work[rows]
+
+    def _count(self, logits: Array, labels: NDArray[np.uint8], loss: Array, hits: Array) -> None:
+        losses, right = losses_and_hits(logits, labels, self.recipe.epsilon)
+        loss += np.add.reduce(losses, axis=1)
+        hits += np.count_nonzero(right, axis=1)
+
+
+def _groups(recipe: Recipe, stack: Stack) -> list[tuple[slice, int]]:
+    """Return the runs of lanes that see the same rows, each with the seed of their order."""
+    if not recipe.batching.shuffle:
+        return [(slice(0, len(stack.lanes)), 0)]
+    groups = []
+    for seed, run in groupby(range(len(stack.lanes)), key=lambda k: stack.lanes[k].seed):
+        members = list(run)
+        groups.append((slice(members[0], members[-1] + 1), seed))
+    return groups
+
+
+def _held_out_names(recipe: Recipe) -> list[str]:
+    return ["val", "test"] if recipe.validation else ["test"]
+
+
+def _held_out(recipe: Recipe, arrays: DataArrays) -> list[tuple[Array, Array]]:
+    """Return images and labels of what is measured after each epoch: validation if any, and test."""
+    test = (arrays.x_test, arrays.y_test)
+    if not recipe.validation:
+        return [test]
+    n = len(arrays.x_train) - recipe.validation
+    return [(arrays.x_train[n:], arrays.y_train[n:]), test]
+
+
+def _evaluate(recipe: Recipe, stack: Stack, images: Array, labels: Array) -> tuple[Array, Array]:
+    """Return the mean loss and accuracy (K,) over all rows of a split."""
+    dtype, lanes = np.dtype(recipe.dtype), len(stack.lanes)
+    parameters = Parameters(recipe.architecture, stack.theta)
+    rows = Rows(images, recipe.scale, min(CHUNK, len(images)), dtype)
+    every = slice(0, lanes)
+    loss, hits = np.zeros(lanes), np.zeros(lanes)
+    work: dict[int, Workspace] = {}
+    for chunk in pieces(len(images), CHUNK):
+        size = chunk.stop - chunk.start
+        if size not in work:
+            work[size] = Workspace(recipe.architecture, lanes, size, dtype)
+        logits = forward(parameters, [(every, rows.take(chunk))], work[size])
+        expected = np.broadcast_to(np.asarray(labels[chunk]), (lanes, size))
+        losses, right = losses_and_hits(logits, expected, recipe.epsilon)
+        loss += np.add.reduce(losses, axis=1)
+        hits += np.count_nonzero(right, axis=1)
+    return loss / len(images), hits / len(images)
+
+
+def _untrained(recipe: Recipe, stack: Stack, arrays: DataArrays, clock: Callable[[], float]) -> list[Record]:
+    """Return the records of epoch 0."""
+    began = clock()
+    n = len(arrays.x_train) - recipe.validation
+    splits = [("train", (arrays.x_train[:n], arrays.y_train[:n]))]
+    splits += zip(_held_out_names(recipe), _held_out(recipe, arrays), strict=True)
+    measured = [(name, _evaluate(recipe, stack, *split)) for name, split in splits]
+    spent = (clock() - began) / len(stack.lanes)
+    finite = np.isfinite(stack.theta).all(axis=1) & np.isfinite(measured[0][1][0])
+    return [
+        Record(lane.key, 0, _named(k, measured), spent, _gone(stack, k, finite))
+        for k, lane in enumerate(stack.lanes)
+    ]
+
+
+def _gone(stack: Stack, k: int, finite: Array) -> Array | None:
+    """Return the parameters of a lane that diverged, else None."""
+    return None if finite[k] else stack.theta[k].copy()
+
+
+def _named(k: int, measured: list[tuple[str, tuple[Array, Array]]]) -> dict[str, float]:
+    """Return one lane's metrics under their names."""
+    metrics = {}
+    for split, (loss, accuracy) in measured:
+        metrics[f"{split}_loss"] = float(loss[k])
+        metrics[f"{split}_accuracy"] = float(accuracy[k])
+    return metrics

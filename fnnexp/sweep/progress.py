@@ -1,0 +1,118 @@
+"""One progress bar over the whole sweep; plain lines where nobody watches a terminal."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class SweepProgress:
+    """Counts epochs done, with trials done and failed, the best so far and the time left.
+
+    Parameters
+    ----------
+    console
+        Where to write.
+    epochs, trials
+        How many there are in all.
+    """
+
+    def __init__(
+        self, console: Console, *, epochs: int, trials: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.console, self.clock = console, clock
+        self.epochs, self.trials = epochs, trials
+        self.epochs_done = self.trials_done = self.failed = 0
+        self.best = ""
+        self._best_value = float("-inf")
+        self._began = self._said = clock()
+        self._bar: Progress | None = None
+        if _is_watched(console):
+            self._bar = Progress(
+                TextColumn("[bold]epochs"),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(),
+                TaskProgressColumn(),
+                TextColumn("{task.fields[trials]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=console,
+                transient=False,
+            )
+            self._task = self._bar.add_task("epochs", total=epochs, trials=self._trials())
+
+    def __enter__(self) -> SweepProgress:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def epoch(self, count: int = 1) -> None:
+        """Count epochs of trials."""
+        self.epochs_done += count
+        self._show()
+
+    def done(self, name: str, value: float, metric: str) -> None:
+        """Count a trial that ended, with its ranking metric."""
+        self.trials_done += 1
+        if value > self._best_value:
+            self._best_value = value
+            self.best = f"best {metric} {value:.4f} {name}"
+        self._show()
+
+    def failure(self) -> None:
+        """Count a trial that failed."""
+        self.failed += 1
+        self._show()
+
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _trials(self) -> str:
+        failed = f", {self.failed} failed" if self.failed else ""
+        best = f" · {self.best}" if self.best else ""
+        return f"trials {self.trials_done}/{self.trials}{failed}{best}"
+
+    def _show(self) -> None:
+        if self._bar:
+            self._bar.update(self._task, completed=self.epochs_done, trials=self._trials())
+            return
+        now, finished = self.clock(), self.trials_done + self.failed == self.trials
+        if finished or now - self._said >= SECONDS_BETWEEN_LINES:
+            self._said = now
+            self.say(f"epochs {self.epochs_done}/{self.epochs} · {self._trials()}{self._left(now)}")
+
+    def _left(self, now: float) -> str:
+        if not self.epochs_done:
+            return ""
+        seconds = (now - self._began) * (self.epochs - self.epochs_done) / self.epochs_done
+        return f" · {seconds:.0f} s left" if seconds else f" · {now - self._began:.0f} s"
+
+
+def _is_watched(console: Console) -> bool:
+    """Whether a bar that moves can be drawn: on a terminal, or in a notebook that has widgets."""
+    if console.is_jupyter:
+        return importlib.util.find_spec("ipywidgets") is not None
+    return console.is_terminal

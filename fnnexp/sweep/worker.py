@@ -1,0 +1,69 @@
+"""What a worker does: one segment of one stack. It reads data and computes, and writes nothing."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import threading
+import traceback
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from threadpoolctl import ThreadpoolController
+
+from fnnexp import data
+from fnnexp.nn.training import Record, Stack, advance, start
+from fnnexp.sweep.plan import Planned
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A segment's end: the stack's new state, the records, and the BLAS kernel that computed them."""
+
+    stack: Stack
+    records: list[Record]
+    blas: str
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A segment that raised: one line of what happened, and the whole traceback."""
+
+    reason: str
+    traceback: str
+
+
+def train_segment(planned: Planned, seconds: float) -> Trained | Broken:
+    """Train a stack for about ``seconds`` in whole epochs, BLAS on one thread."""
+    _leave_interrupts_to_the_parent()
+    try:
+        with _threads().limit(limits=1, user_api="blas"):
+            arrays = data.load(planned.data)
+            stack = planned.state or start(planned.recipe, planned.lanes)
+            stack, records = advance(planned.recipe, stack, arrays, seconds)
+        return Trained(stack, records, _kernel())
+    except Exception as error:
+        return Broken(f"{type(error).__name__}: {error}", traceback.format_exc())
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    """Ctrl-C in a terminal reaches every process of the group; the parent decides what it means."""
+    in_worker = multiprocessing.parent_process() is not None
+    if in_worker and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@cache
+def _threads() -> Any:
+    return ThreadpoolController()
+
+
+@cache
+def _kernel() -> str:
+    """Return BLAS's name, version and the kernel it chose for this processor."""
+    for library in _threads().info():
+        if library["user_api"] == "blas":
+            kernel = library.get("architecture") or "unknown kernel"
+            return f"{library['internal_api']} {library['version']} {kernel}"
+    return "unknown"

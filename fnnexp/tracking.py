@@ -1,0 +1,249 @@
+"""MLflow, written to from here and nowhere else: one run a trial, in an experiment named after the sweep."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from fnnexp import __version__
+from fnnexp.errors import FnnexpError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from numpy.typing import NDArray
+
+    from fnnexp.trial import Trial
+
+METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
+LIBRARIES = ("numpy", "scipy", "mlflow", "hydra-core", "joblib", "pandas")
+
+FINISHED, DIVERGED, FAILED, RUNNING, INTERRUPTED = "finished", "diverged", "failed", "running", "interrupted"
+DONE = (FINISHED, DIVERGED)
+"""The states of a trial that is not run again."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A run that is in the store already."""
+
+    run_id: str
+    status: str
+
+
+def has_store(uri: str | None) -> bool:
+    """Whether there can be results to read, found out without importing MLflow or making a database."""
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if uri is None:
+        return Path("mlflow.db").exists() or Path("mlruns").exists()
+    if uri.startswith("sqlite:///"):
+        return Path(uri.removeprefix("sqlite:///")).exists()
+    return True
+
+
+def client(uri: str | None) -> MlflowClient:
+    """Return MLflow's client on a store (None: MLFLOW_TRACKING_URI or MLflow's default)."""
+    import mlflow
+
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    return mlflow.MlflowClient(tracking_uri=uri or None)
+
+
+class Tracker:
+    """The runs of one sweep.
+
+    Parameters
+    ----------
+    experiment
+        The experiment's name; made when it is not there.
+    uri
+        The store; None: MLFLOW_TRACKING_URI or MLflow's default.
+
+    Raises
+    ------
+    FnnexpError
+        When the store does not answer, or the experiment was deleted.
+    """
+
+    def __init__(self, experiment: str, uri: str | None) -> None:
+        self.experiment = experiment
+        try:
+            self._client = client(uri)
+            found = self._client.get_experiment_by_name(experiment)
+            self._id = found.experiment_id if found else self._client.create_experiment(experiment)
+        except Exception as error:
+            raise FnnexpError(
+                f"MLflow's store {uri or os.environ.get('MLFLOW_TRACKING_URI') or 'mlflow.db'} does not "
+                f"answer: {error}; write tracking.uri=sqlite:///mlflow.db for a local one"
+            ) from error
+        if found is not None and found.lifecycle_stage == "deleted":
+            raise FnnexpError(
+                f"the experiment '{experiment}' was deleted in MLflow; `mlflow experiments restore "
+                f"--experiment-id {self._id}` brings it back, tracking.experiment=NAME takes another"
+            )
+
+    def known(self) -> dict[str, Known]:
+        """Return the run of each trial id that is in the experiment; a finished one before any other."""
+        runs: dict[str, Known] = {}
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self._id], filter_string="tags.`fnnexp.trial` LIKE '%'", max_results=5000, page_token=token
+            )
+            for run in page:
+                tags = run.data.tags
+                seen = runs.get(tags["fnnexp.trial"])
+                if seen is None or seen.status not in DONE:
+                    runs[tags["fnnexp.trial"]] = Known(run.info.run_id, tags.get("fnnexp.status", RUNNING))
+            token = page.token
+            if not token:
+                return runs
+
+    def begin(self, trial: Trial, identical_to: Trial | None = None) -> str:
+        """Make the run of a trial, with its parameters and tags; return its run id."""
+        from mlflow.entities import Param
+
+        tags = {
+            "fnnexp.trial": trial.id,
+            "fnnexp.numbers": trial.numbers_id,
+            "fnnexp.status": RUNNING,
+            "fnnexp.data_checksum": trial.data.checksum,
+            **environment(),
+        }
+        if identical_to is not None:
+            tags["fnnexp.identical_to"] = identical_to.id
+            tags["fnnexp.identical_to_name"] = identical_to.name
+        run = self._client.create_run(self._id, run_name=trial.name, tags=tags)
+        params = [Param(key, _text(value)) for key, value in trial.params.items()]
+        self._client.log_batch(run.info.run_id, params=params)
+        return str(run.info.run_id)
+
+    def resume(self, run_id: str) -> int:
+        """Set a run running again; return the last epoch whose metrics it holds, or −1."""
+        self._client.update_run(run_id, status="RUNNING")
+        self._tag(run_id, {"fnnexp.status": RUNNING})
+        steps = [metric.step for name in METRICS for metric in self._client.get_metric_history(run_id, name)]
+        return max(steps, default=-1)
+
+    def log(self, run_id: str, curve: Iterable[tuple[int, Mapping[str, float]]]) -> None:
+        """Log epochs' metrics. What is not finite stays out: MLflow would store it as another number."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [
+            Metric(name, value, now, epoch)
+            for epoch, values in curve
+            for name, value in values.items()
+            if math.isfinite(value)
+        ]
+        for start in range(0, len(metrics), 1000):
+            self._client.log_batch(run_id, metrics=metrics[start : start + 1000])
+
+    def finish(
+        self,
+        run_id: str,
+        trial: Trial,
+        weights: Mapping[str, NDArray[Any]],
+        *,
+        seconds_per_epoch: float,
+        blas: str,
+        diverged_at: int | None = None,
+    ) -> None:
+        """Close a run with its artifacts, as finished or as diverged at an epoch."""
+        with tempfile.TemporaryDirectory() as folder:
+            text = yaml.safe_dump(dict(trial.config), sort_keys=False)
+            Path(folder, "config.yaml").write_text(text, encoding="utf-8")
+            np.savez(Path(folder, "weights.npz"), **weights)  # type: ignore[arg-type]
+            self._client.log_artifacts(run_id, folder)
+        tags = {
+            "fnnexp.status": FINISHED if diverged_at is None else DIVERGED,
+            "fnnexp.seconds_per_epoch": f"{seconds_per_epoch:.6g}",
+            "fnnexp.blas": blas,
+        }
+        if diverged_at is not None:
+            tags["fnnexp.diverged_epoch"] = str(diverged_at)
+        self._tag(run_id, tags)
+        self._client.set_terminated(run_id, "FINISHED")
+
+    def fail(self, run_id: str, reason: str, traceback: str) -> None:
+        """Close a run as failed, with its reason as a tag and the whole traceback as an artifact."""
+        self._tag(run_id, {"fnnexp.status": FAILED, "fnnexp.error": reason[:4000]})
+        self._client.log_text(run_id, traceback, "traceback.txt")
+        self._client.set_terminated(run_id, "FAILED")
+
+    def interrupt(self, run_id: str) -> None:
+        """Close a run that goes on when the same command is started again."""
+        self._tag(run_id, {"fnnexp.status": INTERRUPTED})
+        self._client.set_terminated(run_id, "KILLED")
+
+    def discard(self, run_id: str) -> None:
+        """Delete a run that can't go on, so that its trial has one run only."""
+        self._client.delete_run(run_id)
+
+    def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+
+def _text(value: Any) -> str:
+    return str(list(value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+@cache
+def environment() -> dict[str, str]:
+    """Return the tags that say what ran and where: versions, git commit, machine."""
+    tags = {"fnnexp.version": __version__, "fnnexp.python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            tags[f"fnnexp.{library}"] = version(library)
+        except PackageNotFoundError:  # pragma: no cover - all are dependencies
+            continue
+    tags["fnnexp.machine"] = (
+        f"{platform.node()} ({platform.system()} {platform.machine()}, {os.cpu_count()} cores)"
+    )
+    commit = _git("rev-parse", "HEAD")
+    if commit:
+        dirty = _git("status", "--porcelain", "--untracked-files=no")
+        tags["fnnexp.git_commit"] = tags["mlflow.source.git.commit"] = commit
+        tags["fnnexp.git_dirty"] = str(bool(dirty)).lower()
+    tags["mlflow.source.name"] = "fnnexp"
+    tags["mlflow.source.type"] = "LOCAL"
+    return tags
+
+
+def _git(*words: str) -> str | None:
+    """Return what git says of the working directory, or None where there is no git or no repository."""
+    try:
+        done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def known_trials(experiment: str, uri: str | None) -> dict[str, Known]:
+    """Return :meth:`Tracker.known` of an experiment without making it, or a store."""
+    if not has_store(uri) or client(uri).get_experiment_by_name(experiment) is None:
+        return {}
+    return Tracker(experiment, uri).known()
+
+
+def runs_of(known: Mapping[str, Known], trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
+    """Split trials into those that are done and those to run."""
+    done = [trial for trial in trials if trial.id in known and known[trial.id].status in DONE]
+    finished = {trial.id for trial in done}
+    return done, [trial for trial in trials if trial.id not in finished]

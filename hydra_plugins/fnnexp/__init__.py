@@ -1,0 +1,1 @@
+"""What Hydra loads: see plugin.py."""

@@ -1,0 +1,80 @@
+"""How Hydra finds fnnexp: its search path, and a sweeper and a launcher that hand a whole sweep over at once.
+
+Every Hydra app on the machine imports this module, so it imports nothing heavy and does nothing for apps
+that are not fnnexp: the search path stays as it is, and the launcher runs other task functions one by one,
+as Hydra's own does.
+"""
+
+# No `from __future__ import annotations`: Hydra executes this module without registering it, and dataclasses
+# then can't look annotations up.
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+if TYPE_CHECKING:
+    from hydra.core.config_search_path import ConfigSearchPath
+    from hydra.core.utils import JobReturn
+
+SCHEMA = "schema.yaml"
+"""What fnnexp.config has stored when the running app is fnnexp."""
+
+
+class FnnexpSearchPath(SearchPathPlugin):
+    """Puts ``conf/`` and ``sweeps/`` behind what the app and the command line name."""
+
+    def manipulate_search_path(self, search_path: "ConfigSearchPath") -> None:
+        """Append the folders of fnnexp, for fnnexp only."""
+        if SCHEMA not in ConfigStore.instance().repo:
+            return
+        from fnnexp.config import conf_folder, sweeps_folder
+
+        for folder in (conf_folder(), sweeps_folder()):
+            search_path.append("fnnexp", f"file://{folder.as_posix()}")
+
+
+class FnnexpSweeper(BasicSweeper):
+    """Hydra's grid without its rehearsal: the launcher composes every job before any starts."""
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Leave it to the launcher, unless the task function is not fnnexp's."""
+        if not hasattr(getattr(self.launcher, "task_function", None), "many"):
+            super().validate_batch_is_legal(batch)
+
+
+class FnnexpLauncher(BasicLauncher):
+    """Hands all jobs at once to a task function that has ``many``; runs any other as Hydra's own does."""
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> "Sequence[JobReturn]":
+        """Return one JobReturn a job, in order."""
+        many = getattr(self.task_function, "many", None)
+        if many is None:
+            return super().launch(job_overrides, initial_job_idx)
+        assert self.hydra_context is not None
+        assert self.config is not None
+        return list(many(self.hydra_context.config_loader, self.config, job_overrides))
+
+
+@dataclass
+class SweeperConf:
+    """The sweeper's node."""
+
+    _target_: str = "hydra_plugins.fnnexp.plugin.FnnexpSweeper"
+    max_batch_size: int | None = None
+    params: dict[str, str] | None = field(default_factory=dict)
+
+
+@dataclass
+class LauncherConf:
+    """The launcher's node."""
+
+    _target_: str = "hydra_plugins.fnnexp.plugin.FnnexpLauncher"
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="fnnexp", node=SweeperConf, provider="fnnexp")
+ConfigStore.instance().store(group="hydra/launcher", name="fnnexp", node=LauncherConf, provider="fnnexp")
