@@ -85,9 +85,14 @@ def _wrong_type(message: str, messages: list[str]) -> str | None:
     """``optimizer.lr=abc``: the schema wants another type."""
     found = re.search(
         r"Value '(.*?)' (?:of type '(\w+)' )?could not be converted to (\w+)", message
-    ) or re.search(r"Value '(.*?)' \((\w+)\) is not a valid (\w+)", message)
+    ) or re.search(r"Value '(.*?)' (?:\((\w+)\) )?is not a valid (\w+)", message)
     key = re.search(r"full_key: (\S+)", message)
     if not found or not key:
         return None
-    kinds = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+    kinds = {
+        "Integer": "a whole number",
+        "Float": "a number",
+        "Boolean": "true or false",
+        "bool": "true or false",
+    }
     return f"{key[1]}={found[1]}: must be {kinds.get(found[3], found[3])}"

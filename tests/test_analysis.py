@@ -124,9 +124,8 @@ def store(tmp_path_factory):
     made.add("grid", "begun again for nothing", done, {}, ended="KILLED", **later)
 
     start = {0: metrics_at(0, {"train": 0.1, "test": 0.125})}
-    made.add(
-        "untrained", "one", params(init=EVIL, epochs=0), start, trial="00000000000000aa", status="finished"
-    )
+    tags = {"trial": "00000000000000aa", "status": "finished"}
+    made.add("untrained", "one", params(init=EVIL, epochs=0), start, **tags)
     for seed in (0, 1):
         tags = {"trial": trial_id("failed", seed), "status": "failed"}
         made.add("all_failed", f"f{seed}", params(seed=seed), {}, ended="FAILED", **tags)
@@ -136,6 +135,9 @@ def store(tmp_path_factory):
             curve = {1: metrics_at(1, dict.fromkeys(SPLITS, lr + (std or 0.5) / 2))}
             tags = {"trial": trial_id("lr", lr, init, std), "status": "finished"}
             made.add("rates", f"{init}-{std}-{lr}", params(init=init, **more), curve, **tags)
+    for seed, status in enumerate(("running", "interrupted")):
+        tags = {"trial": trial_id("stopped", seed), "status": status}
+        made.add("stopped", f"s{seed}", params(seed=seed), {}, ended="KILLED", **tags)
     start = {1: {"test_accuracy": 0.5}, 2: {"test_accuracy": 0.6}}
     run = made.add("again", "a", params(), start, ended="", trial="00000000000000ab", status="running")
     made.client.log_metric(run, "test_accuracy", 0.625, made.clock + 100, 2)
@@ -201,8 +203,28 @@ def test_columns_are_typed(runs):
     assert str(runs["started"].dtype.tz) == "UTC"
     assert runs["started"].iloc[0] == pd.Timestamp(1_700_000_003_000, unit="ms", tz="UTC")
     assert runs["seconds"].tolist() == [2.5] * len(GRID)
-    assert list(runs["init"].cat.categories) == ["sqrtmax", "xavier", "he", "max"]  # as they came
+    assert list(runs["init"].cat.categories) == ["max", "sqrtmax", "xavier", "he"]  # as documented
     assert set(runs.loc[runs["batching"] == "full", "batching.size"].isna()) == {True}
+
+
+def test_options_unknown_to_the_documentation_follow_by_first_appearance():
+    dtype = frames._by_appearance(pd.Series(["mine", "he", "yours", "max", "mine"]), ("max", "xavier", "he"))
+    assert list(dtype.categories) == ["max", "he", "mine", "yours"]
+
+
+def test_a_factor_that_an_axis_settles_does_not_split_the_table_but_is_told():
+    steps = {"full": 0.5, "mini": 0.1}
+    rows = [
+        {"status": "finished", "arch": arch, "init": "he", "batching": batching, "optimizer": "sgd",
+         "seed": 0, "optimizer.lr": lr, "val_accuracy": 0.9, "test_accuracy": 0.9}
+        for arch in ("a", "b") for batching, lr in steps.items()
+    ]  # fmt: skip
+    runs = pd.DataFrame(rows).astype(dict.fromkeys(("arch", "init", "batching", "optimizer"), "category"))
+    assert report.followers(runs) == ["optimizer.lr follows batching: full 0.5, mini 0.1"]
+    assert report.others(runs) == []
+    swept = pd.concat([runs, runs.assign(**{"optimizer.lr": 1.0})], ignore_index=True)
+    assert report.others(swept) == ["optimizer.lr"]
+    assert report.followers(swept) == []
 
 
 def test_a_column_is_numbers_only_if_all_of_it_is():
@@ -248,6 +270,16 @@ def test_an_epoch_recorded_again_counts_once_as_it_was_last(store):
     assert table["test_accuracy"].tolist() == [0.625]
     assert table["status"].tolist() == ["running"]
     assert table["seconds"].isna().all()
+
+
+def test_a_killed_run_is_interrupted_and_counted_as_such(store):
+    runs = frames.runs("stopped", tracking_uri=store.uri)
+    assert runs["status"].tolist() == ["interrupted"] * 2
+    assert report.leaderboard(runs)["interrupted"].tolist() == [2]
+    assert (
+        report.counts(runs) == "2 trials of 1 configuration: 0 finished, 0 diverged, 0 failed, 2 interrupted."
+    )
+    assert report.table(runs).iloc[0, 0] == "interrupted"
 
 
 def test_every_way_to_read_curves_gives_the_same(store):
@@ -312,6 +344,12 @@ def test_every_experiment_has_the_same_columns_and_types(store, runs, experiment
 def test_a_missing_experiment_is_told_with_those_there_are(store):
     with pytest.raises(FnnexpError, match=r"'gird'.* Did you mean 'grid'\?.*again, all_failed, empty, grid"):
         frames.runs("gird", tracking_uri=store.uri)
+
+
+def test_a_server_that_does_not_answer_is_told(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(FnnexpError, match=r"http://127.0.0.1:9 does not answer"):
+        frames.runs("grid", tracking_uri="http://127.0.0.1:9")
 
 
 def test_looking_where_no_store_is_makes_none(tmp_path):
@@ -524,7 +562,7 @@ def test_the_terminal_fits_80_columns_and_tells_what_went_wrong(written):
     _, shown = written
     assert max(map(len, shown.splitlines()[:-1])) <= 80
     flat = " ".join(shown.split())
-    assert "48 trials of 16 configurations: 43 finished, 2 diverged, 3 failed, 0 still running" in flat
+    assert "48 trials of 16 configurations: 43 finished, 2 diverged, 3 failed." in flat
     for said in ("same as sqrtmax", "2 diverged", "3 failed", "at epoch 3", "MemoryError", "[red]"):
         assert said in flat
     assert "12 trials shared another's training" in flat

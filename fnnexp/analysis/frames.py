@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from fnnexp.errors import FnnexpError, did_you_mean
+from fnnexp.nn.batching import MODES
+from fnnexp.nn.initializers import METHODS
+from fnnexp.tracking import DIVERGED, DONE, FAILED, FINISHED, INTERRUPTED, METRICS, RUNNING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -23,11 +26,11 @@ if TYPE_CHECKING:
 OPTIONS = ("arch", "init", "batching", "optimizer", "data")
 """The params that name a chosen option of a config group; a category each."""
 
-METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
-"""The six curves."""
+ORDER = {"init": METHODS, "batching": MODES}
+"""How the shipped options of a group stand in a table; others follow by first appearance."""
 
-STATUSES = ("finished", "diverged", "failed", "running")
-"""What a trial can be. An interrupted one keeps the status "running" until it is resumed."""
+STATUSES = (FINISHED, DIVERGED, FAILED, RUNNING, INTERRUPTED)
+"""What a trial can be. A run whose process was killed outright stays "running" until it is resumed."""
 
 HEAD = ("run_id", "trial", "name", "status")
 BEST = ("best_val_accuracy", "best_val_epoch")
@@ -56,7 +59,8 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
         params differ. `str` unless said otherwise:
 
         - `run_id`, `trial` (the id of its scientific content), `name`; `status`, a category of `STATUSES`.
-        - `arch init batching optimizer data`: categories in order of first appearance.
+        - `arch init batching optimizer data`: categories, the shipped initializers and batching modes in
+          the order of the documentation, others by first appearance.
         - `seed` (Int64), then every other param in alphabetical order: Int64, float64 or boolean where the
           whole column is of that kind (a trial without the param does not count), else `str`.
         - the six metrics (float64), as MLflow shows them: the last value recorded. Non-finite values are not
@@ -163,8 +167,13 @@ def _values_within(runs: pd.DataFrame, option: str, param: str) -> pd.Series:
 
 def _trials(experiment: str, tracking_uri: str | None) -> tuple[MlflowClient, list[Run]]:
     """Return a client, and the run that stands for each trial of the experiment, in order of their start."""
+    from mlflow.exceptions import MlflowException
+
     client = _client(tracking_uri)
-    found = client.get_experiment_by_name(experiment)
+    try:
+        found = client.get_experiment_by_name(experiment)
+    except MlflowException as error:
+        raise FnnexpError(f"MLflow's store {client.tracking_uri} does not answer: {error}") from error
     if found is None or found.lifecycle_stage != "active":
         names = sorted(each.name for each in client.search_experiments())
         there = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
@@ -173,7 +182,7 @@ def _trials(experiment: str, tracking_uri: str | None) -> tuple[MlflowClient, li
     with _collector_paused():
         every = [run for run in _pages(client, found.experiment_id) if "fnnexp.trial" in run.data.tags]
     chosen: dict[str, Run] = {}
-    for run in sorted(every, key=lambda run: (_tag(run, "status") == "finished", run.info.start_time)):
+    for run in sorted(every, key=lambda run: (_status(run) in DONE, run.info.start_time)):
         chosen[run.data.tags["fnnexp.trial"]] = run
     return client, sorted(chosen.values(), key=lambda run: (run.info.start_time, run.info.run_name or ""))
 
@@ -182,6 +191,8 @@ def _client(tracking_uri: str | None) -> MlflowClient:
     """Return a client of the store; looking for an absent SQLite file must not create it."""
     import mlflow
 
+    from fnnexp import tracking
+
     uri = tracking_uri or mlflow.get_tracking_uri()
     file = uri.removeprefix("sqlite:///").partition("?")[0]
     if uri.startswith("sqlite:///") and not Path(file).exists():
@@ -189,7 +200,7 @@ def _client(tracking_uri: str | None) -> MlflowClient:
             f"No sweep has been recorded here: there is no MLflow store at {file}. "
             "Run one first, go to its directory, or set MLFLOW_TRACKING_URI."
         )
-    return mlflow.MlflowClient(uri)
+    return tracking.client(uri)
 
 
 def _pages(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
@@ -300,9 +311,9 @@ def _tag(run: Run, key: str) -> str | None:
 
 def _status(run: Run) -> str:
     status = _tag(run, "status")
-    if status in STATUSES:
+    if status in STATUSES and not (status == "running" and run.info.status == "KILLED"):
         return str(status)
-    return "failed" if run.info.status == "FAILED" else "running"
+    return {"FAILED": "failed", "KILLED": "interrupted"}.get(run.info.status, "running")
 
 
 def _runs_frame(trials: Sequence[Run], val_accuracy: pd.DataFrame) -> pd.DataFrame:
@@ -343,13 +354,16 @@ def _params(trials: Sequence[Run]) -> dict[str, pd.Series]:
         name: pd.Series([run.data.params.get(name) for run in trials], dtype="str")
         for name in (*OPTIONS, "seed", *sorted(names))
     }
-    options = {name: texts[name].astype(_by_appearance(texts[name])) for name in OPTIONS}
+    options = {name: texts[name].astype(_by_appearance(texts[name], ORDER.get(name, ()))) for name in OPTIONS}
     seed = pd.to_numeric(texts["seed"], errors="coerce").astype("Int64")
     return {**options, "seed": seed, **{name: _typed(texts[name]) for name in sorted(names)}}
 
 
-def _by_appearance(texts: pd.Series) -> pd.CategoricalDtype:
-    return pd.CategoricalDtype(texts.dropna().drop_duplicates().to_list())
+def _by_appearance(texts: pd.Series, first: Sequence[str] = ()) -> pd.CategoricalDtype:
+    there = texts.dropna().drop_duplicates().to_list()
+    return pd.CategoricalDtype(
+        [*(each for each in first if each in there), *(t for t in there if t not in first)]
+    )
 
 
 def _typed(texts: pd.Series) -> pd.Series:

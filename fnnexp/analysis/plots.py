@@ -119,7 +119,7 @@ def _canvas(panels: int, batchings: int, inits: int, said: str) -> tuple[Figure,
     """Return a figure of fixed panel size, the legend's rows below the panels, and one axes a panel."""
     from matplotlib.figure import Figure
 
-    columns = batchings if 1 < batchings <= COLUMNS else min(COLUMNS, panels)
+    columns = batchings if 1 < batchings <= COLUMNS else 2 if panels == 4 else min(COLUMNS, panels)
     rows = -(-panels // columns)
     legend = LEGEND_ROW * -(-inits // _legend_columns(columns)) + 0.15
     width = LEFT + RIGHT + columns * PANEL[0] + (columns - 1) * GAP[0]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,7 +25,8 @@ if TYPE_CHECKING:
 AXES = ("arch", "init", "batching")
 """The factors that the table lays out; each combination of the others has a table and a figure of its own."""
 
-NOT_FINISHED = ("diverged", "failed", "running")
+NOT_FINISHED = frames.STATUSES[1:]
+SAID_ALWAYS = ("finished", "diverged", "failed")  # also when there are none
 
 
 class Cell(NamedTuple):
@@ -66,25 +66,23 @@ def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         The factors that vary in this frame; `seeds`, how many finished trials the means are over; `diverged`,
-        `failed`, `running`, how many are not in them; the ranking metric and test accuracy as mean and
+        `failed`, `running`, `interrupted`, how many are not; the ranking metric and test accuracy as mean and
         `…_sd` over seeds (fractions; NaN for one seed); `note`, which configurations of this frame are
         numerically the same. Configurations without a finished trial come last.
     """
     runs = runs.reset_index(drop=True)
     metrics = list(dict.fromkeys([ranking(runs), "test_accuracy"]))
     factors = frames.factors(runs)
-    groups = [group for _, group in _groups(runs, factors)]
-    first = runs.loc[[group.index[0] for group in groups], factors].reset_index(drop=True)
-    numbers = pd.DataFrame([_numbers(group, metrics) for group in groups], index=first.index)
-    board = pd.concat([first, numbers], axis=1).assign(note=_notes(runs, groups, factors))
+    parts = [group for _, group in groups(runs, factors)]
+    first = runs.loc[[group.index[0] for group in parts], factors].reset_index(drop=True)
+    numbers = pd.DataFrame([_numbers(group, metrics) for group in parts], index=first.index)
+    board = pd.concat([first, numbers], axis=1).assign(note=_notes(runs, parts, factors))
     if board.empty:
         return board
     return board.sort_values(metrics[0], ascending=False, kind="stable", ignore_index=True)
 
 
-def _groups(
-    runs: pd.DataFrame, factors: Sequence[str]
-) -> Iterator[tuple[tuple[Hashable, ...], pd.DataFrame]]:
+def groups(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[tuple[tuple[Hashable, ...], pd.DataFrame]]:
     """Yield each combination of the factors with its trials, in the order of the factors' values."""
     if factors:
         yield from runs.groupby(list(factors), observed=True, dropna=False, sort=True)
@@ -136,19 +134,46 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
     """
     runs = runs.reset_index(drop=True)
     metric = ranking(runs)
-    others = _others(runs)
+    beside = others(runs)
     labelled = runs.assign(**{axis: frames.labels(runs, axis) for axis in AXES})
     cells: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
-    for key, group in _groups(labelled, [*others, *AXES]):
+    for key, group in groups(labelled, [*beside, *AXES]):
         *row, batching = (frames.as_text(value) for value in key)
         cells[tuple(row)][batching] = _cell(group, metric)
     columns = pd.Index([str(each) for each in labelled["batching"].cat.categories], name="batching")
-    index = pd.MultiIndex.from_tuples(list(cells), names=[*others, "arch", "init"]) if cells else None
+    index = pd.MultiIndex.from_tuples(list(cells), names=[*beside, "arch", "init"]) if cells else None
     return pd.DataFrame(list(cells.values()), index=index, columns=columns).fillna("")
 
 
-def _others(runs: pd.DataFrame) -> list[str]:
-    return [factor for factor in frames.factors(runs) if factor.partition(".")[0] not in AXES]
+def others(runs: pd.DataFrame) -> list[str]:
+    """Return the factors beside the axes that split the table: those that an axis does not settle."""
+    beside = [factor for factor in frames.factors(runs) if factor.partition(".")[0] not in AXES]
+    return [factor for factor in beside if _varies_within(runs, list(AXES), factor)]
+
+
+def followers(runs: pd.DataFrame) -> list[str]:
+    """Return what varies, but only with the axes: `optimizer.lr follows batching: full 0.5, mini 0.1`.
+
+    Such a factor can't be told apart from what it follows.
+    """
+    split = others(runs)
+    said = []
+    for factor in frames.factors(runs):
+        if factor.partition(".")[0] in AXES or factor in split:
+            continue
+        axis = next((axis for axis in AXES if not _varies_within(runs, [axis], factor)), None)
+        if axis is None:
+            said.append(f"{factor} follows {', '.join(AXES)}")
+            continue
+        values = runs.groupby(axis, observed=True)[factor].first()
+        pairs = ", ".join(f"{option} {frames.as_text(value)}" for option, value in values.items())
+        said.append(f"{factor} follows {axis}: {pairs}")
+    return said
+
+
+def _varies_within(runs: pd.DataFrame, by: list[str], factor: str) -> bool:
+    values = runs.groupby(by, observed=True, dropna=False)[factor].nunique(dropna=False)
+    return bool(values.gt(1).any())
 
 
 def _cell(group: pd.DataFrame, metric: str) -> str:
@@ -176,12 +201,9 @@ def _percent(mean: float, sd: float) -> str:
 def counts(runs: pd.DataFrame) -> str:
     """Return how much was run, in a sentence."""
     number = {status: int((runs["status"] == status).sum()) for status in frames.STATUSES}
-    configurations = sum(1 for _ in _groups(runs, frames.factors(runs)))
-    return (
-        f"{_plural(len(runs), 'trial')} of {_plural(configurations, 'configuration')}: "
-        f"{number['finished']} finished, {number['diverged']} diverged, {number['failed']} failed, "
-        f"{number['running']} still running or interrupted."
-    )
+    configurations = sum(1 for _ in groups(runs, frames.factors(runs)))
+    some = ", ".join(f"{n} {status}" for status, n in number.items() if n or status in SAID_ALWAYS)
+    return f"{_plural(len(runs), 'trial')} of {_plural(configurations, 'configuration')}: {some}."
 
 
 def _plural(n: int, noun: str) -> str:
@@ -223,26 +245,24 @@ def leaderboard_grid(runs: pd.DataFrame, board: pd.DataFrame) -> Grid:
         row += [Cell(_percent(record[m], record[f"{m}_sd"]), float(record[m])) for m in metrics]
         missing = [f"{record[status]} {status}" for status in NOT_FINISHED if record[status]]
         rows.append([*row, Cell("; ".join([*missing, record["note"]] if record["note"] else missing))])
-    head = [
-        *(name.removeprefix("optimizer.") for name in names),
-        "seeds",
-        *(f"{m.replace('_accuracy', '')} %" for m in metrics),
-        "note",
-    ]
+    shown = [name.removeprefix("optimizer.") for name in names]
+    head = [*shown, "seeds", *(f"{metric.replace('_accuracy', '')} %" for metric in metrics), "note"]
+    if not any(row[-1].text for row in rows):
+        head, rows = head[:-1], [row[:-1] for row in rows]
     return Grid("Leaderboard", head, rows, names=len(names))
 
 
 def table_grids(runs: pd.DataFrame, cells: pd.DataFrame) -> list[Grid]:
     """Return the table as it is shown: one grid for each combination of the factors beside the three axes."""
-    others = _others(runs)
-    split = list(cells.groupby(level=others, sort=False)) if others else [((), cells)]
+    beside = others(runs)
+    split = list(cells.groupby(level=beside, sort=False)) if beside else [((), cells)]
     grids = []
     for key, part in split:
         rows = [
             [Cell(str(name)) for name in index[-2:]] + [Cell(str(text)) for text in row]
             for index, row in zip(part.index, part.to_numpy(), strict=True)
         ]
-        title = ", ".join(f"{name}={value}" for name, value in zip(others, key, strict=True))
+        title = ", ".join(f"{name}={value}" for name, value in zip(beside, key, strict=True))
         grids.append(Grid(title, ["arch", "init", *map(str, part.columns)], rows, names=2))
     return grids
 
@@ -301,6 +321,8 @@ def write(
     """
     from rich.console import Console
 
+    from fnnexp.analysis.page import html
+
     runs, curves = frames.both(experiment, tracking_uri=tracking_uri)
     if runs.empty:
         raise FnnexpError(
@@ -315,7 +337,7 @@ def write(
         curves.to_csv(place / "curves.csv", index=False)
         board.to_csv(place / "leaderboard.csv", index=False)
         cells.reset_index().to_csv(place / "table.csv", index=False)
-        page.write_text(_page(experiment, runs, curves, board, cells), encoding="utf-8")
+        page.write_text(html(experiment, runs, curves, board, cells), encoding="utf-8")
     except OSError as error:
         raise FnnexpError(
             f"The report cannot be written to {place}: {error}. Name another folder."
@@ -349,6 +371,7 @@ def _print(
         (f"{experiment} · {counts(runs)}", "bold"),
         (basis(runs), ""),
         (f"In all trials: {common(runs)}", "dim"),
+        *((f"{each}.", "") for each in followers(runs)),
     ):
         console.print(Text(said, style=style))
     _print_grid(console, leaderboard_grid(runs, board), ROWS_SHOWN, "leaderboard.csv")
@@ -371,7 +394,7 @@ def _print_grid(console: Console, grid: Grid, limit: int, file: str) -> None:
     shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     marks: dict[str, str] = {"": ""}
     for i, name in enumerate(grid.head):
-        number = _is_number(grid, i)
+        number = is_number(grid, i)
         head = "" if name == "note" else _printable(name)
         shown.add_column(Text(head), justify="right" if number else "left", no_wrap=number, overflow="fold")
     for row in grid.rows[:limit]:
@@ -386,113 +409,11 @@ def _print_grid(console: Console, grid: Grid, limit: int, file: str) -> None:
         console.print(Text(f"… and {len(grid.rows) - limit} more rows in {file}", style="dim"))
 
 
-def _is_number(grid: Grid, column: int) -> bool:
+def is_number(grid: Grid, column: int) -> bool:
+    """Whether a column holds numbers: neither a name nor a note."""
     return column >= grid.names and grid.head[column] != "note"
 
 
 def _printable(text: str) -> str:
     """Return the text without characters that would steer the terminal."""
     return "".join(c if c.isprintable() else " " for c in text)
-
-
-# On the page
-
-STYLE = """
-:root { color-scheme: light dark; --line: #d5d9de; --soft: #f4f6f8; --quiet: #59616b; --ink: #1c2127;
-  --page: #fff; --link: #1a5fb4 }
-@media (prefers-color-scheme: dark) { :root { --line: #363d46; --soft: #1d2228; --quiet: #9aa4af;
-  --ink: #dfe4ea; --page: #15181c; --link: #7db4f5 } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page);
-  max-width: 1120px; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.5rem; overflow-wrap: anywhere } h2 { font-size: 1.15rem; margin-top: 2.2rem }
-h3 { font-size: 1rem; margin-bottom: .3rem } a { color: var(--link) }
-.quiet { color: var(--quiet) } code { overflow-wrap: anywhere }
-.wide { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { padding: .22rem .6rem; text-align: left; border-bottom: 1px solid var(--line) }
-th { border-bottom-width: 2px } .n { text-align: right; white-space: nowrap }
-tbody tr:nth-child(even) { background: var(--soft) } svg { width: 100%; height: auto; display: block }
-figure { margin: 1rem 0 } figcaption { color: var(--quiet); font-size: .9rem }
-@media print { body { margin: 0; max-width: none } figure, tr { break-inside: avoid } }
-"""
-
-FIGURES = 12
-"""At most so many combinations of other factors have their curves drawn; the rest is in curves.csv."""
-
-FILES = ("runs.csv", "curves.csv", "leaderboard.csv", "table.csv")
-
-
-def _page(
-    experiment: str, runs: pd.DataFrame, curves: pd.DataFrame, board: pd.DataFrame, cells: pd.DataFrame
-) -> str:
-    grids = table_grids(runs, cells)
-    sections = [
-        f"<h1>{escape(experiment)}</h1><p>{escape(counts(runs))}</p><p>{escape(basis(runs))}</p>"
-        f"<p class='quiet'>In all trials: <code>{escape(common(runs))}</code></p><p>The numbers as files: "
-        + ", ".join(f"<a href='{file}'>{file}</a>" for file in FILES)
-        + ".</p>",
-        _section(leaderboard_grid(runs, board)),
-        f"<h2>By architecture, initializer and batching</h2><p class='quiet'>{ranking(runs)} in percent; "
-        "(2/3): two of three trials finished.</p>" + "".join(_section(grid, "h3") for grid in grids),
-        "<h2>Curves</h2>" + "".join(_figures(runs, curves)),
-        *(_section(grid) for grid in (coincidences(runs), troubles(runs)) if grid.rows),
-    ]
-    return (
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>{escape(experiment)} · fnnexp</title><style>{STYLE}</style></head><body>\n"
-        + "\n".join(sections)
-        + "\n</body></html>\n"
-    )
-
-
-def _section(grid: Grid, level: str = "h2") -> str:
-    kinds = ["n" if _is_number(grid, i) else "" for i in range(len(grid.head))]
-    head = "".join(_tag("th", escape(name), kind) for name, kind in zip(grid.head, kinds, strict=True))
-    rows = (
-        "<tr>" + "".join(_tag("td", _cell_html(cell), kind) for cell, kind in zip(row, kinds, strict=True))
-        for row in grid.rows
-    )
-    title = f"<{level}>{escape(grid.title)}</{level}>" if grid.title else ""
-    body = "\n".join(rows)
-    return f"{title}<div class='wide'><table><thead><tr>{head}</thead><tbody>\n{body}</tbody></table></div>"
-
-
-def _tag(name: str, content: str, kind: str) -> str:
-    return f"<{name} class='{kind}'>{content}</{name}>" if kind else f"<{name}>{content}</{name}>"
-
-
-def _cell_html(cell: Cell) -> str:
-    if cell.value is None or np.isnan(cell.value):
-        return escape(cell.text)
-    return f"<data value='{cell.value!r}'>{escape(cell.text)}</data>"
-
-
-def _figures(runs: pd.DataFrame, curves: pd.DataFrame) -> Iterator[str]:
-    """Yield accuracy and loss of the finished trials, for each combination of the factors beside the axes."""
-    from fnnexp.analysis import plots
-
-    finished = runs[runs["status"] == "finished"]
-    if finished.empty:
-        yield "<p>No trial has finished, so there are no curves to average.</p>"
-        return
-    others = _others(runs)
-    split = ranking(runs).partition("_")[0]
-    combinations = list(_groups(finished, others))
-    for key, part in combinations[:FIGURES]:
-        said = ", ".join(f"{k}={frames.as_text(v)}" for k, v in zip(others, key, strict=True))
-        yield f"<h3>{escape(said)}</h3>" if said else ""
-        for quantity in ("accuracy", "loss"):
-            svg = plots.curves(part, curves, f"{split}_{quantity}")
-            yield f"<figure>{svg}<figcaption>{_caption(split, quantity)}</figcaption></figure>"
-    if (more := len(combinations) - FIGURES) > 0:
-        yield f"<p>{more} more combinations of {escape(', '.join(others))} are in curves.csv.</p>"
-
-
-def _caption(split: str, quantity: str) -> str:
-    said = f"{split}_{quantity} by epoch: the mean over seeds, the band from the least to the most, "
-    said += "of finished trials."
-    if quantity == "loss":
-        said += (
-            " The axis ends where a few lines would flatten the others; those that end above it are named."
-        )
-    return said + " Numerically identical configurations lie on top of each other."

@@ -1,5 +1,8 @@
 """Gradients held against central finite differences in float64: every op, and every architecture as a whole.
 
+An architecture is checked three times: op by op (`reference`), in the stacked core that a sweep trains with
+(`network`, two lanes with weights and images of their own), and in the step a row of `per_sample`.
+
 The step is h = ε^(1/3) max(1, |x|) ≈ 6e-6, where ε is float64's machine epsilon. It balances the truncation
 error h² f‴ / 6 with the rounding error ε |f| / h: both come to about 4e-11 of the function's own scale
 (Press, Teukolsky, Vetterling & Flannery, 2007, §5.7).
@@ -20,6 +23,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import numpy as np
 
+from fnnexp.nn import network as core
+from fnnexp.nn.loss import gradient_in_place, losses_and_hits
+from fnnexp.nn.per_sample import PerSampleDescent
 from fnnexp.nn.reference import (
     Add,
     Array,
@@ -37,6 +43,8 @@ from fnnexp.nn.reference import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from numpy.typing import NDArray
+
     Draw: TypeAlias = Callable[[np.random.Generator], list[Array]]
 
 TOLERANCE: Final = 1e-6
@@ -44,7 +52,12 @@ STEP: Final = float(np.finfo(np.float64).eps) ** (1 / 3)
 FLOOR: Final = 1e-3
 ENTRIES: Final = 200
 
-KNOWN_WRONG: Final = ("tanh_as_published", "tanh_128_as_published")
+KNOWN_WRONG: Final = (
+    "tanh_as_published",
+    "tanh_128_as_published",
+    "stacked tanh_128_as_published",
+    "per_sample tanh_128_as_published",
+)
 
 
 @dataclass(frozen=True)
@@ -187,76 +200,161 @@ def check_operation(name: str) -> GradientCheck:
     return check_gradients(name, lambda: float((R * op.forward(*inputs)).sum()), inputs, gradients)
 
 
-def check_network(
-    hidden: Sequence[int],
-    activation: str,
-    epsilon: float = 0.0,
-    reduction: str = "mean",
-    biases: Sequence[bool] | None = None,
-    std: float | None = None,
-    name: str | None = None,
-) -> GradientCheck:
-    """Check the whole of a `reference.Network`, with 12 inputs in place of 784, 10 classes, and 6 images.
+@dataclass(frozen=True)
+class Example:
+    """A network to check, with 12 inputs in place of 784, 10 classes, and images at which to check it.
 
-    Images, weights and biases are normal draws from a seeded generator. With ReLU, of 240 images the 6 are
-    taken whose hidden units stay furthest from the kink, where there is no derivative to compare with.
-
-    Parameters
+    Attributes
     ----------
     hidden : H of each hidden layer
     activation, epsilon, reduction : as in `reference.Network`
     biases : for each layer, the last included, whether it has one; all have by default
     std : of the weights; 1/√n_in by default. Large ones make p_y small, where epsilon matters
-    name : of the result; the activation and the widths by default
-
-    >>> check_network((32, 32), "sigmoid").name
-    'sigmoid_32_32'
     """
-    rng = np.random.default_rng(0)
-    sizes = [12, *hidden, 10]
-    W = [rng.normal(0.0, std or n_in**-0.5, (n_in, n_out)) for n_in, n_out in pairwise(sizes)]
-    b = [rng.normal(0.0, 0.5, n_out) for n_out in sizes[1:]]
-    kept = [True] * len(b) if biases is None else biases
-    b_or_none = [b_i if keep else None for b_i, keep in zip(b, kept, strict=True)]
-    network = Network(W, b_or_none, activation, epsilon, reduction)
-    X, y = rng.standard_normal((240, 12)), rng.integers(0, 10, 6)
-    network.forward(X)
-    kinks = [np.abs(f.Z).min(axis=1) for f in network.activations if isinstance(f, Relu)]
-    X = X[np.argsort(-np.min(kinks, axis=0))[:6]] if kinks else X[:6]
-    total = np.sum if reduction == "sum" else np.mean
+
+    hidden: tuple[int, ...]
+    activation: str
+    epsilon: float = 0.0
+    reduction: str = "mean"
+    biases: tuple[bool, ...] | None = None
+    std: float | None = None
+
+    @property
+    def kept(self) -> Sequence[bool]:
+        """For each layer whether it has a bias."""
+        return self.biases or [True] * (len(self.hidden) + 1)
+
+    def total(self, losses: Array) -> float:
+        """Return the sum or the mean of a batch's losses, whichever it is whose gradient is taken."""
+        return float(losses.sum() if self.reduction == "sum" else losses.mean())
+
+    def drawn(self, seed: int, images: int) -> tuple[Network, Array, NDArray[np.integer]]:
+        """Return the network with normal weights and biases, images X (B, 12) and labels y (B,).
+
+        With ReLU, of 240 images those are taken whose hidden units stay furthest from the kink, where there
+        is no derivative to compare with.
+        """
+        rng = np.random.default_rng(seed)
+        sizes = [12, *self.hidden, 10]
+        W = [rng.normal(0.0, self.std or n_in**-0.5, (n_in, n_out)) for n_in, n_out in pairwise(sizes)]
+        b = [rng.normal(0.0, 0.5, n_out) for n_out in sizes[1:]]
+        b_or_none = [b_i if keep else None for b_i, keep in zip(b, self.kept, strict=True)]
+        network = Network(W, b_or_none, self.activation, self.epsilon, self.reduction)
+        X, y = rng.standard_normal((240, 12)), rng.integers(0, 10, images)
+        network.forward(X)
+        kinks = [np.abs(f.Z).min(axis=1) for f in network.activations if isinstance(f, Relu)]
+        nearest = np.argsort(-np.min(kinks, axis=0)) if kinks else np.arange(240)
+        return network, X[nearest[:images]], y
+
+
+class _Stacked:
+    """An example in the stacked core: two lanes, each with weights and images of its own.
+
+    Every operation of `network` that may differ between lanes does: the rows, the labels and the weights.
+    """
+
+    def __init__(self, example: Example, images: int) -> None:
+        self.example = example
+        lanes = [example.drawn(seed, images) for seed in (0, 1)]
+        self.inputs = [(slice(k, k + 1), X) for k, (_, X, _) in enumerate(lanes)]
+        self.labels = np.stack([y for _, _, y in lanes])
+        self.onehot = np.eye(10)[self.labels]
+        bias = ["zeros" if keep else "none" for keep in example.kept]
+        self.architecture = core.Architecture(12, example.hidden, 10, example.activation, bias[0], bias[-1])
+        theta = np.stack([np.concatenate([p.ravel() for p in network.parameters]) for network, _, _ in lanes])
+        self.parameters = core.Parameters(self.architecture, theta)
+        self.work = core.Workspace(self.architecture, 2, images, theta.dtype)
+
+    def arrays(self, theta: Array) -> list[Array]:
+        """Return W1 b1 W2 b2 … of θ (K, P) or of a gradient of it: views with a leading axis of K lanes."""
+        of = core.Parameters(self.architecture, theta)
+        return interleaved(of.W, of.b)
+
+    def loss(self) -> float:
+        """Return the sum over the lanes of what is minimised."""
+        logits = core.forward(self.parameters, self.inputs, self.work)
+        losses, _ = losses_and_hits(logits, self.labels, self.example.epsilon)
+        return sum(self.example.total(lane) for lane in losses)
+
+    def check(self, name: str, gradient: Array) -> GradientCheck:
+        """Compare the gradient (2, P) with finite differences of `loss`."""
+        return check_gradients(name, self.loss, self.arrays(self.parameters.theta), self.arrays(gradient))
+
+
+def check_network(example: Example, name: str) -> GradientCheck:
+    """Check the whole of a `reference.Network`, on 6 images.
+
+    >>> check_network(Example((32, 32), "sigmoid"), "two layers").passed
+    True
+    """
+    network, X, y = example.drawn(seed=0, images=6)
     _, _, dWs, dbs = network.loss_and_gradients(X, y)
-    return check_gradients(
-        name or "_".join([activation, *map(str, hidden)]),
-        lambda: float(total(network.loss(network.forward(X), y))),
-        network.parameters,
-        interleaved(dWs, dbs),
+    loss = lambda: example.total(network.loss(network.forward(X), y))  # noqa: E731
+    return check_gradients(name, loss, network.parameters, interleaved(dWs, dbs))
+
+
+def check_stacked(example: Example, name: str) -> GradientCheck:
+    """Check forward, gradient and backward of the stacked core, on 6 images a lane.
+
+    >>> check_stacked(Example((32, 32), "sigmoid"), "two layers").passed
+    True
+    """
+    images = 6
+    stacked = _Stacked(example, images)
+    gradients = core.Parameters(stacked.architecture, np.empty_like(stacked.parameters.theta))
+    dZ = core.forward(stacked.parameters, stacked.inputs, stacked.work)
+    gradient_in_place(dZ, stacked.onehot, example.epsilon, stacked.work.row)
+    if example.reduction == "mean":
+        dZ /= images
+    core.backward(stacked.parameters, stacked.inputs, stacked.work, gradients)
+    return stacked.check(name, gradients.theta)
+
+
+def check_per_sample(example: Example, name: str) -> GradientCheck:
+    """Check one step of `PerSampleDescent`, on one image a lane: (θ before − θ after) / lr is the gradient.
+
+    >>> check_per_sample(Example((32, 32), "sigmoid"), "two layers").passed
+    True
+    """
+    stacked = _Stacked(example, images=1)
+    after = core.Parameters(stacked.architecture, stacked.parameters.theta.copy())
+    lr = np.array([[1.0], [2.0]])
+    PerSampleDescent(stacked.architecture, after, lr, example.epsilon, groups=2).descend(
+        stacked.inputs, stacked.onehot
     )
+    return stacked.check(name, (stacked.parameters.theta - after.theta) / lr)
 
 
 # `relu_full_batch` is the published network: no output bias, N(0, 1) weights, epsilon and the sum.
-ARCHITECTURES: Final[dict[str, Callable[..., GradientCheck]]] = {
-    "relu_100": partial(check_network, (100,), "relu"),
-    "tanh_128": partial(check_network, (128,), "tanh"),
-    "sigmoid_32_32": partial(check_network, (32, 32), "sigmoid"),
-    "relu_98": partial(check_network, (98,), "relu"),
-    "tanh_64_32": partial(check_network, (64, 32), "tanh"),
-    "tanh_128_as_published": partial(check_network, (128,), "tanh_as_published"),
-    "relu_full_batch": partial(check_network, (100,), "relu", 1e-12, "sum", (True, False), 1.0),
+ARCHITECTURES: Final[dict[str, Example]] = {
+    "relu_100": Example((100,), "relu"),
+    "tanh_128": Example((128,), "tanh"),
+    "sigmoid_32_32": Example((32, 32), "sigmoid"),
+    "relu_98": Example((98,), "relu"),
+    "tanh_64_32": Example((64, 32), "tanh"),
+    "tanh_128_as_published": Example((128,), "tanh_as_published"),
+    "relu_full_batch": Example((100,), "relu", 1e-12, "sum", (True, False), 1.0),
+}
+
+CHECKS: Final[dict[str, Callable[[str], GradientCheck]]] = {
+    **dict.fromkeys(OPERATIONS, check_operation),
+    **{name: partial(check_network, example) for name, example in ARCHITECTURES.items()},
+    **{f"stacked {name}": partial(check_stacked, example) for name, example in ARCHITECTURES.items()},
+    **{f"per_sample {name}": partial(check_per_sample, example) for name, example in ARCHITECTURES.items()},
 }
 
 
 def run(names: Sequence[str] | None = None) -> list[GradientCheck]:
-    """Check what is named, or everything: each op of `OPERATIONS`, then each network of `ARCHITECTURES`.
+    """Check what is named, or everything: each op, then each network op by op, stacked, and a row at a time.
 
     All pass but those in `KNOWN_WRONG`, which have to fail. An unknown name is a ValueError.
 
-    >>> [(check.name, check.passed) for check in run(["log", "tanh_128_as_published"])]
-    [('log', True), ('tanh_128_as_published', False)]
+    >>> [(check.name, check.passed) for check in run(["log", "stacked tanh_128_as_published"])]
+    [('log', True), ('stacked tanh_128_as_published', False)]
     """
-    allowed = [*OPERATIONS, *ARCHITECTURES]
-    names = allowed if names is None else names
-    _refuse_unknown(names, allowed)
-    return [check_operation(n) if n in OPERATIONS else ARCHITECTURES[n](name=n) for n in names]
+    names = list(CHECKS) if names is None else names
+    _refuse_unknown(names, CHECKS)
+    return [CHECKS[name](name) for name in names]
 
 
 def _refuse_unknown(names: Iterable[str], allowed: Iterable[str]) -> None:

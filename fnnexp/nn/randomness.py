@@ -1,4 +1,4 @@
-"""Randomness with an address: a draw comes from (seed, purpose, index), never from a generator that goes on."""
+"""Randomness with an address: a draw comes from (seed, purpose, index), never from a generator going on."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ lane's curve and weights are bitwise the same alone, in any stack, and in any cu
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -356,14 +357,22 @@ def _untrained(recipe: Recipe, stack: Stack, arrays: DataArrays, clock: Callable
 
 
 def _gone(stack: Stack, k: int, finite: Array) -> Array | None:
-    """Return the parameters of a lane that diverged, else None."""
-    return None if finite[k] else stack.theta[k].copy()
+    """Return the parameters of a lane that diverged, else None; every NaN in them is NumPy's one.
+
+    Which sign a NaN comes out with depends on whether an element met a loop's SIMD body or its tail, and so
+    on the lanes beside it.
+    """
+    if finite[k]:
+        return None
+    theta: Array = stack.theta[k].copy()
+    theta[np.isnan(theta)] = np.nan
+    return theta
 
 
 def _named(k: int, measured: list[tuple[str, tuple[Array, Array]]]) -> dict[str, float]:
-    """Return one lane's metrics under their names."""
+    """Return one lane's metrics under their names, with the one NaN as in :func:`_gone`."""
     metrics = {}
     for split, (loss, accuracy) in measured:
-        metrics[f"{split}_loss"] = float(loss[k])
+        metrics[f"{split}_loss"] = math.nan if np.isnan(loss[k]) else float(loss[k])
         metrics[f"{split}_accuracy"] = float(accuracy[k])
     return metrics

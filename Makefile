@@ -1,0 +1,45 @@
+# Two commands do all: `make demo` and `make test`. Each makes the environment first when it is not there.
+
+PYTHON ?= python3
+VENV := .venv
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+READY := $(VENV)/ready
+DEMO := demo
+
+.PHONY: help demo test lint format ui clean
+
+help:
+	@echo "make demo     a small grid on the embedded digits, and the comparison"
+	@echo "make test     the whole test suite"
+	@echo "make lint     ruff and mypy"
+	@echo "make format   ruff's formatting"
+	@echo "make clean    remove the environment and what the demo made"
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@echo made > $(READY)
+
+# The demo keeps its store in a folder of its own; started again, it finds its trials done and reports.
+demo: $(READY)
+	@mkdir -p $(DEMO)
+	cd $(DEMO) && ../$(BIN)/fnnexp -cn demo && ../$(BIN)/fnnexp report demo
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+format: $(READY)
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
+
+clean:
+	rm -rf $(VENV) $(DEMO)

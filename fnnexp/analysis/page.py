@@ -1,0 +1,133 @@
+"""The page: one self-contained HTML file with the tables and the curves, to open offline or to print."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fnnexp.analysis import frames
+from fnnexp.analysis.report import (
+    Cell,
+    Grid,
+    basis,
+    coincidences,
+    common,
+    counts,
+    followers,
+    groups,
+    is_number,
+    leaderboard_grid,
+    others,
+    ranking,
+    table_grids,
+    troubles,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pandas as pd
+
+STYLE = """
+:root { color-scheme: light dark; --line: #d5d9de; --soft: #f4f6f8; --quiet: #59616b; --ink: #1c2127;
+  --page: #fff; --link: #1a5fb4 }
+@media (prefers-color-scheme: dark) { :root { --line: #363d46; --soft: #1d2228; --quiet: #9aa4af;
+  --ink: #dfe4ea; --page: #15181c; --link: #7db4f5 } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page);
+  max-width: 1120px; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.5rem; overflow-wrap: anywhere } h2 { font-size: 1.15rem; margin-top: 2.2rem }
+h3 { font-size: 1rem; margin-bottom: .3rem } a { color: var(--link) }
+.quiet { color: var(--quiet) } code { overflow-wrap: anywhere }
+.wide { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+th, td { padding: .22rem .6rem; text-align: left; border-bottom: 1px solid var(--line) }
+th { border-bottom-width: 2px } .n { text-align: right; white-space: nowrap }
+tbody tr:nth-child(even) { background: var(--soft) } svg { width: 100%; height: auto; display: block }
+figure { margin: 1rem 0 } figcaption { color: var(--quiet); font-size: .9rem }
+@media print { body { margin: 0; max-width: none } figure, tr { break-inside: avoid } }
+"""
+
+FIGURES = 12
+"""At most so many combinations of other factors have their curves drawn; the rest is in curves.csv."""
+
+FILES = ("runs.csv", "curves.csv", "leaderboard.csv", "table.csv")
+
+
+def html(
+    experiment: str, runs: pd.DataFrame, curves: pd.DataFrame, board: pd.DataFrame, cells: pd.DataFrame
+) -> str:
+    """Return the page as text; whatever comes from the store is escaped."""
+    grids = table_grids(runs, cells)
+    sections = [
+        f"<h1>{escape(experiment)}</h1><p>{escape(counts(runs))}</p><p>{escape(basis(runs))}</p>"
+        + "".join(f"<p>{escape(each)}.</p>" for each in followers(runs))
+        + f"<p class='quiet'>In all trials: <code>{escape(common(runs))}</code></p><p>The numbers as files: "
+        + ", ".join(f"<a href='{file}'>{file}</a>" for file in FILES)
+        + ".</p>",
+        _section(leaderboard_grid(runs, board)),
+        f"<h2>By architecture, initializer and batching</h2><p class='quiet'>{ranking(runs)} in percent; "
+        "(2/3): two of three trials finished.</p>" + "".join(_section(grid, "h3") for grid in grids),
+        "<h2>Curves</h2>" + "".join(_figures(runs, curves)),
+        *(_section(grid) for grid in (coincidences(runs), troubles(runs)) if grid.rows),
+    ]
+    return (
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        f"<title>{escape(experiment)} · fnnexp</title><style>{STYLE}</style></head><body>\n"
+        + "\n".join(sections)
+        + "\n</body></html>\n"
+    )
+
+
+def _section(grid: Grid, level: str = "h2") -> str:
+    kinds = ["n" if is_number(grid, i) else "" for i in range(len(grid.head))]
+    head = "".join(_tag("th", escape(name), kind) for name, kind in zip(grid.head, kinds, strict=True))
+    rows = (
+        "<tr>" + "".join(_tag("td", _cell_html(cell), kind) for cell, kind in zip(row, kinds, strict=True))
+        for row in grid.rows
+    )
+    title = f"<{level}>{escape(grid.title)}</{level}>" if grid.title else ""
+    body = "\n".join(rows)
+    return f"{title}<div class='wide'><table><thead><tr>{head}</thead><tbody>\n{body}</tbody></table></div>"
+
+
+def _tag(name: str, content: str, kind: str) -> str:
+    return f"<{name} class='{kind}'>{content}</{name}>" if kind else f"<{name}>{content}</{name}>"
+
+
+def _cell_html(cell: Cell) -> str:
+    if cell.value is None or np.isnan(cell.value):
+        return escape(cell.text)
+    return f"<data value='{cell.value!r}'>{escape(cell.text)}</data>"
+
+
+def _figures(runs: pd.DataFrame, curves: pd.DataFrame) -> Iterator[str]:
+    """Yield accuracy and loss of the finished trials, for each combination of the factors beside the axes."""
+    from fnnexp.analysis import plots
+
+    finished = runs[runs["status"] == "finished"]
+    if finished.empty:
+        yield "<p>No trial has finished, so there are no curves to average.</p>"
+        return
+    beside = others(runs)
+    split = ranking(runs).partition("_")[0]
+    combinations = list(groups(finished, beside))
+    for key, part in combinations[:FIGURES]:
+        said = ", ".join(f"{k}={frames.as_text(v)}" for k, v in zip(beside, key, strict=True))
+        yield f"<h3>{escape(said)}</h3>" if said else ""
+        for quantity in ("accuracy", "loss"):
+            svg = plots.curves(part, curves, f"{split}_{quantity}")
+            yield f"<figure>{svg}<figcaption>{_caption(split, quantity)}</figcaption></figure>"
+    if (more := len(combinations) - FIGURES) > 0:
+        yield f"<p>{more} more combinations of {escape(', '.join(beside))} are in curves.csv.</p>"
+
+
+def _caption(split: str, quantity: str) -> str:
+    said = f"{split}_{quantity} by epoch: the mean over seeds, the band from the least to the most, "
+    said += "of finished trials."
+    if quantity == "loss":
+        said += (
+            " The axis ends where a few lines would flatten the others; those that end above it are named."
+        )
+    return said + " Numerically identical configurations lie on top of each other."

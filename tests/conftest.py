@@ -1,0 +1,190 @@
+"""Every test stands in a folder of its own; the data cache and an empty MLflow store are made once."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+VARIABLES = ("MLFLOW_TRACKING_URI", "HYDRA_FULL_ERROR")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_cache(tmp_path_factory):
+    """Keep prepared data where no test of another session, and no user, has put anything."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("FNNEXP_CACHE", str(folder))
+        for variable in VARIABLES:
+            patch.delenv(variable, raising=False)
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def own_folder(shared_cache, tmp_path, monkeypatch):
+    """Give the test a working directory of its own, and MLflow's defaults."""
+    monkeypatch.chdir(tmp_path)
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def mnist():
+    """Return the path of real MNIST; a machine that has none skips the test."""
+    path = os.environ.get("FNNEXP_MNIST")
+    if not path:
+        pytest.skip("FNNEXP_MNIST is not set, so there is no real MNIST here")
+    return path
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command did: its exit status and what it wrote."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def invoke(shared_cache):
+    """Return ``invoke(*words, cwd=None)``, which runs the command line in this process."""
+    from fnnexp.cli import main
+
+    def run(*words, cwd=None):
+        out, err = io.StringIO(), io.StringIO()
+        collecting, argv, environment = gc.isenabled(), sys.argv, dict(os.environ)
+        sys.argv = ["fnnexp", *words]
+        try:
+            with (
+                contextlib.chdir(cwd or Path.cwd()),
+                contextlib.redirect_stdout(out),
+                contextlib.redirect_stderr(err),
+            ):
+                try:
+                    status = main(words)
+                except SystemExit as left:  # argparse's way out
+                    status = left.code if isinstance(left.code, int) else 0 if left.code is None else 1
+        finally:
+            sys.argv = argv
+            os.environ.clear()
+            os.environ.update(environment)
+            (gc.enable if collecting else gc.disable)()
+        return Ran(status, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """Return ``empty_store(folder)``, which puts an empty mlflow.db there and returns its URI.
+
+    Making one takes MLflow seconds, copying one nothing.
+    """
+    from mlflow import MlflowClient
+
+    template = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{template}").search_experiments()
+
+    def copy(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(template, folder / "mlflow.db")
+        return f"sqlite:///{folder / 'mlflow.db'}"
+
+    return copy
+
+
+@pytest.fixture
+def store(empty_store, own_folder):
+    """Put an empty store where the test stands; return its URI."""
+    return empty_store(own_folder)
+
+
+@pytest.fixture(scope="session")
+def loader(shared_cache):
+    """Return Hydra's loader of our configs, which outlives the Hydra that it came from."""
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    from fnnexp.config import conf_folder
+
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
+        return GlobalHydra.instance().config_loader()
+
+
+@pytest.fixture(scope="session")
+def jobs_of(loader):
+    """Return ``jobs_of(*overrides, config="config")``: the checked jobs of a command line."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.types import RunMode
+
+    from fnnexp.config import compose, read
+
+    master = cache(lambda config: loader.load_configuration(config, [], RunMode.MULTIRUN))
+
+    @cache
+    def jobs(*overrides, config="config"):
+        words = [f"{key}={value}" for key, value in master(config).hydra.sweeper.params.items()]
+        parsed = OverridesParser.create(loader).parse_overrides([*words, *overrides])
+        grid = BasicSweeper.split_arguments(parsed, None)[0]
+        composed = compose(loader, master(config), grid)
+        return [read(one, choices, o) for (one, choices), o in zip(composed, grid, strict=True)]
+
+    return jobs
+
+
+@pytest.fixture(scope="session")
+def trials_of(jobs_of):
+    """Return ``trials_of(*overrides)``: the trials of a command line, on digits unless it says otherwise."""
+    from fnnexp import data
+    from fnnexp.config import trial
+
+    def trials(*overrides, config="config"):
+        jobs = jobs_of("data=digits", *overrides, config=config)
+        return [trial(job, data.prepare(job.config.data.name, job.config.data.path)) for job in jobs]
+
+    return trials
+
+
+@pytest.fixture(scope="session")
+def alone():
+    """Return ``alone(trial)``: its records and weights when it is trained here, by itself, in one go."""
+    from threadpoolctl import threadpool_limits
+
+    from fnnexp import data
+    from fnnexp.nn.network import Parameters
+    from fnnexp.nn.training import advance, start
+
+    def train(trial):
+        with threadpool_limits(1, "blas"):
+            stack, records = advance(trial.recipe, start(trial.recipe, [trial.lane()]), data.load(trial.data))
+        theta = stack.theta[0] if stack.lanes else records[-1].theta
+        return records, Parameters(trial.recipe.architecture, theta[None]).named(0)
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def same_bits():
+    """Return ``same_bits(a, b)``: whether two sets of named arrays are the same to the bit."""
+
+    def same(a, b):
+        return list(a) == list(b) and all(
+            np.asarray(a[name]).dtype == np.asarray(b[name]).dtype
+            and np.asarray(a[name]).shape == np.asarray(b[name]).shape
+            and np.asarray(a[name]).tobytes() == np.asarray(b[name]).tobytes()
+            for name in a
+        )
+
+    return same
