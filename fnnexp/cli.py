@@ -112,6 +112,10 @@ def _hydra(words: Sequence[str]) -> None:
         if wants_traces:
             raise
         raise FnnexpError(explain(error)) from error
+    except ValueError as error:
+        if wants_traces or not str(error).startswith("Config group override"):  # arch=3
+            raise
+        raise FnnexpError(f"{error}; write the name of an option, as in arch=tanh_128") from error
 
 
 def overrides_last(words: Sequence[str]) -> list[str]:

@@ -1,17 +1,18 @@
-"""The stacked core against the op-by-op reference: whole trajectories in float64, each lane with a run of its own.
+"""The stacked core against the op-by-op reference: trajectories in float64, each lane with a run of its own.
 
 The measure: parameters may differ by 1e-10 of the largest entry of their array, losses by 1e-10 of the
-larger of themselves and 1, and accuracies not at all (two that differ at all differ by one row). The two
-programs sum in different orders, so a step differs by some 1e-16 of its size for each of some hundred terms;
-50 steps that add up come to less than 1e-12, which leaves a factor of a hundred for amplification.
+larger of themselves and 1, and accuracies not at all (two that differ at all differ by a row's share). The
+two programs sum in different orders, so a step differs by some 1e-16 of its size and of the parameters. 50
+such steps come to less than 1e-13 where rounding only adds up; the largest seen is 2e-13, with Adam from
+`max`, which divides small gradients by their size. So 1e-10 leaves room for another BLAS.
 
 The start and the order of rows do not come from the package: they are drawn here from the addresses that
 the design documents, with its table of standard deviations written out again.
 
-A step is amplified where training is chaotic: there two correct programs drift apart at a rate of their own,
-whatever they compute. So the steps here are small enough for that not to happen within the trajectory (the
-README of the rates stands at `RATES`), and large enough that the parameters move far more than the tolerance,
-which is asserted: a gradient wrong by one part in a million would be seen.
+Where training is chaotic each step amplifies what differs, and two correct programs drift apart whatever they
+compute (the last test shows it of the reference itself). So the step sizes in `RATES` are some twenty times
+below that, and yet the parameters move by a million times the tolerance, which is asserted: a gradient wrong
+by one part in a million would be seen.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TOLERANCE = 1e-10
-MOVED = 1e-4  # of an array's largest entry: a million tolerances
+MOVED = 1e6 * TOLERANCE  # of the array's largest entry
 
 WEIGHTS, BIASES, ORDER = 1, 2, 3
 
@@ -272,3 +273,22 @@ def test_the_published_full_batch_experiment_follows() -> None:
         ARCHITECTURES["relu_100_published"], Batching("full"), "sgd", 50, reduction="sum", epsilon=1e-12
     )
     assert_trajectories_agree(recipe, images(600), ("unit_normal", "normal"), 1e-5)
+
+
+def drift(rate: float) -> float:
+    """How far the reference ends from itself, one row at a time, when its start differs by rounding."""
+    how, rows, epochs = BATCHINGS["sample"]
+    recipe, arrays = Recipe(ARCHITECTURES["tanh_64_32"], how, "sgd", epochs), images(rows)
+    ends = []
+    for factor in (1.0, 1.0 + 2**-52):
+        network, optimizer = begun(recipe, 3, "he"), reference.Sgd(rate)
+        network.W[0] *= factor
+        X = scaled(recipe, arrays.x_train)
+        list(reference.train(network, optimizer, X, arrays.y_train, batches(how, rows, 3, 1)))
+        ends.append(np.concatenate([W.ravel() for W in network.W]))
+    return np.abs(ends[0] - ends[1]).max() / np.abs(ends[0]).max()
+
+
+def test_the_reference_drifts_from_itself_at_twenty_times_the_step_size_and_not_at_ours() -> None:
+    assert drift(20 * RATES["sgd"]) > TOLERANCE
+    assert drift(RATES["sgd"]) < TOLERANCE / 1000

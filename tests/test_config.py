@@ -613,8 +613,8 @@ def test_a_trial_is_named_by_its_choices_with_further_overrides_behind(overrides
 
 
 def test_the_names_of_a_grid_are_all_different(jobs_of):
-    jobs = jobs_of("optimizer.lr=0.1,0.2", "seed=0,1", config="card_grid")
-    assert len({config.trial(job, DATA).name for job in jobs}) == len(jobs) == 36 * 4
+    jobs = jobs_of("optimizer.lr=0.1,0.2", "arch=relu_100", config="card_grid")
+    assert len({config.trial(job, DATA).name for job in jobs}) == len(jobs) == 12 * 2
 
 
 def test_params_are_the_choices_and_every_other_value_under_its_dotted_key(trial_of):

@@ -87,7 +87,7 @@ class PerSampleDescent:
         if b1 is not None:
             np.add(self.Z1[:, :rows], b1, out=self.Z1[:, :rows])
             for gram in self.gram:
-                np.add(gram, 1, out=gram)
+                np.add(gram[:rows, :rows], 1, out=gram[:rows, :rows])
         for t in range(rows):
             self._step(t, [lanes for lanes, _ in inputs], onehot[:, t : t + 1])
         steps = self.step1[:, :rows]

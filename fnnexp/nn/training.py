@@ -140,7 +140,7 @@ class Record:
 
     @property
     def diverged(self) -> bool:
-        """Whether its loss or parameters were no longer finite."""
+        """Whether one of its losses or parameters was no longer finite."""
         return self.theta is not None
 
 
@@ -162,8 +162,8 @@ def advance(
 ) -> tuple[Stack, list[Record]]:
     """Train whole epochs, at least one, until ``seconds`` have passed or the stack is done.
 
-    A lane whose loss or parameters are no longer finite at an epoch's end is recorded as diverged there
-    and leaves the stack.
+    A lane one of whose losses or parameters is no longer finite at an epoch's end is recorded as diverged
+    there and leaves the stack.
 
     Returns
     -------
@@ -183,12 +183,11 @@ def advance(
             epoch = stack.epoch + 1
             training = trainer.train(epoch)
             held_out = [_evaluate(recipe, stack, *split) for split in _held_out(recipe, arrays)]
+            measured = [("train", training), *zip(_held_out_names(recipe), held_out, strict=True)]
             spent = (clock() - epoch_began) / len(stack.lanes)
-            finite = np.isfinite(stack.theta).all(axis=1) & np.isfinite(training[0])
+            finite = _finite(stack, measured)
             for k, lane in enumerate(stack.lanes):
-                metrics = _named(
-                    k, [("train", training), *zip(_held_out_names(recipe), held_out, strict=True)]
-                )
+                metrics = _named(k, measured)
                 records.append(Record(lane.key, epoch, metrics, spent, _gone(stack, k, finite)))
             stack = replace(stack, epoch=epoch)
             if not finite.all():
@@ -349,11 +348,22 @@ def _untrained(recipe: Recipe, stack: Stack, arrays: DataArrays, clock: Callable
     splits += zip(_held_out_names(recipe), _held_out(recipe, arrays), strict=True)
     measured = [(name, _evaluate(recipe, stack, *split)) for name, split in splits]
     spent = (clock() - began) / len(stack.lanes)
-    finite = np.isfinite(stack.theta).all(axis=1) & np.isfinite(measured[0][1][0])
+    finite = _finite(stack, measured)
     return [
         Record(lane.key, 0, _named(k, measured), spent, _gone(stack, k, finite))
         for k, lane in enumerate(stack.lanes)
     ]
+
+
+def _finite(stack: Stack, measured: list[tuple[str, tuple[Array, Array]]]) -> Array:
+    """Return for each lane (K,) whether its parameters and all its losses are finite.
+
+    Finite parameters are not enough: after a step that is far too long they may still make logits that
+    overflow, which the training loss, measured before the step, has not met.
+    """
+    parts = [np.isfinite(stack.theta).all(axis=1), *(np.isfinite(loss) for _, (loss, _) in measured)]
+    finite: Array = np.logical_and.reduce(parts)
+    return finite
 
 
 def _gone(stack: Stack, k: int, finite: Array) -> Array | None:

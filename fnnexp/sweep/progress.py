@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,6 +17,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -41,21 +42,21 @@ class SweepProgress:
         self.best = ""
         self._best_value = float("-inf")
         self._began = self._said = clock()
-        self._bar: Progress | None = None
+        self._bar: _Bar | None = None
         if _is_watched(console):
-            self._bar = Progress(
+            self._bar = _Bar(
                 TextColumn("[bold]epochs"),
                 BarColumn(bar_width=None),
                 MofNCompleteColumn(),
                 TaskProgressColumn(),
-                TextColumn("{task.fields[trials]}"),
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(),
                 console=console,
-                transient=False,
+                expand=True,
             )
-            self._task = self._bar.add_task("epochs", total=epochs, trials=self._trials())
+            self._bar.note = self._trials()
+            self._task = self._bar.add_task("epochs", total=epochs)
 
     def __enter__(self) -> SweepProgress:
         if self._bar:
@@ -97,7 +98,8 @@ class SweepProgress:
 
     def _show(self) -> None:
         if self._bar:
-            self._bar.update(self._task, completed=self.epochs_done, trials=self._trials())
+            self._bar.note = self._trials()
+            self._bar.update(self._task, completed=self.epochs_done)
             return
         now, finished = self.clock(), self.trials_done + self.failed == self.trials
         if finished or now - self._said >= SECONDS_BETWEEN_LINES:
@@ -109,6 +111,17 @@ class SweepProgress:
             return ""
         seconds = (now - self._began) * (self.epochs - self.epochs_done) / self.epochs_done
         return f" · {seconds:.0f} s left" if seconds else f" · {now - self._began:.0f} s"
+
+
+class _Bar(Progress):
+    """A bar with a line of its own below it, so that a long name does not squeeze the bar."""
+
+    note = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Return the bar and the line."""
+        yield from super().get_renderables()
+        yield Text(self.note, no_wrap=True, overflow="ellipsis")
 
 
 def _is_watched(console: Console) -> bool:

@@ -38,7 +38,7 @@ def train_segment(planned: Planned, seconds: float) -> Trained | Broken:
     """Train a stack for about ``seconds`` in whole epochs, BLAS on one thread."""
     _leave_interrupts_to_the_parent()
     try:
-        with _threads().limit(limits=1, user_api="blas"):
+        with _ONE_THREAD:
             arrays = data.load(planned.data)
             stack = planned.state or start(planned.recipe, planned.lanes)
             stack, records = advance(planned.recipe, stack, arrays, seconds)
@@ -52,6 +52,30 @@ def _leave_interrupts_to_the_parent() -> None:
     in_worker = multiprocessing.parent_process() is not None
     if in_worker and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class _OneThread:
+    """BLAS on one thread while any segment of this process is under way: the setting is the process's."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._segments = 0
+        self._limit: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._segments == 0:
+                self._limit = _threads().limit(limits=1, user_api="blas")
+            self._segments += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._segments -= 1
+            if self._segments == 0:
+                self._limit.restore_original_limits()
+
+
+_ONE_THREAD = _OneThread()
 
 
 @cache

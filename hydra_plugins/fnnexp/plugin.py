@@ -10,11 +10,12 @@ as Hydra's own does.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 if TYPE_CHECKING:
@@ -39,12 +40,21 @@ class FnnexpSearchPath(SearchPathPlugin):
 
 
 class FnnexpSweeper(BasicSweeper):
-    """Hydra's grid without its rehearsal: the launcher composes every job before any starts."""
+    """Hydra's grid without its rehearsal and its multirun.yaml, when the task function is fnnexp's.
 
-    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Leave it to the launcher, unless the task function is not fnnexp's."""
+    The launcher composes every job before any starts, and what ran stands in MLflow.
+    """
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Return the launcher's returns, a list for each batch."""
         if not hasattr(getattr(self.launcher, "task_function", None), "many"):
-            super().validate_batch_is_legal(batch)
+            return super().sweep(arguments)
+        assert self.hydra_context is not None
+        assert self.launcher is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        batches = self.split_arguments(overrides, self.max_batch_size)
+        return [self.launcher.launch(batch, initial_job_idx=0) for batch in batches]
 
 
 class FnnexpLauncher(BasicLauncher):

@@ -1,0 +1,40 @@
+"""One contender in a process of its own: it prepares, says ``ready``, and trains an epoch for each ``go``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("contender")
+    parser.add_argument("mode")
+    parser.add_argument("lanes", type=int)
+    parser.add_argument("dtype")
+    parser.add_argument("rows", type=int)
+    parser.add_argument("threads", type=int)
+    given = parser.parse_args()
+    threads = str(given.threads)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = threads
+    if given.threads == 1:
+        os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    from benchmarks.contenders import CONTENDERS
+
+    out, sys.stdout = sys.stdout, sys.stderr
+    train = CONTENDERS[given.contender](given.mode, given.lanes, given.dtype, given.rows, given.threads)
+    train()  # compiles, and warms the caches
+    print("ready", file=out, flush=True)
+    for line in sys.stdin:
+        if line.strip() != "go":
+            break
+        began = time.perf_counter()
+        train()
+        print(time.perf_counter() - began, file=out, flush=True)
+
+
+if __name__ == "__main__":
+    main()

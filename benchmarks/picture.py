@@ -1,0 +1,45 @@
+"""The picture of the benchmark's table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+COLORS = {
+    "ours": "#1a5fb4",
+    "floor": "#9aa4af",
+    "plain loop": "#8a6d3b",
+    "PyTorch": "#c64600",
+    "JAX": "#613583",
+}
+TITLES = {
+    "full": "full batches: 784-100-10 ReLU",
+    "mini": "mini-batches of 128: 784-128-10 tanh",
+    "sample": "one row at a time: 784-32-32-10 sigmoid",
+}
+
+
+def draw(frame: pd.DataFrame, file: Path) -> None:
+    """Draw seconds for one lane's epoch, one panel a mode, on a logarithmic axis."""
+    from matplotlib.figure import Figure
+
+    modes = list(dict.fromkeys(frame["mode"]))
+    figure = Figure(figsize=(11, 1.2 + 2.9 * len(modes)), layout="constrained")
+    panels = figure.subplots(len(modes), 1, squeeze=False)[:, 0]
+    for panel, mode in zip(panels, modes, strict=True):
+        part = frame[frame["mode"] == mode].sort_values("seconds", ascending=False)
+        names = [
+            f"{r.contender}, {r.lanes} lanes, {r.dtype}" if r.lanes > 1 else f"{r.contender}, {r.dtype}"
+            for r in part.itertuples()
+        ]
+        colors = [COLORS.get(name, "#2a7b4f") for name in part["contender"]]
+        bars = panel.barh(names, part["seconds"], color=colors, height=0.75)
+        panel.bar_label(bars, [f"{seconds:.3g}" for seconds in part["seconds"]], padding=3, fontsize=8)
+        panel.set_xscale("log")
+        panel.set_title(TITLES[mode], loc="left", fontsize=10)
+        panel.tick_params(axis="y", labelsize=8)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.margins(x=0.1)
+    panels[-1].set_xlabel("seconds for one lane's epoch on MNIST, all cores busy (less is better)")
+    figure.savefig(file, dpi=110)

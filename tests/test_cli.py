@@ -1,0 +1,435 @@
+"""The command line: what it says, what it refuses, and that a refusal leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+
+import fnnexp
+from fnnexp import data, ui
+from fnnexp.cli import COMMANDS, overrides_last
+from fnnexp.config import conf_folder, sweeps_folder
+
+OPTIONS = {
+    group.name: sorted(file.stem for file in group.glob("*.yaml"))
+    for group in conf_folder().iterdir()
+    if group.is_dir()
+}
+DIGITS = ["data=digits", "epochs=1", "execution.n_jobs=1"]
+
+
+def python(*words, **more):
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=120, **more)
+
+
+def left_behind(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+# --- help ---
+
+
+@pytest.mark.parametrize("word", ["--help", "-h", "help"])
+def test_help_names_every_command_group_and_option(word, invoke):
+    ran = invoke(word)
+    assert (ran.status, ran.err) == (0, "")
+    words = set(re.findall(r"[\w.]+", ran.out))
+    assert [f"fnnexp {name}" for name in COMMANDS if f"fnnexp {name}" not in ran.out] == []
+    lonely = {"execution", "tracking"}
+    for group in set(OPTIONS) - lonely:
+        assert {group, *OPTIONS[group]} <= words, group
+    assert {f"execution.{key}" for key in ("n_jobs", "backend", "max_lanes", "segment_seconds")} <= words
+    assert {"tracking.experiment", "tracking.uri", "dry_run", "epochs", "seed", "dtype"} <= words
+
+
+def test_help_shows_each_thing_with_an_example(invoke):
+    examples = re.findall(r"^  (fnnexp.*?)(?:  .*)?$", invoke("--help").out, re.MULTILINE)
+    assert len(examples) >= 11
+    assert any(" -m " in one for one in examples)
+    assert any(" -cn card_grid" in one for one in examples)
+
+
+def test_the_examples_of_help_are_taken(invoke, monkeypatch):
+    """Each example that trains is planned instead, on made-up data."""
+    monkeypatch.setattr(data, "prepare", lambda *_: prepared)
+    prepared = data.Prepared("digits", "nowhere", "a" * 64, 60000, 10000, 784, 10)
+    examples = re.findall(r"^  fnnexp(.*?)(?:   .*)?$", invoke("--help").out, re.MULTILINE)
+    planned = [one.replace("'", "").split() for one in examples if one.split()[:1] != []]
+    planned = [words for words in planned if words[0] not in COMMANDS]
+    assert len(planned) >= 6
+    for words in planned:
+        ran = invoke(*words, "dry_run=true")
+        assert ran.status == 0, (words, ran.err)
+        assert "to run" in ran.out
+
+
+def test_help_is_fast_because_it_imports_nothing_heavy():
+    heavy = "hydra numpy mlflow pandas joblib rich omegaconf sklearn scipy matplotlib"
+    code = (
+        "import sys; from fnnexp.cli import main; status = main(['--help']); "
+        f"print(status, [name for name in {heavy.split()} if name in sys.modules], file=sys.stderr)"
+    )
+    assert python("-c", code).stderr.strip() == "0 []"
+
+
+def test_the_version_is_the_packages(invoke):
+    ran = invoke("--version")
+    assert (ran.status, ran.out) == (0, f"fnnexp {fnnexp.__version__}\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_its_own_help(command, invoke):
+    ran = invoke(command, "--help")
+    assert ran.status == 0
+    assert f"usage: fnnexp {command}" in ran.out
+
+
+def test_the_command_line_is_installed_as_a_module_too():
+    ran = python("-m", "fnnexp.cli", "--version")
+    assert (ran.returncode, ran.stdout) == (0, f"fnnexp {fnnexp.__version__}\n")
+
+
+# --- bad input ---
+
+BAD = {
+    "arch=relu_10O": ["arch=relu_10O", "relu_100, relu_98, sigmoid_32_32, tanh_128", "'relu_100'"],
+    "init=hee": ["init=hee", ", ".join(OPTIONS["init"]), "Did you mean 'he'?"],
+    "batching.size=0": ["batching.size=0", "1 or more", "batching.size=128"],
+    "epochs=-1": ["epochs=-1", "0 or more"],
+    "optimizer.lr=abc": ["optimizer.lr=abc", "a number"],
+    "seed=1.5": ["seed=1.5", "a whole number"],
+    "data=files data.path=nowhere.npz": ["nowhere.npz", "does not exist", "expected an .npz"],
+    "data=files": ["data=files", "data.path=…"],
+    "data=digits data.path=x.npz": ["data=digits takes no path"],
+    "data.path=nowhere.npz": ["data.path=nowhere.npz", "does not exist"],
+    "trian": ["no command 'trian'", "report, gradcheck, ui", "--help"],
+    "reprot card_grid": ["no command 'reprot'", "Did you mean 'report'?"],
+    "optimizer.lrr=0.1": ["optimizer.lrr", "optimizer.lr,", "Did you mean 'optimizer.lr'?"],
+    "+depth=3": ["depth", "no such key"],
+    "dry_run=maybe": ["dry_run=maybe", "true or false"],
+    "data=digits data.validation=1437": ["data.validation=1437", "1437 training rows"],
+    "data=digits execution.backend=celery": ["execution.backend=celery", "loky"],
+    "-cn card_gird": ["no config 'card_gird'", "card_grid, config, demo, init_grid", "'card_grid'"],
+    "-cd nowhere": ["nowhere"],
+    "seed=0,1": ["seed=0,1", "--multirun"],
+    "arch=": ["arch=", "relu_100"],
+    "arch=3": ["Config group override", "arch=tanh_128"],
+    "a=b=c": ["="],
+    "=3": ["Config group override"],
+    "-m data=digits epochs=1,-2": ["epochs=-2", "0 or more"],
+    "-m data=digits init=he,hee": ["init=hee", "Did you mean 'he'?"],
+    "-m data=digits seed=0,1 seed=x": ["seed=x", "whole number"],
+    "-m data=digits execution.n_jobs=1,2": ["execution differs within the sweep", "one value"],
+    "-cn card_grid data=digits batching.size=0": ["batching.size=0"],
+    "report": ["usage: fnnexp report", "experiment"],
+    "report card_grid": ["MLflow store"],
+    "gradcheck nonsense": ["nonsense", "tanh"],
+    "ui": ["no results here yet"],
+    "ui --port many": ["--port", "many"],
+    "--multirun=3": ["--multirun", "3"],
+    "--nonsense": ["--nonsense"],
+}
+
+
+@pytest.mark.parametrize("words", BAD)
+def test_bad_input_is_one_clear_message_and_leaves_nothing_behind(words, invoke, own_folder, monkeypatch):
+    monkeypatch.delenv("FNNEXP_MNIST", raising=False)
+    monkeypatch.setattr(data, "MNIST_MIRRORS", ())
+    ran = invoke(*words.split())
+    assert ran.status == 2, ran
+    assert [part for part in BAD[words] if part not in ran.err] == [], ran.err
+    assert ran.out == ""
+    assert "Traceback" not in ran.err
+    assert len(re.findall(r"^fnnexp.*?: ", ran.err, re.MULTILINE)) == 1
+    assert left_behind(own_folder) == []
+
+
+def test_bad_input_has_the_same_end_in_a_process_of_its_own(own_folder):
+    ran = python("-m", "fnnexp.cli", "arch=relu_10O")
+    assert ran.returncode == 2
+    assert ran.stdout == ""
+    assert ran.stderr.startswith("fnnexp: arch=relu_10O: must be one of relu_100")
+    assert len(ran.stderr.splitlines()) == 1
+    assert left_behind(own_folder) == []
+
+
+def test_bad_input_among_good_jobs_trains_none_of_them(invoke, own_folder):
+    ran = invoke("-m", *DIGITS, "batching.size=64,0")
+    assert ran.status == 2
+    assert "batching.size=0" in ran.err
+    assert left_behind(own_folder) == []
+
+
+def test_absent_mnist_names_the_ways_out(invoke, own_folder, monkeypatch):
+    monkeypatch.delenv("FNNEXP_MNIST", raising=False)
+    monkeypatch.setenv("FNNEXP_CACHE", str(own_folder / "cache"))
+    monkeypatch.setattr(data, "MNIST_MIRRORS", ())
+    ran = invoke()
+    assert ran.status == 2
+    for way in ("data.path=", "FNNEXP_MNIST=", "data=digits"):
+        assert way in ran.err
+
+
+def test_who_asks_hydra_for_traces_gets_them():
+    ran = python("-m", "fnnexp.cli", "arch=relu_10O", env=os.environ | {"HYDRA_FULL_ERROR": "1"})
+    assert ran.returncode != 0
+    assert "Traceback" in ran.stderr
+
+
+# --- Hydra's own ---
+
+
+@pytest.mark.parametrize(
+    ("words", "ordered"),
+    [
+        ("dry_run=true -cn card_grid seed=1", "-cn card_grid dry_run=true seed=1"),
+        ("a=1 -m b=2", "-m a=1 b=2"),
+        ("a=1 --config-name grid -cd here b=2", "--config-name grid -cd here a=1 b=2"),
+        ("a=1 --config-name=grid b=2", "--config-name=grid a=1 b=2"),
+        ("a=1 --cfg job --resolve b=2", "--cfg job --resolve a=1 b=2"),
+        ("-sc query=bash a=1 -m", "-sc query=bash a=1 -m"),
+        ("", ""),
+    ],
+)
+def test_overrides_may_stand_before_flags(words, ordered):
+    assert overrides_last(words.split()) == ordered.split()
+
+
+def test_cfg_job_shows_the_composed_config(invoke, own_folder):
+    ran = invoke("init=normal", "init.std=0.3", "--cfg", "job", "epochs=7")
+    assert ran.status == 0, ran.err
+    assert "method: normal\n  std: 0.3\n" in ran.out
+    assert "epochs: 7\n" in ran.out
+    assert left_behind(own_folder) == []
+
+
+def test_info_shows_where_configs_come_from(invoke, own_folder):
+    ran = invoke("--info", "searchpath")
+    assert ran.status == 0, ran.err
+    assert conf_folder().as_posix() in ran.out
+    assert sweeps_folder().as_posix() in ran.out
+    assert left_behind(own_folder) == []
+
+
+def test_completion_prints_a_script(invoke, own_folder):
+    ran = invoke("-sc", "install=bash")
+    assert ran.status == 0, ran.err
+    assert "hydra_bash_completion" in ran.out
+    assert left_behind(own_folder) == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("init=he", {"init=he", "init=he2", "init=he_normal"}),
+        ("optimizer.l", {"optimizer.lr=", "optimizer.lr_for."}),
+    ],
+)
+def test_completion_offers_options_and_keys(typed, offered, invoke, monkeypatch):
+    monkeypatch.setenv("COMP_LINE", f"fnnexp {typed}")
+    monkeypatch.setenv("COMP_POINT", str(len(f"fnnexp {typed}")))
+    ran = invoke("-sc", "query=bash")
+    assert ran.status == 0, ran.err
+    assert set(ran.out.split()) == offered
+
+
+# --- a dry run ---
+
+
+def test_a_dry_run_shows_trials_stacks_and_coincidences_and_makes_no_file(invoke, own_folder):
+    ran = invoke("dry_run=true", "-cn", "card_grid", "data=digits", "epochs=3")
+    assert ran.status == 0, ran.err
+    assert "card_grid: 36 trials, 0 done, 36 to run" in ran.out
+    assert len(re.findall(r"^\S+-s0\S* +[0-9a-f]{16}  3 +to run", ran.out, re.MULTILINE)) == 36
+    assert "numerically identical: 9 trials coincide with another (sqrtmax = xavier)" in ran.out
+    assert re.search(r"^27 lanes in \d+ stacks on \d+ workers \(loky\)", ran.out, re.MULTILINE)
+    assert left_behind(own_folder) == []
+
+
+def test_a_dry_run_of_many_trials_shows_the_first_and_counts_the_others(invoke, own_folder):
+    ran = invoke("-cn", "demo", "dry_run=true")
+    assert "demo: 108 trials, 0 done, 108 to run" in ran.out
+    assert "… and 68 more" in ran.out
+
+
+def test_a_dry_run_knows_what_is_done(invoke, store, own_folder):
+    grid = ["-m", *DIGITS, "init=he,max"]
+    assert invoke(*grid).status == 0
+    before = {path: path.stat().st_mtime_ns for path in own_folder.rglob("*")}
+    ran = invoke(*grid, "seed=0,1", "dry_run=true")
+    assert "fnnexp: 4 trials, 2 done, 2 to run" in ran.out
+    assert len(re.findall(r" done *$", ran.out, re.MULTILINE)) == 2
+    assert "2 lanes in" in ran.out
+    assert {path: path.stat().st_mtime_ns for path in own_folder.rglob("*")} == before
+
+
+# --- a user's own configs ---
+
+
+def test_a_users_own_folder_adds_options_and_sweeps(invoke, own_folder):
+    mine = own_folder / "mine"
+    (mine / "arch").mkdir(parents=True)
+    (mine / "arch" / "deep.yaml").write_text("hidden: [50, 40, 30]\nactivation: tanh\n")
+    (mine / "my_grid.yaml").write_text(
+        "defaults: [config, override arch: deep, override data: digits, _self_]\n"
+        "epochs: 2\n"
+        "hydra: {mode: MULTIRUN, sweeper: {params: {init: 'he,max', seed: 'range(3)'}}}\n"
+    )
+    ran = invoke("-cd", "mine", "-cn", "my_grid", "dry_run=true")
+    assert ran.status == 0, ran.err
+    assert "my_grid: 6 trials" in ran.out
+    assert "784-50-40-30-10 tanh" in ran.out
+    beside = invoke("-cd", "mine", "-cn", "card_grid", "arch=deep,relu_98", "data=digits", "dry_run=true")
+    assert "card_grid: 24 trials" in beside.out
+    misspelt = invoke("-cd", "mine", "arch=deeep")
+    assert misspelt.status == 2
+    assert "deep, relu_100" in misspelt.err
+
+
+def test_a_users_config_without_our_defaults_is_told_to_start_with_them(invoke, own_folder):
+    (own_folder / "bare.yaml").write_text("arch: {hidden: [5]}\n")
+    ran = invoke("-cd", ".", "-cn", "bare")
+    assert ran.status == 2
+    assert "Traceback" not in ran.err
+    assert not {"mlflow.db", ".fnnexp"} & set(left_behind(own_folder))
+
+
+# --- report, gradcheck ---
+
+
+def test_a_report_on_an_unknown_experiment_names_those_there_are(invoke, store):
+    assert invoke(*DIGITS).status == 0
+    ran = invoke("report", "fnnexpp")
+    assert ran.status == 2
+    assert "'fnnexpp'" in ran.err
+    assert "Did you mean 'fnnexp'?" in ran.err
+
+
+def test_gradcheck_is_0_when_only_what_is_known_to_be_wrong_fails(invoke):
+    ran = invoke("gradcheck", "tanh")
+    assert (ran.status, ran.err) == (0, "")
+    assert "ok" in ran.out
+
+
+def test_gradcheck_of_the_published_derivative_fails_by_name(invoke):
+    from fnnexp.nn.gradcheck import KNOWN_WRONG
+
+    for name in KNOWN_WRONG:
+        ran = invoke("gradcheck", name)
+        assert ran.status == 1
+        assert "FAILED" in ran.out
+
+
+# --- ui ---
+
+
+@pytest.fixture
+def port():
+    with socket.socket() as probe:
+        probe.bind((ui.HOST, 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Collect the commands that ui would run, and run none."""
+    commands = []
+
+    def run(command, **_):
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 7)
+
+    monkeypatch.setattr(ui.subprocess, "run", run)
+    return commands
+
+
+def test_ui_is_mlflows_on_loopback(invoke, store, port, started):
+    ran = invoke("ui", "--port", str(port))
+    assert ran.status == 7
+    (command,) = started
+    assert command == [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
+    assert f"http://127.0.0.1:{port}" in ran.out
+
+
+@pytest.mark.parametrize("how", ["--uri", "MLFLOW_TRACKING_URI"])
+def test_ui_shows_the_store_that_is_named(how, invoke, empty_store, own_folder, port, started, monkeypatch):
+    uri = empty_store(own_folder / "elsewhere")
+    words = ["--uri", uri] if how == "--uri" else []
+    if not words:
+        monkeypatch.setenv(how, uri)
+    assert invoke("ui", "--port", str(port), *words).status == 7
+    assert started[0][-2:] == ["--backend-store-uri", uri]
+
+
+def test_ui_refuses_a_taken_port(invoke, store, started):
+    with socket.socket() as taken:
+        taken.bind((ui.HOST, 0))
+        taken.listen()
+        number = taken.getsockname()[1]
+        ran = invoke("ui", "--port", str(number))
+    assert ran.status == 2
+    assert f"port {number} is taken; write --port {number + 1}" in ran.err
+    assert started == []
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "65536"])
+def test_ui_refuses_a_port_that_is_none(number, invoke, store, started):
+    ran = invoke("ui", "--port", number)
+    assert ran.status == 2
+    assert "1 to 65535" in ran.err
+    assert started == []
+
+
+def test_ui_of_a_store_that_is_a_server_says_where_to_look(invoke, started):
+    ran = invoke("ui", "--uri", "http://127.0.0.1:1")
+    assert ran.status == 2
+    assert "open http://127.0.0.1:1" in ran.err
+    assert started == []
+
+
+def test_ui_answers_and_ends_with_ctrl_c(store, port):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fnnexp.cli", "ui", "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        assert _page(f"http://127.0.0.1:{port}/", process) == 200
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(30) in (0, -signal.SIGINT)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, 9)
+            process.wait()
+
+
+def _page(url, process, seconds=60):
+    """Return the status of a page as soon as the server answers."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert process.poll() is None, "the server ended"
+        try:
+            with opener.open(url, timeout=5) as answer:
+                return answer.status
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError("no answer")
+
+
+def test_the_installed_command_is_this_one():
+    command = shutil.which("fnnexp", path=os.path.dirname(sys.executable))  # noqa: PTH120
+    if command is None:
+        pytest.skip("fnnexp is not installed beside this Python")
+    ran = subprocess.run([command, "--version"], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout == f"fnnexp {fnnexp.__version__}\n"

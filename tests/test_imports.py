@@ -1,0 +1,202 @@
+"""Law 1: imports go one way, and each outside library has its seam. Read from the source alone."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("fnnexp", "hydra_plugins")
+
+
+def name_of(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {name_of(file): file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))}
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """The modules that one imports, anywhere in it: also inside functions and for type checkers only."""
+    found = set()
+    for node in ast.walk(ast.parse(FILES[module].read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports by a relative name"
+            # `from fnnexp import data` names a module, `from fnnexp.data import load` something in one.
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules = {name for name in inner if name in FILES}
+            found |= modules
+            if len(modules) < len(inner):
+                found.add(str(node.module))
+    return frozenset(found - {"__future__"})
+
+
+def within(module: str, *packages: str) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+def ours(module: str) -> set[str]:
+    return {name for name in imports(module) if within(name, *PACKAGES)}
+
+
+def outside(module: str) -> set[str]:
+    """The outside libraries of a module, by their first name."""
+    return {name.partition(".")[0] for name in imports(module) - ours(module)} - set(sys.stdlib_module_names)
+
+
+def those(*packages: str) -> list[str]:
+    found = [module for module in FILES if within(module, *packages)]
+    assert found, f"there is no {', '.join(packages)}"
+    return found
+
+
+# Who may import what of ours, from the ground up: the design's directions. `fnnexp` itself is the version and
+# the two functions that users call; `errors` is what every room may raise.
+EVERYWHERE = ("fnnexp", "fnnexp.errors")
+BELOW_A_SWEEP = ("fnnexp.nn", "fnnexp.data", "fnnexp.trial", "fnnexp.config", "fnnexp.tracking")
+ALLOWED = {
+    "fnnexp.errors": (),
+    "fnnexp.nn": ("fnnexp.nn",),
+    "fnnexp.formats": (),
+    "fnnexp.data": ("fnnexp.formats",),
+    "fnnexp.trial": ("fnnexp.nn", "fnnexp.data"),
+    "fnnexp.config": ("fnnexp.nn", "fnnexp.data", "fnnexp.trial"),
+    "fnnexp.complaints": ("fnnexp.config",),
+    "fnnexp.tracking": ("fnnexp.trial",),
+    "fnnexp.sweep": ("fnnexp.sweep", *BELOW_A_SWEEP),
+    "fnnexp.analysis": ("fnnexp.analysis", *BELOW_A_SWEEP),
+    "fnnexp.gradients": ("fnnexp.nn",),
+    "fnnexp.ui": ("fnnexp.tracking",),
+    "fnnexp.app": ("fnnexp.data", "fnnexp.trial", "fnnexp.config", "fnnexp.tracking", "fnnexp.sweep"),
+    "fnnexp.cli": (
+        "fnnexp.app",
+        "fnnexp.complaints",
+        "fnnexp.analysis",
+        "fnnexp.tracking",
+        "fnnexp.gradients",
+        "fnnexp.ui",
+    ),
+    "hydra_plugins": ("fnnexp.app", "fnnexp.config"),
+}
+
+
+def room(module: str) -> str:
+    rooms = [name for name in ALLOWED if within(module, name)]
+    assert rooms, f"{module} is new: say in ALLOWED what it may import"
+    return max(rooms, key=len)
+
+
+@pytest.mark.parametrize("module", [module for module in FILES if module != "fnnexp"])
+def test_imports_go_one_way(module: str) -> None:
+    allowed = set(EVERYWHERE) if room(module) not in ("fnnexp.nn", "fnnexp.errors") else set()
+    up = {name for name in ours(module) if name not in allowed and not within(name, *ALLOWED[room(module)])}
+    assert not up, f"{module} imports {', '.join(sorted(up))}; allowed are {ALLOWED[room(module)]}"
+
+
+def test_the_allowed_directions_have_no_way_round() -> None:
+    below: set[str] = set()
+    for name, allowed in ALLOWED.items():  # written from the ground up
+        assert set(allowed) <= below | {name}
+        below.add(name)
+    assert not any(within(name, "fnnexp.analysis") for name in ALLOWED["fnnexp.sweep"])
+    assert not any(within(name, "fnnexp.sweep") for name in ALLOWED["fnnexp.analysis"])
+
+
+def test_the_package_itself_imports_only_what_its_two_functions_need() -> None:
+    assert ours("fnnexp") == {"fnnexp.analysis.frames"}
+
+
+@pytest.mark.parametrize("module", those("fnnexp.nn"))
+def test_the_numbers_know_numpy_and_nothing_else(module: str) -> None:
+    assert outside(module) <= {"numpy", "scipy"}
+    assert {name for name in imports(module) if within(name, "scipy")} <= {"scipy.linalg.blas"}
+    # Nor files, processes or the network.
+    assert not imports(module) & {"os", "io", "pathlib", "pickle", "socket", "subprocess", "multiprocessing"}
+
+
+@pytest.mark.parametrize("module", those("fnnexp.data", "fnnexp.formats"))
+def test_data_knows_files_and_no_experiment(module: str) -> None:
+    assert outside(module) <= {"numpy", "pandas", "pooch", "sklearn", "platformdirs", "rich"}
+
+
+SEAMS = {
+    "omegaconf": ["fnnexp.app", "fnnexp.complaints", "fnnexp.config"],
+    "hydra": ["fnnexp.app", "fnnexp.cli", "fnnexp.complaints", "fnnexp.config", "hydra_plugins"],
+    "mlflow": ["fnnexp.tracking", "fnnexp.analysis.frames"],
+    "joblib": ["fnnexp.sweep.executor"],
+    "threadpoolctl": ["fnnexp.sweep.worker"],
+    "matplotlib": ["fnnexp.analysis.plots"],
+    "sklearn": ["fnnexp.data"],
+    "pooch": ["fnnexp.data"],
+}
+
+
+@pytest.mark.parametrize("library", SEAMS)
+def test_an_outside_library_is_reached_through_its_seam_alone(library: str) -> None:
+    users = {module for module in FILES if any(within(name, library) for name in caught_apart(module))}
+    assert not {module for module in users if not within(module, *SEAMS[library])}
+
+
+def caught_apart(module: str) -> set[str]:
+    """The imports of a module without libraries' exceptions: who catches one does not use the library."""
+    return {name for name in imports(module) if not name.endswith((".errors", ".exceptions"))}
+
+
+WRITES = {
+    "create_experiment", "create_run", "delete_run", "delete_tag", "log_artifact", "log_artifacts",
+    "log_batch", "log_dict", "log_figure", "log_metric", "log_metrics", "log_param", "log_params",
+    "log_text", "restore_run", "set_experiment", "set_experiment_tag", "set_tag", "set_tags",
+    "set_terminated", "start_run", "update_run",
+}  # fmt: skip
+
+
+def test_tracking_alone_writes_to_mlflow() -> None:
+    writers = {
+        module
+        for module, file in FILES.items()
+        if any(within(name, "mlflow") for name in imports(module))
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr in WRITES
+    }
+    assert writers == {"fnnexp.tracking"}
+
+
+@pytest.mark.parametrize("module", ["fnnexp.sweep.worker", "fnnexp.sweep.plan", "fnnexp.sweep.executor"])
+def test_what_runs_in_a_worker_writes_nothing_and_composes_nothing(module: str) -> None:
+    """Law 3, as far as imports show it: through all that a worker loads of ours."""
+    loaded, waiting = set(), [module]
+    while waiting:
+        if (one := waiting.pop()) not in loaded:
+            loaded.add(one)
+            waiting += [name for name in ours(one) if name in FILES and name != "fnnexp"]
+    assert not {"mlflow", "omegaconf", "hydra"} & {library for one in loaded for library in outside(one)}
+    assert not {"fnnexp.tracking", "fnnexp.config", "fnnexp.sweep.run"} & loaded
+
+
+def test_the_start_imports_no_library() -> None:
+    """`fnnexp --help` answers in under a second: at the top of these stands the standard library alone."""
+    for module in ("fnnexp", "fnnexp.cli", "fnnexp.errors"):
+        top = ast.parse(FILES[module].read_text("utf-8")).body
+        names = {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names}
+        names |= {str(node.module) for node in top if isinstance(node, ast.ImportFrom)}
+        first = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names)
+        assert first <= {"fnnexp"}, module
+
+
+def test_an_import_is_seen_wherever_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "probe.py"
+    file.write_text(
+        "import numpy as np\nfrom fnnexp import data, __version__\nfrom fnnexp.nn.network import forward\n"
+        "def late():\n    import mlflow.tracking\n    from os import path\n"
+    )
+    monkeypatch.setitem(FILES, "probe", file)
+    assert ours("probe") == {"fnnexp", "fnnexp.data", "fnnexp.nn.network"}
+    assert outside("probe") == {"numpy", "mlflow"}

@@ -1,0 +1,347 @@
+"""Tracking: what is written to MLflow, read back with SQL or with MLflow's own client."""
+
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+import subprocess
+from contextlib import closing
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+import fnnexp
+from fnnexp import tracking
+from fnnexp.app import experiment_name
+from fnnexp.data import Prepared
+from fnnexp.errors import FnnexpError
+from fnnexp.nn.batching import Batching
+from fnnexp.nn.network import Architecture
+from fnnexp.nn.training import Recipe
+from fnnexp.tracking import Known, Tracker, environment, has_store, known_trials, runs_of
+from fnnexp.trial import Trial
+
+DATA = Prepared("made-up", "nowhere", "c" * 64, n_train=6000, n_test=1000, input_size=784, classes=10)
+WEIGHTS = {"W1": np.arange(6, dtype=np.float32).reshape(2, 3), "b1": np.float32([1e-30, -0.0, 3])}
+
+
+def trial_of(seed, method="he"):
+    recipe = Recipe(Architecture(784, (100,), 10, "relu"), Batching("mini", 128, True), "sgd", epochs=3)
+    params = {"seed": seed, "arch.hidden": [64, 32], "optimizer.lr": 0.1, "batching.shuffle": True}
+    name, config = f"relu_100-{method}-mini-s{seed}", {"seed": seed, "arch": {"hidden": [64, 32]}}
+    return Trial(recipe, DATA, method, None, (("lr", 0.1),), seed, name, params, config)
+
+
+@pytest.fixture(scope="module")
+def uri(empty_store, tmp_path_factory):
+    return empty_store(tmp_path_factory.mktemp("tracking"))
+
+
+@pytest.fixture
+def tracker(uri, request):
+    """Return the tracker of an experiment of the test's own."""
+    return Tracker(request.node.name, uri)
+
+
+@pytest.fixture
+def run(uri):
+    """Return ``run(run_id)``: the run as MLflow's own client gives it."""
+    return MlflowClient(uri).get_run
+
+
+def points(uri, run_id):
+    with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database:
+        query = "select key, step, value from metrics where run_uuid = ? order by key, step"
+        return database.execute(query, (run_id,)).fetchall()
+
+
+def finish(tracker, run_id, trial, **more):
+    tracker.finish(run_id, trial, WEIGHTS, seconds_per_epoch=0.25, blas="openblas 0.3 Zen", **more)
+
+
+# --- one run a trial ---
+
+
+def test_a_run_begins_with_its_name_params_and_tags(tracker, run):
+    trial = trial_of(3)
+    begun = run(tracker.begin(trial))
+    assert begun.info.run_name == "relu_100-he-mini-s3"
+    assert begun.info.status == "RUNNING"
+    assert begun.data.params == {
+        "seed": "3",
+        "arch.hidden": "[64, 32]",
+        "optimizer.lr": "0.1",
+        "batching.shuffle": "True",
+    }
+    assert begun.data.tags["fnnexp.trial"] == trial.id
+    assert begun.data.tags["fnnexp.numbers"] == trial.numbers_id
+    assert begun.data.tags["fnnexp.status"] == "running"
+    assert begun.data.tags["fnnexp.data_checksum"] == "c" * 64
+    assert environment().items() <= begun.data.tags.items()
+    assert "fnnexp.identical_to" not in begun.data.tags
+
+
+def test_a_trial_that_is_identical_to_another_says_so(tracker, run):
+    first, second = trial_of(0, "sqrtmax"), trial_of(0, "xavier")
+    assert first.numbers_id == second.numbers_id
+    tags = run(tracker.begin(second, identical_to=first)).data.tags
+    assert tags["fnnexp.identical_to"] == first.id
+    assert tags["fnnexp.identical_to_name"] == first.name
+
+
+def test_curves_are_logged_by_epoch_to_the_last_bit(tracker, uri):
+    run_id = tracker.begin(trial_of(0))
+    curve = [(epoch, {"train_loss": 1 / (epoch + 3), "test_accuracy": epoch / 7}) for epoch in range(1, 4)]
+    tracker.log(run_id, curve[:2])
+    tracker.log(run_id, curve[2:])
+    tracker.log(run_id, [])
+    expected = [(name, epoch, values[name]) for epoch, values in curve for name in values]
+    assert points(uri, run_id) == sorted(expected)
+
+
+def test_more_metrics_than_a_batch_holds_are_all_logged(tracker, uri):
+    run_id = tracker.begin(trial_of(0))
+    curve = [(epoch, dict.fromkeys(tracking.METRICS, float(epoch))) for epoch in range(1, 401)]
+    tracker.log(run_id, curve)
+    assert len(points(uri, run_id)) == 2400
+
+
+def test_what_is_not_finite_is_not_logged(tracker, uri):
+    run_id = tracker.begin(trial_of(0))
+    bad = {"train_loss": math.nan, "val_loss": math.inf, "test_loss": -math.inf, "test_accuracy": 0.1}
+    tracker.log(run_id, [(1, bad)])
+    assert points(uri, run_id) == [("test_accuracy", 1, 0.1)]
+
+
+def test_a_finished_run_has_its_weights_and_config(tracker, uri, run, same_bits):
+    trial = trial_of(0)
+    run_id = tracker.begin(trial)
+    finish(tracker, run_id, trial)
+    ended = run(run_id)
+    assert ended.info.status == "FINISHED"
+    assert ended.info.end_time >= ended.info.start_time
+    assert ended.data.tags["fnnexp.status"] == "finished"
+    assert ended.data.tags["fnnexp.seconds_per_epoch"] == "0.25"
+    assert ended.data.tags["fnnexp.blas"] == "openblas 0.3 Zen"
+    assert "fnnexp.diverged_epoch" not in ended.data.tags
+    client = MlflowClient(uri)
+    assert {one.path for one in client.list_artifacts(run_id)} == {"config.yaml", "weights.npz"}
+    with np.load(client.download_artifacts(run_id, "weights.npz"), allow_pickle=False) as arrays:
+        assert same_bits(dict(arrays), WEIGHTS)
+    with open(client.download_artifacts(run_id, "config.yaml"), encoding="utf-8") as file:  # noqa: PTH123
+        assert yaml.safe_load(file) == trial.config
+
+
+def test_a_diverged_run_is_finished_and_tagged_with_its_epoch(tracker, run):
+    trial = trial_of(0)
+    run_id = tracker.begin(trial)
+    finish(tracker, run_id, trial, diverged_at=7)
+    ended = run(run_id)
+    assert ended.info.status == "FINISHED"
+    assert ended.data.tags["fnnexp.status"] == "diverged"
+    assert ended.data.tags["fnnexp.diverged_epoch"] == "7"
+
+
+def test_a_failed_run_has_its_reason_and_traceback(tracker, uri, run):
+    run_id = tracker.begin(trial_of(0))
+    tracker.fail(run_id, "MemoryError: " + "x" * 9000, "Traceback …\nMemoryError")
+    ended = run(run_id)
+    assert ended.info.status == "FAILED"
+    assert ended.data.tags["fnnexp.status"] == "failed"
+    assert ended.data.tags["fnnexp.error"].startswith("MemoryError: xxx")
+    with open(MlflowClient(uri).download_artifacts(run_id, "traceback.txt"), encoding="utf-8") as file:  # noqa: PTH123
+        assert file.read() == "Traceback …\nMemoryError"
+
+
+def test_an_interrupted_run_is_killed_and_resumes_behind_its_last_epoch(tracker, run):
+    run_id = tracker.begin(trial_of(0))
+    tracker.log(run_id, [(1, {"train_loss": 0.5}), (2, {"train_loss": math.nan, "test_loss": 0.25})])
+    tracker.interrupt(run_id)
+    assert run(run_id).info.status == "KILLED"
+    assert run(run_id).data.tags["fnnexp.status"] == "interrupted"
+    assert tracker.resume(run_id) == 2
+    assert run(run_id).info.status == "RUNNING"
+    assert run(run_id).data.tags["fnnexp.status"] == "running"
+
+
+def test_a_run_without_metrics_resumes_from_nothing(tracker):
+    assert tracker.resume(tracker.begin(trial_of(0))) == -1
+
+
+def test_known_tells_each_trials_run_and_what_became_of_it(tracker):
+    trials = [trial_of(seed) for seed in range(5)]
+    run_ids = [tracker.begin(trial) for trial in trials]
+    finish(tracker, run_ids[0], trials[0])
+    finish(tracker, run_ids[1], trials[1], diverged_at=1)
+    tracker.fail(run_ids[2], "OSError", "…")
+    tracker.interrupt(run_ids[3])
+    statuses = ["finished", "diverged", "failed", "interrupted", "running"]
+    expected = {
+        trial.id: Known(*each)
+        for trial, each in zip(trials, zip(run_ids, statuses, strict=True), strict=True)
+    }
+    assert tracker.known() == expected
+    done, wanted = runs_of(expected, [*trials, trial_of(9)])
+    assert [trial.seed for trial in done] == [0, 1]
+    assert [trial.seed for trial in wanted] == [2, 3, 4, 9]
+
+
+def test_a_discarded_run_is_known_no_more(tracker):
+    trial = trial_of(0)
+    tracker.discard(tracker.begin(trial))
+    assert tracker.known() == {}
+
+
+@pytest.mark.parametrize("finished_first", [True, False])
+def test_of_two_runs_of_a_trial_the_finished_one_counts(finished_first, tracker):
+    trial = trial_of(0)
+    first, second = tracker.begin(trial), tracker.begin(trial)
+    finish(tracker, first if finished_first else second, trial)
+    assert tracker.known()[trial.id] == Known(first if finished_first else second, "finished")
+
+
+def test_runs_of_other_programs_in_the_experiment_are_let_alone(tracker, uri):
+    client = MlflowClient(uri)
+    client.create_run(client.get_experiment_by_name(tracker.experiment).experiment_id, run_name="theirs")
+    assert tracker.known() == {}
+
+
+# --- the store ---
+
+
+def test_the_default_store_is_mlflow_db_in_the_working_directory(store, own_folder):
+    Tracker("here", None).begin(trial_of(0))
+    assert MlflowClient(store).get_experiment_by_name("here") is not None
+
+
+def test_the_variable_names_the_store_and_tracking_uri_goes_before_it(
+    empty_store, own_folder, monkeypatch, invoke
+):
+    named, said = empty_store(own_folder / "named"), empty_store(own_folder / "said")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", named)
+    command = ["data=digits", "epochs=0", "execution.n_jobs=1"]
+    assert invoke(*command).status == 0
+    assert invoke(*command, f"tracking.uri={said}", "tracking.experiment=elsewhere").status == 0
+    assert not (own_folder / "mlflow.db").exists()
+    for uri, experiment in ((named, "fnnexp"), (said, "elsewhere")):
+        names = {one.name for one in MlflowClient(uri).search_experiments()}
+        assert names == {"Default", experiment}
+        assert len(known_trials(experiment, uri)) == 1
+
+
+def test_looking_for_a_store_makes_none(own_folder, monkeypatch):
+    assert not has_store(None)
+    assert not has_store("sqlite:///elsewhere.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///named.db")
+    assert not has_store(None)
+    assert known_trials("card_grid", None) == {}
+    assert list(own_folder.iterdir()) == []
+
+
+def test_a_store_that_is_there_is_found(store, own_folder, monkeypatch):
+    assert has_store(None)
+    assert has_store(store)
+    assert has_store("http://127.0.0.1:1")
+    assert known_trials("no such experiment", None) == {}
+    names = {one.name for one in MlflowClient(store).search_experiments()}
+    assert names == {"Default"}
+
+
+def test_a_deleted_experiment_is_an_error_that_says_how_to_get_it_back(tracker, uri):
+    client = MlflowClient(uri)
+    number = client.get_experiment_by_name(tracker.experiment).experiment_id
+    client.delete_experiment(number)
+    with pytest.raises(FnnexpError, match=rf"was deleted.*--experiment-id {number}.*tracking\.experiment="):
+        Tracker(tracker.experiment, uri)
+
+
+@pytest.mark.parametrize("uri", ["sqlite:///a_file/mlflow.db", "nonsense://x"])
+def test_a_store_that_does_not_answer_is_an_error_that_says_what_to_write(uri, own_folder):
+    (own_folder / "a_file").touch()
+    with pytest.raises(FnnexpError, match=r"does not answer.*tracking\.uri=sqlite:///mlflow\.db"):
+        Tracker("grid", uri)
+
+
+def test_a_server_that_is_not_there_is_an_error(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with pytest.raises(FnnexpError, match=r"http://127\.0\.0\.1:9 does not answer"):
+        Tracker("grid", "http://127.0.0.1:9")
+
+
+# --- what ran and where ---
+
+
+@pytest.fixture
+def fresh_environment(monkeypatch):
+    """Return environment() as a new process would; git looks no further up than the test's folder."""
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", os.path.dirname(os.getcwd()))  # noqa: PTH109, PTH120
+    return environment.__wrapped__
+
+
+def git(*words):
+    identity = ["-c", "user.name=T", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(["git", *identity, *words], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_a_run_says_which_versions_and_which_machine(fresh_environment):
+    tags = fresh_environment()
+    assert tags["fnnexp.version"] == fnnexp.__version__
+    assert tags["fnnexp.numpy"] == np.__version__
+    libraries = ("python", "mlflow", "hydra-core", "joblib", "pandas", "scipy")
+    assert {f"fnnexp.{name}" for name in libraries} <= set(tags)
+    assert f"{os.cpu_count()} cores" in tags["fnnexp.machine"]
+
+
+def test_outside_a_repository_there_is_no_commit(fresh_environment):
+    assert [key for key in fresh_environment() if "git" in key] == []
+
+
+def test_without_git_there_is_no_commit(fresh_environment, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert [key for key in fresh_environment() if "git" in key] == []
+
+
+def test_in_a_repository_the_commit_and_whether_it_was_changed_are_told(fresh_environment, own_folder):
+    git("init", "-q")
+    file = own_folder / "a.txt"
+    file.write_text("one")
+    git("add", "a.txt")
+    git("commit", "-q", "-m", "first")
+    tags = fresh_environment()
+    assert tags["fnnexp.git_commit"] == tags["mlflow.source.git.commit"] == git("rev-parse", "HEAD")
+    assert tags["fnnexp.git_dirty"] == "false"
+    (own_folder / "untracked.txt").write_text("results")
+    assert fresh_environment()["fnnexp.git_dirty"] == "false"
+    file.write_text("two")
+    assert fresh_environment()["fnnexp.git_dirty"] == "true"
+
+
+# --- the experiment's name ---
+
+
+def named(told=None, **choices):
+    tracking_config = SimpleNamespace(experiment=told)
+    return SimpleNamespace(config=SimpleNamespace(tracking=tracking_config), choices=choices)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "config_name", "name"),
+    [
+        ([named()], "config", "fnnexp"),
+        ([named()], "card_grid", "card_grid"),
+        ([named()], "folder/my_grid", "my_grid"),
+        ([named(told="mine")], "card_grid", "mine"),
+        ([named(told="mine", experiment="relu_full_batch")], "config", "mine"),
+        ([named(experiment="relu_full_batch")] * 2, "config", "relu_full_batch"),
+        ([named(experiment="relu_full_batch"), named(experiment="tanh_mini_batch")], "config", "fnnexp"),
+        ([named(experiment="relu_full_batch"), named()], "config", "fnnexp"),
+    ],
+)
+def test_an_experiment_is_named_as_told_or_as_the_grid_or_the_preset(jobs, config_name, name):
+    assert experiment_name(jobs, config_name) == name
