@@ -92,7 +92,7 @@ def floor(mode: str, lanes: int, dtype: str, rows: int, threads: int) -> Train:
 
 
 def plain(mode: str, lanes: int, dtype: str, rows: int, threads: int) -> Train:
-    """Prepare the notebook's loop: one network, float64, inputs converted once, arrays made as they are needed."""
+    """Prepare the notebook's loop: one network, float64, arrays made as they are needed."""
     arrays = mnist(rows)
     X, Y = arrays.x_train / 255.0, np.eye(10)[arrays.y_train]
     layers = [[W, b] for W, b in weights(mode, 0, np.float64)]

@@ -12,7 +12,7 @@ def explain(error: Exception) -> str:
     """Return a complaint of Hydra or OmegaConf as one of ours."""
     messages = _chain(error)
     for message in messages:
-        for rule in (_unknown_option, _unknown_config, _unknown_key, _wrong_type):
+        for rule in (_unknown_option, _unknown_config, _unknown_key, _wrong_type, _no_list, _no_null):
             if explained := rule(message, messages):
                 return explained
     said = [line.strip() for message in messages[:2] for line in message.splitlines() if _is_ours(line)]
@@ -96,3 +96,18 @@ def _wrong_type(message: str, messages: list[str]) -> str | None:
         "bool": "true or false",
     }
     return f"{key[1]}={found[1]}: must be {kinds.get(found[3], found[3])}"
+
+
+def _no_list(message: str, messages: list[str]) -> str | None:
+    """``arch.hidden=5``: the schema wants a list."""
+    override = re.search(r"Error merging override (.*)", messages[0])
+    if not override or "is not a ListConfig" not in message:
+        return None
+    key, _, value = override[1].partition("=")
+    return f"{override[1]}: must be a list; write {key}=[{value}]"
+
+
+def _no_null(message: str, messages: list[str]) -> str | None:
+    """``epochs=null``: the schema wants a value."""
+    override = re.search(r"Error merging override (.*)", messages[0])
+    return f"{override[1]}: must have a value" if override and "is not Optional" in message else None

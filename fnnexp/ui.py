@@ -19,7 +19,10 @@ def serve(port: int, uri: str | None) -> int:
     if uri and uri.startswith(("http://", "https://")):
         raise FnnexpError(f"the store is a server already: open {uri}")
     if not has_store(uri):
-        raise FnnexpError("there are no results here yet; `fnnexp -cn card_grid` makes some")
+        raise FnnexpError(
+            "no sweep has been recorded here; run one first (`fnnexp -cn card_grid`), go to its directory, "
+            "or set MLFLOW_TRACKING_URI"
+        )
     if not 0 < port < 65536:
         raise FnnexpError(f"--port {port}: must be 1 to 65535; write --port 5000")
     with socket.socket() as probe:

@@ -227,7 +227,7 @@ def test_a_trial_of_real_size_is_bitwise_the_same_in_a_stack_of_nine(
 def test_lanes_that_diverge_leave_and_the_others_do_not_notice(mode: str) -> None:
     recipe = Recipe(Architecture(49, (25, 16), 6, "relu", "none"), MODES[mode], "sgd", epochs=4)
     arrays = images(2, 150, 40, 49, 6)
-    # The last two diverge in their own ways; rates of 20 and more leave NaNs of either sign one row at a time.
+    # The last two diverge; the rate of 80, one row at a time, leaves NaNs of either sign.
     rates = [0.05, 0.01, 0.001, 1e30, 80.0]
     lanes = [Lane(f"{k}", k % 2, (1 / 49, 1 / 25, 1 / 16), (("lr", lr),)) for k, lr in enumerate(rates)]
     stack, records = advance(recipe, start(recipe, lanes), arrays)

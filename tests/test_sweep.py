@@ -769,3 +769,13 @@ def test_a_grid_on_real_mnist_of_all_three_modes_runs_without_a_failed_trial(mni
     assert {one.data.tags["fnnexp.status"] for one in runs.values()} == {"finished"}
     mini = [one for one in runs.values() if one.data.params["batching"] == "mini"]
     assert all(one.data.metrics["test_accuracy"] > 0.1 for one in mini)
+
+
+def test_only_what_was_left_half_written_long_ago_is_removed(tmp_path):
+    old, fresh, whole = (tmp_path / name for name in ("a.1.partial", "b.2.partial", "c.npz"))
+    for file in (old, fresh, whole):
+        file.write_bytes(b"x")
+    os.utime(old, (1, 1))
+    os.utime(whole, (1, 1))
+    Checkpoints(tmp_path).tidy()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["b.2.partial", "c.npz"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import time
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,6 +38,13 @@ class Checkpoints:
             with partial.open("wb") as file:
                 np.savez(file, meta=meta, theta=stack.theta[k], **arrays)
             partial.replace(self._file(lane.key))
+
+    def tidy(self) -> None:
+        """Remove what a killed process left half-written, an hour ago or more: another may be writing now."""
+        for partial in self.folder.glob("*.partial"):
+            with contextlib.suppress(OSError):
+                if time.time() - partial.stat().st_mtime > 3600:
+                    partial.unlink()
 
     def load(self, lane: Lane, recipe: Recipe) -> tuple[Stack, list[Record]] | None:
         """Return a lane's state as a stack of one, and its records; None when there is none.

@@ -81,6 +81,7 @@ class _Sweep:
         self.groups = identical(trials)
         self.known = known
         self.checkpoints = Checkpoints(settings.checkpoints)
+        self.checkpoints.tidy()
         self.curves: dict[str, list[Record]] = {}
         self.run_ids: dict[str, str] = {}
         self.logged: dict[str, int] = {}

@@ -10,6 +10,7 @@ as Hydra's own does.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
@@ -35,8 +36,10 @@ class FnnexpSearchPath(SearchPathPlugin):
             return
         from fnnexp.config import conf_folder, sweeps_folder
 
+        there = [Path(element.path.removeprefix("file://")) for element in search_path.get_path()]
         for folder in (conf_folder(), sweeps_folder()):
-            search_path.append("fnnexp", f"file://{folder.as_posix()}")
+            if folder not in there:
+                search_path.append("fnnexp", f"file://{folder.as_posix()}")
 
 
 class FnnexpSweeper(BasicSweeper):
