@@ -340,6 +340,7 @@ def test_halving_a_planned_stack_keeps_each_lanes_state(prepared: data.Prepared)
     whole, _ = advance(recipe, start(recipe, lanes), data.load(prepared), seconds=0)
     halves = Planned(recipe, prepared, whole.lanes, whole.epoch, whole).split()
     assert [lane for half in halves for lane in half.lanes] == lanes
+    assert all(half.state and half.state.lanes == half.lanes for half in halves)
     ends = [advance(recipe, half.state, data.load(prepared)) for half in halves if half.state]
     end, records = advance(recipe, whole, data.load(prepared))
     assert outcomes([record for _, new in ends for record in new], [half for half, _ in ends]) == outcomes(
