@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -32,7 +33,17 @@ def serve(port: int, uri: str | None) -> int:
     if uri:
         command += ["--backend-store-uri", uri]
     print(f"MLflow's UI: http://{HOST}:{port} (Ctrl-C stops it)", flush=True)
+    environment = {
+        **os.environ,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }  # its queue has no work here
+    server = subprocess.Popen(command, env=environment)
+    before = signal.signal(signal.SIGTERM, lambda *_: server.terminate())
     try:
-        return subprocess.run(command, check=False).returncode
-    except KeyboardInterrupt:
+        return server.wait()
+    except KeyboardInterrupt:  # in a terminal the server has had it too
+        server.terminate()
+        server.wait()
         return 0
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -346,11 +347,14 @@ def started(monkeypatch):
     """Collect the commands that ui would run, and run none."""
     commands = []
 
-    def run(command, **_):
-        commands.append(command)
-        return subprocess.CompletedProcess(command, 7)
+    class Server:
+        def __init__(self, command, **_):
+            commands.append(command)
 
-    monkeypatch.setattr(ui.subprocess, "run", run)
+        def wait(self):
+            return 7
+
+    monkeypatch.setattr(ui.subprocess, "Popen", Server)
     return commands
 
 
@@ -398,7 +402,8 @@ def test_ui_of_a_store_that_is_a_server_says_where_to_look(invoke, started):
     assert started == []
 
 
-def test_ui_answers_and_ends_with_ctrl_c(store, port):
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_ui_answers_and_ends_with_a_signal_to_it_alone_server_and_all(stop, store, port):
     process = subprocess.Popen(
         [sys.executable, "-m", "fnnexp.cli", "ui", "--port", str(port)],
         stdout=subprocess.DEVNULL,
@@ -407,12 +412,14 @@ def test_ui_answers_and_ends_with_ctrl_c(store, port):
     )
     try:
         assert _page(f"http://127.0.0.1:{port}/", process) == 200
-        os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(30) in (0, -signal.SIGINT)
+        os.kill(process.pid, stop)
+        assert process.wait(30) in (0, -signal.SIGTERM)
+        with socket.socket() as probe:
+            assert probe.connect_ex((ui.HOST, port)) != 0
     finally:
-        if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, 9)
-            process.wait()
+        process.wait()
 
 
 def _page(url, process, seconds=60):

@@ -275,7 +275,7 @@ BAD = [
     (["dtype=float16"], ["dtype=float16", "float32, float64"]),
     (["epochs=-1"], ["epochs=-1", "0 or more", "epochs=10"]),
     (["epochs=1.5"], ["epochs=1.5", "whole number"]),
-    (["epochs=null"], ["epochs=null", "not Optional"]),
+    (["epochs=null"], ["epochs=null", "must have a value"]),
     (["seed=1.5"], ["seed=1.5", "whole number"]),
     (["seed=-1"], ["seed=-1", "0 or more"]),
     (["seed=100000000000000000000"], ["seed=100000000000000000000", "below 2**63"]),

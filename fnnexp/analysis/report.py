@@ -391,7 +391,7 @@ def _print_grid(console: Console, grid: Grid, limit: int, file: str) -> None:
     from rich.text import Text
 
     title = Text(_printable(grid.title)) if grid.title else None
-    shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     marks: dict[str, str] = {"": ""}
     for i, name in enumerate(grid.head):
         number = is_number(grid, i)
