@@ -76,7 +76,6 @@ def cut_at(chunk: int, block: int) -> Iterator[None]:
     with (
         mock.patch.object(training, "CHUNK", chunk),
         mock.patch.object(per_sample, "BLOCK", block),
-        mock.patch.object(per_sample.PerSampleDescent, "block", block),
     ):
         yield
 

@@ -258,12 +258,12 @@ class _Stacked:
         lanes = [example.drawn(seed, images) for seed in (0, 1)]
         self.inputs = [(slice(k, k + 1), X) for k, (_, X, _) in enumerate(lanes)]
         self.labels = np.stack([y for _, _, y in lanes])
-        self.onehot = np.eye(10)[self.labels]
         bias = ["zeros" if keep else "none" for keep in example.kept]
         self.architecture = core.Architecture(12, example.hidden, 10, example.activation, bias[0], bias[-1])
         theta = np.stack([np.concatenate([p.ravel() for p in network.parameters]) for network, _, _ in lanes])
         self.parameters = core.Parameters(self.architecture, theta)
         self.work = core.Workspace(self.architecture, 2, images, theta.dtype)
+        self.work.expect(self.labels)
 
     def arrays(self, theta: Array) -> list[Array]:
         """Return W1 b1 W2 b2 … of θ (K, P) or of a gradient of it: views with a leading axis of K lanes."""
@@ -273,7 +273,7 @@ class _Stacked:
     def loss(self) -> float:
         """Return the sum over the lanes of what is minimised."""
         logits = core.forward(self.parameters, self.inputs, self.work)
-        losses, _ = losses_and_hits(logits, self.labels, self.example.epsilon)
+        losses, _ = losses_and_hits(logits, self.work.onehot, self.example.epsilon, self.work.row)
         return sum(self.example.total(lane) for lane in losses)
 
     def check(self, name: str, gradient: Array) -> GradientCheck:
@@ -302,8 +302,10 @@ def check_stacked(example: Example, name: str) -> GradientCheck:
     images = 6
     stacked = _Stacked(example, images)
     gradients = core.Parameters(stacked.architecture, np.empty_like(stacked.parameters.theta))
-    dZ = core.forward(stacked.parameters, stacked.inputs, stacked.work)
-    gradient_in_place(dZ, stacked.onehot, example.epsilon, stacked.work.row)
+    work = stacked.work
+    dZ = core.forward(stacked.parameters, stacked.inputs, work)
+    losses_and_hits(dZ, work.onehot, example.epsilon, work.row)
+    gradient_in_place(dZ, work.onehot, example.epsilon, work.row)
     if example.reduction == "mean":
         dZ /= images
     core.backward(stacked.parameters, stacked.inputs, stacked.work, gradients)
@@ -319,8 +321,8 @@ def check_per_sample(example: Example, name: str) -> GradientCheck:
     stacked = _Stacked(example, images=1)
     after = core.Parameters(stacked.architecture, stacked.parameters.theta.copy())
     lr = np.array([[1.0], [2.0]])
-    PerSampleDescent(stacked.architecture, after, lr, example.epsilon, groups=2).descend(
-        stacked.inputs, stacked.onehot
+    PerSampleDescent(stacked.architecture, after, lr, example.epsilon, [slice(0, 1), slice(1, 2)]).descend(
+        stacked.inputs, stacked.labels
     )
     return stacked.check(name, (stacked.parameters.theta - after.theta) / lr)
 

@@ -15,58 +15,54 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
-def softmax_in_place(Z: Array, row: Array) -> None:
-    """Write softmax over the last axis of the logits Z (…, C) over Z; row (…, 1) is overwritten."""
-    np.maximum.reduce(Z, axis=-1, keepdims=True, out=row)
-    np.subtract(Z, row, out=Z)
-    np.exp(Z, out=Z)
-    np.add.reduce(Z, axis=-1, keepdims=True, out=row)
-    np.divide(Z, row, out=Z)
-
-
-def losses_and_hits(Z: Array, labels: Array, epsilon: float) -> tuple[Array, Array]:
+def losses_and_hits(Z: Array, onehot: Array, epsilon: float, row: Array) -> tuple[Array, Array]:
     """Return each example's loss and whether its label is the first of the largest logits.
 
     Parameters
     ----------
     Z
-        Logits (K, B, C); left as they are.
-    labels
-        (K, B) integers in 0…C − 1.
+        Logits (K, B, C); overwritten with exp(z − max z), for :func:`gradient_in_place` to go on from.
+    onehot
+        (K, B, C) of Z's dtype: 1 at the label, else 0.
     epsilon
         ε ≥ 0 of −log(p_y + ε). With 0 the loss is computed as logsumexp(z) − z_y, which cannot underflow.
+    row
+        (K, B, 1) of Z's dtype; overwritten with Σ exp(z − max z).
 
     Returns
     -------
     losses (K, B) float64 and hits (K, B) bool.
     """
-    picked = labels[..., None].astype(np.intp, copy=False)
-    shifted = Z - Z.max(axis=-1, keepdims=True)
-    z_y = np.take_along_axis(shifted, picked, axis=-1)[..., 0]
-    log_sum = np.log(np.exp(shifted).sum(axis=-1))
+    np.maximum.reduce(Z, axis=-1, keepdims=True, out=row)
+    np.subtract(Z, row, out=Z)
+    z_y = np.add.reduce(Z * onehot, axis=-1)  # exact: one term, the others are 0
+    hits = z_y == 0
+    if np.count_nonzero(Z == 0) != hits.size:  # a tie, or logits that are no numbers
+        hits = Z.argmax(axis=-1) == onehot.argmax(axis=-1)
+    np.exp(Z, out=Z)
+    np.add.reduce(Z, axis=-1, keepdims=True, out=row)
+    log_sum = np.log(row[..., 0])
     losses = log_sum - z_y if epsilon == 0 else -np.log(np.exp(z_y - log_sum) + Z.dtype.type(epsilon))
-    return losses.astype(np.float64), Z.argmax(axis=-1) == labels
+    return losses.astype(np.float64), hits
 
 
 def gradient_in_place(Z: Array, onehot: Array, epsilon: float, row: Array) -> None:
-    """Write dZ, the gradient of each example's loss, over its logits Z.
+    """Write dZ, the gradient of each example's loss, over Z as :func:`losses_and_hits` left it.
 
     Parameters
     ----------
-    Z
-        Logits (K, B, C); overwritten.
+    Z, row
+        exp(z − max z) (K, B, C), overwritten; its sum (K, B, 1).
     onehot
-        (K or 1, B, C) of Z's dtype: 1 at the label, else 0.
+        (K, B, C) of Z's dtype: 1 at the label, else 0.
     epsilon
         ε ≥ 0 of −log(p_y + ε).
-    row
-        (K, B, 1), overwritten.
     """
-    softmax_in_place(Z, row)
+    np.divide(Z, row, out=Z)
     if epsilon == 0:
         np.subtract(Z, onehot, out=Z)
         return
-    p_y = np.add.reduce(Z * onehot, axis=-1, keepdims=True)  # exact: one term, the others are 0
+    p_y = np.add.reduce(Z * onehot, axis=-1, keepdims=True)
     factor = p_y / (p_y + Z.dtype.type(epsilon))
     np.subtract(Z, onehot, out=Z)
     np.multiply(Z, factor, out=Z)

@@ -123,9 +123,16 @@ class Workspace:
         self.A = [np.empty((lanes, rows, width), dtype) for width in architecture.hidden]
         self.dA = [np.empty_like(a) for a in self.A]
         self.scratch = [np.empty_like(a) for a in self.A]
-        self.logits = np.empty((lanes, rows, architecture.classes), dtype)
-        self.onehot = np.zeros((lanes, rows, architecture.classes), dtype)
+        # Laid out by class, so that what runs over the few classes is done for many rows at once.
+        by_class = (lanes, architecture.classes, rows)
+        self.logits = np.empty(by_class, dtype).transpose(0, 2, 1)
+        self.onehot = np.empty(by_class, dtype).transpose(0, 2, 1)
         self.row = np.empty((lanes, rows, 1), dtype)
+        self.classes = np.arange(architecture.classes, dtype=np.uint8)
+
+    def expect(self, labels: Array) -> None:
+        """Write ``onehot`` for the labels (K, B), or (B,) for all lanes."""
+        np.copyto(self.onehot, labels[..., None] == self.classes)
 
 
 def forward(parameters: Parameters, inputs: Inputs, work: Workspace) -> Array:

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fnnexp.nn.activations import ACTIVATIONS
-from fnnexp.nn.loss import gradient_in_place
-from fnnexp.nn.network import Architecture, Inputs, Parameters
+from fnnexp.nn.loss import gradient_in_place, losses_and_hits
+from fnnexp.nn.network import Architecture, Inputs, Parameters, Workspace
 
 Array = NDArray[Any]
 
@@ -33,6 +33,9 @@ because the order of summation is part of the result."""
 class PerSampleDescent:
     """The buffers of one stack's blocks, and :meth:`descend`, which changes its parameters in place.
 
+    Python's share of a step is what a lane alone waits for, so whatever a step looks at is made here, once:
+    the views of each row of a block among it.
+
     Parameters
     ----------
     architecture, parameters
@@ -42,87 +45,130 @@ class PerSampleDescent:
     epsilon
         ε of the loss.
     groups
-        How many groups of lanes see rows of their own.
+        The lanes that see the same rows, group by group.
     """
 
-    block = BLOCK
-
     def __init__(
-        self, architecture: Architecture, parameters: Parameters, lr: Array, epsilon: float, groups: int
+        self,
+        architecture: Architecture,
+        parameters: Parameters,
+        lr: Array,
+        epsilon: float,
+        groups: Sequence[slice],
     ) -> None:
         lanes, dtype = parameters.theta.shape[0], parameters.theta.dtype
-        self.parameters, self.epsilon = parameters, epsilon
+        widths, classes = [n_out for _, n_out in architecture.shapes], architecture.classes
+        self.parameters, self.epsilon, self.rows = parameters, epsilon, BLOCK
         self.lr = lr.reshape(lanes, 1, 1)
         self.activation = ACTIVATIONS[architecture.activation]
-        widths = [n_out for _, n_out in architecture.shapes]
-        self.Z = [np.empty((lanes, 1, width), dtype) for width in widths]
-        self.dZ = [np.empty((lanes, 1, width), dtype) for width in widths]
-        self.scratch = [np.empty((lanes, 1, width), dtype) for width in widths]
-        self.dW = [np.empty(W.shape, dtype) for W in parameters.W]
-        self.row = np.empty((lanes, 1, 1), dtype)
+        self.block = Workspace(architecture, lanes, BLOCK, dtype)
         self.Z1 = np.empty((lanes, BLOCK, widths[0]), dtype)
-        self.step1 = np.empty((lanes, BLOCK, widths[0]), dtype)
-        self.logits = np.empty((lanes, BLOCK, architecture.classes), dtype)
-        self.gram = [np.empty((BLOCK, BLOCK), dtype) for _ in range(groups)]
+        self.steps = np.empty((lanes, BLOCK, widths[0]), dtype)  # η dZ of the first layer, row by row
+        self.logits = np.empty((lanes, BLOCK, classes), dtype)
+        self.onehot = np.empty((lanes, BLOCK, classes), dtype)
+        self.grams = [np.empty((BLOCK, BLOCK), dtype) for _ in groups]
+        self.dW1 = np.empty(parameters.W[0].shape, dtype)
 
-    def descend(self, inputs: Inputs, onehot: Array) -> Array:
+        row = [np.empty((lanes, 1, width), dtype) for width in widths]
+        self.row, self.dZ_last = np.empty((lanes, 1, 1), dtype), row[-1]
+        self.earlier = np.empty(
+            (lanes, 1, widths[0]), dtype
+        )  # what earlier rows of the block have changed in Z
+        self.A = row[:-1]
+        self.later = [
+            _Layer(A, parameters.W[i], parameters.b[i], dA, np.empty_like(A))
+            for i, (A, dA) in enumerate(zip(self.A, [np.empty_like(A) for A in self.A], strict=True), start=1)
+        ]
+        self.at = [
+            (
+                self.Z1[:, t : t + 1],
+                self.steps[:, t : t + 1],
+                self.logits[:, t : t + 1],
+                self.onehot[:, t : t + 1],
+                [
+                    (gram[t : t + 1, :t], self.steps[lanes, :t], self.earlier[lanes])
+                    for lanes, gram in zip(groups, self.grams, strict=True)
+                ],
+            )
+            for t in range(BLOCK)
+        ]
+
+    def descend(self, inputs: Inputs, labels: Array) -> tuple[Array, Array]:
         """Take one step for each row of a block.
 
         Parameters
         ----------
         inputs
             For each group of lanes its rows (B, D), B ≤ :data:`BLOCK`.
-        onehot
-            (K, B, C): 1 at each row's label.
+        labels
+            (K, B) integers in 0…C − 1.
 
         Returns
         -------
-        The logits (K, B, C) of each row, each before the step that it took part in.
+        The losses (K, B) and hits (K, B) of each row, each before the step that it took part in.
         """
-        rows = onehot.shape[1]
+        rows, block = labels.shape[1], self.block
         W1, b1 = self.parameters.W[0], self.parameters.b[0]
-        for (lanes, X), gram in zip(inputs, self.gram, strict=True):
-            np.matmul(X, W1[lanes], out=self.Z1[lanes, :rows])
+        Z1, steps, onehot = self.Z1[:, :rows], self.steps[:, :rows], self.onehot[:, :rows]
+        np.copyto(onehot, labels[..., None] == block.classes)
+        for (lanes, X), gram in zip(inputs, self.grams, strict=True):
+            np.matmul(X, W1[lanes], out=Z1[lanes])
             np.matmul(X, X.T, out=gram[:rows, :rows])
-        if b1 is not None:
-            np.add(self.Z1[:, :rows], b1, out=self.Z1[:, :rows])
-            for gram in self.gram:
+            if b1 is not None:
                 np.add(gram[:rows, :rows], 1, out=gram[:rows, :rows])
+        if b1 is not None:
+            np.add(Z1, b1, out=Z1)
         for t in range(rows):
-            self._step(t, [lanes for lanes, _ in inputs], onehot[:, t : t + 1])
-        steps = self.step1[:, :rows]
+            self._step(t)
         for lanes, X in inputs:
-            np.matmul(X.T, steps[lanes], out=self.dW[0][lanes])
-        np.subtract(W1, self.dW[0], out=W1)
+            np.matmul(X.T, steps[lanes], out=self.dW1[lanes])
+        np.subtract(W1, self.dW1, out=W1)
         if b1 is not None:
             np.subtract(b1, np.add.reduce(steps, axis=1, keepdims=True), out=b1)
-        return self.logits[:, :rows]
+        logits, expected = block.logits[:, :rows], block.onehot[:, :rows]
+        np.copyto(logits, self.logits[:, :rows])
+        np.copyto(expected, onehot)
+        return losses_and_hits(logits, expected, self.epsilon, block.row[:, :rows])
 
-    def _step(self, t: int, groups: Sequence[slice], onehot: Array) -> None:
-        """Row t of the block: forward, gradient, backward, update."""
-        W, b, Z, dZ, activation = self.parameters.W, self.parameters.b, self.Z, self.dZ, self.activation
-        last = len(W) - 1
+    def _step(self, t: int) -> None:
+        """Row t of the block: forward, gradient, backward, update. Every dZ carries its η from the start."""
+        Z1, step, logits, onehot, groups = self.at[t]
+        dZ, row, forward, backward = self.dZ_last, self.row, self.activation.forward, self.activation.backward
 
-        for lanes, gram in zip(groups, self.gram, strict=True):
-            np.matmul(gram[t : t + 1, :t], self.step1[lanes, :t], out=Z[0][lanes])
-        np.subtract(self.Z1[:, t : t + 1], Z[0], out=Z[0])
-        for layer in range(1, last + 1):
-            activation.forward(Z[layer - 1])
-            np.matmul(Z[layer - 1], W[layer], out=Z[layer])
-            if (bias := b[layer]) is not None:
-                np.add(Z[layer], bias, out=Z[layer])
+        for gram, steps, earlier in groups:
+            np.matmul(gram, steps, out=earlier)
+        Z = logits if not self.later else self.A[0]
+        np.subtract(Z1, self.earlier, out=Z)
+        for i, layer in enumerate(self.later, start=1):
+            forward(Z)
+            Z = logits if i == len(self.later) else self.A[i]
+            np.matmul(layer.A, layer.W, out=Z)
+            if layer.b is not None:
+                np.add(Z, layer.b, out=Z)
 
-        self.logits[:, t : t + 1] = Z[last]
-        dZ[last][...] = Z[last]
-        gradient_in_place(dZ[last], onehot, self.epsilon, self.row)
+        np.maximum.reduce(logits, axis=-1, keepdims=True, out=row)
+        np.subtract(logits, row, out=dZ)
+        np.exp(dZ, out=dZ)
+        np.add.reduce(dZ, axis=-1, keepdims=True, out=row)
+        gradient_in_place(dZ, onehot, self.epsilon, row)
+        np.multiply(dZ, self.lr, out=dZ if self.later else step)
 
-        for layer in range(last, 0, -1):
-            A, dA = Z[layer - 1], dZ[layer - 1]
-            np.matmul(dZ[layer], W[layer].transpose(0, 2, 1), out=dA)
-            activation.backward(A, dA, self.scratch[layer - 1])
-            np.multiply(dZ[layer], self.lr, out=dZ[layer])
-            np.multiply(A.transpose(0, 2, 1), dZ[layer], out=self.dW[layer])
-            np.subtract(W[layer], self.dW[layer], out=W[layer])
-            if (bias := b[layer]) is not None:
-                np.subtract(bias, dZ[layer], out=bias)
-        np.multiply(dZ[0], self.lr, out=self.step1[:, t : t + 1])
+        for i in range(len(self.later) - 1, -1, -1):
+            layer = self.later[i]
+            dA = layer.dA if i else step
+            np.matmul(dZ, layer.WT, out=dA)
+            backward(layer.A, dA, layer.scratch)
+            np.multiply(layer.AT, dZ, out=layer.dW)
+            np.subtract(layer.W, layer.dW, out=layer.W)
+            if layer.b is not None:
+                np.subtract(layer.b, dZ, out=layer.b)
+            dZ = dA
+
+
+class _Layer:
+    """A layer behind the first: the activation A that it reads, its parameters, what its step writes to."""
+
+    def __init__(self, A: Array, W: Array, b: Array | None, dA: Array, scratch: Array) -> None:
+        self.A, self.W, self.b, self.dA, self.scratch = A, W, b, dA, scratch
+        self.AT, self.WT = A.transpose(0, 2, 1), W.transpose(0, 2, 1)
+        self.dW = np.empty(W.shape, W.dtype)

@@ -217,9 +217,13 @@ class _Trainer:
         self.per_sample: PerSampleDescent | None = None
         if recipe.batching.mode == "sample" and recipe.optimizer == "sgd":
             self.per_sample = PerSampleDescent(
-                recipe.architecture, self.parameters, self.hyper["lr"], recipe.epsilon, len(self.groups)
+                recipe.architecture,
+                self.parameters,
+                self.hyper["lr"],
+                recipe.epsilon,
+                [lanes for lanes, _ in self.groups],
             )
-            size = self.per_sample.block
+            size = self.per_sample.rows
         else:
             self.gradients = Parameters(recipe.architecture, np.empty_like(stack.theta))
             self.partial = Parameters(recipe.architecture, np.empty_like(stack.theta))
@@ -227,7 +231,6 @@ class _Trainer:
         self.size = size
         self.rows = [Rows(self.images, recipe.scale, size, dtype) for _ in self.groups]
         self.work: dict[int, Workspace] = {}
-        self.eye = np.eye(recipe.architecture.classes, dtype=dtype)
 
     def train(self, epoch: int) -> tuple[Array, Array]:
         """Train one epoch; return the mean loss and accuracy (K,) over its rows as they were met."""
@@ -248,8 +251,7 @@ class _Trainer:
         """Take one step a row of the block."""
         assert self.per_sample is not None
         inputs, labels = self._take(block, orders)
-        logits = self.per_sample.descend(inputs, self.eye[labels])
-        self._count(logits, labels, loss, hits)
+        _count(*self.per_sample.descend(inputs, labels), loss, hits)
 
     def _learn_batch(
         self, batch: slice, orders: list[Array | None], step: int, loss: Array, hits: Array
@@ -260,9 +262,9 @@ class _Trainer:
             inputs, labels = self._take(slice(batch.start + chunk.start, batch.start + chunk.stop), orders)
             rows = chunk.stop - chunk.start
             work = self._workspace(rows)
+            work.expect(labels)
             logits = forward(self.parameters, inputs, work)
-            self._count(logits, labels, loss, hits)
-            np.take(self.eye, labels, axis=0, out=work.onehot, mode="clip")
+            _count(*losses_and_hits(logits, work.onehot, self.recipe.epsilon, work.row), loss, hits)
             gradient_in_place(logits, work.onehot, self.recipe.epsilon, work.row)
             if self.recipe.reduction == "mean" and size > 1:
                 np.divide(logits, logits.dtype.type(size), out=logits)
@@ -290,10 +292,11 @@ class _Trainer:
             self.work[rows] = Workspace(self.recipe.architecture, len(self.stack.lanes), rows, dtype)
         return self.work[rows]
 
-    def _count(self, logits: Array, labels: NDArray[np.uint8], loss: Array, hits: Array) -> None:
-        losses, right = losses_and_hits(logits, labels, self.recipe.epsilon)
-        loss += np.add.reduce(losses, axis=1)
-        hits += np.count_nonzero(right, axis=1)
+
+def _count(losses: Array, right: Array, loss: Array, hits: Array) -> None:
+    """Add the rows' losses and hits (K, B) to each lane's sums (K,)."""
+    loss += np.add.reduce(losses, axis=1)
+    hits += np.count_nonzero(right, axis=1)
 
 
 def _groups(recipe: Recipe, stack: Stack) -> list[tuple[slice, int]]:
@@ -332,11 +335,10 @@ def _evaluate(recipe: Recipe, stack: Stack, images: Array, labels: Array) -> tup
         size = chunk.stop - chunk.start
         if size not in work:
             work[size] = Workspace(recipe.architecture, lanes, size, dtype)
-        logits = forward(parameters, [(every, rows.take(chunk))], work[size])
-        expected = np.broadcast_to(np.asarray(labels[chunk]), (lanes, size))
-        losses, right = losses_and_hits(logits, expected, recipe.epsilon)
-        loss += np.add.reduce(losses, axis=1)
-        hits += np.count_nonzero(right, axis=1)
+        w = work[size]
+        w.expect(np.asarray(labels[chunk]))
+        logits = forward(parameters, [(every, rows.take(chunk))], w)
+        _count(*losses_and_hits(logits, w.onehot, recipe.epsilon, w.row), loss, hits)
     return loss / len(images), hits / len(images)
 
 
