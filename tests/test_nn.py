@@ -393,6 +393,7 @@ def test_descending_a_block_is_a_plain_step_for_each_row(
 
     descent = PerSampleDescent(architecture, by_block, lr, epsilon, [lanes for lanes, _ in inputs])
     by_block_losses, by_block_hits = descent.descend(inputs, labels)
+    descent.store()
     np.testing.assert_allclose(by_block_losses, losses, rtol=0, atol=1e-13)
     assert (by_block_hits == hits).all()
     np.testing.assert_allclose(by_block.theta, plain.theta, rtol=0, atol=1e-14)

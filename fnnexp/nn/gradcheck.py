@@ -321,9 +321,10 @@ def check_per_sample(example: Example, name: str) -> GradientCheck:
     stacked = _Stacked(example, images=1)
     after = core.Parameters(stacked.architecture, stacked.parameters.theta.copy())
     lr = np.array([[1.0], [2.0]])
-    PerSampleDescent(stacked.architecture, after, lr, example.epsilon, [slice(0, 1), slice(1, 2)]).descend(
-        stacked.inputs, stacked.labels
-    )
+    groups = [slice(0, 1), slice(1, 2)]
+    descent = PerSampleDescent(stacked.architecture, after, lr, example.epsilon, groups)
+    descent.descend(stacked.inputs, stacked.labels)
+    descent.store()
     return stacked.check(name, (stacked.parameters.theta - after.theta) / lr)
 
 

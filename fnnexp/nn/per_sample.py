@@ -8,7 +8,8 @@ within a block of rows x_1 … x_m its pre-activation can be had without touchin
 because plain descent only ever subtracts η x_s dZ_s from W. So each block takes one product X W_1 before
 it, one Gram matrix X Xᵀ shared by all lanes that see these rows, a short sum in each step, and one product
 Xᵀ dZ after it; a bias is an input that is always 1. The arithmetic is that of row-by-row descent in
-another order of summation. Later layers are small and are updated in each step.
+another order of summation. Later layers are small and are updated in each step, in arrays of their own:
+what they have learned is in the parameters after ``store``.
 """
 
 from __future__ import annotations
@@ -59,7 +60,6 @@ class PerSampleDescent:
         lanes, dtype = parameters.theta.shape[0], parameters.theta.dtype
         widths, classes = [n_out for _, n_out in architecture.shapes], architecture.classes
         self.parameters, self.epsilon, self.rows = parameters, epsilon, BLOCK
-        self.lr = lr.reshape(lanes, 1, 1)
         self.activation = ACTIVATIONS[architecture.activation]
         self.block = Workspace(architecture, lanes, BLOCK, dtype)
         self.Z1 = np.empty((lanes, BLOCK, widths[0]), dtype)
@@ -69,16 +69,15 @@ class PerSampleDescent:
         self.grams = [np.empty((BLOCK, BLOCK), dtype) for _ in groups]
         self.dW1 = np.empty(parameters.W[0].shape, dtype)
 
-        row = [np.empty((lanes, 1, width), dtype) for width in widths]
-        self.row, self.dZ_last = np.empty((lanes, 1, 1), dtype), row[-1]
+        self.row = np.empty((lanes, 1, 1), dtype)
+        self.dZ_last = np.empty((lanes, 1, classes), dtype)
+        self.eta = np.broadcast_to(lr.reshape(lanes, 1, 1), self.dZ_last.shape).copy()
         self.earlier = np.empty(
             (lanes, 1, widths[0]), dtype
         )  # what earlier rows of the block have changed in Z
-        self.A = row[:-1]
-        self.later = [
-            _Layer(A, parameters.W[i], parameters.b[i], dA, np.empty_like(A))
-            for i, (A, dA) in enumerate(zip(self.A, [np.empty_like(A) for A in self.A], strict=True), start=1)
-        ]
+        self.later = [_Layer(W, b, dtype) for W, b in zip(parameters.W[1:], parameters.b[1:], strict=True)]
+        dZ = [*(layer.dA for layer in self.later[1:]), self.dZ_last]
+        self.dZT = [each.transpose(0, 2, 1) for each in dZ]
         self.at = [
             (
                 self.Z1[:, t : t + 1],
@@ -130,6 +129,11 @@ class PerSampleDescent:
         np.copyto(expected, onehot)
         return losses_and_hits(logits, expected, self.epsilon, block.row[:, :rows])
 
+    def store(self) -> None:
+        """Write the later layers back to the parameters."""
+        for layer in self.later:
+            layer.store()
+
     def _step(self, t: int) -> None:
         """Row t of the block: forward, gradient, backward, update. Every dZ carries its η from the start."""
         Z1, step, logits, onehot, groups = self.at[t]
@@ -137,38 +141,53 @@ class PerSampleDescent:
 
         for gram, steps, earlier in groups:
             np.matmul(gram, steps, out=earlier)
-        Z = logits if not self.later else self.A[0]
+        Z = self.later[0].A if self.later else logits
         np.subtract(Z1, self.earlier, out=Z)
         for i, layer in enumerate(self.later, start=1):
             forward(Z)
-            Z = logits if i == len(self.later) else self.A[i]
-            np.matmul(layer.A, layer.W, out=Z)
-            if layer.b is not None:
-                np.add(Z, layer.b, out=Z)
+            Z = self.later[i].A if i < len(self.later) else logits
+            np.matmul(layer.inputs, layer.VT, out=Z)
 
         np.maximum.reduce(logits, axis=-1, keepdims=True, out=row)
         np.subtract(logits, row, out=dZ)
         np.exp(dZ, out=dZ)
         np.add.reduce(dZ, axis=-1, keepdims=True, out=row)
         gradient_in_place(dZ, onehot, self.epsilon, row)
-        np.multiply(dZ, self.lr, out=dZ if self.later else step)
+        np.multiply(dZ, self.eta, out=dZ if self.later else step)
 
         for i in range(len(self.later) - 1, -1, -1):
-            layer = self.later[i]
+            layer, dZT = self.later[i], self.dZT[i]
             dA = layer.dA if i else step
-            np.matmul(dZ, layer.WT, out=dA)
+            np.matmul(dZ, layer.W, out=dA)
             backward(layer.A, dA, layer.scratch)
-            np.multiply(layer.AT, dZ, out=layer.dW)
-            np.subtract(layer.W, layer.dW, out=layer.W)
-            if layer.b is not None:
-                np.subtract(layer.b, dZ, out=layer.b)
+            np.multiply(dZT, layer.inputs, out=layer.dV)
+            np.subtract(layer.V, layer.dV, out=layer.V)
             dZ = dA
 
 
 class _Layer:
-    """A layer behind the first: the activation A that it reads, its parameters, what its step writes to."""
+    """A layer behind the first, in arrays of its own: a step goes over all of them.
 
-    def __init__(self, A: Array, W: Array, b: Array | None, dA: Array, scratch: Array) -> None:
-        self.A, self.W, self.b, self.dA, self.scratch = A, W, b, dA, scratch
-        self.AT, self.WT = A.transpose(0, 2, 1), W.transpose(0, 2, 1)
-        self.dW = np.empty(W.shape, W.dtype)
+    ``V`` (K, n_out, n_in + 1) holds Wᵀ and, as its last column, b; ``inputs`` (K, 1, n_in + 1) holds the
+    activation A and, at its end, the 1 that b belongs to. A layer without bias has neither.
+    """
+
+    def __init__(self, W: Array, b: Array | None, dtype: np.dtype[Any]) -> None:
+        lanes, n_in, n_out = W.shape
+        self._W, self._b = W, b
+        width = n_in if b is None else n_in + 1
+        self.V = np.empty((lanes, n_out, width), dtype)
+        self.W = self.V[:, :, :n_in]
+        self.W[...] = W.transpose(0, 2, 1)
+        if b is not None:
+            self.V[:, :, n_in] = b[:, 0]
+        self.VT, self.dV = self.V.transpose(0, 2, 1), np.empty_like(self.V)
+        self.inputs = np.ones((lanes, 1, width), dtype)
+        self.A = self.inputs[:, :, :n_in]
+        self.dA, self.scratch = np.empty(self.A.shape, dtype), np.empty(self.A.shape, dtype)
+
+    def store(self) -> None:
+        """Write W and b back to where they came from."""
+        self._W[...] = self.W.transpose(0, 2, 1)
+        if self._b is not None:
+            self._b[:, 0] = self.V[:, :, -1]

@@ -243,6 +243,8 @@ class _Trainer:
             step += 1
             learn = self._learn_block if self.per_sample else self._learn_batch
             learn(batch, orders, step, loss, hits)
+        if self.per_sample:
+            self.per_sample.store()
         return loss / n, hits / n
 
     def _learn_block(
