@@ -10,13 +10,14 @@ endif
 READY := $(VENV)/ready
 DEMO := demo
 
-.PHONY: help demo test lint format ui clean
+.PHONY: help demo test lint format bench clean
 
 help:
 	@echo "make demo     a small grid on the embedded digits, and the comparison"
 	@echo "make test     the whole test suite"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   ruff's formatting"
+	@echo "make bench    ours beside PyTorch, JAX, scikit-learn and a plain loop, on MNIST"
 	@echo "make clean    remove the environment and what the demo made"
 
 $(READY): pyproject.toml constraints.txt
@@ -40,6 +41,11 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
+
+# The peers are large, so only this target installs them.
+bench: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	$(BIN)/python -m benchmarks.speed
 
 clean:
 	rm -rf $(VENV) $(DEMO)

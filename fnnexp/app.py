@@ -143,6 +143,7 @@ def _sweep(trials: list[Trial], name: str, config: Any, console: Console) -> Non
 
     say_identical(trials, console)
     tracker = Tracker(name, config.tracking.uri)
+    gc.freeze()  # what start-up has made stays; the collector need not look through it again
     gc.enable()
     outcome = run(trials, tracker, _settings(config), console)
     _say(outcome, console)

@@ -6,6 +6,7 @@ A value in a config names a choice that is looked up in a table; no value names 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -340,12 +341,20 @@ def trial(job: Job, data: Prepared) -> Trial:
 
 
 def _labels(job: Job) -> dict[str, str]:
-    """Return the option of each group. An architecture changed by hand is named by what it is."""
+    """Return the option of each group. An architecture changed by hand is named by what it is.
+
+    It was changed when an override says so, or when the option's name is another network's.
+    """
     labels = {group: job.choices.get(group, "") for group in CHOICES}
     arch = job.config.arch
-    if any(_key(override) in _ARCH_KEYS for override in job.overrides):
+    changed = any(_key(override) in _ARCH_KEYS for override in job.overrides)
+    if changed or _NETWORK.fullmatch(labels["arch"]):
         labels["arch"] = "_".join([arch.activation, *map(str, arch.hidden)])
     return labels
+
+
+_NETWORK = re.compile(rf"({'|'.join(ACTIVATIONS)})(_\d+)*")
+"""The form of a network's name, as in ``sigmoid_32_32``."""
 
 
 _ARCH_KEYS = ("arch.hidden", "arch.activation")

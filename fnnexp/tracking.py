@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
 import platform
+import sqlite3
 import subprocess
 import tempfile
 import time
@@ -24,11 +26,17 @@ from fnnexp.errors import FnnexpError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Metric
     from numpy.typing import NDArray
 
     from fnnexp.trial import Trial
 
 METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
+MOST_METRICS = 1000
+"""As many as MLflow takes in one batch."""
+
+_YAML = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
 LIBRARIES = ("numpy", "scipy", "mlflow", "hydra-core", "joblib", "pandas")
 
 FINISHED, DIVERGED, FAILED, RUNNING, INTERRUPTED = "finished", "diverged", "failed", "running", "interrupted"
@@ -63,6 +71,17 @@ def client(uri: str | None) -> MlflowClient:
     return mlflow.MlflowClient(tracking_uri=uri or None)
 
 
+def _write_ahead(uri: str) -> None:
+    """Let a SQLite store write ahead: those who read it never wait, and a commit costs one flush to disk.
+
+    The file keeps the setting. Where SQLite can't (some network drives), it stays as it was.
+    """
+    if uri.startswith("sqlite:///"):
+        file = uri.removeprefix("sqlite:///").partition("?")[0]
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(file)) as store:
+            store.execute("PRAGMA journal_mode=WAL")
+
+
 class Tracker:
     """The runs of one sweep.
 
@@ -81,10 +100,13 @@ class Tracker:
 
     def __init__(self, experiment: str, uri: str | None) -> None:
         self.experiment = experiment
+        self._places: dict[str, str] = {}
+        self._undescribed: dict[str, Mapping[str, Any]] = {}
         try:
             self._client = client(uri)
             found = self._client.get_experiment_by_name(experiment)
             self._id = found.experiment_id if found else self._client.create_experiment(experiment)
+            _write_ahead(str(self._client.tracking_uri))
         except Exception as error:
             raise FnnexpError(
                 f"MLflow's store {uri or os.environ.get('MLFLOW_TRACKING_URI') or 'mlflow.db'} does not "
@@ -114,9 +136,10 @@ class Tracker:
                 return runs
 
     def begin(self, trial: Trial, identical_to: Trial | None = None) -> str:
-        """Make the run of a trial, with its parameters and tags; return its run id."""
-        from mlflow.entities import Param
+        """Make the run of a trial, with its tags; return its run id.
 
+        Its parameters follow with :meth:`describe`, or with whatever is first written to the run.
+        """
         tags = {
             "fnnexp.trial": trial.id,
             "fnnexp.numbers": trial.numbers_id,
@@ -128,9 +151,16 @@ class Tracker:
             tags["fnnexp.identical_to"] = identical_to.id
             tags["fnnexp.identical_to_name"] = identical_to.name
         run = self._client.create_run(self._id, run_name=trial.name, tags=tags)
-        params = [Param(key, _text(value)) for key, value in trial.params.items()]
-        self._client.log_batch(run.info.run_id, params=params)
+        self._places[run.info.run_id] = run.info.artifact_uri
+        self._undescribed[run.info.run_id] = trial.params
         return str(run.info.run_id)
+
+    def describe(self) -> bool:
+        """Log the parameters of the next run that waits for them; return whether there was one."""
+        if not self._undescribed:
+            return False
+        self._tag(next(iter(self._undescribed)), {})
+        return True
 
     def resume(self, run_id: str) -> int:
         """Set a run running again; return the last epoch whose metrics it holds, or −1."""
@@ -141,17 +171,7 @@ class Tracker:
 
     def log(self, run_id: str, curve: Iterable[tuple[int, Mapping[str, float]]]) -> None:
         """Log epochs' metrics. What is not finite stays out: MLflow would store it as another number."""
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        metrics = [
-            Metric(name, value, now, epoch)
-            for epoch, values in curve
-            for name, value in values.items()
-            if math.isfinite(value)
-        ]
-        for start in range(0, len(metrics), 1000):
-            self._client.log_batch(run_id, metrics=metrics[start : start + 1000])
+        self._write(run_id, _points(curve), {})
 
     def finish(
         self,
@@ -162,13 +182,14 @@ class Tracker:
         seconds_per_epoch: float,
         blas: str,
         diverged_at: int | None = None,
+        curve: Iterable[tuple[int, Mapping[str, float]]] = (),
     ) -> None:
-        """Close a run with its artifacts, as finished or as diverged at an epoch."""
+        """Close a run with its artifacts and the rest of its curve, as finished or diverged at an epoch."""
         with tempfile.TemporaryDirectory() as folder:
-            text = yaml.safe_dump(dict(trial.config), sort_keys=False)
+            text = yaml.dump(dict(trial.config), Dumper=_YAML, sort_keys=False)
             Path(folder, "config.yaml").write_text(text, encoding="utf-8")
             np.savez(Path(folder, "weights.npz"), **weights)  # type: ignore[arg-type]
-            self._client.log_artifacts(run_id, folder)
+            self._artifacts(run_id).log_artifacts(folder)
         tags = {
             "fnnexp.status": FINISHED if diverged_at is None else DIVERGED,
             "fnnexp.seconds_per_epoch": f"{seconds_per_epoch:.6g}",
@@ -176,7 +197,7 @@ class Tracker:
         }
         if diverged_at is not None:
             tags["fnnexp.diverged_epoch"] = str(diverged_at)
-        self._tag(run_id, tags)
+        self._write(run_id, _points(curve), tags)
         self._client.set_terminated(run_id, "FINISHED")
 
     def fail(self, run_id: str, reason: str, traceback: str) -> None:
@@ -192,12 +213,45 @@ class Tracker:
 
     def discard(self, run_id: str) -> None:
         """Delete a run that can't go on, so that its trial has one run only."""
+        self._undescribed.pop(run_id, None)
         self._client.delete_run(run_id)
 
     def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
-        from mlflow.entities import RunTag
+        self._write(run_id, [], tags)
 
-        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+    def _write(self, run_id: str, points: Sequence[Metric], tags: Mapping[str, str]) -> None:
+        """Log metrics, and tags with the last of them, in as few transactions as MLflow allows."""
+        from mlflow.entities import Param, RunTag
+
+        parts = [points[start : start + MOST_METRICS] for start in range(0, len(points), MOST_METRICS)] or [
+            []
+        ]
+        for part in parts[:-1]:
+            self._client.log_batch(run_id, metrics=part)
+        params = [Param(key, _text(value)) for key, value in self._undescribed.pop(run_id, {}).items()]
+        if parts[-1] or params or tags:
+            said = [RunTag(key, value) for key, value in tags.items()]
+            self._client.log_batch(run_id, metrics=parts[-1], params=params, tags=said)
+
+    def _artifacts(self, run_id: str) -> Any:
+        """Return where a run's artifacts go; MLflow's client would read the whole run to find out."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        if run_id not in self._places:
+            self._places[run_id] = self._client.get_run(run_id).info.artifact_uri
+        return get_artifact_repository(self._places.pop(run_id))
+
+
+def _points(curve: Iterable[tuple[int, Mapping[str, float]]]) -> list[Metric]:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [
+        Metric(name, value, now, epoch)
+        for epoch, values in curve
+        for name, value in values.items()
+        if math.isfinite(value)
+    ]
 
 
 def _text(value: Any) -> str:

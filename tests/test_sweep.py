@@ -408,6 +408,40 @@ def test_a_sweep_finishes_after_a_worker_was_killed(store, tmp_path, trials_of, 
     agrees(tmp_path, trials)
 
 
+def test_a_worker_killed_in_the_middle_of_its_answer_is_noticed(monkeypatch, tmp_path, trials_of):
+    first_time = str(tmp_path / "first time")
+
+    def train(planned, seconds):
+        import os
+        import sys
+        import time
+
+        if not os.path.exists(first_time):  # noqa: PTH110
+            open(first_time, "w").close()  # noqa: PTH123
+            frame = sys._getframe()
+            while "result_queue" not in frame.f_locals:
+                frame = frame.f_back
+            writer = frame.f_locals["result_queue"]._writer
+            os.write(writer.fileno(), (1000).to_bytes(4, "big") + b"half of what was promised")
+            os.kill(os.getpid(), 9)
+        time.sleep(0.1)
+        return planned.lanes[0].key
+
+    monkeypatch.setattr(executor_module, "train_segment", train)
+    executor = Executor(n_jobs=2, backend="loky")
+    planned = plan(trials_of("data=digits", "seed=0,1"), max_lanes=1, n_jobs=2)
+    for each in planned:
+        executor.submit(each, 1.0)
+    ended = [executor.result() for _ in planned]
+    assert any(isinstance(answer, executor_module.WorkerDied) for _, answer in ended)
+    for each, answer in ended:
+        if isinstance(answer, executor_module.WorkerDied):
+            executor.submit(each, 1.0)
+    again = [executor.result() for _ in range(executor.under_way)]
+    assert [answer for _, answer in again] == [each.lanes[0].key for each, _ in again]
+    executor.close()
+
+
 class Process:
     """The command line in a process group of its own, so that signals reach its workers too."""
 

@@ -68,7 +68,11 @@ def finish(tracker, run_id, trial, **more):
 
 def test_a_run_begins_with_its_name_params_and_tags(tracker, run):
     trial = trial_of(3)
-    begun = run(tracker.begin(trial))
+    run_id = tracker.begin(trial)
+    assert run(run_id).data.params == {}
+    assert tracker.describe()
+    assert not tracker.describe()
+    begun = run(run_id)
     assert begun.info.run_name == "relu_100-he-mini-s3"
     assert begun.info.status == "RUNNING"
     assert begun.data.params == {
@@ -83,6 +87,15 @@ def test_a_run_begins_with_its_name_params_and_tags(tracker, run):
     assert begun.data.tags["fnnexp.data_checksum"] == "c" * 64
     assert environment().items() <= begun.data.tags.items()
     assert "fnnexp.identical_to" not in begun.data.tags
+
+
+def test_what_is_written_first_brings_the_params_along(tracker, run):
+    first, second = tracker.begin(trial_of(0)), tracker.begin(trial_of(1))
+    tracker.log(second, [(1, {"test_loss": 0.5})])
+    assert run(second).data.params["seed"] == "1"
+    tracker.interrupt(first)
+    assert run(first).data.params["seed"] == "0"
+    assert not tracker.describe()
 
 
 def test_a_trial_that_is_identical_to_another_says_so(tracker, run):

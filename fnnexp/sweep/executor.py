@@ -6,8 +6,10 @@ Parallel of one segment at a time; loky's reusable processes are shared between 
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
+import time
 import traceback
 from typing import Any
 
@@ -33,6 +35,7 @@ class Executor:
         self.n_jobs = n_jobs
         self.backend = backend
         self.under_way = 0
+        self._dead: dict[int, float] = {}
         self._tasks: queue.SimpleQueue[tuple[Planned, float] | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[tuple[Planned, Trained | Broken]] = queue.SimpleQueue()
         # Daemons: whoever gives up waiting for a segment can leave.
@@ -45,12 +48,17 @@ class Executor:
         self.under_way += 1
         self._tasks.put((planned, seconds))
 
+    def ready(self) -> bool:
+        """Whether :meth:`result` would not wait."""
+        return not self._results.empty()
+
     def result(self) -> tuple[Planned, Trained | Broken]:
         """Return the next segment that ends, with what was handed out."""
         while True:
             try:  # a wait with a limit, so that Ctrl-C is noticed on every system
                 ended = self._results.get(timeout=0.5)
             except queue.Empty:
+                self._dead = _watch(self._dead)
                 continue
             self.under_way -= 1
             return ended
@@ -77,3 +85,35 @@ class Executor:
         except Exception as error:
             return Broken(f"{type(error).__name__}: {error}", traceback.format_exc())
         return ended  # type: ignore[no-any-return]
+
+
+GRACE = 3.0
+"""Seconds in which loky notices a dead worker by itself; it takes it milliseconds, or for ever."""
+
+
+def _watch(dead: dict[int, float]) -> dict[int, float]:
+    """Break loky's pool when it does not notice that a worker has died.
+
+    A worker that is killed while it sends a result leaves half a message in the pipe that all workers share,
+    and loky waits for the other half: the pipe stays open as long as anybody could write to it. With all
+    writers gone it sees the end, and fails the tasks under way as after any death.
+
+    Parameters
+    ----------
+    dead
+        When each worker was first seen dead, by process id; what this returned the last time.
+    """
+    from joblib.externals.loky import reusable_executor
+    from joblib.externals.loky.backend.utils import kill_process_tree
+
+    pool = reusable_executor._executor
+    workers = list((getattr(pool, "_processes", None) or {}).values())
+    now = time.monotonic()
+    dead = {worker.pid: dead.get(worker.pid, now) for worker in workers if not worker.is_alive()}
+    if any(now - since > GRACE for since in dead.values()):
+        for worker in workers:
+            kill_process_tree(worker)
+        with contextlib.suppress(OSError):
+            pool._result_queue._writer.close()
+        return {}
+    return dead

@@ -102,6 +102,8 @@ class _Sweep:
                 while executor.under_way or (self.waiting and not stopping):
                     try:
                         self._hand_out(executor, stopping)
+                        while not executor.ready() and self.tracker.describe():
+                            pass  # the time of waiting is good for what need not be said at once
                         if executor.under_way:
                             self._take_in(executor, *executor.result(), stopping)
                     except KeyboardInterrupt:
@@ -128,20 +130,20 @@ class _Sweep:
             return
         stack, epochs = ended.stack, planned.recipe.epochs
         unfinished = bool(stack.lanes) and stack.epoch < epochs
-        if unfinished:  # first of all back to work, then the books
+        if unfinished:
             self.waiting.appendleft(replace(planned, lanes=stack.lanes, epoch=stack.epoch, state=stack))
-            self._hand_out(executor, stopping)
+        self._hand_out(executor, stopping)  # first of all back to work, then the books
         for record in ended.records:
             self.curves.setdefault(record.key, []).append(record)
-        if stack.epoch:
+        if unfinished:  # what is done goes to its runs at once
             self.checkpoints.save(stack, self.curves)
         for record in ended.records:
             if record.theta is not None:
-                self._log(record.key)
                 self._finish(record.key, record.theta, ended.blas, diverged_at=record.epoch)
         for k, lane in enumerate(stack.lanes):
-            self._log(lane.key)
-            if not unfinished:
+            if unfinished:
+                self._log(lane.key)
+            else:
                 self._finish(lane.key, stack.theta[k], ended.blas)
 
     def _open_runs(self, planned: Planned) -> None:
@@ -165,11 +167,15 @@ class _Sweep:
     def _log(self, key: str) -> None:
         """Log what is new of a lane's curve to the run of each of its trials."""
         for trial in self.groups[key]:
-            new = [record for record in self.curves[key] if record.epoch > self.logged[trial.id]]
-            self.tracker.log(self.run_ids[trial.id], [(record.epoch, record.metrics) for record in new])
-            if new:
-                self.logged[trial.id] = new[-1].epoch
+            new = self._new(trial)
+            self.tracker.log(self.run_ids[trial.id], new)
+            self.logged[trial.id] = self.curves[key][-1].epoch
             self.progress.epoch(len(new))
+
+    def _new(self, trial: Trial) -> list[tuple[int, dict[str, float]]]:
+        """Return what the trial's run does not hold yet of its curve."""
+        curve = self.curves[trial.numbers_id]
+        return [(record.epoch, record.metrics) for record in curve if record.epoch > self.logged[trial.id]]
 
     def _finish(self, key: str, theta: np.ndarray, blas: str, diverged_at: int | None = None) -> None:
         curve = self.curves[key]
@@ -177,7 +183,7 @@ class _Sweep:
         metric = "val_accuracy" if "val_accuracy" in last else "test_accuracy"
         seconds = sum(record.seconds for record in curve) / len(curve)
         for trial in self.groups[key]:
-            weights = Parameters(trial.recipe.architecture, theta[None]).named(0)
+            weights, new = Parameters(trial.recipe.architecture, theta[None]).named(0), self._new(trial)
             self.tracker.finish(
                 self.run_ids[trial.id],
                 trial,
@@ -185,8 +191,10 @@ class _Sweep:
                 seconds_per_epoch=seconds,
                 blas=blas,
                 diverged_at=diverged_at,
+                curve=new,
             )
             self.closed.add(trial.id)
+            self.progress.epoch(len(new))
             if diverged_at is None:
                 self.outcome.finished.append(trial.name)
                 self.progress.done(trial.name, last[metric], metric)
