@@ -9,9 +9,9 @@ from fnnexp.data import Prepared
 from fnnexp.nn.training import Lane, Recipe, Stack
 from fnnexp.trial import Trial
 
-MAX_LANES = {"full": 6, "mini": 12, "sample": 48}
-"""How many lanes a stack is given unless it is said: lanes of one row at a time share Python's overhead,
-larger batches share the gathered rows only."""
+MAX_LANES = {"full": 12, "mini": 4, "sample": 48}
+"""How many lanes a stack is given unless it is said, from `make bench`: lanes of one row at a time share
+Python's overhead; of mini-batches, more than a few no longer fit the cache together."""
 
 
 @dataclass(frozen=True)
