@@ -34,8 +34,13 @@ def draw(frame: pd.DataFrame, file: Path) -> None:
             for r in part.itertuples()
         ]
         colors = [COLORS.get(name, "#2a7b4f") for name in part["contender"]]
-        bars = panel.barh(names, part["seconds"], color=colors, height=0.75)
-        panel.bar_label(bars, [f"{seconds:.3g}" for seconds in part["seconds"]], padding=3, fontsize=8)
+        panel.grid(axis="y", color="#e3e6ea", zorder=0)
+        panel.scatter(part["seconds"], names, color=colors, s=45, zorder=3)
+        for name, seconds in zip(names, part["seconds"], strict=True):
+            label = f"{seconds:.3g}"
+            panel.annotate(
+                label, (seconds, name), (7, 0), textcoords="offset points", va="center", fontsize=8
+            )
         panel.set_xscale("log")
         panel.set_title(TITLES[mode], loc="left", fontsize=10)
         panel.tick_params(axis="y", labelsize=8)

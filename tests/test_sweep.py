@@ -357,7 +357,7 @@ def test_a_stack_in_which_one_lane_fails_is_halved_until_that_lane_stands_alone(
         return Broken("ValueError: seed 2", "…") if 2 in seeds else train_segment(planned, seconds)
 
     monkeypatch.setattr(executor_module, "train_segment", train)
-    outcome, said = swept(trials, store)
+    outcome, said = swept(trials, store, max_lanes=5)
     assert sorted(seen) == [1, 2, 2, 3, 5]  # seeds 0–4; 0–2 and 3, 4; 0, 1 and 2
     assert outcome.failed == [(trials[2].name, "ValueError: seed 2")]
     assert sorted(outcome.finished) == sorted(trial.name for trial in trials if trial.seed != 2)
