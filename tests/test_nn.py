@@ -284,6 +284,13 @@ def test_the_losses_and_their_gradient_are_the_closed_forms(epsilon: float) -> N
     np.testing.assert_allclose(dZ, (p_y / (p_y + epsilon))[..., None] * (p - onehot), rtol=0, atol=1e-14)
 
 
+def test_a_tie_in_one_lane_does_not_hide_that_another_has_no_numbers() -> None:
+    tied, none = [[0.0, 0.0]], [[np.nan, np.nan]]
+    alone = measured(np.array([none]), [[0]])[1]
+    together = measured(np.array([tied, none]), [[0], [0]])[1]
+    assert together[1].tolist() == alone[0].tolist()
+
+
 def test_of_tied_logits_the_first_is_the_prediction() -> None:
     Z = np.array([[[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 2.0, 2.0]]])
     assert measured(Z, [[0, 1, 1]])[1].tolist() == [[True, False, True]]

@@ -37,7 +37,7 @@ def losses_and_hits(Z: Array, onehot: Array, epsilon: float, row: Array) -> tupl
     np.subtract(Z, row, out=Z)
     z_y = np.add.reduce(Z * onehot, axis=-1)  # exact: one term, the others are 0
     hits = z_y == 0
-    if np.count_nonzero(Z == 0) != hits.size:  # a tie, or logits that are no numbers
+    if (np.add.reduce(Z == 0, axis=-1, dtype=np.uint8) != 1).any():  # a tie, or logits that are no numbers
         hits = Z.argmax(axis=-1) == onehot.argmax(axis=-1)
     np.exp(Z, out=Z)
     np.add.reduce(Z, axis=-1, keepdims=True, out=row)
