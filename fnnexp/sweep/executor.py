@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import signal
 import threading
 import time
 import traceback
@@ -69,6 +70,10 @@ class Executor:
             self._tasks.put(None)
 
     def _serve(self) -> None:
+        if hasattr(
+            signal, "pthread_sigmask"
+        ):  # workers inherit it: Ctrl-C leaves them alone from their start
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         while (task := self._tasks.get()) is not None:
             self._results.put((task[0], self._run(*task)))
 
