@@ -72,9 +72,7 @@ class PerSampleDescent:
         self.row = np.empty((lanes, 1, 1), dtype)
         self.dZ_last = np.empty((lanes, 1, classes), dtype)
         self.eta = np.broadcast_to(lr.reshape(lanes, 1, 1), self.dZ_last.shape).copy()
-        self.earlier = np.empty(
-            (lanes, 1, widths[0]), dtype
-        )  # what earlier rows of the block have changed in Z
+        self.earlier = np.empty((lanes, 1, widths[0]), dtype)  # what the block's earlier rows change in Z
         self.later = [_Layer(W, b, dtype) for W, b in zip(parameters.W[1:], parameters.b[1:], strict=True)]
         dZ = [*(layer.dA for layer in self.later[1:]), self.dZ_last]
         self.dZT = [each.transpose(0, 2, 1) for each in dZ]

@@ -70,9 +70,7 @@ class Executor:
             self._tasks.put(None)
 
     def _serve(self) -> None:
-        if hasattr(
-            signal, "pthread_sigmask"
-        ):  # workers inherit it: Ctrl-C leaves them alone from their start
+        if hasattr(signal, "pthread_sigmask"):  # workers inherit it: Ctrl-C is the parent's
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         while (task := self._tasks.get()) is not None:
             self._results.put((task[0], self._run(*task)))

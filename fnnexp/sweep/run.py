@@ -130,11 +130,11 @@ class _Sweep:
             return
         stack, epochs = ended.stack, planned.recipe.epochs
         unfinished = bool(stack.lanes) and stack.epoch < epochs
+        for record in ended.records:  # before anything that Ctrl-C could cut short: a curve has no holes
+            self.curves.setdefault(record.key, []).append(record)
         if unfinished:
             self.waiting.appendleft(replace(planned, lanes=stack.lanes, epoch=stack.epoch, state=stack))
         self._hand_out(executor, stopping)  # first of all back to work, then the books
-        for record in ended.records:
-            self.curves.setdefault(record.key, []).append(record)
         if unfinished:  # what is done goes to its runs at once
             self.checkpoints.save(stack, self.curves)
         for record in ended.records:
