@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
@@ -96,35 +98,37 @@ class _Sweep:
     def run(self) -> None:
         """Hand out stacks and take in what comes back until nothing is left."""
         executor = Executor(n_jobs=self.n_jobs, backend=self.settings.backend)
-        stopping = False
-        with self.progress:
-            try:
-                while executor.under_way or (self.waiting and not stopping):
-                    try:
-                        self._hand_out(executor, stopping)
-                        while not executor.ready() and self.tracker.describe():
-                            pass  # the time of waiting is good for what need not be said at once
-                        if executor.under_way:
-                            self._take_in(executor, *executor.result(), stopping)
-                    except KeyboardInterrupt:
-                        if stopping:
-                            raise
-                        stopping = self.outcome.interrupted = True
-                        self.progress.say(
-                            "interrupted: waiting for the segments under way; Ctrl-C again to leave at once"
-                        )
-            finally:
-                executor.close()
-                if self.outcome.interrupted:
-                    self._interrupt_open_runs()
+        mine = threading.current_thread() is threading.main_thread()
+        before = signal.signal(signal.SIGINT, self._interrupt) if mine else None
+        try:
+            with self.progress:
+                while executor.under_way or (self.waiting and not self.outcome.interrupted):
+                    self._hand_out(executor)
+                    while not executor.ready() and self.tracker.describe():
+                        pass  # the time of waiting is good for what need not be said at once
+                    if executor.under_way:
+                        self._take_in(executor, *executor.result())
+        finally:
+            if mine:
+                signal.signal(signal.SIGINT, before)
+            executor.close()
+            if self.outcome.interrupted:
+                self._interrupt_open_runs()
 
-    def _hand_out(self, executor: Executor, stopping: bool) -> None:
-        while self.waiting and executor.under_way < self.n_jobs and not stopping:
+    def _interrupt(self, *_: object) -> None:
+        """Take Ctrl-C as a wish: the books are never cut short by the first, only by the second."""
+        if self.outcome.interrupted:
+            raise KeyboardInterrupt
+        self.outcome.interrupted = True
+        self.progress.say("interrupted: waiting for the segments under way; Ctrl-C again to leave at once")
+
+    def _hand_out(self, executor: Executor) -> None:
+        while self.waiting and executor.under_way < self.n_jobs and not self.outcome.interrupted:
             planned = self.waiting.popleft()
             executor.submit(planned, self.settings.segment_seconds)
             self._open_runs(planned)
 
-    def _take_in(self, executor: Executor, planned: Planned, ended: Trained | Broken, stopping: bool) -> None:
+    def _take_in(self, executor: Executor, planned: Planned, ended: Trained | Broken) -> None:
         if isinstance(ended, Broken):
             self._set_apart(planned, ended)
             return
@@ -134,7 +138,7 @@ class _Sweep:
             self.curves.setdefault(record.key, []).append(record)
         if unfinished:
             self.waiting.appendleft(replace(planned, lanes=stack.lanes, epoch=stack.epoch, state=stack))
-        self._hand_out(executor, stopping)  # first of all back to work, then the books
+        self._hand_out(executor)  # first of all back to work, then the books
         if unfinished:  # what is done goes to its runs at once
             self.checkpoints.save(stack, self.curves)
         for record in ended.records:
