@@ -18,7 +18,7 @@ from hypothesis.extra.numpy import arrays as np_arrays
 
 import fnnexp.nn
 from fnnexp.nn.activations import ACTIVATIONS
-from fnnexp.nn.batching import Batching, Rows, pieces
+from fnnexp.nn.batching import Batching, Examples, Rows, pieces
 from fnnexp.nn.initializers import METHODS, draw, standard_deviation
 from fnnexp.nn.loss import gradient_in_place, losses_and_hits
 from fnnexp.nn.network import Architecture, Parameters, Workspace, backward, forward, initial
@@ -212,12 +212,23 @@ def test_pieces_cover_every_row_once_and_only_the_last_is_short(n: int, size: in
 
 @pytest.mark.parametrize("dtype", [F32, F64])
 def test_rows_are_gathered_and_scaled(dtype: Any) -> None:
-    X = np.arange(60, dtype=np.uint8).reshape(20, 3) * 4
+    X = np.arange(60, dtype=np.uint8).reshape(20, 3) * 4 + 1
     unit, raw = Rows(X, "unit", 8, dtype), Rows(X, "raw", 8, dtype)
     for where in (slice(2, 9), np.array([19, 0, 0, 7])):
-        assert (raw.take(where) == X[where]).all()
-        assert (unit.take(where) == X[where].astype(dtype) / dtype.type(255)).all()
-        assert unit.take(where).dtype == dtype
+        assert raw.take(where).used is None
+        np.testing.assert_array_equal(raw.take(where).X, X[where])
+        np.testing.assert_array_equal(unit.take(where).X, X[where].astype(dtype) / dtype.type(255))
+        assert unit.take(where).X.dtype == dtype
+
+
+@pytest.mark.parametrize("where", [slice(1, 4), np.array([3, 1, 2])])
+def test_columns_that_are_zero_in_all_rows_taken_are_left_out(where: Any) -> None:
+    X = np.zeros((5, 10), np.uint8)
+    X[1, 2], X[2, 7], X[3, 7] = 5, 6, 7
+    X[0] = X[4] = 9  # not taken
+    examples = Rows(X, "raw", 4, F32).take(where)
+    np.testing.assert_array_equal(examples.used, [2, 7])
+    np.testing.assert_array_equal(examples.X, X[where][:, [2, 7]])
 
 
 # --- the loss -----------------------------------------------------------------------------------------------
@@ -384,17 +395,22 @@ def test_descending_a_block_is_a_plain_step_for_each_row(
     plain = Parameters(architecture, theta.copy())
     by_block = Parameters(architecture, theta.copy())
     lr = np.array([[0.1], [0.2], [0.3]])
-    inputs = [(slice(0, 2), rng.random((rows, 12))), (slice(2, 3), rng.random((rows, 12)))]
+    images = np.where(rng.random((2, rows, 12)) < 0.8, rng.random((2, rows, 12)), 0)
+    images[1][:, [0, 3, 9]] = 0
+    used = np.flatnonzero(images[1].any(axis=0))
+    inputs = [(range(2), Examples(images[0])), (range(2, 3), Examples(images[1][:, used], used))]
     labels = rng.integers(0, 4, (3, rows))
 
     gradients = Parameters(architecture, np.empty_like(theta))
+    everywhere = [(lanes, X) for (lanes, _), X in zip(inputs, images, strict=True)]
     work, losses, hits = Workspace(architecture, 3, 1, F64), np.empty((3, rows)), np.empty((3, rows), bool)
     for t in range(rows):
-        row = [(lanes, X[t : t + 1]) for lanes, X in inputs]
+        row = [(lanes, Examples(X[t : t + 1])) for lanes, X in everywhere]
         work.expect(labels[:, t : t + 1])
         met = losses_and_hits(forward(plain, row, work), work.onehot, epsilon, work.row)
         losses[:, t : t + 1], hits[:, t : t + 1] = met
         gradient_in_place(work.logits, work.onehot, epsilon, work.row)
+        gradients.theta.fill(0)
         backward(plain, row, work, gradients)
         OPTIMIZERS["sgd"].update(plain.theta, gradients.theta, (), t + 1, {"lr": lr})
 

@@ -52,6 +52,29 @@ def pieces(n: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, n))
 
 
+MOSTLY = 0.9
+"""Share of the columns in use from which they are all taken: picking out fewer would save nothing."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Some rows of the input, without the columns that are zero in every one of them.
+
+    80.9% of MNIST's pixels are 0, and 128 images use some 530 of the 784 columns between them: a product with
+    the columns in use, and the same rows of the weights, is the whole product.
+
+    Attributes
+    ----------
+    X
+        (B, U) floats.
+    used
+        Which columns of the input these are (U,), ascending, or None for all D.
+    """
+
+    X: NDArray[Any]
+    used: NDArray[np.intp] | None = None
+
+
 class Rows:
     """Rows of a split as floating-point inputs: gathered, converted and scaled into a buffer used again.
 
@@ -69,17 +92,26 @@ class Rows:
         self._images = np.asarray(images)
         self._divisor = dtype.type(255) if scale == "unit" else None
         self._bytes = np.empty((size, images.shape[1]), np.uint8)
-        self._inputs = np.empty((size, images.shape[1]), dtype)
+        self._compact = np.empty(self._bytes.size, np.uint8)
+        self._inputs = np.empty(self._bytes.size, dtype)
 
-    def take(self, where: slice | NDArray[np.intp]) -> NDArray[Any]:
-        """Return the rows (B, D) in the buffer; the next call overwrites them."""
+    def take(self, where: slice | NDArray[np.intp]) -> Examples:
+        """Return the rows in the buffer; the next call overwrites them."""
         if isinstance(where, slice):
             gathered = self._images[where]
         else:
             gathered = self._bytes[: len(where)]
             np.take(self._images, where, axis=0, out=gathered, mode="clip")
-        inputs = self._inputs[: len(gathered)]
+        used: NDArray[np.intp] | None = np.flatnonzero(np.bitwise_or.reduce(gathered, axis=0))
+        assert used is not None
+        rows, columns = gathered.shape
+        if len(used) < MOSTLY * columns:
+            compact = self._compact[: rows * len(used)].reshape(rows, len(used))
+            gathered = np.take(gathered, used, axis=1, out=compact, mode="clip")
+        else:
+            used = None
+        inputs = self._inputs[: gathered.size].reshape(gathered.shape)
         np.copyto(inputs, gathered)
         if self._divisor is not None:
             np.divide(inputs, self._divisor, out=inputs)
-        return inputs
+        return Examples(inputs, used)

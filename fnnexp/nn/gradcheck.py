@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 import numpy as np
 
 from fnnexp.nn import network as core
+from fnnexp.nn.batching import Examples
 from fnnexp.nn.loss import gradient_in_place, losses_and_hits
 from fnnexp.nn.per_sample import PerSampleDescent
 from fnnexp.nn.reference import (
@@ -256,7 +257,7 @@ class _Stacked:
     def __init__(self, example: Example, images: int) -> None:
         self.example = example
         lanes = [example.drawn(seed, images) for seed in (0, 1)]
-        self.inputs = [(slice(k, k + 1), X) for k, (_, X, _) in enumerate(lanes)]
+        self.inputs = [(range(k, k + 1), Examples(X)) for k, (_, X, _) in enumerate(lanes)]
         self.labels = np.stack([y for _, _, y in lanes])
         bias = ["zeros" if keep else "none" for keep in example.kept]
         self.architecture = core.Architecture(12, example.hidden, 10, example.activation, bias[0], bias[-1])
@@ -301,7 +302,7 @@ def check_stacked(example: Example, name: str) -> GradientCheck:
     """
     images = 6
     stacked = _Stacked(example, images)
-    gradients = core.Parameters(stacked.architecture, np.empty_like(stacked.parameters.theta))
+    gradients = core.Parameters(stacked.architecture, np.zeros_like(stacked.parameters.theta))
     work = stacked.work
     dZ = core.forward(stacked.parameters, stacked.inputs, work)
     losses_and_hits(dZ, work.onehot, example.epsilon, work.row)
@@ -321,7 +322,7 @@ def check_per_sample(example: Example, name: str) -> GradientCheck:
     stacked = _Stacked(example, images=1)
     after = core.Parameters(stacked.architecture, stacked.parameters.theta.copy())
     lr = np.array([[1.0], [2.0]])
-    groups = [slice(0, 1), slice(1, 2)]
+    groups = [range(1), range(1, 2)]
     descent = PerSampleDescent(stacked.architecture, after, lr, example.epsilon, groups)
     descent.descend(stacked.inputs, stacked.labels)
     descent.store()

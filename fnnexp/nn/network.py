@@ -5,7 +5,8 @@ W1 b1 W2 b2 …; the W and b that the products use are views into it.
 
 Every product is computed lane by lane with the shapes it would have alone (``np.matmul`` over a leading K
 axis calls BLAS once a lane), and everything else is elementwise or a reduction within a lane, so a lane is
-bitwise the same in any stack.
+bitwise the same in any stack. The first layer, by far the largest, takes its lanes one after another, so that
+what a lane needs there is still in cache when it is needed again.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fnnexp.nn.activations import ACTIVATIONS
+from fnnexp.nn.batching import Examples
 from fnnexp.nn.initializers import draw
 
 Array = NDArray[Any]
-Inputs = Sequence[tuple[slice, Array]]
-"""For each group of lanes that see the same rows: which lanes, and their rows (B, D)."""
+Inputs = Sequence[tuple[range, Examples]]
+"""For each group of lanes that see the same rows: which lanes, and their rows."""
 
 BIASES = ("zeros", "normal", "none")
 """How a layer's bias starts: at 0, drawn like the layer's weights, or there is none."""
@@ -122,17 +124,36 @@ class Workspace:
         self.activation = ACTIVATIONS[architecture.activation]
         self.A = [np.empty((lanes, rows, width), dtype) for width in architecture.hidden]
         self.dA = [np.empty_like(a) for a in self.A]
-        self.scratch = [np.empty_like(a) for a in self.A]
+        self.slope = [np.empty_like(a) for a in self.A]
         # Laid out by class, so that what runs over the few classes is done for many rows at once.
         by_class = (lanes, architecture.classes, rows)
         self.logits = np.empty(by_class, dtype).transpose(0, 2, 1)
         self.onehot = np.empty(by_class, dtype).transpose(0, 2, 1)
         self.row = np.empty((lanes, rows, 1), dtype)
         self.classes = np.arange(architecture.classes, dtype=np.uint8)
+        first, *later = architecture.shapes
+        self.W_used, self.dW_used = np.empty(first, dtype), np.empty(first, dtype)
+        self.dW = [np.empty((lanes, *shape), dtype) for shape in later]
+        self.db = [np.empty((lanes, 1, n_out), dtype) for _, n_out in architecture.shapes]
 
     def expect(self, labels: Array) -> None:
         """Write ``onehot`` for the labels (K, B), or (B,) for all lanes."""
         np.copyto(self.onehot, labels[..., None] == self.classes)
+
+
+def rows_in_use(W: Array, examples: Examples, out: Array) -> Array:
+    """Return the rows (U, H) of W (D, H) that belong to the columns in use; W itself when that is all."""
+    if examples.used is None:
+        return W
+    return np.take(W, examples.used, axis=0, out=out[: len(examples.used)], mode="clip")
+
+
+def add_to_rows_in_use(W: Array, examples: Examples, change: Array, scratch: Array) -> None:
+    """Add to the rows of W (D, H) that belong to the columns in use their change (U, H)."""
+    rows = rows_in_use(W, examples, scratch)
+    np.add(rows, change, out=rows)
+    if examples.used is not None:
+        W[examples.used] = rows
 
 
 def forward(parameters: Parameters, inputs: Inputs, work: Workspace) -> Array:
@@ -141,8 +162,9 @@ def forward(parameters: Parameters, inputs: Inputs, work: Workspace) -> Array:
     for layer, (W, b) in enumerate(zip(parameters.W, parameters.b, strict=True)):
         Z = work.logits if layer == last else work.A[layer]
         if layer == 0:
-            for lanes, X in inputs:
-                np.matmul(X, W[lanes], out=Z[lanes])
+            for lanes, examples in inputs:
+                for k in lanes:
+                    np.matmul(examples.X, rows_in_use(W[k], examples, work.W_used), out=Z[k])
         else:
             np.matmul(work.A[layer - 1], W, out=Z)
         if b is not None:
@@ -152,23 +174,30 @@ def forward(parameters: Parameters, inputs: Inputs, work: Workspace) -> Array:
     return work.logits
 
 
-def backward(parameters: Parameters, inputs: Inputs, work: Workspace, gradients: Parameters) -> None:
-    """Write the gradients, summed over the B rows, from dZ of the last layer in ``work.logits``.
+def backward(parameters: Parameters, inputs: Inputs, work: Workspace, into: Parameters) -> None:
+    """Add the gradients, summed over the B rows, from dZ of the last layer in ``work.logits``.
 
     The activations are those that :func:`forward` left in ``work``. The gradient with respect to the
-    inputs X is nobody's business and is not computed.
+    inputs X is nobody's business and is not computed. A layer's dA is computed before its parameters are
+    added to, so ``into`` may be the parameters themselves: with a dZ that carries −η, that is a step.
     """
     dZ = work.logits
     for layer in reversed(range(len(parameters.W))):
-        dW, db = gradients.W[layer], gradients.b[layer]
+        W, db = into.W[layer], into.b[layer]
+        if layer > 0:
+            A, dA, dW = work.A[layer - 1], work.dA[layer - 1], work.dW[layer - 1]
+            np.matmul(A.transpose(0, 2, 1), dZ, out=dW)
+            np.matmul(dZ, parameters.W[layer].transpose(0, 2, 1), out=dA)
+            work.activation.slope(A, work.slope[layer - 1])
+            np.multiply(dA, work.slope[layer - 1], out=dA)
+            np.add(W, dW, out=W)
+        else:
+            for lanes, examples in inputs:
+                change = work.dW_used[: examples.X.shape[1]]
+                for k in lanes:
+                    np.matmul(examples.X.T, dZ[k], out=change)
+                    add_to_rows_in_use(W[k], examples, change, work.W_used)
         if db is not None:
-            np.add.reduce(dZ, axis=1, keepdims=True, out=db)
-        if layer == 0:
-            for lanes, X in inputs:
-                np.matmul(X.T, dZ[lanes], out=dW[lanes])
-            return
-        A, dA = work.A[layer - 1], work.dA[layer - 1]
-        np.matmul(A.transpose(0, 2, 1), dZ, out=dW)
-        np.matmul(dZ, parameters.W[layer].transpose(0, 2, 1), out=dA)
-        work.activation.backward(A, dA, work.scratch[layer - 1])
-        dZ = dA
+            np.add(db, np.add.reduce(dZ, axis=1, keepdims=True, out=work.db[layer]), out=db)
+        if layer > 0:
+            dZ = dA

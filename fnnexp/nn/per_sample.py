@@ -3,10 +3,10 @@
 One step a row is Python's worst case: the first layer's W (D, H) is read and written for every row. But
 within a block of rows x_1 … x_m its pre-activation can be had without touching it:
 
-    x_t W_t = x_t W_1 − Σ_{s<t} (x_t · x_s) η dZ_s
+    x_t W_t = x_t W_1 + Σ_{s<t} (x_t · x_s) (−η dZ_s)
 
-because plain descent only ever subtracts η x_s dZ_s from W. So each block takes one product X W_1 before
-it, one Gram matrix X Xᵀ shared by all lanes that see these rows, a short sum in each step, and one product
+because plain descent only ever adds −η x_s dZ_s to W. So each block takes one product X W_1 before it, one
+Gram matrix X Xᵀ shared by all lanes that see these rows, one short product in each step, and one product
 Xᵀ dZ after it; a bias is an input that is always 1. The arithmetic is that of row-by-row descent in
 another order of summation. Later layers are small and are updated in each step, in arrays of their own:
 what they have learned is in the parameters after ``store``.
@@ -15,6 +15,7 @@ what they have learned is in the parameters after ``store``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,14 @@ from numpy.typing import NDArray
 
 from fnnexp.nn.activations import ACTIVATIONS
 from fnnexp.nn.loss import gradient_in_place, losses_and_hits
-from fnnexp.nn.network import Architecture, Inputs, Parameters, Workspace
+from fnnexp.nn.network import (
+    Architecture,
+    Inputs,
+    Parameters,
+    Workspace,
+    add_to_rows_in_use,
+    rows_in_use,
+)
 
 Array = NDArray[Any]
 
@@ -34,8 +42,7 @@ because the order of summation is part of the result."""
 class PerSampleDescent:
     """The buffers of one stack's blocks, and :meth:`descend`, which changes its parameters in place.
 
-    Python's share of a step is what a lane alone waits for, so whatever a step looks at is made here, once:
-    the views of each row of a block among it.
+    Whatever a step looks at is made here, once: the views of each row of a block among it.
 
     Parameters
     ----------
@@ -55,36 +62,32 @@ class PerSampleDescent:
         parameters: Parameters,
         lr: Array,
         epsilon: float,
-        groups: Sequence[slice],
+        groups: Sequence[range],
     ) -> None:
         lanes, dtype = parameters.theta.shape[0], parameters.theta.dtype
         widths, classes = [n_out for _, n_out in architecture.shapes], architecture.classes
         self.parameters, self.epsilon, self.rows = parameters, epsilon, BLOCK
         self.activation = ACTIVATIONS[architecture.activation]
         self.block = Workspace(architecture, lanes, BLOCK, dtype)
-        self.Z1 = np.empty((lanes, BLOCK, widths[0]), dtype)
-        self.steps = np.empty((lanes, BLOCK, widths[0]), dtype)  # η dZ of the first layer, row by row
+        # Row t is x_t W_1 until its step, and from then on the step itself, −η dZ of the first layer. With
+        # 1 on the Gram matrix's diagonal the sum above is one product with the rows up to and with t.
+        self.first = np.empty((lanes, BLOCK, widths[0]), dtype)
         self.logits = np.empty((lanes, BLOCK, classes), dtype)
         self.onehot = np.empty((lanes, BLOCK, classes), dtype)
         self.grams = [np.empty((BLOCK, BLOCK), dtype) for _ in groups]
-        self.dW1 = np.empty(parameters.W[0].shape, dtype)
 
         self.row = np.empty((lanes, 1, 1), dtype)
         self.dZ_last = np.empty((lanes, 1, classes), dtype)
-        self.eta = np.broadcast_to(lr.reshape(lanes, 1, 1), self.dZ_last.shape).copy()
-        self.earlier = np.empty((lanes, 1, widths[0]), dtype)  # what the block's earlier rows change in Z
-        self.later = [_Layer(W, b, dtype) for W, b in zip(parameters.W[1:], parameters.b[1:], strict=True)]
-        dZ = [*(layer.dA for layer in self.later[1:]), self.dZ_last]
-        self.dZT = [each.transpose(0, 2, 1) for each in dZ]
+        self.minus_eta = np.broadcast_to(-lr.reshape(lanes, 1, 1), self.dZ_last.shape).copy()
+        self.later = _LaterLayers(parameters, self.dZ_last)
         self.at = [
             (
-                self.Z1[:, t : t + 1],
-                self.steps[:, t : t + 1],
+                self.first[:, t : t + 1],
                 self.logits[:, t : t + 1],
                 self.onehot[:, t : t + 1],
                 [
-                    (gram[t : t + 1, :t], self.steps[lanes, :t], self.earlier[lanes])
-                    for lanes, gram in zip(groups, self.grams, strict=True)
+                    (gram[t : t + 1, : t + 1], self.first[part, : t + 1], self._first_output(t)[part])
+                    for part, gram in zip((slice(g.start, g.stop) for g in groups), self.grams, strict=True)
                 ],
             )
             for t in range(BLOCK)
@@ -96,7 +99,7 @@ class PerSampleDescent:
         Parameters
         ----------
         inputs
-            For each group of lanes its rows (B, D), B ≤ :data:`BLOCK`.
+            For each group of lanes its B rows, B ≤ :data:`BLOCK`.
         labels
             (K, B) integers in 0…C − 1.
 
@@ -106,86 +109,153 @@ class PerSampleDescent:
         """
         rows, block = labels.shape[1], self.block
         W1, b1 = self.parameters.W[0], self.parameters.b[0]
-        Z1, steps, onehot = self.Z1[:, :rows], self.steps[:, :rows], self.onehot[:, :rows]
+        first, onehot = self.first[:, :rows], self.onehot[:, :rows]
         np.copyto(onehot, labels[..., None] == block.classes)
-        for (lanes, X), gram in zip(inputs, self.grams, strict=True):
-            np.matmul(X, W1[lanes], out=Z1[lanes])
-            np.matmul(X, X.T, out=gram[:rows, :rows])
+        for (lanes, examples), whole in zip(inputs, self.grams, strict=True):
+            X, gram = examples.X, whole[:rows, :rows]
+            for k in lanes:
+                np.matmul(X, rows_in_use(W1[k], examples, block.W_used), out=first[k])
+            np.matmul(X, X.T, out=gram)
             if b1 is not None:
-                np.add(gram[:rows, :rows], 1, out=gram[:rows, :rows])
+                np.add(gram, 1, out=gram)
+            np.fill_diagonal(gram, 1)
         if b1 is not None:
-            np.add(Z1, b1, out=Z1)
+            np.add(first, b1, out=first)
         for t in range(rows):
             self._step(t)
-        for lanes, X in inputs:
-            np.matmul(X.T, steps[lanes], out=self.dW1[lanes])
-        np.subtract(W1, self.dW1, out=W1)
+        for lanes, examples in inputs:
+            change = block.dW_used[: examples.X.shape[1]]
+            for k in lanes:
+                np.matmul(examples.X.T, first[k], out=change)
+                add_to_rows_in_use(W1[k], examples, change, block.W_used)
         if b1 is not None:
-            np.subtract(b1, np.add.reduce(steps, axis=1, keepdims=True), out=b1)
+            np.add(b1, np.add.reduce(first, axis=1, keepdims=True), out=b1)
         logits, expected = block.logits[:, :rows], block.onehot[:, :rows]
         np.copyto(logits, self.logits[:, :rows])
         np.copyto(expected, onehot)
         return losses_and_hits(logits, expected, self.epsilon, block.row[:, :rows])
 
+    def _first_output(self, t: int) -> Array:
+        """Return where the first layer's Z of row t is written (K, 1, H)."""
+        return self.later.layers[0].A if self.later.layers else self.logits[:, t : t + 1]
+
     def store(self) -> None:
         """Write the later layers back to the parameters."""
-        for layer in self.later:
-            layer.store()
+        self.later.store()
 
     def _step(self, t: int) -> None:
-        """Row t of the block: forward, gradient, backward, update. Every dZ carries its η from the start."""
-        Z1, step, logits, onehot, groups = self.at[t]
-        dZ, row, forward, backward = self.dZ_last, self.row, self.activation.forward, self.activation.backward
+        """Row t of the block: forward, gradient, backward, update. Every dZ carries its −η from the start."""
+        step, logits, onehot, groups = self.at[t]
+        dZ, row, later, activation = self.dZ_last, self.row, self.later, self.activation
 
-        for gram, steps, earlier in groups:
-            np.matmul(gram, steps, out=earlier)
-        Z = self.later[0].A if self.later else logits
-        np.subtract(Z1, self.earlier, out=Z)
-        for i, layer in enumerate(self.later, start=1):
-            forward(Z)
-            Z = self.later[i].A if i < len(self.later) else logits
-            np.matmul(layer.inputs, layer.VT, out=Z)
+        for gram, rows, Z in groups:
+            np.matmul(gram, rows, out=Z)
+        for layer in later.layers:
+            activation.forward(layer.A)
+            np.matmul(layer.inputs, layer.VT, out=logits if layer.Z is None else layer.Z)
 
         np.maximum.reduce(logits, axis=-1, keepdims=True, out=row)
         np.subtract(logits, row, out=dZ)
         np.exp(dZ, out=dZ)
         np.add.reduce(dZ, axis=-1, keepdims=True, out=row)
         gradient_in_place(dZ, onehot, self.epsilon, row)
-        np.multiply(dZ, self.eta, out=dZ if self.later else step)
-
-        for i in range(len(self.later) - 1, -1, -1):
-            layer, dZT = self.later[i], self.dZT[i]
-            dA = layer.dA if i else step
+        if not later.layers:
+            np.multiply(dZ, self.minus_eta, out=step)
+            return
+        np.multiply(dZ, self.minus_eta, out=dZ)
+        activation.slope(later.inputs, later.slopes)
+        for layer in later.backwards:
+            np.multiply(layer.dZT, layer.inputs, out=layer.dV)
+            dA = step if layer.dA is None else layer.dA
             np.matmul(dZ, layer.W, out=dA)
-            backward(layer.A, dA, layer.scratch)
-            np.multiply(dZT, layer.inputs, out=layer.dV)
-            np.subtract(layer.V, layer.dV, out=layer.V)
+            np.multiply(dA, layer.slope, out=dA)
             dZ = dA
+        np.add(later.V, later.dV, out=later.V)
 
 
-class _Layer:
-    """A layer behind the first, in arrays of its own: a step goes over all of them.
+class _LaterLayers:
+    """The layers behind the first, in arrays of their own, which a step goes over as one where it can.
 
-    ``V`` (K, n_out, n_in + 1) holds Wᵀ and, as its last column, b; ``inputs`` (K, 1, n_in + 1) holds the
-    activation A and, at its end, the 1 that b belongs to. A layer without bias has neither.
+    Attributes
+    ----------
+    inputs, slopes
+        The layers' inputs side by side (K, 1, Σ (n_in + 1)), and f′ of them.
+    V, dV
+        Their parameters one after another (K, Σ n_out (n_in + 1)), and what a step adds to them.
+    layers, backwards
+        The views of each layer, first to last and last to first.
     """
 
-    def __init__(self, W: Array, b: Array | None, dtype: np.dtype[Any]) -> None:
-        lanes, n_in, n_out = W.shape
-        self._W, self._b = W, b
-        width = n_in if b is None else n_in + 1
-        self.V = np.empty((lanes, n_out, width), dtype)
-        self.W = self.V[:, :, :n_in]
-        self.W[...] = W.transpose(0, 2, 1)
-        if b is not None:
-            self.V[:, :, n_in] = b[:, 0]
-        self.VT, self.dV = self.V.transpose(0, 2, 1), np.empty_like(self.V)
-        self.inputs = np.ones((lanes, 1, width), dtype)
-        self.A = self.inputs[:, :, :n_in]
-        self.dA, self.scratch = np.empty(self.A.shape, dtype), np.empty(self.A.shape, dtype)
+    def __init__(self, parameters: Parameters, dZ_last: Array) -> None:
+        self._pairs = list(zip(parameters.W[1:], parameters.b[1:], strict=True))
+        lanes, dtype = len(dZ_last), dZ_last.dtype
+        widths = [W.shape[1] + (b is not None) for W, b in self._pairs]
+        sizes = [W.shape[2] * width for (W, _), width in zip(self._pairs, widths, strict=True)]
+        self.inputs = np.ones((lanes, 1, sum(widths)), dtype)
+        self.slopes = np.empty_like(self.inputs)
+        self.V = np.empty((lanes, sum(sizes)), dtype)
+        self.dV = np.empty_like(self.V)
+        self.layers: list[_Layer] = []
+        dZ, x, v = dZ_last, sum(widths), sum(sizes)
+        for i in reversed(range(len(widths))):
+            x, v = x - widths[i], v - sizes[i]
+            n_in, n_out = self._pairs[i][0].shape[1:]
+            inputs, there = self.inputs[:, :, x : x + widths[i]], slice(v, v + sizes[i])
+            V = self.V[:, there].reshape(lanes, n_out, widths[i])
+            layer = _Layer(
+                A=inputs[:, :, :n_in],
+                inputs=inputs,
+                slope=self.slopes[:, :, x : x + n_in],
+                V=V,
+                VT=V.transpose(0, 2, 1),
+                W=V[:, :, :n_in],
+                dV=self.dV[:, there].reshape(lanes, n_out, widths[i]),
+                Z=self.layers[0].A if self.layers else None,
+                dZT=dZ.transpose(0, 2, 1),
+                dA=np.empty((lanes, 1, n_in), dtype) if i else None,
+            )
+            self.layers.insert(0, layer)
+            if layer.dA is not None:
+                dZ = layer.dA
+        self.backwards = self.layers[::-1]
+        for (W, b), layer in zip(self._pairs, self.layers, strict=True):
+            layer.W[...] = W.transpose(0, 2, 1)
+            if b is not None:
+                layer.V[:, :, -1] = b[:, 0]
 
     def store(self) -> None:
-        """Write W and b back to where they came from."""
-        self._W[...] = self.W.transpose(0, 2, 1)
-        if self._b is not None:
-            self._b[:, 0] = self.V[:, :, -1]
+        """Write every W and b back to where they came from."""
+        for (W, b), layer in zip(self._pairs, self.layers, strict=True):
+            W[...] = layer.W.transpose(0, 2, 1)
+            if b is not None:
+                b[:, 0] = layer.V[:, :, -1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """One of them: views, made once, because Python's share of a step is what a lane alone waits for.
+
+    Attributes
+    ----------
+    A, inputs, slope
+        Its input activation (K, 1, n_in); the same with, at its end, the 1 that b belongs to; f′ of A.
+    V, VT, W, dV
+        Wᵀ with b as its last column (K, n_out, n_in + 1); its transpose; the part of it that is Wᵀ; what a
+        step adds. A layer without bias has neither that column nor the 1.
+    Z
+        What it writes (K, 1, n_out): the next layer's A; None for the last, which writes the logits.
+    dZT, dA
+        −η times the gradient with respect to Z, transposed, and to A; None for the first of them, whose dA
+        becomes the first layer's step.
+    """
+
+    A: Array
+    inputs: Array
+    slope: Array
+    V: Array
+    VT: Array
+    W: Array
+    dV: Array  # noqa: N815
+    Z: Array | None
+    dZT: Array  # noqa: N815
+    dA: Array | None  # noqa: N815

@@ -19,9 +19,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fnnexp.nn.batching import Batching, Rows, pieces
+from fnnexp.nn.batching import Batching, Examples, Rows, pieces
 from fnnexp.nn.loss import gradient_in_place, losses_and_hits
-from fnnexp.nn.network import Architecture, Parameters, Workspace, backward, forward, initial
+from fnnexp.nn.network import Architecture, Inputs, Parameters, Workspace, backward, forward, initial
 from fnnexp.nn.optimizers import OPTIMIZERS
 from fnnexp.nn.per_sample import PerSampleDescent
 
@@ -30,6 +30,10 @@ Array = NDArray[Any]
 CHUNK = 512
 """Rows computed at once: few enough that their activations stay in cache. A fixed number, because the
 order in which gradients are summed is part of the result."""
+
+TEAM_BYTES = 1 << 18
+"""What one array of activations of the lanes that go through a step together may take: several of them,
+with the first layer's weights and inputs of one lane, fit a core's cache. It changes no result."""
 
 
 class DataArrays(Protocol):
@@ -208,29 +212,28 @@ class _Trainer:
         self.images, self.labels = np.asarray(arrays.x_train[:n]), np.asarray(arrays.y_train[:n])
         dtype = np.dtype(recipe.dtype)
         self.batch_size = recipe.batching.batch_size(n)
+        self.size = min(CHUNK, self.batch_size)
         self.hyper = {
             name: np.array([[dict(lane.hyper)[name]] for lane in stack.lanes], dtype)
             for name in OPTIMIZERS[recipe.optimizer].hyperparameters
         }
-        self.parameters = Parameters(recipe.architecture, stack.theta)
         self.groups = _groups(recipe, stack)
         self.per_sample: PerSampleDescent | None = None
+        # A step of plain descent on one chunk of rows is added to the parameters as it is computed.
+        self.at_once = recipe.optimizer == "sgd" and self.batch_size <= CHUNK
         if recipe.batching.mode == "sample" and recipe.optimizer == "sgd":
             self.per_sample = PerSampleDescent(
                 recipe.architecture,
-                self.parameters,
+                Parameters(recipe.architecture, stack.theta),
                 self.hyper["lr"],
                 recipe.epsilon,
                 [lanes for lanes, _ in self.groups],
             )
-            size = self.per_sample.rows
+            self.size = self.per_sample.rows
         else:
-            self.gradients = Parameters(recipe.architecture, np.empty_like(stack.theta))
-            self.partial = Parameters(recipe.architecture, np.empty_like(stack.theta))
-            size = min(CHUNK, self.batch_size)
-        self.size = size
-        self.rows = [Rows(self.images, recipe.scale, size, dtype) for _ in self.groups]
-        self.work: dict[int, Workspace] = {}
+            self.gradients = stack.theta if self.at_once else np.empty_like(stack.theta)
+            self.teams = _teams(recipe, stack.theta, self.gradients, self.size)
+        self.rows = [Rows(self.images, recipe.scale, self.size, dtype) for _ in self.groups]
 
     def train(self, epoch: int) -> tuple[Array, Array]:
         """Train one epoch; return the mean loss and accuracy (K,) over its rows as they were met."""
@@ -260,39 +263,80 @@ class _Trainer:
     ) -> None:
         """Take one step for the batch, its gradient summed over chunks of rows in a fixed order."""
         size = batch.stop - batch.start
-        for i, chunk in enumerate(pieces(size, CHUNK)):
+        weight = 1 / size if self.recipe.reduction == "mean" else 1.0
+        each = -self.hyper["lr"][:, :, None] * weight if self.at_once else np.array([[[weight]]])
+        each = np.broadcast_to(each.astype(self.stack.theta.dtype), (len(self.stack.lanes), 1, 1))
+        if not self.at_once:
+            self.gradients.fill(0)
+        for chunk in pieces(size, CHUNK):
             inputs, labels = self._take(slice(batch.start + chunk.start, batch.start + chunk.stop), orders)
-            rows = chunk.stop - chunk.start
-            work = self._workspace(rows)
-            work.expect(labels)
-            logits = forward(self.parameters, inputs, work)
-            _count(*losses_and_hits(logits, work.onehot, self.recipe.epsilon, work.row), loss, hits)
-            gradient_in_place(logits, work.onehot, self.recipe.epsilon, work.row)
-            if self.recipe.reduction == "mean" and size > 1:
-                np.divide(logits, logits.dtype.type(size), out=logits)
-            backward(self.parameters, inputs, work, self.partial if i else self.gradients)
-            if i:
-                np.add(self.gradients.theta, self.partial.theta, out=self.gradients.theta)
-        update = OPTIMIZERS[self.recipe.optimizer].update
-        update(self.stack.theta, self.gradients.theta, self.stack.slots, step, self.hyper)
+            for team in self.teams:
+                mine = team.lanes
+                work = team.workspace(chunk.stop - chunk.start)
+                work.expect(labels[mine])
+                seen = team.of(inputs)
+                logits = forward(team.parameters, seen, work)
+                met = losses_and_hits(logits, work.onehot, self.recipe.epsilon, work.row)
+                _count(*met, loss[mine], hits[mine])
+                gradient_in_place(logits, work.onehot, self.recipe.epsilon, work.row)
+                np.multiply(logits, each[mine], out=logits)
+                backward(team.parameters, seen, work, team.into)
+        if not self.at_once:
+            update = OPTIMIZERS[self.recipe.optimizer].update
+            update(self.stack.theta, self.gradients, self.stack.slots, step, self.hyper)
 
     def _take(
         self, where: slice, orders: list[Array | None]
-    ) -> tuple[list[tuple[slice, Array]], NDArray[np.uint8]]:
-        """Return each group's inputs (B, D), and every lane's labels (K, B)."""
+    ) -> tuple[list[tuple[range, Examples]], NDArray[np.uint8]]:
+        """Return each group's inputs, and every lane's labels (K, B)."""
         inputs = []
         labels = np.empty((len(self.stack.lanes), where.stop - where.start), np.uint8)
         for (lanes, _), rows, order in zip(self.groups, self.rows, orders, strict=True):
             chosen = where if order is None else order[where]
             inputs.append((lanes, rows.take(chosen)))
-            labels[lanes] = self.labels[chosen]
+            labels[lanes.start : lanes.stop] = self.labels[chosen]
         return inputs, labels
 
-    def _workspace(self, rows: int) -> Workspace:
-        if rows not in self.work:
-            dtype = np.dtype(self.recipe.dtype)
-            self.work[rows] = Workspace(self.recipe.architecture, len(self.stack.lanes), rows, dtype)
-        return self.work[rows]
+
+class _Team:
+    """Some lanes of a stack that go through a step together: few enough that their activations stay in cache.
+
+    Attributes
+    ----------
+    lanes
+        Which.
+    parameters, into
+        Theirs, and where their gradients are added.
+    """
+
+    def __init__(self, recipe: Recipe, lanes: slice, theta: Array, gradients: Array) -> None:
+        self.recipe, self.lanes = recipe, lanes
+        self.parameters = Parameters(recipe.architecture, theta[lanes])
+        self.into = Parameters(recipe.architecture, gradients[lanes])
+        self._work: dict[int, Workspace] = {}
+
+    def workspace(self, rows: int) -> Workspace:
+        """Return the buffers for that many rows."""
+        if rows not in self._work:
+            theta = self.parameters.theta
+            self._work[rows] = Workspace(self.recipe.architecture, len(theta), rows, theta.dtype)
+        return self._work[rows]
+
+    def of(self, inputs: Inputs) -> Inputs:
+        """Return what the team sees of the stack's inputs, its lanes counted from 0."""
+        first, stop = self.lanes.start, self.lanes.stop
+        return [
+            (range(max(lanes.start, first) - first, min(lanes.stop, stop) - first), examples)
+            for lanes, examples in inputs
+            if lanes.start < stop and lanes.stop > first
+        ]
+
+
+def _teams(recipe: Recipe, theta: Array, gradients: Array, rows: int) -> list[_Team]:
+    """Cut the lanes of θ (K, P) into teams for batches or chunks of so many rows."""
+    widest = max((*recipe.architecture.hidden, recipe.architecture.classes))
+    size = max(TEAM_BYTES // (rows * widest * theta.itemsize), 1)
+    return [_Team(recipe, lanes, theta, gradients) for lanes in pieces(len(theta), size)]
 
 
 def _count(losses: Array, right: Array, loss: Array, hits: Array) -> None:
@@ -301,14 +345,14 @@ def _count(losses: Array, right: Array, loss: Array, hits: Array) -> None:
     hits += np.count_nonzero(right, axis=1)
 
 
-def _groups(recipe: Recipe, stack: Stack) -> list[tuple[slice, int]]:
+def _groups(recipe: Recipe, stack: Stack) -> list[tuple[range, int]]:
     """Return the runs of lanes that see the same rows, each with the seed of their order."""
     if not recipe.batching.shuffle:
-        return [(slice(0, len(stack.lanes)), 0)]
+        return [(range(len(stack.lanes)), 0)]
     groups = []
     for seed, run in groupby(range(len(stack.lanes)), key=lambda k: stack.lanes[k].seed):
         members = list(run)
-        groups.append((slice(members[0], members[-1] + 1), seed))
+        groups.append((range(members[0], members[-1] + 1), seed))
     return groups
 
 
@@ -327,20 +371,18 @@ def _held_out(recipe: Recipe, arrays: DataArrays) -> list[tuple[Array, Array]]:
 
 def _evaluate(recipe: Recipe, stack: Stack, images: Array, labels: Array) -> tuple[Array, Array]:
     """Return the mean loss and accuracy (K,) over all rows of a split."""
-    dtype, lanes = np.dtype(recipe.dtype), len(stack.lanes)
-    parameters = Parameters(recipe.architecture, stack.theta)
-    rows = Rows(images, recipe.scale, min(CHUNK, len(images)), dtype)
-    every = slice(0, lanes)
-    loss, hits = np.zeros(lanes), np.zeros(lanes)
-    work: dict[int, Workspace] = {}
+    size = min(CHUNK, len(images))
+    teams = _teams(recipe, stack.theta, stack.theta, size)
+    rows = Rows(images, recipe.scale, size, stack.theta.dtype)
+    loss, hits = np.zeros(len(stack.lanes)), np.zeros(len(stack.lanes))
     for chunk in pieces(len(images), CHUNK):
-        size = chunk.stop - chunk.start
-        if size not in work:
-            work[size] = Workspace(recipe.architecture, lanes, size, dtype)
-        w = work[size]
-        w.expect(np.asarray(labels[chunk]))
-        logits = forward(parameters, [(every, rows.take(chunk))], w)
-        _count(*losses_and_hits(logits, w.onehot, recipe.epsilon, w.row), loss, hits)
+        inputs, expected = [(range(len(stack.lanes)), rows.take(chunk))], np.asarray(labels[chunk])
+        for team in teams:
+            work = team.workspace(chunk.stop - chunk.start)
+            work.expect(expected)
+            logits = forward(team.parameters, team.of(inputs), work)
+            met = losses_and_hits(logits, work.onehot, recipe.epsilon, work.row)
+            _count(*met, loss[team.lanes], hits[team.lanes])
     return loss / len(images), hits / len(images)
 
 
