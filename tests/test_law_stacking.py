@@ -186,7 +186,11 @@ def trained_in_pieces(
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    stacks(), st.sampled_from((8, 64, 512)), st.sampled_from((1, 5, 64)), st.sampled_from((1, 9999)), st.data()
+    stacks(),
+    st.sampled_from((8, 64, 512)),
+    st.sampled_from((1, 5, 64)),
+    st.sampled_from((1, 9999)),
+    st.data(),
 )
 def test_a_trial_is_bitwise_the_same_in_any_stack(
     case: tuple[Recipe, list[Lane], Arrays], chunk: int, block: int, team: int, random: st.DataObject
