@@ -17,7 +17,7 @@ help:
 	@echo "make test     the whole test suite"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   ruff's formatting"
-	@echo "make bench    ours beside PyTorch, JAX, scikit-learn and a plain loop, on MNIST"
+	@echo "make bench    ours beside PyTorch, JAX, scikit-learn and a plain loop, on MNIST; the sweep by part"
 	@echo "make clean    remove the environment and what the demo made"
 
 $(READY): pyproject.toml constraints.txt
@@ -46,6 +46,7 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.sweep
 
 clean:
 	rm -rf $(VENV) $(DEMO)

@@ -105,7 +105,7 @@ def prepare(name: str, path: str | None = None, test_path: str | None = None) ->
     except OSError as error:
         raise DataError(
             f"data={name} cannot be read or kept ({error}); give a file that can be read, and room in "
-            f"{_cache()} or in another folder that FNNEXP_CACHE names."
+            f"{cache_folder()} or in another folder that FNNEXP_CACHE names."
         ) from error
 
 
@@ -204,7 +204,7 @@ DATASETS: dict[str, Callable[[Path | None, Path | None], Prepared]] = {
 # --- the cache ----------------------------------------------------------------------------------------------
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
     """Return the cache folder that is wished for, which may not exist."""
     given = os.environ.get("FNNEXP_CACHE")
     return Path(given).expanduser().absolute() if given else platformdirs.user_cache_path("fnnexp")
@@ -213,12 +213,12 @@ def _cache() -> Path:
 def _writable_cache() -> Path:
     """Return the cache folder, or one a user in the temporary folder if that cannot be written."""
     try:
-        return _tried(_cache())
+        return _tried(cache_folder())
     except OSError as error:
         user = str(os.getuid()) if hasattr(os, "getuid") else getpass.getuser()
         fallback = Path(tempfile.gettempdir()) / f"fnnexp-{user}"
         warnings.warn(
-            f"the cache {_cache()} cannot be written ({error}); {fallback} is used. "
+            f"the cache {cache_folder()} cannot be written ({error}); {fallback} is used. "
             "FNNEXP_CACHE names another.",
             stacklevel=2,
         )
@@ -237,8 +237,8 @@ def _tried(folder: Path) -> Path:
 def _stored(digest: str, read: Callable[[], dict[str, Bytes]]) -> tuple[Path, dict[str, Any]]:
     """Return the folder and the description of what `read` reads; it is read and written only once."""
     name = Path("prepared") / digest[:24]
-    if meta := _found(_cache() / name):
-        return _cache() / name, meta
+    if meta := _found(cache_folder() / name):
+        return cache_folder() / name, meta
     folder = _writable_cache() / name
     if meta := _found(folder):
         return folder, meta
@@ -303,7 +303,7 @@ def _prepared(name: str, directory: Path, meta: dict[str, Any]) -> Prepared:
 
 
 def _cached_or_downloaded_mnist() -> Path:
-    wished = _cache() / "mnist.npz"
+    wished = cache_folder() / "mnist.npz"
     if wished.is_file():
         return wished
     file = _writable_cache() / "mnist.npz"

@@ -92,31 +92,60 @@ class Tracker:
     uri
         The store; None: MLFLOW_TRACKING_URI or MLflow's default.
 
-    Raises
-    ------
-    FnnexpError
-        When the store does not answer, or the experiment was deleted.
+    Attributes
+    ----------
+    new_store
+        Whether there was no store yet, so that nothing in it can be done already.
+
+    Opening the store takes MLflow seconds, so it is done by :meth:`open`, or by what first needs it.
     """
 
     def __init__(self, experiment: str, uri: str | None) -> None:
         self.experiment = experiment
+        self.new_store = not has_store(uri)
+        self._uri = uri
+        self._opened: tuple[MlflowClient, str] | None = None
         self._places: dict[str, str] = {}
         self._undescribed: dict[str, Mapping[str, Any]] = {}
+
+    def open(self) -> None:
+        """Open the store, and the experiment, which is made when it is not there.
+
+        Raises
+        ------
+        FnnexpError
+            When the store does not answer, or the experiment was deleted.
+        """
+        if self._opened:
+            return
         try:
-            self._client = client(uri)
-            found = self._client.get_experiment_by_name(experiment)
-            self._id = found.experiment_id if found else self._client.create_experiment(experiment)
-            _write_ahead(str(self._client.tracking_uri))
+            store = client(self._uri)
+            found = store.get_experiment_by_name(self.experiment)
+            experiment_id = found.experiment_id if found else store.create_experiment(self.experiment)
+            _write_ahead(str(store.tracking_uri))
         except Exception as error:
             raise FnnexpError(
-                f"MLflow's store {uri or os.environ.get('MLFLOW_TRACKING_URI') or 'mlflow.db'} does not "
-                f"answer: {error}; write tracking.uri=sqlite:///mlflow.db for a local one"
+                f"MLflow's store {self._uri or os.environ.get('MLFLOW_TRACKING_URI') or 'mlflow.db'} does "
+                f"not answer: {error}; write tracking.uri=sqlite:///mlflow.db for a local one"
             ) from error
         if found is not None and found.lifecycle_stage == "deleted":
             raise FnnexpError(
-                f"the experiment '{experiment}' was deleted in MLflow; `mlflow experiments restore "
-                f"--experiment-id {self._id}` brings it back, tracking.experiment=NAME takes another"
+                f"the experiment '{self.experiment}' was deleted in MLflow; `mlflow experiments restore "
+                f"--experiment-id {experiment_id}` brings it back, tracking.experiment=NAME takes another"
             )
+        self._opened = store, experiment_id
+
+    @property
+    def _client(self) -> MlflowClient:
+        self.open()
+        assert self._opened
+        return self._opened[0]
+
+    @property
+    def _id(self) -> str:
+        self.open()
+        assert self._opened
+        return self._opened[1]
 
     def known(self) -> dict[str, Known]:
         """Return the run of each trial id that is in the experiment; a finished one before any other."""

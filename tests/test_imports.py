@@ -64,6 +64,7 @@ EVERYWHERE = ("fnnexp", "fnnexp.errors")
 BELOW_A_SWEEP = ("fnnexp.nn", "fnnexp.data", "fnnexp.trial", "fnnexp.config", "fnnexp.tracking")
 ALLOWED = {
     "fnnexp.errors": (),
+    "fnnexp.__main__": ("fnnexp.cli",),
     "fnnexp.nn": ("fnnexp.nn",),
     "fnnexp.formats": (),
     "fnnexp.data": ("fnnexp.formats",),

@@ -27,13 +27,14 @@ from threadpoolctl import threadpool_limits
 from fnnexp import data
 from fnnexp.analysis import frames
 from fnnexp.data import Prepared
+from fnnexp.errors import FnnexpError
 from fnnexp.nn.batching import Batching
 from fnnexp.nn.network import Architecture, Parameters
 from fnnexp.nn.training import Recipe, Stack, advance, start
 from fnnexp.sweep import executor as executor_module
 from fnnexp.sweep.checkpoints import Checkpoints
 from fnnexp.sweep.executor import Executor, resolved
-from fnnexp.sweep.plan import MAX_LANES, Planned, identical, plan
+from fnnexp.sweep.plan import USUAL_LANES, Planned, identical, plan, spread
 from fnnexp.sweep.progress import SweepProgress
 from fnnexp.sweep.run import Settings, run
 from fnnexp.sweep.worker import Broken, train_segment
@@ -695,6 +696,82 @@ def test_an_executor_gives_back_each_segment_with_what_was_handed_out(trials_of)
         assert [record.key for record in trained.records] == [lane.key for lane in planned.lanes]
 
 
+def test_what_no_worker_has_begun_can_be_forgotten(trials_of, monkeypatch):
+    going, go = threading.Event(), threading.Event()
+
+    def held(planned, seconds):
+        going.set()
+        assert go.wait(30)
+        return Broken("held", "")
+
+    monkeypatch.setattr(executor_module, "train_segment", held)
+    executor = Executor(n_jobs=1, backend="threading")
+    for stack in plan(trials_of("epochs=1", "seed=0,1,2"), max_lanes=1, n_jobs=1):
+        executor.submit(stack, 1.0)
+    assert going.wait(30)
+    executor.forget()
+    assert executor.under_way == 1
+    go.set()
+    executor.result()
+    executor.close()
+    assert executor.under_way == 0
+
+
+def test_workers_begin_before_a_new_store_is_open(trials_of, tmp_path, monkeypatch):
+    began, opened = threading.Event(), Tracker.open
+
+    def noted(planned, seconds):
+        began.set()
+        return train_segment(planned, seconds)
+
+    def late(tracker):
+        assert began.wait(30), "the store was opened first"
+        opened(tracker)
+
+    monkeypatch.setattr(executor_module, "train_segment", noted)
+    monkeypatch.setattr(Tracker, "open", late)
+    outcome, _ = swept(trials_of("epochs=1", "seed=0,1"), f"sqlite:///{tmp_path / 'new.db'}")
+    assert len(outcome.finished) == 2
+
+
+def test_a_store_that_does_not_open_ends_the_sweep_with_its_error(trials_of, tmp_path, monkeypatch):
+    def closed(tracker):
+        raise FnnexpError("no store today")
+
+    monkeypatch.setattr(Tracker, "open", closed)
+    with pytest.raises(FnnexpError, match="no store today"):
+        swept(trials_of("epochs=1", "seed=0,1"), f"sqlite:///{tmp_path / 'new.db'}", backend="loky", n_jobs=2)
+
+
+def test_the_last_stack_is_split_when_a_worker_has_nothing_else_to_do(
+    trials_of, store, tmp_path, alone, monkeypatch
+):
+    sizes = []
+
+    def noted(planned, seconds):
+        sizes.append((planned.recipe.epochs, planned.epoch, len(planned.lanes)))
+        return train_segment(planned, seconds)
+
+    monkeypatch.setattr(executor_module, "train_segment", noted)
+    trials = trials_of("epochs=6", "init=he", "seed=0,1,2,3") + trials_of("epochs=1", "init=he", "seed=9")
+    outcome, _ = swept(trials, store, n_jobs=2, segment_seconds=0.0)
+    assert len(outcome.finished) == 5
+    of_the_long = [(epoch, lanes) for epochs, epoch, lanes in sizes if epochs == 6]
+    assert of_the_long[0] == (0, 4)
+    assert of_the_long[-1] == (5, 2)
+    found = {one.info.run_name: one.info.run_id for one in runs_in(tmp_path).values()}
+    for trial in trials:
+        assert curve_in(tmp_path, found[trial.name]) == points(alone(trial)[0])
+
+
+@pytest.mark.parametrize(
+    ("lanes", "n", "expected"), [(5, 2, [3, 2]), (5, 9, [1] * 5), (5, 1, [5]), (1, 2, [1])]
+)
+def test_a_stack_is_spread_over_workers_as_far_as_its_lanes_go(trials_of, lanes, n, expected):
+    (stack,) = plan(trials_of("epochs=1", f"seed=range({lanes})"), max_lanes=None, n_jobs=1)
+    assert sorted((len(part.lanes) for part in spread([stack], n)), reverse=True) == expected
+
+
 def test_a_number_of_jobs_means_what_joblib_means():
     from joblib import cpu_count
 
@@ -753,7 +830,7 @@ def test_a_plan_puts_every_unfinished_lane_in_exactly_one_stack(trials, max_lane
     assert sorted(lanes) == sorted(firsts)
     assert {trial.numbers_id for trial in trials} == set(lanes)
     for stack in stacks:
-        assert 1 <= len(stack.lanes) <= (max_lanes or MAX_LANES[stack.recipe.batching.mode])
+        assert 1 <= len(stack.lanes) <= (max_lanes or USUAL_LANES[stack.recipe.batching.mode])
         assert {firsts[lane.key].stack_key for lane in stack.lanes} == {(stack.recipe, SMALL.checksum)}
         assert {begun.get(lane.key, 0) for lane in stack.lanes} == {stack.epoch}
         if stack.epoch == 0:

@@ -44,7 +44,9 @@ def uri(empty_store, tmp_path_factory):
 @pytest.fixture
 def tracker(uri, request):
     """Return the tracker of an experiment of the test's own."""
-    return Tracker(request.node.name, uri)
+    opened = Tracker(request.node.name, uri)
+    opened.open()
+    return opened
 
 
 @pytest.fixture
@@ -269,21 +271,21 @@ def test_a_deleted_experiment_is_an_error_that_says_how_to_get_it_back(tracker, 
     number = client.get_experiment_by_name(tracker.experiment).experiment_id
     client.delete_experiment(number)
     with pytest.raises(FnnexpError, match=rf"was deleted.*--experiment-id {number}.*tracking\.experiment="):
-        Tracker(tracker.experiment, uri)
+        Tracker(tracker.experiment, uri).open()
 
 
 @pytest.mark.parametrize("uri", ["sqlite:///a_file/mlflow.db", "nonsense://x"])
 def test_a_store_that_does_not_answer_is_an_error_that_says_what_to_write(uri, own_folder):
     (own_folder / "a_file").touch()
     with pytest.raises(FnnexpError, match=r"does not answer.*tracking\.uri=sqlite:///mlflow\.db"):
-        Tracker("grid", uri)
+        Tracker("grid", uri).open()
 
 
 def test_a_server_that_is_not_there_is_an_error(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with pytest.raises(FnnexpError, match=r"http://127\.0\.0\.1:9 does not answer"):
-        Tracker("grid", "http://127.0.0.1:9")
+        Tracker("grid", "http://127.0.0.1:9").open()
 
 
 # --- what ran and where ---

@@ -203,6 +203,42 @@ def advance(
     return stack, records
 
 
+def rehearsal_rows(recipe: Recipe, n: int) -> int:
+    """Return how many of n training rows :func:`rehearse` trains on: a few batches' worth."""
+    size = recipe.batching.batch_size(n)
+    return min({"full": 2 * CHUNK, "mini": 4 * size, "sample": 128}[recipe.batching.mode], n)
+
+
+def rehearse(
+    recipe: Recipe,
+    lane: Lane,
+    lanes: int,
+    arrays: DataArrays,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Return the seconds that each of so many lanes, all like this one, takes for one row of training."""
+    rows = rehearsal_rows(recipe, len(arrays.x_train))
+    few = _Rows(arrays.x_train[:rows], arrays.y_train[:rows], arrays.x_test[:1], arrays.y_test[:1])
+    recipe = replace(recipe, validation=0)
+    one = start(recipe, [lane])
+    with np.errstate(all="ignore"):
+        trainer = _Trainer(recipe, one.select([0] * lanes), few)
+        spent = []
+        for _ in range(3):  # the first warms up
+            began = clock()
+            trainer.train(1)
+            spent.append(clock() - began)
+    return min(spent[1:]) / (rows * lanes)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    x_train: NDArray[np.uint8]
+    y_train: NDArray[np.uint8]
+    x_test: NDArray[np.uint8]
+    y_test: NDArray[np.uint8]
+
+
 class _Trainer:
     """One stack's buffers, and the loop over an epoch's batches that changes its arrays in place."""
 

@@ -12,6 +12,8 @@ import signal
 import threading
 import time
 import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from joblib import Parallel, cpu_count, delayed
@@ -64,14 +66,28 @@ class Executor:
             self.under_way -= 1
             return ended
 
+    def forget(self) -> None:
+        """Drop what was submitted and no worker has begun."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._tasks.get_nowait()
+                self.under_way -= 1
+
+    def abandon(self) -> None:
+        """Drop everything, and end the worker processes in the middle of what they do."""
+        from joblib.externals.loky import reusable_executor
+
+        self.forget()
+        if reusable_executor._executor is not None:
+            reusable_executor._executor.shutdown(wait=False, kill_workers=True)
+
     def close(self) -> None:
         """Let the threads end when their segments do."""
         for _ in self._threads:
             self._tasks.put(None)
 
     def _serve(self) -> None:
-        if hasattr(signal, "pthread_sigmask"):  # workers inherit it: Ctrl-C is the parent's
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        _block_interrupts()
         while (task := self._tasks.get()) is not None:
             self._results.put((task[0], self._run(*task)))
 
@@ -88,6 +104,25 @@ class Executor:
         except Exception as error:
             return Broken(f"{type(error).__name__}: {error}", traceback.format_exc())
         return ended  # type: ignore[no-any-return]
+
+
+def at_once(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], *, n_jobs: int) -> list[Any]:
+    """Return ``function(*task)`` of each task, computed in the worker processes; {} where that failed."""
+
+    def all_of_them() -> list[Any]:
+        try:
+            return list(Parallel(n_jobs=n_jobs)([delayed(function)(*task) for task in tasks]))
+        except Exception:
+            return [{} for _ in tasks]
+
+    with ThreadPoolExecutor(1, initializer=_block_interrupts) as thread:
+        return thread.submit(all_of_them).result()
+
+
+def _block_interrupts() -> None:
+    """Keep Ctrl-C from this thread, and so from the worker processes that it starts: it is the parent's."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 GRACE = 3.0

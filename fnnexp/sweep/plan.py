@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fnnexp.data import Prepared
 from fnnexp.nn.training import Lane, Recipe, Stack
 from fnnexp.trial import Trial
 
-MAX_LANES = {"full": 12, "mini": 4, "sample": 48}
-"""How many lanes a stack is given unless it is said, from `make bench`: lanes of one row at a time share
-Python's overhead; of mini-batches, more than a few no longer fit the cache together."""
+USUAL_LANES = {"full": 12, "mini": 12, "sample": 48}
+"""How many lanes a stack is given where nothing was measured, by batching mode; from `make bench`."""
+
+
+def usual_lanes(recipe: Recipe) -> int:
+    """Return how many lanes to stack where :class:`fnnexp.sweep.pace.Pace` was not asked."""
+    return USUAL_LANES[recipe.batching.mode]
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Planned:
         """What is left to do, in relative units: products of the weights with rows, and Python's steps."""
         architecture, rows = self.recipe.architecture, self.data.n_train
         steps = -(-rows // self.recipe.batching.batch_size(rows))
-        work = len(self.lanes) * (rows * architecture.parameter_count * 4e-11 + steps * 1e-6) + steps * 2e-5
+        work = len(self.lanes) * (rows * architecture.parameter_count * 2e-11 + steps * 1e-6) + steps * 2e-5
         return max(self.recipe.epochs - self.epoch, 0.1) * work
 
     def split(self) -> list[Planned]:
@@ -60,7 +64,12 @@ def identical(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
 
 
 def plan(
-    trials: Sequence[Trial], *, max_lanes: int | None, n_jobs: int, states: Mapping[str, Stack] | None = None
+    trials: Sequence[Trial],
+    *,
+    max_lanes: int | None,
+    n_jobs: int,
+    states: Mapping[str, Stack] | None = None,
+    lanes_of: Callable[[Recipe], int] = usual_lanes,
 ) -> list[Planned]:
     """Return the stacks that train these trials, the most costly first.
 
@@ -69,11 +78,13 @@ def plan(
     trials
         Those not done yet.
     max_lanes
-        The most lanes in a stack; None: :data:`MAX_LANES` of the batching mode.
+        The most lanes in a stack; None: as ``lanes_of`` says.
     n_jobs
         Workers to keep busy: stacks are halved until there are as many.
     states
         A checkpointed stack of one lane under each numbers_id that has one.
+    lanes_of
+        How many lanes suit a recipe.
     """
     states = states or {}
     shared: dict[tuple[tuple[Recipe, str], int], list[Trial]] = {}
@@ -84,14 +95,20 @@ def plan(
     for ((recipe, _), epoch), members in shared.items():
         if recipe.batching.shuffle:
             members = sorted(members, key=lambda trial: trial.seed)
-        most = max_lanes or MAX_LANES[recipe.batching.mode]
+        most = max_lanes or lanes_of(recipe)
         count = -(-len(members) // most)
         for i in range(count):
             part = members[i * len(members) // count : (i + 1) * len(members) // count]
             lanes = tuple(trial.lane() for trial in part)
             state = _joined([states[lane.key] for lane in lanes]) if epoch else None
             stacks.append(Planned(recipe, part[0].data, lanes, epoch, state))
-    while stacks and len(stacks) < n_jobs:
+    return spread(stacks, n_jobs)
+
+
+def spread(stacks: Sequence[Planned], n: int) -> list[Planned]:
+    """Halve the most costly stacks until there are n, or nothing is left to halve; the most costly first."""
+    stacks = list(stacks)
+    while stacks and len(stacks) < n:
         widest = max(stacks, key=lambda stack: (len(stack.lanes) > 1, stack.cost))
         if len(widest.lanes) == 1:
             break

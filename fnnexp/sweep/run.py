@@ -13,15 +13,20 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from fnnexp.data import Prepared
 from fnnexp.nn.network import Parameters
-from fnnexp.nn.training import Record, Stack
+from fnnexp.nn.training import Lane, Recipe, Record, Stack
 from fnnexp.sweep.checkpoints import Checkpoints
 from fnnexp.sweep.executor import Executor, WorkerDied, resolved
-from fnnexp.sweep.plan import Planned, identical, plan
+from fnnexp.sweep.pace import Pace
+from fnnexp.sweep.plan import Planned, identical, plan, spread
 from fnnexp.sweep.progress import SweepProgress
 from fnnexp.sweep.worker import Broken, Trained
 from fnnexp.tracking import Known, Tracker, runs_of
 from fnnexp.trial import Trial
+
+AHEAD = 2
+"""Stacks handed out for each worker before the store is open: it should not wait for that."""
 
 WORKER_RETRIES = 1
 """How often a stack is tried again whole after its worker died: another stack may have been the cause."""
@@ -58,13 +63,21 @@ def run(trials: Sequence[Trial], tracker: Tracker, settings: Settings, console: 
     way end and saves them; the outcome then says that it was interrupted.
     """
     began = time.monotonic()
-    known = tracker.known()
+    known = {} if tracker.new_store else tracker.known()
     done, wanted = runs_of(known, trials)
     outcome = Outcome(tracker.experiment, done_before=len(done))
     if wanted:
         _Sweep(wanted, known, tracker, settings, console, outcome).run()
     outcome.seconds = time.monotonic() - began
     return outcome
+
+
+def _by_recipe(groups: Mapping[str, Sequence[Trial]]) -> dict[Recipe, tuple[Prepared, list[Lane]]]:
+    """Return for each recipe its data and the lanes that are to be trained."""
+    found: dict[Recipe, tuple[Prepared, list[Lane]]] = {}
+    for trial, *_ in groups.values():
+        found.setdefault(trial.recipe, (trial.data, []))[1].append(trial.lane())
+    return found
 
 
 class _Sweep:
@@ -93,7 +106,18 @@ class _Sweep:
         epochs = sum(max(trial.recipe.epochs, 1) for trial in trials)
         self.progress = SweepProgress(console, epochs=epochs, trials=len(trials))
         states = self._load_checkpoints()
-        self.waiting = deque(plan(trials, max_lanes=settings.max_lanes, n_jobs=self.n_jobs, states=states))
+        pace = Pace.remembered()
+        if settings.max_lanes is None and (measured := pace.measure(_by_recipe(self.groups), self.n_jobs)):
+            self.progress.say(f"measured how many lanes suit {measured} kinds of trials here")
+        self.waiting = deque(
+            plan(
+                trials,
+                max_lanes=settings.max_lanes,
+                n_jobs=self.n_jobs,
+                states=states,
+                lanes_of=pace.lanes,
+            )
+        )
 
     def run(self) -> None:
         """Hand out stacks and take in what comes back until nothing is left."""
@@ -102,10 +126,13 @@ class _Sweep:
         before = signal.signal(signal.SIGINT, self._interrupt) if mine else None
         try:
             with self.progress:
+                self._begin(executor)
                 while executor.under_way or (self.waiting and not self.outcome.interrupted):
                     self._hand_out(executor)
                     while not executor.ready() and self.tracker.describe():
                         pass  # the time of waiting is good for what need not be said at once
+                    if self.outcome.interrupted:
+                        executor.forget()
                     if executor.under_way:
                         self._take_in(executor, *executor.result())
         finally:
@@ -114,6 +141,19 @@ class _Sweep:
             executor.close()
             if self.outcome.interrupted:
                 self._interrupt_open_runs()
+
+    def _begin(self, executor: Executor) -> None:
+        """Let the workers begin, and then open the store, which takes MLflow seconds."""
+        first = [self.waiting.popleft() for _ in range(min(AHEAD * self.n_jobs, len(self.waiting)))]
+        for planned in first:
+            executor.submit(planned, self.settings.segment_seconds)
+        try:
+            self.tracker.open()
+        except BaseException:
+            executor.abandon()
+            raise
+        for planned in first:
+            self._open_runs(planned)
 
     def _interrupt(self, *_: object) -> None:
         """Take Ctrl-C as a wish: the books are never cut short by the first, only by the second."""
@@ -137,7 +177,9 @@ class _Sweep:
         for record in ended.records:  # before anything that Ctrl-C could cut short: a curve has no holes
             self.curves.setdefault(record.key, []).append(record)
         if unfinished:
-            self.waiting.appendleft(replace(planned, lanes=stack.lanes, epoch=stack.epoch, state=stack))
+            rest = replace(planned, lanes=stack.lanes, epoch=stack.epoch, state=stack)
+            free = self.n_jobs - executor.under_way - len(self.waiting)
+            self.waiting.extendleft(reversed(spread([rest], free)))  # no core is idle while lanes can part
         self._hand_out(executor)  # first of all back to work, then the books
         if unfinished:  # what is done goes to its runs at once
             self.checkpoints.save(stack, self.curves)

@@ -6,6 +6,7 @@ import multiprocessing
 import signal
 import threading
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 from threadpoolctl import ThreadpoolController
 
 from fnnexp import data
-from fnnexp.nn.training import Record, Stack, advance, start
+from fnnexp.nn import training
+from fnnexp.nn.training import Lane, Recipe, Record, Stack, advance, start
 from fnnexp.sweep.plan import Planned
 
 
@@ -42,9 +44,17 @@ def train_segment(planned: Planned, seconds: float) -> Trained | Broken:
             arrays = data.load(planned.data)
             stack = planned.state or start(planned.recipe, planned.lanes)
             stack, records = advance(planned.recipe, stack, arrays, seconds)
-        return Trained(stack, records, _kernel())
+        return Trained(stack, records, blas_kernel())
     except Exception as error:
         return Broken(f"{type(error).__name__}: {error}", traceback.format_exc())
+
+
+def rehearse(recipe: Recipe, prepared: data.Prepared, lane: Lane, counts: Sequence[int]) -> dict[int, float]:
+    """Return the pace at each number of lanes: seconds a lane takes for a row, BLAS on one thread."""
+    _leave_interrupts_to_the_parent()
+    with _ONE_THREAD:
+        arrays = data.load(prepared)
+        return {lanes: training.rehearse(recipe, lane, lanes, arrays) for lanes in counts}
 
 
 def _leave_interrupts_to_the_parent() -> None:
@@ -84,7 +94,7 @@ def _threads() -> Any:
 
 
 @cache
-def _kernel() -> str:
+def blas_kernel() -> str:
     """Return BLAS's name, version and the kernel it chose for this processor."""
     for library in _threads().info():
         if library["user_api"] == "blas":
