@@ -64,7 +64,6 @@ EVERYWHERE = ("fnnexp", "fnnexp.errors")
 BELOW_A_SWEEP = ("fnnexp.nn", "fnnexp.data", "fnnexp.trial", "fnnexp.config", "fnnexp.tracking")
 ALLOWED = {
     "fnnexp.errors": (),
-    "fnnexp.__main__": ("fnnexp.cli",),
     "fnnexp.nn": ("fnnexp.nn",),
     "fnnexp.formats": (),
     "fnnexp.data": ("fnnexp.formats",),
@@ -85,6 +84,7 @@ ALLOWED = {
         "fnnexp.gradients",
         "fnnexp.ui",
     ),
+    "fnnexp.__main__": ("fnnexp.cli",),
     "hydra_plugins": ("fnnexp.app", "fnnexp.config"),
 }
 
