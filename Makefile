@@ -10,11 +10,12 @@ endif
 READY := $(VENV)/ready
 DEMO := demo
 
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test chaos lint format bench clean
 
 help:
 	@echo "make demo     a small grid on the embedded digits, and the comparison"
 	@echo "make test     the whole test suite"
+	@echo "make chaos    kill a sweep 300 times and compare what comes out"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   ruff's formatting"
 	@echo "make bench    ours beside PyTorch, JAX, scikit-learn and a plain loop, on MNIST; the sweep by part"
@@ -32,6 +33,10 @@ demo: $(READY)
 
 test: lint
 	$(BIN)/python -m pytest
+
+# The suite kills a sweep 30 times; this one ten times as often, another way each time.
+chaos: $(READY)
+	FNNEXP_KILLS=300 FNNEXP_CHAOS_SEED=$$(date +%s) $(BIN)/python -m pytest tests/test_chaos.py
 
 lint: $(READY)
 	$(BIN)/python -m ruff check .

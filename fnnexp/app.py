@@ -133,7 +133,14 @@ def _settings(config: Any) -> Any:
     from fnnexp.sweep.run import Settings
 
     execution = config.execution
-    return Settings(execution.n_jobs, execution.backend, execution.max_lanes, execution.segment_seconds)
+    return Settings(
+        execution.n_jobs,
+        execution.backend,
+        execution.max_lanes,
+        execution.segment_seconds,
+        execution.retries,
+        execution.fail_fast,
+    )
 
 
 def _sweep(trials: list[Trial], name: str, config: Any, console: Console) -> None:
@@ -147,11 +154,18 @@ def _sweep(trials: list[Trial], name: str, config: Any, console: Console) -> Non
     gc.enable()
     outcome = run(trials, tracker, _settings(config), console)
     _say(outcome, console)
+    if outcome.elsewhere and len(outcome.elsewhere) + outcome.done_before == len(trials):
+        raise FnnexpError(
+            f"another sweep ({outcome.elsewhere[0][1]}) is training {len(outcome.elsewhere)} of these trials "
+            "into this experiment, and nothing else is left to do; wait for it, or write "
+            "tracking.experiment=NAME for an experiment of your own"
+        )
     if outcome.interrupted:
         raise InterruptedSweepError("interrupted; start the same command again and it goes on where it was")
     if outcome.failed:
         raise TrialsFailedError(
-            f"{len(outcome.failed)} of {len(trials)} trials failed:\n"
+            f"{len(outcome.failed)} of {len(trials)} trials failed"
+            f"{', and execution.fail_fast=true stopped the sweep' if outcome.stopped else ''}:\n"
             + "\n".join(f"  {trial_name}: {reason}" for trial_name, reason in outcome.failed)
         )
 
@@ -160,6 +174,8 @@ def _say(outcome: Outcome, console: Console) -> None:
     parts = [f"{len(outcome.finished)} trials finished"]
     if outcome.done_before:
         parts.append(f"{outcome.done_before} were done before")
+    if outcome.elsewhere:
+        parts.append(f"{len(outcome.elsewhere)} are left to another sweep ({outcome.elsewhere[0][1]})")
     if outcome.diverged:
         parts.append(f"{len(outcome.diverged)} diverged")
     if outcome.failed:

@@ -98,6 +98,8 @@ class ExecutionConfig:
     backend: str = "loky"
     max_lanes: int | None = None
     segment_seconds: float = 5.0
+    retries: int = 1
+    fail_fast: bool = False
 
 
 @dataclass
@@ -264,6 +266,7 @@ def _check_execution(execution: ExecutionConfig) -> None:
     if execution.max_lanes is not None:
         _at_least("execution.max_lanes", execution.max_lanes, 1, "execution.max_lanes=12")
     _finite("execution.segment_seconds", execution.segment_seconds, 0)
+    _at_least("execution.retries", execution.retries, 0, "execution.retries=1")
 
 
 def _one_of(key: str, value: str, allowed: Iterable[str]) -> None:

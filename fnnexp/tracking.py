@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
     from fnnexp.trial import Trial
 
+DEFAULT_STORE = "sqlite:///mlflow.db"
+"""MLflow's own default."""
+
 METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
 MOST_METRICS = 1000
 """As many as MLflow takes in one batch."""
@@ -60,6 +63,21 @@ def has_store(uri: str | None) -> bool:
     if uri.startswith("sqlite:///"):
         return Path(uri.removeprefix("sqlite:///")).exists()
     return True
+
+
+def _lacks(uri: str, experiment: str) -> bool:
+    """Whether a SQLite store has no such experiment, found out without MLflow, which takes seconds to import.
+
+    Where that can't be told, in a store of another kind or version, the answer is no.
+    """
+    file = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or not file.exists():
+        return False
+    try:
+        with contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as store:
+            return not store.execute("SELECT 1 FROM experiments WHERE name = ?", (experiment,)).fetchall()
+    except sqlite3.Error:
+        return False
 
 
 def client(uri: str | None) -> MlflowClient:
@@ -92,21 +110,25 @@ class Tracker:
     uri
         The store; None: MLFLOW_TRACKING_URI or MLflow's default.
 
-    Attributes
-    ----------
-    new_store
-        Whether there was no store yet, so that nothing in it can be done already.
-
     Opening the store takes MLflow seconds, so it is done by :meth:`open`, or by what first needs it.
     """
 
     def __init__(self, experiment: str, uri: str | None) -> None:
         self.experiment = experiment
-        self.new_store = not has_store(uri)
         self._uri = uri
         self._opened: tuple[MlflowClient, str] | None = None
         self._places: dict[str, str] = {}
         self._undescribed: dict[str, Mapping[str, Any]] = {}
+
+    @property
+    def uri(self) -> str:
+        """The store."""
+        return self._uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the experiment is seen not to be there yet, so that none of its trials can be done."""
+        return not has_store(self._uri) or _lacks(self.uri, self.experiment)
 
     def open(self) -> None:
         """Open the store, and the experiment, which is made when it is not there.
@@ -125,8 +147,8 @@ class Tracker:
             _write_ahead(str(store.tracking_uri))
         except Exception as error:
             raise FnnexpError(
-                f"MLflow's store {self._uri or os.environ.get('MLFLOW_TRACKING_URI') or 'mlflow.db'} does "
-                f"not answer: {error}; write tracking.uri=sqlite:///mlflow.db for a local one"
+                f"MLflow's store {self.uri} does not answer: {error}; write tracking.uri={DEFAULT_STORE} "
+                "for a local one"
             ) from error
         if found is not None and found.lifecycle_stage == "deleted":
             raise FnnexpError(

@@ -195,3 +195,20 @@ def same_bits():
         )
 
     return same
+
+
+@pytest.fixture(scope="session")
+def agrees(alone, same_bits):
+    """Return a check that every trial's curve and weights in the store are those it has when alone."""
+
+    from stores import curve_in, points, runs_in, weights_in
+
+    def check(folder, trials, experiment="fnnexp", only=False):
+        runs = runs_in(folder, experiment)
+        assert only or set(runs) == {trial.id for trial in trials}
+        for trial in trials:
+            records, weights = alone(trial)
+            assert curve_in(folder, runs[trial.id].info.run_id) == points(records), trial.name
+            assert same_bits(weights_in(folder, runs[trial.id].info.run_id), weights), trial.name
+
+    return check

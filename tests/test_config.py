@@ -283,6 +283,8 @@ BAD = [
     (["execution.backend=celery"], ["execution.backend=celery", "loky"]),
     (["execution.max_lanes=0"], ["execution.max_lanes=0", "1 or more"]),
     (["execution.segment_seconds=-1"], ["execution.segment_seconds=-1", "≥ 0"]),
+    (["execution.retries=-1"], ["execution.retries=-1", "0 or more"]),
+    (["execution.fail_fast=perhaps"], ["execution.fail_fast=perhaps"]),
     (["~arch.activation"], ["arch.activation", "does not support deletion"]),
     (["arch.hidden=???"], ["arch.hidden has no value", "arch.hidden=…"]),
 ]  # fmt: skip
@@ -515,6 +517,8 @@ UNCHANGING = {
     "execution.backend": "threading",
     "execution.max_lanes": "3",
     "execution.segment_seconds": "0.5",
+    "execution.retries": "7",
+    "execution.fail_fast": "true",
     "tracking.experiment": "mine",
     "tracking.uri": "sqlite:///elsewhere.db",
     "dry_run": "true",

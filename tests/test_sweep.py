@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import os
 import signal
 import sqlite3
@@ -20,8 +19,8 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mlflow import MlflowClient
 from rich.console import Console
+from stores import curve_in, points, runs_in, weights_in
 from threadpoolctl import threadpool_limits
 
 from fnnexp import data
@@ -56,55 +55,6 @@ def no_workers_are_left():
     from joblib.externals.loky import get_reusable_executor
 
     get_reusable_executor().shutdown(wait=True, kill_workers=True)
-
-
-def runs_in(folder, experiment="fnnexp"):
-    """Return MLflow's runs of an experiment by trial id; a trial with two of them fails."""
-    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
-    found = client.search_runs([client.get_experiment_by_name(experiment).experiment_id], max_results=1000)
-    by_trial = {one.data.tags["fnnexp.trial"]: one for one in found}
-    assert len(by_trial) == len(found), "a trial has more than one run"
-    return by_trial
-
-
-def curve_in(folder, run_id):
-    """Return (metric, epoch, value) of a run as rows of the database, which knows nothing of our reading."""
-    with closing(sqlite3.connect(folder / "mlflow.db")) as database:
-        rows = database.execute(
-            "select key, step, value from metrics where run_uuid = ? order by key, step", (run_id,)
-        )
-        return rows.fetchall()
-
-
-def points(records):
-    """Return (metric, epoch, value) of records, as MLflow is to hold them."""
-    return sorted(
-        (name, record.epoch, value)
-        for record in records
-        for name, value in record.metrics.items()
-        if math.isfinite(value)
-    )
-
-
-def weights_in(folder, run_id):
-    file = next((folder / "mlruns").glob(f"*/{run_id}/artifacts/weights.npz"))
-    with np.load(file, allow_pickle=False) as arrays:
-        return dict(arrays)
-
-
-@pytest.fixture(scope="module")
-def agrees(alone, same_bits):
-    """Return a check that every trial's curve and weights in the store are those it has when alone."""
-
-    def check(folder, trials, experiment="fnnexp"):
-        runs = runs_in(folder, experiment)
-        assert set(runs) == {trial.id for trial in trials}
-        for trial in trials:
-            records, weights = alone(trial)
-            assert curve_in(folder, runs[trial.id].info.run_id) == points(records), trial.name
-            assert same_bits(weights_in(folder, runs[trial.id].info.run_id), weights), trial.name
-
-    return check
 
 
 # --- a grid on loky ---
@@ -359,7 +309,7 @@ def test_a_stack_in_which_one_lane_fails_is_halved_until_that_lane_stands_alone(
 
     monkeypatch.setattr(executor_module, "train_segment", train)
     outcome, said = swept(trials, store, max_lanes=5)
-    assert sorted(seen) == [1, 2, 2, 3, 5]  # seeds 0–4; 0–2 and 3, 4; 0, 1 and 2
+    assert sorted(seen) == [1, 1, 2, 2, 3, 5]  # seeds 0–4; 0–2 and 3, 4; 0, 1 and 2; 2 again
     assert outcome.failed == [(trials[2].name, "ValueError: seed 2")]
     assert sorted(outcome.finished) == sorted(trial.name for trial in trials if trial.seed != 2)
     assert "a stack of 5 broke (ValueError: seed 2); trying its halves" in said
@@ -514,6 +464,31 @@ def test_curves_show_while_training_and_ctrl_c_keeps_what_was_trained(
     agrees(tmp_path, trials_of(*LONG))
     for run_id, before in kept.items():
         assert set(before) <= set(curve_in(tmp_path, run_id))
+
+
+def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing_finished(
+    invoke, store, tmp_path, trials_of, agrees
+):
+    grid = ["data=digits", "init=sqrtmax,xavier,he", "batching=sample", "arch=sigmoid_32_32"]
+    quick, slow = "epochs=1", "epochs=400"
+    assert invoke("-m", *grid, quick, WORKERS).status == 0
+    command = ["-m", *grid, slow, WORKERS, "execution.segment_seconds=1000"]
+    with Process(*command) as process:
+        until(lambda: "RUNNING" in {one.info.status for one in runs_in(tmp_path).values()})
+        time.sleep(1)
+        os.kill(process.popen.pid, signal.SIGINT)
+        time.sleep(0.5)
+        assert process.popen.poll() is None
+        began = time.monotonic()
+        os.kill(process.popen.pid, signal.SIGINT)
+        out, err = process.popen.communicate(timeout=60)
+        waited = time.monotonic() - began
+    assert process.popen.returncode == 130
+    assert "Traceback" not in out + err
+    assert waited < 10  # a segment would take minutes
+    assert sorted({one.info.status for one in runs_in(tmp_path).values()}) == ["FINISHED", "KILLED"]
+    finished = trials_of(*grid, quick)
+    agrees(tmp_path, finished, only=True)
 
 
 # --- checkpoints ---
@@ -677,6 +652,88 @@ def test_the_count_of_epochs_is_right_whatever_becomes_of_the_trials(store, tria
     outcome, said = swept(trials, store)
     assert (len(outcome.finished), len(outcome.diverged), len(outcome.failed)) == (3, 1, 1)
     assert "epochs 20/20 · trials 4/5, 1 failed" in said
+
+
+# --- retries ---
+
+
+@pytest.mark.parametrize(
+    ("retries", "breaks", "fails"), [(0, 1, True), (1, 1, False), (2, 2, False), (2, 3, True)]
+)
+def test_a_trial_that_breaks_is_tried_again_as_often_as_it_is_said(
+    retries, breaks, fails, trials_of, store, tmp_path, monkeypatch, agrees
+):
+    (trial,) = trials = trials_of("epochs=2")
+    left = [Broken("MemoryError: for now", "Traceback …")] * breaks
+    monkeypatch.setattr(
+        executor_module, "train_segment", lambda *task: left.pop() if left else train_segment(*task)
+    )
+    outcome, said = swept(trials, store, retries=retries)
+    assert bool(outcome.failed) == fails
+    assert said.count("tried again") == min(retries, breaks)
+    (one,) = runs_in(tmp_path).values()
+    assert one.info.status == ("FAILED" if fails else "FINISHED")
+    if not fails:
+        agrees(tmp_path, [trial])
+
+
+def test_a_death_counts_only_against_a_trial_that_ran_by_itself(
+    trials_of, store, tmp_path, monkeypatch, agrees
+):
+    """Seed 2 brings its worker down each time, and with it whatever the other worker does."""
+    trials = trials_of("epochs=2", "seed=0,1,2,3")
+    under_way, most_beside_it = set(), []
+
+    def train(planned, seconds):
+        seed = planned.lanes[0].seed
+        under_way.add(seed)
+        time.sleep(0.3)
+        beside = under_way - {seed}
+        under_way.discard(seed)
+        if seed == 2:
+            most_beside_it.append(len(beside))
+            return executor_module.WorkerDied("the worker process died", "")
+        if 2 in beside:
+            return executor_module.WorkerDied("the worker process died", "")
+        return train_segment(planned, seconds)
+
+    monkeypatch.setattr(executor_module, "train_segment", train)
+    outcome, _ = swept(trials, store, n_jobs=2, max_lanes=1, retries=1)
+    assert [reason for _, reason in outcome.failed] == ["the worker process died"]
+    assert len(outcome.finished) == 3
+    assert most_beside_it[-2:] == [0, 0]
+    agrees(tmp_path, [trial for trial in trials if trial.seed != 2], only=True)
+
+
+def test_fail_fast_stops_at_the_first_failure_and_the_same_command_goes_on(
+    trials_of, store, tmp_path, monkeypatch, agrees
+):
+    trials = trials_of("epochs=2", "seed=0,1,2,3")
+    fails = [True]
+    Tracker("fnnexp", store).open()  # in a new store more is handed out at first
+
+    def train(planned, seconds):
+        return Broken("ValueError: no", "…") if fails[0] else train_segment(planned, seconds)
+
+    monkeypatch.setattr(executor_module, "train_segment", train)
+    outcome, said = swept(trials, store, max_lanes=1, retries=0, fail_fast=True)
+    assert len(outcome.failed) == 1
+    assert outcome.stopped
+    assert "execution.fail_fast=true" in said
+    assert "RUNNING" not in {one.info.status for one in runs_in(tmp_path).values()}
+    fails[0] = False
+    outcome, _ = swept(trials, store, max_lanes=1, fail_fast=True)
+    assert len(outcome.finished) == 4
+    agrees(tmp_path, trials)
+
+
+def test_a_sweep_that_cannot_save_goes_on_and_says_so_once(trials_of, store, tmp_path, agrees):
+    trials = trials_of("epochs=3", "seed=0,1")
+    (tmp_path / "checkpoints").write_text("a file where the folder should be")
+    outcome, said = swept(trials, store, segment_seconds=0.0, checkpoints=tmp_path / "checkpoints")
+    assert len(outcome.finished) == 2
+    assert said.count("checkpoints can't be written") == 1
+    agrees(tmp_path, trials)
 
 
 # --- the executor ---

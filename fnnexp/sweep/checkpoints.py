@@ -35,9 +35,14 @@ class Checkpoints:
                 json.dumps({"key": lane.key, "epoch": stack.epoch, "curve": curve}).encode(), np.uint8
             )
             partial = self._file(lane.key).with_suffix(f".{os.getpid()}.partial")
-            with partial.open("wb") as file:
-                np.savez(file, meta=meta, theta=stack.theta[k], **arrays)
-            partial.replace(self._file(lane.key))
+            try:
+                with partial.open("wb") as file:
+                    np.savez(file, meta=meta, theta=stack.theta[k], **arrays)
+                partial.replace(self._file(lane.key))
+            except OSError:
+                with contextlib.suppress(OSError):
+                    partial.unlink()
+                raise
 
     def tidy(self) -> None:
         """Remove what a killed process left half-written, an hour ago or more: another may be writing now."""
@@ -84,8 +89,9 @@ class Checkpoints:
         return Stack((lane,), theta[None], tuple(slot[None] for slot in slots), int(meta["epoch"])), records
 
     def remove(self, key: str) -> None:
-        """Forget a lane."""
-        self._file(key).unlink(missing_ok=True)
+        """Forget a lane; a file that can't be removed does no harm, for its trials are done."""
+        with contextlib.suppress(OSError):
+            self._file(key).unlink(missing_ok=True)
 
     def _file(self, key: str) -> Path:
         return self.folder / f"{key}.npz"

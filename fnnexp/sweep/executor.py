@@ -19,7 +19,11 @@ from typing import Any
 from joblib import Parallel, cpu_count, delayed
 
 from fnnexp.sweep.plan import Planned
-from fnnexp.sweep.worker import Broken, Trained, train_segment
+from fnnexp.sweep.worker import Broken, Trained, depend_on_the_parent, train_segment
+
+LOKY = {"backend": "loky", "max_nbytes": None, "initializer": depend_on_the_parent}
+"""How joblib is asked for its processes, the same each time or it would start others. States are small: to
+map a file into memory would cost more than the pipe."""
 
 
 class WorkerDied(Broken):
@@ -94,9 +98,7 @@ class Executor:
     def _run(self, planned: Planned, seconds: float) -> Trained | Broken:
         from joblib.externals.loky.process_executor import BrokenProcessPool
 
-        settings: dict[str, Any] = {"backend": self.backend}
-        if self.backend == "loky":
-            settings["max_nbytes"] = None  # states are small: a memory-mapped file costs more than the pipe
+        settings: dict[str, Any] = LOKY if self.backend == "loky" else {"backend": self.backend}
         try:
             (ended,) = Parallel(n_jobs=self.n_jobs, **settings)([delayed(train_segment)(planned, seconds)])
         except BrokenProcessPool as error:  # TerminatedWorkerError is one
@@ -111,7 +113,7 @@ def at_once(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], *, n
 
     def all_of_them() -> list[Any]:
         try:
-            return list(Parallel(n_jobs=n_jobs)([delayed(function)(*task) for task in tasks]))
+            return list(Parallel(n_jobs=n_jobs, **LOKY)([delayed(function)(*task) for task in tasks]))
         except Exception:
             return [{} for _ in tasks]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
@@ -13,23 +11,22 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from fnnexp.data import Prepared
+from fnnexp.data import Prepared, cache_folder
 from fnnexp.nn.network import Parameters
 from fnnexp.nn.training import Lane, Recipe, Record, Stack
 from fnnexp.sweep.checkpoints import Checkpoints
+from fnnexp.sweep.claims import Claims, folder_for
 from fnnexp.sweep.executor import Executor, WorkerDied, resolved
 from fnnexp.sweep.pace import Pace
 from fnnexp.sweep.plan import Planned, identical, plan, spread
 from fnnexp.sweep.progress import SweepProgress
+from fnnexp.sweep.stopping import Stopping
 from fnnexp.sweep.worker import Broken, Trained
 from fnnexp.tracking import Known, Tracker, runs_of
 from fnnexp.trial import Trial
 
 AHEAD = 2
 """Stacks handed out for each worker before the store is open: it should not wait for that."""
-
-WORKER_RETRIES = 1
-"""How often a stack is tried again whole after its worker died: another stack may have been the cause."""
 
 
 @dataclass(frozen=True)
@@ -40,34 +37,50 @@ class Settings:
     backend: str = "loky"
     max_lanes: int | None = None
     segment_seconds: float = 5.0
+    retries: int = 1
+    fail_fast: bool = False
     checkpoints: Path = Path(".fnnexp/checkpoints")
 
 
 @dataclass
 class Outcome:
-    """What became of a sweep: the names of its trials, by what happened to them."""
+    """What became of a sweep: the names of its trials, by what happened to them.
+
+    ``elsewhere`` are those that another sweep is training, each with who that is.
+    """
 
     experiment: str
     done_before: int = 0
+    elsewhere: list[tuple[str, str]] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
     diverged: list[tuple[str, int]] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
     interrupted: bool = False
+    stopped: bool = False
     seconds: float = 0.0
 
 
 def run(trials: Sequence[Trial], tracker: Tracker, settings: Settings, console: Console) -> Outcome:
     """Train the trials that are not done yet.
 
-    An exception in a trial is recorded on its run and costs no other trial. Ctrl-C lets the segments under
-    way end and saves them; the outcome then says that it was interrupted.
+    An exception in a trial is recorded on its run and costs no other trial, except with ``fail_fast``, which
+    stops the sweep at the first. Ctrl-C and SIGTERM let the segments under way end and save them; the outcome
+    then says that the sweep was interrupted.
     """
     began = time.monotonic()
-    known = {} if tracker.new_store else tracker.known()
-    done, wanted = runs_of(known, trials)
-    outcome = Outcome(tracker.experiment, done_before=len(done))
-    if wanted:
-        _Sweep(wanted, known, tracker, settings, console, outcome).run()
+    claims = Claims(folder_for(tracker.uri, cache_folder()))
+    with claims.on(tracker.experiment, [trial.id for trial in trials]) as elsewhere:
+        known: Mapping[str, Known] = {}
+        if not tracker.is_new:
+            with claims.turn():
+                tracker.open()
+            known = tracker.known()
+        done, wanted = runs_of(known, trials)
+        outcome = Outcome(tracker.experiment, done_before=len(done))
+        outcome.elsewhere = [(trial.name, elsewhere[trial.id]) for trial in wanted if trial.id in elsewhere]
+        mine = [trial for trial in wanted if trial.id not in elsewhere]
+        if mine:
+            _Sweep(mine, known, tracker, claims, settings, console, outcome).run()
     outcome.seconds = time.monotonic() - began
     return outcome
 
@@ -88,11 +101,13 @@ class _Sweep:
         trials: Sequence[Trial],
         known: Mapping[str, Known],
         tracker: Tracker,
+        claims: Claims,
         settings: Settings,
         console: Console,
         outcome: Outcome,
     ) -> None:
-        self.tracker, self.settings, self.outcome = tracker, settings, outcome
+        self.tracker, self.claims = tracker, claims
+        self.settings, self.outcome = settings, outcome
         self.groups = identical(trials)
         self.known = known
         self.checkpoints = Checkpoints(settings.checkpoints)
@@ -101,7 +116,10 @@ class _Sweep:
         self.run_ids: dict[str, str] = {}
         self.logged: dict[str, int] = {}
         self.closed: set[str] = set()
-        self.deaths: Counter[tuple[str, ...]] = Counter()
+        self.breaks: Counter[str] = Counter()
+        self.suspects: deque[Planned] = deque()
+        self.on_trial: Planned | None = None
+        self.unsaved = False
         self.n_jobs = resolved(settings.n_jobs)
         epochs = sum(max(trial.recipe.epochs, 1) for trial in trials)
         self.progress = SweepProgress(console, epochs=epochs, trials=len(trials))
@@ -122,25 +140,32 @@ class _Sweep:
     def run(self) -> None:
         """Hand out stacks and take in what comes back until nothing is left."""
         executor = Executor(n_jobs=self.n_jobs, backend=self.settings.backend)
-        mine = threading.current_thread() is threading.main_thread()
-        before = signal.signal(signal.SIGINT, self._interrupt) if mine else None
         try:
-            with self.progress:
+            with Stopping(self._interrupt), self.progress:
                 self._begin(executor)
-                while executor.under_way or (self.waiting and not self.outcome.interrupted):
+                while executor.under_way or (self._queued and not self._stopping):
                     self._hand_out(executor)
                     while not executor.ready() and self.tracker.describe():
                         pass  # the time of waiting is good for what need not be said at once
-                    if self.outcome.interrupted:
+                    if self._stopping:
                         executor.forget()
                     if executor.under_way:
                         self._take_in(executor, *executor.result())
+        except KeyboardInterrupt:
+            executor.abandon()
+            raise
         finally:
-            if mine:
-                signal.signal(signal.SIGINT, before)
             executor.close()
-            if self.outcome.interrupted:
+            if self._queued or self._stopping:
                 self._interrupt_open_runs()
+
+    @property
+    def _stopping(self) -> bool:
+        return self.outcome.interrupted or self.outcome.stopped
+
+    @property
+    def _queued(self) -> bool:
+        return bool(self.waiting or self.suspects)
 
     def _begin(self, executor: Executor) -> None:
         """Let the workers begin, and then open the store, which takes MLflow seconds."""
@@ -148,30 +173,41 @@ class _Sweep:
         for planned in first:
             executor.submit(planned, self.settings.segment_seconds)
         try:
-            self.tracker.open()
+            with self.claims.turn():
+                self.tracker.open()
         except BaseException:
             executor.abandon()
             raise
         for planned in first:
             self._open_runs(planned)
 
-    def _interrupt(self, *_: object) -> None:
-        """Take Ctrl-C as a wish: the books are never cut short by the first, only by the second."""
-        if self.outcome.interrupted:
-            raise KeyboardInterrupt
+    def _interrupt(self) -> None:
         self.outcome.interrupted = True
         self.progress.say("interrupted: waiting for the segments under way; Ctrl-C again to leave at once")
 
     def _hand_out(self, executor: Executor) -> None:
-        while self.waiting and executor.under_way < self.n_jobs and not self.outcome.interrupted:
-            planned = self.waiting.popleft()
+        """Keep every worker busy; but what is suspected of killing workers runs by itself, and first."""
+        while not self._stopping and self.on_trial is None and executor.under_way < self.n_jobs:
+            if self.suspects:
+                if executor.under_way:
+                    return
+                planned = self.on_trial = self.suspects.popleft()
+            elif self.waiting:
+                planned = self.waiting.popleft()
+            else:
+                return
             executor.submit(planned, self.settings.segment_seconds)
             self._open_runs(planned)
 
     def _take_in(self, executor: Executor, planned: Planned, ended: Trained | Broken) -> None:
+        by_itself = self.n_jobs == 1 or planned is self.on_trial
+        if planned is self.on_trial:
+            self.on_trial = None
         if isinstance(ended, Broken):
-            self._set_apart(planned, ended)
+            self._set_apart(planned, ended, by_itself)
             return
+        for lane in planned.lanes:
+            self.breaks.pop(lane.key, None)
         stack, epochs = ended.stack, planned.recipe.epochs
         unfinished = bool(stack.lanes) and stack.epoch < epochs
         for record in ended.records:  # before anything that Ctrl-C could cut short: a curve has no holes
@@ -182,7 +218,7 @@ class _Sweep:
             self.waiting.extendleft(reversed(spread([rest], free)))  # no core is idle while lanes can part
         self._hand_out(executor)  # first of all back to work, then the books
         if unfinished:  # what is done goes to its runs at once
-            self.checkpoints.save(stack, self.curves)
+            self._save(stack)
         for record in ended.records:
             if record.theta is not None:
                 self._finish(record.key, record.theta, ended.blas, diverged_at=record.epoch)
@@ -251,27 +287,55 @@ class _Sweep:
                 self.progress.done(trial.name, float("-inf"), metric)
         self.checkpoints.remove(key)
 
-    def _set_apart(self, planned: Planned, broken: Broken) -> None:
-        """Find the trial that broke a segment by halving its stack, and record its failure on its run."""
-        if isinstance(broken, WorkerDied):
-            keys = tuple(lane.key for lane in planned.lanes)
-            self.deaths[keys] += 1
-            if self.deaths[keys] <= WORKER_RETRIES:
-                self.progress.say(f"a worker died; its stack of {len(keys)} is tried again")
-                self.waiting.append(planned)
-                return
-        if len(planned.lanes) > 1:
-            self.progress.say(f"a stack of {len(planned.lanes)} broke ({broken.reason}); trying its halves")
-            self.waiting.extendleft(planned.split())
+    def _save(self, stack: Stack) -> None:
+        """Write checkpoints; where that can't be done the sweep goes on without, and says so once."""
+        try:
+            self.checkpoints.save(stack, self.curves)
+        except OSError as error:
+            if not self.unsaved:
+                self.progress.say(
+                    f"checkpoints can't be written to {self.checkpoints.folder} ({error}); the sweep goes "
+                    "on, but if it is stopped, the trials under way start over"
+                )
+            self.unsaved = True
+
+    def _set_apart(self, planned: Planned, broken: Broken, by_itself: bool) -> None:
+        """Find the trial that broke a segment by halving its stack, and record its failure on its run.
+
+        A worker's death fails every segment under way, whoever brought it about, so it counts only against a
+        stack that ran by itself.
+        """
+        count = len(planned.lanes)
+        died = isinstance(broken, WorkerDied)
+        if died and not by_itself:
+            self.progress.say(f"a worker died; a stack of {count} is tried again by itself")
+            self.suspects.append(planned)
+            return
+        again = self.suspects if died else self.waiting
+        if count > 1:
+            self.progress.say(f"a stack of {count} broke ({broken.reason}); trying its halves")
+            again.extendleft(planned.split())
             return
         (lane,) = planned.lanes
-        for trial in self.groups[lane.key]:
+        group = self.groups[lane.key]
+        self.breaks[lane.key] += 1
+        if self.breaks[lane.key] <= self.settings.retries:
+            self.progress.say(
+                f"{group[0].name} broke ({broken.reason}); tried again, {self.breaks[lane.key]} of "
+                f"{self.settings.retries} times"
+            )
+            again.appendleft(planned)
+            return
+        for trial in group:
             self.tracker.fail(self.run_ids[trial.id], broken.reason, broken.traceback)
             self.closed.add(trial.id)
             self.outcome.failed.append((trial.name, broken.reason))
             self.progress.say(f"{trial.name} failed: {broken.reason}")
             self.progress.epoch(max(trial.recipe.epochs - max(planned.epoch, 0), 1))
             self.progress.failure()
+        if self.settings.fail_fast and not self.outcome.stopped:
+            self.outcome.stopped = True
+            self.progress.say("execution.fail_fast=true: waiting for the segments under way, then leaving")
 
     def _load_checkpoints(self) -> dict[str, Stack]:
         """Return the state of each lane that was begun before, and remember its curve."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +40,6 @@ class Broken:
 
 def train_segment(planned: Planned, seconds: float) -> Trained | Broken:
     """Train a stack for about ``seconds`` in whole epochs, BLAS on one thread."""
-    _leave_interrupts_to_the_parent()
     try:
         with _ONE_THREAD:
             arrays = data.load(planned.data)
@@ -51,17 +52,31 @@ def train_segment(planned: Planned, seconds: float) -> Trained | Broken:
 
 def rehearse(recipe: Recipe, prepared: data.Prepared, lane: Lane, counts: Sequence[int]) -> dict[int, float]:
     """Return the pace at each number of lanes: seconds a lane takes for a row, BLAS on one thread."""
-    _leave_interrupts_to_the_parent()
     with _ONE_THREAD:
         arrays = data.load(prepared)
         return {lanes: training.rehearse(recipe, lane, lanes, arrays) for lanes in counts}
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    """Ctrl-C in a terminal reaches every process of the group; the parent decides what it means."""
-    in_worker = multiprocessing.parent_process() is not None
-    if in_worker and threading.current_thread() is threading.main_thread():
+def depend_on_the_parent() -> None:
+    """Begin a worker process: Ctrl-C is left to the parent, and when the parent is gone the worker goes.
+
+    Ctrl-C in a terminal reaches every process of the group; the parent decides what it means. And a parent
+    that is killed tells nobody: a worker of loky's would wait for its next task for five more minutes.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if os.name == "posix":
+        threading.Thread(target=_leave_with, args=(parent.pid,), daemon=True).start()
+
+
+def _leave_with(parent: int) -> None:
+    """End this process when its parent has: whoever has lost his parent is given another."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 class _OneThread:

@@ -1,0 +1,45 @@
+"""What a store holds, read by means that know nothing of ours: MLflow's client, SQLite, NumPy."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from contextlib import closing
+
+import numpy as np
+from mlflow import MlflowClient
+
+
+def runs_in(folder, experiment="fnnexp"):
+    """Return MLflow's runs of an experiment by trial id; a trial with two of them fails."""
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    there = client.get_experiment_by_name(experiment)
+    found = client.search_runs([there.experiment_id], max_results=1000) if there else []
+    by_trial = {one.data.tags["fnnexp.trial"]: one for one in found}
+    assert len(by_trial) == len(found), "a trial has more than one run"
+    return by_trial
+
+
+def curve_in(folder, run_id):
+    """Return (metric, epoch, value) of a run as rows of the database, which knows nothing of our reading."""
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database:
+        rows = database.execute(
+            "select key, step, value from metrics where run_uuid = ? order by key, step", (run_id,)
+        )
+        return rows.fetchall()
+
+
+def points(records):
+    """Return (metric, epoch, value) of records, as MLflow is to hold them."""
+    return sorted(
+        (name, record.epoch, value)
+        for record in records
+        for name, value in record.metrics.items()
+        if math.isfinite(value)
+    )
+
+
+def weights_in(folder, run_id):
+    file = next((folder / "mlruns").glob(f"*/{run_id}/artifacts/weights.npz"))
+    with np.load(file, allow_pickle=False) as arrays:
+        return dict(arrays)
