@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 
@@ -693,6 +694,17 @@ def test_an_executor_gives_back_each_segment_with_what_was_handed_out(trials_of)
     assert sorted(planned.lanes[0].seed for planned, _ in ended) == [0, 1, 2]
     for planned, trained in ended:
         assert [record.key for record in trained.records] == [lane.key for lane in planned.lanes]
+
+
+def test_blas_is_on_one_thread_in_whatever_thread_a_segment_is_trained(trials_of):
+    """The thread that trained first lives on, and would keep threadpoolctl to itself."""
+    (planned,) = plan(trials_of("data=digits", "epochs=1"), max_lanes=1, n_jobs=1)
+    with threadpool_limits(1, "blas"):
+        expected = train_segment(planned, 1.0).stack.theta.tobytes()
+    assert train_segment(planned, 1.0).stack.theta.tobytes() == expected
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        for thread in (one, other, one):
+            assert thread.submit(train_segment, planned, 1.0).result().stack.theta.tobytes() == expected
 
 
 def test_a_number_of_jobs_means_what_joblib_means():

@@ -55,7 +55,11 @@ def _leave_interrupts_to_the_parent() -> None:
 
 
 class _OneThread:
-    """BLAS on one thread while any segment of this process is under way: the setting is the process's."""
+    """BLAS on one thread while any segment of this process is under way.
+
+    The setting is the process's where BLAS has threads of its own, and each thread's where they are OpenMP's:
+    so every segment sets it, and the last one to end puts back what was.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -64,15 +68,25 @@ class _OneThread:
 
     def __enter__(self) -> None:
         with self._lock:
+            limit = self._controlling().limit(limits=1, user_api="blas")
             if self._segments == 0:
-                self._limit = _threads().limit(limits=1, user_api="blas")
+                self._limit = limit
             self._segments += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._segments -= 1
             if self._segments == 0:
+                self._controlling()
                 self._limit.restore_original_limits()
+
+    @staticmethod
+    def _controlling() -> Any:
+        """Return the controller, at this thread's command: it silently obeys only the first that used it."""
+        for library in _threads().lib_controllers:
+            if hasattr(library, "clear_controlling_thread"):  # from threadpoolctl 3.8 on
+                library.clear_controlling_thread(force=True)
+        return _threads()
 
 
 _ONE_THREAD = _OneThread()
@@ -85,9 +99,11 @@ def _threads() -> Any:
 
 @cache
 def _kernel() -> str:
-    """Return BLAS's name, version and the kernel it chose for this processor."""
-    for library in _threads().info():
-        if library["user_api"] == "blas":
-            kernel = library.get("architecture") or "unknown kernel"
-            return f"{library['internal_api']} {library['version']} {kernel}"
-    return "unknown"
+    """Return the name and version of NumPy's BLAS, and the kernel it chose for this processor."""
+    libraries = [library for library in _threads().info() if library["user_api"] == "blas"]
+    if not libraries:
+        return "unknown"
+    own = [library for library in libraries if "numpy" in library["filepath"]]  # SciPy may bring another
+    library = (own or libraries)[0]
+    kernel = library.get("architecture") or "unknown kernel"
+    return f"{library['internal_api']} {library['version']} {kernel}"
