@@ -10,11 +10,12 @@ endif
 READY := $(VENV)/ready
 DEMO := demo
 
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test test-ray lint format bench clean
 
 help:
 	@echo "make demo     a small grid on the embedded digits, and the comparison"
 	@echo "make test     the whole test suite"
+	@echo "make test-ray the tests of execution.backend=ray, which install Ray"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   ruff's formatting"
 	@echo "make bench    ours beside PyTorch, JAX, scikit-learn and a plain loop, on MNIST"
@@ -32,6 +33,11 @@ demo: $(READY)
 
 test: lint
 	$(BIN)/python -m pytest
+
+# Ray is large, so only this target installs it.
+test-ray: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ray]"
+	$(BIN)/python -m pytest tests/test_cluster.py -k ray
 
 lint: $(READY)
 	$(BIN)/python -m ruff check .

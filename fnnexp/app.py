@@ -133,7 +133,13 @@ def _settings(config: Any) -> Any:
     from fnnexp.sweep.run import Settings
 
     execution = config.execution
-    return Settings(execution.n_jobs, execution.backend, execution.max_lanes, execution.segment_seconds)
+    return Settings(
+        execution.n_jobs,
+        execution.backend,
+        execution.max_lanes,
+        execution.segment_seconds,
+        address=execution.address,
+    )
 
 
 def _sweep(trials: list[Trial], name: str, config: Any, console: Console) -> None:

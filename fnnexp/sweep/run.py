@@ -16,6 +16,7 @@ from rich.console import Console
 from fnnexp.nn.network import Parameters
 from fnnexp.nn.training import Record, Stack
 from fnnexp.sweep.checkpoints import Checkpoints
+from fnnexp.sweep.cluster import Cluster, workers
 from fnnexp.sweep.executor import Executor, WorkerDied, resolved
 from fnnexp.sweep.plan import Planned, identical, plan
 from fnnexp.sweep.progress import SweepProgress
@@ -36,6 +37,7 @@ class Settings:
     max_lanes: int | None = None
     segment_seconds: float = 5.0
     checkpoints: Path = Path(".fnnexp/checkpoints")
+    address: str | None = None
 
 
 @dataclass
@@ -62,7 +64,8 @@ def run(trials: Sequence[Trial], tracker: Tracker, settings: Settings, console: 
     done, wanted = runs_of(known, trials)
     outcome = Outcome(tracker.experiment, done_before=len(done))
     if wanted:
-        _Sweep(wanted, known, tracker, settings, console, outcome).run()
+        with workers(settings.backend, settings.address) as backend:
+            _Sweep(wanted, known, tracker, settings, console, outcome, backend).run()
     outcome.seconds = time.monotonic() - began
     return outcome
 
@@ -78,7 +81,9 @@ class _Sweep:
         settings: Settings,
         console: Console,
         outcome: Outcome,
+        backend: str | Cluster,
     ) -> None:
+        self.backend = backend
         self.tracker, self.settings, self.outcome = tracker, settings, outcome
         self.groups = identical(trials)
         self.known = known
@@ -89,7 +94,7 @@ class _Sweep:
         self.logged: dict[str, int] = {}
         self.closed: set[str] = set()
         self.deaths: Counter[tuple[str, ...]] = Counter()
-        self.n_jobs = resolved(settings.n_jobs)
+        self.n_jobs = resolved(settings.n_jobs, backend)
         epochs = sum(max(trial.recipe.epochs, 1) for trial in trials)
         self.progress = SweepProgress(console, epochs=epochs, trials=len(trials))
         states = self._load_checkpoints()
@@ -97,7 +102,7 @@ class _Sweep:
 
     def run(self) -> None:
         """Hand out stacks and take in what comes back until nothing is left."""
-        executor = Executor(n_jobs=self.n_jobs, backend=self.settings.backend)
+        executor = Executor(n_jobs=self.n_jobs, backend=self.backend, say=self.progress.say)
         mine = threading.current_thread() is threading.main_thread()
         before = signal.signal(signal.SIGINT, self._interrupt) if mine else None
         try:

@@ -13,6 +13,8 @@ from typing import Any
 from threadpoolctl import ThreadpoolController
 
 from fnnexp import data
+from fnnexp.data import Arrays, Prepared
+from fnnexp.errors import DataError
 from fnnexp.nn.training import Record, Stack, advance, start
 from fnnexp.sweep.plan import Planned
 
@@ -39,12 +41,26 @@ def train_segment(planned: Planned, seconds: float) -> Trained | Broken:
     _leave_interrupts_to_the_parent()
     try:
         with _ONE_THREAD:
-            arrays = data.load(planned.data)
+            arrays = _RECEIVED.get(planned.data.checksum) or data.load(planned.data)
             stack = planned.state or start(planned.recipe, planned.lanes)
             stack, records = advance(planned.recipe, stack, arrays, seconds)
         return Trained(stack, records, _kernel())
     except Exception as error:
         return Broken(f"{type(error).__name__}: {error}", traceback.format_exc())
+
+
+_RECEIVED: dict[str, Arrays] = {}
+"""The data sets that were sent to this process, by checksum: a cluster shares no disk with the parent."""
+
+
+def receive(prepared: Prepared, arrays: Arrays) -> None:
+    """Keep a data set in memory, unless it lies on this machine's disk, where all its processes share it."""
+    try:
+        data.load(prepared)
+    except DataError:
+        for array in vars(arrays).values():
+            array.flags.writeable = False
+        _RECEIVED[prepared.checksum] = arrays
 
 
 def _leave_interrupts_to_the_parent() -> None:
