@@ -9,11 +9,13 @@ import os
 import platform
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ import yaml
 
 from fnnexp import __version__
 from fnnexp.errors import FnnexpError
+from fnnexp.patience import AT_START, patiently
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -85,6 +88,8 @@ def _write_ahead(uri: str) -> None:
 class Tracker:
     """The runs of one sweep.
 
+    A store over the network that is away is waited for; :attr:`say` tells so.
+
     Parameters
     ----------
     experiment
@@ -102,11 +107,18 @@ class Tracker:
         self.experiment = experiment
         self._places: dict[str, str] = {}
         self._undescribed: dict[str, Mapping[str, Any]] = {}
+        self.say: Callable[[str], None] = _on_stderr
         try:
-            self._client = client(uri)
-            found = self._client.get_experiment_by_name(experiment)
-            self._id = found.experiment_id if found else self._client.create_experiment(experiment)
-            _write_ahead(str(self._client.tracking_uri))
+            plain = client(uri)
+            self._uri = str(plain.tracking_uri)
+
+            def find_or_make() -> tuple[Any, str]:
+                found = plain.get_experiment_by_name(experiment)
+                return found, found.experiment_id if found else plain.create_experiment(experiment)
+
+            found, self._id = patiently(find_or_make, uri=self._uri, say=self._tell, seconds=AT_START)
+            self._plain, self._client = plain, _Patient(plain, self)
+            _write_ahead(self._uri)
         except Exception as error:
             raise FnnexpError(
                 f"MLflow's store {uri or os.environ.get('MLFLOW_TRACKING_URI') or 'mlflow.db'} does not "
@@ -150,10 +162,31 @@ class Tracker:
         if identical_to is not None:
             tags["fnnexp.identical_to"] = identical_to.id
             tags["fnnexp.identical_to_name"] = identical_to.name
-        run = self._client.create_run(self._id, run_name=trial.name, tags=tags)
+        run = self._create(trial.name, tags)
         self._places[run.info.run_id] = run.info.artifact_uri
         self._undescribed[run.info.run_id] = trial.params
         return str(run.info.run_id)
+
+    def _create(self, name: str, tags: dict[str, str]) -> Any:
+        """Make a run, and only one: when the answer was lost, the run is found by its tag."""
+        tags["fnnexp.attempt"] = attempt = uuid.uuid4().hex
+        asked = False
+
+        def create() -> Any:
+            nonlocal asked
+            if asked:
+                made = self._plain.search_runs(
+                    [self._id], filter_string=f"tags.`fnnexp.attempt` = '{attempt}'"
+                )
+                if made:
+                    return made[0]
+            asked = True
+            return self._plain.create_run(self._id, run_name=name, tags=tags)
+
+        return patiently(create, uri=self._uri, say=self._tell)
+
+    def _tell(self, line: str) -> None:
+        self.say(line)
 
     def describe(self) -> bool:
         """Log the parameters of the next run that waits for them; return whether there was one."""
@@ -189,7 +222,8 @@ class Tracker:
             text = yaml.dump(dict(trial.config), Dumper=_YAML, sort_keys=False)
             Path(folder, "config.yaml").write_text(text, encoding="utf-8")
             np.savez(Path(folder, "weights.npz"), **weights)  # type: ignore[arg-type]
-            self._artifacts(run_id).log_artifacts(folder)
+            place = self._artifacts(run_id)
+            patiently(lambda: place.log_artifacts(folder), uri=self._uri, say=self._tell)
         tags = {
             "fnnexp.status": FINISHED if diverged_at is None else DIVERGED,
             "fnnexp.seconds_per_epoch": f"{seconds_per_epoch:.6g}",
@@ -239,7 +273,26 @@ class Tracker:
 
         if run_id not in self._places:
             self._places[run_id] = self._client.get_run(run_id).info.artifact_uri
-        return get_artifact_repository(self._places.pop(run_id))
+        return get_artifact_repository(self._places.pop(run_id), tracking_uri=self._uri)
+
+
+class _Patient:
+    """MLflow's client, whose calls wait for a store that is away. All but making a run can be made twice."""
+
+    def __init__(self, plain: MlflowClient, tracker: Tracker) -> None:
+        self._plain, self._tracker = plain, tracker
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        call = getattr(self._plain, name)
+
+        def waiting(*given: Any, **named: Any) -> Any:
+            return patiently(lambda: call(*given, **named), uri=self._tracker._uri, say=self._tracker._tell)
+
+        return waiting
+
+
+def _on_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _points(curve: Iterable[tuple[int, Mapping[str, float]]]) -> list[Metric]:
@@ -289,9 +342,15 @@ def _git(*words: str) -> str | None:
     return done.stdout.strip()
 
 
+def find_experiment(client: MlflowClient, name: str) -> Any:
+    """Return an experiment or None. A server that is away is waited for as long as one waits at a start."""
+    ask = partial(client.get_experiment_by_name, name)
+    return patiently(ask, uri=str(client.tracking_uri), say=_on_stderr, seconds=AT_START)
+
+
 def known_trials(experiment: str, uri: str | None) -> dict[str, Known]:
     """Return :meth:`Tracker.known` of an experiment without making it, or a store."""
-    if not has_store(uri) or client(uri).get_experiment_by_name(experiment) is None:
+    if not has_store(uri) or find_experiment(client(uri), experiment) is None:
         return {}
     return Tracker(experiment, uri).known()
 

@@ -65,7 +65,7 @@ class Dask(Cluster):
         except TimeoutError as error:
             raise ClusterError(
                 f"execution.address={address}: the scheduler has no worker; start one on each machine with "
-                f"`dask worker {address} --nthreads 1 --nworkers auto`"
+                f"`dask worker {address} --nthreads 1 --nworkers=-1`"
             ) from error
         self._workers = self._like_us()
         self.cores = sum(self._workers.values())

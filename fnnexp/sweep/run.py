@@ -97,6 +97,7 @@ class _Sweep:
         self.n_jobs = resolved(settings.n_jobs, backend)
         epochs = sum(max(trial.recipe.epochs, 1) for trial in trials)
         self.progress = SweepProgress(console, epochs=epochs, trials=len(trials))
+        tracker.say = self.progress.say
         states = self._load_checkpoints()
         self.waiting = deque(plan(trials, max_lanes=settings.max_lanes, n_jobs=self.n_jobs, states=states))
 
