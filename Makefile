@@ -10,12 +10,14 @@ endif
 READY := $(VENV)/ready
 DEMO := demo
 
-.PHONY: help demo test chaos lint format bench clean
+.PHONY: help demo test chaos test-ray postgres lint format bench clean
 
 help:
 	@echo "make demo     a small grid on the embedded digits, and the comparison"
 	@echo "make test     the whole test suite"
 	@echo "make chaos    kill a sweep 300 times and compare what comes out"
+	@echo "make test-ray the tests of execution.backend=ray, which install Ray"
+	@echo "make postgres an MLflow server over PostgreSQL on this machine, until Ctrl-C"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   ruff's formatting"
 	@echo "make bench    ours beside PyTorch, JAX, scikit-learn and a plain loop, on MNIST; the sweep by part"
@@ -37,6 +39,13 @@ test: lint
 # The suite kills a sweep 30 times; this one ten times as often, another way each time.
 chaos: $(READY)
 	FNNEXP_KILLS=300 FNNEXP_CHAOS_SEED=$$(date +%s) $(BIN)/python -m pytest tests/test_chaos.py
+# Ray is large, so only this target installs it.
+test-ray: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ray]"
+	$(BIN)/python -m pytest tests/test_cluster.py -k ray
+
+postgres: $(READY)
+	$(BIN)/python -m servers
 
 lint: $(READY)
 	$(BIN)/python -m ruff check .

@@ -140,6 +140,7 @@ def _settings(config: Any) -> Any:
         execution.segment_seconds,
         execution.retries,
         execution.fail_fast,
+        address=execution.address,
     )
 
 

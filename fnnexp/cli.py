@@ -43,7 +43,7 @@ Choices
              tanh_mini_batch_as_published  relu98_full_batch_as_listed
   and        epochs  seed  dtype=float32|float64  loss.reduction=mean|sum  loss.epsilon
              execution.n_jobs  execution.backend  execution.max_lanes  execution.segment_seconds
-             execution.retries  execution.fail_fast
+             execution.address  execution.retries  execution.fail_fast
              tracking.experiment  tracking.uri
 
 Hydra       -m  -cn NAME  -cd FOLDER  --cfg job  --info  --hydra-help

@@ -100,6 +100,7 @@ class ExecutionConfig:
     segment_seconds: float = 5.0
     retries: int = 1
     fail_fast: bool = False
+    address: str | None = None
 
 
 @dataclass
@@ -136,7 +137,13 @@ CHOICES = ("arch", "init", "batching", "optimizer", "data")
 UNSCIENTIFIC = ("execution", "tracking", "hydra", "dry_run")
 """What does not change a number and is no parameter."""
 
-BACKENDS = ("loky", "multiprocessing", "threading", "sequential")
+ADDRESSES = {
+    "dask": (r"(tcp|tls)://[^/:]+:\d+", "tcp://HOST:8786"),
+    "ray": (r"(ray://)?[^/:]+:\d+", "HOST:6379"),
+}
+"""The form of a cluster's address by backend, and how to write one."""
+
+BACKENDS = ("loky", "multiprocessing", "threading", "sequential", *ADDRESSES)
 
 
 def conf_folder() -> Path:
@@ -267,6 +274,14 @@ def _check_execution(execution: ExecutionConfig) -> None:
         _at_least("execution.max_lanes", execution.max_lanes, 1, "execution.max_lanes=12")
     _finite("execution.segment_seconds", execution.segment_seconds, 0)
     _at_least("execution.retries", execution.retries, 0, "execution.retries=1")
+    wanted, example = ADDRESSES.get(execution.backend, (None, "tcp://HOST:8786"))
+    backend = execution.backend if wanted else "dask"
+    written = f"execution.backend={backend} execution.address={example}"
+    _belongs("execution.address", execution.address, wanted is not None, written)
+    if wanted and not re.fullmatch(wanted, str(execution.address)):
+        raise ConfigError(
+            f"execution.address={execution.address}: is no address of {backend}; write {written}"
+        )
 
 
 def _one_of(key: str, value: str, allowed: Iterable[str]) -> None:

@@ -9,11 +9,13 @@ import os
 import platform
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ import yaml
 
 from fnnexp import __version__
 from fnnexp.errors import FnnexpError
+from fnnexp.patience import AT_START, patiently
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -103,6 +106,8 @@ def _write_ahead(uri: str) -> None:
 class Tracker:
     """The runs of one sweep.
 
+    A store over the network that is away is waited for; :attr:`say` tells so.
+
     Parameters
     ----------
     experiment
@@ -115,7 +120,8 @@ class Tracker:
 
     def __init__(self, experiment: str, uri: str | None) -> None:
         self.experiment = experiment
-        self._uri = uri
+        self.say: Callable[[str], None] = _on_stderr
+        self._told = uri
         self._opened: tuple[MlflowClient, str] | None = None
         self._places: dict[str, str] = {}
         self._undescribed: dict[str, Mapping[str, Any]] = {}
@@ -123,12 +129,12 @@ class Tracker:
     @property
     def uri(self) -> str:
         """The store."""
-        return self._uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
+        return self._told or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
 
     @property
     def is_new(self) -> bool:
         """Whether the experiment is seen not to be there yet, so that none of its trials can be done."""
-        return not has_store(self._uri) or _lacks(self.uri, self.experiment)
+        return not has_store(self._told) or _lacks(self.uri, self.experiment)
 
     def open(self) -> None:
         """Open the store, and the experiment, which is made when it is not there.
@@ -141,10 +147,14 @@ class Tracker:
         if self._opened:
             return
         try:
-            store = client(self._uri)
-            found = store.get_experiment_by_name(self.experiment)
-            experiment_id = found.experiment_id if found else store.create_experiment(self.experiment)
-            _write_ahead(str(store.tracking_uri))
+            plain = client(self._told)
+
+            def find_or_make() -> tuple[Any, str]:
+                found = plain.get_experiment_by_name(self.experiment)
+                return found, found.experiment_id if found else plain.create_experiment(self.experiment)
+
+            found, experiment_id = patiently(find_or_make, uri=self.uri, say=self._tell, seconds=AT_START)
+            _write_ahead(str(plain.tracking_uri))
         except Exception as error:
             raise FnnexpError(
                 f"MLflow's store {self.uri} does not answer: {error}; write tracking.uri={DEFAULT_STORE} "
@@ -155,13 +165,17 @@ class Tracker:
                 f"the experiment '{self.experiment}' was deleted in MLflow; `mlflow experiments restore "
                 f"--experiment-id {experiment_id}` brings it back, tracking.experiment=NAME takes another"
             )
-        self._opened = store, experiment_id
+        self._opened = plain, experiment_id
 
     @property
-    def _client(self) -> MlflowClient:
+    def _plain(self) -> MlflowClient:
         self.open()
         assert self._opened
         return self._opened[0]
+
+    @property
+    def _client(self) -> _Patient:
+        return _Patient(self._plain, self)
 
     @property
     def _id(self) -> str:
@@ -201,10 +215,31 @@ class Tracker:
         if identical_to is not None:
             tags["fnnexp.identical_to"] = identical_to.id
             tags["fnnexp.identical_to_name"] = identical_to.name
-        run = self._client.create_run(self._id, run_name=trial.name, tags=tags)
+        run = self._create(trial.name, tags)
         self._places[run.info.run_id] = run.info.artifact_uri
         self._undescribed[run.info.run_id] = trial.params
         return str(run.info.run_id)
+
+    def _create(self, name: str, tags: dict[str, str]) -> Any:
+        """Make a run, and only one: when the answer was lost, the run is found by its tag."""
+        tags["fnnexp.attempt"] = attempt = uuid.uuid4().hex
+        asked = False
+
+        def create() -> Any:
+            nonlocal asked
+            if asked:
+                made = self._plain.search_runs(
+                    [self._id], filter_string=f"tags.`fnnexp.attempt` = '{attempt}'"
+                )
+                if made:
+                    return made[0]
+            asked = True
+            return self._plain.create_run(self._id, run_name=name, tags=tags)
+
+        return patiently(create, uri=self.uri, say=self._tell)
+
+    def _tell(self, line: str) -> None:
+        self.say(line)
 
     def describe(self) -> bool:
         """Log the parameters of the next run that waits for them; return whether there was one."""
@@ -240,7 +275,8 @@ class Tracker:
             text = yaml.dump(dict(trial.config), Dumper=_YAML, sort_keys=False)
             Path(folder, "config.yaml").write_text(text, encoding="utf-8")
             np.savez(Path(folder, "weights.npz"), **weights)  # type: ignore[arg-type]
-            self._artifacts(run_id).log_artifacts(folder)
+            place = self._artifacts(run_id)
+            patiently(lambda: place.log_artifacts(folder), uri=self.uri, say=self._tell)
         tags = {
             "fnnexp.status": FINISHED if diverged_at is None else DIVERGED,
             "fnnexp.seconds_per_epoch": f"{seconds_per_epoch:.6g}",
@@ -290,7 +326,26 @@ class Tracker:
 
         if run_id not in self._places:
             self._places[run_id] = self._client.get_run(run_id).info.artifact_uri
-        return get_artifact_repository(self._places.pop(run_id))
+        return get_artifact_repository(self._places.pop(run_id), tracking_uri=self.uri)
+
+
+class _Patient:
+    """MLflow's client, whose calls wait for a store that is away. All but making a run can be made twice."""
+
+    def __init__(self, plain: MlflowClient, tracker: Tracker) -> None:
+        self._plain, self._tracker = plain, tracker
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        call = getattr(self._plain, name)
+
+        def waiting(*given: Any, **named: Any) -> Any:
+            return patiently(lambda: call(*given, **named), uri=self._tracker.uri, say=self._tracker._tell)
+
+        return waiting
+
+
+def _on_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _points(curve: Iterable[tuple[int, Mapping[str, float]]]) -> list[Metric]:
@@ -340,9 +395,15 @@ def _git(*words: str) -> str | None:
     return done.stdout.strip()
 
 
+def find_experiment(client: MlflowClient, name: str) -> Any:
+    """Return an experiment or None. A server that is away is waited for as long as one waits at a start."""
+    ask = partial(client.get_experiment_by_name, name)
+    return patiently(ask, uri=str(client.tracking_uri), say=_on_stderr, seconds=AT_START)
+
+
 def known_trials(experiment: str, uri: str | None) -> dict[str, Known]:
     """Return :meth:`Tracker.known` of an experiment without making it, or a store."""
-    if not has_store(uri) or client(uri).get_experiment_by_name(experiment) is None:
+    if not has_store(uri) or find_experiment(client(uri), experiment) is None:
         return {}
     return Tracker(experiment, uri).known()
 

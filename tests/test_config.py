@@ -519,11 +519,13 @@ UNCHANGING = {
     "execution.segment_seconds": "0.5",
     "execution.retries": "7",
     "execution.fail_fast": "true",
+    "execution.address": "tcp://h:1",
     "tracking.experiment": "mine",
     "tracking.uri": "sqlite:///elsewhere.db",
     "dry_run": "true",
 }
 NEEDS = {
+    "execution.address": ["execution.backend=dask", "execution.address=tcp://g:2"],
     "init.method": ["init=he"],
     "init.std": ["init=normal"],
     "batching.mode": ["batching.size=null", "optimizer.lr=0.1"],

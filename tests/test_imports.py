@@ -70,7 +70,8 @@ ALLOWED = {
     "fnnexp.trial": ("fnnexp.nn", "fnnexp.data"),
     "fnnexp.config": ("fnnexp.nn", "fnnexp.data", "fnnexp.trial"),
     "fnnexp.complaints": ("fnnexp.config",),
-    "fnnexp.tracking": ("fnnexp.trial",),
+    "fnnexp.patience": (),
+    "fnnexp.tracking": ("fnnexp.trial", "fnnexp.patience"),
     "fnnexp.sweep": ("fnnexp.sweep", *BELOW_A_SWEEP),
     "fnnexp.analysis": ("fnnexp.analysis", *BELOW_A_SWEEP),
     "fnnexp.gradients": ("fnnexp.nn",),
@@ -132,7 +133,9 @@ SEAMS = {
     "omegaconf": ["fnnexp.app", "fnnexp.complaints", "fnnexp.config"],
     "hydra": ["fnnexp.app", "fnnexp.cli", "fnnexp.complaints", "fnnexp.config", "hydra_plugins"],
     "mlflow": ["fnnexp.tracking", "fnnexp.analysis.frames"],
-    "joblib": ["fnnexp.sweep.executor"],
+    "joblib": ["fnnexp.sweep.executor", "fnnexp.sweep.on_dask", "fnnexp.sweep.on_ray"],
+    "distributed": ["fnnexp.sweep.on_dask"],
+    "ray": ["fnnexp.sweep.on_ray"],
     "threadpoolctl": ["fnnexp.sweep.worker"],
     "matplotlib": ["fnnexp.analysis.plots"],
     "sklearn": ["fnnexp.data"],
@@ -170,7 +173,10 @@ def test_tracking_alone_writes_to_mlflow() -> None:
     assert writers == {"fnnexp.tracking"}
 
 
-@pytest.mark.parametrize("module", ["fnnexp.sweep.worker", "fnnexp.sweep.plan", "fnnexp.sweep.executor"])
+@pytest.mark.parametrize(
+    "module",
+    [f"fnnexp.sweep.{name}" for name in ("worker", "plan", "executor", "cluster", "on_dask", "on_ray")],
+)
 def test_what_runs_in_a_worker_writes_nothing_and_composes_nothing(module: str) -> None:
     """Law 3, as far as imports show it: through all that a worker loads of ours."""
     loaded, waiting = set(), [module]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 
@@ -827,6 +828,17 @@ def test_the_last_stack_is_split_when_a_worker_has_nothing_else_to_do(
 def test_a_stack_is_spread_over_workers_as_far_as_its_lanes_go(trials_of, lanes, n, expected):
     (stack,) = plan(trials_of("epochs=1", f"seed=range({lanes})"), max_lanes=None, n_jobs=1)
     assert sorted((len(part.lanes) for part in spread([stack], n)), reverse=True) == expected
+
+
+def test_blas_is_on_one_thread_in_whatever_thread_a_segment_is_trained(trials_of):
+    """The thread that trained first lives on, and would keep threadpoolctl to itself."""
+    (planned,) = plan(trials_of("data=digits", "epochs=1"), max_lanes=1, n_jobs=1)
+    with threadpool_limits(1, "blas"):
+        expected = train_segment(planned, 1.0).stack.theta.tobytes()
+    assert train_segment(planned, 1.0).stack.theta.tobytes() == expected
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        for thread in (one, other, one):
+            assert thread.submit(train_segment, planned, 1.0).result().stack.theta.tobytes() == expected
 
 
 def test_a_number_of_jobs_means_what_joblib_means():

@@ -15,7 +15,7 @@ import pandas as pd
 from fnnexp.errors import FnnexpError, did_you_mean
 from fnnexp.nn.batching import MODES
 from fnnexp.nn.initializers import METHODS
-from fnnexp.tracking import DIVERGED, DONE, FAILED, FINISHED, INTERRUPTED, METRICS, RUNNING
+from fnnexp.tracking import DIVERGED, DONE, FAILED, FINISHED, INTERRUPTED, METRICS, RUNNING, find_experiment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -171,7 +171,7 @@ def _trials(experiment: str, tracking_uri: str | None) -> tuple[MlflowClient, li
 
     client = _client(tracking_uri)
     try:
-        found = client.get_experiment_by_name(experiment)
+        found = find_experiment(client, experiment)
     except MlflowException as error:
         raise FnnexpError(f"MLflow's store {client.tracking_uri} does not answer: {error}") from error
     if found is None or found.lifecycle_stage != "active":

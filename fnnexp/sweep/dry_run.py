@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from fnnexp.sweep.cluster import workers
 from fnnexp.sweep.executor import resolved
 from fnnexp.sweep.pace import Pace
 from fnnexp.sweep.plan import identical, plan
@@ -42,9 +43,10 @@ def show(
     console.print(table)
     if len(trials) > MOST_ROWS:
         console.print(f"… and {len(trials) - MOST_ROWS} more")
-    workers = resolved(settings.n_jobs)
+    with workers(settings.backend, settings.address) as backend:
+        n_jobs = resolved(settings.n_jobs, backend)
     lanes_of = Pace.remembered().lanes
-    stacks = plan(wanted, max_lanes=settings.max_lanes, n_jobs=workers, lanes_of=lanes_of)
+    stacks = plan(wanted, max_lanes=settings.max_lanes, n_jobs=n_jobs, lanes_of=lanes_of)
     if stacks:
         table = Table("stack", "lanes", "network", "batching", box=None, pad_edge=False, header_style="bold")
         for i, stack in enumerate(stacks[:MOST_ROWS], start=1):
@@ -56,7 +58,7 @@ def show(
         console.print(table)
         lanes = sum(len(stack.lanes) for stack in stacks)
         console.print(
-            f"{lanes} lanes in {len(stacks)} stacks on {workers} workers ({settings.backend})",
+            f"{lanes} lanes in {len(stacks)} stacks on {n_jobs} workers ({settings.backend})",
             highlight=False,
         )
     say_identical(trials, console)

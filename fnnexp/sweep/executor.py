@@ -1,7 +1,8 @@
 """Segments run by joblib, several at a time, each handed back as soon as it ends.
 
 joblib's Parallel takes no new work while it runs. So each of ``n_jobs`` threads of the parent runs a
-Parallel of one segment at a time; loky's reusable processes are shared between them.
+Parallel of one segment at a time; loky's reusable processes are shared between them, and a cluster is reached
+the same way.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from joblib import Parallel, cpu_count, delayed
+from joblib import Parallel, cpu_count, delayed, parallel_config
 
+from fnnexp.errors import FnnexpError
+from fnnexp.sweep.cluster import Cluster
 from fnnexp.sweep.plan import Planned
 from fnnexp.sweep.worker import Broken, Trained, depend_on_the_parent, train_segment
 
@@ -30,21 +33,31 @@ class WorkerDied(Broken):
     """A segment whose worker process was killed: by the system, for memory, or by hand."""
 
 
-def resolved(n_jobs: int) -> int:
+def resolved(n_jobs: int, backend: str | Cluster = "loky") -> int:
     """Return the number of workers of an ``n_jobs`` as joblib means it: −1 is one a core."""
-    return n_jobs if n_jobs > 0 else max(cpu_count() + 1 + n_jobs, 1)
+    cores = cpu_count() if isinstance(backend, str) else backend.cores
+    return n_jobs if n_jobs > 0 else max(cores + 1 + n_jobs, 1)
 
 
 class Executor:
-    """At most ``n_jobs`` segments under way; ``submit`` never waits, ``result`` waits for the next to end."""
+    """At most ``n_jobs`` segments under way; ``submit`` never waits, ``result`` waits for the next to end.
 
-    def __init__(self, *, n_jobs: int, backend: str) -> None:
-        self.n_jobs = n_jobs
-        self.backend = backend
+    Parameters
+    ----------
+    backend
+        The name of one of joblib's, or a connected cluster.
+    say
+        Where to tell what a person should know of the workers.
+    """
+
+    def __init__(self, *, n_jobs: int, backend: str | Cluster, say: Callable[[str], None] = print) -> None:
+        self.n_jobs, self.backend, self.say = n_jobs, backend, say
         self.under_way = 0
+        self._kernels: set[str] = set()
+        self._looked = time.monotonic()
         self._dead: dict[int, float] = {}
         self._tasks: queue.SimpleQueue[tuple[Planned, float] | None] = queue.SimpleQueue()
-        self._results: queue.SimpleQueue[tuple[Planned, Trained | Broken]] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[tuple[Planned, Trained | Broken | FnnexpError]] = queue.SimpleQueue()
         # Daemons: whoever gives up waiting for a segment can leave.
         self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(n_jobs)]
         for thread in self._threads:
@@ -60,15 +73,27 @@ class Executor:
         return not self._results.empty()
 
     def result(self) -> tuple[Planned, Trained | Broken]:
-        """Return the next segment that ends, with what was handed out."""
+        """Return the next segment that ends, with what was handed out.
+
+        Raises
+        ------
+        FnnexpError
+            When the cluster is gone, or the data can't be sent to it.
+        """
         while True:
+            if time.monotonic() - self._looked > LOOK:
+                self._look_after()
+                self._looked = time.monotonic()
             try:  # a wait with a limit, so that Ctrl-C is noticed on every system
-                ended = self._results.get(timeout=0.5)
+                planned, ended = self._results.get(timeout=LOOK)
             except queue.Empty:
-                self._dead = _watch(self._dead)
                 continue
             self.under_way -= 1
-            return ended
+            if isinstance(ended, FnnexpError):
+                raise ended
+            if isinstance(ended, Trained):
+                self._compare(ended.blas)
+            return planned, ended
 
     def forget(self) -> None:
         """Drop what was submitted and no worker has begun."""
@@ -82,7 +107,7 @@ class Executor:
         from joblib.externals.loky import reusable_executor
 
         self.forget()
-        if reusable_executor._executor is not None:
+        if isinstance(self.backend, str) and reusable_executor._executor is not None:
             reusable_executor._executor.shutdown(wait=False, kill_workers=True)
 
     def close(self) -> None:
@@ -90,10 +115,26 @@ class Executor:
         for _ in self._threads:
             self._tasks.put(None)
 
+    def _look_after(self) -> None:
+        """See to it that no segment waits for a worker that is gone."""
+        if isinstance(self.backend, str):
+            self._dead = _watch(self._dead)
+            return
+        for line in self.backend.news():
+            self.say(line)
+
+    def _compare(self, kernel: str) -> None:
+        """Say it when processors of different kinds work together: the promise is then rounding, not bits."""
+        if self._kernels and kernel not in self._kernels:
+            others = ", ".join(sorted(self._kernels))
+            self.say(f"a worker computes with {kernel}, another with {others}: equal up to rounding only")
+        self._kernels.add(kernel)
+
     def _serve(self) -> None:
         _block_interrupts()
         while (task := self._tasks.get()) is not None:
-            self._results.put((task[0], self._run(*task)))
+            run = self._run if isinstance(self.backend, str) else self._run_on_cluster
+            self._results.put((task[0], run(*task)))
 
     def _run(self, planned: Planned, seconds: float) -> Trained | Broken:
         from joblib.externals.loky.process_executor import BrokenProcessPool
@@ -106,6 +147,27 @@ class Executor:
         except Exception as error:
             return Broken(f"{type(error).__name__}: {error}", traceback.format_exc())
         return ended  # type: ignore[no-any-return]
+
+    def _run_on_cluster(self, planned: Planned, seconds: float) -> Trained | Broken | FnnexpError:
+        cluster = self.backend
+        assert isinstance(cluster, Cluster)
+        try:
+            cluster.send(planned.data)
+            with parallel_config(backend=cluster.backend(planned.data), n_jobs=self.n_jobs):
+                (ended,) = Parallel()([delayed(train_segment)(planned, seconds)])
+        except FnnexpError as error:
+            return error
+        except BaseException as error:  # not of the trial's: what it raises, it returns
+            if (lost := cluster.lost()) is not None:
+                return lost
+            if isinstance(error, cluster.died):
+                return WorkerDied("the worker died (killed, or out of memory)", str(error))
+            return Broken(f"{type(error).__name__}: {error}", traceback.format_exc())
+        return ended  # type: ignore[no-any-return]
+
+
+LOOK = 0.5
+"""Seconds between two looks at the workers."""
 
 
 def at_once(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], *, n_jobs: int) -> list[Any]:

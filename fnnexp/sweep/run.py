@@ -16,6 +16,7 @@ from fnnexp.nn.network import Parameters
 from fnnexp.nn.training import Lane, Recipe, Record, Stack
 from fnnexp.sweep.checkpoints import Checkpoints
 from fnnexp.sweep.claims import Claims, folder_for
+from fnnexp.sweep.cluster import Cluster, workers
 from fnnexp.sweep.executor import Executor, WorkerDied, resolved
 from fnnexp.sweep.pace import Pace
 from fnnexp.sweep.plan import Planned, identical, plan, spread
@@ -40,6 +41,7 @@ class Settings:
     retries: int = 1
     fail_fast: bool = False
     checkpoints: Path = Path(".fnnexp/checkpoints")
+    address: str | None = None
 
 
 @dataclass
@@ -80,7 +82,8 @@ def run(trials: Sequence[Trial], tracker: Tracker, settings: Settings, console: 
         outcome.elsewhere = [(trial.name, elsewhere[trial.id]) for trial in wanted if trial.id in elsewhere]
         mine = [trial for trial in wanted if trial.id not in elsewhere]
         if mine:
-            _Sweep(mine, known, tracker, claims, settings, console, outcome).run()
+            with workers(settings.backend, settings.address) as backend:
+                _Sweep(mine, known, tracker, claims, settings, console, outcome, backend).run()
     outcome.seconds = time.monotonic() - began
     return outcome
 
@@ -105,8 +108,9 @@ class _Sweep:
         settings: Settings,
         console: Console,
         outcome: Outcome,
+        backend: str | Cluster,
     ) -> None:
-        self.tracker, self.claims = tracker, claims
+        self.tracker, self.claims, self.backend = tracker, claims, backend
         self.settings, self.outcome = settings, outcome
         self.groups = identical(trials)
         self.known = known
@@ -120,12 +124,14 @@ class _Sweep:
         self.suspects: deque[Planned] = deque()
         self.on_trial: Planned | None = None
         self.unsaved = False
-        self.n_jobs = resolved(settings.n_jobs)
+        self.n_jobs = resolved(settings.n_jobs, backend)
         epochs = sum(max(trial.recipe.epochs, 1) for trial in trials)
         self.progress = SweepProgress(console, epochs=epochs, trials=len(trials))
+        tracker.say = self.progress.say
         states = self._load_checkpoints()
         pace = Pace.remembered()
-        if settings.max_lanes is None and (measured := pace.measure(_by_recipe(self.groups), self.n_jobs)):
+        chosen_here = settings.max_lanes is None and isinstance(backend, str)  # a cluster has another pace
+        if chosen_here and (measured := pace.measure(_by_recipe(self.groups), self.n_jobs)):
             self.progress.say(f"measured how many lanes suit {measured} kinds of trials here")
         self.waiting = deque(
             plan(
@@ -139,7 +145,7 @@ class _Sweep:
 
     def run(self) -> None:
         """Hand out stacks and take in what comes back until nothing is left."""
-        executor = Executor(n_jobs=self.n_jobs, backend=self.settings.backend)
+        executor = Executor(n_jobs=self.n_jobs, backend=self.backend, say=self.progress.say)
         try:
             with Stopping(self._interrupt), self.progress:
                 self._begin(executor)

@@ -16,6 +16,8 @@ from typing import Any
 from threadpoolctl import ThreadpoolController
 
 from fnnexp import data
+from fnnexp.data import Arrays, Prepared
+from fnnexp.errors import DataError
 from fnnexp.nn import training
 from fnnexp.nn.training import Lane, Recipe, Record, Stack, advance, start
 from fnnexp.sweep.plan import Planned
@@ -42,7 +44,7 @@ def train_segment(planned: Planned, seconds: float) -> Trained | Broken:
     """Train a stack for about ``seconds`` in whole epochs, BLAS on one thread."""
     try:
         with _ONE_THREAD:
-            arrays = data.load(planned.data)
+            arrays = _RECEIVED.get(planned.data.checksum) or data.load(planned.data)
             stack = planned.state or start(planned.recipe, planned.lanes)
             stack, records = advance(planned.recipe, stack, arrays, seconds)
         return Trained(stack, records, blas_kernel())
@@ -50,11 +52,25 @@ def train_segment(planned: Planned, seconds: float) -> Trained | Broken:
         return Broken(f"{type(error).__name__}: {error}", traceback.format_exc())
 
 
-def rehearse(recipe: Recipe, prepared: data.Prepared, lane: Lane, counts: Sequence[int]) -> dict[int, float]:
+def rehearse(recipe: Recipe, prepared: Prepared, lane: Lane, counts: Sequence[int]) -> dict[int, float]:
     """Return the pace at each number of lanes: seconds a lane takes for a row, BLAS on one thread."""
     with _ONE_THREAD:
         arrays = data.load(prepared)
         return {lanes: training.rehearse(recipe, lane, lanes, arrays) for lanes in counts}
+
+
+_RECEIVED: dict[str, Arrays] = {}
+"""The data sets that were sent to this process, by checksum: a cluster shares no disk with the parent."""
+
+
+def receive(prepared: Prepared, arrays: Arrays) -> None:
+    """Keep a data set in memory, unless it lies on this machine's disk, where all its processes share it."""
+    try:
+        data.load(prepared)
+    except DataError:
+        for array in vars(arrays).values():
+            array.flags.writeable = False
+        _RECEIVED[prepared.checksum] = arrays
 
 
 def depend_on_the_parent() -> None:
@@ -80,7 +96,11 @@ def _leave_with(parent: int) -> None:
 
 
 class _OneThread:
-    """BLAS on one thread while any segment of this process is under way: the setting is the process's."""
+    """BLAS on one thread while any segment of this process is under way.
+
+    The setting is the process's where BLAS has threads of its own, and each thread's where they are OpenMP's:
+    so every segment sets it, and the last one to end puts back what was.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -89,15 +109,25 @@ class _OneThread:
 
     def __enter__(self) -> None:
         with self._lock:
+            limit = self._controlling().limit(limits=1, user_api="blas")
             if self._segments == 0:
-                self._limit = _threads().limit(limits=1, user_api="blas")
+                self._limit = limit
             self._segments += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._segments -= 1
             if self._segments == 0:
+                self._controlling()
                 self._limit.restore_original_limits()
+
+    @staticmethod
+    def _controlling() -> Any:
+        """Return the controller, at this thread's command: it silently obeys only the first that used it."""
+        for library in _threads().lib_controllers:
+            if hasattr(library, "clear_controlling_thread"):  # from threadpoolctl 3.8 on
+                library.clear_controlling_thread(force=True)
+        return _threads()
 
 
 _ONE_THREAD = _OneThread()
@@ -110,9 +140,11 @@ def _threads() -> Any:
 
 @cache
 def blas_kernel() -> str:
-    """Return BLAS's name, version and the kernel it chose for this processor."""
-    for library in _threads().info():
-        if library["user_api"] == "blas":
-            kernel = library.get("architecture") or "unknown kernel"
-            return f"{library['internal_api']} {library['version']} {kernel}"
-    return "unknown"
+    """Return the name and version of NumPy's BLAS, and the kernel it chose for this processor."""
+    libraries = [library for library in _threads().info() if library["user_api"] == "blas"]
+    if not libraries:
+        return "unknown"
+    own = [library for library in libraries if "numpy" in library["filepath"]]  # SciPy may bring another
+    library = (own or libraries)[0]
+    kernel = library.get("architecture") or "unknown kernel"
+    return f"{library['internal_api']} {library['version']} {kernel}"

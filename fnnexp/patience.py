@@ -1,0 +1,133 @@
+"""Waiting for a store over the network that is slow, or away for a while."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from fnnexp.errors import FnnexpError
+
+AT_START = 10.0
+"""Seconds in which a store answers, or nothing is begun."""
+
+PATIENCE = 900.0
+"""Seconds that a sweep under way waits for its store."""
+
+SLOW = 10.0
+"""Seconds after which one call that has not come back is worth a line."""
+
+FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
+
+RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+
+Answer = TypeVar("Answer")
+
+
+class StoreAwayError(FnnexpError):
+    """The store did not come back: the same command goes on from the last checkpoints."""
+
+    exit_status = 1
+
+
+def is_remote(uri: str) -> bool:
+    """Whether a store is a server, which can be away; what is wrong with a file stays wrong."""
+    scheme, found, _ = uri.partition("://")
+    return bool(found) and not scheme.startswith(("sqlite", "file"))
+
+
+def patiently(
+    call: Callable[[], Answer], *, uri: str, say: Callable[[str], None], seconds: float = PATIENCE
+) -> Answer:
+    """Return what a call to a store returns; while the store is away, make it again with growing waits.
+
+    Parameters
+    ----------
+    call
+        What may be done twice: when an answer is lost on its way, what was asked has been done.
+    uri
+        The store.
+    say
+        Where to tell that one waits.
+    seconds
+        How long to wait.
+
+    Raises
+    ------
+    StoreAwayError
+        When the store is still away in the end. Whatever else a call raises is raised at once.
+    """
+    if not is_remote(uri):
+        return call()
+    name = f"MLflow at {re.sub(r'//[^/@]*@', '//', uri)}"
+    began, wait = time.monotonic(), FIRST_WAIT
+    waited = False
+    while True:
+        slow = threading.Timer(SLOW, say, [f"{name} is slow to answer; waiting for it"])
+        slow.daemon = True
+        slow.start()
+        try:
+            with _asked_once():
+                answer = call()
+        except Exception as error:
+            if not _is_away(error):
+                raise
+            if time.monotonic() - began + wait > seconds:
+                raise StoreAwayError(
+                    f"{name} has not answered for {time.monotonic() - began:.0f} s ({_short(error)}); "
+                    "start the same command again when it does, and it goes on where it was"
+                ) from error
+            if not waited:
+                say(f"{name} does not answer ({_short(error)}); waiting for it")
+            waited = True
+        else:
+            if waited:
+                say(f"{name} answers again after {time.monotonic() - began:.0f} s")
+            return answer
+        finally:
+            slow.cancel()
+        time.sleep(wait)
+        wait = min(2 * wait, LONGEST_WAIT)
+
+
+@contextlib.contextmanager
+def _asked_once() -> Iterator[None]:
+    """Keep MLflow from asking again by itself: it does so for minutes, in silence, and makes runs twice."""
+    before = os.environ.get(RETRIES)
+    os.environ[RETRIES] = "0"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[RETRIES]
+        else:
+            os.environ[RETRIES] = before
+
+
+def _is_away(error: BaseException) -> bool:
+    """Whether an error says that the store could not be asked, and not that it refused."""
+    from mlflow.exceptions import MlflowException
+    from requests import exceptions
+
+    away = (exceptions.ConnectionError, exceptions.Timeout, exceptions.RetryError)
+    return any(
+        isinstance(each, away)
+        or (isinstance(each, MlflowException) and each.error_code == "TEMPORARILY_UNAVAILABLE")
+        for each in _chain(error)
+    )
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _short(error: BaseException) -> str:
+    """Return the innermost reason in a line."""
+    last = list(_chain(error))[-1]
+    return f"{type(last).__name__}: {str(last).splitlines()[0] if str(last) else ''}"[:120]

@@ -1,0 +1,173 @@
+"""A Ray cluster: each segment is a task; the data lies in the shared memory of each machine."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import ray
+from joblib._parallel_backends import ParallelBackendBase
+from ray import exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from fnnexp.data import Arrays, Prepared
+from fnnexp.sweep.cluster import (
+    PACKAGES,
+    PATIENCE,
+    Cluster,
+    ClusterError,
+    ClusterLostError,
+    in_memory,
+    refuse_others,
+)
+from fnnexp.sweep.worker import receive
+
+START = 60.0
+"""Seconds in which a machine starts its first worker process and answers."""
+
+
+def connect(address: str) -> Ray:
+    """Return the cluster of a head node; see :func:`fnnexp.sweep.cluster.workers`."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=PATIENCE).close()  # Ray itself waits a minute
+        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ClusterError(
+            f"execution.address={address}: no Ray cluster of our version answers ({error}); start one with "
+            "`ray start --head`, or leave out execution.backend=ray"
+        ) from error
+    try:
+        return Ray(address)
+    except BaseException:
+        ray.shutdown()
+        raise
+
+
+class Ray(Cluster):
+    """See :class:`Cluster`. Made when at least one processor is there and all machines are like this one."""
+
+    died = (
+        exceptions.WorkerCrashedError,
+        exceptions.NodeDiedError,
+        exceptions.OutOfMemoryError,
+        exceptions.ObjectLostError,
+    )
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.cores = int(ray.cluster_resources().get("CPU", 0))
+        if self.cores == 0:
+            raise ClusterError(
+                f"execution.address={address}: the cluster has no processor to train on; start a worker on "
+                f"each machine with `ray start --address={address}`"
+            )
+        self._machines = self._like_us(_machines())
+        self._sent: dict[str, Any] = {}
+        self._sending = threading.Lock()
+
+    def send(self, prepared: Prepared) -> None:
+        """Put a data set where each machine fetches it once, when its first worker asks."""
+        with self._sending:
+            if prepared.checksum not in self._sent:
+                self._sent[prepared.checksum] = ray.put(in_memory(prepared))
+
+    def backend(self, prepared: Prepared) -> Any:
+        """Return a backend for one call of joblib's Parallel, one segment a task."""
+        return _Backend(self.cores, prepared, self._sent[prepared.checksum])
+
+    def lost(self) -> ClusterLostError | None:
+        """Return that the head node is gone."""
+        if ray.is_initialized():
+            return None
+        return ClusterLostError(
+            f"the Ray cluster {self.address} is gone; start the same command again when it is back, and it "
+            "goes on where it was"
+        )
+
+    def news(self) -> Iterator[str]:
+        """Yield which machines came and went."""
+        if (lost := self.lost()) is not None:
+            raise lost
+        before, now = self._machines, _machines()
+        try:
+            self._like_us({node: name for node, name in now.items() if node not in before})
+        except ClusterError as error:
+            raise ClusterLostError(f"a machine came in the middle of the sweep; {error}") from error
+        self._machines = now
+        for node in before.keys() - now.keys():
+            yield f"the machine {before[node]} is gone; what it was at is done again by another"
+        for node in now.keys() - before.keys():
+            yield f"the machine {now[node]} has come"
+
+    def close(self) -> None:
+        """Leave the cluster; what is still under way there is given up."""
+        ray.shutdown()
+
+    def _like_us(self, machines: dict[str, str]) -> dict[str, str]:
+        """Return the machines, all of which have our versions."""
+
+        def versions(packages: Sequence[str]) -> dict[str, str | None]:  # goes by value: they may lack fnnexp
+            import sys
+            from importlib import metadata
+
+            found: dict[str, str | None] = {"python": ".".join(map(str, sys.version_info[:3]))}
+            for package in packages:
+                try:
+                    found[package] = metadata.version(package)
+                except metadata.PackageNotFoundError:
+                    found[package] = None
+            return found
+
+        ask = ray.remote(num_cpus=0, max_retries=0)(versions)
+        asked = [
+            ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(PACKAGES)
+            for node in machines
+        ]
+        try:
+            answers = ray.get(asked, timeout=START)
+        except exceptions.RayError as error:
+            raise ClusterError(f"a machine of {self.address} runs no task: {error}") from error
+        refuse_others(dict(zip(machines.values(), answers, strict=True)))
+        return machines
+
+
+def _machines() -> dict[str, str]:
+    """Return the name of each machine that is there, by its id."""
+    return {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+
+
+def _with_data(batch: Callable[[], Any], prepared: Prepared, arrays: Arrays) -> Any:
+    """Run joblib's batch on a worker. Ray has mapped the arrays from the machine's shared memory."""
+    receive(prepared, arrays)
+    return batch()
+
+
+class _Backend(ParallelBackendBase):  # type: ignore[misc]
+    """Segments as Ray's tasks, not tried again by Ray: the sweep does.
+
+    Ray's own backend for joblib makes a pool of processes for each call, and none outside the main thread.
+    """
+
+    supports_retrieve_callback = True
+
+    def __init__(self, cores: int, prepared: Prepared, arrays: Any) -> None:
+        super().__init__()
+        self._cores, self._prepared, self._arrays = cores, prepared, arrays
+
+    def effective_n_jobs(self, n_jobs: int) -> int:
+        return self._cores
+
+    def submit(self, func: Any, callback: Callable[[Any], None]) -> Any:
+        task = ray.remote(num_cpus=1, max_retries=0)(_with_data)
+        future = task.remote(func, self._prepared, self._arrays).future()
+        future.add_done_callback(lambda ended: callback(ended.exception() or ended.result()))
+        return future
+
+    def retrieve_result_callback(self, out: Any) -> Any:
+        if isinstance(out, BaseException):
+            raise out
+        return out
