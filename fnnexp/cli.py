@@ -96,7 +96,6 @@ def _hydra(words: Sequence[str]) -> None:
     """Run Hydra's application; its complaints about the input become ours."""
     wants_traces = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print
-    from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     from fnnexp import app
@@ -106,16 +105,16 @@ def _hydra(words: Sequence[str]) -> None:
     gc.disable()  # composing makes many small objects that live on; looking through them costs a second
     try:
         app.main()
-    except app.Refused as refused:
-        raise refused.error from None
-    except (HydraException, OmegaConfBaseException) as error:
+    except app.Raised as raised:
+        if wants_traces or not isinstance(raised.error, OmegaConfBaseException):
+            raise raised.error from raised.error.__cause__
+        raise FnnexpError(explain(raised.error)) from raised.error
+    except FnnexpError:
+        raise
+    except Exception as error:  # whatever Hydra fails with while it composes, it is the input's doing
         if wants_traces:
             raise
         raise FnnexpError(explain(error)) from error
-    except ValueError as error:
-        if wants_traces or not str(error).startswith("Config group override"):  # arch=3
-            raise
-        raise FnnexpError(f"{error}; write the name of an option, as in arch=tanh_128") from error
 
 
 def overrides_last(words: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -71,6 +71,28 @@ def client(uri: str | None) -> MlflowClient:
     return mlflow.MlflowClient(tracking_uri=uri or None)
 
 
+@contextlib.contextmanager
+def _asked_first(uri: str | None) -> Iterator[None]:
+    """Say it as one of our errors, and within seconds, when a store does not answer the first question.
+
+    MLflow by itself asks a server for minutes; once it has answered, that patience is right.
+    """
+    patience = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+    mine = patience not in os.environ
+    if mine:
+        os.environ[patience] = "1"
+    try:
+        yield
+    except Exception as error:
+        raise FnnexpError(
+            f"MLflow's store {uri or os.environ.get('MLFLOW_TRACKING_URI') or 'mlflow.db'} does not "
+            f"answer: {error}; write tracking.uri=sqlite:///mlflow.db for a local one"
+        ) from error
+    finally:
+        if mine:
+            del os.environ[patience]
+
+
 def _write_ahead(uri: str) -> None:
     """Let a SQLite store write ahead: those who read it never wait, and a commit costs one flush to disk.
 
@@ -102,16 +124,11 @@ class Tracker:
         self.experiment = experiment
         self._places: dict[str, str] = {}
         self._undescribed: dict[str, Mapping[str, Any]] = {}
-        try:
+        with _asked_first(uri):
             self._client = client(uri)
             found = self._client.get_experiment_by_name(experiment)
             self._id = found.experiment_id if found else self._client.create_experiment(experiment)
             _write_ahead(str(self._client.tracking_uri))
-        except Exception as error:
-            raise FnnexpError(
-                f"MLflow's store {uri or os.environ.get('MLFLOW_TRACKING_URI') or 'mlflow.db'} does not "
-                f"answer: {error}; write tracking.uri=sqlite:///mlflow.db for a local one"
-            ) from error
         if found is not None and found.lifecycle_stage == "deleted":
             raise FnnexpError(
                 f"the experiment '{experiment}' was deleted in MLflow; `mlflow experiments restore "
@@ -291,8 +308,11 @@ def _git(*words: str) -> str | None:
 
 def known_trials(experiment: str, uri: str | None) -> dict[str, Known]:
     """Return :meth:`Tracker.known` of an experiment without making it, or a store."""
-    if not has_store(uri) or client(uri).get_experiment_by_name(experiment) is None:
+    if not has_store(uri):
         return {}
+    with _asked_first(uri):
+        if client(uri).get_experiment_by_name(experiment) is None:
+            return {}
     return Tracker(experiment, uri).known()
 
 

@@ -70,12 +70,20 @@ ALLOWED = {
     "fnnexp.trial": ("fnnexp.nn", "fnnexp.data"),
     "fnnexp.config": ("fnnexp.nn", "fnnexp.data", "fnnexp.trial"),
     "fnnexp.complaints": ("fnnexp.config",),
+    "fnnexp.guard": ("fnnexp.config",),
     "fnnexp.tracking": ("fnnexp.trial",),
     "fnnexp.sweep": ("fnnexp.sweep", *BELOW_A_SWEEP),
     "fnnexp.analysis": ("fnnexp.analysis", *BELOW_A_SWEEP),
     "fnnexp.gradients": ("fnnexp.nn",),
     "fnnexp.ui": ("fnnexp.tracking",),
-    "fnnexp.app": ("fnnexp.data", "fnnexp.trial", "fnnexp.config", "fnnexp.tracking", "fnnexp.sweep"),
+    "fnnexp.app": (
+        "fnnexp.data",
+        "fnnexp.trial",
+        "fnnexp.config",
+        "fnnexp.guard",
+        "fnnexp.tracking",
+        "fnnexp.sweep",
+    ),
     "fnnexp.cli": (
         "fnnexp.app",
         "fnnexp.complaints",
@@ -128,8 +136,8 @@ def test_data_knows_files_and_no_experiment(module: str) -> None:
 
 
 SEAMS = {
-    "omegaconf": ["fnnexp.app", "fnnexp.complaints", "fnnexp.config"],
-    "hydra": ["fnnexp.app", "fnnexp.cli", "fnnexp.complaints", "fnnexp.config", "hydra_plugins"],
+    "omegaconf": ["fnnexp.app", "fnnexp.cli", "fnnexp.complaints", "fnnexp.config", "fnnexp.guard"],
+    "hydra": ["fnnexp.app", "fnnexp.complaints", "fnnexp.config", "fnnexp.guard", "hydra_plugins"],
     "mlflow": ["fnnexp.tracking", "fnnexp.analysis.frames"],
     "joblib": ["fnnexp.sweep.executor"],
     "threadpoolctl": ["fnnexp.sweep.worker"],
