@@ -30,7 +30,7 @@ Train
 
 Understand
   fnnexp report card_grid                           tables here, CSV and HTML in reports/card_grid/
-  fnnexp ui                                         MLflow's UI on the right store
+  fnnexp ui                                         MLflow's UI on the right store, for this machine alone
   fnnexp gradcheck                                  every gradient against finite differences
 
 Choices
@@ -164,14 +164,20 @@ def _gradcheck(words: Sequence[str]) -> int:
 
 def _ui(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        "fnnexp ui", description="Show the runs in MLflow's UI, on this machine only."
+        "fnnexp ui",
+        description="Show the runs in MLflow's UI, on this machine only unless --host says otherwise.",
     )
     parser.add_argument("--port", type=int, default=5000)
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="an address of this machine that others reach too; they may then change and delete every run",
+    )
     parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
     given = parser.parse_args(words)
     from fnnexp.ui import serve
 
-    return serve(given.port, given.uri)
+    return serve(given.port, given.uri, given.host)
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"report": _report, "gradcheck": _gradcheck, "ui": _ui}

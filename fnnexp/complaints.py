@@ -10,6 +10,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fnnexp.errors import did_you_mean
 
+LONGEST_CHAIN = 20
+
 
 def explain(error: Exception) -> str:
     """Return a complaint of Hydra or OmegaConf as one of ours."""
@@ -39,8 +41,9 @@ def _is_ours(line: str) -> bool:
 
 
 def _chain(error: BaseException | None) -> list[str]:
-    messages = []
-    while error is not None:
+    """Return the messages of an error and of those that led to it; a chain may be long and lead back."""
+    messages: list[str] = []
+    while error is not None and len(messages) < LONGEST_CHAIN:
         messages.append(str(error))
         error = error.__cause__ or error.__context__
     return messages

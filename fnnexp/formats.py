@@ -16,6 +16,7 @@ import tokenize
 import warnings
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -54,11 +55,11 @@ LARGEST = 1 << 33
 UNPACKED = 1032
 """As many times larger as deflate can make a file: no packed file holds more."""
 NPY_HEADER = 1 << 16
-CSV_ROWS, CSV_CELLS, CSV_CELL = 4096, 1 << 22, 32
+CSV_ROWS, CSV_CELLS, CSV_CELL = 4096, 1 << 20, 32
 """A block has at most so many rows and about so many cells; a row has at most so many characters a cell."""
 BROKEN = (
-    OSError, EOFError, ValueError, OverflowError, RuntimeError, NotImplementedError, IndexError, KeyError,
-    MemoryError, TypeError, struct.error, tokenize.TokenError, csv.Error, zlib.error, zipfile.BadZipFile,
+    OSError, EOFError, ValueError, OverflowError, RuntimeError, NotImplementedError, MemoryError,
+    struct.error, tokenize.TokenError, csv.Error, zlib.error, zipfile.BadZipFile,
 )  # fmt: skip
 """What the standard library, NumPy and pandas raise on damaged bytes."""
 
@@ -106,7 +107,9 @@ def find(path: Path, test_path: Path | None = None) -> Source:
         return Source("csv", (path, test_path))
     if path.is_dir():
         return _find_in(path)
-    if path.suffix.lower() == ".npz" and path.is_file():
+    if not path.is_file():
+        raise DataError(f"{path} is neither a file nor a folder; {EXPECTED}.")
+    if path.suffix.lower() == ".npz":
         return Source("npz", (path,))
     if _is_csv(path):
         raise DataError(
@@ -459,7 +462,8 @@ def _csv_header(stream: IO[str], path: Path) -> tuple[_Header, list[str]]:
     if all(_is_number(name) for name in names):
         return _Header(None, len(names), 0), [line]
     labels = [place for place, name in enumerate(names) if name.lower() == "label"]
-    repeated = sorted({name for name in names if names.count(name) > 1} | {names[at] for at in labels[1:]})
+    times = Counter(names)
+    repeated = sorted({name for name in names if times[name] > 1} | {names[at] for at in labels[1:]})
     if repeated:
         raise DataError(f"{path} has duplicate columns ({_listed(repeated)}); expected each name once.")
     if not labels and ("label" in names[0].lower() or "class" in names[0].lower()):
@@ -480,6 +484,14 @@ def _is_number(text: str) -> bool:
     return True
 
 
+def _is_byte(cell: object) -> bool:
+    try:
+        number = float(cell)  # type: ignore[arg-type]
+        return not isinstance(cell, (bool, np.bool_)) and 0 <= number <= 255 and number.is_integer()
+    except (ValueError, TypeError):
+        return False
+
+
 def _csv_bytes(frame: pd.DataFrame, header: _Header, rows_before: int, path: Path) -> Bytes:
     """Return the block as uint8 or name the first cell that is no byte."""
     import pandas as pd
@@ -488,13 +500,16 @@ def _csv_bytes(frame: pd.DataFrame, header: _Header, rows_before: int, path: Pat
         values = frame.to_numpy()
         if values.size == 0 or (values.min() >= 0 and values.max() <= 255):
             return np.asarray(values, np.uint8)
-    text = frame.astype({name: str for name, dtype in frame.dtypes.items() if dtype.kind == "b"})
-    numbers = text.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-    wrong = ~((numbers >= 0) & (numbers <= 255) & (numbers == np.floor(numbers)))
-    if not wrong.any():
-        return np.asarray(numbers, np.uint8)
-    row, place = (int(at) for at in np.argwhere(wrong)[0])
-    given = text.to_numpy(object)[row, place]
+    if all(dtype.kind in "iuf" for dtype in frame.dtypes):
+        numbers = frame.to_numpy(np.float64)
+        wrong = ~((numbers >= 0) & (numbers <= 255) & (numbers == np.floor(numbers)))
+        if not wrong.any():
+            return np.asarray(numbers, np.uint8)
+        row, place = (int(at) for at in np.argwhere(wrong)[0])
+    else:  # pandas found no number in some cell
+        cells = enumerate(frame.itertuples(index=False, name=None))
+        row, place = next((i, k) for i, row in cells for k, cell in enumerate(row) if not _is_byte(cell))
+    given: Any = frame.to_numpy(object)[row, place]
     column = f"'{header.names[place]}'" if header.names else f"{place + 1}"
     kind = "label" if place == header.label else "pixel"
     problem = "is missing" if pd.isna(given) else f"is '{given}'"

@@ -35,6 +35,8 @@ PLUGINS = {
 }
 """The one launcher and the one sweeper there are, and the keys of their nodes."""
 
+NO_PACKAGE = "{}: configs are read from folders and not from packages; write -cd FOLDER"
+
 QUIET = {"version": 1, "root": None, "disable_existing_loggers": False}
 FIXED: dict[str, tuple[Any, ...]] = {
     "callbacks": (None, {}),
@@ -97,6 +99,9 @@ def check(config: DictConfig) -> None:
                 f"hydra.{key}={_short(value)}: fnnexp takes no such thing, as it could run code, write "
                 "anywhere or change the environment; leave it out"
             )
+    for folder in hydra["searchpath"] or []:
+        if str(folder).startswith("pkg:"):
+            raise ConfigError(NO_PACKAGE.format(folder))
     for name, (target, keys) in PLUGINS.items():
         node = hydra[name]
         if not isinstance(node, dict) or node.get("_target_") != target or not set(node) <= keys:
@@ -152,9 +157,7 @@ class HydrasConfigs(ImportlibResourcesConfigSource):
     def __init__(self, provider: str, path: str) -> None:
         super().__init__(provider, path)
         if self.path != "hydra.conf":
-            raise ConfigError(
-                f"pkg://{self.path}: configs are read from folders and not from packages; write -cd FOLDER"
-            )
+            raise ConfigError(NO_PACKAGE.format(f"pkg://{self.path}"))
 
 
 def look_through(file: Path) -> None:
