@@ -61,9 +61,10 @@ def guarded() -> Iterator[None]:
     types = SourcesRegistry.instance().types
     before, compose = dict(types), ConfigLoaderImpl.load_configuration
 
-    def composed(self: ConfigLoaderImpl, *words: Any, **named: Any) -> DictConfig:
-        config = compose(self, *words, **named)
-        check(config)
+    def composed(self: ConfigLoaderImpl, config_name: str | None, *words: Any, **named: Any) -> DictConfig:
+        config = compose(self, config_name, *words, **named)
+        if config_name is not None or config.hydra.callbacks:  # None: --hydra-help, about Hydra alone
+            check(config)
         return config
 
     types.update(file=ConfigFiles, pkg=HydrasConfigs)

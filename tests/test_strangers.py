@@ -182,6 +182,15 @@ def test_no_package_is_imported_to_look_for_configs(words, place, invoke):
     assert everything(place) == ["inner"]
 
 
+def test_hydras_own_help_is_shown_and_runs_nothing(place, invoke):
+    ran = invoke("--hydra-help")
+    assert (ran.status, ran.err) == (0, "")
+    assert "--hydra-help" in ran.out
+    ran = invoke("--hydra-help", f"++hydra.callbacks={CODE['callbacks'].replace(': ', ':')}")
+    assert (ran.status, ran.out) == (2, "")
+    assert everything(place) == ["inner"]
+
+
 def test_hydras_sources_are_as_before_when_the_command_has_ended(place, invoke):
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.sources_registry import SourcesRegistry
