@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,16 @@ from rich.console import Console
 from fnnexp import data
 from fnnexp.config import Job, compose, conf_folder, read, trial
 from fnnexp.errors import ConfigError, FnnexpError
+from fnnexp.guard import guarded
 
 if TYPE_CHECKING:
     from fnnexp.data import Prepared
     from fnnexp.sweep.run import Outcome
     from fnnexp.trial import Trial
+
+
+LONGEST_NAME = 200
+"""Characters of an experiment's name; MLflow takes 500."""
 
 
 class TrialsFailedError(FnnexpError):
@@ -37,22 +43,31 @@ class InterruptedSweepError(FnnexpError):
     exit_status = 130
 
 
-class Refused(BaseException):
-    """Carries a FnnexpError past Hydra, which would print a headline of its own over an Exception."""
+class Raised(BaseException):
+    """Carries an exception of ours past Hydra, which would print a headline of its own over it.
 
-    def __init__(self, error: FnnexpError) -> None:
+    What comes from Hydra uncarried is a complaint about the input: Hydra was composing it.
+    """
+
+    def __init__(self, error: Exception) -> None:
         super().__init__(error)
         self.error = error
+
+
+@contextmanager
+def _past_hydra() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise Raised(error) from error
 
 
 def train(composed: DictConfig) -> None:
     """Run one composed config: Hydra's task function."""
     node = HydraConfig.get()
-    try:
+    with _past_hydra():
         job = read(composed, node.runtime.choices, node.overrides.task)
         run_jobs([job], str(node.job.config_name))
-    except FnnexpError as error:
-        raise Refused(error) from error
 
 
 def many(loader: Any, master: DictConfig, job_overrides: Sequence[Sequence[str]]) -> list[JobReturn]:
@@ -60,9 +75,11 @@ def many(loader: Any, master: DictConfig, job_overrides: Sequence[Sequence[str]]
     jobs, returns = [], []
     composed = compose(loader, master, job_overrides)
     for overrides, (config, choices) in zip(job_overrides, composed, strict=True):
-        jobs.append(read(config, choices, overrides))
+        with _past_hydra():
+            jobs.append(read(config, choices, overrides))
         returns.append(JobReturn(overrides=overrides, cfg=config, status=JobStatus.COMPLETED))
-    run_jobs(jobs, str(master.hydra.job.config_name))
+    with _past_hydra():
+        run_jobs(jobs, str(master.hydra.job.config_name))
     return returns
 
 
@@ -71,7 +88,8 @@ train.many = many  # type: ignore[attr-defined]
 
 def main() -> None:
     """Compose and run what the command line says."""
-    hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(train)()
+    with guarded():
+        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(train)()
 
 
 def run_jobs(jobs: Sequence[Job], config_name: str) -> None:
@@ -83,6 +101,7 @@ def run_jobs(jobs: Sequence[Job], config_name: str) -> None:
         Before anything trains, when an input is bad; TrialsFailedError and Interrupted at the end.
     """
     first = _alike(jobs)
+    name = experiment_name(jobs, config_name)
     prepared: dict[tuple[Any, ...], Prepared] = {}
     trials: dict[str, Trial] = {}
     for job in jobs:
@@ -92,7 +111,6 @@ def run_jobs(jobs: Sequence[Job], config_name: str) -> None:
         one = trial(job, prepared[source])
         trials.setdefault(one.id, one)
     console = Console(width=None if sys.stdout.isatty() else 120)
-    name = experiment_name(jobs, config_name)
     if len(trials) < len(jobs):
         console.print(
             f"{len(jobs) - len(trials)} of {len(jobs)} jobs name a trial already named; each runs once"
@@ -118,15 +136,24 @@ def _alike(jobs: Sequence[Job]) -> Any:
 
 
 def experiment_name(jobs: Sequence[Job], config_name: str) -> str:
-    """Return the MLflow experiment of a sweep: as told, or the grid's name, or the preset's, or fnnexp."""
-    told = jobs[0].config.tracking.experiment
-    if told:
-        return told
-    if config_name != "config":
-        return Path(config_name).name
+    """Return the MLflow experiment of a sweep: as told, or the grid's name, or the preset's, or fnnexp.
+
+    Raises
+    ------
+    ConfigError
+        When it is no name that MLflow takes and a terminal shows.
+    """
     presets = {job.choices.get("experiment") for job in jobs}
-    only = presets.pop() if len(presets) == 1 else None
-    return only or "fnnexp"
+    preset = presets.pop() if len(presets) == 1 else None
+    grid = Path(config_name).name if config_name != "config" else None
+    told = jobs[0].config.tracking.experiment
+    name = grid or preset or "fnnexp" if told is None else told
+    if not name.strip() or not name.isprintable() or len(name) > LONGEST_NAME:
+        raise ConfigError(
+            f"tracking.experiment={name!r}: must be 1 to {LONGEST_NAME} characters that can be seen; "
+            "write tracking.experiment=my_sweep"
+        )
+    return name
 
 
 def _settings(config: Any) -> Any:

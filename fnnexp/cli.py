@@ -30,7 +30,7 @@ Train
 
 Understand
   fnnexp report card_grid                           tables here, CSV and HTML in reports/card_grid/
-  fnnexp ui                                         MLflow's UI on the right store
+  fnnexp ui                                         MLflow's UI on the right store, for this machine alone
   fnnexp gradcheck                                  every gradient against finite differences
 
 Choices
@@ -97,7 +97,6 @@ def _hydra(words: Sequence[str]) -> None:
     """Run Hydra's application; its complaints about the input become ours."""
     wants_traces = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print
-    from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     from fnnexp import app
@@ -107,16 +106,16 @@ def _hydra(words: Sequence[str]) -> None:
     gc.disable()  # composing makes many small objects that live on; looking through them costs a second
     try:
         app.main()
-    except app.Refused as refused:
-        raise refused.error from None
-    except (HydraException, OmegaConfBaseException) as error:
+    except app.Raised as raised:
+        if wants_traces or not isinstance(raised.error, OmegaConfBaseException):
+            raise raised.error from raised.error.__cause__
+        raise FnnexpError(explain(raised.error)) from raised.error
+    except FnnexpError:
+        raise
+    except Exception as error:  # whatever Hydra fails with while it composes, it is the input's doing
         if wants_traces:
             raise
         raise FnnexpError(explain(error)) from error
-    except ValueError as error:
-        if wants_traces or not str(error).startswith("Config group override"):  # arch=3
-            raise
-        raise FnnexpError(f"{error}; write the name of an option, as in arch=tanh_128") from error
 
 
 def overrides_last(words: Sequence[str]) -> list[str]:
@@ -166,14 +165,20 @@ def _gradcheck(words: Sequence[str]) -> int:
 
 def _ui(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        "fnnexp ui", description="Show the runs in MLflow's UI, on this machine only."
+        "fnnexp ui",
+        description="Show the runs in MLflow's UI, on this machine only unless --host says otherwise.",
     )
     parser.add_argument("--port", type=int, default=5000)
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="an address of this machine that others reach too; they may then change and delete every run",
+    )
     parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
     given = parser.parse_args(words)
     from fnnexp.ui import serve
 
-    return serve(given.port, given.uri)
+    return serve(given.port, given.uri, given.host)
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"report": _report, "gradcheck": _gradcheck, "ui": _ui}

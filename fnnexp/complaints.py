@@ -5,7 +5,12 @@ from __future__ import annotations
 import re
 from difflib import get_close_matches
 
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
 from fnnexp.errors import did_you_mean
+
+LONGEST_CHAIN = 20
 
 
 def explain(error: Exception) -> str:
@@ -16,19 +21,29 @@ def explain(error: Exception) -> str:
             if explained := rule(message, messages):
                 return explained
     said = [line.strip() for message in messages[:2] for line in message.splitlines() if _is_ours(line)]
-    return "; ".join(dict.fromkeys(said)) or type(error).__name__
+    told = "; ".join(dict.fromkeys(said)) or type(error).__name__
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: is no override ({told}); write key=value, with quotes as in 'key=\"a b\"'"
+    if isinstance(error, RecursionError):
+        return "the overrides or configs are nested too deeply, or a config's defaults lead back to itself"
+    if str(error).startswith("Config group override"):  # arch=3
+        return f"{told}; write the name of an option, as in arch=tanh_128"
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        return told
+    return f"Hydra cannot compose this: {told}; HYDRA_FULL_ERROR=1 shows where"
 
 
 def _is_ours(line: str) -> bool:
     """Whether a line says something about the input, and not about Hydra's insides."""
     return bool(line.strip()) and not line.strip().startswith(
-        ("full_key:", "object_type=", "reference_type=")
+        ("full_key:", "object_type=", "reference_type=", "See https://hydra.cc", "^")
     )
 
 
 def _chain(error: BaseException | None) -> list[str]:
-    messages = []
-    while error is not None:
+    """Return the messages of an error and of those that led to it; a chain may be long and lead back."""
+    messages: list[str] = []
+    while error is not None and len(messages) < LONGEST_CHAIN:
         messages.append(str(error))
         error = error.__cause__ or error.__context__
     return messages

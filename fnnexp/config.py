@@ -145,6 +145,14 @@ ADDRESSES = {
 
 BACKENDS = ("loky", "multiprocessing", "threading", "sequential", *ADDRESSES)
 
+MOST_WORKERS = 1024
+
+MOST_REFERENCES = 32
+"""As many ``${…}`` as a config may hold: references to strings of references grow exponentially."""
+
+MOST_PARAMETERS = 1 << 28
+"""As many parameters as a network may have: 1 GB of float32."""
+
 
 def conf_folder() -> Path:
     """Return the folder of ``config.yaml``: inside an installed package, beside it in a checkout."""
@@ -181,21 +189,19 @@ def read(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[s
     ConfigError
         With what was given, what is allowed and what to write, when a value is missing or not allowed.
     """
+    few_references(composed)
     for missing in OmegaConf.missing_keys(composed):
         raise ConfigError(f"{missing} has no value; write {missing}=…")
     values = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(values, dict)
-    known = [field.name for field in fields(Config)]
-    for key in map(str, values):
-        if key not in known:  # +foo=1, or a key in a primary config without the schema
+    _known_keys("", values, Config)
+    for key, node in _NODES.items():
+        if not isinstance(values.get(key), dict):
             raise ConfigError(
-                f"{key}: there is no such key; there are {', '.join(known)}.{did_you_mean(key, known)}"
+                f"{key} has no keys below it; a config of your own starts with 'defaults: [config, _self_]'"
             )
-    try:
-        config = Config(**{str(key): _NODES[key](**v) if key in _NODES else v for key, v in values.items()})
-    except TypeError as error:
-        what = str(error).split("() ")[-1]
-        raise ConfigError(f"{what}; a config of your own starts with 'defaults: [config, _self_]'") from error
+        _known_keys(f"{key}.", values[key], node)
+    config = Config(**{str(key): _NODES[key](**v) if key in _NODES else v for key, v in values.items()})
     check(config)
     return Job(config, {key: str(value) for key, value in choices.items() if value}, tuple(overrides))
 
@@ -210,6 +216,33 @@ _NODES: dict[Any, Any] = {
     "execution": ExecutionConfig,
     "tracking": TrackingConfig,
 }
+
+
+def _known_keys(prefix: str, values: Mapping[Any, Any], node: Any) -> None:
+    """Refuse a key that the schema lacks: ``+foo=1``, ``+data._target_=…``."""
+    known = [prefix + field.name for field in fields(node)]
+    for key in (f"{prefix}{key}" for key in values):
+        if key not in known:
+            raise ConfigError(
+                f"{key}: there is no such key; there are {', '.join(known)}.{did_you_mean(key, known)}"
+            )
+
+
+def few_references(config: DictConfig) -> None:
+    """Refuse a config with more references than any experiment needs, before one is resolved."""
+
+    def count(value: Any) -> int:
+        if isinstance(value, str):
+            return value.count("${")
+        if isinstance(value, (dict, list)):
+            return sum(map(count, value.values() if isinstance(value, dict) else value))
+        return 0
+
+    found = count(OmegaConf.to_container(config, resolve=False))
+    if found > MOST_REFERENCES:
+        raise ConfigError(
+            f"the config holds {found} references (${{…}}); there may be {MOST_REFERENCES}: write values"
+        )
 
 
 def check(config: Config) -> None:
@@ -235,14 +268,19 @@ def check(config: Config) -> None:
     if config.batching.mode == "full" and config.batching.shuffle:
         raise ConfigError("batching.shuffle=true, but a full batch has no order; leave it out")
     _check_optimizer(config.optimizer)
+    for mode in config.optimizer.lr_for:
+        _one_of("optimizer.lr_for", str(mode), MODES)
     _one_of("loss.reduction", config.loss.reduction, ("mean", "sum"))
     _finite("loss.epsilon", config.loss.epsilon, 0)
     _one_of("data.scale", config.data.scale, ("unit", "raw"))
     _at_least("data.validation", config.data.validation, 0, "data.validation=5000")
+    for key in ("name", "path", "test_path"):
+        _printable(f"data.{key}", getattr(config.data, key))
     _one_of("dtype", config.dtype, ("float32", "float64"))
     _at_least("epochs", config.epochs, 0, "epochs=10")
     _at_least("seed", config.seed, 0, "seed=0")
     _check_execution(config.execution)
+    _printable("tracking.uri", config.tracking.uri)
 
 
 def _check_optimizer(optimizer: OptimizerConfig) -> None:
@@ -268,6 +306,10 @@ def _check_execution(execution: ExecutionConfig) -> None:
     if execution.n_jobs == 0:
         raise ConfigError(
             "execution.n_jobs=0: must be 1 or more, or -1 for one a core; write execution.n_jobs=2"
+        )
+    if abs(execution.n_jobs) > MOST_WORKERS:
+        raise ConfigError(
+            f"execution.n_jobs={execution.n_jobs}: must be {MOST_WORKERS} or less; write execution.n_jobs=2"
         )
     _one_of("execution.backend", execution.backend, BACKENDS)
     if execution.max_lanes is not None:
@@ -302,6 +344,11 @@ def _finite(key: str, value: float, least: float) -> None:
         raise ConfigError(f"{key}={value}: must be a finite number ≥ {least:g}; write {key}=0.1")
 
 
+def _printable(key: str, value: str | None) -> None:
+    if value is not None and not value.isprintable():
+        raise ConfigError(f"{key}={value!r}: holds a character that cannot be seen; write it without")
+
+
 def _belongs(key: str, value: Any, wanted: bool, example: str) -> None:
     """Refuse a value where it has no meaning, and its absence where it is needed."""
     if value is None and wanted:
@@ -316,7 +363,7 @@ def trial(job: Job, data: Prepared) -> Trial:
     Raises
     ------
     ConfigError
-        When the validation rows leave nothing to train on.
+        When the validation rows leave nothing to train on, or the network is too large.
     """
     config = job.config
     if config.data.validation >= data.n_train:
@@ -325,15 +372,21 @@ def trial(job: Job, data: Prepared) -> Trial:
             f"hold out fewer, as in data.validation={data.n_train // 6}"
         )
     optimizer = OPTIMIZERS[config.optimizer.name]
+    architecture = Architecture(
+        data.input_size,
+        tuple(config.arch.hidden),
+        data.classes,
+        config.arch.activation,
+        config.arch.hidden_bias,
+        config.arch.output_bias,
+    )
+    if architecture.parameter_count > MOST_PARAMETERS:
+        raise ConfigError(
+            f"arch.hidden has {architecture.parameter_count} parameters on {data.name}; there may be "
+            f"{MOST_PARAMETERS}: write smaller widths, as in arch.hidden=[64,32]"
+        )
     recipe = Recipe(
-        architecture=Architecture(
-            data.input_size,
-            tuple(config.arch.hidden),
-            data.classes,
-            config.arch.activation,
-            config.arch.hidden_bias,
-            config.arch.output_bias,
-        ),
+        architecture=architecture,
         batching=Batching(config.batching.mode, config.batching.size, config.batching.shuffle),
         optimizer=config.optimizer.name,
         epochs=config.epochs,

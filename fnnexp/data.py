@@ -13,7 +13,7 @@ import warnings
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import numpy as np
 import platformdirs
@@ -342,13 +342,30 @@ def _download(mirror: str, file: Path) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-    address = urlsplit(mirror)
-    if address.scheme != "https" and not (address.scheme == "http" and address.hostname in LOOPBACK):
-        raise ValueError("only https is trusted with a download")
+    _trust(mirror)
     columns = TextColumn("MNIST"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        downloader = pooch.HTTPDownloader(progressbar=_Bar(progress), chunk_size=1 << 16, timeout=(10, 30))
+        downloader = pooch.HTTPDownloader(
+            progressbar=_Bar(progress),
+            chunk_size=1 << 16,
+            timeout=(10, 30),
+            hooks={"response": _trust_redirect},
+        )
         pooch.retrieve(mirror, MNIST_FILE_SHA256, file.name, file.parent, downloader=downloader)
+
+
+def _trust(address: str, came_from: str = "") -> None:
+    """Refuse an address that is not https; this machine itself is trusted without, but not by a redirect."""
+    parts = urlsplit(address)
+    plain = parts.scheme == "http" and parts.hostname in LOOPBACK and not came_from.startswith("https:")
+    if parts.scheme != "https" and not plain:
+        raise ValueError(f"only https is trusted with a download, not {parts.scheme}://{parts.netloc}")
+
+
+def _trust_redirect(response: Any, **_: Any) -> None:
+    """Look at where an answer sends to, before anyone goes there."""
+    if "location" in response.headers:
+        _trust(urljoin(response.url, response.headers["location"]), response.url)
 
 
 class _Bar:

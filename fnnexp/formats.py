@@ -10,12 +10,14 @@ import gzip
 import hashlib
 import io
 import math
+import re
 import struct
 import tokenize
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -48,9 +50,15 @@ EXPECTED = (
     "perhaps .gz) or with one *train*.csv and one *test*.csv; or a training .csv with data.test_path=TEST.csv"
 )
 CHUNK = 1 << 20
-CSV_ROWS = 4096
+LARGEST = 1 << 33
+"""Bytes, of a file and of an array: 8 GB, over a hundred times MNIST."""
+UNPACKED = 1032
+"""As many times larger as deflate can make a file: no packed file holds more."""
+NPY_HEADER = 1 << 16
+CSV_ROWS, CSV_CELLS, CSV_CELL = 4096, 1 << 20, 32
+"""A block has at most so many rows and about so many cells; a row has at most so many characters a cell."""
 BROKEN = (
-    OSError, EOFError, ValueError, OverflowError, RuntimeError, NotImplementedError,
+    OSError, EOFError, ValueError, OverflowError, RuntimeError, NotImplementedError, MemoryError,
     struct.error, tokenize.TokenError, csv.Error, zlib.error, zipfile.BadZipFile,
 )  # fmt: skip
 """What the standard library, NumPy and pandas raise on damaged bytes."""
@@ -64,9 +72,16 @@ class Source:
     files: tuple[Path, ...]
 
     def digest(self) -> str:
-        """Return the SHA-256 of the files' contents, the format and the version of the readers."""
+        """Return the SHA-256 of the files' contents, the format and the version of the readers.
+
+        Raises
+        ------
+        DataError
+            A file is larger than any data set that is read.
+        """
         total = hashlib.sha256(f"{READER_VERSION} {self.format}".encode())
         for path in self.files:
+            _not_too_large(path.stat().st_size, str(path))
             with path.open("rb") as stream:
                 total.update(hashlib.file_digest(stream, "sha256").digest())
         return total.hexdigest()
@@ -92,6 +107,8 @@ def find(path: Path, test_path: Path | None = None) -> Source:
         return Source("csv", (path, test_path))
     if path.is_dir():
         return _find_in(path)
+    if not path.is_file():
+        raise DataError(f"{path} is neither a file nor a folder; {EXPECTED}.")
     if path.suffix.lower() == ".npz":
         return Source("npz", (path,))
     if _is_csv(path):
@@ -215,12 +232,24 @@ def _opener(path: Path) -> Opener:
     return lambda: cast("IO[bytes]", gzip.open(path, "rb")) if packed else path.open("rb")
 
 
-def _body(open_stream: Opener, size: int, what: str, *, skip: int) -> Bytes:
-    """Return the `size` bytes that follow `skip` bytes and end the stream.
+def _not_too_large(size: int, what: str) -> None:
+    if size > LARGEST:
+        raise DataError(f"{what} is of {size} bytes; at most {LARGEST} are read: take fewer images.")
 
-    The stream is measured before memory is taken, in chunks and no further than one byte too many, so that
-    neither a header that promises too much nor a packed stream that goes on too long costs more than a chunk.
+
+def _body(open_stream: Opener, size: int, what: str, *, skip: int, stored: int) -> Bytes:
+    """Return the `size` bytes that follow `skip` bytes and end the stream, which is `stored` bytes on disk.
+
+    What `stored` bytes cannot hold, packed as they may be, is not even looked for. The stream is measured
+    before memory is taken, in chunks and no further than one byte too many, so that neither a header that
+    promises too much nor a packed stream that goes on too long costs more than a chunk.
     """
+    if size > UNPACKED * stored:
+        raise DataError(
+            f"{what} is truncated: its header promises {size} bytes, and its {stored} cannot hold them; "
+            "fetch the file again."
+        )
+    _not_too_large(size, what)
     with open_stream() as stream:
         stream.read(skip)
         held = 0
@@ -250,7 +279,10 @@ def _read_npz(files: tuple[Path, ...]) -> dict[str, Bytes]:
     (path,) = files
     try:
         with zipfile.ZipFile(path) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            entries = archive.infolist()
+            members = {info.filename.removesuffix(".npy"): info for info in entries}
+            if len(members) < len(entries):
+                raise DataError(f"{path} holds arrays of the same name; expected each name once.")
             missing = [name for name in ARRAYS if name not in members]
             if missing:
                 raise DataError(
@@ -270,13 +302,12 @@ def _read_npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo, what: str) -> Byt
         raise DataError(
             f"{what} is packed in a way that NumPy does not write; write it by np.savez_compressed."
         )
-    with archive.open(info) as stream:
-        version = np.lib.format.read_magic(stream)
-        header = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        )
-        shape, by_columns, dtype = header(stream)
-        start = stream.tell()
+    with archive.open(info) as packed:
+        stream = io.BytesIO(packed.read(NPY_HEADER))  # a header that says it is longer is cut short here
+    version = np.lib.format.read_magic(stream)
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, by_columns, dtype = header(stream)
+    start = stream.tell()
     if dtype.hasobject:
         raise DataError(
             f"{what} is object-typed, that is, pickled, and is not read; save it .astype(np.uint8)."
@@ -285,7 +316,13 @@ def _read_npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo, what: str) -> Byt
         raise DataError(
             f"{what} has dtype {dtype} and shape {shape}; expected whole numbers 0..255, as uint8."
         )
-    raw = _body(lambda: archive.open(info), math.prod(shape) * dtype.itemsize, what, skip=start)
+    raw = _body(
+        lambda: archive.open(info),
+        math.prod(shape) * dtype.itemsize,
+        what,
+        skip=start,
+        stored=info.compress_size,
+    )
     return _to_bytes(raw.view(dtype).reshape(shape, order="F" if by_columns else "C"), what)
 
 
@@ -319,7 +356,8 @@ def _read_idx_file(path: Path, axes: int) -> Bytes:
                 f"{path} starts with the magic number 0x{magic:08x}; expected 0x{0x0800 + axes:08x}, "
                 f"IDX {'images' if axes == 3 else 'labels'} in unsigned bytes."
             )
-        return _body(open_stream, math.prod(shape), str(path), skip=length).reshape(shape)
+        stored = path.stat().st_size
+        return _body(open_stream, math.prod(shape), str(path), skip=length, stored=stored).reshape(shape)
     except BROKEN as error:
         raise DataError(f"{path} is truncated or damaged ({error}); fetch the file again.") from error
 
@@ -350,31 +388,32 @@ def _read_csv(files: tuple[Path, ...]) -> dict[str, Bytes]:
 def _read_csv_file(path: Path) -> tuple[_Header, Bytes, Bytes]:
     import pandas as pd
 
+    blocks: list[Bytes] = []
+    rows = size = line = 0
     try:
-        open_stream = _opener(path)
-        with open_stream() as stream:
-            header = _csv_header(stream, path)
-        blocks: list[Bytes] = []
-        with open_stream() as stream, warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-            for frame in pd.read_csv(
-                stream,
-                names=list(range(header.width)),
-                header=0 if header.names else None,
-                index_col=False,
-                chunksize=CSV_ROWS,
-                low_memory=False,
-                encoding="utf-8-sig",
-            ):
-                blocks.append(_csv_bytes(frame, header, CSV_ROWS * len(blocks), path))
+        with _opener(path)() as packed, io.TextIOWrapper(packed, "utf-8-sig") as stream:
+            header, first = _csv_header(stream, path)
+            line += not first
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
+                for lines in _csv_lines(stream, first, header, path):
+                    frame = pd.read_csv(
+                        io.StringIO("".join(lines)),
+                        names=list(range(header.width)),
+                        header=None,
+                        index_col=False,
+                        low_memory=False,
+                    )
+                    blocks.append(_csv_bytes(frame, header, rows, path))
+                    rows, size, line = rows + len(frame), size + frame.size, line + len(lines)
+                    _not_too_large(size, str(path))
     except pd.errors.ParserWarning as error:
         raise DataError(
             f"{path} has rows of different lengths: some are longer than the first line."
         ) from error
     except pd.errors.ParserError as error:
-        raise DataError(
-            f"{path} has rows of different lengths or an open quote ({str(error).strip()})."
-        ) from error
+        said = re.sub(r"(?<= line )\d+", lambda found: str(int(found[0]) + line), str(error).strip())
+        raise DataError(f"{path} has rows of different lengths or an open quote ({said}).") from error
     except BROKEN as error:
         raise DataError(
             f"{path} is truncated or is no CSV in UTF-8 ({error}); fetch the file again."
@@ -383,20 +422,48 @@ def _read_csv_file(path: Path) -> tuple[_Header, Bytes, Bytes]:
     return header, np.delete(table, header.label, axis=1), table[:, header.label].copy()
 
 
-def _csv_header(stream: IO[bytes], path: Path) -> _Header:
+def _csv_lines(stream: IO[str], first: list[str], header: _Header, path: Path) -> Iterator[list[str]]:
+    """Yield the lines in blocks that stay small, however the file was packed.
+
+    A block is parsed by itself: an open quote swallows no more of the file than that.
+    """
+    longest = CSV_CELL * header.width + CSV_CELL
+    rows = max(1, min(CSV_ROWS, CSV_CELLS // header.width))
+    lines, held, more = first, 0, True
+    while more:
+        line = stream.readline(longest)
+        if len(line) == longest:
+            raise DataError(
+                f"{path} has rows of different lengths: one goes on for more than {longest} characters, and "
+                f"the first line has {header.width} columns."
+            )
+        lines.append(line)
+        held, more = held + len(line), bool(line)
+        if len(lines) < rows and held <= CSV_CELLS and more:
+            continue
+        if any(not line.isspace() for line in lines if line):
+            yield lines
+        elif more:
+            raise DataError(f"{path} has {len(lines)} blank lines one after another.")
+        lines, held = [], 0
+
+
+def _csv_header(stream: IO[str], path: Path) -> tuple[_Header, list[str]]:
+    """Return what the first line says of the columns, and the line itself in a list if it is data."""
     line = stream.readline(CHUNK)
     if len(line) == CHUNK:
-        raise DataError(f"{path} has a first line of more than {CHUNK} bytes and is no table of images.")
-    fields = next(csv.reader(io.StringIO(line.decode("utf-8-sig"))), [])
+        raise DataError(f"{path} has a first line of more than {CHUNK} characters and is no table of images.")
+    fields = next(csv.reader([line]), [])
     names = [field.strip() for field in fields]
     if len(names) < 2:
         raise DataError(
             f"{path} has {len(names)} columns; expected a label and one column a pixel, split by commas."
         )
     if all(_is_number(name) for name in names):
-        return _Header(None, len(names), 0)
+        return _Header(None, len(names), 0), [line]
     labels = [place for place, name in enumerate(names) if name.lower() == "label"]
-    repeated = sorted({name for name in names if names.count(name) > 1} | {names[at] for at in labels[1:]})
+    times = Counter(names)
+    repeated = sorted({name for name in names if times[name] > 1} | {names[at] for at in labels[1:]})
     if repeated:
         raise DataError(f"{path} has duplicate columns ({_listed(repeated)}); expected each name once.")
     if not labels and ("label" in names[0].lower() or "class" in names[0].lower()):
@@ -406,7 +473,7 @@ def _csv_header(stream: IO[bytes], path: Path) -> _Header:
             f"{path} has no label column; it has {_listed(names)}. "
             "Name the column with the class numbers 'label'."
         )
-    return _Header(names, len(names), labels[0])
+    return _Header(names, len(names), labels[0]), []
 
 
 def _is_number(text: str) -> bool:
@@ -417,6 +484,14 @@ def _is_number(text: str) -> bool:
     return True
 
 
+def _is_byte(cell: object) -> bool:
+    try:
+        number = float(cell)  # type: ignore[arg-type]
+        return not isinstance(cell, (bool, np.bool_)) and 0 <= number <= 255 and number.is_integer()
+    except (ValueError, TypeError):
+        return False
+
+
 def _csv_bytes(frame: pd.DataFrame, header: _Header, rows_before: int, path: Path) -> Bytes:
     """Return the block as uint8 or name the first cell that is no byte."""
     import pandas as pd
@@ -425,13 +500,16 @@ def _csv_bytes(frame: pd.DataFrame, header: _Header, rows_before: int, path: Pat
         values = frame.to_numpy()
         if values.size == 0 or (values.min() >= 0 and values.max() <= 255):
             return np.asarray(values, np.uint8)
-    text = frame.astype({name: str for name, dtype in frame.dtypes.items() if dtype.kind == "b"})
-    numbers = text.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-    wrong = ~((numbers >= 0) & (numbers <= 255) & (numbers == np.floor(numbers)))
-    if not wrong.any():
-        return np.asarray(numbers, np.uint8)
-    row, place = (int(at) for at in np.argwhere(wrong)[0])
-    given = text.to_numpy(object)[row, place]
+    if all(dtype.kind in "iuf" for dtype in frame.dtypes):
+        numbers = frame.to_numpy(np.float64)
+        wrong = ~((numbers >= 0) & (numbers <= 255) & (numbers == np.floor(numbers)))
+        if not wrong.any():
+            return np.asarray(numbers, np.uint8)
+        row, place = (int(at) for at in np.argwhere(wrong)[0])
+    else:  # pandas found no number in some cell
+        cells = enumerate(frame.itertuples(index=False, name=None))
+        row, place = next((i, k) for i, row in cells for k, cell in enumerate(row) if not _is_byte(cell))
+    given: Any = frame.to_numpy(object)[row, place]
     column = f"'{header.names[place]}'" if header.names else f"{place + 1}"
     kind = "label" if place == header.label else "pixel"
     problem = "is missing" if pd.isna(given) else f"is '{given}'"

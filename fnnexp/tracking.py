@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
@@ -92,6 +92,18 @@ def client(uri: str | None) -> MlflowClient:
     return mlflow.MlflowClient(tracking_uri=uri or None)
 
 
+@contextlib.contextmanager
+def _asked_first(uri: str | None) -> Iterator[None]:
+    """Say it as one of our errors when a store does not answer the first question."""
+    try:
+        yield
+    except Exception as error:
+        raise FnnexpError(
+            f"MLflow's store {uri or os.environ.get('MLFLOW_TRACKING_URI') or DEFAULT_STORE} does not "
+            f"answer: {error}; write tracking.uri={DEFAULT_STORE} for a local one"
+        ) from error
+
+
 def _write_ahead(uri: str) -> None:
     """Let a SQLite store write ahead: those who read it never wait, and a commit costs one flush to disk.
 
@@ -146,7 +158,7 @@ class Tracker:
         """
         if self._opened:
             return
-        try:
+        with _asked_first(self._told):
             plain = client(self._told)
 
             def find_or_make() -> tuple[Any, str]:
@@ -155,11 +167,6 @@ class Tracker:
 
             found, experiment_id = patiently(find_or_make, uri=self.uri, say=self._tell, seconds=AT_START)
             _write_ahead(str(plain.tracking_uri))
-        except Exception as error:
-            raise FnnexpError(
-                f"MLflow's store {self.uri} does not answer: {error}; write tracking.uri={DEFAULT_STORE} "
-                "for a local one"
-            ) from error
         if found is not None and found.lifecycle_stage == "deleted":
             raise FnnexpError(
                 f"the experiment '{self.experiment}' was deleted in MLflow; `mlflow experiments restore "
@@ -403,8 +410,11 @@ def find_experiment(client: MlflowClient, name: str) -> Any:
 
 def known_trials(experiment: str, uri: str | None) -> dict[str, Known]:
     """Return :meth:`Tracker.known` of an experiment without making it, or a store."""
-    if not has_store(uri) or find_experiment(client(uri), experiment) is None:
+    if not has_store(uri):
         return {}
+    with _asked_first(uri):
+        if find_experiment(client(uri), experiment) is None:
+            return {}
     return Tracker(experiment, uri).known()
 
 

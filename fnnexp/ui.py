@@ -1,7 +1,8 @@
-"""MLflow's UI on the store that the sweeps write to, reachable from this machine only."""
+"""MLflow's UI on the store that the sweeps write to; only this machine reaches it unless told otherwise."""
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import signal
 import socket
@@ -14,8 +15,14 @@ from fnnexp.tracking import has_store
 HOST = "127.0.0.1"
 
 
-def serve(port: int, uri: str | None) -> int:
-    """Run the UI until it is stopped; return its exit status."""
+def serve(port: int, uri: str | None, host: str = HOST) -> int:
+    """Run the UI until it is stopped; return its exit status. Say so where others can reach it.
+
+    Raises
+    ------
+    FnnexpError
+        There is nothing to show, or no such host and port to show it at.
+    """
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if uri and uri.startswith(("http://", "https://")):
         raise FnnexpError(f"the store is a server already: open {uri}")
@@ -26,13 +33,26 @@ def serve(port: int, uri: str | None) -> int:
         )
     if not 0 < port < 65536:
         raise FnnexpError(f"--port {port}: must be 1 to 65535; write --port 5000")
-    with socket.socket() as probe:
-        if probe.connect_ex((HOST, port)) == 0:
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        raise FnnexpError(f"--host {host}: is no address of this machine ({error}); leave it out") from error
+    with socket.socket(family) as probe:
+        probe.settimeout(5)
+        if probe.connect_ex(address) == 0:
             raise FnnexpError(f"port {port} is taken; write --port {port + 1}")
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port)]
+    if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
+        print(
+            f"fnnexp: warning: with --host {host} the UI is open to the network. MLflow asks for no login: "
+            "anyone who reaches this port may read, change and delete every run. Leave --host out to keep it "
+            "to this machine.",
+            file=sys.stderr,
+            flush=True,
+        )
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port)]
     if uri:
         command += ["--backend-store-uri", uri]
-    print(f"MLflow's UI: http://{HOST}:{port} (Ctrl-C stops it)", flush=True)
+    print(f"MLflow's UI: http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C stops it)", flush=True)
     environment = {
         **os.environ,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

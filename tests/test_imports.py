@@ -70,13 +70,21 @@ ALLOWED = {
     "fnnexp.trial": ("fnnexp.nn", "fnnexp.data"),
     "fnnexp.config": ("fnnexp.nn", "fnnexp.data", "fnnexp.trial"),
     "fnnexp.complaints": ("fnnexp.config",),
+    "fnnexp.guard": ("fnnexp.config",),
     "fnnexp.patience": (),
     "fnnexp.tracking": ("fnnexp.trial", "fnnexp.patience"),
     "fnnexp.sweep": ("fnnexp.sweep", *BELOW_A_SWEEP),
     "fnnexp.analysis": ("fnnexp.analysis", *BELOW_A_SWEEP),
     "fnnexp.gradients": ("fnnexp.nn",),
     "fnnexp.ui": ("fnnexp.tracking",),
-    "fnnexp.app": ("fnnexp.data", "fnnexp.trial", "fnnexp.config", "fnnexp.tracking", "fnnexp.sweep"),
+    "fnnexp.app": (
+        "fnnexp.data",
+        "fnnexp.trial",
+        "fnnexp.config",
+        "fnnexp.guard",
+        "fnnexp.tracking",
+        "fnnexp.sweep",
+    ),
     "fnnexp.cli": (
         "fnnexp.app",
         "fnnexp.complaints",
@@ -130,8 +138,8 @@ def test_data_knows_files_and_no_experiment(module: str) -> None:
 
 
 SEAMS = {
-    "omegaconf": ["fnnexp.app", "fnnexp.complaints", "fnnexp.config"],
-    "hydra": ["fnnexp.app", "fnnexp.cli", "fnnexp.complaints", "fnnexp.config", "hydra_plugins"],
+    "omegaconf": ["fnnexp.app", "fnnexp.cli", "fnnexp.complaints", "fnnexp.config", "fnnexp.guard"],
+    "hydra": ["fnnexp.app", "fnnexp.complaints", "fnnexp.config", "fnnexp.guard", "hydra_plugins"],
     "mlflow": ["fnnexp.tracking", "fnnexp.analysis.frames"],
     "joblib": ["fnnexp.sweep.executor", "fnnexp.sweep.on_dask", "fnnexp.sweep.on_ray"],
     "distributed": ["fnnexp.sweep.on_dask"],

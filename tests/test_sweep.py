@@ -24,7 +24,7 @@ from rich.console import Console
 from stores import curve_in, points, runs_in, weights_in
 from threadpoolctl import threadpool_limits
 
-from fnnexp import data
+from fnnexp import config, data
 from fnnexp.analysis import frames
 from fnnexp.data import Prepared
 from fnnexp.errors import FnnexpError
@@ -254,8 +254,9 @@ def test_a_diverging_trial_is_recorded_as_diverged_and_its_neighbours_go_on(
 
 
 def test_a_failing_trial_costs_no_other_and_is_listed_with_its_reason(
-    invoke, store, tmp_path, trials_of, alone
+    invoke, store, tmp_path, trials_of, alone, monkeypatch
 ):
+    monkeypatch.setattr(config, "MOST_PARAMETERS", 10**18)  # so that one gets as far as running out of memory
     command = ["data=digits", "epochs=1", "arch.hidden=[20],[1000000000000],[30]"]
     ran = invoke("-m", *command, WORKERS)
     assert ran.status == 1

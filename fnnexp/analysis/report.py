@@ -350,10 +350,15 @@ def write(
 def _file_name(experiment: str) -> str:
     """Return the experiment's name as one that every file system takes.
 
-    >>> _file_name("../a b/ü"), _file_name("card_grid"), _file_name("..")
-    ('a_b_ü', 'card_grid', 'experiment')
+    >>> _file_name("../a b/ü"), _file_name("card_grid"), _file_name(".."), _file_name("nul.txt")
+    ('a_b_ü', 'card_grid', 'experiment', 'experiment_nul.txt')
     """
-    return re.sub(r"[^\w.-]+", "_", experiment).strip("._")[:100] or "experiment"
+    name = re.sub(r"[^\w.-]+", "_", experiment).strip("._")[:100].rstrip(".") or "experiment"
+    return f"experiment_{name}" if re.fullmatch(DEVICE, name) else name
+
+
+DEVICE = r"(?i)(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?"
+"""What Windows takes for a device, in any folder and with any suffix."""
 
 
 # In the terminal

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import math
 import os
+import struct
 import time
+import tokenize
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fnnexp.nn.optimizers import OPTIMIZERS
 from fnnexp.nn.training import Lane, Recipe, Record, Stack
+
+META, META_AN_EPOCH = 1024, 1024
+"""Bytes that a description may have, and for each epoch; about 300 an epoch are written."""
+NPY_HEADER = 4096
+BROKEN = (
+    ValueError, KeyError, TypeError, OSError, EOFError, RuntimeError, NotImplementedError, OverflowError,
+    MemoryError, tokenize.TokenError, struct.error, zipfile.BadZipFile,
+)  # fmt: skip
+"""What the standard library and NumPy raise on damaged bytes."""
 
 
 class Checkpoints:
@@ -69,24 +84,12 @@ class Checkpoints:
         file = self._file(lane.key)
         if not file.exists():
             return None
-        shape, dtype = (recipe.architecture.parameter_count,), np.dtype(recipe.dtype)
-        count = OPTIMIZERS[recipe.optimizer].slots
         try:
-            with np.load(file, allow_pickle=False) as arrays:
-                meta = json.loads(arrays["meta"].tobytes())
-                theta, slots = arrays["theta"], [arrays[f"slot{i}"] for i in range(count)]
-            if meta["key"] != lane.key or any(
-                array.shape != shape or array.dtype != dtype for array in (theta, *slots)
-            ):
-                raise ValueError("it holds another trial")
-            records = [
-                Record(lane.key, int(epoch), metrics, seconds) for epoch, metrics, seconds in meta["curve"]
-            ]
-        except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+            return _read(file, lane, recipe)
+        except BROKEN as error:
             aside = file.with_suffix(".broken")
             file.replace(aside)
             raise ValueError(f"{file} can't be read ({error}); it was set aside as {aside.name}") from error
-        return Stack((lane,), theta[None], tuple(slot[None] for slot in slots), int(meta["epoch"])), records
 
     def remove(self, key: str) -> None:
         """Forget a lane; a file that can't be removed does no harm, for its trials are done."""
@@ -95,3 +98,70 @@ class Checkpoints:
 
     def _file(self, key: str) -> Path:
         return self.folder / f"{key}.npz"
+
+
+def _read(file: Path, lane: Lane, recipe: Recipe) -> tuple[Stack, list[Record]]:
+    """Read a checkpoint. What the recipe says, and not what the file says, decides how much is read."""
+    if not file.is_file():
+        raise ValueError("it is no file")
+    shape, dtype = (recipe.architecture.parameter_count,), np.dtype(recipe.dtype)
+    names = [f"slot{i}" for i in range(OPTIMIZERS[recipe.optimizer].slots)]
+    with zipfile.ZipFile(file) as archive:
+        most = archive.getinfo("meta.npy").file_size
+        if most > META + META_AN_EPOCH * recipe.epochs:
+            raise ValueError(f"its description has {most} bytes")
+        meta = json.loads(_array(archive, "meta", np.dtype(np.uint8), None).tobytes())
+        theta, *slots = (_array(archive, name, dtype, shape) for name in ("theta", *names))
+    if not isinstance(meta, dict) or meta.get("key") != lane.key:
+        raise ValueError("it holds another trial")
+    if not np.isfinite(theta).all():
+        raise ValueError("its parameters are not finite")
+    records = _records(meta.get("curve"), lane, recipe)
+    if type(meta.get("epoch")) is not int or meta["epoch"] != len(records):
+        raise ValueError(f"it is of epoch {meta.get('epoch')!r} and has {len(records)} records")
+    return Stack((lane,), theta[None], tuple(slot[None] for slot in slots), meta["epoch"]), records
+
+
+def _array(
+    archive: zipfile.ZipFile, name: str, dtype: np.dtype[Any], shape: tuple[int, ...] | None
+) -> NDArray[Any]:
+    """Read one array that is of this dtype and shape (None: a row as long as it is), as np.savez wrote it."""
+    info = archive.getinfo(f"{name}.npy")
+    if info.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{name} is packed")
+    with archive.open(info) as stream:
+        head = io.BytesIO(stream.read(NPY_HEADER))
+        if np.lib.format.read_magic(head) != (1, 0):
+            raise ValueError(f"{name} is of another version")
+        found, _, of = np.lib.format.read_array_header_1_0(head)
+        if of != dtype or len(found) != 1 or found != (shape or found):
+            raise ValueError(f"it holds another trial: {name} is {of} {found}")
+        size = found[0] * dtype.itemsize
+        if not 0 <= size <= info.file_size:
+            raise ValueError(f"{name} is cut short")
+        rest = head.read()
+        body = rest + stream.read(size + 1 - len(rest))  # one more than there is: then its CRC is compared
+    if len(body) != size:
+        raise ValueError(f"{name} has {len(body)} bytes and promises {size}")
+    return np.frombuffer(body, dtype)
+
+
+def _records(curve: object, lane: Lane, recipe: Recipe) -> list[Record]:
+    """Return the records of a curve: epochs 1 to n, each with the metrics that this recipe measures."""
+    splits = ("train", "val", "test") if recipe.validation else ("train", "test")
+    names = {f"{split}_{quantity}" for split in splits for quantity in ("loss", "accuracy")}
+    if not isinstance(curve, list) or not 1 <= len(curve) <= recipe.epochs:
+        raise ValueError("its curve is none")
+    records = []
+    for expected, point in enumerate(curve, start=1):
+        if not isinstance(point, list) or len(point) != 3:
+            raise ValueError(f"its record {expected} is none")
+        epoch, metrics, seconds = point
+        if type(epoch) is not int or epoch != expected:
+            raise ValueError(f"its record {expected} is of epoch {epoch!r}")
+        if not isinstance(metrics, dict) or metrics.keys() != names:
+            raise ValueError(f"its record {expected} has other metrics")
+        if not all(type(value) is float and math.isfinite(value) for value in (seconds, *metrics.values())):
+            raise ValueError(f"its record {expected} holds what is no finite number")
+        records.append(Record(lane.key, epoch, metrics, seconds))
+    return records

@@ -8,6 +8,7 @@ as Hydra's own does.
 # No `from __future__ import annotations`: Hydra executes this module without registering it, and dataclasses
 # then can't look annotations up.
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +18,15 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 if TYPE_CHECKING:
     from hydra.core.config_search_path import ConfigSearchPath
     from hydra.core.utils import JobReturn
+
+MOST_JOBS = 10_000
+"""As many jobs as a sweep may have; each is composed and kept until all are done."""
 
 SCHEMA = "schema.yaml"
 """What fnnexp.config has stored when the running app is fnnexp."""
@@ -56,8 +61,48 @@ class FnnexpSweeper(BasicSweeper):
         assert self.launcher is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        refuse_too_many(overrides)
         batches = self.split_arguments(overrides, self.max_batch_size)
+        refuse_none(batches, overrides)
         return [self.launcher.launch(batch, initial_job_idx=0) for batch in batches]
+
+
+def refuse_too_many(overrides: Sequence[Override]) -> None:
+    """Refuse a grid of too many jobs by counting, before any list of them is made.
+
+    Raises
+    ------
+    ConfigError
+        When there are more than ``MOST_JOBS``.
+    """
+    from fnnexp.errors import ConfigError
+
+    counts = {override.get_key_element(): _count(override) for override in overrides}  # the last one counts
+    if math.prod(counts.values()) > MOST_JOBS:
+        largest = max(counts, key=lambda key: counts[key])
+        raise ConfigError(
+            f"the sweep has more than {MOST_JOBS} jobs, most of them by {largest}; write fewer values"
+        )
+
+
+def refuse_none(batches: Sequence[Sequence[Sequence[str]]], overrides: Sequence[Override]) -> None:
+    """Refuse a grid without a job: one of its keys has no values, such as a glob that fits no option."""
+    from fnnexp.errors import ConfigError
+
+    if not any(batches):
+        said = " ".join(str(override.input_line) for override in overrides)
+        raise ConfigError(f"the sweep has no jobs, as a key has no values: {said}")
+
+
+def _count(override: Override) -> int:
+    """Return how many values a discrete sweep has; Hydra refuses the other sweeps, and steps of 0."""
+    value = override.value()
+    if isinstance(value, RangeSweep) and value.step:
+        assert value.start is not None
+        assert value.stop is not None
+        values = (value.stop - value.start) / value.step
+        return max(0, math.ceil(values)) if math.isfinite(values) else MOST_JOBS + 1
+    return len(value.list) if isinstance(value, ChoiceSweep) else 1
 
 
 class FnnexpLauncher(BasicLauncher):

@@ -1,0 +1,207 @@
+"""What keeps configs data: Hydra reads and composes for fnnexp only what names no code and no place to write.
+
+Hydra by itself imports what ``hydra.callbacks``, logging handlers and ``pkg://`` name, makes the folders that
+``hydra.run.dir`` names, and expands YAML's aliases. A config that a stranger wrote may do none of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+from typing import Any
+
+import yaml
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult
+from omegaconf import DictConfig, OmegaConf
+
+from fnnexp.config import Config, few_references
+from fnnexp.errors import ConfigError
+
+LARGEST_FILE = 1 << 20
+LONGEST_SCALAR = 3000
+"""Characters; less than the 4300 digits that Python converts, also when they are hexadecimal."""
+DEEPEST = 32
+
+PLUGINS = {
+    "launcher": ("hydra_plugins.fnnexp.plugin.FnnexpLauncher", {"_target_"}),
+    "sweeper": ("hydra_plugins.fnnexp.plugin.FnnexpSweeper", {"_target_", "max_batch_size", "params"}),
+}
+"""The one launcher and the one sweeper there are, and the keys of their nodes."""
+
+NO_PACKAGE = "{}: configs are read from folders and not from packages; write -cd FOLDER"
+
+QUIET = {"version": 1, "root": None, "disable_existing_loggers": False}
+FIXED: dict[str, tuple[Any, ...]] = {
+    "callbacks": (None, {}),
+    "hydra_logging": (None, QUIET),
+    "job_logging": (None, QUIET),
+    "run": ({"dir": "."},),
+    "sweep": ({"dir": ".", "subdir": "."},),
+    "output_subdir": (None,),
+    "job.chdir": (None, False),
+    "job.env_copy": (None, []),
+    "job.env_set": (None, {}),
+}
+"""What of Hydra's own node would run code, write a folder or change the environment, and what it must be."""
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Let Hydra read and compose under guard, in this process, until the block ends."""
+    Plugins.instance()  # has Hydra register its own sources
+    types = SourcesRegistry.instance().types
+    before, compose = dict(types), ConfigLoaderImpl.load_configuration
+
+    def composed(self: ConfigLoaderImpl, config_name: str | None, *words: Any, **named: Any) -> DictConfig:
+        config = compose(self, config_name, *words, **named)
+        if config_name is not None or config.hydra.callbacks:  # None: --hydra-help, about Hydra alone
+            check(config)
+        return config
+
+    types.update(file=ConfigFiles, pkg=HydrasConfigs)
+    ConfigLoaderImpl.load_configuration = composed  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        ConfigLoaderImpl.load_configuration = compose  # type: ignore[method-assign]
+        types.update(before)
+
+
+def check(config: DictConfig) -> None:
+    """Refuse a composed config that names code or a place to write, before Hydra acts on any of it.
+
+    Raises
+    ------
+    ConfigError
+        With the key, its value and what to do about it.
+    """
+    if not issubclass(OmegaConf.get_type(config) or dict, Config):
+        raise ConfigError(
+            "the config lacks fnnexp's keys; one of your own starts with 'defaults: [config, _self_]'"
+        )
+    few_references(config)
+    hydra = OmegaConf.to_container(config.hydra, resolve=False)
+    assert isinstance(hydra, dict)
+    for key, allowed in FIXED.items():
+        value: Any = hydra
+        for part in key.split("."):
+            value = value[part]
+        if value not in allowed:
+            raise ConfigError(
+                f"hydra.{key}={_short(value)}: fnnexp takes no such thing, as it could run code, write "
+                "anywhere or change the environment; leave it out"
+            )
+    for folder in hydra["searchpath"] or []:
+        if str(folder).startswith("pkg:"):
+            raise ConfigError(NO_PACKAGE.format(folder))
+    for name, (target, keys) in PLUGINS.items():
+        node = hydra[name]
+        if not isinstance(node, dict) or node.get("_target_") != target or not set(node) <= keys:
+            raise ConfigError(
+                f"hydra.{name}={_short(node)}: no config names code to run; leave it out, so that "
+                f"hydra/{name} stays fnnexp"
+            )
+    size = hydra["sweeper"].get("max_batch_size")
+    if size is not None and (not isinstance(size, int) or size < 1):
+        raise ConfigError(f"hydra.sweeper.max_batch_size={size}: must be 1 or more; leave it out")
+
+
+class ConfigFiles(FileConfigSource):
+    """Folders of YAML files; each is looked through before it is built."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Read one file.
+
+        Raises
+        ------
+        ConfigError
+            It is outside its folder, too large or too deep, no YAML, or more than data.
+        """
+        self._inside(config_path)
+        file = Path(self.path, self._normalize_file_name(config_path))
+        look_through(file)
+        try:
+            return super().load_config(config_path)
+        except (yaml.YAMLError, ValueError) as error:
+            raise ConfigError(f"{file} is no YAML that is read: {_problem(error)}") from error
+
+    def is_config(self, config_path: str) -> bool:
+        """Whether there is such a file."""
+        self._inside(config_path)
+        return super().is_config(config_path)
+
+    def is_group(self, config_path: str) -> bool:
+        """Whether there is such a folder."""
+        self._inside(config_path)
+        return super().is_group(config_path)
+
+    def _inside(self, config_path: str) -> None:
+        if ".." in PurePath(config_path).parts or PurePath(config_path).is_absolute() or "\0" in config_path:
+            raise ConfigError(
+                f"'{config_path}' lies outside the folder of configs; write the name of a config in "
+                f"{self.path}, or name another folder with -cd"
+            )
+
+
+class HydrasConfigs(ImportlibResourcesConfigSource):
+    """Hydra's own configs; no other package is imported to look for some."""
+
+    def __init__(self, provider: str, path: str) -> None:
+        super().__init__(provider, path)
+        if self.path != "hydra.conf":
+            raise ConfigError(NO_PACKAGE.format(f"pkg://{self.path}"))
+
+
+def look_through(file: Path) -> None:
+    """Refuse a YAML file that is more than data, or larger than any config, without building any of it.
+
+    Tags name types to build, and an alias can stand for a billion values.
+    """
+    try:
+        size = file.stat().st_size
+        content = file.read_bytes() if size <= LARGEST_FILE else b""
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from error
+    if size > LARGEST_FILE:
+        raise ConfigError(f"{file} has {size} bytes; a config has at most {LARGEST_FILE}")
+    depth = 0
+    try:
+        for event in yaml.parse(content.decode("utf-8"), Loader=_Loader):
+            at = f"{file}, line {event.start_mark.line + 1 if event.start_mark else '?'}"
+            tag = getattr(event, "tag", None)
+            if isinstance(event, yaml.AliasEvent):
+                raise ConfigError(
+                    f"{at}: aliases (*{event.anchor}) are not read; write ${{key}} or the value"
+                )
+            if tag is not None:
+                raise ConfigError(f"{at}: tags ({tag}) are not read; write plain values")
+            if isinstance(event, yaml.ScalarEvent) and len(event.value) > LONGEST_SCALAR:
+                raise ConfigError(
+                    f"{at}: a value of {len(event.value)} characters; there may be {LONGEST_SCALAR}"
+                )
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:
+                raise ConfigError(f"{at}: more than {DEEPEST} levels deep; no config is")
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{file} is no YAML: {_problem(error)}") from error
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 100 else f"{text[:100]}…"
+
+
+def _problem(error: Exception) -> str:
+    """Return a YAML complaint in one line."""
+    mark = getattr(error, "problem_mark", None)
+    said = getattr(error, "problem", None) or str(error).replace(os.linesep, " ")
+    return f"{said} (line {mark.line + 1})" if mark else said

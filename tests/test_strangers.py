@@ -1,0 +1,445 @@
+"""What a stranger's file or name may not do: run code, write elsewhere, open a port, bring a download."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+import yaml
+
+from fnnexp import data, ui
+from fnnexp.analysis import report
+
+YAML_TRAPS = [
+    "!!python/object/apply:os.system ['touch SPRUNG']",
+    "!!python/object/new:os.system ['touch SPRUNG']",
+    "!!python/name:os.system",
+    "!!python/module:os",
+    "!!python/object/apply:pathlib.Path ['SPRUNG']",
+    "!!python/object/apply:builtins.open ['SPRUNG', 'w']",
+    "!<tag:yaml.org,2002:python/object/apply:os.mkdir> ['SPRUNG']",
+    "!anything 3",
+    "!!binary aGVsbG8=",
+]
+CODE = {
+    "callbacks": "{it: {_target_: pathlib.Path.touch, self: {_target_: pathlib.Path, _args_: [SPRUNG]}}}",
+    "hydra_logging": "{version: 1, handlers: {it: {class: logging.FileHandler, filename: SPRUNG}}}",
+    "job_logging": "{version: 1, handlers: {it: {(): logging.FileHandler, filename: SPRUNG}}}",
+    "launcher": "{_target_: os.system, command: touch SPRUNG}",
+    "sweeper": "{it: {_target_: os.mkdir, _args_: [SPRUNG]}}",
+    "searchpath": "['pkg://stranger']",
+    "job": "{env_set: {PATH: SPRUNG}}",
+    "run": "{dir: ../SPRUNG}",
+    "sweep": "{dir: ../SPRUNG}",
+    "output_subdir": "../SPRUNG",
+}
+"""Keys of Hydra's own node, each with a value that Hydra by itself would act upon."""
+
+NAMES = [
+    "../outside",
+    "../../outside",
+    "/tmp/outside",
+    "C:/outside",
+    "C:\\outside",
+    "\\\\host\\share",
+    "..",
+    ".",
+    "a/../../b",
+    "NUL",
+    "con",
+    "aux.txt",
+    "COM1",
+    "lpt9.html",
+    "~",
+    "~/outside",
+    "$HOME/x",
+    "%TEMP%",
+    "a:b",
+    "x" * 200,
+    "-rf",
+    "...",
+]
+SOME = ["../outside", "/tmp/outside", "C:\\outside", "..", "a/../../b", "NUL", "~/outside", "-rf"]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, shared_cache):
+    """Stand in a folder within a folder; nothing may appear beside it, and there is a stranger's module."""
+    inner = tmp_path / "outer" / "inner"
+    inner.mkdir(parents=True)
+    monkeypatch.chdir(inner)
+    (tmp_path / "stranger").mkdir()
+    (tmp_path / "stranger" / "__init__.py").write_text(f"open({str(tmp_path / 'outer' / 'SPRUNG')!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(data, "MNIST_MIRRORS", ())
+    return inner
+
+
+def everything(place):
+    """Return what there is in the folder and beside it."""
+    return sorted(str(path.relative_to(place.parent)) for path in place.parent.rglob("*"))
+
+
+def own(place, name, text):
+    """Write a config of the user's own outside, where -cd finds it."""
+    file = place.parent.parent / "mine" / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, "utf-8")
+    return ["-cd", str(place.parent.parent / "mine")]
+
+
+# --- nothing is run -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trap", YAML_TRAPS)
+@pytest.mark.parametrize("where", ["primary", "group", "defaults"])
+def test_a_yaml_tag_is_refused_in_every_file_that_is_read(where, trap, place, invoke):
+    if where == "primary":
+        words = [*own(place, "bad.yaml", f"defaults: [config, _self_]\nseed: {trap}\n"), "-cn", "bad"]
+    elif where == "group":
+        words = [*own(place, "arch/bad.yaml", f"hidden: [3]\nactivation: {trap}\n"), "arch=bad"]
+    else:
+        words = [*own(place, "bad.yaml", f"defaults: {trap}\nseed: 1\n"), "-cn", "bad"]
+    ran = invoke(*words, "data=digits", "dry_run=true")
+    assert (ran.status, ran.out) == (2, "")
+    assert "tags" in ran.err
+    assert "bad.yaml, line" in ran.err
+    assert everything(place) == ["inner"]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "data.",
+        "arch.",
+        "optimizer.lr_for.",
+        "optimizer.",
+        "init.",
+        "loss.",
+        "batching.",
+        "tracking.",
+        "execution.",
+        "data.a.b.c.",
+    ],
+)
+@pytest.mark.parametrize("how", ["override", "file"])
+def test_a_target_at_any_depth_is_an_unknown_key(how, key, place, invoke):
+    if how == "override":
+        words = [f"+{key}_target_=os.getcwd", f"+{key}_args_=[SPRUNG]"]
+    else:
+        node = {"_target_": "os.mkdir", "_args_": ["SPRUNG"]}
+        for name in reversed(key.split(".")[:-1]):
+            node = {name: node}
+        text = yaml.safe_dump({"defaults": ["config", "_self_"], **node})
+        words = [*own(place, "bad.yaml", text), "-cn", "bad"]
+    ran = invoke(*words, "data=digits", "dry_run=true")
+    assert ran.status == 2, ran
+    assert ran.err.startswith("fnnexp: ")
+    assert everything(place) == ["inner"]
+
+
+@pytest.mark.parametrize("grid", [False, True])
+@pytest.mark.parametrize("key", CODE)
+@pytest.mark.parametrize("how", ["override", "file"])
+def test_hydras_own_node_runs_and_writes_nothing(how, key, grid, place, invoke):
+    if how == "override":
+        value = CODE[key].replace(": ", ":").replace("touch SPRUNG", "'touch SPRUNG'").replace("()", "'()'")
+        words = [f"++hydra.{key}={value}"]
+    else:
+        text = f"defaults: [config, _self_]\nhydra:\n  {key}: {CODE[key]}\n"
+        words = [*own(place, "bad.yaml", text), "-cn", "bad"]
+    ran = invoke(*["-m"][: int(grid)], *words, "data=digits", "dry_run=true")
+    assert (ran.status, ran.out) == (2, ""), ran
+    assert ran.err.startswith("fnnexp: ")
+    assert everything(place) == ["inner"]
+
+
+@pytest.mark.parametrize("key", [key for key in CODE if key != "searchpath"])
+def test_a_grid_that_says_it_in_its_parameters_is_refused_too(key, place, invoke):
+    value = CODE[key].replace(": ", ":").replace("touch SPRUNG", "'touch SPRUNG'").replace("()", "'()'")
+    text = (
+        "defaults: [config, _self_]\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n"
+        f'      ++hydra.{key}: "{value}"\n      seed: 0,1\n'
+    )
+    ran = invoke(*own(place, "bad.yaml", text), "-cn", "bad", "data=digits", "dry_run=true")
+    assert (ran.status, ran.out) == (2, ""), ran
+    assert everything(place) == ["inner"]
+
+
+@pytest.mark.parametrize("words", [["-cp", "pkg://stranger"], ["hydra.searchpath=[pkg://stranger]"]])
+def test_no_package_is_imported_to_look_for_configs(words, place, invoke):
+    ran = invoke(*words, "data=digits", "dry_run=true")
+    assert ran.status == 2
+    assert "pkg://stranger" in ran.err
+    assert everything(place) == ["inner"]
+
+
+def test_hydras_own_help_is_shown_and_runs_nothing(place, invoke):
+    ran = invoke("--hydra-help")
+    assert (ran.status, ran.err) == (0, "")
+    assert "--hydra-help" in ran.out
+    ran = invoke("--hydra-help", f"++hydra.callbacks={CODE['callbacks'].replace(': ', ':')}")
+    assert (ran.status, ran.out) == (2, "")
+    assert everything(place) == ["inner"]
+
+
+def test_hydras_sources_are_as_before_when_the_command_has_ended(place, invoke):
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra._internal.sources_registry import SourcesRegistry
+
+    invoke("seed=x")
+    before = dict(SourcesRegistry.instance().types), ConfigLoaderImpl.load_configuration
+    for words in (["data=digits", "dry_run=true"], ["seed=x"]):
+        invoke(*words)
+        assert (SourcesRegistry.instance().types, ConfigLoaderImpl.load_configuration) == before
+    assert before[0]["file"].__module__.startswith("hydra.")
+
+
+class Trap:
+    def __reduce__(self):
+        return os.mkdir, ("SPRUNG",)
+
+
+@pytest.mark.parametrize("pickled", ["an array", "the whole file", "a lone .npy"])
+def test_data_is_not_unpickled(pickled, place, invoke):
+    file = place.parent.parent / "data.npz"
+    if pickled == "an array":
+        np.savez(
+            file, **{name: np.array([Trap()], object) for name in ("x_train", "y_train", "x_test", "y_test")}
+        )
+    elif pickled == "the whole file":
+        file.write_bytes(pickle.dumps(Trap()))
+    else:
+        with file.open("wb") as stream:
+            np.save(stream, np.array([Trap()], object), allow_pickle=True)
+    ran = invoke("data=files", f"data.path={file}", "dry_run=true")
+    assert ran.status == 2
+    assert str(file) in ran.err
+    assert everything(place) == ["inner"]
+
+
+def test_what_lies_in_the_cache_is_not_unpickled(place, monkeypatch):
+    monkeypatch.setenv("FNNEXP_CACHE", str(place.parent.parent / "cache"))
+    prepared = data.prepare("digits")
+    np.save(
+        Path(prepared.directory) / "y_train.npy",
+        np.array([Trap()] * prepared.n_train, object),
+        allow_pickle=True,
+    )
+    with pytest.warns(UserWarning, match="made again"):
+        data.prepare("digits")
+    assert everything(place) == ["inner"]
+
+
+# --- names --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_an_experiments_name_never_leads_out_of_its_folder(name, place, invoke, empty_store):
+    from mlflow import MlflowClient
+
+    uri = empty_store(place)
+    ran = invoke(
+        "data=digits",
+        "epochs=0",
+        "arch.hidden=[1]",
+        "execution.backend=sequential",
+        f"tracking.experiment='{name}'",
+    )
+    assert ran.status == 0, ran.err
+    (run,) = MlflowClient(uri).search_runs([MlflowClient(uri).get_experiment_by_name(name).experiment_id])
+    assert Path(run.info.artifact_uri.removeprefix("file://")).is_relative_to(place)
+    ran = invoke("report", name) if not name.startswith("-") else invoke("report", "--", name)
+    assert ran.status == 0, ran.err
+    assert {path.name for path in place.iterdir()} <= {
+        "mlflow.db",
+        "mlruns",
+        "mlartifacts",
+        ".fnnexp",
+        "reports",
+        "mlflow.db-wal",
+        "mlflow.db-shm",
+    }
+    assert {path.name for path in place.parent.iterdir()} == {"inner"}
+    (folder,) = (place / "reports").iterdir()
+    assert (folder / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", "a\nb", "\t", "\0", "a\0b", "\u202egpj", "\x1b[31m", "x" * 201, "x" * 10_000]
+)
+def test_a_name_that_no_terminal_shows_is_refused(name, place, invoke):
+    text = f"defaults: [config, _self_]\ntracking:\n  experiment: {json.dumps(name)}\n"
+    ran = invoke(*own(place, "mine.yaml", text), "-cn", "mine", "data=digits", "dry_run=true")
+    assert (ran.status, ran.out) == (2, "")
+    assert everything(place) == ["inner"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_reports_folder_is_one_plain_name(name):
+    folder = report._file_name(name)
+    assert folder == Path(folder).name
+    assert not set(folder) & set('<>:"/\\|?*\0')
+    assert folder.strip(". ") == folder != ""
+    assert folder.partition(".")[0].lower() not in {"con", "nul", "aux", "prn", "com1", "lpt9"}
+
+
+@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize("key", ["data.name", "arch", "data", "experiment", "execution.backend"])
+def test_a_choice_is_looked_up_and_not_opened(key, name, place, invoke):
+    before = everything(place)
+    ran = invoke(f"{key}='{name}'" if "." in key else f"{key}={name}", "dry_run=true")
+    assert ran.status == 2, ran
+    assert everything(place) == before
+
+
+@pytest.mark.parametrize("name", ["../inner/mine", "mine/../../x", "/etc/hosts"])
+def test_a_config_outside_the_folders_of_configs_is_not_read(name, place, invoke):
+    ran = invoke("-cn", name, "dry_run=true")
+    assert ran.status == 2
+    assert "outside" in ran.err
+
+
+@pytest.mark.parametrize("value", ["a\0b.npz", "\0", "a\nb.npz", "\x1b]0;x\x07"])
+@pytest.mark.parametrize("key", ["path", "test_path", "name"])
+def test_a_path_that_no_terminal_shows_is_refused(key, value, place, invoke):
+    text = f"defaults: [config, override data: files, _self_]\ndata:\n  {key}: {json.dumps(value)}\n"
+    ran = invoke(*own(place, "mine.yaml", text), "-cn", "mine", "dry_run=true")
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err.isprintable() or ran.err.rstrip("\n").isprintable()
+    assert everything(place) == ["inner"]
+
+
+# --- ports --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Collect the commands that ui would run, and run none."""
+    commands = []
+
+    class Server:
+        def __init__(self, command, **_):
+            commands.append(command)
+
+        def wait(self):
+            return 0
+
+    monkeypatch.setattr(ui.subprocess, "Popen", Server)
+    return commands
+
+
+@pytest.mark.parametrize("host", [None, "127.0.0.1", "localhost", "::1", "127.8.9.10"])
+def test_ui_on_loopback_warns_of_nothing(host, store, invoke, started):
+    ran = invoke("ui", "--port", "48123", *(["--host", host] if host else []))
+    assert ran.status == 0, ran.err
+    assert started[0][started[0].index("--host") + 1] == (host or "127.0.0.1")
+    assert ran.err == ""
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_ui_that_others_reach_says_what_they_may_do(host, store, invoke, started):
+    ran = invoke("ui", "--port", "48123", "--host", host)
+    assert ran.status == 0
+    assert started[0][started[0].index("--host") + 1] == host
+    for words in (
+        "warning",
+        f"--host {host}",
+        "no login",
+        "read, change and delete every run",
+        "Leave --host out",
+    ):
+        assert words in ran.err
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "a b", "300.1.1.1"])
+def test_ui_on_a_host_that_is_none_is_refused(host, store, invoke, started):
+    ran = invoke("ui", "--host", host)
+    assert ran.status == 2
+    assert f"--host {host}" in ran.err
+    assert started == []
+
+
+# --- downloads ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def redirecting(monkeypatch, tmp_path):
+    """Return a server on loopback that sends every question to ``server.to``; MNIST's mirror is there."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("FNNEXP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("FNNEXP_MNIST", raising=False)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            server.asked.append(self.path)
+            self.send_response(server.status)
+            self.send_header("Location", server.to)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    server.asked, server.status, server.to = [], 302, ""
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    monkeypatch.setattr(data, "MNIST_MIRRORS", (f"http://127.0.0.1:{server.server_port}/mnist.npz",))
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "to"),
+    [
+        (301, "http://192.0.2.1/mnist.npz"),
+        (302, "//192.0.2.1/mnist.npz"),
+        (307, "ftp://192.0.2.1/x"),
+        (308, "file:///etc/hosts"),
+    ],
+)
+def test_a_redirect_away_from_https_is_not_followed(to, status, redirecting, tmp_path):
+    redirecting.to, redirecting.status = to, status
+    with pytest.raises(data.DataError, match="only https is trusted"):
+        data.prepare("mnist")
+    assert redirecting.asked == ["/mnist.npz"]
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "to", "good"),
+    [
+        ("https://a.example/x", "https://b.example/x", True),
+        ("https://a.example/x", "/y", True),
+        ("https://a.example/x", "//b.example/y", True),
+        ("https://a.example/x", "http://b.example/x", False),
+        ("https://a.example/x", "http://127.0.0.1/x", False),
+        ("https://a.example/x", "ftp://b.example/x", False),
+    ],
+)
+def test_a_redirect_from_https_goes_to_https(url, to, good):
+    answer = requests.Response()
+    answer.url, answer.headers["Location"] = url, to
+    if good:
+        data._trust_redirect(answer)
+    else:
+        with pytest.raises(ValueError, match="only https"):
+            data._trust_redirect(answer)
+
+
+def test_the_hook_of_redirects_is_part_of_every_download(monkeypatch, tmp_path):
+    given = {}
+    monkeypatch.setattr("pooch.HTTPDownloader", lambda **more: given.update(more))
+    monkeypatch.setattr("pooch.retrieve", lambda *words, **_: given.update(words=words))
+    data._download("https://a.example/mnist.npz", tmp_path / "mnist.npz")
+    assert given["hooks"] == {"response": data._trust_redirect}
+    assert given["words"][1] == data.MNIST_FILE_SHA256
