@@ -1,10 +1,11 @@
-"""Waiting for a store over the network that is slow, or away for a while."""
+"""Waiting for a store that is slow, busy or away for a while; and saying it when one is out of order."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,10 +29,14 @@ RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 Answer = TypeVar("Answer")
 
 
-class StoreAwayError(FnnexpError):
-    """The store did not come back: the same command goes on from the last checkpoints."""
+class StoreError(FnnexpError):
+    """The store can't be written any more: the same command goes on from the last checkpoints."""
 
     exit_status = 1
+
+
+class StoreAwayError(StoreError):
+    """A store over the network did not come back."""
 
 
 def is_remote(uri: str) -> bool:
@@ -44,6 +49,8 @@ def patiently(
     call: Callable[[], Answer], *, uri: str, say: Callable[[str], None], seconds: float = PATIENCE
 ) -> Answer:
     """Return what a call to a store returns; while the store is away, make it again with growing waits.
+
+    A server is away when it can't be asked; a SQLite file when another program holds it.
 
     Parameters
     ----------
@@ -59,10 +66,11 @@ def patiently(
     Raises
     ------
     StoreAwayError
-        When the store is still away in the end. Whatever else a call raises is raised at once.
+        When the store is still away in the end.
+    StoreError
+        At once, when a local store is out of order: the disk is full, the file is gone or read-only. Whatever
+        else a call raises is raised as it is.
     """
-    if not is_remote(uri):
-        return call()
     name = f"MLflow at {re.sub(r'//[^/@]*@', '//', uri)}"
     began, wait = time.monotonic(), FIRST_WAIT
     waited = False
@@ -75,7 +83,13 @@ def patiently(
                 answer = call()
         except Exception as error:
             if not _is_away(error):
-                raise
+                if is_remote(uri) or not _is_out_of_order(error):
+                    raise
+                raise StoreError(
+                    f"MLflow's store {uri} can't be written: {_short(error)}. What was finished is there; "
+                    "mend that (is the disk full, the file gone or read-only?) and start the same command "
+                    "again: it goes on where it was"
+                ) from error
             if time.monotonic() - began + wait > seconds:
                 raise StoreAwayError(
                     f"{name} has not answered for {time.monotonic() - began:.0f} s ({_short(error)}); "
@@ -114,11 +128,18 @@ def _is_away(error: BaseException) -> bool:
     from requests import exceptions
 
     away = (exceptions.ConnectionError, exceptions.Timeout, exceptions.RetryError)
+    local = any(isinstance(each, sqlite3.Error) for each in _chain(error))
     return any(
         isinstance(each, away)
-        or (isinstance(each, MlflowException) and each.error_code == "TEMPORARILY_UNAVAILABLE")
+        or (isinstance(each, sqlite3.OperationalError) and "locked" in str(each))
+        or (isinstance(each, MlflowException) and each.error_code == "TEMPORARILY_UNAVAILABLE" and not local)
         for each in _chain(error)
     )
+
+
+def _is_out_of_order(error: BaseException) -> bool:
+    """Whether an error is the disk's or the database's, and not about what was asked."""
+    return any(isinstance(each, (OSError, sqlite3.Error)) for each in _chain(error))
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -61,7 +61,14 @@ def those(*packages: str) -> list[str]:
 # Who may import what of ours, from the ground up: the design's directions. `fnnexp` itself is the version and
 # the two functions that users call; `errors` is what every room may raise.
 EVERYWHERE = ("fnnexp", "fnnexp.errors")
-BELOW_A_SWEEP = ("fnnexp.nn", "fnnexp.data", "fnnexp.trial", "fnnexp.config", "fnnexp.tracking")
+BELOW_A_SWEEP = (
+    "fnnexp.nn",
+    "fnnexp.data",
+    "fnnexp.trial",
+    "fnnexp.config",
+    "fnnexp.patience",
+    "fnnexp.tracking",
+)
 ALLOWED = {
     "fnnexp.errors": (),
     "fnnexp.nn": ("fnnexp.nn",),

@@ -20,6 +20,8 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from rich.console import Console
 from stores import curve_in, points, runs_in, weights_in
 from threadpoolctl import threadpool_limits
@@ -31,6 +33,7 @@ from fnnexp.errors import FnnexpError
 from fnnexp.nn.batching import Batching
 from fnnexp.nn.network import Architecture, Parameters
 from fnnexp.nn.training import Recipe, Stack, advance, start
+from fnnexp.patience import StoreError
 from fnnexp.sweep import executor as executor_module
 from fnnexp.sweep.checkpoints import Checkpoints
 from fnnexp.sweep.executor import Executor, resolved
@@ -735,6 +738,89 @@ def test_a_sweep_that_cannot_save_goes_on_and_says_so_once(trials_of, store, tmp
     outcome, said = swept(trials, store, segment_seconds=0.0, checkpoints=tmp_path / "checkpoints")
     assert len(outcome.finished) == 2
     assert said.count("checkpoints can't be written") == 1
+    agrees(tmp_path, trials)
+
+
+# --- a store that fails ---
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no limits of this kind")
+def test_a_full_disk_ends_the_sweep_in_order_and_the_same_command_goes_on(
+    invoke, store, tmp_path, trials_of, agrees
+):
+    """No file may grow far beyond what the database has: SQLite meets that as it meets a full disk."""
+    grid = ["data=digits", "init=sqrtmax,xavier,he", "seed=0,1,2", "epochs=40"]
+    room = (tmp_path / "mlflow.db").stat().st_size + 60_000
+    limited = (
+        f"import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}));"
+        "from fnnexp.cli import main; sys.exit(main())"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", limited, "-m", *grid, WORKERS, CUT],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    assert "can't be written" in ran.stderr
+    assert "start the same command again" in ran.stderr
+    assert "Traceback" not in ran.stdout + ran.stderr
+    assert invoke("-m", *grid, WORKERS).status == 0
+    assert {one.info.status for one in runs_in(tmp_path).values()} == {"FINISHED"}
+    agrees(tmp_path, trials_of(*grid))
+
+
+@pytest.mark.parametrize("call", ["create_run", "log_batch", "set_terminated"])
+def test_what_a_failing_store_did_not_take_is_saved_and_logged_later(
+    call, trials_of, store, tmp_path, monkeypatch, agrees
+):
+    trials = trials_of("epochs=4", "seed=0,1,2,3")
+    once = [OSError(28, "No space left on device")]
+    through = getattr(MlflowClient, call)
+    left = [3]
+
+    def full(client, *given, **named):
+        left[0] -= 1
+        if left[0] < 0:
+            raise MlflowException("the store failed") from once[0]
+        return through(client, *given, **named)
+
+    monkeypatch.setattr(MlflowClient, call, full)
+    with pytest.raises(StoreError, match=r"No space left on device.*start the same command again"):
+        swept(trials, store, n_jobs=2, max_lanes=2, segment_seconds=0.0)
+    monkeypatch.setattr(MlflowClient, call, through)
+    trained = []
+
+    def noted(planned, seconds):
+        trained.append((planned.epoch, len(planned.lanes)))
+        return train_segment(planned, seconds)
+
+    monkeypatch.setattr(executor_module, "train_segment", noted)
+    swept(trials, store, n_jobs=2, max_lanes=2, segment_seconds=0.0)
+    assert {one.info.status for one in runs_in(tmp_path).values()} == {"FINISHED"}
+    assert any(epoch > 0 for epoch, _ in trained)
+    agrees(tmp_path, trials)
+    assert checkpoints_in(tmp_path) == []
+
+
+def test_a_store_that_another_program_holds_is_waited_for(trials_of, store, tmp_path, agrees):
+    trials = trials_of("epochs=2", "seed=0,1")
+    held = threading.Event()
+
+    def hold():
+        with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            held.set()
+            time.sleep(8)
+            other.execute("COMMIT")
+
+    Tracker("fnnexp", store).open()
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(10)
+    outcome, _ = swept(trials, store)
+    holder.join()
+    assert len(outcome.finished) == 2
     agrees(tmp_path, trials)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from rich.console import Console
 from fnnexp.data import Prepared, cache_folder
 from fnnexp.nn.network import Parameters
 from fnnexp.nn.training import Lane, Recipe, Record, Stack
+from fnnexp.patience import StoreError
 from fnnexp.sweep.checkpoints import Checkpoints
 from fnnexp.sweep.claims import Claims, folder_for
 from fnnexp.sweep.cluster import Cluster, workers
@@ -157,13 +159,28 @@ class _Sweep:
                         executor.forget()
                     if executor.under_way:
                         self._take_in(executor, *executor.result())
+        except StoreError:
+            self._save_what_comes(executor)
+            raise
         except KeyboardInterrupt:
             executor.abandon()
             raise
         finally:
             executor.close()
             if self._queued or self._stopping:
-                self._interrupt_open_runs()
+                with contextlib.suppress(StoreError):
+                    self._interrupt_open_runs()
+
+    def _save_what_comes(self, executor: Executor) -> None:
+        """Keep what is under way, now that it can't be logged: it is logged by the same command."""
+        self.progress.say("MLflow's store can't be written: saving what is under way, then leaving")
+        executor.forget()
+        while executor.under_way:
+            _, ended = executor.result()
+            if isinstance(ended, Trained):
+                for record in ended.records:
+                    self.curves.setdefault(record.key, []).append(record)
+                self._save(ended.stack)
 
     @property
     def _stopping(self) -> bool:
@@ -222,9 +239,18 @@ class _Sweep:
             rest = replace(planned, lanes=stack.lanes, epoch=stack.epoch, state=stack)
             free = self.n_jobs - executor.under_way - len(self.waiting)
             self.waiting.extendleft(reversed(spread([rest], free)))  # no core is idle while lanes can part
-        self._hand_out(executor)  # first of all back to work, then the books
-        if unfinished:  # what is done goes to its runs at once
+        try:
+            self._hand_out(executor)  # first of all back to work, then the books
+            if unfinished:  # what is done goes to its runs at once
+                self._save(stack)
+            self._log_all(ended, unfinished)
+        except StoreError:
             self._save(stack)
+            raise
+
+    def _log_all(self, ended: Trained, unfinished: bool) -> None:
+        """Log a segment, and close the runs of the lanes that are done."""
+        stack = ended.stack
         for record in ended.records:
             if record.theta is not None:
                 self._finish(record.key, record.theta, ended.blas, diverged_at=record.epoch)
@@ -295,8 +321,13 @@ class _Sweep:
 
     def _save(self, stack: Stack) -> None:
         """Write checkpoints; where that can't be done the sweep goes on without, and says so once."""
+        left = [
+            k
+            for k, lane in enumerate(stack.lanes)
+            if any(trial.id not in self.closed for trial in self.groups[lane.key])
+        ]
         try:
-            self.checkpoints.save(stack, self.curves)
+            self.checkpoints.save(stack.select(left), self.curves)
         except OSError as error:
             if not self.unsaved:
                 self.progress.say(
