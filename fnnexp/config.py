@@ -189,11 +189,15 @@ def read(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[s
     ConfigError
         With what was given, what is allowed and what to write, when a value is missing or not allowed.
     """
-    few_references(composed)
-    for missing in OmegaConf.missing_keys(composed):
-        raise ConfigError(f"{missing} has no value; write {missing}=…")
-    values = OmegaConf.to_container(composed, resolve=True)
+    values = OmegaConf.to_container(composed, resolve=False)
     assert isinstance(values, dict)
+    missing = _first_missing(values)
+    if missing:
+        raise ConfigError(f"{missing} has no value; write {missing}=…")
+    if few_references(values):
+        resolved = OmegaConf.to_container(composed, resolve=True)
+        assert isinstance(resolved, dict)
+        values = resolved
     _known_keys("", values, Config)
     for key, node in _NODES.items():
         if not isinstance(values.get(key), dict):
@@ -228,8 +232,19 @@ def _known_keys(prefix: str, values: Mapping[Any, Any], node: Any) -> None:
             )
 
 
-def few_references(config: DictConfig) -> None:
-    """Refuse a config with more references than any experiment needs, before one is resolved."""
+def _first_missing(values: Any, key: str = "") -> str | None:
+    """Return the key of the first value that is still to be given, or None."""
+    if isinstance(values, dict):
+        inner = [(f"{key}.{name}" if key else str(name), value) for name, value in values.items()]
+    elif isinstance(values, list):
+        inner = [(f"{key}[{i}]", value) for i, value in enumerate(values)]
+    else:
+        return key if values == "???" else None
+    return next((missing for name, value in inner if (missing := _first_missing(value, name))), None)
+
+
+def few_references(values: Any) -> int:
+    """Count the references in a config's values; refuse more than any experiment needs, still unresolved."""
 
     def count(value: Any) -> int:
         if isinstance(value, str):
@@ -238,11 +253,12 @@ def few_references(config: DictConfig) -> None:
             return sum(map(count, value.values() if isinstance(value, dict) else value))
         return 0
 
-    found = count(OmegaConf.to_container(config, resolve=False))
+    found = count(values)
     if found > MOST_REFERENCES:
         raise ConfigError(
             f"the config holds {found} references (${{…}}); there may be {MOST_REFERENCES}: write values"
         )
+    return found
 
 
 def check(config: Config) -> None:
@@ -477,11 +493,12 @@ def compose(
     from hydra.core.override_parser.types import OverrideType
 
     parser = OverridesParser.create(config_loader=loader)
+    parse = cache(lambda override: parser.parse_overrides(overrides=[override])[0])
     is_group = cache(lambda key: bool(loader.get_group_options(key)))
     composed: dict[tuple[str, ...], tuple[DictConfig, Mapping[str, Any]]] = {}
     with _files_read_once(loader):
         for overrides in job_overrides:
-            parsed = parser.parse_overrides(overrides=list(overrides))
+            parsed = [parse(override) for override in overrides]
             plain = [
                 p
                 for p in parsed

@@ -88,7 +88,7 @@ def check(config: DictConfig) -> None:
         raise ConfigError(
             "the config lacks fnnexp's keys; one of your own starts with 'defaults: [config, _self_]'"
         )
-    few_references(config)
+    few_references(OmegaConf.to_container(config, resolve=False))
     hydra = OmegaConf.to_container(config.hydra, resolve=False)
     assert isinstance(hydra, dict)
     for key, allowed in FIXED.items():

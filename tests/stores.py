@@ -43,3 +43,29 @@ def weights_in(folder, run_id):
     file = next((folder / "mlruns").glob(f"*/{run_id}/artifacts/weights.npz"))
     with np.load(file, allow_pickle=False) as arrays:
         return dict(arrays)
+
+
+def fill(folder, count, experiment="fnnexp"):
+    """Copy the one finished run of a store ``count`` times, each as the run of a trial of its own."""
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database:
+        (experiment_id,) = database.execute(
+            "SELECT experiment_id FROM experiments WHERE name = ?", (experiment,)
+        ).fetchone()
+        (model,) = database.execute(
+            "SELECT run_uuid FROM runs WHERE experiment_id = ?", (experiment_id,)
+        ).fetchone()
+        database.execute("CREATE TEMP TABLE copies (id TEXT)")
+        database.executemany("INSERT INTO copies VALUES (?)", [(f"{k:032x}",) for k in range(count)])
+        for table in ("runs", "tags", "params", "metrics", "latest_metrics"):
+            columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
+            taken = ", ".join("copies.id" if name == "run_uuid" else f"{table}.{name}" for name in columns)
+            database.execute(
+                f"INSERT INTO {table} ({', '.join(columns)}) SELECT {taken} FROM {table}, copies "
+                "WHERE run_uuid = ?",
+                (model,),
+            )
+        for tag in ("fnnexp.trial", "fnnexp.numbers"):
+            database.execute(
+                "UPDATE tags SET value = 'copy ' || run_uuid WHERE key = ? AND run_uuid IN copies", (tag,)
+            )
+        database.commit()

@@ -1,0 +1,68 @@
+"""SQLite under pressure: a store of 10,000 runs that others read and write while a sweep logs to it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from stores import fill
+
+import fnnexp
+
+MANY = 10_000
+
+READER = """
+import sys, mlflow
+client = mlflow.MlflowClient("sqlite:///mlflow.db")
+experiment = client.get_experiment_by_name("fnnexp").experiment_id
+print("ready", flush=True)
+while True:
+    page = client.search_runs([experiment], max_results=100, order_by=["metrics.test_accuracy DESC"])
+    for run in page[:5]:
+        client.get_metric_history(run.info.run_id, "test_accuracy")
+    client.search_runs([experiment], filter_string="params.`init.method` = 'he_normal'", max_results=1000)
+"""
+
+WRITER = """
+import mlflow, time
+client = mlflow.MlflowClient("sqlite:///mlflow.db")
+experiment = client.get_experiment_by_name("fnnexp").experiment_id
+some = client.search_runs([experiment], max_results=5)
+print("ready", flush=True)
+while True:
+    for run in some:
+        client.set_tag(run.info.run_id, "mlflow.note.content", str(time.time()))
+"""
+
+
+@pytest.fixture
+def crowded(invoke, store, tmp_path):
+    """Return the folder of a store with 10,000 runs and one, and what reads and writes in it."""
+    assert invoke("data=digits", "epochs=1", "seed=99").status == 0
+    fill(tmp_path, MANY)
+    others = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        for code in (READER, WRITER)
+    ]
+    try:
+        for other in others:
+            assert other.stdout.readline() == "ready\n"
+        yield tmp_path
+        assert [other.poll() for other in others] == [None, None], "who reads or writes beside it was refused"
+    finally:
+        for other in others:
+            other.kill()
+            other.communicate()
+
+
+def test_a_sweep_logs_to_a_crowded_store_while_others_read_and_write(crowded, invoke):
+    grid = ["data=digits", "epochs=3", "init=he,xavier", "seed=range(15)"]
+    ran = invoke("-m", *grid, "execution.n_jobs=2", "execution.segment_seconds=0.2")
+    assert ran.status == 0, ran.err
+    assert "30 trials finished" in ran.out
+    assert "locked" not in ran.out + ran.err
+    frame = fnnexp.runs("fnnexp")
+    assert len(frame) == MANY + 1 + 30
+    assert (frame["status"] == "finished").all()
+    assert invoke("-m", *grid).status == 0
