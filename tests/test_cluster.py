@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from distributed import Client
 from mlflow import MlflowClient
 from rich.console import Console
 
@@ -112,7 +113,7 @@ class DaskCluster:
 
 @pytest.fixture
 def dask(tmp_path):
-    """Return ``dask(workers=2, **environment)``: a cluster whose workers are starting."""
+    """Return ``dask(workers=2, **environment)``: a cluster with its workers."""
     started = []
 
     def start(workers=2, **environment):
@@ -121,6 +122,9 @@ def dask(tmp_path):
         started.append(DaskCluster(folder, **environment))
         for _ in range(workers):
             started[-1].worker_without_disk()
+        if workers:
+            with Client(started[-1].address, timeout=60, set_as_default=False) as client:
+                client.wait_for_workers(workers, timeout=60)
         return started[-1]
 
     yield start
@@ -188,8 +192,9 @@ def test_a_sweep_on_dask_is_bitwise_that_of_one_machine_though_a_worker_is_kille
 
     killer = threading.Thread(target=kill_one)
     killer.start()
+    # Twice as many segments as workers, so that none is killed while it has nothing to do.
     outcome, said = swept(
-        trials, store, n_jobs=2, backend="dask", address=cluster.address, segment_seconds=0.2
+        trials, store, n_jobs=4, backend="dask", address=cluster.address, segment_seconds=0.2
     )
     killer.join()
     assert first.wait() == -signal.SIGKILL
