@@ -89,6 +89,7 @@ def client(uri: str | None) -> MlflowClient:
 
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what fails there is raised too
     return mlflow.MlflowClient(tracking_uri=uri or None)
 
 
@@ -190,8 +191,16 @@ class Tracker:
         assert self._opened
         return self._opened[1]
 
-    def known(self) -> dict[str, Known]:
-        """Return the run of each trial id that is in the experiment; a finished one before any other."""
+    @property
+    def is_open(self) -> bool:
+        """Whether the store is open."""
+        return self._opened is not None
+
+    def known(self, *, mend: bool = False) -> dict[str, Known]:
+        """Return the run of each trial id that is in the experiment; a finished one before any other.
+
+        With ``mend`` a run is closed that was finished but for that: whoever did it was killed just then.
+        """
         runs: dict[str, Known] = {}
         token = None
         while True:
@@ -200,6 +209,8 @@ class Tracker:
             )
             for run in page:
                 tags = run.data.tags
+                if mend and run.info.status == "RUNNING" and tags.get("fnnexp.status") in DONE:
+                    self._client.set_terminated(run.info.run_id, "FINISHED")
                 seen = runs.get(tags["fnnexp.trial"])
                 if seen is None or seen.status not in DONE:
                     runs[tags["fnnexp.trial"]] = Known(run.info.run_id, tags.get("fnnexp.status", RUNNING))

@@ -715,12 +715,12 @@ def test_fail_fast_stops_at_the_first_failure_and_the_same_command_goes_on(
 ):
     trials = trials_of("epochs=2", "seed=0,1,2,3")
     fails = [True]
-    Tracker("fnnexp", store).open()  # in a new store more is handed out at first
 
     def train(planned, seconds):
         return Broken("ValueError: no", "…") if fails[0] else train_segment(planned, seconds)
 
     monkeypatch.setattr(executor_module, "train_segment", train)
+    Tracker("fnnexp", store).open()  # into a new store more is handed out at first
     outcome, said = swept(trials, store, max_lanes=1, retries=0, fail_fast=True)
     assert len(outcome.failed) == 1
     assert outcome.stopped
@@ -750,6 +750,7 @@ def test_a_full_disk_ends_the_sweep_in_order_and_the_same_command_goes_on(
 ):
     """No file may grow far beyond what the database has: SQLite meets that as it meets a full disk."""
     grid = ["data=digits", "init=sqrtmax,xavier,he", "seed=0,1,2", "epochs=40"]
+    data.prepare("digits")
     room = (tmp_path / "mlflow.db").stat().st_size + 60_000
     limited = (
         f"import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}));"
@@ -777,7 +778,7 @@ def test_what_a_failing_store_did_not_take_is_saved_and_logged_later(
     trials = trials_of("epochs=4", "seed=0,1,2,3")
     once = [OSError(28, "No space left on device")]
     through = getattr(MlflowClient, call)
-    left = [3]
+    left = [1]
 
     def full(client, *given, **named):
         left[0] -= 1

@@ -78,8 +78,12 @@ def run(trials: Sequence[Trial], tracker: Tracker, settings: Settings, console: 
         if not tracker.is_new:
             with claims.turn():
                 tracker.open()
-            known = tracker.known()
+            known = tracker.known(mend=True)
         done, wanted = runs_of(known, trials)
+        left = {trial.numbers_id for trial in wanted}
+        for trial in done:  # of which a process may have been killed before it forgot them
+            if trial.numbers_id not in left:
+                Checkpoints(settings.checkpoints).remove(trial.numbers_id)
         outcome = Outcome(tracker.experiment, done_before=len(done))
         outcome.elsewhere = [(trial.name, elsewhere[trial.id]) for trial in wanted if trial.id in elsewhere]
         mine = [trial for trial in wanted if trial.id not in elsewhere]
@@ -192,7 +196,8 @@ class _Sweep:
 
     def _begin(self, executor: Executor) -> None:
         """Let the workers begin, and then open the store, which takes MLflow seconds."""
-        first = [self.waiting.popleft() for _ in range(min(AHEAD * self.n_jobs, len(self.waiting)))]
+        ahead = self.n_jobs if self.tracker.is_open else AHEAD * self.n_jobs
+        first = [self.waiting.popleft() for _ in range(min(ahead, len(self.waiting)))]
         for planned in first:
             executor.submit(planned, self.settings.segment_seconds)
         try:
