@@ -27,6 +27,9 @@ Array = NDArray[Any]
 Inputs = Sequence[tuple[range, Examples]]
 """For each group of lanes that see the same rows: which lanes, and their rows."""
 
+PART_BYTES = 96 * 1024
+"""How much of a lane's first weights is changed at a time. A fixed number: the products' shapes follow it."""
+
 BIASES = ("zeros", "normal", "none")
 """How a layer's bias starts: at 0, drawn like the layer's weights, or there is none."""
 
@@ -148,12 +151,22 @@ def rows_in_use(W: Array, examples: Examples, out: Array) -> Array:
     return np.take(W, examples.used, axis=0, out=out[: len(examples.used)], mode="clip")
 
 
-def add_to_rows_in_use(W: Array, examples: Examples, change: Array, scratch: Array) -> None:
-    """Add to the rows of W (D, H) that belong to the columns in use their change (U, H)."""
-    rows = rows_in_use(W, examples, scratch)
-    np.add(rows, change, out=rows)
-    if examples.used is not None:
-        W[examples.used] = rows
+def add_products(W: Array, examples: Examples, dZ: Array, work: Workspace) -> None:
+    """Add Xᵀ dZ (D, H) to a lane's W, where dZ is (B, H): only the rows of columns in use change.
+
+    It is done for as many rows of W at a time as fit the cache beside X.
+    """
+    X, used = examples.X, examples.used
+    step = max(PART_BYTES // (W.shape[1] * W.itemsize), 1)
+    for start in range(0, X.shape[1], step):
+        part = slice(start, min(start + step, X.shape[1]))
+        change = np.matmul(X[:, part].T, dZ, out=work.dW_used[: part.stop - start])
+        if used is None:
+            np.add(W[part], change, out=W[part])
+        else:
+            rows = np.take(W, used[part], axis=0, out=work.W_used[: part.stop - start], mode="clip")
+            np.add(rows, change, out=rows)
+            W[used[part]] = rows
 
 
 def forward(parameters: Parameters, inputs: Inputs, work: Workspace) -> Array:
@@ -193,10 +206,8 @@ def backward(parameters: Parameters, inputs: Inputs, work: Workspace, into: Para
             np.add(W, dW, out=W)
         else:
             for lanes, examples in inputs:
-                change = work.dW_used[: examples.X.shape[1]]
                 for k in lanes:
-                    np.matmul(examples.X.T, dZ[k], out=change)
-                    add_to_rows_in_use(W[k], examples, change, work.W_used)
+                    add_products(W[k], examples, dZ[k], work)
         if db is not None:
             np.add(db, np.add.reduce(dZ, axis=1, keepdims=True, out=work.db[layer]), out=db)
         if layer > 0:

@@ -28,7 +28,7 @@ from fnnexp.nn.network import (
     Inputs,
     Parameters,
     Workspace,
-    add_to_rows_in_use,
+    add_products,
     rows_in_use,
 )
 
@@ -124,10 +124,8 @@ class PerSampleDescent:
         for t in range(rows):
             self._step(t)
         for lanes, examples in inputs:
-            change = block.dW_used[: examples.X.shape[1]]
             for k in lanes:
-                np.matmul(examples.X.T, first[k], out=change)
-                add_to_rows_in_use(W1[k], examples, change, block.W_used)
+                add_products(W1[k], examples, first[k], block)
         if b1 is not None:
             np.add(b1, np.add.reduce(first, axis=1, keepdims=True), out=b1)
         logits, expected = block.logits[:, :rows], block.onehot[:, :rows]
