@@ -471,6 +471,19 @@ def test_curves_show_while_training_and_ctrl_c_keeps_what_was_trained(
         assert set(before) <= set(curve_in(tmp_path, run_id))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows can't stop a process and let it go on")
+def test_a_sweep_that_was_stopped_for_a_while_goes_on_where_it_was(store, tmp_path, trials_of, agrees):
+    with Process("-m", *LONG, WORKERS, CUT) as process:
+        until(lambda: checkpoints_in(tmp_path))
+        os.killpg(process.popen.pid, signal.SIGSTOP)
+        time.sleep(4)  # longer than any watchdog waits
+        assert process.popen.poll() is None
+        os.killpg(process.popen.pid, signal.SIGCONT)
+        out, err = process.popen.communicate(timeout=120)
+    assert process.popen.returncode == 0, out + err
+    agrees(tmp_path, trials_of(*LONG))
+
+
 def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing_finished(
     invoke, store, tmp_path, trials_of, agrees
 ):
