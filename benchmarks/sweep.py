@@ -30,6 +30,7 @@ from rich.table import Table
 from benchmarks.plain_trial import ARCHITECTURES, INITS, STEP
 from benchmarks.speed import CORES, RESULTS
 from fnnexp import data
+from tests.stores import fill
 
 FNNEXP = (sys.executable, "-m", "fnnexp")
 ROOT = Path(__file__).parent.parent
@@ -88,6 +89,11 @@ def main() -> None:
                 [sys.executable, "-c", code], cwd=folder, env=environment(), capture_output=True, check=True
             )
             note(f"fnnexp.{name}() of 1,000 trials", float(said.stdout), "s", wanted)
+    with new_folder() as folder:
+        timed(folder, [*FNNEXP, "data=digits", "epochs=1", "seed=999"])
+        fill(folder, 10_000)
+        crowded = timed(folder, [*FNNEXP, *TINY])
+        note("the same into a store of 10,000 runs, each", crowded, "ms", "25 or less")
     frame = pd.DataFrame(rows)
     RESULTS.mkdir(exist_ok=True)
     frame.to_csv(RESULTS / "sweep.csv", index=False)
