@@ -83,6 +83,37 @@ def _lacks(uri: str, experiment: str) -> bool:
         return False
 
 
+def _can_be_written(uri: str) -> None:
+    """Refuse a SQLite store that can't be written. MLflow would try again for minutes before it said so.
+
+    Raises
+    ------
+    FnnexpError
+        With the file, and why.
+    """
+    file = Path(uri.removeprefix("sqlite:///").partition("?")[0]).absolute()
+    if not uri.startswith("sqlite:///"):
+        return
+    folder = next(parent for parent in file.parents if parent.exists())
+    problem = None
+    if not folder.is_dir():
+        problem = f"{folder} is no folder"
+    elif not os.access(folder, os.W_OK):
+        problem = f"the folder {folder} is read-only"
+    elif file.exists():
+        try:
+            store = sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=0)
+            with contextlib.closing(store):
+                store.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            problem = None if "locked" in str(error) else str(error)
+    if problem:
+        raise FnnexpError(
+            f"MLflow's store {uri} can't be written: {problem}; write "
+            "tracking.uri=sqlite:///FOLDER/mlflow.db for one in another folder, or start in a folder of your own"
+        )
+
+
 def client(uri: str | None) -> MlflowClient:
     """Return MLflow's client on a store (None: MLFLOW_TRACKING_URI or MLflow's default)."""
     import mlflow
@@ -148,6 +179,10 @@ class Tracker:
     def is_new(self) -> bool:
         """Whether the experiment is seen not to be there yet, so that none of its trials can be done."""
         return not has_store(self._told) or _lacks(self.uri, self.experiment)
+
+    def check(self) -> None:
+        """Refuse a store that can't be written, without opening it."""
+        _can_be_written(self.uri)
 
     def open(self) -> None:
         """Open the store, and the experiment, which is made when it is not there.

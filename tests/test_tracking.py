@@ -360,3 +360,25 @@ def named(told=None, **choices):
 )
 def test_an_experiment_is_named_as_told_or_as_the_grid_or_the_preset(jobs, config_name, name):
     assert experiment_name(jobs, config_name) == name
+
+
+def test_a_store_that_cannot_be_written_is_refused_at_once(tmp_path):
+    (tmp_path / "a file").write_text("x")
+    (tmp_path / "folder.db").mkdir()
+    (tmp_path / "foreign.db").write_text("this is no database" * 100)
+    for name, reason in {
+        "a file/mlflow.db": "is no folder",
+        "folder.db": "unable to open",
+        "foreign.db": "not a database",
+    }.items():
+        with pytest.raises(FnnexpError, match=rf"can't be written: .*{reason}.*tracking\.uri="):
+            Tracker("here", f"sqlite:///{tmp_path / name}").check()
+    Tracker("here", f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}").check()
+    Tracker("here", "http://127.0.0.1:9").check()
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_refused_at_once(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(FnnexpError, match="read-only"):
+        Tracker("here", f"sqlite:///{tmp_path / 'mlflow.db'}").check()

@@ -72,6 +72,7 @@ def run(trials: Sequence[Trial], tracker: Tracker, settings: Settings, console: 
     then says that the sweep was interrupted.
     """
     began = time.monotonic()
+    tracker.check()
     claims = Claims(folder_for(tracker.uri, cache_folder()))
     with claims.on(tracker.experiment, [trial.id for trial in trials]) as elsewhere:
         known: Mapping[str, Known] = {}
