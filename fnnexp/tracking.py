@@ -110,7 +110,7 @@ def _can_be_written(uri: str) -> None:
     if problem:
         raise FnnexpError(
             f"MLflow's store {uri} can't be written: {problem}; write "
-            "tracking.uri=sqlite:///FOLDER/mlflow.db for one in another folder, or start in a folder of your own"
+            "tracking.uri=sqlite:///FOLDER/mlflow.db for one in another folder, or start in one of your own"
         )
 
 
