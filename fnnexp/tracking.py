@@ -217,6 +217,7 @@ class Tracker:
             "fnnexp.numbers": trial.numbers_id,
             "fnnexp.status": RUNNING,
             "fnnexp.data_checksum": trial.data.checksum,
+            "fnnexp.test_images": str(trial.data.n_test),
             **environment(),
         }
         if identical_to is not None:

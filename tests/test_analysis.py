@@ -397,14 +397,20 @@ def test_the_leaderboard_is_right(runs):
     board = report.leaderboard(runs)
     expected = expected_leaderboard()
     assert len(board) == len(expected)
+    best = board.iloc[0].to_dict()
     for row in board.to_dict("records"):
         values = expected[row["arch"], row["init"], row["batching"]]
         assert row["seeds"] == len(values["val"])
         for split in ("val", "test"):
             mean = plain.fmean(values[split]) if values[split] else math.nan
             sd = plain.stdev(values[split]) if len(values[split]) > 1 else math.nan
+            if split == "test" and row != best:
+                mean = sd = math.nan  # of what was not chosen, test accuracy is not looked at
             assert row[f"{split}_accuracy"] == pytest.approx(mean, nan_ok=True)
             assert row[f"{split}_accuracy_sd"] == pytest.approx(sd, nan_ok=True)
+        interval = statistics.mean_interval(values["val"])
+        assert (row["low"], row["high"]) == pytest.approx(interval[:2], nan_ok=True)
+        assert row["interval"] == interval.method
     ranked = board["val_accuracy"].tolist()[:-1]
     assert ranked == sorted(ranked, reverse=True)
 
@@ -515,19 +521,23 @@ def test_the_page_the_files_and_the_terminal_show_the_same_numbers(written, runs
     page = Page((folder / "report.html").read_text(encoding="utf-8"))
     board = rows_of(folder / "leaderboard.csv")
     head, *rows = page.tables[0]
-    assert [text for text, _ in head] == ["arch", "init", "batching", "seeds", "val %", "test %", "note"]
+    names = ["arch", "init", "batching", "seeds", "val %", "95% interval", "test %", "note"]
+    assert [text for text, _ in head] == names
     assert len(rows) == len(board) == len(report.leaderboard(runs))
     for row, line in zip(rows, board, strict=True):
         assert [text for text, _ in row[:4]] == [line[key] for key in ("arch", "init", "batching", "seeds")]
-        for (text, value), key in zip(row[4:6], ("val_accuracy", "test_accuracy"), strict=True):
+        low, high = (f"{100 * float(line[end]):.2f}" if line[end] else "" for end in ("low", "high"))
+        assert row[5][0] == (f"{low} to {high}" if low else "–")
+        for (text, value), key in zip((row[4], row[6]), ("val_accuracy", "test_accuracy"), strict=True):
             if not line[key]:
-                assert text == "–"
+                assert text == ("–" if key == "val_accuracy" else "")
                 continue
             assert value == float(line[key])
             assert text.split()[0] == f"{100 * float(line[key]):.2f}"
             if line[f"{key}_sd"]:
                 assert text.split()[-1] == f"{100 * float(line[f'{key}_sd']):.2f}"
-            assert text in shown
+            assert (text if key == "val_accuracy" else text.split()[0]) in shown
+    assert [row[6][0] != "" for row in rows] == [True] + [False] * (len(rows) - 1)
     for row, line in zip(page.tables[1][1:], rows_of(folder / "table.csv"), strict=True):
         assert [text for text, _ in row] == list(line.values())
         assert all(text in shown for text, _ in row)

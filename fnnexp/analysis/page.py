@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fnnexp.analysis import frames
+from fnnexp.analysis.answers import sentences
+from fnnexp.analysis.frames import groups, others, ranking
 from fnnexp.analysis.report import (
     Cell,
     Grid,
@@ -16,11 +19,11 @@ from fnnexp.analysis.report import (
     common,
     counts,
     followers,
-    groups,
     is_number,
+    leader_grid,
     leaderboard_grid,
-    others,
-    ranking,
+    options_grid,
+    shares_grid,
     table_grids,
     troubles,
 )
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import pandas as pd
+
+    from fnnexp.analysis.comparisons import Findings
 
 STYLE = """
 :root { color-scheme: light dark; --line: #d5d9de; --soft: #f4f6f8; --quiet: #59616b; --ink: #1c2127;
@@ -51,25 +56,60 @@ figure { margin: 1rem 0 } figcaption { color: var(--quiet); font-size: .9rem }
 FIGURES = 12
 """At most so many combinations of other factors have their curves drawn; the rest is in curves.csv."""
 
-FILES = ("runs.csv", "curves.csv", "leaderboard.csv", "table.csv")
+FILES = (
+    "runs.csv",
+    "curves.csv",
+    "leaderboard.csv",
+    "table.csv",
+    "options.csv",
+    "leader.csv",
+    "shares.csv",
+    "report.md",
+)
+
+PAIRS = (
+    "Differences are paired by seed, in points of percent. P(better): that a new seed of the one beats one of"
+    " the other. p: a sign-flip test; under six seeds it can't reach 5%. Corrected by Holm for all pairs of"
+    " the table; against the leader for all pairs of configurations, because the leader was picked by"
+    " looking. Seeds needed: to settle it in four of five tries at this difference and spread, roughly;"
+    " ? is unknown or more than 1,000."
+)
 
 
 def html(
-    experiment: str, runs: pd.DataFrame, curves: pd.DataFrame, board: pd.DataFrame, cells: pd.DataFrame
+    experiment: str,
+    runs: pd.DataFrame,
+    curves: pd.DataFrame,
+    board: pd.DataFrame,
+    cells: pd.DataFrame,
+    found: Findings,
 ) -> str:
     """Return the page as text; whatever comes from the store is escaped."""
     grids = table_grids(runs, cells)
+    shares = shares_grid(found)
+    close = [row[0].text for row in leader_grid(found).rows if row[-1].text != "settled"]
     sections = [
-        f"<h1>{escape(experiment)}</h1><p>{escape(counts(runs))}</p><p>{escape(basis(runs))}</p>"
+        f"<h1>{escape(experiment)}</h1><h2>What was asked, and how much was run</h2>"
+        f"<p>{escape(counts(runs))}</p><p>{escape(basis(runs))}</p>"
         + "".join(f"<p>{escape(each)}.</p>" for each in followers(runs))
-        + f"<p class='quiet'>In all trials: <code>{escape(common(runs))}</code></p><p>The numbers as files: "
-        + ", ".join(f"<a href='{file}'>{file}</a>" for file in FILES)
-        + ".</p>",
+        + f"<p class='quiet'>In all trials: <code>{escape(common(runs))}</code></p>",
+        "<h2>The answer</h2>" + "".join(f"<p>{escape(each)}</p>" for each in sentences(runs, found)),
         _section(leaderboard_grid(runs, board)),
+        "<h2>Curves</h2>" + "".join(_figures(runs, curves)),
         f"<h2>By architecture, initializer and batching</h2><p class='quiet'>{ranking(runs)} in percent; "
         "(2/3): two of three trials finished.</p>" + "".join(_section(grid, "h3") for grid in grids),
-        "<h2>Curves</h2>" + "".join(_figures(runs, curves)),
-        *(_section(grid) for grid in (coincidences(runs), troubles(runs)) if grid.rows),
+        f"<h2>Which factor matters how much</h2><p>{escape(found.about_shares)}</p>"
+        + (_section(shares) if shares.rows else ""),
+        f"<h2>Pairs</h2><p class='quiet'>{PAIRS}</p>"
+        + "".join(_section(grid, "h3") for grid in (options_grid(found), leader_grid(found)) if grid.rows),
+        "<h2>What diverged, was identical, or was too close to tell</h2>"
+        + "".join(_section(grid, "h3") for grid in (troubles(runs), coincidences(runs)) if grid.rows)
+        + f"<p>Not settled against the leader: {escape(', '.join(close)) or 'none'}.</p>",
+        "<h2>How to reproduce it</h2><p>Each run in MLflow has its whole configuration as"
+        " <code>config.yaml</code> and, as tags, the versions and the commit that it ran with; the same"
+        " configuration trains to the same bits on one kind of processor."
+        f" <code>fnnexp report {escape(shlex.quote(experiment))}</code> makes this page again. The numbers as"
+        " files: " + ", ".join(f"<a href='{file}'>{file}</a>" for file in FILES) + ".</p>",
     ]
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
