@@ -58,7 +58,9 @@ def _leader(leader: Configuration, metric: str) -> str:
 def _tested(runs: pd.DataFrame, leader: Configuration, metric: str) -> str:
     """Return the leader's test accuracy, the only one that is shown, and what few images leave open."""
     table = comparisons.levels(runs).astype("str")
-    mine = runs[(table == dict(leader.levels)).all(axis=1) & (runs["status"] == "finished")]
+    mine = runs[
+        table.eq(pd.Series(dict(leader.levels), dtype="str")).all(axis=1) & (runs["status"] == "finished")
+    ]
     mine = mine.drop_duplicates("seed")
     test = statistics.mean(mine["test_accuracy"])
     said = f"On the test images, which chose nothing, it has {percent(test)}."
@@ -71,7 +73,8 @@ def _tested(runs: pd.DataFrame, leader: Configuration, metric: str) -> str:
     values = {"validation": statistics.mean(mine["val_accuracy"]), "test": test}
     errors = []
     for split, counts in images.items():
-        count = int(counts.dropna().min()) if counts.notna().any() else 0
+        known = pd.to_numeric(counts, errors="coerce").dropna()
+        count = int(known.min()) if len(known) else 0
         error = statistics.test_set_error(values[split], count)
         if not math.isnan(error):
             errors.append(f"{points(error)} for {count:,} {split} images")

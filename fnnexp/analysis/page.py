@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from fnnexp.analysis.report import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import pandas as pd
 
@@ -79,7 +79,7 @@ PAIRS = (
 def html(
     experiment: str,
     runs: pd.DataFrame,
-    curves: pd.DataFrame,
+    drawings: Sequence[Drawing],
     board: pd.DataFrame,
     cells: pd.DataFrame,
     found: Findings,
@@ -95,13 +95,16 @@ def html(
         + f"<p class='quiet'>In all trials: <code>{escape(common(runs))}</code></p>",
         "<h2>The answer</h2>" + "".join(f"<p>{escape(each)}</p>" for each in sentences(runs, found)),
         _section(leaderboard_grid(runs, board)),
-        "<h2>Curves</h2>" + "".join(_figures(runs, curves)),
+        "<h2>Curves</h2>" + _figures(drawings, "curves", runs),
         f"<h2>By architecture, initializer and batching</h2><p class='quiet'>{ranking(runs)} in percent; "
-        "(2/3): two of three trials finished.</p>" + "".join(_section(grid, "h3") for grid in grids),
+        "(2/3): two of three trials finished.</p>"
+        + _figures(drawings, "map", runs)
+        + "".join(_section(grid, "h3") for grid in grids),
         f"<h2>Which factor matters how much</h2><p>{escape(found.about_shares)}</p>"
         + (_section(shares) if shares.rows else ""),
         f"<h2>Pairs</h2><p class='quiet'>{PAIRS}</p>"
         + "".join(_section(grid, "h3") for grid in (options_grid(found), leader_grid(found)) if grid.rows),
+        "<h2>Accuracy against training time</h2>" + _figures(drawings, "time", runs),
         "<h2>What diverged, was identical, or was too close to tell</h2>"
         + "".join(_section(grid, "h3") for grid in (troubles(runs), coincidences(runs)) if grid.rows)
         + f"<p>Not settled against the leader: {escape(', '.join(close)) or 'none'}.</p>",
@@ -124,12 +127,16 @@ def _section(grid: Grid, level: str = "h2") -> str:
     kinds = ["n" if is_number(grid, i) else "" for i in range(len(grid.head))]
     head = "".join(_tag("th", escape(name), kind) for name, kind in zip(grid.head, kinds, strict=True))
     rows = (
-        "<tr>" + "".join(_tag("td", _cell_html(cell), kind) for cell, kind in zip(row, kinds, strict=True))
+        "<tr>"
+        + "".join(_tag("td", _cell_html(cell), kind) for cell, kind in zip(row, kinds, strict=True))
+        + "</tr>"
         for row in grid.rows
     )
     title = f"<{level}>{escape(grid.title)}</{level}>" if grid.title else ""
     body = "\n".join(rows)
-    return f"{title}<div class='wide'><table><thead><tr>{head}</thead><tbody>\n{body}</tbody></table></div>"
+    return (
+        f"{title}<div class='wide'><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>"
+    )
 
 
 def _tag(name: str, content: str, kind: str) -> str:
@@ -142,29 +149,65 @@ def _cell_html(cell: Cell) -> str:
     return f"<data value='{cell.value!r}'>{escape(cell.text)}</data>"
 
 
-def _figures(runs: pd.DataFrame, curves: pd.DataFrame) -> Iterator[str]:
-    """Yield accuracy and loss of the finished trials, for each combination of the factors beside the axes."""
+class Drawing(NamedTuple):
+    """A figure of the page, and its files' name."""
+
+    section: str
+    name: str
+    heading: str
+    caption: str
+    svg: str
+    png: bytes
+
+
+def drawings(runs: pd.DataFrame, curves: pd.DataFrame) -> Iterator[Drawing]:
+    """Yield the figures of the finished trials, for each combination of the factors beside the axes."""
     from fnnexp.analysis import plots
 
     finished = runs[runs["status"] == "finished"]
-    if finished.empty:
-        yield "<p>No trial has finished, so there are no curves to average.</p>"
-        return
-    beside = others(runs)
-    split = ranking(runs).partition("_")[0]
-    combinations = list(groups(finished, beside))
-    for key, part in combinations[:FIGURES]:
+    beside, metric = others(runs), ranking(runs)
+    split = metric.partition("_")[0]
+    for i, (key, part) in enumerate(list(groups(finished, beside))[:FIGURES]):
         said = ", ".join(f"{k}={frames.as_text(v)}" for k, v in zip(beside, key, strict=True))
-        yield f"<h3>{escape(said)}</h3>" if said else ""
-        for quantity in ("accuracy", "loss"):
-            svg = plots.curves(part, curves, f"{split}_{quantity}")
-            yield f"<figure>{svg}<figcaption>{_caption(split, quantity)}</figcaption></figure>"
-    if (more := len(combinations) - FIGURES) > 0:
-        yield f"<p>{more} more combinations of {escape(', '.join(beside))} are in curves.csv.</p>"
+        for section, name, caption, figure in (
+            *(
+                ("curves", f"{split}_{q}", _caption(split, q), plots.curves(part, curves, f"{split}_{q}"))
+                for q in ("accuracy", "loss")
+            ),
+            ("map", "heat_map", f"{metric} in percent, the mean over seeds; darker is better.",
+             plots.heat_map(part, metric)),
+            ("time", "accuracy_against_time", TIME, plots.against_time(part, metric)),
+        ):  # fmt: skip
+            if figure is not None:
+                label = f"{name} {said}".replace("_", " ").strip()
+                file = name if not beside else f"{name}_{i + 1}"
+                yield Drawing(section, file, said, caption, plots.svg(figure, label), plots.png(figure))
+
+
+TIME = (
+    "Mean and 95% interval (Student's t) against the seconds of training of one trial in its stack, as"
+    " measured while the sweep ran. The marker is the initializer, its filling the batching mode."
+)
+
+
+def _figures(drawings: Sequence[Drawing], section: str, runs: pd.DataFrame) -> str:
+    mine = [drawing for drawing in drawings if drawing.section == section]
+    if not mine:
+        return "<p>No trial has finished, so there is nothing to draw.</p>"
+    text, heading = "", ""
+    for each in mine:
+        if each.heading != heading:
+            text, heading = f"{text}<h3>{escape(each.heading)}</h3>", each.heading
+        text += f"<figure>{each.svg}<figcaption>{escape(each.caption)}</figcaption></figure>"
+    beside = others(runs)
+    more = sum(1 for _ in groups(runs[runs["status"] == "finished"], beside)) - FIGURES
+    if more > 0:
+        text += f"<p>{more} more combinations of {escape(', '.join(beside))} are in the files.</p>"
+    return text
 
 
 def _caption(split: str, quantity: str) -> str:
-    said = f"{split}_{quantity} by epoch: the mean over seeds, the band from the least to the most, "
+    said = f"{split}_{quantity} by epoch: the mean over seeds in its 95% interval (Student's t), "
     said += "of finished trials."
     if quantity == "loss":
         said += (

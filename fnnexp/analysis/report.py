@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from fnnexp import tracking
 from fnnexp.analysis import comparisons, frames, statistics
 from fnnexp.analysis.answers import between, plural, sentences
 from fnnexp.analysis.frames import AXES, groups, others, ranking, varies_within
@@ -332,14 +333,15 @@ def write(
     tracking_uri: str | None = None,
     console: Console | None = None,
 ) -> Path:
-    """Print the experiment's report and write it as CSV and as one self-contained HTML page.
+    """Print the experiment's report, write it as one self-contained HTML page and as files, log it to MLflow.
 
     Parameters
     ----------
     experiment, tracking_uri
         As for :func:`fnnexp.runs`.
     folder
-        Where `runs.csv curves.csv leaderboard.csv table.csv report.html` go; `reports/<experiment>` if None.
+        Where `report.html`, the same as `report.md`, its tables as CSV and its figures as SVG and PNG go;
+        `reports/<experiment>` if None.
     console
         Where to print; the terminal without it.
 
@@ -355,7 +357,9 @@ def write(
     """
     from rich.console import Console
 
-    from fnnexp.analysis.page import html
+    from fnnexp.analysis.markdown import markdown
+    from fnnexp.analysis.page import drawings, html
+    from fnnexp.analysis.plots import svg_file
 
     runs, curves = frames.both(experiment, tracking_uri=tracking_uri)
     if runs.empty:
@@ -363,25 +367,52 @@ def write(
             f"The experiment '{experiment}' holds no trials of fnnexp yet, so nothing to report."
         )
     board, cells, found = leaderboard(runs), table(runs), comparisons.findings(runs)
+    drawn = list(drawings(runs, curves))
     place = Path("reports", _file_name(experiment)) if folder is None else Path(folder)
     page = place / "report.html"
+    tables = {
+        "runs": runs,
+        "curves": curves,
+        "leaderboard": board,
+        "table": cells.reset_index(),
+        "leader": found.with_leader,
+        "options": found.of_options,
+        "shares": found.shares,
+    }
+    texts = {"report.md": markdown(experiment, runs, board, cells, found)}
+    texts |= {f"{each.name}.svg": svg_file(each.svg) for each in drawn}
+    texts["report.html"] = html(experiment, runs, drawn, board, cells, found)
     try:
         place.mkdir(parents=True, exist_ok=True)
-        runs.to_csv(place / "runs.csv", index=False)
-        curves.to_csv(place / "curves.csv", index=False)
-        board.to_csv(place / "leaderboard.csv", index=False)
-        cells.reset_index().to_csv(place / "table.csv", index=False)
-        found.with_leader.to_csv(place / "leader.csv", index=False)
-        found.of_options.to_csv(place / "options.csv", index=False)
-        found.shares.to_csv(place / "shares.csv", index=False)
-        page.write_text(html(experiment, runs, curves, board, cells, found), encoding="utf-8")
+        for name, frame in tables.items():
+            frame.to_csv(place / f"{name}.csv", index=False)
+        for name, text in texts.items():
+            (place / name).write_text(text, encoding="utf-8")
+        for each in drawn:
+            (place / f"{each.name}.png").write_bytes(each.png)
     except OSError as error:
         raise FnnexpError(
             f"The report cannot be written to {place}: {error}. Name another folder."
         ) from error
     _print(console or Console(), experiment, runs, board, cells, found)
+    files = [
+        place / name for name in (*texts, *(f"{n}.csv" for n in tables), *(f"{d.name}.png" for d in drawn))
+    ]
+    logged = _log(experiment, tracking_uri, files, [counts(runs), *sentences(runs, found)])
+    (console or Console()).print(logged, soft_wrap=True, markup=False, highlight=False)
     (console or Console()).print(f"Report: {page}", soft_wrap=True, markup=False, highlight=False)
     return page
+
+
+def _log(experiment: str, uri: str | None, files: Sequence[Path], said: Sequence[str]) -> str:
+    """Log the report's files to MLflow; a store that takes none costs no report. Return what became of it."""
+    from fnnexp.analysis.markdown import escaped
+
+    try:
+        tracking.log_report(experiment, uri, files, "\n\n".join(map(escaped, said)))
+    except Exception as error:  # a store's own exceptions are many
+        return f"The report is not in MLflow, which did not take it: {error}"
+    return f"In MLflow it is the run '{tracking.REPORT}' of the experiment, under Artifacts."
 
 
 def _file_name(experiment: str) -> str:

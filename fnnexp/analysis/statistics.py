@@ -112,6 +112,17 @@ def mean_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
     return Interval(float(found.low), float(found.high), "bca")
 
 
+def t_half_width(deviations: ArrayLike, counts: ArrayLike, level: float = LEVEL) -> NDArray[np.float64]:
+    """Return half the width of Student's interval for many means at once, 0 where a count is below two.
+
+    >>> t_half_width([1.0, float("nan")], [3, 1]).round(3).tolist()
+    [2.484, 0.0]
+    """
+    n = np.maximum(np.asarray(counts, dtype=np.float64), 2)
+    half = stats.t.ppf((1 + level) / 2, n - 1) * np.asarray(deviations, dtype=np.float64) / np.sqrt(n)
+    return np.where(np.isnan(half), 0.0, half)
+
+
 # Pairs
 
 
