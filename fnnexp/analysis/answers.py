@@ -155,12 +155,12 @@ def between(low: float, high: float, most: float = math.inf) -> str:
     """Return an interval in percent or points; an accuracy's ends (`most=1`) stay between 0 and 100%.
 
     >>> between(-0.001, 0.0201), between(0.9, 1.2, most=1), between(float("nan"), float("nan"))
-    ('-0.10 to 2.01', '90.00 to 100.00', '–')
+    ('−0.10 to 2.01', '90.00 to 100.00', '–')
     """
     if math.isnan(low):
         return "–"
     least = 0.0 if most < math.inf else -math.inf
-    return f"{100 * max(low, least):.2f} to {100 * min(high, most):.2f}"
+    return f"{100 * max(low, least):.2f} to {100 * min(high, most):.2f}".replace("-", "−")
 
 
 def plural(n: int, noun: str) -> str:

@@ -47,7 +47,7 @@ h3 { font-size: 1rem; margin-bottom: .3rem } a { color: var(--link) }
 .quiet { color: var(--quiet) } code { overflow-wrap: anywhere }
 .wide { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: .22rem .6rem; text-align: left; border-bottom: 1px solid var(--line) }
-th { border-bottom-width: 2px } .n { text-align: right; white-space: nowrap }
+th { border-bottom-width: 2px } .n { text-align: right; white-space: nowrap } .verdict { white-space: nowrap }
 tbody tr:nth-child(even) { background: var(--soft) } svg { width: 100%; height: auto; display: block }
 figure { margin: 1rem 0 } figcaption { color: var(--quiet); font-size: .9rem }
 @media print { body { margin: 0; max-width: none } figure, tr { break-inside: avoid } }
@@ -69,8 +69,8 @@ FILES = (
 
 PAIRS = (
     "Differences are paired by seed, in points of percent. P(better): that a new seed of the one beats one of"
-    " the other. p: a sign-flip test; under six seeds it can't reach 5%. Corrected by Holm for all pairs of"
-    " the table; against the leader for all pairs of configurations, because the leader was picked by"
+    " the other. p: a sign-flip test; under six seeds it can't reach 5%. Holm p: corrected for all pairs"
+    " of the table; against the leader for all pairs of configurations, because the leader was picked by"
     " looking. Seeds needed: to settle it in four of five tries at this difference and spread, roughly;"
     " ? is unknown or more than 1,000."
 )
@@ -124,7 +124,10 @@ def html(
 
 
 def _section(grid: Grid, level: str = "h2") -> str:
-    kinds = ["n" if is_number(grid, i) else "" for i in range(len(grid.head))]
+    kinds = [
+        "n" if is_number(grid, i) else "verdict" if grid.head[i] == "verdict" else ""
+        for i in range(len(grid.head))
+    ]
     head = "".join(_tag("th", escape(name), kind) for name, kind in zip(grid.head, kinds, strict=True))
     rows = (
         "<tr>"

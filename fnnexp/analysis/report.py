@@ -249,22 +249,20 @@ def options_grid(found: Findings) -> Grid:
     return Grid("Every two options of a factor", head, _pair_rows(found.of_options, ["factor", "a", "b"]), 3)
 
 
-PAIR_HEAD = ["seeds", "points", "95% interval", "ahead in", "P(better)", "p", "p, corrected", "seeds needed",
-             "verdict"]  # fmt: skip
+PAIR_HEAD = ["points", "95% interval", "ahead in", "P(better)", "p", "Holm p", "seeds needed", "verdict"]
 
 
 def _pair_rows(pairs: pd.DataFrame, names: Sequence[str]) -> list[list[Cell]]:
     rows = []
     for pair in pairs.to_dict("records"):
         row = [Cell(str(pair[name])) for name in names]
-        needed = "" if pair["verdict"] == "settled" else "?"
-        needed = needed if pd.isna(pair["seeds_needed"]) else str(int(pair["seeds_needed"]))
+        unknown = "" if pair["verdict"] == "settled" else "?"
+        needed = unknown if pd.isna(pair["seeds_needed"]) else str(int(pair["seeds_needed"]))
         rows.append([
             *row,
-            Cell(str(pair["seeds"]), float(pair["seeds"])),
             Cell(_number(100 * pair["difference"], ".2f"), pair["difference"]),
             Cell(between(pair["low"], pair["high"])),
-            Cell(str(pair["ahead"]), float(pair["ahead"])),
+            Cell(f"{pair['ahead']} of {pair['seeds']}", float(pair["ahead"])),
             Cell(_number(pair["probability"], ".2f"), pair["probability"]),
             Cell(_number(pair["p"], ".3g"), pair["p"]),
             Cell(_number(pair["p_corrected"], ".3g"), pair["p_corrected"]),
@@ -275,7 +273,7 @@ def _pair_rows(pairs: pd.DataFrame, names: Sequence[str]) -> list[list[Cell]]:
 
 
 def _number(value: float, form: str) -> str:
-    return "–" if np.isnan(value) else format(value, form)
+    return "–" if np.isnan(value) else format(value, form).replace("-", "−")
 
 
 def shares_grid(found: Findings) -> Grid:
