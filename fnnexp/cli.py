@@ -141,7 +141,7 @@ def overrides_last(words: Sequence[str]) -> list[str]:
 def _report(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("fnnexp report", description="Compare the trials of a sweep.")
     parser.add_argument("experiment", help="the sweep's name, as in card_grid")
-    parser.add_argument("--folder", help="where to write the page and its files (default: reports/EXPERIMENT)")
+    parser.add_argument("--folder", help="where the page and its files go (default: reports/EXPERIMENT)")
     parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
     given = parser.parse_args(words)
     from fnnexp.analysis import report

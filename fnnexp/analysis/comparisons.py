@@ -16,7 +16,10 @@ import pandas as pd
 from fnnexp.analysis import frames, statistics
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
+
+MOST_OPTIONS = 10
+"""Of so many options of a factor every two are compared."""
 
 FEW = 1 - statistics.LEVEL
 PAIR = (
@@ -122,34 +125,48 @@ def of_options(runs: pd.DataFrame) -> pd.DataFrame:
     """Return how every two options of each factor compare, the better first, as :func:`with_leader` does.
 
     A seed's difference is the mean over the `cells` (combinations of the other factors) in which both options
-    finished for every seed that is compared. Corrected for the pairs shown, which nobody picked.
+    finished for every seed that is compared. Of a factor with more than ten options the best is compared
+    with every other. Corrected for all pairs of options, shown or not.
     """
     runs = runs.reset_index(drop=True)
     if runs.empty:
         return _tested([], ["factor", "a", "b", "cells"])
     table, values = levels(runs), runs[frames.ranking(runs)].where(runs["status"] == "finished")
-    rows = []
+    rows, unshown = [], 0
     for name in table.columns:
-        rest = [other for other in table.columns if other != name]
-        for options in combinations(table[name].cat.categories, 2):
-            a, b = (_by_seed(table, rest, runs["seed"], values, table[name] == option) for option in options)
-            both = (a - b).dropna(axis=1, how="all")
+        by_seed = _by_seed(table, name, runs["seed"], values)
+        options = list(by_seed)
+        pairs = list(combinations(options, 2))
+        if len(options) > MOST_OPTIONS:
+            best = max(options, key=lambda option: np.nan_to_num(np.nanmean(by_seed[option].to_numpy())))
+            unshown += len(pairs) - (len(options) - 1)
+            pairs = [(best, other) for other in options if other != best]
+        for one, other in pairs:
+            both = by_seed[one] - by_seed[other]
+            both = both.dropna(axis=1, how="all").dropna(axis=0, how="all")
             complete = both.dropna(axis=1) if both.notna().all().any() else both.dropna(axis=0)
-            x, y = (each.reindex_like(complete).mean(axis=1) for each in (a, b))
+            x, y = (
+                by_seed[o].reindex(index=complete.index, columns=complete.columns).mean(axis=1)
+                for o in (one, other)
+            )
+            better, worse = one, other
             if len(complete) and (x - y).mean() < 0:
-                options, x, y = options[::-1], y, x
-            said = dict(zip(("factor", "a", "b"), (name, *options), strict=True))
-            rows.append({**said, "cells": complete.shape[1], **_pair(x, y)})
-    return _tested(rows, ["factor", "a", "b", "cells"])
+                better, worse, x, y = other, one, y, x
+            said = {"factor": name, "a": better, "b": worse, "cells": complete.shape[1]}
+            rows.append({**said, **_pair(x, y)})
+    comparable = sum(row["seeds"] > 0 for row in rows)
+    return _tested(rows, ["factor", "a", "b", "cells"], comparable + unshown)
 
 
-def _by_seed(
-    table: pd.DataFrame, rest: Sequence[str], seed: pd.Series, values: pd.Series, where: pd.Series
-) -> pd.DataFrame:
-    """Return the values of some trials, seeds down and cells across."""
-    cell = table[list(rest)].astype("str").agg(" ".join, axis=1) if rest else pd.Series("", table.index)
-    long = pd.DataFrame({"cell": cell, "seed": seed, "value": values})[where]
-    return long.drop_duplicates(["cell", "seed"]).pivot_table("value", "seed", "cell", dropna=False)
+def _by_seed(table: pd.DataFrame, name: str, seed: pd.Series, values: pd.Series) -> dict[str, pd.DataFrame]:
+    """Return the values of each option of a factor, seeds down and the other factors' cells across."""
+    rest = table.drop(columns=name).astype("str")
+    cell = rest.agg(" ".join, axis=1) if len(rest.columns) else pd.Series("", table.index)
+    long = pd.DataFrame({"option": table[name].astype("str"), "cell": cell, "seed": seed, "value": values})
+    long = long.drop_duplicates(["option", "cell", "seed"]).astype({"seed": "str"})
+    wide = long.set_index(["option", "seed", "cell"])["value"].unstack("cell")  # noqa: PD010
+    there = set(long.loc[long["value"].notna(), "option"])
+    return {str(o): wide.loc[o] for o in table[name].cat.categories if o in there}
 
 
 def _pair(a: pd.Series, b: pd.Series) -> dict[str, Any]:

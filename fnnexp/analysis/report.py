@@ -396,7 +396,7 @@ def write(
     files = [
         place / name for name in (*texts, *(f"{n}.csv" for n in tables), *(f"{d.name}.png" for d in drawn))
     ]
-    logged = _log(experiment, tracking_uri, files, [counts(runs), *sentences(runs, found)])
+    logged = _log(experiment, tracking_uri, files, [*sentences(runs, found), counts(runs)])
     (console or Console()).print(logged, soft_wrap=True, markup=False, highlight=False)
     (console or Console()).print(f"Report: {page}", soft_wrap=True, markup=False, highlight=False)
     return page
