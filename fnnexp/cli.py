@@ -29,7 +29,7 @@ Train
   The same command again runs only what is not finished.
 
 Understand
-  fnnexp report card_grid                           tables here, CSV and HTML in reports/card_grid/
+  fnnexp report card_grid                           the answer; all else in reports/card_grid/
   fnnexp ui                                         MLflow's UI on the right store, for this machine alone
   fnnexp gradcheck                                  every gradient against finite differences
 
@@ -141,7 +141,7 @@ def overrides_last(words: Sequence[str]) -> list[str]:
 def _report(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("fnnexp report", description="Compare the trials of a sweep.")
     parser.add_argument("experiment", help="the sweep's name, as in card_grid")
-    parser.add_argument("--folder", help="where to write CSV and HTML (default: reports/EXPERIMENT)")
+    parser.add_argument("--folder", help="where the page and its files go (default: reports/EXPERIMENT)")
     parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
     given = parser.parse_args(words)
     from fnnexp.analysis import report

@@ -263,6 +263,7 @@ class Tracker:
             "fnnexp.numbers": trial.numbers_id,
             "fnnexp.status": RUNNING,
             "fnnexp.data_checksum": trial.data.checksum,
+            "fnnexp.test_images": str(trial.data.n_test),
             **environment(),
         }
         if identical_to is not None:
@@ -469,3 +470,33 @@ def runs_of(known: Mapping[str, Known], trials: Sequence[Trial]) -> tuple[list[T
     done = [trial for trial in trials if trial.id in known and known[trial.id].status in DONE]
     finished = {trial.id for trial in done}
     return done, [trial for trial in trials if trial.id not in finished]
+
+
+REPORT = "report"
+"""The name of the run that holds an experiment's report; it is no trial."""
+
+NOTE, OURS = "mlflow.note.content", "fnnexp.note"
+
+
+def log_report(experiment: str, uri: str | None, files: Iterable[Path], said: str) -> str:
+    """Log files as the artifacts of the experiment's one report run; return its run id.
+
+    The run has no trial's tag, so no frame and no sweep takes it for one. Logged again, files of the same
+    names are replaced. `said`, Markdown, becomes the description of that run, and of the experiment unless
+    somebody wrote another: MLflow's UI shows it above the runs.
+    """
+    store = client(uri)
+    found = find_experiment(store, experiment)
+    wait = partial(patiently, uri=str(store.tracking_uri), say=_on_stderr, seconds=AT_START)
+    ours = wait(lambda: store.search_runs([found.experiment_id], "tags.`fnnexp.report` = 'true'"))
+    tags = {"fnnexp.report": "true", **environment()}
+    run = ours[0] if ours else store.create_run(found.experiment_id, run_name=REPORT, tags=tags)
+    for file in files:
+        wait(partial(store.log_artifact, run.info.run_id, str(file)))
+    wait(partial(store.set_tag, run.info.run_id, NOTE, said))
+    if found.tags.get(NOTE, "") in ("", found.tags.get(OURS)):
+        for key in (OURS, NOTE):
+            wait(partial(store.set_experiment_tag, found.experiment_id, key, said))
+    if run.info.status != "FINISHED":
+        wait(partial(store.set_terminated, run.info.run_id, "FINISHED"))
+    return str(run.info.run_id)

@@ -397,14 +397,20 @@ def test_the_leaderboard_is_right(runs):
     board = report.leaderboard(runs)
     expected = expected_leaderboard()
     assert len(board) == len(expected)
+    best = board.iloc[0].to_dict()
     for row in board.to_dict("records"):
         values = expected[row["arch"], row["init"], row["batching"]]
         assert row["seeds"] == len(values["val"])
         for split in ("val", "test"):
             mean = plain.fmean(values[split]) if values[split] else math.nan
             sd = plain.stdev(values[split]) if len(values[split]) > 1 else math.nan
+            if split == "test" and row != best:
+                mean = sd = math.nan  # of what was not chosen, test accuracy is not looked at
             assert row[f"{split}_accuracy"] == pytest.approx(mean, nan_ok=True)
             assert row[f"{split}_accuracy_sd"] == pytest.approx(sd, nan_ok=True)
+        interval = statistics.mean_interval(values["val"])
+        assert (row["low"], row["high"]) == pytest.approx(interval[:2], nan_ok=True)
+        assert row["interval"] == interval.method
     ranked = board["val_accuracy"].tolist()[:-1]
     assert ranked == sorted(ranked, reverse=True)
 
@@ -460,7 +466,7 @@ def test_other_factors_have_a_table_each(store, tmp_path):
         "optimizer.lr=0.1",
     ]
     page, _ = write(store, "rates", tmp_path)
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 2 * 3  # accuracy, loss and the map, for each
 
 
 def test_reports_take_any_part_of_a_frame(runs):
@@ -515,19 +521,23 @@ def test_the_page_the_files_and_the_terminal_show_the_same_numbers(written, runs
     page = Page((folder / "report.html").read_text(encoding="utf-8"))
     board = rows_of(folder / "leaderboard.csv")
     head, *rows = page.tables[0]
-    assert [text for text, _ in head] == ["arch", "init", "batching", "seeds", "val %", "test %", "note"]
+    names = ["arch", "init", "batching", "seeds", "val %", "95% interval", "test %", "note"]
+    assert [text for text, _ in head] == names
     assert len(rows) == len(board) == len(report.leaderboard(runs))
     for row, line in zip(rows, board, strict=True):
         assert [text for text, _ in row[:4]] == [line[key] for key in ("arch", "init", "batching", "seeds")]
-        for (text, value), key in zip(row[4:6], ("val_accuracy", "test_accuracy"), strict=True):
+        low, high = (f"{100 * float(line[end]):.2f}" if line[end] else "" for end in ("low", "high"))
+        assert row[5][0] == (f"{low} to {high}" if low else "–")
+        for (text, value), key in zip((row[4], row[6]), ("val_accuracy", "test_accuracy"), strict=True):
             if not line[key]:
-                assert text == "–"
+                assert text == ("–" if key == "val_accuracy" else "")
                 continue
             assert value == float(line[key])
             assert text.split()[0] == f"{100 * float(line[key]):.2f}"
             if line[f"{key}_sd"]:
                 assert text.split()[-1] == f"{100 * float(line[f'{key}_sd']):.2f}"
-            assert text in shown
+            assert (text if key == "val_accuracy" else text.split()[0]) in shown
+    assert [row[6][0] != "" for row in rows] == [True] + [False] * (len(rows) - 1)
     for row, line in zip(page.tables[1][1:], rows_of(folder / "table.csv"), strict=True):
         assert [text for text, _ in row] == list(line.values())
         assert all(text in shown for text, _ in row)
@@ -570,7 +580,7 @@ def test_the_terminal_fits_80_columns_and_tells_what_went_wrong(written):
 
 def test_a_report_without_training_is_one_point(store, tmp_path):
     page, shown = write(store, "untrained", tmp_path)
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 3  # accuracy, loss and the map; no time was recorded
     assert "script" not in Page(page).tags  # the initializer's name is hostile, and is drawn too
     assert "12.50" in shown
     assert "optimistic" in shown
@@ -598,6 +608,62 @@ def test_without_a_folder_the_report_goes_below_reports(store, tmp_path, monkeyp
     assert page.resolve() == tmp_path / "reports" / "untrained" / "report.html"
 
 
+def test_the_report_is_in_mlflow_once_and_no_frame_takes_it_for_a_trial(store, tmp_path):
+    before = frames.runs("untrained", tracking_uri=store.uri)
+    experiment = store.experiments["untrained"]
+    note = "mlflow.note.content"
+    for _ in range(2):
+        _, said = write(store, "untrained", tmp_path)
+        assert "In MLflow it is the run 'report'" in said
+    pd.testing.assert_frame_equal(frames.runs("untrained", tracking_uri=store.uri), before)
+    (run,) = store.client.search_runs([experiment], "tags.`fnnexp.report` = 'true'")
+    assert run.info.status == "FINISHED"
+    logged = {file.path for file in store.client.list_artifacts(run.info.run_id)}
+    assert logged == {file.name for file in tmp_path.iterdir()}
+    assert {"report.html", "report.md", "leaderboard.csv", "test_loss.svg", "heat_map.png"} <= logged
+    assert "leads with" in store.client.get_experiment(experiment).tags[note]
+    # What somebody wrote there stays.
+    store.client.set_experiment_tag(experiment, note, "mine")
+    write(store, "untrained", tmp_path)
+    assert store.client.get_experiment(experiment).tags[note] == "mine"
+
+
+def test_only_what_the_report_wrote_is_logged_and_a_store_that_takes_nothing_costs_no_report(
+    store, tmp_path, monkeypatch
+):
+    (tmp_path / "private.txt").write_text("mine")
+    write(store, "all_failed", tmp_path)
+    (run,) = store.client.search_runs([store.experiments["all_failed"]], "tags.`fnnexp.report` = 'true'")
+    assert "private.txt" not in {file.path for file in store.client.list_artifacts(run.info.run_id)}
+
+    def refuse(*_):
+        raise PermissionError("read only")
+
+    monkeypatch.setattr(report.tracking, "log_report", refuse)
+    page, shown = write(store, "all_failed", tmp_path)
+    assert "The report is not in MLflow, which did not take it: read only" in shown
+    assert "No trial has finished" in page
+
+
+def test_every_figure_is_a_file_that_stands_alone(written):
+    folder, _ = written
+    names = ("val_accuracy", "val_loss", "heat_map", "accuracy_against_time")
+    for name in names:
+        svg = (folder / f"{name}.svg").read_text(encoding="utf-8")
+        assert svg.startswith("<?xml")
+        assert "background: #fff" in svg
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    order = [
+        "What was asked", "The answer", "Leaderboard", "Curves", "By architecture", "Which factor", "Pairs",
+        "Accuracy against", "What diverged", "How to reproduce",
+    ]  # fmt: skip
+    heads = re.findall("<h2>(.*?)</h2>", page)
+    assert [head for start, head in zip(order, heads, strict=True) if head.startswith(start)] == heads
+    links = set(re.findall("href='(.*?)'", page))
+    assert links <= {file.name for file in folder.iterdir()}
+
+
 # The drawings
 
 
@@ -613,13 +679,15 @@ def test_the_curves_mean_and_band_are_over_seeds(store, runs):
     points = plots._points(runs, frames.curves("grid", tracking_uri=store.uri), "val_accuracy")
     for row in points[points["init"] != "he"].itertuples():
         values = [accuracy(row.arch, row.init, row.batching, seed, row.epoch, "val") for seed in SEEDS]
-        assert (row.mean, row.min, row.max) == pytest.approx((plain.fmean(values), min(values), max(values)))
+        interval = statistics.mean_interval(values)
+        assert interval.method == "t"
+        assert (row.mean, row.low, row.high) == pytest.approx((plain.fmean(values), *interval[:2]))
 
 
 def test_no_panel_and_no_legend_overlap_another(store, runs):
     names = [f"initializer_{i}" for i in range(12)]
     figure, axes = plots._canvas(9, 3, len(names), "accuracy")
-    plots._legend(figure, plots.styles(names), names)
+    plots._legend(figure, plots._lines(plots.styles(names), names), names)
     figure.draw_without_rendering()
     boxes = [ax.get_tightbbox() for ax in axes]
     legend = figure.legends[0].get_window_extent()
@@ -632,9 +700,9 @@ def test_no_panel_and_no_legend_overlap_another(store, runs):
 
 def test_a_loss_that_hides_the_rest_leaves_the_axis():
     points = pd.DataFrame({"arch": "a", "batching": "b", "init": ["x", "y", "z"], "epoch": 1.0})
-    points = points.assign(mean=[0.3, 0.4, 900.0], max=[0.3, 0.4, 1000.0])
+    points = points.assign(mean=[0.3, 0.4, 900.0], high=[0.3, 0.4, 1000.0])
     assert plots._loss_limit(points) == pytest.approx(1.5 * math.log(10))
-    assert plots._loss_limit(points.assign(mean=0.3, max=0.4)) == pytest.approx(0.42)
+    assert plots._loss_limit(points.assign(mean=0.3, high=0.4)) == pytest.approx(0.42)
 
 
 @pytest.mark.parametrize("module", [frames, plots, report, statistics])

@@ -18,13 +18,16 @@ from fnnexp.nn.initializers import METHODS
 from fnnexp.tracking import DIVERGED, DONE, FAILED, FINISHED, INTERRUPTED, METRICS, RUNNING, find_experiment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Hashable, Iterable, Iterator, Sequence
 
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 OPTIONS = ("arch", "init", "batching", "optimizer", "data")
 """The params that name a chosen option of a config group; a category each."""
+
+AXES = ("arch", "init", "batching")
+"""The factors that the table lays out; each combination of the others has a table and a figure of its own."""
 
 ORDER = {"init": METHODS, "batching": MODES}
 """How the shipped options of a group stand in a table; others follow by first appearance."""
@@ -34,7 +37,7 @@ STATUSES = (FINISHED, DIVERGED, FAILED, RUNNING, INTERRUPTED)
 
 HEAD = ("run_id", "trial", "name", "status")
 BEST = ("best_val_accuracy", "best_val_epoch")
-TAIL = ("diverged_epoch", "identical_to", "seconds_per_epoch", "started", "seconds", "error")
+TAIL = ("diverged_epoch", "identical_to", "seconds_per_epoch", "started", "seconds", "test_images", "error")
 RESULTS = (*HEAD, *METRICS, *BEST, *TAIL)
 """The columns of :func:`runs` that are no param; every other column but `seed` is part of a configuration."""
 
@@ -68,7 +71,7 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
         - `best_val_accuracy` and `best_val_epoch` (Int64; the first such epoch), missing without validation.
         - `diverged_epoch` (Int64); `identical_to`, the trial whose training this one shares.
         - `seconds_per_epoch`; `started` (UTC); `seconds` from its start to its end, NaN while it runs.
-        - `error`, one line.
+        - `test_images` (Int64), how many images the test metrics are over; `error`, one line.
 
     Raises
     ------
@@ -121,6 +124,32 @@ def factors(runs: pd.DataFrame) -> list[str]:
     """
     params = [str(column) for column in runs.columns if column not in (*RESULTS, "seed")]
     return [param for param in params if _varies(runs, param, params)]
+
+
+def ranking(runs: pd.DataFrame) -> str:
+    """Return the metric to rank by: `val_accuracy` if every finished trial has it, else `test_accuracy`."""
+    values = runs.loc[runs["status"] == "finished", "val_accuracy"]
+    return "val_accuracy" if len(values) and values.notna().all() else "test_accuracy"
+
+
+def groups(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[tuple[tuple[Hashable, ...], pd.DataFrame]]:
+    """Yield each combination of the factors with its trials, in the order of the factors' values."""
+    if factors:
+        yield from runs.groupby(list(factors), observed=True, dropna=False, sort=True)
+    elif len(runs):
+        yield (), runs
+
+
+def others(runs: pd.DataFrame) -> list[str]:
+    """Return the factors beside the axes that split the table: those that an axis does not settle."""
+    beside = [factor for factor in factors(runs) if factor.partition(".")[0] not in AXES]
+    return [factor for factor in beside if varies_within(runs, list(AXES), factor)]
+
+
+def varies_within(runs: pd.DataFrame, by: list[str], factor: str) -> bool:
+    """Whether the factor has several values among trials that agree in these columns."""
+    values = runs.groupby(by, observed=True, dropna=False)[factor].nunique(dropna=False)
+    return bool(values.gt(1).any())
 
 
 def labels(runs: pd.DataFrame, option: str) -> pd.Series:
@@ -321,7 +350,7 @@ def _runs_frame(trials: Sequence[Run], val_accuracy: pd.DataFrame) -> pd.DataFra
     ended = pd.Series([run.info.end_time for run in trials], dtype="Int64")
     tags = {
         key: pd.Series([_tag(run, key) for run in trials], dtype="str")
-        for key in ("trial", "diverged_epoch", "identical_to", "seconds_per_epoch", "error")
+        for key in ("trial", "diverged_epoch", "identical_to", "seconds_per_epoch", "test_images", "error")
     }
     best = val_accuracy.sort_values(["value", "epoch"], ascending=[False, True]).drop_duplicates("run_id")
     best = best.set_index("run_id").reindex([run.info.run_id for run in trials]).reset_index()
@@ -342,6 +371,7 @@ def _runs_frame(trials: Sequence[Run], val_accuracy: pd.DataFrame) -> pd.DataFra
         "seconds_per_epoch": pd.to_numeric(tags["seconds_per_epoch"], errors="coerce").astype("float64"),
         "started": pd.to_datetime(started, unit="ms", utc=True),
         "seconds": ((ended - started) / 1000).astype("float64"),
+        "test_images": pd.to_numeric(tags["test_images"], errors="coerce").astype("Int64"),
         "error": tags["error"],
     }
     return pd.DataFrame(columns)

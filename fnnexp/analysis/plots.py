@@ -1,4 +1,4 @@
-"""Curves as inline SVG: one panel an architecture × batching, one style an initializer.
+"""Curves, a heat map, and accuracy against time: one style an initializer, in every picture.
 
 A drawing takes its lines' text colour from the page (`currentColor`), so one SVG is right in light and dark.
 What is drawn never depends on colour alone: each initializer has its own marker and dash as well.
@@ -10,11 +10,12 @@ import io
 import math
 import re
 import textwrap
+from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fnnexp.analysis import frames
+from fnnexp.analysis import frames, statistics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,8 +66,8 @@ def _style(family: int, i: int) -> Style:
     )
 
 
-def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> str:
-    """Return one metric's curves as an SVG element: the mean over seeds, with a band from least to most.
+def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> Figure | None:
+    """Return one metric's curves: the mean over seeds in its 95% interval, a panel an arch × batching.
 
     Parameters
     ----------
@@ -79,12 +80,12 @@ def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> str:
 
     Returns
     -------
-    str
-        `<svg …>…</svg>`, or an empty string if nothing was recorded of it.
+    Figure or None
+        For :func:`svg` and :func:`png`; None if nothing was recorded of it.
     """
     points = _points(runs, curves, metric)
     if points.empty:
-        return ""
+        return None
     look = styles(list(points["init"].cat.categories))
     panels = list(points.groupby(["arch", "batching"], observed=True, sort=True))
     shown = [name for name in look if (points["init"] == name).any()]
@@ -94,25 +95,33 @@ def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> str:
         _draw_panel(ax, panel, look, shown, top)
         ax.set_title(f"{arch} · {batching}", color=INK, fontsize=9, loc="left", parse_math=False)
     _share_limits(axes, points, top)
-    _legend(figure, look, shown)
-    return _svg(figure, metric)
+    _legend(figure, _lines(look, shown), shown)
+    return figure
 
 
 def _points(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return mean, least and most over seeds for each arch, init, batching (labels) and epoch."""
+    """Return mean and interval over seeds for each arch, init, batching (labels) and epoch.
+
+    The interval is Student's t at every number of seeds: thousands of points are too many to resample. It
+    ends where the metric does, at 0 and, for an accuracy, at 1; one seed has none, so its band is its line.
+    """
     about = runs[["trial"]].assign(
         **{axis: frames.labels(runs, axis) for axis in ("arch", "init", "batching")}
     )
     lines = curves.loc[curves["metric"] == metric, ["trial", "epoch", "value"]].astype({"trial": "str"})
     joined = lines.merge(about, on="trial", how="inner")
     grouped = joined.groupby(["arch", "batching", "init", "epoch"], observed=True)["value"]
-    return grouped.agg(["mean", "min", "max"]).reset_index().astype({"epoch": "float64"})
+    points = grouped.agg(["mean", "std", "count"]).reset_index().astype({"epoch": "float64"})
+    half = statistics.t_half_width(points["std"], points["count"])
+    points["low"] = (points["mean"] - half).clip(lower=0)
+    points["high"] = (points["mean"] + half).clip(upper=1 if metric.endswith("accuracy") else None)
+    return points
 
 
 def _loss_limit(points: pd.DataFrame) -> float:
     """Return where the loss axis ends: beyond the uniform guess and beyond what most lines end at."""
     last = points.sort_values("epoch").groupby(["arch", "batching", "init"], observed=True)["mean"].last()
-    return float(min(1.05 * points["max"].max(), max(1.5 * UNIFORM_LOSS, 2 * last.median())))
+    return float(min(1.05 * points["high"].max(), max(1.5 * UNIFORM_LOSS, 2 * last.median())))
 
 
 def _canvas(panels: int, batchings: int, inits: int, said: str) -> tuple[Figure, list[Axes]]:
@@ -180,7 +189,7 @@ def _draw_panel(
 
 
 def _draw_line(ax: Axes, x: Any, line: pd.DataFrame, style: Style, i: int, top: float | None) -> None:
-    y, low, high = (line[column].to_numpy() for column in ("mean", "min", "max"))
+    y, low, high = (line[column].to_numpy() for column in ("mean", "low", "high"))
     if top is not None:  # far beyond the axis some renderers lose the clipped line
         y, low, high = (np.minimum(values, 20 * top) for values in (y, low, high))
     step = max(1, len(x) // 8)
@@ -193,18 +202,21 @@ def _draw_line(ax: Axes, x: Any, line: pd.DataFrame, style: Style, i: int, top: 
 
 def _share_limits(axes: Sequence[Axes], points: pd.DataFrame, top: float | None) -> None:
     """Give all panels one y axis, so that they can be compared by eye."""
-    low = float(points["min"].min())
-    high = float(points["max"].max()) if top is None else min(top, float(points["max"].max()))
+    low = float(points["low"].min())
+    high = float(points["high"].max()) if top is None else min(top, float(points["high"].max()))
     margin = 0.06 * (high - low) or 0.05
     for ax in axes:
         ax.set_ylim(low - margin, high + margin)
 
 
-def _legend(figure: Figure, look: dict[str, Style], shown: Sequence[str]) -> None:
-    """Put one legend for all panels below them, where no data is."""
+def _lines(look: dict[str, Style], shown: Sequence[str]) -> list[Any]:
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], **STROKE | look[name]._asdict()) for name in shown]
+    return [Line2D([], [], **STROKE | look[name]._asdict()) for name in shown]
+
+
+def _legend(figure: Figure, handles: Sequence[Any], shown: Sequence[str]) -> None:
+    """Put one legend for all panels below them, where no data is."""
     columns = _legend_columns(round((figure.get_figwidth() - LEFT - RIGHT + GAP[0]) / (PANEL[0] + GAP[0])))
     style: dict[str, Any] = {
         "frameon": False,
@@ -213,24 +225,164 @@ def _legend(figure: Figure, look: dict[str, Style], shown: Sequence[str]) -> Non
         "handlelength": 3.2,
         "borderaxespad": 0.1,
     }
-    legend = figure.legend(handles, list(shown), loc="lower center", ncols=columns, **style)
+    legend = figure.legend(list(handles), list(shown), loc="lower center", ncols=columns, **style)
     for text in legend.get_texts():
         text.set_parse_math(False)
 
 
-def _svg(figure: Figure, metric: str) -> str:
+# All configurations at once
+
+WIDEST = 12.5  # inches, which a page shows at its own width
+CELL = (0.82, 0.36)  # inches: one cell of the heat map
+LOW, HIGH = (0.91, 0.95, 0.99), (0.05, 0.24, 0.47)  # the ends of its colours, light to dark
+FILLS = ("none", "full", "bottom", "left", "top", "right")  # a batching mode each
+
+
+def heat_map(runs: pd.DataFrame, metric: str) -> Figure | None:
+    """Return the mean over seeds of each arch × init × batching, a panel a batching, its number in each cell.
+
+    `runs` are of one combination of the factors other than these three. None if no trial finished.
+    """
+    from matplotlib.figure import Figure
+
+    means = _means(runs, metric)
+    if means.empty:
+        return None
+    archs, inits, batchings = (list(means[axis].cat.categories) for axis in ("arch", "init", "batching"))
+    least, most = float(means["mean"].min()), float(means["mean"].max())
+    label = 0.09 * max(map(len, archs)) + 0.25
+    tilt = max(map(len, inits)) > 9
+    top = 0.65 + (0.06 * max(map(len, inits)) if tilt else 0)
+    panel = (CELL[0] * len(inits), CELL[1] * len(archs))
+    columns = max(1, min(len(batchings), int((WIDEST - label) / (panel[0] + 0.3))))
+    rows = -(-len(batchings) // columns)
+    width, height = label + columns * (panel[0] + 0.3), rows * (panel[1] + top + 0.1)
+    figure = Figure(figsize=(width, height))
+    figure.patch.set_alpha(0)
+    values = means.set_index(["batching", "arch", "init"])["mean"].to_dict()
+    step = (panel[0] + 0.3, panel[1] + top + 0.1)
+    for i, batching in enumerate(batchings):
+        x, y = label + (i % columns) * step[0], height - (i // columns + 1) * step[1] + 0.1
+        ax = figure.add_axes((x / width, y / height, panel[0] / width, panel[1] / height))
+        _draw_cells(ax, [[values.get((batching, a, n), math.nan) for n in inits] for a in archs], least, most)
+        ax.set_title(batching, color=INK, fontsize=9, loc="left", parse_math=False)
+        ax.xaxis.tick_top()
+        turned: dict[str, Any] = {"rotation": 30, "ha": "left"} if tilt else {}
+        ax.set_xticks([j + 0.5 for j in range(len(inits))], inits, parse_math=False, **turned)
+        shown = archs if i % columns == 0 else [""] * len(archs)
+        ax.set_yticks([j + 0.5 for j in range(len(archs))], shown, parse_math=False)
+    return figure
+
+
+def _means(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return mean, interval and time over the finished seeds of each arch, init and batching (labels)."""
+    about = {axis: frames.labels(runs, axis) for axis in ("arch", "init", "batching")}
+    time = runs["seconds_per_epoch"] * runs["epochs"] if "epochs" in runs else runs["seconds_per_epoch"]
+    table = runs.assign(**about, value=runs[metric], time=time)[runs["status"] == "finished"]
+    grouped = table.groupby(["arch", "init", "batching"], observed=True)
+    found = grouped.agg(
+        mean=("value", "mean"), std=("value", "std"), count=("value", "count"), time=("time", "mean")
+    )
+    half = statistics.t_half_width(found["std"], found["count"])
+    found = found.assign(low=(found["mean"] - half).clip(lower=0), high=(found["mean"] + half).clip(upper=1))
+    return found.dropna(subset="mean").reset_index()
+
+
+def _draw_cells(ax: Axes, rows: Sequence[Sequence[float]], least: float, most: float) -> None:
+    from matplotlib.patches import Rectangle
+
+    for y, row in enumerate(rows):
+        for x, value in enumerate(row):
+            place: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8.5}
+            if math.isnan(value):
+                ax.text(x + 0.5, y + 0.5, "–", color=INK, **place)
+                continue
+            part = (value - least) / (most - least) if most > least else 0.0
+            colour = tuple(a + (b - a) * part for a, b in zip(LOW, HIGH, strict=True))
+            ax.add_patch(Rectangle((x + 0.02, y + 0.03), 0.96, 0.94, facecolor=colour, linewidth=0))
+            ink = "#ffffff" if part > 0.5 else "#10151b"
+            ax.text(x + 0.5, y + 0.5, f"{100 * value:.1f}", color=ink, **place)
+    ax.set(xlim=(0, len(rows[0])), ylim=(len(rows), 0))
+    ax.patch.set_alpha(0)
+    ax.spines[:].set_visible(False)
+    ax.tick_params(colors=INK, labelsize=8, length=0)
+
+
+def against_time(runs: pd.DataFrame, metric: str) -> Figure | None:
+    """Return each configuration's mean and interval against its seconds of training, a panel an architecture.
+
+    The marker is the initializer's of every picture, its filling the batching mode. None if no finished trial
+    has its time recorded.
+    """
+    from matplotlib.lines import Line2D
+
+    means = _means(runs, metric).dropna(subset="time")
+    means = means[means["time"] > 0]
+    if means.empty:
+        return None
+    look = styles(list(means["init"].cat.categories))
+    shown = [name for name in look if (means["init"] == name).any()]
+    batchings = [name for name in means["batching"].cat.categories if (means["batching"] == name).any()]
+    panels = list(means.groupby("arch", observed=True))
+    figure, axes = _canvas(len(panels), 0, len(shown) + len(batchings), metric.replace("_", " "))
+    fills = {name: FILLS[i % len(FILLS)] for i, name in enumerate(batchings)}
+    for ax, (arch, panel) in zip(axes, panels, strict=True):
+        ax.set_xscale("log")
+        for row in panel.to_dict("records"):
+            style = look[row["init"]]
+            ax.vlines(row["time"], row["low"], row["high"], color=style.color, linewidth=1, alpha=0.6)
+            point = STROKE | {"color": style.color, "marker": style.marker, "linestyle": ""}
+            ax.plot([row["time"]], [row["mean"]], **point | {"fillstyle": fills[row["batching"]]})
+        ax.set_title(str(arch), color=INK, fontsize=9, loc="left", parse_math=False)
+        if ax.get_xlabel():
+            ax.set_xlabel("seconds of training", color=INK, fontsize=9)
+        ax.tick_params(which="minor", colors=INK, labelbottom=False)
+    span = (float(means["time"].min()) / 1.6, float(means["time"].max()) * 1.6)
+    for ax in axes:
+        ax.set_xlim(span)
+    _share_limits(axes, means, None)
+    handles = [
+        Line2D([], [], **STROKE | {"color": look[n].color, "marker": look[n].marker, "linestyle": ""})
+        for n in shown
+    ]
+    handles += [
+        Line2D([], [], **STROKE | {"color": INK, "marker": "o", "linestyle": "", "fillstyle": fills[n]})
+        for n in batchings
+    ]
+    _legend(figure, handles, [*shown, *batchings])
+    return figure
+
+
+# What a figure becomes
+
+
+def png(figure: Figure) -> bytes:
+    """Return the figure as a PNG on white, for where SVG is not taken."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def svg_file(svg: str) -> str:
+    """Return an inline SVG as a file that stands alone: dark on white, whatever shows it."""
+    style = "<style>:root { color: #1c2127; background: #fff }</style>"
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + re.sub(r"(<svg[^>]*>)", rf"\1{style}", svg, count=1)
+
+
+def svg(figure: Figure, label: str) -> str:
+    """Return the figure as an SVG element for the page, with a label for who can't see it."""
     import matplotlib as mpl
 
     buffer = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": metric}):
+    with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": label}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue()
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
     # Sizes in the style sheet's hands, not in points.
-    svg = re.sub(r'(<svg[^>]*?) width="[\d.]+pt" height="[\d.]+pt"', r"\1", svg.replace("\n", " "), count=1)
+    text = re.sub(r'(<svg[^>]*?) width="[\d.]+pt" height="[\d.]+pt"', r"\1", text.replace("\n", " "), count=1)
     width = math.ceil(figure.get_figwidth() * 96)
-    svg = svg.replace(
-        "<svg ", f'<svg role="img" aria-label="{metric} by epoch" style="max-width:{width}px" ', 1
+    text = text.replace(
+        "<svg ", f'<svg role="img" aria-label="{escape(label)}" style="max-width:{width}px" ', 1
     )
-    return svg.replace(INK, "currentColor")
+    return text.replace(INK, "currentColor")

@@ -9,21 +9,23 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from fnnexp.analysis import frames, statistics
+from fnnexp import tracking
+from fnnexp.analysis import comparisons, frames, statistics
+from fnnexp.analysis.answers import between, plural, sentences
+from fnnexp.analysis.frames import AXES, groups, others, ranking, varies_within
 from fnnexp.errors import FnnexpError
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from rich.console import Console
 
-AXES = ("arch", "init", "batching")
-"""The factors that the table lays out; each combination of the others has a table and a figure of its own."""
+    from fnnexp.analysis.comparisons import Findings
 
 NOT_FINISHED = frames.STATUSES[1:]
 SAID_ALWAYS = ("finished", "diverged", "failed")  # also when there are none
@@ -48,12 +50,6 @@ class Grid(NamedTuple):
 # The tables
 
 
-def ranking(runs: pd.DataFrame) -> str:
-    """Return the metric to rank by: `val_accuracy` if every finished trial has it, else `test_accuracy`."""
-    values = runs.loc[runs["status"] == "finished", "val_accuracy"]
-    return "val_accuracy" if len(values) and values.notna().all() else "test_accuracy"
-
-
 def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
     """Return one row a configuration (everything but the seed), the best first.
 
@@ -67,7 +63,9 @@ def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         The factors that vary in this frame; `seeds`, how many finished trials the means are over; `diverged`,
         `failed`, `running`, `interrupted`, how many are not; the ranking metric and test accuracy as mean and
-        `…_sd` over seeds (fractions; NaN for one seed); `note`, which configurations of this frame are
+        `…_sd` over seeds (fractions; NaN for one seed), test accuracy of the first alone, unless it ranks;
+        `low` and `high`, the ranking mean's 95% interval, and `interval`, how it was found
+        (:func:`fnnexp.analysis.statistics.mean_interval`); `note`, which configurations of this frame are
         numerically the same. Configurations without a finished trial come last.
     """
     runs = runs.reset_index(drop=True)
@@ -79,25 +77,21 @@ def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
     board = pd.concat([first, numbers], axis=1).assign(note=_notes(runs, parts, factors))
     if board.empty:
         return board
-    return board.sort_values(metrics[0], ascending=False, kind="stable", ignore_index=True)
+    board = board.sort_values(metrics[0], ascending=False, kind="stable", ignore_index=True)
+    if metrics[0] != "test_accuracy":
+        board.loc[1:, ["test_accuracy", "test_accuracy_sd"]] = np.nan
+    return board
 
 
-def groups(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[tuple[tuple[Hashable, ...], pd.DataFrame]]:
-    """Yield each combination of the factors with its trials, in the order of the factors' values."""
-    if factors:
-        yield from runs.groupby(list(factors), observed=True, dropna=False, sort=True)
-    elif len(runs):
-        yield (), runs
-
-
-def _numbers(group: pd.DataFrame, metrics: Sequence[str]) -> dict[str, float]:
+def _numbers(group: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any]:
     finished = group[group["status"] == "finished"]
-    numbers: dict[str, float] = {"seeds": len(finished)}
+    numbers: dict[str, Any] = {"seeds": len(finished)}
     numbers |= {status: int((group["status"] == status).sum()) for status in NOT_FINISHED}
     for metric in metrics:
         numbers[metric] = statistics.mean(finished[metric])
         numbers[f"{metric}_sd"] = statistics.standard_deviation(finished[metric])
-    return numbers
+    interval = statistics.mean_interval(finished[metrics[0]])
+    return numbers | {"low": interval.low, "high": interval.high, "interval": interval.method}
 
 
 def _notes(runs: pd.DataFrame, groups: Sequence[pd.DataFrame], factors: Sequence[str]) -> list[str]:
@@ -145,12 +139,6 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(list(cells.values()), index=index, columns=columns).fillna("")
 
 
-def others(runs: pd.DataFrame) -> list[str]:
-    """Return the factors beside the axes that split the table: those that an axis does not settle."""
-    beside = [factor for factor in frames.factors(runs) if factor.partition(".")[0] not in AXES]
-    return [factor for factor in beside if _varies_within(runs, list(AXES), factor)]
-
-
 def followers(runs: pd.DataFrame) -> list[str]:
     """Return what varies, but only with the axes: `optimizer.lr follows batching: full 0.5, mini 0.1`.
 
@@ -161,7 +149,7 @@ def followers(runs: pd.DataFrame) -> list[str]:
     for factor in frames.factors(runs):
         if factor.partition(".")[0] in AXES or factor in split:
             continue
-        axis = next((axis for axis in AXES if not _varies_within(runs, [axis], factor)), None)
+        axis = next((axis for axis in AXES if not varies_within(runs, [axis], factor)), None)
         if axis is None:
             said.append(f"{factor} follows {', '.join(AXES)}")
             continue
@@ -169,11 +157,6 @@ def followers(runs: pd.DataFrame) -> list[str]:
         pairs = ", ".join(f"{option} {frames.as_text(value)}" for option, value in values.items())
         said.append(f"{factor} follows {axis}: {pairs}")
     return said
-
-
-def _varies_within(runs: pd.DataFrame, by: list[str], factor: str) -> bool:
-    values = runs.groupby(by, observed=True, dropna=False)[factor].nunique(dropna=False)
-    return bool(values.gt(1).any())
 
 
 def _cell(group: pd.DataFrame, metric: str) -> str:
@@ -203,11 +186,7 @@ def counts(runs: pd.DataFrame) -> str:
     number = {status: int((runs["status"] == status).sum()) for status in frames.STATUSES}
     configurations = sum(1 for _ in groups(runs, frames.factors(runs)))
     some = ", ".join(f"{n} {status}" for status, n in number.items() if n or status in SAID_ALWAYS)
-    return f"{_plural(len(runs), 'trial')} of {_plural(configurations, 'configuration')}: {some}."
-
-
-def _plural(n: int, noun: str) -> str:
-    return f"{n} {noun}" + ("" if n == 1 else "s")
+    return f"{plural(len(runs), 'trial')} of {plural(configurations, 'configuration')}: {some}."
 
 
 def basis(runs: pd.DataFrame) -> str:
@@ -237,19 +216,73 @@ def leaderboard_grid(runs: pd.DataFrame, board: pd.DataFrame) -> Grid:
     metrics = list(dict.fromkeys([ranking(runs), "test_accuracy"]))
     factors = frames.factors(runs)
     names = [factor for factor in factors if "." not in factor or factor.partition(".")[0] not in factors]
+    names = [name for name in names if name.partition(".")[0] in AXES or name in others(runs)]
     labels = {factor: frames.labels(board, factor) for factor in names if factor in frames.OPTIONS}
     rows = []
     for i, record in enumerate(board.to_dict("records")):
         row = [Cell(str(labels[f].iloc[i]) if f in labels else frames.as_text(record[f])) for f in names]
         row.append(Cell(str(record["seeds"]), float(record["seeds"])))
-        row += [Cell(_percent(record[m], record[f"{m}_sd"]), float(record[m])) for m in metrics]
+        row.append(Cell(_percent(record[metrics[0]], record[f"{metrics[0]}_sd"]), float(record[metrics[0]])))
+        row.append(Cell(between(record["low"], record["high"], most=1)))
+        for m in metrics[1:]:  # once, for what was chosen
+            row.append(Cell(_percent(record[m], record[f"{m}_sd"]) if i == 0 else "", float(record[m])))
         missing = [f"{record[status]} {status}" for status in NOT_FINISHED if record[status]]
         rows.append([*row, Cell("; ".join([*missing, record["note"]] if record["note"] else missing))])
     shown = [name.removeprefix("optimizer.") for name in names]
-    head = [*shown, "seeds", *(f"{metric.replace('_accuracy', '')} %" for metric in metrics), "note"]
+    titles = [f"{metric.replace('_accuracy', '')} %" for metric in metrics]
+    head = [*shown, "seeds", titles[0], "95% interval", *titles[1:], "note"]
     if not any(row[-1].text for row in rows):
         head, rows = head[:-1], [row[:-1] for row in rows]
     return Grid("Leaderboard", head, rows, names=len(names))
+
+
+def leader_grid(found: Findings) -> Grid:
+    """Return the leader against every other configuration, as shown."""
+    return Grid(
+        "The leader against every other", ["against", *PAIR_HEAD], _pair_rows(found.with_leader, ["b"]), 1
+    )
+
+
+def options_grid(found: Findings) -> Grid:
+    """Return every two options of each factor compared, as shown."""
+    head = ["factor", "better", "than", *PAIR_HEAD]
+    return Grid("Every two options of a factor", head, _pair_rows(found.of_options, ["factor", "a", "b"]), 3)
+
+
+PAIR_HEAD = ["points", "95% interval", "ahead in", "P(better)", "p", "Holm p", "seeds needed", "verdict"]
+
+
+def _pair_rows(pairs: pd.DataFrame, names: Sequence[str]) -> list[list[Cell]]:
+    rows = []
+    for pair in pairs.to_dict("records"):
+        row = [Cell(str(pair[name])) for name in names]
+        unknown = "" if pair["verdict"] == "settled" else "?"
+        needed = unknown if pd.isna(pair["seeds_needed"]) else str(int(pair["seeds_needed"]))
+        rows.append([
+            *row,
+            Cell(_number(100 * pair["difference"], ".2f"), pair["difference"]),
+            Cell(between(pair["low"], pair["high"])),
+            Cell(f"{pair['ahead']} of {pair['seeds']}", float(pair["ahead"])),
+            Cell(_number(pair["probability"], ".2f"), pair["probability"]),
+            Cell(_number(pair["p"], ".3g"), pair["p"]),
+            Cell(_number(pair["p_corrected"], ".3g"), pair["p_corrected"]),
+            Cell(needed),
+            Cell(pair["verdict"]),
+        ])  # fmt: skip
+    return rows
+
+
+def _number(value: float, form: str) -> str:
+    return "–" if np.isnan(value) else format(value, form).replace("-", "−")
+
+
+def shares_grid(found: Findings) -> Grid:
+    """Return the shares of variance, as shown."""
+    rows = [
+        [Cell(row["effect"]), Cell(f"{100 * row['share']:.1f}", row["share"])]
+        for row in found.shares.to_dict("records")
+    ]
+    return Grid("", ["factor or interaction", "share of variance %"], rows, 1)
 
 
 def table_grids(runs: pd.DataFrame, cells: pd.DataFrame) -> list[Grid]:
@@ -298,14 +331,15 @@ def write(
     tracking_uri: str | None = None,
     console: Console | None = None,
 ) -> Path:
-    """Print the experiment's report and write it as CSV and as one self-contained HTML page.
+    """Print the experiment's report, write it as one self-contained HTML page and as files, log it to MLflow.
 
     Parameters
     ----------
     experiment, tracking_uri
         As for :func:`fnnexp.runs`.
     folder
-        Where `runs.csv curves.csv leaderboard.csv table.csv report.html` go; `reports/<experiment>` if None.
+        Where `report.html`, the same as `report.md`, its tables as CSV and its figures as SVG and PNG go;
+        `reports/<experiment>` if None.
     console
         Where to print; the terminal without it.
 
@@ -321,30 +355,62 @@ def write(
     """
     from rich.console import Console
 
-    from fnnexp.analysis.page import html
+    from fnnexp.analysis.markdown import markdown
+    from fnnexp.analysis.page import drawings, html
+    from fnnexp.analysis.plots import svg_file
 
     runs, curves = frames.both(experiment, tracking_uri=tracking_uri)
     if runs.empty:
         raise FnnexpError(
             f"The experiment '{experiment}' holds no trials of fnnexp yet, so nothing to report."
         )
-    board, cells = leaderboard(runs), table(runs)
+    board, cells, found = leaderboard(runs), table(runs), comparisons.findings(runs)
+    drawn = list(drawings(runs, curves))
     place = Path("reports", _file_name(experiment)) if folder is None else Path(folder)
     page = place / "report.html"
+    tables = {
+        "runs": runs,
+        "curves": curves,
+        "leaderboard": board,
+        "table": cells.reset_index(),
+        "leader": found.with_leader,
+        "options": found.of_options,
+        "shares": found.shares,
+    }
+    texts = {"report.md": markdown(experiment, runs, board, cells, found)}
+    texts |= {f"{each.name}.svg": svg_file(each.svg) for each in drawn}
+    texts["report.html"] = html(experiment, runs, drawn, board, cells, found)
     try:
         place.mkdir(parents=True, exist_ok=True)
-        runs.to_csv(place / "runs.csv", index=False)
-        curves.to_csv(place / "curves.csv", index=False)
-        board.to_csv(place / "leaderboard.csv", index=False)
-        cells.reset_index().to_csv(place / "table.csv", index=False)
-        page.write_text(html(experiment, runs, curves, board, cells), encoding="utf-8")
+        for name, frame in tables.items():
+            frame.to_csv(place / f"{name}.csv", index=False)
+        for name, text in texts.items():
+            (place / name).write_text(text, encoding="utf-8")
+        for each in drawn:
+            (place / f"{each.name}.png").write_bytes(each.png)
     except OSError as error:
         raise FnnexpError(
             f"The report cannot be written to {place}: {error}. Name another folder."
         ) from error
-    _print(console or Console(), experiment, runs, board, cells)
+    _print(console or Console(), experiment, runs, board, cells, found)
+    files = [
+        place / name for name in (*texts, *(f"{n}.csv" for n in tables), *(f"{d.name}.png" for d in drawn))
+    ]
+    logged = _log(experiment, tracking_uri, files, [*sentences(runs, found), counts(runs)])
+    (console or Console()).print(logged, soft_wrap=True, markup=False, highlight=False)
     (console or Console()).print(f"Report: {page}", soft_wrap=True, markup=False, highlight=False)
     return page
+
+
+def _log(experiment: str, uri: str | None, files: Sequence[Path], said: Sequence[str]) -> str:
+    """Log the report's files to MLflow; a store that takes none costs no report. Return what became of it."""
+    from fnnexp.analysis.markdown import escaped
+
+    try:
+        tracking.log_report(experiment, uri, files, "\n\n".join(map(escaped, said)))
+    except Exception as error:  # a store's own exceptions are many
+        return f"The report is not in MLflow, which did not take it: {error}"
+    return f"In MLflow it is the run '{tracking.REPORT}' of the experiment, under Artifacts."
 
 
 def _file_name(experiment: str) -> str:
@@ -368,25 +434,39 @@ TROUBLES_SHOWN = 10
 
 
 def _print(
-    console: Console, experiment: str, runs: pd.DataFrame, board: pd.DataFrame, cells: pd.DataFrame
+    console: Console,
+    experiment: str,
+    runs: pd.DataFrame,
+    board: pd.DataFrame,
+    cells: pd.DataFrame,
+    found: Findings,
 ) -> None:
     from rich.text import Text
 
     for said, style in (
         (f"{experiment} · {counts(runs)}", "bold"),
         (basis(runs), ""),
+        (" ".join(sentences(runs, found)), ""),
         (f"In all trials: {common(runs)}", "dim"),
         *((f"{each}.", "") for each in followers(runs)),
     ):
         console.print(Text(said, style=style))
-    _print_grid(console, leaderboard_grid(runs, board), ROWS_SHOWN, "leaderboard.csv")
+    narrow = _without(leaderboard_grid(runs, board), "test %" if ranking(runs) == "val_accuracy" else "")
+    _print_grid(console, narrow, ROWS_SHOWN, "leaderboard.csv")
     console.print(Text(f"{ranking(runs)} in percent; (2/3): two of three trials finished", style="italic"))
     for grid in table_grids(runs, cells):
         _print_grid(console, grid, ROWS_SHOWN, "table.csv")
     if len(troubles(runs).rows):
         _print_grid(console, troubles(runs), TROUBLES_SHOWN, "report.html")
     if n := len(coincidences(runs).rows):
-        console.print(Text(f"{_plural(n, 'trial')} shared another's training, numerically the same."))
+        console.print(Text(f"{plural(n, 'trial')} shared another's training, numerically the same."))
+
+
+def _without(grid: Grid, title: str) -> Grid:
+    """Return the grid without a column, which the answer's sentences tell, to fit 80 columns."""
+    keep = [i for i, name in enumerate(grid.head) if name != title]
+    rows = [[row[i] for i in keep] for row in grid.rows]
+    return grid._replace(head=[grid.head[i] for i in keep], rows=rows)
 
 
 def _print_grid(console: Console, grid: Grid, limit: int, file: str) -> None:
@@ -416,7 +496,7 @@ def _print_grid(console: Console, grid: Grid, limit: int, file: str) -> None:
 
 def is_number(grid: Grid, column: int) -> bool:
     """Whether a column holds numbers: neither a name nor a note."""
-    return column >= grid.names and grid.head[column] != "note"
+    return column >= grid.names and grid.head[column] not in ("note", "verdict")
 
 
 def _printable(text: str) -> str:

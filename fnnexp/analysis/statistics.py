@@ -1,13 +1,53 @@
-"""Statistics: functions from an array to a number, apart from the drawing of them."""
+"""Statistics: functions from an array to a number or an interval, apart from the drawing of them.
+
+What few seeds can't tell is not told: one seed has no interval, under six no interval of resampled means and
+no sign-flip test reaches 95%, and what is measured on few images is no surer for many seeds.
+
+Sources
+-------
+- Agarwal et al. 2021, *Deep reinforcement learning at the edge of the statistical precipice* (rliable).
+- Efron 1987, *Better bootstrap confidence intervals*; drawn by `scipy.stats.bootstrap`.
+- Fisher 1935, *The design of experiments*, §21: the sign-flip test.
+- Hesterberg 2015, *What teachers should know about the bootstrap*, §3.4: why small samples' are too narrow.
+- Holm 1979, *A simple sequentially rejective multiple test procedure*.
+- Phipson and Smyth 2010, *Permutation p-values should never be zero*.
+- Student 1908, *The probable error of a mean*.
+- Wilson 1927, *Probable inference, the law of succession, and statistical inference*.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from itertools import combinations
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy import stats
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+LEVEL = 0.95
+"""How often an interval is to hold what it is about; a test errs in the other cases."""
+
+BOOTSTRAP_FROM = 6
+"""So many values a resampled interval needs: see :func:`mean_interval`."""
+
+RESAMPLES = 4999
+EXACT_UP_TO = 16  # all 2^16 sign patterns are tried; beyond, as many random ones
+
+
+class Interval(NamedTuple):
+    """The two ends, NaN where there is none, and how they were found: `bca`, `t`, `equal` or `none`."""
+
+    low: float
+    high: float
+    method: str
+
+
+NOTHING = Interval(float("nan"), float("nan"), "none")
 
 
 def mean(values: ArrayLike) -> float:
@@ -30,3 +70,237 @@ def standard_deviation(values: ArrayLike) -> float:
     """
     x = np.asarray(values, dtype=np.float64)
     return float(x.std(ddof=1)) if x.size > 1 else float("nan")
+
+
+def mean_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
+    """Return an interval for the mean that more seeds would find.
+
+    An interval of resampled means lies between the least and the greatest value. All n values are on one
+    side of a symmetric distribution's centre in 2^(1−n) of all samples, so for less than six values no such
+    interval holds it in 95%.
+
+    - One value (or none): no interval.
+    - All values the same: that point. It says that nothing varied, not that nothing could.
+    - Two to five: Student's t, right if the values are normal, and wide because so little is known.
+    - From six: the bias-corrected, accelerated bootstrap (Efron 1987), its level raised for the narrowness
+      of small samples to 1 − 2Φ(−√(n/(n−1)) t) (Hesterberg 2015). Drawn with a fixed seed: the same values
+      have the same interval. At six it holds the mean of normal or uniform values in 94%, of skewed ones
+      (a gamma of shape 4) in 92%; at ten in 94 to 96% and 93%.
+
+    >>> mean_interval([0.9]).method, mean_interval([0.9, 0.9]), mean_interval([0.9, 0.91, 0.94]).method
+    ('none', Interval(low=0.9, high=0.9, method='equal'), 't')
+    """
+    x = np.asarray(values, dtype=np.float64)
+    n = x.size
+    if n < 2 or not np.isfinite(x).all():
+        return NOTHING
+    if np.ptp(x) == 0:
+        return Interval(float(x[0]), float(x[0]), "equal")
+    quantile = float(stats.t.ppf((1 + level) / 2, n - 1))
+    if n < BOOTSTRAP_FROM:
+        half = quantile * float(x.std(ddof=1)) / math.sqrt(n)
+        return Interval(mean(x) - half, mean(x) + half, "t")
+    wider = 1 - 2 * float(stats.norm.cdf(-math.sqrt(n / (n - 1)) * quantile))
+    found = stats.bootstrap(
+        (x,),
+        np.mean,
+        confidence_level=wider,
+        n_resamples=RESAMPLES,
+        method="BCa",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return Interval(float(found.low), float(found.high), "bca")
+
+
+def t_half_width(deviations: ArrayLike, counts: ArrayLike, level: float = LEVEL) -> NDArray[np.float64]:
+    """Return half the width of Student's interval for many means at once, 0 where a count is below two.
+
+    >>> t_half_width([1.0, float("nan")], [3, 1]).round(3).tolist()
+    [2.484, 0.0]
+    """
+    n = np.maximum(np.asarray(counts, dtype=np.float64), 2)
+    half = stats.t.ppf((1 + level) / 2, n - 1) * np.asarray(deviations, dtype=np.float64) / np.sqrt(n)
+    return np.where(np.isnan(half), 0.0, half)
+
+
+# Pairs
+
+
+def sign_flip_test(differences: ArrayLike) -> float:
+    """Return the two-sided p value of paired differences being symmetric about 0 (Fisher 1935).
+
+    If neither of a pair is better, each difference could as well have had the other sign. So p is the share
+    of all sign patterns whose mean lies at least as far from 0. Beyond 16 differences 65,536 random patterns
+    and the one found stand for all (Phipson and Smyth 2010). NaN of no differences.
+
+    >>> sign_flip_test([0.1, 0.2, 0.3]), sign_flip_test([0.0, 0.0])
+    (0.25, 1.0)
+    """
+    d = np.asarray(differences, dtype=np.float64)
+    n = d.size
+    if not n:
+        return float("nan")
+    least = abs(float(d.sum())) * (1 - 1e-12)  # the same sum in another order of rounding
+    if n <= EXACT_UP_TO:
+        patterns = (np.arange(2**n)[:, None] >> np.arange(n) & 1) * 2.0 - 1
+        return float((np.abs(patterns @ d) >= least).mean())
+    drawn = np.random.default_rng(0).integers(0, 2, (2**EXACT_UP_TO, n)) * 2.0 - 1
+    return float(((np.abs(drawn @ d) >= least).sum() + 1) / (len(drawn) + 1))
+
+
+def least_p(n: int, pairs: int = 1) -> float:
+    """Return the least p value that a sign-flip test of n differences can give, corrected for its pairs.
+
+    >>> least_p(5), least_p(6), least_p(6, pairs=3)
+    (0.0625, 0.03125, 0.09375)
+    """
+    return min(1.0, pairs * 2.0 ** (1 - n)) if n else 1.0
+
+
+def seeds_to_test(pairs: int = 1, level: float = LEVEL) -> int:
+    """Return how many seeds a sign-flip test needs to be able to reach the level at all.
+
+    >>> seeds_to_test(), seeds_to_test(pairs=12)
+    (6, 9)
+    """
+    return 1 + math.ceil(math.log2(max(pairs, 1) / (1 - level)) - 1e-9)
+
+
+def holm(p_values: ArrayLike, pairs: int | None = None) -> NDArray[np.float64]:
+    """Return the p values corrected for being several (Holm 1979), in their order; NaN stays out.
+
+    Parameters
+    ----------
+    p_values
+        One a pair.
+    pairs
+        Of how many these are a part, if they were picked by looking. Then those not given count as larger,
+        which can only raise the result.
+
+    >>> holm([0.01, 0.04, 0.03]).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    corrected = np.full(p.shape, np.nan)
+    order = np.argsort(p, kind="stable")[: int(np.isfinite(p).sum())]
+    weights = (len(order) if pairs is None else pairs) - np.arange(len(order))
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * weights), 1.0)
+    return corrected
+
+
+def superiority(a: ArrayLike, b: ArrayLike) -> float:
+    """Return the probability that a new value of a is greater than one of b, a tie counting half.
+
+    The mean over all pairs, not only those of one seed: "probability of improvement" in rliable (Agarwal et
+    al. 2021), Mann and Whitney's U over n·m. NaN if there are none. Of few values it is coarse: three that
+    all exceed three others give 1, which is no certainty.
+
+    >>> superiority([3, 2], [1, 2])
+    0.875
+    """
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if not x.size or not y.size:
+        return float("nan")
+    return float(((x[:, None] > y) + 0.5 * (x[:, None] == y)).mean())
+
+
+def seeds_needed(
+    differences: ArrayLike, *, pairs: int = 1, level: float = LEVEL, power: float = 0.8, most: int = 1000
+) -> int | None:
+    """Return how many seeds would settle a comparison, if its differences go on as these have begun.
+
+    The least n at which a paired t test at level 1 − (1 − level)/pairs finds this mean difference with this
+    standard deviation in 80% (power) of all tries, by the noncentral t distribution, and at which a
+    sign-flip test can reach that level. From few differences it is a rough guess, for their mean and spread
+    are. None: unknown (fewer than two differences, or a mean of 0) or more than `most`.
+
+    >>> seeds_needed([0.01, 0.02, 0.03]), seeds_needed([0.01]), seeds_needed([-0.1, 0.1])
+    (6, None, None)
+    """
+    d = np.asarray(differences, dtype=np.float64)
+    if d.size < 2 or not np.isfinite(d).all() or d.mean() == 0:
+        return None
+    first = seeds_to_test(pairs, level)
+    spread = float(d.std(ddof=1))
+    if spread == 0:
+        return first
+    n = np.arange(first, most + 1)
+    critical = stats.t.ppf(1 - (1 - level) / pairs / 2, n - 1)
+    reached = stats.nct.sf(critical, n - 1, abs(float(d.mean())) / spread * np.sqrt(n)) >= power
+    # Far out the noncentral t underflows to NaN, which counts as not reached; there the power is 1.
+    reached |= abs(float(d.mean())) / spread * np.sqrt(n) > critical + 6
+    return int(n[np.argmax(reached)]) if reached.any() else None
+
+
+# What a finite test set adds
+
+
+def test_set_error(accuracy: float, images: int) -> float:
+    """Return the standard error of an accuracy for being measured on so many images, about √(p(1 − p)/n).
+
+    Half the width of Wilson's interval (1927) at one standard error, so that 100% is not without error.
+    All trials meet the same images: it says how far other images would move them, largely together; it does
+    not shrink with more seeds.
+
+    >>> round(test_set_error(0.96, 10_000), 5)
+    0.00196
+    """
+    if not images or math.isnan(accuracy):
+        return float("nan")
+    return math.sqrt(accuracy * (1 - accuracy) / images + 1 / (4 * images**2)) / (1 + 1 / images)
+
+
+test_set_error.__test__ = False  # type: ignore[attr-defined]  # to pytest a name that begins so is a test
+
+
+# Which factor matters how much
+
+
+def variance_shares(values: ArrayLike, names: Sequence[str]) -> dict[tuple[str, ...], float]:
+    """Return each factor's, each interaction's and the seeds' share of all variance on a full grid.
+
+    The sums of squares of a balanced analysis of variance (Fisher 1925), as shares of their total.
+
+    Parameters
+    ----------
+    values
+        One axis a factor, in order, and last one of seeds; every cell filled.
+    names
+        The factors' names.
+
+    Returns
+    -------
+    dict
+        `("init",)`, …, `("arch", "init")`, …; `()` is what differs between seeds within a cell. They add up
+        to 1. Empty if all values are the same.
+
+    Raises
+    ------
+    ValueError
+        If a cell is empty or the names do not fit the axes.
+
+    >>> variance_shares([[[1.0], [2.0]], [[3.0], [4.0]]], ["arch", "init"])[("arch",)]
+    0.8
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != len(names) + 1 or not x.size or not np.isfinite(x).all():
+        raise ValueError(f"{x.ndim} axes for {len(names)} factors and the seeds, or an empty cell")
+    total = float(((x - x.mean()) ** 2).sum())
+    if total <= 1e-24 * x.size:
+        return {}
+    cells = x.mean(axis=-1)
+    axes = range(len(names))
+    effects: dict[tuple[int, ...], NDArray[np.float64]] = {}
+    for size in range(len(names) + 1):
+        for subset in combinations(axes, size):
+            effect = cells.mean(axis=tuple(a for a in axes if a not in subset), keepdims=True)
+            for smaller, found in effects.items():
+                if set(smaller) < set(subset):
+                    effect = effect - found
+            effects[subset] = effect
+    shares = {
+        tuple(names[a] for a in subset): float((effect**2).mean()) * x.size / total
+        for subset, effect in effects.items()
+        if subset
+    }
+    return {**shares, (): float(((x - cells[..., None]) ** 2).sum()) / total}

@@ -1,0 +1,172 @@
+"""The answer in a few plain sentences, made from the same tables that stand below it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from fnnexp.analysis import comparisons, statistics
+
+if TYPE_CHECKING:
+    from fnnexp.analysis.comparisons import Configuration, Findings
+
+METHODS = {
+    "bca": "a BCa bootstrap over seeds",
+    "t": "Student's t, for under six seeds can't be resampled",
+    "equal": "all seeds gave the same",
+}
+"""How an interval was found, in words."""
+
+CLOSE = 5
+"""So many of those that are too close to the leader are named."""
+
+
+def sentences(runs: pd.DataFrame, found: Findings) -> list[str]:
+    """Return what leads and by how much, what can't be told yet, and which factor matters most.
+
+    `found` is what :func:`fnnexp.analysis.comparisons.findings` returns of the same frame.
+    """
+    if not found.configurations or not len(found.configurations[0].metric):
+        return ["No trial has finished, so there is no answer yet."]
+    leader, pairs = found.configurations[0], found.with_leader
+    said = [_leader(leader, found.metric), _tested(runs, leader, found.metric)]
+    if len(pairs):
+        said += [_next(pairs.iloc[0]), _settled(pairs)]
+    if len(found.shares) > 1:
+        top = found.shares.head(3).to_dict("records")
+        first = ", ".join(f"{row['effect']} {100 * row['share']:.1f}%" for row in top)
+        said.append(f"What the results vary with, as shares of their variance: {first}. {found.about_shares}")
+    return said
+
+
+def _leader(leader: Configuration, metric: str) -> str:
+    said = f"{leader.name} leads with {percent(statistics.mean(leader.metric))} {metric}"
+    n = len(leader.metric)
+    interval = statistics.mean_interval(leader.metric)
+    if interval.method == "none":
+        said += ", of one seed, which says nothing about other seeds"
+    else:
+        ends = between(interval.low, interval.high, most=1)
+        said += f" (95% interval {ends} over {n} seeds: {METHODS[interval.method]})"
+    if n < leader.trials:
+        said += f"; {leader.trials - n} of its {leader.trials} trials did not finish"
+    return said + "."
+
+
+def _tested(runs: pd.DataFrame, leader: Configuration, metric: str) -> str:
+    """Return the leader's test accuracy, the only one that is shown, and what few images leave open."""
+    table = comparisons.levels(runs).astype("str")
+    mine = runs[
+        table.eq(pd.Series(dict(leader.levels), dtype="str")).all(axis=1) & (runs["status"] == "finished")
+    ]
+    mine = mine.drop_duplicates("seed")
+    test = statistics.mean(mine["test_accuracy"])
+    said = f"On the test images, which chose nothing, it has {percent(test)}."
+    if metric == "test_accuracy":
+        said = f"It was chosen by the test images, so its {percent(test)} is optimistic."
+    images = {
+        "validation": mine["data.validation"] if "data.validation" in mine else mine["seed"][:0],
+        "test": mine["test_images"] if "test_images" in mine else mine["seed"][:0],
+    }
+    values = {"validation": statistics.mean(mine["val_accuracy"]), "test": test}
+    errors = []
+    for split, counts in images.items():
+        known = pd.to_numeric(counts, errors="coerce").dropna()
+        count = int(known.min()) if len(known) else 0
+        error = statistics.test_set_error(values[split], count)
+        if not math.isnan(error):
+            errors.append(f"{points(error)} for {count:,} {split} images")
+    spread = statistics.standard_deviation(leader.metric)
+    over = "" if math.isnan(spread) else f"; seeds spread by {points(spread)} (standard deviation)"
+    if errors:
+        said += f" The images alone leave a standard error of {' and '.join(errors)}{over}."
+    return said
+
+
+def _next(pair: Any) -> str:
+    if not pair.seeds:
+        return f"No seed finished both for it and for {pair.b}, the next, so they can't be paired."
+    said = f"It is {points(pair.difference)} ahead of {pair.b}"
+    if pair.difference == 0:
+        said = f"It is level with {pair.b}"
+    if math.isnan(pair.low):
+        return f"{said}, in the one seed that both finished."
+    ends = between(pair.low, pair.high)
+    return f"{said} (95% interval {ends}), in {pair.ahead} of {pair.seeds} paired seeds."
+
+
+def _settled(pairs: pd.DataFrame) -> str:
+    n, among = len(pairs), pairs.attrs["pairs"]
+    settled = pairs["verdict"] == "settled"
+    seeds = int(pairs["seeds"].max())
+    if (pairs["verdict"] == "too few seeds").all():
+        few = ", and under 6 seeds none reaches 5%" if seeds < 6 else ""
+        return (
+            f"No order is settled: with {plural(seeds, 'seed')} the least p value of a sign-flip test is "
+            f"{statistics.least_p(seeds):.3g}{few}; "
+            f"corrected for {plural(among, 'pair')} of configurations it takes "
+            f"{statistics.seeds_to_test(among)} seeds. {_needed(pairs.iloc[0])}"
+        )
+    near = pairs.loc[~settled, "b"].tolist()
+    said = f"It is settled (corrected p ≤ 5%) to be better than {int(settled.sum())} of {n} others"
+    if near:
+        more = f" and {len(near) - CLOSE} more" if len(near) > CLOSE else ""
+        said += f"; not told apart from it are {', '.join(near[:CLOSE])}{more}. {_needed(pairs.iloc[0])}"
+        return said
+    return said + "."
+
+
+def _needed(pair: Any) -> str:
+    if pair.verdict == "settled":
+        return f"The nearest, {pair.b}, is settled."
+    if pair.seeds < 2:
+        return f"How many would settle it against {pair.b} can't be said from one seed."
+    if pair.difference == 0:
+        return f"The two are level so far, so how many would settle it against {pair.b} can't be said."
+    needed = pair.seeds_needed
+    many = "more than 1,000 seeds" if pd.isna(needed) else f"about {int(needed)} seeds"
+    return f"At the difference and spread seen so far, {many} would settle it against {pair.b}."
+
+
+# Numbers as they are written
+
+
+def percent(fraction: float) -> str:
+    """Return a fraction as percent.
+
+    >>> percent(0.95123), percent(float("nan"))
+    ('95.12%', '–')
+    """
+    return "–" if math.isnan(fraction) else f"{100 * fraction:.2f}%"
+
+
+def points(fraction: float) -> str:
+    """Return a difference of fractions in points of percent.
+
+    >>> points(0.0021)
+    '0.21 points'
+    """
+    return f"{100 * fraction:.2f} points"
+
+
+def between(low: float, high: float, most: float = math.inf) -> str:
+    """Return an interval in percent or points; an accuracy's ends (`most=1`) stay between 0 and 100%.
+
+    >>> between(-0.001, 0.0201), between(0.9, 1.2, most=1), between(float("nan"), float("nan"))
+    ('−0.10 to 2.01', '90.00 to 100.00', '–')
+    """
+    if math.isnan(low):
+        return "–"
+    least = 0.0 if most < math.inf else -math.inf
+    return f"{100 * max(low, least):.2f} to {100 * min(high, most):.2f}".replace("-", "−")
+
+
+def plural(n: int, noun: str) -> str:
+    """Return a number of things.
+
+    >>> plural(1, "pair"), plural(2, "pair")
+    ('1 pair', '2 pairs')
+    """
+    return f"{n} {noun}" + ("" if n == 1 else "s")

@@ -1,0 +1,221 @@
+"""What the report says of pairs, shares and the leader, against frames whose truth is known."""
+
+import doctest
+import itertools
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fnnexp.analysis import answers, comparisons, markdown, page, plots, report, statistics
+from fnnexp.analysis.frames import METRICS
+
+INITS = ("sqrtmax", "xavier", "he")
+ARCHS, BATCHINGS = ("relu_100", "tanh_128"), ("full", "mini")
+EFFECT = {"tanh_128": 0.05, "mini": 0.1, "he": 0.02}
+
+
+def grid(seeds, noise=0.001, validation=500, **missing):
+    """Return a full grid's frame: what options add, and noise that xavier has from sqrtmax."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for arch, init, batching, seed in itertools.product(ARCHS, INITS, BATCHINGS, range(seeds)):
+        name = f"{arch}-{init}-{batching}-s{seed}"
+        twin = name.replace("xavier", "sqrtmax")
+        value = next((r["val_accuracy"] for r in rows if r["name"] == twin), None)
+        if value is None:
+            value = 0.7 + sum(EFFECT.get(option, 0) for option in (arch, init, batching))
+            value += noise * rng.normal()
+        rows.append({
+            "trial": name, "name": name, "status": "finished", "identical_to": twin if twin != name else None,
+            "arch": arch, "init": init, "batching": batching, "optimizer": "sgd", "data": "digits",
+            "seed": seed, "epochs": 2, "data.validation": validation, "test_images": 360,
+            "seconds_per_epoch": 0.1 + 0.2 * (batching == "mini"), "diverged_epoch": None, "error": None,
+            **dict.fromkeys(METRICS, 0.5), "val_accuracy": value, "test_accuracy": value - 0.01,
+        })  # fmt: skip
+    runs = pd.DataFrame(rows).astype({"identical_to": "str", "error": "str", "seed": "Int64"})
+    options = {axis: pd.CategoricalDtype(list(all_)) for axis, all_ in zip(("arch", "init", "batching"),
+               (ARCHS, INITS, BATCHINGS), strict=True)}  # fmt: skip
+    return runs.astype({**options, "optimizer": "category", "data": "category"})
+
+
+def test_what_is_numerically_identical_counts_as_one():
+    runs = grid(3)
+    assert list(comparisons.levels(runs)["init"].cat.categories) == ["sqrtmax = xavier", "he"]
+    assert len(comparisons.configurations(runs)) == 2 * 2 * 2
+    pairs = comparisons.of_options(runs)
+    assert pairs["factor"].tolist() == ["arch", "init", "batching"]  # one pair each, and not xavier again
+    assert comparisons.with_leader(runs).attrs["pairs"] == 8 * 7 // 2
+    # Where an option is only here and there the same, the configurations are joined and the options are not.
+    other = runs["name"].str.contains("relu_100-xavier")
+    runs.loc[other, "identical_to"] = np.nan
+    runs.loc[other, "val_accuracy"] += 0.001
+    assert len(comparisons.levels(runs)["init"].cat.categories) == 3
+    names = [each.name for each in comparisons.configurations(runs)]
+    assert "tanh_128 sqrtmax mini = tanh_128 xavier mini" in names
+    assert len(names) == 2 * 2 * 2 + 2
+
+
+def test_differences_are_paired_by_seed_and_found_as_they_were_made():
+    runs = grid(12)
+    pairs = comparisons.of_options(runs).set_index("factor")
+    for factor, better, worse in (("arch", "tanh_128", "relu_100"), ("init", "he", "sqrtmax = xavier")):
+        row = pairs.loc[factor]
+        assert (row["a"], row["b"], row["cells"], row["seeds"]) == (better, worse, 4, 12)
+        assert row["low"] < EFFECT[better] < row["high"]
+        assert row["verdict"] == "settled"
+        assert (row["ahead"], row["probability"]) == (12, 1.0)
+        assert pd.isna(row["seeds_needed"])
+    values = runs.set_index(["arch", "init", "batching", "seed"])["val_accuracy"]
+    leader = comparisons.with_leader(runs).iloc[0]
+    d = values["tanh_128", "he", "mini"] - values["tanh_128", "sqrtmax", "mini"]
+    assert leader["a"] == "tanh_128 he mini"
+    assert leader["b"] == "tanh_128 sqrtmax mini = tanh_128 xavier mini" or "=" in leader["b"]
+    assert leader["difference"] == pytest.approx(d.mean())
+    assert (leader["low"], leader["high"]) == pytest.approx(statistics.mean_interval(d)[:2])
+    assert leader["p"] == statistics.sign_flip_test(d)
+
+
+def test_a_pair_uses_only_what_both_finished():
+    runs = grid(6)
+    lost = (runs["name"] == "tanh_128-he-mini-s0") | (runs["name"] == "relu_100-he-full-s1")
+    runs.loc[lost, "status"] = "diverged"
+    pairs = comparisons.of_options(runs).set_index("factor")
+    assert pairs["seeds"].tolist() == [6, 6, 6]
+    assert pairs.loc["init", "cells"] == 2  # of four: two lack a seed
+    leader = comparisons.with_leader(runs)
+    assert leader["a"].iloc[0] == "tanh_128 he mini"
+    assert leader["seeds"].iloc[0] == 5
+    found = comparisons.findings(runs)
+    assert "1 of its 6 trials did not finish" in answers.sentences(runs, found)[0]
+
+
+def test_under_six_seeds_the_report_says_that_no_test_can_settle_anything():
+    for seeds in (1, 2, 3, 5):
+        runs = grid(seeds)
+        said = " ".join(answers.sentences(runs, comparisons.findings(runs)))
+        assert "No order is settled" in said
+        assert "under 6 seeds none reaches 5%" in said
+        assert f"{statistics.least_p(seeds):.3g}" in said
+        for pairs in (comparisons.with_leader(runs), comparisons.of_options(runs)):
+            assert set(pairs["verdict"]) == {"too few seeds"}
+    assert (
+        "which says nothing about other seeds" in answers.sentences(grid(1), comparisons.findings(grid(1)))[0]
+    )
+    many = grid(14)
+    assert "It is settled" in " ".join(answers.sentences(many, comparisons.findings(many)))
+
+
+def test_shares_find_the_factor_that_matters_and_need_a_full_grid():
+    shares, said = comparisons.shares(grid(4, noise=1e-6))
+    found = dict(zip(shares["effect"], shares["share"], strict=True))
+    assert list(found)[:3] == ["batching", "arch", "init"]
+    assert found["batching"] == pytest.approx(0.1**2 / (0.1**2 + 0.05**2 + 0.02**2), rel=1e-3)
+    assert "4 seeds" in said
+    one, said = comparisons.shares(grid(1))
+    assert "seed" not in one["effect"].tolist()
+    assert "One seed can't tell" in said
+    part = grid(3)
+    none, said = comparisons.shares(part[part["name"].str[:11] != "tanh_128-he"])
+    assert none.empty
+    assert "2 of 8 combinations" in said
+    assert "tanh_128 he full" in said
+    assert comparisons.shares(part[:1])[1] == "No factor varies, so there is nothing to share out."
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 8, 14])
+def test_the_sentences_say_what_the_tables_show(seeds):
+    runs = grid(seeds, noise=0.01)
+    found = comparisons.findings(runs)
+    said = " ".join(answers.sentences(runs, found))
+    board = report.leaderboard(runs)
+    shown = report.leaderboard_grid(runs, board)
+    first = dict(zip(shown.head, (cell.text for cell in shown.rows[0]), strict=True))
+    assert f"leads with {first['val %'].split()[0]}% val_accuracy" in said
+    assert f"it has {first['test %'].split()[0]}%" in said
+    assert all(first[axis] in said for axis in ("arch", "init", "batching"))
+    if seeds > 1:
+        assert f"95% interval {first['95% interval']} over {seeds} seeds" in said
+    nearest = dict(zip(report.leader_grid(found).head, report.leader_grid(found).rows[0], strict=True))
+    assert f"{nearest['points'].text} points ahead of {nearest['against'].text}" in said
+    settled = sum(row[-1].text == "settled" for row in report.leader_grid(found).rows)
+    assert settled == 0 or f"better than {settled} of 7 others" in said
+    if needed := nearest["seeds needed"].text.strip("?"):
+        assert f"about {needed} seeds would settle it" in said
+    for effect, share in [(row[0].text, row[1].text) for row in report.shares_grid(found).rows[:3]]:
+        assert f"{effect} {share}%" in said
+
+
+def test_without_validation_the_choice_is_said_to_be_optimistic():
+    runs = grid(3).assign(val_accuracy=np.nan)
+    said = answers.sentences(runs, comparisons.findings(runs))
+    assert "test_accuracy" in said[0]
+    assert "chosen by the test images" in said[1]
+    assert "optimistic" in said[1]
+
+
+def test_what_the_images_leave_open_stands_beside_the_spread_of_seeds():
+    runs = grid(6, noise=0.01)
+    said = answers.sentences(runs, comparisons.findings(runs))[1]
+    best = report.leaderboard(runs).iloc[0]
+    for split, images in (("val", 500), ("test", 360)):
+        error = statistics.test_set_error(best[f"{split}_accuracy"], images)
+        assert f"{100 * error:.2f} points for {images}" in said
+    assert f"seeds spread by {100 * best['val_accuracy_sd']:.2f} points" in said
+
+
+def test_any_part_of_a_frame_can_be_compared():
+    runs = grid(3)
+    for part in (runs[:0], runs[:1], runs[runs["init"] == "he"].iloc[::-1], runs[runs["seed"] == 2]):
+        found = comparisons.findings(part)
+        assert answers.sentences(part, found)
+        assert len(found.with_leader) == max(0, len(found.configurations) - 1)
+    assert answers.sentences(runs[:0], comparisons.findings(runs[:0])) == [
+        "No trial has finished, so there is no answer yet."
+    ]
+
+
+def test_the_markdown_shows_the_pages_tables():
+    runs = grid(3)
+    found = comparisons.findings(runs)
+    board, cells = report.leaderboard(runs), report.table(runs)
+    text = markdown.markdown("a|b <i>", runs, board, cells, found)
+    html = page.html("a|b <i>", runs, [], board, cells, found)
+    rows = re.findall(r"^\|(.*)\|$", text, flags=re.MULTILINE)
+    data = [row.replace("\\", "").split("|") for row in rows if "---" not in row]
+    shown = re.findall(r"<tr>(.*?)</tr>", html)
+    shown = [[re.sub("<.*?>", "", c) for c in re.findall(r"<t[dh].*?>(.*?)</t[dh]>", row)] for row in shown]
+    assert len(data) > 20
+    assert [row for row in data if [cell.strip() for cell in row] not in shown] == []
+    assert text.startswith("# a\\|b &lt;i>")
+
+
+def test_the_heat_map_writes_every_mean_and_nothing_overlaps():
+    runs = grid(2)
+    figure = plots.heat_map(runs, "val_accuracy")
+    figure.draw_without_rendering()
+    texts = [text for ax in figure.axes for text in ax.texts]
+    means = runs.groupby(["batching", "arch", "init"], observed=True)["val_accuracy"].mean()
+    assert [text.get_text() for text in texts] == [f"{100 * mean:.1f}" for mean in means]
+    for ax in figure.axes:
+        labels = [label.get_window_extent() for label in ax.get_xticklabels() if label.get_text()]
+        assert not any(a.overlaps(b) for a, b in itertools.combinations(labels, 2))
+    boxes = [ax.get_tightbbox() for ax in figure.axes]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width for box in boxes)
+
+
+def test_accuracy_against_time_has_each_configuration_once():
+    runs = grid(3)
+    figure = plots.against_time(runs, "val_accuracy")
+    drawn = {(line.get_xdata()[0], line.get_ydata()[0]) for ax in figure.axes for line in ax.lines}
+    groups = runs.groupby(["arch", "init", "batching"], observed=True)
+    expected = {(2 * g["seconds_per_epoch"].mean(), g["val_accuracy"].mean()) for _, g in groups}
+    assert sorted(drawn) == [pytest.approx(point) for point in sorted(expected)]
+    assert plots.against_time(runs.assign(seconds_per_epoch=np.nan), "val_accuracy") is None
+
+
+@pytest.mark.parametrize("module", [answers, markdown])
+def test_the_examples_run(module):
+    assert doctest.testmod(module).failed == 0
