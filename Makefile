@@ -50,7 +50,7 @@ LOWEST_TESTS ?= $(addprefix tests/test_,$(addsuffix .py,analysis claims cli impo
 
 $(LOWEST)/ready: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv --clear $(LOWEST)
-	$(LOWEST_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-lowest.txt -e ".[dev]"
+	$(LOWEST_BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints-lowest.txt -e ".[dev]"
 	@echo made > $(LOWEST)/ready
 
 test-lowest: $(LOWEST)/ready
