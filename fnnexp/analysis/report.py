@@ -288,7 +288,8 @@ def shares_grid(found: Findings) -> Grid:
 def table_grids(runs: pd.DataFrame, cells: pd.DataFrame) -> list[Grid]:
     """Return the table as it is shown: one grid for each combination of the factors beside the three axes."""
     beside = others(runs)
-    split = list(cells.groupby(level=beside, sort=False)) if beside else [((), cells)]
+    levels = [cells.index.get_level_values(name) for name in beside]
+    split = list(cells.groupby(levels, sort=False)) if beside else [((), cells)]
     grids = []
     for key, part in split:
         rows = [
