@@ -485,6 +485,9 @@ def _is_number(text: str) -> bool:
 
 
 def _is_byte(cell: object) -> bool:
+    """Whether pandas too reads a whole number 0..255; Python also reads 1_0 and digits of any script."""
+    if isinstance(cell, str) and ("_" in cell or not cell.isascii()):
+        return False
     try:
         number = float(cell)  # type: ignore[arg-type]
         return not isinstance(cell, (bool, np.bool_)) and 0 <= number <= 255 and number.is_integer()
