@@ -82,7 +82,7 @@ def patiently(
             with _asked_once():
                 answer = call()
         except Exception as error:
-            if not _is_away(error):
+            if not _is_away(error, is_remote(uri)):
                 if is_remote(uri) or not _is_out_of_order(error):
                     raise
                 raise StoreError(
@@ -122,17 +122,19 @@ def _asked_once() -> Iterator[None]:
             os.environ[RETRIES] = before
 
 
-def _is_away(error: BaseException) -> bool:
+def _is_away(error: BaseException, remote: bool) -> bool:
     """Whether an error says that the store could not be asked, and not that it refused."""
     from mlflow.exceptions import MlflowException
     from requests import exceptions
 
+    if not remote:
+        return any(
+            isinstance(each, sqlite3.OperationalError) and "locked" in str(each) for each in _chain(error)
+        )
     away = (exceptions.ConnectionError, exceptions.Timeout, exceptions.RetryError)
-    local = any(isinstance(each, sqlite3.Error) for each in _chain(error))
     return any(
         isinstance(each, away)
-        or (isinstance(each, sqlite3.OperationalError) and "locked" in str(each))
-        or (isinstance(each, MlflowException) and each.error_code == "TEMPORARILY_UNAVAILABLE" and not local)
+        or (isinstance(each, MlflowException) and each.error_code == "TEMPORARILY_UNAVAILABLE")
         for each in _chain(error)
     )
 

@@ -200,7 +200,7 @@ def test_a_sweep_on_dask_is_bitwise_that_of_one_machine_though_a_worker_is_kille
     assert first.wait() == -signal.SIGKILL
     assert outcome.failed == []
     assert len(outcome.finished) == len(trials) == 8
-    assert ("a worker died; its stack" in said) == (allowed_failures == 0)
+    assert ("a worker died; a stack" in said) == (allowed_failures == 0)
     assert "is gone; what it was at is done again by another" in said
     equal(results(store), on_this_machine, same_bits)
     assert not cluster.cache.exists(), "a worker wrote"

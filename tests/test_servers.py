@@ -20,7 +20,7 @@ from rich.console import Console
 import fnnexp
 from fnnexp import patience
 from fnnexp.errors import FnnexpError
-from fnnexp.patience import StoreAwayError, is_remote, patiently
+from fnnexp.patience import StoreAwayError, StoreError, is_remote, patiently
 from fnnexp.sweep.run import Settings, run
 from fnnexp.tracking import Tracker
 from servers.mlflow_server import MlflowServer
@@ -266,7 +266,7 @@ def test_a_store_on_this_machine_is_not_waited_for(waits):
     assert not is_remote("mlruns")
     assert is_remote("https://h")
     assert is_remote("postgresql+psycopg2://u:p@h/d")
-    with pytest.raises(OSError, match="refused"):
+    with pytest.raises(StoreError, match="refused"):
         patiently(Store(away()), uri="sqlite:///mlflow.db", say=print)
 
 

@@ -545,6 +545,11 @@ no_choice = st.one_of(
     st.sampled_from(["''", "???", "null"]),
 )
 unseen = st.sampled_from(['"a\tb"', '"a\u200bb"', '"\x7f"', '"a\u202eb"', '"\x1b[2J"'])
+no_truth = st.one_of(
+    no_number.filter(lambda t: t.lower() not in ("y", "yes", "on", "n", "no", "off", "t", "f")),
+    container,
+    fraction,
+)
 BAD_VALUES = {
     "arch.hidden": st.one_of(
         no_number,
@@ -563,11 +568,7 @@ BAD_VALUES = {
     "init.std": real,
     "batching.mode": no_choice,
     "batching.size": whole.filter(lambda text: text != "null"),
-    "batching.shuffle": st.one_of(
-        no_number.filter(lambda t: t.lower() not in ("y", "yes", "on", "n", "no", "off", "t", "f")),
-        container,
-        fraction,
-    ),
+    "batching.shuffle": no_truth,
     "optimizer.name": no_choice,
     "optimizer.lr": real,
     "optimizer.lr_for": st.one_of(
@@ -592,6 +593,9 @@ BAD_VALUES = {
     "execution.n_jobs": st.one_of(no_whole, huge, st.just("0"), st.integers(1025, 10**30).map(str)),
     "execution.backend": no_choice,
     "execution.max_lanes": st.one_of(whole, st.just("0")),
+    "execution.address": word,  # of which only a cluster has one
+    "execution.retries": whole,
+    "execution.fail_fast": no_truth,
     "execution.segment_seconds": real,
     "tracking.experiment": st.one_of(
         container, unseen, st.just("''"), st.integers(201, 3000).map(lambda n: "x" * n)
@@ -600,11 +604,7 @@ BAD_VALUES = {
     "dtype": no_choice,
     "epochs": whole,
     "seed": whole,
-    "dry_run": st.one_of(
-        no_number.filter(lambda t: t.lower() not in ("y", "yes", "on", "n", "no", "off", "t", "f")),
-        container,
-        fraction,
-    ),
+    "dry_run": no_truth,
 }
 
 

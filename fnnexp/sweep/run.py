@@ -128,6 +128,7 @@ class _Sweep:
         self.logged: dict[str, int] = {}
         self.closed: set[str] = set()
         self.breaks: Counter[str] = Counter()
+        self.deaths: Counter[tuple[str, ...]] = Counter()
         self.suspects: deque[Planned] = deque()
         self.on_trial: Planned | None = None
         self.unsaved = False
@@ -192,6 +193,11 @@ class _Sweep:
         return self.outcome.interrupted or self.outcome.stopped
 
     @property
+    def _die_together(self) -> bool:
+        """Whether a worker's death fails what all the others do, as in loky's pool and in no cluster."""
+        return isinstance(self.backend, str)
+
+    @property
     def _queued(self) -> bool:
         return bool(self.waiting or self.suspects)
 
@@ -229,12 +235,13 @@ class _Sweep:
             self._open_runs(planned)
 
     def _take_in(self, executor: Executor, planned: Planned, ended: Trained | Broken) -> None:
-        by_itself = self.n_jobs == 1 or planned is self.on_trial
+        by_itself = self.n_jobs == 1 or planned is self.on_trial or not self._die_together
         if planned is self.on_trial:
             self.on_trial = None
         if isinstance(ended, Broken):
             self._set_apart(planned, ended, by_itself)
             return
+        self.deaths.pop(tuple(lane.key for lane in planned.lanes), None)
         for lane in planned.lanes:
             self.breaks.pop(lane.key, None)
         stack, epochs = ended.stack, planned.recipe.epochs
@@ -345,16 +352,21 @@ class _Sweep:
     def _set_apart(self, planned: Planned, broken: Broken, by_itself: bool) -> None:
         """Find the trial that broke a segment by halving its stack, and record its failure on its run.
 
-        A worker's death fails every segment under way, whoever brought it about, so it counts only against a
-        stack that ran by itself.
+        A death in loky's pool fails every segment under way, whoever brought it about, so it counts only
+        against a stack that ran by itself; in a cluster, from the second on, for machines come and go.
         """
-        count = len(planned.lanes)
+        count, keys = len(planned.lanes), tuple(lane.key for lane in planned.lanes)
         died = isinstance(broken, WorkerDied)
         if died and not by_itself:
             self.progress.say(f"a worker died; a stack of {count} is tried again by itself")
             self.suspects.append(planned)
             return
-        again = self.suspects if died else self.waiting
+        if died and not self._die_together and not self.deaths[keys]:
+            self.progress.say(f"a worker died; a stack of {count} is tried again")
+            self.deaths[keys] += 1
+            self.waiting.append(planned)
+            return
+        again = self.suspects if died and self._die_together else self.waiting
         if count > 1:
             self.progress.say(f"a stack of {count} broke ({broken.reason}); trying its halves")
             again.extendleft(planned.split())
