@@ -11,10 +11,11 @@ from mlflow import MlflowClient
 
 
 def runs_in(folder, experiment="fnnexp"):
-    """Return MLflow's runs of an experiment by trial id; a trial with two of them fails."""
+    """Return MLflow's runs of an experiment's trials by id; a trial with two of them fails."""
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     there = client.get_experiment_by_name(experiment)
     found = client.search_runs([there.experiment_id], max_results=1000) if there else []
+    found = [one for one in found if "fnnexp.report" not in one.data.tags]
     by_trial = {one.data.tags["fnnexp.trial"]: one for one in found}
     assert len(by_trial) == len(found), "a trial has more than one run"
     return by_trial
