@@ -14,6 +14,9 @@ from fnnexp.tracking import has_store
 
 HOST = "127.0.0.1"
 
+PATIENCE = 10
+"""Seconds in which the server ends when it is asked to."""
+
 
 def serve(port: int, uri: str | None, host: str = HOST) -> int:
     """Run the UI until it is stopped; return its exit status. Say so where others can reach it.
@@ -58,12 +61,24 @@ def serve(port: int, uri: str | None, host: str = HOST) -> int:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }  # its queue has no work here
     server = subprocess.Popen(command, env=environment)
-    before = signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return server.wait()
     except KeyboardInterrupt:  # in a terminal the server has had it too
-        server.terminate()
-        server.wait()
+        _end(server)
         return 0
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """Ask the server to end, and again: asked while it starts processes of its own, it may wait for ever."""
+    for _ in range(PATIENCE):
+        server.terminate()
+        try:
+            server.wait(1)
+        except subprocess.TimeoutExpired:
+            continue
+        return
+    server.kill()
+    server.wait()
