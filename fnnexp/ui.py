@@ -61,14 +61,17 @@ def serve(port: int, uri: str | None, host: str = HOST) -> int:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }  # its queue has no work here
     server = subprocess.Popen(command, env=environment)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Also where whoever started this ignores Ctrl-C, as a shell does for what it runs in the background.
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in signals}
     try:
         return server.wait()
     except KeyboardInterrupt:  # in a terminal the server has had it too
         _end(server)
         return 0
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:

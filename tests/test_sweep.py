@@ -825,7 +825,7 @@ def test_a_store_that_another_program_holds_is_waited_for(trials_of, store, tmp_
         with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
             held.set()
-            time.sleep(8)
+            time.sleep(6)
             other.execute("COMMIT")
 
     Tracker("fnnexp", store).open()
