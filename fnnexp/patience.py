@@ -75,11 +75,8 @@ def patiently(
     began, wait = time.monotonic(), FIRST_WAIT
     waited = False
     while True:
-        slow = threading.Timer(SLOW, say, [f"{name} is slow to answer; waiting for it"])
-        slow.daemon = True
-        slow.start()
         try:
-            with _asked_once():
+            with _asked_once(name, say) if is_remote(uri) else contextlib.nullcontext():
                 answer = call()
         except Exception as error:
             if not _is_away(error, is_remote(uri)):
@@ -102,20 +99,25 @@ def patiently(
             if waited:
                 say(f"{name} answers again after {time.monotonic() - began:.0f} s")
             return answer
-        finally:
-            slow.cancel()
         time.sleep(wait)
         wait = min(2 * wait, LONGEST_WAIT)
 
 
 @contextlib.contextmanager
-def _asked_once() -> Iterator[None]:
-    """Keep MLflow from asking again by itself: it does so for minutes, in silence, and makes runs twice."""
+def _asked_once(name: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Keep MLflow from asking again by itself: it does so for minutes, in silence, and makes runs twice.
+
+    An answer that takes long is told.
+    """
+    slow = threading.Timer(SLOW, say, [f"{name} is slow to answer; waiting for it"])
+    slow.daemon = True
+    slow.start()
     before = os.environ.get(RETRIES)
     os.environ[RETRIES] = "0"
     try:
         yield
     finally:
+        slow.cancel()
         if before is None:
             del os.environ[RETRIES]
         else:
