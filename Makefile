@@ -73,6 +73,7 @@ test-versions:
 # The suite kills a sweep 30 times; this one ten times as often, another way each time.
 chaos: $(READY)
 	FNNEXP_KILLS=300 FNNEXP_CHAOS_SEED=$$(date +%s) $(BIN)/python -m pytest tests/test_chaos.py
+
 # Ray is large, so only this target installs it.
 test-ray: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ray]"

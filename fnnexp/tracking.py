@@ -63,9 +63,18 @@ def has_store(uri: str | None) -> bool:
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if uri is None:
         return Path("mlflow.db").exists() or Path("mlruns").exists()
-    if uri.startswith("sqlite:///"):
-        return Path(uri.removeprefix("sqlite:///")).exists()
-    return True
+    file = store_file(uri)
+    return file is None or os.path.exists(file)  # noqa: PTH110 - a folder that can't be entered has none
+
+
+def store_file(uri: str) -> Path | None:
+    """Return the file of a SQLite store, or None for a store of another kind.
+
+    >>> store_file("sqlite:////a/b.db?timeout=5").as_posix(), store_file("http://127.0.0.1:5000")
+    ('/a/b.db', None)
+    """
+    scheme = "sqlite:///"
+    return Path(uri.removeprefix(scheme).partition("?")[0]).absolute() if uri.startswith(scheme) else None
 
 
 def _lacks(uri: str, experiment: str) -> bool:
@@ -73,11 +82,11 @@ def _lacks(uri: str, experiment: str) -> bool:
 
     Where that can't be told, in a store of another kind or version, the answer is no.
     """
-    file = Path(uri.removeprefix("sqlite:///"))
-    if not uri.startswith("sqlite:///") or not file.exists():
+    file = store_file(uri)
+    if file is None:
         return False
     try:
-        with contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as store:
+        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as store:
             return not store.execute("SELECT 1 FROM experiments WHERE name = ?", (experiment,)).fetchall()
     except sqlite3.Error:
         return False
@@ -91,22 +100,22 @@ def _can_be_written(uri: str) -> None:
     FnnexpError
         With the file, and why.
     """
-    file = Path(uri.removeprefix("sqlite:///").partition("?")[0]).absolute()
-    if not uri.startswith("sqlite:///"):
+    file = store_file(uri)
+    if file is None:
         return
-    folder = next(parent for parent in file.parents if parent.exists())
     problem = None
-    if not folder.is_dir():
-        problem = f"{folder} is no folder"
-    elif not os.access(folder, os.W_OK):
-        problem = f"the folder {folder} is read-only"
-    elif file.exists():
-        try:
+    try:
+        folder = next(parent for parent in file.parents if parent.exists())
+        if not folder.is_dir():
+            problem = f"{folder} is no folder"
+        elif not os.access(folder, os.W_OK):
+            problem = f"the folder {folder} is read-only"
+        elif file.exists():
             store = sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=0)
             with contextlib.closing(store):
                 store.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            problem = None if "locked" in str(error) else str(error)
+    except (OSError, sqlite3.Error) as error:
+        problem = None if "locked" in str(error) else str(error)
     if problem:
         raise FnnexpError(
             f"MLflow's store {uri} can't be written: {problem}; write "
@@ -141,8 +150,7 @@ def _write_ahead(uri: str) -> None:
 
     The file keeps the setting. Where SQLite can't (some network drives), it stays as it was.
     """
-    if uri.startswith("sqlite:///"):
-        file = uri.removeprefix("sqlite:///").partition("?")[0]
+    if (file := store_file(uri)) is not None:
         with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(file)) as store:
             store.execute("PRAGMA journal_mode=WAL")
 
@@ -212,9 +220,7 @@ class Tracker:
 
     @property
     def _plain(self) -> MlflowClient:
-        self.open()
-        assert self._opened
-        return self._opened[0]
+        return self._store()[0]
 
     @property
     def _client(self) -> _Patient:
@@ -222,9 +228,13 @@ class Tracker:
 
     @property
     def _id(self) -> str:
+        return self._store()[1]
+
+    def _store(self) -> tuple[MlflowClient, str]:
+        """Return the client and the experiment's id, opened if need be."""
         self.open()
         assert self._opened
-        return self._opened[1]
+        return self._opened
 
     @property
     def is_open(self) -> bool:

@@ -284,6 +284,7 @@ def test_a_store_that_does_not_answer_is_an_error_that_says_what_to_write(uri, o
 def test_a_server_that_is_not_there_is_an_error(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("fnnexp.tracking.AT_START", 1.0)
     with pytest.raises(FnnexpError, match=r"http://127\.0\.0\.1:9 does not answer"):
         Tracker("grid", "http://127.0.0.1:9").open()
 

@@ -16,7 +16,7 @@ import pandas as pd
 from fnnexp.analysis import frames, statistics
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 MOST_OPTIONS = 10
 """Of so many options of a factor every two are compared."""
@@ -114,7 +114,11 @@ def with_leader(runs: pd.DataFrame) -> pd.DataFrame:
 
     The leader was picked by looking, so p is corrected for all pairs of configurations, not these alone.
     """
-    every = [each for each in configurations(runs) if len(each.metric)]
+    return _with_first(configurations(runs))
+
+
+def _with_first(found: Sequence[Configuration]) -> pd.DataFrame:
+    every = [each for each in found if len(each.metric)]
     rows = [
         {"a": every[0].name, "b": other.name, **_pair(every[0].metric, other.metric)} for other in every[1:]
     ]
@@ -250,6 +254,5 @@ class Findings(NamedTuple):
 
 def findings(runs: pd.DataFrame) -> Findings:
     """Return what a frame, or any part of one, can tell."""
-    return Findings(
-        frames.ranking(runs), configurations(runs), with_leader(runs), of_options(runs), *shares(runs)
-    )
+    found = configurations(runs)
+    return Findings(frames.ranking(runs), found, _with_first(found), of_options(runs), *shares(runs))

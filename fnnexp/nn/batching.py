@@ -102,16 +102,16 @@ class Rows:
         else:
             gathered = self._bytes[: len(where)]
             np.take(self._images, where, axis=0, out=gathered, mode="clip")
-        used: NDArray[np.intp] | None = np.flatnonzero(np.bitwise_or.reduce(gathered, axis=0))
-        assert used is not None
         rows, columns = gathered.shape
-        if len(used) < MOSTLY * columns:
-            compact = self._compact[: rows * len(used)].reshape(rows, len(used))
-            gathered = np.take(gathered, used, axis=1, out=compact, mode="clip")
-        else:
-            used = None
-        inputs = self._inputs[: gathered.size].reshape(gathered.shape)
-        np.copyto(inputs, gathered)
+        used = np.flatnonzero(np.bitwise_or.reduce(gathered, axis=0))
+        if len(used) >= MOSTLY * columns:
+            return Examples(self._scaled(gathered))
+        compact = self._compact[: rows * len(used)].reshape(rows, len(used))
+        return Examples(self._scaled(np.take(gathered, used, axis=1, out=compact, mode="clip")), used)
+
+    def _scaled(self, images: NDArray[np.uint8]) -> NDArray[Any]:
+        inputs = self._inputs[: images.size].reshape(images.shape)
+        np.copyto(inputs, images)
         if self._divisor is not None:
             np.divide(inputs, self._divisor, out=inputs)
-        return Examples(inputs, used)
+        return inputs

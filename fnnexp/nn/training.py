@@ -269,6 +269,7 @@ class _Trainer:
         else:
             self.gradients = stack.theta if self.at_once else np.empty_like(stack.theta)
             self.teams = _teams(recipe, stack.theta, self.gradients, self.size)
+            self.weights: dict[int, Array] = {}  # of whole batches and of the short last one
         self.rows = [Rows(self.images, recipe.scale, self.size, dtype) for _ in self.groups]
 
     def train(self, epoch: int) -> tuple[Array, Array]:
@@ -299,9 +300,7 @@ class _Trainer:
     ) -> None:
         """Take one step for the batch, its gradient summed over chunks of rows in a fixed order."""
         size = batch.stop - batch.start
-        weight = 1 / size if self.recipe.reduction == "mean" else 1.0
-        each = -self.hyper["lr"][:, :, None] * weight if self.at_once else np.array([[[weight]]])
-        each = np.broadcast_to(each.astype(self.stack.theta.dtype), (len(self.stack.lanes), 1, 1))
+        each = self._weight(size)
         if not self.at_once:
             self.gradients.fill(0)
         for chunk in pieces(size, CHUNK):
@@ -320,6 +319,15 @@ class _Trainer:
         if not self.at_once:
             update = OPTIMIZERS[self.recipe.optimizer].update
             update(self.stack.theta, self.gradients, self.stack.slots, step, self.hyper)
+
+    def _weight(self, size: int) -> Array:
+        """Return what a row's gradient counts in a batch of so many, for each lane (K, 1, 1); −η with it."""
+        if size not in self.weights:
+            weight = np.ones((len(self.stack.lanes), 1, 1), self.stack.theta.dtype)
+            if self.recipe.reduction == "mean":
+                weight /= size
+            self.weights[size] = -self.hyper["lr"][:, :, None] * weight if self.at_once else weight
+        return self.weights[size]
 
     def _take(
         self, where: slice, orders: list[Array | None]

@@ -19,6 +19,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from fnnexp.tracking import store_file
+
 TABLE = """
 CREATE TABLE IF NOT EXISTS claims (
     experiment TEXT, trial TEXT, owner TEXT, pid INTEGER, since REAL, PRIMARY KEY (experiment, trial)
@@ -47,19 +49,17 @@ class Claims:
         """
         owner = uuid.uuid4().hex
         lock = FileLock(self._lock_of(owner))
-        try:
+        elsewhere: dict[str, str] = {}
+        with contextlib.suppress(OSError, sqlite3.Error):
             self._folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
             elsewhere = self._claim(experiment, list(trials), owner)
-        except (OSError, sqlite3.Error):
-            elsewhere, owner = {}, ""
         try:
             yield elsewhere
         finally:
-            with contextlib.suppress(OSError, sqlite3.Error):
-                if owner:
-                    with self._open() as table:
-                        table.execute("DELETE FROM claims WHERE owner = ?", (owner,))
+            with contextlib.suppress(OSError, sqlite3.Error), self._open() as table:
+                table.execute("DELETE FROM claims WHERE owner = ?", (owner,))
+            with contextlib.suppress(OSError):
                 lock.release()
                 self._lock_of(owner).unlink(missing_ok=True)
 
@@ -130,6 +130,6 @@ def folder_for(uri: str, elsewhere: Path) -> Path:
     elsewhere
         A folder of this user's, for servers; sweeps on other machines do not see it.
     """
-    if uri.startswith("sqlite:///"):
-        return Path(uri.removeprefix("sqlite:///").partition("?")[0]).absolute().parent / ".fnnexp" / "claims"
+    if (file := store_file(uri)) is not None:
+        return file.parent / ".fnnexp" / "claims"
     return elsewhere / "claims" / hashlib.sha256(uri.encode()).hexdigest()[:16]

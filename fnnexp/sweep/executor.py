@@ -171,13 +171,10 @@ LOOK = 0.5
 
 
 def at_once(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], *, n_jobs: int) -> list[Any]:
-    """Return ``function(*task)`` of each task, computed in the worker processes; {} where that failed."""
+    """Return ``function(*task)`` of each task, computed in the worker processes; raise what one raises."""
 
     def all_of_them() -> list[Any]:
-        try:
-            return list(Parallel(n_jobs=n_jobs, **LOKY)([delayed(function)(*task) for task in tasks]))
-        except Exception:
-            return [{} for _ in tasks]
+        return list(Parallel(n_jobs=n_jobs, **LOKY)([delayed(function)(*task) for task in tasks]))
 
     with ThreadPoolExecutor(1, initializer=_block_interrupts) as thread:
         return thread.submit(all_of_them).result()

@@ -45,7 +45,7 @@ class Pace:
             with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
                 self._others = dict(json.loads(file.read_text(encoding="utf-8")))
                 self._seconds = {
-                    what: {int(lanes): float(seconds) for lanes, seconds in measured.items()}
+                    what: {int(K): float(seconds) for K, seconds in measured.items() if int(K) > 0}
                     for what, measured in self._others.pop(self._machine, {}).items()
                 }
 
@@ -63,7 +63,10 @@ class Pace:
         return min(lanes for lanes, seconds in measured.items() if seconds <= NEAR * best)
 
     def measure(self, wanted: Mapping[Recipe, tuple[Prepared, Sequence[Lane]]], n_jobs: int) -> int:
-        """Measure what is worth it and was not measured before; return how many recipes that were."""
+        """Measure what is worth it and was not measured before; return how many recipes that were.
+
+        What can't be measured, because there is no memory for so many lanes, is left at the usual.
+        """
         tasks = []
         for recipe, (prepared, lanes) in wanted.items():
             rows = prepared.n_train - recipe.validation
@@ -76,7 +79,10 @@ class Pace:
                 tasks.append((recipe, prepared, lanes[0], missing))
         if not tasks:
             return 0
-        measured = at_once(rehearse, tasks, n_jobs=n_jobs)
+        try:
+            measured = at_once(rehearse, tasks, n_jobs=n_jobs)
+        except Exception:  # whatever it is, a sweep can do without
+            return 0
         for (recipe, *_), seconds in zip(tasks, measured, strict=True):
             self._seconds.setdefault(_what(recipe), {}).update(seconds)
         self._remember()

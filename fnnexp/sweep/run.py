@@ -81,10 +81,9 @@ def run(trials: Sequence[Trial], tracker: Tracker, settings: Settings, console: 
                 tracker.open()
             known = tracker.known(mend=True)
         done, wanted = runs_of(known, trials)
-        left = {trial.numbers_id for trial in wanted}
-        for trial in done:  # of which a process may have been killed before it forgot them
-            if trial.numbers_id not in left:
-                Checkpoints(settings.checkpoints).remove(trial.numbers_id)
+        checkpoints = Checkpoints(settings.checkpoints)
+        for key in {trial.numbers_id for trial in done} - {trial.numbers_id for trial in wanted}:
+            checkpoints.remove(key)  # which a process was killed before it could do
         outcome = Outcome(tracker.experiment, done_before=len(done))
         outcome.elsewhere = [(trial.name, elsewhere[trial.id]) for trial in wanted if trial.id in elsewhere]
         mine = [trial for trial in wanted if trial.id not in elsewhere]
@@ -173,9 +172,8 @@ class _Sweep:
             raise
         finally:
             executor.close()
-            if self._queued or self._stopping:
-                with contextlib.suppress(StoreError):
-                    self._interrupt_open_runs()
+            with contextlib.suppress(StoreError):
+                self._interrupt_open_runs()
 
     def _save_what_comes(self, executor: Executor) -> None:
         """Keep what is under way, now that it can't be logged: it is logged by the same command."""
@@ -408,6 +406,7 @@ class _Sweep:
         return states
 
     def _interrupt_open_runs(self) -> None:
+        """Close the runs that an end before the end left open; a whole sweep leaves none."""
         for trial_id, run_id in self.run_ids.items():
             if trial_id not in self.closed:
                 self.tracker.interrupt(run_id)
