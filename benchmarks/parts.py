@@ -72,11 +72,11 @@ def main() -> int:
     out, sys.argv = sys.argv[1], ["fnnexp", *sys.argv[2:]]
     clock = Clock()
     import fnnexp.app as app
-    import fnnexp.sweep.run as run
+    import fnnexp.sweeping.run as run
     from fnnexp import cli
-    from fnnexp.sweep.checkpoints import Checkpoints
-    from fnnexp.sweep.executor import Executor, resolved
-    from fnnexp.sweep.pace import Pace
+    from fnnexp.sweeping.checkpoints import Checkpoints
+    from fnnexp.sweeping.executor import Executor, resolved
+    from fnnexp.sweeping.pace import Pace
     from fnnexp.tracking import Tracker
 
     app.compose = clock.part("compose", app.compose)

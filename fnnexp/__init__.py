@@ -1,17 +1,55 @@
 """fnnexp: which small neural network works, and why.
 
-The public API is small: :func:`runs` and :func:`curves` return what a sweep has recorded, as data frames.
+The public API is small: :func:`sweep` runs a sweep, and :func:`runs` and :func:`curves` return what one has
+recorded, as data frames.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pandas import DataFrame
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "curves", "runs"]
+__all__ = ["__version__", "curves", "runs", "sweep"]
+
+
+def sweep(
+    grid: str | None = None, /, *overrides: str, config_dir: str | Path | None = None, **choices: Any
+) -> DataFrame:
+    """Run a sweep, with a progress bar, and return its trials: `sweep("card_grid", epochs=2, seed=range(5))`.
+
+    It is the command line's sweep: what is finished is not run again, what was interrupted goes on, curves
+    and weights are in MLflow. A trial that fails is told, costs no other, and has the status `failed`.
+
+    Parameters
+    ----------
+    grid
+        A grid's name, as after `-cn`; without it there is one trial with the defaults.
+    overrides
+        In Hydra's grammar, as on the command line: `"optimizer.lr=0.1,0.01"`.
+    config_dir
+        A folder of configs of your own, as after `-cd`.
+    choices
+        Values by key; a list, tuple, range or array is swept over: `init=["max", "he"]`. A key with a dot
+        goes into `**{"optimizer.lr": 0.1}`.
+
+    Returns
+    -------
+    DataFrame
+        One row a trial of this sweep; see :func:`fnnexp.analysis.frames.runs`.
+
+    Raises
+    ------
+    FnnexpError
+        Before anything trains, when an input is bad; after Ctrl-C, with what was trained saved.
+    """
+    from fnnexp import api
+
+    return api.sweep(grid, overrides, choices, config_dir)
 
 
 def runs(experiment: str, *, tracking_uri: str | None = None) -> DataFrame:

@@ -11,19 +11,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 from rich.console import Console
 
 from fnnexp import data
+from fnnexp.complaints import explain
 from fnnexp.config import Job, compose, conf_folder, read, trial
 from fnnexp.errors import ConfigError, FnnexpError
 from fnnexp.guard import guarded
 
 if TYPE_CHECKING:
     from fnnexp.data import Prepared
-    from fnnexp.sweep.run import Outcome
+    from fnnexp.sweeping.run import Outcome
     from fnnexp.trial import Trial
 
 
@@ -92,6 +97,41 @@ def main() -> None:
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(train)()
 
 
+def jobs_of(config_name: str, words: Sequence[str], config_dir: Path | None = None) -> list[Job]:
+    """Return the checked jobs of a grid, composed by Hydra as for the command line.
+
+    Raises
+    ------
+    FnnexpError
+        When the words name no experiment.
+    """
+    jobs: list[Job] = []
+    search_path = create_config_search_path(str(conf_folder()))
+    if config_dir is not None:
+        search_path.prepend("command-line", f"file://{config_dir.as_posix()}", anchor="schema")
+
+    def task(config: DictConfig) -> None:
+        """Stand for the task function, which a launcher of ours never calls."""
+
+    def many(loader: Any, master: DictConfig, job_overrides: Sequence[Sequence[str]]) -> list[JobReturn]:
+        configs = compose(loader, master, job_overrides)
+        for overrides, (config, choices) in zip(job_overrides, configs, strict=True):
+            jobs.append(read(config, choices, overrides))
+        return [JobReturn(overrides=list(each), status=JobStatus.COMPLETED) for each in job_overrides]
+
+    task.many = many  # type: ignore[attr-defined]
+    try:
+        with guarded():
+            version.setbase("1.3")
+            application = Hydra("fnnexp", ConfigLoaderImpl(search_path))
+            application.multirun(config_name, task, list(words), with_log_configuration=False)
+    except FnnexpError:
+        raise
+    except Exception as error:  # whatever Hydra fails with while it composes, it is the input's doing
+        raise FnnexpError(explain(error)) from error
+    return jobs
+
+
 def run_jobs(jobs: Sequence[Job], config_name: str) -> None:
     """Run checked jobs as one sweep, or show what would run.
 
@@ -100,8 +140,24 @@ def run_jobs(jobs: Sequence[Job], config_name: str) -> None:
     FnnexpError
         Before anything trains, when an input is bad; TrialsFailedError and Interrupted at the end.
     """
-    first = _alike(jobs)
+    first = alike(jobs)
     name = experiment_name(jobs, config_name)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    trials = trials_of(jobs, console)
+    if first.dry_run:
+        from fnnexp.sweeping.dry_run import show
+
+        show(trials, name, first.tracking.uri, _settings(first), console)
+        return
+    gc.freeze()  # what start-up has made stays; the collector need not look through it again
+    gc.enable()
+    outcome = sweep(trials, name, first, console)
+    if outcome.failed:
+        raise TrialsFailedError(_failures(outcome, len(trials)))
+
+
+def trials_of(jobs: Sequence[Job], console: Console) -> list[Trial]:
+    """Return the jobs' trials, each once, their data prepared."""
     prepared: dict[tuple[Any, ...], Prepared] = {}
     trials: dict[str, Trial] = {}
     for job in jobs:
@@ -110,20 +166,14 @@ def run_jobs(jobs: Sequence[Job], config_name: str) -> None:
             prepared[source] = data.prepare(*source)
         one = trial(job, prepared[source])
         trials.setdefault(one.id, one)
-    console = Console(width=None if sys.stdout.isatty() else 120)
     if len(trials) < len(jobs):
         console.print(
             f"{len(jobs) - len(trials)} of {len(jobs)} jobs name a trial already named; each runs once"
         )
-    if first.dry_run:
-        from fnnexp.sweep.dry_run import show
-
-        show(list(trials.values()), name, first.tracking.uri, _settings(first), console)
-        return
-    _sweep(list(trials.values()), name, first, console)
+    return list(trials.values())
 
 
-def _alike(jobs: Sequence[Job]) -> Any:
+def alike(jobs: Sequence[Job]) -> Any:
     """Return the first config; what is not scientific must be the same in all."""
     first = jobs[0].config
     for job in jobs:
@@ -157,7 +207,7 @@ def experiment_name(jobs: Sequence[Job], config_name: str) -> str:
 
 
 def _settings(config: Any) -> Any:
-    from fnnexp.sweep.run import Settings
+    from fnnexp.sweeping.run import Settings
 
     execution = config.execution
     return Settings(
@@ -171,15 +221,20 @@ def _settings(config: Any) -> Any:
     )
 
 
-def _sweep(trials: list[Trial], name: str, config: Any, console: Console) -> None:
-    from fnnexp.sweep.dry_run import say_identical
-    from fnnexp.sweep.run import run
+def sweep(trials: Sequence[Trial], name: str, config: Any, console: Console) -> Outcome:
+    """Train what is not done of the trials and say what became of them.
+
+    Raises
+    ------
+    FnnexpError
+        When there was nothing to do but what another sweep is doing; InterruptedSweepError after Ctrl-C.
+    """
+    from fnnexp.sweeping.dry_run import say_identical
+    from fnnexp.sweeping.run import run
     from fnnexp.tracking import Tracker
 
     say_identical(trials, console)
     tracker = Tracker(name, config.tracking.uri)
-    gc.freeze()  # what start-up has made stays; the collector need not look through it again
-    gc.enable()
     outcome = run(trials, tracker, _settings(config), console)
     _say(outcome, console)
     if outcome.elsewhere and len(outcome.elsewhere) + outcome.done_before == len(trials):
@@ -190,12 +245,13 @@ def _sweep(trials: list[Trial], name: str, config: Any, console: Console) -> Non
         )
     if outcome.interrupted:
         raise InterruptedSweepError("interrupted; start the same command again and it goes on where it was")
-    if outcome.failed:
-        raise TrialsFailedError(
-            f"{len(outcome.failed)} of {len(trials)} trials failed"
-            f"{', and execution.fail_fast=true stopped the sweep' if outcome.stopped else ''}:\n"
-            + "\n".join(f"  {trial_name}: {reason}" for trial_name, reason in outcome.failed)
-        )
+    return outcome
+
+
+def _failures(outcome: Outcome, trials: int) -> str:
+    stopped = ", and execution.fail_fast=true stopped the sweep" if outcome.stopped else ""
+    listed = "\n".join(f"  {name}: {reason}" for name, reason in outcome.failed)
+    return f"{len(outcome.failed)} of {trials} trials failed{stopped}:\n{listed}"
 
 
 def _say(outcome: Outcome, console: Console) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from fnnexp.sweep.claims import Claims, folder_for
+from fnnexp.sweeping.claims import Claims, folder_for
 
 
 def test_what_one_sweep_has_claimed_another_leaves_to_it(tmp_path):
@@ -42,7 +42,7 @@ def test_an_error_gives_the_claims_up(tmp_path):
 
 def test_a_killed_sweep_holds_no_claim(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from fnnexp.sweep.claims import Claims\n"
+        "import sys, time; from pathlib import Path; from fnnexp.sweeping.claims import Claims\n"
         "with Claims(Path(sys.argv[1])).on('here', ['a']): print('claimed', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as other:

@@ -24,13 +24,13 @@ from mlflow import MlflowClient
 from rich.console import Console
 
 from fnnexp import data
-from fnnexp.sweep import cluster as cluster_module
-from fnnexp.sweep import on_dask
-from fnnexp.sweep.cluster import ClusterError, ClusterLostError, own_versions, refuse_others, workers
-from fnnexp.sweep.executor import Executor, resolved
-from fnnexp.sweep.plan import plan
-from fnnexp.sweep.run import Settings, run
-from fnnexp.sweep.worker import Trained, train_segment
+from fnnexp.sweeping import cluster as cluster_module
+from fnnexp.sweeping import on_dask
+from fnnexp.sweeping.cluster import ClusterError, ClusterLostError, own_versions, refuse_others, workers
+from fnnexp.sweeping.executor import Executor, resolved
+from fnnexp.sweeping.plan import plan
+from fnnexp.sweeping.run import Settings, run
+from fnnexp.sweeping.worker import Trained, train_segment
 from fnnexp.tracking import Tracker
 
 LONG = ["arch=relu_98", "init=sqrtmax,he", "batching=mini,full", "seed=0,1", "epochs=100"]
@@ -364,7 +364,7 @@ def test_kernels_that_differ_are_said_once(trials_of, monkeypatch):
 
 def test_what_was_received_is_read_only_and_used_where_there_is_no_file(trials_of, monkeypatch):
     from fnnexp.errors import DataError
-    from fnnexp.sweep import worker
+    from fnnexp.sweeping import worker
 
     (planned,) = plan(trials_of("epochs=1"), max_lanes=1, n_jobs=1)
     expected = train_segment(planned, 5.0)

@@ -59,7 +59,7 @@ def those(*packages: str) -> list[str]:
 
 
 # Who may import what of ours, from the ground up: the design's directions. `fnnexp` itself is the version and
-# the two functions that users call; `errors` is what every room may raise.
+# the functions that users call; `errors` is what every room may raise.
 EVERYWHERE = ("fnnexp", "fnnexp.errors")
 BELOW_A_SWEEP = (
     "fnnexp.nn",
@@ -80,18 +80,20 @@ ALLOWED = {
     "fnnexp.guard": ("fnnexp.config",),
     "fnnexp.patience": (),
     "fnnexp.tracking": ("fnnexp.trial", "fnnexp.patience"),
-    "fnnexp.sweep": ("fnnexp.sweep", *BELOW_A_SWEEP),
+    "fnnexp.sweeping": ("fnnexp.sweeping", *BELOW_A_SWEEP),
     "fnnexp.analysis": ("fnnexp.analysis", *BELOW_A_SWEEP),
     "fnnexp.gradients": ("fnnexp.nn",),
     "fnnexp.ui": ("fnnexp.tracking",),
     "fnnexp.app": (
+        "fnnexp.complaints",
         "fnnexp.data",
         "fnnexp.trial",
         "fnnexp.config",
         "fnnexp.guard",
         "fnnexp.tracking",
-        "fnnexp.sweep",
+        "fnnexp.sweeping",
     ),
+    "fnnexp.api": ("fnnexp.app", "fnnexp.analysis"),
     "fnnexp.cli": (
         "fnnexp.app",
         "fnnexp.complaints",
@@ -123,12 +125,12 @@ def test_the_allowed_directions_have_no_way_round() -> None:
     for name, allowed in ALLOWED.items():  # written from the ground up
         assert set(allowed) <= below | {name}
         below.add(name)
-    assert not any(within(name, "fnnexp.analysis") for name in ALLOWED["fnnexp.sweep"])
-    assert not any(within(name, "fnnexp.sweep") for name in ALLOWED["fnnexp.analysis"])
+    assert not any(within(name, "fnnexp.analysis") for name in ALLOWED["fnnexp.sweeping"])
+    assert not any(within(name, "fnnexp.sweeping") for name in ALLOWED["fnnexp.analysis"])
 
 
-def test_the_package_itself_imports_only_what_its_two_functions_need() -> None:
-    assert ours("fnnexp") == {"fnnexp.analysis.frames"}
+def test_the_package_itself_imports_only_what_its_functions_need() -> None:
+    assert ours("fnnexp") == {"fnnexp.api", "fnnexp.analysis.frames"}
 
 
 @pytest.mark.parametrize("module", those("fnnexp.nn"))
@@ -148,10 +150,10 @@ SEAMS = {
     "omegaconf": ["fnnexp.app", "fnnexp.cli", "fnnexp.complaints", "fnnexp.config", "fnnexp.guard"],
     "hydra": ["fnnexp.app", "fnnexp.complaints", "fnnexp.config", "fnnexp.guard", "hydra_plugins"],
     "mlflow": ["fnnexp.tracking", "fnnexp.analysis.frames"],
-    "joblib": ["fnnexp.sweep.executor", "fnnexp.sweep.on_dask", "fnnexp.sweep.on_ray"],
-    "distributed": ["fnnexp.sweep.on_dask"],
-    "ray": ["fnnexp.sweep.on_ray"],
-    "threadpoolctl": ["fnnexp.sweep.worker"],
+    "joblib": ["fnnexp.sweeping.executor", "fnnexp.sweeping.on_dask", "fnnexp.sweeping.on_ray"],
+    "distributed": ["fnnexp.sweeping.on_dask"],
+    "ray": ["fnnexp.sweeping.on_ray"],
+    "threadpoolctl": ["fnnexp.sweeping.worker"],
     "matplotlib": ["fnnexp.analysis.plots"],
     "sklearn": ["fnnexp.data"],
     "pooch": ["fnnexp.data"],
@@ -190,7 +192,7 @@ def test_tracking_alone_writes_to_mlflow() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    [f"fnnexp.sweep.{name}" for name in ("worker", "plan", "executor", "cluster", "on_dask", "on_ray")],
+    [f"fnnexp.sweeping.{name}" for name in ("worker", "plan", "executor", "cluster", "on_dask", "on_ray")],
 )
 def test_what_runs_in_a_worker_writes_nothing_and_composes_nothing(module: str) -> None:
     """Law 3, as far as imports show it: through all that a worker loads of ours."""
@@ -200,7 +202,7 @@ def test_what_runs_in_a_worker_writes_nothing_and_composes_nothing(module: str) 
             loaded.add(one)
             waiting += [name for name in ours(one) if name in FILES and name != "fnnexp"]
     assert not {"mlflow", "omegaconf", "hydra"} & {library for one in loaded for library in outside(one)}
-    assert not {"fnnexp.tracking", "fnnexp.config", "fnnexp.sweep.run"} & loaded
+    assert not {"fnnexp.tracking", "fnnexp.config", "fnnexp.sweeping.run"} & loaded
 
 
 def test_the_start_imports_no_library() -> None:

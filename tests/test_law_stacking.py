@@ -27,9 +27,9 @@ from fnnexp.nn.batching import Batching
 from fnnexp.nn.initializers import METHODS, standard_deviation
 from fnnexp.nn.network import BIASES, Architecture
 from fnnexp.nn.training import Lane, Recipe, Record, Stack, advance, start
-from fnnexp.sweep.executor import Executor
-from fnnexp.sweep.plan import Planned, plan
-from fnnexp.sweep.worker import Trained
+from fnnexp.sweeping.executor import Executor
+from fnnexp.sweeping.plan import Planned, plan
+from fnnexp.sweeping.worker import Trained
 from fnnexp.trial import Trial
 
 if TYPE_CHECKING:

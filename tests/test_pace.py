@@ -11,9 +11,9 @@ from fnnexp import data
 from fnnexp.nn.batching import Batching
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.training import Lane, Recipe
-from fnnexp.sweep import pace as pace_module
-from fnnexp.sweep.pace import Pace
-from fnnexp.sweep.plan import plan, usual_lanes
+from fnnexp.sweeping import pace as pace_module
+from fnnexp.sweeping.pace import Pace
+from fnnexp.sweeping.plan import plan, usual_lanes
 
 RECIPE = Recipe(Architecture(784, (32,), 10, "tanh"), Batching("mini", 16, shuffle=True), "sgd", epochs=500)
 

@@ -21,7 +21,7 @@ import fnnexp
 from fnnexp import patience
 from fnnexp.errors import FnnexpError
 from fnnexp.patience import StoreAwayError, StoreError, is_remote, patiently
-from fnnexp.sweep.run import Settings, run
+from fnnexp.sweeping.run import Settings, run
 from fnnexp.tracking import Tracker
 from servers.mlflow_server import MlflowServer
 from servers.postgres import MissingError, Postgres

@@ -34,13 +34,13 @@ from fnnexp.nn.batching import Batching
 from fnnexp.nn.network import Architecture, Parameters
 from fnnexp.nn.training import Recipe, Stack, advance, start
 from fnnexp.patience import StoreError
-from fnnexp.sweep import executor as executor_module
-from fnnexp.sweep.checkpoints import Checkpoints
-from fnnexp.sweep.executor import Executor, resolved
-from fnnexp.sweep.plan import USUAL_LANES, Planned, identical, plan, spread
-from fnnexp.sweep.progress import SweepProgress
-from fnnexp.sweep.run import Settings, run
-from fnnexp.sweep.worker import Broken, train_segment
+from fnnexp.sweeping import executor as executor_module
+from fnnexp.sweeping.checkpoints import Checkpoints
+from fnnexp.sweeping.executor import Executor, resolved
+from fnnexp.sweeping.plan import USUAL_LANES, Planned, identical, plan, spread
+from fnnexp.sweeping.progress import SweepProgress
+from fnnexp.sweeping.run import Settings, run
+from fnnexp.sweeping.worker import Broken, train_segment
 from fnnexp.tracking import METRICS, Tracker
 from fnnexp.trial import Trial
 

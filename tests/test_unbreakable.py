@@ -32,7 +32,7 @@ from threadpoolctl import threadpool_limits
 from fnnexp import app, config, data, guard
 from fnnexp.config import Config, conf_folder
 from fnnexp.nn.training import Stack, advance, start
-from fnnexp.sweep.checkpoints import Checkpoints
+from fnnexp.sweeping.checkpoints import Checkpoints
 
 ALL = 2000
 """As many bad inputs as have to be refused in all."""

@@ -116,6 +116,13 @@ def both(experiment: str, *, tracking_uri: str | None = None) -> tuple[pd.DataFr
     return table, _curves_frame(table, history)
 
 
+def part(runs: pd.DataFrame, chosen: pd.Series) -> pd.DataFrame:
+    """Return the chosen rows, their categories without the options that none of them has."""
+    rows = runs[chosen].reset_index(drop=True)
+    options = rows.select_dtypes("category").columns.difference(["status"])
+    return rows.assign(**{option: rows[option].cat.remove_unused_categories() for option in options})
+
+
 def factors(runs: pd.DataFrame) -> list[str]:
     """Return the params that tell this frame's configurations apart; `seed` is never one of them.
 

@@ -21,9 +21,9 @@ import numpy as np
 from fnnexp import data
 from fnnexp.data import Prepared
 from fnnexp.nn.training import Lane, Recipe, rehearsal_rows
-from fnnexp.sweep.executor import at_once
-from fnnexp.sweep.plan import usual_lanes
-from fnnexp.sweep.worker import blas_kernel, rehearse
+from fnnexp.sweeping.executor import at_once
+from fnnexp.sweeping.plan import usual_lanes
+from fnnexp.sweeping.worker import blas_kernel, rehearse
 
 CANDIDATES = (1, 4, 12, 48)
 NEAR = 1.03

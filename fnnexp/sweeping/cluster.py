@@ -78,7 +78,7 @@ class Cluster(ABC):
         """Leave the cluster, which goes on without us."""
 
 
-CLUSTERS = {"dask": ("fnnexp.sweep.on_dask", "distributed"), "ray": ("fnnexp.sweep.on_ray", "ray")}
+CLUSTERS = {"dask": ("fnnexp.sweeping.on_dask", "distributed"), "ray": ("fnnexp.sweeping.on_ray", "ray")}
 """The module of each kind, and the package that it needs."""
 
 

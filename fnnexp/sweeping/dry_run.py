@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from fnnexp.sweep.cluster import workers
-from fnnexp.sweep.executor import resolved
-from fnnexp.sweep.pace import Pace
-from fnnexp.sweep.plan import identical, plan
+from fnnexp.sweeping.cluster import workers
+from fnnexp.sweeping.executor import resolved
+from fnnexp.sweeping.pace import Pace
+from fnnexp.sweeping.plan import identical, plan
 from fnnexp.tracking import known_trials, runs_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from fnnexp.sweep.run import Settings
+    from fnnexp.sweeping.run import Settings
     from fnnexp.trial import Trial
 
 MOST_ROWS = 40

@@ -20,7 +20,7 @@ from fnnexp.data import Arrays, Prepared
 from fnnexp.errors import DataError
 from fnnexp.nn import training
 from fnnexp.nn.training import Lane, Recipe, Record, Stack, advance, start
-from fnnexp.sweep.plan import Planned
+from fnnexp.sweeping.plan import Planned
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from typing import Any
 from joblib import Parallel, cpu_count, delayed, parallel_config
 
 from fnnexp.errors import FnnexpError
-from fnnexp.sweep.cluster import Cluster
-from fnnexp.sweep.plan import Planned
-from fnnexp.sweep.worker import Broken, Trained, depend_on_the_parent, train_segment
+from fnnexp.sweeping.cluster import Cluster
+from fnnexp.sweeping.plan import Planned
+from fnnexp.sweeping.worker import Broken, Trained, depend_on_the_parent, train_segment
 
 LOKY = {"backend": "loky", "max_nbytes": None, "initializer": depend_on_the_parent}
 """How joblib is asked for its processes, the same each time or it would start others. States are small: to

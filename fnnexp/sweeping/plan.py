@@ -14,7 +14,7 @@ USUAL_LANES = {"full": 12, "mini": 12, "sample": 48}
 
 
 def usual_lanes(recipe: Recipe) -> int:
-    """Return how many lanes to stack where :class:`fnnexp.sweep.pace.Pace` was not asked."""
+    """Return how many lanes to stack where :class:`fnnexp.sweeping.pace.Pace` was not asked."""
     return USUAL_LANES[recipe.batching.mode]
 
 

@@ -16,15 +16,15 @@ from fnnexp.data import Prepared, cache_folder
 from fnnexp.nn.network import Parameters
 from fnnexp.nn.training import Lane, Recipe, Record, Stack
 from fnnexp.patience import StoreError
-from fnnexp.sweep.checkpoints import Checkpoints
-from fnnexp.sweep.claims import Claims, folder_for
-from fnnexp.sweep.cluster import Cluster, workers
-from fnnexp.sweep.executor import Executor, WorkerDied, resolved
-from fnnexp.sweep.pace import Pace
-from fnnexp.sweep.plan import Planned, identical, plan, spread
-from fnnexp.sweep.progress import SweepProgress
-from fnnexp.sweep.stopping import Stopping
-from fnnexp.sweep.worker import Broken, Trained
+from fnnexp.sweeping.checkpoints import Checkpoints
+from fnnexp.sweeping.claims import Claims, folder_for
+from fnnexp.sweeping.cluster import Cluster, workers
+from fnnexp.sweeping.executor import Executor, WorkerDied, resolved
+from fnnexp.sweeping.pace import Pace
+from fnnexp.sweeping.plan import Planned, identical, plan, spread
+from fnnexp.sweeping.progress import SweepProgress
+from fnnexp.sweeping.stopping import Stopping
+from fnnexp.sweeping.worker import Broken, Trained
 from fnnexp.tracking import Known, Tracker, runs_of
 from fnnexp.trial import Trial
 

@@ -16,7 +16,7 @@ from joblib._dask import DaskDistributedBackend
 
 from fnnexp import __version__
 from fnnexp.data import Arrays, Prepared
-from fnnexp.sweep.cluster import (
+from fnnexp.sweeping.cluster import (
     PACKAGES,
     PATIENCE,
     Cluster,
@@ -25,7 +25,7 @@ from fnnexp.sweep.cluster import (
     in_memory,
     refuse_others,
 )
-from fnnexp.sweep.worker import receive
+from fnnexp.sweeping.worker import receive
 
 GONE = ("closing", "closed")
 """The states of a client that will not come back."""
@@ -35,7 +35,7 @@ FOR_EVER = 10.0**9
 
 
 def connect(address: str) -> Dask:
-    """Return the cluster of a scheduler; see :func:`fnnexp.sweep.cluster.workers`."""
+    """Return the cluster of a scheduler; see :func:`fnnexp.sweeping.cluster.workers`."""
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters of it is said by us
     try:
         with warnings.catch_warnings():

@@ -14,7 +14,7 @@ from ray import exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fnnexp.data import Arrays, Prepared
-from fnnexp.sweep.cluster import (
+from fnnexp.sweeping.cluster import (
     PACKAGES,
     PATIENCE,
     Cluster,
@@ -23,14 +23,14 @@ from fnnexp.sweep.cluster import (
     in_memory,
     refuse_others,
 )
-from fnnexp.sweep.worker import receive
+from fnnexp.sweeping.worker import receive
 
 START = 60.0
 """Seconds in which a machine starts its first worker process and answers."""
 
 
 def connect(address: str) -> Ray:
-    """Return the cluster of a head node; see :func:`fnnexp.sweep.cluster.workers`."""
+    """Return the cluster of a head node; see :func:`fnnexp.sweeping.cluster.workers`."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=PATIENCE).close()  # Ray itself waits a minute

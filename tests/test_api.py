@@ -1,0 +1,98 @@
+"""A sweep from Python is the command line's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fnnexp
+from fnnexp import api
+from fnnexp.errors import FnnexpError
+
+SMALL = {"data": "digits", "epochs": 1, "execution.n_jobs": 1}
+
+
+def test_a_sweep_returns_its_trials_and_the_same_call_trains_nothing_again(store, capsys):
+    runs = fnnexp.sweep("init_grid", init=["max", "he"], seed=range(2), **SMALL)
+    assert runs.groupby("init", observed=True)["seed"].agg(set).to_dict() == {"max": {0, 1}, "he": {0, 1}}
+    assert set(runs["status"]) == {"finished"}
+    assert runs["test_accuracy"].between(0.2, 1).all()
+    assert "trials 4/4" in capsys.readouterr().out
+    more = fnnexp.sweep("init_grid", init=["max", "he"], seed=np.arange(3), **SMALL)
+    assert "2 trials finished, 4 were done before" in capsys.readouterr().out
+    assert set(runs["run_id"]) < set(more["run_id"])
+
+
+def test_a_sweep_from_python_trains_what_the_command_line_names(store, own_folder, invoke, agrees, trials_of):
+    words = ["arch=tanh_128,relu_100", "init=he", "optimizer.lr=0.1,0.2", "data=digits", "epochs=1"]
+    runs = fnnexp.sweep("arch=tanh_128,relu_100", init="he", **{"optimizer.lr": [0.1, 0.2]}, **SMALL)
+    ran = invoke("-m", *words, "dry_run=true")
+    assert ran.status == 0, ran.err
+    assert "4 trials, 4 done, 0 to run" in ran.out
+    agrees(own_folder, trials_of(*words))
+    assert len(runs) == 4
+
+
+def test_the_frame_holds_the_sweeps_trials_alone(store):
+    fnnexp.sweep(arch="tanh_128", init="he", **SMALL)
+    runs = fnnexp.sweep(arch="relu_100", init=["max", "normal"], **SMALL)
+    assert runs["arch"].cat.categories.tolist() == ["relu_100"]
+    assert sorted(runs["init"]) == ["max", "normal"]
+    assert len(fnnexp.runs("fnnexp")) == 3
+
+
+def test_a_grid_of_ones_own_is_found_in_its_folder(store, own_folder):
+    (own_folder / "my grids").mkdir()
+    (own_folder / "my grids" / "mine.yaml").write_text(
+        "defaults: [config, _self_]\nhydra:\n  sweeper:\n    params:\n      arch.hidden: '[8],[6,4]'\n"
+    )
+    runs = fnnexp.sweep("mine", config_dir="my grids", **SMALL)
+    assert set(runs["arch.hidden"]) == {"[8]", "[6, 4]"}
+    assert set(fnnexp.runs("mine")["trial"]) == set(runs["trial"])
+
+
+def test_a_trial_that_fails_is_told_and_costs_no_other(store, monkeypatch, capsys):
+    from fnnexp.nn.activations import ACTIVATIONS, Activation
+
+    def broken(Z):
+        raise MemoryError("no more")
+
+    whole = ACTIVATIONS["tanh"]
+    monkeypatch.setitem(ACTIVATIONS, "tanh", Activation(broken, whole.slope))
+    runs = fnnexp.sweep(arch=["relu_100", "tanh_128"], **SMALL, **{"execution.retries": 0})
+    assert runs.set_index("arch")["status"].to_dict() == {"relu_100": "finished", "tanh_128": "failed"}
+    assert "MemoryError: no more" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("grid", "choices", "said"),
+    [
+        ("card_gird", {}, "Did you mean 'card_grid'?"),
+        ("init_grid", {"init": "hee"}, "init=hee: must be one of .* Did you mean 'he'?"),
+        ("init_grid", {"seed": []}, r"seed=\[\]: has no values"),
+        ("init_grid", {"seed": object}, "seed=.*: must be a number"),
+        ("init_grid", {"epoch": 1}, "epoch: there is no such key; .* Did you mean 'epochs'?"),
+        ("init_grid", {"dry_run": True}, "dry_run=true shows on the command line"),
+        ("init_grid", {"config_dir": "nowhere"}, "config_dir='nowhere': there is no such folder"),
+        (None, {"data": "files", "data.path": "C:\\a b'c\\"}, r"C:\\a b'c\\ does not exist"),
+        (None, {"seed": range(20_000)}, "more than 10000 jobs"),
+    ],
+)
+def test_bad_input_is_a_clear_error_before_anything_trains(grid, choices, said, own_folder):
+    with pytest.raises(FnnexpError, match=said):
+        fnnexp.sweep(grid, **choices)
+    assert not list(own_folder.iterdir())
+
+
+TEXTS = ["he", "a b", "true", "it's", "C:\\x\\", "a,b", "${x}", ""]
+
+
+@pytest.mark.parametrize("value", [0, -3, 2.5, 1e-5, True, None, *TEXTS, [1, 2], TEXTS, [[1, "a'"], [None]]])
+def test_a_choice_reaches_hydra_as_it_was_given(value, loader):
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    (parsed,) = OverridesParser.create(loader).parse_overrides([api.override("key", value)])
+    swept = parsed.is_sweep_override()
+    found = [parsed._convert_value(one) for one in parsed.value().list] if swept else parsed.value()
+    assert found == value
+    assert type(found) is type(value)
