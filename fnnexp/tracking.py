@@ -92,6 +92,27 @@ def _lacks(uri: str, experiment: str) -> bool:
         return False
 
 
+TRIALS = """
+SELECT runs.run_uuid, runs.status, trial.value, coalesce(ours.value, ?)
+FROM runs JOIN tags AS trial ON trial.run_uuid = runs.run_uuid AND trial.key = 'fnnexp.trial'
+LEFT JOIN tags AS ours ON ours.run_uuid = runs.run_uuid AND ours.key = 'fnnexp.status'
+WHERE runs.experiment_id = ? AND runs.lifecycle_stage = 'active' ORDER BY runs.start_time DESC, runs.run_uuid
+"""
+
+
+def _rows_of_trials(file: Path, experiment_id: str) -> list[tuple[str, str, str, str]] | None:
+    """Return what :meth:`Tracker._found` does, from SQLite itself: MLflow makes objects of whole runs.
+
+    Of 10,000 runs that takes a tenth of a second here, and ten seconds there. None from a file of another
+    kind or version.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as store:
+            return store.execute(TRIALS, (RUNNING, int(experiment_id))).fetchall()
+    except sqlite3.Error:
+        return None
+
+
 def _can_be_written(uri: str) -> None:
     """Refuse a SQLite store that can't be written. MLflow would try again for minutes before it said so.
 
@@ -247,6 +268,22 @@ class Tracker:
         With ``mend`` a run is closed that was finished but for that: whoever did it was killed just then.
         """
         runs: dict[str, Known] = {}
+        for run_id, status, trial, state in self._found():
+            if mend and status == "RUNNING" and state in DONE:
+                self._client.set_terminated(run_id, "FINISHED")
+            seen = runs.get(trial)
+            if seen is None or seen.status not in DONE:
+                runs[trial] = Known(run_id, state)
+        return runs
+
+    def _found(self) -> Iterable[tuple[str, str, str, str]]:
+        """Return (run id, MLflow's status, trial id, our status) of each run of a trial, the newest first."""
+        file = store_file(self.uri)
+        if file is not None and (rows := _rows_of_trials(file, self._id)) is not None:
+            return rows
+        return self._searched()
+
+    def _searched(self) -> Iterator[tuple[str, str, str, str]]:
         token = None
         while True:
             page = self._client.search_runs(
@@ -254,14 +291,11 @@ class Tracker:
             )
             for run in page:
                 tags = run.data.tags
-                if mend and run.info.status == "RUNNING" and tags.get("fnnexp.status") in DONE:
-                    self._client.set_terminated(run.info.run_id, "FINISHED")
-                seen = runs.get(tags["fnnexp.trial"])
-                if seen is None or seen.status not in DONE:
-                    runs[tags["fnnexp.trial"]] = Known(run.info.run_id, tags.get("fnnexp.status", RUNNING))
+                status = tags.get("fnnexp.status", RUNNING)
+                yield run.info.run_id, run.info.status, tags["fnnexp.trial"], status
             token = page.token
             if not token:
-                return runs
+                return
 
     def begin(self, trial: Trial, identical_to: Trial | None = None) -> str:
         """Make the run of a trial, with its tags; return its run id.

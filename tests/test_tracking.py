@@ -228,6 +228,23 @@ def test_runs_of_other_programs_in_the_experiment_are_let_alone(tracker, uri):
 # --- the store ---
 
 
+def test_the_file_read_by_itself_tells_what_mlflows_search_does(tracker, monkeypatch):
+    trials = [trial_of(seed) for seed in range(5)]
+    ids = [tracker.begin(trial) for trial in trials]
+    finish(tracker, ids[0], trials[0])
+    tracker.fail(ids[1], "no", "Traceback")
+    tracker.interrupt(ids[2])
+    tracker.discard(ids[3])
+    again = tracker.begin(trials[4])
+    read = list(tracker._found())
+    assert len(read) == 5
+    assert {run_id for run_id, *_ in read} == {*ids[:3], ids[4], again}
+    assert sorted(read) == sorted(tracker._searched())
+    known = tracker.known()
+    monkeypatch.setattr("fnnexp.tracking.TRIALS", "SELECT of_another_version FROM runs WHERE ? = ?")
+    assert tracker.known() == known
+
+
 def test_the_default_store_is_mlflow_db_in_the_working_directory(store, own_folder):
     Tracker("here", None).begin(trial_of(0))
     assert MlflowClient(store).get_experiment_by_name("here") is not None
