@@ -30,6 +30,8 @@ Train
 
 Understand
   fnnexp report card_grid                           the answer; all else in reports/card_grid/
+  fnnexp report card_grid arch=tanh_128 batching=mini
+                                                    the same of a part: which init is best there?
   fnnexp ui                                         MLflow's UI on the right store, for this machine alone
   fnnexp gradcheck                                  every gradient against finite differences
 
@@ -141,12 +143,22 @@ def overrides_last(words: Sequence[str]) -> list[str]:
 def _report(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("fnnexp report", description="Compare the trials of a sweep.")
     parser.add_argument("experiment", help="the sweep's name, as in card_grid")
+    parser.add_argument(
+        "where", nargs="*", metavar="KEY=VALUE", help="only trials with these options, as in arch=tanh_128"
+    )
     parser.add_argument("--folder", help="where the page and its files go (default: reports/EXPERIMENT)")
     parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
     given = parser.parse_args(words)
+    wrong = [word for word in given.where if not re.fullmatch(r"[^=]+=.+", word)]
+    if wrong:
+        raise FnnexpError(
+            f"'{wrong[0]}': one experiment is reported at a time, and of it the trials with KEY=VALUE; write "
+            f"fnnexp report {given.experiment} arch=tanh_128 batching=mini"
+        )
     from fnnexp.analysis import report
 
-    report.write(given.experiment, given.folder, tracking_uri=given.uri)
+    where = dict(word.split("=", 1) for word in given.where)
+    report.write(given.experiment, given.folder, where=where, tracking_uri=given.uri)
     return 0
 
 

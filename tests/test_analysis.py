@@ -11,6 +11,7 @@ import statistics as plain
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -54,7 +55,8 @@ class Store:
         from mlflow.entities import Metric, Param
 
         if experiment not in self.experiments:
-            self.experiments[experiment] = self.client.create_experiment(experiment)
+            place = Path(self.uri.removeprefix("sqlite:///")).parent / "artifacts"  # else where pytest stands
+            self.experiments[experiment] = self.client.create_experiment(experiment, place.as_uri())
         self.clock += 1000
         tags = {f"fnnexp.{key}": str(value) for key, value in tags.items()}
         run = self.client.create_run(self.experiments[experiment], self.clock, tags, name).info.run_id
@@ -594,6 +596,40 @@ def test_a_report_of_failures_lists_them(store, tmp_path):
     assert "<svg" not in page
     assert "No trial has finished" in page
     assert "no reason was recorded" in shown
+
+
+def test_a_part_of_an_experiment_is_reported_by_itself(store, runs, tmp_path):
+    wanted = {"init": "he,sqrtmax", "batching": "mini"}
+    console = Console(file=io.StringIO(), width=80)
+    before = len(store.client.search_runs([store.experiments["grid"]]))
+    report.write("grid", tmp_path, where=wanted, tracking_uri=store.uri, console=console)
+    trials = pd.read_csv(tmp_path / "runs.csv")["trial"].tolist()
+    expected = [trial_id(*each) for each in GRID if each[1] in ("he", "sqrtmax") and each[2] == "mini"]
+    assert trials == expected
+    assert set(pd.read_csv(tmp_path / "curves.csv")["trial"]) <= set(expected)
+    assert "<h1>grid init=he,sqrtmax batching=mini</h1>" in (tmp_path / "report.html").read_text("utf-8")
+    assert len(store.client.search_runs([store.experiments["grid"]])) == before
+    frame = frames.where(runs, wanted)
+    assert frame["init"].cat.categories.tolist() == ["sqrtmax", "he"]
+    pd.testing.assert_frame_equal(
+        frame, runs[runs["trial"].isin(expected)].reset_index(drop=True), check_categorical=False
+    )
+    hidden = frames.where(runs, {"arch.hidden": "[32, 32]", "seed": "0"})
+    assert set(hidden["arch"]) == {"sigmoid_32_32"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"innit": "he"}, "have no 'innit' to choose by; they have arch, init, .* Did you mean 'init'?"),
+        ({"init": "he,mx"}, "init=mx: no trial has it; there are sqrtmax, .* Did you mean 'max'?"),
+        ({"arch": "relu_100", "arch.hidden": "[32, 32]"}, "No trial has arch=relu_100 arch.hidden"),
+        ({"status": "failed"}, "have no 'status' to choose by"),
+    ],
+)
+def test_a_part_that_is_not_there_is_a_clear_error(runs, wanted, said):
+    with pytest.raises(FnnexpError, match=said):
+        frames.where(runs, wanted)
 
 
 def test_nothing_to_report_and_nowhere_to_write_are_clear_errors(store, tmp_path):

@@ -135,6 +135,7 @@ BAD = {
     "-cn card_grid data=digits batching.size=0": ["batching.size=0"],
     "report": ["usage: fnnexp report", "experiment"],
     "report card_grid": ["MLflow store"],
+    "report card_grid demo": ["'demo': one experiment is reported at a time", "arch=tanh_128"],
     "gradcheck nonsense": ["nonsense", "tanh"],
     "ui": ["no sweep has been recorded here"],
     "ui --port many": ["--port", "many"],

@@ -77,6 +77,39 @@ def test_differences_are_paired_by_seed_and_found_as_they_were_made():
     assert leader["p"] == statistics.sign_flip_test(d)
 
 
+def test_each_cells_best_is_compared_with_the_next_that_differs_and_corrected_within_the_cell():
+    runs = grid(7)
+    runs.loc[(runs["arch"] == "relu_100") & (runs["init"] == "he"), "val_accuracy"] -= 0.1  # here he is last
+    more = runs[runs["init"] == "he"].copy()  # and a fourth option, always the worst
+    more["val_accuracy"] -= 0.5
+    for column in ("trial", "name"):
+        more[column] = more[column].str.replace("-he-", "-max-")
+    more["init"] = "max"
+    runs = pd.concat([runs.astype({"init": "str"}), more.astype({"init": "str"})], ignore_index=True)
+    runs["init"] = runs["init"].astype(pd.CategoricalDtype(["max", *INITS]))
+    found = comparisons.in_each_cell(runs).set_index(["arch", "batching"])
+    assert len(found) == 4
+    for (arch, batching), row in found.iterrows():
+        best, second = ("he", "sqrtmax") if arch == "tanh_128" else ("sqrtmax", "he")
+        assert (row["a"], row["b"]) == tuple(x.replace("sqrtmax", "sqrtmax = xavier") for x in (best, second))
+        values = runs[(runs["arch"] == arch) & (runs["batching"] == batching)].set_index(["init", "seed"])
+        x, y, z = (values["val_accuracy"][init].to_numpy() for init in (best, second, "max"))
+        p = [statistics.sign_flip_test(d) for d in (x - y, x - z, y - z)]
+        assert row["p"] == p[0] == 2 / 2**7
+        assert row["p_corrected"] == pytest.approx(statistics.holm(p)[0])
+        assert (row["difference"], row["verdict"]) == (pytest.approx((x - y).mean()), "settled")
+    said = " ".join(answers.sentences(runs, comparisons.findings(runs)))
+    assert "Of the 4 combinations of arch and batching" in said
+    assert "the best initializer is sqrtmax = xavier in 2 (settled in 2), he in 2 (settled in 2)" in said
+
+
+def test_without_a_choice_of_initializers_or_anything_beside_it_no_cell_is_compared():
+    runs = grid(3)
+    for part in (runs[runs["init"] == "he"], runs[:0], runs[runs["name"].str.match("relu_100-.*-full")]):
+        assert comparisons.in_each_cell(part).empty
+        assert not report.cells_grid(comparisons.findings(part)).rows
+
+
 def test_a_pair_uses_only_what_both_finished():
     runs = grid(6)
     lost = (runs["name"] == "tanh_128-he-mini-s0") | (runs["name"] == "relu_100-he-full-s1")

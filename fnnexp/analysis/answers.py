@@ -34,6 +34,8 @@ def sentences(runs: pd.DataFrame, found: Findings) -> list[str]:
     said = [_leader(leader, found.metric), _tested(runs, leader, found.metric)]
     if len(pairs):
         said += [_next(pairs.iloc[0]), _settled(pairs)]
+    if len(found.in_each_cell) > 1:
+        said.append(_by_cell(found.in_each_cell))
     if len(found.shares) > 1:
         top = found.shares.head(3).to_dict("records")
         first = ", ".join(f"{row['effect']} {100 * row['share']:.1f}%" for row in top)
@@ -116,6 +118,19 @@ def _settled(pairs: pd.DataFrame) -> str:
         said += f"; not told apart from it are {', '.join(near[:CLOSE])}{more}. {_needed(pairs.iloc[0])}"
         return said
     return said + "."
+
+
+def _by_cell(cells: pd.DataFrame) -> str:
+    """Return which initializer leads in how many combinations of the other factors."""
+    others = [str(name) for name in cells.columns[: list(cells.columns).index("a")]]
+    settled = cells.loc[cells["verdict"] == "settled", "a"].value_counts()
+    parts = [
+        f"{name} in {n} (settled in {settled.get(name, 0)})" for name, n in cells["a"].value_counts().items()
+    ]
+    return (
+        f"Of the {len(cells)} combinations of {' and '.join(others)}, each a question of its own, "
+        f"the best initializer is {', '.join(parts)}."
+    )
 
 
 def _needed(pair: Any) -> str:

@@ -162,6 +162,33 @@ def of_options(runs: pd.DataFrame) -> pd.DataFrame:
     return _tested(rows, ["factor", "a", "b", "cells"], comparable + unshown)
 
 
+def in_each_cell(runs: pd.DataFrame, factor: str = "init") -> pd.DataFrame:
+    """Return for each combination of the other factors the best option of one, against the next best.
+
+    Each row answers a question of its own: its p is corrected for all pairs of options in its own cell, from
+    which the best was picked, and for no other row.
+
+    Returns
+    -------
+    DataFrame
+        The other factors; `a` (the best) and `b` (the next that differs from it numerically); then what
+        :func:`with_leader` says of a pair. Empty where the factor or none beside it varies.
+    """
+    runs = runs.reset_index(drop=True)
+    table = levels(runs) if len(runs) else pd.DataFrame()
+    names = [str(name) for name in table.columns if name != factor]
+    if factor not in table or not names:
+        return _tested([], [*names, "a", "b"])
+    rows = []
+    for key, part in frames.groups(table, names):
+        options = [each for each in configurations(runs.loc[part.index]) if len(each.metric)]
+        pairs = [(one, other, _pair(one.metric, other.metric)) for one, other in combinations(options, 2)]
+        tested = _tested([{"a": a.name, "b": b.name, **pair} for a, b, pair in pairs], ["a", "b"])
+        rows.append(tested.head(1).assign(**dict(zip(names, map(str, key), strict=True))))
+    frame = pd.concat([row for row in rows if len(row)] or [_tested([], ["a", "b", *names])])
+    return frame[[*names, "a", "b", *PAIR]].reset_index(drop=True)
+
+
 def _by_seed(table: pd.DataFrame, name: str, seed: pd.Series, values: pd.Series) -> dict[str, pd.DataFrame]:
     """Return the values of each option of a factor, seeds down and the other factors' cells across."""
     rest = table.drop(columns=name).astype("str")
@@ -248,6 +275,7 @@ class Findings(NamedTuple):
     configurations: list[Configuration]
     with_leader: pd.DataFrame
     of_options: pd.DataFrame
+    in_each_cell: pd.DataFrame
     shares: pd.DataFrame
     about_shares: str
 
@@ -255,4 +283,6 @@ class Findings(NamedTuple):
 def findings(runs: pd.DataFrame) -> Findings:
     """Return what a frame, or any part of one, can tell."""
     found = configurations(runs)
-    return Findings(frames.ranking(runs), found, _with_first(found), of_options(runs), *shares(runs))
+    return Findings(
+        frames.ranking(runs), found, _with_first(found), of_options(runs), in_each_cell(runs), *shares(runs)
+    )

@@ -18,7 +18,7 @@ from fnnexp.nn.initializers import METHODS
 from fnnexp.tracking import DIVERGED, DONE, FAILED, FINISHED, INTERRUPTED, METRICS, RUNNING, find_experiment
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
     from mlflow import MlflowClient
     from mlflow.entities import Run
@@ -121,6 +121,42 @@ def part(runs: pd.DataFrame, chosen: pd.Series) -> pd.DataFrame:
     rows = runs[chosen].reset_index(drop=True)
     options = rows.select_dtypes("category").columns.difference(["status"])
     return rows.assign(**{option: rows[option].cat.remove_unused_categories() for option in options})
+
+
+def where(runs: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
+    """Return the rows with these options, as :func:`part` does: `{"arch": "tanh_128", "seed": "0,1"}`.
+
+    Parameters
+    ----------
+    wanted
+        For each of some columns a value as :func:`as_text` writes it, or several with commas.
+
+    Raises
+    ------
+    FnnexpError
+        If there is no such column to choose by, no such value in it, or no row with all of them.
+    """
+    chosen = pd.Series(True, runs.index)
+    columns = [str(column) for column in runs.columns if column not in RESULTS]
+    for key, values in wanted.items():
+        if key not in columns:
+            raise FnnexpError(
+                f"{key}={values}: trials have no '{key}' to choose by; they have {', '.join(columns)}."
+                f"{did_you_mean(key, columns)}"
+            )
+        texts = runs[key].map(as_text, na_action=None).astype("str")
+        there = list(dict.fromkeys(texts))
+        asked = [values] if values in there else values.split(",")
+        for value in asked:
+            if value not in there:
+                hint = did_you_mean(value, there)
+                raise FnnexpError(f"{key}={value}: no trial has it; there are {', '.join(there)}.{hint}")
+        chosen &= texts.isin(asked)
+    if not chosen.any():
+        raise FnnexpError(
+            f"No trial has {' '.join(f'{k}={v}' for k, v in wanted.items())}; ask for fewer options at once."
+        )
+    return part(runs, chosen)
 
 
 def factors(runs: pd.DataFrame) -> list[str]:

@@ -9,6 +9,7 @@ from fnnexp.analysis.answers import sentences
 from fnnexp.analysis.report import (
     Grid,
     basis,
+    cells_grid,
     common,
     counts,
     followers,
@@ -35,6 +36,7 @@ def markdown(
         leaderboard_grid(runs, board),
         *table_grids(runs, cells),
         shares_grid(found),
+        cells_grid(found),
         options_grid(found),
         leader_grid(found),
         troubles(runs),

@@ -15,6 +15,7 @@ from fnnexp.analysis.report import (
     Cell,
     Grid,
     basis,
+    cells_grid,
     coincidences,
     common,
     counts,
@@ -62,6 +63,7 @@ FILES = (
     "leaderboard.csv",
     "table.csv",
     "options.csv",
+    "cells.csv",
     "leader.csv",
     "shares.csv",
     "report.md",
@@ -71,7 +73,8 @@ PAIRS = (
     "Differences are paired by seed, in points of percent. P(better): that a new seed of the one beats one of"
     " the other. p: a sign-flip test; under six seeds it can't reach 5%. Holm p: corrected for all pairs"
     " of the table; against the leader for all pairs of configurations, because the leader was picked by"
-    " looking. Seeds needed: to settle it in four of five tries at this difference and spread, roughly;"
+    " looking; in the table of the best initializers for all pairs within its row, each row a question of its"
+    " own. Seeds needed: to settle it in four of five tries at this difference and spread, roughly;"
     " ? is unknown or more than 1,000."
 )
 
@@ -86,7 +89,7 @@ def html(
 ) -> str:
     """Return the page as text; whatever comes from the store is escaped."""
     grids = table_grids(runs, cells)
-    shares = shares_grid(found)
+    shares, pairs = shares_grid(found), (cells_grid(found), options_grid(found), leader_grid(found))
     close = [row[0].text for row in leader_grid(found).rows if row[-1].text != "settled"]
     sections = [
         f"<h1>{escape(experiment)}</h1><h2>What was asked, and how much was run</h2>"
@@ -103,7 +106,7 @@ def html(
         f"<h2>Which factor matters how much</h2><p>{escape(found.about_shares)}</p>"
         + (_section(shares) if shares.rows else ""),
         f"<h2>Pairs</h2><p class='quiet'>{PAIRS}</p>"
-        + "".join(_section(grid, "h3") for grid in (options_grid(found), leader_grid(found)) if grid.rows),
+        + "".join(_section(grid, "h3") for grid in pairs if grid.rows),
         "<h2>Accuracy against training time</h2>" + _figures(drawings, "time", runs),
         "<h2>What diverged, was identical, or was too close to tell</h2>"
         + "".join(_section(grid, "h3") for grid in (troubles(runs), coincidences(runs)) if grid.rows)

@@ -7,6 +7,7 @@ the page are made from the same tables, so they show the same numbers.
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,7 +22,7 @@ from fnnexp.analysis.frames import AXES, groups, others, ranking, varies_within
 from fnnexp.errors import FnnexpError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
@@ -273,7 +274,15 @@ def _pair_rows(pairs: pd.DataFrame, names: Sequence[str]) -> list[list[Cell]]:
 
 
 def _number(value: float, form: str) -> str:
-    return "–" if np.isnan(value) else format(value, form).replace("-", "−")
+    text = "–" if np.isnan(value) else format(value, form).replace("-", "−")
+    return text if re.search("[1-9–]", text) else text.removeprefix("−")  # −0.00 is 0.00
+
+
+def cells_grid(found: Findings) -> Grid:
+    """Return the best initializer of each combination of the other factors, as shown."""
+    names = [name for name in found.in_each_cell.columns if name not in comparisons.PAIR]
+    head = [*names[:-2], "best init", "than the next", *PAIR_HEAD]
+    return Grid("The best initializer for each", head, _pair_rows(found.in_each_cell, names), len(names))
 
 
 def shares_grid(found: Findings) -> Grid:
@@ -329,6 +338,7 @@ def write(
     experiment: str,
     folder: str | Path | None = None,
     *,
+    where: Mapping[str, str] | None = None,
     tracking_uri: str | None = None,
     console: Console | None = None,
 ) -> Path:
@@ -341,6 +351,9 @@ def write(
     folder
         Where `report.html`, the same as `report.md`, its tables as CSV and its figures as SVG and PNG go;
         `reports/<experiment>` if None.
+    where
+        Only the trials with these options, as :func:`fnnexp.analysis.frames.where`; such a report is not
+        logged to MLflow.
     console
         Where to print; the terminal without it.
 
@@ -352,7 +365,7 @@ def write(
     Raises
     ------
     FnnexpError
-        If there is no such experiment, no trial in it, or the folder cannot be written.
+        If there is no such experiment, no trial in it or none like that, or the folder cannot be written.
     """
     from rich.console import Console
 
@@ -365,6 +378,11 @@ def write(
         raise FnnexpError(
             f"The experiment '{experiment}' holds no trials of fnnexp yet, so nothing to report."
         )
+    stored = experiment
+    if where:
+        runs = frames.where(runs, where)
+        curves = frames.part(curves, curves["trial"].isin(runs["trial"]))
+        experiment = f"{experiment} {' '.join(f'{key}={value}' for key, value in where.items())}"
     board, cells, found = leaderboard(runs), table(runs), comparisons.findings(runs)
     drawn = list(drawings(runs, curves))
     place = Path("reports", _file_name(experiment)) if folder is None else Path(folder)
@@ -376,6 +394,7 @@ def write(
         "table": cells.reset_index(),
         "leader": found.with_leader,
         "options": found.of_options,
+        "cells": found.in_each_cell,
         "shares": found.shares,
     }
     texts = {"report.md": markdown(experiment, runs, board, cells, found)}
@@ -397,8 +416,9 @@ def write(
     files = [
         place / name for name in (*texts, *(f"{n}.csv" for n in tables), *(f"{d.name}.png" for d in drawn))
     ]
-    logged = _log(experiment, tracking_uri, files, [*sentences(runs, found), counts(runs)])
-    (console or Console()).print(logged, soft_wrap=True, markup=False, highlight=False)
+    if not where:
+        logged = _log(stored, tracking_uri, files, [*sentences(runs, found), counts(runs)])
+        (console or Console()).print(logged, soft_wrap=True, markup=False, highlight=False)
     (console or Console()).print(f"Report: {page}", soft_wrap=True, markup=False, highlight=False)
     return page
 
@@ -457,15 +477,23 @@ def _print(
     console.print(Text(f"{ranking(runs)} in percent; (2/3): two of three trials finished", style="italic"))
     for grid in table_grids(runs, cells):
         _print_grid(console, grid, ROWS_SHOWN, "table.csv")
+    if len(found.in_each_cell):
+        narrow = _without(cells_grid(found), "ahead in", "P(better)", "p")
+        _print_grid(console, narrow, ROWS_SHOWN, "cells.csv")
+        names = narrow.names - 2
+        first = [f"{k}={cell.text}" for k, cell in zip(narrow.head[:names], narrow.rows[0], strict=False)]
+        if not any(" " in word for word in first):  # a label with a param is no value of one column
+            command = f"fnnexp report {shlex.quote(experiment)} {' '.join(first)}"
+            console.print(Text(f"One of them by itself: {command}"))
     if len(troubles(runs).rows):
         _print_grid(console, troubles(runs), TROUBLES_SHOWN, "report.html")
     if n := len(coincidences(runs).rows):
         console.print(Text(f"{plural(n, 'trial')} shared another's training, numerically the same."))
 
 
-def _without(grid: Grid, title: str) -> Grid:
-    """Return the grid without a column, which the answer's sentences tell, to fit 80 columns."""
-    keep = [i for i, name in enumerate(grid.head) if name != title]
+def _without(grid: Grid, *titles: str) -> Grid:
+    """Return the grid without some columns, which the page shows, to fit 80 columns."""
+    keep = [i for i, name in enumerate(grid.head) if name not in titles]
     rows = [[row[i] for i in keep] for row in grid.rows]
     return grid._replace(head=[grid.head[i] for i in keep], rows=rows)
 
