@@ -34,7 +34,7 @@ def grid(seeds, noise=0.001, validation=500, **missing):
             "seconds_per_epoch": 0.1 + 0.2 * (batching == "mini"), "diverged_epoch": None, "error": None,
             **dict.fromkeys(METRICS, 0.5), "val_accuracy": value, "test_accuracy": value - 0.01,
         })  # fmt: skip
-    runs = pd.DataFrame(rows).astype({"identical_to": "str", "error": "str", "seed": "Int64"})
+    runs = pd.DataFrame(rows).astype({"seed": "Int64"})
     options = {axis: pd.CategoricalDtype(list(all_)) for axis, all_ in zip(("arch", "init", "batching"),
                (ARCHS, INITS, BATCHINGS), strict=True)}  # fmt: skip
     return runs.astype({**options, "optimizer": "category", "data": "category"})

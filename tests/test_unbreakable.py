@@ -33,6 +33,7 @@ from fnnexp import app, config, data, guard
 from fnnexp.config import Config, conf_folder
 from fnnexp.nn.training import Stack, advance, start
 from fnnexp.sweeping.checkpoints import Checkpoints
+from fnnexp.sweeping.run import Outcome
 
 ALL = 2000
 """As many bad inputs as have to be refused in all."""
@@ -101,7 +102,12 @@ def empty(tmp_path, monkeypatch):
 def trained(monkeypatch):
     """Stop what is not refused where a sweep would begin; return what got so far."""
     begun = []
-    monkeypatch.setattr(app, "_sweep", lambda trials, *_: begun.append(trials))
+
+    def sweep(trials, name, *_):
+        begun.append(trials)
+        return Outcome(name)
+
+    monkeypatch.setattr(app, "sweep", sweep)
     monkeypatch.setattr(data, "MNIST_MIRRORS", ())
     return begun
 
