@@ -288,7 +288,7 @@ def test_a_scheduler_that_is_not_there_is_told(refused, monkeypatch):
 def test_a_scheduler_without_workers_is_told(dask, refused, monkeypatch):
     cluster = dask(workers=0)
     until(cluster.answers)
-    monkeypatch.setattr(on_dask, "PATIENCE", 1.0)
+    monkeypatch.setattr(on_dask, "PATIENCE", 3.0)
     told = refused("execution.backend=dask", f"execution.address={cluster.address}")
     assert f"`dask worker {cluster.address} --nthreads 1" in told
 

@@ -35,6 +35,9 @@ LEVEL = 0.95
 BOOTSTRAP_FROM = 6
 """So many values a resampled interval needs: see :func:`mean_interval`."""
 
+ROUNDING = 1e-12
+"""Accuracies, and differences of them, that differ by less differ by the rounding of a mean."""
+
 RESAMPLES = 4999
 EXACT_UP_TO = 16  # all 2^16 sign patterns are tried; beyond, as many random ones
 
@@ -80,7 +83,7 @@ def mean_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
     interval holds it in 95%.
 
     - One value (or none): no interval.
-    - All values the same: that point. It says that nothing varied, not that nothing could.
+    - All values the same, up to rounding: that point. It says that nothing varied, not that nothing could.
     - Two to five: Student's t, right if the values are normal, and wide because so little is known.
     - From six: the bias-corrected, accelerated bootstrap (Efron 1987), its level raised for the narrowness
       of small samples to 1 − 2Φ(−√(n/(n−1)) t) (Hesterberg 2015). Drawn with a fixed seed: the same values
@@ -94,7 +97,7 @@ def mean_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
     n = x.size
     if n < 2 or not np.isfinite(x).all():
         return NOTHING
-    if np.ptp(x) == 0:
+    if np.ptp(x) <= ROUNDING:
         return Interval(float(x[0]), float(x[0]), "equal")
     quantile = float(stats.t.ppf((1 + level) / 2, n - 1))
     if n < BOOTSTRAP_FROM:
