@@ -38,6 +38,15 @@ def own_folder(shared_cache, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def one_blas_thread():
+    """Compute in this process as a worker does."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, "blas"):
+        yield
+
+
 @pytest.fixture(scope="session")
 def mnist():
     """Return the path of real MNIST; a machine that has none skips the test."""
@@ -108,6 +117,24 @@ def empty_store(tmp_path_factory):
 def store(empty_store, own_folder):
     """Put an empty store where the test stands; return its URI."""
     return empty_store(own_folder)
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Collect the commands that `fnnexp ui` would run, and run none; each would end with status 7."""
+    from fnnexp import ui
+
+    commands = []
+
+    class Server:
+        def __init__(self, command, **_):
+            commands.append(command)
+
+        def wait(self):
+            return 7
+
+    monkeypatch.setattr(ui.subprocess, "Popen", Server)
+    return commands
 
 
 @pytest.fixture(scope="session")

@@ -46,6 +46,31 @@ def weights_in(folder, run_id):
         return dict(arrays)
 
 
+def results(uri, experiment):
+    """Return each trial's status, params, curve and weights as MLflow's own client gives them."""
+    client = MlflowClient(uri)
+    runs = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+    found = {}
+    for one in runs:
+        curve = {
+            (name, point.step): point.value
+            for name in one.data.metrics
+            for point in client.get_metric_history(one.info.run_id, name)
+        }
+        with np.load(client.download_artifacts(one.info.run_id, "weights.npz"), allow_pickle=False) as arrays:
+            found[one.data.tags["fnnexp.trial"]] = one.info.status, one.data.params, curve, dict(arrays)
+    assert len(found) == len(runs), "a trial has more than one run"
+    return found
+
+
+def agree(found, expected, same_bits):
+    """Compare two answers of :func:`results`."""
+    assert found.keys() == expected.keys()
+    for trial, (*facts, weights) in expected.items():
+        assert list(found[trial][:3]) == facts
+        assert same_bits(found[trial][3], weights)
+
+
 def fill(folder, count, experiment="fnnexp"):
     """Copy the one finished run of a store ``count`` times, each as the run of a trial of its own."""
     with closing(sqlite3.connect(folder / "mlflow.db")) as database:

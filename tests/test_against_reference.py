@@ -18,14 +18,14 @@ by one part in a million would be seen.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
 
+from fnnexp.data import Arrays
 from fnnexp.nn import reference
 from fnnexp.nn.batching import Batching
 from fnnexp.nn.initializers import METHODS
@@ -33,7 +33,7 @@ from fnnexp.nn.network import Architecture, Parameters
 from fnnexp.nn.training import Lane, Recipe, advance, start
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 TOLERANCE = 1e-10
 MOVED = 1e6 * TOLERANCE  # of the array's largest entry
@@ -82,18 +82,7 @@ HYPER = {
 OPTIMIZERS = {"sgd": reference.Sgd, "momentum": reference.Momentum, "adam": reference.Adam}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_blas_thread() -> Iterator[None]:
-    with threadpool_limits(1, "blas"):
-        yield
-
-
-@dataclass(frozen=True)
-class Arrays:
-    x_train: np.ndarray
-    y_train: np.ndarray
-    x_test: np.ndarray
-    y_test: np.ndarray
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
 
 def images(n_train: int, n_test: int = 20) -> Arrays:

@@ -343,22 +343,6 @@ def port():
         return probe.getsockname()[1]
 
 
-@pytest.fixture
-def started(monkeypatch):
-    """Collect the commands that ui would run, and run none."""
-    commands = []
-
-    class Server:
-        def __init__(self, command, **_):
-            commands.append(command)
-
-        def wait(self):
-            return 7
-
-    monkeypatch.setattr(ui.subprocess, "Popen", Server)
-    return commands
-
-
 def test_ui_is_mlflows_on_loopback(invoke, store, port, started):
     ran = invoke("ui", "--port", str(port))
     assert ran.status == 7

@@ -22,6 +22,7 @@ import pytest
 from distributed import Client
 from mlflow import MlflowClient
 from rich.console import Console
+from stores import agree, results
 
 from fnnexp import data
 from fnnexp.sweeping import cluster as cluster_module
@@ -139,23 +140,6 @@ def swept(trials, store, **changed):
     return outcome, console.file.getvalue()
 
 
-def results(store):
-    """Return each trial's curve and weights as MLflow's own client gives them."""
-    client = MlflowClient(store)
-    runs = client.search_runs([client.get_experiment_by_name("fnnexp").experiment_id])
-    found = {}
-    for one in runs:
-        curve = {
-            (name, point.step): point.value
-            for name in one.data.metrics
-            for point in client.get_metric_history(one.info.run_id, name)
-        }
-        with np.load(client.download_artifacts(one.info.run_id, "weights.npz"), allow_pickle=False) as arrays:
-            found[one.data.tags["fnnexp.trial"]] = curve, dict(arrays)
-    assert len(found) == len(runs), "a trial has more than one run"
-    return found
-
-
 @pytest.fixture(scope="module")
 def trials(trials_of):
     return trials_of(*LONG)
@@ -168,14 +152,7 @@ def on_this_machine(trials, empty_store, tmp_path_factory):
     store = empty_store(folder)
     with contextlib.chdir(folder):
         assert len(swept(trials, store, n_jobs=2)[0].finished) == len(trials)
-        return results(store)
-
-
-def equal(found, expected, same_bits):
-    assert found.keys() == expected.keys()
-    for trial, (curve, weights) in expected.items():
-        assert found[trial][0] == curve
-        assert same_bits(found[trial][1], weights)
+        return results(store, "fnnexp")
 
 
 @pytest.mark.parametrize("allowed_failures", [0, 3], ids=["Dask gives up", "Dask tries again"])
@@ -202,7 +179,7 @@ def test_a_sweep_on_dask_is_bitwise_that_of_one_machine_though_a_worker_is_kille
     assert len(outcome.finished) == len(trials) == 8
     assert ("a worker died; a stack" in said) == (allowed_failures == 0)
     assert "is gone; what it was at is done again by another" in said
-    equal(results(store), on_this_machine, same_bits)
+    agree(results(store, "fnnexp"), on_this_machine, same_bits)
     assert not cluster.cache.exists(), "a worker wrote"
 
 
@@ -456,7 +433,7 @@ def test_a_sweep_on_ray_is_bitwise_that_of_one_machine_though_a_worker_is_killed
     assert outcome.failed == []
     assert len(outcome.finished) == len(trials) == 8
     assert "a worker died; its stack" in said
-    equal(results(store), on_this_machine, same_bits)
+    agree(results(store, "fnnexp"), on_this_machine, same_bits)
 
 
 def test_a_ray_cluster_that_is_not_there_is_told(refused):

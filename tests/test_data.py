@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from files import IDX_NAMES, NAMES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -28,19 +29,6 @@ from fnnexp import data, formats
 from fnnexp.data import load, prepare
 from fnnexp.errors import DataError
 
-NAMES = ("x_train", "y_train", "x_test", "y_test")
-IDX_NAMES = dict(
-    zip(
-        NAMES,
-        (
-            "train-images-idx3-ubyte",
-            "train-labels-idx1-ubyte",
-            "t10k-images-idx3-ubyte",
-            "t10k-labels-idx1-ubyte",
-        ),
-        strict=True,
-    )
-)
 MNIST_FROM_DESIGN = {
     "x_train": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
     "y_train": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",

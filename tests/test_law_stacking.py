@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import struct
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from threadpoolctl import threadpool_limits
 
 from fnnexp import data
+from fnnexp.data import Arrays
 from fnnexp.nn import per_sample, training
 from fnnexp.nn.activations import ACTIVATIONS
 from fnnexp.nn.batching import Batching
@@ -46,18 +46,7 @@ RATES = {  # from learning to blowing up
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_blas_thread() -> Iterator[None]:
-    with threadpool_limits(1, "blas"):
-        yield
-
-
-@dataclass(frozen=True)
-class Arrays:
-    x_train: np.ndarray
-    y_train: np.ndarray
-    x_test: np.ndarray
-    y_test: np.ndarray
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
 
 def images(seed: int, n_train: int, n_test: int, inputs: int, classes: int) -> Arrays:

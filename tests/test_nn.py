@@ -6,7 +6,7 @@ import doctest
 import importlib
 import math
 import pkgutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as np_arrays
 
 import fnnexp.nn
+from fnnexp.data import Arrays
 from fnnexp.nn.activations import ACTIVATIONS
 from fnnexp.nn.batching import Batching, Examples, Rows, pieces
 from fnnexp.nn.initializers import METHODS, draw, standard_deviation
@@ -27,14 +28,6 @@ from fnnexp.nn.per_sample import BLOCK, PerSampleDescent
 from fnnexp.nn.training import Lane, Recipe, Stack, advance, start
 
 F32, F64 = np.dtype("float32"), np.dtype("float64")
-
-
-@dataclass(frozen=True)
-class Arrays:
-    x_train: np.ndarray
-    y_train: np.ndarray
-    x_test: np.ndarray
-    y_test: np.ndarray
 
 
 def images(n_train: int = 90, n_test: int = 30, inputs: int = 12, classes: int = 4) -> Arrays:

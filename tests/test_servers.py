@@ -12,10 +12,9 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import numpy as np
 import pytest
-from mlflow import MlflowClient
 from rich.console import Console
+from stores import agree, results
 
 import fnnexp
 from fnnexp import patience
@@ -63,30 +62,6 @@ def swept(trials, uri, experiment, *, file=None, **changed):
     console = Console(file=file or io.StringIO(), width=250)
     chosen = Settings(**{"n_jobs": 1, "backend": "threading"} | changed)
     return run(trials, Tracker(experiment, uri), chosen, console), console.file.getvalue()
-
-
-def results(uri, experiment):
-    """Return each trial's status, params, curve and weights as MLflow's own client gives them."""
-    client = MlflowClient(uri)
-    runs = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
-    found = {}
-    for one in runs:
-        curve = {
-            (name, point.step): point.value
-            for name in one.data.metrics
-            for point in client.get_metric_history(one.info.run_id, name)
-        }
-        with np.load(client.download_artifacts(one.info.run_id, "weights.npz"), allow_pickle=False) as arrays:
-            found[one.data.tags["fnnexp.trial"]] = one.info.status, one.data.params, curve, dict(arrays)
-    assert len(found) == len(runs), "a trial has more than one run"
-    return found
-
-
-def agree(found, expected, same_bits):
-    assert found.keys() == expected.keys()
-    for trial, (*facts, weights) in expected.items():
-        assert list(found[trial][:3]) == facts
-        assert same_bits(found[trial][3], weights)
 
 
 def test_a_sweep_over_http_into_postgresql_is_bitwise_that_in_sqlite(

@@ -24,6 +24,7 @@ from itertools import product
 import numpy as np
 import pytest
 import yaml
+from files import IDX_NAMES, NAMES
 from hydra.types import RunMode
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
@@ -41,19 +42,6 @@ ALL = 2000
 SMALL = 40e6
 """Bytes that a refusal may hold at once; what the bad inputs promise is thousands of times that."""
 
-NAMES = ("x_train", "y_train", "x_test", "y_test")
-IDX = dict(
-    zip(
-        NAMES,
-        (
-            "train-images-idx3-ubyte",
-            "train-labels-idx1-ubyte",
-            "t10k-images-idx3-ubyte",
-            "t10k-labels-idx1-ubyte",
-        ),
-        strict=True,
-    )
-)
 refused: Counter[str] = Counter()
 """How many inputs each kind of test has seen refused."""
 
@@ -386,8 +374,8 @@ broken_idx = st.one_of(
 @many(200)
 @given(name=st.sampled_from(NAMES), harm=broken_idx, packed=st.sampled_from(["no", "yes", "torn"]))
 def test_a_broken_idx(name, harm, packed, files, tmp_path):
-    contents = {IDX[key]: idx(array) for key, array in ARRAYS.items()}
-    whole, (how, by) = contents[IDX[name]], harm
+    contents = {IDX_NAMES[key]: idx(array) for key, array in ARRAYS.items()}
+    whole, (how, by) = contents[IDX_NAMES[name]], harm
     if how == "torn":
         content = whole[: by % len(whole)]
     elif how == "magic":
@@ -406,7 +394,7 @@ def test_a_broken_idx(name, harm, packed, files, tmp_path):
         content = content[
             : 3 + (by if how == "torn" else len(by if how == "behind" else b"12345")) % (len(content) - 3)
         ]
-    assert files("idx", in_folder(tmp_path / "idx", contents | {IDX[name]: content}))
+    assert files("idx", in_folder(tmp_path / "idx", contents | {IDX_NAMES[name]: content}))
 
 
 cells = st.one_of(
