@@ -25,6 +25,7 @@ import yaml
 
 from fnnexp import __version__
 from fnnexp.errors import FnnexpError
+from fnnexp.nn.diagnostics import told_by
 from fnnexp.patience import AT_START, patiently
 
 if TYPE_CHECKING:
@@ -52,10 +53,11 @@ DONE = (FINISHED, DIVERGED)
 
 @dataclass(frozen=True)
 class Known:
-    """A run that is in the store already."""
+    """A run that is in the store already, and whether it has diagnostics."""
 
     run_id: str
     status: str
+    diagnosed: bool = False
 
 
 def has_store(uri: str | None) -> bool:
@@ -258,7 +260,9 @@ class Tracker:
                     self._client.set_terminated(run.info.run_id, "FINISHED")
                 seen = runs.get(tags["fnnexp.trial"])
                 if seen is None or seen.status not in DONE:
-                    runs[tags["fnnexp.trial"]] = Known(run.info.run_id, tags.get("fnnexp.status", RUNNING))
+                    status = tags.get("fnnexp.status", RUNNING)
+                    diagnosed = told_by(run.data.metrics)
+                    runs[tags["fnnexp.trial"]] = Known(run.info.run_id, status, diagnosed)
             token = page.token
             if not token:
                 return runs
@@ -321,7 +325,7 @@ class Tracker:
 
     def log(self, run_id: str, curve: Iterable[tuple[int, Mapping[str, float]]]) -> None:
         """Log epochs' metrics. What is not finite stays out: MLflow would store it as another number."""
-        self._write(run_id, _points(curve), {})
+        self._write(run_id, curve, {})
 
     def finish(
         self,
@@ -348,7 +352,7 @@ class Tracker:
         }
         if diverged_at is not None:
             tags["fnnexp.diverged_epoch"] = str(diverged_at)
-        self._write(run_id, _points(curve), tags)
+        self._write(run_id, curve, tags)
         self._client.set_terminated(run_id, "FINISHED")
 
     def fail(self, run_id: str, reason: str, traceback: str) -> None:
@@ -368,21 +372,21 @@ class Tracker:
         self._client.delete_run(run_id)
 
     def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
-        self._write(run_id, [], tags)
+        self._write(run_id, (), tags)
 
-    def _write(self, run_id: str, points: Sequence[Metric], tags: Mapping[str, str]) -> None:
+    def _write(
+        self, run_id: str, curve: Iterable[tuple[int, Mapping[str, float]]], tags: Mapping[str, str]
+    ) -> None:
         """Log metrics, and tags with the last of them, in as few transactions as MLflow allows."""
         from mlflow.entities import Param, RunTag
 
-        parts = [points[start : start + MOST_METRICS] for start in range(0, len(points), MOST_METRICS)] or [
-            []
-        ]
-        for part in parts[:-1]:
-            self._client.log_batch(run_id, metrics=part)
+        *batches, last = _batches(curve)
+        for batch in batches:
+            self._client.log_batch(run_id, metrics=batch)
         params = [Param(key, _text(value)) for key, value in self._undescribed.pop(run_id, {}).items()]
-        if parts[-1] or params or tags:
+        if last or params or tags:
             said = [RunTag(key, value) for key, value in tags.items()]
-            self._client.log_batch(run_id, metrics=parts[-1], params=params, tags=said)
+            self._client.log_batch(run_id, metrics=last, params=params, tags=said)
 
     def _artifacts(self, run_id: str) -> Any:
         """Return where a run's artifacts go; MLflow's client would read the whole run to find out."""
@@ -412,16 +416,24 @@ def _on_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _points(curve: Iterable[tuple[int, Mapping[str, float]]]) -> list[Metric]:
+def _batches(curve: Iterable[tuple[int, Mapping[str, float]]]) -> list[list[Metric]]:
+    """Return a curve's metrics in batches of at most :data:`MOST_METRICS`; the last may be empty.
+
+    An epoch that fits one batch is not cut: whoever is killed between two leaves no epoch half logged.
+    """
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    return [
-        Metric(name, value, now, epoch)
-        for epoch, values in curve
-        for name, value in values.items()
-        if math.isfinite(value)
-    ]
+    batches: list[list[Metric]] = [[]]
+    for epoch, values in curve:
+        points = [Metric(name, value, now, epoch) for name, value in values.items() if math.isfinite(value)]
+        if batches[-1] and len(batches[-1]) + len(points) > MOST_METRICS:
+            batches.append([])
+        while len(points) > MOST_METRICS:
+            batches.insert(-1, points[:MOST_METRICS])
+            points = points[MOST_METRICS:]
+        batches[-1] += points
+    return batches
 
 
 def _text(value: Any) -> str:

@@ -79,7 +79,7 @@ ALLOWED = {
     "fnnexp.complaints": ("fnnexp.config",),
     "fnnexp.guard": ("fnnexp.config",),
     "fnnexp.patience": (),
-    "fnnexp.tracking": ("fnnexp.trial", "fnnexp.patience"),
+    "fnnexp.tracking": ("fnnexp.nn", "fnnexp.trial", "fnnexp.patience"),
     "fnnexp.sweep": ("fnnexp.sweep", *BELOW_A_SWEEP),
     "fnnexp.analysis": ("fnnexp.analysis", *BELOW_A_SWEEP),
     "fnnexp.gradients": ("fnnexp.nn",),
