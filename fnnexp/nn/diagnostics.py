@@ -44,7 +44,7 @@ QUANTITIES = ("z_std", "dz_std", "dead", "saturated", "update_ratio")
 
 def dead(A: Array) -> float:
     """Return the share of units of A (B, H) that are 0 in all rows."""
-    return 1.0 - float(np.logical_or.reduce(A > 0, axis=0).mean())
+    return float((~(A > 0).any(axis=0)).mean())
 
 
 def tanh_saturated(A: Array) -> float:
