@@ -167,10 +167,10 @@ def end_sentences(runs: pd.DataFrame, end: pd.DataFrame) -> list[str]:
     for idle, units in (("dead", "dead ReLUs"), ("saturated", "saturated activations")):
         mine = end[end["quantity"] == idle]
         by = [*others(runs), "arch", "init", "batching"]
-        worst = [
-            (float(part["mean"].max()), _name(by, key), int(part.loc[part["mean"].idxmax(), "layer"]))
-            for key, part in mine.groupby(by, observed=True, dropna=False)
-        ]
+        worst = []
+        for key, part in mine.groupby(by, observed=True, dropna=False):
+            top = part.sort_values("mean", ascending=False, kind="stable").to_dict("records")[0]
+            worst.append((float(top["mean"]), _name(by, key), int(top["layer"])))
         if not worst:
             continue
         noted = sorted((each for each in worst if each[0] >= NOTED), key=lambda each: -each[0])
