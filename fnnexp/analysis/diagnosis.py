@@ -128,8 +128,7 @@ def start_sentences(start: pd.DataFrame) -> list[str]:
     for arch, part in start.groupby("arch", observed=True):
         if part["layer"].nunique() < 2:
             continue
-        forward, back = (_folds(part, quantity) for quantity in ("z_std", "dz_std"))
-        back = {init: 1 / fold for init, fold in back.items() if fold}
+        forward, back = _folds(part, "z_std", 0, -1), _folds(part, "dz_std", -1, 0)
         said.append(
             f"{arch} at the start: from the first layer to the last the spread of pre-activations "
             f"{_trend(forward)}. From the last back to the first the spread of gradients {_trend(back)}."
@@ -137,13 +136,13 @@ def start_sentences(start: pd.DataFrame) -> list[str]:
     return said
 
 
-def _folds(part: pd.DataFrame, quantity: str) -> dict[str, float]:
-    """Return by initializer the last layer's spread over the first's."""
+def _folds(part: pd.DataFrame, quantity: str, begin: int, end: int) -> dict[str, float]:
+    """Return by initializer the spread of one layer, where it ends, over that of another, where it begins."""
     mine = part[part["quantity"] == quantity]
     table = mine.pivot_table(index="init", columns="layer", values="mean", observed=True)
     if table.shape[1] < 2:
         return {}
-    folds = table.iloc[:, -1] / table.iloc[:, 0]
+    folds = table.iloc[:, end] / table.iloc[:, begin]
     return {str(init): float(fold) for init, fold in folds.items() if math.isfinite(fold)}
 
 
