@@ -1,7 +1,7 @@
 """fnnexp: which small neural network works, and why.
 
-The public API is small: :func:`sweep` runs a sweep, and :func:`runs` and :func:`curves` return what one has
-recorded, as data frames.
+The public API is small: :func:`sweep` runs a sweep, and :func:`runs`, :func:`curves` and :func:`diagnostics`
+return what one has recorded, as data frames.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "curves", "runs", "sweep"]
+__all__ = ["__version__", "curves", "diagnostics", "runs", "sweep"]
 
 
 def sweep(
@@ -70,3 +70,13 @@ def curves(experiment: str, *, tracking_uri: str | None = None) -> DataFrame:
     from fnnexp.analysis import frames
 
     return frames.curves(experiment, tracking_uri=tracking_uri)
+
+
+def diagnostics(experiment: str, *, tracking_uri: str | None = None) -> DataFrame:
+    """Return one row a trial, epoch, layer and quantity of what was recorded with ``diagnostics=true``.
+
+    See :func:`fnnexp.analysis.frames.diagnostics`.
+    """
+    from fnnexp.analysis import frames
+
+    return frames.diagnostics(experiment, tracking_uri=tracking_uri)

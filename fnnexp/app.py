@@ -177,7 +177,7 @@ def alike(jobs: Sequence[Job]) -> Any:
     """Return the first config; what is not scientific must be the same in all."""
     first = jobs[0].config
     for job in jobs:
-        for key in ("execution", "tracking", "dry_run"):
+        for key in ("execution", "tracking", "diagnostics", "dry_run"):
             if getattr(job.config, key) != getattr(first, key):
                 raise ConfigError(
                     f"{key} differs within the sweep; it is one for all trials: write one value"
@@ -218,6 +218,7 @@ def _settings(config: Any) -> Any:
         execution.retries,
         execution.fail_fast,
         address=execution.address,
+        diagnostics=config.diagnostics,
     )
 
 

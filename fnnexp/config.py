@@ -126,6 +126,7 @@ class Config:
     dtype: str = "float32"
     epochs: int = 10
     seed: int = 0
+    diagnostics: bool = False
     dry_run: bool = False
 
 
@@ -134,7 +135,7 @@ ConfigStore.instance().store(name="schema", node=Config, provider="fnnexp")
 CHOICES = ("arch", "init", "batching", "optimizer", "data")
 """The groups whose chosen option is a trial's parameter."""
 
-UNSCIENTIFIC = ("execution", "tracking", "hydra", "dry_run")
+UNSCIENTIFIC = ("execution", "tracking", "hydra", "diagnostics", "dry_run")
 """What does not change a number and is no parameter."""
 
 ADDRESSES = {

@@ -25,6 +25,7 @@ import yaml
 
 from fnnexp import __version__
 from fnnexp.errors import FnnexpError
+from fnnexp.nn.diagnostics import told_by
 from fnnexp.patience import AT_START, patiently
 
 if TYPE_CHECKING:
@@ -52,10 +53,11 @@ DONE = (FINISHED, DIVERGED)
 
 @dataclass(frozen=True)
 class Known:
-    """A run that is in the store already."""
+    """A run that is in the store already, and whether it has diagnostics."""
 
     run_id: str
     status: str
+    diagnosed: bool = False
 
 
 def has_store(uri: str | None) -> bool:
@@ -93,14 +95,15 @@ def _lacks(uri: str, experiment: str) -> bool:
 
 
 TRIALS = """
-SELECT runs.run_uuid, runs.status, trial.value, coalesce(ours.value, ?)
+SELECT runs.run_uuid, runs.status, trial.value, coalesce(ours.value, ?), layer.key IS NOT NULL
 FROM runs JOIN tags AS trial ON trial.run_uuid = runs.run_uuid AND trial.key = 'fnnexp.trial'
 LEFT JOIN tags AS ours ON ours.run_uuid = runs.run_uuid AND ours.key = 'fnnexp.status'
+LEFT JOIN latest_metrics AS layer ON layer.run_uuid = runs.run_uuid AND layer.key = 'layer1/z_std'
 WHERE runs.experiment_id = ? AND runs.lifecycle_stage = 'active' ORDER BY runs.start_time DESC, runs.run_uuid
 """
 
 
-def _rows_of_trials(file: Path, experiment_id: str) -> list[tuple[str, str, str, str]] | None:
+def _rows_of_trials(file: Path, experiment_id: str) -> list[tuple[str, str, str, str, bool]] | None:
     """Return what :meth:`Tracker._found` does, from SQLite itself: MLflow makes objects of whole runs.
 
     Of 10,000 runs that takes a tenth of a second here, and ten seconds there. None from a file of another
@@ -268,22 +271,22 @@ class Tracker:
         With ``mend`` a run is closed that was finished but for that: whoever did it was killed just then.
         """
         runs: dict[str, Known] = {}
-        for run_id, status, trial, state in self._found():
+        for run_id, status, trial, state, diagnosed in self._found():
             if mend and status == "RUNNING" and state in DONE:
                 self._client.set_terminated(run_id, "FINISHED")
             seen = runs.get(trial)
             if seen is None or seen.status not in DONE:
-                runs[trial] = Known(run_id, state)
+                runs[trial] = Known(run_id, state, bool(diagnosed))
         return runs
 
-    def _found(self) -> Iterable[tuple[str, str, str, str]]:
-        """Return (run id, MLflow's status, trial id, our status) of each run of a trial, the newest first."""
+    def _found(self) -> Iterable[tuple[str, str, str, str, bool]]:
+        """Return (run id, MLflow's status, trial id, our status, diagnosed) of trials' runs, newest first."""
         file = store_file(self.uri)
         if file is not None and (rows := _rows_of_trials(file, self._id)) is not None:
             return rows
         return self._searched()
 
-    def _searched(self) -> Iterator[tuple[str, str, str, str]]:
+    def _searched(self) -> Iterator[tuple[str, str, str, str, bool]]:
         token = None
         while True:
             page = self._client.search_runs(
@@ -292,7 +295,8 @@ class Tracker:
             for run in page:
                 tags = run.data.tags
                 status = tags.get("fnnexp.status", RUNNING)
-                yield run.info.run_id, run.info.status, tags["fnnexp.trial"], status
+                diagnosed = told_by(run.data.metrics)
+                yield run.info.run_id, run.info.status, tags["fnnexp.trial"], status, diagnosed
             token = page.token
             if not token:
                 return
@@ -355,7 +359,7 @@ class Tracker:
 
     def log(self, run_id: str, curve: Iterable[tuple[int, Mapping[str, float]]]) -> None:
         """Log epochs' metrics. What is not finite stays out: MLflow would store it as another number."""
-        self._write(run_id, _points(curve), {})
+        self._write(run_id, curve, {})
 
     def finish(
         self,
@@ -382,7 +386,7 @@ class Tracker:
         }
         if diverged_at is not None:
             tags["fnnexp.diverged_epoch"] = str(diverged_at)
-        self._write(run_id, _points(curve), tags)
+        self._write(run_id, curve, tags)
         self._client.set_terminated(run_id, "FINISHED")
 
     def fail(self, run_id: str, reason: str, traceback: str) -> None:
@@ -402,21 +406,21 @@ class Tracker:
         self._client.delete_run(run_id)
 
     def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
-        self._write(run_id, [], tags)
+        self._write(run_id, (), tags)
 
-    def _write(self, run_id: str, points: Sequence[Metric], tags: Mapping[str, str]) -> None:
+    def _write(
+        self, run_id: str, curve: Iterable[tuple[int, Mapping[str, float]]], tags: Mapping[str, str]
+    ) -> None:
         """Log metrics, and tags with the last of them, in as few transactions as MLflow allows."""
         from mlflow.entities import Param, RunTag
 
-        parts = [points[start : start + MOST_METRICS] for start in range(0, len(points), MOST_METRICS)] or [
-            []
-        ]
-        for part in parts[:-1]:
-            self._client.log_batch(run_id, metrics=part)
+        *batches, last = _batches(curve)
+        for batch in batches:
+            self._client.log_batch(run_id, metrics=batch)
         params = [Param(key, _text(value)) for key, value in self._undescribed.pop(run_id, {}).items()]
-        if parts[-1] or params or tags:
+        if last or params or tags:
             said = [RunTag(key, value) for key, value in tags.items()]
-            self._client.log_batch(run_id, metrics=parts[-1], params=params, tags=said)
+            self._client.log_batch(run_id, metrics=last, params=params, tags=said)
 
     def _artifacts(self, run_id: str) -> Any:
         """Return where a run's artifacts go; MLflow's client would read the whole run to find out."""
@@ -446,16 +450,24 @@ def _on_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _points(curve: Iterable[tuple[int, Mapping[str, float]]]) -> list[Metric]:
+def _batches(curve: Iterable[tuple[int, Mapping[str, float]]]) -> list[list[Metric]]:
+    """Return a curve's metrics in batches of at most :data:`MOST_METRICS`; the last may be empty.
+
+    An epoch that fits one batch is not cut: whoever is killed between two leaves no epoch half logged.
+    """
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    return [
-        Metric(name, value, now, epoch)
-        for epoch, values in curve
-        for name, value in values.items()
-        if math.isfinite(value)
-    ]
+    batches: list[list[Metric]] = [[]]
+    for epoch, values in curve:
+        points = [Metric(name, value, now, epoch) for name, value in values.items() if math.isfinite(value)]
+        if batches[-1] and len(batches[-1]) + len(points) > MOST_METRICS:
+            batches.append([])
+        while len(points) > MOST_METRICS:
+            batches.insert(-1, points[:MOST_METRICS])
+            points = points[MOST_METRICS:]
+        batches[-1] += points
+    return batches
 
 
 def _text(value: Any) -> str:

@@ -25,6 +25,7 @@ from rich.console import Console
 from stores import agree, results
 
 from fnnexp import data
+from fnnexp.nn.diagnostics import told_by
 from fnnexp.sweeping import cluster as cluster_module
 from fnnexp.sweeping import on_dask
 from fnnexp.sweeping.cluster import ClusterError, ClusterLostError, own_versions, refuse_others, workers
@@ -186,7 +187,7 @@ def test_a_sweep_on_dask_is_bitwise_that_of_one_machine_though_a_worker_is_kille
 def test_a_cluster_has_a_worker_a_thread_and_hands_out_each_data_set_once(dask, trials_of, monkeypatch):
     cluster = dask(workers=1)
     cluster.worker((), "--nthreads", "3")
-    planned = plan(trials_of("seed=0,1,2,3", "epochs=1"), max_lanes=1, n_jobs=4)
+    planned = plan(trials_of("seed=0,1,2,3", "epochs=1"), max_lanes=1, n_jobs=4, diagnostics=True)
     sent = []
     in_memory = cluster_module.in_memory
     with workers("dask", cluster.address) as backend:
@@ -204,7 +205,10 @@ def test_a_cluster_has_a_worker_a_thread_and_hands_out_each_data_set_once(dask, 
         assert sum(backend._client.nthreads().values()) == 4
     assert all(isinstance(answer, Trained) for _, answer in ended)
     for each, answer in ended:
-        assert answer.stack.theta.tobytes() == train_segment(each, 5.0).stack.theta.tobytes()
+        here = train_segment(each, 5.0)
+        assert answer.stack.theta.tobytes() == here.stack.theta.tobytes()
+        assert [one.metrics for one in answer.records] == [one.metrics for one in here.records]
+        assert [told_by(one.metrics) for one in answer.records] == [True, True]
     assert sent == [planned[0].data]
     with workers("dask", cluster.address) as backend:
         assert resolved(-1, backend) == 4

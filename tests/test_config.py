@@ -522,6 +522,7 @@ UNCHANGING = {
     "execution.address": "tcp://h:1",
     "tracking.experiment": "mine",
     "tracking.uri": "sqlite:///elsewhere.db",
+    "diagnostics": "true",
     "dry_run": "true",
 }
 NEEDS = {

@@ -79,7 +79,7 @@ ALLOWED = {
     "fnnexp.complaints": ("fnnexp.config",),
     "fnnexp.guard": ("fnnexp.config",),
     "fnnexp.patience": (),
-    "fnnexp.tracking": ("fnnexp.trial", "fnnexp.patience"),
+    "fnnexp.tracking": ("fnnexp.nn", "fnnexp.trial", "fnnexp.patience"),
     "fnnexp.sweeping": ("fnnexp.sweeping", *BELOW_A_SWEEP),
     "fnnexp.analysis": ("fnnexp.analysis", *BELOW_A_SWEEP),
     "fnnexp.gradients": ("fnnexp.nn",),
@@ -154,7 +154,7 @@ SEAMS = {
     "distributed": ["fnnexp.sweeping.on_dask"],
     "ray": ["fnnexp.sweeping.on_ray"],
     "threadpoolctl": ["fnnexp.sweeping.worker"],
-    "matplotlib": ["fnnexp.analysis.plots"],
+    "matplotlib": ["fnnexp.analysis.plots", "fnnexp.analysis.diagnosis_plots"],
     "sklearn": ["fnnexp.data"],
     "pooch": ["fnnexp.data"],
 }

@@ -154,14 +154,14 @@ def stacks(draw: Any) -> tuple[Recipe, list[Lane], Arrays]:
 
 
 def trained_in_pieces(
-    draw: Any, recipe: Recipe, lanes: Sequence[Lane], arrays: Any
+    draw: Any, recipe: Recipe, lanes: Sequence[Lane], arrays: Any, **how: bool
 ) -> tuple[list[Record], list[Stack]]:
     """Train the lanes as a sweep may: segments that end anywhere, and stacks split between them."""
     waiting, done, records = [start(recipe, draw(st.permutations(lanes)))], [], []
     while waiting:
         stack = waiting.pop()
         stack, new = advance(
-            recipe, stack, arrays, seconds=draw(st.integers(0, 9)), clock=count().__next__
+            recipe, stack, arrays, seconds=draw(st.integers(0, 9)), clock=count().__next__, **how
         )  # a clock that ticks when it is looked at: segments of one epoch or a few
         records += new
         if not stack.lanes or stack.epoch == recipe.epochs:

@@ -233,6 +233,7 @@ def test_the_file_read_by_itself_tells_what_mlflows_search_does(tracker, monkeyp
     ids = [tracker.begin(trial) for trial in trials]
     finish(tracker, ids[0], trials[0])
     tracker.fail(ids[1], "no", "Traceback")
+    tracker.log(ids[2], [(0, {"layer1/z_std": 1.0, "layer2/z_std": 1.0})])
     tracker.interrupt(ids[2])
     tracker.discard(ids[3])
     again = tracker.begin(trials[4])
@@ -240,6 +241,7 @@ def test_the_file_read_by_itself_tells_what_mlflows_search_does(tracker, monkeyp
     assert len(read) == 5
     assert {run_id for run_id, *_ in read} == {*ids[:3], ids[4], again}
     assert sorted(read) == sorted(tracker._searched())
+    assert [run_id for run_id, *_, diagnosed in read if diagnosed] == [ids[2]]
     known = tracker.known()
     monkeypatch.setattr("fnnexp.tracking.TRIALS", "SELECT of_another_version FROM runs WHERE ? = ?")
     assert tracker.known() == known

@@ -598,6 +598,7 @@ BAD_VALUES = {
     "dtype": no_choice,
     "epochs": whole,
     "seed": whole,
+    "diagnostics": no_truth,
     "dry_run": no_truth,
 }
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from fnnexp.errors import FnnexpError, did_you_mean
 from fnnexp.nn.batching import MODES
+from fnnexp.nn.diagnostics import NAME, QUANTITIES
 from fnnexp.nn.initializers import METHODS
 from fnnexp.tracking import DIVERGED, DONE, FAILED, FINISHED, INTERRUPTED, METRICS, RUNNING, find_experiment
 
@@ -157,6 +158,45 @@ def where(runs: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
             f"No trial has {' '.join(f'{k}={v}' for k, v in wanted.items())}; ask for fewer options at once."
         )
     return part(runs, chosen)
+
+
+def diagnostics(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
+    """Return one row a trial × epoch × layer × quantity of what was recorded with `diagnostics=true`.
+
+    Parameters
+    ----------
+    experiment, tracking_uri
+        As for :func:`runs`.
+
+    Returns
+    -------
+    DataFrame
+        In the order of its columns; without rows where nothing was recorded:
+
+        - `trial name arch init batching optimizer data` (categories), `seed`, as in :func:`curves`.
+        - `epoch` (Int64): 0 is the untrained network, another the epoch's end. A trial that was begun without
+          diagnostics has them from where it went on with them.
+        - `layer` (Int64), from 1; the last one makes the logits.
+        - `quantity`, a category of `fnnexp.nn.diagnostics.QUANTITIES`, which says what each is: `z_std` and
+          `dz_std` of every layer; `dead` (ReLU) or `saturated` (tanh, sigmoid) of a hidden layer, a fraction;
+          `update_ratio` from epoch 1 on.
+        - `value` (float64). What was not finite was not recorded.
+
+    Examples
+    --------
+    >>> fnnexp.diagnostics("card_grid").query("epoch == 0 and quantity == 'z_std'")  # doctest: +SKIP
+    """
+    client, trials = _trials(experiment, tracking_uri)
+    names = {name for run in trials for name in run.data.metrics if NAME.fullmatch(name)}
+    history = _history(client, trials, sorted(names))
+    about = _runs_frame(trials, history[:0])
+    frame = _about_trials(history, about)
+    parts = frame["metric"].str.extract(NAME.pattern)
+    frame["layer"] = parts[0].astype("Int64")
+    frame["quantity"] = parts[1].astype(pd.CategoricalDtype(list(QUANTITIES)))
+    order = ["row", "epoch", "layer", "quantity"]
+    frame = frame.sort_values(order, kind="stable", ignore_index=True)
+    return frame[["trial", "name", *OPTIONS, "seed", *order[1:], "value"]]
 
 
 def factors(runs: pd.DataFrame) -> list[str]:
@@ -455,16 +495,21 @@ def _typed(texts: pd.Series) -> pd.Series:
     return texts
 
 
-def _curves_frame(runs: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
+def _about_trials(history: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the points of curves with what tells their trials apart, and each trial's row as `row`."""
     about = runs[["run_id", "trial", "name", *OPTIONS, "seed"]].reset_index(names="row")
-    frame = history.merge(about, on="run_id", how="inner")
+    for column in ("trial", "name"):
+        about[column] = about[column].astype(_by_appearance(runs[column]))
+    return history.merge(about, on="run_id", how="inner")
+
+
+def _curves_frame(runs: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
+    frame = _about_trials(history, runs)
     frame["metric"] = frame["metric"].astype(pd.CategoricalDtype(list(METRICS)))
     frame = frame.sort_values(["row", "epoch", "metric"], kind="stable", ignore_index=True)
     for half, column in enumerate(("split", "quantity")):
         halves = {metric: metric.split("_")[half] for metric in METRICS}
         dtype = pd.CategoricalDtype(list(dict.fromkeys(halves.values())))
         frame[column] = frame["metric"].astype("str").map(halves).astype(dtype)
-    for column in ("trial", "name"):
-        frame[column] = frame[column].astype(_by_appearance(runs[column]))
     order = ["trial", "name", *OPTIONS, "seed", "epoch", "metric", "split", "quantity", "value"]
     return frame[order]

@@ -26,10 +26,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from fnnexp.analysis.comparisons import Findings
+    from fnnexp.analysis.diagnosis import Section
 
 
 def markdown(
-    experiment: str, runs: pd.DataFrame, board: pd.DataFrame, cells: pd.DataFrame, found: Findings
+    experiment: str,
+    runs: pd.DataFrame,
+    board: pd.DataFrame,
+    cells: pd.DataFrame,
+    found: Findings,
+    why: Section | None = None,
 ) -> str:
     """Return the report as text; whatever comes from the store is escaped."""
     grids = [
@@ -49,6 +55,8 @@ def markdown(
         *map(escaped, sentences(runs, found)),
         *(_table(grid) for grid in grids if grid.rows),
     ]
+    if why:
+        parts += ["## Why", *map(escaped, why.said), *map(_table, why.grids)]
     return "\n\n".join(parts) + "\n"
 
 

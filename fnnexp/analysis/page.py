@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from fnnexp.analysis.comparisons import Findings
+    from fnnexp.analysis.diagnosis import Section
 
 STYLE = """
 :root { color-scheme: light dark; --line: #d5d9de; --soft: #f4f6f8; --quiet: #59616b; --ink: #1c2127;
@@ -86,10 +87,12 @@ def html(
     board: pd.DataFrame,
     cells: pd.DataFrame,
     found: Findings,
+    why: Section | None = None,
 ) -> str:
     """Return the page as text; whatever comes from the store is escaped."""
     grids = table_grids(runs, cells)
     shares, pairs = shares_grid(found), (cells_grid(found), options_grid(found), leader_grid(found))
+    files = [*FILES, *(f"{name}.csv" for name in (why.tables if why else ()))]
     close = [row[0].text for row in leader_grid(found).rows if row[-1].text != "settled"]
     sections = [
         f"<h1>{escape(experiment)}</h1><h2>What was asked, and how much was run</h2>"
@@ -107,6 +110,7 @@ def html(
         + (_section(shares) if shares.rows else ""),
         f"<h2>Pairs</h2><p class='quiet'>{PAIRS}</p>"
         + "".join(_section(grid, "h3") for grid in pairs if grid.rows),
+        *([_why(why, runs)] if why else []),
         "<h2>Accuracy against training time</h2>" + _figures(drawings, "time", runs),
         "<h2>What diverged, was identical, or was too close to tell</h2>"
         + "".join(_section(grid, "h3") for grid in (troubles(runs), coincidences(runs)) if grid.rows)
@@ -115,7 +119,7 @@ def html(
         " <code>config.yaml</code> and, as tags, the versions and the commit that it ran with; the same"
         " configuration trains to the same bits on one kind of processor."
         f" <code>fnnexp report {escape(shlex.quote(experiment))}</code> makes this page again. The numbers as"
-        " files: " + ", ".join(f"<a href='{file}'>{file}</a>" for file in FILES) + ".</p>",
+        " files: " + ", ".join(f"<a href='{file}'>{file}</a>" for file in files) + ".</p>",
     ]
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
@@ -123,6 +127,15 @@ def html(
         f"<title>{escape(experiment)} · fnnexp</title><style>{STYLE}</style></head><body>\n"
         + "\n".join(sections)
         + "\n</body></html>\n"
+    )
+
+
+def _why(why: Section, runs: pd.DataFrame) -> str:
+    return (
+        "<h2>Why</h2>"
+        + "".join(f"<p>{escape(each)}</p>" for each in why.said)
+        + _figures(why.drawings, "why", runs)
+        + "".join(_section(grid, "h3") for grid in why.grids)
     )
 
 

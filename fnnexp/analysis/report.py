@@ -369,6 +369,7 @@ def write(
     """
     from rich.console import Console
 
+    from fnnexp.analysis import diagnosis
     from fnnexp.analysis.markdown import markdown
     from fnnexp.analysis.page import drawings, html
     from fnnexp.analysis.plots import svg_file
@@ -384,7 +385,8 @@ def write(
         curves = frames.part(curves, curves["trial"].isin(runs["trial"]))
         experiment = f"{experiment} {' '.join(f'{key}={value}' for key, value in where.items())}"
     board, cells, found = leaderboard(runs), table(runs), comparisons.findings(runs)
-    drawn = list(drawings(runs, curves))
+    why = diagnosis.section(runs, frames.diagnostics(experiment, tracking_uri=tracking_uri))
+    drawn = [*drawings(runs, curves), *(why.drawings if why else ())]
     place = Path("reports", _file_name(experiment)) if folder is None else Path(folder)
     page = place / "report.html"
     tables = {
@@ -396,10 +398,11 @@ def write(
         "options": found.of_options,
         "cells": found.in_each_cell,
         "shares": found.shares,
+        **(why.tables if why else {}),
     }
-    texts = {"report.md": markdown(experiment, runs, board, cells, found)}
+    texts = {"report.md": markdown(experiment, runs, board, cells, found, why)}
     texts |= {f"{each.name}.svg": svg_file(each.svg) for each in drawn}
-    texts["report.html"] = html(experiment, runs, drawn, board, cells, found)
+    texts["report.html"] = html(experiment, runs, drawn, board, cells, found, why)
     try:
         place.mkdir(parents=True, exist_ok=True)
         for name, frame in tables.items():

@@ -1,7 +1,7 @@
 """Training a stack: its state, and ``advance``, which trains whole epochs of it.
 
     start(recipe, lanes) → stack
-    advance(recipe, stack, arrays, seconds) → (stack', records)
+    advance(recipe, stack, arrays, seconds, diagnostics) → (stack', records)
 
 Both are pure. All that a lane's future depends on is in the stack, and every draw has an address, so a
 lane's curve and weights are bitwise the same alone, in any stack, and in any cut into segments.
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fnnexp.nn.batching import Batching, Examples, Rows, pieces
+from fnnexp.nn.diagnostics import Probe
 from fnnexp.nn.loss import gradient_in_place, losses_and_hits
 from fnnexp.nn.network import Architecture, Inputs, Parameters, Workspace, backward, forward, initial
 from fnnexp.nn.optimizers import OPTIMIZERS
@@ -134,6 +135,9 @@ class Record:
     part in; validation and test are measured after the epoch's last step. At epoch 0 all are measured on
     the untrained network. ``seconds`` is the stack's wall time for the epoch, divided by its lanes. A lane
     that diverged leaves with its last parameters, ``theta`` (P,).
+
+    With diagnostics each record holds those of its epoch's end too, and there is one of epoch 0, before any
+    training, that holds nothing else (:data:`fnnexp.nn.diagnostics.QUANTITIES`). They are not in ``seconds``.
     """
 
     key: str
@@ -163,26 +167,35 @@ def advance(
     arrays: DataArrays,
     seconds: float = float("inf"),
     clock: Callable[[], float] = time.perf_counter,
+    *,
+    diagnostics: bool = False,
 ) -> tuple[Stack, list[Record]]:
     """Train whole epochs, at least one, until ``seconds`` have passed or the stack is done.
 
     A lane one of whose losses or parameters is no longer finite at an epoch's end is recorded as diverged
-    there and leaves the stack.
+    there and leaves the stack. Whether there are diagnostics changes nothing else.
 
     Returns
     -------
-    The new stack, and a record for each lane and epoch. The stack is done when its epoch is
-    ``recipe.epochs`` or no lane is left.
+    The new stack, and a record for each lane and epoch, with diagnostics one of epoch 0 too. The stack is
+    done when its epoch is ``recipe.epochs`` or no lane is left.
     """
     began = clock()
     records: list[Record] = []
     with np.errstate(all="ignore"):  # what overflows is found by its result and said on the record
         stack = replace(stack, theta=stack.theta.copy(), slots=tuple(slot.copy() for slot in stack.slots))
+        probe = _probe(recipe, arrays) if diagnostics else None
         if recipe.epochs == 0:
-            records = _untrained(recipe, stack, arrays, clock)
+            records = _untrained(recipe, stack, arrays, clock, probe)
             return stack.select([k for k, record in enumerate(records) if not record.diverged]), records
+        if probe and stack.epoch == 0:
+            records = [
+                Record(lane.key, 0, probe.measure(theta), 0.0)
+                for lane, theta in zip(stack.lanes, stack.theta, strict=True)
+            ]
         trainer = _Trainer(recipe, stack, arrays)
         while stack.lanes and stack.epoch < recipe.epochs:
+            before = stack.theta.copy() if probe else None
             epoch_began = clock()
             epoch = stack.epoch + 1
             training = trainer.train(epoch)
@@ -192,6 +205,8 @@ def advance(
             finite = _finite(stack, measured)
             for k, lane in enumerate(stack.lanes):
                 metrics = _named(k, measured)
+                if probe and before is not None:
+                    metrics |= probe.measure(stack.theta[k], before[k])
                 records.append(Record(lane.key, epoch, metrics, spent, _gone(stack, k, finite)))
             stack = replace(stack, epoch=epoch)
             if not finite.all():
@@ -430,7 +445,17 @@ def _evaluate(recipe: Recipe, stack: Stack, images: Array, labels: Array) -> tup
     return loss / len(images), hits / len(images)
 
 
-def _untrained(recipe: Recipe, stack: Stack, arrays: DataArrays, clock: Callable[[], float]) -> list[Record]:
+def _probe(recipe: Recipe, arrays: DataArrays) -> Probe:
+    """Return the rows that diagnostics are measured on."""
+    n = len(arrays.x_train) - recipe.validation
+    images, labels = np.asarray(arrays.x_train[:n]), arrays.y_train[:n]
+    how: dict[str, Any] = {"scale": recipe.scale, "epsilon": recipe.epsilon, "dtype": np.dtype(recipe.dtype)}
+    return Probe(recipe.architecture, images, labels, **how)
+
+
+def _untrained(
+    recipe: Recipe, stack: Stack, arrays: DataArrays, clock: Callable[[], float], probe: Probe | None
+) -> list[Record]:
     """Return the records of epoch 0."""
     began = clock()
     n = len(arrays.x_train) - recipe.validation
@@ -439,10 +464,11 @@ def _untrained(recipe: Recipe, stack: Stack, arrays: DataArrays, clock: Callable
     measured = [(name, _evaluate(recipe, stack, *split)) for name, split in splits]
     spent = (clock() - began) / len(stack.lanes)
     finite = _finite(stack, measured)
-    return [
-        Record(lane.key, 0, _named(k, measured), spent, _gone(stack, k, finite))
-        for k, lane in enumerate(stack.lanes)
-    ]
+    records = []
+    for k, lane in enumerate(stack.lanes):
+        metrics = _named(k, measured) | (probe.measure(stack.theta[k]) if probe else {})
+        records.append(Record(lane.key, 0, metrics, spent, _gone(stack, k, finite)))
+    return records
 
 
 def _finite(stack: Stack, measured: list[tuple[str, tuple[Array, Array]]]) -> Array:

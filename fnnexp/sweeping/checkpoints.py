@@ -18,11 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fnnexp.nn import diagnostics
 from fnnexp.nn.optimizers import OPTIMIZERS
 from fnnexp.nn.training import Lane, Recipe, Record, Stack
 
-META, META_AN_EPOCH = 1024, 1024
-"""Bytes that a description may have, and for each epoch; about 300 an epoch are written."""
+META, META_AN_EPOCH, META_A_METRIC = 1024, 1024, 128
+"""Bytes that a description may have, for each epoch, and for each diagnostic in it; about 300 an epoch and
+45 a diagnostic are written."""
 NPY_HEADER = 4096
 BROKEN = (
     ValueError, KeyError, TypeError, OSError, EOFError, RuntimeError, NotImplementedError, OverflowError,
@@ -108,7 +110,8 @@ def _read(file: Path, lane: Lane, recipe: Recipe) -> tuple[Stack, list[Record]]:
     names = [f"slot{i}" for i in range(OPTIMIZERS[recipe.optimizer].slots)]
     with zipfile.ZipFile(file) as archive:
         most = archive.getinfo("meta.npy").file_size
-        if most > META + META_AN_EPOCH * recipe.epochs:
+        an_epoch = META_AN_EPOCH + META_A_METRIC * len(list(diagnostics.names(recipe.architecture)))
+        if most > META + an_epoch * (1 + recipe.epochs):
             raise ValueError(f"its description has {most} bytes")
         meta = json.loads(_array(archive, "meta", np.dtype(np.uint8), None).tobytes())
         theta, *slots = (_array(archive, name, dtype, shape) for name in ("theta", *names))
@@ -117,8 +120,8 @@ def _read(file: Path, lane: Lane, recipe: Recipe) -> tuple[Stack, list[Record]]:
     if not np.isfinite(theta).all():
         raise ValueError("its parameters are not finite")
     records = _records(meta.get("curve"), lane, recipe)
-    if type(meta.get("epoch")) is not int or meta["epoch"] != len(records):
-        raise ValueError(f"it is of epoch {meta.get('epoch')!r} and has {len(records)} records")
+    if type(meta.get("epoch")) is not int or meta["epoch"] != records[-1].epoch:
+        raise ValueError(f"it is of epoch {meta.get('epoch')!r} and has records up to {records[-1].epoch}")
     return Stack((lane,), theta[None], tuple(slot[None] for slot in slots), meta["epoch"]), records
 
 
@@ -147,19 +150,26 @@ def _array(
 
 
 def _records(curve: object, lane: Lane, recipe: Recipe) -> list[Record]:
-    """Return the records of a curve: epochs 1 to n, each with the metrics that this recipe measures."""
+    """Return the records of a curve: epochs 1 to n, each with the metrics that this recipe measures.
+
+    Diagnostics may stand beside them, and by themselves in a record of epoch 0.
+    """
     splits = ("train", "val", "test") if recipe.validation else ("train", "test")
     names = {f"{split}_{quantity}" for split in splits for quantity in ("loss", "accuracy")}
-    if not isinstance(curve, list) or not 1 <= len(curve) <= recipe.epochs:
+    possible = set(diagnostics.names(recipe.architecture))
+    if not isinstance(curve, list) or not curve:
+        raise ValueError("its curve is none")
+    begins = 0 if isinstance(curve[0], list) and curve[0][:1] == [0] else 1
+    if not 1 <= begins + len(curve) - 1 <= recipe.epochs:
         raise ValueError("its curve is none")
     records = []
-    for expected, point in enumerate(curve, start=1):
+    for expected, point in enumerate(curve, start=begins):
         if not isinstance(point, list) or len(point) != 3:
             raise ValueError(f"its record {expected} is none")
         epoch, metrics, seconds = point
         if type(epoch) is not int or epoch != expected:
             raise ValueError(f"its record {expected} is of epoch {epoch!r}")
-        if not isinstance(metrics, dict) or metrics.keys() != names:
+        if not isinstance(metrics, dict) or metrics.keys() - possible != (names if epoch else set()):
             raise ValueError(f"its record {expected} has other metrics")
         if not all(type(value) is float and math.isfinite(value) for value in (seconds, *metrics.values())):
             raise ValueError(f"its record {expected} holds what is no finite number")

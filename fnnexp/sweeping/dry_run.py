@@ -14,9 +14,12 @@ from fnnexp.sweeping.plan import identical, plan
 from fnnexp.tracking import known_trials, runs_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import Console
 
     from fnnexp.sweeping.run import Settings
+    from fnnexp.tracking import Known
     from fnnexp.trial import Trial
 
 MOST_ROWS = 40
@@ -35,6 +38,8 @@ def show(
     )
     if begun:
         console.print(f"{begun} of them were begun before", highlight=False)
+    if settings.diagnostics:
+        say_undiagnosed(known, done, console)
     finished = {trial.id for trial in done}
     table = Table("trial", "id", "epochs", "state", box=None, pad_edge=False, header_style="bold")
     for trial in trials[:MOST_ROWS]:
@@ -76,3 +81,15 @@ def say_identical(trials: Sequence[Trial], console: Console) -> None:
         "each is trained once and recorded for each",
         highlight=False,
     )
+
+
+def say_undiagnosed(known: Mapping[str, Known], done: Sequence[Trial], console: Console) -> None:
+    """Say how many of the trials that are done have no diagnostics, now that they are asked for."""
+    without = sum(not known[trial.id].diagnosed for trial in done)
+    if without:
+        console.print(
+            f"{without} of the {len(done)} trials that are done were trained without diagnostics and are not "
+            "trained again for them; write tracking.experiment=NAME for an experiment in which they are",
+            highlight=False,
+            soft_wrap=True,
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fnnexp.data import Prepared
 from fnnexp.nn.training import Lane, Recipe, Stack
@@ -28,6 +28,8 @@ class Planned:
         Epochs already trained.
     state
         None before the first segment: the worker draws the start.
+    diagnostics
+        Whether they are recorded.
     """
 
     recipe: Recipe
@@ -35,6 +37,7 @@ class Planned:
     lanes: tuple[Lane, ...]
     epoch: int = 0
     state: Stack | None = None
+    diagnostics: bool = False
 
     @property
     def cost(self) -> float:
@@ -52,7 +55,7 @@ class Planned:
     def _part(self, which: range) -> Planned:
         lanes = tuple(self.lanes[k] for k in which)
         state = self.state.select(which) if self.state else None
-        return Planned(self.recipe, self.data, lanes, self.epoch, state)
+        return replace(self, lanes=lanes, state=state)
 
 
 def identical(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
@@ -70,6 +73,7 @@ def plan(
     n_jobs: int,
     states: Mapping[str, Stack] | None = None,
     lanes_of: Callable[[Recipe], int] = usual_lanes,
+    diagnostics: bool = False,
 ) -> list[Planned]:
     """Return the stacks that train these trials, the most costly first.
 
@@ -85,6 +89,8 @@ def plan(
         A checkpointed stack of one lane under each numbers_id that has one.
     lanes_of
         How many lanes suit a recipe.
+    diagnostics
+        Whether the stacks record them.
     """
     states = states or {}
     shared: dict[tuple[tuple[Recipe, str], int], list[Trial]] = {}
@@ -101,7 +107,7 @@ def plan(
             part = members[i * len(members) // count : (i + 1) * len(members) // count]
             lanes = tuple(trial.lane() for trial in part)
             state = _joined([states[lane.key] for lane in lanes]) if epoch else None
-            stacks.append(Planned(recipe, part[0].data, lanes, epoch, state))
+            stacks.append(Planned(recipe, part[0].data, lanes, epoch, state, diagnostics))
     return spread(stacks, n_jobs)
 
 

@@ -13,12 +13,14 @@ import numpy as np
 from rich.console import Console
 
 from fnnexp.data import Prepared, cache_folder
+from fnnexp.nn.diagnostics import told_by
 from fnnexp.nn.network import Parameters
 from fnnexp.nn.training import Lane, Recipe, Record, Stack
 from fnnexp.patience import StoreError
 from fnnexp.sweeping.checkpoints import Checkpoints
 from fnnexp.sweeping.claims import Claims, folder_for
 from fnnexp.sweeping.cluster import Cluster, workers
+from fnnexp.sweeping.dry_run import say_undiagnosed
 from fnnexp.sweeping.executor import Executor, WorkerDied, resolved
 from fnnexp.sweeping.pace import Pace
 from fnnexp.sweeping.plan import Planned, identical, plan, spread
@@ -44,6 +46,7 @@ class Settings:
     fail_fast: bool = False
     checkpoints: Path = Path(".fnnexp/checkpoints")
     address: str | None = None
+    diagnostics: bool = False
 
 
 @dataclass
@@ -81,6 +84,8 @@ def run(trials: Sequence[Trial], tracker: Tracker, settings: Settings, console: 
                 tracker.open()
             known = tracker.known(mend=True)
         done, wanted = runs_of(known, trials)
+        if settings.diagnostics:
+            say_undiagnosed(known, done, console)
         checkpoints = Checkpoints(settings.checkpoints)
         for key in {trial.numbers_id for trial in done} - {trial.numbers_id for trial in wanted}:
             checkpoints.remove(key)  # which a process was killed before it could do
@@ -100,6 +105,11 @@ def _by_recipe(groups: Mapping[str, Sequence[Trial]]) -> dict[Recipe, tuple[Prep
     for trial, *_ in groups.values():
         found.setdefault(trial.recipe, (trial.data, []))[1].append(trial.lane())
     return found
+
+
+def _epochs(trial: Trial, curve: Sequence[tuple[int, Mapping[str, float]]]) -> int:
+    """Return how many of a trial's epochs these are; what diagnostics tell of its start is none."""
+    return sum(epoch > 0 or trial.recipe.epochs == 0 for epoch, _ in curve)
 
 
 class _Sweep:
@@ -147,6 +157,7 @@ class _Sweep:
                 n_jobs=self.n_jobs,
                 states=states,
                 lanes_of=pace.lanes,
+                diagnostics=settings.diagnostics,
             )
         )
 
@@ -295,7 +306,7 @@ class _Sweep:
             new = self._new(trial)
             self.tracker.log(self.run_ids[trial.id], new)
             self.logged[trial.id] = self.curves[key][-1].epoch
-            self.progress.epoch(len(new))
+            self.progress.epoch(_epochs(trial, new))
 
     def _new(self, trial: Trial) -> list[tuple[int, dict[str, float]]]:
         """Return what the trial's run does not hold yet of its curve."""
@@ -306,7 +317,7 @@ class _Sweep:
         curve = self.curves[key]
         last = curve[-1].metrics
         metric = "val_accuracy" if "val_accuracy" in last else "test_accuracy"
-        seconds = sum(record.seconds for record in curve) / len(curve)
+        seconds = sum(record.seconds for record in curve) / max(curve[-1].epoch, 1)
         for trial in self.groups[key]:
             weights, new = Parameters(trial.recipe.architecture, theta[None]).named(0), self._new(trial)
             self.tracker.finish(
@@ -319,7 +330,7 @@ class _Sweep:
                 curve=new,
             )
             self.closed.add(trial.id)
-            self.progress.epoch(len(new))
+            self.progress.epoch(_epochs(trial, new))
             if diverged_at is None:
                 self.outcome.finished.append(trial.name)
                 self.progress.done(trial.name, last[metric], metric)
@@ -403,6 +414,11 @@ class _Sweep:
                 states[key], self.curves[key] = found
         if states:
             self.progress.say(f"{len(states)} begun before: they go on where they were")
+        wanted = self.settings.diagnostics
+        if unlike := sum(told_by(self.curves[key][-1].metrics) != wanted for key in states):
+            have = "have diagnostics from here on" if wanted else "have no diagnostics from here on"
+            other = "diagnostics=false" if wanted else "diagnostics=true"
+            self.progress.say(f"{unlike} of them {have}; so far they were trained with {other}")
         return states
 
     def _interrupt_open_runs(self) -> None:

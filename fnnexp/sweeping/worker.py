@@ -46,7 +46,7 @@ def train_segment(planned: Planned, seconds: float) -> Trained | Broken:
         with _ONE_THREAD:
             arrays = _RECEIVED.get(planned.data.checksum) or data.load(planned.data)
             stack = planned.state or start(planned.recipe, planned.lanes)
-            stack, records = advance(planned.recipe, stack, arrays, seconds)
+            stack, records = advance(planned.recipe, stack, arrays, seconds, diagnostics=planned.diagnostics)
         return Trained(stack, records, blas_kernel())
     except Exception as error:
         return Broken(f"{type(error).__name__}: {error}", traceback.format_exc())
