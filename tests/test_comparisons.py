@@ -10,6 +10,7 @@ import pytest
 
 from fnnexp.analysis import answers, comparisons, markdown, page, plots, report, statistics
 from fnnexp.analysis.frames import METRICS
+from fnnexp.analysis.mistakes import Section
 
 INITS = ("sqrtmax", "xavier", "he")
 ARCHS, BATCHINGS = ("relu_100", "tanh_128"), ("full", "mini")
@@ -180,8 +181,9 @@ def test_the_markdown_shows_the_pages_tables():
     runs = grid(3)
     found = comparisons.findings(runs)
     board, cells = report.leaderboard(runs), report.table(runs)
-    text = markdown.markdown("a|b <i>", runs, board, cells, found)
-    html = page.html("a|b <i>", runs, [], board, cells, found)
+    seen = Section(["None <seen>."])
+    text = markdown.markdown("a|b <i>", runs, board, cells, found, seen)
+    html = page.html("a|b <i>", runs, [], board, cells, found, seen)
     rows = re.findall(r"^\|(.*)\|$", text, flags=re.MULTILINE)
     data = [row.replace("\\", "").split("|") for row in rows if "---" not in row]
     shown = re.findall(r"<tr>(.*?)</tr>", html)

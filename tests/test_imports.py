@@ -152,7 +152,7 @@ SEAMS = {
     "distributed": ["fnnexp.sweep.on_dask"],
     "ray": ["fnnexp.sweep.on_ray"],
     "threadpoolctl": ["fnnexp.sweep.worker"],
-    "matplotlib": ["fnnexp.analysis.plots"],
+    "matplotlib": ["fnnexp.analysis.plots", "fnnexp.analysis.pictures"],
     "sklearn": ["fnnexp.data"],
     "pooch": ["fnnexp.data"],
 }

@@ -57,11 +57,7 @@ def _leader(leader: Configuration, metric: str) -> str:
 
 def _tested(runs: pd.DataFrame, leader: Configuration, metric: str) -> str:
     """Return the leader's test accuracy, the only one that is shown, and what few images leave open."""
-    table = comparisons.levels(runs).astype("str")
-    mine = runs[
-        table.eq(pd.Series(dict(leader.levels), dtype="str")).all(axis=1) & (runs["status"] == "finished")
-    ]
-    mine = mine.drop_duplicates("seed")
+    mine = comparisons.finished_trials(runs, leader)
     test = statistics.mean(mine["test_accuracy"])
     said = f"On the test images, which chose nothing, it has {percent(test)}."
     if metric == "test_accuracy":

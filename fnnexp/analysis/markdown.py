@@ -6,6 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from fnnexp.analysis.answers import sentences
+from fnnexp.analysis.page import this_page
+from fnnexp.analysis.rebuild import provenance, rebuilt
 from fnnexp.analysis.report import (
     Grid,
     basis,
@@ -25,10 +27,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from fnnexp.analysis.comparisons import Findings
+    from fnnexp.analysis.mistakes import Section
+    from fnnexp.analysis.page import Drawing
 
 
 def markdown(
-    experiment: str, runs: pd.DataFrame, board: pd.DataFrame, cells: pd.DataFrame, found: Findings
+    experiment: str,
+    runs: pd.DataFrame,
+    board: pd.DataFrame,
+    cells: pd.DataFrame,
+    found: Findings,
+    mistakes: Section,
 ) -> str:
     """Return the report as text; whatever comes from the store is escaped."""
     grids = [
@@ -46,8 +55,28 @@ def markdown(
         "## The answer",
         *map(escaped, sentences(runs, found)),
         *(_table(grid) for grid in grids if grid.rows),
+        "## Mistakes",
+        *map(escaped, mistakes.said),
+        *(_image(drawing) for drawing in mistakes.drawings),
+        *_how_to_reproduce(experiment, runs),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _how_to_reproduce(experiment: str, runs: pd.DataFrame) -> list[str]:
+    again = rebuilt(experiment, runs)
+    ran_with = "\n".join(f"- {escaped(each)}" for each in provenance(runs))
+    commands = [_code(command) for command in again.commands]
+    return ["## How to reproduce it", escaped(again.said), *commands, ran_with, _code(this_page(experiment))]
+
+
+def _code(text: str) -> str:
+    """Return a line as code; indented, it shows any character as it is."""
+    return f"    {' '.join(text.splitlines())}"
+
+
+def _image(drawing: Drawing) -> str:
+    return f"![{escaped(drawing.caption)}]({drawing.name}.png)"
 
 
 def _table(grid: Grid) -> str:

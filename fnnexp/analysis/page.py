@@ -11,6 +11,7 @@ import numpy as np
 from fnnexp.analysis import frames
 from fnnexp.analysis.answers import sentences
 from fnnexp.analysis.frames import groups, others, ranking
+from fnnexp.analysis.rebuild import provenance, rebuilt
 from fnnexp.analysis.report import (
     Cell,
     Grid,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from fnnexp.analysis.comparisons import Findings
+    from fnnexp.analysis.mistakes import Section
 
 STYLE = """
 :root { color-scheme: light dark; --line: #d5d9de; --soft: #f4f6f8; --quiet: #59616b; --ink: #1c2127;
@@ -49,6 +51,7 @@ h3 { font-size: 1rem; margin-bottom: .3rem } a { color: var(--link) }
 th, td { padding: .22rem .6rem; text-align: left; border-bottom: 1px solid var(--line) }
 th { border-bottom-width: 2px } .n { text-align: right; white-space: nowrap } .verdict { white-space: nowrap }
 tbody tr:nth-child(even) { background: var(--soft) } svg { width: 100%; height: auto; display: block }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--soft); padding: .5rem .7rem }
 figure { margin: 1rem 0 } figcaption { color: var(--quiet); font-size: .9rem }
 @media print { body { margin: 0; max-width: none } figure, tr { break-inside: avoid } }
 """
@@ -83,6 +86,7 @@ def html(
     board: pd.DataFrame,
     cells: pd.DataFrame,
     found: Findings,
+    mistakes: Section,
 ) -> str:
     """Return the page as text; whatever comes from the store is escaped."""
     grids = table_grids(runs, cells)
@@ -105,14 +109,13 @@ def html(
         f"<h2>Pairs</h2><p class='quiet'>{PAIRS}</p>"
         + "".join(_section(grid, "h3") for grid in (options_grid(found), leader_grid(found)) if grid.rows),
         "<h2>Accuracy against training time</h2>" + _figures(drawings, "time", runs),
+        "<h2>Mistakes</h2>"
+        + "".join(f"<p>{escape(each)}</p>" for each in mistakes.said)
+        + "".join(map(_figure, mistakes.drawings)),
         "<h2>What diverged, was identical, or was too close to tell</h2>"
         + "".join(_section(grid, "h3") for grid in (troubles(runs), coincidences(runs)) if grid.rows)
         + f"<p>Not settled against the leader: {escape(', '.join(close)) or 'none'}.</p>",
-        "<h2>How to reproduce it</h2><p>Each run in MLflow has its whole configuration as"
-        " <code>config.yaml</code> and, as tags, the versions and the commit that it ran with; the same"
-        " configuration trains to the same bits on one kind of processor."
-        f" <code>fnnexp report {escape(shlex.quote(experiment))}</code> makes this page again. The numbers as"
-        " files: " + ", ".join(f"<a href='{file}'>{file}</a>" for file in FILES) + ".</p>",
+        _how_to_reproduce(experiment, runs, [*FILES, *(f"{name}.csv" for name in mistakes.tables)]),
     ]
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
@@ -121,6 +124,23 @@ def html(
         + "\n".join(sections)
         + "\n</body></html>\n"
     )
+
+
+def _how_to_reproduce(experiment: str, runs: pd.DataFrame, files: Sequence[str]) -> str:
+    again = rebuilt(experiment, runs)
+    return (
+        f"<h2>How to reproduce it</h2><p>{escape(again.said)}</p>"
+        + "".join(f"<pre>{escape(command)}</pre>" for command in again.commands)
+        + "<p>It ran with these; the same trials come to the same bits on one kind of processor:</p><ul>"
+        + "".join(f"<li><code>{escape(each)}</code></li>" for each in provenance(runs))
+        + f"</ul><p>This page and its files again:</p><pre>{escape(this_page(experiment))}</pre>"
+        "<p>The numbers as files: " + ", ".join(f"<a href='{file}'>{file}</a>" for file in files) + ".</p>"
+    )
+
+
+def this_page(experiment: str) -> str:
+    """Return the command that makes the report again."""
+    return f"fnnexp report {shlex.quote(experiment)}"
 
 
 def _section(grid: Grid, level: str = "h2") -> str:
@@ -177,7 +197,7 @@ def drawings(runs: pd.DataFrame, curves: pd.DataFrame) -> Iterator[Drawing]:
                 ("curves", f"{split}_{q}", _caption(split, q), plots.curves(part, curves, f"{split}_{q}"))
                 for q in ("accuracy", "loss")
             ),
-            ("map", "heat_map", f"{metric} in percent, the mean over seeds; darker is better.",
+            ("map", "heat_map", f"{metric} in percent, the mean over seeds; darker is better, by the logit.",
              plots.heat_map(part, metric)),
             ("time", "accuracy_against_time", TIME, plots.against_time(part, metric)),
         ):  # fmt: skip
@@ -189,7 +209,8 @@ def drawings(runs: pd.DataFrame, curves: pd.DataFrame) -> Iterator[Drawing]:
 
 TIME = (
     "Mean and 95% interval (Student's t) against the seconds of training of one trial in its stack, as"
-    " measured while the sweep ran. The marker is the initializer, its filling the batching mode."
+    " measured while the sweep ran. The marker is the initializer, its filling the batching mode. The axis is"
+    " stretched towards 100%."
 )
 
 
@@ -201,7 +222,7 @@ def _figures(drawings: Sequence[Drawing], section: str, runs: pd.DataFrame) -> s
     for each in mine:
         if each.heading != heading:
             text, heading = f"{text}<h3>{escape(each.heading)}</h3>", each.heading
-        text += f"<figure>{each.svg}<figcaption>{escape(each.caption)}</figcaption></figure>"
+        text += _figure(each)
     beside = others(runs)
     more = sum(1 for _ in groups(runs[runs["status"] == "finished"], beside)) - FIGURES
     if more > 0:
@@ -209,11 +230,15 @@ def _figures(drawings: Sequence[Drawing], section: str, runs: pd.DataFrame) -> s
     return text
 
 
+def _figure(drawing: Drawing) -> str:
+    return f"<figure>{drawing.svg}<figcaption>{escape(drawing.caption)}</figcaption></figure>"
+
+
 def _caption(split: str, quantity: str) -> str:
     said = f"{split}_{quantity} by epoch: the mean over seeds in its 95% interval (Student's t), "
-    said += "of finished trials."
+    said += "of finished trials. "
     if quantity == "loss":
-        said += (
-            " The axis ends where a few lines would flatten the others; those that end above it are named."
-        )
+        said += "The axis ends where a few lines would leave the others; those that end above it are named."
+    else:
+        said += "The axis is stretched towards 100% (by the logit), where points are hardest to gain."
     return said + " Numerically identical configurations lie on top of each other."

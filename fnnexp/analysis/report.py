@@ -356,6 +356,7 @@ def write(
     """
     from rich.console import Console
 
+    from fnnexp.analysis import mistakes
     from fnnexp.analysis.markdown import markdown
     from fnnexp.analysis.page import drawings, html
     from fnnexp.analysis.plots import svg_file
@@ -366,7 +367,8 @@ def write(
             f"The experiment '{experiment}' holds no trials of fnnexp yet, so nothing to report."
         )
     board, cells, found = leaderboard(runs), table(runs), comparisons.findings(runs)
-    drawn = list(drawings(runs, curves))
+    wrong = mistakes.section(runs, found, tracking_uri)
+    drawn = [*drawings(runs, curves), *wrong.drawings]
     place = Path("reports", _file_name(experiment)) if folder is None else Path(folder)
     page = place / "report.html"
     tables = {
@@ -377,10 +379,11 @@ def write(
         "leader": found.with_leader,
         "options": found.of_options,
         "shares": found.shares,
+        **wrong.tables,
     }
-    texts = {"report.md": markdown(experiment, runs, board, cells, found)}
+    texts = {"report.md": markdown(experiment, runs, board, cells, found, wrong)}
     texts |= {f"{each.name}.svg": svg_file(each.svg) for each in drawn}
-    texts["report.html"] = html(experiment, runs, drawn, board, cells, found)
+    texts["report.html"] = html(experiment, runs, drawn, board, cells, found, wrong)
     try:
         place.mkdir(parents=True, exist_ok=True)
         for name, frame in tables.items():
