@@ -515,7 +515,7 @@ def is_shipped(group: str, option: str) -> bool:
 def default_options(preset: str | None = None) -> dict[str, str]:
     """Return the option of each group that nobody has chosen, or that a preset chooses."""
     named: dict[str, str] = {}
-    for file in ["config.yaml", *([f"experiment/{preset}.yaml"] if preset else [])]:
+    for file in ["config.yaml", *_preset_files(preset)]:
         for default in _shipped_file(file)[0]:
             if isinstance(default, dict):
                 named |= {str(k).removeprefix("override ").lstrip("/"): str(v) for k, v in default.items()}
@@ -528,11 +528,20 @@ def default_params(options: Mapping[str, str], preset: str | None = None) -> dic
     for group in CHOICES:
         node = _shipped_file(f"{group}/{options[group]}.yaml")[1]
         whole = OmegaConf.merge(whole, {group: node})
-    for file in ["config.yaml", *([f"experiment/{preset}.yaml"] if preset else [])]:
+    for file in ["config.yaml", *_preset_files(preset)]:
         whole = OmegaConf.merge(whole, _shipped_file(file)[1])
     values = OmegaConf.to_container(whole, resolve=True)
     assert isinstance(values, dict)
     return _flat({str(key): value for key, value in values.items()})
+
+
+def _preset_files(preset: str | None) -> list[str]:
+    """Return the files of a preset: first those that it stands on."""
+    if preset is None:
+        return []
+    file = f"experiment/{preset}.yaml"
+    on = [each for each in _shipped_file(file)[0] if isinstance(each, str) and each != "_self_"]
+    return [*(base for each in on for base in _preset_files(each)), file]
 
 
 @cache

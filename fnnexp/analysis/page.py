@@ -59,6 +59,9 @@ figure { margin: 1rem 0 } figcaption { color: var(--quiet); font-size: .9rem }
 FIGURES = 12
 """At most so many combinations of other factors have their curves drawn; the rest is in curves.csv."""
 
+ROWS_OPEN = 12
+"""A list of trials longer than this is closed until it is asked for."""
+
 FILES = (
     "runs.csv",
     "curves.csv",
@@ -113,8 +116,8 @@ def html(
         + "".join(f"<p>{escape(each)}</p>" for each in mistakes.said)
         + "".join(map(_figure, mistakes.drawings)),
         "<h2>What diverged, was identical, or was too close to tell</h2>"
-        + "".join(_section(grid, "h3") for grid in (troubles(runs), coincidences(runs)) if grid.rows)
-        + f"<p>Not settled against the leader: {escape(', '.join(close)) or 'none'}.</p>",
+        + "".join(_folded(grid) for grid in (troubles(runs), coincidences(runs)) if grid.rows)
+        + f"<p>{escape(_not_settled(close, len(found.with_leader)))}</p>",
         _how_to_reproduce(experiment, runs, [*FILES, *(f"{name}.csv" for name in mistakes.tables)]),
     ]
     return (
@@ -124,6 +127,12 @@ def html(
         + "\n".join(sections)
         + "\n</body></html>\n"
     )
+
+
+def _not_settled(close: Sequence[str], others: int) -> str:
+    if others and len(close) == others:
+        return f"None of the {others} others is settled against the leader."
+    return f"Not settled against the leader: {', '.join(close) or 'none'}."
 
 
 def _how_to_reproduce(experiment: str, runs: pd.DataFrame, files: Sequence[str]) -> str:
@@ -160,6 +169,14 @@ def _section(grid: Grid, level: str = "h2") -> str:
     return (
         f"{title}<div class='wide'><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>"
     )
+
+
+def _folded(grid: Grid) -> str:
+    """Return a table that is closed when it is long; it opens by a click, and runs.csv has it as well."""
+    if len(grid.rows) <= ROWS_OPEN:
+        return _section(grid, "h3")
+    summary = f"{escape(grid.title)}: {len(grid.rows)}"
+    return f"<details><summary>{summary}</summary>{_section(grid._replace(title=''))}</details>"
 
 
 def _tag(name: str, content: str, kind: str) -> str:

@@ -419,8 +419,9 @@ def against_time(runs: pd.DataFrame, metric: str) -> Figure | None:
     places = [divmod(i, _packed(len(panels))) for i in range(len(panels))]
     figure, axes = _canvas(places, len(shown) + len(batchings), _axis_title(metric))
     fills = {name: FILLS[i % len(FILLS)] for i, name in enumerate(batchings)}
+    span = (float(means["time"].min()) / 1.6, float(means["time"].max()) * 1.6)
     for ax, (arch, panel) in zip(axes, panels, strict=True):
-        ax.set_xscale("log")
+        ax.set(xscale="log", xlim=span)
         for row in panel.to_dict("records"):
             style = look[row["init"]]
             low, mean, high = np.clip([row["low"], row["mean"], row["high"]], *EDGES)
@@ -430,10 +431,8 @@ def against_time(runs: pd.DataFrame, metric: str) -> Figure | None:
         ax.set_title(str(arch), color=INK, fontsize=9, loc="left", parse_math=False)
         if ax.get_xlabel():
             ax.set_xlabel("seconds of training", color=INK, fontsize=9)
-    span = (float(means["time"].min()) / 1.6, float(means["time"].max()) * 1.6)
     named = _round_ticks(np.log(np.array(span)), np.log, POWERS)
     for ax in axes:
-        ax.set_xlim(span)
         ax.xaxis.set_major_locator(FixedLocator(named))
         ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))

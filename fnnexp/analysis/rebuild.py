@@ -71,6 +71,9 @@ BY_FILE = (
 )
 
 
+NOT_RECORDED = {"git_commit": "none, it ran outside a git repository"}
+
+
 def provenance(runs: pd.DataFrame) -> list[str]:
     """Return what the trials ran with: data, commit, versions, BLAS, each with how many where they differ."""
     names = {
@@ -86,7 +89,7 @@ def provenance(runs: pd.DataFrame) -> list[str]:
             str(value) if len(counts) == 1 else f"{value} ({plural(n, 'trial')})"
             for value, n in counts.items()
         ]
-        said.append(f"{name}: {'; '.join(values) or 'not recorded'}")
+        said.append(f"{name}: {'; '.join(values) or NOT_RECORDED.get(column, 'not recorded')}")
     return said
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +22,7 @@ from fnnexp.analysis.frames import AXES, groups, others, ranking, varies_within
 from fnnexp.errors import FnnexpError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rich.console import Console
 
@@ -203,7 +204,9 @@ def basis(runs: pd.DataFrame) -> str:
 
 
 def common(runs: pd.DataFrame) -> str:
-    """Return the params that all trials share, and the seeds."""
+    """Return the params that all trials share, and the seeds; nothing of no trials."""
+    if runs.empty:
+        return "–"
     params = [column for column in runs.columns if column not in (*frames.RESULTS, "seed")]
     same = [p for p in params if runs[p].notna().all() and (runs[p] == runs[p].iloc[0]).all()]
     seeds = sorted(runs["seed"].dropna().unique())
@@ -356,18 +359,44 @@ def write(
     """
     from rich.console import Console
 
+    console = console or Console()
+    with _stages(console) as now:
+        return _write(experiment, folder, tracking_uri, console, now)
+
+
+@contextmanager
+def _stages(console: Console) -> Iterator[Callable[[str], None]]:
+    """Yield what shows the stage that is under way, on a terminal; elsewhere it shows nothing."""
+    if not console.is_terminal:
+        yield lambda stage: None
+        return
+    with console.status("") as status:
+        yield lambda stage: status.update(f"[dim]{stage} …")
+
+
+def _write(
+    experiment: str,
+    folder: str | Path | None,
+    tracking_uri: str | None,
+    console: Console,
+    now: Callable[[str], None],
+) -> Path:
     from fnnexp.analysis import mistakes
     from fnnexp.analysis.markdown import markdown
     from fnnexp.analysis.page import drawings, html
     from fnnexp.analysis.plots import svg_file
 
+    now("reading runs and curves")
     runs, curves = frames.both(experiment, tracking_uri=tracking_uri)
     if runs.empty:
         raise FnnexpError(
             f"The experiment '{experiment}' holds no trials of fnnexp yet, so nothing to report."
         )
+    now(f"comparing {plural(len(runs), 'trial')}")
     board, cells, found = leaderboard(runs), table(runs), comparisons.findings(runs)
+    now("looking at the best trial's mistakes")
     wrong = mistakes.section(runs, found, tracking_uri)
+    now("drawing")
     drawn = [*drawings(runs, curves), *wrong.drawings]
     place = Path("reports", _file_name(experiment)) if folder is None else Path(folder)
     page = place / "report.html"
@@ -384,6 +413,7 @@ def write(
     texts = {"report.md": markdown(experiment, runs, board, cells, found, wrong)}
     texts |= {f"{each.name}.svg": svg_file(each.svg) for each in drawn}
     texts["report.html"] = html(experiment, runs, drawn, board, cells, found, wrong)
+    now(f"writing to {_printable(str(place))}".replace("[", r"\["))
     try:
         place.mkdir(parents=True, exist_ok=True)
         for name, frame in tables.items():
@@ -396,13 +426,14 @@ def write(
         raise FnnexpError(
             f"The report cannot be written to {place}: {error}. Name another folder."
         ) from error
-    _print(console or Console(), experiment, runs, board, cells, found)
+    _print(console, experiment, runs, board, cells, found)
     files = [
         place / name for name in (*texts, *(f"{n}.csv" for n in tables), *(f"{d.name}.png" for d in drawn))
     ]
+    now("logging it to MLflow")
     logged = _log(experiment, tracking_uri, files, [*sentences(runs, found), counts(runs)])
-    (console or Console()).print(logged, soft_wrap=True, markup=False, highlight=False)
-    (console or Console()).print(f"Report: {page}", soft_wrap=True, markup=False, highlight=False)
+    console.print(logged, soft_wrap=True, markup=False, highlight=False)
+    console.print(f"Report: {page}", soft_wrap=True, markup=False, highlight=False)
     return page
 
 
