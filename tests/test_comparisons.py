@@ -223,21 +223,21 @@ def test_all_of_the_report_takes_any_part_of_a_frame(name, monkeypatch):
     curves = pd.concat(
         [curves.assign(metric=f"{s}_{q}") for s in ("val", "test") for q in ("loss", "accuracy")]
     )
-    for runs in (SUBSETS[name](whole), SUBSETS[name](whole).reset_index(drop=True)):
-        found, seen = comparisons.findings(runs), Section([])
-        board, cells = report.leaderboard(runs), report.table(runs)
-        drawn = list(page.drawings(runs, curves.iloc[::-1]))
-        text = markdown.markdown("part", runs, board, cells, found, seen)
-        html = page.html("part", runs, drawn, board, cells, found, seen)
-        for sentence in answers.sentences(runs, found):
-            assert page.escape(sentence) in html
-            assert markdown.escaped(sentence) in text
-        assert html.count("<figure>") == len(drawn)
-        finished = runs["status"].eq("finished").any()
-        assert bool(drawn) == finished
-        best = mistakes.best_trial(runs, found)
-        assert (best is not None) == finished
-        assert best is None or best["val_accuracy"] in found.configurations[0].metric.to_numpy()
+    runs = SUBSETS[name](whole)
+    found, seen = comparisons.findings(runs), Section([])
+    board, cells = report.leaderboard(runs), report.table(runs)
+    drawn = list(page.drawings(runs, curves.iloc[::-1]))
+    text = markdown.markdown("part", runs, board, cells, found, seen)
+    html = page.html("part", runs, drawn, board, cells, found, seen)
+    for sentence in answers.sentences(runs, found):
+        assert page.escape(sentence) in html
+        assert markdown.escaped(sentence) in text
+    assert html.count("<figure>") == len(drawn)
+    finished = runs["status"].eq("finished").any()
+    assert bool(drawn) == finished
+    best = mistakes.best_trial(runs, found)
+    assert (best is not None) == finished
+    assert best is None or best["val_accuracy"] in found.configurations[0].metric.to_numpy()
 
 
 def test_the_answer_says_which_options_are_the_same_experiment():
