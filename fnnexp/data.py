@@ -109,6 +109,11 @@ def prepare(name: str, path: str | None = None, test_path: str | None = None) ->
         ) from error
 
 
+def is_at_hand(name: str, path: str | None = None) -> bool:
+    """Whether :func:`prepare` would look for a data set on this machine alone, and download nothing."""
+    return name != "mnist" or bool(path or os.environ.get("FNNEXP_MNIST")) or _cached_mnist() is not None
+
+
 def load(prepared: Prepared) -> Arrays:
     """Map the arrays of a prepared data set into memory, read-only; nothing is copied.
 
@@ -302,13 +307,18 @@ def _prepared(name: str, directory: Path, meta: dict[str, Any]) -> Prepared:
 # --- the download -------------------------------------------------------------------------------------------
 
 
-def _cached_or_downloaded_mnist() -> Path:
+def _cached_mnist() -> Path | None:
     wished = cache_folder() / "mnist.npz"
     if wished.is_file():
         return wished
     file = _writable_cache() / "mnist.npz"
-    if file.is_file():
-        return file
+    return file if file.is_file() else None
+
+
+def _cached_or_downloaded_mnist() -> Path:
+    if cached := _cached_mnist():
+        return cached
+    wished, file = cache_folder() / "mnist.npz", _writable_cache() / "mnist.npz"
     failures: list[str] = []
     for mirror in MNIST_MIRRORS:
         try:

@@ -417,7 +417,7 @@ class Tracker:
         *batches, last = _batches(curve)
         for batch in batches:
             self._client.log_batch(run_id, metrics=batch)
-        params = [Param(key, _text(value)) for key, value in self._undescribed.pop(run_id, {}).items()]
+        params = [Param(key, as_param(value)) for key, value in self._undescribed.pop(run_id, {}).items()]
         if last or params or tags:
             said = [RunTag(key, value) for key, value in tags.items()]
             self._client.log_batch(run_id, metrics=last, params=params, tags=said)
@@ -470,7 +470,8 @@ def _batches(curve: Iterable[tuple[int, Mapping[str, float]]]) -> list[list[Metr
     return batches
 
 
-def _text(value: Any) -> str:
+def as_param(value: Any) -> str:
+    """Return a value as MLflow holds it among a run's params."""
     return str(list(value)) if isinstance(value, (list, tuple)) else str(value)
 
 
@@ -526,6 +527,50 @@ def runs_of(known: Mapping[str, Known], trials: Sequence[Trial]) -> tuple[list[T
     done = [trial for trial in trials if trial.id in known and known[trial.id].status in DONE]
     finished = {trial.id for trial in done}
     return done, [trial for trial in trials if trial.id not in finished]
+
+
+def artifact(run_id: str, name: str, uri: str | None, *, most: int) -> bytes:
+    """Return the content of one of a run's artifacts, of at most so many bytes.
+
+    Raises
+    ------
+    FnnexpError
+        When there is none, it is larger, or the store does not give it.
+    """
+    store = client(uri)
+    wait = partial(patiently, uri=str(store.tracking_uri), say=_on_stderr, seconds=AT_START)
+    try:
+        listed = wait(lambda: store.list_artifacts(run_id))
+        sizes = {file.path: file.file_size or 0 for file in listed if not file.is_dir}
+        if name not in sizes:
+            raise FnnexpError(f"its run in MLflow has no artifact {name}")
+        with tempfile.TemporaryDirectory() as folder:
+            if sizes[name] <= most:
+                with _no_bars():
+                    wait(lambda: store.download_artifacts(run_id, name, folder))
+                with Path(folder, name).open("rb") as stream:
+                    content = stream.read(most + 1)
+            if sizes[name] > most or len(content) > most:
+                raise FnnexpError(f"its artifact {name} is larger than the {most:,} bytes that it can have")
+            return content
+    except FnnexpError:
+        raise
+    except Exception as error:  # a store's own exceptions are many
+        raise FnnexpError(f"MLflow does not give its artifact {name}: {error}") from error
+
+
+BARS = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
+
+
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    """Keep MLflow from drawing a progress bar for each small file."""
+    before = os.environ.get(BARS)
+    os.environ[BARS] = "false"
+    try:
+        yield
+    finally:
+        os.environ.pop(BARS) if before is None else os.environ.update({BARS: before})
 
 
 REPORT = "report"

@@ -694,7 +694,7 @@ def test_every_figure_is_a_file_that_stands_alone(written):
     page = (folder / "report.html").read_text(encoding="utf-8")
     order = [
         "What was asked", "The answer", "Leaderboard", "Curves", "By architecture", "Which factor", "Pairs",
-        "Accuracy against", "What diverged", "How to reproduce",
+        "Accuracy against", "Mistakes", "What diverged", "How to reproduce",
     ]  # fmt: skip
     heads = re.findall("<h2>(.*?)</h2>", page)
     assert [head for start, head in zip(order, heads, strict=True) if head.startswith(start)] == heads
@@ -724,10 +724,13 @@ def test_the_curves_mean_and_band_are_over_seeds(store, runs):
 
 def test_no_panel_and_no_legend_overlap_another(store, runs):
     names = [f"initializer_{i}" for i in range(12)]
-    figure, axes = plots._canvas(9, 3, len(names), "accuracy")
+    places = [divmod(i, 3) for i in range(9)]
+    figure, axes = plots._canvas(places, len(names), "accuracy", ["relu_100", "tanh_128", "sigmoid_32_32"])
+    for ax in axes:
+        ax.set_title("mini", loc="left")
     plots._legend(figure, plots._lines(plots.styles(names), names), names)
     figure.draw_without_rendering()
-    boxes = [ax.get_tightbbox() for ax in axes]
+    boxes = [*(ax.get_tightbbox() for ax in axes), *(text.get_window_extent() for text in figure.texts)]
     legend = figure.legends[0].get_window_extent()
     for i, box in enumerate(boxes):
         assert not box.overlaps(legend)

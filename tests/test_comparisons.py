@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fnnexp.analysis import answers, comparisons, markdown, page, plots, report, statistics
+from fnnexp.analysis import answers, comparisons, markdown, mistakes, page, plots, report, statistics
 from fnnexp.analysis.frames import METRICS
+from fnnexp.analysis.parts import Section
 
 INITS = ("sqrtmax", "xavier", "he")
 ARCHS, BATCHINGS = ("relu_100", "tanh_128"), ("full", "mini")
@@ -213,8 +214,9 @@ def test_the_markdown_shows_the_pages_tables():
     runs = grid(3)
     found = comparisons.findings(runs)
     board, cells = report.leaderboard(runs), report.table(runs)
-    text = markdown.markdown("a|b <i>", runs, board, cells, found)
-    html = page.html("a|b <i>", runs, [], board, cells, found)
+    seen = [Section("Mistakes", ["None <seen>."])]
+    text = markdown.markdown("a|b <i>", runs, board, cells, found, seen)
+    html = page.html("a|b <i>", runs, [], board, cells, found, seen)
     rows = re.findall(r"^\|(.*)\|$", text, flags=re.MULTILINE)
     data = [row.replace("\\", "").split("|") for row in rows if "---" not in row]
     shown = re.findall(r"<tr>(.*?)</tr>", html)
@@ -222,6 +224,94 @@ def test_the_markdown_shows_the_pages_tables():
     assert len(data) > 20
     assert [row for row in data if [cell.strip() for cell in row] not in shown] == []
     assert text.startswith("# a\\|b &lt;i>")
+
+
+SUBSETS = {
+    "one architecture": lambda runs: runs[runs["arch"] == "relu_100"],
+    "one seed": lambda runs: runs[runs["seed"] == 1],
+    "one configuration": lambda runs: runs[
+        (runs["arch"] == "tanh_128") & (runs["init"] == "he") & (runs["batching"] == "full")
+    ],
+    "one trial": lambda runs: runs.iloc[[5]],
+    "rows dropped": lambda runs: runs.sample(frac=0.6, random_state=0),
+    "a mode that only one architecture has": lambda runs: runs[
+        (runs["arch"] == "tanh_128") | (runs["batching"] == "mini")
+    ],
+    "other columns": lambda runs: runs[sorted(runs.columns, reverse=True)].iloc[::-1],
+    "without what is optional": lambda runs: runs.drop(columns=["test_images", "data.validation", "epochs"]),
+    "the twins alone": lambda runs: runs[runs["init"] == "xavier"],
+    "none finished": lambda runs: runs.assign(status="failed", val_accuracy=np.nan, test_accuracy=np.nan),
+    "no rows": lambda runs: runs[:0],
+}
+
+
+@pytest.mark.parametrize("name", SUBSETS)
+def test_all_of_the_report_takes_any_part_of_a_frame(name, monkeypatch):
+    monkeypatch.setattr(
+        plots, "svg", lambda figure, label: "<svg></svg>"
+    )  # to write them takes a second each
+    monkeypatch.setattr(plots, "png", lambda figure: b"")
+    whole = grid(2)
+    curves = whole[["trial"]].merge(pd.DataFrame({"epoch": [1, 2], "value": [0.5, 0.75]}), how="cross")
+    curves = pd.concat(
+        [curves.assign(metric=f"{s}_{q}") for s in ("val", "test") for q in ("loss", "accuracy")]
+    )
+    runs = SUBSETS[name](whole)
+    found, seen = comparisons.findings(runs), ()
+    board, cells = report.leaderboard(runs), report.table(runs)
+    drawn = list(page.drawings(runs, curves.iloc[::-1]))
+    text = markdown.markdown("part", runs, board, cells, found, seen)
+    html = page.html("part", runs, drawn, board, cells, found, seen)
+    for sentence in answers.sentences(runs, found):
+        assert page.escape(sentence) in html
+        assert markdown.escaped(sentence) in text
+    assert html.count("<figure>") == len(drawn)
+    finished = runs["status"].eq("finished").any()
+    assert bool(drawn) == finished
+    best = mistakes.best_trial(runs, found)
+    assert (best is not None) == finished
+    assert best is None or best["val_accuracy"] in found.configurations[0].metric.to_numpy()
+
+
+def test_the_answer_says_which_options_are_the_same_experiment():
+    runs = grid(3)
+    said = answers.sentences(runs, comparisons.findings(runs))
+    assert [s for s in said if s.startswith("sqrtmax and xavier are the same experiment here")]
+    rest = runs[runs["init"] != "xavier"]
+    assert not [s for s in answers.sentences(rest, comparisons.findings(rest)) if "the same experiment" in s]
+
+
+def test_curves_stand_in_a_row_an_architecture_also_where_some_are_missing():
+    runs = grid(2)
+    runs = runs[(runs["arch"] == "tanh_128") | (runs["batching"] == "mini")]
+    curves = runs[["trial"]].assign(epoch=1, value=0.9, metric="val_accuracy")
+    figure = plots.curves(runs, curves, "val_accuracy")
+    assert [text.get_text() for text in figure.texts] == list(ARCHS)
+    corners = {}
+    for ax in figure.axes:
+        box = ax.get_position()
+        corners.setdefault(round(box.y0, 3), []).append((round(box.x0, 3), ax.get_title(loc="left")))
+    lower, upper = (corners[y] for y in sorted(corners))
+    assert [title for _, title in upper] == ["mini"]
+    assert [title for _, title in lower] == ["full", "mini"]
+    assert upper[0][0] == lower[1][0]  # under each other
+    assert len({ax.get_ylim() for ax in figure.axes}) == 1
+
+
+def test_axes_name_round_numbers_and_keep_what_has_no_logit():
+    runs = grid(2).assign(val_accuracy=lambda frame: np.where(frame["batching"] == "mini", 1.0, 0.1))
+    curves = runs[["trial"]].assign(epoch=1, value=runs["val_accuracy"], metric="val_accuracy")
+    figure = plots.curves(runs, curves, "val_accuracy")
+    figure.draw_without_rendering()
+    ax = figure.axes[0]
+    named = [float(label.get_text()) for label in ax.get_yticklabels()]
+    assert named == sorted(named)
+    assert {10, 50, 90, 99} <= set(named)
+    assert all(np.isfinite(line.get_ydata()).all() for each in figure.axes for line in each.lines)
+    boxes = [label.get_window_extent() for label in ax.get_yticklabels()]
+    assert not any(a.overlaps(b) for a, b in itertools.pairwise(boxes))
+    low, high = ax.get_ylim()
+    assert low < 0.1 < 0.999 < high < 1
 
 
 def test_the_heat_map_writes_every_mean_and_nothing_overlaps():

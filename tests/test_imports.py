@@ -154,7 +154,7 @@ SEAMS = {
     "distributed": ["fnnexp.sweeping.on_dask"],
     "ray": ["fnnexp.sweeping.on_ray"],
     "threadpoolctl": ["fnnexp.sweeping.worker"],
-    "matplotlib": ["fnnexp.analysis.plots", "fnnexp.analysis.diagnosis_plots"],
+    "matplotlib": ["fnnexp.analysis.plots", "fnnexp.analysis.diagnosis_plots", "fnnexp.analysis.pictures"],
     "sklearn": ["fnnexp.data"],
     "pooch": ["fnnexp.data"],
 }

@@ -32,6 +32,7 @@ def sentences(runs: pd.DataFrame, found: Findings) -> list[str]:
         return ["No trial has finished, so there is no answer yet."]
     leader, pairs = found.configurations[0], found.with_leader
     said = [_leader(leader, found.metric), _tested(runs, leader, found.metric)]
+    said += _same(runs)
     if len(pairs):
         said += [_next(pairs.iloc[0]), _settled(pairs)]
     if len(found.in_each_cell) > 1:
@@ -59,11 +60,7 @@ def _leader(leader: Configuration, metric: str) -> str:
 
 def _tested(runs: pd.DataFrame, leader: Configuration, metric: str) -> str:
     """Return the leader's test accuracy, the only one that is shown, and what few images leave open."""
-    table = comparisons.levels(runs).astype("str")
-    mine = runs[
-        table.eq(pd.Series(dict(leader.levels), dtype="str")).all(axis=1) & (runs["status"] == "finished")
-    ]
-    mine = mine.drop_duplicates("seed")
+    mine = comparisons.finished_trials(runs, leader)
     test = statistics.mean(mine["test_accuracy"])
     said = f"On the test images, which chose nothing, it has {percent(test)}."
     if metric == "test_accuracy":
@@ -85,6 +82,17 @@ def _tested(runs: pd.DataFrame, leader: Configuration, metric: str) -> str:
     if errors:
         said += f" The images alone leave a standard error of {' and '.join(errors)}{over}."
     return said
+
+
+def _same(runs: pd.DataFrame) -> list[str]:
+    """Return which options are one experiment under several names: all their trials coincide."""
+    table = comparisons.levels(runs)
+    joined = [str(option) for name in table for option in table[name].cat.categories if " = " in str(option)]
+    return [
+        f"{' and '.join(option.split(' = '))} are the same experiment here, numerically identical wherever "
+        "they were run; they count once."
+        for option in joined
+    ]
 
 
 def _next(pair: Any) -> str:

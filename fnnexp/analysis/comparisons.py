@@ -96,6 +96,13 @@ def configurations(runs: pd.DataFrame) -> list[Configuration]:
     return sorted(distinct, key=lambda c: -statistics.mean(c.metric) if len(c.metric) else np.inf)
 
 
+def finished_trials(runs: pd.DataFrame, configuration: Configuration) -> pd.DataFrame:
+    """Return the finished trials of a configuration that was found in this frame, one a seed."""
+    runs = runs.reset_index(drop=True)
+    mine = levels(runs).astype("str").eq(pd.Series(dict(configuration.levels), dtype="str")).all(axis=1)
+    return runs[mine & (runs["status"] == "finished")].drop_duplicates("seed")
+
+
 def _named(options: Mapping[str, str]) -> list[str]:
     return [text if name in frames.OPTIONS else f"{name}={text}" for name, text in options.items()]
 

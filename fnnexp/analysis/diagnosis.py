@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from fnnexp.analysis import frames
 from fnnexp.analysis.answers import plural
 from fnnexp.analysis.frames import groups, others
-from fnnexp.analysis.report import Cell, Grid
+from fnnexp.analysis.parts import Cell, Drawing, Grid, Section
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
 
-    from fnnexp.analysis.page import Drawing
 
 AFTER_THE_START = ("optimizer", "epochs")
 """The options on which a network's start does not depend; nor does it on batching."""
@@ -38,15 +37,6 @@ FIGURES = 4
 IDLE = ("dead", "saturated")
 
 
-class Section(NamedTuple):
-    """What the report says under this heading: sentences, tables as shown, figures, and tables as files."""
-
-    said: list[str]
-    grids: list[Grid]
-    drawings: list[Drawing]
-    tables: dict[str, pd.DataFrame]
-
-
 def section(runs: pd.DataFrame, diagnostics: pd.DataFrame) -> Section | None:
     """Return what diagnostics tell of these trials, or None where there are none.
 
@@ -66,7 +56,7 @@ def section(runs: pd.DataFrame, diagnostics: pd.DataFrame) -> Section | None:
         said.append(f"{told} of {len(runs)} trials have diagnostics; the others were trained without.")
     grids = [grid for grid in (start_grid(runs, start), end_grid(runs, end)) if grid.rows]
     tables = {"diagnostics": diagnostics, "why": _why(start, end)}
-    return Section(said, grids, list(drawings(runs, points, start)), tables)
+    return Section("Why", said, list(drawings(runs, points, start)), grids, tables)
 
 
 # The tables
@@ -277,7 +267,6 @@ def _drawing(
     name: str, i: int | None, by: Sequence[str], key: Sequence[Any], caption: str, figure: Any
 ) -> Iterator[Drawing]:
     from fnnexp.analysis import plots
-    from fnnexp.analysis.page import Drawing
 
     if figure is None:
         return

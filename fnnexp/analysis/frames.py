@@ -16,7 +16,17 @@ from fnnexp.errors import FnnexpError, did_you_mean
 from fnnexp.nn.batching import MODES
 from fnnexp.nn.diagnostics import NAME, QUANTITIES
 from fnnexp.nn.initializers import METHODS
-from fnnexp.tracking import DIVERGED, DONE, FAILED, FINISHED, INTERRUPTED, METRICS, RUNNING, find_experiment
+from fnnexp.tracking import (
+    DIVERGED,
+    DONE,
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    LIBRARIES,
+    METRICS,
+    RUNNING,
+    find_experiment,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -33,12 +43,20 @@ AXES = ("arch", "init", "batching")
 ORDER = {"init": METHODS, "batching": MODES}
 """How the shipped options of a group stand in a table; others follow by first appearance."""
 
+TAGS = (
+    "diverged_epoch", "identical_to", "seconds_per_epoch", "test_images", "error", "data_checksum", "blas",
+)  # fmt: skip
+"""The tags that are columns by themselves."""
+
 STATUSES = (FINISHED, DIVERGED, FAILED, RUNNING, INTERRUPTED)
 """What a trial can be. A run whose process was killed outright stays "running" until it is resumed."""
 
 HEAD = ("run_id", "trial", "name", "status")
 BEST = ("best_val_accuracy", "best_val_epoch")
-TAIL = ("diverged_epoch", "identical_to", "seconds_per_epoch", "started", "seconds", "test_images", "error")
+TAIL = (
+    "diverged_epoch", "identical_to", "seconds_per_epoch", "started", "seconds", "test_images", "error",
+    "data_checksum", "git_commit", "versions", "blas",
+)  # fmt: skip
 RESULTS = (*HEAD, *METRICS, *BEST, *TAIL)
 """The columns of :func:`runs` that are no param; every other column but `seed` is part of a configuration."""
 
@@ -73,6 +91,8 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
         - `diverged_epoch` (Int64); `identical_to`, the trial whose training this one shares.
         - `seconds_per_epoch`; `started` (UTC); `seconds` from its start to its end, NaN while it runs.
         - `test_images` (Int64), how many images the test metrics are over; `error`, one line.
+        - what it ran with: `data_checksum` (SHA-256), `git_commit` (with ` and changes` where some were not
+          committed), `versions` of fnnexp, Python and the libraries, `blas` (library and kernel).
 
     Raises
     ------
@@ -431,10 +451,7 @@ def _status(run: Run) -> str:
 def _runs_frame(trials: Sequence[Run], val_accuracy: pd.DataFrame) -> pd.DataFrame:
     started = pd.Series([run.info.start_time for run in trials], dtype="Int64")
     ended = pd.Series([run.info.end_time for run in trials], dtype="Int64")
-    tags = {
-        key: pd.Series([_tag(run, key) for run in trials], dtype="str")
-        for key in ("trial", "diverged_epoch", "identical_to", "seconds_per_epoch", "test_images", "error")
-    }
+    tags = {key: pd.Series([_tag(run, key) for run in trials], dtype="str") for key in ("trial", *TAGS)}
     best = val_accuracy.sort_values(["value", "epoch"], ascending=[False, True]).drop_duplicates("run_id")
     best = best.set_index("run_id").reindex([run.info.run_id for run in trials]).reset_index()
     columns: dict[str, pd.Series] = {
@@ -456,8 +473,22 @@ def _runs_frame(trials: Sequence[Run], val_accuracy: pd.DataFrame) -> pd.DataFra
         "seconds": ((ended - started) / 1000).astype("float64"),
         "test_images": pd.to_numeric(tags["test_images"], errors="coerce").astype("Int64"),
         "error": tags["error"],
+        "data_checksum": tags["data_checksum"],
+        "git_commit": pd.Series([_commit(run) for run in trials], dtype="str"),
+        "versions": pd.Series([_versions(run) for run in trials], dtype="str"),
+        "blas": tags["blas"],
     }
     return pd.DataFrame(columns)
+
+
+def _commit(run: Run) -> str | None:
+    commit = _tag(run, "git_commit")
+    return f"{commit} and changes" if commit and _tag(run, "git_dirty") == "true" else commit
+
+
+def _versions(run: Run) -> str | None:
+    numbers = {"fnnexp": _tag(run, "version")} | {each: _tag(run, each) for each in ("python", *LIBRARIES)}
+    return ", ".join(f"{each} {number}" for each, number in numbers.items() if number) or None
 
 
 def _params(trials: Sequence[Run]) -> dict[str, pd.Series]:

@@ -6,8 +6,9 @@ import re
 from typing import TYPE_CHECKING
 
 from fnnexp.analysis.answers import sentences
+from fnnexp.analysis.page import this_page
+from fnnexp.analysis.rebuild import provenance, rebuilt
 from fnnexp.analysis.report import (
-    Grid,
     basis,
     cells_grid,
     common,
@@ -23,10 +24,12 @@ from fnnexp.analysis.report import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
     from fnnexp.analysis.comparisons import Findings
-    from fnnexp.analysis.diagnosis import Section
+    from fnnexp.analysis.parts import Drawing, Grid, Section
 
 
 def markdown(
@@ -35,7 +38,8 @@ def markdown(
     board: pd.DataFrame,
     cells: pd.DataFrame,
     found: Findings,
-    why: Section | None = None,
+    sections: Sequence[Section] = (),
+    where: Sequence[str] = (),
 ) -> str:
     """Return the report as text; whatever comes from the store is escaped."""
     grids = [
@@ -49,15 +53,37 @@ def markdown(
     ]
     asked = [counts(runs), basis(runs), *(f"{each}." for each in followers(runs)), f"In all: {common(runs)}"]
     parts = [
-        f"# {escaped(experiment)}",
+        f"# {escaped(' '.join([experiment, *where]))}",
         *map(escaped, asked),
         "## The answer",
         *map(escaped, sentences(runs, found)),
         *(_table(grid) for grid in grids if grid.rows),
+        *(text for section in sections for text in _part(section)),
+        *_how_to_reproduce(experiment, where, runs),
     ]
-    if why:
-        parts += ["## Why", *map(escaped, why.said), *map(_table, why.grids)]
     return "\n\n".join(parts) + "\n"
+
+
+def _part(section: Section) -> list[str]:
+    images = map(_image, section.drawings)
+    return [f"## {escaped(section.title)}", *map(escaped, section.said), *images, *map(_table, section.grids)]
+
+
+def _how_to_reproduce(experiment: str, where: Sequence[str], runs: pd.DataFrame) -> list[str]:
+    again = rebuilt(experiment, runs)
+    ran_with = "\n".join(f"- {escaped(each)}" for each in provenance(runs))
+    commands = [_code(command) for command in again.commands]
+    page = _code(this_page(experiment, where))
+    return ["## How to reproduce it", escaped(again.said), *commands, ran_with, page]
+
+
+def _code(text: str) -> str:
+    """Return a line as code; indented, it shows any character as it is."""
+    return f"    {' '.join(text.splitlines())}"
+
+
+def _image(drawing: Drawing) -> str:
+    return f"![{escaped(drawing.caption)}]({drawing.name}.png)"
 
 
 def _table(grid: Grid) -> str:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import shlex
 from html import escape
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fnnexp.analysis import frames
 from fnnexp.analysis.answers import sentences
 from fnnexp.analysis.frames import groups, others, ranking
+from fnnexp.analysis.parts import Cell, Drawing, Grid, Section
+from fnnexp.analysis.rebuild import provenance, rebuilt
 from fnnexp.analysis.report import (
-    Cell,
-    Grid,
     basis,
     cells_grid,
     coincidences,
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from fnnexp.analysis.comparisons import Findings
-    from fnnexp.analysis.diagnosis import Section
 
 STYLE = """
 :root { color-scheme: light dark; --line: #d5d9de; --soft: #f4f6f8; --quiet: #59616b; --ink: #1c2127;
@@ -51,12 +50,16 @@ h3 { font-size: 1rem; margin-bottom: .3rem } a { color: var(--link) }
 th, td { padding: .22rem .6rem; text-align: left; border-bottom: 1px solid var(--line) }
 th { border-bottom-width: 2px } .n { text-align: right; white-space: nowrap } .verdict { white-space: nowrap }
 tbody tr:nth-child(even) { background: var(--soft) } svg { width: 100%; height: auto; display: block }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--soft); padding: .5rem .7rem }
 figure { margin: 1rem 0 } figcaption { color: var(--quiet); font-size: .9rem }
 @media print { body { margin: 0; max-width: none } figure, tr { break-inside: avoid } }
 """
 
 FIGURES = 12
 """At most so many combinations of other factors have their curves drawn; the rest is in curves.csv."""
+
+ROWS_OPEN = 12
+"""A list of trials longer than this is closed until it is asked for."""
 
 FILES = (
     "runs.csv",
@@ -87,15 +90,20 @@ def html(
     board: pd.DataFrame,
     cells: pd.DataFrame,
     found: Findings,
-    why: Section | None = None,
+    sections: Sequence[Section] = (),
+    where: Sequence[str] = (),
 ) -> str:
-    """Return the page as text; whatever comes from the store is escaped."""
+    """Return the page as text; whatever comes from the store is escaped.
+
+    `sections` stand behind the comparisons; `where` are the options that a part of the experiment has.
+    """
+    title = " ".join([experiment, *where])
     grids = table_grids(runs, cells)
     shares, pairs = shares_grid(found), (cells_grid(found), options_grid(found), leader_grid(found))
-    files = [*FILES, *(f"{name}.csv" for name in (why.tables if why else ()))]
+    files = [*FILES, *(f"{name}.csv" for section in sections for name in section.tables)]
     close = [row[0].text for row in leader_grid(found).rows if row[-1].text != "settled"]
-    sections = [
-        f"<h1>{escape(experiment)}</h1><h2>What was asked, and how much was run</h2>"
+    texts = [
+        f"<h1>{escape(title)}</h1><h2>What was asked, and how much was run</h2>"
         f"<p>{escape(counts(runs))}</p><p>{escape(basis(runs))}</p>"
         + "".join(f"<p>{escape(each)}.</p>" for each in followers(runs))
         + f"<p class='quiet'>In all trials: <code>{escape(common(runs))}</code></p>",
@@ -110,33 +118,43 @@ def html(
         + (_section(shares) if shares.rows else ""),
         f"<h2>Pairs</h2><p class='quiet'>{PAIRS}</p>"
         + "".join(_section(grid, "h3") for grid in pairs if grid.rows),
-        *([_why(why, runs)] if why else []),
         "<h2>Accuracy against training time</h2>" + _figures(drawings, "time", runs),
+        *map(_part, sections),
         "<h2>What diverged, was identical, or was too close to tell</h2>"
-        + "".join(_section(grid, "h3") for grid in (troubles(runs), coincidences(runs)) if grid.rows)
-        + f"<p>Not settled against the leader: {escape(', '.join(close)) or 'none'}.</p>",
-        "<h2>How to reproduce it</h2><p>Each run in MLflow has its whole configuration as"
-        " <code>config.yaml</code> and, as tags, the versions and the commit that it ran with; the same"
-        " configuration trains to the same bits on one kind of processor."
-        f" <code>fnnexp report {escape(shlex.quote(experiment))}</code> makes this page again. The numbers as"
-        " files: " + ", ".join(f"<a href='{file}'>{file}</a>" for file in files) + ".</p>",
+        + "".join(_folded(grid) for grid in (troubles(runs), coincidences(runs)) if grid.rows)
+        + f"<p>{escape(_not_settled(close, len(found.with_leader)))}</p>",
+        _how_to_reproduce(experiment, where, runs, files),
     ]
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>{escape(experiment)} · fnnexp</title><style>{STYLE}</style></head><body>\n"
-        + "\n".join(sections)
+        f"<title>{escape(title)} · fnnexp</title><style>{STYLE}</style></head><body>\n"
+        + "\n".join(texts)
         + "\n</body></html>\n"
     )
 
 
-def _why(why: Section, runs: pd.DataFrame) -> str:
+def _not_settled(close: Sequence[str], others: int) -> str:
+    if others and len(close) == others:
+        return f"None of the {others} others is settled against the leader."
+    return f"Not settled against the leader: {', '.join(close) or 'none'}."
+
+
+def _how_to_reproduce(experiment: str, where: Sequence[str], runs: pd.DataFrame, files: Sequence[str]) -> str:
+    again = rebuilt(experiment, runs)
     return (
-        "<h2>Why</h2>"
-        + "".join(f"<p>{escape(each)}</p>" for each in why.said)
-        + _figures(why.drawings, "why", runs)
-        + "".join(_section(grid, "h3") for grid in why.grids)
+        f"<h2>How to reproduce it</h2><p>{escape(again.said)}</p>"
+        + "".join(f"<pre>{escape(command)}</pre>" for command in again.commands)
+        + "<p>It ran with these; the same trials come to the same bits on one kind of processor:</p><ul>"
+        + "".join(f"<li><code>{escape(each)}</code></li>" for each in provenance(runs))
+        + f"</ul><p>This page and its files again:</p><pre>{escape(this_page(experiment, where))}</pre>"
+        "<p>The numbers as files: " + ", ".join(f"<a href='{file}'>{file}</a>" for file in files) + ".</p>"
     )
+
+
+def this_page(experiment: str, where: Sequence[str]) -> str:
+    """Return the command that makes the report again."""
+    return f"fnnexp report {shlex.join([experiment, *where])}"
 
 
 def _section(grid: Grid, level: str = "h2") -> str:
@@ -158,6 +176,14 @@ def _section(grid: Grid, level: str = "h2") -> str:
     )
 
 
+def _folded(grid: Grid) -> str:
+    """Return a table that is closed when it is long; it opens by a click, and runs.csv has it as well."""
+    if len(grid.rows) <= ROWS_OPEN:
+        return _section(grid, "h3")
+    summary = f"{escape(grid.title)}: {len(grid.rows)}"
+    return f"<details><summary>{summary}</summary>{_section(grid._replace(title=''))}</details>"
+
+
 def _tag(name: str, content: str, kind: str) -> str:
     return f"<{name} class='{kind}'>{content}</{name}>" if kind else f"<{name}>{content}</{name}>"
 
@@ -166,17 +192,6 @@ def _cell_html(cell: Cell) -> str:
     if cell.value is None or np.isnan(cell.value):
         return escape(cell.text)
     return f"<data value='{cell.value!r}'>{escape(cell.text)}</data>"
-
-
-class Drawing(NamedTuple):
-    """A figure of the page, and its files' name."""
-
-    section: str
-    name: str
-    heading: str
-    caption: str
-    svg: str
-    png: bytes
 
 
 def drawings(runs: pd.DataFrame, curves: pd.DataFrame) -> Iterator[Drawing]:
@@ -193,7 +208,7 @@ def drawings(runs: pd.DataFrame, curves: pd.DataFrame) -> Iterator[Drawing]:
                 ("curves", f"{split}_{q}", _caption(split, q), plots.curves(part, curves, f"{split}_{q}"))
                 for q in ("accuracy", "loss")
             ),
-            ("map", "heat_map", f"{metric} in percent, the mean over seeds; darker is better.",
+            ("map", "heat_map", f"{metric} in percent, the mean over seeds; darker is better, by the logit.",
              plots.heat_map(part, metric)),
             ("time", "accuracy_against_time", TIME, plots.against_time(part, metric)),
         ):  # fmt: skip
@@ -205,7 +220,8 @@ def drawings(runs: pd.DataFrame, curves: pd.DataFrame) -> Iterator[Drawing]:
 
 TIME = (
     "Mean and 95% interval (Student's t) against the seconds of training of one trial in its stack, as"
-    " measured while the sweep ran. The marker is the initializer, its filling the batching mode."
+    " measured while the sweep ran. The marker is the initializer, its filling the batching mode. The axis is"
+    " stretched towards 100%."
 )
 
 
@@ -213,11 +229,7 @@ def _figures(drawings: Sequence[Drawing], section: str, runs: pd.DataFrame) -> s
     mine = [drawing for drawing in drawings if drawing.section == section]
     if not mine:
         return "<p>No trial has finished, so there is nothing to draw.</p>"
-    text, heading = "", ""
-    for each in mine:
-        if each.heading != heading:
-            text, heading = f"{text}<h3>{escape(each.heading)}</h3>", each.heading
-        text += f"<figure>{each.svg}<figcaption>{escape(each.caption)}</figcaption></figure>"
+    text = _drawn(mine)
     beside = others(runs)
     more = sum(1 for _ in groups(runs[runs["status"] == "finished"], beside)) - FIGURES
     if more > 0:
@@ -225,11 +237,29 @@ def _figures(drawings: Sequence[Drawing], section: str, runs: pd.DataFrame) -> s
     return text
 
 
+def _drawn(drawings: Sequence[Drawing]) -> str:
+    text, heading = "", ""
+    for each in drawings:
+        if each.heading != heading:
+            text, heading = f"{text}<h3>{escape(each.heading)}</h3>", each.heading
+        text += f"<figure>{each.svg}<figcaption>{escape(each.caption)}</figcaption></figure>"
+    return text
+
+
+def _part(section: Section) -> str:
+    return (
+        f"<h2>{escape(section.title)}</h2>"
+        + "".join(f"<p>{escape(each)}</p>" for each in section.said)
+        + _drawn(section.drawings)
+        + "".join(_section(grid, "h3") for grid in section.grids)
+    )
+
+
 def _caption(split: str, quantity: str) -> str:
     said = f"{split}_{quantity} by epoch: the mean over seeds in its 95% interval (Student's t), "
-    said += "of finished trials."
+    said += "of finished trials. "
     if quantity == "loss":
-        said += (
-            " The axis ends where a few lines would flatten the others; those that end above it are named."
-        )
+        said += "The axis ends where a few lines would leave the others; those that end above it are named."
+    else:
+        said += "The axis is stretched towards 100% (by the logit), where points are hardest to gain."
     return said + " Numerically identical configurations lie on top of each other."

@@ -36,6 +36,7 @@ INK = "#010203"  # stands for the page's text colour until the drawing is SVG
 
 PANEL = (3.1, 2.1)  # inches: one panel's axes
 GAP = (0.35, 0.62)
+HEADER = 0.26  # of an architecture's row, above its panels' titles
 LEFT, RIGHT, TOP, BOTTOM, LEGEND_ROW = 0.75, 0.15, 0.4, 0.55, 0.24
 COLUMNS = 3  # panels beside each other on a page
 UNIFORM_LOSS = math.log(10)  # cross-entropy of the uniform guess over ten classes
@@ -67,7 +68,9 @@ def _style(family: int, i: int) -> Style:
 
 
 def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> Figure | None:
-    """Return one metric's curves: the mean over seeds in its 95% interval, a panel an arch × batching.
+    """Return one metric's curves: the mean over seeds in its 95% interval, a row of panels an architecture.
+
+    A row's panels are the batching modes. With one mode, or with many, the panels follow each other.
 
     Parameters
     ----------
@@ -89,14 +92,31 @@ def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> Figure | No
     look = styles(list(points["init"].cat.categories))
     panels = list(points.groupby(["arch", "batching"], observed=True, sort=True))
     shown = [name for name in look if (points["init"] == name).any()]
-    figure, axes = _canvas(len(panels), points["batching"].nunique(), len(shown), metric.replace("_", " "))
+    rows, columns = ([name for name in points[of].cat.categories if (points[of] == name).any()]
+                     for of in ("arch", "batching"))  # fmt: skip
+    by_row = 1 < len(columns) <= COLUMNS
+    places = [
+        (rows.index(arch), columns.index(batching)) if by_row else divmod(i, _packed(len(panels)))
+        for i, ((arch, batching), _) in enumerate(panels)
+    ]
+    figure, axes = _canvas(places, len(shown), _axis_title(metric), rows if by_row else ())
     top = _loss_limit(points) if metric.endswith("loss") else None
     for ax, ((arch, batching), panel) in zip(axes, panels, strict=True):
         _draw_panel(ax, panel, look, shown, top)
-        ax.set_title(f"{arch} · {batching}", color=INK, fontsize=9, loc="left", parse_math=False)
+        title = batching if by_row else arch if len(columns) == 1 else f"{arch} · {batching}"
+        ax.set_title(str(title), color=INK, fontsize=9, loc="left", parse_math=False)
     _share_limits(axes, points, top)
     _legend(figure, _lines(look, shown), shown)
     return figure
+
+
+def _axis_title(metric: str) -> str:
+    return metric.replace("_", " ") + (" %" if metric.endswith("accuracy") else "")
+
+
+def _packed(panels: int) -> int:
+    """Return how many of so many panels stand beside each other."""
+    return 2 if panels == 4 else min(COLUMNS, panels)
 
 
 def _points(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -124,27 +144,38 @@ def _loss_limit(points: pd.DataFrame) -> float:
     return float(min(1.05 * points["high"].max(), max(1.5 * UNIFORM_LOSS, 2 * last.median())))
 
 
-def _canvas(panels: int, batchings: int, inits: int, said: str) -> tuple[Figure, list[Axes]]:
-    """Return a figure of fixed panel size, the legend's rows below the panels, and one axes a panel."""
+def _canvas(
+    places: Sequence[tuple[int, int]], handles: int, said: str, headers: Sequence[str] = ()
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure of fixed panel size with the legend's rows below the panels, and its axes.
+
+    `places` are the row and column of each panel; `headers`, if any, stand above the rows.
+    """
     from matplotlib.figure import Figure
 
-    columns = batchings if 1 < batchings <= COLUMNS else 2 if panels == 4 else min(COLUMNS, panels)
-    rows = -(-panels // columns)
-    legend = LEGEND_ROW * -(-inits // _legend_columns(columns)) + 0.15
-    width = LEFT + RIGHT + columns * PANEL[0] + (columns - 1) * GAP[0]
-    height = TOP + BOTTOM + legend + rows * PANEL[1] + (rows - 1) * GAP[1]
+    rows, columns = (max(each) + 1 for each in zip(*places, strict=True))
+    legend = LEGEND_ROW * -(-handles // _legend_columns(columns)) + 0.15
+    header = HEADER if headers else 0.0
+    step = (PANEL[0] + GAP[0], PANEL[1] + GAP[1] + header)
+    width = LEFT + RIGHT + columns * step[0] - GAP[0]
+    height = TOP + BOTTOM + legend + header + rows * step[1] - GAP[1] - header
     figure = Figure(figsize=(width, height))
     figure.patch.set_alpha(0)
+    below = {column: max(r for r, c in places if c == column) for _, column in places}
     axes = []
-    for i in range(panels):
-        x = LEFT + (i % columns) * (PANEL[0] + GAP[0])
-        y = height - TOP - PANEL[1] - (i // columns) * (PANEL[1] + GAP[1])
+    for row, column in places:
+        x, y = LEFT + column * step[0], height - TOP - header - PANEL[1] - row * step[1]
         ax = figure.add_axes((x / width, y / height, PANEL[0] / width, PANEL[1] / height))
-        if i >= panels - columns:
+        first = column == min(c for r, c in places if r == row)
+        if row == below[column]:
             ax.set_xlabel("epoch", color=INK, fontsize=9)
-        if i % columns == 0:
+        if first:
             ax.set_ylabel(said, color=INK, fontsize=9)
-        axes.append(_plain(ax, ticks=i % columns == 0))
+        axes.append(_plain(ax, ticks=first))
+    for row, text in enumerate(headers):
+        y = height - TOP - row * step[1]
+        style: dict[str, Any] = {"color": INK, "fontsize": 10, "weight": "bold", "va": "bottom"}
+        figure.text(LEFT / width, y / height, text, **style, parse_math=False)
     return figure, axes
 
 
@@ -190,8 +221,9 @@ def _draw_panel(
 
 def _draw_line(ax: Axes, x: Any, line: pd.DataFrame, style: Style, i: int, top: float | None) -> None:
     y, low, high = (line[column].to_numpy() for column in ("mean", "low", "high"))
-    if top is not None:  # far beyond the axis some renderers lose the clipped line
-        y, low, high = (np.minimum(values, 20 * top) for values in (y, low, high))
+    # Far beyond the axis some renderers lose the clipped line.
+    edges = EDGES if top is None else (LEAST_LOSS, 20 * top)
+    y, low, high = (np.clip(values, *edges) for values in (y, low, high))
     step = max(1, len(x) // 8)
     ax.plot(x, y, **STROKE | style._asdict(), markevery=(i % step, step))
     if len(x) == 1:
@@ -200,13 +232,69 @@ def _draw_line(ax: Axes, x: Any, line: pd.DataFrame, style: Style, i: int, top: 
         ax.fill_between(x, low, high, color=style.color, alpha=0.15, linewidth=0)
 
 
+ROUND = (
+    0.5, 0.9, 0.1, 0.99, 0.8, 0.95, 0.98, 0.2, 0.3, 0.7, 0.6, 0.4, 0.97, 0.96, 0.995, 0.05, 0.02, 0.01, 0.999,
+    0.85, 0.94, 0.93, 0.92, 0.91, 0.985, 0.975,
+)  # fmt: skip
+"""Accuracies that an axis may name, those first that are named if there is room for few."""
+
+EDGES = (1e-3, 1 - 5e-4)
+"""Where an accuracy of 0 or 1, which has no logit, is drawn; and one beyond these."""
+
+LEAST_LOSS = 1e-4
+
+
 def _share_limits(axes: Sequence[Axes], points: pd.DataFrame, top: float | None) -> None:
-    """Give all panels one y axis, so that they can be compared by eye."""
-    low = float(points["low"].min())
-    high = float(points["high"].max()) if top is None else min(top, float(points["high"].max()))
-    margin = 0.06 * (high - low) or 0.05
+    """Give all panels one y axis, so that they can be compared by eye.
+
+    Accuracies stand by their logit, log(a / (1 − a)), and losses (those with a `top`) by their logarithm: 90,
+    95 and 98% are as far apart as they are hard to reach, and a slow start does not flatten the rest.
+    """
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    accuracy = top is None
+    transform, back = (_logit, _expit) if accuracy else (np.log, np.exp)
+    low, high = float(points["low"].min()), float(points["high"].max())
+    if accuracy:
+        low, high = np.clip([low, high], *EDGES)
+    else:
+        assert top is not None
+        low, high = max(low, 0.7 * float(points["mean"].min()), LEAST_LOSS), min(top, high)
+    ends = transform(np.array([low, max(high, low)]))
+    margin = 0.06 * (ends[1] - ends[0]) or 0.05
+    ends += (-margin, margin)
+    named = _round_ticks(ends, transform, ROUND if accuracy else POWERS)
     for ax in axes:
-        ax.set_ylim(low - margin, high + margin)
+        ax.set_yscale("logit" if accuracy else "log")
+        ax.set_ylim(*back(ends))
+        ax.yaxis.set_major_locator(FixedLocator(named))
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y if accuracy else y:.4g}"))
+
+
+POWERS = tuple(digit * 10.0**power for digit in (1, 5, 2, 3, 7) for power in (0, -1, 1, -2, 2, 3, -3, -4, 4))
+"""Losses and seconds that an axis may name."""
+
+
+def _round_ticks(ends: Any, transform: Any, wanted: Sequence[float]) -> list[float]:
+    """Return the wanted values, and others between them, that lie between the ends and not too close."""
+    from matplotlib.ticker import MaxNLocator
+
+    found: list[float] = []
+    low, high = (_expit if transform is _logit else np.exp)(ends)
+    room = 0.09 * (ends[1] - ends[0])
+    for value in (*wanted, *MaxNLocator(4).tick_values(low, high)):
+        if low <= value <= high and all(abs(transform(value) - transform(other)) >= room for other in found):
+            found.append(float(value))
+    return sorted(found)
+
+
+def _logit(a: Any) -> Any:
+    return np.log(a) - np.log1p(-np.asarray(a))
+
+
+def _expit(z: Any) -> Any:
+    return 1 / (1 + np.exp(-np.asarray(z)))
 
 
 def _lines(look: dict[str, Style], shown: Sequence[str]) -> list[Any]:
@@ -218,6 +306,7 @@ def _lines(look: dict[str, Style], shown: Sequence[str]) -> list[Any]:
 def _legend(figure: Figure, handles: Sequence[Any], shown: Sequence[str]) -> None:
     """Put one legend for all panels below them, where no data is."""
     columns = _legend_columns(round((figure.get_figwidth() - LEFT - RIGHT + GAP[0]) / (PANEL[0] + GAP[0])))
+    columns = -(-len(shown) // -(-len(shown) // columns))  # as many rows, filled evenly
     style: dict[str, Any] = {
         "frameon": False,
         "fontsize": 8.5,
@@ -235,6 +324,7 @@ def _legend(figure: Figure, handles: Sequence[Any], shown: Sequence[str]) -> Non
 WIDEST = 12.5  # inches, which a page shows at its own width
 CELL = (0.82, 0.36)  # inches: one cell of the heat map
 LOW, HIGH = (0.91, 0.95, 0.99), (0.05, 0.24, 0.47)  # the ends of its colours, light to dark
+ON_LIGHT, ON_DARK, DARK = "#10151b", "#ffffff", 0.65  # numbers on them, and from where white is read better
 FILLS = ("none", "full", "bottom", "left", "top", "right")  # a batching mode each
 
 
@@ -297,10 +387,11 @@ def _draw_cells(ax: Axes, rows: Sequence[Sequence[float]], least: float, most: f
             if math.isnan(value):
                 ax.text(x + 0.5, y + 0.5, "–", color=INK, **place)
                 continue
-            part = (value - least) / (most - least) if most > least else 0.0
+            z, low, high = _logit(np.clip([value, least, most], *EDGES))
+            part = (z - low) / (high - low) if high > low else 0.0
             colour = tuple(a + (b - a) * part for a, b in zip(LOW, HIGH, strict=True))
             ax.add_patch(Rectangle((x + 0.02, y + 0.03), 0.96, 0.94, facecolor=colour, linewidth=0))
-            ink = "#ffffff" if part > 0.5 else "#10151b"
+            ink = ON_DARK if part > DARK else ON_LIGHT
             ax.text(x + 0.5, y + 0.5, f"{100 * value:.1f}", color=ink, **place)
     ax.set(xlim=(0, len(rows[0])), ylim=(len(rows), 0))
     ax.patch.set_alpha(0)
@@ -315,6 +406,7 @@ def against_time(runs: pd.DataFrame, metric: str) -> Figure | None:
     has its time recorded.
     """
     from matplotlib.lines import Line2D
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     means = _means(runs, metric).dropna(subset="time")
     means = means[means["time"] > 0]
@@ -324,22 +416,26 @@ def against_time(runs: pd.DataFrame, metric: str) -> Figure | None:
     shown = [name for name in look if (means["init"] == name).any()]
     batchings = [name for name in means["batching"].cat.categories if (means["batching"] == name).any()]
     panels = list(means.groupby("arch", observed=True))
-    figure, axes = _canvas(len(panels), 0, len(shown) + len(batchings), metric.replace("_", " "))
+    places = [divmod(i, _packed(len(panels))) for i in range(len(panels))]
+    figure, axes = _canvas(places, len(shown) + len(batchings), _axis_title(metric))
     fills = {name: FILLS[i % len(FILLS)] for i, name in enumerate(batchings)}
+    span = (float(means["time"].min()) / 1.6, float(means["time"].max()) * 1.6)
     for ax, (arch, panel) in zip(axes, panels, strict=True):
-        ax.set_xscale("log")
+        ax.set(xscale="log", xlim=span)
         for row in panel.to_dict("records"):
             style = look[row["init"]]
-            ax.vlines(row["time"], row["low"], row["high"], color=style.color, linewidth=1, alpha=0.6)
+            low, mean, high = np.clip([row["low"], row["mean"], row["high"]], *EDGES)
+            ax.vlines(row["time"], low, high, color=style.color, linewidth=1, alpha=0.6)
             point = STROKE | {"color": style.color, "marker": style.marker, "linestyle": ""}
-            ax.plot([row["time"]], [row["mean"]], **point | {"fillstyle": fills[row["batching"]]})
+            ax.plot([row["time"]], [mean], **point | {"fillstyle": fills[row["batching"]]})
         ax.set_title(str(arch), color=INK, fontsize=9, loc="left", parse_math=False)
         if ax.get_xlabel():
             ax.set_xlabel("seconds of training", color=INK, fontsize=9)
-        ax.tick_params(which="minor", colors=INK, labelbottom=False)
-    span = (float(means["time"].min()) / 1.6, float(means["time"].max()) * 1.6)
+    named = _round_ticks(np.log(np.array(span)), np.log, POWERS)
     for ax in axes:
-        ax.set_xlim(span)
+        ax.xaxis.set_major_locator(FixedLocator(named))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     _share_limits(axes, means, None)
     handles = [
         Line2D([], [], **STROKE | {"color": look[n].color, "marker": look[n].marker, "linestyle": ""})

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter, defaultdict
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,10 +20,11 @@ from fnnexp import tracking
 from fnnexp.analysis import comparisons, frames, statistics
 from fnnexp.analysis.answers import between, plural, sentences
 from fnnexp.analysis.frames import AXES, groups, others, ranking, varies_within
+from fnnexp.analysis.parts import Cell, Grid
 from fnnexp.errors import FnnexpError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from rich.console import Console
 
@@ -30,22 +32,6 @@ if TYPE_CHECKING:
 
 NOT_FINISHED = frames.STATUSES[1:]
 SAID_ALWAYS = ("finished", "diverged", "failed")  # also when there are none
-
-
-class Cell(NamedTuple):
-    """What is shown, and the exact number behind it if it is one."""
-
-    text: str
-    value: float | None = None
-
-
-class Grid(NamedTuple):
-    """A table as it is shown, in the terminal as on the page; its first columns are names, to the left."""
-
-    title: str
-    head: list[str]
-    rows: list[list[Cell]]
-    names: int
 
 
 # The tables
@@ -204,7 +190,9 @@ def basis(runs: pd.DataFrame) -> str:
 
 
 def common(runs: pd.DataFrame) -> str:
-    """Return the params that all trials share, and the seeds."""
+    """Return the params that all trials share, and the seeds; nothing of no trials."""
+    if runs.empty:
+        return "–"
     params = [column for column in runs.columns if column not in (*frames.RESULTS, "seed")]
     same = [p for p in params if runs[p].notna().all() and (runs[p] == runs[p].iloc[0]).all()]
     seeds = sorted(runs["seed"].dropna().unique())
@@ -369,25 +357,52 @@ def write(
     """
     from rich.console import Console
 
-    from fnnexp.analysis import diagnosis
+    console = console or Console()
+    with _stages(console) as now:
+        return _write(experiment, folder, where or {}, tracking_uri, console, now)
+
+
+@contextmanager
+def _stages(console: Console) -> Iterator[Callable[[str], None]]:
+    """Yield what shows the stage that is under way, on a terminal; elsewhere it shows nothing."""
+    if not console.is_terminal:
+        yield lambda stage: None
+        return
+    with console.status("") as status:
+        yield lambda stage: status.update(f"[dim]{stage} …")
+
+
+def _write(
+    experiment: str,
+    folder: str | Path | None,
+    where: Mapping[str, str],
+    tracking_uri: str | None,
+    console: Console,
+    now: Callable[[str], None],
+) -> Path:
+    from fnnexp.analysis import diagnosis, mistakes
     from fnnexp.analysis.markdown import markdown
     from fnnexp.analysis.page import drawings, html
     from fnnexp.analysis.plots import svg_file
 
+    now("reading runs and curves")
     runs, curves = frames.both(experiment, tracking_uri=tracking_uri)
     if runs.empty:
         raise FnnexpError(
             f"The experiment '{experiment}' holds no trials of fnnexp yet, so nothing to report."
         )
-    stored = experiment
+    part = [f"{key}={value}" for key, value in where.items()]
     if where:
         runs = frames.where(runs, where)
         curves = frames.part(curves, curves["trial"].isin(runs["trial"]))
-        experiment = f"{experiment} {' '.join(f'{key}={value}' for key, value in where.items())}"
+    now(f"comparing {plural(len(runs), 'trial')}")
     board, cells, found = leaderboard(runs), table(runs), comparisons.findings(runs)
+    now("looking at diagnostics, and at the best trial's mistakes")
     why = diagnosis.section(runs, frames.diagnostics(experiment, tracking_uri=tracking_uri))
-    drawn = [*drawings(runs, curves), *(why.drawings if why else ())]
-    place = Path("reports", _file_name(experiment)) if folder is None else Path(folder)
+    sections = [*([why] if why else []), mistakes.section(runs, found, tracking_uri)]
+    now("drawing")
+    drawn = list(drawings(runs, curves))
+    place = Path("reports", _file_name(" ".join([experiment, *part]))) if folder is None else Path(folder)
     page = place / "report.html"
     tables = {
         "runs": runs,
@@ -398,11 +413,13 @@ def write(
         "options": found.of_options,
         "cells": found.in_each_cell,
         "shares": found.shares,
-        **(why.tables if why else {}),
+        **{name: frame for section in sections for name, frame in section.tables.items()},
     }
-    texts = {"report.md": markdown(experiment, runs, board, cells, found, why)}
+    texts = {"report.md": markdown(experiment, runs, board, cells, found, sections, part)}
+    texts["report.html"] = html(experiment, runs, drawn, board, cells, found, sections, part)
+    drawn += [drawing for section in sections for drawing in section.drawings]
     texts |= {f"{each.name}.svg": svg_file(each.svg) for each in drawn}
-    texts["report.html"] = html(experiment, runs, drawn, board, cells, found, why)
+    now(f"writing to {_printable(str(place))}".replace("[", r"\["))
     try:
         place.mkdir(parents=True, exist_ok=True)
         for name, frame in tables.items():
@@ -415,14 +432,15 @@ def write(
         raise FnnexpError(
             f"The report cannot be written to {place}: {error}. Name another folder."
         ) from error
-    _print(console or Console(), experiment, runs, board, cells, found)
+    _print(console, experiment, part, runs, board, cells, found)
     files = [
         place / name for name in (*texts, *(f"{n}.csv" for n in tables), *(f"{d.name}.png" for d in drawn))
     ]
     if not where:
-        logged = _log(stored, tracking_uri, files, [*sentences(runs, found), counts(runs)])
-        (console or Console()).print(logged, soft_wrap=True, markup=False, highlight=False)
-    (console or Console()).print(f"Report: {page}", soft_wrap=True, markup=False, highlight=False)
+        now("logging it to MLflow")
+        logged = _log(experiment, tracking_uri, files, [*sentences(runs, found), counts(runs)])
+        console.print(logged, soft_wrap=True, markup=False, highlight=False)
+    console.print(f"Report: {page}", soft_wrap=True, markup=False, highlight=False)
     return page
 
 
@@ -460,6 +478,7 @@ TROUBLES_SHOWN = 10
 def _print(
     console: Console,
     experiment: str,
+    where: Sequence[str],
     runs: pd.DataFrame,
     board: pd.DataFrame,
     cells: pd.DataFrame,
@@ -468,7 +487,7 @@ def _print(
     from rich.text import Text
 
     for said, style in (
-        (f"{experiment} · {counts(runs)}", "bold"),
+        (f"{' '.join([experiment, *where])} · {counts(runs)}", "bold"),
         (basis(runs), ""),
         (" ".join(sentences(runs, found)), ""),
         (f"In all trials: {common(runs)}", "dim"),
@@ -486,7 +505,7 @@ def _print(
         names = narrow.names - 2
         first = [f"{k}={cell.text}" for k, cell in zip(narrow.head[:names], narrow.rows[0], strict=False)]
         if not any(" " in word for word in first):  # a label with a param is no value of one column
-            command = f"fnnexp report {shlex.quote(experiment)} {' '.join(first)}"
+            command = f"fnnexp report {shlex.join([experiment, *where, *first])}"
             console.print(Text(f"One of them by itself: {command}"))
     if len(troubles(runs).rows):
         _print_grid(console, troubles(runs), TROUBLES_SHOWN, "report.html")
