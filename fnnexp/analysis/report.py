@@ -270,7 +270,8 @@ def cells_grid(found: Findings) -> Grid:
     """Return the best initializer of each combination of the other factors, as shown."""
     names = [name for name in found.in_each_cell.columns if name not in comparisons.PAIR]
     head = [*names[:-2], "best init", "than the next", *PAIR_HEAD]
-    return Grid("The best initializer for each", head, _pair_rows(found.in_each_cell, names), len(names))
+    title = "The best initializer for each, and how far ahead of the next"
+    return Grid(title, head, _pair_rows(found.in_each_cell, names), len(names))
 
 
 def shares_grid(found: Findings) -> Grid:
@@ -472,6 +473,7 @@ DEVICE = r"(?i)(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?"
 # In the terminal
 
 ROWS_SHOWN = 40
+WIDE = ("than the next", "ahead in", "P(better)", "p", "Holm p", "seeds needed")
 TROUBLES_SHOWN = 10
 
 
@@ -500,9 +502,9 @@ def _print(
     for grid in table_grids(runs, cells):
         _print_grid(console, grid, ROWS_SHOWN, "table.csv")
     if len(found.in_each_cell):
-        narrow = _without(cells_grid(found), "ahead in", "P(better)", "p")
+        narrow = _without(cells_grid(found), *WIDE)
         _print_grid(console, narrow, ROWS_SHOWN, "cells.csv")
-        names = narrow.names - 2
+        names = narrow.head.index("best init")
         first = [f"{k}={cell.text}" for k, cell in zip(narrow.head[:names], narrow.rows[0], strict=False)]
         if not any(" " in word for word in first):  # a label with a param is no value of one column
             command = f"fnnexp report {shlex.join([experiment, *where, *first])}"
@@ -517,7 +519,8 @@ def _without(grid: Grid, *titles: str) -> Grid:
     """Return the grid without some columns, which the page shows, to fit 80 columns."""
     keep = [i for i, name in enumerate(grid.head) if name not in titles]
     rows = [[row[i] for i in keep] for row in grid.rows]
-    return grid._replace(head=[grid.head[i] for i in keep], rows=rows)
+    names = sum(i < grid.names for i in keep)
+    return grid._replace(head=[grid.head[i] for i in keep], rows=rows, names=names)
 
 
 def _print_grid(console: Console, grid: Grid, limit: int, file: str) -> None:
