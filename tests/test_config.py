@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fnnexp import config
+from fnnexp.analysis import frames
 from fnnexp.complaints import explain
 from fnnexp.config import CHOICES, Config, compose, conf_folder, sweeps_folder
 from fnnexp.data import Prepared
@@ -67,6 +68,10 @@ def test_the_issues_options_are_there():
         "optimizer": {"sgd", "momentum", "adam"},
         "data": {"mnist", "digits", "files"},
     } == {group: {name for folder, name in OPTIONS if folder == group} for group in CHOICES}
+
+
+def test_frames_know_the_order_of_every_shipped_architecture():
+    assert set(frames.ARCHS) == {name for folder, name in OPTIONS if folder == "arch"}
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)

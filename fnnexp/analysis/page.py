@@ -99,7 +99,8 @@ def html(
     """
     title = " ".join([experiment, *where])
     grids = table_grids(runs, cells)
-    shares, pairs = shares_grid(found), (cells_grid(found), options_grid(found), leader_grid(found))
+    shares = shares_grid(found)
+    pairs = (cells_grid(found), options_grid(found), leader_grid(found))
     files = [*FILES, *(f"{name}.csv" for section in sections for name in section.tables)]
     close = [row[0].text for row in leader_grid(found).rows if row[-1].text != "settled"]
     texts = [

@@ -271,7 +271,7 @@ def cells_grid(found: Findings) -> Grid:
     names = [name for name in found.in_each_cell.columns if name not in comparisons.PAIR]
     head = [*names[:-2], "best init", "than the next", *PAIR_HEAD]
     title = "The best initializer for each, and how far ahead of the next"
-    return Grid(title, head, _pair_rows(found.in_each_cell, names), len(names))
+    return _without(Grid(title, head, _pair_rows(found.in_each_cell, names), len(names)), "P(better)")
 
 
 def shares_grid(found: Findings) -> Grid:
@@ -516,7 +516,7 @@ def _print(
 
 
 def _without(grid: Grid, *titles: str) -> Grid:
-    """Return the grid without some columns, which the page shows, to fit 80 columns."""
+    """Return the grid without some columns, which a file or the page shows, to fit."""
     keep = [i for i, name in enumerate(grid.head) if name not in titles]
     rows = [[row[i] for i in keep] for row in grid.rows]
     names = sum(i < grid.names for i in keep)
