@@ -84,8 +84,8 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
         params differ. `str` unless said otherwise:
 
         - `run_id`, `trial` (the id of its scientific content), `name`; `status`, a category of `STATUSES`.
-        - `arch init batching optimizer data`: categories; shipped architectures, initializers and batching modes
-          in the order of the documentation, others by first appearance.
+        - `arch init batching optimizer data`: categories; shipped architectures, initializers and batching
+          modes in the order of the documentation, others by first appearance.
         - `seed` (Int64), then every other param in alphabetical order: Int64, float64 or boolean where the
           whole column is of that kind (a trial without the param does not count), else `str`.
         - the six metrics (float64), as MLflow shows them: the last value recorded. Non-finite values are not
