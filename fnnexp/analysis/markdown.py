@@ -45,12 +45,13 @@ def markdown(
         *map(escaped, asked),
         "## The answer",
         *map(escaped, sentences(runs, found)),
-        *(_table(grid) for grid in grids if grid.rows),
+        *(table(grid) for grid in grids if grid.rows),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _table(grid: Grid) -> str:
+def table(grid: Grid) -> str:
+    """Return a table, its title a heading."""
     rule = ["---:" if is_number(grid, i) else "---" for i in range(len(grid.head))]
     lines = [
         list(map(escaped, grid.head)),

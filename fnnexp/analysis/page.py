@@ -94,19 +94,19 @@ def html(
         + "".join(f"<p>{escape(each)}.</p>" for each in followers(runs))
         + f"<p class='quiet'>In all trials: <code>{escape(common(runs))}</code></p>",
         "<h2>The answer</h2>" + "".join(f"<p>{escape(each)}</p>" for each in sentences(runs, found)),
-        _section(leaderboard_grid(runs, board)),
+        section(leaderboard_grid(runs, board)),
         "<h2>Curves</h2>" + _figures(drawings, "curves", runs),
         f"<h2>By architecture, initializer and batching</h2><p class='quiet'>{ranking(runs)} in percent; "
         "(2/3): two of three trials finished.</p>"
         + _figures(drawings, "map", runs)
-        + "".join(_section(grid, "h3") for grid in grids),
+        + "".join(section(grid, "h3") for grid in grids),
         f"<h2>Which factor matters how much</h2><p>{escape(found.about_shares)}</p>"
-        + (_section(shares) if shares.rows else ""),
+        + (section(shares) if shares.rows else ""),
         f"<h2>Pairs</h2><p class='quiet'>{PAIRS}</p>"
-        + "".join(_section(grid, "h3") for grid in (options_grid(found), leader_grid(found)) if grid.rows),
+        + "".join(section(grid, "h3") for grid in (options_grid(found), leader_grid(found)) if grid.rows),
         "<h2>Accuracy against training time</h2>" + _figures(drawings, "time", runs),
         "<h2>What diverged, was identical, or was too close to tell</h2>"
-        + "".join(_section(grid, "h3") for grid in (troubles(runs), coincidences(runs)) if grid.rows)
+        + "".join(section(grid, "h3") for grid in (troubles(runs), coincidences(runs)) if grid.rows)
         + f"<p>Not settled against the leader: {escape(', '.join(close)) or 'none'}.</p>",
         "<h2>How to reproduce it</h2><p>Each run in MLflow has its whole configuration as"
         " <code>config.yaml</code> and, as tags, the versions and the commit that it ran with; the same"
@@ -123,7 +123,8 @@ def html(
     )
 
 
-def _section(grid: Grid, level: str = "h2") -> str:
+def section(grid: Grid, level: str = "h2") -> str:
+    """Return a table of the page, its title a heading of this level."""
     kinds = [
         "n" if is_number(grid, i) else "verdict" if grid.head[i] == "verdict" else ""
         for i in range(len(grid.head))
