@@ -393,7 +393,7 @@ def panels(drawn: Sequence[Panel]) -> Figure:
             i = names.index(line.name)
             style = STROKE | _style(i, i)._asdict()
             if line.alone:
-                style |= {"linestyle": "", "color": INK, "marker": "x", "markersize": 4}
+                style |= {"linestyle": "", "color": INK, "marker": "x+"[i % 2], "markersize": 4}
             every = 1 if line.alone else max(1, len(line.x) // 8)
             handles[line.name] = ax.plot(
                 line.x, line.y, **style, markevery=every, zorder=3 if line.alone else 2
