@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,8 +12,8 @@ import pandas as pd
 from fnnexp.analysis import frames
 from fnnexp.analysis.answers import plural
 from fnnexp.analysis.markdown import escaped, table
-from fnnexp.analysis.page import STYLE, section
-from fnnexp.analysis.plots import png, svg, svg_file
+from fnnexp.analysis.page import STYLE, Drawing, section
+from fnnexp.analysis.plots import panels, png, svg, svg_file
 from fnnexp.analysis.published import (
     APART,
     CHAOTIC,
@@ -27,7 +28,7 @@ from fnnexp.analysis.published import (
     summary,
 )
 from fnnexp.analysis.report import Cell, Grid, log_files, print_grid
-from fnnexp.analysis.showings import Ours, Showing, extent, showings
+from fnnexp.analysis.showings import Ours, Picture, Showing, extent, showings
 from fnnexp.errors import FnnexpError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Part(NamedTuple):
     title: str
     said: Sequence[str]
     grids: Sequence[Grid]
-    pictures: Sequence[tuple[str, str, str, bytes]]  # file name, caption, SVG, PNG
+    drawings: Sequence[Drawing]
 
 
 def tables_grid(rows: pd.DataFrame) -> Grid:
@@ -147,10 +148,8 @@ def parts(ours: Ours, rows: pd.DataFrame, shown: Sequence[Showing], left_out: st
     found = [Part("What was run", asked, [], [])]
     found.append(Part("Printed beside ours", [*verdicts(rows), READING], [tables_grid(rows)], []))
     for each in shown:
-        pictures = [
-            (name, caption, svg(figure, caption), png(figure)) for name, caption, figure in each.pictures
-        ]
-        found.append(Part(each.title, each.said, each.grids, pictures))
+        drawings = [_drawn(each.title, picture) for picture in each.pictures]
+        found.append(Part(each.title, each.said, each.grids, drawings))
     grids = []
     for experiment, programs in PROGRAMS.items():
         mine = rows[rows["experiment"] == experiment]
@@ -158,8 +157,15 @@ def parts(ours: Ours, rows: pd.DataFrame, shown: Sequence[Showing], left_out: st
             for program in programs:
                 chosen = mine[(mine["run"] == run) & (mine["program"] == program.preset)]
                 grids.append(rows_grid(chosen, f"{experiment}, run {run}, beside {program.said}"))
-    said = "As printed, then ours; below: how many of our seeds lie below the printed number. Accuracies are fractions."
+    said = (
+        "The printed number, then ours. below: how many of our seeds lie below it. Accuracies are fractions."
+    )
     return [*found, Part("Every row", [said], grids, [])]
+
+
+def _drawn(section: str, picture: Picture) -> Drawing:
+    figure = panels(picture.panels)
+    return Drawing(section, picture.name, "", picture.caption, svg(figure, picture.caption), png(figure))
 
 
 def html(found: Sequence[Part], files: Iterable[str]) -> str:
@@ -169,8 +175,8 @@ def html(found: Sequence[Part], files: Iterable[str]) -> str:
         texts.append(f"<h2>{escape(part.title)}</h2>")
         texts += [f"<p>{escape(each)}</p>" for each in part.said]
         texts += [
-            f"<figure>{drawn}<figcaption>{escape(caption)}</figcaption></figure>"
-            for _, caption, drawn, _ in part.pictures
+            f"<figure>{each.svg}<figcaption>{escape(each.caption)}</figcaption></figure>"
+            for each in part.drawings
         ]
         texts += [section(grid, "h3") for grid in part.grids]
     texts.append(
@@ -193,7 +199,7 @@ def markdown(found: Sequence[Part]) -> str:
     texts = [f"# {TITLE}"]
     for part in found:
         texts += [f"## {escaped(part.title)}", *map(escaped, part.said)]
-        texts += [f"![{escaped(caption)}]({name}.png)" for name, caption, _, _ in part.pictures]
+        texts += [f"![{escaped(each.caption)}]({each.name}.png)" for each in part.drawings]
         texts += [table(grid) for grid in part.grids]
     return "\n\n".join(texts) + "\n"
 
@@ -202,7 +208,8 @@ def make_folder(folder: Path) -> None:
     """Make the folder of the page, so that one that can't be written is found before hours of training."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "rows.csv").touch()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise FnnexpError(f"The page cannot be written to {folder}: {error}. Name another folder.") from error
 
@@ -254,8 +261,8 @@ def write(
         csv |= each.frames
     files = {"reproduce.md": markdown(found).encode()}
     for part in found:
-        for name, _, drawn, image in part.pictures:
-            files |= {f"{name}.svg": svg_file(drawn).encode(), f"{name}.png": image}
+        for drawn in part.drawings:
+            files |= {f"{drawn.name}.svg": svg_file(drawn.svg).encode(), f"{drawn.name}.png": drawn.png}
     files |= {f"{name}.csv": frame.to_csv(index=False).encode() for name, frame in csv.items()}
     files["reproduce.html"] = html(found, sorted(files)).encode()
     make_folder(folder)

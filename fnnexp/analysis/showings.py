@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pandas as pd
 
 from fnnexp import data
-from fnnexp.analysis import drift, plots, statistics
+from fnnexp.analysis import drift, statistics
 from fnnexp.analysis.answers import between, percent, plural, points
 from fnnexp.analysis.plots import Line, Panel
 from fnnexp.analysis.published import APART, NOT_RUN, PROGRAMS, summary
@@ -17,8 +17,6 @@ from fnnexp.analysis.report import Cell, Grid
 from fnnexp.nn import gradcheck
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from fnnexp.trial import Trial
 
 SLIP, RIGHT = "tanh_mini_batch_as_published", "tanh_mini_batch"
@@ -27,8 +25,13 @@ SAMPLE, FULL = "sigmoid_per_sample", "relu_full_batch"
 
 CHECKS = ("tanh", "tanh_as_published", "stacked tanh_128", "stacked tanh_128_as_published")
 
-Picture = tuple[str, str, "Figure"]
-"""A figure's file name, its caption, and itself."""
+
+class Picture(NamedTuple):
+    """A figure: its file's name, its caption, and what is drawn."""
+
+    name: str
+    caption: str
+    panels: Sequence[Panel]
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ def derivative(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Showing:
         "tanh_mini_batch: the derivative",
         said,
         [grid],
-        [("tanh_mini_batch", caption, plots.panels(panels))],
+        [Picture("tanh_mini_batch", caption, panels)],
         {},
     )
 
@@ -191,7 +194,7 @@ def optimizer(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Showing:
         "relu98_full_batch: the optimizer",
         said,
         [Grid("Printed beside both, least to greatest of our seeds", head, lines, names=1)],
-        [("relu98_full_batch", caption, plots.panels(panels))],
+        [Picture("relu98_full_batch", caption, panels)],
         {},
     )
 
@@ -247,7 +250,7 @@ def chaos(ours: Ours, tables: pd.DataFrame) -> Showing:
         "sigmoid_per_sample: chaos",
         said,
         [],
-        [("sigmoid_per_sample", caption, plots.panels(panels))],
+        [Picture("sigmoid_per_sample", caption, panels)],
         {"drift": parted},
     )
 
@@ -287,7 +290,7 @@ def start(ours: Ours, tables: pd.DataFrame) -> Showing:
         "relu_full_batch: the start",
         said,
         [],
-        [("relu_full_batch", caption, plots.panels(panels))],
+        [Picture("relu_full_batch", caption, panels)],
         {"without_gradient": shares},
     )
 
