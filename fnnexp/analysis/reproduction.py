@@ -73,7 +73,7 @@ def tables_grid(rows: pd.DataFrame) -> Grid:
         counts = [Cell(str(each[count]), float(each[count])) for count in ("seeds", "rows", *told)]
         table = Cell(f"{each['experiment']} {each['run']}")
         lines.append([table, Cell(name), *counts, *_end(chosen)])
-    head = ["published table", "run as", "seeds", "rows", *told, "last printed %", "ours %"]
+    head = ["published table", "run as", "seeds", "rows", *told, "last compared %", "ours %"]
     return Grid("Verdicts", head, lines, names=2)
 
 

@@ -100,12 +100,10 @@ def derivative(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Showing:
     epochs = int(ours.of(SLIP, metric)["epoch"].max())
     said = [
         "The printed backward pass applies tanh to the activation a second time, 1 − tanh(a)² where 1 − a² is"
-        f" right. The gradient check finds it: off by {checks[1].max_relative_error:.2g} of its size"
-        " in the op"
-        f" and by {checks[3].max_relative_error:.2g} in the network that trains, where"
-        f" {checks[1].tolerance:.0e} is"
-        f" allowed; the right one's is {checks[0].max_relative_error:.0e} and"
-        f" {checks[2].max_relative_error:.0e}.",
+        f" right. The gradient check finds it: its relative error is"
+        f" {checks[1].max_relative_error:.2f} in the op and {checks[3].max_relative_error:.2f} in the network"
+        f" that trains, where {checks[1].tolerance:.0e} is allowed; that of the right one is"
+        f" {checks[0].max_relative_error:.0e} and {checks[2].max_relative_error:.0e}.",
         which(rows, "tanh_mini_batch"),
         f"After {epochs} epochs the slip ends at {_mean(wrong)} on the test images, the right derivative at"
         f" {_mean(right)}; printed is {percent(float(_last(tables, 'tanh_mini_batch', 'test')))}."
@@ -173,8 +171,9 @@ def optimizer(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Showing:
         f" accuracy {extent(ours.ends(SGD, 'train_accuracy'), '.3f')} with plain SGD at 0.01, and"
         f" {extent(ours.ends(ADAM, 'train_loss'), '.3f')} and"
         f" {extent(ours.ends(ADAM, 'train_accuracy'), '.3f')} with Adam at its defaults; printed for epoch"
-        f" {end['epoch']} are {float(end['loss']):.3f} and {float(end['accuracy']):.3f}. Adam"
-        f" {_reached(ours, ADAM, float(end['loss']))}, plain SGD {_reached(ours, SGD, float(end['loss']))}."
+        f" {end['epoch']} are {float(end['loss']):.3f} and {float(end['accuracy']):.3f}. A loss as low is"
+        f" reached with Adam {_reached(ours, ADAM, float(end['loss']))}, with plain SGD"
+        f" {_reached(ours, SGD, float(end['loss']))}."
     )
     panels = [
         Panel(
@@ -269,10 +268,10 @@ def start(ours: Ours, tables: pd.DataFrame) -> Showing:
         f" {extent(ends, '.3f')}; printed is {_last(tables, FULL, 'test')}. One run of this"
         " experiment says little"
         " of the next, so its numbers too are compared by their place.",
-        "At this start p_y underflows beside the loss's ε = 1e-12 for most training images:"
-        f" for {percent(share.min())} to {percent(share.max())} of all, by seed. Their exact"
-        " gradient, which has"
-        " the factor p_y / (p_y + ε), is all but 0, so training begins on the few others.",
+        "At the start the network gives the right class of"
+        f" {percent(share.min())} to {percent(share.max())} of the training images, by seed, a p_y below the loss's"
+        " ε = 1e-12. There p_y / (p_y + ε), a factor of their exact gradient, is below one half and soon next to"
+        " 0, so training begins on the others.",
     ]
     panels = [
         Panel(
@@ -307,7 +306,7 @@ def which(rows: pd.DataFrame, experiment: str) -> str:
     for each in PROGRAMS[experiment]:
         found = about[each.preset]
         counts.append((each.said, int(found[APART]), int(found["rows"] - found[NOT_RUN])))
-    said = " and ".join(f"{apart} of {run} apart from {name}" for name, apart, run in counts)
+    said = " and ".join(f"{apart} of {run} lie apart from {name}" for name, apart, run in counts)
     (_, least, run), (_, most, _) = sorted(counts, key=lambda each: each[1])
     told = min(counts, key=lambda each: each[1])[0]
     if least <= 0.1 * run and most >= 0.5 * run:
@@ -322,9 +321,9 @@ def _reached(ours: Ours, preset: str, loss: float) -> str:
     seeds = part["seed"].nunique()
     first = part[part["value"] <= loss].groupby("seed")["epoch"].min().sort_values()
     if not len(first):
-        return f"does not reach that loss in {part['epoch'].max()} epochs with any of {plural(seeds, 'seed')}"
+        return f"not in {part['epoch'].max()} epochs ({plural(seeds, 'seed')})"
     epochs = ", ".join(map(str, first))
-    return f"is at that loss by epoch {epochs} ({len(first)} of {plural(seeds, 'seed')})"
+    return f"at epoch {epochs} ({len(first)} of {plural(seeds, 'seed')})"
 
 
 def extent(values: pd.Series, form: str) -> str:
