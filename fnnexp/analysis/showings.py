@@ -171,8 +171,8 @@ def optimizer(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Showing:
         f" accuracy {extent(ours.ends(SGD, 'train_accuracy'), '.3f')} with plain SGD at 0.01, and"
         f" {extent(ours.ends(ADAM, 'train_loss'), '.3f')} and"
         f" {extent(ours.ends(ADAM, 'train_accuracy'), '.3f')} with Adam at its defaults; printed for epoch"
-        f" {end['epoch']} are {float(end['loss']):.3f} and {float(end['accuracy']):.3f}. A loss as low is"
-        f" reached with Adam {_reached(ours, ADAM, float(end['loss']))}, with plain SGD"
+        f" {end['epoch']} are {float(end['loss']):.3f} and {float(end['accuracy']):.3f}. A loss as low"
+        f" is reached with Adam {_reached(ours, ADAM, float(end['loss']))}, with plain SGD"
         f" {_reached(ours, SGD, float(end['loss']))}."
     )
     panels = [
@@ -269,9 +269,9 @@ def start(ours: Ours, tables: pd.DataFrame) -> Showing:
         " experiment says little"
         " of the next, so its numbers too are compared by their place.",
         "At the start the network gives the right class of"
-        f" {percent(share.min())} to {percent(share.max())} of the training images, by seed, a p_y below the loss's"
-        " ε = 1e-12. There p_y / (p_y + ε), a factor of their exact gradient, is below one half and soon next to"
-        " 0, so training begins on the others.",
+        f" {percent(share.min())} to {percent(share.max())} of the training images, by seed, a p_y below"
+        " the loss's ε = 1e-12. There p_y / (p_y + ε), a factor of their exact gradient, is below one half"
+        " and soon next to 0, so training begins on the others.",
     ]
     panels = [
         Panel(
