@@ -33,6 +33,8 @@ Understand
   fnnexp report card_grid arch=tanh_128 batching=mini
                                                     the same of a part: which init is best there?
   fnnexp ui                                         MLflow's UI on the right store, for this machine alone
+  fnnexp reproduce                                  the published tables, trained again and laid beside ours
+  fnnexp reproduce --quick                          the same in under two minutes, with fewer seeds
   fnnexp gradcheck                                  every gradient against finite differences
 
 Choices
@@ -162,6 +164,21 @@ def _report(words: Sequence[str]) -> int:
     return 0
 
 
+def _reproduce(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "fnnexp reproduce",
+        description="Train the published experiments and lay their printed numbers beside.",
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer seeds and epochs, in under two minutes")
+    parser.add_argument("--folder", help="where the page and its files go (default: reports/reproduce)")
+    parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
+    given = parser.parse_args(words)
+    from fnnexp import reproduce
+
+    reproduce.run(quick=given.quick, folder=given.folder, uri=given.uri)
+    return 0
+
+
 def _gradcheck(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         "fnnexp gradcheck", description="Compare every gradient with finite differences."
@@ -193,7 +210,12 @@ def _ui(words: Sequence[str]) -> int:
     return serve(given.port, given.uri, given.host)
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"report": _report, "gradcheck": _gradcheck, "ui": _ui}
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "report": _report,
+    "reproduce": _reproduce,
+    "gradcheck": _gradcheck,
+    "ui": _ui,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -94,8 +94,10 @@ ALLOWED = {
         "fnnexp.sweeping",
     ),
     "fnnexp.api": ("fnnexp.app", "fnnexp.analysis"),
+    "fnnexp.reproduce": ("fnnexp.app", "fnnexp.api", "fnnexp.config", "fnnexp.trial", "fnnexp.analysis"),
     "fnnexp.cli": (
         "fnnexp.app",
+        "fnnexp.reproduce",
         "fnnexp.complaints",
         "fnnexp.analysis",
         "fnnexp.tracking",

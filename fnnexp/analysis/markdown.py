@@ -57,16 +57,17 @@ def markdown(
         *map(escaped, asked),
         "## The answer",
         *map(escaped, sentences(runs, found)),
-        *(_table(grid) for grid in grids if grid.rows),
-        *(text for section in sections for text in _part(section)),
+        *(table(grid) for grid in grids if grid.rows),
+        *(text for section in sections for text in part(section)),
         *_how_to_reproduce(experiment, where, runs),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _part(section: Section) -> list[str]:
+def part(section: Section) -> list[str]:
+    """Return a section as paragraphs."""
     images = map(_image, section.drawings)
-    return [f"## {escaped(section.title)}", *map(escaped, section.said), *images, *map(_table, section.grids)]
+    return [f"## {escaped(section.title)}", *map(escaped, section.said), *images, *map(table, section.grids)]
 
 
 def _how_to_reproduce(experiment: str, where: Sequence[str], runs: pd.DataFrame) -> list[str]:
@@ -86,7 +87,8 @@ def _image(drawing: Drawing) -> str:
     return f"![{escaped(drawing.caption)}]({drawing.name}.png)"
 
 
-def _table(grid: Grid) -> str:
+def table(grid: Grid) -> str:
+    """Return a table, its title a heading."""
     rule = ["---:" if is_number(grid, i) else "---" for i in range(len(grid.head))]
     lines = [
         list(map(escaped, grid.head)),

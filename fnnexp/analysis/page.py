@@ -30,7 +30,7 @@ from fnnexp.analysis.report import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import pandas as pd
 
@@ -109,23 +109,28 @@ def html(
         + "".join(f"<p>{escape(each)}.</p>" for each in followers(runs))
         + f"<p class='quiet'>In all trials: <code>{escape(common(runs))}</code></p>",
         "<h2>The answer</h2>" + "".join(f"<p>{escape(each)}</p>" for each in sentences(runs, found)),
-        _section(leaderboard_grid(runs, board)),
+        table(leaderboard_grid(runs, board)),
         "<h2>Curves</h2>" + _figures(drawings, "curves", runs),
         f"<h2>By architecture, initializer and batching</h2><p class='quiet'>{ranking(runs)} in percent; "
         "(2/3): two of three trials finished.</p>"
         + _figures(drawings, "map", runs)
-        + "".join(_section(grid, "h3") for grid in grids),
+        + "".join(table(grid, "h3") for grid in grids),
         f"<h2>Which factor matters how much</h2><p>{escape(found.about_shares)}</p>"
-        + (_section(shares) if shares.rows else ""),
+        + (table(shares) if shares.rows else ""),
         f"<h2>Pairs</h2><p class='quiet'>{PAIRS}</p>"
-        + "".join(_section(grid, "h3") for grid in pairs if grid.rows),
+        + "".join(table(grid, "h3") for grid in pairs if grid.rows),
         "<h2>Accuracy against training time</h2>" + _figures(drawings, "time", runs),
-        *map(_part, sections),
+        *map(part, sections),
         "<h2>What diverged, was identical, or was too close to tell</h2>"
         + "".join(_folded(grid) for grid in (troubles(runs), coincidences(runs)) if grid.rows)
         + f"<p>{escape(_not_settled(close, len(found.with_leader)))}</p>",
         _how_to_reproduce(experiment, where, runs, files),
     ]
+    return document(title, texts)
+
+
+def document(title: str, texts: Iterable[str]) -> str:
+    """Return the whole HTML file of these parts of its body."""
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
@@ -158,7 +163,8 @@ def this_page(experiment: str, where: Sequence[str]) -> str:
     return f"fnnexp report {shlex.join([experiment, *where])}"
 
 
-def _section(grid: Grid, level: str = "h2") -> str:
+def table(grid: Grid, level: str = "h2") -> str:
+    """Return a table of the page, its title a heading of this level."""
     kinds = [
         "n" if is_number(grid, i) else "verdict" if grid.head[i] == "verdict" else ""
         for i in range(len(grid.head))
@@ -180,9 +186,9 @@ def _section(grid: Grid, level: str = "h2") -> str:
 def _folded(grid: Grid) -> str:
     """Return a table that is closed when it is long; it opens by a click, and runs.csv has it as well."""
     if len(grid.rows) <= ROWS_OPEN:
-        return _section(grid, "h3")
+        return table(grid, "h3")
     summary = f"{escape(grid.title)}: {len(grid.rows)}"
-    return f"<details><summary>{summary}</summary>{_section(grid._replace(title=''))}</details>"
+    return f"<details><summary>{summary}</summary>{table(grid._replace(title=''))}</details>"
 
 
 def _tag(name: str, content: str, kind: str) -> str:
@@ -247,12 +253,13 @@ def _drawn(drawings: Sequence[Drawing]) -> str:
     return text
 
 
-def _part(section: Section) -> str:
+def part(section: Section) -> str:
+    """Return a section of the page."""
     return (
         f"<h2>{escape(section.title)}</h2>"
         + "".join(f"<p>{escape(each)}</p>" for each in section.said)
         + _drawn(section.drawings)
-        + "".join(_section(grid, "h3") for grid in section.grids)
+        + "".join(table(grid, "h3") for grid in section.grids)
     )
 
 

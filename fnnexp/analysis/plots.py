@@ -449,6 +449,57 @@ def against_time(runs: pd.DataFrame, metric: str) -> Figure | None:
     return figure
 
 
+# Published beside ours
+
+
+class Line(NamedTuple):
+    """A line with, where `low` is given, its band; `alone`: points that no line joins."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+    alone: bool = False
+
+
+class Panel(NamedTuple):
+    """Lines about one quantity, which is the title; `log`, the axes that are logarithmic, as in "xy"."""
+
+    title: str
+    lines: Sequence[Line]
+    log: str = ""
+    across: str = "epoch"
+
+
+def panels(drawn: Sequence[Panel]) -> Figure:
+    """Return panels, each with an axis of its own; lines of one name look the same in all of them."""
+    names = list(dict.fromkeys(line.name for panel in drawn for line in panel.lines))
+    figure, axes = _canvas([divmod(i, COLUMNS) for i in range(len(drawn))], len(names), "")
+    handles: dict[str, Any] = {}
+    for ax, panel in zip(axes, drawn, strict=True):
+        ax.set_title(panel.title, color=INK, fontsize=9, loc="left", parse_math=False)
+        ax.set_xlabel(panel.across, color=INK, fontsize=9)
+        ax.tick_params(labelleft=True)
+        if "x" in panel.log:
+            ax.set_xscale("log")
+        if "y" in panel.log:
+            ax.set_yscale("log")
+        for line in panel.lines:
+            i = names.index(line.name)
+            style = STROKE | _style(i, i)._asdict()
+            if line.alone:
+                style |= {"linestyle": "", "color": INK, "marker": "x+"[i % 2], "markersize": 4}
+            every = 1 if line.alone else max(1, len(line.x) // 8)
+            handles[line.name] = ax.plot(
+                line.x, line.y, **style, markevery=every, zorder=3 if line.alone else 2
+            )[0]
+            if line.low is not None and line.high is not None:
+                ax.fill_between(line.x, line.low, line.high, color=style["color"], alpha=0.15, linewidth=0)
+    _legend(figure, [handles[name] for name in names], names)
+    return figure
+
+
 # What a figure becomes
 
 

@@ -439,13 +439,13 @@ def _write(
     ]
     if not where:
         now("logging it to MLflow")
-        logged = _log(experiment, tracking_uri, files, [*sentences(runs, found), counts(runs)])
+        logged = log_files(experiment, tracking_uri, files, [*sentences(runs, found), counts(runs)])
         console.print(logged, soft_wrap=True, markup=False, highlight=False)
     console.print(f"Report: {page}", soft_wrap=True, markup=False, highlight=False)
     return page
 
 
-def _log(experiment: str, uri: str | None, files: Sequence[Path], said: Sequence[str]) -> str:
+def log_files(experiment: str, uri: str | None, files: Sequence[Path], said: Sequence[str]) -> str:
     """Log the report's files to MLflow; a store that takes none costs no report. Return what became of it."""
     from fnnexp.analysis.markdown import escaped
 
@@ -497,20 +497,20 @@ def _print(
     ):
         console.print(Text(said, style=style))
     narrow = _without(leaderboard_grid(runs, board), "test %" if ranking(runs) == "val_accuracy" else "")
-    _print_grid(console, narrow, ROWS_SHOWN, "leaderboard.csv")
+    print_grid(console, narrow, ROWS_SHOWN, "leaderboard.csv")
     console.print(Text(f"{ranking(runs)} in percent; (2/3): two of three trials finished", style="italic"))
     for grid in table_grids(runs, cells):
-        _print_grid(console, grid, ROWS_SHOWN, "table.csv")
+        print_grid(console, grid, ROWS_SHOWN, "table.csv")
     if len(found.in_each_cell):
         narrow = _without(cells_grid(found), *WIDE)
-        _print_grid(console, narrow, ROWS_SHOWN, "cells.csv")
+        print_grid(console, narrow, ROWS_SHOWN, "cells.csv")
         names = narrow.head.index("best init")
         first = [f"{k}={cell.text}" for k, cell in zip(narrow.head[:names], narrow.rows[0], strict=False)]
         if not any(" " in word for word in first):  # a label with a param is no value of one column
             command = f"fnnexp report {shlex.join([experiment, *where, *first])}"
             console.print(Text(f"One of them by itself: {command}"))
     if len(troubles(runs).rows):
-        _print_grid(console, troubles(runs), TROUBLES_SHOWN, "report.html")
+        print_grid(console, troubles(runs), TROUBLES_SHOWN, "report.html")
     if n := len(coincidences(runs).rows):
         console.print(Text(f"{plural(n, 'trial')} shared another's training, numerically the same."))
 
@@ -523,7 +523,7 @@ def _without(grid: Grid, *titles: str) -> Grid:
     return grid._replace(head=[grid.head[i] for i in keep], rows=rows, names=names)
 
 
-def _print_grid(console: Console, grid: Grid, limit: int, file: str) -> None:
+def print_grid(console: Console, grid: Grid, limit: int, file: str) -> None:
     """Print the grid's first rows; notes stand below it, where they do not take the width of the numbers."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table

@@ -126,6 +126,20 @@ def t_half_width(deviations: ArrayLike, counts: ArrayLike, level: float = LEVEL)
     return np.where(np.isnan(half), 0.0, half)
 
 
+def prediction_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
+    """Return Student's interval that holds one more draw of the same normal: x̄ ± t s √(1 + 1/n).
+
+    >>> prediction_interval([1.0, 2.0, 3.0]).low.__round__(2), prediction_interval([1.0]).method
+    (-2.97, 'none')
+    """
+    x = np.asarray(values, dtype=np.float64)
+    n = x.size
+    if n < 2 or not np.isfinite(x).all():
+        return NOTHING
+    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * float(x.std(ddof=1)) * math.sqrt(1 + 1 / n)
+    return Interval(mean(x) - half, mean(x) + half, "t")
+
+
 # Pairs
 
 
