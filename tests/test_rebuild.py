@@ -128,7 +128,7 @@ def test_the_defaults_are_what_hydra_composes(jobs_of):
         for file in (conf_folder() / group).glob("*.yaml"):
             (job,) = jobs_of(f"{group}={file.stem}", *(["data.path=x"] if file.stem == "files" else []))
             expected = _scientific(job) | ({"data.path": None} if file.stem == "files" else {})
-            assert default_params(default_options() | {group: file.stem}) == expected
+            assert default_params({**default_options(), group: file.stem}) == expected
 
 
 def _scientific(job):

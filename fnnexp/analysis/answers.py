@@ -32,11 +32,11 @@ def sentences(runs: pd.DataFrame, found: Findings) -> list[str]:
         return ["No trial has finished, so there is no answer yet."]
     leader, pairs = found.configurations[0], found.with_leader
     said = [_leader(leader, found.metric), _tested(runs, leader, found.metric)]
-    said += _same(runs)
     if len(pairs):
         said += [_next(pairs.iloc[0]), _settled(pairs)]
     if len(found.in_each_cell) > 1:
         said.append(_by_cell(found.in_each_cell))
+    said += _same(runs)
     if len(found.shares) > 1:
         top = found.shares.head(3).to_dict("records")
         first = ", ".join(f"{row['effect']} {100 * row['share']:.1f}%" for row in top)

@@ -10,7 +10,7 @@ import math
 import re
 import shlex
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -112,7 +112,9 @@ class _Written:
                 continue
             given = None if _is_none(record[key]) else record[key]
             texts[key] = _value(given)
-            if key == "seed" or _text(given) != _text(default):
+            if key == "seed" or texts[key] != _value(
+                as_param(default) if isinstance(default, list) else default
+            ):
                 needed.append(key)
         return cls(texts, needed)
 
@@ -133,10 +135,6 @@ def _option(record: Mapping[Any, Any], group: str, otherwise: Any) -> Any:
 
 def _is_none(value: Any) -> bool:
     return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
-
-
-def _text(value: Any) -> str:
-    return NULL if value is None else as_param(value)
 
 
 def _grids(trials: Sequence[_Written]) -> list[list[str]]:
@@ -194,6 +192,7 @@ def _seeds(values: Sequence[str]) -> str:
     return ",".join(map(str, seeds))
 
 
+@lru_cache(maxsize=4096, typed=True)  # a thousand trials have few values; 1, 1.0 and True are three
 def _value(value: Any) -> str:
     r"""Return a value as Hydra's override grammar reads it back.
 
