@@ -25,7 +25,7 @@ from fnnexp.sweep.plan import Planned, identical, plan, spread
 from fnnexp.sweep.progress import SweepProgress
 from fnnexp.sweep.stopping import Stopping
 from fnnexp.sweep.worker import Broken, Trained
-from fnnexp.tracking import Known, Tracker, runs_of
+from fnnexp.tracking import Known, Tracker, best_of, runs_of
 from fnnexp.trial import Trial
 
 AHEAD = 2
@@ -307,6 +307,7 @@ class _Sweep:
         last = curve[-1].metrics
         metric = "val_accuracy" if "val_accuracy" in last else "test_accuracy"
         seconds = sum(record.seconds for record in curve) / len(curve)
+        best = best_of((record.epoch, record.metrics) for record in curve)
         for trial in self.groups[key]:
             weights, new = Parameters(trial.recipe.architecture, theta[None]).named(0), self._new(trial)
             self.tracker.finish(
@@ -317,6 +318,7 @@ class _Sweep:
                 blas=blas,
                 diverged_at=diverged_at,
                 curve=new,
+                best=best,
             )
             self.closed.add(trial.id)
             self.progress.epoch(len(new))
