@@ -53,7 +53,7 @@ def serve(port: int, uri: str | None, host: str = HOST) -> int:
             file=sys.stderr,
             flush=True,
         )
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port)]
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port), "--workers", "1"]
     if uri:
         command += ["--backend-store-uri", uri]
     server_at = f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -33,7 +33,7 @@ GROUPED = ("init", "arch", "batching")
 MOST = 2000
 """Characters of the commands and of what a report says; MLflow takes 5,000 a tag."""
 
-WIDTHS = {"attributes.`Run Name`": 250, "runDateAndNestInfo": 130}
+WIDTHS = {"attributes.`Run Name`": 215, "runDateAndNestInfo": 135}
 """Pixels of the columns that MLflow always shows, before all others."""
 
 
@@ -91,9 +91,11 @@ class About:
         best = [f"best_{split}_accuracy", f"best_{split}_epoch"] if self.validated else []
         last = [f"{split}_accuracy", f"{split}_loss", "train_accuracy", "train_loss"]
         params = self._columns()
-        columns = [*map(_param, params), *map(_metric, [*best, *last]), "attributes.`Duration`"]
-        widths = {key: 95 if key.startswith("params") else 140 for key in columns}
+        widths = {_param(key): _width([key, *_values(self.params, key)]) for key in params}
+        widths |= {_metric(key): _width([key, "0.123456"]) for key in (*best, *last)}
+        columns = [*widths, "attributes.`Duration`"]
         by = next((key for key in (*GROUPED, *params) if key != "seed" and self._varies(key)), GROUPED[0])
+        axes = [key for key in params if self._varies(key)] or params
         ranked = {"orderByKey": _metric((best or last)[0]), "orderByAsc": False}
         shown = {"runsHiddenMode": "SHOW_ALL", "isAccordionReordered": True}
         return {
@@ -109,6 +111,7 @@ class About:
                 2,
                 # MLflow groups the hundred runs that it loads first: by seed, no group has the better ones.
                 {"orderByKey": _param("seed"), "orderByAsc": True}
+                | {"searchFilter": "attributes.run_name != 'report'"}
                 | {
                     "groupBy": {
                         "aggregateFunction": "average",
@@ -124,9 +127,7 @@ class About:
             PARALLEL: _view(
                 "Parallel coordinates",
                 1,
-                ranked
-                | shown
-                | _charts("Parallel coordinates", 1, [_coordinates(params, (best or last)[0])]),
+                ranked | shown | _charts("Parallel coordinates", 1, [_coordinates(axes, (best or last)[0])]),
             ),
         }
 
@@ -188,6 +189,11 @@ def _values(params: Iterable[Mapping[str, str]], key: str) -> list[str]:
     return sorted({each[key] for each in params if key in each})
 
 
+def _width(texts: Iterable[str]) -> int:
+    """Return the pixels of a column that shows these."""
+    return 26 + round(6.5 * max(map(len, texts)))
+
+
 def _view(name: str, place: int, state: Mapping[str, Any]) -> str:
     """Return a saved view as MLflow keeps it; those of a higher place stand first in its menu."""
     inner = json.dumps(state, separators=(",", ":"))
@@ -201,7 +207,9 @@ def _charts(title: str, columns: int, charts: Sequence[Mapping[str, Any]]) -> di
 
 
 def _line(metric: str) -> dict[str, Any]:
-    return {"type": "LINE", "uuid": metric, "metricKey": metric}
+    exactly = {"lineSmoothness": 0, "useGlobalLineSmoothing": True, "ignoreOutliers": False}
+    axes = {"xAxisKey": "step", "useGlobalXaxisKey": True, "xAxisScaleType": "linear", "scaleType": "linear"}
+    return {"type": "LINE", "uuid": metric, "metricKey": metric, **exactly, **axes}
 
 
 def _coordinates(params: Sequence[str], metric: str) -> dict[str, Any]:
