@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,11 +31,15 @@ from fnnexp.guard import guarded
 if TYPE_CHECKING:
     from fnnexp.data import Prepared
     from fnnexp.sweeping.run import Outcome
+    from fnnexp.tracking import Tracker
     from fnnexp.trial import Trial
 
 
 LONGEST_NAME = 200
 """Characters of an experiment's name; MLflow takes 500."""
+
+COMMAND: ContextVar[str | None] = ContextVar("COMMAND", default=None)
+"""The command line as it was typed, which Hydra does not hand on; None: there was none."""
 
 
 class TrialsFailedError(FnnexpError):
@@ -91,8 +97,9 @@ def many(loader: Any, master: DictConfig, job_overrides: Sequence[Sequence[str]]
 train.many = many  # type: ignore[attr-defined]
 
 
-def main() -> None:
-    """Compose and run what the command line says."""
+def main(words: Sequence[str]) -> None:
+    """Compose and run what the command line says; `words` are what was typed behind ``fnnexp``."""
+    COMMAND.set(shlex.join(["fnnexp", *words]))
     with guarded():
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(train)()
 
@@ -233,11 +240,14 @@ def sweep(trials: Sequence[Trial], name: str, config: Any, console: Console) -> 
     from fnnexp.sweeping.dry_run import say_identical
     from fnnexp.sweeping.run import run
     from fnnexp.tracking import Tracker
+    from fnnexp.views import About
 
     say_identical(trials, console)
-    tracker = Tracker(name, config.tracking.uri)
+    params = [{key: str(value) for key, value in trial.params.items()} for trial in trials]
+    validated = all(trial.recipe.validation for trial in trials)
+    tracker = Tracker(name, config.tracking.uri, About(name, params, validated, COMMAND.get()))
     outcome = run(trials, tracker, _settings(config), console)
-    _say(outcome, console)
+    _say(outcome, tracker, console)
     if outcome.elsewhere and len(outcome.elsewhere) + outcome.done_before == len(trials):
         raise FnnexpError(
             f"another sweep ({outcome.elsewhere[0][1]}) is training {len(outcome.elsewhere)} of these trials "
@@ -255,7 +265,7 @@ def _failures(outcome: Outcome, trials: int) -> str:
     return f"{len(outcome.failed)} of {trials} trials failed{stopped}:\n{listed}"
 
 
-def _say(outcome: Outcome, console: Console) -> None:
+def _say(outcome: Outcome, tracker: Tracker, console: Console) -> None:
     parts = [f"{len(outcome.finished)} trials finished"]
     if outcome.done_before:
         parts.append(f"{outcome.done_before} were done before")
@@ -266,7 +276,9 @@ def _say(outcome: Outcome, console: Console) -> None:
     if outcome.failed:
         parts.append(f"{len(outcome.failed)} failed")
     console.print(f"{', '.join(parts)} in {outcome.seconds:.1f} s", highlight=False)
+    seen = tracker.page or "fnnexp ui"
     console.print(
-        f"compare them: fnnexp report {outcome.experiment}{os.linesep}look at them: fnnexp ui",
+        f"compare them: fnnexp report {outcome.experiment}{os.linesep}look at them: {seen}",
         highlight=False,
+        soft_wrap=True,
     )

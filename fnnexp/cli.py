@@ -109,7 +109,7 @@ def _hydra(words: Sequence[str]) -> None:
     sys.argv = [sys.argv[0], *overrides_last(words)]
     gc.disable()  # composing makes many small objects that live on; looking through them costs a second
     try:
-        app.main()
+        app.main(words)
     except app.Raised as raised:
         if wants_traces or not isinstance(raised.error, OmegaConfBaseException):
             raise raised.error from raised.error.__cause__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import math
 import os
@@ -27,6 +28,7 @@ from fnnexp import __version__
 from fnnexp.errors import FnnexpError
 from fnnexp.nn.diagnostics import told_by
 from fnnexp.patience import AT_START, patiently
+from fnnexp.views import About, description, link
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,6 +41,9 @@ DEFAULT_STORE = "sqlite:///mlflow.db"
 """MLflow's own default."""
 
 METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
+BEST = ("best_val_accuracy", "best_val_epoch")
+"""What a finished run has beside its curves, one value each: its best, and the first epoch that had it."""
+
 MOST_METRICS = 1000
 """As many as MLflow takes in one batch."""
 
@@ -116,6 +121,28 @@ def _rows_of_trials(file: Path, experiment_id: str) -> list[tuple[str, str, str,
         return None
 
 
+MOST_LATEST = 5
+
+
+def latest_experiments(uri: str | None) -> list[tuple[str, str]]:
+    """Return the id and name of the experiments that ran last, the last first, of a SQLite store.
+
+    Found out without MLflow, which takes seconds to import; a store of another kind or version has none.
+    """
+    file = store_file(uri or DEFAULT_STORE)
+    if file is None:
+        return []
+    query = (
+        "SELECT e.experiment_id, e.name FROM experiments e JOIN runs r ON r.experiment_id = e.experiment_id "
+        "WHERE e.lifecycle_stage = 'active' GROUP BY e.experiment_id ORDER BY max(r.start_time) DESC LIMIT ?"
+    )
+    try:
+        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as store:
+            return [(str(key), str(name)) for key, name in store.execute(query, (MOST_LATEST,))]
+    except sqlite3.Error:
+        return []
+
+
 def _can_be_written(uri: str) -> None:
     """Refuse a SQLite store that can't be written. MLflow would try again for minutes before it said so.
 
@@ -190,12 +217,15 @@ class Tracker:
         The experiment's name; made when it is not there.
     uri
         The store; None: MLFLOW_TRACKING_URI or MLflow's default.
+    about
+        What MLflow's UI is to show of the experiment.
 
     Opening the store takes MLflow seconds, so it is done by :meth:`open`, or by what first needs it.
     """
 
-    def __init__(self, experiment: str, uri: str | None) -> None:
+    def __init__(self, experiment: str, uri: str | None, about: About | None = None) -> None:
         self.experiment = experiment
+        self.about = about
         self.say: Callable[[str], None] = _on_stderr
         self._told = uri
         self._opened: tuple[MlflowClient, str] | None = None
@@ -231,7 +261,10 @@ class Tracker:
 
             def find_or_make() -> tuple[Any, str]:
                 found = plain.get_experiment_by_name(self.experiment)
-                return found, found.experiment_id if found else plain.create_experiment(self.experiment)
+                tags = self.about.tags({}) if self.about else {}
+                return found, found.experiment_id if found else plain.create_experiment(
+                    self.experiment, tags=tags
+                )
 
             found, experiment_id = patiently(find_or_make, uri=self.uri, say=self._tell, seconds=AT_START)
             _write_ahead(str(plain.tracking_uri))
@@ -241,6 +274,22 @@ class Tracker:
                 f"--experiment-id {experiment_id}` brings it back, tracking.experiment=NAME takes another"
             )
         self._opened = plain, experiment_id
+        if self.about:
+            self._describe_experiment(self.about, dict(found.tags) if found else self.about.tags({}))
+
+    def _describe_experiment(self, about: About, there: Mapping[str, str]) -> None:
+        """Set the views of the experiment and its description, if nobody wrote another."""
+        tags = about.tags(there)
+        changed = {key: value for key, value in tags.items() if there.get(key) != value}
+        if not there.get(REPORTED):
+            changed |= _note(there, description(self.experiment, self._id, tags, about.text()))
+        for key, value in changed.items():
+            self._client.set_experiment_tag(self._id, key, value)
+
+    @property
+    def page(self) -> str | None:
+        """Where a browser sees the experiment, if the store is a server."""
+        return link(self._id, server=self.uri) if self.uri.startswith(("http://", "https://")) else None
 
     @property
     def _plain(self) -> MlflowClient:
@@ -371,8 +420,12 @@ class Tracker:
         blas: str,
         diverged_at: int | None = None,
         curve: Iterable[tuple[int, Mapping[str, float]]] = (),
+        best: Mapping[str, float] | None = None,
     ) -> None:
-        """Close a run with its artifacts and the rest of its curve, as finished or diverged at an epoch."""
+        """Close a run with its artifacts and the rest of its curve, as finished or diverged at an epoch.
+
+        `best` is :func:`best_of` its whole curve.
+        """
         with tempfile.TemporaryDirectory() as folder:
             text = yaml.dump(dict(trial.config), Dumper=_YAML, sort_keys=False)
             Path(folder, "config.yaml").write_text(text, encoding="utf-8")
@@ -386,7 +439,7 @@ class Tracker:
         }
         if diverged_at is not None:
             tags["fnnexp.diverged_epoch"] = str(diverged_at)
-        self._write(run_id, curve, tags)
+        self._write(run_id, [*curve, (0, best or {})], tags)
         self._client.set_terminated(run_id, "FINISHED")
 
     def fail(self, run_id: str, reason: str, traceback: str) -> None:
@@ -468,6 +521,17 @@ def _batches(curve: Iterable[tuple[int, Mapping[str, float]]]) -> list[list[Metr
             points = points[MOST_METRICS:]
         batches[-1] += points
     return batches
+
+
+def best_of(curve: Iterable[tuple[int, Mapping[str, float]]]) -> dict[str, float]:
+    """Return the two metrics :data:`BEST` of a curve; none without validation.
+
+    >>> best_of([(1, {"val_accuracy": 0.5}), (2, {"val_accuracy": 0.75}), (3, {"val_accuracy": 0.75})])
+    {'best_val_accuracy': 0.75, 'best_val_epoch': 2}
+    """
+    known = [(values["val_accuracy"], -epoch) for epoch, values in curve if "val_accuracy" in values]
+    value, epoch = max((each for each in known if math.isfinite(each[0])), default=(math.nan, 0))
+    return dict(zip(BEST, (value, -epoch), strict=True)) if math.isfinite(value) else {}
 
 
 def as_param(value: Any) -> str:
@@ -576,28 +640,41 @@ def _no_bars() -> Iterator[None]:
 REPORT = "report"
 """The name of the run that holds an experiment's report; it is no trial."""
 
-NOTE, OURS = "mlflow.note.content", "fnnexp.note"
+NOTE, OURS, REPORTED = "mlflow.note.content", "fnnexp.note", "fnnexp.report"
+"""The description's tag; and of an experiment the last one's hash, if we wrote it, and its report's run."""
+
+
+def _note(tags: Mapping[str, str], text: str) -> dict[str, str]:
+    """Return the tags that make a text the experiment's description; none where somebody wrote another."""
+    now = tags.get(NOTE, "")
+    if now and _hash(now) != tags.get(OURS):
+        return {}
+    return {key: value for key, value in ((OURS, _hash(text)), (NOTE, text)) if tags.get(key) != value}
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def log_report(experiment: str, uri: str | None, files: Iterable[Path], said: str) -> str:
     """Log files as the artifacts of the experiment's one report run; return its run id.
 
     The run has no trial's tag, so no frame and no sweep takes it for one. Logged again, files of the same
-    names are replaced. `said`, Markdown, becomes the description of that run, and of the experiment unless
-    somebody wrote another: MLflow's UI shows it above the runs.
+    names are replaced. `said`, Markdown, becomes the description of that run, and the first of that of the
+    experiment unless somebody wrote another: MLflow's UI shows it above the runs.
     """
     store = client(uri)
     found = find_experiment(store, experiment)
     wait = partial(patiently, uri=str(store.tracking_uri), say=_on_stderr, seconds=AT_START)
     ours = wait(lambda: store.search_runs([found.experiment_id], "tags.`fnnexp.report` = 'true'"))
-    tags = {"fnnexp.report": "true", **environment()}
+    tags = {REPORTED: "true", **environment()}
     run = ours[0] if ours else store.create_run(found.experiment_id, run_name=REPORT, tags=tags)
     for file in files:
         wait(partial(store.log_artifact, run.info.run_id, str(file)))
     wait(partial(store.set_tag, run.info.run_id, NOTE, said))
-    if found.tags.get(NOTE, "") in ("", found.tags.get(OURS)):
-        for key in (OURS, NOTE):
-            wait(partial(store.set_experiment_tag, found.experiment_id, key, said))
+    text = description(experiment, found.experiment_id, found.tags, said, run.info.run_id)
+    for key, value in {REPORTED: run.info.run_id, **_note(found.tags, text)}.items():
+        wait(partial(store.set_experiment_tag, found.experiment_id, key, value))
     if run.info.status != "FINISHED":
         wait(partial(store.set_terminated, run.info.run_id, "FINISHED"))
     return str(run.info.run_id)

@@ -10,7 +10,8 @@ import subprocess
 import sys
 
 from fnnexp.errors import FnnexpError
-from fnnexp.tracking import has_store
+from fnnexp.tracking import has_store, latest_experiments
+from fnnexp.views import link
 
 HOST = "127.0.0.1"
 
@@ -52,14 +53,18 @@ def serve(port: int, uri: str | None, host: str = HOST) -> int:
             file=sys.stderr,
             flush=True,
         )
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port)]
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port), "--workers", "1"]
     if uri:
         command += ["--backend-store-uri", uri]
-    print(f"MLflow's UI: http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C stops it)", flush=True)
+    server_at = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    print(f"MLflow's UI: {server_at} (Ctrl-C stops it)", flush=True)
+    for experiment_id, name in latest_experiments(uri):
+        print(f"  {name}: {link(experiment_id, server=server_at)}", flush=True)
     environment = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",  # the page would report its use to MLflow's makers
         **os.environ,
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    }  # its queue has no work here
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its queue has no work here
+    }
     server = subprocess.Popen(command, env=environment)
     # Also where whoever started this ignores Ctrl-C, as a shell does for what it runs in the background.
     signals = (signal.SIGINT, signal.SIGTERM)

@@ -22,10 +22,15 @@ def runs_in(folder, experiment="fnnexp"):
 
 
 def curve_in(folder, run_id):
-    """Return (metric, epoch, value) of a run as rows of the database, which knows nothing of our reading."""
+    """Return (metric, epoch, value) of a run as rows of the database, which knows nothing of our reading.
+
+    What is one value a run, and no curve, is left out.
+    """
     with closing(sqlite3.connect(folder / "mlflow.db")) as database:
         rows = database.execute(
-            "select key, step, value from metrics where run_uuid = ? order by key, step", (run_id,)
+            "select key, step, value from metrics where run_uuid = ? and key not like 'best_%' "
+            "order by key, step",
+            (run_id,),
         )
         return rows.fetchall()
 

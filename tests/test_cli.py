@@ -348,7 +348,8 @@ def test_ui_is_mlflows_on_loopback(invoke, store, port, started):
     ran = invoke("ui", "--port", str(port))
     assert ran.status == 7
     (command,) = started
-    assert command == [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
+    where = ["--host", "127.0.0.1", "--port", str(port)]
+    assert command == [sys.executable, "-m", "mlflow", "ui", *where, "--workers", "1"]
     assert f"http://127.0.0.1:{port}" in ran.out
 
 

@@ -27,7 +27,7 @@ from fnnexp.sweeping.plan import Planned, identical, plan, spread
 from fnnexp.sweeping.progress import SweepProgress
 from fnnexp.sweeping.stopping import Stopping
 from fnnexp.sweeping.worker import Broken, Trained
-from fnnexp.tracking import Known, Tracker, runs_of
+from fnnexp.tracking import Known, Tracker, best_of, runs_of
 from fnnexp.trial import Trial
 
 AHEAD = 2
@@ -318,6 +318,7 @@ class _Sweep:
         last = curve[-1].metrics
         metric = "val_accuracy" if "val_accuracy" in last else "test_accuracy"
         seconds = sum(record.seconds for record in curve) / max(curve[-1].epoch, 1)
+        best = best_of((record.epoch, record.metrics) for record in curve)
         for trial in self.groups[key]:
             weights, new = Parameters(trial.recipe.architecture, theta[None]).named(0), self._new(trial)
             self.tracker.finish(
@@ -328,6 +329,7 @@ class _Sweep:
                 blas=blas,
                 diverged_at=diverged_at,
                 curve=new,
+                best=best,
             )
             self.closed.add(trial.id)
             self.progress.epoch(_epochs(trial, new))
