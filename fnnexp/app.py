@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -152,6 +151,7 @@ def run_jobs(jobs: Sequence[Job], config_name: str) -> None:
     gc.freeze()  # what start-up has made stays; the collector need not look through it again
     gc.enable()
     outcome = sweep(trials, name, first, console)
+    console.print(f"compare them: fnnexp report {name}\nlook at them: fnnexp ui", highlight=False)
     if outcome.failed:
         raise TrialsFailedError(_failures(outcome, len(trials)))
 
@@ -265,7 +265,3 @@ def _say(outcome: Outcome, console: Console) -> None:
     if outcome.failed:
         parts.append(f"{len(outcome.failed)} failed")
     console.print(f"{', '.join(parts)} in {outcome.seconds:.1f} s", highlight=False)
-    console.print(
-        f"compare them: fnnexp report {outcome.experiment}{os.linesep}look at them: fnnexp ui",
-        highlight=False,
-    )

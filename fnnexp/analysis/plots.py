@@ -6,6 +6,7 @@ What is drawn never depends on colour alone: each initializer has its own marker
 
 from __future__ import annotations
 
+import base64
 import io
 import math
 import re
@@ -14,6 +15,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from fnnexp.analysis import frames, statistics
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 KNOWN = ("max", "sqrtmax", "xavier", "he", "he2", "normal", "glorot_normal", "he_normal")
 """Initializers whose style is fixed, so that reports can be laid side by side; others follow in order."""
@@ -38,7 +39,19 @@ PANEL = (3.1, 2.1)  # inches: one panel's axes
 GAP = (0.35, 0.62)
 LEFT, RIGHT, TOP, BOTTOM, LEGEND_ROW = 0.75, 0.15, 0.4, 0.55, 0.24
 COLUMNS = 3  # panels beside each other on a page
+SHOWN_WIDTH, MOST_ZOOM = 900, 1.7  # in a notebook: pixels of its column, and how much a small figure grows
 UNIFORM_LOSS = math.log(10)  # cross-entropy of the uniform guess over ten classes
+
+
+class Picture(Figure):
+    """A figure that a notebook shows on white, large enough for the back row, whatever its theme."""
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[Any, Any]:
+        width = self.get_figwidth() * 96
+        zoom = min(max(SHOWN_WIDTH / width, 1.0), MOST_ZOOM)
+        image = base64.b64encode(png(self)).decode("ascii")
+        size = {"width": round(width * zoom), "height": round(self.get_figheight() * 96 * zoom)}
+        return {"image/png": image, "text/plain": repr(self)}, {"image/png": size}
 
 
 class Style(NamedTuple):
@@ -66,7 +79,7 @@ def _style(family: int, i: int) -> Style:
     )
 
 
-def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> Figure | None:
+def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> Picture | None:
     """Return one metric's curves: the mean over seeds in its 95% interval, a panel an arch × batching.
 
     Parameters
@@ -80,7 +93,7 @@ def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> Figure | No
 
     Returns
     -------
-    Figure or None
+    Picture or None
         For :func:`svg` and :func:`png`; None if nothing was recorded of it.
     """
     points = _points(runs, curves, metric)
@@ -124,17 +137,14 @@ def _loss_limit(points: pd.DataFrame) -> float:
     return float(min(1.05 * points["high"].max(), max(1.5 * UNIFORM_LOSS, 2 * last.median())))
 
 
-def _canvas(panels: int, batchings: int, inits: int, said: str) -> tuple[Figure, list[Axes]]:
+def _canvas(panels: int, batchings: int, inits: int, said: str) -> tuple[Picture, list[Axes]]:
     """Return a figure of fixed panel size, the legend's rows below the panels, and one axes a panel."""
-    from matplotlib.figure import Figure
-
     columns = batchings if 1 < batchings <= COLUMNS else 2 if panels == 4 else min(COLUMNS, panels)
     rows = -(-panels // columns)
     legend = LEGEND_ROW * -(-inits // _legend_columns(columns)) + 0.15
     width = LEFT + RIGHT + columns * PANEL[0] + (columns - 1) * GAP[0]
     height = TOP + BOTTOM + legend + rows * PANEL[1] + (rows - 1) * GAP[1]
-    figure = Figure(figsize=(width, height))
-    figure.patch.set_alpha(0)
+    figure = Picture(figsize=(width, height), facecolor="none")
     axes = []
     for i in range(panels):
         x = LEFT + (i % columns) * (PANEL[0] + GAP[0])
@@ -238,13 +248,11 @@ LOW, HIGH = (0.91, 0.95, 0.99), (0.05, 0.24, 0.47)  # the ends of its colours, l
 FILLS = ("none", "full", "bottom", "left", "top", "right")  # a batching mode each
 
 
-def heat_map(runs: pd.DataFrame, metric: str) -> Figure | None:
+def heat_map(runs: pd.DataFrame, metric: str) -> Picture | None:
     """Return the mean over seeds of each arch × init × batching, a panel a batching, its number in each cell.
 
     `runs` are of one combination of the factors other than these three. None if no trial finished.
     """
-    from matplotlib.figure import Figure
-
     means = _means(runs, metric)
     if means.empty:
         return None
@@ -257,8 +265,7 @@ def heat_map(runs: pd.DataFrame, metric: str) -> Figure | None:
     columns = max(1, min(len(batchings), int((WIDEST - label) / (panel[0] + 0.3))))
     rows = -(-len(batchings) // columns)
     width, height = label + columns * (panel[0] + 0.3), rows * (panel[1] + top + 0.1)
-    figure = Figure(figsize=(width, height))
-    figure.patch.set_alpha(0)
+    figure = Picture(figsize=(width, height), facecolor="none")
     values = means.set_index(["batching", "arch", "init"])["mean"].to_dict()
     step = (panel[0] + 0.3, panel[1] + top + 0.1)
     for i, batching in enumerate(batchings):
@@ -308,7 +315,7 @@ def _draw_cells(ax: Axes, rows: Sequence[Sequence[float]], least: float, most: f
     ax.tick_params(colors=INK, labelsize=8, length=0)
 
 
-def against_time(runs: pd.DataFrame, metric: str) -> Figure | None:
+def against_time(runs: pd.DataFrame, metric: str) -> Picture | None:
     """Return each configuration's mean and interval against its seconds of training, a panel an architecture.
 
     The marker is the initializer's of every picture, its filling the batching mode. None if no finished trial
