@@ -1,4 +1,4 @@
-"""In a Jupyter notebook: one line that changes in place while long work goes on."""
+"""In a Jupyter notebook: a line that changes in place while long work goes on, and pictures."""
 
 from __future__ import annotations
 
@@ -38,6 +38,13 @@ def line() -> Callable[[str], None] | None:
         handle.update(_Shown(text))
 
     return show
+
+
+def picture(png: bytes, width: int, height: int) -> None:
+    """Show a PNG so many pixels wide and high; a finer one is sharp also where a screen is."""
+    from IPython.display import Image, display
+
+    display(Image(png, width=width, height=height))
 
 
 def bar(part: float, width: int = 30) -> str:

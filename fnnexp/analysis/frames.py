@@ -370,7 +370,9 @@ def _runs_frame(trials: Sequence[Run], val_accuracy: pd.DataFrame) -> pd.DataFra
         "run_id": best["run_id"].astype("str"),
         "trial": tags["trial"],
         "name": pd.Series([run.info.run_name or run.info.run_id for run in trials], dtype="str"),
-        "status": pd.Series([_status(run) for run in trials], dtype=pd.CategoricalDtype(list(STATUSES), ordered=True)),
+        "status": pd.Series(
+            [_status(run) for run in trials], dtype=pd.CategoricalDtype(STATUSES, ordered=True)
+        ),
         **_params(trials),
         **{
             metric: pd.Series([run.data.metrics.get(metric) for run in trials], dtype="float64")

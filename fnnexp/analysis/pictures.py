@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from fnnexp.analysis.plots import Picture
 
+ACROSS, WIDEST = 2, 6.5
+"""Panels beside each other, and inches: what can be read from the back row, where a page takes more."""
+
 
 def plot_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str | None = None) -> Picture:
     """Draw the curves of some trials: the mean over seeds in its 95% interval, a panel an arch × batching.
@@ -39,7 +42,7 @@ def plot_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str | None = N
         When nothing was recorded, or the trials differ in more than one picture can show.
     """
     metric = _one_picture(runs, metric)
-    return _drawn(plots.curves(runs, curves, metric), metric)
+    return _drawn(plots.curves(runs, curves, metric, across=ACROSS), metric)
 
 
 def plot_heat_map(runs: pd.DataFrame, metric: str | None = None) -> Picture:
@@ -65,7 +68,7 @@ def plot_heat_map(runs: pd.DataFrame, metric: str | None = None) -> Picture:
     metric = _one_picture(runs, metric)
     if not metric.endswith("accuracy"):
         raise FnnexpError(f"metric={metric!r} is no accuracy, and a heat map is in percent")
-    return _drawn(plots.heat_map(runs, metric), metric)
+    return _drawn(plots.heat_map(runs, metric, widest=WIDEST), metric)
 
 
 def _one_picture(runs: pd.DataFrame, metric: str | None) -> str:

@@ -6,7 +6,6 @@ What is drawn never depends on colour alone: each initializer has its own marker
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 import re
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from fnnexp import notebook
 from fnnexp.analysis import frames, statistics
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ INK = "#010203"  # stands for the page's text colour until the drawing is SVG
 
 PANEL = (3.1, 2.1)  # inches: one panel's axes
 GAP = (0.35, 0.62)
-LEFT, RIGHT, TOP, BOTTOM, LEGEND_ROW = 0.75, 0.15, 0.4, 0.55, 0.24
+LEFT, RIGHT, TOP, BOTTOM, LEGEND_ROW = 0.75, 0.15, 0.4, 0.45, 0.21
 COLUMNS = 3  # panels beside each other on a page
 SHOWN_WIDTH, MOST_ZOOM = 900, 1.7  # in a notebook: pixels of its column, and how much a small figure grows
 UNIFORM_LOSS = math.log(10)  # cross-entropy of the uniform guess over ten classes
@@ -46,12 +46,11 @@ UNIFORM_LOSS = math.log(10)  # cross-entropy of the uniform guess over ten class
 class Picture(Figure):
     """A figure that a notebook shows on white, large enough for the back row, whatever its theme."""
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[Any, Any]:
-        width = self.get_figwidth() * 96
-        zoom = min(max(SHOWN_WIDTH / width, 1.0), MOST_ZOOM)
-        image = base64.b64encode(png(self)).decode("ascii")
-        size = {"width": round(width * zoom), "height": round(self.get_figheight() * 96 * zoom)}
-        return {"image/png": image, "text/plain": repr(self)}, {"image/png": size}
+    def _ipython_display_(self) -> None:
+        """Show it. What pyplot registers for every figure goes before all other ways to say how."""
+        zoom = min(max(SHOWN_WIDTH / (96 * self.get_figwidth()), 1.0), MOST_ZOOM)
+        width, height = (round(96 * zoom * inches) for inches in self.get_size_inches())
+        notebook.picture(png(self, dpi=round(2 * 96 * zoom)), width, height)
 
 
 class Style(NamedTuple):
@@ -79,7 +78,7 @@ def _style(family: int, i: int) -> Style:
     )
 
 
-def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> Picture | None:
+def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str, *, across: int = COLUMNS) -> Picture | None:
     """Return one metric's curves: the mean over seeds in its 95% interval, a panel an arch × batching.
 
     Parameters
@@ -90,6 +89,8 @@ def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> Picture | N
         Their curves; those of other trials are passed over.
     metric
         One of `frames.METRICS`. A loss axis ends where it would hide the rest; what leaves it is named.
+    across
+        The most panels beside each other, where batching modes do not say how many.
 
     Returns
     -------
@@ -102,7 +103,8 @@ def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> Picture | N
     look = styles(list(points["init"].cat.categories))
     panels = list(points.groupby(["arch", "batching"], observed=True, sort=True))
     shown = [name for name in look if (points["init"] == name).any()]
-    figure, axes = _canvas(len(panels), points["batching"].nunique(), len(shown), metric.replace("_", " "))
+    batchings = points["batching"].nunique()
+    figure, axes = _canvas(len(panels), batchings, len(shown), metric.replace("_", " "), across)
     top = _loss_limit(points) if metric.endswith("loss") else None
     for ax, ((arch, batching), panel) in zip(axes, panels, strict=True):
         _draw_panel(ax, panel, look, shown, top)
@@ -137,9 +139,11 @@ def _loss_limit(points: pd.DataFrame) -> float:
     return float(min(1.05 * points["high"].max(), max(1.5 * UNIFORM_LOSS, 2 * last.median())))
 
 
-def _canvas(panels: int, batchings: int, inits: int, said: str) -> tuple[Picture, list[Axes]]:
+def _canvas(
+    panels: int, batchings: int, inits: int, said: str, across: int = COLUMNS
+) -> tuple[Picture, list[Axes]]:
     """Return a figure of fixed panel size, the legend's rows below the panels, and one axes a panel."""
-    columns = batchings if 1 < batchings <= COLUMNS else 2 if panels == 4 else min(COLUMNS, panels)
+    columns = batchings if 1 < batchings <= COLUMNS else 2 if panels == 4 else min(across, panels)
     rows = -(-panels // columns)
     legend = LEGEND_ROW * -(-inits // _legend_columns(columns)) + 0.15
     width = LEFT + RIGHT + columns * PANEL[0] + (columns - 1) * GAP[0]
@@ -248,10 +252,11 @@ LOW, HIGH = (0.91, 0.95, 0.99), (0.05, 0.24, 0.47)  # the ends of its colours, l
 FILLS = ("none", "full", "bottom", "left", "top", "right")  # a batching mode each
 
 
-def heat_map(runs: pd.DataFrame, metric: str) -> Picture | None:
+def heat_map(runs: pd.DataFrame, metric: str, *, widest: float = WIDEST) -> Picture | None:
     """Return the mean over seeds of each arch × init × batching, a panel a batching, its number in each cell.
 
-    `runs` are of one combination of the factors other than these three. None if no trial finished.
+    `runs` are of one combination of the factors other than these three; as many panels stand beside each
+    other as `widest` inches take. None if no trial finished.
     """
     means = _means(runs, metric)
     if means.empty:
@@ -262,7 +267,7 @@ def heat_map(runs: pd.DataFrame, metric: str) -> Picture | None:
     tilt = max(map(len, inits)) > 9
     top = 0.65 + (0.06 * max(map(len, inits)) if tilt else 0)
     panel = (CELL[0] * len(inits), CELL[1] * len(archs))
-    columns = max(1, min(len(batchings), int((WIDEST - label) / (panel[0] + 0.3))))
+    columns = max(1, min(len(batchings), int((widest - label) / (panel[0] + 0.3))))
     rows = -(-len(batchings) // columns)
     width, height = label + columns * (panel[0] + 0.3), rows * (panel[1] + top + 0.1)
     figure = Picture(figsize=(width, height), facecolor="none")
@@ -363,10 +368,10 @@ def against_time(runs: pd.DataFrame, metric: str) -> Picture | None:
 # What a figure becomes
 
 
-def png(figure: Figure) -> bytes:
+def png(figure: Figure, dpi: int = 150) -> bytes:
     """Return the figure as a PNG on white, for where SVG is not taken."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, facecolor="white", metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
     return buffer.getvalue()
 
 

@@ -108,11 +108,11 @@ class SweepProgress:
         now, finished = self.clock(), self.trials_done + self.failed == self.trials
         if finished or now - self._said >= (SECONDS_IN_A_NOTEBOOK if self._line else SECONDS_BETWEEN_LINES):
             self._said = now
-            said = f"epochs {self.epochs_done}/{self.epochs} · {self._trials()}{self._left(now)}"
+            epochs, left = f"epochs {self.epochs_done}/{self.epochs}", self._left(now)
             if self._line:
-                self._line(f"{notebook.bar(self.epochs_done / self.epochs)} {said}")
+                self._line(f"{notebook.bar(self.epochs_done / self.epochs)} {epochs}{left}\n{self._trials()}")
             else:
-                self.say(said)
+                self.say(f"{epochs} · {self._trials()}{left}")
 
     def _left(self, now: float) -> str:
         if not self.epochs_done:
