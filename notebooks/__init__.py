@@ -61,5 +61,6 @@ def tidied(notebook: Any) -> Any:
                 output.text = OURS.sub("", output.text)
             elif "text/plain" in output.get("data", ()):
                 output.data["text/plain"] = OURS.sub("", output.data["text/plain"])
-                output.pop("transient", None)
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
     return notebook

@@ -111,6 +111,7 @@ def test_tidying_takes_out_what_differs_each_time():
         nbformat.v4.new_output(
             "stream", text="measured how many lanes suit 1 kinds of trials here\n5 done in 1.2 s\n"
         ),
+        nbformat.v4.new_output("stream", text="measured how many lanes suit 2 kinds of trials here\n"),
         nbformat.v4.new_output("display_data", {"text/plain": "━━ epochs 2/2 · 13 s\ntrials 2/2"}),
     ]
     first, second = tidied(notebook).cells[0].outputs
