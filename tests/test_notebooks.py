@@ -128,41 +128,39 @@ fnnexp.sweep("init_grid", init=["max", "he"], data="digits", epochs=9000, seed=[
 
 
 class Interrupted(NotebookClient):
-    """Who reads the notebook presses Interrupt once, when epochs have been counted."""
+    """Who reads the notebook presses Interrupt once in each cell, when epochs have been counted."""
 
-    pressed = False
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.pressed = []
 
     def process_message(self, msg, cell, cell_index):
         text = str(msg["content"].get("data", {}).get("text/plain", ""))
-        done = re.search(r"epochs (\d+)/", text)
-        if done and int(done[1]) and not self.pressed:
-            self.pressed = True
+        if re.search(r"epochs [1-9]", text) and cell_index not in self.pressed:
+            self.pressed.append(cell_index)
             os.killpg(self.km.provisioner.pgid, signal.SIGINT)  # as Jupyter does
         return super().process_message(msg, cell, cell_index)
 
 
-def interrupted(folder):
-    """Run the long sweep in a kernel that stands in the folder, interrupt it; return the cell's outputs."""
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(LONG)])
-    resources = {"metadata": {"path": str(folder)}}
-    client = Interrupted(notebook, timeout=100, allow_errors=True, resources=resources)
-    client.execute(env={**os.environ, "PYTHONPATH": str(FOLDER.parent)})
-    assert client.pressed
-    return notebook.cells[0].outputs
-
-
 def test_interrupting_the_kernel_saves_and_the_same_call_goes_on(store, own_folder):
     """In a kernel, with two workers: the sweep says how to go on, without a traceback, and goes on."""
-    *_, error = interrupted(own_folder)
-    assert error.ename == "InterruptedSweepError"
+    cells = [nbformat.v4.new_code_cell(LONG), nbformat.v4.new_code_cell(LONG)]
+    resources = {"metadata": {"path": str(own_folder)}}
+    client = Interrupted(
+        nbformat.v4.new_notebook(cells=cells), timeout=100, allow_errors=True, resources=resources
+    )
+    client.execute(env={**os.environ, "PYTHONPATH": str(FOLDER.parent)})
+    assert client.pressed == [0, 1]
     said = "interrupted, and what was trained is saved; make the same call again and it goes on where it was"
-    assert error.traceback == [f"InterruptedSweepError: {said}"]
+    for cell in cells:
+        assert cell.outputs[-1].ename == "InterruptedSweepError"
+        assert cell.outputs[-1].traceback == [f"InterruptedSweepError: {said}"]
+    assert "4 begun before: they go on where they were" in "".join(
+        o.get("text", "") for o in cells[1].outputs
+    )
     assert set(fnnexp.runs("init_grid")["status"]) == {"interrupted"}
-    reached = fnnexp.curves("init_grid").groupby("trial", observed=True)["epoch"].max()
-    said = "".join(output.get("text", "") for output in interrupted(own_folder))
-    assert "4 begun before: they go on where they were" in said
-    further = fnnexp.curves("init_grid").groupby("trial", observed=True)["epoch"].max()
-    assert (further > reached).any()
+    epochs = fnnexp.curves("init_grid").groupby(["trial", "metric"], observed=True)["epoch"]
+    assert (epochs.agg(list).map(lambda each: each == list(range(1, len(each) + 1)))).all()
 
 
 def test_a_cell_that_fails_fails_the_notebook(own_folder):

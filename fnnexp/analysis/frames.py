@@ -366,13 +366,12 @@ def _runs_frame(trials: Sequence[Run], val_accuracy: pd.DataFrame) -> pd.DataFra
     }
     best = val_accuracy.sort_values(["value", "epoch"], ascending=[False, True]).drop_duplicates("run_id")
     best = best.set_index("run_id").reindex([run.info.run_id for run in trials]).reset_index()
+    status = pd.CategoricalDtype(list(STATUSES), ordered=True)
     columns: dict[str, pd.Series] = {
         "run_id": best["run_id"].astype("str"),
         "trial": tags["trial"],
         "name": pd.Series([run.info.run_name or run.info.run_id for run in trials], dtype="str"),
-        "status": pd.Series(
-            [_status(run) for run in trials], dtype=pd.CategoricalDtype(STATUSES, ordered=True)
-        ),
+        "status": pd.Series([_status(run) for run in trials], dtype=status),
         **_params(trials),
         **{
             metric: pd.Series([run.data.metrics.get(metric) for run in trials], dtype="float64")

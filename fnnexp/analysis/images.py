@@ -59,7 +59,7 @@ def images(
     prepared = datasets.prepare(data, given, test)
     arrays = datasets.load(prepared)
     pixels, labels = getattr(arrays, f"x_{split}")[:rows], getattr(arrays, f"y_{split}")[:rows]
-    table = pd.DataFrame(pixels, columns=_names(prepared.input_size))
+    table = pd.DataFrame(pixels, columns=_names(prepared.input_size), copy=True)  # the data is read-only
     table.insert(0, "label", labels)
     return table
 
