@@ -12,7 +12,7 @@ DEMO := demo
 # What test-versions tries; an interpreter may be a path.
 PYTHONS ?= python3.11 python3.12 python3.13
 
-.PHONY: help demo test test-lowest test-versions chaos test-ray postgres lint format bench clean
+.PHONY: help demo test test-lowest test-versions chaos test-ray postgres notebooks lint format bench clean
 
 help:
 	@echo "make demo          a small grid on the embedded digits, and the comparison"
@@ -22,6 +22,7 @@ help:
 	@echo "make chaos         kill a sweep 300 times and compare what comes out"
 	@echo "make test-ray      the tests of execution.backend=ray, which install Ray"
 	@echo "make postgres      an MLflow server over PostgreSQL on this machine, until Ctrl-C"
+	@echo "make notebooks     execute the notebooks again, the published experiments too, and save their outputs"
 	@echo "make lint          ruff and mypy"
 	@echo "make format        ruff's formatting"
 	@echo "make bench         ours beside PyTorch, JAX, scikit-learn and a plain loop, on MNIST; the sweep by part"
@@ -81,6 +82,10 @@ test-ray: $(READY)
 
 postgres: $(READY)
 	$(BIN)/python -m servers
+
+# With MNIST, which the last one needs: minutes.
+notebooks: $(READY)
+	$(BIN)/python -m notebooks
 
 lint: $(READY)
 	$(BIN)/python -m ruff check .

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from fnnexp import app
+from fnnexp import app, notebook
 from fnnexp.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,13 +20,42 @@ if TYPE_CHECKING:
 PLAIN = re.compile(r"[A-Za-z_][\w-]*")
 """A string that Hydra reads as itself without quotes, unless it is one of these values."""
 
+AGAIN = "interrupted, and what was trained is saved; make the same call again and it goes on where it was"
+
 VALUES = ("true", "false", "null", "nan", "inf")
 
 
 def sweep(
-    grid: str | None, overrides: Sequence[str], choices: dict[str, Any], config_dir: str | Path | None
+    grid: str | None = None, /, *overrides: str, config_dir: str | Path | None = None, **choices: Any
 ) -> DataFrame:
-    """Run a sweep and return its trials; see :func:`fnnexp.sweep`."""
+    """Run a sweep, with a progress bar, and return its trials: `sweep("card_grid", epochs=2, seed=range(5))`.
+
+    It is the command line's sweep: what is finished is not run again, what was interrupted goes on, curves
+    and weights are in MLflow. A trial that fails is told, costs no other, and has the status `failed`.
+
+    Parameters
+    ----------
+    grid
+        A grid's name, as after `-cn`; without it there is one trial with the defaults.
+    overrides
+        In Hydra's grammar, as on the command line: `"optimizer.lr=0.1,0.01"`.
+    config_dir
+        A folder of configs of your own, as after `-cd`.
+    choices
+        Values by key; a list, tuple, range or array is swept over: `init=["max", "he"]`. A key with a dot
+        goes into `**{"optimizer.lr": 0.1}`.
+
+    Returns
+    -------
+    DataFrame
+        One row a trial of this sweep; its columns are those of :func:`fnnexp.runs`.
+
+    Raises
+    ------
+    FnnexpError
+        Before anything trains, when an input is bad; after Ctrl-C (in a notebook: Interrupt), with what was
+        trained saved: the same call goes on.
+    """
     from fnnexp.analysis import frames
 
     first_word = [grid] if grid is not None and "=" in grid else []
@@ -41,9 +70,14 @@ def sweep(
             "dry_run=true shows on the command line what would run: fnnexp dry_run=true …; leave it out here"
         )
     experiment = app.experiment_name(jobs, name)
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    # A notebook takes plain lines: rich would make a display of each, and Jupyter asks for colours.
+    plain: dict[str, Any] = {"force_jupyter": False, "force_terminal": False} if notebook.is_here() else {}
+    console = Console(width=None if sys.stdout.isatty() else 120, **plain)
     trials = app.trials_of(jobs, console)
-    outcome = app.sweep(trials, experiment, first, console)
+    try:
+        outcome = app.sweep(trials, experiment, first, console)
+    except app.InterruptedSweepError as error:
+        raise app.InterruptedSweepError(AGAIN) from error
     for failed, reason in outcome.failed:
         console.print(f"{failed} failed: {reason}", markup=False, highlight=False, soft_wrap=True)
     runs = frames.runs(experiment, tracking_uri=first.tracking.uri)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -31,7 +30,6 @@ from fnnexp.guard import guarded
 if TYPE_CHECKING:
     from fnnexp.data import Prepared
     from fnnexp.sweeping.run import Outcome
-    from fnnexp.tracking import Tracker
     from fnnexp.trial import Trial
 
 
@@ -159,6 +157,10 @@ def run_jobs(jobs: Sequence[Job], config_name: str) -> None:
     gc.freeze()  # what start-up has made stays; the collector need not look through it again
     gc.enable()
     outcome = sweep(trials, name, first, console)
+    seen = outcome.page or "fnnexp ui"
+    console.print(
+        f"compare them: fnnexp report {name}\nlook at them: {seen}", highlight=False, soft_wrap=True
+    )
     if outcome.failed:
         raise TrialsFailedError(_failures(outcome, len(trials)))
 
@@ -247,7 +249,8 @@ def sweep(trials: Sequence[Trial], name: str, config: Any, console: Console) -> 
     validated = all(trial.recipe.validation for trial in trials)
     tracker = Tracker(name, config.tracking.uri, About(name, params, validated, COMMAND.get()))
     outcome = run(trials, tracker, _settings(config), console)
-    _say(outcome, tracker, console)
+    outcome.page = tracker.page
+    _say(outcome, console)
     if outcome.elsewhere and len(outcome.elsewhere) + outcome.done_before == len(trials):
         raise FnnexpError(
             f"another sweep ({outcome.elsewhere[0][1]}) is training {len(outcome.elsewhere)} of these trials "
@@ -265,7 +268,7 @@ def _failures(outcome: Outcome, trials: int) -> str:
     return f"{len(outcome.failed)} of {trials} trials failed{stopped}:\n{listed}"
 
 
-def _say(outcome: Outcome, tracker: Tracker, console: Console) -> None:
+def _say(outcome: Outcome, console: Console) -> None:
     parts = [f"{len(outcome.finished)} trials finished"]
     if outcome.done_before:
         parts.append(f"{outcome.done_before} were done before")
@@ -276,9 +279,3 @@ def _say(outcome: Outcome, tracker: Tracker, console: Console) -> None:
     if outcome.failed:
         parts.append(f"{len(outcome.failed)} failed")
     console.print(f"{', '.join(parts)} in {outcome.seconds:.1f} s", highlight=False)
-    seen = tracker.page or "fnnexp ui"
-    console.print(
-        f"compare them: fnnexp report {outcome.experiment}{os.linesep}look at them: {seen}",
-        highlight=False,
-        soft_wrap=True,
-    )

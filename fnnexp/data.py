@@ -18,7 +18,7 @@ from urllib.parse import urljoin, urlsplit
 import numpy as np
 import platformdirs
 
-from fnnexp import formats
+from fnnexp import formats, notebook
 from fnnexp.errors import DataError, did_you_mean
 from fnnexp.formats import ARRAYS, Bytes
 
@@ -348,20 +348,25 @@ def _download(mirror: str, file: Path) -> None:
     OSError, ValueError
         The connection failed; the address or the checksum is wrong.
     """
-    import pooch
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     _trust(mirror)
+    if show := notebook.line():
+        _fetch(mirror, file, _Line(show))
+        return
     columns = TextColumn("MNIST"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        downloader = pooch.HTTPDownloader(
-            progressbar=_Bar(progress),
-            chunk_size=1 << 16,
-            timeout=(10, 30),
-            hooks={"response": _trust_redirect},
-        )
-        pooch.retrieve(mirror, MNIST_FILE_SHA256, file.name, file.parent, downloader=downloader)
+        _fetch(mirror, file, _Bar(progress))
+
+
+def _fetch(mirror: str, file: Path, bar: _Bar | _Line) -> None:
+    import pooch
+
+    downloader = pooch.HTTPDownloader(
+        progressbar=bar, chunk_size=1 << 16, timeout=(10, 30), hooks={"response": _trust_redirect}
+    )
+    pooch.retrieve(mirror, MNIST_FILE_SHA256, file.name, file.parent, downloader=downloader)
 
 
 def _trust(address: str, came_from: str = "") -> None:
@@ -401,3 +406,22 @@ class _Bar:
 
     def close(self) -> None:
         self._progress.refresh()
+
+
+class _Line:
+    """The same, as a line in a notebook."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        self._show = show
+        self.total = self._done = 0
+
+    def update(self, size: int) -> None:
+        self._done += size
+        part = self._done / max(self.total, self._done, 1)
+        self._show(f"{notebook.bar(part)} MNIST {self._done / 1e6:.1f} of {self.total / 1e6:.1f} MB")
+
+    def reset(self) -> None:
+        self._done = 0
+
+    def close(self) -> None:
+        """Leave the line as it is."""

@@ -9,6 +9,10 @@ from collections.abc import Iterable
 class FnnexpError(Exception):
     """Bad input or a missing thing; its message is complete and is shown without a traceback."""
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows in the traceback's place."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class ConfigError(FnnexpError):
     """A configuration that names no experiment."""

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from fnnexp import __version__
+from fnnexp import __version__, notebook
 from fnnexp.errors import FnnexpError
 from fnnexp.nn.diagnostics import told_by
 from fnnexp.patience import AT_START, patiently
@@ -176,6 +176,7 @@ def _can_be_written(uri: str) -> None:
 
 def client(uri: str | None) -> MlflowClient:
     """Return MLflow's client on a store (None: MLFLOW_TRACKING_URI or MLflow's default)."""
+    notebook.quiet_about_widgets()
     import mlflow
 
     for noisy in ("mlflow", "alembic"):

@@ -979,3 +979,17 @@ def test_a_cache_that_is_read_only_but_complete_is_used_without_a_warning(tmp_pa
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert prepare("files", path) == first
+
+
+def test_in_a_notebook_a_download_is_one_line_that_grows():
+    lines = []
+    bar = data._Line(lines.append)
+    bar.total = 4_000_000
+    for _ in range(4):
+        bar.update(1_000_000)
+    bar.reset()  # as pooch ends
+    bar.update(4_000_000)
+    bar.close()
+    assert lines[0].endswith("MNIST 1.0 of 4.0 MB")
+    assert [line.count("━") for line in lines] == [7, 15, 22, 30, 30]
+    assert "\x1b" not in "".join(lines)

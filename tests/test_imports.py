@@ -63,6 +63,7 @@ def those(*packages: str) -> list[str]:
 EVERYWHERE = ("fnnexp", "fnnexp.errors")
 BELOW_A_SWEEP = (
     "fnnexp.nn",
+    "fnnexp.notebook",
     "fnnexp.data",
     "fnnexp.trial",
     "fnnexp.config",
@@ -72,15 +73,16 @@ BELOW_A_SWEEP = (
 ALLOWED = {
     "fnnexp.errors": (),
     "fnnexp.nn": ("fnnexp.nn",),
+    "fnnexp.notebook": (),
     "fnnexp.formats": (),
-    "fnnexp.data": ("fnnexp.formats",),
+    "fnnexp.data": ("fnnexp.notebook", "fnnexp.formats"),
     "fnnexp.trial": ("fnnexp.nn", "fnnexp.data"),
     "fnnexp.config": ("fnnexp.nn", "fnnexp.data", "fnnexp.trial"),
     "fnnexp.complaints": ("fnnexp.config",),
     "fnnexp.guard": ("fnnexp.config",),
     "fnnexp.patience": (),
     "fnnexp.views": (),
-    "fnnexp.tracking": ("fnnexp.nn", "fnnexp.trial", "fnnexp.patience", "fnnexp.views"),
+    "fnnexp.tracking": ("fnnexp.nn", "fnnexp.notebook", "fnnexp.trial", "fnnexp.patience", "fnnexp.views"),
     "fnnexp.sweeping": ("fnnexp.sweeping", *BELOW_A_SWEEP),
     "fnnexp.analysis": ("fnnexp.analysis", *BELOW_A_SWEEP),
     "fnnexp.gradients": ("fnnexp.nn",),
@@ -95,7 +97,7 @@ ALLOWED = {
         "fnnexp.views",
         "fnnexp.sweeping",
     ),
-    "fnnexp.api": ("fnnexp.app", "fnnexp.analysis"),
+    "fnnexp.api": ("fnnexp.notebook", "fnnexp.app", "fnnexp.analysis"),
     "fnnexp.reproduce": ("fnnexp.app", "fnnexp.api", "fnnexp.config", "fnnexp.trial", "fnnexp.analysis"),
     "fnnexp.cli": (
         "fnnexp.app",
@@ -133,8 +135,13 @@ def test_the_allowed_directions_have_no_way_round() -> None:
     assert not any(within(name, "fnnexp.sweeping") for name in ALLOWED["fnnexp.analysis"])
 
 
-def test_the_package_itself_imports_only_what_its_functions_need() -> None:
-    assert ours("fnnexp") == {"fnnexp.api", "fnnexp.analysis.frames"}
+def test_the_package_itself_imports_only_where_its_names_are_defined() -> None:
+    import fnnexp
+
+    assert ours("fnnexp") == set(fnnexp._HOMES.values())
+    assert sorted([*fnnexp._HOMES, "__version__"]) == sorted(fnnexp.__all__) == dir(fnnexp)
+    for name, home in fnnexp._HOMES.items():
+        assert getattr(fnnexp, name).__module__ == home
 
 
 @pytest.mark.parametrize("module", those("fnnexp.nn"))
@@ -159,6 +166,7 @@ SEAMS = {
     "ray": ["fnnexp.sweeping.on_ray"],
     "threadpoolctl": ["fnnexp.sweeping.worker"],
     "matplotlib": ["fnnexp.analysis.plots", "fnnexp.analysis.diagnosis_plots", "fnnexp.analysis.pictures"],
+    "IPython": ["fnnexp.notebook"],
     "sklearn": ["fnnexp.data"],
     "pooch": ["fnnexp.data"],
 }

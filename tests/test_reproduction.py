@@ -13,7 +13,7 @@ from stores import curve_in, runs_in
 
 from fnnexp import data, reproduce
 from fnnexp.analysis import drift, statistics
-from fnnexp.analysis.published import compare, place, published, summary, worst
+from fnnexp.analysis.published import compare, place, printed, summary, worst
 from fnnexp.reproduce import Share
 
 ROWS = {
@@ -36,7 +36,7 @@ def test_the_published_tables_are_in_the_package_as_they_were_printed():
     assert len(rows) == 127
     assert ["relu98_full_batch", "a", "500", "train", "6.364299", "0.70203334"] in rows
     assert ["tanh_mini_batch", "a", "50", "test", "0.1383", "0.9605"] in rows
-    assert published().astype("str").to_numpy().tolist() == rows[1:]
+    assert printed().astype("str").to_numpy().tolist() == rows[1:]
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_on_mnist_the_first_epoch_is_that_which_was_published(mnist, trials_of, 
         "data=mnist",
     )
     losses = [alone(trial)[0][-1].metrics["test_loss"] for trial in trials_of(*words)]
-    row = published().query("experiment == 'tanh_mini_batch' and epoch == 1").iloc[0]
+    row = printed().query("experiment == 'tanh_mini_batch' and epoch == 1").iloc[0]
     assert place(row["loss"], losses).verdict in ("within", "near")
     # Six seeds in float64 lie between 0.3726 and 0.3859; printed is 0.3833.
     assert losses == pytest.approx([float(row["loss"])] * 3, abs=0.015)

@@ -23,6 +23,40 @@ CLOSE = 5
 """So many of those that are too close to the leader are named."""
 
 
+class Answer(str):
+    """Some sentences, one a line; a notebook shows them as paragraphs."""
+
+    __slots__ = ()
+
+    def _repr_markdown_(self) -> str:
+        from fnnexp.analysis.markdown import escaped
+
+        return "\n\n".join(map(escaped, self.splitlines()))
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def answer(runs: pd.DataFrame) -> Answer:
+    """Return what a frame of trials answers, in sentences: what leads and by how much, and what is open.
+
+    Parameters
+    ----------
+    runs
+        :func:`fnnexp.runs` or :func:`fnnexp.sweep`, or some of their rows.
+
+    Returns
+    -------
+    Answer
+        Text, one sentence or two a line.
+
+    Examples
+    --------
+    >>> print(fnnexp.answer(runs[runs["batching"] == "mini"]))  # doctest: +SKIP
+    """
+    return Answer("\n".join(sentences(runs, comparisons.findings(runs))))
+
+
 def sentences(runs: pd.DataFrame, found: Findings) -> list[str]:
     """Return what leads and by how much, what can't be told yet, and which factor matters most.
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from fnnexp.analysis import frames, statistics
+from fnnexp.errors import FnnexpError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -122,6 +123,51 @@ def with_leader(runs: pd.DataFrame) -> pd.DataFrame:
     The leader was picked by looking, so p is corrected for all pairs of configurations, not these alone.
     """
     return _with_first(configurations(runs))
+
+
+def compare(runs: pd.DataFrame, factor: str | None = None) -> pd.DataFrame:
+    """Compare trials in pairs by seed: the best configuration with every other, or the options of one factor.
+
+    Parameters
+    ----------
+    runs
+        :func:`fnnexp.runs` or :func:`fnnexp.sweep`, or some of their rows.
+    factor
+        What varies, such as `init`, `batching` or `optimizer.lr`: every two of its options are compared, over
+        all combinations of the other factors. Without it the best configuration meets every other.
+
+    Returns
+    -------
+    DataFrame
+        One row a pair, by the ranking metric, in fractions:
+
+        - `a` (str) is the better, `b` (str) the other; with a factor also `cells` (int64), in how many
+          combinations of the other factors both finished.
+        - `seeds` (int64), how many both finished; `ahead` (int64), in how many of them a is ahead.
+        - `difference` (float64), the mean of a − b over seeds; `low` and `high`, its 95% interval;
+          `interval`, how that was found (:func:`fnnexp.analysis.statistics.mean_interval`).
+        - `probability` (float64) that a new seed of a beats one of b.
+        - `p` of a sign-flip test, and `p_corrected` by Holm: for all pairs of configurations, because the
+          best was picked by looking; with a factor for all pairs of options of every factor that varies.
+        - `seeds_needed` (Int64) to settle it at this difference and spread; missing where it is settled, or
+          unknown, or more than 1,000.
+        - `verdict`: `settled`, `open`, or `too few seeds` for any test to settle it.
+
+    Raises
+    ------
+    FnnexpError
+        When the factor does not vary in these trials.
+    """
+    if factor is None:
+        return with_leader(runs)
+    pairs = of_options(runs)
+    varied = list(levels(runs.reset_index(drop=True)).columns) if len(runs) else []
+    if factor not in varied:
+        raise FnnexpError(
+            f"factor={factor!r} does not vary in these {len(runs)} trials; what does is "
+            f"{', '.join(varied) or 'nothing'}.{did_you_mean(factor, varied)}"
+        )
+    return pairs[pairs["factor"] == factor].drop(columns="factor").reset_index(drop=True)
 
 
 def _with_first(found: Sequence[Configuration]) -> pd.DataFrame:
@@ -234,12 +280,28 @@ def _tested(rows: list[dict[str, Any]], names: list[str], pairs: int | None = No
     return frame.astype({"seeds_needed": "Int64", "verdict": "str", "seeds": "int64", "ahead": "int64"})
 
 
-def shares(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Return the shares of variance of each factor and interaction, and what is to be said about them.
+def shares(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return how much each factor matters: its share, and its interactions', of all variance in the metric.
 
-    The frame has `effect` (`init`, `arch × init`, `seed`) and `share`, the greatest first. On a grid that is
-    not full, shares of factors can't be told apart: then it is empty and the text says what is missing.
+    Parameters
+    ----------
+    runs
+        :func:`fnnexp.runs` or :func:`fnnexp.sweep`, or some of their rows.
+
+    Returns
+    -------
+    DataFrame
+        `effect` (str: `init`, `arch × init`, …; `seed` is what seeds differ by within a configuration) and
+        `share` (float64, a fraction; they add up to 1), the greatest first. On a grid that is not full,
+        shares can't be told apart: then it has no rows, and `.attrs["about"]` says what is missing.
     """
+    table, about = _shares(runs)
+    table.attrs["about"] = about
+    return table
+
+
+def _shares(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Return the shares of variance, and what is to be said about them."""
     runs = runs.reset_index(drop=True)
     none = pd.DataFrame({"effect": pd.Series(dtype="str"), "share": pd.Series(dtype="float64")})
     table = levels(runs) if len(runs) else pd.DataFrame()
@@ -291,5 +353,5 @@ def findings(runs: pd.DataFrame) -> Findings:
     """Return what a frame, or any part of one, can tell."""
     found = configurations(runs)
     return Findings(
-        frames.ranking(runs), found, _with_first(found), of_options(runs), in_each_cell(runs), *shares(runs)
+        frames.ranking(runs), found, _with_first(found), of_options(runs), in_each_cell(runs), *_shares(runs)
     )

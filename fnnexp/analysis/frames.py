@@ -81,7 +81,7 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
     -------
     DataFrame
         The same columns and types for every experiment, also for one without trials; only the dotted
-        params differ. `str` unless said otherwise:
+        params differ. `str` unless said otherwise; categories are ordered:
 
         - `run_id`, `trial` (the id of its scientific content), `name`; `status`, a category of `STATUSES`.
         - `arch init batching optimizer data`: categories; shipped architectures, initializers and batching
@@ -121,8 +121,12 @@ def curves(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `trial name arch init batching optimizer data` (categories), `seed`, `epoch` (Int64), `metric` and its
-        two halves `split` (train, val, test) and `quantity` (loss, accuracy; categories), `value` (float64).
+        - `trial name arch init batching optimizer data`, as in :func:`runs`: ordered categories.
+        - `seed`, `epoch` (Int64); epoch 0 is only in trials that trained for none.
+        - `metric` (`train_loss` … `test_accuracy`) and its two halves `split` (train, val, test) and
+          `quantity` (loss, accuracy): ordered categories.
+        - `value` (float64): an accuracy is a fraction.
+
         Join it with :func:`runs` on `trial` for anything else.
 
     Examples
@@ -324,9 +328,10 @@ def _trials(experiment: str, tracking_uri: str | None) -> tuple[MlflowClient, li
 
 def _client(tracking_uri: str | None) -> MlflowClient:
     """Return a client of the store; looking for an absent SQLite file must not create it."""
-    import mlflow
+    from fnnexp import notebook, tracking
 
-    from fnnexp import tracking
+    notebook.quiet_about_widgets()
+    import mlflow
 
     uri = tracking_uri or mlflow.get_tracking_uri()
     file = uri.removeprefix("sqlite:///").partition("?")[0]
@@ -457,11 +462,12 @@ def _runs_frame(trials: Sequence[Run], val_accuracy: pd.DataFrame) -> pd.DataFra
     tags = {key: pd.Series([_tag(run, key) for run in trials], dtype="str") for key in ("trial", *TAGS)}
     best = val_accuracy.sort_values(["value", "epoch"], ascending=[False, True]).drop_duplicates("run_id")
     best = best.set_index("run_id").reindex([run.info.run_id for run in trials]).reset_index()
+    status = pd.CategoricalDtype(list(STATUSES), ordered=True)
     columns: dict[str, pd.Series] = {
         "run_id": best["run_id"].astype("str"),
         "trial": tags["trial"],
         "name": pd.Series([run.info.run_name or run.info.run_id for run in trials], dtype="str"),
-        "status": pd.Series([_status(run) for run in trials], dtype=pd.CategoricalDtype(list(STATUSES))),
+        "status": pd.Series([_status(run) for run in trials], dtype=status),
         **_params(trials),
         **{
             metric: pd.Series([run.data.metrics.get(metric) for run in trials], dtype="float64")
@@ -508,9 +514,8 @@ def _params(trials: Sequence[Run]) -> dict[str, pd.Series]:
 
 def _by_appearance(texts: pd.Series, first: Sequence[str] = ()) -> pd.CategoricalDtype:
     there = texts.dropna().drop_duplicates().to_list()
-    return pd.CategoricalDtype(
-        [*(each for each in first if each in there), *(t for t in there if t not in first)]
-    )
+    names = [*(each for each in first if each in there), *(t for t in there if t not in first)]
+    return pd.CategoricalDtype(names, ordered=True)
 
 
 def _typed(texts: pd.Series) -> pd.Series:
@@ -539,11 +544,11 @@ def _about_trials(history: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 def _curves_frame(runs: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
     frame = _about_trials(history, runs)
-    frame["metric"] = frame["metric"].astype(pd.CategoricalDtype(list(METRICS)))
+    frame["metric"] = frame["metric"].astype(pd.CategoricalDtype(list(METRICS), ordered=True))
     frame = frame.sort_values(["row", "epoch", "metric"], kind="stable", ignore_index=True)
     for half, column in enumerate(("split", "quantity")):
         halves = {metric: metric.split("_")[half] for metric in METRICS}
-        dtype = pd.CategoricalDtype(list(dict.fromkeys(halves.values())))
+        dtype = pd.CategoricalDtype(list(dict.fromkeys(halves.values())), ordered=True)
         frame[column] = frame["metric"].astype("str").map(halves).astype(dtype)
     order = ["trial", "name", *OPTIONS, "seed", "epoch", "metric", "split", "quantity", "value"]
     return frame[order]

@@ -14,7 +14,9 @@ from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 
+from fnnexp import notebook
 from fnnexp.analysis import frames, statistics
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 KNOWN = ("max", "sqrtmax", "xavier", "he", "he2", "normal", "glorot_normal", "he_normal")
 """Initializers whose style is fixed, so that reports can be laid side by side; others follow in order."""
@@ -37,9 +38,20 @@ INK = "#010203"  # stands for the page's text colour until the drawing is SVG
 PANEL = (3.1, 2.1)  # inches: one panel's axes
 GAP = (0.35, 0.62)
 HEADER = 0.26  # of an architecture's row, above its panels' titles
-LEFT, RIGHT, TOP, BOTTOM, LEGEND_ROW = 0.75, 0.15, 0.4, 0.55, 0.24
+LEFT, RIGHT, TOP, BOTTOM, LEGEND_ROW = 0.75, 0.15, 0.4, 0.45, 0.21
 COLUMNS = 3  # panels beside each other on a page
+SHOWN_WIDTH, MOST_ZOOM = 900, 1.7  # in a notebook: pixels of its column, and how much a small figure grows
 UNIFORM_LOSS = math.log(10)  # cross-entropy of the uniform guess over ten classes
+
+
+class Picture(Figure):
+    """A figure that a notebook shows on white, large enough for the back row, whatever its theme."""
+
+    def _ipython_display_(self) -> None:
+        """Show it. What pyplot registers for every figure goes before all other ways to say how."""
+        zoom = min(max(SHOWN_WIDTH / (96 * self.get_figwidth()), 1.0), MOST_ZOOM)
+        width, height = (round(96 * zoom * inches) for inches in self.get_size_inches())
+        notebook.picture(png(self, dpi=round(2 * 96 * zoom)), width, height)
 
 
 class Style(NamedTuple):
@@ -67,7 +79,7 @@ def _style(family: int, i: int) -> Style:
     )
 
 
-def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> Figure | None:
+def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str, *, across: int = COLUMNS) -> Picture | None:
     """Return one metric's curves: the mean over seeds in its 95% interval, a row of panels an architecture.
 
     A row's panels are the batching modes. With one mode, or with many, the panels follow each other.
@@ -80,10 +92,12 @@ def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> Figure | No
         Their curves; those of other trials are passed over.
     metric
         One of `frames.METRICS`. A loss axis ends where it would hide the rest; what leaves it is named.
+    across
+        The most panels beside each other, where batching modes do not say how many.
 
     Returns
     -------
-    Figure or None
+    Picture or None
         For :func:`svg` and :func:`png`; None if nothing was recorded of it.
     """
     points = _points(runs, curves, metric)
@@ -95,8 +109,9 @@ def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> Figure | No
     rows, columns = ([name for name in points[of].cat.categories if (points[of] == name).any()]
                      for of in ("arch", "batching"))  # fmt: skip
     by_row = 1 < len(columns) <= COLUMNS
+    packed = min(_packed(len(panels)), across)
     places = [
-        (rows.index(arch), columns.index(batching)) if by_row else divmod(i, _packed(len(panels)))
+        (rows.index(arch), columns.index(batching)) if by_row else divmod(i, packed)
         for i, ((arch, batching), _) in enumerate(panels)
     ]
     figure, axes = _canvas(places, len(shown), _axis_title(metric), rows if by_row else ())
@@ -146,21 +161,18 @@ def _loss_limit(points: pd.DataFrame) -> float:
 
 def _canvas(
     places: Sequence[tuple[int, int]], handles: int, said: str, headers: Sequence[str] = ()
-) -> tuple[Figure, list[Axes]]:
+) -> tuple[Picture, list[Axes]]:
     """Return a figure of fixed panel size with the legend's rows below the panels, and its axes.
 
     `places` are the row and column of each panel; `headers`, if any, stand above the rows.
     """
-    from matplotlib.figure import Figure
-
     rows, columns = (max(each) + 1 for each in zip(*places, strict=True))
     legend = LEGEND_ROW * -(-handles // _legend_columns(columns)) + 0.15
     header = HEADER if headers else 0.0
     step = (PANEL[0] + GAP[0], PANEL[1] + GAP[1] + header)
     width = LEFT + RIGHT + columns * step[0] - GAP[0]
     height = TOP + BOTTOM + legend + header + rows * step[1] - GAP[1] - header
-    figure = Figure(figsize=(width, height))
-    figure.patch.set_alpha(0)
+    figure = Picture(figsize=(width, height), facecolor="none")
     below = {column: max(r for r, c in places if c == column) for _, column in places}
     axes = []
     for row, column in places:
@@ -328,13 +340,12 @@ ON_LIGHT, ON_DARK, DARK = "#10151b", "#ffffff", 0.65  # numbers on them, and fro
 FILLS = ("none", "full", "bottom", "left", "top", "right")  # a batching mode each
 
 
-def heat_map(runs: pd.DataFrame, metric: str) -> Figure | None:
+def heat_map(runs: pd.DataFrame, metric: str, *, widest: float = WIDEST) -> Picture | None:
     """Return the mean over seeds of each arch × init × batching, a panel a batching, its number in each cell.
 
-    `runs` are of one combination of the factors other than these three. None if no trial finished.
+    `runs` are of one combination of the factors other than these three; as many panels stand beside each
+    other as `widest` inches take. None if no trial finished.
     """
-    from matplotlib.figure import Figure
-
     means = _means(runs, metric)
     if means.empty:
         return None
@@ -344,11 +355,10 @@ def heat_map(runs: pd.DataFrame, metric: str) -> Figure | None:
     tilt = max(map(len, inits)) > 9
     top = 0.65 + (0.06 * max(map(len, inits)) if tilt else 0)
     panel = (CELL[0] * len(inits), CELL[1] * len(archs))
-    columns = max(1, min(len(batchings), int((WIDEST - label) / (panel[0] + 0.3))))
+    columns = max(1, min(len(batchings), int((widest - label) / (panel[0] + 0.3))))
     rows = -(-len(batchings) // columns)
     width, height = label + columns * (panel[0] + 0.3), rows * (panel[1] + top + 0.1)
-    figure = Figure(figsize=(width, height))
-    figure.patch.set_alpha(0)
+    figure = Picture(figsize=(width, height), facecolor="none")
     values = means.set_index(["batching", "arch", "init"])["mean"].to_dict()
     step = (panel[0] + 0.3, panel[1] + top + 0.1)
     for i, batching in enumerate(batchings):
@@ -399,7 +409,7 @@ def _draw_cells(ax: Axes, rows: Sequence[Sequence[float]], least: float, most: f
     ax.tick_params(colors=INK, labelsize=8, length=0)
 
 
-def against_time(runs: pd.DataFrame, metric: str) -> Figure | None:
+def against_time(runs: pd.DataFrame, metric: str) -> Picture | None:
     """Return each configuration's mean and interval against its seconds of training, a panel an architecture.
 
     The marker is the initializer's of every picture, its filling the batching mode. None if no finished trial
@@ -503,10 +513,10 @@ def panels(drawn: Sequence[Panel]) -> Figure:
 # What a figure becomes
 
 
-def png(figure: Figure) -> bytes:
+def png(figure: Figure, dpi: int = 150) -> bytes:
     """Return the figure as a PNG on white, for where SVG is not taken."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, facecolor="white", metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
     return buffer.getvalue()
 
 

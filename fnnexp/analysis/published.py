@@ -52,9 +52,37 @@ CHAOTIC = ("sigmoid_per_sample", "relu_full_batch")
 
 
 def published() -> pd.DataFrame:
-    """Return the published tables: experiment, run, epoch (int64), split; loss and accuracy as printed (str).
+    """Return what was published of each experiment: one row an epoch and split of a printed run.
 
-    A printed number keeps its digits, because they say how exactly it is known; what was not printed is "".
+    Returns
+    -------
+    DataFrame
+        - `experiment`: a category, the preset's name (`fnnexp.sweep(experiment="tanh_mini_batch")`).
+        - `run`: a category; `a`, `b` where an experiment was printed twice.
+        - `epoch` (Int64); 0 is before training.
+        - `split`: a category, train or test. Training numbers are means over the epoch's rows as met.
+        - `loss`, `accuracy` (float64, a fraction), to the digits that were printed; NaN where none was.
+
+    Examples
+    --------
+    >>> table = published()
+    >>> table.query("experiment == 'tanh_mini_batch' and epoch == 1")["accuracy"].item()
+    0.8875
+    """
+    with resources.files(__package__).joinpath("published.csv").open("r", encoding="utf-8") as file:
+        table = pd.read_csv(file)
+    for column in ("experiment", "run"):
+        names = table[column].drop_duplicates().to_list()
+        table[column] = table[column].astype(pd.CategoricalDtype(names, ordered=True))
+    split = pd.CategoricalDtype(["train", "test"], ordered=True)
+    return table.astype({"split": split, "epoch": "Int64", "loss": "float64", "accuracy": "float64"})
+
+
+def printed() -> pd.DataFrame:
+    """Return the published tables to the digit.
+
+    `experiment run epoch split` (epoch int64), `loss` and `accuracy` (str). A printed number
+    keeps its digits, because they say how exactly it is known; what was not printed is "".
     """
     with resources.files(__package__).joinpath("published.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file, dtype="str", keep_default_na=False).astype({"epoch": "int64"})
@@ -124,7 +152,7 @@ def compare(tables: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     tables
-        As :func:`published` returns them.
+        As :func:`printed` returns them.
     ours
         One row a point of a curve: `preset`, `epoch`, `metric`, `value`.
 

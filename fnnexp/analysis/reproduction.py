@@ -22,7 +22,7 @@ from fnnexp.analysis.published import (
     WITHIN,
     compare,
     labelled,
-    published,
+    printed,
     summary,
 )
 from fnnexp.analysis.report import log_files, print_grid
@@ -220,7 +220,7 @@ def write(
             "start the same command again and it goes on where it was"
         )
     points = labelled(curves, {each.id: preset for preset, group in done.items() for each in group})
-    tables, ours = published(), Ours(done, points)
+    tables, ours = printed(), Ours(done, points)
     rows = compare(tables, points)
     shown = showings(ours, tables, rows)
     found = parts(ours, rows, shown, left_out)

@@ -1,8 +1,7 @@
-"""One progress bar over the whole sweep; plain lines where nobody watches a terminal."""
+"""One progress bar over the whole sweep, on a terminal or in a notebook; plain lines where nobody watches."""
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -19,7 +18,11 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from fnnexp import notebook
+
 SECONDS_BETWEEN_LINES = 10.0
+SECONDS_IN_A_NOTEBOOK = 0.2
+"""After which the line in a notebook is shown again."""
 
 
 class SweepProgress:
@@ -43,7 +46,8 @@ class SweepProgress:
         self._best_value = float("-inf")
         self._began = self._said = clock()
         self._bar: _Bar | None = None
-        if _is_watched(console):
+        self._line = None if console.is_terminal else notebook.line()
+        if console.is_terminal:
             self._bar = _Bar(
                 TextColumn("[bold]epochs"),
                 BarColumn(bar_width=None),
@@ -102,9 +106,13 @@ class SweepProgress:
             self._bar.update(self._task, completed=self.epochs_done)
             return
         now, finished = self.clock(), self.trials_done + self.failed == self.trials
-        if finished or now - self._said >= SECONDS_BETWEEN_LINES:
+        if finished or now - self._said >= (SECONDS_IN_A_NOTEBOOK if self._line else SECONDS_BETWEEN_LINES):
             self._said = now
-            self.say(f"epochs {self.epochs_done}/{self.epochs} · {self._trials()}{self._left(now)}")
+            epochs, left = f"epochs {self.epochs_done}/{self.epochs}", self._left(now)
+            if self._line:
+                self._line(f"{notebook.bar(self.epochs_done / self.epochs)} {epochs}{left}\n{self._trials()}")
+            else:
+                self.say(f"{epochs} · {self._trials()}{left}")
 
     def _left(self, now: float) -> str:
         if not self.epochs_done:
@@ -122,10 +130,3 @@ class _Bar(Progress):
         """Return the bar and the line."""
         yield from super().get_renderables()
         yield Text(self.note, no_wrap=True, overflow="ellipsis")
-
-
-def _is_watched(console: Console) -> bool:
-    """Whether a bar that moves can be drawn: on a terminal, or in a notebook that has widgets."""
-    if console.is_jupyter:
-        return importlib.util.find_spec("ipywidgets") is not None
-    return console.is_terminal

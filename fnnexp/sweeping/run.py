@@ -53,7 +53,8 @@ class Settings:
 class Outcome:
     """What became of a sweep: the names of its trials, by what happened to them.
 
-    ``elsewhere`` are those that another sweep is training, each with who that is.
+    ``elsewhere`` are those that another sweep is training, each with who that is; ``page`` is where MLflow's
+    UI shows them, if that is known.
     """
 
     experiment: str
@@ -65,6 +66,7 @@ class Outcome:
     interrupted: bool = False
     stopped: bool = False
     seconds: float = 0.0
+    page: str | None = None
 
 
 def run(trials: Sequence[Trial], tracker: Tracker, settings: Settings, console: Console) -> Outcome:
