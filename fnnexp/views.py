@@ -23,9 +23,10 @@ KIND, TRAINING = "mlflow.experimentKind", "custom_model_development"
 COMMANDS = "fnnexp.commands"
 
 FIRST = ("arch", "init", "batching", "seed")
-"""The params whose columns come first; others that vary in the sweep follow."""
+"""The params whose columns come first; others follow, if they vary among trials that agree in GROUPED."""
 
-MOST_OTHERS = 6
+MOST_OTHERS, MOST_CLOSED = 6, 8
+"""As many columns, and groups without their runs, as a tag has room for."""
 
 GROUPED = ("init", "arch", "batching")
 """What mean curves are grouped by: the first of these that varies, else any param that does."""
@@ -76,14 +77,17 @@ class About:
 
     def _columns(self) -> list[str]:
         others = sorted({key for each in self.params for key in each} - {*FIRST})
-        return [*FIRST, *[key for key in others if self._varies(key)][:MOST_OTHERS]]
+        return [*FIRST, *[key for key in others if self._varies_beside(key)][:MOST_OTHERS]]
 
     def _varies(self, key: str) -> bool:
-        """Whether a param has several values; one below an option, among trials of the same option."""
-        option = key.partition(".")[0]
-        found: dict[str | None, set[str | None]] = defaultdict(set)
+        return len({each.get(key) for each in self.params}) > 1
+
+    def _varies_beside(self, key: str) -> bool:
+        """Whether a param has several values among trials that agree in its option and in GROUPED."""
+        agreed = {*GROUPED, key.partition(".")[0]} - {key}
+        found = defaultdict(set)
         for each in self.params:
-            found[None if option == key else each.get(option)].add(each.get(key))
+            found[tuple(each.get(name) for name in sorted(agreed))].add(each.get(key))
         return any(len(values) > 1 for values in found.values())
 
     def _views(self) -> dict[str, str]:
@@ -118,7 +122,7 @@ class About:
                         "groupByKeys": [{"mode": "param", "groupByData": by}],
                     },
                     "groupsExpanded": {
-                        f"param.{by}.{value}": False for value in _values(self.params, by)[:20]
+                        f"param.{by}.{value}": False for value in _values(self.params, by)[:MOST_CLOSED]
                     },
                 }
                 | shown

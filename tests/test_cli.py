@@ -14,6 +14,7 @@ import time
 import urllib.request
 
 import pytest
+from mlflow import MlflowClient
 
 import fnnexp
 from fnnexp import data, ui
@@ -351,6 +352,17 @@ def test_ui_is_mlflows_on_loopback(invoke, store, port, started):
     where = ["--host", "127.0.0.1", "--port", str(port)]
     assert command == [sys.executable, "-m", "mlflow", "ui", *where, "--workers", "1"]
     assert f"http://127.0.0.1:{port}" in ran.out
+
+
+def test_ui_says_where_each_experiment_is_the_last_that_ran_first(invoke, store, port, started):
+    client = MlflowClient(store)
+    for start, name in enumerate(["first", "second", "empty"]):
+        experiment = client.create_experiment(name)
+        if name != "empty":
+            client.create_run(experiment, start_time=start + 1)
+    said = invoke("ui", "--port", str(port)).out.splitlines()[1:]
+    assert [line.split(":")[0] for line in said] == ["  second", "  first"]
+    assert f"http://127.0.0.1:{port}/#/experiments/2/runs?" in said[0]
 
 
 @pytest.mark.parametrize("how", ["--uri", "MLFLOW_TRACKING_URI"])

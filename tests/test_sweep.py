@@ -41,7 +41,7 @@ from fnnexp.sweeping.plan import USUAL_LANES, Planned, identical, plan, spread
 from fnnexp.sweeping.progress import SweepProgress
 from fnnexp.sweeping.run import Settings, run
 from fnnexp.sweeping.worker import Broken, train_segment
-from fnnexp.tracking import METRICS, Tracker
+from fnnexp.tracking import BEST, METRICS, Tracker
 from fnnexp.trial import Trial
 
 GRID = [
@@ -99,7 +99,12 @@ def test_a_run_says_what_it_ran(grid, trials_of):
         assert float(tags["fnnexp.seconds_per_epoch"]) > 0
         assert tags["fnnexp.numpy"] == np.__version__
         assert tags["fnnexp.blas"] != "unknown"
-        assert set(one.data.metrics) == set(METRICS)
+        assert set(one.data.metrics) == {*METRICS, *BEST}
+        curve = curve_in(grid[0], one.info.run_id)
+        accuracies = {epoch: value for name, epoch, value in curve if name == "val_accuracy"}
+        best = max(accuracies.values())
+        first = min(epoch for epoch, value in accuracies.items() if value == best)
+        assert [one.data.metrics[name] for name in BEST] == [best, first]
 
 
 def test_weights_are_float32_and_shaped_as_the_network(grid, trials_of):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import sqlite3
@@ -22,8 +23,9 @@ from fnnexp.errors import FnnexpError
 from fnnexp.nn.batching import Batching
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.training import Recipe
-from fnnexp.tracking import Known, Tracker, environment, has_store, known_trials, runs_of
+from fnnexp.tracking import Known, Tracker, best_of, environment, has_store, known_trials, runs_of
 from fnnexp.trial import Trial
+from fnnexp.views import CURVES, PARALLEL, RUNS, About
 
 DATA = Prepared("made-up", "nowhere", "c" * 64, n_train=6000, n_test=1000, input_size=784, classes=10)
 WEIGHTS = {"W1": np.arange(6, dtype=np.float32).reshape(2, 3), "b1": np.float32([1e-30, -0.0, 3])}
@@ -402,3 +404,88 @@ def test_a_read_only_folder_is_refused_at_once(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(FnnexpError, match="read-only"):
         Tracker("here", f"sqlite:///{tmp_path / 'mlflow.db'}").check()
+
+
+# --- what MLflow's UI shows ---
+
+GRID = [
+    {"arch": arch, "init": init, "batching": "mini", "seed": str(seed), "optimizer.lr": lr, "data": "mnist"}
+    for arch in ("relu_100", "tanh_128")
+    for init, lr in (("max", "0.1"), ("he", "0.2"))
+    for seed in range(3)
+]
+
+
+def about(experiment, command="fnnexp -cn grid", params=GRID, validated=True):
+    return About(experiment, params, validated, command)
+
+
+def tags_of(tracker, uri):
+    return MlflowClient(uri).get_experiment_by_name(tracker.experiment).tags
+
+
+@pytest.fixture
+def described(uri, request):
+    """Return ``described(**more)``: a sweep begins, and says what it is; its tracker."""
+
+    def begin(**more):
+        begun = Tracker(request.node.name, uri, about(request.node.name, **more))
+        begun.open()
+        return begun
+
+    return begin
+
+
+def test_an_experiment_says_what_it_is_and_which_commands_made_it(described, uri):
+    described()
+    note = tags_of(described(command="fnnexp -cn grid 'seed=range(9)'"), uri)["mlflow.note.content"]
+    assert note.startswith("12 trials on mnist, one run each: arch (2) × init (2) × seed (3).")
+    assert "    fnnexp -cn grid\n    fnnexp -cn grid 'seed=range(9)'" in note
+    again = tags_of(described(), uri)["mlflow.note.content"]  # it is the last now, and stands there once
+    assert "    fnnexp -cn grid 'seed=range(9)'\n    fnnexp -cn grid\n\n" in again
+
+
+def test_a_description_that_somebody_wrote_is_left_alone(described, uri):
+    begun = described()
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(begun.experiment).experiment_id
+    client.set_experiment_tag(experiment, "mlflow.note.content", "mine")
+    tags = tags_of(described(command="fnnexp another"), uri)
+    assert tags["mlflow.note.content"] == "mine"
+    assert "fnnexp another" in tags["fnnexp.commands"]
+
+
+def test_a_view_is_the_same_to_every_version_of_mlflow(described, uri):
+    tags = tags_of(described(), uri)
+    for view in (RUNS, CURVES, PARALLEL):
+        kept = json.loads(tags[f"mlflow.sharedViewState.{view}"])
+        state = json.loads(kept.pop("state"))
+        assert {key: kept[key] for key in state} == state
+        assert set(kept) - set(state) == {"name", "createdAt"}
+
+
+def test_a_param_has_a_column_where_nothing_else_says_it(described, uri):
+    def columns(**more):
+        view = tags_of(described(**more), uri)[f"mlflow.sharedViewState.{RUNS}"]
+        return json.loads(view)["selectedColumns"]
+
+    assert "params.`optimizer.lr`" not in columns()  # it follows init
+    freely = [{**each, "optimizer.lr": lr} for each in GRID for lr in ("0.1", "0.2")]
+    assert columns(params=freely)[3:6] == [
+        "params.`seed`",
+        "params.`optimizer.lr`",
+        "metrics.`best_val_accuracy`",
+    ]
+    assert "metrics.`test_accuracy`" in columns(validated=False)
+
+
+def test_whatever_a_sweep_says_of_itself_fits_mlflows_tags(described, uri):
+    many = [{f"optimizer.{k}": str(i) for k in range(99)} | {"init": f"{i:040}"} for i in range(300)]
+    tags = tags_of(described(command="x" * 9000, params=many), uri)
+    assert max(map(len, tags.values())) <= 5000
+    assert tags["mlflow.note.content"].count("x" * 1000)
+
+
+def test_a_trial_without_validation_has_no_best_and_one_that_diverged_has_its_last():
+    assert best_of([(1, {"test_accuracy": 0.5})]) == {}
+    assert best_of([(1, {"val_accuracy": 0.5}), (2, {"val_accuracy": math.nan})])["best_val_epoch"] == 1
