@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import doctest
 import io
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from sklearn.datasets import load_digits
 
 import fnnexp
 from fnnexp import notebook
-from fnnexp.analysis import comparisons, frames
+from fnnexp.analysis import comparisons, frames, images, published
 from fnnexp.config import conf_folder
 
 SMALL = {"data": "digits", "epochs": 1, "execution.n_jobs": 1}
@@ -158,3 +159,8 @@ def test_what_one_picture_cannot_show_is_told(runs):
         fnnexp.plot_heat_map(runs, "val_loss")
     with pytest.raises(fnnexp.FnnexpError, match="no finished trial here has val_accuracy"):
         fnnexp.plot_curves(runs, curves, "val_accuracy")
+
+
+@pytest.mark.parametrize("module", [images, notebook, published])
+def test_the_examples_are_right(module):
+    assert doctest.testmod(module).failed == 0
