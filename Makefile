@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 endif
 READY := $(VENV)/ready
 DEMO := demo
+# Two processes share the suite, because CI has two cores; `make test SPREAD=` runs it in one.
+SPREAD ?= -n 2 --dist worksteal
 # What test-versions tries; an interpreter may be a path.
 PYTHONS ?= python3.11 python3.12 python3.13
 
@@ -39,7 +41,7 @@ demo: $(READY)
 	cd $(DEMO) && ../$(BIN)/fnnexp -cn demo && ../$(BIN)/fnnexp report demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SPREAD)
 
 # A second pass that CI can afford: what calls pandas, MLflow, matplotlib, joblib, Hydra, filelock and NumPy's
 # generators. Left out is what would only be slower: chaos, servers, clusters and generated input try our code
@@ -55,7 +57,7 @@ $(LOWEST)/ready: pyproject.toml constraints-lowest.txt
 	@echo made > $(LOWEST)/ready
 
 test-lowest: $(LOWEST)/ready
-	$(LOWEST_BIN)/python -m pytest $(LOWEST_TESTS)
+	$(LOWEST_BIN)/python -m pytest $(SPREAD) $(LOWEST_TESTS)
 
 # An interpreter counts as found when it runs: pyenv's shims are there also for versions that are not switched on.
 test-versions:
@@ -65,7 +67,7 @@ test-versions:
 	    || { missing="$$missing $$python"; continue; }; \
 	  echo "== Python $$version ($$python)"; \
 	  { $(MAKE) --no-print-directory VENV=.venv-$$version PYTHON=$$python .venv-$$version/ready \
-	    && $(subst $(VENV),.venv-$$version,$(BIN))/python -m pytest; } || failed="$$failed $$python"; \
+	    && $(subst $(VENV),.venv-$$version,$(BIN))/python -m pytest $(SPREAD); } || failed="$$failed $$python"; \
 	done; \
 	[ -z "$$missing" ] || echo "not found, so not tested:$$missing"; \
 	[ -z "$$failed" ] || echo "failed:$$failed"; \

@@ -58,6 +58,15 @@ def test_what_is_numerically_identical_counts_as_one():
     assert len(names) == 2 * 2 * 2 + 2
 
 
+def test_of_what_is_one_experiment_under_two_names_each_seed_counts_once():
+    runs = grid(3)
+    runs.loc[runs["init"] == "he", "val_accuracy"] -= 0.1  # so that the two that are the same lead
+    found = comparisons.findings(runs)
+    assert "sqrtmax = xavier" in found.configurations[0].name
+    assert [each.trials for each in found.configurations] == [3] * 8
+    assert "did not finish" not in " ".join(answers.sentences(runs, found))
+
+
 def test_differences_are_paired_by_seed_and_found_as_they_were_made():
     runs = grid(12)
     pairs = comparisons.of_options(runs).set_index("factor")

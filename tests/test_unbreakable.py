@@ -141,7 +141,7 @@ def quick(command, loader, monkeypatch):
     monkeypatch.setattr(loader, "load_sweep_config", composed)
     with config._files_read_once(loader):
         master = loader.load_configuration("config", ["data=files"], RunMode.MULTIRUN)
-        monkeypatch.setattr(app, "main", lambda: app.many(loader, master, [sys.argv[1:]]))
+        monkeypatch.setattr(app, "main", lambda _: app.many(loader, master, [sys.argv[1:]]))
         yield command
 
 

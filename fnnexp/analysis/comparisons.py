@@ -91,7 +91,8 @@ def configurations(runs: pd.DataFrame) -> list[Configuration]:
         done = rows[rows["status"] == "finished"].drop_duplicates("seed")
         values = pd.Series(done[metric].to_numpy(float), index=done["seed"].to_numpy())
         mine = {name: str(part[name].iloc[0]) for name in table.columns}
-        said = Configuration(mine, " ".join(_named(mine)) or "the one configuration", values, len(rows))
+        seeds = rows["seed"].nunique()  # of options joined into one, each seed counts once
+        said = Configuration(mine, " ".join(_named(mine)) or "the one configuration", values, seeds)
         found.setdefault(frozenset(zip(rows["seed"], training[rows.index], strict=True)), []).append(said)
     distinct = [same[0]._replace(name=" = ".join(each.name for each in same)) for same in found.values()]
     return sorted(distinct, key=lambda c: -statistics.mean(c.metric) if len(c.metric) else np.inf)
