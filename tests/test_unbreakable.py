@@ -518,7 +518,7 @@ def leaves(node, prefix=""):
 
 
 KEYS = sorted(leaves(Config()))
-word = st.text(string.ascii_letters, min_size=1, max_size=8)
+word = st.text(string.ascii_letters, min_size=1, max_size=8).filter(lambda text: text.lower() != "null")
 no_number = word.filter(lambda text: text.lower() not in ("nan", "inf", "null", "true", "false", "none"))
 negative = st.integers(-(10**18), -1).map(str)
 huge = st.integers(2**63, 10**60).map(str)
