@@ -70,7 +70,7 @@ def published() -> pd.DataFrame:
     0.8875
     """
     with resources.files(__package__).joinpath("published.csv").open("r", encoding="utf-8") as file:
-        table = pd.read_csv(file)
+        table = pd.read_csv(file, float_precision="round_trip")
     for column in ("experiment", "run"):
         names = table[column].drop_duplicates().to_list()
         table[column] = table[column].astype(pd.CategoricalDtype(names, ordered=True))
