@@ -52,7 +52,10 @@ th { border-bottom-width: 2px } .n { text-align: right; white-space: nowrap } .v
 tbody tr:nth-child(even) { background: var(--soft) } svg { width: 100%; height: auto; display: block }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--soft); padding: .5rem .7rem }
 figure { margin: 1rem 0 } figcaption { color: var(--quiet); font-size: .9rem }
-@media print { body { margin: 0; max-width: none } figure, tr { break-inside: avoid } }
+@page { margin: 12mm }
+@media print { body { margin: 0; max-width: none; font-size: 10pt } figure, tr { break-inside: avoid }
+  h1, h2, h3 { break-after: avoid } .wide { overflow: visible } table { font-size: 6.5pt }
+  th, td { padding: .1rem .25rem } .n, .verdict { white-space: normal } }
 """
 
 FIGURES = 12
