@@ -21,6 +21,7 @@ from fnnexp.nn.training import DataArrays, Lane, Recipe, advance, start
 
 MODES = {"full": Batching("full"), "mini": Batching("mini", 128, True), "sample": Batching("sample")}
 LANES = (1, 12)
+SEGMENT = 0.5  # seconds; a sweep's have five
 
 
 def main() -> None:
@@ -37,21 +38,22 @@ def main() -> None:
                     without, asked = measured(mode, lanes, arrays, given.rounds)
                 seconds = {"without": without, "with": asked, "overhead_percent": 100 * (asked / without - 1)}
                 rows.append({"data": name, "mode": mode, "lanes": lanes, **seconds})
-                Console().print(f"{name} {mode} {lanes} lanes: +{rows[-1]['overhead_percent']:.1f}%")
+                Console().print(f"{name} {mode} {lanes} lanes: {rows[-1]['overhead_percent']:+.1f}%")
     RESULTS.mkdir(exist_ok=True)
     pd.DataFrame(rows).to_csv(RESULTS / "diagnostics.csv", index=False)
 
 
 def measured(mode: str, lanes: int, arrays: DataArrays, rounds: int) -> tuple[float, float]:
-    """Return the median seconds of a lane's second epoch with its evaluation, without and with them."""
-    recipe = Recipe(Architecture(784, (100,), 10, "relu"), MODES[mode], "sgd", epochs=2)
+    """Return the median seconds of a lane's epoch with its evaluation, in a segment, without and with them."""
+    recipe = Recipe(Architecture(784, (100,), 10, "relu"), MODES[mode], "sgd", epochs=10_000)
     stack, _ = advance(recipe, start(recipe, lanes_of(lanes)), arrays, seconds=0)
     spent: dict[bool, list[float]] = {False: [], True: []}
     for _ in range(rounds):
         for asked in spent:
             began = time.perf_counter()
-            advance(recipe, stack, arrays, seconds=0, diagnostics=asked)
-            spent[asked].append((time.perf_counter() - began) / lanes)
+            end, _ = advance(recipe, stack, arrays, SEGMENT, diagnostics=asked)
+            epochs = end.epoch - stack.epoch
+            spent[asked].append((time.perf_counter() - began) / (lanes * epochs))
     return statistics.median(spent[False]), statistics.median(spent[True])
 
 

@@ -64,7 +64,7 @@ def test_spreads_and_shares_are_those_of_the_network_op_by_op(
     recipe = recipe_of(activation, epochs=2, epsilon=epsilon, validation=5, reduction="sum")
     arrays = images(1, n, 8, 12, 4)
     stack, records = advance(recipe, start(recipe, lanes_of(recipe)), arrays, diagnostics=True)
-    known, count = n - 5, min(512, math.ceil((n - 5) / 8))
+    known, count = n - 5, min(512, math.ceil((n - 5) / 16))
     rows = [i * known // count for i in range(count)]
     X, y = arrays.x_train[rows] / 255, arrays.y_train[rows]
 

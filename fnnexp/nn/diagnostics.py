@@ -24,7 +24,7 @@ from fnnexp.nn.network import Architecture, Parameters, Workspace, rows_in_use
 
 Array = NDArray[Any]
 
-ROWS, PART = 512, 8
+ROWS, PART = 512, 16
 """Training rows in the probe, or one in so many where that is fewer, lest looking take long beside training.
 
 They are evenly spaced: the first rows of a file that is sorted by its labels would show one class only."""
@@ -145,9 +145,8 @@ class Probe:
         parameters = Parameters(self.architecture, theta[None])
         found = self._forward(parameters) | self._backward(parameters)
         if before is not None:
-            for layer, (W, W0) in enumerate(
-                zip(parameters.W, Parameters(self.architecture, before[None]).W, strict=True)
-            ):
+            W_before = Parameters(self.architecture, before[None]).W
+            for layer, (W, W0) in enumerate(zip(parameters.W, W_before, strict=True)):
                 norm = _norm(W0)
                 found[name(layer, "update_ratio")] = _norm(W - W0) / norm if norm else math.nan
         finite = {key for key, value in found.items() if math.isfinite(value)}
@@ -195,5 +194,6 @@ def _spread(values: Array) -> float:
 
 
 def _norm(values: Array) -> float:
-    """Return the root of the sum of all squares, in float64."""
-    return math.sqrt(np.add.reduce(np.square(values, dtype=np.float64), axis=None))
+    """Return the root of the sum of all squares."""
+    flat = values.reshape(-1)
+    return math.sqrt(np.dot(flat, flat))
