@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def measured(mode: str, lanes: int, arrays: DataArrays, rounds: int) -> tuple[float, float]:
-    """Return the median seconds of a lane's epoch with its evaluation, without and with them, in a segment."""
+    """Return the median seconds of a lane's epoch and evaluation, without and with them, in a segment."""
     recipe = Recipe(Architecture(784, (100,), 10, "relu"), MODES[mode], "sgd", epochs=10_000)
     stack, _ = advance(recipe, start(recipe, lanes_of(lanes)), arrays, seconds=0)
     spent: dict[bool, list[float]] = {False: [], True: []}
