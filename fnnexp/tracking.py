@@ -25,8 +25,9 @@ import numpy as np
 import yaml
 
 from fnnexp import __version__, notebook
+from fnnexp.bulk import Batch, SqlRuns
 from fnnexp.errors import FnnexpError
-from fnnexp.nn.diagnostics import told_by
+from fnnexp.nn import diagnostics
 from fnnexp.patience import AT_START, patiently
 from fnnexp.views import About, description, link
 
@@ -103,7 +104,7 @@ TRIALS = """
 SELECT runs.run_uuid, runs.status, trial.value, coalesce(ours.value, ?), layer.key IS NOT NULL
 FROM runs JOIN tags AS trial ON trial.run_uuid = runs.run_uuid AND trial.key = 'fnnexp.trial'
 LEFT JOIN tags AS ours ON ours.run_uuid = runs.run_uuid AND ours.key = 'fnnexp.status'
-LEFT JOIN latest_metrics AS layer ON layer.run_uuid = runs.run_uuid AND layer.key = 'layer1/z_std'
+LEFT JOIN latest_metrics AS layer ON layer.run_uuid = runs.run_uuid AND layer.key = ?
 WHERE runs.experiment_id = ? AND runs.lifecycle_stage = 'active' ORDER BY runs.start_time DESC, runs.run_uuid
 """
 
@@ -116,7 +117,8 @@ def _rows_of_trials(file: Path, experiment_id: str) -> list[tuple[str, str, str,
     """
     try:
         with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as store:
-            return store.execute(TRIALS, (RUNNING, int(experiment_id))).fetchall()
+            told = (RUNNING, diagnostics.name(0, "z_std"), int(experiment_id))
+            return store.execute(TRIALS, told).fetchall()
     except sqlite3.Error:
         return None
 
@@ -231,7 +233,10 @@ class Tracker:
         self._told = uri
         self._opened: tuple[MlflowClient, str] | None = None
         self._places: dict[str, str] = {}
-        self._undescribed: dict[str, Mapping[str, Any]] = {}
+        self._undescribed: dict[str, dict[str, str]] = {}
+        self._bulk: SqlRuns | None = None
+        self._batch: Batch | None = None
+        self._unmade: set[str] = set()
 
     @property
     def uri(self) -> str:
@@ -275,6 +280,7 @@ class Tracker:
                 f"--experiment-id {experiment_id}` brings it back, tracking.experiment=NAME takes another"
             )
         self._opened = plain, experiment_id
+        self._bulk = SqlRuns.of(plain)
         if self.about:
             self._describe_experiment(self.about, dict(found.tags) if found else self.about.tags({}))
 
@@ -345,16 +351,42 @@ class Tracker:
             for run in page:
                 tags = run.data.tags
                 status = tags.get("fnnexp.status", RUNNING)
-                diagnosed = told_by(run.data.metrics)
+                diagnosed = diagnostics.told_by(run.data.metrics)
                 yield run.info.run_id, run.info.status, tags["fnnexp.trial"], status, diagnosed
             token = page.token
             if not token:
                 return
 
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Write what is said of runs meanwhile in one transaction at the end, or nothing of it if that fails.
+
+        So it is with a SQLite store. A server is told at once, run by run.
+        """
+        self.open()
+        if self._bulk is None or self._batch is not None:
+            yield
+            return
+        batch = self._batch = Batch()
+        try:
+            yield
+            patiently(partial(self._bulk.write, batch), uri=self.uri, say=self._tell)
+        except BaseException:
+            self._unmade |= {row["run_uuid"] for row in batch.runs}
+            raise
+        finally:
+            self._batch = None
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[tuple[SqlRuns, Batch] | None]:
+        """Give what writes to a SQLite store, and the batch to add to; None for any other store."""
+        with self.together():
+            yield None if self._bulk is None or self._batch is None else (self._bulk, self._batch)
+
     def begin(self, trial: Trial, identical_to: Trial | None = None) -> str:
         """Make the run of a trial, with its tags; return its run id.
 
-        Its parameters follow with :meth:`describe`, or with whatever is first written to the run.
+        On a server its parameters follow with :meth:`describe`, or with whatever is first written to the run.
         """
         tags = {
             "fnnexp.trial": trial.id,
@@ -367,10 +399,22 @@ class Tracker:
         if identical_to is not None:
             tags["fnnexp.identical_to"] = identical_to.id
             tags["fnnexp.identical_to_name"] = identical_to.name
-        run = self._create(trial.name, tags)
-        self._places[run.info.run_id] = run.info.artifact_uri
-        self._undescribed[run.info.run_id] = trial.params
-        return str(run.info.run_id)
+        params = {key: as_param(value) for key, value in trial.params.items()}
+        with self._writing() as sql:
+            if sql and sql[0].has_example:
+                run_id, place = sql[0].begin(sql[1], trial.name, tags)
+            else:
+                run = self._create(trial.name, tags)
+                run_id, place = str(run.info.run_id), str(run.info.artifact_uri)
+            if sql and not sql[0].has_example:
+                follow = partial(sql[0].follow, run_id, tags)
+                patiently(follow, uri=self.uri, say=self._tell)
+            if sql:
+                sql[1].add(run_id, params=params)
+            else:
+                self._undescribed[run_id] = params
+        self._places[run_id] = place
+        return run_id
 
     def _create(self, name: str, tags: dict[str, str]) -> Any:
         """Make a run, and only one: when the answer was lost, the run is found by its tag."""
@@ -440,8 +484,7 @@ class Tracker:
         }
         if diverged_at is not None:
             tags["fnnexp.diverged_epoch"] = str(diverged_at)
-        self._write(run_id, [*curve, (0, best or {})], tags)
-        self._client.set_terminated(run_id, "FINISHED")
+        self._write(run_id, [*curve, (0, best or {})], tags, end="FINISHED")
 
     def fail(self, run_id: str, reason: str, traceback: str) -> None:
         """Close a run as failed, with its reason as a tag and the whole traceback as an artifact."""
@@ -450,9 +493,10 @@ class Tracker:
         self._client.set_terminated(run_id, "FAILED")
 
     def interrupt(self, run_id: str) -> None:
-        """Close a run that goes on when the same command is started again."""
-        self._tag(run_id, {"fnnexp.status": INTERRUPTED})
-        self._client.set_terminated(run_id, "KILLED")
+        """Close a run that goes on when the same command is started again, if it was ever made."""
+        if run_id in self._unmade:
+            return
+        self._write(run_id, (), {"fnnexp.status": INTERRUPTED}, end="KILLED")
 
     def discard(self, run_id: str) -> None:
         """Delete a run that can't go on, so that its trial has one run only."""
@@ -463,18 +507,28 @@ class Tracker:
         self._write(run_id, (), tags)
 
     def _write(
-        self, run_id: str, curve: Iterable[tuple[int, Mapping[str, float]]], tags: Mapping[str, str]
+        self,
+        run_id: str,
+        curve: Iterable[tuple[int, Mapping[str, float]]],
+        tags: Mapping[str, str],
+        end: str | None = None,
     ) -> None:
-        """Log metrics, and tags with the last of them, in as few transactions as MLflow allows."""
+        """Log metrics, tags with the last of them, and MLflow's status if the run ends."""
+        with self._writing() as sql:
+            if sql:
+                sql[1].add(run_id, curve=curve, tags=tags, end=end)
+                return
         from mlflow.entities import Param, RunTag
 
         *batches, last = _batches(curve)
         for batch in batches:
             self._client.log_batch(run_id, metrics=batch)
-        params = [Param(key, as_param(value)) for key, value in self._undescribed.pop(run_id, {}).items()]
+        params = [Param(key, value) for key, value in self._undescribed.pop(run_id, {}).items()]
         if last or params or tags:
             said = [RunTag(key, value) for key, value in tags.items()]
             self._client.log_batch(run_id, metrics=last, params=params, tags=said)
+        if end is not None:
+            self._client.set_terminated(run_id, end)
 
     def _artifacts(self, run_id: str) -> Any:
         """Return where a run's artifacts go; MLflow's client would read the whole run to find out."""

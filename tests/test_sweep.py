@@ -28,6 +28,7 @@ from threadpoolctl import threadpool_limits
 
 from fnnexp import config, data
 from fnnexp.analysis import frames
+from fnnexp.bulk import SqlRuns
 from fnnexp.data import Prepared
 from fnnexp.errors import FnnexpError
 from fnnexp.nn.batching import Batching
@@ -789,14 +790,24 @@ def test_a_full_disk_ends_the_sweep_in_order_and_the_same_command_goes_on(
     agrees(tmp_path, trials_of(*grid))
 
 
-@pytest.mark.parametrize("call", ["create_run", "log_batch", "set_terminated"])
+@pytest.mark.parametrize(
+    ("writer", "call", "taken"),
+    [
+        (MlflowClient, "create_run", 1),
+        (MlflowClient, "log_batch", 1),
+        (MlflowClient, "set_terminated", 1),
+        *((SqlRuns, "write", taken) for taken in range(5)),
+    ],
+)
 def test_what_a_failing_store_did_not_take_is_saved_and_logged_later(
-    call, trials_of, store, tmp_path, monkeypatch, agrees
+    writer, call, taken, trials_of, store, tmp_path, monkeypatch, agrees
 ):
+    if writer is MlflowClient:
+        monkeypatch.setattr(SqlRuns, "of", lambda client: None)
     trials = trials_of("epochs=4", "seed=0,1,2,3")
     once = [OSError(28, "No space left on device")]
-    through = getattr(MlflowClient, call)
-    left = [1]
+    through = getattr(writer, call)
+    left = [taken]
 
     def full(client, *given, **named):
         left[0] -= 1
@@ -804,10 +815,10 @@ def test_what_a_failing_store_did_not_take_is_saved_and_logged_later(
             raise MlflowException("the store failed") from once[0]
         return through(client, *given, **named)
 
-    monkeypatch.setattr(MlflowClient, call, full)
+    monkeypatch.setattr(writer, call, full)
     with pytest.raises(StoreError, match=r"No space left on device.*start the same command again"):
         swept(trials, store, n_jobs=2, max_lanes=2, segment_seconds=0.0)
-    monkeypatch.setattr(MlflowClient, call, through)
+    monkeypatch.setattr(writer, call, through)
     trained = []
 
     def noted(planned, seconds):

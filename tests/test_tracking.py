@@ -7,7 +7,10 @@ import math
 import os
 import sqlite3
 import subprocess
-from contextlib import closing
+import time
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,8 +19,9 @@ import yaml
 from mlflow import MlflowClient
 
 import fnnexp
-from fnnexp import tracking
+from fnnexp import bulk, tracking
 from fnnexp.app import experiment_name
+from fnnexp.bulk import SqlRuns
 from fnnexp.data import Prepared
 from fnnexp.errors import FnnexpError
 from fnnexp.nn.batching import Batching
@@ -44,8 +48,16 @@ def uri(empty_store, tmp_path_factory):
 
 
 @pytest.fixture
+def by_client(monkeypatch):
+    """Let MLflow's client write all, as it does to a server."""
+    monkeypatch.setattr(SqlRuns, "of", lambda client: None)
+
+
+@pytest.fixture(params=["together", "by the client"])
 def tracker(uri, request):
-    """Return the tracker of an experiment of the test's own."""
+    """Return the tracker of an experiment of the test's own, for each way of writing."""
+    if request.param == "by the client":
+        request.getfixturevalue("by_client")
     opened = Tracker(request.node.name, uri)
     opened.open()
     return opened
@@ -72,10 +84,10 @@ def finish(tracker, run_id, trial, **more):
 
 def test_a_run_begins_with_its_name_params_and_tags(tracker, run):
     trial = trial_of(3)
+    tracker.begin(trial_of(2))  # which others are made like
     run_id = tracker.begin(trial)
-    assert run(run_id).data.params == {}
-    assert tracker.describe()
-    assert not tracker.describe()
+    while tracker.describe():
+        pass
     begun = run(run_id)
     assert begun.info.run_name == "relu_100-he-mini-s3"
     assert begun.info.status == "RUNNING"
@@ -93,6 +105,15 @@ def test_a_run_begins_with_its_name_params_and_tags(tracker, run):
     assert "fnnexp.identical_to" not in begun.data.tags
 
 
+def test_on_a_server_params_wait_until_there_is_time(by_client, uri, run):
+    tracker = Tracker("params wait", uri)
+    run_id = tracker.begin(trial_of(3))
+    assert run(run_id).data.params == {}
+    assert tracker.describe()
+    assert not tracker.describe()
+    assert run(run_id).data.params["seed"] == "3"
+
+
 def test_what_is_written_first_brings_the_params_along(tracker, run):
     first, second = tracker.begin(trial_of(0)), tracker.begin(trial_of(1))
     tracker.log(second, [(1, {"test_loss": 0.5})])
@@ -100,6 +121,107 @@ def test_what_is_written_first_brings_the_params_along(tracker, run):
     tracker.interrupt(first)
     assert run(first).data.params["seed"] == "0"
     assert not tracker.describe()
+
+
+# --- many runs in one transaction ---
+
+
+def written(uri, experiment):
+    """Return all that a store has of an experiment's runs, by name; no ids, and of times only the order."""
+    with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database:
+        database.row_factory = sqlite3.Row
+        query = "select r.* from runs r join experiments e using (experiment_id) where e.name = ?"
+        runs = {row["run_uuid"]: dict(row) for row in database.execute(query, (experiment,))}
+        found = {}
+        for run_id, row in runs.items():
+            assert row["artifact_uri"].endswith(f"/{row['experiment_id']}/{run_id}/artifacts")
+            assert row["start_time"] <= (row["end_time"] or math.inf)
+            own = {"run_uuid", "artifact_uri", "experiment_id", "start_time", "end_time"}
+            mine = {"runs": [{key: value for key, value in row.items() if key not in own}]}
+            mine["runs"][0]["ended"] = row["end_time"] is not None
+            for table in ("tags", "params", "metrics", "latest_metrics"):
+                query = f"select * from {table} where run_uuid = ?"
+                rows = [dict(each) for each in database.execute(query, (run_id,))]
+                for each in rows:
+                    assert row["start_time"] <= each.pop("timestamp", math.inf)
+                    del each["run_uuid"]
+                rows = [each for each in rows if each["key"] != "fnnexp.attempt"]
+                mine[table] = sorted(rows, key=lambda each: (each["key"], each.get("step", 0)))
+            assert row["name"] not in found
+            found[row["name"]] = mine
+    return found
+
+
+def lived(tracker):
+    """Let runs have all that can happen to one."""
+    trials = [trial_of(seed) for seed in range(6)]
+    curve = [(epoch, {"val_accuracy": 1 / epoch, "test_loss": epoch / 7}) for epoch in range(1, 6)]
+    best = best_of(curve)
+    with tracker.together():
+        ids = [tracker.begin(trial, trials[0] if trial is trials[1] else None) for trial in trials]
+    with tracker.together():
+        for run_id, trial in zip(ids[:2], trials[:2], strict=True):
+            finish(tracker, run_id, trial, curve=[(0, {"layer1/z_std": 2.5}), *curve], best=best)
+        tracker.log(ids[2], curve[:2])
+    with tracker.together():
+        tracker.log(ids[2], curve[2:4])
+        finish(tracker, ids[3], trials[3], curve=[(1, {"test_loss": math.inf, "val_loss": 3})], diverged_at=1)
+    tracker.interrupt(ids[2])
+    assert tracker.resume(ids[2]) == 4
+    finish(tracker, ids[2], trials[2], curve=curve[4:], best=best)
+    tracker.fail(ids[4], "MemoryError", "Traceback")
+
+
+def test_what_is_written_together_is_what_mlflows_client_would_write(uri, monkeypatch):
+    together = Tracker("together", uri)
+    lived(together)
+    ours = written(uri, "together")
+    monkeypatch.setattr(SqlRuns, "of", lambda client: None)
+    theirs = Tracker("by the client", uri)
+    lived(theirs)
+    while theirs.describe():
+        pass
+    assert ours == written(uri, "by the client")
+    assert len(ours) == 6
+
+
+def test_runs_begun_together_keep_their_order(uri):
+    tracker = Tracker("order", uri)
+    for first in (0, 40):
+        with tracker.together():
+            for seed in range(first, first + 40):
+                tracker.begin(trial_of(seed))
+    found = MlflowClient(uri).search_runs([tracker._id], order_by=["start_time ASC"])
+    assert [run.info.run_name for run in found] == [trial_of(seed).name for seed in range(80)]
+    assert found[-1].info.start_time <= time.time() * 1000
+
+
+def test_a_sqlite_store_of_this_mlflow_is_written_together_and_no_other_is(uri, monkeypatch):
+    client = MlflowClient(uri)
+    assert SqlRuns.of(client) is not None
+    assert SqlRuns.of(MlflowClient("http://127.0.0.1:9")) is None
+    monkeypatch.setitem(bulk.COLUMNS, "params", bulk.COLUMNS["params"] | {"since_a_later_version"})
+    assert SqlRuns.of(client) is None
+
+
+def test_of_what_fails_together_nothing_is_written(uri):
+    tracker = Tracker("nothing", uri)
+    first = tracker.begin(trial_of(0))
+    made = []
+
+    def fails():
+        with tracker.together():
+            made.append(tracker.begin(trial_of(1)))
+            tracker.log(first, [(1, {"test_loss": 0.5})])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fails()
+    tracker.interrupt(made[0])
+    tracker.interrupt(first)
+    assert points(uri, first) == []
+    assert list(written(uri, "nothing")) == [trial_of(0).name]
+    assert tracker.known() == {trial_of(0).id: Known(first, "interrupted")}
 
 
 def test_a_trial_that_is_identical_to_another_says_so(tracker, run):
@@ -399,11 +521,25 @@ def test_a_store_that_cannot_be_written_is_refused_at_once(tmp_path):
     Tracker("here", "http://127.0.0.1:9").check()
 
 
-@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder_is_refused_at_once(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(FnnexpError, match="read-only"):
-        Tracker("here", f"sqlite:///{tmp_path / 'mlflow.db'}").check()
+@contextmanager
+def nobody():
+    """Be a user without rights, if root runs the tests: root may write everywhere."""
+    if os.getuid() != 0:
+        yield
+        return
+    os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "setresuid"), reason="where users can't be changed")
+def test_a_read_only_folder_is_refused_at_once():
+    with TemporaryDirectory() as folder:  # pytest's own can't be entered by others
+        Path(folder).chmod(0o555)
+        with nobody(), pytest.raises(FnnexpError, match="read-only"):
+            Tracker("here", f"sqlite:///{folder}/mlflow.db").check()
 
 
 # --- what MLflow's UI shows ---

@@ -275,40 +275,52 @@ class _Sweep:
     def _log_all(self, ended: Trained, unfinished: bool) -> None:
         """Log a segment, and close the runs of the lanes that are done."""
         stack = ended.stack
-        for record in ended.records:
-            if record.theta is not None:
-                self._finish(record.key, record.theta, ended.blas, diverged_at=record.epoch)
-        for k, lane in enumerate(stack.lanes):
-            if unfinished:
-                self._log(lane.key)
-            else:
+        over = [(one.key, one.theta, one.epoch) for one in ended.records if one.theta is not None]
+        going_on = stack.lanes if unfinished else ()
+        done = () if unfinished else stack.lanes
+        with self.tracker.together():
+            for key, theta, epoch in over:
+                self._finish(key, theta, ended.blas, diverged_at=epoch)
+            for k, lane in enumerate(done):
                 self._finish(lane.key, stack.theta[k], ended.blas)
+            for lane in going_on:
+                self._log(lane.key)
+        for key, _, epoch in over:
+            self._count(key, diverged_at=epoch)
+        for lane in done:
+            self._count(lane.key)
+        for lane in going_on:
+            self._advance(lane.key)
 
     def _open_runs(self, planned: Planned) -> None:
         """Make or reopen the run of every trial of the stack's lanes."""
-        for lane in planned.lanes:
-            group = self.groups[lane.key]
-            for trial in group:
-                if trial.id in self.run_ids:
-                    continue
-                known = self.known.get(trial.id)
-                if known is not None and lane.key in self.curves:
-                    self.logged[trial.id] = self.tracker.resume(known.run_id)
-                    self.run_ids[trial.id] = known.run_id
-                    continue
-                if known is not None:
-                    self.tracker.discard(known.run_id)
-                twin = group[0] if trial is not group[0] else None
-                self.run_ids[trial.id] = self.tracker.begin(trial, identical_to=twin)
-                self.logged[trial.id] = -1
+        with self.tracker.together():
+            for lane in planned.lanes:
+                group = self.groups[lane.key]
+                for trial in group:
+                    if trial.id in self.run_ids:
+                        continue
+                    known = self.known.get(trial.id)
+                    if known is not None and lane.key in self.curves:
+                        self.logged[trial.id] = self.tracker.resume(known.run_id)
+                        self.run_ids[trial.id] = known.run_id
+                        continue
+                    if known is not None:
+                        self.tracker.discard(known.run_id)
+                    twin = group[0] if trial is not group[0] else None
+                    self.run_ids[trial.id] = self.tracker.begin(trial, identical_to=twin)
+                    self.logged[trial.id] = -1
 
     def _log(self, key: str) -> None:
         """Log what is new of a lane's curve to the run of each of its trials."""
         for trial in self.groups[key]:
-            new = self._new(trial)
-            self.tracker.log(self.run_ids[trial.id], new)
+            self.tracker.log(self.run_ids[trial.id], self._new(trial))
+
+    def _advance(self, key: str) -> None:
+        """Count what was logged of a lane that goes on."""
+        for trial in self.groups[key]:
+            self.progress.epoch(_epochs(trial, self._new(trial)))
             self.logged[trial.id] = self.curves[key][-1].epoch
-            self.progress.epoch(_epochs(trial, new))
 
     def _new(self, trial: Trial) -> list[tuple[int, dict[str, float]]]:
         """Return what the trial's run does not hold yet of its curve."""
@@ -316,13 +328,12 @@ class _Sweep:
         return [(record.epoch, record.metrics) for record in curve if record.epoch > self.logged[trial.id]]
 
     def _finish(self, key: str, theta: np.ndarray, blas: str, diverged_at: int | None = None) -> None:
+        """Log the rest of a lane's curve, and close the run of each of its trials."""
         curve = self.curves[key]
-        last = curve[-1].metrics
-        metric = "val_accuracy" if "val_accuracy" in last else "test_accuracy"
         seconds = sum(record.seconds for record in curve) / max(curve[-1].epoch, 1)
         best = best_of((record.epoch, record.metrics) for record in curve)
         for trial in self.groups[key]:
-            weights, new = Parameters(trial.recipe.architecture, theta[None]).named(0), self._new(trial)
+            weights = Parameters(trial.recipe.architecture, theta[None]).named(0)
             self.tracker.finish(
                 self.run_ids[trial.id],
                 trial,
@@ -330,11 +341,17 @@ class _Sweep:
                 seconds_per_epoch=seconds,
                 blas=blas,
                 diverged_at=diverged_at,
-                curve=new,
+                curve=self._new(trial),
                 best=best,
             )
+
+    def _count(self, key: str, diverged_at: int | None = None) -> None:
+        """Count the trials of a lane whose runs are closed; nothing of it is needed any more."""
+        last = self.curves[key][-1].metrics
+        metric = "val_accuracy" if "val_accuracy" in last else "test_accuracy"
+        for trial in self.groups[key]:
             self.closed.add(trial.id)
-            self.progress.epoch(_epochs(trial, new))
+            self.progress.epoch(_epochs(trial, self._new(trial)))
             if diverged_at is None:
                 self.outcome.finished.append(trial.name)
                 self.progress.done(trial.name, last[metric], metric)
