@@ -268,7 +268,7 @@ def test_curves_hold_every_recorded_value(store):
 
 
 def test_an_epoch_recorded_again_counts_once_as_it_was_last(store):
-    table, curves = frames.both("again", tracking_uri=store.uri)
+    table, curves, _ = frames.whole("again", tracking_uri=store.uri)
     assert curves["value"].tolist() == [0.5, 0.625]
     assert table["test_accuracy"].tolist() == [0.625]
     assert table["status"].tolist() == ["running"]
@@ -335,7 +335,7 @@ def test_reading_leaves_the_collector_as_it_was(store):
 
 @pytest.mark.parametrize("experiment", ["empty", "grid", "untrained"])
 def test_every_experiment_has_the_same_columns_and_types(store, runs, experiment):
-    table, curves = frames.both(experiment, tracking_uri=store.uri)
+    table, curves, _ = frames.whole(experiment, tracking_uri=store.uri)
     fixed = [*frames.RESULTS, "seed"]
     assert table[fixed].dtypes.astype(str).equals(runs[fixed].dtypes.astype(str))
     assert set(frames.OPTIONS) < set(table.columns)

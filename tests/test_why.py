@@ -228,13 +228,24 @@ def test_the_frame_has_the_same_columns_and_types_where_nothing_was_recorded(swe
     assert list(told["quantity"].cat.categories) == list(diagnostics.QUANTITIES)
 
 
+def test_the_frames_read_at_once_are_those_of_three_calls(swept):
+    uri = f"sqlite:///{swept / 'mlflow.db'}"
+    for experiment in ("why", "plain"):
+        for name, frame in frames.whole(experiment, tracking_uri=uri)._asdict().items():
+            pd.testing.assert_frame_equal(frame, getattr(fnnexp, name)(experiment, tracking_uri=uri))
+
+
 # --- the report ---
 
 
 @pytest.fixture(scope="module")
 def written(swept, invoke):
-    """Return the folder of the report with diagnostics."""
-    assert invoke("report", "why", "--folder", "report", cwd=swept).status == 0
+    """Return the folder of the report with diagnostics, for which the store's trials are read once."""
+    read, times = frames._trials, []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frames, "_trials", lambda *given: (times.append(given), read(*given))[1])
+        assert invoke("report", "why", "--folder", "report", cwd=swept).status == 0
+    assert len(times) == 1
     return swept / "report"
 
 
