@@ -97,7 +97,7 @@ ALLOWED = {
         "fnnexp.views",
         "fnnexp.sweeping",
     ),
-    "fnnexp.api": ("fnnexp.notebook", "fnnexp.app", "fnnexp.analysis"),
+    "fnnexp.api": ("fnnexp.notebook", "fnnexp.config", "fnnexp.app", "fnnexp.analysis"),
     "fnnexp.reproduce": ("fnnexp.app", "fnnexp.api", "fnnexp.config", "fnnexp.trial", "fnnexp.analysis"),
     "fnnexp.cli": (
         "fnnexp.app",
