@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
@@ -337,10 +336,9 @@ def _client(tracking_uri: str | None) -> MlflowClient:
     import mlflow
 
     uri = tracking_uri or mlflow.get_tracking_uri()
-    file = uri.removeprefix("sqlite:///").partition("?")[0]
-    if uri.startswith("sqlite:///") and not Path(file).exists():
+    if not tracking.has_store(uri):
         raise FnnexpError(
-            f"No sweep has been recorded here: there is no MLflow store at {file}. "
+            f"No sweep has been recorded here: there is no MLflow store at {tracking.store_file(uri)}. "
             "Run one first, go to its directory, or set MLFLOW_TRACKING_URI."
         )
     return tracking.client(uri)
