@@ -64,6 +64,7 @@ EVERYWHERE = ("fnnexp", "fnnexp.errors")
 BELOW_A_SWEEP = (
     "fnnexp.nn",
     "fnnexp.notebook",
+    "fnnexp.npz",
     "fnnexp.data",
     "fnnexp.trial",
     "fnnexp.config",
@@ -74,7 +75,8 @@ ALLOWED = {
     "fnnexp.errors": (),
     "fnnexp.nn": ("fnnexp.nn",),
     "fnnexp.notebook": (),
-    "fnnexp.formats": (),
+    "fnnexp.npz": (),
+    "fnnexp.formats": ("fnnexp.npz",),
     "fnnexp.data": ("fnnexp.notebook", "fnnexp.formats"),
     "fnnexp.trial": ("fnnexp.nn", "fnnexp.data"),
     "fnnexp.config": ("fnnexp.nn", "fnnexp.data", "fnnexp.trial"),
@@ -152,7 +154,7 @@ def test_the_numbers_know_numpy_and_nothing_else(module: str) -> None:
     assert not imports(module) & {"os", "io", "pathlib", "pickle", "socket", "subprocess", "multiprocessing"}
 
 
-@pytest.mark.parametrize("module", those("fnnexp.data", "fnnexp.formats"))
+@pytest.mark.parametrize("module", those("fnnexp.data", "fnnexp.formats", "fnnexp.npz"))
 def test_data_knows_files_and_no_experiment(module: str) -> None:
     assert outside(module) <= {"numpy", "pandas", "pooch", "sklearn", "platformdirs", "rich"}
 

@@ -176,6 +176,12 @@ def packed(**arrays):
     return stream.getvalue()
 
 
+def deflated(**arrays):
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)
+    return stream.getvalue()
+
+
 def lying():
     """Return an .npz whose W1 promises a petabyte."""
     stream, member = io.BytesIO(), io.BytesIO()
@@ -201,6 +207,8 @@ def lying():
         (lying(), r"W1 .* is \(33554432, 8388608\) of float32"),
         (packed(**ARRAYS)[:-30], "is damaged"),
         (b"PK", "is damaged"),
+        (deflated(**ARRAYS), "is damaged .*W1 is packed"),
+        (packed(**ARRAYS).replace(b"\0\0\x80\x3f", b"\0\0\x90\x3f"), "is damaged .*Bad CRC-32"),
     ],
 )  # fmt: skip
 def test_weights_that_are_not_the_networks_are_refused(content, complaint):
@@ -209,9 +217,11 @@ def test_weights_that_are_not_the_networks_are_refused(content, complaint):
 
 
 def test_weights_are_read_as_they_were_written():
-    found = mistakes.weights(packed(**ARRAYS), SHAPE, np.dtype(np.float32))
+    by_columns = np.asfortranarray(np.arange(12, dtype=np.float32).reshape(4, 3))
+    arrays = ARRAYS | {"W1": by_columns}
+    found = mistakes.weights(packed(**arrays), SHAPE, np.dtype(np.float32))
     assert {name: array.tolist() for name, array in found.items()} == {
-        n: a.tolist() for n, a in ARRAYS.items()
+        n: a.tolist() for n, a in arrays.items()
     }
 
 
