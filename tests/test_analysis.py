@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from boxes import assert_legible
 from rich.console import Console
 
 from fnnexp.analysis import frames, plots, report, statistics
@@ -729,14 +730,7 @@ def test_no_panel_and_no_legend_overlap_another(store, runs):
     for ax in axes:
         ax.set_title("mini", loc="left")
     plots._legend(figure, plots._lines(plots.styles(names), names), names)
-    figure.draw_without_rendering()
-    boxes = [*(ax.get_tightbbox() for ax in axes), *(text.get_window_extent() for text in figure.texts)]
-    legend = figure.legends[0].get_window_extent()
-    for i, box in enumerate(boxes):
-        assert not box.overlaps(legend)
-        assert not any(box.overlaps(other) for other in boxes[:i])
-    assert legend.x0 >= 0
-    assert legend.x1 <= figure.bbox.width
+    assert_legible(figure)
 
 
 def test_a_loss_that_hides_the_rest_leaves_the_axis():

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from boxes import apart
 from rich.console import Console
 from sklearn.metrics import confusion_matrix
 
@@ -267,7 +268,7 @@ def test_the_gallery_shows_the_worst_errors_first_and_no_title_overlaps():
     tile = ax.images[0].get_array()[:28, :28, 0]
     assert (tile == 255 - looked.images[i].reshape(28, 28)).all()
     boxes = [text.get_window_extent() for text in ax.texts]
-    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert apart(boxes)
     assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height for box in boxes)
 
 

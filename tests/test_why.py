@@ -13,6 +13,7 @@ import signal
 import numpy as np
 import pandas as pd
 import pytest
+from boxes import assert_legible
 from rich.console import Console
 from stores import curve_in, points, runs_in, weights_in
 from threadpoolctl import threadpool_limits
@@ -352,14 +353,7 @@ def test_no_label_of_the_figures_overlaps_another_panel_or_the_legend(layers):
         diagnosis_plots.by_epoch(frame[frame["quantity"] == "z_std"], "update ratio", log=True),
         diagnosis_plots.by_epoch(frame[frame["quantity"] == "idle"], "dead or saturated %", log=False),
     ):
-        figure.draw_without_rendering()
-        boxes = [ax.get_tightbbox() for ax in figure.axes]
-        legend = figure.legends[0].get_window_extent()
-        for i, box in enumerate(boxes):
-            assert not box.overlaps(legend)
-            assert not any(box.overlaps(other) for other in boxes[:i])
-        assert legend.x0 >= 0
-        assert legend.x1 <= figure.bbox.width
+        assert_legible(figure)
     assert diagnosis_plots.at_start(first[:0]) is None
     assert diagnosis_plots.by_epoch(first[:0], "", log=True) is None
 
