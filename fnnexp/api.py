@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterable
 from numbers import Integral, Real
@@ -12,17 +11,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from fnnexp import app, notebook
+from fnnexp.config import quoted
 from fnnexp.errors import ConfigError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-PLAIN = re.compile(r"[A-Za-z_][\w-]*")
-"""A string that Hydra reads as itself without quotes, unless it is one of these values."""
-
 AGAIN = "interrupted, and what was trained is saved; make the same call again and it goes on where it was"
-
-VALUES = ("true", "false", "null", "nan", "inf")
 
 
 def sweep(
@@ -110,20 +105,12 @@ def _text(key: str, value: Any) -> str:
     if isinstance(value, Real):
         return repr(float(value))
     if isinstance(value, (str, Path)):
-        return _quoted(str(value))
+        return quoted(str(value))
     if isinstance(value, (list, tuple)):
         return f"[{','.join(_text(key, each) for each in value)}]"
     raise ConfigError(
         f"{key}={value!r}: must be a number, a string, True or False, None, or a list of them to sweep over"
     )
-
-
-def _quoted(text: str) -> str:
-    if PLAIN.fullmatch(text) and text.lower() not in VALUES:
-        return text
-    # Hydra's grammar: a backslash escapes a quote, and itself only before one or at the end.
-    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text)
-    return f"'{escaped}'"
 
 
 def _folder(folder: str | Path) -> Path:

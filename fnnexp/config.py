@@ -514,6 +514,23 @@ def is_shipped(group: str, option: str) -> bool:
     return re.fullmatch(r"\w+", option) is not None and (conf_folder() / group / f"{option}.yaml").is_file()
 
 
+PLAIN = r"(?!(null|true|false|nan|inf)$|\.\d)[A-Za-z_./][\w./-]*"
+"""A text that Hydra's override grammar reads as itself."""
+
+
+def quoted(text: str) -> str:
+    r"""Return a text as Hydra's override grammar reads it back: in quotes where it is not plain.
+
+    >>> [quoted(text) for text in ("he", "a/b.npz", "a b", "True", ".5")]
+    ['he', 'a/b.npz', "'a b'", "'True'", "'.5'"]
+    """
+    if re.fullmatch(PLAIN, text, re.ASCII | re.IGNORECASE):
+        return text
+    # Hydra's grammar: a backslash escapes a quote, and itself only before one or at the end.
+    escaped = re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text)
+    return f"'{escaped}'"
+
+
 @cache
 def default_options(preset: str | None = None) -> Mapping[str, str]:
     """Return the option of each group that nobody has chosen, or that a preset chooses."""

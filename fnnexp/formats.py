@@ -24,6 +24,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fnnexp import npz
 from fnnexp.errors import DataError
 
 if TYPE_CHECKING:
@@ -54,7 +55,6 @@ LARGEST = 1 << 33
 """Bytes, of a file and of an array: 8 GB, over a hundred times MNIST."""
 UNPACKED = 1032
 """As many times larger as deflate can make a file: no packed file holds more."""
-NPY_HEADER = 1 << 16
 CSV_ROWS, CSV_CELLS, CSV_CELL = 4096, 1 << 20, 32
 """A block has at most so many rows and about so many cells; a row has at most so many characters a cell."""
 BROKEN = (
@@ -303,11 +303,7 @@ def _read_npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo, what: str) -> Byt
             f"{what} is packed in a way that NumPy does not write; write it by np.savez_compressed."
         )
     with archive.open(info) as packed:
-        stream = io.BytesIO(packed.read(NPY_HEADER))  # a header that says it is longer is cut short here
-    version = np.lib.format.read_magic(stream)
-    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, by_columns, dtype = header(stream)
-    start = stream.tell()
+        shape, dtype, by_columns, start = npz.header(packed)
     if dtype.hasobject:
         raise DataError(
             f"{what} is object-typed, that is, pickled, and is not read; save it .astype(np.uint8)."

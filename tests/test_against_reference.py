@@ -17,13 +17,13 @@ by one part in a million would be seen.
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from formulas import STDS
 
 from fnnexp.data import Arrays
 from fnnexp.nn import reference
@@ -40,17 +40,7 @@ MOVED = 1e6 * TOLERANCE  # of the array's largest entry
 
 WEIGHTS, BIASES, ORDER = 1, 2, 3
 
-STD = {
-    "max": lambda n_in, n_out: 1 / max(n_in, n_out),
-    "sqrtmax": lambda n_in, n_out: 1 / math.sqrt(max(n_in, n_out)),
-    "xavier": lambda n_in, n_out: 1 / math.sqrt(n_in),
-    "he": lambda n_in, n_out: 2 / math.sqrt(n_in),
-    "he2": lambda n_in, n_out: 2 / math.sqrt(n_in + n_out),
-    "normal": lambda n_in, n_out: 0.3,
-    "unit_normal": lambda n_in, n_out: 1.0,
-    "glorot_normal": lambda n_in, n_out: math.sqrt(2 / (n_in + n_out)),
-    "he_normal": lambda n_in, n_out: math.sqrt(2 / n_in),
-}
+STD = STDS | {"normal": lambda n_in, n_out: 0.3, "unit_normal": STDS["normal"]}
 
 ARCHITECTURES = {
     "relu_100": Architecture(784, (100,), 10, "relu"),

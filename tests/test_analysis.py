@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from boxes import assert_legible
 from rich.console import Console
 
 from fnnexp.analysis import frames, plots, report, statistics
@@ -268,7 +269,7 @@ def test_curves_hold_every_recorded_value(store):
 
 
 def test_an_epoch_recorded_again_counts_once_as_it_was_last(store):
-    table, curves = frames.both("again", tracking_uri=store.uri)
+    table, curves, _ = frames.whole("again", tracking_uri=store.uri)
     assert curves["value"].tolist() == [0.5, 0.625]
     assert table["test_accuracy"].tolist() == [0.625]
     assert table["status"].tolist() == ["running"]
@@ -335,7 +336,7 @@ def test_reading_leaves_the_collector_as_it_was(store):
 
 @pytest.mark.parametrize("experiment", ["empty", "grid", "untrained"])
 def test_every_experiment_has_the_same_columns_and_types(store, runs, experiment):
-    table, curves = frames.both(experiment, tracking_uri=store.uri)
+    table, curves, _ = frames.whole(experiment, tracking_uri=store.uri)
     fixed = [*frames.RESULTS, "seed"]
     assert table[fixed].dtypes.astype(str).equals(runs[fixed].dtypes.astype(str))
     assert set(frames.OPTIONS) < set(table.columns)
@@ -729,14 +730,7 @@ def test_no_panel_and_no_legend_overlap_another(store, runs):
     for ax in axes:
         ax.set_title("mini", loc="left")
     plots._legend(figure, plots._lines(plots.styles(names), names), names)
-    figure.draw_without_rendering()
-    boxes = [*(ax.get_tightbbox() for ax in axes), *(text.get_window_extent() for text in figure.texts)]
-    legend = figure.legends[0].get_window_extent()
-    for i, box in enumerate(boxes):
-        assert not box.overlaps(legend)
-        assert not any(box.overlaps(other) for other in boxes[:i])
-    assert legend.x0 >= 0
-    assert legend.x1 <= figure.bbox.width
+    assert_legible(figure)
 
 
 def test_a_loss_that_hides_the_rest_leaves_the_axis():

@@ -84,7 +84,7 @@ def test_bad_input_is_a_clear_error_before_anything_trains(grid, choices, said, 
     assert not list(own_folder.iterdir())
 
 
-TEXTS = ["he", "a b", "true", "it's", "C:\\x\\", "a,b", "${x}", ""]
+TEXTS = ["he", "a b", "true", "it's", "C:\\x\\", "a,b", "${x}", "", ".5", "~/x", "café", "./a.npz", "a b\\\n"]
 
 
 @pytest.mark.parametrize("value", [0, -3, 2.5, 1e-5, True, None, *TEXTS, [1, 2], TEXTS, [[1, "a'"], [None]]])

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from boxes import apart
 
 from fnnexp.analysis import answers, comparisons, markdown, mistakes, page, plots, report, statistics
 from fnnexp.analysis.frames import METRICS
@@ -318,7 +319,7 @@ def test_axes_name_round_numbers_and_keep_what_has_no_logit():
     assert {10, 50, 90, 99} <= set(named)
     assert all(np.isfinite(line.get_ydata()).all() for each in figure.axes for line in each.lines)
     boxes = [label.get_window_extent() for label in ax.get_yticklabels()]
-    assert not any(a.overlaps(b) for a, b in itertools.pairwise(boxes))
+    assert apart(boxes)
     low, high = ax.get_ylim()
     assert low < 0.1 < 0.999 < high < 1
 
@@ -332,9 +333,9 @@ def test_the_heat_map_writes_every_mean_and_nothing_overlaps():
     assert [text.get_text() for text in texts] == [f"{100 * mean:.1f}" for mean in means]
     for ax in figure.axes:
         labels = [label.get_window_extent() for label in ax.get_xticklabels() if label.get_text()]
-        assert not any(a.overlaps(b) for a, b in itertools.combinations(labels, 2))
+        assert apart(labels)
     boxes = [ax.get_tightbbox() for ax in figure.axes]
-    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert apart(boxes)
     assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width for box in boxes)
 
 

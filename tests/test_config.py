@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import fields, is_dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from formulas import STDS
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from hypothesis import HealthCheck, given, settings
@@ -116,18 +116,6 @@ def test_a_key_of_a_grid_can_be_replaced(jobs_of):
     assert len(jobs) == 3 * 3 * 5
     assert {job.config.epochs for job in jobs} == {1}
     assert {job.config.seed for job in jobs} == {0, 1, 2, 3, 4}
-
-
-STDS = {
-    "max": lambda n_in, n_out: 1 / max(n_in, n_out),
-    "sqrtmax": lambda n_in, n_out: 1 / math.sqrt(max(n_in, n_out)),
-    "xavier": lambda n_in, n_out: 1 / math.sqrt(n_in),
-    "he": lambda n_in, n_out: 2 / math.sqrt(n_in),
-    "he2": lambda n_in, n_out: 2 / math.sqrt(n_in + n_out),
-    "normal": lambda n_in, n_out: 1.0,
-    "glorot_normal": lambda n_in, n_out: math.sqrt(2 / (n_in + n_out)),
-    "he_normal": lambda n_in, n_out: math.sqrt(2 / n_in),
-}
 
 
 @pytest.mark.parametrize("init", STDS)

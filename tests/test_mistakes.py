@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from boxes import apart
 from rich.console import Console
 from sklearn.metrics import confusion_matrix
 
@@ -176,6 +177,12 @@ def packed(**arrays):
     return stream.getvalue()
 
 
+def deflated(**arrays):
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)
+    return stream.getvalue()
+
+
 def lying():
     """Return an .npz whose W1 promises a petabyte."""
     stream, member = io.BytesIO(), io.BytesIO()
@@ -201,6 +208,8 @@ def lying():
         (lying(), r"W1 .* is \(33554432, 8388608\) of float32"),
         (packed(**ARRAYS)[:-30], "is damaged"),
         (b"PK", "is damaged"),
+        (deflated(**ARRAYS), "is damaged .*W1 is packed"),
+        (packed(**ARRAYS).replace(b"\0\0\x80\x3f", b"\0\0\x90\x3f"), "is damaged .*Bad CRC-32"),
     ],
 )  # fmt: skip
 def test_weights_that_are_not_the_networks_are_refused(content, complaint):
@@ -209,9 +218,11 @@ def test_weights_that_are_not_the_networks_are_refused(content, complaint):
 
 
 def test_weights_are_read_as_they_were_written():
-    found = mistakes.weights(packed(**ARRAYS), SHAPE, np.dtype(np.float32))
+    by_columns = np.asfortranarray(np.arange(12, dtype=np.float32).reshape(4, 3))
+    arrays = ARRAYS | {"W1": by_columns}
+    found = mistakes.weights(packed(**arrays), SHAPE, np.dtype(np.float32))
     assert {name: array.tolist() for name, array in found.items()} == {
-        n: a.tolist() for n, a in ARRAYS.items()
+        n: a.tolist() for n, a in arrays.items()
     }
 
 
@@ -257,7 +268,7 @@ def test_the_gallery_shows_the_worst_errors_first_and_no_title_overlaps():
     tile = ax.images[0].get_array()[:28, :28, 0]
     assert (tile == 255 - looked.images[i].reshape(28, 28)).all()
     boxes = [text.get_window_extent() for text in ax.texts]
-    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert apart(boxes)
     assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height for box in boxes)
 
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from fnnexp import api, config
 from fnnexp.analysis import frames, rebuild
 from fnnexp.config import CHOICES, conf_folder, default_options, default_params
 from fnnexp.tracking import as_param
@@ -109,7 +110,8 @@ def test_what_a_store_holds_can_do_no_harm_when_pasted(trials_of):
 
 
 @pytest.mark.parametrize(
-    "text", ["a b", "it's", "c:\\d\\", "a\\'b", "null", "1e5", "[1,", "x,y", "a=b", "ü", "007"]
+    "text",
+    ["a b", "it's", "c:\\d\\", "a\\'b", "null", "1e5", "[1,", "x,y", "a=b", "ü", "007", ".5", "~/x.npz"],
 )
 def test_a_text_comes_back_from_hydra_as_it_was(text, jobs_of):
     (job,) = jobs_of(f"data.path={rebuild._value(text)}")
@@ -148,5 +150,6 @@ def test_what_it_ran_with_is_told_with_how_many_where_it_differs(trials_of):
     assert rebuild.provenance(runs[["trial"]]) == []
 
 
-def test_the_examples_run():
-    assert doctest.testmod(rebuild).failed == 0
+@pytest.mark.parametrize("module", [api, config, rebuild])
+def test_the_examples_run(module):
+    assert doctest.testmod(module).failed == 0

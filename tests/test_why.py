@@ -13,6 +13,7 @@ import signal
 import numpy as np
 import pandas as pd
 import pytest
+from boxes import assert_legible
 from rich.console import Console
 from stores import curve_in, points, runs_in, weights_in
 from threadpoolctl import threadpool_limits
@@ -228,13 +229,24 @@ def test_the_frame_has_the_same_columns_and_types_where_nothing_was_recorded(swe
     assert list(told["quantity"].cat.categories) == list(diagnostics.QUANTITIES)
 
 
+def test_the_frames_read_at_once_are_those_of_three_calls(swept):
+    uri = f"sqlite:///{swept / 'mlflow.db'}"
+    for experiment in ("why", "plain"):
+        for name, frame in frames.whole(experiment, tracking_uri=uri)._asdict().items():
+            pd.testing.assert_frame_equal(frame, getattr(fnnexp, name)(experiment, tracking_uri=uri))
+
+
 # --- the report ---
 
 
 @pytest.fixture(scope="module")
 def written(swept, invoke):
-    """Return the folder of the report with diagnostics."""
-    assert invoke("report", "why", "--folder", "report", cwd=swept).status == 0
+    """Return the folder of the report with diagnostics, for which the store's trials are read once."""
+    read, times = frames._trials, []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frames, "_trials", lambda *given: (times.append(given), read(*given))[1])
+        assert invoke("report", "why", "--folder", "report", cwd=swept).status == 0
+    assert len(times) == 1
     return swept / "report"
 
 
@@ -341,14 +353,7 @@ def test_no_label_of_the_figures_overlaps_another_panel_or_the_legend(layers):
         diagnosis_plots.by_epoch(frame[frame["quantity"] == "z_std"], "update ratio", log=True),
         diagnosis_plots.by_epoch(frame[frame["quantity"] == "idle"], "dead or saturated %", log=False),
     ):
-        figure.draw_without_rendering()
-        boxes = [ax.get_tightbbox() for ax in figure.axes]
-        legend = figure.legends[0].get_window_extent()
-        for i, box in enumerate(boxes):
-            assert not box.overlaps(legend)
-            assert not any(box.overlaps(other) for other in boxes[:i])
-        assert legend.x0 >= 0
-        assert legend.x1 <= figure.bbox.width
+        assert_legible(figure)
     assert diagnosis_plots.at_start(first[:0]) is None
     assert diagnosis_plots.by_epoch(first[:0], "", log=True) is None
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from fnnexp.data import Arrays
 from fnnexp.nn import reference
 from fnnexp.nn.network import Parameters
 from fnnexp.nn.training import advance, start
@@ -15,7 +16,6 @@ from fnnexp.nn.training import advance, start
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fnnexp.data import Arrays
     from fnnexp.trial import Trial
 
 SAMPLES = (1, 2, 5, 10, 20, 50, 100, 150, 200, 300, 500, 1000, 2000)
@@ -58,7 +58,7 @@ def drift(trial: Trial, arrays: Arrays) -> pd.DataFrame:
                 next(step)
         done = n
         once = replace(trial.recipe, epochs=1)
-        few = _Rows(arrays.x_train[:n], arrays.y_train[:n], arrays.x_test[:1], arrays.y_test[:1])
+        few = Arrays(arrays.x_train[:n], arrays.y_train[:n], arrays.x_test[:1], arrays.y_test[:1])
         core = _network(trial, advance(once, begin, few)[0].theta)
         rows.append({
             "samples": n,
@@ -81,14 +81,6 @@ def vanished(trial: Trial, arrays: Arrays) -> float:
         P = network.forward(_scaled(trial, arrays.x_train[i : i + CHUNK]))
         count += int((P[np.arange(len(y)), y] < trial.recipe.epsilon).sum())
     return count / len(arrays.y_train)
-
-
-@dataclass(frozen=True)
-class _Rows:
-    x_train: NDArray[np.uint8]
-    y_train: NDArray[np.uint8]
-    x_test: NDArray[np.uint8]
-    y_test: NDArray[np.uint8]
 
 
 def _scaled(trial: Trial, X: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import gc
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
@@ -133,15 +132,26 @@ def curves(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
     --------
     >>> fnnexp.curves("card_grid").query("metric == 'val_loss'")  # doctest: +SKIP
     """
-    return both(experiment, tracking_uri=tracking_uri)[1]
+    client, trials = _trials(experiment, tracking_uri)
+    history = _history(client, trials, METRICS)
+    return _curves_frame(_runs_frame(trials, history[:0]), history)
 
 
-def both(experiment: str, *, tracking_uri: str | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return :func:`runs` and :func:`curves` as they stood at one moment, for less than both calls cost."""
+class Whole(NamedTuple):
+    """The three frames of an experiment: :func:`runs`, :func:`curves` and :func:`diagnostics`."""
+
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+    diagnostics: pd.DataFrame
+
+
+def whole(experiment: str, *, tracking_uri: str | None = None) -> Whole:
+    """Return the three frames as they stood at one moment, for less than the three calls cost."""
     client, trials = _trials(experiment, tracking_uri)
     history = _history(client, trials, METRICS)
     table = _runs_frame(trials, history[history["metric"] == "val_accuracy"])
-    return table, _curves_frame(table, history)
+    of_layers = _history(client, trials, _diagnostics_of(trials))
+    return Whole(table, _curves_frame(table, history), _diagnostics_frame(table, of_layers))
 
 
 def part(runs: pd.DataFrame, chosen: pd.Series) -> pd.DataFrame:
@@ -214,16 +224,8 @@ def diagnostics(experiment: str, *, tracking_uri: str | None = None) -> pd.DataF
     >>> fnnexp.diagnostics("card_grid").query("epoch == 0 and quantity == 'z_std'")  # doctest: +SKIP
     """
     client, trials = _trials(experiment, tracking_uri)
-    names = {name for run in trials for name in run.data.metrics if NAME.fullmatch(name)}
-    history = _history(client, trials, sorted(names))
-    about = _runs_frame(trials, history[:0])
-    frame = _about_trials(history, about)
-    parts = frame["metric"].str.extract(NAME.pattern)
-    frame["layer"] = parts[0].astype("Int64")
-    frame["quantity"] = parts[1].astype(pd.CategoricalDtype(list(QUANTITIES)))
-    order = ["row", "epoch", "layer", "quantity"]
-    frame = frame.sort_values(order, kind="stable", ignore_index=True)
-    return frame[["trial", "name", *OPTIONS, "seed", *order[1:], "value"]]
+    history = _history(client, trials, _diagnostics_of(trials))
+    return _diagnostics_frame(_runs_frame(trials, history[:0]), history)
 
 
 def factors(runs: pd.DataFrame) -> list[str]:
@@ -334,10 +336,9 @@ def _client(tracking_uri: str | None) -> MlflowClient:
     import mlflow
 
     uri = tracking_uri or mlflow.get_tracking_uri()
-    file = uri.removeprefix("sqlite:///").partition("?")[0]
-    if uri.startswith("sqlite:///") and not Path(file).exists():
+    if not tracking.has_store(uri):
         raise FnnexpError(
-            f"No sweep has been recorded here: there is no MLflow store at {file}. "
+            f"No sweep has been recorded here: there is no MLflow store at {tracking.store_file(uri)}. "
             "Run one first, go to its directory, or set MLFLOW_TRACKING_URI."
         )
     return tracking.client(uri)
@@ -552,3 +553,18 @@ def _curves_frame(runs: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
         frame[column] = frame["metric"].astype("str").map(halves).astype(dtype)
     order = ["trial", "name", *OPTIONS, "seed", "epoch", "metric", "split", "quantity", "value"]
     return frame[order]
+
+
+def _diagnostics_of(trials: Sequence[Run]) -> list[str]:
+    """Return the names of the diagnostics that any of the trials has."""
+    return sorted({name for run in trials for name in run.data.metrics if NAME.fullmatch(name)})
+
+
+def _diagnostics_frame(runs: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
+    frame = _about_trials(history, runs)
+    parts = frame["metric"].str.extract(NAME.pattern)
+    frame["layer"] = parts[0].astype("Int64")
+    frame["quantity"] = parts[1].astype(pd.CategoricalDtype(list(QUANTITIES)))
+    order = ["row", "epoch", "layer", "quantity"]
+    frame = frame.sort_values(order, kind="stable", ignore_index=True)
+    return frame[["trial", "name", *OPTIONS, "seed", *order[1:], "value"]]

@@ -10,13 +10,12 @@ from __future__ import annotations
 import io
 import math
 import zipfile
-import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from fnnexp import data, tracking
+from fnnexp import data, npz, tracking
 from fnnexp.analysis import comparisons
 from fnnexp.analysis.answers import percent, plural
 from fnnexp.analysis.parts import Section
@@ -36,12 +35,6 @@ CONFIG_BYTES = 1 << 16
 
 OVERHEAD = 1 << 10
 """Bytes that an array in an .npz has beside its numbers, at most: the zip's entries and NumPy's header."""
-
-DAMAGED = (
-    OSError, EOFError, ValueError, KeyError, RuntimeError, NotImplementedError, SyntaxError, MemoryError,
-    zlib.error, zipfile.BadZipFile,
-)  # fmt: skip
-"""What the standard library and NumPy raise on bytes that are no .npz."""
 
 
 class Looked(NamedTuple):
@@ -175,22 +168,15 @@ def weights(content: bytes, architecture: Architecture, dtype: np.dtype[Any]) ->
                 size = math.prod(shape) * dtype.itemsize
                 if archive.getinfo(f"{name}.npy").file_size > size + OVERHEAD:
                     raise FnnexpError(f"{name} in its weights.npz is larger than {shape} of {dtype}")
-                arrays[name] = _array(io.BytesIO(archive.read(f"{name}.npy")), name, shape, dtype)
-    except DAMAGED as error:
+                arrays[name] = npz.array(archive, name, dtype, shape)
+                if not np.isfinite(arrays[name]).all():
+                    raise FnnexpError(f"{name} in its weights.npz holds what is no number")
+    except npz.OtherArrayError as error:
+        told, wanted = f"{error.found.shape} of {error.found.dtype}", f"{shapes[error.name]} of {dtype}"
+        raise FnnexpError(f"{error.name} in its weights.npz is {told} and not {wanted}") from error
+    except npz.DAMAGED as error:
         raise FnnexpError(f"its weights.npz is damaged ({error})") from error
     return arrays
-
-
-def _array(stream: io.BytesIO, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    version = np.lib.format.read_magic(stream)
-    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    told, by_columns, kind = header(stream)
-    if told != shape or kind != dtype:
-        raise FnnexpError(f"{name} in its weights.npz is {told} of {kind} and not {shape} of {dtype}")
-    array = np.frombuffer(stream.read(), dtype).reshape(shape, order="F" if by_columns else "C")
-    if not np.isfinite(array).all():
-        raise FnnexpError(f"{name} in its weights.npz holds what is no number")
-    return array
 
 
 # What is seen

@@ -17,7 +17,7 @@ import pandas as pd
 
 from fnnexp.analysis.answers import plural
 from fnnexp.analysis.frames import AXES
-from fnnexp.config import CHOICES, default_options, default_params, is_shipped
+from fnnexp.config import CHOICES, default_options, default_params, is_shipped, quoted
 from fnnexp.tracking import as_param
 
 if TYPE_CHECKING:
@@ -28,9 +28,6 @@ MOST_COMMANDS = 8
 
 MOST_TRIALS = 10_000
 """As many jobs as a sweep takes."""
-
-PLAIN = r"(?!(null|true|false|nan|inf)$)[A-Za-z_./~][\w./~-]*"
-"""A text that Hydra reads as itself."""
 
 NULL = "null"
 
@@ -204,9 +201,7 @@ def _value(value: Any) -> str:
     if isinstance(value, str):
         if re.fullmatch(r"\[[\d, ]*\]", value):
             return value.replace(" ", "")
-        if re.fullmatch(PLAIN, value, re.ASCII | re.IGNORECASE):
-            return value
-        return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value) + "'"
+        return quoted(value)
     return str(bool(value)).lower() if as_param(value) in ("True", "False") else as_param(value)
 
 

@@ -386,8 +386,8 @@ def _write(
     from fnnexp.analysis.page import drawings, html
     from fnnexp.analysis.plots import svg_file
 
-    now("reading runs and curves")
-    runs, curves = frames.both(experiment, tracking_uri=tracking_uri)
+    now("reading runs, curves and diagnostics")
+    runs, curves, diagnostics = frames.whole(experiment, tracking_uri=tracking_uri)
     if runs.empty:
         raise FnnexpError(
             f"The experiment '{experiment}' holds no trials of fnnexp yet, so nothing to report."
@@ -399,7 +399,7 @@ def _write(
     now(f"comparing {plural(len(runs), 'trial')}")
     board, cells, found = leaderboard(runs), table(runs), comparisons.findings(runs)
     now("looking at diagnostics, and at the best trial's mistakes")
-    why = diagnosis.section(runs, frames.diagnostics(experiment, tracking_uri=tracking_uri))
+    why = diagnosis.section(runs, diagnostics)
     sections = [*([why] if why else []), mistakes.section(runs, found, tracking_uri)]
     now("drawing")
     drawn = list(drawings(runs, curves))

@@ -211,7 +211,7 @@ def write(
     FnnexpError
         If the folder can't be written, or nothing has finished of a preset.
     """
-    runs, curves = frames.both(experiment, tracking_uri=tracking_uri)
+    runs, curves, _ = frames.whole(experiment, tracking_uri=tracking_uri)
     finished = set(runs.loc[runs["status"] == "finished", "trial"].astype("str"))
     done = {preset: [each for each in group if each.id in finished] for preset, group in trials.items()}
     if nothing := [preset for preset, group in done.items() if not group]:

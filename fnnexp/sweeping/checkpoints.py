@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import math
 import os
-import struct
 import time
-import tokenize
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fnnexp import npz
 from fnnexp.nn import diagnostics
 from fnnexp.nn.optimizers import OPTIMIZERS
 from fnnexp.nn.training import Lane, Recipe, Record, Stack
@@ -25,12 +21,6 @@ from fnnexp.nn.training import Lane, Recipe, Record, Stack
 META, META_AN_EPOCH, META_A_METRIC = 1024, 1024, 128
 """Bytes that a description may have, for each epoch, and for each diagnostic in it; about 300 an epoch and
 45 a diagnostic are written."""
-NPY_HEADER = 4096
-BROKEN = (
-    ValueError, KeyError, TypeError, OSError, EOFError, RuntimeError, NotImplementedError, OverflowError,
-    MemoryError, tokenize.TokenError, struct.error, zipfile.BadZipFile,
-)  # fmt: skip
-"""What the standard library and NumPy raise on damaged bytes."""
 
 
 class Checkpoints:
@@ -88,7 +78,7 @@ class Checkpoints:
             return None
         try:
             return _read(file, lane, recipe)
-        except BROKEN as error:
+        except npz.DAMAGED as error:
             aside = file.with_suffix(".broken")
             file.replace(aside)
             raise ValueError(f"{file} can't be read ({error}); it was set aside as {aside.name}") from error
@@ -113,8 +103,11 @@ def _read(file: Path, lane: Lane, recipe: Recipe) -> tuple[Stack, list[Record]]:
         an_epoch = META_AN_EPOCH + META_A_METRIC * len(list(diagnostics.names(recipe.architecture)))
         if most > META + an_epoch * (1 + recipe.epochs):
             raise ValueError(f"its description has {most} bytes")
-        meta = json.loads(_array(archive, "meta", np.dtype(np.uint8), None).tobytes())
-        theta, *slots = (_array(archive, name, dtype, shape) for name in ("theta", *names))
+        try:
+            meta = json.loads(npz.array(archive, "meta", np.dtype(np.uint8), None).tobytes())
+            theta, *slots = (npz.array(archive, name, dtype, shape) for name in ("theta", *names))
+        except npz.OtherArrayError as error:
+            raise ValueError(f"it holds another trial: {error}") from error
     if not isinstance(meta, dict) or meta.get("key") != lane.key:
         raise ValueError("it holds another trial")
     if not np.isfinite(theta).all():
@@ -123,30 +116,6 @@ def _read(file: Path, lane: Lane, recipe: Recipe) -> tuple[Stack, list[Record]]:
     if type(meta.get("epoch")) is not int or meta["epoch"] != records[-1].epoch:
         raise ValueError(f"it is of epoch {meta.get('epoch')!r} and has records up to {records[-1].epoch}")
     return Stack((lane,), theta[None], tuple(slot[None] for slot in slots), meta["epoch"]), records
-
-
-def _array(
-    archive: zipfile.ZipFile, name: str, dtype: np.dtype[Any], shape: tuple[int, ...] | None
-) -> NDArray[Any]:
-    """Read one array that is of this dtype and shape (None: a row as long as it is), as np.savez wrote it."""
-    info = archive.getinfo(f"{name}.npy")
-    if info.compress_type != zipfile.ZIP_STORED:
-        raise ValueError(f"{name} is packed")
-    with archive.open(info) as stream:
-        head = io.BytesIO(stream.read(NPY_HEADER))
-        if np.lib.format.read_magic(head) != (1, 0):
-            raise ValueError(f"{name} is of another version")
-        found, _, of = np.lib.format.read_array_header_1_0(head)
-        if of != dtype or len(found) != 1 or found != (shape or found):
-            raise ValueError(f"it holds another trial: {name} is {of} {found}")
-        size = found[0] * dtype.itemsize
-        if not 0 <= size <= info.file_size:
-            raise ValueError(f"{name} is cut short")
-        rest = head.read()
-        body = rest + stream.read(size + 1 - len(rest))  # one more than there is: then its CRC is compared
-    if len(body) != size:
-        raise ValueError(f"{name} has {len(body)} bytes and promises {size}")
-    return np.frombuffer(body, dtype)
 
 
 def _records(curve: object, lane: Lane, recipe: Recipe) -> list[Record]:
