@@ -148,7 +148,10 @@ class SqlRuns:
 
         last = {(row["run_uuid"], row["key"]): row for row in batch.metrics}  # the epochs come in order
         tags = [{"run_uuid": of, "key": key, "value": value} for (of, key), value in batch.tags.items()]
-        ends = [{"of": of, "status": status, "end_time": when} for of, (status, when) in batch.ends.items()]
+        ends = [
+            {"of": of, "status": status, "end_time": max(when, self._last_start)}
+            for of, (status, when) in batch.ends.items()
+        ]
         new = {row["run_uuid"] for row in batch.runs}
         by_table = self._tables
         yield by_table["runs"], insert, batch.runs

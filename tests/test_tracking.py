@@ -189,11 +189,11 @@ def test_runs_begun_together_keep_their_order(uri):
     tracker = Tracker("order", uri)
     for first in (0, 40):
         with tracker.together():
-            for seed in range(first, first + 40):
-                tracker.begin(trial_of(seed))
+            ids = [tracker.begin(trial_of(seed)) for seed in range(first, first + 40)]
+    tracker.interrupt(ids[-1])
     found = MlflowClient(uri).search_runs([tracker._id], order_by=["start_time ASC"])
     assert [run.info.run_name for run in found] == [trial_of(seed).name for seed in range(80)]
-    assert found[-1].info.start_time <= time.time() * 1000
+    assert found[-1].info.start_time <= found[-1].info.end_time <= time.time() * 1000 + 80
 
 
 def test_a_sqlite_store_of_this_mlflow_is_written_together_and_no_other_is(uri, monkeypatch):

@@ -265,6 +265,14 @@ def test_why_stands_between_time_and_mistakes_with_its_figures_and_files(written
 FIGURES = ("at_start", "idle_by_epoch", "update_ratio_by_epoch")
 
 
+def test_a_report_of_a_part_has_its_diagnostics_only(swept, written, invoke):
+    assert invoke("report", "why", "init=he", "--folder", "part", cwd=swept).status == 0
+    tables = [(folder / "diagnostics.csv").read_text("utf-8") for folder in (written, swept / "part")]
+    everything, part = (list(csv.DictReader(io.StringIO(table))) for table in tables)
+    assert part
+    assert part == [row for row in everything if row["init"] == "he"]
+
+
 def test_the_tables_are_means_over_seeds_of_what_was_recorded(written, swept):
     told = frames.diagnostics("why", tracking_uri=f"sqlite:///{swept / 'mlflow.db'}")
     with (written / "why.csv").open(encoding="utf-8", newline="") as file:

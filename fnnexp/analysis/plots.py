@@ -80,9 +80,9 @@ def _style(family: int, i: int) -> Style:
 
 
 def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str, *, across: int = COLUMNS) -> Picture | None:
-    """Return one metric's curves: the mean over seeds in its 95% interval, a row of panels an architecture.
+    """Return one metric's curves: the mean over seeds in its 95% interval, one panel an architecture.
 
-    A row's panels are the batching modes. With one mode, or with many, the panels follow each other.
+    A panel's axes are the batching modes. With one mode, or with many, they follow each other.
 
     Parameters
     ----------
@@ -188,7 +188,15 @@ def _canvas(
         y = height - TOP - row * step[1]
         style: dict[str, Any] = {"color": INK, "fontsize": 10, "weight": "bold", "va": "bottom"}
         figure.text(LEFT / width, y / height, text, **style, parse_math=False)
+        _rule(figure, (y + HEADER - 0.02) / height)
     return figure, axes
+
+
+def _rule(figure: Picture, y: float) -> None:
+    """Draw a line across the figure: what is below it belongs together."""
+    from matplotlib.lines import Line2D
+
+    figure.add_artist(Line2D([0, 1], [y, y], color=INK, alpha=0.3, linewidth=0.8))
 
 
 def _legend_columns(columns: int) -> int:

@@ -395,7 +395,9 @@ def _write(
     part = [f"{key}={value}" for key, value in where.items()]
     if where:
         runs = frames.where(runs, where)
-        curves = frames.part(curves, curves["trial"].isin(runs["trial"]))
+        curves, diagnostics = (
+            frames.part(each, each["trial"].isin(runs["trial"])) for each in (curves, diagnostics)
+        )
     now(f"comparing {plural(len(runs), 'trial')}")
     board, cells, found = leaderboard(runs), table(runs), comparisons.findings(runs)
     now("looking at diagnostics, and at the best trial's mistakes")
