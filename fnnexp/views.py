@@ -13,6 +13,7 @@ import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 RUNS, CURVES, PARALLEL = "fnnexp-runs", "fnnexp-curves", "fnnexp-parallel"
@@ -61,20 +62,21 @@ class About:
 
     def tags(self, there: Mapping[str, str]) -> dict[str, str]:
         """Return the experiment's tags, of which `there` are set, without its description."""
-        views = {f"{SAVED_VIEW}{key}": view for key, view in self._views().items()}
+        views = {f"{SAVED_VIEW}{key}": view for key, view in self._views.items()}
         said = [line for line in there.get(COMMANDS, "").splitlines() if line != self.command]
         commands = _last([*said, self.command] if self.command else said)
         return {KIND: TRAINING, **there, **views, **({COMMANDS: "\n".join(commands)} if commands else {})}
 
     def text(self) -> str:
         """Return what the sweep is, in one sentence."""
-        values = {key: len({each.get(key) for each in self.params}) for key in self._columns()}
+        values = {key: len({each.get(key) for each in self.params}) for key in self._columns}
         varied = [f"{key} ({count})" for key, count in values.items() if count > 1]
         data = " and ".join(sorted({each["data"] for each in self.params if "data" in each}))
         if len(self.params) == 1:
             return f"One trial on {data}."
         return f"{len(self.params)} trials on {data}, one run each: {' × '.join(varied)}."
 
+    @cached_property
     def _columns(self) -> list[str]:
         others = sorted({key for each in self.params for key in each} - {*FIRST})
         return [*FIRST, *[key for key in others if self._varies_beside(key)][:MOST_OTHERS]]
@@ -90,11 +92,12 @@ class About:
             found[tuple(each.get(name) for name in sorted(agreed))].add(each.get(key))
         return any(len(values) > 1 for values in found.values())
 
+    @cached_property
     def _views(self) -> dict[str, str]:
         split = "val" if self.validated else "test"
         best = [f"best_{split}_accuracy", f"best_{split}_epoch"] if self.validated else []
         last = [f"{split}_accuracy", f"{split}_loss", "train_accuracy", "train_loss"]
-        params = self._columns()
+        params = self._columns
         widths = {_param(key): _width([key, *_values(self.params, key)]) for key in params}
         widths |= {_metric(key): _width([key, "0.123456"]) for key in (*best, *last)}
         columns = [*widths, "attributes.`Duration`"]
