@@ -56,6 +56,12 @@ def mnist():
     return path
 
 
+def pytest_make_parametrize_id(val, argname):
+    """Call bytes by their argument's name: what was packed tells the time, and processes that share the suite
+    must find tests of the same names."""
+    return argname if isinstance(val, bytes) else None
+
+
 @dataclass(frozen=True)
 class Ran:
     """What a command did: its exit status and what it wrote."""
