@@ -28,7 +28,7 @@ from fnnexp import __version__, notebook
 from fnnexp.bulk import Batch, SqlRuns
 from fnnexp.errors import FnnexpError
 from fnnexp.nn import diagnostics
-from fnnexp.patience import AT_START, patiently
+from fnnexp.patience import AT_START, is_remote, patiently
 from fnnexp.views import About, description, link
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ _YAML = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 LIBRARIES = ("numpy", "scipy", "mlflow", "hydra-core", "joblib", "pandas")
 
 FINISHED, DIVERGED, FAILED, RUNNING, INTERRUPTED = "finished", "diverged", "failed", "running", "interrupted"
+DELETED = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST")
+"""What MLflow says who writes to a run that somebody deleted."""
+
 DONE = (FINISHED, DIVERGED)
 """The states of a trial that is not run again."""
 
@@ -293,6 +296,27 @@ class Tracker:
         for key, value in changed.items():
             self._client.set_experiment_tag(self._id, key, value)
 
+    def experiment_tags(self) -> Mapping[str, str]:
+        """Return the experiment's tags as they are now."""
+        return dict(self._client.get_experiment(self._id).tags)
+
+    def tag_experiment(self, key: str, value: str | None) -> None:
+        """Set a tag of the experiment, or remove it if it is there; for the latter one does not wait long."""
+        if value is not None:
+            self._client.set_experiment_tag(self._id, key, value)
+            return
+
+        def remove() -> None:
+            if key in self._plain.get_experiment(self._id).tags:
+                self._plain.delete_experiment_tag(self._id, key)
+
+        patiently(remove, uri=self.uri, say=self._tell, seconds=AT_START)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the store is a server, which other machines may share."""
+        return is_remote(self.uri)
+
     @property
     def page(self) -> str | None:
         """Where a browser sees the experiment, if the store is a server."""
@@ -493,10 +517,16 @@ class Tracker:
         self._client.set_terminated(run_id, "FAILED")
 
     def interrupt(self, run_id: str) -> None:
-        """Close a run that goes on when the same command is started again, if it was ever made."""
+        """Close a run that goes on when the same command is started again, if it is there."""
+        from mlflow.exceptions import MlflowException
+
         if run_id in self._unmade:
             return
-        self._write(run_id, (), {"fnnexp.status": INTERRUPTED}, end="KILLED")
+        try:
+            self._write(run_id, (), {"fnnexp.status": INTERRUPTED}, end="KILLED")
+        except MlflowException as error:
+            if error.error_code not in DELETED:
+                raise
 
     def discard(self, run_id: str) -> None:
         """Delete a run that can't go on, so that its trial has one run only."""

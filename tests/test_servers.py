@@ -7,12 +7,15 @@ import http.client
 import http.server
 import io
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from mlflow import MlflowClient
 from rich.console import Console
 from stores import agree, results
 
@@ -20,6 +23,7 @@ import fnnexp
 from fnnexp import patience
 from fnnexp.errors import FnnexpError
 from fnnexp.patience import StoreAwayError, StoreError, is_remote, patiently
+from fnnexp.sweeping.leases import PREFIX
 from fnnexp.sweeping.run import Settings, run
 from fnnexp.tracking import Tracker
 from servers.mlflow_server import MlflowServer
@@ -118,6 +122,41 @@ def test_a_server_that_restarts_is_waited_for_with_a_message_and_nothing_is_lost
     assert said.getvalue().count(f"MLflow at {server.uri} does not answer") >= 1
     assert f"MLflow at {server.uri} answers again" in said.getvalue()
     agree(results(server.uri, "long"), results(store, "long"), same_bits)
+
+
+def test_two_machines_at_once_train_each_trial_once(server, tmp_path):
+    """A cache folder of its own makes a machine; each is told other seeds, of which some are the same."""
+    words = ["-m", "data=digits", "init=he,max", "epochs=20", "batching=sample", "execution.n_jobs=1"]
+    words += ["execution.segment_seconds=0.2", "tracking.experiment=machines", f"tracking.uri={server.uri}"]
+    both = []
+    for name, seeds in (("one", "0,1"), ("other", "1,2")):
+        (tmp_path / name).mkdir()
+        both.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "fnnexp", *words, f"seed={seeds}"],
+                cwd=tmp_path / name,
+                env={**os.environ, "FNNEXP_CACHE": str(tmp_path / name / "cache")},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+    said = [one.communicate(timeout=240)[0] for one in both]
+    assert [one.returncode for one in both] == [0, 0], said
+    assert any("2 are left to another sweep (process" in text for text in said), said
+    client = MlflowClient(server.uri)
+    experiment = client.get_experiment_by_name("machines")
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == len({run.data.tags["fnnexp.trial"] for run in runs}) == 6
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert not [key for key in experiment.tags if key.startswith(PREFIX)]
+
+
+def test_a_run_that_somebody_deleted_is_interrupted_without_a_word(server, trials_of):
+    tracker = Tracker("deleted", server.uri)
+    run_id = tracker.begin(trials_of(*GRID)[0])
+    MlflowClient(server.uri).delete_run(run_id)
+    tracker.interrupt(run_id)
 
 
 class LosesAnswers(http.server.BaseHTTPRequestHandler):

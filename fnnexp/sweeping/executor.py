@@ -48,10 +48,19 @@ class Executor:
         The name of one of joblib's, or a connected cluster.
     say
         Where to tell what a person should know of the workers.
+    beat
+        Called about every :data:`LOOK` seconds of waiting.
     """
 
-    def __init__(self, *, n_jobs: int, backend: str | Cluster, say: Callable[[str], None] = print) -> None:
-        self.n_jobs, self.backend, self.say = n_jobs, backend, say
+    def __init__(
+        self,
+        *,
+        n_jobs: int,
+        backend: str | Cluster,
+        say: Callable[[str], None] = print,
+        beat: Callable[[], None] | None = None,
+    ) -> None:
+        self.n_jobs, self.backend, self.say, self.beat = n_jobs, backend, say, beat
         self.under_way = 0
         self._kernels: set[str] = set()
         self._looked = time.monotonic()
@@ -83,6 +92,8 @@ class Executor:
         while True:
             if time.monotonic() - self._looked > LOOK:
                 self._look_after()
+                if self.beat is not None:
+                    self.beat()
                 self._looked = time.monotonic()
             try:  # a wait with a limit, so that Ctrl-C is noticed on every system
                 planned, ended = self._results.get(timeout=LOOK)

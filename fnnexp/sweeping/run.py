@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from fnnexp.nn.diagnostics import told_by
 from fnnexp.nn.network import Parameters
 from fnnexp.nn.training import Lane, Recipe, Record, Stack
 from fnnexp.patience import StoreError
+from fnnexp.sweeping import leases
 from fnnexp.sweeping.checkpoints import Checkpoints
 from fnnexp.sweeping.claims import Claims, folder_for
 from fnnexp.sweeping.cluster import Cluster, workers
@@ -79,7 +80,16 @@ def run(trials: Sequence[Trial], tracker: Tracker, settings: Settings, console: 
     began = time.monotonic()
     tracker.check()
     claims = Claims(folder_for(tracker.uri, cache_folder()))
-    with claims.on(tracker.experiment, [trial.id for trial in trials]) as elsewhere:
+    ids = [trial.id for trial in trials]
+    with contextlib.ExitStack() as held:
+        lease = None
+        elsewhere = held.enter_context(claims.on(tracker.experiment, ids))
+        if tracker.is_remote:
+            with claims.turn():
+                tracker.open()
+            free = [each for each in ids if each not in elsewhere]
+            lease = held.enter_context(leases.on(tracker, free, cache_folder()))
+            elsewhere |= lease.elsewhere
         known: Mapping[str, Known] = {}
         if not tracker.is_new:
             with claims.turn():
@@ -96,7 +106,8 @@ def run(trials: Sequence[Trial], tracker: Tracker, settings: Settings, console: 
         mine = [trial for trial in wanted if trial.id not in elsewhere]
         if mine:
             with workers(settings.backend, settings.address) as backend:
-                _Sweep(mine, known, tracker, claims, settings, console, outcome, backend).run()
+                one = _Sweep(mine, known, tracker, claims, settings, console, outcome, backend)
+                one.run(lease.beat if lease else None)
     outcome.seconds = time.monotonic() - began
     return outcome
 
@@ -163,9 +174,9 @@ class _Sweep:
             )
         )
 
-    def run(self) -> None:
-        """Hand out stacks and take in what comes back until nothing is left."""
-        executor = Executor(n_jobs=self.n_jobs, backend=self.backend, say=self.progress.say)
+    def run(self, beat: Callable[[], None] | None) -> None:
+        """Hand out stacks and take in what comes back until nothing is left; call `beat` while that lasts."""
+        executor = Executor(n_jobs=self.n_jobs, backend=self.backend, say=self.progress.say, beat=beat)
         try:
             with Stopping(self._interrupt), self.progress:
                 self._begin(executor)
@@ -190,7 +201,7 @@ class _Sweep:
 
     def _save_what_comes(self, executor: Executor) -> None:
         """Keep what is under way, now that it can't be logged: it is logged by the same command."""
-        self.progress.say("MLflow's store can't be written: saving what is under way, then leaving")
+        self.progress.say("nothing can be logged: saving what is under way, then leaving")
         executor.forget()
         while executor.under_way:
             _, ended = executor.result()
