@@ -38,6 +38,30 @@ MOST = 2000
 WIDTHS = {"attributes.`Run Name`": 215, "runDateAndNestInfo": 135}
 """Pixels of the columns that MLflow always shows, before all others."""
 
+WHOLE: Mapping[str, Any] = {
+    "runsExpanded": {},
+    "runsPinned": [],
+    "runsHidden": [],
+    "runsVisibilityMap": {},
+    "runsHiddenMode": "FIRST_10_RUNS",
+    "selectedColumns": [],
+    "viewMaximized": False,
+    "runListHidden": False,
+    "isAccordionReordered": False,
+    "useGroupedValuesInCharts": True,
+    "hideEmptyCharts": True,
+    "groupBy": None,
+    "groupsExpanded": {},
+    "autoRefreshEnabled": True,
+    "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
+    "searchFilter": "",
+    "startTime": "ALL",
+    "lifecycleFilter": "Active",
+    "datasetsFilter": [],
+    "modelVersionFilter": "All Runs",
+}
+"""What MLflow's state of a page has. Older ones take a view for the whole of it, and fall over what lacks."""
+
 
 @dataclass(frozen=True)
 class About:
@@ -204,7 +228,9 @@ def _width(texts: Iterable[str]) -> int:
 def _view(name: str, place: int, state: Mapping[str, Any]) -> str:
     """Return a saved view as MLflow keeps it; those of a higher place stand first in its menu."""
     inner = json.dumps(state, separators=(",", ":"))
-    return json.dumps({"name": name, "createdAt": place, "state": inner, **state}, separators=(",", ":"))
+    return json.dumps(
+        {"name": name, "createdAt": place, "state": inner, **WHOLE, **state}, separators=(",", ":")
+    )
 
 
 def _charts(title: str, columns: int, charts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import yaml
 from mlflow import MlflowClient
 
 import fnnexp
-from fnnexp import bulk, tracking
+from fnnexp import bulk, tracking, views
 from fnnexp.app import experiment_name
 from fnnexp.bulk import SqlRuns
 from fnnexp.data import Prepared
@@ -597,7 +597,7 @@ def test_a_view_is_the_same_to_every_version_of_mlflow(described, uri):
         kept = json.loads(tags[f"mlflow.sharedViewState.{view}"])
         state = json.loads(kept.pop("state"))
         assert {key: kept[key] for key in state} == state
-        assert set(kept) - set(state) == {"name", "createdAt"}
+        assert set(kept) - set(state) == {"name", "createdAt", *views.WHOLE} - set(state)
 
 
 def test_a_param_has_a_column_where_nothing_else_says_it(described, uri):
