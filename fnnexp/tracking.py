@@ -240,6 +240,7 @@ class Tracker:
         self._bulk: SqlRuns | None = None
         self._batch: Batch | None = None
         self._unmade: set[str] = set()
+        self._ended: set[str] = set()
 
     @property
     def uri(self) -> str:
@@ -395,6 +396,7 @@ class Tracker:
         try:
             yield
             patiently(partial(self._bulk.write, batch), uri=self.uri, say=self._tell)
+            self._ended |= batch.ends.keys()
         except BaseException:
             self._unmade |= {row["run_uuid"] for row in batch.runs}
             raise
@@ -470,6 +472,7 @@ class Tracker:
 
     def resume(self, run_id: str) -> int:
         """Set a run running again; return the last epoch whose metrics it holds, or −1."""
+        self._ended.discard(run_id)
         self._client.update_run(run_id, status="RUNNING")
         self._tag(run_id, {"fnnexp.status": RUNNING})
         steps = [metric.step for name in METRICS for metric in self._client.get_metric_history(run_id, name)]
@@ -517,10 +520,10 @@ class Tracker:
         self._client.set_terminated(run_id, "FAILED")
 
     def interrupt(self, run_id: str) -> None:
-        """Close a run that goes on when the same command is started again, if it is there."""
+        """Close a run that goes on when the same command is started again, if it is there and open."""
         from mlflow.exceptions import MlflowException
 
-        if run_id in self._unmade:
+        if run_id in self._unmade | self._ended:
             return
         try:
             self._write(run_id, (), {"fnnexp.status": INTERRUPTED}, end="KILLED")
@@ -559,6 +562,7 @@ class Tracker:
             self._client.log_batch(run_id, metrics=last, params=params, tags=said)
         if end is not None:
             self._client.set_terminated(run_id, end)
+            self._ended.add(run_id)
 
     def _artifacts(self, run_id: str) -> Any:
         """Return where a run's artifacts go; MLflow's client would read the whole run to find out."""

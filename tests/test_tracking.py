@@ -204,6 +204,15 @@ def test_a_sqlite_store_of_this_mlflow_is_written_together_and_no_other_is(uri, 
     assert SqlRuns.of(client) is None
 
 
+def test_what_is_finished_is_not_interrupted_though_nobody_counted_it_yet(tracker, run):
+    trial = trial_of(0)
+    run_id = tracker.begin(trial)
+    finish(tracker, run_id, trial)
+    tracker.interrupt(run_id)
+    assert run(run_id).info.status == "FINISHED"
+    assert tracker.known()[trial.id].status == "finished"
+
+
 def test_of_what_fails_together_nothing_is_written(uri):
     tracker = Tracker("nothing", uri)
     first = tracker.begin(trial_of(0))
