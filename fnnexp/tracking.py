@@ -266,15 +266,22 @@ class Tracker:
         """
         if self._opened:
             return
+        from mlflow.exceptions import MlflowException
+
         with _asked_first(self._told):
             plain = client(self._told)
 
             def find_or_make() -> tuple[Any, str]:
-                found = plain.get_experiment_by_name(self.experiment)
+                found: Any = plain.get_experiment_by_name(self.experiment)
                 tags = self.about.tags({}) if self.about else {}
-                return found, found.experiment_id if found else plain.create_experiment(
-                    self.experiment, tags=tags
-                )
+                if found is None:
+                    try:
+                        return None, plain.create_experiment(self.experiment, tags=tags)
+                    except MlflowException as error:  # another machine has made it just now
+                        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                            raise
+                    found = plain.get_experiment_by_name(self.experiment)
+                return found, found.experiment_id
 
             found, experiment_id = patiently(find_or_make, uri=self.uri, say=self._tell, seconds=AT_START)
             _write_ahead(str(plain.tracking_uri))
@@ -295,7 +302,7 @@ class Tracker:
         if not there.get(REPORTED):
             changed |= _note(there, description(self.experiment, self._id, tags, about.text()))
         for key, value in changed.items():
-            self._client.set_experiment_tag(self._id, key, value)
+            self.tag_experiment(key, value)
 
     def experiment_tags(self) -> Mapping[str, str]:
         """Return the experiment's tags as they are now."""
@@ -303,15 +310,24 @@ class Tracker:
 
     def tag_experiment(self, key: str, value: str | None) -> None:
         """Set a tag of the experiment, or remove it if it is there; for the latter one does not wait long."""
+        from mlflow.exceptions import MlflowException
+
         if value is not None:
-            self._client.set_experiment_tag(self._id, key, value)
+            try:
+                self._client.set_experiment_tag(self._id, key, value)
+            except MlflowException:  # two that set a new tag at once both insert it, and one is refused
+                self._client.set_experiment_tag(self._id, key, value)
             return
 
         def remove() -> None:
             if key in self._plain.get_experiment(self._id).tags:
                 self._plain.delete_experiment_tag(self._id, key)
 
-        patiently(remove, uri=self.uri, say=self._tell, seconds=AT_START)
+        try:
+            patiently(remove, uri=self.uri, say=self._tell, seconds=AT_START)
+        except MlflowException as error:  # another has removed it just now
+            if error.error_code not in DELETED:
+                raise
 
     @property
     def is_remote(self) -> bool:

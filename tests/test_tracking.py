@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import yaml
 from mlflow import MlflowClient
+from mlflow.exceptions import INTERNAL_ERROR, MlflowException
 
 import fnnexp
 from fnnexp import bulk, tracking, views
@@ -211,6 +212,40 @@ def test_what_is_finished_is_not_interrupted_though_nobody_counted_it_yet(tracke
     tracker.interrupt(run_id)
     assert run(run_id).info.status == "FINISHED"
     assert tracker.known()[trial.id].status == "finished"
+
+
+def test_what_two_machines_make_at_once_is_made_once_and_costs_neither_its_sweep(uri, monkeypatch):
+    """Each looks before the other has written: the later one is refused what it is about to make."""
+    refused = []
+
+    def too_late(name, first):
+        through = getattr(MlflowClient, name)
+
+        def call(client, *given, **named):
+            if name not in refused:
+                refused.append(name)
+                return first(through, client, *given, **named)
+            return through(client, *given, **named)
+
+        monkeypatch.setattr(MlflowClient, name, call)
+
+    def made_by_another(through, client, *given, **named):
+        through(client, *given, **named)
+        return through(client, *given, **named)
+
+    def inserted_by_another(through, client, *given, **named):
+        raise MlflowException("duplicate key value violates unique constraint", error_code=INTERNAL_ERROR)
+
+    too_late("create_experiment", made_by_another)
+    too_late("set_experiment_tag", inserted_by_another)
+    too_late("delete_experiment_tag", made_by_another)
+    tracker = Tracker("at once", uri, about("at once"))
+    tracker.open()
+    tracker.tag_experiment("a", "b")
+    assert tracker.experiment_tags()["a"] == "b"
+    tracker.tag_experiment("a", None)
+    assert "a" not in tracker.experiment_tags()
+    assert refused == ["create_experiment", "set_experiment_tag", "delete_experiment_tag"]
 
 
 def test_of_what_fails_together_nothing_is_written(uri):
