@@ -58,7 +58,7 @@ UNPACKED = 1032
 CSV_ROWS, CSV_CELLS, CSV_CELL = 4096, 1 << 20, 32
 """A block has at most so many rows and about so many cells; a row has at most so many characters a cell."""
 BROKEN = (
-    OSError, EOFError, ValueError, OverflowError, RuntimeError, NotImplementedError, MemoryError,
+    OSError, EOFError, ValueError, OverflowError, RuntimeError, MemoryError,
     struct.error, tokenize.TokenError, csv.Error, zlib.error, zipfile.BadZipFile,
 )  # fmt: skip
 """What the standard library, NumPy and pandas raise on damaged bytes."""

@@ -539,7 +539,7 @@ class Tracker:
         """Close a run that goes on when the same command is started again, if it is there and open."""
         from mlflow.exceptions import MlflowException
 
-        if run_id in self._unmade | self._ended:
+        if run_id in self._unmade or run_id in self._ended:
             return
         try:
             self._write(run_id, (), {"fnnexp.status": INTERRUPTED}, end="KILLED")

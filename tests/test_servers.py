@@ -126,7 +126,7 @@ def test_a_server_that_restarts_is_waited_for_with_a_message_and_nothing_is_lost
 
 def test_two_machines_at_once_train_each_trial_once(server, tmp_path):
     """A cache folder of its own makes a machine; each is told other seeds, of which some are the same."""
-    words = ["-m", "data=digits", "init=he,max", "epochs=20", "batching=sample", "execution.n_jobs=1"]
+    words = ["-m", "data=digits", "init=he,max", "epochs=100", "batching=sample", "execution.n_jobs=1"]
     words += ["execution.segment_seconds=0.2", "tracking.experiment=machines", f"tracking.uri={server.uri}"]
     both = []
     for name, seeds in (("one", "0,1"), ("other", "1,2")):
