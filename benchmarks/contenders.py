@@ -53,7 +53,7 @@ def weights(mode: str, seed: int, dtype: Any) -> list[tuple[np.ndarray, np.ndarr
     ]
 
 
-def ours(mode: str, lanes: int, dtype: str, rows: int, threads: int) -> Train:
+def ours(mode: str, lanes: int, dtype: str, rows: int, threads: int, *, engine: str = "numpy") -> Train:
     arrays = mnist(rows)
     shape = SHAPES[mode]
     architecture = Architecture(shape[0], shape[1:-1], shape[-1], ACTIVATION[mode])
@@ -65,7 +65,7 @@ def ours(mode: str, lanes: int, dtype: str, rows: int, threads: int) -> Train:
     stds = tuple(1 / np.sqrt(n_in) for n_in, _ in architecture.shapes)
     recipe = Recipe(architecture, batching, "sgd", 1, dtype=dtype)
     stack = start(recipe, [Lane(str(k), 0, stds, (("lr", STEP[mode]),)) for k in range(lanes)])
-    return lambda: advance(recipe, stack, arrays)
+    return lambda: advance(recipe, stack, arrays, engine=engine)
 
 
 def floor(mode: str, lanes: int, dtype: str, rows: int, threads: int) -> Train:
@@ -234,6 +234,7 @@ def scikit(mode: str, lanes: int, dtype: str, rows: int, threads: int) -> Train:
 
 CONTENDERS: dict[str, Callable[[str, int, str, int, int], Train]] = {
     "ours": ours,
+    "ours, numba": functools.partial(ours, engine="numba"),
     "floor": floor,
     "plain loop": plain,
     "PyTorch": torch_eager,

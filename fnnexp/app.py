@@ -26,6 +26,7 @@ from fnnexp.complaints import explain
 from fnnexp.config import Job, compose, conf_folder, read, trial
 from fnnexp.errors import ConfigError, FnnexpError
 from fnnexp.guard import guarded
+from fnnexp.nn.engines import engine_named
 
 if TYPE_CHECKING:
     from fnnexp.data import Prepared
@@ -228,7 +229,26 @@ def _settings(config: Any) -> Any:
         execution.fail_fast,
         address=execution.address,
         diagnostics=config.diagnostics,
+        engine=_engine_at_hand(execution.engine),
     )
+
+
+def _engine_at_hand(name: str) -> str:
+    """Return the name of an engine that can compute here.
+
+    Raises
+    ------
+    ConfigError
+        When what it needs is not installed.
+    """
+    try:
+        engine_named(name)
+    except ImportError as error:
+        raise ConfigError(
+            f"execution.engine={name} needs a package that can't be imported here ({error}); write: "
+            f'pip install "fnnexp[{name}]", or execution.engine=numpy'
+        ) from error
+    return name
 
 
 def sweep(trials: Sequence[Trial], name: str, config: Any, console: Console) -> Outcome:

@@ -46,8 +46,8 @@ Choices
   experiment relu_full_batch  tanh_mini_batch  sigmoid_per_sample  relu98_full_batch
              tanh_mini_batch_as_published  relu98_full_batch_as_listed
   and        epochs  seed  dtype=float32|float64  loss.reduction=mean|sum  loss.epsilon
-             execution.n_jobs  execution.backend  execution.max_lanes  execution.segment_seconds
-             execution.address  execution.retries  execution.fail_fast
+             execution.n_jobs  execution.backend  execution.engine=numpy|numba  execution.max_lanes
+             execution.segment_seconds  execution.address  execution.retries  execution.fail_fast
              tracking.experiment  tracking.uri
 
 Hydra       -m  -cn NAME  -cd FOLDER  --cfg job  --info  --hydra-help

@@ -23,6 +23,7 @@ from fnnexp.data import Prepared
 from fnnexp.errors import ConfigError, did_you_mean
 from fnnexp.nn.activations import ACTIVATIONS
 from fnnexp.nn.batching import MODES, Batching
+from fnnexp.nn.engines import ENGINES
 from fnnexp.nn.initializers import METHODS
 from fnnexp.nn.network import BIASES, Architecture
 from fnnexp.nn.optimizers import OPTIMIZERS
@@ -92,10 +93,11 @@ class DataConfig:
 
 @dataclass
 class ExecutionConfig:
-    """Where and how trials run; nothing here changes a number."""
+    """Where and how trials run; nothing here changes a number, but the engine its last bits."""
 
     n_jobs: int = -1
     backend: str = "loky"
+    engine: str = "numpy"
     max_lanes: int | None = None
     segment_seconds: float = 5.0
     retries: int = 1
@@ -349,6 +351,7 @@ def _check_execution(execution: ExecutionConfig) -> None:
             f"execution.n_jobs={execution.n_jobs}: must be {MOST_WORKERS} or less; write execution.n_jobs=2"
         )
     _one_of("execution.backend", execution.backend, BACKENDS)
+    _one_of("execution.engine", execution.engine, ENGINES)
     if execution.max_lanes is not None:
         _at_least("execution.max_lanes", execution.max_lanes, 1, "execution.max_lanes=12")
     _finite("execution.segment_seconds", execution.segment_seconds, 0)

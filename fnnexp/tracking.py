@@ -506,6 +506,7 @@ class Tracker:
         *,
         seconds_per_epoch: float,
         blas: str,
+        engine: str,
         diverged_at: int | None = None,
         curve: Iterable[tuple[int, Mapping[str, float]]] = (),
         best: Mapping[str, float] | None = None,
@@ -524,6 +525,7 @@ class Tracker:
             "fnnexp.status": FINISHED if diverged_at is None else DIVERGED,
             "fnnexp.seconds_per_epoch": f"{seconds_per_epoch:.6g}",
             "fnnexp.blas": blas,
+            "fnnexp.engine": engine,
         }
         if diverged_at is not None:
             tags["fnnexp.diverged_epoch"] = str(diverged_at)

@@ -1,4 +1,4 @@
-"""The stacked core against the op-by-op reference: trajectories in float64, each lane with a run of its own.
+"""Every engine's core against the op-by-op reference: trajectories in float64, a reference run for each lane.
 
 The measure: parameters may differ by 1e-10 of the largest entry of their array, losses by 1e-10 of the
 larger of themselves and 1, and accuracies not at all (two that differ at all differ by a row's share). The
@@ -28,6 +28,7 @@ from formulas import STDS
 from fnnexp.data import Arrays
 from fnnexp.nn import reference
 from fnnexp.nn.batching import Batching
+from fnnexp.nn.engines import ENGINES
 from fnnexp.nn.initializers import METHODS
 from fnnexp.nn.network import Architecture, Parameters
 from fnnexp.nn.training import Lane, Recipe, advance, start
@@ -152,19 +153,39 @@ def reference_run(
 def assert_trajectories_agree(
     recipe: Recipe, arrays: Arrays, methods: tuple[str, ...] = METHODS, rate: float | None = None
 ) -> None:
-    """Train a lane for each method in one stack, two seeds in turn, and each again with the reference."""
+    """Train a lane for each method, two seeds in turn, in one stack by each engine, and with the reference."""
     recipe = replace(recipe, dtype="float64")
     hyper = {"lr": rate or RATES[recipe.optimizer], **HYPER[recipe.optimizer]}
     lanes = []
     for k, method in enumerate(methods):
         stds = tuple(STD[method](n_in, n_out) for n_in, n_out in recipe.architecture.shapes)
         lanes.append(Lane(method, 3 + 5 * (k % 2), stds, tuple(hyper.items())))
+    theirs = {
+        lane.key: reference_run(recipe, arrays, lane.seed, lane.key, dict(lane.hyper)) for lane in lanes
+    }
+    for engine in ENGINES:
+        wrong = {
+            name: f"{error:.1e}"
+            for name, error in differences(recipe, lanes, arrays, theirs, engine).items()
+            if not error <= TOLERANCE
+        }
+        assert not wrong, engine
+
+
+def differences(
+    recipe: Recipe,
+    lanes: list[Lane],
+    arrays: Arrays,
+    theirs: dict[str, tuple[Curve, reference.Network]],
+    engine: str,
+) -> dict[str, float]:
+    """How far an engine's metrics and last parameters are from the reference's, by what they are."""
     begin = start(recipe, lanes)
-    stack, records = advance(recipe, begin, arrays)
-    assert sorted(lane.key for lane in stack.lanes) == sorted(methods)
+    stack, records = advance(recipe, begin, arrays, engine=engine)
+    assert sorted(lane.key for lane in stack.lanes) == sorted(theirs)
     worst: dict[str, float] = {}
     for k, lane in enumerate(stack.lanes):
-        curve, network = reference_run(recipe, arrays, lane.seed, lane.key, hyper)
+        curve, network = theirs[lane.key]
         mine = [record for record in records if record.key == lane.key]
         assert [record.epoch for record in mine] == list(range(1, recipe.epochs + 1))
         for record, expected in zip(mine, curve, strict=True):
@@ -174,16 +195,15 @@ def assert_trajectories_agree(
                 worst[f"{name} of {lane.key}"] = max(error, worst.get(f"{name} of {lane.key}", 0.0))
         before = Parameters(recipe.architecture, begin.theta).named(k)
         after = Parameters(recipe.architecture, stack.theta).named(k)
-        theirs = {f"W{i}": W for i, W in enumerate(network.W, 1)}
-        theirs |= {f"b{i}": b for i, b in enumerate(network.b, 1) if b is not None}
-        assert after.keys() == theirs.keys()
-        for name, theta in theirs.items():
+        wanted = {f"W{i}": W for i, W in enumerate(network.W, 1)}
+        wanted |= {f"b{i}": b for i, b in enumerate(network.b, 1) if b is not None}
+        assert after.keys() == wanted.keys()
+        for name, theta in wanted.items():
             largest = np.abs(theta).max()
             worst[f"{name} of {lane.key}"] = np.abs(after[name] - theta).max() / largest
             moved = np.abs(theta - before[name]).max() / largest
             assert moved > MOVED, f"{name} of {lane.key} moved by {moved:.1e} only: nothing was tested"
-    wrong = {name: f"{error:.1e}" for name, error in worst.items() if not error <= TOLERANCE}
-    assert not wrong
+    return worst
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

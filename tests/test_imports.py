@@ -106,6 +106,7 @@ ALLOWED = {
         "fnnexp.tracking",
         "fnnexp.views",
         "fnnexp.sweeping",
+        "fnnexp.nn",
     ),
     "fnnexp.api": ("fnnexp.notebook", "fnnexp.config", "fnnexp.app", "fnnexp.analysis"),
     "fnnexp.reproduce": ("fnnexp.app", "fnnexp.api", "fnnexp.config", "fnnexp.trial", "fnnexp.analysis"),
@@ -156,7 +157,8 @@ def test_the_package_itself_imports_only_where_its_names_are_defined() -> None:
 
 @pytest.mark.parametrize("module", those("fnnexp.nn"))
 def test_the_numbers_know_numpy_and_nothing_else(module: str) -> None:
-    assert outside(module) <= {"numpy", "scipy"}
+    compilers = {"numba", "llvmlite"} if module == "fnnexp.nn.compiled" else set()
+    assert outside(module) <= {"numpy", "scipy"} | compilers
     assert {name for name in imports(module) if within(name, "scipy")} <= {"scipy.linalg.blas"}
     # Nor files, processes or the network.
     assert not imports(module) & {"os", "io", "pathlib", "pickle", "socket", "subprocess", "multiprocessing"}
@@ -226,6 +228,14 @@ def test_what_runs_in_a_worker_writes_nothing_and_composes_nothing(module: str) 
             waiting += [name for name in ours(one) if name in FILES and name != "fnnexp"]
     assert not {"mlflow", "omegaconf", "hydra"} & {library for one in loaded for library in outside(one)}
     assert not {"fnnexp.tracking", "fnnexp.config", "fnnexp.sweeping.run"} & loaded
+
+
+def test_numba_is_imported_where_its_engine_is_asked_for_and_nowhere_else() -> None:
+    """It is an extra: without it everything else works."""
+    users = [module for module in FILES if "fnnexp.nn.compiled" in ours(module)]
+    assert users == ["fnnexp.nn.engines"]
+    top = ast.parse(FILES["fnnexp.nn.engines"].read_text("utf-8")).body
+    assert not [node for node in top if isinstance(node, ast.ImportFrom) and "compiled" in ast.unparse(node)]
 
 
 def test_the_start_imports_no_library() -> None:

@@ -24,6 +24,7 @@ from fnnexp.data import Arrays
 from fnnexp.nn import per_sample, training
 from fnnexp.nn.activations import ACTIVATIONS
 from fnnexp.nn.batching import Batching
+from fnnexp.nn.engines import ENGINES
 from fnnexp.nn.initializers import METHODS, standard_deviation
 from fnnexp.nn.network import BIASES, Architecture
 from fnnexp.nn.training import Lane, Recipe, Record, Stack, advance, start
@@ -84,10 +85,10 @@ def outcomes(records: Sequence[Record], stacks: Sequence[Stack]) -> dict[str, Ou
     return {key: (curves[key], last[key]) for key in curves}
 
 
-def alone(recipe: Recipe, lanes: Sequence[Lane], arrays: Any) -> dict[str, Outcome]:
+def alone(recipe: Recipe, lanes: Sequence[Lane], arrays: Any, engine: str = "numpy") -> dict[str, Outcome]:
     expected: dict[str, Outcome] = {}
     for lane in lanes:
-        stack, records = advance(recipe, start(recipe, [lane]), arrays)
+        stack, records = advance(recipe, start(recipe, [lane]), arrays, engine=engine)
         expected |= outcomes(records, [stack])
     return expected
 
@@ -154,7 +155,7 @@ def stacks(draw: Any) -> tuple[Recipe, list[Lane], Arrays]:
 
 
 def trained_in_pieces(
-    draw: Any, recipe: Recipe, lanes: Sequence[Lane], arrays: Any, **how: bool
+    draw: Any, recipe: Recipe, lanes: Sequence[Lane], arrays: Any, **how: Any
 ) -> tuple[list[Record], list[Stack]]:
     """Train the lanes as a sweep may: segments that end anywhere, and stacks split between them."""
     waiting, done, records = [start(recipe, draw(st.permutations(lanes)))], [], []
@@ -179,15 +180,21 @@ def trained_in_pieces(
     st.sampled_from((8, 64, 512)),
     st.sampled_from((1, 5, 64)),
     st.sampled_from((1, 9999)),
+    st.sampled_from(sorted(ENGINES)),
     st.data(),
 )
 def test_a_trial_is_bitwise_the_same_in_any_stack(
-    case: tuple[Recipe, list[Lane], Arrays], chunk: int, block: int, team: int, random: st.DataObject
+    case: tuple[Recipe, list[Lane], Arrays],
+    chunk: int,
+    block: int,
+    team: int,
+    engine: str,
+    random: st.DataObject,
 ) -> None:
     recipe, lanes, arrays = case
     with cut_at(chunk, block), mock.patch.object(training, "TEAM_BYTES", team):
-        expected = alone(recipe, lanes, arrays)
-        records, done = trained_in_pieces(random.draw, recipe, lanes, arrays)
+        expected = alone(recipe, lanes, arrays, engine)
+        records, done = trained_in_pieces(random.draw, recipe, lanes, arrays, engine=engine)
     assert outcomes(records, done) == expected
 
 
@@ -199,13 +206,14 @@ MODES = {
 }
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
     ("hidden", "activation"), [((100,), "relu"), ((128,), "tanh"), ((32, 32), "sigmoid")]
 )
 def test_a_trial_of_real_size_is_bitwise_the_same_in_a_stack_of_nine(
-    hidden: tuple[int, ...], activation: str, mode: str, dtype: str
+    hidden: tuple[int, ...], activation: str, mode: str, dtype: str, engine: str
 ) -> None:
     architecture = Architecture(784, hidden, 10, activation)
     recipe = Recipe(architecture, MODES[mode], "sgd", epochs=2, dtype=dtype)
@@ -214,22 +222,23 @@ def test_a_trial_of_real_size_is_bitwise_the_same_in_a_stack_of_nine(
         Lane(f"{k}", k % 3, tuple(2 / shape[0] ** 0.5 for shape in architecture.shapes), (("lr", 0.01 * k),))
         for k in range(9)
     ]
-    stack, records = advance(recipe, start(recipe, lanes), arrays)
-    assert outcomes(records, [stack]) == alone(recipe, lanes, arrays)
+    stack, records = advance(recipe, start(recipe, lanes), arrays, engine=engine)
+    assert outcomes(records, [stack]) == alone(recipe, lanes, arrays, engine)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("mode", MODES)
-def test_lanes_that_diverge_leave_and_the_others_do_not_notice(mode: str) -> None:
+def test_lanes_that_diverge_leave_and_the_others_do_not_notice(mode: str, engine: str) -> None:
     recipe = Recipe(Architecture(49, (25, 16), 6, "relu", "none"), MODES[mode], "sgd", epochs=4)
     arrays = images(2, 150, 40, 49, 6)
     # The last two diverge; the rate of 80, one row at a time, leaves NaNs of either sign.
     rates = [0.05, 0.01, 0.001, 1e30, 80.0]
     lanes = [Lane(f"{k}", k % 2, (1 / 49, 1 / 25, 1 / 16), (("lr", lr),)) for k, lr in enumerate(rates)]
-    stack, records = advance(recipe, start(recipe, lanes), arrays)
+    stack, records = advance(recipe, start(recipe, lanes), arrays, engine=engine)
     assert {lane.key for lane in stack.lanes} >= {"0", "1", "2"}
     assert {record.key for record in records if record.diverged} >= {"3"}
     assert len(stack.lanes) + sum(record.diverged for record in records) == len(lanes)
-    assert outcomes(records, [stack]) == alone(recipe, lanes, arrays)
+    assert outcomes(records, [stack]) == alone(recipe, lanes, arrays, engine)
 
 
 # --- through joblib -----------------------------------------------------------------------------------------
@@ -288,13 +297,14 @@ def trials(draw: Any, prepared: data.Prepared) -> list[Trial]:
 
 
 def swept(
-    executor: Executor, trials: Sequence[Trial], max_lanes: int, seconds: float
+    executor: Executor, trials: Sequence[Trial], max_lanes: int, seconds: float, engine: str
 ) -> tuple[list[Record], list[Stack]]:
     """The sweep's loop: hand stacks out, and again until they are done. Then resume from single lanes."""
     records: list[Record] = []
     done: list[Stack] = []
     states: dict[str, Stack] = {}
-    for planned in plan(trials, max_lanes=max_lanes, n_jobs=executor.n_jobs):
+    how: dict[str, Any] = {"max_lanes": max_lanes, "n_jobs": executor.n_jobs, "engine": engine}
+    for planned in plan(trials, **how):
         executor.submit(planned, seconds)
     while executor.under_way:
         planned, trained = executor.result()
@@ -307,7 +317,7 @@ def swept(
             states |= {lane.key: stack.select([k]) for k, lane in enumerate(stack.lanes)}
         if states and not executor.under_way:
             left = [trial for trial in trials if trial.numbers_id in states]
-            for again in plan(left, max_lanes=max_lanes, n_jobs=executor.n_jobs, states=states):
+            for again in plan(left, states=states, **how):
                 executor.submit(again, seconds)
             states = {}
     return records, done
@@ -321,10 +331,11 @@ def test_a_trial_is_bitwise_the_same_at_any_number_of_workers(
 ) -> None:
     some = random.draw(trials(prepared))
     max_lanes, seconds = random.draw(st.integers(1, 9)), random.draw(st.sampled_from((0.0, 60.0)))
-    records, done = swept(executors[n_jobs], some, max_lanes, seconds)
+    engine = random.draw(st.sampled_from(sorted(ENGINES)))
+    records, done = swept(executors[n_jobs], some, max_lanes, seconds, engine)
     expected: dict[str, Outcome] = {}
     for trial in some:
-        expected |= alone(trial.recipe, [trial.lane()], data.load(prepared))
+        expected |= alone(trial.recipe, [trial.lane()], data.load(prepared), engine)
     assert outcomes(records, done) == expected
 
 

@@ -19,8 +19,9 @@ from hypothesis.extra.numpy import arrays as np_arrays
 import fnnexp.nn
 from fnnexp.data import Arrays
 from fnnexp.nn.activations import ACTIVATIONS
-from fnnexp.nn.batching import Batching, Examples, Rows, pieces
+from fnnexp.nn.batching import Batching, pieces
 from fnnexp.nn.initializers import METHODS, draw, standard_deviation
+from fnnexp.nn.inputs import Examples, Rows
 from fnnexp.nn.loss import gradient_in_place, losses_and_hits
 from fnnexp.nn.network import Architecture, Parameters, Workspace, backward, forward, initial
 from fnnexp.nn.optimizers import OPTIMIZERS

@@ -47,6 +47,7 @@ ORDER = {"arch": ARCHS, "init": METHODS, "batching": MODES}
 
 TAGS = (
     "diverged_epoch", "identical_to", "seconds_per_epoch", "test_images", "error", "data_checksum", "blas",
+    "engine",
 )  # fmt: skip
 """The tags that are columns by themselves."""
 
@@ -57,7 +58,7 @@ HEAD = ("run_id", "trial", "name", "status")
 BEST = ("best_val_accuracy", "best_val_epoch")
 TAIL = (
     "diverged_epoch", "identical_to", "seconds_per_epoch", "started", "seconds", "test_images", "error",
-    "data_checksum", "git_commit", "versions", "blas",
+    "data_checksum", "git_commit", "versions", "blas", "engine",
 )  # fmt: skip
 RESULTS = (*HEAD, *METRICS, *BEST, *TAIL)
 """The columns of :func:`runs` that are no param; every other column but `seed` is part of a configuration."""
@@ -94,7 +95,8 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
         - `seconds_per_epoch`; `started` (UTC); `seconds` from its start to its end, NaN while it runs.
         - `test_images` (Int64), how many images the test metrics are over; `error`, one line.
         - what it ran with: `data_checksum` (SHA-256), `git_commit` (with ` and changes` where some were not
-          committed), `versions` of fnnexp, Python and the libraries, `blas` (library and kernel).
+          committed), `versions` of fnnexp, Python and the libraries, `blas` (library and kernel),
+          `engine` (`numpy` or `numba`, with its version).
 
     Raises
     ------
@@ -487,6 +489,7 @@ def _runs_frame(trials: Sequence[Run], val_accuracy: pd.DataFrame) -> pd.DataFra
         "git_commit": pd.Series([_commit(run) for run in trials], dtype="str"),
         "versions": pd.Series([_versions(run) for run in trials], dtype="str"),
         "blas": tags["blas"],
+        "engine": tags["engine"],
     }
     return pd.DataFrame(columns)
 

@@ -225,7 +225,8 @@ def sentences(looked: Looked) -> list[str]:
         was = "no accuracy" if logged is None else f"{logged:,} right"
         said += (
             f" Computed again here it gets {n - wrong:,} right, and its run has logged {was}: rounding on "
-            "another kind of processor moves an image or two; if it is more, these are other weights."
+            "another kind of processor or by another engine moves an image or two; if it is more, these are "
+            "other weights."
         )
     return [said]
 

@@ -75,7 +75,7 @@ def provenance(runs: pd.DataFrame) -> list[str]:
     """Return what the trials ran with: data, commit, versions, BLAS, each with how many where they differ."""
     names = {
         "data_checksum": "data (SHA-256)", "git_commit": "commit", "versions": "versions",
-        "blas": "BLAS and its kernel",
+        "blas": "BLAS and its kernel", "engine": "engine",
     }  # fmt: skip
     said = []
     for column, name in names.items():

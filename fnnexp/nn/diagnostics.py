@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fnnexp.nn.batching import Rows
+from fnnexp.nn.inputs import Rows
 from fnnexp.nn.loss import gradient_in_place, losses_and_hits
-from fnnexp.nn.network import Architecture, Parameters, Workspace, rows_in_use
+from fnnexp.nn.network import Architecture, Parameters, Workspace
 
 Array = NDArray[Any]
 
@@ -160,7 +160,7 @@ class Probe:
         for layer, (W, b) in enumerate(zip(parameters.W, parameters.b, strict=True)):
             Z = work.logits if layer == last else work.A[layer]
             if layer == 0:
-                np.matmul(self.examples.X, rows_in_use(W[0], self.examples, work.W_used), out=Z[0])
+                parameters.first.times(0, self.examples, Z[0])
             else:
                 np.matmul(work.A[layer - 1], W, out=Z)
             if b is not None:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 import numpy as np
 
 from fnnexp.nn import network as core
-from fnnexp.nn.batching import Examples
+from fnnexp.nn.inputs import Examples
 from fnnexp.nn.loss import gradient_in_place, losses_and_hits
 from fnnexp.nn.per_sample import PerSampleDescent
 from fnnexp.nn.reference import (

@@ -11,7 +11,7 @@ what a lane needs there is still in cache when it is needed again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -20,16 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fnnexp.nn.activations import ACTIVATIONS
-from fnnexp.nn.batching import Examples
 from fnnexp.nn.initializers import draw
+from fnnexp.nn.inputs import BlasFirstLayer, FirstLayer, Inputs
 
 Array = NDArray[Any]
-Inputs = Sequence[tuple[range, Examples]]
-"""For each group of lanes that see the same rows: which lanes, and their rows."""
-
-PART_BYTES = 96 * 1024
-"""How much of a lane's first weights is changed at a time. A fixed number: the products' shapes follow it."""
-
 BIASES = ("zeros", "normal", "none")
 """How a layer's bias starts: at 0, drawn like the layer's weights, or there is none."""
 
@@ -75,9 +69,17 @@ class Architecture:
 
 
 class Parameters:
-    """Views into a flat θ (K, P): ``W[l]`` (K, n_in, n_out) and ``b[l]`` (K, 1, n_out) or None."""
+    """Views into a flat θ (K, P): ``W[l]`` (K, n_in, n_out) and ``b[l]`` (K, 1, n_out) or None.
 
-    def __init__(self, architecture: Architecture, theta: Array) -> None:
+    ``first`` multiplies with ``W[0]``, in the way of the engine that ``first_layer`` is of.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        theta: Array,
+        first_layer: Callable[[Array], FirstLayer] = BlasFirstLayer,
+    ) -> None:
         self.theta = theta
         self.W: list[Array] = []
         self.b: list[Array | None] = []
@@ -90,6 +92,7 @@ class Parameters:
             else:
                 self.b.append(theta[:, at : at + n_out].reshape(lanes, 1, n_out))
                 at += n_out
+        self.first = first_layer(self.W[0])
 
     def named(self, lane: int) -> dict[str, Array]:
         """Return one lane's arrays as ``W1 b1 W2 b2 …``, copied; a layer without bias has no ``b``."""
@@ -134,39 +137,12 @@ class Workspace:
         self.onehot = np.empty(by_class, dtype).transpose(0, 2, 1)
         self.row = np.empty((lanes, rows, 1), dtype)
         self.classes = np.arange(architecture.classes, dtype=np.uint8)
-        first, *later = architecture.shapes
-        self.W_used, self.dW_used = np.empty(first, dtype), np.empty(first, dtype)
-        self.dW = [np.empty((lanes, *shape), dtype) for shape in later]
+        self.dW = [np.empty((lanes, *shape), dtype) for shape in architecture.shapes[1:]]
         self.db = [np.empty((lanes, 1, n_out), dtype) for _, n_out in architecture.shapes]
 
     def expect(self, labels: Array) -> None:
         """Write ``onehot`` for the labels (K, B), or (B,) for all lanes."""
         np.copyto(self.onehot, labels[..., None] == self.classes)
-
-
-def rows_in_use(W: Array, examples: Examples, out: Array) -> Array:
-    """Return the rows (U, H) of W (D, H) that belong to the columns in use; W itself when that is all."""
-    if examples.used is None:
-        return W
-    return np.take(W, examples.used, axis=0, out=out[: len(examples.used)], mode="clip")
-
-
-def add_products(W: Array, examples: Examples, dZ: Array, work: Workspace) -> None:
-    """Add Xᵀ dZ (D, H) to a lane's W, where dZ is (B, H): only the rows of columns in use change.
-
-    It is done for as many rows of W at a time as fit the cache beside X.
-    """
-    X, used = examples.X, examples.used
-    step = max(PART_BYTES // (W.shape[1] * W.itemsize), 1)
-    for start in range(0, X.shape[1], step):
-        part = slice(start, min(start + step, X.shape[1]))
-        change = np.matmul(X[:, part].T, dZ, out=work.dW_used[: part.stop - start])
-        if used is None:
-            np.add(W[part], change, out=W[part])
-        else:
-            rows = np.take(W, used[part], axis=0, out=work.W_used[: part.stop - start], mode="clip")
-            np.add(rows, change, out=rows)
-            W[used[part]] = rows
 
 
 def forward(parameters: Parameters, inputs: Inputs, work: Workspace) -> Array:
@@ -177,7 +153,7 @@ def forward(parameters: Parameters, inputs: Inputs, work: Workspace) -> Array:
         if layer == 0:
             for lanes, examples in inputs:
                 for k in lanes:
-                    np.matmul(examples.X, rows_in_use(W[k], examples, work.W_used), out=Z[k])
+                    parameters.first.times(k, examples, Z[k])
         else:
             np.matmul(work.A[layer - 1], W, out=Z)
         if b is not None:
@@ -207,7 +183,7 @@ def backward(parameters: Parameters, inputs: Inputs, work: Workspace, into: Para
         else:
             for lanes, examples in inputs:
                 for k in lanes:
-                    add_products(W[k], examples, dZ[k], work)
+                    into.first.add_transposed_times(k, examples, dZ[k])
         if db is not None:
             np.add(db, np.add.reduce(dZ, axis=1, keepdims=True, out=work.db[layer]), out=db)
         if layer > 0:

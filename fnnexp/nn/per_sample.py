@@ -22,15 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fnnexp.nn.activations import ACTIVATIONS
+from fnnexp.nn.inputs import Inputs, Rows
 from fnnexp.nn.loss import gradient_in_place, losses_and_hits
-from fnnexp.nn.network import (
-    Architecture,
-    Inputs,
-    Parameters,
-    Workspace,
-    add_products,
-    rows_in_use,
-)
+from fnnexp.nn.network import Architecture, Parameters, Workspace
 
 Array = NDArray[Any]
 
@@ -55,6 +49,8 @@ class PerSampleDescent:
     groups
         The lanes that see the same rows, group by group.
     """
+
+    takes = Rows
 
     def __init__(
         self,
@@ -108,13 +104,13 @@ class PerSampleDescent:
         The losses (K, B) and hits (K, B) of each row, each before the step that it took part in.
         """
         rows, block = labels.shape[1], self.block
-        W1, b1 = self.parameters.W[0], self.parameters.b[0]
+        b1 = self.parameters.b[0]
         first, onehot = self.first[:, :rows], self.onehot[:, :rows]
         np.copyto(onehot, labels[..., None] == block.classes)
         for (lanes, examples), whole in zip(inputs, self.grams, strict=True):
             X, gram = examples.X, whole[:rows, :rows]
             for k in lanes:
-                np.matmul(X, rows_in_use(W1[k], examples, block.W_used), out=first[k])
+                self.parameters.first.times(k, examples, first[k])
             np.matmul(X, X.T, out=gram)
             if b1 is not None:
                 np.add(gram, 1, out=gram)
@@ -125,7 +121,7 @@ class PerSampleDescent:
             self._step(t)
         for lanes, examples in inputs:
             for k in lanes:
-                add_products(W1[k], examples, first[k], block)
+                self.parameters.first.add_transposed_times(k, examples, first[k])
         if b1 is not None:
             np.add(b1, np.add.reduce(first, axis=1, keepdims=True), out=b1)
         logits, expected = block.logits[:, :rows], block.onehot[:, :rows]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fnnexp.nn.batching import Rows, pieces
+from fnnexp.nn.batching import pieces
+from fnnexp.nn.inputs import Rows
 from fnnexp.nn.loss import losses_and_hits
 from fnnexp.nn.network import Architecture, Parameters, Workspace, forward
 from fnnexp.nn.training import CHUNK

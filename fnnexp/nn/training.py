@@ -1,7 +1,7 @@
 """Training a stack: its state, and ``advance``, which trains whole epochs of it.
 
     start(recipe, lanes) → stack
-    advance(recipe, stack, arrays, seconds, diagnostics) → (stack', records)
+    advance(recipe, stack, arrays, seconds, diagnostics, engine) → (stack', records)
 
 Both are pure. All that a lane's future depends on is in the stack, and every draw has an address, so a
 lane's curve and weights are bitwise the same alone, in any stack, and in any cut into segments.
@@ -19,12 +19,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fnnexp.nn.batching import Batching, Examples, Rows, pieces
+from fnnexp.nn.batching import Batching, pieces
 from fnnexp.nn.diagnostics import Probe
+from fnnexp.nn.engines import Descent, Engine, engine_named
+from fnnexp.nn.inputs import Inputs
 from fnnexp.nn.loss import gradient_in_place, losses_and_hits
-from fnnexp.nn.network import Architecture, Inputs, Parameters, Workspace, backward, forward, initial
+from fnnexp.nn.network import Architecture, Parameters, Workspace, backward, forward, initial
 from fnnexp.nn.optimizers import OPTIMIZERS
-from fnnexp.nn.per_sample import PerSampleDescent
 
 Array = NDArray[Any]
 
@@ -169,11 +170,13 @@ def advance(
     clock: Callable[[], float] = time.perf_counter,
     *,
     diagnostics: bool = False,
+    engine: str = "numpy",
 ) -> tuple[Stack, list[Record]]:
     """Train whole epochs, at least one, until ``seconds`` have passed or the stack is done.
 
     A lane one of whose losses or parameters is no longer finite at an epoch's end is recorded as diverged
-    there and leaves the stack. Whether there are diagnostics changes nothing else.
+    there and leaves the stack. Whether there are diagnostics changes nothing else. ``engine`` is a key of
+    :data:`fnnexp.nn.engines.ENGINES`; engines agree up to rounding.
 
     Returns
     -------
@@ -182,24 +185,25 @@ def advance(
     """
     began = clock()
     records: list[Record] = []
+    computing = engine_named(engine)
     with np.errstate(all="ignore"):  # what overflows is found by its result and said on the record
         stack = replace(stack, theta=stack.theta.copy(), slots=tuple(slot.copy() for slot in stack.slots))
         probe = _probe(recipe, arrays) if diagnostics else None
         if recipe.epochs == 0:
-            records = _untrained(recipe, stack, arrays, clock, probe)
+            records = _untrained(recipe, stack, arrays, clock, computing, probe)
             return stack.select([k for k, record in enumerate(records) if not record.diverged]), records
         if probe and stack.epoch == 0:
             records = [
                 Record(lane.key, 0, probe.measure(theta), 0.0)
                 for lane, theta in zip(stack.lanes, stack.theta, strict=True)
             ]
-        trainer = _Trainer(recipe, stack, arrays)
+        trainer = _Trainer(recipe, stack, arrays, computing)
         while stack.lanes and stack.epoch < recipe.epochs:
             before = stack.theta.copy() if probe else None
             epoch_began = clock()
             epoch = stack.epoch + 1
             training = trainer.train(epoch)
-            held_out = [_evaluate(recipe, stack, *split) for split in _held_out(recipe, arrays)]
+            held_out = [_evaluate(recipe, stack, computing, *split) for split in _held_out(recipe, arrays)]
             measured = [("train", training), *zip(_held_out_names(recipe), held_out, strict=True)]
             spent = (clock() - epoch_began) / len(stack.lanes)
             finite = _finite(stack, measured)
@@ -212,7 +216,7 @@ def advance(
             if not finite.all():
                 stack = stack.select(np.flatnonzero(finite).tolist())
                 if stack.lanes:
-                    trainer = _Trainer(recipe, stack, arrays)
+                    trainer = _Trainer(recipe, stack, arrays, computing)
             if clock() - began >= seconds:
                 break
     return stack, records
@@ -230,6 +234,8 @@ def rehearse(
     lanes: int,
     arrays: DataArrays,
     clock: Callable[[], float] = time.perf_counter,
+    *,
+    engine: str = "numpy",
 ) -> float:
     """Return the seconds that each of so many lanes, all like this one, takes for one row of training."""
     rows = rehearsal_rows(recipe, len(arrays.x_train))
@@ -237,7 +243,7 @@ def rehearse(
     recipe = replace(recipe, validation=0)
     one = start(recipe, [lane])
     with np.errstate(all="ignore"):
-        trainer = _Trainer(recipe, one.select([0] * lanes), few)
+        trainer = _Trainer(recipe, one.select([0] * lanes), few, engine_named(engine))
         spent = []
         for _ in range(3):  # the first warms up
             began = clock()
@@ -257,7 +263,7 @@ class _Rows:
 class _Trainer:
     """One stack's buffers, and the loop over an epoch's batches that changes its arrays in place."""
 
-    def __init__(self, recipe: Recipe, stack: Stack, arrays: DataArrays) -> None:
+    def __init__(self, recipe: Recipe, stack: Stack, arrays: DataArrays, computing: Engine) -> None:
         self.recipe, self.stack = recipe, stack
         n = len(arrays.x_train) - recipe.validation
         self.images, self.labels = np.asarray(arrays.x_train[:n]), np.asarray(arrays.y_train[:n])
@@ -269,23 +275,24 @@ class _Trainer:
             for name in OPTIMIZERS[recipe.optimizer].hyperparameters
         }
         self.groups = _groups(recipe, stack)
-        self.per_sample: PerSampleDescent | None = None
+        self.per_sample: Descent | None = None
+        rows = computing.rows
         # A step of plain descent on one chunk of rows is added to the parameters as it is computed.
         self.at_once = recipe.optimizer == "sgd" and self.batch_size <= CHUNK
         if recipe.batching.mode == "sample" and recipe.optimizer == "sgd":
-            self.per_sample = PerSampleDescent(
+            self.per_sample = computing.per_sample(
                 recipe.architecture,
-                Parameters(recipe.architecture, stack.theta),
+                Parameters(recipe.architecture, stack.theta, computing.first_layer),
                 self.hyper["lr"],
                 recipe.epsilon,
                 [lanes for lanes, _ in self.groups],
             )
-            self.size = self.per_sample.rows
+            self.size, rows = self.per_sample.rows, self.per_sample.takes
         else:
             self.gradients = stack.theta if self.at_once else np.empty_like(stack.theta)
-            self.teams = _teams(recipe, stack.theta, self.gradients, self.size)
+            self.teams = _teams(recipe, stack.theta, self.gradients, self.size, computing)
             self.weights: dict[int, Array] = {}  # of whole batches and of the short last one
-        self.rows = [Rows(self.images, recipe.scale, self.size, dtype) for _ in self.groups]
+        self.rows = [rows(self.images, recipe.scale, self.size, dtype) for _ in self.groups]
 
     def train(self, epoch: int) -> tuple[Array, Array]:
         """Train one epoch; return the mean loss and accuracy (K,) over its rows as they were met."""
@@ -300,6 +307,9 @@ class _Trainer:
             learn(batch, orders, step, loss, hits)
         if self.per_sample:
             self.per_sample.store()
+        elif self.at_once:
+            for team in self.teams:
+                team.parameters.first.store()
         return loss / n, hits / n
 
     def _learn_block(
@@ -334,6 +344,8 @@ class _Trainer:
         if not self.at_once:
             update = OPTIMIZERS[self.recipe.optimizer].update
             update(self.stack.theta, self.gradients, self.stack.slots, step, self.hyper)
+            for team in self.teams:
+                team.parameters.first.changed()
 
     def _weight(self, size: int) -> Array:
         """Return what a row's gradient counts in a batch of so many, for each lane (K, 1, 1); −η with it."""
@@ -344,9 +356,7 @@ class _Trainer:
             self.weights[size] = -self.hyper["lr"][:, :, None] * weight if self.at_once else weight
         return self.weights[size]
 
-    def _take(
-        self, where: slice, orders: list[Array | None]
-    ) -> tuple[list[tuple[range, Examples]], NDArray[np.uint8]]:
+    def _take(self, where: slice, orders: list[Array | None]) -> tuple[Inputs, NDArray[np.uint8]]:
         """Return each group's inputs, and every lane's labels (K, B)."""
         inputs = []
         labels = np.empty((len(self.stack.lanes), where.stop - where.start), np.uint8)
@@ -368,10 +378,14 @@ class _Team:
         Theirs, and where their gradients are added.
     """
 
-    def __init__(self, recipe: Recipe, lanes: slice, theta: Array, gradients: Array) -> None:
+    def __init__(
+        self, recipe: Recipe, lanes: slice, theta: Array, gradients: Array, computing: Engine
+    ) -> None:
         self.recipe, self.lanes = recipe, lanes
-        self.parameters = Parameters(recipe.architecture, theta[lanes])
-        self.into = Parameters(recipe.architecture, gradients[lanes])
+        make = computing.first_layer
+        self.parameters = self.into = Parameters(recipe.architecture, theta[lanes], make)
+        if gradients is not theta:
+            self.into = Parameters(recipe.architecture, gradients[lanes], make)
         self._work: dict[int, Workspace] = {}
 
     def workspace(self, rows: int) -> Workspace:
@@ -391,11 +405,11 @@ class _Team:
         ]
 
 
-def _teams(recipe: Recipe, theta: Array, gradients: Array, rows: int) -> list[_Team]:
+def _teams(recipe: Recipe, theta: Array, gradients: Array, rows: int, computing: Engine) -> list[_Team]:
     """Cut the lanes of θ (K, P) into teams for batches or chunks of so many rows."""
     widest = max((*recipe.architecture.hidden, recipe.architecture.classes))
     size = max(TEAM_BYTES // (rows * widest * theta.itemsize), 1)
-    return [_Team(recipe, lanes, theta, gradients) for lanes in pieces(len(theta), size)]
+    return [_Team(recipe, lanes, theta, gradients, computing) for lanes in pieces(len(theta), size)]
 
 
 def _count(losses: Array, right: Array, loss: Array, hits: Array) -> None:
@@ -428,11 +442,13 @@ def _held_out(recipe: Recipe, arrays: DataArrays) -> list[tuple[Array, Array]]:
     return [(arrays.x_train[n:], arrays.y_train[n:]), test]
 
 
-def _evaluate(recipe: Recipe, stack: Stack, images: Array, labels: Array) -> tuple[Array, Array]:
+def _evaluate(
+    recipe: Recipe, stack: Stack, computing: Engine, images: Array, labels: Array
+) -> tuple[Array, Array]:
     """Return the mean loss and accuracy (K,) over all rows of a split."""
     size = min(CHUNK, len(images))
-    teams = _teams(recipe, stack.theta, stack.theta, size)
-    rows = Rows(images, recipe.scale, size, stack.theta.dtype)
+    teams = _teams(recipe, stack.theta, stack.theta, size, computing)
+    rows = computing.rows(images, recipe.scale, size, stack.theta.dtype)
     loss, hits = np.zeros(len(stack.lanes)), np.zeros(len(stack.lanes))
     for chunk in pieces(len(images), CHUNK):
         inputs, expected = [(range(len(stack.lanes)), rows.take(chunk))], np.asarray(labels[chunk])
@@ -454,14 +470,19 @@ def _probe(recipe: Recipe, arrays: DataArrays) -> Probe:
 
 
 def _untrained(
-    recipe: Recipe, stack: Stack, arrays: DataArrays, clock: Callable[[], float], probe: Probe | None
+    recipe: Recipe,
+    stack: Stack,
+    arrays: DataArrays,
+    clock: Callable[[], float],
+    computing: Engine,
+    probe: Probe | None,
 ) -> list[Record]:
     """Return the records of epoch 0."""
     began = clock()
     n = len(arrays.x_train) - recipe.validation
     splits = [("train", (arrays.x_train[:n], arrays.y_train[:n]))]
     splits += zip(_held_out_names(recipe), _held_out(recipe, arrays), strict=True)
-    measured = [(name, _evaluate(recipe, stack, *split)) for name, split in splits]
+    measured = [(name, _evaluate(recipe, stack, computing, *split)) for name, split in splits]
     spent = (clock() - began) / len(stack.lanes)
     finite = _finite(stack, measured)
     records = []

@@ -15,6 +15,7 @@ import numpy as np
 
 from fnnexp import npz
 from fnnexp.nn import diagnostics
+from fnnexp.nn.engines import ENGINES
 from fnnexp.nn.optimizers import OPTIMIZERS
 from fnnexp.nn.training import Lane, Recipe, Record, Stack
 
@@ -26,11 +27,12 @@ META, META_AN_EPOCH, META_A_METRIC = 1024, 1024, 128
 class Checkpoints:
     """The folder of checkpoints, one file a lane, named by its key.
 
-    A key is a hash of all that a lane computes, so a checkpoint is right for whoever asks for that key.
+    A key is a hash of all that a lane computes, so a checkpoint is right for whoever asks for that key with
+    the same engine. Another engine, whose last bits are others, has files of its own.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, engine: str = "numpy") -> None:
+        self.folder, self.engine = folder, engine
 
     def save(self, stack: Stack, curves: Mapping[str, Sequence[Record]]) -> None:
         """Write each lane of a stack with its records so far."""
@@ -85,11 +87,17 @@ class Checkpoints:
 
     def remove(self, key: str) -> None:
         """Forget a lane; a file that can't be removed does no harm, for its trials are done."""
-        with contextlib.suppress(OSError):
-            self._file(key).unlink(missing_ok=True)
+        for engine in ENGINES:
+            with contextlib.suppress(OSError):
+                self._file(key, engine).unlink(missing_ok=True)
 
-    def _file(self, key: str) -> Path:
-        return self.folder / f"{key}.npz"
+    def begun_by_others(self, key: str) -> list[str]:
+        """Return the other engines that have begun a lane."""
+        return [each for each in ENGINES if each != self.engine and self._file(key, each).exists()]
+
+    def _file(self, key: str, engine: str | None = None) -> Path:
+        engine = engine or self.engine
+        return self.folder / (f"{key}.npz" if engine == "numpy" else f"{key}.{engine}.npz")
 
 
 def _read(file: Path, lane: Lane, recipe: Recipe) -> tuple[Stack, list[Record]]:

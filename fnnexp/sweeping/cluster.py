@@ -6,7 +6,7 @@ import contextlib
 import importlib.util
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -22,6 +22,9 @@ PATIENCE = 5.0
 
 PACKAGES = ("fnnexp", "numpy", "scipy", "joblib", "cloudpickle", "threadpoolctl")
 """What must be of one version everywhere: what a segment computes with, and what carries it there."""
+
+ENGINE_PACKAGES = {"numba": ("numba", "llvmlite")}
+"""What an engine needs beside them."""
 
 
 class ClusterError(FnnexpError):
@@ -83,7 +86,7 @@ CLUSTERS = {"dask": ("fnnexp.sweeping.on_dask", "distributed"), "ray": ("fnnexp.
 
 
 @contextlib.contextmanager
-def workers(backend: str, address: str | None) -> Iterator[str | Cluster]:
+def workers(backend: str, address: str | None, engine: str = "numpy") -> Iterator[str | Cluster]:
     """Yield what the executor works with: joblib's own backends by name, or a connected cluster.
 
     Raises
@@ -101,7 +104,7 @@ def workers(backend: str, address: str | None) -> Iterator[str | Cluster]:
             f"execution.backend={backend} needs the package {package}, which is not installed here; "
             f'write: pip install "fnnexp[{backend}]"'
         )
-    cluster: Cluster = import_module(module).connect(address)
+    cluster: Cluster = import_module(module).connect(address, (*PACKAGES, *ENGINE_PACKAGES.get(engine, ())))
     try:
         yield cluster
     finally:
@@ -114,16 +117,18 @@ def in_memory(prepared: Prepared) -> Arrays:
     return Arrays(**{key: np.array(array) for key, array in vars(mapped).items()})
 
 
-def own_versions() -> dict[str, str]:
-    """Return this process's version of Python and of each of :data:`PACKAGES`."""
+def own_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Return this process's version of Python and of each package."""
     found = {"python": _minor(".".join(map(str, sys.version_info[:3])))}
-    for package in PACKAGES:
+    for package in packages:
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
 
 
-def refuse_others(versions: Mapping[str, Mapping[str, str | None]]) -> None:
+def refuse_others(
+    versions: Mapping[str, Mapping[str, str | None]], packages: Sequence[str] = PACKAGES
+) -> None:
     """Compare each worker's versions with this process's.
 
     Raises
@@ -131,7 +136,7 @@ def refuse_others(versions: Mapping[str, Mapping[str, str | None]]) -> None:
     ClusterError
         With all that differs, by worker.
     """
-    own = own_versions()
+    own = own_versions(packages)
     lines = []
     for worker, theirs in versions.items():
         unlike = [

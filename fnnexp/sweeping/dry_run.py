@@ -48,9 +48,9 @@ def show(
     console.print(table)
     if len(trials) > MOST_ROWS:
         console.print(f"… and {len(trials) - MOST_ROWS} more")
-    with workers(settings.backend, settings.address) as backend:
+    with workers(settings.backend, settings.address, settings.engine) as backend:
         n_jobs = resolved(settings.n_jobs, backend)
-    lanes_of = Pace.remembered().lanes
+    lanes_of = Pace.remembered(settings.engine).lanes
     stacks = plan(wanted, max_lanes=settings.max_lanes, n_jobs=n_jobs, lanes_of=lanes_of)
     if stacks:
         table = Table("stack", "lanes", "network", "batching", box=None, pad_edge=False, header_style="bold")

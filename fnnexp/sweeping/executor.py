@@ -103,7 +103,7 @@ class Executor:
             if isinstance(ended, FnnexpError):
                 raise ended
             if isinstance(ended, Trained):
-                self._compare(ended.blas)
+                self._compare(f"{ended.blas}, {ended.engine}")
             return planned, ended
 
     def forget(self) -> None:

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -17,7 +17,6 @@ from joblib._dask import DaskDistributedBackend
 from fnnexp import __version__
 from fnnexp.data import Arrays, Prepared
 from fnnexp.sweeping.cluster import (
-    PACKAGES,
     PATIENCE,
     Cluster,
     ClusterError,
@@ -34,7 +33,7 @@ FOR_EVER = 10.0**9
 """Seconds that a segment waits for a worker when all have gone; :meth:`Dask.news` says that it does."""
 
 
-def connect(address: str) -> Dask:
+def connect(address: str, packages: Sequence[str]) -> Dask:
     """Return the cluster of a scheduler; see :func:`fnnexp.sweeping.cluster.workers`."""
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters of it is said by us
     try:
@@ -47,7 +46,7 @@ def connect(address: str) -> Dask:
             "one with `dask scheduler`, or leave out execution.backend=dask"
         ) from error
     try:
-        return Dask(address, client)
+        return Dask(address, client, packages)
     except BaseException:
         client.close()
         raise
@@ -58,8 +57,8 @@ class Dask(Cluster):
 
     died = (KilledWorker, FutureCancelledError)
 
-    def __init__(self, address: str, client: Client) -> None:
-        self.address, self._client = address, client
+    def __init__(self, address: str, client: Client, packages: Sequence[str]) -> None:
+        self.address, self._client, self._packages = address, client, packages
         try:
             client.wait_for_workers(1, timeout=PATIENCE)
         except TimeoutError as error:
@@ -127,8 +126,9 @@ class Dask(Cluster):
         """Return the threads of each worker, all of which have our versions."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found: Any = self._client.get_versions(packages=list(PACKAGES))
-        refuse_others({worker: each["packages"] for worker, each in found["workers"].items() if each})
+            found: Any = self._client.get_versions(packages=list(self._packages))
+        theirs = {worker: each["packages"] for worker, each in found["workers"].items() if each}
+        refuse_others(theirs, self._packages)
         return dict(self._client.nthreads())
 
 

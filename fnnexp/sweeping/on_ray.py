@@ -15,7 +15,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fnnexp.data import Arrays, Prepared
 from fnnexp.sweeping.cluster import (
-    PACKAGES,
     PATIENCE,
     Cluster,
     ClusterError,
@@ -29,7 +28,7 @@ START = 60.0
 """Seconds in which a machine starts its first worker process and answers."""
 
 
-def connect(address: str) -> Ray:
+def connect(address: str, packages: Sequence[str]) -> Ray:
     """Return the cluster of a head node; see :func:`fnnexp.sweeping.cluster.workers`."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
@@ -41,7 +40,7 @@ def connect(address: str) -> Ray:
             "`ray start --head`, or leave out execution.backend=ray"
         ) from error
     try:
-        return Ray(address)
+        return Ray(address, packages)
     except BaseException:
         ray.shutdown()
         raise
@@ -57,7 +56,8 @@ class Ray(Cluster):
         exceptions.ObjectLostError,
     )
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, packages: Sequence[str]) -> None:
+        self._packages = packages
         self.address = address
         self.cores = int(ray.cluster_resources().get("CPU", 0))
         if self.cores == 0:
@@ -124,14 +124,16 @@ class Ray(Cluster):
 
         ask = ray.remote(num_cpus=0, max_retries=0)(versions)
         asked = [
-            ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(PACKAGES)
+            ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+                self._packages
+            )
             for node in machines
         ]
         try:
             answers = ray.get(asked, timeout=START)
         except exceptions.RayError as error:
             raise ClusterError(f"a machine of {self.address} runs no task: {error}") from error
-        refuse_others(dict(zip(machines.values(), answers, strict=True)))
+        refuse_others(dict(zip(machines.values(), answers, strict=True)), self._packages)
         return machines
 
 

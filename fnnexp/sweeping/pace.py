@@ -34,10 +34,18 @@ WORTH = 50
 
 
 class Pace:
-    """Seconds that one lane takes for one row, by what is trained and the number of lanes beside it."""
+    """Seconds that one lane takes for one row, by what is trained and the number of lanes beside it.
 
-    def __init__(self, file: Path | None = None) -> None:
-        self._file = file
+    Parameters
+    ----------
+    file
+        Where it is kept.
+    engine
+        Who computes: each engine has a pace of its own.
+    """
+
+    def __init__(self, file: Path | None = None, engine: str = "numpy") -> None:
+        self._file, self._engine = file, engine
         self._machine = f"{platform.node()}, {os.cpu_count()} cores, {blas_kernel()}, NumPy {np.__version__}"
         self._seconds: dict[str, dict[int, float]] = {}
         self._others: dict[str, Any] = {}
@@ -50,13 +58,13 @@ class Pace:
                 }
 
     @classmethod
-    def remembered(cls) -> Pace:
+    def remembered(cls, engine: str) -> Pace:
         """Return what was measured before on this machine."""
-        return cls(data.cache_folder() / "pace.json")
+        return cls(data.cache_folder() / "pace.json", engine)
 
     def lanes(self, recipe: Recipe) -> int:
         """Return how many lanes to stack."""
-        measured = self._seconds.get(_what(recipe))
+        measured = self._seconds.get(self._what(recipe))
         if not measured:
             return usual_lanes(recipe)
         best = min(measured.values())
@@ -72,11 +80,11 @@ class Pace:
             rows = prepared.n_train - recipe.validation
             few = rehearsal_rows(recipe, rows)
             counts = [k for k in CANDIDATES if k < len(lanes)] + [min(len(lanes), CANDIDATES[-1])]
-            known = self._seconds.get(_what(recipe), {})
+            known = self._seconds.get(self._what(recipe), {})
             missing = [k for k in counts if k not in known]
             to_train = len(lanes) * rows * max(recipe.epochs, 1)
             if len(counts) > 1 and missing and to_train >= WORTH * 3 * few * sum(missing):
-                tasks.append((recipe, prepared, lanes[0], missing))
+                tasks.append((recipe, prepared, lanes[0], missing, self._engine))
         if not tasks:
             return 0
         try:
@@ -84,9 +92,19 @@ class Pace:
         except Exception:  # whatever it is, a sweep can do without
             return 0
         for (recipe, *_), seconds in zip(tasks, measured, strict=True):
-            self._seconds.setdefault(_what(recipe), {}).update(seconds)
+            self._seconds.setdefault(self._what(recipe), {}).update(seconds)
         self._remember()
         return len(tasks)
+
+    def _what(self, recipe: Recipe) -> str:
+        """Return what the pace depends on, in words."""
+        shape, batching = recipe.architecture, recipe.batching
+        widths = "-".join(map(str, (shape.inputs, *shape.hidden, shape.classes)))
+        size = f" {batching.size}" if batching.size else ""
+        order = "shuffled" if batching.shuffle else "in order"
+        what = [f"{widths} {shape.activation}", f"{batching.mode}{size} {order}"]
+        what += [recipe.optimizer, recipe.dtype]
+        return ", ".join(what if self._engine == "numpy" else [*what, self._engine])
 
     def _remember(self) -> None:
         """Write the table, or let it be where that can't be done: it will be measured again."""
@@ -98,12 +116,3 @@ class Pace:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             partial.write_text(json.dumps(table, indent=1), encoding="utf-8")
             partial.replace(self._file)
-
-
-def _what(recipe: Recipe) -> str:
-    """Return what the pace depends on, in words."""
-    shape, batching = recipe.architecture, recipe.batching
-    widths = "-".join(map(str, (shape.inputs, *shape.hidden, shape.classes)))
-    size = f" {batching.size}" if batching.size else ""
-    order = "shuffled" if batching.shuffle else "in order"
-    return f"{widths} {shape.activation}, {batching.mode}{size} {order}, {recipe.optimizer}, {recipe.dtype}"

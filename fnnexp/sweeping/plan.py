@@ -30,6 +30,8 @@ class Planned:
         None before the first segment: the worker draws the start.
     diagnostics
         Whether they are recorded.
+    engine
+        Who computes, a key of :data:`fnnexp.nn.engines.ENGINES`.
     """
 
     recipe: Recipe
@@ -38,6 +40,7 @@ class Planned:
     epoch: int = 0
     state: Stack | None = None
     diagnostics: bool = False
+    engine: str = "numpy"
 
     @property
     def cost(self) -> float:
@@ -74,6 +77,7 @@ def plan(
     states: Mapping[str, Stack] | None = None,
     lanes_of: Callable[[Recipe], int] = usual_lanes,
     diagnostics: bool = False,
+    engine: str = "numpy",
 ) -> list[Planned]:
     """Return the stacks that train these trials, the most costly first.
 
@@ -91,6 +95,8 @@ def plan(
         How many lanes suit a recipe.
     diagnostics
         Whether the stacks record them.
+    engine
+        Who computes the stacks.
     """
     states = states or {}
     shared: dict[tuple[tuple[Recipe, str], int], list[Trial]] = {}
@@ -107,7 +113,7 @@ def plan(
             part = members[i * len(members) // count : (i + 1) * len(members) // count]
             lanes = tuple(trial.lane() for trial in part)
             state = _joined([states[lane.key] for lane in lanes]) if epoch else None
-            stacks.append(Planned(recipe, part[0].data, lanes, epoch, state, diagnostics))
+            stacks.append(Planned(recipe, part[0].data, lanes, epoch, state, diagnostics, engine))
     return spread(stacks, n_jobs)
 
 

@@ -37,7 +37,7 @@ AHEAD = 2
 
 @dataclass(frozen=True)
 class Settings:
-    """How a sweep is run; nothing here changes a number."""
+    """How a sweep is run; nothing here changes a number, but the engine its last bits."""
 
     n_jobs: int = -1
     backend: str = "loky"
@@ -48,6 +48,7 @@ class Settings:
     checkpoints: Path = Path(".fnnexp/checkpoints")
     address: str | None = None
     diagnostics: bool = False
+    engine: str = "numpy"
 
 
 @dataclass
@@ -98,14 +99,14 @@ def run(trials: Sequence[Trial], tracker: Tracker, settings: Settings, console: 
         done, wanted = runs_of(known, trials)
         if settings.diagnostics:
             say_undiagnosed(known, done, console)
-        checkpoints = Checkpoints(settings.checkpoints)
+        checkpoints = Checkpoints(settings.checkpoints, settings.engine)
         for key in {trial.numbers_id for trial in done} - {trial.numbers_id for trial in wanted}:
             checkpoints.remove(key)  # which a process was killed before it could do
         outcome = Outcome(tracker.experiment, done_before=len(done))
         outcome.elsewhere = [(trial.name, elsewhere[trial.id]) for trial in wanted if trial.id in elsewhere]
         mine = [trial for trial in wanted if trial.id not in elsewhere]
         if mine:
-            with workers(settings.backend, settings.address) as backend:
+            with workers(settings.backend, settings.address, settings.engine) as backend:
                 one = _Sweep(mine, known, tracker, claims, settings, console, outcome, backend)
                 one.run(lease.beat if lease else None)
     outcome.seconds = time.monotonic() - began
@@ -143,7 +144,7 @@ class _Sweep:
         self.settings, self.outcome = settings, outcome
         self.groups = identical(trials)
         self.known = known
-        self.checkpoints = Checkpoints(settings.checkpoints)
+        self.checkpoints = Checkpoints(settings.checkpoints, settings.engine)
         self.checkpoints.tidy()
         self.curves: dict[str, list[Record]] = {}
         self.run_ids: dict[str, str] = {}
@@ -159,7 +160,7 @@ class _Sweep:
         self.progress = SweepProgress(console, epochs=epochs, trials=len(trials))
         tracker.say = self.progress.say
         states = self._load_checkpoints()
-        pace = Pace.remembered()
+        pace = Pace.remembered(settings.engine)
         chosen_here = settings.max_lanes is None and isinstance(backend, str)  # a cluster has another pace
         if chosen_here and (measured := pace.measure(_by_recipe(self.groups), self.n_jobs)):
             self.progress.say(f"measured how many lanes suit {measured} kinds of trials here")
@@ -171,6 +172,7 @@ class _Sweep:
                 states=states,
                 lanes_of=pace.lanes,
                 diagnostics=settings.diagnostics,
+                engine=settings.engine,
             )
         )
 
@@ -291,9 +293,9 @@ class _Sweep:
         done = () if unfinished else stack.lanes
         with self.tracker.together():
             for key, theta, epoch in over:
-                self._finish(key, theta, ended.blas, diverged_at=epoch)
+                self._finish(key, theta, ended, diverged_at=epoch)
             for k, lane in enumerate(done):
-                self._finish(lane.key, stack.theta[k], ended.blas)
+                self._finish(lane.key, stack.theta[k], ended)
             for lane in going_on:
                 self._log(lane.key)
         for key, _, epoch in over:
@@ -338,7 +340,7 @@ class _Sweep:
         curve = self.curves[trial.numbers_id]
         return [(record.epoch, record.metrics) for record in curve if record.epoch > self.logged[trial.id]]
 
-    def _finish(self, key: str, theta: np.ndarray, blas: str, diverged_at: int | None = None) -> None:
+    def _finish(self, key: str, theta: np.ndarray, ended: Trained, diverged_at: int | None = None) -> None:
         """Log the rest of a lane's curve, and close the run of each of its trials."""
         curve = self.curves[key]
         seconds = sum(record.seconds for record in curve) / max(curve[-1].epoch, 1)
@@ -350,7 +352,8 @@ class _Sweep:
                 trial,
                 weights,
                 seconds_per_epoch=seconds,
-                blas=blas,
+                blas=ended.blas,
+                engine=ended.engine,
                 diverged_at=diverged_at,
                 curve=self._new(trial),
                 best=best,
@@ -436,6 +439,7 @@ class _Sweep:
     def _load_checkpoints(self) -> dict[str, Stack]:
         """Return the state of each lane that was begun before, and remember its curve."""
         states: dict[str, Stack] = {}
+        others: Counter[str] = Counter()
         for key, group in self.groups.items():
             try:
                 found = self.checkpoints.load(group[0].lane(), group[0].recipe)
@@ -444,8 +448,15 @@ class _Sweep:
                 continue
             if found is not None:
                 states[key], self.curves[key] = found
+            else:
+                others.update(self.checkpoints.begun_by_others(key))
         if states:
             self.progress.say(f"{len(states)} begun before: they go on where they were")
+        for engine, count in others.items():
+            self.progress.say(
+                f"{count} begun before with execution.engine={engine} start over, for a trial is one engine's"
+                f" from beginning to end; with execution.engine={engine} they go on where they were"
+            )
         wanted = self.settings.diagnostics
         if unlike := sum(told_by(self.curves[key][-1].metrics) != wanted for key in states):
             have = "have diagnostics from here on" if wanted else "have no diagnostics from here on"

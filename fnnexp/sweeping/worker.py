@@ -19,17 +19,19 @@ from fnnexp import data
 from fnnexp.data import Arrays, Prepared
 from fnnexp.errors import DataError
 from fnnexp.nn import training
+from fnnexp.nn.engines import engine_named
 from fnnexp.nn.training import Lane, Recipe, Record, Stack, advance, start
 from fnnexp.sweeping.plan import Planned
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A segment's end: the stack's new state, the records, and the BLAS kernel that computed them."""
+    """A segment's end: the stack's new state, the records, and which BLAS kernel and engine computed them."""
 
     stack: Stack
     records: list[Record]
     blas: str
+    engine: str
 
 
 @dataclass(frozen=True)
@@ -46,17 +48,20 @@ def train_segment(planned: Planned, seconds: float) -> Trained | Broken:
         with _ONE_THREAD:
             arrays = _RECEIVED.get(planned.data.checksum) or data.load(planned.data)
             stack = planned.state or start(planned.recipe, planned.lanes)
-            stack, records = advance(planned.recipe, stack, arrays, seconds, diagnostics=planned.diagnostics)
-        return Trained(stack, records, blas_kernel())
+            how: dict[str, Any] = {"diagnostics": planned.diagnostics, "engine": planned.engine}
+            stack, records = advance(planned.recipe, stack, arrays, seconds, **how)
+        return Trained(stack, records, blas_kernel(), engine_named(planned.engine).version)
     except Exception as error:
         return Broken(f"{type(error).__name__}: {error}", traceback.format_exc())
 
 
-def rehearse(recipe: Recipe, prepared: Prepared, lane: Lane, counts: Sequence[int]) -> dict[int, float]:
+def rehearse(
+    recipe: Recipe, prepared: Prepared, lane: Lane, counts: Sequence[int], engine: str
+) -> dict[int, float]:
     """Return the pace at each number of lanes: seconds a lane takes for a row, BLAS on one thread."""
     with _ONE_THREAD:
         arrays = data.load(prepared)
-        return {lanes: training.rehearse(recipe, lane, lanes, arrays) for lanes in counts}
+        return {lanes: training.rehearse(recipe, lane, lanes, arrays, engine=engine) for lanes in counts}
 
 
 _RECEIVED: dict[str, Arrays] = {}
