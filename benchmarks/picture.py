@@ -8,6 +8,7 @@ import pandas as pd
 
 COLORS = {
     "ours": "#1a5fb4",
+    "ours, numba": "#12a5c4",
     "floor": "#9aa4af",
     "plain loop": "#8a6d3b",
     "PyTorch": "#c64600",

@@ -22,6 +22,8 @@ RESULTS = Path(__file__).parent / "results"
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 ALL_ROWS = 60_000
 LANES = (1, 4, 12, 48)
+OURS = {"ours": "ours", "ours, numba": "numba"}
+"""Our contenders, one an engine, and how the table's ratios to them are called."""
 
 
 @dataclass
@@ -81,7 +83,8 @@ def contenders(mode: str, quick: bool) -> Iterator[Contender]:
     for dtype in ("float32", "float64"):
         for lanes in (12,) if quick else LANES:
             rows = ALL_ROWS // (5 if mode == "sample" and lanes > 4 else 1)
-            yield Contender(mode, "ours", lanes, dtype, rows, CORES, 1)
+            for name in OURS:
+                yield Contender(mode, name, lanes, dtype, rows, CORES, 1)
     yield Contender(mode, "floor", 1, "float32", ALL_ROWS, CORES, 1)
     yield Contender(mode, "floor", 1, "float64", ALL_ROWS, CORES, 1)
     yield Contender(mode, "plain loop", 1, "float64", part, CORES, 1)
@@ -109,7 +112,7 @@ def main() -> None:
     parser.add_argument("--mode", action="append", choices=["full", "mini", "sample"])
     parser.add_argument("--quick", action="store_true", help="ours at 12 lanes only")
     given = parser.parse_args()
-    console, kept = Console(), []
+    console, kept = Console(width=None if sys.stdout.isatty() else 160), []
     for mode in given.mode or ["full", "mini", "sample"]:
         lines = list(contenders(mode, given.quick))
         for each in lines:
@@ -131,7 +134,7 @@ def main() -> None:
 
 
 def as_frame(kept: list[Contender]) -> pd.DataFrame:
-    """Return one row a contender, with its ratio to ours at each number of lanes of its dtype."""
+    """Return one row a contender, with its ratios to ours in float32, by engine and number of lanes."""
     frame = pd.DataFrame(
         {
             "mode": each.mode,
@@ -147,20 +150,21 @@ def as_frame(kept: list[Contender]) -> pd.DataFrame:
         }
         for each in kept
     )
-    for lanes in LANES:
-        same = frame[
-            (frame["contender"] == "ours") & (frame["lanes"] == lanes) & (frame["dtype"] == "float32")
-        ]
-        own = frame["mode"].map(same.set_index("mode")["seconds"])
-        frame[f"times_ours_{lanes}"] = frame["seconds"] / own
+    for name, short in OURS.items():
+        for lanes in LANES:
+            is_it = (frame["contender"] == name) & (frame["lanes"] == lanes) & (frame["dtype"] == "float32")
+            same = frame[is_it]
+            own = frame["mode"].map(same.set_index("mode")["seconds"])
+            frame[f"times_{short}_{lanes}"] = frame["seconds"] / own
     return frame
 
 
 def show(frame: pd.DataFrame, console: Console) -> None:
     """Print the table."""
-    table = Table("mode", "contender", "lanes", "dtype", "s / lane epoch", *(f"÷ ours {k}" for k in LANES))
+    against = {f"÷ {short} {k}": f"times_{short}_{k}" for short in OURS.values() for k in LANES}
+    table = Table("mode", "contender", "lanes", "dtype", "s / lane epoch", *against)
     for row in frame.sort_values(["mode", "seconds"]).to_dict("records"):
-        ratios = [f"{row[f'times_ours_{k}']:.2f}" for k in LANES]
+        ratios = [f"{row[column]:.2f}" for column in against.values()]
         cells = (row["mode"], row["contender"], str(row["lanes"]), row["dtype"], f"{row['seconds']:.4f}")
         table.add_row(*cells, *ratios)
     console.print(table)

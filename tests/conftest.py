@@ -192,7 +192,7 @@ def trials_of(jobs_of):
 
 @pytest.fixture(scope="session")
 def alone():
-    """Return ``alone(trial)``: its records and weights when it is trained here, by itself, in one go."""
+    """Return ``alone(trial, engine)``: its records and weights when trained here, by itself, in one go."""
     from threadpoolctl import threadpool_limits
 
     from fnnexp import data
@@ -201,14 +201,16 @@ def alone():
 
     done = {}
 
-    def train(trial):
-        if trial.numbers_id not in done:
-            done[trial.numbers_id] = trained(trial)
-        return done[trial.numbers_id]
+    def train(trial, engine="numpy"):
+        key = trial.numbers_id, engine
+        if key not in done:
+            done[key] = trained(trial, engine)
+        return done[key]
 
-    def trained(trial):
+    def trained(trial, engine):
         with threadpool_limits(1, "blas"):
-            stack, records = advance(trial.recipe, start(trial.recipe, [trial.lane()]), data.load(trial.data))
+            untrained, arrays = start(trial.recipe, [trial.lane()]), data.load(trial.data)
+            stack, records = advance(trial.recipe, untrained, arrays, engine=engine)
         theta = stack.theta[0] if stack.lanes else records[-1].theta
         return records, Parameters(trial.recipe.architecture, theta[None]).named(0)
 
@@ -236,11 +238,11 @@ def agrees(alone, same_bits):
 
     from stores import curve_in, points, runs_in, weights_in
 
-    def check(folder, trials, experiment="fnnexp", only=False):
+    def check(folder, trials, experiment="fnnexp", only=False, engine="numpy"):
         runs = runs_in(folder, experiment)
         assert only or set(runs) == {trial.id for trial in trials}
         for trial in trials:
-            records, weights = alone(trial)
+            records, weights = alone(trial, engine)
             assert curve_in(folder, runs[trial.id].info.run_id) == points(records), trial.name
             assert same_bits(weights_in(folder, runs[trial.id].info.run_id), weights), trial.name
 

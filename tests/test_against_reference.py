@@ -1,4 +1,4 @@
-"""Every engine's core against the op-by-op reference: trajectories in float64, a reference run for each lane.
+"""Every engine against the op-by-op reference: trajectories in float64, a reference run for each lane.
 
 The measure: parameters may differ by 1e-10 of the largest entry of their array, losses by 1e-10 of the
 larger of themselves and 1, and accuracies not at all (two that differ at all differ by a row's share). The
@@ -153,7 +153,7 @@ def reference_run(
 def assert_trajectories_agree(
     recipe: Recipe, arrays: Arrays, methods: tuple[str, ...] = METHODS, rate: float | None = None
 ) -> None:
-    """Train a lane for each method, two seeds in turn, in one stack by each engine, and with the reference."""
+    """Train a lane for each method, two seeds in turn, in one stack by each engine, and by the reference."""
     recipe = replace(recipe, dtype="float64")
     hyper = {"lr": rate or RATES[recipe.optimizer], **HYPER[recipe.optimizer]}
     lanes = []

@@ -508,6 +508,7 @@ UNCHANGING = {
     "optimizer.lr_for": "{full: 3.0}",
     "execution.n_jobs": "1",
     "execution.backend": "threading",
+    "execution.engine": "numba",
     "execution.max_lanes": "3",
     "execution.segment_seconds": "0.5",
     "execution.retries": "7",

@@ -141,12 +141,13 @@ def _scientific(job):
 
 def test_what_it_ran_with_is_told_with_how_many_where_it_differs(trials_of):
     runs = frame_of(trials_of("seed=0,1,2")).assign(
-        versions="numpy 2", git_commit=["a", "a", "b and changes"]
+        versions="numpy 2", git_commit=["a", "a", "b and changes"], engine=["numpy 2", "numba 0", "numpy 2"]
     )
     told = rebuild.provenance(runs)
     assert told[0].startswith("data (SHA-256): ")
     assert told[1] == "commit: a (2 trials); b and changes (1 trial)"
-    assert told[2:] == ["versions: numpy 2", "BLAS and its kernel: not recorded"]
+    assert told[2:4] == ["versions: numpy 2", "BLAS and its kernel: not recorded"]
+    assert told[4:] == ["engine: numpy 2 (2 trials); numba 0 (1 trial)"]
     assert rebuild.provenance(runs[["trial"]]) == []
 
 

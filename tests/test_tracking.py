@@ -77,7 +77,9 @@ def points(uri, run_id):
 
 
 def finish(tracker, run_id, trial, **more):
-    tracker.finish(run_id, trial, WEIGHTS, seconds_per_epoch=0.25, blas="openblas 0.3 Zen", **more)
+    tracker.finish(
+        run_id, trial, WEIGHTS, seconds_per_epoch=0.25, blas="openblas 0.3 Zen", engine="numpy 2", **more
+    )
 
 
 # --- one run a trial ---
@@ -310,6 +312,7 @@ def test_a_finished_run_has_its_weights_and_config(tracker, uri, run, same_bits)
     assert ended.data.tags["fnnexp.status"] == "finished"
     assert ended.data.tags["fnnexp.seconds_per_epoch"] == "0.25"
     assert ended.data.tags["fnnexp.blas"] == "openblas 0.3 Zen"
+    assert ended.data.tags["fnnexp.engine"] == "numpy 2"
     assert "fnnexp.diverged_epoch" not in ended.data.tags
     client = MlflowClient(uri)
     assert {one.path for one in client.list_artifacts(run_id)} == {"config.yaml", "weights.npz"}

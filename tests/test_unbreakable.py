@@ -586,6 +586,7 @@ BAD_VALUES = {
     "loss.epsilon": real,
     "execution.n_jobs": st.one_of(no_whole, huge, st.just("0"), st.integers(1025, 10**30).map(str)),
     "execution.backend": no_choice,
+    "execution.engine": no_choice,
     "execution.max_lanes": st.one_of(whole, st.just("0")),
     "execution.address": word,  # of which only a cluster has one
     "execution.retries": whole,
