@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import fields, is_dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from formulas import STDS
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from hypothesis import HealthCheck, given, settings
@@ -377,6 +380,85 @@ def test_jobs_composed_together_do_not_touch_one_another(loader):
         for composed, choices in compose(loader, master, [overrides])
     ]
     assert together == apart
+
+
+GRIDS = {
+    "all options": {
+        "arch": "relu_100,tanh_128,sigmoid_32_32",
+        "init": "max,sqrtmax,xavier,he",
+        "batching": "full,mini,sample",
+    },
+    "presets, which choose for other groups": {
+        "experiment": "relu_full_batch,tanh_mini_batch",
+        "init": "he,xavier",
+        "batching": "full,mini",
+    },
+    "values between the choices": {"optimizer": "sgd,adam", "optimizer.lr": "0.5,0.25", "init": "he,max"},
+    "an addition": {"optimizer": "momentum,adam", "+optimizer.nesterov": "null", "init": "he,max"},
+    "a group that is left out": {"~batching": "mini,mini", "optimizer": "sgd,adam", "init": "he,max"},
+}
+
+
+def jobs_in(grid):
+    axes = [[f"{key}={value}" for value in values.split(",")] for key, values in grid.items()]
+    return [list(job) for job in itertools.product(*axes)]
+
+
+def assert_each_is_composed_as_by_hydra(loader, master, jobs):
+    """In either order, for what the others are put together from is the first."""
+    for ordered in (jobs, jobs[::-1]):
+        for overrides, (composed, choices) in zip(ordered, compose(loader, master, ordered), strict=True):
+            mine = container({key: composed._get_node(key) for key in composed}), dict(choices)
+            assert mine == as_hydra_does(loader, master, overrides), overrides
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_a_grid_composes_as_hydra_composes_each_of_its_jobs(grid, loader):
+    master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+    assert_each_is_composed_as_by_hydra(loader, master, jobs_in(GRIDS[grid]))
+
+
+def test_of_a_full_grid_hydra_composes_the_axes_alone(loader, monkeypatch):
+    master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+    calls, by_hydra = [], loader.load_sweep_config
+    monkeypatch.setattr(loader, "load_sweep_config", lambda *words: calls.append(words) or by_hydra(*words))
+    assert len(list(compose(loader, master, jobs_in(GRIDS["all options"])))) == 36
+    assert len(calls) == 1 + 2 + 3 + 2
+
+
+DEPENDENT = {
+    "a default that follows another choice": {
+        "mine.yaml": "defaults: [config, {override arch: 'by_${batching}'}, _self_]",
+        "arch/by_full.yaml": "{hidden: [3], activation: relu}",
+        "arch/by_mini.yaml": "{hidden: [4], activation: tanh}",
+    },
+    "an option that is made of others": {
+        "mine.yaml": "defaults: [config, _self_]",
+        "batching/mini.yaml": "defaults: [sample]\nmode: mini\nsize: 9",
+    },
+    "an option that writes into another node": {
+        "mine.yaml": "defaults: [config, _self_]",
+        "batching/mini.yaml": "# @package _global_\nbatching: {mode: mini, size: 9}\ninit: {std: 0.125}",
+    },
+    "a config of two groups": {
+        "mine.yaml": "defaults: [config, {override init: 'from_${batching}_${optimizer}'}, _self_]",
+        **{f"init/from_{b}_{o}.yaml": f"{{method: normal, std: 0.{i}}}" for i, (b, o) in enumerate(
+            itertools.product(("full", "mini"), ("sgd", "adam")), start=1)},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DEPENDENT)
+def test_options_that_depend_on_one_another_are_composed_by_hydra(case, tmp_path):
+    for name, text in DEPENDENT[case].items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    search_path = create_config_search_path(str(conf_folder()))
+    search_path.prepend("command-line", f"file://{tmp_path.as_posix()}", anchor="schema")
+    loader = ConfigLoaderImpl(search_path)
+    master = loader.load_configuration("mine", [], RunMode.MULTIRUN)
+    grid = {"batching": "full,mini", "optimizer": "sgd,adam", "data": "digits,mnist"}
+    assert_each_is_composed_as_by_hydra(loader, master, jobs_in(grid))
 
 
 # --- identity ---

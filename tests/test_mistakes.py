@@ -30,7 +30,8 @@ def record(trials, alone, experiment="fnnexp", uri=None):
         records, weights = alone(trial)
         curve = [(record.epoch, record.metrics) for record in records]
         tracker.finish(
-            tracker.begin(trial), trial, weights, seconds_per_epoch=0.1, blas="here", engine="numpy 2", curve=curve,
+            tracker.begin(trial), trial, weights, seconds_per_epoch=0.1, blas="here", engine="numpy",
+            curve=curve,
             diverged_at=next((each.epoch for each in records if each.diverged), None),
         )  # fmt: skip
 
