@@ -346,6 +346,7 @@ class SparseFirstLayer:
         self.W = W
         self._blas = BlasFirstLayer(W)
         self._copies: dict[int, Array] = {}
+        self._current: set[int] = set()
         self._row = padded(1, W.shape[2], W.dtype)[0]
         self._dZ: dict[int, Array] = {}
 
@@ -355,10 +356,11 @@ class SparseFirstLayer:
             self._blas.times(lane, examples, out)
             return
         if lane not in self._copies:
-            D, H = self.W[lane].shape
-            self._copies[lane] = padded(D, H, self.W.dtype)
-            self._copies[lane][:, :H] = self.W[lane]
+            self._copies[lane] = padded(*self.W[lane].shape, self.W.dtype)
         W = self._copies[lane]
+        if lane not in self._current:
+            W[:, : self.W.shape[2]] = self.W[lane]
+            self._current.add(lane)
         times(*examples.by_row, W.reshape(-1), W.shape[1], self._row, out)
 
     def add_transposed_times(self, lane: int, examples: Examples | SparseExamples, dZ: Array) -> None:
@@ -371,17 +373,17 @@ class SparseFirstLayer:
             self._dZ[B] = padded(B, H, dZ.dtype)
         copy = self._dZ[B]
         copy[:, :H] = dZ
-        W = self._copies.get(lane, self.W[lane])
+        W = self._copies[lane] if lane in self._current else self.W[lane]
         add_transposed_times(*examples.by_column, copy.reshape(-1), copy.shape[1], self._row, W)
 
     def changed(self) -> None:
-        """Forget the copies: W was changed by others."""
-        self._copies.clear()
+        """Let the copies be made anew: W was changed by others."""
+        self._current.clear()
 
     def store(self) -> None:
         """Write the copies back to W."""
-        for lane, copy in self._copies.items():
-            self.W[lane] = copy[:, : self.W.shape[2]]
+        for lane in self._current:
+            self.W[lane] = self._copies[lane][:, : self.W.shape[2]]
 
 
 # --- one row at a time --------------------------------------------------------------------------------------
