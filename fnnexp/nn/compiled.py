@@ -356,7 +356,8 @@ class SparseFirstLayer:
             self._blas.times(lane, examples, out)
             return
         if lane not in self._copies:
-            self._copies[lane] = padded(*self.W[lane].shape, self.W.dtype)
+            _, D, H = self.W.shape
+            self._copies[lane] = padded(D, H, self.W.dtype)
         W = self._copies[lane]
         if lane not in self._current:
             W[:, : self.W.shape[2]] = self.W[lane]
