@@ -26,8 +26,9 @@ def draw(frame: pd.DataFrame, file: Path) -> None:
     from matplotlib.figure import Figure
 
     modes = list(dict.fromkeys(frame["mode"]))
-    figure = Figure(figsize=(11, 1.2 + 2.9 * len(modes)), layout="constrained")
-    panels = figure.subplots(len(modes), 1, squeeze=False)[:, 0]
+    rows = [int((frame["mode"] == mode).sum()) for mode in modes]
+    figure = Figure(figsize=(11, 0.6 * (1 + len(modes)) + 0.21 * sum(rows)), layout="constrained")
+    panels = figure.subplots(len(modes), 1, squeeze=False, height_ratios=rows)[:, 0]
     for panel, mode in zip(panels, modes, strict=True):
         part = frame[frame["mode"] == mode].sort_values("seconds", ascending=False)
         names = [
@@ -46,6 +47,6 @@ def draw(frame: pd.DataFrame, file: Path) -> None:
         panel.set_title(TITLES[mode], loc="left", fontsize=10)
         panel.tick_params(axis="y", labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
-        panel.margins(x=0.1)
+        panel.margins(x=0.1, y=0.03)
     panels[-1].set_xlabel("seconds for one lane's epoch on MNIST, all cores busy (less is better)")
     figure.savefig(file, dpi=110)

@@ -7,6 +7,7 @@ each in test_law_stacking.
 import io
 import sys
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -125,6 +126,18 @@ def test_a_compiled_first_layer_takes_dense_rows_too():
     layer.add_transposed_times(0, Examples(X, np.array([0, 2])), np.ones((1, 2)))
     layer.store()
     np.testing.assert_array_equal(layer.W[0], W[0] + [[1, 1], [0, 0], [2, 2]])
+
+
+def test_without_a_folder_for_its_cache_it_compiles_all_the_same(monkeypatch):
+    njit = numba.njit
+
+    def without_a_folder(**options):
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function 'double': no locator available for file")
+        return njit(**options)
+
+    monkeypatch.setattr(numba, "njit", without_a_folder)
+    assert compiled.compiled(lambda a: 2 * a)(21) == 42
 
 
 # --- a sweep ------------------------------------------------------------------------------------------------

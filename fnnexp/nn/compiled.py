@@ -62,8 +62,13 @@ def version() -> str:
 
 
 def compiled(function: Function) -> Function:
-    """Compile a function when it is first called, and keep the machine code in Numba's cache on disk."""
-    fast: Function = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    """Compile a function when it is first called, and keep the machine code where Numba has a cache."""
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    fast: Function
+    try:
+        fast = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # there is no folder that Numba could write to
+        fast = numba.njit(**options)(function)
     return fast
 
 
