@@ -128,6 +128,29 @@ def test_a_compiled_first_layer_takes_dense_rows_too():
     np.testing.assert_array_equal(layer.W[0], W[0] + [[1, 1], [0, 0], [2, 2]])
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("mode", ["full", "mini", "sample"])
+def test_what_diverges_by_one_engine_diverges_by_the_other_at_the_same_epoch(mode, activation):
+    """A lane that learns, ones whose steps overflow at once, and one whose logits are no numbers."""
+    rng = np.random.default_rng(3)
+    X, y = pixels(rng, 60, 30, 0.2), rng.integers(0, 10, 60).astype(np.uint8)
+    arrays = data.Arrays(X, y, X[:9], y[:9])
+    recipe = Recipe(
+        Architecture(30, (9, 7), 10, activation), Batching(mode, 8 if mode == "mini" else None), "sgd", 3
+    )
+    lanes = [
+        Lane(f"{k}", 0, (std, std, std), (("lr", lr),))
+        for k, (std, lr) in enumerate([(0.1, 0.01), (0.1, 3e38), (1.0, 3e38), (5e37, 0.01)])
+    ]
+    ends = []
+    for engine in ENGINES:
+        _, records = advance(recipe, start(recipe, lanes), arrays, engine=engine)
+        ends.append({record.key: record.epoch for record in records if record.diverged})
+    assert ends[0] == ends[1]
+    assert "0" not in ends[0]
+    assert ends[0], "none diverged: nothing was tested"
+
+
 def test_without_a_folder_for_its_cache_it_compiles_all_the_same(monkeypatch):
     njit = numba.njit
 

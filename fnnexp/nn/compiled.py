@@ -2,13 +2,13 @@
 
 80.9% of MNIST's pixels are 0. Leaving out the columns that a whole batch leaves empty, as is done for BLAS,
 spares a third of a product; leaving out every zero spares four fifths, and no BLAS does it. Here a batch is a
-list of its nonzero pixels, row by row and column by column (CSR and CSC), and both products are
-sums of few rows of a matrix,
+list of its nonzero pixels, row by row and column by column (CSR and CSC), and both products are sums of few
+rows of a matrix,
 
     (X W)_b = Σ_d x_bd W_d        (Xᵀ dZ)_d = Σ_b x_bd dZ_b
 
 whose running sums stay in the processor's vector registers. Numba's own vectorizer would load and store them
-at each term, so the three operations on a vector that this needs are written out for LLVM.
+at each term, so the few operations on a vector that this needs are written out for LLVM.
 
 What is computed is what the NumPy engine computes, summed in another order: equal up to rounding, not
 bitwise. A lane is computed by itself, so it is bitwise the same in any stack here too.
@@ -52,7 +52,8 @@ CACHE_LINE = 64
 ROWS_AT_ONCE = 256
 """Rows of which one call of per-sample descent takes a step each. It changes no result."""
 
-KINDS = {"relu": 0, "tanh": 1, "tanh_as_published": 2, "sigmoid": 3}
+RELU, TANH, TANH_AS_PUBLISHED, SIGMOID = range(4)
+KINDS = {"relu": RELU, "tanh": TANH, "tanh_as_published": TANH_AS_PUBLISHED, "sigmoid": SIGMOID}
 """The activations of :data:`fnnexp.nn.activations.ACTIVATIONS`, by the number that compiled code knows."""
 
 
@@ -414,13 +415,16 @@ def inner(a: Array, b: Array) -> Any:
 
 @inlined
 def activate(kind: int, Z: Array) -> None:
-    """Write A = f(Z) over Z; see :mod:`fnnexp.nn.activations`."""
-    one, most = Z.dtype.type(1), Z.dtype.type(SIGMOID_CLIP)
+    """Write A = f(Z) over Z; see :mod:`fnnexp.nn.activations`. What is no number stays none."""
+    one, least = Z.dtype.type(1), Z.dtype.type(-SIGMOID_CLIP)
     for h in range(len(Z)):
-        if kind == 0:
-            Z[h] = max(Z[h], Z.dtype.type(0))
-        elif kind == 3:
-            Z[h] = one / (one + np.exp(min(-Z[h], most)))
+        if kind == RELU:
+            if Z[h] < 0:
+                Z[h] = 0
+        elif kind == SIGMOID:
+            if Z[h] < least:
+                Z[h] = least
+            Z[h] = one / (one + np.exp(-Z[h]))
         else:
             Z[h] = np.tanh(Z[h])
 
@@ -431,13 +435,13 @@ def times_slope(kind: int, A: Array, dA: Array) -> None:
     one = A.dtype.type(1)
     for h in range(len(A)):
         a = A[h]
-        if kind == 0:
-            if not a > 0:
+        if kind == RELU:
+            if a <= 0:
                 dA[h] = 0
-        elif kind == 3:
+        elif kind == SIGMOID:
             dA[h] *= a * (one - a)
         else:
-            if kind == 2:
+            if kind == TANH_AS_PUBLISHED:
                 a = np.tanh(a)
             dA[h] *= one - a * a
 
