@@ -75,6 +75,28 @@ def test_the_command_leads_to_the_same_trial_ids(name, trials_of, pasted):
     assert ("-m" in command.split()) == (len(trials) > 1)
 
 
+@pytest.mark.parametrize(
+    ("told", "written"),
+    [
+        (["numba 0.68.1, llvmlite 0.50.0, zen4"] * 2, ["execution.engine=numba"]),
+        (
+            ["numba 0.68.1, llvmlite 0.50.0, zen4", "numba 0.61.0, llvmlite 0.44.0, zen4"],
+            ["execution.engine=numba"],
+        ),
+        (["numba 0.68.1, llvmlite 0.50.0, zen4", None], ["execution.engine=numba"]),
+        (["numpy 2.4.6"] * 2, []),
+        (["numpy 2.4.6", "numba 0.68.1, llvmlite 0.50.0, zen4"], []),
+        (["$(reboot)"] * 2, []),
+        ([None, None], []),
+    ],
+)
+def test_the_engine_that_computed_all_of_them_is_asked_for_again(told, written, trials_of, pasted):
+    trials = trials_of("seed=0,1")
+    (command,) = rebuild.rebuilt("e", frame_of(trials).assign(engine=told)).commands
+    assert [word for word in shlex.split(command) if word.startswith("execution.")] == written
+    assert pasted(command) == {trial.id for trial in trials}
+
+
 def test_a_grid_that_is_two_grids_is_two_commands(trials_of, pasted):
     trials = [*trials_of("init=he", "seed=0,1"), *trials_of("init=normal", "init.std=0.3,1.0", "seed=0,1")]
     again = rebuild.rebuilt("two", frame_of(trials))

@@ -17,7 +17,8 @@ import pandas as pd
 
 from fnnexp.analysis.answers import plural
 from fnnexp.analysis.frames import AXES
-from fnnexp.config import CHOICES, default_options, default_params, is_shipped, quoted
+from fnnexp.config import CHOICES, ExecutionConfig, default_options, default_params, is_shipped, quoted
+from fnnexp.nn.engines import ENGINES
 from fnnexp.tracking import as_param
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def rebuilt(experiment: str, runs: pd.DataFrame) -> Rebuilt:
     whole = f"the {plural(runs['trial'].nunique(), 'trial')} of this report, with the same ids"
     ordered = runs.drop_duplicates("trial").sort_values([a for a in AXES if a in runs], kind="stable")
     trials = [_Written.of(record) for record in ordered.to_dict("records")]
-    end = [f"tracking.experiment={_value(experiment)}"]
+    end = [f"tracking.experiment={_value(experiment)}", *_engine(runs)]
     texts = [experiment, *(value for each in trials for value in each.texts.values())]
     if not all(text.isprintable() and "${" not in text for text in texts):
         return Rebuilt(f"A value holds what a command line can't. {BY_FILE}", [])
@@ -60,6 +61,17 @@ def rebuilt(experiment: str, runs: pd.DataFrame) -> Rebuilt:
         said = f"This trains {whole}, and {missing:,} more: they are no full grid. {BY_FILE}"
         return Rebuilt(said, [_command([*_words(options), *end])])
     return Rebuilt(f"The trials are no full grid, nor a few of them. {BY_FILE}", [])
+
+
+def _engine(runs: pd.DataFrame) -> list[str]:
+    """Return the override for the engine that computed all trials, where it is not the default.
+
+    It is no part of their ids, but of their last bits.
+    """
+    told = runs["engine"].dropna() if "engine" in runs else pd.Series(dtype=str)
+    names = {str(version).partition(" ")[0] for version in told}
+    alike = len(names) == 1 and names <= ENGINES.keys() - {ExecutionConfig.engine}
+    return [f"execution.engine={name}" for name in names] if alike else []
 
 
 BY_FILE = (
