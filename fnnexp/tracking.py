@@ -425,8 +425,8 @@ class Tracker:
         with self.together():
             yield None if self._bulk is None or self._batch is None else (self._bulk, self._batch)
 
-    def begin(self, trial: Trial, identical_to: Trial | None = None) -> str:
-        """Make the run of a trial, with its tags; return its run id.
+    def begin(self, trial: Trial, identical_to: Trial | None = None, *, engine: str = "numpy") -> str:
+        """Make the run of a trial that an engine computes, with its tags; return its run id.
 
         On a server its parameters follow with :meth:`describe`, or with whatever is first written to the run.
         """
@@ -436,6 +436,7 @@ class Tracker:
             "fnnexp.status": RUNNING,
             "fnnexp.data_checksum": trial.data.checksum,
             "fnnexp.test_images": str(trial.data.n_test),
+            "fnnexp.engine": engine,
             **environment(),
         }
         if identical_to is not None:
@@ -485,6 +486,11 @@ class Tracker:
             return False
         self._tag(next(iter(self._undescribed)), {})
         return True
+
+    def engine_of(self, run_id: str) -> str:
+        """Return the name of the engine that computes a run; before there was a choice it was numpy."""
+        tags = self._client.get_run(run_id).data.tags
+        return str(tags.get("fnnexp.engine", "numpy").partition(" ")[0])
 
     def resume(self, run_id: str) -> int:
         """Set a run running again; return the last epoch whose metrics it holds, or −1."""

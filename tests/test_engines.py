@@ -5,6 +5,7 @@ each in test_law_stacking.
 """
 
 import io
+import signal
 import sys
 
 import numba
@@ -237,6 +238,38 @@ def test_a_trial_goes_on_with_the_engine_that_began_it(sparse_file, store, trial
     settings = Settings(n_jobs=1, backend="threading", engine="numba")
     run(trials, Tracker("fnnexp", store), settings, console)
     assert "1 begun before: they go on where they were" in console.file.getvalue()
+    agrees(own_folder, trials, engine="numba")
+
+
+def test_engines_that_take_turns_at_a_trial_are_not_mixed_in_its_run(
+    sparse_file, store, trials_of, own_folder, agrees
+):
+    """Each leaves a checkpoint; the run is the last one's, and the first, come back, makes it its own."""
+    trials = trials_of(*SPARSE, "epochs=4", "batching=sample")
+
+    def swept(engine, epochs):
+        console = Console(file=io.StringIO(), width=300)
+        settings = Settings(n_jobs=1, backend="threading", engine=engine, segment_seconds=0.0, max_lanes=1)
+        logged = []
+        with pytest.MonkeyPatch.context() as patch:
+            log = Tracker.log
+
+            def interrupted(self, run_id, curve):
+                log(self, run_id, curve)
+                logged.append(run_id)
+                if len(logged) == epochs:
+                    signal.raise_signal(signal.SIGINT)
+
+            patch.setattr(Tracker, "log", interrupted)
+            outcome = run(trials, Tracker("fnnexp", store), settings, console)
+        return outcome, console.file.getvalue()
+
+    for engine, epochs in (("numba", 2), ("numpy", 1)):
+        outcome, _ = swept(engine, epochs)
+        assert outcome.interrupted
+    outcome, said = swept("numba", 99)
+    assert len(outcome.finished) == 1
+    assert "1 begun before: they go on where they were" in said
     agrees(own_folder, trials, engine="numba")
 
 

@@ -96,7 +96,7 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
         - `test_images` (Int64), how many images the test metrics are over; `error`, one line.
         - what it ran with: `data_checksum` (SHA-256), `git_commit` (with ` and changes` where some were not
           committed), `versions` of fnnexp, Python and the libraries, `blas` (library and kernel),
-          `engine` (`numpy` or `numba`, with its version).
+          `engine` (`numpy` or `numba`, once it has ended with its version).
 
     Raises
     ------

@@ -314,15 +314,21 @@ class _Sweep:
                     if trial.id in self.run_ids:
                         continue
                     known = self.known.get(trial.id)
-                    if known is not None and lane.key in self.curves:
+                    if known is not None and self._goes_on(known, lane):
                         self.logged[trial.id] = self.tracker.resume(known.run_id)
                         self.run_ids[trial.id] = known.run_id
                         continue
                     if known is not None:
                         self.tracker.discard(known.run_id)
                     twin = group[0] if trial is not group[0] else None
-                    self.run_ids[trial.id] = self.tracker.begin(trial, identical_to=twin)
+                    self.run_ids[trial.id] = self.tracker.begin(
+                        trial, identical_to=twin, engine=self.settings.engine
+                    )
                     self.logged[trial.id] = -1
+
+    def _goes_on(self, known: Known, lane: Lane) -> bool:
+        """Whether a run holds the beginning of a lane's curve: engines that took turns have one each."""
+        return lane.key in self.curves and self.tracker.engine_of(known.run_id) == self.settings.engine
 
     def _log(self, key: str) -> None:
         """Log what is new of a lane's curve to the run of each of its trials."""
