@@ -19,8 +19,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-BEGAN = time.time()
-
 
 class Clock:
     """Seconds by part, of the main thread; and of segments, of all threads."""
@@ -73,14 +71,13 @@ def main() -> int:
     clock = Clock()
     import fnnexp.app as app
     import fnnexp.sweeping.run as run
-    from fnnexp import cli
+    from fnnexp import cli, composing
     from fnnexp.sweeping.checkpoints import Checkpoints
     from fnnexp.sweeping.executor import Executor, resolved
     from fnnexp.sweeping.pace import Pace
     from fnnexp.tracking import Tracker
 
-    app.compose = clock.part("compose", app.compose)
-    app.read = clock.part("compose", app.read)
+    composing._Composer.job = clock.part("compose", composing._Composer.job)  # type: ignore[method-assign]
     app.trial = clock.part("compose", app.trial)
     app.data.prepare = clock.part("data", app.data.prepare)
     Tracker.open = clock.part("open the store", Tracker.open)  # type: ignore[method-assign]
@@ -94,9 +91,8 @@ def main() -> int:
     Executor._run = clock.segment(Executor._run)  # type: ignore[method-assign]
     main_of_cli = clock.part("start Python, Hydra and the rest", cli.main)
     status = main_of_cli(sys.argv[1:])
-    wall = time.time() - BEGAN
     Path(out).write_text(
-        json.dumps({"wall": wall, "workers": resolved(-1), "parts": clock.parts, "segments": clock.segments})
+        json.dumps({"workers": resolved(-1), "parts": clock.parts, "segments": clock.segments})
     )
     return int(status)
 

@@ -127,14 +127,16 @@ def profiled(folder: Path, command: Sequence[str]) -> dict:
     """Run ``fnnexp`` with a clock at each seam while its memory is watched."""
     out = folder / "parts.json"
     words = [sys.executable, "-m", "benchmarks.parts", str(out), *command]
+    began = time.perf_counter()
     running = subprocess.Popen(words, cwd=folder, env=environment(), stdout=subprocess.DEVNULL)
     peaks = {"parent_mb": 0.0, "worker_mb": 0.0, "shared_mb": 0.0}
     watching = threading.Thread(target=watch, args=(psutil.Process(running.pid), peaks))
     watching.start()
-    if running.wait() != 0:
-        raise SystemExit(f"{' '.join(words)} ended with status {running.returncode}")
+    status, wall = running.wait(), time.perf_counter() - began
+    if status != 0:
+        raise SystemExit(f"{' '.join(words)} ended with status {status}")
     watching.join()
-    return {**json.loads(out.read_text()), **peaks}
+    return {**json.loads(out.read_text()), **peaks, "wall": wall}
 
 
 def watch(parent: psutil.Process, peaks: dict[str, float]) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +20,9 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 from rich.console import Console
 
-from fnnexp import data
+from fnnexp import collector, composing, data
 from fnnexp.complaints import explain
-from fnnexp.config import Job, compose, conf_folder, read, trial
+from fnnexp.config import Config, Job, conf_folder, read, trial
 from fnnexp.errors import ConfigError, FnnexpError
 from fnnexp.guard import guarded
 from fnnexp.nn.engines import engine_named
@@ -82,15 +81,31 @@ def train(composed: DictConfig) -> None:
 
 def many(loader: Any, master: DictConfig, job_overrides: Sequence[Sequence[str]]) -> list[JobReturn]:
     """Run all jobs of a multirun as one sweep: what our launcher calls."""
-    jobs, returns = [], []
-    composed = compose(loader, master, job_overrides)
-    for overrides, (config, choices) in zip(job_overrides, composed, strict=True):
+    jobs: list[Job] = []
+    with ExitStack() as stack:
+        try:
+            for job in composing.jobs(loader, master, job_overrides):
+                jobs.append(job)
+                if len(jobs) == 1 and len(job_overrides) > 1:
+                    stack.enter_context(_workers_for(job.config))
+        except FnnexpError as error:
+            raise Raised(error) from error
         with _past_hydra():
-            jobs.append(read(config, choices, overrides))
-        returns.append(JobReturn(overrides=overrides, cfg=config, status=JobStatus.COMPLETED))
-    with _past_hydra():
-        run_jobs(jobs, str(master.hydra.job.config_name))
-    return returns
+            run_jobs(jobs, str(master.hydra.job.config_name))
+    return [JobReturn(overrides=overrides, status=JobStatus.COMPLETED) for overrides in job_overrides]
+
+
+@contextmanager
+def _workers_for(config: Config) -> Iterator[None]:
+    """Have the worker processes of a sweep start, of whose jobs one is composed."""
+    if config.dry_run:
+        yield
+        return
+    from fnnexp.sweeping.executor import begun_early
+
+    execution = config.execution
+    with begun_early(execution.n_jobs, execution.backend, execution.engine):
+        yield
 
 
 train.many = many  # type: ignore[attr-defined]
@@ -120,9 +135,7 @@ def jobs_of(config_name: str, words: Sequence[str], config_dir: Path | None = No
         """Stand for the task function, which a launcher of ours never calls."""
 
     def many(loader: Any, master: DictConfig, job_overrides: Sequence[Sequence[str]]) -> list[JobReturn]:
-        configs = compose(loader, master, job_overrides)
-        for overrides, (config, choices) in zip(job_overrides, configs, strict=True):
-            jobs.append(read(config, choices, overrides))
+        jobs.extend(composing.jobs(loader, master, job_overrides))
         return [JobReturn(overrides=list(each), status=JobStatus.COMPLETED) for each in job_overrides]
 
     task.many = many  # type: ignore[attr-defined]
@@ -155,9 +168,7 @@ def run_jobs(jobs: Sequence[Job], config_name: str) -> None:
 
         show(trials, name, first.tracking.uri, _settings(first), console)
         return
-    gc.freeze()  # what start-up has made stays; the collector need not look through it again
-    gc.enable()
-    outcome = sweep(trials, name, first, console)
+    outcome = sweep(trials, name, first, console, opened=collector.past_start_up)
     seen = outcome.page or "fnnexp ui"
     console.print(
         f"compare them: fnnexp report {name}\nlook at them: {seen}", highlight=False, soft_wrap=True
@@ -251,8 +262,14 @@ def _engine_at_hand(name: str) -> str:
     return name
 
 
-def sweep(trials: Sequence[Trial], name: str, config: Any, console: Console) -> Outcome:
-    """Train what is not done of the trials and say what became of them.
+def sweep(
+    trials: Sequence[Trial],
+    name: str,
+    config: Any,
+    console: Console,
+    opened: Callable[[], None] | None = None,
+) -> Outcome:
+    """Train what is not done of the trials and say what became of them; `opened` is told of the store.
 
     Raises
     ------
@@ -267,7 +284,7 @@ def sweep(trials: Sequence[Trial], name: str, config: Any, console: Console) -> 
     say_identical(trials, console)
     params = [{key: str(value) for key, value in trial.params.items()} for trial in trials]
     validated = all(trial.recipe.validation for trial in trials)
-    tracker = Tracker(name, config.tracking.uri, About(name, params, validated, COMMAND.get()))
+    tracker = Tracker(name, config.tracking.uri, About(name, params, validated, COMMAND.get()), opened)
     outcome = run(trials, tracker, _settings(config), console)
     outcome.page = tracker.page
     _say(outcome, console)

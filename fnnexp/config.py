@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from copy import deepcopy
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fnnexp.data import Prepared
@@ -571,157 +569,3 @@ def _shipped_file(name: str) -> tuple[list[Any], dict[str, Any]]:
     assert isinstance(content, dict)
     body = {str(key): value for key, value in content.items() if key not in ("defaults", "hydra")}
     return content.get("defaults") or [], body
-
-
-def compose(
-    loader: Any, master: DictConfig, job_overrides: Sequence[Sequence[str]]
-) -> Iterable[tuple[DictConfig, Mapping[str, Any]]]:
-    """Yield each job's config and chosen options, composed by Hydra as seldom as can be.
-
-    Composing costs Hydra tens of milliseconds; the plain ``key=value`` overrides of a job are applied to a
-    copy instead, with the same function of OmegaConf that Hydra uses for them. Whatever is not plain
-    (``+key``, ``~key``, packages) is composed by Hydra as usual, and so is what OmegaConf refuses, so that
-    the refusal comes in Hydra's words.
-    """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.core.override_parser.types import OverrideType
-
-    parser = OverridesParser.create(config_loader=loader)
-    parse = cache(lambda override: parser.parse_overrides(overrides=[override])[0])
-    is_group = cache(lambda key: bool(loader.get_group_options(key)))
-    with _files_read_once(loader):
-        combinations = _Combinations(loader, master)
-        for overrides in job_overrides:
-            parsed = [parse(override) for override in overrides]
-            plain = [
-                p
-                for p in parsed
-                if p.type is OverrideType.CHANGE and p.package is None and not is_group(p.key_or_group)
-            ]
-            config, choices = combinations.of([p for p in parsed if p not in plain])
-            config = config.copy()
-            try:
-                for p in plain:
-                    OmegaConf.update(config, p.key_or_group, p.value(), merge=True)
-            except OmegaConfBaseException:
-                config, choices = _without_hydra(loader.load_sweep_config(master, list(overrides)))
-            yield config, choices
-
-
-Composed = tuple[DictConfig, Mapping[str, Any]]
-
-
-class _Combinations:
-    """The configs of a sweep by their group choices: of a full grid of options Hydra composes the axes alone.
-
-    Where options are plain files, each fills its own group's node whatever the others are. So the first
-    combination is composed, and each that differs from it in one option; one that differs in more takes its
-    nodes from those. It is seen to that an option that changes anything but its own node is not taken so.
-    """
-
-    def __init__(self, loader: Any, master: DictConfig) -> None:
-        self._loader, self._master = loader, master
-        self._known: dict[tuple[str, ...], Composed] = {}
-        self._first: list[Any] = []
-        self._plain: dict[str, bool] = {}
-        self._own: dict[tuple[str, ...], bool] = {}
-
-    def of(self, overrides: Sequence[Any]) -> Composed:
-        """Return the config and chosen options of the parsed overrides."""
-        key = _lines(overrides)
-        if key not in self._known:
-            self._known[key] = self._from_axes(overrides) or self._by_hydra(key)
-            self._first = self._first or list(overrides)
-        return self._known[key]
-
-    def _by_hydra(self, lines: tuple[str, ...]) -> Composed:
-        return _without_hydra(self._loader.load_sweep_config(self._master, list(lines)))
-
-    def _from_axes(self, overrides: Sequence[Any]) -> Composed | None:
-        """Return a combination of options put together from what is known, or None where that can't be."""
-        groups = [p.key_or_group for p in overrides]
-        if groups != [p.key_or_group for p in self._first] or len(set(groups)) < len(groups):
-            return None
-        others = [i for i, (p, q) in enumerate(zip(overrides, self._first, strict=True)) if _differ(p, q)]
-        if len(others) < 2 or not all(self._is_plain(p) for p in (*overrides, *self._first)):
-            return None
-        first, first_choices = self.of(self._first)
-        config, choices = first.copy(), dict(first_choices)
-        for i in others:
-            axis = [*self._first[:i], overrides[i], *self._first[i + 1 :]]
-            if not self._changes_its_own(axis, groups[i]):
-                return None
-            one, its_choices = self.of(axis)
-            config[groups[i]] = one[groups[i]]
-            choices[groups[i]] = its_choices[groups[i]]
-        return config, choices
-
-    def _changes_its_own(self, axis: Sequence[Any], group: str) -> bool:
-        """Whether a combination is the first one but for a group's node and choice."""
-        key = _lines(axis)
-        if key not in self._own:
-            left = []
-            for config, choices in (self.of(axis), self.of(self._first)):
-                nodes = OmegaConf.to_container(config, resolve=False)
-                assert isinstance(nodes, dict)
-                left.append([{k: v for k, v in each.items() if k != group} for each in (nodes, choices)])
-            self._own[key] = left[0] == left[1]
-        return self._own[key]
-
-    def _is_plain(self, override: Any) -> bool:
-        """Whether an override chooses a file for the node of its group's name, which names no other files."""
-        line = str(override.input_line)
-        if line not in self._plain:
-            self._plain[line] = self._looked_at(override)
-        return self._plain[line]
-
-    def _looked_at(self, override: Any) -> bool:
-        from hydra.core.override_parser.types import OverrideType
-
-        if override.type is not OverrideType.CHANGE or override.package is not None:
-            return False
-        file = self._loader.repository.load_config(f"{override.key_or_group}/{override.value()}")
-        return (
-            file is not None
-            and "/" not in override.key_or_group
-            and not file.defaults_list
-            and file.header.get("package") in (None, override.key_or_group)
-        )
-
-
-def _lines(overrides: Iterable[Any]) -> tuple[str, ...]:
-    return tuple(str(p.input_line) for p in overrides)
-
-
-def _differ(one: Any, other: Any) -> bool:
-    return bool(one.input_line != other.input_line)
-
-
-def _without_hydra(config: DictConfig) -> tuple[DictConfig, Mapping[str, Any]]:
-    """Return what is ours of a composed config, and the options chosen."""
-    choices = dict(config.hydra.runtime.choices)
-    with open_dict(config):
-        del config["hydra"]
-    return config, choices
-
-
-@contextmanager
-def _files_read_once(loader: Any) -> Iterator[None]:
-    """Let Hydra parse each YAML file once for a whole sweep, and not once a job."""
-    from hydra._internal.config_repository import CachingConfigRepository
-
-    class Shared(CachingConfigRepository):
-        """Hydra copies its repository for each job; this one stays one."""
-
-        def __deepcopy__(self, memo: Any) -> Shared:
-            return self
-
-        def load_config(self, config_path: str) -> Any:
-            return deepcopy(super().load_config(config_path))
-
-    plain = loader.repository
-    loader.repository = Shared(plain)
-    try:
-        yield
-    finally:
-        loader.repository = plain

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from fnnexp import __version__, notebook
+from fnnexp import __version__, collector, notebook
 from fnnexp.bulk import Batch, SqlRuns
 from fnnexp.errors import FnnexpError
 from fnnexp.nn import diagnostics
@@ -182,12 +182,15 @@ def _can_be_written(uri: str) -> None:
 def client(uri: str | None) -> MlflowClient:
     """Return MLflow's client on a store (None: MLFLOW_TRACKING_URI or MLflow's default)."""
     notebook.quiet_about_widgets()
-    import mlflow
+    with collector.paused():
+        import mlflow
 
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what fails there is raised too
-    return mlflow.MlflowClient(tracking_uri=uri or None)
+        for noisy in ("mlflow", "alembic"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        logging.getLogger("mlflow.store.db.utils").setLevel(
+            logging.CRITICAL
+        )  # what fails there is raised too
+        return mlflow.MlflowClient(tracking_uri=uri or None)
 
 
 @contextlib.contextmanager
@@ -225,13 +228,22 @@ class Tracker:
         The store; None: MLFLOW_TRACKING_URI or MLflow's default.
     about
         What MLflow's UI is to show of the experiment.
+    opened
+        Called when the store is open.
 
     Opening the store takes MLflow seconds, so it is done by :meth:`open`, or by what first needs it.
     """
 
-    def __init__(self, experiment: str, uri: str | None, about: About | None = None) -> None:
+    def __init__(
+        self,
+        experiment: str,
+        uri: str | None,
+        about: About | None = None,
+        opened: Callable[[], None] | None = None,
+    ) -> None:
         self.experiment = experiment
         self.about = about
+        self._when_open = opened
         self.say: Callable[[str], None] = _on_stderr
         self._told = uri
         self._opened: tuple[MlflowClient, str] | None = None
@@ -266,10 +278,15 @@ class Tracker:
         """
         if self._opened:
             return
-        from mlflow.exceptions import MlflowException
+        with collector.paused():
+            self._open()
+        if self._when_open is not None:
+            self._when_open()
 
+    def _open(self) -> None:
         with _asked_first(self._told):
             plain = client(self._told)
+            from mlflow.exceptions import MlflowException
 
             def find_or_make() -> tuple[Any, str]:
                 found: Any = plain.get_experiment_by_name(self.experiment)

@@ -162,7 +162,7 @@ def jobs_of(loader):
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.types import RunMode
 
-    from fnnexp.config import compose, read
+    from fnnexp import composing
 
     master = cache(lambda config: loader.load_configuration(config, [], RunMode.MULTIRUN))
 
@@ -171,8 +171,7 @@ def jobs_of(loader):
         words = [f"{key}={value}" for key, value in master(config).hydra.sweeper.params.items()]
         parsed = OverridesParser.create(loader).parse_overrides([*words, *overrides])
         grid = BasicSweeper.split_arguments(parsed, None)[0]
-        composed = compose(loader, master(config), grid)
-        return [read(one, choices, o) for (one, choices), o in zip(composed, grid, strict=True)]
+        return list(composing.jobs(loader, master(config), grid))
 
     return jobs
 

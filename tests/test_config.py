@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fnnexp import config
+from fnnexp import composing, config
 from fnnexp.analysis import frames
 from fnnexp.complaints import explain
-from fnnexp.config import CHOICES, Config, compose, conf_folder, sweeps_folder
+from fnnexp.composing import compose
+from fnnexp.config import CHOICES, Config, conf_folder, sweeps_folder
 from fnnexp.data import Prepared
-from fnnexp.errors import ConfigError
+from fnnexp.errors import ConfigError, FnnexpError
 from fnnexp.nn.batching import MODES, Batching
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.training import Recipe
@@ -395,6 +396,7 @@ GRIDS = {
     },
     "values between the choices": {"optimizer": "sgd,adam", "optimizer.lr": "0.5,0.25", "init": "he,max"},
     "an addition": {"optimizer": "momentum,adam", "+optimizer.nesterov": "null", "init": "he,max"},
+    "a preset for all": {"experiment": "tanh_mini_batch", "init": "he,normal", "optimizer": "adam,sgd"},
     "a group that is left out": {"~batching": "mini,mini", "optimizer": "sgd,adam", "init": "he,max"},
 }
 
@@ -418,12 +420,12 @@ def test_a_grid_composes_as_hydra_composes_each_of_its_jobs(grid, loader):
     assert_each_is_composed_as_by_hydra(loader, master, jobs_in(GRIDS[grid]))
 
 
-def test_of_a_full_grid_hydra_composes_the_axes_alone(loader, monkeypatch):
+def test_of_a_full_grid_hydra_composes_the_first_job_alone(loader, monkeypatch):
     master = loader.load_configuration("config", [], RunMode.MULTIRUN)
     calls, by_hydra = [], loader.load_sweep_config
     monkeypatch.setattr(loader, "load_sweep_config", lambda *words: calls.append(words) or by_hydra(*words))
     assert len(list(compose(loader, master, jobs_in(GRIDS["all options"])))) == 36
-    assert len(calls) == 1 + 2 + 3 + 2
+    assert len(calls) == 1
 
 
 DEPENDENT = {
@@ -439,6 +441,14 @@ DEPENDENT = {
     "an option that writes into another node": {
         "mine.yaml": "defaults: [config, _self_]",
         "batching/mini.yaml": "# @package _global_\nbatching: {mode: mini, size: 9}\ninit: {std: 0.125}",
+    },
+    "a config with values for the nodes of groups": {
+        "mine.yaml": "defaults: [config, more, _self_]\nbatching: {shuffle: false}\noptimizer: {lr: 0.5}",
+        "more.yaml": "# @package optimizer.lr_for\nmini: 7",
+    },
+    "an option of another type": {
+        "mine.yaml": "defaults: [config, _self_]",
+        "batching/mini.yaml": "{mode: mini, size: nine}",
     },
     "a config of two groups": {
         "mine.yaml": "defaults: [config, {override init: 'from_${batching}_${optimizer}'}, _self_]",
@@ -459,6 +469,50 @@ def test_options_that_depend_on_one_another_are_composed_by_hydra(case, tmp_path
     master = loader.load_configuration("mine", [], RunMode.MULTIRUN)
     grid = {"batching": "full,mini", "optimizer": "sgd,adam", "data": "digits,mnist"}
     assert_each_is_composed_as_by_hydra(loader, master, jobs_in(grid))
+
+
+SETTINGS = {
+    "seeds": {"arch": "relu_100,tanh_128", "batching": "full,mini", "seed": "0,1,2"},
+    "several at the top": {
+        "seed": "3,1",
+        "epochs": "2,5",
+        "dtype": "float64,float32",
+        "optimizer.lr": "1,.5",
+    },
+    "a value that others refer to": {"seed": "3,4", "epochs": "1,2", "init.std": "${seed}", "init": "normal"},
+    "a value that refers": {"seed": "1,${epochs},2", "epochs": "5,6"},
+    "a value given twice": {"seed": "1,2", "epochs": "3,4", "++seed": "7"},
+    "a value given and taken away": {"optimizer.lr_for.mini": "1,2", "~optimizer.lr_for": "null,null"},
+    "values of other types": {"seed": "1,2", "epochs": "3.0,4", "dtype": "float32,'float64'"},
+    "a node and a value in it": {"loss": "{reduction:sum},{epsilon:1e-3}", "loss.epsilon": "0.5,0.25"},
+}
+
+
+@pytest.mark.parametrize("grid", SETTINGS)
+def test_jobs_read_quickly_are_as_each_is_read_from_what_hydra_composes(grid, loader):
+    master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+
+    def each_by_hydra(jobs):
+        for overrides in jobs:
+            composed = loader.load_sweep_config(master, overrides)
+            choices = composed.hydra.runtime.choices
+            ours = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+            yield config.read(ours, choices, overrides)
+
+    together = jobs_in(SETTINGS[grid])
+    for ordered in (together, together[::-1]):
+        assert till_refused(composing.jobs(loader, master, ordered)) == till_refused(each_by_hydra(ordered))
+
+
+def till_refused(jobs):
+    """Return the jobs until one is refused, and then in what words."""
+    taken = []
+    try:
+        for job in jobs:
+            taken.append(job)
+    except (FnnexpError, HydraException, OmegaConfBaseException) as error:
+        taken.append(explain(error))
+    return taken
 
 
 # --- identity ---

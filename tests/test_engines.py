@@ -308,7 +308,7 @@ def test_a_mistyped_engine_is_refused(invoke):
 def test_each_engine_has_a_pace_of_its_own(monkeypatch, tmp_path):
     asked = []
 
-    def rehearsed(function, tasks, *, n_jobs):
+    def rehearsed(function, tasks, *, n_jobs, engine):
         asked.extend(task[-1] for task in tasks)
         return [{k: float(k) for k in task[3]} for task in tasks]
 

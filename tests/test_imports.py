@@ -70,9 +70,11 @@ BELOW_A_SWEEP = (
     "fnnexp.config",
     "fnnexp.patience",
     "fnnexp.tracking",
+    "fnnexp.collector",
 )
 ALLOWED = {
     "fnnexp.errors": (),
+    "fnnexp.collector": (),
     "fnnexp.nn": ("fnnexp.nn",),
     "fnnexp.notebook": (),
     "fnnexp.npz": (),
@@ -80,12 +82,14 @@ ALLOWED = {
     "fnnexp.data": ("fnnexp.notebook", "fnnexp.formats"),
     "fnnexp.trial": ("fnnexp.nn", "fnnexp.data"),
     "fnnexp.config": ("fnnexp.nn", "fnnexp.data", "fnnexp.trial"),
+    "fnnexp.composing": ("fnnexp.config",),
     "fnnexp.complaints": ("fnnexp.config",),
     "fnnexp.guard": ("fnnexp.config",),
     "fnnexp.patience": (),
     "fnnexp.views": (),
     "fnnexp.bulk": (),
     "fnnexp.tracking": (
+        "fnnexp.collector",
         "fnnexp.nn",
         "fnnexp.notebook",
         "fnnexp.trial",
@@ -98,6 +102,8 @@ ALLOWED = {
     "fnnexp.gradients": ("fnnexp.nn",),
     "fnnexp.ui": ("fnnexp.tracking", "fnnexp.views"),
     "fnnexp.app": (
+        "fnnexp.collector",
+        "fnnexp.composing",
         "fnnexp.complaints",
         "fnnexp.data",
         "fnnexp.trial",
@@ -169,9 +175,10 @@ def test_data_knows_files_and_no_experiment(module: str) -> None:
     assert outside(module) <= {"numpy", "pandas", "pooch", "sklearn", "platformdirs", "rich"}
 
 
+COMPOSING = [f"fnnexp.{name}" for name in ("app", "complaints", "composing", "config", "guard")]
 SEAMS = {
-    "omegaconf": ["fnnexp.app", "fnnexp.cli", "fnnexp.complaints", "fnnexp.config", "fnnexp.guard"],
-    "hydra": ["fnnexp.app", "fnnexp.complaints", "fnnexp.config", "fnnexp.guard", "hydra_plugins"],
+    "omegaconf": [*COMPOSING, "fnnexp.cli"],
+    "hydra": [*COMPOSING, "hydra_plugins"],
     "mlflow": ["fnnexp.tracking", "fnnexp.bulk", "fnnexp.analysis.frames"],
     "sqlalchemy": ["fnnexp.bulk"],
     "joblib": ["fnnexp.sweeping.executor", "fnnexp.sweeping.on_dask", "fnnexp.sweeping.on_ray"],

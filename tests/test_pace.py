@@ -33,7 +33,7 @@ def told(monkeypatch):
     asked = []
 
     def tell(seconds):
-        def rehearsed(function, tasks, *, n_jobs):
+        def rehearsed(function, tasks, *, n_jobs, engine):
             asked.extend(task[3] for task in tasks)
             return [{k: seconds[k] for k in task[3]} for task in tasks]
 

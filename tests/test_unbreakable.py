@@ -30,7 +30,7 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from fnnexp import app, config, data, guard
+from fnnexp import app, composing, data, guard
 from fnnexp.config import Config, conf_folder
 from fnnexp.nn.training import Stack, advance, start
 from fnnexp.sweeping.checkpoints import Checkpoints
@@ -91,7 +91,7 @@ def trained(monkeypatch):
     """Stop what is not refused where a sweep would begin; return what got so far."""
     begun = []
 
-    def sweep(trials, name, *_):
+    def sweep(trials, name, *_, **__):
         begun.append(trials)
         return Outcome(name)
 
@@ -139,7 +139,7 @@ def quick(command, loader, monkeypatch):
         return known[key].copy()
 
     monkeypatch.setattr(loader, "load_sweep_config", composed)
-    with config._files_read_once(loader):
+    with composing._files_read_once(loader):
         master = loader.load_configuration("config", ["data=files"], RunMode.MULTIRUN)
         monkeypatch.setattr(app, "main", lambda _: app.many(loader, master, [sys.argv[1:]]))
         yield command

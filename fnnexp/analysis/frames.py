@@ -5,12 +5,11 @@ Nothing here is fnnexp's own format: any pandas code that works on a tidy table 
 
 from __future__ import annotations
 
-import gc
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from fnnexp import collector
 from fnnexp.errors import FnnexpError, did_you_mean
 from fnnexp.nn.batching import MODES
 from fnnexp.nn.diagnostics import NAME, QUANTITIES
@@ -322,7 +321,7 @@ def _trials(experiment: str, tracking_uri: str | None) -> tuple[MlflowClient, li
         there = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
         hint = did_you_mean(experiment, names)
         raise FnnexpError(f"There is no experiment '{experiment}' in the store.{hint} There are: {there}.")
-    with _collector_paused():
+    with collector.paused():
         every = [run for run in _pages(client, found.experiment_id) if "fnnexp.trial" in run.data.tags]
     chosen: dict[str, Run] = {}
     for run in sorted(every, key=lambda run: (_status(run) in DONE, run.info.start_time)):
@@ -335,7 +334,8 @@ def _client(tracking_uri: str | None) -> MlflowClient:
     from fnnexp import notebook, tracking
 
     notebook.quiet_about_widgets()
-    import mlflow
+    with collector.paused():
+        import mlflow
 
     uri = tracking_uri or mlflow.get_tracking_uri()
     if not tracking.has_store(uri):
@@ -371,7 +371,7 @@ def _history(client: MlflowClient, trials: Sequence[Run], metrics: Iterable[str]
         ids = [run.info.run_id for run in trials if metric in run.data.metrics]
         for read in (_points_of_database, _points_of_server):
             try:
-                with _collector_paused():
+                with collector.paused():
                     points += read(client, ids, metric)
                 break
             except (AttributeError, TypeError, ValueError, KeyError, MlflowException):
@@ -427,21 +427,6 @@ def _points_one_by_one(client: MlflowClient, ids: Sequence[str], metric: str) ->
 def _parts(ids: Sequence[str], size: int) -> Iterator[list[str]]:
     for start in range(0, len(ids), size):
         yield list(ids[start : start + size])
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Keep Python's cycle collector from walking MLflow's many small objects again and again.
-
-    For 1,000 runs it takes more than half of the time: 1.4 s against 0.5 s to read them.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 # Into frames

@@ -13,20 +13,26 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from multiprocessing import resource_tracker
 from typing import Any
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
+from joblib.externals.loky.backend import resource_tracker as lokys_resource_tracker
 
 from fnnexp.errors import FnnexpError
 from fnnexp.sweeping.cluster import Cluster
 from fnnexp.sweeping.plan import Planned
-from fnnexp.sweeping.worker import Broken, Trained, depend_on_the_parent, train_segment
+from fnnexp.sweeping.worker import Broken, Trained, blas_kernel, get_ready, train_segment
 
-LOKY = {"backend": "loky", "max_nbytes": None, "initializer": depend_on_the_parent}
-"""How joblib is asked for its processes, the same each time or it would start others. States are small: to
-map a file into memory would cost more than the pipe."""
+
+def loky(engine: str) -> dict[str, Any]:
+    """Return how joblib is asked for its processes: the same words each time, or it would start others.
+
+    States are small: to map a file into memory would cost more than the pipe.
+    """
+    return {"backend": "loky", "max_nbytes": None, "initializer": get_ready, "initargs": (engine,)}
 
 
 class WorkerDied(Broken):
@@ -115,11 +121,9 @@ class Executor:
 
     def abandon(self) -> None:
         """Drop everything, and end the worker processes in the middle of what they do."""
-        from joblib.externals.loky import reusable_executor
-
         self.forget()
-        if isinstance(self.backend, str) and reusable_executor._executor is not None:
-            reusable_executor._executor.shutdown(wait=False, kill_workers=True)
+        if isinstance(self.backend, str):
+            _kill_workers()
 
     def close(self) -> None:
         """Let the threads end when their segments do."""
@@ -150,7 +154,7 @@ class Executor:
     def _run(self, planned: Planned, seconds: float) -> Trained | Broken:
         from joblib.externals.loky.process_executor import BrokenProcessPool
 
-        settings: dict[str, Any] = LOKY if self.backend == "loky" else {"backend": self.backend}
+        settings = loky(planned.engine) if self.backend == "loky" else {"backend": self.backend}
         try:
             (ended,) = Parallel(n_jobs=self.n_jobs, **settings)([delayed(train_segment)(planned, seconds)])
         except BrokenProcessPool as error:  # TerminatedWorkerError is one
@@ -177,24 +181,65 @@ class Executor:
         return ended  # type: ignore[no-any-return]
 
 
+@contextlib.contextmanager
+def begun_early(n_jobs: int, backend: str, engine: str) -> Iterator[None]:
+    """Have the worker processes start while the block prepares what they are to do; a failure ends them.
+
+    They take as long to start Python and NumPy as Hydra takes to compose a grid, and have another core.
+    """
+    n_jobs = resolved(n_jobs) if backend == "loky" else 1
+    if not 1 < n_jobs <= cpu_count():
+        yield
+        return
+    # In a thread, so that Ctrl-C does not fall into the middle of it. One task starts all processes.
+    with ThreadPoolExecutor(1, initializer=_block_interrupts) as thread:
+        started = thread.submit(_in_workers, blas_kernel, [()], n_jobs, engine)
+        try:
+            yield
+        except BaseException:
+            while not started.done():
+                _kill_workers()
+                wait([started], timeout=0.02)
+            raise
+
+
 LOOK = 0.5
 """Seconds between two looks at the workers."""
 
 
-def at_once(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], *, n_jobs: int) -> list[Any]:
+def at_once(
+    function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], *, n_jobs: int, engine: str
+) -> list[Any]:
     """Return ``function(*task)`` of each task, computed in the worker processes; raise what one raises."""
-
-    def all_of_them() -> list[Any]:
-        return list(Parallel(n_jobs=n_jobs, **LOKY)([delayed(function)(*task) for task in tasks]))
-
     with ThreadPoolExecutor(1, initializer=_block_interrupts) as thread:
-        return thread.submit(all_of_them).result()
+        return thread.submit(_in_workers, function, tasks, n_jobs, engine).result()
+
+
+def _in_workers(
+    function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], n_jobs: int, engine: str
+) -> list[Any]:
+    return list(Parallel(n_jobs=n_jobs, **loky(engine))([delayed(function)(*task) for task in tasks]))
 
 
 def _block_interrupts() -> None:
     """Keep Ctrl-C from this thread, and so from the worker processes that it starts: it is the parent's."""
     if hasattr(signal, "pthread_sigmask"):
+        for tracker in (resource_tracker, lokys_resource_tracker):
+            tracker.ensure_running()  # which unblocks Ctrl-C when it starts its process
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+
+def _kill_workers() -> None:
+    """End the worker processes: loky's pool sees it, and fails all that was handed out.
+
+    Its own way, ``shutdown(kill_workers=True)``, raises a KeyError in a thread when a task was handed out
+    just before.
+    """
+    from joblib.externals.loky import reusable_executor
+    from joblib.externals.loky.backend.utils import kill_process_tree
+
+    for worker in list((getattr(reusable_executor._executor, "_processes", None) or {}).values()):
+        kill_process_tree(worker)
 
 
 GRACE = 3.0

@@ -88,7 +88,7 @@ class Pace:
         if not tasks:
             return 0
         try:
-            measured = at_once(rehearse, tasks, n_jobs=n_jobs)
+            measured = at_once(rehearse, tasks, n_jobs=n_jobs, engine=self._engine)
         except Exception:  # whatever it is, a sweep can do without
             return 0
         for (recipe, *_), seconds in zip(tasks, measured, strict=True):

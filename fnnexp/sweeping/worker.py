@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -78,8 +79,16 @@ def receive(prepared: Prepared, arrays: Arrays) -> None:
         _RECEIVED[prepared.checksum] = arrays
 
 
+def get_ready(engine: str) -> None:
+    """Begin a worker process with what its first segment would wait for."""
+    depend_on_the_parent()
+    with contextlib.suppress(ImportError):  # which the parent tells the user
+        engine_named(engine)
+    blas_kernel()
+
+
 def depend_on_the_parent() -> None:
-    """Begin a worker process: Ctrl-C is left to the parent, and when the parent is gone the worker goes.
+    """Leave Ctrl-C to the parent, and when the parent is gone, go.
 
     Ctrl-C in a terminal reaches every process of the group; the parent decides what it means. And a parent
     that is killed tells nobody: a worker of loky's would wait for its next task for five more minutes.
