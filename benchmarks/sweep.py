@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,7 @@ from fnnexp import data
 from tests.stores import fill
 
 FNNEXP = (sys.executable, "-m", "fnnexp")
+NOTHING = (sys.executable, "-m", "benchmarks.nothing", "-m", "hydra.sweep.dir=.", "hydra.sweep.subdir=.")
 ROOT = Path(__file__).parent.parent
 SEEDS = (0, 1, 2)
 GRID = ["-cn", "card_grid", "epochs=1", "seed=0,1,2"]
@@ -61,6 +63,9 @@ def main() -> None:
         note("  workers train", training / ours["wall"], "of the wall clock", "0.95 or more")
         note("  workers fetch, send, wake up", (trips - training) / ours["wall"], "of the wall clock")
         note("  workers idle", 1 - trips / ours["wall"], "of the wall clock")
+        floor = median(timed(folder, NOTHING) for _ in range(5))
+        note("  a Hydra app with joblib's workers that trains nothing", floor, "s")
+        note("    takes", floor / ours["wall"], "of the wall clock")
         for part, seconds in sorted(ours["parts"].items(), key=lambda item: -item[1]):
             note(f"  parent: {part}", seconds, "s")
     if not given.without_plain:

@@ -1,10 +1,10 @@
 """From a sweep's overrides to its jobs, composed by Hydra as seldom as can be.
 
-Composing costs Hydra tens of milliseconds, and a grid has thousands of jobs. So Hydra composes the first;
-what another job changes is put in its place: values with the function of OmegaConf that Hydra uses for them,
-options of a group with the function of Hydra that merges their files. Whatever is not plain (``+key``,
-``~key``, packages, options made of others) is composed by Hydra as usual, and so is what either refuses, so
-that the refusal comes in Hydra's words.
+Composing costs Hydra tens of milliseconds, and a grid has thousands of jobs. Hydra has composed one config
+before it hands the jobs over; what a job changes of it is put in its place: values with the function of
+OmegaConf that Hydra uses for them, options of a group with the function of Hydra that merges their files.
+Whatever is not plain (``+key``, ``~key``, packages, options made of others) is composed by Hydra as usual,
+and so is what either refuses, so that the refusal comes in Hydra's words.
 """
 
 from __future__ import annotations
@@ -75,11 +75,15 @@ class _Composer:
         parser = OverridesParser.create(config_loader=loader)
         self._parse = cache(lambda override: parser.parse_overrides(overrides=[override])[0])
         self._is_group = cache(lambda key: bool(loader.get_group_options(key)))
+        told = [str(line) for line in master.hydra.overrides.task]
+        self._fixed = {line for line in told if not self._parse(line).is_sweep_override()}
         self._combinations = _Combinations(loader, master)
         self._families: dict[tuple[Any, ...], _Family] = {}
 
     def composed(self, overrides: Sequence[str]) -> Composed:
         """Return the job's config and choices."""
+        if not self._fixed <= set(overrides):  # the master has something that this job has not
+            return _by_hydra(self._loader, self._master, overrides)
         options, values = self._parts(overrides)
         config, choices = self._combinations.of(options)
         config = config.copy()
@@ -140,53 +144,46 @@ class _Composer:
 
 
 class _Combinations:
-    """The configs of a sweep by what chooses options: the first composed by Hydra, the others made from it.
+    """The configs of a sweep by what chooses options, made from the master, which Hydra composed for it.
 
-    Where options are plain files, each fills its own group's node whatever the others are. So one that
-    differs from the first in plain options is the first one but for those nodes.
+    Where options are plain files, each fills its own group's node whatever the others are. So a config with
+    other options than the master's is the master but for those nodes.
     """
 
     def __init__(self, loader: Any, master: DictConfig) -> None:
         self._loader, self._master = loader, master
-        self._known: dict[tuple[str, ...], Composed] = {}
-        self._first: Sequence[Any] = ()
-        self._nodes: dict[tuple[int, str], Any] = {}
+        self._base = cache(lambda: _without_hydra(master.copy()))
+        self._node = cache(self._merged)
         self._is_plain = cache(self._looks_plain)
         self._defaults = cache(self._looked_up)
+        self._known: dict[tuple[str, ...], Composed] = {}
 
     def of(self, overrides: Sequence[Any]) -> Composed:
         """Return the config and chosen options of the parsed overrides."""
         key = _lines(overrides)
         if key not in self._known:
-            made = self._made(overrides) if self._first else None
-            self._known[key] = made or _by_hydra(self._loader, self._master, key)
-            self._first = self._first or overrides
+            self._known[key] = self._made(overrides) or _by_hydra(self._loader, self._master, key)
         return self._known[key]
 
     def _made(self, overrides: Sequence[Any]) -> Composed | None:
-        """Return a combination made from the first, or None where that can't be."""
-        groups = [p.key_or_group for p in overrides]
-        if groups != [p.key_or_group for p in self._first] or len(set(groups)) < len(groups):
+        """Return a combination made from the master, or None where that can't be."""
+        chosen = {p.key_or_group: _option(p) for p in overrides}
+        if len(chosen) < len(overrides) or None in chosen.values():  # an addition reaches into any node
             return None
-        if any(_option(p) is None for p in overrides):  # an addition or a deletion reaches into any node
-            return None
-        first, first_choices = self._known[_lines(self._first)]
-        config, choices = first.copy(), dict(first_choices)
-        for i, (group, mine, other) in enumerate(zip(groups, overrides, self._first, strict=True)):
-            if mine.input_line == other.input_line:
-                continue
-            if (i, mine.input_line) not in self._nodes:
-                self._nodes[i, mine.input_line] = self._node(group, _option(mine), _option(other))
-            node = self._nodes[i, mine.input_line]
-            if node is None:
-                return None
-            config[group] = node
-            choices[group] = mine.value()
+        base, base_choices = self._base()
+        config, choices = base.copy(), dict(base_choices)
+        for group, option in chosen.items():
+            if option != choices.get(group):
+                node = self._node(group, option, choices.get(group))
+                if node is None:
+                    return None
+                config[group] = node
+                choices[group] = option
         return config, choices
 
-    def _node(self, group: str, option: str | None, instead_of: str | None) -> Any:
+    def _merged(self, group: str, option: str, instead_of: str | None) -> Any:
         """Return a group's node with an option of it, or None where other nodes may depend on it."""
-        if option is None or instead_of is None or "/" in group:
+        if instead_of is None or "/" in group:
             return None
         file, replaced = f"{group}/{option}", f"{group}/{instead_of}"
         defaults = self._defaults()
@@ -202,12 +199,12 @@ class _Combinations:
             return None
 
     def _looked_up(self) -> Sequence[Any]:
-        """Return the files of the first combination in order; none where choices hang together."""
+        """Return the files of the master in their order; none where choices hang together."""
         hydra = self._master.hydra
         if hydra.searchpath:
             return ()
-        words = [*hydra.overrides.hydra, *_lines(self._first)]
-        found = self._loader.compute_defaults_list(hydra.job.config_name, words, RunMode.RUN).defaults
+        words = [*hydra.overrides.hydra, *hydra.overrides.task]
+        found = self._loader.compute_defaults_list(hydra.job.config_name, words, RunMode.MULTIRUN).defaults
         ours = [d for d in found if d.config_path and not (d.package or "").startswith("hydra")]
         files = [self._file(d.config_path) for d in ours]
         return () if any(file is None or "${" in str(file.defaults_list) for file in files) else ours
@@ -233,7 +230,11 @@ class _Combinations:
 
 
 def _by_hydra(loader: Any, master: DictConfig, lines: Sequence[str]) -> Composed:
-    config = loader.load_sweep_config(master, list(lines))
+    return _without_hydra(loader.load_sweep_config(master, list(lines)))
+
+
+def _without_hydra(config: DictConfig) -> Composed:
+    """Return what is ours of a composed config, and the options chosen."""
     choices = dict(config.hydra.runtime.choices)
     with open_dict(config):
         del config["hydra"]

@@ -19,6 +19,7 @@ from hydra._internal.core_plugins.importlib_resources_config_source import Impor
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from fnnexp.config import Config, few_references
@@ -61,10 +62,28 @@ def guarded() -> Iterator[None]:
     types = SourcesRegistry.instance().types
     before, compose = dict(types), ConfigLoaderImpl.load_configuration
 
-    def composed(self: ConfigLoaderImpl, config_name: str | None, *words: Any, **named: Any) -> DictConfig:
-        config = compose(self, config_name, *words, **named)
+    asked: dict[tuple[Any, ...], DictConfig] = {}
+
+    def composed(
+        self: ConfigLoaderImpl,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        """Compose, once where Hydra would do it twice: to learn hydra.mode, and to go on.
+
+        The second time it also refuses sweeps over its own keys, so those it composes itself.
+        """
+        key = (config_name, *overrides, run_mode)
+        if validate_sweep_overrides and key in asked and not any("hydra" in word for word in overrides):
+            return asked.pop(key)
+        config = compose(self, config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
         if config_name is not None or config.hydra.callbacks:  # None: --hydra-help, about Hydra alone
             check(config)
+        if not validate_sweep_overrides:
+            asked[key] = config
         return config
 
     types.update(file=ConfigFiles, pkg=HydrasConfigs)

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from formulas import STDS
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import create_config_search_path
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from hypothesis import HealthCheck, given, settings
@@ -420,12 +422,12 @@ def test_a_grid_composes_as_hydra_composes_each_of_its_jobs(grid, loader):
     assert_each_is_composed_as_by_hydra(loader, master, jobs_in(GRIDS[grid]))
 
 
-def test_of_a_full_grid_hydra_composes_the_first_job_alone(loader, monkeypatch):
+def test_of_a_full_grid_hydra_composes_no_job_again(loader, monkeypatch):
     master = loader.load_configuration("config", [], RunMode.MULTIRUN)
     calls, by_hydra = [], loader.load_sweep_config
     monkeypatch.setattr(loader, "load_sweep_config", lambda *words: calls.append(words) or by_hydra(*words))
     assert len(list(compose(loader, master, jobs_in(GRIDS["all options"])))) == 36
-    assert len(calls) == 1
+    assert calls == []
 
 
 DEPENDENT = {
@@ -482,6 +484,12 @@ SETTINGS = {
     "a value that others refer to": {"seed": "3,4", "epochs": "1,2", "init.std": "${seed}", "init": "normal"},
     "a value that refers": {"seed": "1,${epochs},2", "epochs": "5,6"},
     "a value given twice": {"seed": "1,2", "epochs": "3,4", "++seed": "7"},
+    "values that are the same in all": {
+        "epochs": "3",
+        "optimizer": "sgd,adam",
+        "optimizer.lr": ".5",
+        "seed": "1,2",
+    },
     "a value given and taken away": {"optimizer.lr_for.mini": "1,2", "~optimizer.lr_for": "null,null"},
     "values of other types": {"seed": "1,2", "epochs": "3.0,4", "dtype": "float32,'float64'"},
     "a node and a value in it": {"loss": "{reduction:sum},{epsilon:1e-3}", "loss.epsilon": "0.5,0.25"},
@@ -502,6 +510,30 @@ def test_jobs_read_quickly_are_as_each_is_read_from_what_hydra_composes(grid, lo
     together = jobs_in(SETTINGS[grid])
     for ordered in (together, together[::-1]):
         assert till_refused(composing.jobs(loader, master, ordered)) == till_refused(each_by_hydra(ordered))
+
+
+COMMANDS = [
+    ["arch=tanh_128,relu_100", "init=he", "epochs=1", "seed=0,1"],
+    ["experiment=tanh_mini_batch", "init=he,normal", "optimizer.lr=0.5"],
+    ["experiment=relu_full_batch,tanh_mini_batch", "batching=full,mini", "epochs=2"],
+    ["optimizer=sgd,adam", "optimizer.lr=0.5", "loss={reduction:sum}", "seed=1,2"],
+    ["optimizer=momentum", "optimizer.momentum=0.5", "init=max,he"],
+    ["++init.std=0.25", "init=normal,he", "seed=1,2"],
+    ["~init", "optimizer=sgd,adam", "optimizer.lr=.1"],
+    ["seed=3", "epochs=2", "seed=4,5"],
+    ["optimizer=adam", "seed=1,2", "optimizer=sgd"],
+    ["arch.hidden=[64,32],[10]", "arch.activation=tanh", "batching=mini,sample"],
+    ["data=digits", "data.validation=${data.holdout}", "data=mnist,digits", "seed=glob(*)"],
+    ["init=glob(h*)", "seed=range(3)", "hydra.sweeper.max_batch_size=2"],
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_command_line_composes_as_hydra_composes_each_of_its_jobs(words, loader):
+    master = loader.load_configuration("config", words, RunMode.MULTIRUN)
+    told = OmegaConf.to_container(master.hydra.overrides.task)
+    jobs = BasicSweeper.split_arguments(OverridesParser.create(loader).parse_overrides(told), None)[0]
+    assert_each_is_composed_as_by_hydra(loader, master, jobs)
 
 
 def till_refused(jobs):

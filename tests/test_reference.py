@@ -244,11 +244,28 @@ def test_the_gradient_check_passes_everything_but_the_published_slip() -> None:
         *gradcheck.ARCHITECTURES,
         *(f"stacked {name}" for name in gradcheck.ARCHITECTURES),
         *(f"per_sample {name}" for name in gradcheck.ARCHITECTURES),
+        *(f"numba stacked {name}" for name in gradcheck.ARCHITECTURES),
+        *(f"numba per_sample {name}" for name in gradcheck.ARCHITECTURES),
     ]
     assert tuple(c.name for c in checks if not c.passed) == gradcheck.KNOWN_WRONG
     assert all(c.passed == (c.max_relative_error <= c.tolerance) for c in checks)
     assert all(c.max_relative_error > 1e-2 for c in checks if c.name in gradcheck.KNOWN_WRONG)
     assert all(c.max_relative_error < 2e-7 for c in checks if c.passed)  # not by a hair
+
+
+def test_without_numba_the_gradients_of_numpy_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> Any:
+        raise ImportError("No module named 'numba'")
+
+    monkeypatch.setattr(gradcheck, "engine_named", missing)
+    assert gradcheck.at_hand() == gradcheck.CHECKS
+
+
+@pytest.mark.parametrize("images", [1, 6])
+@pytest.mark.parametrize("name", gradcheck.ARCHITECTURES)
+def test_the_check_of_numba_gives_it_lists_of_pixels(name: str, images: int) -> None:
+    stacked = gradcheck._Stacked(gradcheck.ARCHITECTURES[name], images, "numba")
+    assert all(type(examples).__name__ == "SparseExamples" for _, examples in stacked.inputs)
 
 
 def test_the_gradient_check_notices_a_gradient_that_forgets_epsilon(monkeypatch: pytest.MonkeyPatch) -> None:

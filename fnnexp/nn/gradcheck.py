@@ -1,7 +1,8 @@
 """Gradients held against central finite differences in float64: every op, and every architecture as a whole.
 
 An architecture is checked three times: op by op (`reference`), in the stacked core that a sweep trains with
-(`network`, two lanes with weights and images of their own), and in the step a row of `per_sample`.
+(`network`, two lanes with weights and images of their own), and in the step a row of `per_sample`. The last
+two are checked with the products and steps of the engine `numba` too, where that is installed.
 
 The step is h = ε^(1/3) max(1, |x|) ≈ 6e-6, where ε is float64's machine epsilon. It balances the truncation
 error h² f‴ / 6 with the rounding error ε |f| / h: both come to about 4e-11 of the function's own scale
@@ -24,9 +25,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 import numpy as np
 
 from fnnexp.nn import network as core
+from fnnexp.nn.engines import engine_named
 from fnnexp.nn.inputs import Examples
 from fnnexp.nn.loss import gradient_in_place, losses_and_hits
-from fnnexp.nn.per_sample import PerSampleDescent
 from fnnexp.nn.reference import (
     Add,
     Array,
@@ -58,6 +59,8 @@ KNOWN_WRONG: Final = (
     "tanh_128_as_published",
     "stacked tanh_128_as_published",
     "per_sample tanh_128_as_published",
+    "numba stacked tanh_128_as_published",
+    "numba per_sample tanh_128_as_published",
 )
 
 
@@ -229,11 +232,13 @@ class Example:
         """Return the sum or the mean of a batch's losses, whichever it is whose gradient is taken."""
         return float(losses.sum() if self.reduction == "sum" else losses.mean())
 
-    def drawn(self, seed: int, images: int) -> tuple[Network, Array, NDArray[np.integer]]:
+    def drawn(
+        self, seed: int, images: int, of: Callable[[np.random.Generator], Array] | None = None
+    ) -> tuple[Network, Array, NDArray[np.integer]]:
         """Return the network with normal weights and biases, images X (B, 12) and labels y (B,).
 
-        With ReLU, of 240 images those are taken whose hidden units stay furthest from the kink, where there
-        is no derivative to compare with.
+        X is normal, or what `of` draws. With ReLU, of 240 images those are taken whose hidden units stay
+        furthest from the kink, where there is no derivative to compare with.
         """
         rng = np.random.default_rng(seed)
         sizes = [12, *self.hidden, 10]
@@ -241,30 +246,43 @@ class Example:
         b = [rng.normal(0.0, 0.5, n_out) for n_out in sizes[1:]]
         b_or_none = [b_i if keep else None for b_i, keep in zip(b, self.kept, strict=True)]
         network = Network(W, b_or_none, self.activation, self.epsilon, self.reduction)
-        X, y = rng.standard_normal((240, 12)), rng.integers(0, 10, images)
+        X, y = of(rng) if of else rng.standard_normal((240, 12)), rng.integers(0, 10, images)
         network.forward(X)
         kinks = [np.abs(f.Z).min(axis=1) for f in network.activations if isinstance(f, Relu)]
         nearest = np.argsort(-np.min(kinks, axis=0)) if kinks else np.arange(240)
         return network, X[nearest[:images]], y
 
 
+def _pixels(rng: np.random.Generator) -> Array:
+    """Return 240 images of bytes divided by 255, four fifths of them 0, as most pixels of digits are."""
+    return rng.integers(1, 256, (240, 12)) * (rng.random((240, 12)) < 0.2) / 255
+
+
 class _Stacked:
     """An example in the stacked core: two lanes, each with weights and images of its own.
 
     Every operation of `network` that may differ between lanes does: the rows, the labels and the weights.
+    An engine other than NumPy's is given rows as it takes them from a data set.
     """
 
-    def __init__(self, example: Example, images: int) -> None:
-        self.example = example
-        lanes = [example.drawn(seed, images) for seed in (0, 1)]
-        self.inputs = [(range(k, k + 1), Examples(X)) for k, (_, X, _) in enumerate(lanes)]
+    def __init__(self, example: Example, images: int, engine: str = "numpy") -> None:
+        self.example, self.engine = example, engine_named(engine)
+        lanes = [example.drawn(seed, images, None if engine == "numpy" else _pixels) for seed in (0, 1)]
+        self.inputs = [(range(k, k + 1), self._rows(X)) for k, (_, X, _) in enumerate(lanes)]
         self.labels = np.stack([y for _, _, y in lanes])
         bias = ["zeros" if keep else "none" for keep in example.kept]
         self.architecture = core.Architecture(12, example.hidden, 10, example.activation, bias[0], bias[-1])
         theta = np.stack([np.concatenate([p.ravel() for p in network.parameters]) for network, _, _ in lanes])
-        self.parameters = core.Parameters(self.architecture, theta)
+        self.parameters = core.Parameters(self.architecture, theta, self.engine.first_layer)
         self.work = core.Workspace(self.architecture, 2, images, theta.dtype)
         self.work.expect(self.labels)
+
+    def _rows(self, X: Array) -> Any:
+        if self.engine is engine_named("numpy"):
+            return Examples(X)
+        return self.engine.rows(np.rint(X * 255).astype(np.uint8), "unit", len(X), X.dtype).take(
+            slice(0, len(X))
+        )
 
     def arrays(self, theta: Array) -> list[Array]:
         """Return W1 b1 W2 b2 … of θ (K, P) or of a gradient of it: views with a leading axis of K lanes."""
@@ -273,6 +291,7 @@ class _Stacked:
 
     def loss(self) -> float:
         """Return the sum over the lanes of what is minimised."""
+        self.parameters.first.changed()
         logits = core.forward(self.parameters, self.inputs, self.work)
         losses, _ = losses_and_hits(logits, self.work.onehot, self.example.epsilon, self.work.row)
         return sum(self.example.total(lane) for lane in losses)
@@ -294,15 +313,16 @@ def check_network(example: Example, name: str) -> GradientCheck:
     return check_gradients(name, loss, network.parameters, interleaved(dWs, dbs))
 
 
-def check_stacked(example: Example, name: str) -> GradientCheck:
-    """Check forward, gradient and backward of the stacked core, on 6 images a lane.
+def check_stacked(example: Example, name: str, engine: str = "numpy") -> GradientCheck:
+    """Check forward, gradient and backward of the stacked core with an engine's products, on 6 images a lane.
 
     >>> check_stacked(Example((32, 32), "sigmoid"), "two layers").passed
     True
     """
     images = 6
-    stacked = _Stacked(example, images)
-    gradients = core.Parameters(stacked.architecture, np.zeros_like(stacked.parameters.theta))
+    stacked = _Stacked(example, images, engine)
+    zeros = np.zeros_like(stacked.parameters.theta)
+    gradients = core.Parameters(stacked.architecture, zeros, stacked.engine.first_layer)
     work = stacked.work
     dZ = core.forward(stacked.parameters, stacked.inputs, work)
     losses_and_hits(dZ, work.onehot, example.epsilon, work.row)
@@ -313,17 +333,17 @@ def check_stacked(example: Example, name: str) -> GradientCheck:
     return stacked.check(name, gradients.theta)
 
 
-def check_per_sample(example: Example, name: str) -> GradientCheck:
-    """Check one step of `PerSampleDescent`, on one image a lane: (θ before − θ after) / lr is the gradient.
+def check_per_sample(example: Example, name: str, engine: str = "numpy") -> GradientCheck:
+    """Check an engine's step a row, on one image a lane: (θ before − θ after) / lr is the gradient.
 
     >>> check_per_sample(Example((32, 32), "sigmoid"), "two layers").passed
     True
     """
-    stacked = _Stacked(example, images=1)
+    stacked = _Stacked(example, 1, engine)
     after = core.Parameters(stacked.architecture, stacked.parameters.theta.copy())
     lr = np.array([[1.0], [2.0]])
     groups = [range(1), range(1, 2)]
-    descent = PerSampleDescent(stacked.architecture, after, lr, example.epsilon, groups)
+    descent = stacked.engine.per_sample(stacked.architecture, after, lr, example.epsilon, groups)
     descent.descend(stacked.inputs, stacked.labels)
     descent.store()
     return stacked.check(name, (stacked.parameters.theta - after.theta) / lr)
@@ -347,6 +367,22 @@ CHECKS: Final[dict[str, Callable[[str], GradientCheck]]] = {
     **{f"per_sample {name}": partial(check_per_sample, example) for name, example in ARCHITECTURES.items()},
 }
 
+OF_NUMBA: Final[dict[str, Callable[[str], GradientCheck]]] = {
+    f"numba {how} {name}": partial(check, example, engine="numba")
+    for how, check in (("stacked", check_stacked), ("per_sample", check_per_sample))
+    for name, example in ARCHITECTURES.items()
+}
+"""What can be checked where Numba is installed."""
+
+
+def at_hand() -> dict[str, Callable[[str], GradientCheck]]:
+    """Return the checks that can be made here, by name."""
+    try:
+        engine_named("numba")
+    except ImportError:
+        return CHECKS
+    return CHECKS | OF_NUMBA
+
 
 def run(names: Sequence[str] | None = None) -> list[GradientCheck]:
     """Check what is named, or everything: each op, then each network op by op, stacked, and a row at a time.
@@ -356,9 +392,10 @@ def run(names: Sequence[str] | None = None) -> list[GradientCheck]:
     >>> [(check.name, check.passed) for check in run(["log", "stacked tanh_128_as_published"])]
     [('log', True), ('stacked tanh_128_as_published', False)]
     """
-    names = list(CHECKS) if names is None else names
-    _refuse_unknown(names, CHECKS)
-    return [CHECKS[name](name) for name in names]
+    checks = at_hand()
+    names = list(checks) if names is None else names
+    _refuse_unknown(names, checks)
+    return [checks[name](name) for name in names]
 
 
 def _refuse_unknown(names: Iterable[str], allowed: Iterable[str]) -> None:
