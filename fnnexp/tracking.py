@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import math
 import os
 import platform
-import sqlite3
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -24,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from fnnexp import __version__, collector, notebook
+from fnnexp import __version__, collector, stores
 from fnnexp.bulk import Batch, SqlRuns
 from fnnexp.errors import FnnexpError
 from fnnexp.nn import diagnostics
@@ -37,9 +34,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fnnexp.trial import Trial
-
-DEFAULT_STORE = "sqlite:///mlflow.db"
-"""MLflow's own default."""
 
 METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
 BEST = ("best_val_accuracy", "best_val_epoch")
@@ -67,152 +61,6 @@ class Known:
     run_id: str
     status: str
     diagnosed: bool = False
-
-
-def has_store(uri: str | None) -> bool:
-    """Whether there can be results to read, found out without importing MLflow or making a database."""
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if uri is None:
-        return Path("mlflow.db").exists() or Path("mlruns").exists()
-    file = store_file(uri)
-    return file is None or os.path.exists(file)  # noqa: PTH110 - a folder that can't be entered has none
-
-
-def store_file(uri: str) -> Path | None:
-    """Return the file of a SQLite store, or None for a store of another kind.
-
-    >>> store_file("sqlite:////a/b.db?timeout=5").as_posix(), store_file("http://127.0.0.1:5000")
-    ('/a/b.db', None)
-    """
-    scheme = "sqlite:///"
-    return Path(uri.removeprefix(scheme).partition("?")[0]).absolute() if uri.startswith(scheme) else None
-
-
-def _lacks(uri: str, experiment: str) -> bool:
-    """Whether a SQLite store has no such experiment, found out without MLflow, which takes seconds to import.
-
-    Where that can't be told, in a store of another kind or version, the answer is no.
-    """
-    file = store_file(uri)
-    if file is None:
-        return False
-    try:
-        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as store:
-            return not store.execute("SELECT 1 FROM experiments WHERE name = ?", (experiment,)).fetchall()
-    except sqlite3.Error:
-        return False
-
-
-TRIALS = """
-SELECT runs.run_uuid, runs.status, trial.value, coalesce(ours.value, ?), layer.key IS NOT NULL
-FROM runs JOIN tags AS trial ON trial.run_uuid = runs.run_uuid AND trial.key = 'fnnexp.trial'
-LEFT JOIN tags AS ours ON ours.run_uuid = runs.run_uuid AND ours.key = 'fnnexp.status'
-LEFT JOIN latest_metrics AS layer ON layer.run_uuid = runs.run_uuid AND layer.key = ?
-WHERE runs.experiment_id = ? AND runs.lifecycle_stage = 'active' ORDER BY runs.start_time DESC, runs.run_uuid
-"""
-
-
-def _rows_of_trials(file: Path, experiment_id: str) -> list[tuple[str, str, str, str, bool]] | None:
-    """Return what :meth:`Tracker._found` does, from SQLite itself: MLflow makes objects of whole runs.
-
-    Of 10,000 runs that takes a tenth of a second here, and ten seconds there. None from a file of another
-    kind or version.
-    """
-    try:
-        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as store:
-            told = (RUNNING, diagnostics.name(0, "z_std"), int(experiment_id))
-            return store.execute(TRIALS, told).fetchall()
-    except sqlite3.Error:
-        return None
-
-
-MOST_LATEST = 5
-
-
-def latest_experiments(uri: str | None) -> list[tuple[str, str]]:
-    """Return the id and name of the experiments that ran last, the last first, of a SQLite store.
-
-    Found out without MLflow, which takes seconds to import; a store of another kind or version has none.
-    """
-    file = store_file(uri or DEFAULT_STORE)
-    if file is None:
-        return []
-    query = (
-        "SELECT e.experiment_id, e.name FROM experiments e JOIN runs r ON r.experiment_id = e.experiment_id "
-        "WHERE e.lifecycle_stage = 'active' GROUP BY e.experiment_id ORDER BY max(r.start_time) DESC LIMIT ?"
-    )
-    try:
-        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as store:
-            return [(str(key), str(name)) for key, name in store.execute(query, (MOST_LATEST,))]
-    except sqlite3.Error:
-        return []
-
-
-def _can_be_written(uri: str) -> None:
-    """Refuse a SQLite store that can't be written. MLflow would try again for minutes before it said so.
-
-    Raises
-    ------
-    FnnexpError
-        With the file, and why.
-    """
-    file = store_file(uri)
-    if file is None:
-        return
-    problem = None
-    try:
-        folder = next(parent for parent in file.parents if parent.exists())
-        if not folder.is_dir():
-            problem = f"{folder} is no folder"
-        elif not os.access(folder, os.W_OK):
-            problem = f"the folder {folder} is read-only"
-        elif file.exists():
-            store = sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=0)
-            with contextlib.closing(store):
-                store.execute("BEGIN IMMEDIATE")
-    except (OSError, sqlite3.Error) as error:
-        problem = None if "locked" in str(error) else str(error)
-    if problem:
-        raise FnnexpError(
-            f"MLflow's store {uri} can't be written: {problem}; write "
-            "tracking.uri=sqlite:///FOLDER/mlflow.db for one in another folder, or start in one of your own"
-        )
-
-
-def client(uri: str | None) -> MlflowClient:
-    """Return MLflow's client on a store (None: MLFLOW_TRACKING_URI or MLflow's default)."""
-    notebook.quiet_about_widgets()
-    with collector.paused():
-        import mlflow
-
-        for noisy in ("mlflow", "alembic"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
-        logging.getLogger("mlflow.store.db.utils").setLevel(
-            logging.CRITICAL
-        )  # what fails there is raised too
-        return mlflow.MlflowClient(tracking_uri=uri or None)
-
-
-@contextlib.contextmanager
-def _asked_first(uri: str | None) -> Iterator[None]:
-    """Say it as one of our errors when a store does not answer the first question."""
-    try:
-        yield
-    except Exception as error:
-        raise FnnexpError(
-            f"MLflow's store {uri or os.environ.get('MLFLOW_TRACKING_URI') or DEFAULT_STORE} does not "
-            f"answer: {error}; write tracking.uri={DEFAULT_STORE} for a local one"
-        ) from error
-
-
-def _write_ahead(uri: str) -> None:
-    """Let a SQLite store write ahead: those who read it never wait, and a commit costs one flush to disk.
-
-    The file keeps the setting. Where SQLite can't (some network drives), it stays as it was.
-    """
-    if (file := store_file(uri)) is not None:
-        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(file)) as store:
-            store.execute("PRAGMA journal_mode=WAL")
 
 
 class Tracker:
@@ -244,7 +92,7 @@ class Tracker:
         self.experiment = experiment
         self.about = about
         self._when_open = opened
-        self.say: Callable[[str], None] = _on_stderr
+        self.say: Callable[[str], None] = stores.on_stderr
         self._told = uri
         self._opened: tuple[MlflowClient, str] | None = None
         self._places: dict[str, str] = {}
@@ -257,16 +105,16 @@ class Tracker:
     @property
     def uri(self) -> str:
         """The store."""
-        return self._told or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
+        return self._told or os.environ.get("MLFLOW_TRACKING_URI") or stores.DEFAULT_STORE
 
     @property
     def is_new(self) -> bool:
         """Whether the experiment is seen not to be there yet, so that none of its trials can be done."""
-        return not has_store(self._told) or _lacks(self.uri, self.experiment)
+        return not stores.has_store(self._told) or stores.lacks(self.uri, self.experiment)
 
     def check(self) -> None:
         """Refuse a store that can't be written, without opening it."""
-        _can_be_written(self.uri)
+        stores.refuse_read_only(self.uri)
 
     def open(self) -> None:
         """Open the store, and the experiment, which is made when it is not there.
@@ -284,8 +132,8 @@ class Tracker:
             self._when_open()
 
     def _open(self) -> None:
-        with _asked_first(self._told):
-            plain = client(self._told)
+        with stores.asked_first(self._told):
+            plain = stores.client(self._told)
             from mlflow.exceptions import MlflowException
 
             def find_or_make() -> tuple[Any, str]:
@@ -301,7 +149,7 @@ class Tracker:
                 return found, found.experiment_id
 
             found, experiment_id = patiently(find_or_make, uri=self.uri, say=self._tell, seconds=AT_START)
-            _write_ahead(str(plain.tracking_uri))
+            stores.write_ahead(str(plain.tracking_uri))
         if found is not None and found.lifecycle_stage == "deleted":
             raise FnnexpError(
                 f"the experiment '{self.experiment}' was deleted in MLflow; `mlflow experiments restore "
@@ -395,9 +243,11 @@ class Tracker:
 
     def _found(self) -> Iterable[tuple[str, str, str, str, bool]]:
         """Return (run id, MLflow's status, trial id, our status, diagnosed) of trials' runs, newest first."""
-        file = store_file(self.uri)
-        if file is not None and (rows := _rows_of_trials(file, self._id)) is not None:
-            return rows
+        file = stores.store_file(self.uri)
+        if file is not None:
+            told = {"running": RUNNING, "diagnosed": diagnostics.name(0, "z_std")}
+            if (rows := stores.rows_of_trials(file, self._id, **told)) is not None:
+                return rows
         return self._searched()
 
     def _searched(self) -> Iterator[tuple[str, str, str, str, bool]]:
@@ -629,10 +479,6 @@ class _Patient:
         return waiting
 
 
-def _on_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 def _batches(curve: Iterable[tuple[int, Mapping[str, float]]]) -> list[list[Metric]]:
     """Return a curve's metrics in batches of at most :data:`MOST_METRICS`; the last may be empty.
 
@@ -700,18 +546,12 @@ def _git(*words: str) -> str | None:
     return done.stdout.strip()
 
 
-def find_experiment(client: MlflowClient, name: str) -> Any:
-    """Return an experiment or None. A server that is away is waited for as long as one waits at a start."""
-    ask = partial(client.get_experiment_by_name, name)
-    return patiently(ask, uri=str(client.tracking_uri), say=_on_stderr, seconds=AT_START)
-
-
 def known_trials(experiment: str, uri: str | None) -> dict[str, Known]:
     """Return :meth:`Tracker.known` of an experiment without making it, or a store."""
-    if not has_store(uri):
+    if not stores.has_store(uri):
         return {}
-    with _asked_first(uri):
-        if find_experiment(client(uri), experiment) is None:
+    with stores.asked_first(uri):
+        if stores.find_experiment(stores.client(uri), experiment) is None:
             return {}
     return Tracker(experiment, uri).known()
 
@@ -731,8 +571,8 @@ def artifact(run_id: str, name: str, uri: str | None, *, most: int) -> bytes:
     FnnexpError
         When there is none, it is larger, or the store does not give it.
     """
-    store = client(uri)
-    wait = partial(patiently, uri=str(store.tracking_uri), say=_on_stderr, seconds=AT_START)
+    store = stores.client(uri)
+    wait = partial(patiently, uri=str(store.tracking_uri), say=stores.on_stderr, seconds=AT_START)
     try:
         listed = wait(lambda: store.list_artifacts(run_id))
         sizes = {file.path: file.file_size or 0 for file in listed if not file.is_dir}
@@ -793,9 +633,9 @@ def log_report(experiment: str, uri: str | None, files: Iterable[Path], said: st
     names are replaced. `said`, Markdown, becomes the description of that run, and the first of that of the
     experiment unless somebody wrote another: MLflow's UI shows it above the runs.
     """
-    store = client(uri)
-    found = find_experiment(store, experiment)
-    wait = partial(patiently, uri=str(store.tracking_uri), say=_on_stderr, seconds=AT_START)
+    store = stores.client(uri)
+    found = stores.find_experiment(store, experiment)
+    wait = partial(patiently, uri=str(store.tracking_uri), say=stores.on_stderr, seconds=AT_START)
     ours = wait(lambda: store.search_runs([found.experiment_id], "tags.`fnnexp.report` = 'true'"))
     tags = {REPORTED: "true", **environment()}
     run = ours[0] if ours else store.create_run(found.experiment_id, run_name=REPORT, tags=tags)

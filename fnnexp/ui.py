@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 from fnnexp.errors import FnnexpError
-from fnnexp.tracking import has_store, latest_experiments
+from fnnexp.stores import has_store, latest_experiments
 from fnnexp.views import link
 
 HOST = "127.0.0.1"

@@ -69,6 +69,7 @@ BELOW_A_SWEEP = (
     "fnnexp.trial",
     "fnnexp.config",
     "fnnexp.patience",
+    "fnnexp.stores",
     "fnnexp.tracking",
     "fnnexp.collector",
 )
@@ -88,10 +89,11 @@ ALLOWED = {
     "fnnexp.patience": (),
     "fnnexp.views": (),
     "fnnexp.bulk": (),
+    "fnnexp.stores": ("fnnexp.collector", "fnnexp.notebook", "fnnexp.patience"),
     "fnnexp.tracking": (
         "fnnexp.collector",
+        "fnnexp.stores",
         "fnnexp.nn",
-        "fnnexp.notebook",
         "fnnexp.trial",
         "fnnexp.patience",
         "fnnexp.views",
@@ -100,7 +102,7 @@ ALLOWED = {
     "fnnexp.sweeping": ("fnnexp.sweeping", *BELOW_A_SWEEP),
     "fnnexp.analysis": ("fnnexp.analysis", *BELOW_A_SWEEP),
     "fnnexp.gradients": ("fnnexp.nn",),
-    "fnnexp.ui": ("fnnexp.tracking", "fnnexp.views"),
+    "fnnexp.ui": ("fnnexp.stores", "fnnexp.views"),
     "fnnexp.app": (
         "fnnexp.collector",
         "fnnexp.composing",
@@ -179,7 +181,7 @@ COMPOSING = [f"fnnexp.{name}" for name in ("app", "complaints", "composing", "co
 SEAMS = {
     "omegaconf": [*COMPOSING, "fnnexp.cli"],
     "hydra": [*COMPOSING, "hydra_plugins"],
-    "mlflow": ["fnnexp.tracking", "fnnexp.bulk", "fnnexp.analysis.frames"],
+    "mlflow": ["fnnexp.stores", "fnnexp.tracking", "fnnexp.bulk", "fnnexp.analysis.frames"],
     "sqlalchemy": ["fnnexp.bulk"],
     "joblib": ["fnnexp.sweeping.executor", "fnnexp.sweeping.on_dask", "fnnexp.sweeping.on_ray"],
     "distributed": ["fnnexp.sweeping.on_dask"],

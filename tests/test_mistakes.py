@@ -13,7 +13,7 @@ from boxes import apart
 from rich.console import Console
 from sklearn.metrics import confusion_matrix
 
-from fnnexp import data, tracking
+from fnnexp import data, stores, tracking
 from fnnexp.analysis import comparisons, frames, mistakes, pictures, report
 from fnnexp.errors import FnnexpError
 from fnnexp.nn.network import Architecture
@@ -45,7 +45,7 @@ def store(empty_store, tmp_path_factory):
 def swept(store, trials_of, alone):
     """Return the trials of a small sweep on digits that stands in the store, and its frame."""
     trials = trials_of(*GRID)
-    with contextlib.chdir(Path(tracking.store_file(store)).parent):  # where MLflow puts the artifacts
+    with contextlib.chdir(Path(stores.store_file(store)).parent):  # where MLflow puts the artifacts
         record(trials, alone, uri=store)
     return trials, frames.runs("fnnexp", tracking_uri=store)
 
@@ -124,7 +124,7 @@ def test_the_section_is_in_the_page_the_files_and_mlflow(swept, store, tmp_path)
     }
     assert pd.read_csv(folder / "confusion.csv").drop(columns="real").to_numpy().sum() == 300
     assert "(worst_errors.png)" in (folder / "report.md").read_text("utf-8")
-    client = tracking.client(store)
+    client = stores.client(store)
     experiment = client.get_experiment_by_name("fnnexp").experiment_id
     (run,) = client.search_runs([experiment], "tags.`fnnexp.report` = 'true'")
     assert {"mistakes.csv", "worst_errors.png"} <= {
@@ -164,7 +164,7 @@ def test_what_is_missing_is_said_and_costs_no_report(swept, store, monkeypatch):
 
 
 def _empty_run(store):
-    client = tracking.client(store)
+    client = stores.client(store)
     return client.create_run(client.get_experiment_by_name("fnnexp").experiment_id).info.run_id
 
 

@@ -28,7 +28,8 @@ from fnnexp.errors import FnnexpError
 from fnnexp.nn.batching import Batching
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.training import Recipe
-from fnnexp.tracking import Known, Tracker, best_of, environment, has_store, known_trials, runs_of
+from fnnexp.stores import has_store
+from fnnexp.tracking import Known, Tracker, best_of, environment, known_trials, runs_of
 from fnnexp.trial import Trial
 from fnnexp.views import CURVES, PARALLEL, RUNS, About
 

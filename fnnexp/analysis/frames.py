@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from fnnexp import collector
+from fnnexp import collector, stores
 from fnnexp.errors import FnnexpError, did_you_mean
 from fnnexp.nn.batching import MODES
 from fnnexp.nn.diagnostics import NAME, QUANTITIES
@@ -23,7 +23,6 @@ from fnnexp.tracking import (
     LIBRARIES,
     METRICS,
     RUNNING,
-    find_experiment,
 )
 
 if TYPE_CHECKING:
@@ -313,7 +312,7 @@ def _trials(experiment: str, tracking_uri: str | None) -> tuple[MlflowClient, li
 
     client = _client(tracking_uri)
     try:
-        found = find_experiment(client, experiment)
+        found = stores.find_experiment(client, experiment)
     except MlflowException as error:
         raise FnnexpError(f"MLflow's store {client.tracking_uri} does not answer: {error}") from error
     if found is None or found.lifecycle_stage != "active":
@@ -331,19 +330,19 @@ def _trials(experiment: str, tracking_uri: str | None) -> tuple[MlflowClient, li
 
 def _client(tracking_uri: str | None) -> MlflowClient:
     """Return a client of the store; looking for an absent SQLite file must not create it."""
-    from fnnexp import notebook, tracking
+    from fnnexp import notebook
 
     notebook.quiet_about_widgets()
     with collector.paused():
         import mlflow
 
     uri = tracking_uri or mlflow.get_tracking_uri()
-    if not tracking.has_store(uri):
+    if not stores.has_store(uri):
         raise FnnexpError(
-            f"No sweep has been recorded here: there is no MLflow store at {tracking.store_file(uri)}. "
+            f"No sweep has been recorded here: there is no MLflow store at {stores.store_file(uri)}. "
             "Run one first, go to its directory, or set MLFLOW_TRACKING_URI."
         )
-    return tracking.client(uri)
+    return stores.client(uri)
 
 
 def _pages(client: MlflowClient, experiment_id: str) -> Iterator[Run]:

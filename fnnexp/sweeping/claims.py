@@ -19,7 +19,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fnnexp.tracking import store_file
+from fnnexp.stores import store_file
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS claims (
