@@ -75,14 +75,14 @@ class _Composer:
         parser = OverridesParser.create(config_loader=loader)
         self._parse = cache(lambda override: parser.parse_overrides(overrides=[override])[0])
         self._is_group = cache(lambda key: bool(loader.get_group_options(key)))
-        told = [str(line) for line in master.hydra.overrides.task]
-        self._fixed = {line for line in told if not self._parse(line).is_sweep_override()}
+        told = [self._parse(str(line)) for line in master.hydra.overrides.task]
+        self._fixed = {_as_swept(p) for p in told if not p.is_sweep_override()}
         self._combinations = _Combinations(loader, master)
         self._families: dict[tuple[Any, ...], _Family] = {}
 
     def composed(self, overrides: Sequence[str]) -> Composed:
         """Return the job's config and choices."""
-        if not self._fixed <= set(overrides):  # the master has something that this job has not
+        if not self._fixed <= {_as_swept(self._parse(line)) for line in overrides}:  # the master has more
             return _by_hydra(self._loader, self._master, overrides)
         options, values = self._parts(overrides)
         config, choices = self._combinations.of(options)
@@ -259,6 +259,11 @@ def _is_plain(value: Any) -> bool:
 
 def _lines(overrides: Iterable[Any]) -> tuple[str, ...]:
     return tuple(str(p.input_line) for p in overrides)
+
+
+def _as_swept(override: Any) -> str:
+    """Return an override as Hydra's sweeper writes it for a job, whatever its spaces and quotes were."""
+    return f"{override.get_key_element()}={override.get_value_element_as_str()}"
 
 
 def _option(override: Any) -> str | None:

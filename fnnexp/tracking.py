@@ -388,12 +388,14 @@ class Tracker:
 
         `best` is :func:`best_of` its whole curve.
         """
-        with tempfile.TemporaryDirectory() as folder:
+
+        def write(folder: Path) -> None:
             text = yaml.dump(dict(trial.config), Dumper=_YAML, sort_keys=False)
             Path(folder, "config.yaml").write_text(text, encoding="utf-8")
             np.savez(Path(folder, "weights.npz"), **weights)  # type: ignore[arg-type]
-            place = self._artifacts(run_id)
-            patiently(lambda: place.log_artifacts(folder), uri=self.uri, say=self._tell)
+
+        place = self._artifacts(run_id)
+        patiently(lambda: _file(place, write), uri=self.uri, say=self._tell)
         tags = {
             "fnnexp.status": FINISHED if diverged_at is None else DIVERGED,
             "fnnexp.seconds_per_epoch": f"{seconds_per_epoch:.6g}",
@@ -462,6 +464,20 @@ class Tracker:
         if run_id not in self._places:
             self._places[run_id] = self._client.get_run(run_id).info.artifact_uri
         return get_artifact_repository(self._places.pop(run_id), tracking_uri=self.uri)
+
+
+def _file(place: Any, write: Callable[[Path], None]) -> None:
+    """Have files written where a run's artifacts go: into the folder itself where that is on this machine."""
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+    if isinstance(place, LocalArtifactRepository):
+        folder = Path(place.artifact_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        write(folder)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        write(Path(temporary))
+        place.log_artifacts(temporary)
 
 
 class _Patient:

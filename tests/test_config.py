@@ -536,6 +536,24 @@ def test_a_command_line_composes_as_hydra_composes_each_of_its_jobs(words, loade
     assert_each_is_composed_as_by_hydra(loader, master, jobs)
 
 
+def test_what_is_given_to_all_jobs_costs_no_composing_however_it_is_written(loader, monkeypatch):
+    words = [
+        "loss={reduction: sum}",
+        "tracking.experiment='a b'",
+        'data.path="x"',
+        "arch=tanh_128",
+        "seed=1,2",
+    ]
+    master = loader.load_configuration("config", words, RunMode.MULTIRUN)
+    parsed = OverridesParser.create(loader).parse_overrides(words)
+    monkeypatch.setattr(loader, "load_sweep_config", None)
+    jobs = list(composing.jobs(loader, master, BasicSweeper.split_arguments(parsed, None)[0]))
+    assert [(job.config.seed, job.config.loss.reduction, job.config.data.path) for job in jobs] == [
+        (1, "sum", "x"),
+        (2, "sum", "x"),
+    ]
+
+
 def till_refused(jobs):
     """Return the jobs until one is refused, and then in what words."""
     taken = []

@@ -415,7 +415,7 @@ def test_the_file_read_by_itself_tells_what_mlflows_search_does(tracker, monkeyp
     assert sorted(read) == sorted(tracker._searched())
     assert [run_id for run_id, *_, diagnosed in read if diagnosed] == [ids[2]]
     known = tracker.known()
-    monkeypatch.setattr("fnnexp.tracking.TRIALS", "SELECT of_another_version FROM runs WHERE ? = ?")
+    monkeypatch.setattr("fnnexp.stores.TRIALS", "SELECT of_another_version FROM runs WHERE ? = ?")
     assert tracker.known() == known
 
 
