@@ -49,7 +49,7 @@ test: lint
 # `make test-lowest LOWEST_TESTS=tests` runs all.
 LOWEST := .venv-lowest
 LOWEST_BIN := $(subst $(VENV),$(LOWEST),$(BIN))
-LOWEST_TESTS ?= $(addprefix tests/test_,$(addsuffix .py,analysis api claims cli engines imports nn pace plugin tables tracking versions))
+LOWEST_TESTS ?= $(addprefix tests/test_,$(addsuffix .py,analysis api claims cli config engines imports nn pace plugin tables tracking versions))
 
 $(LOWEST)/ready: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv --clear $(LOWEST)

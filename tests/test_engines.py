@@ -63,9 +63,12 @@ def test_the_compiled_engine_knows_every_activation():
     dtype=st.sampled_from(("float32", "float64")),
     scale=st.sampled_from(("unit", "raw")),
     sliced=st.booleans(),
+    order=st.sampled_from("CF"),
     seed=st.integers(0, 9),
 )
-def test_both_products_with_lists_of_pixels_are_the_dense_ones(shape, share, dtype, scale, sliced, seed):
+def test_both_products_with_lists_of_pixels_are_the_dense_ones(
+    shape, share, dtype, scale, sliced, order, seed
+):
     """Against NumPy in float64; a sum of n terms is off by less than n ε of the sum of their sizes."""
     B, D, H = shape
     rng = np.random.default_rng(seed)
@@ -73,13 +76,13 @@ def test_both_products_with_lists_of_pixels_are_the_dense_ones(shape, share, dty
     where = slice(3, 3 + B) if sliced else rng.permutation(100)[:B]
     X = images[where] / (255.0 if scale == "unit" else 1.0)
     W = rng.standard_normal((1, D, H)).astype(dtype)
-    dZ = rng.standard_normal((B, H)).astype(dtype)
+    dZ = rng.standard_normal((B, H)).astype(dtype, order=order)
     examples = compiled.SparseRows(images, scale, B, dtype).take(where)
     for asked_before in (False, True):  # with and without a padded copy of W to add to
         mine = W.copy()
         layer = compiled.SparseFirstLayer(mine)
         if asked_before:
-            Z = np.empty((B, H), dtype)
+            Z = np.empty((B, H), dtype, order=order)
             layer.times(0, examples, Z)
             size = np.abs(X) @ np.abs(W[0].astype(float))
             assert (np.abs(Z - X @ W[0].astype(float)) <= (D + 1) * np.finfo(dtype).eps * size).all()

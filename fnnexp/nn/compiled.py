@@ -49,6 +49,10 @@ VECTOR = 16
 
 CACHE_LINE = 64
 
+TILE = 64
+"""Columns of a matrix that lie together, its rows one after another: so many of 128 rows fit the first cache,
+and the next cache gives no more than 32 to 64 bytes a cycle. It changes no result."""
+
 ROWS_AT_ONCE = 256
 """Rows of which one call of per-sample descent takes a step each. It changes no result."""
 
@@ -99,7 +103,10 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
 
 
 def _row_sum(width: int) -> Any:
-    """Return the compiled sum over ``width`` columns; see :func:`row_sum`."""
+    """Return the compiled sum over ``width`` columns, see :func:`row_sum`, and one that is added to out[at:].
+
+    The latter is of matrices that are ``width`` columns wide.
+    """
 
     def place(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
         """Return the address of array[at] as that of a vector."""
@@ -168,10 +175,21 @@ def _row_sum(width: int) -> Any:
                 total = multiply_add(item(values, i), load(M, np.intp(item(indices, i)) * H + at), total)
             store(total, out, at)
 
-    return total_of
+    @inlined
+    def add_total_of(
+        indices: Array, values: Array, first: int, stop: int, M: Array, out: Array, at: int
+    ) -> None:
+        total = zeros(M)
+        for i in range(first, stop):
+            total = multiply_add(item(values, i), load(M, np.intp(item(indices, i)) * width), total)
+        store(multiply_add(M.dtype.type(1), load(out, at), total), out, at)
+
+    return total_of, add_total_of
 
 
-_sum_by_64, _sum_by_32, _sum_by_16 = _row_sum(64), _row_sum(32), _row_sum(16)
+_sum_by_64, _add_sum_by_64 = _row_sum(64)
+_sum_by_32, _ = _row_sum(32)
+_sum_by_16, _ = _row_sum(16)
 
 
 @inlined
@@ -196,7 +214,11 @@ def row_sum(indices: Array, values: Array, first: int, stop: int, M: Array, H: i
 
 
 def padded(rows: int, width: int, dtype: np.dtype[Any]) -> Array:
-    """Return zeros (rows, H), H the next multiple of :data:`VECTOR`, that start at a cache line."""
+    """Return zeros (rows, H), H the next multiple of :data:`VECTOR`, that start at a cache line.
+
+    >>> padded(3, 10, np.dtype("f4")).shape
+    (3, 16)
+    """
     size = rows * -(-width // VECTOR) * VECTOR
     room = np.zeros(size * dtype.itemsize + CACHE_LINE, np.uint8)
     first = -room.ctypes.data % CACHE_LINE
@@ -260,25 +282,95 @@ def transpose(
             starts[column] = at + 1
 
 
+class Tiles:
+    """A matrix (R, H) in tiles of :data:`TILE` columns, each with its rows one after another, padded.
+
+    Attributes
+    ----------
+    flat
+        One tile after another; the last may be narrower.
+    width
+        H with its padding.
+    """
+
+    def __init__(self, rows: int, columns: int, dtype: np.dtype[Any]) -> None:
+        whole = padded(rows, columns, dtype)
+        self.flat, self.width, self._columns = whole.reshape(-1), whole.shape[1], columns
+        bounds = [(at, min(at + TILE, self.width)) for at in range(0, self.width, TILE)]
+        self._tiles = [
+            (slice(at, min(stop, columns)), self.flat[rows * at : rows * stop].reshape(rows, -1))
+            for at, stop in bounds
+        ]
+
+    def take(self, matrix: Array) -> None:
+        """Become the matrix (R, H)."""
+        for columns, tile in self._tiles:
+            tile[:, : columns.stop - columns.start] = matrix[:, columns]
+
+    def give(self, matrix: Array) -> None:
+        """Write to the matrix (R, H)."""
+        for columns, tile in self._tiles:
+            matrix[:, columns] = tile[:, : columns.stop - columns.start]
+
+
 @compiled
 def times(pointers: Array, columns: Array, values: Array, W: Array, H: int, row: Array, out: Array) -> None:
-    """Write X W to out (B, H'), for W (D, H) flat with H' ≤ H padded; row (H,) is written to."""
-    for b in range(len(pointers) - 1):
-        row_sum(columns, values, pointers[b], pointers[b + 1], W, H, row)
-        for h in range(out.shape[1]):
-            out[b, h] = row[h]
+    """Write X W to out (B, H'), C-ordered, for W (D, H ≥ H') in :class:`Tiles`, flat; also to row (H,)."""
+    D, B, whole = len(W) // H, len(pointers) - 1, out.shape[1]
+    flat = out.reshape(-1)
+    for begin in range(0, H, TILE):
+        width = min(TILE, H - begin)
+        tile = W[begin * D : (begin + width) * D]
+        if begin + TILE <= whole:  # a width that the compiler knows
+            for b in range(B):
+                there = flat[b * whole + begin : b * whole + begin + TILE]
+                _sum_by_64(columns, values, pointers[b], pointers[b + 1], tile, TILE, there)
+            continue
+        for b in range(B):
+            row_sum(columns, values, pointers[b], pointers[b + 1], tile, width, row)
+            for h in range(whole - begin):
+                out[b, begin + h] = row[h]
 
 
 @compiled
 def add_transposed_times(
-    starts: Array, rows: Array, by_column: Array, dZ: Array, H: int, row: Array, W: Array
+    starts: Array,
+    rows: Array,
+    by_column: Array,
+    dZ: Array,
+    widths: tuple[int, int],
+    row: Array,
+    W: Array,
+    tiled: bool,
 ) -> None:
-    """Add Xᵀ dZ to W (D, H' ≤ H), for dZ (B, H) flat and padded; row (H,) is written to."""
-    for d in range(len(W)):
-        if starts[d] < starts[d + 1]:
-            row_sum(rows, by_column, starts[d], starts[d + 1], dZ, H, row)
-            for h in range(W.shape[1]):
-                W[d, h] += row[h]
+    """Add Xᵀ dZ to W.
+
+    Parameters
+    ----------
+    starts, rows, by_column
+        X, as :func:`transpose` lists it.
+    dZ, widths
+        (B, H) in :class:`Tiles`, flat; H, and H' without the padding.
+    row
+        (H,), written to.
+    W, tiled
+        Flat: (D, H) in tiles, or (D, H') row by row.
+    """
+    H, columns = widths
+    D, B = len(starts) - 2, len(dZ) // H
+    for begin in range(0, H, TILE):
+        width = min(TILE, H - begin)
+        tile = dZ[begin * B : (begin + width) * B]
+        for d in range(D):
+            if starts[d] == starts[d + 1]:
+                continue
+            if tiled and width == TILE:
+                _add_sum_by_64(rows, by_column, starts[d], starts[d + 1], tile, W, (begin * D) + d * TILE)
+                continue
+            row_sum(rows, by_column, starts[d], starts[d + 1], tile, width, row)
+            at = begin * D + d * width if tiled else d * columns + begin
+            for h in range(min(width, columns - begin)):
+                W[at + h] += row[h]
 
 
 class SparseExamples:
@@ -344,17 +436,17 @@ def rows_of(images: NDArray[np.uint8], scale: str, size: int, dtype: np.dtype[An
 class SparseFirstLayer:
     """The first layer on lists of nonzero pixels; where rows are dense, by BLAS.
 
-    What is multiplied with is a padded copy of W, made when it is first needed. Then gradients are added to
+    What is multiplied with is a copy of W in tiles, made when it is first needed. Then gradients are added to
     it too, until :meth:`store`; without one, as for a gradient that is summed here, to W itself.
     """
 
     def __init__(self, W: Array) -> None:
         self.W = W
         self._blas = BlasFirstLayer(W)
-        self._copies: dict[int, Array] = {}
+        self._copies: dict[int, Tiles] = {}
         self._current: set[int] = set()
         self._row = padded(1, W.shape[2], W.dtype)[0]
-        self._dZ: dict[int, Array] = {}
+        self._dZ: dict[int, Tiles] = {}
 
     def times(self, lane: int, examples: Examples | SparseExamples, out: Array) -> None:
         """Write X W of a lane to out (B, H)."""
@@ -363,12 +455,15 @@ class SparseFirstLayer:
             return
         if lane not in self._copies:
             _, D, H = self.W.shape
-            self._copies[lane] = padded(D, H, self.W.dtype)
+            self._copies[lane] = Tiles(D, H, self.W.dtype)
         W = self._copies[lane]
         if lane not in self._current:
-            W[:, : self.W.shape[2]] = self.W[lane]
+            W.take(self.W[lane])
             self._current.add(lane)
-        times(*examples.by_row, W.reshape(-1), W.shape[1], self._row, out)
+        Z = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
+        times(*examples.by_row, W.flat, W.width, self._row, Z)
+        if Z is not out:  # a network without hidden layers, whose logits are laid out by class
+            out[...] = Z
 
     def add_transposed_times(self, lane: int, examples: Examples | SparseExamples, dZ: Array) -> None:
         """Add Xᵀ dZ to a lane's W, for dZ (B, H)."""
@@ -377,11 +472,12 @@ class SparseFirstLayer:
             return
         B, H = dZ.shape
         if B not in self._dZ:
-            self._dZ[B] = padded(B, H, dZ.dtype)
+            self._dZ[B] = Tiles(B, H, dZ.dtype)
         copy = self._dZ[B]
-        copy[:, :H] = dZ
-        W = self._copies[lane] if lane in self._current else self.W[lane]
-        add_transposed_times(*examples.by_column, copy.reshape(-1), copy.shape[1], self._row, W)
+        copy.take(dZ)
+        tiled = lane in self._current
+        W = self._copies[lane].flat if tiled else self.W[lane].reshape(-1)
+        add_transposed_times(*examples.by_column, copy.flat, (copy.width, H), self._row, W, tiled)
 
     def changed(self) -> None:
         """Let the copies be made anew: W was changed by others."""
@@ -390,7 +486,7 @@ class SparseFirstLayer:
     def store(self) -> None:
         """Write the copies back to W."""
         for lane in self._current:
-            self.W[lane] = self._copies[lane][:, : self.W.shape[2]]
+            self._copies[lane].give(self.W[lane])
 
 
 # --- one row at a time --------------------------------------------------------------------------------------
