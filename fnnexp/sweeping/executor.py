@@ -121,9 +121,11 @@ class Executor:
 
     def abandon(self) -> None:
         """Drop everything, and end the worker processes in the middle of what they do."""
+        from joblib.externals.loky import reusable_executor
+
         self.forget()
-        if isinstance(self.backend, str):
-            _kill_workers()
+        if isinstance(self.backend, str) and reusable_executor._executor is not None:
+            reusable_executor._executor.shutdown(wait=False, kill_workers=True)
 
     def close(self) -> None:
         """Let the threads end when their segments do."""
@@ -230,10 +232,11 @@ def _block_interrupts() -> None:
 
 
 def _kill_workers() -> None:
-    """End the worker processes: loky's pool sees it, and fails all that was handed out.
+    """End worker processes that have only just started: loky's pool sees it, and fails what was handed out.
 
     Its own way, ``shutdown(kill_workers=True)``, raises a KeyError in a thread when a task was handed out
-    just before.
+    just before. It is the better one for workers that train: of several threads that see a pool broken, each
+    removes joblib's folder, and the second one's complaint is printed.
     """
     from joblib.externals.loky import reusable_executor
     from joblib.externals.loky.backend.utils import kill_process_tree
