@@ -47,14 +47,6 @@ def jobs(loader: Any, master: DictConfig, job_overrides: Sequence[Sequence[str]]
             yield composer.job(overrides)
 
 
-def compose(loader: Any, master: DictConfig, job_overrides: Sequence[Sequence[str]]) -> Iterator[Composed]:
-    """Yield each job's config and chosen options, which is what :func:`jobs` reads."""
-    with _files_read_once(loader):
-        composer = _Composer(loader, master)
-        for overrides in job_overrides:
-            yield composer.composed(overrides)
-
-
 @dataclass
 class _Family:
     """Jobs that give values to the same keys of the same options.

@@ -23,7 +23,6 @@ from omegaconf.errors import OmegaConfBaseException
 from fnnexp import composing, config
 from fnnexp.analysis import frames
 from fnnexp.complaints import explain
-from fnnexp.composing import compose
 from fnnexp.config import CHOICES, Config, conf_folder, sweeps_folder
 from fnnexp.data import Prepared
 from fnnexp.errors import ConfigError, FnnexpError
@@ -340,6 +339,13 @@ def as_hydra_does(loader, master, overrides):
         return explain(error)
     choices = dict(composed.hydra.runtime.choices)
     return container({key: composed._get_node(key) for key in composed if key != "hydra"}), choices
+
+
+def compose(loader, master, jobs):
+    """Yield the config and choices that each job is read from, where it is not made from another job."""
+    with composing._files_read_once(loader):
+        composer = composing._Composer(loader, master)
+        yield from map(composer.composed, jobs)
 
 
 def as_we_do(loader, master, overrides):

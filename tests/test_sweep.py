@@ -559,6 +559,45 @@ def test_what_is_wrong_with_a_later_job_is_said_in_a_line_and_leaves_no_worker(s
     until(lambda: nobody_left(process))
 
 
+def processes():
+    pool = pool_of_joblib()
+    return [] if pool is None else [one for one in (pool._processes or {}).values() if one.is_alive()]
+
+
+def pool_of_joblib():
+    from joblib.externals.loky import reusable_executor
+
+    return reusable_executor._executor
+
+
+@pytest.fixture
+def no_workers(monkeypatch):
+    """Begin without joblib's processes, as a command does, on a machine of two cores or more."""
+    if pool_of_joblib() is not None:
+        pool_of_joblib().shutdown(wait=True, kill_workers=True)
+    monkeypatch.setattr(executor_module, "cpu_count", lambda: 2)
+
+
+def test_workers_start_while_the_block_prepares_their_work(no_workers):
+    with executor_module.begun_early(2, "loky", "numpy"):
+        until(lambda: len(processes()) == 2)
+        begun = {one.pid for one in processes()}
+    assert {one.pid for one in processes()} == begun
+    assert set(executor_module.at_once(os.getpid, [()] * 2, n_jobs=2, engine="numpy")) <= begun
+
+
+def test_workers_that_started_end_with_a_block_that_fails(no_workers):
+    with pytest.raises(ValueError, match="so"), executor_module.begun_early(2, "loky", "numpy"):
+        raise ValueError("so")
+    until(lambda: not processes())
+
+
+@pytest.mark.parametrize(("n_jobs", "backend"), [(1, "loky"), (3, "loky"), (2, "threading")])
+def test_no_worker_starts_early_that_a_sweep_would_not_have(n_jobs, backend, no_workers):
+    with executor_module.begun_early(n_jobs, backend, "numpy"):
+        assert not processes()
+
+
 # --- checkpoints ---
 
 

@@ -25,6 +25,7 @@ import numpy as np
 import pytest
 import yaml
 from files import IDX_NAMES, NAMES
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.types import RunMode
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
@@ -745,6 +746,23 @@ def test_a_folder_is_no_store(command, tmp_path):
 def test_the_jobs_of_a_grid_are_counted_as_hydra_makes_them(command, trained):
     assert not command("", "-m", "data=digits", "seed=range(0,9,2)", "epochs=1,2", "seed=range(3)")
     assert len(trained[0]) == 3 * 2
+
+
+@pytest.mark.parametrize(
+    ("words", "times"), [(["-cn", "card_grid", "data=digits"], 1), (["-m", "data=digits", "seed=1,2"], 2)]
+)
+def test_hydra_composes_once_for_a_grids_file_and_once_more_to_learn_the_mode_of_words(
+    words, times, command, trained, monkeypatch
+):
+    compose, composed = ConfigLoaderImpl._load_configuration_impl, []
+    monkeypatch.setattr(
+        ConfigLoaderImpl,
+        "_load_configuration_impl",
+        lambda *given, **named: composed.append(named) or compose(*given, **named),
+    )
+    assert not command("", *words)
+    assert len(trained[0]) > 1
+    assert len(composed) == times
 
 
 # --- YAML ---------------------------------------------------------------------------------------------------

@@ -295,7 +295,7 @@ class Tiles:
 
     def __init__(self, rows: int, columns: int, dtype: np.dtype[Any]) -> None:
         whole = padded(rows, columns, dtype)
-        self.flat, self.width, self._columns = whole.reshape(-1), whole.shape[1], columns
+        self.flat, self.width = whole.reshape(-1), whole.shape[1]
         bounds = [(at, min(at + TILE, self.width)) for at in range(0, self.width, TILE)]
         self._tiles = [
             (slice(at, min(stop, columns)), self.flat[rows * at : rows * stop].reshape(rows, -1))
@@ -365,7 +365,7 @@ def add_transposed_times(
             if starts[d] == starts[d + 1]:
                 continue
             if tiled and width == TILE:
-                _add_sum_by_64(rows, by_column, starts[d], starts[d + 1], tile, W, (begin * D) + d * TILE)
+                _add_sum_by_64(rows, by_column, starts[d], starts[d + 1], tile, W, begin * D + d * TILE)
                 continue
             row_sum(rows, by_column, starts[d], starts[d + 1], tile, width, row)
             at = begin * D + d * width if tiled else d * columns + begin
