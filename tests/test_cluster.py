@@ -457,6 +457,6 @@ def test_a_ray_cluster_without_processors_is_told(ray_node, refused):
 def test_ray_machines_of_other_versions_are_told(ray_node, refused, monkeypatch):
     node = ray_node()
     own = own_versions()
-    monkeypatch.setattr(cluster_module, "own_versions", lambda: {**own, "numpy": "0.9"})
+    monkeypatch.setattr(cluster_module, "own_versions", lambda _: {**own, "numpy": "0.9"})
     told = refused("execution.backend=ray", f"execution.address={node.address}")
     assert f": numpy {own['numpy']} (here 0.9)" in told
