@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import io
+import logging
 import os
 import shutil
 import sys
@@ -36,6 +37,20 @@ def own_folder(shared_cache, tmp_path, monkeypatch):
     for variable in VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def own_logging():
+    """Take back what Hydra does to the root logger.
+
+    ``--info`` leaves it at DEBUG, where Hydra composes every config twice more to print it.
+    """
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    yield
+    root.setLevel(level)
+    for handler in set(root.handlers).difference(handlers):
+        root.removeHandler(handler)
 
 
 @pytest.fixture(scope="module")
