@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from fnnexp import app
 from fnnexp.api import override
+from fnnexp.config import ExecutionConfig
 
 if TYPE_CHECKING:
     from fnnexp.config import Job
@@ -55,8 +57,19 @@ LEFT_OUT = (
 )
 
 
-def run(*, quick: bool, folder: str | None, uri: str | None) -> Path:
+def run(*, quick: bool, engine: str, folder: str | None, uri: str | None) -> Path:
     """Train what is not done of the published experiments as one sweep, and write the page.
+
+    Parameters
+    ----------
+    quick
+        Whether fewer seeds and epochs will do.
+    engine
+        Who computes what is not done; what is done stays, whoever computed it.
+    folder
+        Where the page and its files go; None is `reports/reproduce`.
+    uri
+        MLflow's store; None is its default.
 
     Raises
     ------
@@ -67,7 +80,7 @@ def run(*, quick: bool, folder: str | None, uri: str | None) -> Path:
 
     place = Path("reports", EXPERIMENT) if folder is None else Path(folder)
     console = Console(width=None if sys.stdout.isatty() else 120)
-    jobs = {share: jobs_of(share, uri) for share in (QUICK if quick else FULL)}
+    jobs = {share: jobs_of(share, engine, uri) for share in (QUICK if quick else FULL)}
     first = app.alike([job for some in jobs.values() for job in some])
     trials: dict[str, list[Trial]] = {}
     for share, some in jobs.items():
@@ -81,15 +94,24 @@ def run(*, quick: bool, folder: str | None, uri: str | None) -> Path:
         experiment=EXPERIMENT,
         tracking_uri=uri,
         left_out=LEFT_OUT if quick else "",
+        command=_command(quick, engine),
     )
     if outcome.failed:
         raise app.TrialsFailedError(f"{len(outcome.failed)} trials failed; the page is of the others")
     return page
 
 
-def jobs_of(share: Share, uri: str | None) -> list[Job]:
+def _command(quick: bool, engine: str) -> str:
+    """Return what to type for the same page; not the store, whose address may hold a password."""
+    how = ["--quick"] if quick else []
+    how += ["--engine", engine] if engine != ExecutionConfig.engine else []
+    return shlex.join(["fnnexp", "reproduce", *how])
+
+
+def jobs_of(share: Share, engine: str, uri: str | None) -> list[Job]:
     """Return the checked jobs of some seeds of a preset."""
     words = [f"experiment={share.preset}", override("seed", share.seeds), *share.changed]
+    words += [override("execution.engine", engine)]
     words += [override("tracking.experiment", EXPERIMENT)]
     words += [override("tracking.uri", uri)] if uri is not None else []
     return app.jobs_of("config", words)

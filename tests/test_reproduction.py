@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from importlib import resources
 
@@ -166,6 +167,22 @@ def test_the_page_lays_every_printed_row_beside_ours_and_a_second_call_trains_no
     assert runs_in(own_folder, "reproduce").keys() == runs.keys()
 
 
+def test_another_engine_trains_what_is_not_done_and_the_page_says_who_trained_what(
+    small, store, own_folder, invoke
+):
+    by_numpy = ["-m", "experiment=sigmoid_per_sample", "seed=0,1", "epochs=1", *SMALL]
+    assert invoke(*by_numpy, "tracking.experiment=reproduce").status == 0
+    ran = invoke("reproduce", "--engine", "numba")
+    assert ran.status == 0, ran.err
+    assert "11 trials finished, 2 were done before" in ran.out
+    runs = runs_in(own_folder, "reproduce").values()
+    told = Counter(run.data.tags["fnnexp.engine"].split()[0] for run in runs)
+    assert told == {"numba": 11, "numpy": 2}
+    html = (own_folder / "reports" / "reproduce" / "reproduce.html").read_text("utf-8")
+    assert re.search(r"engine: numba [^;]+ \(11 trials\); numpy [^;]+ \(2 trials\)", html)
+    assert "<code>fnnexp reproduce --engine numba</code>" in html
+
+
 def test_without_mnist_it_says_what_helps_and_trains_nothing(own_folder, invoke, monkeypatch):
     monkeypatch.setenv("FNNEXP_MNIST", str(own_folder / "nowhere.npz"))
     ran = invoke("reproduce", "--quick")
@@ -180,6 +197,7 @@ def test_bad_options_are_refused_before_anything_trains(small, own_folder, invok
         (["--folder", "taken"], "The page cannot be written to taken"),
         (["--uri", "nonsense://x"], "nonsense"),
         (["--quik=3"], "--quik"),
+        (["--engine", "nump"], "execution.engine=nump"),
     ]:
         ran = invoke("reproduce", *words)
         assert ran.status == 2

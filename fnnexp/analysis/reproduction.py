@@ -25,6 +25,7 @@ from fnnexp.analysis.published import (
     printed,
     summary,
 )
+from fnnexp.analysis.rebuild import provenance
 from fnnexp.analysis.report import log_files, print_grid
 from fnnexp.analysis.showings import Ours, Picture, Showing, extent, showings
 from fnnexp.errors import FnnexpError
@@ -128,12 +129,14 @@ def verdicts(rows: pd.DataFrame) -> list[str]:
     return said
 
 
-def parts(ours: Ours, rows: pd.DataFrame, shown: Sequence[Showing], left_out: str) -> list[Section]:
+def parts(
+    ours: Ours, rows: pd.DataFrame, shown: Sequence[Showing], left_out: str, ran_with: Sequence[str]
+) -> list[Section]:
     """Return the page's sections in their order."""
     counts = ", ".join(
         f"{preset} {len({each.seed for each in trials})}" for preset, trials in ours.trials.items()
     )
-    asked = [f"Seeds run of each preset: {counts}.", *([left_out] if left_out else [])]
+    asked = [f"Seeds run of each preset: {counts}.", *([left_out] if left_out else []), *ran_with]
     found = [Section("What was run", asked)]
     found.append(Section("Printed beside ours", [*verdicts(rows), READING], grids=[tables_grid(rows)]))
     for each in shown:
@@ -157,11 +160,11 @@ def _drawn(section: str, picture: Picture) -> Drawing:
     return Drawing(section, picture.name, "", picture.caption, svg(figure, picture.caption), png(figure))
 
 
-def html(found: Sequence[Section], files: Iterable[str]) -> str:
-    """Return the page as text."""
+def html(found: Sequence[Section], files: Iterable[str], command: str) -> str:
+    """Return the page as text; `command` makes it again."""
     listed = ", ".join(f"<a href='{file}'>{file}</a>" for file in files)
     how = (
-        "<h2>How to reproduce it</h2><p><code>fnnexp reproduce</code> makes this page again and trains only"
+        f"<h2>How to reproduce it</h2><p><code>{command}</code> makes this page again and trains only"
         f" what is not done. The numbers as files: {listed}.</p>"
     )
     return page.document(TITLE, [f"<h1>{TITLE}</h1>", *map(page.part, found), how])
@@ -190,6 +193,7 @@ def write(
     experiment: str,
     tracking_uri: str | None = None,
     left_out: str = "",
+    command: str,
 ) -> Path:
     """Lay the published tables beside the finished trials; print it, write it, log it to MLflow.
 
@@ -205,6 +209,8 @@ def write(
         Where the trials are.
     left_out
         What a shorter run leaves out, for the reader.
+    command
+        What makes the page again.
 
     Raises
     ------
@@ -223,7 +229,8 @@ def write(
     tables, ours = printed(), Ours(done, points)
     rows = compare(tables, points)
     shown = showings(ours, tables, rows)
-    found = parts(ours, rows, shown, left_out)
+    mine = runs["trial"].isin([each.id for group in done.values() for each in group])
+    found = parts(ours, rows, shown, left_out, provenance(frames.part(runs, mine)))
     csv = {"rows": rows, "tables": summary(rows)}
     for each in shown:
         csv |= each.frames
@@ -232,7 +239,7 @@ def write(
         for drawn in part.drawings:
             files |= {f"{drawn.name}.svg": svg_file(drawn.svg).encode(), f"{drawn.name}.png": drawn.png}
     files |= {f"{name}.csv": frame.to_csv(index=False).encode() for name, frame in csv.items()}
-    files["reproduce.html"] = html(found, sorted(files)).encode()
+    files["reproduce.html"] = html(found, sorted(files), command).encode()
     make_folder(folder)
     try:
         for name, content in files.items():
