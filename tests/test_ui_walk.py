@@ -139,8 +139,9 @@ def open_at(page, address):
 
 
 @pytest.fixture
-def runs(page):
-    """Return the page at the run table."""
+def runs(page, address):
+    """Return the page at the run table, wherever the test before has left it."""
+    page.goto(address)
     expect(page.locator(".ag-center-cols-container .ag-row").first).to_be_visible()
     expect(page.locator(".ag-header-cell[col-id='params.`seed`']")).to_be_visible()
     return page
@@ -270,9 +271,8 @@ def test_four_runs_compared_are_four_curves_in_one_chart(runs, picture):
     picture("overlaid")
 
 
-def test_the_report_is_shown_where_the_description_links_to(page, address, picture):
-    page.goto(address)
-    with followed(page, "The whole report") as page:
+def test_the_report_is_shown_where_the_description_links_to(runs, picture):
+    with followed(runs, "The whole report") as page:
         report = page.frame_locator("iframe").first
         expect(report.get_by_role("heading", name="The answer")).to_be_visible()
         picture("report", page)
