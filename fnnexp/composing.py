@@ -27,6 +27,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fnnexp.config import Job, check, read
 
+COMPUTED = re.compile(r"\$\{(?!\s*\.\w+\.)[^{}]*\$\{")
+"""A reference whose name another gives, but for those in their own node: ``${.lr_for.${batching.mode}}``."""
+
 Composed = tuple[DictConfig, Mapping[str, Any]]
 """A config without Hydra's node, and the options chosen."""
 
@@ -67,7 +70,7 @@ class _Composer:
         parser = OverridesParser.create(config_loader=loader)
         self._parse = cache(lambda override: parser.parse_overrides(overrides=[override])[0])
         self._is_group = cache(lambda key: bool(loader.get_group_options(key)))
-        told = [self._parse(str(line)) for line in master.hydra.overrides.task]
+        told = [self._parse(line) for line in _words(master.hydra.overrides.task)]
         self._fixed = {_as_swept(p) for p in told if not p.is_sweep_override()}
         self._combinations = _Combinations(loader, master)
         self._families: dict[tuple[Any, ...], _Family] = {}
@@ -94,7 +97,10 @@ class _Composer:
             return like
         config, choices = self.composed(overrides)
         job = read(config, choices, overrides)
-        names = re.findall(r"\w+", " ".join(_references(OmegaConf.to_container(config, resolve=False))))
+        references = " ".join(_references(OmegaConf.to_container(config, resolve=False)))
+        if COMPUTED.search(references):
+            return job
+        names = re.findall(r"\w+", references)
         told = {p.key_or_group: p.input_line for p in values}
         self._families[key] = _Family(config, job, told, frozenset(names))
         return job
@@ -171,6 +177,8 @@ class _Combinations:
                     return None
                 config[group] = node
                 choices[group] = option
+        if "???" in choices.values():  # the master may lack a choice; a job may not
+            return None
         return config, choices
 
     def _merged(self, group: str, option: str, instead_of: str | None) -> Any:
@@ -186,7 +194,8 @@ class _Combinations:
         now = [replace(d, config_path=file) if d.config_path == replaced else d for d in defaults]
         its_own = [d for d in now if self._tells(d, group)]
         try:
-            return self._loader._compose_config_from_defaults_list(its_own, self._loader.repository)[group]
+            repo = CachingConfigRepository(self._loader.repository)  # as Hydra: a file named twice is one
+            return self._loader._compose_config_from_defaults_list(its_own, repo)[group]
         except (HydraException, OmegaConfBaseException):
             return None
 
@@ -195,7 +204,7 @@ class _Combinations:
         hydra = self._master.hydra
         if hydra.searchpath:
             return ()
-        words = [*hydra.overrides.hydra, *hydra.overrides.task]
+        words = [*_words(hydra.overrides.hydra), *_words(hydra.overrides.task)]
         found = self._loader.compute_defaults_list(hydra.job.config_name, words, RunMode.MULTIRUN).defaults
         ours = [d for d in found if d.config_path and not (d.package or "").startswith("hydra")]
         files = [self._file(d.config_path) for d in ours]
@@ -221,13 +230,19 @@ class _Combinations:
         return self._loader.repository.load_config(path)
 
 
+def _words(overrides: Any) -> list[str]:
+    """Return overrides as they were written: what reads them one by one would resolve their ``${...}``."""
+    words: Any = OmegaConf.to_container(overrides, resolve=False)
+    return [str(word) for word in words]
+
+
 def _by_hydra(loader: Any, master: DictConfig, lines: Sequence[str]) -> Composed:
     return _without_hydra(loader.load_sweep_config(master, list(lines)))
 
 
 def _without_hydra(config: DictConfig) -> Composed:
     """Return what is ours of a composed config, and the options chosen."""
-    choices = dict(config.hydra.runtime.choices)
+    choices: Any = OmegaConf.to_container(config.hydra.runtime.choices, resolve=False)
     with open_dict(config):
         del config["hydra"]
     return config, choices
@@ -262,7 +277,7 @@ def _option(override: Any) -> str | None:
     """Return the name that ``group=name`` chooses; None for any other override."""
     plain = override.type is OverrideType.CHANGE and override.package is None
     value = override.value()
-    return value if plain and isinstance(value, str) else None
+    return value if plain and isinstance(value, str) and "${" not in value else None
 
 
 def _references(values: Any) -> Iterator[str]:

@@ -331,6 +331,39 @@ def key_of(override):
     return override.lstrip("+~").split("=")[0]
 
 
+def loader_with(files, folder):
+    """Return a loader of our configs and of a user's, which it writes, as after `-cd`."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    search_path = create_config_search_path(str(conf_folder()))
+    search_path.prepend("command-line", f"file://{folder.as_posix()}", anchor="schema")
+    return ConfigLoaderImpl(search_path)
+
+
+def swept(loader, config_name, words):
+    """Return the config that Hydra composes of a command line, and the overrides of each of its jobs."""
+    master = loader.load_configuration(config_name, words, RunMode.MULTIRUN)
+    parsed = OverridesParser.create(loader).parse_overrides(words)
+    return master, BasicSweeper.split_arguments(parsed, None)[0]
+
+
+def read_by_hydra(loader, master, jobs):
+    """Yield each job, read from what Hydra composes for it alone."""
+    for overrides in jobs:
+        composed = loader.load_sweep_config(master, overrides)
+        choices = composed.hydra.runtime.choices
+        ours = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+        yield config.read(ours, choices, overrides)
+
+
+def assert_each_is_read_as_by_hydra(loader, master, jobs):
+    """In either order, for the others are made from the first."""
+    for ordered in (jobs, jobs[::-1]):
+        by_hydra = till_refused(read_by_hydra(loader, master, ordered))
+        assert till_refused(composing.jobs(loader, master, ordered)) == by_hydra
+
+
 def as_hydra_does(loader, master, overrides):
     """Return the container, resolved and not, and the choices, or the kind of refusal."""
     try:
@@ -468,12 +501,7 @@ DEPENDENT = {
 
 @pytest.mark.parametrize("case", DEPENDENT)
 def test_options_that_depend_on_one_another_are_composed_by_hydra(case, tmp_path):
-    for name, text in DEPENDENT[case].items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    search_path = create_config_search_path(str(conf_folder()))
-    search_path.prepend("command-line", f"file://{tmp_path.as_posix()}", anchor="schema")
-    loader = ConfigLoaderImpl(search_path)
+    loader = loader_with(DEPENDENT[case], tmp_path)
     master = loader.load_configuration("mine", [], RunMode.MULTIRUN)
     grid = {"batching": "full,mini", "optimizer": "sgd,adam", "data": "digits,mnist"}
     assert_each_is_composed_as_by_hydra(loader, master, jobs_in(grid))
@@ -505,17 +533,60 @@ SETTINGS = {
 @pytest.mark.parametrize("grid", SETTINGS)
 def test_jobs_read_quickly_are_as_each_is_read_from_what_hydra_composes(grid, loader):
     master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+    assert_each_is_read_as_by_hydra(loader, master, jobs_in(SETTINGS[grid]))
 
-    def each_by_hydra(jobs):
-        for overrides in jobs:
-            composed = loader.load_sweep_config(master, overrides)
-            choices = composed.hydra.runtime.choices
-            ours = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
-            yield config.read(ours, choices, overrides)
 
-    together = jobs_in(SETTINGS[grid])
-    for ordered in (together, together[::-1]):
-        assert till_refused(composing.jobs(loader, master, ordered)) == till_refused(each_by_hydra(ordered))
+OWN = {
+    "a default that another choice names": (
+        {
+            "mine.yaml": "defaults: [config, _self_]",
+            "init/from_full.yaml": "{method: normal, std: 0.5}",
+            "init/from_mini.yaml": "{method: normal, std: 0.25}",
+        },
+        ["batching=full,mini", "init='from_${batching}'", "seed=1,2"],
+    ),
+    "a choice that is left to the sweep": (
+        {"mine.yaml": "defaults: [config, {override init: '???'}, _self_]"},
+        ["init=he,max", "seed=1,2"],
+    ),
+    "a choice that is left to the sweep, which leaves it too": (
+        {"mine.yaml": "defaults: [config, {override init: '???'}, _self_]"},
+        ["optimizer=sgd,adam", "seed=1,2"],
+    ),
+    "a group of one's own that is left to the sweep": (
+        {
+            "mine.yaml": "defaults: [config, step: '???', _self_]",
+            "step/long.yaml": "# @package optimizer\nlr: 1",
+            "step/short.yaml": "# @package optimizer\nlr: 0.5",
+        },
+        ["step=long,short", "optimizer=sgd,adam", "seed=1,2"],
+    ),
+    "a reference whose name is a value": (
+        {
+            "mine.yaml": "defaults: [config, {override init: normal}, _self_]\n"
+            "init: {std: '${${tracking.experiment}}'}\ntracking: {experiment: epochs}"
+        },
+        ["epochs=1,2", "seed=3,4"],
+    ),
+    "a reference that a resolver makes of a value": (
+        {
+            "mine.yaml": "defaults: [config, {override init: normal}, _self_]\n"
+            "init: {std: '${oc.select:${tracking.experiment}}'}\ntracking: {experiment: seed}"
+        },
+        ["epochs=1,2", "seed=3,4"],
+    ),
+    "a file that is named twice": (
+        {"mine.yaml": "defaults: [config, schema, _self_]"},
+        ["init=he,normal", "seed=1,2"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OWN)
+def test_jobs_of_configs_of_ones_own_are_as_hydra_composes_each(case, tmp_path):
+    files, words = OWN[case]
+    loader = loader_with(files, tmp_path)
+    assert_each_is_read_as_by_hydra(loader, *swept(loader, "mine", words))
 
 
 COMMANDS = [
@@ -530,6 +601,8 @@ COMMANDS = [
     ["optimizer=adam", "seed=1,2", "optimizer=sgd"],
     ["arch.hidden=[64,32],[10]", "arch.activation=tanh", "batching=mini,sample"],
     ["data=digits", "data.validation=${data.holdout}", "data=mnist,digits", "seed=glob(*)"],
+    ["data=digits", "seed=1,2", "data.validation=${.holdout}"],
+    ["optimizer=adam,sgd", "optimizer.lr=${.lr_for.full}"],
     ["init=glob(h*)", "seed=range(3)", "hydra.sweeper.max_batch_size=2"],
 ]
 
@@ -547,6 +620,8 @@ def test_what_is_given_to_all_jobs_costs_no_composing_however_it_is_written(load
         "loss={reduction: sum}",
         "tracking.experiment='a b'",
         'data.path="x"',
+        "data.validation=${data.holdout}",
+        "optimizer.lr=${.lr_for.full}",
         "arch=tanh_128",
         "seed=1,2",
     ]
