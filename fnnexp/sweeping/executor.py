@@ -214,7 +214,14 @@ def at_once(
 ) -> list[Any]:
     """Return ``function(*task)`` of each task, computed in the worker processes; raise what one raises."""
     with ThreadPoolExecutor(1, initializer=_block_interrupts) as thread:
-        return thread.submit(_in_workers, function, tasks, n_jobs, engine).result()
+        under_way = thread.submit(_in_workers, function, tasks, n_jobs, engine)
+        try:
+            return under_way.result()
+        except BaseException:
+            while not under_way.done():
+                _kill_workers()
+                wait([under_way], timeout=0.02)
+            raise
 
 
 def _in_workers(
@@ -232,7 +239,7 @@ def _block_interrupts() -> None:
 
 
 def _kill_workers() -> None:
-    """End worker processes that have only just started: loky's pool sees it, and fails what was handed out.
+    """End worker processes that one thread waits for: loky's pool sees it, and fails what was handed out.
 
     Its own way, ``shutdown(kill_workers=True)``, raises a KeyError in a thread when a task was handed out
     just before. It is the better one for workers that train: of several threads that see a pool broken, each
