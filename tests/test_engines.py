@@ -158,10 +158,10 @@ def test_what_diverges_by_one_engine_diverges_by_the_other_at_the_same_epoch(mod
 def test_without_a_folder_for_its_cache_it_compiles_all_the_same(monkeypatch):
     njit = numba.njit
 
-    def without_a_folder(**options):
+    def without_a_folder(*function, **options):
         if options.get("cache"):
             raise RuntimeError("cannot cache function 'double': no locator available for file")
-        return njit(**options)
+        return njit(*function, **options)
 
     monkeypatch.setattr(numba, "njit", without_a_folder)
     assert compiled.compiled(lambda a: 2 * a)(21) == 42

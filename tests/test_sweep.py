@@ -25,7 +25,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from rich.console import Console
 from stores import curve_in, points, runs_in, weights_in
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from fnnexp import config, data
 from fnnexp.analysis import frames
@@ -408,9 +408,9 @@ def test_a_worker_killed_in_the_middle_of_its_answer_is_noticed(monkeypatch, tmp
 class Process:
     """The command line in a process group of its own, so that signals reach its workers too."""
 
-    def __init__(self, *words):
+    def __init__(self, *words, program=("-m", "fnnexp.cli")):
         self.popen = subprocess.Popen(
-            [sys.executable, "-m", "fnnexp.cli", *words],
+            [sys.executable, *program, *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -545,6 +545,27 @@ def test_ctrl_c_while_the_workers_start_is_said_in_a_line_and_leaves_none(store,
     assert process.popen.returncode in (130, -signal.SIGINT)
     assert err.startswith("fnnexp: interrupted"), err
     assert "Traceback" not in out + err
+    until(lambda: nobody_left(process))
+
+
+MEASURING = """
+import time
+from fnnexp.sweeping.executor import at_once
+try:
+    at_once(time.sleep, [(100,), (100,)], n_jobs=2, engine="numpy")
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups for signals")
+def test_ctrl_c_while_workers_measure_waits_for_none_of_them():
+    with Process(program=["-c", MEASURING]) as process:
+        until(lambda: begun(process))
+        time.sleep(1)
+        os.killpg(process.popen.pid, signal.SIGINT)
+        out, err = process.popen.communicate(timeout=60)
+    assert (process.popen.returncode, out, err) == (0, "interrupted\n", "")
     until(lambda: nobody_left(process))
 
 
@@ -1041,6 +1062,16 @@ def test_blas_is_on_one_thread_in_whatever_thread_a_segment_is_trained(trials_of
     with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
         for thread in (one, other, one):
             assert thread.submit(train_segment, planned, 1.0).result().stack.theta.tobytes() == expected
+
+
+def test_who_limits_blas_after_a_segment_is_obeyed_while_its_thread_lives_on(trials_of):
+    (planned,) = plan(trials_of("data=digits", "epochs=1"), max_lanes=1, n_jobs=1)
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(train_segment, planned, 1.0).result().stack.epoch == 1
+        for count in (1, 2):
+            with threadpool_limits(count, "blas"):
+                told = [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+            assert all(number == count for number in told)
 
 
 def test_a_number_of_jobs_means_what_joblib_means():

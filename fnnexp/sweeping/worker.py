@@ -134,6 +134,7 @@ class _OneThread:
             if self._segments == 0:
                 self._controlling()
                 self._limit.restore_original_limits()
+                self._controlling()  # nobody from here on: whoever sets limits next is obeyed
 
     @staticmethod
     def _controlling() -> Any:
