@@ -71,7 +71,7 @@ def patiently(
         At once, when a local store is out of order: the disk is full, the file is gone or read-only. Whatever
         else a call raises is raised as it is.
     """
-    name = f"MLflow at {re.sub(r'//[^/@]*@', '//', uri)}"
+    name = f"MLflow at {shown(uri)}"
     began, wait = time.monotonic(), FIRST_WAIT
     waited = False
     while True:
@@ -83,17 +83,17 @@ def patiently(
                 if is_remote(uri) or not _is_out_of_order(error):
                     raise
                 raise StoreError(
-                    f"MLflow's store {uri} can't be written: {_short(error)}. What was finished is there; "
+                    f"MLflow's store {uri} can't be written: {short(error)}. What was finished is there; "
                     "mend that (is the disk full, the file gone or read-only?) and start the same command "
                     "again: it goes on where it was"
                 ) from error
             if time.monotonic() - began + wait > seconds:
                 raise StoreAwayError(
-                    f"{name} has not answered for {time.monotonic() - began:.0f} s ({_short(error)}); "
+                    f"{name} has not answered for {time.monotonic() - began:.0f} s ({short(error)}); "
                     "start the same command again when it does, and it goes on where it was"
                 ) from error
             if not waited:
-                say(f"{name} does not answer ({_short(error)}); waiting for it")
+                say(f"{name} does not answer ({short(error)}); waiting for it")
             waited = True
         else:
             if waited:
@@ -152,7 +152,16 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _short(error: BaseException) -> str:
-    """Return the innermost reason in a line."""
-    last = list(_chain(error))[-1]
+def shown(uri: str) -> str:
+    """Return a store's address without the user and password in it.
+
+    >>> shown("postgresql://ann:secret@db/runs")
+    'postgresql://db/runs'
+    """
+    return re.sub(r"//[^/@]*@", "//", uri)
+
+
+def short(error: BaseException) -> str:
+    """Return the innermost reason in a line; that a table lacks a key is the reason of nothing."""
+    *_, last = [error, *(each for each in _chain(error) if not isinstance(each, KeyError))]
     return f"{type(last).__name__}: {str(last).splitlines()[0] if str(last) else ''}"[:120]

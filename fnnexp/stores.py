@@ -9,22 +9,30 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import sqlite3
 import sys
+import uuid
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from fnnexp import collector, notebook
 from fnnexp.errors import FnnexpError
-from fnnexp.patience import AT_START, patiently
+from fnnexp.patience import AT_START, StoreError, patiently, short, shown
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
 """MLflow's own default."""
+
+SQLITE = "sqlite:///"
+
+LONGEST_FOLDER = 40
+"""Characters of an experiment's name in a folder's."""
 
 
 def has_store(uri: str | None) -> bool:
@@ -39,11 +47,53 @@ def has_store(uri: str | None) -> bool:
 def store_file(uri: str) -> Path | None:
     """Return the file of a SQLite store, or None for a store of another kind.
 
-    >>> store_file("sqlite:////a/b.db?timeout=5").as_posix(), store_file("http://127.0.0.1:5000")
-    ('/a/b.db', None)
+    >>> store_file("sqlite:////a/b%20c.db?timeout=5").as_posix(), store_file("http://127.0.0.1:5000")
+    ('/a/b c.db', None)
     """
-    scheme = "sqlite:///"
-    return Path(uri.removeprefix(scheme).partition("?")[0]).absolute() if uri.startswith(scheme) else None
+    path = unquote(uri.removeprefix(SQLITE).partition("?")[0])
+    return Path(path).absolute() if uri.startswith(SQLITE) and path not in ("", ":memory:") else None
+
+
+def plain(uri: str) -> str:
+    """Return a SQLite store's address with its file's path in full and not encoded, which MLflow reads right.
+
+    MLflow writes the path of its default store encoded, and where there is a blank or an umlaut in it, it
+    makes a folder of the encoded name before it decodes it.
+
+    Raises
+    ------
+    FnnexpError
+        When the path itself looks encoded, and MLflow would write to another.
+
+    Examples
+    --------
+    >>> plain("sqlite:////a/b%20c.db?timeout=5"), plain("http://127.0.0.1:5000")
+    ('sqlite:////a/b c.db?timeout=5', 'http://127.0.0.1:5000')
+    """
+    file = store_file(uri)
+    if file is None:
+        return uri
+    path = file.as_posix()
+    if unquote(path) != path:
+        raise FnnexpError(
+            f"MLflow's store {path}: MLflow would read this path as {unquote(path)}; write "
+            "tracking.uri=sqlite:///FOLDER/mlflow.db for one in a folder without % in its name"
+        )
+    _, mark, options = uri.partition("?")
+    return f"{SQLITE}{path}{mark}{options}"
+
+
+def place_of_artifacts(uri: str, experiment: str) -> str | None:
+    """Return where the artifacts of a new experiment go, or None where MLflow's default is right.
+
+    MLflow puts them into the folder one stands in, wherever the store is. A store in another folder keeps
+    them beside it, so that the two are moved, and can be written, together.
+    """
+    file = store_file(uri)
+    if file is None or file.parent == Path.cwd():
+        return None
+    name = re.sub(r"[^\w-]", "_", experiment)[:LONGEST_FOLDER]
+    return (file.parent / "mlruns" / f"{name}-{uuid.uuid4().hex[:8]}").as_uri()
 
 
 def lacks(uri: str, experiment: str) -> bool:
@@ -123,7 +173,7 @@ def refuse_read_only(uri: str) -> None:
     FnnexpError
         With the file, and why.
     """
-    file = store_file(uri)
+    file = store_file(plain(uri))
     if file is None:
         return
     problem = None
@@ -152,11 +202,12 @@ def client(uri: str | None) -> MlflowClient:
     with collector.paused():
         import mlflow
 
+        address = plain(uri or mlflow.get_tracking_uri())
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
         # What fails there is raised too.
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-        return mlflow.MlflowClient(tracking_uri=uri or None)
+        return mlflow.MlflowClient(tracking_uri=address)
 
 
 @contextlib.contextmanager
@@ -165,10 +216,30 @@ def asked_first(uri: str | None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if isinstance(error, FnnexpError) and not isinstance(error, StoreError):
+            raise
         raise FnnexpError(
-            f"MLflow's store {uri or os.environ.get('MLFLOW_TRACKING_URI') or DEFAULT_STORE} does not "
-            f"answer: {error}; write tracking.uri={DEFAULT_STORE} for a local one"
+            f"MLflow's store {shown(uri or os.environ.get('MLFLOW_TRACKING_URI') or DEFAULT_STORE)} does not "
+            f"answer: {short(error)}; write tracking.uri={DEFAULT_STORE} for a local one (a command takes "
+            "--uri; without either it is MLFLOW_TRACKING_URI's)"
         ) from error
+
+
+def refuse_unreadable(uri: str | None) -> None:
+    """Refuse a store that does not answer; of a SQLite file that is found out without MLflow.
+
+    Raises
+    ------
+    FnnexpError
+        With the store, and why.
+    """
+    file = store_file(uri or DEFAULT_STORE)
+    with asked_first(uri):
+        if file is None:
+            client(uri)
+        elif file.exists():
+            with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as store:
+                store.execute("SELECT count(*) FROM sqlite_master")
 
 
 def write_ahead(uri: str) -> None:

@@ -140,8 +140,9 @@ class Tracker:
                 found: Any = plain.get_experiment_by_name(self.experiment)
                 tags = self.about.tags({}) if self.about else {}
                 if found is None:
+                    place = stores.place_of_artifacts(self.uri, self.experiment)
                     try:
-                        return None, plain.create_experiment(self.experiment, tags=tags)
+                        return None, plain.create_experiment(self.experiment, place, tags=tags)
                     except MlflowException as error:  # another machine has made it just now
                         if error.error_code != "RESOURCE_ALREADY_EXISTS":
                             raise

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 from fnnexp.errors import FnnexpError
-from fnnexp.stores import has_store, latest_experiments
+from fnnexp.stores import has_store, latest_experiments, plain, refuse_unreadable
 from fnnexp.views import link
 
 HOST = "127.0.0.1"
@@ -35,6 +35,7 @@ def serve(port: int, uri: str | None, host: str = HOST) -> int:
             "no sweep has been recorded here; run one first (`fnnexp -cn card_grid`), go to its directory, "
             "or set MLFLOW_TRACKING_URI"
         )
+    refuse_unreadable(uri)
     if not 0 < port < 65536:
         raise FnnexpError(f"--port {port}: must be 1 to 65535; write --port 5000")
     try:
@@ -55,7 +56,7 @@ def serve(port: int, uri: str | None, host: str = HOST) -> int:
         )
     command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port), "--workers", "1"]
     if uri:
-        command += ["--backend-store-uri", uri]
+        command += ["--backend-store-uri", plain(uri)]
     server_at = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     print(f"MLflow's UI: {server_at} (Ctrl-C stops it)", flush=True)
     for experiment_id, name in latest_experiments(uri):

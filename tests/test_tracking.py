@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sqlite3
 import subprocess
 import time
@@ -21,6 +22,7 @@ from mlflow.exceptions import INTERNAL_ERROR, MlflowException
 
 import fnnexp
 from fnnexp import bulk, tracking, views
+from fnnexp.analysis import frames
 from fnnexp.app import experiment_name
 from fnnexp.bulk import SqlRuns
 from fnnexp.data import Prepared
@@ -29,7 +31,7 @@ from fnnexp.nn.batching import Batching
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.training import Recipe
 from fnnexp.stores import has_store
-from fnnexp.tracking import Known, Tracker, best_of, environment, known_trials, runs_of
+from fnnexp.tracking import Known, Tracker, artifact, best_of, environment, known_trials, runs_of
 from fnnexp.trial import Trial
 from fnnexp.views import CURVES, PARALLEL, RUNS, About
 
@@ -134,11 +136,14 @@ def written(uri, experiment):
     """Return all that a store has of an experiment's runs, by name; no ids, and of times only the order."""
     with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database:
         database.row_factory = sqlite3.Row
-        query = "select r.* from runs r join experiments e using (experiment_id) where e.name = ?"
+        query = (
+            "select r.*, e.artifact_location from runs r join experiments e using (experiment_id)"
+            " where e.name = ?"
+        )
         runs = {row["run_uuid"]: dict(row) for row in database.execute(query, (experiment,))}
         found = {}
         for run_id, row in runs.items():
-            assert row["artifact_uri"].endswith(f"/{row['experiment_id']}/{run_id}/artifacts")
+            assert row["artifact_uri"] == f"{row.pop('artifact_location')}/{run_id}/artifacts"
             assert row["start_time"] <= (row["end_time"] or math.inf)
             own = {"run_uuid", "artifact_uri", "experiment_id", "start_time", "end_time"}
             mine = {"runs": [{key: value for key, value in row.items() if key not in own}]}
@@ -455,6 +460,97 @@ def test_a_store_that_is_there_is_found(store, own_folder, monkeypatch):
     assert known_trials("no such experiment", None) == {}
     names = {one.name for one in MlflowClient(store).search_experiments()}
     assert names == {"Default"}
+
+
+def files_in(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+SMALL = ("data=digits", "epochs=1", "execution.n_jobs=1", "batching=full")
+
+
+@pytest.mark.parametrize("name", ["with a blank", "Jose\u0301's", "caf\u00e9", "50% of", "a+b&c=d#e"])
+def test_a_folder_of_any_name_has_its_store_in_it_and_nothing_beside_it(name, own_folder, invoke):
+    """MLflow writes its default store's path encoded, and used to make a folder of that name too."""
+    folder = own_folder / name
+    folder.mkdir()
+    ran = invoke(*SMALL, cwd=folder)
+    assert ran.status == 0, ran.err
+    reported = invoke("report", "fnnexp", cwd=folder)
+    assert reported.status == 0, reported.err
+    assert (folder / "reports" / "fnnexp" / "report.html").exists()
+    assert [path.name for path in own_folder.iterdir()] == [name]
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert database.execute("SELECT count(*) FROM runs").fetchone() == (2,)
+    runs = [path for path in files_in(folder) if path.endswith("artifacts/weights.npz")]
+    assert len(runs) == 1
+
+
+def test_a_folder_whose_name_mlflow_would_decode_is_refused(own_folder, invoke):
+    folder = own_folder / "a%20b"
+    folder.mkdir()
+    ran = invoke(*SMALL, cwd=folder)
+    assert ran.status == 2
+    assert "a b/mlflow.db" in ran.err
+    assert "write tracking.uri=sqlite:///FOLDER/mlflow.db" in ran.err
+    assert files_in(own_folder) == set()
+    assert [path.name for path in own_folder.iterdir()] == ["a%20b"]
+
+
+def test_a_store_elsewhere_has_its_artifacts_beside_it(own_folder, invoke):
+    here, there = own_folder / "here", own_folder / "there is"
+    here.mkdir()
+    there.mkdir()
+    uri = f"sqlite:///{there.as_posix()}/runs.db"
+    ran = invoke(*SMALL, f"tracking.uri='{uri}'", "tracking.experiment=a/b", cwd=here)
+    assert ran.status == 0, ran.err
+    assert not (here / "mlruns").exists()
+    (weights,) = [path for path in files_in(there) if path.endswith("weights.npz")]
+    assert re.fullmatch(r"mlruns/a_b-[0-9a-f]{8}/[0-9a-f]{32}/artifacts/weights\.npz", weights)
+    encoded = uri.replace(" ", "%20")
+    (run_id,) = frames.runs("a/b", tracking_uri=encoded)["run_id"]
+    assert artifact(run_id, "weights.npz", uri, most=10**6) == (there / weights).read_bytes()
+    again = invoke(*SMALL, f"tracking.uri='{encoded}'", "tracking.experiment=a/b", cwd=here)
+    assert "1 were done before" in again.out
+    assert invoke("report", "a/b", "--uri", uri, cwd=here).status == 0
+    assert not (here / "mlruns").exists()
+
+
+def no_database(folder):
+    (folder / "mlflow.db").write_text("junk\n" * 300)
+    return
+
+
+def a_folder(folder):
+    (folder / "mlflow.db").mkdir()
+    return
+
+
+@pytest.mark.parametrize(
+    ("store_of", "said"),
+    [
+        (no_database, "sqlite:///mlflow.db does not answer: DatabaseError: file is not a database"),
+        (a_folder, "sqlite:///mlflow.db does not answer: OperationalError: "),
+        (lambda _: "foo://x", "foo://x does not answer: Un"),
+        (lambda _: "sqlite://nope.db", "sqlite://nope.db does not answer: ArgumentError: Invalid SQLite URL"),
+        (lambda _: "mysql://ann:secret@h/y", "mysql://h/y does not answer: ModuleNotFoundError: No module"),
+    ],
+)
+def test_commands_that_read_say_in_a_line_what_is_wrong_with_a_store(
+    store_of, said, own_folder, invoke, started
+):
+    uri = store_of(own_folder)
+    named = [] if uri is None else ["--uri", uri]
+    before = files_in(own_folder)
+    for command in (["report", "fnnexp", *named], ["ui", *named]):
+        ran = invoke(*command)
+        assert ran.status == 2
+        assert ran.err.startswith(f"fnnexp: MLflow's store {said}")
+        assert ran.err.count("\n") == 1
+        assert "secret" not in ran.err
+    assert started == []
+    assert files_in(own_folder) == before
 
 
 def test_a_deleted_experiment_is_an_error_that_says_how_to_get_it_back(tracker, uri):

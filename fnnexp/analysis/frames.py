@@ -308,13 +308,9 @@ def _values_within(runs: pd.DataFrame, option: str, param: str) -> pd.Series:
 
 def _trials(experiment: str, tracking_uri: str | None) -> tuple[MlflowClient, list[Run]]:
     """Return a client, and the run that stands for each trial of the experiment, in order of their start."""
-    from mlflow.exceptions import MlflowException
-
-    client = _client(tracking_uri)
-    try:
+    with stores.asked_first(tracking_uri):
+        client = _client(tracking_uri)
         found = stores.find_experiment(client, experiment)
-    except MlflowException as error:
-        raise FnnexpError(f"MLflow's store {client.tracking_uri} does not answer: {error}") from error
     if found is None or found.lifecycle_stage != "active":
         names = sorted(each.name for each in client.search_experiments())
         there = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
@@ -336,7 +332,7 @@ def _client(tracking_uri: str | None) -> MlflowClient:
     with collector.paused():
         import mlflow
 
-    uri = tracking_uri or mlflow.get_tracking_uri()
+    uri = stores.plain(tracking_uri or mlflow.get_tracking_uri())
     if not stores.has_store(uri):
         raise FnnexpError(
             f"No sweep has been recorded here: there is no MLflow store at {stores.store_file(uri)}. "
