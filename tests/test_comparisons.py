@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from boxes import apart
 
-from fnnexp.analysis import answers, comparisons, markdown, mistakes, page, plots, report, statistics
+import fnnexp
+from fnnexp.analysis import answers, comparisons, frames, markdown, mistakes, page, plots, report, statistics
 from fnnexp.analysis.frames import METRICS
 from fnnexp.analysis.parts import Section
 
@@ -66,6 +67,106 @@ def test_of_what_is_one_experiment_under_two_names_each_seed_counts_once():
     assert "sqrtmax = xavier" in found.configurations[0].name
     assert [each.trials for each in found.configurations] == [3] * 8
     assert "did not finish" not in " ".join(answers.sentences(runs, found))
+
+
+OLD, NEW = "0123456789ab" + 52 * "c", "fedcba987654" + 52 * "d"  # of files that were one after the other
+
+
+def changed(seeds=3):
+    """Return a grid, and the same again on other data under the same path, where he has lost 0.1."""
+    old, new = grid(seeds).assign(data_checksum=OLD), grid(seeds).assign(data_checksum=NEW)
+    lost = new["init"] == "he"
+    new.loc[lost, ["val_accuracy", "test_accuracy"]] -= 0.1
+    new["trial"], new["name"] = "new-" + new["trial"], "new-" + new["name"]
+    new["identical_to"] = "new-" + new["identical_to"]
+    return pd.concat([old, new], ignore_index=True)
+
+
+def test_trials_on_changed_data_are_configurations_of_their_own():
+    runs = changed()
+    assert frames.factors(runs) == ["arch", "init", "batching", "data_checksum"]
+    board = report.leaderboard(runs)
+    assert board["seeds"].tolist() == [3] * 24
+    for row in board.to_dict("records"):
+        factors = ["arch", "init", "batching", "data_checksum"]
+        mine = (runs[factors].astype("str") == pd.Series(row)[factors].astype("str")).all(axis=1)
+        values = runs.loc[mine, "val_accuracy"]
+        assert (row["val_accuracy"], row["val_accuracy_sd"]) == pytest.approx((values.mean(), values.std()))
+    found = comparisons.findings(runs)
+    assert [len(each.metric) for each in found.configurations] == [3] * 16
+    best = found.configurations[0]
+    assert statistics.mean(best.metric) == board["val_accuracy"].iloc[0]
+    assert best.name == "tanh_128 he mini data_checksum=0123456789ab"
+    assert "data_checksum" in set(found.of_options["factor"])
+    assert ("data_checksum",) in set(found.shares["effect"].str.split(" × ").map(tuple))
+    grids = report.table_grids(runs, report.table(runs))
+    assert [each.title for each in grids] == ["data_checksum=0123456789ab", "data_checksum=fedcba987654"]
+    shown = report.leaderboard_grid(runs, board)
+    assert shown.rows[0][shown.head.index("data_checksum")].text == "0123456789ab"
+    for asked in ("0123456789ab", OLD):
+        part = frames.where(runs, {"data_checksum": asked})
+        assert part["trial"].tolist() == runs.loc[runs["data_checksum"] == OLD, "trial"].tolist()
+        assert "data_checksum" not in frames.factors(part)
+
+
+def test_a_checksum_that_the_datas_place_tells_is_no_factor():
+    runs = changed()
+    runs["data.path"] = runs["data_checksum"].map({OLD: "a.npz", NEW: "b.npz"})
+    assert frames.factors(runs) == ["arch", "init", "batching", "data.path"]
+    runs.loc[0, "data_checksum"] = 64 * "e"  # and a.npz has changed once more
+    assert frames.factors(runs)[-1] == "data_checksum"
+
+
+def test_it_is_said_where_results_are_of_different_images():
+    runs = changed()
+    said = "measured on the images of 2 data sets: a difference between data sets is no difference between"
+    assert said in fnnexp.answer(runs)
+    runs["data"] = runs["data_checksum"].map({OLD: "digits", NEW: "mnist"}).astype("category")
+    assert said in fnnexp.answer(runs)
+    runs.loc[runs["data_checksum"] == NEW, "status"] = "failed"  # then all results are of the same
+    assert said not in fnnexp.answer(runs)
+    assert said not in fnnexp.answer(grid(2))
+
+
+def test_of_options_that_are_one_the_finished_trial_counts():
+    runs = grid(3)
+    lost = runs.assign(status=runs["status"].mask(runs["init"] == "sqrtmax", "interrupted"))
+    pd.testing.assert_frame_equal(comparisons.of_options(lost), comparisons.of_options(runs))
+
+
+def test_a_trial_counts_once_however_often_a_frame_holds_it():
+    runs = grid(4, noise=0.01)
+    late = runs.assign(status="running", val_accuracy=np.nan)  # of a store where it is not done yet
+    for frame in (pd.concat([runs, runs]), pd.concat([runs, late]), pd.concat([late, runs])):
+        for of in (report.leaderboard, report.table, fnnexp.compare, fnnexp.shares, comparisons.in_each_cell):
+            pd.testing.assert_frame_equal(of(frame), of(runs), obj=of.__name__)
+        for factor in ("arch", "init"):
+            pd.testing.assert_frame_equal(fnnexp.compare(frame, factor), fnnexp.compare(runs, factor))
+        assert fnnexp.answer(frame) == fnnexp.answer(runs)
+        curves = runs[["trial"]].assign(epoch=1, metric="val_accuracy", value=runs["val_accuracy"])
+        pd.testing.assert_frame_equal(
+            plots._points(frame, pd.concat([curves, curves]), "val_accuracy"),
+            plots._points(runs, curves, "val_accuracy"),
+        )
+        pd.testing.assert_frame_equal(plots._means(frame, "val_accuracy"), plots._means(runs, "val_accuracy"))
+
+
+def test_of_two_trials_of_one_configuration_and_seed_the_later_counts_everywhere_and_it_is_said():
+    """They are two because other numerics trained them; the later is the higher here, so it is seen."""
+    first = grid(2).assign(started=pd.Timestamp("2024-01-01", tz="UTC"))
+    more = first.assign(
+        started=pd.Timestamp("2024-01-02", tz="UTC"), val_accuracy=first["val_accuracy"] + 0.05
+    )
+    more["trial"], more["identical_to"] = "more-" + more["trial"], "more-" + more["identical_to"]
+    for both in (pd.concat([first, more]), pd.concat([more, first])):
+        board, found = report.leaderboard(both), comparisons.findings(both)
+        assert board["val_accuracy"].tolist() == report.leaderboard(more)["val_accuracy"].tolist()
+        assert board["seeds"].tolist() == [2] * 12
+        assert statistics.mean(found.configurations[0].metric) == board["val_accuracy"].iloc[0]
+        assert "24 trials not counted, for another of the same configuration and seed" in fnnexp.answer(both)
+        best = comparisons.finished_trials(both, found.configurations[0])
+        assert best["trial"].str.startswith("more-").all()
+    assert "not counted" not in fnnexp.answer(pd.concat([more, more]))
 
 
 def test_differences_are_paired_by_seed_and_found_as_they_were_made():

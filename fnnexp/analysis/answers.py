@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from fnnexp.analysis import comparisons, statistics
+from fnnexp.analysis import comparisons, frames, statistics
 
 if TYPE_CHECKING:
     from fnnexp.analysis.comparisons import Configuration, Findings
@@ -65,7 +65,7 @@ def sentences(runs: pd.DataFrame, found: Findings) -> list[str]:
     if not found.configurations or not len(found.configurations[0].metric):
         return ["No trial has finished, so there is no answer yet."]
     leader, pairs = found.configurations[0], found.with_leader
-    said = [_leader(leader, found.metric), _tested(runs, leader, found.metric)]
+    said = [_leader(leader, found.metric), _tested(runs, leader, found.metric), *_measured(runs)]
     if len(pairs):
         said += [_next(pairs.iloc[0]), _settled(pairs)]
     if len(found.in_each_cell) > 1:
@@ -115,6 +115,25 @@ def _tested(runs: pd.DataFrame, leader: Configuration, metric: str) -> str:
     over = "" if math.isnan(spread) else f"; seeds spread by {points(spread)} (standard deviation)"
     if errors:
         said += f" The images alone leave a standard error of {' and '.join(errors)}{over}."
+    return said
+
+
+def _measured(runs: pd.DataFrame) -> list[str]:
+    """Return that the results are of different images, and that some count for nothing, where it is so."""
+    counted = frames.once(runs)
+    done = counted[counted["status"] == "finished"]
+    sets = done[frames.CHECKSUM].nunique() if frames.CHECKSUM in done else 0
+    said = []
+    if sets > 1:
+        said.append(
+            f"The results were measured on the images of {sets} data sets: a difference between data sets is "
+            "no difference between networks, and pairs across them have a seed in common but no images."
+        )
+    if passed := runs["trial"].nunique() - counted["trial"].nunique():
+        said.append(
+            f"{plural(passed, 'trial')} not counted, for another of the same configuration and seed is done "
+            "or was started later."
+        )
     return said
 
 

@@ -1,8 +1,9 @@
 """What a frame can tell: which configuration leads and by how much, which option is better, what matters.
 
-Trials are paired by seed. What is numerically identical counts as one, in every comparison: an option whose
-trials are all another's (`sqrtmax = xavier`), and a configuration whose trials are. All is by the metric that
-ranks (:func:`fnnexp.analysis.frames.ranking`), in fractions.
+Trials are paired by seed, and each counts once (:func:`fnnexp.analysis.frames.once`). What is numerically
+identical counts as one, in every comparison: an option whose trials are all another's (`sqrtmax = xavier`),
+and a configuration whose trials are. All is by the metric that ranks
+(:func:`fnnexp.analysis.frames.ranking`), in fractions.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def _joined(table: pd.DataFrame, name: str, seed: pd.Series, training: pd.Series
 
 def configurations(runs: pd.DataFrame) -> list[Configuration]:
     """Return the configurations that differ numerically, the best first; those without a result are last."""
-    runs = runs.reset_index(drop=True)
+    runs = frames.once(runs)
     if runs.empty:
         return []
     metric, table = frames.ranking(runs), levels(runs)
@@ -100,7 +101,7 @@ def configurations(runs: pd.DataFrame) -> list[Configuration]:
 
 def finished_trials(runs: pd.DataFrame, configuration: Configuration) -> pd.DataFrame:
     """Return the finished trials of a configuration that was found in this frame, one a seed."""
-    runs = runs.reset_index(drop=True)
+    runs = frames.once(runs)
     mine = levels(runs).astype("str").eq(pd.Series(dict(configuration.levels), dtype="str")).all(axis=1)
     return runs[mine & (runs["status"] == "finished")].drop_duplicates("seed")
 
@@ -186,7 +187,7 @@ def of_options(runs: pd.DataFrame) -> pd.DataFrame:
     finished for every seed that is compared. Of a factor with more than ten options the best is compared
     with every other. Corrected for all pairs of options, shown or not.
     """
-    runs = runs.reset_index(drop=True)
+    runs = frames.once(runs)
     if runs.empty:
         return _tested([], ["factor", "a", "b", "cells"])
     table, values = levels(runs), runs[frames.ranking(runs)].where(runs["status"] == "finished")
@@ -228,7 +229,7 @@ def in_each_cell(runs: pd.DataFrame, factor: str = "init") -> pd.DataFrame:
         The other factors; `a` (the best) and `b` (the next that differs from it numerically); then what
         :func:`with_leader` says of a pair. Empty where the factor or none beside it varies.
     """
-    runs = runs.reset_index(drop=True)
+    runs = frames.once(runs)
     table = levels(runs) if len(runs) else pd.DataFrame()
     names = [str(name) for name in table.columns if name != factor]
     if factor not in table or not names:
@@ -248,6 +249,7 @@ def _by_seed(table: pd.DataFrame, name: str, seed: pd.Series, values: pd.Series)
     rest = table.drop(columns=name).astype("str")
     cell = rest.agg(" ".join, axis=1) if len(rest.columns) else pd.Series("", table.index)
     long = pd.DataFrame({"option": table[name].astype("str"), "cell": cell, "seed": seed, "value": values})
+    long = long.sort_values("value", kind="stable")  # of options joined into one the finished trial counts
     long = long.drop_duplicates(["option", "cell", "seed"]).astype({"seed": "str"})
     wide = long.set_index(["option", "seed", "cell"])["value"].unstack("cell")  # noqa: PD010
     there = set(long.loc[long["value"].notna(), "option"])
@@ -303,7 +305,7 @@ def shares(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _shares(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Return the shares of variance, and what is to be said about them."""
-    runs = runs.reset_index(drop=True)
+    runs = frames.once(runs)
     none = pd.DataFrame({"effect": pd.Series(dtype="str"), "share": pd.Series(dtype="float64")})
     table = levels(runs) if len(runs) else pd.DataFrame()
     names = [str(name) for name in table.columns]

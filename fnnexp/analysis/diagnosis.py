@@ -45,7 +45,7 @@ def section(runs: pd.DataFrame, diagnostics: pd.DataFrame) -> Section | None:
     runs, diagnostics
         :func:`fnnexp.runs` or some of its rows, and :func:`fnnexp.diagnostics` of the experiment.
     """
-    runs = runs.reset_index(drop=True)
+    runs = frames.once(runs)
     points = _points(runs, diagnostics)
     if points.empty:
         return None

@@ -5,6 +5,7 @@ Nothing here is fnnexp's own format: any pandas code that works on a tidy table 
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
@@ -61,6 +62,15 @@ TAIL = (
 RESULTS = (*HEAD, *METRICS, *BEST, *TAIL)
 """The columns of :func:`runs` that are no param; every other column but `seed` is part of a configuration."""
 
+CHECKSUM = "data_checksum"
+"""The content of the data, no param and yet part of a configuration: a file can change under its path."""
+
+SOURCES = ("data", "data.name", "data.path", "data.test_path")
+"""The params that say where the data is from."""
+
+SHORT = 12
+"""So many digits of a checksum are shown."""
+
 RUNS_A_PAGE = 1000
 RUNS_A_REQUEST, POINTS_A_REQUEST = 100, 25_000  # what mlflow.server.handlers allows
 
@@ -92,9 +102,10 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
         - `diverged_epoch` (Int64); `identical_to`, the trial whose training this one shares.
         - `seconds_per_epoch`; `started` (UTC); `seconds` from its start to its end, NaN while it runs.
         - `test_images` (Int64), how many images the test metrics are over; `error`, one line.
-        - what it ran with: `data_checksum` (SHA-256), `git_commit` (with ` and changes` where some were not
-          committed), `versions` of fnnexp, Python and the libraries, `blas` (library and kernel),
-          `engine` (`numpy` or `numba`, once it has ended with its version).
+        - what it ran with: `data_checksum` (SHA-256; a factor where a file changed under its path),
+          `git_commit` (with ` and changes` where some were not committed), `versions` of fnnexp, Python and
+          the libraries, `blas` (library and kernel), `engine` (`numpy` or `numba`, once it has ended
+          with its version).
 
     Raises
     ------
@@ -175,7 +186,7 @@ def where(runs: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
         If there is no such column to choose by, no such value in it, or no row with all of them.
     """
     chosen = pd.Series(True, runs.index)
-    columns = [str(column) for column in runs.columns if column not in RESULTS]
+    columns = [str(column) for column in runs.columns if column not in RESULTS or column == CHECKSUM]
     for key, values in wanted.items():
         if key not in columns:
             raise FnnexpError(
@@ -184,7 +195,7 @@ def where(runs: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
             )
         texts = runs[key].map(as_text, na_action=None).astype("str")
         there = list(dict.fromkeys(texts))
-        asked = [values] if values in there else values.split(",")
+        asked = [values] if values in there else [as_text(value) for value in values.split(",")]
         for value in asked:
             if value not in there:
                 hint = did_you_mean(value, there)
@@ -228,14 +239,31 @@ def diagnostics(experiment: str, *, tracking_uri: str | None = None) -> pd.DataF
     return _diagnostics_frame(_runs_frame(trials, history[:0]), history)
 
 
+def once(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that count, with a new index: one a configuration and seed, in their order.
+
+    There are several where a frame holds a trial twice, or trials that other numerics trained. Of them that
+    one counts which is done, and of those the one that was started last.
+    """
+    runs = runs.reset_index(drop=True)
+    content = [column for column in runs.columns if column not in RESULTS or column == CHECKSUM]
+    order = runs[[column for column in ("started",) if column in runs]].assign(done=runs["status"].isin(DONE))
+    order = order.sort_values(["done", *order.columns.drop("done")], kind="stable")
+    again = runs.loc[order.index].duplicated(content, keep="last")
+    return runs[~again.sort_index()].reset_index(drop=True)
+
+
 def factors(runs: pd.DataFrame) -> list[str]:
-    """Return the params that tell this frame's configurations apart; `seed` is never one of them.
+    """Return the columns that tell this frame's configurations apart: params, but never `seed`.
 
     A param below an option (`optimizer.lr` below `optimizer`) counts only where it differs among trials of
-    the same option: otherwise the option says it already.
+    the same option: otherwise the option says it already. `data_checksum` is one where it differs among
+    trials whose data is from the same place.
     """
     params = [str(column) for column in runs.columns if column not in (*RESULTS, "seed")]
-    return [param for param in params if _varies(runs, param, params)]
+    found = [param for param in params if _varies(runs, param, params)]
+    sources = [source for source in SOURCES if source in params]
+    return [*found, CHECKSUM] if CHECKSUM in runs and varies_within(runs, sources, CHECKSUM) else found
 
 
 def ranking(runs: pd.DataFrame) -> str:
@@ -259,7 +287,9 @@ def others(runs: pd.DataFrame) -> list[str]:
 
 
 def varies_within(runs: pd.DataFrame, by: list[str], factor: str) -> bool:
-    """Whether the factor has several values among trials that agree in these columns."""
+    """Whether the factor has several values among trials that agree in these columns, if any are given."""
+    if not by:
+        return int(runs[factor].nunique(dropna=False)) > 1
     values = runs.groupby(by, observed=True, dropna=False)[factor].nunique(dropna=False)
     return bool(values.gt(1).any())
 
@@ -281,13 +311,15 @@ def labels(runs: pd.DataFrame, option: str) -> pd.Series:
 
 
 def as_text(value: Any) -> str:
-    """Return a param's value as a person writes it.
+    """Return a param's value as a person writes it, and a checksum by its first digits.
 
-    >>> as_text(0.1), as_text(128), as_text(True), as_text(None)
-    ('0.1', '128', 'True', '–')
+    >>> as_text(0.1), as_text(128), as_text(True), as_text(None), as_text(64 * "a")
+    ('0.1', '128', 'True', '–', 'aaaaaaaaaaaa')
     """
     if pd.isna(value):
         return "–"
+    if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):
+        return value[:SHORT]
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -140,10 +140,12 @@ def _points(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> pd.DataFra
     The interval is Student's t at every number of seeds: thousands of points are too many to resample. It
     ends where the metric does, at 0 and, for an accuracy, at 1; one seed has none, so its band is its line.
     """
+    runs = frames.once(runs)
     about = runs[["trial"]].assign(
         **{axis: frames.labels(runs, axis) for axis in ("arch", "init", "batching")}
     )
     lines = curves.loc[curves["metric"] == metric, ["trial", "epoch", "value"]].astype({"trial": "str"})
+    lines = lines.drop_duplicates(["trial", "epoch"], keep="last")
     joined = lines.merge(about, on="trial", how="inner")
     grouped = joined.groupby(["arch", "batching", "init", "epoch"], observed=True)["value"]
     points = grouped.agg(["mean", "std", "count"]).reset_index().astype({"epoch": "float64"})
@@ -384,6 +386,7 @@ def heat_map(runs: pd.DataFrame, metric: str, *, widest: float = WIDEST) -> Pict
 
 def _means(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Return mean, interval and time over the finished seeds of each arch, init and batching (labels)."""
+    runs = frames.once(runs)
     about = {axis: frames.labels(runs, axis) for axis in ("arch", "init", "batching")}
     time = runs["seconds_per_epoch"] * runs["epochs"] if "epochs" in runs else runs["seconds_per_epoch"]
     table = runs.assign(**about, value=runs[metric], time=time)[runs["status"] == "finished"]

@@ -38,7 +38,7 @@ SAID_ALWAYS = ("finished", "diverged", "failed")  # also when there are none
 
 
 def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a configuration (everything but the seed), the best first.
+    """Return one row a configuration (everything but the seed), the best first. A trial counts once.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
         (:func:`fnnexp.analysis.statistics.mean_interval`); `note`, which configurations of this frame are
         numerically the same. Configurations without a finished trial come last.
     """
-    runs = runs.reset_index(drop=True)
+    runs = frames.once(runs)
     metrics = list(dict.fromkeys([ranking(runs), "test_accuracy"]))
     factors = frames.factors(runs)
     parts = [group for _, group in groups(runs, factors)]
@@ -113,7 +113,7 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
     Where other factors vary (`optimizer.lr`, `epochs`) they are index levels before arch and init. A param
     that varies below an axis is part of its label (`normal std=0.3`).
     """
-    runs = runs.reset_index(drop=True)
+    runs = frames.once(runs)
     metric = ranking(runs)
     beside = others(runs)
     labelled = runs.assign(**{axis: frames.labels(runs, axis) for axis in AXES})
