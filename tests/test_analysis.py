@@ -446,6 +446,22 @@ def test_the_ranking_says_when_it_stands_on_test_data(store, runs):
     assert "not all trials" in report.basis(mixed)
 
 
+def test_what_was_held_out_decides_what_ranks_and_not_what_has_finished(store, runs):
+    for experiment in ("all_failed", "stopped"):
+        unfinished = frames.runs(experiment, tracking_uri=store.uri)
+        assert set(unfinished["data.validation"]) == {200}
+        assert report.ranking(unfinished) == "val_accuracy"
+        assert report.basis(unfinished).startswith("Ranked by val_accuracy, on rows held out of training")
+        without = unfinished.assign(**{"data.validation": 0})
+        assert "because no trial held out validation rows" in report.basis(without)
+        both = pd.concat([unfinished, without], ignore_index=True)
+        assert "because not all trials held out validation rows" in report.basis(both)
+    finished = runs["status"] == "finished"
+    rest = runs[~finished].assign(**{"data.validation": pd.NA})  # as they end they will have no val_accuracy
+    assert report.ranking(pd.concat([runs[finished], rest])) == "test_accuracy"
+    assert report.ranking(runs[finished].drop(columns="data.validation")) == "val_accuracy"
+
+
 def test_the_table_is_right(runs):
     cells = report.table(runs)
     assert list(cells.columns) == ["full", "mini"]

@@ -135,7 +135,7 @@ def test_of_options_that_are_one_the_finished_trial_counts():
 
 
 def test_a_trial_counts_once_however_often_a_frame_holds_it():
-    runs = grid(4, noise=0.01)
+    runs = grid(2, noise=0.01)
     late = runs.assign(status="running", val_accuracy=np.nan)  # of a store where it is not done yet
     for frame in (pd.concat([runs, runs]), pd.concat([runs, late]), pd.concat([late, runs])):
         for of in (report.leaderboard, report.table, fnnexp.compare, fnnexp.shares, comparisons.in_each_cell):

@@ -267,9 +267,20 @@ def factors(runs: pd.DataFrame) -> list[str]:
 
 
 def ranking(runs: pd.DataFrame) -> str:
-    """Return the metric to rank by: `val_accuracy` if every finished trial has it, else `test_accuracy`."""
-    values = runs.loc[runs["status"] == "finished", "val_accuracy"]
-    return "val_accuracy" if len(values) and values.notna().all() else "test_accuracy"
+    """Return the metric to rank by: `val_accuracy` if every trial held out rows, else `test_accuracy`."""
+    return "val_accuracy" if len(runs) and held_out(runs).all() else "test_accuracy"
+
+
+def held_out(runs: pd.DataFrame) -> pd.Series:
+    """Return which trials held validation rows out.
+
+    Their param tells, from the beginning; of a finished trial, and in a frame without that param, it is told
+    by what was measured.
+    """
+    measured = runs["val_accuracy"].notna()
+    if "data.validation" not in runs:
+        return measured
+    return measured.where(runs["status"] == "finished", runs["data.validation"].fillna(0) > 0).astype(bool)
 
 
 def groups(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[tuple[tuple[Hashable, ...], pd.DataFrame]]:

@@ -181,7 +181,7 @@ def basis(runs: pd.DataFrame) -> str:
     over = "the mean over seeds of the finished trials' last epoch; ± is the standard deviation"
     if ranking(runs) == "val_accuracy":
         return f"Ranked by val_accuracy, on rows held out of training: {over}."
-    some = runs["val_accuracy"].notna().any()
+    some = frames.held_out(runs).any()
     why = "not all trials held out validation rows" if some else "no trial held out validation rows"
     return (
         f"Ranked by test_accuracy, because {why}: {over}. "
