@@ -676,7 +676,7 @@ def test_the_report_is_in_mlflow_once_and_no_frame_takes_it_for_a_trial(store, t
     logged = {file.path for file in store.client.list_artifacts(run.info.run_id)}
     assert logged == {file.name for file in tmp_path.iterdir()}
     assert {"report.html", "report.md", "leaderboard.csv", "test_loss.svg", "heat_map.png"} <= logged
-    assert "leads with" in store.client.get_experiment(experiment).tags[note]
+    assert "the one configuration has 12.50%" in store.client.get_experiment(experiment).tags[note]
     # What somebody wrote there stays.
     store.client.set_experiment_tag(experiment, note, "mine")
     write(store, "untrained", tmp_path)

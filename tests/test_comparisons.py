@@ -2,12 +2,14 @@
 
 import doctest
 import itertools
+import math
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
 from boxes import apart
+from scipy import stats
 
 import fnnexp
 from fnnexp.analysis import answers, comparisons, frames, markdown, mistakes, page, plots, report, statistics
@@ -65,7 +67,7 @@ def test_of_what_is_one_experiment_under_two_names_each_seed_counts_once():
     runs.loc[runs["init"] == "he", "val_accuracy"] -= 0.1  # so that the two that are the same lead
     found = comparisons.findings(runs)
     assert "sqrtmax = xavier" in found.configurations[0].name
-    assert [each.trials for each in found.configurations] == [3] * 8
+    assert [len(each.tried) for each in found.configurations] == [3] * 8
     assert "did not finish" not in " ".join(answers.sentences(runs, found))
 
 
@@ -298,6 +300,69 @@ def test_without_validation_the_choice_is_said_to_be_optimistic():
     assert "test_accuracy" in said[0]
     assert "chosen by the test images" in said[1]
     assert "optimistic" in said[1]
+
+
+@pytest.mark.parametrize("metric", ["val_accuracy", "test_accuracy"])
+def test_of_one_configuration_nothing_is_chosen(metric):
+    runs = grid(3)
+    if metric == "test_accuracy":
+        runs = runs.assign(val_accuracy=np.nan)
+    alone = runs[(runs["arch"] == "tanh_128") & (runs["init"] == "he") & (runs["batching"] == "mini")]
+    mean = f"{100 * alone['test_accuracy'].mean():.2f}%"
+    fewer = runs.assign(status=np.where(runs.index.isin(alone.index), "finished", "diverged"))
+    for part in (alone, fewer):  # the others were tried, and none of them could be chosen
+        said = fnnexp.answer(part)
+        assert f"On the test images, which chose nothing, it has {mean}." in said
+        assert f" has {100 * alone[metric].mean():.2f}% {metric}" in said
+        for word in ("optimistic", "leads", "chosen"):
+            assert word not in said
+    assert ("optimistic" in fnnexp.answer(runs)) == (metric == "test_accuracy")
+
+
+def apart_in_seeds(first, second, third=()):
+    """Return a frame of three options of one factor, each with seeds of its own, the first leading."""
+    runs = grid(8)
+    runs = runs[(runs["arch"] == "relu_100") & (runs["batching"] == "full")].assign(identical_to=None)
+    runs["val_accuracy"] += runs["init"].map({"he": 0.2, "sqrtmax": 0.1, "xavier": 0.0}).astype(float)
+    seeds = {"he": first, "sqrtmax": second, "xavier": third}
+    return runs[[row.seed in seeds[row.init] for row in runs.itertuples()]]
+
+
+def test_where_leader_and_next_share_no_seed_it_says_so_and_which_would_pair_them():
+    said = fnnexp.answer(apart_in_seeds((0, 1), (3, 4)))
+    assert (
+        "It and sqrtmax, the next, have no finished seed in common (seed=0,1 and seed=3,4), so they can't be "
+        "paired; it with seed=3,4, or the next with seed=0,1, would pair them."
+    ) in said
+    assert "no finished seed in common with any other, so no test can be made" in said
+    for wrong in ("one seed", "p value", "0 seeds", "would settle"):
+        assert wrong not in said
+    said = fnnexp.answer(apart_in_seeds((0, 1), (3, 4), (0, 1)))
+    assert "with at most 2 seeds in common the least p value of a sign-flip test is 0.5" in said
+    assert "one seed" not in said
+    diverged = apart_in_seeds((0, 1), (0, 1, 3))
+    lost = (diverged["init"] == "sqrtmax") & (diverged["seed"] != 3)
+    diverged["status"] = diverged["status"].mask(lost, "diverged")
+    said = fnnexp.answer(diverged)  # to try the same seeds again would bring nothing
+    assert (
+        "in common (seed=0,1 and seed=3), so they can't be paired; it with seed=3, would pair them." in said
+    )
+
+
+def test_a_leader_that_is_behind_where_it_is_paired_is_said_to_be():
+    runs = apart_in_seeds((0, 1, 2), (0, 1))
+    leads = (runs["init"] == "he") & (runs["seed"] != 2)
+    runs["val_accuracy"] = runs["val_accuracy"].mask(runs["init"] == "he", 0.999)
+    runs.loc[leads, "val_accuracy"] = runs.loc[runs["init"] == "sqrtmax", "val_accuracy"].to_numpy() - [
+        0.01,
+        0.03,
+    ]
+    (pair,) = comparisons.with_leader(runs).to_dict("records")
+    assert (pair["a"], pair["difference"]) == ("he", pytest.approx(-0.02))
+    half = stats.t.ppf(0.975, 1) * math.sqrt(2) / math.sqrt(2)  # points, of 1 and 3
+    ends = f"{2 - half:.2f} to {2 + half:.2f}".replace("-", "−")
+    said = f"it is 2.00 points behind sqrtmax (95% interval {ends}), ahead in 0 of 2 paired seeds."
+    assert said in fnnexp.answer(runs)
 
 
 def test_what_the_images_leave_open_stands_beside_the_spread_of_seeds():

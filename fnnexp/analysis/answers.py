@@ -10,6 +10,8 @@ import pandas as pd
 from fnnexp.analysis import comparisons, frames, statistics
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fnnexp.analysis.comparisons import Configuration, Findings
 
 METHODS = {
@@ -21,6 +23,9 @@ METHODS = {
 
 CLOSE = 5
 """So many of those that are too close to the leader are named."""
+
+MOST_SEEDS = 10
+"""So many seeds are written out."""
 
 
 class Answer(str):
@@ -62,12 +67,14 @@ def sentences(runs: pd.DataFrame, found: Findings) -> list[str]:
 
     `found` is what :func:`fnnexp.analysis.comparisons.findings` returns of the same frame.
     """
-    if not found.configurations or not len(found.configurations[0].metric):
+    finished = [each for each in found.configurations if len(each.metric)]
+    if not finished:
         return ["No trial has finished, so there is no answer yet."]
-    leader, pairs = found.configurations[0], found.with_leader
-    said = [_leader(leader, found.metric), _tested(runs, leader, found.metric), *_measured(runs)]
-    if len(pairs):
-        said += [_next(pairs.iloc[0]), _settled(pairs)]
+    leader, pairs, chosen = finished[0], found.with_leader, len(finished) > 1
+    by_test = chosen and found.metric == "test_accuracy"
+    said = [_leader(leader, found.metric, chosen), _tested(runs, leader, by_test), *_measured(runs)]
+    if chosen:
+        said += [_next(pairs.iloc[0], leader, finished[1]), _settled(pairs)]
     if len(found.in_each_cell) > 1:
         said.append(_by_cell(found.in_each_cell))
     said += _same(runs)
@@ -78,8 +85,9 @@ def sentences(runs: pd.DataFrame, found: Findings) -> list[str]:
     return said
 
 
-def _leader(leader: Configuration, metric: str) -> str:
-    said = f"{leader.name} leads with {percent(statistics.mean(leader.metric))} {metric}"
+def _leader(leader: Configuration, metric: str, chosen: bool) -> str:
+    verb = "leads with" if chosen else "has"
+    said = f"{leader.name} {verb} {percent(statistics.mean(leader.metric))} {metric}"
     n = len(leader.metric)
     interval = statistics.mean_interval(leader.metric)
     if interval.method == "none":
@@ -87,17 +95,17 @@ def _leader(leader: Configuration, metric: str) -> str:
     else:
         ends = between(interval.low, interval.high, most=1)
         said += f" (95% interval {ends} over {n} seeds: {METHODS[interval.method]})"
-    if n < leader.trials:
-        said += f"; {leader.trials - n} of its {leader.trials} trials did not finish"
+    if n < (tried := len(leader.tried)):
+        said += f"; {tried - n} of its {tried} trials did not finish"
     return said + "."
 
 
-def _tested(runs: pd.DataFrame, leader: Configuration, metric: str) -> str:
+def _tested(runs: pd.DataFrame, leader: Configuration, by_test: bool) -> str:
     """Return the leader's test accuracy, the only one that is shown, and what few images leave open."""
     mine = comparisons.finished_trials(runs, leader)
     test = statistics.mean(mine["test_accuracy"])
     said = f"On the test images, which chose nothing, it has {percent(test)}."
-    if metric == "test_accuracy":
+    if by_test:
         said = f"It was chosen by the test images, so its {percent(test)} is optimistic."
     images = {
         "validation": mine["data.validation"] if "data.validation" in mine else mine["seed"][:0],
@@ -148,16 +156,44 @@ def _same(runs: pd.DataFrame) -> list[str]:
     ]
 
 
-def _next(pair: Any) -> str:
+def _next(pair: Any, leader: Configuration, other: Configuration) -> str:
     if not pair.seeds:
-        return f"No seed finished both for it and for {pair.b}, the next, so they can't be paired."
+        return _unpaired(leader, other)
+    ends, where = between(pair.low, pair.high), "in"
     said = f"It is {points(pair.difference)} ahead of {pair.b}"
     if pair.difference == 0:
-        said = f"It is level with {pair.b}"
+        said, where = f"It is level with {pair.b}", "ahead in"
+    elif pair.difference < 0:  # what it leads by is of seeds that the other lacks
+        said = f"Where they are paired it is {points(-pair.difference)} behind {pair.b}"
+        ends, where = between(-pair.high, -pair.low), "ahead in"
     if math.isnan(pair.low):
         return f"{said}, in the one seed that both finished."
-    ends = between(pair.low, pair.high)
-    return f"{said} (95% interval {ends}), in {pair.ahead} of {pair.seeds} paired seeds."
+    return f"{said} (95% interval {ends}), {where} {pair.ahead} of {pair.seeds} paired seeds."
+
+
+def _unpaired(leader: Configuration, other: Configuration) -> str:
+    """Return that two have no seed in common, and which would be: those that one of them has not tried."""
+    mine, its = sorted(leader.metric.index), sorted(other.metric.index)
+    said = (
+        f"It and {other.name}, the next, have no finished seed in common ({_seeds(mine)} and {_seeds(its)}), "
+        "so they can't be paired"
+    )
+    lacks = [
+        f"{name} with {_seeds(untried)}"
+        for name, tried, theirs in (("it", leader.tried, its), ("the next", other.tried, mine))
+        if (untried := [seed for seed in theirs if seed not in tried])
+    ]
+    return f"{said}; {', or '.join(lacks)}, would pair them." if lacks else f"{said}."
+
+
+def _seeds(seeds: Sequence[Any]) -> str:
+    """Return seeds as an override has them, if they are not too many.
+
+    >>> _seeds([3, 4]), _seeds(range(12))
+    ('seed=3,4', 'seed=0,…,11')
+    """
+    few = [*map(str, seeds)] if len(seeds) <= MOST_SEEDS else [str(seeds[0]), "…", str(seeds[-1])]
+    return f"seed={','.join(few)}"
 
 
 def _settled(pairs: pd.DataFrame) -> str:
@@ -166,17 +202,21 @@ def _settled(pairs: pd.DataFrame) -> str:
     seeds = int(pairs["seeds"].max())
     if (pairs["verdict"] == "too few seeds").all():
         few = ", and under 6 seeds none reaches 5%" if seeds < 6 else ""
+        alike = (pairs["seeds"] == seeds).all()
+        over = plural(seeds, "seed") if alike else f"at most {plural(seeds, 'seed')} in common"
+        least = f"with {over} the least p value of a sign-flip test is {statistics.least_p(seeds):.3g}{few}"
+        if not seeds:
+            least = "it has no finished seed in common with any other, so no test can be made"
         return (
-            f"No order is settled: with {plural(seeds, 'seed')} the least p value of a sign-flip test is "
-            f"{statistics.least_p(seeds):.3g}{few}; "
+            f"No order is settled: {least}; "
             f"corrected for {plural(among, 'pair')} of configurations it takes "
-            f"{statistics.seeds_to_test(among)} seeds. {_needed(pairs.iloc[0])}"
+            f"{statistics.seeds_to_test(among)} seeds.{_needed(pairs.iloc[0])}"
         )
     near = pairs.loc[~settled, "b"].tolist()
     said = f"It is settled (corrected p ≤ 5%) to be better than {int(settled.sum())} of {n} others"
     if near:
         more = f" and {len(near) - CLOSE} more" if len(near) > CLOSE else ""
-        said += f"; not told apart from it are {', '.join(near[:CLOSE])}{more}. {_needed(pairs.iloc[0])}"
+        said += f"; not told apart from it are {', '.join(near[:CLOSE])}{more}.{_needed(pairs.iloc[0])}"
         return said
     return said + "."
 
@@ -195,15 +235,18 @@ def _by_cell(cells: pd.DataFrame) -> str:
 
 
 def _needed(pair: Any) -> str:
+    """Return what would settle the nearest, as a sentence to follow; nothing if there is no pair."""
+    if not pair.seeds:
+        return ""
     if pair.verdict == "settled":
-        return f"The nearest, {pair.b}, is settled."
+        return f" The nearest, {pair.b}, is settled."
     if pair.seeds < 2:
-        return f"How many would settle it against {pair.b} can't be said from one seed."
+        return f" How many would settle it against {pair.b} can't be said from one seed."
     if pair.difference == 0:
-        return f"The two are level so far, so how many would settle it against {pair.b} can't be said."
+        return f" The two are level so far, so how many would settle it against {pair.b} can't be said."
     needed = pair.seeds_needed
     many = "more than 1,000 seeds" if pd.isna(needed) else f"about {int(needed)} seeds"
-    return f"At the difference and spread seen so far, {many} would settle it against {pair.b}."
+    return f" At the difference and spread seen so far, {many} would settle it against {pair.b}."
 
 
 # Numbers as they are written

@@ -32,12 +32,15 @@ PAIR = (
 
 
 class Configuration(NamedTuple):
-    """One configuration: its option of each factor, its name, the metric of its finished trials by seed."""
+    """One configuration: its option of each factor, its name, the metric of its finished trials by seed.
+
+    `tried` are the seeds of all its trials, whatever became of them.
+    """
 
     levels: Mapping[str, str]
     name: str
     metric: pd.Series
-    trials: int
+    tried: frozenset[Any]
 
 
 def levels(runs: pd.DataFrame) -> pd.DataFrame:
@@ -92,8 +95,8 @@ def configurations(runs: pd.DataFrame) -> list[Configuration]:
         done = rows[rows["status"] == "finished"].drop_duplicates("seed")
         values = pd.Series(done[metric].to_numpy(float), index=done["seed"].to_numpy())
         mine = {name: str(part[name].iloc[0]) for name in table.columns}
-        seeds = rows["seed"].nunique()  # of options joined into one, each seed counts once
-        said = Configuration(mine, " ".join(_named(mine)) or "the one configuration", values, seeds)
+        tried = frozenset(rows["seed"])  # of options joined into one, each seed counts once
+        said = Configuration(mine, " ".join(_named(mine)) or "the one configuration", values, tried)
         found.setdefault(frozenset(zip(rows["seed"], training[rows.index], strict=True)), []).append(said)
     distinct = [same[0]._replace(name=" = ".join(each.name for each in same)) for same in found.values()]
     return sorted(distinct, key=lambda c: -statistics.mean(c.metric) if len(c.metric) else np.inf)
