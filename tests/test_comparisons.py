@@ -344,9 +344,7 @@ def test_where_leader_and_next_share_no_seed_it_says_so_and_which_would_pair_the
     lost = (diverged["init"] == "sqrtmax") & (diverged["seed"] != 3)
     diverged["status"] = diverged["status"].mask(lost, "diverged")
     said = fnnexp.answer(diverged)  # to try the same seeds again would bring nothing
-    assert (
-        "in common (seed=0,1 and seed=3), so they can't be paired; it with seed=3, would pair them." in said
-    )
+    assert "in common (seed=0,1 and seed=3), so they can't be paired; it with seed=3 would pair them." in said
 
 
 def test_a_leader_that_is_behind_where_it_is_paired_is_said_to_be():

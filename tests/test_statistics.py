@@ -2,6 +2,9 @@
 
 import itertools
 import math
+import operator
+import random
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -104,6 +107,35 @@ def test_the_sign_flip_test_is_scipys():
     assert sign_flip_test(many) == pytest.approx(stats.ttest_1samp(many, 0).pvalue, rel=0.3)
     assert sign_flip_test(np.full(40, 1.0)) == pytest.approx(1 / (2**16 + 1))  # never 0
     assert math.isnan(sign_flip_test([]))
+
+
+def exact_sign_flip(numerators):
+    """Return the p value of differences with one denominator, in whole numbers."""
+    n, found = len(numerators), abs(sum(numerators))
+    patterns = itertools.product((-1, 1), repeat=n)
+    reach = sum(abs(sum(map(operator.mul, signs, numerators))) >= found for signs in patterns)
+    return Fraction(reach, 2**n)
+
+
+@pytest.mark.parametrize("images", [10, 237, 10_000])
+def test_the_sign_flip_test_is_exact_for_accuracies_over_so_many_images(images):
+    """Differences on such a grid tie often, and floating point does not: what ties must still count."""
+    rng, ties = random.Random(images), 0
+    for _ in range(150):
+        n, most = rng.randint(1, 8), min(images, rng.choice((2, 6, 40)))
+        right = [(rng.randint(0, most), rng.randint(0, most)) for _ in range(n)]
+        expected = exact_sign_flip([a - b for a, b in right])
+        ties += expected > Fraction(2, 2**n)
+        assert sign_flip_test([a / images - b / images for a, b in right]) == float(expected), right
+        cells = [np.mean([a / images] * 3) - np.mean([b / images] * 3) for a, b in right]
+        assert sign_flip_test(cells) == float(expected), right
+    assert ties > 75
+    assert sign_flip_test([0.1, 0.2, 0.3, -0.6]) == 1
+
+
+def test_the_sign_flip_test_knows_no_unit():
+    d = np.random.default_rng(3).normal(0.3, size=8)
+    assert len({sign_flip_test(d * scale) for scale in (1e-12, 1e-3, 1.0, 1e9)}) == 1
 
 
 def test_under_six_seeds_no_sign_flip_test_reaches_five_percent():

@@ -183,7 +183,7 @@ def _unpaired(leader: Configuration, other: Configuration) -> str:
         for name, tried, theirs in (("it", leader.tried, its), ("the next", other.tried, mine))
         if (untried := [seed for seed in theirs if seed not in tried])
     ]
-    return f"{said}; {', or '.join(lacks)}, would pair them." if lacks else f"{said}."
+    return f"{said}; {', or '.join(lacks)}{',' * (len(lacks) > 1)} would pair them." if lacks else f"{said}."
 
 
 def _seeds(seeds: Sequence[Any]) -> str:
