@@ -363,6 +363,52 @@ def test_a_leader_that_is_behind_where_it_is_paired_is_said_to_be():
     assert said in fnnexp.answer(runs)
 
 
+def test_intervals_end_where_accuracies_do_the_same_on_the_page_as_in_the_files():
+    runs = grid(2)
+    wide = (runs["init"] == "he") & (runs["seed"] == 1)
+    runs.loc[wide, "val_accuracy"] = 0.01  # Student's interval of two is far wider than from 0 to 1
+    board, found = report.leaderboard(runs), comparisons.findings(runs)
+    assert board["low"].min() == 0
+    assert board["high"].max() == 1
+    shown = report.leaderboard_grid(runs, board)
+    column = shown.head.index("95% interval")
+    for row, (low, high) in zip(shown.rows, board[["low", "high"]].to_numpy(), strict=True):
+        assert row[column].text == f"{100 * low:.2f} to {100 * high:.2f}"
+    assert found.with_leader["low"].min() == -1
+    assert found.with_leader["high"].max() == 1
+
+
+def test_no_number_is_shown_as_a_negative_zero():
+    low = statistics.mean_interval([0.001, 0.002, 0.0]).low
+    for shown in (
+        answers.between(-0.00003, 0.01),
+        answers.between(-0.01, -0.00001),
+        answers.points(-0.00004),
+    ):
+        assert not re.search(r"[-−]0\.00(?!\d)", shown)
+    assert answers.between(low, -low) == f"−{-100 * low:.2f} to {-100 * low:.2f}"
+
+
+def test_what_differs_by_rounding_alone_is_level():
+    seeds = apart_in_seeds(range(4), range(4))
+    he, other = (seeds["init"] == each for each in ("he", "sqrtmax"))
+    seeds.loc[other, "val_accuracy"] = [0.3, 0.5, 0.6, 0.7]
+    seeds.loc[he, "val_accuracy"] = [
+        0.1 + 0.2,
+        0.5,
+        0.7 - 0.1,
+        0.8 - 0.1,
+    ]  # two of them are a bit off
+    (pair,) = comparisons.with_leader(seeds).to_dict("records")
+    assert (pair["difference"], pair["ahead"], pair["low"], pair["high"]) == (0, 0, 0, 0)
+    assert "It is level with" in fnnexp.answer(seeds)
+    seeds.loc[he, "val_accuracy"] = [0.3 + 0.01, 0.5 + 0.02, 0.6 + 0.03, 0.7 - 0.06]
+    (pair,) = comparisons.with_leader(seeds).to_dict("records")
+    assert (pair["difference"], pair["p"], pd.isna(pair["seeds_needed"])) == (0, 1, True)
+    assert "It is level with" in fnnexp.answer(seeds)
+    assert "The two are level so far" in fnnexp.answer(seeds)
+
+
 def test_what_the_images_leave_open_stands_beside_the_spread_of_seeds():
     runs = grid(6, noise=0.01)
     said = answers.sentences(runs, comparisons.findings(runs))[1]

@@ -48,6 +48,21 @@ def test_one_seed_has_no_interval_and_equal_seeds_a_point():
         assert mean_interval([0.1] * n) == (0.1, 0.1, "equal")
 
 
+def test_an_interval_ends_where_the_mean_can_not_be_and_holds_it_as_often():
+    x = [0.98, 0.99, 1.0, 0.7]
+    free, cut = mean_interval(x), mean_interval(x, within=statistics.ACCURACY)
+    assert free.high > 1
+    assert cut == (free.low, 1.0, "t")
+    assert mean_interval([-0.9, 0.8], within=statistics.DIFFERENCE)[:2] == (-1, 1)
+    assert np.isnan(mean_interval([0.9], within=statistics.ACCURACY)[:2]).all()
+    rng = np.random.default_rng(5)
+    for p, n in itertools.product((0.02, 0.9), (3, 7)):
+        found = [rng.binomial(20, p, size=n) / 20 for _ in range(100)]
+        ends = [[mean_interval(x, within=bounds)[:2] for x in found] for bounds in ((-9, 9), (0, 1))]
+        free, cut = ([low <= p <= high for low, high in each] for each in ends)
+        assert free == cut
+
+
 def test_few_seeds_have_students_interval():
     for n in (2, 3, 5):
         x = np.random.default_rng(n).normal(size=n)

@@ -89,11 +89,11 @@ def _leader(leader: Configuration, metric: str, chosen: bool) -> str:
     verb = "leads with" if chosen else "has"
     said = f"{leader.name} {verb} {percent(statistics.mean(leader.metric))} {metric}"
     n = len(leader.metric)
-    interval = statistics.mean_interval(leader.metric)
+    interval = statistics.mean_interval(leader.metric, within=statistics.ACCURACY)
     if interval.method == "none":
         said += ", of one seed, which says nothing about other seeds"
     else:
-        ends = between(interval.low, interval.high, most=1)
+        ends = between(interval.low, interval.high)
         said += f" (95% interval {ends} over {n} seeds: {METHODS[interval.method]})"
     if n < (tried := len(leader.tried)):
         said += f"; {tried - n} of its {tried} trials did not finish"
@@ -264,22 +264,24 @@ def percent(fraction: float) -> str:
 def points(fraction: float) -> str:
     """Return a difference of fractions in points of percent.
 
-    >>> points(0.0021)
-    '0.21 points'
+    >>> points(0.0021), points(-0.0021)
+    ('0.21 points', '−0.21 points')
     """
-    return f"{100 * fraction:.2f} points"
+    return f"{_hundredfold(fraction)} points"
 
 
-def between(low: float, high: float, most: float = math.inf) -> str:
-    """Return an interval in percent or points; an accuracy's ends (`most=1`) stay between 0 and 100%.
+def between(low: float, high: float) -> str:
+    """Return an interval in percent or points.
 
-    >>> between(-0.001, 0.0201), between(0.9, 1.2, most=1), between(float("nan"), float("nan"))
-    ('−0.10 to 2.01', '90.00 to 100.00', '–')
+    >>> between(-0.001, 0.0201), between(-0.00004, 0.2), between(float("nan"), float("nan"))
+    ('−0.10 to 2.01', '0.00 to 20.00', '–')
     """
-    if math.isnan(low):
-        return "–"
-    least = 0.0 if most < math.inf else -math.inf
-    return f"{100 * max(low, least):.2f} to {100 * min(high, most):.2f}".replace("-", "−")
+    return "–" if math.isnan(low) else f"{_hundredfold(low)} to {_hundredfold(high)}"
+
+
+def _hundredfold(fraction: float) -> str:
+    """Return a hundred times the number with a true minus, and no minus before a 0."""
+    return f"{100 * fraction:z.2f}".replace("-", "−")
 
 
 def plural(n: int, noun: str) -> str:

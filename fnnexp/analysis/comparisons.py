@@ -263,9 +263,12 @@ def _pair(a: pd.Series, b: pd.Series) -> dict[str, Any]:
     both = a.index.intersection(b.index)
     x, y = a[both].to_numpy(float), b[both].to_numpy(float)
     d = x - y
-    interval = statistics.mean_interval(d)
+    d[np.abs(d) <= statistics.ROUNDING] = 0.0
+    difference = statistics.mean(d)
+    difference = 0.0 if abs(difference) <= statistics.ROUNDING else difference
+    interval = statistics.mean_interval(d, within=statistics.DIFFERENCE)
     return {
-        "seeds": len(d), "difference": statistics.mean(d), "low": interval.low, "high": interval.high,
+        "seeds": len(d), "difference": difference, "low": interval.low, "high": interval.high,
         "interval": interval.method, "ahead": int((d > 0).sum()),
         "probability": statistics.superiority(x, y), "p": statistics.sign_flip_test(d), "_d": d,
     }  # fmt: skip

@@ -77,7 +77,7 @@ def _numbers(group: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any]:
     for metric in metrics:
         numbers[metric] = statistics.mean(finished[metric])
         numbers[f"{metric}_sd"] = statistics.standard_deviation(finished[metric])
-    interval = statistics.mean_interval(finished[metrics[0]])
+    interval = statistics.mean_interval(finished[metrics[0]], within=statistics.ACCURACY)
     return numbers | {"low": interval.low, "high": interval.high, "interval": interval.method}
 
 
@@ -212,7 +212,7 @@ def leaderboard_grid(runs: pd.DataFrame, board: pd.DataFrame) -> Grid:
         row = [Cell(str(labels[f].iloc[i]) if f in labels else frames.as_text(record[f])) for f in names]
         row.append(Cell(str(record["seeds"]), float(record["seeds"])))
         row.append(Cell(_percent(record[metrics[0]], record[f"{metrics[0]}_sd"]), float(record[metrics[0]])))
-        row.append(Cell(between(record["low"], record["high"], most=1)))
+        row.append(Cell(between(record["low"], record["high"])))
         for m in metrics[1:]:  # once, for what was chosen
             row.append(Cell(_percent(record[m], record[f"{m}_sd"]) if i == 0 else "", float(record[m])))
         missing = [f"{record[status]} {status}" for status in NOT_FINISHED if record[status]]

@@ -337,8 +337,8 @@ def extent(values: pd.Series, form: str) -> str:
 
 
 def _mean(values: pd.Series) -> str:
-    interval = statistics.mean_interval(values)
-    ends = "" if interval.method == "none" else f" (95% interval {between(interval.low, interval.high, 1)})"
+    interval = statistics.mean_interval(values, within=statistics.ACCURACY)
+    ends = "" if interval.method == "none" else f" (95% interval {between(interval.low, interval.high)})"
     return percent(statistics.mean(values)) + ends
 
 
@@ -346,7 +346,7 @@ def _paired(differences: pd.Series) -> str:
     d = differences.dropna()
     if not len(d):
         return "No seed finished both, so they can't be paired."
-    ends = statistics.mean_interval(d)
+    ends = statistics.mean_interval(d, within=statistics.DIFFERENCE)
     interval = "" if ends.method == "none" else f", 95% interval {between(ends.low, ends.high)}"
     return (
         f"Paired by seed the right one is {points(statistics.mean(d))} ahead{interval}, in"

@@ -53,6 +53,9 @@ class Interval(NamedTuple):
     method: str
 
 
+ACCURACY, DIFFERENCE = (0.0, 1.0), (-1.0, 1.0)
+"""Where means of accuracies lie, and means of differences of two."""
+
 NOTHING = Interval(float("nan"), float("nan"), "none")
 
 
@@ -78,8 +81,13 @@ def standard_deviation(values: ArrayLike) -> float:
     return float(x.std(ddof=1)) if x.size > 1 else float("nan")
 
 
-def mean_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
+def mean_interval(
+    values: ArrayLike, level: float = LEVEL, *, within: tuple[float, float] = (-math.inf, math.inf)
+) -> Interval:
     """Return an interval for the mean that more seeds would find.
+
+    The mean can only be `within` two bounds, `ACCURACY` or, of differences of accuracies, `DIFFERENCE`. What
+    of the interval lies beyond them is cut off: the mean is not there, so the rest holds it as often.
 
     An interval of resampled means lies between the least and the greatest value. All n values are on one
     side of a symmetric distribution's centre in 2^(1−n) of all samples, so for less than six values no such
@@ -96,6 +104,12 @@ def mean_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
     >>> mean_interval([0.9]).method, mean_interval([0.9, 0.9]), mean_interval([0.9, 0.91, 0.94]).method
     ('none', Interval(low=0.9, high=0.9, method='equal'), 't')
     """
+    low, high, method = _unbounded(values, level)
+    return Interval(float(np.clip(low, *within)), float(np.clip(high, *within)), method)
+
+
+def _unbounded(values: ArrayLike, level: float) -> Interval:
+    """Return the interval wherever the mean may be."""
     x = np.asarray(values, dtype=np.float64)
     n = x.size
     if n < 2 or not np.isfinite(x).all():
@@ -240,7 +254,7 @@ def seeds_needed(
     (6, None, None)
     """
     d = np.asarray(differences, dtype=np.float64)
-    if d.size < 2 or not np.isfinite(d).all() or d.mean() == 0:
+    if d.size < 2 or not np.isfinite(d).all() or abs(d.mean()) <= ROUNDING:
         return None
     first = seeds_to_test(pairs, level)
     spread = float(d.std(ddof=1))
