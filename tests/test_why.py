@@ -366,6 +366,25 @@ def test_no_label_of_the_figures_overlaps_another_panel_or_the_legend(layers):
     assert diagnosis_plots.by_epoch(first[:0], "", log=True) is None
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("zeros", ["layer", "quantity"])
+def test_what_is_zero_throughout_is_drawn_without_a_warning(zeros):
+    """Images of zeros move no weight of the first layer; a network of that layer alone has no other ratio."""
+    rows = [
+        {"arch": "a", "init": "he", "layer": layer, "quantity": quantity, "batching": "mini", "epoch": epoch,
+         **dict.fromkeys(("mean", "low", "high"), 0.0 if zeros == "quantity" or layer == 1 else 0.5)}
+        for layer in (1, 2) for quantity in ("z_std", "dz_std") for epoch in (1, 2)
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows).astype(dict.fromkeys(("arch", "init", "batching"), "category"))
+    start = diagnosis_plots.at_start(frame[frame["epoch"] == 1])
+    ratio = diagnosis_plots.by_epoch(frame[frame["quantity"] == "z_std"], "update ratio", log=True)
+    for figure in (start, ratio):
+        figure.draw_without_rendering()
+        assert {ax.get_yscale() for ax in figure.axes} == {"linear" if zeros == "quantity" else "log"}
+        if zeros == "layer":
+            assert {ax.get_ylim() for ax in figure.axes} == {(0.5 / 1.5, 0.5 * 1.5)}
+
+
 @pytest.mark.parametrize("module", [diagnosis, diagnostics])
 def test_the_examples_run(module):
     assert doctest.testmod(module).failed == 0

@@ -149,18 +149,22 @@ def _draw(ax: Axes, panel: Panel, look: dict[str, plots.Style], aside: float) ->
 
 
 def _share_limits(axes: Sequence[Axes], lines: pd.DataFrame, log: bool) -> None:
-    """Give these panels one y axis: a logarithmic one over what is above 0, or 0 to 100%."""
+    """Give these panels one y axis: a logarithmic one over what is above 0, or 0 to 100%.
+
+    Where nothing is above 0 a logarithm has nothing to show, so the axis stays linear.
+    """
     if not log:
         for ax in axes:
             ax.set_ylim(-4, 104)
         return
     positive = lines.loc[lines["mean"] > 0, ["mean", "low", "high"]]
+    if positive.empty:
+        return
     low = positive["low"].where(positive["low"] > 0, positive["mean"]).min()
     high = positive["high"].max()
     for ax in axes:
+        ax.set_ylim(low / 1.5, high * 1.5)  # first: one panel of zeros alone has no logarithmic limits
         ax.set_yscale("log")
-        if len(positive):
-            ax.set_ylim(low / 1.5, high * 1.5)
         ax.tick_params(which="minor", colors=INK, labelleft=False, length=2)
 
 
