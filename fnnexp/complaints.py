@@ -17,7 +17,7 @@ def explain(error: Exception) -> str:
     """Return a complaint of Hydra or OmegaConf as one of ours."""
     messages = _chain(error)
     for message in messages:
-        for rule in (_unknown_option, _unknown_config, _unknown_key, _wrong_type, _no_list, _no_null):
+        for rule in RULES:
             if explained := rule(message, messages):
                 return explained
     said = [line.strip() for message in messages[:2] for line in message.splitlines() if _is_ours(line)]
@@ -110,7 +110,23 @@ def _wrong_type(message: str, messages: list[str]) -> str | None:
         "Boolean": "true or false",
         "bool": "true or false",
     }
-    return f"{key[1]}={found[1]}: must be {kinds.get(found[3], found[3])}"
+    return f"{key[1]}={found[1]}: must be {kinds.get(found[3], found[3])}{_one_each(key[1], found[1])}"
+
+
+def _no_text(message: str, messages: list[str]) -> str | None:
+    """``dtype=[float32,float64]``: the schema wants a text."""
+    found = re.search(r"Cannot convert '\w+' to string: '(.*)'", message)
+    key = re.search(r"full_key: (\S+)", message)
+    return f"{key[1]}={found[1]}: must be a text{_one_each(key[1], found[1])}" if found and key else None
+
+
+def _one_each(key: str, given: str) -> str:
+    """Return how several values are written, where a list of some was given for one."""
+    values = re.fullmatch(r"\[([^][{}]+)\]", given)
+    if not values or "[" in key:
+        return ""
+    listed = re.sub(r"'([\w./-]+)'", r"\1", values[1]).replace(", ", ",")
+    return f"; write {key}={listed}{' with -m, for a trial each' if ',' in listed else ''}"
 
 
 def _no_list(message: str, messages: list[str]) -> str | None:
@@ -126,3 +142,6 @@ def _no_null(message: str, messages: list[str]) -> str | None:
     """``epochs=null``: the schema wants a value."""
     override = re.search(r"Error merging override (.*)", messages[0])
     return f"{override[1]}: must have a value" if override and "is not Optional" in message else None
+
+
+RULES = (_unknown_option, _unknown_config, _unknown_key, _wrong_type, _no_text, _no_list, _no_null)

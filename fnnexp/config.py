@@ -287,7 +287,10 @@ def check(config: Config) -> None:
     _one_of("arch.activation", config.arch.activation, ACTIVATIONS)
     _one_of("arch.hidden_bias", config.arch.hidden_bias, BIASES)
     _one_of("arch.output_bias", config.arch.output_bias, BIASES)
-    for width in config.arch.hidden:
+    hidden: Any = config.arch.hidden  # OmegaConf looks neither at a list's lists nor behind a reference
+    if not isinstance(hidden, list) or not all(isinstance(width, int) for width in hidden):
+        raise ConfigError(_no_widths(hidden))
+    for width in hidden:
         _at_least("arch.hidden", width, 1, "every width a whole number ≥ 1, as in arch.hidden=[64,32]")
     _one_of("init.method", config.init.method, METHODS)
     _belongs("init.std", config.init.std, config.init.method == "normal", "init=normal init.std=0.3")
@@ -318,6 +321,14 @@ def check(config: Config) -> None:
     _at_least("seed", config.seed, 0, "seed=0")
     _check_execution(config.execution)
     _printable("tracking.uri", config.tracking.uri)
+
+
+def _no_widths(hidden: Any) -> str:
+    given = str(hidden).replace(" ", "")
+    said = f"arch.hidden={given}: must be one list of whole numbers ≥ 1; "
+    if isinstance(hidden, list) and hidden and all(isinstance(each, list) for each in hidden):
+        return f"{said}write arch.hidden={given[1:-1]}{' with -m' if len(hidden) > 1 else ''}"
+    return f"{said}write arch.hidden=[64,32]"
 
 
 def _check_optimizer(optimizer: OptimizerConfig) -> None:

@@ -7,8 +7,9 @@ Hydra by itself imports what ``hydra.callbacks``, logging handlers and ``pkg://`
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -17,12 +18,14 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
 from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import Container, DictConfig, OmegaConf
 
-from fnnexp.config import Config, few_references
+from fnnexp.config import Config, conf_folder, few_references
 from fnnexp.errors import ConfigError
 
 LARGEST_FILE = 1 << 20
@@ -79,6 +82,7 @@ def guarded() -> Iterator[None]:
         key = (config_name, *overrides, run_mode)
         if validate_sweep_overrides and key in asked and not any("hydra" in word for word in overrides):
             return asked.pop(key)
+        one_option_each(overrides)
         config = compose(self, config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
         if config_name is not None or config.hydra.callbacks:  # None: --hydra-help, about Hydra alone
             check(config)
@@ -134,6 +138,44 @@ def check(config: DictConfig) -> None:
         raise ConfigError(f"hydra.sweeper.max_batch_size={size}: must be 1 or more; leave it out")
 
 
+@cache
+def _groups() -> frozenset[str]:
+    return frozenset(folder.name for folder in conf_folder().iterdir() if folder.is_dir())
+
+
+def one_option_each(words: Iterable[str]) -> None:
+    """Refuse overrides that choose a list: Hydra would merge its options, and the last one would win unseen.
+
+    Raises
+    ------
+    ConfigError
+        With the list, and how a grid of its options is written.
+    """
+    listing = [word for word in words if "[" in word and _group_of(word.partition("=")[0]) in _groups()]
+    for override in OverridesParser.create().parse_overrides(listing):
+        value: Any = override.value()
+        for each in value.list if isinstance(value, ChoiceSweep) else [value]:
+            if isinstance(each, list):
+                raise ConfigError(_takes_one(override.key_or_group, [getattr(o, "text", o) for o in each]))
+
+
+def _group_of(key: str) -> str:
+    """Return the group that an override's key, or a key of a defaults list, is about, without its package."""
+    return key.split(" ")[-1].lstrip("+~").partition("@")[0]
+
+
+def _takes_one(group: str, options: Sequence[Any]) -> str:
+    listed = ",".join(map(str, options))
+    said = f"{group}=[{listed}]: takes one option; "
+    if len(options) < 2:
+        return f"{said}write {group}={listed or 'NAME'}"
+    every = "both" if len(options) == 2 else f"all {len(options)}"
+    return (
+        f"{said}for {every} write -m {group}={listed}, or {group}: {listed} below hydra.sweeper.params in a "
+        "grid's file"
+    )
+
+
 class ConfigFiles(FileConfigSource):
     """Folders of YAML files; each is looked through before it is built."""
 
@@ -149,9 +191,16 @@ class ConfigFiles(FileConfigSource):
         file = Path(self.path, self._normalize_file_name(config_path))
         look_through(file)
         try:
-            return super().load_config(config_path)
+            read = super().load_config(config_path)
         except (yaml.YAMLError, ValueError) as error:
             raise ConfigError(f"{file} is no YAML that is read: {_problem(error)}") from error
+        for group, options in _lists_in_defaults(read.config):
+            absolute = (
+                group if group.startswith("/") else (PurePath("/", config_path).parent / group).as_posix()
+            )
+            if absolute[1:] in _groups():
+                raise ConfigError(f"{file}: {_takes_one(absolute[1:], options)}")
+        return read
 
     def is_config(self, config_path: str) -> bool:
         """Whether there is such a file."""
@@ -169,6 +218,16 @@ class ConfigFiles(FileConfigSource):
                 f"'{config_path}' lies outside the folder of configs; write the name of a config in "
                 f"{self.path}, or name another folder with -cd"
             )
+
+
+def _lists_in_defaults(config: Container) -> Iterator[tuple[str, Sequence[Any]]]:
+    """Yield each group of a file's defaults list that has a list of options, and these."""
+    written: Any = OmegaConf.to_container(config, resolve=False)
+    defaults = written.get("defaults") if isinstance(written, dict) else None
+    for default in defaults if isinstance(defaults, list) else ():
+        for key, value in default.items() if isinstance(default, dict) else ():
+            if isinstance(value, list):
+                yield _group_of(str(key)), value
 
 
 class HydrasConfigs(ImportlibResourcesConfigSource):

@@ -20,6 +20,7 @@ import fnnexp
 from fnnexp import data, ui
 from fnnexp.cli import COMMANDS, overrides_last
 from fnnexp.config import conf_folder, sweeps_folder
+from fnnexp.sweeping.run import Outcome
 
 OPTIONS = {
     group.name: sorted(file.stem for file in group.glob("*.yaml"))
@@ -276,6 +277,102 @@ def test_a_dry_run_knows_what_is_done(invoke, store, own_folder):
     assert len(re.findall(r" done *$", ran.out, re.MULTILINE)) == 2
     assert "2 lanes in" in ran.out
     assert {path: path.stat().st_mtime_ns for path in own_folder.rglob("*")} == before
+
+
+# --- lists where one is wanted ---
+
+HEAD = "defaults: [config, override data: digits, _self_]\n"
+LISTS = {
+    "init=[he,max]": ("init", {"he", "max"}),
+    "-m init=[he,max]": ("init", {"he", "max"}),
+    "-m init=[he,max],xavier": ("init", {"he", "max"}),
+    "-m seed=0,1 +init=[he,max]": ("init", {"he", "max"}),
+    "arch=[relu_100,tanh_128,relu_98]": ("arch", {"relu_100", "tanh_128", "relu_98"}),
+    "experiment=[relu98_full_batch,tanh_mini_batch]": (
+        "experiment", {"relu98_full_batch", "tanh_mini_batch"}
+    ),
+    "init=[he]": ("init", {"he"}),
+    "seed=[0,1]": ("seed", {"0", "1"}),
+    "-m seed=[0,1],2": ("seed", {"0", "1"}),
+    "optimizer.lr=[0.1,0.25]": ("optimizer.lr", {"0.1", "0.25"}),
+    "dtype=[float32,float64]": ("dtype", {"float32", "float64"}),
+    "batching.shuffle=[true,false]": ("batching.shuffle", {"True", "False"}),
+    "arch.hidden=[[32],[64,8]]": ("arch.hidden", {"[32]", "[64, 8]"}),
+    "arch.hidden=[[32]]": ("arch.hidden", {"[32]"}),
+}  # fmt: skip
+
+
+@pytest.fixture
+def swept(monkeypatch):
+    """Collect the trials that would be trained, and train none."""
+    from fnnexp import app
+
+    trials = []
+    monkeypatch.setattr(app, "sweep", lambda given, name, *_, **__: trials.extend(given) or Outcome(name))
+    return trials
+
+
+def values(trials, key):
+    return {str(trial.params[key]) for trial in trials}
+
+
+@pytest.mark.parametrize("words", LISTS)
+def test_a_list_for_one_value_is_refused_and_what_is_to_be_written_makes_a_trial_of_each(
+    words, invoke, swept
+):
+    key, wanted = LISTS[words]
+    ran = invoke("data=digits", *words.split())
+    assert (ran.status, ran.out, swept) == (2, "", [])
+    to_write = re.search(rf"write (?:-m )?({re.escape(key)}=[^ \n]*[^ \n,;])", ran.err)[1]
+    again = invoke(*["-m"] * (len(wanted) > 1), "data=digits", to_write)
+    assert again.status == 0, (to_write, again.err)
+    assert len(swept) == len(wanted)
+    assert values(swept, key) == wanted
+
+
+LISTS_IN_FILES = {
+    "of options in a grid": "hydra: {mode: MULTIRUN, sweeper: {params: {init: [he, max], seed: '0,1'}}}",
+    "of options in a second batch": "hydra: {mode: MULTIRUN, sweeper: "
+    "{max_batch_size: 1, params: {seed: '0,1', init: 'xavier,[he,max]'}}}",
+    "of values in a grid": "hydra: {mode: MULTIRUN, sweeper: {params: {seed: [0, 1], init: 'he,max'}}}",
+    "of lists in a grid": "hydra: {mode: MULTIRUN, sweeper: {params: {arch.hidden: [[32], [64]]}}}",
+    "of values": "seed: [0, 1]",
+    "of lists": "arch: {hidden: [[32], [64]]}",
+    "of options in defaults": "defaults: [config, override init: [he, max], _self_]",
+    "of presets in defaults": "defaults: [config, {experiment: [tanh_mini_batch, relu_full_batch]}, _self_]",
+    "of options in a preset": "defaults: [config, {experiment: mine}, _self_]",
+}
+SAID = {
+    "options": "takes one option; for both write -m ",
+    "presets": "takes one option; for both write -m ",
+    "values": "write seed=0,1 with -m",
+    "lists": "write arch.hidden=[32],[64] with -m",
+}
+
+
+@pytest.mark.parametrize("case", LISTS_IN_FILES)
+def test_a_list_for_one_value_in_a_file_is_refused(case, invoke, swept, own_folder):
+    text = LISTS_IN_FILES[case]
+    (own_folder / "mine.yaml").write_text(text if text.startswith("defaults") else f"{HEAD}{text}\n")
+    (own_folder / "experiment").mkdir()
+    (own_folder / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults: [override /init: [he, max]]\n"
+    )
+    ran = invoke("-cd", ".", "-cn", "mine")
+    assert (ran.status, ran.out, swept) == (2, "", [])
+    assert SAID[case.split()[1]] in ran.err
+
+
+def test_a_group_of_ones_own_may_have_several_options(invoke, swept, own_folder):
+    """Hydra merges them in their order; of our groups a trial has one option, and its name says which."""
+    (own_folder / "step").mkdir()
+    (own_folder / "step" / "long.yaml").write_text("# @package _global_\nepochs: 3\nseed: 1\n")
+    (own_folder / "step" / "wide.yaml").write_text("# @package _global_\nseed: 2\n")
+    (own_folder / "mine.yaml").write_text(
+        "defaults: [config, step: [long, wide], override data: digits, _self_]\n"
+    )
+    assert invoke("-cd", ".", "-cn", "mine").status == 0
+    assert [(trial.params["epochs"], trial.params["seed"]) for trial in swept] == [(3, 2)]
 
 
 # --- a user's own configs ---

@@ -128,7 +128,7 @@ ALLOWED = {
         "fnnexp.ui",
     ),
     "fnnexp.__main__": ("fnnexp.cli",),
-    "hydra_plugins": ("fnnexp.app", "fnnexp.config"),
+    "hydra_plugins": ("fnnexp.app", "fnnexp.config", "fnnexp.guard"),
 }
 
 

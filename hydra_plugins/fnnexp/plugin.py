@@ -59,8 +59,13 @@ class FnnexpSweeper(BasicSweeper):
             return super().sweep(arguments)
         assert self.hydra_context is not None
         assert self.launcher is not None
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        from fnnexp.guard import one_option_each
+
+        words = [*self._parse_config(), *arguments]
+        one_option_each(words)
+        overrides = OverridesParser.create(config_loader=self.hydra_context.config_loader).parse_overrides(
+            words
+        )
         refuse_too_many(overrides)
         batches = self.split_arguments(overrides, self.max_batch_size)
         refuse_none(batches, overrides)
