@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -15,16 +16,20 @@ from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import DictConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from fnnexp import collector, composing, data
 from fnnexp.complaints import explain
+from fnnexp.composing import as_written
 from fnnexp.config import Config, Job, conf_folder, read, trial
 from fnnexp.errors import ConfigError, FnnexpError
-from fnnexp.guard import guarded
+from fnnexp.guard import guarded, values_by_key
 from fnnexp.nn.engines import engine_named
 
 if TYPE_CHECKING:
@@ -75,8 +80,28 @@ def train(composed: DictConfig) -> None:
     """Run one composed config: Hydra's task function."""
     node = HydraConfig.get()
     with _past_hydra():
+        note = _passed_over(node)
         job = read(composed, node.runtime.choices, node.overrides.task)
-        run_jobs([job], str(node.job.config_name))
+        run_jobs([job], str(node.job.config_name), note)
+
+
+def _passed_over(node: Any) -> str | None:
+    """Return what is to be said of a grid that one trial is run instead of, or None where there is none."""
+    if not node.sweeper.params:
+        return None
+    params: Any = OmegaConf.to_container(node.sweeper.params, resolve=False)
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    try:
+        grid = parser.parse_overrides([f"{key}={value}" for key, value in params.items()])
+    except HydraException as error:
+        raise ConfigError(explain(error)) from error
+    said = {one.get_key_element() for one in parser.parse_overrides(as_written(node.overrides.task))}
+    counts = values_by_key(one for one in grid if one.get_key_element() not in said)
+    if not counts:
+        return None
+    trials, name = math.prod(counts.values()), grid_name(str(node.job.config_name))
+    or_for_good = "" if name is None else f", or hydra.mode: MULTIRUN in {name}.yaml,"
+    return f"hydra.sweeper.params is passed over: one trial runs; -m{or_for_good} runs the grid of {trials}"
 
 
 def many(loader: Any, master: DictConfig, job_overrides: Sequence[Sequence[str]]) -> list[JobReturn]:
@@ -151,8 +176,8 @@ def jobs_of(config_name: str, words: Sequence[str], config_dir: Path | None = No
     return jobs
 
 
-def run_jobs(jobs: Sequence[Job], config_name: str) -> None:
-    """Run checked jobs as one sweep, or show what would run.
+def run_jobs(jobs: Sequence[Job], config_name: str, note: str | None = None) -> None:
+    """Run checked jobs as one sweep, or show what would run; say the note, if there is one, before.
 
     Raises
     ------
@@ -163,6 +188,8 @@ def run_jobs(jobs: Sequence[Job], config_name: str) -> None:
     name = experiment_name(jobs, config_name)
     console = Console(width=None if sys.stdout.isatty() else 120)
     trials = trials_of(jobs, console)
+    if note is not None:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     if first.dry_run:
         from fnnexp.sweeping.dry_run import show
 
@@ -216,7 +243,7 @@ def experiment_name(jobs: Sequence[Job], config_name: str) -> str:
     """
     presets = {job.choices.get("experiment") for job in jobs}
     preset = presets.pop() if len(presets) == 1 else None
-    grid = Path(config_name).name if config_name != "config" else None
+    grid = grid_name(config_name)
     told = jobs[0].config.tracking.experiment
     name = grid or preset or "fnnexp" if told is None else told
     if not name.strip() or not name.isprintable() or len(name) > LONGEST_NAME:
@@ -225,6 +252,16 @@ def experiment_name(jobs: Sequence[Job], config_name: str) -> str:
             "write tracking.experiment=my_sweep"
         )
     return name
+
+
+def grid_name(config_name: str) -> str | None:
+    """Return the name of a grid's file, which may be given with its extension; None where there is none.
+
+    >>> grid_name("card_grid"), grid_name("mine/card_grid.yaml"), grid_name("config")
+    ('card_grid', 'card_grid', None)
+    """
+    name = Path(config_name).name.removesuffix(".yaml")
+    return None if name == "config" else name
 
 
 def _settings(config: Any) -> Any:

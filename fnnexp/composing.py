@@ -70,7 +70,7 @@ class _Composer:
         parser = OverridesParser.create(config_loader=loader)
         self._parse = cache(lambda override: parser.parse_overrides(overrides=[override])[0])
         self._is_group = cache(lambda key: bool(loader.get_group_options(key)))
-        told = [self._parse(line) for line in _words(master.hydra.overrides.task)]
+        told = [self._parse(line) for line in as_written(master.hydra.overrides.task)]
         self._fixed = {_as_swept(p) for p in told if not p.is_sweep_override()}
         self._combinations = _Combinations(loader, master)
         self._families: dict[tuple[Any, ...], _Family] = {}
@@ -204,7 +204,7 @@ class _Combinations:
         hydra = self._master.hydra
         if hydra.searchpath:
             return ()
-        words = [*_words(hydra.overrides.hydra), *_words(hydra.overrides.task)]
+        words = [*as_written(hydra.overrides.hydra), *as_written(hydra.overrides.task)]
         found = self._loader.compute_defaults_list(hydra.job.config_name, words, RunMode.MULTIRUN).defaults
         ours = [d for d in found if d.config_path and not (d.package or "").startswith("hydra")]
         files = [self._file(d.config_path) for d in ours]
@@ -230,7 +230,7 @@ class _Combinations:
         return self._loader.repository.load_config(path)
 
 
-def _words(overrides: Any) -> list[str]:
+def as_written(overrides: Any) -> list[str]:
     """Return overrides as they were written: what reads them one by one would resolve their ``${...}``."""
     words: Any = OmegaConf.to_container(overrides, resolve=False)
     return [str(word) for word in words]

@@ -6,6 +6,7 @@ Hydra by itself imports what ``hydra.callbacks``, logging handlers and ``pkg://`
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
@@ -157,6 +158,24 @@ def one_option_each(words: Iterable[str]) -> None:
         for each in value.list if isinstance(value, ChoiceSweep) else [value]:
             if isinstance(each, list):
                 raise ConfigError(_takes_one(override.key_or_group, [getattr(o, "text", o) for o in each]))
+
+
+def values_by_key(overrides: Iterable[Override]) -> dict[str, float]:
+    """Return how many values each key of a grid has, by counting, before any list of them is made."""
+    return {override.get_key_element(): _count(override) for override in overrides}  # the last one counts
+
+
+def _count(override: Override) -> float:
+    """Return how many values a discrete sweep has; Hydra refuses the other sweeps, and steps of 0."""
+    value = override.value()
+    if isinstance(value, RangeSweep) and value.step:
+        assert value.start is not None
+        assert value.stop is not None
+        values = (value.stop - value.start) / value.step
+        return max(0, math.ceil(values)) if math.isfinite(values) else math.inf
+    if isinstance(value, Glob) and override.config_loader is not None:
+        return len(list(override.sweep_iterator()))
+    return len(value.list) if isinstance(value, ChoiceSweep) else 1
 
 
 def _group_of(key: str) -> str:

@@ -375,6 +375,71 @@ def test_a_group_of_ones_own_may_have_several_options(invoke, swept, own_folder)
     assert [(trial.params["epochs"], trial.params["seed"]) for trial in swept] == [(3, 2)]
 
 
+# --- a grid that is passed over ---
+
+
+@pytest.fixture
+def own_grid(own_folder):
+    """Return ``own_grid(params, name="mine")``, which writes a grid's file that lacks hydra.mode."""
+
+    def write(params, name="mine"):
+        (own_folder / f"{name}.yaml").write_text(f"{HEAD}hydra: {{sweeper: {{params: {{{params}}}}}}}\n")
+        return ["-cd", ".", "-cn", name]
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ("seed: '0,1'", ""),
+        ("seed: '0,1', init: 'he,max,xavier'", ""),
+        ("seed: 'range(1,9,2)', init: glob(he*)", ""),
+        ("seed: '0,1', init: 'he,max,xavier'", "seed=7 tracking.experiment=${dtype}"),
+        ("seed: 5", ""),
+        ("optimizer.lr: '${optimizer.lr_for.full},0.25'", ""),
+    ],
+)
+def test_a_trial_that_is_run_instead_of_a_grid_is_told_with_what_the_grid_would_be(
+    params, words, invoke, swept, own_grid
+):
+    command = [*own_grid(params), *words.split()]
+    ran = invoke(*command)
+    assert (ran.status, len(swept)) == (0, 1), ran.err
+    swept.clear()
+    assert invoke("-m", *command).status == 0
+    told = (
+        "hydra.sweeper.params is passed over: one trial runs; -m, or hydra.mode: MULTIRUN in mine.yaml, runs "
+    )
+    assert ran.out.splitlines()[0] == f"{told}the grid of {len(swept)}"
+
+
+@pytest.mark.parametrize("words", ["-m", "seed=3", "--cfg job", "--info searchpath", "-sc query=bash"])
+def test_nothing_is_said_of_a_grid_that_runs_or_that_nothing_is_run_instead_of(
+    words, invoke, swept, own_grid, monkeypatch
+):
+    grid = own_grid("seed: '0,1'")
+    monkeypatch.setenv("COMP_LINE", "fnnexp -cd . -cn mine init=h")
+    monkeypatch.setenv("COMP_POINT", "28")
+    ran = invoke(*(() if "-sc" in words else grid), *words.split())
+    assert ran.status == 0, ran.err
+    assert "passed over" not in ran.out + ran.err
+
+
+def test_a_grid_that_is_passed_over_and_is_none_is_refused(invoke, swept, own_grid):
+    ran = invoke(*own_grid("seed: '0,,1'"))
+    assert (ran.status, ran.out, swept) == (2, "", [])
+    assert "seed=0,,1: is no override" in ran.err
+
+
+def test_a_grid_named_with_its_extension_is_the_same_experiment(invoke, store, own_grid):
+    grid = own_grid("init: 'he,max'", "good")
+    assert invoke("-m", *grid, *DIGITS).status == 0
+    ran = invoke("-m", "-cd", ".", "-cn", "good.yaml", *DIGITS, "dry_run=true")
+    assert "good: 2 trials, 2 done, 0 to run" in ran.out
+    assert "fnnexp: 1 trials" in invoke("-cn", "config.yaml", *DIGITS, "dry_run=true").out
+
+
 # --- a user's own configs ---
 
 

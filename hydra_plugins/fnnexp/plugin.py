@@ -18,7 +18,7 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
+from hydra.core.override_parser.types import Override
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 if TYPE_CHECKING:
@@ -81,8 +81,9 @@ def refuse_too_many(overrides: Sequence[Override]) -> None:
         When there are more than ``MOST_JOBS``.
     """
     from fnnexp.errors import ConfigError
+    from fnnexp.guard import values_by_key
 
-    counts = {override.get_key_element(): _count(override) for override in overrides}  # the last one counts
+    counts = values_by_key(overrides)
     if math.prod(counts.values()) > MOST_JOBS:
         largest = max(counts, key=lambda key: counts[key])
         raise ConfigError(
@@ -97,17 +98,6 @@ def refuse_none(batches: Sequence[Sequence[Sequence[str]]], overrides: Sequence[
     if not any(batches):
         said = " ".join(str(override.input_line) for override in overrides)
         raise ConfigError(f"the sweep has no jobs, as a key has no values: {said}")
-
-
-def _count(override: Override) -> int:
-    """Return how many values a discrete sweep has; Hydra refuses the other sweeps, and steps of 0."""
-    value = override.value()
-    if isinstance(value, RangeSweep) and value.step:
-        assert value.start is not None
-        assert value.stop is not None
-        values = (value.stop - value.start) / value.step
-        return max(0, math.ceil(values)) if math.isfinite(values) else MOST_JOBS + 1
-    return len(value.list) if isinstance(value, ChoiceSweep) else 1
 
 
 class FnnexpLauncher(BasicLauncher):
