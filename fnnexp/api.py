@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from fnnexp import app, notebook
-from fnnexp.config import quoted
+from fnnexp.config import LISTS, Config, quoted
 from fnnexp.errors import ConfigError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+_TOP = frozenset(field.name for field in fields(Config)) | {"experiment"}
 
 AGAIN = "interrupted, and what was trained is saved; make the same call again and it goes on where it was"
 
@@ -38,7 +41,7 @@ def sweep(
         A folder of configs of your own, as after `-cd`.
     choices
         Values by key; a list, tuple, range or array is swept over: `init=["max", "he"]`. A key with a dot
-        goes into `**{"optimizer.lr": 0.1}`.
+        goes into `**{"optimizer.lr": 0.1}`; widths are lists in a list: `**{"arch.hidden": [[64, 32], [9]]}`.
 
     Returns
     -------
@@ -53,10 +56,11 @@ def sweep(
     """
     from fnnexp.analysis import frames
 
+    _refuse_others_than_texts(grid, overrides)
     first_word = [grid] if grid is not None and "=" in grid else []
     if first_word:
         grid = None
-    words = [*first_word, *overrides, *(override(key, value) for key, value in choices.items())]
+    words = [*first_word, *overrides, *(override(*_one_level(*choice)) for choice in choices.items())]
     name = "config" if grid is None else grid
     jobs = app.jobs_of(name, words, None if config_dir is None else _folder(config_dir))
     first = app.alike(jobs)
@@ -79,6 +83,39 @@ def sweep(
     return frames.part(runs, runs["trial"].isin([trial.id for trial in trials]))
 
 
+def _refuse_others_than_texts(grid: Any, overrides: Sequence[Any]) -> None:
+    if grid is not None and not isinstance(grid, str):
+        raise ConfigError(f'sweep({grid!r}): a grid is named by a string; write sweep("card_grid")')
+    for given in overrides:
+        if not isinstance(given, str):
+            raise ConfigError(f'sweep(…, {given!r}): an override is a string; write "seed=3" or seed=3')
+
+
+def _one_level(key: str, value: Any) -> tuple[str, Any]:
+    """Return a choice whose values are no lists, or all are lists where the key's value is one.
+
+    A list is swept over in Python, so what the command line's messages say to write would be no help here.
+    """
+    values = list(value) if _has_values(value) else None
+    lists = [_has_values(each) for each in values or ()]
+    if key in LISTS and values != [] and not (lists and all(lists)):
+        one = [64, 32] if values is None or any(lists) else values
+        raise ConfigError(
+            f"{key}={value!r}: must be a list of lists, for one list is swept over; write "
+            f'**{{"{key}": [{one}]}}'
+        )
+    if key not in LISTS and key.split(".")[0] in _TOP and any(lists):
+        raise ConfigError(
+            f"{key}={value!r}: must be one value, or one list of values to sweep over; write it without the "
+            "inner brackets"
+        )
+    return key, value if values is None else values
+
+
+def _has_values(value: Any) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes, dict))
+
+
 def override(key: str, value: Any) -> str:
     """Return a choice in Hydra's grammar; a list, tuple, range or array is a list of values to sweep over.
 
@@ -87,7 +124,7 @@ def override(key: str, value: Any) -> str:
     >>> override("arch.hidden", [[64, 32], [10]]), override("batching.shuffle", False)
     ('arch.hidden=[64,32],[10]', 'batching.shuffle=false')
     """
-    if isinstance(value, Iterable) and not isinstance(value, (str, bytes, dict)):
+    if _has_values(value):
         values = list(value)
         if not values:
             raise ConfigError(f"{key}={value!r}: has no values; write one value or more")

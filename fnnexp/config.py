@@ -243,6 +243,15 @@ _NODES: dict[Any, Any] = {
 }
 
 
+LISTS = frozenset(
+    f"{key}.{field.name}"
+    for key, node in _NODES.items()
+    for field in fields(node)
+    if str(field.type).startswith("list")
+)
+"""The keys whose value is a list."""
+
+
 def _known_keys(prefix: str, values: Mapping[Any, Any], node: Any) -> None:
     """Refuse a key that the schema lacks: ``+foo=1``, ``+data._target_=…``."""
     known = [prefix + field.name for field in fields(node)]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+
 import numpy as np
 import pytest
 
 import fnnexp
-from fnnexp import api
+from fnnexp import api, app
 from fnnexp.errors import FnnexpError
 
 SMALL = {"data": "digits", "epochs": 1, "execution.n_jobs": 1}
@@ -76,12 +78,55 @@ def test_a_trial_that_fails_is_told_and_costs_no_other(store, monkeypatch, capsy
         ("init_grid", {"config_dir": "nowhere"}, "config_dir='nowhere': there is no such folder"),
         (None, {"data": "files", "data.path": "C:\\a b'c\\"}, r"C:\\a b'c\\ does not exist"),
         (None, {"seed": range(20_000)}, "more than 10000 jobs"),
+        (3, {}, r"sweep\(3\): a grid is named by a string"),
+        (None, {"arch.hidden": []}, r"arch.hidden=\[\]: has no values"),
     ],
 )
 def test_bad_input_is_a_clear_error_before_anything_trains(grid, choices, said, own_folder):
     with pytest.raises(FnnexpError, match=said):
         fnnexp.sweep(grid, **choices)
     assert not list(own_folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ([8], [8]),
+        ((64, 16), [64, 16]),
+        (range(8, 10), [8, 9]),
+        (8, [64, 32]),
+        ("[8]", [64, 32]),
+        ([8, [4]], [64, 32]),
+        (None, [64, 32]),
+    ],
+)
+def test_widths_that_are_no_list_of_lists_are_refused_and_what_is_to_be_written_is_taken(
+    given, wanted, own_folder
+):
+    with pytest.raises(FnnexpError, match="must be a list of lists") as caught:
+        fnnexp.sweep("demo", **{"arch.hidden": given})
+    assert not list(own_folder.iterdir())
+    (choice,) = ast.literal_eval(str(caught.value).partition("write **")[2]).items()
+    (job,) = app.jobs_of("config", [api.override(*choice)])
+    assert job.config.arch.hidden == wanted
+
+
+@pytest.mark.parametrize("choice", [{"seed": [[0, 1]]}, {"init": [["he", "max"], "xavier"]}, {"dtype": [()]}])
+def test_lists_within_the_list_that_is_swept_over_are_refused(choice, own_folder):
+    with pytest.raises(FnnexpError, match="must be one value, or one list of values to sweep over"):
+        fnnexp.sweep(**choice)
+    assert not list(own_folder.iterdir())
+
+
+def test_an_override_that_is_no_string_is_refused(own_folder):
+    with pytest.raises(FnnexpError, match=r"sweep\(…, 3\): an override is a string"):
+        fnnexp.sweep("demo", 3)
+    assert not list(own_folder.iterdir())
+
+
+def test_values_that_can_be_read_only_once_are_all_swept_over(store):
+    runs = fnnexp.sweep(arch="tanh_128", batching="full", seed=iter([3, 4]), **SMALL)
+    assert set(runs["seed"]) == {3, 4}
 
 
 TEXTS = ["he", "a b", "true", "it's", "C:\\x\\", "a,b", "${x}", "", ".5", "~/x", "café", "./a.npz", "a b\\\n"]
