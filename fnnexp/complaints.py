@@ -76,6 +76,38 @@ def _unknown_config(message: str, _: list[str]) -> str | None:
     )
 
 
+def _unknown_default(message: str, _: list[str]) -> str | None:
+    """``defaults: [confg, _self_]``: a defaults list names a config that is nowhere."""
+    found = re.search(r"In '([^']+)': Could not load '([^']+)'", message)
+    if not found:
+        return None
+    file, given = found.groups()
+    from fnnexp.config import conf_folder, sweeps_folder
+
+    folders = (conf_folder(), sweeps_folder())
+    files = [path.relative_to(folder) for folder in folders for path in sorted(folder.rglob("*.yaml"))]
+    near = did_you_mean(given, [path.with_suffix("").as_posix() for path in files])
+    return (
+        f"the defaults of '{file}' name '{given}', and there is no such config; a config of your own starts "
+        f"with 'defaults: [config, _self_]'.{near}"
+    )
+
+
+def _unresolved(message: str, _: list[str]) -> str | None:
+    """``epochs: ${epoch}``: a reference leads nowhere, or back to itself."""
+    key = re.search(r"full_key: (\S+)", message)
+    missing = re.search(r"Interpolation key '([^']*)' not found", message)
+    if not key:
+        return None
+    if missing:
+        return (
+            f"{key[1]} refers to '{missing[1]}', and there is no such key; write its whole name, or a value"
+        )
+    if "Recursive interpolation" in message:
+        return f"{key[1]} refers to a value that refers back to it; write a value"
+    return None
+
+
 def _unknown_key(message: str, messages: list[str]) -> str | None:
     """``optimizer.lrr=1``: no such key in the schema."""
     found = re.search(r"Key '([^']+)' (?:is )?not in '(\w+)'", message)
@@ -139,9 +171,22 @@ def _no_list(message: str, messages: list[str]) -> str | None:
 
 
 def _no_null(message: str, messages: list[str]) -> str | None:
-    """``epochs=null``: the schema wants a value."""
+    """``epochs=null``: the schema wants a value; ``arch.hidden=[32,null]``: and so in a list."""
+    within = re.search(r"full_key: (\S+)\[\d+\]", message)
+    if within and "NoneType is not a subclass of" in message:
+        return f"{within[1]}: null is in its list, where every value must be a whole number; leave it out"
     override = re.search(r"Error merging override (.*)", messages[0])
     return f"{override[1]}: must have a value" if override and "is not Optional" in message else None
 
 
-RULES = (_unknown_option, _unknown_config, _unknown_key, _wrong_type, _no_text, _no_list, _no_null)
+RULES = (
+    _unknown_option,
+    _unknown_config,
+    _unknown_default,
+    _unresolved,
+    _unknown_key,
+    _wrong_type,
+    _no_text,
+    _no_list,
+    _no_null,
+)

@@ -194,6 +194,12 @@ def read(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[s
     assert isinstance(values, dict)
     missing = _first_missing(values)
     if missing:
+        group = missing.partition(".")[0]
+        if group in CHOICES and any(_key(override) == group and override[0] == "~" for override in overrides):
+            raise ConfigError(
+                f"~{group} takes away what every trial needs, and {missing} has no value; leave "
+                f"~{group} out, or write another option, as in {group}={default_options()[group]}"
+            )
         raise ConfigError(f"{missing} has no value; write {missing}=…")
     if few_references(values):
         resolved = OmegaConf.to_container(composed, resolve=True)

@@ -24,7 +24,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeS
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
-from omegaconf import Container, DictConfig, OmegaConf
+from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 
 from fnnexp.config import Config, conf_folder, few_references
 from fnnexp.errors import ConfigError
@@ -219,6 +219,7 @@ class ConfigFiles(FileConfigSource):
             )
             if absolute[1:] in _groups():
                 raise ConfigError(f"{file}: {_takes_one(absolute[1:], options)}")
+        _with_self(read.config)
         return read
 
     def is_config(self, config_path: str) -> bool:
@@ -247,6 +248,24 @@ def _lists_in_defaults(config: Container) -> Iterator[tuple[str, Sequence[Any]]]
         for key, value in default.items() if isinstance(default, dict) else ():
             if isinstance(value, list):
                 yield _group_of(str(key)), value
+
+
+def _with_self(config: Container) -> None:
+    """Say in a file's defaults list where its own values stand, if it doesn't: last, so that they count.
+
+    Hydra puts them there too, and then warns of it.
+    """
+    defaults: Any = config.get("defaults") if isinstance(config, DictConfig) else None
+    if not isinstance(defaults, ListConfig):
+        return
+    written: Any = OmegaConf.to_container(defaults, resolve=False)
+    if any(isinstance(default, str) and default.partition("@")[0] == "_self_" for default in written):
+        return
+    if not all(
+        isinstance(default, dict) and str(next(iter(default), "")).startswith("override ")
+        for default in written
+    ):
+        defaults.append("_self_")
 
 
 class HydrasConfigs(ImportlibResourcesConfigSource):

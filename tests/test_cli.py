@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import warnings
 
 import pytest
 from mlflow import MlflowClient
@@ -373,6 +374,58 @@ def test_a_group_of_ones_own_may_have_several_options(invoke, swept, own_folder)
     )
     assert invoke("-cd", ".", "-cn", "mine").status == 0
     assert [(trial.params["epochs"], trial.params["seed"]) for trial in swept] == [(3, 2)]
+
+
+# --- defaults, references and what is taken away ---
+
+ODD = {
+    "a reference to itself": ("epochs: ${epochs}", "epochs refers to a value that refers back to it"),
+    "two that refer to each other": ("epochs: ${seed}\nseed: ${epochs}", "refers back to it; write a value"),
+    "a reference to nothing": ("epochs: ${nix.da}", "epochs refers to 'nix.da', and there is no such key"),
+    "a relative one": ("optimizer: {lr: '${.nope}'}", "optimizer.lr refers to 'nope'"),
+    "one in a list": ("arch: {hidden: [8, '${nope}']}", "arch.hidden[1] refers to 'nope'"),
+    "a list for a list's value": ("arch: {hidden: '${seed}'}", "arch.hidden=0: must be one list"),
+    "no value in a list": ("arch: {hidden: [32, null]}", "arch.hidden: null is in its list"),
+    "a default that is misspelt": ("defaults: [confg, _self_]", "name 'confg', .* Did you mean 'config'?"),
+    "an option as a default": (
+        "defaults: [config, inti/he, _self_]", "name 'inti/he', .* Did you mean 'init/he'?"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_what_leads_nowhere_in_a_file_is_told_by_its_key(case, invoke, swept, own_folder):
+    text, said = ODD[case]
+    (own_folder / "mine.yaml").write_text(text if text.startswith("defaults") else f"{HEAD}{text}\n")
+    ran = invoke("-cd", ".", "-cn", "mine")
+    assert (ran.status, ran.out, swept) == (2, "", [])
+    assert len(ran.err.splitlines()) == 1
+    assert all(part in ran.err for part in said.split(" .* ")), ran.err
+
+
+@pytest.mark.parametrize("group", ["arch", "init", "batching", "optimizer", "data"])
+def test_a_group_that_no_trial_can_lack_is_told_with_an_option_to_write(group, invoke, swept):
+    ran = invoke("data=digits", f"~{group}") if group != "data" else invoke("~data")
+    assert (ran.status, swept) == (2, [])
+    assert f"leave ~{group} out, or write another option" in ran.err
+    to_write = re.search(rf"as in ({group}=\w+)", ran.err)[1]
+    assert invoke("data=digits", to_write, "data=digits").status == 0
+    assert len(swept) == 1
+
+
+def test_null_in_the_list_of_an_override_is_told_by_its_key(invoke):
+    assert "arch.hidden: null is in its list" in invoke("data=digits", "arch.hidden=[32,null]").err
+
+
+@pytest.mark.parametrize("ending", ["]", ", override data: digits]", ", _self_]"])
+def test_a_files_own_values_count_wherever_its_defaults_list_leaves_them(ending, invoke, swept, own_folder):
+    (own_folder / "mine.yaml").write_text(f"defaults: [config, override init: he{ending}\nepochs: 3\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ran = invoke("-cd", ".", "-cn", "mine", "data=digits")
+        assert (ran.status, ran.err) == (0, "")
+        assert invoke("-m", "-cd", ".", "-cn", "mine", "data=digits", "seed=1,2").status == 0
+    assert [(trial.recipe.epochs, trial.method) for trial in swept] == [(3, "he")] * 3
 
 
 # --- a grid that is passed over ---
