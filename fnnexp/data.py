@@ -7,10 +7,11 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 import uuid
-import warnings
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
@@ -222,15 +223,23 @@ def _writable_cache() -> Path:
     except OSError as error:
         user = str(os.getuid()) if hasattr(os, "getuid") else getpass.getuser()
         fallback = Path(tempfile.gettempdir()) / f"fnnexp-{user}"
-        warnings.warn(
-            f"the cache {cache_folder()} cannot be written ({error}); {fallback} is used. "
-            "FNNEXP_CACHE names another.",
-            stacklevel=2,
+        _tell_once(
+            f"the cache {cache_folder()} cannot be written ({error.strerror or error}); {fallback} is used. "
+            "FNNEXP_CACHE names another."
         )
     fallback.mkdir(mode=0o700, exist_ok=True)
     if hasattr(os, "getuid") and fallback.stat().st_uid != os.getuid():
         raise PermissionError(f"{fallback} belongs to someone else")
     return _tried(fallback)
+
+
+def _tell(message: str) -> None:
+    """Say in one line what is done otherwise than was wished; Python's warnings show a line of source too."""
+    print(f"fnnexp: {' '.join(message.split())}", file=sys.stderr)
+
+
+_tell_once = cache(_tell)
+"""The same; what is asked for again and again is said the first time."""
 
 
 def _tried(folder: Path) -> Path:
@@ -262,7 +271,7 @@ def _found(folder: Path) -> dict[str, Any] | None:
         load(_prepared("", folder, meta))
     except (OSError, ValueError, KeyError, TypeError, DataError) as error:
         reason = error.__cause__ or error
-        warnings.warn(f"the prepared data in {folder} is damaged and is made again ({reason})", stacklevel=2)
+        _tell(f"the prepared data in {folder} is damaged and is made again ({reason})")
         shutil.rmtree(folder, ignore_errors=True)
         return None
     return meta
@@ -327,7 +336,7 @@ def _cached_or_downloaded_mnist() -> Path:
             failures.append(f"{mirror}: {error}")
         else:
             for failure in failures:
-                warnings.warn(f"MNIST came from {mirror} and not from {failure}", stacklevel=2)
+                _tell(f"MNIST came from {mirror} and not from {failure}")
             return file
     tried = "\n".join(f"  {failure}" for failure in failures)
     raise DataError(

@@ -193,6 +193,20 @@ def test_who_asks_hydra_for_traces_gets_them():
     assert "Traceback" in ran.stderr
 
 
+def test_a_cache_that_cannot_be_written_is_told_in_one_line_and_the_trial_goes_on(
+    invoke, swept, own_folder, monkeypatch
+):
+    (own_folder / "file").write_text("in the way")
+    monkeypatch.setenv("FNNEXP_CACHE", str(own_folder / "file" / "cache"))
+    monkeypatch.setattr("tempfile.tempdir", str(own_folder))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ran = invoke(*DIGITS)
+    assert (ran.status, len(swept)) == (0, 1)
+    (line,) = ran.err.splitlines()
+    assert re.match(r"fnnexp: the cache .*/file/cache cannot be written \(", line)
+
+
 # --- Hydra's own ---
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import hashlib
 import http.server
@@ -11,6 +12,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 import struct
 import threading
 import tracemalloc
@@ -394,14 +396,14 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, arrays, cache, monkeypatc
         lambda folder: (folder / "meta.json").write_text("[]"),
     ],
 )
-def test_a_damaged_folder_is_refused_by_load_and_made_again_by_prepare(damage, tmp_path, arrays):
+def test_a_damaged_folder_is_refused_by_load_and_made_again_by_prepare(damage, tmp_path, arrays, capsys):
     path = str(write_npz(tmp_path / "a.npz", arrays))
     first = prepare("files", path)
     damage(Path(first.directory))
     with pytest.raises(DataError, match="missing or damaged"):
         load(first)
-    with pytest.warns(UserWarning, match="made again"):
-        assert prepare("files", path) == first
+    assert prepare("files", path) == first
+    assert re.fullmatch(r"fnnexp: the prepared data in .* is made again \(.*\)\n", capsys.readouterr().err)
     assert load(first).x_train.tobytes() == arrays["x_train"].tobytes()
 
 
@@ -413,28 +415,33 @@ def test_load_refuses_another_data_set_of_the_same_sizes(tmp_path, arrays):
         load(prepared)
 
 
-def test_a_cache_that_cannot_be_written_is_replaced_with_a_warning(tmp_path, arrays, monkeypatch):
+def test_a_cache_that_cannot_be_written_is_replaced_which_is_told_in_one_line(
+    tmp_path, arrays, monkeypatch, capsys
+):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("FNNEXP_CACHE", str(tmp_path / "file" / "cache"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     path = str(write_npz(tmp_path / "a.npz", arrays))
-    with pytest.warns(UserWarning, match=r"cannot be written .* is used"):
-        prepared = prepare("files", path)
+    prepared = prepare("files", path)
+    assert capsys.readouterr().err == (
+        f"fnnexp: the cache {tmp_path / 'file' / 'cache'} cannot be written ({os.strerror(errno.ENOTDIR)}); "
+        f"{Path(prepared.directory).parent.parent} is used. FNNEXP_CACHE names another.\n"
+    )
     assert Path(prepared.directory).is_relative_to(tmp_path)
     assert load(prepared).x_train.shape == (7, 12)
-    with pytest.warns(UserWarning, match="cannot be written"):
-        assert prepare("files", path) == prepared
+    assert prepare("files", path) == prepared
+    assert capsys.readouterr().err == ""  # it was said
 
 
-def test_a_fallback_that_is_someone_elses_is_not_used(tmp_path, arrays, monkeypatch):
+def test_a_fallback_that_is_someone_elses_is_not_used(tmp_path, arrays, monkeypatch, capsys):
     if not hasattr(os, "getuid"):
         pytest.skip("no owners here")
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("FNNEXP_CACHE", str(tmp_path / "file" / "cache"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(os, "getuid", lambda: 12345)
-    with pytest.warns(UserWarning, match="cannot be written"):
-        assert "someone else" in refusal("files", str(write_npz(tmp_path / "a.npz", arrays)))
+    assert "someone else" in refusal("files", str(write_npz(tmp_path / "a.npz", arrays)))
+    assert "cannot be written" in capsys.readouterr().err
 
 
 # --- broken input -------------------------------------------------------------------------------------------
@@ -877,12 +884,12 @@ def test_a_download_happens_once(mirror, published, arrays, cache, capsys):
 
 
 @pytest.mark.parametrize("first", [None, b"<html>not found</html>", b""])
-def test_the_second_mirror_is_asked_when_the_first_is_broken(first, mirror, published, cache):
+def test_the_second_mirror_is_asked_when_the_first_is_broken(first, mirror, published, cache, capsys):
     if first is not None:
         mirror.files["/one.npz"] = first
     mirror.files["/two.npz"] = published
-    with pytest.warns(UserWarning, match=r"not from .*/one\.npz"):
-        assert prepare("mnist").n_train == 7
+    assert prepare("mnist").n_train == 7
+    assert re.search(r"^fnnexp: MNIST came from .* and not from .*/one\.npz", capsys.readouterr().err, re.M)
     assert mirror.asked == ["/one.npz", "/two.npz"]
     assert leftovers(cache) == ["mnist.npz"]
 
@@ -968,7 +975,7 @@ def test_mnist_accepts_every_format(tmp_path, arrays, published):
         assert prepare("mnist", str(write(folder, arrays))).checksum == own_checksum(arrays)
 
 
-def test_a_cache_that_is_read_only_but_complete_is_used_without_a_warning(tmp_path, arrays, monkeypatch):
+def test_a_cache_that_is_read_only_but_complete_is_used_without_a_word(tmp_path, arrays, monkeypatch, capsys):
     path = str(write_npz(tmp_path / "a.npz", arrays))
     first = prepare("files", path)
 
@@ -976,9 +983,8 @@ def test_a_cache_that_is_read_only_but_complete_is_used_without_a_warning(tmp_pa
         raise PermissionError(folder)
 
     monkeypatch.setattr(data, "_tried", refuse)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert prepare("files", path) == first
+    assert prepare("files", path) == first
+    assert capsys.readouterr().err == ""
 
 
 def test_in_a_notebook_a_download_is_one_line_that_grows():
