@@ -36,7 +36,7 @@ Bytes = NDArray[np.uint8]
 Opener = Callable[[], IO[bytes]]
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
-READER_VERSION = 1
+READER_VERSION = 2
 """Raise it when a reader comes to read the same file differently: what was prepared before is then unused."""
 
 IDX_STEMS = {
@@ -138,6 +138,11 @@ def read(source: Source) -> dict[str, Bytes]:
 def _checked(arrays: dict[str, Bytes], where: str) -> dict[str, Bytes]:
     x_train, y_train, x_test, y_test = (arrays[name] for name in ARRAYS)
     for part, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
+        if x.ndim > 3:
+            raise DataError(
+                f"{where}: x_{part} has shape {x.shape}; expected (n, height, width) or (n, D) for images: "
+                "an axis more, such as colours, is flattened before it is saved, by x.reshape(len(x), -1)."
+            )
         if x.ndim < 2 or y.ndim != 1:
             raise DataError(
                 f"{where}: x_{part} has shape {x.shape} and y_{part} {y.shape}; expected (n, height, width) "
@@ -218,6 +223,11 @@ def _to_bytes(values: NDArray[Any], what: str) -> Bytes:
     result = values.astype(np.uint8)
     if values.dtype.kind == "f" and not np.array_equal(result, values):
         odd = values[result != values][0]
+        if what.startswith("y_"):
+            raise DataError(
+                f"{what} holds fractions ({values.dtype}, such as {odd}); expected class numbers 0, 1, 2, …: "
+                "store np.searchsorted(np.unique(y_train), y).astype(np.uint8) of both y_train and y_test."
+            )
         raise DataError(
             f"{what} holds fractions ({values.dtype}, such as {odd}); expected bytes 0..255: store "
             "np.round(255 * x).astype(np.uint8) of images in 0..1. Scaling is data.scale's work."

@@ -587,7 +587,9 @@ def test_object_arrays_are_not_unpickled(tmp_path, arrays):
         (lambda a: {"x_train": a["x_train"].ravel()}, ["x_train has shape (84,)", "(n, D)"]),
         (lambda a: {"y_train": np.eye(4, dtype=np.uint8)[a["y_train"]]}, ["y_train (7, 4)", "one-hot"]),
         (lambda a: {"y_train": np.uint8(3)}, ["y_train ()"]),
-        (lambda a: {"y_train": a["y_train"] + 0.5}, ["y_train", "fractions"]),
+        (lambda a: {"y_train": a["y_train"] + 0.5}, ["y_train", "fractions", "np.unique(y_train)"]),
+        (lambda a: {"x_train": a["x_train"][..., None]}, ["(7, 4, 3, 1)", "x.reshape(len(x), -1)"]),
+        (lambda a: {"x_test": np.stack([a["x_test"]] * 3, -1)}, ["x_test has shape (5, 4, 3, 3)"]),
         (lambda a: {"y_train": a["y_train"] - 1.0}, ["y_train", "from -1"]),
         (lambda a: {"y_train": a["y_train"] + 254}, ["y_train", "to 257"]),
         (lambda a: {"y_test": a["y_test"] + 1}, ["test labels go to 4", "training labels only to 3"]),
@@ -598,6 +600,29 @@ def test_arrays_that_are_no_labelled_images(change, words, tmp_path, arrays):
     message = refusal("files", str(write_npz(tmp_path / "a.npz", {**arrays, **change(arrays)})))
     for word in words:
         assert word in message
+
+
+def test_fractional_labels_are_given_no_advice_for_images(tmp_path, arrays):
+    """What the message says to write makes them labels of as many classes."""
+    halves = {name: a / 2 if name[0] == "y" else a for name, a in arrays.items()}
+    halves["y_test"] = halves["y_train"][:5][::-1]
+    message = refusal("files", str(write_npz(tmp_path / "a.npz", halves)))
+    assert "255 * x" not in message
+    assert "data.scale" not in message
+    (how,) = re.findall(r"store (np\.searchsorted.*?) of both", message)
+    for name in ("y_train", "y_test"):
+        halves[name] = eval(how, {"np": np, "y_train": arrays["y_train"] / 2, "y": halves[name]})
+    prepared = load(prepare("files", str(write_npz(tmp_path / "b.npz", halves))))
+    assert prepared.y_train.tolist() == arrays["y_train"].tolist()
+    assert prepared.y_test.tolist() == arrays["y_train"][:5][::-1].tolist()
+
+
+def test_colours_that_are_flattened_are_read(tmp_path, arrays):
+    colours = {name: np.stack([a] * 3, -1) if name[0] == "x" else a for name, a in arrays.items()}
+    assert "x.reshape(len(x), -1)" in refusal("files", str(write_npz(tmp_path / "a.npz", colours)))
+    flat = {name: a.reshape(len(a), -1) if name[0] == "x" else a for name, a in colours.items()}
+    prepared = prepare("files", str(write_npz(tmp_path / "b.npz", flat)))
+    assert load(prepared).x_train.reshape(7, 4, 3, 3).tobytes() == colours["x_train"].tobytes()
 
 
 def npy_promising(shape, body):

@@ -268,7 +268,7 @@ spoilt = st.one_of(
     st.tuples(st.just("value"), st.sampled_from(NAMES), beyond),
     st.tuples(st.just("dtype"), st.sampled_from(NAMES), st.sampled_from(BAD_DTYPES)),
     st.tuples(st.just("count"), st.sampled_from(NAMES), st.integers(0, 60).filter(lambda n: n not in (5, 7))),
-    st.tuples(st.just("axes"), st.sampled_from(NAMES), st.integers(0, 3)),
+    st.tuples(st.just("axes"), st.sampled_from(NAMES), st.integers(0, 5)),
     st.tuples(st.just("absent"), st.sampled_from(NAMES), st.text(string.ascii_letters, max_size=8)),
     st.tuples(st.just("twice"), st.sampled_from(NAMES), st.just(0)),
     st.tuples(st.just("class"), st.just("y_test"), st.integers(4, 255)),
