@@ -538,7 +538,7 @@ def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
 @cache
 def is_shipped(group: str, option: str) -> bool:
     """Whether a group has such an option; `experiment` is the group of the presets."""
-    return re.fullmatch(r"\w+", option) is not None and (conf_folder() / group / f"{option}.yaml").is_file()
+    return option in {file.stem for file in (conf_folder() / group).glob("*.yaml")}
 
 
 PLAIN = r"(?!(null|true|false|nan|inf)$|\.\d)[A-Za-z_./][\w./-]*"

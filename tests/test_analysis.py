@@ -11,6 +11,7 @@ import statistics as plain
 import subprocess
 import sys
 from html.parser import HTMLParser
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -647,6 +648,27 @@ def test_a_part_of_an_experiment_is_reported_by_itself(store, runs, tmp_path):
 def test_a_part_that_is_not_there_is_a_clear_error(runs, wanted, said):
     with pytest.raises(FnnexpError, match=said):
         frames.where(runs, wanted)
+
+
+def test_networks_of_hundreds_of_layers_are_told_apart_by_short_names(empty_store, tmp_path):
+    deep = Store(empty_store(tmp_path / "deep"))
+    ups, downs = list(range(100, 200)), list(range(199, 99, -1))
+    nets = {"8": [8] * 400, "16": [16] * 400, "up": ups, "other": [*ups[:50], 7, *ups[51:]], "down": downs}
+    for (i, widths), init in product(enumerate(nets.values()), ("he", "max")):
+        curve = {1: metrics_at(1, dict.fromkeys(SPLITS, 0.9 - i / 8 - 0.01 * (init == "max")))}
+        name = "_".join(["relu", *map(str, widths)])
+        mine = params(name, init, **{"arch.hidden": str(widths)})
+        status = "failed" if (i, init) == (4, "max") else "finished"
+        deep.add("deep", f"{name}-{init}", mine, curve, trial=trial_id(i, init), status=status)
+    page, terminal = write(deep, "deep", tmp_path / "r")
+    cells = [row[0][0] for row in Page(page).tables[1][1:]]
+    assert cells[:2] == ["relu_8×400", "relu_8×400"]
+    assert len(set(cells)) == 5
+    assert max(map(len, cells)) <= frames.LONGEST
+    assert "relu_8×400 he leads with 90.00%" in " ".join(terminal.split())
+    assert "fnnexp report deep arch=" not in terminal  # a short name is no value to ask for
+    assert "_8_8_8" not in page
+    assert set(pd.read_csv(tmp_path / "r" / "runs.csv")["arch.hidden"]) == set(map(str, nets.values()))
 
 
 def test_nothing_to_report_and_nowhere_to_write_are_clear_errors(store, tmp_path):

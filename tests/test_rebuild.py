@@ -49,6 +49,7 @@ SWEEPS = {
     "grid": (["init=max,he", "batching=full,sample", "seed=range(2)", "epochs=2"], "card_grid"),
     "one": (["arch=tanh_128", "seed=4"], "config"),
     "hand": (["arch.hidden=[64],[64,32]", "arch.activation=relu,tanh", "seed=3,5"], "config"),
+    "deep": ([f"arch.hidden=[16],{[8] * 200}".replace(" ", "")], "config"),
     "rates": (["optimizer.lr=0.1,0.01,1e-05", "batching=full,mini"], "config"),
     "preset": (["experiment=relu_full_batch", "seed=0,1"], "config"),
     "presets": (

@@ -5,6 +5,7 @@ Nothing here is fnnexp's own format: any pandas code that works on a tidy table 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -311,7 +312,7 @@ def labels(runs: pd.DataFrame, option: str) -> pd.Series:
     The result is a category, ordered by the option and then by the params' values.
     """
     below = [param for param in factors(runs) if param.startswith(f"{option}.")]
-    text = runs[option].astype("str").fillna("–")
+    text = runs[option].astype("str").fillna("–").map(as_text)
     for param in below:
         values = _values_within(runs, option, param)
         varies = runs[option].map(values.to_dict()).astype("Int64").fillna(1) > 1
@@ -322,16 +323,36 @@ def labels(runs: pd.DataFrame, option: str) -> pd.Series:
 
 
 def as_text(value: Any) -> str:
-    """Return a param's value as a person writes it, and a checksum by its first digits.
+    """Return a param's value as a person writes it; what is too long to read, as a checksum, is shortened.
 
     >>> as_text(0.1), as_text(128), as_text(True), as_text(None), as_text(64 * "a")
     ('0.1', '128', 'True', '–', 'aaaaaaaaaaaa')
+    >>> as_text("relu" + 64 * "_128"), as_text(str([784] + 3000 * [8]))
+    ('relu_128×64', '[784, 8×3000]')
     """
     if pd.isna(value):
         return "–"
-    if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):
-        return value[:SHORT]
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else _shortened(str(value))
+
+
+LONGEST = 100
+"""Characters of a value in a table, a figure or a sentence."""
+
+
+def _shortened(text: str) -> str:
+    """Return a text that is too long with its equal widths counted, or cut; different ones stay different."""
+    if re.fullmatch("[0-9a-f]{64}", text):
+        return text[:SHORT]
+    if len(text) <= LONGEST:
+        return text
+    short = re.sub(EQUALS, lambda m: f"{m[1]}×{len(re.findall('[0-9]+', m[0]))}", text)
+    if len(short) <= LONGEST:
+        return short
+    return f"{short[:60]}…{short[-20:]} ({hashlib.sha256(text.encode()).hexdigest()[:8]})"
+
+
+EQUALS = r"(?<![0-9])([0-9]+)(?:(?:_|, )\1(?![0-9])){2,}"
+"""Three equal widths or more, as an architecture's name or a list has them."""
 
 
 def _varies(runs: pd.DataFrame, param: str, params: Sequence[str]) -> bool:

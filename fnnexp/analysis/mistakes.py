@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from fnnexp import data, npz, tracking
-from fnnexp.analysis import comparisons
+from fnnexp.analysis import comparisons, frames
 from fnnexp.analysis.answers import percent, plural
 from fnnexp.analysis.parts import Section
 from fnnexp.config import from_artifact, trial
@@ -83,7 +83,8 @@ def section(runs: pd.DataFrame, found: Findings, uri: str | None = None) -> Sect
         looked = look(best, uri)
     except FnnexpError as error:
         reason = str(error).rstrip(".")
-        return Section(TITLE, [f"The mistakes of the best trial, {best['name']}, are not shown: {reason}."])
+        name = frames.as_text(best["name"])
+        return Section(TITLE, [f"The mistakes of the best trial, {name}, are not shown: {reason}."])
     drawn, missing = drawings(looked)
     tables = {"confusion": confusion(looked).reset_index(), "mistakes": mistakes(looked)}
     return Section(TITLE, [*sentences(looked), *missing], drawn, tables=tables)
@@ -206,8 +207,8 @@ def sentences(looked: Looked) -> list[str]:
     """Return how many are wrong, what is taken for what, and whether as many were logged."""
     n, wrong = len(looked.real), len(looked.wrong)
     said = (
-        f"These are the mistakes of {looked.trial}, the best trial of the leading configuration, on its "
-        f"{n:,} {looked.split} images{WHY[looked.split]}. "
+        f"These are the mistakes of {frames.as_text(looked.trial)}, the best trial of the leading "
+        f"configuration, on its {n:,} {looked.split} images{WHY[looked.split]}. "
     )
     if not wrong:
         said += "It gets none of them wrong."

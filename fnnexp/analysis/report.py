@@ -301,9 +301,9 @@ def table_grids(runs: pd.DataFrame, cells: pd.DataFrame) -> list[Grid]:
 
 def coincidences(runs: pd.DataFrame) -> Grid:
     """Return the trials that were not trained themselves, because another's training is theirs to the bit."""
-    names = dict(zip(runs["trial"], runs["name"], strict=True))
+    names = dict(zip(runs["trial"], runs["name"].map(frames.as_text), strict=True))
     copies = runs[runs["identical_to"].notna()]
-    pairs = zip(copies["name"], copies["identical_to"], strict=True)
+    pairs = zip(copies["name"].map(frames.as_text), copies["identical_to"], strict=True)
     rows = [[Cell(name), Cell(names.get(other, f"trial {other}"))] for name, other in pairs]
     return Grid("Numerically identical trials", ["trial", "was trained as"], rows, names=2)
 
@@ -316,7 +316,7 @@ def troubles(runs: pd.DataFrame) -> Grid:
         epoch = "" if pd.isna(trial["diverged_epoch"]) else f"at epoch {trial['diverged_epoch']}"
         told = [epoch, error] if "epoch" not in error else [error]
         reason = ": ".join(filter(None, told)) or "no reason was recorded"
-        rows.append([Cell(trial["name"]), Cell(trial["status"]), Cell(reason)])
+        rows.append([Cell(frames.as_text(trial["name"])), Cell(trial["status"]), Cell(reason)])
     return Grid("Diverged and failed trials", ["trial", "status", "reason"], rows, names=3)
 
 
@@ -506,10 +506,11 @@ def _print(
     if len(found.in_each_cell):
         narrow = _without(cells_grid(found), *WIDE)
         print_grid(console, narrow, ROWS_SHOWN, "cells.csv")
-        names = narrow.head.index("best init")
-        first = [f"{k}={cell.text}" for k, cell in zip(narrow.head[:names], narrow.rows[0], strict=False)]
-        if not any(" " in word for word in first):  # a label with a param is no value of one column
-            command = f"fnnexp report {shlex.join([experiment, *where, *first])}"
+        names = narrow.head[: narrow.head.index("best init")]
+        first = {name: cell.text for name, cell in zip(names, narrow.rows[0], strict=False)}
+        if all((runs[k].astype("str") == v).any() for k, v in first.items()):  # a label may say more, or less
+            part = [f"{key}={value}" for key, value in first.items()]
+            command = f"fnnexp report {shlex.join([experiment, *where, *part])}"
             console.print(Text(f"One of them by itself: {command}"))
     if len(troubles(runs).rows):
         print_grid(console, troubles(runs), TROUBLES_SHOWN, "report.html")
