@@ -636,6 +636,88 @@ def test_a_part_of_an_experiment_is_reported_by_itself(store, runs, tmp_path):
     assert set(hidden["arch"]) == {"sigmoid_32_32"}
 
 
+ASKED = pd.DataFrame({
+    "init": pd.Categorical(["he", "he2", "max", "a,b", None]),
+    "seed": pd.array([0, 1, 2, 2**62, None], dtype="Int64"),
+    "lr": [0.1, 1e-5, 0.3, 1 / 3, math.nan],
+    "shuffle": pd.array([True, False, True, None, False], dtype="boolean"),
+    "hidden": ["[64, 32]", "[8]", "[]", "[64, 32]", None],
+    "text": ["0.1", "a b", "it's", "$x(", "07"],
+})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "asked", "rows"),
+    [
+        ("init", "he", [0]),
+        ("init", "he, max", [0, 2]),
+        ("init", "choice(he,max)", [0, 2]),
+        ("init", "'he',\"max\"", [0, 2]),
+        ("init", "glob(he*)", [0, 1]),
+        ("init", "glob(*,exclude=he*)", [2, 3]),
+        ("init", "a,b", [3]),
+        ("init", "'a,b',he", [0, 3]),
+        ("init", "null", [4]),
+        ("init", "–,he", [0, 4]),
+        ("seed", "range(2)", [0, 1]),
+        ("seed", "range(0,3,2)", [0, 2]),
+        ("seed", "+1,2e0", [1, 2]),
+        ("seed", f"{2**62},'1'", [1, 3]),
+        ("seed", "1.0", [1]),
+        ("lr", "1e-1", [0]),
+        ("lr", ".1,0.00001", [0, 1]),
+        ("lr", "'1e-1',1e-5", [0, 1]),
+        ("lr", "0.333333", [3]),
+        ("lr", f"{1 / 3},0.3", [2, 3]),
+        ("lr", "null", [4]),
+        ("shuffle", "true", [0, 2]),
+        ("shuffle", "False", [1, 4]),
+        ("shuffle", "1,null", [0, 2, 3]),
+        ("shuffle", "no", [1, 4]),
+        ("hidden", "[64,32]", [0, 3]),
+        ("hidden", "[64, 32]", [0, 3]),
+        ("hidden", "[64,32],[8]", [0, 1, 3]),
+        ("hidden", "[],null", [2, 4]),
+        ("text", "a b", [1]),
+        ("text", "0.1,'it\\'s'", [0, 2]),
+        ("text", "$x(,a b", [1, 3]),
+        ("text", "07", [4]),
+    ],
+)
+def test_a_part_is_asked_for_in_the_grammar_of_a_sweep_and_compared_by_value(key, asked, rows):
+    assert frames.where(ASKED.assign(row=range(5)), {key: asked})["row"].tolist() == rows
+
+
+@pytest.mark.parametrize(
+    ("key", "asked", "said"),
+    [
+        ("seed", "true", "seed=true: no trial has it; there are 0, 1, 2"),
+        ("seed", "range(9)", "seed=3: no trial has it"),
+        ("seed", "range(10000000000)", "more than 10,000 values"),
+        ("seed", "interval(0,2)", "is no value and no choice of values; there are 0, 1, 2"),
+        ("seed", "range(0,1,0)", "is no value"),
+        ("seed", "range(0,1,0.0)", "is no value"),
+        pytest.param("seed", "9" * 5000, "is no value", id="digits without end"),
+        pytest.param("seed", "1" + "0" * 400, "no trial has it", id="beyond a float"),
+        ("seed", "nan", "seed=nan: no trial has it"),
+        ("lr", "0.2", r"lr=0\.2: no trial has it; there are 0\.1, 1e-05"),
+        ("shuffle", "maybe", "shuffle=maybe: no trial has it; there are True, False"),
+        ("init", "glob(x*)", r"init=glob\(x\*\): no trial has it"),
+        ("init", "he,mx", "init=mx: no trial has it; .* Did you mean 'max'?"),
+        ("init", "he,", "init=he,: is no value"),
+        ("init", "1", "init=1: no trial has it"),
+        ("hidden", "[64", r"hidden=\[64: is no value and no choice of values; there are \[64, 32\], \[8\]"),
+        ("hidden", "[64,33]", r"hidden=\[64, 33\]: no trial has it; .* Did you mean '\[64, 32\]'?"),
+        pytest.param("hidden", "[" * 5000, "is no value", id="brackets without end"),
+        ("text", "{a:1}", "no trial has it"),
+        ("text", "${seed}", "no trial has it"),
+    ],
+)
+def test_what_is_asked_for_and_not_there_is_a_clear_error(key, asked, said):
+    with pytest.raises(FnnexpError, match=said):
+        frames.where(ASKED, {key: asked})
+
+
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [

@@ -180,7 +180,7 @@ def test_data_knows_files_and_no_experiment(module: str) -> None:
 COMPOSING = [f"fnnexp.{name}" for name in ("app", "complaints", "composing", "config", "guard")]
 SEAMS = {
     "omegaconf": [*COMPOSING, "fnnexp.cli"],
-    "hydra": [*COMPOSING, "hydra_plugins"],
+    "hydra": [*COMPOSING, "hydra_plugins", "fnnexp.analysis.asking"],
     "mlflow": ["fnnexp.stores", "fnnexp.tracking", "fnnexp.bulk", "fnnexp.analysis.frames"],
     "sqlalchemy": ["fnnexp.bulk"],
     "joblib": ["fnnexp.sweeping.executor", "fnnexp.sweeping.on_dask", "fnnexp.sweeping.on_ray"],

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from fnnexp import collector, stores
+from fnnexp.analysis import asking
 from fnnexp.errors import FnnexpError, did_you_mean
 from fnnexp.nn.batching import MODES
 from fnnexp.nn.diagnostics import NAME, QUANTITIES
@@ -179,12 +180,20 @@ def where(runs: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
     Parameters
     ----------
     wanted
-        For each of some columns a value as :func:`as_text` writes it, or several with commas.
+        For each of some columns what a sweep takes behind `KEY=`, in Hydra's grammar: a value, several with
+        commas, `range(3)`, `[64,32]`, `glob(he*)`, `null`; or a value as :func:`as_text` writes it.
 
     Raises
     ------
     FnnexpError
         If there is no such column to choose by, no such value in it, or no row with all of them.
+
+    Examples
+    --------
+    >>> trials = pd.DataFrame({"optimizer.lr": [0.1, 0.01, 0.1], "seed": [0, 1, 2]})
+    >>> where(trials, {"optimizer.lr": "1e-1", "seed": "range(2)"})
+       optimizer.lr  seed
+    0           0.1     0
     """
     chosen = pd.Series(True, runs.index)
     columns = [str(column) for column in runs.columns if column not in RESULTS or column == CHECKSUM]
@@ -194,14 +203,7 @@ def where(runs: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
                 f"{key}={values}: trials have no '{key}' to choose by; they have {', '.join(columns)}."
                 f"{did_you_mean(key, columns)}"
             )
-        texts = runs[key].map(as_text, na_action=None).astype("str")
-        there = list(dict.fromkeys(texts))
-        asked = [values] if values in there else [as_text(value) for value in values.split(",")]
-        for value in asked:
-            if value not in there:
-                hint = did_you_mean(value, there)
-                raise FnnexpError(f"{key}={value}: no trial has it; there are {', '.join(there)}.{hint}")
-        chosen &= texts.isin(asked)
+        chosen &= asking.having(runs[key], runs[key].map(as_text, na_action=None).astype("str"), values)
     if not chosen.any():
         raise FnnexpError(
             f"No trial has {' '.join(f'{k}={v}' for k, v in wanted.items())}; ask for fewer options at once."
