@@ -767,6 +767,22 @@ def test_without_a_folder_the_report_goes_below_reports(store, tmp_path, monkeyp
     assert page.resolve() == tmp_path / "reports" / "untrained" / "report.html"
 
 
+def test_no_two_reports_share_a_folder_and_a_plain_name_keeps_its_own(store, tmp_path, monkeypatch):
+    plain = ["card_grid", "v1.2-b", "ü", "experiment", "a_b", "x" * 100]
+    changed = ["a b", "a/b", "a\\b", "a_b_", "..", ".", "*", "nul", "CON.x", "x" * 101, "x" * 102, "a b\0c=d"]
+    folders = {name: report._file_name(name) for name in plain + changed}
+    assert [folders[name] for name in plain] == plain
+    assert len({folder.lower() for folder in folders.values()}) == len(folders)
+    monkeypatch.chdir(tmp_path)
+    console = Console(file=io.StringIO())
+    for where in ({"init": "he,max"}, {"init": "'he','max'"}, {}):
+        report.write("grid", where=where, tracking_uri=store.uri, console=console)
+    names = sorted(folder.name for folder in (tmp_path / "reports").iterdir())
+    assert len(names) == 3
+    assert names[0] == "grid"
+    assert all(name.startswith("grid_init_he_max-") for name in names[1:])
+
+
 def test_the_report_is_in_mlflow_once_and_no_frame_takes_it_for_a_trial(store, tmp_path):
     before = frames.runs("untrained", tracking_uri=store.uri)
     experiment = store.experiments["untrained"]

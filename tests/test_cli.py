@@ -549,6 +549,15 @@ def test_a_report_on_an_unknown_experiment_names_those_there_are(invoke, store):
     assert "Did you mean 'fnnexp'?" in ran.err
 
 
+@pytest.mark.parametrize("folder", ["", "  "])
+def test_a_report_into_a_folder_without_a_name_is_refused(folder, invoke, store, own_folder):
+    before = sorted(own_folder.iterdir())
+    ran = invoke("report", "Default", "--folder", folder)
+    assert (ran.status, ran.out) == (2, "")
+    assert "is no name; name one" in ran.err
+    assert sorted(own_folder.iterdir()) == before
+
+
 def test_gradcheck_is_0_when_only_what_is_known_to_be_wrong_fails(invoke):
     ran = invoke("gradcheck", "tanh")
     assert (ran.status, ran.err) == (0, "")

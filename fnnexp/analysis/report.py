@@ -6,6 +6,7 @@ the page are made from the same tables, so they show the same numbers.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 from collections import Counter, defaultdict
@@ -354,10 +355,13 @@ def write(
     Raises
     ------
     FnnexpError
-        If there is no such experiment, no trial in it or none like that, or the folder cannot be written.
+        If there is no such experiment, no trial in it or none like that, or the folder has no name or cannot
+        be written.
     """
     from rich.console import Console
 
+    if folder is not None and not str(folder).strip():
+        raise FnnexpError(f"The folder {str(folder)!r} is no name; name one, or none for reports/EXPERIMENT.")
     console = console or Console()
     with _stages(console) as now:
         return _write(experiment, folder, where or {}, tracking_uri, console, now)
@@ -405,7 +409,7 @@ def _write(
     sections = [*([why] if why else []), mistakes.section(runs, found, tracking_uri)]
     now("drawing")
     drawn = list(drawings(runs, curves))
-    place = Path("reports", _file_name(" ".join([experiment, *part]))) if folder is None else Path(folder)
+    place = Path("reports", _file_name("\0".join([experiment, *part]))) if folder is None else Path(folder)
     page = place / "report.html"
     tables = {
         "runs": runs,
@@ -459,13 +463,15 @@ def log_files(experiment: str, uri: str | None, files: Sequence[Path], said: Seq
 
 
 def _file_name(experiment: str) -> str:
-    """Return the experiment's name as one that every file system takes.
+    """Return the experiment's name as one that every file system takes; a changed one ends in its hash.
 
-    >>> _file_name("../a b/ü"), _file_name("card_grid"), _file_name(".."), _file_name("nul.txt")
-    ('a_b_ü', 'card_grid', 'experiment', 'experiment_nul.txt')
+    >>> _file_name("card_grid"), _file_name("a b"), _file_name("a/b"), _file_name("..")
+    ('card_grid', 'a_b-c8687a08', 'a_b-c14cddc0', 'experiment-5ec1f7e7')
     """
     name = re.sub(r"[^\w.-]+", "_", experiment).strip("._")[:100].rstrip(".") or "experiment"
-    return f"experiment_{name}" if re.fullmatch(DEVICE, name) else name
+    name = f"experiment_{name}" if re.fullmatch(DEVICE, name) else name
+    digest = hashlib.sha256(experiment.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return name if name == experiment else f"{name}-{digest}"
 
 
 DEVICE = r"(?i)(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?"
