@@ -3,7 +3,9 @@
 import contextlib
 import io
 import re
+import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +163,77 @@ def test_what_is_missing_is_said_and_costs_no_report(swept, store, monkeypatch):
     assert "it holds references" in said(runs, store)
     monkeypatch.setattr(tracking, "artifact", lambda *_, **__: b"- [")
     assert "it is not the config of a run" in said(runs, store)
+
+
+def too_large(*_, **__):
+    return np.empty(1 << 60, np.uint8)  # NumPy itself says that it can't
+
+
+def none_left(*_, **__):
+    raise MemoryError
+
+
+@pytest.mark.parametrize("fails", [too_large, none_left])
+@pytest.mark.parametrize("where", [(mistakes, "predict"), (pictures, "drawings"), (mistakes, "confusion")])
+def test_too_little_memory_is_said_and_costs_no_page(fails, where, swept, store, tmp_path, monkeypatch):
+    reason = {too_large: "Unable to allocate", none_left: "none is left"}[fails]
+    monkeypatch.setattr(*where, fails)
+    console = Console(file=io.StringIO(), width=80)
+    page = report.write("fnnexp", tmp_path / "r", tracking_uri=store, console=console).read_text("utf-8")
+    section = page[page.index("<h2>Mistakes") : page.index("<h2>What diverged")]
+    assert f"are not shown: the memory here is too little for them ({reason}" in section
+    assert section.count("<p>") == 1
+
+
+def hurt(content, how):
+    """Return a run's artifact harmed."""
+    if how == "other weights":
+        return packed(**ARRAYS)
+    if how == "cut":
+        return content[: len(content) // 2]
+    return how.encode() if isinstance(how, str) else how
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "reason"),
+    [
+        ("weights.npz", "other weights", "weights.npz holds W1.npy, W2.npy, b1.npy and not W1"),
+        ("weights.npz", "cut", "weights.npz is damaged"),
+        ("weights.npz", "", "weights.npz is damaged"),
+        ("config.yaml", "cut", "config.yaml its data can't be had"),
+        ("config.yaml", "", "config.yaml its data can't be had"),
+        ("config.yaml", b"\xff\xfe\x00", "it is not the config of a run"),
+        ("config.yaml", "seed: !!timestamp x", "it is not the config of a run"),
+        pytest.param("config.yaml", "- " * 30_000, "it is not the config of a run", id="without end"),
+    ],
+)
+def test_an_artifact_that_was_harmed_is_a_sentence(name, how, reason, swept, store, monkeypatch):
+    fetched = tracking.artifact
+
+    def harmed(run_id, asked, *args, **limits):
+        content = fetched(run_id, asked, *args, **limits)
+        return hurt(content, how) if asked == name else content
+
+    monkeypatch.setattr(tracking, "artifact", harmed)
+    assert re.search(reason, said(swept[1], store))
+
+
+@pytest.mark.parametrize("harm", ["gone", "other", "directory"])
+def test_prepared_data_that_is_harmed_once_found_is_a_sentence(harm, swept, store, monkeypatch, tmp_path):
+    found = data.prepare
+
+    def and_harm(*asked):
+        prepared = found(*asked)
+        copy = shutil.copytree(prepared.directory, tmp_path / "copy")
+        (copy / "x_test.npy").unlink()
+        if harm == "other":
+            np.save(copy / "x_test.npy", np.zeros((2, 2)))
+        elif harm == "directory":
+            (copy / "x_test.npy").mkdir()
+        return replace(prepared, directory=str(copy))
+
+    monkeypatch.setattr(data, "prepare", and_harm)
+    assert "is missing or damaged" in said(swept[1], store)
 
 
 def _empty_run(store):

@@ -81,13 +81,16 @@ def section(runs: pd.DataFrame, found: Findings, uri: str | None = None) -> Sect
         return Section(TITLE, ["No trial has finished, so there are no mistakes to look at."])
     try:
         looked = look(best, uri)
+        drawn, missing = drawings(looked)
+        tables = {"confusion": confusion(looked).reset_index(), "mistakes": mistakes(looked)}
     except FnnexpError as error:
-        reason = str(error).rstrip(".")
-        name = frames.as_text(best["name"])
-        return Section(TITLE, [f"The mistakes of the best trial, {name}, are not shown: {reason}."])
-    drawn, missing = drawings(looked)
-    tables = {"confusion": confusion(looked).reset_index(), "mistakes": mistakes(looked)}
-    return Section(TITLE, [*sentences(looked), *missing], drawn, tables=tables)
+        reason = str(error)
+    except MemoryError as error:
+        reason = f"the memory here is too little for them ({str(error) or 'none is left'})"
+    else:
+        return Section(TITLE, [*sentences(looked), *missing], drawn, tables=tables)
+    name = frames.as_text(best["name"])
+    return Section(TITLE, [f"The mistakes of the best trial, {name}, are not shown: {reason.rstrip('.')}."])
 
 
 def best_trial(runs: pd.DataFrame, found: Findings) -> pd.Series | None:
@@ -131,7 +134,10 @@ def look(best: pd.Series, uri: str | None = None) -> Looked:
 
 def _trial(config: bytes, best: pd.Series) -> Trial:
     """Return the trial of a config.yaml on its data, which must be on this machine and the run's own."""
-    job = from_artifact(config)
+    try:
+        job = from_artifact(config)
+    except (RecursionError, AttributeError) as error:  # YAML without end, or a tag on what has not its form
+        raise FnnexpError(f"it is not the config of a run: {error}") from error
     asked = job.config.data
     if not data.is_at_hand(asked.name, asked.path):
         raise FnnexpError(f"data={asked.name} is not on this machine, and a report downloads nothing")
@@ -175,6 +181,8 @@ def weights(content: bytes, architecture: Architecture, dtype: np.dtype[Any]) ->
     except npz.OtherArrayError as error:
         told, wanted = f"{error.found.shape} of {error.found.dtype}", f"{shapes[error.name]} of {dtype}"
         raise FnnexpError(f"{error.name} in its weights.npz is {told} and not {wanted}") from error
+    except MemoryError as error:
+        raise FnnexpError("its weights.npz does not go into the memory here") from error
     except npz.DAMAGED as error:
         raise FnnexpError(f"its weights.npz is damaged ({error})") from error
     return arrays
