@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 
 import fnnexp
 from fnnexp import notebook
-from fnnexp.analysis import comparisons, frames, images, published
+from fnnexp.analysis import comparisons, entrances, frames, images, published
 from fnnexp.config import conf_folder
 
 SMALL = {"data": "digits", "epochs": 1, "execution.n_jobs": 1}
@@ -161,6 +161,54 @@ def test_what_one_picture_cannot_show_is_told(runs):
         fnnexp.plot_curves(runs, curves, "val_accuracy")
 
 
-@pytest.mark.parametrize("module", [images, notebook, published])
+OF_RUNS = ("answer", "leaderboard", "compare", "shares", "plot_heat_map", "plot_curves")
+
+
+def call(name, runs, curves):
+    return getattr(fnnexp, name)(*((runs, curves) if name == "plot_curves" else (runs,)))
+
+
+@pytest.mark.parametrize("name", OF_RUNS)
+@pytest.mark.parametrize("given", ["demo", 3, None, ["demo"], {"arch": "he"}])
+def test_what_is_no_frame_is_refused_with_what_to_write(name, given, runs):
+    curves = fnnexp.curves("fnnexp")
+    with pytest.raises(fnnexp.FnnexpError) as error:
+        call(name, given, curves)
+    said = str(error.value)
+    assert said.startswith(f"{name} takes as runs the frame of fnnexp.runs or some of its rows, and not ")
+    assert (repr(given) if isinstance(given, str | int) else f"a {type(given).__name__}") in said
+    written = said.partition("; write ")[2]
+    made = eval(written.replace("demo", "fnnexp"), {"fnnexp": fnnexp})  # what is advised works
+    assert type(made) is type(call(name, runs, curves))
+
+
+@pytest.mark.parametrize("name", OF_RUNS)
+def test_a_column_is_needed_and_named_or_not_needed(name, runs):
+    curves = fnnexp.curves("fnnexp")
+    for column in entrances.NEEDED["runs"]:
+        with pytest.raises(fnnexp.FnnexpError, match=rf"and not one without {column}; write"):
+            call(name, runs.drop(columns=column), curves)
+    for column in runs.columns.difference(entrances.NEEDED["runs"]):
+        call(name, runs.drop(columns=column), curves)
+    with pytest.raises(fnnexp.FnnexpError, match="and not one without status, train_loss, "):
+        call(name, curves, runs)  # the one for the other
+
+
+def test_curves_are_refused_as_runs_are(runs):
+    curves = fnnexp.curves("fnnexp")
+    with pytest.raises(fnnexp.FnnexpError, match="and not one without epoch, metric, value; write"):
+        fnnexp.plot_curves(runs, runs)
+    for column in entrances.NEEDED["curves"]:
+        with pytest.raises(fnnexp.FnnexpError, match=f"not one without {column}; write"):
+            fnnexp.plot_curves(runs, curves.drop(columns=column))
+    for column in curves.columns.difference(entrances.NEEDED["curves"]):
+        fnnexp.plot_curves(runs, curves.drop(columns=column))
+    with pytest.raises(fnnexp.FnnexpError, match="factor=3 does not vary"):
+        fnnexp.compare(runs, 3)
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'curves'"):
+        fnnexp.plot_curves(runs)
+
+
+@pytest.mark.parametrize("module", [entrances, images, notebook, published])
 def test_the_examples_are_right(module):
     assert doctest.testmod(module).failed == 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from fnnexp.analysis import comparisons, frames, statistics
+from fnnexp.analysis.entrances import takes_frames
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +43,7 @@ class Answer(str):
         return str(self)
 
 
+@takes_frames
 def answer(runs: pd.DataFrame) -> Answer:
     """Return what a frame of trials answers, in sentences: what leads and by how much, and what is open.
 

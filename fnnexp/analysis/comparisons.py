@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from fnnexp.analysis import frames, statistics
+from fnnexp.analysis.entrances import takes_frames
 from fnnexp.errors import FnnexpError, did_you_mean
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ def with_leader(runs: pd.DataFrame) -> pd.DataFrame:
     return _with_first(configurations(runs))
 
 
+@takes_frames
 def compare(runs: pd.DataFrame, factor: str | None = None) -> pd.DataFrame:
     """Compare trials in pairs by seed: the best configuration with every other, or the options of one factor.
 
@@ -170,7 +172,7 @@ def compare(runs: pd.DataFrame, factor: str | None = None) -> pd.DataFrame:
     if factor not in varied:
         raise FnnexpError(
             f"factor={factor!r} does not vary in these {len(runs)} trials; what does is "
-            f"{', '.join(varied) or 'nothing'}.{did_you_mean(factor, varied)}"
+            f"{', '.join(varied) or 'nothing'}.{did_you_mean(str(factor), varied)}"
         )
     return pairs[pairs["factor"] == factor].drop(columns="factor").reset_index(drop=True)
 
@@ -289,6 +291,7 @@ def _tested(rows: list[dict[str, Any]], names: list[str], pairs: int | None = No
     return frame.astype({"seeds_needed": "Int64", "verdict": "str", "seeds": "int64", "ahead": "int64"})
 
 
+@takes_frames
 def shares(runs: pd.DataFrame) -> pd.DataFrame:
     """Return how much each factor matters: its share, and its interactions', of all variance in the metric.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fnnexp.analysis import frames, plots
+from fnnexp.analysis.entrances import takes_frames
 from fnnexp.errors import FnnexpError
 from fnnexp.tracking import METRICS
 
@@ -17,6 +18,7 @@ ACROSS, WIDEST = 2, 6.5
 """Panels beside each other, and inches: what can be read from the back row, where a page takes more."""
 
 
+@takes_frames
 def plot_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str | None = None) -> Picture:
     """Draw the curves of some trials: the mean over seeds in its 95% interval, a panel an arch × batching.
 
@@ -45,6 +47,7 @@ def plot_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str | None = N
     return _drawn(plots.curves(runs, curves, metric, across=ACROSS), metric)
 
 
+@takes_frames
 def plot_heat_map(runs: pd.DataFrame, metric: str | None = None) -> Picture:
     """Draw the mean over seeds of each arch × init × batching, in percent, a panel a batching mode.
 

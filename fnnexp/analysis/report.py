@@ -20,6 +20,7 @@ import pandas as pd
 from fnnexp import tracking
 from fnnexp.analysis import comparisons, frames, statistics
 from fnnexp.analysis.answers import between, plural, sentences
+from fnnexp.analysis.entrances import takes_frames
 from fnnexp.analysis.frames import AXES, groups, others, ranking, varies_within
 from fnnexp.analysis.parts import Cell, Grid
 from fnnexp.errors import FnnexpError
@@ -38,6 +39,7 @@ SAID_ALWAYS = ("finished", "diverged", "failed")  # also when there are none
 # The tables
 
 
+@takes_frames
 def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
     """Return one row a configuration (everything but the seed), the best first. A trial counts once.
 
