@@ -149,7 +149,11 @@ def _report(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("fnnexp report", description="Compare the trials of a sweep.")
     parser.add_argument("experiment", help="the sweep's name, as in card_grid")
     parser.add_argument(
-        "where", nargs="*", metavar="KEY=VALUE", help="only trials with these options, as in arch=tanh_128"
+        "where",
+        nargs="*",
+        default=[],  # else argparse says that it is required
+        metavar="KEY=VALUE",
+        help="only trials with these options, as in arch=tanh_128",
     )
     parser.add_argument("--folder", help="where the page and its files go (default: reports/EXPERIMENT)")
     parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
