@@ -197,9 +197,9 @@ def run_jobs(jobs: Sequence[Job], config_name: str, note: str | None = None) -> 
         return
     outcome = sweep(trials, name, first, console, opened=collector.past_start_up)
     seen = outcome.page or "fnnexp ui"
-    console.print(
-        f"compare them: fnnexp report {name}\nlook at them: {seen}", highlight=False, soft_wrap=True
-    )
+    report = shlex.join(["fnnexp", "report", *(["--"] if name.startswith("-") else []), name])
+    told = f"compare them: {report}\nlook at them: {seen}"
+    console.print(told, highlight=False, soft_wrap=True, markup=False)
     if outcome.failed:
         raise TrialsFailedError(_failures(outcome, len(trials)))
 

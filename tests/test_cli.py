@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -20,7 +21,7 @@ from mlflow import MlflowClient
 import fnnexp
 from fnnexp import data, ui
 from fnnexp.cli import COMMANDS, overrides_last
-from fnnexp.config import conf_folder, sweeps_folder
+from fnnexp.config import conf_folder, quoted, sweeps_folder
 from fnnexp.sweeping.run import Outcome
 
 OPTIONS = {
@@ -137,7 +138,7 @@ BAD = {
     "-m data=digits seed=0,1 seed=x": ["seed=x", "whole number"],
     "-m data=digits execution.n_jobs=1,2": ["execution differs within the sweep", "one value"],
     "-cn card_grid data=digits batching.size=0": ["batching.size=0"],
-    "report": ["usage: fnnexp report", "experiment"],
+    "report": ["usage: fnnexp report", "required: experiment\n"],
     "report card_grid": ["MLflow store"],
     "report card_grid demo": ["'demo': one experiment is reported at a time", "arch=tanh_128"],
     "gradcheck nonsense": ["nonsense", "tanh"],
@@ -547,6 +548,28 @@ def test_a_report_on_an_unknown_experiment_names_those_there_are(invoke, store):
     assert ran.status == 2
     assert "'fnnexpp'" in ran.err
     assert "Did you mean 'fnnexp'?" in ran.err
+
+
+@pytest.mark.parametrize("name", ["a b", "<x>;y", "-x", "[red]'s $(z)"])
+def test_the_commands_that_are_printed_can_be_pasted(name, invoke, store, own_folder):
+    grid = ["data=digits", "epochs=1", "arch.hidden=[4]", "init=he,max", "batching=full,mini", "seed=0,1"]
+    ran = invoke("-m", *grid, "execution.n_jobs=1", f"tracking.experiment={quoted(name)}")
+    assert ran.status == 0, ran.err
+    commands = [line.partition("compare them: ")[2] for line in ran.out.splitlines()]
+    for _ in range(2):  # what the sweep prints, and what its report does
+        (command,) = filter(None, commands)
+        start, *words = shlex.split(command)
+        assert start == "fnnexp"
+        ran = invoke(*words)
+        assert ran.status == 0, ran.err
+        shown = " ".join(ran.out.split())
+        commands = [shown.partition("One of them by itself: ")[2].partition(" In MLflow")[0]]
+    whole, part = sorted((own_folder / "reports").iterdir(), key=lambda folder: len(folder.name))
+    assert "batching" in part.name
+    (again,) = re.findall("^    (fnnexp report .*)", (whole / "report.md").read_text("utf-8"), re.MULTILINE)
+    words = shlex.split(again)
+    assert words[-1] == name
+    assert invoke(*words[1:]).status == 0
 
 
 @pytest.mark.parametrize("folder", ["", "  "])

@@ -559,6 +559,6 @@ def test_accuracy_against_time_has_each_configuration_once():
     assert plots.against_time(runs.assign(seconds_per_epoch=np.nan), "val_accuracy") is None
 
 
-@pytest.mark.parametrize("module", [answers, markdown])
+@pytest.mark.parametrize("module", [answers, markdown, page])
 def test_the_examples_run(module):
     assert doctest.testmod(module).failed == 0

@@ -162,8 +162,13 @@ def _how_to_reproduce(experiment: str, where: Sequence[str], runs: pd.DataFrame,
 
 
 def this_page(experiment: str, where: Sequence[str]) -> str:
-    """Return the command that makes the report again."""
-    return f"fnnexp report {shlex.join([experiment, *where])}"
+    """Return the command that makes the report again.
+
+    >>> this_page("a b", ["init=he"]), this_page("-x", [])
+    ("fnnexp report 'a b' init=he", 'fnnexp report -- -x')
+    """
+    words = [*(["--"] if experiment.startswith("-") else []), experiment, *where]
+    return f"fnnexp report {shlex.join(words)}"
 
 
 def table(grid: Grid, level: str = "h2") -> str:

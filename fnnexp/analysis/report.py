@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shlex
 from collections import Counter, defaultdict
 from contextlib import contextmanager
 from pathlib import Path
@@ -498,6 +497,8 @@ def _print(
 ) -> None:
     from rich.text import Text
 
+    from fnnexp.analysis.page import this_page
+
     for said, style in (
         (f"{' '.join([experiment, *where])} · {counts(runs)}", "bold"),
         (basis(runs), ""),
@@ -517,9 +518,8 @@ def _print(
         names = narrow.head[: narrow.head.index("best init")]
         first = {name: cell.text for name, cell in zip(names, narrow.rows[0], strict=False)}
         if all((runs[k].astype("str") == v).any() for k, v in first.items()):  # a label may say more, or less
-            part = [f"{key}={value}" for key, value in first.items()]
-            command = f"fnnexp report {shlex.join([experiment, *where, *part])}"
-            console.print(Text(f"One of them by itself: {command}"))
+            part = [*where, *(f"{key}={value}" for key, value in first.items())]
+            console.print(Text(f"One of them by itself: {this_page(experiment, part)}"))
     if len(troubles(runs).rows):
         print_grid(console, troubles(runs), TROUBLES_SHOWN, "report.html")
     if n := len(coincidences(runs).rows):
