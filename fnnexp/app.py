@@ -31,6 +31,7 @@ from fnnexp.config import Config, Job, conf_folder, read, trial
 from fnnexp.errors import ConfigError, FnnexpError
 from fnnexp.guard import guarded, values_by_key
 from fnnexp.nn.engines import engine_named
+from fnnexp.views import report_command
 
 if TYPE_CHECKING:
     from fnnexp.data import Prepared
@@ -197,8 +198,7 @@ def run_jobs(jobs: Sequence[Job], config_name: str, note: str | None = None) -> 
         return
     outcome = sweep(trials, name, first, console, opened=collector.past_start_up)
     seen = outcome.page or "fnnexp ui"
-    report = shlex.join(["fnnexp", "report", *(["--"] if name.startswith("-") else []), name])
-    told = f"compare them: {report}\nlook at them: {seen}"
+    told = f"compare them: {report_command(name)}\nlook at them: {seen}"
     console.print(told, highlight=False, soft_wrap=True, markup=False)
     if outcome.failed:
         raise TrialsFailedError(_failures(outcome, len(trials)))

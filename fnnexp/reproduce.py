@@ -12,6 +12,7 @@ from rich.console import Console
 from fnnexp import app
 from fnnexp.api import override
 from fnnexp.config import ExecutionConfig
+from fnnexp.errors import FnnexpError
 
 if TYPE_CHECKING:
     from fnnexp.config import Job
@@ -78,6 +79,8 @@ def run(*, quick: bool, engine: str, folder: str | None, uri: str | None) -> Pat
     """
     from fnnexp.analysis import reproduction
 
+    if folder is not None and not folder.strip():
+        raise FnnexpError(f"--folder {folder!r}: is no name; write --folder NAME, or leave it out")
     place = Path("reports", EXPERIMENT) if folder is None else Path(folder)
     console = Console(width=None if sys.stdout.isatty() else 120)
     jobs = {share: jobs_of(share, engine, uri) for share in (QUICK if quick else FULL)}

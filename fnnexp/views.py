@@ -177,6 +177,16 @@ def _page(experiment_id: str, server: str = "", below: str = "") -> str:
     return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs{below}?workflowType=machine_learning"
 
 
+def report_command(experiment: str, where: Sequence[str] = ()) -> str:
+    """Return the command that makes an experiment's report, or that of a part of it, as a shell takes it.
+
+    >>> report_command("a b", ["init=he"]), report_command("-x")
+    ("fnnexp report 'a b' init=he", 'fnnexp report -- -x')
+    """
+    words = [*(["--"] if experiment.startswith("-") else []), experiment, *where]
+    return f"fnnexp report {shlex.join(words)}"
+
+
 def description(
     experiment: str, experiment_id: str, tags: Mapping[str, str], said: str, report: str | None = None
 ) -> str:
@@ -193,7 +203,7 @@ def description(
     """
     views = [(key, tags.get(f"{SAVED_VIEW}{key}")) for key in (RUNS, CURVES, PARALLEL)]
     links = [f"[{json.loads(view)['name']}]({link(experiment_id, key)[1:]})" for key, view in views if view]
-    again = f"`fnnexp report {shlex.quote(experiment)}`"
+    again = f"`{report_command(experiment)}`"
     parts = [_cut(said)]
     if report is not None:
         page = _page(experiment_id, below=f"/{report}/artifacts/report.html")[1:]

@@ -354,7 +354,7 @@ def test_a_missing_experiment_is_told_with_those_there_are(store):
 def test_a_server_that_does_not_answer_is_told(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr("fnnexp.tracking.AT_START", 1.0)
-    with pytest.raises(FnnexpError, match=r"http://127.0.0.1:9 has not answered"):
+    with pytest.raises(FnnexpError, match=r"http://127.0.0.1:9 does not answer"):
         frames.runs("grid", tracking_uri="http://127.0.0.1:9")
 
 
@@ -816,7 +816,7 @@ def test_only_what_the_report_wrote_is_logged_and_a_store_that_takes_nothing_cos
 
     monkeypatch.setattr(report.tracking, "log_report", refuse)
     page, shown = write(store, "all_failed", tmp_path)
-    assert "The report is not in MLflow, which did not take it: read only" in shown
+    assert "The report is not in MLflow, which did not take it: PermissionError: read only" in shown
     assert "No trial has finished" in page
 
 

@@ -100,7 +100,7 @@ ALLOWED = {
         "fnnexp.bulk",
     ),
     "fnnexp.sweeping": ("fnnexp.sweeping", *BELOW_A_SWEEP),
-    "fnnexp.analysis": ("fnnexp.analysis", *BELOW_A_SWEEP),
+    "fnnexp.analysis": ("fnnexp.analysis", "fnnexp.views", *BELOW_A_SWEEP),
     "fnnexp.gradients": ("fnnexp.nn",),
     "fnnexp.ui": ("fnnexp.stores", "fnnexp.views"),
     "fnnexp.app": (

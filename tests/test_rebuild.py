@@ -1,7 +1,9 @@
 """The command of a sweep, rebuilt from its store's params: pasted, it leads to the same trials."""
 
 import doctest
+import re
 import shlex
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pandas as pd
@@ -118,6 +120,21 @@ def test_a_grid_with_holes_is_said_to_be_no_full_grid(trials_of, pasted):
     part = [*mixed, *trials_of("init=normal", "init.std=2", "seed=2,3", "batching=full")]
     again = rebuild.rebuilt("mixed", frame_of(part))
     assert again.commands == [] or set.union(*map(pasted, again.commands)) == {trial.id for trial in part}
+
+
+def test_of_data_that_changed_under_its_path_the_report_of_a_part_has_a_command(trials_of, pasted):
+    before = trials_of("init=max,he")
+    after = [replace(trial, data=replace(trial.data, checksum="f" * 64)) for trial in before]
+    runs = frame_of([*before, *after])
+    assert runs["trial"].nunique() == 4
+    rebuilt = rebuild.rebuilt("a b", runs)
+    assert rebuilt.commands == []
+    (part,) = re.findall("`fnnexp report (.*)`", rebuilt.said)
+    name, asked = shlex.split(part)
+    assert name == "a b"
+    rows = frames.where(runs, dict([asked.split("=")]))
+    (command,) = rebuild.rebuilt(name, rows).commands
+    assert pasted(command) == {trial.id for trial in before} == set(rows["trial"])
 
 
 def test_what_a_store_holds_can_do_no_harm_when_pasted(trials_of):

@@ -194,6 +194,7 @@ def test_without_mnist_it_says_what_helps_and_trains_nothing(own_folder, invoke,
 def test_bad_options_are_refused_before_anything_trains(small, own_folder, invoke):
     (own_folder / "taken").write_text("")
     for words, said in [
+        (["--folder", ""], "--folder '': is no name"),
         (["--folder", "taken"], "The page cannot be written to taken"),
         (["--uri", "nonsense://x"], "nonsense"),
         (["--quik=3"], "--quik"),

@@ -6,7 +6,6 @@ import re
 from typing import TYPE_CHECKING
 
 from fnnexp.analysis.answers import sentences
-from fnnexp.analysis.page import this_page
 from fnnexp.analysis.rebuild import provenance, rebuilt
 from fnnexp.analysis.report import (
     basis,
@@ -22,6 +21,7 @@ from fnnexp.analysis.report import (
     table_grids,
     troubles,
 )
+from fnnexp.views import report_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +74,7 @@ def _how_to_reproduce(experiment: str, where: Sequence[str], runs: pd.DataFrame)
     again = rebuilt(experiment, runs)
     ran_with = "\n".join(f"- {escaped(each)}" for each in provenance(runs))
     commands = [_code(command) for command in again.commands]
-    page = _code(this_page(experiment, where))
+    page = _code(report_command(experiment, where))
     return ["## How to reproduce it", escaped(again.said), *commands, ran_with, page]
 
 

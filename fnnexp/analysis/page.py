@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -28,6 +27,7 @@ from fnnexp.analysis.report import (
     table_grids,
     troubles,
 )
+from fnnexp.views import report_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -156,19 +156,9 @@ def _how_to_reproduce(experiment: str, where: Sequence[str], runs: pd.DataFrame,
         + "".join(f"<pre>{escape(command)}</pre>" for command in again.commands)
         + "<p>It ran with these; the same trials come to the same bits on one kind of processor:</p><ul>"
         + "".join(f"<li><code>{escape(each)}</code></li>" for each in provenance(runs))
-        + f"</ul><p>This page and its files again:</p><pre>{escape(this_page(experiment, where))}</pre>"
+        + f"</ul><p>This page and its files again:</p><pre>{escape(report_command(experiment, where))}</pre>"
         "<p>The numbers as files: " + ", ".join(f"<a href='{file}'>{file}</a>" for file in files) + ".</p>"
     )
-
-
-def this_page(experiment: str, where: Sequence[str]) -> str:
-    """Return the command that makes the report again.
-
-    >>> this_page("a b", ["init=he"]), this_page("-x", [])
-    ("fnnexp report 'a b' init=he", 'fnnexp report -- -x')
-    """
-    words = [*(["--"] if experiment.startswith("-") else []), experiment, *where]
-    return f"fnnexp report {shlex.join(words)}"
 
 
 def table(grid: Grid, level: str = "h2") -> str:

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from fnnexp.analysis import frames
 from fnnexp.analysis.answers import plural
 from fnnexp.analysis.frames import AXES
 from fnnexp.config import CHOICES, ExecutionConfig, default_options, default_params, is_shipped, quoted
 from fnnexp.nn.engines import ENGINES
 from fnnexp.tracking import as_param
+from fnnexp.views import report_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -47,6 +49,13 @@ def rebuilt(experiment: str, runs: pd.DataFrame) -> Rebuilt:
     ordered = runs.drop_duplicates("trial").sort_values([a for a in AXES if a in runs], kind="stable")
     trials = [_Written.of(record) for record in ordered.to_dict("records")]
     end = [f"tracking.experiment={_value(experiment)}", *_engine(runs)]
+    if frames.CHECKSUM in frames.factors(runs):
+        return Rebuilt(
+            "The data changed under its path between these trials, so no command trains all of them again."
+            f" A report of those on one data set, as in {_of_one(experiment, runs)}, has the command that"
+            " trains them where that data is.",
+            [],
+        )
     texts = [experiment, *(value for each in trials for value in each.texts.values())]
     if not all(text.isprintable() and "${" not in text for text in texts):
         return Rebuilt(f"A value holds what a command line can't. {BY_FILE}", [])
@@ -61,6 +70,11 @@ def rebuilt(experiment: str, runs: pd.DataFrame) -> Rebuilt:
         said = f"This trains {whole}, and {missing:,} more: they are no full grid. {BY_FILE}"
         return Rebuilt(said, [_command([*_words(options), *end])])
     return Rebuilt(f"The trials are no full grid, nor a few of them. {BY_FILE}", [])
+
+
+def _of_one(experiment: str, runs: pd.DataFrame) -> str:
+    first = frames.as_text(runs[frames.CHECKSUM].dropna().iloc[0])
+    return f"`{report_command(experiment, [f'{frames.CHECKSUM}={first}'])}`"
 
 
 def _engine(runs: pd.DataFrame) -> list[str]:

@@ -23,6 +23,8 @@ from fnnexp.analysis.entrances import takes_frames
 from fnnexp.analysis.frames import AXES, groups, others, ranking, varies_within
 from fnnexp.analysis.parts import Cell, Grid
 from fnnexp.errors import FnnexpError
+from fnnexp.patience import short
+from fnnexp.views import report_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -459,7 +461,7 @@ def log_files(experiment: str, uri: str | None, files: Sequence[Path], said: Seq
     try:
         tracking.log_report(experiment, uri, files, "\n\n".join(map(escaped, said)))
     except Exception as error:  # a store's own exceptions are many
-        return f"The report is not in MLflow, which did not take it: {error}"
+        return f"The report is not in MLflow, which did not take it: {short(error)}"
     return f"In MLflow it is the run '{tracking.REPORT}' of the experiment, under Artifacts."
 
 
@@ -497,8 +499,6 @@ def _print(
 ) -> None:
     from rich.text import Text
 
-    from fnnexp.analysis.page import this_page
-
     for said, style in (
         (f"{' '.join([experiment, *where])} · {counts(runs)}", "bold"),
         (basis(runs), ""),
@@ -519,7 +519,7 @@ def _print(
         first = {name: cell.text for name, cell in zip(names, narrow.rows[0], strict=False)}
         if all((runs[k].astype("str") == v).any() for k, v in first.items()):  # a label may say more, or less
             part = [*where, *(f"{key}={value}" for key, value in first.items())]
-            console.print(Text(f"One of them by itself: {this_page(experiment, part)}"))
+            console.print(Text(f"One of them by itself: {report_command(experiment, part)}"))
     if len(troubles(runs).rows):
         print_grid(console, troubles(runs), TROUBLES_SHOWN, "report.html")
     if n := len(coincidences(runs).rows):
