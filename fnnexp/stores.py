@@ -218,15 +218,18 @@ def asked_first(uri: str | None) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, FnnexpError) and not isinstance(error, StoreError):
             raise
+        reason = str(error) if isinstance(error, FnnexpError) else short(error)
         raise FnnexpError(
             f"MLflow's store {shown(uri or os.environ.get('MLFLOW_TRACKING_URI') or DEFAULT_STORE)} does not "
-            f"answer: {short(error)}; write tracking.uri={DEFAULT_STORE} for a local one (a command takes "
+            f"answer: {reason}; write tracking.uri={DEFAULT_STORE} for a local one (a command takes "
             "--uri; without either it is MLFLOW_TRACKING_URI's)"
         ) from error
 
 
 def refuse_unreadable(uri: str | None) -> None:
-    """Refuse a store that does not answer; of a SQLite file that is found out without MLflow.
+    """Refuse a store that does not answer.
+
+    A SQLite file that can't be opened is found out without MLflow, which would try again for minutes.
 
     Raises
     ------

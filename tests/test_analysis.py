@@ -353,7 +353,8 @@ def test_a_missing_experiment_is_told_with_those_there_are(store):
 
 def test_a_server_that_does_not_answer_is_told(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr("fnnexp.tracking.AT_START", 1.0)
+    for module in ("stores", "tracking"):
+        monkeypatch.setattr(f"fnnexp.{module}.AT_START", 1.0)
     with pytest.raises(FnnexpError, match=r"http://127.0.0.1:9 does not answer"):
         frames.runs("grid", tracking_uri="http://127.0.0.1:9")
 

@@ -215,7 +215,8 @@ def test_an_answer_that_is_lost_makes_no_second_run_and_no_second_point(
 
 
 def test_a_server_that_is_not_there_is_told_in_seconds_and_nothing_is_begun(invoke, monkeypatch):
-    monkeypatch.setattr("fnnexp.tracking.AT_START", 1.0)
+    for module in ("stores", "tracking"):
+        monkeypatch.setattr(f"fnnexp.{module}.AT_START", 1.0)
     address = f"http://127.0.0.1:{free_port()}"
     for words in (
         ["data=digits", f"tracking.uri={address}"],

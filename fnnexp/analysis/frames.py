@@ -404,6 +404,7 @@ def _client(tracking_uri: str | None) -> MlflowClient:
             f"No sweep has been recorded here: there is no MLflow store at {stores.store_file(uri)}. "
             "Run one first, go to its directory, or set MLFLOW_TRACKING_URI."
         )
+    stores.refuse_unreadable(uri)
     return stores.client(uri)
 
 
