@@ -550,7 +550,7 @@ def test_a_report_on_an_unknown_experiment_names_those_there_are(invoke, store):
     assert "Did you mean 'fnnexp'?" in ran.err
 
 
-@pytest.mark.parametrize("name", ["a b", "<x>;y", "-x", "[red]'s $(z)"])
+@pytest.mark.parametrize("name", ["-x", "[red]'s <x>;y $(z)"])
 def test_the_commands_that_are_printed_can_be_pasted(name, invoke, store, own_folder):
     grid = ["data=digits", "epochs=1", "arch.hidden=[4]", "init=he,max", "batching=full,mini", "seed=0,1"]
     ran = invoke("-m", *grid, "execution.n_jobs=1", f"tracking.experiment={quoted(name)}")

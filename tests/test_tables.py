@@ -177,8 +177,15 @@ def test_what_is_no_frame_is_refused_with_what_to_write(name, given, runs):
     said = str(error.value)
     assert said.startswith(f"{name} takes as runs the frame of fnnexp.runs or some of its rows, and not ")
     assert (repr(given) if isinstance(given, str | int) else f"a {type(given).__name__}") in said
-    written = said.partition("; write ")[2]
-    made = eval(written.replace("demo", "fnnexp"), {"fnnexp": fnnexp})  # what is advised works
+    assert 'fnnexp.runs("demo")' in said
+
+
+@pytest.mark.parametrize("name", OF_RUNS)
+def test_the_call_that_is_advised_is_taken(name, runs):
+    curves = fnnexp.curves("fnnexp")
+    with pytest.raises(fnnexp.FnnexpError) as error:
+        call(name, "fnnexp", curves)
+    made = eval(str(error.value).partition("; write ")[2], {"fnnexp": fnnexp})
     assert type(made) is type(call(name, runs, curves))
 
 
@@ -188,8 +195,7 @@ def test_a_column_is_needed_and_named_or_not_needed(name, runs):
     for column in entrances.NEEDED["runs"]:
         with pytest.raises(fnnexp.FnnexpError, match=rf"and not one without {column}; write"):
             call(name, runs.drop(columns=column), curves)
-    for column in runs.columns.difference(entrances.NEEDED["runs"]):
-        call(name, runs.drop(columns=column), curves)
+    call(name, runs[list(entrances.NEEDED["runs"])], curves)
     with pytest.raises(fnnexp.FnnexpError, match="and not one without status, train_loss, "):
         call(name, curves, runs)  # the one for the other
 
@@ -201,8 +207,7 @@ def test_curves_are_refused_as_runs_are(runs):
     for column in entrances.NEEDED["curves"]:
         with pytest.raises(fnnexp.FnnexpError, match=f"not one without {column}; write"):
             fnnexp.plot_curves(runs, curves.drop(columns=column))
-    for column in curves.columns.difference(entrances.NEEDED["curves"]):
-        fnnexp.plot_curves(runs, curves.drop(columns=column))
+    fnnexp.plot_curves(runs, curves[list(entrances.NEEDED["curves"])])
     with pytest.raises(fnnexp.FnnexpError, match="factor=3 does not vary"):
         fnnexp.compare(runs, 3)
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'curves'"):

@@ -469,7 +469,7 @@ def files_in(folder):
 SMALL = ("data=digits", "epochs=1", "execution.n_jobs=1", "batching=full")
 
 
-@pytest.mark.parametrize("name", ["with a blank", "Jose\u0301's", "caf\u00e9", "50% of", "a+b&c=d#e"])
+@pytest.mark.parametrize("name", ["Jose\u0301's caf\u00e9", "50% of a+b&c=d#e"])
 def test_a_folder_of_any_name_has_its_store_in_it_and_nothing_beside_it(name, own_folder, invoke):
     """MLflow writes its default store's path encoded, and used to make a folder of that name too."""
     folder = own_folder / name
