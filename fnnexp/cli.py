@@ -36,7 +36,7 @@ Understand
   fnnexp ui                                         MLflow's UI on the right store, for this machine alone
   fnnexp reproduce                                  the published tables, trained again and laid beside ours
   fnnexp reproduce --quick                          the same in under two minutes, with fewer seeds
-  fnnexp reproduce --engine numba                   the same by the compiled engine, in a fraction of the time
+  fnnexp reproduce --engine numba                   the same by the compiled engine, in two thirds of the time
   fnnexp gradcheck                                  every gradient against finite differences
 
 Choices
