@@ -229,7 +229,8 @@ def asked_first(uri: str | None) -> Iterator[None]:
 def refuse_unreadable(uri: str | None) -> None:
     """Refuse a store that does not answer.
 
-    A SQLite file that can't be opened is found out without MLflow, which would try again for minutes.
+    A SQLite file that can't be opened is found out without MLflow, which would try again for minutes. One
+    that another program holds is waited for by whoever asks it next.
 
     Raises
     ------
@@ -241,8 +242,13 @@ def refuse_unreadable(uri: str | None) -> None:
         if file is None:
             client(uri)
         elif file.exists():
-            with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as store:
-                store.execute("SELECT count(*) FROM sqlite_master")
+            try:
+                store = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=0)
+                with contextlib.closing(store):
+                    store.execute("SELECT count(*) FROM sqlite_master")
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error):
+                    raise
 
 
 def write_ahead(uri: str) -> None:

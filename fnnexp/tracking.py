@@ -140,7 +140,7 @@ class Tracker:
                 found: Any = plain.get_experiment_by_name(self.experiment)
                 tags = self.about.tags({}) if self.about else {}
                 if found is None:
-                    place = stores.place_of_artifacts(self.uri, self.experiment)
+                    place = stores.place_of_artifacts(str(plain.tracking_uri), self.experiment)
                     try:
                         return None, plain.create_experiment(self.experiment, place, tags=tags)
                     except MlflowException as error:  # another machine has made it just now

@@ -19,6 +19,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 from mlflow.exceptions import INTERNAL_ERROR, MlflowException
+from mlflow.tracking import _tracking_service
 
 import fnnexp
 from fnnexp import bulk, tracking, views
@@ -30,7 +31,7 @@ from fnnexp.errors import FnnexpError
 from fnnexp.nn.batching import Batching
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.training import Recipe
-from fnnexp.stores import has_store
+from fnnexp.stores import has_store, refuse_unreadable
 from fnnexp.tracking import Known, Tracker, artifact, best_of, environment, known_trials, runs_of
 from fnnexp.trial import Trial
 from fnnexp.views import CURVES, PARALLEL, RUNS, About
@@ -515,6 +516,27 @@ def test_a_store_elsewhere_has_its_artifacts_beside_it(own_folder, invoke):
     assert "1 were done before" in again.out
     assert invoke("report", "a/b", "--uri", uri, cwd=here).status == 0
     assert not (here / "mlruns").exists()
+
+
+def test_a_store_that_another_program_holds_is_not_refused_for_that(store, own_folder):
+    with closing(sqlite3.connect(own_folder / "mlflow.db", isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode=DELETE")
+        other.execute("BEGIN EXCLUSIVE")
+        refuse_unreadable(store)
+
+
+def test_the_store_that_mlflow_was_told_has_its_artifacts_beside_it(own_folder, monkeypatch):
+    there = own_folder / "there"
+    there.mkdir()
+    monkeypatch.setattr(_tracking_service.utils, "_tracking_uri", f"sqlite:///{there.as_posix()}/mlflow.db")
+    tracker = Tracker("told", None)
+    tracker.open()
+    place = (
+        MlflowClient(f"sqlite:///{there.as_posix()}/mlflow.db")
+        .get_experiment_by_name("told")
+        .artifact_location
+    )
+    assert place.startswith(f"{there.as_uri()}/mlruns/told-")
 
 
 def no_database(folder):

@@ -45,10 +45,6 @@ class Rebuilt:
 
 def rebuilt(experiment: str, runs: pd.DataFrame) -> Rebuilt:
     """Return what makes the trials of a frame again, all of them and no others, if that can be written."""
-    whole = f"the {plural(runs['trial'].nunique(), 'trial')} of this report, with the same ids"
-    ordered = runs.drop_duplicates("trial").sort_values([a for a in AXES if a in runs], kind="stable")
-    trials = [_Written.of(record) for record in ordered.to_dict("records")]
-    end = [f"tracking.experiment={_value(experiment)}", *_engine(runs)]
     if frames.CHECKSUM in frames.factors(runs):
         return Rebuilt(
             "The data changed under its path between these trials, so no command trains all of them again."
@@ -56,6 +52,10 @@ def rebuilt(experiment: str, runs: pd.DataFrame) -> Rebuilt:
             " trains them where that data is.",
             [],
         )
+    whole = f"the {plural(runs['trial'].nunique(), 'trial')} of this report, with the same ids"
+    ordered = runs.drop_duplicates("trial").sort_values([a for a in AXES if a in runs], kind="stable")
+    trials = [_Written.of(record) for record in ordered.to_dict("records")]
+    end = [f"tracking.experiment={_value(experiment)}", *_engine(runs)]
     texts = [experiment, *(value for each in trials for value in each.texts.values())]
     if not all(text.isprintable() and "${" not in text for text in texts):
         return Rebuilt(f"A value holds what a command line can't. {BY_FILE}", [])
@@ -73,6 +73,7 @@ def rebuilt(experiment: str, runs: pd.DataFrame) -> Rebuilt:
 
 
 def _of_one(experiment: str, runs: pd.DataFrame) -> str:
+    """Return the command of a report of the trials on the first of several data sets."""
     first = frames.as_text(runs[frames.CHECKSUM].dropna().iloc[0])
     return f"`{report_command(experiment, [f'{frames.CHECKSUM}={first}'])}`"
 
