@@ -49,7 +49,9 @@ test: lint
 # `make test-lowest LOWEST_TESTS=tests` runs all.
 LOWEST := .venv-lowest
 LOWEST_BIN := $(subst $(VENV),$(LOWEST),$(BIN))
-LOWEST_TESTS ?= $(addprefix tests/test_,$(addsuffix .py,analysis api claims cli config engines imports nn pace plugin tables tracking versions))
+LOWEST_TESTS ?= $(addprefix tests/,$(addsuffix .py,test_api test_cli test_imports test_versions config/test_config \
+  config/test_plugin nn/test_engines nn/test_nn reporting/test_analysis reporting/test_tables sweeping/test_claims \
+  sweeping/test_pace tracking/test_tracking))
 
 $(LOWEST)/ready: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv --clear $(LOWEST)
@@ -75,12 +77,12 @@ test-versions:
 
 # The suite kills a sweep 30 times; this one ten times as often, another way each time.
 chaos: $(READY)
-	FNNEXP_KILLS=300 FNNEXP_CHAOS_SEED=$$(date +%s) $(BIN)/python -m pytest tests/test_chaos.py
+	FNNEXP_KILLS=300 FNNEXP_CHAOS_SEED=$$(date +%s) $(BIN)/python -m pytest tests/sweeping/test_chaos.py
 
 # Ray is large, so only this target installs it.
 test-ray: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ray]"
-	$(BIN)/python -m pytest tests/test_cluster.py -k ray
+	$(BIN)/python -m pytest tests/sweeping/test_cluster.py -k ray
 
 postgres: $(READY)
 	$(BIN)/python -m servers

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from fnnexp import data
-from fnnexp.nn.batching import Batching
+from fnnexp.data import datasets as data
 from fnnexp.nn.network import Architecture
+from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.training import Lane, Recipe, advance, start
 
 Train = Callable[[], Any]

@@ -14,9 +14,9 @@ from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from benchmarks.speed import RESULTS
-from fnnexp import data
-from fnnexp.nn.batching import Batching
+from fnnexp.data import datasets as data
 from fnnexp.nn.network import Architecture
+from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.training import DataArrays, Lane, Recipe, advance, start
 
 MODES = {"full": Batching("full"), "mini": Batching("mini", 128, True), "sample": Batching("sample")}

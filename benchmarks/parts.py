@@ -70,12 +70,13 @@ def main() -> int:
     out, sys.argv = sys.argv[1], ["fnnexp", *sys.argv[2:]]
     clock = Clock()
     import fnnexp.app as app
-    import fnnexp.sweeping.run as run
-    from fnnexp import cli, composing
+    import fnnexp.sweeping.loop as run
+    from fnnexp import cli
+    from fnnexp.config import compose as composing
     from fnnexp.sweeping.checkpoints import Checkpoints
     from fnnexp.sweeping.executor import Executor, resolved
     from fnnexp.sweeping.pace import Pace
-    from fnnexp.tracking import Tracker
+    from fnnexp.tracking.writer import Tracker
 
     composing._Composer.job = clock.part("compose", composing._Composer.job)  # type: ignore[method-assign]
     app.trial = clock.part("compose", app.trial)

@@ -30,7 +30,7 @@ from rich.table import Table
 
 from benchmarks.plain_trial import ARCHITECTURES, INITS, STEP
 from benchmarks.speed import CORES, RESULTS
-from fnnexp import data
+from fnnexp.data import datasets as data
 from tests.stores import fill
 
 FNNEXP = (sys.executable, "-m", "fnnexp")

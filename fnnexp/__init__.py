@@ -13,15 +13,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fnnexp.analysis.answers import answer
-    from fnnexp.analysis.comparisons import compare, shares
-    from fnnexp.analysis.figures import plot_curves, plot_heat_map
-    from fnnexp.analysis.frames import curves, diagnostics, runs
-    from fnnexp.analysis.images import images
-    from fnnexp.analysis.published import published
-    from fnnexp.analysis.report import leaderboard
     from fnnexp.api import sweep
+    from fnnexp.data.images import images
     from fnnexp.errors import FnnexpError
+    from fnnexp.reporting.plots.api import plot_curves, plot_heat_map
+    from fnnexp.reporting.replication.published import published
+    from fnnexp.reporting.summary import answer
+    from fnnexp.reporting.tables import leaderboard
+    from fnnexp.results.comparisons import compare, shares
+    from fnnexp.results.frames import curves, diagnostics, runs
 
 __version__ = "0.1.0"
 __all__ = [
@@ -43,17 +43,17 @@ __all__ = [
 
 _HOMES = {
     "FnnexpError": "fnnexp.errors",
-    "answer": "fnnexp.analysis.answers",
-    "compare": "fnnexp.analysis.comparisons",
-    "curves": "fnnexp.analysis.frames",
-    "diagnostics": "fnnexp.analysis.frames",
-    "images": "fnnexp.analysis.images",
-    "leaderboard": "fnnexp.analysis.report",
-    "plot_curves": "fnnexp.analysis.figures",
-    "plot_heat_map": "fnnexp.analysis.figures",
-    "published": "fnnexp.analysis.published",
-    "runs": "fnnexp.analysis.frames",
-    "shares": "fnnexp.analysis.comparisons",
+    "answer": "fnnexp.reporting.summary",
+    "compare": "fnnexp.results.comparisons",
+    "curves": "fnnexp.results.frames",
+    "diagnostics": "fnnexp.results.frames",
+    "images": "fnnexp.data.images",
+    "leaderboard": "fnnexp.reporting.tables",
+    "plot_curves": "fnnexp.reporting.plots.api",
+    "plot_heat_map": "fnnexp.reporting.plots.api",
+    "published": "fnnexp.reporting.replication.published",
+    "runs": "fnnexp.results.frames",
+    "shares": "fnnexp.results.comparisons",
     "sweep": "fnnexp.api",
 }
 """Where each name is defined. It is imported when asked for: the commands start without pandas."""

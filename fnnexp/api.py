@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from fnnexp import app, notebook
-from fnnexp.config import LISTS, Config, quoted
+from fnnexp import app
+from fnnexp import console as notebook
+from fnnexp.config.schema import LISTS, Config, quoted
 from fnnexp.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def sweep(
         Before anything trains, when an input is bad; after Ctrl-C (in a notebook: Interrupt), with what was
         trained saved: the same call goes on.
     """
-    from fnnexp.analysis import frames
+    from fnnexp.results import frames
 
     _refuse_others_than_texts(grid, overrides)
     first_word = [grid] if grid is not None and "=" in grid else []

@@ -24,19 +24,21 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from fnnexp import collector, composing, data
-from fnnexp.complaints import explain
-from fnnexp.composing import as_written
-from fnnexp.config import Config, Job, conf_folder, read, trial
+from fnnexp.config import compose as composing
+from fnnexp.config.compose import as_written
+from fnnexp.config.messages import explain
+from fnnexp.config.safety import guarded, values_by_key
+from fnnexp.config.schema import Config, Job, conf_folder, read, trial
+from fnnexp.data import datasets as data
 from fnnexp.errors import ConfigError, FnnexpError
-from fnnexp.guard import guarded, values_by_key
-from fnnexp.nn.engines import engine_named
-from fnnexp.views import report_command
+from fnnexp.nn.engines.base import engine_named
+from fnnexp.tracking import collector
+from fnnexp.tracking.views import report_command
 
 if TYPE_CHECKING:
-    from fnnexp.data import Prepared
-    from fnnexp.sweeping.run import Outcome
-    from fnnexp.trial import Trial
+    from fnnexp.config.trial import Trial
+    from fnnexp.data.datasets import Prepared
+    from fnnexp.sweeping.loop import Outcome
 
 
 LONGEST_NAME = 200
@@ -265,7 +267,7 @@ def grid_name(config_name: str) -> str | None:
 
 
 def _settings(config: Any) -> Any:
-    from fnnexp.sweeping.run import Settings
+    from fnnexp.sweeping.loop import Settings
 
     execution = config.execution
     return Settings(
@@ -314,9 +316,9 @@ def sweep(
         When there was nothing to do but what another sweep is doing; InterruptedSweepError after Ctrl-C.
     """
     from fnnexp.sweeping.dry_run import say_identical
-    from fnnexp.sweeping.run import run
-    from fnnexp.tracking import Tracker
-    from fnnexp.views import About
+    from fnnexp.sweeping.loop import run
+    from fnnexp.tracking.views import About
+    from fnnexp.tracking.writer import Tracker
 
     say_identical(trials, console)
     params = [{key: str(value) for key, value in trial.params.items()} for trial in trials]

@@ -143,7 +143,7 @@ def store(empty_store, own_folder):
 @pytest.fixture
 def started(monkeypatch):
     """Collect the commands that `fnnexp ui` would run, and run none; each would end with status 7."""
-    from fnnexp import ui
+    from fnnexp.tracking import ui
 
     commands = []
 
@@ -164,7 +164,7 @@ def loader(shared_cache):
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
-    from fnnexp.config import conf_folder
+    from fnnexp.config.schema import conf_folder
 
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
         return GlobalHydra.instance().config_loader()
@@ -177,7 +177,7 @@ def jobs_of(loader):
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.types import RunMode
 
-    from fnnexp import composing
+    from fnnexp.config import compose as composing
 
     master = cache(lambda config: loader.load_configuration(config, [], RunMode.MULTIRUN))
 
@@ -194,8 +194,8 @@ def jobs_of(loader):
 @pytest.fixture(scope="session")
 def trials_of(jobs_of):
     """Return ``trials_of(*overrides)``: the trials of a command line, on digits unless it says otherwise."""
-    from fnnexp import data
-    from fnnexp.config import trial
+    from fnnexp.config.schema import trial
+    from fnnexp.data import datasets as data
 
     def trials(*overrides, config="config"):
         jobs = jobs_of("data=digits", *overrides, config=config)
@@ -209,7 +209,7 @@ def alone():
     """Return ``alone(trial, engine)``: its records and weights when trained here, by itself, in one go."""
     from threadpoolctl import threadpool_limits
 
-    from fnnexp import data
+    from fnnexp.data import datasets as data
     from fnnexp.nn.network import Parameters
     from fnnexp.nn.training import advance, start
 

@@ -54,7 +54,7 @@ def test_a_grid_of_ones_own_is_found_in_its_folder(store, own_folder):
 
 
 def test_a_trial_that_fails_is_told_and_costs_no_other(store, monkeypatch, capsys):
-    from fnnexp.nn.activations import ACTIVATIONS, Activation
+    from fnnexp.nn.pieces.activations import ACTIVATIONS, Activation
 
     def broken(Z):
         raise MemoryError("no more")

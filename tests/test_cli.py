@@ -19,10 +19,11 @@ import pytest
 from mlflow import MlflowClient
 
 import fnnexp
-from fnnexp import data, ui
 from fnnexp.cli import COMMANDS, overrides_last
-from fnnexp.config import conf_folder, quoted, sweeps_folder
-from fnnexp.sweeping.run import Outcome
+from fnnexp.config.schema import conf_folder, quoted, sweeps_folder
+from fnnexp.data import datasets as data
+from fnnexp.sweeping.loop import Outcome
+from fnnexp.tracking import ui
 
 OPTIONS = {
     group.name: sorted(file.stem for file in group.glob("*.yaml"))
@@ -588,7 +589,7 @@ def test_gradcheck_is_0_when_only_what_is_known_to_be_wrong_fails(invoke):
 
 
 def test_gradcheck_of_the_published_derivative_fails_by_name(invoke):
-    from fnnexp.nn.gradcheck import KNOWN_WRONG
+    from fnnexp.nn.testing.gradcheck import KNOWN_WRONG
 
     for name in KNOWN_WRONG:
         ran = invoke("gradcheck", name)

@@ -14,8 +14,8 @@ import pytest
 import requests
 import yaml
 
-from fnnexp import data
-from fnnexp.analysis import report
+from fnnexp.data import datasets as data
+from fnnexp.reporting import tables as report
 
 YAML_TRAPS = [
     "!!python/object/apply:os.system ['touch SPRUNG']",

@@ -31,11 +31,14 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from fnnexp import app, composing, data, guard
-from fnnexp.config import Config, conf_folder
+from fnnexp import app
+from fnnexp.config import compose as composing
+from fnnexp.config import safety as guard
+from fnnexp.config.schema import Config, conf_folder
+from fnnexp.data import datasets as data
 from fnnexp.nn.training import Stack, advance, start
 from fnnexp.sweeping.checkpoints import Checkpoints
-from fnnexp.sweeping.run import Outcome
+from fnnexp.sweeping.loop import Outcome
 
 ALL = 2000
 """As many bad inputs as have to be refused in all."""

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fnnexp.nn.activations import ACTIVATIONS
-from fnnexp.nn.initializers import draw
-from fnnexp.nn.inputs import BlasFirstLayer, FirstLayer, Inputs
+from fnnexp.nn.engines.numpy_engine import BlasFirstLayer, FirstLayer, Inputs
+from fnnexp.nn.pieces.activations import ACTIVATIONS
+from fnnexp.nn.pieces.initializers import draw
 
 Array = NDArray[Any]
 BIASES = ("zeros", "normal", "none")
@@ -37,7 +37,7 @@ class Architecture:
     inputs, hidden, classes
         The widths: D, H of each hidden layer, C.
     activation
-        A key of :data:`fnnexp.nn.activations.ACTIVATIONS`, for every hidden layer.
+        A key of :data:`fnnexp.nn.pieces.activations.ACTIVATIONS`, for every hidden layer.
     hidden_bias, output_bias
         One of :data:`BIASES`.
     """

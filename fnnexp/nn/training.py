@@ -19,13 +19,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fnnexp.nn.batching import Batching, pieces
-from fnnexp.nn.diagnostics import Probe
-from fnnexp.nn.engines import Descent, Engine, engine_named
-from fnnexp.nn.inputs import Inputs
-from fnnexp.nn.loss import gradient_in_place, losses_and_hits
+from fnnexp.nn.engines.base import Descent, Engine, engine_named
+from fnnexp.nn.engines.numpy_engine import Inputs
+from fnnexp.nn.layer_stats import Probe
 from fnnexp.nn.network import Architecture, Parameters, Workspace, backward, forward, initial
-from fnnexp.nn.optimizers import OPTIMIZERS
+from fnnexp.nn.pieces.batching import Batching, pieces
+from fnnexp.nn.pieces.losses import gradient_in_place, losses_and_hits
+from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 
 Array = NDArray[Any]
 
@@ -60,7 +60,7 @@ class Recipe:
     architecture, batching
         The network's shape; how an epoch is cut.
     optimizer
-        A key of :data:`fnnexp.nn.optimizers.OPTIMIZERS`.
+        A key of :data:`fnnexp.nn.pieces.optimizers.OPTIMIZERS`.
     epochs
         Epochs to train; 0 records the untrained network.
     reduction
@@ -138,7 +138,7 @@ class Record:
     that diverged leaves with its last parameters, ``theta`` (P,).
 
     With diagnostics each record holds those of its epoch's end too, and there is one of epoch 0, before any
-    training, that holds nothing else (:data:`fnnexp.nn.diagnostics.QUANTITIES`). They are not in ``seconds``.
+    training, that holds nothing else (:data:`fnnexp.nn.layer_stats.QUANTITIES`). They are not in ``seconds``.
     """
 
     key: str
@@ -176,7 +176,7 @@ def advance(
 
     A lane one of whose losses or parameters is no longer finite at an epoch's end is recorded as diverged
     there and leaves the stack. Whether there are diagnostics changes nothing else. ``engine`` is a key of
-    :data:`fnnexp.nn.engines.ENGINES`; engines agree up to rounding.
+    :data:`fnnexp.nn.engines.base.ENGINES`; engines agree up to rounding.
 
     Returns
     -------

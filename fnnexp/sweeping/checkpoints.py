@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fnnexp import npz
-from fnnexp.nn import diagnostics
-from fnnexp.nn.engines import ENGINES
-from fnnexp.nn.optimizers import OPTIMIZERS
+from fnnexp.data import npz
+from fnnexp.nn import layer_stats as diagnostics
+from fnnexp.nn.engines.base import ENGINES
+from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.training import Lane, Recipe, Record, Stack
 
 META, META_AN_EPOCH, META_A_METRIC = 1024, 1024, 128

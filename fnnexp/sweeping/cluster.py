@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from fnnexp import data
-from fnnexp.data import Arrays, Prepared
+from fnnexp.data import datasets as data
+from fnnexp.data.datasets import Arrays, Prepared
 from fnnexp.errors import FnnexpError
 
 PATIENCE = 5.0

@@ -11,16 +11,16 @@ from fnnexp.sweeping.cluster import workers
 from fnnexp.sweeping.executor import resolved
 from fnnexp.sweeping.pace import Pace
 from fnnexp.sweeping.plan import identical, plan
-from fnnexp.tracking import known_trials, runs_of
+from fnnexp.tracking.writer import known_trials, runs_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rich.console import Console
 
-    from fnnexp.sweeping.run import Settings
-    from fnnexp.tracking import Known
-    from fnnexp.trial import Trial
+    from fnnexp.config.trial import Trial
+    from fnnexp.sweeping.loop import Settings
+    from fnnexp.tracking.writer import Known
 
 MOST_ROWS = 40
 

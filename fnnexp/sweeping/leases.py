@@ -22,7 +22,7 @@ from typing import Protocol
 
 from filelock import FileLock
 
-from fnnexp.patience import StoreError
+from fnnexp.tracking.retry import StoreError
 
 BEAT = 20.0
 """Seconds between two signs of life."""

@@ -15,7 +15,7 @@ from distributed.client import FutureCancelledError
 from joblib._dask import DaskDistributedBackend
 
 from fnnexp import __version__
-from fnnexp.data import Arrays, Prepared
+from fnnexp.data.datasets import Arrays, Prepared
 from fnnexp.sweeping.cluster import (
     PATIENCE,
     Cluster,

@@ -13,7 +13,7 @@ from joblib._parallel_backends import ParallelBackendBase
 from ray import exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from fnnexp.data import Arrays, Prepared
+from fnnexp.data.datasets import Arrays, Prepared
 from fnnexp.sweeping.cluster import (
     PATIENCE,
     Cluster,

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from fnnexp import data
-from fnnexp.data import Prepared
+from fnnexp.data import datasets as data
+from fnnexp.data.datasets import Prepared
 from fnnexp.nn.training import Lane, Recipe, rehearsal_rows
 from fnnexp.sweeping.executor import at_once
 from fnnexp.sweeping.plan import usual_lanes

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fnnexp.data import Prepared
+from fnnexp.config.trial import Trial
+from fnnexp.data.datasets import Prepared
 from fnnexp.nn.training import Lane, Recipe, Stack
-from fnnexp.trial import Trial
 
 USUAL_LANES = {"full": 12, "mini": 12, "sample": 48}
 """How many lanes a stack is given where nothing was measured, by batching mode; from `make bench`."""
@@ -31,7 +31,7 @@ class Planned:
     diagnostics
         Whether they are recorded.
     engine
-        Who computes, a key of :data:`fnnexp.nn.engines.ENGINES`.
+        Who computes, a key of :data:`fnnexp.nn.engines.base.ENGINES`.
     """
 
     recipe: Recipe

@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from fnnexp import notebook
+from fnnexp import console as notebook
 
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_IN_A_NOTEBOOK = 0.2

@@ -16,11 +16,11 @@ from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
-from fnnexp import data
-from fnnexp.data import Arrays, Prepared
+from fnnexp.data import datasets as data
+from fnnexp.data.datasets import Arrays, Prepared
 from fnnexp.errors import DataError
 from fnnexp.nn import training
-from fnnexp.nn.engines import engine_named
+from fnnexp.nn.engines.base import engine_named
 from fnnexp.nn.training import Lane, Recipe, Record, Stack, advance, start
 from fnnexp.sweeping.plan import Planned
 

@@ -39,7 +39,7 @@ class FnnexpSearchPath(SearchPathPlugin):
         """Append the folders of fnnexp, for fnnexp only."""
         if SCHEMA not in ConfigStore.instance().repo:
             return
-        from fnnexp.config import conf_folder, sweeps_folder
+        from fnnexp.config.schema import conf_folder, sweeps_folder
 
         there = [Path(element.path.removeprefix("file://")) for element in search_path.get_path()]
         for folder in (conf_folder(), sweeps_folder()):
@@ -59,7 +59,7 @@ class FnnexpSweeper(BasicSweeper):
             return super().sweep(arguments)
         assert self.hydra_context is not None
         assert self.launcher is not None
-        from fnnexp.guard import one_option_each
+        from fnnexp.config.safety import one_option_each
 
         words = [*self._parse_config(), *arguments]
         one_option_each(words)
@@ -80,8 +80,8 @@ def refuse_too_many(overrides: Sequence[Override]) -> None:
     ConfigError
         When there are more than ``MOST_JOBS``.
     """
+    from fnnexp.config.safety import values_by_key
     from fnnexp.errors import ConfigError
-    from fnnexp.guard import values_by_key
 
     counts = values_by_key(overrides)
     if math.prod(counts.values()) > MOST_JOBS:

@@ -1,1 +1,0 @@
-"""From what MLflow holds to frames, numbers, pictures and the report."""

@@ -1,0 +1,1 @@
+"""Configs: the schema, composing, and what a composed config may say."""

@@ -1,0 +1,93 @@
+"""A trial: one fully resolved experiment, its identity, and which trials can share a stack."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+from fnnexp.data.datasets import Prepared
+from fnnexp.nn.pieces.initializers import standard_deviation
+from fnnexp.nn.training import Lane, Recipe
+
+NUMERICS = 1
+"""Goes up when the same trial would train to other numbers; it is part of a trial's identity."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One experiment.
+
+    Attributes
+    ----------
+    recipe
+        What it shares with its stack: architecture, batching, optimizer, epochs, …
+    data
+        The prepared data set.
+    method, std
+        The initializer, and the constant of ``normal``.
+    hyper
+        The optimizer's hyperparameters as (name, value).
+    seed
+        The address of its draws.
+    name
+        For people: ``relu_100-he-mini-s3``.
+    params
+        What MLflow shows of it, flat.
+    config
+        The resolved config, for its artifact.
+    """
+
+    recipe: Recipe
+    data: Prepared
+    method: str
+    std: float | None
+    hyper: tuple[tuple[str, float], ...]
+    seed: int
+    name: str = field(compare=False)
+    params: Mapping[str, Any] = field(compare=False)
+    config: Mapping[str, Any] = field(compare=False)
+
+    @cached_property
+    def id(self) -> str:
+        """A hash of the scientific content alone: same content, same id, wherever and whenever it runs."""
+        return _digest({**self._content(), "init": [self.method, self.std]})
+
+    @cached_property
+    def numbers_id(self) -> str:
+        """A hash of what is computed: trials with one numbers_id are numerically identical."""
+        return _digest({**self._content(), "stds": self.stds})
+
+    @property
+    def stds(self) -> tuple[float, ...]:
+        """The standard deviation of each layer's weights at the start."""
+        return tuple(
+            standard_deviation(self.method, *shape, self.std) for shape in self.recipe.architecture.shapes
+        )
+
+    @property
+    def stack_key(self) -> tuple[Recipe, str]:
+        """Trials with one key can share a stack."""
+        return self.recipe, self.data.checksum
+
+    def lane(self) -> Lane:
+        """Return its place in a stack; the key is its :attr:`numbers_id`."""
+        return Lane(self.numbers_id, self.seed, self.stds, self.hyper)
+
+    def _content(self) -> dict[str, Any]:
+        return {
+            "numerics": NUMERICS,
+            "recipe": asdict(self.recipe),
+            "hyper": dict(self.hyper),
+            "seed": self.seed,
+            "data": self.data.checksum,
+        }
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """Return 16 hex digits of the SHA-256 of the content as canonical JSON (floats to their last bit)."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

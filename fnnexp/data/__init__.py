@@ -1,0 +1,1 @@
+"""Data sets: found, read, checked once, and mapped into memory."""

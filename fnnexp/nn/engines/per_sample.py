@@ -1,0 +1,255 @@
+"""Gradient descent one row at a time, for K lanes, with the first layer's updates delayed by a block.
+
+One step a row is Python's worst case: the first layer's W (D, H) is read and written for every row. But
+within a block of rows x_1 … x_m its pre-activation can be had without touching it:
+
+    x_t W_t = x_t W_1 + Σ_{s<t} (x_t · x_s) (−η dZ_s)
+
+because plain descent only ever adds −η x_s dZ_s to W. So each block takes one product X W_1 before it, one
+Gram matrix X Xᵀ shared by all lanes that see these rows, one short product in each step, and one product
+Xᵀ dZ after it; a bias is an input that is always 1. The arithmetic is that of row-by-row descent in
+another order of summation. Later layers are small and are updated in each step, in arrays of their own:
+what they have learned is in the parameters after ``store``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fnnexp.nn.engines.numpy_engine import Inputs, Rows
+from fnnexp.nn.network import Architecture, Parameters, Workspace
+from fnnexp.nn.pieces.activations import ACTIVATIONS
+from fnnexp.nn.pieces.losses import gradient_in_place, losses_and_hits
+
+Array = NDArray[Any]
+
+BLOCK = 64
+"""Rows in a block: the sum in a step grows with it, the products around it get cheaper. A fixed number,
+because the order of summation is part of the result."""
+
+
+class PerSampleDescent:
+    """The buffers of one stack's blocks, and :meth:`descend`, which changes its parameters in place.
+
+    Whatever a step looks at is made here, once: the views of each row of a block among it.
+
+    Parameters
+    ----------
+    architecture, parameters
+        The network and its K lanes.
+    lr
+        Step sizes (K, 1).
+    epsilon
+        ε of the loss.
+    groups
+        The lanes that see the same rows, group by group.
+    """
+
+    takes = Rows
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        parameters: Parameters,
+        lr: Array,
+        epsilon: float,
+        groups: Sequence[range],
+    ) -> None:
+        lanes, dtype = parameters.theta.shape[0], parameters.theta.dtype
+        widths, classes = [n_out for _, n_out in architecture.shapes], architecture.classes
+        self.parameters, self.epsilon, self.rows = parameters, epsilon, BLOCK
+        self.activation = ACTIVATIONS[architecture.activation]
+        self.block = Workspace(architecture, lanes, BLOCK, dtype)
+        # Row t is x_t W_1 until its step, and from then on the step itself, −η dZ of the first layer. With
+        # 1 on the Gram matrix's diagonal the sum above is one product with the rows up to and with t.
+        self.first = np.empty((lanes, BLOCK, widths[0]), dtype)
+        self.logits = np.empty((lanes, BLOCK, classes), dtype)
+        self.onehot = np.empty((lanes, BLOCK, classes), dtype)
+        self.grams = [np.empty((BLOCK, BLOCK), dtype) for _ in groups]
+
+        self.row = np.empty((lanes, 1, 1), dtype)
+        self.dZ_last = np.empty((lanes, 1, classes), dtype)
+        self.minus_eta = np.broadcast_to(-lr.reshape(lanes, 1, 1), self.dZ_last.shape).copy()
+        self.later = _LaterLayers(parameters, self.dZ_last)
+        self.at = [
+            (
+                self.first[:, t : t + 1],
+                self.logits[:, t : t + 1],
+                self.onehot[:, t : t + 1],
+                [
+                    (gram[t : t + 1, : t + 1], self.first[part, : t + 1], self._first_output(t)[part])
+                    for part, gram in zip((slice(g.start, g.stop) for g in groups), self.grams, strict=True)
+                ],
+            )
+            for t in range(BLOCK)
+        ]
+
+    def descend(self, inputs: Inputs, labels: Array) -> tuple[Array, Array]:
+        """Take one step for each row of a block.
+
+        Parameters
+        ----------
+        inputs
+            For each group of lanes its B rows, B ≤ :data:`BLOCK`.
+        labels
+            (K, B) integers in 0…C − 1.
+
+        Returns
+        -------
+        The losses (K, B) and hits (K, B) of each row, each before the step that it took part in.
+        """
+        rows, block = labels.shape[1], self.block
+        b1 = self.parameters.b[0]
+        first, onehot = self.first[:, :rows], self.onehot[:, :rows]
+        np.copyto(onehot, labels[..., None] == block.classes)
+        for (lanes, examples), whole in zip(inputs, self.grams, strict=True):
+            X, gram = examples.X, whole[:rows, :rows]
+            for k in lanes:
+                self.parameters.first.times(k, examples, first[k])
+            np.matmul(X, X.T, out=gram)
+            if b1 is not None:
+                np.add(gram, 1, out=gram)
+            np.fill_diagonal(gram, 1)
+        if b1 is not None:
+            np.add(first, b1, out=first)
+        for t in range(rows):
+            self._step(t)
+        for lanes, examples in inputs:
+            for k in lanes:
+                self.parameters.first.add_transposed_times(k, examples, first[k])
+        if b1 is not None:
+            np.add(b1, np.add.reduce(first, axis=1, keepdims=True), out=b1)
+        logits, expected = block.logits[:, :rows], block.onehot[:, :rows]
+        np.copyto(logits, self.logits[:, :rows])
+        np.copyto(expected, onehot)
+        return losses_and_hits(logits, expected, self.epsilon, block.row[:, :rows])
+
+    def _first_output(self, t: int) -> Array:
+        """Return where the first layer's Z of row t is written (K, 1, H)."""
+        return self.later.layers[0].A if self.later.layers else self.logits[:, t : t + 1]
+
+    def store(self) -> None:
+        """Write the later layers back to the parameters."""
+        self.later.store()
+
+    def _step(self, t: int) -> None:
+        """Row t of the block: forward, gradient, backward, update. Every dZ carries its −η from the start."""
+        step, logits, onehot, groups = self.at[t]
+        dZ, row, later, activation = self.dZ_last, self.row, self.later, self.activation
+
+        for gram, rows, Z in groups:
+            np.matmul(gram, rows, out=Z)
+        for layer in later.layers:
+            activation.forward(layer.A)
+            np.matmul(layer.inputs, layer.VT, out=logits if layer.Z is None else layer.Z)
+
+        np.maximum.reduce(logits, axis=-1, keepdims=True, out=row)
+        np.subtract(logits, row, out=dZ)
+        np.exp(dZ, out=dZ)
+        np.add.reduce(dZ, axis=-1, keepdims=True, out=row)
+        gradient_in_place(dZ, onehot, self.epsilon, row)
+        if not later.layers:
+            np.multiply(dZ, self.minus_eta, out=step)
+            return
+        np.multiply(dZ, self.minus_eta, out=dZ)
+        activation.slope(later.inputs, later.slopes)
+        for layer in later.backwards:
+            np.multiply(layer.dZT, layer.inputs, out=layer.dV)
+            dA = step if layer.dA is None else layer.dA
+            np.matmul(dZ, layer.W, out=dA)
+            np.multiply(dA, layer.slope, out=dA)
+            dZ = dA
+        np.add(later.V, later.dV, out=later.V)
+
+
+class _LaterLayers:
+    """The layers behind the first, in arrays of their own, which a step goes over as one where it can.
+
+    Attributes
+    ----------
+    inputs, slopes
+        The layers' inputs side by side (K, 1, Σ (n_in + 1)), and f′ of them.
+    V, dV
+        Their parameters one after another (K, Σ n_out (n_in + 1)), and what a step adds to them.
+    layers, backwards
+        The views of each layer, first to last and last to first.
+    """
+
+    def __init__(self, parameters: Parameters, dZ_last: Array) -> None:
+        self._pairs = list(zip(parameters.W[1:], parameters.b[1:], strict=True))
+        lanes, dtype = len(dZ_last), dZ_last.dtype
+        widths = [W.shape[1] + (b is not None) for W, b in self._pairs]
+        sizes = [W.shape[2] * width for (W, _), width in zip(self._pairs, widths, strict=True)]
+        self.inputs = np.ones((lanes, 1, sum(widths)), dtype)
+        self.slopes = np.empty_like(self.inputs)
+        self.V = np.empty((lanes, sum(sizes)), dtype)
+        self.dV = np.empty_like(self.V)
+        self.layers: list[_Layer] = []
+        dZ, x, v = dZ_last, sum(widths), sum(sizes)
+        for i in reversed(range(len(widths))):
+            x, v = x - widths[i], v - sizes[i]
+            n_in, n_out = self._pairs[i][0].shape[1:]
+            inputs, there = self.inputs[:, :, x : x + widths[i]], slice(v, v + sizes[i])
+            V = self.V[:, there].reshape(lanes, n_out, widths[i])
+            layer = _Layer(
+                A=inputs[:, :, :n_in],
+                inputs=inputs,
+                slope=self.slopes[:, :, x : x + n_in],
+                V=V,
+                VT=V.transpose(0, 2, 1),
+                W=V[:, :, :n_in],
+                dV=self.dV[:, there].reshape(lanes, n_out, widths[i]),
+                Z=self.layers[0].A if self.layers else None,
+                dZT=dZ.transpose(0, 2, 1),
+                dA=np.empty((lanes, 1, n_in), dtype) if i else None,
+            )
+            self.layers.insert(0, layer)
+            if layer.dA is not None:
+                dZ = layer.dA
+        self.backwards = self.layers[::-1]
+        for (W, b), layer in zip(self._pairs, self.layers, strict=True):
+            layer.W[...] = W.transpose(0, 2, 1)
+            if b is not None:
+                layer.V[:, :, -1] = b[:, 0]
+
+    def store(self) -> None:
+        """Write every W and b back to where they came from."""
+        for (W, b), layer in zip(self._pairs, self.layers, strict=True):
+            W[...] = layer.W.transpose(0, 2, 1)
+            if b is not None:
+                b[:, 0] = layer.V[:, :, -1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """One of them: views, made once, because Python's share of a step is what a lane alone waits for.
+
+    Attributes
+    ----------
+    A, inputs, slope
+        Its input activation (K, 1, n_in); the same with, at its end, the 1 that b belongs to; f′ of A.
+    V, VT, W, dV
+        Wᵀ with b as its last column (K, n_out, n_in + 1); its transpose; the part of it that is Wᵀ; what a
+        step adds. A layer without bias has neither that column nor the 1.
+    Z
+        What it writes (K, 1, n_out): the next layer's A; None for the last, which writes the logits.
+    dZT, dA
+        −η times the gradient with respect to Z, transposed, and to A; None for the first of them, whose dA
+        becomes the first layer's step.
+    """
+
+    A: Array
+    inputs: Array
+    slope: Array
+    V: Array
+    VT: Array
+    W: Array
+    dV: Array  # noqa: N815
+    Z: Array | None
+    dZT: Array  # noqa: N815
+    dA: Array | None  # noqa: N815

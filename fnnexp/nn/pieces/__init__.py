@@ -1,0 +1,1 @@
+"""The choices a network is made of: one table each."""

@@ -1,0 +1,51 @@
+"""Batching: which training rows, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fnnexp.nn.rng import generator
+
+MODES = ("full", "mini", "sample")
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How an epoch's rows are cut into batches.
+
+    Attributes
+    ----------
+    mode
+        ``full``: one batch of all rows; ``mini``: batches of ``size``, the last one short where it has to
+        be; ``sample``: batches of one.
+    size
+        Rows a batch of ``mini``; None for the other modes.
+    shuffle
+        Whether each epoch has an order of its own, drawn from (seed, epoch); else the file's order.
+    """
+
+    mode: str
+    size: int | None = None
+    shuffle: bool = False
+
+    def batch_size(self, n: int) -> int:
+        """Return the rows of a batch when there are n in all."""
+        return {"full": n, "mini": min(self.size or n, n), "sample": 1}[self.mode]
+
+    def order(self, n: int, seed: int, epoch: int) -> NDArray[np.intp] | None:
+        """Return the order of n rows in an epoch (counted from 1), or None for the file's order."""
+        return generator(seed, "order", epoch).permutation(n) if self.shuffle else None
+
+
+def pieces(n: int, size: int) -> Iterator[slice]:
+    """Cut n rows into slices of size, the last one short where it has to be.
+
+    >>> list(pieces(5, 2))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))

@@ -1,0 +1,293 @@
+"""Why: what initializers do to the layers, at the start and at the end, as `diagnostics=true` recorded it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from fnnexp.reporting.document import Cell, Drawing, Grid, Section
+from fnnexp.reporting.summary import plural
+from fnnexp.results import frames
+from fnnexp.results.frames import groups, others
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
+
+
+AFTER_THE_START = ("optimizer", "epochs")
+"""The options on which a network's start does not depend; nor does it on batching."""
+
+FOLD = 2.0
+"""A spread that changes by less than this factor between the first layer and the last is kept."""
+
+NOTED = 0.05
+"""A share of dead or saturated units from which a configuration is named."""
+
+NAMED = 5
+"""So many of those are named."""
+
+LAYERS = 3
+"""Of so many layers of a network all are drawn by epoch; of more the first, the middle and the last."""
+
+FIGURES = 4
+"""At most so many combinations of other factors are drawn by epoch; the rest is in diagnostics.csv."""
+
+IDLE = ("dead", "saturated")
+
+
+def section(runs: pd.DataFrame, diagnostics: pd.DataFrame) -> Section | None:
+    """Return what diagnostics tell of these trials, or None where there are none.
+
+    Parameters
+    ----------
+    runs, diagnostics
+        :func:`fnnexp.runs` or some of its rows, and :func:`fnnexp.diagnostics` of the experiment.
+    """
+    runs = frames.once(runs)
+    points = _points(runs, diagnostics)
+    if points.empty:
+        return None
+    start, end = at_start(runs, points), at_end(runs, points)
+    told = points["trial"].nunique()
+    said = [*start_sentences(start), *end_sentences(runs, end)]
+    if told < len(runs):
+        said.append(f"{told} of {len(runs)} trials have diagnostics; the others were trained without.")
+    grids = [grid for grid in (start_grid(runs, start), end_grid(runs, end)) if grid.rows]
+    tables = {"diagnostics": diagnostics, "why": _why(start, end)}
+    return Section("Why", said, list(drawings(runs, points, start)), grids, tables)
+
+
+# The tables
+
+
+def _points(runs: pd.DataFrame, diagnostics: pd.DataFrame) -> pd.DataFrame:
+    """Return the diagnostics with their trials' labels, factors, status and seed."""
+    about = runs[["trial", "status", "seed", *others(runs)]].copy()
+    about["epochs"] = runs.get("epochs", pd.NA)
+    for axis in frames.AXES:
+        about[axis] = frames.labels(runs, axis)
+    points = diagnostics[["trial", "epoch", "layer", "quantity", "value"]]
+    points = points.astype({"trial": "str", "quantity": "str"})
+    return points.merge(about, on="trial", how="inner")
+
+
+def at_start(runs: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
+    """Return what the untrained networks are like.
+
+    Returns
+    -------
+    DataFrame
+        One row a combination of the factors that a start depends on × arch × init × layer × quantity:
+        `seeds`, and the `mean`, `low` and `high` over them, the last two the least and the greatest.
+    """
+    factors = [factor for factor in others(runs) if factor.partition(".")[0] not in AFTER_THE_START]
+    by = [*factors, "arch", "init", "layer", "quantity"]
+    once = points[points["epoch"] == 0].drop_duplicates([*by, "seed"])
+    return _over_seeds(once, by)
+
+
+def at_end(runs: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
+    """Return what the finished trials' networks are like after their last epoch, as :func:`at_start`.
+
+    There is a row for each batching mode and each other factor too. A trial whose diagnostics end before its
+    training does is left out.
+    """
+    ended = (points["status"] == "finished") & (points["epoch"] == points["epochs"])
+    by = [*others(runs), "arch", "init", "batching", "layer", "quantity"]
+    return _over_seeds(points[ended], by)
+
+
+def _over_seeds(points: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    grouped = points.groupby(list(by), observed=True, dropna=False, sort=True)["value"]
+    return grouped.agg(seeds="count", mean="mean", low="min", high="max").reset_index()
+
+
+def _why(start: pd.DataFrame, end: pd.DataFrame) -> pd.DataFrame:
+    """Return both tables as one, for its file."""
+    return pd.concat([start.assign(when="start"), end.assign(when="end")], ignore_index=True)
+
+
+# What is said
+
+
+def start_sentences(start: pd.DataFrame) -> list[str]:
+    """Return for each architecture with which initializers its spreads grow and shrink layer by layer."""
+    said = []
+    for arch, part in start.groupby("arch", observed=True):
+        if part["layer"].nunique() < 2:
+            continue
+        forward, back = _folds(part, "z_std", 0, -1), _folds(part, "dz_std", -1, 0)
+        said.append(
+            f"{arch} at the start: from the first layer to the last the spread of pre-activations "
+            f"{_trend(forward)}. From the last back to the first the spread of gradients {_trend(back)}."
+        )
+    return said
+
+
+def _folds(part: pd.DataFrame, quantity: str, begin: int, end: int) -> dict[str, float]:
+    """Return by initializer the spread of one layer, where it ends, over that of another, where it begins."""
+    mine = part[part["quantity"] == quantity]
+    table = mine.pivot_table(index="init", columns="layer", values="mean", observed=True)
+    if table.shape[1] < 2:
+        return {}
+    folds = table.iloc[:, end] / table.iloc[:, begin]
+    return {str(init): float(fold) for init, fold in folds.items() if math.isfinite(fold)}
+
+
+def _trend(folds: Mapping[str, float]) -> str:
+    """Return with whom a spread shrinks, grows and stays.
+
+    >>> _trend({"max": 0.0812, "he": 1.5, "normal": 12.0})
+    'shrinks with max (×0.081), grows with normal (×12), stays within a factor of 2 with he'
+    """
+    shrinks = [f"{init} (×{fold:.2g})" for init, fold in folds.items() if fold <= 1 / FOLD]
+    grows = [f"{init} (×{fold:.2g})" for init, fold in folds.items() if fold >= FOLD]
+    keeps = [init for init, fold in folds.items() if 1 / FOLD < fold < FOLD]
+    verbs = {"shrinks": shrinks, "grows": grows, f"stays within a factor of {FOLD:g}": keeps}
+    parts = [f"{verb} with {', '.join(names)}" for verb, names in verbs.items() if names]
+    return ", ".join(parts) or "is not known"
+
+
+def end_sentences(runs: pd.DataFrame, end: pd.DataFrame) -> list[str]:
+    """Return which configurations end with units that are dead or saturated, and how many do not."""
+    said = []
+    for idle, units in (("dead", "dead ReLUs"), ("saturated", "saturated activations")):
+        mine = end[end["quantity"] == idle]
+        by = [*others(runs), "arch", "init", "batching"]
+        worst = []
+        for key, part in mine.groupby(by, observed=True, dropna=False):
+            top = part.sort_values("mean", ascending=False, kind="stable").to_dict("records")[0]
+            worst.append((float(top["mean"]), _name(by, key), int(top["layer"])))
+        if not worst:
+            continue
+        noted = sorted((each for each in worst if each[0] >= NOTED), key=lambda each: -each[0])
+        told = [f"{name} ({100 * share:.0f}% of layer {layer})" for share, name, layer in noted[:NAMED]]
+        more = f" and {len(noted) - NAMED} more" if len(noted) > NAMED else ""
+        rest = len(worst) - len(noted)
+        under = f"under {100 * NOTED:g}% in every layer of {plural(rest, 'configuration')}"
+        if told:
+            said.append(
+                f"At the end the largest shares of {units} are those of {', '.join(told)}{more}"
+                + (f"; it is {under}." if rest else ".")
+            )
+        else:
+            said.append(f"At the end the share of {units} is {under}.")
+    return said
+
+
+def _name(by: Sequence[str], key: Sequence[Hashable]) -> str:
+    pairs = [(b, frames.as_text(k)) for b, k in zip(by, key, strict=True)]
+    values = [value if b in frames.AXES else f"{b}={value}" for b, value in pairs]
+    return " ".join([*values[-3:], *values[:-3]])
+
+
+# What is shown
+
+
+def start_grid(runs: pd.DataFrame, start: pd.DataFrame) -> Grid:
+    """Return the untrained networks as shown, a cell's values from the first layer to the last."""
+    by = [column for column in start.columns if column not in (*POINT, "layer", "quantity")]
+    return _grid("At the start, from the first layer to the last", start, by, SHOWN[:3])
+
+
+def end_grid(runs: pd.DataFrame, end: pd.DataFrame) -> Grid:
+    """Return the trained networks as shown."""
+    by = [column for column in end.columns if column not in (*POINT, "layer", "quantity")]
+    return _grid("At the end, from the first layer to the last", end, by, SHOWN)
+
+
+POINT = ("seeds", "mean", "low", "high")
+SHOWN = (
+    ("spread of pre-activations", ("z_std",)),
+    ("spread of gradients", ("dz_std",)),
+    ("dead or saturated %", IDLE),
+    ("update ratio", ("update_ratio",)),
+)
+"""The columns of the tables, and the quantities in each."""
+
+
+def _grid(
+    title: str, table: pd.DataFrame, by: list[str], columns: Sequence[tuple[str, tuple[str, ...]]]
+) -> Grid:
+    rows = []
+    for key, part in table.groupby(by, observed=True, dropna=False, sort=True):
+        row = [Cell(frames.as_text(value)) for value in key]
+        row.append(Cell(str(int(part["seeds"].max()))))
+        for _, quantities in columns:
+            scale = 100 if quantities == IDLE else 1
+            mine = part[part["quantity"].isin(quantities)].sort_values("layer")
+            row.append(Cell(" → ".join(f"{scale * value:.3g}" for value in mine["mean"]) or "–"))
+        rows.append(row)
+    return Grid(title, [*by, "seeds", *(name for name, _ in columns)], rows, names=len(by))
+
+
+def drawings(runs: pd.DataFrame, points: pd.DataFrame, start: pd.DataFrame) -> Iterator[Drawing]:
+    """Yield the figures of the start, and of what becomes of it by epoch in the finished trials."""
+    from fnnexp.reporting.plots import layers as diagnosis_plots
+
+    by = [column for column in start.columns if column not in (*POINT, "layer", "quantity", "arch", "init")]
+    for i, (key, part) in enumerate(list(groups(_idle_in_percent(start), by))[:FIGURES]):
+        figure = diagnosis_plots.at_start(part)
+        yield from _drawing("at_start", i if by else None, by, key, AT_START, figure)
+    beside = others(runs)
+    finished = _idle_in_percent(points[points["status"] == "finished"])
+    curves = [*beside, "arch", "layer", "batching", "init", "quantity", "epoch"]
+    means = _over_seeds(finished[_drawn_layers(finished)], curves)
+    for i, (key, part) in enumerate(list(groups(means, beside))[:FIGURES]):
+        which = i if beside else None
+        idle, moved = (part[part["quantity"] == each] for each in ("idle", "update_ratio"))
+        figure = diagnosis_plots.by_epoch(idle, "dead or saturated %", log=False)
+        yield from _drawing("idle_by_epoch", which, beside, key, IDLE_BY_EPOCH, figure)
+        figure = diagnosis_plots.by_epoch(moved, "update ratio", log=True)
+        yield from _drawing("update_ratio_by_epoch", which, beside, key, RATIO_BY_EPOCH, figure)
+
+
+def _idle_in_percent(points: pd.DataFrame) -> pd.DataFrame:
+    """Return the points with dead and saturated as one quantity, `idle`, in percent."""
+    idle = points["quantity"].isin(IDLE)
+    points = points.assign(quantity=points["quantity"].where(~idle, "idle"))
+    for column in ("value", "mean", "low", "high"):
+        if column in points:
+            points[column] = points[column].where(~idle, 100 * points[column])
+    return points
+
+
+def _drawn_layers(points: pd.DataFrame) -> pd.Series:
+    """Return which points are of layers that are drawn: the first, the middle and the last of many."""
+    of = [points["arch"], points["quantity"]]
+    first = points["layer"].groupby(of, observed=True).transform("min")
+    last = points["layer"].groupby(of, observed=True).transform("max")
+    few, layer = last - first < LAYERS, points["layer"]
+    return few | (layer == first) | (layer == (first + last) // 2) | (layer == last)
+
+
+def _drawing(
+    name: str, i: int | None, by: Sequence[str], key: Sequence[Any], caption: str, figure: Any
+) -> Iterator[Drawing]:
+    from fnnexp.reporting.plots import curves as plots
+
+    if figure is None:
+        return
+    heading = ", ".join(f"{k}={frames.as_text(v)}" for k, v in zip(by, key, strict=True))
+    label = f"{name} {heading}".replace("_", " ").strip()
+    file = name if i is None else f"{name}_{i + 1}"
+    yield Drawing("why", file, heading, caption, plots.svg(figure, label), plots.png(figure))
+
+
+AT_START = (
+    "The untrained networks, layer by layer (the last one makes the logits): standard deviation of"
+    " pre-activations and of the gradients of single rows' losses with respect to them, over a fixed probe of"
+    " training rows and all units, and the share of hidden units that are dead (ReLU: 0 for every row) or"
+    " saturated (tanh beyond ±0.99, sigmoid below 0.01 or above 0.99, over units and rows). A point is the"
+    " mean over seeds, its bar their range. Compare Glorot & Bengio (2010)."
+)
+IDLE_BY_EPOCH = (
+    "Share of dead (ReLU) or saturated (tanh, sigmoid) hidden units by epoch, 0 being the untrained network:"
+    " mean and range over seeds, of finished trials. Of more than three layers the first, middle and last."
+)
+RATIO_BY_EPOCH = (
+    "How far an epoch moved a layer's weights, relative to them: ‖W − W₀‖ / ‖W₀‖ with W₀ from before it."
+    " Mean and range over seeds, of finished trials. What is 0 has no place on a logarithmic axis."
+)

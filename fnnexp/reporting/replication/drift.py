@@ -1,0 +1,103 @@
+"""How fast two correct programs part, one row at a time, and how much of a gradient underflows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from fnnexp.data.datasets import Arrays
+from fnnexp.nn.network import Parameters
+from fnnexp.nn.testing import reference
+from fnnexp.nn.training import advance, start
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from fnnexp.config.trial import Trial
+
+SAMPLES = (1, 2, 5, 10, 20, 50, 100, 150, 200, 300, 500, 1000, 2000)
+CHUNK = 5000  # rows whose activations are held at once
+
+
+def drift(trial: Trial, arrays: Arrays) -> pd.DataFrame:
+    """Return how far apart one start ends in programs that round differently, after so many samples.
+
+    Parameters
+    ----------
+    trial
+        Plain descent, one row at a time, in the file's order, in float64.
+    arrays
+        Its data.
+
+    Returns
+    -------
+    DataFrame
+        `samples`; `programs`, between the op-by-op reference and the stacked core that sweeps train with;
+        `last_bit`, between the reference and itself with the first layer's weights larger by 2⁻⁵²; `moved`,
+        between the reference and its start. A distance is the largest difference of a parameter, over the
+        largest parameter.
+    """
+    begin = start(trial.recipe, [trial.lane()])
+    marks = [n for n in SAMPLES if n <= len(arrays.x_train)]
+    X, y = _scaled(trial, arrays.x_train[: marks[-1]]), arrays.y_train[: marks[-1]]
+    at_start = _network(trial, begin.theta)
+    networks = [_network(trial, begin.theta), _network(trial, begin.theta, 1 + 2.0**-52)]
+    steps = [
+        reference.train(
+            network, reference.Sgd(dict(trial.hyper)["lr"]), X, y, (np.array([i]) for i in range(marks[-1]))
+        )
+        for network in networks
+    ]
+    rows, done = [], 0
+    for n in marks:
+        for _ in range(n - done):
+            for step in steps:
+                next(step)
+        done = n
+        once = replace(trial.recipe, epochs=1)
+        few = Arrays(arrays.x_train[:n], arrays.y_train[:n], arrays.x_test[:1], arrays.y_test[:1])
+        core = _network(trial, advance(once, begin, few)[0].theta)
+        rows.append({
+            "samples": n,
+            "programs": _distance(networks[0], core),
+            "last_bit": _distance(networks[0], networks[1]),
+            "moved": _distance(networks[0], at_start),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def vanished(trial: Trial, arrays: Arrays) -> float:
+    """Return the share of the training images that the untrained network all but ignores.
+
+    Those with p_y < ε, whose factor p_y / (p_y + ε) is below one half.
+    """
+    network = _network(trial, start(trial.recipe, [trial.lane()]).theta)
+    count = 0
+    for i in range(0, len(arrays.y_train), CHUNK):
+        y = arrays.y_train[i : i + CHUNK]
+        P = network.forward(_scaled(trial, arrays.x_train[i : i + CHUNK]))
+        count += int((P[np.arange(len(y)), y] < trial.recipe.epsilon).sum())
+    return count / len(arrays.y_train)
+
+
+def _scaled(trial: Trial, X: NDArray[np.uint8]) -> NDArray[np.float64]:
+    scaled: NDArray[np.float64] = np.asarray(X, dtype=np.float64)
+    return scaled / 255 if trial.recipe.scale == "unit" else scaled
+
+
+def _network(trial: Trial, theta: NDArray[np.float64], first: float = 1.0) -> reference.Network:
+    """Return the reference network with the parameters θ (1, P), its first weights times a factor."""
+    recipe = trial.recipe
+    of = Parameters(recipe.architecture, theta)
+    W = [np.array(W_i[0], dtype=np.float64) for W_i in of.W]
+    b = [None if b_i is None else np.array(b_i[0, 0], dtype=np.float64) for b_i in of.b]
+    W[0] *= first
+    return reference.Network(W, b, recipe.architecture.activation, recipe.epsilon, recipe.reduction)
+
+
+def _distance(a: reference.Network, b: reference.Network) -> float:
+    pairs = list(zip(a.parameters, b.parameters, strict=True))
+    return float(max(np.abs(x - z).max() for x, z in pairs) / max(np.abs(x).max() for x, _ in pairs))

@@ -1,0 +1,366 @@
+"""What running the published experiments showed, each of it from our own runs: sentences, tables, figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import pandas as pd
+
+from fnnexp.data import datasets as data
+from fnnexp.nn.testing import gradcheck
+from fnnexp.reporting.document import Cell, Grid
+from fnnexp.reporting.plots.curves import Line, Panel
+from fnnexp.reporting.replication import drift
+from fnnexp.reporting.replication.published import APART, NOT_RUN, PROGRAMS, summary
+from fnnexp.reporting.summary import between, percent, plural, points
+from fnnexp.results import statistics
+
+if TYPE_CHECKING:
+    from fnnexp.config.trial import Trial
+
+SLIP, RIGHT = "tanh_mini_batch_as_published", "tanh_mini_batch"
+SGD, ADAM = "relu98_full_batch", "relu98_full_batch_as_listed"
+SAMPLE, FULL = "sigmoid_per_sample", "relu_full_batch"
+
+CHECKS = ("tanh", "tanh_as_published", "stacked tanh_128", "stacked tanh_128_as_published")
+
+
+class Picture(NamedTuple):
+    """A figure: its file's name, its caption, and what is drawn."""
+
+    name: str
+    caption: str
+    panels: Sequence[Panel]
+
+
+@dataclass(frozen=True)
+class Showing:
+    """One thing shown: its title, what is said of it, and the tables and figures that say so."""
+
+    title: str
+    said: Sequence[str]
+    grids: Sequence[Grid]
+    pictures: Sequence[Picture]
+    frames: Mapping[str, pd.DataFrame]
+
+
+class Ours(NamedTuple):
+    """What was run: the trials of each preset, and the points of their curves, of finished trials alone."""
+
+    trials: Mapping[str, Sequence[Trial]]
+    points: pd.DataFrame
+
+    def of(self, preset: str, metric: str) -> pd.DataFrame:
+        """Return the points of one metric of a preset's trials."""
+        return self.points[(self.points["preset"] == preset) & (self.points["metric"] == metric)]
+
+    def ends(self, preset: str, metric: str) -> pd.Series:
+        """Return a metric's last value by seed."""
+        part = self.of(preset, metric)
+        last: pd.Series = part[part["epoch"] == part["epoch"].max()].set_index("seed")["value"]
+        return last.sort_index()
+
+    def line(self, preset: str, metric: str, name: str, since: int = 0) -> Line:
+        """Return the mean, from least to greatest, by epoch, over the seeds that ran to the last epoch."""
+        part = self.of(preset, metric)
+        part = part[part["seed"].isin(self.ends(preset, metric).index)]
+        by = part[part["epoch"] >= since].groupby("epoch")["value"].agg(["mean", "min", "max"])
+        return Line(name, by.index.tolist(), by["mean"].tolist(), by["min"].tolist(), by["max"].tolist())
+
+
+def printed(tables: pd.DataFrame, experiment: str, split: str, quantity: str, run: str = "a") -> Line:
+    """Return the printed numbers of a table as points."""
+    chosen = tables[
+        (tables["experiment"] == experiment) & (tables["run"] == run) & (tables["split"] == split)
+    ]
+    chosen = chosen[chosen[quantity] != ""]
+    values = chosen[quantity].astype("float64").tolist()
+    return Line(f"published, {run}", chosen["epoch"].tolist(), values, alone=True)
+
+
+def showings(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> list[Showing]:
+    """Return what can be shown of what was run."""
+    return [
+        derivative(ours, tables, rows),
+        optimizer(ours, tables, rows),
+        chaos(ours, tables),
+        start(ours, tables),
+    ]
+
+
+# The derivative of tanh_mini_batch
+
+
+def derivative(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Showing:
+    """Show the slip of `tanh_mini_batch`: by the gradient check, by the curves, and by where they end."""
+    checks = gradcheck.run(CHECKS)
+    metric = "test_accuracy"
+    wrong, right = ours.ends(SLIP, metric), ours.ends(RIGHT, metric)
+    epochs = int(ours.of(SLIP, metric)["epoch"].max())
+    said = [
+        "The printed backward pass applies tanh to the activation a second time, 1 − tanh(a)² where 1 − a² is"
+        f" right. The gradient check finds it: its relative error is"
+        f" {checks[1].max_relative_error:.2f} in the op and {checks[3].max_relative_error:.2f} in the network"
+        f" that trains, where {checks[1].tolerance:.0e} is allowed; that of the right one is"
+        f" {checks[0].max_relative_error:.0e} and {checks[2].max_relative_error:.0e}.",
+        which(rows, "tanh_mini_batch"),
+        f"After {epochs} epochs the slip ends at {_mean(wrong)} on the test images, the right derivative at"
+        f" {_mean(right)}; printed is {percent(float(_last(tables, 'tanh_mini_batch', 'test')))}."
+        f" {_paired(right - wrong)}",
+    ]
+    names = {each.preset: each.said for each in PROGRAMS["tanh_mini_batch"]}
+    panels = [
+        Panel(
+            f"test {quantity}",
+            [
+                *(ours.line(preset, f"test_{quantity}", names[preset]) for preset in (SLIP, RIGHT)),
+                printed(tables, "tanh_mini_batch", "test", quantity),
+            ],
+        )
+        for quantity in ("loss", "accuracy")
+    ]
+    head = ["gradient", "largest relative error", "allowed", "verdict"]
+    grid = Grid(
+        "The gradient check",
+        head,
+        [
+            [
+                Cell(each.name),
+                Cell(f"{each.max_relative_error:.1e}", each.max_relative_error),
+                Cell(f"{each.tolerance:.0e}", each.tolerance),
+                Cell("right" if each.passed else "wrong"),
+            ]
+            for each in checks
+        ],
+        names=1,
+    )
+    caption = "tanh_mini_batch: the mean over seeds, from the least to the greatest, and the printed numbers."
+    return Showing(
+        "tanh_mini_batch: the derivative",
+        said,
+        [grid],
+        [Picture("tanh_mini_batch", caption, panels)],
+        {},
+    )
+
+
+# The optimizer of relu98_full_batch
+
+
+def optimizer(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Showing:
+    """Show which optimizer the printed numbers of `relu98_full_batch` are of."""
+    names = {each.preset: each.said for each in PROGRAMS["relu98_full_batch"]}
+    table = tables[tables["experiment"] == "relu98_full_batch"]
+    lines = []
+    for row in table.to_dict("records"):
+        line = [Cell(f"{row['split']} {row['epoch']}")]
+        for quantity in ("loss", "accuracy"):
+            line.append(Cell(f"{float(row[quantity]):.4f}", float(row[quantity])))
+            for preset in (SGD, ADAM):
+                part = ours.of(preset, f"{row['split']}_{quantity}")
+                values = part.loc[part["epoch"] == row["epoch"], "value"]
+                line.append(Cell(extent(values, ".3f")))
+        lines.append(line)
+    head = ["at", "loss printed", "plain SGD", "Adam", "accuracy printed", "plain SGD", "Adam"]
+    said = ["The printed listing builds Adam. " + which(rows, "relu98_full_batch")]
+    last = int(ours.of(SGD, "train_loss")["epoch"].max())
+    end = table[(table["epoch"] == table["epoch"].max()) & (table["split"] == "train")].iloc[0]
+    said.append(
+        f"After {last} epochs the training loss here is {extent(ours.ends(SGD, 'train_loss'), '.3f')} and the"
+        f" accuracy {extent(ours.ends(SGD, 'train_accuracy'), '.3f')} with plain SGD at 0.01, and"
+        f" {extent(ours.ends(ADAM, 'train_loss'), '.3f')} and"
+        f" {extent(ours.ends(ADAM, 'train_accuracy'), '.3f')} with Adam at its defaults; printed for epoch"
+        f" {end['epoch']} are {float(end['loss']):.3f} and {float(end['accuracy']):.3f}. A loss as low"
+        f" is reached with Adam {_reached(ours, ADAM, float(end['loss']))}, with plain SGD"
+        f" {_reached(ours, SGD, float(end['loss']))}."
+    )
+    panels = [
+        Panel(
+            f"train {quantity}",
+            [
+                *(ours.line(preset, f"train_{quantity}", names[preset], since=1) for preset in (SGD, ADAM)),
+                _until(printed(tables, "relu98_full_batch", "train", quantity), last),
+            ],
+            log="y" if quantity == "loss" else "",
+        )
+        for quantity in ("loss", "accuracy")
+    ]
+    caption = (
+        "relu98_full_batch: the mean over seeds, from the least to the greatest, and the printed numbers."
+    )
+    return Showing(
+        "relu98_full_batch: the optimizer",
+        said,
+        [Grid("Printed beside both, least to greatest of our seeds", head, lines, names=1)],
+        [Picture("relu98_full_batch", caption, panels)],
+        {},
+    )
+
+
+# Chaos
+
+
+def chaos(ours: Ours, tables: pd.DataFrame) -> Showing:
+    """Show how fast programs that round differently part, and how far apart the seeds of such runs end."""
+    trial = ours.trials[SAMPLE][0]
+    parted = drift.drift(trial, data.load(trial.data))
+    close = parted[parted["programs"] <= 1e-9]["samples"]
+    hundredth = parted[parted["programs"] >= 1e-2]["samples"]
+    last = parted.iloc[-1]
+    ends, epochs = ours.ends(SAMPLE, "test_accuracy"), int(ours.of(SAMPLE, "test_accuracy")["epoch"].max())
+    said = [
+        "One start, one order of images, float64, and two programs of ours that are both right but sum in"
+        " another order: the op-by-op reference, and the core that sweeps train with. "
+        + (f"They agree to 1e-9 of the largest parameter for {close.max()} images" if len(close) else "")
+        + (f", are 1% of it apart by image {hundredth.min():,}" if len(hundredth) else "")
+        + f", and after {int(last['samples']):,} images differ by {percent(last['programs'])} of it, where"
+        f" the training itself moved a parameter by {percent(last['moved'])} at most. When the last"
+        " bit of its first weights is changed, the reference parts from itself alike, by"
+        f" {percent(last['last_bit'])}: it is the training that amplifies, not a program that is wrong.",
+        "So beyond the first images nothing of this table can be compared but its place among many runs:"
+        f" after {plural(epochs, 'epoch')} our {plural(len(ends), 'seed')} end at test accuracies"
+        f" from {extent(ends, '.4f')},"
+        f" printed is {_last(tables, SAMPLE, 'test')}.",
+    ]
+    panels = [
+        Panel(
+            "distance of the parameters",
+            [
+                Line("two programs", parted["samples"].tolist(), parted["programs"].tolist()),
+                Line("one, its last bit changed", parted["samples"].tolist(), parted["last_bit"].tolist()),
+            ],
+            log="xy",
+            across="images trained on",
+        ),
+        Panel(
+            "test accuracy",
+            [
+                ours.line(SAMPLE, "test_accuracy", "our seeds"),
+                printed(tables, SAMPLE, "test", "accuracy"),
+            ],
+        ),
+    ]
+    caption = (
+        "sigmoid_per_sample: the largest difference of a parameter over the largest parameter, by images"
+        " trained on; and the test accuracy by epoch, mean over seeds from the least to the greatest."
+    )
+    return Showing(
+        "sigmoid_per_sample: chaos",
+        said,
+        [],
+        [Picture("sigmoid_per_sample", caption, panels)],
+        {"drift": parted},
+    )
+
+
+def start(ours: Ours, tables: pd.DataFrame) -> Showing:
+    """Show how far apart the seeds of `relu_full_batch` end, and what underflows at their start."""
+    ends = ours.ends(FULL, "test_accuracy")
+    epochs = int(ours.of(FULL, "test_accuracy")["epoch"].max())
+    shares = pd.DataFrame(
+        [(each.seed, drift.vanished(each, data.load(each.data))) for each in ours.trials[FULL]],
+        columns=["seed", "without_gradient"],
+    )
+    share = shares["without_gradient"]
+    said = [
+        f"After {plural(epochs, 'epoch')} our {plural(len(ends), 'seed')} end at test accuracies from"
+        f" {extent(ends, '.3f')}; printed is {_last(tables, FULL, 'test')}. One run of this"
+        " experiment says little"
+        " of the next, so its numbers too are compared by their place.",
+        "At the start the network gives the right class of"
+        f" {percent(share.min())} to {percent(share.max())} of the training images, by seed, a p_y below"
+        " the loss's ε = 1e-12. There p_y / (p_y + ε), a factor of their exact gradient, is below one half"
+        " and soon next to 0, so training begins on the others.",
+    ]
+    panels = [
+        Panel(
+            f"train {quantity}",
+            [
+                ours.line(FULL, f"train_{quantity}", "our seeds"),
+                printed(tables, FULL, "train", quantity),
+                printed(tables, FULL, "train", quantity, "b"),
+            ],
+        )
+        for quantity in ("loss", "accuracy")
+    ]
+    caption = "relu_full_batch: the mean over seeds, from the least to the greatest, and both printed runs."
+    return Showing(
+        "relu_full_batch: the start",
+        said,
+        [],
+        [Picture("relu_full_batch", caption, panels)],
+        {"without_gradient": shares},
+    )
+
+
+# In words
+
+
+def which(rows: pd.DataFrame, experiment: str) -> str:
+    """Return which of two programs the printed numbers are of, as far as the verdicts tell."""
+    about = {
+        row["program"]: row for row in summary(rows[rows["experiment"] == experiment]).to_dict("records")
+    }
+    counts = []
+    for each in PROGRAMS[experiment]:
+        found = about[each.preset]
+        counts.append((each.said, int(found[APART]), int(found["rows"] - found[NOT_RUN])))
+    said = " and ".join(f"{apart} of {run} lie apart from {name}" for name, apart, run in counts)
+    (_, least, run), (_, most, _) = sorted(counts, key=lambda each: each[1])
+    told = min(counts, key=lambda each: each[1])[0]
+    if least <= 0.1 * run and most >= 0.5 * run:
+        return f"Of the printed rows that were run again, {said}: the printed numbers are those of {told}."
+    return f"Of the printed rows that were run again, {said}: so few seeds and rows don't tell which it was."
+
+
+def _reached(ours: Ours, preset: str, loss: float) -> str:
+    """Return when the training loss is first as low as a printed one, by seed."""
+    part = ours.of(preset, "train_loss")
+    part = part[part["seed"].isin(ours.ends(preset, "train_loss").index)]
+    seeds = part["seed"].nunique()
+    first = part[part["value"] <= loss].groupby("seed")["epoch"].min().sort_values()
+    if not len(first):
+        return f"not in {part['epoch'].max()} epochs ({plural(seeds, 'seed')})"
+    epochs = ", ".join(map(str, first))
+    return f"at epoch {epochs} ({len(first)} of {plural(seeds, 'seed')})"
+
+
+def extent(values: pd.Series, form: str) -> str:
+    """Return the least and the greatest value.
+
+    >>> extent(pd.Series([0.5, 0.25]), ".2f"), extent(pd.Series([0.5]), ".2f"), extent(pd.Series([]), ".2f")
+    ('0.25 to 0.50', '0.50', 'not run')
+    """
+    ends = [f"{value:{form}}" for value in (values.min(), values.max())] if len(values) else [NOT_RUN]
+    return " to ".join(dict.fromkeys(ends))
+
+
+def _mean(values: pd.Series) -> str:
+    interval = statistics.mean_interval(values, within=statistics.ACCURACY)
+    ends = "" if interval.method == "none" else f" (95% interval {between(interval.low, interval.high)})"
+    return percent(statistics.mean(values)) + ends
+
+
+def _paired(differences: pd.Series) -> str:
+    d = differences.dropna()
+    if not len(d):
+        return "No seed finished both, so they can't be paired."
+    ends = statistics.mean_interval(d, within=statistics.DIFFERENCE)
+    interval = "" if ends.method == "none" else f", 95% interval {between(ends.low, ends.high)}"
+    return (
+        f"Paired by seed the right one is {points(statistics.mean(d))} ahead{interval}, in"
+        f" {int((d > 0).sum())} of"
+        f" {plural(len(d), 'seed')} (sign-flip test, p = {statistics.sign_flip_test(d):.3g})."
+    )
+
+
+def _last(tables: pd.DataFrame, experiment: str, split: str) -> str:
+    chosen = tables[(tables["experiment"] == experiment) & (tables["split"] == split)]
+    return str(chosen.sort_values("epoch")["accuracy"].iloc[-1])
+
+
+def _until(line: Line, last: int) -> Line:
+    kept = [(x, y) for x, y in zip(line.x, line.y, strict=True) if x <= last]
+    return line._replace(x=[x for x, _ in kept], y=[y for _, y in kept])

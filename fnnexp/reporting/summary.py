@@ -1,0 +1,295 @@
+"""The answer in a few plain sentences, made from the same tables that stand below it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from fnnexp.results import comparisons, frames, statistics
+from fnnexp.results.arguments import takes_frames
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fnnexp.results.comparisons import Configuration, Findings
+
+METHODS = {
+    "bca": "a BCa bootstrap over seeds",
+    "t": "Student's t, for under six seeds can't be resampled",
+    "equal": "all seeds gave the same",
+}
+"""How an interval was found, in words."""
+
+CLOSE = 5
+"""So many of those that are too close to the leader are named."""
+
+MOST_SEEDS = 10
+"""So many seeds are written out."""
+
+
+class Answer(str):
+    """Some sentences, one a line; a notebook shows them as paragraphs."""
+
+    __slots__ = ()
+
+    def _repr_markdown_(self) -> str:
+        from fnnexp.reporting.markdown import escaped
+
+        return "\n\n".join(map(escaped, self.splitlines()))
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+@takes_frames
+def answer(runs: pd.DataFrame) -> Answer:
+    """Return what a frame of trials answers, in sentences: what leads and by how much, and what is open.
+
+    Parameters
+    ----------
+    runs
+        :func:`fnnexp.runs` or :func:`fnnexp.sweep`, or some of their rows.
+
+    Returns
+    -------
+    Answer
+        Text, one sentence or two a line.
+
+    Examples
+    --------
+    >>> print(fnnexp.answer(runs[runs["batching"] == "mini"]))  # doctest: +SKIP
+    """
+    return Answer("\n".join(sentences(runs, comparisons.findings(runs))))
+
+
+def sentences(runs: pd.DataFrame, found: Findings) -> list[str]:
+    """Return what leads and by how much, what can't be told yet, and which factor matters most.
+
+    `found` is what :func:`fnnexp.results.comparisons.findings` returns of the same frame.
+    """
+    finished = [each for each in found.configurations if len(each.metric)]
+    if not finished:
+        return ["No trial has finished, so there is no answer yet."]
+    leader, pairs, chosen = finished[0], found.with_leader, len(finished) > 1
+    by_test = chosen and found.metric == "test_accuracy"
+    said = [_leader(leader, found.metric, chosen), _tested(runs, leader, by_test), *_measured(runs)]
+    if chosen:
+        said += [_next(pairs.iloc[0], leader, finished[1]), _settled(pairs)]
+    if len(found.in_each_cell) > 1:
+        said.append(_by_cell(found.in_each_cell))
+    said += _same(runs)
+    if len(found.shares) > 1:
+        top = found.shares.head(3).to_dict("records")
+        first = ", ".join(f"{row['effect']} {100 * row['share']:.1f}%" for row in top)
+        said.append(f"What the results vary with, as shares of their variance: {first}. {found.about_shares}")
+    return said
+
+
+def _leader(leader: Configuration, metric: str, chosen: bool) -> str:
+    verb = "leads with" if chosen else "has"
+    said = f"{leader.name} {verb} {percent(statistics.mean(leader.metric))} {metric}"
+    n = len(leader.metric)
+    interval = statistics.mean_interval(leader.metric, within=statistics.ACCURACY)
+    if interval.method == "none":
+        said += ", of one seed, which says nothing about other seeds"
+    else:
+        ends = between(interval.low, interval.high)
+        said += f" (95% interval {ends} over {n} seeds: {METHODS[interval.method]})"
+    if n < (tried := len(leader.tried)):
+        said += f"; {tried - n} of its {tried} trials did not finish"
+    return said + "."
+
+
+def _tested(runs: pd.DataFrame, leader: Configuration, by_test: bool) -> str:
+    """Return the leader's test accuracy, the only one that is shown, and what few images leave open."""
+    mine = comparisons.finished_trials(runs, leader)
+    test = statistics.mean(mine["test_accuracy"])
+    said = f"On the test images, which chose nothing, it has {percent(test)}."
+    if by_test:
+        said = f"It was chosen by the test images, so its {percent(test)} is optimistic."
+    images = {
+        "validation": mine["data.validation"] if "data.validation" in mine else mine["seed"][:0],
+        "test": mine["test_images"] if "test_images" in mine else mine["seed"][:0],
+    }
+    values = {"validation": statistics.mean(mine["val_accuracy"]), "test": test}
+    errors = []
+    for split, counts in images.items():
+        known = pd.to_numeric(counts, errors="coerce").dropna()
+        count = int(known.min()) if len(known) else 0
+        error = statistics.test_set_error(values[split], count)
+        if not math.isnan(error):
+            errors.append(f"{points(error)} for {count:,} {split} images")
+    spread = statistics.standard_deviation(leader.metric)
+    over = "" if math.isnan(spread) else f"; seeds spread by {points(spread)} (standard deviation)"
+    if errors:
+        said += f" The images alone leave a standard error of {' and '.join(errors)}{over}."
+    return said
+
+
+def _measured(runs: pd.DataFrame) -> list[str]:
+    """Return that the results are of different images, and that some count for nothing, where it is so."""
+    counted = frames.once(runs)
+    done = counted[counted["status"] == "finished"]
+    sets = done[frames.CHECKSUM].nunique() if frames.CHECKSUM in done else 0
+    said = []
+    if sets > 1:
+        said.append(
+            f"The results were measured on the images of {sets} data sets: a difference between data sets is "
+            "no difference between networks, and pairs across them have a seed in common but no images."
+        )
+    if passed := runs["trial"].nunique() - counted["trial"].nunique():
+        said.append(
+            f"{plural(passed, 'trial')} not counted, for another of the same configuration and seed is done "
+            "or was started later."
+        )
+    return said
+
+
+def _same(runs: pd.DataFrame) -> list[str]:
+    """Return which options are one experiment under several names: all their trials coincide."""
+    table = comparisons.levels(runs)
+    joined = [str(option) for name in table for option in table[name].cat.categories if " = " in str(option)]
+    return [
+        f"{' and '.join(option.split(' = '))} are the same experiment here, numerically identical wherever "
+        "they were run; they count once."
+        for option in joined
+    ]
+
+
+def _next(pair: Any, leader: Configuration, other: Configuration) -> str:
+    if not pair.seeds:
+        return _unpaired(leader, other)
+    ends, where = between(pair.low, pair.high), "in"
+    said = f"It is {points(pair.difference)} ahead of {pair.b}"
+    if pair.difference == 0:
+        said, where = f"It is level with {pair.b}", "ahead in"
+    elif pair.difference < 0:  # what it leads by is of seeds that the other lacks
+        said = f"Where they are paired it is {points(-pair.difference)} behind {pair.b}"
+        ends, where = between(-pair.high, -pair.low), "ahead in"
+    if math.isnan(pair.low):
+        return f"{said}, in the one seed that both finished."
+    return f"{said} (95% interval {ends}), {where} {pair.ahead} of {pair.seeds} paired seeds."
+
+
+def _unpaired(leader: Configuration, other: Configuration) -> str:
+    """Return that two have no seed in common, and which would be: those that one of them has not tried."""
+    mine, its = sorted(leader.metric.index), sorted(other.metric.index)
+    said = (
+        f"It and {other.name}, the next, have no finished seed in common ({_seeds(mine)} and {_seeds(its)}), "
+        "so they can't be paired"
+    )
+    lacks = [
+        f"{name} with {_seeds(untried)}"
+        for name, tried, theirs in (("it", leader.tried, its), ("the next", other.tried, mine))
+        if (untried := [seed for seed in theirs if seed not in tried])
+    ]
+    return f"{said}; {', or '.join(lacks)}{',' * (len(lacks) > 1)} would pair them." if lacks else f"{said}."
+
+
+def _seeds(seeds: Sequence[Any]) -> str:
+    """Return seeds as an override has them, if they are not too many.
+
+    >>> _seeds([3, 4]), _seeds(range(12))
+    ('seed=3,4', 'seed=0,…,11')
+    """
+    few = [*map(str, seeds)] if len(seeds) <= MOST_SEEDS else [str(seeds[0]), "…", str(seeds[-1])]
+    return f"seed={','.join(few)}"
+
+
+def _settled(pairs: pd.DataFrame) -> str:
+    n, among = len(pairs), pairs.attrs["pairs"]
+    settled = pairs["verdict"] == "settled"
+    seeds = int(pairs["seeds"].max())
+    if (pairs["verdict"] == "too few seeds").all():
+        few = ", and under 6 seeds none reaches 5%" if seeds < 6 else ""
+        alike = (pairs["seeds"] == seeds).all()
+        over = plural(seeds, "seed") if alike else f"at most {plural(seeds, 'seed')} in common"
+        least = f"with {over} the least p value of a sign-flip test is {statistics.least_p(seeds):.3g}{few}"
+        if not seeds:
+            least = "it has no finished seed in common with any other, so no test can be made"
+        return (
+            f"No order is settled: {least}; "
+            f"corrected for {plural(among, 'pair')} of configurations it takes "
+            f"{statistics.seeds_to_test(among)} seeds.{_needed(pairs.iloc[0])}"
+        )
+    near = pairs.loc[~settled, "b"].tolist()
+    said = f"It is settled (corrected p ≤ 5%) to be better than {int(settled.sum())} of {n} others"
+    if near:
+        more = f" and {len(near) - CLOSE} more" if len(near) > CLOSE else ""
+        said += f"; not told apart from it are {', '.join(near[:CLOSE])}{more}.{_needed(pairs.iloc[0])}"
+        return said
+    return said + "."
+
+
+def _by_cell(cells: pd.DataFrame) -> str:
+    """Return which initializer leads in how many combinations of the other factors."""
+    others = [str(name) for name in cells.columns[: list(cells.columns).index("a")]]
+    settled = cells.loc[cells["verdict"] == "settled", "a"].value_counts()
+    parts = [
+        f"{name} in {n} (settled in {settled.get(name, 0)})" for name, n in cells["a"].value_counts().items()
+    ]
+    return (
+        f"Of the {len(cells)} combinations of {' and '.join(others)}, each a question of its own, "
+        f"the best initializer is {', '.join(parts)}."
+    )
+
+
+def _needed(pair: Any) -> str:
+    """Return what would settle the nearest, as a sentence to follow; nothing if there is no pair."""
+    if not pair.seeds:
+        return ""
+    if pair.verdict == "settled":
+        return f" The nearest, {pair.b}, is settled."
+    if pair.seeds < 2:
+        return f" How many would settle it against {pair.b} can't be said from one seed."
+    if pair.difference == 0:
+        return f" The two are level so far, so how many would settle it against {pair.b} can't be said."
+    needed = pair.seeds_needed
+    many = "more than 1,000 seeds" if pd.isna(needed) else f"about {int(needed)} seeds"
+    return f" At the difference and spread seen so far, {many} would settle it against {pair.b}."
+
+
+# Numbers as they are written
+
+
+def percent(fraction: float) -> str:
+    """Return a fraction as percent.
+
+    >>> percent(0.95123), percent(float("nan"))
+    ('95.12%', '–')
+    """
+    return "–" if math.isnan(fraction) else f"{100 * fraction:.2f}%"
+
+
+def points(fraction: float) -> str:
+    """Return a difference of fractions in points of percent.
+
+    >>> points(0.0021), points(-0.0021)
+    ('0.21 points', '−0.21 points')
+    """
+    return f"{_hundredfold(fraction)} points"
+
+
+def between(low: float, high: float) -> str:
+    """Return an interval in percent or points.
+
+    >>> between(-0.001, 0.0201), between(-0.00004, 0.2), between(float("nan"), float("nan"))
+    ('−0.10 to 2.01', '0.00 to 20.00', '–')
+    """
+    return "–" if math.isnan(low) else f"{_hundredfold(low)} to {_hundredfold(high)}"
+
+
+def _hundredfold(fraction: float) -> str:
+    """Return a hundred times the number with a true minus, and no minus before a 0."""
+    return f"{100 * fraction:z.2f}".replace("-", "−")
+
+
+def plural(n: int, noun: str) -> str:
+    """Return a number of things.
+
+    >>> plural(1, "pair"), plural(2, "pair")
+    ('1 pair', '2 pairs')
+    """
+    return f"{n} {noun}" + ("" if n == 1 else "s")

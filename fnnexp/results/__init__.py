@@ -1,0 +1,1 @@
+"""What sweeps have recorded: frames, statistics, comparisons."""

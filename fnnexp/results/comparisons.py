@@ -1,0 +1,369 @@
+"""What a frame can tell: which configuration leads and by how much, which option is better, what matters.
+
+Trials are paired by seed, and each counts once (:func:`fnnexp.results.frames.once`). What is numerically
+identical counts as one, in every comparison: an option whose trials are all another's (`sqrtmax = xavier`),
+and a configuration whose trials are. All is by the metric that ranks
+(:func:`fnnexp.results.frames.ranking`), in fractions.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations, product
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from fnnexp.errors import FnnexpError, did_you_mean
+from fnnexp.results import frames, statistics
+from fnnexp.results.arguments import takes_frames
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+MOST_OPTIONS = 10
+"""Of so many options of a factor every two are compared."""
+
+FEW = 1 - statistics.LEVEL
+PAIR = (
+    "seeds", "difference", "low", "high", "interval", "ahead", "probability", "p", "p_corrected",
+    "seeds_needed", "verdict",
+)  # fmt: skip
+"""What is said about a pair: see :func:`with_leader`."""
+
+
+class Configuration(NamedTuple):
+    """One configuration: its option of each factor, its name, the metric of its finished trials by seed.
+
+    `tried` are the seeds of all its trials, whatever became of them.
+    """
+
+    levels: Mapping[str, str]
+    name: str
+    metric: pd.Series
+    tried: frozenset[Any]
+
+
+def levels(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return each trial's option of each factor that can be told from the others, as a person reads it.
+
+    A column a factor: the axes that vary, with the params below them in their labels, then those beside them.
+    An option whose trials are all numerically another's is joined with it: `sqrtmax = xavier`. The columns
+    are categories in the options' order.
+    """
+    beside = frames.others(runs)
+    options = {factor: factor.partition(".")[0] for factor in frames.factors(runs)}
+    varied = [f for f, option in options.items() if option in frames.AXES or f in beside]
+    names = list(dict.fromkeys(options[f] if options[f] in frames.AXES else f for f in varied))
+    table = pd.DataFrame({name: _labels(runs, name) for name in names}, index=runs.index)
+    training = runs["identical_to"].fillna(runs["trial"])
+    for name in names:
+        table[name] = _joined(table, name, runs["seed"], training)
+    return table
+
+
+def _labels(runs: pd.DataFrame, name: str) -> pd.Series:
+    if name in frames.AXES:
+        return frames.labels(runs, name)
+    order = [frames.as_text(value) for value in sorted(runs[name].dropna().unique())]
+    text = runs[name].map(frames.as_text, na_action=None)
+    return text.astype(pd.CategoricalDtype(list(dict.fromkeys([*order, *text])), ordered=True))
+
+
+def _joined(table: pd.DataFrame, name: str, seed: pd.Series, training: pd.Series) -> pd.Series:
+    """Return the column with those options joined that have the same trainings in the same places."""
+    rest = table.drop(columns=name).astype("str").assign(seed=seed.astype("str"), training=training)
+    done: dict[frozenset[Any], list[str]] = {}
+    for option in table[name].cat.categories:
+        mine = frozenset(rest[table[name] == option].itertuples(index=False, name=None))
+        if mine:
+            done.setdefault(mine, []).append(str(option))
+    new = {option: " = ".join(same) for same in done.values() for option in same}
+    text = table[name].astype("str").map(new)
+    return text.astype(pd.CategoricalDtype(list(dict.fromkeys(new.values())), ordered=True))
+
+
+def configurations(runs: pd.DataFrame) -> list[Configuration]:
+    """Return the configurations that differ numerically, the best first; those without a result are last."""
+    runs = frames.once(runs)
+    if runs.empty:
+        return []
+    metric, table = frames.ranking(runs), levels(runs)
+    training = runs["identical_to"].fillna(runs["trial"])
+    found: dict[frozenset[Any], list[Configuration]] = {}
+    for _, part in frames.groups(table.assign(row=runs.index), list(table.columns)):
+        rows = runs.loc[part.index]
+        done = rows[rows["status"] == "finished"].drop_duplicates("seed")
+        values = pd.Series(done[metric].to_numpy(float), index=done["seed"].to_numpy())
+        mine = {name: str(part[name].iloc[0]) for name in table.columns}
+        tried = frozenset(rows["seed"])  # of options joined into one, each seed counts once
+        said = Configuration(mine, " ".join(_named(mine)) or "the one configuration", values, tried)
+        found.setdefault(frozenset(zip(rows["seed"], training[rows.index], strict=True)), []).append(said)
+    distinct = [same[0]._replace(name=" = ".join(each.name for each in same)) for same in found.values()]
+    return sorted(distinct, key=lambda c: -statistics.mean(c.metric) if len(c.metric) else np.inf)
+
+
+def finished_trials(runs: pd.DataFrame, configuration: Configuration) -> pd.DataFrame:
+    """Return the finished trials of a configuration that was found in this frame, one a seed."""
+    runs = frames.once(runs)
+    mine = levels(runs).astype("str").eq(pd.Series(dict(configuration.levels), dtype="str")).all(axis=1)
+    return runs[mine & (runs["status"] == "finished")].drop_duplicates("seed")
+
+
+def _named(options: Mapping[str, str]) -> list[str]:
+    return [text if name in frames.OPTIONS else f"{name}={text}" for name, text in options.items()]
+
+
+def with_leader(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return how the leading configuration compares with every other that finished, paired by seed.
+
+    Returns
+    -------
+    DataFrame
+        `a` (the leader) and `b`; `seeds` that both finished; the mean `difference` of a over b with its 95%
+        interval `low` to `high` and how that was found; `ahead`, in how many seeds a is; `probability` that a
+        new seed of a beats one of b; `p` of a sign-flip test and `p_corrected` by Holm; `seeds_needed` to
+        settle it at this difference and spread; `verdict`: `settled`, `open`, or `too few seeds` for any
+        test to settle it.
+
+    The leader was picked by looking, so p is corrected for all pairs of configurations, not these alone.
+    """
+    return _with_first(configurations(runs))
+
+
+@takes_frames
+def compare(runs: pd.DataFrame, factor: str | None = None) -> pd.DataFrame:
+    """Compare trials in pairs by seed: the best configuration with every other, or the options of one factor.
+
+    Parameters
+    ----------
+    runs
+        :func:`fnnexp.runs` or :func:`fnnexp.sweep`, or some of their rows.
+    factor
+        What varies, such as `init`, `batching` or `optimizer.lr`: every two of its options are compared, over
+        all combinations of the other factors. Without it the best configuration meets every other.
+
+    Returns
+    -------
+    DataFrame
+        One row a pair, by the ranking metric, in fractions:
+
+        - `a` (str) is the better, `b` (str) the other; with a factor also `cells` (int64), in how many
+          combinations of the other factors both finished.
+        - `seeds` (int64), how many both finished; `ahead` (int64), in how many of them a is ahead.
+        - `difference` (float64), the mean of a − b over seeds; `low` and `high`, its 95% interval;
+          `interval`, how that was found (:func:`fnnexp.results.statistics.mean_interval`).
+        - `probability` (float64) that a new seed of a beats one of b.
+        - `p` of a sign-flip test, and `p_corrected` by Holm: for all pairs of configurations, because the
+          best was picked by looking; with a factor for all pairs of options of every factor that varies.
+        - `seeds_needed` (Int64) to settle it at this difference and spread; missing where it is settled, or
+          unknown, or more than 1,000.
+        - `verdict`: `settled`, `open`, or `too few seeds` for any test to settle it.
+
+    Raises
+    ------
+    FnnexpError
+        When the factor does not vary in these trials.
+    """
+    if factor is None:
+        return with_leader(runs)
+    pairs = of_options(runs)
+    varied = list(levels(runs.reset_index(drop=True)).columns) if len(runs) else []
+    if factor not in varied:
+        raise FnnexpError(
+            f"factor={factor!r} does not vary in these {len(runs)} trials; what does is "
+            f"{', '.join(varied) or 'nothing'}.{did_you_mean(str(factor), varied)}"
+        )
+    return pairs[pairs["factor"] == factor].drop(columns="factor").reset_index(drop=True)
+
+
+def _with_first(found: Sequence[Configuration]) -> pd.DataFrame:
+    every = [each for each in found if len(each.metric)]
+    rows = [
+        {"a": every[0].name, "b": other.name, **_pair(every[0].metric, other.metric)} for other in every[1:]
+    ]
+    return _tested(rows, ["a", "b"], pairs=len(every) * (len(every) - 1) // 2)
+
+
+def of_options(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return how every two options of each factor compare, the better first, as :func:`with_leader` does.
+
+    A seed's difference is the mean over the `cells` (combinations of the other factors) in which both options
+    finished for every seed that is compared. Of a factor with more than ten options the best is compared
+    with every other. Corrected for all pairs of options, shown or not.
+    """
+    runs = frames.once(runs)
+    if runs.empty:
+        return _tested([], ["factor", "a", "b", "cells"])
+    table, values = levels(runs), runs[frames.ranking(runs)].where(runs["status"] == "finished")
+    rows, unshown = [], 0
+    for name in table.columns:
+        by_seed = _by_seed(table, name, runs["seed"], values)
+        options = list(by_seed)
+        pairs = list(combinations(options, 2))
+        if len(options) > MOST_OPTIONS:
+            best = max(options, key=lambda option: np.nan_to_num(np.nanmean(by_seed[option].to_numpy())))
+            unshown += len(pairs) - (len(options) - 1)
+            pairs = [(best, other) for other in options if other != best]
+        for one, other in pairs:
+            both = by_seed[one] - by_seed[other]
+            both = both.dropna(axis=1, how="all").dropna(axis=0, how="all")
+            complete = both.dropna(axis=1) if both.notna().all().any() else both.dropna(axis=0)
+            x, y = (
+                by_seed[o].reindex(index=complete.index, columns=complete.columns).mean(axis=1)
+                for o in (one, other)
+            )
+            better, worse = one, other
+            if len(complete) and (x - y).mean() < 0:
+                better, worse, x, y = other, one, y, x
+            said = {"factor": name, "a": better, "b": worse, "cells": complete.shape[1]}
+            rows.append({**said, **_pair(x, y)})
+    comparable = sum(row["seeds"] > 0 for row in rows)
+    return _tested(rows, ["factor", "a", "b", "cells"], comparable + unshown)
+
+
+def in_each_cell(runs: pd.DataFrame, factor: str = "init") -> pd.DataFrame:
+    """Return for each combination of the other factors the best option of one, against the next best.
+
+    Each row answers a question of its own: its p is corrected for all pairs of options in its own cell, from
+    which the best was picked, and for no other row.
+
+    Returns
+    -------
+    DataFrame
+        The other factors; `a` (the best) and `b` (the next that differs from it numerically); then what
+        :func:`with_leader` says of a pair. Empty where the factor or none beside it varies.
+    """
+    runs = frames.once(runs)
+    table = levels(runs) if len(runs) else pd.DataFrame()
+    names = [str(name) for name in table.columns if name != factor]
+    if factor not in table or not names:
+        return _tested([], [*names, "a", "b"])
+    rows = []
+    for key, part in frames.groups(table, names):
+        options = [each for each in configurations(runs.loc[part.index]) if len(each.metric)]
+        pairs = [(one, other, _pair(one.metric, other.metric)) for one, other in combinations(options, 2)]
+        tested = _tested([{"a": a.name, "b": b.name, **pair} for a, b, pair in pairs], ["a", "b"])
+        rows.append(tested.head(1).assign(**dict(zip(names, map(str, key), strict=True))))
+    frame = pd.concat([row for row in rows if len(row)] or [_tested([], ["a", "b", *names])])
+    return frame[[*names, "a", "b", *PAIR]].reset_index(drop=True)
+
+
+def _by_seed(table: pd.DataFrame, name: str, seed: pd.Series, values: pd.Series) -> dict[str, pd.DataFrame]:
+    """Return the values of each option of a factor, seeds down and the other factors' cells across."""
+    rest = table.drop(columns=name).astype("str")
+    cell = rest.agg(" ".join, axis=1) if len(rest.columns) else pd.Series("", table.index)
+    long = pd.DataFrame({"option": table[name].astype("str"), "cell": cell, "seed": seed, "value": values})
+    long = long.sort_values("value", kind="stable")  # of options joined into one the finished trial counts
+    long = long.drop_duplicates(["option", "cell", "seed"]).astype({"seed": "str"})
+    wide = long.set_index(["option", "seed", "cell"])["value"].unstack("cell")  # noqa: PD010
+    there = set(long.loc[long["value"].notna(), "option"])
+    return {str(o): wide.loc[o] for o in table[name].cat.categories if o in there}
+
+
+def _pair(a: pd.Series, b: pd.Series) -> dict[str, Any]:
+    both = a.index.intersection(b.index)
+    x, y = a[both].to_numpy(float), b[both].to_numpy(float)
+    d = x - y
+    d[np.abs(d) <= statistics.ROUNDING] = 0.0
+    difference = statistics.mean(d)
+    difference = 0.0 if abs(difference) <= statistics.ROUNDING else difference
+    interval = statistics.mean_interval(d, within=statistics.DIFFERENCE)
+    return {
+        "seeds": len(d), "difference": difference, "low": interval.low, "high": interval.high,
+        "interval": interval.method, "ahead": int((d > 0).sum()),
+        "probability": statistics.superiority(x, y), "p": statistics.sign_flip_test(d), "_d": d,
+    }  # fmt: skip
+
+
+def _tested(rows: list[dict[str, Any]], names: list[str], pairs: int | None = None) -> pd.DataFrame:
+    p = [row["p"] for row in rows]
+    pairs = int(np.isfinite(p).sum()) if pairs is None else pairs
+    for row, corrected in zip(rows, statistics.holm(p, pairs), strict=True):
+        d = row.pop("_d")
+        able = statistics.least_p(len(d), pairs) <= FEW
+        settled = bool(able and corrected <= FEW)
+        row["p_corrected"] = corrected
+        row["seeds_needed"] = None if settled else statistics.seeds_needed(d, pairs=pairs)
+        row["verdict"] = "settled" if settled else "open" if able else "too few seeds"
+    frame = pd.DataFrame(rows, columns=[*names, *PAIR])
+    frame.attrs["pairs"] = pairs
+    return frame.astype({"seeds_needed": "Int64", "verdict": "str", "seeds": "int64", "ahead": "int64"})
+
+
+@takes_frames
+def shares(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return how much each factor matters: its share, and its interactions', of all variance in the metric.
+
+    Parameters
+    ----------
+    runs
+        :func:`fnnexp.runs` or :func:`fnnexp.sweep`, or some of their rows.
+
+    Returns
+    -------
+    DataFrame
+        `effect` (str: `init`, `arch × init`, …; `seed` is what seeds differ by within a configuration) and
+        `share` (float64, a fraction; they add up to 1), the greatest first. On a grid that is not full,
+        shares can't be told apart: then it has no rows, and `.attrs["about"]` says what is missing.
+    """
+    table, about = _shares(runs)
+    table.attrs["about"] = about
+    return table
+
+
+def _shares(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Return the shares of variance, and what is to be said about them."""
+    runs = frames.once(runs)
+    none = pd.DataFrame({"effect": pd.Series(dtype="str"), "share": pd.Series(dtype="float64")})
+    table = levels(runs) if len(runs) else pd.DataFrame()
+    names = [str(name) for name in table.columns]
+    if not names:
+        return none, "No factor varies, so there is nothing to share out."
+    values = runs[frames.ranking(runs)].where(runs["status"] == "finished")
+    cells = list(product(*(table[name].cat.categories for name in names)))
+    keyed = table.astype("str").agg(tuple, axis=1)
+    by_cell = {key: part.dropna() for key, part in values.groupby(keyed)}
+    missing = [cell for cell in cells if by_cell.get(cell, values[:0]).empty]
+    if missing:
+        first = " ".join(_named(dict(zip(names, missing[0], strict=True))))
+        said = f"{len(missing)} of {len(cells)} combinations have no finished trial ({first}"
+        said += ", …)" if len(missing) > 1 else ")"
+        return none, f"The grid is not full: {said}. So the factors' shares can't be told apart."
+    seeds = set.intersection(*(set(runs.loc[by_cell[cell].index, "seed"]) for cell in cells))
+    if not seeds:
+        return none, "No seed finished in all combinations, so the factors' shares can't be told apart."
+    used = sorted(seeds)
+    full = [by_cell[cell].groupby(runs["seed"]).first()[used].to_numpy(float) for cell in cells]
+    shape = [len(table[name].cat.categories) for name in names]
+    found = statistics.variance_shares(np.array(full).reshape(*shape, len(used)), names)
+    if not found:
+        return none, "All trials have the same result, so there is no variance."
+    rows = [{"effect": " × ".join(effect) or "seed", "share": share} for effect, share in found.items()]
+    left = runs.loc[values.notna(), "seed"].nunique() - len(used)
+    said = f"Over {len(used)} seed{'s' * (len(used) > 1)} that finished everywhere"
+    said += f" ({left} left out)." if left else "."
+    if len(used) == 1:
+        said += " One seed can't tell chance from interaction: what differs by seed is in the interactions."
+        rows = rows[:-1]
+    return pd.DataFrame(rows).sort_values("share", ascending=False, ignore_index=True, kind="stable"), said
+
+
+class Findings(NamedTuple):
+    """All that this module finds in a frame, found once: the tables and the sentences are made from it."""
+
+    metric: str
+    configurations: list[Configuration]
+    with_leader: pd.DataFrame
+    of_options: pd.DataFrame
+    in_each_cell: pd.DataFrame
+    shares: pd.DataFrame
+    about_shares: str
+
+
+def findings(runs: pd.DataFrame) -> Findings:
+    """Return what a frame, or any part of one, can tell."""
+    found = configurations(runs)
+    return Findings(
+        frames.ranking(runs), found, _with_first(found), of_options(runs), in_each_cell(runs), *_shares(runs)
+    )

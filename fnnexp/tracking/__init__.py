@@ -1,0 +1,1 @@
+"""MLflow: the store, the only writer to it, and its UI."""

@@ -1,0 +1,929 @@
+"""Configs: every option composes, bad values are refused in words, a trial is what it computes."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import fields, is_dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from formulas import STDS
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import create_config_search_path
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fnnexp.config import compose as composing
+from fnnexp.config import schema as config
+from fnnexp.config.messages import explain
+from fnnexp.config.schema import CHOICES, Config, conf_folder, sweeps_folder
+from fnnexp.config.trial import Trial
+from fnnexp.data.datasets import Prepared
+from fnnexp.errors import ConfigError, FnnexpError
+from fnnexp.nn.network import Architecture
+from fnnexp.nn.pieces.batching import MODES, Batching
+from fnnexp.nn.training import Recipe
+from fnnexp.results import frames
+
+DATA = Prepared("made-up", "nowhere", "c" * 64, n_train=6000, n_test=1000, input_size=784, classes=10)
+OPTIONS = sorted((file.parent.name, file.stem) for file in conf_folder().glob("*/*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def trial_of(jobs_of):
+    """Return ``trial_of(*overrides)``: the one trial of a command line, on made-up data."""
+
+    def trial(*overrides):
+        (job,) = jobs_of(*overrides)
+        return config.trial(job, DATA)
+
+    return trial
+
+
+@pytest.fixture
+def complaint(jobs_of):
+    """Return ``complaint(*overrides)``: what a user is told about a bad command line."""
+
+    def told(*overrides):
+        try:
+            jobs = jobs_of(*overrides)
+        except ConfigError as error:
+            return str(error)
+        except (HydraException, OmegaConfBaseException) as error:
+            return explain(error)
+        raise AssertionError(f"{overrides} was taken: {jobs}")
+
+    return told
+
+
+# --- what is shipped ---
+
+
+def test_the_issues_options_are_there():
+    assert {
+        "arch": {"relu_100", "tanh_128", "sigmoid_32_32", "relu_98"},
+        "init": {"max", "sqrtmax", "xavier", "he", "he2", "normal", "glorot_normal", "he_normal"},
+        "batching": {"full", "mini", "sample"},
+        "optimizer": {"sgd", "momentum", "adam"},
+        "data": {"mnist", "digits", "files"},
+    } == {group: {name for folder, name in OPTIONS if folder == group} for group in CHOICES}
+
+
+def test_frames_know_the_order_of_every_shipped_architecture():
+    assert set(frames.ARCHS) == {name for folder, name in OPTIONS if folder == "arch"}
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_of_every_group_composes_to_a_trial(group, option, jobs_of):
+    (job,) = jobs_of(f"{group}={option}")
+    assert job.choices[group] == option
+    trial = config.trial(job, DATA)
+    assert trial.params.get(group, option) == option
+    assert len(trial.id) == 16
+    assert trial.recipe.architecture.inputs == 784
+    assert all(std > 0 for std in trial.stds)
+
+
+@pytest.mark.parametrize(
+    ("sweep", "count"), [("card_grid", 3 * 4 * 3), ("demo", 3 * 4 * 3 * 3), ("init_grid", 8 * 5)]
+)
+def test_every_sweep_composes_to_its_number_of_trials(sweep, count, jobs_of):
+    jobs = jobs_of(config=sweep)
+    assert len(jobs) == count
+    assert len({config.trial(job, DATA).id for job in jobs}) == count
+    held_out = {"mnist": 5000, "digits": 237}
+    assert all(job.config.data.validation == held_out[job.config.data.name] for job in jobs)
+
+
+def test_no_sweep_is_forgotten_above():
+    assert {file.stem for file in sweeps_folder().glob("*.yaml")} == {"card_grid", "demo", "init_grid"}
+
+
+def test_card_grid_is_the_grid_of_the_issue(jobs_of):
+    chosen = [job.choices for job in jobs_of(config="card_grid")]
+    combinations = {(one["arch"], one["init"], one["batching"]) for one in chosen}
+    assert combinations == {
+        (arch, init, batching)
+        for arch in ("relu_100", "tanh_128", "sigmoid_32_32")
+        for init in ("max", "sqrtmax", "xavier", "he")
+        for batching in ("full", "mini", "sample")
+    }
+
+
+def test_a_key_of_a_grid_can_be_replaced(jobs_of):
+    jobs = jobs_of("epochs=1", "seed=range(5)", "init=max", config="card_grid")
+    assert len(jobs) == 3 * 3 * 5
+    assert {job.config.epochs for job in jobs} == {1}
+    assert {job.config.seed for job in jobs} == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("init", STDS)
+@pytest.mark.parametrize("hidden", [[100], [32, 32], [1000]])
+def test_an_initializer_has_the_designs_standard_deviation_in_every_layer(init, hidden, trial_of):
+    widths = [784, *hidden, 10]
+    expected = [STDS[init](n_in, n_out) for n_in, n_out in pairwise(widths)]
+    assert trial_of(f"init={init}", f"arch.hidden={hidden}").stds == pytest.approx(expected, rel=1e-15)
+
+
+ALIKE = {"data": "mnist", "data.validation": 0, "dtype": "float64", "arch.output_bias": "zeros"}
+PRESETS = {
+    "relu_full_batch": {
+        "arch.hidden": [100],
+        "arch.activation": "relu",
+        "arch.hidden_bias": "normal",
+        "arch.output_bias": "none",
+        "init": "normal",
+        "init.std": 1.0,
+        "batching.mode": "full",
+        "batching.shuffle": False,
+        "optimizer": "sgd",
+        "optimizer.lr": 1e-5,
+        "loss.reduction": "sum",
+        "loss.epsilon": 1e-12,
+        "data.scale": "unit",
+        "epochs": 50,
+    },
+    "tanh_mini_batch": {
+        "arch.hidden": [128],
+        "arch.activation": "tanh",
+        "arch.hidden_bias": "zeros",
+        "init": "normal",
+        "init.std": 0.3,
+        "batching.mode": "mini",
+        "batching.size": 128,
+        "batching.shuffle": True,
+        "optimizer": "sgd",
+        "optimizer.lr": 0.1,
+        "loss.reduction": "mean",
+        "loss.epsilon": 1e-10,
+        "data.scale": "unit",
+        "epochs": 50,
+    },
+    "sigmoid_per_sample": {
+        "arch.hidden": [32, 32],
+        "arch.activation": "sigmoid",
+        "arch.hidden_bias": "zeros",
+        "init": "sqrtmax",
+        "batching.mode": "sample",
+        "batching.shuffle": False,
+        "optimizer": "sgd",
+        "optimizer.lr": 0.003,
+        "loss.reduction": "mean",
+        "loss.epsilon": 0.0,
+        "data.scale": "raw",
+        "epochs": 3,
+    },
+    "relu98_full_batch": {
+        "arch.hidden": [98],
+        "arch.activation": "relu",
+        "arch.hidden_bias": "zeros",
+        "init": "normal",
+        "init.std": 1.0,
+        "batching.mode": "full",
+        "batching.shuffle": False,
+        "optimizer": "sgd",
+        "optimizer.lr": 0.01,
+        "loss.reduction": "mean",
+        "loss.epsilon": 0.0,
+        "data.scale": "unit",
+        "epochs": 500,
+        "dtype": "float32",
+    },
+}
+PRESETS["tanh_mini_batch_as_published"] = PRESETS["tanh_mini_batch"] | {
+    "arch.activation": "tanh_as_published"
+}
+PRESETS["relu98_full_batch_as_listed"] = PRESETS["relu98_full_batch"] | {
+    "optimizer": "adam",
+    "optimizer.lr": 0.001,
+    "optimizer.beta1": 0.9,
+    "optimizer.beta2": 0.999,
+    "optimizer.epsilon": 1e-8,
+}
+
+
+@pytest.mark.parametrize("preset", [option for group, option in OPTIONS if group == "experiment"])
+def test_a_preset_has_exactly_the_designs_numbers(preset, trial_of):
+    expected = ALIKE | PRESETS[preset]
+    trial = trial_of(f"experiment={preset}")
+    assert {key: trial.params.get(key) for key in expected} == expected
+    assert trial.params["experiment"] == preset
+
+
+def test_any_depth_and_widths_can_be_said(trial_of):
+    architecture = trial_of("arch.hidden=[64,32]", "arch.activation=tanh").recipe.architecture
+    assert architecture.shapes == [(784, 64), (64, 32), (32, 10)]
+    assert architecture.activation == "tanh"
+    assert trial_of("arch.hidden=[]").recipe.architecture.shapes == [(784, 10)]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+def test_the_step_follows_the_batching_mode_until_it_is_said(optimizer, trial_of):
+    trials = {mode: trial_of(f"optimizer={optimizer}", f"batching={mode}") for mode in MODES}
+    steps = {mode: dict(trial.hyper)["lr"] for mode, trial in trials.items()}
+    assert steps["full"] > steps["mini"] > steps["sample"] > 0
+    assert dict(trial_of(f"optimizer={optimizer}", "optimizer.lr=0.25").hyper)["lr"] == 0.25
+
+
+# --- bad values ---
+
+BAD = [
+    (["arch=relu_10O"], ["arch=relu_10O", "relu_100, relu_98, sigmoid_32_32, tanh_128", "mean 'relu_100'?"]),
+    (["init=hee"], ["init=hee", "glorot_normal", "xavier", "Did you mean 'he'?"]),
+    (["batching=minni"], ["batching=minni", "full, mini, sample", "'mini'"]),
+    (["optimizer=sdg"], ["optimizer=sdg", "adam, momentum, sgd", "'sgd'"]),
+    (["data=mnits"], ["data=mnits", "digits, files, mnist"]),
+    (["experiment=tanh_mini_bach"], ["experiment=tanh_mini_bach", "'tanh_mini_batch'"]),
+    (["optimizer.lrr=1"], ["optimizer.lrr", "no such key", "optimizer.lr,", "'optimizer.lr'"]),
+    (["epoch=1"], ["epoch", "no such key", "'epochs'"]),
+    (["+epoch=1"], ["epoch", "no such key", "'epochs'"]),
+    (["arch.activation=rellu"], ["arch.activation=rellu", "relu, ", "tanh_as_published", "'relu'"]),
+    (["arch.hidden_bias=ones"], ["arch.hidden_bias=ones", "zeros, normal, none"]),
+    (["arch.output_bias=ones"], ["arch.output_bias=ones", "zeros, normal, none"]),
+    (["arch.hidden=[64,0]"], ["arch.hidden", "0", "1 or more", "arch.hidden=[64,32]"]),
+    (["arch.hidden=[a]"], ["arch.hidden", "a", "whole number"]),
+    (["arch.hidden=64"], ["arch.hidden", "64", "list"]),
+    (["init.method=magic"], ["init.method=magic", "he_normal"]),
+    (["init.std=0.5"], ["init.std=0.5", "no meaning", "init=normal init.std="]),
+    (["init=normal", "init.std=-1"], ["init.std=-1", "≥ 0"]),
+    (["init=normal", "init.std=null"], ["init.std has no value", "init.std=0.3"]),
+    (["batching.size=0"], ["batching.size=0", "1 or more", "batching.size=128"]),
+    (["batching.size=1.5"], ["batching.size=1.5", "whole number"]),
+    (["batching=full", "batching.size=10"], ["batching.size=10", "no meaning", "batching=mini"]),
+    (["batching=full", "batching.shuffle=true"], ["batching.shuffle=true", "leave it out"]),
+    (["batching.shuffle=maybe"], ["batching.shuffle", "maybe", "true or false"]),
+    (["optimizer.lr=abc"], ["optimizer.lr=abc", "a number"]),
+    (["optimizer.lr=nan"], ["optimizer.lr=nan", "finite"]),
+    (["optimizer.lr=inf"], ["optimizer.lr=inf", "finite"]),
+    (["optimizer.lr=-0.1"], ["optimizer.lr=-0.1", "≥ 0"]),
+    (["optimizer.momentum=0.9"], ["optimizer.momentum=0.9", "no meaning", "optimizer=momentum"]),
+    (["optimizer=momentum", "optimizer.momentum=1"], ["optimizer.momentum=1", "below 1"]),
+    (["optimizer=adam", "optimizer.beta2=1"], ["optimizer.beta2=1", "below 1"]),
+    (["optimizer=adam", "optimizer.epsilon=-1"], ["optimizer.epsilon=-1", "≥ 0"]),
+    (["loss.reduction=median"], ["loss.reduction=median", "mean, sum"]),
+    (["loss.epsilon=-1"], ["loss.epsilon=-1", "≥ 0"]),
+    (["data.scale=bits"], ["data.scale=bits", "unit, raw"]),
+    (["data.validation=-1"], ["data.validation=-1", "0 or more"]),
+    (["dtype=float16"], ["dtype=float16", "float32, float64"]),
+    (["epochs=-1"], ["epochs=-1", "0 or more", "epochs=10"]),
+    (["epochs=1.5"], ["epochs=1.5", "whole number"]),
+    (["epochs=null"], ["epochs=null", "must have a value"]),
+    (["seed=1.5"], ["seed=1.5", "whole number"]),
+    (["seed=-1"], ["seed=-1", "0 or more"]),
+    (["seed=100000000000000000000"], ["seed=100000000000000000000", "below 2**63"]),
+    (["execution.n_jobs=0"], ["execution.n_jobs=0", "-1 for one a core"]),
+    (["execution.backend=celery"], ["execution.backend=celery", "loky"]),
+    (["execution.max_lanes=0"], ["execution.max_lanes=0", "1 or more"]),
+    (["execution.segment_seconds=-1"], ["execution.segment_seconds=-1", "≥ 0"]),
+    (["execution.retries=-1"], ["execution.retries=-1", "0 or more"]),
+    (["execution.fail_fast=perhaps"], ["execution.fail_fast=perhaps"]),
+    (["~arch.activation"], ["arch.activation", "does not support deletion"]),
+    (["arch.hidden=???"], ["arch.hidden has no value", "arch.hidden=…"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("overrides", "told"), BAD, ids=[" ".join(overrides) for overrides, _ in BAD])
+def test_a_bad_value_is_refused_with_what_was_given_and_what_is_allowed(overrides, told, complaint):
+    message = complaint(*overrides)
+    assert [part for part in told if part not in message] == [], message
+    assert "Traceback" not in message
+    assert "object_type" not in message
+
+
+def test_holding_out_all_rows_is_refused(jobs_of):
+    (job,) = jobs_of("data.validation=6000")
+    with pytest.raises(ConfigError, match=r"data\.validation=6000: made-up has 6000 training rows"):
+        config.trial(job, DATA)
+
+
+# --- composing quickly is composing ---
+
+VALUES = [
+    "epochs=3",
+    "seed=7",
+    "dtype=float64",
+    "optimizer.lr=0.125",
+    "batching.size=32",
+    "arch.hidden=[64,32]",
+    "arch.activation=tanh",
+    "loss={reduction:sum,epsilon:1e-7}",
+    "data.validation=${data.holdout}",
+    "optimizer.lr_for.mini=0.5",
+    "init.std=${seed}",
+    "tracking.experiment='a b'",
+    "execution.max_lanes=null",
+    "optimizer.lr_for={full:1,mini:2}",
+]
+ADDITIONS = ["+optimizer.momentum=0.5", "++epochs=4", "+init.std=0.25", "++arch.hidden=[5]", "~tracking.uri"]
+CHANGES = ["~optimizer.lr_for", "~batching.shuffle", "batching.shuffle=false", "~experiment"]
+GROUPS = ["arch=tanh_128", "init=normal", "batching=sample", "batching=full", "optimizer=adam", "data=digits"]
+EXPERIMENTS = [f"experiment={option}" for group, option in OPTIONS if group == "experiment"]
+EVERYTHING = VALUES + ADDITIONS + CHANGES + GROUPS + EXPERIMENTS
+
+
+def key_of(override):
+    return override.lstrip("+~").split("=")[0]
+
+
+def loader_with(files, folder):
+    """Return a loader of our configs and of a user's, which it writes, as after `-cd`."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    search_path = create_config_search_path(str(conf_folder()))
+    search_path.prepend("command-line", f"file://{folder.as_posix()}", anchor="schema")
+    return ConfigLoaderImpl(search_path)
+
+
+def swept(loader, config_name, words):
+    """Return the config that Hydra composes of a command line, and the overrides of each of its jobs."""
+    master = loader.load_configuration(config_name, words, RunMode.MULTIRUN)
+    parsed = OverridesParser.create(loader).parse_overrides(words)
+    return master, BasicSweeper.split_arguments(parsed, None)[0]
+
+
+def read_by_hydra(loader, master, jobs):
+    """Yield each job, read from what Hydra composes for it alone."""
+    for overrides in jobs:
+        composed = loader.load_sweep_config(master, overrides)
+        choices = composed.hydra.runtime.choices
+        ours = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+        yield config.read(ours, choices, overrides)
+
+
+def assert_each_is_read_as_by_hydra(loader, master, jobs):
+    """In either order, for the others are made from the first."""
+    for ordered in (jobs, jobs[::-1]):
+        by_hydra = till_refused(read_by_hydra(loader, master, ordered))
+        assert till_refused(composing.jobs(loader, master, ordered)) == by_hydra
+
+
+def as_hydra_does(loader, master, overrides):
+    """Return the container, resolved and not, and the choices, or the kind of refusal."""
+    try:
+        composed = loader.load_sweep_config(master, list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        return explain(error)
+    choices = dict(composed.hydra.runtime.choices)
+    return container({key: composed._get_node(key) for key in composed if key != "hydra"}), choices
+
+
+def compose(loader, master, jobs):
+    """Yield the config and choices that each job is read from, where it is not made from another job."""
+    with composing._files_read_once(loader):
+        composer = composing._Composer(loader, master)
+        yield from map(composer.composed, jobs)
+
+
+def as_we_do(loader, master, overrides):
+    try:
+        ((composed, choices),) = compose(loader, master, [overrides])
+    except (HydraException, OmegaConfBaseException) as error:
+        return explain(error)
+    return container({key: composed._get_node(key) for key in composed}), dict(choices)
+
+
+def container(nodes):
+    return {
+        str(key): repr(OmegaConf.to_container(node) if OmegaConf.is_config(node) else node._value())
+        for key, node in nodes.items()
+    }
+
+
+@pytest.mark.parametrize("override", EVERYTHING)
+def test_one_override_composes_as_hydra_composes_it(override, loader):
+    master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+    assert as_we_do(loader, master, [override]) == as_hydra_does(loader, master, [override])
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(overrides=st.lists(st.sampled_from(EVERYTHING), min_size=2, max_size=6, unique_by=key_of))
+def test_any_overrides_compose_as_hydra_composes_them(overrides, loader):
+    master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+    assert as_we_do(loader, master, overrides) == as_hydra_does(loader, master, overrides)
+
+
+def test_jobs_composed_together_do_not_touch_one_another(loader):
+    master = loader.load_configuration("card_grid", [], RunMode.MULTIRUN)
+    many = [["seed=1"], ["optimizer.lr_for.mini=9"], ["seed=2", "optimizer=adam"], [], ["arch.hidden=[3]"]]
+    together = [
+        ({key: repr(composed._get_node(key)) for key in composed}, dict(choices))
+        for composed, choices in compose(loader, master, many)
+    ]
+    apart = [
+        ({key: repr(composed._get_node(key)) for key in composed}, dict(choices))
+        for overrides in many
+        for composed, choices in compose(loader, master, [overrides])
+    ]
+    assert together == apart
+
+
+GRIDS = {
+    "all options": {
+        "arch": "relu_100,tanh_128,sigmoid_32_32",
+        "init": "max,sqrtmax,xavier,he",
+        "batching": "full,mini,sample",
+    },
+    "presets, which choose for other groups": {
+        "experiment": "relu_full_batch,tanh_mini_batch",
+        "init": "he,xavier",
+        "batching": "full,mini",
+    },
+    "values between the choices": {"optimizer": "sgd,adam", "optimizer.lr": "0.5,0.25", "init": "he,max"},
+    "an addition": {"optimizer": "momentum,adam", "+optimizer.nesterov": "null", "init": "he,max"},
+    "a preset for all": {"experiment": "tanh_mini_batch", "init": "he,normal", "optimizer": "adam,sgd"},
+    "a group that is left out": {"~batching": "mini,mini", "optimizer": "sgd,adam", "init": "he,max"},
+}
+
+
+def jobs_in(grid):
+    axes = [[f"{key}={value}" for value in values.split(",")] for key, values in grid.items()]
+    return [list(job) for job in itertools.product(*axes)]
+
+
+def assert_each_is_composed_as_by_hydra(loader, master, jobs):
+    """In either order, for what the others are put together from is the first."""
+    for ordered in (jobs, jobs[::-1]):
+        for overrides, (composed, choices) in zip(ordered, compose(loader, master, ordered), strict=True):
+            mine = container({key: composed._get_node(key) for key in composed}), dict(choices)
+            assert mine == as_hydra_does(loader, master, overrides), overrides
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_a_grid_composes_as_hydra_composes_each_of_its_jobs(grid, loader):
+    master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+    assert_each_is_composed_as_by_hydra(loader, master, jobs_in(GRIDS[grid]))
+
+
+def test_of_a_full_grid_hydra_composes_no_job_again(loader, monkeypatch):
+    master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+    calls, by_hydra = [], loader.load_sweep_config
+    monkeypatch.setattr(loader, "load_sweep_config", lambda *words: calls.append(words) or by_hydra(*words))
+    assert len(list(compose(loader, master, jobs_in(GRIDS["all options"])))) == 36
+    assert calls == []
+
+
+DEPENDENT = {
+    "a default that follows another choice": {
+        "mine.yaml": "defaults: [config, {override arch: 'by_${batching}'}, _self_]",
+        "arch/by_full.yaml": "{hidden: [3], activation: relu}",
+        "arch/by_mini.yaml": "{hidden: [4], activation: tanh}",
+    },
+    "an option that is made of others": {
+        "mine.yaml": "defaults: [config, _self_]",
+        "batching/mini.yaml": "defaults: [sample]\nmode: mini\nsize: 9",
+    },
+    "an option that writes into another node": {
+        "mine.yaml": "defaults: [config, _self_]",
+        "batching/mini.yaml": "# @package _global_\nbatching: {mode: mini, size: 9}\ninit: {std: 0.125}",
+    },
+    "a config with values for the nodes of groups": {
+        "mine.yaml": "defaults: [config, more, _self_]\nbatching: {shuffle: false}\noptimizer: {lr: 0.5}",
+        "more.yaml": "# @package optimizer.lr_for\nmini: 7",
+    },
+    "an option of another type": {
+        "mine.yaml": "defaults: [config, _self_]",
+        "batching/mini.yaml": "{mode: mini, size: nine}",
+    },
+    "a config of two groups": {
+        "mine.yaml": "defaults: [config, {override init: 'from_${batching}_${optimizer}'}, _self_]",
+        **{f"init/from_{b}_{o}.yaml": f"{{method: normal, std: 0.{i}}}" for i, (b, o) in enumerate(
+            itertools.product(("full", "mini"), ("sgd", "adam")), start=1)},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DEPENDENT)
+def test_options_that_depend_on_one_another_are_composed_by_hydra(case, tmp_path):
+    loader = loader_with(DEPENDENT[case], tmp_path)
+    master = loader.load_configuration("mine", [], RunMode.MULTIRUN)
+    grid = {"batching": "full,mini", "optimizer": "sgd,adam", "data": "digits,mnist"}
+    assert_each_is_composed_as_by_hydra(loader, master, jobs_in(grid))
+
+
+SETTINGS = {
+    "seeds": {"arch": "relu_100,tanh_128", "batching": "full,mini", "seed": "0,1,2"},
+    "several at the top": {
+        "seed": "3,1",
+        "epochs": "2,5",
+        "dtype": "float64,float32",
+        "optimizer.lr": "1,.5",
+    },
+    "a value that others refer to": {"seed": "3,4", "epochs": "1,2", "init.std": "${seed}", "init": "normal"},
+    "a value that refers": {"seed": "1,${epochs},2", "epochs": "5,6"},
+    "a value given twice": {"seed": "1,2", "epochs": "3,4", "++seed": "7"},
+    "values that are the same in all": {
+        "epochs": "3",
+        "optimizer": "sgd,adam",
+        "optimizer.lr": ".5",
+        "seed": "1,2",
+    },
+    "a value given and taken away": {"optimizer.lr_for.mini": "1,2", "~optimizer.lr_for": "null,null"},
+    "values of other types": {"seed": "1,2", "epochs": "3.0,4", "dtype": "float32,'float64'"},
+    "a node and a value in it": {"loss": "{reduction:sum},{epsilon:1e-3}", "loss.epsilon": "0.5,0.25"},
+}
+
+
+@pytest.mark.parametrize("grid", SETTINGS)
+def test_jobs_read_quickly_are_as_each_is_read_from_what_hydra_composes(grid, loader):
+    master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+    assert_each_is_read_as_by_hydra(loader, master, jobs_in(SETTINGS[grid]))
+
+
+OWN = {
+    "a default that another choice names": (
+        {
+            "mine.yaml": "defaults: [config, _self_]",
+            "init/from_full.yaml": "{method: normal, std: 0.5}",
+            "init/from_mini.yaml": "{method: normal, std: 0.25}",
+        },
+        ["batching=full,mini", "init='from_${batching}'", "seed=1,2"],
+    ),
+    "a choice that is left to the sweep": (
+        {"mine.yaml": "defaults: [config, {override init: '???'}, _self_]"},
+        ["init=he,max", "seed=1,2"],
+    ),
+    "a choice that is left to the sweep, which leaves it too": (
+        {"mine.yaml": "defaults: [config, {override init: '???'}, _self_]"},
+        ["optimizer=sgd,adam", "seed=1,2"],
+    ),
+    "a group of one's own that is left to the sweep": (
+        {
+            "mine.yaml": "defaults: [config, step: '???', _self_]",
+            "step/long.yaml": "# @package optimizer\nlr: 1",
+            "step/short.yaml": "# @package optimizer\nlr: 0.5",
+        },
+        ["step=long,short", "optimizer=sgd,adam", "seed=1,2"],
+    ),
+    "a reference whose name is a value": (
+        {
+            "mine.yaml": "defaults: [config, {override init: normal}, _self_]\n"
+            "init: {std: '${${tracking.experiment}}'}\ntracking: {experiment: epochs}"
+        },
+        ["epochs=1,2", "seed=3,4"],
+    ),
+    "a reference that a resolver makes of a value": (
+        {
+            "mine.yaml": "defaults: [config, {override init: normal}, _self_]\n"
+            "init: {std: '${oc.select:${tracking.experiment}}'}\ntracking: {experiment: seed}"
+        },
+        ["epochs=1,2", "seed=3,4"],
+    ),
+    "a file that is named twice": (
+        {"mine.yaml": "defaults: [config, schema, _self_]"},
+        ["init=he,normal", "seed=1,2"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OWN)
+def test_jobs_of_configs_of_ones_own_are_as_hydra_composes_each(case, tmp_path):
+    files, words = OWN[case]
+    loader = loader_with(files, tmp_path)
+    assert_each_is_read_as_by_hydra(loader, *swept(loader, "mine", words))
+
+
+COMMANDS = [
+    ["arch=tanh_128,relu_100", "init=he", "epochs=1", "seed=0,1"],
+    ["experiment=tanh_mini_batch", "init=he,normal", "optimizer.lr=0.5"],
+    ["experiment=relu_full_batch,tanh_mini_batch", "batching=full,mini", "epochs=2"],
+    ["optimizer=sgd,adam", "optimizer.lr=0.5", "loss={reduction:sum}", "seed=1,2"],
+    ["optimizer=momentum", "optimizer.momentum=0.5", "init=max,he"],
+    ["++init.std=0.25", "init=normal,he", "seed=1,2"],
+    ["~init", "optimizer=sgd,adam", "optimizer.lr=.1"],
+    ["seed=3", "epochs=2", "seed=4,5"],
+    ["optimizer=adam", "seed=1,2", "optimizer=sgd"],
+    ["arch.hidden=[64,32],[10]", "arch.activation=tanh", "batching=mini,sample"],
+    ["data=digits", "data.validation=${data.holdout}", "data=mnist,digits", "seed=glob(*)"],
+    ["data=digits", "seed=1,2", "data.validation=${.holdout}"],
+    ["optimizer=adam,sgd", "optimizer.lr=${.lr_for.full}"],
+    ["init=glob(h*)", "seed=range(3)", "hydra.sweeper.max_batch_size=2"],
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_command_line_composes_as_hydra_composes_each_of_its_jobs(words, loader):
+    master = loader.load_configuration("config", words, RunMode.MULTIRUN)
+    told = OmegaConf.to_container(master.hydra.overrides.task)
+    jobs = BasicSweeper.split_arguments(OverridesParser.create(loader).parse_overrides(told), None)[0]
+    assert_each_is_composed_as_by_hydra(loader, master, jobs)
+
+
+def test_what_is_given_to_all_jobs_costs_no_composing_however_it_is_written(loader, monkeypatch):
+    words = [
+        "loss={reduction: sum}",
+        "tracking.experiment='a b'",
+        'data.path="x"',
+        "data.validation=${data.holdout}",
+        "optimizer.lr=${.lr_for.full}",
+        "arch=tanh_128",
+        "seed=1,2",
+    ]
+    master = loader.load_configuration("config", words, RunMode.MULTIRUN)
+    parsed = OverridesParser.create(loader).parse_overrides(words)
+    monkeypatch.setattr(loader, "load_sweep_config", None)
+    jobs = list(composing.jobs(loader, master, BasicSweeper.split_arguments(parsed, None)[0]))
+    assert [(job.config.seed, job.config.loss.reduction, job.config.data.path) for job in jobs] == [
+        (1, "sum", "x"),
+        (2, "sum", "x"),
+    ]
+
+
+def till_refused(jobs):
+    """Return the jobs until one is refused, and then in what words."""
+    taken = []
+    try:
+        for job in jobs:
+            taken.append(job)
+    except (FnnexpError, HydraException, OmegaConfBaseException) as error:
+        taken.append(explain(error))
+    return taken
+
+
+# --- identity ---
+
+FIXED = Trial(
+    recipe=Recipe(
+        architecture=Architecture(784, (100,), 10, "relu"),
+        batching=Batching("mini", 128, True),
+        optimizer="sgd",
+        epochs=10,
+    ),
+    data=DATA,
+    method="he",
+    std=None,
+    hyper=(("lr", 0.1),),
+    seed=3,
+    name="relu_100-he-mini-s3",
+    params={},
+    config={},
+)
+
+
+def test_an_id_is_the_same_in_every_process_and_on_every_machine():
+    assert FIXED.id == "ed317cba44219f36"
+    assert FIXED.numbers_id == "0ba583f08ebe0523"
+
+
+OTHER = {
+    Architecture: {
+        "inputs": 785,
+        "hidden": (101,),
+        "classes": 11,
+        "activation": "tanh",
+        "hidden_bias": "normal",
+        "output_bias": "none",
+    },
+    Batching: {"mode": "sample", "size": 64, "shuffle": False},
+    Recipe: {
+        "optimizer": "adam",
+        "epochs": 11,
+        "reduction": "sum",
+        "epsilon": 1e-12,
+        "scale": "raw",
+        "validation": 5000,
+        "dtype": "float64",
+    },
+    Trial: {
+        "data": replace(DATA, checksum="d" * 64),
+        "method": "max",
+        "std": 0.5,
+        "hyper": (("lr", 0.1000000000000001),),
+        "seed": 4,
+    },
+}
+
+
+def changed(kind, field, value):
+    """Return FIXED with one field of it, or of its recipe, architecture or batching, changed."""
+    recipe = FIXED.recipe
+    if kind is Trial:
+        return replace(FIXED, **{field: value})
+    if kind is Recipe:
+        return replace(FIXED, recipe=replace(recipe, **{field: value}))
+    if kind is Architecture:
+        return replace(
+            FIXED, recipe=replace(recipe, architecture=replace(recipe.architecture, **{field: value}))
+        )
+    return replace(FIXED, recipe=replace(recipe, batching=replace(recipe.batching, **{field: value})))
+
+
+def test_every_field_that_there_is_is_scientific_or_known_not_to_be():
+    not_scientific = {Trial: {"name", "params", "config"}}
+    nested = {Trial: {"recipe"}, Recipe: {"architecture", "batching"}}
+    for kind, values in OTHER.items():
+        every = {field.name for field in fields(kind)}
+        assert every == set(values) | not_scientific.get(kind, set()) | nested.get(kind, set()), kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [(kind, field) for kind, values in OTHER.items() for field in values],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_every_scientific_field_is_part_of_the_id(kind, field):
+    assert changed(kind, field, OTHER[kind][field]).id != FIXED.id
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        replace(FIXED, name="another", params={"a": 1}, config={"b": 2}),
+        replace(FIXED, data=replace(DATA, name="renamed", directory="elsewhere")),
+    ],
+)
+def test_what_a_trial_is_called_and_where_its_data_lies_is_no_part_of_its_id(same):
+    assert same.id == FIXED.id
+    assert same.numbers_id == FIXED.numbers_id
+
+
+CHANGING = {
+    "arch.hidden": "[99]",
+    "arch.activation": "tanh",
+    "arch.hidden_bias": "none",
+    "arch.output_bias": "none",
+    "init.method": "max",
+    "init.std": "0.5",
+    "batching.mode": "sample",
+    "batching.size": "64",
+    "batching.shuffle": "false",
+    "optimizer.name": "adam",
+    "optimizer.lr": "0.2",
+    "optimizer.momentum": "0.5",
+    "optimizer.beta1": "0.5",
+    "optimizer.beta2": "0.5",
+    "optimizer.epsilon": "0.5",
+    "loss.reduction": "sum",
+    "loss.epsilon": "1e-9",
+    "data.scale": "raw",
+    "data.validation": "100",
+    "dtype": "float64",
+    "epochs": "3",
+    "seed": "3",
+}
+UNCHANGING = {
+    "data.name": "files",
+    "data.path": "elsewhere.npz",
+    "data.test_path": "elsewhere.csv",
+    "data.holdout": "7",
+    "optimizer.lr_for": "{full: 3.0}",
+    "execution.n_jobs": "1",
+    "execution.backend": "threading",
+    "execution.engine": "numba",
+    "execution.max_lanes": "3",
+    "execution.segment_seconds": "0.5",
+    "execution.retries": "7",
+    "execution.fail_fast": "true",
+    "execution.address": "tcp://h:1",
+    "tracking.experiment": "mine",
+    "tracking.uri": "sqlite:///elsewhere.db",
+    "diagnostics": "true",
+    "dry_run": "true",
+}
+NEEDS = {
+    "execution.address": ["execution.backend=dask", "execution.address=tcp://g:2"],
+    "init.method": ["init=he"],
+    "init.std": ["init=normal"],
+    "batching.mode": ["batching.size=null", "optimizer.lr=0.1"],
+    "optimizer.name": ["optimizer.beta1=0.9", "optimizer.beta2=0.9", "optimizer.epsilon=1e-8"],
+    "optimizer.momentum": ["optimizer=momentum"],
+    "optimizer.beta1": ["optimizer=adam"],
+    "optimizer.beta2": ["optimizer=adam"],
+    "optimizer.epsilon": ["optimizer=adam"],
+    "optimizer.lr_for": ["optimizer.lr=0.1"],
+}
+
+
+def leaves(node, prefix=""):
+    """Yield the dotted keys of a schema."""
+    for field in fields(node):
+        value = getattr(node, field.name)
+        yield from leaves(value, f"{prefix}{field.name}.") if is_dataclass(value) else [prefix + field.name]
+
+
+def test_every_key_of_the_schema_is_scientific_or_known_not_to_be():
+    assert set(leaves(Config())) == set(CHANGING) | set(UNCHANGING)
+
+
+@pytest.mark.parametrize("key", CHANGING)
+def test_every_scientific_key_changes_the_id(key, trial_of):
+    needs = NEEDS.get(key, [])
+    alone = [] if key in ("batching.mode", "optimizer.name") else needs
+    assert trial_of(*needs, f"{key}={CHANGING[key]}").id != trial_of(*alone).id
+
+
+@pytest.mark.parametrize("key", UNCHANGING)
+def test_where_when_and_how_fast_a_trial_runs_does_not_change_the_id(key, trial_of):
+    needs = NEEDS.get(key, [])
+    assert trial_of(*needs, f"{key}={UNCHANGING[key]}").id == trial_of(*needs).id
+
+
+def test_the_order_of_overrides_and_how_a_value_is_said_do_not_change_the_id(trial_of):
+    said = ["arch=tanh_128", "init=he", "epochs=3", "optimizer.lr=0.1"]
+    assert len({trial_of(*said).id, trial_of(*reversed(said)).id}) == 1
+    by_hand = ["arch.hidden=[128]", "arch.activation=tanh", "init=he", "epochs=3", "optimizer.lr=1e-1"]
+    assert trial_of(*by_hand).id == trial_of(*said).id
+
+
+def test_a_preset_and_its_values_said_one_by_one_are_one_trial(trial_of):
+    by_hand = [
+        "arch=tanh_128", "init=normal", "init.std=0.3", "batching.size=128", "optimizer.lr=0.1",
+        "loss.epsilon=1e-10", "epochs=50", "dtype=float64",
+    ]  # fmt: skip
+    assert trial_of("experiment=tanh_mini_batch").id == trial_of(*by_hand).id
+
+
+@pytest.mark.parametrize(
+    "arch", ["arch=relu_100", "arch=sigmoid_32_32", "arch.hidden=[784]", "arch.hidden=[]"]
+)
+def test_sqrtmax_and_xavier_are_numerically_one_on_a_narrowing_network(arch, trial_of):
+    sqrtmax, xavier = trial_of(arch, "init=sqrtmax"), trial_of(arch, "init=xavier")
+    assert sqrtmax.numbers_id == xavier.numbers_id
+    assert sqrtmax.id != xavier.id
+
+
+@pytest.mark.parametrize("arch", ["arch.hidden=[1000]", "arch.hidden=[32,64]", "arch.hidden=[5]"])
+def test_sqrtmax_and_xavier_are_two_on_a_widening_network(arch, trial_of):
+    sqrtmax, xavier = trial_of(arch, "init=sqrtmax"), trial_of(arch, "init=xavier")
+    assert sqrtmax.numbers_id != xavier.numbers_id
+
+
+@pytest.mark.parametrize("init", ["max", "he", "he2", "glorot_normal", "he_normal", "normal"])
+def test_no_other_method_coincides_with_xavier(init, trial_of):
+    assert trial_of(f"init={init}").numbers_id != trial_of("init=xavier").numbers_id
+
+
+# --- names and parameters ---
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ([], "relu_100-he_normal-mini-s0"),
+        (["arch=relu_100", "init=he", "batching=mini", "seed=3"], "relu_100-he-mini-s3"),
+        (["init=he", "optimizer.lr=0.1", "epochs=5"], "relu_100-he-mini-s0-optimizer.lr=0.1-epochs=5"),
+        (["optimizer=adam"], "relu_100-he_normal-mini-s0-optimizer=adam"),
+        (["arch.hidden=[64,32]", "arch.activation=tanh"], "tanh_64_32-he_normal-mini-s0"),
+        (["arch=tanh_128", "arch.hidden=[64]"], "tanh_64-he_normal-mini-s0"),
+        (["experiment=tanh_mini_batch", "seed=1"], "tanh_128-normal-mini-s1-experiment=tanh_mini_batch"),
+        (["execution.n_jobs=1", "tracking.experiment=x", "dry_run=true"], "relu_100-he_normal-mini-s0"),
+        (["arch.hidden_bias=none"], "relu_100-he_normal-mini-s0-arch.hidden_bias=none"),
+    ],
+)  # fmt: skip
+def test_a_trial_is_named_by_its_choices_with_further_overrides_behind(overrides, name, trial_of):
+    assert trial_of(*overrides).name == name
+
+
+def test_the_names_of_a_grid_are_all_different(jobs_of):
+    jobs = jobs_of("optimizer.lr=0.1,0.2", "arch=relu_100", config="card_grid")
+    assert len({config.trial(job, DATA).name for job in jobs}) == len(jobs) == 12 * 2
+
+
+def test_params_are_the_choices_and_every_other_value_under_its_dotted_key(trial_of):
+    params = trial_of("arch=tanh_128", "init=he", "optimizer.lr=0.1", "epochs=3", "seed=4").params
+    assert dict(params) == {
+        "arch": "tanh_128",
+        "init": "he",
+        "batching": "mini",
+        "optimizer": "sgd",
+        "data": "mnist",
+        "arch.hidden": [128],
+        "arch.activation": "tanh",
+        "arch.hidden_bias": "zeros",
+        "arch.output_bias": "zeros",
+        "init.method": "he",
+        "batching.mode": "mini",
+        "batching.size": 128,
+        "batching.shuffle": True,
+        "optimizer.name": "sgd",
+        "optimizer.lr": 0.1,
+        "loss.reduction": "mean",
+        "loss.epsilon": 0.0,
+        "data.name": "mnist",
+        "data.scale": "unit",
+        "data.validation": 0,
+        "dtype": "float32",
+        "epochs": 3,
+        "seed": 4,
+    }
+
+
+def test_a_resolved_config_holds_every_value_and_no_interpolation(trial_of):
+    whole = trial_of("optimizer=adam", "data.validation=${data.holdout}").config
+    assert whole["optimizer"]["lr"] == 0.001
+    assert whole["data"]["validation"] == 5000
+    assert "${" not in repr(whole)
+
+
+def test_no_yaml_file_names_code():
+    folders = (conf_folder(), sweeps_folder())
+    texts = {file: file.read_text("utf-8") for folder in folders for file in Path(folder).rglob("*.yaml")}
+    assert len(texts) == len(OPTIONS) + 4
+    assert [file for file, text in texts.items() if "_target_" in text or "!!python" in text] == []

@@ -1,0 +1,1027 @@
+"""Data sets: the same bytes from every format, each broken file its own message, one copy shared by all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gzip
+import hashlib
+import http.server
+import io
+import json
+import multiprocessing
+import os
+import pickle
+import re
+import struct
+import threading
+import tracemalloc
+import warnings
+import zipfile
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from files import IDX_NAMES, NAMES
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fnnexp.data import datasets as data
+from fnnexp.data import readers as formats
+from fnnexp.data.datasets import load, prepare
+from fnnexp.errors import DataError
+
+MNIST_FROM_DESIGN = {
+    "x_train": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
+    "y_train": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
+    "x_test": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
+    "y_test": "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
+}
+needs_mnist = pytest.mark.skipif(not os.environ.get("FNNEXP_MNIST"), reason="FNNEXP_MNIST names no file")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("FNNEXP_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def no_variable(monkeypatch):
+    monkeypatch.delenv("FNNEXP_MNIST", raising=False)
+
+
+@pytest.fixture
+def arrays():
+    """Seven training and five test images of 4×3 pixels in four classes, with both ends of the byte."""
+    rng = np.random.default_rng(5)
+    x = rng.integers(0, 256, (12, 4, 3), dtype=np.uint8)
+    x[0, 0, 0], x[0, 0, 1] = 0, 255
+    y = np.array([3, 0, 1, 2, 0, 1, 2, 1, 3, 0, 2, 2], np.uint8)
+    return {"x_train": x[:7], "y_train": y[:7], "x_test": x[7:], "y_test": y[7:]}
+
+
+def idx_bytes(array):
+    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+def csv_text(x, y, label="label", names=None):
+    pixels = x.reshape(len(x), -1)
+    names = names or [f"{row}x{column}" for row in range(1, 5) for column in range(1, 4)]
+    lines = [",".join([label, *names])] if label else []
+    lines += [",".join(str(int(value)) for value in (y[i], *pixels[i])) for i in range(len(x))]
+    return "\n".join(lines) + "\n"
+
+
+def write_npz(path, arrays, save=np.savez):
+    save(path, **arrays)
+    return path
+
+
+def write_idx(folder, arrays, mark="-", packed=False):
+    folder.mkdir()
+    for name, array in arrays.items():
+        content = idx_bytes(array)
+        file = folder / IDX_NAMES[name].replace("-idx", f"{mark}idx")
+        if packed:
+            file.with_name(file.name + ".gz").write_bytes(gzip.compress(content))
+        else:
+            file.write_bytes(content)
+    return folder
+
+
+def write_csv(folder, arrays, packed=False, **how):
+    folder.mkdir()
+    for part in ("train", "test"):
+        text = csv_text(arrays[f"x_{part}"], arrays[f"y_{part}"], **how).encode()
+        file = folder / f"small_{part}.csv"
+        if packed:
+            file.with_name(file.name + ".gz").write_bytes(gzip.compress(text))
+        else:
+            file.write_bytes(text)
+    return folder
+
+
+def own_checksum(arrays):
+    """Compute the checksum the way its docstring says, by hand."""
+    total = hashlib.sha256()
+    for name in NAMES:
+        array = arrays[name]
+        flat = array if array.ndim == 1 else array.reshape(len(array), -1)
+        total.update(f"{name} {flat.shape}\n".encode() + flat.tobytes())
+    return total.hexdigest()
+
+
+def leftovers(cache):
+    """Return what lies in the cache beside whole prepared folders."""
+    entries = list(cache.iterdir()) + (
+        list((cache / "prepared").iterdir()) if (cache / "prepared").exists() else []
+    )
+    return [
+        entry.name
+        for entry in entries
+        if entry.name != "prepared"
+        and not (
+            entry.is_dir()
+            and sorted(f.name for f in entry.iterdir()) == sorted([*(f"{n}.npy" for n in NAMES), "meta.json"])
+        )
+    ]
+
+
+def refusal(*args, **kwargs):
+    with pytest.raises(DataError) as caught:
+        prepare(*args, **kwargs)
+    return str(caught.value)
+
+
+# --- the same data, whatever it came in ---------------------------------------------------------------------
+
+
+WRITERS = {
+    "npz": lambda folder, a: write_npz(folder / "a.npz", a),
+    "npz compressed": lambda folder, a: write_npz(folder / "a.npz", a, np.savez_compressed),
+    "npz flat": lambda folder, a: write_npz(
+        folder / "a.npz", {k: v.reshape(len(v), -1) if k[0] == "x" else v for k, v in a.items()}
+    ),
+    "npz int64": lambda folder, a: write_npz(folder / "a.npz", {k: v.astype(np.int64) for k, v in a.items()}),
+    "npz big-endian": lambda folder, a: write_npz(
+        folder / "a.npz", {k: v.astype(">i4") for k, v in a.items()}
+    ),
+    "npz whole floats": lambda folder, a: write_npz(
+        folder / "a.npz", {k: v.astype(np.float32) for k, v in a.items()}
+    ),
+    "npz fortran": lambda folder, a: write_npz(
+        folder / "a.npz", {k: np.asfortranarray(v) for k, v in a.items()}
+    ),
+    "npz with more in it": lambda folder, a: write_npz(folder / "a.npz", {**a, "about": np.array("small")}),
+    "idx": lambda folder, a: write_idx(folder / "idx", a),
+    "idx dotted": lambda folder, a: write_idx(folder / "idx", a, mark="."),
+    "idx gz": lambda folder, a: write_idx(folder / "idx", a, packed=True),
+    "csv": lambda folder, a: write_csv(folder / "csv", a),
+    "csv gz": lambda folder, a: write_csv(folder / "csv", a, packed=True),
+    "csv Label": lambda folder, a: write_csv(folder / "csv", a, label="Label"),
+    "csv class_id": lambda folder, a: write_csv(folder / "csv", a, label="class_id"),
+    "csv with BOM": lambda folder, a: write_csv(folder / "csv", a, label="\ufefflabel"),
+    "csv quoted": lambda folder, a: write_csv(folder / "csv", a, label='"label"'),
+    "csv numbers as names": lambda folder, a: write_csv(folder / "csv", a, names=[str(i) for i in range(12)]),
+    "csv without header": lambda folder, a: write_csv(folder / "csv", a, label=None),
+}
+
+
+@pytest.mark.parametrize("format_", WRITERS)
+def test_every_format_gives_the_same_bytes_and_checksum(format_, tmp_path, arrays, cache):
+    prepared = prepare("files", str(WRITERS[format_](tmp_path, arrays)))
+    loaded = load(prepared)
+    for name in NAMES:
+        array = getattr(loaded, name)
+        assert array.dtype == np.uint8
+        assert array.tobytes() == arrays[name].tobytes()
+    assert loaded.x_train.shape == (7, 12)
+    assert loaded.x_test.shape == (5, 12)
+    assert prepared.checksum == own_checksum(arrays)
+    assert (prepared.name, prepared.n_train, prepared.n_test, prepared.input_size, prepared.classes) == (
+        "files",
+        7,
+        5,
+        12,
+        4,
+    )
+    assert Path(prepared.directory).is_relative_to(cache)
+    assert leftovers(cache) == []
+
+
+def test_a_training_csv_and_a_test_csv_may_lie_apart(tmp_path, arrays):
+    one, other = tmp_path / "one.csv", tmp_path / "other.CSV"
+    one.write_text(csv_text(arrays["x_train"], arrays["y_train"]))
+    other.write_text(csv_text(arrays["x_test"], arrays["y_test"]))
+    assert prepare("files", str(one), str(other)).checksum == own_checksum(arrays)
+
+
+def test_the_label_column_may_stand_anywhere(tmp_path):
+    (tmp_path / "train.csv").write_text("a,LABEL,b\n1,0,2\n3,1,4\n")
+    (tmp_path / "test.csv").write_text("a,LABEL,b\n5,1,6\n")
+    loaded = load(prepare("files", str(tmp_path)))
+    assert loaded.x_train.tolist() == [[1, 2], [3, 4]]
+    assert loaded.y_train.tolist() == [0, 1]
+    assert loaded.x_test.tolist() == [[5, 6]]
+
+
+def test_a_csv_longer_than_a_block_is_read_whole(tmp_path):
+    count = 2 * formats.CSV_ROWS + 3
+    (tmp_path / "train.csv").write_text("label,a\n" + "".join(f"{i % 10},{i % 256}\n" for i in range(count)))
+    (tmp_path / "test.csv").write_text("label,a\n1,2\n")
+    loaded = load(prepare("files", str(tmp_path)))
+    assert loaded.x_train[:, 0].tolist() == [i % 256 for i in range(count)]
+    assert loaded.y_train.tolist() == [i % 10 for i in range(count)]
+
+
+def test_an_unpacked_idx_file_is_taken_before_its_packed_twin(tmp_path, arrays):
+    folder = write_idx(tmp_path / "idx", arrays)
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(b"never opened")
+    assert prepare("files", str(folder)).checksum == own_checksum(arrays)
+
+
+def test_a_file_called_gz_that_a_browser_unpacked_is_read(tmp_path, arrays):
+    folder = write_idx(tmp_path / "idx", arrays, packed=True)
+    for file in folder.iterdir():
+        file.write_bytes(gzip.decompress(file.read_bytes()))
+    assert prepare("files", str(folder)).checksum == own_checksum(arrays)
+
+
+def test_a_lone_class_counts_as_two(tmp_path, arrays):
+    ones = {**arrays, "y_train": arrays["y_train"] * 0, "y_test": arrays["y_test"] * 0 + 1}
+    assert prepare("files", str(write_npz(tmp_path / "a.npz", ones))).classes == 2
+
+
+def test_a_home_relative_path_is_expanded(tmp_path, arrays, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    write_npz(tmp_path / "a.npz", arrays)
+    assert prepare("files", "~/a.npz").n_train == 7
+
+
+# --- digits -------------------------------------------------------------------------------------------------
+
+
+def test_digits_are_scikit_learns_enlarged_and_padded():
+    from sklearn.datasets import load_digits
+
+    prepared = prepare("digits")
+    loaded, digits = load(prepared), load_digits()
+    assert (prepared.n_train, prepared.n_test, prepared.input_size, prepared.classes) == (1437, 360, 784, 10)
+    assert loaded.y_train[:10].tolist() == list(range(10))
+    assert np.array_equal(np.concatenate([loaded.y_train, loaded.y_test]), digits.target)
+    for shown, image in ((loaded.x_train[7], digits.images[7]), (loaded.x_test[-1], digits.images[-1])):
+        expected = np.zeros((28, 28), int)
+        expected[2:26, 2:26] = np.kron([[round(v * 255 / 16) for v in row] for row in image], np.ones((3, 3)))
+        assert np.array_equal(shown.reshape(28, 28), expected)
+    assert loaded.x_train.max() == 255
+
+
+def test_digits_takes_no_path(tmp_path):
+    assert "takes no path" in refusal("digits", str(tmp_path))
+
+
+# --- real MNIST ---------------------------------------------------------------------------------------------
+
+
+@needs_mnist
+def test_mnist_from_the_variable_is_mnist():
+    prepared = prepare("mnist")
+    loaded = load(prepared)
+    for name in NAMES:
+        assert hashlib.sha256(getattr(loaded, name).tobytes()).hexdigest() == MNIST_FROM_DESIGN[name]
+    assert (prepared.n_train, prepared.n_test, prepared.input_size, prepared.classes) == (
+        60000,
+        10000,
+        784,
+        10,
+    )
+    assert loaded.y_train[:5].tolist() == [5, 0, 4, 1, 9]
+    assert round(100 * float((loaded.x_train == 0).mean()), 1) == 80.9
+
+
+@needs_mnist
+def test_mnist_rewritten_as_packed_idx_is_still_mnist(tmp_path):
+    with np.load(os.environ["FNNEXP_MNIST"], allow_pickle=False) as archive:
+        write_idx(tmp_path / "idx", {name: archive[name] for name in NAMES})
+    assert prepare("mnist", str(tmp_path / "idx")).checksum == prepare("mnist").checksum
+
+
+@needs_mnist
+def test_shuffled_mnist_is_refused_as_mnist_and_taken_as_files(tmp_path):
+    with np.load(os.environ["FNNEXP_MNIST"], allow_pickle=False) as archive:
+        content = {name: archive[name] for name in NAMES}
+    content["x_test"] = content["x_test"][::-1]
+    path = str(write_npz(tmp_path / "backwards.npz", content))
+    message = refusal("mnist", path)
+    assert "x_test" in message
+    assert "x_train" not in message
+    assert f"data=files data.path={path}" in message
+    assert prepare("files", path).n_test == 10000
+
+
+# --- the cache ----------------------------------------------------------------------------------------------
+
+
+def test_a_second_call_does_not_decode(tmp_path, arrays, monkeypatch):
+    path = str(write_npz(tmp_path / "a.npz", arrays))
+    first = prepare("files", path)
+    monkeypatch.setattr(formats, "read", lambda source: pytest.fail("decoded again"))
+    assert prepare("files", path) == first
+
+
+def test_the_key_is_the_content_not_the_name(tmp_path, arrays, monkeypatch):
+    first = prepare("files", str(write_npz(tmp_path / "a.npz", arrays)))
+    (tmp_path / "a.npz").rename(tmp_path / "b.npz")
+    assert prepare("files", str(tmp_path / "b.npz")).directory == first.directory
+    changed = prepare(
+        "files", str(write_npz(tmp_path / "b.npz", {**arrays, "y_test": arrays["y_test"][::-1]}))
+    )
+    assert changed.directory != first.directory
+    assert changed.checksum != first.checksum
+    monkeypatch.setattr(formats, "READER_VERSION", formats.READER_VERSION + 1)
+    assert prepare("files", str(tmp_path / "b.npz")).directory != changed.directory
+
+
+def test_digits_are_found_again_without_scikit_learn(monkeypatch):
+    first = prepare("digits")
+    monkeypatch.setattr(data, "_read_digits", lambda: pytest.fail("decoded again"))
+    assert prepare("digits") == first
+
+
+def test_arrays_are_mapped_and_read_only(tmp_path, arrays):
+    prepared = prepare("files", str(write_npz(tmp_path / "a.npz", arrays)))
+    loaded = load(pickle.loads(pickle.dumps(prepared)))
+    for name in NAMES:
+        array = getattr(loaded, name)
+        assert isinstance(array, np.memmap)
+        assert array.mode == "r"
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+
+
+def test_the_loser_of_a_race_uses_the_winners_folder(tmp_path, arrays, cache, monkeypatch):
+    path = str(write_npz(tmp_path / "a.npz", arrays))
+    both_have_decoded, read = threading.Barrier(2, timeout=30), formats.read
+
+    def read_together(source):
+        result = read(source)
+        both_have_decoded.wait()
+        return result
+
+    monkeypatch.setattr(formats, "read", read_together)
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: prepare("files", path), range(2))
+    assert one == other
+    assert load(one).y_train.tolist() == arrays["y_train"].tolist()
+    assert len(list((cache / "prepared").iterdir())) == 1
+    assert leftovers(cache) == []
+
+
+def test_processes_that_race_get_one_folder(tmp_path, arrays, cache):
+    path = str(write_npz(tmp_path / "a.npz", arrays))
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        results = list(pool.map(prepare, ["files"] * 4, [path] * 4))
+    assert len(set(results)) == 1
+    assert leftovers(cache) == []
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path, arrays, cache, monkeypatch):
+    path = str(write_npz(tmp_path / "a.npz", arrays))
+
+    def full(file, array, **kwargs):
+        Path(file).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "save", full)
+        message = refusal("files", path)
+    assert "No space left" in message
+    assert "FNNEXP_CACHE" in message
+    assert list((cache / "prepared").iterdir()) == []
+    assert prepare("files", path).n_train == 7
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "x_train.npy").write_bytes((folder / "x_train.npy").read_bytes()[:-1]),
+        lambda folder: (folder / "x_test.npy").write_bytes(b""),
+        lambda folder: (folder / "y_test.npy").unlink(),
+        lambda folder: np.save(folder / "y_train.npy", np.zeros(3, np.uint8)),
+        lambda folder: np.save(folder / "y_train.npy", np.zeros(7, np.int64)),
+        lambda folder: (folder / "meta.json").write_text("{"),
+        lambda folder: (folder / "meta.json").write_text("[]"),
+    ],
+)
+def test_a_damaged_folder_is_refused_by_load_and_made_again_by_prepare(damage, tmp_path, arrays, capsys):
+    path = str(write_npz(tmp_path / "a.npz", arrays))
+    first = prepare("files", path)
+    damage(Path(first.directory))
+    with pytest.raises(DataError, match="missing or damaged"):
+        load(first)
+    assert prepare("files", path) == first
+    assert re.fullmatch(r"fnnexp: the prepared data in .* is made again \(.*\)\n", capsys.readouterr().err)
+    assert load(first).x_train.tobytes() == arrays["x_train"].tobytes()
+
+
+def test_load_refuses_another_data_set_of_the_same_sizes(tmp_path, arrays):
+    prepared = prepare("files", str(write_npz(tmp_path / "a.npz", arrays)))
+    meta = Path(prepared.directory) / "meta.json"
+    meta.write_text(json.dumps({**json.loads(meta.read_text()), "checksum": "0" * 64}))
+    with pytest.raises(DataError, match="checksum"):
+        load(prepared)
+
+
+def test_a_cache_that_cannot_be_written_is_replaced_which_is_told_in_one_line(
+    tmp_path, arrays, monkeypatch, capsys
+):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("FNNEXP_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    path = str(write_npz(tmp_path / "a.npz", arrays))
+    prepared = prepare("files", path)
+    assert capsys.readouterr().err == (
+        f"fnnexp: the cache {tmp_path / 'file' / 'cache'} cannot be written ({os.strerror(errno.ENOTDIR)}); "
+        f"{Path(prepared.directory).parent.parent} is used. FNNEXP_CACHE names another.\n"
+    )
+    assert Path(prepared.directory).is_relative_to(tmp_path)
+    assert load(prepared).x_train.shape == (7, 12)
+    assert prepare("files", path) == prepared
+    assert capsys.readouterr().err == ""  # it was said
+
+
+def test_a_fallback_that_is_someone_elses_is_not_used(tmp_path, arrays, monkeypatch, capsys):
+    if not hasattr(os, "getuid"):
+        pytest.skip("no owners here")
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("FNNEXP_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    assert "someone else" in refusal("files", str(write_npz(tmp_path / "a.npz", arrays)))
+    assert "cannot be written" in capsys.readouterr().err
+
+
+# --- broken input -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("mnst", "Did you mean 'mnist'?"), ("digit", "Did you mean 'digits'?"), ("", "mnist, digits, files")],
+)
+def test_an_unknown_name(name, words):
+    message = refusal(name)
+    assert f"data={name} is unknown" in message
+    assert words in message
+
+
+def test_files_without_a_path():
+    assert "data=files needs data.path=" in refusal("files")
+
+
+def test_a_test_path_without_a_path():
+    assert "without data.path" in refusal("files", None, "test.csv")
+
+
+def test_a_missing_file(tmp_path):
+    message = refusal("files", str(tmp_path / "gone.npz"))
+    assert str(tmp_path / "gone.npz") in message
+    assert "does not exist" in message
+    assert "expected an .npz" in message
+
+
+def test_a_missing_test_file(tmp_path, arrays):
+    train = tmp_path / "train.csv"
+    train.write_text(csv_text(arrays["x_train"], arrays["y_train"]))
+    assert "gone.csv does not exist" in refusal("files", str(train), str(tmp_path / "gone.csv"))
+
+
+def test_a_training_csv_alone(tmp_path, arrays):
+    train = tmp_path / "train.csv"
+    train.write_text(csv_text(arrays["x_train"], arrays["y_train"]))
+    assert "data.test_path=" in refusal("files", str(train))
+
+
+def test_a_test_path_beside_an_npz(tmp_path, arrays):
+    path = str(write_npz(tmp_path / "a.npz", arrays))
+    assert "leave it out" in refusal("files", path, path)
+
+
+def test_an_unknown_suffix(tmp_path):
+    (tmp_path / "data.parquet").write_bytes(b"PAR1")
+    message = refusal("files", str(tmp_path / "data.parquet"))
+    assert "'.parquet'" in message
+    assert "expected an .npz" in message
+
+
+def test_a_folder_without_data(tmp_path):
+    (tmp_path / "readme.txt").write_text("nothing here")
+    message = refusal("files", str(tmp_path))
+    assert "readme.txt" in message
+    assert "train-images-idx3-ubyte" in message
+
+
+def test_a_folder_that_lacks_one_idx_file(tmp_path, arrays):
+    folder = write_idx(tmp_path / "idx", arrays)
+    (folder / "t10k-labels-idx1-ubyte").unlink()
+    message = refusal("files", str(folder))
+    assert "lacks the IDX files t10k-labels" in message
+
+
+@pytest.mark.parametrize("extra", ["other_train.csv", "test_2.csv"])
+def test_a_folder_with_two_candidates(extra, tmp_path, arrays):
+    folder = write_csv(tmp_path / "csv", arrays)
+    (folder / extra).write_text("label,a\n1,2\n")
+    assert extra in refusal("files", str(folder))
+
+
+def test_a_folder_with_one_csv_that_is_both(tmp_path):
+    (tmp_path / "train_and_test.csv").write_text("label,a\n1,2\n")
+    assert "train_and_test.csv" in refusal("files", str(tmp_path))
+
+
+# npz
+
+
+@pytest.mark.parametrize("kept", [0, 1, 30, 0.5, 0.99, -1])
+def test_a_truncated_npz(kept, tmp_path, arrays):
+    path = write_npz(tmp_path / "a.npz", arrays)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept])
+    message = refusal("files", str(path))
+    assert str(path) in message
+    assert "truncated" in message
+
+
+def test_an_npz_with_a_flipped_byte(tmp_path, arrays):
+    path = write_npz(tmp_path / "a.npz", arrays)
+    content = bytearray(path.read_bytes())
+    at = bytes(content).index(arrays["x_train"].tobytes())
+    content[at + 5] ^= 1
+    path.write_bytes(content)
+    assert "CRC" in refusal("files", str(path))
+
+
+def test_an_npz_that_lacks_an_array(tmp_path, arrays):
+    path = write_npz(tmp_path / "a.npz", {"x_train": arrays["x_train"], "images": arrays["x_test"]})
+    message = refusal("files", str(path))
+    assert "has no y_train x_test y_test" in message
+    assert "it has x_train, images" in message
+
+
+def test_object_arrays_are_not_unpickled(tmp_path, arrays):
+    class Trap:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "sprung",)
+
+    objects = np.array([Trap()] * 7, dtype=object)
+    message = refusal("files", str(write_npz(tmp_path / "a.npz", {**arrays, "y_train": objects})))
+    assert "y_train" in message
+    assert "object-typed" in message
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda a: {"x_train": a["x_train"] / np.float32(255)},
+            ["x_train", "fractions", "np.round(255 * x)"],
+        ),
+        (lambda a: {"x_train": a["x_train"].astype(np.int16) - 1}, ["x_train", "from -1 to 254", "0..255"]),
+        (lambda a: {"x_test": a["x_test"].astype(np.int64) + 256}, ["x_test", "0..255"]),
+        (lambda a: {"x_test": a["x_test"] + np.nan}, ["x_test", "nan", "0..255"]),
+        (lambda a: {"x_train": a["x_train"] > 3}, ["x_train", "bool", "0..255"]),
+        (lambda a: {"x_train": a["x_train"].astype("S3")}, ["x_train", "|S3"]),
+        (lambda a: {"x_train": a["x_train"][:6]}, ["6 images in x_train", "7 labels in y_train"]),
+        (lambda a: {"y_test": a["y_test"][:4]}, ["5 images in x_test", "4 labels in y_test"]),
+        (lambda a: {"x_train": a["x_train"][:0], "y_train": a["y_train"][:0]}, ["x_train", "zero rows"]),
+        (lambda a: {"x_test": a["x_test"][:0], "y_test": a["y_test"][:0]}, ["x_test", "zero rows"]),
+        (
+            lambda a: {"x_train": a["x_train"][:, :0], "x_test": a["x_test"][:, :0]},
+            ["x_train", "zero rows or pixels"],
+        ),
+        (lambda a: {"x_test": a["x_test"][:, :3]}, ["12 pixels", "9"]),
+        (lambda a: {"x_train": a["x_train"].ravel()}, ["x_train has shape (84,)", "(n, D)"]),
+        (lambda a: {"y_train": np.eye(4, dtype=np.uint8)[a["y_train"]]}, ["y_train (7, 4)", "one-hot"]),
+        (lambda a: {"y_train": np.uint8(3)}, ["y_train ()"]),
+        (lambda a: {"y_train": a["y_train"] + 0.5}, ["y_train", "fractions", "np.unique(y_train)"]),
+        (lambda a: {"x_train": a["x_train"][..., None]}, ["(7, 4, 3, 1)", "x.reshape(len(x), -1)"]),
+        (lambda a: {"x_test": np.stack([a["x_test"]] * 3, -1)}, ["x_test has shape (5, 4, 3, 3)"]),
+        (lambda a: {"y_train": a["y_train"] - 1.0}, ["y_train", "from -1"]),
+        (lambda a: {"y_train": a["y_train"] + 254}, ["y_train", "to 257"]),
+        (lambda a: {"y_test": a["y_test"] + 1}, ["test labels go to 4", "training labels only to 3"]),
+    ],
+)
+def test_arrays_that_are_no_labelled_images(change, words, tmp_path, arrays):
+    arrays = {name: array.astype(np.int64) if name == "y_train" else array for name, array in arrays.items()}
+    message = refusal("files", str(write_npz(tmp_path / "a.npz", {**arrays, **change(arrays)})))
+    for word in words:
+        assert word in message
+
+
+def test_fractional_labels_are_given_no_advice_for_images(tmp_path, arrays):
+    """What the message says to write makes them labels of as many classes."""
+    halves = {name: a / 2 if name[0] == "y" else a for name, a in arrays.items()}
+    halves["y_test"] = halves["y_train"][:5][::-1]
+    message = refusal("files", str(write_npz(tmp_path / "a.npz", halves)))
+    assert "255 * x" not in message
+    assert "data.scale" not in message
+    (how,) = re.findall(r"store (np\.searchsorted.*?) of both", message)
+    for name in ("y_train", "y_test"):
+        halves[name] = eval(how, {"np": np, "y_train": arrays["y_train"] / 2, "y": halves[name]})
+    prepared = load(prepare("files", str(write_npz(tmp_path / "b.npz", halves))))
+    assert prepared.y_train.tolist() == arrays["y_train"].tolist()
+    assert prepared.y_test.tolist() == arrays["y_train"][:5][::-1].tolist()
+
+
+def test_colours_that_are_flattened_are_read(tmp_path, arrays):
+    colours = {name: np.stack([a] * 3, -1) if name[0] == "x" else a for name, a in arrays.items()}
+    assert "x.reshape(len(x), -1)" in refusal("files", str(write_npz(tmp_path / "a.npz", colours)))
+    flat = {name: a.reshape(len(a), -1) if name[0] == "x" else a for name, a in colours.items()}
+    prepared = prepare("files", str(write_npz(tmp_path / "b.npz", flat)))
+    assert load(prepared).x_train.reshape(7, 4, 3, 3).tobytes() == colours["x_train"].tobytes()
+
+
+def npy_promising(shape, body):
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return stream.getvalue() + body
+
+
+@pytest.mark.parametrize("shape", [(10**12, 28, 28), (10**30,), (8, 4, 3)])
+def test_an_npy_header_that_promises_too_much_costs_no_memory(shape, tmp_path, arrays):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x_train.npy", npy_promising(shape, arrays["x_train"].tobytes()))
+        for name in NAMES[1:]:
+            archive.writestr(f"{name}.npy", npy_promising(arrays[name].shape, arrays[name].tobytes()))
+    message, peak = refusal_and_peak(tmp_path / "a.npz")
+    assert "x_train" in message
+    assert "truncated" in message
+    assert peak < 20e6
+
+
+@pytest.mark.parametrize("shape", [(-7, 4, 3), (-7, -4, 3)])
+def test_an_npy_header_with_a_negative_length(shape, tmp_path, arrays):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x_train.npy", npy_promising(shape, arrays["x_train"].tobytes()))
+        for name in NAMES[1:]:
+            archive.writestr(f"{name}.npy", npy_promising(arrays[name].shape, arrays[name].tobytes()))
+    assert "a.npz" in refusal("files", str(tmp_path / "a.npz"))
+
+
+def test_an_npz_packed_as_numpy_does_not(tmp_path, arrays):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_LZMA) as archive:
+        for name in NAMES:
+            archive.writestr(f"{name}.npy", npy_promising(arrays[name].shape, arrays[name].tobytes()))
+    assert "np.savez_compressed" in refusal("files", str(tmp_path / "a.npz"))
+
+
+def test_an_npz_bomb_costs_no_memory(tmp_path, arrays):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("x_train.npy", npy_promising((7, 4, 3), bytes(200_000_000)))
+        for name in NAMES[1:]:
+            archive.writestr(f"{name}.npy", npy_promising(arrays[name].shape, arrays[name].tobytes()))
+    message, peak = refusal_and_peak(tmp_path / "a.npz")
+    assert "goes on behind the 84 bytes" in message
+    assert peak < 20e6
+
+
+def refusal_and_peak(path):
+    """Return the message and the most bytes that Python and NumPy held at once."""
+    tracemalloc.start()
+    try:
+        return refusal("files", str(path)), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=st.integers(0, 10**6), value=st.integers(0, 255), cut=st.booleans())
+def test_no_damage_to_an_npz_shows_anything_but_a_data_error(at, value, cut, tmp_path, arrays):
+    content = bytearray(write_npz(tmp_path / "a.npz", arrays).read_bytes())
+    at %= len(content)
+    content[at] = value
+    (tmp_path / "damaged.npz").write_bytes(content[:at] if cut else content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy's own, on a damaged header
+        with contextlib.suppress(DataError):
+            prepare("files", str(tmp_path / "damaged.npz"))
+
+
+# IDX
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kept", [0, 3, 15, 16, 40, -1])
+def test_a_truncated_idx(kept, packed, tmp_path, arrays):
+    folder = write_idx(tmp_path / "idx", arrays)
+    file = folder / "train-images-idx3-ubyte"
+    content = file.read_bytes()[:kept]
+    file.write_bytes(gzip.compress(content) if packed else content)
+    message = refusal("files", str(folder))
+    assert "train-images-idx3-ubyte" in message
+    assert "truncated" in message
+
+
+def test_a_truncated_gz(tmp_path, arrays):
+    folder = write_idx(tmp_path / "idx", arrays, packed=True)
+    file = folder / "t10k-images-idx3-ubyte.gz"
+    file.write_bytes(file.read_bytes()[:-12])
+    message = refusal("files", str(folder))
+    assert "t10k-images-idx3-ubyte.gz" in message
+    assert "truncated or damaged" in message
+
+
+def test_a_gz_with_a_wrong_check_value(tmp_path, arrays):
+    folder = write_idx(tmp_path / "idx", arrays, packed=True)
+    file = folder / "t10k-labels-idx1-ubyte.gz"
+    content = bytearray(file.read_bytes())
+    content[-6] ^= 1
+    file.write_bytes(content)
+    assert "CRC" in refusal("files", str(folder))
+
+
+@pytest.mark.parametrize(
+    ("file", "magic", "expected"),
+    [
+        ("train-images-idx3-ubyte", b"\0\0\x08\x01", "0x00000803"),
+        ("train-images-idx3-ubyte", b"\0\0\x0d\x03", "0x00000803"),
+        ("train-labels-idx1-ubyte", b"\0\0\x08\x03", "0x00000801"),
+        ("train-labels-idx1-ubyte", b"\x7fELF", "0x00000801"),
+    ],
+)
+def test_a_wrong_magic_number(file, magic, expected, tmp_path, arrays):
+    folder = write_idx(tmp_path / "idx", arrays)
+    (folder / file).write_bytes(magic + (folder / file).read_bytes()[4:])
+    message = refusal("files", str(folder))
+    assert f"0x{magic.hex()}" in message
+    assert f"expected {expected}" in message
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("shape", [(4_000_000_000, 28, 28), (2**32 - 1,) * 3, (8, 4, 3)])
+def test_an_idx_header_that_promises_too_much_costs_no_memory(shape, packed, tmp_path, arrays):
+    folder = write_idx(tmp_path / "idx", arrays)
+    content = struct.pack(">4I", 0x803, *shape) + arrays["x_train"].tobytes()
+    (folder / "train-images-idx3-ubyte").write_bytes(gzip.compress(content) if packed else content)
+    message, peak = refusal_and_peak(folder)
+    assert "truncated" in message
+    assert str(shape[0] * shape[1] * shape[2]) in message
+    assert peak < 20e6
+
+
+def test_a_gz_bomb_costs_no_memory(tmp_path, arrays):
+    folder = write_idx(tmp_path / "idx", arrays)
+    with gzip.open(folder / "train-images-idx3-ubyte", "wb", compresslevel=1) as stream:
+        stream.write(struct.pack(">4I", 0x803, 7, 4, 3))
+        for _ in range(200):
+            stream.write(bytes(1_000_000))
+    message, peak = refusal_and_peak(folder)
+    assert "goes on behind the 84 bytes" in message
+    assert peak < 20e6
+
+
+def test_an_idx_longer_than_its_header(tmp_path, arrays):
+    folder = write_idx(tmp_path / "idx", arrays)
+    with (folder / "t10k-labels-idx1-ubyte").open("ab") as stream:
+        stream.write(b"\0")
+    assert "goes on behind the 5 bytes" in refusal("files", str(folder))
+
+
+# CSV
+
+
+TRAIN = "label,1x1,1x2\n0,1,2\n1,3,4\n2,5,6\n"
+TEST = "label,1x1,1x2\n2,7,8\n"
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "words"),
+    [
+        (TRAIN.replace("3", "x"), TEST, ["train.csv", "column '1x1'", "row 2", "'x'", "0..255"]),
+        (TRAIN.replace("3", ""), TEST, ["column '1x1'", "row 2", "missing"]),
+        (TRAIN.replace("6", "256"), TEST, ["column '1x2'", "row 3", "'256'"]),
+        (TRAIN.replace("6", "-1"), TEST, ["column '1x2'", "row 3", "'-1'"]),
+        (TRAIN.replace("6", "0.5"), TEST, ["column '1x2'", "row 3", "'0.5'"]),
+        (TRAIN.replace("6", "inf"), TEST, ["column '1x2'", "row 3", "inf"]),
+        (TRAIN.replace("6", "9" * 30), TEST, ["column '1x2'", "row 3", "'999"]),
+        ("label,a\n1,True\n0,False\n", "label,a\n1,True\n", ["column 'a'", "row 1", "'True'"]),
+        (TRAIN, TEST.replace("7", "seven"), ["test.csv", "column '1x1'", "row 1", "'seven'"]),
+        (TRAIN.replace("\n1,", "\n1.5,"), TEST, ["label", "row 2", "'1.5'"]),
+        (TRAIN.replace("\n1,", "\ncat,"), TEST, ["label", "row 2", "'cat'"]),
+        (TRAIN.replace("\n1,", "\n-1,"), TEST, ["label", "row 2", "'-1'"]),
+        (TRAIN.replace("\n1,", "\n256,"), TEST, ["label", "row 2", "'256'"]),
+        ("0,1,2\n1,3,x\n", TEST, ["column 3", "row 2", "'x'"]),
+        (TRAIN, TEST.replace("2,7", "3,7"), ["test labels go to 3"]),
+        (TRAIN.replace("label", "digit"), TEST, ["no label column", "digit, 1x1, 1x2", "'label'"]),
+        (TRAIN.replace("1x2", "1x1"), TEST, ["duplicate columns (1x1)"]),
+        (TRAIN.replace("1x2", "LABEL"), TEST, ["duplicate columns (LABEL)"]),
+        (TRAIN.replace("5,6", "5,6,7"), TEST, ["different lengths", "line 4"]),
+        (
+            TRAIN.replace("1,2\n", "1,2,3\n", 1).replace("3,4", "3,4,5").replace("5,6", "5,6,7"),
+            TEST,
+            ["different lengths"],
+        ),
+        (TRAIN.replace("5,6", "5"), TEST, ["column '1x2'", "row 3", "missing"]),
+        (TRAIN.replace("6", '"6'), TEST, ["open quote"]),
+        (TRAIN, "label,a,b,c\n1,1,2,3\n", ["2 pixels", "3"]),
+        (TRAIN, "label,1x2,1x1\n1,1,2\n", ["test.csv has column '1x2'", "'1x1'", "same order"]),
+        ("label,1x1,1x2\n", TEST, ["zero rows"]),
+        ("", TEST, ["0 columns"]),
+        (TRAIN.replace(",", ";"), TEST, ["1 columns", "commas"]),
+        ("label,a\n" + "1,1\n" * 5000 + "1,oops\n", "label,a\n1,1\n", ["column 'a'", "row 5001", "'oops'"]),
+    ],
+)
+def test_a_broken_csv(train, test, words, tmp_path):
+    (tmp_path / "train.csv").write_text(train)
+    (tmp_path / "test.csv").write_text(test)
+    message = refusal("files", str(tmp_path))
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"label,a\xff\xfe\n1,2\n", "UTF-8"),
+        (gzip.compress(TRAIN.encode() * 1000)[:-9], "truncated"),
+        (b"x" * 3_000_000, "first line"),
+        (gzip.compress(b"1," * 100_000_000, 1), "first line"),
+    ],
+)
+def test_a_csv_that_is_none(content, words, tmp_path):
+    (tmp_path / "train.csv").write_bytes(content)
+    (tmp_path / "test.csv").write_text(TEST)
+    message, peak = refusal_and_peak(tmp_path)
+    assert "train.csv" in message
+    assert words in message
+    assert peak < 20e6
+
+
+# --- MNIST: where it is looked for, and the download --------------------------------------------------------
+
+
+class Mirror:
+    """A web server on the loopback that answers each path with given bytes, or with 404."""
+
+    def __init__(self):
+        self.files, self.asked = {}, []
+        mirror = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                mirror.asked.append(self.path)
+                content = mirror.files.get(self.path)
+                self.send_response(404 if content is None else 200)
+                self.send_header("Content-Length", str(len(content or b"")))
+                self.end_headers()
+                self.wfile.write(content or b"")
+
+            def log_message(self, *args):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def url(self, path):
+        return f"http://127.0.0.1:{self.server.server_port}{path}"
+
+
+@pytest.fixture
+def mirror(monkeypatch, no_variable):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    mirror = Mirror()
+    monkeypatch.setattr(data, "MNIST_MIRRORS", (mirror.url("/one.npz"), mirror.url("/two.npz")))
+    yield mirror
+    mirror.server.shutdown()
+    mirror.server.server_close()
+
+
+@pytest.fixture
+def published(tmp_path, arrays, monkeypatch):
+    """Let a small file stand for MNIST, with its own hashes; return its bytes."""
+    content = write_npz(tmp_path / "published.npz", arrays).read_bytes()
+    monkeypatch.setattr(data, "MNIST_FILE_SHA256", hashlib.sha256(content).hexdigest())
+    hashes = {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in arrays.items()}
+    monkeypatch.setattr(data, "MNIST_ARRAY_SHA256", hashes)
+    return content
+
+
+def test_the_hashes_and_mirrors_are_those_of_the_design():
+    assert data.MNIST_ARRAY_SHA256 == MNIST_FROM_DESIGN
+    assert data.MNIST_FILE_SHA256 == "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
+    assert [mirror.partition("//")[0] for mirror in data.MNIST_MIRRORS] == ["https:", "https:"]
+
+
+def test_a_download_happens_once(mirror, published, arrays, cache, capsys):
+    mirror.files["/one.npz"] = published
+    first = prepare("mnist")
+    assert prepare("mnist") == first
+    assert mirror.asked == ["/one.npz"]
+    assert first.name == "mnist"
+    assert first.checksum == own_checksum(arrays)
+    assert (cache / "mnist.npz").read_bytes() == published
+    assert leftovers(cache) == ["mnist.npz"]
+    assert "MNIST" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("first", [None, b"<html>not found</html>", b""])
+def test_the_second_mirror_is_asked_when_the_first_is_broken(first, mirror, published, cache, capsys):
+    if first is not None:
+        mirror.files["/one.npz"] = first
+    mirror.files["/two.npz"] = published
+    assert prepare("mnist").n_train == 7
+    assert re.search(r"^fnnexp: MNIST came from .* and not from .*/one\.npz", capsys.readouterr().err, re.M)
+    assert mirror.asked == ["/one.npz", "/two.npz"]
+    assert leftovers(cache) == ["mnist.npz"]
+
+
+def test_two_wrong_checksums_are_an_error_and_leave_nothing(mirror, published, cache):
+    mirror.files["/one.npz"] = mirror.files["/two.npz"] = published + b"\0"
+    message = refusal("mnist")
+    assert message.count("does not match") == 2
+    assert mirror.asked == ["/one.npz", "/two.npz"]
+    assert list(cache.iterdir()) == []
+
+
+def test_a_connection_that_breaks_off_is_an_error_and_leaves_nothing(mirror, published, cache, monkeypatch):
+    cut = published[:100]
+
+    class Short(bytes):
+        def __len__(self):
+            return len(published)
+
+    mirror.files["/one.npz"] = mirror.files["/two.npz"] = Short(cut)
+    assert "could not be downloaded" in refusal("mnist")
+    assert list(cache.iterdir()) == []
+
+
+def test_offline_and_absent_names_three_ways_out_and_the_embedded_set(mirror, cache, monkeypatch):
+    mirror.server.shutdown()
+    mirror.server.server_close()
+    message = refusal("mnist")
+    for words in ("data.path=", "FNNEXP_MNIST=", str(cache / "mnist.npz"), "connect once", "data=digits"):
+        assert words in message
+    assert "/one.npz" in message
+    assert "/two.npz" in message
+
+
+@pytest.mark.parametrize(
+    "url", ["http://192.0.2.1/mnist.npz", "ftp://192.0.2.1/mnist.npz", "file:///etc/hostname"]
+)
+def test_only_https_is_asked(url, monkeypatch, no_variable):
+    monkeypatch.setattr(data, "MNIST_MIRRORS", (url,))
+    monkeypatch.setattr("pooch.retrieve", lambda *args, **kwargs: pytest.fail("asked"))
+    assert "only https" in refusal("mnist")
+
+
+def test_path_comes_before_variable_and_variable_before_cache(
+    tmp_path, arrays, published, cache, mirror, monkeypatch
+):
+    good, other = tmp_path / "published.npz", tmp_path / "other.npz"
+    write_npz(other, {**arrays, "y_train": arrays["y_train"][::-1]})
+    (cache / "mnist.npz").write_bytes(other.read_bytes())
+    message = refusal("mnist")
+    assert str(cache / "mnist.npz") in message
+    assert "delete it" in message
+    monkeypatch.setenv("FNNEXP_MNIST", str(good))
+    assert prepare("mnist").n_train == 7
+    message = refusal("mnist", str(other))
+    assert "y_train" in message
+    assert "x_train" not in message
+    assert f"data=files data.path={other}" in message
+    monkeypatch.setenv("FNNEXP_MNIST", str(other))
+    assert f"FNNEXP_MNIST={other} is not MNIST" in refusal("mnist")
+    assert prepare("mnist", str(good)).n_train == 7
+    assert mirror.asked == []
+
+
+def test_a_variable_that_names_no_file_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("FNNEXP_MNIST", str(tmp_path / "gone.npz"))
+    message = refusal("mnist")
+    assert "FNNEXP_MNIST" in message
+    assert "does not exist" in message
+
+
+def test_a_truncated_file_in_the_cache_says_to_delete_it(published, cache, no_variable):
+    (cache / "mnist.npz").write_bytes(published[:100])
+    message = refusal("mnist")
+    assert "truncated" in message
+    assert "delete it" in message
+
+
+def test_mnist_accepts_every_format(tmp_path, arrays, published):
+    for name, write in WRITERS.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        assert prepare("mnist", str(write(folder, arrays))).checksum == own_checksum(arrays)
+
+
+def test_a_cache_that_is_read_only_but_complete_is_used_without_a_word(tmp_path, arrays, monkeypatch, capsys):
+    path = str(write_npz(tmp_path / "a.npz", arrays))
+    first = prepare("files", path)
+
+    def refuse(folder):
+        raise PermissionError(folder)
+
+    monkeypatch.setattr(data, "_tried", refuse)
+    assert prepare("files", path) == first
+    assert capsys.readouterr().err == ""
+
+
+def test_in_a_notebook_a_download_is_one_line_that_grows():
+    lines = []
+    bar = data._Line(lines.append)
+    bar.total = 4_000_000
+    for _ in range(4):
+        bar.update(1_000_000)
+    bar.reset()  # as pooch ends
+    bar.update(4_000_000)
+    bar.close()
+    assert lines[0].endswith("MNIST 1.0 of 4.0 MB")
+    assert [line.count("━") for line in lines] == [7, 15, 22, 30, 30]
+    assert "\x1b" not in "".join(lines)

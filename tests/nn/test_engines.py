@@ -1,0 +1,336 @@
+"""Engines: the compiled one computes what NumPy's does, is recorded, and never mixes with it within a trial.
+
+That each follows the op-by-op reference is in test_against_reference, and that stacking is invisible with
+each in test_law_stacking.
+"""
+
+import io
+import signal
+import sys
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+import fnnexp
+from fnnexp.data import datasets as data
+from fnnexp.nn.engines import numba_engine as compiled
+from fnnexp.nn.engines.base import ENGINES, engine_named
+from fnnexp.nn.engines.numpy_engine import Examples, Rows
+from fnnexp.nn.network import Architecture
+from fnnexp.nn.pieces.activations import ACTIVATIONS
+from fnnexp.nn.pieces.batching import Batching
+from fnnexp.nn.training import Lane, Recipe, advance, start
+from fnnexp.sweeping import executor as executor_module
+from fnnexp.sweeping import pace as pace_module
+from fnnexp.sweeping.checkpoints import Checkpoints
+from fnnexp.sweeping.cluster import ClusterError, own_versions, refuse_others
+from fnnexp.sweeping.loop import Settings, run
+from fnnexp.sweeping.pace import Pace
+from fnnexp.sweeping.worker import train_segment
+from fnnexp.tracking.writer import Tracker
+
+SPARSE = ["data=files", "data.path=sparse.npz", "data.validation=20", "arch.hidden=[17]"]
+
+
+def pixels(rng, n, inputs, share):
+    return (rng.integers(1, 256, (n, inputs)) * (rng.random((n, inputs)) < share)).astype(np.uint8)
+
+
+@pytest.fixture
+def sparse_file(own_folder):
+    """A data set of which, as in MNIST, four pixels in five are 0; and a width that is no multiple of 8."""
+    rng = np.random.default_rng(5)
+    arrays = {}
+    for split, n in (("train", 170), ("test", 40)):
+        arrays[f"x_{split}"] = pixels(rng, n, 49, 0.2).reshape(n, 7, 7)
+        arrays[f"y_{split}"] = (np.arange(n) % 10).astype(np.uint8)
+    np.savez(own_folder / "sparse.npz", **arrays)
+
+
+def test_the_compiled_engine_knows_every_activation():
+    assert compiled.KINDS.keys() == ACTIVATIONS.keys()
+    assert len(set(compiled.KINDS.values())) == len(ACTIVATIONS)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 70), st.integers(1, 61), st.integers(1, 150)),
+    share=st.sampled_from((0.0, 0.05, 0.3, 1.0)),
+    dtype=st.sampled_from(("float32", "float64")),
+    scale=st.sampled_from(("unit", "raw")),
+    sliced=st.booleans(),
+    order=st.sampled_from("CF"),
+    seed=st.integers(0, 9),
+)
+def test_both_products_with_lists_of_pixels_are_the_dense_ones(
+    shape, share, dtype, scale, sliced, order, seed
+):
+    """Against NumPy in float64; a sum of n terms is off by less than n ε of the sum of their sizes."""
+    B, D, H = shape
+    rng = np.random.default_rng(seed)
+    images, dtype = pixels(rng, 100, D, share), np.dtype(dtype)
+    where = slice(3, 3 + B) if sliced else rng.permutation(100)[:B]
+    X = images[where] / (255.0 if scale == "unit" else 1.0)
+    W = rng.standard_normal((1, D, H)).astype(dtype)
+    dZ = rng.standard_normal((B, H)).astype(dtype, order=order)
+    examples = compiled.SparseRows(images, scale, B, dtype).take(where)
+    for asked_before in (False, True):  # with and without a padded copy of W to add to
+        mine = W.copy()
+        layer = compiled.SparseFirstLayer(mine)
+        if asked_before:
+            Z = np.empty((B, H), dtype, order=order)
+            layer.times(0, examples, Z)
+            size = np.abs(X) @ np.abs(W[0].astype(float))
+            assert (np.abs(Z - X @ W[0].astype(float)) <= (D + 1) * np.finfo(dtype).eps * size).all()
+        layer.add_transposed_times(0, examples, dZ)
+        layer.store()
+        change, size = X.T @ dZ.astype(float), np.abs(X.T) @ np.abs(dZ.astype(float)) + np.abs(W[0])
+        assert (np.abs(mine[0] - (W[0] + change)) <= (B + 2) * np.finfo(dtype).eps * size).all()
+
+
+def test_weights_that_others_changed_are_read_again():
+    images, W = np.full((1, 3), 2, np.uint8), np.ones((1, 3, 4))
+    layer, Z = compiled.SparseFirstLayer(W), np.empty((1, 4))
+    examples = compiled.SparseRows(images, "raw", 1, W.dtype).take(slice(0, 1))
+    layer.times(0, examples, Z)
+    assert (Z == 6).all()
+    W *= 10
+    layer.changed()
+    layer.times(0, examples, Z)
+    assert (Z == 60).all()
+
+
+@pytest.mark.parametrize("mode", ["full", "mini"])
+def test_where_few_pixels_are_0_both_engines_are_blas(mode):
+    rng = np.random.default_rng(0)
+    dense = pixels(rng, 90, 30, 0.9)
+    assert isinstance(compiled.rows_of(dense, "unit", 9, np.dtype("f")), Rows)
+    assert isinstance(
+        compiled.rows_of(pixels(rng, 90, 30, 0.2), "unit", 9, np.dtype("f")), compiled.SparseRows
+    )
+    labels = rng.integers(0, 10, 90).astype(np.uint8)
+    arrays = data.Arrays(dense, labels, dense, labels)
+    recipe = Recipe(
+        Architecture(30, (9,), 10, "tanh"), Batching(mode, 16 if mode == "mini" else None), "sgd", 3
+    )
+    stack = start(recipe, [Lane("a", 0, (0.1, 0.1), (("lr", 0.1),))])
+    ends = [advance(recipe, stack, arrays, engine=engine)[0].theta.tobytes() for engine in ENGINES]
+    assert ends[0] == ends[1]
+
+
+def test_a_compiled_first_layer_takes_dense_rows_too():
+    W, X = np.arange(6.0).reshape(1, 3, 2), np.array([[1.0, 2.0]])
+    layer, Z = compiled.SparseFirstLayer(W.copy()), np.empty((1, 2))
+    layer.times(0, Examples(X, np.array([0, 2])), Z)
+    np.testing.assert_array_equal(Z, X @ W[0, [0, 2]])
+    layer.add_transposed_times(0, Examples(X, np.array([0, 2])), np.ones((1, 2)))
+    layer.store()
+    np.testing.assert_array_equal(layer.W[0], W[0] + [[1, 1], [0, 0], [2, 2]])
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("mode", ["full", "mini", "sample"])
+def test_what_diverges_by_one_engine_diverges_by_the_other_at_the_same_epoch(mode, activation):
+    """A lane that learns, ones whose steps overflow at once, and one whose logits are no numbers."""
+    rng = np.random.default_rng(3)
+    X, y = pixels(rng, 60, 30, 0.2), rng.integers(0, 10, 60).astype(np.uint8)
+    arrays = data.Arrays(X, y, X[:9], y[:9])
+    recipe = Recipe(
+        Architecture(30, (9, 7), 10, activation), Batching(mode, 8 if mode == "mini" else None), "sgd", 3
+    )
+    lanes = [
+        Lane(f"{k}", 0, (std, std, std), (("lr", lr),))
+        for k, (std, lr) in enumerate([(0.1, 0.01), (0.1, 3e38), (1.0, 3e38), (5e37, 0.01)])
+    ]
+    ends = []
+    for engine in ENGINES:
+        _, records = advance(recipe, start(recipe, lanes), arrays, engine=engine)
+        ends.append({record.key: record.epoch for record in records if record.diverged})
+    assert ends[0] == ends[1]
+    assert "0" not in ends[0]
+    assert ends[0], "none diverged: nothing was tested"
+
+
+def test_without_a_folder_for_its_cache_it_compiles_all_the_same(monkeypatch):
+    njit = numba.njit
+
+    def without_a_folder(*function, **options):
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function 'double': no locator available for file")
+        return njit(*function, **options)
+
+    monkeypatch.setattr(numba, "njit", without_a_folder)
+    assert compiled.compiled(lambda a: 2 * a)(21) == 42
+
+
+# --- a sweep ------------------------------------------------------------------------------------------------
+
+
+GRID = ["batching=full,mini,sample", "optimizer=sgd,momentum", "init=he,xavier", "epochs=3", "seed=0,1"]
+COMMAND = ["-m", *SPARSE, *GRID, "execution.n_jobs=2", "execution.segment_seconds=0.0"]
+
+
+def test_a_sweep_by_the_compiled_engine_is_recorded_and_is_each_trial_alone(
+    sparse_file, store, invoke, trials_of, agrees, own_folder
+):
+    ran = invoke(*COMMAND, "execution.engine=numba")
+    assert ran.status == 0, ran.err
+    agrees(own_folder, trials_of(*SPARSE, *GRID), engine="numba")
+    runs = fnnexp.runs("fnnexp")
+    assert len(runs) == 24
+    assert set(runs["engine"]) == {engine_named("numba").version}
+    assert engine_named("numba").version.startswith("numba ")
+    # Who computes is no part of what is computed: the same trials by the other engine are done.
+    again = invoke(*COMMAND)
+    assert "24 were done before" in again.out
+    assert not list((own_folder / ".fnnexp").rglob("*.npz"))
+
+
+def test_curves_by_both_engines_are_one_up_to_rounding(sparse_file, store, invoke):
+    """In float64, so that rounding is far below what either learned, and not yet chaotic at these steps."""
+    curves = {}
+    for engine in ENGINES:
+        name = f"tracking.experiment={engine}"
+        ran = invoke(*COMMAND, "dtype=float64", f"execution.engine={engine}", name)
+        assert ran.status == 0, ran.err
+        found = fnnexp.curves(engine)
+        found["trial"] = found["trial"].astype(str)
+        curves[engine] = found.set_index(["trial", "metric", "epoch"])["value"].sort_index()
+    assert curves["numpy"].index.equals(curves["numba"].index)
+    np.testing.assert_allclose(curves["numba"], curves["numpy"], rtol=1e-9, atol=1e-12)
+    assert set(fnnexp.runs("numpy")["engine"]) == {f"numpy {np.__version__}"}
+
+
+def test_a_trial_is_one_engines_from_beginning_to_end(
+    sparse_file, store, trials_of, own_folder, monkeypatch, agrees
+):
+    trials = trials_of(*SPARSE, "epochs=3")
+    (trial,) = trials
+    recipe, arrays = trial.recipe, data.load(trial.data)
+    stack, records = advance(recipe, start(recipe, [trial.lane()]), arrays, seconds=0, engine="numba")
+    by_numba = Checkpoints(Settings().checkpoints, "numba")
+    by_numba.save(stack, {trial.numbers_id: records})
+    assert Checkpoints(Settings().checkpoints).load(trial.lane(), recipe) is None
+    assert by_numba.load(trial.lane(), recipe)[0].theta.tobytes() == stack.theta.tobytes()
+    began_at = []
+
+    def train(planned, seconds):
+        began_at.append((planned.epoch, planned.engine))
+        return train_segment(planned, seconds)
+
+    monkeypatch.setattr(executor_module, "train_segment", train)
+    console = Console(file=io.StringIO(), width=300)
+    run(trials, Tracker("fnnexp", store), Settings(n_jobs=1, backend="threading"), console)
+    assert "1 begun before with execution.engine=numba start over" in console.file.getvalue()
+    assert began_at == [(0, "numpy")]
+    agrees(own_folder, trials)
+    assert not list(Settings().checkpoints.glob("*.npz"))  # the other engine's too: the trial is done
+
+
+def test_a_trial_goes_on_with_the_engine_that_began_it(sparse_file, store, trials_of, own_folder, agrees):
+    trials = trials_of(*SPARSE, "epochs=3", "batching=sample")
+    (trial,) = trials
+    recipe, arrays = trial.recipe, data.load(trial.data)
+    stack, records = advance(recipe, start(recipe, [trial.lane()]), arrays, seconds=0, engine="numba")
+    Checkpoints(Settings().checkpoints, "numba").save(stack, {trial.numbers_id: records})
+    console = Console(file=io.StringIO(), width=300)
+    settings = Settings(n_jobs=1, backend="threading", engine="numba")
+    run(trials, Tracker("fnnexp", store), settings, console)
+    assert "1 begun before: they go on where they were" in console.file.getvalue()
+    agrees(own_folder, trials, engine="numba")
+
+
+def test_engines_that_take_turns_at_a_trial_are_not_mixed_in_its_run(
+    sparse_file, store, trials_of, own_folder, agrees
+):
+    """Each leaves a checkpoint; the run is the last one's, and the first, come back, makes it its own."""
+    trials = trials_of(*SPARSE, "epochs=4", "batching=sample")
+
+    def swept(engine, epochs):
+        console = Console(file=io.StringIO(), width=300)
+        settings = Settings(n_jobs=1, backend="threading", engine=engine, segment_seconds=0.0, max_lanes=1)
+        logged = []
+        with pytest.MonkeyPatch.context() as patch:
+            log = Tracker.log
+
+            def interrupted(self, run_id, curve):
+                log(self, run_id, curve)
+                logged.append(run_id)
+                if len(logged) == epochs:
+                    signal.raise_signal(signal.SIGINT)
+
+            patch.setattr(Tracker, "log", interrupted)
+            outcome = run(trials, Tracker("fnnexp", store), settings, console)
+        return outcome, console.file.getvalue()
+
+    for engine, epochs in (("numba", 2), ("numpy", 1)):
+        outcome, _ = swept(engine, epochs)
+        assert outcome.interrupted
+    outcome, said = swept("numba", 99)
+    assert len(outcome.finished) == 1
+    assert "1 begun before: they go on where they were" in said
+    agrees(own_folder, trials, engine="numba")
+
+
+# --- what can be wrong --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def without_numba(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.delitem(sys.modules, "fnnexp.nn.engines.numba_engine")
+    monkeypatch.delattr("fnnexp.nn.engines.numba_engine")
+    engine_named.cache_clear()
+    yield
+    engine_named.cache_clear()
+
+
+@pytest.mark.parametrize("word", ["dry_run=true", "dry_run=false"])
+def test_an_engine_that_is_not_installed_is_said_before_anything_trains(
+    word, without_numba, store, invoke, own_folder
+):
+    before = set(own_folder.iterdir())
+    ran = invoke("data=digits", "epochs=1", "execution.engine=numba", word)
+    assert ran.status == 2
+    for part in ("execution.engine=numba", 'pip install "fnnexp[numba]"', "execution.engine=numpy"):
+        assert part in ran.err
+    assert set(own_folder.iterdir()) == before
+
+
+def test_a_mistyped_engine_is_refused(invoke):
+    ran = invoke("data=digits", "execution.engine=numbra")
+    assert ran.status == 2
+    assert "execution.engine=numbra: must be one of numpy, numba" in ran.err
+    assert "Did you mean 'numba'?" in ran.err
+
+
+def test_each_engine_has_a_pace_of_its_own(monkeypatch, tmp_path):
+    asked = []
+
+    def rehearsed(function, tasks, *, n_jobs, engine):
+        asked.extend(task[-1] for task in tasks)
+        return [{k: float(k) for k in task[3]} for task in tasks]
+
+    monkeypatch.setattr(pace_module, "at_once", rehearsed)
+    recipe = Recipe(Architecture(784, (32,), 10, "tanh"), Batching("sample"), "sgd", epochs=500)
+    lanes = [Lane(f"{k}", k, (0.1, 0.1), (("lr", 0.1),)) for k in range(48)]
+    wanted = {recipe: (data.prepare("digits"), lanes)}
+    for engine in ENGINES:
+        assert Pace(tmp_path / "pace.json", engine).measure(wanted, n_jobs=1) == 1
+    assert asked == list(ENGINES)
+    for engine in ENGINES:
+        assert Pace(tmp_path / "pace.json", engine).measure(wanted, n_jobs=1) == 0
+
+
+def test_a_clusters_workers_need_the_engine_that_is_asked_for_and_no_other():
+    packages = ("numpy", "numba")
+    own = own_versions(packages)
+    assert own.keys() == {"python", "numpy", "numba"}
+    lacking = {"python": own["python"], "numpy": own["numpy"], "numba": None}
+    refuse_others({"a": lacking}, ("numpy",))
+    with pytest.raises(ClusterError, match=r"a: numba missing \(here "):
+        refuse_others({"a": lacking}, packages)

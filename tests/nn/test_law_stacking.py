@@ -1,0 +1,355 @@
+"""Law 2: stacking is invisible. Every comparison here is of bytes, with the lane trained alone in one go.
+
+BLAS runs with one thread, as in the workers: with more, OpenBLAS cuts a product by its size, and two cuts
+are not bitwise equal. Chunks and blocks are made small, so that few rows already cross their borders.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import count
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fnnexp.config.trial import Trial
+from fnnexp.data import datasets as data
+from fnnexp.data.datasets import Arrays
+from fnnexp.nn import training
+from fnnexp.nn.engines import per_sample
+from fnnexp.nn.engines.base import ENGINES
+from fnnexp.nn.network import BIASES, Architecture
+from fnnexp.nn.pieces.activations import ACTIVATIONS
+from fnnexp.nn.pieces.batching import Batching
+from fnnexp.nn.pieces.initializers import METHODS, standard_deviation
+from fnnexp.nn.training import Lane, Recipe, Record, Stack, advance, start
+from fnnexp.sweeping.executor import Executor
+from fnnexp.sweeping.plan import Planned, plan
+from fnnexp.sweeping.worker import Trained
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+EXAMPLES = int(os.environ.get("FNNEXP_EXAMPLES", "200"))
+"""How many random stacks; 3,000 have been tried."""
+
+RATES = {  # from learning to blowing up
+    "sgd": (1e-3, 0.05, 0.5, 20.0, 1e30),
+    "momentum": (1e-3, 0.05, 0.5, 20.0, 1e30),
+    "adam": (1e-4, 1e-3, 0.05, 1.0, 1e30),
+}
+
+
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
+
+
+def images(seed: int, n_train: int, n_test: int, inputs: int, classes: int) -> Arrays:
+    """Bytes of which four in five are zero, some columns in every row, as in MNIST; and labels."""
+    rng = np.random.default_rng(seed)
+    likely = 0.25 * (rng.random(inputs) < 0.8)
+
+    def split(n: int) -> tuple[np.ndarray, np.ndarray]:
+        X = rng.integers(0, 256, (n, inputs)) * (rng.random((n, inputs)) < likely)
+        return X.astype(np.uint8), rng.integers(0, classes, n).astype(np.uint8)
+
+    return Arrays(*split(n_train), *split(n_test))
+
+
+@contextmanager
+def cut_at(chunk: int, block: int) -> Iterator[None]:
+    with (
+        mock.patch.object(training, "CHUNK", chunk),
+        mock.patch.object(per_sample, "BLOCK", block),
+    ):
+        yield
+
+
+# A lane's outcome: each epoch's metrics and the last parameters, as bytes.
+Outcome = tuple[list[tuple[int, bytes]], bytes | None]
+
+
+def outcomes(records: Sequence[Record], stacks: Sequence[Stack]) -> dict[str, Outcome]:
+    last = {lane.key: stack.theta[k].tobytes() for stack in stacks for k, lane in enumerate(stack.lanes)}
+    last |= {record.key: record.theta.tobytes() for record in records if record.theta is not None}
+    curves: dict[str, list[tuple[int, bytes]]] = {}
+    for record in records:
+        packed = struct.pack(f"{len(record.metrics)}d", *record.metrics.values())
+        curves.setdefault(record.key, []).append((record.epoch, packed))
+    return {key: (curves[key], last[key]) for key in curves}
+
+
+def alone(recipe: Recipe, lanes: Sequence[Lane], arrays: Any, engine: str = "numpy") -> dict[str, Outcome]:
+    expected: dict[str, Outcome] = {}
+    for lane in lanes:
+        stack, records = advance(recipe, start(recipe, [lane]), arrays, engine=engine)
+        expected |= outcomes(records, [stack])
+    return expected
+
+
+@st.composite
+def architectures(draw: Any, inputs: st.SearchStrategy[int]) -> Architecture:
+    return Architecture(
+        inputs=draw(inputs),
+        hidden=tuple(draw(st.lists(st.integers(1, 40), max_size=3))),
+        classes=draw(st.integers(2, 10)),
+        activation=draw(st.sampled_from(sorted(ACTIVATIONS))),
+        hidden_bias=draw(st.sampled_from(BIASES)),
+        output_bias=draw(st.sampled_from(BIASES)),
+    )
+
+
+@st.composite
+def hypers(draw: Any, optimizer: str) -> tuple[tuple[str, float], ...]:
+    values = {
+        "lr": st.sampled_from(RATES[optimizer]),
+        "momentum": st.sampled_from((0.0, 0.5, 0.9)),
+        "beta1": st.sampled_from((0.0, 0.9)),
+        "beta2": st.sampled_from((0.9, 0.999)),
+        "epsilon": st.sampled_from((1e-8, 1e-3)),
+    }
+    names = training.OPTIMIZERS[optimizer].hyperparameters
+    return tuple((name, draw(values[name])) for name in names)
+
+
+@st.composite
+def stacks(draw: Any) -> tuple[Recipe, list[Lane], Arrays]:
+    architecture = draw(architectures(st.integers(1, 40) | st.just(784)))
+    n = draw(st.integers(1, 200) | st.sampled_from((63, 64, 65, 127, 128, 129)))
+    held_out = draw(st.sampled_from((0, 0, 1, 7)))
+    mode = draw(st.sampled_from(("full", "mini", "sample")))
+    recipe = Recipe(
+        architecture=architecture,
+        batching=Batching(
+            mode,
+            draw(st.integers(1, 200) | st.sampled_from((1, 16, 32, 64, 128))) if mode == "mini" else None,
+            mode != "full" and draw(st.booleans()),
+        ),
+        optimizer=draw(st.sampled_from(sorted(RATES))),
+        epochs=draw(st.integers(0, 4 if mode == "full" else 3)),
+        reduction=draw(st.sampled_from(("mean", "sum"))),
+        epsilon=draw(st.sampled_from((0.0, 1e-12, 1e-2))),
+        scale=draw(st.sampled_from(("unit", "unit", "raw"))),
+        validation=held_out,
+        dtype=draw(st.sampled_from(("float32", "float64"))),
+    )
+    lanes = []
+    for k in range(draw(st.integers(1, 9))):
+        method, std = draw(st.sampled_from(METHODS)), draw(st.sampled_from((0.3, 1.0)))
+        stds = tuple(standard_deviation(method, *shape, std) for shape in architecture.shapes)
+        lanes.append(Lane(f"{k}", draw(st.integers(0, 3)), stds, draw(hypers(recipe.optimizer))))
+    arrays = images(
+        draw(st.integers(0, 99)),
+        n + held_out,
+        draw(st.integers(1, 40)),
+        architecture.inputs,
+        architecture.classes,
+    )
+    return recipe, lanes, arrays
+
+
+def trained_in_pieces(
+    draw: Any, recipe: Recipe, lanes: Sequence[Lane], arrays: Any, **how: Any
+) -> tuple[list[Record], list[Stack]]:
+    """Train the lanes as a sweep may: segments that end anywhere, and stacks split between them."""
+    waiting, done, records = [start(recipe, draw(st.permutations(lanes)))], [], []
+    while waiting:
+        stack = waiting.pop()
+        stack, new = advance(
+            recipe, stack, arrays, seconds=draw(st.integers(0, 9)), clock=count().__next__, **how
+        )  # a clock that ticks when it is looked at: segments of one epoch or a few
+        records += new
+        if not stack.lanes or stack.epoch == recipe.epochs:
+            done.append(stack)
+            continue
+        order = draw(st.permutations(range(len(stack.lanes))))
+        border = draw(st.integers(0, len(order) - 1))
+        waiting += [stack.select(part) for part in (order[:border], order[border:]) if part]
+    return records, done
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    stacks(),
+    st.sampled_from((8, 64, 512)),
+    st.sampled_from((1, 5, 64)),
+    st.sampled_from((1, 9999)),
+    st.sampled_from(sorted(ENGINES)),
+    st.data(),
+)
+def test_a_trial_is_bitwise_the_same_in_any_stack(
+    case: tuple[Recipe, list[Lane], Arrays],
+    chunk: int,
+    block: int,
+    team: int,
+    engine: str,
+    random: st.DataObject,
+) -> None:
+    recipe, lanes, arrays = case
+    with cut_at(chunk, block), mock.patch.object(training, "TEAM_BYTES", team):
+        expected = alone(recipe, lanes, arrays, engine)
+        records, done = trained_in_pieces(random.draw, recipe, lanes, arrays, engine=engine)
+    assert outcomes(records, done) == expected
+
+
+MODES = {
+    "full": Batching("full"),
+    "mini": Batching("mini", 128, shuffle=True),
+    "sample": Batching("sample"),
+    "sample shuffled": Batching("sample", None, shuffle=True),
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("hidden", "activation"), [((100,), "relu"), ((128,), "tanh"), ((32, 32), "sigmoid")]
+)
+def test_a_trial_of_real_size_is_bitwise_the_same_in_a_stack_of_nine(
+    hidden: tuple[int, ...], activation: str, mode: str, dtype: str, engine: str
+) -> None:
+    architecture = Architecture(784, hidden, 10, activation)
+    recipe = Recipe(architecture, MODES[mode], "sgd", epochs=2, dtype=dtype)
+    arrays = images(0, 190 if mode.startswith("sample") else 1100, 600, 784, 10)
+    lanes = [
+        Lane(f"{k}", k % 3, tuple(2 / shape[0] ** 0.5 for shape in architecture.shapes), (("lr", 0.01 * k),))
+        for k in range(9)
+    ]
+    stack, records = advance(recipe, start(recipe, lanes), arrays, engine=engine)
+    assert outcomes(records, [stack]) == alone(recipe, lanes, arrays, engine)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("mode", MODES)
+def test_lanes_that_diverge_leave_and_the_others_do_not_notice(mode: str, engine: str) -> None:
+    recipe = Recipe(Architecture(49, (25, 16), 6, "relu", "none"), MODES[mode], "sgd", epochs=4)
+    arrays = images(2, 150, 40, 49, 6)
+    # The last two diverge; the rate of 80, one row at a time, leaves NaNs of either sign.
+    rates = [0.05, 0.01, 0.001, 1e30, 80.0]
+    lanes = [Lane(f"{k}", k % 2, (1 / 49, 1 / 25, 1 / 16), (("lr", lr),)) for k, lr in enumerate(rates)]
+    stack, records = advance(recipe, start(recipe, lanes), arrays, engine=engine)
+    assert {lane.key for lane in stack.lanes} >= {"0", "1", "2"}
+    assert {record.key for record in records if record.diverged} >= {"3"}
+    assert len(stack.lanes) + sum(record.diverged for record in records) == len(lanes)
+    assert outcomes(records, [stack]) == alone(recipe, lanes, arrays, engine)
+
+
+# --- through joblib -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[data.Prepared]:
+    folder: Path = tmp_path_factory.mktemp("data")
+    arrays = images(2, 150, 40, 49, 6)
+    np.savez(
+        folder / "images.npz",
+        **{name: getattr(arrays, name).reshape(-1, 7, 7) for name in ("x_train", "x_test")},
+        **{name: getattr(arrays, name) for name in ("y_train", "y_test")},
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FNNEXP_CACHE", str(folder / "cache"))
+        yield data.prepare("files", path=str(folder / "images.npz"))
+
+
+@pytest.fixture(scope="module")
+def executors() -> Iterator[dict[int, Executor]]:
+    started = {n_jobs: Executor(n_jobs=n_jobs, backend="loky") for n_jobs in (1, 2)}
+    yield started
+    for executor in started.values():
+        executor.close()
+
+
+@st.composite
+def trials(draw: Any, prepared: data.Prepared) -> list[Trial]:
+    """Return trials of two recipes that cannot share a stack."""
+    mode = draw(st.sampled_from(sorted(MODES)))
+    optimizer = draw(st.sampled_from(sorted(RATES)))
+    shared = Recipe(
+        architecture=replace(draw(architectures(st.just(49))), classes=6),
+        batching=MODES[mode],
+        optimizer=optimizer,
+        epochs=draw(st.integers(1, 3)),
+        validation=draw(st.sampled_from((0, 20))),
+        dtype=draw(st.sampled_from(("float32", "float64"))),
+    )
+    found = [
+        Trial(
+            recipe=replace(shared, epsilon=draw(st.sampled_from((0.0, 1e-12)))),
+            data=prepared,
+            method=draw(st.sampled_from(METHODS)),
+            std=0.3,
+            hyper=draw(hypers(optimizer)),
+            seed=draw(st.integers(0, 2)),
+            name=f"{k}",
+            params={},
+            config={},
+        )
+        for k in range(draw(st.integers(2, 9)))
+    ]
+    return list({trial.numbers_id: trial for trial in found}.values())
+
+
+def swept(
+    executor: Executor, trials: Sequence[Trial], max_lanes: int, seconds: float, engine: str
+) -> tuple[list[Record], list[Stack]]:
+    """The sweep's loop: hand stacks out, and again until they are done. Then resume from single lanes."""
+    records: list[Record] = []
+    done: list[Stack] = []
+    states: dict[str, Stack] = {}
+    how: dict[str, Any] = {"max_lanes": max_lanes, "n_jobs": executor.n_jobs, "engine": engine}
+    for planned in plan(trials, **how):
+        executor.submit(planned, seconds)
+    while executor.under_way:
+        planned, trained = executor.result()
+        assert isinstance(trained, Trained), trained
+        records += trained.records
+        stack = trained.stack
+        if not stack.lanes or stack.epoch == planned.recipe.epochs:
+            done.append(stack)
+        else:  # as if the sweep were interrupted here: each lane's state is kept, and planned anew
+            states |= {lane.key: stack.select([k]) for k, lane in enumerate(stack.lanes)}
+        if states and not executor.under_way:
+            left = [trial for trial in trials if trial.numbers_id in states]
+            for again in plan(left, states=states, **how):
+                executor.submit(again, seconds)
+            states = {}
+    return records, done
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+@settings(max_examples=max(6, EXAMPLES // 40), deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_a_trial_is_bitwise_the_same_at_any_number_of_workers(
+    n_jobs: int, prepared: data.Prepared, executors: dict[int, Executor], random: st.DataObject
+) -> None:
+    some = random.draw(trials(prepared))
+    max_lanes, seconds = random.draw(st.integers(1, 9)), random.draw(st.sampled_from((0.0, 60.0)))
+    engine = random.draw(st.sampled_from(sorted(ENGINES)))
+    records, done = swept(executors[n_jobs], some, max_lanes, seconds, engine)
+    expected: dict[str, Outcome] = {}
+    for trial in some:
+        expected |= alone(trial.recipe, [trial.lane()], data.load(prepared), engine)
+    assert outcomes(records, done) == expected
+
+
+def test_halving_a_planned_stack_keeps_each_lanes_state(prepared: data.Prepared) -> None:
+    recipe = Recipe(Architecture(49, (5,), 6, "tanh"), MODES["mini"], "adam", epochs=2)
+    hyper = (("lr", 0.01), ("beta1", 0.9), ("beta2", 0.999), ("epsilon", 1e-8))
+    lanes = [Lane(f"{k}", k, (0.3, 0.3), hyper) for k in range(5)]
+    whole, _ = advance(recipe, start(recipe, lanes), data.load(prepared), seconds=0)
+    halves = Planned(recipe, prepared, whole.lanes, whole.epoch, whole).split()
+    assert [lane for half in halves for lane in half.lanes] == lanes
+    assert all(half.state and half.state.lanes == half.lanes for half in halves)
+    ends = [advance(recipe, half.state, data.load(prepared)) for half in halves if half.state]
+    end, records = advance(recipe, whole, data.load(prepared))
+    assert outcomes([record for _, new in ends for record in new], [half for half, _ in ends]) == outcomes(
+        records, [end]
+    )

@@ -1,0 +1,575 @@
+"""The numbers, fact by fact: starts, orders, losses, update rules, and what an epoch records."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import math
+import pkgutil
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays as np_arrays
+
+import fnnexp.nn
+from fnnexp.data.datasets import Arrays
+from fnnexp.nn.engines.numpy_engine import Examples, Rows
+from fnnexp.nn.engines.per_sample import BLOCK, PerSampleDescent
+from fnnexp.nn.network import Architecture, Parameters, Workspace, backward, forward, initial
+from fnnexp.nn.pieces.activations import ACTIVATIONS
+from fnnexp.nn.pieces.batching import Batching, pieces
+from fnnexp.nn.pieces.initializers import METHODS, draw, standard_deviation
+from fnnexp.nn.pieces.losses import gradient_in_place, losses_and_hits
+from fnnexp.nn.pieces.optimizers import OPTIMIZERS
+from fnnexp.nn.training import Lane, Recipe, Stack, advance, start
+
+F32, F64 = np.dtype("float32"), np.dtype("float64")
+
+
+def images(n_train: int = 90, n_test: int = 30, inputs: int = 12, classes: int = 4) -> Arrays:
+    """Labels that can be learned from the bytes; column 0 and the last are 0 in every training row."""
+    rng = np.random.default_rng(7)
+    direction = rng.standard_normal((inputs, classes))
+
+    def split(n: int) -> tuple[np.ndarray, np.ndarray]:
+        X = (rng.integers(0, 256, (n, inputs)) * (rng.random((n, inputs)) < 0.5)).astype(np.uint8)
+        return X, (X @ direction).argmax(axis=1).astype(np.uint8)
+
+    arrays = Arrays(*split(n_train), *split(n_test))
+    arrays.x_train[:, [0, -1]] = 0
+    return arrays
+
+
+ARRAYS = images()
+SMALL = Architecture(12, (9, 7), 4, "tanh")
+UNBOUNDED = replace(SMALL, activation="relu")
+HYPER = {
+    "sgd": (("lr", 0.1),),
+    "momentum": (("lr", 0.01), ("momentum", 0.9)),
+    "adam": (("lr", 0.01), ("beta1", 0.9), ("beta2", 0.999), ("epsilon", 1e-8)),
+}
+MODES = {
+    "full": Batching("full"),
+    "mini": Batching("mini", 32, shuffle=True),
+    "sample": Batching("sample"),
+}
+
+
+def recipe_of(mode: str = "mini", optimizer: str = "sgd", epochs: int = 3, **others: Any) -> Recipe:
+    return replace(Recipe(SMALL, MODES[mode], optimizer, epochs, dtype="float64"), **others)
+
+
+def lane(key: str = "a", seed: int = 0, std: float = 0.3, hyper: Any = HYPER["sgd"]) -> Lane:
+    return Lane(key, seed, (std,) * 3, hyper)
+
+
+def trained(recipe: Recipe, *lanes: Lane, arrays: Arrays = ARRAYS) -> tuple[Stack, list[Any]]:
+    return advance(recipe, start(recipe, lanes or [lane(hyper=HYPER[recipe.optimizer])]), arrays)
+
+
+# --- the start ----------------------------------------------------------------------------------------------
+
+# The design's table at (784, 100) and, where widening makes another of it, at (32, 128).
+TABLE = {
+    "max": (1 / 784, 1 / 128),
+    "sqrtmax": (1 / 28, 128**-0.5),
+    "xavier": (1 / 28, 32**-0.5),
+    "he": (2 / 28, 2 * 32**-0.5),
+    "he2": (2 * 884**-0.5, 2 * 160**-0.5),
+    "normal": (0.3, 0.3),
+    "glorot_normal": ((2 / 884) ** 0.5, (2 / 160) ** 0.5),
+    "he_normal": ((2 / 784) ** 0.5, 0.25),
+}
+
+
+def test_the_table_has_all_eight_methods() -> None:
+    assert set(METHODS) == set(TABLE)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_methods_standard_deviation_is_that_of_the_design(method: str) -> None:
+    for shape, expected in zip([(784, 100), (32, 128)], TABLE[method], strict=True):
+        assert math.isclose(standard_deviation(method, *shape, 0.3), expected, rel_tol=1e-15)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_weights_are_drawn_with_that_deviation(method: str) -> None:
+    wide = Architecture(784, (100,), 10, "relu")
+    stds = tuple(standard_deviation(method, *shape, 0.3) for shape in wide.shapes)
+    W1 = Parameters(wide, initial(wide, 0, stds, F64)[None]).W[0]
+    # Of n = 78,400 draws the deviation is known to 1/√(2n) = 0.25%, the mean to σ/√n; four times that.
+    assert abs(W1.std() / TABLE[method][0] - 1) < 0.01
+    assert abs(W1.mean() / TABLE[method][0]) < 0.015
+
+
+def test_normal_needs_its_constant() -> None:
+    with pytest.raises(ValueError, match="'normal' needs its std"):
+        standard_deviation("normal", 2, 2)
+
+
+@pytest.mark.parametrize("bias", ["zeros", "normal", "none"])
+def test_two_methods_with_one_seed_differ_by_scale_alone(bias: str) -> None:
+    architecture = replace(SMALL, hidden_bias=bias, output_bias=bias)
+
+    def units(*stds: float) -> list[np.ndarray]:
+        named = Parameters(architecture, initial(architecture, 5, stds, F64)[None]).named(0)
+        return [array / stds[int(name[1]) - 1] for name, array in named.items()]
+
+    for one, other in zip(units(0.1, 0.2, 0.3), units(3.0, 1.0, 0.07), strict=True):
+        np.testing.assert_allclose(one, other, rtol=4e-16, atol=0)
+
+
+def test_a_layers_draws_depend_on_its_seed_and_its_place_only() -> None:
+    def weights(seed: int, layer: int, *hidden: int, inputs: int = 12, bias: str = "zeros") -> np.ndarray:
+        of = Architecture(inputs, hidden, 4, "relu", bias, bias)
+        theta = initial(of, seed, (1.0,) * (len(hidden) + 1), F64)
+        return Parameters(of, theta[None]).W[layer][0]
+
+    first, second = weights(1, 0, 9, 7), weights(1, 1, 9, 7)
+    assert (weights(1, 0, 9) == first).all()  # not on what follows
+    assert (weights(1, 1, 9, 7, inputs=3) == second).all()  # not on what is before
+    assert (weights(1, 0, 9, 7, bias="normal") == first).all()  # not on the biases
+    assert not (weights(2, 0, 9, 7) == first).any()
+    assert not (weights(1, 1, 9, 9, inputs=9) == weights(1, 0, 9, 9, inputs=9)).any()
+
+
+def test_drawn_biases_are_not_the_weights_and_zero_ones_are_zero() -> None:
+    assert not np.isin(draw(0, "biases", 0, (1, 9), 1.0), draw(0, "weights", 0, (12, 9), 1.0)).any()
+    named = Parameters(SMALL, initial(SMALL, 0, (1.0,) * 3, F64)[None]).named(0)
+    assert [name for name, array in named.items() if not array.any()] == ["b1", "b2", "b3"]
+
+
+def test_float32_starts_from_float64s_draws_rounded() -> None:
+    assert (initial(SMALL, 3, (0.3,) * 3, F32) == initial(SMALL, 3, (0.3,) * 3, F64).astype(F32)).all()
+
+
+def test_parameters_are_views_named_in_order_and_a_layer_without_bias_has_none() -> None:
+    architecture = replace(SMALL, hidden_bias="none")
+    theta = np.arange(2.0 * architecture.parameter_count).reshape(2, -1)
+    named = Parameters(architecture, theta).named(1)
+    assert {name: array.shape for name, array in named.items()} == {
+        "W1": (12, 9),
+        "W2": (9, 7),
+        "W3": (7, 4),
+        "b3": (4,),
+    }
+    assert (np.concatenate([array.ravel() for array in named.values()]) == theta[1]).all()
+    Parameters(architecture, theta).W[1][0, 2, 3] = -1
+    assert theta[0, 12 * 9 + 2 * 7 + 3] == -1
+
+
+# --- the order ----------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 300), st.integers(0, 2**40), st.integers(1, 500))
+def test_an_epochs_order_is_a_permutation(n: int, seed: int, epoch: int) -> None:
+    order = Batching("sample", None, shuffle=True).order(n, seed, epoch)
+    assert order is not None
+    assert sorted(order) == list(range(n))
+
+
+def test_orders_differ_by_epoch_and_by_seed() -> None:
+    orders = [Batching("mini", 8, shuffle=True).order(500, seed, e) for seed in (0, 1) for e in (1, 2, 3)]
+    for i, one in enumerate(orders):
+        for other in orders[:i]:
+            assert np.mean(one == other) < 0.05  # about one row in 500 stays by chance
+
+
+def test_epoch_7_needs_no_earlier_draw() -> None:
+    batching = Batching("mini", 8, shuffle=True)
+    in_turn = [batching.order(50, 3, epoch) for epoch in range(1, 8)]
+    assert (batching.order(50, 3, 7) == in_turn[-1]).all()
+    address = np.random.SeedSequence((3, 3, 7))  # seed, the number of orders, epoch
+    assert (in_turn[-1] == np.random.Generator(np.random.PCG64(address)).permutation(50)).all()
+
+
+def test_without_shuffling_the_files_order_stays() -> None:
+    assert all(Batching(mode).order(50, 0, 1) is None for mode in MODES)
+
+
+def test_batch_sizes() -> None:
+    sizes = [Batching("full"), Batching("mini", 32), Batching("mini", 32), Batching("sample")]
+    assert [how.batch_size(n) for how, n in zip(sizes, (100, 100, 20, 100), strict=True)] == [100, 32, 20, 1]
+
+
+@given(st.integers(0, 300), st.integers(1, 80))
+def test_pieces_cover_every_row_once_and_only_the_last_is_short(n: int, size: int) -> None:
+    cut = list(pieces(n, size))
+    assert [row for piece in cut for row in range(n)[piece]] == list(range(n))
+    assert all(piece.stop - piece.start == size for piece in cut[:-1])
+
+
+@pytest.mark.parametrize("dtype", [F32, F64])
+def test_rows_are_gathered_and_scaled(dtype: Any) -> None:
+    X = np.arange(60, dtype=np.uint8).reshape(20, 3) * 4 + 1
+    unit, raw = Rows(X, "unit", 8, dtype), Rows(X, "raw", 8, dtype)
+    for where in (slice(2, 9), np.array([19, 0, 0, 7])):
+        assert raw.take(where).used is None
+        np.testing.assert_array_equal(raw.take(where).X, X[where])
+        np.testing.assert_array_equal(unit.take(where).X, X[where].astype(dtype) / dtype.type(255))
+        assert unit.take(where).X.dtype == dtype
+
+
+@pytest.mark.parametrize("where", [slice(1, 4), np.array([3, 1, 2])])
+def test_columns_that_are_zero_in_all_rows_taken_are_left_out(where: Any) -> None:
+    X = np.zeros((5, 10), np.uint8)
+    X[1, 2], X[2, 7], X[3, 7] = 5, 6, 7
+    X[0] = X[4] = 9  # not taken
+    examples = Rows(X, "raw", 4, F32).take(where)
+    np.testing.assert_array_equal(examples.used, [2, 7])
+    np.testing.assert_array_equal(examples.X, X[where][:, [2, 7]])
+
+
+# --- the loss -----------------------------------------------------------------------------------------------
+
+logits_of_any_size = np_arrays(F64, (2, 3, 5), elements=st.floats(-1e300, 1e300))
+
+
+def measured(Z: np.ndarray, labels: Any, epsilon: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the losses, the hits and dZ of the logits Z, which stay as they are."""
+    dZ, row = Z.copy(), np.empty((*Z.shape[:2], 1), Z.dtype)
+    onehot = np.eye(Z.shape[-1], dtype=Z.dtype)[np.asarray(labels)]
+    losses, hits = losses_and_hits(dZ, onehot, epsilon, row)
+    gradient_in_place(dZ, onehot, epsilon, row)
+    return losses, hits, dZ
+
+
+def softmax(Z: np.ndarray) -> np.ndarray:
+    """Return p, as the gradient with the first class for a label has it."""
+    p = measured(Z, np.zeros(Z.shape[:2], int))[2]
+    p[..., 0] += 1
+    return p
+
+
+@settings(deadline=None)
+@given(logits_of_any_size)
+def test_softmax_is_a_distribution_for_logits_of_any_size(Z: np.ndarray) -> None:
+    with np.errstate(over="ignore"):  # differences of 2e300
+        p = softmax(Z)
+    assert (p >= 0).all()
+    np.testing.assert_allclose(p.sum(axis=-1), 1, rtol=0, atol=1e-15 * 5)
+
+
+def test_softmax_by_hand() -> None:
+    Z = np.log([[[1.0, 2.0, 5.0], [3.0, 3.0, 2.0]]])
+    np.testing.assert_allclose(softmax(Z), [[[0.125, 0.25, 0.625], [0.375, 0.375, 0.25]]], rtol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [F32, F64])
+def test_without_epsilon_the_loss_of_huge_logits_is_finite_and_right(dtype: Any) -> None:
+    Z = np.array([[[1e4, -1e4, 0.0], [1e30, 0.0, 0.0], [-1e30, -1e30, -1e30]]], dtype)
+    with np.errstate(all="raise", under="ignore"):
+        losses, _, dZ = measured(Z, [[1, 1, 2]])
+    np.testing.assert_allclose(losses, [[2e4, 1e30, math.log(3)]], rtol=1e-6)
+    np.testing.assert_allclose(dZ, [[[1, -1, 0], [1, -1, 0], [1 / 3, 1 / 3, -2 / 3]]], rtol=1e-6)
+
+
+def test_with_epsilon_an_underflown_probability_has_a_finite_loss_and_no_gradient() -> None:
+    Z = np.array([[[200.0, 0.0]]], F32)
+    losses, _, dZ = measured(Z, [[1]], 1e-12)
+    np.testing.assert_allclose(losses, -math.log(1e-12), rtol=1e-6)
+    assert not dZ.any()
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1e-12, 1e-2])
+def test_the_losses_and_their_gradient_are_the_closed_forms(epsilon: float) -> None:
+    rng = np.random.default_rng(0)
+    Z, labels = rng.normal(0, 4, (2, 6, 5)), rng.integers(0, 5, (2, 6))
+    onehot = np.eye(5)[labels]
+    p = np.exp(Z) / np.exp(Z).sum(axis=-1, keepdims=True)
+    p_y = (p * onehot).sum(axis=-1)
+    losses, hits, dZ = measured(Z, labels, epsilon)
+    np.testing.assert_allclose(losses, -np.log(p_y + epsilon), rtol=1e-13, atol=1e-15)
+    assert (hits == (p.argmax(axis=-1) == labels)).all()
+    np.testing.assert_allclose(dZ, (p_y / (p_y + epsilon))[..., None] * (p - onehot), rtol=0, atol=1e-14)
+
+
+def test_a_tie_in_one_lane_does_not_hide_that_another_has_no_numbers() -> None:
+    tied, none = [[0.0, 0.0]], [[np.nan, np.nan]]
+    alone = measured(np.array([none]), [[0]])[1]
+    together = measured(np.array([tied, none]), [[0], [0]])[1]
+    assert together[1].tolist() == alone[0].tolist()
+
+
+def test_of_tied_logits_the_first_is_the_prediction() -> None:
+    Z = np.array([[[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 2.0, 2.0]]])
+    assert measured(Z, [[0, 1, 1]])[1].tolist() == [[True, False, True]]
+
+
+# --- activations --------------------------------------------------------------------------------------------
+
+CLOSED_FORMS = {
+    "relu": lambda z: max(z, 0.0),
+    "tanh": math.tanh,
+    "tanh_as_published": math.tanh,
+    "sigmoid": lambda z: 1 / (1 + math.exp(-max(z, -500.0))),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_are_their_closed_forms_and_never_overflow(name: str) -> None:
+    Z = np.array([-1e6, -600.0, -500.0, -1.0, 0.0, 0.5, 30.0, 1e6])
+    expected = [CLOSED_FORMS[name](z) for z in Z]
+    with np.errstate(all="raise", under="ignore"):
+        ACTIVATIONS[name].forward(Z)
+    np.testing.assert_allclose(Z, expected, rtol=1e-14, atol=0)
+
+
+# --- update rules -------------------------------------------------------------------------------------------
+
+RULES = {
+    "sgd": {"lr": [[0.1], [0.5]]},
+    "momentum": {"lr": [[0.1], [0.5]], "momentum": [[0.9], [0.0]]},
+    "adam": {
+        "lr": [[0.1], [0.5]],
+        "beta1": [[0.9], [0.5]],
+        "beta2": [[0.99], [0.9]],
+        "epsilon": [[1e-8], [1.0]],
+    },
+}
+
+
+def stepped(name: str, *gradients: list[float]) -> np.ndarray:
+    """Two lanes with hyperparameters of their own take the same gradients from θ = 0."""
+    hyper = {key: np.array(value) for key, value in RULES[name].items()}
+    assert tuple(hyper) == OPTIMIZERS[name].hyperparameters
+    theta = np.zeros((2, len(gradients[0])))
+    slots = tuple(np.zeros_like(theta) for _ in range(OPTIMIZERS[name].slots))
+    for step, g in enumerate(gradients, start=1):
+        OPTIMIZERS[name].update(theta, np.array([g, g]), slots, step, hyper)
+    return theta
+
+
+G1, G2 = [1.0, -4.0, 0.0], [3.0, 2.0, 0.0]
+
+
+def test_sgds_steps_by_hand() -> None:
+    np.testing.assert_allclose(stepped("sgd", G1), [[-0.1, 0.4, 0], [-0.5, 2, 0]], rtol=1e-15)
+    np.testing.assert_allclose(stepped("sgd", G1, G2), [[-0.4, 0.2, 0], [-2, 1, 0]], rtol=1e-15)
+
+
+def test_momentums_steps_by_hand() -> None:
+    np.testing.assert_allclose(stepped("momentum", G1), stepped("sgd", G1), rtol=1e-15)
+    # v₂ = 0.9 v₁ + g₂ = (3.9, −1.6); the second lane forgets.
+    np.testing.assert_allclose(stepped("momentum", G1, G2), [[-0.49, 0.56, 0], [-2, 1, 0]], rtol=1e-14)
+
+
+def test_adams_first_step_is_lr_against_the_sign_whatever_the_gradients_size() -> None:
+    np.testing.assert_allclose(stepped("adam", G1)[0], [-0.1, 0.1, 0], rtol=1e-7)
+    np.testing.assert_allclose(stepped("adam", G1)[1], [-0.5 * 1 / 2, 0.5 * 4 / 5, 0], rtol=1e-14)
+
+
+def test_adams_second_step_is_the_closed_form() -> None:
+    g1, g2 = np.array(G1), np.array(G2)
+    for k in range(2):
+        lr, beta1, beta2, epsilon = (RULES["adam"][name][k][0] for name in RULES["adam"])
+        m_hat, v_hat = (beta1 * g1 + g2) / (1 + beta1), (beta2 * g1**2 + g2**2) / (1 + beta2)
+        second = stepped("adam", G1, G2)[k] - stepped("adam", G1)[k]
+        np.testing.assert_allclose(second, -lr * m_hat / (np.sqrt(v_hat) + epsilon), rtol=1e-12)
+
+
+# --- one row at a time --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hidden", [(), (9,), (9, 7)])
+@pytest.mark.parametrize("bias", ["normal", "none"])
+@pytest.mark.parametrize("epsilon", [0.0, 1e-2])
+@pytest.mark.parametrize("rows", [1, BLOCK])
+def test_descending_a_block_is_a_plain_step_for_each_row(
+    rows: int, epsilon: float, bias: str, hidden: tuple[int, ...]
+) -> None:
+    architecture = Architecture(12, hidden, 4, "sigmoid", bias, bias)
+    rng, stds = np.random.default_rng(0), (0.5,) * (len(hidden) + 1)
+    theta = np.stack([initial(architecture, seed, stds, F64) for seed in range(3)])
+    plain = Parameters(architecture, theta.copy())
+    by_block = Parameters(architecture, theta.copy())
+    lr = np.array([[0.1], [0.2], [0.3]])
+    images = np.where(rng.random((2, rows, 12)) < 0.8, rng.random((2, rows, 12)), 0)
+    images[1][:, [0, 3, 9]] = 0
+    used = np.flatnonzero(images[1].any(axis=0))
+    inputs = [(range(2), Examples(images[0])), (range(2, 3), Examples(images[1][:, used], used))]
+    labels = rng.integers(0, 4, (3, rows))
+
+    gradients = Parameters(architecture, np.empty_like(theta))
+    everywhere = [(lanes, X) for (lanes, _), X in zip(inputs, images, strict=True)]
+    work, losses, hits = Workspace(architecture, 3, 1, F64), np.empty((3, rows)), np.empty((3, rows), bool)
+    for t in range(rows):
+        row = [(lanes, Examples(X[t : t + 1])) for lanes, X in everywhere]
+        work.expect(labels[:, t : t + 1])
+        met = losses_and_hits(forward(plain, row, work), work.onehot, epsilon, work.row)
+        losses[:, t : t + 1], hits[:, t : t + 1] = met
+        gradient_in_place(work.logits, work.onehot, epsilon, work.row)
+        gradients.theta.fill(0)
+        backward(plain, row, work, gradients)
+        OPTIMIZERS["sgd"].update(plain.theta, gradients.theta, (), t + 1, {"lr": lr})
+
+    descent = PerSampleDescent(architecture, by_block, lr, epsilon, [lanes for lanes, _ in inputs])
+    by_block_losses, by_block_hits = descent.descend(inputs, labels)
+    descent.store()
+    np.testing.assert_allclose(by_block_losses, losses, rtol=0, atol=1e-13)
+    assert (by_block_hits == hits).all()
+    np.testing.assert_allclose(by_block.theta, plain.theta, rtol=0, atol=1e-14)
+    assert np.abs(by_block.theta - theta).max() > 1e-3
+
+
+# --- an epoch's record --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("validation", [0, 15])
+def test_no_epochs_record_the_untrained_network_at_epoch_0(validation: int) -> None:
+    recipe = recipe_of(epochs=0, validation=validation)
+    stack, (record,) = trained(recipe)
+    begin = start(recipe, [lane()])
+    assert (record.key, record.epoch, stack.epoch, record.diverged) == ("a", 0, 0, False)
+    assert (stack.theta == begin.theta).all()
+    W1, b1, W2, b2, W3, b3 = Parameters(SMALL, begin.theta).named(0).values()
+    n = 90 - validation
+    splits = {
+        "train": (ARRAYS.x_train[:n], ARRAYS.y_train[:n]),
+        "val": (ARRAYS.x_train[n:], ARRAYS.y_train[n:]),
+        "test": (ARRAYS.x_test, ARRAYS.y_test),
+    }
+    expected = {}
+    for split, (X, y) in splits.items():
+        if len(X):
+            Z = np.tanh(np.tanh(X / 255 @ W1 + b1) @ W2 + b2) @ W3 + b3
+            p = np.exp(Z) / np.exp(Z).sum(axis=1, keepdims=True)
+            expected[f"{split}_loss"] = -np.log(p[range(len(y)), y]).mean()
+            expected[f"{split}_accuracy"] = np.mean(Z.argmax(axis=1) == y)
+    assert record.metrics == pytest.approx(expected, rel=1e-13)
+
+
+def test_training_loss_is_that_of_the_rows_before_the_step_they_take_part_in() -> None:
+    tested_on_training = replace(ARRAYS, x_test=ARRAYS.x_train, y_test=ARRAYS.y_train)
+    _, before = trained(recipe_of("full", epochs=0), arrays=tested_on_training)
+    _, records = trained(recipe_of("full", epochs=4), arrays=tested_on_training)
+    for earlier, later in zip([*before, *records], records, strict=False):
+        assert later.metrics["train_loss"] == pytest.approx(earlier.metrics["test_loss"], rel=1e-13)
+        assert later.metrics["train_accuracy"] == earlier.metrics["test_accuracy"]
+    assert records[-1].metrics["test_loss"] < records[0].metrics["test_loss"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_step_size_of_0_measures_and_changes_nothing(mode: str) -> None:
+    stack, records = trained(recipe_of(mode), lane(hyper=(("lr", 0.0),)))
+    assert (stack.theta == start(recipe_of(mode), [lane()]).theta).all()
+    _, (untrained,) = trained(recipe_of(mode, epochs=0))
+    assert all(record.metrics == pytest.approx(untrained.metrics, rel=1e-13) for record in records)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_mode_and_rule_learns(mode: str, optimizer: str) -> None:
+    _, records = trained(recipe_of(mode, optimizer, epochs=40 if mode == "full" else 10))
+    assert [record.epoch for record in records] == list(range(1, len(records) + 1))
+    assert records[-1].metrics["train_loss"] < 0.9 * records[0].metrics["train_loss"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_advance_leaves_its_arguments_as_they_are(mode: str, optimizer: str) -> None:
+    recipe = recipe_of(mode, optimizer)
+    before, _ = advance(recipe, start(recipe, [lane(hyper=HYPER[optimizer])]), ARRAYS, seconds=0)
+    assert before.epoch == 1
+    frozen = [before.theta, *before.slots, *vars(ARRAYS).values()]
+    copies = [array.copy() for array in frozen]
+    for array in frozen:
+        array.setflags(write=False)
+    try:
+        after, _ = advance(recipe, before, ARRAYS)
+    finally:
+        for array in vars(ARRAYS).values():
+            array.setflags(write=True)
+    assert all((array == copy).all() for array, copy in zip(frozen, copies, strict=True))
+    assert (before.epoch, after.epoch) == (1, 3)
+    assert not (after.theta == before.theta).all()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_pixel_that_is_always_0_keeps_its_weights_exactly(mode: str, optimizer: str, dtype: str) -> None:
+    recipe = recipe_of(mode, optimizer, dtype=dtype)
+    stack, _ = trained(recipe)
+    begin = start(recipe, [lane(hyper=HYPER[optimizer])])
+    kept = (Parameters(SMALL, stack.theta).W[0] == Parameters(SMALL, begin.theta).W[0]).all(axis=(0, 2))
+    assert np.flatnonzero(kept).tolist() == [0, 11]
+
+
+def test_a_segment_is_at_least_one_epoch_and_stops_at_its_budget() -> None:
+    recipe, seconds = recipe_of(epochs=6), count()
+    stack, records = advance(recipe, start(recipe, [lane()]), ARRAYS, 0, lambda: float(next(seconds)))
+    assert (stack.epoch, len(records)) == (1, 1)
+    stack, records = advance(recipe, stack, ARRAYS)
+    assert [record.epoch for record in records] == [2, 3, 4, 5, 6]
+    assert advance(recipe, stack, ARRAYS)[1] == []
+
+
+def test_lanes_that_see_the_same_rows_are_put_side_by_side() -> None:
+    lanes = [lane(f"{k}", seed) for k, seed in enumerate((2, 0, 2, 1, 0))]
+    assert [one.key for one in start(recipe_of("mini"), lanes).lanes] == ["1", "4", "3", "0", "2"]
+    assert [one.key for one in start(recipe_of("full"), lanes).lanes] == ["0", "1", "2", "3", "4"]
+
+
+def test_a_lane_that_diverges_is_recorded_at_its_epoch_and_the_others_go_on() -> None:
+    recipe = recipe_of("full", "momentum", epochs=30, architecture=UNBOUNDED)
+    growing = (("lr", 1.0), ("momentum", 1e20))  # μ > 1: each step is longer than the one before
+    stack, records = trained(recipe, lane("good", hyper=HYPER["momentum"]), lane("bad", hyper=growing))
+    bad = [record for record in records if record.key == "bad"]
+    assert [record.diverged for record in bad] == [False] * (len(bad) - 1) + [True]
+    assert 2 < bad[-1].epoch < 30
+    assert bad[-1].theta is not None
+    assert bad[-1].theta.shape == stack.theta[0].shape
+    assert all(math.isfinite(value) for record in bad[:-1] for value in record.metrics.values())
+    assert [one.key for one in stack.lanes] == ["good"]
+    assert [r.epoch for r in records if r.key == "good"] == list(range(1, 31))
+
+
+def test_a_last_step_whose_parameters_are_finite_and_whose_logits_are_not_has_diverged() -> None:
+    _, (record,) = trained(
+        recipe_of("full", epochs=1, architecture=UNBOUNDED),
+        lane(hyper=(("lr", 1e200),)),
+    )
+    assert record.theta is not None
+    assert np.isfinite(record.theta).all()
+    assert math.isfinite(record.metrics["train_loss"])
+    assert math.isnan(record.metrics["test_loss"])
+    assert record.diverged
+
+
+def test_when_every_lane_has_diverged_the_stack_is_empty_and_done() -> None:
+    stack, records = trained(
+        recipe_of(epochs=9, architecture=UNBOUNDED),
+        lane(hyper=(("lr", 1e300),)),
+        lane("b", 1, hyper=(("lr", 1e300),)),
+    )
+    assert stack.lanes == ()
+    assert stack.theta.shape == (0, SMALL.parameter_count)
+    assert all(record.diverged for record in records if record.epoch == records[-1].epoch)
+
+
+def test_a_start_whose_loss_is_not_finite_has_diverged_at_epoch_0() -> None:
+    stack, (record,) = trained(recipe_of(epochs=0, architecture=UNBOUNDED), lane(std=1e200))
+    assert (record.diverged, record.epoch, stack.lanes) == (True, 0, ())
+
+
+def test_selected_lanes_keep_their_state_and_their_order() -> None:
+    recipe = recipe_of("mini", "momentum")
+    stack, _ = trained(recipe, *(lane(f"{k}", k, hyper=HYPER["momentum"]) for k in range(4)))
+    some = stack.select([3, 1])
+    assert [one.key for one in some.lanes] == ["3", "1"]
+    assert (some.theta == stack.theta[[3, 1]]).all()
+    assert (some.slots[0] == stack.slots[0][[3, 1]]).all()
+    assert some.epoch == stack.epoch
+
+
+@pytest.mark.parametrize(
+    "module", [found.name for found in pkgutil.walk_packages(fnnexp.nn.__path__, "fnnexp.nn.")]
+)
+def test_the_docstrings_examples_run(module: str) -> None:
+    assert doctest.testmod(importlib.import_module(module)).failed == 0

@@ -1,0 +1,889 @@
+"""Frames, tables and the page, against numbers that were put into a store by hand."""
+
+import csv
+import doctest
+import hashlib
+import io
+import math
+import os
+import re
+import statistics as plain
+import subprocess
+import sys
+from html.parser import HTMLParser
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from boxes import assert_legible
+from rich.console import Console
+
+from fnnexp.errors import FnnexpError
+from fnnexp.reporting import tables as report
+from fnnexp.reporting.plots import curves as plots
+from fnnexp.results import frames, statistics
+
+TEXT = str(pd.Series(["text"]).dtype)  # "str" since pandas 3, "object" before
+SPLITS = ("train", "val", "test")
+EVIL = "<script>alert('x')</script> $1 [red]"
+EPOCHS, SEEDS = 4, (0, 1, 2)
+IDENTICAL = {"xavier": "sqrtmax"}
+
+
+def accuracy(arch, init, batching, seed, epoch, split):
+    """Return a made-up accuracy, different for each of its arguments, the same for identical inits."""
+    init = IDENTICAL.get(init, init)
+    quality = 0.05 * ["max", "sqrtmax", "he"].index(init) + 0.02 * len(arch) / 10 + 0.1 * (batching == "mini")
+    return 0.3 + quality + 0.07 * epoch + 0.003 * seed**2 + 0.001 * SPLITS.index(split)
+
+
+def metrics_at(epoch, accuracies):
+    """Return a step's metrics from {split: accuracy}; the loss is minus its logarithm."""
+    return {f"{split}_accuracy": a for split, a in accuracies.items()} | {
+        f"{split}_loss": -math.log(a) for split, a in accuracies.items()
+    }
+
+
+class Store:
+    """A SQLite store that is filled as fnnexp.tracking does."""
+
+    def __init__(self, uri):
+        from mlflow import MlflowClient
+
+        self.uri, self.client, self.experiments = uri, MlflowClient(uri), {}
+        self.clock = 1_700_000_000_000
+
+    def add(self, experiment, name, params, curve, *, ended="FINISHED", **tags):
+        from mlflow.entities import Metric, Param
+
+        if experiment not in self.experiments:
+            place = Path(self.uri.removeprefix("sqlite:///")).parent / "artifacts"  # else where pytest stands
+            self.experiments[experiment] = self.client.create_experiment(experiment, place.as_uri())
+        self.clock += 1000
+        tags = {f"fnnexp.{key}": str(value) for key, value in tags.items()}
+        run = self.client.create_run(self.experiments[experiment], self.clock, tags, name).info.run_id
+        metrics = [Metric(k, v, self.clock + e, e) for e, values in curve.items() for k, v in values.items()]
+        self.client.log_batch(run, metrics, [Param(k, str(v)) for k, v in params.items()])
+        if ended:
+            self.client.set_terminated(run, ended, self.clock + 2500)
+        return run
+
+
+def params(arch="relu_100", init="he", batching="mini", seed=0, **others):
+    below = {"batching.size": 128} if batching == "mini" else {}
+    return {
+        "arch": arch, "init": init, "batching": batching, "optimizer": "sgd", "data": "digits",
+        "arch.hidden": "[32, 32]" if arch == "sigmoid_32_32" else "[100]",
+        "batching.shuffle": batching == "mini",
+        "optimizer.lr": 0.1, "data.validation": 200, "epochs": EPOCHS, "seed": seed, **below, **others,
+    }  # fmt: skip
+
+
+def trial_id(*parts):
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+GRID = [
+    (arch, init, batching, seed)
+    for arch in ("relu_100", "sigmoid_32_32")
+    for init in ("sqrtmax", "xavier", "he", "max")
+    for batching in ("full", "mini")
+    for seed in SEEDS
+]
+
+
+def status_of(arch, init, batching, seed):
+    if (arch, init, batching) == ("relu_100", "he", "full"):
+        return "diverged" if seed else "finished"
+    if (arch, init, batching) == ("relu_100", "max", "mini"):
+        return "failed"
+    return "finished"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    made = Store(f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db")
+    made.add("grid", "not ours", {"seed": 7}, {})
+    interrupted = params("relu_100", "sqrtmax", "full", 0)
+    first = {"trial": trial_id("relu_100", "sqrtmax", "full", 0), "status": "running"}
+    made.add("grid", "interrupted", interrupted, {1: {"test_accuracy": 0.01}}, ended="KILLED", **first)
+    for arch, init, batching, seed in GRID:
+        status = status_of(arch, init, batching, seed)
+        last = {"finished": EPOCHS, "diverged": 2, "failed": 0}[status]
+        curve = {
+            e: metrics_at(e, {s: accuracy(arch, init, batching, seed, e, s) for s in SPLITS})
+            for e in range(1, last + 1)
+        }
+        tags = {"trial": trial_id(arch, init, batching, seed), "status": status, "seconds_per_epoch": 0.25}
+        if init in IDENTICAL:
+            tags["identical_to"] = trial_id(arch, IDENTICAL[init], batching, seed)
+        if status == "diverged":
+            tags |= {"diverged_epoch": 3}
+        if status == "failed":
+            tags |= {"error": f"MemoryError: {EVIL}"}
+        name = f"{arch}-{init}-{batching}-s{seed}" + (EVIL if status == "failed" else "")
+        made.add("grid", name, params(arch, init, batching, seed), curve, **tags)
+
+    done = params("relu_100", "max", "full", 1)
+    later = {"trial": trial_id("relu_100", "max", "full", 1), "status": "running"}
+    made.add("grid", "begun again for nothing", done, {}, ended="KILLED", **later)
+
+    start = {0: metrics_at(0, {"train": 0.1, "test": 0.125})}
+    tags = {"trial": "00000000000000aa", "status": "finished"}
+    made.add("untrained", "one", params(init=EVIL, epochs=0), start, **tags)
+    for seed in (0, 1):
+        tags = {"trial": trial_id("failed", seed), "status": "failed"}
+        made.add("all_failed", f"f{seed}", params(seed=seed), {}, ended="FAILED", **tags)
+    for lr in (0.1, 0.01):
+        for init, std in (("he", None), ("normal", 1.0), ("normal", 0.3)):
+            more = {"optimizer.lr": lr} | ({"init.std": std} if std else {})
+            curve = {1: metrics_at(1, dict.fromkeys(SPLITS, lr + (std or 0.5) / 2))}
+            tags = {"trial": trial_id("lr", lr, init, std), "status": "finished"}
+            made.add("rates", f"{init}-{std}-{lr}", params(init=init, **more), curve, **tags)
+    for seed, status in enumerate(("running", "interrupted")):
+        tags = {"trial": trial_id("stopped", seed), "status": status}
+        made.add("stopped", f"s{seed}", params(seed=seed), {}, ended="KILLED", **tags)
+    start = {1: {"test_accuracy": 0.5}, 2: {"test_accuracy": 0.6}}
+    run = made.add("again", "a", params(), start, ended="", trial="00000000000000ab", status="running")
+    made.client.log_metric(run, "test_accuracy", 0.625, made.clock + 100, 2)
+    made.experiments["empty"] = made.client.create_experiment("empty")
+    return made
+
+
+@pytest.fixture(scope="module")
+def runs(store):
+    return frames.runs("grid", tracking_uri=store.uri)
+
+
+@pytest.fixture(scope="module")
+def written(store, tmp_path_factory):
+    """Return the folder of the grid's report, and what the terminal showed in 80 columns."""
+    folder = tmp_path_factory.mktemp("report") / "new" / "folder"
+    console = Console(file=io.StringIO(), width=80)
+    page = report.write("grid", folder, tracking_uri=store.uri, console=console)
+    assert page == folder / "report.html"
+    return folder, console.file.getvalue()
+
+
+def write(store, experiment, folder):
+    console = Console(file=io.StringIO(), width=80)
+    page = report.write(experiment, folder, tracking_uri=store.uri, console=console)
+    return page.read_text(encoding="utf-8"), console.file.getvalue()
+
+
+# Frames
+
+
+def test_runs_has_one_row_a_trial_in_order_of_their_start(runs):
+    assert runs["trial"].tolist() == [trial_id(*each) for each in GRID]
+    assert runs["status"].tolist() == [status_of(*each) for each in GRID]
+    for row, (arch, init, batching, seed) in zip(runs.to_dict("records"), GRID, strict=True):
+        assert (row["arch"], row["init"], row["batching"], row["seed"]) == (arch, init, batching, seed)
+
+
+def test_final_metrics_are_those_of_the_last_epoch(runs):
+    for row, (*key, seed) in zip(runs.to_dict("records"), GRID, strict=True):
+        last = {"finished": EPOCHS, "diverged": 2, "failed": None}[row["status"]]
+        for split in SPLITS:
+            expected = accuracy(*key, seed, last, split) if last else math.nan
+            assert row[f"{split}_accuracy"] == pytest.approx(expected, nan_ok=True)
+            assert row[f"{split}_loss"] == pytest.approx(
+                -math.log(expected) if last else math.nan, nan_ok=True
+            )
+        assert pd.isna(row["best_val_epoch"]) if not last else row["best_val_epoch"] == last
+        assert row["best_val_accuracy"] == pytest.approx(row["val_accuracy"], nan_ok=True)
+
+
+def test_columns_are_typed(runs):
+    kinds = {column: str(dtype) for column, dtype in runs.dtypes.items()}
+    for column in ("status", *frames.OPTIONS):
+        assert kinds[column] == "category"
+    for column in ("seed", "epochs", "batching.size", "data.validation", "best_val_epoch", "diverged_epoch"):
+        assert kinds[column] == "Int64"
+    for column in (*frames.METRICS, "best_val_accuracy", "optimizer.lr", "seconds", "seconds_per_epoch"):
+        assert kinds[column] == "float64"
+    assert kinds["batching.shuffle"] == "boolean"
+    assert kinds["arch.hidden"] == kinds["trial"] == kinds["error"] == TEXT
+    assert isinstance(runs["started"].dtype, pd.DatetimeTZDtype)
+    assert str(runs["started"].dtype.tz) == "UTC"
+    assert runs["started"].iloc[0] == pd.Timestamp(1_700_000_003_000, unit="ms", tz="UTC")
+    assert runs["seconds"].tolist() == [2.5] * len(GRID)
+    assert list(runs["init"].cat.categories) == ["max", "sqrtmax", "xavier", "he"]  # as documented
+    assert set(runs.loc[runs["batching"] == "full", "batching.size"].isna()) == {True}
+
+
+def test_options_unknown_to_the_documentation_follow_by_first_appearance():
+    dtype = frames._by_appearance(pd.Series(["mine", "he", "yours", "max", "mine"]), ("max", "xavier", "he"))
+    assert list(dtype.categories) == ["max", "he", "mine", "yours"]
+
+
+def test_a_factor_that_an_axis_settles_does_not_split_the_table_but_is_told():
+    steps = {"full": 0.5, "mini": 0.1}
+    rows = [
+        {"status": "finished", "arch": arch, "init": "he", "batching": batching, "optimizer": "sgd",
+         "seed": 0, "optimizer.lr": lr, "val_accuracy": 0.9, "test_accuracy": 0.9}
+        for arch in ("a", "b") for batching, lr in steps.items()
+    ]  # fmt: skip
+    runs = pd.DataFrame(rows).astype(dict.fromkeys(("arch", "init", "batching", "optimizer"), "category"))
+    assert report.followers(runs) == ["optimizer.lr follows batching: full 0.5, mini 0.1"]
+    assert report.others(runs) == []
+    swept = pd.concat([runs, runs.assign(**{"optimizer.lr": 1.0})], ignore_index=True)
+    assert report.others(swept) == ["optimizer.lr"]
+    assert report.followers(swept) == []
+
+
+def test_a_column_is_numbers_only_if_all_of_it_is():
+    def typed(*texts):
+        column = frames._typed(pd.Series(texts, dtype="str"))
+        return str(column.dtype), [None if pd.isna(value) else value for value in column]
+
+    assert typed("1", None, "3") == ("Int64", [1, None, 3])
+    assert typed("1", "1e-05") == ("float64", [1.0, 1e-05])
+    assert typed("true", "False", None) == ("boolean", [True, False, None])
+    assert typed("1", "one") == (TEXT, ["1", "one"])
+    assert typed("3", str(2**70)) == ("float64", [3.0, 2.0**70])
+    assert typed(None, None) == (TEXT, [None, None])
+
+
+def test_curves_hold_every_recorded_value(store):
+    curves = frames.curves("grid", tracking_uri=store.uri)
+    expected = {}
+    for arch, init, batching, seed in GRID:
+        last = {"finished": EPOCHS, "diverged": 2, "failed": 0}[status_of(arch, init, batching, seed)]
+        for epoch in range(1, last + 1):
+            for split in SPLITS:
+                value = accuracy(arch, init, batching, seed, epoch, split)
+                key = (trial_id(arch, init, batching, seed), epoch)
+                expected[*key, f"{split}_accuracy"] = value
+                expected[*key, f"{split}_loss"] = -math.log(value)
+    found = {(row.trial, row.epoch, row.metric): row.value for row in curves.itertuples()}
+    assert len(curves) == len(found) == len(expected)
+    assert found == pytest.approx(expected)
+    assert (curves["split"].astype(str) + "_" + curves["quantity"].astype(str) == curves["metric"]).all()
+    text = ["trial", "name", *frames.OPTIONS, "metric", "split", "quantity"]
+    assert {str(curves[column].dtype) for column in text} == {"category"}
+    assert [str(curves[column].dtype) for column in ("seed", "epoch", "value")] == [
+        "Int64",
+        "Int64",
+        "float64",
+    ]
+
+
+def test_an_epoch_recorded_again_counts_once_as_it_was_last(store):
+    table, curves, _ = frames.whole("again", tracking_uri=store.uri)
+    assert curves["value"].tolist() == [0.5, 0.625]
+    assert table["test_accuracy"].tolist() == [0.625]
+    assert table["status"].tolist() == ["running"]
+    assert table["seconds"].isna().all()
+
+
+def test_a_killed_run_is_interrupted_and_counted_as_such(store):
+    runs = frames.runs("stopped", tracking_uri=store.uri)
+    assert runs["status"].tolist() == ["interrupted"] * 2
+    assert report.leaderboard(runs)["interrupted"].tolist() == [2]
+    assert (
+        report.counts(runs) == "2 trials of 1 configuration: 0 finished, 0 diverged, 0 failed, 2 interrupted."
+    )
+    assert report.table(runs).iloc[0, 0] == "interrupted"
+
+
+def test_every_way_to_read_curves_gives_the_same(store):
+    client, trials = frames._trials("grid", store.uri)
+    ids = [run.info.run_id for run in trials]
+    fast = frames._points_of_database(client, ids, "val_loss")
+    assert fast
+    assert sorted(fast) == sorted(frames._points_one_by_one(client, ids, "val_loss"))
+
+
+SERVER = """
+import sys
+from werkzeug.serving import make_server
+from mlflow.server import app
+server = make_server("127.0.0.1", 0, app)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+
+
+def test_a_server_gives_the_same_frames_as_its_database(store, monkeypatch):
+    environment = os.environ | {"_MLFLOW_SERVER_FILE_STORE": store.uri}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER], env=environment, stdout=-1, stderr=-3, text=True
+    )
+    try:
+        uri = f"http://127.0.0.1:{int(process.stdout.readline())}"
+        direct = frames.curves("grid", tracking_uri=store.uri)
+        with monkeypatch.context() as without_fallback:
+            without_fallback.delattr(frames, "_points_one_by_one")
+            pd.testing.assert_frame_equal(frames.curves("grid", tracking_uri=uri), direct)
+        monkeypatch.setattr(frames, "POINTS_A_REQUEST", 3)  # every answer is full, so every way is gone
+        few = direct[direct["metric"] == "val_loss"]
+        client, trials = frames._trials("grid", uri)
+        assert sorted(frames._history(client, trials, ["val_loss"])["value"]) == sorted(few["value"])
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_reading_leaves_the_collector_as_it_was(store):
+    import gc
+
+    assert gc.isenabled()
+    with pytest.raises(FnnexpError):
+        frames.runs("absent", tracking_uri=store.uri)
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize("experiment", ["empty", "grid", "untrained"])
+def test_every_experiment_has_the_same_columns_and_types(store, runs, experiment):
+    table, curves, _ = frames.whole(experiment, tracking_uri=store.uri)
+    fixed = [*frames.RESULTS, "seed"]
+    assert table[fixed].dtypes.astype(str).equals(runs[fixed].dtypes.astype(str))
+    assert set(frames.OPTIONS) < set(table.columns)
+    assert str(curves["value"].dtype) == "float64"
+    assert str(curves["split"].dtype) == "category"
+    assert len(table) == {"empty": 0, "grid": len(GRID), "untrained": 1}[experiment]
+
+
+def test_a_missing_experiment_is_told_with_those_there_are(store):
+    with pytest.raises(FnnexpError, match=r"'gird'.* Did you mean 'grid'\?.*again, all_failed, empty, grid"):
+        frames.runs("gird", tracking_uri=store.uri)
+
+
+def test_a_server_that_does_not_answer_is_told(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    for module in ("store", "writer"):
+        monkeypatch.setattr(f"fnnexp.tracking.{module}.AT_START", 1.0)
+    with pytest.raises(FnnexpError, match=r"http://127.0.0.1:9 does not answer"):
+        frames.runs("grid", tracking_uri="http://127.0.0.1:9")
+
+
+def test_looking_where_no_store_is_makes_none(tmp_path):
+    with pytest.raises(FnnexpError, match="there is no MLflow store at"):
+        frames.runs("grid", tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    assert not list(tmp_path.iterdir())
+
+
+def test_importing_frames_does_not_import_mlflow():
+    code = "import sys, fnnexp.results.frames, fnnexp.reporting.tables; print('mlflow' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
+
+
+# Statistics and tables
+
+
+def test_statistics_agree_with_the_standard_library():
+    x = [0.1, 0.4, 0.45, 0.99]
+    assert statistics.mean(x) == pytest.approx(plain.fmean(x))
+    assert statistics.standard_deviation(x) == pytest.approx(plain.stdev(x))
+    assert math.isnan(statistics.standard_deviation([0.5]))
+    assert math.isnan(statistics.mean([]))
+
+
+def test_factors_are_what_varies_and_is_not_said_by_an_option(store, runs):
+    assert frames.factors(runs) == ["arch", "init", "batching"]  # not arch.hidden, which arch tells
+    assert frames.factors(runs[runs["arch"] == "relu_100"]) == ["init", "batching"]
+    rates = frames.runs("rates", tracking_uri=store.uri)
+    assert frames.factors(rates) == ["init", "init.std", "optimizer.lr"]
+    assert list(frames.labels(rates, "init").cat.categories) == ["he", "normal std=0.3", "normal std=1"]
+
+
+def expected_leaderboard():
+    """Return {(arch, init, batching): (n, mean, sd)} of the finished trials, by plain loops."""
+    found = {}
+    for arch, init, batching, seed in GRID:
+        values = found.setdefault((arch, init, batching), {"val": [], "test": []})
+        if status_of(arch, init, batching, seed) == "finished":
+            for split in values:
+                values[split].append(accuracy(arch, init, batching, seed, EPOCHS, split))
+    return found
+
+
+def test_the_leaderboard_is_right(runs):
+    board = report.leaderboard(runs)
+    expected = expected_leaderboard()
+    assert len(board) == len(expected)
+    best = board.iloc[0].to_dict()
+    for row in board.to_dict("records"):
+        values = expected[row["arch"], row["init"], row["batching"]]
+        assert row["seeds"] == len(values["val"])
+        for split in ("val", "test"):
+            mean = plain.fmean(values[split]) if values[split] else math.nan
+            sd = plain.stdev(values[split]) if len(values[split]) > 1 else math.nan
+            if split == "test" and row != best:
+                mean = sd = math.nan  # of what was not chosen, test accuracy is not looked at
+            assert row[f"{split}_accuracy"] == pytest.approx(mean, nan_ok=True)
+            assert row[f"{split}_accuracy_sd"] == pytest.approx(sd, nan_ok=True)
+        interval = statistics.mean_interval(values["val"])
+        assert (row["low"], row["high"]) == pytest.approx(interval[:2], nan_ok=True)
+        assert row["interval"] == interval.method
+    ranked = board["val_accuracy"].tolist()[:-1]
+    assert ranked == sorted(ranked, reverse=True)
+
+
+def test_what_did_not_finish_is_counted_and_stands_last(runs):
+    board = report.leaderboard(runs).set_index(["arch", "init", "batching"])
+    assert board.loc[("relu_100", "he", "full"), ["seeds", "diverged", "failed"]].tolist() == [1, 2, 0]
+    last = board.iloc[-1]
+    assert last.name == ("relu_100", "max", "mini")
+    assert last[["seeds", "failed"]].tolist() == [0, 3]
+    assert math.isnan(last["val_accuracy"])
+
+
+def test_identical_configurations_are_noted(runs):
+    board = report.leaderboard(runs)
+    for row in board.to_dict("records"):
+        other = {"xavier": "sqrtmax", "sqrtmax": "xavier"}.get(row["init"])
+        assert row["note"] == (f"same as {other}" if other else "")
+
+
+def test_the_ranking_says_when_it_stands_on_test_data(store, runs):
+    assert report.ranking(runs) == "val_accuracy"
+    untrained = frames.runs("untrained", tracking_uri=store.uri)
+    assert report.ranking(untrained) == "test_accuracy"
+    assert "optimistic" in report.basis(untrained)
+    assert "optimistic" not in report.basis(runs)
+    mixed = pd.concat([runs, untrained], ignore_index=True)
+    assert "not all trials" in report.basis(mixed)
+
+
+def test_what_was_held_out_decides_what_ranks_and_not_what_has_finished(store, runs):
+    for experiment in ("all_failed", "stopped"):
+        unfinished = frames.runs(experiment, tracking_uri=store.uri)
+        assert set(unfinished["data.validation"]) == {200}
+        assert report.ranking(unfinished) == "val_accuracy"
+        assert report.basis(unfinished).startswith("Ranked by val_accuracy, on rows held out of training")
+        without = unfinished.assign(**{"data.validation": 0})
+        assert "because no trial held out validation rows" in report.basis(without)
+        both = pd.concat([unfinished, without], ignore_index=True)
+        assert "because not all trials held out validation rows" in report.basis(both)
+    finished = runs["status"] == "finished"
+    some = runs["data.validation"].where(finished)  # as the others end they will have no val_accuracy
+    assert report.ranking(runs.assign(**{"data.validation": some})) == "test_accuracy"
+    assert report.ranking(runs[finished].drop(columns="data.validation")) == "val_accuracy"
+
+
+def test_the_table_is_right(runs):
+    cells = report.table(runs)
+    assert list(cells.columns) == ["full", "mini"]
+    assert cells.index.names == ["arch", "init"]
+    for (arch, init, batching), values in expected_leaderboard().items():
+        val = values["val"]
+        if not val:
+            expected = "failed"
+        elif len(val) == 1:
+            expected = f"{100 * val[0]:.2f} (1/3)"
+        else:
+            expected = f"{100 * plain.fmean(val):.2f} ± {100 * plain.stdev(val):.2f}"
+        assert cells.loc[(arch, init), batching] == expected
+
+
+def test_other_factors_have_a_table_each(store, tmp_path):
+    rates = frames.runs("rates", tracking_uri=store.uri)
+    cells = report.table(rates)
+    assert cells.index.names == ["optimizer.lr", "arch", "init"]
+    assert cells.loc[("0.01", "relu_100", "normal std=0.3"), "mini"] == "16.00"
+    assert [grid.title for grid in report.table_grids(rates, cells)] == [
+        "optimizer.lr=0.01",
+        "optimizer.lr=0.1",
+    ]
+    page, _ = write(store, "rates", tmp_path)
+    assert page.count("<svg") == 2 * 3  # accuracy, loss and the map, for each
+
+
+def test_reports_take_any_part_of_a_frame(runs):
+    part = runs[(runs["init"] == "he") & (runs["arch"] == "sigmoid_32_32")].iloc[::-1]
+    assert list(report.leaderboard(part).columns)[:2] == ["batching", "seeds"]
+    assert report.table(part).shape == (1, 2)
+    assert report.leaderboard(runs[:0]).empty
+    assert report.table(runs[:0]).empty
+
+
+# The report
+
+
+class Page(HTMLParser):
+    """The page's tables as lists of rows of (text, exact value or None), its tags and its links."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tables, self.tags, self.links, self.value, self.in_cell = [], [], [], None, False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href", "xlink:href", "data")]
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append(("", None))
+            self.in_cell = True
+        elif tag == "data":
+            self.value = float(dict(attrs)["value"])
+
+    def handle_endtag(self, tag):
+        self.in_cell = self.in_cell and tag not in ("td", "th")
+
+    def handle_data(self, data):
+        if self.in_cell:
+            text, value = self.tables[-1][-1][-1]
+            self.tables[-1][-1][-1] = (text + data, self.value if self.value is not None else value)
+            self.value = None
+
+
+def rows_of(file):
+    with file.open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_the_page_the_files_and_the_terminal_show_the_same_numbers(written, runs):
+    folder, shown = written
+    page = Page((folder / "report.html").read_text(encoding="utf-8"))
+    board = rows_of(folder / "leaderboard.csv")
+    head, *rows = page.tables[0]
+    names = ["arch", "init", "batching", "seeds", "val %", "95% interval", "test %", "note"]
+    assert [text for text, _ in head] == names
+    assert len(rows) == len(board) == len(report.leaderboard(runs))
+    for row, line in zip(rows, board, strict=True):
+        assert [text for text, _ in row[:4]] == [line[key] for key in ("arch", "init", "batching", "seeds")]
+        low, high = (f"{100 * float(line[end]):.2f}" if line[end] else "" for end in ("low", "high"))
+        assert row[5][0] == (f"{low} to {high}" if low else "–")
+        for (text, value), key in zip((row[4], row[6]), ("val_accuracy", "test_accuracy"), strict=True):
+            if not line[key]:
+                assert text == ("–" if key == "val_accuracy" else "")
+                continue
+            assert value == float(line[key])
+            assert text.split()[0] == f"{100 * float(line[key]):.2f}"
+            if line[f"{key}_sd"]:
+                assert text.split()[-1] == f"{100 * float(line[f'{key}_sd']):.2f}"
+            assert (text if key == "val_accuracy" else text.split()[0]) in shown
+    assert [row[6][0] != "" for row in rows] == [True] + [False] * (len(rows) - 1)
+    for row, line in zip(page.tables[1][1:], rows_of(folder / "table.csv"), strict=True):
+        assert [text for text, _ in row] == list(line.values())
+        assert all(text in shown for text, _ in row)
+
+
+def test_the_files_hold_the_frames(written, store, runs):
+    folder, _ = written
+    again = rows_of(folder / "runs.csv")
+    assert [row["trial"] for row in again] == runs["trial"].tolist()
+    assert [float(row["test_accuracy"] or "nan") for row in again] == pytest.approx(
+        runs["test_accuracy"].tolist(), abs=0, nan_ok=True
+    )
+    curves = frames.curves("grid", tracking_uri=store.uri)
+    assert [float(row["value"]) for row in rows_of(folder / "curves.csv")] == curves["value"].tolist()
+
+
+def test_the_page_is_self_contained_and_harmless(written):
+    folder, _ = written
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert "script" not in page.tags
+    assert "&lt;script&gt;alert(&#x27;x&#x27;)" in text
+    assert page.links
+    assert not [link for link in page.links if re.match(r"(https?:)?//", link)]
+    assert "@import" not in text
+    assert not re.search(r"url\((?!#)", text)
+    assert "prefers-color-scheme: dark" in text
+    assert plots.INK not in text
+
+
+def test_the_terminal_fits_80_columns_and_tells_what_went_wrong(written):
+    _, shown = written
+    assert max(map(len, shown.splitlines()[:-1])) <= 80
+    flat = " ".join(shown.split())
+    assert "48 trials of 16 configurations: 43 finished, 2 diverged, 3 failed." in flat
+    for said in ("same as sqrtmax", "2 diverged", "3 failed", "at epoch 3", "MemoryError", "[red]"):
+        assert said in flat
+    assert "12 trials shared another's training" in flat
+
+
+def test_a_report_without_training_is_one_point(store, tmp_path):
+    page, shown = write(store, "untrained", tmp_path)
+    assert page.count("<svg") == 3  # accuracy, loss and the map; no time was recorded
+    assert "script" not in Page(page).tags  # the initializer's name is hostile, and is drawn too
+    assert "12.50" in shown
+    assert "optimistic" in shown
+    assert "optimistic" in page
+
+
+def test_a_report_of_failures_lists_them(store, tmp_path):
+    page, shown = write(store, "all_failed", tmp_path)
+    assert "<svg" not in page
+    assert "No trial has finished" in page
+    assert "no reason was recorded" in shown
+
+
+def test_a_part_of_an_experiment_is_reported_by_itself(store, runs, tmp_path):
+    wanted = {"init": "he,sqrtmax", "batching": "mini"}
+    console = Console(file=io.StringIO(), width=80)
+    before = len(store.client.search_runs([store.experiments["grid"]]))
+    report.write("grid", tmp_path, where=wanted, tracking_uri=store.uri, console=console)
+    trials = pd.read_csv(tmp_path / "runs.csv")["trial"].tolist()
+    expected = [trial_id(*each) for each in GRID if each[1] in ("he", "sqrtmax") and each[2] == "mini"]
+    assert trials == expected
+    assert set(pd.read_csv(tmp_path / "curves.csv")["trial"]) <= set(expected)
+    assert "<h1>grid init=he,sqrtmax batching=mini</h1>" in (tmp_path / "report.html").read_text("utf-8")
+    assert len(store.client.search_runs([store.experiments["grid"]])) == before
+    frame = frames.where(runs, wanted)
+    assert frame["init"].cat.categories.tolist() == ["sqrtmax", "he"]
+    pd.testing.assert_frame_equal(
+        frame, runs[runs["trial"].isin(expected)].reset_index(drop=True), check_categorical=False
+    )
+    hidden = frames.where(runs, {"arch.hidden": "[32, 32]", "seed": "0"})
+    assert set(hidden["arch"]) == {"sigmoid_32_32"}
+
+
+ASKED = pd.DataFrame({
+    "init": pd.Categorical(["he", "he2", "max", "a,b", None]),
+    "seed": pd.array([0, 1, 2, 2**62, None], dtype="Int64"),
+    "lr": [0.1, 1e-5, 0.3, 1 / 3, math.nan],
+    "shuffle": pd.array([True, False, True, None, False], dtype="boolean"),
+    "hidden": ["[64, 32]", "[8]", "[]", "[64, 32]", None],
+    "text": ["0.1", "a b", "it's", "$x(", "07"],
+})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "asked", "rows"),
+    [
+        ("init", "he", [0]),
+        ("init", "he, max", [0, 2]),
+        ("init", "choice(he,max)", [0, 2]),
+        ("init", "'he',\"max\"", [0, 2]),
+        ("init", "glob(he*)", [0, 1]),
+        ("init", "glob(*,exclude=he*)", [2, 3]),
+        ("init", "a,b", [3]),
+        ("init", "'a,b',he", [0, 3]),
+        ("init", "null", [4]),
+        ("init", "–,he", [0, 4]),
+        ("seed", "range(2)", [0, 1]),
+        ("seed", "range(0,3,2)", [0, 2]),
+        ("seed", "+1,2e0", [1, 2]),
+        ("seed", f"{2**62},'1'", [1, 3]),
+        ("seed", "1.0", [1]),
+        ("lr", "1e-1", [0]),
+        ("lr", ".1,0.00001", [0, 1]),
+        ("lr", "'1e-1',1e-5", [0, 1]),
+        ("lr", "0.333333", [3]),
+        ("lr", f"{1 / 3},0.3", [2, 3]),
+        ("lr", "null", [4]),
+        ("shuffle", "true", [0, 2]),
+        ("shuffle", "False", [1, 4]),
+        ("shuffle", "1,null", [0, 2, 3]),
+        ("shuffle", "no", [1, 4]),
+        ("hidden", "[64,32]", [0, 3]),
+        ("hidden", "[64, 32]", [0, 3]),
+        ("hidden", "[64,32],[8]", [0, 1, 3]),
+        ("hidden", "[],null", [2, 4]),
+        ("text", "a b", [1]),
+        ("text", "0.1,'it\\'s'", [0, 2]),
+        ("text", "$x(,a b", [1, 3]),
+        ("text", "07", [4]),
+    ],
+)
+def test_a_part_is_asked_for_in_the_grammar_of_a_sweep_and_compared_by_value(key, asked, rows):
+    assert frames.where(ASKED.assign(row=range(5)), {key: asked})["row"].tolist() == rows
+
+
+@pytest.mark.parametrize(
+    ("key", "asked", "said"),
+    [
+        ("seed", "true", "seed=true: no trial has it; there are 0, 1, 2"),
+        ("seed", "range(9)", "seed=3: no trial has it"),
+        ("seed", "range(10000000000)", "more than 10,000 values"),
+        ("seed", "interval(0,2)", "is no value and no choice of values; there are 0, 1, 2"),
+        ("seed", "range(0,1,0)", "is no value"),
+        ("seed", "range(0,1,0.0)", "is no value"),
+        pytest.param("seed", "9" * 5000, "is no value", id="digits without end"),
+        pytest.param("seed", "1" + "0" * 400, "no trial has it", id="beyond a float"),
+        ("seed", "nan", "seed=nan: no trial has it"),
+        ("lr", "0.2", r"lr=0\.2: no trial has it; there are 0\.1, 1e-05"),
+        ("shuffle", "maybe", "shuffle=maybe: no trial has it; there are True, False"),
+        ("init", "glob(x*)", r"init=glob\(x\*\): no trial has it"),
+        ("init", "he,mx", "init=mx: no trial has it; .* Did you mean 'max'?"),
+        ("init", "he,", "init=he,: is no value"),
+        ("init", "1", "init=1: no trial has it"),
+        ("hidden", "[64", r"hidden=\[64: is no value and no choice of values; there are \[64, 32\], \[8\]"),
+        ("hidden", "[64,33]", r"hidden=\[64, 33\]: no trial has it; .* Did you mean '\[64, 32\]'?"),
+        pytest.param("hidden", "[" * 5000, "is no value", id="brackets without end"),
+        ("text", "{a:1}", "no trial has it"),
+        ("text", "${seed}", "no trial has it"),
+    ],
+)
+def test_what_is_asked_for_and_not_there_is_a_clear_error(key, asked, said):
+    with pytest.raises(FnnexpError, match=said):
+        frames.where(ASKED, {key: asked})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"innit": "he"}, "have no 'innit' to choose by; they have arch, init, .* Did you mean 'init'?"),
+        ({"init": "he,mx"}, "init=mx: no trial has it; there are sqrtmax, .* Did you mean 'max'?"),
+        ({"arch": "relu_100", "arch.hidden": "[32, 32]"}, "No trial has arch=relu_100 arch.hidden"),
+        ({"status": "failed"}, "have no 'status' to choose by"),
+    ],
+)
+def test_a_part_that_is_not_there_is_a_clear_error(runs, wanted, said):
+    with pytest.raises(FnnexpError, match=said):
+        frames.where(runs, wanted)
+
+
+def test_networks_of_hundreds_of_layers_are_told_apart_by_short_names(empty_store, tmp_path):
+    deep = Store(empty_store(tmp_path / "deep"))
+    ups, downs = list(range(100, 200)), list(range(199, 99, -1))
+    nets = {"8": [8] * 400, "16": [16] * 400, "up": ups, "other": [*ups[:50], 7, *ups[51:]], "down": downs}
+    for (i, widths), init in product(enumerate(nets.values()), ("he", "max")):
+        curve = {1: metrics_at(1, dict.fromkeys(SPLITS, 0.9 - i / 8 - 0.01 * (init == "max")))}
+        name = "_".join(["relu", *map(str, widths)])
+        mine = params(name, init, **{"arch.hidden": str(widths)})
+        status = "failed" if (i, init) == (4, "max") else "finished"
+        deep.add("deep", f"{name}-{init}", mine, curve, trial=trial_id(i, init), status=status)
+    page, terminal = write(deep, "deep", tmp_path / "r")
+    cells = [row[0][0] for row in Page(page).tables[1][1:]]
+    assert cells[:2] == ["relu_8×400", "relu_8×400"]
+    assert len(set(cells)) == 5
+    assert max(map(len, cells)) <= frames.LONGEST
+    assert "relu_8×400 he leads with 90.00%" in " ".join(terminal.split())
+    assert "fnnexp report deep arch=" not in terminal  # a short name is no value to ask for
+    assert "_8_8_8" not in page
+    assert set(pd.read_csv(tmp_path / "r" / "runs.csv")["arch.hidden"]) == set(map(str, nets.values()))
+
+
+def test_nothing_to_report_and_nowhere_to_write_are_clear_errors(store, tmp_path):
+    with pytest.raises(FnnexpError, match="holds no trials"):
+        report.write("empty", tmp_path, tracking_uri=store.uri)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FnnexpError, match="Name another folder"):
+        report.write("grid", tmp_path / "file", tracking_uri=store.uri)
+
+
+def test_without_a_folder_the_report_goes_below_reports(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = report.write("untrained", tracking_uri=store.uri, console=Console(file=io.StringIO()))
+    assert page.resolve() == tmp_path / "reports" / "untrained" / "report.html"
+
+
+def test_no_two_reports_share_a_folder_and_a_plain_name_keeps_its_own(store, tmp_path, monkeypatch):
+    plain = ["card_grid", "v1.2-b", "ü", "experiment", "a_b", "x" * 100]
+    changed = ["a b", "a/b", "a\\b", "a_b_", "..", ".", "*", "nul", "CON.x", "x" * 101, "x" * 102, "a b\0c=d"]
+    folders = {name: report._file_name(name) for name in plain + changed}
+    assert [folders[name] for name in plain] == plain
+    assert len({folder.lower() for folder in folders.values()}) == len(folders)
+    monkeypatch.chdir(tmp_path)
+    console = Console(file=io.StringIO())
+    for where in ({"init": "he,max"}, {"init": "'he','max'"}, {}):
+        report.write("grid", where=where, tracking_uri=store.uri, console=console)
+    names = sorted(folder.name for folder in (tmp_path / "reports").iterdir())
+    assert len(names) == 3
+    assert names[0] == "grid"
+    assert all(name.startswith("grid_init_he_max-") for name in names[1:])
+
+
+def test_the_report_is_in_mlflow_once_and_no_frame_takes_it_for_a_trial(store, tmp_path):
+    before = frames.runs("untrained", tracking_uri=store.uri)
+    experiment = store.experiments["untrained"]
+    note = "mlflow.note.content"
+    for _ in range(2):
+        _, said = write(store, "untrained", tmp_path)
+        assert "In MLflow it is the run 'report'" in said
+    pd.testing.assert_frame_equal(frames.runs("untrained", tracking_uri=store.uri), before)
+    (run,) = store.client.search_runs([experiment], "tags.`fnnexp.report` = 'true'")
+    assert run.info.status == "FINISHED"
+    logged = {file.path for file in store.client.list_artifacts(run.info.run_id)}
+    assert logged == {file.name for file in tmp_path.iterdir()}
+    assert {"report.html", "report.md", "leaderboard.csv", "test_loss.svg", "heat_map.png"} <= logged
+    assert "the one configuration has 12.50%" in store.client.get_experiment(experiment).tags[note]
+    # What somebody wrote there stays.
+    store.client.set_experiment_tag(experiment, note, "mine")
+    write(store, "untrained", tmp_path)
+    assert store.client.get_experiment(experiment).tags[note] == "mine"
+
+
+def test_only_what_the_report_wrote_is_logged_and_a_store_that_takes_nothing_costs_no_report(
+    store, tmp_path, monkeypatch
+):
+    (tmp_path / "private.txt").write_text("mine")
+    write(store, "all_failed", tmp_path)
+    (run,) = store.client.search_runs([store.experiments["all_failed"]], "tags.`fnnexp.report` = 'true'")
+    assert "private.txt" not in {file.path for file in store.client.list_artifacts(run.info.run_id)}
+
+    def refuse(*_):
+        raise PermissionError("read only")
+
+    monkeypatch.setattr(report.tracking, "log_report", refuse)
+    page, shown = write(store, "all_failed", tmp_path)
+    assert "The report is not in MLflow, which did not take it: PermissionError: read only" in shown
+    assert "No trial has finished" in page
+
+
+def test_every_figure_is_a_file_that_stands_alone(written):
+    folder, _ = written
+    names = ("val_accuracy", "val_loss", "heat_map", "accuracy_against_time")
+    for name in names:
+        svg = (folder / f"{name}.svg").read_text(encoding="utf-8")
+        assert svg.startswith("<?xml")
+        assert "background: #fff" in svg
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    order = [
+        "What was asked", "The answer", "Leaderboard", "Curves", "By architecture", "Which factor", "Pairs",
+        "Accuracy against", "Mistakes", "What diverged", "How to reproduce",
+    ]  # fmt: skip
+    heads = re.findall("<h2>(.*?)</h2>", page)
+    assert [head for start, head in zip(order, heads, strict=True) if head.startswith(start)] == heads
+    links = set(re.findall("href='(.*?)'", page))
+    assert links <= {file.name for file in folder.iterdir()}
+
+
+# The drawings
+
+
+def test_an_initializer_looks_the_same_everywhere_and_unlike_the_others():
+    many = [*plots.KNOWN, "normal std=0.3", "normal std=1", "mine"]
+    looks = plots.styles(many)
+    assert plots.styles(["he", "mine"])["he"] == looks["he"]
+    assert len({look.marker for look in looks.values()}) == len(many)  # also without colour
+    assert looks["normal std=0.3"].color == looks["normal"].color
+
+
+def test_the_curves_mean_and_band_are_over_seeds(store, runs):
+    points = plots._points(runs, frames.curves("grid", tracking_uri=store.uri), "val_accuracy")
+    for row in points[points["init"] != "he"].itertuples():
+        values = [accuracy(row.arch, row.init, row.batching, seed, row.epoch, "val") for seed in SEEDS]
+        interval = statistics.mean_interval(values)
+        assert interval.method == "t"
+        assert (row.mean, row.low, row.high) == pytest.approx((plain.fmean(values), *interval[:2]))
+
+
+def test_no_panel_and_no_legend_overlap_another(store, runs):
+    names = [f"initializer_{i}" for i in range(12)]
+    places = [divmod(i, 3) for i in range(9)]
+    figure, axes = plots._canvas(places, len(names), "accuracy", ["relu_100", "tanh_128", "sigmoid_32_32"])
+    for ax in axes:
+        ax.set_title("mini", loc="left")
+    plots._legend(figure, plots._lines(plots.styles(names), names), names)
+    assert_legible(figure)
+
+
+def test_a_loss_that_hides_the_rest_leaves_the_axis():
+    points = pd.DataFrame({"arch": "a", "batching": "b", "init": ["x", "y", "z"], "epoch": 1.0})
+    points = points.assign(mean=[0.3, 0.4, 900.0], high=[0.3, 0.4, 1000.0])
+    assert plots._loss_limit(points) == pytest.approx(1.5 * math.log(10))
+    assert plots._loss_limit(points.assign(mean=0.3, high=0.4)) == pytest.approx(0.42)
+
+
+@pytest.mark.parametrize("module", [frames, plots, report, statistics])
+def test_the_examples_run(module):
+    assert doctest.testmod(module).failed == 0
+
+
+def test_numpy_scalars_are_written_as_a_person_does():
+    assert frames.as_text(np.float64(1e-05)) == "1e-05"
+    assert frames.as_text(np.int64(3)) == "3"

@@ -1,0 +1,378 @@
+"""The best trial looked at: its predictions against plain NumPy, and what is missing or tampered with."""
+
+import contextlib
+import io
+import re
+import shutil
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from boxes import apart
+from rich.console import Console
+from sklearn.metrics import confusion_matrix
+
+from fnnexp.data import datasets as data
+from fnnexp.errors import FnnexpError
+from fnnexp.nn.evaluation import Predictions, parameters_of, predict
+from fnnexp.nn.network import Architecture
+from fnnexp.nn.testing.reference import Network
+from fnnexp.reporting import mistakes
+from fnnexp.reporting import tables as report
+from fnnexp.reporting.plots import images as pictures
+from fnnexp.results import comparisons, frames
+from fnnexp.tracking import store as stores
+from fnnexp.tracking import writer as tracking
+
+GRID = ("arch=relu_100,sigmoid_32_32", "init=he,xavier", "epochs=1", "seed=0,1", "data.validation=300")
+
+
+def record(trials, alone, experiment="fnnexp", uri=None):
+    """Train trials here, one by one, and track them as a sweep does."""
+    tracker = tracking.Tracker(experiment, uri)
+    for trial in trials:
+        records, weights = alone(trial)
+        curve = [(record.epoch, record.metrics) for record in records]
+        tracker.finish(
+            tracker.begin(trial), trial, weights, seconds_per_epoch=0.1, blas="here", engine="numpy",
+            curve=curve,
+            diverged_at=next((each.epoch for each in records if each.diverged), None),
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def store(empty_store, tmp_path_factory):
+    return empty_store(tmp_path_factory.mktemp("swept"))
+
+
+@pytest.fixture(scope="module")
+def swept(store, trials_of, alone):
+    """Return the trials of a small sweep on digits that stands in the store, and its frame."""
+    trials = trials_of(*GRID)
+    with contextlib.chdir(Path(stores.store_file(store)).parent):  # where MLflow puts the artifacts
+        record(trials, alone, uri=store)
+    return trials, frames.runs("fnnexp", tracking_uri=store)
+
+
+def best_of(runs):
+    return mistakes.best_trial(runs, comparisons.findings(runs))
+
+
+def truth(weights, images, activation):
+    """Return the probabilities of a network by the op-by-op reference."""
+    layers = range(1, len([name for name in weights if name[0] == "W"]) + 1)
+    network = Network([weights[f"W{i}"] for i in layers], [weights.get(f"b{i}") for i in layers], activation)
+    return network.forward(np.asarray(images) / 255)
+
+
+def test_the_best_trial_is_that_of_the_leading_configuration_and_what_it_says_is_right(swept, store, alone):
+    trials, runs = swept
+    best = best_of(runs)
+    means = runs.groupby(["arch", "init"], observed=True)["val_accuracy"].mean()
+    mine = runs[(runs["arch"] == means.idxmax()[0]) & (runs["init"] == means.idxmax()[1])]
+    assert best["val_accuracy"] == mine["val_accuracy"].max()
+    looked = mistakes.look(best, store)
+    trial = next(each for each in trials if each.id == best["trial"])
+    arrays, (_, weights) = data.load(trial.data), alone(trial)
+    images, labels = arrays.x_train[-300:], arrays.y_train[-300:].astype(int)
+    P = truth(weights, images, trial.recipe.architecture.activation)
+    said = P.argmax(axis=1)
+    assert (looked.split, looked.first) == ("validation", trial.data.n_train - 300)
+    assert looked.predictions.said.tolist() == said.tolist()
+    assert looked.predictions.probability == pytest.approx(P.max(axis=1), rel=1e-4)
+    assert looked.predictions.loss == pytest.approx(-np.log(P[np.arange(300), labels]), rel=1e-3, abs=1e-5)
+    assert mistakes.confusion(looked).to_numpy().tolist() == confusion_matrix(labels, said).tolist()
+    assert (said == labels).mean() == pytest.approx(best["val_accuracy"])
+    worst = mistakes.mistakes(looked)
+    assert sorted(worst["row"]) == sorted(np.flatnonzero(said != labels) + looked.first)
+    assert (arrays.y_train[worst["row"]] == worst["real"]).all()
+    assert worst["loss"].is_monotonic_decreasing
+    (sentence,) = mistakes.sentences(looked)
+    assert "its 300 validation images, those that it was chosen by" in sentence
+    assert f"It gets {len(worst)} of them wrong ({100 * len(worst) / 300:.2f}%)" in sentence
+    assert "Computed again" not in sentence  # as it was logged
+    pairs = worst.groupby(["real", "predicted"]).size()
+    real, taken, times = re.search(r"a real (\d) is taken for a (\d) \((\d+) time", sentence).groups()
+    assert pairs[int(real), int(taken)] == int(times) == pairs.max()
+    assert "logged 7 right" in mistakes.sentences(looked._replace(logged=7 / 300))[0]
+
+
+def test_real_mnist_gets_the_accuracy_that_was_logged(mnist, store, trials_of, alone):
+    record(
+        trials_of("data=mnist", f"data.path={mnist}", "arch.hidden=[16]", "epochs=1"), alone, "mnist", store
+    )
+    best = best_of(frames.runs("mnist", tracking_uri=store))
+    looked = mistakes.look(best, store)
+    assert (looked.split, len(looked.real), looked.images.shape) == ("test", 10_000, (10_000, 784))
+    assert np.count_nonzero(looked.predictions.said == looked.real) == round(10_000 * best["test_accuracy"])
+    assert "for it held out no validation rows" in mistakes.sentences(looked)[0]
+
+
+def test_the_section_is_in_the_page_the_files_and_mlflow(swept, store, tmp_path):
+    console = Console(file=io.StringIO(), width=80)
+    page = report.write("fnnexp", tmp_path / "r", tracking_uri=store, console=console).read_text("utf-8")
+    section = page[page.index("<h2>Mistakes") : page.index("<h2>What diverged")]
+    assert section.count("<svg") == section.count("<figcaption>") == 3
+    assert "href='mistakes.csv'" in page
+    folder = tmp_path / "r"
+    names = {
+        f"{name}.{kind}" for name in ("confusion", "worst_errors", "first_weights") for kind in ("svg", "png")
+    }
+    assert names | {"confusion.csv", "mistakes.csv"} <= {file.name for file in folder.iterdir()}
+    assert set(pd.read_csv(folder / "mistakes.csv").columns) == {
+        "row",
+        "real",
+        "predicted",
+        "probability",
+        "loss",
+    }
+    assert pd.read_csv(folder / "confusion.csv").drop(columns="real").to_numpy().sum() == 300
+    assert "(worst_errors.png)" in (folder / "report.md").read_text("utf-8")
+    client = stores.client(store)
+    experiment = client.get_experiment_by_name("fnnexp").experiment_id
+    (run,) = client.search_runs([experiment], "tags.`fnnexp.report` = 'true'")
+    assert {"mistakes.csv", "worst_errors.png"} <= {
+        file.path for file in client.list_artifacts(run.info.run_id)
+    }
+
+
+def said(runs, store):
+    section = mistakes.section(runs, comparisons.findings(runs), store)
+    assert not section.drawings
+    assert not section.tables
+    return " ".join(section.said)
+
+
+def test_what_is_missing_is_said_and_costs_no_report(swept, store, monkeypatch):
+    _, runs = swept
+    assert "is other data (checksum" in said(runs.assign(data_checksum="0" * 64), store)
+    assert "has no artifact" in said(runs.assign(run_id=_empty_run(store)), store)
+    assert "are not shown" in said(runs.assign(run_id="f" * 32), store)
+    assert (
+        said(runs.assign(status="diverged"), store)
+        == "No trial has finished, so there are no mistakes to look at."
+    )
+    monkeypatch.delenv("FNNEXP_MNIST", raising=False)
+    text = tracking.artifact(
+        best_of(runs)["run_id"], "config.yaml", store, most=mistakes.CONFIG_BYTES
+    ).decode()
+    monkeypatch.setattr(tracking, "artifact", lambda *_, **__: text.replace("digits", "mnist").encode())
+    monkeypatch.setattr(data, "_download", lambda *_: pytest.fail("a report downloads nothing"))
+    assert "data=mnist is not on this machine, and a report downloads nothing" in said(runs, store)
+    monkeypatch.setattr(
+        tracking, "artifact", lambda *_, **__: text.replace("digits", "${oc.env:HOME}").encode()
+    )
+    assert "it holds references" in said(runs, store)
+    monkeypatch.setattr(tracking, "artifact", lambda *_, **__: b"- [")
+    assert "it is not the config of a run" in said(runs, store)
+
+
+def too_large(*_, **__):
+    return np.empty(1 << 60, np.uint8)  # NumPy itself says that it can't
+
+
+def none_left(*_, **__):
+    raise MemoryError
+
+
+@pytest.mark.parametrize("fails", [too_large, none_left])
+@pytest.mark.parametrize("where", [(mistakes, "predict"), (pictures, "drawings"), (mistakes, "confusion")])
+def test_too_little_memory_is_said_and_costs_no_page(fails, where, swept, store, tmp_path, monkeypatch):
+    reason = {too_large: "Unable to allocate", none_left: "none is left"}[fails]
+    monkeypatch.setattr(*where, fails)
+    console = Console(file=io.StringIO(), width=80)
+    page = report.write("fnnexp", tmp_path / "r", tracking_uri=store, console=console).read_text("utf-8")
+    section = page[page.index("<h2>Mistakes") : page.index("<h2>What diverged")]
+    assert f"are not shown: the memory here is too little for them ({reason}" in section
+    assert section.count("<p>") == 1
+
+
+def hurt(content, how):
+    """Return a run's artifact harmed."""
+    if how == "other weights":
+        return packed(**ARRAYS)
+    if how == "cut":
+        return content[: len(content) // 2]
+    return how.encode() if isinstance(how, str) else how
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "reason"),
+    [
+        ("weights.npz", "other weights", "weights.npz holds W1.npy, W2.npy, b1.npy and not W1"),
+        ("weights.npz", "cut", "weights.npz is damaged"),
+        ("weights.npz", "", "weights.npz is damaged"),
+        ("config.yaml", "cut", "config.yaml its data can't be had"),
+        ("config.yaml", "", "config.yaml its data can't be had"),
+        ("config.yaml", b"\xff\xfe\x00", "it is not the config of a run"),
+        ("config.yaml", "seed: !!timestamp x", "it is not the config of a run"),
+        pytest.param("config.yaml", "- " * 30_000, "it is not the config of a run", id="without end"),
+    ],
+)
+def test_an_artifact_that_was_harmed_is_a_sentence(name, how, reason, swept, store, monkeypatch):
+    fetched = tracking.artifact
+
+    def harmed(run_id, asked, *args, **limits):
+        content = fetched(run_id, asked, *args, **limits)
+        return hurt(content, how) if asked == name else content
+
+    monkeypatch.setattr(tracking, "artifact", harmed)
+    assert re.search(reason, said(swept[1], store))
+
+
+@pytest.mark.parametrize("harm", ["gone", "other", "directory"])
+def test_prepared_data_that_is_harmed_once_found_is_a_sentence(harm, swept, store, monkeypatch, tmp_path):
+    found = data.prepare
+
+    def and_harm(*asked):
+        prepared = found(*asked)
+        copy = shutil.copytree(prepared.directory, tmp_path / "copy")
+        (copy / "x_test.npy").unlink()
+        if harm == "other":
+            np.save(copy / "x_test.npy", np.zeros((2, 2)))
+        elif harm == "directory":
+            (copy / "x_test.npy").mkdir()
+        return replace(prepared, directory=str(copy))
+
+    monkeypatch.setattr(data, "prepare", and_harm)
+    assert "is missing or damaged" in said(swept[1], store)
+
+
+def _empty_run(store):
+    client = stores.client(store)
+    return client.create_run(client.get_experiment_by_name("fnnexp").experiment_id).info.run_id
+
+
+SHAPE = Architecture(4, (3,), 2, "relu", output_bias="none")
+ARRAYS = {"W1": np.ones((4, 3), np.float32), "b1": np.zeros(3, np.float32), "W2": np.ones((3, 2), np.float32)}
+
+
+def packed(**arrays):
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+def deflated(**arrays):
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)
+    return stream.getvalue()
+
+
+def lying():
+    """Return an .npz whose W1 promises a petabyte."""
+    stream, member = io.BytesIO(), io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        member, {"descr": "<f4", "fortran_order": False, "shape": (1 << 25, 1 << 23)}
+    )
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("W1.npy", member.getvalue())
+        for name in ("b1", "W2"):
+            archive.writestr(f"{name}.npy", member.getvalue())
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (packed(**ARRAYS | {"W1": np.ones((3, 4), np.float32)}), r"W1 .* is \(3, 4\) of float32 and not"),
+        (packed(**ARRAYS | {"b1": np.zeros(3)}), "b1 .* of float64 and not"),
+        (packed(**ARRAYS | {"b1": np.array([None] * 3)}), "b1 .* of object and not"),
+        (packed(**ARRAYS | {"W2": np.full((3, 2), np.nan, np.float32)}), "W2 .* what is no number"),
+        (packed(**ARRAYS | {"W1": np.ones((400, 300), np.float32)}), "W1 .* is larger than"),
+        (packed(**ARRAYS | {"W3": np.ones(1)}), "holds .*W3.npy.* and not W1, b1, W2"),
+        (lying(), r"W1 .* is \(33554432, 8388608\) of float32"),
+        (packed(**ARRAYS)[:-30], "is damaged"),
+        (b"PK", "is damaged"),
+        (deflated(**ARRAYS), "is damaged .*W1 is packed"),
+        (packed(**ARRAYS).replace(b"\0\0\x80\x3f", b"\0\0\x90\x3f"), "is damaged .*Bad CRC-32"),
+    ],
+)  # fmt: skip
+def test_weights_that_are_not_the_networks_are_refused(content, complaint):
+    with pytest.raises(FnnexpError, match=complaint):
+        mistakes.weights(content, SHAPE, np.dtype(np.float32))
+
+
+def test_weights_are_read_as_they_were_written():
+    by_columns = np.asfortranarray(np.arange(12, dtype=np.float32).reshape(4, 3))
+    arrays = ARRAYS | {"W1": by_columns}
+    found = mistakes.weights(packed(**arrays), SHAPE, np.dtype(np.float32))
+    assert {name: array.tolist() for name, array in found.items()} == {
+        n: a.tolist() for n, a in arrays.items()
+    }
+
+
+def test_an_artifact_that_is_too_large_is_not_fetched(swept, store):
+    with pytest.raises(FnnexpError, match=r"config\.yaml is larger than the 10 bytes"):
+        tracking.artifact(swept[1]["run_id"].iloc[0], "config.yaml", store, most=10)
+
+
+def made_up(inputs=784, classes=10, units=5, wrong=40, n=60):
+    rng = np.random.default_rng(0)
+    real = rng.integers(0, classes, n)
+    said = np.where(np.arange(n) < wrong, (real + 1) % classes, real)
+    predictions = Predictions(said, rng.uniform(0.5, 1, n), rng.uniform(0, 9, n))
+    images = rng.integers(0, 256, (n, inputs)).astype(np.uint8)
+    W1 = rng.normal(size=(inputs, units)).astype(np.float32)
+    return mistakes.Looked("t", "test", 0, images, real, predictions, classes, W1, (n - wrong) / n)
+
+
+def test_what_is_no_square_image_or_has_too_many_classes_is_said_and_not_drawn():
+    drawn, missing = pictures.drawings(made_up(inputs=7))
+    assert [each.name for each in drawn] == ["confusion"]
+    assert "7 numbers is no square image" in missing[0]
+    drawn, missing = pictures.drawings(made_up(inputs=4, classes=100))
+    assert [each.name for each in drawn] == ["worst_errors", "first_weights"]
+    assert "confusion.csv" in missing[0]
+    assert [each.name for each in pictures.drawings(made_up(inputs=4, wrong=0))[0]] == [
+        "confusion",
+        "first_weights",
+    ]
+    assert "gets none of them wrong" in mistakes.sentences(made_up(wrong=0))[0]
+
+
+def test_the_gallery_shows_the_worst_errors_first_and_no_title_overlaps():
+    looked = made_up()
+    figure = pictures.gallery(looked, 28)
+    figure.draw_without_rendering()
+    (ax,) = figure.axes
+    i = int(np.argmax(np.where(looked.predictions.said != looked.real, looked.predictions.loss, -1)))
+    said = looked.predictions
+    percent = f"{100 * said.probability[i]:.0f}%"
+    assert ax.texts[0].get_text() == f"real {looked.real[i]}, said {said.said[i]} ({percent})"
+    assert len(ax.texts) == 32
+    tile = ax.images[0].get_array()[:28, :28, 0]
+    assert (tile == 255 - looked.images[i].reshape(28, 28)).all()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert apart(boxes)
+    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height for box in boxes)
+
+
+def test_weights_are_shown_by_norm_on_a_scale_that_rises_in_grey_too():
+    W1 = made_up(units=130).W1
+    assert pictures._by_norm(W1)[0] == np.argmax(np.linalg.norm(W1, axis=0))
+    figure = pictures.first_weights(W1, 28)
+    assert figure.axes[0].images[0].get_array().shape[0] > 10 * 28  # a hundred of them
+    grey = pictures._shades(np.linspace(-2, 2, 101), 2.0) @ np.array([0.2126, 0.7152, 0.0722])
+    assert (np.diff(grey) > 0).all()
+
+
+@pytest.mark.parametrize("scale", ["unit", "raw"])
+def test_predictions_of_many_rows_are_those_of_the_reference(scale):
+    rng = np.random.default_rng(1)
+    shape = Architecture(9, (4, 3), 5, "tanh", hidden_bias="none")
+    W = [rng.normal(size=(9, 4)) / 50, rng.normal(size=(4, 3)), rng.normal(size=(3, 5))]
+    arrays = {"W1": W[0], "W2": W[1], "W3": W[2], "b3": rng.normal(size=5)}
+    images, labels = (
+        rng.integers(0, 256, (1100, 9)).astype(np.uint8),
+        rng.integers(0, 5, 1100).astype(np.uint8),
+    )
+    found = predict(shape, parameters_of(shape, arrays), images, labels, scale=scale, epsilon=1e-3)
+    network = Network(W, [None, None, arrays["b3"]], "tanh", epsilon=1e-3)
+    P = network.forward(images / 255 if scale == "unit" else images)
+    assert (found.said == P.argmax(axis=1)).all()
+    assert found.probability == pytest.approx(P.max(axis=1))
+    assert found.loss == pytest.approx(network.loss(P, labels))

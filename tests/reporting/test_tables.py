@@ -1,0 +1,222 @@
+"""What Python users are given beside a sweep's frames: data and published numbers as tables, pictures."""
+
+from __future__ import annotations
+
+import csv
+import doctest
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+import fnnexp
+from fnnexp import console as notebook
+from fnnexp.config.schema import conf_folder
+from fnnexp.data import images
+from fnnexp.reporting.replication import published
+from fnnexp.results import arguments as entrances
+from fnnexp.results import comparisons, frames
+
+SMALL = {"data": "digits", "epochs": 1, "execution.n_jobs": 1}
+
+
+def test_the_images_are_scikit_learns_digits_with_a_label_and_a_column_a_pixel():
+    table, digits = fnnexp.images("digits"), load_digits()
+    assert list(table.columns[:3]) == ["label", "1x1", "1x2"]
+    assert list(table.columns[28:30]) == ["1x28", "2x1"]
+    assert table.columns[-1] == "28x28"
+    assert set(map(str, table.dtypes)) == {"uint8"}
+    assert table["label"].tolist() == digits.target[:1437].tolist()
+    # An 8x8 value is a block of 3x3 behind a margin of two: value (3, 4) begins at row 12, column 15.
+    assert table["12x15"].tolist() == np.round(digits.images[:1437, 3, 4] * 255 / 16).tolist()
+    assert table.isna().sum().sum() == 0
+    test = fnnexp.images("digits", "test")
+    assert test["label"].tolist() == digits.target[1437:].tolist()
+    pd.testing.assert_frame_equal(fnnexp.images("digits", rows=3), table.head(3))
+
+
+def test_all_of_mnist_as_a_table_takes_a_byte_a_value(mnist):
+    table = fnnexp.images("mnist", path=mnist)
+    assert table.shape == (60_000, 785)
+    assert table.memory_usage(index=False).sum() == 60_000 * 785
+    with np.load(mnist) as arrays:
+        assert (table["label"].to_numpy() == arrays["y_train"]).all()
+        assert (table.drop(columns="label").to_numpy() == arrays["x_train"].reshape(60_000, 784)).all()
+
+
+def test_the_table_of_images_can_be_written_to_and_the_data_stays(own_folder):
+    table = fnnexp.images("digits", rows=2)
+    table.loc[0, "1x1"] = 7
+    assert fnnexp.images("digits", rows=2).loc[0, "1x1"] == 0
+
+
+def test_images_that_are_not_square_have_numbered_pixels(own_folder):
+    rng = np.random.default_rng(0)
+    arrays = {f"x_{s}": rng.integers(0, 255, (12, 2, 3), dtype=np.uint8) for s in ("train", "test")}
+    np.savez(
+        "wide.npz", **arrays, y_train=np.arange(12, dtype=np.uint8), y_test=np.arange(12, dtype=np.uint8)
+    )
+    table = fnnexp.images("files", path=Path("wide.npz"))
+    assert list(table.columns) == ["label", "1", "2", "3", "4", "5", "6"]
+    assert table.loc[3, "5"] == arrays["x_train"][3, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"data": "digit"}, "Did you mean 'digits'?"),
+        ({"data": "digits", "split": "val"}, "it can be train or test"),
+        ({"data": "digits", "rows": -1}, "must be 0 or more"),
+    ],
+)
+def test_what_is_no_data_set_is_told(given, said):
+    with pytest.raises(fnnexp.FnnexpError, match=said):
+        fnnexp.images(**given)
+
+
+def test_the_published_numbers_are_those_of_the_file_typed():
+    table = fnnexp.published()
+    with (Path(frames.__file__).parent / "published.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(table) == len(rows)
+    for mine, row in zip(table.to_dict("records"), rows, strict=True):
+        assert (mine["experiment"], mine["run"], mine["split"]) == (
+            row["experiment"],
+            row["run"],
+            row["split"],
+        )
+        assert mine["epoch"] == int(row["epoch"])
+        for number in ("loss", "accuracy"):
+            assert mine[number] == float(row[number]) if row[number] else np.isnan(mine[number])
+    assert all(table[column].cat.ordered for column in ("experiment", "run", "split"))
+    assert [str(table[column].dtype) for column in ("epoch", "loss", "accuracy")] == [
+        "Int64",
+        "float64",
+        "float64",
+    ]
+    presets = {file.stem for file in (conf_folder() / "experiment").glob("*.yaml")}
+    assert set(table["experiment"]) <= presets
+
+
+@pytest.fixture
+def runs(store):
+    return fnnexp.sweep(init=["max", "he"], batching=["full", "mini"], seed=range(2), **SMALL)
+
+
+def test_frames_from_python_are_those_of_the_report_and_take_any_part(runs):
+    assert fnnexp.leaderboard(runs)[
+        "val_accuracy" if runs["val_accuracy"].notna().all() else "test_accuracy"
+    ].is_monotonic_decreasing
+    pairs = fnnexp.compare(runs, "init")
+    means = runs.groupby("init", observed=True)["test_accuracy"].mean()
+    assert pairs["a"].tolist() == [means.idxmax()]
+    assert pairs["difference"].item() == pytest.approx(means.max() - means.min())
+    assert pairs["cells"].item() == 2
+    pd.testing.assert_frame_equal(fnnexp.compare(runs), comparisons.with_leader(runs))
+    assert fnnexp.shares(runs)["share"].sum() == pytest.approx(1)
+    mini = runs[runs["batching"] == "mini"]
+    assert fnnexp.compare(mini, "init")["cells"].item() == 1
+    assert set(fnnexp.shares(mini)["effect"]) == {"init", "seed"}
+    assert fnnexp.shares(runs[1:2]).attrs["about"].startswith("No factor varies")
+    with pytest.raises(fnnexp.FnnexpError, match=r"what does is init, batching\. Did you mean 'init'"):
+        fnnexp.compare(runs, "inti")
+
+
+def test_an_answer_is_text_that_a_notebook_shows_as_paragraphs(runs):
+    answer = fnnexp.answer(runs)
+    assert answer.splitlines()[0].startswith(fnnexp.compare(runs)["a"].iloc[0])
+    assert answer._repr_markdown_().count("\n\n") == answer.count("\n")
+    assert fnnexp.answer(runs[:0]) == "No trial has finished, so there is no answer yet."
+
+
+def test_a_picture_is_shown_on_white_and_its_small_ones_grow(runs, monkeypatch):
+    shown = []
+    monkeypatch.setattr(notebook, "picture", lambda *given: shown.append(given))
+    curves = fnnexp.curves("fnnexp")
+    for figure in (fnnexp.plot_curves(runs[:1], curves), fnnexp.plot_curves(runs, curves, "train_loss")):
+        figure._ipython_display_()
+    fnnexp.plot_heat_map(runs)._ipython_display_()
+    for png, width, height in shown:
+        image = Image.open(io.BytesIO(png)).convert("RGBA")
+        assert image.getpixel((0, 0)) == (255, 255, 255, 255)
+        assert image.width == pytest.approx(2 * width, abs=4)
+        assert image.height == pytest.approx(2 * height, abs=4)
+        assert 600 <= width <= 1000
+    assert len(shown) == 3
+
+
+def test_what_one_picture_cannot_show_is_told(runs):
+    curves = fnnexp.curves("fnnexp")
+    more = fnnexp.sweep("init=max", **SMALL, **{"optimizer.lr": [0.2, 0.3]})
+    with pytest.raises(
+        fnnexp.FnnexpError, match=r"differ in optimizer.lr.*runs\[runs\['optimizer.lr'\] == 0.2\]"
+    ):
+        fnnexp.plot_curves(more, curves)
+    with pytest.raises(fnnexp.FnnexpError, match="it can be train_loss, "):
+        fnnexp.plot_curves(runs, curves, "accuracy")
+    with pytest.raises(fnnexp.FnnexpError, match="is no accuracy"):
+        fnnexp.plot_heat_map(runs, "val_loss")
+    with pytest.raises(fnnexp.FnnexpError, match="no finished trial here has val_accuracy"):
+        fnnexp.plot_curves(runs, curves, "val_accuracy")
+
+
+OF_RUNS = ("answer", "leaderboard", "compare", "shares", "plot_heat_map", "plot_curves")
+
+
+def call(name, runs, curves):
+    return getattr(fnnexp, name)(*((runs, curves) if name == "plot_curves" else (runs,)))
+
+
+@pytest.mark.parametrize("name", OF_RUNS)
+@pytest.mark.parametrize("given", ["demo", 3, None, ["demo"], {"arch": "he"}])
+def test_what_is_no_frame_is_refused_with_what_to_write(name, given, runs):
+    curves = fnnexp.curves("fnnexp")
+    with pytest.raises(fnnexp.FnnexpError) as error:
+        call(name, given, curves)
+    said = str(error.value)
+    assert said.startswith(f"{name} takes as runs the frame of fnnexp.runs or some of its rows, and not ")
+    assert (repr(given) if isinstance(given, str | int) else f"a {type(given).__name__}") in said
+    assert 'fnnexp.runs("demo")' in said
+
+
+@pytest.mark.parametrize("name", OF_RUNS)
+def test_the_call_that_is_advised_is_taken(name, runs):
+    curves = fnnexp.curves("fnnexp")
+    with pytest.raises(fnnexp.FnnexpError) as error:
+        call(name, "fnnexp", curves)
+    made = eval(str(error.value).partition("; write ")[2], {"fnnexp": fnnexp})
+    assert type(made) is type(call(name, runs, curves))
+
+
+@pytest.mark.parametrize("name", OF_RUNS)
+def test_a_column_is_needed_and_named_or_not_needed(name, runs):
+    curves = fnnexp.curves("fnnexp")
+    for column in entrances.NEEDED["runs"]:
+        with pytest.raises(fnnexp.FnnexpError, match=rf"and not one without {column}; write"):
+            call(name, runs.drop(columns=column), curves)
+    call(name, runs[list(entrances.NEEDED["runs"])], curves)
+    with pytest.raises(fnnexp.FnnexpError, match="and not one without status, train_loss, "):
+        call(name, curves, runs)  # the one for the other
+
+
+def test_curves_are_refused_as_runs_are(runs):
+    curves = fnnexp.curves("fnnexp")
+    with pytest.raises(fnnexp.FnnexpError, match="and not one without epoch, metric, value; write"):
+        fnnexp.plot_curves(runs, runs)
+    for column in entrances.NEEDED["curves"]:
+        with pytest.raises(fnnexp.FnnexpError, match=f"not one without {column}; write"):
+            fnnexp.plot_curves(runs, curves.drop(columns=column))
+    fnnexp.plot_curves(runs, curves[list(entrances.NEEDED["curves"])])
+    with pytest.raises(fnnexp.FnnexpError, match="factor=3 does not vary"):
+        fnnexp.compare(runs, 3)
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'curves'"):
+        fnnexp.plot_curves(runs)
+
+
+@pytest.mark.parametrize("module", [entrances, images, notebook, published])
+def test_the_examples_are_right(module):
+    assert doctest.testmod(module).failed == 0

@@ -1,0 +1,569 @@
+"""What the report says of pairs, shares and the leader, against frames whose truth is known."""
+
+import doctest
+import itertools
+import math
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from boxes import apart
+from scipy import stats
+
+import fnnexp
+from fnnexp.reporting import html as page
+from fnnexp.reporting import markdown, mistakes
+from fnnexp.reporting import summary as answers
+from fnnexp.reporting import tables as report
+from fnnexp.reporting.document import Section
+from fnnexp.reporting.plots import curves as plots
+from fnnexp.results import comparisons, frames, statistics
+from fnnexp.results.frames import METRICS
+
+INITS = ("sqrtmax", "xavier", "he")
+ARCHS, BATCHINGS = ("relu_100", "tanh_128"), ("full", "mini")
+EFFECT = {"tanh_128": 0.05, "mini": 0.1, "he": 0.02}
+
+
+def grid(seeds, noise=0.001, validation=500, **missing):
+    """Return a full grid's frame: what options add, and noise that xavier has from sqrtmax."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for arch, init, batching, seed in itertools.product(ARCHS, INITS, BATCHINGS, range(seeds)):
+        name = f"{arch}-{init}-{batching}-s{seed}"
+        twin = name.replace("xavier", "sqrtmax")
+        value = next((r["val_accuracy"] for r in rows if r["name"] == twin), None)
+        if value is None:
+            value = 0.7 + sum(EFFECT.get(option, 0) for option in (arch, init, batching))
+            value += noise * rng.normal()
+        rows.append({
+            "trial": name, "name": name, "status": "finished", "identical_to": twin if twin != name else None,
+            "arch": arch, "init": init, "batching": batching, "optimizer": "sgd", "data": "digits",
+            "seed": seed, "epochs": 2, "data.validation": validation, "test_images": 360,
+            "seconds_per_epoch": 0.1 + 0.2 * (batching == "mini"), "diverged_epoch": None, "error": None,
+            **dict.fromkeys(METRICS, 0.5), "val_accuracy": value, "test_accuracy": value - 0.01,
+        })  # fmt: skip
+    runs = pd.DataFrame(rows).astype({"seed": "Int64"})
+    options = {axis: pd.CategoricalDtype(list(all_)) for axis, all_ in zip(("arch", "init", "batching"),
+               (ARCHS, INITS, BATCHINGS), strict=True)}  # fmt: skip
+    return runs.astype({**options, "optimizer": "category", "data": "category"})
+
+
+def test_what_is_numerically_identical_counts_as_one():
+    runs = grid(3)
+    assert list(comparisons.levels(runs)["init"].cat.categories) == ["sqrtmax = xavier", "he"]
+    assert len(comparisons.configurations(runs)) == 2 * 2 * 2
+    pairs = comparisons.of_options(runs)
+    assert pairs["factor"].tolist() == ["arch", "init", "batching"]  # one pair each, and not xavier again
+    assert comparisons.with_leader(runs).attrs["pairs"] == 8 * 7 // 2
+    # Where an option is only here and there the same, the configurations are joined and the options are not.
+    other = runs["name"].str.contains("relu_100-xavier")
+    runs.loc[other, "identical_to"] = np.nan
+    runs.loc[other, "val_accuracy"] += 0.001
+    assert len(comparisons.levels(runs)["init"].cat.categories) == 3
+    names = [each.name for each in comparisons.configurations(runs)]
+    assert "tanh_128 sqrtmax mini = tanh_128 xavier mini" in names
+    assert len(names) == 2 * 2 * 2 + 2
+
+
+def test_of_what_is_one_experiment_under_two_names_each_seed_counts_once():
+    runs = grid(3)
+    runs.loc[runs["init"] == "he", "val_accuracy"] -= 0.1  # so that the two that are the same lead
+    found = comparisons.findings(runs)
+    assert "sqrtmax = xavier" in found.configurations[0].name
+    assert [len(each.tried) for each in found.configurations] == [3] * 8
+    assert "did not finish" not in " ".join(answers.sentences(runs, found))
+
+
+OLD, NEW = "0123456789ab" + 52 * "c", "fedcba987654" + 52 * "d"  # of files that were one after the other
+
+
+def changed(seeds=3):
+    """Return a grid, and the same again on other data under the same path, where he has lost 0.1."""
+    old, new = grid(seeds).assign(data_checksum=OLD), grid(seeds).assign(data_checksum=NEW)
+    lost = new["init"] == "he"
+    new.loc[lost, ["val_accuracy", "test_accuracy"]] -= 0.1
+    new["trial"], new["name"] = "new-" + new["trial"], "new-" + new["name"]
+    new["identical_to"] = "new-" + new["identical_to"]
+    return pd.concat([old, new], ignore_index=True)
+
+
+def test_trials_on_changed_data_are_configurations_of_their_own():
+    runs = changed()
+    assert frames.factors(runs) == ["arch", "init", "batching", "data_checksum"]
+    board = report.leaderboard(runs)
+    assert board["seeds"].tolist() == [3] * 24
+    for row in board.to_dict("records"):
+        factors = ["arch", "init", "batching", "data_checksum"]
+        mine = (runs[factors].astype("str") == pd.Series(row)[factors].astype("str")).all(axis=1)
+        values = runs.loc[mine, "val_accuracy"]
+        assert (row["val_accuracy"], row["val_accuracy_sd"]) == pytest.approx((values.mean(), values.std()))
+    found = comparisons.findings(runs)
+    assert [len(each.metric) for each in found.configurations] == [3] * 16
+    best = found.configurations[0]
+    assert statistics.mean(best.metric) == board["val_accuracy"].iloc[0]
+    assert best.name == "tanh_128 he mini data_checksum=0123456789ab"
+    assert "data_checksum" in set(found.of_options["factor"])
+    assert ("data_checksum",) in set(found.shares["effect"].str.split(" × ").map(tuple))
+    grids = report.table_grids(runs, report.table(runs))
+    assert [each.title for each in grids] == ["data_checksum=0123456789ab", "data_checksum=fedcba987654"]
+    shown = report.leaderboard_grid(runs, board)
+    assert shown.rows[0][shown.head.index("data_checksum")].text == "0123456789ab"
+    for asked in ("0123456789ab", OLD):
+        part = frames.where(runs, {"data_checksum": asked})
+        assert part["trial"].tolist() == runs.loc[runs["data_checksum"] == OLD, "trial"].tolist()
+        assert "data_checksum" not in frames.factors(part)
+
+
+def test_a_checksum_that_the_datas_place_tells_is_no_factor():
+    runs = changed()
+    runs["data.path"] = runs["data_checksum"].map({OLD: "a.npz", NEW: "b.npz"})
+    assert frames.factors(runs) == ["arch", "init", "batching", "data.path"]
+    runs.loc[0, "data_checksum"] = 64 * "e"  # and a.npz has changed once more
+    assert frames.factors(runs)[-1] == "data_checksum"
+
+
+def test_it_is_said_where_results_are_of_different_images():
+    runs = changed()
+    said = "measured on the images of 2 data sets: a difference between data sets is no difference between"
+    assert said in fnnexp.answer(runs)
+    runs["data"] = runs["data_checksum"].map({OLD: "digits", NEW: "mnist"}).astype("category")
+    assert said in fnnexp.answer(runs)
+    runs.loc[runs["data_checksum"] == NEW, "status"] = "failed"  # then all results are of the same
+    assert said not in fnnexp.answer(runs)
+    assert said not in fnnexp.answer(grid(2))
+
+
+def test_of_options_that_are_one_the_finished_trial_counts():
+    runs = grid(3)
+    lost = runs.assign(status=runs["status"].mask(runs["init"] == "sqrtmax", "interrupted"))
+    pd.testing.assert_frame_equal(comparisons.of_options(lost), comparisons.of_options(runs))
+
+
+def test_a_trial_counts_once_however_often_a_frame_holds_it():
+    runs = grid(2, noise=0.01)
+    late = runs.assign(status="running", val_accuracy=np.nan)  # of a store where it is not done yet
+    for frame in (pd.concat([runs, runs]), pd.concat([runs, late]), pd.concat([late, runs])):
+        for of in (report.leaderboard, report.table, fnnexp.compare, fnnexp.shares, comparisons.in_each_cell):
+            pd.testing.assert_frame_equal(of(frame), of(runs), obj=of.__name__)
+        for factor in ("arch", "init"):
+            pd.testing.assert_frame_equal(fnnexp.compare(frame, factor), fnnexp.compare(runs, factor))
+        assert fnnexp.answer(frame) == fnnexp.answer(runs)
+        curves = runs[["trial"]].assign(epoch=1, metric="val_accuracy", value=runs["val_accuracy"])
+        pd.testing.assert_frame_equal(
+            plots._points(frame, pd.concat([curves, curves]), "val_accuracy"),
+            plots._points(runs, curves, "val_accuracy"),
+        )
+        pd.testing.assert_frame_equal(plots._means(frame, "val_accuracy"), plots._means(runs, "val_accuracy"))
+
+
+def test_of_two_trials_of_one_configuration_and_seed_the_later_counts_everywhere_and_it_is_said():
+    """They are two because other numerics trained them; the later is the higher here, so it is seen."""
+    first = grid(2).assign(started=pd.Timestamp("2024-01-01", tz="UTC"))
+    more = first.assign(
+        started=pd.Timestamp("2024-01-02", tz="UTC"), val_accuracy=first["val_accuracy"] + 0.05
+    )
+    more["trial"], more["identical_to"] = "more-" + more["trial"], "more-" + more["identical_to"]
+    for both in (pd.concat([first, more]), pd.concat([more, first])):
+        board, found = report.leaderboard(both), comparisons.findings(both)
+        assert board["val_accuracy"].tolist() == report.leaderboard(more)["val_accuracy"].tolist()
+        assert board["seeds"].tolist() == [2] * 12
+        assert statistics.mean(found.configurations[0].metric) == board["val_accuracy"].iloc[0]
+        assert "24 trials not counted, for another of the same configuration and seed" in fnnexp.answer(both)
+        best = comparisons.finished_trials(both, found.configurations[0])
+        assert best["trial"].str.startswith("more-").all()
+    assert "not counted" not in fnnexp.answer(pd.concat([more, more]))
+
+
+def test_differences_are_paired_by_seed_and_found_as_they_were_made():
+    runs = grid(12)
+    pairs = comparisons.of_options(runs).set_index("factor")
+    for factor, better, worse in (("arch", "tanh_128", "relu_100"), ("init", "he", "sqrtmax = xavier")):
+        row = pairs.loc[factor]
+        assert (row["a"], row["b"], row["cells"], row["seeds"]) == (better, worse, 4, 12)
+        assert row["low"] < EFFECT[better] < row["high"]
+        assert row["verdict"] == "settled"
+        assert (row["ahead"], row["probability"]) == (12, 1.0)
+        assert pd.isna(row["seeds_needed"])
+    values = runs.set_index(["arch", "init", "batching", "seed"])["val_accuracy"]
+    leader = comparisons.with_leader(runs).iloc[0]
+    d = values["tanh_128", "he", "mini"] - values["tanh_128", "sqrtmax", "mini"]
+    assert leader["a"] == "tanh_128 he mini"
+    assert leader["b"] == "tanh_128 sqrtmax mini = tanh_128 xavier mini" or "=" in leader["b"]
+    assert leader["difference"] == pytest.approx(d.mean())
+    assert (leader["low"], leader["high"]) == pytest.approx(statistics.mean_interval(d)[:2])
+    assert leader["p"] == statistics.sign_flip_test(d)
+
+
+def test_each_cells_best_is_compared_with_the_next_that_differs_and_corrected_within_the_cell():
+    runs = grid(7)
+    runs.loc[(runs["arch"] == "relu_100") & (runs["init"] == "he"), "val_accuracy"] -= 0.1  # here he is last
+    more = runs[runs["init"] == "he"].copy()  # and a fourth option, always the worst
+    more["val_accuracy"] -= 0.5
+    for column in ("trial", "name"):
+        more[column] = more[column].str.replace("-he-", "-max-")
+    more["init"] = "max"
+    runs = pd.concat([runs.astype({"init": "str"}), more.astype({"init": "str"})], ignore_index=True)
+    runs["init"] = runs["init"].astype(pd.CategoricalDtype(["max", *INITS]))
+    found = comparisons.in_each_cell(runs).set_index(["arch", "batching"])
+    assert len(found) == 4
+    for (arch, batching), row in found.iterrows():
+        best, second = ("he", "sqrtmax") if arch == "tanh_128" else ("sqrtmax", "he")
+        assert (row["a"], row["b"]) == tuple(x.replace("sqrtmax", "sqrtmax = xavier") for x in (best, second))
+        values = runs[(runs["arch"] == arch) & (runs["batching"] == batching)].set_index(["init", "seed"])
+        x, y, z = (values["val_accuracy"][init].to_numpy() for init in (best, second, "max"))
+        p = [statistics.sign_flip_test(d) for d in (x - y, x - z, y - z)]
+        assert row["p"] == p[0] == 2 / 2**7
+        assert row["p_corrected"] == pytest.approx(statistics.holm(p)[0])
+        assert (row["difference"], row["verdict"]) == (pytest.approx((x - y).mean()), "settled")
+    said = " ".join(answers.sentences(runs, comparisons.findings(runs)))
+    assert "Of the 4 combinations of arch and batching" in said
+    assert "the best initializer is sqrtmax = xavier in 2 (settled in 2), he in 2 (settled in 2)" in said
+
+
+def test_without_a_choice_of_initializers_or_anything_beside_it_no_cell_is_compared():
+    runs = grid(3)
+    for part in (runs[runs["init"] == "he"], runs[:0], runs[runs["name"].str.match("relu_100-.*-full")]):
+        assert comparisons.in_each_cell(part).empty
+        assert not report.cells_grid(comparisons.findings(part)).rows
+
+
+def test_a_pair_uses_only_what_both_finished():
+    runs = grid(6)
+    lost = (runs["name"] == "tanh_128-he-mini-s0") | (runs["name"] == "relu_100-he-full-s1")
+    runs.loc[lost, "status"] = "diverged"
+    pairs = comparisons.of_options(runs).set_index("factor")
+    assert pairs["seeds"].tolist() == [6, 6, 6]
+    assert pairs.loc["init", "cells"] == 2  # of four: two lack a seed
+    leader = comparisons.with_leader(runs)
+    assert leader["a"].iloc[0] == "tanh_128 he mini"
+    assert leader["seeds"].iloc[0] == 5
+    found = comparisons.findings(runs)
+    assert "1 of its 6 trials did not finish" in answers.sentences(runs, found)[0]
+
+
+def test_under_six_seeds_the_report_says_that_no_test_can_settle_anything():
+    for seeds in (1, 2, 3, 5):
+        runs = grid(seeds)
+        said = " ".join(answers.sentences(runs, comparisons.findings(runs)))
+        assert "No order is settled" in said
+        assert "under 6 seeds none reaches 5%" in said
+        assert f"{statistics.least_p(seeds):.3g}" in said
+        for pairs in (comparisons.with_leader(runs), comparisons.of_options(runs)):
+            assert set(pairs["verdict"]) == {"too few seeds"}
+    assert (
+        "which says nothing about other seeds" in answers.sentences(grid(1), comparisons.findings(grid(1)))[0]
+    )
+    many = grid(14)
+    assert "It is settled" in " ".join(answers.sentences(many, comparisons.findings(many)))
+
+
+def test_shares_find_the_factor_that_matters_and_need_a_full_grid():
+    shares, said = comparisons._shares(grid(4, noise=1e-6))
+    found = dict(zip(shares["effect"], shares["share"], strict=True))
+    assert list(found)[:3] == ["batching", "arch", "init"]
+    assert found["batching"] == pytest.approx(0.1**2 / (0.1**2 + 0.05**2 + 0.02**2), rel=1e-3)
+    assert "4 seeds" in said
+    one, said = comparisons._shares(grid(1))
+    assert "seed" not in one["effect"].tolist()
+    assert "One seed can't tell" in said
+    part = grid(3)
+    none, said = comparisons._shares(part[part["name"].str[:11] != "tanh_128-he"])
+    assert none.empty
+    assert "2 of 8 combinations" in said
+    assert "tanh_128 he full" in said
+    assert comparisons._shares(part[:1])[1] == "No factor varies, so there is nothing to share out."
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 8, 14])
+def test_the_sentences_say_what_the_tables_show(seeds):
+    runs = grid(seeds, noise=0.01)
+    found = comparisons.findings(runs)
+    said = " ".join(answers.sentences(runs, found))
+    board = report.leaderboard(runs)
+    shown = report.leaderboard_grid(runs, board)
+    first = dict(zip(shown.head, (cell.text for cell in shown.rows[0]), strict=True))
+    assert f"leads with {first['val %'].split()[0]}% val_accuracy" in said
+    assert f"it has {first['test %'].split()[0]}%" in said
+    assert all(first[axis] in said for axis in ("arch", "init", "batching"))
+    if seeds > 1:
+        assert f"95% interval {first['95% interval']} over {seeds} seeds" in said
+    nearest = dict(zip(report.leader_grid(found).head, report.leader_grid(found).rows[0], strict=True))
+    assert f"{nearest['points'].text} points ahead of {nearest['against'].text}" in said
+    settled = sum(row[-1].text == "settled" for row in report.leader_grid(found).rows)
+    assert settled == 0 or f"better than {settled} of 7 others" in said
+    if needed := nearest["seeds needed"].text.strip("?"):
+        assert f"about {needed} seeds would settle it" in said
+    for effect, share in [(row[0].text, row[1].text) for row in report.shares_grid(found).rows[:3]]:
+        assert f"{effect} {share}%" in said
+
+
+def test_without_validation_the_choice_is_said_to_be_optimistic():
+    runs = grid(3).assign(val_accuracy=np.nan)
+    said = answers.sentences(runs, comparisons.findings(runs))
+    assert "test_accuracy" in said[0]
+    assert "chosen by the test images" in said[1]
+    assert "optimistic" in said[1]
+
+
+@pytest.mark.parametrize("metric", ["val_accuracy", "test_accuracy"])
+def test_of_one_configuration_nothing_is_chosen(metric):
+    runs = grid(3)
+    if metric == "test_accuracy":
+        runs = runs.assign(val_accuracy=np.nan)
+    alone = runs[(runs["arch"] == "tanh_128") & (runs["init"] == "he") & (runs["batching"] == "mini")]
+    mean = f"{100 * alone['test_accuracy'].mean():.2f}%"
+    fewer = runs.assign(status=np.where(runs.index.isin(alone.index), "finished", "diverged"))
+    for part in (alone, fewer):  # the others were tried, and none of them could be chosen
+        said = fnnexp.answer(part)
+        assert f"On the test images, which chose nothing, it has {mean}." in said
+        assert f" has {100 * alone[metric].mean():.2f}% {metric}" in said
+        for word in ("optimistic", "leads", "chosen"):
+            assert word not in said
+    assert ("optimistic" in fnnexp.answer(runs)) == (metric == "test_accuracy")
+
+
+def apart_in_seeds(first, second, third=()):
+    """Return a frame of three options of one factor, each with seeds of its own, the first leading."""
+    runs = grid(8)
+    runs = runs[(runs["arch"] == "relu_100") & (runs["batching"] == "full")].assign(identical_to=None)
+    runs["val_accuracy"] += runs["init"].map({"he": 0.2, "sqrtmax": 0.1, "xavier": 0.0}).astype(float)
+    seeds = {"he": first, "sqrtmax": second, "xavier": third}
+    return runs[[row.seed in seeds[row.init] for row in runs.itertuples()]]
+
+
+def test_where_leader_and_next_share_no_seed_it_says_so_and_which_would_pair_them():
+    said = fnnexp.answer(apart_in_seeds((0, 1), (3, 4)))
+    assert (
+        "It and sqrtmax, the next, have no finished seed in common (seed=0,1 and seed=3,4), so they can't be "
+        "paired; it with seed=3,4, or the next with seed=0,1, would pair them."
+    ) in said
+    assert "no finished seed in common with any other, so no test can be made" in said
+    for wrong in ("one seed", "p value", "0 seeds", "would settle"):
+        assert wrong not in said
+    said = fnnexp.answer(apart_in_seeds((0, 1), (3, 4), (0, 1)))
+    assert "with at most 2 seeds in common the least p value of a sign-flip test is 0.5" in said
+    assert "one seed" not in said
+    diverged = apart_in_seeds((0, 1), (0, 1, 3))
+    lost = (diverged["init"] == "sqrtmax") & (diverged["seed"] != 3)
+    diverged["status"] = diverged["status"].mask(lost, "diverged")
+    said = fnnexp.answer(diverged)  # to try the same seeds again would bring nothing
+    assert "in common (seed=0,1 and seed=3), so they can't be paired; it with seed=3 would pair them." in said
+
+
+def test_a_leader_that_is_behind_where_it_is_paired_is_said_to_be():
+    runs = apart_in_seeds((0, 1, 2), (0, 1))
+    leads = (runs["init"] == "he") & (runs["seed"] != 2)
+    runs["val_accuracy"] = runs["val_accuracy"].mask(runs["init"] == "he", 0.999)
+    runs.loc[leads, "val_accuracy"] = runs.loc[runs["init"] == "sqrtmax", "val_accuracy"].to_numpy() - [
+        0.01,
+        0.03,
+    ]
+    (pair,) = comparisons.with_leader(runs).to_dict("records")
+    assert (pair["a"], pair["difference"]) == ("he", pytest.approx(-0.02))
+    half = stats.t.ppf(0.975, 1) * math.sqrt(2) / math.sqrt(2)  # points, of 1 and 3
+    ends = f"{2 - half:.2f} to {2 + half:.2f}".replace("-", "−")
+    said = f"it is 2.00 points behind sqrtmax (95% interval {ends}), ahead in 0 of 2 paired seeds."
+    assert said in fnnexp.answer(runs)
+
+
+def test_intervals_end_where_accuracies_do_the_same_on_the_page_as_in_the_files():
+    runs = grid(2)
+    wide = (runs["init"] == "he") & (runs["seed"] == 1)
+    runs.loc[wide, "val_accuracy"] = 0.01  # Student's interval of two is far wider than from 0 to 1
+    board, found = report.leaderboard(runs), comparisons.findings(runs)
+    assert board["low"].min() == 0
+    assert board["high"].max() == 1
+    shown = report.leaderboard_grid(runs, board)
+    column = shown.head.index("95% interval")
+    for row, (low, high) in zip(shown.rows, board[["low", "high"]].to_numpy(), strict=True):
+        assert row[column].text == f"{100 * low:.2f} to {100 * high:.2f}"
+    assert found.with_leader["low"].min() == -1
+    assert found.with_leader["high"].max() == 1
+
+
+def test_no_number_is_shown_as_a_negative_zero():
+    low = statistics.mean_interval([0.001, 0.002, 0.0]).low
+    for shown in (
+        answers.between(-0.00003, 0.01),
+        answers.between(-0.01, -0.00001),
+        answers.points(-0.00004),
+    ):
+        assert not re.search(r"[-−]0\.00(?!\d)", shown)
+    assert answers.between(low, -low) == f"−{-100 * low:.2f} to {-100 * low:.2f}"
+
+
+def test_what_differs_by_rounding_alone_is_level():
+    seeds = apart_in_seeds(range(4), range(4))
+    he, other = (seeds["init"] == each for each in ("he", "sqrtmax"))
+    seeds.loc[other, "val_accuracy"] = [0.3, 0.5, 0.6, 0.7]
+    seeds.loc[he, "val_accuracy"] = [
+        0.1 + 0.2,
+        0.5,
+        0.7 - 0.1,
+        0.8 - 0.1,
+    ]  # two of them are a bit off
+    (pair,) = comparisons.with_leader(seeds).to_dict("records")
+    assert (pair["difference"], pair["ahead"], pair["low"], pair["high"]) == (0, 0, 0, 0)
+    assert "It is level with" in fnnexp.answer(seeds)
+    seeds.loc[he, "val_accuracy"] = [0.3 + 0.01, 0.5 + 0.02, 0.6 + 0.03, 0.7 - 0.06]
+    (pair,) = comparisons.with_leader(seeds).to_dict("records")
+    assert (pair["difference"], pair["p"], pd.isna(pair["seeds_needed"])) == (0, 1, True)
+    assert "It is level with" in fnnexp.answer(seeds)
+    assert "The two are level so far" in fnnexp.answer(seeds)
+
+
+def test_what_the_images_leave_open_stands_beside_the_spread_of_seeds():
+    runs = grid(6, noise=0.01)
+    said = answers.sentences(runs, comparisons.findings(runs))[1]
+    best = report.leaderboard(runs).iloc[0]
+    for split, images in (("val", 500), ("test", 360)):
+        error = statistics.test_set_error(best[f"{split}_accuracy"], images)
+        assert f"{100 * error:.2f} points for {images}" in said
+    assert f"seeds spread by {100 * best['val_accuracy_sd']:.2f} points" in said
+
+
+def test_any_part_of_a_frame_can_be_compared():
+    runs = grid(3)
+    for part in (runs[:0], runs[:1], runs[runs["init"] == "he"].iloc[::-1], runs[runs["seed"] == 2]):
+        found = comparisons.findings(part)
+        assert answers.sentences(part, found)
+        assert len(found.with_leader) == max(0, len(found.configurations) - 1)
+    assert answers.sentences(runs[:0], comparisons.findings(runs[:0])) == [
+        "No trial has finished, so there is no answer yet."
+    ]
+
+
+def test_the_markdown_shows_the_pages_tables():
+    runs = grid(3)
+    found = comparisons.findings(runs)
+    board, cells = report.leaderboard(runs), report.table(runs)
+    seen = [Section("Mistakes", ["None <seen>."])]
+    text = markdown.markdown("a|b <i>", runs, board, cells, found, seen)
+    html = page.html("a|b <i>", runs, [], board, cells, found, seen)
+    rows = re.findall(r"^\|(.*)\|$", text, flags=re.MULTILINE)
+    data = [row.replace("\\", "").split("|") for row in rows if "---" not in row]
+    shown = re.findall(r"<tr>(.*?)</tr>", html)
+    shown = [[re.sub("<.*?>", "", c) for c in re.findall(r"<t[dh].*?>(.*?)</t[dh]>", row)] for row in shown]
+    assert len(data) > 20
+    assert [row for row in data if [cell.strip() for cell in row] not in shown] == []
+    assert text.startswith("# a\\|b &lt;i>")
+
+
+SUBSETS = {
+    "one architecture": lambda runs: runs[runs["arch"] == "relu_100"],
+    "one seed": lambda runs: runs[runs["seed"] == 1],
+    "one configuration": lambda runs: runs[
+        (runs["arch"] == "tanh_128") & (runs["init"] == "he") & (runs["batching"] == "full")
+    ],
+    "one trial": lambda runs: runs.iloc[[5]],
+    "rows dropped": lambda runs: runs.sample(frac=0.6, random_state=0),
+    "a mode that only one architecture has": lambda runs: runs[
+        (runs["arch"] == "tanh_128") | (runs["batching"] == "mini")
+    ],
+    "other columns": lambda runs: runs[sorted(runs.columns, reverse=True)].iloc[::-1],
+    "without what is optional": lambda runs: runs.drop(columns=["test_images", "data.validation", "epochs"]),
+    "the twins alone": lambda runs: runs[runs["init"] == "xavier"],
+    "none finished": lambda runs: runs.assign(status="failed", val_accuracy=np.nan, test_accuracy=np.nan),
+    "no rows": lambda runs: runs[:0],
+}
+
+
+@pytest.mark.parametrize("name", SUBSETS)
+def test_all_of_the_report_takes_any_part_of_a_frame(name, monkeypatch):
+    monkeypatch.setattr(
+        plots, "svg", lambda figure, label: "<svg></svg>"
+    )  # to write them takes a second each
+    monkeypatch.setattr(plots, "png", lambda figure: b"")
+    whole = grid(2)
+    curves = whole[["trial"]].merge(pd.DataFrame({"epoch": [1, 2], "value": [0.5, 0.75]}), how="cross")
+    curves = pd.concat(
+        [curves.assign(metric=f"{s}_{q}") for s in ("val", "test") for q in ("loss", "accuracy")]
+    )
+    runs = SUBSETS[name](whole)
+    found, seen = comparisons.findings(runs), ()
+    board, cells = report.leaderboard(runs), report.table(runs)
+    drawn = list(page.drawings(runs, curves.iloc[::-1]))
+    text = markdown.markdown("part", runs, board, cells, found, seen)
+    html = page.html("part", runs, drawn, board, cells, found, seen)
+    for sentence in answers.sentences(runs, found):
+        assert page.escape(sentence) in html
+        assert markdown.escaped(sentence) in text
+    assert html.count("<figure>") == len(drawn)
+    finished = runs["status"].eq("finished").any()
+    assert bool(drawn) == finished
+    best = mistakes.best_trial(runs, found)
+    assert (best is not None) == finished
+    assert best is None or best["val_accuracy"] in found.configurations[0].metric.to_numpy()
+
+
+def test_the_answer_says_which_options_are_the_same_experiment():
+    runs = grid(3)
+    said = answers.sentences(runs, comparisons.findings(runs))
+    assert [s for s in said if s.startswith("sqrtmax and xavier are the same experiment here")]
+    rest = runs[runs["init"] != "xavier"]
+    assert not [s for s in answers.sentences(rest, comparisons.findings(rest)) if "the same experiment" in s]
+
+
+def test_curves_stand_in_a_row_an_architecture_also_where_some_are_missing():
+    runs = grid(2)
+    runs = runs[(runs["arch"] == "tanh_128") | (runs["batching"] == "mini")]
+    curves = runs[["trial"]].assign(epoch=1, value=0.9, metric="val_accuracy")
+    figure = plots.curves(runs, curves, "val_accuracy")
+    assert [text.get_text() for text in figure.texts] == list(ARCHS)
+    corners = {}
+    for ax in figure.axes:
+        box = ax.get_position()
+        corners.setdefault(round(box.y0, 3), []).append((round(box.x0, 3), ax.get_title(loc="left")))
+    lower, upper = (corners[y] for y in sorted(corners))
+    assert [title for _, title in upper] == ["mini"]
+    assert [title for _, title in lower] == ["full", "mini"]
+    assert upper[0][0] == lower[1][0]  # under each other
+    assert len({ax.get_ylim() for ax in figure.axes}) == 1
+
+
+def test_axes_name_round_numbers_and_keep_what_has_no_logit():
+    runs = grid(2).assign(val_accuracy=lambda frame: np.where(frame["batching"] == "mini", 1.0, 0.1))
+    curves = runs[["trial"]].assign(epoch=1, value=runs["val_accuracy"], metric="val_accuracy")
+    figure = plots.curves(runs, curves, "val_accuracy")
+    figure.draw_without_rendering()
+    ax = figure.axes[0]
+    named = [float(label.get_text()) for label in ax.get_yticklabels()]
+    assert named == sorted(named)
+    assert {10, 50, 90, 99} <= set(named)
+    assert all(np.isfinite(line.get_ydata()).all() for each in figure.axes for line in each.lines)
+    boxes = [label.get_window_extent() for label in ax.get_yticklabels()]
+    assert apart(boxes)
+    low, high = ax.get_ylim()
+    assert low < 0.1 < 0.999 < high < 1
+
+
+def test_the_heat_map_writes_every_mean_and_nothing_overlaps():
+    runs = grid(2)
+    figure = plots.heat_map(runs, "val_accuracy")
+    figure.draw_without_rendering()
+    texts = [text for ax in figure.axes for text in ax.texts]
+    means = runs.groupby(["batching", "arch", "init"], observed=True)["val_accuracy"].mean()
+    assert [text.get_text() for text in texts] == [f"{100 * mean:.1f}" for mean in means]
+    for ax in figure.axes:
+        labels = [label.get_window_extent() for label in ax.get_xticklabels() if label.get_text()]
+        assert apart(labels)
+    boxes = [ax.get_tightbbox() for ax in figure.axes]
+    assert apart(boxes)
+    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width for box in boxes)
+
+
+def test_accuracy_against_time_has_each_configuration_once():
+    runs = grid(3)
+    figure = plots.against_time(runs, "val_accuracy")
+    drawn = {(line.get_xdata()[0], line.get_ydata()[0]) for ax in figure.axes for line in ax.lines}
+    groups = runs.groupby(["arch", "init", "batching"], observed=True)
+    expected = {(2 * g["seconds_per_epoch"].mean(), g["val_accuracy"].mean()) for _, g in groups}
+    assert sorted(drawn) == [pytest.approx(point) for point in sorted(expected)]
+    assert plots.against_time(runs.assign(seconds_per_epoch=np.nan), "val_accuracy") is None
+
+
+@pytest.mark.parametrize("module", [answers, markdown, page])
+def test_the_examples_run(module):
+    assert doctest.testmod(module).failed == 0

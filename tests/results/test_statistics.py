@@ -1,0 +1,271 @@
+"""Statistics against closed forms, SciPy, plain loops, and what they promise on simulated seeds."""
+
+import itertools
+import math
+import operator
+import random
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from fnnexp.results import statistics
+from fnnexp.results.statistics import (
+    holm,
+    least_p,
+    mean_interval,
+    seeds_needed,
+    seeds_to_test,
+    sign_flip_test,
+    superiority,
+    test_set_error,
+    variance_shares,
+)
+
+
+def within(share, expected, tries):
+    """Whether a simulated share lies within four standard errors of what is promised."""
+    return abs(share - expected) <= 4 * math.sqrt(expected * (1 - expected) / tries)
+
+
+# Intervals
+
+SHAPES = {
+    "normal": (lambda rng, n: rng.normal(size=n), 0.0),
+    "uniform": (lambda rng, n: rng.uniform(size=n), 0.5),
+    "skewed": (lambda rng, n: rng.gamma(4, size=n), 4.0),
+}
+
+
+def test_one_seed_has_no_interval_and_equal_seeds_a_point():
+    for nothing in ([], [0.9], [0.9, math.nan]):
+        low, high, method = mean_interval(nothing)
+        assert math.isnan(low)
+        assert math.isnan(high)
+        assert method == "none"
+    for n in (2, 6, 20):
+        assert mean_interval([0.1] * n) == (0.1, 0.1, "equal")
+
+
+def test_an_interval_ends_where_the_mean_can_not_be_and_holds_it_as_often():
+    x = [0.98, 0.99, 1.0, 0.7]
+    free, cut = mean_interval(x), mean_interval(x, within=statistics.ACCURACY)
+    assert free.high > 1
+    assert cut == (free.low, 1.0, "t")
+    assert mean_interval([-0.9, 0.8], within=statistics.DIFFERENCE)[:2] == (-1, 1)
+    assert np.isnan(mean_interval([0.9], within=statistics.ACCURACY)[:2]).all()
+    rng = np.random.default_rng(5)
+    for p, n in itertools.product((0.02, 0.9), (3, 7)):
+        found = [rng.binomial(20, p, size=n) / 20 for _ in range(100)]
+        ends = [[mean_interval(x, within=bounds)[:2] for x in found] for bounds in ((-9, 9), (0, 1))]
+        free, cut = ([low <= p <= high for low, high in each] for each in ends)
+        assert free == cut
+
+
+def test_few_seeds_have_students_interval():
+    for n in (2, 3, 5):
+        x = np.random.default_rng(n).normal(size=n)
+        low, high, method = mean_interval(x)
+        assert (low, high) == pytest.approx(stats.ttest_1samp(x, 0).confidence_interval())
+        assert method == "t"
+
+
+def test_from_six_seeds_the_interval_is_resampled_skewed_as_they_are_and_always_the_same():
+    x = np.array([0.1, 0.11, 0.12, 0.12, 0.13, 0.14, 0.15, 0.6])
+    low, high, method = mean_interval(x)
+    assert method == "bca"
+    assert high - x.mean() > 1.5 * (x.mean() - low)
+    assert mean_interval(x) == (low, high, method)
+    # All but one the same is nearly degenerate, and still gives numbers.
+    assert np.isfinite(mean_interval([0.5] * 7 + [0.51])[:2]).all()
+
+
+@pytest.mark.parametrize(
+    ("n", "shape", "share"),
+    [
+        (2, "normal", 0.95),
+        (3, "normal", 0.95),
+        (6, "normal", 0.94),
+        (6, "uniform", 0.94),
+        (6, "skewed", 0.92),
+        (10, "normal", 0.95),
+        (10, "uniform", 0.95),
+        (10, "skewed", 0.94),
+    ],
+)
+def test_intervals_cover_as_often_as_is_said(n, shape, share):
+    tries, rng = 600, np.random.default_rng(n)
+    draw, true = SHAPES[shape]
+    found = [mean_interval(draw(rng, n)) for _ in range(tries)]
+    covered = np.mean([low <= true <= high for low, high, _ in found])
+    assert within(covered, share, tries), covered
+
+
+def test_resampled_means_of_three_could_not_cover():
+    """Why under six seeds the interval is Student's."""
+    rng, tries = np.random.default_rng(0), 2000
+    x = rng.normal(size=(tries, 3))
+    widest = np.mean((x.min(axis=1) <= 0) & (x.max(axis=1) >= 0))
+    assert within(widest, 1 - 2.0 ** (1 - 3), tries)
+
+
+# Tests of pairs
+
+
+def test_the_sign_flip_test_is_scipys():
+    for n in (2, 5, 9):
+        d = np.random.default_rng(n).normal(0.3, size=n)
+        expected = stats.permutation_test((d,), np.mean, permutation_type="samples", n_resamples=2**n)
+        assert sign_flip_test(d) == pytest.approx(expected.pvalue)
+    many = np.random.default_rng(0).normal(0.3, size=40)
+    assert sign_flip_test(many) == pytest.approx(stats.ttest_1samp(many, 0).pvalue, rel=0.3)
+    assert sign_flip_test(np.full(40, 1.0)) == pytest.approx(1 / (2**16 + 1))  # never 0
+    assert math.isnan(sign_flip_test([]))
+
+
+def exact_sign_flip(numerators):
+    """Return the p value of differences with one denominator, in whole numbers."""
+    n, found = len(numerators), abs(sum(numerators))
+    patterns = itertools.product((-1, 1), repeat=n)
+    reach = sum(abs(sum(map(operator.mul, signs, numerators))) >= found for signs in patterns)
+    return Fraction(reach, 2**n)
+
+
+@pytest.mark.parametrize("images", [10, 237, 10_000])
+def test_the_sign_flip_test_is_exact_for_accuracies_over_so_many_images(images):
+    """Differences on such a grid tie often, and floating point does not: what ties must still count."""
+    rng, ties = random.Random(images), 0
+    for _ in range(150):
+        n, most = rng.randint(1, 8), min(images, rng.choice((2, 6, 40)))
+        right = [(rng.randint(0, most), rng.randint(0, most)) for _ in range(n)]
+        expected = exact_sign_flip([a - b for a, b in right])
+        ties += expected > Fraction(2, 2**n)
+        assert sign_flip_test([a / images - b / images for a, b in right]) == float(expected), right
+        cells = [np.mean([a / images] * 3) - np.mean([b / images] * 3) for a, b in right]
+        assert sign_flip_test(cells) == float(expected), right
+    assert ties > 75
+    assert sign_flip_test([0.1, 0.2, 0.3, -0.6]) == 1
+
+
+def test_the_sign_flip_test_knows_no_unit():
+    d = np.random.default_rng(3).normal(0.3, size=8)
+    assert len({sign_flip_test(d * scale) for scale in (1e-12, 1e-3, 1.0, 1e9)}) == 1
+
+
+def test_under_six_seeds_no_sign_flip_test_reaches_five_percent():
+    for n in range(1, 12):
+        assert sign_flip_test(np.arange(1, n + 1)) == least_p(n)
+        assert (least_p(n) <= 0.05) == (n >= 6 == seeds_to_test())
+    for pairs in (1, 2, 3, 12, 351):
+        n = seeds_to_test(pairs)
+        assert least_p(n, pairs) <= 0.05 < least_p(n - 1, pairs)
+
+
+def test_the_sign_flip_test_keeps_its_level():
+    tries, rng = 2000, np.random.default_rng(1)
+    for n in (6, 9):
+        for draw in (rng.standard_normal, lambda size: rng.standard_t(2, size=size)):
+            wrong = np.mean([sign_flip_test(draw(n)) <= 0.05 for _ in range(tries)])
+            # The level that is reached exactly is the greatest step of 2^(1−n) below 5%.
+            assert within(wrong, math.floor(0.05 * 2 ** (n - 1)) / 2 ** (n - 1), tries)
+
+
+def test_holm_keeps_the_level_over_all_pairs_also_when_the_leader_was_picked_by_looking():
+    """With pairs= all pairs; with those shown alone the leader's lead would look real too often."""
+    tries, configurations, n, rng = 400, 6, 11, np.random.default_rng(2)
+    picked, shown = 0, 0
+    for _ in range(tries):
+        x = rng.normal(size=(configurations, n))
+        x = x[np.argsort(-x.mean(axis=1))]
+        p = [sign_flip_test(x[0] - other) for other in x[1:]]
+        picked += holm(p, configurations * (configurations - 1) // 2).min() <= 0.05
+        shown += holm(p).min() <= 0.05
+    assert picked / tries <= 0.05 or within(picked / tries, 0.05, tries)
+    assert shown / tries > 0.05 + 4 * math.sqrt(0.05 * 0.95 / tries)
+
+
+def test_holm_is_the_textbooks():
+    p = np.array([0.02, 0.001, 0.04, 0.6, 0.011])
+    order, expected, running = np.argsort(p), np.empty(5), 0.0
+    for i, j in enumerate(order):
+        running = max(running, (5 - i) * p[j])
+        expected[j] = min(1, running)
+    assert holm(p) == pytest.approx(expected)
+    assert holm([0.01, math.nan, 0.02]) == pytest.approx([0.02, math.nan, 0.02], nan_ok=True)
+    assert holm([]).size == 0
+    # Holm over all pairs, seen only in part, is never more than what a part alone is told.
+    assert (holm(p[1:3], pairs=5) >= holm(p)[1:3]).all()
+
+
+def test_superiority_is_mann_and_whitneys_u():
+    rng = np.random.default_rng(3)
+    a, b = rng.integers(0, 5, 7), rng.integers(0, 5, 4)
+    assert superiority(a, b) == pytest.approx(stats.mannwhitneyu(a, b).statistic / 28)
+    assert superiority(a, b) + superiority(b, a) == pytest.approx(1)
+    assert superiority(a, a) == 0.5
+    assert math.isnan(superiority([], b))
+
+
+@pytest.mark.parametrize(("effect", "least"), [(0.5, 34), (1.0, 10)])
+def test_as_many_seeds_as_are_said_to_be_needed_settle_it_in_four_of_five_tries(effect, least):
+    pilot = effect + np.array([1.0, -1.0]) / math.sqrt(2)  # mean `effect`, standard deviation 1
+    n = seeds_needed(pilot)
+    assert n == least  # as the tables of a paired t test's power have it
+    rng, tries = np.random.default_rng(4), 600
+    found = np.mean([stats.ttest_1samp(rng.normal(effect, 1, n), 0).pvalue <= 0.05 for _ in range(tries)])
+    assert found >= 0.8 or within(found, 0.8, tries)
+
+
+def test_what_can_not_be_planned_is_none():
+    for unknown in ([], [0.1], [0.1, -0.1], [0.1, math.nan]):
+        assert seeds_needed(unknown) is None
+    assert seeds_needed([1e-6, 1.0, -0.9999]) is None  # more than anybody runs
+    assert seeds_needed([0.1, 0.1]) == seeds_to_test()
+    assert seeds_needed([1.0, 1.0 + 1e-9]) == seeds_to_test()
+    assert seeds_needed([0.1, 0.2, 0.3], pairs=12) >= seeds_to_test(12)
+
+
+# The test set, the factors
+
+
+def test_a_finite_test_set_errs_by_two_tenths_of_a_point_at_96_percent_of_10000_images():
+    assert test_set_error(0.96, 10_000) == pytest.approx(0.002, abs=5e-5)
+    rng = np.random.default_rng(5)
+    assert test_set_error(0.9, 500) == pytest.approx(rng.binomial(500, 0.9, 20_000).std() / 500, rel=0.03)
+    assert 0 < test_set_error(1.0, 360) < 1 / 360
+    assert math.isnan(test_set_error(math.nan, 10))
+    assert math.isnan(test_set_error(0.5, 0))
+
+
+def test_shares_of_variance_are_those_of_a_plain_analysis():
+    x = np.random.default_rng(6).normal(size=(3, 4, 2, 5))
+    shares = variance_shares(x, ["a", "b", "c"])
+    assert sum(shares.values()) == pytest.approx(1)
+    assert set(shares) == {t for k in range(4) for t in itertools.combinations("abc", k)}
+    total = ((x - x.mean()) ** 2).sum()
+    a = 4 * 2 * 5 * ((x.mean(axis=(1, 2, 3)) - x.mean()) ** 2).sum()
+    ab_cells = 2 * 5 * ((x.mean(axis=(2, 3)) - x.mean()) ** 2).sum()
+    b = 3 * 2 * 5 * ((x.mean(axis=(0, 2, 3)) - x.mean()) ** 2).sum()
+    assert shares["a",] == pytest.approx(a / total)
+    assert shares["a", "b"] == pytest.approx((ab_cells - a - b) / total)
+    assert shares[()] == pytest.approx(5 * x.var(axis=-1).sum() / total)
+    one_seed = variance_shares(x[..., :1], ["a", "b", "c"])
+    assert one_seed[()] == 0  # so what is chance shows as interaction, which the report says
+
+
+def test_an_additive_grid_has_no_interaction():
+    x = np.add.outer(np.add.outer([0.0, 1.0], [0.0, 0.1, 0.5]), [0.0, 0.0])
+    assert variance_shares(x, ["a", "b"])["a", "b"] == pytest.approx(0, abs=1e-12)
+
+
+def test_an_empty_cell_is_refused_and_no_variance_has_no_shares():
+    with pytest.raises(ValueError, match="empty cell"):
+        variance_shares([[[0.1]], [[math.nan]]], ["a", "b"])
+    with pytest.raises(ValueError, match="2 axes"):
+        variance_shares([[0.1]], ["a", "b"])
+    assert variance_shares(np.full((2, 2, 3), 0.7), ["a", "b"]) == {}
+
+
+def test_statistics_import_no_drawing_and_no_store():
+    assert not {"matplotlib", "mlflow"} & set(vars(statistics))

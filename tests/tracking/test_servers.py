@@ -1,0 +1,317 @@
+"""A real MLflow server over a real PostgreSQL: the numbers of SQLite, and nothing lost while it is away."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import http.server
+import io
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from mlflow import MlflowClient
+from rich.console import Console
+from stores import agree, results
+
+import fnnexp
+from fnnexp.errors import FnnexpError
+from fnnexp.sweeping.leases import PREFIX
+from fnnexp.sweeping.loop import Settings, run
+from fnnexp.tracking import retry as patience
+from fnnexp.tracking.retry import StoreAwayError, StoreError, is_remote, patiently
+from fnnexp.tracking.writer import Tracker
+from servers.mlflow_server import MlflowServer
+from servers.postgres import MissingError, Postgres
+from servers.processes import free_port
+
+GRID = ["arch=relu_98", "init=sqrtmax,xavier,he", "batching=mini,full", "epochs=3"]
+LONG = ["arch=relu_98", "init=he", "seed=0,1", "epochs=150"]
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    try:
+        server = Postgres()
+    except MissingError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def server(postgres, tmp_path_factory):
+    started = MlflowServer(postgres.uri, tmp_path_factory.mktemp("mlflow"))
+    yield started
+    started.stop()
+
+
+def until(happened, seconds=60):
+    """Wait until something has happened; fail when it does not."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def swept(trials, uri, experiment, *, file=None, **changed):
+    """Run trials as one sweep in this process; return what became of them and what was said."""
+    console = Console(file=file or io.StringIO(), width=250)
+    chosen = Settings(**{"n_jobs": 1, "backend": "threading"} | changed)
+    return run(trials, Tracker(experiment, uri), chosen, console), console.file.getvalue()
+
+
+def test_a_sweep_over_http_into_postgresql_is_bitwise_that_in_sqlite(
+    server, store, trials_of, invoke, same_bits
+):
+    trials = trials_of(*GRID)
+    swept(trials, store, "grid")
+    words = ["-m", "data=digits", *GRID, "execution.backend=threading", "execution.n_jobs=1"]
+    here = ["tracking.experiment=grid", f"tracking.uri={server.uri}"]
+    ran = invoke(*words, *here)
+    assert ran.status == 0, ran.err
+    assert "6 trials finished" in ran.out
+    agree(results(server.uri, "grid"), results(store, "grid"), same_bits)
+
+    where = {"tracking_uri": server.uri}
+    by = ["trial", "metric", "epoch"]
+    ours, theirs = fnnexp.curves("grid", **where), fnnexp.curves("grid", tracking_uri=store)
+    assert ours[[*by, "value"]].sort_values(by).astype(str).to_numpy().tolist() == (
+        theirs[[*by, "value"]].sort_values(by).astype(str).to_numpy().tolist()
+    )
+    columns = ["trial", "arch", "init", "batching", "test_accuracy", "train_loss"]
+    runs = [
+        each[columns].sort_values("trial").astype(str).to_numpy().tolist()
+        for each in (fnnexp.runs("grid", **where), fnnexp.runs("grid", tracking_uri=store))
+    ]
+    assert runs[0] == runs[1]
+
+    again = invoke(*words, *here)
+    assert "0 trials finished, 6 were done before" in again.out
+    dry = invoke("dry_run=true", *words, *here)
+    assert "6 trials, 6 done, 0 to run" in dry.out
+    report = invoke("report", "grid", "--uri", server.uri)
+    assert report.status == 0, report.err
+
+
+def test_a_server_that_restarts_is_waited_for_with_a_message_and_nothing_is_lost(
+    server, store, tmp_path, trials_of, same_bits
+):
+    trials = trials_of(*LONG)
+    swept(trials, store, "long")
+    said = io.StringIO()
+
+    def restart():
+        until(lambda: list((tmp_path / ".fnnexp" / "checkpoints").glob("*.npz")))
+        server.stop()
+        until(lambda: "does not answer" in said.getvalue())
+        server.start()
+
+    restarter = threading.Thread(target=restart)
+    restarter.start()
+    outcome, _ = swept(trials, server.uri, "long", file=said, segment_seconds=0.1, max_lanes=1)
+    restarter.join()
+    assert outcome.failed == []
+    assert said.getvalue().count(f"MLflow at {server.uri} does not answer") >= 1
+    assert f"MLflow at {server.uri} answers again" in said.getvalue()
+    agree(results(server.uri, "long"), results(store, "long"), same_bits)
+
+
+def test_two_machines_at_once_train_each_trial_once(server, tmp_path):
+    """A cache folder of its own makes a machine; each is told other seeds, of which some are the same."""
+    words = ["-m", "data=digits", "init=he,max", "epochs=100", "batching=sample", "execution.n_jobs=1"]
+    words += ["execution.segment_seconds=0.2", "tracking.experiment=machines", f"tracking.uri={server.uri}"]
+    both = []
+    for name, seeds in (("one", "0,1"), ("other", "1,2")):
+        (tmp_path / name).mkdir()
+        both.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "fnnexp", *words, f"seed={seeds}"],
+                cwd=tmp_path / name,
+                env={**os.environ, "FNNEXP_CACHE": str(tmp_path / name / "cache")},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+    said = [one.communicate(timeout=240)[0] for one in both]
+    assert [one.returncode for one in both] == [0, 0], said
+    assert any("2 are left to another sweep (process" in text for text in said), said
+    client = MlflowClient(server.uri)
+    experiment = client.get_experiment_by_name("machines")
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == len({run.data.tags["fnnexp.trial"] for run in runs}) == 6
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert not [key for key in experiment.tags if key.startswith(PREFIX)]
+
+
+def test_a_run_that_somebody_deleted_is_interrupted_without_a_word(server, trials_of):
+    tracker = Tracker("deleted", server.uri)
+    run_id = tracker.begin(trials_of(*GRID)[0])
+    MlflowClient(server.uri).delete_run(run_id)
+    tracker.interrupt(run_id)
+
+
+class LosesAnswers(http.server.BaseHTTPRequestHandler):
+    """Hands requests on to the server; the answer to the first of each kind of write is lost on its way."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        onward = http.client.HTTPConnection(urlsplit(self.server.onward).netloc)
+        headers = {key: value for key, value in self.headers.items() if key.lower() != "host"}
+        onward.request(self.command, self.path, body, headers)
+        answer = onward.getresponse()
+        content = answer.read()
+        onward.close()
+        kind = self.path.partition("?")[0].rpartition("/")[2]
+        if self.command != "GET" and "search" not in kind and kind not in self.server.lost:
+            self.server.lost.append(kind)
+            self.close_connection = True
+            return
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.getheader("Content-Type") or "text/plain")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def losing(server):
+    """Return a server before the server, which loses answers; `lost` lists of what."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), LosesAnswers) as proxy:
+        proxy.onward, proxy.lost = server.uri, []
+        proxy.uri = f"http://127.0.0.1:{proxy.server_port}"
+        thread = threading.Thread(target=proxy.serve_forever)
+        thread.start()
+        yield proxy
+        proxy.shutdown()
+        thread.join()
+
+
+def test_an_answer_that_is_lost_makes_no_second_run_and_no_second_point(
+    losing, server, store, trials_of, same_bits
+):
+    trials = trials_of("arch=relu_98", "init=he", "seed=0,1", "epochs=2")
+    swept(trials, store, "lost")
+    outcome, said = swept(trials, losing.uri, "lost")
+    assert {"create", "log-batch", "update", "weights.npz", "config.yaml"} <= set(losing.lost)
+    assert outcome.failed == []
+    assert "does not answer" in said
+    agree(results(server.uri, "lost"), results(store, "lost"), same_bits)
+
+
+def test_a_server_that_is_not_there_is_told_in_seconds_and_nothing_is_begun(invoke, monkeypatch):
+    for module in ("store", "writer"):
+        monkeypatch.setattr(f"fnnexp.tracking.{module}.AT_START", 1.0)
+    address = f"http://127.0.0.1:{free_port()}"
+    for words in (
+        ["data=digits", f"tracking.uri={address}"],
+        ["data=digits", f"tracking.uri={address}", "dry_run=true"],
+        ["report", "grid", "--uri", address],
+    ):
+        ran = invoke(*words)
+        assert ran.status != 0
+        assert f"MLflow at {address} has not answered" in ran.err
+        assert "Traceback" not in ran.err
+    assert not Path(".fnnexp").exists()
+
+
+# --- the waiting itself ---
+
+
+class Store:
+    """Fails as it is told, then answers."""
+
+    def __init__(self, *errors):
+        self.errors = list(errors)
+
+    def __call__(self):
+        if self.errors:
+            raise self.errors.pop(0)
+        return "answer"
+
+
+def away():
+    from requests.exceptions import ConnectionError as Refused
+
+    return Refused("refused")
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """Return the waits that were asked for; none is waited."""
+    asked = []
+    monkeypatch.setattr(patience.time, "sleep", asked.append)
+    return asked
+
+
+def test_the_waits_grow_and_two_lines_are_said(waits):
+    said = []
+    store = Store(*(away() for _ in range(8)))
+    assert patiently(store, uri="http://u:secret@h:1", say=said.append) == "answer"
+    assert waits == [0.5, 1, 2, 4, 8, 15, 15, 15]
+    assert len(said) == 2
+    assert said[0].startswith("MLflow at http://h:1 does not answer (ConnectionError: refused)")
+    assert said[1].startswith("MLflow at http://h:1 answers again")
+
+
+def test_what_the_store_refuses_is_raised_at_once(waits):
+    with pytest.raises(ValueError, match="no such"):
+        patiently(Store(ValueError("no such")), uri="http://h:1", say=print)
+    assert waits == []
+
+
+def test_a_store_on_this_machine_is_not_waited_for(waits):
+    assert not is_remote("sqlite:///mlflow.db")
+    assert not is_remote("file:///x")
+    assert not is_remote("mlruns")
+    assert is_remote("https://h")
+    assert is_remote("postgresql+psycopg2://u:p@h/d")
+    with pytest.raises(StoreError, match="refused"):
+        patiently(Store(away()), uri="sqlite:///mlflow.db", say=print)
+
+
+def test_patience_has_an_end(monkeypatch, waits):
+    clock = iter(range(0, 10_000, 100))
+    monkeypatch.setattr(patience.time, "monotonic", lambda: float(next(clock)))
+    with pytest.raises(StoreAwayError, match="start the same command again") as told:
+        patiently(Store(*(away() for _ in range(99))), uri="http://h:1", say=lambda line: None)
+    assert isinstance(told.value, FnnexpError)
+    assert told.value.exit_status == 1
+
+
+def test_a_call_that_takes_long_is_said(monkeypatch):
+    monkeypatch.setattr(patience, "SLOW", 0.01)
+    said = []
+
+    def slow():
+        until(lambda: said)
+        return "answer"
+
+    assert patiently(slow, uri="http://h:1", say=said.append) == "answer"
+    assert said == ["MLflow at http://h:1 is slow to answer; waiting for it"]
+
+
+def test_mlflow_does_not_ask_again_by_itself_while_we_do(monkeypatch):
+    monkeypatch.setenv(patience.RETRIES, "5")
+    seen = []
+    patiently(lambda: seen.append(os.environ[patience.RETRIES]), uri="http://h:1", say=print)
+    assert seen == ["0"]
+    assert os.environ[patience.RETRIES] == "5"
+    with contextlib.suppress(ValueError):
+        patiently(Store(ValueError()), uri="http://h:1", say=print)
+    assert os.environ[patience.RETRIES] == "5"

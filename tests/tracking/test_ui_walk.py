@@ -1,0 +1,278 @@
+"""MLflow's UI on a real sweep, walked in a real browser as a user would: what stands on the screen.
+
+The browser is the one that is installed, driven without a window; nothing is downloaded, and it reaches this
+machine alone. `FNNEXP_SCREENSHOTS=FOLDER` keeps the pictures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+
+import fnnexp
+from fnnexp.tracking.views import CURVES, PARALLEL, RUNS
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed, so no browser")
+expect = sync_api.expect
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+INITS, ARCHS, SEEDS = ("max", "xavier", "he"), ("relu_100", "tanh_128"), 2
+GRID = [
+    "-m", "data=digits", "data.validation=200", f"arch={','.join(ARCHS)}", f"init={','.join(INITS)}",
+    f"seed=range({SEEDS})", "epochs=3", "tracking.experiment=walk",
+]  # fmt: skip
+LINK = re.compile(r"http://\S+/#/experiments/\S+")
+OLD = tuple(map(int, mlflow.__version__.split(".")[:2])) < (3, 17)
+SECONDS = 60
+"""How long a loaded machine may take for what stands on the screen."""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Return the installed browser without a window."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"no browser is installed: none of {', '.join(BROWSERS)} is found")
+    with sync_api.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def swept(browser, invoke, empty_store, tmp_path_factory):
+    """Return a folder with a swept grid."""
+    folder = tmp_path_factory.mktemp("walk")
+    empty_store(folder)
+    ran = invoke(*GRID, cwd=folder)
+    assert ran.status == 0, ran.err
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(swept, invoke):
+    """Return the link that `fnnexp ui` prints, while it runs; the grid's report is made while it starts."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fnnexp.cli", "ui", "--port", str(port)],
+        cwd=swept,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        found = None
+        while found is None and (line := process.stdout.readline()):
+            found = LINK.search(line)
+        assert found, "fnnexp ui printed no link"
+        assert invoke("report", "walk", cwd=swept).status == 0
+        yield found[0]
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(30)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser, address):
+    """Return a page at the link, with MLflow's assistant closed; it asks no other host for anything."""
+    if OLD:
+        pytest.skip("what is walked is the UI of MLflow 3.17 and later")
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    asked = []
+
+    def sort(route):
+        local = re.match(r"(http://127\.0\.0\.1[:/]|data:|blob:)", route.request.url)
+        if not local:
+            asked.append(route.request.url)
+        route.continue_() if local else route.abort()
+
+    context.route("**/*", sort)
+    context.set_default_timeout(SECONDS * 1000)
+    expect.set_options(timeout=SECONDS * 1000)
+    page = context.new_page()
+    open_at(page, address)
+    page.get_by_role("button", name="Close", exact=True).click()
+    yield page
+    context.close()
+    assert asked == []
+
+
+@pytest.fixture
+def picture(page, tmp_path):
+    """Return ``picture(name)``, which keeps what stands on the screen."""
+    folder = Path(os.environ.get("FNNEXP_SCREENSHOTS") or tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    return lambda name, other=None: (other or page).screenshot(path=folder / f"{name}.png")
+
+
+def open_at(page, address):
+    """Open an address; the server may only be starting."""
+    while True:
+        try:
+            return page.goto(address)
+        except sync_api.Error as error:
+            if "ERR_CONNECTION_REFUSED" not in str(error):
+                raise
+            page.wait_for_timeout(200)
+
+
+@pytest.fixture
+def runs(page, address):
+    """Return the page at the run table, wherever the test before has left it."""
+    page.goto(address)
+    expect(page.locator(".ag-center-cols-container .ag-row").first).to_be_visible()
+    expect(page.locator(".ag-header-cell[col-id='params.`seed`']")).to_be_visible()
+    return page
+
+
+@pytest.fixture
+def table(swept):
+    return fnnexp.runs("walk", tracking_uri=f"sqlite:///{swept / 'mlflow.db'}")
+
+
+def shown(page, column):
+    """Return what a column of the run table shows of the trials, from the top."""
+    cells = page.locator(f".ag-center-cols-container [col-id='{column}']")
+    tops = sorted(cells.all(), key=lambda cell: cell.bounding_box()["y"])
+    return [text for cell in tops if (text := cell.inner_text()) != "-"]
+
+
+def headings(page):
+    """Return the table's headings from left to right."""
+    cells = page.locator(".ag-header-cell").filter(has_text=re.compile(r"\w"))
+    return [cell.inner_text() for cell in sorted(cells.all(), key=lambda cell: cell.bounding_box()["x"])]
+
+
+def card(page, title):
+    """Return the chart of that title."""
+    return page.get_by_test_id("experiment-view-compare-runs-card").filter(has_text=re.compile(f"^{title}"))
+
+
+LINES = """title => {
+  const card = "[data-testid=experiment-view-compare-runs-card]";
+  const plots = [...document.querySelectorAll(".js-plotly-plot")];
+  const plot = plots.find(each => !title || each.closest(card)?.innerText.startsWith(title));
+  const lines = (plot?.data ?? []).filter(each => (each.mode ?? "").startsWith("lines"));
+  return lines.map(each => [each.name, [...each.y]]);
+}"""
+
+
+def lines(page, count, title=None):
+    """Return the (name, y) of each line of a chart, as soon as it has as many that differ."""
+    end = time.monotonic() + SECONDS
+    drawn = set()
+    while len(drawn) < count and time.monotonic() < end:
+        drawn = {(name, tuple(y)) for name, y in page.evaluate(LINES, title) if y}
+        page.wait_for_timeout(50)
+    assert len(drawn) == count
+    return drawn
+
+
+@contextlib.contextmanager
+def followed(page, name):
+    """Follow a link of the experiment's description, which opens another page."""
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name=name, exact=True).click()
+    yield opened.value
+    opened.value.close()
+
+
+@pytest.mark.parametrize("view", [RUNS, CURVES, PARALLEL])
+def test_every_view_opens_in_every_version_of_mlflow(browser, address, view):
+    """Older ones showed "Something went wrong" instead of a view that was not the whole state of a page."""
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    open_at(page, address.replace(RUNS, view) + ("" if view == RUNS else "&compareRunsMode=CHART"))
+    charts = page.get_by_test_id("experiment-view-compare-runs-card")
+    what = page.locator(".ag-center-cols-container .ag-row") if view == RUNS else charts
+    expect(what.first).to_be_visible(timeout=SECONDS * 1000)
+    assert errors == []
+    page.close()
+
+
+def test_the_description_says_what_ran_how_and_what_came_out(runs, picture):
+    edit = runs.get_by_test_id("experiment-metadata-editor-edit-button")
+    edit.locator("xpath=following::button[1]").click()
+    expect(runs.get_by_text("leads with")).to_be_visible()
+    expect(runs.locator("code", has_text=shlex.join(["fnnexp", *GRID]))).to_be_visible()
+    for link in ("The whole report", "Runs, best first", "Mean curves by init", "Parallel coordinates"):
+        expect(runs.get_by_role("link", name=link, exact=True)).to_be_visible()
+    picture("experiment")
+    edit.locator("xpath=following::button[1]").click()
+
+
+def test_the_table_shows_the_choices_first_and_the_best_run_on_top(runs, table, picture):
+    first = ["arch", "init", "batching", "seed", "best_val_accuracy", "best_val_epoch", "val_accuracy"]
+    assert headings(runs)[:9] == ["Run Name", "Created", *first]
+    best = [float(text) for text in shown(runs, "metrics.`best_val_accuracy`")]
+    assert best == sorted(table["best_val_accuracy"].round(4), reverse=True)
+    picture("runs")
+
+
+def test_grouped_by_init_the_charts_are_mean_curves(runs, swept, picture):
+    curves = fnnexp.curves("walk", tracking_uri=f"sqlite:///{swept / 'mlflow.db'}")
+    means = curves.query("metric == 'val_accuracy'").groupby(["init", "epoch"], observed=True)["value"].mean()
+    with followed(runs, "Mean curves by init") as page:
+        for init in INITS:
+            expect(page.get_by_text(f"Group: {init}", exact=True)).to_be_visible()
+        drawn = [y for _, y in lines(page, len(INITS), "val_accuracy")]
+        for init in INITS:
+            assert min(np.abs(np.subtract(means[init].to_numpy(), y)).max() for y in drawn) < 1e-6
+        expect(page.get_by_text("Unassigned")).to_have_count(0)
+        picture("curves", page)
+
+
+def test_parallel_coordinates_have_numbers_where_params_are_numbers(runs, picture):
+    with followed(runs, "Parallel coordinates") as page:
+        axes = card(page, "Parallel Coordinates").locator(".dimension")
+        expect(axes).to_have_count(4)
+        ticks = {axis.locator(".label").text_content(): axis.locator(".tick text").all_text_contents()
+                 for axis in axes.all()}  # fmt: skip
+        assert list(ticks) == ["arch", "init", "seed", "best_val_accuracy"]
+        assert set(ticks["arch"]) == set(ARCHS)
+        assert set(ticks["init"]) == set(INITS)
+        assert len(ticks["seed"]) > SEEDS
+        assert [float(tick) for tick in ticks["seed"]] == sorted(map(float, ticks["seed"]))
+        picture("parallel", page)
+
+
+def test_four_runs_compared_are_four_curves_in_one_chart(runs, picture):
+    boxes = runs.locator(".ag-pinned-left-cols-container .ag-row input.ag-checkbox-input")
+    for k in range(4):
+        boxes.nth(k).check()
+    runs.get_by_role("button", name="Compare", exact=True).click()
+    expect(runs.get_by_text("Comparing 4 Runs from 1 Experiment")).to_be_visible()
+    picture("compare")
+    runs.get_by_role("link", name="val_accuracy", exact=True).click()
+    assert len({name for name, _ in lines(runs, 4)}) == 4
+    picture("overlaid")
+
+
+def test_the_report_is_shown_where_the_description_links_to(runs, picture):
+    with followed(runs, "The whole report") as page:
+        report = page.frame_locator("iframe").first
+        expect(report.get_by_role("heading", name="The answer")).to_be_visible()
+        picture("report", page)
