@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from rich.console import Console
 
 from fnnexp.config import compose as composing
 from fnnexp.config.compose import as_written
+from fnnexp.config.execution import Execution
 from fnnexp.config.messages import explain
 from fnnexp.config.safety import guarded, values_by_key
 from fnnexp.config.schema import Config, Job, conf_folder, read, trial
@@ -196,7 +198,7 @@ def run_jobs(jobs: Sequence[Job], config_name: str, note: str | None = None) -> 
     if first.dry_run:
         from fnnexp.sweeping.dry_run import show
 
-        show(trials, name, first.tracking.uri, _settings(first), console)
+        show(trials, name, first.tracking.uri, _execution(first), console)
         return
     outcome = sweep(trials, name, first, console, opened=collector.past_start_up)
     seen = outcome.page or "fnnexp ui"
@@ -266,25 +268,13 @@ def grid_name(config_name: str) -> str | None:
     return None if name == "config" else name
 
 
-def _settings(config: Any) -> Any:
-    from fnnexp.sweeping.loop import Settings
-
-    execution = config.execution
-    return Settings(
-        execution.n_jobs,
-        execution.backend,
-        execution.max_lanes,
-        execution.segment_seconds,
-        execution.retries,
-        execution.fail_fast,
-        address=execution.address,
-        diagnostics=config.diagnostics,
-        engine=_engine_at_hand(execution.engine),
-    )
+def _execution(config: Config) -> Execution:
+    _engine_at_hand(config.execution.engine)
+    return replace(config.execution, diagnostics=config.diagnostics)
 
 
-def _engine_at_hand(name: str) -> str:
-    """Return the name of an engine that can compute here.
+def _engine_at_hand(name: str) -> None:
+    """Refuse an engine that can't compute here.
 
     Raises
     ------
@@ -298,7 +288,6 @@ def _engine_at_hand(name: str) -> str:
             f"execution.engine={name} needs a package that can't be imported here ({error}); write: "
             f'pip install "fnnexp[{name}]", or execution.engine=numpy'
         ) from error
-    return name
 
 
 def sweep(
@@ -324,7 +313,7 @@ def sweep(
     params = [{key: str(value) for key, value in trial.params.items()} for trial in trials]
     validated = all(trial.recipe.validation for trial in trials)
     tracker = Tracker(name, config.tracking.uri, About(name, params, validated, COMMAND.get()), opened)
-    outcome = run(trials, tracker, _settings(config), console)
+    outcome = run(trials, tracker, _execution(config), console)
     outcome.page = tracker.page
     _say(outcome, console)
     if outcome.elsewhere and len(outcome.elsewhere) + outcome.done_before == len(trials):

@@ -17,6 +17,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fnnexp.config.execution import ADDRESSES, BACKENDS, MOST_WORKERS, Execution
 from fnnexp.config.trial import Trial
 from fnnexp.data.datasets import Prepared
 from fnnexp.errors import ConfigError, did_you_mean
@@ -90,20 +91,6 @@ class DataConfig:
 
 
 @dataclass
-class ExecutionConfig:
-    """Where and how trials run; nothing here changes a number, but the engine its last bits."""
-
-    n_jobs: int = -1
-    backend: str = "loky"
-    engine: str = "numpy"
-    max_lanes: int | None = None
-    segment_seconds: float = 5.0
-    retries: int = 1
-    fail_fast: bool = False
-    address: str | None = None
-
-
-@dataclass
 class TrackingConfig:
     """Where results go."""
 
@@ -121,7 +108,7 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     data: DataConfig = field(default_factory=DataConfig)
     loss: LossConfig = field(default_factory=LossConfig)
-    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+    execution: Execution = field(default_factory=Execution)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     dtype: str = "float32"
     epochs: int = 10
@@ -137,16 +124,6 @@ CHOICES = ("arch", "init", "batching", "optimizer", "data")
 
 UNSCIENTIFIC = ("execution", "tracking", "hydra", "diagnostics", "dry_run")
 """What does not change a number and is no parameter."""
-
-ADDRESSES = {
-    "dask": (r"(tcp|tls)://[^/:]+:\d+", "tcp://HOST:8786"),
-    "ray": (r"(ray://)?[^/:]+:\d+", "HOST:6379"),
-}
-"""The form of a cluster's address by backend, and how to write one."""
-
-BACKENDS = ("loky", "multiprocessing", "threading", "sequential", *ADDRESSES)
-
-MOST_WORKERS = 1024
 
 MOST_REFERENCES = 32
 """As many ``${…}`` as a config may hold: references to strings of references grow exponentially."""
@@ -244,7 +221,7 @@ _NODES: dict[Any, Any] = {
     "optimizer": OptimizerConfig,
     "loss": LossConfig,
     "data": DataConfig,
-    "execution": ExecutionConfig,
+    "execution": Execution,
     "tracking": TrackingConfig,
 }
 
@@ -260,12 +237,17 @@ LISTS = frozenset(
 
 def _known_keys(prefix: str, values: Mapping[Any, Any], node: Any) -> None:
     """Refuse a key that the schema lacks: ``+foo=1``, ``+data._target_=…``."""
-    known = [prefix + field.name for field in fields(node)]
+    known = [prefix + name for name in _keys(node)]
     for key in (f"{prefix}{key}" for key in values):
         if key not in known:
             raise ConfigError(
                 f"{key}: there is no such key; there are {', '.join(known)}.{did_you_mean(key, known)}"
             )
+
+
+def _keys(node: Any) -> list[str]:
+    """Return the keys that a node of the schema has in a config."""
+    return [field.name for field in fields(node) if not field.metadata.get("omegaconf_ignore")]
 
 
 def _first_missing(values: Any, key: str = "") -> str | None:
@@ -365,7 +347,7 @@ def _optimizer_with(hyperparameter: str) -> str:
     return f"optimizer={name} optimizer.{hyperparameter}=…"
 
 
-def _check_execution(execution: ExecutionConfig) -> None:
+def _check_execution(execution: Execution) -> None:
     if execution.n_jobs == 0:
         raise ConfigError(
             "execution.n_jobs=0: must be 1 or more, or -1 for one a core; write execution.n_jobs=2"
@@ -471,7 +453,7 @@ def trial(job: Job, data: Prepared) -> Trial:
         seed=config.seed,
         name=_name(job, labels),
         params=_params(job, labels),
-        config=asdict(config),
+        config=_written(config),
     )
 
 
@@ -515,8 +497,15 @@ def _params(job: Job, labels: Mapping[str, str]) -> dict[str, Any]:
     params: dict[str, Any] = dict(labels)
     if "experiment" in job.choices:
         params["experiment"] = job.choices["experiment"]
-    params.update(_flat(asdict(job.config)))
+    params.update(_flat(_written(job.config)))
     return {key: value for key, value in params.items() if value is not None}
+
+
+def _written(config: Config) -> dict[str, Any]:
+    """Return a config as nested dictionaries, as ``config.yaml`` holds it."""
+    values = asdict(config)
+    values["execution"] = {key: values["execution"][key] for key in _keys(Execution)}
+    return values
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:

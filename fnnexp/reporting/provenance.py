@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from fnnexp.config.execution import Execution
 from fnnexp.config.schema import (
     CHOICES,
-    ExecutionConfig,
     default_options,
     default_params,
     is_shipped,
@@ -92,7 +92,7 @@ def _engine(runs: pd.DataFrame) -> list[str]:
     """
     told = runs["engine"].dropna() if "engine" in runs else pd.Series(dtype=str)
     names = {str(version).partition(" ")[0] for version in told}
-    alike = len(names) == 1 and names <= ENGINES.keys() - {ExecutionConfig.engine}
+    alike = len(names) == 1 and names <= ENGINES.keys() - {Execution.engine}
     return [f"execution.engine={name}" for name in names] if alike else []
 
 

@@ -19,6 +19,9 @@ from fnnexp.nn.engines.base import ENGINES
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.training import Lane, Recipe, Record, Stack
 
+CHECKPOINTS = Path(".fnnexp/checkpoints")
+"""Where a sweep keeps its checkpoints, from where it was started."""
+
 META, META_AN_EPOCH, META_A_METRIC = 1024, 1024, 128
 """Bytes that a description may have, for each epoch, and for each diagnostic in it; about 300 an epoch and
 45 a diagnostic are written."""

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from fnnexp.config.execution import Execution
     from fnnexp.config.trial import Trial
-    from fnnexp.sweeping.loop import Settings
     from fnnexp.tracking.writer import Known
 
 MOST_ROWS = 40
 
 
 def show(
-    trials: Sequence[Trial], experiment: str, uri: str | None, settings: Settings, console: Console
+    trials: Sequence[Trial], experiment: str, uri: str | None, execution: Execution, console: Console
 ) -> None:
     """Print the plan of a sweep."""
     known = known_trials(experiment, uri)
@@ -38,7 +38,7 @@ def show(
     )
     if begun:
         console.print(f"{begun} of them were begun before", highlight=False)
-    if settings.diagnostics:
+    if execution.diagnostics:
         say_undiagnosed(known, done, console)
     finished = {trial.id for trial in done}
     table = Table("trial", "id", "epochs", "state", box=None, pad_edge=False, header_style="bold")
@@ -48,10 +48,10 @@ def show(
     console.print(table)
     if len(trials) > MOST_ROWS:
         console.print(f"… and {len(trials) - MOST_ROWS} more")
-    with workers(settings.backend, settings.address, settings.engine) as backend:
-        n_jobs = resolved(settings.n_jobs, backend)
-    lanes_of = Pace.remembered(settings.engine).lanes
-    stacks = plan(wanted, max_lanes=settings.max_lanes, n_jobs=n_jobs, lanes_of=lanes_of)
+    with workers(execution.backend, execution.address, execution.engine) as backend:
+        n_jobs = resolved(execution.n_jobs, backend)
+    lanes_of = Pace.remembered(execution.engine).lanes
+    stacks = plan(wanted, max_lanes=execution.max_lanes, n_jobs=n_jobs, lanes_of=lanes_of)
     if stacks:
         table = Table("stack", "lanes", "network", "batching", box=None, pad_edge=False, header_style="bold")
         for i, stack in enumerate(stacks[:MOST_ROWS], start=1):
@@ -63,7 +63,7 @@ def show(
         console.print(table)
         lanes = sum(len(stack.lanes) for stack in stacks)
         console.print(
-            f"{lanes} lanes in {len(stacks)} stacks on {n_jobs} workers ({settings.backend})",
+            f"{lanes} lanes in {len(stacks)} stacks on {n_jobs} workers ({execution.backend})",
             highlight=False,
         )
     say_identical(trials, console)

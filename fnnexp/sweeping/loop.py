@@ -7,18 +7,18 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
+from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
 from fnnexp.data.datasets import Prepared, cache_folder
 from fnnexp.nn.layer_stats import told_by
 from fnnexp.nn.network import Parameters
 from fnnexp.nn.training import Lane, Recipe, Record, Stack
 from fnnexp.sweeping import leases
-from fnnexp.sweeping.checkpoints import Checkpoints
+from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints
 from fnnexp.sweeping.cluster import Cluster, workers
 from fnnexp.sweeping.dry_run import say_undiagnosed
 from fnnexp.sweeping.executor import Executor, WorkerDied, resolved
@@ -33,22 +33,6 @@ from fnnexp.tracking.writer import Known, Tracker, best_of, runs_of
 
 AHEAD = 2
 """Stacks handed out for each worker before the store is open: it should not wait for that."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a sweep is run; nothing here changes a number, but the engine its last bits."""
-
-    n_jobs: int = -1
-    backend: str = "loky"
-    max_lanes: int | None = None
-    segment_seconds: float = 5.0
-    retries: int = 1
-    fail_fast: bool = False
-    checkpoints: Path = Path(".fnnexp/checkpoints")
-    address: str | None = None
-    diagnostics: bool = False
-    engine: str = "numpy"
 
 
 @dataclass
@@ -71,7 +55,7 @@ class Outcome:
     page: str | None = None
 
 
-def run(trials: Sequence[Trial], tracker: Tracker, settings: Settings, console: Console) -> Outcome:
+def run(trials: Sequence[Trial], tracker: Tracker, execution: Execution, console: Console) -> Outcome:
     """Train the trials that are not done yet.
 
     An exception in a trial is recorded on its run and costs no other trial, except with ``fail_fast``, which
@@ -97,17 +81,17 @@ def run(trials: Sequence[Trial], tracker: Tracker, settings: Settings, console: 
                 tracker.open()
             known = tracker.known(mend=True)
         done, wanted = runs_of(known, trials)
-        if settings.diagnostics:
+        if execution.diagnostics:
             say_undiagnosed(known, done, console)
-        checkpoints = Checkpoints(settings.checkpoints, settings.engine)
+        checkpoints = Checkpoints(CHECKPOINTS, execution.engine)
         for key in {trial.numbers_id for trial in done} - {trial.numbers_id for trial in wanted}:
             checkpoints.remove(key)  # which a process was killed before it could do
         outcome = Outcome(tracker.experiment, done_before=len(done))
         outcome.elsewhere = [(trial.name, elsewhere[trial.id]) for trial in wanted if trial.id in elsewhere]
         mine = [trial for trial in wanted if trial.id not in elsewhere]
         if mine:
-            with workers(settings.backend, settings.address, settings.engine) as backend:
-                one = _Sweep(mine, known, tracker, claims, settings, console, outcome, backend)
+            with workers(execution.backend, execution.address, execution.engine) as backend:
+                one = _Sweep(mine, known, tracker, claims, execution, console, outcome, backend)
                 one.run(lease.beat if lease else None)
     outcome.seconds = time.monotonic() - began
     return outcome
@@ -135,16 +119,16 @@ class _Sweep:
         known: Mapping[str, Known],
         tracker: Tracker,
         claims: Claims,
-        settings: Settings,
+        execution: Execution,
         console: Console,
         outcome: Outcome,
         backend: str | Cluster,
     ) -> None:
         self.tracker, self.claims, self.backend = tracker, claims, backend
-        self.settings, self.outcome = settings, outcome
+        self.execution, self.outcome = execution, outcome
         self.groups = identical(trials)
         self.known = known
-        self.checkpoints = Checkpoints(settings.checkpoints, settings.engine)
+        self.checkpoints = Checkpoints(CHECKPOINTS, execution.engine)
         self.checkpoints.tidy()
         self.curves: dict[str, list[Record]] = {}
         self.run_ids: dict[str, str] = {}
@@ -155,24 +139,24 @@ class _Sweep:
         self.suspects: deque[Planned] = deque()
         self.on_trial: Planned | None = None
         self.unsaved = False
-        self.n_jobs = resolved(settings.n_jobs, backend)
+        self.n_jobs = resolved(execution.n_jobs, backend)
         epochs = sum(max(trial.recipe.epochs, 1) for trial in trials)
         self.progress = SweepProgress(console, epochs=epochs, trials=len(trials))
         tracker.say = self.progress.say
         states = self._load_checkpoints()
-        pace = Pace.remembered(settings.engine)
-        chosen_here = settings.max_lanes is None and isinstance(backend, str)  # a cluster has another pace
+        pace = Pace.remembered(execution.engine)
+        chosen_here = execution.max_lanes is None and isinstance(backend, str)  # a cluster has another pace
         if chosen_here and (measured := pace.measure(_by_recipe(self.groups), self.n_jobs)):
             self.progress.say(f"measured how many lanes suit {measured} kinds of trials here")
         self.waiting = deque(
             plan(
                 trials,
-                max_lanes=settings.max_lanes,
+                max_lanes=execution.max_lanes,
                 n_jobs=self.n_jobs,
                 states=states,
                 lanes_of=pace.lanes,
-                diagnostics=settings.diagnostics,
-                engine=settings.engine,
+                diagnostics=execution.diagnostics,
+                engine=execution.engine,
             )
         )
 
@@ -230,7 +214,7 @@ class _Sweep:
         ahead = self.n_jobs if self.tracker.is_open else AHEAD * self.n_jobs
         first = [self.waiting.popleft() for _ in range(min(ahead, len(self.waiting)))]
         for planned in first:
-            executor.submit(planned, self.settings.segment_seconds)
+            executor.submit(planned, self.execution.segment_seconds)
         try:
             with self.claims.turn():
                 self.tracker.open()
@@ -255,7 +239,7 @@ class _Sweep:
                 planned = self.waiting.popleft()
             else:
                 return
-            executor.submit(planned, self.settings.segment_seconds)
+            executor.submit(planned, self.execution.segment_seconds)
             self._open_runs(planned)
 
     def _take_in(self, executor: Executor, planned: Planned, ended: Trained | Broken) -> None:
@@ -322,13 +306,13 @@ class _Sweep:
                         self.tracker.discard(known.run_id)
                     twin = group[0] if trial is not group[0] else None
                     self.run_ids[trial.id] = self.tracker.begin(
-                        trial, identical_to=twin, engine=self.settings.engine
+                        trial, identical_to=twin, engine=self.execution.engine
                     )
                     self.logged[trial.id] = -1
 
     def _goes_on(self, known: Known, lane: Lane) -> bool:
         """Whether a run holds the beginning of a lane's curve: engines that took turns have one each."""
-        return lane.key in self.curves and self.tracker.engine_of(known.run_id) == self.settings.engine
+        return lane.key in self.curves and self.tracker.engine_of(known.run_id) == self.execution.engine
 
     def _log(self, key: str) -> None:
         """Log what is new of a lane's curve to the run of each of its trials."""
@@ -424,10 +408,10 @@ class _Sweep:
         (lane,) = planned.lanes
         group = self.groups[lane.key]
         self.breaks[lane.key] += 1
-        if self.breaks[lane.key] <= self.settings.retries:
+        if self.breaks[lane.key] <= self.execution.retries:
             self.progress.say(
                 f"{group[0].name} broke ({broken.reason}); tried again, {self.breaks[lane.key]} of "
-                f"{self.settings.retries} times"
+                f"{self.execution.retries} times"
             )
             again.appendleft(planned)
             return
@@ -438,7 +422,7 @@ class _Sweep:
             self.progress.say(f"{trial.name} failed: {broken.reason}")
             self.progress.epoch(max(trial.recipe.epochs - max(planned.epoch, 0), 1))
             self.progress.failure()
-        if self.settings.fail_fast and not self.outcome.stopped:
+        if self.execution.fail_fast and not self.outcome.stopped:
             self.outcome.stopped = True
             self.progress.say("execution.fail_fast=true: waiting for the segments under way, then leaving")
 
@@ -463,7 +447,7 @@ class _Sweep:
                 f"{count} begun before with execution.engine={engine} start over, for a trial is one engine's"
                 f" from beginning to end; with execution.engine={engine} they go on where they were"
             )
-        wanted = self.settings.diagnostics
+        wanted = self.execution.diagnostics
         if unlike := sum(told_by(self.curves[key][-1].metrics) != wanted for key in states):
             have = "have diagnostics from here on" if wanted else "have no diagnostics from here on"
             other = "diagnostics=false" if wanted else "diagnostics=true"

@@ -804,6 +804,8 @@ NEEDS = {
 def leaves(node, prefix=""):
     """Yield the dotted keys of a schema."""
     for field in fields(node):
+        if field.metadata.get("omegaconf_ignore"):
+            continue
         value = getattr(node, field.name)
         yield from leaves(value, f"{prefix}{field.name}.") if is_dataclass(value) else [prefix + field.name]
 

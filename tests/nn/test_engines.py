@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import fnnexp
+from fnnexp.config.execution import Execution
 from fnnexp.data import datasets as data
 from fnnexp.nn.engines import numba_engine as compiled
 from fnnexp.nn.engines.base import ENGINES, engine_named
@@ -26,9 +27,9 @@ from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.training import Lane, Recipe, advance, start
 from fnnexp.sweeping import executor as executor_module
 from fnnexp.sweeping import pace as pace_module
-from fnnexp.sweeping.checkpoints import Checkpoints
+from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints
 from fnnexp.sweeping.cluster import ClusterError, own_versions, refuse_others
-from fnnexp.sweeping.loop import Settings, run
+from fnnexp.sweeping.loop import run
 from fnnexp.sweeping.pace import Pace
 from fnnexp.sweeping.worker import train_segment
 from fnnexp.tracking.writer import Tracker
@@ -212,9 +213,9 @@ def test_a_trial_is_one_engines_from_beginning_to_end(
     (trial,) = trials
     recipe, arrays = trial.recipe, data.load(trial.data)
     stack, records = advance(recipe, start(recipe, [trial.lane()]), arrays, seconds=0, engine="numba")
-    by_numba = Checkpoints(Settings().checkpoints, "numba")
+    by_numba = Checkpoints(CHECKPOINTS, "numba")
     by_numba.save(stack, {trial.numbers_id: records})
-    assert Checkpoints(Settings().checkpoints).load(trial.lane(), recipe) is None
+    assert Checkpoints(CHECKPOINTS).load(trial.lane(), recipe) is None
     assert by_numba.load(trial.lane(), recipe)[0].theta.tobytes() == stack.theta.tobytes()
     began_at = []
 
@@ -224,11 +225,11 @@ def test_a_trial_is_one_engines_from_beginning_to_end(
 
     monkeypatch.setattr(executor_module, "train_segment", train)
     console = Console(file=io.StringIO(), width=300)
-    run(trials, Tracker("fnnexp", store), Settings(n_jobs=1, backend="threading"), console)
+    run(trials, Tracker("fnnexp", store), Execution(n_jobs=1, backend="threading"), console)
     assert "1 begun before with execution.engine=numba start over" in console.file.getvalue()
     assert began_at == [(0, "numpy")]
     agrees(own_folder, trials)
-    assert not list(Settings().checkpoints.glob("*.npz"))  # the other engine's too: the trial is done
+    assert not list(CHECKPOINTS.glob("*.npz"))  # the other engine's too: the trial is done
 
 
 def test_a_trial_goes_on_with_the_engine_that_began_it(sparse_file, store, trials_of, own_folder, agrees):
@@ -236,9 +237,9 @@ def test_a_trial_goes_on_with_the_engine_that_began_it(sparse_file, store, trial
     (trial,) = trials
     recipe, arrays = trial.recipe, data.load(trial.data)
     stack, records = advance(recipe, start(recipe, [trial.lane()]), arrays, seconds=0, engine="numba")
-    Checkpoints(Settings().checkpoints, "numba").save(stack, {trial.numbers_id: records})
+    Checkpoints(CHECKPOINTS, "numba").save(stack, {trial.numbers_id: records})
     console = Console(file=io.StringIO(), width=300)
-    settings = Settings(n_jobs=1, backend="threading", engine="numba")
+    settings = Execution(n_jobs=1, backend="threading", engine="numba")
     run(trials, Tracker("fnnexp", store), settings, console)
     assert "1 begun before: they go on where they were" in console.file.getvalue()
     agrees(own_folder, trials, engine="numba")
@@ -252,7 +253,7 @@ def test_engines_that_take_turns_at_a_trial_are_not_mixed_in_its_run(
 
     def swept(engine, epochs):
         console = Console(file=io.StringIO(), width=300)
-        settings = Settings(n_jobs=1, backend="threading", engine=engine, segment_seconds=0.0, max_lanes=1)
+        settings = Execution(n_jobs=1, backend="threading", engine=engine, segment_seconds=0.0, max_lanes=1)
         logged = []
         with pytest.MonkeyPatch.context() as patch:
             log = Tracker.log

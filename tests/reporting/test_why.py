@@ -19,6 +19,7 @@ from stores import curve_in, points, runs_in, weights_in
 from threadpoolctl import threadpool_limits
 
 import fnnexp
+from fnnexp.config.execution import Execution
 from fnnexp.data import datasets as data
 from fnnexp.nn import layer_stats as diagnostics
 from fnnexp.nn.layer_stats import told_by
@@ -28,7 +29,7 @@ from fnnexp.reporting.plots import layers as diagnosis_plots
 from fnnexp.results import frames
 from fnnexp.sweeping import executor as executor_module
 from fnnexp.sweeping.checkpoints import Checkpoints
-from fnnexp.sweeping.loop import Settings, run
+from fnnexp.sweeping.loop import run
 from fnnexp.sweeping.worker import train_segment
 from fnnexp.tracking.writer import MOST_METRICS, Tracker, _batches
 
@@ -93,7 +94,7 @@ def test_the_time_of_an_epoch_is_a_mean_over_epochs_and_not_over_the_start(store
 
 def sweep(trials, store, **changed):
     console = Console(file=io.StringIO(), width=200)
-    settings = Settings(**{"n_jobs": 1, "backend": "threading"} | changed)
+    settings = Execution(**{"n_jobs": 1, "backend": "threading"} | changed)
     return run(trials, Tracker("fnnexp", store), settings, console), console.file.getvalue()
 
 

@@ -24,13 +24,14 @@ from mlflow import MlflowClient
 from rich.console import Console
 from stores import agree, results
 
+from fnnexp.config.execution import Execution
 from fnnexp.data import datasets as data
 from fnnexp.nn.layer_stats import told_by
 from fnnexp.sweeping import cluster as cluster_module
 from fnnexp.sweeping import on_dask
 from fnnexp.sweeping.cluster import ClusterError, ClusterLostError, own_versions, refuse_others, workers
 from fnnexp.sweeping.executor import Executor, resolved
-from fnnexp.sweeping.loop import Settings, run
+from fnnexp.sweeping.loop import run
 from fnnexp.sweeping.plan import plan
 from fnnexp.sweeping.worker import Trained, train_segment
 from fnnexp.tracking.writer import Tracker
@@ -137,7 +138,7 @@ def dask(tmp_path):
 def swept(trials, store, **changed):
     """Run trials as one sweep in this process; return what became of them and what was said."""
     console = Console(file=io.StringIO(), width=250)
-    outcome = run(trials, Tracker("fnnexp", store), Settings(**changed), console)
+    outcome = run(trials, Tracker("fnnexp", store), Execution(**changed), console)
     return outcome, console.file.getvalue()
 
 

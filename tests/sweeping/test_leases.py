@@ -10,9 +10,10 @@ from typing import ClassVar
 import pytest
 from rich.console import Console
 
+from fnnexp.config.execution import Execution
 from fnnexp.sweeping import leases
 from fnnexp.sweeping.leases import BEAT, PREFIX, SILENT
-from fnnexp.sweeping.loop import Settings, run
+from fnnexp.sweeping.loop import run
 from fnnexp.tracking.retry import StoreError
 from fnnexp.tracking.writer import Tracker
 
@@ -167,7 +168,7 @@ def test_a_sweep_whose_trials_were_taken_over_saves_what_it_has_and_leaves(
             raise StoreError("another took 1 of its trials over")
 
     def swept():
-        settings = Settings(n_jobs=1, backend="threading", max_lanes=1, segment_seconds=0.1)
+        settings = Execution(n_jobs=1, backend="threading", max_lanes=1, segment_seconds=0.1)
         return run(trials, Tracker("fnnexp", store), settings, Console(file=said, width=200))
 
     with monkeypatch.context() as patch:

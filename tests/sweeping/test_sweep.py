@@ -28,6 +28,7 @@ from stores import curve_in, points, runs_in, weights_in
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from fnnexp.config import schema as config
+from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
 from fnnexp.data import datasets as data
 from fnnexp.data.datasets import Prepared
@@ -37,9 +38,9 @@ from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.training import Recipe, Stack, advance, start
 from fnnexp.results import frames
 from fnnexp.sweeping import executor as executor_module
-from fnnexp.sweeping.checkpoints import Checkpoints
+from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints
 from fnnexp.sweeping.executor import Executor, resolved
-from fnnexp.sweeping.loop import Settings, run
+from fnnexp.sweeping.loop import run
 from fnnexp.sweeping.plan import USUAL_LANES, Planned, identical, plan, spread
 from fnnexp.sweeping.progress import SweepProgress
 from fnnexp.sweeping.worker import Broken, train_segment
@@ -305,7 +306,7 @@ def test_a_failed_trial_is_tried_again_by_the_same_command(invoke, store, tmp_pa
 def swept(trials, store, **changed):
     """Run trials as one sweep in this process; return what became of them and what was said."""
     console = Console(file=io.StringIO(), width=200)
-    chosen = Settings(**{"n_jobs": 1, "backend": "threading"} | changed)
+    chosen = Execution(**{"n_jobs": 1, "backend": "threading"} | changed)
     return run(trials, Tracker("fnnexp", store), chosen, console), console.file.getvalue()
 
 
@@ -705,7 +706,7 @@ def test_a_whole_checkpoint_is_gone_on_from_and_not_trained_again(
     epochs, store, tmp_path, trials_of, monkeypatch, agrees
 ):
     trials = trials_of("epochs=3")
-    Checkpoints(Settings().checkpoints).save(*_with_curve(half_trained(trials[0], epochs)))
+    Checkpoints(CHECKPOINTS).save(*_with_curve(half_trained(trials[0], epochs)))
     began_at = []
 
     def train(planned, seconds):
@@ -769,7 +770,7 @@ def test_the_count_of_epochs_is_right_whatever_becomes_of_the_trials(store, tria
     trials = trials_of("epochs=4", "init=sqrtmax,xavier,he,max", "optimizer.lr=0.1")
     trials += trials_of("epochs=4", "optimizer.lr=1e30")
     half = next(trial for trial in trials if trial.method == "max")
-    Checkpoints(Settings().checkpoints).save(*_with_curve(half_trained(half, epochs=2)))
+    Checkpoints(CHECKPOINTS).save(*_with_curve(half_trained(half, epochs=2)))
     bad = next(trial for trial in trials if trial.method == "he").numbers_id
 
     def train(planned, seconds):
@@ -858,8 +859,9 @@ def test_fail_fast_stops_at_the_first_failure_and_the_same_command_goes_on(
 
 def test_a_sweep_that_cannot_save_goes_on_and_says_so_once(trials_of, store, tmp_path, agrees):
     trials = trials_of("epochs=3", "seed=0,1")
-    (tmp_path / "checkpoints").write_text("a file where the folder should be")
-    outcome, said = swept(trials, store, segment_seconds=0.0, checkpoints=tmp_path / "checkpoints")
+    CHECKPOINTS.parent.mkdir(exist_ok=True)
+    CHECKPOINTS.write_text("a file where the folder should be")
+    outcome, said = swept(trials, store, segment_seconds=0.0)
     assert len(outcome.finished) == 2
     assert said.count("checkpoints can't be written") == 1
     agrees(tmp_path, trials)

@@ -20,9 +20,10 @@ from rich.console import Console
 from stores import agree, results
 
 import fnnexp
+from fnnexp.config.execution import Execution
 from fnnexp.errors import FnnexpError
 from fnnexp.sweeping.leases import PREFIX
-from fnnexp.sweeping.loop import Settings, run
+from fnnexp.sweeping.loop import run
 from fnnexp.tracking import retry as patience
 from fnnexp.tracking.retry import StoreAwayError, StoreError, is_remote, patiently
 from fnnexp.tracking.writer import Tracker
@@ -64,7 +65,7 @@ def until(happened, seconds=60):
 def swept(trials, uri, experiment, *, file=None, **changed):
     """Run trials as one sweep in this process; return what became of them and what was said."""
     console = Console(file=file or io.StringIO(), width=250)
-    chosen = Settings(**{"n_jobs": 1, "backend": "threading"} | changed)
+    chosen = Execution(**{"n_jobs": 1, "backend": "threading"} | changed)
     return run(trials, Tracker(experiment, uri), chosen, console), console.file.getvalue()
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from fnnexp import app
 from fnnexp.api import override
-from fnnexp.config.schema import ExecutionConfig
+from fnnexp.config.execution import Execution
 from fnnexp.errors import FnnexpError
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def run(*, quick: bool, engine: str, folder: str | None, uri: str | None) -> Pat
 def _command(quick: bool, engine: str) -> str:
     """Return what to type for the same page; not the store, whose address may hold a password."""
     how = ["--quick"] if quick else []
-    how += ["--engine", engine] if engine != ExecutionConfig.engine else []
+    how += ["--engine", engine] if engine != Execution.engine else []
     return shlex.join(["fnnexp", "reproduce", *how])
 
 
