@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,17 @@ from fnnexp.nn.training import Lane, Recipe
 
 NUMERICS = 1
 """Goes up when the same trial would train to other numbers; it is part of a trial's identity."""
+
+ALWAYS = frozenset({
+    "architecture", "inputs", "hidden", "classes", "activation", "hidden_bias", "output_bias",
+    "batching", "mode", "size", "shuffle",
+    "optimizer", "epochs", "reduction", "epsilon", "scale", "validation", "dtype",
+})  # fmt: skip
+"""The fields of a recipe that are part of every id, at whatever value: those that the first ids were made of.
+
+A field that was added later is part of an id only where it is not at its default. So earlier trials keep
+their ids, and are found as finished. Never add a name here.
+"""
 
 
 @dataclass(frozen=True)
@@ -80,11 +91,34 @@ class Trial:
     def _content(self) -> dict[str, Any]:
         return {
             "numerics": NUMERICS,
-            "recipe": asdict(self.recipe),
+            "recipe": scientific(self.recipe),
             "hyper": dict(self.hyper),
             "seed": self.seed,
             "data": self.data.checksum,
         }
+
+
+def scientific(recipe: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass that an id is made of, nested; see :data:`ALWAYS`.
+
+    Raises
+    ------
+    TypeError
+        When a field that is not in :data:`ALWAYS` has no default.
+    """
+    content: dict[str, Any] = {}
+    for each in fields(recipe):
+        value = getattr(recipe, each.name)
+        if each.name not in ALWAYS:
+            if each.default is MISSING:
+                raise TypeError(f"{type(recipe).__name__}.{each.name} was added later and has no default")
+            if value == each.default:
+                continue
+        if is_dataclass(value):
+            content[each.name] = scientific(value) if each.name in ALWAYS else asdict(value)  # type: ignore[arg-type]
+        else:
+            content[each.name] = value
+    return content
 
 
 def _digest(content: Mapping[str, Any]) -> str:
