@@ -69,18 +69,17 @@ class Clock:
 def main() -> int:
     out, sys.argv = sys.argv[1], ["fnnexp", *sys.argv[2:]]
     clock = Clock()
-    import fnnexp.app as app
     import fnnexp.sweeping.loop as run
     from fnnexp import cli
-    from fnnexp.config import compose as composing
+    from fnnexp.config import compose
     from fnnexp.sweeping.checkpoints import Checkpoints
     from fnnexp.sweeping.executor import Executor, resolved
     from fnnexp.sweeping.pace import Pace
     from fnnexp.tracking.writer import Tracker
 
-    composing._Composer.job = clock.part("compose", composing._Composer.job)  # type: ignore[method-assign]
-    app.trial = clock.part("compose", app.trial)
-    app.data.prepare = clock.part("data", app.data.prepare)
+    compose._Composition.job = clock.part("compose", compose._Composition.job)  # type: ignore[method-assign]
+    compose.trial = clock.part("compose", compose.trial)
+    compose.datasets.prepare = clock.part("data", compose.datasets.prepare)
     Tracker.open = clock.part("open the store", Tracker.open)  # type: ignore[method-assign]
     for name in ("known", "begin", "resume", "describe", "log", "finish", "fail", "interrupt", "discard"):
         setattr(Tracker, name, clock.part("log to MLflow", getattr(Tracker, name)))

@@ -1,27 +1,45 @@
-"""A sweep from Python: the same path as the command line's, and its frame."""
+"""Sweeps from Python: the same path as the command line's, and its frame."""
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import fields, replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from fnnexp import app
 from fnnexp import console as notebook
+from fnnexp.config.compose import Command, Sweep, compose
+from fnnexp.config.execution import Execution
 from fnnexp.config.schema import LISTS, Config, quoted
-from fnnexp.errors import ConfigError
+from fnnexp.errors import ConfigError, FnnexpError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from fnnexp.config.trial import Trial
+    from fnnexp.sweeping.loop import Outcome
+
 _TOP = frozenset(field.name for field in fields(Config)) | {"experiment"}
 
 AGAIN = "interrupted, and what was trained is saved; make the same call again and it goes on where it was"
+
+
+class TrialsFailedError(FnnexpError):
+    """Some trials failed; the others are done."""
+
+    exit_status = 1
+
+
+class InterruptedSweepError(FnnexpError):
+    """Ctrl-C: what was trained is saved."""
+
+    exit_status = 130
 
 
 def sweep(
@@ -59,29 +77,187 @@ def sweep(
 
     _refuse_others_than_texts(grid, overrides)
     first_word = [grid] if grid is not None and "=" in grid else []
-    if first_word:
-        grid = None
     words = [*first_word, *overrides, *(override(*_one_level(*choice)) for choice in choices.items())]
-    name = "config" if grid is None else grid
-    jobs = app.jobs_of(name, words, None if config_dir is None else _folder(config_dir))
-    first = app.alike(jobs)
-    if first.dry_run:
-        raise ConfigError(
-            "dry_run=true shows on the command line what would run: fnnexp dry_run=true …; leave it out here"
-        )
-    experiment = app.experiment_name(jobs, name)
-    # A notebook takes plain lines: rich would make a display of each, and Jupyter asks for colours.
-    plain: dict[str, Any] = {"force_jupyter": False, "force_terminal": False} if notebook.is_here() else {}
-    console = Console(width=None if sys.stdout.isatty() else 120, **plain)
-    trials = app.trials_of(jobs, console)
-    try:
-        outcome = app.sweep(trials, experiment, first, console)
-    except app.InterruptedSweepError as error:
-        raise app.InterruptedSweepError(AGAIN) from error
+    name = "config" if grid is None or first_word else grid
+    command = Command(name, tuple(words), None if config_dir is None else _folder(config_dir), multirun=True)
+    console = new_console()
+    with composed(command, may_be_dry=False) as asked:
+        print_notes(asked, console)
+        try:
+            outcome = train(asked, console)
+        except InterruptedSweepError as error:
+            raise InterruptedSweepError(AGAIN) from error
     for failed, reason in outcome.failed:
         console.print(f"{failed} failed: {reason}", markup=False, highlight=False, soft_wrap=True)
-    runs = frames.runs(experiment, tracking_uri=first.tracking.uri)
-    return frames.part(runs, runs["trial"].isin([trial.id for trial in trials]))
+    runs = frames.runs(asked.experiment, tracking_uri=asked.tracking_uri)
+    return frames.part(runs, runs["trial"].isin([trial.id for trial in asked.trials]))
+
+
+def reproduce(
+    *, quick: bool = False, engine: str = "numpy", folder: str | None = None, uri: str | None = None
+) -> Path:
+    """Train what is not done of the published experiments as one sweep, and write the page; return its path.
+
+    Parameters
+    ----------
+    quick
+        Whether fewer seeds and epochs will do.
+    engine
+        Which engine computes what is not done; what is done stays as it is.
+    folder
+        Where the page and its files go; None is `reports/reproduce`.
+    uri
+        MLflow's store; None is its default.
+
+    Raises
+    ------
+    FnnexpError
+        Before anything trains, when an input is bad; after Ctrl-C, with what was trained saved.
+    """
+    from fnnexp.reporting.replication import page, presets
+
+    if folder is not None and not folder.strip():
+        raise FnnexpError(f"--folder {folder!r}: is no name; write --folder NAME, or leave it out")
+    place = Path("reports", presets.EXPERIMENT) if folder is None else Path(folder)
+    console = new_console()
+    shared = {"execution.engine": engine, "tracking.experiment": presets.EXPERIMENT}
+    shared |= {} if uri is None else {"tracking.uri": uri}
+    trials: dict[str, list[Trial]] = {}
+    for share in presets.QUICK if quick else presets.FULL:
+        words = [f"experiment={share.preset}", override("seed", share.seeds), *share.changed]
+        words += [override(key, value) for key, value in shared.items()]
+        asked = compose(Command(overrides=tuple(words), multirun=True))
+        print_notes(asked, console)
+        trials.setdefault(share.preset, []).extend(asked.trials)
+    page.make_folder(place)
+    how = [*(["--quick"] if quick else []), *(["--engine", engine] if engine != Execution.engine else [])]
+    command = shlex.join(["fnnexp", "reproduce", *how])  # not the store: its address may hold a password
+    whole = replace(asked, trials=tuple(trial for group in trials.values() for trial in group))
+    outcome = train(whole, console, command)
+    written = page.write(
+        trials,
+        place,
+        console,
+        experiment=presets.EXPERIMENT,
+        tracking_uri=uri,
+        left_out=presets.LEFT_OUT if quick else "",
+        command=command,
+    )
+    if outcome.failed:
+        raise TrialsFailedError(f"{len(outcome.failed)} trials failed; the page is of the others")
+    return written
+
+
+# What the command line and Python share
+
+
+def new_console() -> Console:
+    """Return a console on the terminal; in a notebook and in a file it writes plain lines.
+
+    rich would make a display of each line in a notebook, and Jupyter asks for colours.
+    """
+    plain: dict[str, Any] = {"force_jupyter": False, "force_terminal": False} if notebook.is_here() else {}
+    return Console(width=None if sys.stdout.isatty() else 120, **plain)
+
+
+@contextmanager
+def composed(command: Command, *, may_be_dry: bool = True) -> Iterator[Sweep]:
+    """Yield a command's sweep; worker processes start while a grid is composed, and end if that fails."""
+    with ExitStack() as stack:
+
+        def begin(config: Config, jobs: int) -> None:
+            if config.dry_run and not may_be_dry:
+                raise ConfigError(
+                    "dry_run=true shows on the command line what would run: fnnexp dry_run=true …; leave it "
+                    "out here"
+                )
+            if jobs > 1 and not config.dry_run:
+                from fnnexp.sweeping.executor import begun_early
+
+                execution = config.execution
+                stack.enter_context(begun_early(execution.n_jobs, execution.backend, execution.engine))
+
+        yield compose(command, begin)
+
+
+def print_notes(asked: Sweep, console: Console) -> None:
+    """Print what composing has to say before anything trains."""
+    for note in asked.notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+
+
+def train(
+    asked: Sweep,
+    console: Console,
+    command: str | None = None,
+    opened: Callable[[], None] | None = None,
+) -> Outcome:
+    """Train what is not done of a sweep's trials and print what became of them.
+
+    Parameters
+    ----------
+    asked
+        The composed sweep.
+    console
+        Where to print.
+    command
+        What a shell takes to make the sweep again; None is the sweep's own command.
+    opened
+        Called when MLflow's store is open.
+
+    Raises
+    ------
+    FnnexpError
+        When nothing was left to do but what another sweep is doing; InterruptedSweepError after Ctrl-C.
+    """
+    from fnnexp.sweeping.dry_run import say_identical
+    from fnnexp.sweeping.loop import run
+    from fnnexp.tracking.views import About
+    from fnnexp.tracking.writer import Tracker
+
+    trials = asked.trials
+    say_identical(trials, console)
+    params = [{key: str(value) for key, value in trial.params.items()} for trial in trials]
+    validated = all(trial.recipe.validation for trial in trials)
+    about = About(asked.experiment, params, validated, command or str(asked.command))
+    tracker = Tracker(asked.experiment, asked.tracking_uri, about, opened)
+    outcome = run(trials, tracker, asked.execution, console)
+    outcome.page = tracker.page
+    console.print(_summary(outcome), highlight=False)
+    if outcome.elsewhere and len(outcome.elsewhere) + outcome.done_before == len(trials):
+        raise FnnexpError(
+            f"another sweep ({outcome.elsewhere[0][1]}) is training {len(outcome.elsewhere)} of these trials "
+            "into this experiment, and nothing else is left to do; wait for it, or write "
+            "tracking.experiment=NAME for an experiment of your own"
+        )
+    if outcome.interrupted:
+        raise InterruptedSweepError("interrupted; start the same command again and it goes on where it was")
+    return outcome
+
+
+def _summary(outcome: Outcome) -> str:
+    parts = [f"{len(outcome.finished)} trials finished"]
+    if outcome.done_before:
+        parts.append(f"{outcome.done_before} were done before")
+    if outcome.elsewhere:
+        parts.append(f"{len(outcome.elsewhere)} are left to another sweep ({outcome.elsewhere[0][1]})")
+    if outcome.diverged:
+        parts.append(f"{len(outcome.diverged)} diverged")
+    if outcome.failed:
+        parts.append(f"{len(outcome.failed)} failed")
+    return f"{', '.join(parts)} in {outcome.seconds:.1f} s"
+
+
+def refuse_failures(outcome: Outcome, trials: int) -> None:
+    """Raise TrialsFailedError with each failed trial and its reason, if there is one."""
+    if not outcome.failed:
+        return
+    stopped = ", and execution.fail_fast=true stopped the sweep" if outcome.stopped else ""
+    listed = "\n".join(f"  {name}: {reason}" for name, reason in outcome.failed)
+    raise TrialsFailedError(f"{len(outcome.failed)} of {trials} trials failed{stopped}:\n{listed}")
+
+
+# Python's values in Hydra's grammar
 
 
 def _refuse_others_than_texts(grid: Any, overrides: Sequence[Any]) -> None:

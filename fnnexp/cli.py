@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import atexit
 import gc
-import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fnnexp import __version__
 from fnnexp.errors import FnnexpError, did_you_mean
+
+if TYPE_CHECKING:
+    from fnnexp.config.compose import Command
 
 HELP = """\
 fnnexp: which small neural network works, and why
@@ -57,8 +61,8 @@ Hydra       -m  -cn NAME  -cd FOLDER  --cfg job  --info  --hydra-help
             fnnexp COMMAND --help   fnnexp --version
 """
 
-WITH_VALUE = re.compile(r"-(cn|cp|cd|c|p|i|-config-name|-config-path|-config-dir|-cfg|-package|-info)")
-COMPLETION = ("-sc", "--shell-completion", "--shell_completion")
+HYDRAS_OWN = ("--info", "-i", "--hydra-help", "--shell-completion", "--shell_completion", "-sc")
+"""The flags that Hydra answers itself, of what it knows."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,8 +80,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"fnnexp {__version__}")
         elif words and _is_command(words[0]):
             return _command(words[0])(words[1:])
+        elif any(word.partition("=")[0] in HYDRAS_OWN for word in words):
+            _hydras_own(words)
         else:
-            _hydra(words)
+            _train(words)
     except FnnexpError as error:
         print(f"fnnexp: {error}", file=sys.stderr)
         return int(getattr(error, "exit_status", 2))
@@ -100,49 +106,79 @@ def _command(word: str) -> Callable[[Sequence[str]], int]:
     return COMMANDS[word]
 
 
-def _hydra(words: Sequence[str]) -> None:
-    """Run Hydra's application; its complaints about the input become ours."""
-    wants_traces = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print
-    from omegaconf.errors import OmegaConfBaseException
-
-    from fnnexp import app
-    from fnnexp.config.messages import explain
-
-    sys.argv = [sys.argv[0], *overrides_last(words)]
-    gc.disable()  # until the store is open: all that start-up makes lives on
-    try:
-        app.main(words)
-    except app.Raised as raised:
-        if wants_traces or not isinstance(raised.error, OmegaConfBaseException):
-            raise raised.error from raised.error.__cause__
-        raise FnnexpError(explain(raised.error)) from raised.error
-    except FnnexpError:
-        raise
-    except Exception as error:  # whatever Hydra fails with while it composes, it is the input's doing
-        if wants_traces:
-            raise
-        raise FnnexpError(explain(error)) from error
+def _parser() -> argparse.ArgumentParser:
+    """Return the parser of a command line that trains: overrides and the flags that Hydra's users know."""
+    parser = argparse.ArgumentParser("fnnexp", add_help=False, allow_abbrev=False)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    parser.add_argument("--multirun", "-m", action="store_true", help="run every combination of values")
+    parser.add_argument("--config-name", "-cn", default="config", help="a grid of sweeps/ or of your own")
+    parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder of configs of your own")
+    parser.add_argument("--config-path", "-cp", help=argparse.SUPPRESS)
+    parser.add_argument("--cfg", "-c", choices=("job", "hydra", "all"), help="show the composed config")
+    parser.add_argument("--resolve", action="store_true", help="with --cfg: replace references by values")
+    parser.add_argument("--package", "-p", help="with --cfg: only this part of the config")
+    return parser
 
 
-def overrides_last(words: Sequence[str]) -> list[str]:
-    """Put overrides behind flags: Hydra's parser takes ``a=1 -cn grid`` but not ``a=1 -cn grid b=2``.
+def _asked(given: argparse.Namespace) -> Command:
+    """Return what was asked for; flags and overrides may come in any order."""
+    from fnnexp.config.compose import Command
 
-    >>> overrides_last(["dry_run=true", "-cn", "card_grid", "seed=1"])
-    ['-cn', 'card_grid', 'dry_run=true', 'seed=1']
-    """
-    if any(word in COMPLETION for word in words):
-        return list(words)
-    flags: list[str] = []
-    overrides: list[str] = []
-    value_of_flag = False
-    for word in words:
-        if value_of_flag or word.startswith("-"):
-            flags.append(word)
-        else:
-            overrides.append(word)
-        value_of_flag = not value_of_flag and WITH_VALUE.fullmatch(word) is not None
-    return flags + overrides
+    if given.config_path is not None:
+        raise FnnexpError(
+            f"--config-path {given.config_path}: configs are read from fnnexp's folders and from one of your "
+            "own; write -cd FOLDER"
+        )
+    folder = None if given.config_dir is None else Path(given.config_dir)
+    if folder is not None and not folder.is_dir():
+        raise FnnexpError(f"-cd {folder}: there is no such folder; write -cd FOLDER with one that is there")
+    return Command(given.config_name, tuple(given.overrides), folder, given.multirun)
+
+
+def _train(words: Sequence[str]) -> None:
+    """Run the trials that the words name; or show what would run, or the config, where they ask for that."""
+    given = _parser().parse_intermixed_args(words)
+    if given.resolve and given.cfg is None:
+        raise FnnexpError("--resolve goes with --cfg; write --cfg job --resolve")
+    gc.disable()  # until the store is open: all that the start makes lives on
+    from fnnexp import api
+    from fnnexp.config import compose
+    from fnnexp.tracking import collector
+    from fnnexp.tracking.views import report_command
+
+    command = _asked(given)
+    if given.cfg is not None:
+        print(compose.show(command, given.cfg, package=given.package, resolve=given.resolve), end="")
+        return
+    console = api.new_console()
+    with api.composed(command) as asked:
+        api.print_notes(asked, console)
+        if asked.dry_run:
+            from fnnexp.sweeping.dry_run import show
+
+            show(asked.trials, asked.experiment, asked.tracking_uri, asked.execution, console)
+            return
+        outcome = api.train(asked, console, opened=collector.past_start_up)
+    seen = outcome.page or "fnnexp ui"
+    lines = f"compare them: {report_command(asked.experiment)}\nlook at them: {seen}"
+    console.print(lines, highlight=False, soft_wrap=True, markup=False)
+    api.refuse_failures(outcome, len(asked.trials))
+
+
+def _hydras_own(words: Sequence[str]) -> None:
+    """Let Hydra answer ``--info``, ``--hydra-help`` and shell completion."""
+    from dataclasses import replace
+
+    from fnnexp.config import compose
+
+    parser = _parser()
+    parser.add_argument("--info", "-i", nargs="?")
+    parser.add_argument("--hydra-help", action="store_true")
+    parser.add_argument("--shell-completion", "--shell_completion", "-sc", action="store_true")
+    given = parser.parse_intermixed_args(words)
+    command = _asked(given)
+    # Behind -sc stand words of Hydra's own, as in install=bash.
+    compose.let_hydra_answer(replace(command, overrides=()) if given.shell_completion else command)
 
 
 def _report(words: Sequence[str]) -> int:
@@ -181,9 +217,9 @@ def _reproduce(words: Sequence[str]) -> int:
     parser.add_argument("--folder", help="where the page and its files go (default: reports/reproduce)")
     parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
     given = parser.parse_args(words)
-    from fnnexp.reporting.replication import run as reproduce
+    from fnnexp import api
 
-    reproduce.run(quick=given.quick, engine=given.engine, folder=given.folder, uri=given.uri)
+    api.reproduce(quick=given.quick, engine=given.engine, folder=given.folder, uri=given.uri)
     return 0
 
 

@@ -171,22 +171,13 @@ def loader(shared_cache):
 
 
 @pytest.fixture(scope="session")
-def jobs_of(loader):
+def jobs_of(shared_cache):
     """Return ``jobs_of(*overrides, config="config")``: the checked jobs of a command line."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.types import RunMode
-
-    from fnnexp.config import compose as composing
-
-    master = cache(lambda config: loader.load_configuration(config, [], RunMode.MULTIRUN))
+    from fnnexp.config import compose
 
     @cache
     def jobs(*overrides, config="config"):
-        words = [f"{key}={value}" for key, value in master(config).hydra.sweeper.params.items()]
-        parsed = OverridesParser.create(loader).parse_overrides([*words, *overrides])
-        grid = BasicSweeper.split_arguments(parsed, None)[0]
-        return list(composing.jobs(loader, master(config), grid))
+        return compose.jobs(compose.Command(config, overrides, multirun=True))
 
     return jobs
 

@@ -19,7 +19,8 @@ import pytest
 from mlflow import MlflowClient
 
 import fnnexp
-from fnnexp.cli import COMMANDS, overrides_last
+from fnnexp import api, cli
+from fnnexp.cli import COMMANDS
 from fnnexp.config.schema import conf_folder, quoted, sweeps_folder
 from fnnexp.data import datasets as data
 from fnnexp.sweeping.loop import Outcome
@@ -215,17 +216,17 @@ def test_a_cache_that_cannot_be_written_is_told_in_one_line_and_the_trial_goes_o
 @pytest.mark.parametrize(
     ("words", "ordered"),
     [
-        ("dry_run=true -cn card_grid seed=1", "-cn card_grid dry_run=true seed=1"),
-        ("a=1 -m b=2", "-m a=1 b=2"),
-        ("a=1 --config-name grid -cd here b=2", "--config-name grid -cd here a=1 b=2"),
-        ("a=1 --config-name=grid b=2", "--config-name=grid a=1 b=2"),
-        ("a=1 --cfg job --resolve b=2", "--cfg job --resolve a=1 b=2"),
-        ("-sc query=bash a=1 -m", "-sc query=bash a=1 -m"),
-        ("", ""),
+        ("dry_run=true -cn card_grid seed=1", "fnnexp -cn card_grid dry_run=true seed=1"),
+        ("a=1 -m b=2", "fnnexp -m a=1 b=2"),
+        ("a=1 --config-name grid -cd here b=2", "fnnexp -cd here -cn grid a=1 b=2"),
+        ("a=1 --config-name=grid b=2 --multirun", "fnnexp -m -cn grid a=1 b=2"),
+        ("a=1 --cfg job --resolve b=2", "fnnexp a=1 b=2"),
+        ("", "fnnexp"),
     ],
 )
-def test_overrides_may_stand_before_flags(words, ordered):
-    assert overrides_last(words.split()) == ordered.split()
+def test_overrides_and_flags_come_in_any_order(words, ordered, own_folder):
+    (own_folder / "here").mkdir()
+    assert str(cli._asked(cli._parser().parse_intermixed_args(words.split()))) == ordered
 
 
 def test_cfg_job_shows_the_composed_config(invoke, own_folder):
@@ -322,10 +323,13 @@ LISTS = {
 @pytest.fixture
 def swept(monkeypatch):
     """Collect the trials that would be trained, and train none."""
-    from fnnexp import app
-
     trials = []
-    monkeypatch.setattr(app, "sweep", lambda given, name, *_, **__: trials.extend(given) or Outcome(name))
+
+    def train(asked, *_, **__):
+        trials.extend(asked.trials)
+        return Outcome(asked.experiment)
+
+    monkeypatch.setattr(api, "train", train)
     return trials
 
 
@@ -349,8 +353,6 @@ def test_a_list_for_one_value_is_refused_and_what_is_to_be_written_makes_a_trial
 
 LISTS_IN_FILES = {
     "of options in a grid": "hydra: {mode: MULTIRUN, sweeper: {params: {init: [he, max], seed: '0,1'}}}",
-    "of options in a second batch": "hydra: {mode: MULTIRUN, sweeper: "
-    "{max_batch_size: 1, params: {seed: '0,1', init: 'xavier,[he,max]'}}}",
     "of values in a grid": "hydra: {mode: MULTIRUN, sweeper: {params: {seed: [0, 1], init: 'he,max'}}}",
     "of lists in a grid": "hydra: {mode: MULTIRUN, sweeper: {params: {arch.hidden: [[32], [64]]}}}",
     "of values": "seed: [0, 1]",

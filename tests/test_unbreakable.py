@@ -26,13 +26,11 @@ import pytest
 import yaml
 from files import IDX_NAMES, NAMES
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra.types import RunMode
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from fnnexp import app
-from fnnexp.config import compose as composing
+from fnnexp import api
 from fnnexp.config import safety as guard
 from fnnexp.config.schema import Config, conf_folder
 from fnnexp.data import datasets as data
@@ -95,11 +93,11 @@ def trained(monkeypatch):
     """Stop what is not refused where a sweep would begin; return what got so far."""
     begun = []
 
-    def sweep(trials, name, *_, **__):
-        begun.append(trials)
-        return Outcome(name)
+    def train(asked, *_, **__):
+        begun.append(list(asked.trials))
+        return Outcome(asked.experiment)
 
-    monkeypatch.setattr(app, "sweep", sweep)
+    monkeypatch.setattr(api, "train", train)
     monkeypatch.setattr(data, "MNIST_MIRRORS", ())
     return begun
 
@@ -129,24 +127,18 @@ def command(invoke, empty, trained):
 
 
 @pytest.fixture
-def quick(command, loader, monkeypatch):
-    """Return ``command`` with Hydra's start left out: a job is composed as the launcher composes it.
+def quick(command, monkeypatch):
+    """Return ``command``, which copies what was composed before: so an example takes milliseconds."""
+    compose, known = ConfigLoaderImpl.load_configuration, {}
 
-    What was composed before is copied, so that an example takes milliseconds.
-    """
-    compose, known = loader.load_sweep_config, {}
-
-    def composed(master, overrides):
-        key = tuple(overrides)
+    def composed(self, config_name, overrides, run_mode, *given, **named):
+        key = (config_name, *overrides, run_mode)
         if key not in known:
-            known[key] = compose(master, overrides)
+            known[key] = compose(self, config_name, overrides, run_mode, *given, **named)
         return known[key].copy()
 
-    monkeypatch.setattr(loader, "load_sweep_config", composed)
-    with composing._files_read_once(loader):
-        master = loader.load_configuration("config", ["data=files"], RunMode.MULTIRUN)
-        monkeypatch.setattr(app, "main", lambda _: app.many(loader, master, [sys.argv[1:]]))
-        yield command
+    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", composed)
+    return command
 
 
 @pytest.fixture
@@ -752,9 +744,15 @@ def test_the_jobs_of_a_grid_are_counted_as_hydra_makes_them(command, trained):
 
 
 @pytest.mark.parametrize(
-    ("words", "times"), [(["-cn", "card_grid", "data=digits"], 1), (["-m", "data=digits", "seed=1,2"], 2)]
+    ("words", "times"),
+    [
+        (["data=digits"], 1),
+        (["-m", "data=digits", "seed=1,2"], 1 + 1),
+        (["-m", "data=digits", "init=he,max", "seed=1,2"], 1 + 2),
+        (["-cn", "card_grid", "data=digits"], 1 + 1 + (3 - 1) + (4 - 1) + (3 - 1)),
+    ],
 )
-def test_hydra_composes_once_for_a_grids_file_and_once_more_to_learn_the_mode_of_words(
+def test_hydra_composes_for_the_master_and_once_for_each_option_of_each_group(
     words, times, command, trained, monkeypatch
 ):
     compose, composed = ConfigLoaderImpl._load_configuration_impl, []
@@ -764,7 +762,6 @@ def test_hydra_composes_once_for_a_grids_file_and_once_more_to_learn_the_mode_of
         lambda *given, **named: composed.append(named) or compose(*given, **named),
     )
     assert not command("", *words)
-    assert len(trained[0]) > 1
     assert len(composed) == times
 
 

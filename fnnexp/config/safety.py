@@ -1,4 +1,4 @@
-"""What keeps configs data: Hydra reads and composes for fnnexp only what names no code and no place to write.
+"""Configs are data: files are looked at before Hydra reads them, and Hydra's own node after it composed.
 
 Hydra by itself imports what ``hydra.callbacks``, logging handlers and ``pkg://`` name, makes the folders that
 ``hydra.run.dir`` names, and expands YAML's aliases. A config that a stranger wrote may do none of it.
@@ -6,41 +6,29 @@ Hydra by itself imports what ``hydra.callbacks``, logging handlers and ``pkg://`
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
+from copy import deepcopy
+from functools import cache, lru_cache
 from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
-from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
-from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep
-from hydra.core.plugins import Plugins
-from hydra.plugins.config_source import ConfigResult
-from hydra.types import RunMode
+from hydra.core.override_parser.types import ChoiceSweep
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 
 from fnnexp.config.schema import Config, conf_folder, few_references
 from fnnexp.errors import ConfigError
 
+SCHEME = "fnnexp"
+"""The scheme of a folder that Hydra reads through :func:`load`; ``hydra_plugins/fnnexp`` tells it so."""
+
 LARGEST_FILE = 1 << 20
 LONGEST_SCALAR = 3000
 """Characters; less than the 4300 digits that Python converts, also when they are hexadecimal."""
 DEEPEST = 32
-
-PLUGINS = {
-    "launcher": ("hydra_plugins.fnnexp.plugin.FnnexpLauncher", {"_target_"}),
-    "sweeper": ("hydra_plugins.fnnexp.plugin.FnnexpSweeper", {"_target_", "max_batch_size", "params"}),
-}
-"""The one launcher and the one sweeper there are, and the keys of their nodes."""
-
-NO_PACKAGE = "{}: configs are read from folders and not from packages; write -cd FOLDER"
 
 QUIET = {"version": 1, "root": None, "disable_existing_loggers": False}
 FIXED: dict[str, tuple[Any, ...]] = {
@@ -59,49 +47,11 @@ FIXED: dict[str, tuple[Any, ...]] = {
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-@contextmanager
-def guarded() -> Iterator[None]:
-    """Let Hydra read and compose under guard, in this process, until the block ends."""
-    Plugins.instance()  # has Hydra register its own sources
-    types = SourcesRegistry.instance().types
-    before, compose = dict(types), ConfigLoaderImpl.load_configuration
-
-    asked: dict[tuple[Any, ...], DictConfig] = {}
-
-    def composed(
-        self: ConfigLoaderImpl,
-        config_name: str | None,
-        overrides: list[str],
-        run_mode: RunMode,
-        from_shell: bool = True,
-        validate_sweep_overrides: bool = True,
-    ) -> DictConfig:
-        """Compose, once where Hydra would do it twice: to learn hydra.mode, and to go on.
-
-        The second time it also refuses sweeps over its own keys, so those it composes itself.
-        """
-        key = (config_name, *overrides, run_mode)
-        if validate_sweep_overrides and key in asked and not any("hydra" in word for word in overrides):
-            return asked.pop(key)
-        one_option_each(overrides)
-        config = compose(self, config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
-        if config_name is not None or config.hydra.callbacks:  # None: --hydra-help, about Hydra alone
-            check(config)
-        if not validate_sweep_overrides:
-            asked[key] = config
-        return config
-
-    types.update(file=ConfigFiles, pkg=HydrasConfigs)
-    ConfigLoaderImpl.load_configuration = composed  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        ConfigLoaderImpl.load_configuration = compose  # type: ignore[method-assign]
-        types.update(before)
+# After composing
 
 
-def check(config: DictConfig) -> None:
-    """Refuse a composed config that names code or a place to write, before Hydra acts on any of it.
+def refuse_more_than_data(config: DictConfig) -> None:
+    """Refuse a composed config that names code or a place to write, or is not fnnexp's.
 
     Raises
     ------
@@ -125,18 +75,45 @@ def check(config: DictConfig) -> None:
                 "anywhere or change the environment; leave it out"
             )
     for folder in hydra["searchpath"] or []:
-        if str(folder).startswith("pkg:"):
-            raise ConfigError(NO_PACKAGE.format(folder))
-    for name, (target, keys) in PLUGINS.items():
+        address(str(folder))
+    for name in ("launcher", "sweeper"):
         node = hydra[name]
-        if not isinstance(node, dict) or node.get("_target_") != target or not set(node) <= keys:
+        if not isinstance(node, dict) or {**node, "params": None} != {**_hydras_own(name), "params": None}:
             raise ConfigError(
-                f"hydra.{name}={_short(node)}: no config names code to run; leave it out, so that "
-                f"hydra/{name} stays fnnexp"
+                f"hydra.{name}={_short(node)}: fnnexp runs a sweep itself, and no config names code to run; "
+                "leave it out"
             )
-    size = hydra["sweeper"].get("max_batch_size")
-    if size is not None and (not isinstance(size, int) or size < 1):
-        raise ConfigError(f"hydra.sweeper.max_batch_size={size}: must be 1 or more; leave it out")
+
+
+@cache
+def _hydras_own(plugin: str) -> dict[Any, Any]:
+    """Return the node of Hydra's default launcher or sweeper: neither is used, no other may be named."""
+    node: Any = OmegaConf.to_container(ConfigStore.instance().load(f"hydra/{plugin}/basic.yaml").node)
+    return dict(node)
+
+
+def address(folder: str) -> str:
+    """Return a folder of configs as the address that Hydra reads through :func:`load`.
+
+    Raises
+    ------
+    ConfigError
+        When it is a package, which Hydra would import to look for configs, or anything but a folder.
+    """
+    scheme, found, path = folder.partition("://")
+    if not found:
+        scheme, path = "file", folder
+    if scheme not in ("file", SCHEME):
+        raise ConfigError(f"{folder}: configs are read from folders and not from packages; write -cd FOLDER")
+    return f"{SCHEME}://{Path(path).absolute().as_posix()}"
+
+
+def path_of(address: str) -> str:
+    """Return the folder of an :func:`address`."""
+    return address.partition("://")[2]
+
+
+# Lists where one option is wanted
 
 
 @cache
@@ -144,38 +121,20 @@ def _groups() -> frozenset[str]:
     return frozenset(folder.name for folder in conf_folder().iterdir() if folder.is_dir())
 
 
-def one_option_each(words: Iterable[str]) -> None:
-    """Refuse overrides that choose a list: Hydra would merge its options, and the last one would win unseen.
+def refuse_lists_of_options(overrides: Iterable[str]) -> None:
+    """Refuse overrides that choose a list: Hydra would merge its options, and the last would win unseen.
 
     Raises
     ------
     ConfigError
         With the list, and how a grid of its options is written.
     """
-    listing = [word for word in words if "[" in word and _group_of(word.partition("=")[0]) in _groups()]
-    for override in OverridesParser.create().parse_overrides(listing):
+    lists = [each for each in overrides if "[" in each and _group_of(each.partition("=")[0]) in _groups()]
+    for override in OverridesParser.create().parse_overrides(lists):
         value: Any = override.value()
         for each in value.list if isinstance(value, ChoiceSweep) else [value]:
             if isinstance(each, list):
                 raise ConfigError(_takes_one(override.key_or_group, [getattr(o, "text", o) for o in each]))
-
-
-def values_by_key(overrides: Iterable[Override]) -> dict[str, float]:
-    """Return how many values each key of a grid has, by counting, before any list of them is made."""
-    return {override.get_key_element(): _count(override) for override in overrides}  # the last one counts
-
-
-def _count(override: Override) -> float:
-    """Return how many values a discrete sweep has; Hydra refuses the other sweeps, and steps of 0."""
-    value = override.value()
-    if isinstance(value, RangeSweep) and value.step:
-        assert value.start is not None
-        assert value.stop is not None
-        values = (value.stop - value.start) / value.step
-        return max(0, math.ceil(values)) if math.isfinite(values) else math.inf
-    if isinstance(value, Glob) and override.config_loader is not None:
-        return len(list(override.sweep_iterator()))
-    return len(value.list) if isinstance(value, ChoiceSweep) else 1
 
 
 def _group_of(key: str) -> str:
@@ -185,59 +144,60 @@ def _group_of(key: str) -> str:
 
 def _takes_one(group: str, options: Sequence[Any]) -> str:
     listed = ",".join(map(str, options))
-    said = f"{group}=[{listed}]: takes one option; "
+    start = f"{group}=[{listed}]: takes one option; "
     if len(options) < 2:
-        return f"{said}write {group}={listed or 'NAME'}"
+        return f"{start}write {group}={listed or 'NAME'}"
     every = "both" if len(options) == 2 else f"all {len(options)}"
     return (
-        f"{said}for {every} write -m {group}={listed}, or {group}: {listed} below hydra.sweeper.params in a "
+        f"{start}for {every} write -m {group}={listed}, or {group}: {listed} below hydra.sweeper.params in a "
         "grid's file"
     )
 
 
-class ConfigFiles(FileConfigSource):
-    """Folders of YAML files; each is looked through before it is built."""
+# Before a file is read
 
-    def load_config(self, config_path: str) -> ConfigResult:
-        """Read one file.
 
-        Raises
-        ------
-        ConfigError
-            It is outside its folder, too large or too deep, no YAML, or more than data.
-        """
-        self._inside(config_path)
-        file = Path(self.path, self._normalize_file_name(config_path))
-        look_through(file)
-        try:
-            read = super().load_config(config_path)
-        except (yaml.YAMLError, ValueError) as error:
-            raise ConfigError(f"{file} is no YAML that is read: {_problem(error)}") from error
-        for group, options in _lists_in_defaults(read.config):
-            absolute = (
-                group if group.startswith("/") else (PurePath("/", config_path).parent / group).as_posix()
-            )
-            if absolute[1:] in _groups():
-                raise ConfigError(f"{file}: {_takes_one(absolute[1:], options)}")
-        _with_self(read.config)
-        return read
+def refuse_outside(config_path: str, folder: str | Path) -> None:
+    """Refuse the name of a config that leads out of the folder it is looked for in."""
+    if ".." in PurePath(config_path).parts or PurePath(config_path).is_absolute() or "\0" in config_path:
+        raise ConfigError(
+            f"'{config_path}' lies outside the folder of configs; write the name of a config in "
+            f"{folder}, or name another folder with -cd"
+        )
 
-    def is_config(self, config_path: str) -> bool:
-        """Whether there is such a file."""
-        self._inside(config_path)
-        return super().is_config(config_path)
 
-    def is_group(self, config_path: str) -> bool:
-        """Whether there is such a folder."""
-        self._inside(config_path)
-        return super().is_group(config_path)
+def load(file: Path, group: str = "") -> Container:
+    """Return the content of a YAML file, looked through before any of it is built.
 
-    def _inside(self, config_path: str) -> None:
-        if ".." in PurePath(config_path).parts or PurePath(config_path).is_absolute() or "\0" in config_path:
-            raise ConfigError(
-                f"'{config_path}' lies outside the folder of configs; write the name of a config in "
-                f"{self.path}, or name another folder with -cd"
-            )
+    Parameters
+    ----------
+    file
+        The file.
+    group
+        The group it belongs to, to which the names in its defaults list are relative.
+
+    Raises
+    ------
+    ConfigError
+        It is too large or too deep, no YAML, more than data, or chooses a list where one option is wanted.
+    """
+    state = file.stat()
+    return deepcopy(_loaded(file, group, state.st_mtime_ns, state.st_size))
+
+
+@lru_cache(maxsize=256)
+def _loaded(file: Path, group: str, changed: int, size: int) -> Container:
+    look_through(file)
+    try:
+        config = OmegaConf.load(file)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{file} is no YAML that is read: {_problem(error)}") from error
+    for named, options in _lists_in_defaults(config):
+        absolute = named if named.startswith("/") else PurePath("/", group, named).as_posix()
+        if absolute[1:] in _groups():
+            raise ConfigError(f"{file}: {_takes_one(absolute[1:], options)}")
+    _with_self(config)
+    return config
 
 
 def _lists_in_defaults(config: Container) -> Iterator[tuple[str, Sequence[Any]]]:
@@ -266,15 +226,6 @@ def _with_self(config: Container) -> None:
         for default in written
     ):
         defaults.append("_self_")
-
-
-class HydrasConfigs(ImportlibResourcesConfigSource):
-    """Hydra's own configs; no other package is imported to look for some."""
-
-    def __init__(self, provider: str, path: str) -> None:
-        super().__init__(provider, path)
-        if self.path != "hydra.conf":
-            raise ConfigError(NO_PACKAGE.format(f"pkg://{self.path}"))
 
 
 def look_through(file: Path) -> None:
@@ -319,5 +270,5 @@ def _short(value: Any) -> str:
 def _problem(error: Exception) -> str:
     """Return a YAML complaint in one line."""
     mark = getattr(error, "problem_mark", None)
-    said = getattr(error, "problem", None) or str(error).replace(os.linesep, " ")
-    return f"{said} (line {mark.line + 1})" if mark else said
+    problem = getattr(error, "problem", None) or str(error).replace(os.linesep, " ")
+    return f"{problem} (line {mark.line + 1})" if mark else problem

@@ -1,133 +1,90 @@
-"""How Hydra finds fnnexp: its search path, and a sweeper and a launcher that hand a whole sweep over at once.
+"""How Hydra finds and reads fnnexp's configs: a search path, and a reader that looks at a file first.
 
-Every Hydra app on the machine imports this module, so it imports nothing heavy and does nothing for apps
-that are not fnnexp: the search path stays as it is, and the launcher runs other task functions one by one,
-as Hydra's own does.
+Every Hydra app on the machine imports this module, so it imports nothing heavy. It does nothing for apps that
+are not fnnexp: the search path stays as it is, and no path starts with ``fnnexp://``.
 """
 
-# No `from __future__ import annotations`: Hydra executes this module without registering it, and dataclasses
-# then can't look annotations up.
+# No `from __future__ import annotations`: Hydra executes this module without registering it.
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, List, Optional  # noqa: UP035 - Hydra's own signature
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.object_type import ObjectType
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 if TYPE_CHECKING:
     from hydra.core.config_search_path import ConfigSearchPath
-    from hydra.core.utils import JobReturn
-
-MOST_JOBS = 10_000
-"""As many jobs as a sweep may have; each is composed and kept until all are done."""
 
 SCHEMA = "schema.yaml"
 """What fnnexp.config has stored when the running app is fnnexp."""
 
 
 class FnnexpSearchPath(SearchPathPlugin):
-    """Puts ``conf/`` and ``sweeps/`` behind what the app and the command line name."""
+    """Has ``conf/`` and ``sweeps/`` read by :class:`FnnexpSource`."""
 
     def manipulate_search_path(self, search_path: "ConfigSearchPath") -> None:
-        """Append the folders of fnnexp, for fnnexp only."""
+        """Add the folders of fnnexp, for fnnexp only."""
         if SCHEMA not in ConfigStore.instance().repo:
             return
+        from fnnexp.config.safety import address
         from fnnexp.config.schema import conf_folder, sweeps_folder
 
-        there = [Path(element.path.removeprefix("file://")) for element in search_path.get_path()]
+        for element in search_path.get_path():
+            if element.provider == "main":
+                element.path = address(element.path)
+        there = [element.path for element in search_path.get_path()]
         for folder in (conf_folder(), sweeps_folder()):
-            if folder not in there:
-                search_path.append("fnnexp", f"file://{folder.as_posix()}")
+            if address(str(folder)) not in there:
+                search_path.append("fnnexp", address(str(folder)))
 
 
-class FnnexpSweeper(BasicSweeper):
-    """Hydra's grid without its rehearsal and its multirun.yaml, when the task function is fnnexp's.
+class FnnexpSource(ConfigSource):
+    """A folder of YAML files, each looked through before it is built."""
 
-    The launcher composes every job before any starts, and what ran stands in MLflow.
-    """
+    @staticmethod
+    def scheme() -> str:
+        """Return what stands before ``://`` in a path that this class reads."""
+        return "fnnexp"
 
-    def sweep(self, arguments: list[str]) -> Any:
-        """Return the launcher's returns, a list for each batch."""
-        if not hasattr(getattr(self.launcher, "task_function", None), "many"):
-            return super().sweep(arguments)
-        assert self.hydra_context is not None
-        assert self.launcher is not None
-        from fnnexp.config.safety import one_option_each
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Read one file; see :func:`fnnexp.config.safety.load`."""
+        from fnnexp.config.safety import load
 
-        words = [*self._parse_config(), *arguments]
-        one_option_each(words)
-        overrides = OverridesParser.create(config_loader=self.hydra_context.config_loader).parse_overrides(
-            words
-        )
-        refuse_too_many(overrides)
-        batches = self.split_arguments(overrides, self.max_batch_size)
-        refuse_none(batches, overrides)
-        return [self.launcher.launch(batch, initial_job_idx=0) for batch in batches]
+        file = self._file(config_path)
+        if not file.is_file():
+            raise ConfigLoadError(f"Config not found : {file}")
+        config = load(file, os.path.dirname(config_path))  # noqa: PTH120 - Hydra's names have slashes
+        header = self._get_header_dict(file.read_text("utf-8")[:512])
+        return ConfigResult(config=config, path=self.full_path(), provider=self.provider, header=header)
 
+    def available(self) -> bool:
+        """Whether the folder is there."""
+        return self.is_group("")
 
-def refuse_too_many(overrides: Sequence[Override]) -> None:
-    """Refuse a grid of too many jobs by counting, before any list of them is made.
+    def is_group(self, config_path: str) -> bool:
+        """Whether there is such a folder."""
+        return self._place(config_path).is_dir()
 
-    Raises
-    ------
-    ConfigError
-        When there are more than ``MOST_JOBS``.
-    """
-    from fnnexp.config.safety import values_by_key
-    from fnnexp.errors import ConfigError
+    def is_config(self, config_path: str) -> bool:
+        """Whether there is such a file."""
+        return self._file(config_path).is_file()
 
-    counts = values_by_key(overrides)
-    if math.prod(counts.values()) > MOST_JOBS:
-        largest = max(counts, key=lambda key: counts[key])
-        raise ConfigError(
-            f"the sweep has more than {MOST_JOBS} jobs, most of them by {largest}; write fewer values"
-        )
+    def list(self, config_path: str, results_filter: Optional[ObjectType]) -> List[str]:  # noqa: UP006, UP045
+        """Return the names of the folders and files below a folder."""
+        names: list[str] = []
+        for path in self._place(config_path).iterdir():
+            inner = f"{config_path}/{path.name}" if config_path else path.name
+            self._list_add_result(names, inner, path.name, results_filter)
+        return sorted(set(names))
 
+    def _file(self, config_path: str) -> Path:
+        return self._place(self._normalize_file_name(config_path))
 
-def refuse_none(batches: Sequence[Sequence[Sequence[str]]], overrides: Sequence[Override]) -> None:
-    """Refuse a grid without a job: one of its keys has no values, such as a glob that fits no option."""
-    from fnnexp.errors import ConfigError
+    def _place(self, config_path: str) -> Path:
+        from fnnexp.config.safety import refuse_outside
 
-    if not any(batches):
-        said = " ".join(str(override.input_line) for override in overrides)
-        raise ConfigError(f"the sweep has no jobs, as a key has no values: {said}")
-
-
-class FnnexpLauncher(BasicLauncher):
-    """Hands all jobs at once to a task function that has ``many``; runs any other as Hydra's own does."""
-
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> "Sequence[JobReturn]":
-        """Return one JobReturn a job, in order."""
-        many = getattr(self.task_function, "many", None)
-        if many is None:
-            return super().launch(job_overrides, initial_job_idx)
-        assert self.hydra_context is not None
-        assert self.config is not None
-        return list(many(self.hydra_context.config_loader, self.config, job_overrides))
-
-
-@dataclass
-class SweeperConf:
-    """The sweeper's node."""
-
-    _target_: str = "hydra_plugins.fnnexp.plugin.FnnexpSweeper"
-    max_batch_size: int | None = None
-    params: dict[str, str] | None = field(default_factory=dict)
-
-
-@dataclass
-class LauncherConf:
-    """The launcher's node."""
-
-    _target_: str = "hydra_plugins.fnnexp.plugin.FnnexpLauncher"
-
-
-ConfigStore.instance().store(group="hydra/sweeper", name="fnnexp", node=SweeperConf, provider="fnnexp")
-ConfigStore.instance().store(group="hydra/launcher", name="fnnexp", node=LauncherConf, provider="fnnexp")
+        refuse_outside(config_path, self.path)
+        return Path(self.path, config_path)

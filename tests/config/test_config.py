@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fnnexp.config import compose as composing
+from fnnexp.config import compose
 from fnnexp.config import schema as config
 from fnnexp.config.messages import explain
 from fnnexp.config.schema import CHOICES, Config, conf_folder, sweeps_folder
@@ -333,19 +333,18 @@ def key_of(override):
 
 
 def loader_with(files, folder):
-    """Return a loader of our configs and of a user's, which it writes, as after `-cd`."""
+    """Return Hydra's own loader of a user's configs, which it writes, and of ours, as after `-cd`."""
     for name, text in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
-    search_path = create_config_search_path(str(conf_folder()))
-    search_path.prepend("command-line", f"file://{folder.as_posix()}", anchor="schema")
-    return ConfigLoaderImpl(search_path)
+    return ConfigLoaderImpl(create_config_search_path(str(folder)))
 
 
 def swept(loader, config_name, words):
     """Return the config that Hydra composes of a command line, and the overrides of each of its jobs."""
     master = loader.load_configuration(config_name, words, RunMode.MULTIRUN)
-    parsed = OverridesParser.create(loader).parse_overrides(words)
+    told = OmegaConf.to_container(master.hydra.overrides.task)
+    parsed = OverridesParser.create(loader).parse_overrides(told)
     return master, BasicSweeper.split_arguments(parsed, None)[0]
 
 
@@ -358,13 +357,6 @@ def read_by_hydra(loader, master, jobs):
         yield config.read(ours, choices, overrides)
 
 
-def assert_each_is_read_as_by_hydra(loader, master, jobs):
-    """In either order, for the others are made from the first."""
-    for ordered in (jobs, jobs[::-1]):
-        by_hydra = till_refused(read_by_hydra(loader, master, ordered))
-        assert till_refused(composing.jobs(loader, master, ordered)) == by_hydra
-
-
 def as_hydra_does(loader, master, overrides):
     """Return the container, resolved and not, and the choices, or the kind of refusal."""
     try:
@@ -375,19 +367,25 @@ def as_hydra_does(loader, master, overrides):
     return container({key: composed._get_node(key) for key in composed if key != "hydra"}), choices
 
 
-def compose(loader, master, jobs):
-    """Yield the config and choices that each job is read from, where it is not made from another job."""
-    with composing._files_read_once(loader):
-        composer = composing._Composer(loader, master)
-        yield from map(composer.composed, jobs)
-
-
-def as_we_do(loader, master, overrides):
+def as_we_do(overrides, composition):
     try:
-        ((composed, choices),) = compose(loader, master, [overrides])
-    except (HydraException, OmegaConfBaseException) as error:
-        return explain(error)
-    return container({key: composed._get_node(key) for key in composed}), dict(choices)
+        found = composition.composed(list(overrides))
+    except ConfigError as error:
+        return str(error)
+    return container({key: found.config._get_node(key) for key in found.config}), dict(found.choices)
+
+
+def composing(config_name="config", words=(), folder=None):
+    """Return the context in which we compose a command."""
+    return compose._composing(compose.Command(config_name, tuple(words), folder, multirun=True))
+
+
+def assert_each_is_read_as_by_hydra(loader, master, jobs, config_name="config", words=(), folder=None):
+    """In either order, for the others are made from the first."""
+    for ordered in (jobs, jobs[::-1]):
+        by_hydra = till_refused(read_by_hydra(loader, master, ordered))
+        with composing(config_name, words, folder) as composition:
+            assert till_refused(map(composition.job, ordered)) == by_hydra
 
 
 def container(nodes):
@@ -400,28 +398,26 @@ def container(nodes):
 @pytest.mark.parametrize("override", EVERYTHING)
 def test_one_override_composes_as_hydra_composes_it(override, loader):
     master = loader.load_configuration("config", [], RunMode.MULTIRUN)
-    assert as_we_do(loader, master, [override]) == as_hydra_does(loader, master, [override])
+    with composing() as composition:
+        assert as_we_do([override], composition) == as_hydra_does(loader, master, [override])
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(overrides=st.lists(st.sampled_from(EVERYTHING), min_size=2, max_size=6, unique_by=key_of))
 def test_any_overrides_compose_as_hydra_composes_them(overrides, loader):
     master = loader.load_configuration("config", [], RunMode.MULTIRUN)
-    assert as_we_do(loader, master, overrides) == as_hydra_does(loader, master, overrides)
+    with composing() as composition:
+        assert as_we_do(overrides, composition) == as_hydra_does(loader, master, overrides)
 
 
 def test_jobs_composed_together_do_not_touch_one_another(loader):
-    master = loader.load_configuration("card_grid", [], RunMode.MULTIRUN)
     many = [["seed=1"], ["optimizer.lr_for.mini=9"], ["seed=2", "optimizer=adam"], [], ["arch.hidden=[3]"]]
-    together = [
-        ({key: repr(composed._get_node(key)) for key in composed}, dict(choices))
-        for composed, choices in compose(loader, master, many)
-    ]
-    apart = [
-        ({key: repr(composed._get_node(key)) for key in composed}, dict(choices))
-        for overrides in many
-        for composed, choices in compose(loader, master, [overrides])
-    ]
+    with composing("card_grid") as composition:
+        together = [as_we_do(overrides, composition) for overrides in many]
+    apart = []
+    for overrides in many:
+        with composing("card_grid") as composition:
+            apart.append(as_we_do(overrides, composition))
     assert together == apart
 
 
@@ -448,26 +444,19 @@ def jobs_in(grid):
     return [list(job) for job in itertools.product(*axes)]
 
 
-def assert_each_is_composed_as_by_hydra(loader, master, jobs):
+def assert_each_is_composed_as_by_hydra(loader, master, jobs, config_name="config", words=(), folder=None):
     """In either order, for what the others are put together from is the first."""
     for ordered in (jobs, jobs[::-1]):
-        for overrides, (composed, choices) in zip(ordered, compose(loader, master, ordered), strict=True):
-            mine = container({key: composed._get_node(key) for key in composed}), dict(choices)
-            assert mine == as_hydra_does(loader, master, overrides), overrides
+        with composing(config_name, words, folder) as composition:
+            for overrides in ordered:
+                by_hydra = as_hydra_does(loader, master, overrides)
+                assert as_we_do(overrides, composition) == by_hydra, overrides
 
 
 @pytest.mark.parametrize("grid", GRIDS)
 def test_a_grid_composes_as_hydra_composes_each_of_its_jobs(grid, loader):
     master = loader.load_configuration("config", [], RunMode.MULTIRUN)
     assert_each_is_composed_as_by_hydra(loader, master, jobs_in(GRIDS[grid]))
-
-
-def test_of_a_full_grid_hydra_composes_no_job_again(loader, monkeypatch):
-    master = loader.load_configuration("config", [], RunMode.MULTIRUN)
-    calls, by_hydra = [], loader.load_sweep_config
-    monkeypatch.setattr(loader, "load_sweep_config", lambda *words: calls.append(words) or by_hydra(*words))
-    assert len(list(compose(loader, master, jobs_in(GRIDS["all options"])))) == 36
-    assert calls == []
 
 
 DEPENDENT = {
@@ -489,7 +478,7 @@ DEPENDENT = {
         "more.yaml": "# @package optimizer.lr_for\nmini: 7",
     },
     "an option of another type": {
-        "mine.yaml": "defaults: [config, _self_]",
+        "mine.yaml": "defaults: [config, override batching: full, _self_]",
         "batching/mini.yaml": "{mode: mini, size: nine}",
     },
     "a config of two groups": {
@@ -505,7 +494,7 @@ def test_options_that_depend_on_one_another_are_composed_by_hydra(case, tmp_path
     loader = loader_with(DEPENDENT[case], tmp_path)
     master = loader.load_configuration("mine", [], RunMode.MULTIRUN)
     grid = {"batching": "full,mini", "optimizer": "sgd,adam", "data": "digits,mnist"}
-    assert_each_is_composed_as_by_hydra(loader, master, jobs_in(grid))
+    assert_each_is_composed_as_by_hydra(loader, master, jobs_in(grid), "mine", folder=tmp_path)
 
 
 SETTINGS = {
@@ -587,7 +576,7 @@ OWN = {
 def test_jobs_of_configs_of_ones_own_are_as_hydra_composes_each(case, tmp_path):
     files, words = OWN[case]
     loader = loader_with(files, tmp_path)
-    assert_each_is_read_as_by_hydra(loader, *swept(loader, "mine", words))
+    assert_each_is_read_as_by_hydra(loader, *swept(loader, "mine", words), "mine", words, tmp_path)
 
 
 COMMANDS = [
@@ -601,39 +590,19 @@ COMMANDS = [
     ["seed=3", "epochs=2", "seed=4,5"],
     ["optimizer=adam", "seed=1,2", "optimizer=sgd"],
     ["arch.hidden=[64,32],[10]", "arch.activation=tanh", "batching=mini,sample"],
-    ["data=digits", "data.validation=${data.holdout}", "data=mnist,digits", "seed=glob(*)"],
+    ["data=digits", "data.validation=${data.holdout}", "data=mnist,digits", "seed=5,6"],
     ["data=digits", "seed=1,2", "data.validation=${.holdout}"],
     ["optimizer=adam,sgd", "optimizer.lr=${.lr_for.full}"],
-    ["init=glob(h*)", "seed=range(3)", "hydra.sweeper.max_batch_size=2"],
+    ["init=glob(h*)", "seed=range(3)"],
 ]
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_a_command_line_composes_as_hydra_composes_each_of_its_jobs(words, loader):
-    master = loader.load_configuration("config", words, RunMode.MULTIRUN)
-    told = OmegaConf.to_container(master.hydra.overrides.task)
-    jobs = BasicSweeper.split_arguments(OverridesParser.create(loader).parse_overrides(told), None)[0]
-    assert_each_is_composed_as_by_hydra(loader, master, jobs)
-
-
-def test_what_is_given_to_all_jobs_costs_no_composing_however_it_is_written(loader, monkeypatch):
-    words = [
-        "loss={reduction: sum}",
-        "tracking.experiment='a b'",
-        'data.path="x"',
-        "data.validation=${data.holdout}",
-        "optimizer.lr=${.lr_for.full}",
-        "arch=tanh_128",
-        "seed=1,2",
-    ]
-    master = loader.load_configuration("config", words, RunMode.MULTIRUN)
-    parsed = OverridesParser.create(loader).parse_overrides(words)
-    monkeypatch.setattr(loader, "load_sweep_config", None)
-    jobs = list(composing.jobs(loader, master, BasicSweeper.split_arguments(parsed, None)[0]))
-    assert [(job.config.seed, job.config.loss.reduction, job.config.data.path) for job in jobs] == [
-        (1, "sum", "x"),
-        (2, "sum", "x"),
-    ]
+    master, jobs = swept(loader, "config", words)
+    with composing("config", words) as composition:
+        assert composition._grid == jobs
+    assert_each_is_composed_as_by_hydra(loader, master, jobs, "config", words)
 
 
 def till_refused(jobs):
@@ -643,7 +612,7 @@ def till_refused(jobs):
         for job in jobs:
             taken.append(job)
     except (FnnexpError, HydraException, OmegaConfBaseException) as error:
-        taken.append(explain(error))
+        taken.append(str(error) if isinstance(error, FnnexpError) else explain(error))
     return taken
 
 

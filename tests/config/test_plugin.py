@@ -1,32 +1,24 @@
-"""The Hydra plugin: with a foreign task function it is Hydra's own launcher and sweeper."""
+"""The Hydra plugin: our configs are read through our reader, and a foreign app sees nothing of it."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 
 import pytest
-from hydra import version
 from hydra.core.plugins import Plugins
-from hydra.extra.pytest_plugin import (  # noqa: F401 - the suite's fixtures
-    hydra_restore_singletons,
-    hydra_sweep_runner,
-)
+from hydra.plugins.config_source import ConfigLoadError, ConfigSource
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.plugins.sweeper import Sweeper
-from hydra.test_utils.launcher_common_tests import IntegrationTestSuite, LauncherTestSuite
+
+from fnnexp.errors import ConfigError
 
 APP = """\
-import json
 import hydra
-from hydra.core.hydra_config import HydraConfig
 
 @hydra.main(version_base="1.3", config_path=None, config_name=None)
 def app(cfg):
-    with open("ran.jsonl", "a") as file:
-        file.write(json.dumps([cfg.a, HydraConfig.get().job.num]) + chr(10))
     return cfg.a * 10
 
 app()
@@ -37,61 +29,63 @@ def names_of(kind):
     return {plugin.__name__ for plugin in Plugins.instance().discover(kind)}
 
 
-def test_hydra_finds_the_launcher_the_sweeper_and_the_search_path():
-    assert "FnnexpLauncher" in names_of(Launcher)
-    assert "FnnexpSweeper" in names_of(Sweeper)
+def test_hydra_finds_the_search_path_and_the_reader_and_no_launcher_or_sweeper_of_ours():
     assert "FnnexpSearchPath" in names_of(SearchPathPlugin)
+    assert "FnnexpSource" in names_of(ConfigSource)
+    assert not [name for name in names_of(Launcher) | names_of(Sweeper) if name.startswith("Fnnexp")]
 
 
 @pytest.fixture
-def version_of_the_suite(hydra_restore_singletons):  # noqa: F811 - the fixture
-    """Let Hydra behave as its suite expects, whatever another test's app has asked for."""
-    version.setbase("1.1")
+def source(tmp_path):
+    """Return our reader of a folder with a group and a config in it."""
+    from hydra_plugins.fnnexp.plugin import FnnexpSource
+
+    (tmp_path / "arch").mkdir()
+    (tmp_path / "arch" / "deep.yaml").write_text("# @package _global_\nepochs: 3\n")
+    (tmp_path / "mine.yaml").write_text("defaults: [config]\nseed: 1\n")
+    return FnnexpSource("main", f"fnnexp://{tmp_path.as_posix()}")
 
 
-@pytest.mark.usefixtures("version_of_the_suite")
-@pytest.mark.parametrize(("launcher_name", "overrides"), [("fnnexp", [])])
-class TestHydrasOwnSuiteForLaunchers(LauncherTestSuite):
-    pass
+def test_the_reader_lists_and_reads_a_folder_as_hydras_own_does(source, tmp_path):
+    from hydra._internal.core_plugins.file_config_source import FileConfigSource
+
+    hydras = FileConfigSource("main", f"file://{tmp_path.as_posix()}")
+    for path in ("", "arch"):
+        assert source.list(path, None) == hydras.list(path, None)
+    for path in ("arch", "arch/deep", "arch/deep.yaml", "mine", "none", "arch/none"):
+        assert source.is_group(path) == hydras.is_group(path), path
+        assert source.is_config(path) == hydras.is_config(path), path
+        assert source.exists(path) == hydras.exists(path), path
+    ours, theirs = source.load_config("arch/deep"), hydras.load_config("arch/deep")
+    assert (ours.config, ours.header, ours.provider) == (theirs.config, theirs.header, theirs.provider)
+    assert source.available()
+    assert not type(source)("main", f"fnnexp://{tmp_path.as_posix()}/nowhere").available()
 
 
-@pytest.mark.usefixtures("version_of_the_suite")
-@pytest.mark.parametrize(
-    ("task_launcher_cfg", "extra_flags"),
-    [({"defaults": [{"override hydra/launcher": "fnnexp"}]}, ["-m"])],
-)
-class TestHydrasOwnIntegrationSuite(IntegrationTestSuite):
-    pass
+def test_the_reader_says_where_a_files_own_values_stand(source):
+    assert list(source.load_config("mine").config.defaults) == ["config", "_self_"]
 
 
-def app(folder, *words):
-    (folder / "app.py").write_text(APP)
-    return subprocess.run(
-        [sys.executable, "app.py", *words], cwd=folder, capture_output=True, text=True, timeout=60
-    )
-
-
-def test_every_job_of_a_foreign_app_is_run_in_order(own_folder):
-    ran = app(own_folder, "-m", "+a=1,2,3", "hydra/launcher=fnnexp", "hydra/sweeper=fnnexp")
-    assert ran.returncode == 0, ran.stderr
-    lines = (own_folder / "ran.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [[1, 0], [2, 1], [3, 2]]
-    assert len(list(own_folder.glob("multirun/*/*/multirun.yaml"))) == 1
+def test_the_reader_refuses_what_hydras_own_would_build(source, tmp_path):
+    (tmp_path / "bad.yaml").write_text("a: &x [1]\nb: *x\n")
+    with pytest.raises(ConfigError, match="aliases"):
+        source.load_config("bad")
+    with pytest.raises(ConfigError, match="outside"):
+        source.load_config("../bad")
+    with pytest.raises(ConfigLoadError):
+        source.load_config("none")
 
 
 def test_a_foreign_app_keeps_its_search_path_and_imports_nothing_of_ours(own_folder):
-    ran = app(own_folder, "--info", "searchpath")
+    def run(code, *words):
+        (own_folder / "app.py").write_text(code)
+        return subprocess.run(
+            [sys.executable, "app.py", *words], cwd=own_folder, capture_output=True, text=True, timeout=60
+        )
+
+    ran = run(APP, "--info", "searchpath")
     assert ran.returncode == 0, ran.stderr
     assert "fnnexp" not in ran.stdout.replace(str(own_folder), "")
-    code = APP.replace(
-        "app()", "app(); import sys; print([m for m in sys.modules if m.startswith('fnnexp')])"
-    )
-    (own_folder / "asking.py").write_text(code)
-    asked = subprocess.run(
-        [sys.executable, "asking.py", "-m", "+a=1"],
-        cwd=own_folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert asked.stdout.splitlines()[-1:] == ["[]"], asked.stderr
+    asking = "app(); import sys; print([m for m in sys.modules if m.startswith('fnnexp')])"
+    ran = run(APP.replace("app()", asking), "-m", "+a=1")
+    assert ran.stdout.splitlines()[-1:] == ["[]"], ran.stderr

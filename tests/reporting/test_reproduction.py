@@ -14,9 +14,9 @@ from stores import curve_in, runs_in
 
 from fnnexp.data import datasets as data
 from fnnexp.reporting.replication import drift
-from fnnexp.reporting.replication import run as reproduce
+from fnnexp.reporting.replication import presets
 from fnnexp.reporting.replication.published import compare, place, printed, summary, worst
-from fnnexp.reporting.replication.run import Share
+from fnnexp.reporting.replication.presets import Share
 from fnnexp.results import statistics
 
 ROWS = {
@@ -126,7 +126,7 @@ PLAN = (
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(reproduce, "FULL", PLAN)
+    monkeypatch.setattr(presets, "FULL", PLAN)
 
 
 def test_the_page_lays_every_printed_row_beside_ours_and_a_second_call_trains_nothing(
