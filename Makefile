@@ -11,15 +11,19 @@ READY := $(VENV)/ready
 DEMO := demo
 # Two processes share the suite, because CI has two cores; `make test SPREAD=` runs it in one.
 SPREAD ?= -n 2 --dist worksteal
+# `make test` leaves out what starts servers, kills sweeps, drives a browser or executes notebooks: tests/conftest.py.
+SHORT := -m "not long"
 # What test-versions tries; an interpreter may be a path.
 PYTHONS ?= python3.11 python3.12 python3.13
 
-.PHONY: help demo test test-lowest test-versions chaos test-ray postgres notebooks lint format bench clean
+.PHONY: help demo test test-long test-lowest test-newest test-versions test-seams-newest chaos test-ray postgres notebooks lint format bench clean
 
 help:
 	@echo "make demo          a small grid on the embedded digits, and the comparison"
-	@echo "make test          the whole test suite"
+	@echo "make test          style, types, and the tests that take minutes"
+	@echo "make test-long     the tests that start servers, kill sweeps or drive a browser"
 	@echo "make test-lowest   the tests that lean on dependencies, with the lowest versions allowed"
+	@echo "make test-newest   the tests with the newest version of every dependency"
 	@echo "make test-versions the whole test suite on each of PYTHONS that is found"
 	@echo "make chaos         kill a sweep 300 times and compare what comes out"
 	@echo "make test-ray      the tests of execution.backend=ray, which install Ray"
@@ -41,7 +45,10 @@ demo: $(READY)
 	cd $(DEMO) && ../$(BIN)/fnnexp -cn demo && ../$(BIN)/fnnexp report demo
 
 test: lint
-	$(BIN)/python -m pytest $(SPREAD)
+	$(BIN)/python -m pytest $(SPREAD) $(SHORT)
+
+test-long: $(READY)
+	$(BIN)/python -m pytest $(SPREAD) -m long
 
 # A second pass that CI can afford: what calls pandas, MLflow, matplotlib, joblib, Hydra, filelock and NumPy's
 # generators. Left out is what would only be slower: chaos, servers, clusters and generated input try our code
@@ -59,7 +66,22 @@ $(LOWEST)/ready: pyproject.toml constraints-lowest.txt
 	@echo made > $(LOWEST)/ready
 
 test-lowest: $(LOWEST)/ready
-	$(LOWEST_BIN)/python -m pytest $(SPREAD) $(LOWEST_TESTS)
+	$(LOWEST_BIN)/python -m pytest $(SPREAD) $(SHORT) $(LOWEST_TESTS)
+
+# The newest versions there are, pinned by nothing: made anew each time. CI runs the tests of the private parts of
+# dependencies that we use: `make test-seams-newest`.
+NEWEST := .venv-newest
+NEWEST_BIN := $(subst $(VENV),$(NEWEST),$(BIN))
+NEWEST_TESTS ?= tests
+SEAMS := tests/config/test_plugin.py tests/sweeping/test_seams.py tests/tracking/test_seams.py tests/test_api.py
+
+test-newest: pyproject.toml
+	$(PYTHON) -m venv --clear $(NEWEST)
+	$(NEWEST_BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -e ".[dev]"
+	$(NEWEST_BIN)/python -m pytest $(SPREAD) $(SHORT) $(NEWEST_TESTS)
+
+test-seams-newest:
+	$(MAKE) test-newest NEWEST_TESTS="$(SEAMS)"
 
 # An interpreter counts as found when it runs: pyenv's shims are there also for versions that are not switched on.
 test-versions:
@@ -69,7 +91,7 @@ test-versions:
 	    || { missing="$$missing $$python"; continue; }; \
 	  echo "== Python $$version ($$python)"; \
 	  { $(MAKE) --no-print-directory VENV=.venv-$$version PYTHON=$$python .venv-$$version/ready \
-	    && $(subst $(VENV),.venv-$$version,$(BIN))/python -m pytest $(SPREAD); } || failed="$$failed $$python"; \
+	    && $(subst $(VENV),.venv-$$version,$(BIN))/python -m pytest $(SPREAD) $(SHORT); } || failed="$$failed $$python"; \
 	done; \
 	[ -z "$$missing" ] || echo "not found, so not tested:$$missing"; \
 	[ -z "$$failed" ] || echo "failed:$$failed"; \

@@ -71,6 +71,17 @@ def mnist():
     return path
 
 
+LONG = ("test_chaos", "test_cluster", "test_notebooks", "test_pressure", "test_servers", "test_ui_walk")
+"""The files whose tests `make test` leaves to `make test-long`."""
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests of the files in :data:`LONG`."""
+    for item in items:
+        if item.path.stem in LONG:
+            item.add_marker(pytest.mark.long)
+
+
 def pytest_make_parametrize_id(val, argname):
     """Call bytes by their argument's name: what was packed tells the time, and processes that share the suite
     must find tests of the same names."""

@@ -509,6 +509,8 @@ def test_a_pipe_is_not_waited_for(files, tmp_path):
 
 def leaves(node, prefix=""):
     for field in fields(node):
+        if field.metadata.get("omegaconf_ignore"):
+            continue
         value = getattr(node, field.name)
         yield from leaves(value, f"{prefix}{field.name}.") if is_dataclass(value) else [prefix + field.name]
 

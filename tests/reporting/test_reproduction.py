@@ -13,10 +13,9 @@ import pytest
 from stores import curve_in, runs_in
 
 from fnnexp.data import datasets as data
-from fnnexp.reporting.replication import drift
-from fnnexp.reporting.replication import presets
-from fnnexp.reporting.replication.published import compare, place, printed, summary, worst
+from fnnexp.reporting.replication import drift, presets
 from fnnexp.reporting.replication.presets import Share
+from fnnexp.reporting.replication.published import compare, place, printed, summary, worst
 from fnnexp.results import statistics
 
 ROWS = {
