@@ -23,6 +23,7 @@ from fnnexp import api, cli
 from fnnexp.cli import COMMANDS
 from fnnexp.config.schema import conf_folder, quoted, sweeps_folder
 from fnnexp.data import datasets as data
+from fnnexp.data import download
 from fnnexp.sweeping.loop import Outcome
 from fnnexp.tracking import ui
 
@@ -154,7 +155,7 @@ BAD = {
 @pytest.mark.parametrize("words", BAD)
 def test_bad_input_is_one_clear_message_and_leaves_nothing_behind(words, invoke, own_folder, monkeypatch):
     monkeypatch.delenv("FNNEXP_MNIST", raising=False)
-    monkeypatch.setattr(data, "MNIST_MIRRORS", ())
+    monkeypatch.setattr(download, "MNIST_MIRRORS", ())
     ran = invoke(*words.split())
     assert ran.status == 2, ran
     assert [part for part in BAD[words] if part not in ran.err] == [], ran.err
@@ -183,7 +184,7 @@ def test_bad_input_among_good_jobs_trains_none_of_them(invoke, own_folder):
 def test_absent_mnist_names_the_ways_out(invoke, own_folder, monkeypatch):
     monkeypatch.delenv("FNNEXP_MNIST", raising=False)
     monkeypatch.setenv("FNNEXP_CACHE", str(own_folder / "cache"))
-    monkeypatch.setattr(data, "MNIST_MIRRORS", ())
+    monkeypatch.setattr(download, "MNIST_MIRRORS", ())
     ran = invoke()
     assert ran.status == 2
     for way in ("data.path=", "FNNEXP_MNIST=", "data=digits"):

@@ -124,7 +124,7 @@ SEAMS = {
     "matplotlib": ["fnnexp.reporting.plots"],
     "IPython": ["fnnexp.console"],
     "sklearn": ["fnnexp.data.datasets"],
-    "pooch": ["fnnexp.data.datasets"],
+    "pooch": ["fnnexp.data.download"],
 }
 
 

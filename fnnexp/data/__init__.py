@@ -1,1 +1,18 @@
-"""Data sets: found, read, checked once, and mapped into memory."""
+"""Data sets: found, read, checked once, and mapped into memory.
+
+===========  ===============================================================================================
+module       what it does
+===========  ===============================================================================================
+datasets     The named data sets (``mnist``, ``digits``, ``files``): ``prepare`` one, ``load`` its arrays.
+readers      Find and read the files of a data set (``.npz``, IDX, CSV) into four arrays of bytes.
+npz          Read arrays from an ``.npz`` without pickle; also used for checkpoints and weights.
+cache        Keep a prepared data set in the cache folder, and map it into memory from there.
+download     Download MNIST once, and compare its SHA-256.
+images       Show a data set as a pandas table.
+===========  ===============================================================================================
+
+A file's way: ``prepare`` → ``readers`` → ``cache``; the workers ``load`` what lies in the cache.
+
+To add a data set, write one function in ``datasets``, enter it in ``DATASETS`` there, and add
+``conf/data/NAME.yaml``.
+"""

@@ -1,31 +1,22 @@
-"""The data sets: named, found, checked once, and kept as memory-mapped bytes that all workers share."""
+"""The named data sets: find one, prepare it once, and map its arrays into memory.
+
+To add one, write a function from a :class:`Request` to a :class:`Prepared`, enter it in :data:`DATASETS`, and
+add ``conf/data/NAME.yaml``.
+"""
 
 from __future__ import annotations
 
-import getpass
-import hashlib
-import json
 import os
-import shutil
-import sys
-import tempfile
-import uuid
-from dataclasses import dataclass, fields
-from functools import cache
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin, urlsplit
 
 import numpy as np
-import platformdirs
 
-from fnnexp import console as notebook
-from fnnexp.data import readers as formats
+from fnnexp.data import cache, download, readers
+from fnnexp.data.npz import DamagedError
 from fnnexp.data.readers import ARRAYS, Bytes
 from fnnexp.errors import DataError, did_you_mean
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MNIST_ARRAY_SHA256 = {
     "x_train": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
@@ -33,13 +24,16 @@ MNIST_ARRAY_SHA256 = {
     "x_test": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
     "y_test": "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
 }
-MNIST_FILE_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
-MNIST_MIRRORS = (
-    "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz",
-    "https://s3.amazonaws.com/img-datasets/mnist.npz",
-)
 DIGITS_TRAIN = 1437
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a data set: the paths that were given, if any, and whether it may be downloaded."""
+
+    path: Path | None = None
+    test_path: Path | None = None
+    may_download: bool = True
 
 
 @dataclass(frozen=True)
@@ -69,8 +63,10 @@ class Arrays:
     y_test: Bytes
 
 
-def prepare(name: str, path: str | None = None, test_path: str | None = None) -> Prepared:
-    """Find a data set, decode and check it if that has not been done yet, and say where it lies.
+def prepare(
+    name: str, path: str | None = None, test_path: str | None = None, *, may_download: bool = True
+) -> Prepared:
+    """Find a data set, read and check it if that has not been done yet, and return where it lies.
 
     Parameters
     ----------
@@ -81,6 +77,8 @@ def prepare(name: str, path: str | None = None, test_path: str | None = None) ->
         An `.npz`, a folder with IDX or CSV files, or a training CSV.
     test_path
         The test CSV that belongs to a training CSV.
+    may_download
+        If False, a data set that is not on this machine is an error.
 
     Raises
     ------
@@ -103,17 +101,16 @@ def prepare(name: str, path: str | None = None, test_path: str | None = None) ->
         )
     train, test = (Path(given).expanduser() if given else None for given in (path, test_path))
     try:
-        return DATASETS[name](train, test)
+        return DATASETS[name](Request(train, test, may_download))
     except OSError as error:
         raise DataError(
             f"data={name} cannot be read or kept ({error}); give a file that can be read, and room in "
-            f"{cache_folder()} or in another folder that FNNEXP_CACHE names."
+            f"{cache.cache_folder()} or in another folder that FNNEXP_CACHE names."
         ) from error
-
-
-def is_at_hand(name: str, path: str | None = None) -> bool:
-    """Whether :func:`prepare` would look for a data set on this machine alone, and download nothing."""
-    return name != "mnist" or bool(path or os.environ.get("FNNEXP_MNIST")) or _cached_mnist() is not None
+    except MemoryError as error:
+        raise DataError(
+            f"data={name} does not go into the memory here ({error}); take fewer images."
+        ) from error
 
 
 def load(prepared: Prepared) -> Arrays:
@@ -129,22 +126,14 @@ def load(prepared: Prepared) -> Arrays:
     DataError
         The files are gone, damaged, or not those that were prepared.
     """
-    folder = Path(prepared.directory)
-    shapes = {
-        "x_train": (prepared.n_train, prepared.input_size),
-        "y_train": (prepared.n_train,),
-        "x_test": (prepared.n_test, prepared.input_size),
-        "y_test": (prepared.n_test,),
-    }
     try:
-        meta = json.loads((folder / "meta.json").read_text("utf-8"))
-        arrays = {key: np.load(folder / f"{key}.npy", mmap_mode="r", allow_pickle=False) for key in ARRAYS}
-        wrong = [key for key in ARRAYS if arrays[key].shape != shapes[key] or arrays[key].dtype != np.uint8]
-        if wrong or meta["checksum"] != prepared.checksum:
-            raise ValueError(f"{' '.join(wrong) or 'checksum'} not as prepared")
-    except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
+        found, arrays = cache.open_arrays(Path(prepared.directory))
+        if found.checksum != prepared.checksum:
+            raise DamagedError(f"checksum {found.checksum} and not {prepared.checksum}")
+    except DamagedError as error:
         raise DataError(
-            f"the prepared data in {folder} is missing or damaged ({error}); delete it and run again."
+            f"the prepared data in {prepared.directory} is missing or damaged ({error}); "
+            "delete it and run again."
         ) from error
     return Arrays(**arrays)
 
@@ -152,41 +141,45 @@ def load(prepared: Prepared) -> Arrays:
 # --- the data sets ------------------------------------------------------------------------------------------
 
 
-def _prepare_mnist(path: Path | None, test_path: Path | None) -> Prepared:
+def _mnist(request: Request) -> Prepared:
     from_variable = os.environ.get("FNNEXP_MNIST")
-    if path:
-        origin = f"data.path={path}"
+    if request.path:
+        path, origin = request.path, f"data.path={request.path}"
     elif from_variable:
         path, origin = Path(from_variable).expanduser(), f"FNNEXP_MNIST={from_variable}"
     else:
-        path = _cached_or_downloaded_mnist()
+        path = download.mnist(may_download=request.may_download)
         origin = f"the cached {path} (delete it to have it downloaded again)"
     try:
-        source = formats.find(path, test_path)
-        directory, meta = _stored(source.digest(), lambda: formats.read(source))
+        source = readers.find(path, request.test_path)
+        folder, found = cache.keep(source.key(), lambda: readers.read(source))
     except DataError as error:
         raise DataError(f"{origin}: {error}") from error
-    differing = [key for key in ARRAYS if meta["sha256"][key] != MNIST_ARRAY_SHA256[key]]
+    differing = [key for key in ARRAYS if found.sha256[key] != MNIST_ARRAY_SHA256[key]]
     if differing:
         raise DataError(
             f"{origin} is not MNIST: the SHA-256 of {' '.join(differing)} differs from that of MNIST in its "
             f"original order. To train on other data write data=files data.path={path}."
         )
-    return _prepared("mnist", directory, meta)
+    return _prepared("mnist", folder, found)
 
 
-def _prepare_digits(path: Path | None, test_path: Path | None) -> Prepared:
-    if path or test_path:
-        raise DataError(f"data=digits takes no path, and data.path={path} was given; write data=files.")
-    digest = hashlib.sha256(f"{formats.READER_VERSION} digits".encode()).hexdigest()
-    return _prepared("digits", *_stored(digest, _read_digits))
+def _digits(request: Request) -> Prepared:
+    if request.path:
+        raise DataError(
+            f"data=digits takes no path, and data.path={request.path} was given; write data=files."
+        )
+    return _prepared("digits", *cache.keep(readers.content_key("digits"), _read_digits))
 
 
-def _prepare_files(path: Path | None, test_path: Path | None) -> Prepared:
-    if not path:
-        raise DataError(f"data=files needs data.path=…; {formats.EXPECTED}.")
-    source = formats.find(path, test_path)
-    return _prepared("files", *_stored(source.digest(), lambda: formats.read(source)))
+def _files(request: Request) -> Prepared:
+    if not request.path:
+        raise DataError(f"data=files needs data.path=…; {readers.EXPECTED}.")
+    source = readers.find(request.path, request.test_path)
+    return _prepared("files", *cache.keep(source.key(), lambda: readers.read(source)))
+
+
+DATASETS: dict[str, Callable[[Request], Prepared]] = {"mnist": _mnist, "digits": _digits, "files": _files}
 
 
 def _read_digits() -> dict[str, Bytes]:
@@ -195,243 +188,14 @@ def _read_digits() -> dict[str, Bytes]:
 
     digits = load_digits()
     enlarged = digits.images.repeat(3, axis=1).repeat(3, axis=2)
-    x = np.round(np.pad(enlarged, ((0, 0), (2, 2), (2, 2))) * 255 / 16).astype(np.uint8).reshape(-1, 28 * 28)
+    x = np.round(np.pad(enlarged, ((0, 0), (2, 2), (2, 2))) * 255 / 16).astype(np.uint8)
     y = digits.target.astype(np.uint8)
     train, test = slice(None, DIGITS_TRAIN), slice(DIGITS_TRAIN, None)
-    return {"x_train": x[train], "y_train": y[train], "x_test": x[test], "y_test": y[test]}
+    arrays = {"x_train": x[train], "y_train": y[train], "x_test": x[test], "y_test": y[test]}
+    return readers.checked(arrays, "data=digits")
 
 
-DATASETS: dict[str, Callable[[Path | None, Path | None], Prepared]] = {
-    "mnist": _prepare_mnist,
-    "digits": _prepare_digits,
-    "files": _prepare_files,
-}
-
-
-# --- the cache ----------------------------------------------------------------------------------------------
-
-
-def cache_folder() -> Path:
-    """Return the cache folder that is wished for, which may not exist."""
-    given = os.environ.get("FNNEXP_CACHE")
-    return Path(given).expanduser().absolute() if given else platformdirs.user_cache_path("fnnexp")
-
-
-def _writable_cache() -> Path:
-    """Return the cache folder, or one a user in the temporary folder if that cannot be written."""
-    try:
-        return _tried(cache_folder())
-    except OSError as error:
-        user = str(os.getuid()) if hasattr(os, "getuid") else getpass.getuser()
-        fallback = Path(tempfile.gettempdir()) / f"fnnexp-{user}"
-        _tell_once(
-            f"the cache {cache_folder()} cannot be written ({error.strerror or error}); {fallback} is used. "
-            "FNNEXP_CACHE names another."
-        )
-    fallback.mkdir(mode=0o700, exist_ok=True)
-    if hasattr(os, "getuid") and fallback.stat().st_uid != os.getuid():
-        raise PermissionError(f"{fallback} belongs to someone else")
-    return _tried(fallback)
-
-
-def _tell(message: str) -> None:
-    """Say in one line what is done otherwise than was wished; Python's warnings show a line of source too."""
-    print(f"fnnexp: {' '.join(message.split())}", file=sys.stderr)
-
-
-_tell_once = cache(_tell)
-"""The same; what is asked for again and again is said the first time."""
-
-
-def _tried(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        return folder
-
-
-def _stored(digest: str, read: Callable[[], dict[str, Bytes]]) -> tuple[Path, dict[str, Any]]:
-    """Return the folder and the description of what `read` reads; it is read and written only once."""
-    name = Path("prepared") / digest[:24]
-    if meta := _found(cache_folder() / name):
-        return cache_folder() / name, meta
-    folder = _writable_cache() / name
-    if meta := _found(folder):
-        return folder, meta
-    _write(folder, read())
-    if meta := _found(folder):
-        return folder, meta
-    raise DataError(f"{folder} vanished while it was written; run again.")
-
-
-def _found(folder: Path) -> dict[str, Any] | None:
-    """Return the description of a prepared folder, or None; a damaged one is removed, to be made again."""
-    if not folder.is_dir():
-        return None
-    try:
-        meta: dict[str, Any] = json.loads((folder / "meta.json").read_text("utf-8"))
-        load(_prepared("", folder, meta))
-    except (OSError, ValueError, KeyError, TypeError, DataError) as error:
-        reason = error.__cause__ or error
-        _tell(f"the prepared data in {folder} is damaged and is made again ({reason})")
-        shutil.rmtree(folder, ignore_errors=True)
-        return None
-    return meta
-
-
-def _write(folder: Path, arrays: dict[str, Bytes]) -> None:
-    """Write a prepared folder under another name and rename it; who comes second keeps what is there."""
-    staging = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
-    try:
-        staging.mkdir(parents=True)
-        for key in ARRAYS:
-            np.save(staging / f"{key}.npy", arrays[key], allow_pickle=False)
-        (staging / "meta.json").write_text(json.dumps(_described(arrays), indent=2) + "\n", "utf-8")
-        try:
-            staging.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _described(arrays: dict[str, Bytes]) -> dict[str, Any]:
-    whole = hashlib.sha256()
-    for key in ARRAYS:
-        whole.update(f"{key} {arrays[key].shape}\n".encode())
-        whole.update(arrays[key].data)
-    return {
-        "checksum": whole.hexdigest(),
-        "sha256": {key: hashlib.sha256(arrays[key].data).hexdigest() for key in ARRAYS},
-        "n_train": len(arrays["x_train"]),
-        "n_test": len(arrays["x_test"]),
-        "input_size": arrays["x_train"].shape[1],
-        "classes": max(2, int(arrays["y_train"].max()) + 1),
-    }
-
-
-def _prepared(name: str, directory: Path, meta: dict[str, Any]) -> Prepared:
-    return Prepared(name, str(directory), **{field.name: meta[field.name] for field in fields(Prepared)[2:]})
-
-
-# --- the download -------------------------------------------------------------------------------------------
-
-
-def _cached_mnist() -> Path | None:
-    wished = cache_folder() / "mnist.npz"
-    if wished.is_file():
-        return wished
-    file = _writable_cache() / "mnist.npz"
-    return file if file.is_file() else None
-
-
-def _cached_or_downloaded_mnist() -> Path:
-    if cached := _cached_mnist():
-        return cached
-    wished, file = cache_folder() / "mnist.npz", _writable_cache() / "mnist.npz"
-    failures: list[str] = []
-    for mirror in MNIST_MIRRORS:
-        try:
-            _download(mirror, file)
-        except (OSError, ValueError) as error:
-            failures.append(f"{mirror}: {error}")
-        else:
-            for failure in failures:
-                _tell(f"MNIST came from {mirror} and not from {failure}")
-            return file
-    tried = "\n".join(f"  {failure}" for failure in failures)
-    raise DataError(
-        "MNIST is not on this machine and could not be downloaded. Any one of these helps:\n"
-        "  data.path=…/mnist.npz     the file, or a folder with its IDX or CSV files, on the command line\n"
-        "  FNNEXP_MNIST=…/mnist.npz  the same in the environment\n"
-        f"  {wished}  connect once, or put the file there\n"
-        "Without MNIST, data=digits is real data that comes with the installation.\n"
-        f"Tried:\n{tried}"
+def _prepared(name: str, folder: Path, found: cache.Description) -> Prepared:
+    return Prepared(
+        name, str(folder), found.checksum, found.n_train, found.n_test, found.input_size, found.classes
     )
-
-
-def _download(mirror: str, file: Path) -> None:
-    """Fetch a mirror's file; it appears under its name only when whole and of the right SHA-256.
-
-    Raises
-    ------
-    OSError, ValueError
-        The connection failed; the address or the checksum is wrong.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    _trust(mirror)
-    if show := notebook.line():
-        _fetch(mirror, file, _Line(show))
-        return
-    columns = TextColumn("MNIST"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        _fetch(mirror, file, _Bar(progress))
-
-
-def _fetch(mirror: str, file: Path, bar: _Bar | _Line) -> None:
-    import pooch
-
-    downloader = pooch.HTTPDownloader(
-        progressbar=bar, chunk_size=1 << 16, timeout=(10, 30), hooks={"response": _trust_redirect}
-    )
-    pooch.retrieve(mirror, MNIST_FILE_SHA256, file.name, file.parent, downloader=downloader)
-
-
-def _trust(address: str, came_from: str = "") -> None:
-    """Refuse an address that is not https; this machine itself is trusted without, but not by a redirect."""
-    parts = urlsplit(address)
-    plain = parts.scheme == "http" and parts.hostname in LOOPBACK and not came_from.startswith("https:")
-    if parts.scheme != "https" and not plain:
-        raise ValueError(f"only https is trusted with a download, not {parts.scheme}://{parts.netloc}")
-
-
-def _trust_redirect(response: Any, **_: Any) -> None:
-    """Look at where an answer sends to, before anyone goes there."""
-    if "location" in response.headers:
-        _trust(urljoin(response.url, response.headers["location"]), response.url)
-
-
-class _Bar:
-    """What pooch asks of a progress bar (`total`, `update`, `reset`, `close`), drawn by rich."""
-
-    def __init__(self, progress: Any) -> None:
-        self._progress = progress
-        self._task = progress.add_task("MNIST", total=None)
-
-    @property
-    def total(self) -> int:
-        return int(self._progress.tasks[0].total or 0)
-
-    @total.setter
-    def total(self, total: int) -> None:
-        self._progress.update(self._task, total=total or None)
-
-    def update(self, size: int) -> None:
-        self._progress.advance(self._task, size)
-
-    def reset(self) -> None:
-        self._progress.update(self._task, completed=0)
-
-    def close(self) -> None:
-        self._progress.refresh()
-
-
-class _Line:
-    """The same, as a line in a notebook."""
-
-    def __init__(self, show: Callable[[str], None]) -> None:
-        self._show = show
-        self.total = self._done = 0
-
-    def update(self, size: int) -> None:
-        self._done += size
-        part = self._done / max(self.total, self._done, 1)
-        self._show(f"{notebook.bar(part)} MNIST {self._done / 1e6:.1f} of {self.total / 1e6:.1f} MB")
-
-    def reset(self) -> None:
-        self._done = 0
-
-    def close(self) -> None:
-        """Leave the line as it is."""

@@ -1,87 +1,129 @@
-"""The arrays of an .npz as np.savez writes them: nothing is unpickled, no header decides how much is read."""
+"""Read arrays from an ``.npz``: nothing is unpickled, and no header decides how much memory is taken."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import struct
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-DAMAGED = (
-    OSError, EOFError, ValueError, KeyError, TypeError, SyntaxError, OverflowError, RuntimeError, MemoryError,
+DEFLATE = 1032
+"""How many times its size a deflated stream can unpack to, at most."""
+
+HEADER_BYTES = 1 << 16
+"""How much is read of an array's header; NumPy itself accepts 10,000 characters."""
+
+LIBRARY_ERRORS = (
+    OSError, EOFError, ValueError, TypeError, KeyError, SyntaxError, OverflowError, RuntimeError,
     struct.error, tokenize.TokenError, zlib.error, zipfile.BadZipFile,
 )  # fmt: skip
-"""What the standard library and NumPy raise on damaged bytes."""
+"""What zipfile and NumPy raise on damaged bytes."""
 
-HEADER = 1 << 16
-"""Bytes that are read of a header; one that says it is longer is cut short."""
+
+class DamagedError(ValueError):
+    """Bytes that are not what their format promises, or not what the caller expects."""
 
 
 class Header(NamedTuple):
-    """What an array says of itself, and the byte at which its numbers begin."""
+    """What an array in an .npz says of itself, and the bytes that its values take."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    by_columns: bool
-    start: int
+    size: int
 
 
-class OtherArrayError(ValueError):
-    """An array of another shape or dtype than the one that is asked for."""
+class Archive:
+    """An open .npz, whose arrays are read one by one.
 
-    def __init__(self, name: str, found: Header) -> None:
-        super().__init__(f"{name} is {found.dtype} {found.shape}")
-        self.name, self.found = name, found
-
-
-def header(stream: IO[bytes]) -> Header:
-    """Read the header of an array; of the formats that NumPy writes, 1.0 counts its bytes in two bytes."""
-    head = io.BytesIO(stream.read(HEADER))
-    version = np.lib.format.read_magic(head)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, by_columns, dtype = read(head)
-    return Header(shape, dtype, by_columns, head.tell())
-
-
-def array(
-    archive: zipfile.ZipFile, name: str, dtype: np.dtype[Any], shape: tuple[int, ...] | None
-) -> NDArray[Any]:
-    """Return one array that is of this dtype and shape, read-only.
+    Every method raises :class:`DamagedError`, and no other error, when the file is at fault.
 
     Parameters
     ----------
-    archive, name
-        Where it is; an entry that is packed is refused, since how much it unpacks to is not told.
-    dtype, shape
-        What it must be; None is one axis, as long as its entry is.
+    file
+        The open file, or its content in an :class:`io.BytesIO`.
 
-    Raises
-    ------
-    OtherArrayError
-        When it is another array.
-    DAMAGED
-        Any of these, when it is none.
+    Attributes
+    ----------
+    names
+        The arrays' names, in the file's order.
+
+    Examples
+    --------
+    >>> file = io.BytesIO()
+    >>> np.savez(file, b=np.zeros(3, np.float32))
+    >>> archive = Archive(file)
+    >>> archive.names, archive.header("b").shape
+    (['b'], (3,))
+    >>> archive.array("b", np.float32, (3,))
+    array([0., 0., 0.], dtype=float32)
     """
-    info = archive.getinfo(f"{name}.npy")
-    if info.compress_type != zipfile.ZIP_STORED:
-        raise ValueError(f"{name} is packed")
-    with archive.open(info) as stream:
-        found = header(stream)
-    if found.dtype != dtype or (len(found.shape) != 1 if shape is None else found.shape != shape):
-        raise OtherArrayError(name, found)
-    size = math.prod(found.shape) * dtype.itemsize
-    if not 0 <= size <= info.file_size:
-        raise ValueError(f"{name} is cut short")
-    end = found.start + size
-    with archive.open(info) as stream:
-        content = stream.read(end + 1)  # one more than there is: then its CRC is compared
-    if len(content) != end:
-        raise ValueError(f"{name} has {len(content) - found.start} bytes and promises {size}")
-    numbers = np.frombuffer(content, dtype, offset=found.start)
-    return numbers.reshape(found.shape, order="F" if found.by_columns else "C")
+
+    def __init__(self, file: IO[bytes]) -> None:
+        with _damage():
+            self._zip = zipfile.ZipFile(file)
+            entries = self._zip.infolist()
+            self._file_size = file.seek(0, io.SEEK_END)
+        self._entries = {entry.filename.removesuffix(".npy"): entry for entry in entries}
+        self.names = list(self._entries)
+        if len(self.names) < len(entries):
+            raise DamagedError("it holds arrays of the same name")
+
+    def header(self, name: str) -> Header:
+        """Return an array's header, once it agrees with the bytes that are there."""
+        entry, npy = self._entry(name), np.lib.format
+        with _damage(MemoryError), self._zip.open(entry) as stream:  # so Python's parser calls deep nesting
+            head = io.BytesIO(stream.read(HEADER_BYTES))
+            first = npy.read_magic(head) == (1, 0)
+            shape, _, dtype = npy.read_array_header_1_0(head) if first else npy.read_array_header_2_0(head)
+        if min(shape, default=0) < 0:
+            raise DamagedError(f"{name} has the shape {shape}")
+        there = entry.file_size - head.tell()
+        size = there if dtype.hasobject else math.prod(shape) * dtype.itemsize  # objects are never read
+        if there > size:
+            raise DamagedError(f"{name} goes on behind the {size} bytes that its header promises")
+        if there < size:
+            raise DamagedError(f"{name} is truncated: its header promises {size} bytes, {there} are there")
+        return Header(shape, dtype, size)
+
+    def array(self, name: str, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Return an array of this dtype and shape; no memory is taken for any other."""
+        header, dtype = self.header(name), np.dtype(dtype)
+        if (header.shape, header.dtype) != (shape, dtype):
+            raise DamagedError(
+                f"{name} in the file is {header.shape} of {header.dtype} and not {shape} of {dtype}"
+            )
+        with _damage(), self._zip.open(self._entry(name)) as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+
+    def _entry(self, name: str) -> zipfile.ZipInfo:
+        if name not in self._entries:
+            raise DamagedError(f"it has no array {name}")
+        entry = self._entries[name]
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise DamagedError(
+                f"{name} is packed in a way that NumPy does not write; use np.savez_compressed"
+            )
+        most = self._file_size * (1 if entry.compress_type == zipfile.ZIP_STORED else DEFLATE)
+        if entry.file_size > most:
+            raise DamagedError(f"{name} is truncated: {entry.file_size} bytes do not fit into the file")
+        return entry
+
+
+@contextlib.contextmanager
+def _damage(*more: type[Exception]) -> Iterator[None]:
+    """Raise what zipfile and NumPy raise on damaged bytes, and some more, as :class:`DamagedError`.
+
+    It stands around their calls alone, so that an error in our own code is never taken for damage.
+    """
+    try:
+        yield
+    except LIBRARY_ERRORS + more as error:
+        raise DamagedError(str(error) or type(error).__name__) from error

@@ -1,23 +1,21 @@
-"""The files that hold labelled images (`.npz`, IDX, CSV), each read into the same four arrays of bytes.
+"""Find and read the files that hold labelled images (``.npz``, IDX, CSV) into the same four arrays of bytes.
 
 Nothing is believed before it is checked: no array is unpickled, no header decides how much memory is taken.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import hashlib
 import io
+import itertools
 import math
-import re
 import struct
-import tokenize
-import warnings
-import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -30,10 +28,7 @@ from fnnexp.errors import DataError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pandas as pd
-
 Bytes = NDArray[np.uint8]
-Opener = Callable[[], IO[bytes]]
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 READER_VERSION = 2
@@ -50,18 +45,28 @@ EXPECTED = (
     "(train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte, each "
     "perhaps .gz) or with one *train*.csv and one *test*.csv; or a training .csv with data.test_path=TEST.csv"
 )
-CHUNK = 1 << 20
 LARGEST = 1 << 33
-"""Bytes, of a file and of an array: 8 GB, over a hundred times MNIST."""
-UNPACKED = 1032
-"""As many times larger as deflate can make a file: no packed file holds more."""
+"""Bytes that a file and an array may have: 8 GB, over a hundred times MNIST."""
 CSV_ROWS, CSV_CELLS, CSV_CELL = 4096, 1 << 20, 32
-"""A block has at most so many rows and about so many cells; a row has at most so many characters a cell."""
-BROKEN = (
-    OSError, EOFError, ValueError, OverflowError, RuntimeError, MemoryError,
-    struct.error, tokenize.TokenError, csv.Error, zlib.error, zipfile.BadZipFile,
-)  # fmt: skip
-"""What the standard library, NumPy and pandas raise on damaged bytes."""
+"""A block of a CSV has at most so many rows and about so many cells; a row, so many characters a cell."""
+CSV_FIRST_LINE = 1 << 20
+"""Characters that the first line of a CSV may have."""
+
+
+def content_key(kind: str, files: tuple[Path, ...] = ()) -> str:
+    """Return the key of a prepared data set: the SHA-256 of its kind, its files and the readers' version.
+
+    Raises
+    ------
+    DataError
+        A file is larger than any data set that is read.
+    """
+    total = hashlib.sha256(f"{READER_VERSION} {kind}".encode())
+    for path in files:
+        _not_too_large(path.stat().st_size, str(path))
+        with path.open("rb") as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -71,20 +76,9 @@ class Source:
     format: str
     files: tuple[Path, ...]
 
-    def digest(self) -> str:
-        """Return the SHA-256 of the files' contents, the format and the version of the readers.
-
-        Raises
-        ------
-        DataError
-            A file is larger than any data set that is read.
-        """
-        total = hashlib.sha256(f"{READER_VERSION} {self.format}".encode())
-        for path in self.files:
-            _not_too_large(path.stat().st_size, str(path))
-            with path.open("rb") as stream:
-                total.update(hashlib.file_digest(stream, "sha256").digest())
-        return total.hexdigest()
+    def key(self) -> str:
+        """Return the :func:`content_key` of these files."""
+        return content_key(self.format, self.files)
 
 
 def find(path: Path, test_path: Path | None = None) -> Source:
@@ -132,43 +126,62 @@ def read(source: Source) -> dict[str, Bytes]:
         A file is damaged, or its arrays are not labelled images in bytes.
     """
     arrays = READERS[source.format](source.files)
-    return _checked(arrays, " ".join(str(path) for path in source.files))
+    return checked(arrays, " ".join(str(path) for path in source.files))
 
 
-def _checked(arrays: dict[str, Bytes], where: str) -> dict[str, Bytes]:
-    x_train, y_train, x_test, y_test = (arrays[name] for name in ARRAYS)
-    for part, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
-        if x.ndim > 3:
-            raise DataError(
-                f"{where}: x_{part} has shape {x.shape}; expected (n, height, width) or (n, D) for images: "
-                "an axis more, such as colours, is flattened before it is saved, by x.reshape(len(x), -1)."
-            )
-        if x.ndim < 2 or y.ndim != 1:
-            raise DataError(
-                f"{where}: x_{part} has shape {x.shape} and y_{part} {y.shape}; expected (n, height, width) "
-                "or (n, D) for images and (n,) for labels (class numbers, not one-hot)."
-            )
-        if x.size == 0 or y.size == 0:
-            raise DataError(
-                f"{where}: x_{part} has shape {x.shape} and y_{part} {y.shape}: zero rows or pixels."
-            )
-        if len(x) != len(y):
-            raise DataError(
-                f"{where}: {len(x)} images in x_{part} and {len(y)} labels in y_{part}; "
-                "expected one label an image."
-            )
-    flat = {"x_train": x_train.reshape(len(x_train), -1), "x_test": x_test.reshape(len(x_test), -1)}
-    if flat["x_train"].shape[1] != flat["x_test"].shape[1]:
-        raise DataError(
-            f"{where}: training images have {flat['x_train'].shape[1]} pixels and test images "
-            f"{flat['x_test'].shape[1]}; expected the same number."
-        )
+def checked(arrays: Mapping[str, Bytes], where: str) -> dict[str, Bytes]:
+    """Return four arrays as a data set: images flat, all contiguous.
+
+    Parameters
+    ----------
+    arrays
+        `x_train` `y_train` `x_test` `y_test`, uint8; images (n, height, width) or (n, D).
+    where
+        What the messages begin with.
+
+    Raises
+    ------
+    DataError
+        They are no labelled images.
+    """
+    _check_shapes({name: arrays[name].shape for name in ARRAYS}, where)
+    y_train, y_test = arrays["y_train"], arrays["y_test"]
     if y_test.max() > max(1, y_train.max()):
         raise DataError(
             f"{where}: the test labels go to {y_test.max()}, the training labels only to {y_train.max()}; "
             "a class to be tested must be there to be learnt."
         )
+    flat = {name: arrays[name].reshape(len(arrays[name]), -1) for name in ("x_train", "x_test")}
     return {name: np.ascontiguousarray(flat.get(name, arrays[name])) for name in ARRAYS}
+
+
+def _check_shapes(shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
+    """Raise unless these are the shapes of labelled images."""
+    for part in ("train", "test"):
+        x, y = shapes[f"x_{part}"], shapes[f"y_{part}"]
+        found = f"{where}: x_{part} has shape {x} and y_{part} {y}"
+        if len(x) > 3:
+            raise DataError(
+                f"{where}: x_{part} has shape {x}; expected (n, height, width) or (n, D) for images: "
+                "an axis more, such as colours, is flattened before it is saved, by x.reshape(len(x), -1)."
+            )
+        if len(x) < 2 or len(y) != 1:
+            raise DataError(
+                f"{found}; expected (n, height, width) or (n, D) for images and (n,) for labels "
+                "(class numbers, not one-hot)."
+            )
+        if 0 in x or 0 in y:
+            raise DataError(f"{found}: zero rows or pixels.")
+        if x[0] != y[0]:
+            raise DataError(
+                f"{where}: {x[0]} images in x_{part} and {y[0]} labels in y_{part}; "
+                "expected one label an image."
+            )
+    train, test = (math.prod(shapes[name][1:]) for name in ("x_train", "x_test"))
+    if train != test:
+        raise DataError(
+            f"{where}: training images have {train} pixels and test images {test}; expected the same number."
+        )
 
 
 def _find_in(folder: Path) -> Source:
@@ -235,51 +248,23 @@ def _to_bytes(values: NDArray[Any], what: str) -> Bytes:
     return result
 
 
-def _opener(path: Path) -> Opener:
-    """Return a function that opens the file, unpacked if its first bytes, not its name, say gzip."""
-    with path.open("rb") as stream:
-        packed = stream.read(2) == b"\x1f\x8b"
-    return lambda: cast("IO[bytes]", gzip.open(path, "rb")) if packed else path.open("rb")
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[IO[bytes], int]]:
+    """Open a file, unpacked if its first bytes, not its name, say gzip; yield it and the most it can hold."""
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            if file.peek(2)[:2] == b"\x1f\x8b":
+                yield cast("IO[bytes]", gzip.GzipFile(fileobj=file)), npz.DEFLATE * size
+            else:
+                yield file, size
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is truncated or damaged ({error}); fetch the file again.") from error
 
 
 def _not_too_large(size: int, what: str) -> None:
     if size > LARGEST:
         raise DataError(f"{what} is of {size} bytes; at most {LARGEST} are read: take fewer images.")
-
-
-def _body(open_stream: Opener, size: int, what: str, *, skip: int, stored: int) -> Bytes:
-    """Return the `size` bytes that follow `skip` bytes and end the stream, which is `stored` bytes on disk.
-
-    What `stored` bytes cannot hold, packed as they may be, is not even looked for. The stream is measured
-    before memory is taken, in chunks and no further than one byte too many, so that neither a header that
-    promises too much nor a packed stream that goes on too long costs more than a chunk.
-    """
-    if size > UNPACKED * stored:
-        raise DataError(
-            f"{what} is truncated: its header promises {size} bytes, and its {stored} cannot hold them; "
-            "fetch the file again."
-        )
-    _not_too_large(size, what)
-    with open_stream() as stream:
-        stream.read(skip)
-        held = 0
-        while held <= size and (chunk := stream.read(min(CHUNK, size + 1 - held))):
-            held += len(chunk)
-    if held < size:
-        raise DataError(
-            f"{what} is truncated: its header promises {size} bytes, {held} are there; fetch the file again."
-        )
-    if held > size:
-        raise DataError(
-            f"{what} goes on behind the {size} bytes that its header promises; fetch the file again."
-        )
-    body = np.empty(size, np.uint8)
-    with open_stream() as stream:
-        stream.read(skip)
-        for start in range(0, size, CHUNK):
-            part = stream.read(min(CHUNK, size - start))
-            body[start : start + len(part)] = np.frombuffer(part, np.uint8)
-    return body
 
 
 # --- npz ----------------------------------------------------------------------------------------------------
@@ -288,48 +273,41 @@ def _body(open_stream: Opener, size: int, what: str, *, skip: int, stored: int) 
 def _read_npz(files: tuple[Path, ...]) -> dict[str, Bytes]:
     (path,) = files
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            members = {info.filename.removesuffix(".npy"): info for info in entries}
-            if len(members) < len(entries):
-                raise DataError(f"{path} holds arrays of the same name; expected each name once.")
-            missing = [name for name in ARRAYS if name not in members]
+        with path.open("rb") as file:
+            archive = npz.Archive(file)
+            missing = [name for name in ARRAYS if name not in archive.names]
             if missing:
                 raise DataError(
-                    f"{path} has no {' '.join(missing)}; it has {_listed(list(members))}. Write it by "
+                    f"{path} has no {' '.join(missing)}; it has {_listed(archive.names)}. Write it by "
                     "np.savez(path, x_train=…, y_train=…, x_test=…, y_test=…)."
                 )
-            return {name: _read_npy(archive, members[name], f"{name} of {path}") for name in ARRAYS}
-    except BROKEN as error:
+            headers = {name: archive.header(name) for name in ARRAYS}
+            for name, header in headers.items():
+                _check_header(header, f"{name} of {path}")
+            _check_shapes({name: header.shape for name, header in headers.items()}, str(path))
+            return {
+                name: _to_bytes(archive.array(name, header.dtype, header.shape), f"{name} of {path}")
+                for name, header in headers.items()
+            }
+    except npz.DamagedError as error:
         raise DataError(
             f"{path} is truncated or is no .npz ({error}); expected an archive written by np.savez: "
             "fetch the file again."
         ) from error
 
 
-def _read_npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo, what: str) -> Bytes:
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise DataError(
-            f"{what} is packed in a way that NumPy does not write; write it by np.savez_compressed."
-        )
-    with archive.open(info) as packed:
-        shape, dtype, by_columns, start = npz.header(packed)
-    if dtype.hasobject:
+def _check_header(header: npz.Header, what: str) -> None:
+    """Raise unless an array is of numbers, and not too large."""
+    if header.dtype.hasobject:
         raise DataError(
             f"{what} is object-typed, that is, pickled, and is not read; save it .astype(np.uint8)."
         )
-    if dtype.kind not in "iuf":
+    if header.dtype.kind not in "iuf":
         raise DataError(
-            f"{what} has dtype {dtype} and shape {shape}; expected whole numbers 0..255, as uint8."
+            f"{what} has dtype {header.dtype} and shape {header.shape}; "
+            "expected whole numbers 0..255, as uint8."
         )
-    raw = _body(
-        lambda: archive.open(info),
-        math.prod(shape) * dtype.itemsize,
-        what,
-        skip=start,
-        stored=info.compress_size,
-    )
-    return _to_bytes(raw.view(dtype).reshape(shape, order="F" if by_columns else "C"), what)
+    _not_too_large(header.size, what)
 
 
 # --- IDX ----------------------------------------------------------------------------------------------------
@@ -347,12 +325,9 @@ def _read_idx_file(path: Path, axes: int) -> Bytes:
 
     Described by Y. LeCun, C. Cortes and C. Burges, "The MNIST database".
     """
-    length = 4 + 4 * axes
-    try:
-        open_stream = _opener(path)
-        with open_stream() as stream:
-            header = stream.read(length)
-        if len(header) < length:
+    with _opened(path) as (stream, most):
+        header = stream.read(4 + 4 * axes)
+        if len(header) < 4 + 4 * axes:
             raise DataError(
                 f"{path} is truncated: {len(header)} bytes, less than a header; fetch the file again."
             )
@@ -362,27 +337,41 @@ def _read_idx_file(path: Path, axes: int) -> Bytes:
                 f"{path} starts with the magic number 0x{magic:08x}; expected 0x{0x0800 + axes:08x}, "
                 f"IDX {'images' if axes == 3 else 'labels'} in unsigned bytes."
             )
-        stored = path.stat().st_size
-        return _body(open_stream, math.prod(shape), str(path), skip=length, stored=stored).reshape(shape)
-    except BROKEN as error:
-        raise DataError(f"{path} is truncated or damaged ({error}); fetch the file again.") from error
+        size = math.prod(shape)
+        if size > most:
+            raise DataError(
+                f"{path} is truncated: its header promises {size} bytes, and the file cannot hold more than "
+                f"{most}; fetch the file again."
+            )
+        _not_too_large(size, str(path))
+        body = stream.read(size + 1)  # a byte more, so that the end is reached and a gzip's CRC is compared
+    if len(body) < size:
+        raise DataError(
+            f"{path} is truncated: its header promises {size} bytes, {len(body)} are there; "
+            "fetch the file again."
+        )
+    if len(body) > size:
+        raise DataError(
+            f"{path} goes on behind the {size} bytes that its header promises; fetch the file again."
+        )
+    return np.frombuffer(body, np.uint8).reshape(shape)
 
 
 # --- CSV ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Header:
+class _Columns:
     """A CSV's column names (`None`: it has none), how many columns it has and which one is the label."""
 
     names: list[str] | None
-    width: int
+    count: int
     label: int
 
 
 def _read_csv(files: tuple[Path, ...]) -> dict[str, Bytes]:
     (train, x_train, y_train), (test, x_test, y_test) = (_read_csv_file(path) for path in files)
-    if train.names and test.names and train.width == test.width and train.names != test.names:
+    if train.names and test.names and train.count == test.count and train.names != test.names:
         mine, other = next(pair for pair in zip(train.names, test.names, strict=True) if pair[0] != pair[1])
         raise DataError(
             f"{files[1]} has column '{other}' where {files[0]} has '{mine}'; "
@@ -391,82 +380,40 @@ def _read_csv(files: tuple[Path, ...]) -> dict[str, Bytes]:
     return {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
 
 
-def _read_csv_file(path: Path) -> tuple[_Header, Bytes, Bytes]:
-    import pandas as pd
-
-    blocks: list[Bytes] = []
-    rows = size = line = 0
+def _read_csv_file(path: Path) -> tuple[_Columns, Bytes, Bytes]:
+    """Read a CSV by blocks of lines, which stay small however the file was packed."""
     try:
-        with _opener(path)() as packed, io.TextIOWrapper(packed, "utf-8-sig") as stream:
-            header, first = _csv_header(stream, path)
-            line += not first
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-                for lines in _csv_lines(stream, first, header, path):
-                    frame = pd.read_csv(
-                        io.StringIO("".join(lines)),
-                        names=list(range(header.width)),
-                        header=None,
-                        index_col=False,
-                        low_memory=False,
-                    )
-                    blocks.append(_csv_bytes(frame, header, rows, path))
-                    rows, size, line = rows + len(frame), size + frame.size, line + len(lines)
-                    _not_too_large(size, str(path))
-    except pd.errors.ParserWarning as error:
-        raise DataError(
-            f"{path} has rows of different lengths: some are longer than the first line."
-        ) from error
-    except pd.errors.ParserError as error:
-        said = re.sub(r"(?<= line )\d+", lambda found: str(int(found[0]) + line), str(error).strip())
-        raise DataError(f"{path} has rows of different lengths or an open quote ({said}).") from error
-    except BROKEN as error:
-        raise DataError(
-            f"{path} is truncated or is no CSV in UTF-8 ({error}); fetch the file again."
-        ) from error
-    table = np.concatenate(blocks) if blocks else np.empty((0, header.width), np.uint8)
-    return header, np.delete(table, header.label, axis=1), table[:, header.label].copy()
+        with _opened(path) as (unpacked, _), io.TextIOWrapper(unpacked, "utf-8-sig") as stream:
+            columns, first = _csv_columns(stream, path)
+            lines = itertools.chain(first, _csv_lines(stream, columns, path))
+            images = [np.empty((0, columns.count - 1), np.uint8)]
+            labels = [np.empty(0, np.uint8)]
+            rows = 0
+            while block := list(itertools.islice(lines, max(1, min(CSV_ROWS, CSV_CELLS // columns.count)))):
+                table = _csv_bytes(block, columns, rows, path)
+                images.append(np.delete(table, columns.label, axis=1))
+                labels.append(table[:, columns.label].copy())
+                rows += len(block)
+                _not_too_large(rows * columns.count, str(path))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is no CSV in UTF-8 ({error}); save it as such.") from error
+    return columns, np.concatenate(images), np.concatenate(labels)
 
 
-def _csv_lines(stream: IO[str], first: list[str], header: _Header, path: Path) -> Iterator[list[str]]:
-    """Yield the lines in blocks that stay small, however the file was packed.
-
-    A block is parsed by itself: an open quote swallows no more of the file than that.
-    """
-    longest = CSV_CELL * header.width + CSV_CELL
-    rows = max(1, min(CSV_ROWS, CSV_CELLS // header.width))
-    lines, held, more = first, 0, True
-    while more:
-        line = stream.readline(longest)
-        if len(line) == longest:
-            raise DataError(
-                f"{path} has rows of different lengths: one goes on for more than {longest} characters, and "
-                f"the first line has {header.width} columns."
-            )
-        lines.append(line)
-        held, more = held + len(line), bool(line)
-        if len(lines) < rows and held <= CSV_CELLS and more:
-            continue
-        if any(not line.isspace() for line in lines if line):
-            yield lines
-        elif more:
-            raise DataError(f"{path} has {len(lines)} blank lines one after another.")
-        lines, held = [], 0
-
-
-def _csv_header(stream: IO[str], path: Path) -> tuple[_Header, list[str]]:
+def _csv_columns(stream: IO[str], path: Path) -> tuple[_Columns, list[str]]:
     """Return what the first line says of the columns, and the line itself in a list if it is data."""
-    line = stream.readline(CHUNK)
-    if len(line) == CHUNK:
-        raise DataError(f"{path} has a first line of more than {CHUNK} characters and is no table of images.")
-    fields = next(csv.reader([line]), [])
-    names = [field.strip() for field in fields]
+    line = stream.readline(CSV_FIRST_LINE)
+    if len(line) == CSV_FIRST_LINE:
+        raise DataError(
+            f"{path} has a first line of more than {CSV_FIRST_LINE} characters and is no table of images."
+        )
+    names = [field.strip() for field in next(csv.reader([line]), [])]
     if len(names) < 2:
         raise DataError(
             f"{path} has {len(names)} columns; expected a label and one column a pixel, split by commas."
         )
     if all(_is_number(name) for name in names):
-        return _Header(None, len(names), 0), [line]
+        return _Columns(None, len(names), 0), [line]
     labels = [place for place, name in enumerate(names) if name.lower() == "label"]
     times = Counter(names)
     repeated = sorted({name for name in names if times[name] > 1} | {names[at] for at in labels[1:]})
@@ -479,7 +426,60 @@ def _csv_header(stream: IO[str], path: Path) -> tuple[_Header, list[str]]:
             f"{path} has no label column; it has {_listed(names)}. "
             "Name the column with the class numbers 'label'."
         )
-    return _Header(names, len(names), labels[0]), []
+    return _Columns(names, len(names), labels[0]), []
+
+
+def _csv_lines(stream: IO[str], columns: _Columns, path: Path) -> Iterator[str]:
+    """Yield the lines that are not blank; a line that goes on too long is refused before it is read whole."""
+    longest = CSV_CELL * (columns.count + 1)
+    while line := stream.readline(longest):
+        if len(line) == longest:
+            raise DataError(
+                f"{path} has rows of different lengths: one goes on for more than {longest} characters, and "
+                f"the first line has {columns.count} columns."
+            )
+        if not line.isspace():
+            yield line
+
+
+def _csv_bytes(lines: list[str], columns: _Columns, rows_before: int, path: Path) -> Bytes:
+    """Return the values of some lines as uint8, or name the first row or cell that is at fault."""
+    try:
+        values = np.loadtxt(lines, np.float64, delimiter=",", quotechar='"', comments=None, ndmin=2)
+    except ValueError:
+        values = np.empty((0, 0))
+    with np.errstate(invalid="ignore"):
+        table = values.astype(np.uint8)
+    whole = values.shape == (len(lines), columns.count) and np.array_equal(table, values)
+    if not whole or any(line.count('"') % 2 for line in lines):
+        raise DataError(f"{path}{_csv_fault(lines, columns, rows_before)}")
+    return table
+
+
+def _csv_fault(lines: list[str], columns: _Columns, rows_before: int) -> str:
+    """Return what is wrong with these lines, to be written behind the file's name."""
+    for row, line in enumerate(lines, start=rows_before + 1):
+        try:
+            cells = next(csv.reader([line], strict=True))
+        except csv.Error as error:
+            return f" has an open quote or no CSV in row {row} ({error}; 1 is the first row with data)."
+        if len(cells) != columns.count:
+            return (
+                f" has rows of different lengths: row {row} (1 is the first with data) has {len(cells)} "
+                f"cells, and the first line {columns.count}."
+            )
+        for place, cell in enumerate(cells):
+            if not _is_byte(cell):
+                kind = "label" if place == columns.label else "pixel"
+                column = f"'{columns.names[place]}'" if columns.names else f"{place + 1}"
+                problem = f"is '{cell.strip()}'" if cell.strip() else "is missing"
+                return (
+                    f": the {kind} in column {column}, row {row} (1 is the first with data) {problem}; "
+                    "expected a whole number 0..255."
+                )
+    return (
+        f" has a cell in rows {rows_before + 1} to {row} that NumPy does not read; expected numbers 0..255."
+    )
 
 
 def _is_number(text: str) -> bool:
@@ -490,42 +490,9 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _is_byte(cell: object) -> bool:
-    """Whether pandas too reads a whole number 0..255; Python also reads 1_0 and digits of any script."""
-    if isinstance(cell, str) and ("_" in cell or not cell.isascii()):
-        return False
-    try:
-        number = float(cell)  # type: ignore[arg-type]
-        return not isinstance(cell, (bool, np.bool_)) and 0 <= number <= 255 and number.is_integer()
-    except (ValueError, TypeError):
-        return False
-
-
-def _csv_bytes(frame: pd.DataFrame, header: _Header, rows_before: int, path: Path) -> Bytes:
-    """Return the block as uint8 or name the first cell that is no byte."""
-    import pandas as pd
-
-    if all(dtype.kind in "iu" for dtype in frame.dtypes):
-        values = frame.to_numpy()
-        if values.size == 0 or (values.min() >= 0 and values.max() <= 255):
-            return np.asarray(values, np.uint8)
-    if all(dtype.kind in "iuf" for dtype in frame.dtypes):
-        numbers = frame.to_numpy(np.float64)
-        wrong = ~((numbers >= 0) & (numbers <= 255) & (numbers == np.floor(numbers)))
-        if not wrong.any():
-            return np.asarray(numbers, np.uint8)
-        row, place = (int(at) for at in np.argwhere(wrong)[0])
-    else:  # pandas found no number in some cell
-        cells = enumerate(frame.itertuples(index=False, name=None))
-        row, place = next((i, k) for i, row in cells for k, cell in enumerate(row) if not _is_byte(cell))
-    given: Any = frame.to_numpy(object)[row, place]
-    column = f"'{header.names[place]}'" if header.names else f"{place + 1}"
-    kind = "label" if place == header.label else "pixel"
-    problem = "is missing" if pd.isna(given) else f"is '{given}'"
-    raise DataError(
-        f"{path}: the {kind} in column {column}, row {rows_before + row + 1} (1 is the first with data) "
-        f"{problem}; expected a whole number 0..255."
-    )
+def _is_byte(text: str) -> bool:
+    """Whether NumPy too reads a whole number 0..255; Python also reads 1_0 and digits of any script."""
+    return _is_number(text) and text.isascii() and "_" not in text and float(text) in range(256)
 
 
 READERS: dict[str, Callable[[tuple[Path, ...]], dict[str, Bytes]]] = {

@@ -7,13 +7,12 @@ import json
 import math
 import os
 import time
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from fnnexp.data import npz
+from fnnexp.data.npz import Archive, DamagedError
 from fnnexp.nn import layer_stats as diagnostics
 from fnnexp.nn.engines.base import ENGINES
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
@@ -75,7 +74,7 @@ class Checkpoints:
 
         Raises
         ------
-        ValueError
+        DamagedError
             When the file is torn or foreign; it is set aside first.
         """
         file = self._file(lane.key)
@@ -83,10 +82,10 @@ class Checkpoints:
             return None
         try:
             return _read(file, lane, recipe)
-        except npz.DAMAGED as error:
+        except (DamagedError, OSError) as error:
             aside = file.with_suffix(".broken")
             file.replace(aside)
-            raise ValueError(f"{file} can't be read ({error}); it was set aside as {aside.name}") from error
+            raise DamagedError(f"{file} can't be read ({error}); it was set aside as {aside.name}") from error
 
     def remove(self, key: str) -> None:
         """Forget a lane; a file that can't be removed does no harm, for its trials are done."""
@@ -106,26 +105,28 @@ class Checkpoints:
 def _read(file: Path, lane: Lane, recipe: Recipe) -> tuple[Stack, list[Record]]:
     """Read a checkpoint. What the recipe says, and not what the file says, decides how much is read."""
     if not file.is_file():
-        raise ValueError("it is no file")
+        raise DamagedError("it is no file")
     shape, dtype = (recipe.architecture.parameter_count,), np.dtype(recipe.dtype)
     names = [f"slot{i}" for i in range(OPTIMIZERS[recipe.optimizer].slots)]
-    with zipfile.ZipFile(file) as archive:
-        most = archive.getinfo("meta.npy").file_size
+    with file.open("rb") as stream:
+        archive = Archive(stream)
+        length = archive.header("meta").size
         an_epoch = META_AN_EPOCH + META_A_METRIC * len(list(diagnostics.names(recipe.architecture)))
-        if most > META + an_epoch * (1 + recipe.epochs):
-            raise ValueError(f"its description has {most} bytes")
-        try:
-            meta = json.loads(npz.array(archive, "meta", np.dtype(np.uint8), None).tobytes())
-            theta, *slots = (npz.array(archive, name, dtype, shape) for name in ("theta", *names))
-        except npz.OtherArrayError as error:
-            raise ValueError(f"it holds another trial: {error}") from error
+        if length > META + an_epoch * (1 + recipe.epochs):
+            raise DamagedError(f"its description has {length} bytes")
+        described = archive.array("meta", np.uint8, (length,)).tobytes()
+        theta, *slots = (archive.array(name, dtype, shape) for name in ("theta", *names))
+    try:
+        meta = json.loads(described)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"its description is no JSON ({error})") from error
     if not isinstance(meta, dict) or meta.get("key") != lane.key:
-        raise ValueError("it holds another trial")
+        raise DamagedError("it holds another trial")
     if not np.isfinite(theta).all():
-        raise ValueError("its parameters are not finite")
+        raise DamagedError("its parameters are not finite")
     records = _records(meta.get("curve"), lane, recipe)
     if type(meta.get("epoch")) is not int or meta["epoch"] != records[-1].epoch:
-        raise ValueError(f"it is of epoch {meta.get('epoch')!r} and has records up to {records[-1].epoch}")
+        raise DamagedError(f"it is of epoch {meta.get('epoch')!r} and has records up to {records[-1].epoch}")
     return Stack((lane,), theta[None], tuple(slot[None] for slot in slots), meta["epoch"]), records
 
 
@@ -138,20 +139,20 @@ def _records(curve: object, lane: Lane, recipe: Recipe) -> list[Record]:
     names = {f"{split}_{quantity}" for split in splits for quantity in ("loss", "accuracy")}
     possible = set(diagnostics.names(recipe.architecture))
     if not isinstance(curve, list) or not curve:
-        raise ValueError("its curve is none")
+        raise DamagedError("its curve is none")
     begins = 0 if isinstance(curve[0], list) and curve[0][:1] == [0] else 1
     if not 1 <= begins + len(curve) - 1 <= recipe.epochs:
-        raise ValueError("its curve is none")
+        raise DamagedError("its curve is none")
     records = []
     for expected, point in enumerate(curve, start=begins):
         if not isinstance(point, list) or len(point) != 3:
-            raise ValueError(f"its record {expected} is none")
+            raise DamagedError(f"its record {expected} is none")
         epoch, metrics, seconds = point
         if type(epoch) is not int or epoch != expected:
-            raise ValueError(f"its record {expected} is of epoch {epoch!r}")
+            raise DamagedError(f"its record {expected} is of epoch {epoch!r}")
         if not isinstance(metrics, dict) or metrics.keys() - possible != (names if epoch else set()):
-            raise ValueError(f"its record {expected} has other metrics")
+            raise DamagedError(f"its record {expected} has other metrics")
         if not all(type(value) is float and math.isfinite(value) for value in (seconds, *metrics.values())):
-            raise ValueError(f"its record {expected} holds what is no finite number")
+            raise DamagedError(f"its record {expected} holds what is no finite number")
         records.append(Record(lane.key, epoch, metrics, seconds))
     return records

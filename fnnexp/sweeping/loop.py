@@ -13,7 +13,8 @@ from rich.console import Console
 
 from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
-from fnnexp.data.datasets import Prepared, cache_folder
+from fnnexp.data.cache import cache_folder
+from fnnexp.data.datasets import Prepared
 from fnnexp.nn.layer_stats import told_by
 from fnnexp.nn.network import Parameters
 from fnnexp.nn.training import Lane, Recipe, Record, Stack

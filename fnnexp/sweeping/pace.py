@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from fnnexp.data import datasets as data
+from fnnexp.data.cache import cache_folder
 from fnnexp.data.datasets import Prepared
 from fnnexp.nn.training import Lane, Recipe, rehearsal_rows
 from fnnexp.sweeping.executor import at_once
@@ -60,7 +60,7 @@ class Pace:
     @classmethod
     def remembered(cls, engine: str) -> Pace:
         """Return what was measured before on this machine."""
-        return cls(data.cache_folder() / "pace.json", engine)
+        return cls(cache_folder() / "pace.json", engine)
 
     def lanes(self, recipe: Recipe) -> int:
         """Return how many lanes to stack."""

@@ -1,0 +1,174 @@
+"""Keep prepared data sets in the cache folder: each is written once, and mapped into memory by every worker.
+
+A prepared data set is a folder with the four arrays as ``.npy`` files and their description in ``meta.json``.
+"""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+
+from fnnexp.data.npz import DamagedError
+from fnnexp.data.readers import ARRAYS, Bytes
+from fnnexp.errors import DataError
+
+
+@dataclass(frozen=True)
+class Description:
+    """What ``meta.json`` says of the arrays beside it.
+
+    `checksum` is the SHA-256 over the names, shapes and bytes of the four arrays; `sha256` has that of each
+    array's bytes.
+    """
+
+    checksum: str
+    sha256: dict[str, str]
+    n_train: int
+    n_test: int
+    input_size: int
+    classes: int
+
+
+def cache_folder() -> Path:
+    """Return the cache folder, which may not exist: `$FNNEXP_CACHE`, else the user's."""
+    given = os.environ.get("FNNEXP_CACHE")
+    return Path(given).expanduser().absolute() if given else platformdirs.user_cache_path("fnnexp")
+
+
+def writable_folder() -> Path:
+    """Return the cache folder, or a private one in the temporary folder where that cannot be written."""
+    try:
+        return _tried(cache_folder())
+    except OSError as error:
+        user = str(os.getuid()) if hasattr(os, "getuid") else getpass.getuser()
+        fallback = Path(tempfile.gettempdir()) / f"fnnexp-{user}"
+        _warn_once(
+            f"the cache {cache_folder()} cannot be written ({error.strerror or error}); {fallback} is used. "
+            "FNNEXP_CACHE names another."
+        )
+    fallback.mkdir(mode=0o700, exist_ok=True)
+    if hasattr(os, "getuid") and fallback.stat().st_uid != os.getuid():
+        raise PermissionError(f"{fallback} belongs to someone else")
+    return _tried(fallback)
+
+
+def warn(message: str) -> None:
+    """Print a warning in one line, without the line of source that Python's warnings show."""
+    print(f"fnnexp: {' '.join(message.split())}", file=sys.stderr)
+
+
+_warn_once = functools.cache(warn)
+
+
+def keep(key: str, read: Callable[[], dict[str, Bytes]]) -> tuple[Path, Description]:
+    """Return the prepared folder of a key and its description; `read` is called when there is none yet.
+
+    Parameters
+    ----------
+    key
+        A hash of all that decides what is read (:func:`fnnexp.data.readers.content_key`).
+    read
+        Returns the four arrays, checked.
+    """
+    name = Path("prepared") / key[:24]
+    if found := _find(cache_folder() / name):
+        return cache_folder() / name, found
+    folder = writable_folder() / name
+    if found := _find(folder):
+        return folder, found
+    _write(folder, read())
+    if found := _find(folder):
+        return folder, found
+    raise DataError(f"{folder} vanished while it was written; run again.")
+
+
+def open_arrays(folder: Path) -> tuple[Description, dict[str, Bytes]]:
+    """Return a prepared folder's description and its arrays, mapped into memory read-only.
+
+    Raises
+    ------
+    DamagedError
+        A file is missing or damaged, or an array has not the shape and dtype of the description.
+    """
+    try:
+        meta = json.loads((folder / "meta.json").read_text("utf-8"))
+        arrays = {key: np.load(folder / f"{key}.npy", mmap_mode="r", allow_pickle=False) for key in ARRAYS}
+    except (OSError, ValueError, EOFError) as error:
+        raise DamagedError(str(error)) from error
+    names = [field.name for field in fields(Description)]
+    if not isinstance(meta, dict) or not meta.keys() >= set(names):
+        raise DamagedError(f"meta.json lacks some of {', '.join(names)}")
+    found = Description(**{name: meta[name] for name in names})
+    shapes = {
+        "x_train": (found.n_train, found.input_size),
+        "y_train": (found.n_train,),
+        "x_test": (found.n_test, found.input_size),
+        "y_test": (found.n_test,),
+    }
+    for key, array in arrays.items():
+        if array.shape != shapes[key] or array.dtype != np.uint8:
+            raise DamagedError(f"{key} is {array.shape} of {array.dtype} and not {shapes[key]} of uint8")
+    return found, arrays
+
+
+def _tried(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        return folder
+
+
+def _find(folder: Path) -> Description | None:
+    """Return the description of a prepared folder, or None; a damaged folder is removed, to be made again."""
+    if not folder.is_dir():
+        return None
+    try:
+        return open_arrays(folder)[0]
+    except DamagedError as error:
+        warn(f"the prepared data in {folder} is damaged and is made again ({error})")
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+
+
+def _write(folder: Path, arrays: dict[str, Bytes]) -> None:
+    """Write a prepared folder under another name and rename it; whoever comes second keeps what is there."""
+    staging = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
+    try:
+        staging.mkdir(parents=True)
+        for key in ARRAYS:
+            np.save(staging / f"{key}.npy", arrays[key], allow_pickle=False)
+        (staging / "meta.json").write_text(json.dumps(asdict(_describe(arrays)), indent=2) + "\n", "utf-8")
+        try:
+            staging.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _describe(arrays: dict[str, Bytes]) -> Description:
+    whole = hashlib.sha256()
+    for key in ARRAYS:
+        whole.update(f"{key} {arrays[key].shape}\n".encode())
+        whole.update(arrays[key].data)
+    return Description(
+        checksum=whole.hexdigest(),
+        sha256={key: hashlib.sha256(arrays[key].data).hexdigest() for key in ARRAYS},
+        n_train=len(arrays["x_train"]),
+        n_test=len(arrays["x_test"]),
+        input_size=arrays["x_train"].shape[1],
+        classes=max(2, int(arrays["y_train"].max()) + 1),
+    )

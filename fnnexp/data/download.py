@@ -1,0 +1,100 @@
+"""Download MNIST: once, into the cache, and only a file with the right SHA-256."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from fnnexp import console
+from fnnexp.data import cache
+from fnnexp.errors import DataError
+
+MNIST_FILE_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
+MNIST_MIRRORS = (
+    "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz",
+    "https://s3.amazonaws.com/img-datasets/mnist.npz",
+)
+
+
+def mnist(*, may_download: bool = True) -> Path:
+    """Return MNIST's file in the cache; download it where it is not there yet.
+
+    Raises
+    ------
+    DataError
+        It is not in the cache, and may not or can not be downloaded.
+    """
+    wished = cache.cache_folder() / "mnist.npz"
+    if wished.is_file():
+        return wished
+    file = cache.writable_folder() / "mnist.npz"
+    if file.is_file():
+        return file
+    if not may_download:
+        raise DataError("data=mnist is not on this machine, and nothing is downloaded here.")
+    failures: list[str] = []
+    for mirror in MNIST_MIRRORS:
+        try:
+            fetch(mirror, file)
+        except (OSError, ValueError) as error:
+            failures.append(f"{mirror}: {error}")
+        else:
+            for failure in failures:
+                cache.warn(f"MNIST came from {mirror} and not from {failure}")
+            return file
+    tried = "\n".join(f"  {failure}" for failure in failures)
+    raise DataError(
+        "MNIST is not on this machine and could not be downloaded. Any one of these helps:\n"
+        "  data.path=…/mnist.npz     the file, or a folder with its IDX or CSV files, on the command line\n"
+        "  FNNEXP_MNIST=…/mnist.npz  the same in the environment\n"
+        f"  {wished}  connect once, or put the file there\n"
+        "Without MNIST, data=digits is real data that comes with the installation.\n"
+        f"Tried:\n{tried}"
+    )
+
+
+def fetch(mirror: str, file: Path) -> None:
+    """Download a mirror's file; it appears under its name only when whole and of the right SHA-256.
+
+    Raises
+    ------
+    OSError, ValueError
+        The connection failed; the address or the checksum is wrong.
+    """
+    import pooch
+
+    show = console.line() or (_in_terminal if sys.stderr.isatty() else None)
+    downloader = pooch.HTTPDownloader(
+        progressbar=Progress(show) if show else False, chunk_size=1 << 16, timeout=(10, 30)
+    )
+    try:
+        pooch.retrieve(mirror, MNIST_FILE_SHA256, file.name, file.parent, downloader=downloader)
+    finally:
+        if show is _in_terminal:
+            print(file=sys.stderr)
+
+
+class Progress:
+    """What pooch asks of a progress bar (`total`, `update`, `reset`, `close`), as a line that changes."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        self._show = show
+        self.total = self._done = 0
+
+    def update(self, size: int) -> None:
+        """Show that so many more bytes have come."""
+        self._done += size
+        part = self._done / max(self.total, self._done, 1)
+        self._show(f"{console.bar(part)} MNIST {self._done / 1e6:.1f} of {self.total / 1e6:.1f} MB")
+
+    def reset(self) -> None:
+        """Begin to count anew: pooch does so at the end, and then updates by the whole."""
+        self._done = 0
+
+    def close(self) -> None:
+        """Leave the line as it is."""
+
+
+def _in_terminal(text: str) -> None:
+    print(f"\r{text}", end="", file=sys.stderr, flush=True)
