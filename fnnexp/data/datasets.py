@@ -151,8 +151,7 @@ def _mnist(request: Request) -> Prepared:
         path = download.mnist(may_download=request.may_download)
         origin = f"the cached {path} (delete it to have it downloaded again)"
     try:
-        source = readers.find(path, request.test_path)
-        folder, found = cache.keep(source.key(), lambda: readers.read(source))
+        folder, found = _from_files(path, request.test_path)
     except DataError as error:
         raise DataError(f"{origin}: {error}") from error
     differing = [key for key in ARRAYS if found.sha256[key] != MNIST_ARRAY_SHA256[key]]
@@ -175,11 +174,16 @@ def _digits(request: Request) -> Prepared:
 def _files(request: Request) -> Prepared:
     if not request.path:
         raise DataError(f"data=files needs data.path=…; {readers.EXPECTED}.")
-    source = readers.find(request.path, request.test_path)
-    return _prepared("files", *cache.keep(source.key(), lambda: readers.read(source)))
+    return _prepared("files", *_from_files(request.path, request.test_path))
 
 
 DATASETS: dict[str, Callable[[Request], Prepared]] = {"mnist": _mnist, "digits": _digits, "files": _files}
+
+
+def _from_files(path: Path, test_path: Path | None) -> tuple[Path, cache.Description]:
+    source = readers.find(path, test_path)
+    key = readers.content_key(source.format, source.files)
+    return cache.keep(key, lambda: readers.read(source))
 
 
 def _read_digits() -> dict[str, Bytes]:

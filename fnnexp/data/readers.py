@@ -76,10 +76,6 @@ class Source:
     format: str
     files: tuple[Path, ...]
 
-    def key(self) -> str:
-        """Return the :func:`content_key` of these files."""
-        return content_key(self.format, self.files)
-
 
 def find(path: Path, test_path: Path | None = None) -> Source:
     """Return the files that `path` (and, for a training CSV, `test_path`) stands for.
@@ -221,14 +217,10 @@ def _listed(names: list[str], most: int = 8) -> str:
 
 
 def _to_bytes(values: NDArray[Any], what: str) -> Bytes:
-    """Return the values as uint8 if none of them changes by it."""
+    """Return numbers as uint8 if none of them changes by it."""
     if values.dtype == np.uint8:
         return values
-    if values.dtype.kind not in "iuf":
-        raise DataError(
-            f"{what} has dtype {values.dtype}; expected whole numbers 0..255: save it .astype(np.uint8)."
-        )
-    if values.size and not (values.min() >= 0 and values.max() <= 255):
+    if not (values.min() >= 0 and values.max() <= 255):
         raise DataError(
             f"{what} holds values from {values.min()} to {values.max()}; expected whole numbers 0..255, "
             "saved .astype(np.uint8)."
@@ -258,7 +250,7 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], int]]:
                 yield cast("IO[bytes]", gzip.GzipFile(fileobj=file)), npz.DEFLATE * size
             else:
                 yield file, size
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, struct.error, zlib.error) as error:
         raise DataError(f"{path} is truncated or damaged ({error}); fetch the file again.") from error
 
 
@@ -326,34 +318,22 @@ def _read_idx_file(path: Path, axes: int) -> Bytes:
     Described by Y. LeCun, C. Cortes and C. Burges, "The MNIST database".
     """
     with _opened(path) as (stream, most):
-        header = stream.read(4 + 4 * axes)
-        if len(header) < 4 + 4 * axes:
-            raise DataError(
-                f"{path} is truncated: {len(header)} bytes, less than a header; fetch the file again."
-            )
-        magic, *shape = struct.unpack(f">{axes + 1}I", header)
+        magic, *shape = struct.unpack(f">{axes + 1}I", stream.read(4 * (axes + 1)))
         if magic != 0x0800 + axes:
             raise DataError(
                 f"{path} starts with the magic number 0x{magic:08x}; expected 0x{0x0800 + axes:08x}, "
                 f"IDX {'images' if axes == 3 else 'labels'} in unsigned bytes."
             )
         size = math.prod(shape)
-        if size > most:
-            raise DataError(
-                f"{path} is truncated: its header promises {size} bytes, and the file cannot hold more than "
-                f"{most}; fetch the file again."
-            )
-        _not_too_large(size, str(path))
-        body = stream.read(size + 1)  # a byte more, so that the end is reached and a gzip's CRC is compared
+        _not_too_large(min(size, most), str(path))
+        # A byte more, so that the end is reached and the CRC of a gzip is compared.
+        body = stream.read(size + 1) if size <= most else b""
     if len(body) < size:
         raise DataError(
-            f"{path} is truncated: its header promises {size} bytes, {len(body)} are there; "
-            "fetch the file again."
+            f"{path} is truncated: its header promises {size} bytes, which are not there; fetch it again."
         )
     if len(body) > size:
-        raise DataError(
-            f"{path} goes on behind the {size} bytes that its header promises; fetch the file again."
-        )
+        raise DataError(f"{path} goes on behind the {size} bytes that its header promises; fetch it again.")
     return np.frombuffer(body, np.uint8).reshape(shape)
 
 

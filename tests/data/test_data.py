@@ -264,6 +264,26 @@ def test_digits_takes_no_path(tmp_path):
     assert "takes no path" in refusal("digits", str(tmp_path))
 
 
+# --- a data set of one's own --------------------------------------------------------------------------------
+
+
+def test_a_data_set_is_added_by_a_function_an_entry_and_a_yaml(arrays, tmp_path, monkeypatch, invoke):
+    def toy(request):
+        assert request == datasets.Request(tmp_path / "toy", None, True)
+        key = readers.content_key("toy 1")
+        return datasets._prepared("toy", *cache_module.keep(key, lambda: readers.checked(arrays, "data=toy")))
+
+    monkeypatch.setitem(datasets.DATASETS, "toy", toy)
+    (tmp_path / "mine" / "data").mkdir(parents=True)
+    (tmp_path / "mine" / "data" / "toy.yaml").write_text(f"name: toy\npath: {tmp_path}/toy\n")
+    monkeypatch.chdir(tmp_path)
+    ran = invoke("-cd", str(tmp_path / "mine"), "data=toy", "data.validation=2", "dry_run=true")
+    assert (ran.status, ran.err) == (0, "")
+    prepared = prepare("toy", str(tmp_path / "toy"))
+    assert prepared.checksum == own_checksum(arrays)
+    assert load(prepared).x_train.shape == (7, 12)
+
+
 # --- real MNIST ---------------------------------------------------------------------------------------------
 
 
