@@ -51,7 +51,7 @@ def cache_folder() -> Path:
 def writable_folder() -> Path:
     """Return the cache folder, or a private one in the temporary folder where that cannot be written."""
     try:
-        return _tried(cache_folder())
+        return _writable(cache_folder())
     except OSError as error:
         user = str(os.getuid()) if hasattr(os, "getuid") else getpass.getuser()
         fallback = Path(tempfile.gettempdir()) / f"fnnexp-{user}"
@@ -62,7 +62,7 @@ def writable_folder() -> Path:
     fallback.mkdir(mode=0o700, exist_ok=True)
     if hasattr(os, "getuid") and fallback.stat().st_uid != os.getuid():
         raise PermissionError(f"{fallback} belongs to someone else")
-    return _tried(fallback)
+    return _writable(fallback)
 
 
 def warn(message: str) -> None:
@@ -124,7 +124,8 @@ def open_arrays(folder: Path) -> tuple[Description, dict[str, Bytes]]:
     return found, arrays
 
 
-def _tried(folder: Path) -> Path:
+def _writable(folder: Path) -> Path:
+    """Return a folder, which is made if it is not there; raise `OSError` if it cannot be written."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
         return folder

@@ -181,6 +181,7 @@ DATASETS: dict[str, Callable[[Request], Prepared]] = {"mnist": _mnist, "digits":
 
 
 def _from_files(path: Path, test_path: Path | None) -> tuple[Path, cache.Description]:
+    """Return the prepared folder of a user's files, and its description."""
     source = readers.find(path, test_path)
     key = readers.content_key(source.format, source.files)
     return cache.keep(key, lambda: readers.read(source))

@@ -33,7 +33,7 @@ def images(
     split
         `train` or `test`.
     rows
-        The first so many; all of them if None.
+        How many of the first rows; all of them if None.
 
     Returns
     -------
@@ -59,12 +59,14 @@ def images(
     prepared = datasets.prepare(data, given, test)
     arrays = datasets.load(prepared)
     pixels, labels = getattr(arrays, f"x_{split}")[:rows], getattr(arrays, f"y_{split}")[:rows]
-    table = pd.DataFrame(pixels, columns=_names(prepared.input_size), copy=True)  # the data is read-only
+    table = pd.DataFrame(
+        pixels, columns=_pixel_names(prepared.input_size), copy=True
+    )  # the data is read-only
     table.insert(0, "label", labels)
     return table
 
 
-def _names(pixels: int) -> list[str]:
+def _pixel_names(pixels: int) -> list[str]:
     side = math.isqrt(pixels)
     if side * side != pixels:
         return [str(i) for i in range(1, pixels + 1)]

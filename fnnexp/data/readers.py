@@ -211,6 +211,7 @@ def _is_csv(path: Path) -> bool:
 
 
 def _listed(names: list[str], most: int = 8) -> str:
+    """Return the first names in one line, and how many more there are."""
     return (
         ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "") or "nothing"
     )

@@ -15,6 +15,7 @@ from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
 from fnnexp.data.cache import cache_folder
 from fnnexp.data.datasets import Prepared
+from fnnexp.data.npz import DamagedError
 from fnnexp.nn.layer_stats import told_by
 from fnnexp.nn.network import Parameters
 from fnnexp.nn.training import Lane, Recipe, Record, Stack
@@ -434,7 +435,7 @@ class _Sweep:
         for key, group in self.groups.items():
             try:
                 found = self.checkpoints.load(group[0].lane(), group[0].recipe)
-            except ValueError as error:
+            except DamagedError as error:
                 self.progress.say(f"{group[0].name} starts over: {error}")
                 continue
             if found is not None:

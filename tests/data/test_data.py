@@ -1019,7 +1019,7 @@ def test_a_cache_that_is_read_only_but_complete_is_used_without_a_word(tmp_path,
     def refuse(folder):
         raise PermissionError(folder)
 
-    monkeypatch.setattr(cache_module, "_tried", refuse)
+    monkeypatch.setattr(cache_module, "_writable", refuse)
     assert prepare("files", path) == first
     assert capsys.readouterr().err == ""
 
