@@ -4,14 +4,15 @@
 module       what it does
 ===========  ===============================================================================================
 datasets     The named data sets (``mnist``, ``digits``, ``files``): ``prepare`` one, ``load`` its arrays.
-readers      Find and read the files of a data set (``.npz``, IDX, CSV) into four arrays of bytes.
+sources      Find the files of a data set: an ``.npz``, IDX files, or CSV files.
+readers      Read them into four arrays of bytes, and check that these are labelled images.
 npz          Read arrays from an ``.npz`` without pickle; also used for checkpoints and weights.
 cache        Keep a prepared data set in the cache folder, and map it into memory from there.
 download     Download MNIST once, and compare its SHA-256.
 images       Show a data set as a pandas table.
 ===========  ===============================================================================================
 
-A file's way: ``prepare`` → ``readers`` → ``cache``; the workers ``load`` what lies in the cache.
+A file's way is ``prepare``, ``sources``, ``readers``, ``cache``; the workers ``load`` it from the cache.
 
 To add a data set, write one function in ``datasets``, enter it in ``DATASETS`` there, and add
 ``conf/data/NAME.yaml``.

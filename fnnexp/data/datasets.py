@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fnnexp.data import cache, download, readers
+from fnnexp.data import cache, download, readers, sources
 from fnnexp.data.npz import DamagedError
 from fnnexp.data.readers import ARRAYS, Bytes
 from fnnexp.errors import DataError, did_you_mean
@@ -173,7 +173,7 @@ def _digits(request: Request) -> Prepared:
 
 def _files(request: Request) -> Prepared:
     if not request.path:
-        raise DataError(f"data=files needs data.path=…; {readers.EXPECTED}.")
+        raise DataError(f"data=files needs data.path=…; {sources.EXPECTED}.")
     return _prepared("files", *_from_files(request.path, request.test_path))
 
 
@@ -182,7 +182,7 @@ DATASETS: dict[str, Callable[[Request], Prepared]] = {"mnist": _mnist, "digits":
 
 def _from_files(path: Path, test_path: Path | None) -> tuple[Path, cache.Description]:
     """Return the prepared folder of a user's files, and its description."""
-    source = readers.find(path, test_path)
+    source = sources.find(path, test_path)
     key = readers.content_key(source.format, source.files)
     return cache.keep(key, lambda: readers.read(source))
 

@@ -1,4 +1,4 @@
-"""Find and read the files that hold labelled images (``.npz``, IDX, CSV) into the same four arrays of bytes.
+"""Read files of labelled images (``.npz``, IDX, CSV) into the same four arrays of bytes.
 
 Nothing is believed before it is checked: no array is unpickled, no header decides how much memory is taken.
 """
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fnnexp.data import npz
+from fnnexp.data.sources import Source, listed
 from fnnexp.errors import DataError
 
 if TYPE_CHECKING:
@@ -34,17 +35,6 @@ ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 READER_VERSION = 2
 """Raise it when a reader comes to read the same file differently: what was prepared before is then unused."""
 
-IDX_STEMS = {
-    "x_train": "train-images",
-    "y_train": "train-labels",
-    "x_test": "t10k-images",
-    "y_test": "t10k-labels",
-}
-EXPECTED = (
-    "expected an .npz with x_train y_train x_test y_test; or a folder with the four IDX files "
-    "(train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte, each "
-    "perhaps .gz) or with one *train*.csv and one *test*.csv; or a training .csv with data.test_path=TEST.csv"
-)
 LARGEST = 1 << 33
 """Bytes that a file and an array may have: 8 GB, over a hundred times MNIST."""
 CSV_ROWS, CSV_CELLS, CSV_CELL = 4096, 1 << 20, 32
@@ -67,45 +57,6 @@ def content_key(kind: str, files: tuple[Path, ...] = ()) -> str:
         with path.open("rb") as stream:
             total.update(hashlib.file_digest(stream, "sha256").digest())
     return total.hexdigest()
-
-
-@dataclass(frozen=True)
-class Source:
-    """One data set's files: one `npz`, four `idx` in the order of `ARRAYS`, or two `csv`, train and test."""
-
-    format: str
-    files: tuple[Path, ...]
-
-
-def find(path: Path, test_path: Path | None = None) -> Source:
-    """Return the files that `path` (and, for a training CSV, `test_path`) stands for.
-
-    Raises
-    ------
-    DataError
-        A file or folder is missing, a folder lacks the right files or has too many, a suffix is not known.
-    """
-    for given in (path, test_path):
-        if given is not None and not given.exists():
-            raise DataError(f"{given} does not exist (looked for at {given.absolute()}); {EXPECTED}.")
-    if test_path is not None:
-        if not (_is_csv(path) and _is_csv(test_path)):
-            raise DataError(
-                f"data.test_path={test_path} beside data.path={path}: data.test_path is the test .csv that "
-                "belongs to a training .csv; leave it out for every other format."
-            )
-        return Source("csv", (path, test_path))
-    if path.is_dir():
-        return _find_in(path)
-    if not path.is_file():
-        raise DataError(f"{path} is neither a file nor a folder; {EXPECTED}.")
-    if path.suffix.lower() == ".npz":
-        return Source("npz", (path,))
-    if _is_csv(path):
-        raise DataError(
-            f"{path} is a training .csv, and there is no test .csv: write data.test_path=TEST.csv."
-        )
-    raise DataError(f"{path}: the suffix '{path.suffix}' is none that is read; {EXPECTED}.")
 
 
 def read(source: Source) -> dict[str, Bytes]:
@@ -180,43 +131,6 @@ def _check_shapes(shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
         )
 
 
-def _find_in(folder: Path) -> Source:
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    idx = {name: _idx_file(files, stem) for name, stem in IDX_STEMS.items()}
-    present = tuple(path for path in idx.values() if path)
-    if len(present) == len(ARRAYS):
-        return Source("idx", present)
-    there = f"it holds {_listed([path.name for path in files])}"
-    if present:
-        absent = " ".join(IDX_STEMS[name] for name, path in idx.items() if path is None)
-        raise DataError(f"{folder} lacks the IDX files {absent} ({there}); {EXPECTED}.")
-    tables = [
-        [path for path in files if _is_csv(path) and word in path.name.lower()] for word in ("train", "test")
-    ]
-    if not all(len(found) == 1 for found in tables) or tables[0] == tables[1]:
-        raise DataError(f"{folder} is not a folder with data, or with one set only ({there}); {EXPECTED}.")
-    return Source("csv", (tables[0][0], tables[1][0]))
-
-
-def _idx_file(files: list[Path], stem: str) -> Path | None:
-    """Return the IDX file of this name, the unpacked one where both are there."""
-    kind = "idx3" if stem.endswith("images") else "idx1"
-    names = [f"{stem}{mark}{kind}-ubyte{end}" for end in ("", ".gz") for mark in "-."]
-    by_name = {path.name.lower(): path for path in files}
-    return next((by_name[name] for name in names if name in by_name), None)
-
-
-def _is_csv(path: Path) -> bool:
-    return path.is_file() and path.name.lower().endswith((".csv", ".csv.gz"))
-
-
-def _listed(names: list[str], most: int = 8) -> str:
-    """Return the first names in one line, and how many more there are."""
-    return (
-        ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "") or "nothing"
-    )
-
-
 def _to_bytes(values: NDArray[Any], what: str) -> Bytes:
     """Return numbers as uint8 if none of them changes by it."""
     if values.dtype == np.uint8:
@@ -271,7 +185,7 @@ def _read_npz(files: tuple[Path, ...]) -> dict[str, Bytes]:
             missing = [name for name in ARRAYS if name not in archive.names]
             if missing:
                 raise DataError(
-                    f"{path} has no {' '.join(missing)}; it has {_listed(archive.names)}. Write it by "
+                    f"{path} has no {' '.join(missing)}; it has {listed(archive.names)}. Write it by "
                     "np.savez(path, x_train=…, y_train=…, x_test=…, y_test=…)."
                 )
             headers = {name: archive.header(name) for name in ARRAYS}
@@ -399,12 +313,12 @@ def _csv_columns(stream: IO[str], path: Path) -> tuple[_Columns, list[str]]:
     times = Counter(names)
     repeated = sorted({name for name in names if times[name] > 1} | {names[at] for at in labels[1:]})
     if repeated:
-        raise DataError(f"{path} has duplicate columns ({_listed(repeated)}); expected each name once.")
+        raise DataError(f"{path} has duplicate columns ({listed(repeated)}); expected each name once.")
     if not labels and ("label" in names[0].lower() or "class" in names[0].lower()):
         labels = [0]
     if not labels:
         raise DataError(
-            f"{path} has no label column; it has {_listed(names)}. "
+            f"{path} has no label column; it has {listed(names)}. "
             "Name the column with the class numbers 'label'."
         )
     return _Columns(names, len(names), labels[0]), []

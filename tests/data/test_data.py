@@ -260,6 +260,12 @@ def test_digits_are_scikit_learns_enlarged_and_padded():
     assert loaded.x_train.max() == 255
 
 
+def test_what_was_prepared_before_is_found_and_its_checksum_which_is_in_trial_ids_stays():
+    prepared = prepare("digits")
+    assert Path(prepared.directory).name == "dc685e52ef99c5dbdf894210"
+    assert prepared.checksum == "f63b02a11500ce329084cb9a7499896f8b79353beab6eebca54169708a3229a9"
+
+
 def test_digits_takes_no_path(tmp_path):
     assert "takes no path" in refusal("digits", str(tmp_path))
 
@@ -301,6 +307,12 @@ def test_mnist_from_the_variable_is_mnist():
     )
     assert loaded.y_train[:5].tolist() == [5, 0, 4, 1, 9]
     assert round(100 * float((loaded.x_train == 0).mean()), 1) == 80.9
+
+
+@needs_mnist
+def test_the_checksum_of_mnist_stays():
+    checksum = "7fbfc0bb27c28fa3b094373ff44702e64b0ee04d0449695c971683120330778b"
+    assert prepare("mnist").checksum == checksum
 
 
 @needs_mnist
