@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from fnnexp.errors import FnnexpError
     from fnnexp.reporting.plots.api import plot_curves, plot_heat_map
     from fnnexp.reporting.replication.published import published
-    from fnnexp.reporting.summary import answer
-    from fnnexp.reporting.tables import leaderboard
+    from fnnexp.reporting.sections.summary import answer
+    from fnnexp.reporting.write import leaderboard
     from fnnexp.results.comparisons import compare, shares
     from fnnexp.results.frames import curves, diagnostics, runs
 
@@ -43,12 +43,12 @@ __all__ = [
 
 _HOMES = {
     "FnnexpError": "fnnexp.errors",
-    "answer": "fnnexp.reporting.summary",
+    "answer": "fnnexp.reporting.sections.summary",
     "compare": "fnnexp.results.comparisons",
     "curves": "fnnexp.results.frames",
     "diagnostics": "fnnexp.results.frames",
     "images": "fnnexp.data.images",
-    "leaderboard": "fnnexp.reporting.tables",
+    "leaderboard": "fnnexp.reporting.write",
     "plot_curves": "fnnexp.reporting.plots.api",
     "plot_heat_map": "fnnexp.reporting.plots.api",
     "published": "fnnexp.reporting.replication.published",

@@ -15,7 +15,7 @@ import yaml
 
 from fnnexp.data import datasets as data
 from fnnexp.data import download
-from fnnexp.reporting import tables as report
+from fnnexp.reporting import write as report
 
 YAML_TRAPS = [
     "!!python/object/apply:os.system ['touch SPRUNG']",

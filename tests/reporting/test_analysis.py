@@ -21,7 +21,7 @@ from boxes import assert_legible
 from rich.console import Console
 
 from fnnexp.errors import FnnexpError
-from fnnexp.reporting import tables as report
+from fnnexp.reporting import write as report
 from fnnexp.reporting.plots import curves as plots
 from fnnexp.results import frames, statistics
 
@@ -368,7 +368,7 @@ def test_looking_where_no_store_is_makes_none(tmp_path):
 
 
 def test_importing_frames_does_not_import_mlflow():
-    code = "import sys, fnnexp.results.frames, fnnexp.reporting.tables; print('mlflow' in sys.modules)"
+    code = "import sys, fnnexp.results.frames, fnnexp.reporting.write; print('mlflow' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
 
 

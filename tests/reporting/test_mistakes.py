@@ -21,9 +21,9 @@ from fnnexp.errors import FnnexpError
 from fnnexp.nn.evaluation import Predictions, parameters_of, predict
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.testing.reference import Network
-from fnnexp.reporting import mistakes
-from fnnexp.reporting import tables as report
+from fnnexp.reporting import write as report
 from fnnexp.reporting.plots import images as pictures
+from fnnexp.reporting.sections import mistakes
 from fnnexp.results import comparisons, frames
 from fnnexp.tracking import store as stores
 from fnnexp.tracking import writer as tracking

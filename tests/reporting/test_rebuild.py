@@ -12,7 +12,7 @@ import pytest
 from fnnexp import api
 from fnnexp.config import schema as config
 from fnnexp.config.schema import CHOICES, conf_folder, default_options, default_params
-from fnnexp.reporting import provenance as rebuild
+from fnnexp.reporting.sections import provenance as rebuild
 from fnnexp.results import frames
 from fnnexp.tracking.writer import as_param
 

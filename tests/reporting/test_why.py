@@ -24,8 +24,8 @@ from fnnexp.data import datasets as data
 from fnnexp.nn import layer_stats as diagnostics
 from fnnexp.nn.layer_stats import told_by
 from fnnexp.nn.training import advance, start
-from fnnexp.reporting import layers as diagnosis
 from fnnexp.reporting.plots import layers as diagnosis_plots
+from fnnexp.reporting.sections import layers as diagnosis
 from fnnexp.results import frames
 from fnnexp.sweeping import executor as executor_module
 from fnnexp.sweeping.checkpoints import Checkpoints

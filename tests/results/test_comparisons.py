@@ -12,12 +12,13 @@ from boxes import apart
 from scipy import stats
 
 import fnnexp
-from fnnexp.reporting import html as page
-from fnnexp.reporting import markdown, mistakes
-from fnnexp.reporting import summary as answers
-from fnnexp.reporting import tables as report
-from fnnexp.reporting.document import Section
+from fnnexp.reporting import write as report
+from fnnexp.reporting.document import html as page
+from fnnexp.reporting.document import markdown
+from fnnexp.reporting.document.blocks import Section
 from fnnexp.reporting.plots import curves as plots
+from fnnexp.reporting.sections import mistakes
+from fnnexp.reporting.sections import summary as answers
 from fnnexp.results import comparisons, frames, statistics
 from fnnexp.results.frames import METRICS
 

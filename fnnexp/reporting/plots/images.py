@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fnnexp.reporting.document import Drawing
+from fnnexp.reporting.document.blocks import Drawing
 from fnnexp.reporting.plots.curves import DARK, HIGH, INK, LOW, ON_DARK, ON_LIGHT, png, svg
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from fnnexp.reporting.mistakes import Looked
+    from fnnexp.reporting.sections.mistakes import Looked
 
 MOST_CLASSES = 30
 """Of more classes no confusion matrix is drawn: its counts could not be read."""
@@ -69,7 +69,7 @@ def confusion_matrix(looked: Looked) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-    from fnnexp.reporting.mistakes import confusion
+    from fnnexp.reporting.sections.mistakes import confusion
 
     counts, n = confusion(looked).to_numpy(), looked.classes
     cell, left, top, right, bottom = (0.52, 0.34), 0.5, 0.5, 0.7, 0.1

@@ -10,11 +10,11 @@ import pandas as pd
 
 from fnnexp.data import datasets as data
 from fnnexp.nn.testing import gradcheck
-from fnnexp.reporting.document import Cell, Grid
+from fnnexp.reporting.document.blocks import Cell, Grid
 from fnnexp.reporting.plots.curves import Line, Panel
 from fnnexp.reporting.replication import drift
 from fnnexp.reporting.replication.published import APART, NOT_RUN, PROGRAMS, summary
-from fnnexp.reporting.summary import between, percent, plural, points
+from fnnexp.reporting.sections.summary import between, percent, plural, points
 from fnnexp.results import statistics
 
 if TYPE_CHECKING:

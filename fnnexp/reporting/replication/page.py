@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from fnnexp.errors import FnnexpError
-from fnnexp.reporting import html as page
-from fnnexp.reporting import markdown
-from fnnexp.reporting.document import Cell, Drawing, Grid, Section
+from fnnexp.reporting.document import html as page
+from fnnexp.reporting.document import markdown
+from fnnexp.reporting.document.blocks import Cell, Drawing, Grid, Section
 from fnnexp.reporting.plots.curves import panels, png, svg, svg_file
-from fnnexp.reporting.provenance import provenance
 from fnnexp.reporting.replication.findings import Ours, Picture, Showing, extent, showings
 from fnnexp.reporting.replication.published import (
     APART,
@@ -28,8 +27,9 @@ from fnnexp.reporting.replication.published import (
     printed,
     summary,
 )
-from fnnexp.reporting.summary import plural
-from fnnexp.reporting.tables import log_files, print_grid
+from fnnexp.reporting.sections.provenance import provenance
+from fnnexp.reporting.sections.summary import plural
+from fnnexp.reporting.write import log_files, print_grid
 from fnnexp.results import frames
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from fnnexp.data import datasets as data
 from fnnexp.data import npz
 from fnnexp.errors import FnnexpError
 from fnnexp.nn.evaluation import Predictions, parameters_of, predict
-from fnnexp.reporting.document import Section
-from fnnexp.reporting.summary import percent, plural
+from fnnexp.reporting.document.blocks import Section
+from fnnexp.reporting.sections.summary import percent, plural
 from fnnexp.results import comparisons, frames
 from fnnexp.tracking import writer as tracking
 

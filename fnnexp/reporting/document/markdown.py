@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from fnnexp.reporting.provenance import provenance, rebuilt
-from fnnexp.reporting.summary import sentences
-from fnnexp.reporting.tables import (
+from fnnexp.reporting.sections.provenance import provenance, rebuilt
+from fnnexp.reporting.sections.summary import sentences
+from fnnexp.reporting.write import (
     basis,
     cells_grid,
     common,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from fnnexp.reporting.document import Drawing, Grid, Section
+    from fnnexp.reporting.document.blocks import Drawing, Grid, Section
     from fnnexp.results.comparisons import Findings
 
 

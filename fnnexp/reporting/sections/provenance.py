@@ -24,7 +24,7 @@ from fnnexp.config.schema import (
     quoted,
 )
 from fnnexp.nn.engines.base import ENGINES
-from fnnexp.reporting.summary import plural
+from fnnexp.reporting.sections.summary import plural
 from fnnexp.results import frames
 from fnnexp.results.frames import AXES
 from fnnexp.tracking.views import report_command

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fnnexp.reporting.document import Cell, Drawing, Grid, Section
-from fnnexp.reporting.provenance import provenance, rebuilt
-from fnnexp.reporting.summary import sentences
-from fnnexp.reporting.tables import (
+from fnnexp.reporting.document.blocks import Cell, Drawing, Grid, Section
+from fnnexp.reporting.sections.provenance import provenance, rebuilt
+from fnnexp.reporting.sections.summary import sentences
+from fnnexp.reporting.write import (
     basis,
     cells_grid,
     coincidences,

@@ -35,7 +35,7 @@ class Answer(str):
     __slots__ = ()
 
     def _repr_markdown_(self) -> str:
-        from fnnexp.reporting.markdown import escaped
+        from fnnexp.reporting.document.markdown import escaped
 
         return "\n\n".join(map(escaped, self.splitlines()))
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from fnnexp.reporting.document import Cell, Drawing, Grid, Section
-from fnnexp.reporting.summary import plural
+from fnnexp.reporting.document.blocks import Cell, Drawing, Grid, Section
+from fnnexp.reporting.sections.summary import plural
 from fnnexp.results import frames
 from fnnexp.results.frames import groups, others
 

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from fnnexp.errors import FnnexpError
-from fnnexp.reporting.document import Cell, Grid
-from fnnexp.reporting.summary import between, plural, sentences
+from fnnexp.reporting.document.blocks import Cell, Grid
+from fnnexp.reporting.sections.summary import between, plural, sentences
 from fnnexp.results import comparisons, frames, statistics
 from fnnexp.results.arguments import takes_frames
 from fnnexp.results.frames import AXES, groups, others, ranking, varies_within
@@ -388,11 +388,11 @@ def _write(
     console: Console,
     now: Callable[[str], None],
 ) -> Path:
-    from fnnexp.reporting import layers as diagnosis
-    from fnnexp.reporting import mistakes
-    from fnnexp.reporting.html import drawings, html
-    from fnnexp.reporting.markdown import markdown
+    from fnnexp.reporting.document.html import drawings, html
+    from fnnexp.reporting.document.markdown import markdown
     from fnnexp.reporting.plots.curves import svg_file
+    from fnnexp.reporting.sections import layers as diagnosis
+    from fnnexp.reporting.sections import mistakes
 
     now("reading runs, curves and diagnostics")
     runs, curves, diagnostics = frames.whole(experiment, tracking_uri=tracking_uri)
@@ -457,7 +457,7 @@ def _write(
 
 def log_files(experiment: str, uri: str | None, files: Sequence[Path], said: Sequence[str]) -> str:
     """Log the report's files to MLflow; a store that takes none costs no report. Return what became of it."""
-    from fnnexp.reporting.markdown import escaped
+    from fnnexp.reporting.document.markdown import escaped
 
     try:
         tracking.log_report(experiment, uri, files, "\n\n".join(map(escaped, said)))

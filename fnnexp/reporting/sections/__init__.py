@@ -1,0 +1,1 @@
+"""The sections of a report: each module makes one, as data."""
