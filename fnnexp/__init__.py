@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from fnnexp.errors import FnnexpError
     from fnnexp.reporting.plots.api import plot_curves, plot_heat_map
     from fnnexp.reporting.replication.published import published
+    from fnnexp.reporting.sections.leaderboard import leaderboard
     from fnnexp.reporting.sections.summary import answer
-    from fnnexp.reporting.write import leaderboard
     from fnnexp.results.comparisons import compare, shares
     from fnnexp.results.frames import curves, diagnostics, runs
 
@@ -48,7 +48,7 @@ _HOMES = {
     "curves": "fnnexp.results.frames",
     "diagnostics": "fnnexp.results.frames",
     "images": "fnnexp.data.images",
-    "leaderboard": "fnnexp.reporting.write",
+    "leaderboard": "fnnexp.reporting.sections.leaderboard",
     "plot_curves": "fnnexp.reporting.plots.api",
     "plot_heat_map": "fnnexp.reporting.plots.api",
     "published": "fnnexp.reporting.replication.published",

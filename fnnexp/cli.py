@@ -200,10 +200,10 @@ def _report(words: Sequence[str]) -> int:
             f"'{wrong[0]}': one experiment is reported at a time, and of it the trials with KEY=VALUE; write "
             f"fnnexp report {given.experiment} arch=tanh_128 batching=mini"
         )
-    from fnnexp.reporting import write as report
+    from fnnexp.reporting.write import write
 
     where = dict(word.split("=", 1) for word in given.where)
-    report.write(given.experiment, given.folder, where=where, tracking_uri=given.uri)
+    write(given.experiment, given.folder, where=where, tracking_uri=given.uri)
     return 0
 
 

@@ -1,46 +1,165 @@
-"""What a report is made of: tables, figures and sections, as data for the page and the text."""
+"""What a document is made of: sections of text, code, tables and figures, as data to render."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from dataclasses import dataclass, field
+from enum import Flag, auto
 from typing import NamedTuple
 
 import pandas as pd
 
 
+class Medium(Flag):
+    """Where a block is shown: on the HTML page, in the Markdown file, or in the terminal."""
+
+    PAGE = auto()
+    MARKDOWN = auto()
+    TERMINAL = auto()
+
+
+PAGE, TERMINAL = Medium.PAGE, Medium.TERMINAL
+FILES = Medium.PAGE | Medium.MARKDOWN
+EVERYWHERE = FILES | Medium.TERMINAL
+
+
+class Text(NamedTuple):
+    """A paragraph; `code` ends it in the typeface of code, and a `quiet` one is a remark."""
+
+    text: str
+    media: Medium = FILES
+    quiet: bool = False
+    code: str = ""
+
+
+class Code(NamedTuple):
+    """A command to paste."""
+
+    text: str
+    media: Medium = FILES
+
+
+class Items(NamedTuple):
+    """A list of technical facts."""
+
+    texts: Sequence[str]
+    media: Medium = FILES
+
+
+class Links(NamedTuple):
+    """Files beside the page, with a lead-in."""
+
+    text: str
+    files: Sequence[str]
+    media: Medium = PAGE
+
+
 class Cell(NamedTuple):
-    """What is shown, and the exact number behind it if it is one."""
+    """A table's cell: its text, and the exact number behind it if there is one."""
 
     text: str
     value: float | None = None
 
 
-class Grid(NamedTuple):
-    """A table as it is shown, in the terminal as on the page; its first columns are names, to the left."""
+class Table(NamedTuple):
+    """A table.
+
+    Attributes
+    ----------
+    title, head, rows
+        What is shown.
+    names
+        How many of the first columns are names; they stand to the left.
+    folds
+        Whether the page shows a long table closed.
+    file, wide, most
+        For the terminal: the file that holds all rows, the columns that only the files show, and how many
+        rows are printed.
+    """
 
     title: str
-    head: list[str]
-    rows: list[list[Cell]]
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
     names: int
+    media: Medium = FILES
+    folds: bool = False
+    file: str = ""
+    wide: Sequence[str] = ()
+    most: int = 40
+
+    def is_number(self, column: int) -> bool:
+        """Whether a column holds numbers: neither a name nor a note."""
+        return column >= self.names and self.head[column] not in ("note", "verdict")
+
+    def without(self, *columns: str) -> Table:
+        """Return the table without some columns."""
+        keep = [i for i, name in enumerate(self.head) if name not in columns]
+        return self._replace(
+            head=[self.head[i] for i in keep],
+            rows=[[row[i] for i in keep] for row in self.rows],
+            names=sum(i < self.names for i in keep),
+        )
 
 
-class Drawing(NamedTuple):
-    """A figure of the page, and its files' name."""
+class Figure(NamedTuple):
+    """A figure: the name of its files, its caption, and the heading that it stands under."""
 
-    section: str
     name: str
-    heading: str
     caption: str
     svg: str
     png: bytes
+    heading: str = ""
+    media: Medium = FILES
 
 
-class Section(NamedTuple):
-    """A section: sentences, figures, tables as shown, and tables by the names of their files."""
+Block = Text | Code | Items | Links | Table | Figure
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled sequence of blocks, and the data behind them by the names of its CSV files."""
 
     title: str
-    said: Sequence[str]
-    drawings: Sequence[Drawing] = ()
-    grids: Sequence[Grid] = ()
-    tables: Mapping[str, pd.DataFrame] = MappingProxyType({})
+    blocks: Sequence[Block]
+    data: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+    def shown_in(self, medium: Medium) -> list[Block]:
+        """Return the blocks that one medium shows."""
+        return [block for block in self.blocks if medium in block.media]
+
+    @property
+    def sentences(self) -> list[str]:
+        """The paragraphs, without remarks."""
+        return [block.text for block in self.blocks if isinstance(block, Text) and not block.quiet]
+
+    @property
+    def tables(self) -> list[Table]:
+        """The tables, in order."""
+        return [block for block in self.blocks if isinstance(block, Table)]
+
+    @property
+    def figures(self) -> list[Figure]:
+        """The figures, in order."""
+        return [block for block in self.blocks if isinstance(block, Figure)]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A titled sequence of sections."""
+
+    title: str
+    sections: Sequence[Section]
+
+    def section(self, title: str) -> Section:
+        """Return the section of this title."""
+        return next(section for section in self.sections if section.title == title)
+
+    @property
+    def figures(self) -> list[Figure]:
+        """The figures of all sections."""
+        return [figure for section in self.sections for figure in section.figures]
+
+    @property
+    def data(self) -> dict[str, pd.DataFrame]:
+        """The data of all sections, by the names of its CSV files."""
+        return {name: frame for section in self.sections for name, frame in section.data.items()}

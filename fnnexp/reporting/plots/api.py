@@ -1,11 +1,12 @@
-"""The pictures that a user asks for, of any part of a frame."""
+"""The figures of the public API, of any part of a frame."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from fnnexp.errors import FnnexpError
-from fnnexp.reporting.plots import curves as plots
+from fnnexp.reporting.plots.curves import curves as draw_curves
+from fnnexp.reporting.plots.heat_map import heat_map
 from fnnexp.results import frames
 from fnnexp.results.arguments import takes_frames
 from fnnexp.tracking.writer import METRICS
@@ -13,7 +14,7 @@ from fnnexp.tracking.writer import METRICS
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fnnexp.reporting.plots.curves import Picture
+    from fnnexp.reporting.plots.picture import Picture
 
 ACROSS, WIDEST = 2, 6.5
 """Panels beside each other, and inches: what can be read from the back row, where a page takes more."""
@@ -44,8 +45,8 @@ def plot_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str | None = N
     FnnexpError
         When nothing was recorded, or the trials differ in more than one picture can show.
     """
-    metric = _one_picture(runs, metric)
-    return _drawn(plots.curves(runs, curves, metric, across=ACROSS), metric)
+    metric = _checked_metric(runs, metric)
+    return _not_empty(draw_curves(runs, curves, metric, across=ACROSS), metric)
 
 
 @takes_frames
@@ -69,14 +70,14 @@ def plot_heat_map(runs: pd.DataFrame, metric: str | None = None) -> Picture:
     FnnexpError
         When no trial has finished, or the trials differ in more than one picture can show.
     """
-    metric = _one_picture(runs, metric)
+    metric = _checked_metric(runs, metric)
     if not metric.endswith("accuracy"):
         raise FnnexpError(f"metric={metric!r} is no accuracy, and a heat map is in percent")
-    return _drawn(plots.heat_map(runs, metric, widest=WIDEST), metric)
+    return _not_empty(heat_map(runs, metric, widest=WIDEST), metric)
 
 
-def _one_picture(runs: pd.DataFrame, metric: str | None) -> str:
-    """Return the metric to draw, the one that ranks if None."""
+def _checked_metric(runs: pd.DataFrame, metric: str | None) -> str:
+    """Return the metric to draw, the one that ranks if None; refuse trials that one figure can't show."""
     metric = frames.ranking(runs) if metric is None else metric
     if metric not in METRICS:
         raise FnnexpError(f"metric={metric!r} is unknown; it can be {', '.join(METRICS)}.")
@@ -89,7 +90,7 @@ def _one_picture(runs: pd.DataFrame, metric: str | None) -> str:
     return metric
 
 
-def _drawn(figure: Picture | None, metric: str) -> Picture:
+def _not_empty(figure: Picture | None, metric: str) -> Picture:
     if figure is None:
         raise FnnexpError(f"nothing to draw: no finished trial here has {metric}")
     return figure

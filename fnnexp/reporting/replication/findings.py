@@ -1,20 +1,21 @@
-"""What running the published experiments showed, each of it from our own runs: sentences, tables, figures."""
+"""What running the published experiments showed: a section for each, made from our own runs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
 from fnnexp.data import datasets as data
 from fnnexp.nn.testing import gradcheck
-from fnnexp.reporting.document.blocks import Cell, Grid
-from fnnexp.reporting.plots.curves import Line, Panel
+from fnnexp.reporting.document.blocks import EVERYWHERE, Cell, Figure, Section, Table, Text
+from fnnexp.reporting.document.wording import between, percent, plural, points
+from fnnexp.reporting.plots import picture
+from fnnexp.reporting.plots.line_panels import Line, Panel, line_panels
 from fnnexp.reporting.replication import drift
 from fnnexp.reporting.replication.published import APART, NOT_RUN, PROGRAMS, summary
-from fnnexp.reporting.sections.summary import between, percent, plural, points
 from fnnexp.results import statistics
 
 if TYPE_CHECKING:
@@ -25,25 +26,6 @@ SGD, ADAM = "relu98_full_batch", "relu98_full_batch_as_listed"
 SAMPLE, FULL = "sigmoid_per_sample", "relu_full_batch"
 
 CHECKS = ("tanh", "tanh_as_published", "stacked tanh_128", "stacked tanh_128_as_published")
-
-
-class Picture(NamedTuple):
-    """A figure: its file's name, its caption, and what is drawn."""
-
-    name: str
-    caption: str
-    panels: Sequence[Panel]
-
-
-@dataclass(frozen=True)
-class Showing:
-    """One thing shown: its title, what is said of it, and the tables and figures that say so."""
-
-    title: str
-    said: Sequence[str]
-    grids: Sequence[Grid]
-    pictures: Sequence[Picture]
-    frames: Mapping[str, pd.DataFrame]
 
 
 class Ours(NamedTuple):
@@ -80,8 +62,14 @@ def printed(tables: pd.DataFrame, experiment: str, split: str, quantity: str, ru
     return Line(f"published, {run}", chosen["epoch"].tolist(), values, alone=True)
 
 
-def showings(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> list[Showing]:
-    """Return what can be shown of what was run."""
+def sections(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> list[Section]:
+    """Return a section for each published experiment.
+
+    Parameters
+    ----------
+    tables, rows
+        As :func:`fnnexp.reporting.replication.published.printed` and `compare` return them.
+    """
     return [
         derivative(ours, tables, rows),
         optimizer(ours, tables, rows),
@@ -93,13 +81,13 @@ def showings(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> list[Showi
 # The derivative of tanh_mini_batch
 
 
-def derivative(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Showing:
+def derivative(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
     """Show the slip of `tanh_mini_batch`: by the gradient check, by the curves, and by where they end."""
     checks = gradcheck.run(CHECKS)
     metric = "test_accuracy"
     wrong, right = ours.ends(SLIP, metric), ours.ends(RIGHT, metric)
     epochs = int(ours.of(SLIP, metric)["epoch"].max())
-    said = [
+    sentences = [
         "The printed backward pass applies tanh to the activation a second time, 1 − tanh(a)² where 1 − a² is"
         f" right. The gradient check finds it: its relative error is"
         f" {checks[1].max_relative_error:.2f} in the op and {checks[3].max_relative_error:.2f} in the network"
@@ -110,7 +98,7 @@ def derivative(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Showing:
         f" {_mean(right)}; printed is {percent(float(_last(tables, 'tanh_mini_batch', 'test')))}."
         f" {_paired(right - wrong)}",
     ]
-    names = {each.preset: each.said for each in PROGRAMS["tanh_mini_batch"]}
+    names = {each.preset: each.description for each in PROGRAMS["tanh_mini_batch"]}
     panels = [
         Panel(
             f"test {quantity}",
@@ -122,7 +110,7 @@ def derivative(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Showing:
         for quantity in ("loss", "accuracy")
     ]
     head = ["gradient", "largest relative error", "allowed", "verdict"]
-    grid = Grid(
+    table = Table(
         "The gradient check",
         head,
         [
@@ -135,26 +123,23 @@ def derivative(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Showing:
             for each in checks
         ],
         names=1,
+        media=EVERYWHERE,
     )
     caption = "tanh_mini_batch: the mean over seeds, from the least to the greatest, and the printed numbers."
-    return Showing(
-        "tanh_mini_batch: the derivative",
-        said,
-        [grid],
-        [Picture("tanh_mini_batch", caption, panels)],
-        {},
+    return _section(
+        "tanh_mini_batch: the derivative", sentences, _figure("tanh_mini_batch", caption, panels), table
     )
 
 
 # The optimizer of relu98_full_batch
 
 
-def optimizer(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Showing:
+def optimizer(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
     """Show which optimizer the printed numbers of `relu98_full_batch` are of."""
-    names = {each.preset: each.said for each in PROGRAMS["relu98_full_batch"]}
-    table = tables[tables["experiment"] == "relu98_full_batch"]
+    names = {each.preset: each.description for each in PROGRAMS["relu98_full_batch"]}
+    published = tables[tables["experiment"] == "relu98_full_batch"]
     lines = []
-    for row in table.to_dict("records"):
+    for row in published.to_dict("records"):
         line = [Cell(f"{row['split']} {row['epoch']}")]
         for quantity in ("loss", "accuracy"):
             line.append(Cell(f"{float(row[quantity]):.4f}", float(row[quantity])))
@@ -164,10 +149,11 @@ def optimizer(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Showing:
                 line.append(Cell(extent(values, ".3f")))
         lines.append(line)
     head = ["at", "loss printed", "plain SGD", "Adam", "accuracy printed", "plain SGD", "Adam"]
-    said = ["The printed listing builds Adam. " + which(rows, "relu98_full_batch")]
+    sentences = ["The printed listing builds Adam. " + which(rows, "relu98_full_batch")]
     last = int(ours.of(SGD, "train_loss")["epoch"].max())
-    end = table[(table["epoch"] == table["epoch"].max()) & (table["split"] == "train")].iloc[0]
-    said.append(
+    at_last = published["epoch"] == published["epoch"].max()
+    end = published[at_last & (published["split"] == "train")].iloc[0]
+    sentences.append(
         f"After {last} epochs the training loss here is {extent(ours.ends(SGD, 'train_loss'), '.3f')} and the"
         f" accuracy {extent(ours.ends(SGD, 'train_accuracy'), '.3f')} with plain SGD at 0.01, and"
         f" {extent(ours.ends(ADAM, 'train_loss'), '.3f')} and"
@@ -190,19 +176,19 @@ def optimizer(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Showing:
     caption = (
         "relu98_full_batch: the mean over seeds, from the least to the greatest, and the printed numbers."
     )
-    return Showing(
+    title = "Printed beside both, least to greatest of our seeds"
+    return _section(
         "relu98_full_batch: the optimizer",
-        said,
-        [Grid("Printed beside both, least to greatest of our seeds", head, lines, names=1)],
-        [Picture("relu98_full_batch", caption, panels)],
-        {},
+        sentences,
+        _figure("relu98_full_batch", caption, panels),
+        Table(title, head, lines, names=1, media=EVERYWHERE),
     )
 
 
 # Chaos
 
 
-def chaos(ours: Ours, tables: pd.DataFrame) -> Showing:
+def chaos(ours: Ours, tables: pd.DataFrame) -> Section:
     """Show how fast programs that round differently part, and how far apart the seeds of such runs end."""
     trial = ours.trials[SAMPLE][0]
     parted = drift.drift(trial, data.load(trial.data))
@@ -210,7 +196,7 @@ def chaos(ours: Ours, tables: pd.DataFrame) -> Showing:
     hundredth = parted[parted["programs"] >= 1e-2]["samples"]
     last = parted.iloc[-1]
     ends, epochs = ours.ends(SAMPLE, "test_accuracy"), int(ours.of(SAMPLE, "test_accuracy")["epoch"].max())
-    said = [
+    sentences = [
         "One start, one order of images, float64, and two programs of ours that are both right but sum in"
         " another order: the op-by-op reference, and the core that sweeps train with. "
         + (f"They agree to 1e-9 of the largest parameter for {close.max()} images" if len(close) else "")
@@ -232,7 +218,7 @@ def chaos(ours: Ours, tables: pd.DataFrame) -> Showing:
                 Line("one, its last bit changed", parted["samples"].tolist(), parted["last_bit"].tolist()),
             ],
             log="xy",
-            across="images trained on",
+            x_label="images trained on",
         ),
         Panel(
             "test accuracy",
@@ -246,16 +232,15 @@ def chaos(ours: Ours, tables: pd.DataFrame) -> Showing:
         "sigmoid_per_sample: the largest difference of a parameter over the largest parameter, by images"
         " trained on; and the test accuracy by epoch, mean over seeds from the least to the greatest."
     )
-    return Showing(
+    return _section(
         "sigmoid_per_sample: chaos",
-        said,
-        [],
-        [Picture("sigmoid_per_sample", caption, panels)],
-        {"drift": parted},
+        sentences,
+        _figure("sigmoid_per_sample", caption, panels),
+        data={"drift": parted},
     )
 
 
-def start(ours: Ours, tables: pd.DataFrame) -> Showing:
+def start(ours: Ours, tables: pd.DataFrame) -> Section:
     """Show how far apart the seeds of `relu_full_batch` end, and what underflows at their start."""
     ends = ours.ends(FULL, "test_accuracy")
     epochs = int(ours.of(FULL, "test_accuracy")["epoch"].max())
@@ -264,7 +249,7 @@ def start(ours: Ours, tables: pd.DataFrame) -> Showing:
         columns=["seed", "without_gradient"],
     )
     share = shares["without_gradient"]
-    said = [
+    sentences = [
         f"After {plural(epochs, 'epoch')} our {plural(len(ends), 'seed')} end at test accuracies from"
         f" {extent(ends, '.3f')}; printed is {_last(tables, FULL, 'test')}. One run of this"
         " experiment says little"
@@ -286,13 +271,26 @@ def start(ours: Ours, tables: pd.DataFrame) -> Showing:
         for quantity in ("loss", "accuracy")
     ]
     caption = "relu_full_batch: the mean over seeds, from the least to the greatest, and both printed runs."
-    return Showing(
+    return _section(
         "relu_full_batch: the start",
-        said,
-        [],
-        [Picture("relu_full_batch", caption, panels)],
-        {"without_gradient": shares},
+        sentences,
+        _figure("relu_full_batch", caption, panels),
+        data={"without_gradient": shares},
     )
+
+
+def _section(
+    title: str,
+    sentences: Sequence[str],
+    figure: Figure,
+    *tables: Table,
+    data: Mapping[str, pd.DataFrame] = MappingProxyType({}),
+) -> Section:
+    return Section(title, [*(Text(each, EVERYWHERE) for each in sentences), figure, *tables], data)
+
+
+def _figure(name: str, caption: str, panels: Sequence[Panel]) -> Figure:
+    return picture.block(line_panels(panels), name, caption, label=caption)
 
 
 # In words
@@ -300,19 +298,19 @@ def start(ours: Ours, tables: pd.DataFrame) -> Showing:
 
 def which(rows: pd.DataFrame, experiment: str) -> str:
     """Return which of two programs the printed numbers are of, as far as the verdicts tell."""
-    about = {
+    by_program = {
         row["program"]: row for row in summary(rows[rows["experiment"] == experiment]).to_dict("records")
     }
     counts = []
-    for each in PROGRAMS[experiment]:
-        found = about[each.preset]
-        counts.append((each.said, int(found[APART]), int(found["rows"] - found[NOT_RUN])))
-    said = " and ".join(f"{apart} of {run} lie apart from {name}" for name, apart, run in counts)
-    (_, least, run), (_, most, _) = sorted(counts, key=lambda each: each[1])
-    told = min(counts, key=lambda each: each[1])[0]
+    for program in PROGRAMS[experiment]:
+        row = by_program[program.preset]
+        counts.append((program.description, int(row[APART]), int(row["rows"] - row[NOT_RUN])))
+    apart = " and ".join(f"{apart} of {run} lie apart from {name}" for name, apart, run in counts)
+    (nearest, least, run), (_, most, _) = sorted(counts, key=lambda each: each[1])
+    start = f"Of the printed rows that were run again, {apart}:"
     if least <= 0.1 * run and most >= 0.5 * run:
-        return f"Of the printed rows that were run again, {said}: the printed numbers are those of {told}."
-    return f"Of the printed rows that were run again, {said}: so few seeds and rows don't tell which it was."
+        return f"{start} the printed numbers are those of {nearest}."
+    return f"{start} so few seeds and rows don't tell which it was."
 
 
 def _reached(ours: Ours, preset: str, loss: float) -> str:

@@ -9,11 +9,21 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from fnnexp.errors import FnnexpError
-from fnnexp.reporting.document import html as page
-from fnnexp.reporting.document import markdown
-from fnnexp.reporting.document.blocks import Cell, Drawing, Grid, Section
-from fnnexp.reporting.plots.curves import panels, png, svg, svg_file
-from fnnexp.reporting.replication.findings import Ours, Picture, Showing, extent, showings
+from fnnexp.reporting.document import terminal
+from fnnexp.reporting.document.blocks import (
+    EVERYWHERE,
+    PAGE,
+    Cell,
+    Code,
+    Document,
+    Links,
+    Section,
+    Table,
+    Text,
+)
+from fnnexp.reporting.document.wording import plural
+from fnnexp.reporting.replication import findings
+from fnnexp.reporting.replication.findings import Ours, extent
 from fnnexp.reporting.replication.published import (
     APART,
     CHAOTIC,
@@ -27,17 +37,17 @@ from fnnexp.reporting.replication.published import (
     printed,
     summary,
 )
-from fnnexp.reporting.sections.provenance import provenance
-from fnnexp.reporting.sections.summary import plural
-from fnnexp.reporting.write import log_files, print_grid
+from fnnexp.reporting.sections.provenance import ran_with
+from fnnexp.reporting.write import log_files, write_files
 from fnnexp.results import frames
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping, Sequence
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
 
     from rich.console import Console
 
     from fnnexp.config.trial import Trial
+    from fnnexp.reporting.document.blocks import Block
 
 TITLE = "The published tables, run again"
 
@@ -53,20 +63,20 @@ READING = (
 )
 
 
-def tables_grid(rows: pd.DataFrame) -> Grid:
+def verdicts_table(rows: pd.DataFrame) -> Table:
     """Return the published tables as shown, each with how many of its rows have which verdict."""
-    about = summary(rows)
-    told = [verdict for verdict in VERDICTS if verdict in VERDICTS[:3] or about[verdict].any()]
+    counted = summary(rows)
+    verdicts = [verdict for verdict in VERDICTS if verdict in VERDICTS[:3] or counted[verdict].any()]
     lines = []
-    for each in about.to_dict("records"):
-        name = {p.preset: p.said for p in PROGRAMS[each["experiment"]]}[each["program"]]
+    for each in counted.to_dict("records"):
+        name = {p.preset: p.description for p in PROGRAMS[each["experiment"]]}[each["program"]]
         chosen = rows[(rows["experiment"] == each["experiment"]) & (rows["run"] == each["run"])]
         chosen = chosen[(chosen["program"] == each["program"]) & (chosen["verdict"] != NOT_RUN)]
-        counts = [Cell(str(each[count]), float(each[count])) for count in ("seeds", "rows", *told)]
+        counts = [Cell(str(each[count]), float(each[count])) for count in ("seeds", "rows", *verdicts)]
         table = Cell(f"{each['experiment']} {each['run']}")
         lines.append([table, Cell(name), *counts, *_end(chosen)])
-    head = ["published table", "run as", "seeds", "rows", *told, "last compared %", "ours %"]
-    return Grid("Verdicts", head, lines, names=2)
+    head = ["published table", "run as", "seeds", "rows", *verdicts, "last compared %", "ours %"]
+    return Table("Verdicts", head, lines, names=2, media=EVERYWHERE)
 
 
 def _end(chosen: pd.DataFrame) -> list[Cell]:
@@ -80,7 +90,7 @@ def _end(chosen: pd.DataFrame) -> list[Cell]:
     return [Cell(f"{100 * value:.2f}", value), Cell(ours)]
 
 
-def rows_grid(rows: pd.DataFrame, title: str) -> Grid:
+def rows_table(rows: pd.DataFrame, title: str) -> Table:
     """Return some rows of :func:`compare` as shown: printed, ours from least to greatest, and the place."""
     lines = []
     for row in rows.to_dict("records"):
@@ -91,7 +101,7 @@ def rows_grid(rows: pd.DataFrame, title: str) -> Grid:
     head = ["epoch", "on"]
     for quantity in QUANTITIES:
         head += [quantity, "our mean", "from least to greatest", "below"]
-    return Grid(title, [*head, "verdict"], lines, names=2)
+    return Table(title, [*head, "verdict"], lines, names=2)
 
 
 def _numbers(row: Mapping[Hashable, Any], quantity: str) -> list[Cell]:
@@ -114,7 +124,7 @@ def _numbers(row: Mapping[Hashable, Any], quantity: str) -> list[Cell]:
 
 def verdicts(rows: pd.DataFrame) -> list[str]:
     """Return a sentence for each published table, of the program that its numbers should be of."""
-    said = []
+    sentences = []
     for each in summary(rows).to_dict("records"):
         if each["program"] != PROGRAMS[each["experiment"]][0].preset:
             continue
@@ -124,57 +134,64 @@ def verdicts(rows: pd.DataFrame) -> list[str]:
         counts = ", ".join(f"{each[v]} {v}" for v in VERDICTS[:-1] if each[v] or v == WITHIN)
         where = ", ".join(f"{row['split']} {row['epoch']}" for row in part.to_dict("records"))
         how = "by their place among" if each["experiment"] in CHAOTIC else "epoch by epoch with"
-        said.append(
+        sentences.append(
             f"{each['experiment']} {each['run']}: {run} of {plural(each['rows'], 'row')} compared {how}"
             f" {plural(each['seeds'], 'seed')}: {counts}" + (f" (apart: {where})." if where else ".")
         )
-    return said
+    return sentences
 
 
-def parts(
-    ours: Ours, rows: pd.DataFrame, shown: Sequence[Showing], left_out: str, ran_with: Sequence[str]
-) -> list[Section]:
-    """Return the page's sections in their order."""
+def make(ours: Ours, left_out: str, facts: Sequence[str], command: str) -> Document:
+    """Return the page as data.
+
+    Parameters
+    ----------
+    ours
+        The finished trials and their points.
+    left_out
+        What a shorter run leaves out.
+    facts
+        What the trials ran with.
+    command
+        What makes the page again.
+    """
+    tables = printed()
+    rows = compare(tables, ours.points)
     counts = ", ".join(
-        f"{preset} {len({each.seed for each in trials})}" for preset, trials in ours.trials.items()
+        f"{preset} {len({trial.seed for trial in trials})}" for preset, trials in ours.trials.items()
     )
-    asked = [f"Seeds run of each preset: {counts}.", *([left_out] if left_out else []), *ran_with]
-    found = [Section("What was run", asked)]
-    found.append(Section("Printed beside ours", [*verdicts(rows), READING], grids=[tables_grid(rows)]))
-    for each in shown:
-        drawings = [_drawn(each.title, picture) for picture in each.pictures]
-        found.append(Section(each.title, each.said, drawings, each.grids))
-    grids = []
+    run = [f"Seeds run of each preset: {counts}.", *([left_out] if left_out else []), *facts]
+    sections = [
+        Section("What was run", [Text(each, EVERYWHERE) for each in run]),
+        Section(
+            "Printed beside ours",
+            [*(Text(each, EVERYWHERE) for each in (*verdicts(rows), READING)), verdicts_table(rows)],
+            {"rows": rows, "tables": summary(rows)},
+        ),
+        *findings.sections(ours, tables, rows),
+        Section("Every row", [Text(EVERY_ROW), *_tables_of_rows(rows)]),
+    ]
+    files = [f"{name}.csv" for section in sections for name in section.data]
+    again: list[Block] = [
+        Text("This makes the page again, and trains only what is not done:", PAGE),
+        Code(command, PAGE),
+        Links("The numbers as files:", [*files, "reproduce.md"]),
+    ]
+    return Document(TITLE, [*sections, Section("How to reproduce it", again)])
+
+
+EVERY_ROW = (
+    "The printed number, then ours. below: how many of our seeds lie below it. Accuracies are fractions."
+)
+
+
+def _tables_of_rows(rows: pd.DataFrame) -> Iterator[Table]:
     for experiment, programs in PROGRAMS.items():
         mine = rows[rows["experiment"] == experiment]
         for run in mine["run"].unique():
             for program in programs:
                 chosen = mine[(mine["run"] == run) & (mine["program"] == program.preset)]
-                grids.append(rows_grid(chosen, f"{experiment}, run {run}, beside {program.said}"))
-    said = (
-        "The printed number, then ours. below: how many of our seeds lie below it. Accuracies are fractions."
-    )
-    return [*found, Section("Every row", [said], grids=grids)]
-
-
-def _drawn(section: str, picture: Picture) -> Drawing:
-    figure = panels(picture.panels)
-    return Drawing(section, picture.name, "", picture.caption, svg(figure, picture.caption), png(figure))
-
-
-def html(found: Sequence[Section], files: Iterable[str], command: str) -> str:
-    """Return the page as text; `command` makes it again."""
-    listed = ", ".join(f"<a href='{file}'>{file}</a>" for file in files)
-    how = (
-        f"<h2>How to reproduce it</h2><p><code>{command}</code> makes this page again and trains only"
-        f" what is not done. The numbers as files: {listed}.</p>"
-    )
-    return page.document(TITLE, [f"<h1>{TITLE}</h1>", *map(page.part, found), how])
-
-
-def text(found: Sequence[Section]) -> str:
-    """Return the page as Markdown; its figures by their files."""
-    return "\n\n".join([f"# {TITLE}", *(each for part in found for each in markdown.part(part))]) + "\n"
+                yield rows_table(chosen, f"{experiment}, run {run}, beside {program.description}")
 
 
 def make_folder(folder: Path) -> None:
@@ -227,41 +244,13 @@ def write(
             f"No trial of {', '.join(nothing)} has finished, so there is nothing to lay beside the tables; "
             "start the same command again and it goes on where it was"
         )
-    points = labelled(curves, {each.id: preset for preset, group in done.items() for each in group})
-    tables, ours = printed(), Ours(done, points)
-    rows = compare(tables, points)
-    shown = showings(ours, tables, rows)
-    mine = runs["trial"].isin([each.id for group in done.values() for each in group])
-    found = parts(ours, rows, shown, left_out, provenance(frames.part(runs, mine)))
-    csv = {"rows": rows, "tables": summary(rows)}
-    for each in shown:
-        csv |= each.frames
-    files = {"reproduce.md": text(found).encode()}
-    for part in found:
-        for drawn in part.drawings:
-            files |= {f"{drawn.name}.svg": svg_file(drawn.svg).encode(), f"{drawn.name}.png": drawn.png}
-    files |= {f"{name}.csv": frame.to_csv(index=False).encode() for name, frame in csv.items()}
-    files["reproduce.html"] = html(found, sorted(files), command).encode()
-    make_folder(folder)
-    try:
-        for name, content in files.items():
-            (folder / name).write_bytes(content)
-    except OSError as error:
-        raise FnnexpError(f"The page cannot be written to {folder}: {error}. Name another folder.") from error
-    _print(console, found)
-    said = [sentence for part in found[:-1] for sentence in part.said]
-    logged = log_files(experiment, tracking_uri, [folder / name for name in files], said)
+    presets = {trial.id: preset for preset, group in done.items() for trial in group}
+    facts = ran_with(frames.part(runs, runs["trial"].isin(presets)))
+    document = make(Ours(done, labelled(curves, presets)), left_out, facts, command)
+    files = write_files(document, folder, "reproduce")
+    terminal.show(document, console)
+    sentences = [each for section in document.sections[:-2] for each in section.sentences]
+    logged = log_files(experiment, tracking_uri, files, sentences)
     for line in (logged, f"Page: {folder / 'reproduce.html'}"):
         console.print(line, soft_wrap=True, markup=False, highlight=False)
     return folder / "reproduce.html"
-
-
-def _print(console: Console, found: Sequence[Section]) -> None:
-    from rich.text import Text
-
-    for part in found[:-1]:
-        console.print(Text(f"\n{part.title}", style="bold"))
-        for sentence in part.said:
-            console.print(Text(sentence))
-        for grid in part.grids:
-            print_grid(console, grid, 40, "rows.csv")

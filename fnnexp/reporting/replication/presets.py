@@ -1,10 +1,12 @@
-"""Which presets ``fnnexp reproduce`` trains at which seeds, in full and in the quick run."""
+"""Which published experiments are run at which seeds."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+
 EXPERIMENT = "reproduce"
+"""The MLflow experiment of the runs."""
 
 
 class Share(NamedTuple):

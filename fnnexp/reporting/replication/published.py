@@ -30,7 +30,7 @@ class Program(NamedTuple):
     """A preset that a published table is compared with, and what it is in words."""
 
     preset: str
-    said: str
+    description: str
 
 
 PROGRAMS: dict[str, tuple[Program, ...]] = {
@@ -169,7 +169,7 @@ def compare(tables: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for row in tables.to_dict("records"):
         for program in PROGRAMS[row["experiment"]]:
-            found = {
+            places = {
                 quantity: place(
                     row[quantity],
                     points.get((program.preset, row["epoch"], f"{row['split']}_{quantity}"), []),
@@ -178,11 +178,11 @@ def compare(tables: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
                 if row[quantity]
             }
             line = {key: row[key] for key in ("experiment", "run", "epoch", "split")}
-            line |= {"program": program.preset, "verdict": worst([each.verdict for each in found.values()])}
+            line |= {"program": program.preset, "verdict": worst([each.verdict for each in places.values()])}
             for quantity in QUANTITIES:
                 line[f"{quantity}_published"] = row[quantity]
-                if quantity in found:
-                    line |= {f"{quantity}_{k}": v for k, v in found[quantity]._asdict().items()}
+                if quantity in places:
+                    line |= {f"{quantity}_{k}": v for k, v in places[quantity]._asdict().items()}
             rows.append(line)
     return pd.DataFrame(rows)
 
@@ -201,14 +201,14 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
     `experiment run program`, `seeds` (the fewest of any row that was run), `rows`, and a column a verdict.
     """
-    found = []
+    counted = []
     for (experiment, run, program), part in rows.groupby(["experiment", "run", "program"], sort=False):
         seeds = part.loc[part["verdict"] != NOT_RUN, "loss_seeds"]
         counts = {verdict: int((part["verdict"] == verdict).sum()) for verdict in VERDICTS}
         least = int(seeds.min()) if len(seeds) else 0
-        found.append({"experiment": experiment, "run": run, "program": program, "seeds": least}
+        counted.append({"experiment": experiment, "run": run, "program": program, "seeds": least}
                      | {"rows": len(part)} | counts)  # fmt: skip
-    return pd.DataFrame(found)
+    return pd.DataFrame(counted)
 
 
 def labelled(curves: pd.DataFrame, presets: Mapping[str, str]) -> pd.DataFrame:

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from fnnexp.reporting.document.blocks import Cell, Drawing, Grid, Section
-from fnnexp.reporting.sections.summary import plural
+from fnnexp.reporting.document.blocks import Cell, Section, Table, Text
+from fnnexp.reporting.document.wording import plural
+from fnnexp.reporting.plots import layers as plots
+from fnnexp.reporting.sections.figures import Drawing, for_each
 from fnnexp.results import frames
-from fnnexp.results.frames import groups, others
+from fnnexp.results.frames import others
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
 
+    from fnnexp.reporting.document.blocks import Figure
 
 AFTER_THE_START = ("optimizer", "epochs")
 """The options on which a network's start does not depend; nor does it on batching."""
@@ -31,14 +34,17 @@ NAMED = 5
 LAYERS = 3
 """Of so many layers of a network all are drawn by epoch; of more the first, the middle and the last."""
 
-FIGURES = 4
+MOST_COMBINATIONS = 4
 """At most so many combinations of other factors are drawn by epoch; the rest is in diagnostics.csv."""
 
 IDLE = ("dead", "saturated")
 
 
-def section(runs: pd.DataFrame, diagnostics: pd.DataFrame) -> Section | None:
-    """Return what diagnostics tell of these trials, or None where there are none.
+TITLE = "Why"
+
+
+def section(runs: pd.DataFrame, diagnostics: pd.DataFrame) -> Section:
+    """Return the section of what diagnostics tell of these trials; empty where there are none.
 
     Parameters
     ----------
@@ -48,15 +54,20 @@ def section(runs: pd.DataFrame, diagnostics: pd.DataFrame) -> Section | None:
     runs = frames.once(runs)
     points = _points(runs, diagnostics)
     if points.empty:
-        return None
+        return Section(TITLE, [])
     start, end = at_start(runs, points), at_end(runs, points)
-    told = points["trial"].nunique()
-    said = [*start_sentences(start), *end_sentences(runs, end)]
-    if told < len(runs):
-        said.append(f"{told} of {len(runs)} trials have diagnostics; the others were trained without.")
-    grids = [grid for grid in (start_grid(runs, start), end_grid(runs, end)) if grid.rows]
-    tables = {"diagnostics": diagnostics, "why": _why(start, end)}
-    return Section("Why", said, list(drawings(runs, points, start)), grids, tables)
+    sentences = [*start_sentences(start), *end_sentences(runs, end)]
+    with_diagnostics = points["trial"].nunique()
+    if with_diagnostics < len(runs):
+        sentences.append(
+            f"{with_diagnostics} of {len(runs)} trials have diagnostics; the others were trained without."
+        )
+    tables = [table for table in (start_table(start), end_table(end)) if table.rows]
+    return Section(
+        TITLE,
+        [*map(Text, sentences), *figures(runs, points, start), *tables],
+        {"diagnostics": diagnostics, "why": _start_and_end(start, end)},
+    )
 
 
 # The tables
@@ -104,26 +115,26 @@ def _over_seeds(points: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     return grouped.agg(seeds="count", mean="mean", low="min", high="max").reset_index()
 
 
-def _why(start: pd.DataFrame, end: pd.DataFrame) -> pd.DataFrame:
+def _start_and_end(start: pd.DataFrame, end: pd.DataFrame) -> pd.DataFrame:
     """Return both tables as one, for its file."""
     return pd.concat([start.assign(when="start"), end.assign(when="end")], ignore_index=True)
 
 
-# What is said
+# In sentences
 
 
 def start_sentences(start: pd.DataFrame) -> list[str]:
     """Return for each architecture with which initializers its spreads grow and shrink layer by layer."""
-    said = []
+    sentences = []
     for arch, part in start.groupby("arch", observed=True):
         if part["layer"].nunique() < 2:
             continue
         forward, back = _folds(part, "z_std", 0, -1), _folds(part, "dz_std", -1, 0)
-        said.append(
+        sentences.append(
             f"{arch} at the start: from the first layer to the last the spread of pre-activations "
             f"{_trend(forward)}. From the last back to the first the spread of gradients {_trend(back)}."
         )
-    return said
+    return sentences
 
 
 def _folds(part: pd.DataFrame, quantity: str, begin: int, end: int) -> dict[str, float]:
@@ -152,7 +163,7 @@ def _trend(folds: Mapping[str, float]) -> str:
 
 def end_sentences(runs: pd.DataFrame, end: pd.DataFrame) -> list[str]:
     """Return which configurations end with units that are dead or saturated, and how many do not."""
-    said = []
+    sentences = []
     for idle, units in (("dead", "dead ReLUs"), ("saturated", "saturated activations")):
         mine = end[end["quantity"] == idle]
         by = [*others(runs), "arch", "init", "batching"]
@@ -163,18 +174,18 @@ def end_sentences(runs: pd.DataFrame, end: pd.DataFrame) -> list[str]:
         if not worst:
             continue
         noted = sorted((each for each in worst if each[0] >= NOTED), key=lambda each: -each[0])
-        told = [f"{name} ({100 * share:.0f}% of layer {layer})" for share, name, layer in noted[:NAMED]]
+        examples = [f"{name} ({100 * share:.0f}% of layer {layer})" for share, name, layer in noted[:NAMED]]
         more = f" and {len(noted) - NAMED} more" if len(noted) > NAMED else ""
         rest = len(worst) - len(noted)
         under = f"under {100 * NOTED:g}% in every layer of {plural(rest, 'configuration')}"
-        if told:
-            said.append(
-                f"At the end the largest shares of {units} are those of {', '.join(told)}{more}"
+        if examples:
+            sentences.append(
+                f"At the end the largest shares of {units} are those of {', '.join(examples)}{more}"
                 + (f"; it is {under}." if rest else ".")
             )
         else:
-            said.append(f"At the end the share of {units} is {under}.")
-    return said
+            sentences.append(f"At the end the share of {units} is {under}.")
+    return sentences
 
 
 def _name(by: Sequence[str], key: Sequence[Hashable]) -> str:
@@ -183,19 +194,17 @@ def _name(by: Sequence[str], key: Sequence[Hashable]) -> str:
     return " ".join([*values[-3:], *values[:-3]])
 
 
-# What is shown
+# As tables and figures
 
 
-def start_grid(runs: pd.DataFrame, start: pd.DataFrame) -> Grid:
+def start_table(start: pd.DataFrame) -> Table:
     """Return the untrained networks as shown, a cell's values from the first layer to the last."""
-    by = [column for column in start.columns if column not in (*POINT, "layer", "quantity")]
-    return _grid("At the start, from the first layer to the last", start, by, SHOWN[:3])
+    return _table("At the start, from the first layer to the last", start, SHOWN[:3])
 
 
-def end_grid(runs: pd.DataFrame, end: pd.DataFrame) -> Grid:
+def end_table(end: pd.DataFrame) -> Table:
     """Return the trained networks as shown."""
-    by = [column for column in end.columns if column not in (*POINT, "layer", "quantity")]
-    return _grid("At the end, from the first layer to the last", end, by, SHOWN)
+    return _table("At the end, from the first layer to the last", end, SHOWN)
 
 
 POINT = ("seeds", "mean", "low", "high")
@@ -208,11 +217,10 @@ SHOWN = (
 """The columns of the tables, and the quantities in each."""
 
 
-def _grid(
-    title: str, table: pd.DataFrame, by: list[str], columns: Sequence[tuple[str, tuple[str, ...]]]
-) -> Grid:
+def _table(title: str, values: pd.DataFrame, columns: Sequence[tuple[str, tuple[str, ...]]]) -> Table:
+    by = [column for column in values.columns if column not in (*POINT, "layer", "quantity")]
     rows = []
-    for key, part in table.groupby(by, observed=True, dropna=False, sort=True):
+    for key, part in values.groupby(by, observed=True, dropna=False, sort=True):
         row = [Cell(frames.as_text(value)) for value in key]
         row.append(Cell(str(int(part["seeds"].max()))))
         for _, quantities in columns:
@@ -220,28 +228,31 @@ def _grid(
             mine = part[part["quantity"].isin(quantities)].sort_values("layer")
             row.append(Cell(" → ".join(f"{scale * value:.3g}" for value in mine["mean"]) or "–"))
         rows.append(row)
-    return Grid(title, [*by, "seeds", *(name for name, _ in columns)], rows, names=len(by))
+    return Table(title, [*by, "seeds", *(name for name, _ in columns)], rows, names=len(by))
 
 
-def drawings(runs: pd.DataFrame, points: pd.DataFrame, start: pd.DataFrame) -> Iterator[Drawing]:
+def figures(runs: pd.DataFrame, points: pd.DataFrame, start: pd.DataFrame) -> Iterator[Figure]:
     """Yield the figures of the start, and of what becomes of it by epoch in the finished trials."""
-    from fnnexp.reporting.plots import layers as diagnosis_plots
-
     by = [column for column in start.columns if column not in (*POINT, "layer", "quantity", "arch", "init")]
-    for i, (key, part) in enumerate(list(groups(_idle_in_percent(start), by))[:FIGURES]):
-        figure = diagnosis_plots.at_start(part)
-        yield from _drawing("at_start", i if by else None, by, key, AT_START, figure)
+    drawing = Drawing("at_start", AT_START, plots.at_start)
+    yield from for_each(_idle_in_percent(start), by, [drawing], most=MOST_COMBINATIONS)
     beside = others(runs)
     finished = _idle_in_percent(points[points["status"] == "finished"])
-    curves = [*beside, "arch", "layer", "batching", "init", "quantity", "epoch"]
-    means = _over_seeds(finished[_drawn_layers(finished)], curves)
-    for i, (key, part) in enumerate(list(groups(means, beside))[:FIGURES]):
-        which = i if beside else None
-        idle, moved = (part[part["quantity"] == each] for each in ("idle", "update_ratio"))
-        figure = diagnosis_plots.by_epoch(idle, "dead or saturated %", log=False)
-        yield from _drawing("idle_by_epoch", which, beside, key, IDLE_BY_EPOCH, figure)
-        figure = diagnosis_plots.by_epoch(moved, "update ratio", log=True)
-        yield from _drawing("update_ratio_by_epoch", which, beside, key, RATIO_BY_EPOCH, figure)
+    by = [*beside, "arch", "layer", "batching", "init", "quantity", "epoch"]
+    means = _over_seeds(finished[_drawn_layers(finished)], by)
+    drawings = [
+        Drawing("idle_by_epoch", IDLE_BY_EPOCH, lambda part: _by_epoch(part, "idle", "dead or saturated %")),
+        Drawing(
+            "update_ratio_by_epoch",
+            UPDATE_RATIO_BY_EPOCH,
+            lambda part: _by_epoch(part, "update_ratio", "update ratio", log=True),
+        ),
+    ]
+    yield from for_each(means, beside, drawings, most=MOST_COMBINATIONS)
+
+
+def _by_epoch(part: pd.DataFrame, quantity: str, title: str, *, log: bool = False) -> Any:
+    return plots.by_epoch(part[part["quantity"] == quantity], title, log=log)
 
 
 def _idle_in_percent(points: pd.DataFrame) -> pd.DataFrame:
@@ -263,19 +274,6 @@ def _drawn_layers(points: pd.DataFrame) -> pd.Series:
     return few | (layer == first) | (layer == (first + last) // 2) | (layer == last)
 
 
-def _drawing(
-    name: str, i: int | None, by: Sequence[str], key: Sequence[Any], caption: str, figure: Any
-) -> Iterator[Drawing]:
-    from fnnexp.reporting.plots import curves as plots
-
-    if figure is None:
-        return
-    heading = ", ".join(f"{k}={frames.as_text(v)}" for k, v in zip(by, key, strict=True))
-    label = f"{name} {heading}".replace("_", " ").strip()
-    file = name if i is None else f"{name}_{i + 1}"
-    yield Drawing("why", file, heading, caption, plots.svg(figure, label), plots.png(figure))
-
-
 AT_START = (
     "The untrained networks, layer by layer (the last one makes the logits): standard deviation of"
     " pre-activations and of the gradients of single rows' losses with respect to them, over a fixed probe of"
@@ -287,7 +285,7 @@ IDLE_BY_EPOCH = (
     "Share of dead (ReLU) or saturated (tanh, sigmoid) hidden units by epoch, 0 being the untrained network:"
     " mean and range over seeds, of finished trials. Of more than three layers the first, middle and last."
 )
-RATIO_BY_EPOCH = (
+UPDATE_RATIO_BY_EPOCH = (
     "How far an epoch moved a layer's weights, relative to them: ‖W − W₀‖ / ‖W₀‖ with W₀ from before it."
     " Mean and range over seeds, of finished trials. What is 0 has no place on a logarithmic axis."
 )

@@ -1,4 +1,4 @@
-"""The answer in a few plain sentences, made from the same tables that stand below it."""
+"""The answer in a few plain sentences, made from the same comparisons as the tables below it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
+from fnnexp.reporting.document.markdown import escaped
+from fnnexp.reporting.document.wording import between, percent, plural, points
 from fnnexp.results import comparisons, frames, statistics
 from fnnexp.results.arguments import takes_frames
 
@@ -29,14 +32,15 @@ MOST_SEEDS = 10
 """So many seeds are written out."""
 
 
+TITLE = "The answer"
+
+
 class Answer(str):
     """Some sentences, one a line; a notebook shows them as paragraphs."""
 
     __slots__ = ()
 
     def _repr_markdown_(self) -> str:
-        from fnnexp.reporting.document.markdown import escaped
-
         return "\n\n".join(map(escaped, self.splitlines()))
 
     def __repr__(self) -> str:
@@ -64,51 +68,58 @@ def answer(runs: pd.DataFrame) -> Answer:
     return Answer("\n".join(sentences(runs, comparisons.findings(runs))))
 
 
-def sentences(runs: pd.DataFrame, found: Findings) -> list[str]:
+def section(runs: pd.DataFrame, findings: Findings) -> Section:
+    """Return the section of a frame of runs and what was found in it."""
+    return Section(TITLE, [Text(sentence, EVERYWHERE) for sentence in sentences(runs, findings)])
+
+
+def sentences(runs: pd.DataFrame, findings: Findings) -> list[str]:
     """Return what leads and by how much, what can't be told yet, and which factor matters most.
 
-    `found` is what :func:`fnnexp.results.comparisons.findings` returns of the same frame.
+    `findings` is what :func:`fnnexp.results.comparisons.findings` returns of the same frame.
     """
-    finished = [each for each in found.configurations if len(each.metric)]
+    finished = [each for each in findings.configurations if len(each.metric)]
     if not finished:
         return ["No trial has finished, so there is no answer yet."]
-    leader, pairs, chosen = finished[0], found.with_leader, len(finished) > 1
-    by_test = chosen and found.metric == "test_accuracy"
-    said = [_leader(leader, found.metric, chosen), _tested(runs, leader, by_test), *_measured(runs)]
+    leader, pairs, chosen = finished[0], findings.with_leader, len(finished) > 1
+    by_test = chosen and findings.metric == "test_accuracy"
+    texts = [_leader(leader, findings.metric, chosen), _tested(runs, leader, by_test), *_measured(runs)]
     if chosen:
-        said += [_next(pairs.iloc[0], leader, finished[1]), _settled(pairs)]
-    if len(found.in_each_cell) > 1:
-        said.append(_by_cell(found.in_each_cell))
-    said += _same(runs)
-    if len(found.shares) > 1:
-        top = found.shares.head(3).to_dict("records")
+        texts += [_next(pairs.iloc[0], leader, finished[1]), _settled(pairs)]
+    if len(findings.in_each_cell) > 1:
+        texts.append(_by_cell(findings.in_each_cell))
+    texts += _same(runs)
+    if len(findings.shares) > 1:
+        top = findings.shares.head(3).to_dict("records")
         first = ", ".join(f"{row['effect']} {100 * row['share']:.1f}%" for row in top)
-        said.append(f"What the results vary with, as shares of their variance: {first}. {found.about_shares}")
-    return said
+        texts.append(
+            f"What the results vary with, as shares of their variance: {first}. {findings.about_shares}"
+        )
+    return texts
 
 
 def _leader(leader: Configuration, metric: str, chosen: bool) -> str:
     verb = "leads with" if chosen else "has"
-    said = f"{leader.name} {verb} {percent(statistics.mean(leader.metric))} {metric}"
+    sentence = f"{leader.name} {verb} {percent(statistics.mean(leader.metric))} {metric}"
     n = len(leader.metric)
     interval = statistics.mean_interval(leader.metric, within=statistics.ACCURACY)
     if interval.method == "none":
-        said += ", of one seed, which says nothing about other seeds"
+        sentence += ", of one seed, which says nothing about other seeds"
     else:
         ends = between(interval.low, interval.high)
-        said += f" (95% interval {ends} over {n} seeds: {METHODS[interval.method]})"
+        sentence += f" (95% interval {ends} over {n} seeds: {METHODS[interval.method]})"
     if n < (tried := len(leader.tried)):
-        said += f"; {tried - n} of its {tried} trials did not finish"
-    return said + "."
+        sentence += f"; {tried - n} of its {tried} trials did not finish"
+    return sentence + "."
 
 
 def _tested(runs: pd.DataFrame, leader: Configuration, by_test: bool) -> str:
     """Return the leader's test accuracy, the only one that is shown, and what few images leave open."""
     mine = comparisons.finished_trials(runs, leader)
     test = statistics.mean(mine["test_accuracy"])
-    said = f"On the test images, which chose nothing, it has {percent(test)}."
+    sentence = f"On the test images, which chose nothing, it has {percent(test)}."
     if by_test:
-        said = f"It was chosen by the test images, so its {percent(test)} is optimistic."
+        sentence = f"It was chosen by the test images, so its {percent(test)} is optimistic."
     images = {
         "validation": mine["data.validation"] if "data.validation" in mine else mine["seed"][:0],
         "test": mine["test_images"] if "test_images" in mine else mine["seed"][:0],
@@ -124,8 +135,8 @@ def _tested(runs: pd.DataFrame, leader: Configuration, by_test: bool) -> str:
     spread = statistics.standard_deviation(leader.metric)
     over = "" if math.isnan(spread) else f"; seeds spread by {points(spread)} (standard deviation)"
     if errors:
-        said += f" The images alone leave a standard error of {' and '.join(errors)}{over}."
-    return said
+        sentence += f" The images alone leave a standard error of {' and '.join(errors)}{over}."
+    return sentence
 
 
 def _measured(runs: pd.DataFrame) -> list[str]:
@@ -133,18 +144,18 @@ def _measured(runs: pd.DataFrame) -> list[str]:
     counted = frames.once(runs)
     done = counted[counted["status"] == "finished"]
     sets = done[frames.CHECKSUM].nunique() if frames.CHECKSUM in done else 0
-    said = []
+    texts = []
     if sets > 1:
-        said.append(
+        texts.append(
             f"The results were measured on the images of {sets} data sets: a difference between data sets is "
             "no difference between networks, and pairs across them have a seed in common but no images."
         )
     if passed := runs["trial"].nunique() - counted["trial"].nunique():
-        said.append(
+        texts.append(
             f"{plural(passed, 'trial')} not counted, for another of the same configuration and seed is done "
             "or was started later."
         )
-    return said
+    return texts
 
 
 def _same(runs: pd.DataFrame) -> list[str]:
@@ -162,21 +173,21 @@ def _next(pair: Any, leader: Configuration, other: Configuration) -> str:
     if not pair.seeds:
         return _unpaired(leader, other)
     ends, where = between(pair.low, pair.high), "in"
-    said = f"It is {points(pair.difference)} ahead of {pair.b}"
+    sentence = f"It is {points(pair.difference)} ahead of {pair.b}"
     if pair.difference == 0:
-        said, where = f"It is level with {pair.b}", "ahead in"
+        sentence, where = f"It is level with {pair.b}", "ahead in"
     elif pair.difference < 0:  # what it leads by is of seeds that the other lacks
-        said = f"Where they are paired it is {points(-pair.difference)} behind {pair.b}"
+        sentence = f"Where they are paired it is {points(-pair.difference)} behind {pair.b}"
         ends, where = between(-pair.high, -pair.low), "ahead in"
     if math.isnan(pair.low):
-        return f"{said}, in the one seed that both finished."
-    return f"{said} (95% interval {ends}), {where} {pair.ahead} of {pair.seeds} paired seeds."
+        return f"{sentence}, in the one seed that both finished."
+    return f"{sentence} (95% interval {ends}), {where} {pair.ahead} of {pair.seeds} paired seeds."
 
 
 def _unpaired(leader: Configuration, other: Configuration) -> str:
     """Return that two have no seed in common, and which would be: those that one of them has not tried."""
     mine, its = sorted(leader.metric.index), sorted(other.metric.index)
-    said = (
+    sentence = (
         f"It and {other.name}, the next, have no finished seed in common ({_seeds(mine)} and {_seeds(its)}), "
         "so they can't be paired"
     )
@@ -185,7 +196,11 @@ def _unpaired(leader: Configuration, other: Configuration) -> str:
         for name, tried, theirs in (("it", leader.tried, its), ("the next", other.tried, mine))
         if (untried := [seed for seed in theirs if seed not in tried])
     ]
-    return f"{said}; {', or '.join(lacks)}{',' * (len(lacks) > 1)} would pair them." if lacks else f"{said}."
+    return (
+        f"{sentence}; {', or '.join(lacks)}{',' * (len(lacks) > 1)} would pair them."
+        if lacks
+        else f"{sentence}."
+    )
 
 
 def _seeds(seeds: Sequence[Any]) -> str:
@@ -215,12 +230,12 @@ def _settled(pairs: pd.DataFrame) -> str:
             f"{statistics.seeds_to_test(among)} seeds.{_needed(pairs.iloc[0])}"
         )
     near = pairs.loc[~settled, "b"].tolist()
-    said = f"It is settled (corrected p ≤ 5%) to be better than {int(settled.sum())} of {n} others"
+    sentence = f"It is settled (corrected p ≤ 5%) to be better than {int(settled.sum())} of {n} others"
     if near:
         more = f" and {len(near) - CLOSE} more" if len(near) > CLOSE else ""
-        said += f"; not told apart from it are {', '.join(near[:CLOSE])}{more}.{_needed(pairs.iloc[0])}"
-        return said
-    return said + "."
+        sentence += f"; not told apart from it are {', '.join(near[:CLOSE])}{more}.{_needed(pairs.iloc[0])}"
+        return sentence
+    return sentence + "."
 
 
 def _by_cell(cells: pd.DataFrame) -> str:
@@ -249,47 +264,3 @@ def _needed(pair: Any) -> str:
     needed = pair.seeds_needed
     many = "more than 1,000 seeds" if pd.isna(needed) else f"about {int(needed)} seeds"
     return f" At the difference and spread seen so far, {many} would settle it against {pair.b}."
-
-
-# Numbers as they are written
-
-
-def percent(fraction: float) -> str:
-    """Return a fraction as percent.
-
-    >>> percent(0.95123), percent(float("nan"))
-    ('95.12%', '–')
-    """
-    return "–" if math.isnan(fraction) else f"{100 * fraction:.2f}%"
-
-
-def points(fraction: float) -> str:
-    """Return a difference of fractions in points of percent.
-
-    >>> points(0.0021), points(-0.0021)
-    ('0.21 points', '−0.21 points')
-    """
-    return f"{_hundredfold(fraction)} points"
-
-
-def between(low: float, high: float) -> str:
-    """Return an interval in percent or points.
-
-    >>> between(-0.001, 0.0201), between(-0.00004, 0.2), between(float("nan"), float("nan"))
-    ('−0.10 to 2.01', '0.00 to 20.00', '–')
-    """
-    return "–" if math.isnan(low) else f"{_hundredfold(low)} to {_hundredfold(high)}"
-
-
-def _hundredfold(fraction: float) -> str:
-    """Return a hundred times the number with a true minus, and no minus before a 0."""
-    return f"{100 * fraction:z.2f}".replace("-", "−")
-
-
-def plural(n: int, noun: str) -> str:
-    """Return a number of things.
-
-    >>> plural(1, "pair"), plural(2, "pair")
-    ('1 pair', '2 pairs')
-    """
-    return f"{n} {noun}" + ("" if n == 1 else "s")

@@ -1,0 +1,61 @@
+"""Accuracy against training time: one point a configuration, one panel an architecture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.lines import Line2D
+
+from fnnexp.reporting.plots import averages
+from fnnexp.reporting.plots.curves import axis_title
+from fnnexp.reporting.plots.layout import add_legend, columns_for, in_rows, panels
+from fnnexp.reporting.plots.scales import EDGES, share_time_axis, share_y_axis
+from fnnexp.reporting.plots.style import INK, STROKE, styles
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fnnexp.reporting.plots.picture import Picture
+
+FILLS = ("none", "full", "bottom", "left", "top", "right")  # one for each batching mode
+
+
+def against_time(runs: pd.DataFrame, metric: str) -> Picture | None:
+    """Return each configuration's mean and interval against its seconds of training.
+
+    The marker is the initializer's of every figure, its filling the batching mode. None if no finished trial
+    has its time recorded.
+    """
+    means = averages.of_ends(runs, metric).dropna(subset="time")
+    means = means[means["time"] > 0]
+    if means.empty:
+        return None
+    strokes = {
+        name: STROKE | {"color": style.color, "marker": style.marker, "linestyle": ""}
+        for name, style in styles(list(means["init"].cat.categories)).items()
+        if (means["init"] == name).any()
+    }
+    batchings = [name for name in means["batching"].cat.categories if (means["batching"] == name).any()]
+    fills = {name: {"fillstyle": FILLS[i % len(FILLS)]} for i, name in enumerate(batchings)}
+    groups = list(means.groupby("arch", observed=True))
+    figure, axes = panels(
+        in_rows(len(groups), columns_for(len(groups))),
+        [str(arch) for arch, _ in groups],
+        len(strokes) + len(fills),
+        x_label="seconds of training",
+        y_label=axis_title(metric),
+    )
+    for ax, (_, panel) in zip(axes, groups, strict=True):
+        for row in panel.to_dict("records"):
+            stroke = strokes[row["init"]] | fills[row["batching"]]
+            low, mean, high = np.clip([row["low"], row["mean"], row["high"]], *EDGES)
+            ax.vlines(row["time"], low, high, color=stroke["color"], linewidth=1, alpha=0.6)
+            ax.plot([row["time"]], [mean], **stroke)
+    share_time_axis(axes, means["time"])
+    share_y_axis(axes, means)
+    any_init = STROKE | {"color": INK, "marker": "o", "linestyle": ""}
+    entries = {name: Line2D([], [], **stroke) for name, stroke in strokes.items()}
+    entries |= {name: Line2D([], [], **any_init | fill) for name, fill in fills.items()}
+    add_legend(figure, entries)
+    return figure

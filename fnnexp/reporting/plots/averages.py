@@ -1,0 +1,45 @@
+"""Means and intervals over seeds, as figures draw them: for each point of a curve, and for each end."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from fnnexp.results import frames, statistics
+from fnnexp.results.frames import AXES
+
+
+def of_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return `mean low high` over seeds for each arch, init, batching (labels) and epoch.
+
+    The interval is Student's t at every number of seeds: thousands of points are too many to resample. It
+    ends where the metric does, at 0 and, for an accuracy, at 1; one seed has none, so its band is its line.
+    """
+    runs = frames.once(runs)
+    labels = runs[["trial"]].assign(**{axis: frames.labels(runs, axis) for axis in AXES})
+    lines = curves.loc[curves["metric"] == metric, ["trial", "epoch", "value"]].astype({"trial": "str"})
+    lines = lines.drop_duplicates(["trial", "epoch"], keep="last")
+    joined = lines.merge(labels, on="trial", how="inner")
+    grouped = joined.groupby(["arch", "batching", "init", "epoch"], observed=True)["value"]
+    points = grouped.agg(["mean", "std", "count"]).reset_index().astype({"epoch": "float64"})
+    return _with_interval(points, most=1 if metric.endswith("accuracy") else None)
+
+
+def of_ends(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return `mean low high` of an accuracy and `time` for each arch, init and batching (labels).
+
+    They are over the finished seeds; `time` is the mean seconds of training.
+    """
+    runs = frames.once(runs)
+    labels = {axis: frames.labels(runs, axis) for axis in AXES}
+    time = runs["seconds_per_epoch"] * runs["epochs"] if "epochs" in runs else runs["seconds_per_epoch"]
+    table = runs.assign(**labels, value=runs[metric], time=time)[runs["status"] == "finished"]
+    means = table.groupby(list(AXES), observed=True).agg(
+        mean=("value", "mean"), std=("value", "std"), count=("value", "count"), time=("time", "mean")
+    )
+    return _with_interval(means, most=1).dropna(subset="mean").reset_index()
+
+
+def _with_interval(means: pd.DataFrame, most: float | None) -> pd.DataFrame:
+    half = statistics.t_half_width(means["std"], means["count"])
+    low, high = (means["mean"] - half).clip(lower=0), (means["mean"] + half).clip(upper=most)
+    return means.assign(low=low, high=high)

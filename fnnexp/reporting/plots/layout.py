@@ -1,0 +1,173 @@
+"""Panels of one size on a grid, with one legend below them: the layout of all figures with lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from fnnexp.reporting.plots.picture import Picture
+from fnnexp.reporting.plots.style import INK, STROKE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from fnnexp.reporting.plots.style import Style
+
+PANEL = (3.1, 2.1)  # inches: one panel's axes
+GAP = (0.35, 0.62)
+HEADER = 0.26  # of an architecture's row, above its panels' titles
+LEFT, RIGHT, TOP, BOTTOM, LEGEND_ROW = 0.75, 0.15, 0.4, 0.45, 0.21
+COLUMNS = 3  # panels beside each other on a page
+
+
+class Panels(NamedTuple):
+    """A figure and the axes of its panels."""
+
+    figure: Picture
+    axes: list[Axes]
+
+
+def panels(
+    places: Sequence[tuple[int, int]],
+    titles: Sequence[str],
+    legend_entries: int,
+    *,
+    x_label: str = "epoch",
+    y_label: str = "",
+    headers: Sequence[str] = (),
+    height: float = PANEL[1],
+    gap: float = GAP[0],
+) -> Panels:
+    """Return a figure of titled panels, with room for its legend below them.
+
+    Parameters
+    ----------
+    places
+        The row and column of each panel.
+    titles
+        Of the panels.
+    legend_entries
+        How many the legend will have.
+    x_label, y_label
+        Of the lowest panel of a column, and of the first of a row.
+    headers
+        If any, a line of text above each row.
+    height, gap
+        Inches: of a panel, and between two beside each other.
+    """
+    rows, columns = (max(each) + 1 for each in zip(*places, strict=True))
+    legend = LEGEND_ROW * -(-legend_entries // _legend_columns(columns)) + 0.15
+    header = HEADER if headers else 0.0
+    step = (PANEL[0] + gap, height + GAP[1] + header)
+    wide = LEFT + RIGHT + columns * step[0] - gap
+    high = TOP + BOTTOM + legend + header + rows * step[1] - GAP[1] - header
+    figure = Picture(figsize=(wide, high), facecolor="none")
+    lowest = {column: max(r for r, c in places if c == column) for _, column in places}
+    axes = []
+    for (row, column), title in zip(places, titles, strict=True):
+        x, y = LEFT + column * step[0], high - TOP - header - height - row * step[1]
+        ax = figure.add_axes((x / wide, y / high, PANEL[0] / wide, height / high))
+        first = column == min(c for r, c in places if r == row)
+        _plain(ax, ticks=first)
+        set_title(ax, title)
+        if row == lowest[column]:
+            ax.set_xlabel(x_label, color=INK, fontsize=9)
+        if first and y_label:
+            ax.set_ylabel(y_label, color=INK, fontsize=9)
+        axes.append(ax)
+    for row, text in enumerate(headers):
+        y = high - TOP - row * step[1]
+        bold: dict[str, Any] = {"color": INK, "fontsize": 10, "weight": "bold", "va": "bottom"}
+        figure.text(LEFT / wide, y / high, text, **bold, parse_math=False)
+        rule = [(y + HEADER - 0.02) / high] * 2
+        figure.add_artist(Line2D([0, 1], rule, color=INK, alpha=0.3, linewidth=0.8))
+    return Panels(figure, axes)
+
+
+def in_rows(panels: int, columns: int) -> list[tuple[int, int]]:
+    """Return the places of so many panels that follow each other in rows.
+
+    >>> in_rows(3, 2)
+    [(0, 0), (0, 1), (1, 0)]
+    """
+    return [divmod(i, columns) for i in range(panels)]
+
+
+def columns_for(panels: int) -> int:
+    """Return how many of so many panels stand beside each other."""
+    return 2 if panels == 4 else min(COLUMNS, panels)
+
+
+def set_title(ax: Axes, title: str) -> None:
+    """Write a panel's title above its left end."""
+    ax.set_title(title, color=INK, fontsize=9, loc="left", parse_math=False)
+
+
+def _plain(ax: Axes, *, ticks: bool) -> None:
+    ax.patch.set_alpha(0)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(INK)
+    ax.tick_params(colors=INK, labelsize=8, labelleft=ticks)
+    ax.grid(color=INK, alpha=0.12, linewidth=0.6)
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+
+def bare(ax: Axes) -> None:
+    """Leave an axes its labels alone: no frame, no ticks, no background."""
+    ax.patch.set_alpha(0)
+    ax.spines[:].set_visible(False)
+    ax.tick_params(colors=INK, labelsize=8, length=0)
+
+
+def draw_band(
+    ax: Axes, x: Any, line: pd.DataFrame, style: Style, i: int, *, bars: bool = False, within: Any = None
+) -> None:
+    """Draw the i-th line of a panel in its band: `mean`, from `low` to `high`.
+
+    Parameters
+    ----------
+    bars
+        Whether each point has a marker and a bar in place of the band; a line of one point always has.
+    within
+        Limits that values are clipped to: far beyond the axis some renderers lose the clipped line.
+    """
+    y, low, high = (line[column].to_numpy(float) for column in ("mean", "low", "high"))
+    if within is not None:
+        y, low, high = (np.clip(values, *within) for values in (y, low, high))
+    step = 1 if bars else max(1, len(x) // 8)
+    ax.plot(x, y, **STROKE | style._asdict(), markevery=(i % step, step))
+    if bars or len(x) == 1:
+        ax.vlines(x, low, high, color=style.color, linewidth=1)
+    elif (high > low).any():
+        ax.fill_between(x, low, high, color=style.color, alpha=0.15, linewidth=0)
+
+
+def legend_lines(styles: dict[str, Style]) -> dict[str, Line2D]:
+    """Return the legend's entry of each initializer."""
+    return {name: Line2D([], [], **STROKE | style._asdict()) for name, style in styles.items()}
+
+
+def add_legend(figure: Picture, entries: dict[str, Any]) -> None:
+    """Put one legend for all panels below them, where no data is."""
+    columns = _legend_columns(round((figure.get_figwidth() - LEFT - RIGHT + GAP[0]) / (PANEL[0] + GAP[0])))
+    columns = -(-len(entries) // -(-len(entries) // columns))  # as many rows, filled evenly
+    style: dict[str, Any] = {
+        "frameon": False,
+        "fontsize": 8.5,
+        "labelcolor": INK,
+        "handlelength": 3.2,
+        "borderaxespad": 0.1,
+    }
+    legend = figure.legend(list(entries.values()), list(entries), loc="lower center", ncols=columns, **style)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def _legend_columns(columns: int) -> int:
+    return 2 * columns if columns > 1 else 2

@@ -1,0 +1,58 @@
+"""Panels of lines, each with axes of its own: published numbers beside ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fnnexp.reporting.plots import layout
+from fnnexp.reporting.plots.style import INK, STROKE, style
+
+if TYPE_CHECKING:
+    from fnnexp.reporting.plots.picture import Picture
+
+
+class Line(NamedTuple):
+    """A line with, where `low` is given, its band; `alone`: points that no line joins."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+    alone: bool = False
+
+
+class Panel(NamedTuple):
+    """Lines about one quantity, which is the title; `log`, the axes that are logarithmic, as in "xy"."""
+
+    title: str
+    lines: Sequence[Line]
+    log: str = ""
+    x_label: str = "epoch"
+
+
+def line_panels(panels: Sequence[Panel]) -> Picture:
+    """Return the panels side by side; lines of one name look the same in all of them."""
+    names = list(dict.fromkeys(line.name for panel in panels for line in panel.lines))
+    places, titles = layout.in_rows(len(panels), layout.COLUMNS), [panel.title for panel in panels]
+    figure, axes = layout.panels(places, titles, len(names))
+    entries: dict[str, Any] = {}
+    for ax, panel in zip(axes, panels, strict=True):
+        ax.set_xlabel(panel.x_label, color=INK, fontsize=9)
+        ax.tick_params(labelleft=True)
+        if "x" in panel.log:
+            ax.set_xscale("log")
+        if "y" in panel.log:
+            ax.set_yscale("log")
+        for line in panel.lines:
+            i = names.index(line.name)
+            stroke = STROKE | style(i, i)._asdict()
+            if line.alone:
+                stroke |= {"linestyle": "", "color": INK, "marker": "x+"[i % 2], "markersize": 4}
+            every, order = (1, 3) if line.alone else (max(1, len(line.x) // 8), 2)
+            (entries[line.name],) = ax.plot(line.x, line.y, **stroke, markevery=every, zorder=order)
+            if line.low is not None and line.high is not None:
+                ax.fill_between(line.x, line.low, line.high, color=stroke["color"], alpha=0.15, linewidth=0)
+    layout.add_legend(figure, {name: entries[name] for name in names})
+    return figure

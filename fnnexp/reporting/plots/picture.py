@@ -1,0 +1,84 @@
+"""What a figure becomes: a picture in a notebook, an SVG on the page, and PNG and SVG files beside it."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from html import escape
+
+from matplotlib.figure import Figure
+
+from fnnexp import console as notebook
+from fnnexp.reporting.document import blocks
+from fnnexp.reporting.plots.style import INK
+
+NOTEBOOK_WIDTH, MOST_ZOOM = 900, 1.7  # pixels of a notebook's column, and how much a small figure grows
+
+
+class Picture(Figure):
+    """A figure that a notebook shows on white, large enough for the back row, whatever its theme."""
+
+    def _ipython_display_(self) -> None:
+        """Show it. A method of this name goes before the formats that pyplot registers for every figure."""
+        zoom = min(max(NOTEBOOK_WIDTH / (96 * self.get_figwidth()), 1.0), MOST_ZOOM)
+        width, height = (round(96 * zoom * inches) for inches in self.get_size_inches())
+        notebook.picture(png(self, dpi=round(2 * 96 * zoom)), width, height)
+
+
+def block(
+    figure: Figure,
+    name: str,
+    caption: str,
+    heading: str = "",
+    *,
+    number: int | None = None,
+    label: str = "",
+    media: blocks.Medium = blocks.FILES,
+) -> blocks.Figure:
+    """Return the figure as a block of a document.
+
+    Parameters
+    ----------
+    name, number
+        The name of its files, and its number among several of this name.
+    caption, heading, media
+        As for :class:`fnnexp.reporting.document.blocks.Figure`.
+    label
+        What a reader who can't see the figure is told; the name and the heading without it.
+    """
+    label = label or f"{name} {heading}".replace("_", " ").strip()
+    file = name if number is None else f"{name}_{number}"
+    return blocks.Figure(file, caption, svg(figure, label), png(figure), heading, media)
+
+
+def png(figure: Figure, dpi: int = 150) -> bytes:
+    """Return the figure as a PNG on white, for where SVG is not taken."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def svg_file(svg: str) -> str:
+    """Return an inline SVG as a file that stands alone: dark on white, whatever shows it."""
+    style = "<style>:root { color: #1c2127; background: #fff }</style>"
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + re.sub(r"(<svg[^>]*>)", rf"\1{style}", svg, count=1)
+
+
+def svg(figure: Figure, label: str) -> str:
+    """Return the figure as an SVG element for the page, with a label for who can't see it."""
+    import matplotlib as mpl
+
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": label}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    # Sizes in the style sheet's hands, not in points.
+    text = re.sub(r'(<svg[^>]*?) width="[\d.]+pt" height="[\d.]+pt"', r"\1", text.replace("\n", " "), count=1)
+    width = math.ceil(figure.get_figwidth() * 96)
+    text = text.replace(
+        "<svg ", f'<svg role="img" aria-label="{escape(label)}" style="max-width:{width}px" ', 1
+    )
+    return text.replace(INK, "currentColor")

@@ -1,0 +1,111 @@
+"""Axes for accuracies and losses: accuracies stand by their logit, losses and seconds by their logarithm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+ROUND = (
+    0.5, 0.9, 0.1, 0.99, 0.8, 0.95, 0.98, 0.2, 0.3, 0.7, 0.6, 0.4, 0.97, 0.96, 0.995, 0.05, 0.02, 0.01, 0.999,
+    0.85, 0.94, 0.93, 0.92, 0.91, 0.985, 0.975,
+)  # fmt: skip
+"""Accuracies for an axis's ticks, the most important first."""
+
+POWERS = tuple(digit * 10.0**power for digit in (1, 5, 2, 3, 7) for power in (0, -1, 1, -2, 2, 3, -3, -4, 4))
+"""Losses and seconds for an axis's ticks, the most important first."""
+
+EDGES = (1e-3, 1 - 5e-4)
+"""Where an accuracy of 0 or 1, which has no logit, is drawn; and one beyond these."""
+
+LEAST_LOSS = 1e-4
+
+
+def logit(a: Any) -> Any:
+    """Return log(a / (1 − a))."""
+    return np.log(a) - np.log1p(-np.asarray(a))
+
+
+def _expit(z: Any) -> Any:
+    return 1 / (1 + np.exp(-np.asarray(z)))
+
+
+class Scale(NamedTuple):
+    """A scale of matplotlib, its transform and back, and the values for ticks, the most important first."""
+
+    name: str
+    transform: Callable[..., Any]
+    back: Callable[..., Any]
+    wanted: Sequence[float]
+
+
+LOGIT = Scale("logit", logit, _expit, ROUND)
+LOG = Scale("log", np.log, np.exp, POWERS)
+
+
+def share_y_axis(axes: Sequence[Axes], points: pd.DataFrame, top: float | None = None) -> None:
+    """Give all panels one y axis, so that they can be compared by eye.
+
+    On a logit axis 90, 95 and 98% are as far apart as they are hard to reach; on a logarithmic axis a slow
+    start does not flatten the rest.
+
+    Parameters
+    ----------
+    points
+        Rows of `mean low high`.
+    top
+        Where the axis of a loss ends; without it the points are accuracies.
+    """
+    low, high = float(points["low"].min()), float(points["high"].max())
+    if top is None:
+        scale, (low, high) = LOGIT, np.clip([low, high], *EDGES)
+    else:
+        scale = LOG
+        low, high = max(low, 0.7 * float(points["mean"].min()), LEAST_LOSS), min(top, high)
+    ends = scale.transform(np.array([low, max(high, low)]))
+    margin = 0.06 * (ends[1] - ends[0]) or 0.05
+    ends += (-margin, margin)
+    ticks = _ticks(ends, scale)
+    for ax in axes:
+        ax.set_yscale(scale.name)
+        ax.set_ylim(*scale.back(ends))
+        _name_ticks(ax.yaxis, ticks, lambda y: f"{100 * y if top is None else y:.4g}")
+
+
+def share_time_axis(axes: Sequence[Axes], seconds: pd.Series) -> None:
+    """Give all panels one logarithmic x axis of seconds."""
+    span = (float(seconds.min()) / 1.6, float(seconds.max()) * 1.6)
+    ticks = _ticks(np.log(np.array(span)), LOG)
+    for ax in axes:
+        ax.set(xscale="log", xlim=span)
+        _name_ticks(ax.xaxis, ticks, lambda x: f"{x:g}")
+
+
+def _ticks(ends: Any, scale: Scale) -> list[float]:
+    """Return round values between the transformed ends, not too close to each other."""
+    from matplotlib.ticker import MaxNLocator
+
+    ticks: list[float] = []
+    low, high = scale.back(ends)
+    room = 0.09 * (ends[1] - ends[0])
+
+    def distance(a: float, b: float) -> float:
+        return float(abs(scale.transform(a) - scale.transform(b)))
+
+    for value in (*scale.wanted, *MaxNLocator(4).tick_values(low, high)):
+        if low <= value <= high and all(distance(value, other) >= room for other in ticks):
+            ticks.append(float(value))
+    return sorted(ticks)
+
+
+def _name_ticks(axis: Any, ticks: Sequence[float], name: Any) -> None:
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: name(value)))

@@ -1,0 +1,61 @@
+"""How things are drawn in every figure: one style for each initializer, and the colours of shaded cells.
+
+A drawing takes its lines' text colour from the page (`currentColor`), so one SVG is right in light and dark.
+What is drawn never depends on colour alone: each initializer has its own marker and dash as well.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+KNOWN = ("max", "sqrtmax", "xavier", "he", "he2", "normal", "glorot_normal", "he_normal")
+"""Initializers whose style is fixed, so that reports can be laid side by side; others follow in order."""
+
+# At least 3 : 1 against white and against the dark page.
+COLOURS = ("#3a7fd5", "#d9730d", "#16916c", "#d6455d", "#8f63d2", "#7d7a1a", "#c750a8", "#747b85")
+MARKERS = ("o", "s", "^", "D", "v", "p", "X", "*", "<", ">", "d", "h", "8", "P", "1", "2", "3", "4")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
+STROKE: dict[str, Any] = {"linewidth": 1.4, "markersize": 4.5, "markeredgewidth": 1.2, "fillstyle": "none"}
+INK = "#010203"  # stands for the page's text colour until the drawing is SVG
+
+LIGHTEST, DARKEST = (0.91, 0.95, 0.99), (0.05, 0.24, 0.47)
+ON_LIGHT, ON_DARK, DARK = (
+    "#10151b",
+    "#ffffff",
+    0.65,
+)  # numbers in a cell, and the shade from which white reads
+
+
+class Style(NamedTuple):
+    """How one initializer is drawn, everywhere."""
+
+    color: str
+    marker: str
+    linestyle: Any
+
+
+def styles(inits: Sequence[str]) -> dict[str, Style]:
+    """Return a style for each initializer's label; `normal std=0.3` has the colour of `normal`.
+
+    >>> styles(["he", "mine"])["he"] == styles(["max", "he"])["he"]
+    True
+    """
+    order = list(dict.fromkeys([*KNOWN, *inits]))
+    families = list(dict.fromkeys(name.partition(" ")[0] for name in order))
+    return {name: style(families.index(name.partition(" ")[0]), order.index(name)) for name in inits}
+
+
+def style(family: int, i: int) -> Style:
+    """Return the style of the i-th line, in the colour of its family."""
+    return Style(
+        COLOURS[family % len(COLOURS)], MARKERS[i % len(MARKERS)], DASHES[(i + i // 8) % len(DASHES)]
+    )
+
+
+def shade(depth: float) -> tuple[tuple[float, ...], str]:
+    """Return the colour of a cell, 0 the lightest and 1 the darkest, and that of a number on it."""
+    colour = tuple(a + (b - a) * depth for a, b in zip(LIGHTEST, DARKEST, strict=True))
+    return colour, ON_DARK if depth > DARK else ON_LIGHT

@@ -1,0 +1,124 @@
+"""The leaderboard: one row a configuration, the best first."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from fnnexp.reporting.document.blocks import EVERYWHERE, Cell, Section, Table
+from fnnexp.reporting.document.wording import between, mean_and_spread
+from fnnexp.results import frames, statistics
+from fnnexp.results.arguments import takes_frames
+from fnnexp.results.frames import AXES, groups, others, ranking
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NOT_FINISHED = frames.STATUSES[1:]
+
+
+def section(runs: pd.DataFrame) -> Section:
+    """Return the section of a frame of runs."""
+    board = leaderboard(runs)
+    return Section("Leaderboard", [table(runs, board)], {"leaderboard": board})
+
+
+@takes_frames
+def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a configuration (everything but the seed), the best first. A trial counts once.
+
+    Parameters
+    ----------
+    runs
+        :func:`fnnexp.runs`, or some of its rows.
+
+    Returns
+    -------
+    DataFrame
+        The factors that vary in this frame; `seeds`, how many finished trials the means are over; `diverged`,
+        `failed`, `running`, `interrupted`, how many are not; the ranking metric and test accuracy as mean and
+        `…_sd` over seeds (fractions; NaN for one seed), test accuracy of the first alone, unless it ranks;
+        `low` and `high`, the ranking mean's 95% interval, and `interval`, how it was computed
+        (:func:`fnnexp.results.statistics.mean_interval`); `note`, which configurations of this frame are
+        numerically the same. Configurations without a finished trial come last.
+    """
+    runs = frames.once(runs)
+    metrics = list(dict.fromkeys([ranking(runs), "test_accuracy"]))
+    factors = frames.factors(runs)
+    parts = [group for _, group in groups(runs, factors)]
+    first = runs.loc[[group.index[0] for group in parts], factors].reset_index(drop=True)
+    numbers = pd.DataFrame([over_seeds(group, metrics) for group in parts], index=first.index)
+    board = pd.concat([first, numbers], axis=1).assign(note=_notes(runs, parts, factors))
+    if board.empty:
+        return board
+    board = board.sort_values(metrics[0], ascending=False, kind="stable", ignore_index=True)
+    if metrics[0] != "test_accuracy":
+        board.loc[1:, ["test_accuracy", "test_accuracy_sd"]] = np.nan
+    return board
+
+
+def over_seeds(group: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any]:
+    """Return the numbers of a configuration's trials, as :func:`leaderboard` has them in its columns."""
+    finished = group[group["status"] == "finished"]
+    numbers: dict[str, Any] = {"seeds": len(finished)}
+    numbers |= {status: int((group["status"] == status).sum()) for status in NOT_FINISHED}
+    for metric in metrics:
+        numbers[metric] = statistics.mean(finished[metric])
+        numbers[f"{metric}_sd"] = statistics.standard_deviation(finished[metric])
+    interval = statistics.mean_interval(finished[metrics[0]], within=statistics.ACCURACY)
+    return numbers | {"low": interval.low, "high": interval.high, "interval": interval.method}
+
+
+def _notes(runs: pd.DataFrame, groups: Sequence[pd.DataFrame], factors: Sequence[str]) -> list[str]:
+    """Return for each configuration which others are numerically the same: `same as sqrtmax`."""
+    training = runs["identical_to"].fillna(runs["trial"])
+    holders = defaultdict(list)
+    for i, group in enumerate(groups):
+        for each in training[group.index]:
+            holders[each].append(i)
+    notes = []
+    for i, group in enumerate(groups):
+        shared = Counter(j for each in training[group.index] for j in holders[each] if j != i)
+        others = [
+            _difference(group, groups[j], factors) + (f" in {n} of {len(group)}" if n < len(group) else "")
+            for j, n in shared.items()
+        ]
+        notes.append("same as " + ", ".join(others) if others else "")
+    return notes
+
+
+def _difference(group: pd.DataFrame, other: pd.DataFrame, factors: Sequence[str]) -> str:
+    """Return the other configuration's name, by what differs from the first."""
+    mine, its = ({f: frames.as_text(g[f].iloc[0]) for f in factors} for g in (group, other))
+    return " ".join(its[f] if f in frames.OPTIONS else f"{f}={its[f]}" for f in factors if its[f] != mine[f])
+
+
+def table(runs: pd.DataFrame, board: pd.DataFrame) -> Table:
+    """Return the leaderboard as shown: params below an option join it, notes tell what is missing."""
+    metrics = list(dict.fromkeys([ranking(runs), "test_accuracy"]))
+    factors = frames.factors(runs)
+    names = [factor for factor in factors if "." not in factor or factor.partition(".")[0] not in factors]
+    names = [name for name in names if name.partition(".")[0] in AXES or name in others(runs)]
+    labels = {factor: frames.labels(board, factor) for factor in names if factor in frames.OPTIONS}
+    rows = []
+    for i, record in enumerate(board.to_dict("records")):
+        row = [Cell(str(labels[f].iloc[i]) if f in labels else frames.as_text(record[f])) for f in names]
+        row.append(Cell(str(record["seeds"]), float(record["seeds"])))
+        row.append(_accuracy(record, metrics[0]))
+        row.append(Cell(between(record["low"], record["high"])))
+        for metric in metrics[1:]:  # shown once, for the configuration that was chosen
+            row.append(_accuracy(record, metric) if i == 0 else Cell("", float(record[metric])))
+        missing = [f"{record[status]} {status}" for status in NOT_FINISHED if record[status]]
+        rows.append([*row, Cell("; ".join([*missing, record["note"]] if record["note"] else missing))])
+    shown = [name.removeprefix("optimizer.") for name in names]
+    titles = [f"{metric.replace('_accuracy', '')} %" for metric in metrics]
+    head = [*shown, "seeds", titles[0], "95% interval", *titles[1:], "note"]
+    whole = Table("", head, rows, len(names), EVERYWHERE, file="leaderboard.csv", wide=titles[1:])
+    return whole if any(row[-1].text for row in rows) else whole.without("note")
+
+
+def _accuracy(record: Any, metric: str) -> Cell:
+    return Cell(mean_and_spread(record[metric], record[f"{metric}_sd"]), float(record[metric]))

@@ -1,0 +1,85 @@
+"""What was asked, and how much was run: the trials counted, what ranks them, and what all of them share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
+from fnnexp.reporting.document.wording import plural
+from fnnexp.results import frames
+from fnnexp.results.frames import AXES, groups, others, ranking, varies_within
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ALWAYS_COUNTED = ("finished", "diverged", "failed")
+"""The statuses that are counted also when no trial has them."""
+
+MOST_SEEDS = 10
+"""More seeds than these are written as a range."""
+
+
+def section(runs: pd.DataFrame, curves: pd.DataFrame) -> Section:
+    """Return the section, with the frames behind the whole report as its data."""
+    sentences = [counts(runs), basis(runs), *(f"{each}." for each in followers(runs))]
+    return Section(
+        "What was asked, and how much was run",
+        [
+            *(Text(sentence, EVERYWHERE) for sentence in sentences),
+            Text("In all trials:", EVERYWHERE, quiet=True, code=common(runs)),
+        ],
+        {"runs": runs, "curves": curves},
+    )
+
+
+def counts(runs: pd.DataFrame) -> str:
+    """Return how much was run, in a sentence."""
+    number = {status: int((runs["status"] == status).sum()) for status in frames.STATUSES}
+    configurations = sum(1 for _ in groups(runs, frames.factors(runs)))
+    counted = ", ".join(f"{n} {status}" for status, n in number.items() if n or status in ALWAYS_COUNTED)
+    return f"{plural(len(runs), 'trial')} of {plural(configurations, 'configuration')}: {counted}."
+
+
+def basis(runs: pd.DataFrame) -> str:
+    """Return what the ranking stands on, and what is doubtful about it."""
+    mean = "the mean over seeds of the finished trials' last epoch; ± is the standard deviation"
+    if ranking(runs) == "val_accuracy":
+        return f"Ranked by val_accuracy, on rows held out of training: {mean}."
+    some = frames.held_out(runs).any()
+    reason = "not all trials held out validation rows" if some else "no trial held out validation rows"
+    return (
+        f"Ranked by test_accuracy, because {reason}: {mean}. "
+        "Choosing on test data is optimistic: expect the chosen one to do worse on new images."
+    )
+
+
+def followers(runs: pd.DataFrame) -> list[str]:
+    """Return what varies, but only with the axes: `optimizer.lr follows batching: full 0.5, mini 0.1`.
+
+    Such a factor can't be told apart from what it follows.
+    """
+    split = others(runs)
+    texts = []
+    for factor in frames.factors(runs):
+        if factor.partition(".")[0] in AXES or factor in split:
+            continue
+        axis = next((axis for axis in AXES if not varies_within(runs, [axis], factor)), None)
+        if axis is None:
+            texts.append(f"{factor} follows {', '.join(AXES)}")
+            continue
+        values = runs.groupby(axis, observed=True)[factor].first()
+        pairs = ", ".join(f"{option} {frames.as_text(value)}" for option, value in values.items())
+        texts.append(f"{factor} follows {axis}: {pairs}")
+    return texts
+
+
+def common(runs: pd.DataFrame) -> str:
+    """Return the params that all trials share, and the seeds; a dash for no trials."""
+    if runs.empty:
+        return "–"
+    params = [column for column in runs.columns if column not in (*frames.RESULTS, "seed")]
+    same = [p for p in params if runs[p].notna().all() and (runs[p] == runs[p].iloc[0]).all()]
+    seeds = sorted(runs["seed"].dropna().unique())
+    few = len(seeds) <= MOST_SEEDS
+    text = ",".join(map(str, seeds)) if few else f"{seeds[0]}…{seeds[-1]} ({len(seeds)} seeds)"
+    return " ".join([*(f"{p}={frames.as_text(runs[p].iloc[0])}" for p in same), f"seed={text}"])

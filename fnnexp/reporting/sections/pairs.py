@@ -1,0 +1,98 @@
+"""Configurations and options compared in pairs, by seed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from fnnexp.reporting.document.blocks import EVERYWHERE, TERMINAL, Cell, Section, Table, Text
+from fnnexp.reporting.document.wording import between, number
+from fnnexp.results import comparisons
+from fnnexp.tracking.views import report_command
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fnnexp.results.comparisons import Findings
+
+NOTE = (
+    "Differences are paired by seed, in points of percent. P(better): that a new seed of the one beats one of"
+    " the other. p: a sign-flip test; under six seeds it can't reach 5%. Holm p: corrected for all pairs"
+    " of the table; against the leader for all pairs of configurations, because the leader was picked by"
+    " looking; in the table of the best initializers for all pairs within its row, each row a question of its"
+    " own. Seeds needed: to settle it in four of five tries at this difference and spread, roughly;"
+    " ? is unknown or more than 1,000."
+)
+
+HEAD = ("points", "95% interval", "ahead in", "P(better)", "p", "Holm p", "seeds needed", "verdict")
+WIDE = ("than the next", "ahead in", "P(better)", "p", "Holm p", "seeds needed")
+
+
+def section(experiment: str, where: Sequence[str], runs: pd.DataFrame, findings: Findings) -> Section:
+    """Return the section of what was found in a frame, the trials of `experiment` `where` options are so."""
+    cells = best_in_each_cell(findings)
+    tables = [table for table in (cells, options(findings), leader(findings)) if table.rows]
+    return Section(
+        "Pairs",
+        [Text(NOTE, quiet=True), *tables, *_one_by_itself(experiment, where, runs, cells)],
+        {"options": findings.of_options, "cells": findings.in_each_cell, "leader": findings.with_leader},
+    )
+
+
+def leader(findings: Findings) -> Table:
+    """Return the leader against every other configuration, as shown."""
+    return Table(
+        "The leader against every other", ["against", *HEAD], _rows(findings.with_leader, ["b"]), names=1
+    )
+
+
+def options(findings: Findings) -> Table:
+    """Return every two options of each factor compared, as shown."""
+    rows = _rows(findings.of_options, ["factor", "a", "b"])
+    return Table("Every two options of a factor", ["factor", "better", "than", *HEAD], rows, names=3)
+
+
+def best_in_each_cell(findings: Findings) -> Table:
+    """Return the best initializer of each combination of the other factors, as shown."""
+    names = [name for name in findings.in_each_cell.columns if name not in comparisons.PAIR]
+    return Table(
+        "The best initializer for each, and how far ahead of the next",
+        [*names[:-2], "best init", "than the next", *HEAD],
+        _rows(findings.in_each_cell, names),
+        len(names),
+        EVERYWHERE,
+        file="cells.csv",
+        wide=WIDE,
+    ).without("P(better)")
+
+
+def _rows(pairs: pd.DataFrame, names: Sequence[str]) -> list[list[Cell]]:
+    rows = []
+    for pair in pairs.to_dict("records"):
+        unknown = "" if pair["verdict"] == "settled" else "?"
+        needed = unknown if pd.isna(pair["seeds_needed"]) else str(int(pair["seeds_needed"]))
+        rows.append([
+            *(Cell(str(pair[name])) for name in names),
+            Cell(number(100 * pair["difference"], ".2f"), pair["difference"]),
+            Cell(between(pair["low"], pair["high"])),
+            Cell(f"{pair['ahead']} of {pair['seeds']}", float(pair["ahead"])),
+            Cell(number(pair["probability"], ".2f"), pair["probability"]),
+            Cell(number(pair["p"], ".3g"), pair["p"]),
+            Cell(number(pair["p_corrected"], ".3g"), pair["p_corrected"]),
+            Cell(needed),
+            Cell(pair["verdict"]),
+        ])  # fmt: skip
+    return rows
+
+
+def _one_by_itself(experiment: str, where: Sequence[str], runs: pd.DataFrame, cells: Table) -> list[Text]:
+    """Return the command of a report of one combination, the first, if its labels are values to ask for."""
+    if not cells.rows:
+        return []
+    names = cells.head[: cells.head.index("best init")]
+    first = {name: cell.text for name, cell in zip(names, cells.rows[0], strict=False)}
+    if not all((runs[name].astype("str") == value).any() for name, value in first.items()):
+        return []
+    command = report_command(experiment, [*where, *(f"{name}={value}" for name, value in first.items())])
+    return [Text("One of them by itself:", TERMINAL, code=command)]

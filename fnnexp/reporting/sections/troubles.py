@@ -1,0 +1,56 @@
+"""What diverged or failed, what was numerically identical, and what was too close to tell."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from fnnexp.reporting.document.blocks import EVERYWHERE, PAGE, TERMINAL, Cell, Section, Table, Text
+from fnnexp.reporting.document.wording import plural
+from fnnexp.results import frames
+
+if TYPE_CHECKING:
+    from fnnexp.reporting.document.blocks import Block
+    from fnnexp.results.comparisons import Findings
+
+
+def section(runs: pd.DataFrame, findings: Findings) -> Section:
+    """Return the section of a frame of runs and what was found in it."""
+    blocks: list[Block] = [table for table in (diverged_and_failed(runs), identical(runs)) if table.rows]
+    if copies := int(runs["identical_to"].notna().sum()):
+        sentence = f"{plural(copies, 'trial')} shared another's training, numerically the same."
+        blocks.append(Text(sentence, TERMINAL))
+    blocks.append(Text(_not_settled(findings.with_leader)))
+    return Section("What diverged, was identical, or was too close to tell", blocks)
+
+
+def diverged_and_failed(runs: pd.DataFrame) -> Table:
+    """Return the diverged and failed trials with their reasons."""
+    rows = []
+    for trial in runs[runs["status"].isin(["diverged", "failed"])].to_dict("records"):
+        error = "" if pd.isna(trial["error"]) else str(trial["error"])
+        epoch = "" if pd.isna(trial["diverged_epoch"]) else f"at epoch {trial['diverged_epoch']}"
+        parts = [error] if "epoch" in error else [epoch, error]
+        reason = ": ".join(filter(None, parts)) or "no reason was recorded"
+        rows.append([Cell(frames.as_text(trial["name"])), Cell(trial["status"]), Cell(reason)])
+    head = ["trial", "status", "reason"]
+    return Table(
+        "Diverged and failed trials", head, rows, 3, EVERYWHERE, folds=True, file="report.html", most=10
+    )
+
+
+def identical(runs: pd.DataFrame) -> Table:
+    """Return the trials that were not trained themselves, because another's training is theirs to the bit."""
+    names = dict(zip(runs["trial"], runs["name"].map(frames.as_text), strict=True))
+    copies = runs[runs["identical_to"].notna()]
+    pairs = zip(copies["name"].map(frames.as_text), copies["identical_to"], strict=True)
+    rows = [[Cell(name), Cell(names.get(other, f"trial {other}"))] for name, other in pairs]
+    return Table("Numerically identical trials", ["trial", "was trained as"], rows, 2, PAGE, folds=True)
+
+
+def _not_settled(with_leader: pd.DataFrame) -> str:
+    close = with_leader.loc[with_leader["verdict"] != "settled", "b"].astype("str").tolist()
+    if close and len(close) == len(with_leader):
+        return f"None of the {len(close)} others is settled against the leader."
+    return f"Not settled against the leader: {', '.join(close) or 'none'}."
