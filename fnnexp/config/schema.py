@@ -521,15 +521,6 @@ def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-# What the shipped options are, without composing: Hydra takes 60 to 80 ms for one config.
-
-
-@cache
-def is_shipped(group: str, option: str) -> bool:
-    """Whether a group has such an option; `experiment` is the group of the presets."""
-    return option in {file.stem for file in (conf_folder() / group).glob("*.yaml")}
-
-
 PLAIN = r"(?!(null|true|false|nan|inf)$|\.\d)[A-Za-z_./][\w./-]*"
 """A text that Hydra's override grammar reads as itself."""
 
@@ -548,39 +539,9 @@ def quoted(text: str) -> str:
 
 
 @cache
-def default_options(preset: str | None = None) -> Mapping[str, str]:
-    """Return the option of each group that nobody has chosen, or that a preset chooses."""
-    named: dict[str, str] = {}
-    for file in ["config.yaml", *_preset_files(preset)]:
-        for default in _shipped_file(file)[0]:
-            if isinstance(default, dict):
-                named |= {str(k).removeprefix("override ").lstrip("/"): str(v) for k, v in default.items()}
-    return {group: named[group] for group in CHOICES}
-
-
-def default_params(options: Mapping[str, str], preset: str | None = None) -> dict[str, Any]:
-    """Return the params (dotted keys; None where there is none) that shipped options make by themselves."""
-    groups = {group: _shipped_file(f"{group}/{options[group]}.yaml")[1] for group in CHOICES}
-    bodies = [_shipped_file(file)[1] for file in ("config.yaml", *_preset_files(preset))]
-    whole = OmegaConf.merge(OmegaConf.structured(Config), groups, *bodies)
-    values = OmegaConf.to_container(whole, resolve=True)
-    assert isinstance(values, dict)
-    return _flat({str(key): value for key, value in values.items()})
-
-
-def _preset_files(preset: str | None) -> list[str]:
-    """Return the files of a preset: first those that it stands on."""
-    if preset is None:
-        return []
-    file = f"experiment/{preset}.yaml"
-    on = [each for each in _shipped_file(file)[0] if isinstance(each, str) and each != "_self_"]
-    return [*(base for each in on for base in _preset_files(each)), file]
-
-
-@cache
-def _shipped_file(name: str) -> tuple[list[Any], dict[str, Any]]:
-    """Return the defaults list and the body of a file in ``conf/``, as they are written."""
-    content = OmegaConf.to_container(OmegaConf.load(conf_folder() / name), resolve=False)
+def default_options() -> Mapping[str, str]:
+    """Return the option of each group that nobody has chosen."""
+    content = OmegaConf.to_container(OmegaConf.load(conf_folder() / "config.yaml"), resolve=False)
     assert isinstance(content, dict)
-    body = {str(key): value for key, value in content.items() if key not in ("defaults", "hydra")}
-    return content.get("defaults") or [], body
+    chosen = [default for default in content["defaults"] if isinstance(default, dict)]
+    return {group: str(default[group]) for group in CHOICES for default in chosen if group in default}

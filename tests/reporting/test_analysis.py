@@ -22,7 +22,8 @@ from rich.console import Console
 
 from fnnexp.errors import FnnexpError
 from fnnexp.reporting import write as report
-from fnnexp.reporting.plots import curves as plots
+from fnnexp.reporting.plots import averages, curves, layout, style
+from fnnexp.reporting.sections import by_architecture, leaderboard, overview
 from fnnexp.results import frames, statistics
 
 TEXT = str(pd.Series(["text"]).dtype)  # "str" since pandas 3, "object" before
@@ -227,11 +228,11 @@ def test_a_factor_that_an_axis_settles_does_not_split_the_table_but_is_told():
         for arch in ("a", "b") for batching, lr in steps.items()
     ]  # fmt: skip
     runs = pd.DataFrame(rows).astype(dict.fromkeys(("arch", "init", "batching", "optimizer"), "category"))
-    assert report.followers(runs) == ["optimizer.lr follows batching: full 0.5, mini 0.1"]
-    assert report.others(runs) == []
+    assert overview.followers(runs) == ["optimizer.lr follows batching: full 0.5, mini 0.1"]
+    assert frames.others(runs) == []
     swept = pd.concat([runs, runs.assign(**{"optimizer.lr": 1.0})], ignore_index=True)
-    assert report.others(swept) == ["optimizer.lr"]
-    assert report.followers(swept) == []
+    assert frames.others(swept) == ["optimizer.lr"]
+    assert overview.followers(swept) == []
 
 
 def test_a_column_is_numbers_only_if_all_of_it_is():
@@ -282,11 +283,12 @@ def test_an_epoch_recorded_again_counts_once_as_it_was_last(store):
 def test_a_killed_run_is_interrupted_and_counted_as_such(store):
     runs = frames.runs("stopped", tracking_uri=store.uri)
     assert runs["status"].tolist() == ["interrupted"] * 2
-    assert report.leaderboard(runs)["interrupted"].tolist() == [2]
+    assert leaderboard.leaderboard(runs)["interrupted"].tolist() == [2]
     assert (
-        report.counts(runs) == "2 trials of 1 configuration: 0 finished, 0 diverged, 0 failed, 2 interrupted."
+        overview.counts(runs)
+        == "2 trials of 1 configuration: 0 finished, 0 diverged, 0 failed, 2 interrupted."
     )
-    assert report.table(runs).iloc[0, 0] == "interrupted"
+    assert by_architecture.table(runs).iloc[0, 0] == "interrupted"
 
 
 def test_every_way_to_read_curves_gives_the_same(store):
@@ -403,7 +405,7 @@ def expected_leaderboard():
 
 
 def test_the_leaderboard_is_right(runs):
-    board = report.leaderboard(runs)
+    board = leaderboard.leaderboard(runs)
     expected = expected_leaderboard()
     assert len(board) == len(expected)
     best = board.iloc[0].to_dict()
@@ -425,7 +427,7 @@ def test_the_leaderboard_is_right(runs):
 
 
 def test_what_did_not_finish_is_counted_and_stands_last(runs):
-    board = report.leaderboard(runs).set_index(["arch", "init", "batching"])
+    board = leaderboard.leaderboard(runs).set_index(["arch", "init", "batching"])
     assert board.loc[("relu_100", "he", "full"), ["seeds", "diverged", "failed"]].tolist() == [1, 2, 0]
     last = board.iloc[-1]
     assert last.name == ("relu_100", "max", "mini")
@@ -434,40 +436,40 @@ def test_what_did_not_finish_is_counted_and_stands_last(runs):
 
 
 def test_identical_configurations_are_noted(runs):
-    board = report.leaderboard(runs)
+    board = leaderboard.leaderboard(runs)
     for row in board.to_dict("records"):
         other = {"xavier": "sqrtmax", "sqrtmax": "xavier"}.get(row["init"])
         assert row["note"] == (f"same as {other}" if other else "")
 
 
 def test_the_ranking_says_when_it_stands_on_test_data(store, runs):
-    assert report.ranking(runs) == "val_accuracy"
+    assert frames.ranking(runs) == "val_accuracy"
     untrained = frames.runs("untrained", tracking_uri=store.uri)
-    assert report.ranking(untrained) == "test_accuracy"
-    assert "optimistic" in report.basis(untrained)
-    assert "optimistic" not in report.basis(runs)
+    assert frames.ranking(untrained) == "test_accuracy"
+    assert "optimistic" in overview.basis(untrained)
+    assert "optimistic" not in overview.basis(runs)
     mixed = pd.concat([runs, untrained], ignore_index=True)
-    assert "not all trials" in report.basis(mixed)
+    assert "not all trials" in overview.basis(mixed)
 
 
 def test_what_was_held_out_decides_what_ranks_and_not_what_has_finished(store, runs):
     for experiment in ("all_failed", "stopped"):
         unfinished = frames.runs(experiment, tracking_uri=store.uri)
         assert set(unfinished["data.validation"]) == {200}
-        assert report.ranking(unfinished) == "val_accuracy"
-        assert report.basis(unfinished).startswith("Ranked by val_accuracy, on rows held out of training")
+        assert frames.ranking(unfinished) == "val_accuracy"
+        assert overview.basis(unfinished).startswith("Ranked by val_accuracy, on rows held out of training")
         without = unfinished.assign(**{"data.validation": 0})
-        assert "because no trial held out validation rows" in report.basis(without)
+        assert "because no trial held out validation rows" in overview.basis(without)
         both = pd.concat([unfinished, without], ignore_index=True)
-        assert "because not all trials held out validation rows" in report.basis(both)
+        assert "because not all trials held out validation rows" in overview.basis(both)
     finished = runs["status"] == "finished"
     some = runs["data.validation"].where(finished)  # as the others end they will have no val_accuracy
-    assert report.ranking(runs.assign(**{"data.validation": some})) == "test_accuracy"
-    assert report.ranking(runs[finished].drop(columns="data.validation")) == "val_accuracy"
+    assert frames.ranking(runs.assign(**{"data.validation": some})) == "test_accuracy"
+    assert frames.ranking(runs[finished].drop(columns="data.validation")) == "val_accuracy"
 
 
 def test_the_table_is_right(runs):
-    cells = report.table(runs)
+    cells = by_architecture.table(runs)
     assert list(cells.columns) == ["full", "mini"]
     assert cells.index.names == ["arch", "init"]
     for (arch, init, batching), values in expected_leaderboard().items():
@@ -483,10 +485,10 @@ def test_the_table_is_right(runs):
 
 def test_other_factors_have_a_table_each(store, tmp_path):
     rates = frames.runs("rates", tracking_uri=store.uri)
-    cells = report.table(rates)
+    cells = by_architecture.table(rates)
     assert cells.index.names == ["optimizer.lr", "arch", "init"]
     assert cells.loc[("0.01", "relu_100", "normal std=0.3"), "mini"] == "16.00"
-    assert [grid.title for grid in report.table_grids(rates, cells)] == [
+    assert [grid.title for grid in by_architecture.tables(rates, cells)] == [
         "optimizer.lr=0.01",
         "optimizer.lr=0.1",
     ]
@@ -496,10 +498,10 @@ def test_other_factors_have_a_table_each(store, tmp_path):
 
 def test_reports_take_any_part_of_a_frame(runs):
     part = runs[(runs["init"] == "he") & (runs["arch"] == "sigmoid_32_32")].iloc[::-1]
-    assert list(report.leaderboard(part).columns)[:2] == ["batching", "seeds"]
-    assert report.table(part).shape == (1, 2)
-    assert report.leaderboard(runs[:0]).empty
-    assert report.table(runs[:0]).empty
+    assert list(leaderboard.leaderboard(part).columns)[:2] == ["batching", "seeds"]
+    assert by_architecture.table(part).shape == (1, 2)
+    assert leaderboard.leaderboard(runs[:0]).empty
+    assert by_architecture.table(runs[:0]).empty
 
 
 # The report
@@ -548,7 +550,7 @@ def test_the_page_the_files_and_the_terminal_show_the_same_numbers(written, runs
     head, *rows = page.tables[0]
     names = ["arch", "init", "batching", "seeds", "val %", "95% interval", "test %", "note"]
     assert [text for text, _ in head] == names
-    assert len(rows) == len(board) == len(report.leaderboard(runs))
+    assert len(rows) == len(board) == len(leaderboard.leaderboard(runs))
     for row, line in zip(rows, board, strict=True):
         assert [text for text, _ in row[:4]] == [line[key] for key in ("arch", "init", "batching", "seeds")]
         low, high = (f"{100 * float(line[end]):.2f}" if line[end] else "" for end in ("low", "high"))
@@ -584,13 +586,13 @@ def test_the_page_is_self_contained_and_harmless(written):
     text = (folder / "report.html").read_text(encoding="utf-8")
     page = Page(text)
     assert "script" not in page.tags
-    assert "&lt;script&gt;alert(&#x27;x&#x27;)" in text
+    assert "&lt;script&gt;alert(&#39;x&#39;)" in text
     assert page.links
     assert not [link for link in page.links if re.match(r"(https?:)?//", link)]
     assert "@import" not in text
     assert not re.search(r"url\((?!#)", text)
     assert "prefers-color-scheme: dark" in text
-    assert plots.INK not in text
+    assert style.INK not in text
 
 
 def test_the_terminal_fits_80_columns_and_tells_what_went_wrong(written):
@@ -846,15 +848,15 @@ def test_every_figure_is_a_file_that_stands_alone(written):
 
 
 def test_an_initializer_looks_the_same_everywhere_and_unlike_the_others():
-    many = [*plots.KNOWN, "normal std=0.3", "normal std=1", "mine"]
-    looks = plots.styles(many)
-    assert plots.styles(["he", "mine"])["he"] == looks["he"]
+    many = [*style.KNOWN, "normal std=0.3", "normal std=1", "mine"]
+    looks = style.styles(many)
+    assert style.styles(["he", "mine"])["he"] == looks["he"]
     assert len({look.marker for look in looks.values()}) == len(many)  # also without colour
     assert looks["normal std=0.3"].color == looks["normal"].color
 
 
 def test_the_curves_mean_and_band_are_over_seeds(store, runs):
-    points = plots._points(runs, frames.curves("grid", tracking_uri=store.uri), "val_accuracy")
+    points = averages.of_curves(runs, frames.curves("grid", tracking_uri=store.uri), "val_accuracy")
     for row in points[points["init"] != "he"].itertuples():
         values = [accuracy(row.arch, row.init, row.batching, seed, row.epoch, "val") for seed in SEEDS]
         interval = statistics.mean_interval(values)
@@ -865,21 +867,20 @@ def test_the_curves_mean_and_band_are_over_seeds(store, runs):
 def test_no_panel_and_no_legend_overlap_another(store, runs):
     names = [f"initializer_{i}" for i in range(12)]
     places = [divmod(i, 3) for i in range(9)]
-    figure, axes = plots._canvas(places, len(names), "accuracy", ["relu_100", "tanh_128", "sigmoid_32_32"])
-    for ax in axes:
-        ax.set_title("mini", loc="left")
-    plots._legend(figure, plots._lines(plots.styles(names), names), names)
+    headers = ["relu_100", "tanh_128", "sigmoid_32_32"]
+    figure, _ = layout.panels(places, ["mini"] * 9, len(names), y_label="accuracy", headers=headers)
+    layout.add_legend(figure, layout.legend_lines(style.styles(names)))
     assert_legible(figure)
 
 
 def test_a_loss_that_hides_the_rest_leaves_the_axis():
     points = pd.DataFrame({"arch": "a", "batching": "b", "init": ["x", "y", "z"], "epoch": 1.0})
     points = points.assign(mean=[0.3, 0.4, 900.0], high=[0.3, 0.4, 1000.0])
-    assert plots._loss_limit(points) == pytest.approx(1.5 * math.log(10))
-    assert plots._loss_limit(points.assign(mean=0.3, high=0.4)) == pytest.approx(0.42)
+    assert curves.loss_limit(points) == pytest.approx(1.5 * math.log(10))
+    assert curves.loss_limit(points.assign(mean=0.3, high=0.4)) == pytest.approx(0.42)
 
 
-@pytest.mark.parametrize("module", [frames, plots, report, statistics])
+@pytest.mark.parametrize("module", [frames, curves, layout, style, report, statistics])
 def test_the_examples_run(module):
     assert doctest.testmod(module).failed == 0
 

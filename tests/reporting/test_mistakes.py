@@ -1,4 +1,4 @@
-"""The best trial looked at: its predictions against plain NumPy, and what is missing or tampered with."""
+"""The best trial evaluated: its predictions against plain NumPy, and what is missing or tampered with."""
 
 import contextlib
 import io
@@ -75,30 +75,31 @@ def test_the_best_trial_is_that_of_the_leading_configuration_and_what_it_says_is
     means = runs.groupby(["arch", "init"], observed=True)["val_accuracy"].mean()
     mine = runs[(runs["arch"] == means.idxmax()[0]) & (runs["init"] == means.idxmax()[1])]
     assert best["val_accuracy"] == mine["val_accuracy"].max()
-    looked = mistakes.look(best, store)
+    evaluation = mistakes.evaluate(best, store)
     trial = next(each for each in trials if each.id == best["trial"])
     arrays, (_, weights) = data.load(trial.data), alone(trial)
     images, labels = arrays.x_train[-300:], arrays.y_train[-300:].astype(int)
     P = truth(weights, images, trial.recipe.architecture.activation)
     said = P.argmax(axis=1)
-    assert (looked.split, looked.first) == ("validation", trial.data.n_train - 300)
-    assert looked.predictions.said.tolist() == said.tolist()
-    assert looked.predictions.probability == pytest.approx(P.max(axis=1), rel=1e-4)
-    assert looked.predictions.loss == pytest.approx(-np.log(P[np.arange(300), labels]), rel=1e-3, abs=1e-5)
-    assert mistakes.confusion(looked).to_numpy().tolist() == confusion_matrix(labels, said).tolist()
+    assert (evaluation.split, evaluation.first) == ("validation", trial.data.n_train - 300)
+    predictions = evaluation.predictions
+    assert predictions.said.tolist() == said.tolist()
+    assert predictions.probability == pytest.approx(P.max(axis=1), rel=1e-4)
+    assert predictions.loss == pytest.approx(-np.log(P[np.arange(300), labels]), rel=1e-3, abs=1e-5)
+    assert mistakes.confusion(evaluation).to_numpy().tolist() == confusion_matrix(labels, said).tolist()
     assert (said == labels).mean() == pytest.approx(best["val_accuracy"])
-    worst = mistakes.mistakes(looked)
-    assert sorted(worst["row"]) == sorted(np.flatnonzero(said != labels) + looked.first)
+    worst = mistakes.mistakes(evaluation)
+    assert sorted(worst["row"]) == sorted(np.flatnonzero(said != labels) + evaluation.first)
     assert (arrays.y_train[worst["row"]] == worst["real"]).all()
     assert worst["loss"].is_monotonic_decreasing
-    (sentence,) = mistakes.sentences(looked)
+    sentence = mistakes.sentence(evaluation)
     assert "its 300 validation images, those that it was chosen by" in sentence
     assert f"It gets {len(worst)} of them wrong ({100 * len(worst) / 300:.2f}%)" in sentence
     assert "Computed again" not in sentence  # as it was logged
     pairs = worst.groupby(["real", "predicted"]).size()
     real, taken, times = re.search(r"a real (\d) is taken for a (\d) \((\d+) time", sentence).groups()
     assert pairs[int(real), int(taken)] == int(times) == pairs.max()
-    assert "logged 7 right" in mistakes.sentences(looked._replace(logged=7 / 300))[0]
+    assert "logged 7 right" in mistakes.sentence(evaluation._replace(logged=7 / 300))
 
 
 def test_real_mnist_gets_the_accuracy_that_was_logged(mnist, store, trials_of, alone):
@@ -106,10 +107,16 @@ def test_real_mnist_gets_the_accuracy_that_was_logged(mnist, store, trials_of, a
         trials_of("data=mnist", f"data.path={mnist}", "arch.hidden=[16]", "epochs=1"), alone, "mnist", store
     )
     best = best_of(frames.runs("mnist", tracking_uri=store))
-    looked = mistakes.look(best, store)
-    assert (looked.split, len(looked.real), looked.images.shape) == ("test", 10_000, (10_000, 784))
-    assert np.count_nonzero(looked.predictions.said == looked.real) == round(10_000 * best["test_accuracy"])
-    assert "for it held out no validation rows" in mistakes.sentences(looked)[0]
+    evaluation = mistakes.evaluate(best, store)
+    assert (evaluation.split, len(evaluation.real), evaluation.images.shape) == (
+        "test",
+        10_000,
+        (10_000, 784),
+    )
+    assert np.count_nonzero(evaluation.predictions.said == evaluation.real) == round(
+        10_000 * best["test_accuracy"]
+    )
+    assert "for it held out no validation rows" in mistakes.sentence(evaluation)
 
 
 def test_the_section_is_in_the_page_the_files_and_mlflow(swept, store, tmp_path):
@@ -142,9 +149,9 @@ def test_the_section_is_in_the_page_the_files_and_mlflow(swept, store, tmp_path)
 
 def said(runs, store):
     section = mistakes.section(runs, comparisons.findings(runs), store)
-    assert not section.drawings
-    assert not section.tables
-    return " ".join(section.said)
+    assert not section.figures
+    assert not section.data
+    return " ".join(section.sentences)
 
 
 def test_what_is_missing_is_said_and_costs_no_report(swept, store, monkeypatch):
@@ -180,7 +187,7 @@ def none_left(*_, **__):
 
 
 @pytest.mark.parametrize("fails", [too_large, none_left])
-@pytest.mark.parametrize("where", [(mistakes, "predict"), (pictures, "drawings"), (mistakes, "confusion")])
+@pytest.mark.parametrize("where", [(mistakes, "predict"), (mistakes, "figures"), (mistakes, "confusion")])
 def test_too_little_memory_is_said_and_costs_no_page(fails, where, swept, store, tmp_path, monkeypatch):
     reason = {too_large: "Unable to allocate", none_left: "none is left"}[fails]
     monkeypatch.setattr(*where, fails)
@@ -318,35 +325,37 @@ def made_up(inputs=784, classes=10, units=5, wrong=40, n=60):
     predictions = Predictions(said, rng.uniform(0.5, 1, n), rng.uniform(0, 9, n))
     images = rng.integers(0, 256, (n, inputs)).astype(np.uint8)
     W1 = rng.normal(size=(inputs, units)).astype(np.float32)
-    return mistakes.Looked("t", "test", 0, images, real, predictions, classes, W1, (n - wrong) / n)
+    return mistakes.Evaluation("t", "test", 0, images, real, predictions, classes, W1, (n - wrong) / n)
 
 
 def test_what_is_no_square_image_or_has_too_many_classes_is_said_and_not_drawn():
-    drawn, missing = pictures.drawings(made_up(inputs=7))
+    drawn, missing = mistakes.figures(made_up(inputs=7))
     assert [each.name for each in drawn] == ["confusion"]
     assert "7 numbers is no square image" in missing[0]
-    drawn, missing = pictures.drawings(made_up(inputs=4, classes=100))
+    drawn, missing = mistakes.figures(made_up(inputs=4, classes=100))
     assert [each.name for each in drawn] == ["worst_errors", "first_weights"]
     assert "confusion.csv" in missing[0]
-    assert [each.name for each in pictures.drawings(made_up(inputs=4, wrong=0))[0]] == [
+    assert [each.name for each in mistakes.figures(made_up(inputs=4, wrong=0))[0]] == [
         "confusion",
         "first_weights",
     ]
-    assert "gets none of them wrong" in mistakes.sentences(made_up(wrong=0))[0]
+    assert "gets none of them wrong" in mistakes.sentence(made_up(wrong=0))
 
 
 def test_the_gallery_shows_the_worst_errors_first_and_no_title_overlaps():
-    looked = made_up()
-    figure = pictures.gallery(looked, 28)
+    evaluation = made_up()
+    figure = mistakes._gallery(evaluation, 28)
     figure.draw_without_rendering()
     (ax,) = figure.axes
-    i = int(np.argmax(np.where(looked.predictions.said != looked.real, looked.predictions.loss, -1)))
-    said = looked.predictions
+    i = int(
+        np.argmax(np.where(evaluation.predictions.said != evaluation.real, evaluation.predictions.loss, -1))
+    )
+    said = evaluation.predictions
     percent = f"{100 * said.probability[i]:.0f}%"
-    assert ax.texts[0].get_text() == f"real {looked.real[i]}, said {said.said[i]} ({percent})"
+    assert ax.texts[0].get_text() == f"real {evaluation.real[i]}, said {said.said[i]} ({percent})"
     assert len(ax.texts) == 32
     tile = ax.images[0].get_array()[:28, :28, 0]
-    assert (tile == 255 - looked.images[i].reshape(28, 28)).all()
+    assert (tile == 255 - evaluation.images[i].reshape(28, 28)).all()
     boxes = [text.get_window_extent() for text in ax.texts]
     assert apart(boxes)
     assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height for box in boxes)
@@ -354,9 +363,12 @@ def test_the_gallery_shows_the_worst_errors_first_and_no_title_overlaps():
 
 def test_weights_are_shown_by_norm_on_a_scale_that_rises_in_grey_too():
     W1 = made_up(units=130).W1
-    assert pictures._by_norm(W1)[0] == np.argmax(np.linalg.norm(W1, axis=0))
-    figure = pictures.first_weights(W1, 28)
-    assert figure.axes[0].images[0].get_array().shape[0] > 10 * 28  # a hundred of them
+    figure = pictures.first_weights(W1, 28, most=100, columns=10)
+    drawn = figure.axes[0].images[0].get_array()
+    assert drawn.shape[0] > 10 * 28  # a hundred of them
+    largest = W1[:, np.argmax(np.linalg.norm(W1, axis=0))].reshape(28, 28)
+    limit = np.percentile(np.abs(W1), pictures.CLIP)
+    assert (drawn[:28, :28, :3] == pictures._shades(largest, limit)).all()
     grey = pictures._shades(np.linspace(-2, 2, 101), 2.0) @ np.array([0.2126, 0.7152, 0.0722])
     assert (np.diff(grey) > 0).all()
 

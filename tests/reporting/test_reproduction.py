@@ -181,7 +181,7 @@ def test_another_engine_trains_what_is_not_done_and_the_page_says_who_trained_wh
     assert told == {"numba": 11, "numpy": 2}
     html = (own_folder / "reports" / "reproduce" / "reproduce.html").read_text("utf-8")
     assert re.search(r"engine: numba [^;]+ \(11 trials\); numpy [^;]+ \(2 trials\)", html)
-    assert "<code>fnnexp reproduce --engine numba</code>" in html
+    assert "<pre>fnnexp reproduce --engine numba</pre>" in html
 
 
 def test_without_mnist_it_says_what_helps_and_trains_nothing(own_folder, invoke, monkeypatch):

@@ -19,7 +19,7 @@ from fnnexp.config.schema import conf_folder
 from fnnexp.data import images
 from fnnexp.reporting.replication import published
 from fnnexp.results import arguments as entrances
-from fnnexp.results import comparisons, frames
+from fnnexp.results import comparisons
 
 SMALL = {"data": "digits", "epochs": 1, "execution.n_jobs": 1}
 
@@ -80,7 +80,7 @@ def test_what_is_no_data_set_is_told(given, said):
 
 def test_the_published_numbers_are_those_of_the_file_typed():
     table = fnnexp.published()
-    with (Path(frames.__file__).parent / "published.csv").open() as file:
+    with (Path(published.__file__).parent / "published.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(table) == len(rows)
     for mine, row in zip(table.to_dict("records"), rows, strict=True):

@@ -25,6 +25,7 @@ from fnnexp.nn import layer_stats as diagnostics
 from fnnexp.nn.layer_stats import told_by
 from fnnexp.nn.training import advance, start
 from fnnexp.reporting.plots import layers as diagnosis_plots
+from fnnexp.reporting.plots import style
 from fnnexp.reporting.sections import layers as diagnosis
 from fnnexp.results import frames
 from fnnexp.sweeping import executor as executor_module
@@ -218,7 +219,7 @@ def test_the_frame_holds_every_recorded_diagnostic_and_the_curves_none(swept):
     order = ["epoch", "layer", "quantity"]
     for _, part in told.groupby("trial", observed=True, sort=False):
         assert part[order].equals(part[order].sort_values(order))
-    assert list(curves["metric"].cat.categories) == list(fnnexp.tracking.METRICS)
+    assert list(curves["metric"].cat.categories) == list(frames.METRICS)
 
 
 def test_the_frame_has_the_same_columns_and_types_where_nothing_was_recorded(swept):
@@ -332,7 +333,7 @@ def test_a_network_of_one_layer_has_no_first_and_last():
 
 
 def test_only_trials_of_which_the_end_was_seen_count_at_the_end(swept, monkeypatch):
-    monkeypatch.setattr(diagnosis, "drawings", lambda *_: [])  # which take seconds
+    monkeypatch.setattr(diagnosis, "figures", lambda *_: [])  # which take seconds
     uri = f"sqlite:///{swept / 'mlflow.db'}"
     runs, told = frames.runs("why", tracking_uri=uri), frames.diagnostics("why", tracking_uri=uri)
     some = told[(told["seed"] == 0) | (told["epoch"] < 2)]
@@ -340,13 +341,13 @@ def test_only_trials_of_which_the_end_was_seen_count_at_the_end(swept, monkeypat
     assert set(diagnosis.at_start(runs, points)["seeds"]) == {2}
     assert set(diagnosis.at_end(runs, points)["seeds"]) == {1}
     section = diagnosis.section(runs, told[told["seed"] == 0])
-    assert "8 of 16 trials have diagnostics; the others were trained without." in section.said
-    assert diagnosis.section(runs, told[:0]) is None
+    assert "8 of 16 trials have diagnostics; the others were trained without." in section.sentences
+    assert diagnosis.section(runs, told[:0]).blocks == []
 
 
 @pytest.mark.parametrize("layers", [1, 3])
 def test_no_label_of_the_figures_overlaps_another_panel_or_the_legend(layers):
-    inits = [*diagnosis_plots.plots.KNOWN, "normal std=0.3"]
+    inits = [*style.KNOWN, "normal std=0.3"]
     rows = [
         {"arch": f"an_architecture_{a}", "init": init, "layer": layer, "quantity": quantity,
          "batching": batching, "epoch": epoch, "mean": value / 10**layer, "low": 0.0,

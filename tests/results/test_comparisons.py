@@ -9,16 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from boxes import apart
+from markupsafe import escape
 from scipy import stats
 
 import fnnexp
 from fnnexp.reporting import write as report
-from fnnexp.reporting.document import html as page
-from fnnexp.reporting.document import markdown
-from fnnexp.reporting.document.blocks import Section
-from fnnexp.reporting.plots import curves as plots
-from fnnexp.reporting.sections import mistakes
-from fnnexp.reporting.sections import summary as answers
+from fnnexp.reporting.document import html, markdown, wording
+from fnnexp.reporting.document.blocks import Section, Text
+from fnnexp.reporting.plots import averages, picture
+from fnnexp.reporting.plots.against_time import against_time
+from fnnexp.reporting.plots.curves import curves as plot_curves
+from fnnexp.reporting.plots.heat_map import heat_map
+from fnnexp.reporting.sections import by_architecture, leaderboard, mistakes, pairs, shares, summary
 from fnnexp.results import comparisons, frames, statistics
 from fnnexp.results.frames import METRICS
 
@@ -74,7 +76,7 @@ def test_of_what_is_one_experiment_under_two_names_each_seed_counts_once():
     found = comparisons.findings(runs)
     assert "sqrtmax = xavier" in found.configurations[0].name
     assert [len(each.tried) for each in found.configurations] == [3] * 8
-    assert "did not finish" not in " ".join(answers.sentences(runs, found))
+    assert "did not finish" not in " ".join(summary.sentences(runs, found))
 
 
 OLD, NEW = "0123456789ab" + 52 * "c", "fedcba987654" + 52 * "d"  # of files that were one after the other
@@ -93,7 +95,7 @@ def changed(seeds=3):
 def test_trials_on_changed_data_are_configurations_of_their_own():
     runs = changed()
     assert frames.factors(runs) == ["arch", "init", "batching", "data_checksum"]
-    board = report.leaderboard(runs)
+    board = leaderboard.leaderboard(runs)
     assert board["seeds"].tolist() == [3] * 24
     for row in board.to_dict("records"):
         factors = ["arch", "init", "batching", "data_checksum"]
@@ -107,9 +109,9 @@ def test_trials_on_changed_data_are_configurations_of_their_own():
     assert best.name == "tanh_128 he mini data_checksum=0123456789ab"
     assert "data_checksum" in set(found.of_options["factor"])
     assert ("data_checksum",) in set(found.shares["effect"].str.split(" × ").map(tuple))
-    grids = report.table_grids(runs, report.table(runs))
-    assert [each.title for each in grids] == ["data_checksum=0123456789ab", "data_checksum=fedcba987654"]
-    shown = report.leaderboard_grid(runs, board)
+    tables = by_architecture.tables(runs, by_architecture.table(runs))
+    assert [each.title for each in tables] == ["data_checksum=0123456789ab", "data_checksum=fedcba987654"]
+    shown = leaderboard.table(runs, board)
     assert shown.rows[0][shown.head.index("data_checksum")].text == "0123456789ab"
     for asked in ("0123456789ab", OLD):
         part = frames.where(runs, {"data_checksum": asked})
@@ -146,17 +148,25 @@ def test_a_trial_counts_once_however_often_a_frame_holds_it():
     runs = grid(2, noise=0.01)
     late = runs.assign(status="running", val_accuracy=np.nan)  # of a store where it is not done yet
     for frame in (pd.concat([runs, runs]), pd.concat([runs, late]), pd.concat([late, runs])):
-        for of in (report.leaderboard, report.table, fnnexp.compare, fnnexp.shares, comparisons.in_each_cell):
+        for of in (
+            leaderboard.leaderboard,
+            by_architecture.table,
+            fnnexp.compare,
+            fnnexp.shares,
+            comparisons.in_each_cell,
+        ):
             pd.testing.assert_frame_equal(of(frame), of(runs), obj=of.__name__)
         for factor in ("arch", "init"):
             pd.testing.assert_frame_equal(fnnexp.compare(frame, factor), fnnexp.compare(runs, factor))
         assert fnnexp.answer(frame) == fnnexp.answer(runs)
         curves = runs[["trial"]].assign(epoch=1, metric="val_accuracy", value=runs["val_accuracy"])
         pd.testing.assert_frame_equal(
-            plots._points(frame, pd.concat([curves, curves]), "val_accuracy"),
-            plots._points(runs, curves, "val_accuracy"),
+            averages.of_curves(frame, pd.concat([curves, curves]), "val_accuracy"),
+            averages.of_curves(runs, curves, "val_accuracy"),
         )
-        pd.testing.assert_frame_equal(plots._means(frame, "val_accuracy"), plots._means(runs, "val_accuracy"))
+        pd.testing.assert_frame_equal(
+            averages.of_ends(frame, "val_accuracy"), averages.of_ends(runs, "val_accuracy")
+        )
 
 
 def test_of_two_trials_of_one_configuration_and_seed_the_later_counts_everywhere_and_it_is_said():
@@ -167,8 +177,8 @@ def test_of_two_trials_of_one_configuration_and_seed_the_later_counts_everywhere
     )
     more["trial"], more["identical_to"] = "more-" + more["trial"], "more-" + more["identical_to"]
     for both in (pd.concat([first, more]), pd.concat([more, first])):
-        board, found = report.leaderboard(both), comparisons.findings(both)
-        assert board["val_accuracy"].tolist() == report.leaderboard(more)["val_accuracy"].tolist()
+        board, found = leaderboard.leaderboard(both), comparisons.findings(both)
+        assert board["val_accuracy"].tolist() == leaderboard.leaderboard(more)["val_accuracy"].tolist()
         assert board["seeds"].tolist() == [2] * 12
         assert statistics.mean(found.configurations[0].metric) == board["val_accuracy"].iloc[0]
         assert "24 trials not counted, for another of the same configuration and seed" in fnnexp.answer(both)
@@ -218,7 +228,7 @@ def test_each_cells_best_is_compared_with_the_next_that_differs_and_corrected_wi
         assert row["p"] == p[0] == 2 / 2**7
         assert row["p_corrected"] == pytest.approx(statistics.holm(p)[0])
         assert (row["difference"], row["verdict"]) == (pytest.approx((x - y).mean()), "settled")
-    said = " ".join(answers.sentences(runs, comparisons.findings(runs)))
+    said = " ".join(summary.sentences(runs, comparisons.findings(runs)))
     assert "Of the 4 combinations of arch and batching" in said
     assert "the best initializer is sqrtmax = xavier in 2 (settled in 2), he in 2 (settled in 2)" in said
 
@@ -227,7 +237,7 @@ def test_without_a_choice_of_initializers_or_anything_beside_it_no_cell_is_compa
     runs = grid(3)
     for part in (runs[runs["init"] == "he"], runs[:0], runs[runs["name"].str.match("relu_100-.*-full")]):
         assert comparisons.in_each_cell(part).empty
-        assert not report.cells_grid(comparisons.findings(part)).rows
+        assert not pairs.best_in_each_cell(comparisons.findings(part)).rows
 
 
 def test_a_pair_uses_only_what_both_finished():
@@ -241,23 +251,23 @@ def test_a_pair_uses_only_what_both_finished():
     assert leader["a"].iloc[0] == "tanh_128 he mini"
     assert leader["seeds"].iloc[0] == 5
     found = comparisons.findings(runs)
-    assert "1 of its 6 trials did not finish" in answers.sentences(runs, found)[0]
+    assert "1 of its 6 trials did not finish" in summary.sentences(runs, found)[0]
 
 
 def test_under_six_seeds_the_report_says_that_no_test_can_settle_anything():
     for seeds in (1, 2, 3, 5):
         runs = grid(seeds)
-        said = " ".join(answers.sentences(runs, comparisons.findings(runs)))
+        said = " ".join(summary.sentences(runs, comparisons.findings(runs)))
         assert "No order is settled" in said
         assert "under 6 seeds none reaches 5%" in said
         assert f"{statistics.least_p(seeds):.3g}" in said
-        for pairs in (comparisons.with_leader(runs), comparisons.of_options(runs)):
-            assert set(pairs["verdict"]) == {"too few seeds"}
+        for rows in (comparisons.with_leader(runs), comparisons.of_options(runs)):
+            assert set(rows["verdict"]) == {"too few seeds"}
     assert (
-        "which says nothing about other seeds" in answers.sentences(grid(1), comparisons.findings(grid(1)))[0]
+        "which says nothing about other seeds" in summary.sentences(grid(1), comparisons.findings(grid(1)))[0]
     )
     many = grid(14)
-    assert "It is settled" in " ".join(answers.sentences(many, comparisons.findings(many)))
+    assert "It is settled" in " ".join(summary.sentences(many, comparisons.findings(many)))
 
 
 def test_shares_find_the_factor_that_matters_and_need_a_full_grid():
@@ -281,28 +291,28 @@ def test_shares_find_the_factor_that_matters_and_need_a_full_grid():
 def test_the_sentences_say_what_the_tables_show(seeds):
     runs = grid(seeds, noise=0.01)
     found = comparisons.findings(runs)
-    said = " ".join(answers.sentences(runs, found))
-    board = report.leaderboard(runs)
-    shown = report.leaderboard_grid(runs, board)
+    said = " ".join(summary.sentences(runs, found))
+    board = leaderboard.leaderboard(runs)
+    shown = leaderboard.table(runs, board)
     first = dict(zip(shown.head, (cell.text for cell in shown.rows[0]), strict=True))
     assert f"leads with {first['val %'].split()[0]}% val_accuracy" in said
     assert f"it has {first['test %'].split()[0]}%" in said
     assert all(first[axis] in said for axis in ("arch", "init", "batching"))
     if seeds > 1:
         assert f"95% interval {first['95% interval']} over {seeds} seeds" in said
-    nearest = dict(zip(report.leader_grid(found).head, report.leader_grid(found).rows[0], strict=True))
+    nearest = dict(zip(pairs.leader(found).head, pairs.leader(found).rows[0], strict=True))
     assert f"{nearest['points'].text} points ahead of {nearest['against'].text}" in said
-    settled = sum(row[-1].text == "settled" for row in report.leader_grid(found).rows)
+    settled = sum(row[-1].text == "settled" for row in pairs.leader(found).rows)
     assert settled == 0 or f"better than {settled} of 7 others" in said
     if needed := nearest["seeds needed"].text.strip("?"):
         assert f"about {needed} seeds would settle it" in said
-    for effect, share in [(row[0].text, row[1].text) for row in report.shares_grid(found).rows[:3]]:
+    for effect, share in [(row[0].text, row[1].text) for row in shares.table(found).rows[:3]]:
         assert f"{effect} {share}%" in said
 
 
 def test_without_validation_the_choice_is_said_to_be_optimistic():
     runs = grid(3).assign(val_accuracy=np.nan)
-    said = answers.sentences(runs, comparisons.findings(runs))
+    said = summary.sentences(runs, comparisons.findings(runs))
     assert "test_accuracy" in said[0]
     assert "chosen by the test images" in said[1]
     assert "optimistic" in said[1]
@@ -373,10 +383,10 @@ def test_intervals_end_where_accuracies_do_the_same_on_the_page_as_in_the_files(
     runs = grid(2)
     wide = (runs["init"] == "he") & (runs["seed"] == 1)
     runs.loc[wide, "val_accuracy"] = 0.01  # Student's interval of two is far wider than from 0 to 1
-    board, found = report.leaderboard(runs), comparisons.findings(runs)
+    board, found = leaderboard.leaderboard(runs), comparisons.findings(runs)
     assert board["low"].min() == 0
     assert board["high"].max() == 1
-    shown = report.leaderboard_grid(runs, board)
+    shown = leaderboard.table(runs, board)
     column = shown.head.index("95% interval")
     for row, (low, high) in zip(shown.rows, board[["low", "high"]].to_numpy(), strict=True):
         assert row[column].text == f"{100 * low:.2f} to {100 * high:.2f}"
@@ -387,12 +397,12 @@ def test_intervals_end_where_accuracies_do_the_same_on_the_page_as_in_the_files(
 def test_no_number_is_shown_as_a_negative_zero():
     low = statistics.mean_interval([0.001, 0.002, 0.0]).low
     for shown in (
-        answers.between(-0.00003, 0.01),
-        answers.between(-0.01, -0.00001),
-        answers.points(-0.00004),
+        wording.between(-0.00003, 0.01),
+        wording.between(-0.01, -0.00001),
+        wording.points(-0.00004),
     ):
         assert not re.search(r"[-−]0\.00(?!\d)", shown)
-    assert answers.between(low, -low) == f"−{-100 * low:.2f} to {-100 * low:.2f}"
+    assert wording.between(low, -low) == f"−{-100 * low:.2f} to {-100 * low:.2f}"
 
 
 def test_what_differs_by_rounding_alone_is_level():
@@ -417,8 +427,8 @@ def test_what_differs_by_rounding_alone_is_level():
 
 def test_what_the_images_leave_open_stands_beside_the_spread_of_seeds():
     runs = grid(6, noise=0.01)
-    said = answers.sentences(runs, comparisons.findings(runs))[1]
-    best = report.leaderboard(runs).iloc[0]
+    said = summary.sentences(runs, comparisons.findings(runs))[1]
+    best = leaderboard.leaderboard(runs).iloc[0]
     for split, images in (("val", 500), ("test", 360)):
         error = statistics.test_set_error(best[f"{split}_accuracy"], images)
         assert f"{100 * error:.2f} points for {images}" in said
@@ -429,27 +439,38 @@ def test_any_part_of_a_frame_can_be_compared():
     runs = grid(3)
     for part in (runs[:0], runs[:1], runs[runs["init"] == "he"].iloc[::-1], runs[runs["seed"] == 2]):
         found = comparisons.findings(part)
-        assert answers.sentences(part, found)
+        assert summary.sentences(part, found)
         assert len(found.with_leader) == max(0, len(found.configurations) - 1)
-    assert answers.sentences(runs[:0], comparisons.findings(runs[:0])) == [
+    assert summary.sentences(runs[:0], comparisons.findings(runs[:0])) == [
         "No trial has finished, so there is no answer yet."
     ]
 
 
-def test_the_markdown_shows_the_pages_tables():
-    runs = grid(3)
-    found = comparisons.findings(runs)
-    board, cells = report.leaderboard(runs), report.table(runs)
-    seen = [Section("Mistakes", ["None <seen>."])]
-    text = markdown.markdown("a|b <i>", runs, board, cells, found, seen)
-    html = page.html("a|b <i>", runs, [], board, cells, found, seen)
+def report_of(title, runs, curves, monkeypatch):
+    """Return the document of these trials, no figure of which is rendered and whose weights are nowhere."""
+    monkeypatch.setattr(picture, "svg", lambda figure, label: "<svg></svg>")  # each takes a second
+    monkeypatch.setattr(picture, "png", lambda figure: b"")
+    seen = Section("Mistakes", [Text("None <seen>.")])
+    monkeypatch.setattr(mistakes, "section", lambda *_: seen)
+    no_diagnostics = pd.DataFrame(columns=["trial", "epoch", "layer", "quantity", "value"])
+    return report.make(title, [], frames.Whole(runs, curves, no_diagnostics), None)
+
+
+NO_CURVES = pd.DataFrame(columns=["trial", "epoch", "metric", "value"])
+
+
+def test_the_markdown_shows_the_pages_tables(monkeypatch):
+    document = report_of("a|b <i>", grid(3), NO_CURVES, monkeypatch)
+    text, page = markdown.render(document), html.render(document)
     rows = re.findall(r"^\|(.*)\|$", text, flags=re.MULTILINE)
     data = [row.replace("\\", "").split("|") for row in rows if "---" not in row]
-    shown = re.findall(r"<tr>(.*?)</tr>", html)
+    shown = re.findall(r"<tr>(.*?)</tr>", page)
     shown = [[re.sub("<.*?>", "", c) for c in re.findall(r"<t[dh].*?>(.*?)</t[dh]>", row)] for row in shown]
     assert len(data) > 20
     assert [row for row in data if [cell.strip() for cell in row] not in shown] == []
     assert text.startswith("# a\\|b &lt;i>")
+    assert "<h1>a|b &lt;i&gt;</h1>" in page
+    assert "None &lt;seen&gt;." in page
 
 
 SUBSETS = {
@@ -473,27 +494,22 @@ SUBSETS = {
 
 @pytest.mark.parametrize("name", SUBSETS)
 def test_all_of_the_report_takes_any_part_of_a_frame(name, monkeypatch):
-    monkeypatch.setattr(
-        plots, "svg", lambda figure, label: "<svg></svg>"
-    )  # to write them takes a second each
-    monkeypatch.setattr(plots, "png", lambda figure: b"")
     whole = grid(2)
     curves = whole[["trial"]].merge(pd.DataFrame({"epoch": [1, 2], "value": [0.5, 0.75]}), how="cross")
     curves = pd.concat(
         [curves.assign(metric=f"{s}_{q}") for s in ("val", "test") for q in ("loss", "accuracy")]
     )
     runs = SUBSETS[name](whole)
-    found, seen = comparisons.findings(runs), ()
-    board, cells = report.leaderboard(runs), report.table(runs)
-    drawn = list(page.drawings(runs, curves.iloc[::-1]))
-    text = markdown.markdown("part", runs, board, cells, found, seen)
-    html = page.html("part", runs, drawn, board, cells, found, seen)
-    for sentence in answers.sentences(runs, found):
-        assert page.escape(sentence) in html
+    document, found = report_of("part", runs, curves.iloc[::-1], monkeypatch), comparisons.findings(runs)
+    text, page = markdown.render(document), html.render(document)
+    sentences = summary.sentences(runs, found)
+    assert document.section("The answer").sentences == sentences
+    for sentence in sentences:
+        assert str(escape(sentence)) in page
         assert markdown.escaped(sentence) in text
-    assert html.count("<figure>") == len(drawn)
+    assert page.count("<figure>") == len(document.figures)
     finished = runs["status"].eq("finished").any()
-    assert bool(drawn) == finished
+    assert bool(document.figures) == finished
     best = mistakes.best_trial(runs, found)
     assert (best is not None) == finished
     assert best is None or best["val_accuracy"] in found.configurations[0].metric.to_numpy()
@@ -501,17 +517,17 @@ def test_all_of_the_report_takes_any_part_of_a_frame(name, monkeypatch):
 
 def test_the_answer_says_which_options_are_the_same_experiment():
     runs = grid(3)
-    said = answers.sentences(runs, comparisons.findings(runs))
+    said = summary.sentences(runs, comparisons.findings(runs))
     assert [s for s in said if s.startswith("sqrtmax and xavier are the same experiment here")]
     rest = runs[runs["init"] != "xavier"]
-    assert not [s for s in answers.sentences(rest, comparisons.findings(rest)) if "the same experiment" in s]
+    assert not [s for s in summary.sentences(rest, comparisons.findings(rest)) if "the same experiment" in s]
 
 
 def test_curves_stand_in_a_row_an_architecture_also_where_some_are_missing():
     runs = grid(2)
     runs = runs[(runs["arch"] == "tanh_128") | (runs["batching"] == "mini")]
     curves = runs[["trial"]].assign(epoch=1, value=0.9, metric="val_accuracy")
-    figure = plots.curves(runs, curves, "val_accuracy")
+    figure = plot_curves(runs, curves, "val_accuracy")
     assert [text.get_text() for text in figure.texts] == list(ARCHS)
     corners = {}
     for ax in figure.axes:
@@ -527,7 +543,7 @@ def test_curves_stand_in_a_row_an_architecture_also_where_some_are_missing():
 def test_axes_name_round_numbers_and_keep_what_has_no_logit():
     runs = grid(2).assign(val_accuracy=lambda frame: np.where(frame["batching"] == "mini", 1.0, 0.1))
     curves = runs[["trial"]].assign(epoch=1, value=runs["val_accuracy"], metric="val_accuracy")
-    figure = plots.curves(runs, curves, "val_accuracy")
+    figure = plot_curves(runs, curves, "val_accuracy")
     figure.draw_without_rendering()
     ax = figure.axes[0]
     named = [float(label.get_text()) for label in ax.get_yticklabels()]
@@ -542,7 +558,7 @@ def test_axes_name_round_numbers_and_keep_what_has_no_logit():
 
 def test_the_heat_map_writes_every_mean_and_nothing_overlaps():
     runs = grid(2)
-    figure = plots.heat_map(runs, "val_accuracy")
+    figure = heat_map(runs, "val_accuracy")
     figure.draw_without_rendering()
     texts = [text for ax in figure.axes for text in ax.texts]
     means = runs.groupby(["batching", "arch", "init"], observed=True)["val_accuracy"].mean()
@@ -557,14 +573,14 @@ def test_the_heat_map_writes_every_mean_and_nothing_overlaps():
 
 def test_accuracy_against_time_has_each_configuration_once():
     runs = grid(3)
-    figure = plots.against_time(runs, "val_accuracy")
+    figure = against_time(runs, "val_accuracy")
     drawn = {(line.get_xdata()[0], line.get_ydata()[0]) for ax in figure.axes for line in ax.lines}
     groups = runs.groupby(["arch", "init", "batching"], observed=True)
     expected = {(2 * g["seconds_per_epoch"].mean(), g["val_accuracy"].mean()) for _, g in groups}
     assert sorted(drawn) == [pytest.approx(point) for point in sorted(expected)]
-    assert plots.against_time(runs.assign(seconds_per_epoch=np.nan), "val_accuracy") is None
+    assert against_time(runs.assign(seconds_per_epoch=np.nan), "val_accuracy") is None
 
 
-@pytest.mark.parametrize("module", [answers, markdown, page])
+@pytest.mark.parametrize("module", [summary, markdown, wording])
 def test_the_examples_run(module):
     assert doctest.testmod(module).failed == 0

@@ -148,7 +148,7 @@ def _trial(config: bytes, best: pd.Series) -> Trial:
     checksum = best.get("data_checksum")
     if prepared.checksum != checksum:
         raise FnnexpError(
-            f"data={source.name} on this machine is other data (checksum {prepared.checksum[:12]}…) "
+            f"data={asked.name} on this machine is other data (checksum {prepared.checksum[:12]}…) "
             f"than it was trained on ({str(checksum)[:12]}…)"
         )
     return schema.trial(job, prepared)
