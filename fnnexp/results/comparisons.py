@@ -1,8 +1,8 @@
-"""What a frame can tell: which configuration leads and by how much, which option is better, what matters.
+"""Compare configurations and options in pairs, and share the variance out among the factors.
 
-Trials are paired by seed, and each counts once (:func:`fnnexp.results.frames.once`). What is numerically
-identical counts as one, in every comparison: an option whose trials are all another's (`sqrtmax = xavier`),
-and a configuration whose trials are. All is by the metric that ranks
+Trials are paired by seed, and each counts once (:func:`fnnexp.results.frames.once`). Numerically identical
+options and configurations count as one: an option whose trials are all another's is joined with it
+(`sqrtmax = xavier`), and so is a configuration. All comparisons are by the metric that ranks
 (:func:`fnnexp.results.frames.ranking`), in fractions.
 """
 
@@ -22,20 +22,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 MOST_OPTIONS = 10
-"""Of so many options of a factor every two are compared."""
+"""Up to so many options of a factor are compared in all pairs; of more, the best with every other."""
 
-FEW = 1 - statistics.LEVEL
+ERROR_RATE = 1 - statistics.LEVEL
+"""The corrected p value up to which a pair is settled."""
+
 PAIR = (
     "seeds", "difference", "low", "high", "interval", "ahead", "probability", "p", "p_corrected",
     "seeds_needed", "verdict",
 )  # fmt: skip
-"""What is said about a pair: see :func:`with_leader`."""
+"""The columns about a pair: see :func:`with_leader`."""
 
 
 class Configuration(NamedTuple):
-    """One configuration: its option of each factor, its name, the metric of its finished trials by seed.
+    """One configuration: its option of each factor, its name, and the metric of its finished trials by seed.
 
-    `tried` are the seeds of all its trials, whatever became of them.
+    `tried` are the seeds of all its trials, finished or not.
     """
 
     levels: Mapping[str, str]
@@ -45,11 +47,11 @@ class Configuration(NamedTuple):
 
 
 def levels(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return each trial's option of each factor that can be told from the others, as a person reads it.
+    """Return each trial's option of each factor, as a person reads it.
 
-    A column a factor: the axes that vary, with the params below them in their labels, then those beside them.
-    An option whose trials are all numerically another's is joined with it: `sqrtmax = xavier`. The columns
-    are categories in the options' order.
+    There is a column for each factor that varies and follows no other: first the axes, with the params below
+    them in their labels, then the others. An option whose trials are all numerically another's is joined with
+    it: `sqrtmax = xavier`. The columns are categories in the options' order.
     """
     beside = frames.others(runs)
     options = {factor: factor.partition(".")[0] for factor in frames.factors(runs)}
@@ -71,47 +73,51 @@ def _labels(runs: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _joined(table: pd.DataFrame, name: str, seed: pd.Series, training: pd.Series) -> pd.Series:
-    """Return the column with those options joined that have the same trainings in the same places."""
+    """Return a column in which options share a name if they have the same trainings in the same places."""
     rest = table.drop(columns=name).astype("str").assign(seed=seed.astype("str"), training=training)
-    done: dict[frozenset[Any], list[str]] = {}
+    by_trainings: dict[frozenset[Any], list[str]] = {}
     for option in table[name].cat.categories:
-        mine = frozenset(rest[table[name] == option].itertuples(index=False, name=None))
-        if mine:
-            done.setdefault(mine, []).append(str(option))
-    new = {option: " = ".join(same) for same in done.values() for option in same}
-    text = table[name].astype("str").map(new)
-    return text.astype(pd.CategoricalDtype(list(dict.fromkeys(new.values())), ordered=True))
+        trainings = frozenset(rest[table[name] == option].itertuples(index=False, name=None))
+        if trainings:
+            by_trainings.setdefault(trainings, []).append(str(option))
+    joined = {option: " = ".join(same) for same in by_trainings.values() for option in same}
+    text = table[name].astype("str").map(joined)
+    return text.astype(pd.CategoricalDtype(list(dict.fromkeys(joined.values())), ordered=True))
 
 
 def configurations(runs: pd.DataFrame) -> list[Configuration]:
-    """Return the configurations that differ numerically, the best first; those without a result are last."""
+    """Return the configurations that differ numerically, the best first and those without a result last."""
     runs = frames.once(runs)
     if runs.empty:
         return []
     metric, table = frames.ranking(runs), levels(runs)
     training = runs["identical_to"].fillna(runs["trial"])
-    found: dict[frozenset[Any], list[Configuration]] = {}
+    by_trainings: dict[frozenset[Any], list[Configuration]] = {}
     for _, part in frames.groups(table.assign(row=runs.index), list(table.columns)):
         rows = runs.loc[part.index]
         done = rows[rows["status"] == "finished"].drop_duplicates("seed")
         values = pd.Series(done[metric].to_numpy(float), index=done["seed"].to_numpy())
-        mine = {name: str(part[name].iloc[0]) for name in table.columns}
+        options = {name: str(part[name].iloc[0]) for name in table.columns}
+        name = _name(options) or "the one configuration"
         tried = frozenset(rows["seed"])  # of options joined into one, each seed counts once
-        said = Configuration(mine, " ".join(_named(mine)) or "the one configuration", values, tried)
-        found.setdefault(frozenset(zip(rows["seed"], training[rows.index], strict=True)), []).append(said)
-    distinct = [same[0]._replace(name=" = ".join(each.name for each in same)) for same in found.values()]
+        trainings = frozenset(zip(rows["seed"], training[rows.index], strict=True))
+        by_trainings.setdefault(trainings, []).append(Configuration(options, name, values, tried))
+    distinct = [
+        same[0]._replace(name=" = ".join(each.name for each in same)) for same in by_trainings.values()
+    ]
     return sorted(distinct, key=lambda c: -statistics.mean(c.metric) if len(c.metric) else np.inf)
 
 
 def finished_trials(runs: pd.DataFrame, configuration: Configuration) -> pd.DataFrame:
-    """Return the finished trials of a configuration that was found in this frame, one a seed."""
+    """Return the finished trials of one of the frame's :func:`configurations`, one a seed."""
     runs = frames.once(runs)
     mine = levels(runs).astype("str").eq(pd.Series(dict(configuration.levels), dtype="str")).all(axis=1)
     return runs[mine & (runs["status"] == "finished")].drop_duplicates("seed")
 
 
-def _named(options: Mapping[str, str]) -> list[str]:
-    return [text if name in frames.OPTIONS else f"{name}={text}" for name, text in options.items()]
+def _name(options: Mapping[str, str]) -> str:
+    texts = [text if name in frames.OPTIONS else f"{name}={text}" for name, text in options.items()]
+    return " ".join(texts)
 
 
 def with_leader(runs: pd.DataFrame) -> pd.DataFrame:
@@ -121,14 +127,14 @@ def with_leader(runs: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         `a` (the leader) and `b`; `seeds` that both finished; the mean `difference` of a over b with its 95%
-        interval `low` to `high` and how that was found; `ahead`, in how many seeds a is; `probability` that a
-        new seed of a beats one of b; `p` of a sign-flip test and `p_corrected` by Holm; `seeds_needed` to
-        settle it at this difference and spread; `verdict`: `settled`, `open`, or `too few seeds` for any
+        interval `low` to `high` and how that was computed; `ahead`, in how many seeds a is; `probability`
+        that a new seed of a beats one of b; `p` of a sign-flip test and `p_corrected` by Holm; `seeds_needed`
+        to settle it at this difference and spread; `verdict`: `settled`, `open`, or `too few seeds` for any
         test to settle it.
 
     The leader was picked by looking, so p is corrected for all pairs of configurations, not these alone.
     """
-    return _with_first(configurations(runs))
+    return _leader_against_others(configurations(runs))
 
 
 @takes_frames
@@ -152,7 +158,7 @@ def compare(runs: pd.DataFrame, factor: str | None = None) -> pd.DataFrame:
           combinations of the other factors both finished.
         - `seeds` (int64), how many both finished; `ahead` (int64), in how many of them a is ahead.
         - `difference` (float64), the mean of a − b over seeds; `low` and `high`, its 95% interval;
-          `interval`, how that was found (:func:`fnnexp.results.statistics.mean_interval`).
+          `interval`, how that was computed (:func:`fnnexp.results.statistics.mean_interval`).
         - `probability` (float64) that a new seed of a beats one of b.
         - `p` of a sign-flip test, and `p_corrected` by Holm: for all pairs of configurations, because the
           best was picked by looking; with a factor for all pairs of options of every factor that varies.
@@ -177,12 +183,13 @@ def compare(runs: pd.DataFrame, factor: str | None = None) -> pd.DataFrame:
     return pairs[pairs["factor"] == factor].drop(columns="factor").reset_index(drop=True)
 
 
-def _with_first(found: Sequence[Configuration]) -> pd.DataFrame:
-    every = [each for each in found if len(each.metric)]
+def _leader_against_others(configurations: Sequence[Configuration]) -> pd.DataFrame:
+    finished = [each for each in configurations if len(each.metric)]
     rows = [
-        {"a": every[0].name, "b": other.name, **_pair(every[0].metric, other.metric)} for other in every[1:]
+        {"a": finished[0].name, "b": other.name, **_pair(finished[0].metric, other.metric)}
+        for other in finished[1:]
     ]
-    return _tested(rows, ["a", "b"], pairs=len(every) * (len(every) - 1) // 2)
+    return _tested(rows, ["a", "b"], pairs=len(finished) * (len(finished) - 1) // 2)
 
 
 def of_options(runs: pd.DataFrame) -> pd.DataFrame:
@@ -196,37 +203,35 @@ def of_options(runs: pd.DataFrame) -> pd.DataFrame:
     if runs.empty:
         return _tested([], ["factor", "a", "b", "cells"])
     table, values = levels(runs), runs[frames.ranking(runs)].where(runs["status"] == "finished")
-    rows, unshown = [], 0
+    rows, left_out = [], 0
     for name in table.columns:
         by_seed = _by_seed(table, name, runs["seed"], values)
         options = list(by_seed)
         pairs = list(combinations(options, 2))
         if len(options) > MOST_OPTIONS:
             best = max(options, key=lambda option: np.nan_to_num(np.nanmean(by_seed[option].to_numpy())))
-            unshown += len(pairs) - (len(options) - 1)
+            left_out += len(pairs) - (len(options) - 1)
             pairs = [(best, other) for other in options if other != best]
-        for one, other in pairs:
-            both = by_seed[one] - by_seed[other]
+        for a, b in pairs:
+            both = by_seed[a] - by_seed[b]
             both = both.dropna(axis=1, how="all").dropna(axis=0, how="all")
             complete = both.dropna(axis=1) if both.notna().all().any() else both.dropna(axis=0)
             x, y = (
                 by_seed[o].reindex(index=complete.index, columns=complete.columns).mean(axis=1)
-                for o in (one, other)
+                for o in (a, b)
             )
-            better, worse = one, other
             if len(complete) and (x - y).mean() < 0:
-                better, worse, x, y = other, one, y, x
-            said = {"factor": name, "a": better, "b": worse, "cells": complete.shape[1]}
-            rows.append({**said, **_pair(x, y)})
+                a, b, x, y = b, a, y, x
+            rows.append({"factor": name, "a": a, "b": b, "cells": complete.shape[1], **_pair(x, y)})
     comparable = sum(row["seeds"] > 0 for row in rows)
-    return _tested(rows, ["factor", "a", "b", "cells"], comparable + unshown)
+    return _tested(rows, ["factor", "a", "b", "cells"], comparable + left_out)
 
 
 def in_each_cell(runs: pd.DataFrame, factor: str = "init") -> pd.DataFrame:
     """Return for each combination of the other factors the best option of one, against the next best.
 
-    Each row answers a question of its own: its p is corrected for all pairs of options in its own cell, from
-    which the best was picked, and for no other row.
+    Each row answers a question of its own. Its p is corrected for all pairs of options in its own cell, from
+    which the best was picked, and not for the other rows.
 
     Returns
     -------
@@ -250,7 +255,7 @@ def in_each_cell(runs: pd.DataFrame, factor: str = "init") -> pd.DataFrame:
 
 
 def _by_seed(table: pd.DataFrame, name: str, seed: pd.Series, values: pd.Series) -> dict[str, pd.DataFrame]:
-    """Return the values of each option of a factor, seeds down and the other factors' cells across."""
+    """Return a table for each option of a factor: seeds down, combinations of the other factors across."""
     rest = table.drop(columns=name).astype("str")
     cell = rest.agg(" ".join, axis=1) if len(rest.columns) else pd.Series("", table.index)
     long = pd.DataFrame({"option": table[name].astype("str"), "cell": cell, "seed": seed, "value": values})
@@ -262,6 +267,7 @@ def _by_seed(table: pd.DataFrame, name: str, seed: pd.Series, values: pd.Series)
 
 
 def _pair(a: pd.Series, b: pd.Series) -> dict[str, Any]:
+    """Return the numbers about two configurations, paired by seed; `_d` are their differences."""
     both = a.index.intersection(b.index)
     x, y = a[both].to_numpy(float), b[both].to_numpy(float)
     d = x - y
@@ -277,12 +283,13 @@ def _pair(a: pd.Series, b: pd.Series) -> dict[str, Any]:
 
 
 def _tested(rows: list[dict[str, Any]], names: list[str], pairs: int | None = None) -> pd.DataFrame:
+    """Return pairs with their corrected p, seeds needed and verdict; `pairs` is the size of the family."""
     p = [row["p"] for row in rows]
     pairs = int(np.isfinite(p).sum()) if pairs is None else pairs
     for row, corrected in zip(rows, statistics.holm(p, pairs), strict=True):
         d = row.pop("_d")
-        able = statistics.least_p(len(d), pairs) <= FEW
-        settled = bool(able and corrected <= FEW)
+        able = statistics.least_p(len(d), pairs) <= ERROR_RATE
+        settled = bool(able and corrected <= ERROR_RATE)
         row["p_corrected"] = corrected
         row["seeds_needed"] = None if settled else statistics.seeds_needed(d, pairs=pairs)
         row["verdict"] = "settled" if settled else "open" if able else "too few seeds"
@@ -293,7 +300,7 @@ def _tested(rows: list[dict[str, Any]], names: list[str], pairs: int | None = No
 
 @takes_frames
 def shares(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return how much each factor matters: its share, and its interactions', of all variance in the metric.
+    """Return how much each factor matters: the shares of it and of its interactions in the metric's variance.
 
     Parameters
     ----------
@@ -303,9 +310,9 @@ def shares(runs: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `effect` (str: `init`, `arch × init`, …; `seed` is what seeds differ by within a configuration) and
+        `effect` (str: `init`, `arch × init`, …; `seed` is the variance over seeds within a configuration) and
         `share` (float64, a fraction; they add up to 1), the greatest first. On a grid that is not full,
-        shares can't be told apart: then it has no rows, and `.attrs["about"]` says what is missing.
+        shares can't be told apart: then there are no rows, and `.attrs["about"]` says what is missing.
     """
     table, about = _shares(runs)
     table.attrs["about"] = about
@@ -313,7 +320,7 @@ def shares(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _shares(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Return the shares of variance, and what is to be said about them."""
+    """Return the shares of variance, and a sentence about them."""
     runs = frames.once(runs)
     none = pd.DataFrame({"effect": pd.Series(dtype="str"), "share": pd.Series(dtype="float64")})
     table = levels(runs) if len(runs) else pd.DataFrame()
@@ -326,31 +333,33 @@ def _shares(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     by_cell = {key: part.dropna() for key, part in values.groupby(keyed)}
     missing = [cell for cell in cells if by_cell.get(cell, values[:0]).empty]
     if missing:
-        first = " ".join(_named(dict(zip(names, missing[0], strict=True))))
-        said = f"{len(missing)} of {len(cells)} combinations have no finished trial ({first}"
-        said += ", …)" if len(missing) > 1 else ")"
-        return none, f"The grid is not full: {said}. So the factors' shares can't be told apart."
+        first = _name(dict(zip(names, missing[0], strict=True)))
+        examples = f"({first}, …)" if len(missing) > 1 else f"({first})"
+        return none, (
+            f"The grid is not full: {len(missing)} of {len(cells)} combinations have no finished trial "
+            f"{examples}. So the factors' shares can't be told apart."
+        )
     seeds = set.intersection(*(set(runs.loc[by_cell[cell].index, "seed"]) for cell in cells))
     if not seeds:
         return none, "No seed finished in all combinations, so the factors' shares can't be told apart."
     used = sorted(seeds)
     full = [by_cell[cell].groupby(runs["seed"]).first()[used].to_numpy(float) for cell in cells]
     shape = [len(table[name].cat.categories) for name in names]
-    found = statistics.variance_shares(np.array(full).reshape(*shape, len(used)), names)
-    if not found:
+    shares = statistics.variance_shares(np.array(full).reshape(*shape, len(used)), names)
+    if not shares:
         return none, "All trials have the same result, so there is no variance."
-    rows = [{"effect": " × ".join(effect) or "seed", "share": share} for effect, share in found.items()]
+    rows = [{"effect": " × ".join(effect) or "seed", "share": share} for effect, share in shares.items()]
     left = runs.loc[values.notna(), "seed"].nunique() - len(used)
-    said = f"Over {len(used)} seed{'s' * (len(used) > 1)} that finished everywhere"
-    said += f" ({left} left out)." if left else "."
+    about = f"Over {len(used)} seed{'s' * (len(used) > 1)} that finished everywhere"
+    about += f" ({left} left out)." if left else "."
     if len(used) == 1:
-        said += " One seed can't tell chance from interaction: what differs by seed is in the interactions."
+        about += " One seed can't tell chance from interaction: what differs by seed is in the interactions."
         rows = rows[:-1]
-    return pd.DataFrame(rows).sort_values("share", ascending=False, ignore_index=True, kind="stable"), said
+    return pd.DataFrame(rows).sort_values("share", ascending=False, ignore_index=True, kind="stable"), about
 
 
 class Findings(NamedTuple):
-    """All that this module finds in a frame, found once: the tables and the sentences are made from it."""
+    """All comparisons of a frame, computed once; a report's tables and sentences are made from them."""
 
     metric: str
     configurations: list[Configuration]
@@ -362,8 +371,13 @@ class Findings(NamedTuple):
 
 
 def findings(runs: pd.DataFrame) -> Findings:
-    """Return what a frame, or any part of one, can tell."""
-    found = configurations(runs)
+    """Return all comparisons of a frame, or of any part of one."""
+    ranked = configurations(runs)
     return Findings(
-        frames.ranking(runs), found, _with_first(found), of_options(runs), in_each_cell(runs), *_shares(runs)
+        frames.ranking(runs),
+        ranked,
+        _leader_against_others(ranked),
+        of_options(runs),
+        in_each_cell(runs),
+        *_shares(runs),
     )

@@ -1,7 +1,7 @@
-"""Statistics: functions from an array to a number or an interval, apart from the drawing of them.
+"""Statistics: functions from an array to a number or an interval.
 
-What few seeds can't tell is not told: one seed has no interval, under six no interval of resampled means and
-no sign-flip test reaches 95%, and what is measured on few images is no surer for many seeds.
+Few seeds tell little, and these functions say so. One seed has no interval. Under six seeds no interval of
+resampled means and no sign-flip test reaches 95%. Many seeds do not make up for few test images.
 
 Sources
 -------
@@ -30,23 +30,23 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 LEVEL = 0.95
-"""How often an interval is to hold what it is about; a test errs in the other cases."""
+"""The confidence level of intervals and tests."""
 
 BOOTSTRAP_FROM = 6
-"""So many values a resampled interval needs: see :func:`mean_interval`."""
+"""The least number of values for a resampled interval: see :func:`mean_interval`."""
 
 ROUNDING = 1e-12
-"""Accuracies, and differences of them, that differ by less differ by the rounding of a mean."""
+"""Accuracies that differ by less are equal but for the rounding of a mean; so are differences of them."""
 
 SAME_SUM = 1e-9
-"""Sums of the same differences with other signs that differ by less, of Σ|d|, differ by rounding."""
+"""Sums of the same differences with other signs are equal if they differ by less than this share of Σ|d|."""
 
 RESAMPLES = 4999
 EXACT_UP_TO = 16  # all 2^16 sign patterns are tried; beyond, as many random ones
 
 
 class Interval(NamedTuple):
-    """The two ends, NaN where there is none, and how they were found: `bca`, `t`, `equal` or `none`."""
+    """The two ends, NaN where there is none, and how they were computed: `bca`, `t`, `equal` or `none`."""
 
     low: float
     high: float
@@ -54,7 +54,7 @@ class Interval(NamedTuple):
 
 
 ACCURACY, DIFFERENCE = (0.0, 1.0), (-1.0, 1.0)
-"""Where means of accuracies lie, and means of differences of two."""
+"""The bounds of an accuracy, and of a difference of two."""
 
 NOTHING = Interval(float("nan"), float("nan"), "none")
 
@@ -84,22 +84,22 @@ def standard_deviation(values: ArrayLike) -> float:
 def mean_interval(
     values: ArrayLike, level: float = LEVEL, *, within: tuple[float, float] = (-math.inf, math.inf)
 ) -> Interval:
-    """Return an interval for the mean that more seeds would find.
+    """Return a confidence interval for the mean of the distribution that the values are from.
 
-    The mean can only be `within` two bounds, `ACCURACY` or, of differences of accuracies, `DIFFERENCE`. What
-    of the interval lies beyond them is cut off: the mean is not there, so the rest holds it as often.
+    The mean can only be `within` two bounds: `ACCURACY`, or `DIFFERENCE` for differences of accuracies. What
+    lies beyond them is cut off; the mean is not there, so the rest covers it as often.
 
     An interval of resampled means lies between the least and the greatest value. All n values are on one
-    side of a symmetric distribution's centre in 2^(1−n) of all samples, so for less than six values no such
-    interval holds it in 95%.
+    side of a symmetric distribution's centre in 2^(1−n) of all samples, so for fewer than six values no such
+    interval reaches 95%.
 
     - One value (or none): no interval.
     - All values the same, up to rounding: that point. It says that nothing varied, not that nothing could.
-    - Two to five: Student's t, right if the values are normal, and wide because so little is known.
-    - From six: the bias-corrected, accelerated bootstrap (Efron 1987), its level raised for the narrowness
-      of small samples to 1 − 2Φ(−√(n/(n−1)) t) (Hesterberg 2015). Drawn with a fixed seed: the same values
-      have the same interval. At six it holds the mean of normal or uniform values in 94%, of skewed ones
-      (a gamma of shape 4) in 92%; at ten in 94 to 96% and 93%.
+    - Two to five: Student's t, which is exact for normal values, and wide because so little is known.
+    - From six: the bias-corrected, accelerated bootstrap (Efron 1987). Its level is raised to
+      1 − 2Φ(−√(n/(n−1)) t), because in small samples it is too narrow (Hesterberg 2015). It is drawn with a
+      fixed seed, so the same values have the same interval. Measured coverage at six values: 94% for normal
+      or uniform values, 92% for skewed ones (a gamma of shape 4); at ten: 94 to 96%, and 93%.
 
     >>> mean_interval([0.9]).method, mean_interval([0.9, 0.9]), mean_interval([0.9, 0.91, 0.94]).method
     ('none', Interval(low=0.9, high=0.9, method='equal'), 't')
@@ -109,7 +109,7 @@ def mean_interval(
 
 
 def _unbounded(values: ArrayLike, level: float) -> Interval:
-    """Return the interval wherever the mean may be."""
+    """Return the interval of a mean without bounds."""
     x = np.asarray(values, dtype=np.float64)
     n = x.size
     if n < 2 or not np.isfinite(x).all():
@@ -121,7 +121,7 @@ def _unbounded(values: ArrayLike, level: float) -> Interval:
         half = quantile * float(x.std(ddof=1)) / math.sqrt(n)
         return Interval(mean(x) - half, mean(x) + half, "t")
     wider = 1 - 2 * float(stats.norm.cdf(-math.sqrt(n / (n - 1)) * quantile))
-    found = stats.bootstrap(
+    ends = stats.bootstrap(
         (x,),
         np.mean,
         confidence_level=wider,
@@ -129,7 +129,7 @@ def _unbounded(values: ArrayLike, level: float) -> Interval:
         method="BCa",
         rng=np.random.default_rng(0),
     ).confidence_interval
-    return Interval(float(found.low), float(found.high), "bca")
+    return Interval(float(ends.low), float(ends.high), "bca")
 
 
 def t_half_width(deviations: ArrayLike, counts: ArrayLike, level: float = LEVEL) -> NDArray[np.float64]:
@@ -144,7 +144,7 @@ def t_half_width(deviations: ArrayLike, counts: ArrayLike, level: float = LEVEL)
 
 
 def prediction_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
-    """Return Student's interval that holds one more draw of the same normal: x̄ ± t s √(1 + 1/n).
+    """Return Student's interval for one more draw from the same normal distribution: x̄ ± t s √(1 + 1/n).
 
     >>> prediction_interval([1.0, 2.0, 3.0]).low.__round__(2), prediction_interval([1.0]).method
     (-2.97, 'none')
@@ -161,12 +161,12 @@ def prediction_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
 
 
 def sign_flip_test(differences: ArrayLike) -> float:
-    """Return the two-sided p value of paired differences being symmetric about 0 (Fisher 1935).
+    """Return the two-sided p value for paired differences being symmetric about 0 (Fisher 1935).
 
     If neither of a pair is better, each difference could as well have had the other sign. So p is the share
-    of all sign patterns whose mean lies at least as far from 0. Beyond 16 differences 65,536 random patterns
-    and the one found stand for all (Phipson and Smyth 2010). NaN of no differences. Sums that differ by less
-    than 1e-9 of Σ|d| are the same but for rounding: accuracies over N images, and means of them, are far
+    of all sign patterns whose mean lies at least as far from 0. Beyond 16 differences, 65,536 random patterns
+    and the observed one stand for all (Phipson and Smyth 2010). No differences give NaN. Sums that differ by
+    less than 1e-9 of Σ|d| count as equal: they differ by rounding, since accuracies over N images are far
     coarser.
 
     >>> sign_flip_test([0.1, 0.2, 0.3]), sign_flip_test([0.1, 0.2, 0.3, -0.6])
@@ -185,7 +185,7 @@ def sign_flip_test(differences: ArrayLike) -> float:
 
 
 def least_p(n: int, pairs: int = 1) -> float:
-    """Return the least p value that a sign-flip test of n differences can give, corrected for its pairs.
+    """Return the least p value that a sign-flip test of n differences can give, corrected for so many pairs.
 
     >>> least_p(5), least_p(6), least_p(6, pairs=3)
     (0.0625, 0.03125, 0.09375)
@@ -194,7 +194,7 @@ def least_p(n: int, pairs: int = 1) -> float:
 
 
 def seeds_to_test(pairs: int = 1, level: float = LEVEL) -> int:
-    """Return how many seeds a sign-flip test needs to be able to reach the level at all.
+    """Return the least number of seeds with which a sign-flip test can reach the level at all.
 
     >>> seeds_to_test(), seeds_to_test(pairs=12)
     (6, 9)
@@ -203,14 +203,14 @@ def seeds_to_test(pairs: int = 1, level: float = LEVEL) -> int:
 
 
 def holm(p_values: ArrayLike, pairs: int | None = None) -> NDArray[np.float64]:
-    """Return the p values corrected for being several (Holm 1979), in their order; NaN stays out.
+    """Return p values corrected for multiple comparisons (Holm 1979), in their order; a NaN stays NaN.
 
     Parameters
     ----------
     p_values
         One a pair.
     pairs
-        Of how many these are a part, if they were picked by looking. Then those not given count as larger,
+        How many pairs the family has, if these were picked from it by looking. The others count as larger,
         which can only raise the result.
 
     >>> holm([0.01, 0.04, 0.03]).tolist()
@@ -227,9 +227,9 @@ def holm(p_values: ArrayLike, pairs: int | None = None) -> NDArray[np.float64]:
 def superiority(a: ArrayLike, b: ArrayLike) -> float:
     """Return the probability that a new value of a is greater than one of b, a tie counting half.
 
-    The mean over all pairs, not only those of one seed: "probability of improvement" in rliable (Agarwal et
-    al. 2021), Mann and Whitney's U over n·m. NaN if there are none. Of few values it is coarse: three that
-    all exceed three others give 1, which is no certainty.
+    It is the mean over all pairs of values, not only those of one seed: "probability of improvement" in
+    rliable (Agarwal et al. 2021), and Mann and Whitney's U over n·m. NaN if there are no values. With few
+    values it is coarse: three that all exceed three others give 1, which is no certainty.
 
     >>> superiority([3, 2], [1, 2])
     0.875
@@ -243,12 +243,12 @@ def superiority(a: ArrayLike, b: ArrayLike) -> float:
 def seeds_needed(
     differences: ArrayLike, *, pairs: int = 1, level: float = LEVEL, power: float = 0.8, most: int = 1000
 ) -> int | None:
-    """Return how many seeds would settle a comparison, if its differences go on as these have begun.
+    """Return how many seeds would settle a comparison, if further differences are like these.
 
-    The least n at which a paired t test at level 1 − (1 − level)/pairs finds this mean difference with this
-    standard deviation in 80% (power) of all tries, by the noncentral t distribution, and at which a
-    sign-flip test can reach that level. From few differences it is a rough guess, for their mean and spread
-    are. None: unknown (fewer than two differences, or a mean of 0) or more than `most`.
+    It is the least n at which a paired t test at level 1 − (1 − level)/pairs detects this mean difference
+    with this standard deviation with the given power, by the noncentral t distribution, and at which a
+    sign-flip test can reach that level. From few differences it is a rough guess, because their mean and
+    spread are. None: unknown (fewer than two differences, or a mean of 0) or more than `most`.
 
     >>> seeds_needed([0.01, 0.02, 0.03]), seeds_needed([0.01]), seeds_needed([-0.1, 0.1])
     (6, None, None)
@@ -268,15 +268,15 @@ def seeds_needed(
     return int(n[np.argmax(reached)]) if reached.any() else None
 
 
-# What a finite test set adds
+# The error from a finite test set
 
 
 def test_set_error(accuracy: float, images: int) -> float:
-    """Return the standard error of an accuracy for being measured on so many images, about √(p(1 − p)/n).
+    """Return the standard error of an accuracy that comes from the number of images, about √(p(1 − p)/n).
 
-    Half the width of Wilson's interval (1927) at one standard error, so that 100% is not without error.
-    All trials meet the same images: it says how far other images would move them, largely together; it does
-    not shrink with more seeds.
+    It is half the width of Wilson's interval (1927) at one standard error, so that 100% is not without
+    error. All trials are measured on the same images: other images would move them largely together, and
+    more seeds do not make this error smaller.
 
     >>> round(test_set_error(0.96, 10_000), 5)
     0.00196
@@ -289,13 +289,13 @@ def test_set_error(accuracy: float, images: int) -> float:
 test_set_error.__test__ = False  # type: ignore[attr-defined]  # to pytest a name that begins so is a test
 
 
-# Which factor matters how much
+# Analysis of variance
 
 
 def variance_shares(values: ArrayLike, names: Sequence[str]) -> dict[tuple[str, ...], float]:
-    """Return each factor's, each interaction's and the seeds' share of all variance on a full grid.
+    """Return the share of the variance of each factor, each interaction and the seeds on a full grid.
 
-    The sums of squares of a balanced analysis of variance (Fisher 1925), as shares of their total.
+    These are the sums of squares of a balanced analysis of variance (Fisher 1925), as shares of their total.
 
     Parameters
     ----------
@@ -307,7 +307,7 @@ def variance_shares(values: ArrayLike, names: Sequence[str]) -> dict[tuple[str, 
     Returns
     -------
     dict
-        `("init",)`, …, `("arch", "init")`, …; `()` is what differs between seeds within a cell. They add up
+        `("init",)`, …, `("arch", "init")`, …; `()` is the variance between seeds within a cell. They add up
         to 1. Empty if all values are the same.
 
     Raises
@@ -330,9 +330,9 @@ def variance_shares(values: ArrayLike, names: Sequence[str]) -> dict[tuple[str, 
     for size in range(len(names) + 1):
         for subset in combinations(axes, size):
             effect = cells.mean(axis=tuple(a for a in axes if a not in subset), keepdims=True)
-            for smaller, found in effects.items():
+            for smaller, contained in effects.items():
                 if set(smaller) < set(subset):
-                    effect = effect - found
+                    effect = effect - contained
             effects[subset] = effect
     shares = {
         tuple(names[a] for a in subset): float((effect**2).mean()) * x.size / total
