@@ -10,8 +10,7 @@ import pandas as pd
 from fnnexp.reporting.document.blocks import EVERYWHERE, Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import mean_and_spread
 from fnnexp.reporting.plots.heat_map import heat_map
-from fnnexp.reporting.sections.curves import figures
-from fnnexp.reporting.sections.figures import Drawing
+from fnnexp.reporting.sections.figures import Drawing, of_finished_trials
 from fnnexp.reporting.sections.leaderboard import NOT_FINISHED, over_seeds
 from fnnexp.results import frames
 from fnnexp.results.frames import AXES, groups, others, ranking
@@ -28,7 +27,7 @@ def section(runs: pd.DataFrame) -> Section:
     note = f"{metric} in percent; (2/3): two of three trials finished."
     return Section(
         "By architecture, initializer and batching",
-        [Text(note, EVERYWHERE, quiet=True), *figures(runs, [drawing]), *tables(runs, cells)],
+        [Text(note, EVERYWHERE, quiet=True), *of_finished_trials(runs, [drawing]), *tables(runs, cells)],
         {"table": cells.reset_index()},
     )
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from fnnexp.reporting.document.blocks import FILES
+from fnnexp.reporting.document.blocks import FILES, PAGE, Text
 from fnnexp.reporting.plots import picture
 from fnnexp.results import frames
-from fnnexp.results.frames import groups
+from fnnexp.results.frames import groups, others
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import pandas as pd
 
-    from fnnexp.reporting.document.blocks import Figure, Medium
+    from fnnexp.reporting.document.blocks import Block, Figure, Medium
+
+MOST_COMBINATIONS = 12
+"""The most combinations of other factors that are drawn; curves.csv has the rest."""
 
 
 class Drawing(NamedTuple):
@@ -44,3 +47,15 @@ def for_each(
             if figure is not None:
                 number = i if factors else None
                 yield picture.block(figure, name, caption, heading, number=number, media=media)
+
+
+def of_finished_trials(runs: pd.DataFrame, drawings: Sequence[Drawing]) -> list[Block]:
+    """Return the drawings for the page, and a sentence where there are none, or not all."""
+    finished, beside = runs[runs["status"] == "finished"], others(runs)
+    blocks: list[Block] = [*for_each(finished, beside, drawings, most=MOST_COMBINATIONS, media=PAGE)]
+    more = sum(1 for _ in groups(finished, beside)) - MOST_COMBINATIONS
+    if not blocks:
+        blocks.append(Text("No trial has finished, so there is nothing to draw.", PAGE))
+    elif more > 0:
+        blocks.append(Text(f"{more} more combinations of {', '.join(beside)} are in the files.", PAGE))
+    return blocks

@@ -1,4 +1,4 @@
-"""Why: what initializers do to the layers, at the start and at the end, as `diagnostics=true` recorded it."""
+"""Why: what initializers do to the layers, at the start and at the end, from `diagnostics=true`."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from fnnexp.reporting.document.blocks import Figure
 
 AFTER_THE_START = ("optimizer", "epochs")
-"""The options on which a network's start does not depend; nor does it on batching."""
+"""Factors that the untrained network does not depend on; it does not depend on batching either."""
 
 FOLD = 2.0
-"""A spread that changes by less than this factor between the first layer and the last is kept."""
+"""A spread "stays" if it changes by less than this factor between the first layer and the last."""
 
 NOTED = 0.05
-"""A share of dead or saturated units from which a configuration is named."""
+"""The least share of dead or saturated units for a configuration to be named."""
 
 NAMED = 5
-"""So many of those are named."""
+"""The most configurations that are named."""
 
 LAYERS = 3
-"""Of so many layers of a network all are drawn by epoch; of more the first, the middle and the last."""
+"""The most layers that are all drawn by epoch; of more, the first, the middle and the last are."""
 
 MOST_COMBINATIONS = 4
-"""At most so many combinations of other factors are drawn by epoch; the rest is in diagnostics.csv."""
+"""The most combinations of other factors that are drawn; diagnostics.csv has the rest."""
 
 IDLE = ("dead", "saturated")
 
@@ -44,7 +44,7 @@ TITLE = "Why"
 
 
 def section(runs: pd.DataFrame, diagnostics: pd.DataFrame) -> Section:
-    """Return the section of what diagnostics tell of these trials; empty where there are none.
+    """Return the section about the layers of these trials; it is empty where nothing was recorded.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def _points(runs: pd.DataFrame, diagnostics: pd.DataFrame) -> pd.DataFrame:
 
 
 def at_start(runs: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
-    """Return what the untrained networks are like.
+    """Return statistics over seeds of the untrained networks' layers.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def at_start(runs: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
 
 
 def at_end(runs: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
-    """Return what the finished trials' networks are like after their last epoch, as :func:`at_start`.
+    """Return the same statistics after the last epoch of the finished trials, as :func:`at_start`.
 
     There is a row for each batching mode and each other factor too. A trial whose diagnostics end before its
     training does is left out.
@@ -138,7 +138,7 @@ def start_sentences(start: pd.DataFrame) -> list[str]:
 
 
 def _folds(part: pd.DataFrame, quantity: str, begin: int, end: int) -> dict[str, float]:
-    """Return by initializer the spread of one layer, where it ends, over that of another, where it begins."""
+    """Return by initializer the factor from the spread of layer `begin` to that of layer `end`."""
     mine = part[part["quantity"] == quantity]
     table = mine.pivot_table(index="init", columns="layer", values="mean", observed=True)
     if table.shape[1] < 2:
@@ -148,7 +148,7 @@ def _folds(part: pd.DataFrame, quantity: str, begin: int, end: int) -> dict[str,
 
 
 def _trend(folds: Mapping[str, float]) -> str:
-    """Return with whom a spread shrinks, grows and stays.
+    """Return with which initializers a spread shrinks, grows and stays.
 
     >>> _trend({"max": 0.0812, "he": 1.5, "normal": 12.0})
     'shrinks with max (×0.081), grows with normal (×12), stays within a factor of 2 with he'

@@ -23,14 +23,13 @@ METHODS = {
     "t": "Student's t, for under six seeds can't be resampled",
     "equal": "all seeds gave the same",
 }
-"""How an interval was found, in words."""
+"""How an interval was computed, in words."""
 
 CLOSE = 5
-"""So many of those that are too close to the leader are named."""
+"""The most configurations that are named as too close to the leader."""
 
 MOST_SEEDS = 10
-"""So many seeds are written out."""
-
+"""The most seeds that are written out."""
 
 TITLE = "The answer"
 
@@ -114,7 +113,7 @@ def _leader(leader: Configuration, metric: str, chosen: bool) -> str:
 
 
 def _tested(runs: pd.DataFrame, leader: Configuration, by_test: bool) -> str:
-    """Return the leader's test accuracy, the only one that is shown, and what few images leave open."""
+    """Return the leader's test accuracy, the only one shown, and its error from the number of images."""
     mine = comparisons.finished_trials(runs, leader)
     test = statistics.mean(mine["test_accuracy"])
     sentence = f"On the test images, which chose nothing, it has {percent(test)}."
@@ -140,7 +139,7 @@ def _tested(runs: pd.DataFrame, leader: Configuration, by_test: bool) -> str:
 
 
 def _measured(runs: pd.DataFrame) -> list[str]:
-    """Return that the results are of different images, and that some count for nothing, where it is so."""
+    """Return sentences on results that come from different images, and on trials that are not counted."""
     counted = frames.once(runs)
     done = counted[counted["status"] == "finished"]
     sets = done[frames.CHECKSUM].nunique() if frames.CHECKSUM in done else 0
@@ -159,7 +158,7 @@ def _measured(runs: pd.DataFrame) -> list[str]:
 
 
 def _same(runs: pd.DataFrame) -> list[str]:
-    """Return which options are one experiment under several names: all their trials coincide."""
+    """Return a sentence for each set of options whose trials are all numerically identical."""
     table = comparisons.levels(runs)
     joined = [str(option) for name in table for option in table[name].cat.categories if " = " in str(option)]
     return [
@@ -185,7 +184,7 @@ def _next(pair: Any, leader: Configuration, other: Configuration) -> str:
 
 
 def _unpaired(leader: Configuration, other: Configuration) -> str:
-    """Return that two have no seed in common, and which would be: those that one of them has not tried."""
+    """Return that two configurations have no seed in common, and which seeds would pair them."""
     mine, its = sorted(leader.metric.index), sorted(other.metric.index)
     sentence = (
         f"It and {other.name}, the next, have no finished seed in common ({_seeds(mine)} and {_seeds(its)}), "
@@ -196,15 +195,13 @@ def _unpaired(leader: Configuration, other: Configuration) -> str:
         for name, tried, theirs in (("it", leader.tried, its), ("the next", other.tried, mine))
         if (untried := [seed for seed in theirs if seed not in tried])
     ]
-    return (
-        f"{sentence}; {', or '.join(lacks)}{',' * (len(lacks) > 1)} would pair them."
-        if lacks
-        else f"{sentence}."
-    )
+    if lacks:
+        sentence += f"; {', or '.join(lacks)}{',' * (len(lacks) > 1)} would pair them"
+    return f"{sentence}."
 
 
 def _seeds(seeds: Sequence[Any]) -> str:
-    """Return seeds as an override has them, if they are not too many.
+    """Return seeds as an override, the first and the last if they are many.
 
     >>> _seeds([3, 4]), _seeds(range(12))
     ('seed=3,4', 'seed=0,…,11')
@@ -234,8 +231,7 @@ def _settled(pairs: pd.DataFrame) -> str:
     if near:
         more = f" and {len(near) - CLOSE} more" if len(near) > CLOSE else ""
         sentence += f"; not told apart from it are {', '.join(near[:CLOSE])}{more}.{_needed(pairs.iloc[0])}"
-        return sentence
-    return sentence + "."
+    return sentence if near else f"{sentence}."
 
 
 def _by_cell(cells: pd.DataFrame) -> str:
@@ -252,7 +248,7 @@ def _by_cell(cells: pd.DataFrame) -> str:
 
 
 def _needed(pair: Any) -> str:
-    """Return what would settle the nearest, as a sentence to follow; nothing if there is no pair."""
+    """Return how many seeds would settle the nearest pair, as a further sentence; "" if there is no pair."""
     if not pair.seeds:
         return ""
     if pair.verdict == "settled":

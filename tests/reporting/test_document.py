@@ -1,0 +1,144 @@
+"""A document and its three renderings: what each medium shows, and that no text is taken for markup."""
+
+import doctest
+import io
+import re
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from fnnexp.reporting.document import html, markdown, terminal, wording
+from fnnexp.reporting.document.blocks import (
+    EVERYWHERE,
+    PAGE,
+    TERMINAL,
+    Cell,
+    Code,
+    Document,
+    Figure,
+    Items,
+    Links,
+    Medium,
+    Section,
+    Table,
+    Text,
+)
+
+EVIL = "<b>|*`x`"
+
+
+def table(rows=3, **how):
+    cells = [
+        [Cell(f"row {i}"), Cell(f"{i}.5", i + 0.5), Cell("open"), Cell("see below")] for i in range(rows)
+    ]
+    return Table("Numbers", ["name", "value", "verdict", "note"], cells, 1, EVERYWHERE, **how)
+
+
+DOCUMENT = Document(
+    f"title {EVIL}",
+    [
+        Section(
+            "First",
+            [
+                Text(f"text {EVIL}", quiet=True, code="code <i>"),
+                Code("fnnexp -m 'a=<1>'"),
+                Items([f"item {EVIL}", "second"]),
+                table(),
+                Figure("figure_1", f"caption {EVIL}", "<svg>drawn</svg>", b"png", "heading"),
+                Figure("figure_2", "another", "<svg>too</svg>", b"png", "heading"),
+                Links("Files:", ["a.csv", "b.csv"]),
+            ],
+            {"a": pd.DataFrame({"x": [1]})},
+        ),
+        Section("On the page", [Text("page alone", PAGE)]),
+        Section("In the terminal", [Text("terminal alone", TERMINAL)]),
+        Section("Nowhere", []),
+    ],
+)
+
+
+def shown(document, width=80):
+    console = Console(file=io.StringIO(), width=width)
+    terminal.show(document, console)
+    return console.file.getvalue()
+
+
+def test_each_medium_shows_its_blocks_and_no_heading_without_any():
+    page, text, screen = html.render(DOCUMENT), markdown.render(DOCUMENT), shown(DOCUMENT)
+    assert re.findall("<h2>(.*?)</h2>", page) == ["First", "On the page"]
+    assert re.findall("^## (.*)$", text, flags=re.MULTILINE) == ["First"]
+    assert [line for line in screen.splitlines() if line in ("First", "On the page", "In the terminal")] == [
+        "First",
+        "In the terminal",
+    ]
+    assert "terminal alone" in screen
+    assert "page alone" not in screen + text
+    assert DOCUMENT.sections[0].shown_in(Medium.TERMINAL) == DOCUMENT.sections[0].tables
+
+
+def test_the_page_escapes_every_text_and_keeps_its_figures():
+    page = html.render(DOCUMENT)
+    body = page[page.index("<h1>") :]
+    assert "<b>" not in body
+    assert body.count("&lt;b&gt;|*`x`") == 4  # title, text, item, caption
+    assert "<code>code &lt;i&gt;</code></p>" in body
+    assert "<pre>fnnexp -m &#39;a=&lt;1&gt;&#39;</pre>" in body
+    assert "<svg>drawn</svg>" in body
+    assert body.count("<h3>heading</h3>") == 1  # over both
+    assert "<a href='a.csv'>a.csv</a>, <a href='b.csv'>b.csv</a>." in body
+    assert "<td class='n'><data value='0.5'>0.5</data></td><td class='verdict'>open</td>" in body
+
+
+def test_the_markdown_escapes_every_text_and_names_its_figures():
+    text = markdown.render(DOCUMENT)
+    assert text.startswith("# title &lt;b>\\|\\*\\`x\\`\n\n## First\n\n")
+    assert "    fnnexp -m 'a=<1>'\n" in text
+    assert "- item &lt;b>\\|\\*\\`x\\`\n- second\n" in text
+    assert (
+        "### Numbers\n\n| name | value | verdict | note |\n| --- | ---: | --- | --- |\n| row 0 | 0.5 |"
+        in text
+    )
+    assert "](figure_1.png)" in text
+
+
+def test_a_long_table_that_folds_is_closed_on_the_page():
+    closed, opened = (
+        html.render(Document("t", [Section("s", [table(rows, folds=True)])]))
+        for rows in (html.ROWS_OPEN + 1, html.ROWS_OPEN)
+    )
+    assert "<details><summary>Numbers: 13</summary>" in closed
+    assert "<details>" not in opened
+    assert "<h3>Numbers</h3>" in opened
+
+
+def test_the_terminal_shows_the_first_rows_without_wide_columns_and_where_the_rest_is():
+    screen = shown(Document("t", [Section("s", [table(7, file="numbers.csv", wide=["value"], most=5)])]))
+    assert "row 4" in screen
+    assert "row 5" not in screen
+    assert "value" not in screen
+    assert "0.5" not in screen
+    assert "… and 2 more rows in numbers.csv" in screen
+    assert screen.count("see below") == 1  # a note stands once, below
+    assert screen.count("[1]") == 6
+
+
+def test_no_text_steers_the_terminal():
+    evil = "\x1b[2J\x07"
+    section = Section(evil, [Text(evil, EVERYWHERE), Table(evil, [evil], [[Cell(evil)]], 1, EVERYWHERE)])
+    screen = shown(Document(evil, [section]))
+    assert "\x1b" not in screen
+    assert "\x07" not in screen
+    assert screen.count("[2J") == 6  # title, heading, text, and the title, head and cell of the table
+
+
+def test_a_documents_figures_and_data_are_those_of_its_sections():
+    assert [figure.name for figure in DOCUMENT.figures] == ["figure_1", "figure_2"]
+    assert list(DOCUMENT.data) == ["a"]
+    assert DOCUMENT.section("On the page").sentences == ["page alone"]
+    assert DOCUMENT.sections[0].sentences == []  # a quiet text is a remark
+
+
+@pytest.mark.parametrize("module", [markdown, wording])
+def test_the_examples_run(module):
+    assert doctest.testmod(module).failed == 0
