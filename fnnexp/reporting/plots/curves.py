@@ -7,7 +7,15 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from fnnexp.reporting.plots import averages
-from fnnexp.reporting.plots.layout import COLUMNS, add_legend, columns_for, draw_band, legend_lines, panels
+from fnnexp.reporting.plots.layout import (
+    COLUMNS,
+    add_legend,
+    columns_for,
+    draw_band,
+    in_rows,
+    legend_lines,
+    panels,
+)
 from fnnexp.reporting.plots.scales import EDGES, LEAST_LOSS, share_y_axis
 from fnnexp.reporting.plots.style import INK, styles
 
@@ -56,7 +64,7 @@ def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str, *, across: int
         titles = [str(batching) for (_, batching), _ in groups]
     else:
         across = min(columns_for(len(groups)), across)
-        places = [divmod(i, across) for i in range(len(groups))]
+        places = in_rows(len(groups), across)
         one = len(batchings) == 1
         titles = [str(arch) if one else f"{arch} · {batching}" for (arch, batching), _ in groups]
     figure, axes = panels(

@@ -55,11 +55,9 @@ READING = (
     "A printed number is one draw of a program that was run once; ours are one draw a seed. within: it lies"
     " between our least and our greatest, where one more draw of the same program lies with probability"
     " (n − 1) / (n + 1) at n seeds, whatever the distribution. near: outside, but in the 95% interval of one"
-    " more draw (Student's t). apart: outside of both, as about one in 20 numbers of the same"
-    " program is. A row"
-    " has the worse verdict of its loss and its accuracy. The rows of one table come from one run"
-    " and stand or"
-    " fall together: fifty epochs that agree are not fifty witnesses."
+    " more draw (Student's t). apart: outside of both, as about one in 20 numbers of the same program is. A"
+    " row has the worse verdict of its loss and its accuracy. The rows of one table come from one run and"
+    " stand or fall together: fifty epochs that agree are not fifty witnesses."
 )
 
 
