@@ -74,7 +74,7 @@ def test_each_medium_shows_its_blocks_and_no_heading_without_any():
     ]
     assert "terminal alone" in screen
     assert "page alone" not in screen + text
-    assert DOCUMENT.sections[0].shown_in(Medium.TERMINAL) == DOCUMENT.sections[0].tables
+    assert DOCUMENT.sections[0].shown_in(Medium.TERMINAL) == [table()]
 
 
 def test_the_page_escapes_every_text_and_keeps_its_figures():

@@ -133,11 +133,6 @@ class Section:
         return [block.text for block in self.blocks if isinstance(block, Text) and not block.quiet]
 
     @property
-    def tables(self) -> list[Table]:
-        """The tables, in order."""
-        return [block for block in self.blocks if isinstance(block, Table)]
-
-    @property
     def figures(self) -> list[Figure]:
         """The figures, in order."""
         return [block for block in self.blocks if isinstance(block, Figure)]
