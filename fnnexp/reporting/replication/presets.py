@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-
 EXPERIMENT = "reproduce"
 """The MLflow experiment of the runs."""
 
