@@ -117,9 +117,9 @@ SEAMS = {
     "hydra": [*COMPOSING, "hydra_plugins", "fnnexp.results.filters"],
     "mlflow": ["fnnexp.tracking", "fnnexp.results.frames"],
     "sqlalchemy": ["fnnexp.tracking.sql"],
-    "joblib": ["fnnexp.sweeping.executor", "fnnexp.sweeping.on_dask", "fnnexp.sweeping.on_ray"],
-    "distributed": ["fnnexp.sweeping.on_dask"],
-    "ray": ["fnnexp.sweeping.on_ray"],
+    "joblib": ["fnnexp.sweeping.executor", "fnnexp.sweeping.backends.dask", "fnnexp.sweeping.backends.ray"],
+    "distributed": ["fnnexp.sweeping.backends.dask"],
+    "ray": ["fnnexp.sweeping.backends.ray"],
     "threadpoolctl": ["fnnexp.sweeping.worker"],
     "matplotlib": ["fnnexp.reporting.plots"],
     "IPython": ["fnnexp.console"],
@@ -160,7 +160,10 @@ def test_tracking_alone_writes_to_mlflow() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    [f"fnnexp.sweeping.{name}" for name in ("worker", "plan", "executor", "cluster", "on_dask", "on_ray")],
+    [
+        f"fnnexp.sweeping.{name}"
+        for name in ("worker", "plan", "executor", "backends.cluster", "backends.dask", "backends.ray")
+    ],
 )
 def test_what_runs_in_a_worker_writes_nothing_and_composes_nothing(module: str) -> None:
     """Law 3, as far as imports show it: through all that a worker loads of ours."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from fnnexp.sweeping.cluster import workers
+from fnnexp.sweeping.backends.cluster import workers
 from fnnexp.sweeping.executor import resolved
 from fnnexp.sweeping.pace import Pace
 from fnnexp.sweeping.plan import identical, plan

@@ -22,7 +22,7 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 from joblib.externals.loky.backend import resource_tracker as lokys_resource_tracker
 
 from fnnexp.errors import FnnexpError
-from fnnexp.sweeping.cluster import Cluster
+from fnnexp.sweeping.backends.cluster import Cluster
 from fnnexp.sweeping.plan import Planned
 from fnnexp.sweeping.worker import Broken, Trained, blas_kernel, get_ready, train_segment
 

@@ -20,8 +20,8 @@ from fnnexp.nn.layer_stats import told_by
 from fnnexp.nn.network import Parameters
 from fnnexp.nn.training import Lane, Recipe, Record, Stack
 from fnnexp.sweeping import leases
+from fnnexp.sweeping.backends.cluster import Cluster, workers
 from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints
-from fnnexp.sweeping.cluster import Cluster, workers
 from fnnexp.sweeping.dry_run import say_undiagnosed
 from fnnexp.sweeping.executor import Executor, WorkerDied, resolved
 from fnnexp.sweeping.locks import Claims, folder_for

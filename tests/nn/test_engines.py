@@ -27,8 +27,8 @@ from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.training import Lane, Recipe, advance, start
 from fnnexp.sweeping import executor as executor_module
 from fnnexp.sweeping import pace as pace_module
+from fnnexp.sweeping.backends.cluster import ClusterError, own_versions, refuse_others
 from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints
-from fnnexp.sweeping.cluster import ClusterError, own_versions, refuse_others
 from fnnexp.sweeping.loop import run
 from fnnexp.sweeping.pace import Pace
 from fnnexp.sweeping.worker import train_segment

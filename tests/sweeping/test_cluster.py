@@ -27,9 +27,15 @@ from stores import agree, results
 from fnnexp.config.execution import Execution
 from fnnexp.data import datasets as data
 from fnnexp.nn.layer_stats import told_by
-from fnnexp.sweeping import cluster as cluster_module
-from fnnexp.sweeping import on_dask
-from fnnexp.sweeping.cluster import ClusterError, ClusterLostError, own_versions, refuse_others, workers
+from fnnexp.sweeping.backends import cluster as cluster_module
+from fnnexp.sweeping.backends import dask as on_dask
+from fnnexp.sweeping.backends.cluster import (
+    ClusterError,
+    ClusterLostError,
+    own_versions,
+    refuse_others,
+    workers,
+)
 from fnnexp.sweeping.executor import Executor, resolved
 from fnnexp.sweeping.loop import run
 from fnnexp.sweeping.plan import plan

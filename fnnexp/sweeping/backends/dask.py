@@ -16,7 +16,7 @@ from joblib._dask import DaskDistributedBackend
 
 from fnnexp import __version__
 from fnnexp.data.datasets import Arrays, Prepared
-from fnnexp.sweeping.cluster import (
+from fnnexp.sweeping.backends.cluster import (
     PATIENCE,
     Cluster,
     ClusterError,
@@ -34,7 +34,7 @@ FOR_EVER = 10.0**9
 
 
 def connect(address: str, packages: Sequence[str]) -> Dask:
-    """Return the cluster of a scheduler; see :func:`fnnexp.sweeping.cluster.workers`."""
+    """Return the cluster of a scheduler; see :func:`fnnexp.sweeping.backends.cluster.workers`."""
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters of it is said by us
     try:
         with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Workers on other machines, as the executor sees them; ``on_dask`` and ``on_ray`` are the two kinds."""
+"""Workers on other machines, as the executor sees them; ``dask`` and ``ray`` are the two kinds."""
 
 from __future__ import annotations
 
@@ -81,7 +81,10 @@ class Cluster(ABC):
         """Leave the cluster, which goes on without us."""
 
 
-CLUSTERS = {"dask": ("fnnexp.sweeping.on_dask", "distributed"), "ray": ("fnnexp.sweeping.on_ray", "ray")}
+CLUSTERS = {
+    "dask": ("fnnexp.sweeping.backends.dask", "distributed"),
+    "ray": ("fnnexp.sweeping.backends.ray", "ray"),
+}
 """The module of each kind, and the package that it needs."""
 
 

@@ -14,7 +14,7 @@ from ray import exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fnnexp.data.datasets import Arrays, Prepared
-from fnnexp.sweeping.cluster import (
+from fnnexp.sweeping.backends.cluster import (
     PATIENCE,
     Cluster,
     ClusterError,
@@ -29,7 +29,7 @@ START = 60.0
 
 
 def connect(address: str, packages: Sequence[str]) -> Ray:
-    """Return the cluster of a head node; see :func:`fnnexp.sweeping.cluster.workers`."""
+    """Return the cluster of a head node; see :func:`fnnexp.sweeping.backends.cluster.workers`."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=PATIENCE).close()  # Ray itself waits a minute
