@@ -74,7 +74,6 @@ def main() -> int:
     from fnnexp.config import compose
     from fnnexp.sweeping.checkpoints import Checkpoints
     from fnnexp.sweeping.executor import Executor, resolved
-    from fnnexp.sweeping.pace import Pace
     from fnnexp.tracking.writer import Tracker
 
     compose._Composition.job = clock.part("compose", compose._Composition.job)  # type: ignore[method-assign]
@@ -86,7 +85,6 @@ def main() -> int:
     for name in ("save", "load", "remove", "tidy"):
         setattr(Checkpoints, name, clock.part("checkpoints", getattr(Checkpoints, name)))
     run.plan = clock.part("plan", run.plan)
-    Pace.measure = clock.part("measure lanes", Pace.measure)  # type: ignore[method-assign]
     Executor.result = clock.part("wait for workers", Executor.result)  # type: ignore[method-assign]
     Executor._run = clock.segment(Executor._run)  # type: ignore[method-assign]
     main_of_cli = clock.part("start Python, Hydra and the rest", cli.main)

@@ -9,7 +9,6 @@ from rich.table import Table
 
 from fnnexp.sweeping.backends.cluster import workers
 from fnnexp.sweeping.executor import resolved
-from fnnexp.sweeping.pace import Pace
 from fnnexp.sweeping.plan import identical, plan
 from fnnexp.tracking.writer import known_trials, runs_of
 
@@ -50,8 +49,7 @@ def show(
         console.print(f"… and {len(trials) - MOST_ROWS} more")
     with workers(execution.backend, execution.address, execution.engine) as backend:
         n_jobs = resolved(execution.n_jobs, backend)
-    lanes_of = Pace.remembered(execution.engine).lanes
-    stacks = plan(wanted, max_lanes=execution.max_lanes, n_jobs=n_jobs, lanes_of=lanes_of)
+    stacks = plan(wanted, max_lanes=execution.max_lanes, n_jobs=n_jobs)
     if stacks:
         table = Table("stack", "lanes", "network", "batching", box=None, pad_edge=False, header_style="bold")
         for i, stack in enumerate(stacks[:MOST_ROWS], start=1):

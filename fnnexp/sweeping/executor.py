@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from multiprocessing import resource_tracker
 from typing import Any
@@ -195,7 +195,7 @@ def begun_early(n_jobs: int, backend: str, engine: str) -> Iterator[None]:
         return
     # In a thread, so that Ctrl-C does not fall into the middle of it. One task starts all processes.
     with ThreadPoolExecutor(1, initializer=_block_interrupts) as thread:
-        started = thread.submit(_in_workers, blas_kernel, [()], n_jobs, engine)
+        started = thread.submit(_start, n_jobs, engine)
         try:
             yield
         except BaseException:
@@ -209,25 +209,8 @@ LOOK = 0.5
 """Seconds between two looks at the workers."""
 
 
-def at_once(
-    function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], *, n_jobs: int, engine: str
-) -> list[Any]:
-    """Return ``function(*task)`` of each task, computed in the worker processes; raise what one raises."""
-    with ThreadPoolExecutor(1, initializer=_block_interrupts) as thread:
-        under_way = thread.submit(_in_workers, function, tasks, n_jobs, engine)
-        try:
-            return under_way.result()
-        except BaseException:
-            while not under_way.done():
-                _kill_workers()
-                wait([under_way], timeout=0.02)
-            raise
-
-
-def _in_workers(
-    function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], n_jobs: int, engine: str
-) -> list[Any]:
-    return list(Parallel(n_jobs=n_jobs, **loky(engine))([delayed(function)(*task) for task in tasks]))
+def _start(n_jobs: int, engine: str) -> None:
+    Parallel(n_jobs=n_jobs, **loky(engine))([delayed(blas_kernel)()])
 
 
 def _block_interrupts() -> None:

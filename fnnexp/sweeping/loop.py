@@ -14,18 +14,16 @@ from rich.console import Console
 from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
 from fnnexp.data.cache import cache_folder
-from fnnexp.data.datasets import Prepared
 from fnnexp.data.npz import DamagedError
 from fnnexp.nn.layer_stats import told_by
 from fnnexp.nn.network import Parameters
-from fnnexp.nn.training import Lane, Recipe, Record, Stack
+from fnnexp.nn.training import Lane, Record, Stack
 from fnnexp.sweeping import leases
 from fnnexp.sweeping.backends.cluster import Cluster, workers
 from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints
 from fnnexp.sweeping.dry_run import say_undiagnosed
 from fnnexp.sweeping.executor import Executor, WorkerDied, resolved
 from fnnexp.sweeping.locks import Claims, folder_for
-from fnnexp.sweeping.pace import Pace
 from fnnexp.sweeping.plan import Planned, identical, plan, spread
 from fnnexp.sweeping.progress import SweepProgress
 from fnnexp.sweeping.stopping import Stopping
@@ -99,14 +97,6 @@ def run(trials: Sequence[Trial], tracker: Tracker, execution: Execution, console
     return outcome
 
 
-def _by_recipe(groups: Mapping[str, Sequence[Trial]]) -> dict[Recipe, tuple[Prepared, list[Lane]]]:
-    """Return for each recipe its data and the lanes that are to be trained."""
-    found: dict[Recipe, tuple[Prepared, list[Lane]]] = {}
-    for trial, *_ in groups.values():
-        found.setdefault(trial.recipe, (trial.data, []))[1].append(trial.lane())
-    return found
-
-
 def _epochs(trial: Trial, curve: Sequence[tuple[int, Mapping[str, float]]]) -> int:
     """Return how many of a trial's epochs these are; what diagnostics tell of its start is none."""
     return sum(epoch > 0 or trial.recipe.epochs == 0 for epoch, _ in curve)
@@ -146,17 +136,12 @@ class _Sweep:
         self.progress = SweepProgress(console, epochs=epochs, trials=len(trials))
         tracker.say = self.progress.say
         states = self._load_checkpoints()
-        pace = Pace.remembered(execution.engine)
-        chosen_here = execution.max_lanes is None and isinstance(backend, str)  # a cluster has another pace
-        if chosen_here and (measured := pace.measure(_by_recipe(self.groups), self.n_jobs)):
-            self.progress.say(f"measured how many lanes suit {measured} kinds of trials here")
         self.waiting = deque(
             plan(
                 trials,
                 max_lanes=execution.max_lanes,
                 n_jobs=self.n_jobs,
                 states=states,
-                lanes_of=pace.lanes,
                 diagnostics=execution.diagnostics,
                 engine=execution.engine,
             )

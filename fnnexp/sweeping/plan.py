@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fnnexp.config.trial import Trial
@@ -10,12 +10,7 @@ from fnnexp.data.datasets import Prepared
 from fnnexp.nn.training import Lane, Recipe, Stack
 
 USUAL_LANES = {"full": 12, "mini": 12, "sample": 48}
-"""How many lanes a stack is given where nothing was measured, by batching mode; from `make bench`."""
-
-
-def usual_lanes(recipe: Recipe) -> int:
-    """Return how many lanes to stack where :class:`fnnexp.sweeping.pace.Pace` was not asked."""
-    return USUAL_LANES[recipe.batching.mode]
+"""The most lanes in a stack, by batching mode: within 1.3% of the best number that was measured."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +70,6 @@ def plan(
     max_lanes: int | None,
     n_jobs: int,
     states: Mapping[str, Stack] | None = None,
-    lanes_of: Callable[[Recipe], int] = usual_lanes,
     diagnostics: bool = False,
     engine: str = "numpy",
 ) -> list[Planned]:
@@ -86,13 +80,11 @@ def plan(
     trials
         Those not done yet.
     max_lanes
-        The most lanes in a stack; None: as ``lanes_of`` says.
+        The most lanes in a stack; None: :data:`USUAL_LANES`.
     n_jobs
         Workers to keep busy: stacks are halved until there are as many.
     states
         A checkpointed stack of one lane under each numbers_id that has one.
-    lanes_of
-        How many lanes suit a recipe.
     diagnostics
         Whether the stacks record them.
     engine
@@ -107,7 +99,7 @@ def plan(
     for ((recipe, _), epoch), members in shared.items():
         if recipe.batching.shuffle:
             members = sorted(members, key=lambda trial: trial.seed)
-        most = max_lanes or lanes_of(recipe)
+        most = max_lanes or USUAL_LANES[recipe.batching.mode]
         count = -(-len(members) // most)
         for i in range(count):
             part = members[i * len(members) // count : (i + 1) * len(members) // count]

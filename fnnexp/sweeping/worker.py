@@ -9,7 +9,6 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -19,9 +18,8 @@ from threadpoolctl import ThreadpoolController
 from fnnexp.data import datasets as data
 from fnnexp.data.datasets import Arrays, Prepared
 from fnnexp.errors import DataError
-from fnnexp.nn import training
 from fnnexp.nn.engines.base import engine_named
-from fnnexp.nn.training import Lane, Recipe, Record, Stack, advance, start
+from fnnexp.nn.training import Record, Stack, advance, start
 from fnnexp.sweeping.plan import Planned
 
 
@@ -54,15 +52,6 @@ def train_segment(planned: Planned, seconds: float) -> Trained | Broken:
         return Trained(stack, records, blas_kernel(), engine_named(planned.engine).version)
     except Exception as error:
         return Broken(f"{type(error).__name__}: {error}", traceback.format_exc())
-
-
-def rehearse(
-    recipe: Recipe, prepared: Prepared, lane: Lane, counts: Sequence[int], engine: str
-) -> dict[int, float]:
-    """Return the pace at each number of lanes: seconds a lane takes for a row, BLAS on one thread."""
-    with _ONE_THREAD:
-        arrays = data.load(prepared)
-        return {lanes: training.rehearse(recipe, lane, lanes, arrays, engine=engine) for lanes in counts}
 
 
 _RECEIVED: dict[str, Arrays] = {}

@@ -26,11 +26,9 @@ from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.training import Lane, Recipe, advance, start
 from fnnexp.sweeping import executor as executor_module
-from fnnexp.sweeping import pace as pace_module
 from fnnexp.sweeping.backends.cluster import ClusterError, own_versions, refuse_others
 from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints
 from fnnexp.sweeping.loop import run
-from fnnexp.sweeping.pace import Pace
 from fnnexp.sweeping.worker import train_segment
 from fnnexp.tracking.writer import Tracker
 
@@ -307,24 +305,6 @@ def test_a_mistyped_engine_is_refused(invoke):
     assert ran.status == 2
     assert "execution.engine=numbra: must be one of numpy, numba" in ran.err
     assert "Did you mean 'numba'?" in ran.err
-
-
-def test_each_engine_has_a_pace_of_its_own(monkeypatch, tmp_path):
-    asked = []
-
-    def rehearsed(function, tasks, *, n_jobs, engine):
-        asked.extend(task[-1] for task in tasks)
-        return [{k: float(k) for k in task[3]} for task in tasks]
-
-    monkeypatch.setattr(pace_module, "at_once", rehearsed)
-    recipe = Recipe(Architecture(784, (32,), 10, "tanh"), Batching("sample"), "sgd", epochs=500)
-    lanes = [Lane(f"{k}", k, (0.1, 0.1), (("lr", 0.1),)) for k in range(48)]
-    wanted = {recipe: (data.prepare("digits"), lanes)}
-    for engine in ENGINES:
-        assert Pace(tmp_path / "pace.json", engine).measure(wanted, n_jobs=1) == 1
-    assert asked == list(ENGINES)
-    for engine in ENGINES:
-        assert Pace(tmp_path / "pace.json", engine).measure(wanted, n_jobs=1) == 0
 
 
 def test_a_clusters_workers_need_the_engine_that_is_asked_for_and_no_other():

@@ -410,9 +410,9 @@ def test_a_worker_killed_in_the_middle_of_its_answer_is_noticed(monkeypatch, tmp
 class Process:
     """The command line in a process group of its own, so that signals reach its workers too."""
 
-    def __init__(self, *words, program=("-m", "fnnexp.cli")):
+    def __init__(self, *words):
         self.popen = subprocess.Popen(
-            [sys.executable, *program, *words],
+            [sys.executable, "-m", "fnnexp.cli", *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -550,27 +550,6 @@ def test_ctrl_c_while_the_workers_start_is_said_in_a_line_and_leaves_none(store,
     until(lambda: nobody_left(process))
 
 
-MEASURING = """
-import time
-from fnnexp.sweeping.executor import at_once
-try:
-    at_once(time.sleep, [(100,), (100,)], n_jobs=2, engine="numpy")
-except KeyboardInterrupt:
-    print("interrupted")
-"""
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups for signals")
-def test_ctrl_c_while_workers_measure_waits_for_none_of_them():
-    with Process(program=["-c", MEASURING]) as process:
-        until(lambda: begun(process))
-        time.sleep(1)
-        os.killpg(process.popen.pid, signal.SIGINT)
-        out, err = process.popen.communicate(timeout=60)
-    assert (process.popen.returncode, out, err) == (0, "interrupted\n", "")
-    until(lambda: nobody_left(process))
-
-
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no sessions to look through")
 def test_what_is_wrong_with_a_later_job_is_said_in_a_line_and_leaves_no_worker(store):
     with Process("-m", "data=digits", "init=he,nope", "seed=range(300)", WORKERS) as process:
@@ -601,12 +580,17 @@ def no_workers(monkeypatch):
     monkeypatch.setattr(executor_module, "cpu_count", lambda: 2)
 
 
-def test_workers_start_while_the_block_prepares_their_work(no_workers):
+def test_workers_start_while_the_block_prepares_their_work(no_workers, trials_of):
     with executor_module.begun_early(2, "loky", "numpy"):
         until(lambda: len(processes()) == 2)
         begun = {one.pid for one in processes()}
     assert {one.pid for one in processes()} == begun
-    assert set(executor_module.at_once(os.getpid, [()] * 2, n_jobs=2, engine="numpy")) <= begun
+    with closing(Executor(n_jobs=2, backend="loky")) as executor:
+        for each in plan(trials_of("epochs=1", "seed=0,1"), max_lanes=1, n_jobs=2):
+            executor.submit(each, 1.0)
+        while executor.under_way:
+            executor.result()
+    assert {one.pid for one in processes()} == begun
 
 
 def test_workers_that_started_end_with_a_block_that_fails(no_workers):
@@ -1149,6 +1133,14 @@ def test_a_plan_puts_every_unfinished_lane_in_exactly_one_stack(trials, max_lane
     costs = [stack.cost for stack in stacks]
     assert costs == sorted(costs, reverse=True)
     assert len(stacks) >= min(n_jobs, len(lanes))
+
+
+@pytest.mark.parametrize(("mode", "lanes"), [("full", [10] * 5), ("mini", [10] * 5), ("sample", [25, 25])])
+def test_fifty_trials_share_five_stacks_in_batches_and_two_one_row_at_a_time(mode, lanes):
+    """12, 12 and 48 lanes at most, in stacks of about one size."""
+    trials = [small_trial(2, mode, True, seed, "he") for seed in range(50)]
+    stacks = plan(trials, max_lanes=None, n_jobs=1)
+    assert [len(stack.lanes) for stack in stacks] == lanes
 
 
 @given(trials=TRIALS.filter(len))
