@@ -73,7 +73,7 @@ def main() -> int:
     from fnnexp import cli
     from fnnexp.config import compose
     from fnnexp.sweeping.checkpoints import Checkpoints
-    from fnnexp.sweeping.executor import Executor, resolved
+    from fnnexp.sweeping.executor import Executor, worker_count
     from fnnexp.tracking.writer import Tracker
 
     compose._Composition.job = clock.part("compose", compose._Composition.job)  # type: ignore[method-assign]
@@ -86,11 +86,11 @@ def main() -> int:
         setattr(Checkpoints, name, clock.part("checkpoints", getattr(Checkpoints, name)))
     run.plan = clock.part("plan", run.plan)
     Executor.result = clock.part("wait for workers", Executor.result)  # type: ignore[method-assign]
-    Executor._run = clock.segment(Executor._run)  # type: ignore[method-assign]
+    Executor._train = clock.segment(Executor._train)  # type: ignore[method-assign]
     main_of_cli = clock.part("start Python, Hydra and the rest", cli.main)
     status = main_of_cli(sys.argv[1:])
     Path(out).write_text(
-        json.dumps({"workers": resolved(-1), "parts": clock.parts, "segments": clock.segments})
+        json.dumps({"workers": worker_count(-1), "parts": clock.parts, "segments": clock.segments})
     )
     return int(status)
 

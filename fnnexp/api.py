@@ -172,10 +172,9 @@ def composed(command: Command, *, may_be_dry: bool = True) -> Iterator[Sweep]:
                     "out here"
                 )
             if jobs > 1 and not config.dry_run:
-                from fnnexp.sweeping.executor import begun_early
+                from fnnexp.sweeping.executor import workers_starting
 
-                execution = config.execution
-                stack.enter_context(begun_early(execution.n_jobs, execution.backend, execution.engine))
+                stack.enter_context(workers_starting(config.execution))
 
         yield compose(command, begin)
 

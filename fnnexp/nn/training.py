@@ -110,12 +110,25 @@ class Lane:
 
 @dataclass(frozen=True)
 class Stack:
-    """K lanes after some whole epochs: θ (K, P) and the optimizer's slots, each (K, P)."""
+    """K lanes after some whole epochs: θ (K, P) and the optimizer's slots, each (K, P).
+
+    A stack that has not begun has θ (K, 0) and no slots; :func:`advance` draws its start.
+    """
 
     lanes: tuple[Lane, ...]
     theta: Array
     slots: tuple[Array, ...]
     epoch: int = 0
+
+    @classmethod
+    def not_begun(cls, lanes: Sequence[Lane]) -> Stack:
+        """Return a stack whose start is not drawn yet."""
+        return cls(tuple(lanes), np.empty((len(lanes), 0)), ())
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether its start is drawn."""
+        return bool(self.theta.shape[1])
 
     def select(self, which: Sequence[int]) -> Stack:
         """Return the stack of some of its lanes."""
@@ -186,6 +199,8 @@ def advance(
     began = clock()
     records: list[Record] = []
     computing = engine_named(engine)
+    if not stack.is_begun:
+        stack = start(recipe, stack.lanes)
     with np.errstate(all="ignore"):  # what overflows is found by its result and said on the record
         stack = replace(stack, theta=stack.theta.copy(), slots=tuple(slot.copy() for slot in stack.slots))
         probe = _probe(recipe, arrays) if diagnostics else None

@@ -7,30 +7,37 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from fnnexp.config.execution import Execution
+from fnnexp.config.trial import Trial
 from fnnexp.data.npz import Archive, DamagedError
-from fnnexp.nn import layer_stats as diagnostics
+from fnnexp.nn import layer_stats
 from fnnexp.nn.engines.base import ENGINES
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.training import Lane, Recipe, Record, Stack
+
+Array = NDArray[Any]
 
 CHECKPOINTS = Path(".fnnexp/checkpoints")
 """Where a sweep keeps its checkpoints, from where it was started."""
 
 META, META_AN_EPOCH, META_A_METRIC = 1024, 1024, 128
-"""Bytes that a description may have, for each epoch, and for each diagnostic in it; about 300 an epoch and
-45 a diagnostic are written."""
+"""The most bytes of a description, for each epoch, and for each diagnostic in it; about 300 an epoch and 45 a
+diagnostic are written."""
 
 
 class Checkpoints:
-    """The folder of checkpoints, one file a lane, named by its key.
+    """A folder with the checkpoint of each lane that is under way.
 
-    A key is a hash of all that a lane computes, so a checkpoint is right for whoever asks for that key with
-    the same engine. Another engine, whose last bits are others, has files of its own.
+    A file is named by its lane's key, which is a hash of all that the lane computes, and by the engine: a
+    lane's last bits depend on it, so a lane is trained by one engine from beginning to end.
     """
 
     def __init__(self, folder: Path, engine: str = "numpy") -> None:
@@ -56,7 +63,7 @@ class Checkpoints:
                 raise
 
     def tidy(self) -> None:
-        """Remove what a killed process left half-written, an hour ago or more: another may be writing now."""
+        """Remove files that a killed process left half written, but no fresh one: another may be writing."""
         for partial in self.folder.glob("*.partial"):
             with contextlib.suppress(OSError):
                 if time.time() - partial.stat().st_mtime > 3600:
@@ -75,20 +82,22 @@ class Checkpoints:
         Raises
         ------
         DamagedError
-            When the file is torn or foreign; it is set aside first.
+            When the file is damaged, or another trial's. It is renamed first; no other error touches it.
         """
         file = self._file(lane.key)
         if not file.exists():
             return None
         try:
             return _read(file, lane, recipe)
-        except (DamagedError, OSError) as error:
+        except DamagedError as error:
             aside = file.with_suffix(".broken")
             file.replace(aside)
-            raise DamagedError(f"{file} can't be read ({error}); it was set aside as {aside.name}") from error
+            raise DamagedError(
+                f"{file} can't be read ({error}); it was set aside as {aside.name}"
+            ) from error
 
     def remove(self, key: str) -> None:
-        """Forget a lane; a file that can't be removed does no harm, for its trials are done."""
+        """Remove a lane's files. One that can't be removed does no harm, for the lane's trials are done."""
         for engine in ENGINES:
             with contextlib.suppress(OSError):
                 self._file(key, engine).unlink(missing_ok=True)
@@ -102,57 +111,112 @@ class Checkpoints:
         return self.folder / (f"{key}.npz" if engine == "numpy" else f"{key}.{engine}.npz")
 
 
+def resume(
+    checkpoints: Checkpoints,
+    groups: Mapping[str, Sequence[Trial]],
+    execution: Execution,
+    say: Callable[[str], None],
+) -> tuple[dict[str, Stack], dict[str, list[Record]]]:
+    """Return the state and the curve of each lane that was begun before, by key; say how many they are."""
+    begun: dict[str, Stack] = {}
+    curves: dict[str, list[Record]] = {}
+    others: Counter[str] = Counter()
+    for key, (trial, *_) in groups.items():
+        try:
+            found = checkpoints.load(trial.lane(), trial.recipe)
+        except DamagedError as error:
+            say(f"{trial.name} starts over: {error}")
+            continue
+        if found is not None:
+            begun[key], curves[key] = found
+        else:
+            others.update(checkpoints.begun_by_others(key))
+    if begun:
+        say(f"{len(begun)} begun before: they go on where they were")
+    for engine, count in others.items():
+        say(
+            f"{count} begun before with execution.engine={engine} start over, for a trial is one engine's"
+            f" from beginning to end; with execution.engine={engine} they go on where they were"
+        )
+    wanted = execution.diagnostics
+    if unlike := sum(layer_stats.told_by(curve[-1].metrics) != wanted for curve in curves.values()):
+        have = "have diagnostics from here on" if wanted else "have no diagnostics from here on"
+        other = "diagnostics=false" if wanted else "diagnostics=true"
+        say(f"{unlike} of them {have}; so far they were trained with {other}")
+    return begun, curves
+
+
 def _read(file: Path, lane: Lane, recipe: Recipe) -> tuple[Stack, list[Record]]:
-    """Read a checkpoint. What the recipe says, and not what the file says, decides how much is read."""
-    if not file.is_file():
-        raise DamagedError("it is no file")
+    """Read a checkpoint; what is not this lane's after so many epochs is damaged."""
+    slots = [f"slot{i}" for i in range(OPTIMIZERS[recipe.optimizer].slots)]
+    diagnostics = len(list(layer_stats.names(recipe.architecture)))
+    most = META + (META_AN_EPOCH + META_A_METRIC * diagnostics) * (1 + recipe.epochs)
     shape, dtype = (recipe.architecture.parameter_count,), np.dtype(recipe.dtype)
-    names = [f"slot{i}" for i in range(OPTIMIZERS[recipe.optimizer].slots)]
-    with file.open("rb") as stream:
-        archive = Archive(stream)
-        length = archive.header("meta").size
-        an_epoch = META_AN_EPOCH + META_A_METRIC * len(list(diagnostics.names(recipe.architecture)))
-        if length > META + an_epoch * (1 + recipe.epochs):
-            raise DamagedError(f"its description has {length} bytes")
-        described = archive.array("meta", np.uint8, (length,)).tobytes()
-        theta, *slots = (archive.array(name, dtype, shape) for name in ("theta", *names))
+    text, arrays = _contents(file, most, ["theta", *slots], dtype, shape)
     try:
-        meta = json.loads(described)
+        meta = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DamagedError(f"its description is no JSON ({error})") from error
+        raise DamagedError(f"its description is no JSON: {error}") from error
     if not isinstance(meta, dict) or meta.get("key") != lane.key:
         raise DamagedError("it holds another trial")
+    theta, *values = arrays
     if not np.isfinite(theta).all():
         raise DamagedError("its parameters are not finite")
     records = _records(meta.get("curve"), lane, recipe)
-    if type(meta.get("epoch")) is not int or meta["epoch"] != records[-1].epoch:
-        raise DamagedError(f"it is of epoch {meta.get('epoch')!r} and has records up to {records[-1].epoch}")
-    return Stack((lane,), theta[None], tuple(slot[None] for slot in slots), meta["epoch"]), records
+    epoch = meta.get("epoch")
+    if type(epoch) is not int or epoch != records[-1].epoch:
+        raise DamagedError(f"it is of epoch {epoch!r} and has records up to {records[-1].epoch}")
+    return Stack((lane,), theta[None], tuple(slot[None] for slot in values), epoch), records
+
+
+def _contents(
+    file: Path, most: int, names: Iterable[str], dtype: np.dtype[Any], shape: tuple[int, ...]
+) -> tuple[bytes, list[Array]]:
+    """Return the description and these arrays. The caller, not the file, decides how much is read."""
+    try:
+        if not file.is_file():
+            raise DamagedError("it is no file")
+        with file.open("rb") as stream:
+            archive = Archive(stream)
+            size = archive.header("meta").size
+            if size > most:
+                raise DamagedError(f"its description has {size} bytes")
+            meta = archive.array("meta", np.uint8, (size,))
+            return meta.tobytes(), [archive.array(name, dtype, shape) for name in names]
+    except OSError as error:
+        raise DamagedError(str(error)) from error
+
+
+def _metric_names(recipe: Recipe) -> tuple[tuple[set[str], set[str]], tuple[set[str], set[str]]]:
+    """Return the metrics that a record must have, and may have: of epoch 0, and of each later one.
+
+    Diagnostics may stand beside what is measured, and by themselves at epoch 0.
+    """
+    splits = ("train", "val", "test") if recipe.validation else ("train", "test")
+    measured = {f"{split}_{quantity}" for split in splits for quantity in ("loss", "accuracy")}
+    diagnostics = set(layer_stats.names(recipe.architecture))
+    return (set(), diagnostics), (measured, measured | diagnostics)
 
 
 def _records(curve: object, lane: Lane, recipe: Recipe) -> list[Record]:
-    """Return the records of a curve: epochs 1 to n, each with the metrics that this recipe measures.
-
-    Diagnostics may stand beside them, and by themselves in a record of epoch 0.
-    """
-    splits = ("train", "val", "test") if recipe.validation else ("train", "test")
-    names = {f"{split}_{quantity}" for split in splits for quantity in ("loss", "accuracy")}
-    possible = set(diagnostics.names(recipe.architecture))
+    """Return the records of a curve: epochs 1 to n, with diagnostics also epoch 0."""
+    at_start, at_end = _metric_names(recipe)
     if not isinstance(curve, list) or not curve:
-        raise DamagedError("its curve is none")
-    begins = 0 if isinstance(curve[0], list) and curve[0][:1] == [0] else 1
-    if not 1 <= begins + len(curve) - 1 <= recipe.epochs:
-        raise DamagedError("its curve is none")
+        raise DamagedError("it has no curve")
+    first = 0 if isinstance(curve[0], list) and curve[0][:1] == [0] else 1
+    if not 1 <= first + len(curve) - 1 <= recipe.epochs:
+        raise DamagedError(f"its curve has {len(curve)} records")
     records = []
-    for expected, point in enumerate(curve, start=begins):
+    for expected, point in enumerate(curve, start=first):
         if not isinstance(point, list) or len(point) != 3:
-            raise DamagedError(f"its record {expected} is none")
+            raise DamagedError(f"its record {expected} is no record")
         epoch, metrics, seconds = point
         if type(epoch) is not int or epoch != expected:
             raise DamagedError(f"its record {expected} is of epoch {epoch!r}")
-        if not isinstance(metrics, dict) or metrics.keys() - possible != (names if epoch else set()):
+        required, possible = at_end if epoch else at_start
+        if not isinstance(metrics, dict) or not required <= metrics.keys() <= possible:
             raise DamagedError(f"its record {expected} has other metrics")
         if not all(type(value) is float and math.isfinite(value) for value in (seconds, *metrics.values())):
-            raise DamagedError(f"its record {expected} holds what is no finite number")
+            raise DamagedError(f"its record {expected} holds a value that is no finite number")
         records.append(Record(lane.key, epoch, metrics, seconds))
     return records

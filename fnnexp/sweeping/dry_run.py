@@ -1,4 +1,4 @@
-"""What would run: trials, stacks, what is done already, what coincides. Trains nothing, writes nothing."""
+"""The plan of a sweep on screen: its trials, what is done, its stacks. Trains nothing and writes nothing."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from fnnexp.sweeping.backends.cluster import workers
-from fnnexp.sweeping.executor import resolved
+from fnnexp.sweeping.backends.cluster import connected
+from fnnexp.sweeping.executor import worker_count
 from fnnexp.sweeping.plan import identical, plan
+from fnnexp.sweeping.runs import say_undiagnosed
 from fnnexp.tracking.writer import known_trials, runs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from rich.console import Console
 
     from fnnexp.config.execution import Execution
     from fnnexp.config.trial import Trial
-    from fnnexp.tracking.writer import Known
 
 MOST_ROWS = 40
 
@@ -47,9 +45,9 @@ def show(
     console.print(table)
     if len(trials) > MOST_ROWS:
         console.print(f"… and {len(trials) - MOST_ROWS} more")
-    with workers(execution.backend, execution.address, execution.engine) as backend:
-        n_jobs = resolved(execution.n_jobs, backend)
-    stacks = plan(wanted, max_lanes=execution.max_lanes, n_jobs=n_jobs)
+    with connected(execution) as cluster:
+        n_jobs = worker_count(execution.n_jobs, cluster)
+    stacks = plan(identical(wanted), max_lanes=execution.max_lanes, n_jobs=n_jobs)
     if stacks:
         table = Table("stack", "lanes", "network", "batching", box=None, pad_edge=False, header_style="bold")
         for i, stack in enumerate(stacks[:MOST_ROWS], start=1):
@@ -68,7 +66,7 @@ def show(
 
 
 def say_identical(trials: Sequence[Trial], console: Console) -> None:
-    """Say which trials are numerically one, by what tells them apart where that is the initializer alone."""
+    """Say how many trials are numerically identical to another, and which initializers make them so."""
     groups = [group for group in identical(trials).values() if len(group) > 1]
     if not groups:
         return
@@ -79,15 +77,3 @@ def say_identical(trials: Sequence[Trial], console: Console) -> None:
         "each is trained once and recorded for each",
         highlight=False,
     )
-
-
-def say_undiagnosed(known: Mapping[str, Known], done: Sequence[Trial], console: Console) -> None:
-    """Say how many of the trials that are done have no diagnostics, now that they are asked for."""
-    without = sum(not known[trial.id].diagnosed for trial in done)
-    if without:
-        console.print(
-            f"{without} of the {len(done)} trials that are done were trained without diagnostics and are not "
-            "trained again for them; write tracking.experiment=NAME for an experiment in which they are",
-            highlight=False,
-            soft_wrap=True,
-        )

@@ -15,12 +15,13 @@ from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
+from fnnexp.config.execution import Execution
 from fnnexp.data import datasets as data
 from fnnexp.data.datasets import Arrays, Prepared
 from fnnexp.errors import DataError
 from fnnexp.nn.engines.base import engine_named
-from fnnexp.nn.training import Record, Stack, advance, start
-from fnnexp.sweeping.plan import Planned
+from fnnexp.nn.training import Record, Stack, advance
+from fnnexp.sweeping.plan import PlannedStack
 
 
 @dataclass(frozen=True)
@@ -40,26 +41,39 @@ class Broken:
     reason: str
     traceback: str
 
+    @classmethod
+    def by(cls, error: BaseException) -> Broken:
+        """Return what an exception that is being handled did to a segment."""
+        return cls(f"{type(error).__name__}: {error}", traceback.format_exc())
 
-def train_segment(planned: Planned, seconds: float) -> Trained | Broken:
-    """Train a stack for about ``seconds`` in whole epochs, BLAS on one thread."""
+
+class WorkerDied(Broken):
+    """A segment whose worker process was killed: by the system, for memory, or by hand."""
+
+
+def train_segment(planned: PlannedStack, execution: Execution) -> Trained | Broken:
+    """Train a stack for about ``segment_seconds`` in whole epochs, BLAS on one thread."""
     try:
         with _ONE_THREAD:
-            arrays = _RECEIVED.get(planned.data.checksum) or data.load(planned.data)
-            stack = planned.state or start(planned.recipe, planned.lanes)
-            how: dict[str, Any] = {"diagnostics": planned.diagnostics, "engine": planned.engine}
-            stack, records = advance(planned.recipe, stack, arrays, seconds, **how)
-        return Trained(stack, records, blas_kernel(), engine_named(planned.engine).version)
+            stack, records = advance(
+                planned.recipe,
+                planned.stack,
+                _RECEIVED.get(planned.data.checksum) or data.load(planned.data),
+                execution.segment_seconds,
+                diagnostics=execution.diagnostics,
+                engine=execution.engine,
+            )
+        return Trained(stack, records, blas_kernel(), engine_named(execution.engine).version)
     except Exception as error:
-        return Broken(f"{type(error).__name__}: {error}", traceback.format_exc())
+        return Broken.by(error)
 
 
 _RECEIVED: dict[str, Arrays] = {}
-"""The data sets that were sent to this process, by checksum: a cluster shares no disk with the parent."""
+"""The data sets that a cluster sent to this process, by checksum."""
 
 
 def receive(prepared: Prepared, arrays: Arrays) -> None:
-    """Keep a data set in memory, unless it lies on this machine's disk, where all its processes share it."""
+    """Keep a data set in memory, unless this machine's disk has it, where all processes share it."""
     try:
         data.load(prepared)
     except DataError:
@@ -69,18 +83,18 @@ def receive(prepared: Prepared, arrays: Arrays) -> None:
 
 
 def get_ready(engine: str) -> None:
-    """Begin a worker process with what its first segment would wait for."""
+    """Initialize a worker process: load what its first segment needs, and tie its life to the parent's."""
     depend_on_the_parent()
-    with contextlib.suppress(ImportError):  # which the parent tells the user
+    with contextlib.suppress(ImportError):  # the parent reports it
         engine_named(engine)
     blas_kernel()
 
 
 def depend_on_the_parent() -> None:
-    """Leave Ctrl-C to the parent, and when the parent is gone, go.
+    """Ignore Ctrl-C, which the parent handles, and exit when the parent dies.
 
-    Ctrl-C in a terminal reaches every process of the group; the parent decides what it means. And a parent
-    that is killed tells nobody: a worker of loky's would wait for its next task for five more minutes.
+    Ctrl-C in a terminal reaches every process of the group; the parent decides what it means. A parent that
+    is killed tells nobody, and a worker of loky's would wait for its next task for five more minutes.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -88,21 +102,21 @@ def depend_on_the_parent() -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     if os.name == "posix":
-        threading.Thread(target=_leave_with, args=(parent.pid,), daemon=True).start()
+        threading.Thread(target=_exit_with, args=(parent.pid,), daemon=True).start()
 
 
-def _leave_with(parent: int) -> None:
-    """End this process when its parent has: whoever has lost his parent is given another."""
+def _exit_with(parent: int | None) -> None:
+    """Exit when the parent has died: getppid then names another process."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
 
 
 class _OneThread:
-    """BLAS on one thread while any segment of this process is under way.
+    """A context that keeps BLAS on one thread while any segment of this process is under way.
 
-    The setting is the process's where BLAS has threads of its own, and each thread's where they are OpenMP's:
-    so every segment sets it, and the last one to end puts back what was.
+    Where BLAS has its own threads the setting belongs to the process; where it uses OpenMP's, to each thread.
+    So every segment sets it, and the last one to end restores what was.
     """
 
     def __init__(self) -> None:
@@ -123,11 +137,11 @@ class _OneThread:
             if self._segments == 0:
                 self._controlling()
                 self._limit.restore_original_limits()
-                self._controlling()  # nobody from here on: whoever sets limits next is obeyed
+                self._controlling()  # so that the next thread that sets a limit is obeyed
 
     @staticmethod
     def _controlling() -> Any:
-        """Return the controller, at this thread's command: it silently obeys only the first that used it."""
+        """Return the controller for this thread: it would silently ignore all threads but its first user."""
         for library in _threads().lib_controllers:
             if hasattr(library, "clear_controlling_thread"):  # from threadpoolctl 3.8 on
                 library.clear_controlling_thread(force=True)

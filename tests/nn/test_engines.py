@@ -217,9 +217,9 @@ def test_a_trial_is_one_engines_from_beginning_to_end(
     assert by_numba.load(trial.lane(), recipe)[0].theta.tobytes() == stack.theta.tobytes()
     began_at = []
 
-    def train(planned, seconds):
-        began_at.append((planned.epoch, planned.engine))
-        return train_segment(planned, seconds)
+    def train(planned, execution):
+        began_at.append((planned.stack.epoch, execution.engine))
+        return train_segment(planned, execution)
 
     monkeypatch.setattr(executor_module, "train_segment", train)
     console = Console(file=io.StringIO(), width=300)

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
 from fnnexp.data import datasets as data
 from fnnexp.data.datasets import Arrays
@@ -31,7 +32,7 @@ from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.pieces.initializers import METHODS, standard_deviation
 from fnnexp.nn.training import Lane, Recipe, Record, Stack, advance, start
 from fnnexp.sweeping.executor import Executor
-from fnnexp.sweeping.plan import Planned, plan
+from fnnexp.sweeping.plan import PlannedStack, identical, plan
 from fnnexp.sweeping.worker import Trained
 
 if TYPE_CHECKING:
@@ -261,7 +262,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[data.Prepared
 
 @pytest.fixture(scope="module")
 def executors() -> Iterator[dict[int, Executor]]:
-    started = {n_jobs: Executor(n_jobs=n_jobs, backend="loky") for n_jobs in (1, 2)}
+    started = {n_jobs: Executor(Execution(n_jobs)) for n_jobs in (1, 2)}
     yield started
     for executor in started.values():
         executor.close()
@@ -304,9 +305,9 @@ def swept(
     records: list[Record] = []
     done: list[Stack] = []
     states: dict[str, Stack] = {}
-    how: dict[str, Any] = {"max_lanes": max_lanes, "n_jobs": executor.n_jobs, "engine": engine}
-    for planned in plan(trials, **how):
-        executor.submit(planned, seconds)
+    executor.execution = replace(executor.execution, segment_seconds=seconds, engine=engine)
+    for planned in plan(identical(trials), max_lanes=max_lanes, n_jobs=executor.n_jobs):
+        executor.submit(planned)
     while executor.under_way:
         planned, trained = executor.result()
         assert isinstance(trained, Trained), trained
@@ -318,8 +319,8 @@ def swept(
             states |= {lane.key: stack.select([k]) for k, lane in enumerate(stack.lanes)}
         if states and not executor.under_way:
             left = [trial for trial in trials if trial.numbers_id in states]
-            for again in plan(left, states=states, **how):
-                executor.submit(again, seconds)
+            for again in plan(identical(left), max_lanes=max_lanes, n_jobs=executor.n_jobs, begun=states):
+                executor.submit(again)
             states = {}
     return records, done
 
@@ -345,10 +346,9 @@ def test_halving_a_planned_stack_keeps_each_lanes_state(prepared: data.Prepared)
     hyper = (("lr", 0.01), ("beta1", 0.9), ("beta2", 0.999), ("epsilon", 1e-8))
     lanes = [Lane(f"{k}", k, (0.3, 0.3), hyper) for k in range(5)]
     whole, _ = advance(recipe, start(recipe, lanes), data.load(prepared), seconds=0)
-    halves = Planned(recipe, prepared, whole.lanes, whole.epoch, whole).split()
+    halves = PlannedStack(recipe, prepared, whole).split()
     assert [lane for half in halves for lane in half.lanes] == lanes
-    assert all(half.state and half.state.lanes == half.lanes for half in halves)
-    ends = [advance(recipe, half.state, data.load(prepared)) for half in halves if half.state]
+    ends = [advance(recipe, half.stack, data.load(prepared)) for half in halves]
     end, records = advance(recipe, whole, data.load(prepared))
     assert outcomes([record for _, new in ends for record in new], [half for half, _ in ends]) == outcomes(
         records, [end]

@@ -127,10 +127,10 @@ def test_a_trial_goes_on_from_its_checkpoint_with_or_without(
     """Ctrl-C comes in the first of three epochs, each a segment; then the same trials are asked for again."""
     trials = trials_of("epochs=3", "seed=0,1", "batching=full")
 
-    def interrupted(planned, seconds):
+    def interrupted(planned, execution):
         monkeypatch.undo()
         os.kill(os.getpid(), signal.SIGINT)
-        return train_segment(planned, seconds)
+        return train_segment(planned, execution)
 
     monkeypatch.setattr(executor_module, "train_segment", interrupted)
     outcome, _ = sweep(trials, store, diagnostics=first, segment_seconds=0.0)

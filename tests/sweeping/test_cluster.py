@@ -32,13 +32,13 @@ from fnnexp.sweeping.backends import dask as on_dask
 from fnnexp.sweeping.backends.cluster import (
     ClusterError,
     ClusterLostError,
+    connected,
     own_versions,
     refuse_others,
-    workers,
 )
-from fnnexp.sweeping.executor import Executor, resolved
+from fnnexp.sweeping.executor import Executor, worker_count
 from fnnexp.sweeping.loop import run
-from fnnexp.sweeping.plan import plan
+from fnnexp.sweeping.plan import identical, plan
 from fnnexp.sweeping.worker import Trained, train_segment
 from fnnexp.tracking.writer import Tracker
 
@@ -186,7 +186,7 @@ def test_a_sweep_on_dask_is_bitwise_that_of_one_machine_though_a_worker_is_kille
     assert outcome.failed == []
     assert len(outcome.finished) == len(trials) == 8
     assert ("a worker died; a stack" in said) == (allowed_failures == 0)
-    assert "is gone; what it was at is done again by another" in said
+    assert "is gone; another trains its segment again" in said
     agree(results(store, "fnnexp"), on_this_machine, same_bits)
     assert not cluster.cache.exists(), "a worker wrote"
 
@@ -194,33 +194,34 @@ def test_a_sweep_on_dask_is_bitwise_that_of_one_machine_though_a_worker_is_kille
 def test_a_cluster_has_a_worker_a_thread_and_hands_out_each_data_set_once(dask, trials_of, monkeypatch):
     cluster = dask(workers=1)
     cluster.worker((), "--nthreads", "3")
-    planned = plan(trials_of("seed=0,1,2,3", "epochs=1"), max_lanes=1, n_jobs=4, diagnostics=True)
+    planned = plan(identical(trials_of("seed=0,1,2,3", "epochs=1")), max_lanes=1, n_jobs=4)
     sent = []
     in_memory = cluster_module.in_memory
-    with workers("dask", cluster.address) as backend:
+    execution = Execution(2, "dask", address=cluster.address, diagnostics=True)
+    with connected(execution) as backend:
         until(lambda: list(backend.news()) or backend.cores == 4)  # both are there
         monkeypatch.setattr(
             on_dask,
             "in_memory",
             lambda prepared: sent.append(prepared) or in_memory(prepared),
         )
-        executor = Executor(n_jobs=2, backend=backend)
+        executor = Executor(execution, backend)
         for each in planned:
-            executor.submit(each, 5.0)
+            executor.submit(each)
         ended = [executor.result() for _ in planned]
         executor.close()
         assert sum(backend._client.nthreads().values()) == 4
     assert all(isinstance(answer, Trained) for _, answer in ended)
     for each, answer in ended:
-        here = train_segment(each, 5.0)
+        here = train_segment(each, execution)
         assert answer.stack.theta.tobytes() == here.stack.theta.tobytes()
         assert [one.metrics for one in answer.records] == [one.metrics for one in here.records]
         assert [told_by(one.metrics) for one in answer.records] == [True, True]
     assert sent == [planned[0].data]
-    with workers("dask", cluster.address) as backend:
-        assert resolved(-1, backend) == 4
-        assert resolved(-2, backend) == 3
-        assert resolved(2, backend) == 2
+    with connected(Execution(backend="dask", address=cluster.address)) as backend:
+        assert worker_count(-1, backend) == 4
+        assert worker_count(-2, backend) == 3
+        assert worker_count(2, backend) == 2
 
 
 # --- what can't be done is said before anything is begun ---
@@ -283,9 +284,9 @@ def test_a_scheduler_without_workers_is_told(dask, refused, monkeypatch):
 
 @pytest.fixture
 def other_versions(tmp_path):
-    """Return an environment in which numpy and joblib say that they are of other versions."""
+    """Return an environment in which numpy and cloudpickle say that they are of other versions."""
     folder = tmp_path / "other"
-    for name in ("numpy", "joblib"):
+    for name in ("numpy", "cloudpickle"):
         info = folder / f"{name}-0.9.dist-info"
         info.mkdir(parents=True)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.9\n", "utf-8")
@@ -296,14 +297,14 @@ def test_workers_of_other_versions_are_told_with_all_that_differs(dask, refused,
     cluster = dask(workers=0)
     cluster.worker(other_versions)
     told = refused("execution.backend=dask", f"execution.address={cluster.address}")
-    assert f"numpy 0.9 (here {np.__version__}), joblib 0.9 (here" in told
+    assert f"numpy 0.9 (here {np.__version__}), cloudpickle 0.9 (here" in told
     assert "scipy" not in told
     assert "tcp://127.0.0.1:" in told
 
 
 def test_a_worker_of_other_versions_that_comes_later_ends_the_sweep(dask, other_versions):
     cluster = dask(workers=1)
-    with workers("dask", cluster.address) as backend:
+    with connected(Execution(backend="dask", address=cluster.address)) as backend:
         assert list(backend.news()) == []
         cluster.worker(other_versions)
         with pytest.raises(ClusterLostError, match=r"in the middle of the sweep; .*\n.* numpy 0\.9"):
@@ -330,7 +331,7 @@ def test_a_scheduler_that_goes_away_ends_the_sweep_and_fails_no_trial(dask, stor
 
 def test_versions_are_compared_as_far_as_they_change_a_number():
     own = own_versions()
-    assert {"python", "fnnexp", "numpy", "scipy", "joblib", "cloudpickle"} <= own.keys()
+    assert {"python", "fnnexp", "numpy", "scipy", "cloudpickle", "threadpoolctl"} <= own.keys()
     refuse_others({"a": own, "b": {**own, "python": own["python"] + ".99", "pandas": "0.1"}})
     with pytest.raises(ClusterError) as told:
         refuse_others({"a": own, "b": {**own, "python": "2.7.1", "fnnexp": None}})
@@ -341,7 +342,7 @@ def test_versions_are_compared_as_far_as_they_change_a_number():
 
 def test_kernels_that_differ_are_said_once(trials_of, monkeypatch):
     said = []
-    executor = Executor(n_jobs=1, backend="sequential", say=said.append)
+    executor = Executor(Execution(1, "sequential"), say=said.append)
     for kernel in ("openblas Zen", "openblas Zen", "openblas SkylakeX", "openblas Zen"):
         executor._compare(kernel)
     executor.close()
@@ -354,8 +355,8 @@ def test_what_was_received_is_read_only_and_used_where_there_is_no_file(trials_o
     from fnnexp.errors import DataError
     from fnnexp.sweeping import worker
 
-    (planned,) = plan(trials_of("epochs=1"), max_lanes=1, n_jobs=1)
-    expected = train_segment(planned, 5.0)
+    (planned,) = plan(identical(trials_of("epochs=1")), max_lanes=1, n_jobs=1)
+    expected = train_segment(planned, Execution())
     arrays = cluster_module.in_memory(planned.data)
 
     def nothing(prepared):
@@ -363,10 +364,10 @@ def test_what_was_received_is_read_only_and_used_where_there_is_no_file(trials_o
 
     monkeypatch.setattr(data, "load", nothing)
     monkeypatch.setattr(worker, "_RECEIVED", {})
-    assert "no disk" in train_segment(planned, 5.0).reason
+    assert "no disk" in train_segment(planned, Execution()).reason
     worker.receive(planned.data, arrays)
     assert not arrays.x_train.flags.writeable
-    assert train_segment(planned, 5.0).stack.theta.tobytes() == expected.stack.theta.tobytes()
+    assert train_segment(planned, Execution()).stack.theta.tobytes() == expected.stack.theta.tobytes()
 
 
 # --- Ray ---
@@ -434,7 +435,9 @@ def test_a_sweep_on_ray_is_bitwise_that_of_one_machine_though_a_worker_is_killed
 
     def kill_one():
         until(lambda: list((tmp_path / ".fnnexp" / "checkpoints").glob("*.npz")))
-        busy = until(lambda: [pid for pid, words in node.session().items() if "ray::_with_data" in words])
+        busy = until(
+            lambda: [pid for pid, words in node.session().items() if "ray::_train_with_data" in words]
+        )
         os.kill(busy[0], signal.SIGKILL)
 
     killer = threading.Thread(target=kill_one)

@@ -33,17 +33,19 @@ from fnnexp.config.trial import Trial
 from fnnexp.data import datasets as data
 from fnnexp.data.datasets import Prepared
 from fnnexp.errors import FnnexpError
+from fnnexp.nn import layer_stats
 from fnnexp.nn.network import Architecture, Parameters
 from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.training import Recipe, Stack, advance, start
 from fnnexp.results import frames
 from fnnexp.sweeping import executor as executor_module
+from fnnexp.sweeping.backends import loky
 from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints
-from fnnexp.sweeping.executor import Executor, resolved
+from fnnexp.sweeping.executor import Executor, worker_count, workers_starting
 from fnnexp.sweeping.loop import run
-from fnnexp.sweeping.plan import USUAL_LANES, Planned, identical, plan, spread
+from fnnexp.sweeping.plan import USUAL_LANES, PlannedStack, identical, plan, spread
 from fnnexp.sweeping.progress import SweepProgress
-from fnnexp.sweeping.worker import Broken, train_segment
+from fnnexp.sweeping.worker import Broken, WorkerDied, train_segment
 from fnnexp.tracking.retry import StoreError
 from fnnexp.tracking.sql import SqlRuns
 from fnnexp.tracking.writer import BEST, METRICS, Tracker
@@ -60,9 +62,8 @@ CUT = "execution.segment_seconds=0.2"
 @pytest.fixture(scope="module", autouse=True)
 def no_workers_are_left():
     yield
-    from joblib.externals.loky import get_reusable_executor
-
-    get_reusable_executor().shutdown(wait=True, kill_workers=True)
+    if loky.pool() is not None:
+        loky.pool().shutdown(wait=True, kill_workers=True)
 
 
 # --- a grid on loky ---
@@ -149,7 +150,7 @@ def test_identical_trials_are_trained_once_recorded_for_each_and_said(grid, tria
 
 def test_an_identical_trial_trains_in_the_same_lane(trials_of):
     trials = trials_of(*GRID)
-    lanes = [lane for stack in plan(trials, max_lanes=None, n_jobs=2) for lane in stack.lanes]
+    lanes = [lane for stack in plan(identical(trials), max_lanes=None, n_jobs=2) for lane in stack.lanes]
     assert len(lanes) == len({lane.key for lane in lanes}) == 8
 
 
@@ -294,7 +295,7 @@ def test_a_failing_trial_costs_no_other_and_is_listed_with_its_reason(
 def test_a_failed_trial_is_tried_again_by_the_same_command(invoke, store, tmp_path, monkeypatch):
     command = ["data=digits", "epochs=1", "execution.n_jobs=1", "execution.backend=sequential"]
     broken = Broken("OSError: no data today", "Traceback …")
-    monkeypatch.setattr(executor_module, "train_segment", lambda planned, seconds: broken)
+    monkeypatch.setattr(executor_module, "train_segment", lambda planned, execution: broken)
     assert invoke(*command).status == 1
     monkeypatch.undo()
     assert invoke(*command, cwd=tmp_path).status == 0
@@ -316,10 +317,10 @@ def test_a_stack_in_which_one_lane_fails_is_halved_until_that_lane_stands_alone(
     trials = trials_of("epochs=2", "seed=0,1,2,3,4")
     seen = []
 
-    def train(planned, seconds):
+    def train(planned, execution):
         seeds = {lane.seed for lane in planned.lanes}
         seen.append(len(seeds))
-        return Broken("ValueError: seed 2", "…") if 2 in seeds else train_segment(planned, seconds)
+        return Broken("ValueError: seed 2", "…") if 2 in seeds else train_segment(planned, execution)
 
     monkeypatch.setattr(executor_module, "train_segment", train)
     outcome, said = swept(trials, store, max_lanes=5)
@@ -351,14 +352,12 @@ def until(happened, seconds=60):
 
 
 def test_a_sweep_finishes_after_a_worker_was_killed(store, tmp_path, trials_of, agrees):
-    from joblib.externals.loky import reusable_executor
-
     trials = trials_of(*LONG)
     killed = []
 
     def kill_one():
         until(lambda: checkpoints_in(tmp_path))
-        pid = next(iter(reusable_executor._executor._processes))
+        pid = loky.processes()[0].pid
         os.kill(pid, signal.SIGKILL)
         killed.append(pid)
 
@@ -376,7 +375,7 @@ def test_a_sweep_finishes_after_a_worker_was_killed(store, tmp_path, trials_of, 
 def test_a_worker_killed_in_the_middle_of_its_answer_is_noticed(monkeypatch, tmp_path, trials_of):
     first_time = str(tmp_path / "first time")
 
-    def train(planned, seconds):
+    def train(planned, execution):
         import os
         import sys
         import time
@@ -393,15 +392,15 @@ def test_a_worker_killed_in_the_middle_of_its_answer_is_noticed(monkeypatch, tmp
         return planned.lanes[0].key
 
     monkeypatch.setattr(executor_module, "train_segment", train)
-    executor = Executor(n_jobs=2, backend="loky")
-    planned = plan(trials_of("data=digits", "seed=0,1"), max_lanes=1, n_jobs=2)
+    executor = Executor(Execution(2, "loky"))
+    planned = plan(identical(trials_of("data=digits", "seed=0,1")), max_lanes=1, n_jobs=2)
     for each in planned:
-        executor.submit(each, 1.0)
+        executor.submit(each)
     ended = [executor.result() for _ in planned]
-    assert any(isinstance(answer, executor_module.WorkerDied) for _, answer in ended)
+    assert any(isinstance(answer, WorkerDied) for _, answer in ended)
     for each, answer in ended:
-        if isinstance(answer, executor_module.WorkerDied):
-            executor.submit(each, 1.0)
+        if isinstance(answer, WorkerDied):
+            executor.submit(each)
     again = [executor.result() for _ in range(executor.under_way)]
     assert [answer for _, answer in again] == [each.lanes[0].key for each, _ in again]
     executor.close()
@@ -562,46 +561,39 @@ def test_what_is_wrong_with_a_later_job_is_said_in_a_line_and_leaves_no_worker(s
 
 
 def processes():
-    pool = pool_of_joblib()
-    return [] if pool is None else [one for one in (pool._processes or {}).values() if one.is_alive()]
-
-
-def pool_of_joblib():
-    from joblib.externals.loky import reusable_executor
-
-    return reusable_executor._executor
+    return [process for process in loky.processes() if process.is_alive()]
 
 
 @pytest.fixture
 def no_workers(monkeypatch):
     """Begin without joblib's processes, as a command does, on a machine of two cores or more."""
-    if pool_of_joblib() is not None:
-        pool_of_joblib().shutdown(wait=True, kill_workers=True)
+    if loky.pool() is not None:
+        loky.pool().shutdown(wait=True, kill_workers=True)
     monkeypatch.setattr(executor_module, "cpu_count", lambda: 2)
 
 
 def test_workers_start_while_the_block_prepares_their_work(no_workers, trials_of):
-    with executor_module.begun_early(2, "loky", "numpy"):
+    with workers_starting(Execution(2)):
         until(lambda: len(processes()) == 2)
         begun = {one.pid for one in processes()}
     assert {one.pid for one in processes()} == begun
-    with closing(Executor(n_jobs=2, backend="loky")) as executor:
-        for each in plan(trials_of("epochs=1", "seed=0,1"), max_lanes=1, n_jobs=2):
-            executor.submit(each, 1.0)
+    with closing(Executor(Execution(2, "loky"))) as executor:
+        for each in plan(identical(trials_of("epochs=1", "seed=0,1")), max_lanes=1, n_jobs=2):
+            executor.submit(each)
         while executor.under_way:
             executor.result()
     assert {one.pid for one in processes()} == begun
 
 
 def test_workers_that_started_end_with_a_block_that_fails(no_workers):
-    with pytest.raises(ValueError, match="so"), executor_module.begun_early(2, "loky", "numpy"):
+    with pytest.raises(ValueError, match="so"), workers_starting(Execution(2)):
         raise ValueError("so")
     until(lambda: not processes())
 
 
 @pytest.mark.parametrize(("n_jobs", "backend"), [(1, "loky"), (3, "loky"), (2, "threading")])
 def test_no_worker_starts_early_that_a_sweep_would_not_have(n_jobs, backend, no_workers):
-    with executor_module.begun_early(n_jobs, backend, "numpy"):
+    with workers_starting(Execution(n_jobs, backend)):
         assert not processes()
 
 
@@ -685,6 +677,27 @@ def test_a_harmed_checkpoint_is_set_aside_and_said_and_the_trial_starts_over(
     agrees(tmp_path, trials)
 
 
+@pytest.mark.parametrize(
+    "bug", [KeyError("softplus"), ValueError("a bug"), TypeError("a bug"), MemoryError()]
+)
+def test_a_bug_of_ours_is_raised_and_costs_no_checkpoint(bug, store, trials_of, monkeypatch):
+    trials = trials_of("epochs=3")
+    kept = Checkpoints(CHECKPOINTS)
+    kept.save(*_with_curve(half_trained(trials[0])))
+    (file,) = CHECKPOINTS.iterdir()
+    before = file.read_bytes()
+
+    def broken(architecture):
+        raise bug
+
+    monkeypatch.setattr(layer_stats, "names", broken)
+    with pytest.raises(type(bug)) as raised:
+        swept(trials, store)
+    assert raised.value is bug
+    assert [one.name for one in CHECKPOINTS.iterdir()] == [file.name]
+    assert file.read_bytes() == before
+
+
 @pytest.mark.parametrize("epochs", [2, 3])
 def test_a_whole_checkpoint_is_gone_on_from_and_not_trained_again(
     epochs, store, tmp_path, trials_of, monkeypatch, agrees
@@ -693,9 +706,9 @@ def test_a_whole_checkpoint_is_gone_on_from_and_not_trained_again(
     Checkpoints(CHECKPOINTS).save(*_with_curve(half_trained(trials[0], epochs)))
     began_at = []
 
-    def train(planned, seconds):
-        began_at.append(planned.epoch)
-        return train_segment(planned, seconds)
+    def train(planned, execution):
+        began_at.append(planned.stack.epoch)
+        return train_segment(planned, execution)
 
     monkeypatch.setattr(executor_module, "train_segment", train)
     outcome, said = swept(trials, store)
@@ -757,10 +770,10 @@ def test_the_count_of_epochs_is_right_whatever_becomes_of_the_trials(store, tria
     Checkpoints(CHECKPOINTS).save(*_with_curve(half_trained(half, epochs=2)))
     bad = next(trial for trial in trials if trial.method == "he").numbers_id
 
-    def train(planned, seconds):
+    def train(planned, execution):
         if bad in {lane.key for lane in planned.lanes}:
             return Broken("ValueError: he", "…")
-        return train_segment(planned, seconds)
+        return train_segment(planned, execution)
 
     monkeypatch.setattr(executor_module, "train_segment", train)
     outcome, said = swept(trials, store)
@@ -798,7 +811,7 @@ def test_a_death_counts_only_against_a_trial_that_ran_by_itself(
     trials = trials_of("epochs=2", "seed=0,1,2,3")
     under_way, most_beside_it = set(), []
 
-    def train(planned, seconds):
+    def train(planned, execution):
         seed = planned.lanes[0].seed
         under_way.add(seed)
         time.sleep(0.3)
@@ -806,10 +819,10 @@ def test_a_death_counts_only_against_a_trial_that_ran_by_itself(
         under_way.discard(seed)
         if seed == 2:
             most_beside_it.append(len(beside))
-            return executor_module.WorkerDied("the worker process died", "")
+            return WorkerDied("the worker process died", "")
         if 2 in beside:
-            return executor_module.WorkerDied("the worker process died", "")
-        return train_segment(planned, seconds)
+            return WorkerDied("the worker process died", "")
+        return train_segment(planned, execution)
 
     monkeypatch.setattr(executor_module, "train_segment", train)
     outcome, _ = swept(trials, store, n_jobs=2, max_lanes=1, retries=1)
@@ -825,8 +838,8 @@ def test_fail_fast_stops_at_the_first_failure_and_the_same_command_goes_on(
     trials = trials_of("epochs=2", "seed=0,1,2,3")
     fails = [True]
 
-    def train(planned, seconds):
-        return Broken("ValueError: no", "…") if fails[0] else train_segment(planned, seconds)
+    def train(planned, execution):
+        return Broken("ValueError: no", "…") if fails[0] else train_segment(planned, execution)
 
     monkeypatch.setattr(executor_module, "train_segment", train)
     Tracker("fnnexp", store).open()  # into a new store more is handed out at first
@@ -912,9 +925,9 @@ def test_what_a_failing_store_did_not_take_is_saved_and_logged_later(
     monkeypatch.setattr(writer, call, through)
     trained = []
 
-    def noted(planned, seconds):
-        trained.append((planned.epoch, len(planned.lanes)))
-        return train_segment(planned, seconds)
+    def noted(planned, execution):
+        trained.append((planned.stack.epoch, len(planned.lanes)))
+        return train_segment(planned, execution)
 
     monkeypatch.setattr(executor_module, "train_segment", noted)
     swept(trials, store, n_jobs=2, max_lanes=2, segment_seconds=0.0)
@@ -949,10 +962,10 @@ def test_a_store_that_another_program_holds_is_waited_for(trials_of, store, tmp_
 
 
 def test_an_executor_gives_back_each_segment_with_what_was_handed_out(trials_of):
-    stacks = plan(trials_of("epochs=1", "seed=0,1,2"), max_lanes=1, n_jobs=1)
-    executor = Executor(n_jobs=2, backend="threading")
+    stacks = plan(identical(trials_of("epochs=1", "seed=0,1,2")), max_lanes=1, n_jobs=1)
+    executor = Executor(Execution(2, "threading"))
     for stack in stacks:
-        executor.submit(stack, 1.0)
+        executor.submit(stack)
     assert executor.under_way == 3
     ended = [executor.result() for _ in stacks]
     executor.close()
@@ -965,15 +978,15 @@ def test_an_executor_gives_back_each_segment_with_what_was_handed_out(trials_of)
 def test_what_no_worker_has_begun_can_be_forgotten(trials_of, monkeypatch):
     going, go = threading.Event(), threading.Event()
 
-    def held(planned, seconds):
+    def held(planned, execution):
         going.set()
         assert go.wait(30)
         return Broken("held", "")
 
     monkeypatch.setattr(executor_module, "train_segment", held)
-    executor = Executor(n_jobs=1, backend="threading")
-    for stack in plan(trials_of("epochs=1", "seed=0,1,2"), max_lanes=1, n_jobs=1):
-        executor.submit(stack, 1.0)
+    executor = Executor(Execution(1, "threading"))
+    for stack in plan(identical(trials_of("epochs=1", "seed=0,1,2")), max_lanes=1, n_jobs=1):
+        executor.submit(stack)
     assert going.wait(30)
     executor.forget()
     assert executor.under_way == 1
@@ -986,9 +999,9 @@ def test_what_no_worker_has_begun_can_be_forgotten(trials_of, monkeypatch):
 def test_workers_begin_before_a_new_store_is_open(trials_of, tmp_path, monkeypatch):
     began, opened = threading.Event(), Tracker.open
 
-    def noted(planned, seconds):
+    def noted(planned, execution):
         began.set()
-        return train_segment(planned, seconds)
+        return train_segment(planned, execution)
 
     def late(tracker):
         assert began.wait(30), "the store was opened first"
@@ -1014,9 +1027,9 @@ def test_the_last_stack_is_split_when_a_worker_has_nothing_else_to_do(
 ):
     sizes = []
 
-    def noted(planned, seconds):
-        sizes.append((planned.recipe.epochs, planned.epoch, len(planned.lanes)))
-        return train_segment(planned, seconds)
+    def noted(planned, execution):
+        sizes.append((planned.recipe.epochs, planned.stack.epoch, len(planned.lanes)))
+        return train_segment(planned, execution)
 
     monkeypatch.setattr(executor_module, "train_segment", noted)
     trials = trials_of("epochs=6", "init=he", "seed=0,1,2,3") + trials_of("epochs=1", "init=he", "seed=9")
@@ -1036,25 +1049,27 @@ def test_the_last_stack_is_split_when_a_worker_has_nothing_else_to_do(
     ("lanes", "n", "expected"), [(5, 2, [3, 2]), (5, 9, [1] * 5), (5, 1, [5]), (1, 2, [1])]
 )
 def test_a_stack_is_spread_over_workers_as_far_as_its_lanes_go(trials_of, lanes, n, expected):
-    (stack,) = plan(trials_of("epochs=1", f"seed=range({lanes})"), max_lanes=None, n_jobs=1)
+    (stack,) = plan(identical(trials_of("epochs=1", f"seed=range({lanes})")), max_lanes=None, n_jobs=1)
     assert sorted((len(part.lanes) for part in spread([stack], n)), reverse=True) == expected
 
 
 def test_blas_is_on_one_thread_in_whatever_thread_a_segment_is_trained(trials_of):
     """The thread that trained first lives on, and would keep threadpoolctl to itself."""
-    (planned,) = plan(trials_of("data=digits", "epochs=1"), max_lanes=1, n_jobs=1)
+    (planned,) = plan(identical(trials_of("data=digits", "epochs=1")), max_lanes=1, n_jobs=1)
     with threadpool_limits(1, "blas"):
-        expected = train_segment(planned, 1.0).stack.theta.tobytes()
-    assert train_segment(planned, 1.0).stack.theta.tobytes() == expected
+        expected = train_segment(planned, Execution()).stack.theta.tobytes()
+    assert train_segment(planned, Execution()).stack.theta.tobytes() == expected
     with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
         for thread in (one, other, one):
-            assert thread.submit(train_segment, planned, 1.0).result().stack.theta.tobytes() == expected
+            assert (
+                thread.submit(train_segment, planned, Execution()).result().stack.theta.tobytes() == expected
+            )
 
 
 def test_who_limits_blas_after_a_segment_is_obeyed_while_its_thread_lives_on(trials_of):
-    (planned,) = plan(trials_of("data=digits", "epochs=1"), max_lanes=1, n_jobs=1)
+    (planned,) = plan(identical(trials_of("data=digits", "epochs=1")), max_lanes=1, n_jobs=1)
     with ThreadPoolExecutor(1) as other:
-        assert other.submit(train_segment, planned, 1.0).result().stack.epoch == 1
+        assert other.submit(train_segment, planned, Execution()).result().stack.epoch == 1
         for count in (1, 2):
             with threadpool_limits(count, "blas"):
                 told = [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
@@ -1064,10 +1079,10 @@ def test_who_limits_blas_after_a_segment_is_obeyed_while_its_thread_lives_on(tri
 def test_a_number_of_jobs_means_what_joblib_means():
     from joblib import cpu_count
 
-    assert resolved(3) == 3
-    assert resolved(-1) == cpu_count()
-    assert resolved(-2) == max(cpu_count() - 1, 1)
-    assert resolved(-1000) == 1
+    assert worker_count(3) == 3
+    assert worker_count(-1) == cpu_count()
+    assert worker_count(-2) == max(cpu_count() - 1, 1)
+    assert worker_count(-1000) == 1
 
 
 # --- the plan ---
@@ -1114,38 +1129,48 @@ def test_a_plan_puts_every_unfinished_lane_in_exactly_one_stack(trials, max_lane
     firsts = {key: group[0] for key, group in identical(trials).items()}
     begun = {key: epoch for key, epoch in zip(firsts, epochs, strict=False) if epoch}
     states = {key: state_of(firsts[key], epoch) for key, epoch in begun.items()}
-    stacks = plan(trials, max_lanes=max_lanes, n_jobs=n_jobs, states=states)
+    stacks = plan(identical(trials), max_lanes=max_lanes, n_jobs=n_jobs, begun=states)
     lanes = [lane.key for stack in stacks for lane in stack.lanes]
     assert sorted(lanes) == sorted(firsts)
     assert {trial.numbers_id for trial in trials} == set(lanes)
     for stack in stacks:
         assert 1 <= len(stack.lanes) <= (max_lanes or USUAL_LANES[stack.recipe.batching.mode])
         assert {firsts[lane.key].stack_key for lane in stack.lanes} == {(stack.recipe, SMALL.checksum)}
-        assert {begun.get(lane.key, 0) for lane in stack.lanes} == {stack.epoch}
-        if stack.epoch == 0:
-            assert stack.state is None
+        assert {begun.get(lane.key, 0) for lane in stack.lanes} == {stack.stack.epoch}
+        assert stack.stack.is_begun == (stack.stack.epoch > 0)
+        if not stack.stack.is_begun:
             continue
-        assert stack.state.lanes == stack.lanes
-        assert stack.state.epoch == stack.epoch
         for k, lane in enumerate(stack.lanes):
-            assert (stack.state.theta[k] == states[lane.key].theta[0]).all()
-            assert (stack.state.slots[0][k] == states[lane.key].slots[0][0]).all()
+            assert (stack.stack.theta[k] == states[lane.key].theta[0]).all()
+            assert (stack.stack.slots[0][k] == states[lane.key].slots[0][0]).all()
     costs = [stack.cost for stack in stacks]
     assert costs == sorted(costs, reverse=True)
     assert len(stacks) >= min(n_jobs, len(lanes))
+
+
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_a_stack_that_has_not_begun_trains_as_one_whose_start_is_drawn(epochs, trials_of, one_blas_thread):
+    trials = trials_of(f"epochs={epochs}", "seed=0,1", "init=he,max")
+    (planned,) = plan(identical(trials), max_lanes=None, n_jobs=1)
+    assert not planned.stack.is_begun
+    drawn, arrays = start(planned.recipe, planned.lanes), data.load(planned.data)
+    assert drawn.is_begun
+    ends = [advance(planned.recipe, stack, arrays)[0] for stack in (planned.stack, drawn)]
+    assert ends[0].lanes == ends[1].lanes
+    assert ends[0].theta.tobytes() == ends[1].theta.tobytes()
 
 
 @pytest.mark.parametrize(("mode", "lanes"), [("full", [10] * 5), ("mini", [10] * 5), ("sample", [25, 25])])
 def test_fifty_trials_share_five_stacks_in_batches_and_two_one_row_at_a_time(mode, lanes):
     """12, 12 and 48 lanes at most, in stacks of about one size."""
     trials = [small_trial(2, mode, True, seed, "he") for seed in range(50)]
-    stacks = plan(trials, max_lanes=None, n_jobs=1)
+    stacks = plan(identical(trials), max_lanes=None, n_jobs=1)
     assert [len(stack.lanes) for stack in stacks] == lanes
 
 
 @given(trials=TRIALS.filter(len))
 def test_the_halves_of_a_stack_are_the_stack(trials):
-    for stack in plan(trials, max_lanes=None, n_jobs=1):
+    for stack in plan(identical(trials), max_lanes=None, n_jobs=1):
         if len(stack.lanes) > 1:
             first, second = stack.split()
             assert first.lanes + second.lanes == stack.lanes
@@ -1154,15 +1179,15 @@ def test_the_halves_of_a_stack_are_the_stack(trials):
 
 def test_lanes_that_see_the_same_rows_are_put_together():
     trials = [small_trial(2, "mini", True, seed, method) for method in ("he", "max") for seed in range(6)]
-    first, second = plan(trials, max_lanes=6, n_jobs=2)
+    first, second = plan(identical(trials), max_lanes=6, n_jobs=2)
     assert sorted(lane.seed for lane in first.lanes + second.lanes) == sorted([*range(6)] * 2)
     assert not {lane.seed for lane in first.lanes} & {lane.seed for lane in second.lanes}
 
 
 def test_what_is_left_of_a_trial_is_what_it_costs():
-    (stack,) = plan([small_trial(2, "mini", True, 0, "he")], max_lanes=None, n_jobs=1)
-    assert isinstance(stack, Planned)
-    assert stack.cost == pytest.approx(9 * replace(stack, epoch=8).cost)
+    (stack,) = plan(identical([small_trial(2, "mini", True, 0, "he")]), max_lanes=None, n_jobs=1)
+    assert isinstance(stack, PlannedStack)
+    assert stack.cost == pytest.approx(9 * replace(stack, stack=replace(stack.stack, epoch=8)).cost)
 
 
 # --- real MNIST ---

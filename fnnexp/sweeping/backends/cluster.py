@@ -1,4 +1,4 @@
-"""Workers on other machines, as the executor sees them; ``dask`` and ``ray`` are the two kinds."""
+"""A cluster as the executor sees it, and what it is sent: data sets, and the question of its versions."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 import numpy as np
 
+from fnnexp.config.execution import Execution
 from fnnexp.data import datasets as data
 from fnnexp.data.datasets import Arrays, Prepared
 from fnnexp.errors import FnnexpError
+from fnnexp.sweeping.plan import PlannedStack
+from fnnexp.sweeping.worker import Broken, Trained
 
 PATIENCE = 5.0
-"""Seconds in which a cluster answers and has a worker, or the sweep does not begin."""
+"""Seconds in which a cluster must answer and have a worker before a sweep begins."""
 
-PACKAGES = ("fnnexp", "numpy", "scipy", "joblib", "cloudpickle", "threadpoolctl")
-"""What must be of one version everywhere: what a segment computes with, and what carries it there."""
+PACKAGES = ("fnnexp", "numpy", "scipy", "cloudpickle", "threadpoolctl")
+"""The packages that must have one version everywhere: they compute a segment, or carry it to a worker."""
 
 ENGINE_PACKAGES = {"numba": ("numba", "llvmlite")}
-"""What an engine needs beside them."""
+"""The packages that an engine needs beside them."""
 
 
 class ClusterError(FnnexpError):
@@ -32,48 +34,41 @@ class ClusterError(FnnexpError):
 
 
 class ClusterLostError(FnnexpError):
-    """The cluster went away in the middle: the same command goes on from the last checkpoints."""
+    """The cluster went away during the sweep; the same command goes on from the last checkpoints."""
 
     exit_status = 1
 
 
 class Cluster(ABC):
-    """A connected cluster. Its workers are like this process, and hold the data sets that were sent.
+    """A connected cluster. Its workers have this process's versions.
 
     Attributes
     ----------
-    address
-        As told.
     cores
-        How many segments it can train at once.
+        The number of segments that it can train at once.
     died
-        What a segment raises whose worker died.
+        The exceptions of a segment whose worker died.
     """
 
-    address: str
     cores: int
     died: tuple[type[BaseException], ...]
 
     @abstractmethod
-    def send(self, prepared: Prepared) -> None:
-        """Give a data set to every worker, also to those that come later; a second time costs nothing."""
-
-    @abstractmethod
-    def backend(self, prepared: Prepared) -> Any:
-        """Return a backend for one joblib Parallel, whose task trains on a data set that was sent."""
+    def train(self, planned: PlannedStack, execution: Execution) -> Trained | Broken:
+        """Train a segment on a worker, which is sent the data if it lacks them; called from many threads."""
 
     @abstractmethod
     def lost(self) -> ClusterLostError | None:
-        """Return what there is to say when the cluster is gone for good; wait while that is not known."""
+        """Return the error that ends the sweep if the cluster is gone for good; wait until that is known."""
 
     @abstractmethod
     def news(self) -> Iterator[str]:
-        """Yield what there is to say of workers that came or went since the last time.
+        """Yield a line for each worker that came or went since the last time.
 
         Raises
         ------
         ClusterLostError
-            When the cluster is gone, or a worker came that would compute something else.
+            When the cluster is gone, or a worker came that has other versions.
         """
 
     @abstractmethod
@@ -81,16 +76,13 @@ class Cluster(ABC):
         """Leave the cluster, which goes on without us."""
 
 
-CLUSTERS = {
-    "dask": ("fnnexp.sweeping.backends.dask", "distributed"),
-    "ray": ("fnnexp.sweeping.backends.ray", "ray"),
-}
-"""The module of each kind, and the package that it needs."""
+CLUSTERS = {"dask": "distributed", "ray": "ray"}
+"""The package that each kind of cluster needs; the module beside this one has the kind's name."""
 
 
 @contextlib.contextmanager
-def workers(backend: str, address: str | None, engine: str = "numpy") -> Iterator[str | Cluster]:
-    """Yield what the executor works with: joblib's own backends by name, or a connected cluster.
+def connected(execution: Execution) -> Iterator[Cluster | None]:
+    """Yield the cluster that an execution names, or None when it names a backend of this machine.
 
     Raises
     ------
@@ -98,16 +90,18 @@ def workers(backend: str, address: str | None, engine: str = "numpy") -> Iterato
         Within seconds: the package is missing, the cluster does not answer, has no worker, or its workers
         have other versions.
     """
-    if backend not in CLUSTERS:
-        yield backend
+    kind = execution.backend
+    if kind not in CLUSTERS:
+        yield None
         return
-    module, package = CLUSTERS[backend]
-    if importlib.util.find_spec(package) is None:
+    if importlib.util.find_spec(CLUSTERS[kind]) is None:
         raise ClusterError(
-            f"execution.backend={backend} needs the package {package}, which is not installed here; "
-            f'write: pip install "fnnexp[{backend}]"'
+            f"execution.backend={kind} needs the package {CLUSTERS[kind]}, which is not installed here; "
+            f'write: pip install "fnnexp[{kind}]"'
         )
-    cluster: Cluster = import_module(module).connect(address, (*PACKAGES, *ENGINE_PACKAGES.get(engine, ())))
+    packages = (*PACKAGES, *ENGINE_PACKAGES.get(execution.engine, ()))
+    module = import_module(f"fnnexp.sweeping.backends.{kind}")
+    cluster: Cluster = module.connect(execution.address, packages)
     try:
         yield cluster
     finally:
@@ -122,7 +116,7 @@ def in_memory(prepared: Prepared) -> Arrays:
 
 def own_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Return this process's version of Python and of each package."""
-    found = {"python": _minor(".".join(map(str, sys.version_info[:3])))}
+    found = {"python": ".".join(map(str, sys.version_info[:2]))}
     for package in packages:
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
@@ -132,7 +126,7 @@ def own_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
 def refuse_others(
     versions: Mapping[str, Mapping[str, str | None]], packages: Sequence[str] = PACKAGES
 ) -> None:
-    """Compare each worker's versions with this process's.
+    """Compare each worker's versions with this process's; of Python, only major and minor.
 
     Raises
     ------
@@ -142,21 +136,17 @@ def refuse_others(
     own = own_versions(packages)
     lines = []
     for worker, theirs in versions.items():
-        unlike = [
+        python = ".".join((theirs.get("python") or "").split(".")[:2])
+        differ = [
             f"{name} {theirs.get(name) or 'missing'} (here {mine})"
             for name, mine in own.items()
-            if _minor(theirs.get(name) or "", name) != mine
+            if (python if name == "python" else theirs.get(name)) != mine
         ]
-        if unlike:
-            lines.append(f"  {worker}: {', '.join(unlike)}")
+        if differ:
+            lines.append(f"  {worker}: {', '.join(differ)}")
     if lines:
         raise ClusterError(
             "workers of other versions would compute other numbers, or fail:\n"
             + "\n".join(lines)
             + "\nInstall the same there as here (`pip install -c constraints.txt …`) and start them again."
         )
-
-
-def _minor(text: str, name: str = "python") -> str:
-    """Return a version as it is compared: Python's without what does not change a number."""
-    return ".".join(text.split(".")[:2]) if name == "python" else text

@@ -1,4 +1,4 @@
-"""A Dask cluster: its scheduler hands segments to its workers, and again when one of them dies."""
+"""A Dask cluster: its scheduler hands segments to its workers, and again when a worker dies."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import logging
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from importlib.metadata import version
 from typing import Any
 
-from distributed import Client, KilledWorker, WorkerPlugin
+import dask
+from distributed import Client, KilledWorker, Worker, WorkerPlugin
 from distributed.client import FutureCancelledError
-from joblib._dask import DaskDistributedBackend
 
-from fnnexp import __version__
+from fnnexp.config.execution import Execution
 from fnnexp.data.datasets import Arrays, Prepared
 from fnnexp.sweeping.backends.cluster import (
     PATIENCE,
@@ -24,21 +25,19 @@ from fnnexp.sweeping.backends.cluster import (
     in_memory,
     refuse_others,
 )
-from fnnexp.sweeping.worker import receive
+from fnnexp.sweeping.plan import PlannedStack
+from fnnexp.sweeping.worker import Broken, Trained, receive, train_segment
 
 GONE = ("closing", "closed")
 """The states of a client that will not come back."""
 
-FOR_EVER = 10.0**9
-"""Seconds that a segment waits for a worker when all have gone; :meth:`Dask.news` says that it does."""
-
 
 def connect(address: str, packages: Sequence[str]) -> Dask:
-    """Return the cluster of a scheduler; see :func:`fnnexp.sweeping.backends.cluster.workers`."""
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters of it is said by us
+    """Return the cluster of a scheduler; see :func:`fnnexp.sweeping.backends.cluster.connected`."""
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # our own lines say what matters
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of versions that differ: below they are an error
+            warnings.simplefilter("ignore")  # other versions are an error below
             client = Client(address, timeout=PATIENCE, name="fnnexp", set_as_default=False)
     except (OSError, ValueError) as error:
         raise ClusterError(
@@ -53,7 +52,7 @@ def connect(address: str, packages: Sequence[str]) -> Dask:
 
 
 class Dask(Cluster):
-    """See :class:`Cluster`. Made when at least one worker is there and all are like this process."""
+    """See :class:`Cluster`. Made when at least one worker is there and all have our versions."""
 
     died = (KilledWorker, FutureCancelledError)
 
@@ -66,25 +65,32 @@ class Dask(Cluster):
                 f"execution.address={address}: the scheduler has no worker; start one on each machine with "
                 f"`dask worker {address} --nthreads 1 --nworkers=-1`"
             ) from error
-        self._workers = self._like_us()
+        self._workers = self._compared_workers()
         self.cores = sum(self._workers.values())
         self._sent: set[str] = set()
         self._sending = threading.Lock()
+        self._settings = ExitStack()
+        # A stack goes to its worker through the scheduler, so that another worker can take it over.
+        self._settings.enter_context(
+            dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"})
+        )
 
-    def send(self, prepared: Prepared) -> None:
+    def train(self, planned: PlannedStack, execution: Execution) -> Trained | Broken:
+        """Train a segment on the worker that the scheduler chooses."""
+        self._send(planned.data)
+        ended: Trained | Broken = self._client.submit(train_segment, planned, execution, pure=False).result()
+        return ended
+
+    def _send(self, prepared: Prepared) -> None:
         """Leave a data set with the scheduler, which hands it to each worker once, whenever that comes.
 
-        It stays there for the next sweep: a cluster holds each data set once a process.
+        It stays there for the next sweep.
         """
         with self._sending:
             if prepared.checksum not in self._sent:
-                name = f"fnnexp-{__version__}-{prepared.checksum}"
+                name = f"fnnexp-{version('fnnexp')}-{prepared.checksum}"
                 self._client.register_plugin(_DataSet(prepared, in_memory(prepared)), name=name)
                 self._sent.add(prepared.checksum)
-
-    def backend(self, prepared: Prepared) -> Any:
-        """Return a backend of joblib's for one call."""
-        return _Backend(client=self._client, wait_for_workers_timeout=FOR_EVER)
 
     def lost(self) -> ClusterLostError | None:
         """Return that the scheduler is gone, once the client has given up to connect again."""
@@ -99,21 +105,22 @@ class Dask(Cluster):
         try:
             now = self._client.nthreads()
             if now.keys() - self._workers.keys():
-                now = self._like_us()
+                now = self._compared_workers()
         except ClusterError as error:
             raise ClusterLostError(f"a worker came in the middle of the sweep; {error}") from error
-        except Exception:  # between two schedulers; the client's status says when it gives up
+        except Exception:  # the connection is down; the client's status says when it gives up
             return
         before, self._workers = self._workers, now
         for worker in sorted(before.keys() - now.keys()):
-            yield f"the worker {worker} is gone; what it was at is done again by another"
+            yield f"the worker {worker} is gone; another trains its segment again"
         for worker in sorted(now.keys() - before.keys()):
             yield f"the worker {worker} has come"
         if before and not now:
             yield "the cluster has no worker left; waiting for one"
 
     def close(self) -> None:
-        """Close the client; what it still waits for is given up."""
+        """Close the client; segments under way are given up."""
+        self._settings.close()
         self._client.close(timeout=PATIENCE)
 
     def _gone(self) -> ClusterLostError:
@@ -122,8 +129,8 @@ class Dask(Cluster):
             "and it goes on where it was"
         )
 
-    def _like_us(self) -> dict[str, int]:
-        """Return the threads of each worker, all of which have our versions."""
+    def _compared_workers(self) -> dict[str, int]:
+        """Return the number of threads of each worker, all of which have our versions."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found: Any = self._client.get_versions(packages=list(self._packages))
@@ -140,19 +147,6 @@ class _DataSet(WorkerPlugin):
     def __init__(self, prepared: Prepared, arrays: Arrays) -> None:
         self.prepared, self.arrays = prepared, arrays
 
-    def setup(self, worker: Any) -> None:
+    def setup(self, worker: Worker) -> None:
         receive(self.prepared, self.arrays)
         del self.arrays
-
-
-class _Backend(DaskDistributedBackend):  # type: ignore[misc]
-    """joblib's, which would wait for ever for a task that Dask gave up: it tells only of those that ended."""
-
-    def submit(self, func: Any, callback: Callable[[Any], None]) -> Any:
-        def tell(ended: Future[Any]) -> None:
-            if (error := ended.exception()) is not None:
-                callback(error)
-
-        future = super().submit(func, callback)
-        future.add_done_callback(tell)
-        return future

@@ -1,18 +1,18 @@
-"""A Ray cluster: each segment is a task; the data lies in the shared memory of each machine."""
+"""A Ray cluster: each segment is a task, and the data lies in the shared memory of each machine."""
 
 from __future__ import annotations
 
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ray
-from joblib._parallel_backends import ParallelBackendBase
 from ray import exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from fnnexp.config.execution import Execution
 from fnnexp.data.datasets import Arrays, Prepared
 from fnnexp.sweeping.backends.cluster import (
     PATIENCE,
@@ -22,14 +22,15 @@ from fnnexp.sweeping.backends.cluster import (
     in_memory,
     refuse_others,
 )
-from fnnexp.sweeping.worker import receive
+from fnnexp.sweeping.plan import PlannedStack
+from fnnexp.sweeping.worker import Broken, Trained, receive, train_segment
 
 START = 60.0
 """Seconds in which a machine starts its first worker process and answers."""
 
 
 def connect(address: str, packages: Sequence[str]) -> Ray:
-    """Return the cluster of a head node; see :func:`fnnexp.sweeping.backends.cluster.workers`."""
+    """Return the cluster of a head node; see :func:`fnnexp.sweeping.backends.cluster.connected`."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=PATIENCE).close()  # Ray itself waits a minute
@@ -47,7 +48,7 @@ def connect(address: str, packages: Sequence[str]) -> Ray:
 
 
 class Ray(Cluster):
-    """See :class:`Cluster`. Made when at least one processor is there and all machines are like this one."""
+    """See :class:`Cluster`. Made when at least one processor is there and all machines have our versions."""
 
     died = (
         exceptions.WorkerCrashedError,
@@ -65,19 +66,23 @@ class Ray(Cluster):
                 f"execution.address={address}: the cluster has no processor to train on; start a worker on "
                 f"each machine with `ray start --address={address}`"
             )
-        self._machines = self._like_us(_machines())
+        self._machines = self._compared(_machines())
         self._sent: dict[str, Any] = {}
         self._sending = threading.Lock()
 
-    def send(self, prepared: Prepared) -> None:
-        """Put a data set where each machine fetches it once, when its first worker asks."""
+    def train(self, planned: PlannedStack, execution: Execution) -> Trained | Broken:
+        """Train a segment as a task that Ray does not try again: the sweep does."""
+        task = ray.remote(num_cpus=1, max_retries=0)(_train_with_data)
+        arrays = self._send(planned.data)
+        ended: Trained | Broken = task.remote(planned, execution, arrays).future().result()
+        return ended
+
+    def _send(self, prepared: Prepared) -> Any:
+        """Put a data set where each machine fetches it once, for its first worker; return its address."""
         with self._sending:
             if prepared.checksum not in self._sent:
                 self._sent[prepared.checksum] = ray.put(in_memory(prepared))
-
-    def backend(self, prepared: Prepared) -> Any:
-        """Return a backend for one call of joblib's Parallel, one segment a task."""
-        return _Backend(self.cores, prepared, self._sent[prepared.checksum])
+            return self._sent[prepared.checksum]
 
     def lost(self) -> ClusterLostError | None:
         """Return that the head node is gone."""
@@ -94,20 +99,20 @@ class Ray(Cluster):
             raise lost
         before, now = self._machines, _machines()
         try:
-            self._like_us({node: name for node, name in now.items() if node not in before})
+            self._compared({node: name for node, name in now.items() if node not in before})
         except ClusterError as error:
             raise ClusterLostError(f"a machine came in the middle of the sweep; {error}") from error
         self._machines = now
         for node in before.keys() - now.keys():
-            yield f"the machine {before[node]} is gone; what it was at is done again by another"
+            yield f"the machine {before[node]} is gone; another trains its segment again"
         for node in now.keys() - before.keys():
             yield f"the machine {now[node]} has come"
 
     def close(self) -> None:
-        """Leave the cluster; what is still under way there is given up."""
+        """Leave the cluster; segments under way are given up."""
         ray.shutdown()
 
-    def _like_us(self, machines: dict[str, str]) -> dict[str, str]:
+    def _compared(self, machines: dict[str, str]) -> dict[str, str]:
         """Return the machines, all of which have our versions."""
 
         def versions(packages: Sequence[str]) -> dict[str, str | None]:  # goes by value: they may lack fnnexp
@@ -142,34 +147,7 @@ def _machines() -> dict[str, str]:
     return {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
 
 
-def _with_data(batch: Callable[[], Any], prepared: Prepared, arrays: Arrays) -> Any:
-    """Run joblib's batch on a worker. Ray has mapped the arrays from the machine's shared memory."""
-    receive(prepared, arrays)
-    return batch()
-
-
-class _Backend(ParallelBackendBase):  # type: ignore[misc]
-    """Segments as Ray's tasks, not tried again by Ray: the sweep does.
-
-    Ray's own backend for joblib makes a pool of processes for each call, and none outside the main thread.
-    """
-
-    supports_retrieve_callback = True
-
-    def __init__(self, cores: int, prepared: Prepared, arrays: Any) -> None:
-        super().__init__()
-        self._cores, self._prepared, self._arrays = cores, prepared, arrays
-
-    def effective_n_jobs(self, n_jobs: int) -> int:
-        return self._cores
-
-    def submit(self, func: Any, callback: Callable[[Any], None]) -> Any:
-        task = ray.remote(num_cpus=1, max_retries=0)(_with_data)
-        future = task.remote(func, self._prepared, self._arrays).future()
-        future.add_done_callback(lambda ended: callback(ended.exception() or ended.result()))
-        return future
-
-    def retrieve_result_callback(self, out: Any) -> Any:
-        if isinstance(out, BaseException):
-            raise out
-        return out
+def _train_with_data(planned: PlannedStack, execution: Execution, arrays: Arrays) -> Trained | Broken:
+    """Train on a worker. Ray has mapped the arrays from the machine's shared memory."""
+    receive(planned.data, arrays)
+    return train_segment(planned, execution)
