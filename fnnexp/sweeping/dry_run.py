@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Container, Mapping, Sequence
 
+from rich.console import Console
 from rich.table import Table
 
+from fnnexp.config.execution import Execution
+from fnnexp.config.trial import Trial
 from fnnexp.sweeping.backends.cluster import connected
 from fnnexp.sweeping.executor import worker_count
-from fnnexp.sweeping.plan import identical, plan
+from fnnexp.sweeping.plan import PlannedStack, identical, plan
 from fnnexp.sweeping.runs import say_undiagnosed
-from fnnexp.tracking.writer import known_trials, runs_of
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from fnnexp.config.execution import Execution
-    from fnnexp.config.trial import Trial
+from fnnexp.tracking.writer import Known, known_trials, runs_of
 
 MOST_ROWS = 40
 
@@ -28,41 +24,46 @@ def show(
     """Print the plan of a sweep."""
     known = known_trials(experiment, uri)
     done, wanted = runs_of(known, trials)
-    begun = sum(1 for trial in wanted if trial.id in known)
     console.print(
         f"[bold]{experiment}[/]: {len(trials)} trials, {len(done)} done, {len(wanted)} to run",
         highlight=False,
     )
-    if begun:
+    if begun := sum(trial.id in known for trial in wanted):
         console.print(f"{begun} of them were begun before", highlight=False)
     if execution.diagnostics:
         say_undiagnosed(known, done, console)
-    finished = {trial.id for trial in done}
-    table = Table("trial", "id", "epochs", "state", box=None, pad_edge=False, header_style="bold")
-    for trial in trials[:MOST_ROWS]:
-        state = "done" if trial.id in finished else known[trial.id].status if trial.id in known else "to run"
-        table.add_row(trial.name, trial.id, str(trial.recipe.epochs), state)
-    console.print(table)
-    if len(trials) > MOST_ROWS:
-        console.print(f"… and {len(trials) - MOST_ROWS} more")
+    _show_trials(trials, known, {trial.id for trial in done}, console)
     with connected(execution) as cluster:
         n_jobs = worker_count(execution.n_jobs, cluster)
-    stacks = plan(identical(wanted), max_lanes=execution.max_lanes, n_jobs=n_jobs)
-    if stacks:
-        table = Table("stack", "lanes", "network", "batching", box=None, pad_edge=False, header_style="bold")
-        for i, stack in enumerate(stacks[:MOST_ROWS], start=1):
-            shape = stack.recipe.architecture
-            widths = "-".join(map(str, (shape.inputs, *shape.hidden, shape.classes)))
-            table.add_row(
-                str(i), str(len(stack.lanes)), f"{widths} {shape.activation}", stack.recipe.batching.mode
-            )
-        console.print(table)
+    if stacks := plan(identical(wanted), max_lanes=execution.max_lanes, n_jobs=n_jobs):
+        _show_stacks(stacks, console)
         lanes = sum(len(stack.lanes) for stack in stacks)
         console.print(
             f"{lanes} lanes in {len(stacks)} stacks on {n_jobs} workers ({execution.backend})",
             highlight=False,
         )
     say_identical(trials, console)
+
+
+def _show_trials(
+    trials: Sequence[Trial], known: Mapping[str, Known], done: Container[str], console: Console
+) -> None:
+    table = Table("trial", "id", "epochs", "state", box=None, pad_edge=False, header_style="bold")
+    for trial in trials[:MOST_ROWS]:
+        state = "done" if trial.id in done else known[trial.id].status if trial.id in known else "to run"
+        table.add_row(trial.name, trial.id, str(trial.recipe.epochs), state)
+    console.print(table)
+    if len(trials) > MOST_ROWS:
+        console.print(f"… and {len(trials) - MOST_ROWS} more")
+
+
+def _show_stacks(stacks: Sequence[PlannedStack], console: Console) -> None:
+    table = Table("stack", "lanes", "network", "batching", box=None, pad_edge=False, header_style="bold")
+    for i, stack in enumerate(stacks[:MOST_ROWS], start=1):
+        shape = stack.recipe.architecture
+        network = f"{'-'.join(map(str, (shape.inputs, *shape.hidden, shape.classes)))} {shape.activation}"
+        table.add_row(str(i), str(len(stack.lanes)), network, stack.recipe.batching.mode)
+    console.print(table)
 
 
 def say_identical(trials: Sequence[Trial], console: Console) -> None:

@@ -1,4 +1,4 @@
-"""One progress bar over the whole sweep, on a terminal or in a notebook; plain lines where nobody watches."""
+"""One progress bar over the whole sweep on a terminal or in a notebook; elsewhere plain lines."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ from rich.text import Text
 from fnnexp import console as notebook
 
 SECONDS_BETWEEN_LINES = 10.0
+"""Between two plain lines."""
+
 SECONDS_IN_A_NOTEBOOK = 0.2
-"""After which the line in a notebook is shown again."""
+"""Between two states of a notebook's line."""
 
 
 class SweepProgress:
-    """Counts epochs done, with trials done and failed, the best so far and the time left.
+    """Shows the epochs and trials that are done, the failures, the best trial so far, and the time left.
 
     Parameters
     ----------
@@ -34,6 +36,8 @@ class SweepProgress:
         Where to write.
     epochs, trials
         How many there are in all.
+    clock
+        Returns the seconds since some moment.
     """
 
     def __init__(
@@ -79,7 +83,7 @@ class SweepProgress:
         self._show()
 
     def done(self, name: str, value: float, metric: str) -> None:
-        """Count a trial that ended, with its ranking metric."""
+        """Count a trial that ended, with the metric that ranks it."""
         self.trials_done += 1
         if value > self._best_value:
             self._best_value = value

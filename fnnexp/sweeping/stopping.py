@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first is a wish that the sweep's loop looks at, the second leaves at once."""
+"""Ctrl-C and SIGTERM: the first asks the sweep to stop after its segments, the second leaves at once."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopping:
-    """A context in which the first signal calls ``wish`` and each further one raises KeyboardInterrupt.
+    """A context in which the first signal calls ``ask`` and each further one raises KeyboardInterrupt.
 
-    The books are so never cut short by the first: nothing is raised in the middle of them. Outside the main
-    thread, which alone may handle signals, it does nothing.
+    So the first never cuts the logging of a segment short. Outside the main thread, which alone may handle
+    signals, the context does nothing.
     """
 
-    def __init__(self, wish: Callable[[], None]) -> None:
-        self._wish = wish
-        self._wished = False
+    def __init__(self, ask: Callable[[], None]) -> None:
+        self._ask = ask
+        self._asked = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Stopping:
@@ -35,7 +35,7 @@ class Stopping:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._wished:
+        if self._asked:
             raise KeyboardInterrupt
-        self._wished = True
-        self._wish()
+        self._asked = True
+        self._ask()

@@ -201,9 +201,7 @@ def test_a_cluster_has_a_worker_a_thread_and_hands_out_each_data_set_once(dask, 
     with connected(execution) as backend:
         until(lambda: list(backend.news()) or backend.cores == 4)  # both are there
         monkeypatch.setattr(
-            on_dask,
-            "in_memory",
-            lambda prepared: sent.append(prepared) or in_memory(prepared),
+            cluster_module, "in_memory", lambda prepared: sent.append(prepared) or in_memory(prepared)
         )
         executor = Executor(execution, backend)
         for each in planned:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import sys
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import numpy as np
 
@@ -44,18 +46,39 @@ class Cluster(ABC):
 
     Attributes
     ----------
-    cores
-        The number of segments that it can train at once.
+    head
+        What is gone when the cluster is: "Dask scheduler".
     died
         The exceptions of a segment whose worker died.
+    address
+        As told.
+    cores
+        The number of segments that it can train at once.
     """
 
-    cores: int
+    head: str
     died: tuple[type[BaseException], ...]
+    cores: int
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._sent: dict[str, Any] = {}
+        self._sending = threading.Lock()
+
+    def train(self, planned: PlannedStack, execution: Execution) -> Trained | Broken:
+        """Train a segment on a worker; each data set is sent once. To be called from many threads."""
+        with self._sending:
+            if planned.data.checksum not in self._sent:
+                self._sent[planned.data.checksum] = self.send(planned.data, in_memory(planned.data))
+        return self.train_with(self._sent[planned.data.checksum], planned, execution)
 
     @abstractmethod
-    def train(self, planned: PlannedStack, execution: Execution) -> Trained | Broken:
-        """Train a segment on a worker, which is sent the data if it lacks them; called from many threads."""
+    def send(self, prepared: Prepared, arrays: Arrays) -> Any:
+        """Send a data set to all workers, also to those that come later; return its handle."""
+
+    @abstractmethod
+    def train_with(self, handle: Any, planned: PlannedStack, execution: Execution) -> Trained | Broken:
+        """Train a segment on a worker that has the data set of this handle."""
 
     @abstractmethod
     def lost(self) -> ClusterLostError | None:
@@ -73,7 +96,14 @@ class Cluster(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Leave the cluster, which goes on without us."""
+        """Leave the cluster, which goes on without us; segments under way are given up."""
+
+    def gone(self) -> ClusterLostError:
+        """Return the error that says that the cluster is gone."""
+        return ClusterLostError(
+            f"the {self.head} {self.address} is gone; start the same command again when it is back, and it "
+            "goes on where it was"
+        )
 
 
 CLUSTERS = {"dask": "distributed", "ray": "ray"}

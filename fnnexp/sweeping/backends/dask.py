@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,6 @@ from fnnexp.sweeping.backends.cluster import (
     Cluster,
     ClusterError,
     ClusterLostError,
-    in_memory,
     refuse_others,
 )
 from fnnexp.sweeping.plan import PlannedStack
@@ -54,10 +52,12 @@ def connect(address: str, packages: Sequence[str]) -> Dask:
 class Dask(Cluster):
     """See :class:`Cluster`. Made when at least one worker is there and all have our versions."""
 
+    head = "Dask scheduler"
     died = (KilledWorker, FutureCancelledError)
 
     def __init__(self, address: str, client: Client, packages: Sequence[str]) -> None:
-        self.address, self._client, self._packages = address, client, packages
+        super().__init__(address)
+        self._client, self._packages = client, packages
         try:
             client.wait_for_workers(1, timeout=PATIENCE)
         except TimeoutError as error:
@@ -67,41 +67,35 @@ class Dask(Cluster):
             ) from error
         self._workers = self._compared_workers()
         self.cores = sum(self._workers.values())
-        self._sent: set[str] = set()
-        self._sending = threading.Lock()
         self._settings = ExitStack()
         # A stack goes to its worker through the scheduler, so that another worker can take it over.
         self._settings.enter_context(
             dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"})
         )
 
-    def train(self, planned: PlannedStack, execution: Execution) -> Trained | Broken:
-        """Train a segment on the worker that the scheduler chooses."""
-        self._send(planned.data)
-        ended: Trained | Broken = self._client.submit(train_segment, planned, execution, pure=False).result()
-        return ended
-
-    def _send(self, prepared: Prepared) -> None:
+    def send(self, prepared: Prepared, arrays: Arrays) -> None:
         """Leave a data set with the scheduler, which hands it to each worker once, whenever that comes.
 
         It stays there for the next sweep.
         """
-        with self._sending:
-            if prepared.checksum not in self._sent:
-                name = f"fnnexp-{version('fnnexp')}-{prepared.checksum}"
-                self._client.register_plugin(_DataSet(prepared, in_memory(prepared)), name=name)
-                self._sent.add(prepared.checksum)
+        name = f"fnnexp-{version('fnnexp')}-{prepared.checksum}"
+        self._client.register_plugin(_DataSet(prepared, arrays), name=name)
+
+    def train_with(self, handle: None, planned: PlannedStack, execution: Execution) -> Trained | Broken:
+        """Train a segment on the worker that the scheduler chooses: all have the data."""
+        ended: Trained | Broken = self._client.submit(train_segment, planned, execution, pure=False).result()
+        return ended
 
     def lost(self) -> ClusterLostError | None:
         """Return that the scheduler is gone, once the client has given up to connect again."""
         while self._client.status == "connecting":
             time.sleep(0.1)
-        return self._gone() if self._client.status in GONE else None
+        return self.gone() if self._client.status in GONE else None
 
     def news(self) -> Iterator[str]:
         """Yield who came and who went."""
         if self._client.status in GONE:
-            raise self._gone()
+            raise self.gone()
         try:
             now = self._client.nthreads()
             if now.keys() - self._workers.keys():
@@ -119,15 +113,9 @@ class Dask(Cluster):
             yield "the cluster has no worker left; waiting for one"
 
     def close(self) -> None:
-        """Close the client; segments under way are given up."""
+        """Close the client."""
         self._settings.close()
         self._client.close(timeout=PATIENCE)
-
-    def _gone(self) -> ClusterLostError:
-        return ClusterLostError(
-            f"the Dask scheduler {self.address} is gone; start the same command again when it is back, "
-            "and it goes on where it was"
-        )
 
     def _compared_workers(self) -> dict[str, int]:
         """Return the number of threads of each worker, all of which have our versions."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,7 +18,6 @@ from fnnexp.sweeping.backends.cluster import (
     Cluster,
     ClusterError,
     ClusterLostError,
-    in_memory,
     refuse_others,
 )
 from fnnexp.sweeping.plan import PlannedStack
@@ -50,6 +48,7 @@ def connect(address: str, packages: Sequence[str]) -> Ray:
 class Ray(Cluster):
     """See :class:`Cluster`. Made when at least one processor is there and all machines have our versions."""
 
+    head = "Ray cluster"
     died = (
         exceptions.WorkerCrashedError,
         exceptions.NodeDiedError,
@@ -58,8 +57,8 @@ class Ray(Cluster):
     )
 
     def __init__(self, address: str, packages: Sequence[str]) -> None:
+        super().__init__(address)
         self._packages = packages
-        self.address = address
         self.cores = int(ray.cluster_resources().get("CPU", 0))
         if self.cores == 0:
             raise ClusterError(
@@ -67,31 +66,20 @@ class Ray(Cluster):
                 f"each machine with `ray start --address={address}`"
             )
         self._machines = self._compared(_machines())
-        self._sent: dict[str, Any] = {}
-        self._sending = threading.Lock()
 
-    def train(self, planned: PlannedStack, execution: Execution) -> Trained | Broken:
+    def send(self, prepared: Prepared, arrays: Arrays) -> Any:
+        """Put a data set where each machine fetches it once, for its first worker; return its address."""
+        return ray.put(arrays)
+
+    def train_with(self, handle: Any, planned: PlannedStack, execution: Execution) -> Trained | Broken:
         """Train a segment as a task that Ray does not try again: the sweep does."""
         task = ray.remote(num_cpus=1, max_retries=0)(_train_with_data)
-        arrays = self._send(planned.data)
-        ended: Trained | Broken = task.remote(planned, execution, arrays).future().result()
+        ended: Trained | Broken = task.remote(planned, execution, handle).future().result()
         return ended
-
-    def _send(self, prepared: Prepared) -> Any:
-        """Put a data set where each machine fetches it once, for its first worker; return its address."""
-        with self._sending:
-            if prepared.checksum not in self._sent:
-                self._sent[prepared.checksum] = ray.put(in_memory(prepared))
-            return self._sent[prepared.checksum]
 
     def lost(self) -> ClusterLostError | None:
         """Return that the head node is gone."""
-        if ray.is_initialized():
-            return None
-        return ClusterLostError(
-            f"the Ray cluster {self.address} is gone; start the same command again when it is back, and it "
-            "goes on where it was"
-        )
+        return None if ray.is_initialized() else self.gone()
 
     def news(self) -> Iterator[str]:
         """Yield which machines came and went."""
@@ -109,7 +97,7 @@ class Ray(Cluster):
             yield f"the machine {now[node]} has come"
 
     def close(self) -> None:
-        """Leave the cluster; segments under way are given up."""
+        """Leave the cluster."""
         ray.shutdown()
 
     def _compared(self, machines: dict[str, str]) -> dict[str, str]:
