@@ -117,7 +117,7 @@ def environment() -> dict[str, str]:
 
 
 def warm(folder: Path) -> None:
-    """Prepare MNIST and measure lanes, as any earlier sweep did."""
+    """Prepare MNIST, as any earlier sweep did."""
     timed(folder, [*FNNEXP, *GRID])
 
 
