@@ -92,9 +92,7 @@ class Checkpoints:
         except DamagedError as error:
             aside = file.with_suffix(".broken")
             file.replace(aside)
-            raise DamagedError(
-                f"{file} can't be read ({error}); it was set aside as {aside.name}"
-            ) from error
+            raise DamagedError(f"{file} can't be read ({error}); it was set aside as {aside.name}") from error
 
     def remove(self, key: str) -> None:
         """Remove a lane's files. One that can't be removed does no harm, for the lane's trials are done."""
