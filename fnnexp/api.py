@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, replace
 from numbers import Integral, Real
@@ -73,7 +73,7 @@ def sweep(
         Before anything trains, when an input is bad; after Ctrl-C (in a notebook: Interrupt), with what was
         trained saved: the same call goes on.
     """
-    from fnnexp.results import frames
+    from fnnexp.results import filters, frames
 
     _refuse_others_than_texts(grid, overrides)
     first_word = [grid] if grid is not None and "=" in grid else []
@@ -90,7 +90,7 @@ def sweep(
     for failed, reason in outcome.failed:
         console.print(f"{failed} failed: {reason}", markup=False, highlight=False, soft_wrap=True)
     runs = frames.runs(asked.experiment, tracking_uri=asked.tracking_uri)
-    return frames.part(runs, runs["trial"].isin([trial.id for trial in asked.trials]))
+    return filters.part(runs, runs["trial"].isin([trial.id for trial in asked.trials]))
 
 
 def reproduce(
@@ -189,7 +189,6 @@ def train(
     asked: Sweep,
     console: Console,
     command: str | None = None,
-    opened: Callable[[], None] | None = None,
 ) -> Outcome:
     """Train what is not done of a sweep's trials and print what became of them.
 
@@ -201,8 +200,6 @@ def train(
         Where to print.
     command
         What a shell takes to make the sweep again; None is the sweep's own command.
-    opened
-        Called when MLflow's store is open.
 
     Raises
     ------
@@ -211,7 +208,7 @@ def train(
     """
     from fnnexp.sweeping.dry_run import say_identical
     from fnnexp.sweeping.loop import run
-    from fnnexp.tracking.views import About
+    from fnnexp.tracking.experiment import About
     from fnnexp.tracking.writer import Tracker
 
     trials = asked.trials
@@ -219,7 +216,7 @@ def train(
     params = [{key: str(value) for key, value in trial.params.items()} for trial in trials]
     validated = all(trial.recipe.validation for trial in trials)
     about = About(asked.experiment, params, validated, command or str(asked.command))
-    tracker = Tracker(asked.experiment, asked.tracking_uri, about, opened)
+    tracker = Tracker(asked.experiment, asked.tracking_uri, about)
     outcome = run(trials, tracker, asked.execution, console)
     outcome.page = tracker.page
     console.print(_summary(outcome), highlight=False)

@@ -72,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    gc.set_threshold(100_000, 20, 100)  # MLflow and a thousand runs are a million objects that live on
     atexit.register(gc.freeze)  # the system takes all memory back; to look through it first takes .7 s
     try:
         if words and words[0] in ("-h", "--help", "help"):
@@ -140,11 +141,9 @@ def _train(words: Sequence[str]) -> None:
     given = _parser().parse_intermixed_args(words)
     if given.resolve and given.cfg is None:
         raise FnnexpError("--resolve goes with --cfg; write --cfg job --resolve")
-    gc.disable()  # until the store is open: all that the start makes lives on
     from fnnexp import api
     from fnnexp.config import compose
-    from fnnexp.tracking import collector
-    from fnnexp.tracking.views import report_command
+    from fnnexp.config.commands import report_command
 
     command = _asked(given)
     if given.cfg is not None:
@@ -158,7 +157,7 @@ def _train(words: Sequence[str]) -> None:
 
             show(asked.trials, asked.experiment, asked.tracking_uri, asked.execution, console)
             return
-        outcome = api.train(asked, console, opened=collector.past_start_up)
+        outcome = api.train(asked, console)
     seen = outcome.page or "fnnexp ui"
     lines = f"compare them: {report_command(asked.experiment)}\nlook at them: {seen}"
     console.print(lines, highlight=False, soft_wrap=True, markup=False)

@@ -156,7 +156,7 @@ def test_tracking_alone_writes_to_mlflow() -> None:
         for node in ast.walk(ast.parse(file.read_text("utf-8")))
         if isinstance(node, ast.Attribute) and node.attr in WRITES
     }
-    assert writers == {"fnnexp.tracking.writer"}
+    assert writers == {f"fnnexp.tracking.{name}" for name in ("writer", "experiment", "artifacts")}
 
 
 @pytest.mark.parametrize(

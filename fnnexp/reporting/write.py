@@ -32,8 +32,8 @@ from fnnexp.reporting.sections import (
     summary,
     troubles,
 )
-from fnnexp.results import comparisons, frames
-from fnnexp.tracking import writer as tracking
+from fnnexp.results import comparisons, filters, frames
+from fnnexp.tracking import experiment as experiments
 from fnnexp.tracking.retry import short
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def write(
         Where `report.html`, the same as `report.md`, its tables as CSV and its figures as SVG and PNG go;
         `reports/<experiment>` if None.
     where
-        Only the trials with these options, as :func:`fnnexp.results.frames.where`; such a report is not
+        Only the trials with these options, as :func:`fnnexp.results.filters.where`; such a report is not
         logged to MLflow.
     console
         Where to print; the terminal without it.
@@ -116,8 +116,8 @@ def _stages(console: Console) -> Iterator[Callable[[str], None]]:
 
 def _part(whole: frames.Whole, where: Mapping[str, str]) -> frames.Whole:
     """Return the trials with these options."""
-    runs = frames.where(whole.runs, where)
-    others = (frames.part(each, each["trial"].isin(runs["trial"])) for each in whole[1:])
+    runs = filters.where(whole.runs, where)
+    others = (filters.part(each, each["trial"].isin(runs["trial"])) for each in whole[1:])
     return frames.Whole(runs, *others)
 
 
@@ -182,10 +182,10 @@ def write_files(document: Document, folder: Path, name: str) -> list[Path]:
 def log_files(experiment: str, uri: str | None, files: Sequence[Path], sentences: Sequence[str]) -> str:
     """Log a report's files to MLflow. Return what became of it: a store that takes none costs no report."""
     try:
-        tracking.log_report(experiment, uri, files, "\n\n".join(map(markdown.escaped, sentences)))
+        experiments.log_report(experiment, uri, files, "\n\n".join(map(markdown.escaped, sentences)))
     except Exception as error:  # a store's own exceptions are many
         return f"The report is not in MLflow, which did not take it: {short(error)}"
-    return f"In MLflow it is the run '{tracking.REPORT}' of the experiment, under Artifacts."
+    return f"In MLflow it is the run '{experiments.REPORT}' of the experiment, under Artifacts."
 
 
 def _file_name(experiment: str) -> str:

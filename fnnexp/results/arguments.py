@@ -1,4 +1,4 @@
-"""The check at the public functions of frames: what is no such frame is refused, with what to write."""
+"""Validate DataFrame arguments and suggest the right call."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import pandas as pd
 
 from fnnexp.errors import FnnexpError
-from fnnexp.tracking.writer import METRICS
+from fnnexp.tracking.run_format import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,11 +23,11 @@ NEEDED = {
     ),
     "curves": ("trial", "epoch", "metric", "value"),
 }  # fmt: skip
-"""The columns that are needed of a frame, by the name of the function that makes it, and of the parameter."""
+"""The columns that a frame must have, by the name of the parameter and of the function that makes it."""
 
 
 def takes_frames(function: Callable[P, R]) -> Callable[P, R]:
-    """Have a function refuse as `runs` or `curves` what is not such a frame.
+    """Decorate a function to raise when its `runs` or `curves` is not such a frame.
 
     >>> @takes_frames
     ... def count(runs):
@@ -60,7 +60,7 @@ def takes_frames(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _wrong(given: Any, needed: tuple[str, ...]) -> str:
-    """Return what was given instead of a frame with these columns; nothing if it is one."""
+    """Return what was given instead of a frame with these columns; empty if it is one."""
     kind = type(given).__name__
     if not isinstance(given, pd.DataFrame):
         return f"{given!r} ({kind})" if isinstance(given, str | int | float) else f"what is a {kind}"

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from fnnexp.config.schema import CHOICES
 from fnnexp.errors import FnnexpError, did_you_mean
-from fnnexp.results import frames, statistics
+from fnnexp.results import filters, frames, statistics
 from fnnexp.results.arguments import takes_frames
+from fnnexp.results.factors import AXES, as_text, factors_of, groups, labels_of, others
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,10 +55,10 @@ def levels(runs: pd.DataFrame) -> pd.DataFrame:
     them in their labels, then the others. An option whose trials are all numerically another's is joined with
     it: `sqrtmax = xavier`. The columns are categories in the options' order.
     """
-    beside = frames.others(runs)
-    options = {factor: factor.partition(".")[0] for factor in frames.factors(runs)}
-    varied = [f for f, option in options.items() if option in frames.AXES or f in beside]
-    names = list(dict.fromkeys(options[f] if options[f] in frames.AXES else f for f in varied))
+    beside = others(runs)
+    options = {factor: factor.partition(".")[0] for factor in factors_of(runs)}
+    varied = [f for f, option in options.items() if option in AXES or f in beside]
+    names = list(dict.fromkeys(options[f] if options[f] in AXES else f for f in varied))
     table = pd.DataFrame({name: _labels(runs, name) for name in names}, index=runs.index)
     training = runs["identical_to"].fillna(runs["trial"])
     for name in names:
@@ -65,10 +67,10 @@ def levels(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _labels(runs: pd.DataFrame, name: str) -> pd.Series:
-    if name in frames.AXES:
-        return frames.labels(runs, name)
-    order = [frames.as_text(value) for value in sorted(runs[name].dropna().unique())]
-    text = runs[name].map(frames.as_text, na_action=None)
+    if name in AXES:
+        return labels_of(runs, name)
+    order = [as_text(value) for value in sorted(runs[name].dropna().unique())]
+    text = runs[name].map(as_text, na_action=None)
     return text.astype(pd.CategoricalDtype(list(dict.fromkeys([*order, *text])), ordered=True))
 
 
@@ -87,13 +89,13 @@ def _joined(table: pd.DataFrame, name: str, seed: pd.Series, training: pd.Series
 
 def configurations(runs: pd.DataFrame) -> list[Configuration]:
     """Return the configurations that differ numerically, the best first and those without a result last."""
-    runs = frames.once(runs)
+    runs = filters.once(runs)
     if runs.empty:
         return []
     metric, table = frames.ranking(runs), levels(runs)
     training = runs["identical_to"].fillna(runs["trial"])
     by_trainings: dict[frozenset[Any], list[Configuration]] = {}
-    for _, part in frames.groups(table.assign(row=runs.index), list(table.columns)):
+    for _, part in groups(table.assign(row=runs.index), list(table.columns)):
         rows = runs.loc[part.index]
         done = rows[rows["status"] == "finished"].drop_duplicates("seed")
         values = pd.Series(done[metric].to_numpy(float), index=done["seed"].to_numpy())
@@ -110,13 +112,13 @@ def configurations(runs: pd.DataFrame) -> list[Configuration]:
 
 def finished_trials(runs: pd.DataFrame, configuration: Configuration) -> pd.DataFrame:
     """Return the finished trials of one of the frame's :func:`configurations`, one a seed."""
-    runs = frames.once(runs)
+    runs = filters.once(runs)
     mine = levels(runs).astype("str").eq(pd.Series(dict(configuration.levels), dtype="str")).all(axis=1)
     return runs[mine & (runs["status"] == "finished")].drop_duplicates("seed")
 
 
 def _name(options: Mapping[str, str]) -> str:
-    texts = [text if name in frames.OPTIONS else f"{name}={text}" for name, text in options.items()]
+    texts = [text if name in CHOICES else f"{name}={text}" for name, text in options.items()]
     return " ".join(texts)
 
 
@@ -199,7 +201,7 @@ def of_options(runs: pd.DataFrame) -> pd.DataFrame:
     finished for every seed that is compared. Of a factor with more than ten options the best is compared
     with every other. Corrected for all pairs of options, shown or not.
     """
-    runs = frames.once(runs)
+    runs = filters.once(runs)
     if runs.empty:
         return _tested([], ["factor", "a", "b", "cells"])
     table, values = levels(runs), runs[frames.ranking(runs)].where(runs["status"] == "finished")
@@ -239,13 +241,13 @@ def in_each_cell(runs: pd.DataFrame, factor: str = "init") -> pd.DataFrame:
         The other factors; `a` (the best) and `b` (the next that differs from it numerically); then what
         :func:`with_leader` says of a pair. Empty where the factor or none beside it varies.
     """
-    runs = frames.once(runs)
+    runs = filters.once(runs)
     table = levels(runs) if len(runs) else pd.DataFrame()
     names = [str(name) for name in table.columns if name != factor]
     if factor not in table or not names:
         return _tested([], [*names, "a", "b"])
     rows = []
-    for key, part in frames.groups(table, names):
+    for key, part in groups(table, names):
         options = [each for each in configurations(runs.loc[part.index]) if len(each.metric)]
         pairs = [(one, other, _pair(one.metric, other.metric)) for one, other in combinations(options, 2)]
         tested = _tested([{"a": a.name, "b": b.name, **pair} for a, b, pair in pairs], ["a", "b"])
@@ -321,7 +323,7 @@ def shares(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _shares(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Return the shares of variance, and a sentence about them."""
-    runs = frames.once(runs)
+    runs = filters.once(runs)
     none = pd.DataFrame({"effect": pd.Series(dtype="str"), "share": pd.Series(dtype="float64")})
     table = levels(runs) if len(runs) else pd.DataFrame()
     names = [str(name) for name in table.columns]

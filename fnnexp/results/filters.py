@@ -1,4 +1,4 @@
-"""Which rows a KEY=VALUE asks for: Hydra's override grammar, as in a sweep, and compared as values."""
+"""Choose rows of a frame of trials: a part, those with the values of KEY=VALUE, each configuration once."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from fnnexp.errors import FnnexpError, did_you_mean
+from fnnexp.results.factors import as_text
+from fnnexp.results.frames import CHECKSUM, RESULTS
+from fnnexp.tracking.run_format import DONE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 MOST = 10_000
-"""As many values as a sweep has jobs."""
+"""The most values that one KEY=VALUE may have; a sweep may have as many jobs."""
 
 TRUTHS = {
     "true": True, "yes": True, "y": True, "on": True, "1": True,
@@ -23,22 +26,68 @@ TRUTHS = {
 """How a config writes true and false."""
 
 
-def having(column: pd.Series, shown: pd.Series, asked: str) -> pd.Series:
-    """Return which rows have one of the values that are asked for.
+def part(runs: pd.DataFrame, chosen: pd.Series) -> pd.DataFrame:
+    """Return the chosen rows, their categories without the options that none of them has."""
+    rows = runs[chosen].reset_index(drop=True)
+    options = rows.select_dtypes("category").columns.difference(["status"])
+    return rows.assign(**{option: rows[option].cat.remove_unused_categories() for option in options})
+
+
+def where(runs: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
+    """Return the rows with these options, as :func:`part` does: `{"arch": "tanh_128", "seed": "0,1"}`.
 
     Parameters
     ----------
-    column
-        A param of each trial; its name is the key.
-    shown
-        The same as tables show it: who asks for a value in these very words gets it.
-    asked
-        What stands behind `KEY=`: `he`, `0,1`, `range(3)`, `[64,32],[8]`, `glob(he*)`, `null`, `'a b'`.
+    wanted
+        For each of some columns what a sweep takes behind `KEY=`, in Hydra's grammar: a value, several with
+        commas, `range(3)`, `[64,32]`, `glob(he*)`, `null`; or a value as :func:`as_text` writes it.
 
     Raises
     ------
     FnnexpError
-        When it is no value, or no row has one of them.
+        If there is no such column to choose by, no such value in it, or no row with all of them.
+
+    Examples
+    --------
+    >>> trials = pd.DataFrame({"optimizer.lr": [0.1, 0.01, 0.1], "seed": [0, 1, 2]})
+    >>> where(trials, {"optimizer.lr": "1e-1", "seed": "range(2)"})
+       optimizer.lr  seed
+    0           0.1     0
+    """
+    chosen = pd.Series(True, runs.index)
+    columns = [str(column) for column in runs.columns if column not in RESULTS or column == CHECKSUM]
+    for key, values in wanted.items():
+        if key not in columns:
+            raise FnnexpError(
+                f"{key}={values}: trials have no '{key}' to choose by; they have {', '.join(columns)}."
+                f"{did_you_mean(key, columns)}"
+            )
+        chosen &= _having(runs[key], runs[key].map(as_text, na_action=None).astype("str"), values)
+    if not chosen.any():
+        raise FnnexpError(
+            f"No trial has {' '.join(f'{k}={v}' for k, v in wanted.items())}; ask for fewer options at once."
+        )
+    return part(runs, chosen)
+
+
+def once(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a configuration and seed, in their order, with a new index.
+
+    There are several where a frame holds a trial twice, or trials of another version of our numerics. Then a
+    trial that is done counts, and of these the one that started last.
+    """
+    runs = runs.reset_index(drop=True)
+    content = [column for column in runs.columns if column not in RESULTS or column == CHECKSUM]
+    order = runs[[column for column in ("started",) if column in runs]].assign(done=runs["status"].isin(DONE))
+    order = order.sort_values(["done", *order.columns.drop("done")], kind="stable")
+    again = runs.loc[order.index].duplicated(content, keep="last")
+    return runs[~again.sort_index()].reset_index(drop=True)
+
+
+def _having(column: pd.Series, shown: pd.Series, asked: str) -> pd.Series:
+    """Return which rows of a column have one of the values in what stands behind `KEY=`.
+
+    `shown` is the column as tables show it; a text that stands there is found by these very words.
     """
     rows = shown == asked
     if rows.any():
@@ -52,18 +101,19 @@ def having(column: pd.Series, shown: pd.Series, asked: str) -> pd.Series:
 
 
 def _values(column: pd.Series, shown: pd.Series, asked: str) -> Sequence[Any]:
-    """Return the values asked for; words that the grammar has not are values where they are there."""
+    """Return the values that a text names in Hydra's grammar, or else the words that are shown."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.core.override_parser.types import Glob, Override
+    from hydra.core.override_parser.types import Glob
     from hydra.errors import HydraException
 
     try:
         (parsed,) = OverridesParser.create().parse_overrides([f"key={asked}"])
-        if isinstance(parsed._value, Glob):
-            return parsed._value.filter(list(column.dropna().astype("str").unique()))
+        value = parsed.value()
+        if isinstance(value, Glob):
+            return value.filter(list(column.dropna().astype("str").unique()))
         if not parsed.is_sweep_override():
-            return [parsed.value()]
-        values = [Override._convert_value(value) for value in islice(parsed.sweep_iterator(), MOST + 1)]
+            return [value]
+        values = [_unquoted(each) for each in islice(parsed.sweep_iterator(), MOST + 1)]
     except (HydraException, ValueError, RecursionError) as error:
         if set(words := asked.split(",")) <= set(shown):
             return words
@@ -76,25 +126,34 @@ def _values(column: pd.Series, shown: pd.Series, asked: str) -> Sequence[Any]:
     return values
 
 
+def _unquoted(value: Any) -> Any:
+    """Return an element of a sweep with its quoted strings as strings."""
+    if isinstance(value, list):
+        return [_unquoted(each) for each in value]
+    return getattr(value, "text", value)
+
+
 def _same(column: pd.Series, shown: pd.Series, value: Any) -> pd.Series:
     """Return which rows have this value, read as the column's type."""
     if value is None:
         return column.isna()
-    text = str(value)  # [64, 32] is held as such
+    text = str(value)  # a list, as in [64, 32], is held as such a text
     same = (shown == text) | (column.notna() & (column.astype("str") == text))
+    wanted: bool | float | None = None
     if is_bool_dtype(column):
-        wanted: Any = TRUTHS.get(text.lower())
-    else:
-        wanted = _number(value) if is_numeric_dtype(column) else None
+        wanted = TRUTHS.get(text.lower())
+    elif is_numeric_dtype(column):
+        wanted = _number(text)
     if wanted is None:
         return same
     return pd.Series([not pd.isna(one) and one == wanted for one in column], column.index)
 
 
-def _number(value: Any) -> int | float | None:
+def _number(text: str) -> float | None:
+    """Return a number, an integer exactly; None if a text is none."""
     for kind in (int, float):
         try:
-            return value if isinstance(value, kind) and not isinstance(value, bool) else kind(str(value))
+            return kind(text)
         except ValueError:
             continue
     return None

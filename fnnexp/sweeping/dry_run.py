@@ -13,7 +13,7 @@ from fnnexp.sweeping.backends.cluster import connected
 from fnnexp.sweeping.executor import worker_count
 from fnnexp.sweeping.plan import PlannedStack, identical, plan
 from fnnexp.sweeping.runs import say_undiagnosed
-from fnnexp.tracking.writer import Known, known_trials, runs_of
+from fnnexp.tracking.reader import Known, known_trials, runs_of
 
 MOST_ROWS = 40
 

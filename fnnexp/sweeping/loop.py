@@ -24,8 +24,9 @@ from fnnexp.sweeping.runs import Outcome, Runs, say_undiagnosed
 from fnnexp.sweeping.stopping import Stopping
 from fnnexp.sweeping.waiting import Suspicion, Waiting
 from fnnexp.sweeping.worker import Broken, Trained
-from fnnexp.tracking.retry import StoreError
-from fnnexp.tracking.writer import Known, Tracker, runs_of
+from fnnexp.tracking.reader import Known, runs_of
+from fnnexp.tracking.retry import StoreError, mlflow_settings
+from fnnexp.tracking.writer import Tracker
 
 __all__ = ["Outcome", "run"]
 
@@ -45,6 +46,7 @@ def run(trials: Sequence[Trial], tracker: Tracker, execution: Execution, console
     claims = Claims(folder_for(tracker.uri, cache_folder()))
     ids = [trial.id for trial in trials]
     with ExitStack() as held:
+        held.enter_context(mlflow_settings())
         lease = None
         elsewhere = held.enter_context(claims.on(tracker.experiment, ids))
         if tracker.is_remote:

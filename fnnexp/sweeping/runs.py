@@ -14,7 +14,9 @@ from fnnexp.nn.training import Lane, Record
 from fnnexp.sweeping.plan import PlannedStack
 from fnnexp.sweeping.progress import SweepProgress
 from fnnexp.sweeping.worker import Broken, Trained
-from fnnexp.tracking.writer import Known, Tracker, best_of
+from fnnexp.tracking.reader import Known
+from fnnexp.tracking.run_format import best_of
+from fnnexp.tracking.writer import Tracker
 
 
 @dataclass

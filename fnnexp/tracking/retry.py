@@ -1,4 +1,4 @@
-"""Waiting for a store that is slow, busy or away for a while; and saying it when one is out of order."""
+"""Waiting for a store that is slow, busy or away for a while, and saying so when one is out of order."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from typing import TypeVar
 from fnnexp.errors import FnnexpError
 
 AT_START = 10.0
-"""Seconds in which a store answers, or nothing is begun."""
+"""Seconds in which a store must answer its first question."""
 
 PATIENCE = 900.0
 """Seconds that a sweep under way waits for its store."""
 
 SLOW = 10.0
-"""Seconds after which one call that has not come back is worth a line."""
+"""Seconds after which a call that has not come back is worth a line."""
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
 
-RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+VARIABLES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+"""What :func:`mlflow_settings` sets. MLflow's own retries last minutes, are silent, and make runs twice."""
 
 Answer = TypeVar("Answer")
 
@@ -39,29 +40,58 @@ class StoreAwayError(StoreError):
     """A store over the network did not come back."""
 
 
+class _Settings:
+    """The users of :func:`mlflow_settings` in all threads, and what the variables were before the first."""
+
+    lock = threading.Lock()
+    users = 0
+    before: dict[str, str | None]
+
+
+@contextlib.contextmanager
+def mlflow_settings() -> Iterator[None]:
+    """Keep MLflow from retrying and from drawing bars; the last thread to leave puts the variables back.
+
+    Whatever calls :func:`patiently` does it within this context. Contexts may be nested.
+    """
+    with _Settings.lock:
+        if _Settings.users == 0:
+            _Settings.before = {name: os.environ.get(name) for name in VARIABLES}
+            os.environ.update(VARIABLES)
+        _Settings.users += 1
+    try:
+        yield
+    finally:
+        with _Settings.lock:
+            _Settings.users -= 1
+            if _Settings.users == 0:
+                for name, value in _Settings.before.items():
+                    os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
 def is_remote(uri: str) -> bool:
-    """Whether a store is a server, which can be away; what is wrong with a file stays wrong."""
+    """Whether a store is a server, which can be away. What is wrong with a file stays wrong."""
     scheme, found, _ = uri.partition("://")
     return bool(found) and not scheme.startswith(("sqlite", "file"))
 
 
 def patiently(
-    call: Callable[[], Answer], *, uri: str, say: Callable[[str], None], seconds: float = PATIENCE
+    call: Callable[[], Answer], *, uri: str, say: Callable[[str], None], at_start: bool = False
 ) -> Answer:
-    """Return what a call to a store returns; while the store is away, make it again with growing waits.
+    """Return what a call to a store returns; while the store is away, call again with growing waits.
 
-    A server is away when it can't be asked; a SQLite file when another program holds it.
+    A server is away when it can't be reached, a SQLite file when another program holds it.
 
     Parameters
     ----------
     call
-        What may be done twice: when an answer is lost on its way, what was asked has been done.
+        It must be safe to make twice: when an answer is lost on its way, the store has done what was asked.
     uri
         The store.
     say
-        Where to tell that one waits.
-    seconds
-        How long to wait.
+        Where to say that we wait.
+    at_start
+        Whether nothing has begun yet: then the wait is :data:`AT_START`, not :data:`PATIENCE`.
 
     Raises
     ------
@@ -69,25 +99,26 @@ def patiently(
         When the store is still away in the end.
     StoreError
         At once, when a local store is out of order: the disk is full, the file is gone or read-only. Whatever
-        else a call raises is raised as it is.
+        else the call raises is raised as it is.
     """
-    name = f"MLflow at {shown(uri)}"
+    name, remote = f"MLflow at {shown(uri)}", is_remote(uri)
+    patience = AT_START if at_start else PATIENCE
     began, wait = time.monotonic(), FIRST_WAIT
     waited = False
     while True:
         try:
-            with _asked_once(name, say) if is_remote(uri) else contextlib.nullcontext():
+            with _slowness_said(name, say) if remote else contextlib.nullcontext():
                 answer = call()
         except Exception as error:
-            if not _is_away(error, is_remote(uri)):
-                if is_remote(uri) or not _is_out_of_order(error):
+            if not _is_away(error, remote):
+                if remote or not _is_out_of_order(error):
                     raise
                 raise StoreError(
                     f"MLflow's store {uri} can't be written: {short(error)}. What was finished is there; "
                     "mend that (is the disk full, the file gone or read-only?) and start the same command "
                     "again: it goes on where it was"
                 ) from error
-            if time.monotonic() - began + wait > seconds:
+            if time.monotonic() - began + wait > patience:
                 raise StoreAwayError(
                     f"{name} has not answered for {time.monotonic() - began:.0f} s ({short(error)}); "
                     "start the same command again when it does, and it goes on where it was"
@@ -104,28 +135,19 @@ def patiently(
 
 
 @contextlib.contextmanager
-def _asked_once(name: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Keep MLflow from asking again by itself: it does so for minutes, in silence, and makes runs twice.
-
-    An answer that takes long is told.
-    """
+def _slowness_said(name: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Say so when an answer takes longer than :data:`SLOW`."""
     slow = threading.Timer(SLOW, say, [f"{name} is slow to answer; waiting for it"])
     slow.daemon = True
     slow.start()
-    before = os.environ.get(RETRIES)
-    os.environ[RETRIES] = "0"
     try:
         yield
     finally:
         slow.cancel()
-        if before is None:
-            del os.environ[RETRIES]
-        else:
-            os.environ[RETRIES] = before
 
 
 def _is_away(error: BaseException, remote: bool) -> bool:
-    """Whether an error says that the store could not be asked, and not that it refused."""
+    """Whether an error says that the store could not be asked, rather than that it refused."""
     from mlflow.exceptions import MlflowException
     from requests import exceptions
 
@@ -142,7 +164,7 @@ def _is_away(error: BaseException, remote: bool) -> bool:
 
 
 def _is_out_of_order(error: BaseException) -> bool:
-    """Whether an error is the disk's or the database's, and not about what was asked."""
+    """Whether the disk or the database failed, rather than what was asked."""
     return any(isinstance(each, (OSError, sqlite3.Error)) for each in _chain(error))
 
 
@@ -162,6 +184,6 @@ def shown(uri: str) -> str:
 
 
 def short(error: BaseException) -> str:
-    """Return the innermost reason in a line; that a table lacks a key is the reason of nothing."""
+    """Return the innermost reason in one line. A KeyError inside is a look-up's, and no reason."""
     *_, last = [error, *(each for each in _chain(error) if not isinstance(each, KeyError))]
     return f"{type(last).__name__}: {str(last).splitlines()[0] if str(last) else ''}"[:120]

@@ -10,10 +10,14 @@ import subprocess
 import sys
 
 from fnnexp.errors import FnnexpError
-from fnnexp.tracking.store import has_store, latest_experiments, plain, refuse_unreadable
-from fnnexp.tracking.views import link
+from fnnexp.tracking import sql
+from fnnexp.tracking.saved_views import link
+from fnnexp.tracking.store import DEFAULT_STORE, has_store, plain, refuse_unreadable, store_file
 
 HOST = "127.0.0.1"
+
+MOST_LATEST = 5
+"""As many experiments are linked to, those that ran last."""
 
 PATIENCE = 10
 """Seconds in which the server ends when it is asked to."""
@@ -59,7 +63,8 @@ def serve(port: int, uri: str | None, host: str = HOST) -> int:
         command += ["--backend-store-uri", plain(uri)]
     server_at = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     print(f"MLflow's UI: {server_at} (Ctrl-C stops it)", flush=True)
-    for experiment_id, name in latest_experiments(uri):
+    file = store_file(uri or DEFAULT_STORE)
+    for experiment_id, name in sql.latest_experiments(file, MOST_LATEST) if file else ():
         print(f"  {name}: {link(experiment_id, server=server_at)}", flush=True)
     environment = {
         "MLFLOW_DISABLE_TELEMETRY": "true",  # the page would report its use to MLflow's makers

@@ -5,7 +5,6 @@ import doctest
 import hashlib
 import io
 import math
-import os
 import re
 import statistics as plain
 import subprocess
@@ -20,11 +19,14 @@ import pytest
 from boxes import assert_legible
 from rich.console import Console
 
+from fnnexp.config.schema import CHOICES
 from fnnexp.errors import FnnexpError
 from fnnexp.reporting import write as report
 from fnnexp.reporting.plots import averages, curves, layout, style
 from fnnexp.reporting.sections import by_architecture, leaderboard, overview
-from fnnexp.results import frames, statistics
+from fnnexp.results import filters, frames, statistics
+from fnnexp.results.factors import LONGEST, as_text, factors_of, labels_of, others
+from fnnexp.tracking.run_format import METRICS
 
 TEXT = str(pd.Series(["text"]).dtype)  # "str" since pandas 3, "object" before
 SPLITS = ("train", "val", "test")
@@ -199,11 +201,11 @@ def test_final_metrics_are_those_of_the_last_epoch(runs):
 
 def test_columns_are_typed(runs):
     kinds = {column: str(dtype) for column, dtype in runs.dtypes.items()}
-    for column in ("status", *frames.OPTIONS):
+    for column in ("status", *CHOICES):
         assert kinds[column] == "category"
     for column in ("seed", "epochs", "batching.size", "data.validation", "best_val_epoch", "diverged_epoch"):
         assert kinds[column] == "Int64"
-    for column in (*frames.METRICS, "best_val_accuracy", "optimizer.lr", "seconds", "seconds_per_epoch"):
+    for column in (*METRICS, "best_val_accuracy", "optimizer.lr", "seconds", "seconds_per_epoch"):
         assert kinds[column] == "float64"
     assert kinds["batching.shuffle"] == "boolean"
     assert kinds["arch.hidden"] == kinds["trial"] == kinds["error"] == TEXT
@@ -229,9 +231,9 @@ def test_a_factor_that_an_axis_settles_does_not_split_the_table_but_is_told():
     ]  # fmt: skip
     runs = pd.DataFrame(rows).astype(dict.fromkeys(("arch", "init", "batching", "optimizer"), "category"))
     assert overview.followers(runs) == ["optimizer.lr follows batching: full 0.5, mini 0.1"]
-    assert frames.others(runs) == []
+    assert others(runs) == []
     swept = pd.concat([runs, runs.assign(**{"optimizer.lr": 1.0})], ignore_index=True)
-    assert frames.others(swept) == ["optimizer.lr"]
+    assert others(swept) == ["optimizer.lr"]
     assert overview.followers(swept) == []
 
 
@@ -263,7 +265,7 @@ def test_curves_hold_every_recorded_value(store):
     assert len(curves) == len(found) == len(expected)
     assert found == pytest.approx(expected)
     assert (curves["split"].astype(str) + "_" + curves["quantity"].astype(str) == curves["metric"]).all()
-    text = ["trial", "name", *frames.OPTIONS, "metric", "split", "quantity"]
+    text = ["trial", "name", *CHOICES, "metric", "split", "quantity"]
     assert {str(curves[column].dtype) for column in text} == {"category"}
     assert [str(curves[column].dtype) for column in ("seed", "epoch", "value")] == [
         "Int64",
@@ -291,45 +293,6 @@ def test_a_killed_run_is_interrupted_and_counted_as_such(store):
     assert by_architecture.table(runs).iloc[0, 0] == "interrupted"
 
 
-def test_every_way_to_read_curves_gives_the_same(store):
-    client, trials = frames._trials("grid", store.uri)
-    ids = [run.info.run_id for run in trials]
-    fast = frames._points_of_database(client, ids, "val_loss")
-    assert fast
-    assert sorted(fast) == sorted(frames._points_one_by_one(client, ids, "val_loss"))
-
-
-SERVER = """
-import sys
-from werkzeug.serving import make_server
-from mlflow.server import app
-server = make_server("127.0.0.1", 0, app)
-print(server.server_port, flush=True)
-server.serve_forever()
-"""
-
-
-def test_a_server_gives_the_same_frames_as_its_database(store, monkeypatch):
-    environment = os.environ | {"_MLFLOW_SERVER_FILE_STORE": store.uri}
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVER], env=environment, stdout=-1, stderr=-3, text=True
-    )
-    try:
-        uri = f"http://127.0.0.1:{int(process.stdout.readline())}"
-        direct = frames.curves("grid", tracking_uri=store.uri)
-        with monkeypatch.context() as without_fallback:
-            without_fallback.delattr(frames, "_points_one_by_one")
-            pd.testing.assert_frame_equal(frames.curves("grid", tracking_uri=uri), direct)
-        monkeypatch.setattr(frames, "POINTS_A_REQUEST", 3)  # every answer is full, so every way is gone
-        few = direct[direct["metric"] == "val_loss"]
-        client, trials = frames._trials("grid", uri)
-        assert sorted(frames._history(client, trials, ["val_loss"])["value"]) == sorted(few["value"])
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
 def test_reading_leaves_the_collector_as_it_was(store):
     import gc
 
@@ -344,7 +307,7 @@ def test_every_experiment_has_the_same_columns_and_types(store, runs, experiment
     table, curves, _ = frames.whole(experiment, tracking_uri=store.uri)
     fixed = [*frames.RESULTS, "seed"]
     assert table[fixed].dtypes.astype(str).equals(runs[fixed].dtypes.astype(str))
-    assert set(frames.OPTIONS) < set(table.columns)
+    assert set(CHOICES) < set(table.columns)
     assert str(curves["value"].dtype) == "float64"
     assert str(curves["split"].dtype) == "category"
     assert len(table) == {"empty": 0, "grid": len(GRID), "untrained": 1}[experiment]
@@ -357,8 +320,7 @@ def test_a_missing_experiment_is_told_with_those_there_are(store):
 
 def test_a_server_that_does_not_answer_is_told(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    for module in ("store", "writer"):
-        monkeypatch.setattr(f"fnnexp.tracking.{module}.AT_START", 1.0)
+    monkeypatch.setattr("fnnexp.tracking.retry.AT_START", 1.0)
     with pytest.raises(FnnexpError, match=r"http://127.0.0.1:9 does not answer"):
         frames.runs("grid", tracking_uri="http://127.0.0.1:9")
 
@@ -386,11 +348,11 @@ def test_statistics_agree_with_the_standard_library():
 
 
 def test_factors_are_what_varies_and_is_not_said_by_an_option(store, runs):
-    assert frames.factors(runs) == ["arch", "init", "batching"]  # not arch.hidden, which arch tells
-    assert frames.factors(runs[runs["arch"] == "relu_100"]) == ["init", "batching"]
+    assert factors_of(runs) == ["arch", "init", "batching"]  # not arch.hidden, which arch tells
+    assert factors_of(runs[runs["arch"] == "relu_100"]) == ["init", "batching"]
     rates = frames.runs("rates", tracking_uri=store.uri)
-    assert frames.factors(rates) == ["init", "init.std", "optimizer.lr"]
-    assert list(frames.labels(rates, "init").cat.categories) == ["he", "normal std=0.3", "normal std=1"]
+    assert factors_of(rates) == ["init", "init.std", "optimizer.lr"]
+    assert list(labels_of(rates, "init").cat.categories) == ["he", "normal std=0.3", "normal std=1"]
 
 
 def expected_leaderboard():
@@ -632,12 +594,12 @@ def test_a_part_of_an_experiment_is_reported_by_itself(store, runs, tmp_path):
     assert set(pd.read_csv(tmp_path / "curves.csv")["trial"]) <= set(expected)
     assert "<h1>grid init=he,sqrtmax batching=mini</h1>" in (tmp_path / "report.html").read_text("utf-8")
     assert len(store.client.search_runs([store.experiments["grid"]])) == before
-    frame = frames.where(runs, wanted)
+    frame = filters.where(runs, wanted)
     assert frame["init"].cat.categories.tolist() == ["sqrtmax", "he"]
     pd.testing.assert_frame_equal(
         frame, runs[runs["trial"].isin(expected)].reset_index(drop=True), check_categorical=False
     )
-    hidden = frames.where(runs, {"arch.hidden": "[32, 32]", "seed": "0"})
+    hidden = filters.where(runs, {"arch.hidden": "[32, 32]", "seed": "0"})
     assert set(hidden["arch"]) == {"sigmoid_32_32"}
 
 
@@ -690,7 +652,7 @@ ASKED = pd.DataFrame({
     ],
 )
 def test_a_part_is_asked_for_in_the_grammar_of_a_sweep_and_compared_by_value(key, asked, rows):
-    assert frames.where(ASKED.assign(row=range(5)), {key: asked})["row"].tolist() == rows
+    assert filters.where(ASKED.assign(row=range(5)), {key: asked})["row"].tolist() == rows
 
 
 @pytest.mark.parametrize(
@@ -720,7 +682,7 @@ def test_a_part_is_asked_for_in_the_grammar_of_a_sweep_and_compared_by_value(key
 )
 def test_what_is_asked_for_and_not_there_is_a_clear_error(key, asked, said):
     with pytest.raises(FnnexpError, match=said):
-        frames.where(ASKED, {key: asked})
+        filters.where(ASKED, {key: asked})
 
 
 @pytest.mark.parametrize(
@@ -734,7 +696,7 @@ def test_what_is_asked_for_and_not_there_is_a_clear_error(key, asked, said):
 )
 def test_a_part_that_is_not_there_is_a_clear_error(runs, wanted, said):
     with pytest.raises(FnnexpError, match=said):
-        frames.where(runs, wanted)
+        filters.where(runs, wanted)
 
 
 def test_networks_of_hundreds_of_layers_are_told_apart_by_short_names(empty_store, tmp_path):
@@ -751,7 +713,7 @@ def test_networks_of_hundreds_of_layers_are_told_apart_by_short_names(empty_stor
     cells = [row[0][0] for row in Page(page).tables[1][1:]]
     assert cells[:2] == ["relu_8×400", "relu_8×400"]
     assert len(set(cells)) == 5
-    assert max(map(len, cells)) <= frames.LONGEST
+    assert max(map(len, cells)) <= LONGEST
     assert "relu_8×400 he leads with 90.00%" in " ".join(terminal.split())
     assert "fnnexp report deep arch=" not in terminal  # a short name is no value to ask for
     assert "_8_8_8" not in page
@@ -819,7 +781,7 @@ def test_only_what_the_report_wrote_is_logged_and_a_store_that_takes_nothing_cos
     def refuse(*_):
         raise PermissionError("read only")
 
-    monkeypatch.setattr(report.tracking, "log_report", refuse)
+    monkeypatch.setattr(report.experiments, "log_report", refuse)
     page, shown = write(store, "all_failed", tmp_path)
     assert "The report is not in MLflow, which did not take it: PermissionError: read only" in shown
     assert "No trial has finished" in page
@@ -886,5 +848,5 @@ def test_the_examples_run(module):
 
 
 def test_numpy_scalars_are_written_as_a_person_does():
-    assert frames.as_text(np.float64(1e-05)) == "1e-05"
-    assert frames.as_text(np.int64(3)) == "3"
+    assert as_text(np.float64(1e-05)) == "1e-05"
+    assert as_text(np.int64(3)) == "3"

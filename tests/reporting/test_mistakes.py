@@ -25,15 +25,16 @@ from fnnexp.reporting import write as report
 from fnnexp.reporting.plots import images as pictures
 from fnnexp.reporting.sections import mistakes
 from fnnexp.results import comparisons, frames
+from fnnexp.tracking import artifacts
 from fnnexp.tracking import store as stores
-from fnnexp.tracking import writer as tracking
+from fnnexp.tracking.writer import Tracker
 
 GRID = ("arch=relu_100,sigmoid_32_32", "init=he,xavier", "epochs=1", "seed=0,1", "data.validation=300")
 
 
 def record(trials, alone, experiment="fnnexp", uri=None):
     """Train trials here, one by one, and track them as a sweep does."""
-    tracker = tracking.Tracker(experiment, uri)
+    tracker = Tracker(experiment, uri)
     for trial in trials:
         records, weights = alone(trial)
         curve = [(record.epoch, record.metrics) for record in records]
@@ -164,17 +165,13 @@ def test_what_is_missing_is_said_and_costs_no_report(swept, store, monkeypatch):
         == "No trial has finished, so there are no mistakes to look at."
     )
     monkeypatch.delenv("FNNEXP_MNIST", raising=False)
-    text = tracking.artifact(
-        best_of(runs)["run_id"], "config.yaml", store, most=mistakes.CONFIG_BYTES
-    ).decode()
-    monkeypatch.setattr(tracking, "artifact", lambda *_, **__: text.replace("digits", "mnist").encode())
+    text = artifacts.read(best_of(runs)["run_id"], "config.yaml", store, most=mistakes.CONFIG_BYTES).decode()
+    monkeypatch.setattr(artifacts, "read", lambda *_, **__: text.replace("digits", "mnist").encode())
     monkeypatch.setattr(download, "fetch", lambda *_: pytest.fail("a report downloads nothing"))
     assert "data=mnist is not on this machine, and nothing is downloaded here" in said(runs, store)
-    monkeypatch.setattr(
-        tracking, "artifact", lambda *_, **__: text.replace("digits", "${oc.env:HOME}").encode()
-    )
+    monkeypatch.setattr(artifacts, "read", lambda *_, **__: text.replace("digits", "${oc.env:HOME}").encode())
     assert "it holds references" in said(runs, store)
-    monkeypatch.setattr(tracking, "artifact", lambda *_, **__: b"- [")
+    monkeypatch.setattr(artifacts, "read", lambda *_, **__: b"- [")
     assert "it is not the config of a run" in said(runs, store)
 
 
@@ -221,13 +218,13 @@ def hurt(content, how):
     ],
 )
 def test_an_artifact_that_was_harmed_is_a_sentence(name, how, reason, swept, store, monkeypatch):
-    fetched = tracking.artifact
+    fetched = artifacts.read
 
     def harmed(run_id, asked, *args, **limits):
         content = fetched(run_id, asked, *args, **limits)
         return hurt(content, how) if asked == name else content
 
-    monkeypatch.setattr(tracking, "artifact", harmed)
+    monkeypatch.setattr(artifacts, "read", harmed)
     assert re.search(reason, said(swept[1], store))
 
 
@@ -315,7 +312,7 @@ def test_weights_are_read_as_they_were_written(write):
 
 def test_an_artifact_that_is_too_large_is_not_fetched(swept, store):
     with pytest.raises(FnnexpError, match=r"config\.yaml is larger than the 10 bytes"):
-        tracking.artifact(swept[1]["run_id"].iloc[0], "config.yaml", store, most=10)
+        artifacts.read(swept[1]["run_id"].iloc[0], "config.yaml", store, most=10)
 
 
 def made_up(inputs=784, classes=10, units=5, wrong=40, n=60):

@@ -12,7 +12,7 @@ from fnnexp.config import schema
 from fnnexp.config.schema import CHOICES, default_options, quoted
 from fnnexp.reporting.document.blocks import Code
 from fnnexp.reporting.sections import provenance
-from fnnexp.results import frames
+from fnnexp.results import filters
 
 SWEEP = "fnnexp -m init=max,he 'seed=range(2)'"
 
@@ -83,7 +83,7 @@ def test_of_data_that_changed_under_its_path_the_report_of_a_part_has_a_command(
     (part,) = re.findall("`fnnexp report (.*)`", sentence)
     name, asked = shlex.split(part)
     assert name == "a b"
-    rows = frames.where(runs, dict([asked.split("=")]))
+    rows = filters.where(runs, dict([asked.split("=")]))
     assert rows["trial"].tolist() == runs["trial"].tolist()[:2]
     assert reproduced(rows, [asked])[1] == [SWEEP]
 

@@ -32,6 +32,7 @@ from fnnexp.sweeping import executor as executor_module
 from fnnexp.sweeping.checkpoints import Checkpoints
 from fnnexp.sweeping.loop import run
 from fnnexp.sweeping.worker import train_segment
+from fnnexp.tracking.run_format import METRICS
 from fnnexp.tracking.writer import MOST_METRICS, Tracker, _batches
 
 GRID = [
@@ -219,7 +220,7 @@ def test_the_frame_holds_every_recorded_diagnostic_and_the_curves_none(swept):
     order = ["epoch", "layer", "quantity"]
     for _, part in told.groupby("trial", observed=True, sort=False):
         assert part[order].equals(part[order].sort_values(order))
-    assert list(curves["metric"].cat.categories) == list(frames.METRICS)
+    assert list(curves["metric"].cat.categories) == list(METRICS)
 
 
 def test_the_frame_has_the_same_columns_and_types_where_nothing_was_recorded(swept):
@@ -246,9 +247,9 @@ def test_the_frames_read_at_once_are_those_of_three_calls(swept):
 @pytest.fixture(scope="module")
 def written(swept, invoke):
     """Return the folder of the report with diagnostics, for which the store's trials are read once."""
-    read, times = frames._trials, []
+    read, times = frames.reader.trials, []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(frames, "_trials", lambda *given: (times.append(given), read(*given))[1])
+        patch.setattr(frames.reader, "trials", lambda *given: (times.append(given), read(*given))[1])
         assert invoke("report", "why", "--folder", "report", cwd=swept).status == 0
     assert len(times) == 1
     return swept / "report"

@@ -21,8 +21,9 @@ from fnnexp.reporting.plots.against_time import against_time
 from fnnexp.reporting.plots.curves import curves as plot_curves
 from fnnexp.reporting.plots.heat_map import heat_map
 from fnnexp.reporting.sections import by_architecture, leaderboard, mistakes, pairs, shares, summary
-from fnnexp.results import comparisons, frames, statistics
-from fnnexp.results.frames import METRICS
+from fnnexp.results import comparisons, filters, frames, statistics
+from fnnexp.results.factors import factors_of
+from fnnexp.tracking.run_format import METRICS
 
 INITS = ("sqrtmax", "xavier", "he")
 ARCHS, BATCHINGS = ("relu_100", "tanh_128"), ("full", "mini")
@@ -94,7 +95,7 @@ def changed(seeds=3):
 
 def test_trials_on_changed_data_are_configurations_of_their_own():
     runs = changed()
-    assert frames.factors(runs) == ["arch", "init", "batching", "data_checksum"]
+    assert factors_of(runs) == ["arch", "init", "batching", "data_checksum"]
     board = leaderboard.leaderboard(runs)
     assert board["seeds"].tolist() == [3] * 24
     for row in board.to_dict("records"):
@@ -114,17 +115,17 @@ def test_trials_on_changed_data_are_configurations_of_their_own():
     shown = leaderboard.table(runs, board)
     assert shown.rows[0][shown.head.index("data_checksum")].text == "0123456789ab"
     for asked in ("0123456789ab", OLD):
-        part = frames.where(runs, {"data_checksum": asked})
+        part = filters.where(runs, {"data_checksum": asked})
         assert part["trial"].tolist() == runs.loc[runs["data_checksum"] == OLD, "trial"].tolist()
-        assert "data_checksum" not in frames.factors(part)
+        assert "data_checksum" not in factors_of(part)
 
 
 def test_a_checksum_that_the_datas_place_tells_is_no_factor():
     runs = changed()
     runs["data.path"] = runs["data_checksum"].map({OLD: "a.npz", NEW: "b.npz"})
-    assert frames.factors(runs) == ["arch", "init", "batching", "data.path"]
+    assert factors_of(runs) == ["arch", "init", "batching", "data.path"]
     runs.loc[0, "data_checksum"] = 64 * "e"  # and a.npz has changed once more
-    assert frames.factors(runs)[-1] == "data_checksum"
+    assert factors_of(runs)[-1] == "data_checksum"
 
 
 def test_it_is_said_where_results_are_of_different_images():

@@ -47,8 +47,9 @@ from fnnexp.sweeping.plan import USUAL_LANES, PlannedStack, identical, plan, spr
 from fnnexp.sweeping.progress import SweepProgress
 from fnnexp.sweeping.worker import Broken, WorkerDied, train_segment
 from fnnexp.tracking.retry import StoreError
+from fnnexp.tracking.run_format import BEST, METRICS
 from fnnexp.tracking.sql import SqlRuns
-from fnnexp.tracking.writer import BEST, METRICS, Tracker
+from fnnexp.tracking.writer import Tracker
 
 GRID = [
     "data=digits", "data.validation=237", "arch=relu_98,tanh_128", "init=sqrtmax,xavier,he",

@@ -24,8 +24,8 @@ from fnnexp.config.execution import Execution
 from fnnexp.errors import FnnexpError
 from fnnexp.sweeping.leases import PREFIX
 from fnnexp.sweeping.loop import run
-from fnnexp.tracking import retry as patience
-from fnnexp.tracking.retry import StoreAwayError, StoreError, is_remote, patiently
+from fnnexp.tracking import retry
+from fnnexp.tracking.retry import StoreAwayError, StoreError, is_remote, mlflow_settings, patiently
 from fnnexp.tracking.writer import Tracker
 from servers.mlflow_server import MlflowServer
 from servers.postgres import MissingError, Postgres
@@ -216,8 +216,7 @@ def test_an_answer_that_is_lost_makes_no_second_run_and_no_second_point(
 
 
 def test_a_server_that_is_not_there_is_told_in_seconds_and_nothing_is_begun(invoke, monkeypatch):
-    for module in ("store", "writer"):
-        monkeypatch.setattr(f"fnnexp.tracking.{module}.AT_START", 1.0)
+    monkeypatch.setattr(retry, "AT_START", 1.0)
     address = f"http://127.0.0.1:{free_port()}"
     for words in (
         ["data=digits", f"tracking.uri={address}"],
@@ -256,7 +255,7 @@ def away():
 def waits(monkeypatch):
     """Return the waits that were asked for; none is waited."""
     asked = []
-    monkeypatch.setattr(patience.time, "sleep", asked.append)
+    monkeypatch.setattr(retry.time, "sleep", asked.append)
     return asked
 
 
@@ -288,7 +287,7 @@ def test_a_store_on_this_machine_is_not_waited_for(waits):
 
 def test_patience_has_an_end(monkeypatch, waits):
     clock = iter(range(0, 10_000, 100))
-    monkeypatch.setattr(patience.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(retry.time, "monotonic", lambda: float(next(clock)))
     with pytest.raises(StoreAwayError, match="start the same command again") as told:
         patiently(Store(*(away() for _ in range(99))), uri="http://h:1", say=lambda line: None)
     assert isinstance(told.value, FnnexpError)
@@ -296,7 +295,7 @@ def test_patience_has_an_end(monkeypatch, waits):
 
 
 def test_a_call_that_takes_long_is_said(monkeypatch):
-    monkeypatch.setattr(patience, "SLOW", 0.01)
+    monkeypatch.setattr(retry, "SLOW", 0.01)
     said = []
 
     def slow():
@@ -307,12 +306,45 @@ def test_a_call_that_takes_long_is_said(monkeypatch):
     assert said == ["MLflow at http://h:1 is slow to answer; waiting for it"]
 
 
-def test_mlflow_does_not_ask_again_by_itself_while_we_do(monkeypatch):
-    monkeypatch.setenv(patience.RETRIES, "5")
-    seen = []
-    patiently(lambda: seen.append(os.environ[patience.RETRIES]), uri="http://h:1", say=print)
-    assert seen == ["0"]
-    assert os.environ[patience.RETRIES] == "5"
-    with contextlib.suppress(ValueError):
-        patiently(Store(ValueError()), uri="http://h:1", say=print)
-    assert os.environ[patience.RETRIES] == "5"
+RETRIES, BARS = retry.VARIABLES
+
+
+def test_mlflow_does_not_retry_by_itself_and_draws_no_bars_while_we_use_it(monkeypatch):
+    monkeypatch.setenv(RETRIES, "5")
+    monkeypatch.delenv(BARS, raising=False)
+    with mlflow_settings():
+        assert (os.environ[RETRIES], os.environ[BARS]) == ("0", "false")
+        with contextlib.suppress(ValueError), mlflow_settings():
+            raise ValueError
+        assert (os.environ[RETRIES], os.environ[BARS]) == ("0", "false")
+    assert os.environ[RETRIES] == "5"
+    assert BARS not in os.environ
+
+
+def test_the_last_thread_to_leave_puts_the_environment_back(monkeypatch):
+    monkeypatch.setenv(RETRIES, "5")
+    inside, leave = threading.Barrier(3), [threading.Event(), threading.Event()]
+
+    def use(until_told):
+        with mlflow_settings():
+            inside.wait()
+            until_told.wait()
+
+    threads = [threading.Thread(target=use, args=[event]) for event in leave]
+    for thread in threads:
+        thread.start()
+    inside.wait()
+    for thread, event, expected in zip(threads, leave, ("0", "5"), strict=True):
+        event.set()
+        thread.join()
+        assert os.environ[RETRIES] == expected
+
+
+def test_after_each_public_call_the_environment_is_as_it_was(store, trials_of):
+    before = dict(os.environ)
+    swept(trials_of("epochs=1"), store, "here")
+    assert dict(os.environ) == before
+    fnnexp.runs("here", tracking_uri=store)
+    with pytest.raises(FnnexpError):
+        fnnexp.curves("nowhere", tracking_uri=store)
+    assert dict(os.environ) == before

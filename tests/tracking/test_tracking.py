@@ -17,12 +17,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
+from fnnexp.app import experiment_name
 from mlflow import MlflowClient
 from mlflow.exceptions import INTERNAL_ERROR, MlflowException
 from mlflow.tracking import _tracking_service
 
 import fnnexp
-from fnnexp.app import experiment_name
 from fnnexp.config.trial import Trial
 from fnnexp.data.datasets import Prepared
 from fnnexp.errors import FnnexpError
@@ -30,13 +30,15 @@ from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.training import Recipe
 from fnnexp.results import frames
-from fnnexp.tracking import sql as bulk
-from fnnexp.tracking import views
-from fnnexp.tracking import writer as tracking
+from fnnexp.tracking import artifacts, reader, saved_views
+from fnnexp.tracking.environment import environment
+from fnnexp.tracking.experiment import About
+from fnnexp.tracking.reader import Known, known_trials, runs_of
+from fnnexp.tracking.run_format import METRICS, best_of
+from fnnexp.tracking.saved_views import CURVES, PARALLEL, RUNS
 from fnnexp.tracking.sql import SqlRuns
 from fnnexp.tracking.store import has_store, refuse_unreadable
-from fnnexp.tracking.views import CURVES, PARALLEL, RUNS, About
-from fnnexp.tracking.writer import Known, Tracker, artifact, best_of, environment, known_trials, runs_of
+from fnnexp.tracking.writer import Tracker
 
 DATA = Prepared("made-up", "nowhere", "c" * 64, n_train=6000, n_test=1000, input_size=784, classes=10)
 WEIGHTS = {"W1": np.arange(6, dtype=np.float32).reshape(2, 3), "b1": np.float32([1e-30, -0.0, 3])}
@@ -112,6 +114,20 @@ def test_a_run_begins_with_its_name_params_and_tags(tracker, run):
     assert begun.data.tags["fnnexp.data_checksum"] == "c" * 64
     assert environment().items() <= begun.data.tags.items()
     assert "fnnexp.identical_to" not in begun.data.tags
+
+
+@pytest.mark.parametrize("way", ["together", "by the client"])
+def test_a_run_says_which_command_made_it_if_there_was_one_that_fits_a_tag(uri, run, way, request):
+    if way == "by the client":
+        request.getfixturevalue("by_client")
+    for command, told in (("fnnexp -m 'seed=0,1'", True), (None, False), ("fnnexp " + 5000 * "x", False)):
+        experiment = f"{way} {str(command)[:9]}"
+        tracker = Tracker(experiment, uri, About(experiment, [{"seed": "0"}], True, command))
+        ids = [tracker.begin(trial_of(seed)) for seed in range(2)]
+        expected = command if told else None
+        assert [run(run_id).data.tags.get("fnnexp.command") for run_id in ids] == [expected] * 2
+        column = frames.runs(experiment, tracking_uri=uri)["command"]
+        assert column.isna().all() if expected is None else column.tolist() == [expected] * 2
 
 
 def test_on_a_server_params_wait_until_there_is_time(by_client, uri, run):
@@ -208,14 +224,6 @@ def test_runs_begun_together_keep_their_order(uri):
     assert found[-1].info.start_time <= found[-1].info.end_time <= time.time() * 1000 + 80
 
 
-def test_a_sqlite_store_of_this_mlflow_is_written_together_and_no_other_is(uri, monkeypatch):
-    client = MlflowClient(uri)
-    assert SqlRuns.of(client) is not None
-    assert SqlRuns.of(MlflowClient("http://127.0.0.1:9")) is None
-    monkeypatch.setitem(bulk.COLUMNS, "params", bulk.COLUMNS["params"] | {"since_a_later_version"})
-    assert SqlRuns.of(client) is None
-
-
 def test_what_is_finished_is_not_interrupted_though_nobody_counted_it_yet(tracker, run):
     trial = trial_of(0)
     run_id = tracker.begin(trial)
@@ -299,7 +307,7 @@ def test_curves_are_logged_by_epoch_to_the_last_bit(tracker, uri):
 
 def test_more_metrics_than_a_batch_holds_are_all_logged(tracker, uri):
     run_id = tracker.begin(trial_of(0))
-    curve = [(epoch, dict.fromkeys(tracking.METRICS, float(epoch))) for epoch in range(1, 401)]
+    curve = [(epoch, dict.fromkeys(METRICS, float(epoch))) for epoch in range(1, 401)]
     tracker.log(run_id, curve)
     assert len(points(uri, run_id)) == 2400
 
@@ -417,13 +425,14 @@ def test_the_file_read_by_itself_tells_what_mlflows_search_does(tracker, monkeyp
     tracker.interrupt(ids[2])
     tracker.discard(ids[3])
     again = tracker.begin(trials[4])
-    read = list(tracker._found())
+    read = reader.trial_runs(tracker._client, tracker._id)
     assert len(read) == 5
-    assert {run_id for run_id, *_ in read} == {*ids[:3], ids[4], again}
-    assert sorted(read) == sorted(tracker._searched())
-    assert [run_id for run_id, *_, diagnosed in read if diagnosed] == [ids[2]]
+    assert {run.run_id for run in read} == {*ids[:3], ids[4], again}
+    by_client = reader.trial_runs_by_client(tracker._client, tracker._id)
+    assert sorted(read, key=str) == sorted(by_client, key=str)
+    assert [run.run_id for run in read if run.diagnosed] == [ids[2]]
     known = tracker.known()
-    monkeypatch.setattr("fnnexp.tracking.store.TRIALS", "SELECT of_another_version FROM runs WHERE ? = ?")
+    monkeypatch.setattr("fnnexp.tracking.sql.TRIALS", "SELECT of_another_version FROM runs WHERE ? = ?")
     assert tracker.known() == known
 
 
@@ -513,7 +522,7 @@ def test_a_store_elsewhere_has_its_artifacts_beside_it(own_folder, invoke):
     assert re.fullmatch(r"mlruns/a_b-[0-9a-f]{8}/[0-9a-f]{32}/artifacts/weights\.npz", weights)
     encoded = uri.replace(" ", "%20")
     (run_id,) = frames.runs("a/b", tracking_uri=encoded)["run_id"]
-    assert artifact(run_id, "weights.npz", uri, most=10**6) == (there / weights).read_bytes()
+    assert artifacts.read(run_id, "weights.npz", uri, most=10**6) == (there / weights).read_bytes()
     again = invoke(*SMALL, f"tracking.uri='{encoded}'", "tracking.experiment=a/b", cwd=here)
     assert "1 were done before" in again.out
     assert invoke("report", "a/b", "--uri", uri, cwd=here).status == 0
@@ -595,8 +604,7 @@ def test_a_store_that_does_not_answer_is_an_error_that_says_what_to_write(uri, o
 def test_a_server_that_is_not_there_is_an_error(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    for module in ("store", "writer"):
-        monkeypatch.setattr(f"fnnexp.tracking.{module}.AT_START", 1.0)
+    monkeypatch.setattr("fnnexp.tracking.retry.AT_START", 1.0)
     with pytest.raises(FnnexpError, match=r"http://127\.0\.0\.1:9 does not answer"):
         Tracker("grid", "http://127.0.0.1:9").open()
 
@@ -766,7 +774,7 @@ def test_a_view_is_the_same_to_every_version_of_mlflow(described, uri):
         kept = json.loads(tags[f"mlflow.sharedViewState.{view}"])
         state = json.loads(kept.pop("state"))
         assert {key: kept[key] for key in state} == state
-        assert set(kept) - set(state) == {"name", "createdAt", *views.WHOLE} - set(state)
+        assert set(kept) - set(state) == {"name", "createdAt", *saved_views.WHOLE} - set(state)
 
 
 def test_a_param_has_a_column_where_nothing_else_says_it(described, uri):

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 
 import fnnexp
-from fnnexp.tracking.views import CURVES, PARALLEL, RUNS
+from fnnexp.tracking.saved_views import CURVES, PARALLEL, RUNS
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed, so no browser")
 expect = sync_api.expect

@@ -9,7 +9,8 @@ from fnnexp.reporting.plots.curves import curves as draw_curves
 from fnnexp.reporting.plots.heat_map import heat_map
 from fnnexp.results import frames
 from fnnexp.results.arguments import takes_frames
-from fnnexp.tracking.writer import METRICS
+from fnnexp.results.factors import others
+from fnnexp.tracking.run_format import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,7 +82,7 @@ def _checked_metric(runs: pd.DataFrame, metric: str | None) -> str:
     metric = frames.ranking(runs) if metric is None else metric
     if metric not in METRICS:
         raise FnnexpError(f"metric={metric!r} is unknown; it can be {', '.join(METRICS)}.")
-    for factor in frames.others(runs):
+    for factor in others(runs):
         value = next(iter(runs[factor].dropna()), None)
         raise FnnexpError(
             f"these trials differ in {factor}, which one picture can't show; draw one value at a time: "

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from fnnexp.results import frames, statistics
-from fnnexp.results.frames import AXES
+from fnnexp.results import filters, statistics
+from fnnexp.results.factors import AXES, labels_of
 
 
 def of_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -14,8 +14,8 @@ def of_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> pd.DataF
     The interval is Student's t at every number of seeds: thousands of points are too many to resample. It
     ends where the metric does, at 0 and, for an accuracy, at 1; one seed has none, so its band is its line.
     """
-    runs = frames.once(runs)
-    labels = runs[["trial"]].assign(**{axis: frames.labels(runs, axis) for axis in AXES})
+    runs = filters.once(runs)
+    labels = runs[["trial"]].assign(**{axis: labels_of(runs, axis) for axis in AXES})
     lines = curves.loc[curves["metric"] == metric, ["trial", "epoch", "value"]].astype({"trial": "str"})
     lines = lines.drop_duplicates(["trial", "epoch"], keep="last")
     joined = lines.merge(labels, on="trial", how="inner")
@@ -29,8 +29,8 @@ def of_ends(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
 
     They are over the finished seeds; `time` is the mean seconds of training.
     """
-    runs = frames.once(runs)
-    labels = {axis: frames.labels(runs, axis) for axis in AXES}
+    runs = filters.once(runs)
+    labels = {axis: labels_of(runs, axis) for axis in AXES}
     time = runs["seconds_per_epoch"] * runs["epochs"] if "epochs" in runs else runs["seconds_per_epoch"]
     table = runs.assign(**labels, value=runs[metric], time=time)[runs["status"] == "finished"]
     means = table.groupby(list(AXES), observed=True).agg(

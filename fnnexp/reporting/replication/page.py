@@ -39,7 +39,7 @@ from fnnexp.reporting.replication.published import (
 )
 from fnnexp.reporting.sections.provenance import ran_with
 from fnnexp.reporting.write import log_files, write_files
-from fnnexp.results import frames
+from fnnexp.results import filters, frames
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -243,7 +243,7 @@ def write(
             "start the same command again and it goes on where it was"
         )
     presets = {trial.id: preset for preset, group in done.items() for trial in group}
-    facts = ran_with(frames.part(runs, runs["trial"].isin(presets)))
+    facts = ran_with(filters.part(runs, runs["trial"].isin(presets)))
     document = make(Ours(done, labelled(curves, presets)), left_out, facts, command)
     files = write_files(document, folder, "reproduce")
     terminal.show(document, console)

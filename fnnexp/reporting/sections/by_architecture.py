@@ -12,8 +12,9 @@ from fnnexp.reporting.document.wording import mean_and_spread
 from fnnexp.reporting.plots.heat_map import heat_map
 from fnnexp.reporting.sections.figures import Drawing, of_finished_trials
 from fnnexp.reporting.sections.leaderboard import NOT_FINISHED, over_seeds
-from fnnexp.results import frames
-from fnnexp.results.frames import AXES, groups, others, ranking
+from fnnexp.results import filters
+from fnnexp.results.factors import AXES, as_text, groups, labels_of, others
+from fnnexp.results.frames import ranking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,13 +41,13 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
     Where other factors vary (`optimizer.lr`, `epochs`) they are index levels before arch and init. A param
     that varies below an axis is part of its label (`normal std=0.3`).
     """
-    runs = frames.once(runs)
+    runs = filters.once(runs)
     metric = ranking(runs)
     beside = others(runs)
-    labelled = runs.assign(**{axis: frames.labels(runs, axis) for axis in AXES})
+    labelled = runs.assign(**{axis: labels_of(runs, axis) for axis in AXES})
     cells: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
     for key, group in groups(labelled, [*beside, *AXES]):
-        *row, batching = (frames.as_text(value) for value in key)
+        *row, batching = (as_text(value) for value in key)
         cells[tuple(row)][batching] = _cell(group, metric)
     columns = pd.Index([str(each) for each in labelled["batching"].cat.categories], name="batching")
     index = pd.MultiIndex.from_tuples(list(cells), names=[*beside, "arch", "init"]) if cells else None

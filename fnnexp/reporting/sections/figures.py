@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fnnexp.reporting.document.blocks import FILES, PAGE, Text
 from fnnexp.reporting.plots import picture
-from fnnexp.results import frames
-from fnnexp.results.frames import groups, others
+from fnnexp.results.factors import as_text, groups, others
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,9 +38,7 @@ def for_each(
 ) -> Iterator[Figure]:
     """Yield the drawings of each combination of the factors, at most so many, under its name as a heading."""
     for i, (key, part) in enumerate(list(groups(rows, factors))[:most], start=1):
-        heading = ", ".join(
-            f"{name}={frames.as_text(value)}" for name, value in zip(factors, key, strict=True)
-        )
+        heading = ", ".join(f"{name}={as_text(value)}" for name, value in zip(factors, key, strict=True))
         for name, caption, draw in drawings:
             figure = draw(part)
             if figure is not None:

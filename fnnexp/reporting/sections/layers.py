@@ -11,8 +11,8 @@ from fnnexp.reporting.document.blocks import Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import plural
 from fnnexp.reporting.plots import layers as plots
 from fnnexp.reporting.sections.figures import Drawing, for_each
-from fnnexp.results import frames
-from fnnexp.results.frames import others
+from fnnexp.results import filters
+from fnnexp.results.factors import AXES, as_text, labels_of, others
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -51,7 +51,7 @@ def section(runs: pd.DataFrame, diagnostics: pd.DataFrame) -> Section:
     runs, diagnostics
         :func:`fnnexp.runs` or some of its rows, and :func:`fnnexp.diagnostics` of the experiment.
     """
-    runs = frames.once(runs)
+    runs = filters.once(runs)
     points = _points(runs, diagnostics)
     if points.empty:
         return Section(TITLE, [])
@@ -77,8 +77,8 @@ def _points(runs: pd.DataFrame, diagnostics: pd.DataFrame) -> pd.DataFrame:
     """Return the diagnostics with their trials' labels, factors, status and seed."""
     about = runs[["trial", "status", "seed", *others(runs)]].copy()
     about["epochs"] = runs.get("epochs", pd.NA)
-    for axis in frames.AXES:
-        about[axis] = frames.labels(runs, axis)
+    for axis in AXES:
+        about[axis] = labels_of(runs, axis)
     points = diagnostics[["trial", "epoch", "layer", "quantity", "value"]]
     points = points.astype({"trial": "str", "quantity": "str"})
     return points.merge(about, on="trial", how="inner")
@@ -189,8 +189,8 @@ def end_sentences(runs: pd.DataFrame, end: pd.DataFrame) -> list[str]:
 
 
 def _name(by: Sequence[str], key: Sequence[Hashable]) -> str:
-    pairs = [(b, frames.as_text(k)) for b, k in zip(by, key, strict=True)]
-    values = [value if b in frames.AXES else f"{b}={value}" for b, value in pairs]
+    pairs = [(b, as_text(k)) for b, k in zip(by, key, strict=True)]
+    values = [value if b in AXES else f"{b}={value}" for b, value in pairs]
     return " ".join([*values[-3:], *values[:-3]])
 
 
@@ -221,7 +221,7 @@ def _table(title: str, values: pd.DataFrame, columns: Sequence[tuple[str, tuple[
     by = [column for column in values.columns if column not in (*POINT, "layer", "quantity")]
     rows = []
     for key, part in values.groupby(by, observed=True, dropna=False, sort=True):
-        row = [Cell(frames.as_text(value)) for value in key]
+        row = [Cell(as_text(value)) for value in key]
         row.append(Cell(str(int(part["seeds"].max()))))
         for _, quantities in columns:
             scale = 100 if quantities == IDLE else 1

@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from fnnexp.config.schema import CHOICES
 from fnnexp.reporting.document.blocks import EVERYWHERE, Cell, Section, Table
 from fnnexp.reporting.document.wording import between, mean_and_spread
-from fnnexp.results import frames, statistics
+from fnnexp.results import filters, statistics
 from fnnexp.results.arguments import takes_frames
-from fnnexp.results.frames import AXES, groups, others, ranking
+from fnnexp.results.factors import AXES, as_text, factors_of, groups, labels_of, others
+from fnnexp.results.frames import ranking
+from fnnexp.tracking.run_format import STATUSES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-NOT_FINISHED = frames.STATUSES[1:]
+NOT_FINISHED = STATUSES[1:]
 
 
 def section(runs: pd.DataFrame) -> Section:
@@ -45,9 +48,9 @@ def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
         (:func:`fnnexp.results.statistics.mean_interval`); `note`, which configurations of this frame are
         numerically the same. Configurations without a finished trial come last.
     """
-    runs = frames.once(runs)
+    runs = filters.once(runs)
     metrics = list(dict.fromkeys([ranking(runs), "test_accuracy"]))
-    factors = frames.factors(runs)
+    factors = factors_of(runs)
     parts = [group for _, group in groups(runs, factors)]
     first = runs.loc[[group.index[0] for group in parts], factors].reset_index(drop=True)
     numbers = pd.DataFrame([over_seeds(group, metrics) for group in parts], index=first.index)
@@ -92,20 +95,20 @@ def _notes(runs: pd.DataFrame, groups: Sequence[pd.DataFrame], factors: Sequence
 
 def _difference(group: pd.DataFrame, other: pd.DataFrame, factors: Sequence[str]) -> str:
     """Return the other configuration's name, by what differs from the first."""
-    mine, its = ({f: frames.as_text(g[f].iloc[0]) for f in factors} for g in (group, other))
-    return " ".join(its[f] if f in frames.OPTIONS else f"{f}={its[f]}" for f in factors if its[f] != mine[f])
+    mine, its = ({f: as_text(g[f].iloc[0]) for f in factors} for g in (group, other))
+    return " ".join(its[f] if f in CHOICES else f"{f}={its[f]}" for f in factors if its[f] != mine[f])
 
 
 def table(runs: pd.DataFrame, board: pd.DataFrame) -> Table:
     """Return the leaderboard as shown: params below an option join it, notes tell what is missing."""
     metrics = list(dict.fromkeys([ranking(runs), "test_accuracy"]))
-    factors = frames.factors(runs)
+    factors = factors_of(runs)
     names = [factor for factor in factors if "." not in factor or factor.partition(".")[0] not in factors]
     names = [name for name in names if name.partition(".")[0] in AXES or name in others(runs)]
-    labels = {factor: frames.labels(board, factor) for factor in names if factor in frames.OPTIONS}
+    labels = {factor: labels_of(board, factor) for factor in names if factor in CHOICES}
     rows = []
     for i, record in enumerate(board.to_dict("records")):
-        row = [Cell(str(labels[f].iloc[i]) if f in labels else frames.as_text(record[f])) for f in names]
+        row = [Cell(str(labels[f].iloc[i]) if f in labels else as_text(record[f])) for f in names]
         row.append(Cell(str(record["seeds"]), float(record["seeds"])))
         row.append(_accuracy(record, metrics[0]))
         row.append(Cell(between(record["low"], record["high"])))

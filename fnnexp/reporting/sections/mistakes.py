@@ -23,8 +23,9 @@ from fnnexp.reporting.document.blocks import Section, Text
 from fnnexp.reporting.document.wording import percent, plural
 from fnnexp.reporting.plots import images as plots
 from fnnexp.reporting.plots import picture
-from fnnexp.results import comparisons, frames
-from fnnexp.tracking import writer as tracking
+from fnnexp.results import comparisons
+from fnnexp.results.factors import as_text
+from fnnexp.tracking import artifacts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -91,7 +92,7 @@ def section(runs: pd.DataFrame, findings: Findings, uri: str | None = None) -> S
         reason = f"the memory here is too little for them ({str(error) or 'none is left'})"
     else:
         return Section(TITLE, [Text(sentence(evaluation)), *map(Text, not_drawn), *drawn], data)
-    name = frames.as_text(best["name"])
+    name = as_text(best["name"])
     text = f"The mistakes of the best trial, {name}, are not shown: {reason.rstrip('.')}."
     return Section(TITLE, [Text(text)])
 
@@ -114,7 +115,7 @@ def evaluate(best: pd.Series, uri: str | None = None) -> Evaluation:
     FnnexpError
         When its artifacts or its data are not to be had, or are not what they must be.
     """
-    config = tracking.artifact(best["run_id"], "config.yaml", uri, most=CONFIG_BYTES)
+    config = artifacts.read(best["run_id"], "config.yaml", uri, most=CONFIG_BYTES)
     try:
         trial = _trial(config, best)
     except FnnexpError as error:
@@ -122,7 +123,7 @@ def evaluate(best: pd.Series, uri: str | None = None) -> Evaluation:
     recipe, arrays = trial.recipe, data.load(trial.data)
     shape, dtype = recipe.architecture, np.dtype(recipe.dtype)
     most = shape.parameter_count * dtype.itemsize + OVERHEAD * (2 * len(shape.shapes) + 1)
-    trained = weights(tracking.artifact(best["run_id"], "weights.npz", uri, most=most), shape, dtype)
+    trained = weights(artifacts.read(best["run_id"], "weights.npz", uri, most=most), shape, dtype)
     images, labels, first, split = arrays.x_test, arrays.y_test, 0, "test"
     if recipe.validation:
         first, split = trial.data.n_train - recipe.validation, "validation"
@@ -210,7 +211,7 @@ def sentence(evaluation: Evaluation) -> str:
     """Return how many are wrong, what is taken for what, and whether as many were logged."""
     n, wrong = len(evaluation.real), len(evaluation.wrong)
     text = (
-        f"These are the mistakes of {frames.as_text(evaluation.trial)}, the best trial of the leading "
+        f"These are the mistakes of {as_text(evaluation.trial)}, the best trial of the leading "
         f"configuration, on its {n:,} {evaluation.split} images{WHY[evaluation.split]}. "
     )
     if not wrong:

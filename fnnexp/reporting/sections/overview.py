@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
 from fnnexp.reporting.document.wording import plural
 from fnnexp.results import frames
-from fnnexp.results.frames import AXES, groups, others, ranking, varies_within
+from fnnexp.results.factors import AXES, as_text, factors_of, groups, others, varies_within
+from fnnexp.results.frames import ranking
+from fnnexp.tracking.run_format import STATUSES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,8 +36,8 @@ def section(runs: pd.DataFrame, curves: pd.DataFrame) -> Section:
 
 def counts(runs: pd.DataFrame) -> str:
     """Return how much was run, in a sentence."""
-    number = {status: int((runs["status"] == status).sum()) for status in frames.STATUSES}
-    configurations = sum(1 for _ in groups(runs, frames.factors(runs)))
+    number = {status: int((runs["status"] == status).sum()) for status in STATUSES}
+    configurations = sum(1 for _ in groups(runs, factors_of(runs)))
     counted = ", ".join(f"{n} {status}" for status, n in number.items() if n or status in ALWAYS_COUNTED)
     return f"{plural(len(runs), 'trial')} of {plural(configurations, 'configuration')}: {counted}."
 
@@ -60,7 +62,7 @@ def followers(runs: pd.DataFrame) -> list[str]:
     """
     split = others(runs)
     texts = []
-    for factor in frames.factors(runs):
+    for factor in factors_of(runs):
         if factor.partition(".")[0] in AXES or factor in split:
             continue
         axis = next((axis for axis in AXES if not varies_within(runs, [axis], factor)), None)
@@ -68,7 +70,7 @@ def followers(runs: pd.DataFrame) -> list[str]:
             texts.append(f"{factor} follows {', '.join(AXES)}")
             continue
         values = runs.groupby(axis, observed=True)[factor].first()
-        pairs = ", ".join(f"{option} {frames.as_text(value)}" for option, value in values.items())
+        pairs = ", ".join(f"{option} {as_text(value)}" for option, value in values.items())
         texts.append(f"{factor} follows {axis}: {pairs}")
     return texts
 
@@ -82,4 +84,4 @@ def common(runs: pd.DataFrame) -> str:
     seeds = sorted(runs["seed"].dropna().unique())
     few = len(seeds) <= MOST_SEEDS
     text = ",".join(map(str, seeds)) if few else f"{seeds[0]}…{seeds[-1]} ({len(seeds)} seeds)"
-    return " ".join([*(f"{p}={frames.as_text(runs[p].iloc[0])}" for p in same), f"seed={text}"])
+    return " ".join([*(f"{p}={as_text(runs[p].iloc[0])}" for p in same), f"seed={text}"])

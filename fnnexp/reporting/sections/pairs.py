@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from fnnexp.config.commands import report_command
 from fnnexp.reporting.document.blocks import EVERYWHERE, TERMINAL, Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import between, number
 from fnnexp.results import comparisons
-from fnnexp.tracking.views import report_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from fnnexp.config.commands import report_command
 from fnnexp.reporting.document.blocks import Code, Items, Links, Section, Text
 from fnnexp.reporting.document.wording import plural
 from fnnexp.results import frames
-from fnnexp.tracking.views import report_command
+from fnnexp.results.factors import as_text, factors_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +46,7 @@ def section(experiment: str, where: Sequence[str], runs: pd.DataFrame, files: Se
 
 def _training(experiment: str, where: Sequence[str], runs: pd.DataFrame) -> list[Block]:
     """Return the commands that train these trials, and what they train beside them."""
-    if frames.CHECKSUM in frames.factors(runs):
+    if frames.CHECKSUM in factors_of(runs):
         return [Text(_data_changed(experiment, runs))]
     by_trial = commands(runs)
     distinct = list(dict.fromkeys(by_trial.dropna()))
@@ -65,7 +66,7 @@ def _training(experiment: str, where: Sequence[str], runs: pd.DataFrame) -> list
 
 
 def _data_changed(experiment: str, runs: pd.DataFrame) -> str:
-    checksum = frames.as_text(runs[frames.CHECKSUM].dropna().iloc[0])
+    checksum = as_text(runs[frames.CHECKSUM].dropna().iloc[0])
     part = report_command(experiment, [f"{frames.CHECKSUM}={checksum}"])
     return (
         "The data changed under its path between these trials, so no command trains all of them again. A"

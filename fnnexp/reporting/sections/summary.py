@@ -10,7 +10,7 @@ import pandas as pd
 from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
 from fnnexp.reporting.document.markdown import escaped
 from fnnexp.reporting.document.wording import between, percent, plural, points
-from fnnexp.results import comparisons, frames, statistics
+from fnnexp.results import comparisons, filters, frames, statistics
 from fnnexp.results.arguments import takes_frames
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _tested(runs: pd.DataFrame, leader: Configuration, by_test: bool) -> str:
 
 def _measured(runs: pd.DataFrame) -> list[str]:
     """Return sentences on results that come from different images, and on trials that are not counted."""
-    counted = frames.once(runs)
+    counted = filters.once(runs)
     done = counted[counted["status"] == "finished"]
     sets = done[frames.CHECKSUM].nunique() if frames.CHECKSUM in done else 0
     texts = []

@@ -8,7 +8,7 @@ import pandas as pd
 
 from fnnexp.reporting.document.blocks import EVERYWHERE, PAGE, TERMINAL, Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import plural
-from fnnexp.results import frames
+from fnnexp.results.factors import as_text
 
 if TYPE_CHECKING:
     from fnnexp.reporting.document.blocks import Block
@@ -33,7 +33,7 @@ def diverged_and_failed(runs: pd.DataFrame) -> Table:
         epoch = "" if pd.isna(trial["diverged_epoch"]) else f"at epoch {trial['diverged_epoch']}"
         parts = [error] if "epoch" in error else [epoch, error]
         reason = ": ".join(filter(None, parts)) or "no reason was recorded"
-        rows.append([Cell(frames.as_text(trial["name"])), Cell(trial["status"]), Cell(reason)])
+        rows.append([Cell(as_text(trial["name"])), Cell(trial["status"]), Cell(reason)])
     head = ["trial", "status", "reason"]
     return Table(
         "Diverged and failed trials", head, rows, 3, EVERYWHERE, folds=True, file="report.html", most=10
@@ -42,9 +42,9 @@ def diverged_and_failed(runs: pd.DataFrame) -> Table:
 
 def identical(runs: pd.DataFrame) -> Table:
     """Return the trials that were not trained themselves, because another's training is theirs to the bit."""
-    names = dict(zip(runs["trial"], runs["name"].map(frames.as_text), strict=True))
+    names = dict(zip(runs["trial"], runs["name"].map(as_text), strict=True))
     copies = runs[runs["identical_to"].notna()]
-    pairs = zip(copies["name"].map(frames.as_text), copies["identical_to"], strict=True)
+    pairs = zip(copies["name"].map(as_text), copies["identical_to"], strict=True)
     rows = [[Cell(name), Cell(names.get(other, f"trial {other}"))] for name, other in pairs]
     return Table("Numerically identical trials", ["trial", "was trained as"], rows, 2, PAGE, folds=True)
 

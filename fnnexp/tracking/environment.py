@@ -1,0 +1,42 @@
+"""The tags that say what a run was made with: versions, git commit, machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+LIBRARIES = ("numpy", "scipy", "mlflow", "hydra-core", "joblib", "pandas")
+
+
+@cache
+def environment() -> dict[str, str]:
+    """Return the tags of every run that this process makes."""
+    tags = {"fnnexp.python": platform.python_version()}
+    for library in ("fnnexp", *LIBRARIES):
+        try:
+            tags["fnnexp.version" if library == "fnnexp" else f"fnnexp.{library}"] = version(library)
+        except PackageNotFoundError:  # a folder of sources that nobody installed
+            continue
+    tags["fnnexp.machine"] = (
+        f"{platform.node()} ({platform.system()} {platform.machine()}, {os.cpu_count()} cores)"
+    )
+    commit = _git("rev-parse", "HEAD")
+    if commit:
+        dirty = _git("status", "--porcelain", "--untracked-files=no")
+        tags["fnnexp.git_commit"] = tags["mlflow.source.git.commit"] = commit
+        tags["fnnexp.git_dirty"] = str(bool(dirty)).lower()
+    tags["mlflow.source.name"] = "fnnexp"
+    tags["mlflow.source.type"] = "LOCAL"
+    return tags
+
+
+def _git(*words: str) -> str | None:
+    """Return what git says of the working directory; None without git, or outside a repository."""
+    try:
+        done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,50 @@
+"""How MLflow holds a trial's run: the names of its metrics, statuses and tags, and its params as text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+Curve = Iterable[tuple[int, Mapping[str, float]]]
+"""Epochs, each with its metrics."""
+
+METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
+
+BEST = ("best_val_accuracy", "best_val_epoch")
+"""The two metrics of a finished run beside its curves: its best value, and the first epoch that had it."""
+
+FINISHED, DIVERGED, FAILED, RUNNING, INTERRUPTED = "finished", "diverged", "failed", "running", "interrupted"
+
+STATUSES = (FINISHED, DIVERGED, FAILED, RUNNING, INTERRUPTED)
+"""What can have become of a trial. A run whose process was killed outright stays running until it resumes."""
+
+DONE = (FINISHED, DIVERGED)
+"""The statuses of a trial that is not run again."""
+
+TRIAL, STATUS, COMMAND = "fnnexp.trial", "fnnexp.status", "fnnexp.command"
+"""Tags of a run: the id of its trial, what became of it, and the command line that made it."""
+
+REPORTED, NOTE = "fnnexp.report", "mlflow.note.content"
+"""Tags of an experiment: the run that holds its report; its description, which MLflow's UI shows."""
+
+LONGEST_TAG = 5000
+"""Characters of a tag's value that every MLflow takes; 3.x takes 8,000 and cuts what is longer."""
+
+GONE = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST")
+"""MLflow's error codes for writing to a run, or a tag, that somebody has deleted."""
+
+
+def as_param(value: object) -> str:
+    """Return a value as MLflow holds it among a run's params."""
+    return str(list(value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def best_of(curve: Curve) -> dict[str, float]:
+    """Return the two metrics :data:`BEST` of a curve; none without validation.
+
+    >>> best_of([(1, {"val_accuracy": 0.5}), (2, {"val_accuracy": 0.75}), (3, {"val_accuracy": 0.75})])
+    {'best_val_accuracy': 0.75, 'best_val_epoch': 2}
+    """
+    known = [(values["val_accuracy"], -epoch) for epoch, values in curve if "val_accuracy" in values]
+    value, epoch = max((each for each in known if math.isfinite(each[0])), default=(math.nan, 0))
+    return dict(zip(BEST, (value, -epoch), strict=True)) if math.isfinite(value) else {}
