@@ -1,123 +1,214 @@
 """Claims: two sweeps at once on one experiment never train the same trial.
 
-Each sweep claims its trials when it starts, before it looks at what is done, and gives them up when it ends.
-What another living sweep has claimed is left to it. A claim is worth as much as the life of who made it:
-every sweep holds a lock on a file of its own, which the system takes from a process that is killed.
+A sweep claims its trials when it starts, and leaves to another sweep what that one has claimed. On a machine
+a claim is a file, and it counts while its sweep holds the lock beside it, which the system takes from a
+process that is killed. Machines that share an MLflow server tell each other by tags of the experiment; there
+a claim counts until 90 seconds after its last heartbeat, by clocks that agree to a minute or so.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
-import sqlite3
+import platform
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from fnnexp.tracking.retry import StoreError
 from fnnexp.tracking.store import store_file
 
-TABLE = """
-CREATE TABLE IF NOT EXISTS claims (
-    experiment TEXT, trial TEXT, owner TEXT, pid INTEGER, since REAL, PRIMARY KEY (experiment, trial)
-)
-"""
+if TYPE_CHECKING:
+    from fnnexp.tracking.writer import Tracker
+
+BEAT = 20.0
+"""Seconds between two heartbeats."""
+
+SILENT = 90.0
+"""Seconds after its last heartbeat from which a claim in a tag counts no more."""
+
+PREFIX = "fnnexp.claim."
+
+DIGITS, A_TAG = 10, 450
+"""How many of a trial id's 16 digits are written, and of how many trials in one tag of 5,000 characters."""
+
+
+class Claim:
+    """The trials that a sweep has claimed, from :meth:`Claims.on`.
+
+    Attributes
+    ----------
+    elsewhere
+        The trials that another sweep has, each with who that is.
+    neighbours
+        The experiment's other sweeps on this machine: whether each lives.
+    """
+
+    def __init__(self, owner: str, trials: Sequence[str], now: Callable[[], float]) -> None:
+        self.elsewhere: dict[str, str] = {}
+        self.neighbours: dict[str, bool] = {}
+        self._prefix, self._now, self._since = f"{PREFIX}{owner}.", now, now()
+        self._wanted = list(dict.fromkeys(trials))
+        self._tracker: Tracker | None = None
+        self._beat = 0.0
+        self._lost = False
+
+    @property
+    def trials(self) -> list[str]:
+        """The trials that this sweep has."""
+        return [trial for trial in self._wanted if trial not in self.elsewhere]
+
+    def share(self, tracker: Tracker) -> None:
+        """Claim the trials among all machines that share a server, and add what others have to `elsewhere`.
+
+        The claim is written before the others' are read: of two that begin at once at least one sees the
+        other. The one that has not yet looked gives way, or else the one that began later.
+        """
+        self._tracker = tracker
+        self._write(tracker, settled=False)
+        self.elsewhere |= self._on_other_machines(tracker)
+        self._write(tracker, settled=True)
+
+    def beat(self) -> None:
+        """Give a heartbeat, if the claim is shared and the last one was a while ago.
+
+        Raises
+        ------
+        StoreError
+            When the last was so long ago that another machine has taken trials over.
+        """
+        silence = self._now() - self._beat
+        if self._tracker is None or self._lost or silence < BEAT:
+            return
+        if silence > SILENT and (lost := self._on_other_machines(self._tracker)):
+            self._lost = True
+            raise StoreError(
+                f"nothing was heard of this sweep for {silence:.0f} s, and another "
+                f"({next(iter(lost.values()))}) took {len(lost)} of its trials over; start the same command "
+                "again, and it leaves those to it"
+            )
+        self._write(self._tracker, settled=True)
+
+    def give_up(self) -> None:
+        """Remove the claim's tags."""
+        if self._tracker is not None:
+            for key in self._tracker.experiment_tags():
+                if key.startswith(self._prefix):
+                    self._tracker.tag_experiment(key, None)
+
+    def _write(self, tracker: Tracker, *, settled: bool) -> None:
+        """Write the claim into as many tags ``fnnexp.claim.OWNER.NUMBER`` as its trials need."""
+        self._beat = self._now()
+        began = time.strftime("%H:%M", time.localtime(self._since))
+        who = f"process {os.getpid()} on {platform.node()[:64] or 'another machine'}, since {began}"
+        claim = {"who": who, "since": self._since, "beat": self._beat, "settled": settled}
+        for number, start in enumerate(range(0, len(self._wanted), A_TAG)):
+            part = [t[:DIGITS] for t in self._wanted[start : start + A_TAG] if t not in self.elsewhere]
+            tracker.tag_experiment(f"{self._prefix}{number}", json.dumps({**claim, "trials": "".join(part)}))
+
+    def _on_other_machines(self, tracker: Tracker) -> dict[str, str]:
+        """Return which of our trials other machines have, each with who that is; remove tags of the dead."""
+        found: dict[str, str] = {}
+        for key, value in tracker.experiment_tags().items():
+            owner = key.removeprefix(PREFIX).partition(".")[0]
+            if not key.startswith(PREFIX) or key.startswith(self._prefix) or self.neighbours.get(owner):
+                continue
+            try:
+                said = json.loads(value)
+                silent = self._now() - said["beat"] > SILENT
+                goes_first = said["settled"] or (said["since"], key) < (self._since, self._prefix)
+                held = {said["trials"][i : i + DIGITS] for i in range(0, len(said["trials"]), DIGITS)}
+                who = str(said["who"])
+            except (ValueError, TypeError, KeyError):  # whatever stands there, we did not write it
+                continue
+            if silent or owner in self.neighbours:
+                tracker.tag_experiment(key, None)
+            elif goes_first:
+                found |= {trial: who for trial in self.trials if trial[:DIGITS] in held}
+        return found
 
 
 class Claims:
-    """The claims in a folder.
+    """The claims in a folder of this machine.
 
     Parameters
     ----------
     folder
-        Beside the store, so that whoever writes there finds it. Where it can't be written, nothing is claimed
-        and nothing is refused.
+        From :func:`folder_for`. Where it can't be written, nothing is claimed on this machine, and nothing is
+        refused.
+    now
+        The clock.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, now: Callable[[], float] = time.time) -> None:
+        self._folder, self._now = folder, now
 
     @contextmanager
-    def on(self, experiment: str, trials: Iterable[str]) -> Iterator[dict[str, str]]:
-        """Claim trials by id; yield those that another sweep has, each with who that is.
-
-        The claims hold for as long as the context is open.
-        """
+    def on(self, experiment: str, trials: Sequence[str]) -> Iterator[Claim]:
+        """Claim those of the trials that no other sweep has, for as long as the context is open."""
         owner = uuid.uuid4().hex
-        lock = FileLock(self._lock_of(owner))
-        elsewhere: dict[str, str] = {}
-        with contextlib.suppress(OSError, sqlite3.Error):
+        claim = Claim(owner, trials, self._now)
+        lock, file = FileLock(self._folder / f"{owner}.lock"), self._folder / f"{owner}.json"
+        with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
-            elsewhere = self._claim(experiment, list(trials), owner)
+            with self.turn():
+                self._look_around(claim, experiment)
+                who = f"process {os.getpid()}, since {time.strftime('%H:%M')}"
+                said = {"experiment": experiment, "who": who, "trials": claim.trials}
+                file.write_text(json.dumps(said), encoding="utf-8")
         try:
-            yield elsewhere
+            yield claim
         finally:
-            with contextlib.suppress(OSError, sqlite3.Error), self._open() as table:
-                table.execute("DELETE FROM claims WHERE owner = ?", (owner,))
+            with contextlib.suppress(StoreError):  # a server that is away: the claim falls silent there
+                claim.give_up()
             with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)
                 lock.release()
-                self._lock_of(owner).unlink(missing_ok=True)
+                Path(lock.lock_file).unlink(missing_ok=True)
 
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Wait for the turn to do what two sweeps must not do at once, such as making the store."""
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(OSError):
-                stack.enter_context(FileLock(self._folder / "turn.lock", timeout=120))
+                stack.enter_context(FileLock(self._folder / "turn", timeout=120))
             yield
 
-    def _claim(self, experiment: str, trials: list[str], owner: str) -> dict[str, str]:
-        with self._open() as table:
-            alive: dict[str, bool] = {}
-            elsewhere: dict[str, str] = {}
-            held = table.execute(
-                "SELECT trial, owner, pid, since FROM claims WHERE experiment = ?", (experiment,)
-            ).fetchall()
-            wanted = set(trials)
-            for trial, other, pid, since in held:
-                if other not in alive:
-                    alive[other] = self._is_alive(other)
-                if alive[other] and trial in wanted:
-                    began = time.strftime("%H:%M", time.localtime(since))
-                    elsewhere[trial] = f"process {pid}, since {began}"
-            dead = [(other,) for other, lives in alive.items() if not lives]
-            table.executemany("DELETE FROM claims WHERE owner = ?", dead)
-            mine = [trial for trial in dict.fromkeys(trials) if trial not in elsewhere]
-            table.executemany(
-                "INSERT INTO claims VALUES (?, ?, ?, ?, ?)",
-                [(experiment, trial, owner, os.getpid(), time.time()) for trial in mine],
-            )
-            return elsewhere
-
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        """Open the table and hold it against all others until the end."""
-        with contextlib.closing(
-            sqlite3.connect(self._folder / "claims.db", timeout=30, isolation_level=None)
-        ) as table:
-            table.execute("BEGIN IMMEDIATE")
-            table.execute(TABLE)
-            yield table
-            table.execute("COMMIT")
+    def _look_around(self, claim: Claim, experiment: str) -> None:
+        """Tell a claim what the experiment's other sweeps on this machine have; clear away after the dead."""
+        wanted = set(claim.trials)
+        for file in self._folder.glob("*.json"):
+            try:
+                said = json.loads(file.read_text("utf-8"))
+                if said["experiment"] != experiment:
+                    continue
+                held = dict.fromkeys(wanted.intersection(said["trials"]), str(said["who"]))
+            except (ValueError, TypeError, KeyError):  # a disk that was full cut it
+                held = {}
+            alive = claim.neighbours[file.stem] = self._is_alive(file.stem)
+            if alive:
+                claim.elsewhere |= held
+            else:
+                file.unlink(missing_ok=True)
 
     def _is_alive(self, owner: str) -> bool:
-        """Whether the sweep holds its lock; the file of one that does not is removed."""
+        """Whether a sweep holds its lock; the file of one that does not is removed."""
+        lock = FileLock(self._folder / f"{owner}.lock", timeout=0)
         try:
-            with FileLock(self._lock_of(owner), timeout=0):
+            with lock:
                 pass
         except Timeout:
             return True
-        with contextlib.suppress(OSError):
-            self._lock_of(owner).unlink(missing_ok=True)
+        Path(lock.lock_file).unlink(missing_ok=True)
         return False
-
-    def _lock_of(self, owner: str) -> Path:
-        return self._folder / f"{owner}.lock"
 
 
 def folder_for(uri: str, elsewhere: Path) -> Path:

@@ -13,7 +13,6 @@ from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
 from fnnexp.data.cache import cache_folder
 from fnnexp.nn.training import Stack
-from fnnexp.sweeping import leases
 from fnnexp.sweeping.backends.cluster import Cluster, connected
 from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints, resume
 from fnnexp.sweeping.executor import Executor, worker_count
@@ -47,14 +46,12 @@ def run(trials: Sequence[Trial], tracker: Tracker, execution: Execution, console
     ids = [trial.id for trial in trials]
     with ExitStack() as held:
         held.enter_context(mlflow_settings())
-        lease = None
-        elsewhere = held.enter_context(claims.on(tracker.experiment, ids))
+        claim = held.enter_context(claims.on(tracker.experiment, ids))
         if tracker.is_remote:
             with claims.turn():
                 tracker.open()
-            free = [each for each in ids if each not in elsewhere]
-            lease = held.enter_context(leases.on(tracker, free, cache_folder()))
-            elsewhere |= lease.elsewhere
+            claim.share(tracker)
+        elsewhere = claim.elsewhere
         known: Mapping[str, Known] = {}
         if not tracker.is_new:
             with claims.turn():
@@ -71,7 +68,7 @@ def run(trials: Sequence[Trial], tracker: Tracker, execution: Execution, console
         outcome.elsewhere = [(trial.name, elsewhere[trial.id]) for trial in wanted if trial.id in elsewhere]
         mine = [trial for trial in wanted if trial.id not in elsewhere]
         if mine:
-            beat = lease.beat if lease else None
+            beat = claim.beat if tracker.is_remote else None
             with connected(execution) as cluster:
                 sweep = _Sweep(
                     mine, known, outcome, checkpoints, tracker, claims, execution, cluster, console, beat

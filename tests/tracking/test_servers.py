@@ -22,7 +22,7 @@ from stores import agree, results
 import fnnexp
 from fnnexp.config.execution import Execution
 from fnnexp.errors import FnnexpError
-from fnnexp.sweeping.leases import PREFIX
+from fnnexp.sweeping.locks import PREFIX
 from fnnexp.sweeping.loop import run
 from fnnexp.tracking import retry
 from fnnexp.tracking.retry import StoreAwayError, StoreError, is_remote, mlflow_settings, patiently
