@@ -40,12 +40,9 @@ class StoreAwayError(StoreError):
     """A store over the network did not come back."""
 
 
-class _Settings:
-    """The users of :func:`mlflow_settings` in all threads, and what the variables were before the first."""
-
-    lock = threading.Lock()
-    users = 0
-    before: dict[str, str | None]
+_LOCK = threading.Lock()
+_BEFORE: list[dict[str, str | None]] = []
+"""What the variables were at the start of each :func:`mlflow_settings` that is open, in any thread."""
 
 
 @contextlib.contextmanager
@@ -54,19 +51,16 @@ def mlflow_settings() -> Iterator[None]:
 
     Whatever calls :func:`patiently` does it within this context. Contexts may be nested.
     """
-    with _Settings.lock:
-        if _Settings.users == 0:
-            _Settings.before = {name: os.environ.get(name) for name in VARIABLES}
-            os.environ.update(VARIABLES)
-        _Settings.users += 1
+    with _LOCK:
+        _BEFORE.append({name: os.environ.get(name) for name in VARIABLES})
+        os.environ.update(VARIABLES)
     try:
         yield
     finally:
-        with _Settings.lock:
-            _Settings.users -= 1
-            if _Settings.users == 0:
-                for name, value in _Settings.before.items():
-                    os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+        with _LOCK:
+            before = _BEFORE.pop()
+            for name, value in before.items() if not _BEFORE else ():
+                os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
 def is_remote(uri: str) -> bool:

@@ -1,9 +1,14 @@
-"""How MLflow holds a trial's run: the names of its metrics, statuses and tags, and its params as text."""
+"""How MLflow holds a run of a trial: names of metrics, statuses and tags, and values as MLflow takes them."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
 
 Curve = Iterable[tuple[int, Mapping[str, float]]]
 """Epochs, each with its metrics."""
@@ -30,6 +35,9 @@ REPORTED, NOTE = "fnnexp.report", "mlflow.note.content"
 LONGEST_TAG = 5000
 """Characters of a tag's value that every MLflow takes; 3.x takes 8,000 and cuts what is longer."""
 
+MOST_METRICS = 1000
+"""As many metrics as MLflow takes in one batch."""
+
 GONE = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST")
 """MLflow's error codes for writing to a run, or a tag, that somebody has deleted."""
 
@@ -48,3 +56,23 @@ def best_of(curve: Curve) -> dict[str, float]:
     known = [(values["val_accuracy"], -epoch) for epoch, values in curve if "val_accuracy" in values]
     value, epoch = max((each for each in known if math.isfinite(each[0])), default=(math.nan, 0))
     return dict(zip(BEST, (value, -epoch), strict=True)) if math.isfinite(value) else {}
+
+
+def batches_of(curve: Curve) -> list[list[Metric]]:
+    """Return a curve's metrics in batches of at most :data:`MOST_METRICS`; the last may be empty.
+
+    An epoch that fits one batch is not cut: a sweep that is killed between two leaves no epoch half logged.
+    """
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    batches: list[list[Metric]] = [[]]
+    for epoch, values in curve:
+        points = [Metric(name, value, now, epoch) for name, value in values.items() if math.isfinite(value)]
+        if batches[-1] and len(batches[-1]) + len(points) > MOST_METRICS:
+            batches.append([])
+        while len(points) > MOST_METRICS:
+            batches.insert(-1, points[:MOST_METRICS])
+            points = points[MOST_METRICS:]
+        batches[-1] += points
+    return batches

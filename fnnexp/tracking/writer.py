@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -32,19 +30,17 @@ from fnnexp.tracking.run_format import (
     TRIAL,
     Curve,
     as_param,
+    batches_of,
 )
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Run
+    from mlflow.entities import Run
     from numpy.typing import NDArray
 
     from fnnexp.config.trial import Trial
 
 P = ParamSpec("P")
-
-MOST_METRICS = 1000
-"""As many as MLflow takes in one batch."""
 
 
 class Tracker:
@@ -369,7 +365,7 @@ class Tracker:
                 return
         from mlflow.entities import Param, RunTag
 
-        *batches, last = _batches(curve)
+        *batches, last = batches_of(curve)
         for batch in batches:
             self._ask(self._client.log_batch, run_id, metrics=batch)
         params = [Param(key, value) for key, value in self._undescribed.pop(run_id, {}).items()]
@@ -379,23 +375,3 @@ class Tracker:
         if end is not None:
             self._ask(self._client.set_terminated, run_id, end)
             self._ended.add(run_id)
-
-
-def _batches(curve: Curve) -> list[list[Metric]]:
-    """Return a curve's metrics in batches of at most :data:`MOST_METRICS`; the last may be empty.
-
-    An epoch that fits one batch is not cut: a sweep that is killed between two leaves no epoch half logged.
-    """
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    batches: list[list[Metric]] = [[]]
-    for epoch, values in curve:
-        points = [Metric(name, value, now, epoch) for name, value in values.items() if math.isfinite(value)]
-        if batches[-1] and len(batches[-1]) + len(points) > MOST_METRICS:
-            batches.append([])
-        while len(points) > MOST_METRICS:
-            batches.insert(-1, points[:MOST_METRICS])
-            points = points[MOST_METRICS:]
-        batches[-1] += points
-    return batches

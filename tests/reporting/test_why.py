@@ -32,8 +32,8 @@ from fnnexp.sweeping import executor as executor_module
 from fnnexp.sweeping.checkpoints import Checkpoints
 from fnnexp.sweeping.loop import run
 from fnnexp.sweeping.worker import train_segment
-from fnnexp.tracking.run_format import METRICS
-from fnnexp.tracking.writer import MOST_METRICS, Tracker, _batches
+from fnnexp.tracking.run_format import METRICS, MOST_METRICS, batches_of
+from fnnexp.tracking.writer import Tracker
 
 GRID = [
     "data=digits", "data.validation=237", "arch=relu_98,sigmoid_32_32", "init=max,he", "batching=full,mini",
@@ -191,14 +191,14 @@ def test_a_checkpoint_with_diagnostics_is_read_as_it_was_written_and_refused_whe
 def test_no_epoch_is_cut_between_two_batches_that_fits_one():
     sizes = [3, 400, 400, 400, 999, 2, 1000, 2500, 1]
     curve = [(epoch, {f"m{i}": float(i) for i in range(size)}) for epoch, size in enumerate(sizes)]
-    batches = _batches(curve)
+    batches = batches_of(curve)
     assert all(0 < len(batch) <= MOST_METRICS for batch in batches)
     flat = [(point.step, point.key, point.value) for batch in batches for point in batch]
     assert flat == [(epoch, name, value) for epoch, values in curve for name, value in values.items()]
     for epoch, size in enumerate(sizes):
         held = sum(any(point.step == epoch for point in batch) for batch in batches)
         assert held == (1 if size <= MOST_METRICS else 3)
-    assert _batches([]) == [[]]
+    assert batches_of([]) == [[]]
 
 
 # --- the frames ---
