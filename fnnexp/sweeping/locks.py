@@ -107,7 +107,7 @@ class Claim:
         """Write the claim into as many tags ``fnnexp.claim.OWNER.NUMBER`` as its trials need."""
         self._beat = self._now()
         began = time.strftime("%H:%M", time.localtime(self._since))
-        who = f"process {os.getpid()} on {platform.node()[:64] or 'another machine'}, since {began}"
+        who = f"process {os.getpid()} on {platform.node()[:40] or 'another machine'}, since {began}"
         claim = {"who": who, "since": self._since, "beat": self._beat, "settled": settled}
         for number, start in enumerate(range(0, len(self._wanted), A_TAG)):
             part = [t[:DIGITS] for t in self._wanted[start : start + A_TAG] if t not in self.elsewhere]
