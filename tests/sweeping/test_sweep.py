@@ -45,6 +45,7 @@ from fnnexp.sweeping.executor import Executor, worker_count, workers_starting
 from fnnexp.sweeping.loop import run
 from fnnexp.sweeping.plan import USUAL_LANES, PlannedStack, identical, plan, spread
 from fnnexp.sweeping.progress import SweepProgress
+from fnnexp.sweeping.waiting import Suspicion, Waiting
 from fnnexp.sweeping.worker import Broken, WorkerDied, train_segment
 from fnnexp.tracking.retry import StoreError
 from fnnexp.tracking.run_format import BEST, METRICS
@@ -831,6 +832,38 @@ def test_a_death_counts_only_against_a_trial_that_ran_by_itself(
     assert len(outcome.finished) == 3
     assert most_beside_it[-2:] == [0, 0]
     agrees(tmp_path, [trial for trial in trials if trial.seed != 2], only=True)
+
+
+def test_in_a_cluster_a_stack_is_halved_from_its_second_death_on():
+    (stack,) = plan(
+        identical([small_trial(2, "mini", True, seed, "he") for seed in range(2)]), max_lanes=None, n_jobs=1
+    )
+    waiting, died = Waiting([], n_jobs=4), WorkerDied("the worker died", "")
+    suspicion = Suspicion(waiting, retries=0, die_together=False)
+    assert (
+        suspicion.again(stack, died, alone=False, name="he") == "a worker died; a stack of 2 is tried again"
+    )
+    assert waiting.next(under_way=3) is stack
+    assert "trying its halves" in suspicion.again(stack, died, alone=False, name="he")
+    halves = [waiting.next(under_way) for under_way in range(2)]
+    assert sorted(half.lanes[0].seed for half in halves) == [0, 1]
+    assert "tried again" in suspicion.again(halves[0], died, alone=False, name="he")
+    assert suspicion.again(halves[0], died, alone=False, name="he") is None
+
+
+def test_a_suspect_waits_for_the_others_to_end_and_they_wait_for_it():
+    first, second = plan(
+        identical([small_trial(2, "mini", True, seed, "he") for seed in range(2)]), max_lanes=1, n_jobs=2
+    )
+    waiting = Waiting([first], n_jobs=2)
+    suspicion = Suspicion(waiting, retries=0, die_together=True)
+    suspicion.again(second, WorkerDied("the worker died", ""), alone=False, name="he")
+    assert waiting.next(under_way=1) is None
+    assert waiting.next(under_way=0) is second
+    assert waiting.next(under_way=1) is None
+    assert waiting.ran_alone(second)
+    assert waiting.next(under_way=0) is first
+    assert not waiting.ran_alone(first)
 
 
 def test_fail_fast_stops_at_the_first_failure_and_the_same_command_goes_on(
