@@ -413,7 +413,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("case", ODD)
-def test_what_leads_nowhere_in_a_file_is_told_by_its_key(case, invoke, swept, own_folder):
+def test_what_leads_nowhere_in_a_file_is_are_among_its_key(case, invoke, swept, own_folder):
     text, said = ODD[case]
     (own_folder / "mine.yaml").write_text(text if text.startswith("defaults") else f"{HEAD}{text}\n")
     ran = invoke("-cd", ".", "-cn", "mine")
@@ -432,7 +432,7 @@ def test_a_group_that_no_trial_can_lack_is_told_with_an_option_to_write(group, i
     assert len(swept) == 1
 
 
-def test_null_in_the_list_of_an_override_is_told_by_its_key(invoke):
+def test_null_in_the_list_of_an_override_is_are_among_its_key(invoke):
     assert "arch.hidden: null is in its list" in invoke("data=digits", "arch.hidden=[32,null]").err
 
 

@@ -25,7 +25,7 @@ from fnnexp.nn.engines.base import ENGINES
 from fnnexp.nn.network import BIASES, Architecture
 from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.batching import MODES, Batching
-from fnnexp.nn.pieces.initializers import METHODS
+from fnnexp.nn.pieces.initializers import INITIALIZERS
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.training import Recipe
 
@@ -289,7 +289,7 @@ def check(config: Config) -> None:
         raise ConfigError(_no_widths(hidden))
     for width in hidden:
         _at_least("arch.hidden", width, 1, "every width a whole number ≥ 1, as in arch.hidden=[64,32]")
-    _one_of("init.method", config.init.method, METHODS)
+    _one_of("init.method", config.init.method, INITIALIZERS)
     _belongs("init.std", config.init.std, config.init.method == "normal", "init=normal init.std=0.3")
     if config.init.std is not None:
         _finite("init.std", config.init.std, 0)

@@ -1,4 +1,4 @@
-"""What a trained network says of images: the forward pass alone, by the rows."""
+"""Evaluation: a forward pass over a split, for a stack's metrics or for one network's predictions."""
 
 from __future__ import annotations
 
@@ -9,22 +9,41 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fnnexp.nn.engines.numpy_engine import Rows
+from fnnexp.nn.engines.base import Engine
+from fnnexp.nn.engines.numpy_engine import DenseRows
+from fnnexp.nn.epoch import chunk_size, lane_slices, row_chunks
 from fnnexp.nn.network import Architecture, Parameters, Workspace, forward
-from fnnexp.nn.pieces.batching import pieces
-from fnnexp.nn.pieces.losses import losses_and_hits
-from fnnexp.nn.training import CHUNK
+from fnnexp.nn.pieces.losses import losses_and_hits, probabilities
+from fnnexp.nn.pieces.metrics import Totals
+from fnnexp.nn.stack import Recipe, Stack
 
 Array = NDArray[Any]
 
 
+def evaluate(recipe: Recipe, stack: Stack, engine: Engine, images: Array, labels: Array) -> dict[str, Array]:
+    """Return each metric's mean (K,) over images (n, D) with labels (n,)."""
+    n, K = len(images), len(stack.lanes)
+    size = chunk_size(n)
+    some_lanes = lane_slices(recipe, stack.theta, stack.theta, size, engine)
+    rows = engine.make_rows(images, recipe.scale, size, stack.theta.dtype)
+    totals = Totals(K)
+    for chunk in row_chunks(n):
+        inputs, labels_here = [(range(K), rows.take(chunk))], np.asarray(labels[chunk])
+        for some in some_lanes:
+            work = some.workspace(chunk.stop - chunk.start)
+            work.set_labels(labels_here)
+            forward(some.parameters, some.inputs(inputs), work)
+            some.measure(work, labels_here, recipe.epsilon, totals)
+    return totals.means(n)
+
+
 @dataclass(frozen=True)
 class Predictions:
-    """What a network says of n images.
+    """What a network predicts for n images.
 
     Attributes
     ----------
-    said
+    predicted
         (n,) the class of the largest logit, the first of several.
     probability
         (n,) float64, the softmax of that class.
@@ -32,7 +51,7 @@ class Predictions:
         (n,) float64, −log(p + ε) of the label.
     """
 
-    said: NDArray[np.intp]
+    predicted: NDArray[np.intp]
     probability: NDArray[np.float64]
     loss: NDArray[np.float64]
 
@@ -57,22 +76,23 @@ def predict(
     scale: str,
     epsilon: float = 0.0,
 ) -> Predictions:
-    """Return what one lane says of images (n, D) with labels (n,).
+    """Return one lane's predictions for images (n, D) with labels (n,).
 
-    The rows are cut as they are where training measures a split, so on one machine the accuracy is that one.
-    `scale` and `epsilon` are :class:`fnnexp.nn.training.Recipe`'s.
+    Rows are cut into chunks as in :func:`evaluate`, so on one machine the accuracy is the one that training
+    recorded. `scale` and `epsilon` are :class:`fnnexp.nn.stack.Recipe`'s.
     """
     n, dtype = len(images), parameters.theta.dtype
     found = Predictions(np.empty(n, np.intp), np.empty(n), np.empty(n))
-    rows = Rows(images, scale, min(CHUNK, n), dtype)
-    with np.errstate(all="ignore"):  # logits that overflow are the network's
-        for chunk in pieces(n, CHUNK):
+    rows = DenseRows(images, scale, chunk_size(n), dtype)
+    with np.errstate(all="ignore"):  # overflowing logits are the network's, not the caller's
+        for chunk in row_chunks(n):
             size = chunk.stop - chunk.start
             work = Workspace(architecture, 1, size, dtype)
-            work.expect(np.asarray(labels[chunk])[None])
+            work.set_labels(np.asarray(labels[chunk])[None])
             Z = forward(parameters, [(range(1), rows.take(chunk))], work)
-            said = Z[0].argmax(axis=1)
+            predicted = Z[0].argmax(axis=1)
             losses, _ = losses_and_hits(Z, work.onehot, epsilon, work.row)
-            found.said[chunk], found.loss[chunk] = said, losses[0]
-            found.probability[chunk] = Z[0, np.arange(size), said] / work.row[0, :, 0]
+            P = probabilities(Z, work.row, out=Z)
+            found.predicted[chunk], found.loss[chunk] = predicted, losses[0]
+            found.probability[chunk] = P[0, np.arange(size), predicted]
     return found

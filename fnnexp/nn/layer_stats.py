@@ -1,78 +1,58 @@
-"""Diagnostics: what passes through each layer of a lane, forward and backward, on a fixed probe of rows.
+"""Diagnostics: statistics of each layer of a lane, forward and backward, on a fixed probe of training rows.
 
 Glorot & Bengio (2010) look at the spread of activations and of back-propagated gradients layer by layer,
-before and during training, to see what an initializer does; Karpathy (CS231n, "Babysitting the learning
-process") watches how far an update moves the weights relative to their size, and holds about 1e-3 a step for
-sound. Here that is told of an epoch, not of a step.
+before and during training, to see what an initializer does. Karpathy (CS231n, "Babysitting the learning
+process") compares the size of an update with the size of the weights, and takes about 1e-3 a step for sound.
+Here the update is that of an epoch, not of a step.
 
-Nothing is drawn and nothing of the training is written to: no result depends on whether it is looked at.
+Measuring draws nothing and writes to nothing of the training, so no result depends on it.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fnnexp.nn.engines.numpy_engine import Rows
+from fnnexp.nn.engines.numpy_engine import DenseRows
 from fnnexp.nn.network import Architecture, Parameters, Workspace
+from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.losses import gradient_in_place, losses_and_hits
 
 Array = NDArray[Any]
 
 ROWS, PART = 512, 16
-"""Training rows in the probe, or one in so many where that is fewer, lest looking take long beside training.
-
-They are evenly spaced: the first rows of a file that is sorted by its labels would show one class only."""
+"""The probe has 512 training rows, or one in 16 where that is fewer, so that measuring takes little time
+beside training. They are evenly spaced: the first rows of a file sorted by its labels would show one class
+only."""
 
 QUANTITIES = ("z_std", "dz_std", "dead", "saturated", "update_ratio")
-"""What is told of a layer, each where it is defined:
+"""What is measured of a layer, each quantity where it is defined:
 
 - ``z_std``: standard deviation of the pre-activations Z over all rows and units.
 - ``dz_std``: standard deviation of dZ, the gradient of *each row's own* loss with respect to Z, over all rows
   and units. It is not divided by the number of rows, so it does not depend on how an epoch is cut.
-- ``dead``: share of a hidden layer's ReLUs that are 0 for every row of the probe.
-- ``saturated``: share of a hidden layer's activations, over rows and units, at which tanh or sigmoid is flat:
-  |a| > 0.99, or a < 0.01 or a > 0.99.
+- ``dead``: share of a hidden layer's units that pass no gradient on for any row of the probe. The activation
+  says how it is measured, see :class:`fnnexp.nn.pieces.activations.Activation`; a ReLU is dead where it is 0
+  for every row.
+- ``saturated``: share of a hidden layer's activations, over rows and units, at which the activation function
+  is flat; the activation says so too: |a| > 0.99 for tanh, a < 0.01 or a > 0.99 for sigmoid.
 - ``update_ratio``: ‖W − W₀‖ / ‖W₀‖ (Frobenius), where W₀ are the weights before the epoch; not at epoch 0.
 """
 
-
-def dead(A: Array) -> float:
-    """Return the share of units of A (B, H) that are 0 in all rows."""
-    return float((~(A > 0).any(axis=0)).mean())
-
-
-def tanh_saturated(A: Array) -> float:
-    """Return the share of A (B, H) beyond ±0.99."""
-    return float((np.abs(A) > 0.99).mean())
-
-
-def sigmoid_saturated(A: Array) -> float:
-    """Return the share of A (B, H) below 0.01 or above 0.99."""
-    return float(((A < 0.01) | (A > 0.99)).mean())
-
-
-IDLE: dict[str, tuple[str, Callable[[Array], float]]] = {
-    "relu": ("dead", dead),
-    "tanh": ("saturated", tanh_saturated),
-    "tanh_as_published": ("saturated", tanh_saturated),
-    "sigmoid": ("saturated", sigmoid_saturated),
-}
-"""By activation, the share of a hidden layer through which no gradient passes, and which of
-:data:`QUANTITIES` it is."""
-
+OF_UNITS = ("dead", "saturated")
+"""Those of :data:`QUANTITIES` that a hidden layer has where its activation defines them."""
 
 NAME = re.compile(rf"layer(\d+)/({'|'.join(QUANTITIES)})")
-"""The form of a metric's name, with the layer and the quantity."""
+"""The form of a diagnostic's name, with the layer and the quantity."""
 
 
 def name(layer: int, quantity: str) -> str:
-    """Return a metric's name; layers count from 0 here and from 1 in names, the last one makes the logits.
+    """Return a diagnostic's name. ``layer`` counts from 0, the name from 1; the last layer makes the logits.
 
     >>> name(0, "z_std")
     'layer1/z_std'
@@ -80,23 +60,22 @@ def name(layer: int, quantity: str) -> str:
     return f"layer{layer + 1}/{quantity}"
 
 
-def told_by(metrics: Iterable[str]) -> bool:
-    """Whether there are diagnostics among metrics of these names.
+def are_among(metrics: Iterable[str]) -> bool:
+    """Whether some of these names of metrics are those of diagnostics.
 
-    >>> told_by(["test_loss", "layer2/dz_std"])
+    >>> are_among(["test_loss", "layer2/dz_std"])
     True
     """
     return any(NAME.fullmatch(metric) for metric in metrics)
 
 
 def names(architecture: Architecture) -> Iterator[str]:
-    """Yield the name of every metric that a network may have, in their order."""
-    idle = IDLE[architecture.activation][0]
+    """Yield the name of every diagnostic that a network may have, in their order."""
+    activation = ACTIVATIONS[architecture.activation]
     for layer in range(len(architecture.shapes)):
         for quantity in QUANTITIES:
-            if quantity in ("z_std", "dz_std", "update_ratio") or (
-                quantity == idle and layer < len(architecture.hidden)
-            ):
+            is_hidden = layer < len(architecture.hidden)
+            if quantity not in OF_UNITS or (is_hidden and getattr(activation, quantity)):
                 yield name(layer, quantity)
 
 
@@ -110,7 +89,7 @@ class Probe:
     images, labels
         The training rows (n, D) and (n,), uint8.
     scale, epsilon, dtype
-        Those of the training: ``unit`` or ``raw`` inputs, ε of the loss, of what type it computes.
+        Those of the training: ``unit`` or ``raw`` inputs, ε of the loss, the floats that it computes with.
     """
 
     def __init__(
@@ -126,12 +105,12 @@ class Probe:
         count = min(ROWS, -(-len(images) // PART))
         rows = np.arange(count) * len(images) // count
         self.architecture, self.epsilon = architecture, epsilon
-        self.examples = Rows(images, scale, count, dtype).take(rows)
+        self.examples = DenseRows(images, scale, count, dtype).take(rows)
         self.work = Workspace(architecture, 1, count, dtype)
-        self.work.expect(np.asarray(labels)[rows])
+        self.work.set_labels(np.asarray(labels)[rows])
 
     def measure(self, theta: Array, before: Array | None = None) -> dict[str, float]:
-        """Return what passes through a lane's layers at θ (P,), under the names of :func:`names`.
+        """Return the diagnostics of a lane at θ (P,), under the names of :func:`names`.
 
         Parameters
         ----------
@@ -140,7 +119,7 @@ class Probe:
 
         Returns
         -------
-        What is defined and finite of it: a spread that overflows is left out.
+        Those that are defined and finite: a spread that overflows is left out.
         """
         parameters = Parameters(self.architecture, theta[None])
         found = self._forward(parameters) | self._backward(parameters)
@@ -153,14 +132,14 @@ class Probe:
         return {key: found[key] for key in names(self.architecture) if key in finite}
 
     def _forward(self, parameters: Parameters) -> dict[str, float]:
-        """Return the spread of each Z and the idle share of each A; ``work`` is left with A and logits."""
+        """Return the spread of each Z and the shares of each A; leave A and the logits in ``work``."""
         work, found = self.work, {}
-        idle, share = IDLE[self.architecture.activation]
+        shares = {quantity: getattr(work.activation, quantity) for quantity in OF_UNITS}
         last = len(parameters.W) - 1
         for layer, (W, b) in enumerate(zip(parameters.W, parameters.b, strict=True)):
             Z = work.logits if layer == last else work.A[layer]
             if layer == 0:
-                parameters.first.times(0, self.examples, Z[0])
+                parameters.first.forward(0, self.examples, Z[0])
             else:
                 np.matmul(work.A[layer - 1], W, out=Z)
             if b is not None:
@@ -168,11 +147,11 @@ class Probe:
             found[name(layer, "z_std")] = _spread(Z)
             if layer != last:
                 work.activation.forward(Z)
-                found[name(layer, idle)] = share(Z[0])
+                found |= {name(layer, quantity): share(Z[0]) for quantity, share in shares.items() if share}
         return found
 
     def _backward(self, parameters: Parameters) -> dict[str, float]:
-        """Return the spread of each dZ, from what :meth:`_forward` left; no dW is needed."""
+        """Return the spread of each dZ, computed from what :meth:`_forward` left; no dW is needed."""
         work, found = self.work, {}
         losses_and_hits(work.logits, work.onehot, self.epsilon, work.row)
         gradient_in_place(work.logits, work.onehot, self.epsilon, work.row)

@@ -1,12 +1,12 @@
 """The network: its architecture, its parameters, and forward and backward for K lanes at once.
 
 A layer is A = f(X W + b). All parameters of a lane lie in one row of a flat array θ (K, P), in the order
-W1 b1 W2 b2 …; the W and b that the products use are views into it.
+W1 b1 W2 b2 …; the W and b of each layer are views into it.
 
 Every product is computed lane by lane with the shapes it would have alone (``np.matmul`` over a leading K
-axis calls BLAS once a lane), and everything else is elementwise or a reduction within a lane, so a lane is
-bitwise the same in any stack. The first layer, by far the largest, takes its lanes one after another, so that
-what a lane needs there is still in cache when it is needed again.
+axis calls BLAS once for each lane), and everything else is elementwise or a reduction within a lane. So a
+lane is bitwise the same in any stack. The first layer, by far the largest, takes one lane after another, so
+that a lane's weights are still in cache when they are needed again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fnnexp.nn.pieces.initializers import draw
 
 Array = NDArray[Any]
 BIASES = ("zeros", "normal", "none")
-"""How a layer's bias starts: at 0, drawn like the layer's weights, or there is none."""
+"""How a layer's bias starts: at 0 or drawn like the layer's weights; or the layer has none."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Architecture:
 class Parameters:
     """Views into a flat θ (K, P): ``W[l]`` (K, n_in, n_out) and ``b[l]`` (K, 1, n_out) or None.
 
-    ``first`` multiplies with ``W[0]``, in the way of the engine that ``first_layer`` is of.
+    ``first`` computes the products with ``W[0]``, as the engine does that ``first_layer`` comes from.
     """
 
     def __init__(
@@ -104,13 +104,15 @@ class Parameters:
         return arrays
 
 
-def initial(architecture: Architecture, seed: int, stds: Sequence[float], dtype: np.dtype[Any]) -> Array:
-    """Return the start (P,) of one lane.
+def initial_theta(
+    architecture: Architecture, seed: int, stds: Sequence[float], dtype: np.dtype[Any]
+) -> Array:
+    """Return the untrained θ (P,) of one lane.
 
     Parameters
     ----------
     stds
-        The standard deviation of each layer's weights, and of its bias where that is drawn too.
+        The standard deviation of each layer's weights, and of its bias if that is drawn too.
     """
     theta = np.zeros((1, architecture.parameter_count), dtype)
     parameters = Parameters(architecture, theta)
@@ -124,14 +126,14 @@ def initial(architecture: Architecture, seed: int, stds: Sequence[float], dtype:
 
 
 class Workspace:
-    """Everything that forward and backward write to, for K lanes of B rows, allocated once."""
+    """The arrays that forward and backward write to, for K lanes of B rows, allocated once."""
 
     def __init__(self, architecture: Architecture, lanes: int, rows: int, dtype: np.dtype[Any]) -> None:
         self.activation = ACTIVATIONS[architecture.activation]
         self.A = [np.empty((lanes, rows, width), dtype) for width in architecture.hidden]
         self.dA = [np.empty_like(a) for a in self.A]
         self.slope = [np.empty_like(a) for a in self.A]
-        # Laid out by class, so that what runs over the few classes is done for many rows at once.
+        # Laid out by class, so that a reduction over the few classes runs over many rows at once.
         by_class = (lanes, architecture.classes, rows)
         self.logits = np.empty(by_class, dtype).transpose(0, 2, 1)
         self.onehot = np.empty(by_class, dtype).transpose(0, 2, 1)
@@ -140,7 +142,7 @@ class Workspace:
         self.dW = [np.empty((lanes, *shape), dtype) for shape in architecture.shapes[1:]]
         self.db = [np.empty((lanes, 1, n_out), dtype) for _, n_out in architecture.shapes]
 
-    def expect(self, labels: Array) -> None:
+    def set_labels(self, labels: Array) -> None:
         """Write ``onehot`` for the labels (K, B), or (B,) for all lanes."""
         np.copyto(self.onehot, labels[..., None] == self.classes)
 
@@ -153,7 +155,7 @@ def forward(parameters: Parameters, inputs: Inputs, work: Workspace) -> Array:
         if layer == 0:
             for lanes, examples in inputs:
                 for k in lanes:
-                    parameters.first.times(k, examples, Z[k])
+                    parameters.first.forward(k, examples, Z[k])
         else:
             np.matmul(work.A[layer - 1], W, out=Z)
         if b is not None:
@@ -163,16 +165,16 @@ def forward(parameters: Parameters, inputs: Inputs, work: Workspace) -> Array:
     return work.logits
 
 
-def backward(parameters: Parameters, inputs: Inputs, work: Workspace, into: Parameters) -> None:
-    """Add the gradients, summed over the B rows, from dZ of the last layer in ``work.logits``.
+def backward(parameters: Parameters, inputs: Inputs, work: Workspace, gradients: Parameters) -> None:
+    """Add the gradients, summed over the B rows, to ``gradients``.
 
-    The activations are those that :func:`forward` left in ``work``. The gradient with respect to the
-    inputs X is nobody's business and is not computed. A layer's dA is computed before its parameters are
-    added to, so ``into`` may be the parameters themselves: with a dZ that carries −η, that is a step.
+    ``work`` holds the last layer's dZ in ``logits``, and the activations that :func:`forward` left there. The
+    gradient with respect to the inputs X is not needed and not computed. A layer's dA is computed before its
+    gradient is added, so ``gradients`` may be the parameters themselves: with −η in dZ, that is a step.
     """
     dZ = work.logits
     for layer in reversed(range(len(parameters.W))):
-        W, db = into.W[layer], into.b[layer]
+        W, db = gradients.W[layer], gradients.b[layer]
         if layer > 0:
             A, dA, dW = work.A[layer - 1], work.dA[layer - 1], work.dW[layer - 1]
             np.matmul(A.transpose(0, 2, 1), dZ, out=dW)
@@ -183,7 +185,7 @@ def backward(parameters: Parameters, inputs: Inputs, work: Workspace, into: Para
         else:
             for lanes, examples in inputs:
                 for k in lanes:
-                    into.first.add_transposed_times(k, examples, dZ[k])
+                    gradients.first.add_gradient(k, examples, dZ[k])
         if db is not None:
             np.add(db, np.add.reduce(dZ, axis=1, keepdims=True, out=work.db[layer]), out=db)
         if layer > 0:

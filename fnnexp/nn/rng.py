@@ -1,11 +1,14 @@
-"""Randomness with an address: a draw comes from (seed, purpose, index), never from a generator going on."""
+"""Randomness with an address: each draw comes from a new generator made from (seed, purpose, index).
+
+So any epoch's order or layer's weights can be drawn without the draws before them.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 PURPOSES = {"weights": 1, "biases": 2, "order": 3}
-"""A number for each purpose; a number once given is never given to another."""
+"""The number of each purpose in an address. A number is never given to another purpose."""
 
 
 def generator(seed: int, purpose: str, index: int) -> np.random.Generator:

@@ -12,7 +12,7 @@ import pandas as pd
 from fnnexp.config.schema import CHOICES
 from fnnexp.nn.layer_stats import NAME, QUANTITIES
 from fnnexp.nn.pieces.batching import MODES
-from fnnexp.nn.pieces.initializers import METHODS
+from fnnexp.nn.pieces.initializers import INITIALIZERS
 from fnnexp.tracking import reader
 from fnnexp.tracking.environment import LIBRARIES
 from fnnexp.tracking.reader import status_of
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 ARCHS = ("relu_100", "tanh_128", "sigmoid_32_32", "relu_98")
 """The shipped architectures, in the order of the documentation."""
 
-ORDER = {"arch": ARCHS, "init": METHODS, "batching": MODES}
+ORDER = {"arch": ARCHS, "init": tuple(INITIALIZERS), "batching": MODES}
 """How the shipped options of a group stand in a table; others follow by first appearance."""
 
 TAGS = (
@@ -295,7 +295,7 @@ def _curves_frame(runs: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
     frame["metric"] = frame["metric"].astype(pd.CategoricalDtype(list(METRICS), ordered=True))
     frame = frame.sort_values(["row", "epoch", "metric"], kind="stable", ignore_index=True)
     for half, column in enumerate(("split", "quantity")):
-        halves = {metric: metric.split("_")[half] for metric in METRICS}
+        halves = {metric: metric.split("_", 1)[half] for metric in METRICS}
         dtype = pd.CategoricalDtype(list(dict.fromkeys(halves.values())), ordered=True)
         frame[column] = frame["metric"].astype("str").map(halves).astype(dtype)
     order = ["trial", "name", *CHOICES, "seed", "epoch", "metric", "split", "quantity", "value"]

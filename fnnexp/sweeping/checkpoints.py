@@ -20,6 +20,7 @@ from fnnexp.config.trial import Trial
 from fnnexp.data.npz import Archive, DamagedError
 from fnnexp.nn import layer_stats
 from fnnexp.nn.engines.base import ENGINES
+from fnnexp.nn.pieces import metrics as measured
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.training import Lane, Recipe, Record, Stack
 
@@ -137,7 +138,7 @@ def resume(
             f" from beginning to end; with execution.engine={engine} they go on where they were"
         )
     wanted = execution.diagnostics
-    if unlike := sum(layer_stats.told_by(curve[-1].metrics) != wanted for curve in curves.values()):
+    if unlike := sum(layer_stats.are_among(curve[-1].metrics) != wanted for curve in curves.values()):
         have = "have diagnostics from here on" if wanted else "have no diagnostics from here on"
         other = "diagnostics=false" if wanted else "diagnostics=true"
         say(f"{unlike} of them {have}; so far they were trained with {other}")
@@ -147,8 +148,8 @@ def resume(
 def _read(file: Path, lane: Lane, recipe: Recipe) -> tuple[Stack, list[Record]]:
     """Read a checkpoint; what is not this lane's after so many epochs is damaged."""
     slots = [f"slot{i}" for i in range(OPTIMIZERS[recipe.optimizer].slots)]
-    diagnostics = len(list(layer_stats.names(recipe.architecture)))
-    most = META + (META_AN_EPOCH + META_A_METRIC * diagnostics) * (1 + recipe.epochs)
+    optional = [*layer_stats.names(recipe.architecture), *measured.names()]
+    most = META + (META_AN_EPOCH + META_A_METRIC * len(optional)) * (1 + recipe.epochs)
     shape, dtype = (recipe.architecture.parameter_count,), np.dtype(recipe.dtype)
     text, arrays = _contents(file, most, ["theta", *slots], dtype, shape)
     try:
@@ -188,12 +189,12 @@ def _contents(
 def _metric_names(recipe: Recipe) -> tuple[tuple[set[str], set[str]], tuple[set[str], set[str]]]:
     """Return the metrics that a record must have, and may have: of epoch 0, and of each later one.
 
-    Diagnostics may stand beside what is measured, and by themselves at epoch 0.
+    A metric that was added to its table may be there or not. Diagnostics may stand beside the metrics, and
+    by themselves at epoch 0.
     """
-    splits = ("train", "val", "test") if recipe.validation else ("train", "test")
-    measured = {f"{split}_{quantity}" for split in splits for quantity in ("loss", "accuracy")}
+    required = set(measured.required_names(recipe.validation > 0))
     diagnostics = set(layer_stats.names(recipe.architecture))
-    return (set(), diagnostics), (measured, measured | diagnostics)
+    return (set(), diagnostics), (required, diagnostics | set(measured.names(recipe.validation > 0)))
 
 
 def _records(curve: object, lane: Lane, recipe: Recipe) -> list[Record]:

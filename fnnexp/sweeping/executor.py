@@ -99,7 +99,7 @@ class Executor:
             if isinstance(ended, FnnexpError):
                 raise ended
             if isinstance(ended, Trained):
-                self._compare(f"{ended.blas}, {ended.engine}")
+                self._compare(f"{ended.blas}, {ended.engine.partition(' (')[0]}")
             return planned, ended
 
     def forget(self) -> None:

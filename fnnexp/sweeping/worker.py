@@ -20,7 +20,7 @@ from fnnexp.data import datasets as data
 from fnnexp.data.datasets import Arrays, Prepared
 from fnnexp.errors import DataError
 from fnnexp.nn.engines.base import engine_named
-from fnnexp.nn.training import Record, Stack, advance
+from fnnexp.nn.training import Record, Stack, advance, engine_version
 from fnnexp.sweeping.plan import PlannedStack
 
 
@@ -63,7 +63,7 @@ def train_segment(planned: PlannedStack, execution: Execution) -> Trained | Brok
                 diagnostics=execution.diagnostics,
                 engine=execution.engine,
             )
-        return Trained(stack, records, blas_kernel(), engine_named(execution.engine).version)
+        return Trained(stack, records, blas_kernel(), engine_version(planned.recipe, execution.engine))
     except Exception as error:
         return Broken.by(error)
 

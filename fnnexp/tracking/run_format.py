@@ -7,13 +7,16 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from fnnexp.nn.pieces import metrics
+
 if TYPE_CHECKING:
     from mlflow.entities import Metric
 
 Curve = Iterable[tuple[int, Mapping[str, float]]]
 """Epochs, each with its metrics."""
 
-METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
+METRICS = tuple(metrics.names())
+"""The metrics of a curve."""
 
 BEST = ("best_val_accuracy", "best_val_epoch")
 """The two metrics of a finished run beside its curves: its best value, and the first epoch that had it."""

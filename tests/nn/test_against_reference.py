@@ -29,7 +29,7 @@ from fnnexp.data.datasets import Arrays
 from fnnexp.nn.engines.base import ENGINES
 from fnnexp.nn.network import Architecture, Parameters
 from fnnexp.nn.pieces.batching import Batching
-from fnnexp.nn.pieces.initializers import METHODS
+from fnnexp.nn.pieces.initializers import INITIALIZERS
 from fnnexp.nn.testing import reference
 from fnnexp.nn.training import Lane, Recipe, advance, start
 
@@ -151,7 +151,7 @@ def reference_run(
 
 
 def assert_trajectories_agree(
-    recipe: Recipe, arrays: Arrays, methods: tuple[str, ...] = METHODS, rate: float | None = None
+    recipe: Recipe, arrays: Arrays, methods: tuple[str, ...] = tuple(INITIALIZERS), rate: float | None = None
 ) -> None:
     """Train a lane for each method, two seeds in turn, in one stack by each engine, and by the reference."""
     recipe = replace(recipe, dtype="float64")

@@ -23,13 +23,14 @@ from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
 from fnnexp.data import datasets as data
 from fnnexp.data.datasets import Arrays
-from fnnexp.nn import training
+from fnnexp.nn import epoch
 from fnnexp.nn.engines import per_sample
 from fnnexp.nn.engines.base import ENGINES
 from fnnexp.nn.network import BIASES, Architecture
 from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.batching import Batching
-from fnnexp.nn.pieces.initializers import METHODS, standard_deviation
+from fnnexp.nn.pieces.initializers import INITIALIZERS, standard_deviation
+from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.training import Lane, Recipe, Record, Stack, advance, start
 from fnnexp.sweeping.executor import Executor
 from fnnexp.sweeping.plan import PlannedStack, identical, plan
@@ -67,7 +68,7 @@ def images(seed: int, n_train: int, n_test: int, inputs: int, classes: int) -> A
 @contextmanager
 def cut_at(chunk: int, block: int) -> Iterator[None]:
     with (
-        mock.patch.object(training, "CHUNK", chunk),
+        mock.patch.object(epoch, "CHUNK", chunk),
         mock.patch.object(per_sample, "BLOCK", block),
     ):
         yield
@@ -116,7 +117,7 @@ def hypers(draw: Any, optimizer: str) -> tuple[tuple[str, float], ...]:
         "beta2": st.sampled_from((0.9, 0.999)),
         "epsilon": st.sampled_from((1e-8, 1e-3)),
     }
-    names = training.OPTIMIZERS[optimizer].hyperparameters
+    names = OPTIMIZERS[optimizer].hyperparameters
     return tuple((name, draw(values[name])) for name in names)
 
 
@@ -143,7 +144,7 @@ def stacks(draw: Any) -> tuple[Recipe, list[Lane], Arrays]:
     )
     lanes = []
     for k in range(draw(st.integers(1, 9))):
-        method, std = draw(st.sampled_from(METHODS)), draw(st.sampled_from((0.3, 1.0)))
+        method, std = draw(st.sampled_from(list(INITIALIZERS))), draw(st.sampled_from((0.3, 1.0)))
         stds = tuple(standard_deviation(method, *shape, std) for shape in architecture.shapes)
         lanes.append(Lane(f"{k}", draw(st.integers(0, 3)), stds, draw(hypers(recipe.optimizer))))
     arrays = images(
@@ -189,12 +190,12 @@ def test_a_trial_is_bitwise_the_same_in_any_stack(
     case: tuple[Recipe, list[Lane], Arrays],
     chunk: int,
     block: int,
-    team: int,
+    slice_bytes: int,
     engine: str,
     random: st.DataObject,
 ) -> None:
     recipe, lanes, arrays = case
-    with cut_at(chunk, block), mock.patch.object(training, "TEAM_BYTES", team):
+    with cut_at(chunk, block), mock.patch.object(epoch, "SLICE_BYTES", slice_bytes):
         expected = alone(recipe, lanes, arrays, engine)
         records, done = trained_in_pieces(random.draw, recipe, lanes, arrays, engine=engine)
     assert outcomes(records, done) == expected
@@ -285,7 +286,7 @@ def trials(draw: Any, prepared: data.Prepared) -> list[Trial]:
         Trial(
             recipe=replace(shared, epsilon=draw(st.sampled_from((0.0, 1e-12)))),
             data=prepared,
-            method=draw(st.sampled_from(METHODS)),
+            method=draw(st.sampled_from(list(INITIALIZERS))),
             std=0.3,
             hyper=draw(hypers(optimizer)),
             seed=draw(st.integers(0, 2)),

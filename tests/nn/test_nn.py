@@ -18,12 +18,12 @@ from hypothesis.extra.numpy import arrays as np_arrays
 
 import fnnexp.nn
 from fnnexp.data.datasets import Arrays
-from fnnexp.nn.engines.numpy_engine import Examples, Rows
-from fnnexp.nn.engines.per_sample import BLOCK, PerSampleDescent
-from fnnexp.nn.network import Architecture, Parameters, Workspace, backward, forward, initial
+from fnnexp.nn.engines.numpy_engine import DenseRows, Examples
+from fnnexp.nn.engines.per_sample import BLOCK, BlockDescent
+from fnnexp.nn.network import Architecture, Parameters, Workspace, backward, forward, initial_theta
 from fnnexp.nn.pieces.activations import ACTIVATIONS
-from fnnexp.nn.pieces.batching import Batching, pieces
-from fnnexp.nn.pieces.initializers import METHODS, draw, standard_deviation
+from fnnexp.nn.pieces.batching import Batching, slices
+from fnnexp.nn.pieces.initializers import INITIALIZERS, draw, standard_deviation
 from fnnexp.nn.pieces.losses import gradient_in_place, losses_and_hits
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.training import Lane, Recipe, Stack, advance, start
@@ -88,20 +88,20 @@ TABLE = {
 
 
 def test_the_table_has_all_eight_methods() -> None:
-    assert set(METHODS) == set(TABLE)
+    assert set(INITIALIZERS) == set(TABLE)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", INITIALIZERS)
 def test_a_methods_standard_deviation_is_that_of_the_design(method: str) -> None:
     for shape, expected in zip([(784, 100), (32, 128)], TABLE[method], strict=True):
         assert math.isclose(standard_deviation(method, *shape, 0.3), expected, rel_tol=1e-15)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", INITIALIZERS)
 def test_weights_are_drawn_with_that_deviation(method: str) -> None:
     wide = Architecture(784, (100,), 10, "relu")
     stds = tuple(standard_deviation(method, *shape, 0.3) for shape in wide.shapes)
-    W1 = Parameters(wide, initial(wide, 0, stds, F64)[None]).W[0]
+    W1 = Parameters(wide, initial_theta(wide, 0, stds, F64)[None]).W[0]
     # Of n = 78,400 draws the deviation is known to 1/√(2n) = 0.25%, the mean to σ/√n; four times that.
     assert abs(W1.std() / TABLE[method][0] - 1) < 0.01
     assert abs(W1.mean() / TABLE[method][0]) < 0.015
@@ -117,7 +117,7 @@ def test_two_methods_with_one_seed_differ_by_scale_alone(bias: str) -> None:
     architecture = replace(SMALL, hidden_bias=bias, output_bias=bias)
 
     def units(*stds: float) -> list[np.ndarray]:
-        named = Parameters(architecture, initial(architecture, 5, stds, F64)[None]).named(0)
+        named = Parameters(architecture, initial_theta(architecture, 5, stds, F64)[None]).named(0)
         return [array / stds[int(name[1]) - 1] for name, array in named.items()]
 
     for one, other in zip(units(0.1, 0.2, 0.3), units(3.0, 1.0, 0.07), strict=True):
@@ -127,7 +127,7 @@ def test_two_methods_with_one_seed_differ_by_scale_alone(bias: str) -> None:
 def test_a_layers_draws_depend_on_its_seed_and_its_place_only() -> None:
     def weights(seed: int, layer: int, *hidden: int, inputs: int = 12, bias: str = "zeros") -> np.ndarray:
         of = Architecture(inputs, hidden, 4, "relu", bias, bias)
-        theta = initial(of, seed, (1.0,) * (len(hidden) + 1), F64)
+        theta = initial_theta(of, seed, (1.0,) * (len(hidden) + 1), F64)
         return Parameters(of, theta[None]).W[layer][0]
 
     first, second = weights(1, 0, 9, 7), weights(1, 1, 9, 7)
@@ -140,12 +140,14 @@ def test_a_layers_draws_depend_on_its_seed_and_its_place_only() -> None:
 
 def test_drawn_biases_are_not_the_weights_and_zero_ones_are_zero() -> None:
     assert not np.isin(draw(0, "biases", 0, (1, 9), 1.0), draw(0, "weights", 0, (12, 9), 1.0)).any()
-    named = Parameters(SMALL, initial(SMALL, 0, (1.0,) * 3, F64)[None]).named(0)
+    named = Parameters(SMALL, initial_theta(SMALL, 0, (1.0,) * 3, F64)[None]).named(0)
     assert [name for name, array in named.items() if not array.any()] == ["b1", "b2", "b3"]
 
 
 def test_float32_starts_from_float64s_draws_rounded() -> None:
-    assert (initial(SMALL, 3, (0.3,) * 3, F32) == initial(SMALL, 3, (0.3,) * 3, F64).astype(F32)).all()
+    assert (
+        initial_theta(SMALL, 3, (0.3,) * 3, F32) == initial_theta(SMALL, 3, (0.3,) * 3, F64).astype(F32)
+    ).all()
 
 
 def test_parameters_are_views_named_in_order_and_a_layer_without_bias_has_none() -> None:
@@ -199,7 +201,7 @@ def test_batch_sizes() -> None:
 
 @given(st.integers(0, 300), st.integers(1, 80))
 def test_pieces_cover_every_row_once_and_only_the_last_is_short(n: int, size: int) -> None:
-    cut = list(pieces(n, size))
+    cut = list(slices(n, size))
     assert [row for piece in cut for row in range(n)[piece]] == list(range(n))
     assert all(piece.stop - piece.start == size for piece in cut[:-1])
 
@@ -207,7 +209,7 @@ def test_pieces_cover_every_row_once_and_only_the_last_is_short(n: int, size: in
 @pytest.mark.parametrize("dtype", [F32, F64])
 def test_rows_are_gathered_and_scaled(dtype: Any) -> None:
     X = np.arange(60, dtype=np.uint8).reshape(20, 3) * 4 + 1
-    unit, raw = Rows(X, "unit", 8, dtype), Rows(X, "raw", 8, dtype)
+    unit, raw = DenseRows(X, "unit", 8, dtype), DenseRows(X, "raw", 8, dtype)
     for where in (slice(2, 9), np.array([19, 0, 0, 7])):
         assert raw.take(where).used is None
         np.testing.assert_array_equal(raw.take(where).X, X[where])
@@ -220,7 +222,7 @@ def test_columns_that_are_zero_in_all_rows_taken_are_left_out(where: Any) -> Non
     X = np.zeros((5, 10), np.uint8)
     X[1, 2], X[2, 7], X[3, 7] = 5, 6, 7
     X[0] = X[4] = 9  # not taken
-    examples = Rows(X, "raw", 4, F32).take(where)
+    examples = DenseRows(X, "raw", 4, F32).take(where)
     np.testing.assert_array_equal(examples.used, [2, 7])
     np.testing.assert_array_equal(examples.X, X[where][:, [2, 7]])
 
@@ -385,7 +387,7 @@ def test_descending_a_block_is_a_plain_step_for_each_row(
 ) -> None:
     architecture = Architecture(12, hidden, 4, "sigmoid", bias, bias)
     rng, stds = np.random.default_rng(0), (0.5,) * (len(hidden) + 1)
-    theta = np.stack([initial(architecture, seed, stds, F64) for seed in range(3)])
+    theta = np.stack([initial_theta(architecture, seed, stds, F64) for seed in range(3)])
     plain = Parameters(architecture, theta.copy())
     by_block = Parameters(architecture, theta.copy())
     lr = np.array([[0.1], [0.2], [0.3]])
@@ -400,7 +402,7 @@ def test_descending_a_block_is_a_plain_step_for_each_row(
     work, losses, hits = Workspace(architecture, 3, 1, F64), np.empty((3, rows)), np.empty((3, rows), bool)
     for t in range(rows):
         row = [(lanes, Examples(X[t : t + 1])) for lanes, X in everywhere]
-        work.expect(labels[:, t : t + 1])
+        work.set_labels(labels[:, t : t + 1])
         met = losses_and_hits(forward(plain, row, work), work.onehot, epsilon, work.row)
         losses[:, t : t + 1], hits[:, t : t + 1] = met
         gradient_in_place(work.logits, work.onehot, epsilon, work.row)
@@ -408,9 +410,9 @@ def test_descending_a_block_is_a_plain_step_for_each_row(
         backward(plain, row, work, gradients)
         OPTIMIZERS["sgd"].update(plain.theta, gradients.theta, (), t + 1, {"lr": lr})
 
-    descent = PerSampleDescent(architecture, by_block, lr, epsilon, [lanes for lanes, _ in inputs])
+    descent = BlockDescent(architecture, by_block, lr, epsilon, [lanes for lanes, _ in inputs])
     by_block_losses, by_block_hits = descent.descend(inputs, labels)
-    descent.store()
+    descent.write_back()
     np.testing.assert_allclose(by_block_losses, losses, rtol=0, atol=1e-13)
     assert (by_block_hits == hits).all()
     np.testing.assert_allclose(by_block.theta, plain.theta, rtol=0, atol=1e-14)

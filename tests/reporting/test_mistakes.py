@@ -84,7 +84,7 @@ def test_the_best_trial_is_that_of_the_leading_configuration_and_what_it_says_is
     said = P.argmax(axis=1)
     assert (evaluation.split, evaluation.first) == ("validation", trial.data.n_train - 300)
     predictions = evaluation.predictions
-    assert predictions.said.tolist() == said.tolist()
+    assert predictions.predicted.tolist() == said.tolist()
     assert predictions.probability == pytest.approx(P.max(axis=1), rel=1e-4)
     assert predictions.loss == pytest.approx(-np.log(P[np.arange(300), labels]), rel=1e-3, abs=1e-5)
     assert mistakes.confusion(evaluation).to_numpy().tolist() == confusion_matrix(labels, said).tolist()
@@ -114,7 +114,7 @@ def test_real_mnist_gets_the_accuracy_that_was_logged(mnist, store, trials_of, a
         10_000,
         (10_000, 784),
     )
-    assert np.count_nonzero(evaluation.predictions.said == evaluation.real) == round(
+    assert np.count_nonzero(evaluation.predictions.predicted == evaluation.real) == round(
         10_000 * best["test_accuracy"]
     )
     assert "for it held out no validation rows" in mistakes.sentence(evaluation)
@@ -345,11 +345,13 @@ def test_the_gallery_shows_the_worst_errors_first_and_no_title_overlaps():
     figure.draw_without_rendering()
     (ax,) = figure.axes
     i = int(
-        np.argmax(np.where(evaluation.predictions.said != evaluation.real, evaluation.predictions.loss, -1))
+        np.argmax(
+            np.where(evaluation.predictions.predicted != evaluation.real, evaluation.predictions.loss, -1)
+        )
     )
     said = evaluation.predictions
     percent = f"{100 * said.probability[i]:.0f}%"
-    assert ax.texts[0].get_text() == f"real {evaluation.real[i]}, said {said.said[i]} ({percent})"
+    assert ax.texts[0].get_text() == f"real {evaluation.real[i]}, said {said.predicted[i]} ({percent})"
     assert len(ax.texts) == 32
     tile = ax.images[0].get_array()[:28, :28, 0]
     assert (tile == 255 - evaluation.images[i].reshape(28, 28)).all()
@@ -383,6 +385,6 @@ def test_predictions_of_many_rows_are_those_of_the_reference(scale):
     found = predict(shape, parameters_of(shape, arrays), images, labels, scale=scale, epsilon=1e-3)
     network = Network(W, [None, None, arrays["b3"]], "tanh", epsilon=1e-3)
     P = network.forward(images / 255 if scale == "unit" else images)
-    assert (found.said == P.argmax(axis=1)).all()
+    assert (found.predicted == P.argmax(axis=1)).all()
     assert found.probability == pytest.approx(P.max(axis=1))
     assert found.loss == pytest.approx(network.loss(P, labels))

@@ -1,20 +1,23 @@
 """The numba engine: compiled products that visit only the pixels that are not 0, and descent row by row.
 
-80.9% of MNIST's pixels are 0. Leaving out the columns that a whole batch leaves empty, as is done for BLAS,
-spares a third of a product; leaving out every zero spares four fifths, and no BLAS does it. Here a batch is a
-list of its nonzero pixels, row by row and column by column (CSR and CSC), and both products are sums of few
-rows of a matrix,
+80.9% of MNIST's pixels are 0. Leaving out the columns that are empty in a whole batch, as NumPy's engine
+does, saves a third of a product. Leaving out every zero saves four fifths, and no BLAS does it. Here a batch
+is a list of its nonzero pixels, row by row and column by column (CSR and CSC), and both products are sums of
+few rows of a matrix,
 
     (X W)_b = Σ_d x_bd W_d        (Xᵀ dZ)_d = Σ_b x_bd dZ_b
 
 whose running sums stay in the processor's vector registers. Numba's own vectorizer would load and store them
 at each term, so the few operations on a vector that this needs are written out for LLVM.
 
-What is computed is what the NumPy engine computes, summed in another order: equal up to rounding, not
-bitwise. A lane is computed by itself, so it is bitwise the same in any stack here too.
+The results are those of the NumPy engine, summed in another order: equal up to rounding, not bitwise. A lane
+is computed by itself, so it is bitwise the same in any stack here too.
 
-All that is compiled stands in this one file: Numba's cache asks for the age of the file that a function is
-in, not of those that it calls into.
+Compiled code calls no Python, so the activations and the softmax of the descent row by row are written out
+here again. An activation that is not among :data:`COMPILED` trains by row with NumPy.
+
+All compiled functions stand in this one file: Numba's cache looks at the age of the file that a function is
+in, not of the files that it calls into.
 """
 
 from __future__ import annotations
@@ -31,38 +34,62 @@ from numba import types
 from numba.extending import intrinsic, models, register_model
 from numpy.typing import NDArray
 
-from fnnexp.nn.engines.numpy_engine import BlasFirstLayer, Examples, Inputs, Rows
+from fnnexp.nn.engines.numpy_engine import BlasFirstLayer, DenseRows, Examples, Inputs
 from fnnexp.nn.network import Architecture, Parameters
-from fnnexp.nn.pieces.activations import SIGMOID_CLIP
+from fnnexp.nn.pieces.activations import (
+    ACTIVATIONS,
+    SIGMOID_CLIP,
+    Activation,
+    relu_forward,
+    relu_slope,
+    sigmoid_forward,
+    sigmoid_slope,
+    tanh_as_published_slope,
+    tanh_forward,
+    tanh_slope,
+)
+from fnnexp.nn.pieces.losses import exponentiate, probabilities, subtract_largest
+from fnnexp.nn.pieces.metrics import METRICS
 
 Array = NDArray[Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 DENSE = 0.35
-"""Share of pixels that are not 0 from which BLAS is faster: where the times met, measured. MNIST has 0.19."""
+"""From this share of nonzero pixels on, BLAS is faster, as measured. MNIST has 0.19."""
 
-LOOKED_AT = 1000
-"""Rows of a split, evenly spread, that its share is taken from."""
+SAMPLED_ROWS = 1000
+"""How many rows of a split, evenly spread, its share of nonzero pixels is taken from."""
 
 VECTOR = 16
-"""What the rows of a matrix are padded to. They also start at a cache line, or every load would touch two."""
+"""The length of a matrix's rows is padded to a multiple of this. They also start at a cache line, or every
+load would touch two."""
 
 CACHE_LINE = 64
 
 TILE = 64
-"""Columns of a matrix that lie together, its rows one after another: so many of 128 rows fit the first cache,
-and the next cache gives no more than 32 to 64 bytes a cycle. It changes no result."""
+"""Columns of a matrix that lie together, its rows one after another. Tiles of 128 rows fit the first cache,
+and the next cache gives no more than 32 to 64 bytes a cycle. The number changes no result."""
 
 ROWS_AT_ONCE = 256
-"""Rows of which one call of per-sample descent takes a step each. It changes no result."""
+"""Rows that one call of :meth:`RowDescent.descend` takes a step for. The number changes no result."""
 
 RELU, TANH, TANH_AS_PUBLISHED, SIGMOID = range(4)
-KINDS = {"relu": RELU, "tanh": TANH, "tanh_as_published": TANH_AS_PUBLISHED, "sigmoid": SIGMOID}
-"""The activations of :mod:`fnnexp.nn.pieces.activations`, by the number that compiled code knows."""
+COMPILED: dict[tuple[Callable[..., None], Callable[..., None]], int] = {
+    (relu_forward, relu_slope): RELU,
+    (tanh_forward, tanh_slope): TANH,
+    (tanh_forward, tanh_as_published_slope): TANH_AS_PUBLISHED,
+    (sigmoid_forward, sigmoid_slope): SIGMOID,
+}
+"""The activations, as their forward and slope, by the number that compiled code knows them by."""
+
+
+def is_compiled(activation: Activation) -> bool:
+    """Whether :class:`RowDescent` knows an activation."""
+    return (activation.forward, activation.slope) in COMPILED
 
 
 def version() -> str:
-    """Return what computes, for the record: other versions and processors round otherwise."""
+    """Return what computes, for the record: other versions and processors round differently."""
     return f"numba {numba.__version__}, llvmlite {llvmlite.__version__}, {get_host_cpu_name()}"
 
 
@@ -302,19 +329,21 @@ class Tiles:
             for at, stop in bounds
         ]
 
-    def take(self, matrix: Array) -> None:
-        """Become the matrix (R, H)."""
+    def copy_from(self, matrix: Array) -> None:
+        """Copy the matrix (R, H) into the tiles."""
         for columns, tile in self._tiles:
             tile[:, : columns.stop - columns.start] = matrix[:, columns]
 
-    def give(self, matrix: Array) -> None:
-        """Write to the matrix (R, H)."""
+    def copy_to(self, matrix: Array) -> None:
+        """Copy the tiles to the matrix (R, H)."""
         for columns, tile in self._tiles:
             matrix[:, columns] = tile[:, : columns.stop - columns.start]
 
 
 @compiled
-def times(pointers: Array, columns: Array, values: Array, W: Array, H: int, row: Array, out: Array) -> None:
+def multiply(
+    pointers: Array, columns: Array, values: Array, W: Array, H: int, row: Array, out: Array
+) -> None:
     """Write X W to out (B, H'), C-ordered, for W (D, H ≥ H') in :class:`Tiles`, flat; also to row (H,)."""
     D, B, whole = len(W) // H, len(pointers) - 1, out.shape[1]
     flat = out.reshape(-1)
@@ -333,7 +362,7 @@ def times(pointers: Array, columns: Array, values: Array, W: Array, H: int, row:
 
 
 @compiled
-def add_transposed_times(
+def add_transposed_product(
     starts: Array,
     rows: Array,
     by_column: Array,
@@ -410,7 +439,7 @@ class SparseExamples:
 
 
 class SparseRows:
-    """Rows of a split as lists of their nonzero pixels; see :class:`fnnexp.nn.engines.numpy_engine.Rows`."""
+    """Rows of a split as lists of their nonzero pixels; its arguments are those of :class:`DenseRows`."""
 
     def __init__(self, images: NDArray[np.uint8], scale: str, size: int, dtype: np.dtype[Any]) -> None:
         self._images = np.asarray(images)
@@ -426,18 +455,21 @@ class SparseRows:
         return self._examples
 
 
-def rows_of(images: NDArray[np.uint8], scale: str, size: int, dtype: np.dtype[Any]) -> Rows | SparseRows:
-    """Return the rows of a split, as lists where most pixels are 0."""
-    some = images[:: max(len(images) // LOOKED_AT, 1)]
+def make_rows(
+    images: NDArray[np.uint8], scale: str, size: int, dtype: np.dtype[Any]
+) -> DenseRows | SparseRows:
+    """Return the source of a split's rows: lists of pixels where most are 0, else floats for BLAS."""
+    some = images[:: max(len(images) // SAMPLED_ROWS, 1)]
     dense = np.count_nonzero(some) >= DENSE * some.size
-    return (Rows if dense else SparseRows)(images, scale, size, dtype)
+    return (DenseRows if dense else SparseRows)(images, scale, size, dtype)
 
 
 class SparseFirstLayer:
     """The first layer on lists of nonzero pixels; where rows are dense, by BLAS.
 
-    What is multiplied with is a copy of W in tiles, made when it is first needed. Then gradients are added to
-    it too, until :meth:`store`; without one, as for a gradient that is summed here, to W itself.
+    :meth:`forward` multiplies with a copy of W in tiles, made when it is first needed. From then on gradients
+    are added to the copy, until :meth:`write_back`. Without a copy they are added to W itself: so it is where
+    W holds a sum of gradients.
     """
 
     def __init__(self, W: Array) -> None:
@@ -448,45 +480,45 @@ class SparseFirstLayer:
         self._row = padded(1, W.shape[2], W.dtype)[0]
         self._dZ: dict[int, Tiles] = {}
 
-    def times(self, lane: int, examples: Examples | SparseExamples, out: Array) -> None:
+    def forward(self, lane: int, examples: Examples | SparseExamples, out: Array) -> None:
         """Write X W of a lane to out (B, H)."""
         if isinstance(examples, Examples):
-            self._blas.times(lane, examples, out)
+            self._blas.forward(lane, examples, out)
             return
         if lane not in self._copies:
             _, D, H = self.W.shape
             self._copies[lane] = Tiles(D, H, self.W.dtype)
         W = self._copies[lane]
         if lane not in self._current:
-            W.take(self.W[lane])
+            W.copy_from(self.W[lane])
             self._current.add(lane)
         Z = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
-        times(*examples.by_row, W.flat, W.width, self._row, Z)
+        multiply(*examples.by_row, W.flat, W.width, self._row, Z)
         if Z is not out:  # a network without hidden layers, whose logits are laid out by class
             out[...] = Z
 
-    def add_transposed_times(self, lane: int, examples: Examples | SparseExamples, dZ: Array) -> None:
+    def add_gradient(self, lane: int, examples: Examples | SparseExamples, dZ: Array) -> None:
         """Add Xᵀ dZ to a lane's W, for dZ (B, H)."""
         if isinstance(examples, Examples):
-            self._blas.add_transposed_times(lane, examples, dZ)
+            self._blas.add_gradient(lane, examples, dZ)
             return
         B, H = dZ.shape
         if B not in self._dZ:
             self._dZ[B] = Tiles(B, H, dZ.dtype)
         copy = self._dZ[B]
-        copy.take(dZ)
+        copy.copy_from(dZ)
         tiled = lane in self._current
         W = self._copies[lane].flat if tiled else self.W[lane].reshape(-1)
-        add_transposed_times(*examples.by_column, copy.flat, (copy.width, H), self._row, W, tiled)
+        add_transposed_product(*examples.by_column, copy.flat, (copy.width, H), self._row, W, tiled)
 
-    def changed(self) -> None:
-        """Let the copies be made anew: W was changed by others."""
+    def weights_changed(self) -> None:
+        """Make the copies anew when they are next needed: something else has changed W."""
         self._current.clear()
 
-    def store(self) -> None:
-        """Write the copies back to W."""
+    def write_back(self) -> None:
+        """Write the copies to W."""
         for lane in self._current:
-            self._copies[lane].give(self.W[lane])
+            self._copies[lane].copy_to(self.W[lane])
 
 
 # --- one row at a time --------------------------------------------------------------------------------------
@@ -511,7 +543,7 @@ def inner(a: Array, b: Array) -> Any:
 
 @inlined
 def activate(kind: int, Z: Array) -> None:
-    """Write A = f(Z) over Z; see :mod:`fnnexp.nn.pieces.activations`. What is no number stays none."""
+    """Write A = f(Z) over Z; see :mod:`fnnexp.nn.pieces.activations`. A NaN stays a NaN."""
     one, least = Z.dtype.type(1), Z.dtype.type(-SIGMOID_CLIP)
     for h in range(len(Z)):
         if kind == RELU:
@@ -544,9 +576,9 @@ def times_slope(kind: int, A: Array, dA: Array) -> None:
 
 @inlined
 def softmax_gradient(Z: Array, label: int, epsilon: float) -> tuple[float, bool]:
-    """Write dZ over the logits Z (C,); return the loss and whether the label is the first of the largest.
+    """Write dZ over one row's logits Z (C,); return its loss, and whether the label is the prediction.
 
-    See :mod:`fnnexp.nn.pieces.losses`.
+    The formulas are those of :mod:`fnnexp.nn.pieces.losses`.
     """
     largest = 0
     for c in range(1, len(Z)):
@@ -581,6 +613,7 @@ def descend(
     scratch: tuple[Array, Array, Array],
     losses: Array,
     hits: Array,
+    logits: Array,
 ) -> None:
     """Take one step of plain descent for each row, for one lane.
 
@@ -594,13 +627,15 @@ def descend(
         The first W (D, H), flat and padded, which is changed; H.
     network
         n_out of each layer (L,); where in theta its W and b begin (L, 2), −1 for no bias; the activation's
-        number among :data:`KINDS`.
+        number in :data:`COMPILED`.
     eta, epsilon
         The step size η; ε of the loss.
     scratch
         Written to: what each layer puts out, one after another (Σ n_out,); its gradient; (H,).
     losses, hits
         Written: of each row, before its step (B,).
+    logits
+        Written: the logits of the first rows, before their steps (B' ≥ 0, C).
     """
     pointers, columns, values = rows
     W1, H = first_W
@@ -631,6 +666,8 @@ def descend(
                 activate(kind, Z)
             begin += n_out
         begin -= widths[last]
+        if t < len(logits):
+            logits[t] = A[begin:]
         losses[t], hits[t] = softmax_gradient(A[begin:], labels[t], epsilon)
         dA[begin:] = A[begin:]
         for layer in range(last, -1, -1):
@@ -659,11 +696,11 @@ def descend(
                         W[h] += x * dZ[h]
 
 
-class RowByRow:
-    """Plain descent one row at a time, as it is written down; see :class:`fnnexp.nn.engines.base.Descent`."""
+class RowDescent:
+    """Plain descent one row at a time, as textbooks write it; see :class:`fnnexp.nn.engines.base.Descent`."""
 
-    takes = SparseRows
-    rows = ROWS_AT_ONCE
+    make_rows = SparseRows
+    max_rows = ROWS_AT_ONCE
 
     def __init__(
         self,
@@ -685,8 +722,12 @@ class RowByRow:
             widths.append(n_out)
             places.append((at, -1 if bias == "none" else end))
             at = end if bias == "none" else end + n_out
-        self._network = (np.array(widths), np.array(places), KINDS[architecture.activation])
+        activation = ACTIVATIONS[architecture.activation]
+        kind = COMPILED[activation.forward, activation.slope]
+        self._network = (np.array(widths), np.array(places), kind)
         self._scratch = (np.empty(sum(widths), dtype), np.empty(sum(widths), dtype), padded(1, H, dtype)[0])
+        kept = ROWS_AT_ONCE if METRICS else 0
+        self._logits = np.empty((len(self._theta), kept, architecture.classes), dtype)
 
     def descend(self, inputs: Inputs, labels: Array) -> tuple[Array, Array]:
         """Take one step for each row; return the losses (K, B) and hits (K, B), each before its step."""
@@ -705,10 +746,19 @@ class RowByRow:
                     self._scratch,
                     losses[k],
                     hits[k],
+                    self._logits[k],
                 )
         return losses, hits
 
-    def store(self) -> None:
-        """Write the first weights back; the other parameters are changed where they are."""
+    def probabilities(self, rows: int) -> Array:
+        """Return the softmax (K, B, C) of the last call's B rows, each before its step."""
+        P = self._logits[:, :rows].copy()
+        row = np.empty((*P.shape[:2], 1), P.dtype)
+        subtract_largest(P, row, out=P)
+        exponentiate(P, row)
+        return probabilities(P, row, out=P)
+
+    def write_back(self) -> None:
+        """Write the first weights to the parameters; the others are changed where they are."""
         for copy, W in zip(self._copies, self._W, strict=True):
             W[...] = copy[:, : W.shape[1]]

@@ -1,7 +1,8 @@
-"""The input of the first layer: rows of images as floats, and the two products with them.
+"""NumPy's first layer: rows of images as floats, and the two products with them.
 
-The first layer is by far the largest, and its input is mostly zeros, so what multiplies it is an engine's own
-(:mod:`fnnexp.nn.engines.base`). This is NumPy's: columns that are zero in all rows are left out.
+The first layer is by far the largest, and its input is mostly zeros, so each engine has its own way to
+multiply with it (:mod:`fnnexp.nn.engines.base`). NumPy's way leaves out the columns that are zero in all
+rows.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 Inputs = Sequence[tuple[range, Any]]
-"""For each group of lanes that see the same rows: which lanes, and their rows as the engine has them."""
+"""For each group of lanes that see the same rows: which lanes, and their rows in the engine's own form."""
 
-MOSTLY = 0.9
-"""Share of the columns in use from which they are all taken: picking out fewer would save nothing."""
+ALL_COLUMNS = 0.9
+"""From this share of nonzero columns on, all columns are taken: leaving a few out would save nothing."""
 
 PART_BYTES = 96 * 1024
-"""How much of a lane's first weights is changed at a time. A fixed number: the products' shapes follow it."""
+"""How much of a lane's first weights is changed at a time. The number is part of the result: the shapes of
+the products follow from it."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +46,15 @@ class Examples:
     used: NDArray[np.intp] | None = None
 
 
-class RowsOfImages(Protocol):
-    """What gives the rows of a split to an engine's first layer."""
+class RowSource(Protocol):
+    """The rows of a split, in the form that an engine's first layer takes."""
 
     def take(self, where: slice | NDArray[np.intp]) -> Any:
         """Return the rows; the next call may overwrite them."""
 
 
-class Rows:
-    """Rows of a split as floating-point inputs: gathered, converted and scaled into a buffer used again.
+class DenseRows:
+    """Rows of a split as floats: gathered, converted and scaled into one buffer.
 
     Parameters
     ----------
@@ -80,7 +82,7 @@ class Rows:
             np.take(self._images, where, axis=0, out=gathered, mode="clip")
         rows, columns = gathered.shape
         used = np.flatnonzero(np.bitwise_or.reduce(gathered, axis=0))
-        if len(used) >= MOSTLY * columns:
+        if len(used) >= ALL_COLUMNS * columns:
             return Examples(self._scaled(gathered))
         compact = self._compact[: rows * len(used)].reshape(rows, len(used))
         return Examples(self._scaled(np.take(gathered, used, axis=1, out=compact, mode="clip")), used)
@@ -94,19 +96,22 @@ class Rows:
 
 
 class FirstLayer(Protocol):
-    """The first weights W (K, D, H) of some lanes, as an engine multiplies with them."""
+    """The first weights W (K, D, H) of some lanes, and an engine's two products with them.
 
-    def times(self, lane: int, examples: Any, out: Array) -> None:
+    An engine may work on a copy of W. ``weights_changed`` and ``write_back`` keep the two the same.
+    """
+
+    def forward(self, lane: int, examples: Any, out: Array) -> None:
         """Write X W of a lane to out (B, H)."""
 
-    def add_transposed_times(self, lane: int, examples: Any, dZ: Array) -> None:
+    def add_gradient(self, lane: int, examples: Any, dZ: Array) -> None:
         """Add Xᵀ dZ to a lane's W, for dZ (B, H)."""
 
-    def changed(self) -> None:
-        """Take note that W was changed by others."""
+    def weights_changed(self) -> None:
+        """Read W anew: something else has changed it."""
 
-    def store(self) -> None:
-        """Write what was added back to W, where it was kept elsewhere."""
+    def write_back(self) -> None:
+        """Write what was added to W itself."""
 
 
 class BlasFirstLayer:
@@ -117,7 +122,7 @@ class BlasFirstLayer:
         self._picked: Array | None = None
         self._change: Array | None = None
 
-    def times(self, lane: int, examples: Examples, out: Array) -> None:
+    def forward(self, lane: int, examples: Examples, out: Array) -> None:
         """Write X W of a lane to out (B, H)."""
         W = self.W[lane]
         if examples.used is not None:
@@ -125,10 +130,10 @@ class BlasFirstLayer:
             W = np.take(W, examples.used, axis=0, out=picked, mode="clip")
         np.matmul(examples.X, W, out=out)
 
-    def add_transposed_times(self, lane: int, examples: Examples, dZ: Array) -> None:
+    def add_gradient(self, lane: int, examples: Examples, dZ: Array) -> None:
         """Add Xᵀ dZ to a lane's W, for dZ (B, H): only the rows of columns in use change.
 
-        It is done for as many rows of W at a time as fit the cache beside X.
+        W is changed a part at a time, as many rows as fit the cache beside X.
         """
         W, X, used = self.W[lane], examples.X, examples.used
         picked, changes = self._buffers(W)
@@ -143,11 +148,11 @@ class BlasFirstLayer:
                 np.add(rows, change, out=rows)
                 W[used[part]] = rows
 
-    def changed(self) -> None:
-        """Do nothing: W itself is multiplied with."""
+    def weights_changed(self) -> None:
+        """Do nothing: the products are with W itself."""
 
-    def store(self) -> None:
-        """Do nothing: W itself was added to."""
+    def write_back(self) -> None:
+        """Do nothing: gradients were added to W itself."""
 
     def _buffers(self, W: Array) -> tuple[Array, Array]:
         if self._picked is None or self._change is None:

@@ -1,15 +1,15 @@
-"""Gradient descent one row at a time, for K lanes, with the first layer's updates delayed by a block.
+"""NumPy's gradient descent one row at a time, for K lanes, with the first layer's updates delayed by a block.
 
-One step a row is Python's worst case: the first layer's W (D, H) is read and written for every row. But
-within a block of rows x_1 … x_m its pre-activation can be had without touching it:
+A step for each row is Python's worst case: it reads and writes the first layer's W (D, H) every time. But
+within a block of rows x_1 … x_m the pre-activation follows without touching W:
 
     x_t W_t = x_t W_1 + Σ_{s<t} (x_t · x_s) (−η dZ_s)
 
 because plain descent only ever adds −η x_s dZ_s to W. So each block takes one product X W_1 before it, one
 Gram matrix X Xᵀ shared by all lanes that see these rows, one short product in each step, and one product
 Xᵀ dZ after it; a bias is an input that is always 1. The arithmetic is that of row-by-row descent in
-another order of summation. Later layers are small and are updated in each step, in arrays of their own:
-what they have learned is in the parameters after ``store``.
+another order of summation. Later layers are small; each step updates them, in arrays of their own, and
+``write_back`` copies those to the parameters.
 """
 
 from __future__ import annotations
@@ -21,22 +21,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fnnexp.nn.engines.numpy_engine import Inputs, Rows
+from fnnexp.nn.engines.numpy_engine import DenseRows, Inputs
 from fnnexp.nn.network import Architecture, Parameters, Workspace
 from fnnexp.nn.pieces.activations import ACTIVATIONS
-from fnnexp.nn.pieces.losses import gradient_in_place, losses_and_hits
+from fnnexp.nn.pieces.losses import (
+    exponentiate,
+    gradient_in_place,
+    losses_and_hits,
+    probabilities,
+    subtract_largest,
+)
 
 Array = NDArray[Any]
 
 BLOCK = 64
-"""Rows in a block: the sum in a step grows with it, the products around it get cheaper. A fixed number,
-because the order of summation is part of the result."""
+"""Rows in a block: a longer block makes the sum in each step longer, and the products around it cheaper. The
+number is part of the result, for the order of summation follows from it."""
 
 
-class PerSampleDescent:
-    """The buffers of one stack's blocks, and :meth:`descend`, which changes its parameters in place.
+class BlockDescent:
+    """The buffers for one stack's blocks, and :meth:`descend`, which changes its parameters in place.
 
-    Whatever a step looks at is made here, once: the views of each row of a block among it.
+    Everything that a step reads or writes is made here, once, down to the views of each row of a block.
 
     Parameters
     ----------
@@ -50,7 +56,7 @@ class PerSampleDescent:
         The lanes that see the same rows, group by group.
     """
 
-    takes = Rows
+    make_rows = DenseRows
 
     def __init__(
         self,
@@ -62,11 +68,11 @@ class PerSampleDescent:
     ) -> None:
         lanes, dtype = parameters.theta.shape[0], parameters.theta.dtype
         widths, classes = [n_out for _, n_out in architecture.shapes], architecture.classes
-        self.parameters, self.epsilon, self.rows = parameters, epsilon, BLOCK
+        self.parameters, self.epsilon, self.max_rows = parameters, epsilon, BLOCK
         self.activation = ACTIVATIONS[architecture.activation]
         self.block = Workspace(architecture, lanes, BLOCK, dtype)
         # Row t is x_t W_1 until its step, and from then on the step itself, −η dZ of the first layer. With
-        # 1 on the Gram matrix's diagonal the sum above is one product with the rows up to and with t.
+        # 1 on the Gram matrix's diagonal, the sum above is one product with the rows up to and including t.
         self.first = np.empty((lanes, BLOCK, widths[0]), dtype)
         self.logits = np.empty((lanes, BLOCK, classes), dtype)
         self.onehot = np.empty((lanes, BLOCK, classes), dtype)
@@ -76,7 +82,7 @@ class PerSampleDescent:
         self.dZ_last = np.empty((lanes, 1, classes), dtype)
         self.minus_eta = np.broadcast_to(-lr.reshape(lanes, 1, 1), self.dZ_last.shape).copy()
         self.later = _LaterLayers(parameters, self.dZ_last)
-        self.at = [
+        self.row_views = [
             (
                 self.first[:, t : t + 1],
                 self.logits[:, t : t + 1],
@@ -110,7 +116,7 @@ class PerSampleDescent:
         for (lanes, examples), whole in zip(inputs, self.grams, strict=True):
             X, gram = examples.X, whole[:rows, :rows]
             for k in lanes:
-                self.parameters.first.times(k, examples, first[k])
+                self.parameters.first.forward(k, examples, first[k])
             np.matmul(X, X.T, out=gram)
             if b1 is not None:
                 np.add(gram, 1, out=gram)
@@ -121,25 +127,29 @@ class PerSampleDescent:
             self._step(t)
         for lanes, examples in inputs:
             for k in lanes:
-                self.parameters.first.add_transposed_times(k, examples, first[k])
+                self.parameters.first.add_gradient(k, examples, first[k])
         if b1 is not None:
             np.add(b1, np.add.reduce(first, axis=1, keepdims=True), out=b1)
-        logits, expected = block.logits[:, :rows], block.onehot[:, :rows]
+        logits, labelled = block.logits[:, :rows], block.onehot[:, :rows]
         np.copyto(logits, self.logits[:, :rows])
-        np.copyto(expected, onehot)
-        return losses_and_hits(logits, expected, self.epsilon, block.row[:, :rows])
+        np.copyto(labelled, onehot)
+        return losses_and_hits(logits, labelled, self.epsilon, block.row[:, :rows])
+
+    def probabilities(self, rows: int) -> Array:
+        """Return the softmax (K, B, C) of the last call's B rows, each before its step."""
+        return probabilities(self.block.logits[:, :rows], self.block.row[:, :rows])
 
     def _first_output(self, t: int) -> Array:
         """Return where the first layer's Z of row t is written (K, 1, H)."""
         return self.later.layers[0].A if self.later.layers else self.logits[:, t : t + 1]
 
-    def store(self) -> None:
-        """Write the later layers back to the parameters."""
-        self.later.store()
+    def write_back(self) -> None:
+        """Write the later layers to the parameters."""
+        self.later.write_back()
 
     def _step(self, t: int) -> None:
-        """Row t of the block: forward, gradient, backward, update. Every dZ carries its −η from the start."""
-        step, logits, onehot, groups = self.at[t]
+        """Take row t of the block forward and back, and update. Every dZ carries its −η from the start."""
+        step, logits, onehot, groups = self.row_views[t]
         dZ, row, later, activation = self.dZ_last, self.row, self.later, self.activation
 
         for gram, rows, Z in groups:
@@ -148,10 +158,8 @@ class PerSampleDescent:
             activation.forward(layer.A)
             np.matmul(layer.inputs, layer.VT, out=logits if layer.Z is None else layer.Z)
 
-        np.maximum.reduce(logits, axis=-1, keepdims=True, out=row)
-        np.subtract(logits, row, out=dZ)
-        np.exp(dZ, out=dZ)
-        np.add.reduce(dZ, axis=-1, keepdims=True, out=row)
+        subtract_largest(logits, row, out=dZ)
+        exponentiate(dZ, row)
         gradient_in_place(dZ, onehot, self.epsilon, row)
         if not later.layers:
             np.multiply(dZ, self.minus_eta, out=step)
@@ -168,7 +176,7 @@ class PerSampleDescent:
 
 
 class _LaterLayers:
-    """The layers behind the first, in arrays of their own, which a step goes over as one where it can.
+    """The layers after the first, side by side in arrays of their own: a step takes them as one where it can.
 
     Attributes
     ----------
@@ -217,8 +225,8 @@ class _LaterLayers:
             if b is not None:
                 layer.V[:, :, -1] = b[:, 0]
 
-    def store(self) -> None:
-        """Write every W and b back to where they came from."""
+    def write_back(self) -> None:
+        """Write every W and b to where they came from."""
         for (W, b), layer in zip(self._pairs, self.layers, strict=True):
             W[...] = layer.W.transpose(0, 2, 1)
             if b is not None:
@@ -227,7 +235,7 @@ class _LaterLayers:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """One of them: views, made once, because Python's share of a step is what a lane alone waits for.
+    """Views of one later layer, made once: most of a step's time with one lane is Python's.
 
     Attributes
     ----------

@@ -1,7 +1,7 @@
-"""Activation functions with their derivatives, in place.
+"""Activation functions: forward, slope, and how to tell that a unit has stopped learning.
 
-A derivative is taken from the activation A that is already there, never from Z again: dZ = dA · f′, where
-``slope`` writes f′.
+To add one, write its two functions and enter them in :data:`ACTIVATIONS`. Both work in place and elementwise,
+on arrays of any shape and of float32 or float64.
 """
 
 from __future__ import annotations
@@ -16,24 +16,31 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 SIGMOID_CLIP = 500.0
-"""exp(500) is finite in float64, so that no overflow is met on the way to 0 or 1. In float32 it is infinite
-all the same, and 1 / (1 + ∞) = 0 is right."""
+"""exp(500) is finite in float64, so nothing overflows on the way to 0 or 1. In float32 it is infinite all the
+same, and 1 / (1 + ∞) = 0 is right."""
 
 
 @dataclass(frozen=True)
 class Activation:
-    """One activation function.
+    """One activation function f, and which shares of its units the diagnostics record.
 
     Attributes
     ----------
     forward
-        ``forward(Z)`` writes A over Z, any shape.
+        ``forward(Z)`` writes A = f(Z) over Z.
     slope
-        ``slope(A, out)`` writes f′(z), as it follows from A = f(z); both have one shape.
+        ``slope(A, out)`` writes f′(Z), computed from A = f(Z); then dZ = dA · f′(Z). Z is no longer there, so
+        an f whose slope does not follow from its value (GELU, for one) can't be had this way.
+    dead, saturated
+        Optional. ``dead(A)`` returns the share of units, ``saturated(A)`` the share of values, of a hidden
+        layer's A (B, H) through which no gradient passes, or hardly any. Diagnostics record what is given
+        under that name; see :data:`fnnexp.nn.layer_stats.QUANTITIES`.
     """
 
     forward: Callable[[Array], None]
     slope: Callable[[Array, Array], None]
+    dead: Callable[[Array], float] | None = None
+    saturated: Callable[[Array], float] | None = None
 
 
 def relu_forward(Z: Array) -> None:
@@ -46,6 +53,11 @@ def relu_slope(A: Array, out: Array) -> None:
     np.sign(A, out=out)
 
 
+def relu_dead(A: Array) -> float:
+    """Return the share of units of A (B, H) that are 0 in all rows."""
+    return float((~(A > 0).any(axis=0)).mean())
+
+
 def tanh_forward(Z: Array) -> None:
     """Write A = tanh(Z)."""
     np.tanh(Z, out=Z)
@@ -55,6 +67,11 @@ def tanh_slope(A: Array, out: Array) -> None:
     """Write 1 − A²."""
     np.multiply(A, A, out=out)
     np.subtract(1, out, out=out)
+
+
+def tanh_saturated(A: Array) -> float:
+    """Return the share of A (B, H) beyond ±0.99."""
+    return float((np.abs(A) > 0.99).mean())
 
 
 def tanh_as_published_slope(A: Array, out: Array) -> None:
@@ -82,9 +99,15 @@ def sigmoid_slope(A: Array, out: Array) -> None:
     np.multiply(out, A, out=out)
 
 
+def sigmoid_saturated(A: Array) -> float:
+    """Return the share of A (B, H) below 0.01 or above 0.99."""
+    return float(((A < 0.01) | (A > 0.99)).mean())
+
+
 ACTIVATIONS: dict[str, Activation] = {
-    "relu": Activation(relu_forward, relu_slope),
-    "tanh": Activation(tanh_forward, tanh_slope),
-    "tanh_as_published": Activation(tanh_forward, tanh_as_published_slope),
-    "sigmoid": Activation(sigmoid_forward, sigmoid_slope),
+    "relu": Activation(relu_forward, relu_slope, dead=relu_dead),
+    "tanh": Activation(tanh_forward, tanh_slope, saturated=tanh_saturated),
+    "tanh_as_published": Activation(tanh_forward, tanh_as_published_slope, saturated=tanh_saturated),
+    "sigmoid": Activation(sigmoid_forward, sigmoid_slope, saturated=sigmoid_saturated),
 }
+"""The activation functions by the name that ``arch.activation`` gives."""

@@ -1,4 +1,4 @@
-"""Batching: which training rows, in which order."""
+"""Batching: how an epoch is cut into batches, and in which order its rows come."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class Batching:
         return generator(seed, "order", epoch).permutation(n) if self.shuffle else None
 
 
-def pieces(n: int, size: int) -> Iterator[slice]:
+def slices(n: int, size: int) -> Iterator[slice]:
     """Cut n rows into slices of size, the last one short where it has to be.
 
-    >>> list(pieces(5, 2))
+    >>> list(slices(5, 2))
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
     for start in range(0, n, size):

@@ -1,7 +1,7 @@
-"""Initializers: a standard deviation for each method, and the draw that it scales.
+"""Initializers: the standard deviation of a layer's weights, by method, and the draw that it scales.
 
 The unit normal draws depend on (seed, layer) only, so two methods with one seed start from the same
-directions and differ by scale alone.
+directions and differ by scale alone. To add a method, enter its formula in :data:`INITIALIZERS`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fnnexp.nn.rng import generator
 
-STANDARD_DEVIATIONS: dict[str, Callable[[int, int], float]] = {
+INITIALIZERS: dict[str, Callable[[int, int], float] | None] = {
     "max": lambda n_in, n_out: 1 / max(n_in, n_out),
     "sqrtmax": lambda n_in, n_out: 1 / math.sqrt(max(n_in, n_out)),
     # What the compared programs call Xavier; textbooks call it LeCun's (LeCun et al. 1998).
@@ -26,10 +26,11 @@ STANDARD_DEVIATIONS: dict[str, Callable[[int, int], float]] = {
     # Glorot & Bengio 2010, eq. 12; He et al. 2015, eq. 10.
     "glorot_normal": lambda n_in, n_out: math.sqrt(2 / (n_in + n_out)),
     "he_normal": lambda n_in, n_out: math.sqrt(2 / n_in),
+    "normal": None,
 }
-"""The methods whose scale follows from a layer's shape (n_in, n_out)."""
-
-METHODS = (*STANDARD_DEVIATIONS, "normal")
+"""The methods by the name that ``init.method`` gives: each returns a layer's standard deviation from its
+inputs and units (n_in, n_out). ``normal`` has no formula: its standard deviation is the constant
+``init.std``."""
 
 
 def standard_deviation(method: str, n_in: int, n_out: int, std: float | None = None) -> float:
@@ -38,7 +39,7 @@ def standard_deviation(method: str, n_in: int, n_out: int, std: float | None = N
     Parameters
     ----------
     method
-        One of :data:`METHODS`.
+        A key of :data:`INITIALIZERS`.
     n_in, n_out
         The layer's inputs and units.
     std
@@ -47,11 +48,12 @@ def standard_deviation(method: str, n_in: int, n_out: int, std: float | None = N
     >>> standard_deviation("he", 784, 100)
     0.07142857142857142
     """
-    if method == "normal":
-        if std is None:
-            raise ValueError("the initializer 'normal' needs its std")
-        return std
-    return STANDARD_DEVIATIONS[method](n_in, n_out)
+    formula = INITIALIZERS[method]
+    if formula is not None:
+        return formula(n_in, n_out)
+    if std is None:
+        raise ValueError(f"the initializer '{method}' needs its std")
+    return std
 
 
 def draw(seed: int, purpose: str, layer: int, shape: tuple[int, ...], std: float) -> NDArray[Any]:

@@ -3,6 +3,9 @@
 For the logits z of one example with label y, p = softmax(z) and the loss is −log(p_y + ε). Its exact
 gradient with respect to z is p_y / (p_y + ε) · (p − onehot(y)); with ε = 0 the familiar p − onehot(y).
 The factor matters where p_y underflows: such an example then gets no gradient.
+
+Softmax is p_c = exp(z_c − max z) / Σ_k exp(z_k − max z), in three steps that can be taken one by one:
+:func:`subtract_largest`, :func:`exponentiate`, :func:`probabilities`.
 """
 
 from __future__ import annotations
@@ -15,13 +18,31 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
+def subtract_largest(Z: Array, row: Array, out: Array) -> None:
+    """Write z − max z to ``out`` for each row of Z (…, C), and max z to ``row`` (…, 1)."""
+    np.maximum.reduce(Z, axis=-1, keepdims=True, out=row)
+    np.subtract(Z, row, out=out)
+
+
+def exponentiate(Z: Array, row: Array) -> None:
+    """Write exp(z) over each row of Z (…, C), and Σ exp(z) to ``row`` (…, 1)."""
+    np.exp(Z, out=Z)
+    np.add.reduce(Z, axis=-1, keepdims=True, out=row)
+
+
+def probabilities(E: Array, row: Array, out: Array | None = None) -> Array:
+    """Return the softmax from what :func:`exponentiate` wrote, in ``out`` if it is given."""
+    P: Array = np.divide(E, row, out=out)
+    return P
+
+
 def losses_and_hits(Z: Array, onehot: Array, epsilon: float, row: Array) -> tuple[Array, Array]:
     """Return each example's loss and whether its label is the first of the largest logits.
 
     Parameters
     ----------
     Z
-        Logits (K, B, C); overwritten with exp(z − max z), for :func:`gradient_in_place` to go on from.
+        Logits (K, B, C); overwritten with exp(z − max z), which :func:`gradient_in_place` continues from.
     onehot
         (K, B, C) of Z's dtype: 1 at the label, else 0.
     epsilon
@@ -33,14 +54,12 @@ def losses_and_hits(Z: Array, onehot: Array, epsilon: float, row: Array) -> tupl
     -------
     losses (K, B) float64 and hits (K, B) bool.
     """
-    np.maximum.reduce(Z, axis=-1, keepdims=True, out=row)
-    np.subtract(Z, row, out=Z)
+    subtract_largest(Z, row, out=Z)
     z_y = np.add.reduce(Z * onehot, axis=-1)  # exact: one term, the others are 0
     hits = z_y == 0
-    if (np.add.reduce(Z == 0, axis=-1, dtype=np.uint8) != 1).any():  # a tie, or logits that are no numbers
+    if (np.add.reduce(Z == 0, axis=-1, dtype=np.uint8) != 1).any():  # a tie, or logits that are NaN
         hits = Z.argmax(axis=-1) == onehot.argmax(axis=-1)
-    np.exp(Z, out=Z)
-    np.add.reduce(Z, axis=-1, keepdims=True, out=row)
+    exponentiate(Z, row)
     log_sum = np.log(row[..., 0])
     losses = log_sum - z_y if epsilon == 0 else -np.log(np.exp(z_y - log_sum) + Z.dtype.type(epsilon))
     return losses.astype(np.float64), hits
@@ -58,7 +77,7 @@ def gradient_in_place(Z: Array, onehot: Array, epsilon: float, row: Array) -> No
     epsilon
         ε ≥ 0 of −log(p_y + ε).
     """
-    np.divide(Z, row, out=Z)
+    probabilities(Z, row, out=Z)
     if epsilon == 0:
         np.subtract(Z, onehot, out=Z)
         return

@@ -1,6 +1,7 @@
-"""Update rules, in place, for K lanes at once; each lane has its own hyperparameters.
+"""Optimizers: update rules, in place, for K lanes at once; each lane has its own hyperparameters.
 
-θ, its gradient g and the slots (an optimizer's memory) are (K, P); a hyperparameter is (K, 1).
+θ, its gradient g and the slots (an optimizer's memory) are (K, P); a hyperparameter is (K, 1). To add an
+optimizer, write its update rule and enter it in :data:`OPTIMIZERS`.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ Update = Callable[[Array, Array, tuple[Array, ...], int, Mapping[str, Array]], N
 
 @dataclass(frozen=True)
 class Optimizer:
-    """One rule.
+    """One update rule.
 
     Attributes
     ----------
     hyperparameters
-        The names a lane gives a value for.
+        The names of the values that each lane gives, in their order.
     slots
-        How many arrays of θ's shape it remembers, all zero at the start.
+        How many arrays of θ's shape the rule remembers, all zero at the start.
     update
         ``update(theta, grad, slots, step, hyper)`` changes theta and slots in place and may overwrite grad;
         step counts from 1.
@@ -83,3 +84,4 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "momentum": Optimizer(("lr", "momentum"), 1, momentum),
     "adam": Optimizer(("lr", "beta1", "beta2", "epsilon"), 2, adam),
 }
+"""The optimizers by the name that ``optimizer.name`` gives."""

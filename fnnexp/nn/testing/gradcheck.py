@@ -1,8 +1,9 @@
 """Gradients held against central finite differences in float64: every op, and every architecture as a whole.
 
 An architecture is checked three times: op by op (`reference`), in the stacked core that a sweep trains with
-(`network`, two lanes with weights and images of their own), and in the step a row of `per_sample`. The last
-two are checked with the products and steps of the engine `numba` too, where that is installed.
+(`network`, two lanes with weights and images of their own), and in the per-sample step (`per_sample`). The
+last two are checked with the products and steps of the engine `numba` too, where that is installed. An
+activation that is added to the core's table is checked in the same ways.
 
 The step is h = ε^(1/3) max(1, |x|) ≈ 6e-6, where ε is float64's machine epsilon. It balances the truncation
 error h² f‴ / 6 with the rounding error ε |f| / h: both come to about 4e-11 of the function's own scale
@@ -27,10 +28,13 @@ import numpy as np
 from fnnexp.nn import network as core
 from fnnexp.nn.engines.base import engine_named
 from fnnexp.nn.engines.numpy_engine import Examples
+from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.losses import gradient_in_place, losses_and_hits
+from fnnexp.nn.testing import reference
 from fnnexp.nn.testing.reference import (
     Add,
     Array,
+    FromTable,
     Log,
     Matmul,
     Network,
@@ -185,8 +189,19 @@ OPERATIONS: Final[dict[str, tuple[Callable[[], _Operation], Draw]]] = {
 }
 
 
+def added_activations() -> list[str]:
+    """Return the activations of the core's table that have no op in `reference`."""
+    return [name for name in ACTIVATIONS if name not in reference.ACTIVATIONS]
+
+
+def operations() -> dict[str, tuple[Callable[[], _Operation], Draw]]:
+    """Return `OPERATIONS` and an op for each added activation."""
+    added = {name: partial(FromTable, ACTIVATIONS[name]) for name in added_activations()}
+    return OPERATIONS | {name: (make, _away_from_zero) for name, make in added.items()}
+
+
 def check_operation(name: str) -> GradientCheck:
-    """Check one op of `OPERATIONS`: the gradient of Σ R ∘ op(inputs), with R random, in every input.
+    """Check one op of `operations`: the gradient of Σ R ∘ op(inputs), with R random, in every input.
 
     A random projection makes a number of the op's output, so that one backward pass is checked whole
     (Goodfellow, Bengio & Courville, 2016, §11.5). An unknown name is a ValueError.
@@ -194,8 +209,9 @@ def check_operation(name: str) -> GradientCheck:
     >>> check_operation("softmax").passed, check_operation("tanh_as_published").passed
     (True, False)
     """
-    _refuse_unknown([name], OPERATIONS)
-    make, draw = OPERATIONS[name]
+    allowed = operations()
+    _refuse_unknown([name], allowed)
+    make, draw = allowed[name]
     op, rng = make(), np.random.default_rng(0)
     inputs = draw(rng)
     R = rng.standard_normal(op.forward(*inputs).shape)
@@ -238,7 +254,8 @@ class Example:
         """Return the network with normal weights and biases, images X (B, 12) and labels y (B,).
 
         X is normal, or what `of` draws. With ReLU, of 240 images those are taken whose hidden units stay
-        furthest from the kink, where there is no derivative to compare with.
+        furthest from the kink, where there is no derivative to compare with; likewise with an activation
+        that was added, which may have a kink too.
         """
         rng = np.random.default_rng(seed)
         sizes = [12, *self.hidden, 10]
@@ -248,7 +265,7 @@ class Example:
         network = Network(W, b_or_none, self.activation, self.epsilon, self.reduction)
         X, y = of(rng) if of else rng.standard_normal((240, 12)), rng.integers(0, 10, images)
         network.forward(X)
-        kinks = [np.abs(f.Z).min(axis=1) for f in network.activations if isinstance(f, Relu)]
+        kinks = [np.abs(f.Z).min(axis=1) for f in network.activations if isinstance(f, Relu | FromTable)]
         nearest = np.argsort(-np.min(kinks, axis=0)) if kinks else np.arange(240)
         return network, X[nearest[:images]], y
 
@@ -275,12 +292,12 @@ class _Stacked:
         theta = np.stack([np.concatenate([p.ravel() for p in network.parameters]) for network, _, _ in lanes])
         self.parameters = core.Parameters(self.architecture, theta, self.engine.first_layer)
         self.work = core.Workspace(self.architecture, 2, images, theta.dtype)
-        self.work.expect(self.labels)
+        self.work.set_labels(self.labels)
 
     def _rows(self, X: Array) -> Any:
         if self.engine is engine_named("numpy"):
             return Examples(X)
-        return self.engine.rows(np.rint(X * 255).astype(np.uint8), "unit", len(X), X.dtype).take(
+        return self.engine.make_rows(np.rint(X * 255).astype(np.uint8), "unit", len(X), X.dtype).take(
             slice(0, len(X))
         )
 
@@ -291,7 +308,7 @@ class _Stacked:
 
     def loss(self) -> float:
         """Return the sum over the lanes of what is minimised."""
-        self.parameters.first.changed()
+        self.parameters.first.weights_changed()
         logits = core.forward(self.parameters, self.inputs, self.work)
         losses, _ = losses_and_hits(logits, self.work.onehot, self.example.epsilon, self.work.row)
         return sum(self.example.total(lane) for lane in losses)
@@ -345,7 +362,7 @@ def check_per_sample(example: Example, name: str, engine: str = "numpy") -> Grad
     groups = [range(1), range(1, 2)]
     descent = stacked.engine.per_sample(stacked.architecture, after, lr, example.epsilon, groups)
     descent.descend(stacked.inputs, stacked.labels)
-    descent.store()
+    descent.write_back()
     return stacked.check(name, (stacked.parameters.theta - after.theta) / lr)
 
 
@@ -360,28 +377,32 @@ ARCHITECTURES: Final[dict[str, Example]] = {
     "relu_full_batch": Example((100,), "relu", 1e-12, "sum", (True, False), 1.0),
 }
 
-CHECKS: Final[dict[str, Callable[[str], GradientCheck]]] = {
-    **dict.fromkeys(OPERATIONS, check_operation),
-    **{name: partial(check_network, example) for name, example in ARCHITECTURES.items()},
-    **{f"stacked {name}": partial(check_stacked, example) for name, example in ARCHITECTURES.items()},
-    **{f"per_sample {name}": partial(check_per_sample, example) for name, example in ARCHITECTURES.items()},
-}
 
-OF_NUMBA: Final[dict[str, Callable[[str], GradientCheck]]] = {
-    f"numba {how} {name}": partial(check, example, engine="numba")
-    for how, check in (("stacked", check_stacked), ("per_sample", check_per_sample))
-    for name, example in ARCHITECTURES.items()
-}
-"""What can be checked where Numba is installed."""
+def architectures() -> dict[str, Example]:
+    """Return `ARCHITECTURES` and one for each added activation."""
+    return ARCHITECTURES | {f"{name}_32_32": Example((32, 32), name) for name in added_activations()}
 
 
-def at_hand() -> dict[str, Callable[[str], GradientCheck]]:
-    """Return the checks that can be made here, by name."""
+def checks() -> dict[str, Callable[[str], GradientCheck]]:
+    """Return the checks that can be made here, by name; those of the engine `numba` only if it is installed.
+
+    An activation that Numba's per-sample step does not know trains with NumPy's, which is checked anyway.
+    """
+    examples = architectures()
+    found: dict[str, Callable[[str], GradientCheck]] = dict.fromkeys(operations(), check_operation)
+    found |= {name: partial(check_network, example) for name, example in examples.items()}
+    found |= {f"stacked {name}": partial(check_stacked, example) for name, example in examples.items()}
+    found |= {f"per_sample {name}": partial(check_per_sample, example) for name, example in examples.items()}
     try:
-        engine_named("numba")
+        numba = engine_named("numba")
     except ImportError:
-        return CHECKS
-    return CHECKS | OF_NUMBA
+        return found
+    for name, example in examples.items():
+        found[f"numba stacked {name}"] = partial(check_stacked, example, engine="numba")
+    for name, example in examples.items():
+        if numba.can_descend(ACTIVATIONS[example.activation]):
+            found[f"numba per_sample {name}"] = partial(check_per_sample, example, engine="numba")
+    return found
 
 
 def run(names: Sequence[str] | None = None) -> list[GradientCheck]:
@@ -392,10 +413,10 @@ def run(names: Sequence[str] | None = None) -> list[GradientCheck]:
     >>> [(check.name, check.passed) for check in run(["log", "stacked tanh_128_as_published"])]
     [('log', True), ('stacked tanh_128_as_published', False)]
     """
-    checks = at_hand()
-    names = list(checks) if names is None else names
-    _refuse_unknown(names, checks)
-    return [checks[name](name) for name in names]
+    available = checks()
+    names = list(available) if names is None else names
+    _refuse_unknown(names, available)
+    return [available[name](name) for name in names]
 
 
 def _refuse_unknown(names: Iterable[str], allowed: Iterable[str]) -> None:

@@ -3,17 +3,24 @@
 Each op has a `forward` and beside it a `backward`, which takes the gradient of the loss with respect to the
 op's output and returns it with respect to its inputs (Rumelhart, Hinton & Williams, 1986). A gradient is
 named after its value, `dW` for `W`. Axes are B examples, C classes; n_in and n_out are D, H or C.
+
+Every op is written out here again, independent of the core, except `FromTable`: with it the network can have
+an activation that only the core knows.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fnnexp.nn.pieces.activations import ACTIVATIONS as TABLE
+from fnnexp.nn.pieces.activations import Activation
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 Array: TypeAlias = NDArray[np.float64]
 Bias: TypeAlias = Array | None
@@ -89,7 +96,7 @@ class TanhAsPublished:
 
 
 class Sigmoid:
-    """A = 1 / (1 + exp(−Z)), Z clipped to ±500 lest exp overflow; dZ = A (1 − A) dA (Rumelhart et al.)."""
+    """A = 1 / (1 + exp(−Z)), Z clipped to ±500 so exp stays finite; dZ = A (1 − A) dA (Rumelhart et al.)."""
 
     def forward(self, Z: Array) -> Array:
         """Return A, in the shape of Z."""
@@ -99,6 +106,28 @@ class Sigmoid:
     def backward(self, dA: Array) -> Array:
         """Return dZ, in the shape of Z."""
         return self.A * (1.0 - self.A) * dA
+
+
+class FromTable:
+    """A = f(Z) and dZ = f′ dA, elementwise, with the two functions of the core's own table.
+
+    For an activation that has no op here. Finite differences still tell whether its slope is right.
+    """
+
+    def __init__(self, activation: Activation) -> None:
+        self.activation = activation
+
+    def forward(self, Z: Array) -> Array:
+        """Return A, in the shape of Z."""
+        self.Z, self.A = Z, Z.copy()
+        self.activation.forward(self.A)
+        return self.A
+
+    def backward(self, dA: Array) -> Array:
+        """Return dZ, in the shape of Z."""
+        slope = np.empty_like(self.A)
+        self.activation.slope(self.A, slope)
+        return slope * dA
 
 
 class Softmax:
@@ -143,12 +172,24 @@ class Log:
         return dL / np.maximum(self.P_plus_epsilon, np.finfo(np.float64).tiny)
 
 
+ActivationOp: TypeAlias = Relu | Tanh | TanhAsPublished | Sigmoid | FromTable
+
 ACTIVATIONS: Final[dict[str, type[Relu | Tanh | TanhAsPublished | Sigmoid]]] = {
     "relu": Relu,
     "tanh": Tanh,
     "tanh_as_published": TanhAsPublished,
     "sigmoid": Sigmoid,
 }
+
+
+def activation_op(name: str) -> Callable[[], ActivationOp]:
+    """Return what makes an activation's op: one of `ACTIVATIONS`, else the one of the core's table."""
+    if name in ACTIVATIONS:
+        return ACTIVATIONS[name]
+    if name in TABLE:
+        return partial(FromTable, TABLE[name])
+    known = ", ".join(dict.fromkeys((*ACTIVATIONS, *TABLE)))
+    raise ValueError(f"activation is '{name}'; it is one of {known}")
 
 
 class Network:
@@ -160,7 +201,7 @@ class Network:
     Parameters
     ----------
     W, b : the weights (n_in, n_out) and biases (n_out,) of each layer, copied; None for a layer without bias
-    activation, reduction : f, a name in `ACTIVATIONS`, and "mean" or "sum"; anything else is a ValueError
+    activation, reduction : f, as for `activation_op`, and "mean" or "sum"; anything else is a ValueError
     epsilon : added to p_y inside the logarithm, 0 or more
     """
 
@@ -172,8 +213,7 @@ class Network:
         epsilon: float = 0.0,
         reduction: str = "mean",
     ) -> None:
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation is '{activation}'; it is one of {', '.join(ACTIVATIONS)}")
+        new_activation = activation_op(activation)
         if reduction not in ("mean", "sum"):
             raise ValueError(f"reduction is '{reduction}'; it is one of mean, sum")
         self.W = [np.array(W_i, dtype=np.float64) for W_i in W]
@@ -181,7 +221,7 @@ class Network:
         self.parameters = interleaved(self.W, self.b)
         self.matmuls = [Matmul() for _ in self.W]
         self.adds = [Add() for _ in self.b]
-        self.activations = [ACTIVATIONS[activation]() for _ in self.W[:-1]]
+        self.activations = [new_activation() for _ in self.W[:-1]]
         self.softmax, self.log, self.reduction = Softmax(), Log(epsilon), reduction
 
     def forward(self, X: Array) -> Array:

@@ -70,7 +70,7 @@ class Evaluation(NamedTuple):
     @property
     def wrong(self) -> NDArray[np.intp]:
         """The places of the mistakes, the highest loss first."""
-        places = np.flatnonzero(self.predictions.said != self.real)
+        places = np.flatnonzero(self.predictions.predicted != self.real)
         return places[np.argsort(-self.predictions.loss[places], kind="stable")]
 
 
@@ -190,7 +190,7 @@ def weights(content: bytes, architecture: Architecture, dtype: np.dtype[Any]) ->
 def confusion(evaluation: Evaluation) -> pd.DataFrame:
     """Return how many images of each real class (rows) are predicted to be of each class (columns)."""
     counts = np.zeros((evaluation.classes, evaluation.classes), np.int64)
-    np.add.at(counts, (evaluation.real, evaluation.predictions.said), 1)
+    np.add.at(counts, (evaluation.real, evaluation.predictions.predicted), 1)
     return pd.DataFrame(counts, index=pd.RangeIndex(evaluation.classes, name="real"))
 
 
@@ -202,8 +202,8 @@ def mistakes(evaluation: Evaluation) -> pd.DataFrame:
     """
     wrong, predictions = evaluation.wrong, evaluation.predictions
     return pd.DataFrame({
-        "row": evaluation.first + wrong, "real": evaluation.real[wrong], "predicted": predictions.said[wrong],
-        "probability": predictions.probability[wrong], "loss": predictions.loss[wrong],
+        "row": evaluation.first + wrong, "real": evaluation.real[wrong],
+        "predicted": predictions.predicted[wrong], "probability": predictions.probability[wrong], "loss": predictions.loss[wrong],
     })  # fmt: skip
 
 
@@ -286,7 +286,8 @@ def _gallery(evaluation: Evaluation, side: int) -> picture.Picture:
     worst, predictions = evaluation.wrong[: rows * columns], evaluation.predictions
     images = np.asarray(evaluation.images[worst], np.uint8).reshape(len(worst), side, side)
     titles = [
-        f"real {evaluation.real[i]}, said {predictions.said[i]} ({100 * predictions.probability[i]:.0f}%)"
+        f"real {evaluation.real[i]}, said {predictions.predicted[i]} "
+        f"({100 * predictions.probability[i]:.0f}%)"
         for i in worst
     ]
     return plots.gallery(images, titles, columns)
