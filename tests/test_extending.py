@@ -56,7 +56,7 @@ def brier(P, labels):
     return ((P - np.eye(P.shape[1])[labels]) ** 2).sum(axis=1)
 
 
-def prepare_stripes(path, test_path):
+def prepare_stripes(request):
     """Images of 6×6 pixels, one column of them bright: which one is the label."""
     rng, arrays = np.random.default_rng(0), {}
     for split, n in (("train", 150), ("test", 40)):

@@ -203,7 +203,8 @@ def mistakes(evaluation: Evaluation) -> pd.DataFrame:
     wrong, predictions = evaluation.wrong, evaluation.predictions
     return pd.DataFrame({
         "row": evaluation.first + wrong, "real": evaluation.real[wrong],
-        "predicted": predictions.predicted[wrong], "probability": predictions.probability[wrong], "loss": predictions.loss[wrong],
+        "predicted": predictions.predicted[wrong], "probability": predictions.probability[wrong],
+        "loss": predictions.loss[wrong],
     })  # fmt: skip
 
 
