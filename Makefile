@@ -57,8 +57,8 @@ test-long: $(READY)
 LOWEST := .venv-lowest
 LOWEST_BIN := $(subst $(VENV),$(LOWEST),$(BIN))
 LOWEST_TESTS ?= $(addprefix tests/,$(addsuffix .py,test_api test_cli test_imports test_versions config/test_config \
-  config/test_plugin nn/test_engines nn/test_nn reporting/test_analysis reporting/test_tables sweeping/test_claims \
-  tracking/test_tracking))
+  config/test_plugin nn/test_engines nn/test_nn reporting/test_analysis reporting/test_tables sweeping/test_locks \
+  sweeping/test_loky_seams tracking/test_mlflow_seams tracking/test_tracking))
 
 $(LOWEST)/ready: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv --clear $(LOWEST)
@@ -73,7 +73,7 @@ test-lowest: $(LOWEST)/ready
 NEWEST := .venv-newest
 NEWEST_BIN := $(subst $(VENV),$(NEWEST),$(BIN))
 NEWEST_TESTS ?= tests
-SEAMS := tests/config/test_plugin.py tests/sweeping/test_seams.py tests/tracking/test_seams.py tests/test_api.py
+SEAMS := tests/config/test_plugin.py tests/sweeping/test_loky_seams.py tests/tracking/test_mlflow_seams.py tests/test_api.py
 
 test-newest: pyproject.toml
 	$(PYTHON) -m venv --clear $(NEWEST)

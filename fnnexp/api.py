@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from fnnexp import console as notebook
+from fnnexp.config.commands import quoted
 from fnnexp.config.compose import Command, Sweep, compose
 from fnnexp.config.execution import Execution
-from fnnexp.config.schema import LISTS, Config, quoted
+from fnnexp.config.schema import LISTS, Config
 from fnnexp.errors import ConfigError, FnnexpError
 
 if TYPE_CHECKING:

@@ -141,6 +141,7 @@ def _train(words: Sequence[str]) -> None:
     given = _parser().parse_intermixed_args(words)
     if given.resolve and given.cfg is None:
         raise FnnexpError("--resolve goes with --cfg; write --cfg job --resolve")
+    gc.disable()  # what is made until the sweep begins lives on: to look through it again and again costs time
     from fnnexp import api
     from fnnexp.config import compose
     from fnnexp.config.commands import report_command
@@ -157,6 +158,8 @@ def _train(words: Sequence[str]) -> None:
 
             show(asked.trials, asked.experiment, asked.tracking_uri, asked.execution, console)
             return
+        gc.freeze()
+        gc.enable()
         outcome = api.train(asked, console)
     seen = outcome.page or "fnnexp ui"
     lines = f"compare them: {report_command(asked.experiment)}\nlook at them: {seen}"

@@ -196,7 +196,7 @@ def jobs_of(shared_cache):
 @pytest.fixture(scope="session")
 def trials_of(jobs_of):
     """Return ``trials_of(*overrides)``: the trials of a command line, on digits unless it says otherwise."""
-    from fnnexp.config.schema import trial
+    from fnnexp.config.resolve import trial
     from fnnexp.data import datasets as data
 
     def trials(*overrides, config="config"):

@@ -21,7 +21,8 @@ from mlflow import MlflowClient
 import fnnexp
 from fnnexp import api, cli
 from fnnexp.cli import COMMANDS
-from fnnexp.config.schema import conf_folder, quoted, sweeps_folder
+from fnnexp.config.commands import quoted
+from fnnexp.config.schema import conf_folder, sweeps_folder
 from fnnexp.data import datasets as data
 from fnnexp.data import download
 from fnnexp.sweeping.loop import Outcome

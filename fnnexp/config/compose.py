@@ -33,9 +33,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from fnnexp.config import safety
+from fnnexp.config.commands import quoted
 from fnnexp.config.execution import Execution
+from fnnexp.config.jobs import Job, read
 from fnnexp.config.messages import explain
-from fnnexp.config.schema import Config, Job, conf_folder, quoted, read, sweeps_folder, trial
+from fnnexp.config.resolve import trial
+from fnnexp.config.schema import Config, conf_folder, sweeps_folder
 from fnnexp.config.trial import Trial
 from fnnexp.data import datasets
 from fnnexp.errors import ConfigError, FnnexpError
@@ -139,7 +142,7 @@ def compose(command: Command, begin: Callable[[Config, int], None] | None = None
                 begin(job.config, composition.count)
     config = _shared_config(jobs)
     _refuse_absent_engine(config.execution.engine)
-    experiment = _experiment_name(jobs, command.config_name)
+    experiment = experiment_name(jobs, command.config_name)
     trials = _trials(jobs)
     twice = [f"{len(jobs) - len(trials)} of {len(jobs)} jobs name a trial already named; each runs once"]
     return Sweep(
@@ -579,7 +582,7 @@ def _trials(jobs: Sequence[Job]) -> list[Trial]:
     return list(trials.values())
 
 
-def _experiment_name(jobs: Sequence[Job], config_name: str) -> str:
+def experiment_name(jobs: Sequence[Job], config_name: str) -> str:
     """Return the MLflow experiment of a sweep: as given, or the grid's name, or the preset's, or ``fnnexp``.
 
     Raises

@@ -19,7 +19,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 
-from fnnexp.config.schema import Config, conf_folder, few_references
+from fnnexp.config.jobs import count_references
+from fnnexp.config.schema import Config, conf_folder
 from fnnexp.errors import ConfigError
 
 SCHEME = "fnnexp"
@@ -62,7 +63,7 @@ def refuse_more_than_data(config: DictConfig) -> None:
         raise ConfigError(
             "the config lacks fnnexp's keys; one of your own starts with 'defaults: [config, _self_]'"
         )
-    few_references(OmegaConf.to_container(config, resolve=False))
+    count_references(OmegaConf.to_container(config, resolve=False))
     hydra = OmegaConf.to_container(config.hydra, resolve=False)
     assert isinstance(hydra, dict)
     for key, allowed in FIXED.items():

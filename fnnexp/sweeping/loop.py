@@ -12,7 +12,8 @@ from rich.console import Console
 from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
 from fnnexp.data.cache import cache_folder
-from fnnexp.nn.training import Stack
+from fnnexp.nn.engines.base import engine_named
+from fnnexp.nn.training import Stack, engine_version
 from fnnexp.sweeping.backends.cluster import Cluster, connected
 from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints, resume
 from fnnexp.sweeping.executor import Executor, worker_count
@@ -78,6 +79,12 @@ def run(trials: Sequence[Trial], tracker: Tracker, execution: Execution, console
     return outcome
 
 
+def _engines_that_fall_back(trials: Sequence[Trial], engine: str) -> list[str]:
+    """Return the engine's versions, as runs record them, where another computes a part for it."""
+    versions = {engine_version(trial.recipe, engine) for trial in trials}
+    return sorted(versions - {engine_named(engine).version})
+
+
 class _Sweep:
     """The loop over the parts of a sweep: what waits, runs, is logged, is suspected, and is saved."""
 
@@ -100,6 +107,8 @@ class _Sweep:
         epochs = sum(max(trial.recipe.epochs, 1) for trial in trials)
         self.progress = progress = SweepProgress(console, epochs=epochs, trials=len(trials))
         tracker.say = progress.say
+        for version in _engines_that_fall_back(trials, execution.engine):
+            progress.say(f"computed by {version}")
         begun, curves = resume(checkpoints, groups, execution, progress.say)
         stacks = plan(groups, max_lanes=execution.max_lanes, n_jobs=n_jobs, begun=begun)
         self.waiting = Waiting(stacks, n_jobs)

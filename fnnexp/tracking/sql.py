@@ -9,7 +9,7 @@ Nothing here is promised by MLflow, so each use has a way around through MLflow'
 - Curves are read in bulk (:func:`points`) by ``get_metric_history_bulk`` of the client's store, or by a
   server's request ``get-history-bulk``. The public call gives one metric of one run in 1 to 8 ms.
 
-``tests/tracking/test_seams.py`` fails with a sentence when a new MLflow takes one of them away.
+``tests/tracking/test_mlflow_seams.py`` fails with a sentence when a new MLflow takes one of them away.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fnnexp.config import compose
-from fnnexp.config import schema as config
+from fnnexp.config import compose, resolve
+from fnnexp.config.jobs import read
 from fnnexp.config.messages import explain
 from fnnexp.config.schema import CHOICES, Config, conf_folder, sweeps_folder
 from fnnexp.config.trial import Trial
@@ -42,7 +42,7 @@ def trial_of(jobs_of):
 
     def trial(*overrides):
         (job,) = jobs_of(*overrides)
-        return config.trial(job, DATA)
+        return resolve.trial(job, DATA)
 
     return trial
 
@@ -84,7 +84,7 @@ def test_frames_know_the_order_of_every_shipped_architecture():
 def test_every_option_of_every_group_composes_to_a_trial(group, option, jobs_of):
     (job,) = jobs_of(f"{group}={option}")
     assert job.choices[group] == option
-    trial = config.trial(job, DATA)
+    trial = resolve.trial(job, DATA)
     assert trial.params.get(group, option) == option
     assert len(trial.id) == 16
     assert trial.recipe.architecture.inputs == 784
@@ -97,7 +97,7 @@ def test_every_option_of_every_group_composes_to_a_trial(group, option, jobs_of)
 def test_every_sweep_composes_to_its_number_of_trials(sweep, count, jobs_of):
     jobs = jobs_of(config=sweep)
     assert len(jobs) == count
-    assert len({config.trial(job, DATA).id for job in jobs}) == count
+    assert len({resolve.trial(job, DATA).id for job in jobs}) == count
     held_out = {"mnist": 5000, "digits": 237}
     assert all(job.config.data.validation == held_out[job.config.data.name] for job in jobs)
 
@@ -300,7 +300,7 @@ def test_a_bad_value_is_refused_with_what_was_given_and_what_is_allowed(override
 def test_holding_out_all_rows_is_refused(jobs_of):
     (job,) = jobs_of("data.validation=6000")
     with pytest.raises(ConfigError, match=r"data\.validation=6000: made-up has 6000 training rows"):
-        config.trial(job, DATA)
+        resolve.trial(job, DATA)
 
 
 # --- composing quickly is composing ---
@@ -354,7 +354,7 @@ def read_by_hydra(loader, master, jobs):
         composed = loader.load_sweep_config(master, overrides)
         choices = composed.hydra.runtime.choices
         ours = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
-        yield config.read(ours, choices, overrides)
+        yield read(ours, choices, overrides)
 
 
 def as_hydra_does(loader, master, overrides):
@@ -854,7 +854,7 @@ def test_a_trial_is_named_by_its_choices_with_further_overrides_behind(overrides
 
 def test_the_names_of_a_grid_are_all_different(jobs_of):
     jobs = jobs_of("optimizer.lr=0.1,0.2", "arch=relu_100", config="card_grid")
-    assert len({config.trial(job, DATA).name for job in jobs}) == len(jobs) == 12 * 2
+    assert len({resolve.trial(job, DATA).name for job in jobs}) == len(jobs) == 12 * 2
 
 
 def test_params_are_the_choices_and_every_other_value_under_its_dotted_key(trial_of):

@@ -9,7 +9,9 @@ import pytest
 
 from fnnexp import api
 from fnnexp.config import schema
-from fnnexp.config.schema import CHOICES, default_options, quoted
+from fnnexp.config.commands import quoted
+from fnnexp.config.jobs import default_options
+from fnnexp.config.schema import CHOICES
 from fnnexp.reporting.document.blocks import Code
 from fnnexp.reporting.sections import provenance
 from fnnexp.results import filters

@@ -17,12 +17,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
-from fnnexp.app import experiment_name
 from mlflow import MlflowClient
 from mlflow.exceptions import INTERNAL_ERROR, MlflowException
 from mlflow.tracking import _tracking_service
 
 import fnnexp
+from fnnexp.config.compose import experiment_name
 from fnnexp.config.trial import Trial
 from fnnexp.data.datasets import Prepared
 from fnnexp.errors import FnnexpError

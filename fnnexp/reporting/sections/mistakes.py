@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from fnnexp.config import schema
+from fnnexp.config import jobs, resolve
 from fnnexp.data import datasets as data
 from fnnexp.data import npz
 from fnnexp.errors import FnnexpError
@@ -141,7 +141,7 @@ def evaluate(best: pd.Series, uri: str | None = None) -> Evaluation:
 def _trial(config: bytes, best: pd.Series) -> Trial:
     """Return the trial of a config.yaml on its data, which must be on this machine and the run's own."""
     try:
-        job = schema.from_artifact(config)
+        job = jobs.from_artifact(config)
     except (RecursionError, AttributeError) as error:  # YAML without end, or a tag on what has not its form
         raise FnnexpError(f"it is not the config of a run: {error}") from error
     asked = job.config.data
@@ -152,7 +152,7 @@ def _trial(config: bytes, best: pd.Series) -> Trial:
             f"data={asked.name} on this machine is other data (checksum {prepared.checksum[:12]}…) "
             f"than it was trained on ({str(checksum)[:12]}…)"
         )
-    return schema.trial(job, prepared)
+    return resolve.trial(job, prepared)
 
 
 def weights(content: bytes, architecture: Architecture, dtype: np.dtype[Any]) -> dict[str, NDArray[Any]]:

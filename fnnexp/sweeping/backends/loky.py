@@ -5,7 +5,7 @@ Two things need it. A worker that is killed while it sends a result leaves the s
 ``get_reusable_executor()`` is of no use here: where joblib has no pool, or a broken one, it makes a pool that
 joblib's next call fails on.
 
-We do without what a later loky lacks, and ``tests/sweeping/test_seams.py`` fails and says what it is.
+We do without what a later loky lacks, and ``tests/sweeping/test_loky_seams.py`` fails and says what it is.
 """
 
 from __future__ import annotations

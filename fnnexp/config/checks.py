@@ -1,0 +1,142 @@
+"""Checks of a config: values out of range, unknown names, keys that do not go together."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from fnnexp.config.execution import ADDRESSES, BACKENDS, MOST_WORKERS, Execution
+from fnnexp.config.schema import Config, OptimizerConfig
+from fnnexp.errors import ConfigError, did_you_mean
+from fnnexp.nn.engines.base import ENGINES
+from fnnexp.nn.network import BIASES
+from fnnexp.nn.pieces.activations import ACTIVATIONS
+from fnnexp.nn.pieces.batching import MODES
+from fnnexp.nn.pieces.initializers import INITIALIZERS
+from fnnexp.nn.pieces.optimizers import OPTIMIZERS
+
+
+def check(config: Config) -> None:
+    """Refuse what no experiment can mean; see :func:`read`."""
+    _one_of("arch.activation", config.arch.activation, ACTIVATIONS)
+    _one_of("arch.hidden_bias", config.arch.hidden_bias, BIASES)
+    _one_of("arch.output_bias", config.arch.output_bias, BIASES)
+    hidden: Any = config.arch.hidden  # OmegaConf looks neither at a list's lists nor behind a reference
+    if not isinstance(hidden, list) or not all(isinstance(width, int) for width in hidden):
+        raise ConfigError(_no_widths(hidden))
+    for width in hidden:
+        _at_least("arch.hidden", width, 1, "every width a whole number ≥ 1, as in arch.hidden=[64,32]")
+    _one_of("init.method", config.init.method, INITIALIZERS)
+    _belongs("init.std", config.init.std, config.init.method == "normal", "init=normal init.std=0.3")
+    if config.init.std is not None:
+        _finite("init.std", config.init.std, 0)
+    _one_of("batching.mode", config.batching.mode, MODES)
+    _belongs(
+        "batching.size",
+        config.batching.size,
+        config.batching.mode == "mini",
+        "batching=mini batching.size=128",
+    )
+    if config.batching.size is not None:
+        _at_least("batching.size", config.batching.size, 1, "batching.size=128")
+    if config.batching.mode == "full" and config.batching.shuffle:
+        raise ConfigError("batching.shuffle=true, but a full batch has no order; leave it out")
+    _check_optimizer(config.optimizer)
+    for mode in config.optimizer.lr_for:
+        _one_of("optimizer.lr_for", str(mode), MODES)
+    _one_of("loss.reduction", config.loss.reduction, ("mean", "sum"))
+    _finite("loss.epsilon", config.loss.epsilon, 0)
+    _one_of("data.scale", config.data.scale, ("unit", "raw"))
+    _at_least("data.validation", config.data.validation, 0, "data.validation=5000")
+    for key in ("name", "path", "test_path"):
+        _printable(f"data.{key}", getattr(config.data, key))
+    _one_of("dtype", config.dtype, ("float32", "float64"))
+    _at_least("epochs", config.epochs, 0, "epochs=10")
+    _at_least("seed", config.seed, 0, "seed=0")
+    _check_execution(config.execution)
+    _printable("tracking.uri", config.tracking.uri)
+
+
+def _no_widths(hidden: Any) -> str:
+    given = str(hidden).replace(" ", "")
+    said = f"arch.hidden={given}: must be one list of whole numbers ≥ 1; "
+    if isinstance(hidden, list) and hidden and all(isinstance(each, list) for each in hidden):
+        return f"{said}write arch.hidden={given[1:-1]}{' with -m' if len(hidden) > 1 else ''}"
+    return f"{said}write arch.hidden=[64,32]"
+
+
+def _check_optimizer(optimizer: OptimizerConfig) -> None:
+    _one_of("optimizer.name", optimizer.name, OPTIMIZERS)
+    wanted = OPTIMIZERS[optimizer.name].hyperparameters
+    for name in ("lr", "momentum", "beta1", "beta2", "epsilon"):
+        value, key = getattr(optimizer, name), f"optimizer.{name}"
+        _belongs(key, value, name in wanted, _optimizer_with(name))
+        if value is not None:
+            _finite(key, value, 0)
+    for name in ("momentum", "beta1", "beta2"):
+        value = getattr(optimizer, name)
+        if value is not None and value >= 1:
+            raise ConfigError(f"optimizer.{name}={value}: must be below 1; write optimizer.{name}=0.9")
+
+
+def _optimizer_with(hyperparameter: str) -> str:
+    name = next(name for name, rule in OPTIMIZERS.items() if hyperparameter in rule.hyperparameters)
+    return f"optimizer={name} optimizer.{hyperparameter}=…"
+
+
+def _check_execution(execution: Execution) -> None:
+    if execution.n_jobs == 0:
+        raise ConfigError(
+            "execution.n_jobs=0: must be 1 or more, or -1 for one a core; write execution.n_jobs=2"
+        )
+    if abs(execution.n_jobs) > MOST_WORKERS:
+        raise ConfigError(
+            f"execution.n_jobs={execution.n_jobs}: must be {MOST_WORKERS} or less; write execution.n_jobs=2"
+        )
+    _one_of("execution.backend", execution.backend, BACKENDS)
+    _one_of("execution.engine", execution.engine, ENGINES)
+    if execution.max_lanes is not None:
+        _at_least("execution.max_lanes", execution.max_lanes, 1, "execution.max_lanes=12")
+    _finite("execution.segment_seconds", execution.segment_seconds, 0)
+    _at_least("execution.retries", execution.retries, 0, "execution.retries=1")
+    wanted, example = ADDRESSES.get(execution.backend, (None, "tcp://HOST:8786"))
+    backend = execution.backend if wanted else "dask"
+    written = f"execution.backend={backend} execution.address={example}"
+    _belongs("execution.address", execution.address, wanted is not None, written)
+    if wanted and not re.fullmatch(wanted, str(execution.address)):
+        raise ConfigError(
+            f"execution.address={execution.address}: is no address of {backend}; write {written}"
+        )
+
+
+def _one_of(key: str, value: str, allowed: Iterable[str]) -> None:
+    if value not in allowed:
+        names = list(allowed)
+        raise ConfigError(f"{key}={value}: must be one of {', '.join(names)}.{did_you_mean(value, names)}")
+
+
+def _at_least(key: str, value: int, least: int, example: str) -> None:
+    if value < least:
+        raise ConfigError(f"{key}={value}: must be {least} or more; write {example}")
+    if value >= 2**63:
+        raise ConfigError(f"{key}={value}: must be below 2**63; write {example}")
+
+
+def _finite(key: str, value: float, least: float) -> None:
+    if not math.isfinite(value) or value < least:
+        raise ConfigError(f"{key}={value}: must be a finite number ≥ {least:g}; write {key}=0.1")
+
+
+def _printable(key: str, value: str | None) -> None:
+    if value is not None and not value.isprintable():
+        raise ConfigError(f"{key}={value!r}: holds a character that cannot be seen; write it without")
+
+
+def _belongs(key: str, value: Any, wanted: bool, example: str) -> None:
+    """Refuse a value where it has no meaning, and its absence where it is needed."""
+    if value is None and wanted:
+        raise ConfigError(f"{key} has no value; write {example}")
+    if value is not None and not wanted:
+        raise ConfigError(f"{key}={value} has no meaning here; it goes with {example}")
