@@ -141,7 +141,7 @@ def _train(words: Sequence[str]) -> None:
     given = _parser().parse_intermixed_args(words)
     if given.resolve and given.cfg is None:
         raise FnnexpError("--resolve goes with --cfg; write --cfg job --resolve")
-    gc.disable()  # what is made until the sweep begins lives on: to look through it again and again costs time
+    gc.disable()  # what is made until the sweep begins lives on: not to be looked through again and again
     from fnnexp import api
     from fnnexp.config import compose
     from fnnexp.config.commands import report_command

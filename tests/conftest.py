@@ -105,6 +105,7 @@ def invoke(shared_cache):
     def run(*words, cwd=None):
         out, err = io.StringIO(), io.StringIO()
         collecting, argv, environment = gc.isenabled(), sys.argv, dict(os.environ)
+        threshold = gc.get_threshold()
         sys.argv = ["fnnexp", *words]
         try:
             with (
@@ -121,6 +122,7 @@ def invoke(shared_cache):
             os.environ.clear()
             os.environ.update(environment)
             (gc.enable if collecting else gc.disable)()
+            gc.set_threshold(*threshold)
         return Ran(status, out.getvalue(), err.getvalue())
 
     return run
@@ -188,7 +190,7 @@ def jobs_of(shared_cache):
 
     @cache
     def jobs(*overrides, config="config"):
-        return compose.jobs(compose.Command(config, overrides, multirun=True))
+        return compose.jobs_of(compose.Command(config, overrides, multirun=True))
 
     return jobs
 

@@ -9,7 +9,7 @@ import pytest
 
 import fnnexp
 from fnnexp import api
-from fnnexp.config.compose import Command, jobs
+from fnnexp.config.compose import Command, jobs_of
 from fnnexp.errors import FnnexpError
 
 SMALL = {"data": "digits", "epochs": 1, "execution.n_jobs": 1}
@@ -108,7 +108,7 @@ def test_widths_that_are_no_list_of_lists_are_refused_and_what_is_to_be_written_
         fnnexp.sweep("demo", **{"arch.hidden": given})
     assert not list(own_folder.iterdir())
     (choice,) = ast.literal_eval(str(caught.value).partition("write **")[2]).items()
-    (job,) = jobs(Command(overrides=(api.override(*choice),), multirun=True))
+    (job,) = jobs_of(Command(overrides=(api.override(*choice),), multirun=True))
     assert job.config.arch.hidden == wanted
 
 

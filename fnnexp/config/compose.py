@@ -156,7 +156,7 @@ def compose(command: Command, begin: Callable[[Config, int], None] | None = None
     )
 
 
-def jobs(command: Command) -> list[Job]:
+def jobs_of(command: Command) -> list[Job]:
     """Return the checked jobs of a command, their data not looked at; see :func:`compose`."""
     with _composing(command) as composition:
         return list(composition.jobs())

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fnnexp.config.compose import Command, jobs
-from fnnexp.config.schema import trial
+from fnnexp.config.compose import Command, jobs_of
+from fnnexp.config.resolve import trial
 from fnnexp.config.trial import ALWAYS, scientific
 from fnnexp.data.datasets import Prepared
 from fnnexp.nn.network import Architecture
@@ -26,7 +26,7 @@ RECIPE = Recipe(Architecture(784, (30,), 10, "tanh"), Batching("mini", 10, True)
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda case: " ".join([case["config"], *case["overrides"]]))
 def test_trials_have_the_ids_that_they_have_always_had(case):
     command = Command(case["config"], tuple(case["overrides"]), multirun=True)
-    trials = [trial(job, DATA) for job in jobs(command)]
+    trials = [trial(job, DATA) for job in jobs_of(command)]
     assert [one.id for one in trials] == case["ids"]
     assert [one.numbers_id for one in trials] == case["numbers"]
 

@@ -27,7 +27,7 @@ from rich.console import Console
 from stores import curve_in, points, runs_in, weights_in
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from fnnexp.config import schema as config
+from fnnexp.config import resolve
 from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
 from fnnexp.data import datasets as data
@@ -271,7 +271,9 @@ def test_a_diverging_trial_is_recorded_as_diverged_and_its_neighbours_go_on(
 def test_a_failing_trial_costs_no_other_and_is_listed_with_its_reason(
     invoke, store, tmp_path, trials_of, alone, monkeypatch
 ):
-    monkeypatch.setattr(config, "MOST_PARAMETERS", 10**18)  # so that one gets as far as running out of memory
+    monkeypatch.setattr(
+        resolve, "MOST_PARAMETERS", 10**18
+    )  # so that one gets as far as running out of memory
     command = ["data=digits", "epochs=1", "arch.hidden=[20],[1000000000000],[30]"]
     ran = invoke("-m", *command, WORKERS)
     assert ran.status == 1
