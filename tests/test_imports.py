@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -86,6 +87,43 @@ def test_imports_go_one_way(module: str) -> None:
     others = {name for name in ours(module) if name != "fnnexp" and room(name) != here}
     up = {name for name in others if FLOOR[room(name)] >= FLOOR[here]}
     assert not up, f"{module} imports {', '.join(sorted(up))}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    waiting = {
+        module: {name for name in ours(module) if name in FILES} - {module, "fnnexp"} for module in FILES
+    }
+    del waiting["fnnexp"]  # the package's face imports lazily what defines its names
+    while free := {module for module, needs in waiting.items() if not needs & waiting.keys()}:
+        waiting = {module: needs for module, needs in waiting.items() if module not in free}
+    assert not waiting
+
+
+@pytest.mark.parametrize("room", sorted({file.parent for file in FILES.values()}), ids=lambda room: room.name)
+def test_a_folder_can_be_taken_in_at_a_glance(room: Path) -> None:
+    inside = [path for path in room.iterdir() if path.is_dir() or path.suffix == ".py"]
+    files = [path for path in inside if path.is_file()]
+    folders = [path for path in inside if path.is_dir() and path.name != "__pycache__"]
+    if room == ROOT / "fnnexp":
+        assert len(files) <= 6
+        assert len(folders) <= 8
+    assert len(files) - 1 + len(folders) <= 12  # not counted: __init__.py
+
+
+def test_the_design_names_every_module_and_no_other() -> None:
+    layout = (
+        (ROOT / "docs" / "design.md").read_text("utf-8").partition("## The layout")[2].partition("```\n")[2]
+    )
+    words = set(re.findall(r"[a-z_0-9]+", layout.partition("```")[0]))
+    modules = {module.rpartition(".")[2] for module in FILES if within(module, "fnnexp")}
+    assert modules - {"fnnexp", "__main__"} <= words
+
+
+def test_no_public_name_is_a_folders_name() -> None:
+    """A folder that is imported becomes an attribute of the package, and would hide the function."""
+    import fnnexp
+
+    assert not {path.stem for path in (ROOT / "fnnexp").iterdir()} & set(fnnexp._HOMES)
 
 
 def test_the_package_itself_imports_only_where_its_names_are_defined() -> None:
