@@ -1,4 +1,4 @@
-"""The commands. A first argument that is a bare word is one of these; anything else is Hydra's."""
+"""The command line. A first argument that is a bare word is a command; anything else is what to train."""
 
 from __future__ import annotations
 

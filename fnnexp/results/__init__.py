@@ -1,1 +1,8 @@
-"""What sweeps have recorded: frames, statistics, comparisons."""
+"""What sweeps have recorded, as frames, and what the frames say.
+
+- ``frames``: runs, curves and diagnostics as typed data frames.
+- ``factors``, ``filters``: what tells configurations apart; choosing rows.
+- ``statistics``: functions from an array to a number or an interval.
+- ``comparisons``: pairs, leaders and shares of variance.
+- ``arguments``: checks that a function got such a frame.
+"""
