@@ -71,12 +71,12 @@ def main() -> int:
     clock = Clock()
     import fnnexp.sweeping.loop as run
     from fnnexp import cli
-    from fnnexp.config import compose
+    from fnnexp.config import compose, composition
     from fnnexp.sweeping.checkpoints import Checkpoints
     from fnnexp.sweeping.executor import Executor, worker_count
     from fnnexp.tracking.writer import Tracker
 
-    compose._Composition.job = clock.part("compose", compose._Composition.job)  # type: ignore[method-assign]
+    composition.Composition.job = clock.part("compose", composition.Composition.job)  # type: ignore[method-assign]
     compose.trial = clock.part("compose", compose.trial)
     compose.datasets.prepare = clock.part("data", compose.datasets.prepare)
     Tracker.open = clock.part("open the store", Tracker.open)  # type: ignore[method-assign]

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from fnnexp import console as notebook
-from fnnexp.config.commands import quoted
-from fnnexp.config.compose import Command, Sweep, compose
+from fnnexp.config.commands import Command, quoted
+from fnnexp.config.compose import Sweep, compose
 from fnnexp.config.execution import Execution
 from fnnexp.config.schema import LISTS, Config
 from fnnexp.errors import ConfigError, FnnexpError

@@ -15,7 +15,7 @@ from fnnexp import __version__
 from fnnexp.errors import FnnexpError, did_you_mean
 
 if TYPE_CHECKING:
-    from fnnexp.config.compose import Command
+    from fnnexp.config.commands import Command
 
 HELP = """\
 fnnexp: which small neural network works, and why
@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _asked(given: argparse.Namespace) -> Command:
     """Return what was asked for; flags and overrides may come in any order."""
-    from fnnexp.config.compose import Command
+    from fnnexp.config.commands import Command
 
     if given.config_path is not None:
         raise FnnexpError(

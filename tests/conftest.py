@@ -187,10 +187,11 @@ def loader(shared_cache):
 def jobs_of(shared_cache):
     """Return ``jobs_of(*overrides, config="config")``: the checked jobs of a command line."""
     from fnnexp.config import compose
+    from fnnexp.config.commands import Command
 
     @cache
     def jobs(*overrides, config="config"):
-        return compose.jobs_of(compose.Command(config, overrides, multirun=True))
+        return compose.jobs_of(Command(config, overrides, multirun=True))
 
     return jobs
 

@@ -9,7 +9,8 @@ import pytest
 
 import fnnexp
 from fnnexp import api
-from fnnexp.config.compose import Command, jobs_of
+from fnnexp.config.commands import Command
+from fnnexp.config.compose import jobs_of
 from fnnexp.errors import FnnexpError
 
 SMALL = {"data": "digits", "epochs": 1, "execution.n_jobs": 1}

@@ -1,10 +1,12 @@
-"""Commands as a shell takes them, and texts as Hydra's override grammar takes them."""
+"""Commands: what a user asks for, and what the product prints, each as a shell takes it."""
 
 from __future__ import annotations
 
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 
 def report_command(experiment: str, where: Sequence[str] = ()) -> str:
@@ -32,3 +34,46 @@ def quoted(text: str) -> str:
     # Hydra's grammar: a backslash escapes a quote, and itself only before one or at the end.
     escaped = re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text)
     return f"'{escaped}'"
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a user asks for: the words of the command line, or of a call from Python.
+
+    Attributes
+    ----------
+    config_name
+        The primary config: ``config`` for one trial, or the name of a grid.
+    overrides
+        In Hydra's grammar, in the user's order.
+    config_dir
+        A folder with configs of the user's own, which come before fnnexp's.
+    multirun
+        Whether to run every combination; a grid with ``hydra.mode: MULTIRUN`` does so anyway.
+    """
+
+    config_name: str = "config"
+    overrides: tuple[str, ...] = ()
+    config_dir: Path | None = None
+    multirun: bool = False
+
+    def __str__(self) -> str:
+        """Return it as a shell takes it.
+
+        >>> str(Command("card_grid", ("seed=range(5)",)))
+        "fnnexp -cn card_grid 'seed=range(5)'"
+        """
+        words = ["fnnexp", *(["-m"] if self.multirun else [])]
+        words += [] if self.config_dir is None else ["-cd", str(self.config_dir)]
+        words += [] if self.config_name == "config" else ["-cn", self.config_name]
+        return shlex.join([*words, *self.overrides])
+
+
+def grid_name(config_name: str) -> str | None:
+    """Return the name of a grid's file, which may be given with its extension; None where there is none.
+
+    >>> grid_name("card_grid"), grid_name("mine/card_grid.yaml"), grid_name("config")
+    ('card_grid', 'card_grid', None)
+    """
+    name = Path(config_name).name.removesuffix(".yaml")
+    return None if name == "config" else name

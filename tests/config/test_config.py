@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fnnexp.config import compose, resolve
+from fnnexp.config import resolve
+from fnnexp.config.commands import Command
+from fnnexp.config.composition import composing as composing_command
 from fnnexp.config.jobs import read
 from fnnexp.config.messages import explain
 from fnnexp.config.schema import CHOICES, Config, conf_folder, sweeps_folder
@@ -348,11 +350,17 @@ def swept(loader, config_name, words):
     return master, BasicSweeper.split_arguments(parsed, None)[0]
 
 
+def our_choices(composed):
+    """Return the options that Hydra chose of our groups and of a user's, not of its own."""
+    choices = dict(composed.hydra.runtime.choices)
+    return {group: option for group, option in choices.items() if not group.startswith("hydra/")}
+
+
 def read_by_hydra(loader, master, jobs):
     """Yield each job, read from what Hydra composes for it alone."""
     for overrides in jobs:
         composed = loader.load_sweep_config(master, overrides)
-        choices = composed.hydra.runtime.choices
+        choices = our_choices(composed)
         ours = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
         yield read(ours, choices, overrides)
 
@@ -363,7 +371,7 @@ def as_hydra_does(loader, master, overrides):
         composed = loader.load_sweep_config(master, list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         return explain(error)
-    choices = dict(composed.hydra.runtime.choices)
+    choices = our_choices(composed)
     return container({key: composed._get_node(key) for key in composed if key != "hydra"}), choices
 
 
@@ -377,7 +385,7 @@ def as_we_do(overrides, composition):
 
 def composing(config_name="config", words=(), folder=None):
     """Return the context in which we compose a command."""
-    return compose._composing(compose.Command(config_name, tuple(words), folder, multirun=True))
+    return composing_command(Command(config_name, tuple(words), folder, multirun=True))
 
 
 def assert_each_is_read_as_by_hydra(loader, master, jobs, config_name="config", words=(), folder=None):

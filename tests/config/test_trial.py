@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fnnexp.config.compose import Command, jobs_of
+from fnnexp.config.commands import Command
+from fnnexp.config.compose import jobs_of
 from fnnexp.config.resolve import trial
 from fnnexp.config.trial import ALWAYS, scientific
 from fnnexp.data.datasets import Prepared
