@@ -12,9 +12,8 @@ import itertools
 import math
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from fnnexp.config import safety
+from fnnexp.config.combinations import Combinations, Composed
 from fnnexp.config.commands import Command, grid_name, quoted
 from fnnexp.config.jobs import Job, read
 from fnnexp.config.messages import explain
@@ -79,14 +79,6 @@ def _explained(*errors: type[Exception]) -> Iterator[None]:
         raise ConfigError(explain(error)) from error
 
 
-@dataclass(frozen=True)
-class Composed:
-    """What Hydra composed of a set of options: the config without Hydra's node, and the options chosen."""
-
-    config: DictConfig
-    choices: Mapping[str, Any]
-
-
 class Composition:
     """One command within Hydra: the master config, and from it the jobs.
 
@@ -100,17 +92,13 @@ class Composition:
         self._parse_all = OverridesParser.create(config_loader=self._loader).parse_overrides
         self._parse = cache(lambda override: self._parse_all([override])[0])
         self._is_group = cache(lambda key: bool(self._loader.get_group_options(key)))
-        self._by_hydra = cache(self._compose)
-        self._by_options = cache(self._of_options)
-        self._node = cache(self._of_one_option)
-        self._has_fixed_defaults = cache(self._looks_fixed)
-        self._first: tuple[str, ...] | None = None
         safety.refuse_lists_of_options(command.overrides)
         parsed = self._parse_all(list(command.overrides))
         folders = _search_path(command, parsed)
         own = [] if command.config_dir is None else [command.config_dir]
         named = [Path(safety.path_of(folder)) for folder in folders]
-        self._folders = [*own, conf_folder(), sweeps_folder(), *named]
+        places = [*own, conf_folder(), sweeps_folder(), *named]
+        self._combinations = Combinations(self._compose, self._parse, places, self._name)
         parsed = [override for override in parsed if override.get_key_element() != SEARCH_PATH]
         self._hydras = [_line(override) for override in parsed if override.is_hydra_override()]
         if folders:
@@ -126,6 +114,7 @@ class Composition:
         )
         safety.refuse_more_than_data(self._master)
         self._grid = self._expanded(command.multirun)
+        self._combinations.expect(tuple(self._parted_overrides(job)[0]) for job in self._grid or ())
 
     @property
     def count(self) -> int:
@@ -161,7 +150,7 @@ class Composition:
     def composed(self, overrides: Sequence[str]) -> Composed:
         """Return what Hydra composes of some overrides, each a single value."""
         options, values = self._parted_overrides(overrides)
-        composed = self._by_options(tuple(options))
+        composed = self._combinations.of(tuple(options))
         config = composed.config.copy()
         try:
             for override in values:
@@ -220,67 +209,6 @@ class Composition:
             raise ConfigError(f"the sweep has no jobs, as a key has no values: {' '.join(lines)}")
         return grid
 
-    def _of_options(self, options: tuple[str, ...]) -> Composed:
-        """Return the composition of a set of options, put together from others where that is the same.
-
-        Where an option changes the node of its own group alone, whatever the others are, a set that differs
-        from the first in several groups is the first with those nodes. So a full grid costs a composition for
-        each option of each group, and not for each combination.
-        """
-        if self._first is None:
-            composed = self._by_hydra(options)
-            self._first = options
-            return composed
-        places = [i for i, line in enumerate(options) if self._first[i : i + 1] != (line,)]
-        if len(places) < 2 or len(options) != len(self._first) or not self._has_fixed_defaults():
-            return self._by_hydra(options)
-        nodes = [self._node(i, options[i]) for i in places]
-        if None in nodes:
-            return self._by_hydra(options)
-        first = self._by_hydra(self._first)
-        config, choices = first.config.copy(), dict(first.choices)
-        for group, option, node in filter(None, nodes):
-            config[group] = node
-            choices[group] = option
-        return Composed(config, choices)
-
-    def _of_one_option(self, place: int, line: str) -> tuple[str, str, Any] | None:
-        """Return the group, option and node of a choice in place of the first set's.
-
-        None where it is no plain choice of a file, or where it changes more than its own group's node.
-        """
-        assert self._first is not None
-        group, option = self._group_and_option(line)
-        if group is None or group != self._group_and_option(self._first[place])[0]:
-            return None
-        first = self._by_hydra(self._first)
-        other = self._by_hydra((*self._first[:place], line, *self._first[place + 1 :]))
-        return (group, option, other.config[group]) if _differ_in(group, first, other) else None
-
-    def _group_and_option(self, line: str) -> tuple[str | None, str]:
-        """Return the group and the option of a plain choice among a group's files; else None."""
-        override = self._parse(line)
-        group, option = override.key_or_group, override.value()
-        plain = override.type is OverrideType.CHANGE and override.package is None and "/" not in group
-        if not plain or not isinstance(option, str) or "${" in option:
-            return None, ""
-        return (None, "") if self._defaults_of(f"{group}/{option}") else (group, option)
-
-    def _looks_fixed(self) -> bool:
-        """Whether no choice of an option follows from another choice, as in ``init: from_${batching}``."""
-        found: Any = self._loader.compute_defaults_list(self._name, self._hydras, RunMode.MULTIRUN)
-        files = [each.config_path for each in found.defaults if each.config_path is not None]
-        return not any("${" in str(self._defaults_of(file)) for file in files)
-
-    def _defaults_of(self, config_path: str) -> Any:
-        """Return the defaults list of a config as it is written; None if it has none."""
-        for folder in self._folders:
-            file = folder / f"{config_path.removesuffix('.yaml')}.yaml"
-            if file.is_file():
-                written: Any = OmegaConf.to_container(safety.load(file), resolve=False)
-                return written.get("defaults") if isinstance(written, dict) else None
-        return None
-
     def _compose(self, overrides: tuple[str, ...]) -> Composed:
         with _explained(Exception):
             whole = hydra_compose(
@@ -305,15 +233,6 @@ class Composition:
         if any(_overlap(key, override.key_or_group) for key in others for override in values):
             return list(overrides), []  # their order decides, so Hydra applies them all
         return [_line(override) for override in options], values
-
-
-def _differ_in(group: str, first: Composed, other: Composed) -> bool:
-    """Whether two compositions differ in a group's node alone, references not resolved."""
-    one, two = (OmegaConf.to_container(each.config, resolve=False) for each in (first, other))
-    assert isinstance(one, dict)
-    assert isinstance(two, dict)
-    same = {**one, group: None} == {**two, group: None}
-    return same and {**first.choices, group: None} == {**other.choices, group: None}
 
 
 def _search_path(command: Command, parsed: Sequence[Override]) -> list[str]:
