@@ -75,11 +75,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     gc.set_threshold(100_000, 20, 100)  # MLflow and a thousand runs are a million objects that live on
     atexit.register(gc.freeze)  # the system takes all memory back; to look through it first takes .7 s
     try:
-        if words and words[0] in ("-h", "--help", "help"):
+        first = words[0] if words else ""
+        if first == "help" or (not _is_command(first) and {"-h", "--help"} & set(words)):
             print(HELP, end="")
-        elif words and words[0] == "--version":
+        elif not _is_command(first) and "--version" in words:
             print(f"fnnexp {__version__}")
-        elif words and _is_command(words[0]):
+        elif _is_command(first):
             return _command(words[0])(words[1:])
         elif any(word.partition("=")[0] in HYDRAS_OWN for word in words):
             _hydras_own(words)

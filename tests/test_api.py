@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -143,3 +145,41 @@ def test_a_choice_reaches_hydra_as_it_was_given(value, loader):
     found = [parsed._convert_value(one) for one in parsed.value().list] if swept else parsed.value()
     assert found == value
     assert type(found) is type(value)
+
+
+APP = """
+import hydra
+import fnnexp
+from hydra.core.global_hydra import GlobalHydra
+
+@hydra.main(version_base="1.2", config_path=None)
+def app(config):
+    before = GlobalHydra.instance().hydra
+    runs = fnnexp.sweep(data="digits", epochs=1, seed=[0, 1], **{"execution.n_jobs": 1})
+    assert GlobalHydra.instance().hydra is before
+    print("trained", len(runs))
+
+app()
+"""
+
+
+def test_a_sweep_runs_within_a_hydra_app(own_folder):
+    (own_folder / "app.py").write_text(APP)
+    ran = subprocess.run([sys.executable, "app.py"], capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    assert "trained 2" in ran.stdout
+
+
+def test_hydra_composes_for_others_as_before_a_sweep(store, own_folder):
+    from hydra import compose, initialize_config_dir, version
+    from hydra.core.global_hydra import GlobalHydra
+
+    (own_folder / "mine.yaml").write_text("a: &x 3\nb: *x\n")
+    before = version.getbase()
+    fnnexp.sweep(arch="tanh_128", **SMALL)
+    with pytest.raises(FnnexpError):
+        fnnexp.sweep(arch="none", **SMALL)
+    assert not GlobalHydra.instance().is_initialized()
+    assert version.getbase() is before
+    with initialize_config_dir(version_base="1.3", config_dir=str(own_folder)):
+        assert compose("mine").b == 3

@@ -81,6 +81,16 @@ def test_the_examples_of_help_are_taken(invoke, monkeypatch):
         assert "to run" in ran.out
 
 
+def test_help_and_version_are_shown_wherever_they_stand(invoke):
+    assert invoke("data=digits", "--help").out == invoke("--help").out
+    assert invoke("data=digits", "--version").out == f"fnnexp {fnnexp.__version__}\n"
+
+
+def test_the_grid_of_the_command_line_itself_runs(invoke, swept):
+    assert invoke("data=digits", "-m", "+hydra.sweeper.params.seed='1,2'").status == 0
+    assert len(swept) == 2
+
+
 def test_help_is_fast_because_it_imports_nothing_heavy():
     heavy = "hydra numpy mlflow pandas joblib rich omegaconf sklearn scipy matplotlib"
     code = (

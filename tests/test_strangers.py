@@ -182,6 +182,30 @@ def test_no_package_is_imported_to_look_for_configs(words, place, invoke):
     assert everything(place) == ["inner"]
 
 
+@pytest.mark.parametrize("defaults", ["[3]", "3", "[null]", "[[config]]", "[true]", "[{a: b, c: d}]"])
+def test_an_option_with_a_defaults_list_that_is_none_is_refused_in_a_grid(defaults, place, invoke):
+    words = own(place, "init/bad.yaml", f"defaults: {defaults}\nmethod: he\n")
+    ran = invoke(*words, "-m", "init=bad,he", "data=digits", "dry_run=true")
+    assert ran.status in (0, 2), ran
+    assert "Traceback" not in ran.err
+    assert everything(place) == ["inner"]
+
+
+def test_completion_imports_no_package(place, invoke, monkeypatch):
+    typed = "fnnexp hydra.searchpath=[pkg://stranger] arch="
+    monkeypatch.setenv("COMP_LINE", typed)
+    monkeypatch.setenv("COMP_POINT", str(len(typed)))
+    assert invoke("-sc", "query=bash").out == ""
+    assert everything(place) == ["inner"]
+
+
+@pytest.mark.parametrize("words", ["-sc", "-sc foo", "-sc query=bash", "-i -m", "--info config -m seed=1,2"])
+def test_hydras_flags_that_lead_nowhere_end_in_a_line(words, place, invoke):
+    ran = invoke(*words.split())
+    assert ran.status in (1, 2), ran
+    assert "Traceback" not in ran.err
+
+
 def test_hydras_own_help_is_shown_and_runs_nothing(place, invoke):
     ran = invoke("--hydra-help")
     assert (ran.status, ran.err) == (0, "")

@@ -7,6 +7,7 @@ the longest group has options. Every other set is the first with the nodes of it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,6 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from fnnexp.config import safety
 from fnnexp.errors import FnnexpError
+
+SCHEMA = "schema"
+"""The one name in a defaults list that is no file's."""
 
 Options = tuple[str, ...]
 """Overrides that choose options, each as it is written."""
@@ -63,6 +67,8 @@ class Combinations:
         Where configs lie, the first one first.
     primary
         The name of the primary config.
+    is_group
+        Whether a key is a group's.
     """
 
     def __init__(
@@ -71,9 +77,10 @@ class Combinations:
         parse: Callable[[str], Override],
         folders: Sequence[Path],
         primary: str,
+        is_group: Callable[[str], bool],
     ) -> None:
         self._compose, self._parse = cache(compose), parse
-        self._folders, self._primary = folders, primary
+        self._folders, self._primary, self._is_group = folders, primary, is_group
         self._plain = cache(self._group_and_option)
         self._is_fixed = cache(self._walk)
         self._families: dict[tuple[Any, ...], _Family] = {}
@@ -142,37 +149,66 @@ class Combinations:
         plain = override.type is OverrideType.CHANGE and override.package is None and "/" not in group
         if not plain or not isinstance(option, str) or "${" in option:
             return None
-        file = self._file(f"{group}/{option}")
-        if file is None or "@package" in file.read_text("utf-8") or self._defaults(file):
+        name = f"{group}/{option}"
+        file = self._file(name)
+        if file is None or self._defaults(name, file) is not None or "@package" in file.read_text("utf-8"):
             return None
         return group, option
 
     def _has_fixed_defaults(self, options: Options) -> bool:
-        """Whether no default follows from another choice, as in ``init: from_${batching}``."""
-        if any("${" in line for line in options):
-            return False
-        chosen = [f"{(each := self._parse(line)).key_or_group}/{each.value()}" for line in options]
-        return all(map(self._is_fixed, [self._primary, *chosen]))
+        """Whether no default follows from another choice, as in ``init: from_${batching}``: surely not."""
+        names = [self._primary]
+        for line in options:
+            override = self._parse(line)
+            option = override.value()
+            if "${" in line or override.package is not None:
+                return False
+            if self._is_group(override.key_or_group) and not override.is_delete():
+                if not isinstance(option, str):
+                    return False
+                names.append(f"{override.key_or_group}/{option}")
+        return all(map(self._is_fixed, names))
 
     def _walk(self, name: str) -> bool:
-        """Whether neither a config nor those that its defaults list names have a reference in that list."""
+        """Whether a config and all that its defaults lists name are there, and refer to nothing.
+
+        What is not understood counts as not fixed: then Hydra composes every set.
+        """
         file = self._file(name)
-        for default in (file and self._defaults(file)) or []:
-            if "${" in str(default):
+        if file is None:
+            return False
+        defaults = self._defaults(name, file)
+        if defaults is not None and not isinstance(defaults, list):
+            return False
+        return all(self._is_fixed_default(each, name.rpartition("/")[0]) for each in defaults or [])
+
+    def _is_fixed_default(self, default: Any, group: str) -> bool:
+        """Whether an entry of a defaults list in a group is one of :meth:`_walk`'s."""
+        if isinstance(default, str):
+            names = [default]
+        elif isinstance(default, dict) and len(default) == 1:
+            ((key, option),) = default.items()
+            key = re.sub(r"^override ", "", str(key))
+            if key.lstrip("/").startswith("hydra/") or option is None:
+                return True  # of Hydra's own, or nothing
+            if not isinstance(option, str):
                 return False
-            named = [default] if isinstance(default, str) else [f"{k}/{v}" for k, v in default.items()]
-            names = [each.removeprefix("override ").lstrip("/").partition("@")[0] for each in named]
-            beside = [f"{name.rpartition('/')[0]}/{each}" for each in names]  # or relative to its own group
-            if not all(self._is_fixed(each) for each in (*names, *beside) if each.strip("/") != name):
-                return False
-        return True
+            names = [f"{key}/{option}"]
+        else:
+            return False
+        (name,) = names
+        if name in ("_self_", SCHEMA):
+            return True
+        if not re.fullmatch(r"/?[\w./-]+", name):  # a reference, a package, an optional one
+            return False
+        return self._is_fixed(name.lstrip("/") if name.startswith("/") or not group else f"{group}/{name}")
 
     def _file(self, name: str) -> Path | None:
         """Return the file of a config, or None: a name may be that of a schema, or of nothing."""
         files = (folder / f"{name.removesuffix('.yaml')}.yaml" for folder in self._folders)
         return next((file for file in files if file.is_file()), None)
 
-    def _defaults(self, file: Path) -> Any:
-        """Return a file's defaults list as it is written; None if it has none."""
-        written: Any = OmegaConf.to_container(safety.load(file), resolve=False)
+    def _defaults(self, name: str, file: Path) -> Any:
+        """Return a config's defaults list as it is written; None if it has none."""
+        written: Any = OmegaConf.to_container(safety.load(file, name.rpartition("/")[0]), resolve=False)
         return written.get("defaults") if isinstance(written, dict) else None

@@ -5,6 +5,7 @@ The command line, ``fnnexp.sweep()`` and ``fnnexp reproduce`` compose here, and 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,14 +14,15 @@ import hydra
 from omegaconf import OmegaConf, open_dict
 
 from fnnexp.config.commands import Command, grid_name
-from fnnexp.config.composition import composing
+from fnnexp.config.composition import FULL_ERROR, SEARCH_PATH, as_it_was, composing
 from fnnexp.config.execution import Execution
 from fnnexp.config.jobs import Job
+from fnnexp.config.messages import explain
 from fnnexp.config.resolve import trial
 from fnnexp.config.schema import Config, conf_folder, sweeps_folder
 from fnnexp.config.trial import Trial
 from fnnexp.data import datasets
-from fnnexp.errors import ConfigError
+from fnnexp.errors import ConfigError, FnnexpError
 from fnnexp.nn.engines.base import engine_named
 
 LONGEST_NAME = 200
@@ -137,7 +139,20 @@ def let_hydra_answer(command: Command) -> None:
     """
     with composing(command):
         pass
-    hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(print)()
+    if SEARCH_PATH in os.environ.get("COMP_LINE", ""):  # completing, Hydra imports the packages it names
+        return
+    app = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(print)
+    before = os.environ.get(FULL_ERROR)
+    os.environ[FULL_ERROR] = "1"  # Hydra then raises what it would print
+    try:
+        with as_it_was():
+            app()
+    except Exception as error:
+        if before == "1" or isinstance(error, FnnexpError):
+            raise
+        raise ConfigError(explain(error)) from error
+    finally:
+        os.environ.pop(FULL_ERROR) if before is None else os.environ.update({FULL_ERROR: before})
 
 
 # From jobs to trials

@@ -42,6 +42,9 @@ MOST_JOBS = 10_000
 
 SEARCH_PATH = "hydra.searchpath"
 
+FULL_ERROR = "HYDRA_FULL_ERROR"
+"""The variable with which Hydra's users ask for tracebacks."""
+
 UNUSED = ("~hydra/help", "~hydra/hydra_help", "~hydra/output", "~hydra/env")
 """Groups of Hydra's own that no job needs: without them it composes in two thirds of the time."""
 
@@ -52,29 +55,38 @@ _LOCK = threading.RLock()
 
 @contextmanager
 def composing(command: Command) -> Iterator[Composition]:
-    """Yield a command's composition; Hydra's state is afterwards what it was."""
-    with _LOCK, _explained(HydraException, OmegaConfBaseException, RecursionError):
-        base = version.VersionBase.instance()
-        before = base.version_base
-        try:
-            folder = str((command.config_dir or conf_folder()).absolute())
-            with initialize_config_dir(version_base="1.3", config_dir=folder, job_name="fnnexp"):
-                with _explained(Exception):  # whatever Hydra fails with here, the input is the cause
-                    composition = Composition(command)
-                yield composition
-        finally:
-            base.version_base = before
+    """Yield a command's composition; Hydra's state is afterwards what it was, also within a Hydra app."""
+    with as_it_was(), explained(HydraException, OmegaConfBaseException, RecursionError):
+        folder = str((command.config_dir or conf_folder()).absolute())
+        with initialize_config_dir(version_base="1.3", config_dir=folder, job_name="fnnexp"):
+            with explained(Exception):  # whatever Hydra fails with here, the input is the cause
+                composition = Composition(command)
+            yield composition
 
 
 @contextmanager
-def _explained(*errors: type[Exception]) -> Iterator[None]:
+def as_it_was() -> Iterator[None]:
+    """Let this thread alone use Hydra for fnnexp; put back afterwards whatever app Hydra belonged to."""
+    with _LOCK, safety.configs_are_ours():
+        base, app = version.VersionBase.instance(), GlobalHydra.instance()
+        before, hydra = base.version_base, app.hydra
+        app.clear()
+        try:
+            yield
+        finally:
+            base.version_base = before
+            GlobalHydra.instance().hydra = hydra
+
+
+@contextmanager
+def explained(*errors: type[Exception]) -> Iterator[None]:
     """Turn errors of Hydra and OmegaConf into one of ours; HYDRA_FULL_ERROR=1 lets them pass."""
     try:
         yield
     except FnnexpError:
         raise
     except errors as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        if os.environ.get(FULL_ERROR) == "1":
             raise
         raise ConfigError(explain(error)) from error
 
@@ -98,7 +110,7 @@ class Composition:
         own = [] if command.config_dir is None else [command.config_dir]
         named = [Path(safety.path_of(folder)) for folder in folders]
         places = [*own, conf_folder(), sweeps_folder(), *named]
-        self._combinations = Combinations(self._compose, self._parse, places, self._name)
+        self._combinations = Combinations(self._compose, self._parse, places, self._name, self._is_group)
         parsed = [override for override in parsed if override.get_key_element() != SEARCH_PATH]
         self._hydras = [_line(override) for override in parsed if override.is_hydra_override()]
         if folders:
@@ -130,7 +142,7 @@ class Composition:
         swept = any(self._parse(line).is_sweep_override() for line in [*self._hydras, *self._tasks])
         if not swept and "???" not in choices.values():
             return self._master.copy()
-        with _explained(Exception):
+        with explained(Exception):
             return hydra_compose(self._name, [*self._hydras, *self._tasks], return_hydra_config=True)
 
     def jobs(self) -> Iterator[Job]:
@@ -210,7 +222,7 @@ class Composition:
         return grid
 
     def _compose(self, overrides: tuple[str, ...]) -> Composed:
-        with _explained(Exception):
+        with explained(Exception):
             whole = hydra_compose(
                 self._name, [*self._hydras, *self._unused, *overrides], return_hydra_config=True
             )
@@ -229,7 +241,11 @@ class Composition:
         ]
         plain = {id(override) for override in values}
         options = [override for override in parsed if id(override) not in plain]
-        others = [each.key_or_group for each in options if not self._is_group(each.key_or_group)]
+        others = [
+            each.key_or_group
+            for each in options
+            if not (self._is_group(each.key_or_group) and isinstance(each.value(), str))
+        ]
         if any(_overlap(key, override.key_or_group) for key in others for override in values):
             return list(overrides), []  # their order decides, so Hydra applies them all
         return [_line(override) for override in options], values
@@ -259,7 +275,7 @@ def _search_path_in_file(command: Command) -> Any:
     file = command.config_dir / f"{command.config_name.removesuffix('.yaml')}.yaml"
     config = safety.load(file) if file.is_file() else None
     value = OmegaConf.select(config, SEARCH_PATH) if isinstance(config, DictConfig) else None
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def _parted(whole: DictConfig) -> Composed:

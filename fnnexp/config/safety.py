@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache, lru_cache
 from pathlib import Path, PurePath
@@ -46,6 +47,25 @@ FIXED: dict[str, tuple[Any, ...]] = {
 """What of Hydra's own node would run code, write a folder or change the environment, and what it must be."""
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+_ours = False
+
+
+@contextmanager
+def configs_are_ours() -> Iterator[None]:
+    """Have Hydra read fnnexp's folders through :func:`load` while the context is open, and not otherwise."""
+    global _ours
+    _ours = True
+    try:
+        yield
+    finally:
+        _ours = False
+
+
+def are_ours() -> bool:
+    """Whether Hydra composes for fnnexp now."""
+    return _ours
 
 
 # After composing

@@ -7,10 +7,10 @@ are not fnnexp: the search path stays as it is, and no path starts with ``fnnexp
 # No `from __future__ import annotations`: Hydra executes this module without registering it.
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, List, Optional  # noqa: UP035 - Hydra's own signature
 
-from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -18,16 +18,14 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 if TYPE_CHECKING:
     from hydra.core.config_search_path import ConfigSearchPath
 
-SCHEMA = "schema.yaml"
-"""What fnnexp.config has stored when the running app is fnnexp."""
-
 
 class FnnexpSearchPath(SearchPathPlugin):
     """Has ``conf/`` and ``sweeps/`` read by :class:`FnnexpSource`."""
 
     def manipulate_search_path(self, search_path: "ConfigSearchPath") -> None:
         """Add the folders of fnnexp, for fnnexp only."""
-        if SCHEMA not in ConfigStore.instance().repo:
+        safety = sys.modules.get("fnnexp.config.safety")
+        if safety is None or not safety.are_ours():
             return
         from fnnexp.config.safety import address
         from fnnexp.config.schema import conf_folder, sweeps_folder

@@ -339,7 +339,10 @@ def loader_with(files, folder):
     for name, text in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
-    return ConfigLoaderImpl(create_config_search_path(str(folder)))
+    search_path = create_config_search_path(str(folder))
+    for ours in (conf_folder(), sweeps_folder()):
+        search_path.prepend("fnnexp", f"file://{ours.as_posix()}", anchor="schema")
+    return ConfigLoaderImpl(search_path)
 
 
 def swept(loader, config_name, words):
@@ -485,6 +488,28 @@ DEPENDENT = {
         "mine.yaml": "defaults: [config, more, _self_]\nbatching: {shuffle: false}\noptimizer: {lr: 0.5}",
         "more.yaml": "# @package optimizer.lr_for\nmini: 7",
     },
+    "a list of options that name another choice": {
+        "mine.yaml": "defaults: [config, {extra: [a]}, _self_]",
+        "extra/a.yaml": "# @package _global_\ndefaults: [{override /init: 'by_${batching}'}]",
+        "init/by_full.yaml": "method: he",
+        "init/by_mini.yaml": "method: max",
+    },
+    "an optional config that names another choice": {
+        "mine.yaml": "defaults: [config, {optional extra: a}, _self_]",
+        "extra/a.yaml": "# @package _global_\ndefaults: [{override /init: 'by_${batching}'}]",
+        "init/by_full.yaml": "method: he",
+        "init/by_mini.yaml": "method: max",
+    },
+    "a config in a package that names another choice": {
+        "mine.yaml": "defaults: [config, {extra@_global_: a}, _self_]",
+        "extra/a.yaml": "defaults: [{override /init: 'by_${batching}'}]",
+        "init/by_full.yaml": "method: he",
+        "init/by_mini.yaml": "method: max",
+    },
+    "a node given whole to a group": {
+        "mine.yaml": "defaults: [config, {override batching: full}, _self_]",
+        "batching/mini.yaml": "{mode: mini, size: 7}",
+    },
     "an option of another type": {
         "mine.yaml": "defaults: [config, override batching: full, _self_]",
         "batching/mini.yaml": "{mode: mini, size: nine}",
@@ -602,6 +627,7 @@ COMMANDS = [
     ["data=digits", "seed=1,2", "data.validation=${.holdout}"],
     ["optimizer=adam,sgd", "optimizer.lr=${.lr_for.full}"],
     ["init=glob(h*)", "seed=range(3)"],
+    ["arch.hidden=[1],[2,3]", "arch={hidden:[3]}"],
 ]
 
 
