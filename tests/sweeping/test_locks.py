@@ -289,7 +289,8 @@ COMMAND = [sys.executable, "-m", "fnnexp", "-m", "data=digits", "init=he,max", "
 
 def test_two_sweeps_started_at_once_train_each_trial_once(tmp_path):
     """Each is told other seeds, of which some are the same; each trains what the other has not claimed."""
-    words = ["execution.n_jobs=1", "execution.segment_seconds=0.2"]
+    # Long enough for the second to look at the store, which takes MLflow seconds, before the first has ended.
+    words = ["execution.n_jobs=1", "execution.segment_seconds=0.2", "epochs=150"]
     pipes = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     both = [subprocess.Popen([*COMMAND, *words, f"seed={seeds}"], **pipes) for seeds in ("0,1", "1,2")]
     said = [one.communicate(timeout=240)[0] for one in both]
@@ -302,7 +303,7 @@ def test_two_sweeps_started_at_once_train_each_trial_once(tmp_path):
     for one in runs:
         assert one.info.status == "FINISHED"
         steps = [metric.step for metric in client.get_metric_history(one.info.run_id, "train_loss")]
-        assert steps == list(range(1, 31))
+        assert steps == list(range(1, 151))
 
 
 def test_the_same_command_beside_itself_is_refused_clearly(tmp_path):
