@@ -156,7 +156,7 @@ class Combinations:
         return group, option
 
     def _has_fixed_defaults(self, options: Options) -> bool:
-        """Whether no default follows from another choice, as in ``init: from_${batching}``: surely not."""
+        """Return False where a default may follow from another choice, as in ``init: from_${batching}``."""
         names = [self._primary]
         for line in options:
             override = self._parse(line)
@@ -170,9 +170,9 @@ class Combinations:
         return all(map(self._is_fixed, names))
 
     def _walk(self, name: str) -> bool:
-        """Whether a config and all that its defaults lists name are there, and refer to nothing.
+        """Return True where a config and all that its defaults lists name are files that refer to nothing.
 
-        What is not understood counts as not fixed: then Hydra composes every set.
+        An entry that is not understood gives False: then Hydra composes every set.
         """
         file = self._file(name)
         if file is None:
