@@ -16,7 +16,6 @@ import platform
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,29 +40,102 @@ DIGITS, A_TAG = 10, 450
 
 
 class Claim:
-    """The trials that a sweep has claimed, from :meth:`Claims.on`.
+    """The trials of an experiment that no other sweep has, claimed for as long as the context is open.
+
+    Parameters
+    ----------
+    folder
+        From :func:`folder_for`. Where it can't be written, nothing is claimed on this machine, and nothing is
+        refused.
+    experiment, trials
+        What the sweep would train.
+    now
+        The clock.
 
     Attributes
     ----------
     elsewhere
         The trials that another sweep has, each with who that is.
-    neighbours
-        The experiment's other sweeps on this machine: whether each lives.
     """
 
-    def __init__(self, owner: str, trials: Sequence[str], now: Callable[[], float]) -> None:
+    def __init__(
+        self, folder: Path, experiment: str, trials: Sequence[str], now: Callable[[], float] = time.time
+    ) -> None:
         self.elsewhere: dict[str, str] = {}
-        self.neighbours: dict[str, bool] = {}
-        self._prefix, self._now, self._since = f"{PREFIX}{owner}.", now, now()
-        self._wanted = list(dict.fromkeys(trials))
+        self._folder, self._experiment, self._wanted = folder, experiment, list(dict.fromkeys(trials))
+        self._now, self._since, self._beat = now, now(), 0.0
+        owner = uuid.uuid4().hex
+        self._lock, self._file = FileLock(folder / f"{owner}.lock"), folder / f"{owner}.json"
+        self._prefix = f"{PREFIX}{owner}."
+        self._neighbours: dict[str, bool] = {}  # the experiment's other sweeps on this machine: which live
         self._tracker: Tracker | None = None
-        self._beat = 0.0
         self._lost = False
+
+    def __enter__(self) -> Claim:
+        with contextlib.suppress(OSError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+            with self.turn():
+                self._look_around()
+                who = f"process {os.getpid()}, since {time.strftime('%H:%M')}"
+                said = {"experiment": self._experiment, "who": who, "trials": self.trials}
+                self._file.write_text(json.dumps(said), encoding="utf-8")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._tracker is not None:
+            with contextlib.suppress(StoreError):  # a server that is away: the claim falls silent there
+                for key in self._tracker.experiment_tags():
+                    if key.startswith(self._prefix):
+                        self._tracker.tag_experiment(key, None)
+        with contextlib.suppress(OSError):
+            self._file.unlink(missing_ok=True)
+            self._lock.release()
+            Path(self._lock.lock_file).unlink(missing_ok=True)
 
     @property
     def trials(self) -> list[str]:
         """The trials that this sweep has."""
         return [trial for trial in self._wanted if trial not in self.elsewhere]
+
+    # On this machine
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait for the turn to do what two sweeps must not do at once, such as making the store."""
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):
+                stack.enter_context(FileLock(self._folder / "turn", timeout=120))
+            yield
+
+    def _look_around(self) -> None:
+        """Note what the experiment's other sweeps on this machine have; clear away after the dead."""
+        for file in self._folder.glob("*.json"):
+            try:
+                said = json.loads(file.read_text("utf-8"))
+                if said["experiment"] != self._experiment:
+                    continue
+                held = dict.fromkeys(set(self._wanted).intersection(said["trials"]), str(said["who"]))
+            except (ValueError, TypeError, KeyError):  # a disk that was full cut it
+                held = {}
+            alive = self._neighbours[file.stem] = self._is_alive(file.stem)
+            if alive:
+                self.elsewhere |= held
+            else:
+                file.unlink(missing_ok=True)
+
+    def _is_alive(self, owner: str) -> bool:
+        """Whether a sweep holds its lock; the file of one that does not is removed."""
+        lock = FileLock(self._folder / f"{owner}.lock", timeout=0)
+        try:
+            with lock:
+                pass
+        except Timeout:
+            return True
+        Path(lock.lock_file).unlink(missing_ok=True)
+        return False
+
+    # Among machines that share a server
 
     def share(self, tracker: Tracker) -> None:
         """Claim the trials among all machines that share a server, and add what others have to `elsewhere`.
@@ -96,13 +168,6 @@ class Claim:
             )
         self._write(self._tracker, settled=True)
 
-    def give_up(self) -> None:
-        """Remove the claim's tags."""
-        if self._tracker is not None:
-            for key in self._tracker.experiment_tags():
-                if key.startswith(self._prefix):
-                    self._tracker.tag_experiment(key, None)
-
     def _write(self, tracker: Tracker, *, settled: bool) -> None:
         """Write the claim into as many tags ``fnnexp.claim.OWNER.NUMBER`` as its trials need."""
         self._beat = self._now()
@@ -118,7 +183,7 @@ class Claim:
         found: dict[str, str] = {}
         for key, value in tracker.experiment_tags().items():
             owner = key.removeprefix(PREFIX).partition(".")[0]
-            if not key.startswith(PREFIX) or key.startswith(self._prefix) or self.neighbours.get(owner):
+            if not key.startswith(PREFIX) or key.startswith(self._prefix) or self._neighbours.get(owner):
                 continue
             try:
                 said = json.loads(value)
@@ -128,87 +193,11 @@ class Claim:
                 who = str(said["who"])
             except (ValueError, TypeError, KeyError):  # whatever stands there, we did not write it
                 continue
-            if silent or owner in self.neighbours:
+            if silent or owner in self._neighbours:
                 tracker.tag_experiment(key, None)
             elif goes_first:
                 found |= {trial: who for trial in self.trials if trial[:DIGITS] in held}
         return found
-
-
-class Claims:
-    """The claims in a folder of this machine.
-
-    Parameters
-    ----------
-    folder
-        From :func:`folder_for`. Where it can't be written, nothing is claimed on this machine, and nothing is
-        refused.
-    now
-        The clock.
-    """
-
-    def __init__(self, folder: Path, now: Callable[[], float] = time.time) -> None:
-        self._folder, self._now = folder, now
-
-    @contextmanager
-    def on(self, experiment: str, trials: Sequence[str]) -> Iterator[Claim]:
-        """Claim those of the trials that no other sweep has, for as long as the context is open."""
-        owner = uuid.uuid4().hex
-        claim = Claim(owner, trials, self._now)
-        lock, file = FileLock(self._folder / f"{owner}.lock"), self._folder / f"{owner}.json"
-        with contextlib.suppress(OSError):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
-            with self.turn():
-                self._look_around(claim, experiment)
-                who = f"process {os.getpid()}, since {time.strftime('%H:%M')}"
-                said = {"experiment": experiment, "who": who, "trials": claim.trials}
-                file.write_text(json.dumps(said), encoding="utf-8")
-        try:
-            yield claim
-        finally:
-            with contextlib.suppress(StoreError):  # a server that is away: the claim falls silent there
-                claim.give_up()
-            with contextlib.suppress(OSError):
-                file.unlink(missing_ok=True)
-                lock.release()
-                Path(lock.lock_file).unlink(missing_ok=True)
-
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Wait for the turn to do what two sweeps must not do at once, such as making the store."""
-        with contextlib.ExitStack() as stack:
-            with contextlib.suppress(OSError):
-                stack.enter_context(FileLock(self._folder / "turn", timeout=120))
-            yield
-
-    def _look_around(self, claim: Claim, experiment: str) -> None:
-        """Tell a claim what the experiment's other sweeps on this machine have; clear away after the dead."""
-        wanted = set(claim.trials)
-        for file in self._folder.glob("*.json"):
-            try:
-                said = json.loads(file.read_text("utf-8"))
-                if said["experiment"] != experiment:
-                    continue
-                held = dict.fromkeys(wanted.intersection(said["trials"]), str(said["who"]))
-            except (ValueError, TypeError, KeyError):  # a disk that was full cut it
-                held = {}
-            alive = claim.neighbours[file.stem] = self._is_alive(file.stem)
-            if alive:
-                claim.elsewhere |= held
-            else:
-                file.unlink(missing_ok=True)
-
-    def _is_alive(self, owner: str) -> bool:
-        """Whether a sweep holds its lock; the file of one that does not is removed."""
-        lock = FileLock(self._folder / f"{owner}.lock", timeout=0)
-        try:
-            with lock:
-                pass
-        except Timeout:
-            return True
-        Path(lock.lock_file).unlink(missing_ok=True)
-        return False
 
 
 def folder_for(uri: str, elsewhere: Path) -> Path:

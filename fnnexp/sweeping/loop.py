@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from rich.console import Console
@@ -14,10 +14,10 @@ from fnnexp.config.trial import Trial
 from fnnexp.data.cache import cache_folder
 from fnnexp.nn.engines.base import engine_named
 from fnnexp.nn.training import Stack, engine_version
-from fnnexp.sweeping.backends.cluster import Cluster, connected
+from fnnexp.sweeping.backends.cluster import connected
 from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints, resume
-from fnnexp.sweeping.executor import Executor, worker_count
-from fnnexp.sweeping.locks import Claims, folder_for
+from fnnexp.sweeping.executor import Executor
+from fnnexp.sweeping.locks import Claim, folder_for
 from fnnexp.sweeping.plan import PlannedStack, identical, plan
 from fnnexp.sweeping.progress import SweepProgress
 from fnnexp.sweeping.runs import Outcome, Runs, say_undiagnosed
@@ -43,21 +43,9 @@ def run(trials: Sequence[Trial], tracker: Tracker, execution: Execution, console
     """
     began = time.monotonic()
     tracker.check()
-    claims = Claims(folder_for(tracker.uri, cache_folder()))
-    ids = [trial.id for trial in trials]
-    with ExitStack() as held:
-        held.enter_context(mlflow_settings())
-        claim = held.enter_context(claims.on(tracker.experiment, ids))
-        if tracker.is_remote:
-            with claims.turn():
-                tracker.open()
-            claim.share(tracker)
-        elsewhere = claim.elsewhere
-        known: Mapping[str, Known] = {}
-        if not tracker.is_new:
-            with claims.turn():
-                tracker.open()
-            known = tracker.known(mend=True)
+    folder = folder_for(tracker.uri, cache_folder())
+    with mlflow_settings(), Claim(folder, tracker.experiment, [trial.id for trial in trials]) as claim:
+        known = _known(tracker, claim)
         done, wanted = runs_of(known, trials)
         if execution.diagnostics:
             say_undiagnosed(known, done, console)
@@ -66,17 +54,37 @@ def run(trials: Sequence[Trial], tracker: Tracker, execution: Execution, console
         for key in {trial.numbers_id for trial in done} - {trial.numbers_id for trial in wanted}:
             checkpoints.remove(key)  # of a sweep that was killed before it could
         outcome = Outcome(tracker.experiment, done_before=len(done))
-        outcome.elsewhere = [(trial.name, elsewhere[trial.id]) for trial in wanted if trial.id in elsewhere]
-        mine = [trial for trial in wanted if trial.id not in elsewhere]
-        if mine:
-            beat = claim.beat if tracker.is_remote else None
+        others = claim.elsewhere
+        outcome.elsewhere = [(trial.name, others[trial.id]) for trial in wanted if trial.id in others]
+        if mine := [trial for trial in wanted if trial.id not in others]:
+            groups = identical(mine)
+            epochs = sum(max(trial.recipe.epochs, 1) for trial in mine)
             with connected(execution) as cluster:
-                sweep = _Sweep(
-                    mine, known, outcome, checkpoints, tracker, claims, execution, cluster, console, beat
-                )
-                sweep.run()
+                progress = SweepProgress(console, epochs=epochs, trials=len(mine))
+                tracker.say = progress.say
+                for version in _engines_that_fall_back(mine, execution.engine):
+                    progress.say(f"computed by {version}")
+                begun, curves = resume(checkpoints, groups, execution, progress.say)
+                executor = Executor(execution, cluster, say=progress.say, beat=claim.beat)
+                stacks = plan(groups, max_lanes=execution.max_lanes, n_jobs=executor.n_jobs, begun=begun)
+                runs = Runs(groups, known, execution.engine, curves, tracker, progress, outcome)
+                _Sweep(stacks, executor, runs, checkpoints, claim).run()
     outcome.seconds = time.monotonic() - began
     return outcome
+
+
+def _known(tracker: Tracker, claim: Claim) -> Mapping[str, Known]:
+    """Return the runs that the store has, by trial id; on a server, claim the trials there too.
+
+    A store without the experiment has none; it is opened later, while the workers train.
+    """
+    if tracker.is_new:
+        return {}
+    with claim.turn():
+        tracker.open()
+    if tracker.is_remote:
+        claim.share(tracker)
+    return tracker.known(mend=True)
 
 
 def _engines_that_fall_back(trials: Sequence[Trial], engine: str) -> list[str]:
@@ -90,31 +98,18 @@ class _Sweep:
 
     def __init__(
         self,
-        trials: Sequence[Trial],
-        known: Mapping[str, Known],
-        outcome: Outcome,
+        stacks: Sequence[PlannedStack],
+        executor: Executor,
+        runs: Runs,
         checkpoints: Checkpoints,
-        tracker: Tracker,
-        claims: Claims,
-        execution: Execution,
-        cluster: Cluster | None,
-        console: Console,
-        beat: Callable[[], None] | None,
+        claim: Claim,
     ) -> None:
-        self.outcome, self.checkpoints, self.tracker, self.claims = outcome, checkpoints, tracker, claims
-        self.fail_fast, self.cannot_save = execution.fail_fast, False
-        groups, n_jobs = identical(trials), worker_count(execution.n_jobs, cluster)
-        epochs = sum(max(trial.recipe.epochs, 1) for trial in trials)
-        self.progress = progress = SweepProgress(console, epochs=epochs, trials=len(trials))
-        tracker.say = progress.say
-        for version in _engines_that_fall_back(trials, execution.engine):
-            progress.say(f"computed by {version}")
-        begun, curves = resume(checkpoints, groups, execution, progress.say)
-        stacks = plan(groups, max_lanes=execution.max_lanes, n_jobs=n_jobs, begun=begun)
-        self.waiting = Waiting(stacks, n_jobs)
-        self.suspicion = Suspicion(self.waiting, retries=execution.retries, die_together=cluster is None)
-        self.runs = Runs(groups, known, execution.engine, curves, tracker, progress, outcome)
-        self.executor = Executor(execution, cluster, say=progress.say, beat=beat)
+        self.executor, self.runs, self.checkpoints, self.claim = executor, runs, checkpoints, claim
+        self.tracker, self.progress, self.outcome = runs.tracker, runs.progress, runs.outcome
+        self.waiting = Waiting(stacks, executor.n_jobs)
+        retries, die_together = executor.execution.retries, executor.cluster is None
+        self.suspicion = Suspicion(self.waiting, retries=retries, die_together=die_together)
+        self.cannot_save = False
 
     def run(self) -> None:
         """Hand out stacks and take in what comes back until nothing is left."""
@@ -148,7 +143,7 @@ class _Sweep:
         for planned in first:
             self.executor.submit(planned)
         try:
-            with self.claims.turn():
+            with self.claim.turn():
                 self.tracker.open()
         except BaseException:
             self.executor.abandon()
@@ -164,9 +159,8 @@ class _Sweep:
 
     def _take_in(self, planned: PlannedStack, ended: Trained | Broken) -> None:
         """Log and save a segment, and put the rest of its stack back; or find out what broke it."""
-        alone = self.waiting.ran_alone(planned)
         if isinstance(ended, Broken):
-            self._try_again(planned, ended, alone)
+            self._try_again(planned, ended)
             return
         self.suspicion.clear(planned)
         self.runs.add(ended.records)  # before anything that Ctrl-C could cut short
@@ -184,14 +178,14 @@ class _Sweep:
             self._save(stack)
             raise
 
-    def _try_again(self, planned: PlannedStack, broken: Broken, alone: bool) -> None:
+    def _try_again(self, planned: PlannedStack, broken: Broken) -> None:
         """Have a broken stack tried again, in halves; fail a single lane that has broken too often."""
         first, *_ = self.runs.groups[planned.lanes[0].key]
-        if line := self.suspicion.again(planned, broken, alone=alone, name=first.name):
+        if line := self.suspicion.again(planned, broken, name=first.name):
             self.progress.say(line)
             return
         self.runs.fail(planned, broken)
-        if self.fail_fast and not self.outcome.stopped:
+        if self.executor.execution.fail_fast and not self.outcome.stopped:
             self.outcome.stopped = True
             self.progress.say("execution.fail_fast=true: waiting for the segments under way, then leaving")
 

@@ -73,7 +73,8 @@ class Runs:
         outcome: Outcome,
     ) -> None:
         self.groups, self.engine, self.curves = groups, engine, curves
-        self._known, self._tracker, self._progress, self._outcome = known, tracker, progress, outcome
+        self.tracker, self.progress, self.outcome = tracker, progress, outcome
+        self._known = known
         self._ids: dict[str, str] = {}
         self._last_logged: dict[str, int] = {}
         self._closed: set[str] = set()
@@ -84,7 +85,7 @@ class Runs:
 
     def open(self, lanes: Iterable[Lane]) -> None:
         """Make or reopen the runs of lanes."""
-        with self._tracker.together():
+        with self.tracker.together():
             for lane in lanes:
                 first, *_ = self.groups[lane.key]
                 for trial in self.groups[lane.key]:
@@ -94,17 +95,17 @@ class Runs:
     def _open(self, trial: Trial, identical_to: Trial | None) -> None:
         known = self._known.get(trial.id)
         if known is not None and self._goes_on(known, trial):
-            self._last_logged[trial.id] = self._tracker.resume(known.run_id)
+            self._last_logged[trial.id] = self.tracker.resume(known.run_id)
             self._ids[trial.id] = known.run_id
             return
         if known is not None:
-            self._tracker.discard(known.run_id)
-        self._ids[trial.id] = self._tracker.begin(trial, identical_to=identical_to, engine=self.engine)
+            self.tracker.discard(known.run_id)
+        self._ids[trial.id] = self.tracker.begin(trial, identical_to=identical_to, engine=self.engine)
         self._last_logged[trial.id] = -1
 
     def _goes_on(self, known: Known, trial: Trial) -> bool:
         """Whether a run holds the beginning of this sweep's curve; another engine's curve is another."""
-        return trial.numbers_id in self.curves and self._tracker.engine_of(known.run_id) == self.engine
+        return trial.numbers_id in self.curves and self.tracker.engine_of(known.run_id) == self.engine
 
     def add(self, records: Iterable[Record]) -> None:
         """Add records to the curves, to be logged later: a curve has no hole, whatever happens meanwhile."""
@@ -120,14 +121,14 @@ class Runs:
         diverged = [(one.key, one.theta, one.epoch) for one in ended.records if one.theta is not None]
         going_on = stack.lanes if unfinished else ()
         finished = () if unfinished else stack.lanes
-        with self._tracker.together():
+        with self.tracker.together():
             for key, theta, epoch in diverged:
                 self._finish(key, theta, ended, diverged_at=epoch)
             for k, lane in enumerate(finished):
                 self._finish(lane.key, stack.theta[k], ended)
             for lane in going_on:
                 for trial in self.groups[lane.key]:
-                    self._tracker.log(self._ids[trial.id], self._not_logged(trial))
+                    self.tracker.log(self._ids[trial.id], self._not_logged(trial))
         for key, _, epoch in diverged:
             self._count_end(key, diverged_at=epoch)
         for lane in finished:
@@ -141,18 +142,18 @@ class Runs:
         """Close the runs of a stack's only lane as failed."""
         (lane,) = planned.lanes
         for trial in self.groups[lane.key]:
-            self._tracker.fail(self._ids[trial.id], broken.reason, broken.traceback)
+            self.tracker.fail(self._ids[trial.id], broken.reason, broken.traceback)
             self._closed.add(trial.id)
-            self._outcome.failed.append((trial.name, broken.reason))
-            self._progress.say(f"{trial.name} failed: {broken.reason}")
-            self._progress.epoch(max(trial.recipe.epochs - planned.stack.epoch, 1))
-            self._progress.failure()
+            self.outcome.failed.append((trial.name, broken.reason))
+            self.progress.say(f"{trial.name} failed: {broken.reason}")
+            self.progress.epoch(max(trial.recipe.epochs - planned.stack.epoch, 1))
+            self.progress.failure()
 
     def interrupt(self) -> None:
         """Close the runs that are open; a sweep that comes to its end leaves none."""
         for trial_id, run_id in self._ids.items():
             if trial_id not in self._closed:
-                self._tracker.interrupt(run_id)
+                self.tracker.interrupt(run_id)
 
     def _not_logged(self, trial: Trial) -> list[tuple[int, dict[str, float]]]:
         """Return the part of a trial's curve that its run does not hold yet."""
@@ -165,7 +166,7 @@ class Runs:
         seconds = sum(record.seconds for record in curve) / max(curve[-1].epoch, 1)
         best = best_of((record.epoch, record.metrics) for record in curve)
         for trial in self.groups[key]:
-            self._tracker.finish(
+            self.tracker.finish(
                 self._ids[trial.id],
                 trial,
                 Parameters(trial.recipe.architecture, theta[None]).named(0),
@@ -180,7 +181,7 @@ class Runs:
     def _count_epochs(self, trial: Trial) -> None:
         """Count what was logged; a record of epoch 0 counts where it is the whole training."""
         counted = [epoch for epoch, _ in self._not_logged(trial) if epoch > 0 or trial.recipe.epochs == 0]
-        self._progress.epoch(len(counted))
+        self.progress.epoch(len(counted))
         self._last_logged[trial.id] = self.curves[trial.numbers_id][-1].epoch
 
     def _count_end(self, key: str, diverged_at: int | None = None) -> None:
@@ -191,13 +192,13 @@ class Runs:
             self._closed.add(trial.id)
             self._count_epochs(trial)
             if diverged_at is None:
-                self._outcome.finished.append(trial.name)
-                self._progress.done(trial.name, last[metric], metric)
+                self.outcome.finished.append(trial.name)
+                self.progress.done(trial.name, last[metric], metric)
             else:
-                self._outcome.diverged.append((trial.name, diverged_at))
-                self._progress.say(f"{trial.name} diverged at epoch {diverged_at}")
-                self._progress.epoch(max(trial.recipe.epochs, 1) - max(diverged_at, 1))
-                self._progress.done(trial.name, float("-inf"), metric)
+                self.outcome.diverged.append((trial.name, diverged_at))
+                self.progress.say(f"{trial.name} diverged at epoch {diverged_at}")
+                self.progress.epoch(max(trial.recipe.epochs, 1) - max(diverged_at, 1))
+                self.progress.done(trial.name, float("-inf"), metric)
 
 
 def say_undiagnosed(known: Mapping[str, Known], done: Sequence[Trial], console: Console) -> None:

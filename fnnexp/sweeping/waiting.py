@@ -50,9 +50,9 @@ class Waiting:
         idle = self.n_jobs - under_way - len(self.stacks)
         self.stacks.extendleft(reversed(spread([rest], idle)))
 
-    def ran_alone(self, ended: PlannedStack) -> bool:
-        """Whether a stack that ended ran with nothing beside it; the next may then run."""
-        suspected = ended is self._suspect
+    def ended(self, planned: PlannedStack) -> bool:
+        """Let others run again if this was a suspect; return whether the stack ran with nothing beside it."""
+        suspected = planned is self._suspect
         if suspected:
             self._suspect = None
         return suspected or self.n_jobs == 1
@@ -80,20 +80,19 @@ class Suspicion:
         self._deaths: Counter[tuple[str, ...]] = Counter()
 
     def clear(self, planned: PlannedStack) -> None:
-        """Forget what a stack, which has now trained a segment, is suspected of."""
+        """Forget what a stack is suspected of, for it has trained a segment."""
+        self._waiting.ended(planned)
         self._deaths.pop(_keys(planned), None)
         for key in _keys(planned):
             self._breaks.pop(key, None)
 
-    def again(self, planned: PlannedStack, broken: Broken, *, alone: bool, name: str) -> str | None:
+    def again(self, planned: PlannedStack, broken: Broken, *, name: str) -> str | None:
         """Put a broken stack, or its halves, back to be tried again.
 
         Parameters
         ----------
         planned, broken
             The stack, and what became of its segment.
-        alone
-            Whether it ran with nothing beside it.
         name
             The name of its first trial.
 
@@ -102,7 +101,7 @@ class Suspicion:
         A line that says what is tried; None when it is one lane that has broken too often.
         """
         keys, count = _keys(planned), len(planned.lanes)
-        died = isinstance(broken, WorkerDied)
+        died, alone = isinstance(broken, WorkerDied), self._waiting.ended(planned)
         if died and self._die_together and not alone:
             self._waiting.suspects.append(planned)
             return f"a worker died; a stack of {count} is tried again by itself"

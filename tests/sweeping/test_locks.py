@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from rich.console import Console
 
 from fnnexp.config.execution import Execution
-from fnnexp.sweeping.locks import BEAT, PREFIX, SILENT, Claim, Claims, folder_for
+from fnnexp.sweeping.locks import BEAT, PREFIX, SILENT, Claim, folder_for
 from fnnexp.sweeping.loop import run
 from fnnexp.tracking.retry import StoreError
 from fnnexp.tracking.writer import Tracker
@@ -28,40 +28,40 @@ from fnnexp.tracking.writer import Tracker
 
 
 def test_what_one_sweep_has_claimed_another_leaves_to_it(tmp_path):
-    with Claims(tmp_path).on("here", ["a", "b", "b"]) as first:
+    with Claim(tmp_path, "here", ["a", "b", "b"]) as first:
         assert first.elsewhere == {}
         assert first.trials == ["a", "b"]
-        with Claims(tmp_path).on("here", ["b", "c"]) as second:
+        with Claim(tmp_path, "here", ["b", "c"]) as second:
             assert set(second.elsewhere) == {"b"}
             assert f"process {os.getpid()}" in second.elsewhere["b"]
             assert second.trials == ["c"]
-            with Claims(tmp_path).on("here", ["a", "b", "c", "d"]) as third:
+            with Claim(tmp_path, "here", ["a", "b", "c", "d"]) as third:
                 assert set(third.elsewhere) == {"a", "b", "c"}
-        with Claims(tmp_path).on("there", ["a"]) as another_experiment:
+        with Claim(tmp_path, "there", ["a"]) as another_experiment:
             assert another_experiment.elsewhere == {}
-    with Claims(tmp_path).on("here", ["a", "b", "c", "d"]) as later:
+    with Claim(tmp_path, "here", ["a", "b", "c", "d"]) as later:
         assert later.elsewhere == {}
     assert {file.name for file in tmp_path.iterdir()} <= {"turn"}
 
 
 def test_an_error_gives_the_claims_up(tmp_path):
-    with pytest.raises(RuntimeError), Claims(tmp_path).on("here", ["a"]):
+    with pytest.raises(RuntimeError), Claim(tmp_path, "here", ["a"]):
         raise RuntimeError
-    with Claims(tmp_path).on("here", ["a"]) as claim:
+    with Claim(tmp_path, "here", ["a"]) as claim:
         assert claim.elsewhere == {}
 
 
 def test_a_killed_sweep_holds_no_claim(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from fnnexp.sweeping.locks import Claims\n"
-        "with Claims(Path(sys.argv[1])).on('here', ['a']): print('claimed', flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from fnnexp.sweeping.locks import Claim\n"
+        "with Claim(Path(sys.argv[1]), 'here', ['a']): print('claimed', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"claimed\n"
-        with Claims(tmp_path).on("here", ["a"]) as claim:
+        with Claim(tmp_path, "here", ["a"]) as claim:
             assert list(claim.elsewhere) == ["a"]
         other.kill()
-    with Claims(tmp_path).on("here", ["a"]) as claim:
+    with Claim(tmp_path, "here", ["a"]) as claim:
         assert claim.elsewhere == {}
     assert {file.name for file in tmp_path.iterdir()} <= {"turn"}
 
@@ -69,14 +69,14 @@ def test_a_killed_sweep_holds_no_claim(tmp_path):
 def test_a_claim_that_was_cut_short_claims_nothing_and_is_cleared_away(tmp_path):
     for name, text in (("a", ""), ("b", "{"), ("c", "[]"), ("d", '{"experiment": "here"}')):
         (tmp_path / f"{name}.json").write_text(text)
-    with Claims(tmp_path).on("here", ["a"]) as claim:
+    with Claim(tmp_path, "here", ["a"]) as claim:
         assert claim.elsewhere == {}
     assert {file.name for file in tmp_path.iterdir()} <= {"turn"}
 
 
 def test_a_file_where_the_folder_should_be_claims_nothing_and_refuses_nothing(tmp_path):
     (tmp_path / "no").write_text("a file")
-    with Claims(tmp_path / "no").on("here", ["a"]) as claim:
+    with Claim(tmp_path / "no", "here", ["a"]) as claim:
         assert claim.elsewhere == {}
 
 
@@ -132,7 +132,7 @@ def machine(tmp_path, clock):
     def there(name):
         @contextmanager
         def shared(tags, trials):
-            with Claims(tmp_path / name, clock).on("here", trials) as claim:
+            with Claim(tmp_path / name, "here", trials, clock) as claim:
                 claim.share(tags)
                 yield claim
 

@@ -842,15 +842,13 @@ def test_in_a_cluster_a_stack_is_halved_from_its_second_death_on():
     )
     waiting, died = Waiting([], n_jobs=4), WorkerDied("the worker died", "")
     suspicion = Suspicion(waiting, retries=0, die_together=False)
-    assert (
-        suspicion.again(stack, died, alone=False, name="he") == "a worker died; a stack of 2 is tried again"
-    )
+    assert suspicion.again(stack, died, name="he") == "a worker died; a stack of 2 is tried again"
     assert waiting.next(under_way=3) is stack
-    assert "trying its halves" in suspicion.again(stack, died, alone=False, name="he")
+    assert "trying its halves" in suspicion.again(stack, died, name="he")
     halves = [waiting.next(under_way) for under_way in range(2)]
     assert sorted(half.lanes[0].seed for half in halves) == [0, 1]
-    assert "tried again" in suspicion.again(halves[0], died, alone=False, name="he")
-    assert suspicion.again(halves[0], died, alone=False, name="he") is None
+    assert "tried again" in suspicion.again(halves[0], died, name="he")
+    assert suspicion.again(halves[0], died, name="he") is None
 
 
 def test_a_suspect_waits_for_the_others_to_end_and_they_wait_for_it():
@@ -859,13 +857,13 @@ def test_a_suspect_waits_for_the_others_to_end_and_they_wait_for_it():
     )
     waiting = Waiting([first], n_jobs=2)
     suspicion = Suspicion(waiting, retries=0, die_together=True)
-    suspicion.again(second, WorkerDied("the worker died", ""), alone=False, name="he")
+    suspicion.again(second, WorkerDied("the worker died", ""), name="he")
     assert waiting.next(under_way=1) is None
     assert waiting.next(under_way=0) is second
     assert waiting.next(under_way=1) is None
-    assert waiting.ran_alone(second)
+    assert waiting.ended(second)
     assert waiting.next(under_way=0) is first
-    assert not waiting.ran_alone(first)
+    assert not waiting.ended(first)
 
 
 def test_fail_fast_stops_at_the_first_failure_and_the_same_command_goes_on(
