@@ -21,7 +21,7 @@ from fnnexp.sweeping.locks import Claim, folder_for
 from fnnexp.sweeping.plan import PlannedStack, identical, plan
 from fnnexp.sweeping.progress import SweepProgress
 from fnnexp.sweeping.runs import Outcome, Runs, say_undiagnosed
-from fnnexp.sweeping.stopping import Stopping
+from fnnexp.sweeping.stopping import stopping
 from fnnexp.sweeping.waiting import Suspicion, Waiting
 from fnnexp.sweeping.worker import Broken, Trained
 from fnnexp.tracking.reader import Known, runs_of
@@ -115,7 +115,7 @@ class _Sweep:
         """Hand out stacks and take in what comes back until nothing is left."""
         executor = self.executor
         try:
-            with Stopping(self._interrupt), self.progress:
+            with stopping(self._interrupt), self.progress:
                 self._begin()
                 while executor.under_way or (self.waiting and not self._is_stopping):
                     self._hand_out()

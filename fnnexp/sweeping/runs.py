@@ -118,25 +118,23 @@ class Runs:
         A lane ends when it diverges, or with its stack. Return the keys of those that ended.
         """
         stack = ended.stack
-        diverged = [(one.key, one.theta, one.epoch) for one in ended.records if one.theta is not None]
-        going_on = stack.lanes if unfinished else ()
-        finished = () if unfinished else stack.lanes
+        lanes: list[tuple[str, np.ndarray, int | None]]
+        lanes = [(one.key, one.theta, one.epoch) for one in ended.records if one.theta is not None]
+        going_on: list[Trial] = []
+        if unfinished:
+            going_on = [trial for lane in stack.lanes for trial in self.groups[lane.key]]
+        else:
+            lanes += [(lane.key, theta, None) for lane, theta in zip(stack.lanes, stack.theta, strict=True)]
         with self.tracker.together():
-            for key, theta, epoch in diverged:
-                self._finish(key, theta, ended, diverged_at=epoch)
-            for k, lane in enumerate(finished):
-                self._finish(lane.key, stack.theta[k], ended)
-            for lane in going_on:
-                for trial in self.groups[lane.key]:
-                    self.tracker.log(self._ids[trial.id], self._not_logged(trial))
-        for key, _, epoch in diverged:
-            self._count_end(key, diverged_at=epoch)
-        for lane in finished:
-            self._count_end(lane.key)
-        for lane in going_on:
-            for trial in self.groups[lane.key]:
-                self._count_epochs(trial)
-        return [*(key for key, *_ in diverged), *(lane.key for lane in finished)]
+            for key, theta, diverged_at in lanes:
+                self._finish(key, theta, ended, diverged_at)
+            for trial in going_on:
+                self.tracker.log(self._ids[trial.id], self._not_logged(trial))
+        for key, _, diverged_at in lanes:
+            self._count_end(key, diverged_at)
+        for trial in going_on:
+            self._count_epochs(trial)
+        return [key for key, *_ in lanes]
 
     def fail(self, planned: PlannedStack, broken: Broken) -> None:
         """Close the runs of a stack's only lane as failed."""
@@ -160,7 +158,7 @@ class Runs:
         last = self._last_logged[trial.id]
         return [(one.epoch, one.metrics) for one in self.curves[trial.numbers_id] if one.epoch > last]
 
-    def _finish(self, key: str, theta: np.ndarray, ended: Trained, diverged_at: int | None = None) -> None:
+    def _finish(self, key: str, theta: np.ndarray, ended: Trained, diverged_at: int | None) -> None:
         """Log the rest of a lane's curve, and close its runs."""
         curve = self.curves[key]
         seconds = sum(record.seconds for record in curve) / max(curve[-1].epoch, 1)
@@ -184,7 +182,7 @@ class Runs:
         self.progress.epoch(len(counted))
         self._last_logged[trial.id] = self.curves[trial.numbers_id][-1].epoch
 
-    def _count_end(self, key: str, diverged_at: int | None = None) -> None:
+    def _count_end(self, key: str, diverged_at: int | None) -> None:
         """Count the trials of a lane whose runs are closed."""
         last = self.curves[key][-1].metrics
         metric = "val_accuracy" if "val_accuracy" in last else "test_accuracy"

@@ -4,38 +4,35 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
-from types import FrameType, TracebackType
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Stopping:
-    """A context in which the first signal calls ``ask`` and each further one raises KeyboardInterrupt.
+@contextmanager
+def stopping(ask: Callable[[], None]) -> Iterator[None]:
+    """Call ``ask`` at the first signal, and raise KeyboardInterrupt at each further one.
 
     So the first never cuts the logging of a segment short. Outside the main thread, which alone may handle
     signals, the context does nothing.
     """
+    asked = False
 
-    def __init__(self, ask: Callable[[], None]) -> None:
-        self._ask = ask
-        self._asked = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Stopping:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
             raise KeyboardInterrupt
-        self._asked = True
-        self._ask()
+        asked = True
+        ask()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
