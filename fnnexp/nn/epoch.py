@@ -5,7 +5,6 @@ Rows are computed a chunk at a time and lanes a slice at a time, so that what a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
@@ -77,7 +76,7 @@ class EpochTrainer:
             )
             size, make_rows = self.descent.max_rows, self.descent.make_rows
         else:
-            size, make_rows = chunk_size(self.batch_size), engine.make_rows
+            size, make_rows = min(CHUNK, self.batch_size), engine.make_rows
             self.gradients = stack.theta if self.in_place else np.empty_like(stack.theta)
             self.slices = lane_slices(recipe, stack.theta, self.gradients, size, engine)
             self.weights: dict[int, Array] = {}  # by batch size: whole batches, and a short last one
@@ -116,7 +115,7 @@ class EpochTrainer:
         weight = self._row_weight(size)
         if not self.in_place:
             self.gradients.fill(0)
-        for chunk in row_chunks(size):
+        for chunk in slices(size, CHUNK):
             inputs, labels = self._take(slice(batch.start + chunk.start, batch.start + chunk.stop), orders)
             for some in self.slices:
                 lanes, work = some.lanes, some.workspace(chunk.stop - chunk.start)
@@ -199,16 +198,6 @@ def lane_slices(recipe: Recipe, theta: Array, gradients: Array, rows: int, engin
     widest = max((*recipe.architecture.hidden, recipe.architecture.classes))
     size = max(SLICE_BYTES // (rows * widest * theta.itemsize), 1)
     return [LaneSlice(recipe, lanes, theta, gradients, engine) for lanes in slices(len(theta), size)]
-
-
-def row_chunks(n: int) -> Iterator[slice]:
-    """Cut n rows into chunks."""
-    return slices(n, CHUNK)
-
-
-def chunk_size(n: int) -> int:
-    """Return the most rows in a chunk of n rows."""
-    return min(CHUNK, n)
 
 
 def same_order_groups(recipe: Recipe, stack: Stack) -> list[tuple[range, int]]:

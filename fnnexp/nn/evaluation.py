@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from fnnexp.nn.engines.base import Engine
 from fnnexp.nn.engines.numpy_engine import DenseRows
-from fnnexp.nn.epoch import chunk_size, lane_slices, row_chunks
+from fnnexp.nn.epoch import CHUNK, lane_slices
 from fnnexp.nn.network import Architecture, Parameters, Workspace, forward
+from fnnexp.nn.pieces.batching import slices
 from fnnexp.nn.pieces.losses import losses_and_hits, probabilities
 from fnnexp.nn.pieces.metrics import Totals
 from fnnexp.nn.stack import Recipe, Stack
@@ -23,11 +24,11 @@ Array = NDArray[Any]
 def evaluate(recipe: Recipe, stack: Stack, engine: Engine, images: Array, labels: Array) -> dict[str, Array]:
     """Return each metric's mean (K,) over images (n, D) with labels (n,)."""
     n, K = len(images), len(stack.lanes)
-    size = chunk_size(n)
+    size = min(CHUNK, n)
     some_lanes = lane_slices(recipe, stack.theta, stack.theta, size, engine)
     rows = engine.make_rows(images, recipe.scale, size, stack.theta.dtype)
     totals = Totals(K)
-    for chunk in row_chunks(n):
+    for chunk in slices(n, CHUNK):
         inputs, labels_here = [(range(K), rows.take(chunk))], np.asarray(labels[chunk])
         for some in some_lanes:
             work = some.workspace(chunk.stop - chunk.start)
@@ -68,30 +69,24 @@ def parameters_of(architecture: Architecture, arrays: Mapping[str, Array]) -> Pa
 
 
 def predict(
-    architecture: Architecture,
-    parameters: Parameters,
-    images: NDArray[np.uint8],
-    labels: NDArray[np.uint8],
-    *,
-    scale: str,
-    epsilon: float = 0.0,
+    recipe: Recipe, parameters: Parameters, images: NDArray[np.uint8], labels: NDArray[np.uint8]
 ) -> Predictions:
     """Return one lane's predictions for images (n, D) with labels (n,).
 
     Rows are cut into chunks as in :func:`evaluate`, so on one machine the accuracy is the one that training
-    recorded. `scale` and `epsilon` are :class:`fnnexp.nn.stack.Recipe`'s.
+    recorded.
     """
     n, dtype = len(images), parameters.theta.dtype
     found = Predictions(np.empty(n, np.intp), np.empty(n), np.empty(n))
-    rows = DenseRows(images, scale, chunk_size(n), dtype)
+    rows = DenseRows(images, recipe.scale, min(CHUNK, n), dtype)
     with np.errstate(all="ignore"):  # overflowing logits are the network's, not the caller's
-        for chunk in row_chunks(n):
+        for chunk in slices(n, CHUNK):
             size = chunk.stop - chunk.start
-            work = Workspace(architecture, 1, size, dtype)
+            work = Workspace(recipe.architecture, 1, size, dtype)
             work.set_labels(np.asarray(labels[chunk])[None])
             Z = forward(parameters, [(range(1), rows.take(chunk))], work)
             predicted = Z[0].argmax(axis=1)
-            losses, _ = losses_and_hits(Z, work.onehot, epsilon, work.row)
+            losses, _ = losses_and_hits(Z, work.onehot, recipe.epsilon, work.row)
             P = probabilities(Z, work.row, out=Z)
             found.predicted[chunk], found.loss[chunk] = predicted, losses[0]
             found.probability[chunk] = P[0, np.arange(size), predicted]

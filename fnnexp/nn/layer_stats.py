@@ -22,6 +22,7 @@ from fnnexp.nn.engines.numpy_engine import DenseRows
 from fnnexp.nn.network import Architecture, Parameters, Workspace
 from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.losses import gradient_in_place, losses_and_hits
+from fnnexp.nn.stack import Recipe
 
 Array = NDArray[Any]
 
@@ -84,28 +85,18 @@ class Probe:
 
     Parameters
     ----------
-    architecture
-        The network.
+    recipe
+        What is trained.
     images, labels
         The training rows (n, D) and (n,), uint8.
-    scale, epsilon, dtype
-        Those of the training: ``unit`` or ``raw`` inputs, ε of the loss, the floats that it computes with.
     """
 
-    def __init__(
-        self,
-        architecture: Architecture,
-        images: Array,
-        labels: Array,
-        *,
-        scale: str,
-        epsilon: float,
-        dtype: np.dtype[Any],
-    ) -> None:
+    def __init__(self, recipe: Recipe, images: Array, labels: Array) -> None:
+        architecture, dtype = recipe.architecture, np.dtype(recipe.dtype)
         count = min(ROWS, -(-len(images) // PART))
         rows = np.arange(count) * len(images) // count
-        self.architecture, self.epsilon = architecture, epsilon
-        self.examples = DenseRows(images, scale, count, dtype).take(rows)
+        self.architecture, self.epsilon = architecture, recipe.epsilon
+        self.examples = DenseRows(images, recipe.scale, count, dtype).take(rows)
         self.work = Workspace(architecture, 1, count, dtype)
         self.work.set_labels(np.asarray(labels)[rows])
 

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fnnexp.nn.engines.base import Engine
 from fnnexp.nn.epoch import EpochTrainer, engine_for
 from fnnexp.nn.evaluation import evaluate
 from fnnexp.nn.layer_stats import Probe
@@ -71,34 +70,34 @@ def advance(
         stack = start(recipe, stack.lanes)
     with np.errstate(all="ignore"):  # an overflow shows in the result, and is recorded
         stack = replace(stack, theta=stack.theta.copy(), slots=tuple(slot.copy() for slot in stack.slots))
-        probe = _probe(recipe, arrays) if diagnostics else None
+        rows = _splits(recipe, arrays)
+        held_out = [split for split in rows if split != "train"]
+        probe = Probe(recipe, *rows["train"]) if diagnostics else None
         if recipe.epochs == 0:
-            records = _untrained(recipe, stack, arrays, clock, computing, probe)
-            return stack.select([k for k, record in enumerate(records) if not record.diverged]), records
+            epoch_began = clock()
+            measured = {split: evaluate(recipe, stack, computing, *of) for split, of in rows.items()}
+            spent = (clock() - epoch_began) / len(stack.lanes)
+            records = _records(stack, measured, spent, probe)
+            return stack.select(_not_diverged(records)), records
         if probe and stack.epoch == 0:
             records = [
                 Record(lane.key, 0, probe.measure(theta), 0.0)
                 for lane, theta in zip(stack.lanes, stack.theta, strict=True)
             ]
-        held_out = {split: rows for split, rows in _splits(recipe, arrays).items() if split != "train"}
         trainer = EpochTrainer(recipe, stack, arrays, computing)
         while stack.lanes and stack.epoch < recipe.epochs:
             before = stack.theta.copy() if probe else None
             epoch_began = clock()
-            epoch = stack.epoch + 1
-            measured = {"train": trainer.train(epoch)}
-            for split, rows in held_out.items():
-                measured[split] = evaluate(recipe, stack, computing, *rows)
+            stack = replace(stack, epoch=stack.epoch + 1)
+            measured = {"train": trainer.train(stack.epoch)}
+            for split in held_out:
+                measured[split] = evaluate(recipe, stack, computing, *rows[split])
             spent = (clock() - epoch_began) / len(stack.lanes)
-            finite = _finite(stack, measured)
-            for k, lane in enumerate(stack.lanes):
-                metrics = _metrics_of(k, measured)
-                if probe and before is not None:
-                    metrics |= probe.measure(stack.theta[k], before[k])
-                records.append(Record(lane.key, epoch, metrics, spent, _diverged_theta(stack, k, finite)))
-            stack = replace(stack, epoch=epoch)
-            if not finite.all():
-                stack = stack.select(np.flatnonzero(finite).tolist())
+            latest = _records(stack, measured, spent, probe, before)
+            records += latest
+            going_on = _not_diverged(latest)
+            if len(going_on) < len(latest):
+                stack = stack.select(going_on)
                 if stack.lanes:
                     trainer = EpochTrainer(recipe, stack, arrays, computing)
             if clock() - began >= seconds:
@@ -125,33 +124,24 @@ def _splits(recipe: Recipe, arrays: DataArrays) -> dict[str, tuple[Array, Array]
     return {split: rows[split] for split in splits(recipe.validation > 0)}
 
 
-def _probe(recipe: Recipe, arrays: DataArrays) -> Probe:
-    """Return the rows that diagnostics are measured on."""
-    images, labels = _splits(recipe, arrays)["train"]
-    how: dict[str, Any] = {"scale": recipe.scale, "epsilon": recipe.epsilon, "dtype": np.dtype(recipe.dtype)}
-    return Probe(recipe.architecture, np.asarray(images), labels, **how)
-
-
-def _untrained(
-    recipe: Recipe,
-    stack: Stack,
-    arrays: DataArrays,
-    clock: Callable[[], float],
-    engine: Engine,
-    probe: Probe | None,
+def _records(
+    stack: Stack, measured: Measured, seconds: float, probe: Probe | None, before: Array | None = None
 ) -> list[Record]:
-    """Return the records of epoch 0 where no epoch is trained: all splits, measured on the start."""
-    began = clock()
-    measured = {
-        split: evaluate(recipe, stack, engine, *rows) for split, rows in _splits(recipe, arrays).items()
-    }
-    spent = (clock() - began) / len(stack.lanes)
+    """Return each lane's record of the stack's epoch; ``before`` is θ (K, P) from before it."""
     finite = _finite(stack, measured)
     records = []
     for k, lane in enumerate(stack.lanes):
-        metrics = _metrics_of(k, measured) | (probe.measure(stack.theta[k]) if probe else {})
-        records.append(Record(lane.key, 0, metrics, spent, _diverged_theta(stack, k, finite)))
+        metrics = _metrics_of(k, measured)
+        if probe:
+            metrics |= probe.measure(stack.theta[k], None if before is None else before[k])
+        theta = None if finite[k] else _with_one_nan(stack.theta[k])
+        records.append(Record(lane.key, stack.epoch, metrics, seconds, theta))
     return records
+
+
+def _not_diverged(records: Sequence[Record]) -> list[int]:
+    """Return which lanes go on, by the records of their last epoch."""
+    return [k for k, record in enumerate(records) if not record.diverged]
 
 
 def _finite(stack: Stack, measured: Measured) -> Array:
@@ -165,23 +155,21 @@ def _finite(stack: Stack, measured: Measured) -> Array:
     return finite
 
 
-def _diverged_theta(stack: Stack, k: int, finite: Array) -> Array | None:
-    """Return the parameters of a lane that diverged, else None; every NaN in them is ``np.nan``.
+def _with_one_nan(theta: Array) -> Array:
+    """Return a copy of the parameters in which every NaN is ``np.nan``.
 
     The sign of a computed NaN depends on whether its element was in a loop's SIMD body or its tail, and so on
     the lanes beside it.
     """
-    if finite[k]:
-        return None
-    theta: Array = stack.theta[k].copy()
-    theta[np.isnan(theta)] = np.nan
-    return theta
+    copy: Array = theta.copy()
+    copy[np.isnan(copy)] = np.nan
+    return copy
 
 
 def _metrics_of(k: int, measured: Measured) -> dict[str, float]:
     """Return one lane's metrics by name.
 
-    A NaN loss becomes ``math.nan``, see :func:`_diverged_theta`. Other metrics that are not finite are left
+    A NaN loss becomes ``math.nan``, see :func:`_with_one_nan`. Other metrics that are not finite are left
     out.
     """
     metrics = {}

@@ -48,8 +48,7 @@ def lanes_of(recipe: Recipe, count: int = 1, std: float = 0.4) -> list[Lane]:
 
 def probe_of(recipe: Recipe, arrays: Any) -> Probe:
     n = len(arrays.x_train) - recipe.validation
-    how = {"scale": recipe.scale, "epsilon": recipe.epsilon, "dtype": np.dtype(recipe.dtype)}
-    return Probe(recipe.architecture, arrays.x_train[:n], arrays.y_train[:n], **how)
+    return Probe(recipe, arrays.x_train[:n], arrays.y_train[:n])
 
 
 # --- what each quantity is ---
@@ -199,8 +198,8 @@ def test_a_file_that_is_sorted_by_its_labels_shows_all_of_them() -> None:
     arrays = images(4, 1000, 8, 12, 10)
     order = np.argsort(arrays.y_train, kind="stable")
     ordered = replace(arrays, x_train=arrays.x_train[order], y_train=arrays.y_train[order])
-    shape = Architecture(12, (), 10, "relu")
-    probe = Probe(shape, ordered.x_train, ordered.y_train, scale="unit", epsilon=0, dtype=np.dtype("float64"))
+    recipe = Recipe(Architecture(12, (), 10, "relu"), MODES["mini"], "sgd", epochs=1, dtype="float64")
+    probe = Probe(recipe, ordered.x_train, ordered.y_train)
     assert set(probe.work.onehot[0].argmax(axis=1)) == set(range(10))
 
 

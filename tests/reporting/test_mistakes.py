@@ -20,6 +20,8 @@ from fnnexp.data import download
 from fnnexp.errors import FnnexpError
 from fnnexp.nn.evaluation import Predictions, parameters_of, predict
 from fnnexp.nn.network import Architecture
+from fnnexp.nn.pieces.batching import Batching
+from fnnexp.nn.stack import Recipe
 from fnnexp.nn.testing.reference import Network
 from fnnexp.reporting import write as report
 from fnnexp.reporting.plots import images as pictures
@@ -382,7 +384,8 @@ def test_predictions_of_many_rows_are_those_of_the_reference(scale):
         rng.integers(0, 256, (1100, 9)).astype(np.uint8),
         rng.integers(0, 5, 1100).astype(np.uint8),
     )
-    found = predict(shape, parameters_of(shape, arrays), images, labels, scale=scale, epsilon=1e-3)
+    recipe = Recipe(shape, Batching("full"), "sgd", epochs=1, scale=scale, epsilon=1e-3)
+    found = predict(recipe, parameters_of(shape, arrays), images, labels)
     network = Network(W, [None, None, arrays["b3"]], "tanh", epsilon=1e-3)
     P = network.forward(images / 255 if scale == "unit" else images)
     assert (found.predicted == P.argmax(axis=1)).all()

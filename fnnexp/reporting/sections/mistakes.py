@@ -128,9 +128,7 @@ def evaluate(best: pd.Series, uri: str | None = None) -> Evaluation:
     if recipe.validation:
         first, split = trial.data.n_train - recipe.validation, "validation"
         images, labels = arrays.x_train[first:], arrays.y_train[first:]
-    predictions = predict(
-        shape, parameters_of(shape, trained), images, labels, scale=recipe.scale, epsilon=recipe.epsilon
-    )
+    predictions = predict(recipe, parameters_of(shape, trained), images, labels)
     logged = float(best["val_accuracy" if recipe.validation else "test_accuracy"])
     real = np.asarray(labels, np.intp)
     return Evaluation(
