@@ -10,7 +10,7 @@ From the inside out:
 - ``evaluation``: metrics of a split, and one network's predictions.
 - ``layer_stats``: the diagnostics of each layer.
 - ``training``: ``start`` and ``advance``, the way in for everything outside.
-- ``rng``: where every random draw comes from.
+- ``rng``, ``arrays``: where every random draw comes from; the types of arrays.
 - ``testing/``: the op-by-op reference and the gradient check.
 
 A new activation, initializer, optimizer or metric is a function and an entry in its table in ``pieces/``.

@@ -6,11 +6,11 @@ Rows are computed a chunk at a time and lanes a slice at a time, so that what a 
 from __future__ import annotations
 
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fnnexp.nn.arrays import Array
 from fnnexp.nn.engines.base import Descent, Engine, engine_named, per_sample_engine
 from fnnexp.nn.engines.numpy_engine import Inputs
 from fnnexp.nn.network import Parameters, Workspace, backward, forward
@@ -19,8 +19,6 @@ from fnnexp.nn.pieces.losses import gradient_in_place, losses_and_hits, probabil
 from fnnexp.nn.pieces.metrics import Totals
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS, sgd
 from fnnexp.nn.stack import DataArrays, Recipe, Stack
-
-Array = NDArray[Any]
 
 CHUNK = 512
 """Rows computed at once: few enough that their activations stay in cache. The number is part of the result,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fnnexp.nn.arrays import Array
 from fnnexp.nn.engines.base import Engine
 from fnnexp.nn.engines.numpy_engine import DenseRows
 from fnnexp.nn.epoch import CHUNK, lane_slices
@@ -17,8 +17,6 @@ from fnnexp.nn.pieces.batching import slices
 from fnnexp.nn.pieces.losses import losses_and_hits, probabilities
 from fnnexp.nn.pieces.metrics import Totals
 from fnnexp.nn.stack import Recipe, Stack
-
-Array = NDArray[Any]
 
 
 def evaluate(recipe: Recipe, stack: Stack, engine: Engine, images: Array, labels: Array) -> dict[str, Array]:

@@ -13,18 +13,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fnnexp.nn.arrays import Array
 from fnnexp.nn.engines.numpy_engine import DenseRows
 from fnnexp.nn.network import Architecture, Parameters, Workspace
 from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.losses import gradient_in_place, losses_and_hits
 from fnnexp.nn.stack import Recipe
-
-Array = NDArray[Any]
 
 ROWS, PART = 512, 16
 """The probe has 512 training rows, or one in 16 where that is fewer, so that measuring takes little time

@@ -14,16 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fnnexp.nn.arrays import Array, DType
 from fnnexp.nn.engines.numpy_engine import BlasFirstLayer, FirstLayer, Inputs
 from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.initializers import draw
 
-Array = NDArray[Any]
 BIASES = ("zeros", "normal", "none")
 """How a layer's bias starts: at 0 or drawn like the layer's weights; or the layer has none."""
 
@@ -104,9 +102,7 @@ class Parameters:
         return arrays
 
 
-def initial_theta(
-    architecture: Architecture, seed: int, stds: Sequence[float], dtype: np.dtype[Any]
-) -> Array:
+def initial_theta(architecture: Architecture, seed: int, stds: Sequence[float], dtype: DType) -> Array:
     """Return the untrained θ (P,) of one lane.
 
     Parameters
@@ -128,7 +124,7 @@ def initial_theta(
 class Workspace:
     """The arrays that forward and backward write to, for K lanes of B rows, allocated once."""
 
-    def __init__(self, architecture: Architecture, lanes: int, rows: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, architecture: Architecture, lanes: int, rows: int, dtype: DType) -> None:
         self.activation = ACTIVATIONS[architecture.activation]
         self.A = [np.empty((lanes, rows, width), dtype) for width in architecture.hidden]
         self.dA = [np.empty_like(a) for a in self.A]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fnnexp.nn.arrays import Array
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.batching import Batching
-
-Array = NDArray[Any]
 
 
 class DataArrays(Protocol):

@@ -13,11 +13,10 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fnnexp.nn.arrays import Array
 from fnnexp.nn.epoch import EpochTrainer, engine_for
 from fnnexp.nn.evaluation import evaluate
 from fnnexp.nn.layer_stats import Probe
@@ -28,7 +27,6 @@ from fnnexp.nn.stack import DataArrays, Lane, Recipe, Record, Stack
 
 __all__ = ["DataArrays", "Lane", "Recipe", "Record", "Stack", "advance", "engine_version", "start"]
 
-Array = NDArray[Any]
 Measured = dict[str, dict[str, Array]]
 """Each metric's mean (K,), by split and metric."""
 

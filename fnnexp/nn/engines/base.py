@@ -10,18 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fnnexp.nn.arrays import Array, DType
 from fnnexp.nn.engines.numpy_engine import BlasFirstLayer, DenseRows, FirstLayer, Inputs, RowSource
 from fnnexp.nn.engines.per_sample import BlockDescent
 from fnnexp.nn.network import Architecture, Parameters
 from fnnexp.nn.pieces.activations import ACTIVATIONS, Activation
 
-Array = NDArray[Any]
-MakeRows = Callable[[NDArray[np.uint8], str, int, np.dtype[Any]], RowSource]
+MakeRows = Callable[[NDArray[np.uint8], str, int, DType], RowSource]
 
 
 class Descent(Protocol):

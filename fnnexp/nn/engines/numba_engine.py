@@ -34,6 +34,7 @@ from numba import types
 from numba.extending import intrinsic, models, register_model
 from numpy.typing import NDArray
 
+from fnnexp.nn.arrays import Array, DType
 from fnnexp.nn.engines.numpy_engine import BlasFirstLayer, DenseRows, Examples, Inputs
 from fnnexp.nn.network import Architecture, Parameters
 from fnnexp.nn.pieces.activations import (
@@ -51,7 +52,6 @@ from fnnexp.nn.pieces.activations import (
 from fnnexp.nn.pieces.losses import exponentiate, probabilities, subtract_largest
 from fnnexp.nn.pieces.metrics import METRICS
 
-Array = NDArray[Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 DENSE = 0.35
@@ -240,7 +240,7 @@ def row_sum(indices: Array, values: Array, first: int, stop: int, M: Array, H: i
         _sum_by_16(indices, values, first, stop, M, H, out)
 
 
-def padded(rows: int, width: int, dtype: np.dtype[Any]) -> Array:
+def padded(rows: int, width: int, dtype: DType) -> Array:
     """Return zeros (rows, H), H the next multiple of :data:`VECTOR`, that start at a cache line.
 
     >>> padded(3, 10, np.dtype("f4")).shape
@@ -320,7 +320,7 @@ class Tiles:
         H with its padding.
     """
 
-    def __init__(self, rows: int, columns: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, rows: int, columns: int, dtype: DType) -> None:
         whole = padded(rows, columns, dtype)
         self.flat, self.width = whole.reshape(-1), whole.shape[1]
         bounds = [(at, min(at + TILE, self.width)) for at in range(0, self.width, TILE)]
@@ -411,7 +411,7 @@ class SparseExamples:
         How many pixels and rows there are at the most; D.
     """
 
-    def __init__(self, most: int, rows: int, columns: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, most: int, rows: int, columns: int, dtype: DType) -> None:
         self._pointers, self._starts = np.empty(rows + 1, np.intp), np.empty(columns + 2, np.intp)
         self._columns, self._values = np.empty(most + 1, np.uint32), np.empty(most + 1, dtype)
         self._rows, self._by_column = np.empty(most, np.uint32), np.empty(most, dtype)
@@ -441,7 +441,7 @@ class SparseExamples:
 class SparseRows:
     """Rows of a split as lists of their nonzero pixels; its arguments are those of :class:`DenseRows`."""
 
-    def __init__(self, images: NDArray[np.uint8], scale: str, size: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, images: NDArray[np.uint8], scale: str, size: int, dtype: DType) -> None:
         self._images = np.asarray(images)
         self._table = np.arange(256).astype(dtype)
         if scale == "unit":
@@ -455,9 +455,7 @@ class SparseRows:
         return self._examples
 
 
-def make_rows(
-    images: NDArray[np.uint8], scale: str, size: int, dtype: np.dtype[Any]
-) -> DenseRows | SparseRows:
+def make_rows(images: NDArray[np.uint8], scale: str, size: int, dtype: DType) -> DenseRows | SparseRows:
     """Return the source of a split's rows: lists of pixels where most are 0, else floats for BLAS."""
     some = images[:: max(len(images) // SAMPLED_ROWS, 1)]
     dense = np.count_nonzero(some) >= DENSE * some.size

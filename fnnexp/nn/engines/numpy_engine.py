@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from fnnexp.nn.arrays import Array, DType
 
 Inputs = Sequence[tuple[range, Any]]
 """For each group of lanes that see the same rows: which lanes, and their rows in the engine's own form."""
@@ -42,7 +42,7 @@ class Examples:
         Which columns of the input these are (U,), ascending, or None for all D.
     """
 
-    X: NDArray[Any]
+    X: Array
     used: NDArray[np.intp] | None = None
 
 
@@ -66,7 +66,7 @@ class DenseRows:
         The most rows asked for at once.
     """
 
-    def __init__(self, images: NDArray[np.uint8], scale: str, size: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, images: NDArray[np.uint8], scale: str, size: int, dtype: DType) -> None:
         self._images = np.asarray(images)
         self._divisor = dtype.type(255) if scale == "unit" else None
         self._bytes = np.empty((size, images.shape[1]), np.uint8)
@@ -87,7 +87,7 @@ class DenseRows:
         compact = self._compact[: rows * len(used)].reshape(rows, len(used))
         return Examples(self._scaled(np.take(gathered, used, axis=1, out=compact, mode="clip")), used)
 
-    def _scaled(self, images: NDArray[np.uint8]) -> NDArray[Any]:
+    def _scaled(self, images: NDArray[np.uint8]) -> Array:
         inputs = self._inputs[: images.size].reshape(images.shape)
         np.copyto(inputs, images)
         if self._divisor is not None:

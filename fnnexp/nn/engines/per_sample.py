@@ -16,11 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fnnexp.nn.arrays import Array
 from fnnexp.nn.engines.numpy_engine import DenseRows, Inputs
 from fnnexp.nn.network import Architecture, Parameters, Workspace
 from fnnexp.nn.pieces.activations import ACTIVATIONS
@@ -31,8 +30,6 @@ from fnnexp.nn.pieces.losses import (
     probabilities,
     subtract_largest,
 )
-
-Array = NDArray[Any]
 
 BLOCK = 64
 """Rows in a block: a longer block makes the sum in each step longer, and the products around it cheaper. The

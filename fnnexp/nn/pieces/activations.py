@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from fnnexp.nn.arrays import Array
 
 SIGMOID_CLIP = 500.0
 """exp(500) is finite in float64, so nothing overflows on the way to 0 or 1. In float32 it is infinite all the

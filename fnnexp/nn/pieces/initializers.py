@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fnnexp.nn.arrays import Array
 from fnnexp.nn.rng import generator
 
 INITIALIZERS: dict[str, Callable[[int, int], float] | None] = {
@@ -56,6 +55,6 @@ def standard_deviation(method: str, n_in: int, n_out: int, std: float | None = N
     return std
 
 
-def draw(seed: int, purpose: str, layer: int, shape: tuple[int, ...], std: float) -> NDArray[Any]:
+def draw(seed: int, purpose: str, layer: int, shape: tuple[int, ...], std: float) -> Array:
     """Return N(0, std²) draws in float64: the unit draws of (seed, purpose, layer), scaled."""
     return generator(seed, purpose, layer).standard_normal(shape) * np.float64(std)

@@ -10,12 +10,9 @@ Softmax is p_c = exp(z_c − max z) / Σ_k exp(z_k − max z), in three steps th
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from fnnexp.nn.arrays import Array
 
 
 def subtract_largest(Z: Array, row: Array, out: Array) -> None:

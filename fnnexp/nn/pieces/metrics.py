@@ -7,12 +7,11 @@ add a metric, enter its function in :data:`METRICS`: from then on every trial re
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from fnnexp.nn.arrays import Array
+
 Metric = Callable[[Array, Array], Array]
 
 METRICS: dict[str, Metric] = {}

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from fnnexp.nn.arrays import Array
+
 Update = Callable[[Array, Array, tuple[Array, ...], int, Mapping[str, Array]], None]
 
 

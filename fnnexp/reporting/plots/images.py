@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.patches import Rectangle
 
+from fnnexp.nn.arrays import Array
 from fnnexp.reporting.plots.layout import bare
 from fnnexp.reporting.plots.picture import Picture
 from fnnexp.reporting.plots.style import INK, shade
@@ -66,7 +67,7 @@ def gallery(images: NDArray[np.uint8], titles: Sequence[str], columns: int) -> P
     return _tiled(tiles, columns, tile=1.22, gap=(0.24, 0.3), titles=titles)[0]
 
 
-def first_weights(W1: NDArray[Any], side: int, most: int, columns: int) -> Picture:
+def first_weights(W1: Array, side: int, most: int, columns: int) -> Picture:
     """Return hidden units' weights as images, the largest norm first, on one symmetric scale.
 
     Parameters
@@ -91,7 +92,7 @@ def first_weights(W1: NDArray[Any], side: int, most: int, columns: int) -> Pictu
     return figure
 
 
-def _shades(values: NDArray[Any], limit: float) -> NDArray[np.uint8]:
+def _shades(values: Array, limit: float) -> NDArray[np.uint8]:
     """Return values (…) as colours (…, 3), 0 in the middle, ± limit at the ends."""
     at = np.clip(values.astype(np.float64) / limit, -1, 1)
     ends = [np.interp(at, (-1, 0, 1), each) for each in zip(NEGATIVE, ZERO, POSITIVE, strict=True)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from fnnexp.config import jobs, resolve
 from fnnexp.data import datasets as data
 from fnnexp.data import npz
 from fnnexp.errors import FnnexpError
+from fnnexp.nn.arrays import Array, DType
 from fnnexp.nn.evaluation import Predictions, parameters_of, predict
 from fnnexp.reporting.document.blocks import Section, Text
 from fnnexp.reporting.document.wording import percent, plural
@@ -64,7 +65,7 @@ class Evaluation(NamedTuple):
     real: NDArray[np.intp]
     predictions: Predictions
     classes: int
-    W1: NDArray[Any]
+    W1: Array
     logged: float
 
     @property
@@ -153,7 +154,7 @@ def _trial(config: bytes, best: pd.Series) -> Trial:
     return resolve.trial(job, prepared)
 
 
-def weights(content: bytes, architecture: Architecture, dtype: np.dtype[Any]) -> dict[str, NDArray[Any]]:
+def weights(content: bytes, architecture: Architecture, dtype: DType) -> dict[str, Array]:
     """Return the arrays ``W1 b1 …`` of an .npz, nothing unpickled, each of the shape and type it must have.
 
     No header decides how much memory is taken: an entry holds what the architecture says, or is refused.
