@@ -98,7 +98,7 @@ def derivative(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
         f" {_mean(right)}; printed is {percent(float(_last(tables, 'tanh_mini_batch', 'test')))}."
         f" {_paired(right - wrong)}",
     ]
-    names = {each.preset: each.description for each in PROGRAMS["tanh_mini_batch"]}
+    names = PROGRAMS["tanh_mini_batch"]
     panels = [
         Panel(
             f"test {quantity}",
@@ -136,7 +136,7 @@ def derivative(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
 
 def optimizer(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
     """Show which optimizer the printed numbers of `relu98_full_batch` are of."""
-    names = {each.preset: each.description for each in PROGRAMS["relu98_full_batch"]}
+    names = PROGRAMS["relu98_full_batch"]
     published = tables[tables["experiment"] == "relu98_full_batch"]
     lines = []
     for row in published.to_dict("records"):
@@ -302,9 +302,9 @@ def which(rows: pd.DataFrame, experiment: str) -> str:
         row["program"]: row for row in summary(rows[rows["experiment"] == experiment]).to_dict("records")
     }
     counts = []
-    for program in PROGRAMS[experiment]:
-        row = by_program[program.preset]
-        counts.append((program.description, int(row[APART]), int(row["rows"] - row[NOT_RUN])))
+    for program, name in PROGRAMS[experiment].items():
+        row = by_program[program]
+        counts.append((name, int(row[APART]), int(row["rows"] - row[NOT_RUN])))
     apart = " and ".join(f"{apart} of {run} lie apart from {name}" for name, apart, run in counts)
     (nearest, least, run), (_, most, _) = sorted(counts, key=lambda each: each[1])
     start = f"Of the printed rows that were run again, {apart}:"

@@ -67,7 +67,7 @@ def verdicts_table(rows: pd.DataFrame) -> Table:
     verdicts = [verdict for verdict in VERDICTS if verdict in VERDICTS[:3] or counted[verdict].any()]
     lines = []
     for each in counted.to_dict("records"):
-        name = {p.preset: p.description for p in PROGRAMS[each["experiment"]]}[each["program"]]
+        name = PROGRAMS[each["experiment"]][each["program"]]
         chosen = rows[(rows["experiment"] == each["experiment"]) & (rows["run"] == each["run"])]
         chosen = chosen[(chosen["program"] == each["program"]) & (chosen["verdict"] != NOT_RUN)]
         counts = [Cell(str(each[count]), float(each[count])) for count in ("seeds", "rows", *verdicts)]
@@ -124,7 +124,7 @@ def verdicts(rows: pd.DataFrame) -> list[str]:
     """Return a sentence for each published table, of the program that its numbers should be of."""
     sentences = []
     for each in summary(rows).to_dict("records"):
-        if each["program"] != PROGRAMS[each["experiment"]][0].preset:
+        if each["program"] != next(iter(PROGRAMS[each["experiment"]])):
             continue
         run = each["rows"] - each[NOT_RUN]
         part = rows[(rows["experiment"] == each["experiment"]) & (rows["run"] == each["run"])]
@@ -187,9 +187,9 @@ def _tables_of_rows(rows: pd.DataFrame) -> Iterator[Table]:
     for experiment, programs in PROGRAMS.items():
         mine = rows[rows["experiment"] == experiment]
         for run in mine["run"].unique():
-            for program in programs:
-                chosen = mine[(mine["run"] == run) & (mine["program"] == program.preset)]
-                yield rows_table(chosen, f"{experiment}, run {run}, beside {program.description}")
+            for program, name in programs.items():
+                chosen = mine[(mine["run"] == run) & (mine["program"] == program)]
+                yield rows_table(chosen, f"{experiment}, run {run}, beside {name}")
 
 
 def make_folder(folder: Path) -> None:
