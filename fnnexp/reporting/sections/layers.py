@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
 
     from fnnexp.reporting.document.blocks import Figure
+    from fnnexp.reporting.plots.picture import Picture
 
 AFTER_THE_START = ("optimizer", "epochs")
 """Factors that the untrained network does not depend on; it does not depend on batching either."""
@@ -62,11 +63,15 @@ def section(runs: pd.DataFrame, diagnostics: pd.DataFrame) -> Section:
         sentences.append(
             f"{with_diagnostics} of {len(runs)} trials have diagnostics; the others were trained without."
         )
-    tables = [table for table in (start_table(start), end_table(end)) if table.rows]
+    tables = [
+        _table("At the start, from the first layer to the last", start, SHOWN[:3]),
+        _table("At the end, from the first layer to the last", end, SHOWN),
+    ]
+    start_and_end = pd.concat([start.assign(when="start"), end.assign(when="end")], ignore_index=True)
     return Section(
         TITLE,
-        [*map(Text, sentences), *figures(runs, points, start), *tables],
-        {"diagnostics": diagnostics, "why": _start_and_end(start, end)},
+        [*map(Text, sentences), *figures(runs, points, start), *(table for table in tables if table.rows)],
+        {"diagnostics": diagnostics, "why": start_and_end},
     )
 
 
@@ -113,11 +118,6 @@ def at_end(runs: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
 def _over_seeds(points: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     grouped = points.groupby(list(by), observed=True, dropna=False, sort=True)["value"]
     return grouped.agg(seeds="count", mean="mean", low="min", high="max").reset_index()
-
-
-def _start_and_end(start: pd.DataFrame, end: pd.DataFrame) -> pd.DataFrame:
-    """Return both tables as one, for its file."""
-    return pd.concat([start.assign(when="start"), end.assign(when="end")], ignore_index=True)
 
 
 # In sentences
@@ -197,16 +197,6 @@ def _name(by: Sequence[str], key: Sequence[Hashable]) -> str:
 # As tables and figures
 
 
-def start_table(start: pd.DataFrame) -> Table:
-    """Return the untrained networks as shown, a cell's values from the first layer to the last."""
-    return _table("At the start, from the first layer to the last", start, SHOWN[:3])
-
-
-def end_table(end: pd.DataFrame) -> Table:
-    """Return the trained networks as shown."""
-    return _table("At the end, from the first layer to the last", end, SHOWN)
-
-
 POINT = ("seeds", "mean", "low", "high")
 SHOWN = (
     ("spread of pre-activations", ("z_std",)),
@@ -218,6 +208,7 @@ SHOWN = (
 
 
 def _table(title: str, values: pd.DataFrame, columns: Sequence[tuple[str, tuple[str, ...]]]) -> Table:
+    """Return networks as shown, a cell's values from the first layer to the last."""
     by = [column for column in values.columns if column not in (*POINT, "layer", "quantity")]
     rows = []
     for key, part in values.groupby(by, observed=True, dropna=False, sort=True):
@@ -251,7 +242,7 @@ def figures(runs: pd.DataFrame, points: pd.DataFrame, start: pd.DataFrame) -> It
     yield from for_each(means, beside, drawings, most=MOST_COMBINATIONS)
 
 
-def _by_epoch(part: pd.DataFrame, quantity: str, title: str, *, log: bool = False) -> Any:
+def _by_epoch(part: pd.DataFrame, quantity: str, title: str, *, log: bool = False) -> Picture | None:
     return plots.by_epoch(part[part["quantity"] == quantity], title, log=log)
 
 
