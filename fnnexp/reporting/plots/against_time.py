@@ -11,7 +11,7 @@ from fnnexp.reporting.plots import averages
 from fnnexp.reporting.plots.curves import axis_title
 from fnnexp.reporting.plots.layout import add_legend, columns_for, in_rows, panels
 from fnnexp.reporting.plots.scales import EDGES, share_time_axis, share_y_axis
-from fnnexp.reporting.plots.style import INK, STROKE, styles
+from fnnexp.reporting.plots.style import INK, STROKE, styles_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,10 +33,9 @@ def against_time(runs: pd.DataFrame, metric: str) -> Picture | None:
         return None
     strokes = {
         name: STROKE | {"color": style.color, "marker": style.marker, "linestyle": ""}
-        for name, style in styles(list(means["init"].cat.categories)).items()
-        if (means["init"] == name).any()
+        for name, style in styles_in(means["init"]).items()
     }
-    batchings = [name for name in means["batching"].cat.categories if (means["batching"] == name).any()]
+    batchings = means["batching"].cat.remove_unused_categories().cat.categories
     fills = {name: {"fillstyle": FILLS[i % len(FILLS)]} for i, name in enumerate(batchings)}
     groups = list(means.groupby("arch", observed=True))
     figure, axes = panels(

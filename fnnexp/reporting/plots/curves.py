@@ -17,7 +17,7 @@ from fnnexp.reporting.plots.layout import (
     panels,
 )
 from fnnexp.reporting.plots.scales import EDGES, LEAST_LOSS, share_y_axis
-from fnnexp.reporting.plots.style import INK, styles
+from fnnexp.reporting.plots.style import INK, styles_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,11 +54,11 @@ def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str, *, across: int
     points = averages.of_curves(runs, curves, metric)
     if points.empty:
         return None
-    drawn = {name: style for name, style in styles(list(points["init"].cat.categories)).items()
-             if (points["init"] == name).any()}  # fmt: skip
+    drawn = styles_in(points["init"])
     groups = list(points.groupby(["arch", "batching"], observed=True, sort=True))
-    archs, batchings = ([name for name in points[of].cat.categories if (points[of] == name).any()]
-                        for of in ("arch", "batching"))  # fmt: skip
+    archs, batchings = (
+        list(points[of].cat.remove_unused_categories().cat.categories) for of in ("arch", "batching")
+    )
     if gridded := 1 < len(batchings) <= COLUMNS:
         places = [(archs.index(arch), batchings.index(batching)) for (arch, batching), _ in groups]
         titles = [str(batching) for (_, batching), _ in groups]

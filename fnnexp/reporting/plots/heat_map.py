@@ -6,11 +6,12 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import logit
 
 from fnnexp.reporting.plots import averages
 from fnnexp.reporting.plots.layout import bare, set_title
 from fnnexp.reporting.plots.picture import Picture
-from fnnexp.reporting.plots.scales import EDGES, logit
+from fnnexp.reporting.plots.scales import EDGES
 from fnnexp.reporting.plots.style import INK, shade
 
 if TYPE_CHECKING:

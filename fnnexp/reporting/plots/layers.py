@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import textwrap
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
 from fnnexp.reporting.plots import layout
 from fnnexp.reporting.plots.layout import add_legend, draw_band, in_rows, legend_lines
-from fnnexp.reporting.plots.style import INK, styles
+from fnnexp.reporting.plots.style import INK, styles_in
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from matplotlib.axes import Axes
 
@@ -25,13 +26,6 @@ ASIDE = 0.3  # layers that markers of one layer are spread over, so that they do
 
 MOST_PANELS = 36
 """At most so many panels by epoch; the rest is in diagnostics.csv."""
-
-
-class Panel(NamedTuple):
-    """One panel: its title, and rows of `init x mean low high`."""
-
-    title: str
-    lines: pd.DataFrame
 
 
 class Quantity(NamedTuple):
@@ -62,17 +56,18 @@ def at_start(points: pd.DataFrame) -> Picture | None:
     columns = [quantity for quantity in START if (points["quantity"] == quantity.name).any()]
     if points.empty:
         return None
-    panels = [
-        Panel(f"{arch} · {quantity.title}", part[part["quantity"] == quantity.name])
+    panels = {
+        f"{arch} · {quantity.title}": part[part["quantity"] == quantity.name]
         for arch, part in points.rename(columns={"layer": "x"}).groupby("arch", observed=True)
         for quantity in columns
-    ]
+    }
     figure, axes = _drawn(panels, len(columns), x_label="layer", gap=WIDE, aside=ASIDE)
+    lines = list(panels.values())
     for column, quantity in enumerate(columns):
-        lines = pd.concat([panel.lines for panel in panels[column :: len(columns)]])
-        _share_y_axis(axes[column :: len(columns)], lines, quantity.log)
+        below = slice(column, None, len(columns))
+        _share_y_axis(axes[below], pd.concat(lines[below]), quantity.log)
     for i, ax in enumerate(axes):
-        last = int(panels[i - i % len(columns)].lines["x"].max())
+        last = int(lines[i - i % len(columns)]["x"].max())
         ax.set_xlim(0.5, last + 0.5)
         ax.set_xticks(range(1, last + 1, -(-last // 12)))
         ax.tick_params(labelleft=True)
@@ -93,27 +88,38 @@ def by_epoch(points: pd.DataFrame, title: str, *, log: bool) -> Picture | None:
     """
     if points.empty:
         return None
-    panels = [
-        Panel(f"{arch} · layer {layer} · {batching}", part.rename(columns={"epoch": "x"}))
-        for (arch, layer, batching), part in points.groupby(["arch", "layer", "batching"], observed=True)
-    ][:MOST_PANELS]
+    groups = points.rename(columns={"epoch": "x"}).groupby(["arch", "layer", "batching"], observed=True)
+    panels = {
+        f"{arch} · layer {layer} · {batching}": part
+        for (arch, layer, batching), part in islice(groups, MOST_PANELS)
+    }
     batchings = points["batching"].nunique()
     columns = batchings if 1 < batchings <= layout.COLUMNS else min(layout.COLUMNS, len(panels))
     figure, axes = _drawn(panels, columns, y_label=title)
-    _share_y_axis(axes, pd.concat([panel.lines for panel in panels]), log)
+    _share_y_axis(axes, pd.concat(panels.values()), log)
     return figure
 
 
-def _drawn(panels: Sequence[Panel], columns: int, *, aside: float = 0.0, **how: Any) -> layout.Panels:
-    """Return the panels with their lines and legend; `how` goes to :func:`layout.panels`."""
-    inits = list(panels[0].lines["init"].cat.categories)
-    present = set().union(*(panel.lines["init"] for panel in panels))
-    drawn = {name: style for name, style in styles(inits).items() if name in present}
-    titles = [textwrap.shorten(panel.title, TITLE, placeholder=" …") for panel in panels]
+def _drawn(
+    panels: Mapping[str, pd.DataFrame], columns: int, *, aside: float = 0.0, **how: Any
+) -> layout.Panels:
+    """Return panels with their lines and legend.
+
+    Parameters
+    ----------
+    panels
+        Rows of `init x mean low high`, by the panel's title.
+    columns, how
+        Panels beside each other, and what else :func:`layout.panels` takes.
+    aside
+        Layers that the points of one layer are spread over.
+    """
+    drawn = styles_in(pd.concat(panels.values())["init"])
+    titles = [textwrap.shorten(title, TITLE, placeholder=" …") for title in panels]
     grid = layout.panels(in_rows(len(panels), columns), titles, len(drawn), height=HEIGHT, **how)
-    for ax, panel in zip(grid.axes, panels, strict=True):
+    for ax, lines in zip(grid.axes, panels.values(), strict=True):
         for i, (name, style) in enumerate(drawn.items()):
-            line = panel.lines[panel.lines["init"] == name].sort_values("x")
+            line = lines[lines["init"] == name].sort_values("x")
             if len(line):
                 x = line["x"].to_numpy(float) + (aside * ((i + 0.5) / len(drawn) - 0.5))
                 draw_band(ax, x, line, style, i, bars=bool(aside))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
     from fnnexp.reporting.plots.style import Style
 
@@ -126,7 +127,14 @@ def bare(ax: Axes) -> None:
 
 
 def draw_band(
-    ax: Axes, x: Any, line: pd.DataFrame, style: Style, i: int, *, bars: bool = False, within: Any = None
+    ax: Axes,
+    x: NDArray[np.float64],
+    line: pd.DataFrame,
+    style: Style,
+    i: int,
+    *,
+    bars: bool = False,
+    within: tuple[float, float] | None = None,
 ) -> None:
     """Draw the i-th line of a panel in its band: `mean`, from `low` to `high`.
 

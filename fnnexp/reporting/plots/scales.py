@@ -6,10 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from scipy.special import expit, logit
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from numpy.typing import NDArray
 
 ROUND = (
     0.5, 0.9, 0.1, 0.99, 0.8, 0.95, 0.98, 0.2, 0.3, 0.7, 0.6, 0.4, 0.97, 0.96, 0.995, 0.05, 0.02, 0.01, 0.999,
@@ -26,15 +29,6 @@ EDGES = (1e-3, 1 - 5e-4)
 LEAST_LOSS = 1e-4
 
 
-def logit(a: Any) -> Any:
-    """Return log(a / (1 − a))."""
-    return np.log(a) - np.log1p(-np.asarray(a))
-
-
-def _expit(z: Any) -> Any:
-    return 1 / (1 + np.exp(-np.asarray(z)))
-
-
 class Scale(NamedTuple):
     """A scale of matplotlib, its transform and back, and the values for ticks, the most important first."""
 
@@ -44,7 +38,7 @@ class Scale(NamedTuple):
     wanted: Sequence[float]
 
 
-LOGIT = Scale("logit", logit, _expit, ROUND)
+LOGIT = Scale("logit", logit, expit, ROUND)
 LOG = Scale("log", np.log, np.exp, POWERS)
 
 
@@ -86,7 +80,7 @@ def share_time_axis(axes: Sequence[Axes], seconds: pd.Series) -> None:
         _name_ticks(ax.xaxis, ticks, lambda x: f"{x:g}")
 
 
-def _ticks(ends: Any, scale: Scale) -> list[float]:
+def _ticks(ends: NDArray[np.float64], scale: Scale) -> list[float]:
     """Return round values between the transformed ends, not too close to each other."""
     from matplotlib.ticker import MaxNLocator
 
@@ -103,7 +97,7 @@ def _ticks(ends: Any, scale: Scale) -> list[float]:
     return sorted(ticks)
 
 
-def _name_ticks(axis: Any, ticks: Sequence[float], name: Any) -> None:
+def _name_ticks(axis: Axis, ticks: Sequence[float], name: Callable[[float], str]) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     axis.set_major_locator(FixedLocator(ticks))

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
+
 KNOWN = ("max", "sqrtmax", "xavier", "he", "he2", "normal", "glorot_normal", "he_normal")
 """Initializers whose style is fixed, so that reports can be laid side by side; others follow in order."""
 
@@ -22,11 +24,8 @@ STROKE: dict[str, Any] = {"linewidth": 1.4, "markersize": 4.5, "markeredgewidth"
 INK = "#010203"  # stands for the page's text colour until the drawing is SVG
 
 LIGHTEST, DARKEST = (0.91, 0.95, 0.99), (0.05, 0.24, 0.47)
-ON_LIGHT, ON_DARK, DARK = (
-    "#10151b",
-    "#ffffff",
-    0.65,
-)  # numbers in a cell, and the shade from which white reads
+ON_LIGHT, ON_DARK = "#10151b", "#ffffff"  # numbers in a cell
+DARK = 0.65  # the shade from which white reads
 
 
 class Style(NamedTuple):
@@ -46,6 +45,12 @@ def styles(inits: Sequence[str]) -> dict[str, Style]:
     order = list(dict.fromkeys([*KNOWN, *inits]))
     families = list(dict.fromkeys(name.partition(" ")[0] for name in order))
     return {name: style(families.index(name.partition(" ")[0]), order.index(name)) for name in inits}
+
+
+def styles_in(inits: pd.Series) -> dict[str, Style]:
+    """Return the style of each initializer that is in a column of labels, a category, in their order."""
+    there = set(inits)
+    return {name: style for name, style in styles(list(inits.cat.categories)).items() if name in there}
 
 
 def style(family: int, i: int) -> Style:
