@@ -87,7 +87,7 @@ class Claim:
             with contextlib.suppress(StoreError):  # a server that is away: the claim falls silent there
                 for key in self._tracker.experiment_tags():
                     if key.startswith(self._prefix):
-                        self._tracker.tag_experiment(key, None)
+                        self._tracker.untag_experiment(key)
         with contextlib.suppress(OSError):
             self._file.unlink(missing_ok=True)
             self._lock.release()
@@ -194,7 +194,7 @@ class Claim:
             except (ValueError, TypeError, KeyError):  # whatever stands there, we did not write it
                 continue
             if silent or owner in self._neighbours:
-                tracker.tag_experiment(key, None)
+                tracker.untag_experiment(key)
             elif goes_first:
                 found |= {trial: who for trial in self.trials if trial[:DIGITS] in held}
         return found

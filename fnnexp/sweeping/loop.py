@@ -84,7 +84,7 @@ def _known(tracker: Tracker, claim: Claim) -> Mapping[str, Known]:
         tracker.open()
     if tracker.is_remote:
         claim.share(tracker)
-    return tracker.known(mend=True)
+    return tracker.known()
 
 
 def _engines_that_fall_back(trials: Sequence[Trial], engine: str) -> list[str]:

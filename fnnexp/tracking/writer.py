@@ -121,7 +121,7 @@ class Tracker:
         with store.asked_first(self._given_uri):
             client = store.client(self._given_uri)
             find = partial(find_or_make, client, self.experiment, self.about)
-            found = patiently(find, uri=self.uri, say=self._say, at_start=True)
+            found = patiently(find, uri=self.uri, say=self.say, at_start=True)
             if (file := store.store_file(str(client.tracking_uri))) is not None:
                 sql.write_ahead(file)
         if found.lifecycle_stage == "deleted":
@@ -142,23 +142,25 @@ class Tracker:
         """Return the experiment's tags as they are now."""
         return dict(self._ask(self._client.get_experiment, self._id).tags)
 
-    def tag_experiment(self, key: str, value: str | None) -> None:
-        """Set a tag of the experiment, or remove it if it is there; for the latter one does not wait long."""
+    def tag_experiment(self, key: str, value: str) -> None:
+        """Set a tag of the experiment."""
         from mlflow.exceptions import MlflowException
 
-        if value is not None:
-            try:
-                self._ask(self._client.set_experiment_tag, self._id, key, value)
-            except MlflowException:  # two that set a new tag at once both insert it, and one is refused
-                self._ask(self._client.set_experiment_tag, self._id, key, value)
-            return
+        try:
+            self._ask(self._client.set_experiment_tag, self._id, key, value)
+        except MlflowException:  # two that set a new tag at once both insert it, and one is refused
+            self._ask(self._client.set_experiment_tag, self._id, key, value)
+
+    def untag_experiment(self, key: str) -> None:
+        """Remove a tag of the experiment if it is there; a server that is away is not waited for long."""
+        from mlflow.exceptions import MlflowException
 
         def remove() -> None:
             if key in self._client.get_experiment(self._id).tags:
                 self._client.delete_experiment_tag(self._id, key)
 
         try:
-            patiently(remove, uri=self.uri, say=self._say, at_start=True)
+            patiently(remove, uri=self.uri, say=self.say, at_start=True)
         except MlflowException as error:  # another has removed it just now
             if error.error_code not in GONE:
                 raise
@@ -180,37 +182,34 @@ class Tracker:
 
     def _ask(self, call: Callable[P, Answer], *given: P.args, **named: P.kwargs) -> Answer:
         """Return what a call to the store returns, however long the store is away. It may be made twice."""
-        return patiently(partial(call, *given, **named), uri=self.uri, say=self._say)
-
-    def _say(self, line: str) -> None:
-        self.say(line)
+        return patiently(partial(call, *given, **named), uri=self.uri, say=self.say)
 
     # Runs
 
-    def known(self, *, mend: bool = False) -> dict[str, Known]:
+    def known(self) -> dict[str, Known]:
         """Return the run of each trial id that is in the experiment; a finished one before any other.
 
-        With ``mend`` a run is closed that was finished but for that: its sweep was killed just then.
+        Close the runs that were finished but for that: their sweep was killed just then.
         """
         runs = list(reader.trial_runs(self._client, self._id))
         for run in runs:
-            if mend and run.mlflow_status == "RUNNING" and run.status in DONE:
+            if run.mlflow_status == "RUNNING" and run.status in DONE:
                 self._ask(self._client.set_terminated, run.run_id, "FINISHED")
         return reader.known(runs)
 
     @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
+    def together(self) -> Iterator[sql.Batch | None]:
         """Write what is logged meanwhile in one transaction at the end, or nothing of it if that fails.
 
-        So it is with a SQLite store. A server is told at once, run by run.
+        So it is with a SQLite store, and the batch is given. A server is told at once, run by run.
         """
         self.open()
         if self._sql is None or self._batch is not None:
-            yield
+            yield self._batch
             return
         batch = self._batch = sql.Batch()
         try:
-            yield
+            yield batch
             self._ask(self._sql.write, batch)
             self._ended |= batch.ends.keys()
         except BaseException:
@@ -218,12 +217,6 @@ class Tracker:
             raise
         finally:
             self._batch = None
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[tuple[sql.SqlRuns, sql.Batch] | None]:
-        """Give what writes to a SQLite store, and the batch to add to; None for any other store."""
-        with self.together():
-            yield None if self._sql is None or self._batch is None else (self._sql, self._batch)
 
     def begin(self, trial: Trial, identical_to: Trial | None = None, *, engine: str = "numpy") -> str:
         """Make the run of a trial that an engine computes, with its tags; return its run id.
@@ -245,16 +238,16 @@ class Tracker:
             tags["fnnexp.identical_to"] = identical_to.id
             tags["fnnexp.identical_to_name"] = identical_to.name
         params = {key: as_param(value) for key, value in trial.params.items()}
-        with self._writing() as writing:
-            if writing and writing[0].has_example:
-                run_id, place = writing[0].begin(writing[1], trial.name, tags)
+        with self.together() as batch:
+            if self._sql is not None and batch is not None and self._sql.has_example:
+                run_id, place = self._sql.begin(batch, trial.name, tags)
             else:
                 run = self._create(trial.name, tags)
                 run_id, place = str(run.info.run_id), str(run.info.artifact_uri)
-                if writing:
-                    self._ask(writing[0].follow, run_id, tags)
-            if writing:
-                writing[1].add(run_id, params=params)
+                if self._sql is not None:
+                    self._ask(self._sql.follow, run_id, tags)
+            if batch is not None:
+                batch.add(run_id, params=params)
             else:
                 self._undescribed[run_id] = params
         self._artifact_uris[run_id] = place
@@ -274,7 +267,7 @@ class Tracker:
             asked = True
             return self._client.create_run(self._id, run_name=name, tags=tags)
 
-        return patiently(create, uri=self.uri, say=self._say)
+        return patiently(create, uri=self.uri, say=self.say)
 
     def describe(self) -> bool:
         """Log the parameters of the next run that waits for them; return whether there was one."""
@@ -359,15 +352,15 @@ class Tracker:
         self, run_id: str, curve: Curve = (), tags: Mapping[str, str] | None = None, end: str | None = None
     ) -> None:
         """Log metrics, tags with the last of them, and MLflow's status if the run ends."""
-        with self._writing() as writing:
-            if writing:
-                writing[1].add(run_id, curve=curve, tags=tags, end=end)
+        with self.together() as batch:
+            if batch is not None:
+                batch.add(run_id, curve=curve, tags=tags, end=end)
                 return
         from mlflow.entities import Param, RunTag
 
         *batches, last = batches_of(curve)
-        for batch in batches:
-            self._ask(self._client.log_batch, run_id, metrics=batch)
+        for metrics in batches:
+            self._ask(self._client.log_batch, run_id, metrics=metrics)
         params = [Param(key, value) for key, value in self._undescribed.pop(run_id, {}).items()]
         if last or params or tags:
             run_tags = [RunTag(key, value) for key, value in (tags or {}).items()]

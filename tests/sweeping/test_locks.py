@@ -104,11 +104,11 @@ class Tags(dict):
         return seen
 
     def tag_experiment(self, key, value):
-        assert value is None or len(value) <= 5000
-        if value is None:
-            self.pop(key, None)
-        else:
-            self[key] = value
+        assert len(value) <= 5000
+        self[key] = value
+
+    def untag_experiment(self, key):
+        self.pop(key, None)
 
 
 class Clock:

@@ -262,7 +262,7 @@ def test_what_two_machines_make_at_once_is_made_once_and_costs_neither_its_sweep
     tracker.open()
     tracker.tag_experiment("a", "b")
     assert tracker.experiment_tags()["a"] == "b"
-    tracker.tag_experiment("a", None)
+    tracker.untag_experiment("a")
     assert "a" not in tracker.experiment_tags()
     assert refused == ["create_experiment", "set_experiment_tag", "delete_experiment_tag"]
 
