@@ -104,7 +104,7 @@ class About:
         return any(len(values) > 1 for values in found.values())
 
 
-def find_or_make(client: MlflowClient, name: str, about: About | None = None) -> Experiment:
+def find_or_make(client: MlflowClient, name: str, about: About | None) -> Experiment:
     """Return the experiment of a sweep, which is made when it is not there."""
     from mlflow.exceptions import MlflowException
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
-from typing import Any
 
 RUNS, CURVES, PARALLEL = "fnnexp-runs", "fnnexp-curves", "fnnexp-parallel"
 """The ids of our views."""
@@ -33,7 +32,7 @@ GROUPED = ("init", "arch", "batching")
 WIDTHS = {"attributes.`Run Name`": 215, "runDateAndNestInfo": 135}
 """Pixels of the columns that MLflow always shows, before all others."""
 
-WHOLE: Mapping[str, Any] = {
+WHOLE: Mapping[str, object] = {
     "runsExpanded": {},
     "runsPinned": [],
     "runsHidden": [],
@@ -121,7 +120,10 @@ SHOWN = {"runsHiddenMode": "SHOW_ALL", "isAccordionReordered": True}
 
 
 def _runs(
-    ranked: Mapping[str, Any], params: Sequence[Mapping[str, str]], columns: Sequence[str], metrics: list[str]
+    ranked: Mapping[str, object],
+    params: Sequence[Mapping[str, str]],
+    columns: Sequence[str],
+    metrics: list[str],
 ) -> str:
     widths = {_param(key): _width([key, *_values(params, key)]) for key in columns}
     widths |= {_metric(key): _width([key, "0.123456"]) for key in metrics}
@@ -142,7 +144,7 @@ def _mean_curves(by: str, params: Sequence[Mapping[str, str]], metrics: Sequence
     return _view(f"Mean curves by {by}", 2, {**order, **grouped, **SHOWN, **charts})
 
 
-def _parallel_coordinates(ranked: Mapping[str, Any], axes: Sequence[str], metric: str) -> str:
+def _parallel_coordinates(ranked: Mapping[str, object], axes: Sequence[str], metric: str) -> str:
     chosen = {"selectedParams": list(axes), "selectedMetrics": [metric], "showAllRuns": True}
     charts = _charts("Parallel coordinates", 1, [{"type": "PARALLEL", "uuid": "parallel", **chosen}])
     return _view("Parallel coordinates", 1, {**ranked, **SHOWN, **charts})
@@ -165,7 +167,7 @@ def _width(texts: Iterable[str]) -> int:
     return 26 + round(6.5 * max(map(len, texts)))
 
 
-def _view(name: str, place: int, state: Mapping[str, Any]) -> str:
+def _view(name: str, place: int, state: Mapping[str, object]) -> str:
     """Return a saved view as MLflow keeps it; those of a higher place stand first in its menu."""
     inner = json.dumps(state, separators=(",", ":"))
     return json.dumps(
@@ -173,13 +175,13 @@ def _view(name: str, place: int, state: Mapping[str, Any]) -> str:
     )
 
 
-def _charts(title: str, columns: int, charts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _charts(title: str, columns: int, charts: Sequence[Mapping[str, object]]) -> dict[str, object]:
     section = {"uuid": "fnnexp", "name": title, "display": True, "isReordered": True, "columns": columns}
     common = {"metricSectionId": "fnnexp", "isGenerated": True, "deleted": False}
     return {"compareRunSections": [section], "compareRunCharts": [{**common, **chart} for chart in charts]}
 
 
-def _line(metric: str) -> dict[str, Any]:
+def _line(metric: str) -> dict[str, object]:
     exactly = {"lineSmoothness": 0, "useGlobalLineSmoothing": True, "ignoreOutliers": False}
     axes = {"xAxisKey": "step", "useGlobalXaxisKey": True, "xAxisScaleType": "linear", "scaleType": "linear"}
     return {"type": "LINE", "uuid": metric, "metricKey": metric, **exactly, **axes}

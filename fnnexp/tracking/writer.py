@@ -7,7 +7,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, ParamSpec
 
 from fnnexp.errors import FnnexpError
 from fnnexp.tracking import artifacts, reader, saved_views, sql, store
@@ -36,9 +36,9 @@ from fnnexp.tracking.run_format import (
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-    from numpy.typing import NDArray
 
     from fnnexp.config.trial import Trial
+    from fnnexp.nn.arrays import Array
 
 P = ParamSpec("P")
 
@@ -298,7 +298,7 @@ class Tracker:
         self,
         run_id: str,
         trial: Trial,
-        weights: Mapping[str, NDArray[Any]],
+        weights: Mapping[str, Array],
         *,
         seconds_per_epoch: float,
         blas: str,

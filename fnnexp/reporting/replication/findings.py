@@ -98,12 +98,12 @@ def derivative(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
         f" {_mean(right)}; printed is {percent(float(_last(tables, 'tanh_mini_batch', 'test')))}."
         f" {_paired(right - wrong)}",
     ]
-    names = PROGRAMS["tanh_mini_batch"]
+    programs = PROGRAMS["tanh_mini_batch"].items()
     panels = [
         Panel(
             f"test {quantity}",
             [
-                *(ours.line(preset, f"test_{quantity}", names[preset]) for preset in (SLIP, RIGHT)),
+                *(ours.line(preset, f"test_{quantity}", name) for preset, name in programs),
                 printed(tables, "tanh_mini_batch", "test", quantity),
             ],
         )
@@ -136,7 +136,7 @@ def derivative(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
 
 def optimizer(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
     """Show which optimizer the printed numbers of `relu98_full_batch` are of."""
-    names = PROGRAMS["relu98_full_batch"]
+    programs = PROGRAMS["relu98_full_batch"].items()
     published = tables[tables["experiment"] == "relu98_full_batch"]
     lines = []
     for row in published.to_dict("records"):
@@ -166,7 +166,7 @@ def optimizer(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
         Panel(
             f"train {quantity}",
             [
-                *(ours.line(preset, f"train_{quantity}", names[preset], since=1) for preset in (SGD, ADAM)),
+                *(ours.line(preset, f"train_{quantity}", name, since=1) for preset, name in programs),
                 _until(printed(tables, "relu98_full_batch", "train", quantity), last),
             ],
             log="y" if quantity == "loss" else "",

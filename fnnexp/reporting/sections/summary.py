@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -168,7 +168,7 @@ def _same(runs: pd.DataFrame) -> list[str]:
     ]
 
 
-def _next(pair: Any, leader: Configuration, other: Configuration) -> str:
+def _next(pair: pd.Series, leader: Configuration, other: Configuration) -> str:
     if not pair.seeds:
         return _unpaired(leader, other)
     ends, where = between(pair.low, pair.high), "in"
@@ -200,7 +200,7 @@ def _unpaired(leader: Configuration, other: Configuration) -> str:
     return f"{sentence}."
 
 
-def _seeds(seeds: Sequence[Any]) -> str:
+def _seeds(seeds: Sequence[int]) -> str:
     """Return seeds as an override, the first and the last if they are many.
 
     >>> _seeds([3, 4]), _seeds(range(12))
@@ -247,7 +247,7 @@ def _by_cell(cells: pd.DataFrame) -> str:
     )
 
 
-def _needed(pair: Any) -> str:
+def _needed(pair: pd.Series) -> str:
     """Return how many seeds would settle the nearest pair, as a further sentence; "" if there is no pair."""
     if not pair.seeds:
         return ""
