@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import logit
 
 from fnnexp.reporting.plots import averages
-from fnnexp.reporting.plots.layout import bare, set_title
+from fnnexp.reporting.plots.layout import bare, in_rows, set_title
 from fnnexp.reporting.plots.picture import Picture
 from fnnexp.reporting.plots.scales import EDGES
 from fnnexp.reporting.plots.style import INK, shade
@@ -39,21 +39,21 @@ def heat_map(runs: pd.DataFrame, metric: str, *, widest: float = WIDEST) -> Pict
     tilt = max(map(len, inits)) > 9
     top = 0.65 + (0.06 * max(map(len, inits)) if tilt else 0)
     panel = (CELL[0] * len(inits), CELL[1] * len(archs))
-    columns = max(1, min(len(batchings), int((widest - label) / (panel[0] + 0.3))))
+    step = (panel[0] + 0.3, panel[1] + top + 0.1)
+    columns = max(1, min(len(batchings), int((widest - label) / step[0])))
     rows = -(-len(batchings) // columns)
-    width, height = label + columns * (panel[0] + 0.3), rows * (panel[1] + top + 0.1)
+    width, height = label + columns * step[0], rows * step[1]
     figure = Picture(figsize=(width, height), facecolor="none")
     values = means.set_index(["batching", "arch", "init"])["mean"].to_dict()
-    step = (panel[0] + 0.3, panel[1] + top + 0.1)
-    for i, batching in enumerate(batchings):
-        x, y = label + (i % columns) * step[0], height - (i // columns + 1) * step[1] + 0.1
+    for (row, column), batching in zip(in_rows(len(batchings), columns), batchings, strict=True):
+        x, y = label + column * step[0], height - (row + 1) * step[1] + 0.1
         ax = figure.add_axes((x / width, y / height, panel[0] / width, panel[1] / height))
         _draw_cells(ax, [[values.get((batching, a, n), math.nan) for n in inits] for a in archs], least, most)
         set_title(ax, batching)
         ax.xaxis.tick_top()
         turned: dict[str, Any] = {"rotation": 30, "ha": "left"} if tilt else {}
         ax.set_xticks([j + 0.5 for j in range(len(inits))], inits, parse_math=False, **turned)
-        shown = archs if i % columns == 0 else [""] * len(archs)
+        shown = archs if column == 0 else [""] * len(archs)
         ax.set_yticks([j + 0.5 for j in range(len(archs))], shown, parse_math=False)
     return figure
 
