@@ -53,7 +53,7 @@ def run(trials: Sequence[Trial], tracker: Tracker, execution: Execution, console
         checkpoints.tidy()
         for key in {trial.numbers_id for trial in done} - {trial.numbers_id for trial in wanted}:
             checkpoints.remove(key)  # of a sweep that was killed before it could
-        outcome = Outcome(tracker.experiment, done_before=len(done))
+        outcome = Outcome(done_before=len(done))
         others = claim.elsewhere
         outcome.elsewhere = [(trial.name, others[trial.id]) for trial in wanted if trial.id in others]
         if mine := [trial for trial in wanted if trial.id not in others]:
@@ -191,9 +191,8 @@ class _Sweep:
 
     def _save(self, stack: Stack) -> None:
         """Write the checkpoints of a stack; where that can't be done, say so once, and go on."""
-        open_lanes = [k for k, lane in enumerate(stack.lanes) if self.runs.is_open(lane)]
         try:
-            self.checkpoints.save(stack.select(open_lanes), self.runs.curves)
+            self.checkpoints.save(stack, self.runs.curves)
         except OSError as error:
             if not self.cannot_save:
                 self.progress.say(

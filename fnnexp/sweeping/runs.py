@@ -31,7 +31,6 @@ class Outcome:
         Where MLflow's UI shows the trials, if that is known.
     """
 
-    experiment: str
     done_before: int = 0
     elsewhere: list[tuple[str, str]] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
@@ -78,10 +77,6 @@ class Runs:
         self._ids: dict[str, str] = {}
         self._last_logged: dict[str, int] = {}
         self._closed: set[str] = set()
-
-    def is_open(self, lane: Lane) -> bool:
-        """Whether a run of the lane has not been closed."""
-        return any(trial.id not in self._closed for trial in self.groups[lane.key])
 
     def open(self, lanes: Iterable[Lane]) -> None:
         """Make or reopen the runs of lanes."""

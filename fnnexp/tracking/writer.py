@@ -71,8 +71,6 @@ class Tracker:
         self._undescribed: dict[str, dict[str, str]] = {}
         self._sql: sql.SqlRuns | None = None
         self._batch: sql.Batch | None = None
-        self._unmade: set[str] = set()
-        self._ended: set[str] = set()
 
     # The store and the experiment
 
@@ -211,10 +209,6 @@ class Tracker:
         try:
             yield batch
             self._ask(self._sql.write, batch)
-            self._ended |= batch.ends.keys()
-        except BaseException:
-            self._unmade |= {row["run_uuid"] for row in batch.runs}
-            raise
         finally:
             self._batch = None
 
@@ -283,7 +277,6 @@ class Tracker:
 
     def resume(self, run_id: str) -> int:
         """Set a run running again; return the last epoch whose metrics it holds, or −1."""
-        self._ended.discard(run_id)
         self._ask(self._client.update_run, run_id, status="RUNNING")
         self._write(run_id, tags={STATUS: RUNNING})
         history = self._client.get_metric_history
@@ -335,10 +328,9 @@ class Tracker:
         """Close a run that goes on when the same command is started again, if it is there and open."""
         from mlflow.exceptions import MlflowException
 
-        if run_id in self._unmade or run_id in self._ended:
-            return
         try:
-            self._write(run_id, tags={STATUS: INTERRUPTED}, end="KILLED")
+            if self._ask(self._client.get_run, run_id).info.status == "RUNNING":
+                self._write(run_id, tags={STATUS: INTERRUPTED}, end="KILLED")
         except MlflowException as error:
             if error.error_code not in GONE:
                 raise
@@ -367,4 +359,3 @@ class Tracker:
             self._ask(self._client.log_batch, run_id, metrics=last, params=params, tags=run_tags)
         if end is not None:
             self._ask(self._client.set_terminated, run_id, end)
-            self._ended.add(run_id)
