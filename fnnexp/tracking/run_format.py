@@ -57,8 +57,11 @@ def best_of(curve: Curve) -> dict[str, float]:
     {'best_val_accuracy': 0.75, 'best_val_epoch': 2}
     """
     known = [(values["val_accuracy"], -epoch) for epoch, values in curve if "val_accuracy" in values]
-    value, epoch = max((each for each in known if math.isfinite(each[0])), default=(math.nan, 0))
-    return dict(zip(BEST, (value, -epoch), strict=True)) if math.isfinite(value) else {}
+    finite = [each for each in known if math.isfinite(each[0])]
+    if not finite:
+        return {}
+    value, epoch = max(finite)
+    return dict(zip(BEST, (value, -epoch), strict=True))
 
 
 def batches_of(curve: Curve) -> list[list[Metric]]:
