@@ -1,4 +1,9 @@
-"""How data sets in files are named."""
+"""How data sets in files are named, and what a checkpoint was before curves had files of their own."""
+
+import io
+import json
+
+import numpy as np
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 IDX_NAMES = dict(
@@ -13,3 +18,12 @@ IDX_NAMES = dict(
         strict=True,
     )
 )
+
+
+def in_one_file(checkpoint):
+    """Return the arrays of a checkpoint with its whole curve in its description, as they were at first."""
+    arrays = dict(np.load(io.BytesIO(checkpoint.read_bytes())))
+    meta = json.loads(arrays["meta"].tobytes())
+    (curve,) = checkpoint.parent.glob(f"{checkpoint.name.partition('.')[0]}.{meta['curve']['file']}.curve")
+    meta["curve"] = [json.loads(line) for line in curve.read_text().splitlines()]
+    return arrays | {"meta": np.frombuffer(json.dumps(meta).encode(), np.uint8)}

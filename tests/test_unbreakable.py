@@ -24,7 +24,7 @@ from itertools import product
 import numpy as np
 import pytest
 import yaml
-from files import IDX_NAMES, NAMES
+from files import IDX_NAMES, NAMES, in_one_file
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
@@ -946,8 +946,23 @@ def checkpoint(kept, tmp_path):
 
     folder.save(stack, {trial.numbers_id: records})
     read.whole = file.read_bytes()
-    read.arrays = dict(np.load(io.BytesIO(read.whole)))
+    read.arrays = in_one_file(file)
+    (read.curve,) = tmp_path.glob("*.curve")
     return read
+
+
+@many(100)
+@given(at=st.integers(0, 10**6), by=st.integers(0, 255))
+def test_a_curve_that_is_torn_or_changed_at_any_byte_sets_its_checkpoint_aside(checkpoint, kept, at, by):
+    whole = checkpoint.curve.read_bytes()
+    at %= len(whole)
+    changed = whole[:at] if by == 0 else whole[:at] + bytes([whole[at] ^ by]) + whole[at + 1 :]
+    checkpoint.curve.write_bytes(changed)
+    try:
+        assert checkpoint(checkpoint.whole) is None
+    finally:
+        checkpoint.curve.write_bytes(whole)
+    assert checkpoint(checkpoint.whole)[1] == kept[2]
 
 
 def as_bytes(meta):
@@ -1000,6 +1015,10 @@ in_meta = st.one_of(
             ]
         ),
         anything,
+    ),
+    st.tuples(
+        st.just(("curve",)),
+        st.fixed_dictionaries({"file": anything, "size": anything, "checksum": anything}),
     ),
     st.tuples(
         st.sampled_from([("curve", 0), ("curve", 1, 1, "train_loss"), ("key",), ("epoch",), ("curve",)]),
@@ -1075,7 +1094,7 @@ def test_an_error_in_our_code_sets_no_checkpoint_aside(checkpoint, kept, tmp_pat
     monkeypatch.setattr("fnnexp.nn.layer_stats.names", broken)
     with pytest.raises(KeyError):
         checkpoint(checkpoint.whole)
-    assert [file.suffix for file in tmp_path.iterdir()] == [".npz"]
+    assert sorted(file.suffix for file in tmp_path.iterdir()) == [".curve", ".npz"]
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])

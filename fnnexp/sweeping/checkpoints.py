@@ -1,4 +1,9 @@
-"""Checkpoints: a lane's state and its curve so far, one file each, written whole or not at all."""
+"""Checkpoints: a file with each lane's state, written whole or not at all, and one with its curve so far.
+
+A curve only grows, so its file is added to. The state says how much of the file counts; what a killed process
+has added behind that is passed over. A curve's file belongs to one process. Another process that goes on with
+the lane begins a file of its own.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +11,14 @@ import contextlib
 import json
 import math
 import os
+import re
 import time
+import uuid
+import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +42,14 @@ META, META_AN_EPOCH, META_A_METRIC = 1024, 1024, 128
 diagnostic are written."""
 
 
+class _Written(NamedTuple):
+    """How much of a curve's file counts: so many records, in bytes with this checksum."""
+
+    records: int = 0
+    size: int = 0
+    checksum: int = 0
+
+
 class Checkpoints:
     """A folder with the checkpoint of each lane that is under way.
 
@@ -43,12 +59,15 @@ class Checkpoints:
 
     def __init__(self, folder: Path, engine: str = "numpy") -> None:
         self.folder, self.engine = folder, engine
+        self._own = uuid.uuid4().hex[:8]
+        self._written: dict[str, _Written] = {}
 
     def save(self, stack: Stack, curves: Mapping[str, Sequence[Record]]) -> None:
         """Write each lane of a stack with its records so far."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for k, lane in enumerate(stack.lanes):
-            curve = [[record.epoch, record.metrics, record.seconds] for record in curves[lane.key]]
+            written = self._add(lane.key, curves[lane.key])
+            curve = {"file": self._own, "size": written.size, "checksum": written.checksum}
             arrays = {f"slot{i}": slot[k] for i, slot in enumerate(stack.slots)}
             meta = np.frombuffer(
                 json.dumps({"key": lane.key, "epoch": stack.epoch, "curve": curve}).encode(), np.uint8
@@ -62,6 +81,20 @@ class Checkpoints:
                 with contextlib.suppress(OSError):
                     partial.unlink()
                 raise
+            self._written[lane.key] = written
+
+    def _add(self, key: str, curve: Sequence[Record]) -> _Written:
+        """Add to a curve's file the records that the state does not count yet; return what is then there."""
+        file, written = self._curve(key, self._own), self._written.get(key, _Written())
+        if not file.is_file() or file.stat().st_size < written.size:
+            written = _Written()  # nothing yet, or another process has removed it
+        points = [[record.epoch, record.metrics, record.seconds] for record in curve[written.records :]]
+        added = "".join(f"{json.dumps(point)}\n" for point in points).encode()
+        with file.open("r+b" if written.size else "wb") as stream:
+            stream.seek(written.size)
+            stream.truncate()
+            stream.write(added)
+        return _Written(len(curve), written.size + len(added), zlib.crc32(added, written.checksum))
 
     def tidy(self) -> None:
         """Remove files that a killed process left half written, but no fresh one: another may be writing."""
@@ -89,17 +122,18 @@ class Checkpoints:
         if not file.exists():
             return None
         try:
-            return _read(file, lane, recipe)
+            return self._read(file, lane, recipe)
         except DamagedError as error:
             aside = file.with_suffix(".broken")
             file.replace(aside)
             raise DamagedError(f"{file} can't be read ({error}); it was set aside as {aside.name}") from error
 
-    def remove(self, key: str) -> None:
-        """Remove a lane's files. One that can't be removed does no harm, for the lane's trials are done."""
-        for engine in ENGINES:
-            with contextlib.suppress(OSError):
-                self._file(key, engine).unlink(missing_ok=True)
+    def remove(self, keys: Collection[str]) -> None:
+        """Remove lanes' files. A file that can't be removed does no harm, for the lane's trials are done."""
+        for file in list(self.folder.glob("*")) if keys else ():
+            if file.suffix in (".npz", ".curve") and file.name.partition(".")[0] in keys:
+                with contextlib.suppress(OSError):
+                    file.unlink()
 
     def begun_by_others(self, key: str) -> list[str]:
         """Return the other engines that have begun a lane."""
@@ -108,6 +142,47 @@ class Checkpoints:
     def _file(self, key: str, engine: str | None = None) -> Path:
         engine = engine or self.engine
         return self.folder / (f"{key}.npz" if engine == "numpy" else f"{key}.{engine}.npz")
+
+    def _curve(self, key: str, name: str) -> Path:
+        return self.folder / f"{key}.{name}.curve"
+
+    def _read(self, file: Path, lane: Lane, recipe: Recipe) -> tuple[Stack, list[Record]]:
+        """Read a checkpoint; what is not this lane's after so many epochs is damaged."""
+        slots = [f"slot{i}" for i in range(OPTIMIZERS[recipe.optimizer].slots)]
+        optional = [*layer_stats.names(recipe.architecture), *measured.names()]
+        most = META + (META_AN_EPOCH + META_A_METRIC * len(optional)) * (1 + recipe.epochs)
+        shape, dtype = (recipe.architecture.parameter_count,), np.dtype(recipe.dtype)
+        text, arrays = _contents(file, most, ["theta", *slots], dtype, shape)
+        meta = _parsed(text)
+        if not isinstance(meta, dict) or meta.get("key") != lane.key:
+            raise DamagedError("it holds another trial")
+        theta, *values = arrays
+        if not np.isfinite(theta).all():
+            raise DamagedError("its parameters are not finite")
+        curve = meta.get("curve")  # the curve itself, where it was written before curves had their own files
+        if isinstance(curve, dict):
+            curve = self._points(curve, lane, most)
+        records = _records(curve, lane, recipe)
+        epoch = meta.get("epoch")
+        if type(epoch) is not int or epoch != records[-1].epoch:
+            raise DamagedError(f"it is of epoch {epoch!r} and has records up to {records[-1].epoch}")
+        return Stack((lane,), theta[None], tuple(slot[None] for slot in values), epoch), records
+
+    def _points(self, curve: Mapping[str, Any], lane: Lane, most: int) -> list[Any]:
+        """Return what a curve's file holds, as far as the state counts it."""
+        name, size, checksum = (curve.get(key) for key in ("file", "size", "checksum"))
+        if type(name) is not str or not re.fullmatch("[0-9a-f]{8}", name):
+            raise DamagedError(f"its curve is in {name!r}, which is no file's name")
+        if type(size) is not int or not 0 <= size <= most:
+            raise DamagedError(f"its curve has {size!r} bytes")
+        try:
+            with self._curve(lane.key, name).open("rb") as stream:
+                text = stream.read(size)
+        except OSError as error:
+            raise DamagedError(f"its curve can't be read: {error}") from error
+        if len(text) < size or zlib.crc32(text) != checksum:
+            raise DamagedError("its curve is another than was saved")
+        return [_parsed(line) for line in text.splitlines()]
 
 
 def resume(
@@ -145,27 +220,11 @@ def resume(
     return begun, curves
 
 
-def _read(file: Path, lane: Lane, recipe: Recipe) -> tuple[Stack, list[Record]]:
-    """Read a checkpoint; what is not this lane's after so many epochs is damaged."""
-    slots = [f"slot{i}" for i in range(OPTIMIZERS[recipe.optimizer].slots)]
-    optional = [*layer_stats.names(recipe.architecture), *measured.names()]
-    most = META + (META_AN_EPOCH + META_A_METRIC * len(optional)) * (1 + recipe.epochs)
-    shape, dtype = (recipe.architecture.parameter_count,), np.dtype(recipe.dtype)
-    text, arrays = _contents(file, most, ["theta", *slots], dtype, shape)
+def _parsed(text: bytes) -> Any:
     try:
-        meta = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"its description is no JSON: {error}") from error
-    if not isinstance(meta, dict) or meta.get("key") != lane.key:
-        raise DamagedError("it holds another trial")
-    theta, *values = arrays
-    if not np.isfinite(theta).all():
-        raise DamagedError("its parameters are not finite")
-    records = _records(meta.get("curve"), lane, recipe)
-    epoch = meta.get("epoch")
-    if type(epoch) is not int or epoch != records[-1].epoch:
-        raise DamagedError(f"it is of epoch {epoch!r} and has records up to {records[-1].epoch}")
-    return Stack((lane,), theta[None], tuple(slot[None] for slot in values), epoch), records
 
 
 def _contents(

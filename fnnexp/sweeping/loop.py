@@ -51,8 +51,8 @@ def run(trials: Sequence[Trial], tracker: Tracker, execution: Execution, console
             say_undiagnosed(known, done, console)
         checkpoints = Checkpoints(CHECKPOINTS, execution.engine)
         checkpoints.tidy()
-        for key in {trial.numbers_id for trial in done} - {trial.numbers_id for trial in wanted}:
-            checkpoints.remove(key)  # of a sweep that was killed before it could
+        # Those of a sweep that was killed before it could.
+        checkpoints.remove({trial.numbers_id for trial in done} - {trial.numbers_id for trial in wanted})
         outcome = Outcome(done_before=len(done))
         others = claim.elsewhere
         outcome.elsewhere = [(trial.name, others[trial.id]) for trial in wanted if trial.id in others]
@@ -172,8 +172,7 @@ class _Sweep:
             self._hand_out()  # the worker first, then the books
             if unfinished:
                 self._save(stack)
-            for key in self.runs.log(ended, unfinished):
-                self.checkpoints.remove(key)
+            self.checkpoints.remove(self.runs.log(ended, unfinished))
         except StoreError:
             self._save(stack)
             raise

@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 import pytest
 import yaml
+from files import in_one_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow import MlflowClient
@@ -622,7 +623,8 @@ def test_a_checkpoint_is_read_as_it_was_written(optimizer, tmp_path, trials_of):
     assert loaded.theta.tobytes() == stack.theta.tobytes()
     assert [slot.tobytes() for slot in loaded.slots] == [slot.tobytes() for slot in stack.slots]
     assert [(one.epoch, one.metrics) for one in curve] == [(one.epoch, one.metrics) for one in records]
-    kept.remove(trial.numbers_id)
+    kept.remove([trial.numbers_id])
+    assert not list(kept.folder.iterdir())
     assert kept.load(trial.lane(), trial.recipe) is None
 
 
@@ -642,13 +644,76 @@ def test_an_interrupted_save_leaves_the_checkpoint_that_was_there(tmp_path, tria
     assert kept.load(trial.lane(), trial.recipe)[0].epoch == 1
 
 
+def test_what_checkpoints_write_grows_with_the_epochs_and_not_with_their_square(tmp_path, trials_of):
+    (trial,) = trials_of("epochs=200", "arch.hidden=[1]")
+    stack, records = half_trained(trial)
+    kept, curve, file_sizes = Checkpoints(tmp_path), [], set()
+    for epoch in range(1, 201):
+        curve.append(replace(records[0], epoch=epoch))
+        kept.save(replace(stack, epoch=epoch), {trial.numbers_id: curve})
+        (file,) = tmp_path.glob("*.npz")
+        file_sizes.add(file.stat().st_size)
+    assert max(file_sizes) - min(file_sizes) < 20  # the digits of larger numbers
+    (log,) = tmp_path.glob("*.curve")
+    assert len(log.read_text().splitlines()) == 200
+    assert kept.load(trial.lane(), trial.recipe)[1] == curve
+
+
+def test_what_a_killed_process_added_to_a_curve_counts_no_more(tmp_path, trials_of, monkeypatch):
+    (trial,) = trials_of("epochs=4")
+    stack, curve = half_trained(trial, epochs=3)
+    kept = Checkpoints(tmp_path)
+
+    def save(epochs):
+        kept.save(replace(stack, epoch=epochs), {trial.numbers_id: curve[:epochs]})
+
+    def killed(file, **arrays):
+        raise OSError("killed when the curve was there and the state was not")
+
+    save(1)
+    for epochs in (3, 2):  # the second time over what the first has left
+        monkeypatch.setattr(np, "savez", killed)
+        with pytest.raises(OSError, match="killed"):
+            save(epochs)
+        monkeypatch.undo()
+        assert Checkpoints(tmp_path).load(trial.lane(), trial.recipe)[1] == curve[:1]
+    save(2)
+    assert Checkpoints(tmp_path).load(trial.lane(), trial.recipe)[1] == curve[:2]
+
+
+def test_two_processes_on_one_lane_leave_a_checkpoint_that_is_whole_whoever_saves_or_ends_first(
+    tmp_path, trials_of
+):
+    (trial,) = trials_of("epochs=5")
+    stack, curve = half_trained(trial, epochs=4)
+    one, other = Checkpoints(tmp_path), Checkpoints(tmp_path)
+    for saving, epochs in [(one, 1), (other, 1), (one, 2), (other, 3), (one, 3)]:
+        saving.save(replace(stack, epoch=epochs), {trial.numbers_id: curve[:epochs]})
+        assert one.load(trial.lane(), trial.recipe)[1] == curve[:epochs]
+    other.remove([trial.numbers_id])
+    assert list(tmp_path.iterdir()) == []
+    one.save(stack, {trial.numbers_id: curve})
+    assert other.load(trial.lane(), trial.recipe)[1] == curve
+
+
 def _with_curve(trained):
     stack, records = trained
     return stack, {stack.lanes[0].key: records}
 
 
 @pytest.mark.parametrize(
-    "harm", ["torn", "emptied", "foreign", "misshapen", "of another precision", "pickled"]
+    "harm",
+    [
+        "torn",
+        "emptied",
+        "foreign",
+        "misshapen",
+        "of another precision",
+        "pickled",
+        "its curve lost",
+        "its curve torn",
+        "another curve",
+    ],
 )
 def test_a_harmed_checkpoint_is_set_aside_and_said_and_the_trial_starts_over(
     harm, store, tmp_path, trials_of, agrees
@@ -662,7 +727,13 @@ def test_a_harmed_checkpoint_is_set_aside_and_said_and_the_trial_starts_over(
     if harm == "of another precision":
         stack = replace(stack, theta=stack.theta.astype(np.float64))
     kept.save(stack, {trial.numbers_id: records})
-    (file,) = folder.glob("*.npz")
+    (file,), (curve,) = folder.glob("*.npz"), folder.glob("*.curve")
+    if harm == "its curve lost":
+        curve.unlink()
+    if harm == "its curve torn":
+        curve.write_bytes(curve.read_bytes()[:-1])
+    if harm == "another curve":
+        curve.write_bytes(curve.read_bytes().replace(b"1", b"2"))
     if harm == "torn":
         file.write_bytes(file.read_bytes()[:1000])
     if harm == "emptied":
@@ -676,7 +747,7 @@ def test_a_harmed_checkpoint_is_set_aside_and_said_and_the_trial_starts_over(
     outcome, said = swept(trials, store)
     assert f"{trial.name} starts over" in said
     assert "set aside" in said
-    assert [one.suffix for one in folder.iterdir()] == [".broken"]
+    assert [one.suffix for one in folder.glob(f"{trial.numbers_id}*")] == [".broken"]
     assert outcome.finished == [trial.name]
     agrees(tmp_path, trials)
 
@@ -688,7 +759,7 @@ def test_a_bug_of_ours_is_raised_and_costs_no_checkpoint(bug, store, trials_of, 
     trials = trials_of("epochs=3")
     kept = Checkpoints(CHECKPOINTS)
     kept.save(*_with_curve(half_trained(trials[0])))
-    (file,) = CHECKPOINTS.iterdir()
+    (file,) = CHECKPOINTS.glob("*.npz")
     before = file.read_bytes()
 
     def broken(architecture):
@@ -698,16 +769,21 @@ def test_a_bug_of_ours_is_raised_and_costs_no_checkpoint(bug, store, trials_of, 
     with pytest.raises(type(bug)) as raised:
         swept(trials, store)
     assert raised.value is bug
-    assert [one.name for one in CHECKPOINTS.iterdir()] == [file.name]
+    assert list(CHECKPOINTS.glob("*.npz")) == [file]
     assert file.read_bytes() == before
 
 
+@pytest.mark.parametrize("form", ["its curve beside it", "its curve in it, as it was at first"])
 @pytest.mark.parametrize("epochs", [2, 3])
 def test_a_whole_checkpoint_is_gone_on_from_and_not_trained_again(
-    epochs, store, tmp_path, trials_of, monkeypatch, agrees
+    epochs, form, store, tmp_path, trials_of, monkeypatch, agrees
 ):
     trials = trials_of("epochs=3")
     Checkpoints(CHECKPOINTS).save(*_with_curve(half_trained(trials[0], epochs)))
+    if "at first" in form:
+        (file,), (curve,) = CHECKPOINTS.glob("*.npz"), CHECKPOINTS.glob("*.curve")
+        np.savez(file, **in_one_file(file))
+        curve.unlink()
     began_at = []
 
     def train(planned, execution):
