@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class _Shown:
@@ -57,6 +58,12 @@ def bar(part: float, width: int = 30) -> str:
     return "━" * full + "╌" * (width - full)
 
 
-def quiet_about_widgets() -> None:
-    """Let no library that draws bars with widgets warn that there are none: ours need none."""
-    warnings.filterwarnings("ignore", message="IProgress not found")
+@contextmanager
+def no_word_of_widgets() -> Iterator[None]:
+    """Let no library that is imported meanwhile warn that there are no widgets: our bars need none."""
+    if not is_here():
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        yield

@@ -20,8 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 from fnnexp.config import safety
 from fnnexp.errors import FnnexpError
 
-SCHEMA = "schema"
-"""The one name in a defaults list that is no file's."""
+SCHEMA = "fnnexp_schema"
+"""The one name in a defaults list that is no file's; in any Hydra app that imports fnnexp it is taken."""
 
 Options = tuple[str, ...]
 """Overrides that choose options, each as it is written."""

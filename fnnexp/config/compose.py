@@ -141,12 +141,11 @@ def let_hydra_answer(command: Command) -> None:
         pass
     if SEARCH_PATH in os.environ.get("COMP_LINE", ""):  # completing, Hydra imports the packages it names
         return
-    app = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(print)
     before = os.environ.get(FULL_ERROR)
     os.environ[FULL_ERROR] = "1"  # Hydra then raises what it would print
     try:
         with as_it_was():
-            app()
+            hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(print)()
     except Exception as error:
         if before == "1" or isinstance(error, FnnexpError):
             raise

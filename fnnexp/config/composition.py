@@ -4,6 +4,8 @@ Hydra composes, through its public ``compose`` and its override parser, once for
 (``arch=tanh_128``). A job's values (``seed=3``) are applied to a copy of that composition, with the OmegaConf
 function that Hydra itself uses. Nothing that Hydra does beyond composing happens here: no callbacks, no
 folders, no logging. :mod:`fnnexp.config.safety` looks at every file before Hydra reads it.
+
+Private ground of OmegaConf: the table of its resolvers, which Hydra adds to, and which is put back.
 """
 
 from __future__ import annotations
@@ -22,11 +24,14 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir, version
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, OverrideType, RangeSweep
+from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import OmegaConfBaseException
 
 from fnnexp.config import safety
@@ -52,6 +57,8 @@ UNUSED = ("~hydra/help", "~hydra/hydra_help", "~hydra/output", "~hydra/env")
 _LOCK = threading.RLock()
 """Hydra's state is the process's, so one thread composes at a time."""
 
+_RESOLVERS: dict[str, Any] = getattr(BaseContainer, "_resolvers", {})
+
 
 @contextmanager
 def composing(command: Command) -> Iterator[Composition]:
@@ -68,14 +75,19 @@ def composing(command: Command) -> Iterator[Composition]:
 def as_it_was() -> Iterator[None]:
     """Let this thread alone use Hydra for fnnexp; put back afterwards whatever app Hydra belonged to."""
     with _LOCK, safety.configs_are_ours():
-        base, app = version.VersionBase.instance(), GlobalHydra.instance()
-        before, hydra = base.version_base, app.hydra
+        app, job = GlobalHydra.instance(), JobRuntime.instance()
+        parts = (app, job, HydraConfig.instance(), version.VersionBase.instance())
+        before, resolvers = [dict(vars(part)) for part in parts], dict(_RESOLVERS)
         app.clear()
+        job.conf = job.conf.copy()  # Hydra writes the job's name into it
         try:
             yield
         finally:
-            base.version_base = before
-            GlobalHydra.instance().hydra = hydra
+            GlobalHydra.set_instance(app)  # Hydra's own context leaves a copy of it
+            for part, attributes in zip(parts, before, strict=True):
+                vars(part).update(attributes)
+            _RESOLVERS.clear()
+            _RESOLVERS.update(resolvers)
 
 
 @contextmanager

@@ -102,7 +102,7 @@ class Config:
     dry_run: bool = False
 
 
-ConfigStore.instance().store(name="schema", node=Config, provider="fnnexp")
+ConfigStore.instance().store(name="fnnexp_schema", node=Config, provider="fnnexp")
 
 CHOICES = ("arch", "init", "batching", "optimizer", "data")
 """The groups whose chosen option is a trial's parameter."""

@@ -7,11 +7,13 @@ of one segment at a time, and they share loky's reusable processes. With a clust
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
 
 from joblib import Parallel, cpu_count, delayed
 from joblib.externals.loky import BrokenProcessPool
@@ -109,11 +111,21 @@ class Executor:
                 self._tasks.get_nowait()
                 self.under_way -= 1
 
-    def abandon(self) -> None:
-        """Drop all stacks, and end this machine's worker processes in the middle of a segment."""
+    def abandon(self, *, at_once: bool = False) -> None:
+        """Drop all stacks, and end this machine's worker processes in the middle of a segment.
+
+        A segment in this process can't be ended. It is waited for, unless that has to be `at_once`: until it
+        ends by itself, BLAS is on one thread.
+        """
         self.forget()
-        if self.cluster is None:
-            loky.shut_down()
+        if self.cluster is not None:
+            return
+        loky.shut_down()
+        is_here = self.n_jobs == 1 or self.execution.backend in ("threading", "sequential")
+        if is_here and not at_once:
+            self.close()
+            for thread in self._threads:
+                thread.join()
 
     def close(self) -> None:
         """Let the threads end when their segments do."""
@@ -150,7 +162,7 @@ class Executor:
         settings = loky.settings(here.engine) if here.backend == "loky" else {"backend": here.backend}
         ended: Trained | Broken
         try:
-            (ended,) = Parallel(n_jobs=self.n_jobs, **settings)([delayed(train_segment)(planned, here)])
+            (ended,) = _parallel(self.n_jobs, settings)([delayed(train_segment)(planned, here)])
         except BrokenProcessPool as error:  # joblib's TerminatedWorkerError is one
             return WorkerDied("the worker process died (killed, or out of memory)", str(error))
         except Exception as error:
@@ -197,4 +209,17 @@ def workers_starting(execution: Execution) -> Iterator[None]:
 
 
 def _start_workers(n_jobs: int, engine: str) -> None:
-    Parallel(n_jobs=n_jobs, **loky.settings(engine))([delayed(blas_kernel)()])
+    _parallel(n_jobs, loky.settings(engine))([delayed(blas_kernel)()])
+
+
+_SETTLING = threading.Lock()
+
+
+def _parallel(n_jobs: int, settings: Mapping[str, Any]) -> Parallel:
+    """Return joblib's Parallel, which would settle multiprocessing's start method by asking for it."""
+    with _SETTLING:
+        settled = multiprocessing.get_start_method(allow_none=True)
+        parallel = Parallel(n_jobs=n_jobs, **settings)
+        if settled is None:
+            multiprocessing.set_start_method(None, force=True)
+    return parallel

@@ -129,7 +129,7 @@ class _Sweep:
             self._save_what_comes()
             raise
         except KeyboardInterrupt:
-            executor.abandon()
+            executor.abandon(at_once=True)
             raise
         finally:
             executor.close()
@@ -145,7 +145,7 @@ class _Sweep:
         try:
             with self.claim.turn():
                 self.tracker.open()
-        except BaseException:
+        except Exception:
             self.executor.abandon()
             raise
         for planned in first:

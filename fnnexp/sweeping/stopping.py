@@ -16,7 +16,7 @@ def stopping(ask: Callable[[], None]) -> Iterator[None]:
     """Call ``ask`` at the first signal, and raise KeyboardInterrupt at each further one.
 
     So the first never cuts the logging of a segment short. Outside the main thread, which alone may handle
-    signals, the context does nothing.
+    signals, the context does nothing; nor where a handler is not Python's, which could not be put back.
     """
     asked = False
 
@@ -30,7 +30,8 @@ def stopping(ask: Callable[[], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    ours = [number for number in SIGNALS if signal.getsignal(number) is not None]
+    before = {number: signal.signal(number, handle) for number in ours}
     try:
         yield
     finally:

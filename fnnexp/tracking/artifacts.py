@@ -47,9 +47,9 @@ def read(run_id: str, name: str, uri: str | None, *, most: int) -> bytes:
     FnnexpError
         When there is none, it is larger, or the store does not give it.
     """
-    client = store.client(uri)
     try:
         with mlflow_settings(), tempfile.TemporaryDirectory() as folder:
+            client = store.client(uri)
             listed = store.ask(client, client.list_artifacts, run_id)
             sizes = {file.path: file.file_size or 0 for file in listed if not file.is_dir}
             if name not in sizes:

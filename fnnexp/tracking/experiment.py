@@ -157,8 +157,8 @@ def log_report(experiment: str, uri: str | None, files: Iterable[Path], said: st
     names are replaced. `said`, Markdown, becomes the description of that run and the beginning of the
     experiment's, unless somebody wrote another: MLflow's UI shows it above the runs.
     """
-    client = store.client(uri)
     with mlflow_settings():
+        client = store.client(uri)
         found = find_experiment(client, experiment)
         if found is None:
             raise FnnexpError(f"There is no experiment '{experiment}' in the store any more.")

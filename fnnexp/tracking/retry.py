@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import sqlite3
@@ -27,6 +28,9 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
 VARIABLES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 """What :func:`mlflow_settings` sets. MLflow's own retries last minutes, are silent, and make runs twice."""
 
+LOGGERS = {"mlflow": logging.WARNING, "alembic": logging.WARNING, "mlflow.store.db.utils": logging.CRITICAL}
+"""The least that :func:`quiet_mlflow` lets through. What fails in the last of these is raised too."""
+
 Answer = TypeVar("Answer")
 
 
@@ -43,13 +47,15 @@ class StoreAwayError(StoreError):
 _LOCK = threading.Lock()
 _BEFORE: list[dict[str, str | None]] = []
 """What the variables were at the start of each :func:`mlflow_settings` that is open, in any thread."""
+_LEVELS: dict[str, int] = {}
+"""What the loggers' levels were, while they are others."""
 
 
 @contextlib.contextmanager
 def mlflow_settings() -> Iterator[None]:
-    """Keep MLflow from retrying and from drawing bars; the last thread to leave puts the variables back.
+    """Keep MLflow from retrying and from drawing bars; the last thread to leave puts back what was.
 
-    Whatever calls :func:`patiently` does it within this context. Contexts may be nested.
+    Whatever makes or asks a client does it within this context. Contexts may be nested.
     """
     with _LOCK:
         _BEFORE.append({name: os.environ.get(name) for name in VARIABLES})
@@ -59,8 +65,21 @@ def mlflow_settings() -> Iterator[None]:
     finally:
         with _LOCK:
             before = _BEFORE.pop()
-            for name, value in before.items() if not _BEFORE else ():
-                os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+            if not _BEFORE:
+                for name, value in before.items():
+                    os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+                for name, level in _LEVELS.items():
+                    logging.getLogger(name).setLevel(level)
+                _LEVELS.clear()
+
+
+def quiet_mlflow() -> None:
+    """Have MLflow, which is imported, log only what matters until :func:`mlflow_settings` ends."""
+    with _LOCK:
+        for name, least in LOGGERS.items():
+            logger = logging.getLogger(name)
+            _LEVELS.setdefault(name, logger.level)
+            logger.setLevel(max(least, logger.level))
 
 
 def is_remote(uri: str) -> bool:

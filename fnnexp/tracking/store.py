@@ -6,7 +6,6 @@ MLflow takes seconds to import, so a SQLite file is looked at without it.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import re
 import sys
@@ -20,7 +19,7 @@ from urllib.parse import unquote
 from fnnexp import console as notebook
 from fnnexp.errors import FnnexpError
 from fnnexp.tracking import sql
-from fnnexp.tracking.retry import Answer, StoreError, patiently, short, shown
+from fnnexp.tracking.retry import Answer, StoreError, mlflow_settings, patiently, quiet_mlflow, short, shown
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -137,7 +136,7 @@ def refuse_unreadable(uri: str | None) -> None:
         With the store, and why.
     """
     file = store_file(uri or DEFAULT_STORE)
-    with asked_first(uri):
+    with mlflow_settings(), asked_first(uri):
         if file is None:
             client(uri)
         elif file.exists() and (problem := sql.unreadable(file)):
@@ -146,21 +145,21 @@ def refuse_unreadable(uri: str | None) -> None:
 
 def address_of(uri: str | None) -> str:
     """Return a store's address as MLflow is to have it (None: MLFLOW_TRACKING_URI or MLflow's default)."""
-    notebook.quiet_about_widgets()
-    import mlflow
+    with notebook.no_word_of_widgets():
+        import mlflow
 
     return plain(uri or mlflow.get_tracking_uri())
 
 
 def client(uri: str | None) -> MlflowClient:
-    """Return MLflow's client on a store (None: MLFLOW_TRACKING_URI or MLflow's default)."""
+    """Return MLflow's client on a store (None: MLFLOW_TRACKING_URI or MLflow's default).
+
+    Make and use it within :func:`fnnexp.tracking.retry.mlflow_settings`.
+    """
     address = address_of(uri)
     import mlflow
 
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    # What fails there is raised too.
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    quiet_mlflow()
     return mlflow.MlflowClient(tracking_uri=address)
 
 

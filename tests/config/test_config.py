@@ -599,7 +599,7 @@ OWN = {
         ["epochs=1,2", "seed=3,4"],
     ),
     "a file that is named twice": (
-        {"mine.yaml": "defaults: [config, schema, _self_]"},
+        {"mine.yaml": "defaults: [config, fnnexp_schema, _self_]"},
         ["init=he,normal", "seed=1,2"],
     ),
 }

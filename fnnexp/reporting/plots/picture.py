@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import threading
 from html import escape
 
 from matplotlib.figure import Figure
@@ -14,6 +15,9 @@ from fnnexp.reporting.document import blocks
 from fnnexp.reporting.plots.style import INK
 
 NOTEBOOK_WIDTH, MOST_ZOOM = 900, 1.7  # pixels of a notebook's column, and how much a small figure grows
+
+_LOCK = threading.Lock()
+"""Settings of Matplotlib's are the process's, so one thread at a time has its own."""
 
 
 class Picture(Figure):
@@ -70,7 +74,7 @@ def svg(figure: Figure, label: str) -> str:
     import matplotlib as mpl
 
     buffer = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": label}):
+    with _LOCK, mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": label}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)

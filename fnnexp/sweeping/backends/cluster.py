@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 import sys
 import threading
 from abc import ABC, abstractmethod
@@ -107,7 +108,7 @@ class Cluster(ABC):
 
 
 CLUSTERS = {"dask": "distributed", "ray": "ray"}
-"""The package that each kind of cluster needs; the module beside this one has the kind's name."""
+"""The package, and logger, of each kind of cluster; the module beside this one has the kind's name."""
 
 
 @contextlib.contextmanager
@@ -131,11 +132,14 @@ def connected(execution: Execution) -> Iterator[Cluster | None]:
         )
     packages = (*PACKAGES, *ENGINE_PACKAGES.get(execution.engine, ()))
     module = import_module(f"fnnexp.sweeping.backends.{kind}")
-    cluster: Cluster = module.connect(execution.address, packages)
+    logger = logging.getLogger(CLUSTERS[kind])
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # our own lines say what matters
     try:
-        yield cluster
+        with contextlib.closing(module.connect(execution.address, packages)) as cluster:
+            yield cluster
     finally:
-        cluster.close()
+        logger.setLevel(level)
 
 
 def in_memory(prepared: Prepared) -> Arrays:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -32,7 +31,6 @@ GONE = ("closing", "closed")
 
 def connect(address: str, packages: Sequence[str]) -> Dask:
     """Return the cluster of a scheduler; see :func:`fnnexp.sweeping.backends.cluster.connected`."""
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # our own lines say what matters
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # other versions are an error below
