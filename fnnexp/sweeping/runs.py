@@ -18,6 +18,8 @@ from fnnexp.tracking.reader import Known
 from fnnexp.tracking.run_format import best_of
 from fnnexp.tracking.writer import Tracker
 
+DELETED = "its run was deleted in MLflow during the sweep; start the same command again to train it anew"
+
 
 @dataclass
 class Outcome:
@@ -115,32 +117,47 @@ class Runs:
         stack = ended.stack
         lanes: list[tuple[str, np.ndarray, int | None]]
         lanes = [(one.key, one.theta, one.epoch) for one in ended.records if one.theta is not None]
-        going_on: list[Trial] = []
-        if unfinished:
-            going_on = [trial for lane in stack.lanes for trial in self.groups[lane.key]]
-        else:
+        going_on: Sequence[Lane] = stack.lanes if unfinished else ()
+        if not unfinished:
             lanes += [(lane.key, theta, None) for lane, theta in zip(stack.lanes, stack.theta, strict=True)]
         with self.tracker.together():
             for key, theta, diverged_at in lanes:
                 self._finish(key, theta, ended, diverged_at)
-            for trial in going_on:
-                self.tracker.log(self._ids[trial.id], self._not_logged(trial))
+            for lane in going_on:
+                for trial in self.groups[lane.key]:
+                    self.tracker.log(self._ids[trial.id], self._not_logged(trial))
+        keys = [key for key, *_ in lanes]
+        self._leave_deleted([*keys, *(lane.key for lane in going_on)])
         for key, _, diverged_at in lanes:
             self._count_end(key, diverged_at)
-        for trial in going_on:
-            self._count_epochs(trial)
-        return [key for key, *_ in lanes]
+        for lane in going_on:
+            for trial in self._open_trials(lane.key):
+                self._count_epochs(trial)
+        return keys
 
     def fail(self, planned: PlannedStack, broken: Broken) -> None:
         """Close the runs of a stack's only lane as failed."""
         (lane,) = planned.lanes
-        for trial in self.groups[lane.key]:
+        for trial in self._open_trials(lane.key):
             self.tracker.fail(self._ids[trial.id], broken.reason, broken.traceback)
-            self._closed.add(trial.id)
-            self.outcome.failed.append((trial.name, broken.reason))
-            self.progress.say(f"{trial.name} failed: {broken.reason}")
-            self.progress.epoch(max(trial.recipe.epochs - planned.stack.epoch, 1))
-            self.progress.failure()
+            self._count_failure(trial, broken.reason, planned.stack.epoch)
+
+    def _leave_deleted(self, keys: Iterable[str]) -> None:
+        """Count the trials of these lanes as failed whose runs somebody deleted; the others go on."""
+        for key in keys:
+            for trial in self._open_trials(key):
+                if self._ids[trial.id] in self.tracker.gone:
+                    self._count_failure(trial, DELETED, self._last_logged[trial.id])
+
+    def _count_failure(self, trial: Trial, reason: str, last_epoch: int) -> None:
+        self._closed.add(trial.id)
+        self.outcome.failed.append((trial.name, reason))
+        self.progress.say(f"{trial.name} failed: {reason}")
+        self.progress.epoch(max(trial.recipe.epochs - max(last_epoch, 0), 1))
+        self.progress.failure()
+
+    def _open_trials(self, key: str) -> list[Trial]:
+        return [trial for trial in self.groups[key] if trial.id not in self._closed]
 
     def interrupt(self) -> None:
         """Close the runs that are open; a sweep that comes to its end leaves none."""
@@ -181,7 +198,7 @@ class Runs:
         """Count the trials of a lane whose runs are closed."""
         last = self.curves[key][-1].metrics
         metric = "val_accuracy" if "val_accuracy" in last else "test_accuracy"
-        for trial in self.groups[key]:
+        for trial in self._open_trials(key):
             self._closed.add(trial.id)
             self._count_epochs(trial)
             if diverged_at is None:

@@ -44,7 +44,7 @@ POINT = PAIR | {"timestamp", "step", "is_nan"}
 WRITTEN = {"tags": PAIR, "params": PAIR, "metrics": POINT, "latest_metrics": POINT}
 """The columns that these tables must have, and no others, to be written here."""
 
-COPIED = {"run_uuid", "name", "status", "start_time", "end_time", "artifact_uri"}
+COPIED = {"run_uuid", "name", "status", "start_time", "end_time", "artifact_uri", "lifecycle_stage"}
 """The columns that the table `runs` must have; the others are copied from a run that MLflow made."""
 
 
@@ -261,15 +261,36 @@ class SqlRuns:
         batch.add(run_id, tags={**named, **tags})
         return run_id, artifact_uri
 
-    def write(self, batch: Batch) -> None:
-        """Write a batch in one transaction. No two runs start in one millisecond: that keeps their order."""
+    def write(self, batch: Batch) -> set[str]:
+        """Write a batch in one transaction; return its runs that were deleted, for which nothing is written.
+
+        No two runs start in one millisecond: that keeps their order.
+        """
         first = max(self._last_start + 1, int(time.time() * 1000) - len(batch.runs))
         for start, row in enumerate(batch.runs, first):
             row["start_time"] = self._last_start = start
         with self._session() as session:
+            gone = self._deleted(session, batch)
             for statement, rows in self._statements(batch):
-                if rows:
-                    session.execute(statement, rows)
+                if there := [row for row in rows if row.get("run_uuid", row.get("of")) not in gone]:
+                    session.execute(statement, there)
+        return gone
+
+    def _deleted(self, session: Session, batch: Batch) -> set[str]:
+        """Return the batch's runs that the store had and has no more, or has among what was deleted."""
+        from sqlalchemy import select
+
+        runs = self._tables["runs"]
+        written = {row["run_uuid"] for row in (*batch.params, *batch.metrics)} | batch.ends.keys()
+        wanted = (written | {of for of, _ in batch.tags}) - {row["run_uuid"] for row in batch.runs}
+        there = {
+            run_id
+            for part in _parts(sorted(wanted), RUNS_A_LOOK)
+            for (run_id,) in session.execute(
+                select(runs.c.run_uuid).where(runs.c.run_uuid.in_(part), runs.c.lifecycle_stage == "active")
+            )
+        }
+        return wanted - there
 
     def _statements(self, batch: Batch) -> Iterator[tuple[Insert | Delete | Update, list[Row]]]:
         """Yield what to execute with which rows. A tag and a last value replace those from before."""
@@ -299,7 +320,7 @@ class SqlRuns:
 
 # Curves, read many at a time
 
-RUNS_A_QUERY = 1000
+RUNS_A_QUERY, RUNS_A_LOOK = 1000, 500
 RUNS_A_REQUEST, POINTS_A_REQUEST = 100, 25_000
 """What a server allows in a request ``get-history-bulk``."""
 

@@ -14,7 +14,7 @@ from fnnexp.tracking import artifacts, reader, saved_views, sql, store
 from fnnexp.tracking.environment import environment
 from fnnexp.tracking.experiment import About, find_or_make
 from fnnexp.tracking.reader import Known
-from fnnexp.tracking.retry import Answer, is_remote, patiently
+from fnnexp.tracking.retry import Answer, StoreError, is_remote, patiently
 from fnnexp.tracking.run_format import (
     COMMAND,
     DIVERGED,
@@ -35,12 +35,16 @@ from fnnexp.tracking.run_format import (
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Experiment, Run
 
     from fnnexp.config.trial import Trial
     from fnnexp.nn.arrays import Array
 
 P = ParamSpec("P")
+
+
+class ExperimentGoneError(StoreError):
+    """Somebody deleted the experiment during the sweep: nothing more can be logged."""
 
 
 class Tracker:
@@ -59,6 +63,11 @@ class Tracker:
         What MLflow's UI is to show of the experiment.
 
     Opening the store takes MLflow seconds, so it is done by :meth:`open`, or by what first needs it.
+
+    Attributes
+    ----------
+    gone
+        The runs that somebody deleted during the sweep. What is to be written to them is passed over.
     """
 
     def __init__(self, experiment: str, uri: str | None, about: About | None = None) -> None:
@@ -71,6 +80,7 @@ class Tracker:
         self._undescribed: dict[str, dict[str, str]] = {}
         self._sql: sql.SqlRuns | None = None
         self._batch: sql.Batch | None = None
+        self.gone: set[str] = set()
 
     # The store and the experiment
 
@@ -138,7 +148,29 @@ class Tracker:
 
     def experiment_tags(self) -> Mapping[str, str]:
         """Return the experiment's tags as they are now."""
-        return dict(self._ask(self._client.get_experiment, self._id).tags)
+        return dict(self._experiment().tags)
+
+    def _experiment(self) -> Experiment:
+        """Return the experiment as it is now.
+
+        Raises
+        ------
+        ExperimentGoneError
+            When it was deleted.
+        """
+        from mlflow.exceptions import MlflowException
+
+        found, back = None, "the same command makes it anew"
+        with contextlib.suppress(MlflowException):
+            found = self._ask(self._client.get_experiment, self._id)
+        if found is not None and found.lifecycle_stage == "active":
+            return found
+        if found is not None:
+            back = f"`mlflow experiments restore --experiment-id {self._id}` brings it back"
+        raise ExperimentGoneError(
+            f"the experiment '{self.experiment}' was deleted in MLflow during the sweep; {back}, and what "
+            "was under way goes on where it was; tracking.experiment=NAME takes another"
+        )
 
     def tag_experiment(self, key: str, value: str) -> None:
         """Set a tag of the experiment."""
@@ -147,6 +179,7 @@ class Tracker:
         try:
             self._ask(self._client.set_experiment_tag, self._id, key, value)
         except MlflowException:  # two that set a new tag at once both insert it, and one is refused
+            self._experiment()
             self._ask(self._client.set_experiment_tag, self._id, key, value)
 
     def untag_experiment(self, key: str) -> None:
@@ -154,7 +187,7 @@ class Tracker:
         from mlflow.exceptions import MlflowException
 
         def remove() -> None:
-            if key in self._client.get_experiment(self._id).tags:
+            if key in self._experiment().tags:
                 self._client.delete_experiment_tag(self._id, key)
 
         try:
@@ -208,9 +241,37 @@ class Tracker:
         batch = self._batch = sql.Batch()
         try:
             yield batch
-            self._ask(self._sql.write, batch)
+            if batch.runs:
+                self._experiment()
+            self._note_gone(self._ask(self._sql.write, batch))
         finally:
             self._batch = None
+
+    def _note_gone(self, runs: set[str]) -> None:
+        """Note runs that were deleted, unless the whole experiment was."""
+        if runs:
+            self._experiment()
+            self.gone |= runs
+
+    @contextlib.contextmanager
+    def _if_there(self, run_id: str) -> Iterator[None]:
+        """Let what MLflow's client can't do because the run was deleted pass, and note that run."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield
+        except MlflowException as error:
+            if error.error_code not in GONE or not self._is_gone(run_id):
+                raise
+            self._note_gone({run_id})
+
+    def _is_gone(self, run_id: str) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return str(self._ask(self._client.get_run, run_id).info.lifecycle_stage) != "active"
+        except MlflowException as error:
+            return error.error_code in GONE
 
     def begin(self, trial: Trial, identical_to: Trial | None = None, *, engine: str = "numpy") -> str:
         """Make the run of a trial that an engine computes, with its tags; return its run id.
@@ -249,6 +310,8 @@ class Tracker:
 
     def _create(self, name: str, tags: dict[str, str]) -> Run:
         """Make a run, and only one: when the answer was lost, the run is found by its tag."""
+        from mlflow.exceptions import MlflowException
+
         tags["fnnexp.attempt"] = attempt = uuid.uuid4().hex
         asked = False
 
@@ -261,7 +324,12 @@ class Tracker:
             asked = True
             return self._client.create_run(self._id, run_name=name, tags=tags)
 
-        return patiently(create, uri=self.uri, say=self.say)
+        try:
+            return patiently(create, uri=self.uri, say=self.say)
+        except MlflowException as error:
+            if error.error_code in GONE:
+                self._experiment()
+            raise
 
     def describe(self) -> bool:
         """Log the parameters of the next run that waits for them; return whether there was one."""
@@ -270,8 +338,13 @@ class Tracker:
         self._write(next(iter(self._undescribed)))
         return True
 
-    def engine_of(self, run_id: str) -> str:
-        """Return the name of the engine that computes a run; before there was a choice it was numpy."""
+    def engine_of(self, run_id: str) -> str | None:
+        """Return the name of the engine that computes a run; before there was a choice it was numpy.
+
+        None where the run was deleted since it was found.
+        """
+        if self._is_gone(run_id):
+            return None
         tags = self._ask(self._client.get_run, run_id).data.tags
         return str(tags.get("fnnexp.engine", "numpy").partition(" ")[0])
 
@@ -304,10 +377,11 @@ class Tracker:
 
         `best` is :func:`best_of` its whole curve.
         """
-        if run_id not in self._artifact_uris:
-            self._artifact_uris[run_id] = self._ask(self._client.get_run, run_id).info.artifact_uri
-        place = self._artifact_uris.pop(run_id)
-        self._ask(artifacts.write, place, self.uri, trial.config, weights)
+        with self._if_there(run_id):
+            if run_id not in self._artifact_uris:
+                self._artifact_uris[run_id] = self._ask(self._client.get_run, run_id).info.artifact_uri
+            place = self._artifact_uris.pop(run_id)
+            self._ask(artifacts.write, place, self.uri, trial.config, weights)
         tags = {
             STATUS: FINISHED if diverged_at is None else DIVERGED,
             "fnnexp.seconds_per_epoch": f"{seconds_per_epoch:.6g}",
@@ -321,8 +395,9 @@ class Tracker:
     def fail(self, run_id: str, reason: str, traceback: str) -> None:
         """Close a run as failed, with its reason as a tag and the whole traceback as an artifact."""
         self._write(run_id, tags={STATUS: FAILED, "fnnexp.error": reason[:4000]})
-        self._ask(self._client.log_text, run_id, traceback, "traceback.txt")
-        self._ask(self._client.set_terminated, run_id, "FAILED")
+        with self._if_there(run_id):
+            self._ask(self._client.log_text, run_id, traceback, "traceback.txt")
+            self._ask(self._client.set_terminated, run_id, "FAILED")
 
     def interrupt(self, run_id: str) -> None:
         """Close a run that goes on when the same command is started again, if it is there and open."""
@@ -338,16 +413,27 @@ class Tracker:
     def discard(self, run_id: str) -> None:
         """Delete a run that can't go on, so that its trial has one run only."""
         self._undescribed.pop(run_id, None)
-        self._ask(self._client.delete_run, run_id)
+        with self._if_there(run_id):
+            self._ask(self._client.delete_run, run_id)
 
     def _write(
         self, run_id: str, curve: Curve = (), tags: Mapping[str, str] | None = None, end: str | None = None
     ) -> None:
         """Log metrics, tags with the last of them, and MLflow's status if the run ends."""
+        if run_id in self.gone:
+            self._undescribed.pop(run_id, None)
+            return
         with self.together() as batch:
             if batch is not None:
                 batch.add(run_id, curve=curve, tags=tags, end=end)
                 return
+        with self._if_there(run_id):
+            self._write_by_client(run_id, curve, tags, end)
+
+    def _write_by_client(
+        self, run_id: str, curve: Curve, tags: Mapping[str, str] | None, end: str | None
+    ) -> None:
+        """Log to a run in as few requests as MLflow's client needs."""
         from mlflow.entities import Param, RunTag
 
         *batches, last = batches_of(curve)

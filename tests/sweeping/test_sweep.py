@@ -46,6 +46,7 @@ from fnnexp.sweeping.executor import Executor, worker_count, workers_starting
 from fnnexp.sweeping.loop import run
 from fnnexp.sweeping.plan import USUAL_LANES, PlannedStack, identical, plan, spread
 from fnnexp.sweeping.progress import SweepProgress
+from fnnexp.sweeping.runs import DELETED
 from fnnexp.sweeping.waiting import Suspicion, Waiting
 from fnnexp.sweeping.worker import Broken, WorkerDied, train_segment
 from fnnexp.tracking.retry import StoreError
@@ -971,6 +972,79 @@ def test_a_sweep_that_cannot_save_goes_on_and_says_so_once(trials_of, store, tmp
     outcome, said = swept(trials, store, segment_seconds=0.0)
     assert len(outcome.finished) == 2
     assert said.count("checkpoints can't be written") == 1
+    agrees(tmp_path, trials)
+
+
+# --- a run, or all of them, that somebody deletes ---
+
+DELETIONS = pytest.mark.parametrize(
+    ("how", "by"),
+    [
+        ("deleted", "written in one transaction"),
+        ("collected", "written in one transaction"),
+        ("deleted", "written by MLflow's client, as to a server"),
+    ],
+)
+
+
+@pytest.fixture
+def deleting(store, monkeypatch):
+    """Return ``deleting(by, how, delete)``: segments whose second has ``delete(client)`` called, once."""
+
+    def prepare(by, how, delete):
+        if "client" in by:
+            monkeypatch.setattr(SqlRuns, "of", classmethod(lambda *_: None))
+        client, done = MlflowClient(store), []
+
+        def train(planned, execution):
+            ended = train_segment(planned, execution)
+            if planned.stack.epoch == 1 and not done:
+                done.append(delete(client))
+                if how == "collected":
+                    at = ["--backend-store-uri", store, "--tracking-uri", store]
+                    subprocess.run([sys.executable, "-m", "mlflow", "gc", *at], check=True)
+            return ended
+
+        monkeypatch.setattr(executor_module, "train_segment", train)
+        return client
+
+    return prepare
+
+
+@DELETIONS
+def test_a_run_that_is_deleted_during_a_sweep_is_said_and_costs_no_other_trial(
+    by, how, store, tmp_path, trials_of, agrees, deleting
+):
+    trials = trials_of("epochs=3", "seed=0,1,2")
+    deleting(by, how, lambda client: client.delete_run(runs_in(tmp_path)[trials[1].id].info.run_id))
+    outcome, said = swept(trials, store, segment_seconds=0.0)
+    assert outcome.failed == [(trials[1].name, DELETED)]
+    assert outcome.finished == [trials[0].name, trials[2].name]
+    assert f"{trials[1].name} failed: its run was deleted in MLflow during the sweep" in said
+    assert "trials 2/3, 1 failed" in said
+    agrees(tmp_path, [trials[0], trials[2]], only=True)
+    again, _ = swept(trials, store)
+    assert (again.finished, again.done_before) == ([trials[1].name], 2)
+    agrees(tmp_path, trials)
+
+
+@DELETIONS
+def test_an_experiment_that_is_deleted_during_a_sweep_is_said_and_the_sweep_goes_on_in_a_new_one(
+    by, how, store, tmp_path, trials_of, agrees, deleting
+):
+    trials = trials_of("epochs=3", "seed=0,1,2")
+    client = deleting(
+        by,
+        how,
+        lambda client: client.delete_experiment(client.get_experiment_by_name("fnnexp").experiment_id),
+    )
+    with pytest.raises(StoreError, match="the experiment 'fnnexp' was deleted in MLflow during the sweep"):
+        swept(trials, store, segment_seconds=0.0)
+    if how == "deleted":
+        client.restore_experiment(client.get_experiment_by_name("fnnexp").experiment_id)
+    outcome, said = swept(trials, store)
+    assert "3 begun before: they go on where they were" in said
+    assert len(outcome.finished) == 3
     agrees(tmp_path, trials)
 
 
