@@ -16,6 +16,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ from fnnexp.config.combinations import Combinations, Composed
 from fnnexp.config.commands import Command, grid_name, quoted
 from fnnexp.config.jobs import Job, read
 from fnnexp.config.messages import explain
-from fnnexp.config.schema import conf_folder, sweeps_folder
+from fnnexp.config.resolve import is_kind
+from fnnexp.config.schema import CHOICES, conf_folder, sweeps_folder
 from fnnexp.errors import ConfigError, FnnexpError
 
 MOST_JOBS = 10_000
@@ -116,6 +118,7 @@ class Composition:
         self._parse_all = OverridesParser.create(config_loader=self._loader).parse_overrides
         self._parse = cache(lambda override: self._parse_all([override])[0])
         self._is_group = cache(lambda key: bool(self._loader.get_group_options(key)))
+        self._own = cache(self._values_of)
         safety.refuse_lists_of_options(command.overrides)
         parsed = self._parse_all(list(command.overrides))
         folders = _search_path(command, parsed)
@@ -160,16 +163,43 @@ class Composition:
     def jobs(self) -> Iterator[Job]:
         """Yield each job, composed and checked."""
         if self._grid is None:
-            composed = _parted(self.whole())
-            yield read(composed.config, composed.choices, self._tasks)
+            yield self._read(_parted(self.whole()), self._tasks)
             return
         for overrides in self._grid:
             yield self.job(overrides)
 
     def job(self, overrides: Sequence[str]) -> Job:
         """Return the checked job of some overrides, each a single value."""
-        composed = self.composed(overrides)
-        return read(composed.config, composed.choices, overrides)
+        return self._read(self.composed(overrides), overrides)
+
+    def _read(self, composed: Composed, overrides: Sequence[str]) -> Job:
+        job = read(composed.config, composed.choices, overrides)
+        changed = [
+            group
+            for group in CHOICES
+            if (option := job.choices.get(group)) and not is_kind(group, option)
+            if not self._holds(group, option, composed.config)
+        ]
+        return replace(job, changed=frozenset(changed))
+
+    def _holds(self, group: str, option: str, config: DictConfig) -> bool:
+        """Whether a group has the values that an option gives it: with them once more it is the same."""
+        values = self._own(f"{group}/{option}")
+        if values is None:
+            return False
+        again = config.copy()
+        again.merge_with(values)
+        there: Any = OmegaConf.to_container(config, resolve=False)
+        with_them: Any = OmegaConf.to_container(again, resolve=False)
+        return bool(with_them[group] == there[group])
+
+    def _values_of(self, name: str) -> DictConfig | None:
+        """Return what an option gives by itself; None where it takes other configs to compose it."""
+        try:
+            whole = self._loader.load_configuration(name, self._hydras, RunMode.RUN)
+        except HydraException:
+            return None
+        return _parted(whole).config
 
     def composed(self, overrides: Sequence[str]) -> Composed:
         """Return what Hydra composes of some overrides, each a single value."""

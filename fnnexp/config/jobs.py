@@ -21,11 +21,24 @@ MOST_REFERENCES = 32
 
 @dataclass(frozen=True)
 class Job:
-    """One composed config: its values, the options chosen, and the overrides that led to it."""
+    """One composed config.
+
+    Attributes
+    ----------
+    config
+        Its values.
+    choices
+        The options chosen, by group.
+    overrides
+        What led to it.
+    changed
+        The groups whose option does not say what the config has: a value of the option was changed.
+    """
 
     config: Config
     choices: Mapping[str, str]
     overrides: tuple[str, ...]
+    changed: frozenset[str] = frozenset()
 
 
 def read(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str]) -> Job:
@@ -64,7 +77,8 @@ def read(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[s
         _known_keys(f"{key}.", values[key], node)
     config = Config(**{str(key): NODES[key](**v) if key in NODES else v for key, v in values.items()})
     check(config)
-    return Job(config, {key: str(value) for key, value in choices.items() if value}, tuple(overrides))
+    options = {key: str(value).removesuffix(".yaml") for key, value in choices.items() if value}
+    return Job(config, options, tuple(overrides))
 
 
 def from_artifact(content: bytes) -> Job:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -11,11 +11,12 @@ from fnnexp.config.execution import Execution
 from fnnexp.config.jobs import Job, key_of
 from fnnexp.config.schema import CHOICES, UNSCIENTIFIC, Config, keys_of
 from fnnexp.config.trial import Trial
-from fnnexp.data.datasets import Prepared
+from fnnexp.data.datasets import DATASETS, Prepared
 from fnnexp.errors import ConfigError
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.activations import ACTIVATIONS
-from fnnexp.nn.pieces.batching import Batching
+from fnnexp.nn.pieces.batching import MODES, Batching
+from fnnexp.nn.pieces.initializers import INITIALIZERS
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.training import Recipe
 
@@ -78,34 +79,65 @@ def trial(job: Job, data: Prepared) -> Trial:
 
 
 def _labels(job: Job) -> dict[str, str]:
-    """Return the option of each group. An architecture changed by hand is named by what it is.
+    """Return what each group is called: its option, where the config has what the option says.
 
-    It was changed when an override says so, or when the option's name is another network's.
+    Otherwise, as after ``init=he init.method=normal``, it is called what it is: ``normal``.
     """
-    labels = {group: job.choices.get(group, "") for group in CHOICES}
-    arch = job.config.arch
-    changed = any(key_of(override) in _ARCH_KEYS for override in job.overrides)
-    if changed or _NETWORK.fullmatch(labels["arch"]):
-        labels["arch"] = "_".join([arch.activation, *map(str, arch.hidden)])
+    labels = kinds(job.config)
+    for group in CHOICES:
+        option = job.choices.get(group, "")
+        if option and group not in job.changed and not is_kind(group, option):
+            labels[group] = option
     return labels
 
 
-_NETWORK = re.compile(rf"({'|'.join(ACTIVATIONS)})(_\d+)*")
-"""The form of a network's name, as in ``sigmoid_32_32``."""
+def kinds(config: Config) -> dict[str, str]:
+    """Return what each group is by its values: a network's activation and widths, a method's name."""
+    return {
+        "arch": "_".join([config.arch.activation, *map(str, config.arch.hidden)]),
+        "init": config.init.method,
+        "batching": config.batching.mode,
+        "optimizer": config.optimizer.name,
+        "data": config.data.name,
+    }
 
 
-_ARCH_KEYS = ("arch.hidden", "arch.activation")
+def is_kind(group: str, option: str) -> bool:
+    """Whether an option is called as :func:`kinds` calls things, and so says no more than that.
+
+    >>> is_kind("arch", "sigmoid_32_32"), is_kind("init", "he"), is_kind("init", "mine")
+    (True, True, False)
+    """
+    return (re.sub(r"(_\d+)+$", "", option) if group == "arch" else option) in _KINDS[group]
+
+
+_KINDS: Mapping[str, Container[str]] = {
+    "arch": ACTIVATIONS,
+    "init": INITIALIZERS,
+    "batching": MODES,
+    "optimizer": OPTIMIZERS,
+    "data": DATASETS,
+}
+
+_SAID = ("seed", "arch.hidden", "arch.activation", "init.method", "batching.mode")
+"""The keys that are in the first part of a trial's name."""
 
 
 def _name(job: Job, labels: Mapping[str, str]) -> str:
     """Return ``arch-init-batching-sSEED`` with any further override behind it."""
-    said = {"arch", "init", "batching", "seed", *_ARCH_KEYS}
-    further = [
-        override
-        for override in job.overrides
-        if key_of(override) not in said and key_of(override).split(".")[0] not in UNSCIENTIFIC
-    ]
-    return "-".join([labels["arch"], labels["init"], labels["batching"], f"s{job.config.seed}", *further])
+    first = [labels["arch"], labels["init"], labels["batching"], f"s{job.config.seed}"]
+    last = {key_of(override): override for override in job.overrides}
+    return "-".join([*first, *(override for key, override in last.items() if _tells(key, override, labels))])
+
+
+def _tells(key: str, override: str, labels: Mapping[str, str]) -> bool:
+    """Whether an override says more than the first part of a trial's name, and is true."""
+    if key in _SAID or key.split(".")[0] in UNSCIENTIFIC:
+        return False
+    option = override.partition("=")[2].removesuffix(".yaml")
+    if option == labels.get(key):
+        return key in ("optimizer", "data")
+    return key not in labels or not is_kind(key, option)
 
 
 def _params(job: Job, labels: Mapping[str, str]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fnnexp.config import resolve
+from fnnexp.config import compose, resolve
 from fnnexp.config.commands import Command
 from fnnexp.config.composition import composing as composing_command
 from fnnexp.config.jobs import read
@@ -884,6 +884,112 @@ def test_no_other_method_coincides_with_xavier(init, trial_of):
 )  # fmt: skip
 def test_a_trial_is_named_by_its_choices_with_further_overrides_behind(overrides, name, trial_of):
     assert trial_of(*overrides).name == name
+
+
+# --- labels say what is trained ---
+
+OWN_OPTIONS = {
+    "arch/deep.yaml": "{hidden: [8, 4], activation: tanh, hidden_bias: normal}",
+    "init/wide.yaml": "{method: normal, std: 3}",
+    "batching/quick.yaml": "defaults: [sample]\nmode: mini\nsize: 9",
+    "optimizer/fast.yaml": "{name: sgd, lr_for: {mini: 0.3, sample: 0.2}, lr: '${.lr_for.${batching.mode}}'}",
+    "data/mine.yaml": "{name: files, path: mine.npz, scale: raw}",
+    "data/needs.yaml": "# @package _global_\ndefaults: [override /batching: full]\ndata: {name: digits}",
+    "init/xavier.yaml": "{method: normal, std: 0.5}",
+    "inline.yaml": "defaults: [config, _self_]\ninit: {method: normal, std: 0.1}\noptimizer: {lr: 0.5}",
+}
+
+
+@pytest.fixture
+def own_trials(tmp_path):
+    """Return ``own_trials(*words)``: the trials of a command line with a user's own options."""
+    for name, text in OWN_OPTIONS.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    def trials(*words):
+        config, words = ("config", words) if "=" in words[0] else (words[0], words[1:])
+        jobs = compose.jobs_of(Command(config, words, tmp_path, multirun=True))
+        return [resolve.trial(job, DATA) for job in jobs]
+
+    return trials
+
+
+def labels(trial):
+    return " ".join(trial.params[group] for group in CHOICES)
+
+
+ADAM = "optimizer.beta1=0.9 optimizer.beta2=0.9 optimizer.epsilon=1e-8"
+LABELS = {
+    "init.method=normal init.std=0.3": "relu_100 normal mini sgd mnist",
+    f"optimizer.name=adam {ADAM}": "relu_100 he_normal mini adam mnist",
+    "batching=full batching.mode=mini batching.size=64": "relu_100 he_normal mini sgd mnist",
+    "batching.mode=sample batching.size=null": "relu_100 he_normal sample sgd mnist",
+    "data.name=files data.path=x.npz": "relu_100 he_normal mini sgd files",
+    "arch.activation=tanh": "tanh_100 he_normal mini sgd mnist",
+    "init={method:normal,std:0.3}": "relu_100 normal mini sgd mnist",
+    "++init.method=he": "relu_100 he mini sgd mnist",
+    "arch=relu_98.yaml init=he.yaml": "relu_98 he mini sgd mnist",
+    "inline": "relu_100 normal mini sgd mnist",
+    "inline init.method=he init.std=null": "relu_100 he mini sgd mnist",
+    "arch=deep init=wide batching=quick optimizer=fast data=mine": "deep wide quick fast mine",
+    "init=wide init.std=3.0 batching=quick batching.size=9": "relu_100 wide quick sgd mnist",
+    "arch=deep arch.hidden_bias=zeros": "tanh_8_4 he_normal mini sgd mnist",
+    "arch=deep arch.output_bias=none": "deep he_normal mini sgd mnist",
+    "init=wide init.std=0.1": "relu_100 normal mini sgd mnist",
+    "batching=quick batching.shuffle=false": "relu_100 he_normal mini sgd mnist",
+    "optimizer=fast optimizer.lr=0.3": "relu_100 he_normal mini sgd mnist",
+    "optimizer=fast optimizer.lr_for.sample=1": "relu_100 he_normal mini sgd mnist",
+    "data=mine data.validation=10": "relu_100 he_normal mini sgd mine",
+    "data=mine data.path=other.npz": "relu_100 he_normal mini sgd files",
+    "inline init=wide": "relu_100 normal mini sgd mnist",
+    "data=needs": "relu_100 he_normal full sgd digits",
+    "init=xavier": "relu_100 normal mini sgd mnist",
+}
+
+
+@pytest.mark.parametrize("words", LABELS)
+def test_labels_are_made_of_what_is_trained_and_keep_an_option_whose_values_hold(words, own_trials):
+    (trial,) = own_trials(*words.split())
+    assert labels(trial) == LABELS[words]
+    arch, init, batching, *_ = LABELS[words].split()
+    assert trial.name.startswith(f"{arch}-{init}-{batching}-s0")
+    assert {"wide": "normal"}.get(init, init) == trial.method
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "init=wide,normal init.std=0.1,0.2",
+        "init={method:normal,std:0.3},{method:normal,std:0.4},he",
+        "batching=quick,mini,sample batching.shuffle=false,true",
+        "optimizer=fast,sgd optimizer.lr=0.3,0.2 batching=mini,sample",
+        "arch=deep,tanh_128 arch.hidden_bias=zeros,normal",
+    ],
+)
+def test_trials_that_differ_never_have_one_name_and_a_params_values_tell_them_apart(words, own_trials):
+    trials = {trial.id: trial for trial in own_trials(*words.split())}.values()
+    assert len({trial.name for trial in trials}) == len(trials) > 1
+    assert len({repr(sorted(trial.params.items())) for trial in trials}) == len(trials)
+
+
+def test_a_label_is_no_part_of_an_id(own_trials):
+    (changed,) = own_trials("init=wide", "init.std=0.5")
+    (plain,) = own_trials("init=normal", "init.std=0.5")
+    assert (changed.id, labels(changed)) == (plain.id, labels(plain))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ("init.method=normal init.std=0.3", "relu_100-normal-mini-s0-init.std=0.3"),
+        ("optimizer.lr=0.1 ++optimizer.lr=0.2", "relu_100-he_normal-mini-s0-++optimizer.lr=0.2"),
+        ("init=he init.method=max", "relu_100-max-mini-s0"),
+        ("init={method:normal,std:0.3}", "relu_100-normal-mini-s0-init={method:normal,std:0.3}"),
+    ],
+)
+def test_a_name_holds_nothing_that_is_not_trained(overrides, name, trial_of):
+    assert trial_of(*overrides.split()).name == name
 
 
 def test_the_names_of_a_grid_are_all_different(jobs_of):
