@@ -172,18 +172,29 @@ def composed(command: Command, *, may_be_dry: bool = True) -> Iterator[Sweep]:
                     "dry_run=true shows on the command line what would run: fnnexp dry_run=true …; leave it "
                     "out here"
                 )
-            if jobs > 1 and not config.dry_run:
-                from fnnexp.sweeping.executor import workers_starting
+            from fnnexp.sweeping.executor import cores_here, workers_starting
 
+            cores_here()
+            if jobs > 1 and not config.dry_run:
                 stack.enter_context(workers_starting(config.execution))
 
         yield compose(command, begin)
 
 
 def print_notes(asked: Sweep, console: Console) -> None:
-    """Print what composing has to say before anything trains."""
-    for note in asked.notes:
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    """Print what composing has to say before anything trains, or a place that a file names is reached."""
+    for line in [*asked.notes, *_places(asked)]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _places(asked: Sweep) -> Iterator[str]:
+    """Yield where a sweep goes because a config file says so."""
+    from fnnexp.tracking.retry import shown
+
+    if "tracking.uri" in asked.named_by_files:
+        yield f"a config file says where results go: tracking.uri={shown(str(asked.tracking_uri))}"
+    if "execution.address" in asked.named_by_files:
+        yield f"a config file says which cluster trains: execution.address={asked.execution.address}"
 
 
 def train(
@@ -324,7 +335,11 @@ def _text(key: str, value: Any) -> str:
     )
 
 
-def _folder(folder: str | Path) -> Path:
+def _folder(folder: Any) -> Path:
+    if not isinstance(folder, (str, Path)):
+        raise ConfigError(
+            f'config_dir={folder!r}: a folder is named by a string; write config_dir="my_configs"'
+        )
     there = Path(folder).absolute()
     if not there.is_dir():
         raise ConfigError(f"config_dir={str(folder)!r}: there is no such folder")

@@ -100,12 +100,14 @@ def _is_command(word: str) -> bool:
 
 
 def _command(word: str) -> Callable[[Sequence[str]], int]:
-    if word not in COMMANDS:
-        raise FnnexpError(
-            f"there is no command '{word}'; there are {', '.join(COMMANDS)}.{did_you_mean(word, COMMANDS)} "
-            "An override has an equals sign, as in arch=tanh_128; `fnnexp --help` shows examples"
-        )
-    return COMMANDS[word]
+    if word in COMMANDS:
+        return COMMANDS[word]
+    from fnnexp.config.messages import what_to_write
+
+    raise FnnexpError(
+        f"there is no command '{word}'; there are {', '.join(COMMANDS)}.{did_you_mean(word, COMMANDS)} To "
+        f"train, {what_to_write(word)}; `fnnexp --help` shows examples"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,6 +18,14 @@ from fnnexp.nn.pieces.initializers import INITIALIZERS
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 
 
+class MeaninglessError(ConfigError):
+    """A value that has no meaning beside the options chosen, such as a batch size where batches are full."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
 def check(config: Config) -> None:
     """Refuse what no experiment can mean; see :func:`read`."""
     _one_of("arch.activation", config.arch.activation, ACTIVATIONS)
@@ -42,7 +50,9 @@ def check(config: Config) -> None:
     if config.batching.size is not None:
         _at_least("batching.size", config.batching.size, 1, "batching.size=128")
     if config.batching.mode == "full" and config.batching.shuffle:
-        raise ConfigError("batching.shuffle=true, but a full batch has no order; leave it out")
+        raise MeaninglessError(
+            "batching.shuffle", "batching.shuffle=true, but a full batch has no order; leave it out"
+        )
     _check_optimizer(config.optimizer)
     for mode in config.optimizer.lr_for:
         _one_of("optimizer.lr_for", str(mode), MODES)
@@ -56,7 +66,7 @@ def check(config: Config) -> None:
     _at_least("epochs", config.epochs, 0, "epochs=10")
     _at_least("seed", config.seed, 0, "seed=0")
     _check_execution(config.execution)
-    _printable("tracking.uri", config.tracking.uri)
+    _check_uri(config.tracking.uri)
 
 
 def _no_widths(hidden: Any) -> str:
@@ -111,6 +121,14 @@ def _check_execution(execution: Execution) -> None:
         )
 
 
+def _check_uri(uri: str | None) -> None:
+    _printable("tracking.uri", uri)
+    if uri is not None and re.fullmatch(r"[\w.-]+:\d+(/.*)?", uri):
+        raise ConfigError(f"tracking.uri={uri}: lacks how to reach it; write tracking.uri=http://{uri}")
+    if uri is not None and "://" not in uri and uri.endswith((".db", ".sqlite")):
+        raise ConfigError(f"tracking.uri={uri}: lacks what it is; write tracking.uri=sqlite:///{uri}")
+
+
 def _one_of(key: str, value: str, allowed: Iterable[str]) -> None:
     if value not in allowed:
         names = list(allowed)
@@ -139,4 +157,8 @@ def _belongs(key: str, value: Any, wanted: bool, example: str) -> None:
     if value is None and wanted:
         raise ConfigError(f"{key} has no value; write {example}")
     if value is not None and not wanted:
-        raise ConfigError(f"{key}={value} has no meaning here; it goes with {example}")
+        raise MeaninglessError(
+            key,
+            f"{key}={value} has no meaning here; it goes with {example}; leave it out, or where a file gives "
+            f"it write {key}=null",
+        )

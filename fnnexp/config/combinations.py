@@ -18,10 +18,11 @@ from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf
 
 from fnnexp.config import safety
-from fnnexp.errors import FnnexpError
+from fnnexp.config.schema import SCHEMA
+from fnnexp.errors import ConfigError, FnnexpError
 
-SCHEMA = "fnnexp_schema"
-"""The one name in a defaults list that is no file's; in any Hydra app that imports fnnexp it is taken."""
+MOST_CONFIGS = 1000
+"""As many configs as a defaults list may lead to; the shipped ones lead to a dozen."""
 
 Options = tuple[str, ...]
 """Overrides that choose options, each as it is written."""
@@ -83,6 +84,7 @@ class Combinations:
         self._folders, self._primary, self._is_group = folders, primary, is_group
         self._plain = cache(self._group_and_option)
         self._is_fixed = cache(self._walk)
+        self._counts: dict[str, int] = {}
         self._families: dict[tuple[Any, ...], _Family] = {}
         self._known: dict[Options, Composed] = {}
 
@@ -202,6 +204,57 @@ class Combinations:
         if not re.fullmatch(r"/?[\w./-]+", name):  # a reference, a package, an optional one
             return False
         return self._is_fixed(name.lstrip("/") if name.startswith("/") or not group else f"{group}/{name}")
+
+    def refuse_endless(self, names: Iterable[str]) -> None:
+        """Refuse configs whose defaults lists lead to thousands of configs: Hydra would never end.
+
+        Raises
+        ------
+        ConfigError
+            With the config, and how many there may be.
+        """
+        for name in names:
+            if self._count(name, ()) > MOST_CONFIGS:
+                raise ConfigError(
+                    f"the defaults of '{name}' lead to more than {MOST_CONFIGS} configs, as of files "
+                    "that name each other twice; name each once"
+                )
+
+    def _count(self, name: str, above: tuple[str, ...]) -> int:
+        """Return how many configs a config stands for, itself and those that its defaults lead to."""
+        if name not in self._counts and name not in above:
+            file, group = self._file(name), name.rpartition("/")[0]
+            defaults = self._defaults(name, file) if file is not None else None
+            below = [
+                inner
+                for default in (defaults if isinstance(defaults, list) else ())
+                for inner in self._named_by(default, group)
+            ]
+            self._counts[name] = 1 + sum(self._count(inner, (*above, name)) for inner in below)
+        return self._counts.get(name, 1)
+
+    def _named_by(self, default: Any, group: str) -> list[str]:
+        """Return the configs that an entry of a defaults list in a group may name; of a reference, any."""
+        if isinstance(default, dict) and len(default) == 1:
+            ((key, options),) = default.items()
+        else:
+            key, options = "", default
+        start = str(key).split(" ")[-1].partition("@")[0]
+        names = []
+        for option in options if isinstance(options, list) else [options]:
+            said = str(option).partition("@")[0]
+            name = f"{start}/{said}" if start else said
+            names.append(f"{group}/{name}" if group and not name.startswith("/") else name.lstrip("/"))
+        return [found for name in names for found in self._matching(name)]
+
+    def _matching(self, name: str) -> list[str]:
+        """Return a config's name, or where it holds a reference those of all files in its group."""
+        if "${" not in name:
+            return [name]
+        group = name[: name.index("${")].rpartition("/")[0]
+        return [
+            f"{group}/{file.stem}" for folder in self._folders for file in (folder / group).glob("*.yaml")
+        ]
 
     def _file(self, name: str) -> Path | None:
         """Return the file of a config, or None: a name may be that of a schema, or of nothing."""

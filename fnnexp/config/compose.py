@@ -6,8 +6,9 @@ The command line, ``fnnexp.sweep()`` and ``fnnexp reproduce`` compose here, and 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -16,7 +17,7 @@ from omegaconf import OmegaConf, open_dict
 from fnnexp.config.commands import Command, grid_name
 from fnnexp.config.composition import FULL_ERROR, SEARCH_PATH, as_it_was, composing
 from fnnexp.config.execution import Execution
-from fnnexp.config.jobs import Job
+from fnnexp.config.jobs import Job, key_of
 from fnnexp.config.messages import explain
 from fnnexp.config.resolve import trial
 from fnnexp.config.schema import Config, conf_folder, sweeps_folder
@@ -27,6 +28,9 @@ from fnnexp.nn.engines.base import engine_named
 
 LONGEST_NAME = 200
 """Characters of an experiment's name; MLflow takes 500."""
+
+PLACES = ("tracking.uri", "execution.address")
+"""The keys that name where results go and who trains."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class Sweep:
         Whether to show the plan and train nothing.
     notes
         Lines to show before anything else.
+    named_by_files
+        The keys of :data:`PLACES` whose value is a file's and not the command's.
     """
 
     command: Command
@@ -58,6 +64,7 @@ class Sweep:
     tracking_uri: str | None
     dry_run: bool
     notes: tuple[str, ...] = ()
+    named_by_files: tuple[str, ...] = ()
 
 
 def compose(command: Command, begin: Callable[[Config, int], None] | None = None) -> Sweep:
@@ -78,11 +85,11 @@ def compose(command: Command, begin: Callable[[Config, int], None] | None = None
     """
     jobs: list[Job] = []
     with composing(command) as composition:
-        notes = [_note_of_own_files(command), composition.note_of_ignored_grid()]
         for job in composition.jobs():
             jobs.append(job)
             if begin is not None and len(jobs) == 1:
                 begin(job.config, composition.count)
+        notes = [*_notes_of_own_files(command, composition.search_path), *composition.notes()]
     config = _shared_config(jobs)
     _refuse_absent_engine(config.execution.engine)
     experiment = experiment_name(jobs, command.config_name)
@@ -95,7 +102,8 @@ def compose(command: Command, begin: Callable[[Config, int], None] | None = None
         execution=replace(config.execution, diagnostics=config.diagnostics),
         tracking_uri=config.tracking.uri,
         dry_run=config.dry_run,
-        notes=(*(twice if len(trials) < len(jobs) else ()), *filter(None, notes)),
+        notes=(*(twice if len(trials) < len(jobs) else ()), *notes),
+        named_by_files=tuple(_named_by_files(config, command)),
     )
 
 
@@ -157,17 +165,41 @@ def let_hydra_answer(command: Command) -> None:
 # From jobs to trials
 
 
-def _note_of_own_files(command: Command) -> str | None:
-    """Return what to say when the user's folder has files with the names of shipped ones, or None."""
-    if command.config_dir is None:
-        return None
+def _notes_of_own_files(command: Command, search_path: Sequence[Path]) -> Iterator[str]:
+    """Yield what to say of the user's files that have the names of shipped ones.
+
+    As in any Hydra app, a folder of `-cd` comes before the shipped ones, and `hydra.searchpath` after them.
+    """
+    if command.config_dir is not None and (own := _named_as_shipped(command.config_dir)):
+        yield f"{command.config_dir} has files that stand in for fnnexp's of the same name: {', '.join(own)}"
+    for folder in search_path:
+        if passed_over := _named_as_shipped(folder):
+            yield (
+                f"{folder} has files that fnnexp's of the same name come before: {', '.join(passed_over)}; "
+                f"write -cd {folder}"
+            )
+
+
+def _named_as_shipped(folder: Path) -> list[str]:
+    """Return the files of a folder of configs that have the names of shipped ones."""
     shipped = [
-        path.relative_to(folder)
-        for folder in (conf_folder(), sweeps_folder())
-        for path in sorted(folder.rglob("*.yaml"))
+        path.relative_to(there)
+        for there in (conf_folder(), sweeps_folder())
+        for path in sorted(there.rglob("*.yaml"))
     ]
-    own = [path.as_posix() for path in shipped if (command.config_dir / path).is_file()]
-    return f"of {command.config_dir}, and not fnnexp's: {', '.join(own)}" if own else None
+    return [path.as_posix() for path in shipped if (folder / path).is_file()]
+
+
+def _named_by_files(config: Config, command: Command) -> Iterator[str]:
+    """Yield the keys of :data:`PLACES` that have a value which the command does not give."""
+    for key in PLACES:
+        node, _, name = key.partition(".")
+        given = any(
+            key_of(override) == key or (key_of(override) == node and f"{name}:" in override)
+            for override in command.overrides
+        )
+        if not given and getattr(getattr(config, node), name) is not None:
+            yield key
 
 
 def _shared_config(jobs: Sequence[Job]) -> Config:

@@ -4,8 +4,6 @@ Hydra composes, through its public ``compose`` and its override parser, once for
 (``arch=tanh_128``). A job's values (``seed=3``) are applied to a copy of that composition, with the OmegaConf
 function that Hydra itself uses. Nothing that Hydra does beyond composing happens here: no callbacks, no
 folders, no logging. :mod:`fnnexp.config.safety` looks at every file before Hydra reads it.
-
-Private ground of OmegaConf: the table of its resolvers, which Hydra adds to, and which is put back.
 """
 
 from __future__ import annotations
@@ -13,17 +11,20 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import re
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir, version
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -32,16 +33,16 @@ from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import OmegaConfBaseException
 
 from fnnexp.config import safety
+from fnnexp.config.checks import MeaninglessError
 from fnnexp.config.combinations import Combinations, Composed
 from fnnexp.config.commands import Command, grid_name, quoted
-from fnnexp.config.jobs import Job, read
+from fnnexp.config.jobs import Job, key_of, read
 from fnnexp.config.messages import explain
 from fnnexp.config.resolve import is_kind
-from fnnexp.config.schema import CHOICES, conf_folder, sweeps_folder
+from fnnexp.config.schema import CHOICES, NODES, SCHEMA, conf_folder, sweeps_folder
 from fnnexp.errors import ConfigError, FnnexpError
 
 MOST_JOBS = 10_000
@@ -59,7 +60,8 @@ UNUSED = ("~hydra/help", "~hydra/hydra_help", "~hydra/output", "~hydra/env")
 _LOCK = threading.RLock()
 """Hydra's state is the process's, so one thread composes at a time."""
 
-_RESOLVERS: dict[str, Any] = getattr(BaseContainer, "_resolvers", {})
+HYDRAS_RESOLVERS = ("hydra", "now", "python_version")
+"""What Hydra registers with OmegaConf when it is first set up."""
 
 
 @contextmanager
@@ -75,21 +77,27 @@ def composing(command: Command) -> Iterator[Composition]:
 
 @contextmanager
 def as_it_was() -> Iterator[None]:
-    """Let this thread alone use Hydra for fnnexp; put back afterwards whatever app Hydra belonged to."""
+    """Let this thread alone use Hydra for fnnexp; put back afterwards whatever app Hydra belonged to.
+
+    Of the schemas in its store only Hydra's and ours are there: one of another app's that is called ``config``
+    would be matched with our file of that name.
+    """
     with _LOCK, safety.configs_are_ours():
-        app, job = GlobalHydra.instance(), JobRuntime.instance()
-        parts = (app, job, HydraConfig.instance(), version.VersionBase.instance())
-        before, resolvers = [dict(vars(part)) for part in parts], dict(_RESOLVERS)
+        app, job, store = GlobalHydra.instance(), JobRuntime.instance(), ConfigStore.instance()
+        parts = (app, job, store, HydraConfig.instance(), version.VersionBase.instance())
+        before = [dict(vars(part)) for part in parts]
+        added = [name for name in HYDRAS_RESOLVERS if not OmegaConf.has_resolver(name)]
         app.clear()
         job.conf = job.conf.copy()  # Hydra writes the job's name into it
+        store.repo = {name: store.repo[name] for name in ("hydra", f"{SCHEMA}.yaml")}
         try:
             yield
         finally:
             GlobalHydra.set_instance(app)  # Hydra's own context leaves a copy of it
             for part, attributes in zip(parts, before, strict=True):
                 vars(part).update(attributes)
-            _RESOLVERS.clear()
-            _RESOLVERS.update(resolvers)
+            for name in added:
+                OmegaConf.clear_resolver(name)
 
 
 @contextmanager
@@ -123,8 +131,8 @@ class Composition:
         parsed = self._parse_all(list(command.overrides))
         folders = _search_path(command, parsed)
         own = [] if command.config_dir is None else [command.config_dir]
-        named = [Path(safety.path_of(folder)) for folder in folders]
-        places = [*own, conf_folder(), sweeps_folder(), *named]
+        self.search_path = [Path(safety.path_of(folder)) for folder in folders]
+        places = [*own, conf_folder(), sweeps_folder(), *self.search_path]
         self._combinations = Combinations(self._compose, self._parse, places, self._name, self._is_group)
         parsed = [override for override in parsed if override.get_key_element() != SEARCH_PATH]
         self._hydras = [_line(override) for override in parsed if override.is_hydra_override()]
@@ -132,6 +140,10 @@ class Composition:
             self._hydras.append(f"{SEARCH_PATH}=[{','.join(map(quoted, folders))}]")
         self._unused = [each for each in UNUSED if each.lstrip("~") not in " ".join(self._hydras)]
         self._tasks = [_line(override) for override in parsed if not override.is_hydra_override()]
+        self._combinations.refuse_endless([self._name])
+        self._refuse_endless(self._tasks)
+        self._repeats = _repeats(override for override in parsed if not override.is_hydra_override())
+        self._left_out: Counter[str] = Counter()
         self._master = self._loader.load_configuration(
             self._name,
             [*self._hydras, *self._tasks],
@@ -157,19 +169,47 @@ class Composition:
         swept = any(self._parse(line).is_sweep_override() for line in [*self._hydras, *self._tasks])
         if not swept and "???" not in choices.values():
             return self._master.copy()
+        if swept and self._grid is not None:
+            given = next(line for line in self._tasks if self._parse(line).is_sweep_override())
+            raise ConfigError(f"{given}: --cfg and --info show one job; write one value")
         with explained(Exception):
             return hydra_compose(self._name, [*self._hydras, *self._tasks], return_hydra_config=True)
 
     def jobs(self) -> Iterator[Job]:
-        """Yield each job, composed and checked."""
+        """Yield each job, composed and checked.
+
+        A value that has no meaning in some jobs of a grid, as the size of batches where they are full, is
+        left out of these.
+        """
         if self._grid is None:
             yield self._read(_parted(self.whole()), self._tasks)
             return
+        taken: list[Job] = []
+        refused: dict[str, MeaninglessError] = {}
         for overrides in self._grid:
-            yield self.job(overrides)
+            taken.append(self._with_meaning(overrides, refused))
+            yield taken[-1]
+        for key, error in refused.items():
+            if all(_value(job.config, key) == _default(key) for job in taken):
+                raise error
+
+    def _with_meaning(self, overrides: Sequence[str], refused: dict[str, MeaninglessError]) -> Job:
+        """Return the job of some overrides without its values that have no meaning; note these by key."""
+        composed, left_out = self.composed(overrides), set[str]()
+        while True:
+            try:
+                told = [line for line in overrides if key_of(line) not in left_out]
+                return self._read(composed, told)
+            except MeaninglessError as error:
+                if error.key in left_out:
+                    raise
+                left_out.add(error.key)
+                refused[error.key] = error
+                self._left_out[error.key] += 1
+                OmegaConf.update(composed.config, error.key, _default(error.key))
 
     def job(self, overrides: Sequence[str]) -> Job:
-        """Return the checked job of some overrides, each a single value."""
+        """Return the checked job of some overrides, each a single value, with every value of theirs."""
         return self._read(self.composed(overrides), overrides)
 
     def _read(self, composed: Composed, overrides: Sequence[str]) -> Job:
@@ -214,7 +254,33 @@ class Composition:
             config = composed.config.copy()
         return Composed(config, composed.choices)
 
-    def note_of_ignored_grid(self) -> str | None:
+    def notes(self) -> list[str]:
+        """Return what there is to say once the jobs are composed."""
+        left_out = [
+            f"{key} is left out of {count} of {self.count} jobs, in which it has no meaning"
+            for key, count in self._left_out.items()
+        ]
+        return [*filter(None, [self._note_of_ignored_grid()]), *self._notes_of_repeats(), *left_out]
+
+    def _notes_of_repeats(self) -> Iterator[str]:
+        for key, overrides in self._repeats.items():
+            told = f"{key} is given {len(overrides)} times, and the last counts: {_line(overrides[-1])}"
+            each = f"; for a trial each write -m {_as_one(key, overrides)}" if self._grid is None else ""
+            yield told + each
+
+    def _refuse_repeats(self) -> None:
+        """Refuse single values of one key in a grid: a shell makes that of ``seed={0..4}``."""
+        for key, overrides in self._repeats.items():
+            if any(override.is_sweep_override() for override in overrides):
+                continue
+            last = _line(overrides[-1])
+            raise ConfigError(
+                f"{key} is given {len(overrides)} times, which a shell makes of {key}={{…}}, and one trial "
+                f"would run; write {_as_one(key, overrides)}, or for the last alone "
+                f"{last if self._is_group(key) else f'++{last}'}"
+            )
+
+    def _note_of_ignored_grid(self) -> str | None:
         """Return what to say when a single trial runs instead of a grid, or None."""
         params = self._master.hydra.sweeper.params
         if self._grid is not None or not params:
@@ -239,9 +305,8 @@ class Composition:
         swept = [line for line in self._hydras if self._parse(line).is_sweep_override()]
         if swept:
             raise ConfigError(f"{swept[0]}: Hydra's own keys take one value; write one")
-        params = OmegaConf.to_container(self._master.hydra.sweeper.params or OmegaConf.create(), resolve=True)
-        assert isinstance(params, dict)
-        lines = [*(f"{key!s}={value}" for key, value in params.items()), *self._tasks]
+        self._refuse_repeats()
+        lines = [*self._params(), *self._tasks]
         safety.refuse_lists_of_options(lines)
         overrides = self._parse_all(lines)
         if hydras := [override for override in overrides if override.is_hydra_override()]:
@@ -262,6 +327,40 @@ class Composition:
         if not grid:
             raise ConfigError(f"the sweep has no jobs, as a key has no values: {' '.join(lines)}")
         return grid
+
+    def _params(self) -> list[str]:
+        """Return ``hydra.sweeper.params`` as overrides, resolved where there is nothing but the config."""
+        config = self._master.copy()
+        written: Any = OmegaConf.to_container(
+            config.hydra.sweeper.params or OmegaConf.create(), resolve=False
+        )
+        with open_dict(config):
+            del config["hydra"]
+            config["hydra"] = {"sweeper": {"params": written}}
+        params: Any = OmegaConf.to_container(config.hydra.sweeper.params, resolve=True)
+        lines = []
+        for key, value in params.items():
+            if isinstance(value, dict):
+                inner = next(iter(value), "KEY")
+                raise ConfigError(
+                    f"hydra.sweeper.params.{key}: holds keys, and there a key stands in full; write "
+                    f"{key}.{inner}: with its values behind it"
+                )
+            lines.append(f"{key}={value}")
+            safety.refuse_resolvers(re.sub(r"\\(.)", r"\1", lines[-1]), f"hydra.sweeper.params.{key}")
+        self._refuse_endless(lines)
+        return lines
+
+    def _refuse_endless(self, lines: Iterable[str]) -> None:
+        """Refuse options that lead to more configs than there can be, before Hydra follows their defaults."""
+        for override in map(self._parse, lines):
+            if override.is_delete() or not self._is_group(override.key_or_group):
+                continue
+            value: Any = override.value()
+            options: Any = value.list if isinstance(value, ChoiceSweep) else [value]
+            if isinstance(value, Glob):
+                options = self._loader.get_group_options(override.key_or_group)
+            self._combinations.refuse_endless(f"{override.key_or_group}/{option}" for option in options)
 
     def _compose(self, overrides: tuple[str, ...]) -> Composed:
         with explained(Exception):
@@ -306,7 +405,11 @@ def _search_path(command: Command, parsed: Sequence[Override]) -> list[str]:
         raise ConfigError(
             f"{SEARCH_PATH}={given}: must be a list of folders; write -cd FOLDER, or {SEARCH_PATH}=[FOLDER]"
         )
-    return [safety.address(folder) for folder in given]
+    addresses = [safety.address(folder) for folder in given]
+    for folder, found in zip(given, addresses, strict=True):
+        if not Path(safety.path_of(found)).is_dir():
+            raise ConfigError(f"{SEARCH_PATH}: there is no folder {folder}; write one that is there")
+    return addresses
 
 
 def _search_path_in_file(command: Command) -> Any:
@@ -361,6 +464,34 @@ def _value_count(override: Override) -> float:
     if isinstance(value, Glob) and override.config_loader is not None:
         return len(list(override.sweep_iterator()))
     return len(value.list) if isinstance(value, ChoiceSweep) else 1
+
+
+def _repeats(overrides: Iterable[Override]) -> dict[str, list[Override]]:
+    """Return the overrides of each key that is given several values one after the other, in one form."""
+    by_key: dict[str, list[Override]] = {}
+    for override in overrides:
+        by_key.setdefault(override.get_key_element(), []).append(override)
+    return {key: given for key, given in by_key.items() if len(set(map(_line, given))) > 1}
+
+
+def _as_one(key: str, overrides: Sequence[Override]) -> str:
+    """Return the override that sweeps over the values of others, which have one each."""
+    values = [override.value() for override in overrides]
+    first = values[0]
+    if len(values) > 2 and type(first) is int and values == list(range(first, first + len(values))):
+        return f"{key}=range({first},{first + len(values)})".replace("(0,", "(")
+    texts = (str(override.get_value_element_as_str()) for override in overrides)
+    return f"{key}={','.join(dict.fromkeys(texts))}"
+
+
+def _value(config: Any, key: str) -> Any:
+    return reduce(getattr, key.split("."), config)
+
+
+def _default(key: str) -> Any:
+    """Return the schema's default of a key with a dot."""
+    node, _, name = key.partition(".")
+    return getattr(NODES[node](), name)
 
 
 def _overlap(key: str, other: str) -> bool:

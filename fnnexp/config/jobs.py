@@ -12,8 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fnnexp.config.checks import check
+from fnnexp.config.messages import no_such_key
 from fnnexp.config.schema import CHOICES, NODES, Config, conf_folder, keys_of
-from fnnexp.errors import ConfigError, did_you_mean
+from fnnexp.errors import ConfigError
 
 MOST_REFERENCES = 32
 """As many ``${…}`` as a config may hold: references to strings of references grow exponentially."""
@@ -104,9 +105,7 @@ def _known_keys(prefix: str, values: Mapping[Any, Any], node: Any) -> None:
     known = [prefix + name for name in keys_of(node)]
     for key in (f"{prefix}{key}" for key in values):
         if key not in known:
-            raise ConfigError(
-                f"{key}: there is no such key; there are {', '.join(known)}.{did_you_mean(key, known)}"
-            )
+            raise ConfigError(no_such_key(key, known))
 
 
 def _first_missing(values: Any, key: str = "") -> str | None:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
+from collections.abc import Sequence
 
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
+from fnnexp.config.schema import SCHEMA, conf_folder, every_key, keys_of, node_named, sweeps_folder
 from fnnexp.errors import did_you_mean
 
 LONGEST_CHAIN = 20
+
+INSTEAD = {
+    "launcher": "fnnexp runs a sweep itself; write execution.n_jobs=4 for four workers, and "
+    "execution.backend for other than joblib's loky",
+    "sweeper": "fnnexp runs a sweep itself; write -m and the values of each key, as in -m init=he,max",
+}
+"""What stands in the place of Hydra's plugins."""
 
 
 def explain(error: Exception) -> str:
@@ -23,6 +31,8 @@ def explain(error: Exception) -> str:
     said = [line.strip() for message in messages[:2] for line in message.splitlines() if _is_ours(line)]
     told = "; ".join(dict.fromkeys(said)) or type(error).__name__
     if isinstance(error, OverrideParseException):
+        if "=" not in str(error.override):
+            return f"'{error.override}' is no override; {what_to_write(str(error.override))}"
         return f"{error.override}: is no override ({told}); write key=value, with quotes as in 'key=\"a b\"'"
     if isinstance(error, RecursionError):
         return "the overrides or configs are nested too deeply, or a config's defaults lead back to itself"
@@ -57,6 +67,9 @@ def _unknown_option(message: str, _: list[str]) -> str | None:
     if not found:
         return None
     group, given, listed = found.groups()
+    plugin = group.removeprefix("hydra/")
+    if plugin in INSTEAD:
+        return f"{group}={given}: {INSTEAD[plugin]}"
     options = listed.split()
     return f"{group}={given}: must be one of {', '.join(options)}.{did_you_mean(given, options)}"
 
@@ -66,10 +79,7 @@ def _unknown_config(message: str, _: list[str]) -> str | None:
     found = re.search(r"Cannot find primary config '([^']+)'", message)
     if not found:
         return None
-    from fnnexp.config.schema import conf_folder, sweeps_folder
-
-    names = sorted(file.stem for folder in (conf_folder(), sweeps_folder()) for file in folder.glob("*.yaml"))
-    given = found[1]
+    names, given = _configs(), found[1]
     return (
         f"there is no config '{given}'; there are {', '.join(names)} and what is in the folder given "
         f"with -cd.{did_you_mean(given, names)}"
@@ -82,11 +92,9 @@ def _unknown_default(message: str, _: list[str]) -> str | None:
     if not found:
         return None
     file, given = found.groups()
-    from fnnexp.config.schema import conf_folder, sweeps_folder
-
     folders = (conf_folder(), sweeps_folder())
     files = [path.relative_to(folder) for folder in folders for path in sorted(folder.rglob("*.yaml"))]
-    near = did_you_mean(given, [path.with_suffix("").as_posix() for path in files])
+    near = did_you_mean(given, [SCHEMA, *(path.with_suffix("").as_posix() for path in files)])
     return (
         f"the defaults of '{file}' name '{given}', and there is no such config; a config of your own starts "
         f"with 'defaults: [config, _self_]'.{near}"
@@ -114,18 +122,54 @@ def _unknown_key(message: str, messages: list[str]) -> str | None:
     given = re.search(r"full_key: (\S+)", message)
     if not found:
         return None
-    from dataclasses import fields
-
-    from fnnexp.config import schema as config
-
-    node = getattr(config, found[2], None)
-    allowed = [field.name for field in fields(node)] if node else []
     full = given[1] if given else found[1]
+    plugin = re.match(r"hydra\.(\w+)", full)
+    if plugin and plugin[1] in INSTEAD:
+        return f"{full}: {INSTEAD[plugin[1]]}"
     prefix = full.rpartition(".")[0]
-    listed = [f"{prefix}.{name}" if prefix else name for name in allowed]
-    near = get_close_matches(found[1], allowed, n=1)
-    hint = f" Did you mean '{listed[allowed.index(near[0])]}'?" if near else ""
-    return f"{full}: there is no such key; there are {', '.join(listed)}.{hint}"
+    node = node_named(found[2])
+    allowed = keys_of(node) if node else []
+    return no_such_key(full, [f"{prefix}.{name}" if prefix else name for name in allowed])
+
+
+def no_such_key(key: str, known: Sequence[str]) -> str:
+    """Return what to say of a key that the schema lacks.
+
+    Parameters
+    ----------
+    key
+        As it was given, in full: `lr`.
+    known
+        The keys there are in its place.
+    """
+    last = key.rpartition(".")[2]
+    same = [each for each in every_key() if each.rpartition(".")[2] == last]
+    meant = " or ".join(f"'{each}'" for each in same)
+    hint = f" Did you mean {meant}?" if same else did_you_mean(key, every_key())
+    return f"{key}: there is no such key; there are {', '.join(known)}.{hint}"
+
+
+def what_to_write(word: str) -> str:
+    """Return what to write for a word that is no command and no override: a config's name, an option's.
+
+    >>> what_to_write("card_grid"), what_to_write("tanh_128")
+    ('write fnnexp -cn card_grid', 'write arch=tanh_128')
+    """
+    name = re.split(r"[/\\]", word)[-1].removesuffix(".yaml")
+    if name in _configs():
+        return f"write fnnexp -cn {name}"
+    groups = sorted(
+        file.parent.name for file in conf_folder().glob(f"*/{re.sub('[^a-z0-9_]', '', name)}.yaml")
+    )
+    if groups:
+        return " or ".join(f"write {group}={name}" for group in groups)
+    if name in every_key():
+        return f"write {name}=VALUE"
+    return "write KEY=VALUE, as in arch=tanh_128 or 'key=\"a b\"', or -cn NAME for a grid's file"
+
+
+def _configs() -> list[str]:
+    return sorted(file.stem for folder in (conf_folder(), sweeps_folder()) for file in folder.glob("*.yaml"))
 
 
 def _wrong_type(message: str, messages: list[str]) -> str | None:
@@ -154,7 +198,7 @@ def _no_text(message: str, messages: list[str]) -> str | None:
 
 def _one_each(key: str, given: str) -> str:
     """Return how several values are written, where a list of some was given for one."""
-    values = re.fullmatch(r"\[([^][{}]+)\]", given)
+    values = re.fullmatch(r"\[([^][{}]+)\]", given) or re.fullmatch(r"([\w.-]+(?:,[\w.-]+)+)", given)
     if not values or "[" in key:
         return ""
     listed = re.sub(r"'([\w./-]+)'", r"\1", values[1]).replace(", ", ",")
@@ -179,6 +223,32 @@ def _no_null(message: str, messages: list[str]) -> str | None:
     return f"{override[1]}: must have a value" if override and "is not Optional" in message else None
 
 
+def _second_option(message: str, _: list[str]) -> str | None:
+    """``+experiment=x``: the group is in the defaults list already."""
+    found = re.search(
+        r"Multiple values for ([\w/@.]+)\. To override a value use 'override \S+ (.*)'", message
+    )
+    added = re.search(r"force-add of config groups is not supported: '\++([^=]+)=(.*)'", message)
+    if not (found or added):
+        return None
+    group, option = (found or added).groups()  # type: ignore[union-attr]
+    return (
+        f"{group} has an option already, which another replaces; write {group}={option} without +, or in a "
+        f"file's defaults 'override {group}: {option}'"
+    )
+
+
+def _several_values(message: str, _: list[str]) -> str | None:
+    """``seed=0,1`` without ``-m``."""
+    found = re.search(r"Ambiguous value for argument '(([^=]+)=.*)'", message)
+    if not found:
+        return None
+    return (
+        f"{found[1]}: has several values; for a trial each add --multirun, or -m; for one text with a comma "
+        f"write \"{found[2]}='…'\""
+    )
+
+
 RULES = (
     _unknown_option,
     _unknown_config,
@@ -189,4 +259,6 @@ RULES = (
     _no_text,
     _no_list,
     _no_null,
+    _second_option,
+    _several_values,
 )

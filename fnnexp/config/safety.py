@@ -7,6 +7,7 @@ Hydra by itself imports what ``hydra.callbacks``, logging handlers and ``pkg://`
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -21,6 +22,7 @@ from hydra.core.override_parser.types import ChoiceSweep
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 
 from fnnexp.config.jobs import count_references
+from fnnexp.config.messages import INSTEAD
 from fnnexp.config.schema import Config, conf_folder
 from fnnexp.errors import ConfigError
 
@@ -31,6 +33,12 @@ LARGEST_FILE = 1 << 20
 LONGEST_SCALAR = 3000
 """Characters; less than the 4300 digits that Python converts, also when they are hexadecimal."""
 DEEPEST = 32
+
+GLOBAL = "@package _global_"
+"""The header of a file whose keys are those of the whole config."""
+
+REFERENCE = re.compile(r"\$\{\s*(oc\.select\s*:)?[^${}:]*\}")
+"""A reference to a key of the config: what a file may hold of what OmegaConf resolves."""
 
 QUIET = {"version": 1, "root": None, "disable_existing_loggers": False}
 FIXED: dict[str, tuple[Any, ...]] = {
@@ -45,6 +53,20 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "job.env_set": (None, {}),
 }
 """What of Hydra's own node would run code, write a folder or change the environment, and what it must be."""
+
+FREE = (
+    "mode",
+    "searchpath",
+    "sweeper",
+    "launcher",
+    "job",
+    "overrides",
+    "runtime",
+    "verbose",
+    "help",
+    "hydra_help",
+)
+"""What else of it may have another value than Hydra's: it is looked at here, or nothing acts on it."""
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -95,15 +117,17 @@ def refuse_more_than_data(config: DictConfig) -> None:
                 f"hydra.{key}={_short(value)}: fnnexp takes no such thing, as it could run code, write "
                 "anywhere or change the environment; leave it out"
             )
+    hydras: Any = OmegaConf.to_container(ConfigStore.instance().load("hydra/config.yaml").node)
+    known = {*FREE, *(key.partition(".")[0] for key in FIXED)}
+    for name, value in hydra.items():
+        if name not in known and value not in (None, {}, hydras.get(name)):
+            raise ConfigError(f"hydra.{name!s}={_short(value)}: fnnexp takes no such thing; leave it out")
     for folder in hydra["searchpath"] or []:
         address(str(folder))
     for name in ("launcher", "sweeper"):
         node = hydra[name]
         if not isinstance(node, dict) or {**node, "params": None} != {**_hydras_own(name), "params": None}:
-            raise ConfigError(
-                f"hydra.{name}={_short(node)}: fnnexp runs a sweep itself, and no config names code to run; "
-                "leave it out"
-            )
+            raise ConfigError(f"hydra.{name}={_short(node)}: no config names code to run; {INSTEAD[name]}")
 
 
 @cache
@@ -217,8 +241,53 @@ def _loaded(file: Path, group: str, changed: int, size: int) -> Container:
         absolute = named if named.startswith("/") else PurePath("/", group, named).as_posix()
         if absolute[1:] in _groups():
             raise ConfigError(f"{file}: {_takes_one(absolute[1:], options)}")
+    _refuse_misplaced(file, config, group)
     _with_self(config)
     return config
+
+
+def _refuse_misplaced(file: Path, config: Container, group: str) -> None:
+    """Refuse what a command line has, and a file has elsewhere: ``optimizer.lr: 0.5``, ``init: he``."""
+    written: Any = OmegaConf.to_container(config, resolve=False)
+    if dotted := _with_dots(written, ()):
+        key, value = dotted
+        raise ConfigError(
+            f"{file}: {key}: {_short(value)} has a dot in its key, and a file has a level for each; write "
+            f"{_short(_nested(key.split('.'), value))}"
+        )
+    if not isinstance(written, dict) or (group and GLOBAL not in file.read_text("utf-8")[:512]):
+        return
+    for key, value in written.items():
+        if key not in _groups() or value is None or isinstance(value, dict):
+            continue
+        if isinstance(value, list) or "," in str(value):
+            options = value if isinstance(value, list) else str(value).split(",")
+            raise ConfigError(f"{file}: {_takes_one(str(key), options)}")
+        override = f"override {'/' if group else ''}{key}: {value}"
+        raise ConfigError(
+            f"{file}: {key}: {_short(value)} chooses an option, which in a file stands in its defaults; "
+            f"write defaults: [{'' if group else 'config, '}{override}, _self_]"
+        )
+
+
+def _with_dots(node: Any, above: tuple[str, ...]) -> tuple[str, Any] | None:
+    """Return the first key with a dot in it, in full, and its value; a grid's parameters have such keys."""
+    if not isinstance(node, dict) or above == ("hydra", "sweeper", "params"):
+        return None
+    for key, value in node.items():
+        if "." in str(key):
+            return ".".join([*above, str(key)]), value
+        if (inner := _with_dots(value, (*above, str(key)))) is not None:
+            return inner
+    return None
+
+
+def _nested(keys: Sequence[str], value: Any) -> str:
+    """Return a value below its keys as YAML: ``optimizer: {lr: 0.5}``."""
+    for key in reversed(keys):
+        value = {key: value}
+    flow: str = yaml.safe_dump(value, default_flow_style=True, width=1 << 20, allow_unicode=True)
+    return flow.strip()[1:-1]
 
 
 def _lists_in_defaults(config: Container) -> Iterator[tuple[str, Sequence[Any]]]:
@@ -272,6 +341,8 @@ def look_through(file: Path) -> None:
                 )
             if tag is not None:
                 raise ConfigError(f"{at}: tags ({tag}) are not read; write plain values")
+            if isinstance(event, yaml.ScalarEvent):
+                refuse_resolvers(event.value[: LONGEST_SCALAR + 1], at)
             if isinstance(event, yaml.ScalarEvent) and len(event.value) > LONGEST_SCALAR:
                 raise ConfigError(
                     f"{at}: a value of {len(event.value)} characters; there may be {LONGEST_SCALAR}"
@@ -281,6 +352,22 @@ def look_through(file: Path) -> None:
                 raise ConfigError(f"{at}: more than {DEEPEST} levels deep; no config is")
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{file} is no YAML: {_problem(error)}") from error
+
+
+def refuse_resolvers(text: str, where: str) -> None:
+    """Refuse a text of a file that resolves to anything but values of the config.
+
+    OmegaConf has resolvers that read the environment (``${oc.env:HOME}``), the time, the machine, and what a
+    program adds; and some that build a reference from pieces.
+    """
+    plain = text
+    while (shorter := REFERENCE.sub("x", plain)) != plain:
+        plain = shorter
+    if "${" in plain:
+        raise ConfigError(
+            f"{where}: {_short(text)} is more than a reference to a key, as ${{data.holdout}} is, and a file "
+            "reads nothing else: write the value, or give it on the command line"
+        )
 
 
 def _short(value: Any) -> str:

@@ -102,7 +102,10 @@ class Config:
     dry_run: bool = False
 
 
-ConfigStore.instance().store(name="fnnexp_schema", node=Config, provider="fnnexp")
+SCHEMA = "fnnexp_schema"
+"""The schema's name in a defaults list: nobody else's, for Hydra has one store of schemas a process."""
+
+ConfigStore.instance().store(name=SCHEMA, node=Config, provider="fnnexp")
 
 CHOICES = ("arch", "init", "batching", "optimizer", "data")
 """The groups whose chosen option is a trial's parameter."""
@@ -151,3 +154,14 @@ LISTS = frozenset(
 def keys_of(node: Any) -> list[str]:
     """Return the keys that a node of the schema has in a config."""
     return [field.name for field in fields(node) if not field.metadata.get("omegaconf_ignore")]
+
+
+def node_named(name: str) -> Any:
+    """Return the class of a node by its name, as Hydra's messages have it; None where it is none of ours."""
+    return next((node for node in (Config, *NODES.values()) if node.__name__ == name), None)
+
+
+def every_key() -> list[str]:
+    """Return every key of a config that has a value, in full, and the names of its nodes."""
+    top = keys_of(Config)
+    return [*top, *(f"{name}.{key}" for name, node in NODES.items() for key in keys_of(node))]

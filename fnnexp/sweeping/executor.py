@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import queue
 import threading
 import time
@@ -25,14 +26,35 @@ from fnnexp.sweeping.backends.cluster import Cluster
 from fnnexp.sweeping.plan import PlannedStack
 from fnnexp.sweeping.worker import Broken, Trained, WorkerDied, blas_kernel, train_segment
 
+CORES = "LOKY_MAX_CPU_COUNT"
+"""The variable by which joblib's users limit the cores."""
+
 LOOK = 0.5
 """Seconds between two looks at the workers."""
 
 
 def worker_count(n_jobs: int, cluster: Cluster | None = None) -> int:
     """Return the number of workers of an ``n_jobs`` as joblib means it: −1 is one a core."""
-    cores = cluster.cores if cluster else cpu_count()
+    cores = cluster.cores if cluster else cores_here()
     return n_jobs if n_jobs > 0 else max(cores + 1 + n_jobs, 1)
+
+
+def cores_here() -> int:
+    """Return the number of cores of this machine that joblib uses.
+
+    Raises
+    ------
+    FnnexpError
+        When the variable that limits it is no number.
+    """
+    try:
+        return int(cpu_count())
+    except ValueError as error:
+        limit = os.environ.get(CORES)
+        raise FnnexpError(
+            f"{CORES}={limit!r}, a variable of the environment: must be a whole number; write {CORES}=2, or "
+            f"unset {CORES}"
+        ) from error
 
 
 class Executor:
@@ -193,7 +215,7 @@ def workers_starting(execution: Execution) -> Iterator[None]:
     They take as long to import NumPy as Hydra takes to compose a grid, and have another core.
     """
     n_jobs = worker_count(execution.n_jobs) if execution.backend == "loky" else 1
-    if not 1 < n_jobs <= cpu_count():
+    if not 1 < n_jobs <= cores_here():
         yield
         return
     # In a thread, so that Ctrl-C does not fall into the middle of it. One task starts all processes.
