@@ -133,9 +133,10 @@ def make(experiment: str, where: Sequence[str], whole: frames.Whole, tracking_ur
     whole
         Its frames.
     """
-    runs, findings = whole.runs, comparisons.findings(whole.runs)
+    runs = frames.in_order(whole.runs)
+    findings = comparisons.findings(runs)
     sections = [
-        overview.section(runs, whole.curves),
+        overview.section(*whole[:2]),
         summary.section(runs, findings),
         leaderboard.section(runs),
         curves.section(runs, whole.curves),

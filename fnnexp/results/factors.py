@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from fnnexp.results.frames import CHECKSUM, RESULTS
+from fnnexp.results.frames import CHECKSUM, params_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
@@ -36,7 +36,7 @@ def factors_of(runs: pd.DataFrame) -> list[str]:
     the same option: otherwise the option says it already. `data_checksum` is one where it differs among
     trials whose data is from the same place.
     """
-    params = [str(column) for column in runs.columns if column not in (*RESULTS, "seed")]
+    params = params_of(runs)
     found = [param for param in params if _varies(runs, param, params)]
     sources = [source for source in SOURCES if source in params]
     return [*found, CHECKSUM] if CHECKSUM in runs and varies_within(runs, sources, CHECKSUM) else found

@@ -10,8 +10,8 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from fnnexp.errors import FnnexpError, did_you_mean
 from fnnexp.results.factors import as_text
-from fnnexp.results.frames import CHECKSUM, RESULTS
-from fnnexp.tracking.run_format import DONE
+from fnnexp.results.frames import CHECKSUM, RESULTS, in_order, params_of
+from fnnexp.tracking.run_format import DONE, METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,17 +71,16 @@ def where(runs: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
 
 
 def once(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a configuration and seed, in their order, with a new index.
+    """Return one row a configuration and seed, in the order of :func:`fnnexp.results.frames.in_order`.
 
     There are several where a frame holds a trial twice, or trials of another version of our numerics. Then a
     trial that is done counts, and of these the one that started last.
     """
     runs = runs.reset_index(drop=True)
-    content = [column for column in runs.columns if column not in RESULTS or column == CHECKSUM]
-    order = runs[[column for column in ("started",) if column in runs]].assign(done=runs["status"].isin(DONE))
-    order = order.sort_values(["done", *order.columns.drop("done")], kind="stable")
-    again = runs.loc[order.index].duplicated(content, keep="last")
-    return runs[~again.sort_index()].reset_index(drop=True)
+    content = [*params_of(runs), *(column for column in ("seed", CHECKSUM) if column in runs)]
+    rank = [column for column in ("started", "trial", "run_id", *METRICS) if column in runs]
+    ranked = runs[rank].assign(done=runs["status"].isin(DONE)).sort_values(["done", *rank])
+    return in_order(runs.loc[ranked.index].drop_duplicates(content, keep="last"))
 
 
 def _having(column: pd.Series, shown: pd.Series, asked: str) -> pd.Series:

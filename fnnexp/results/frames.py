@@ -5,11 +5,14 @@ Nothing here is fnnexp's own format: any pandas code that works on a tidy table 
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from fnnexp.config.schema import CHOICES
+from fnnexp.config.schema import CHOICES, NODES, UNSCIENTIFIC, Config
+from fnnexp.errors import FnnexpError
 from fnnexp.nn.layer_stats import NAME, QUANTITIES
 from fnnexp.nn.pieces.batching import MODES
 from fnnexp.nn.pieces.initializers import INITIALIZERS
@@ -28,7 +31,7 @@ ARCHS = ("relu_100", "tanh_128", "sigmoid_32_32", "relu_98")
 """The shipped architectures, in the order of the documentation."""
 
 ORDER = {"arch": ARCHS, "init": tuple(INITIALIZERS), "batching": MODES}
-"""How the shipped options of a group stand in a table; others follow by first appearance."""
+"""How the shipped options of a group stand in a table; others follow by name."""
 
 TAGS = (
     "diverged_epoch", "identical_to", "seconds_per_epoch", "test_images", "error", "data_checksum", "blas",
@@ -43,10 +46,43 @@ TAIL = (
     "data_checksum", "git_commit", "versions", "blas", "engine", "command",
 )  # fmt: skip
 RESULTS = (*HEAD, *METRICS, *BEST, *TAIL)
-"""The columns of :func:`runs` that are no param; every other column but `seed` is part of a configuration."""
+"""The columns of :func:`runs` that are no param."""
 
 CHECKSUM = "data_checksum"
 """The content of the data, no param and yet part of a configuration: a file can change under its path."""
+
+
+GROUPS = tuple(name for name in NODES if name not in UNSCIENTIFIC)
+SCALARS = tuple(each.name for each in fields(Config) if each.name not in (*NODES, *UNSCIENTIFIC, "seed"))
+"""The sections of a config whose keys are params, as in `optimizer.lr`, and the keys outside of any."""
+
+
+def params_of(runs: pd.DataFrame) -> list[str]:
+    """Return the columns that make a trial's configuration, in the order of :func:`runs`.
+
+    They are the chosen options and the keys of a config, but never `seed`. Any other column, as one that its
+    owner has added or an index that was read back, is carried along and says nothing about a trial.
+
+    >>> params_of(pd.DataFrame(columns=["gap", "optimizer.lr", "seed", "init", "epochs", "loss", 0]))
+    ['init', 'epochs', 'optimizer.lr']
+    """
+    found = [str(column) for column in runs.columns if _is_param(str(column))]
+    return [*(choice for choice in CHOICES if choice in found), *sorted({*found} - {*CHOICES})]
+
+
+def _is_param(column: str) -> bool:
+    group, dot, _ = column.partition(".")
+    return group in GROUPS if dot else column in (*CHOICES, *SCALARS, "experiment")
+
+
+def in_order(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows in the one order that depends on the trials alone, with a new index.
+
+    A configuration's trials stand in the order of their seeds: what is drawn or summed over them is the same
+    whatever order a frame came in.
+    """
+    by = [column for column in (*CHOICES, "seed", "name", "trial") if column in runs]
+    return runs.sort_values(by, kind="stable", ignore_index=True)
 
 
 def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
@@ -68,7 +104,7 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
         - `run_id`, `trial` (the id of its scientific content), `name`; `status`: finished, diverged,
           failed, running or interrupted, a category.
         - `arch init batching optimizer data`: categories; shipped architectures, initializers and batching
-          modes in the order of the documentation, others by first appearance.
+          modes in the order of the documentation, others by name.
         - `seed` (Int64), then every other param in alphabetical order: Int64, float64 or boolean where the
           whole column is of that kind (a trial without the param does not count), else `str`.
         - the six metrics (float64), as MLflow shows them: the last value recorded. Non-finite values are not
@@ -91,7 +127,7 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
     --------
     >>> fnnexp.runs("card_grid").groupby("init", observed=True).test_accuracy.mean()  # doctest: +SKIP
     """
-    client, trials = reader.trials(experiment, tracking_uri)
+    client, trials = _trials(experiment, tracking_uri, "runs")
     return _runs_frame(trials, _history(client, trials, ["val_accuracy"]))
 
 
@@ -118,7 +154,7 @@ def curves(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
     --------
     >>> fnnexp.curves("card_grid").query("metric == 'val_loss'")  # doctest: +SKIP
     """
-    client, trials = reader.trials(experiment, tracking_uri)
+    client, trials = _trials(experiment, tracking_uri, "curves")
     history = _history(client, trials, METRICS)
     return _curves_frame(_runs_frame(trials, history[:0]), history)
 
@@ -166,7 +202,7 @@ def diagnostics(experiment: str, *, tracking_uri: str | None = None) -> pd.DataF
     --------
     >>> fnnexp.diagnostics("card_grid").query("epoch == 0 and quantity == 'z_std'")  # doctest: +SKIP
     """
-    client, trials = reader.trials(experiment, tracking_uri)
+    client, trials = _trials(experiment, tracking_uri, "diagnostics")
     history = _history(client, trials, _diagnostics_of(trials))
     return _diagnostics_frame(_runs_frame(trials, history[:0]), history)
 
@@ -186,6 +222,16 @@ def held_out(runs: pd.DataFrame) -> pd.Series:
     if "data.validation" not in runs:
         return measured
     return measured.where(runs["status"] == "finished", runs["data.validation"].fillna(0) > 0).astype(bool)
+
+
+def _trials(experiment: str, uri: str | None, function: str) -> tuple[MlflowClient, list[Run]]:
+    """Return what :func:`reader.trials` does; refuse what is no name of an experiment."""
+    if not isinstance(experiment, str):
+        names = [*experiment] if isinstance(experiment, list | tuple) else []
+        calls = ", ".join(f'fnnexp.{function}("{name}")' for name in names)
+        advice = f"pd.concat([{calls}]) joins several" if names else "write its name as a string"
+        raise FnnexpError(f"fnnexp.{function} reads one experiment, and not {experiment!r}; {advice}")
+    return reader.trials(experiment, uri)
 
 
 def _history(client: MlflowClient, trials: Sequence[Run], metrics: Iterable[str]) -> pd.DataFrame:
@@ -255,15 +301,25 @@ def _params(trials: Sequence[Run]) -> dict[str, pd.Series]:
         name: pd.Series([run.data.params.get(name) for run in trials], dtype="str")
         for name in (*CHOICES, "seed", *sorted(names))
     }
-    options = {name: texts[name].astype(_by_appearance(texts[name], ORDER.get(name, ()))) for name in CHOICES}
+    options = {name: as_options(texts[name], name) for name in CHOICES}
     seed = pd.to_numeric(texts["seed"], errors="coerce").astype("Int64")
     return {**options, "seed": seed, **{name: _typed(texts[name]) for name in sorted(names)}}
 
 
-def _by_appearance(texts: pd.Series, first: Sequence[str] = ()) -> pd.CategoricalDtype:
-    there = texts.dropna().drop_duplicates().to_list()
-    names = [*(each for each in first if each in there), *(t for t in there if t not in first)]
-    return pd.CategoricalDtype(names, ordered=True)
+def as_options(texts: pd.Series, group: str) -> pd.Series:
+    """Return the options of a group as a category, in the order of tables: see :data:`ORDER`."""
+    there, first = set(texts.dropna()), ORDER.get(group, ())
+    names = [*(each for each in first if each in there), *sorted(there.difference(first), key=_by_number)]
+    return texts.astype(pd.CategoricalDtype(names, ordered=True))
+
+
+def _by_number(text: str) -> list[tuple[int, str, str]]:
+    """Return a key that sorts the numbers within a text as numbers: `relu_98` before `relu_100`."""
+    return [(len(number), number, rest) for number, rest in re.findall(r"(\d*)(\D*)", text)]
+
+
+def _by_appearance(texts: pd.Series) -> pd.CategoricalDtype:
+    return pd.CategoricalDtype(texts.dropna().drop_duplicates().to_list(), ordered=True)
 
 
 def _typed(texts: pd.Series) -> pd.Series:

@@ -217,11 +217,6 @@ def test_columns_are_typed(runs):
     assert set(runs.loc[runs["batching"] == "full", "batching.size"].isna()) == {True}
 
 
-def test_options_unknown_to_the_documentation_follow_by_first_appearance():
-    dtype = frames._by_appearance(pd.Series(["mine", "he", "yours", "max", "mine"]), ("max", "xavier", "he"))
-    assert list(dtype.categories) == ["max", "he", "mine", "yours"]
-
-
 def test_a_factor_that_an_axis_settles_does_not_split_the_table_but_is_told():
     steps = {"full": 0.5, "mini": 0.1}
     rows = [

@@ -18,7 +18,7 @@ def of_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> pd.DataF
     labels = runs[["trial"]].assign(**{axis: labels_of(runs, axis) for axis in AXES})
     lines = curves.loc[curves["metric"] == metric, ["trial", "epoch", "value"]].astype({"trial": "str"})
     lines = lines.drop_duplicates(["trial", "epoch"], keep="last")
-    joined = lines.merge(labels, on="trial", how="inner")
+    joined = labels.merge(lines, on="trial", how="inner")
     grouped = joined.groupby(["arch", "batching", "init", "epoch"], observed=True)["value"]
     points = grouped.agg(["mean", "std", "count"]).reset_index().astype({"epoch": "float64"})
     return _with_interval(points, most=1 if metric.endswith("accuracy") else None)

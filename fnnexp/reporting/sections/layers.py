@@ -86,7 +86,7 @@ def _points(runs: pd.DataFrame, diagnostics: pd.DataFrame) -> pd.DataFrame:
         about[axis] = labels_of(runs, axis)
     points = diagnostics[["trial", "epoch", "layer", "quantity", "value"]]
     points = points.astype({"trial": "str", "quantity": "str"})
-    return points.merge(about, on="trial", how="inner")
+    return about.merge(points, on="trial", how="inner")
 
 
 def at_start(runs: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:

@@ -79,8 +79,7 @@ def common(runs: pd.DataFrame) -> str:
     """Return the params that all trials share, and the seeds; a dash for no trials."""
     if runs.empty:
         return "–"
-    params = [column for column in runs.columns if column not in (*frames.RESULTS, "seed")]
-    same = [p for p in params if runs[p].notna().all() and (runs[p] == runs[p].iloc[0]).all()]
+    same = [p for p in frames.params_of(runs) if runs[p].notna().all() and (runs[p] == runs[p].iloc[0]).all()]
     seeds = sorted(runs["seed"].dropna().unique())
     few = len(seeds) <= MOST_SEEDS
     text = ",".join(map(str, seeds)) if few else f"{seeds[0]}…{seeds[-1]} ({len(seeds)} seeds)"
