@@ -5,6 +5,7 @@ A prepared data set is a folder with the four arrays as ``.npy`` files and their
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import getpass
 import hashlib
@@ -21,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 
+from fnnexp.data import sources
 from fnnexp.data.npz import DamagedError
 from fnnexp.data.readers import ARRAYS, Bytes
 from fnnexp.errors import DataError
@@ -43,9 +45,18 @@ class Description:
 
 
 def cache_folder() -> Path:
-    """Return the cache folder, which may not exist: `$FNNEXP_CACHE`, else the user's."""
-    given = os.environ.get("FNNEXP_CACHE")
-    return Path(given).expanduser().absolute() if given else platformdirs.user_cache_path("fnnexp")
+    """Return the cache folder, which may not exist: `$FNNEXP_CACHE`, else the user's.
+
+    A user whose home folder is not known has a private one in the temporary folder.
+    """
+    if given := os.environ.get("FNNEXP_CACHE"):
+        return sources.place(given).absolute()
+    with contextlib.suppress(RuntimeError):
+        if (folder := platformdirs.user_cache_path("fnnexp")).is_absolute():
+            return folder
+    fallback = _temporary_folder()
+    _warn_once(f"no home folder is known here; the cache is {fallback}. FNNEXP_CACHE names another.")
+    return fallback
 
 
 def writable_folder() -> Path:
@@ -53,16 +64,22 @@ def writable_folder() -> Path:
     try:
         return _writable(cache_folder())
     except OSError as error:
-        user = str(os.getuid()) if hasattr(os, "getuid") else getpass.getuser()
-        fallback = Path(tempfile.gettempdir()) / f"fnnexp-{user}"
+        fallback = _temporary_folder()
         _warn_once(
             f"the cache {cache_folder()} cannot be written ({error.strerror or error}); {fallback} is used. "
             "FNNEXP_CACHE names another."
         )
-    fallback.mkdir(mode=0o700, exist_ok=True)
-    if hasattr(os, "getuid") and fallback.stat().st_uid != os.getuid():
-        raise PermissionError(f"{fallback} belongs to someone else")
     return _writable(fallback)
+
+
+def _temporary_folder() -> Path:
+    """Return this user's own folder in the temporary folder; nobody else can put data there."""
+    user = str(os.getuid()) if hasattr(os, "getuid") else getpass.getuser()
+    folder = Path(tempfile.gettempdir()) / f"fnnexp-{user}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
+        raise DataError(f"{folder} belongs to someone else; write FNNEXP_CACHE=FOLDER for one of your own")
+    return folder
 
 
 def warn(message: str) -> None:

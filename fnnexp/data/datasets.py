@@ -99,7 +99,7 @@ def prepare(
         raise DataError(
             f"data.test_path={test_path} without data.path; write the training CSV as data.path=…."
         )
-    train, test = (Path(given).expanduser() if given else None for given in (path, test_path))
+    train, test = (sources.place(given) if given else None for given in (path, test_path))
     try:
         return DATASETS[name](Request(train, test, may_download))
     except OSError as error:
@@ -146,7 +146,7 @@ def _mnist(request: Request) -> Prepared:
     if request.path:
         path, origin = request.path, f"data.path={request.path}"
     elif from_variable:
-        path, origin = Path(from_variable).expanduser(), f"FNNEXP_MNIST={from_variable}"
+        path, origin = sources.place(from_variable), f"FNNEXP_MNIST={from_variable}"
     else:
         path = download.mnist(may_download=request.may_download)
         origin = f"the cached {path} (delete it to have it downloaded again)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fnnexp.errors import DataError
+from fnnexp.errors import DataError, FnnexpError
 
 IDX_STEMS = {
     "x_train": "train-images",
@@ -18,6 +18,23 @@ EXPECTED = (
     "(train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte, each "
     "perhaps .gz) or with one *train*.csv and one *test*.csv; or a training .csv with data.test_path=TEST.csv"
 )
+
+
+def place(written: str | Path) -> Path:
+    """Return the path that a user wrote, where ``~`` at its beginning is a home folder.
+
+    Raises
+    ------
+    FnnexpError
+        When that home folder is not known: there is no such user, or none that this process runs as.
+    """
+    try:
+        return Path(written).expanduser()
+    except RuntimeError as error:
+        raise FnnexpError(
+            f"{written}: no home folder is known for {Path(written).parts[0]} (is HOME set, is there such a "
+            f"user?); write the path in full, or ./{written} for a name that begins with ~"
+        ) from error
 
 
 @dataclass(frozen=True)
