@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
 import os
 import pickle
+import re
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -12,10 +16,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from hydra.conf import HydraConf, JobConf
+from omegaconf import OmegaConf
 
+import fnnexp
+from fnnexp import api
+from fnnexp.config import safety
 from fnnexp.data import datasets as data
 from fnnexp.data import download
+from fnnexp.errors import FnnexpError
 from fnnexp.reporting import write as report
+from fnnexp.sweeping import dry_run
 
 YAML_TRAPS = [
     "!!python/object/apply:os.system ['touch SPRUNG']",
@@ -225,6 +236,170 @@ def test_hydras_sources_are_as_before_when_the_command_has_ended(place, invoke):
         invoke(*words)
         assert (SourcesRegistry.instance().types, ConfigLoaderImpl.load_configuration) == before
     assert before[0]["file"].__module__.startswith("hydra.")
+
+
+# --- nothing but the config is read -------------------------------------------------------------------------
+
+SECRET = "geheim42"
+READING = [
+    "${oc.env:SECRET}",
+    "${oc.env:NOT_THERE,${oc.env:SECRET}}",
+    "a${oc.env:SECRET}b",
+    "${ oc.env : SECRET }",
+    "${oc.${batching.mode}:SECRET}",
+    "${${tracking.experiment}:SECRET}",
+    "${oc.select:nope,${oc.env:SECRET}}",
+    "${oc.decode:'${oc.env:SECRET}'}",
+    "${oc.create:{a: 1}}",
+    "${oc.deprecated:seed}",
+    "${oc.dict.keys:init}",
+    "${now:%Y}",
+    "${hydra:runtime.cwd}",
+    "${leak:SECRET}",
+]
+"""References that OmegaConf resolves to what is no config; `leak` is a resolver that a program has added."""
+
+
+@pytest.fixture
+def leak(monkeypatch):
+    """Put a secret into the environment, and a resolver that reads it into the process."""
+    monkeypatch.setenv("SECRET", SECRET)
+    OmegaConf.register_new_resolver("leak", os.environ.get)
+    yield
+    OmegaConf.clear_resolver("leak")
+
+
+PLACES = {
+    "a value": "defaults: [config, _self_]\ntracking: {experiment: %s}\n",
+    "a key": "defaults: [config, _self_]\noptimizer: {lr_for: {%s: 1}}\n",
+    "a default": "defaults: [config, {override init: %s}, _self_]\n",
+    "a parameter": "defaults: [config, _self_]\nhydra: {mode: MULTIRUN, sweeper: {params: {dtype: %s}}}\n",
+    "the search path": "defaults: [config, _self_]\nhydra: {searchpath: [%s]}\n",
+    "an option": None,
+}
+
+
+@pytest.mark.parametrize("where", PLACES)
+@pytest.mark.parametrize("text", READING)
+def test_a_file_reads_nothing_outside_the_config(text, where, place, leak, invoke):
+    written = json.dumps(text)
+    if where == "an option":
+        option = f"experiment: x\nuri: {written}\n"
+        words = [*own(place, "tracking/bad.yaml", option), "tracking=bad"]
+    else:
+        words = [*own(place, "bad.yaml", PLACES[where] % written), "-cn", "bad"]
+    ran = invoke(*words, "data=digits", "dry_run=true")
+    assert (ran.status, ran.out) == (2, ""), ran
+    assert re.search(r"bad\.yaml, line \d: .* is more than a reference to a key", ran.err)
+    assert SECRET not in ran.err
+    assert everything(place) == ["inner"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "${tracking.experiment}{oc.env:SECRET}",
+        "$\\\\{oc.env\\\\:SECRET\\\\}",
+        "'$\\\\{oc.env:SECRET}'",
+        "\\\\${oc.env:SECRET}",
+        "a,$\\\\{oc.env\\\\:SECRET\\\\}",
+    ],
+)
+def test_a_grids_parameter_is_not_put_together_to_read_the_environment(value, place, leak, invoke):
+    text = (
+        "defaults: [config, _self_]\ntracking: {experiment: $}\n"
+        f'hydra: {{mode: MULTIRUN, sweeper: {{params: {{tracking.uri: "{value}"}}}}}}\n'
+    )
+    ran = invoke(*own(place, "bad.yaml", text), "-cn", "bad", "data=digits", "dry_run=true")
+    assert (ran.status, ran.out) == (2, ""), ran
+    assert "is more than a reference to a key" in ran.err
+    assert SECRET not in ran.err
+
+
+@pytest.mark.parametrize("reference", ["${hydra.runtime.cwd}", "${...runtime.cwd}", "${...job.config_name}"])
+def test_a_grids_parameter_refers_to_nothing_that_hydra_knows_of_the_machine(reference, place, invoke):
+    text = (
+        "defaults: [config, _self_]\n"
+        f"hydra: {{mode: MULTIRUN, sweeper: {{params: {{tracking.experiment: '{reference}'}}}}}}\n"
+    )
+    ran = invoke(*own(place, "bad.yaml", text), "-cn", "bad", "data=digits", "dry_run=true")
+    assert (ran.status, ran.out) == (2, ""), ran
+    assert "and there is no such key" in ran.err
+    assert str(place) not in ran.err
+
+
+def test_references_to_keys_are_read_and_the_command_line_may_read_the_environment(place, leak, invoke):
+    text = (
+        "defaults: [config, _self_]\nepochs: ${oc.select:seed}\nseed: 3\n"
+        "optimizer: {lr: '${.lr_for.${batching.mode}}'}\ndata: {validation: '${data.holdout}'}\n"
+    )
+    words = [*own(place, "good.yaml", text), "-cn", "good", "data=digits", "dry_run=true"]
+    ran = invoke(*words, "tracking.experiment=${oc.env:SECRET}")
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out.startswith(f"{SECRET}: 1 trials")
+
+
+def test_every_field_of_hydras_own_node_is_looked_at_or_known_to_do_nothing():
+    known = {*safety.FREE, *(key.partition(".")[0] for key in safety.FIXED)}
+    assert {field.name for field in dataclasses.fields(HydraConf)} - {"defaults"} == known
+    job = {field.name for field in dataclasses.fields(JobConf)}
+    acting = {key.removeprefix("job.") for key in safety.FIXED if key.startswith("job.")}
+    assert job - acting == {"name", "override_dirname", "id", "num", "config_name", "config"}
+
+
+# --- a place that a file names is said first ----------------------------------------------------------------
+
+
+@pytest.fixture
+def said_before(monkeypatch):
+    """Collect what was on screen when a sweep began to train, or looked at what is done."""
+    seen = []
+
+    def look(*_, **__):
+        seen.append(sys.stdout.getvalue())
+        raise FnnexpError("so far")
+
+    monkeypatch.setattr(api, "train", look)
+    monkeypatch.setattr(dry_run, "show", look)
+    return seen
+
+
+LAB = "defaults: [config, override data: digits, _self_]\n"
+NAMED = {
+    "tracking: {uri: 'sqlite:////far/away/x.db'}": "results go: tracking.uri=sqlite:////far/away/x.db",
+    "tracking: {uri: 'http://me:pass@lab:5000'}": "results go: tracking.uri=http://",
+    "execution: {backend: dask, address: 'tcp://lab:8786'}": "trains: execution.address=tcp://lab:8786",
+    "hydra: {mode: MULTIRUN, sweeper: {params: {tracking.uri: 'http://lab:5000'}}}": "tracking.uri=http://lab:5000",
+}
+
+
+@pytest.mark.parametrize("dry", [[], ["dry_run=true"]])
+@pytest.mark.parametrize("text", NAMED)
+def test_a_place_that_a_file_names_is_said_before_it_is_reached(text, dry, place, said_before, invoke):
+    words = [*own(place, "lab.yaml", f"{LAB}{text}\n"), "-cn", "lab", *dry]
+    invoke(*words)
+    (screen,) = said_before
+    assert "a config file says w" in screen
+    assert NAMED[text] in screen
+    assert "pass" not in screen
+    assert everything(place) == ["inner"]
+
+
+def test_so_is_that_of_an_option_and_from_python(place, said_before, monkeypatch):
+    own(place, "tracking/lab.yaml", "uri: http://lab:5000\n")
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    with pytest.raises(FnnexpError, match="so far"):
+        fnnexp.sweep(data="digits", tracking="lab", config_dir=place.parent.parent / "mine")
+    assert "results go: tracking.uri=http://lab:5000" in said_before[0]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["tracking.uri=sqlite:///x.db"], ["tracking={uri:'sqlite:///x.db'}"], ["++tracking.uri=sqlite:///x.db"]],
+)
+def test_nothing_is_said_of_a_place_that_the_command_names(words, place, said_before, invoke):
+    invoke(*own(place, "lab.yaml", f"{LAB}tracking: {{uri: 'http://lab:5000'}}\n"), "-cn", "lab", *words)
+    assert said_before == [""]
 
 
 class Trap:

@@ -79,8 +79,8 @@ def composing(command: Command) -> Iterator[Composition]:
 def as_it_was() -> Iterator[None]:
     """Let this thread alone use Hydra for fnnexp; put back afterwards whatever app Hydra belonged to.
 
-    Of the schemas in its store only Hydra's and ours are there: one of another app's that is called
-    ``config`` would be matched with our file of that name.
+    Of the schemas in its store only Hydra's and ours are there: another app's, called ``config``, would be
+    matched with our file of that name.
     """
     with _LOCK, safety.configs_are_ours():
         app, job, store = GlobalHydra.instance(), JobRuntime.instance(), ConfigStore.instance()

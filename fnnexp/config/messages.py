@@ -158,9 +158,7 @@ def what_to_write(word: str) -> str:
     name = re.split(r"[/\\]", word)[-1].removesuffix(".yaml")
     if name in _configs():
         return f"write fnnexp -cn {name}"
-    groups = sorted(
-        file.parent.name for file in conf_folder().glob(f"*/{re.sub('[^a-z0-9_]', '', name)}.yaml")
-    )
+    groups = sorted(file.parent.name for file in conf_folder().glob("*/*.yaml") if file.stem == name)
     if groups:
         return " or ".join(f"write {group}={name}" for group in groups)
     if name in every_key():
