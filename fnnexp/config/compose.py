@@ -122,6 +122,7 @@ def show(command: Command, part: str, *, package: str | None = None, resolve: bo
         When Hydra can't compose it, or it has no such package.
     """
     with composing(command) as composition:
+        composition.refuse_several()
         config = composition.whole()
         with open_dict(config):
             for key in list(config):
@@ -145,8 +146,8 @@ def let_hydra_answer(command: Command) -> None:
     FnnexpError
         When Hydra can't compose the command, or its config is more than data. Nothing of Hydra's ran then.
     """
-    with composing(command):
-        pass
+    with composing(command) as composition:
+        composition.refuse_several()
     if SEARCH_PATH in os.environ.get("COMP_LINE", ""):  # completing, Hydra imports the packages it names
         return
     before = os.environ.get(FULL_ERROR)

@@ -14,7 +14,7 @@ import os
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, reduce
@@ -42,7 +42,7 @@ from fnnexp.config.commands import Command, grid_name, quoted
 from fnnexp.config.jobs import Job, key_of, read
 from fnnexp.config.messages import explain
 from fnnexp.config.resolve import is_kind
-from fnnexp.config.schema import CHOICES, NODES, SCHEMA, conf_folder, sweeps_folder
+from fnnexp.config.schema import CHOICES, NODES, SCHEMA, UNSCIENTIFIC, conf_folder, sweeps_folder
 from fnnexp.errors import ConfigError, FnnexpError
 
 MOST_JOBS = 10_000
@@ -169,11 +169,14 @@ class Composition:
         swept = any(self._parse(line).is_sweep_override() for line in [*self._hydras, *self._tasks])
         if not swept and "???" not in choices.values():
             return self._master.copy()
-        if swept and self._grid is not None:
-            given = next(line for line in self._tasks if self._parse(line).is_sweep_override())
-            raise ConfigError(f"{given}: --cfg and --info show one job; write one value")
         with explained(Exception):
             return hydra_compose(self._name, [*self._hydras, *self._tasks], return_hydra_config=True)
+
+    def refuse_several(self) -> None:
+        """Refuse a grid where one job is to be shown."""
+        swept = [line for line in self._tasks if self._parse(line).is_sweep_override()]
+        if swept and self._grid is not None:
+            raise ConfigError(f"{swept[0]}: --cfg and --info show one job; write one value")
 
     def jobs(self) -> Iterator[Job]:
         """Yield each job, composed and checked.
@@ -237,7 +240,7 @@ class Composition:
         """Return what an option gives by itself; None where it takes other configs to compose it."""
         try:
             whole = self._loader.load_configuration(name, self._hydras, RunMode.RUN)
-        except HydraException:
+        except (HydraException, OmegaConfBaseException, FnnexpError, ValueError):
             return None
         return _parted(whole).config
 
@@ -265,13 +268,13 @@ class Composition:
     def _notes_of_repeats(self) -> Iterator[str]:
         for key, overrides in self._repeats.items():
             told = f"{key} is given {len(overrides)} times, and the last counts: {_line(overrides[-1])}"
-            each = f"; for a trial each write -m {_as_one(key, overrides)}" if self._grid is None else ""
-            yield told + each
+            may_differ = self._grid is None and _is_scientific(key)
+            yield told + (f"; for a trial each write -m {_as_one(key, overrides)}" if may_differ else "")
 
     def _refuse_repeats(self) -> None:
         """Refuse single values of one key in a grid: a shell makes that of ``seed={0..4}``."""
         for key, overrides in self._repeats.items():
-            if any(override.is_sweep_override() for override in overrides):
+            if any(override.is_sweep_override() for override in overrides) or not _is_scientific(key):
                 continue
             last = _line(overrides[-1])
             raise ConfigError(
@@ -286,7 +289,7 @@ class Composition:
         if self._grid is not None or not params:
             return None
         written: Any = OmegaConf.to_container(params, resolve=False)
-        grid = self._parse_all([f"{key}={value}" for key, value in written.items()])
+        grid = self._parse_all(_lines_of(written))
         given = {self._parse(line).get_key_element() for line in self._tasks}
         counts = _value_counts(override for override in grid if override.get_key_element() not in given)
         if not counts:
@@ -338,16 +341,9 @@ class Composition:
             del config["hydra"]
             config["hydra"] = {"sweeper": {"params": written}}
         params: Any = OmegaConf.to_container(config.hydra.sweeper.params, resolve=True)
-        lines = []
-        for key, value in params.items():
-            if isinstance(value, dict):
-                inner = next(iter(value), "KEY")
-                raise ConfigError(
-                    f"hydra.sweeper.params.{key}: holds keys, and there a key stands in full; write "
-                    f"{key}.{inner}: with its values behind it"
-                )
-            lines.append(f"{key}={value}")
-            safety.refuse_resolvers(re.sub(r"\\(.)", r"\1", lines[-1]), f"hydra.sweeper.params.{key}")
+        lines = _lines_of(params)
+        for line in lines:
+            safety.refuse_resolvers(re.sub(r"\\(.)", r"\1", line), "hydra.sweeper.params")
         self._refuse_endless(lines)
         return lines
 
@@ -436,6 +432,18 @@ def _line(override: Override) -> str:
     return str(override.input_line)
 
 
+def _lines_of(params: Mapping[str, Any]) -> list[str]:
+    """Return a grid's parameters as overrides."""
+    for key, value in params.items():
+        if isinstance(value, dict):
+            inner = next(iter(value), "KEY")
+            raise ConfigError(
+                f"hydra.sweeper.params.{key}: holds keys, and there a key stands in full; write "
+                f"{key}.{inner}: with its values behind it"
+            )
+    return [f"{key}={value}" for key, value in params.items()]
+
+
 def _values(override: Override) -> list[str]:
     """Return an override for each of its values, in Hydra's grammar."""
     key = override.get_key_element()
@@ -472,6 +480,10 @@ def _repeats(overrides: Iterable[Override]) -> dict[str, list[Override]]:
     for override in overrides:
         by_key.setdefault(override.get_key_element(), []).append(override)
     return {key: given for key, given in by_key.items() if len(set(map(_line, given))) > 1}
+
+
+def _is_scientific(key: str) -> bool:
+    return key_of(key).partition(".")[0] not in UNSCIENTIFIC
 
 
 def _as_one(key: str, overrides: Sequence[Override]) -> str:
