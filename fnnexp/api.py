@@ -11,8 +11,6 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from fnnexp import console as notebook
 from fnnexp.config.commands import Command, quoted
 from fnnexp.config.compose import Sweep, compose
@@ -22,6 +20,7 @@ from fnnexp.errors import ConfigError, FnnexpError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+    from rich.console import Console
 
     from fnnexp.config.trial import Trial
     from fnnexp.sweeping.loop import Outcome
@@ -158,7 +157,7 @@ def new_console() -> Console:
     rich would make a display of each line in a notebook, and Jupyter asks for colours.
     """
     plain: dict[str, Any] = {"force_jupyter": False, "force_terminal": False} if notebook.is_here() else {}
-    return Console(width=None if sys.stdout.isatty() else 120, **plain)
+    return notebook.terminal(width=None if sys.stdout.isatty() else 120, **plain)
 
 
 @contextmanager
@@ -231,7 +230,7 @@ def train(
     tracker = Tracker(asked.experiment, asked.tracking_uri, about)
     outcome = run(trials, tracker, asked.execution, console)
     outcome.page = tracker.page
-    console.print(_summary(outcome), highlight=False)
+    console.print(_summary(outcome), markup=False, highlight=False)
     if outcome.elsewhere and len(outcome.elsewhere) + outcome.done_before == len(trials):
         raise FnnexpError(
             f"another sweep ({outcome.elsewhere[0][1]}) is training {len(outcome.elsewhere)} of these trials "

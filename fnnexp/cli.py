@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import gc
+import io
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fnnexp import __version__
+from fnnexp.console import LACKING
 from fnnexp.errors import FnnexpError, did_you_mean
 
 if TYPE_CHECKING:
@@ -72,6 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=LACKING)
     gc.set_threshold(100_000, 20, 100)  # MLflow and a thousand runs are a million objects that live on
     atexit.register(gc.freeze)  # the system takes all memory back; to look through it first takes .7 s
     try:
@@ -244,9 +249,9 @@ def _show_gradients(names: Sequence[str]) -> int:
 
     The derivative as published is wrong and is shown as failed. It counts when it is asked for by name.
     """
-    from rich.console import Console
     from rich.table import Table
 
+    from fnnexp.console import terminal
     from fnnexp.nn.testing import gradcheck
 
     try:
@@ -264,7 +269,7 @@ def _show_gradients(names: Sequence[str]) -> int:
         if not check.passed and check.name in gradcheck.KNOWN_WRONG:
             verdict += " as it must: tanh applied a second time, as published"
         table.add_row(check.name, f"{check.max_relative_error:.1e}", f"{check.tolerance:.0e}", verdict)
-    Console().print(table)
+    terminal().print(table)
     return 1 if failed else 0
 
 

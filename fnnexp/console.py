@@ -1,11 +1,80 @@
-"""In a Jupyter notebook: a line that changes in place while long work goes on, and pictures."""
+"""What is shown: any text in any terminal; in a notebook a line that changes in place, and pictures."""
 
 from __future__ import annotations
 
+import codecs
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+from fnnexp.errors import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+LOOKALIKES = {
+    "−": "-", "–": "-", "×": "x", "·": "|", "…": "...", "→": "->", "±": "+-", "≤": "<=", "≥": ">=", "²": "^2",
+    "ε": "epsilon", "━": "=", "╌": "-", **{chr(dots): "*" for dots in range(0x2800, 0x2900)},
+}  # fmt: skip
+"""What stands for our own characters where an encoding lacks them; the last are a spinner's."""
+
+
+def _lookalikes(error: UnicodeError) -> tuple[str, int]:
+    """Handle what an encoding lacks, as `codecs.register_error` asks: any other character is written out."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    shown = (LOOKALIKES.get(each) or each.encode("ascii", "backslashreplace").decode() for each in lacking)
+    return "".join(shown), error.end
+
+
+LACKING = "fnnexp.lookalikes"
+"""The name of the way to encode, as an argument `errors` takes it."""
+
+codecs.register_error(LACKING, _lookalikes)
+
+
+class AnyText:
+    r"""A stream that is written to as another, but takes what the other's encoding lacks.
+
+    >>> import io
+    >>> ascii = io.TextIOWrapper(io.BytesIO(), "ascii")
+    >>> _ = AnyText(ascii).write("−1 × Zoë")
+    >>> _ = ascii.seek(0)
+    >>> ascii.read()
+    '-1 x Zo\\xeb'
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write the text; what the encoding lacks is a lookalike or written out."""
+        encoding = self._stream.encoding or "utf-8"
+        return self._stream.write(text.encode(encoding, LACKING).decode(encoding))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def terminal(**how: Any) -> Console:
+    """Return a console on standard output; no text of a store steers it, and no encoding stops it.
+
+    `how` goes to `rich.console.Console`.
+    """
+    from rich.console import Console  # workers do without
+
+    class Terminal(Console):
+        def render(
+            self, renderable: RenderableType, options: ConsoleOptions | None = None
+        ) -> Iterable[Segment]:
+            for each in super().render(renderable, options):
+                yield each if each.control else each._replace(text=printable(each.text))
+
+    return Terminal(file=cast("TextIO", AnyText(sys.stdout)), **how)
 
 
 class _Shown:

@@ -25,7 +25,7 @@ import platformdirs
 from fnnexp.data import sources
 from fnnexp.data.npz import DamagedError
 from fnnexp.data.readers import ARRAYS, Bytes
-from fnnexp.errors import DataError
+from fnnexp.errors import DataError, printable
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _temporary_folder() -> Path:
 
 def warn(message: str) -> None:
     """Print a warning in one line, without the line of source that Python's warnings show."""
-    print(f"fnnexp: {' '.join(message.split())}", file=sys.stderr)
+    print(f"fnnexp: {printable(' '.join(message.split()))}", file=sys.stderr)
 
 
 _warn_once = functools.cache(warn)

@@ -10,11 +10,13 @@ import hashlib
 import re
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
-from fnnexp.errors import FnnexpError
+from fnnexp import console as notebook
+from fnnexp.errors import FnnexpError, printable
 from fnnexp.reporting.document import html, markdown, terminal
 from fnnexp.reporting.document.blocks import Document
 from fnnexp.reporting.document.wording import plural
@@ -38,6 +40,8 @@ from fnnexp.tracking.retry import short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from rich.console import Console
 
 
 def write(
@@ -76,7 +80,7 @@ def write(
     """
     if folder is not None and not str(folder).strip():
         raise FnnexpError(f"The folder {str(folder)!r} is no name; name one, or none for reports/EXPERIMENT.")
-    console = console or Console()
+    console = console or notebook.terminal()
     with _stages(console) as show_stage:
         show_stage("reading runs, curves and diagnostics")
         whole = frames.whole(experiment, tracking_uri=tracking_uri)
@@ -91,7 +95,7 @@ def write(
         document = make(experiment, options, whole, tracking_uri)
         name = _file_name("\0".join([experiment, *options]))
         place = Path("reports", name) if folder is None else Path(folder)
-        show_stage(f"writing to {terminal.printable(str(place))}".replace("[", r"\["))
+        show_stage(f"writing to {terminal.in_a_line(str(place))}".replace("[", r"\["))
         files = write_files(document, place, "report")
         terminal.show(document, console)
         lines = [f"Report: {place / 'report.html'}"]
@@ -136,7 +140,7 @@ def make(experiment: str, where: Sequence[str], whole: frames.Whole, tracking_ur
     runs = frames.in_order(whole.runs)
     findings = comparisons.findings(runs)
     sections = [
-        overview.section(*whole[:2]),
+        overview.section(whole.runs, whole.curves),
         summary.section(runs, findings),
         leaderboard.section(runs),
         curves.section(runs, whole.curves),
@@ -172,12 +176,34 @@ def write_files(document: Document, folder: Path, name: str) -> list[Path]:
         for file, image in images.items():
             (folder / file).write_bytes(image)
         for file, frame in tables.items():
-            frame.to_csv(folder / file, index=False)
+            for_spreadsheets(frame).to_csv(folder / file, index=False, encoding="utf-8")
     except OSError as error:
         raise FnnexpError(
             f"The report cannot be written to {folder}: {error}. Name another folder."
         ) from error
     return [folder / file for file in (*texts, *images, *tables)]
+
+
+def for_spreadsheets(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with an apostrophe before each text, or column's name, that would be a formula.
+
+    Spreadsheets compute what begins with =, +, - or @, and a name in a store can be any text. Numbers stay.
+    What would steer a terminal, or end a row, is written out.
+
+    >>> for_spreadsheets(pd.DataFrame({"=a": ["=1+1", "-0.5", "he"], "x": [-1, 2, 3]})).to_dict("list")
+    {"'=a": ["'=1+1", '-0.5', 'he'], 'x': [-1, 2, 3]}
+    """
+    texts = [column for column in frame.columns if not is_numeric_dtype(frame[column].dtype)]
+    return frame.assign(**{text: frame[text].map(_harmless) for text in texts}).rename(columns=_harmless)
+
+
+def _harmless(cell: Any) -> Any:
+    if not isinstance(cell, str):
+        return cell
+    return f"'{printable(cell)}" if re.match(FORMULA, cell) else printable(cell)
+
+
+FORMULA = r"(?i)\s*([=@]|[-+](?!(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*\Z))"
 
 
 def log_files(experiment: str, uri: str | None, files: Sequence[Path], sentences: Sequence[str]) -> str:

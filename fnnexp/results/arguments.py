@@ -113,7 +113,7 @@ def typed(frame: pd.DataFrame, name: str) -> pd.DataFrame:
         try:
             made[column] = _as_made(frame[column], column, wanted)
         except (ValueError, TypeError) as error:
-            kind = KINDS.get(column) or KINDS.get(wanted, "text")
+            kind = KINDS.get(column) or KINDS.get(str(wanted), "text")
             raise FnnexpError(f"{name}[{column!r}] must hold {kind}: {error}") from error
     _refuse_percent(pd.DataFrame(made), name)
     return frame.assign(**made)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fnnexp.config.execution import Execution
@@ -25,7 +26,7 @@ def show(
     known = known_trials(experiment, uri)
     done, wanted = runs_of(known, trials)
     console.print(
-        f"[bold]{experiment}[/]: {len(trials)} trials, {len(done)} done, {len(wanted)} to run",
+        f"[bold]{escape(experiment)}[/]: {len(trials)} trials, {len(done)} done, {len(wanted)} to run",
         highlight=False,
     )
     if begun := sum(trial.id in known for trial in wanted):
@@ -51,7 +52,7 @@ def _show_trials(
     table = Table("trial", "id", "epochs", "state", box=None, pad_edge=False, header_style="bold")
     for trial in trials[:MOST_ROWS]:
         state = "done" if trial.id in done else known[trial.id].status if trial.id in known else "to run"
-        table.add_row(trial.name, trial.id, str(trial.recipe.epochs), state)
+        table.add_row(escape(trial.name), trial.id, str(trial.recipe.epochs), state)
     console.print(table)
     if len(trials) > MOST_ROWS:
         console.print(f"… and {len(trials) - MOST_ROWS} more")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ParamSpec
 from urllib.parse import unquote
 
 from fnnexp import console as notebook
-from fnnexp.errors import FnnexpError
+from fnnexp.errors import FnnexpError, printable
 from fnnexp.tracking import sql
 from fnnexp.tracking.retry import Answer, StoreError, mlflow_settings, patiently, quiet_mlflow, short, shown
 
@@ -187,4 +187,4 @@ def ask(client: MlflowClient, call: Callable[P, Answer], *given: P.args, **named
 
 def on_stderr(line: str) -> None:
     """Say a line where nobody has another place for it."""
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)

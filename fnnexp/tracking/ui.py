@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 
-from fnnexp.errors import FnnexpError
+from fnnexp.errors import FnnexpError, printable
 from fnnexp.tracking import sql
 from fnnexp.tracking.saved_views import link
 from fnnexp.tracking.store import DEFAULT_STORE, has_store, plain, refuse_unreadable, store_file
@@ -65,7 +65,7 @@ def serve(port: int, uri: str | None, host: str = HOST) -> int:
     print(f"MLflow's UI: {server_at} (Ctrl-C stops it)", flush=True)
     file = store_file(uri or DEFAULT_STORE)
     for experiment_id, name in sql.latest_experiments(file, MOST_LATEST) if file else ():
-        print(f"  {name}: {link(experiment_id, server=server_at)}", flush=True)
+        print(f"  {printable(name)}: {link(experiment_id, server=server_at)}", flush=True)
     environment = {
         "MLFLOW_DISABLE_TELEMETRY": "true",  # the page would report its use to MLflow's makers
         **os.environ,

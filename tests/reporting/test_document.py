@@ -1,5 +1,6 @@
 """A document and its three renderings: what each medium shows, and that no text is taken for markup."""
 
+import csv
 import doctest
 import io
 import re
@@ -24,6 +25,7 @@ from fnnexp.reporting.document.blocks import (
     Table,
     Text,
 )
+from fnnexp.reporting.write import write_files
 
 EVIL = "<b>|*`x`"
 
@@ -142,3 +144,27 @@ def test_a_documents_figures_and_data_are_those_of_its_sections():
 @pytest.mark.parametrize("module", [markdown, wording])
 def test_the_examples_run(module):
     assert doctest.testmod(module).failed == 0
+
+
+CELLS = {
+    "=1+1": "'=1+1", "=cmd|' /C calc'!A0": "'=cmd|' /C calc'!A0", "+1+1": "'+1+1", "-1+cmd": "'-1+cmd",
+    "@SUM(A1)": "'@SUM(A1)", "\t=1": "'\t=1", " =1": "' =1", "\r=1": "'\\r=1", "-x.npz": "'-x.npz",
+    "-0.5": "-0.5", "+1e-3": "+1e-3", "-.5": "-.5", "-5.": "-5.", "−0.5": "−0.5", "a=b": "a=b", "": "",
+    "he": "he", "a\x1b[2J": "a\\x1b[2J",
+}  # fmt: skip
+
+
+def test_no_cell_of_a_file_is_a_formula_and_numbers_are_numbers(own_folder):
+    cells = [*CELLS]
+    frame = pd.DataFrame({
+        "text": cells, "=kind": pd.Categorical(cells), "n": range(-3, len(cells) - 3), "x": -0.5,
+        "at": pd.Timestamp("2024-01-01", tz="UTC"), "none": [None] * len(cells),
+    })  # fmt: skip
+    document = Document("a", [Section("b", [], {"data": frame})])
+    write_files(document, own_folder / "here", "page")
+    with (own_folder / "here" / "data.csv").open(encoding="utf-8", newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head == ["text", "'=kind", "n", "x", "at", "none"]
+    assert [row[:2] for row in rows] == [[shown, shown] for shown in CELLS.values()]
+    assert [int(row[2]) for row in rows] == frame["n"].tolist()
+    assert {tuple(row[3:]) for row in rows} == {("-0.5", "2024-01-01 00:00:00+00:00", "")}

@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
+from fnnexp.errors import printable
 from fnnexp.reporting.document.blocks import Medium, Table, Text
 
 if TYPE_CHECKING:
@@ -18,34 +19,34 @@ if TYPE_CHECKING:
 
 def show(document: Document, console: Console) -> None:
     """Print what a terminal shows of the document: its texts, and the first rows of its tables."""
-    console.print(RichText(printable(document.title), style="bold"))
+    console.print(RichText(in_a_line(document.title), style="bold"))
     for section in document.sections:
         blocks = section.shown_in(Medium.TERMINAL)
         if blocks:
-            console.print(RichText(f"\n{printable(section.title)}", style="bold"))
+            console.print(RichText(f"\n{in_a_line(section.title)}", style="bold"))
         for block in blocks:
             if isinstance(block, Table):
                 _show_table(console, block.without(*block.wide))
             elif isinstance(block, Text):
-                text = printable(f"{block.text} {block.code}".strip())
+                text = in_a_line(f"{block.text} {block.code}".strip())
                 console.print(RichText(text, style="dim" if block.quiet else ""))
 
 
 def _show_table(console: Console, table: Table) -> None:
     """Print a table's first rows. Notes stand below it, where they leave the width to the numbers."""
-    title = RichText(printable(table.title)) if table.title else None
+    title = RichText(in_a_line(table.title)) if table.title else None
     shown = RichTable(
         title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
     )
     marks: dict[str, str] = {"": ""}
     for i, name in enumerate(table.head):
         number = table.is_number(i)
-        head = "" if name == "note" else printable(name)
+        head = "" if name == "note" else in_a_line(name)
         shown.add_column(
             RichText(head), justify="right" if number else "left", no_wrap=number, overflow="fold"
         )
     for row in table.rows[: table.most]:
-        texts = [printable(cell.text) for cell in row]
+        texts = [in_a_line(cell.text) for cell in row]
         if table.head[-1] == "note":
             texts[-1] = marks.setdefault(texts[-1], f"[{len(marks)}]")
         shown.add_row(*map(RichText, texts))
@@ -57,6 +58,6 @@ def _show_table(console: Console, table: Table) -> None:
         console.print(RichText(more, style="dim"))
 
 
-def printable(text: str) -> str:
-    """Return the text without characters that would steer the terminal."""
-    return "".join(c if c.isprintable() else " " for c in text)
+def in_a_line(text: str) -> str:
+    """Return the text printable, and in one line."""
+    return printable(" ".join(text.splitlines()).replace("\t", " "))

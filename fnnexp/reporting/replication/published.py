@@ -206,7 +206,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def labelled(curves: pd.DataFrame, presets: Mapping[str, str]) -> pd.DataFrame:
-    """Return the points of a preset's trials in order of their seeds: `trial preset seed epoch metric value`."""
+    """Return the points of the presets' trials, by seed: `trial preset seed epoch metric value`."""
     points = curves[["trial", "seed", "epoch", "metric", "value"]].astype({"trial": "str", "metric": "str"})
     points = points.assign(preset=points["trial"].map(presets))
     points = points.dropna(subset="preset").astype({"epoch": "int64", "seed": "int64"})
