@@ -576,6 +576,10 @@ BAD_VALUES = {
     ),
     "data.path": container,
     "data.test_path": st.one_of(container, word),
+    "data.label": st.one_of(container, word, unseen),  # of which only a CSV has one
+    "data.header": no_choice,
+    "data.test_fraction": st.one_of(real, st.sampled_from(["0", "1", "1.5"])),
+    "data.transpose": no_truth,
     "data.scale": no_choice,
     "data.validation": whole,
     "data.holdout": no_whole,

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from fnnexp.config.execution import ADDRESSES, BACKENDS, MOST_WORKERS, Execution
-from fnnexp.config.schema import Config, OptimizerConfig
-from fnnexp.errors import ConfigError, did_you_mean
+from fnnexp.config.schema import Config, DataConfig, OptimizerConfig
+from fnnexp.errors import ConfigError, DataError, did_you_mean
 from fnnexp.nn.engines.base import ENGINES
 from fnnexp.nn.network import BIASES
 from fnnexp.nn.pieces.activations import ACTIVATIONS
@@ -60,13 +60,21 @@ def check(config: Config) -> None:
     _finite("loss.epsilon", config.loss.epsilon, 0)
     _one_of("data.scale", config.data.scale, ("unit", "raw"))
     _at_least("data.validation", config.data.validation, 0, "data.validation=5000")
-    for key in ("name", "path", "test_path"):
+    for key in ("name", "path", "test_path", "label"):
         _printable(f"data.{key}", getattr(config.data, key))
+    _check_reading(config.data)
     _one_of("dtype", config.dtype, ("float32", "float64"))
     _at_least("epochs", config.epochs, 0, "epochs=10")
     _at_least("seed", config.seed, 0, "seed=0")
     _check_execution(config.execution)
     _check_uri(config.tracking.uri)
+
+
+def _check_reading(data: DataConfig) -> None:
+    try:
+        _ = data.reading
+    except DataError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _no_widths(hidden: Any) -> str:

@@ -93,7 +93,7 @@ def compose(command: Command, begin: Callable[[Config, int], None] | None = None
     config = _shared_config(jobs)
     _refuse_absent_engine(config.execution.engine)
     experiment = experiment_name(jobs, command.config_name)
-    trials = _trials(jobs)
+    trials, told = _trials(jobs)
     twice = [f"{len(jobs) - len(trials)} of {len(jobs)} jobs name a trial already named; each runs once"]
     return Sweep(
         command=command,
@@ -102,7 +102,7 @@ def compose(command: Command, begin: Callable[[Config, int], None] | None = None
         execution=replace(config.execution, diagnostics=config.diagnostics),
         tracking_uri=config.tracking.uri,
         dry_run=config.dry_run,
-        notes=(*(twice if len(trials) < len(jobs) else ()), *notes),
+        notes=(*(twice if len(trials) < len(jobs) else ()), *notes, *told),
         named_by_files=tuple(_named_by_files(config, command)),
     )
 
@@ -225,17 +225,23 @@ def _refuse_absent_engine(name: str) -> None:
         ) from error
 
 
-def _trials(jobs: Sequence[Job]) -> list[Trial]:
-    """Return the jobs' trials, each once, their data prepared."""
+def _trials(jobs: Sequence[Job]) -> tuple[list[Trial], list[str]]:
+    """Return the jobs' trials, each once, their data prepared; and what was decided about the data."""
     prepared: dict[tuple[Any, ...], datasets.Prepared] = {}
     trials: dict[str, Trial] = {}
     for job in jobs:
-        source = (job.config.data.name, job.config.data.path, job.config.data.test_path)
+        asked = job.config.data
+        source = (asked.name, asked.path, asked.test_path, asked.reading)
         if source not in prepared:
             prepared[source] = datasets.prepare(*source)
         one = trial(job, prepared[source])
         trials.setdefault(one.id, one)
-    return list(trials.values())
+    notes = [
+        f"{path or f'data={name}'}: {note}"
+        for (name, path, *_), data in prepared.items()
+        for note in data.notes
+    ]
+    return list(trials.values()), notes
 
 
 def experiment_name(jobs: Sequence[Job], config_name: str) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from fnnexp.config.execution import Execution
 from fnnexp.config.jobs import Job, key_of
-from fnnexp.config.schema import CHOICES, UNSCIENTIFIC, Config, keys_of
+from fnnexp.config.schema import CHOICES, UNSCIENTIFIC, Config, DataConfig, keys_of
 from fnnexp.config.trial import Trial
 from fnnexp.data.datasets import DATASETS, Prepared
+from fnnexp.data.sources import Reading
 from fnnexp.errors import ConfigError
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.activations import ACTIVATIONS
@@ -23,6 +24,9 @@ from fnnexp.nn.training import Recipe
 MOST_PARAMETERS = 1 << 28
 """As many parameters as a network may have: 1 GB of float32."""
 
+DARK = 32
+"""Where no pixel is as bright as this, pixels are not 0..255 but on another scale, as 0..1 or 0..16."""
+
 
 def trial(job: Job, data: Prepared) -> Trial:
     """Return the trial of a job on its prepared data.
@@ -30,14 +34,11 @@ def trial(job: Job, data: Prepared) -> Trial:
     Raises
     ------
     ConfigError
-        When the validation rows leave nothing to train on, or the network is too large.
+        When the validation rows leave nothing to train on, or a class without training rows, the pixels are
+        not on the scale that the config says, or the network is too large.
     """
     config = job.config
-    if config.data.validation >= data.n_train:
-        raise ConfigError(
-            f"data.validation={config.data.validation}: {data.name} has {data.n_train} training rows; "
-            f"hold out fewer, as in data.validation={data.n_train // 6}"
-        )
+    _check_data(config.data, data)
     optimizer = OPTIMIZERS[config.optimizer.name]
     architecture = Architecture(
         data.input_size,
@@ -76,6 +77,27 @@ def trial(job: Job, data: Prepared) -> Trial:
         params=_params(job, labels),
         config=_written(config),
     )
+
+
+def _check_data(config: DataConfig, data: Prepared) -> None:
+    """Refuse what can't be meant with this data."""
+    training = data.n_train - config.validation
+    if training <= 0:
+        raise ConfigError(
+            f"data.validation={config.validation}: {data.name} has {data.n_train} training rows; "
+            f"hold out fewer, as in data.validation={data.n_train // 6}"
+        )
+    if training < data.all_classes:
+        raise ConfigError(
+            f"data.validation={config.validation}: of some class no row is left to train on, for it has none "
+            f"among the first {training} rows of {data.name}; shuffle the file's rows, or write at most "
+            f"data.validation={data.n_train - data.all_classes}"
+        )
+    if config.scale == "unit" and data.brightest < DARK:
+        raise ConfigError(
+            f"data.scale=unit divides pixels by 255, and those of {data.name} go to {data.brightest} only; "
+            "write data.scale=raw"
+        )
 
 
 def _labels(job: Job) -> dict[str, str]:
@@ -141,12 +163,16 @@ def _tells(key: str, override: str, labels: Mapping[str, str]) -> bool:
 
 
 def _params(job: Job, labels: Mapping[str, str]) -> dict[str, Any]:
-    """Return the chosen options under their groups, everything else under its dotted key."""
+    """Return the chosen options under their groups, everything else under its dotted key.
+
+    How files are read is a param only where it is told, so that earlier runs on the same data have no others.
+    """
     params: dict[str, Any] = dict(labels)
     if "experiment" in job.choices:
         params["experiment"] = job.choices["experiment"]
     params.update(_flat(_written(job.config)))
-    return {key: value for key, value in params.items() if value is not None}
+    untold = {f"data.{each.name}": each.default for each in fields(Reading)}
+    return {key: value for key, value in params.items() if value is not None and value != untold.get(key)}
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from fnnexp.config.execution import Execution
+from fnnexp.data.sources import Reading
 
 
 @dataclass
@@ -70,9 +71,18 @@ class DataConfig:
     name: str = MISSING
     path: str | None = None
     test_path: str | None = None
+    label: str | None = Reading.label
+    header: str = Reading.header
+    test_fraction: float = Reading.test_fraction
+    transpose: bool = Reading.transpose
     scale: str = "unit"
     validation: int = 0
     holdout: int = 0
+
+    @property
+    def reading(self) -> Reading:
+        """How the files are to be read; raises `DataError` where that means nothing."""
+        return Reading(self.label, self.header.lower(), self.test_fraction, self.transpose)
 
 
 @dataclass

@@ -15,16 +15,16 @@ import shutil
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import platformdirs
 
 from fnnexp.data import sources
+from fnnexp.data.labelled import ARRAYS, Bytes, Labelled
 from fnnexp.data.npz import DamagedError
-from fnnexp.data.readers import ARRAYS, Bytes
 from fnnexp.errors import DataError, printable
 
 
@@ -33,7 +33,7 @@ class Description:
     """What ``meta.json`` says of the arrays beside it.
 
     `checksum` is the SHA-256 over the names, shapes and bytes of the four arrays; `sha256` has that of each
-    array's bytes.
+    array's bytes; `notes` say what was decided while they were read.
     """
 
     checksum: str
@@ -42,6 +42,7 @@ class Description:
     n_test: int
     input_size: int
     classes: int
+    notes: tuple[str, ...] = ()
 
 
 def cache_folder() -> Path:
@@ -90,8 +91,10 @@ def warn(message: str) -> None:
 _warn_once = functools.cache(warn)
 
 
-def keep(key: str, read: Callable[[], dict[str, Bytes]]) -> tuple[Path, Description]:
+def keep(key: str, read: Callable[[], Labelled]) -> tuple[Path, Description]:
     """Return the prepared folder of a key and its description; `read` is called when there is none yet.
+
+    What is there already is hashed, and made again where it is not what its description says.
 
     Parameters
     ----------
@@ -113,7 +116,7 @@ def keep(key: str, read: Callable[[], dict[str, Bytes]]) -> tuple[Path, Descript
 
 
 def open_arrays(folder: Path) -> tuple[Description, dict[str, Bytes]]:
-    """Return a prepared folder's description and its arrays, mapped into memory read-only.
+    """Return a prepared folder's description and its arrays, mapped into memory read-only, not yet read.
 
     Raises
     ------
@@ -126,9 +129,10 @@ def open_arrays(folder: Path) -> tuple[Description, dict[str, Bytes]]:
     except (OSError, ValueError, EOFError) as error:
         raise DamagedError(str(error)) from error
     names = [field.name for field in fields(Description)]
-    if not isinstance(meta, dict) or not meta.keys() >= set(names):
-        raise DamagedError(f"meta.json lacks some of {', '.join(names)}")
-    found = Description(**{name: meta[name] for name in names})
+    needed = [field.name for field in fields(Description) if field.default is MISSING]
+    if not isinstance(meta, dict) or not meta.keys() >= set(needed):
+        raise DamagedError(f"meta.json lacks some of {', '.join(needed)}")
+    found = Description(**{name: meta[name] for name in names if name in meta})
     shapes = {
         "x_train": (found.n_train, found.input_size),
         "y_train": (found.n_train,),
@@ -153,21 +157,24 @@ def _find(folder: Path) -> Description | None:
     if not folder.is_dir():
         return None
     try:
-        return open_arrays(folder)[0]
+        found, arrays = open_arrays(folder)
+        if _checksum(arrays) != found.checksum:
+            raise DamagedError("its bytes are not those that were written")
+        return found
     except DamagedError as error:
         warn(f"the prepared data in {folder} is damaged and is made again ({error})")
         shutil.rmtree(folder, ignore_errors=True)
         return None
 
 
-def _write(folder: Path, arrays: dict[str, Bytes]) -> None:
+def _write(folder: Path, made: Labelled) -> None:
     """Write a prepared folder under another name and rename it; whoever comes second keeps what is there."""
     staging = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
     try:
         staging.mkdir(parents=True)
         for key in ARRAYS:
-            np.save(staging / f"{key}.npy", arrays[key], allow_pickle=False)
-        (staging / "meta.json").write_text(json.dumps(asdict(_describe(arrays)), indent=2) + "\n", "utf-8")
+            np.save(staging / f"{key}.npy", made.arrays[key], allow_pickle=False)
+        (staging / "meta.json").write_text(json.dumps(asdict(_describe(made)), indent=2) + "\n", "utf-8")
         try:
             staging.rename(folder)
         except OSError:
@@ -177,16 +184,22 @@ def _write(folder: Path, arrays: dict[str, Bytes]) -> None:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _describe(arrays: dict[str, Bytes]) -> Description:
-    whole = hashlib.sha256()
-    for key in ARRAYS:
-        whole.update(f"{key} {arrays[key].shape}\n".encode())
-        whole.update(arrays[key].data)
+def _describe(made: Labelled) -> Description:
+    arrays = made.arrays
     return Description(
-        checksum=whole.hexdigest(),
+        checksum=_checksum(arrays),
         sha256={key: hashlib.sha256(arrays[key].data).hexdigest() for key in ARRAYS},
         n_train=len(arrays["x_train"]),
         n_test=len(arrays["x_test"]),
         input_size=arrays["x_train"].shape[1],
-        classes=max(2, int(arrays["y_train"].max()) + 1),
+        classes=int(arrays["y_train"].max()) + 1,
+        notes=made.notes,
     )
+
+
+def _checksum(arrays: Mapping[str, Bytes]) -> str:
+    whole = hashlib.sha256()
+    for key in ARRAYS:
+        whole.update(f"{key} {arrays[key].shape}\n".encode())
+        whole.update(arrays[key].data)
+    return whole.hexdigest()

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from fnnexp.data import cache, download, readers, sources
+from fnnexp.data.labelled import ARRAYS, Bytes, Labelled, checked
 from fnnexp.data.npz import DamagedError
-from fnnexp.data.readers import ARRAYS, Bytes
+from fnnexp.data.sources import UNTOLD, Reading
 from fnnexp.errors import DataError, did_you_mean
 
 MNIST_ARRAY_SHA256 = {
@@ -29,11 +30,12 @@ DIGITS_TRAIN = 1437
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a data set: the paths that were given, if any, and whether it may be downloaded."""
+    """What is asked of a data set: paths, if any; whether it may be downloaded; how files are to be read."""
 
     path: Path | None = None
     test_path: Path | None = None
     may_download: bool = True
+    reading: Reading = UNTOLD
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class Prepared:
     """A data set on disk, ready to be mapped: small, picklable, what the parent hands to workers.
 
     `checksum` is its scientific identity: SHA-256 over the names, shapes and bytes of the four arrays, the
-    same whatever format they came in.
+    same whatever format they came in. `brightest` is the largest pixel, `all_classes` the number of training
+    rows, from the first, that it takes to see every class. `notes` say what was decided while it was read.
     """
 
     name: str
@@ -51,6 +54,9 @@ class Prepared:
     n_test: int
     input_size: int
     classes: int
+    brightest: int = 255
+    all_classes: int = 1
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,12 @@ class Arrays:
 
 
 def prepare(
-    name: str, path: str | None = None, test_path: str | None = None, *, may_download: bool = True
+    name: str,
+    path: str | None = None,
+    test_path: str | None = None,
+    reading: Reading = UNTOLD,
+    *,
+    may_download: bool = True,
 ) -> Prepared:
     """Find a data set, read and check it if that has not been done yet, and return where it lies.
 
@@ -74,9 +85,11 @@ def prepare(
         `mnist` (from `path`, `$FNNEXP_MNIST`, the cache or a download), `digits` (comes with scikit-learn) or
         `files` (from `path`).
     path
-        An `.npz`, a folder with IDX or CSV files, or a training CSV.
+        An `.npz`, a folder with IDX or CSV files, or a CSV.
     test_path
         The test CSV that belongs to a training CSV.
+    reading
+        How files are read where they cannot tell.
     may_download
         If False, a data set that is not on this machine is an error.
 
@@ -101,7 +114,7 @@ def prepare(
         )
     train, test = (sources.place(given) if given else None for given in (path, test_path))
     try:
-        return DATASETS[name](Request(train, test, may_download))
+        return DATASETS[name](Request(train, test, may_download, reading))
     except OSError as error:
         raise DataError(
             f"data={name} cannot be read or kept ({error}); give a file that can be read, and room in "
@@ -115,6 +128,8 @@ def prepare(
 
 def load(prepared: Prepared) -> Arrays:
     """Map the arrays of a prepared data set into memory, read-only; nothing is copied.
+
+    Their bytes were compared with the checksum by :func:`prepare`, once for all who map them.
 
     Returns
     -------
@@ -151,7 +166,7 @@ def _mnist(request: Request) -> Prepared:
         path = download.mnist(may_download=request.may_download)
         origin = f"the cached {path} (delete it to have it downloaded again)"
     try:
-        folder, found = _from_files(path, request.test_path)
+        folder, found = _from_files(path, request)
     except DataError as error:
         raise DataError(f"{origin}: {error}") from error
     differing = [key for key in ARRAYS if found.sha256[key] != MNIST_ARRAY_SHA256[key]]
@@ -168,26 +183,31 @@ def _digits(request: Request) -> Prepared:
         raise DataError(
             f"data=digits takes no path, and data.path={request.path} was given; write data=files."
         )
+    if request.reading != UNTOLD:
+        raise DataError(
+            "data=digits comes with scikit-learn, so data.label, data.header, data.test_fraction and "
+            "data.transpose have no meaning; leave them out, or write data=files data.path=…."
+        )
     return _prepared("digits", *cache.keep(readers.content_key("digits"), _read_digits))
 
 
 def _files(request: Request) -> Prepared:
     if not request.path:
         raise DataError(f"data=files needs data.path=…; {sources.EXPECTED}.")
-    return _prepared("files", *_from_files(request.path, request.test_path))
+    return _prepared("files", *_from_files(request.path, request))
 
 
 DATASETS: dict[str, Callable[[Request], Prepared]] = {"mnist": _mnist, "digits": _digits, "files": _files}
 
 
-def _from_files(path: Path, test_path: Path | None) -> tuple[Path, cache.Description]:
+def _from_files(path: Path, request: Request) -> tuple[Path, cache.Description]:
     """Return the prepared folder of a user's files, and its description."""
-    source = sources.find(path, test_path)
-    key = readers.content_key(source.format, source.files)
+    source = sources.find(path, request.test_path, request.reading)
+    key = readers.content_key(f"{source.format} {source.reading}", source.files)
     return cache.keep(key, lambda: readers.read(source))
 
 
-def _read_digits() -> dict[str, Bytes]:
+def _read_digits() -> Labelled:
     """Return scikit-learn's digits, 8×8 with values 0..16, as 28×28 bytes: enlarged 3× and padded by 2."""
     from sklearn.datasets import load_digits
 
@@ -197,10 +217,20 @@ def _read_digits() -> dict[str, Bytes]:
     y = digits.target.astype(np.uint8)
     train, test = slice(None, DIGITS_TRAIN), slice(DIGITS_TRAIN, None)
     arrays = {"x_train": x[train], "y_train": y[train], "x_test": x[test], "y_test": y[test]}
-    return readers.checked(arrays, "data=digits")
+    return checked(arrays, "data=digits")
 
 
 def _prepared(name: str, folder: Path, found: cache.Description) -> Prepared:
+    arrays = cache.open_arrays(folder)[1]
     return Prepared(
-        name, str(folder), found.checksum, found.n_train, found.n_test, found.input_size, found.classes
+        name,
+        str(folder),
+        found.checksum,
+        found.n_train,
+        found.n_test,
+        found.input_size,
+        found.classes,
+        brightest=max(int(arrays["x_train"].max()), int(arrays["x_test"].max())),
+        all_classes=int(np.unique(arrays["y_train"], return_index=True)[1].max()) + 1,
+        notes=tuple(found.notes),
     )

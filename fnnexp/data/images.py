@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from fnnexp.data import datasets
+from fnnexp.data.sources import Reading
 from fnnexp.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,13 +24,17 @@ def images(
     rows: int | None = None,
     path: str | Path | None = None,
     test_path: str | Path | None = None,
+    label: str | None = Reading.label,
+    header: bool | str = Reading.header,
+    test_fraction: float = Reading.test_fraction,
+    transpose: bool = Reading.transpose,
 ) -> pd.DataFrame:
     """Return a data set's images as a table, in the file's order: `images("mnist").head()`.
 
     Parameters
     ----------
-    data, path, test_path
-        As `data`, `data.path` and `data.test_path` of a sweep: `mnist`, `digits` or `files`.
+    data, path, test_path, label, header, test_fraction, transpose
+        As `data`, `data.path` and so on of a sweep. `data` is `mnist`, `digits` or `files`.
     split
         `train` or `test`.
     rows
@@ -56,7 +61,8 @@ def images(
     if rows is not None and rows < 0:
         raise DataError(f"rows={rows} must be 0 or more, or None for all rows.")
     given, test = (None if each is None else str(each) for each in (path, test_path))
-    prepared = datasets.prepare(data, given, test)
+    reading = Reading(label, str(header).lower(), test_fraction, transpose)
+    prepared = datasets.prepare(data, given, test, reading)
     arrays = datasets.load(prepared)
     pixels, labels = getattr(arrays, f"x_{split}")[:rows], getattr(arrays, f"y_{split}")[:rows]
     table = pd.DataFrame(

@@ -1,4 +1,4 @@
-"""Read files of labelled images (``.npz``, IDX, CSV) into the same four arrays of bytes.
+"""Read files of labelled images (``.npz``, IDX, CSV) into arrays of numbers.
 
 Nothing is believed before it is checked: no array is unpickled, no header decides how much memory is taken.
 """
@@ -14,24 +14,19 @@ import itertools
 import math
 import struct
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, cast
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fnnexp.data import npz
+from fnnexp.data.columns import called, is_header, is_number, label_of
+from fnnexp.data.labelled import ARRAYS, Bytes, Labelled, Numbers, Raw, check_shapes, checked, labelled
 from fnnexp.data.sources import Source, listed
 from fnnexp.errors import DataError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-Bytes = NDArray[np.uint8]
-
-ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 READER_VERSION = 2
 """Raise it when a reader comes to read the same file differently: what was prepared before is then unused."""
 
@@ -41,6 +36,9 @@ CSV_ROWS, CSV_CELLS, CSV_CELL = 4096, 1 << 20, 32
 """A block of a CSV has at most so many rows and about so many cells; a row, so many characters a cell."""
 CSV_FIRST_LINE = 1 << 20
 """Characters that the first line of a CSV may have."""
+SEPARATORS = ",;\t"
+MOST = LARGEST
+"""As large as a number in a CSV may be: an index's rows are numbers, and are no bytes."""
 
 
 def content_key(kind: str, files: tuple[Path, ...] = ()) -> str:
@@ -59,100 +57,17 @@ def content_key(kind: str, files: tuple[Path, ...] = ()) -> str:
     return total.hexdigest()
 
 
-def read(source: Source) -> dict[str, Bytes]:
+def read(source: Source) -> Labelled:
     """Read a source whole and check it.
 
-    Returns
-    -------
-    dict
-        `x_train` (n, D), `y_train` (n,), `x_test` (m, D), `y_test` (m,), all uint8 and contiguous.
-
     Raises
     ------
     DataError
-        A file is damaged, or its arrays are not labelled images in bytes.
+        A file is damaged, or its arrays are not labelled images.
     """
-    arrays = READERS[source.format](source.files)
-    return checked(arrays, " ".join(str(path) for path in source.files))
-
-
-def checked(arrays: Mapping[str, Bytes], where: str) -> dict[str, Bytes]:
-    """Return four arrays as a data set: images flat, all contiguous.
-
-    Parameters
-    ----------
-    arrays
-        `x_train` `y_train` `x_test` `y_test`, uint8; images (n, height, width) or (n, D).
-    where
-        What the messages begin with.
-
-    Raises
-    ------
-    DataError
-        They are no labelled images.
-    """
-    _check_shapes({name: arrays[name].shape for name in ARRAYS}, where)
-    y_train, y_test = arrays["y_train"], arrays["y_test"]
-    if y_test.max() > max(1, y_train.max()):
-        raise DataError(
-            f"{where}: the test labels go to {y_test.max()}, the training labels only to {y_train.max()}; "
-            "a class to be tested must be there to be learnt."
-        )
-    flat = {name: arrays[name].reshape(len(arrays[name]), -1) for name in ("x_train", "x_test")}
-    return {name: np.ascontiguousarray(flat.get(name, arrays[name])) for name in ARRAYS}
-
-
-def _check_shapes(shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
-    """Raise unless these are the shapes of labelled images."""
-    for part in ("train", "test"):
-        x, y = shapes[f"x_{part}"], shapes[f"y_{part}"]
-        found = f"{where}: x_{part} has shape {x} and y_{part} {y}"
-        if len(x) > 3:
-            raise DataError(
-                f"{where}: x_{part} has shape {x}; expected (n, height, width) or (n, D) for images: "
-                "an axis more, such as colours, is flattened before it is saved, by x.reshape(len(x), -1)."
-            )
-        if len(x) < 2 or len(y) != 1:
-            raise DataError(
-                f"{found}; expected (n, height, width) or (n, D) for images and (n,) for labels "
-                "(class numbers, not one-hot)."
-            )
-        if 0 in x or 0 in y:
-            raise DataError(f"{found}: zero rows or pixels.")
-        if x[0] != y[0]:
-            raise DataError(
-                f"{where}: {x[0]} images in x_{part} and {y[0]} labels in y_{part}; "
-                "expected one label an image."
-            )
-    train, test = (math.prod(shapes[name][1:]) for name in ("x_train", "x_test"))
-    if train != test:
-        raise DataError(
-            f"{where}: training images have {train} pixels and test images {test}; expected the same number."
-        )
-
-
-def _to_bytes(values: NDArray[Any], what: str) -> Bytes:
-    """Return numbers as uint8 if none of them changes by it."""
-    if values.dtype == np.uint8:
-        return values
-    if not (values.min() >= 0 and values.max() <= 255):
-        raise DataError(
-            f"{what} holds values from {values.min()} to {values.max()}; expected whole numbers 0..255, "
-            "saved .astype(np.uint8)."
-        )
-    result = values.astype(np.uint8)
-    if values.dtype.kind == "f" and not np.array_equal(result, values):
-        odd = values[result != values][0]
-        if what.startswith("y_"):
-            raise DataError(
-                f"{what} holds fractions ({values.dtype}, such as {odd}); expected class numbers 0, 1, 2, …: "
-                "store np.searchsorted(np.unique(y_train), y).astype(np.uint8) of both y_train and y_test."
-            )
-        raise DataError(
-            f"{what} holds fractions ({values.dtype}, such as {odd}); expected bytes 0..255: store "
-            "np.round(255 * x).astype(np.uint8) of images in 0..1. Scaling is data.scale's work."
-        )
-    return result
+    where = " ".join(str(path) for path in source.files)
+    found = labelled(READERS[source.format](source), source.reading, where)
+    return replace(found, arrays=checked(found.arrays, where).arrays)
 
 
 @contextlib.contextmanager
@@ -176,31 +91,81 @@ def _not_too_large(size: int, what: str) -> None:
 
 # --- npz ----------------------------------------------------------------------------------------------------
 
+WHOLE = {"x": "x_train", "images": "x_train", "data": "x_train",
+         "y": "y_train", "labels": "y_train", "target": "y_train"}  # fmt: skip
+"""The names of arrays that hold all rows, and what they are until some of these are set aside for testing."""
+IN_PARTS = {
+    name: f"{array[0]}_{part}"
+    for kind, array in WHOLE.items()
+    for part in ("train", "val", "test")
+    for name in (f"{kind}_{part}", f"{part}_{kind}")
+}
+"""The names of arrays that hold a part of the rows: `x_train`, `train_images`, …"""
 
-def _read_npz(files: tuple[Path, ...]) -> dict[str, Bytes]:
-    (path,) = files
+
+def _read_npz(source: Source) -> Raw:
+    (path,) = source.files
     try:
         with path.open("rb") as file:
             archive = npz.Archive(file)
-            missing = [name for name in ARRAYS if name not in archive.names]
-            if missing:
-                raise DataError(
-                    f"{path} has no {' '.join(missing)}; it has {listed(archive.names)}. Write it by "
-                    "np.savez(path, x_train=…, y_train=…, x_test=…, y_test=…)."
-                )
-            headers = {name: archive.header(name) for name in ARRAYS}
-            for name, header in headers.items():
-                _check_header(header, f"{name} of {path}")
-            _check_shapes({name: header.shape for name, header in headers.items()}, str(path))
-            return {
-                name: _to_bytes(archive.array(name, header.dtype, header.shape), f"{name} of {path}")
-                for name, header in headers.items()
+            names = _names_in(archive, path)
+            headers = {array: archive.header(name) for array, name in names.items()}
+            for array, header in headers.items():
+                _check_header(header, f"{names[array]} of {path}")
+            check_shapes({array: header.shape for array, header in headers.items()}, str(path))
+            arrays = {
+                array: archive.array(names[array], header.dtype, header.shape)
+                for array, header in headers.items()
             }
     except npz.DamagedError as error:
         raise DataError(
             f"{path} is truncated or is no .npz ({error}); expected an archive written by np.savez: "
             "fetch the file again."
         ) from error
+    return Raw(arrays, lambda array, at: _fault(arrays[array], f"{names[array]} of {path}", at, array))
+
+
+def _names_in(archive: npz.Archive, path: Path) -> dict[str, str]:
+    """Return the names in an archive by the arrays that they stand for, as `x_train`."""
+    found = _known(archive.names, IN_PARTS, path) or _known(archive.names, WHOLE, path)
+    wanted = [*ARRAYS, *(("x_val", "y_val") if {"x_val", "y_val"} & found.keys() else ())]
+    missing = [array for array in wanted if array not in found]
+    if missing and found.keys() != {"x_train", "y_train"}:
+        raise DataError(
+            f"{path} has no {' '.join(missing)}; it has {listed(archive.names)}. Write it by "
+            "np.savez(path, x_train=…, y_train=…, x_test=…, y_test=…)."
+        )
+    return found
+
+
+def _known(names: list[str], known: Mapping[str, str], path: Path) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in names:
+        array = known.get(name.lower())
+        if array in found:
+            raise DataError(f"{path} has {found[array]} and {name}, which are one; save it with one of them.")
+        if array:
+            found[array] = name
+    return found
+
+
+def _fault(values: Numbers, what: str, at: tuple[int, ...], array: str) -> str:
+    """Return the message about a value of an .npz that is no byte."""
+    found, kind = values[at], values.dtype
+    if not (values.min() >= 0 and values.max() <= 255):
+        return (
+            f"{what} holds values from {values.min()} to {values.max()}; expected whole numbers 0..255, "
+            "saved .astype(np.uint8)."
+        )
+    if array[0] == "y":
+        return (
+            f"{what} holds fractions ({kind}, such as {found}); expected class numbers 0, 1, 2, …: "
+            "store np.searchsorted(np.unique(y_train), y).astype(np.uint8) of both y_train and y_test."
+        )
+    return (
+        f"{what} holds fractions ({kind}, such as {found}) that are no bytes divided by 255; expected bytes "
+        "0..255: store np.round(255 * x).astype(np.uint8) of images in 0..1. Scaling is data.scale's work."
+    )
 
 
 def _check_header(header: npz.Header, what: str) -> None:
@@ -220,11 +185,12 @@ def _check_header(header: npz.Header, what: str) -> None:
 # --- IDX ----------------------------------------------------------------------------------------------------
 
 
-def _read_idx(files: tuple[Path, ...]) -> dict[str, Bytes]:
-    return {
+def _read_idx(source: Source) -> Raw:
+    arrays = {
         name: _read_idx_file(path, axes=3 if name[0] == "x" else 1)
-        for name, path in zip(ARRAYS, files, strict=True)
+        for name, path in zip(ARRAYS, source.files, strict=True)
     }
+    return Raw(arrays, lambda *_: "")  # all are bytes
 
 
 def _read_idx_file(path: Path, axes: int) -> Bytes:
@@ -256,141 +222,179 @@ def _read_idx_file(path: Path, axes: int) -> Bytes:
 
 
 @dataclass(frozen=True)
-class _Columns:
-    """A CSV's column names (`None`: it has none), how many columns it has and which one is the label."""
+class _Table:
+    """A CSV: its columns' names (`None`: it has none) and its numbers (rows, columns)."""
 
+    path: Path
     names: list[str] | None
-    count: int
-    label: int
+    numbers: Numbers
 
 
-def _read_csv(files: tuple[Path, ...]) -> dict[str, Bytes]:
-    (train, x_train, y_train), (test, x_test, y_test) = (_read_csv_file(path) for path in files)
-    if train.names and test.names and train.count == test.count and train.names != test.names:
-        mine, other = next(pair for pair in zip(train.names, test.names, strict=True) if pair[0] != pair[1])
+def _read_csv(source: Source) -> Raw:
+    tables = [_read_table(path, source.reading.header) for path in source.files]
+    train = tables[0]
+    label, how = label_of(train.names, train.numbers, source.reading.label, train.path)
+    parts = dict(zip(("train", "test"), tables, strict=False))
+    if "test" in parts:
+        _check_columns(train, parts["test"], label)
+    arrays: dict[str, Numbers] = {}
+    for part, table in parts.items():
+        arrays[f"x_{part}"] = np.delete(table.numbers, label, axis=1)
+        arrays[f"y_{part}"] = table.numbers[:, label].copy()
+
+    def fault(array: str, at: tuple[int, ...]) -> str:
+        table, row = parts[array[2:]], at[0]
+        place = label if array[0] == "y" else at[1] + (at[1] >= label)
+        value = float(table.numbers[row, place])
+        return f"{table.path}{_no_byte(table.names, place, row + 1, f'{value:.15g}', label)}"
+
+    return Raw(arrays, fault, (how,) if how else ())
+
+
+def _check_columns(train: _Table, test: _Table, label: int) -> None:
+    """Raise unless the test table has the columns of the training table."""
+    more = train.numbers.shape[1] - test.numbers.shape[1]
+    if more == 1 and not (train.names and test.names and train.names[label] in test.names):
         raise DataError(
-            f"{files[1]} has column '{other}' where {files[0]} has '{mine}'; "
-            "expected the same columns in the same order."
+            f"{test.path} has no labels (one column less than {train.path}), so nothing can be tested on it; "
+            f"write data.path={train.path}, of which data.test_fraction=0.2 are then tested on."
         )
-    return {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
+    if more:
+        raise DataError(
+            f"training images have {train.numbers.shape[1] - 1} pixels ({train.path}) and test images "
+            f"{test.numbers.shape[1] - 1} ({test.path}); expected the same number."
+        )
+    for mine, other in zip(train.names or (), test.names or (), strict=False):
+        if mine != other:
+            raise DataError(
+                f"{test.path} has column '{other}' where {train.path} has '{mine}'; "
+                "expected the same columns in the same order."
+            )
 
 
-def _read_csv_file(path: Path) -> tuple[_Columns, Bytes, Bytes]:
+def _read_table(path: Path, header: str) -> _Table:
     """Read a CSV by blocks of lines, which stay small however the file was packed."""
     try:
-        with _opened(path) as (unpacked, _), io.TextIOWrapper(unpacked, "utf-8-sig") as stream:
-            columns, first = _csv_columns(stream, path)
-            lines = itertools.chain(first, _csv_lines(stream, columns, path))
-            images = [np.empty((0, columns.count - 1), np.uint8)]
-            labels = [np.empty(0, np.uint8)]
+        with _opened(path) as (unpacked, _), io.TextIOWrapper(unpacked, _encoding(path)) as stream:
+            form, first = _form(stream, header, path)
+            lines = itertools.chain(first, _csv_lines(stream, form, path))
+            blocks = [np.empty((0, form.columns), np.uint8)]
             rows = 0
-            while block := list(itertools.islice(lines, max(1, min(CSV_ROWS, CSV_CELLS // columns.count)))):
-                table = _csv_bytes(block, columns, rows, path)
-                images.append(np.delete(table, columns.label, axis=1))
-                labels.append(table[:, columns.label].copy())
+            while block := list(itertools.islice(lines, max(1, min(CSV_ROWS, CSV_CELLS // form.columns)))):
+                blocks.append(_csv_numbers(block, form, rows, path))
                 rows += len(block)
-                _not_too_large(rows * columns.count, str(path))
+                _not_too_large(sum(each.nbytes for each in blocks), str(path))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is no CSV in UTF-8 ({error}); save it as such.") from error
-    return columns, np.concatenate(images), np.concatenate(labels)
+    if not rows:
+        raise DataError(f"{path} has zero rows; expected a line an image.")
+    return _Table(path, form.names, np.concatenate(blocks))
 
 
-def _csv_columns(stream: IO[str], path: Path) -> tuple[_Columns, list[str]]:
+def _encoding(path: Path) -> str:
+    """Return how a CSV is encoded: UTF-8, or UTF-16 where its first bytes say so, as Excel's Unicode text."""
+    with _opened(path) as (stream, _):
+        return "utf-16" if stream.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What a CSV's first line says: what separates its cells, how many there are, and their names, if any."""
+
+    separator: str
+    columns: int
+    names: list[str] | None
+
+
+def _form(stream: IO[str], header: str, path: Path) -> tuple[_Form, list[str]]:
     """Return what the first line says of the columns, and the line itself in a list if it is data."""
     line = stream.readline(CSV_FIRST_LINE)
     if len(line) == CSV_FIRST_LINE:
         raise DataError(
             f"{path} has a first line of more than {CSV_FIRST_LINE} characters and is no table of images."
         )
-    names = [field.strip() for field in next(csv.reader([line]), [])]
+    separator = max(SEPARATORS, key=line.count)
+    names = [field.strip() for field in next(csv.reader([line], delimiter=separator), [])]
     if len(names) < 2:
         raise DataError(
-            f"{path} has {len(names)} columns; expected a label and one column a pixel, split by commas."
+            f"{path} has {len(names)} columns; expected a label and one column a pixel, split by commas, "
+            "semicolons or tabs."
         )
-    if all(_is_number(name) for name in names):
-        return _Columns(None, len(names), 0), [line]
-    labels = [place for place, name in enumerate(names) if name.lower() == "label"]
-    times = Counter(names)
-    repeated = sorted({name for name in names if times[name] > 1} | {names[at] for at in labels[1:]})
+    if header == "false" or (header == "auto" and not is_header(names)):
+        return _Form(separator, len(names), None), [line]
+    first = {name.lower(): place for place, name in reversed(list(enumerate(names)))}
+    repeated = [name for place, name in enumerate(names) if first[name.lower()] != place]
     if repeated:
         raise DataError(f"{path} has duplicate columns ({listed(repeated)}); expected each name once.")
-    if not labels and ("label" in names[0].lower() or "class" in names[0].lower()):
-        labels = [0]
-    if not labels:
-        raise DataError(
-            f"{path} has no label column; it has {listed(names)}. "
-            "Name the column with the class numbers 'label'."
-        )
-    return _Columns(names, len(names), labels[0]), []
+    return _Form(separator, len(names), names), []
 
 
-def _csv_lines(stream: IO[str], columns: _Columns, path: Path) -> Iterator[str]:
+def _csv_lines(stream: IO[str], form: _Form, path: Path) -> Iterator[str]:
     """Yield the lines that are not blank; a line that goes on too long is refused before it is read whole."""
-    longest = CSV_CELL * (columns.count + 1)
+    longest = CSV_CELL * (form.columns + 1)
     while line := stream.readline(longest):
         if len(line) == longest:
             raise DataError(
                 f"{path} has rows of different lengths: one goes on for more than {longest} characters, and "
-                f"the first line has {columns.count} columns."
+                f"the first line has {form.columns} columns."
             )
         if not line.isspace():
             yield line
 
 
-def _csv_bytes(lines: list[str], columns: _Columns, rows_before: int, path: Path) -> Bytes:
-    """Return the values of some lines as uint8, or name the first row or cell that is at fault."""
+def _csv_numbers(lines: list[str], form: _Form, rows_before: int, path: Path) -> Numbers:
+    """Return the numbers of some lines, as bytes where all are, or name the first cell that is none."""
     try:
-        values = np.loadtxt(lines, np.float64, delimiter=",", quotechar='"', comments=None, ndmin=2)
+        values = np.loadtxt(
+            lines, np.float64, delimiter=form.separator, quotechar='"', comments=None, ndmin=2
+        )
     except ValueError:
         values = np.empty((0, 0))
+    read = values.shape == (len(lines), form.columns) and bool((np.abs(values) <= MOST).all())
+    if not read or any(line.count('"') % 2 for line in lines):
+        raise DataError(f"{path}{_csv_fault(lines, form, rows_before)}")
     with np.errstate(invalid="ignore"):
         table = values.astype(np.uint8)
-    whole = values.shape == (len(lines), columns.count) and np.array_equal(table, values)
-    if not whole or any(line.count('"') % 2 for line in lines):
-        raise DataError(f"{path}{_csv_fault(lines, columns, rows_before)}")
-    return table
+    return table if np.array_equal(table, values) else values
 
 
-def _csv_fault(lines: list[str], columns: _Columns, rows_before: int) -> str:
+def _csv_fault(lines: list[str], form: _Form, rows_before: int) -> str:
     """Return what is wrong with these lines, to be written behind the file's name."""
     for row, line in enumerate(lines, start=rows_before + 1):
         try:
-            cells = next(csv.reader([line], strict=True))
+            cells = next(csv.reader([line], delimiter=form.separator, strict=True))
         except csv.Error as error:
             return f" has an open quote or no CSV in row {row} ({error}; 1 is the first row with data)."
-        if len(cells) != columns.count:
+        if len(cells) != form.columns:
             return (
                 f" has rows of different lengths: row {row} (1 is the first with data) has {len(cells)} "
-                f"cells, and the first line {columns.count}."
+                f"cells, and the first line {form.columns}."
             )
         for place, cell in enumerate(cells):
-            if not _is_byte(cell):
-                kind = "label" if place == columns.label else "pixel"
-                column = f"'{columns.names[place]}'" if columns.names else f"{place + 1}"
-                problem = f"is '{cell.strip()}'" if cell.strip() else "is missing"
-                return (
-                    f": the {kind} in column {column}, row {row} (1 is the first with data) {problem}; "
-                    "expected a whole number 0..255."
-                )
+            if not _is_read(cell):
+                return _no_byte(form.names, place, row, cell.strip())
     return (
         f" has a cell in rows {rows_before + 1} to {row} that NumPy does not read; expected numbers 0..255."
     )
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _no_byte(names: list[str] | None, place: int, row: int, cell: str, label: int | None = None) -> str:
+    """Return what is wrong with a cell, to be written behind the file's name."""
+    kind = "cell" if label is None else "label" if place == label else "pixel"
+    problem = f"is '{cell}'" if cell else "is missing"
+    first = " If the line has the columns' names, write data.header=true." if row == 1 and not names else ""
+    return (
+        f": the {kind} in column {called(names, place)}, row {row} (1 is the first with data) {problem}; "
+        f"expected a whole number 0..255, or a pixel 0..255 divided by 255.{first}"
+    )
 
 
-def _is_byte(text: str) -> bool:
-    """Whether NumPy too reads a whole number 0..255; Python also reads 1_0 and digits of any script."""
-    return _is_number(text) and text.isascii() and "_" not in text and float(text) in range(256)
+def _is_read(text: str) -> bool:
+    """Whether NumPy too reads a number, not too large; Python also reads 1_0 and digits of any script."""
+    return is_number(text) and text.isascii() and "_" not in text and abs(float(text)) <= MOST
 
 
-READERS: dict[str, Callable[[tuple[Path, ...]], dict[str, Bytes]]] = {
+READERS: dict[str, Callable[[Source], Raw]] = {
     "npz": _read_npz,
     "idx": _read_idx,
     "csv": _read_csv,

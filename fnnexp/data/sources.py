@@ -1,7 +1,8 @@
-"""Find the files of a data set: one ``.npz``, four IDX files, or two CSV files."""
+"""Find the files of a data set: one ``.npz``, four IDX files, or one or two CSV files."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,19 @@ IDX_STEMS = {
     "x_test": "t10k-images",
     "y_test": "t10k-labels",
 }
+IDX_NAME = re.compile(
+    r"(?P<prefix>(?:.*[-_.])?)(?P<part>train|t10k|test)[-_](?P<kind>images[-_.]idx3|labels[-_.]idx1)"
+    r"[-_.]ubyte(?P<packed>\.gz)?"
+)
+"""``train-images-idx3-ubyte``, ``t10k-labels.idx1-ubyte.gz``, ``emnist-letters-test-images-idx3-ubyte``."""
+
+HEADERS = ("auto", "true", "false")
+TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 EXPECTED = (
     "expected an .npz with x_train y_train x_test y_test; or a folder with the four IDX files "
     "(train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte, each "
-    "perhaps .gz) or with one *train*.csv and one *test*.csv; or a training .csv with data.test_path=TEST.csv"
+    "perhaps .gz) or with one *train*.csv and one *test*.csv; or a training .csv with "
+    "data.test_path=TEST.csv; or one .csv with labels, of which data.test_fraction are tested on"
 )
 
 
@@ -38,75 +48,141 @@ def place(written: str | Path) -> Path:
 
 
 @dataclass(frozen=True)
-class Source:
-    """One data set's files.
+class Reading:
+    """How files are read where they cannot tell: the keys ``data.label``, ``data.header`` and so on.
 
-    One `npz`; or four `idx`: training images and labels, test images and labels; or two `csv`: train, test.
+    `label` is the CSV column with the classes: `first`, `last`, a name, or None to find it. `header` says
+    whether a CSV's first line has the names: `auto`, `true` or `false`. `test_fraction` of a file without
+    test rows become its test rows. `transpose` is for images that are stored column by column.
+    """
+
+    label: str | None = None
+    header: str = "auto"
+    test_fraction: float = 0.2
+    transpose: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what means nothing."""
+        if self.header not in HEADERS:
+            raise DataError(f"data.header={self.header}: must be one of {', '.join(HEADERS)}")
+        if not 0 < self.test_fraction < 1:
+            raise DataError(
+                f"data.test_fraction={self.test_fraction:g}: must be between 0 and 1; "
+                "write data.test_fraction=0.2"
+            )
+
+
+UNTOLD = Reading()
+"""How files are read of which nothing is told."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One data set's files, and how to read them.
+
+    One `npz`; or four `idx`: training images and labels, test images and labels; or `csv`: train and test,
+    or one with all rows.
     """
 
     format: str
     files: tuple[Path, ...]
+    reading: Reading = UNTOLD
 
 
-def find(path: Path, test_path: Path | None = None) -> Source:
+def find(path: Path, test_path: Path | None = None, reading: Reading = UNTOLD) -> Source:
     """Return the files that `path` (and, for a training CSV, `test_path`) stands for.
 
     Raises
     ------
     DataError
-        A file or folder is missing, a folder lacks the right files or has too many, a suffix is not known.
+        A file or folder is missing, a folder lacks the right files or has too many, a suffix is not known,
+        or the files have no use for what `reading` says.
     """
+    source = Source(*_files(path, test_path), reading)
+    for key, value in (("label", reading.label), ("header", reading.header)):
+        if source.format != "csv" and value not in (None, "auto"):
+            raise DataError(f"data.{key}={value} is for a .csv, and {path} is none; leave it out.")
+    return source
+
+
+def _files(path: Path, test_path: Path | None) -> tuple[str, tuple[Path, ...]]:
+    """Return the format and the files."""
     for given in (path, test_path):
         if given is not None and not given.exists():
             raise DataError(f"{given} does not exist (looked for at {given.absolute()}); {EXPECTED}.")
     if test_path is not None:
-        if not (_is_csv(path) and _is_csv(test_path)):
+        if not (_is_table(path) and _is_table(test_path)):
             raise DataError(
                 f"data.test_path={test_path} beside data.path={path}: data.test_path is the test .csv that "
                 "belongs to a training .csv; leave it out for every other format."
             )
-        return Source("csv", (path, test_path))
+        return "csv", (path, test_path)
     if path.is_dir():
-        return _find_in(path)
+        return _files_in(path)
     if not path.is_file():
         raise DataError(f"{path} is neither a file nor a folder; {EXPECTED}.")
     if path.suffix.lower() == ".npz":
-        return Source("npz", (path,))
-    if _is_csv(path):
+        return "npz", (path,)
+    if _is_table(path):
+        return "csv", (path,)
+    raise DataError(
+        f"{path}: the suffix '{path.suffix}' is none that is read (a table of numbers in text is, once it is "
+        f"called .csv); {EXPECTED}."
+    )
+
+
+def _files_in(folder: Path) -> tuple[str, tuple[Path, ...]]:
+    """Return the format and the files in a folder, or in the ``raw`` that torchvision makes below it."""
+    for places in ([folder], [folder / "raw"], sorted(folder.glob("*/raw"))):
+        found = {place: idx for place in places if (idx := _idx_in(place))}
+        if len(found) > 1:
+            names = listed([place.relative_to(folder).as_posix() for place in found])
+            one = next(iter(found))
+            raise DataError(f"{folder} holds several data sets ({names}); write data.path={one}.")
+        for place, idx in found.items():
+            return "idx", _all_four(place, idx)
+    files = _inside(folder)
+    tables = [path for path in files if _is_table(path)]
+    if len(tables) == 1:
+        return "csv", (tables[0],)
+    train, test = ([path for path in tables if word in path.name.lower()] for word in ("train", "test"))
+    if not len(train) == len(test) == 1 or train == test:
+        names = listed([path.name for path in files])
         raise DataError(
-            f"{path} is a training .csv, and there is no test .csv: write data.test_path=TEST.csv."
+            f"{folder} is not a folder with data, or with one set only (it holds {names}); {EXPECTED}."
         )
-    raise DataError(f"{path}: the suffix '{path.suffix}' is none that is read; {EXPECTED}.")
+    return "csv", (train[0], test[0])
 
 
-def _find_in(folder: Path) -> Source:
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    idx = {name: _idx_file(files, stem) for name, stem in IDX_STEMS.items()}
-    present = tuple(path for path in idx.values() if path)
-    if len(present) == len(IDX_STEMS):
-        return Source("idx", present)
-    there = f"it holds {listed([path.name for path in files])}"
-    if present:
-        absent = " ".join(IDX_STEMS[name] for name, path in idx.items() if path is None)
-        raise DataError(f"{folder} lacks the IDX files {absent} ({there}); {EXPECTED}.")
-    tables = [
-        [path for path in files if _is_csv(path) and word in path.name.lower()] for word in ("train", "test")
-    ]
-    if not all(len(found) == 1 for found in tables) or tables[0] == tables[1]:
-        raise DataError(f"{folder} is not a folder with data, or with one set only ({there}); {EXPECTED}.")
-    return Source("csv", (tables[0][0], tables[1][0]))
+def _idx_in(folder: Path) -> dict[str, Path]:
+    """Return the IDX files in a folder by the array they hold, the unpacked one where both are there."""
+    found: dict[str, dict[str, Path]] = {}
+    for path in sorted(_inside(folder), key=lambda path: (path.name.lower().endswith(".gz"), path.name)):
+        if name := IDX_NAME.fullmatch(path.name.lower()):
+            part = "train" if name["part"] == "train" else "test"
+            found.setdefault(name["prefix"], {}).setdefault(f"{'xy'[name['kind'][0] == 'l']}_{part}", path)
+    if len(found) > 1:
+        raise DataError(
+            f"{folder} holds the IDX files of several data sets ({listed([f'{each}*' for each in found])}); "
+            "write the data.path of a folder with one."
+        )
+    return next(iter(found.values()), {})
 
 
-def _idx_file(files: list[Path], stem: str) -> Path | None:
-    """Return the IDX file of this name, the unpacked one where both are there."""
-    kind = "idx3" if stem.endswith("images") else "idx1"
-    names = [f"{stem}{mark}{kind}-ubyte{end}" for end in ("", ".gz") for mark in "-."]
-    by_name = {path.name.lower(): path for path in files}
-    return next((by_name[name] for name in names if name in by_name), None)
+def _all_four(folder: Path, idx: dict[str, Path]) -> tuple[Path, ...]:
+    if len(idx) < len(IDX_STEMS):
+        absent = " ".join(stem for name, stem in IDX_STEMS.items() if name not in idx)
+        names = listed([path.name for path in _inside(folder)])
+        raise DataError(f"{folder} lacks the IDX files {absent} (it holds {names}); {EXPECTED}.")
+    return tuple(idx[name] for name in IDX_STEMS)
 
 
-def _is_csv(path: Path) -> bool:
-    return path.is_file() and path.name.lower().endswith((".csv", ".csv.gz"))
+def _inside(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+
+
+def _is_table(path: Path) -> bool:
+    return path.is_file() and path.name.lower().endswith(TABLES)
 
 
 def listed(names: list[str], most: int = 8) -> str:

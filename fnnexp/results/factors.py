@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 AXES = ("arch", "init", "batching")
 """The factors that the table lays out; each combination of the others has a table and a figure of its own."""
 
-SOURCES = ("data", "data.name", "data.path", "data.test_path")
-"""The params that say where the data is from."""
+SOURCES = ("data", "data.name", "data.path", "data.test_path",
+           "data.label", "data.header", "data.test_fraction", "data.transpose")  # fmt: skip
+"""The params that say where the data is from, and how it was read."""
 
 SHORT = 12
 """So many digits of a checksum are shown."""

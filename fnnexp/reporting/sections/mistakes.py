@@ -144,7 +144,7 @@ def _trial(config: bytes, best: pd.Series) -> Trial:
     except (RecursionError, AttributeError) as error:  # YAML without end, or a tag on what has not its form
         raise FnnexpError(f"it is not the config of a run: {error}") from error
     asked = job.config.data
-    prepared = data.prepare(asked.name, asked.path, asked.test_path, may_download=False)
+    prepared = data.prepare(asked.name, asked.path, asked.test_path, asked.reading, may_download=False)
     checksum = best.get("data_checksum")
     if prepared.checksum != checksum:
         raise FnnexpError(
