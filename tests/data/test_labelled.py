@@ -1,0 +1,391 @@
+"""Data that cannot be what it seems is refused in every format; what was decided about data is said."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from files import IDX_NAMES, NAMES
+
+import fnnexp
+from fnnexp.data import cache as cache_module
+from fnnexp.data.datasets import load, prepare
+from fnnexp.data.labelled import ARRAYS, checked
+from fnnexp.data.sources import Reading
+from fnnexp.errors import DataError
+
+LABELS = np.arange(60) % 3
+
+
+@pytest.fixture
+def arrays():
+    """Forty training and twenty test images of 5×5 pixels, with a dark border, in three classes."""
+    rng = np.random.default_rng(3)
+    x, y = rng.integers(0, 256, (60, 5, 5), dtype=np.uint8), rng.permutation(LABELS).astype(np.uint8)
+    x[:, [0, -1], :] = x[:, :, [0, -1]] = 0
+    return {"x_train": x[:40], "y_train": y[:40], "x_test": x[40:], "y_test": y[40:]}
+
+
+def write_npz(folder, arrays):
+    np.savez(folder / "a.npz", **arrays)
+    return folder / "a.npz"
+
+
+def write_idx(folder, arrays):
+    for name, file in IDX_NAMES.items():
+        array = arrays[name]
+        header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+        (folder / file).write_bytes(header + array.tobytes())
+    return folder
+
+
+def csv_text(x, y, label="first", header=False):
+    pixels = x.reshape(len(x), -1)
+    table = np.c_[y, pixels] if label == "first" else np.c_[pixels, y]
+    names = [f"p{i}" for i in range(pixels.shape[1])]
+    names.insert(0 if label == "first" else len(names), "label")
+    return "".join(",".join(map(str, row)) + "\n" for row in [names] * header + table.tolist())
+
+
+def write_csv(folder, arrays, **how):
+    for part in ("train", "test"):
+        (folder / f"{part}.csv").write_text(csv_text(arrays[f"x_{part}"], arrays[f"y_{part}"], **how))
+    return folder
+
+
+WRITERS = {
+    "npz": write_npz,
+    "idx": write_idx,
+    "csv": write_csv,
+    "csv with header": lambda folder, arrays: write_csv(folder, arrays, header=True),
+}
+
+
+def refusal(path, test_path=None, **reading):
+    with pytest.raises(DataError) as refused:
+        prepare("files", str(path), test_path and str(test_path), Reading(**reading))
+    return str(refused.value)
+
+
+# --- what cannot be what it seems ---------------------------------------------------------------------------
+
+
+def put(x, values):
+    x = x.copy()
+    x[:, 2, 2] = values
+    return x
+
+
+IMPOSSIBLE = {
+    "a constant label": (lambda a: {k: a[k] * 0 for k in ("y_train", "y_test")}, "every training label is 0"),
+    "the training images": (
+        lambda a: {"x_test": a["x_train"], "y_test": a["y_train"]},
+        "every test image is among the training",
+    ),
+    "some training images": (
+        lambda a: {"x_test": a["x_train"][7:27]},
+        "every test image is among the training",
+    ),
+    "more than the training images": (
+        lambda a: {f"{k}_test": np.concatenate([a[f"{k}_train"], a[f"{k}_test"]]) for k in "xy"},
+        "every training image is among the test",
+    ),
+    "a class that is only tested": (lambda a: {"y_train": a["y_train"] % 2}, "have the class 2"),
+    "classes from 1, tested from 0": (lambda a: {"y_train": a["y_train"] + 1}, "have the class 0"),
+    "test images on another scale": (lambda a: {"x_test": a["x_test"] // 16}, "store both on one scale"),
+    "the label as a pixel": (
+        lambda a: {f"x_{p}": put(a[f"x_{p}"], a[f"y_{p}"]) for p in ("train", "test")},
+        "pixel 13 is the label",
+    ),
+    "an index as a pixel": (
+        lambda a: {x: put(a[x], np.arange(len(a[x]))[::-1] + 7) for x in ("x_train", "x_test")},
+        "numbers the rows",
+    ),
+}
+
+
+@pytest.mark.parametrize("format_", WRITERS)
+@pytest.mark.parametrize("what", IMPOSSIBLE)
+def test_what_cannot_be_is_refused_in_every_format(what, format_, arrays, tmp_path):
+    change, words = IMPOSSIBLE[what]
+    if what == "a constant label" and format_ == "csv":
+        words = "neither its first nor its last column can be the label"
+    message = refusal(WRITERS[format_](tmp_path, arrays | change(arrays)))
+    assert str(tmp_path) in message
+    if what == "an index as a pixel" and not format_.startswith("csv"):
+        words = "x_train: pixel 13 counts the rows"
+    assert words in message
+
+
+def test_a_data_set_of_ones_own_passes_the_same_checks(arrays):
+    for change, words in IMPOSSIBLE.values():
+        with pytest.raises(DataError, match=r"^mine: ") as refused:
+            checked(arrays | change(arrays), "mine")
+        assert words.replace("numbers the rows", "counts the rows") in str(refused.value)
+    assert list(checked(arrays, "mine").arrays) == list(ARRAYS) == list(NAMES)
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist"])
+def test_the_data_sets_of_the_product_pass(name, request):
+    if name == "mnist":
+        request.getfixturevalue("mnist")
+    arrays = load(prepare(name))
+    assert checked({each: getattr(arrays, each) for each in NAMES}, name).notes == ()
+
+
+# --- which column is the label ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("label", ["first", "last"])
+def test_a_label_without_a_name_is_found_by_its_values_and_said(label, arrays, tmp_path):
+    prepared = prepare("files", str(write_csv(tmp_path, arrays, label=label)))
+    assert load(prepared).y_train.tolist() == arrays["y_train"].tolist()
+    assert load(prepared).x_test.tobytes() == arrays["x_test"].tobytes()
+    assert prepared.notes == (
+        f"its {label} column is taken for the label, which its values are (data.label={label})",
+    )
+    told = prepare("files", str(tmp_path), None, Reading(label=label))
+    assert (told.checksum, told.notes) == (prepared.checksum, ())
+
+
+def test_the_digits_in_scikit_learns_own_file_are_those_that_it_loads():
+    import sklearn.datasets
+
+    file = Path(sklearn.datasets.__file__).parent / "data" / "digits.csv.gz"
+    prepared = prepare("files", str(file))
+    loaded, digits = load(prepared), sklearn.datasets.load_digits()
+    rows = {
+        (image.tobytes(), int(label))
+        for part in ("train", "test")
+        for image, label in zip(getattr(loaded, f"x_{part}"), getattr(loaded, f"y_{part}"), strict=True)
+    }
+    real = zip(digits.data.astype(np.uint8), digits.target.tolist(), strict=True)
+    assert rows == {(image.tobytes(), label) for image, label in real}
+    assert (prepared.n_train + prepared.n_test, prepared.input_size, prepared.classes) == (1797, 64, 10)
+
+
+@pytest.mark.parametrize("told", ["first", "last"])
+def test_where_both_ends_can_be_the_label_it_must_be_told(told, arrays, tmp_path):
+    swapped = 2 - arrays["y_train"]
+    lines = csv_text(arrays["x_train"], arrays["y_train"]).splitlines()
+    file = tmp_path / "a.csv"
+    file.write_text("".join(f"{line},{label}\n" for line, label in zip(lines, swapped.tolist(), strict=True)))
+    assert "both its first and its last column can be the label" in refusal(file)
+    loaded = load(prepare("files", str(file), None, Reading(label=told)))
+    counts = np.bincount(arrays["y_train"] if told == "first" else swapped)
+    assert np.bincount(np.concatenate([loaded.y_train, loaded.y_test])).tolist() == counts.tolist()
+
+
+@pytest.mark.parametrize(
+    ("reading", "words"),
+    [
+        ({"label": "lable"}, ["data.label=lable", "no such column", "Did you mean 'label'?"]),
+        ({"label": "p3"}, ["column 'label' is neither the label nor a pixel", "drop(columns=['label'])"]),
+        ({"header": "false"}, ["column 1, row 1", "'label'", "data.header=true"]),
+        ({"test_fraction": 0.3}, ["data.test_fraction=0.3", "leave it out"]),
+    ],
+)
+def test_a_key_that_does_not_fit_a_csv(reading, words, arrays, tmp_path):
+    message = refusal(write_csv(tmp_path, arrays, header=True), **reading)
+    assert all(word in message for word in words)
+
+
+@pytest.mark.parametrize(
+    ("reading", "words"),
+    [
+        ({"label": "last"}, "data.label=last is for a .csv"),
+        ({"header": "true"}, "data.header=true is for a .csv"),
+        ({"test_fraction": 0.3}, "data.test_fraction=0.3 is for a file without test rows"),
+    ],
+)
+@pytest.mark.parametrize("format_", ["npz", "idx"])
+def test_a_key_that_does_not_fit_other_files(format_, reading, words, arrays, tmp_path):
+    assert words in refusal(WRITERS[format_](tmp_path, arrays), **reading)
+
+
+def test_images_that_are_no_square_are_not_turned_when_flat(arrays, tmp_path):
+    flat = {k: a.reshape(len(a), -1)[:, :24] if k[0] == "x" else a for k, a in arrays.items()}
+    assert "24 pixels, which make no square" in refusal(write_npz(tmp_path, flat), transpose=True)
+
+
+# --- one file, and validation rows of its own ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.2, 0.5, 0.99])
+def test_one_file_is_parted_class_by_class_and_always_alike(fraction, arrays, tmp_path):
+    x, y = (np.concatenate([arrays[f"{kind}_train"], arrays[f"{kind}_test"]]) for kind in "xy")
+    y[:2] = [3, 4]  # a class of one row can only be trained on
+    y[2:5] = 4
+    (tmp_path / "train.csv").write_text(csv_text(x, y, header=True))
+    prepared = prepare("files", str(tmp_path / "train.csv"), None, Reading(test_fraction=fraction))
+    loaded = load(prepared)
+    for label, count in enumerate(np.bincount(y).tolist()):
+        wanted = min(max(round(fraction * count), 1), count - 1)
+        assert (loaded.y_test == label).sum() == wanted, label
+    both = np.concatenate([loaded.x_train, loaded.x_test])
+    assert sorted(map(bytes, both)) == sorted(map(bytes, x.reshape(60, -1)))
+    assert prepared.notes == (
+        f"no rows are for testing, so {prepared.n_test} of 60 are, drawn class by class "
+        f"(data.test_fraction={fraction:g})",
+    )
+
+
+def test_the_rows_that_are_tested_on_are_those_of_every_version(tmp_path):
+    x = np.zeros((20, 4), np.uint8)
+    x[:, 0] = 11 * np.arange(20)
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(20) % 2)
+    loaded = load(prepare("files", str(tmp_path / "a.npz")))
+    assert (loaded.x_test[:, 0] // 11).tolist() == TESTED
+    assert sorted((loaded.x_train[:, 0] // 11).tolist()) == sorted(set(range(20)) - set(TESTED))
+
+
+TESTED = [11, 3, 2, 18]
+"""By PCG64's raw output, which does not change; a trial's id is made of them."""
+
+
+def test_validation_rows_of_its_own_are_the_last_training_rows(arrays, tmp_path):
+    parts = {"train": arrays["x_train"][:25], "val": arrays["x_train"][25:], "test": arrays["x_test"]}
+    labels = {"train": arrays["y_train"][:25], "val": arrays["y_train"][25:], "test": arrays["y_test"]}
+    named = {f"{part}_images": x for part, x in parts.items()}
+    named |= {f"{part}_labels": y[:, None] for part, y in labels.items()}
+    prepared = prepare("files", str(write_npz(tmp_path, named)))
+    assert load(prepared).x_train.tobytes() == arrays["x_train"].tobytes()
+    assert load(prepared).y_train.tobytes() == arrays["y_train"].tobytes()
+    assert prepared.notes == (
+        "its 15 validation rows are the last training rows: data.validation=15 holds them out",
+    )
+    del named["val_labels"]
+    assert "has no y_val" in refusal(write_npz(tmp_path, named))
+
+
+# --- pixels -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_every_byte_divided_by_255_is_that_byte(dtype, tmp_path):
+    x = np.random.default_rng(0).permutation(np.arange(256 * 4) % 256).reshape(64, 16).astype(np.uint8)
+    np.savez(tmp_path / "a.npz", x=(x / 255).astype(dtype), y=np.arange(64) % 4)
+    prepared = prepare("files", str(tmp_path / "a.npz"))
+    loaded = load(prepared)
+    assert sorted(map(bytes, np.concatenate([loaded.x_train, loaded.x_test]))) == sorted(map(bytes, x))
+    assert prepared.notes[0] == "its pixels are bytes divided by 255, and are kept as bytes"
+
+
+def test_test_images_of_zeros_and_ones_are_scaled_as_their_training_images_are(arrays, tmp_path):
+    ones = (arrays["x_test"] > 99).astype(np.float32)
+    divided = {"x_train": arrays["x_train"] / np.float32(255), "x_test": ones}
+    loaded = load(prepare("files", str(write_npz(tmp_path, arrays | divided))))
+    assert loaded.x_train.tobytes() == arrays["x_train"].tobytes()
+    assert loaded.x_test.tobytes() == (255 * (arrays["x_test"] > 99).astype(np.uint8)).tobytes()
+
+
+def test_whole_numbers_stay_what_they_are(arrays, tmp_path):
+    """Zeros and ones may be saved as floats, and trials on them keep their ids."""
+    binary = {name: (arrays[name] > 99).astype(float) for name in ("x_train", "x_test")}
+    prepared = prepare("files", str(write_npz(tmp_path, arrays | binary)))
+    assert (prepared.brightest, load(prepared).x_train.max()) == (1, 1)
+
+
+# --- what a sweep says --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("most", [1, 16])
+def test_pixels_that_are_no_bytes_are_not_divided_by_255(most, arrays, tmp_path, invoke):
+    dim = {k: a // 128 if most == 1 else a // 16 + 1 if k[0] == "x" else a for k, a in arrays.items()}
+    dim |= {k: a for k, a in arrays.items() if k[0] == "y"}
+    path = f"data.path={write_npz(tmp_path, dim)}"
+    ran = invoke("data=files", path, "dry_run=true")
+    assert ran.status == 2
+    assert f"those of files go to {most} only; write data.scale=raw" in ran.err
+    assert invoke("data=files", path, "dry_run=true", "data.scale=raw").status == 0
+
+
+def test_a_class_without_training_rows_is_refused_when_rows_are_held_out(arrays, tmp_path, invoke):
+    order = np.argsort(arrays["y_train"], kind="stable")
+    by_class = {name: arrays[name][order] for name in ("x_train", "y_train")}
+    path = f"data.path={write_npz(tmp_path, arrays | by_class)}"
+    last = int((arrays["y_train"] == 2).sum())
+    ran = invoke("data=files", path, "dry_run=true", f"data.validation={last}")
+    assert ran.status == 2
+    assert f"write at most data.validation={last - 1}" in ran.err
+    assert invoke("data=files", path, "dry_run=true", f"data.validation={last - 1}").status == 0
+
+
+def test_what_was_decided_is_said_each_time_and_is_no_param(arrays, tmp_path, invoke):
+    x, y = (np.concatenate([arrays[f"{kind}_train"], arrays[f"{kind}_test"]]) for kind in "xy")
+    (tmp_path / "all.csv").write_text(csv_text(x, y, label="last"))
+    words = ["data=files", f"data.path={tmp_path}/all.csv", "dry_run=true"]
+    for _ in range(2):
+        said = " ".join(invoke(*words).out.split())
+        assert "all.csv: its last column is taken for the label" in said
+        assert "all.csv: no rows are for testing, so 12 of 60 are" in said
+    said = " ".join(invoke(*words, "data.label=last", "data.test_fraction=0.5").out.split())
+    assert "taken for the label" not in said
+    assert "so 30 of 60 are" in said
+
+
+def test_how_files_are_read_is_a_param_only_where_it_is_told(arrays, tmp_path, trials_of):
+    file = f"data.path={write_npz(tmp_path, arrays)}"
+    (untold,), (told,) = trials_of("data=files", file), trials_of("data=files", file, "data.transpose=true")
+    assert told.params == untold.params | {"data.transpose": True}
+    assert not {"data.label", "data.header", "data.test_fraction", "data.transpose"} & untold.params.keys()
+
+
+def test_images_takes_the_keys(arrays, tmp_path):
+    (tmp_path / "all.csv").write_text(csv_text(arrays["x_train"], arrays["y_train"], header=True))
+    table = fnnexp.images(
+        "files", path=tmp_path / "all.csv", label="label", header=True, test_fraction=0.5, transpose=True
+    )
+    rows = {bytes(row) for row in arrays["x_train"].swapaxes(1, 2).reshape(40, -1)}
+    assert {bytes(row) for row in table.drop(columns="label").to_numpy()} < rows
+    with pytest.raises(DataError, match="must be one of auto, true, false"):
+        fnnexp.images("files", path=tmp_path / "all.csv", header="maybe")
+
+
+# --- the cache ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_changed_byte_in_the_cache_is_found_and_the_data_made_again(
+    name, arrays, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("FNNEXP_CACHE", str(tmp_path / "cache"))
+    first = prepare("files", str(write_npz(tmp_path, arrays)))
+    assert (prepare("files", str(tmp_path / "a.npz")), capsys.readouterr().err) == (first, "")
+    file = Path(first.directory) / f"{name}.npy"
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    file.write_bytes(content)
+    assert prepare("files", str(tmp_path / "a.npz")) == first
+    said = capsys.readouterr().err
+    assert said.startswith(f"fnnexp: the prepared data in {first.directory} is damaged and is made again")
+    assert said.count("\n") == 1
+    assert getattr(load(first), name).tobytes() == arrays[name].tobytes()
+
+
+def test_a_checksum_that_was_changed_is_found_too(arrays, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("FNNEXP_CACHE", str(tmp_path / "cache"))
+    first = prepare("files", str(write_npz(tmp_path, arrays)))
+    meta = Path(first.directory) / "meta.json"
+    meta.write_text(meta.read_text().replace(first.checksum, "0" * 64))
+    assert prepare("files", str(tmp_path / "a.npz")) == first
+    assert "made again" in capsys.readouterr().err
+
+
+def test_a_sweep_trains_on_what_its_checksum_says_and_hashes_it_once(arrays, tmp_path, invoke, monkeypatch):
+    monkeypatch.setenv("FNNEXP_CACHE", str(tmp_path / "cache"))
+    path = write_npz(tmp_path, arrays)
+    first = prepare("files", str(path))
+    file = Path(first.directory) / "x_train.npy"
+    file.write_bytes(file.read_bytes()[:-1] + b"\x7f")
+    hashed, checksum = [], cache_module._checksum
+    monkeypatch.setattr(cache_module, "_checksum", lambda arrays: hashed.append(1) or checksum(arrays))
+    ran = invoke("-m", "data=files", f"data.path={path}", "seed=range(6)", "dry_run=true")
+    assert ran.status == 0
+    assert "made again" in ran.err
+    assert load(first).x_train.tobytes() == arrays["x_train"].tobytes()
+    hashed.clear()
+    ran = invoke("-m", "data=files", f"data.path={path}", "seed=range(6)", "dry_run=true")
+    assert (ran.status, ran.err, len(hashed)) == (0, "", 1)
