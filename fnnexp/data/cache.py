@@ -112,7 +112,7 @@ def keep(key: str, read: Callable[[], Labelled]) -> tuple[Path, Description]:
     _write(folder, read())
     if found := _find(folder):
         return folder, found
-    raise DataError(f"{folder} vanished while it was written; run again.")
+    raise DataError(f"{folder} is damaged, or vanished while it was written; delete it and run again.")
 
 
 def open_arrays(folder: Path) -> tuple[Description, dict[str, Bytes]]:

@@ -154,7 +154,7 @@ def _by_values(values: Numbers, path: Path) -> tuple[int, str]:
             "data.label=first or data.label=last."
         )
     ((end, place),) = found.items()
-    return place, f"its {end} column is taken for the label, which its values are (data.label={end})"
+    return place, f"its {end} column is taken for the label, by its values (data.label={end})"
 
 
 def _is_label(column: Numbers) -> bool:

@@ -85,8 +85,8 @@ def labelled(raw: Raw, reading: Reading, where: str) -> Labelled:
     if "x_test" not in flat:
         flat |= _split(flat["x_train"], flat["y_train"], reading.test_fraction, where)
         notes.append(
-            f"no rows are for testing, so {len(flat['y_test'])} of "
-            f"{len(flat['y_train']) + len(flat['y_test'])} are, drawn class by class "
+            f"it has no test rows, so {len(flat['y_test'])} of its "
+            f"{len(flat['y_train']) + len(flat['y_test'])}, drawn class by class, are for testing "
             f"(data.test_fraction={reading.test_fraction:g})"
         )
     elif reading.test_fraction != Reading.test_fraction:

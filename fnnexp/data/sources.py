@@ -133,25 +133,26 @@ def _files(path: Path, test_path: Path | None) -> tuple[str, tuple[Path, ...]]:
 
 def _files_in(folder: Path) -> tuple[str, tuple[Path, ...]]:
     """Return the format and the files in a folder, or in the ``raw`` that torchvision makes below it."""
-    for places in ([folder], [folder / "raw"], sorted(folder.glob("*/raw"))):
-        found = {place: idx for place in places if (idx := _idx_in(place))}
-        if len(found) > 1:
-            names = listed([place.relative_to(folder).as_posix() for place in found])
-            one = next(iter(found))
-            raise DataError(f"{folder} holds several data sets ({names}); write data.path={one}.")
-        for place, idx in found.items():
-            return "idx", _all_four(place, idx)
-    files = _inside(folder)
-    tables = [path for path in files if _is_table(path)]
+    if idx := _idx_in(folder):
+        return "idx", _all_four(folder, idx)
+    tables = [path for path in _inside(folder) if _is_table(path)]
+    train, test = ([path for path in tables if word in path.name.lower()] for word in ("train", "test"))
+    if len(train) == len(test) == 1 and train != test:
+        return "csv", (train[0], test[0])
+    below = {
+        place: idx for place in (folder / "raw", *sorted(folder.glob("*/raw"))) if (idx := _idx_in(place))
+    }
+    if len(below) > 1:
+        names = listed([place.relative_to(folder).as_posix() for place in below])
+        raise DataError(f"{folder} holds several data sets ({names}); write data.path={next(iter(below))}.")
+    for place, idx in below.items():
+        return "idx", _all_four(place, idx)
     if len(tables) == 1:
         return "csv", (tables[0],)
-    train, test = ([path for path in tables if word in path.name.lower()] for word in ("train", "test"))
-    if not len(train) == len(test) == 1 or train == test:
-        names = listed([path.name for path in files])
-        raise DataError(
-            f"{folder} is not a folder with data, or with one set only (it holds {names}); {EXPECTED}."
-        )
-    return "csv", (train[0], test[0])
+    there = listed([path.name for path in _inside(folder)])
+    raise DataError(
+        f"{folder} is not a folder with data, or with one set only (it holds {there}); {EXPECTED}."
+    )
 
 
 def _idx_in(folder: Path) -> dict[str, Path]:
@@ -160,7 +161,11 @@ def _idx_in(folder: Path) -> dict[str, Path]:
     for path in sorted(_inside(folder), key=lambda path: (path.name.lower().endswith(".gz"), path.name)):
         if name := IDX_NAME.fullmatch(path.name.lower()):
             part = "train" if name["part"] == "train" else "test"
-            found.setdefault(name["prefix"], {}).setdefault(f"{'xy'[name['kind'][0] == 'l']}_{part}", path)
+            array = f"{'x' if name['kind'].startswith('images') else 'y'}_{part}"
+            found.setdefault(name["prefix"], {}).setdefault(array, path)
+    whole = [idx for idx in found.values() if len(idx) == len(IDX_STEMS)]
+    if len(whole) == 1:
+        return whole[0]
     if len(found) > 1:
         raise DataError(
             f"{folder} holds the IDX files of several data sets ({listed([f'{each}*' for each in found])}); "

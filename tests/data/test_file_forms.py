@@ -134,12 +134,15 @@ def idx(rename=str, pack=lambda content: content, change=lambda x: x, code=8, be
     return write
 
 
-def both(one, other):
-    def write(folder, arrays):
-        one(folder, arrays)
-        return other(folder, arrays)
+def both(*writers):
+    """Return a writer of all of these; `data.path` is the last one's."""
+    return lambda folder, arrays: [write(folder, arrays) for write in writers][-1]
 
-    return write
+
+def rest(folder, arrays):
+    """Take two of another data set's files away."""
+    for file in folder.glob("my-t10k*"):
+        file.unlink()
 
 
 def medmnist(folder, arrays):
@@ -240,6 +243,8 @@ READ = {
     "idx, torchvision's folder raw": idx(below="MNIST/raw", into="MNIST/raw"),
     "idx, torchvision's folder MNIST": idx(below="MNIST/raw", into="MNIST"),
     "idx, torchvision's root": idx(below="MNIST/raw"),
+    "idx, a rest of another data set beside": both(idx(lambda name: f"my-{name}"), rest, idx()),
+    "idx, two CSV files above the folder raw": both(idx(below="raw", change=lambda x: 255 - x), csv()),
     "idx, packed and unpacked": both(idx(lambda name: f"{name}.gz", lambda _: b"never opened"), idx()),
 }
 

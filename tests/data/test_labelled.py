@@ -144,7 +144,7 @@ def test_a_label_without_a_name_is_found_by_its_values_and_said(label, arrays, t
     assert load(prepared).y_train.tolist() == arrays["y_train"].tolist()
     assert load(prepared).x_test.tobytes() == arrays["x_test"].tobytes()
     assert prepared.notes == (
-        f"its {label} column is taken for the label, which its values are (data.label={label})",
+        f"its {label} column is taken for the label, by its values (data.label={label})",
     )
     told = prepare("files", str(tmp_path), None, Reading(label=label))
     assert (told.checksum, told.notes) == (prepared.checksum, ())
@@ -227,7 +227,7 @@ def test_one_file_is_parted_class_by_class_and_always_alike(fraction, arrays, tm
     both = np.concatenate([loaded.x_train, loaded.x_test])
     assert sorted(map(bytes, both)) == sorted(map(bytes, x.reshape(60, -1)))
     assert prepared.notes == (
-        f"no rows are for testing, so {prepared.n_test} of 60 are, drawn class by class "
+        f"it has no test rows, so {prepared.n_test} of its 60, drawn class by class, are for testing "
         f"(data.test_fraction={fraction:g})",
     )
 
@@ -320,10 +320,10 @@ def test_what_was_decided_is_said_each_time_and_is_no_param(arrays, tmp_path, in
     for _ in range(2):
         said = " ".join(invoke(*words).out.split())
         assert "all.csv: its last column is taken for the label" in said
-        assert "all.csv: no rows are for testing, so 12 of 60 are" in said
+        assert "all.csv: it has no test rows, so 12 of its 60, drawn class by class" in said
     said = " ".join(invoke(*words, "data.label=last", "data.test_fraction=0.5").out.split())
     assert "taken for the label" not in said
-    assert "so 30 of 60 are" in said
+    assert "so 30 of its 60" in said
 
 
 def test_how_files_are_read_is_a_param_only_where_it_is_told(arrays, tmp_path, trials_of):
