@@ -621,7 +621,7 @@ COMMANDS = [
     ["++init.std=0.25", "init=normal,he", "seed=1,2"],
     ["~init", "optimizer=sgd,adam", "optimizer.lr=.1"],
     ["seed=3", "epochs=2", "seed=4,5"],
-    ["optimizer=adam", "seed=1,2", "optimizer=sgd"],
+    ["optimizer=adam,momentum", "seed=1,2", "optimizer=sgd"],
     ["arch.hidden=[64,32],[10]", "arch.activation=tanh", "batching=mini,sample"],
     ["data=digits", "data.validation=${data.holdout}", "data=mnist,digits", "seed=5,6"],
     ["data=digits", "seed=1,2", "data.validation=${.holdout}"],
