@@ -210,9 +210,16 @@ def _report(words: Sequence[str]) -> int:
             f"'{wrong[0]}': one experiment is reported at a time, and of it the trials with KEY=VALUE; write "
             f"fnnexp report {given.experiment} arch=tanh_128 batching=mini"
         )
+    where: dict[str, str] = {}
+    for word in given.where:
+        key, _, values = word.partition("=")
+        if where.setdefault(key, values) != values:
+            raise FnnexpError(
+                f"{key} is given twice, as {where[key]} and {values}; write "
+                f"fnnexp report {given.experiment} {key}={where[key]},{values}"
+            )
     from fnnexp.reporting.write import write
 
-    where = dict(word.split("=", 1) for word in given.where)
     write(given.experiment, given.folder, where=where, tracking_uri=given.uri)
     return 0
 

@@ -155,6 +155,7 @@ BAD = {
     "report": ["usage: fnnexp report", "required: experiment\n"],
     "report card_grid": ["MLflow store"],
     "report card_grid demo": ["'demo': one experiment is reported at a time", "arch=tanh_128"],
+    "report card_grid seed=0 seed=1": ["seed is given twice, as 0 and 1", "fnnexp report card_grid seed=0,1"],
     "gradcheck nonsense": ["nonsense", "tanh"],
     "ui": ["no sweep has been recorded here"],
     "ui --port many": ["--port", "many"],

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from fnnexp.config.schema import SCHEMA, conf_folder, every_key, keys_of, node_named, sweeps_folder
+from fnnexp.config.schema import NODES, SCHEMA, conf_folder, every_key, keys_of, node_named, sweeps_folder
 from fnnexp.errors import did_you_mean
 
 LONGEST_CHAIN = 20
@@ -19,6 +19,9 @@ INSTEAD = {
     "sweeper": "fnnexp runs a sweep itself; write -m and the values of each key, as in -m init=he,max",
 }
 """What stands in the place of Hydra's plugins."""
+
+VALUES = {"data": "data=files data.path", "tracking": "tracking.uri", "execution": "execution.backend"}
+"""The key by which a group has a value that is no option's name."""
 
 
 def explain(error: Exception) -> str:
@@ -61,17 +64,16 @@ def _chain(error: BaseException | None) -> list[str]:
 
 def _unknown_option(message: str, _: list[str]) -> str | None:
     """``arch=relu_10O``: there is such a group, but no such option."""
-    found = re.search(
-        r"Could not find '([\w/]+)/([^'/]*)'\s+Available options in '[^']*':\n((?:\t\S+\n?)+)", message
-    )
+    found = re.search(r"Could not find '([^']*)'\s+Available options in '([^']*)':\n((?:\t\S+\n?)+)", message)
     if not found:
         return None
-    group, given, listed = found.groups()
-    plugin = group.removeprefix("hydra/")
+    config, group, listed = found.groups()
+    given, plugin = config.removeprefix(f"{group}/"), group.removeprefix("hydra/")
     if plugin in INSTEAD:
         return f"{group}={given}: {INSTEAD[plugin]}"
     options = listed.split()
-    return f"{group}={given}: must be one of {', '.join(options)}.{did_you_mean(given, options)}"
+    value = f"; for a value write {VALUES[group]}={given}" if group in VALUES else ""
+    return f"{group}={given}: must be one of {', '.join(options)}{value}.{did_you_mean(given, options)}"
 
 
 def _unknown_config(message: str, _: list[str]) -> str | None:
@@ -221,6 +223,17 @@ def _no_null(message: str, messages: list[str]) -> str | None:
     return f"{override[1]}: must have a value" if override and "is not Optional" in message else None
 
 
+def _node_as_value(message: str, _: list[str]) -> str | None:
+    """``loss=mean``: a node has keys and no value."""
+    found = re.search(r"is not a subclass of (\w+)\. value: (.*)", message)
+    node = node_named(found[1]) if found else None
+    key = next((key for key, each in NODES.items() if each is node), None)
+    if found is None or key is None:
+        return None
+    keys = " or ".join(f"{key}.{name}=…" for name in keys_of(node))
+    return f"{key}={found[2]}: holds keys and is no value; write {keys}"
+
+
 def _second_option(message: str, _: list[str]) -> str | None:
     """``+experiment=x``: the group is in the defaults list already."""
     found = re.search(
@@ -238,7 +251,7 @@ def _second_option(message: str, _: list[str]) -> str | None:
 
 def _several_values(message: str, _: list[str]) -> str | None:
     """``seed=0,1`` without ``-m``."""
-    found = re.search(r"Ambiguous value for argument '(([^=]+)=.*)'", message)
+    found = re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(([^=]+)=.*)'", message)
     if not found:
         return None
     return (
@@ -257,6 +270,7 @@ RULES = (
     _no_text,
     _no_list,
     _no_null,
+    _node_as_value,
     _second_option,
     _several_values,
 )
