@@ -249,10 +249,13 @@ def in_each_cell(runs: pd.DataFrame, factor: str = "init") -> pd.DataFrame:
     rows = []
     for key, part in groups(table, names):
         options = [each for each in configurations(runs.loc[part.index]) if len(each.metric)]
-        pairs = [(one, other, _pair(one.metric, other.metric)) for one, other in combinations(options, 2)]
-        tested = _tested([{"a": a.name, "b": b.name, **pair} for a, b, pair in pairs], ["a", "b"])
-        rows.append(tested.head(1).assign(**dict(zip(names, map(str, key), strict=True))))
-    frame = pd.concat([row for row in rows if len(row)] or [_tested([], ["a", "b", *names])])
+        if len(options) > 1:
+            best, following, *_ = options
+            pair = {"a": best.name, "b": following.name, **_pair(best.metric, following.metric)}
+            _, *others = _p_values(options)
+            tested = _tested([pair], ["a", "b"], others=others)
+            rows.append(tested.assign(**dict(zip(names, map(str, key), strict=True))))
+    frame = pd.concat(rows or [_tested([], ["a", "b", *names])])
     return frame[[*names, "a", "b", *PAIR]].reset_index(drop=True)
 
 
@@ -272,8 +275,7 @@ def _pair(a: pd.Series, b: pd.Series) -> dict[str, Any]:
     """Return the numbers about two configurations, paired by seed; `_d` are their differences."""
     both = a.index.intersection(b.index)
     x, y = a[both].to_numpy(float), b[both].to_numpy(float)
-    d = x - y
-    d[np.abs(d) <= statistics.ROUNDING] = 0.0
+    d = _level(x - y)
     difference = statistics.mean(d)
     difference = 0.0 if abs(difference) <= statistics.ROUNDING else difference
     interval = statistics.mean_interval(d, within=statistics.DIFFERENCE)
@@ -284,11 +286,40 @@ def _pair(a: pd.Series, b: pd.Series) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _tested(rows: list[dict[str, Any]], names: list[str], pairs: int | None = None) -> pd.DataFrame:
-    """Return pairs with their corrected p, seeds needed and verdict; `pairs` is the size of the family."""
-    p = [row["p"] for row in rows]
+def _level(differences: Any) -> Any:
+    """Return the differences, those that are of rounding alone as 0."""
+    return np.where(np.abs(differences) <= statistics.ROUNDING, 0.0, differences)
+
+
+def _p_values(options: Sequence[Configuration]) -> list[float]:
+    """Return the p of every two configurations, as :func:`_pair` has it, in the order of combinations."""
+    values = pd.DataFrame(dict(enumerate(each.metric for each in options))).sort_index().to_numpy().T
+    a, b = np.triu_indices(len(options), 1)
+    d = _level(values[a] - values[b])
+    paired, p = ~np.isnan(d), np.full(len(d), np.nan)
+    for n in np.unique(paired.sum(axis=1)):
+        rows = paired.sum(axis=1) == n
+        p[rows] = statistics.sign_flip_tests(d[rows][paired[rows]].reshape(-1, n))
+    return [float(each) for each in p]
+
+
+def _tested(
+    rows: list[dict[str, Any]], names: list[str], pairs: int | None = None, others: Sequence[float] = ()
+) -> pd.DataFrame:
+    """Return pairs with their corrected p, seeds needed and verdict.
+
+    Parameters
+    ----------
+    rows, names
+        What :func:`_pair` says of each pair, and the columns before it.
+    pairs
+        How many pairs the family has; None: those with a p.
+    others
+        The p of pairs of the family that have no row.
+    """
+    p = [*(row["p"] for row in rows), *others]
     pairs = int(np.isfinite(p).sum()) if pairs is None else pairs
-    for row, corrected in zip(rows, statistics.holm(p, pairs), strict=True):
+    for row, corrected in zip(rows, statistics.holm(p, pairs), strict=False):
         d = row.pop("_d")
         able = statistics.least_p(len(d), pairs) <= ERROR_RATE
         settled = bool(able and corrected <= ERROR_RATE)

@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import math
 from itertools import combinations
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -43,6 +43,9 @@ SAME_SUM = 1e-9
 
 RESAMPLES = 4999
 EXACT_UP_TO = 16  # all 2^16 sign patterns are tried; beyond, as many random ones
+
+AT_ONCE = 1 << 22
+"""The most numbers that are drawn at once, 32 MB. What is drawn does not depend on it."""
 
 
 class Interval(NamedTuple):
@@ -126,6 +129,7 @@ def _unbounded(values: ArrayLike, level: float) -> Interval:
         np.mean,
         confidence_level=wider,
         n_resamples=RESAMPLES,
+        batch=max(1, AT_ONCE // n),
         method="BCa",
         rng=np.random.default_rng(0),
     ).confidence_interval
@@ -173,15 +177,37 @@ def sign_flip_test(differences: ArrayLike) -> float:
     (0.25, 1.0)
     """
     d = np.asarray(differences, dtype=np.float64)
-    n = d.size
+    return float(sign_flip_tests(d[None])[0])
+
+
+def sign_flip_tests(differences: ArrayLike) -> NDArray[np.float64]:
+    """Return the p value of :func:`sign_flip_test` of each row of (pairs, n) differences.
+
+    >>> sign_flip_tests([[0.1, 0.2, 0.3], [0.1, 0.2, -0.3]]).tolist()
+    [0.25, 1.0]
+    """
+    d = np.asarray(differences, dtype=np.float64)
+    pairs, n = d.shape
     if not n:
-        return float("nan")
-    least = abs(float(d.sum())) - SAME_SUM * float(np.abs(d).sum())
+        return np.full(pairs, np.nan)
+    least = np.abs(d.sum(axis=1)) - SAME_SUM * np.abs(d).sum(axis=1)
+    as_far = np.zeros(pairs)
+    for patterns in _sign_patterns(n):
+        step = max(1, AT_ONCE // len(patterns))
+        for rows in (slice(i, i + step) for i in range(0, pairs, step)):
+            as_far[rows] += (np.abs(patterns @ d[rows].T) >= least[rows]).sum(axis=0)
+    p: NDArray[np.float64] = as_far / 2**n if n <= EXACT_UP_TO else (as_far + 1) / (2**EXACT_UP_TO + 1)
+    return p
+
+
+def _sign_patterns(n: int) -> Iterator[NDArray[Any]]:
+    """Yield all patterns of n signs, or as many random ones as are tried, in blocks (patterns, n)."""
     if n <= EXACT_UP_TO:
-        patterns = (np.arange(2**n)[:, None] >> np.arange(n) & 1) * 2.0 - 1
-        return float((np.abs(patterns @ d) >= least).mean())
-    drawn = np.random.default_rng(0).integers(0, 2, (2**EXACT_UP_TO, n)) * 2.0 - 1
-    return float(((np.abs(drawn @ d) >= least).sum() + 1) / (len(drawn) + 1))
+        yield (np.arange(2**n)[:, None] >> np.arange(n) & 1) * 2.0 - 1
+        return
+    rng, step = np.random.default_rng(0), max(1, AT_ONCE // n)
+    for i in range(0, 2**EXACT_UP_TO, step):
+        yield rng.integers(0, 2, (min(step, 2**EXACT_UP_TO - i), n)) * 2.0 - 1
 
 
 def least_p(n: int, pairs: int = 1) -> float:
@@ -237,7 +263,9 @@ def superiority(a: ArrayLike, b: ArrayLike) -> float:
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if not x.size or not y.size:
         return float("nan")
-    return float(((x[:, None] > y) + 0.5 * (x[:, None] == y)).mean())
+    y = np.sort(y)
+    below, not_above = (np.searchsorted(y, x, side).sum() for side in ("left", "right"))
+    return float((below + not_above) / 2 / (x.size * y.size))
 
 
 def seeds_needed(

@@ -234,6 +234,63 @@ def test_each_cells_best_is_compared_with_the_next_that_differs_and_corrected_wi
     assert "the best initializer is sqrtmax = xavier in 2 (settled in 2), he in 2 (settled in 2)" in said
 
 
+def many_options(options):
+    """Return a grid of so many initializers, none of which is another's equal."""
+    runs = grid(2)
+    he = runs[runs["init"] == "he"].astype({"init": "str"})
+    rng = np.random.default_rng(options)
+    parts = []
+    for i in range(options):
+        names = {column: he[column] + f"-{i}" for column in ("trial", "name")}
+        parts.append(he.assign(init=f"mine_{i}", val_accuracy=rng.uniform(0.5, 0.9, len(he)), **names))
+    return pd.concat(parts, ignore_index=True).astype({"init": "category"})
+
+
+def test_the_work_grows_with_the_options_and_not_with_their_pairs(monkeypatch):
+    """Each interval draws 4,999 times, and the seeds that are needed are looked for among a thousand."""
+    called = []
+    for name in ("mean_interval", "seeds_needed"):
+        real = getattr(statistics, name)
+        monkeypatch.setattr(
+            statistics, name, lambda *given, real=real, **how: called.append(1) or real(*given, **how)
+        )
+    counts = []
+    for options in (15, 30):
+        called.clear()
+        comparisons.findings(many_options(options))
+        counts.append(len(called))
+    assert counts[1] < 2.2 * counts[0]
+
+
+def test_the_best_of_many_options_in_a_cell_is_corrected_for_all_their_pairs():
+    runs = many_options(12)
+    lost = runs["name"].str.startswith("relu_100-he-full-s1-3")  # a pair with one seed in common
+    runs["status"] = runs["status"].mask(lost, "failed")
+    for row in comparisons.in_each_cell(runs).to_dict("records"):
+        mine = runs[(runs["arch"] == row["arch"]) & (runs["batching"] == row["batching"])]
+        mine = mine[mine["status"] == "finished"]
+        by_init = {
+            init: part.set_index("seed")["val_accuracy"] for init, part in mine.groupby("init", observed=True)
+        }
+        ranked = sorted(by_init, key=lambda init: -by_init[init].mean())
+        assert [row["a"], row["b"]] == ranked[:2]
+        p = [
+            statistics.sign_flip_test((by_init[a] - by_init[b]).dropna())
+            for a, b in itertools.combinations(ranked, 2)
+        ]
+        assert row["p_corrected"] == statistics.holm(p)[0]
+
+
+def test_of_many_that_are_numerically_the_same_a_note_names_some_and_counts_the_others():
+    runs = many_options(9)
+    first = runs.drop_duplicates(["arch", "batching", "seed"])
+    same = runs[["arch", "batching", "seed"]].merge(first, how="left", on=["arch", "batching", "seed"])
+    runs["identical_to"] = same["trial"].where(same["trial"] != runs["trial"])
+    runs["val_accuracy"] = same["val_accuracy"]
+    notes = leaderboard.leaderboard(runs).set_index("init")["note"]
+    assert set(notes["mine_0"]) == {"same as mine_1, mine_2, mine_3, mine_4, mine_5 and 3 more"}
+
+
 def test_without_a_choice_of_initializers_or_anything_beside_it_no_cell_is_compared():
     runs = grid(3)
     for part in (runs[runs["init"] == "he"], runs[:0], runs[runs["name"].str.match("relu_100-.*-full")]):

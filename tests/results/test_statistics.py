@@ -4,6 +4,7 @@ import itertools
 import math
 import operator
 import random
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -269,3 +270,37 @@ def test_an_empty_cell_is_refused_and_no_variance_has_no_shares():
 
 def test_statistics_import_no_drawing_and_no_store():
     assert not {"matplotlib", "mlflow"} & set(vars(statistics))
+
+
+# Many values, and many pairs
+
+
+@pytest.mark.parametrize("n", [3, 16, 17, 40])
+def test_pairs_tested_together_are_tested_as_each_alone(n):
+    rng = np.random.default_rng(n)
+    d = np.round(rng.normal(0.02, 0.05, (70, n)), 2)
+    assert statistics.sign_flip_tests(d).tolist() == [sign_flip_test(row) for row in d]
+    assert np.isnan(statistics.sign_flip_tests(np.empty((2, 0)))).all()
+
+
+@pytest.mark.parametrize("n", [6, 17, 50])
+def test_what_is_drawn_does_not_depend_on_how_much_is_drawn_at_once(n, monkeypatch):
+    x = np.round(np.random.default_rng(n).normal(0.01, 0.05, n), 3)
+    expected = mean_interval(x), sign_flip_test(x)
+    for at_once in (1 << 12, 999_999):
+        monkeypatch.setattr(statistics, "AT_ONCE", at_once)
+        assert (mean_interval(x), sign_flip_test(x)) == expected
+
+
+def test_the_memory_for_many_seeds_is_bounded(monkeypatch):
+    x = np.random.default_rng(0).normal(size=1500)
+    monkeypatch.setattr(statistics, "AT_ONCE", 1 << 16)
+    mean_interval(x[:6])  # what SciPy imports
+    tracemalloc.start()
+    try:
+        low, high, _ = mean_interval(x)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert low < x.mean() < high
+    assert most < 1500 * statistics.RESAMPLES  # a byte for each number that is drawn; all at once take 16

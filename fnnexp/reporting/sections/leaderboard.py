@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NOT_FINISHED = STATUSES[1:]
+
+MOST_NAMED = 5
+"""The most configurations that a note names as numerically the same."""
 
 
 def section(runs: pd.DataFrame) -> Section:
@@ -87,9 +91,10 @@ def _notes(runs: pd.DataFrame, groups: Sequence[pd.DataFrame], factors: Sequence
         shared = Counter(j for each in training[group.index] for j in holders[each] if j != i)
         others = [
             _difference(group, groups[j], factors) + (f" in {n} of {len(group)}" if n < len(group) else "")
-            for j, n in shared.items()
+            for j, n in islice(shared.items(), MOST_NAMED)
         ]
-        notes.append("same as " + ", ".join(others) if others else "")
+        more = f" and {len(shared) - MOST_NAMED} more" if len(shared) > MOST_NAMED else ""
+        notes.append(f"same as {', '.join(others)}{more}" if others else "")
     return notes
 
 
