@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-
-from fnnexp.data.labelled import Numbers, counting
+from fnnexp.data.labelled import Numbers, counting, is_label
 from fnnexp.data.sources import listed
 from fnnexp.errors import DataError, did_you_mean
 
@@ -19,10 +17,7 @@ LABEL = re.compile(r".*(label|class|target).*|y", re.IGNORECASE)
 INDEX = ("", "id", "index")
 """What a column that numbers the rows is called."""
 
-MOST_CLASSES, LARGEST_SHARE = 100, 0.9
-"""A column is known for the label by its values when it has no more classes, and no class more of the rows: a
-pixel in the corner is nearly always 0."""
-FEWEST_NUMBERS = 9
+FEWEST_NUMBERS = 5
 """So many numbers, each one more than that before, are the columns' numbers and no image."""
 
 
@@ -146,7 +141,7 @@ def _named(names: Sequence[str], strays: Sequence[int], path: Path) -> int:
 def _by_values(values: Numbers, path: Path) -> tuple[int, str]:
     """Return the label of a table without names: its first or its last column, if only one can be it."""
     ends = {"first": 0, "last": values.shape[1] - 1}
-    found = {end: place for end, place in ends.items() if _is_label(values[:, place])}
+    found = {end: place for end, place in ends.items() if is_label(values[:, place])}
     if len(found) != 1:
         which = "both its first and its last column" if found else "neither its first nor its last column"
         raise DataError(
@@ -155,14 +150,3 @@ def _by_values(values: Numbers, path: Path) -> tuple[int, str]:
         )
     ((end, place),) = found.items()
     return place, f"its {end} column is taken for the label, by its values (data.label={end})"
-
-
-def _is_label(column: Numbers) -> bool:
-    """Whether a column has the values of a label: whole numbers from 0 or 1 without a gap, often repeated."""
-    classes, counts = np.unique(column, return_counts=True)
-    return bool(
-        1 < len(classes) <= min(MOST_CLASSES, len(column) - 1)
-        and classes[0] in (0, 1)
-        and np.array_equal(classes, classes[0] + np.arange(len(classes)))
-        and counts.max() <= LARGEST_SHARE * len(column)
-    )

@@ -33,7 +33,12 @@ SPLIT_SEED = 0
 DARKER = 8
 """So many times brighter the training images may be than the test images, or the other way around."""
 FEWEST_ROWS = 8
-"""In so few rows a pixel can be the label, or count the rows, by chance."""
+"""In fewer rows a pixel can count the rows by chance."""
+ROWS_A_CLASS, ROWS = 4, 32
+"""In fewer rows, a class and altogether, a pixel can tell the label by chance."""
+MOST_CLASSES, LARGEST_SHARE = 100, 0.9
+"""A column with the values of a label has no more classes, and no class more of the rows: a pixel in a corner
+is nearly always 0."""
 
 
 @dataclass(frozen=True)
@@ -278,17 +283,40 @@ def _check_classes(train: Bytes, test: Bytes, where: str) -> None:
 
 
 def _check_pixels(x: Bytes, y: Bytes, what: str) -> None:
-    """Raise when a pixel is the label, or counts the rows."""
-    if len(x) < FEWEST_ROWS:
-        return
-    alike = np.flatnonzero((x[:FEWEST_ROWS] == y[:FEWEST_ROWS, None]).all(axis=0))
-    for pixel in alike.tolist():
-        if np.array_equal(x[:, pixel], y):
-            raise DataError(
-                f"{what}: pixel {pixel + 1} is the label in every row; save the images without the labels."
-            )
+    """Raise when a pixel is a label, or counts the rows."""
+    for pixel in _labels_among(x, y):
+        raise DataError(
+            f"{what}: pixel {pixel + 1} has the values of a label and tells the label of every row; save the "
+            "images without any labels."
+        )
     for pixel in counting(x):
         raise DataError(f"{what}: pixel {pixel + 1} counts the rows and is none; save the images without it.")
+
+
+def _labels_among(x: Bytes, y: Bytes) -> Iterator[int]:
+    """Yield the pixels that have the values of a label and tell the label of every row.
+
+    Of two classes a real pixel can tell as much, if it is on or off, or has more values than these two.
+    """
+    most, classes, brightest = len(y) // ROWS_A_CLASS, len(np.unique(y)), x.max(axis=0)
+    if len(y) < ROWS or classes > most or (classes == 2 and brightest.max() == 1):
+        return
+    for pixel in np.flatnonzero((brightest > 0) & (brightest <= MOST_CLASSES)).tolist():
+        column = x[:, pixel] * np.intp(256)
+        values, pairs = (np.count_nonzero(np.bincount(column + more)) for more in (0, y))
+        if values == pairs <= (2 if classes == 2 else most) and is_label(x[:, pixel]):
+            yield pixel
+
+
+def is_label(column: Numbers) -> bool:
+    """Whether a column has the values of a label: whole numbers from 0 or 1 without a gap, often repeated."""
+    classes, counts = np.unique(column, return_counts=True)
+    return bool(
+        1 < len(classes) <= min(MOST_CLASSES, len(column) - 1)
+        and classes[0] in (0, 1)
+        and np.array_equal(classes, classes[0] + np.arange(len(classes)))
+        and counts.max() <= LARGEST_SHARE * len(column)
+    )
 
 
 def counting(table: Numbers) -> Iterator[int]:

@@ -407,11 +407,19 @@ REFUSED = {
         lambda folder, a: npz()(folder, a | {"x_test": a["x_train"][:40]}),
         "test on other images",
     ),
+    "csv, two labels behind the pixels, no header": (
+        csv(
+            header=False,
+            label="last",
+            encode=each_line(lambda line: f"{line},{int(line.rpartition(',')[2]) // 3}"),
+        ),
+        "save the images without any labels",
+    ),
     "npz, the label among the pixels": (
         lambda folder, a: npz()(
             folder, a | {f"x_{p}": np.c_[a[f"y_{p}"], a[f"x_{p}"]] for p in ("train", "test")}
         ),
-        "save the images without the labels",
+        "save the images without any labels",
     ),
     "npz, a class that is only tested": (
         lambda folder, a: npz()(folder, a | {"y_train": a["y_train"] % 9}),

@@ -97,7 +97,14 @@ IMPOSSIBLE = {
     "test images on another scale": (lambda a: {"x_test": a["x_test"] // 16}, "store both on one scale"),
     "the label as a pixel": (
         lambda a: {f"x_{p}": put(a[f"x_{p}"], a[f"y_{p}"]) for p in ("train", "test")},
-        "pixel 13 is the label",
+        "pixel 13 has the values of a label",
+    ),
+    "a finer label as a pixel": (
+        lambda a: {
+            f"x_{p}": put(a[f"x_{p}"], 2 * a[f"y_{p}"] + np.arange(len(a[f"y_{p}"])) % 2)
+            for p in ("train", "test")
+        },
+        "pixel 13 has the values of a label",
     ),
     "an index as a pixel": (
         lambda a: {x: put(a[x], np.arange(len(a[x]))[::-1] + 7) for x in ("x_train", "x_test")},
@@ -168,13 +175,13 @@ def test_the_digits_in_scikit_learns_own_file_are_those_that_it_loads():
 
 @pytest.mark.parametrize("told", ["first", "last"])
 def test_where_both_ends_can_be_the_label_it_must_be_told(told, arrays, tmp_path):
-    swapped = 2 - arrays["y_train"]
+    other = np.random.default_rng(8).permutation(arrays["y_train"])
     lines = csv_text(arrays["x_train"], arrays["y_train"]).splitlines()
     file = tmp_path / "a.csv"
-    file.write_text("".join(f"{line},{label}\n" for line, label in zip(lines, swapped.tolist(), strict=True)))
+    file.write_text("".join(f"{line},{label}\n" for line, label in zip(lines, other.tolist(), strict=True)))
     assert "both its first and its last column can be the label" in refusal(file)
     loaded = load(prepare("files", str(file), None, Reading(label=told)))
-    counts = np.bincount(arrays["y_train"] if told == "first" else swapped)
+    counts = np.bincount(arrays["y_train"] if told == "first" else other)
     assert np.bincount(np.concatenate([loaded.y_train, loaded.y_test])).tolist() == counts.tolist()
 
 
