@@ -100,3 +100,53 @@ def fill(folder, count, experiment="fnnexp"):
                 "UPDATE tags SET value = 'copy ' || run_uuid WHERE key = ? AND run_uuid IN copies", (tag,)
             )
         database.commit()
+
+
+OLD = "0584bdc529eb"
+"""The revision of MLflow 2.20's tables; the next one makes the table `logged_models`."""
+
+
+def make_old(file, like=None, revision=OLD):
+    """Make a store as an older MLflow did; its runs are those of another file.
+
+    MLflow's own steps make the tables, up to a revision, as they did in that version.
+    """
+    from alembic import command
+    from mlflow.store.db.utils import _get_alembic_config, create_sqlalchemy_engine
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+
+    engine = create_sqlalchemy_engine(f"sqlite:///{file.as_posix()}")
+    Base.metadata.create_all(engine)
+    config = _get_alembic_config(str(engine.url))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
+    with closing(sqlite3.connect(file)) as database:
+        for table in HELD if like else ():
+            there = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
+            database.execute("ATTACH ? AS new", (str(like),))
+            here = {row[1] for row in database.execute(f"PRAGMA new.table_info({table})")}
+            names = ", ".join(name for name in there if name in here)
+            database.execute(f"INSERT INTO main.{table} ({names}) SELECT {names} FROM new.{table}")
+            database.commit()
+            database.execute("DETACH new")
+
+
+HELD = ("experiments", "experiment_tags", "runs", "tags", "params", "metrics", "latest_metrics")
+
+
+def held(file):
+    """Return the rows that an older MLflow has of a file's runs, read by SQLite."""
+    columns = {"metrics": "run_uuid, key, step, value", "runs": "run_uuid, name, status, artifact_uri"}
+    with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as database:
+        return {
+            table: sorted(database.execute(f"SELECT {columns.get(table, '*')} FROM {table}").fetchall())
+            for table in ("runs", "params", "metrics")
+        }
+
+
+def revision_of(file):
+    """Return the revision that a file says it has."""
+    with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as database:
+        return database.execute("SELECT version_num FROM alembic_version").fetchone()[0]

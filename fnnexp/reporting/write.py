@@ -36,7 +36,7 @@ from fnnexp.reporting.sections import (
 )
 from fnnexp.results import comparisons, filters, frames
 from fnnexp.tracking import experiment as experiments
-from fnnexp.tracking.retry import short
+from fnnexp.tracking.retry import reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -211,7 +211,7 @@ def log_files(experiment: str, uri: str | None, files: Sequence[Path], sentences
     try:
         experiments.log_report(experiment, uri, files, "\n\n".join(map(markdown.escaped, sentences)))
     except Exception as error:  # a store's own exceptions are many
-        return f"The report is not in MLflow, which did not take it: {short(error)}"
+        return f"The report is not in MLflow, which did not take it: {reason(error)}"
     return f"In MLflow it is the run '{experiments.REPORT}' of the experiment, under Artifacts."
 
 

@@ -157,6 +157,10 @@ def log_report(experiment: str, uri: str | None, files: Iterable[Path], said: st
     names are replaced. `said`, Markdown, becomes the description of that run and the beginning of the
     experiment's, unless somebody wrote another: MLflow's UI shows it above the runs.
     """
+    if not store.is_up_to_date(store.address_of(uri)):
+        raise FnnexpError(
+            "it is of an older MLflow, and was only read; a sweep into it or `fnnexp ui` upgrades it"
+        )
     with mlflow_settings():
         client = store.client(uri)
         found = find_experiment(client, experiment)

@@ -13,6 +13,7 @@ from fnnexp.nn import layer_stats
 from fnnexp.tracking import sql, store
 from fnnexp.tracking.retry import mlflow_settings
 from fnnexp.tracking.run_format import DONE, RUNNING, STATUS, STATUSES, TRIAL
+from fnnexp.tracking.schema import NoStoreError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -60,7 +61,10 @@ def known_trials(experiment: str, uri: str | None) -> dict[str, Known]:
     if not store.has_store(uri):
         return {}
     with mlflow_settings(), store.asked_first(uri):
-        client = store.client(uri)
+        try:
+            client = store.client(uri)
+        except NoStoreError:  # a file without a table, or artifacts alone
+            return {}
         there = find_experiment(client, experiment)
         if there is None:
             return {}

@@ -25,6 +25,12 @@ SLOW = 10.0
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
 
+SYSTEM = (OSError, sqlite3.Error)
+"""What the system or SQLite raises: a file or a connection is at fault, and not what was asked."""
+
+LONGEST_REASON = 2000
+"""Characters of a reason; a server may answer with a page."""
+
 VARIABLES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 """What :func:`mlflow_settings` sets. MLflow's own retries last minutes, are silent, and make runs twice."""
 
@@ -122,22 +128,24 @@ def patiently(
         try:
             with _slowness_said(name, say) if remote else contextlib.nullcontext():
                 answer = call()
+        except FnnexpError:
+            raise
         except Exception as error:
-            if not _is_away(error, remote):
-                if remote or not _is_out_of_order(error):
+            if not is_away(error, remote):
+                if remote or not is_out_of_order(error):
                     raise
                 raise StoreError(
-                    f"MLflow's store {uri} can't be written: {short(error)}. What was finished is there; "
+                    f"MLflow's store {uri} can't be written: {reason(error)}. What was finished is there; "
                     "mend that (is the disk full, the file gone or read-only?) and start the same command "
                     "again: it goes on where it was"
                 ) from error
             if time.monotonic() - began + wait > patience:
                 raise StoreAwayError(
-                    f"{name} has not answered for {time.monotonic() - began:.0f} s ({short(error)}); "
+                    f"{name} has not answered for {time.monotonic() - began:.0f} s ({reason(error)}); "
                     "start the same command again when it does, and it goes on where it was"
                 ) from error
             if not waited:
-                say(f"{name} does not answer ({short(error)}); waiting for it")
+                say(f"{name} does not answer ({reason(error)}); waiting for it")
             waited = True
         else:
             if waited:
@@ -159,7 +167,7 @@ def _slowness_said(name: str, say: Callable[[str], None]) -> Iterator[None]:
         slow.cancel()
 
 
-def _is_away(error: BaseException, remote: bool) -> bool:
+def is_away(error: BaseException, remote: bool) -> bool:
     """Whether an error says that the store could not be asked, rather than that it refused."""
     from mlflow.exceptions import MlflowException
     from requests import exceptions
@@ -176,9 +184,9 @@ def _is_away(error: BaseException, remote: bool) -> bool:
     )
 
 
-def _is_out_of_order(error: BaseException) -> bool:
+def is_out_of_order(error: BaseException) -> bool:
     """Whether the disk or the database failed, rather than what was asked."""
-    return any(isinstance(each, (OSError, sqlite3.Error)) for each in _chain(error))
+    return any(isinstance(each, SYSTEM) for each in _chain(error))
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -196,7 +204,18 @@ def shown(uri: str) -> str:
     return re.sub(r"//[^/@]*@", "//", uri)
 
 
-def short(error: BaseException) -> str:
-    """Return the innermost reason in one line. A KeyError inside is a look-up's, and no reason."""
-    *_, last = [error, *(each for each in _chain(error) if not isinstance(each, KeyError))]
-    return f"{type(last).__name__}: {str(last).splitlines()[0] if str(last) else ''}"[:120]
+def reason(error: BaseException) -> str:
+    r"""Return why something failed, in one line.
+
+    What the system or SQLite said is inside of what others made of it. What a library says comes whole: it
+    may end with the remedy.
+
+    >>> reason(ValueError("the schema is old.\nRun `mlflow db upgrade`"))
+    'ValueError: the schema is old. Run `mlflow db upgrade`'
+    """
+    if isinstance(error, FnnexpError):
+        return str(error)
+    inside = [each for each in _chain(error) if isinstance(each, SYSTEM)]
+    failed = inside[-1] if inside else error
+    said = shown(" ".join(str(failed).split()))
+    return f"{type(failed).__name__}: {said if len(said) <= LONGEST_REASON else said[:LONGEST_REASON] + ' …'}"

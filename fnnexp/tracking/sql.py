@@ -52,7 +52,7 @@ COPIED = {"run_uuid", "name", "status", "start_time", "end_time", "artifact_uri"
 
 
 @contextlib.contextmanager
-def _opened(file: Path, *, mode: str = "ro", timeout: float = 5.0) -> Iterator[sqlite3.Connection]:
+def opened(file: Path, *, mode: str = "ro", timeout: float = 5.0) -> Iterator[sqlite3.Connection]:
     """Open a SQLite file that is there; none is made."""
     with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode={mode}", uri=True, timeout=timeout)) as it:
         yield it
@@ -70,11 +70,25 @@ def unwritable(file: Path) -> sqlite3.Error | None:
 
 def _failure(file: Path, mode: str, statement: str) -> sqlite3.Error | None:
     try:
-        with _opened(file, mode=mode, timeout=0) as store:
+        with opened(file, mode=mode, timeout=0) as store:
             store.execute(statement)
     except sqlite3.Error as error:
         return None if "locked" in str(error) else error
     return None
+
+
+def is_failure(error: Exception) -> bool:
+    """Whether an error says that a database can't be opened: its file, address, driver or tables."""
+    from alembic.util.exc import CommandError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return isinstance(error, (sqlite3.Error, OSError, ModuleNotFoundError, SQLAlchemyError, CommandError))
+
+
+def disconnect(client: MlflowClient) -> None:
+    """Close the connections to its file that a client keeps for later."""
+    with contextlib.suppress(AttributeError):
+        client._tracking_client.store.engine.dispose()
 
 
 def write_ahead(file: Path) -> None:
@@ -92,7 +106,7 @@ EXPERIMENT = "SELECT 1 FROM experiments WHERE name = ?"
 def lacks_experiment(file: Path, name: str) -> bool:
     """Whether a store certainly has no experiment of this name; where that can't be told, no."""
     try:
-        with _opened(file) as store:
+        with opened(file) as store:
             return not store.execute(EXPERIMENT, (name,)).fetchall()
     except sqlite3.Error:
         return False
@@ -107,7 +121,7 @@ WHERE e.lifecycle_stage = 'active' GROUP BY e.experiment_id ORDER BY max(r.start
 def latest_experiments(file: Path, most: int) -> list[tuple[str, str]]:
     """Return the id and name of the experiments that ran last, the last first; none if that can't be told."""
     try:
-        with _opened(file) as store:
+        with opened(file) as store:
             return [(str(key), str(name)) for key, name in store.execute(LATEST, (most,))]
     except sqlite3.Error:
         return []
@@ -129,7 +143,7 @@ def trials(file: Path, experiment_id: str, *, diagnosed: str) -> list[tuple[str,
     `diagnosed` is a metric that runs with diagnostics have. None from a file of another kind or version.
     """
     try:
-        with _opened(file) as store:
+        with opened(file) as store:
             rows = store.execute(TRIALS, (diagnosed, int(experiment_id))).fetchall()
     except sqlite3.Error:
         return None

@@ -8,18 +8,33 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
+import sqlite3
 import sys
 import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
 
 from fnnexp import console as notebook
 from fnnexp.errors import FnnexpError, printable
-from fnnexp.tracking import sql
-from fnnexp.tracking.retry import Answer, StoreError, mlflow_settings, patiently, quiet_mlflow, short, shown
+from fnnexp.tracking import schema, sql
+from fnnexp.tracking.retry import (
+    Answer,
+    StoreAwayError,
+    StoreError,
+    is_away,
+    is_remote,
+    mlflow_settings,
+    patiently,
+    quiet_mlflow,
+    reason,
+    shown,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -116,6 +131,9 @@ def refuse_read_only(uri: str) -> None:
             problem = f"the folder {folder} is read-only"
         elif file.exists():
             problem = sql.unwritable(file)
+            if problem is None:
+                with contextlib.suppress(sqlite3.Error):  # another program holds it: that passes
+                    schema.refuse(file, schema.look(file))
     except OSError as error:
         problem = error
     if problem:
@@ -137,7 +155,8 @@ def refuse_unreadable(uri: str | None) -> None:
     """
     file = store_file(uri or DEFAULT_STORE)
     with mlflow_settings(), asked_first(uri):
-        if file is None:
+        # Without a file MLflow may take the folder mlruns for a store.
+        if file is None or (uri is None and not file.exists()):
             client(uri)
         elif file.exists() and (problem := sql.unreadable(file)):
             raise problem
@@ -151,32 +170,101 @@ def address_of(uri: str | None) -> str:
     return plain(uri or mlflow.get_tracking_uri())
 
 
-def client(uri: str | None) -> MlflowClient:
-    """Return MLflow's client on a store (None: MLFLOW_TRACKING_URI or MLflow's default).
+def client(
+    uri: str | None, *, writing: bool = False, say: Callable[[str], None] | None = None
+) -> MlflowClient:
+    """Return MLflow's client on a store. Make and use it within :func:`mlflow_settings`.
 
-    Make and use it within :func:`fnnexp.tracking.retry.mlflow_settings`.
+    Parameters
+    ----------
+    uri
+        The store; None: MLFLOW_TRACKING_URI or MLflow's default.
+    writing
+        Whether an absent SQLite store is made and an old one upgraded; otherwise an upgraded copy is read.
+    say
+        Where to say so; None is standard error.
     """
     address = address_of(uri)
     import mlflow
 
     quiet_mlflow()
+    if (file := store_file(address)) is not None:
+        if writing:
+            schema.ready(file, say or on_stderr)
+        elif (copy := schema.readable(file, say or on_stderr)) != file:
+            address = f"{SQLITE}{copy.as_posix()}"
     return mlflow.MlflowClient(tracking_uri=address)
 
 
 @contextlib.contextmanager
 def asked_first(uri: str | None) -> Iterator[None]:
-    """Turn whatever is raised within, where a store is asked its first question, into one error of ours."""
+    """Turn what a store's failure raises within, where it is asked its first question, into an error of ours.
+
+    What no store raises, such as a warning that was made an error, is raised as it is.
+    """
     try:
         yield
     except Exception as error:
         if isinstance(error, FnnexpError) and not isinstance(error, StoreError):
             raise
-        reason = str(error) if isinstance(error, FnnexpError) else short(error)
-        raise FnnexpError(
-            f"MLflow's store {shown(uri or os.environ.get('MLFLOW_TRACKING_URI') or DEFAULT_STORE)} does not "
-            f"answer: {reason}; write tracking.uri={DEFAULT_STORE} for a local one (a command takes "
-            "--uri; without either it is MLFLOW_TRACKING_URI's)"
-        ) from error
+        if (problem := _problem(error, uri or os.environ.get("MLFLOW_TRACKING_URI"))) is None:
+            raise
+        raise FnnexpError(problem) from error
+
+
+def _problem(error: Exception, uri: str | None) -> str | None:
+    """Return what is wrong with a store, and what to write; None where no store failed."""
+    from mlflow.exceptions import MlflowException
+
+    name = f"MLflow's store {shown(uri or DEFAULT_STORE)}"
+    advice = (
+        f"write tracking.uri={_another(uri)} for a local one (a command takes --uri; without either it is "
+        "MLFLOW_TRACKING_URI's)"
+    )
+    if isinstance(error, StoreAwayError) or is_away(error, is_remote(uri or DEFAULT_STORE)):
+        return f"{name} does not answer: {reason(error)}; {advice}"
+    if isinstance(error, StoreError):
+        return f"{name} can't be opened: {reason(error.__cause__ or error)}; mend that, or {advice}"
+    if not isinstance(error, MlflowException):
+        closed = f"{name} can't be opened: {reason(error)}; mend that, or {advice}"
+        return closed if sql.is_failure(error) else None
+    if error.error_code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+        return (
+            f"{name} refuses: {reason(error)}; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+            "MLFLOW_TRACKING_TOKEN, to what its owner has given you"
+        )
+    if "migrate-filestore" in str(error):
+        target = DEFAULT_STORE if not Path("mlflow.db").exists() else _another(None)
+        folder = shlex.quote(_folder_of(address_of(uri)))
+        return (
+            f"{folder} is a store as MLflow 2 made it, a folder of files, and MLflow {version('mlflow')} "
+            f"opens none; write mlflow migrate-filestore --source {folder} --target {target}, which copies "
+            f"its runs, and then tracking.uri={target} (a command takes --uri): without that, MLflow looks "
+            "in the folder again. For a new store, that alone is enough"
+        )
+    found = re.search(r"found version (\w+)", str(error))
+    if found and schema.migrations()[0] and found[1] not in schema.migrations()[0]:
+        return schema.newer(shown(uri or DEFAULT_STORE), [found[1]])
+    return f"{name} can't be opened: {reason(error)}; mend that, or {advice}"
+
+
+def _another(uri: str | None) -> str:
+    """Return the address of a local store that is not this one."""
+    same = store_file(uri or DEFAULT_STORE) == store_file(DEFAULT_STORE)
+    return f"{SQLITE}another.db" if same else DEFAULT_STORE
+
+
+def _folder_of(address: str) -> str:
+    return url2pathname(urlsplit(address).path) if address.startswith("file:") else address
+
+
+def is_up_to_date(uri: str) -> bool:
+    """Whether MLflow opens a store as it is: a SQLite file is there, and needs no upgrade."""
+    file = store_file(uri)
+    try:
+        return file is None or schema.look(file).is_current
+    except sqlite3.Error:
+        return False
 
 
 def ask(client: MlflowClient, call: Callable[P, Answer], *given: P.args, **named: P.kwargs) -> Answer:

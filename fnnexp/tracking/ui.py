@@ -10,9 +10,17 @@ import subprocess
 import sys
 
 from fnnexp.errors import FnnexpError, printable
-from fnnexp.tracking import sql
+from fnnexp.tracking import schema, sql
 from fnnexp.tracking.saved_views import link
-from fnnexp.tracking.store import DEFAULT_STORE, has_store, plain, refuse_unreadable, store_file
+from fnnexp.tracking.store import (
+    DEFAULT_STORE,
+    asked_first,
+    has_store,
+    on_stderr,
+    plain,
+    refuse_unreadable,
+    store_file,
+)
 
 HOST = "127.0.0.1"
 
@@ -40,6 +48,7 @@ def serve(port: int, uri: str | None, host: str = HOST) -> int:
             "or set MLFLOW_TRACKING_URI"
         )
     refuse_unreadable(uri)
+    file = store_file(uri or DEFAULT_STORE)
     if not 0 < port < 65536:
         raise FnnexpError(f"--port {port}: must be 1 to 65535; write --port 5000")
     try:
@@ -58,12 +67,14 @@ def serve(port: int, uri: str | None, host: str = HOST) -> int:
             file=sys.stderr,
             flush=True,
         )
+    if file is not None:
+        with asked_first(uri):
+            schema.ready(file, on_stderr)  # MLflow's server would upgrade it in place
     command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port), "--workers", "1"]
     if uri:
         command += ["--backend-store-uri", plain(uri)]
     server_at = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     print(f"MLflow's UI: {server_at} (Ctrl-C stops it)", flush=True)
-    file = store_file(uri or DEFAULT_STORE)
     for experiment_id, name in sql.latest_experiments(file, MOST_LATEST) if file else ():
         print(f"  {printable(name)}: {link(experiment_id, server=server_at)}", flush=True)
     environment = {

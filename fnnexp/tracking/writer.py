@@ -99,7 +99,7 @@ class Tracker:
         """Whether the experiment certainly is not there yet, so that none of its trials can be done."""
         file = store.store_file(self.uri)
         lacks = file is not None and sql.lacks_experiment(file, self.experiment)
-        return lacks or not store.has_store(self._given_uri)
+        return (lacks and store.is_up_to_date(self.uri)) or not store.has_store(self._given_uri)
 
     @property
     def is_open(self) -> bool:
@@ -127,7 +127,8 @@ class Tracker:
         if self._opened:
             return
         with store.asked_first(self._given_uri):
-            client = store.client(self._given_uri)
+            open_ = partial(store.client, self._given_uri, writing=True, say=self._say)
+            client = patiently(open_, uri=self.uri, say=self._say, at_start=True)
             find = partial(find_or_make, client, self.experiment, self.about)
             found = patiently(find, uri=self.uri, say=self.say, at_start=True)
             if (file := store.store_file(str(client.tracking_uri))) is not None:

@@ -563,11 +563,11 @@ def a_folder(folder):
 @pytest.mark.parametrize(
     ("store_of", "said"),
     [
-        (no_database, r"sqlite:///\S*mlflow\.db does not answer: DatabaseError: file is not a database"),
-        (a_folder, r"sqlite:///\S*mlflow\.db does not answer: OperationalError: "),
-        (lambda _: "foo://x", "foo://x does not answer: Un"),
-        (lambda _: "sqlite://nope.db", "sqlite://nope.db does not answer: ArgumentError: Invalid SQLite URL"),
-        (lambda _: "mysql://ann:secret@h/y", "mysql://h/y does not answer: ModuleNotFoundError: No module"),
+        (no_database, r"sqlite:///\S*mlflow\.db can't be opened: DatabaseError: file is not a database"),
+        (a_folder, r"sqlite:///\S*mlflow\.db can't be opened: OperationalError: "),
+        (lambda _: "foo://x", "foo://x can't be opened: Un"),
+        (lambda _: "sqlite://nope.db", "sqlite://nope.db can't be opened: ArgumentError: Invalid SQLite URL"),
+        (lambda _: "mysql://ann:secret@h/y", "mysql://h/y can't be opened: ModuleNotFoundError: No module"),
     ],
 )
 def test_commands_that_read_say_in_a_line_what_is_wrong_with_a_store(
@@ -595,9 +595,9 @@ def test_a_deleted_experiment_is_an_error_that_says_how_to_get_it_back(tracker, 
 
 
 @pytest.mark.parametrize("uri", ["sqlite:///a_file/mlflow.db", "nonsense://x"])
-def test_a_store_that_does_not_answer_is_an_error_that_says_what_to_write(uri, own_folder):
+def test_a_store_that_cannot_be_opened_is_an_error_that_says_what_to_write(uri, own_folder):
     (own_folder / "a_file").touch()
-    with pytest.raises(FnnexpError, match=r"does not answer.*tracking\.uri=sqlite:///mlflow\.db"):
+    with pytest.raises(FnnexpError, match=r"can't be opened.*tracking\.uri=sqlite:///mlflow\.db"):
         Tracker("grid", uri).open()
 
 

@@ -1,0 +1,196 @@
+"""What is said of a store that fails at the first question: what is wrong, whole, and what to write."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import sqlite3
+import subprocess
+import sys
+import threading
+import warnings
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+import fnnexp
+from fnnexp.errors import FnnexpError
+from fnnexp.tracking import store as stores
+from fnnexp.tracking.retry import reason
+from fnnexp.tracking.store import asked_first
+from fnnexp.tracking.writer import Tracker
+
+ONE = ["data=digits", "epochs=1", "arch.hidden=[4]", "execution.n_jobs=1"]
+
+OUT_OF_DATE = (
+    "Detected out-of-date database schema (found version {}, but expected 17e22815139b). Take a backup of "
+    "your database, then run 'mlflow db upgrade <database_uri>' to migrate your database to the latest "
+    "schema. NOTE: schema migration may result in database downtime - please consult your database's "
+    "documentation for more detail."
+)
+
+
+def said_of(error, uri):
+    """Return what becomes of an error that is raised where a store is asked first."""
+    with pytest.raises(FnnexpError) as raised, asked_first(uri):
+        raise error
+    return str(raised.value)
+
+
+@pytest.fixture
+def answering(monkeypatch):
+    """Return ``answering(status, body)``: the address of a server that gives this answer to everything."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    servers = []
+
+    def serve(status, body):
+        class Answer(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Answer))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}"
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (401, b"You are not authenticated."),
+        (403, b"Permission denied"),
+        (403, json.dumps({"error_code": "PERMISSION_DENIED", "message": "no"}).encode()),
+    ],
+)
+def test_a_server_that_wants_a_login_is_said_to_refuse_and_the_variables_are_named(
+    status, body, answering, invoke
+):
+    uri = answering(status, body)
+    for words in ([*ONE, f"tracking.uri={uri}"], ["report", "fnnexp", "--uri", uri]):
+        ran = invoke(*words)
+        assert ran.status == 2
+        assert f"MLflow's store {uri} refuses: " in ran.err
+        for variable in ("USERNAME", "PASSWORD", "TOKEN"):
+            assert f"MLFLOW_TRACKING_{variable}" in ran.err
+        assert "does not answer" not in ran.err
+
+
+def test_a_page_that_is_no_mlflow_server_is_not_said_to_be_away(answering, invoke):
+    ran = invoke("report", "fnnexp", "--uri", answering(404, b"<html>nothing here</html>"))
+    assert ran.status == 2
+    assert "can't be opened" in ran.err
+    assert "<html>nothing here</html>" in ran.err
+
+
+def test_an_old_schema_on_a_server_of_a_database_comes_with_its_whole_remedy():
+    text = OUT_OF_DATE.format("0584bdc529eb")
+    said = said_of(MlflowException(text), "postgresql://ann:secret@db/runs")
+    assert text in said
+    assert "does not answer" not in said
+    assert "secret" not in said
+
+
+def test_a_newer_schema_on_a_database_is_not_to_be_upgraded():
+    said = said_of(MlflowException(OUT_OF_DATE.format("feedbeef0000")), "postgresql://db/runs")
+    assert "feedbeef0000; write pip install -U mlflow" in said
+    assert "db upgrade" not in said
+
+
+@pytest.mark.parametrize("error", [DeprecationWarning("old"), TypeError("a bug"), AssertionError("a bug")])
+def test_what_no_store_raises_is_raised_as_it_is(error):
+    with pytest.raises(type(error)) as raised, asked_first(None):
+        raise error
+    assert raised.value is error
+
+
+def test_a_warning_that_was_made_an_error_is_not_a_store_that_does_not_answer(store, monkeypatch):
+    monkeypatch.setattr(stores, "client", lambda *_, **__: warnings.warn("old", FutureWarning, stacklevel=1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(FutureWarning, match="old"):
+            Tracker("warned", store).open()
+
+
+@pytest.mark.parametrize("uri", [None, "sqlite:///mlflow.db", "sqlite:///./mlflow.db", "sqlite:///other.db"])
+def test_the_advice_never_names_the_store_that_failed(uri, own_folder):
+    said = said_of(sqlite3.DatabaseError("file is not a database"), uri)
+    (advised,) = re.findall(r"tracking\.uri=(\S+)", said)
+    assert stores.store_file(advised) != stores.store_file(uri or "sqlite:///mlflow.db")
+
+
+def test_the_advice_names_another_store_when_the_default_one_is_broken(own_folder, invoke):
+    (own_folder / "mlflow.db").write_text("junk\n" * 300)
+    ran = invoke("report", "fnnexp")
+    assert "file is not a database" in ran.err
+    assert "sqlite:///mlflow.db for" not in ran.err
+
+
+def test_a_reason_is_what_the_system_said_or_all_that_a_library_said():
+    long = "the schema is old.\n" + "x" * 150 + "\nRun `mlflow db upgrade`"
+    assert reason(ValueError(long)) == f"ValueError: the schema is old. {'x' * 150} Run `mlflow db upgrade`"
+    outer = MlflowException("API request failed")
+    outer.__cause__ = ConnectionRefusedError(111, "Connection refused")
+    assert reason(outer) == "ConnectionRefusedError: [Errno 111] Connection refused"
+    assert reason(ValueError("no such host in mysql://ann:secret@h/y")).endswith("mysql://h/y")
+    assert reason(FnnexpError("whole. Write this")) == "whole. Write this"
+
+
+# --- a folder of MLflow 2 ---
+
+QUIET = {"PYTHONWARNINGS": "ignore"}
+
+MAKE = """
+from mlflow import MlflowClient
+client = MlflowClient("mlruns")
+run = client.create_run(client.create_experiment("before"))
+client.log_metric(run.info.run_id, "loss", 0.5)
+print(run.info.run_id)
+"""
+
+
+@pytest.fixture
+def files_of_mlflow_2(own_folder):
+    """Make a folder ``mlruns`` with a run in it, by MLflow's own store of files; return the run's id."""
+    environment = os.environ | QUIET | {"MLFLOW_ALLOW_FILE_STORE": "true"}
+    run_id = subprocess.check_output([sys.executable, "-c", MAKE], env=environment, text=True).strip()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            MlflowClient((own_folder / "mlruns").as_uri())
+    except MlflowException:
+        return run_id
+    pytest.skip("MLflow of this version opens a folder of files")
+
+
+@pytest.mark.parametrize("words", [ONE, ["report", "before"], ["ui"], [*ONE, "dry_run=true"]])
+def test_a_folder_of_mlflow_2_is_named_and_the_way_to_a_database_works_when_pasted(
+    words, files_of_mlflow_2, own_folder, invoke, started
+):
+    ran = invoke(*words)
+    assert ran.status == 2
+    assert f"{own_folder / 'mlruns'} is a store as MLflow 2 made it" in ran.err
+    assert "does not answer" not in ran.err
+    assert not (own_folder / "mlflow.db").exists()
+    if words is not ONE:
+        return
+    (command,) = re.findall(r"write (mlflow migrate-filestore .*?),", ran.err)
+    (uri,) = set(re.findall(r"tracking\.uri=(\S+)", ran.err))
+    done = subprocess.run([sys.executable, "-m", *shlex.split(command)], check=False, env=os.environ | QUIET)
+    assert done.returncode == 0
+    assert invoke(*ONE, f"tracking.uri={uri}").status == 0
+    assert len(fnnexp.runs("fnnexp", tracking_uri=uri)) == 1
+    assert MlflowClient(uri).get_run(files_of_mlflow_2).data.metrics == {"loss": 0.5}

@@ -1,0 +1,360 @@
+"""A store's tables are never changed in place: a kill or a full disk leaves the old store, or the new.
+
+The truth beside ours: old stores are made by MLflow's own steps, and everything is read again by SQLite.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+from mlflow.store.db.utils import _get_latest_schema_revision
+from stores import OLD, held, make_old, revision_of
+
+import fnnexp
+from fnnexp.tracking import schema
+
+KILLS = max(int(os.environ.get("FNNEXP_KILLS", "30")) // 5, 6)
+NOW = _get_latest_schema_revision()
+ONE = ["data=digits", "epochs=1", "arch.hidden=[4]", "execution.n_jobs=1"]
+
+unix = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL and no limits of this kind")
+
+
+@pytest.fixture(scope="module")
+def trained(empty_store, tmp_path_factory, invoke):
+    """Return the file of a store with one finished run."""
+    folder = tmp_path_factory.mktemp("trained")
+    empty_store(folder)
+    ran = invoke(*ONE, cwd=folder)
+    assert ran.status == 0, ran.err
+    return folder / "mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def before(trained, tmp_path_factory):
+    """Return an old store with that run; each test takes a copy."""
+    file = tmp_path_factory.mktemp("old") / "mlflow.db"
+    make_old(file, trained)
+    return file
+
+
+@pytest.fixture
+def old(before, own_folder):
+    file = own_folder / "mlflow.db"
+    file.write_bytes(before.read_bytes())
+    return file
+
+
+def break_half_way(file):
+    """Leave what a kill within MLflow's next step leaves: it made a table, and did not say so."""
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("CREATE TABLE logged_models (model_id VARCHAR(50) NOT NULL)")
+
+
+def names_in(folder):
+    """Return the files that belong to a store, or were left of its making, without SQLite's own beside it."""
+    found = sorted(path.name for path in folder.iterdir() if "mlflow.db" in path.name)
+    return [name for name in found if not name.endswith(schema.SIDES)]
+
+
+def answers(file):
+    """Whether a store is whole: at the newest revision, and MLflow itself answers."""
+    assert revision_of(file) == NOW
+    with closing(sqlite3.connect(file)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    return MlflowClient(f"sqlite:///{file}").search_experiments()
+
+
+# --- what there is ---
+
+
+def test_the_revisions_are_those_that_mlflow_itself_finds():
+    known, last = schema.migrations()
+    assert last == {NOW}, (
+        f"MLflow {mlflow.__version__}: its migrations are not where they were; fnnexp.tracking.schema reads "
+        "them there; MLflow changes stores in place until it is adapted"
+    )
+    assert {OLD, NOW} <= known
+
+
+def test_a_new_store_is_mlflows_and_nothing_is_left_beside_it(own_folder):
+    said = []
+    schema.ready(own_folder / "mlflow.db", said.append)
+    assert names_in(own_folder) == ["mlflow.db"]
+    assert [one.name for one in answers(own_folder / "mlflow.db")] == ["Default"]
+    assert said == []
+
+
+def test_a_store_that_is_up_to_date_is_left_as_it_is(store, own_folder, monkeypatch):
+    monkeypatch.setattr(schema, "_alone", None)
+    content = (own_folder / "mlflow.db").read_bytes()
+    schema.ready(own_folder / "mlflow.db", None)
+    assert schema.readable(own_folder / "mlflow.db", None) == own_folder / "mlflow.db"
+    assert (own_folder / "mlflow.db").read_bytes() == content
+
+
+def test_where_another_process_was_faster_its_store_stays(own_folder, empty_store, monkeypatch):
+    make = schema._make
+    file = own_folder / "mlflow.db"
+
+    def slowly(made):
+        make(made)
+        empty_store(own_folder)
+        MlflowClient(f"sqlite:///{file}").create_experiment("theirs")
+
+    monkeypatch.setattr(schema, "_make", slowly)
+    schema.ready(file, None)
+    assert "theirs" in [one.name for one in answers(file)]
+
+
+def test_what_sqlite_left_of_a_store_that_was_removed_is_not_taken_for_the_new_ones(own_folder):
+    (own_folder / "mlflow.db-wal").write_bytes(b"old")
+    (own_folder / "mlflow.db-journal").write_bytes(b"old")
+    schema.ready(own_folder / "mlflow.db", None)
+    assert names_in(own_folder) == ["mlflow.db"]
+    answers(own_folder / "mlflow.db")
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_an_empty_file_becomes_a_store(links, own_folder, monkeypatch):
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    (own_folder / "mlflow.db").touch()
+    schema.ready(own_folder / "mlflow.db", None)
+    assert names_in(own_folder) == ["mlflow.db"]
+    answers(own_folder / "mlflow.db")
+
+
+def no_links(*_):
+    raise PermissionError(1, "Operation not permitted")
+
+
+# --- an old store ---
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+def test_a_sweep_upgrades_a_copy_says_so_first_and_keeps_the_old_file(
+    mode, links, old, trained, invoke, own_folder, monkeypatch
+):
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    with closing(sqlite3.connect(old)) as database:
+        database.execute(f"PRAGMA journal_mode={mode}")
+    runs = held(old)
+    assert runs == held(trained)
+    assert len(runs["runs"]) == 1
+    ran = invoke(*ONE)
+    assert ran.status == 0, ran.err
+    kept = own_folder / f"mlflow.db.before-{NOW}"
+    said = ran.err.index("upgrades a copy")
+    assert said < ran.err.index(str(kept))
+    assert "0 trials finished, 1 were done before" in ran.out
+    assert names_in(own_folder) == ["mlflow.db", kept.name]
+    answers(old)
+    assert held(old) == runs
+    assert (revision_of(kept), held(kept)) == (OLD, runs)
+
+
+def test_commands_that_read_look_at_a_copy_and_say_so(old, invoke, own_folder):
+    content = old.read_bytes()
+    ran = invoke("report", "fnnexp")
+    assert ran.status == 0, ran.err
+    assert "1 trial of 1 configuration: 1 finished" in ran.out
+    assert ran.err.count("a copy is upgraded and read") == 1
+    assert "The report is not in MLflow" in ran.out
+    assert "1 trials, 1 done, 0 to run" in invoke(*ONE, "dry_run=true").out
+    assert len(fnnexp.runs("fnnexp")) == 1
+    assert len(fnnexp.curves("fnnexp")) > 0
+    assert old.read_bytes() == content
+    assert names_in(own_folder) == ["mlflow.db"]
+
+
+def test_a_copy_is_made_again_when_the_store_has_changed(old):
+    assert len(fnnexp.runs("fnnexp")) == 1
+    with closing(sqlite3.connect(old)) as database:
+        database.execute("UPDATE runs SET lifecycle_stage = 'deleted'")
+        database.commit()
+    assert len(fnnexp.runs("fnnexp")) == 0
+
+
+def test_the_ui_upgrades_an_old_store_before_mlflows_server_can(old, invoke, started):
+    runs = held(old)
+    ran = invoke("ui")
+    assert "upgrades a copy" in ran.err
+    assert len(started) == 1
+    assert (revision_of(old), held(old)) == (NOW, runs)
+
+
+IDLE = """
+import sqlite3, sys
+store = sqlite3.connect("mlflow.db")
+store.execute(sys.argv[1]).fetchall()
+store.execute("SELECT count(*) FROM runs").fetchall()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "PRAGMA journal_mode=WAL",
+        "BEGIN IMMEDIATE",
+        pytest.param(
+            "SELECT 1",
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who is idle"),
+        ),
+    ],
+)
+def test_an_old_store_that_another_program_has_open_is_left_alone(how, old, invoke, own_folder):
+    command = [sys.executable, "-c", IDLE, how]
+    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as other:
+        assert other.stdout.readline() == "ready\n"
+        ran = invoke(*ONE)
+        other.stdin.close()
+    assert ran.status == 2
+    assert "has it open; stop that" in ran.err
+    assert revision_of(old) == OLD
+    assert names_in(own_folder) == ["mlflow.db"]
+    assert invoke(*ONE).status == 0
+
+
+# --- stores that can't be upgraded ---
+
+
+def test_a_half_way_store_with_runs_is_left_as_it_is_and_named(old, invoke, own_folder):
+    break_half_way(old)
+    content = old.read_bytes()
+    for words in (ONE, ["report", "fnnexp"], ["ui"]):
+        ran = invoke(*words)
+        assert ran.status == 2, words
+        assert "is half-way between two versions of MLflow" in ran.err
+        assert "table logged_models already exists" in ran.err
+        assert f"mv {old} {old}.half-way" in ran.err
+        assert (old.read_bytes(), names_in(own_folder)) == (content, ["mlflow.db"])
+    old.rename(own_folder / "mlflow.db.half-way")
+    assert invoke(*ONE).status == 0
+
+
+def test_a_half_made_store_without_a_run_is_put_aside_and_a_new_one_made(own_folder, invoke):
+    file = own_folder / "mlflow.db"
+    make_old(file)
+    break_half_way(file)
+    ran = invoke(*ONE)
+    assert ran.status == 0, ran.err
+    assert f"the old file is {file}.half-made" in ran.err
+    answers(file)
+    assert revision_of(own_folder / "mlflow.db.half-made") == OLD
+
+
+@pytest.mark.parametrize("words", [ONE, ["report", "fnnexp"], ["ui"], [*ONE, "dry_run=true"]])
+def test_a_store_of_a_newer_mlflow_is_named_with_what_to_write(words, store, invoke, own_folder, started):
+    with closing(sqlite3.connect(own_folder / "mlflow.db")) as database:
+        database.execute("UPDATE alembic_version SET version_num = 'feedbeef0000'")
+        database.commit()
+    ran = invoke(*words)
+    assert ran.status == 2
+    assert "written by a newer MLflow" in ran.err
+    assert "feedbeef0000; write pip install -U mlflow" in ran.err
+    assert "sqlite:///mlflow.db" not in ran.err
+    assert started == []
+
+
+def test_a_database_of_something_else_is_not_touched(own_folder, invoke):
+    file = own_folder / "mlflow.db"
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("CREATE TABLE accounts (id INTEGER)")
+    content = file.read_bytes()
+    for words in (ONE, ["report", "fnnexp"]):
+        ran = invoke(*words)
+        assert ran.status == 2
+        assert "a database of something else: it has the tables accounts" in ran.err
+    assert file.read_bytes() == content
+
+
+def test_without_its_migrations_mlflow_opens_a_store_by_itself(monkeypatch, store, own_folder, invoke):
+    monkeypatch.setattr(schema, "migrations", lambda: (frozenset(), frozenset()))
+    assert invoke(*ONE).status == 0
+
+
+# --- kills and full disks ---
+
+OPEN = "import sys; from fnnexp.tracking.writer import Tracker; Tracker('fnnexp', None).open()"
+
+
+def killed_after(seconds, command):
+    with subprocess.Popen(command, start_new_session=True, stderr=-3) as process:
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def duration_of(command):
+    began = time.monotonic()
+    subprocess.run(command, check=True)
+    return time.monotonic() - began
+
+
+@unix
+@pytest.mark.long
+@pytest.mark.parametrize("start", ["nothing", "old"])
+def test_a_kill_at_any_moment_leaves_the_old_store_or_the_new(start, before, own_folder):
+    """From the start of the process on, in a new folder each time."""
+    command = [sys.executable, "-c", OPEN]
+    chance = random.Random(int(os.environ.get("FNNEXP_CHAOS_SEED", "0")))
+    runs, whole, left = held(before), None, set()
+    for kill in range(KILLS + 1):
+        folder = own_folder / str(kill)
+        folder.mkdir()
+        os.chdir(folder)
+        file = folder / "mlflow.db"
+        if start == "old":
+            file.write_bytes(before.read_bytes())
+        if whole is None:
+            whole = duration_of(command)
+        else:
+            killed_after(chance.uniform(0, whole), command)
+        left.add(revision_of(file) if file.exists() else None)
+        if file.exists() and start == "old":
+            assert held(file) == runs
+        assert subprocess.run(command, check=False, capture_output=True).returncode == 0
+        answers(file)
+        assert not [name for name in names_in(folder) if name.startswith(".")]
+        if start == "old":
+            assert held(file) == runs
+            assert held(folder / f"mlflow.db.before-{NOW}") == runs
+    assert left <= {None if start == "nothing" else OLD, NOW}
+
+
+@unix
+@pytest.mark.parametrize("start", ["nothing", "old"])
+@pytest.mark.parametrize("kilobytes", [0, 1, 40, 300, 700, 900])
+def test_a_full_disk_leaves_the_old_store_or_none(kilobytes, start, before, own_folder, invoke):
+    """No file may grow beyond that: SQLite meets it as it meets a full disk."""
+    file = own_folder / "mlflow.db"
+    if start == "old":
+        file.write_bytes(before.read_bytes())
+    room = kilobytes * 1000
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}));"
+    main = "from fnnexp.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", f"import sys; {limited}{main}", *ONE]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 2, ran.stdout + ran.stderr
+    assert "Traceback" not in ran.stdout + ran.stderr
+    if start == "old":
+        assert file.read_bytes() == before.read_bytes()
+    assert names_in(own_folder) == (["mlflow.db"] if start == "old" else [])
+    assert invoke(*ONE).status == 0
+    answers(file)
