@@ -40,9 +40,10 @@ $(READY): pyproject.toml constraints.txt
 	@echo made > $(READY)
 
 # The demo keeps its store in a folder of its own; started again, it finds its trials done and reports.
+DEMO_STORE := sqlite:///$(DEMO)/mlflow.db
 demo: $(READY)
-	@mkdir -p $(DEMO)
-	cd $(DEMO) && ../$(BIN)/fnnexp -cn demo && ../$(BIN)/fnnexp report demo
+	$(BIN)/fnnexp -cn demo tracking.uri=$(DEMO_STORE)
+	$(BIN)/fnnexp report demo --uri $(DEMO_STORE) --folder $(DEMO)/reports/demo
 
 test: lint
 	$(BIN)/python -m pytest $(SPREAD) $(SHORT)

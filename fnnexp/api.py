@@ -16,7 +16,10 @@ from fnnexp.config.commands import Command, quoted
 from fnnexp.config.compose import Sweep, compose
 from fnnexp.config.execution import Execution
 from fnnexp.config.schema import LISTS, Config
+from fnnexp.data import sources
 from fnnexp.errors import ConfigError, FnnexpError
+from fnnexp.tracking import store
+from fnnexp.tracking.retry import shown
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -118,7 +121,7 @@ def reproduce(
 
     if folder is not None and not folder.strip():
         raise FnnexpError(f"--folder {folder!r}: is no name; write --folder NAME, or leave it out")
-    place = Path("reports", presets.EXPERIMENT) if folder is None else Path(folder)
+    place = Path("reports", presets.EXPERIMENT) if folder is None else sources.place(folder)
     console = new_console()
     shared = {"execution.engine": engine, "tracking.experiment": presets.EXPERIMENT}
     shared |= {} if uri is None else {"tracking.uri": uri}
@@ -130,18 +133,21 @@ def reproduce(
         print_notes(asked, console)
         trials.setdefault(share.preset, []).extend(asked.trials)
     page.make_folder(place)
-    how = [*(["--quick"] if quick else []), *(["--engine", engine] if engine != Execution.engine else [])]
-    command = shlex.join(["fnnexp", "reproduce", *how])  # not the store: its address may hold a password
+    how = [] if engine == Execution.engine else ["--engine", engine]
+    how += [] if folder is None else ["--folder", folder]
+    full, command = (
+        shlex.join(["fnnexp", "reproduce", *length, *how]) for length in ([], ["--quick"] if quick else [])
+    )
     whole = replace(asked, trials=tuple(trial for group in trials.values() for trial in group))
-    outcome = train(whole, console, command)
+    outcome = train(whole, console, command + ("" if uri is None else f" --uri {shlex.quote(shown(uri))}"))
     written = page.write(
         trials,
         place,
         console,
         experiment=presets.EXPERIMENT,
         tracking_uri=uri,
-        left_out=presets.LEFT_OUT if quick else "",
-        command=command,
+        left_out=f"{presets.LEFT_OUT} `{full}{store.option(uri)}` runs all." if quick else "",
+        command=command + store.option(uri),
     )
     if outcome.failed:
         raise TrialsFailedError(f"{len(outcome.failed)} trials failed; the page is of the others")
@@ -226,7 +232,8 @@ def train(
     say_identical(trials, console)
     params = [{key: str(value) for key, value in trial.params.items()} for trial in trials]
     validated = all(trial.recipe.validation for trial in trials)
-    about = About(asked.experiment, params, validated, command or str(asked.command))
+    named = store.option(asked.tracking_uri)
+    about = About(asked.experiment, params, validated, command or _without_password(asked.command), named)
     tracker = Tracker(asked.experiment, asked.tracking_uri, about)
     outcome = run(trials, tracker, asked.execution, console)
     outcome.page = tracker.page
@@ -240,6 +247,12 @@ def train(
     if outcome.interrupted:
         raise InterruptedSweepError("interrupted; start the same command again and it goes on where it was")
     return outcome
+
+
+def _without_password(command: Command) -> str:
+    """Return a command as a shell takes it, its store's address without user and password."""
+    words = [shown(word) if word.lstrip("+").startswith("tracking") else word for word in command.overrides]
+    return str(replace(command, overrides=tuple(words)))
 
 
 def _summary(outcome: Outcome) -> str:
@@ -339,7 +352,7 @@ def _folder(folder: Any) -> Path:
         raise ConfigError(
             f'config_dir={folder!r}: a folder is named by a string; write config_dir="my_configs"'
         )
-    there = Path(folder).absolute()
+    there = sources.place(folder).absolute()
     if not there.is_dir():
         raise ConfigError(f"config_dir={str(folder)!r}: there is no such folder")
     return there

@@ -152,7 +152,8 @@ def _train(words: Sequence[str]) -> None:
     gc.disable()  # what is made until the sweep begins lives on: not to be looked through again and again
     from fnnexp import api
     from fnnexp.config import compose
-    from fnnexp.config.commands import report_command
+    from fnnexp.config.commands import program, report_command
+    from fnnexp.tracking.store import option
 
     command = _asked(given)
     if given.cfg is not None:
@@ -169,8 +170,9 @@ def _train(words: Sequence[str]) -> None:
         gc.freeze()
         gc.enable()
         outcome = api.train(asked, console)
-    seen = outcome.page or "fnnexp ui"
-    lines = f"compare them: {report_command(asked.experiment)}\nlook at them: {seen}"
+    store = option(asked.tracking_uri)
+    compare = report_command(asked.experiment, store=store, program=program())
+    lines = f"compare them: {compare}\nlook at them: {outcome.page or f'{program()} ui{store}'}"
     console.print(lines, highlight=False, soft_wrap=True, markup=False)
     api.refuse_failures(outcome, len(asked.trials))
 
@@ -206,9 +208,14 @@ def _report(words: Sequence[str]) -> int:
     given = parser.parse_args(words)
     wrong = [word for word in given.where if not re.fullmatch(r"[^=]+=.+", word)]
     if wrong:
+        from fnnexp.config.commands import program, report_command
+        from fnnexp.tracking.store import option
+
+        part = ["arch=tanh_128", "batching=mini"]
+        write_it = report_command(given.experiment, part, store=option(given.uri), program=program())
         raise FnnexpError(
             f"'{wrong[0]}': one experiment is reported at a time, and of it the trials with KEY=VALUE; write "
-            f"fnnexp report {given.experiment} arch=tanh_128 batching=mini"
+            f"{write_it}"
         )
     where: dict[str, str] = {}
     for word in given.where:

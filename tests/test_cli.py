@@ -627,7 +627,8 @@ def test_ui_is_mlflows_on_loopback(invoke, store, port, started):
     assert ran.status == 7
     (command,) = started
     where = ["--host", "127.0.0.1", "--port", str(port)]
-    assert command == [sys.executable, "-m", "mlflow", "ui", *where, "--workers", "1"]
+    shown = ["--workers", "1", "--backend-store-uri", store]
+    assert command == [sys.executable, "-m", "mlflow", "ui", *where, *shown]
     assert f"http://127.0.0.1:{port}" in ran.out
 
 

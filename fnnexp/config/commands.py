@@ -4,19 +4,59 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 
-def report_command(experiment: str, where: Sequence[str] = ()) -> str:
-    """Return the command that reports on an experiment, or on the part of it that `where` chooses.
+def program() -> str:
+    """Return what a shell here calls fnnexp: its name, or how this one was called where the name finds none.
 
-    >>> report_command("a b", ["init=he"]), report_command("-x")
-    ("fnnexp report 'a b' init=he", 'fnnexp report -- -x')
+    The name may also find another, in another environment.
     """
-    words = [*(["--"] if experiment.startswith("-") else []), experiment, *where]
-    return f"fnnexp report {shlex.join(words)}"
+    called, found = Path(sys.argv[0]), shutil.which("fnnexp")
+    if called.parts[-2:] == ("fnnexp", "__main__.py"):
+        return "fnnexp" if found else f"{shlex.quote(sys.executable)} -m fnnexp"
+    if called.stem != "fnnexp" or (found and called.exists() and called.samefile(found)):
+        return "fnnexp"
+    return shlex.quote(sys.argv[0])
+
+
+def report_command(
+    experiment: str,
+    where: Sequence[str] = (),
+    *,
+    store: str = "",
+    folder: Path | None = None,
+    program: str = "fnnexp",
+) -> str:
+    """Return the command that reports on an experiment, as a shell takes it.
+
+    Parameters
+    ----------
+    experiment
+        Its name.
+    where
+        The options of the part that is reported, `KEY=VALUE`.
+    store
+        What names the store, from :func:`fnnexp.tracking.store.option`.
+    folder
+        Where the report goes, if not to its usual place.
+    program
+        What the shell calls fnnexp.
+
+    Examples
+    --------
+    >>> report_command("a b", ["init=he"]), report_command("-x", folder=Path("out"))
+    ("fnnexp report 'a b' init=he", 'fnnexp report --folder out -- -x')
+    """
+    options = f"{store}{f' --folder {shlex.quote(str(folder))}' if folder else ''}"
+    words = shlex.join([experiment, *where])
+    if experiment.startswith("-"):
+        return f"{program} report{options} -- {words}"
+    return f"{program} report {words}{options}"
 
 
 PLAIN = r"(?!(null|true|false|nan|inf)$|\.\d)[A-Za-z_./][\w./-]*"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from fnnexp import console as notebook
+from fnnexp.config.commands import report_command
+from fnnexp.data import sources
 from fnnexp.errors import FnnexpError, printable
 from fnnexp.reporting.document import html, markdown, terminal
 from fnnexp.reporting.document.blocks import Document
@@ -36,6 +39,7 @@ from fnnexp.reporting.sections import (
 )
 from fnnexp.results import comparisons, filters, frames
 from fnnexp.tracking import experiment as experiments
+from fnnexp.tracking import store
 from fnnexp.tracking.retry import reason
 
 if TYPE_CHECKING:
@@ -80,6 +84,7 @@ def write(
     """
     if folder is not None and not str(folder).strip():
         raise FnnexpError(f"The folder {str(folder)!r} is no name; name one, or none for reports/EXPERIMENT.")
+    named = None if folder is None else sources.place(folder)
     console = console or notebook.terminal()
     with _stages(console) as show_stage:
         show_stage("reading runs, curves and diagnostics")
@@ -92,9 +97,9 @@ def write(
             whole = _part(whole, where)
         options = [f"{key}={value}" for key, value in (where or {}).items()]
         show_stage(f"comparing and drawing {plural(len(whole.runs), 'trial')}")
-        document = make(experiment, options, whole, tracking_uri)
+        document = make(experiment, options, whole, tracking_uri, named)
         name = _file_name("\0".join([experiment, *options]))
-        place = Path("reports", name) if folder is None else Path(folder)
+        place = named or Path("reports", name)
         show_stage(f"writing to {terminal.in_a_line(str(place))}".replace("[", r"\["))
         files = write_files(document, place, "report")
         terminal.show(document, console)
@@ -102,7 +107,8 @@ def write(
         if not where:
             show_stage("logging it to MLflow")
             sentences = [*document.section(summary.TITLE).sentences, overview.counts(whole.runs)]
-            lines = [log_files(experiment, tracking_uri, files, sentences), *lines]
+            again = report_command(experiment, store=store.option(tracking_uri))
+            lines = [log_files(experiment, tracking_uri, files, sentences, again), *lines]
     for line in lines:
         console.print(line, soft_wrap=True, markup=False, highlight=False)
     return place / "report.html"
@@ -125,7 +131,13 @@ def _part(whole: frames.Whole, where: Mapping[str, str]) -> frames.Whole:
     return frames.Whole(runs, *others)
 
 
-def make(experiment: str, where: Sequence[str], whole: frames.Whole, tracking_uri: str | None) -> Document:
+def make(
+    experiment: str,
+    where: Sequence[str],
+    whole: frames.Whole,
+    tracking_uri: str | None,
+    folder: Path | None = None,
+) -> Document:
     """Return the report of some trials as data.
 
     Parameters
@@ -136,9 +148,12 @@ def make(experiment: str, where: Sequence[str], whole: frames.Whole, tracking_ur
         The options that a part of the experiment has, `KEY=VALUE`.
     whole
         Its frames.
+    folder
+        Where the report goes, if not to its usual place.
     """
     runs = frames.in_order(whole.runs)
     findings = comparisons.findings(runs)
+    command = partial(report_command, experiment, store=store.option(tracking_uri))
     sections = [
         overview.section(whole.runs, whole.curves),
         summary.section(runs, findings),
@@ -146,14 +161,14 @@ def make(experiment: str, where: Sequence[str], whole: frames.Whole, tracking_ur
         curves.section(runs, whole.curves),
         by_architecture.section(runs),
         shares.section(findings),
-        pairs.section(experiment, where, runs, findings),
+        pairs.section(command, where, runs, findings),
         curves.against_time(runs),
         layers.section(runs, whole.diagnostics),
         mistakes.section(runs, findings, tracking_uri),
         troubles.section(runs, findings),
     ]
     files = [*(f"{name}.csv" for section in sections for name in section.data), "report.md"]
-    sections.append(provenance.section(experiment, where, runs, files))
+    sections.append(provenance.section(command, where, runs, files, folder))
     return Document(" ".join([experiment, *where]), sections)
 
 
@@ -206,10 +221,18 @@ def _harmless(cell: Any) -> Any:
 FORMULA = r"(?i)\s*([=@]|[-+](?!(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*\Z))"
 
 
-def log_files(experiment: str, uri: str | None, files: Sequence[Path], sentences: Sequence[str]) -> str:
-    """Log a report's files to MLflow. Return what became of it: a store that takes none costs no report."""
+def log_files(
+    experiment: str, uri: str | None, files: Sequence[Path], sentences: Sequence[str], again: str
+) -> str:
+    """Log a report's files to MLflow. Return what became of it: a store that takes none costs no report.
+
+    `again` is the command that makes them again.
+    """
     try:
-        experiments.log_report(experiment, uri, files, "\n\n".join(map(markdown.escaped, sentences)))
+        said = "\n\n".join(map(markdown.escaped, sentences))
+        experiments.log_report(experiment, uri, files, said, again)
+    except FnnexpError as error:
+        return f"The report is not in MLflow: {error}"
     except Exception as error:  # a store's own exceptions are many
         return f"The report is not in MLflow, which did not take it: {reason(error)}"
     return f"In MLflow it is the run '{experiments.REPORT}' of the experiment, under Artifacts."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fnnexp.config.commands import report_command
 from fnnexp.errors import FnnexpError
-from fnnexp.tracking import saved_views, store
+from fnnexp.tracking import artifacts, saved_views, store
 from fnnexp.tracking.environment import environment
 from fnnexp.tracking.reader import find_experiment
 from fnnexp.tracking.retry import mlflow_settings
@@ -54,12 +54,15 @@ class About:
         Whether all trials have validation metrics; they are ranked by test metrics otherwise.
     command
         The command line, as it was typed; None when the sweep was started from Python.
+    store
+        What names the store to a command, from :func:`fnnexp.tracking.store.option`.
     """
 
     experiment: str
     params: Sequence[Mapping[str, str]]
     validated: bool
     command: str | None = None
+    store: str = ""
 
     def tags(self, there: Mapping[str, str]) -> dict[str, str]:
         """Return the experiment's tags, of which `there` are set, without its description."""
@@ -87,7 +90,8 @@ class About:
         changed = {key: value for key, value in tags.items() if there.get(key) != value}
         if there.get(REPORTED):
             return changed
-        return changed | _note(there, description(self.experiment, experiment_id, tags, self.text()))
+        again = report_command(self.experiment, store=self.store)
+        return changed | _note(there, description(experiment_id, tags, self.text(), again))
 
     @cached_property
     def _columns(self) -> list[str]:
@@ -122,58 +126,68 @@ def find_or_make(client: MlflowClient, name: str, about: About | None) -> Experi
 
 
 def description(
-    experiment: str, experiment_id: str, tags: Mapping[str, str], said: str, report: str | None = None
+    experiment_id: str, tags: Mapping[str, str], said: str, again: str, report: str | None = None
 ) -> str:
     """Return an experiment's description in Markdown.
 
     Parameters
     ----------
-    experiment, experiment_id, tags
+    experiment_id, tags
         The experiment; its tags tell the views there are and the commands that made it.
     said
         What comes first, for MLflow shows one line until it is opened.
+    again
+        The command that makes the report.
     report
-        The id of the run that holds the report, if there is one.
+        Where the report is, `RUN/artifacts/PAGE`, if there is one.
     """
-    again = f"`{report_command(experiment)}`"
     parts = [_cut(said)]
     if report is not None:
-        page = saved_views.page(experiment_id, below=f"/{report}/artifacts/report.html")[1:]
-        parts.append(f"[The whole report]({page}). {again} writes it again, with what was trained since.")
+        page = saved_views.page(experiment_id, below=f"/{report}")[1:]
+        parts.append(f"[The whole report]({page}). `{again}` writes it again, with what was trained since.")
     if links := saved_views.links(experiment_id, tags):
         parts.append(f"Views: {' · '.join(links)}. MLflow loads 100 runs; *Load more* is below them.")
     if tags.get(COMMANDS):
         lines = "\n".join(f"    {line}" for line in tags[COMMANDS].splitlines())
         parts.append(f"Made by\n\n{lines}")
     if report is None:
-        parts.append(f"{again} compares the trials and answers.")
+        parts.append(f"`{again}` compares the trials and answers.")
     return "\n\n".join(parts)
 
 
-def log_report(experiment: str, uri: str | None, files: Iterable[Path], said: str) -> str:
-    """Log files as the artifacts of the experiment's one report run; return its run id.
+def log_report(experiment: str, uri: str | None, files: Sequence[Path], said: str, again: str) -> str:
+    """Log files, a page first, as the artifacts of the experiment's one report run; return its run id.
 
     The run has no trial's tag, so no frame and no sweep takes it for one. Logged again, files of the same
     names are replaced. `said`, Markdown, becomes the description of that run and the beginning of the
-    experiment's, unless somebody wrote another: MLflow's UI shows it above the runs.
+    experiment's, unless somebody wrote another: MLflow's UI shows it above the runs. `again` is the command
+    that makes the files again.
     """
-    if not store.is_up_to_date(store.address_of(uri)):
+    address = store.address_of(uri)
+    if not store.is_up_to_date(address):
         raise FnnexpError(
             "it is of an older MLflow, and was only read; a sweep into it or `fnnexp ui` upgrades it"
         )
     with mlflow_settings():
         client = store.client(uri)
+        if line := artifacts.settle(address):
+            store.on_stderr(line)
         found = find_experiment(client, experiment)
         if found is None:
             raise FnnexpError(f"There is no experiment '{experiment}' in the store any more.")
+        artifacts.local(found.artifact_location, address)
         ours = store.ask(client, client.search_runs, [found.experiment_id], f"tags.`{REPORTED}` = 'true'")
         tags = {REPORTED: "true", **environment()}
         run = ours[0] if ours else client.create_run(found.experiment_id, run_name=REPORT, tags=tags)
         run_id = str(run.info.run_id)
+        place = artifacts.repository(run_id, str(run.info.artifact_uri), address)
+        if line := artifacts.elsewhere(experiment, str(run.info.artifact_uri), address):
+            store.on_stderr(line)
         for file in files:
-            store.ask(client, client.log_artifact, run_id, str(file))
+            store.ask(client, place.log_artifact, str(file))
         store.ask(client, client.set_tag, run_id, NOTE, said)
-        text = description(experiment, found.experiment_id, found.tags, said, run_id)
+        page = f"{run_id}/artifacts/{files[0].name}"
+        text = description(found.experiment_id, found.tags, said, again, page)
         for key, value in {REPORTED: run_id, **_note(found.tags, text)}.items():
             store.ask(client, client.set_experiment_tag, found.experiment_id, key, value)
         if run.info.status != "FINISHED":

@@ -2,8 +2,9 @@
 
 Nothing here is promised by MLflow, so each use has a way around through MLflow's public client:
 
-- To read a SQLite file (:func:`trials`, :func:`lacks_experiment`, :func:`latest_experiments`) needs no import
-  of MLflow, which takes seconds. Each function has an answer for "that can't be told".
+- To read a SQLite file (:func:`trials`, :func:`lacks_experiment`, :func:`latest_experiments`), and to correct
+  where it says that files are (:func:`move_artifacts`), needs no import of MLflow, which takes seconds. Each
+  function has an answer for "that can't be told".
 - To write it (:class:`SqlRuns`) takes one transaction for many runs, where the client takes seven for each:
   108 runs in 0.7 s instead of 8.5 s. :meth:`SqlRuns.of` returns None when the tables have :func:`changed`.
 - Curves are read in bulk (:func:`points`) by ``get_metric_history_bulk`` of the client's store, or by a
@@ -27,7 +28,7 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fnnexp.tracking.run_format import RUNNING, STATUS, TRIAL
+from fnnexp.tracking.run_format import REPORTED, RUNNING, STATUS, TRIAL
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -148,6 +149,38 @@ def trials(file: Path, experiment_id: str, *, diagnosed: str) -> list[tuple[str,
     except sqlite3.Error:
         return None
     return [(run_id, status, trial, ours, bool(layer)) for run_id, status, trial, ours, layer in rows]
+
+
+OURS = f"run_uuid IN (SELECT run_uuid FROM tags WHERE key IN ('{TRIAL}', '{REPORTED}'))"
+ARTIFACTS = {
+    "experiments": (
+        "artifact_location",
+        f"experiment_id IN (SELECT experiment_id FROM runs WHERE {OURS} "
+        "UNION SELECT experiment_id FROM experiment_tags WHERE key LIKE 'fnnexp.%')",
+    ),
+    "runs": ("artifact_uri", OURS),
+}
+"""The tables that say where files are: the column of addresses, and which rows are fnnexp's."""
+
+
+def move_artifacts(file: Path, now: Mapping[str, Callable[[str], str | None]]) -> list[str]:
+    """Record other addresses of fnnexp's files, all or none; return the old address of each that changed.
+
+    `now` has for each table of :data:`ARTIFACTS` what returns the new address of an old one, or None. A file
+    that is not there, or can't be written now, stays as it is.
+    """
+    moved: list[str] = []
+    try:
+        with opened(file, mode="rw") as store, store:
+            for table, (column, ours) in ARTIFACTS.items():
+                rows = store.execute(f"SELECT rowid, {column} FROM {table} WHERE {ours}").fetchall()
+                changed = [(new, row, old) for row, old in rows if (new := now[table](old or "")) is not None]
+                update = f"UPDATE {table} SET {column} = ? WHERE rowid = ?"
+                store.executemany(update, [(new, row) for new, row, _ in changed])
+                moved += [old for _, _, old in changed]
+    except sqlite3.Error:
+        return []
+    return moved
 
 
 # Runs, written many at a time

@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from fnnexp import console as notebook
+from fnnexp.data import sources
 from fnnexp.errors import FnnexpError, printable
 from fnnexp.tracking import schema, sql
 from fnnexp.tracking.retry import (
@@ -46,16 +47,27 @@ DEFAULT_STORE = "sqlite:///mlflow.db"
 
 SQLITE = "sqlite:///"
 
+MLRUNS = "mlruns"
+"""The folder of artifacts, beside a SQLite file."""
+
 LONGEST_FOLDER = 40
 """Characters of an experiment's name in a folder's."""
 
 
+def given(uri: str | None) -> str:
+    """Return a store's address: as given, else MLFLOW_TRACKING_URI's, else MLflow's default.
+
+    An empty address is none.
+    """
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
+
+
 def has_store(uri: str | None) -> bool:
     """Whether there can be results to read, found out without importing MLflow or making a database."""
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if uri is None:
-        return Path("mlflow.db").exists() or Path("mlruns").exists()
-    file = store_file(uri)
+    named = uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if not named and any(Path(MLRUNS).glob("*/meta.yaml")):  # MLflow 2 kept its runs there
+        return True
+    file = store_file(plain(given(named)))
     return file is None or os.path.exists(file)  # noqa: PTH110 - a folder that can't be entered has none
 
 
@@ -66,7 +78,9 @@ def store_file(uri: str) -> Path | None:
     ('/a/b c.db', None)
     """
     path = unquote(uri.removeprefix(SQLITE).partition("?")[0])
-    return Path(path).absolute() if uri.startswith(SQLITE) and path not in ("", ":memory:") else None
+    if not uri.startswith(SQLITE) or path in ("", ":memory:") or path.startswith("file:"):
+        return None
+    return sources.place(path).absolute()
 
 
 def plain(uri: str) -> str:
@@ -78,7 +92,8 @@ def plain(uri: str) -> str:
     Raises
     ------
     FnnexpError
-        When the path itself looks encoded, so that MLflow would write to another.
+        When SQLite would keep the store in memory, or MLflow would take a part of the path for something
+        else and write to another.
 
     Examples
     --------
@@ -86,29 +101,71 @@ def plain(uri: str) -> str:
     ('sqlite:////a/b c.db?timeout=5', 'http://127.0.0.1:5000')
     """
     file = store_file(uri)
-    if file is None:
-        return uri
-    path = file.as_posix()
-    if unquote(path) != path:
-        raise FnnexpError(
-            f"MLflow's store {path}: MLflow would read this path as {unquote(path)}; write "
-            "tracking.uri=sqlite:///FOLDER/mlflow.db for one in a folder without % in its name"
-        )
     _, mark, options = uri.partition("?")
-    return f"{SQLITE}{path}{mark}{options}"
+    if file is None and uri.lower().startswith("sqlite"):
+        problem = "names no file (three slashes stand before one), so all results would be gone at the end"
+    elif file is None:
+        return uri
+    elif unquote(file.as_posix()) != file.as_posix() or "?" in file.as_posix():
+        read = unquote(file.as_posix()).partition("?")[0]
+        problem = f"has % or ? in its path, which MLflow would read as {read}"
+    elif mark and not re.fullmatch(OPTIONS, options):
+        problem = f"has ?{options} behind its file, where SQLite's options go, such as ?timeout=30"
+    else:
+        return f"{SQLITE}{file.as_posix()}{mark}{options}"
+    raise FnnexpError(
+        f"MLflow's store {uri} {problem}; write tracking.uri={SQLITE}FOLDER/mlflow.db for one in another "
+        "folder (a command takes --uri)"
+    )
+
+
+OPTIONS = r"(?!(.*&)?(uri|mode)=)\w+=[^&/?]*(&\w+=[^&/?]*)*"
+"""Options of SQLite that leave the file where it is."""
+
+
+def root(uri: str) -> Path:
+    """Return the folder that a store's files on this machine must lie in.
+
+    A SQLite file's is its own. A server and a database have none here, so that it is the working directory.
+    """
+    file = store_file(uri)
+    return Path.cwd() if file is None else file.parent
 
 
 def place_of_artifacts(uri: str, experiment: str) -> str | None:
-    """Return where the artifacts of a new experiment go, or None where MLflow's default is right.
+    """Return where the artifacts of a new experiment go: beside a SQLite file; None: where the server says.
 
-    MLflow puts them into the working directory, wherever the store is. A store in another folder keeps them
-    beside it, so that the two can be moved, and written, together.
+    MLflow would put them into the working directory, wherever the store is. So the two can be moved, and
+    written, together.
     """
-    file = store_file(uri)
-    if file is None or file.parent == Path.cwd():
+    if store_file(uri) is None:
         return None
     name = re.sub(r"[^\w-]", "_", experiment)[:LONGEST_FOLDER]
-    return (file.parent / "mlruns" / f"{name}-{uuid.uuid4().hex[:8]}").as_uri()
+    return (root(uri) / MLRUNS / f"{name}-{uuid.uuid4().hex[:8]}").as_uri()
+
+
+def option(uri: str | None) -> str:
+    """Return what a command needs to look in a store, as a shell takes it: `` --uri …``, or nothing."""
+    return f" --uri {address}" if (address := _to_name(uri)) else ""
+
+
+def mlflow_command(uri: str | None) -> str:
+    """Return the beginning of a command of MLflow's own that is about a store, as a shell takes it."""
+    return f"MLFLOW_TRACKING_URI={address} mlflow" if (address := _to_name(uri)) else "mlflow"
+
+
+def _to_name(uri: str | None) -> str:
+    """Return a store's address as a shell takes it, or nothing where it is found without.
+
+    A password is not shown: it is taken from MLFLOW_TRACKING_URI, and the shell says so if that is not set.
+    """
+    address = plain(given(uri))
+    if store_file(address) == store_file(DEFAULT_STORE) and not os.environ.get("MLFLOW_TRACKING_URI"):
+        return ""
+    if shown(address) == address:
+        return shlex.quote(address)
+    harmless = re.sub(r"[^\w.:/-]+", "_", shown(address))
+    return f'"${{MLFLOW_TRACKING_URI:?set it to the address of {harmless}}}"'
 
 
 def refuse_read_only(uri: str) -> None:
@@ -153,10 +210,10 @@ def refuse_unreadable(uri: str | None) -> None:
     FnnexpError
         With the store, and why.
     """
-    file = store_file(uri or DEFAULT_STORE)
+    named, file = uri or os.environ.get("MLFLOW_TRACKING_URI"), store_file(given(uri))
     with mlflow_settings(), asked_first(uri):
         # Without a file MLflow may take the folder mlruns for a store.
-        if file is None or (uri is None and not file.exists()):
+        if file is None or not (named or file.exists()):
             client(uri)
         elif file.exists() and (problem := sql.unreadable(file)):
             raise problem
@@ -167,7 +224,7 @@ def address_of(uri: str | None) -> str:
     with notebook.no_word_of_widgets():
         import mlflow
 
-    return plain(uri or mlflow.get_tracking_uri())
+    return plain(uri or mlflow.get_tracking_uri() or DEFAULT_STORE)
 
 
 def client(

@@ -11,10 +11,12 @@ import sys
 
 from fnnexp.errors import FnnexpError, printable
 from fnnexp.tracking import schema, sql
+from fnnexp.tracking.artifacts import settle
+from fnnexp.tracking.retry import shown
 from fnnexp.tracking.saved_views import link
 from fnnexp.tracking.store import (
-    DEFAULT_STORE,
     asked_first,
+    given,
     has_store,
     on_stderr,
     plain,
@@ -39,16 +41,16 @@ def serve(port: int, uri: str | None, host: str = HOST) -> int:
     FnnexpError
         There is nothing to show, or no such host and port to show it at.
     """
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if uri and uri.startswith(("http://", "https://")):
-        raise FnnexpError(f"the store is a server already: open {uri}")
+    backend = plain(given(uri))
+    if backend.startswith(("http://", "https://")):
+        raise FnnexpError(f"the store is a server already: open {shown(backend)}")
     if not has_store(uri):
         raise FnnexpError(
             "no sweep has been recorded here; run one first (`fnnexp -cn card_grid`), go to its directory, "
             "or set MLFLOW_TRACKING_URI"
         )
     refuse_unreadable(uri)
-    file = store_file(uri or DEFAULT_STORE)
+    file = store_file(backend)
     if not 0 < port < 65536:
         raise FnnexpError(f"--port {port}: must be 1 to 65535; write --port 5000")
     try:
@@ -70,9 +72,11 @@ def serve(port: int, uri: str | None, host: str = HOST) -> int:
     if file is not None:
         with asked_first(uri):
             schema.ready(file, on_stderr)  # MLflow's server would upgrade it in place
+    if line := settle(backend):
+        on_stderr(line)
     command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port), "--workers", "1"]
-    if uri:
-        command += ["--backend-store-uri", plain(uri)]
+    if file is None or file.exists():  # else MLflow finds what MLflow 2 left here
+        command += ["--backend-store-uri", backend]
     server_at = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     print(f"MLflow's UI: {server_at} (Ctrl-C stops it)", flush=True)
     for experiment_id, name in sql.latest_experiments(file, MOST_LATEST) if file else ():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -14,7 +13,7 @@ from fnnexp.tracking import artifacts, reader, saved_views, sql, store
 from fnnexp.tracking.environment import environment
 from fnnexp.tracking.experiment import About, find_or_make
 from fnnexp.tracking.reader import Known
-from fnnexp.tracking.retry import Answer, StoreError, is_remote, patiently
+from fnnexp.tracking.retry import Answer, StoreError, is_remote, patiently, shown
 from fnnexp.tracking.run_format import (
     COMMAND,
     DIVERGED,
@@ -36,6 +35,7 @@ from fnnexp.tracking.run_format import (
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
     from fnnexp.config.trial import Trial
     from fnnexp.nn.arrays import Array
@@ -87,7 +87,7 @@ class Tracker:
     @property
     def uri(self) -> str:
         """The store."""
-        return self._given_uri or os.environ.get("MLFLOW_TRACKING_URI") or store.DEFAULT_STORE
+        return store.given(self._given_uri)
 
     @property
     def is_remote(self) -> bool:
@@ -110,7 +110,7 @@ class Tracker:
     def page(self) -> str | None:
         """Where a browser sees the experiment, if the store is a server."""
         is_server = self.uri.startswith(("http://", "https://"))
-        return saved_views.link(self._id, server=self.uri) if is_server else None
+        return saved_views.link(self._id, server=shown(self.uri)) if is_server else None
 
     def check(self) -> None:
         """Refuse a store that can't be written, without opening it."""
@@ -127,18 +127,24 @@ class Tracker:
         if self._opened:
             return
         with store.asked_first(self._given_uri):
-            open_ = partial(store.client, self._given_uri, writing=True, say=self._say)
-            client = patiently(open_, uri=self.uri, say=self._say, at_start=True)
+            open_ = partial(store.client, self._given_uri, writing=True, say=self.say)
+            client = patiently(open_, uri=self.uri, say=self.say, at_start=True)
+            address = store.address_of(self._given_uri)
+            if line := artifacts.settle(address):
+                self.say(line)
             find = partial(find_or_make, client, self.experiment, self.about)
             found = patiently(find, uri=self.uri, say=self.say, at_start=True)
             if (file := store.store_file(str(client.tracking_uri))) is not None:
                 sql.write_ahead(file)
         if found.lifecycle_stage == "deleted":
+            mlflow = store.mlflow_command(self.uri)
             raise FnnexpError(
-                f"the experiment '{self.experiment}' was deleted in MLflow; `mlflow experiments restore "
+                f"the experiment '{self.experiment}' was deleted in MLflow; `{mlflow} experiments restore "
                 f"--experiment-id {found.experiment_id}` brings it back, tracking.experiment=NAME takes "
                 "another"
             )
+        if line := artifacts.elsewhere(self.experiment, found.artifact_location, address):
+            self.say(line)
         self._opened = client, found.experiment_id
         self._sql = sql.SqlRuns.of(client)
         if self._sql is None and not self.is_remote and (changed := sql.changed()):
@@ -379,10 +385,7 @@ class Tracker:
         `best` is :func:`best_of` its whole curve.
         """
         with self._if_there(run_id):
-            if run_id not in self._artifact_uris:
-                self._artifact_uris[run_id] = self._ask(self._client.get_run, run_id).info.artifact_uri
-            place = self._artifact_uris.pop(run_id)
-            self._ask(artifacts.write, place, self.uri, trial.config, weights)
+            self._ask(artifacts.write, self._files_of(run_id), trial.config, weights)
         tags = {
             STATUS: FINISHED if diverged_at is None else DIVERGED,
             "fnnexp.seconds_per_epoch": f"{seconds_per_epoch:.6g}",
@@ -397,8 +400,15 @@ class Tracker:
         """Close a run as failed, with its reason as a tag and the whole traceback as an artifact."""
         self._write(run_id, tags={STATUS: FAILED, "fnnexp.error": reason[:4000]})
         with self._if_there(run_id):
-            self._ask(self._client.log_text, run_id, traceback, "traceback.txt")
+            self._ask(artifacts.write_text, self._files_of(run_id), "traceback.txt", traceback)
             self._ask(self._client.set_terminated, run_id, "FAILED")
+
+    def _files_of(self, run_id: str) -> ArtifactRepository:
+        """Return the access to a run's files, when it ends."""
+        address = self._artifact_uris.pop(run_id, None)
+        if address is None:
+            address = str(self._ask(self._client.get_run, run_id).info.artifact_uri)
+        return artifacts.repository(run_id, address, self.uri)
 
     def interrupt(self, run_id: str) -> None:
         """Close a run that goes on when the same command is started again, if it is there and open."""

@@ -3,19 +3,22 @@
 import doctest
 import re
 import shlex
+from functools import partial
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from fnnexp import api
 from fnnexp.config import schema
-from fnnexp.config.commands import quoted
+from fnnexp.config.commands import quoted, report_command
 from fnnexp.config.jobs import default_options
 from fnnexp.config.schema import CHOICES
 from fnnexp.reporting.document.blocks import Code
 from fnnexp.reporting.sections import provenance
 from fnnexp.results import filters
 
+COMMAND = partial(report_command, "a b")
 SWEEP = "fnnexp -m init=max,he 'seed=range(2)'"
 
 
@@ -28,7 +31,7 @@ def frame(n=4, **columns):
 
 def reproduced(runs, where=()):
     """Return the sentences of the section before what the trials ran with, and its commands."""
-    blocks = provenance.section("a b", where, runs, ["runs.csv"]).blocks
+    blocks = provenance.section(COMMAND, where, runs, ["runs.csv"]).blocks
     end = next(i for i, block in enumerate(blocks) if block.text.startswith("It ran with these"))
     commands = [block.text for block in blocks[:end] if isinstance(block, Code)]
     return [block.text for block in blocks[:end] if not isinstance(block, Code)], commands
@@ -115,9 +118,15 @@ def test_what_is_no_command_of_ours_is_not_printed(hostile):
 
 
 def test_the_section_ends_with_the_reports_own_command_and_its_files():
-    *_, command, links = provenance.section("a b", ["init=he"], frame(), ["runs.csv", "report.md"]).blocks
-    assert shlex.split(command.text) == ["fnnexp", "report", "a b", "init=he"]
-    assert links.files == ["runs.csv", "report.md"]
+    there, files = {"store": " --uri 'sqlite:////c d.db'"}, ["runs.csv", "report.md"]
+    for command, folder, further in [
+        (COMMAND, None, []),
+        (partial(COMMAND, **there), None, ["--uri", "sqlite:////c d.db"]),
+        (partial(COMMAND, **there), Path("e f"), ["--uri", "sqlite:////c d.db", "--folder", "e f"]),
+    ]:
+        *_, code, links = provenance.section(command, ["init=he"], frame(), files, folder).blocks
+        assert shlex.split(code.text) == ["fnnexp", "report", "a b", "init=he", *further]
+        assert links.files == files
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import re
+import shlex
 from collections import Counter
+from html import unescape
 from importlib import resources
 
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 from stores import curve_in, runs_in
 
 from fnnexp.data import datasets as data
@@ -161,7 +164,13 @@ def test_the_page_lays_every_printed_row_beside_ours_and_a_second_call_trains_no
         assert said in text
     assert html.count("<svg") == html.count("<figure>") == len(list(page.glob("*.png"))) == 4
     assert "http" not in html.replace("http://www.w3.org", "")
-    again = invoke("reproduce", "--folder", "my page")
+    experiment = MlflowClient(store).get_experiment_by_name("reproduce")
+    note = experiment.tags["mlflow.note.content"]
+    (command,) = re.findall("<pre>(fnnexp reproduce.*)</pre>", html)
+    assert f"`{unescape(command)}` writes it again" in note
+    run_id, name = re.search(r"/runs/(\w+)/artifacts/([\w.]+)", note).groups()
+    assert name in {file.path for file in MlflowClient(store).list_artifacts(run_id)}
+    again = invoke(*shlex.split(unescape(command))[1:])
     assert again.status == 0, again.err
     assert "0 trials finished, 13 were done before" in again.out
     assert (page / "reproduce.html").read_text("utf-8") == html

@@ -71,6 +71,17 @@ def test_mlflows_file_has_the_tables_that_are_read(swept):
     )
 
 
+def test_mlflows_file_has_the_addresses_of_files_that_are_changed_when_a_store_was_moved(swept):
+    client, runs = reader.trials("seams", swept)
+    seen: list[str] = []
+    sql.move_artifacts(file_of(swept), dict.fromkeys(sql.ARTIFACTS, seen.append))
+    there = [client.get_experiment_by_name("seams").artifact_location]
+    assert sorted(seen) == sorted([*there, *(run.info.artifact_uri for run in runs)]), (
+        f"{SAYS} a table of its SQLite file has changed; fnnexp.tracking.sql.ARTIFACTS can't read it; the UI "
+        "of a store that was moved looks for files in its old place until it is adapted"
+    )
+
+
 def test_a_database_gives_curves_in_bulk_as_the_client_gives_them_one_by_one(swept):
     client, runs = reader.trials("seams", swept)
     ids = [run.info.run_id for run in runs]

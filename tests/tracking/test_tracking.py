@@ -566,7 +566,7 @@ def a_folder(folder):
         (no_database, r"sqlite:///\S*mlflow\.db can't be opened: DatabaseError: file is not a database"),
         (a_folder, r"sqlite:///\S*mlflow\.db can't be opened: OperationalError: "),
         (lambda _: "foo://x", "foo://x can't be opened: Un"),
-        (lambda _: "sqlite://nope.db", "sqlite://nope.db can't be opened: ArgumentError: Invalid SQLite URL"),
+        (lambda _: "sqlite://nope.db", "sqlite://nope.db names no file"),
         (lambda _: "mysql://ann:secret@h/y", "mysql://h/y can't be opened: ModuleNotFoundError: No module"),
     ],
 )

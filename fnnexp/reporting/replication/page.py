@@ -248,7 +248,7 @@ def write(
     files = write_files(document, folder, "reproduce")
     terminal.show(document, console)
     sentences = [each for section in document.sections[:-2] for each in section.sentences]
-    logged = log_files(experiment, tracking_uri, files, sentences)
+    logged = log_files(experiment, tracking_uri, files, sentences, command)
     for line in (logged, f"Page: {folder / 'reproduce.html'}"):
         console.print(line, soft_wrap=True, markup=False, highlight=False)
     return folder / "reproduce.html"

@@ -41,5 +41,5 @@ QUICK = (
 LEFT_OUT = (
     "This is the quick run: fewer seeds, so that less is told apart; tanh_mini_batch and relu_full_batch in"
     " float32 where they were published in float64; and of relu98_full_batch 100 of 500 epochs for one seed"
-    " and 25 for two, so that four of its five rows are not run. `fnnexp reproduce` runs all."
+    " and 25 for two, so that four of its five rows are not run."
 )

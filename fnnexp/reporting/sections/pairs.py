@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from fnnexp.config.commands import report_command
+from fnnexp.config.commands import program
 from fnnexp.reporting.document.blocks import EVERYWHERE, TERMINAL, Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import between, number
 from fnnexp.results import comparisons
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from fnnexp.results.comparisons import Findings
 
@@ -29,13 +29,15 @@ HEAD = ("points", "95% interval", "ahead in", "P(better)", "p", "Holm p", "seeds
 WIDE = ("than the next", "ahead in", "P(better)", "p", "Holm p", "seeds needed")
 
 
-def section(experiment: str, where: Sequence[str], runs: pd.DataFrame, findings: Findings) -> Section:
-    """Return the section of what was found in a frame, the trials of `experiment` `where` options are so."""
+def section(
+    command: Callable[..., str], where: Sequence[str], runs: pd.DataFrame, findings: Findings
+) -> Section:
+    """Return the section of what was found in a frame; `command` reports on trials `where` options are so."""
     cells = best_in_each_cell(findings)
     tables = [table for table in (cells, options(findings), leader(findings)) if table.rows]
     return Section(
         "Pairs",
-        [Text(NOTE, quiet=True), *tables, *_one_by_itself(experiment, where, runs, cells)],
+        [Text(NOTE, quiet=True), *tables, *_one_by_itself(command, where, runs, cells)],
         {"options": findings.of_options, "cells": findings.in_each_cell, "leader": findings.with_leader},
     )
 
@@ -86,7 +88,9 @@ def _rows(pairs: pd.DataFrame, names: Sequence[str]) -> list[list[Cell]]:
     return rows
 
 
-def _one_by_itself(experiment: str, where: Sequence[str], runs: pd.DataFrame, cells: Table) -> list[Text]:
+def _one_by_itself(
+    command: Callable[..., str], where: Sequence[str], runs: pd.DataFrame, cells: Table
+) -> list[Text]:
     """Return the command of a report of one combination, the first, if its labels are values to ask for."""
     if not cells.rows:
         return []
@@ -94,5 +98,5 @@ def _one_by_itself(experiment: str, where: Sequence[str], runs: pd.DataFrame, ce
     first = {name: cell.text for name, cell in zip(names, cells.rows[0], strict=False)}
     if not all((runs[name].astype("str") == value).any() for name, value in first.items()):
         return []
-    command = report_command(experiment, [*where, *(f"{name}={value}" for name, value in first.items())])
-    return [Text("One of them by itself:", TERMINAL, code=command)]
+    options = [*where, *(f"{name}={value}" for name, value in first.items())]
+    return [Text("One of them by itself:", TERMINAL, code=command(options, program=program()))]

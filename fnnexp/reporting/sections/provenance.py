@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from fnnexp.config.commands import report_command
 from fnnexp.reporting.document.blocks import Code, Items, Links, Section, Text
 from fnnexp.reporting.document.wording import plural
 from fnnexp.results import frames
 from fnnexp.results.factors import as_text, factors_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from fnnexp.reporting.document.blocks import Block
 
@@ -29,25 +29,45 @@ BY_FILE = (
 NOT_RECORDED = {"git_commit": "none, it ran outside a git repository"}
 
 
-def section(experiment: str, where: Sequence[str], runs: pd.DataFrame, files: Sequence[str]) -> Section:
-    """Return the section of a report; `files` stand beside its page, with the numbers."""
+def section(
+    command: Callable[..., str],
+    where: Sequence[str],
+    runs: pd.DataFrame,
+    files: Sequence[str],
+    folder: Path | None = None,
+) -> Section:
+    """Return the section of a report.
+
+    Parameters
+    ----------
+    command
+        :func:`fnnexp.config.commands.report_command` of this experiment in its store.
+    where
+        The options of the part that is reported.
+    runs
+        Its trials.
+    files
+        What stands beside its page, with the numbers.
+    folder
+        Where that is, if not in the usual place.
+    """
     return Section(
         "How to reproduce it",
         [
-            *_training(experiment, where, runs),
+            *_training(command, where, runs),
             Text("It ran with these; the same trials come to the same bits on one kind of processor:"),
             Items(ran_with(runs)),
             Text("This page and its files again:"),
-            Code(report_command(experiment, where)),
+            Code(command(where, folder=folder)),
             Links("The numbers as files:", files),
         ],
     )
 
 
-def _training(experiment: str, where: Sequence[str], runs: pd.DataFrame) -> list[Block]:
+def _training(command: Callable[..., str], where: Sequence[str], runs: pd.DataFrame) -> list[Block]:
     """Return the commands that train these trials, and what they train beside them."""
     if frames.CHECKSUM in factors_of(runs):
-        return [Text(_data_changed(experiment, runs))]
+        return [Text(_data_changed(command, runs))]
     by_trial = commands(runs)
     distinct = list(dict.fromkeys(by_trial.dropna()))
     blocks: list[Block] = []
@@ -65,9 +85,9 @@ def _training(experiment: str, where: Sequence[str], runs: pd.DataFrame) -> list
     return blocks
 
 
-def _data_changed(experiment: str, runs: pd.DataFrame) -> str:
+def _data_changed(command: Callable[..., str], runs: pd.DataFrame) -> str:
     checksum = as_text(runs[frames.CHECKSUM].dropna().iloc[0])
-    part = report_command(experiment, [f"{frames.CHECKSUM}={checksum}"])
+    part = command([f"{frames.CHECKSUM}={checksum}"])
     return (
         "The data changed under its path between these trials, so no command trains all of them again. A"
         f" report of those on one data set, as in `{part}`, has the command that trains them where that data"
