@@ -6,6 +6,7 @@ import argparse
 import atexit
 import gc
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -74,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    _open_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=LACKING)
@@ -97,7 +99,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("fnnexp: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # nobody reads what a command prints
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return 0
+
+
+def _open_streams() -> None:
+    """Open those of the standard streams that are closed, on nothing.
+
+    A file that is opened later would take their number, and what a worker process prints would go into it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8")
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
 
 
 def _is_command(word: str) -> bool:

@@ -1,4 +1,4 @@
-"""What is shown: any text in any terminal; in a notebook a line that changes in place, and pictures."""
+"""What is shown: any text in any terminal, that may be gone; in a notebook a line that changes, and pictures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import codecs
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from fnnexp.errors import printable
@@ -63,7 +63,8 @@ class AnyText:
 def terminal(**how: Any) -> Console:
     """Return a console on standard output; no text of a store steers it, and no encoding stops it.
 
-    `how` goes to `rich.console.Console`.
+    It turns silent when nobody reads it any more, as behind `| head`: the work goes on. `how` goes to
+    `rich.console.Console`.
     """
     from rich.console import Console  # workers do without
 
@@ -74,7 +75,12 @@ def terminal(**how: Any) -> Console:
             for each in super().render(renderable, options):
                 yield each if each.control else each._replace(text=printable(each.text))
 
-    return Terminal(file=cast("TextIO", AnyText(sys.stdout)), **how)
+        def on_broken_pipe(self) -> None:
+            with suppress(SystemExit):  # turn silent, without rich's exit
+                super().on_broken_pipe()
+
+    there = cast("TextIO", AnyText(sys.stdout)) if sys.stdout else None
+    return Terminal(file=there, **how)
 
 
 class _Shown:

@@ -72,8 +72,8 @@ def mnist():
     return path
 
 
-LONG = ("test_chaos", "test_cluster", "test_file_forms", "test_notebooks", "test_pasted", "test_pressure",
-        "test_servers", "test_ui_walk")  # fmt: skip
+LONG = ("test_chaos", "test_cluster", "test_environments", "test_file_forms", "test_notebooks", "test_pasted",
+        "test_pressure", "test_servers", "test_ui_walk")  # fmt: skip
 """The files whose tests `make test` leaves to `make test-long`."""
 
 

@@ -719,3 +719,19 @@ def test_the_installed_command_is_this_one():
         pytest.skip("fnnexp is not installed beside this Python")
     ran = subprocess.run([command, "--version"], capture_output=True, text=True, timeout=60, check=True)
     assert ran.stdout == f"fnnexp {fnnexp.__version__}\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes break otherwise there")
+@pytest.mark.parametrize("words", [["--help"], ["--cfg", "job", "data=digits"]])
+def test_a_reader_that_goes_away_is_no_error(words):
+    reads, writes = os.pipe()
+    os.close(reads)
+    ran = subprocess.run(
+        [sys.executable, "-m", "fnnexp", *words],
+        stdout=writes,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=300,
+    )
+    os.close(writes)
+    assert ran.stderr == ""

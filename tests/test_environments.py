@@ -1,0 +1,304 @@
+"""Environments as people have them: a sweep, its report, and the UI in each, as processes of their own.
+
+Each ends without a traceback and without a lost trial. Where a command is right to refuse, it does so in one
+line that says what to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+from stores import runs_in
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="the environments of POSIX systems")
+
+GRID = ("-m", "data=digits", "epochs=1", "init=he,max", "execution.n_jobs=2", "tracking.experiment=e")
+TRIALS = 2
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a case runs: its folder, and a temporary folder of its own."""
+
+    folder: Path
+    temporary: Path
+
+
+@dataclass(frozen=True)
+class Case:
+    """An environment.
+
+    Attributes
+    ----------
+    variables
+        What is set, or not set where that is None; `{folder}` and `{temporary}` stand for those of the place.
+    folder
+        The name of the working folder.
+    new
+        Whether MLflow makes the store in this environment, and not before.
+    ui
+        Whether the UI is started too: where it could differ.
+    words
+        More words of the sweep's command.
+    prepare
+        Called with the place before anything.
+    limit
+        Called in each process before it becomes the command.
+    refused
+        What the sweep's one line says, where it is right to refuse.
+    """
+
+    variables: Mapping[str, str | None] = field(default_factory=dict)
+    folder: str = "work"
+    new: bool = False
+    ui: bool = False
+    words: tuple[str, ...] = ()
+    prepare: Callable[[Place], object] | None = None
+    limit: Callable[[], object] | None = None
+    refused: str | None = None
+
+
+def read_only(folder):
+    folder.chmod(0o555)
+    if os.access(folder, os.W_OK):
+        pytest.skip("root may write everywhere")
+
+
+@contextlib.contextmanager
+def full(folder):
+    """Mount a file system with no room left on a folder."""
+    command = ["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("only root mounts a file system that is full")
+    try:
+        with contextlib.suppress(OSError):
+            (folder / "all").write_bytes(b"x" * 100_000)
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def closed(number):
+    """Return what closes a stream before the command begins, as `>&-` does."""
+    return lambda: os.close(number)
+
+
+def read_by_nobody():
+    """Make standard output a pipe whose reader is gone, as after `| head`."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    os.dup2(writes, 1)
+
+
+def open_files(count):
+    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
+
+
+NOWHERE = "/proc/none"
+"""A folder that even root can't make."""
+
+CASES = {
+    "as it is": Case(new=True, ui=True),
+    # whose home, cache and temporary folder are not there or can't be written
+    "no HOME": Case({"HOME": None}, ui=True),
+    "HOME that is not there": Case({"HOME": NOWHERE, "FNNEXP_CACHE": None}, new=True, ui=True),
+    "HOME that is empty": Case({"HOME": ""}),
+    "no USER, no LOGNAME": Case({"USER": None, "LOGNAME": None, "FNNEXP_CACHE": NOWHERE}),
+    "XDG_CACHE_HOME that can't be made": Case({"XDG_CACHE_HOME": NOWHERE, "FNNEXP_CACHE": None}),
+    "FNNEXP_CACHE that is empty": Case({"FNNEXP_CACHE": "", "XDG_CACHE_HOME": "{temporary}"}),
+    "MPLCONFIGDIR that can't be made": Case({"MPLCONFIGDIR": NOWHERE}),
+    "TMPDIR that is not there": Case({"TMPDIR": NOWHERE, "FNNEXP_CACHE": NOWHERE}, new=True, ui=True),
+    "TMPDIR that is full": Case({"TMPDIR": "{temporary}"}, new=True, ui=True),
+    "JOBLIB_TEMP_FOLDER that is full": Case({"JOBLIB_TEMP_FOLDER": "{temporary}"}),
+    "JOBLIB_TEMP_FOLDER that is not there": Case({"JOBLIB_TEMP_FOLDER": NOWHERE}),
+    "a folder that is read-only": Case(
+        prepare=lambda place: read_only(place.folder), new=True, refused="read-only"
+    ),
+    "a full disk": Case(
+        limit=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
+        new=True,
+        refused="mlflow.db",
+    ),
+    # folders' names
+    "a path of 200 characters": Case(folder="/".join(["f" * 49] * 4), new=True, ui=True),
+    "umlauts in the folder": Case(folder="Größenvergleich für Übung", new=True, ui=True),
+    "blanks in the folder": Case(folder=" two  blanks ", new=True, ui=True),
+    "quotes in the folder": Case(folder='it\'s "mine" `x`', new=True),
+    "a # and a ? in the folder": Case(folder="run#3?x=1&y", new=True, ui=True),
+    "a % in the folder": Case(folder="100%", new=True),
+    "a folder that looks encoded": Case(folder="a%20b", new=True, refused="without % in its name"),
+    "an emoji in the folder": Case(folder="🐢 café", new=True),
+    "brackets and a backslash in the folder": Case(folder="[bold] {x} $HOME \\n", new=True),
+    "a folder that begins with a dash": Case(folder="-x", new=True),
+    # languages and terminals
+    "LANG=C": Case(
+        {"LANG": "C", "LC_ALL": None, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, new=True, ui=True
+    ),
+    "LC_ALL=POSIX": Case({"LC_ALL": "POSIX"}, new=True),
+    "LC_ALL that is not there": Case({"LC_ALL": "tlh_KX.UTF-8"}),
+    "PYTHONIOENCODING=ascii": Case({"PYTHONIOENCODING": "ascii"}, ui=True),
+    "PYTHONIOENCODING=latin-1": Case({"PYTHONIOENCODING": "latin-1"}),
+    "PYTHONIOENCODING=cp1252": Case({"PYTHONIOENCODING": "cp1252"}),
+    "PYTHONIOENCODING=utf-16": Case({"PYTHONIOENCODING": "utf-16"}),
+    "PYTHONUTF8=1": Case({"PYTHONUTF8": "1"}),
+    "COLUMNS=40": Case({"COLUMNS": "40"}),
+    "COLUMNS=0": Case({"COLUMNS": "0"}),
+    "COLUMNS that is no number": Case({"COLUMNS": "wide"}),
+    "TERM=dumb": Case({"TERM": "dumb", "NO_COLOR": "1"}),
+    "FORCE_COLOR": Case({"FORCE_COLOR": "1", "TERM": "xterm-256color"}),
+    "TTY_INTERACTIVE that is odd": Case({"TTY_INTERACTIVE": "maybe", "TTY_COMPATIBLE": "maybe"}),
+    "standard input closed": Case(limit=closed(0), ui=True),
+    "standard output closed": Case(limit=closed(1), ui=True),
+    "standard errors closed": Case(limit=closed(2), ui=True),
+    "all three closed": Case(limit=lambda: os.closerange(0, 3)),
+    "standard output that nobody reads": Case(limit=read_by_nobody),
+    "nohup": Case(limit=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)),
+    # threads and workers
+    "OMP_NUM_THREADS": Case({"OMP_NUM_THREADS": "7", "OPENBLAS_NUM_THREADS": "3", "MKL_NUM_THREADS": "2"}),
+    "OMP_NUM_THREADS that is no number": Case({"OMP_NUM_THREADS": "many", "OPENBLAS_NUM_THREADS": ""}),
+    "LOKY_MAX_CPU_COUNT=1": Case({"LOKY_MAX_CPU_COUNT": "1"}),
+    "LOKY_MAX_CPU_COUNT=0": Case({"LOKY_MAX_CPU_COUNT": "0"}),
+    "LOKY_MAX_CPU_COUNT that is no number": Case({"LOKY_MAX_CPU_COUNT": "all"}, refused="LOKY_MAX_CPU_COUNT"),
+    "LOKY_MAX_CPU_COUNT that is empty": Case({"LOKY_MAX_CPU_COUNT": ""}, refused="LOKY_MAX_CPU_COUNT"),
+    "LOKY_PICKLER": Case({"LOKY_PICKLER": "pickle"}),
+    "JOBLIB_MULTIPROCESSING=0": Case({"JOBLIB_MULTIPROCESSING": "0"}),
+    "JOBLIB_START_METHOD": Case({"JOBLIB_START_METHOD": "spawn"}),
+    "64 open files": Case(limit=open_files(64), new=True, ui=True),
+    "niceness": Case(limit=lambda: os.nice(10)),
+    # Python's own
+    "umask 077": Case(limit=lambda: os.umask(0o077), new=True, ui=True),
+    "umask 000": Case(limit=lambda: os.umask(0), new=True),
+    "PYTHONWARNINGS=error": Case({"PYTHONWARNINGS": "error"}, new=True),
+    "PYTHONWARNINGS=default, PYTHONDEVMODE": Case({"PYTHONWARNINGS": "default", "PYTHONDEVMODE": "1"}),
+    "PYTHONOPTIMIZE=2": Case({"PYTHONOPTIMIZE": "2", "PYTHONDONTWRITEBYTECODE": "1"}),
+    "PYTHONHASHSEED": Case({"PYTHONHASHSEED": "1", "PYTHONUNBUFFERED": "1"}),
+    "PYTHONSAFEPATH": Case({"PYTHONSAFEPATH": "1", "PYTHONNOUSERSITE": "1"}),
+    "TZ that is odd": Case({"TZ": "Nowhere/Land"}),
+    "SOURCE_DATE_EPOCH": Case({"SOURCE_DATE_EPOCH": "0", "TZ": "Pacific/Apia"}),
+    # of other programs'
+    "HYDRA_FULL_ERROR=1": Case({"HYDRA_FULL_ERROR": "1"}),
+    "MPLBACKEND that is not there": Case({"MPLBACKEND": "none_such"}),
+    "MPLBACKEND of a notebook": Case({"MPLBACKEND": "module://matplotlib_inline.backend_inline"}),
+    "MLFLOW_TRACKING_URI that is empty": Case({"MLFLOW_TRACKING_URI": ""}, ui=True),
+    "MLFLOW's other variables": Case(
+        {"MLFLOW_EXPERIMENT_NAME": "theirs", "MLFLOW_RUN_ID": "0" * 32, "MLFLOW_EXPERIMENT_ID": "7"}
+    ),
+    "MLFLOW_LOGGING_LEVEL=DEBUG": Case({"MLFLOW_LOGGING_LEVEL": "DEBUG"}, new=True),
+    "a proxy": Case({"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}, ui=True),
+    "no PATH": Case({"PATH": None}, ui=True),
+}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def assert_no_traceback(ran):
+    assert "Traceback" not in ran.stdout + ran.stderr, ran.stdout + ran.stderr
+
+
+@pytest.fixture
+def place(tmp_path, request, empty_store):
+    case = CASES[request.getfixturevalue("name")]
+    there = Place(tmp_path / case.folder, tmp_path / "temporary")
+    there.folder.mkdir(parents=True)
+    there.temporary.mkdir()
+    if not case.new:
+        empty_store(there.folder)
+    with contextlib.ExitStack() as held:
+        if "full" in request.getfixturevalue("name") and case.limit is None:
+            held.enter_context(full(there.temporary))
+        if case.prepare:
+            case.prepare(there)
+        yield there
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_sweep_its_report_and_the_ui_work_in_an_environment(name, place):
+    case = CASES[name]
+    environment = dict(os.environ) | {"PYTHONFAULTHANDLER": ""}
+    environment.setdefault("HOME", "/root")
+    for variable, value in case.variables.items():
+        if value is None:
+            environment.pop(variable, None)
+        else:
+            environment[variable] = value.format(folder=place.folder, temporary=place.temporary)
+    settings = {"cwd": place.folder, "env": environment, "preexec_fn": case.limit}
+
+    def run(*words):
+        ran = subprocess.run(
+            [sys.executable, "-m", "fnnexp", *words],
+            capture_output=True,
+            timeout=300,
+            check=False,
+            **settings,
+        )
+        ran.stdout, ran.stderr = (text.decode(errors="replace") for text in (ran.stdout, ran.stderr))
+        assert_no_traceback(ran)
+        return ran
+
+    swept = run(*GRID, *case.words)
+    if case.refused is not None:
+        assert swept.returncode in (1, 2), swept
+        last = [line for line in swept.stderr.splitlines() if line.startswith("fnnexp: ")]
+        assert len(last) == 1, swept.stderr
+        assert case.refused in last[0]
+        return
+    assert swept.returncode == 0, (swept.stdout, swept.stderr)
+    runs = runs_in(place.folder, "e")
+    assert [run.info.status for run in runs.values()] == ["FINISHED"] * TRIALS
+    for one in runs.values():
+        assert (place.folder / "mlruns").is_dir()
+        assert list((place.folder / "mlruns").glob(f"*/{one.info.run_id}/artifacts/weights.npz"))
+    reported = run("report", "e")
+    assert reported.returncode == 0, (reported.stdout, reported.stderr)
+    page = (place.folder / "reports" / "e" / "report.html").read_text(encoding="utf-8")
+    assert "2 trials" in page
+    if case.ui:
+        show_ui(settings)
+
+
+def show_ui(settings):
+    """Start the UI, wait until it shows its page, and stop it by Ctrl-C."""
+    port = free_port()
+    with subprocess.Popen(
+        [sys.executable, "-m", "fnnexp", "ui", "--port", str(port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        **settings,
+    ) as ui:
+        try:
+            for _ in range(600):
+                with (
+                    contextlib.suppress(OSError),
+                    urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer,
+                ):
+                    assert answer.status == 200
+                    break
+                assert ui.poll() is None, ui.communicate()
+                time.sleep(0.1)
+            else:
+                pytest.fail("the UI did not answer")
+            ui.send_signal(signal.SIGINT)
+            out, err = ui.communicate(timeout=60)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(ui.pid, signal.SIGKILL)
+    assert ui.returncode == 0, (out, err)
+    assert b"Traceback" not in out + err, err.decode(errors="replace")
