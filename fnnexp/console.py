@@ -1,4 +1,4 @@
-"""What is shown: any text in any terminal, that may be gone; in a notebook a line that changes, and pictures."""
+"""What is shown: any text in any terminal, also one that goes; in a notebook a changing line and pictures."""
 
 from __future__ import annotations
 
