@@ -6,8 +6,10 @@ import ast
 import doctest
 import io
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,25 @@ def test_a_stream_without_an_encoding_takes_any_text():
     stream = io.StringIO()
     console.AnyText(stream).write("−×…")
     assert stream.getvalue() == "−×…"
+
+
+def test_no_name_in_a_store_reaches_the_terminal_as_it_is(store, own_folder, invoke, request):
+    evil = "a\x1b[2J\u202e[/]"
+    small = ("data=digits", "epochs=1", "execution.n_jobs=1", "tracking.experiment=mine")
+    assert invoke(*small).status == 0
+    with closing(sqlite3.connect(own_folder / "mlflow.db")) as database:
+        database.execute("update experiments set name = ? where name = 'mine'", (evil,))
+        database.execute("update tags set value = ? where key = 'mlflow.runName'", (evil,))
+        database.execute("update runs set name = ?", (evil,))
+        database.commit()
+    for command, status in (["report", evil], 0), (["report", "mine"], 2), (["ui", "--port", "5999"], 7):
+        if command[0] == "ui":
+            request.getfixturevalue("started")  # from here on no process is started, also none of git's
+        ran = invoke(*command)
+        assert ran.status == status, ran.err
+        out = ran.out + ran.err
+        assert errors.printable(out) == out
+        assert r"a\x1b[2J\u202e[/]" in out
 
 
 def python(encoding, *words):
