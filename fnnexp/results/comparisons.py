@@ -299,7 +299,7 @@ def _p_values(options: Sequence[Configuration]) -> list[float]:
     paired, p = ~np.isnan(d), np.full(len(d), np.nan)
     for n in np.unique(paired.sum(axis=1)):
         rows = paired.sum(axis=1) == n
-        p[rows] = statistics.sign_flip_tests(d[rows][paired[rows]].reshape(-1, n))
+        p[rows] = statistics.sign_flip_tests(d[rows][paired[rows]].reshape(rows.sum(), n))
     return [float(each) for each in p]
 
 

@@ -264,7 +264,9 @@ def test_the_work_grows_with_the_options_and_not_with_their_pairs(monkeypatch):
 
 def test_the_best_of_many_options_in_a_cell_is_corrected_for_all_their_pairs():
     runs = many_options(12)
-    lost = runs["name"].str.startswith("relu_100-he-full-s1-3")  # a pair with one seed in common
+    lost = runs["name"].isin(
+        ["relu_100-he-full-s1-3", "relu_100-he-full-s0-4"]
+    )  # one seed in common, or none
     runs["status"] = runs["status"].mask(lost, "failed")
     for row in comparisons.in_each_cell(runs).to_dict("records"):
         mine = runs[(runs["arch"] == row["arch"]) & (runs["batching"] == row["batching"])]
