@@ -6,14 +6,14 @@ Every data set goes through :func:`checked`, whatever it came in.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fnnexp.data.sources import Reading
+from fnnexp.data.sources import Reading, listed
 from fnnexp.errors import DataError
 
 Bytes = NDArray[np.uint8]
@@ -250,7 +250,7 @@ def _first_odd(values: Numbers, factors: Sequence[int]) -> tuple[int, ...]:
 def _split(x: Bytes, y: Bytes, fraction: float, where: str) -> dict[str, Bytes]:
     """Return the four arrays of a file that is all training: of each class, a fraction is for testing.
 
-    The order is that of PCG64's raw output, which NumPy promises for ever; all rows are put into it.
+    All rows are shuffled first, always alike: by the raw output of PCG64, which NumPy promises not to change.
     """
     order = np.argsort(np.random.PCG64(SPLIT_SEED).random_raw(len(y)), kind="stable")
     x, y = x[order], y[order]
@@ -273,12 +273,12 @@ def _check_classes(train: Bytes, test: Bytes, where: str) -> None:
             f"{where}: every training label is {train[0]}; expected two classes or more. If the labels are "
             "in another column of a .csv, write data.label=first, data.label=last or data.label=NAME."
         )
-    unknown = numbers(np.setdiff1d(test, train))
+    unknown = [str(label) for label in np.setdiff1d(test, train)]
     if unknown:
         raise DataError(
-            f"{where}: test rows have the class {unknown}, which no training row has; the training labels go "
-            f"from {train.min()} to {train.max()}. Leave those test rows out, or put some of the class into "
-            "training."
+            f"{where}: test rows have the class {listed(unknown)}, which no training row has; the training "
+            f"labels go from {train.min()} to {train.max()}. Leave those test rows out, or put some of the "
+            "class into training."
         )
 
 
@@ -344,13 +344,3 @@ def _check_that_they_differ(train: Bytes, test: Bytes, where: str) -> None:
             f"{where}: the pixels go to {train.max()} in training and to {test.max()} in testing; "
             "store both on one scale, 0..255."
         )
-
-
-def numbers(values: Iterable[Any], most: int = 8) -> str:
-    """Return the first of some class numbers in words.
-
-    >>> numbers([3]), numbers([3, 4, 5]), numbers(range(20), most=2)
-    ('3', '3, 4, 5', '0, 1, … 18 more')
-    """
-    texts = [str(int(value)) for value in values]
-    return ", ".join(texts[:most]) + (f", … {len(texts) - most} more" if len(texts) > most else "")

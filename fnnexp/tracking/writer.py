@@ -296,6 +296,8 @@ class Tracker:
         }
         if self.about and self.about.command and len(self.about.command) <= LONGEST_TAG:
             tags[COMMAND] = self.about.command
+        if trial.data.notes:
+            tags["fnnexp.data_notes"] = "; ".join(trial.data.notes)
         if identical_to is not None:
             tags["fnnexp.identical_to"] = identical_to.id
             tags["fnnexp.identical_to_name"] = identical_to.name

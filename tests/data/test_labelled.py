@@ -333,6 +333,18 @@ def test_what_was_decided_is_said_each_time_and_is_no_param(arrays, tmp_path, in
     assert "so 30 of its 60" in said
 
 
+def test_what_was_decided_stands_on_the_run(arrays, tmp_path, store, invoke):
+    from mlflow import MlflowClient
+
+    (tmp_path / "all.csv").write_text(csv_text(arrays["x_train"], arrays["y_train"], label="last"))
+    words = ["data=files", f"data.path={tmp_path}/all.csv", "execution.backend=sequential"]
+    ran = invoke(*words, "epochs=0", "arch.hidden=[1]", "tracking.experiment=one")
+    assert ran.status == 0, ran.err
+    client = MlflowClient(store)
+    (run,) = client.search_runs([client.get_experiment_by_name("one").experiment_id])
+    assert run.data.tags["fnnexp.data_notes"].startswith("its last column is taken for the label")
+
+
 def test_how_files_are_read_is_a_param_only_where_it_is_told(arrays, tmp_path, trials_of):
     file = f"data.path={write_npz(tmp_path, arrays)}"
     (untold,), (told,) = trials_of("data=files", file), trials_of("data=files", file, "data.transpose=true")
