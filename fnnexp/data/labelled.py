@@ -21,9 +21,6 @@ Numbers = NDArray[Any]
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
-KINDS = {"train": "training", "val": "validation", "test": "test"}
-"""What the parts of a data set are called."""
-
 BLOCK = 4096
 """Rows that are turned into bytes at a time."""
 ROUNDING = 0.02
@@ -45,9 +42,8 @@ is nearly always 0."""
 class Raw:
     """Arrays as they were read: any numbers, in any of the usual shapes.
 
-    `arrays` has `x_train` and `y_train`, and perhaps `x_val` and `y_val`, and `x_test` and `y_test`. `fault`
-    returns the message about the value at a place in one of them that is no byte. `notes` says what was
-    decided while reading.
+    `arrays` has `x_train` and `y_train`, and perhaps `x_test` and `y_test`. `fault` returns the message about
+    the value at a place in one of them that is no byte. `notes` says what was decided while reading.
     """
 
     arrays: dict[str, Numbers]
@@ -64,7 +60,7 @@ class Labelled:
 
 
 def labelled(raw: Raw, reading: Reading, where: str) -> Labelled:
-    """Return what was read as a data set: in bytes, with validation rows in their place and test rows.
+    """Return what was read as a data set: in bytes, and with test rows.
 
     Raises
     ------
@@ -80,13 +76,6 @@ def labelled(raw: Raw, reading: Reading, where: str) -> Labelled:
         name: _flat(array, reading.transpose, where) if name[0] == "x" else array.reshape(-1)
         for name, array in arrays.items()
     }
-    if "x_val" in flat:
-        rows = len(flat["x_val"])
-        for kind in "xy":
-            flat[f"{kind}_train"] = np.concatenate([flat[f"{kind}_train"], flat[f"{kind}_val"]])
-        notes.append(
-            f"its {rows} validation rows are the last training rows: data.validation={rows} holds them out"
-        )
     if "x_test" not in flat:
         flat |= _split(flat["x_train"], flat["y_train"], reading.test_fraction, where)
         notes.append(
@@ -131,7 +120,7 @@ def checked(arrays: Mapping[str, Bytes], where: str) -> Labelled:
 
 
 def check_shapes(shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
-    """Raise unless these are the shapes of labelled images, in as many parts as there are.
+    """Raise unless these are the shapes of labelled images, whether there are test images or not.
 
     Images are (n, height, width) or (n, D) and labels (n,), with axes of length 1 anywhere behind the first.
 
@@ -140,7 +129,7 @@ def check_shapes(shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
     DataError
         With the shape that is at fault.
     """
-    parts = [name.removeprefix("x_") for name in shapes if name.startswith("x_")]
+    parts = ("train", "test") if "x_test" in shapes else ("train",)
     for part in parts:
         x, y = shapes[f"x_{part}"], shapes[f"y_{part}"]
         found = f"{where}: x_{part} has shape {x} and y_{part} {y}"
@@ -161,13 +150,11 @@ def check_shapes(shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
                 f"{where}: {x[0]} images in x_{part} and {y[0]} labels in y_{part}; "
                 "expected one label an image."
             )
-    pixels = {part: math.prod(shapes[f"x_{part}"][1:]) for part in parts}
-    for part, count in pixels.items():
-        if count != pixels["train"]:
-            raise DataError(
-                f"{where}: training images have {pixels['train']} pixels and {KINDS[part]} images {count}; "
-                "expected the same number."
-            )
+    train, test = (math.prod(shapes[f"x_{part}"][1:]) for part in (parts[0], parts[-1]))
+    if train != test:
+        raise DataError(
+            f"{where}: training images have {train} pixels and test images {test}; expected the same number."
+        )
 
 
 def _long(shape: tuple[int, ...]) -> tuple[int, ...]:

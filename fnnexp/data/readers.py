@@ -100,7 +100,7 @@ IN_PARTS = {
     for part in ("train", "val", "test")
     for name in (f"{kind}_{part}", f"{part}_{kind}")
 }
-"""The names of arrays that hold a part of the rows: `x_train`, `train_images`, …"""
+"""The names of arrays that hold a part of the rows: `x_train`, `train_images`, …; `val` is not read."""
 
 
 def _read_npz(source: Source) -> Raw:
@@ -109,6 +109,8 @@ def _read_npz(source: Source) -> Raw:
         with path.open("rb") as file:
             archive = npz.Archive(file)
             names = _names_in(archive, path)
+            validation = names.pop("x_val", None)
+            names.pop("y_val", None)
             headers = {array: archive.header(name) for array, name in names.items()}
             for array, header in headers.items():
                 _check_header(header, f"{names[array]} of {path}")
@@ -122,14 +124,21 @@ def _read_npz(source: Source) -> Raw:
             f"{path} is truncated or is no .npz ({error}); expected an archive written by np.savez: "
             "fetch the file again."
         ) from error
-    return Raw(arrays, lambda array, at: _fault(arrays[array], f"{names[array]} of {path}", at, array))
+    unused = (
+        f"its {validation} is not used; to validate on those rows, save them behind the training rows and "
+        "write their number as data.validation=…"
+    )
+    return Raw(
+        arrays,
+        lambda array, at: _fault(arrays[array], f"{names[array]} of {path}", at, array),
+        (unused,) if validation else (),
+    )
 
 
 def _names_in(archive: npz.Archive, path: Path) -> dict[str, str]:
     """Return the names in an archive by the arrays that they stand for, as `x_train`."""
     found = _known(archive.names, IN_PARTS, path) or _known(archive.names, WHOLE, path)
-    wanted = [*ARRAYS, *(("x_val", "y_val") if {"x_val", "y_val"} & found.keys() else ())]
-    missing = [array for array in wanted if array not in found]
+    missing = [array for array in ARRAYS if array not in found]
     if missing and found.keys() != {"x_train", "y_train"}:
         raise DataError(
             f"{path} has no {' '.join(missing)}; it has {listed(archive.names)}. Write it by "
@@ -139,13 +148,15 @@ def _names_in(archive: npz.Archive, path: Path) -> dict[str, str]:
 
 
 def _known(names: list[str], known: Mapping[str, str], path: Path) -> dict[str, str]:
+    """Return the names that are known; the array's own goes before any other."""
     found: dict[str, str] = {}
     for name in names:
         array = known.get(name.lower())
+        if array is None or (array in names and array != name):
+            continue
         if array in found:
             raise DataError(f"{path} has {found[array]} and {name}, which are one; save it with one of them.")
-        if array:
-            found[array] = name
+        found[array] = name
     return found
 
 

@@ -145,15 +145,19 @@ def rest(folder, arrays):
         file.unlink()
 
 
+def beside(folder, arrays):
+    """Write an .npz with the plain names, and other arrays under other names."""
+    others = dict.fromkeys(("X_train", "train_images", "x_val", "images"), 255 - arrays["x_train"])
+    np.savez(folder / "data.npz", **others, **arrays)
+    return folder / "data.npz"
+
+
 def medmnist(folder, arrays):
-    """Write an .npz with MedMNIST's names and shapes, the last thirty training rows as its validation."""
-    parts = {"train": slice(0, 70), "val": slice(70, None), "test": slice(None)}
-    content = {}
-    for part, rows in parts.items():
-        source = "test" if part == "test" else "train"
-        content[f"{part}_images"] = square(arrays[f"x_{source}"])[rows]
-        content[f"{part}_labels"] = arrays[f"y_{source}"][rows, None]
-    np.savez_compressed(folder / "pathmnist.npz", **content)
+    """Write an .npz with MedMNIST's names and shapes; its validation images are other images."""
+    parts = arrays | {"x_val": 255 - arrays["x_train"], "y_val": arrays["y_train"]}
+    images = {f"{part}_images": square(parts[f"x_{part}"]) for part in ("train", "val", "test")}
+    labels = {f"{part}_labels": parts[f"y_{part}"][:, None] for part in ("train", "val", "test")}
+    np.savez_compressed(folder / "pathmnist.npz", **images, **labels)
     return folder / "pathmnist.npz"
 
 
@@ -215,6 +219,7 @@ READ = {
     "npz, train_images": npz(names=("train_images", "train_labels", "test_images", "test_labels")),
     "npz, images_train": npz(names=("images_train", "labels_train", "images_test", "labels_test")),
     "npz, MedMNIST's": medmnist,
+    "npz, other images beside": beside,
     "npz, int64": npz(lambda _, array: array.astype(np.int64)),
     "npz, big-endian int32": npz(lambda _, array: array.astype(">i4")),
     "npz, uint16": npz(lambda _, array: array.astype(np.uint16)),

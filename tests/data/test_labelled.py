@@ -252,19 +252,13 @@ TESTED = [11, 3, 2, 18]
 """By PCG64's raw output, which does not change; a trial's id is made of them."""
 
 
-def test_validation_rows_of_its_own_are_the_last_training_rows(arrays, tmp_path):
-    parts = {"train": arrays["x_train"][:25], "val": arrays["x_train"][25:], "test": arrays["x_test"]}
-    labels = {"train": arrays["y_train"][:25], "val": arrays["y_train"][25:], "test": arrays["y_test"]}
-    named = {f"{part}_images": x for part, x in parts.items()}
-    named |= {f"{part}_labels": y[:, None] for part, y in labels.items()}
-    prepared = prepare("files", str(write_npz(tmp_path, named)))
-    assert load(prepared).x_train.tobytes() == arrays["x_train"].tobytes()
-    assert load(prepared).y_train.tobytes() == arrays["y_train"].tobytes()
-    assert prepared.notes == (
-        "its 15 validation rows are the last training rows: data.validation=15 holds them out",
-    )
-    del named["val_labels"]
-    assert "has no y_val" in refusal(write_npz(tmp_path, named))
+@pytest.mark.parametrize("name", ["x_val", "val_images"])
+def test_validation_rows_of_its_own_change_nothing_and_are_said_to_be_unused(name, arrays, tmp_path):
+    plain = prepare("files", str(write_npz(tmp_path, arrays)))
+    prepared = prepare("files", str(write_npz(tmp_path, arrays | {name: arrays["x_test"] // 2})))
+    assert prepared.checksum == plain.checksum
+    assert [note.partition(";")[0] for note in prepared.notes] == [f"its {name} is not used"]
+    assert plain.notes == ()
 
 
 # --- pixels -------------------------------------------------------------------------------------------------
