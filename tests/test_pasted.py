@@ -216,7 +216,7 @@ def shows(setting, command, **variables):
     finally:
         os.killpg(process.pid, signal.SIGINT)
         process.communicate(timeout=60)
-    assert process.returncode == 0
+    assert process.returncode in (0, 130)  # 130: the signal came before the server was started
 
 
 def test_what_make_demo_prints_works_in_the_shell_where_make_was_called(own_folder):

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 import fnnexp
 from fnnexp.config.commands import quoted
@@ -384,7 +385,8 @@ def test_a_link_among_the_files_of_a_run_is_not_written_through(outside, own_fol
     for name in ("config.yaml", "weights.npz", "traceback.txt"):
         (folder / name).symlink_to(outside / "report.html")
     artifacts.write(files, {"seed": 1}, {"W1": np.zeros(3)})
-    artifacts.write_text(files, "traceback.txt", "why")
+    with pytest.raises(MlflowException, match="outside the artifact directory"):
+        artifacts.write_text(files, "traceback.txt", "why")
     assert files_in(outside) == {"report.html": b"mine"}
     assert sorted(files_in(folder)) == ["config.yaml", "traceback.txt", "weights.npz"]
     assert (folder / "config.yaml").read_text() == "seed: 1\n"
