@@ -48,7 +48,7 @@ class Setting:
     def run(self, command, **variables):
         """Run a command by a shell that finds this fnnexp as `fnnexp`."""
         environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
-        environment |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "COLUMNS": "200"}
+        environment |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "COLUMNS": "40"}
         environment["PATH"] = os.pathsep.join((str(self.folder.parent / "bin"), environment["PATH"]))
         environment |= {**self.variables, **variables}
         return subprocess.run(

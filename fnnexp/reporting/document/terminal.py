@@ -29,7 +29,8 @@ def show(document: Document, console: Console) -> None:
                 _show_table(console, block.without(*block.wide))
             elif isinstance(block, Text):
                 text = in_a_line(f"{block.text} {block.code}".strip())
-                console.print(RichText(text, style="dim" if block.quiet else ""))
+                # A command stays one line: the terminal breaks it for the eye, and not for who copies it.
+                console.print(RichText(text, style="dim" if block.quiet else ""), soft_wrap=bool(block.code))
 
 
 def _show_table(console: Console, table: Table) -> None:
