@@ -79,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=LACKING)
+    os.environ["MPLBACKEND"] = "agg"  # one that is not there would end its import; figures go to files
     gc.set_threshold(100_000, 20, 100)  # MLflow and a thousand runs are a million objects that live on
     atexit.register(gc.freeze)  # the system takes all memory back; to look through it first takes .7 s
     try:

@@ -136,7 +136,8 @@ CASES = {
     "a path of 200 characters": Case(folder="/".join(["f" * 49] * 4), new=True, ui=True),
     "umlauts in the folder": Case(folder="Größenvergleich für Übung", new=True, ui=True),
     "blanks in the folder": Case(folder=" two  blanks ", new=True, ui=True),
-    "quotes in the folder": Case(folder='it\'s "mine" `x`', new=True),
+    "single quotes in the folder": Case(folder="it's `mine`", new=True),
+    "double quotes in the folder": Case(folder='the "best"', new=True),
     "a # and a ? in the folder": Case(folder="run#3?x=1&y", new=True, ui=True),
     "a % in the folder": Case(folder="100%", new=True),
     "a folder that looks encoded": Case(folder="a%20b", new=True, refused="without % in its name"),
@@ -181,7 +182,7 @@ CASES = {
     # Python's own
     "umask 077": Case(limit=lambda: os.umask(0o077), new=True, ui=True),
     "umask 000": Case(limit=lambda: os.umask(0), new=True),
-    "PYTHONWARNINGS=error": Case({"PYTHONWARNINGS": "error"}, new=True),
+    "PYTHONWARNINGS=error": Case({"PYTHONWARNINGS": "error"}, new=True, refused="Warning"),
     "PYTHONWARNINGS=default, PYTHONDEVMODE": Case({"PYTHONWARNINGS": "default", "PYTHONDEVMODE": "1"}),
     "PYTHONOPTIMIZE=2": Case({"PYTHONOPTIMIZE": "2", "PYTHONDONTWRITEBYTECODE": "1"}),
     "PYTHONHASHSEED": Case({"PYTHONHASHSEED": "1", "PYTHONUNBUFFERED": "1"}),
