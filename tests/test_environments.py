@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import shutil
 import signal
 import socket
@@ -23,7 +22,7 @@ from urllib.request import urlopen
 import pytest
 from stores import runs_in
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="the environments of POSIX systems")
+resource = pytest.importorskip("resource", reason="the environments of POSIX systems")
 
 GRID = ("-m", "data=digits", "epochs=1", "init=he,max", "execution.n_jobs=2", "tracking.experiment=e")
 TRIALS = 2
@@ -112,15 +111,17 @@ NOWHERE = "/proc/none"
 
 CASES = {
     "as it is": Case(new=True, ui=True),
-    # whose home, cache and temporary folder are not there or can't be written
-    "no HOME": Case({"HOME": None}, ui=True),
+    # homes, caches and temporary folders
+    "no HOME": Case({"HOME": None}),
     "HOME that is not there": Case({"HOME": NOWHERE, "FNNEXP_CACHE": None}, new=True, ui=True),
     "HOME that is empty": Case({"HOME": ""}),
-    "no USER, no LOGNAME": Case({"USER": None, "LOGNAME": None, "FNNEXP_CACHE": NOWHERE}),
+    "no USER, no LOGNAME, no PATH": Case(
+        {"USER": None, "LOGNAME": None, "PATH": None, "FNNEXP_CACHE": NOWHERE}, ui=True
+    ),
     "XDG_CACHE_HOME that can't be made": Case({"XDG_CACHE_HOME": NOWHERE, "FNNEXP_CACHE": None}),
     "FNNEXP_CACHE that is empty": Case({"FNNEXP_CACHE": "", "XDG_CACHE_HOME": "{temporary}"}),
     "MPLCONFIGDIR that can't be made": Case({"MPLCONFIGDIR": NOWHERE}),
-    "TMPDIR that is not there": Case({"TMPDIR": NOWHERE, "FNNEXP_CACHE": NOWHERE}, new=True, ui=True),
+    "TMPDIR that is not there": Case({"TMPDIR": NOWHERE, "FNNEXP_CACHE": NOWHERE}, new=True),
     "TMPDIR that is full": Case({"TMPDIR": "{temporary}"}, new=True, ui=True),
     "JOBLIB_TEMP_FOLDER that is full": Case({"JOBLIB_TEMP_FOLDER": "{temporary}"}),
     "JOBLIB_TEMP_FOLDER that is not there": Case({"JOBLIB_TEMP_FOLDER": NOWHERE}),
@@ -134,8 +135,7 @@ CASES = {
     ),
     # folders' names
     "a path of 200 characters": Case(folder="/".join(["f" * 49] * 4), new=True, ui=True),
-    "umlauts in the folder": Case(folder="Größenvergleich für Übung", new=True, ui=True),
-    "blanks in the folder": Case(folder=" two  blanks ", new=True, ui=True),
+    "umlauts and blanks in the folder": Case(folder=" Größe  für Übung ", new=True, ui=True),
     "single quotes in the folder": Case(folder="it's `mine`", new=True),
     "double quotes in the folder": Case(folder='the "best"', new=True),
     "a # and a ? in the folder": Case(folder="run#3?x=1&y", new=True, ui=True),
@@ -149,24 +149,22 @@ CASES = {
         {"LANG": "C", "LC_ALL": None, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, new=True, ui=True
     ),
     "LC_ALL=POSIX": Case({"LC_ALL": "POSIX"}, new=True),
-    "LC_ALL that is not there": Case({"LC_ALL": "tlh_KX.UTF-8"}),
-    "PYTHONIOENCODING=ascii": Case({"PYTHONIOENCODING": "ascii"}, ui=True),
+    "LC_ALL that is not there": Case({"LC_ALL": "tlh_KX.UTF-8", "PYTHONUTF8": "1"}),
+    "PYTHONIOENCODING=ascii": Case({"PYTHONIOENCODING": "ascii"}),
     "PYTHONIOENCODING=latin-1": Case({"PYTHONIOENCODING": "latin-1"}),
     "PYTHONIOENCODING=cp1252": Case({"PYTHONIOENCODING": "cp1252"}),
     "PYTHONIOENCODING=utf-16": Case({"PYTHONIOENCODING": "utf-16"}),
-    "PYTHONUTF8=1": Case({"PYTHONUTF8": "1"}),
     "COLUMNS=40": Case({"COLUMNS": "40"}),
-    "COLUMNS=0": Case({"COLUMNS": "0"}),
+    "COLUMNS=0": Case({"COLUMNS": "0", "LINES": "0"}),
     "COLUMNS that is no number": Case({"COLUMNS": "wide"}),
-    "TERM=dumb": Case({"TERM": "dumb", "NO_COLOR": "1"}),
-    "FORCE_COLOR": Case({"FORCE_COLOR": "1", "TERM": "xterm-256color"}),
-    "TTY_INTERACTIVE that is odd": Case({"TTY_INTERACTIVE": "maybe", "TTY_COMPATIBLE": "maybe"}),
-    "standard input closed": Case(limit=closed(0), ui=True),
+    "TERM=dumb, NO_COLOR": Case({"TERM": "dumb", "NO_COLOR": "1"}),
+    "FORCE_COLOR": Case({"FORCE_COLOR": "1", "TERM": "xterm-256color", "TTY_INTERACTIVE": "maybe"}),
+    "standard input closed": Case(limit=closed(0)),
     "standard output closed": Case(limit=closed(1), ui=True),
-    "standard errors closed": Case(limit=closed(2), ui=True),
+    "standard errors closed": Case(limit=closed(2)),
     "all three closed": Case(limit=lambda: os.closerange(0, 3)),
     "standard output that nobody reads": Case(limit=read_by_nobody),
-    "nohup": Case(limit=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)),
+    "nohup and nice": Case(limit=lambda: (signal.signal(signal.SIGHUP, signal.SIG_IGN), os.nice(5))),
     # threads and workers
     "OMP_NUM_THREADS": Case({"OMP_NUM_THREADS": "7", "OPENBLAS_NUM_THREADS": "3", "MKL_NUM_THREADS": "2"}),
     "OMP_NUM_THREADS that is no number": Case({"OMP_NUM_THREADS": "many", "OPENBLAS_NUM_THREADS": ""}),
@@ -178,28 +176,20 @@ CASES = {
     "JOBLIB_MULTIPROCESSING=0": Case({"JOBLIB_MULTIPROCESSING": "0"}),
     "JOBLIB_START_METHOD": Case({"JOBLIB_START_METHOD": "spawn"}),
     "64 open files": Case(limit=open_files(64), new=True, ui=True),
-    "niceness": Case(limit=lambda: os.nice(10)),
-    # Python's own
+    # Python's own, and other programs'
     "umask 077": Case(limit=lambda: os.umask(0o077), new=True, ui=True),
-    "umask 000": Case(limit=lambda: os.umask(0), new=True),
     "PYTHONWARNINGS=error": Case({"PYTHONWARNINGS": "error"}, new=True, refused="Warning"),
     "PYTHONWARNINGS=default, PYTHONDEVMODE": Case({"PYTHONWARNINGS": "default", "PYTHONDEVMODE": "1"}),
     "PYTHONOPTIMIZE=2": Case({"PYTHONOPTIMIZE": "2", "PYTHONDONTWRITEBYTECODE": "1"}),
-    "PYTHONHASHSEED": Case({"PYTHONHASHSEED": "1", "PYTHONUNBUFFERED": "1"}),
-    "PYTHONSAFEPATH": Case({"PYTHONSAFEPATH": "1", "PYTHONNOUSERSITE": "1"}),
-    "TZ that is odd": Case({"TZ": "Nowhere/Land"}),
-    "SOURCE_DATE_EPOCH": Case({"SOURCE_DATE_EPOCH": "0", "TZ": "Pacific/Apia"}),
-    # of other programs'
+    "PYTHONSAFEPATH": Case({"PYTHONSAFEPATH": "1", "PYTHONHASHSEED": "1", "PYTHONUNBUFFERED": "1"}),
+    "TZ that is odd": Case({"TZ": "Nowhere/Land", "SOURCE_DATE_EPOCH": "0"}),
     "HYDRA_FULL_ERROR=1": Case({"HYDRA_FULL_ERROR": "1"}),
     "MPLBACKEND that is not there": Case({"MPLBACKEND": "none_such"}),
-    "MPLBACKEND of a notebook": Case({"MPLBACKEND": "module://matplotlib_inline.backend_inline"}),
     "MLFLOW_TRACKING_URI that is empty": Case({"MLFLOW_TRACKING_URI": ""}, ui=True),
-    "MLFLOW's other variables": Case(
-        {"MLFLOW_EXPERIMENT_NAME": "theirs", "MLFLOW_RUN_ID": "0" * 32, "MLFLOW_EXPERIMENT_ID": "7"}
+    "MLflow's other variables": Case(
+        {"MLFLOW_EXPERIMENT_NAME": "theirs", "MLFLOW_EXPERIMENT_ID": "7", "MLFLOW_LOGGING_LEVEL": "DEBUG"}
     ),
-    "MLFLOW_LOGGING_LEVEL=DEBUG": Case({"MLFLOW_LOGGING_LEVEL": "DEBUG"}, new=True),
-    "a proxy": Case({"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}, ui=True),
-    "no PATH": Case({"PATH": None}, ui=True),
+    "a proxy": Case({"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}),
 }
 
 
@@ -232,8 +222,7 @@ def place(tmp_path, request, empty_store):
 @pytest.mark.parametrize("name", CASES)
 def test_a_sweep_its_report_and_the_ui_work_in_an_environment(name, place):
     case = CASES[name]
-    environment = dict(os.environ) | {"PYTHONFAULTHANDLER": ""}
-    environment.setdefault("HOME", "/root")
+    environment = dict(os.environ)
     for variable, value in case.variables.items():
         if value is None:
             environment.pop(variable, None)
