@@ -89,7 +89,7 @@ def as_it_was() -> Iterator[None]:
         added = [name for name in HYDRAS_RESOLVERS if not OmegaConf.has_resolver(name)]
         app.clear()
         job.conf = job.conf.copy()  # Hydra writes the job's name into it
-        store.repo = {name: store.repo[name] for name in ("hydra", f"{SCHEMA}.yaml")}
+        store.repo = {name: schema for name, schema in store.repo.items() if _is_known(name, schema)}
         try:
             yield
         finally:
@@ -98,6 +98,11 @@ def as_it_was() -> Iterator[None]:
                 vars(part).update(attributes)
             for name in added:
                 OmegaConf.clear_resolver(name)
+
+
+def _is_known(name: str, schema: Any) -> bool:
+    """Whether an entry of Hydra's store, a group or a schema, is Hydra's own or fnnexp's."""
+    return name in ("hydra", f"{SCHEMA}.yaml") or getattr(schema, "provider", None) == "hydra"
 
 
 @contextmanager
