@@ -355,32 +355,20 @@ def _upgrade(source: sqlite3.Connection, copy: Path) -> None:
     Raises
     ------
     HalfWayError
-        When a step of the upgrade was done before, in part.
+        When a step of the upgrade was done before, in part, and can't be taken back.
     FnnexpError
         When it fails for any other reason.
     """
-    _copy(source, copy)
-    command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{copy.as_posix()}"]
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(
-        command,
-        cwd=copy.parent,
-        env=environment,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if done.returncode:
-        reasons = re.findall(r"\(sqlite3\.\w+\) (.*)", done.stderr) or done.stderr.split("\n")
-        reason = next(
-            (line.strip() for line in reversed(reasons) if line.strip()), f"status {done.returncode}"
-        )
-        if HALF_WAY.search(reason):
+    half_made: set[str] = set()
+    while reason := _failure_of_upgrade(source, copy, half_made):
+        if not HALF_WAY.search(reason):
+            raise FnnexpError(
+                f"MLflow's store can't be upgraded, and is as it was: `mlflow db upgrade` says {reason}"
+            )
+        made = re.fullmatch(r"(table|index) (\w+) already exists", reason)
+        if made is None or " ".join(made.groups()) in half_made:
             raise HalfWayError(reason)
-        raise FnnexpError(
-            f"MLflow's store can't be upgraded, and is as it was: `mlflow db upgrade` says {reason}"
-        )
+        half_made.add(" ".join(made.groups()))
     with sql.opened(copy) as upgraded:
         before, after, is_current = _rows(source), _rows(upgraded), Schema.of(upgraded).is_current
     if not is_current or after != before:
@@ -389,15 +377,41 @@ def _upgrade(source: sqlite3.Connection, copy: Path) -> None:
         )
 
 
+def _failure_of_upgrade(source: sqlite3.Connection, copy: Path, half_made: Iterable[str]) -> str:
+    """Copy an old store and let MLflow upgrade the copy; return why that failed, or nothing.
+
+    `half_made` are the tables and indices that a stopped upgrade has made and not filled: the copy has none.
+    """
+    for side in ("", *SIDES):
+        Path(f"{copy}{side}").unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+        for made in half_made:
+            kind, name = made.split()
+            if kind == "table" and target.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone():
+                return f"{made} already exists"
+            target.execute(f"DROP {made}")
+        target.commit()
+    done = subprocess.run(
+        [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{copy.as_posix()}"],
+        cwd=copy.parent,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if not done.returncode:
+        return ""
+    reasons = re.findall(r"\(sqlite3\.\w+\) (.*)", done.stderr) or done.stderr.splitlines()
+    said = (line.strip() for line in reversed(reasons))
+    return next((line for line in said if line), f"status {done.returncode}")
+
+
 def _rows(store: sqlite3.Connection) -> dict[str, int]:
     """Return the number of rows of each of :data:`KEPT`."""
     kept = [name for name in KEPT if name in Schema.of(store).tables]
     return {name: store.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in kept}
-
-
-def _copy(source: sqlite3.Connection, copy: Path) -> None:
-    with contextlib.closing(sqlite3.connect(copy)) as target:
-        source.backup(target)
 
 
 def _keep(file: Path, what: str, source: sqlite3.Connection, folder: Path) -> Path:
@@ -411,6 +425,7 @@ def _keep(file: Path, what: str, source: sqlite3.Connection, folder: Path) -> Pa
     try:
         os.link(file, kept)
     except OSError:  # a disk that knows no second names
-        _copy(source, folder / "kept.db")
+        with contextlib.closing(sqlite3.connect(folder / "kept.db")) as target:
+            source.backup(target)
         (folder / "kept.db").rename(kept)
     return kept

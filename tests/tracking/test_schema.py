@@ -16,6 +16,7 @@ from contextlib import closing
 
 import mlflow
 import pytest
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.store.db.utils import _get_latest_schema_revision
 from stores import OLD, held, make_old, revision_of
@@ -55,10 +56,12 @@ def old(before, own_folder):
     return file
 
 
-def break_half_way(file):
+def break_half_way(file, filled=True):
     """Leave what a kill within MLflow's next step leaves: it made a table, and did not say so."""
     with closing(sqlite3.connect(file)) as database:
         database.execute("CREATE TABLE logged_models (model_id VARCHAR(50) NOT NULL)")
+        database.executemany("INSERT INTO logged_models VALUES (?)", [("a model",)] * filled)
+        database.commit()
 
 
 def names_in(folder):
@@ -230,6 +233,53 @@ def test_an_old_store_that_another_program_has_open_is_left_alone(how, old, invo
     assert invoke(*ONE).status == 0
 
 
+STOPPED = """
+import os, sys
+from mlflow.store.db.utils import _upgrade_db, create_sqlalchemy_engine
+from sqlalchemy import event
+engine, steps = create_sqlalchemy_engine("sqlite:///mlflow.db"), 0
+
+@event.listens_for(engine, "before_cursor_execute")
+def count(connection, cursor, statement, *_):
+    global steps
+    steps += not statement.lstrip().upper().startswith(("PRAGMA", "SELECT"))
+    if steps > int(sys.argv[1]):
+        os._exit(9)
+
+_upgrade_db(engine)
+"""
+
+
+@pytest.mark.parametrize("statements", [2, 4, 5])
+def test_an_upgrade_that_mlflow_was_stopped_in_goes_on_and_every_run_is_there(
+    statements, old, trained, invoke
+):
+    """MLflow itself is stopped in its first step, in place, as it was before there was a copy."""
+    assert subprocess.run([sys.executable, "-c", STOPPED, str(statements)], check=False).returncode == 9
+    assert revision_of(old) == OLD
+    with closing(sqlite3.connect(old)) as database:
+        assert database.execute("SELECT name FROM sqlite_master WHERE name = 'logged_models'").fetchall()
+    ran = invoke(*ONE)
+    assert ran.status == 0, ran.err
+    assert "1 were done before" in ran.out
+    answers(old)
+    assert held(old) == held(trained)
+
+
+def test_a_kill_just_before_the_new_store_takes_its_place_leaves_nothing_behind(old, own_folder):
+    (own_folder / f"mlflow.db.before-{NOW}").hardlink_to(old)
+    for name in ("killed", "alive"):
+        folder = own_folder / f".mlflow.db.{name}"
+        folder.mkdir()
+        (folder / "lock").touch()
+        (folder / "new.db-wal").touch()
+    with FileLock(own_folder / ".mlflow.db.alive" / "lock"):
+        schema.ready(old, lambda line: None)
+    assert names_in(own_folder) == [".mlflow.db.alive", "mlflow.db", f"mlflow.db.before-{NOW}"]
+    answers(old)
+    assert held(own_folder / f"mlflow.db.before-{NOW}") == held(old)
+
+
 # --- stores that can't be upgraded ---
 
 
@@ -339,6 +389,7 @@ def test_a_kill_at_any_moment_leaves_the_old_store_or_the_new(start, before, own
 
 
 @unix
+@pytest.mark.long
 @pytest.mark.parametrize("start", ["nothing", "old"])
 @pytest.mark.parametrize("kilobytes", [0, 1, 40, 300, 700, 900])
 def test_a_full_disk_leaves_the_old_store_or_none(kilobytes, start, before, own_folder, invoke):
