@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import urlopen
@@ -53,7 +54,7 @@ class Case:
     words
         More words of the sweep's command.
     prepare
-        Called with the place before anything.
+        Returns a context in which the case runs.
     limit
         Called in each process before it becomes the command.
     refused
@@ -65,29 +66,38 @@ class Case:
     new: bool = False
     ui: bool = False
     words: tuple[str, ...] = ()
-    prepare: Callable[[Place], object] | None = None
+    prepare: Callable[[Place], AbstractContextManager[object]] | None = None
     limit: Callable[[], object] | None = None
     refused: str | None = None
 
 
-def read_only(folder):
-    folder.chmod(0o555)
-    if os.access(folder, os.W_OK):
-        pytest.skip("root may write everywhere")
+@contextlib.contextmanager
+def mounted(folder, options):
+    """Mount an empty file system of these options on a folder."""
+    command = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("only root mounts file systems")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 @contextlib.contextmanager
 def full(folder):
-    """Mount a file system with no room left on a folder."""
-    command = ["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode != 0:
-        pytest.skip("only root mounts a file system that is full")
-    try:
+    with mounted(folder, "size=16k"):
         with contextlib.suppress(OSError):
             (folder / "all").write_bytes(b"x" * 100_000)
         yield
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
+
+
+@contextlib.contextmanager
+def read_only(folder):
+    """Make a folder read-only; root may write everywhere but to a file system that is."""
+    if os.getuid() != 0:
+        folder.chmod(0o555)
+    with mounted(folder, "ro") if os.getuid() == 0 else contextlib.nullcontext():
+        yield
 
 
 def closed(number):
@@ -122,8 +132,12 @@ CASES = {
     "FNNEXP_CACHE that is empty": Case({"FNNEXP_CACHE": "", "XDG_CACHE_HOME": "{temporary}"}),
     "MPLCONFIGDIR that can't be made": Case({"MPLCONFIGDIR": NOWHERE}),
     "TMPDIR that is not there": Case({"TMPDIR": NOWHERE, "FNNEXP_CACHE": NOWHERE}, new=True),
-    "TMPDIR that is full": Case({"TMPDIR": "{temporary}"}, new=True, ui=True),
-    "JOBLIB_TEMP_FOLDER that is full": Case({"JOBLIB_TEMP_FOLDER": "{temporary}"}),
+    "TMPDIR that is full": Case(
+        {"TMPDIR": "{temporary}"}, new=True, ui=True, prepare=lambda place: full(place.temporary)
+    ),
+    "JOBLIB_TEMP_FOLDER that is full": Case(
+        {"JOBLIB_TEMP_FOLDER": "{temporary}"}, prepare=lambda place: full(place.temporary)
+    ),
     "JOBLIB_TEMP_FOLDER that is not there": Case({"JOBLIB_TEMP_FOLDER": NOWHERE}),
     "a folder that is read-only": Case(
         prepare=lambda place: read_only(place.folder), new=True, refused="read-only"
@@ -211,11 +225,7 @@ def place(tmp_path, request, empty_store):
     there.temporary.mkdir()
     if not case.new:
         empty_store(there.folder)
-    with contextlib.ExitStack() as held:
-        if "full" in request.getfixturevalue("name") and case.limit is None:
-            held.enter_context(full(there.temporary))
-        if case.prepare:
-            case.prepare(there)
+    with case.prepare(there) if case.prepare else contextlib.nullcontext():
         yield there
 
 
