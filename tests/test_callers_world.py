@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -180,6 +181,12 @@ def sweep_that_is_interrupted(runs, curves):
         fnnexp.sweep(seed=[8, 9], **SMALL)
 
 
+def sweep_into_a_store_that_fails(runs, curves):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fnnexp.tracking.store.client", lambda uri: Path("none").read_text())
+        fnnexp.sweep(**SMALL, **{"tracking.experiment": "new"})
+
+
 CALLS = {
     "sweep": lambda runs, curves: fnnexp.sweep(init=["he", "max"], seed=2, **SMALL),
     "sweep by two workers": lambda runs, curves: fnnexp.sweep(
@@ -188,9 +195,7 @@ CALLS = {
     "sweep that is refused": lambda runs, curves: fnnexp.sweep(arch="none", **SMALL),
     "sweep that is refused by its data": lambda runs, curves: fnnexp.sweep(data="files", epochs=1),
     "sweep that is interrupted": sweep_that_is_interrupted,
-    "sweep into what is no store": lambda runs, curves: fnnexp.sweep(
-        **SMALL, **{"tracking.uri": "sqlite:////proc/none/mlflow.db"}
-    ),
+    "sweep into a store that fails when workers have begun": sweep_into_a_store_that_fails,
     "runs": lambda runs, curves: fnnexp.runs("fnnexp"),
     "runs that are not there": lambda runs, curves: fnnexp.runs("none"),
     "curves": lambda runs, curves: fnnexp.curves("fnnexp"),
