@@ -232,7 +232,7 @@ def test_what_make_demo_prints_works_in_the_shell_where_make_was_called(own_fold
     assert ran.returncode == 0, ran.stderr
     assert "108 trials finished" in ran.stdout
     assert (own_folder / page_of(ran)).parent == own_folder / "demo" / "reports" / "demo"
-    lines = re.findall(r"(?:compare them|One of them by itself): (.*)", ran.stdout)
+    lines = re.findall(r"(?:compare them: |One of them by itself:\n)(.*)", ran.stdout)
     assert len(lines) == 2
     for command in lines:
         pasted = setting.run(command, PATH=path)

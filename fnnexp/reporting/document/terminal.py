@@ -9,7 +9,7 @@ from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
 from fnnexp.errors import printable
-from fnnexp.reporting.document.blocks import Medium, Table, Text
+from fnnexp.reporting.document.blocks import Code, Medium, Table, Text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,8 +29,9 @@ def show(document: Document, console: Console) -> None:
                 _show_table(console, block.without(*block.wide))
             elif isinstance(block, Text):
                 text = in_a_line(f"{block.text} {block.code}".strip())
-                # A command stays one line: the terminal breaks it for the eye, and not for who copies it.
-                console.print(RichText(text, style="dim" if block.quiet else ""), soft_wrap=bool(block.code))
+                console.print(RichText(text, style="dim" if block.quiet else ""))
+            elif isinstance(block, Code):  # the terminal breaks it for the eye, not for who copies it
+                console.print(RichText(in_a_line(block.text)), soft_wrap=True)
 
 
 def _show_table(console: Console, table: Table) -> None:

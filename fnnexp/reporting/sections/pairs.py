@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from fnnexp.config.commands import program
-from fnnexp.reporting.document.blocks import EVERYWHERE, TERMINAL, Cell, Section, Table, Text
+from fnnexp.reporting.document.blocks import EVERYWHERE, TERMINAL, Cell, Code, Section, Table, Text
 from fnnexp.reporting.document.wording import between, number
 from fnnexp.results import comparisons
 
@@ -90,7 +90,7 @@ def _rows(pairs: pd.DataFrame, names: Sequence[str]) -> list[list[Cell]]:
 
 def _one_by_itself(
     command: Callable[..., str], where: Sequence[str], runs: pd.DataFrame, cells: Table
-) -> list[Text]:
+) -> list[Text | Code]:
     """Return the command of a report of one combination, the first, if its labels are values to ask for."""
     if not cells.rows:
         return []
@@ -99,4 +99,4 @@ def _one_by_itself(
     if not all((runs[name].astype("str") == value).any() for name, value in first.items()):
         return []
     options = [*where, *(f"{name}={value}" for name, value in first.items())]
-    return [Text("One of them by itself:", TERMINAL, code=command(options, program=program()))]
+    return [Text("One of them by itself:", TERMINAL), Code(command(options, program=program()), TERMINAL)]
