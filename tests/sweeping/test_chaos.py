@@ -83,7 +83,8 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_if_nothing_was(tmp_path,
                 if not workers and chance.random() > EARLY:
                     continue  # it has not got that far
                 kind = chance.choice(["worker", "worker", "workers", "parent"]) if workers else "parent"
-                victims = {"worker": [chance.choice(workers)], "workers": workers, "parent": [sweep]}[kind]
+                one = [chance.choice(workers or [sweep])]
+                victims = {"worker": one, "workers": workers, "parent": [sweep]}[kind]
                 for victim in victims:
                     try:
                         os.kill(victim.pid, signal.SIGKILL)
