@@ -55,9 +55,7 @@ def cache_folder() -> Path:
     with contextlib.suppress(RuntimeError):
         if (folder := platformdirs.user_cache_path("fnnexp")).is_absolute():
             return folder
-    fallback = _temporary_folder()
-    _warn_once(f"no home folder is known here; the cache is {fallback}. FNNEXP_CACHE names another.")
-    return fallback
+    return _temporary_folder("no home folder is known here for the cache")
 
 
 def writable_folder() -> Path:
@@ -65,18 +63,15 @@ def writable_folder() -> Path:
     try:
         return _writable(cache_folder())
     except OSError as error:
-        fallback = _temporary_folder()
-        _warn_once(
-            f"the cache {cache_folder()} cannot be written ({error.strerror or error}); {fallback} is used. "
-            "FNNEXP_CACHE names another."
-        )
-    return _writable(fallback)
+        why = f"the cache {cache_folder()} cannot be written ({error.strerror or error})"
+    return _writable(_temporary_folder(why))
 
 
-def _temporary_folder() -> Path:
-    """Return this user's own folder in the temporary folder; nobody else can put data there."""
+def _temporary_folder(why: str) -> Path:
+    """Return this user's own folder in the temporary folder, and say once why it is used."""
     user = str(os.getuid()) if hasattr(os, "getuid") else getpass.getuser()
     folder = Path(tempfile.gettempdir()) / f"fnnexp-{user}"
+    _warn_once(f"{why}; {folder} is used. FNNEXP_CACHE names another.")
     folder.mkdir(mode=0o700, exist_ok=True)
     if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
         raise DataError(f"{folder} belongs to someone else; write FNNEXP_CACHE=FOLDER for one of your own")

@@ -150,7 +150,7 @@ def test_a_user_without_a_home_trains_with_a_cache_of_his_own(own_folder, invoke
     cache._warn_once.cache_clear()
     ran = invoke(*SMALL, "epochs=0")
     assert ran.status == 0, ran.err
-    assert ran.err.count("no home folder is known here; the cache is") == 1
+    assert ran.err.count("no home folder is known here for the cache; ") == 1
     (folder,) = (own_folder / "tmp").glob("fnnexp-*")
     assert folder.stat().st_mode & 0o777 == 0o700
     assert list(folder.glob("prepared/*/x_train.npy"))
