@@ -205,7 +205,8 @@ def trials_of(jobs_of):
     from fnnexp.data import datasets as data
 
     def trials(*overrides, config="config"):
-        jobs = jobs_of("data=digits", *overrides, config=config)
+        usual = () if any(each.startswith("data=") for each in overrides) else ("data=digits",)
+        jobs = jobs_of(*usual, *overrides, config=config)
         return [trial(job, data.prepare(job.config.data.name, job.config.data.path)) for job in jobs]
 
     return trials

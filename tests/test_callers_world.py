@@ -84,7 +84,7 @@ def world():
         "limits": (sys.getrecursionlimit(), sys.getswitchinterval(), threading.stack_size()),
         "signals": {number: signal.getsignal(number) for number in handled},
         "blocked signals": mask and mask(signal.SIG_BLOCK, []),
-        "collector": (gc.isenabled(), gc.get_threshold(), gc.get_freeze_count(), list(gc.callbacks)),
+        "collector": (gc.isenabled(), gc.get_threshold(), gc.get_freeze_count() > 0, list(gc.callbacks)),
         "locale": locale.setlocale(locale.LC_ALL),
         "warnings": (list(warnings.filters), warnings.showwarning),
         "logging": loggers(),
@@ -183,7 +183,7 @@ def sweep_that_is_interrupted(runs, curves):
 
 def sweep_into_a_store_that_fails(runs, curves):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fnnexp.tracking.store.client", lambda uri: Path("none").read_text())
+        patch.setattr("fnnexp.tracking.store.client", lambda *_, **__: Path("none").read_text())
         fnnexp.sweep(**SMALL, **{"tracking.experiment": "new"})
 
 

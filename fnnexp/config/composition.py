@@ -4,6 +4,8 @@ Hydra composes, through its public ``compose`` and its override parser, once for
 (``arch=tanh_128``). A job's values (``seed=3``) are applied to a copy of that composition, with the OmegaConf
 function that Hydra itself uses. Nothing that Hydra does beyond composing happens here: no callbacks, no
 folders, no logging. :mod:`fnnexp.config.safety` looks at every file before Hydra reads it.
+
+Private ground of OmegaConf: the table of its resolvers, which Hydra adds to, and which is put back.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import OmegaConfBaseException
 
 from fnnexp.config import safety
@@ -60,8 +63,7 @@ UNUSED = ("~hydra/help", "~hydra/hydra_help", "~hydra/output", "~hydra/env")
 _LOCK = threading.RLock()
 """Hydra's state is the process's, so one thread composes at a time."""
 
-HYDRAS_RESOLVERS = ("hydra", "now", "python_version")
-"""What Hydra registers with OmegaConf when it is first set up."""
+_RESOLVERS: dict[str, Any] = getattr(BaseContainer, "_resolvers", {})
 
 
 @contextmanager
@@ -85,8 +87,7 @@ def as_it_was() -> Iterator[None]:
     with _LOCK, safety.configs_are_ours():
         app, job, store = GlobalHydra.instance(), JobRuntime.instance(), ConfigStore.instance()
         parts = (app, job, store, HydraConfig.instance(), version.VersionBase.instance())
-        before = [dict(vars(part)) for part in parts]
-        added = [name for name in HYDRAS_RESOLVERS if not OmegaConf.has_resolver(name)]
+        before, resolvers = [dict(vars(part)) for part in parts], dict(_RESOLVERS)
         app.clear()
         job.conf = job.conf.copy()  # Hydra writes the job's name into it
         store.repo = {name: schema for name, schema in store.repo.items() if _is_known(name, schema)}
@@ -96,8 +97,8 @@ def as_it_was() -> Iterator[None]:
             GlobalHydra.set_instance(app)  # Hydra's own context leaves a copy of it
             for part, attributes in zip(parts, before, strict=True):
                 vars(part).update(attributes)
-            for name in added:
-                OmegaConf.clear_resolver(name)
+            _RESOLVERS.clear()
+            _RESOLVERS.update(resolvers)
 
 
 def _is_known(name: str, schema: Any) -> bool:

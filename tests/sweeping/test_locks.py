@@ -284,7 +284,7 @@ def test_a_sweep_whose_trials_were_taken_over_saves_what_it_has_and_leaves(
 # --- commands ---
 
 
-COMMAND = [sys.executable, "-m", "fnnexp", "-m", "data=digits", "init=he,max", "epochs=30", "batching=sample"]
+COMMAND = [sys.executable, "-m", "fnnexp", "-m", "data=digits", "init=he,max", "batching=sample"]
 
 
 def test_two_sweeps_started_at_once_train_each_trial_once(tmp_path):

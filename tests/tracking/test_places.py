@@ -87,7 +87,7 @@ def test_an_empty_variable_names_no_store(own_folder, invoke, monkeypatch, reque
         assert ran.status == 2
         assert "o sweep has been recorded here" in ran.err
     assert files_in(own_folder) == {}
-    assert invoke(*SMALL, "epochs=0").status == 0
+    assert invoke(*SMALL, "++epochs=0").status == 0
     assert list(frames.runs("fnnexp", tracking_uri="sqlite:///mlflow.db")["status"]) == ["finished"]
     started = request.getfixturevalue("started")
     assert invoke("ui").status == 7
@@ -100,7 +100,7 @@ def test_a_home_folder_is_that_of_the_user(own_folder, invoke, monkeypatch, empt
     monkeypatch.setenv("USERPROFILE", str(own_folder / "home"))
     empty_store(own_folder / "home")
     uri = "sqlite:///~/mlflow.db"
-    ran = invoke(*SMALL, "epochs=0", f"tracking.uri='{uri}'", cwd=own_folder / "here")
+    ran = invoke(*SMALL, "++epochs=0", f"tracking.uri='{uri}'", cwd=own_folder / "here")
     assert ran.status == 0, ran.err
     assert invoke("report", "fnnexp", "--uri", uri, "--folder", "~/page", cwd=own_folder / "here").status == 0
     assert (own_folder / "home" / "page" / "report.html").exists()
@@ -148,7 +148,7 @@ def test_a_user_without_a_home_trains_with_a_cache_of_his_own(own_folder, invoke
     (own_folder / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(own_folder / "tmp"))
     cache._warn_once.cache_clear()
-    ran = invoke(*SMALL, "epochs=0")
+    ran = invoke(*SMALL, "++epochs=0")
     assert ran.status == 0, ran.err
     assert ran.err.count("no home folder is known here for the cache; ") == 1
     (folder,) = (own_folder / "tmp").glob("fnnexp-*")
@@ -167,7 +167,7 @@ def test_a_folder_whose_name_mlflow_would_read_as_another_is_refused(name, own_f
         assert "write tracking.uri=sqlite:///FOLDER/mlflow.db" in ran.err
     assert [path.name for path in own_folder.rglob("*")] == [name]
     away = own_folder / "away" / "mlflow.db"
-    assert invoke(*SMALL, "epochs=0", f"tracking.uri=sqlite:///{away}", cwd=folder).status == 0
+    assert invoke(*SMALL, "++epochs=0", f"tracking.uri=sqlite:///{away}", cwd=folder).status == 0
     assert away.exists()
 
 

@@ -23,6 +23,7 @@ from stores import OLD, held, make_old, revision_of
 
 import fnnexp
 from fnnexp.tracking import schema
+from servers.processes import free_port
 
 KILLS = max(int(os.environ.get("FNNEXP_KILLS", "30")) // 5, 6)
 NOW = _get_latest_schema_revision()
@@ -193,7 +194,7 @@ def test_a_copy_is_made_again_when_the_store_has_changed(old):
 
 def test_the_ui_upgrades_an_old_store_before_mlflows_server_can(old, invoke, started):
     runs = held(old)
-    ran = invoke("ui")
+    ran = invoke("ui", "--port", str(free_port()))
     assert "upgrades a copy" in ran.err
     assert len(started) == 1
     assert (revision_of(old), held(old)) == (NOW, runs)
@@ -313,7 +314,7 @@ def test_a_store_of_a_newer_mlflow_is_named_with_what_to_write(words, store, inv
     with closing(sqlite3.connect(own_folder / "mlflow.db")) as database:
         database.execute("UPDATE alembic_version SET version_num = 'feedbeef0000'")
         database.commit()
-    ran = invoke(*words)
+    ran = invoke(*words, *(["--port", str(free_port())] if words == ["ui"] else []))
     assert ran.status == 2
     assert "written by a newer MLflow" in ran.err
     assert "feedbeef0000; write pip install -U mlflow" in ran.err
