@@ -49,5 +49,6 @@ def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     >>> did_you_mean("hee", ["max", "he", "xavier"])
     " Did you mean 'he'?"
     """
-    near = difflib.get_close_matches(given, list(allowed), n=1)
-    return f" Did you mean '{near[0]}'?" if near else ""
+    by_letters = {name.lower(): name for name in allowed}
+    near = difflib.get_close_matches(given.lower(), by_letters, n=1)
+    return f" Did you mean '{by_letters[near[0]]}'?" if near else ""

@@ -133,7 +133,7 @@ class Composition:
         self._parse = cache(lambda override: self._parse_all([override])[0])
         self._is_group = cache(lambda key: bool(self._loader.get_group_options(key)))
         self._own = cache(self._values_of)
-        safety.refuse_lists_of_options(command.overrides)
+        safety.refuse_what_is_no_option(command.overrides)
         parsed = self._parse_all(list(command.overrides))
         folders = _search_path(command, parsed)
         own = [] if command.config_dir is None else [command.config_dir]
@@ -316,7 +316,7 @@ class Composition:
             raise ConfigError(f"{swept[0]}: Hydra's own keys take one value; write one")
         self._refuse_repeats()
         lines = [*self._params(), *self._tasks]
-        safety.refuse_lists_of_options(lines)
+        safety.refuse_what_is_no_option(lines)
         overrides = self._parse_all(lines)
         if hydras := [override for override in overrides if override.is_hydra_override()]:
             raise ConfigError(
@@ -497,7 +497,7 @@ def _as_one(key: str, overrides: Sequence[Override]) -> str:
     values = [override.value() for override in overrides]
     first = values[0]
     if len(values) > 2 and type(first) is int and values == list(range(first, first + len(values))):
-        return f"{key}=range({first},{first + len(values)})".replace("(0,", "(")
+        return f"'{key}=range({first},{first + len(values)})'".replace("(0,", "(")
     texts = (str(override.get_value_element_as_str()) for override in overrides)
     return f"{key}={','.join(dict.fromkeys(texts))}"
 

@@ -134,6 +134,13 @@ def _unknown_key(message: str, messages: list[str]) -> str | None:
     return no_such_key(full, [f"{prefix}.{name}" if prefix else name for name in allowed])
 
 
+ELSEWHERE = {
+    "learning_rate": "optimizer.lr", "batch_size": "batching.size", "random_state": "seed",
+    "n_epochs": "epochs", "num_epochs": "epochs", "hidden_layer_sizes": "arch.hidden", "units": "arch.hidden",
+}  # fmt: skip
+"""Our key for what other libraries call otherwise."""
+
+
 def no_such_key(key: str, known: Sequence[str]) -> str:
     """Return what to say of a key that the schema lacks.
 
@@ -145,7 +152,7 @@ def no_such_key(key: str, known: Sequence[str]) -> str:
         The keys there are in its place.
     """
     last = key.rpartition(".")[2]
-    same = [each for each in every_key() if each.rpartition(".")[2] == last]
+    same = [each for each in every_key() if each.rpartition(".")[2] == last or each == ELSEWHERE.get(last)]
     meant = " or ".join(f"'{each}'" for each in same)
     hint = f" Did you mean {meant}?" if same else did_you_mean(key, every_key())
     return f"{key}: there is no such key; there are {', '.join(known)}.{hint}"

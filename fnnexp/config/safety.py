@@ -23,7 +23,7 @@ from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 
 from fnnexp.config.jobs import count_references
 from fnnexp.config.messages import INSTEAD
-from fnnexp.config.schema import Config, conf_folder
+from fnnexp.config.schema import NODES, Config, conf_folder, keys_of
 from fnnexp.errors import ConfigError
 
 SCHEME = "fnnexp"
@@ -166,20 +166,37 @@ def _groups() -> frozenset[str]:
     return frozenset(folder.name for folder in conf_folder().iterdir() if folder.is_dir())
 
 
-def refuse_lists_of_options(overrides: Iterable[str]) -> None:
-    """Refuse overrides that choose a list: Hydra would merge its options, and the last would win unseen.
+def refuse_what_is_no_option(overrides: Iterable[str]) -> None:
+    """Refuse overrides that choose a list or a number, and no option.
+
+    Of a list Hydra would merge the options, and the last would win unseen.
 
     Raises
     ------
     ConfigError
-        With the list, and how a grid of its options is written.
+        With what was given, and how a grid of the options, or a value of the group, is written.
     """
-    lists = [each for each in overrides if "[" in each and _group_of(each.partition("=")[0]) in _groups()]
-    for override in OverridesParser.create().parse_overrides(lists):
+    of_groups = [each for each in overrides if _group_of(each.partition("=")[0]) in _groups()]
+    for override in OverridesParser.create().parse_overrides(of_groups):
         value: Any = override.value()
         for each in value.list if isinstance(value, ChoiceSweep) else [value]:
+            options = (
+                [getattr(option, "text", option) for option in each] if isinstance(each, list) else [each]
+            )
+            if any(type(option) in (int, float) for option in options):
+                raise ConfigError(_no_number(override.key_or_group, override.value()))
             if isinstance(each, list):
-                raise ConfigError(_takes_one(override.key_or_group, [getattr(o, "text", o) for o in each]))
+                raise ConfigError(_takes_one(override.key_or_group, options))
+
+
+def _no_number(group: str, given: Any) -> str:
+    listed = given.list if isinstance(given, ChoiceSweep) else given
+    text = ",".join(map(str, listed)) if isinstance(listed, list) else str(listed)
+    keys = ", ".join(f"{group}.{key}=…" for key in keys_of(NODES[group])) if group in NODES else ""
+    return (
+        f"{group}={f'[{text}]' if isinstance(given, list) else text}: an option is a name, and no number; "
+        f"write {group}=NAME{f', or for one of its values {keys}' if keys else ''}"
+    )
 
 
 def _group_of(key: str) -> str:

@@ -79,6 +79,11 @@ def label_of(names: Sequence[str] | None, values: Numbers, wanted: str | None, p
                 "without it, as pandas does by to_csv(path, index=False)."
             )
     unused = [names[place] for place in strays if place != label] if names else []
+    if unused and label is not None and LABEL.fullmatch(unused[0]):
+        raise DataError(
+            f"{path}: data.label={wanted} takes column {called(names, label)} for the label, and "
+            f"'{unused[0]}' is called as a label is; write data.label={unused[0]}."
+        )
     if unused:
         raise DataError(
             f"{path}: column '{unused[0]}' is neither the label nor a pixel, as numbered columns are; "

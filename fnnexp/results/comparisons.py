@@ -178,8 +178,9 @@ def compare(runs: pd.DataFrame, factor: str | None = None) -> pd.DataFrame:
     pairs = of_options(runs)
     varied = list(levels(runs.reset_index(drop=True)).columns) if len(runs) else []
     if factor not in varied:
+        problem = "does not vary in" if factor in frames.params_of(runs) else "is no factor of"
         raise FnnexpError(
-            f"factor={factor!r} does not vary in these {len(runs)} trials; what does is "
+            f"factor={factor!r} {problem} these {len(runs)} trials; what varies is "
             f"{', '.join(varied) or 'nothing'}.{did_you_mean(str(factor), varied)}"
         )
     return pairs[pairs["factor"] == factor].drop(columns="factor").reset_index(drop=True)

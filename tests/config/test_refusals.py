@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import warnings
 from dataclasses import dataclass
 
@@ -246,7 +247,9 @@ def test_a_folder_that_is_no_string_is_refused(folder):
 def test_the_values_that_a_shell_makes_of_braces_are_refused_and_told_as_one(given, to_write, values):
     message = refusal(*given, multirun=True)
     assert f"is given {sum('seed' in word for word in given)} times, which a shell makes of" in message
-    assert f"write {to_write}, or" in message
+    assert (
+        f"write {shlex.quote(to_write) if '(' in to_write else to_write}, or" in message
+    )  # as a shell takes it
     jobs = jobs_of(Command(overrides=(to_write,), multirun=True))
     assert [job.config.seed for job in jobs] == values
     last = re.search(r"for the last alone (\S+)$", message)[1]
@@ -274,7 +277,7 @@ def test_of_what_is_one_for_all_trials_the_last_counts_in_a_grid_too():
 def test_a_single_trial_takes_the_last_as_hydra_does_and_says_so():
     sweep = compose(Command(overrides=("data=digits", "seed=0", "seed=1", "seed=2")))
     assert [trial.seed for trial in sweep.trials] == [2]
-    said = "seed is given 3 times, and the last counts: seed=2; for a trial each write -m seed=range(3)"
+    said = "seed is given 3 times, and the last counts: seed=2; for a trial each write -m 'seed=range(3)'"
     assert sweep.notes == (said,)
 
 

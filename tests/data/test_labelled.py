@@ -189,7 +189,7 @@ def test_where_both_ends_can_be_the_label_it_must_be_told(told, arrays, tmp_path
     ("reading", "words"),
     [
         ({"label": "lable"}, ["data.label=lable", "no such column", "Did you mean 'label'?"]),
-        ({"label": "p3"}, ["column 'label' is neither the label nor a pixel", "drop(columns=['label'])"]),
+        ({"label": "p3"}, ["data.label=p3 takes column 'p3'", "write data.label=label."]),
         ({"header": "false"}, ["column 1, row 1", "'label'", "data.header=true"]),
         ({"test_fraction": 0.3}, ["data.test_fraction=0.3", "leave it out"]),
     ],
