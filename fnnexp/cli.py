@@ -100,6 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("fnnexp: interrupted", file=sys.stderr)
         return 130
+    except Warning as error:  # PYTHONWARNINGS=error
+        print(f"fnnexp: a warning is an error here: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
     except BrokenPipeError:  # nobody reads what a command prints
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -54,7 +54,20 @@ class AnyText:
     def write(self, text: str) -> int:
         """Write the text; what the encoding lacks is a lookalike or written out."""
         encoding = self._stream.encoding or "utf-8"
-        return self._stream.write(text.encode(encoding, LACKING).decode(encoding))
+        self._patiently(self._stream.write, text.encode(encoding, LACKING).decode(encoding))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        self._patiently(self._stream.flush)
+
+    def _patiently(self, call: Callable[..., Any], *given: str) -> None:
+        """Call, and let a full disk behind the stream pass: the work goes on. rich notices a closed pipe."""
+        try:
+            call(*given)
+        except OSError as error:
+            if isinstance(error, BrokenPipeError):
+                raise
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -80,7 +93,10 @@ def terminal(**how: Any) -> Console:
                 super().on_broken_pipe()
 
     there = cast("TextIO", AnyText(sys.stdout)) if sys.stdout else None
-    return Terminal(file=there, **how)
+    console = Terminal(file=there, **how)
+    if console.width < 1:  # COLUMNS=0
+        console.width = 80
+    return console
 
 
 class _Shown:

@@ -740,3 +740,12 @@ def test_a_reader_that_goes_away_is_no_error(words):
     )
     os.close(writes)
     assert ran.stderr == ""
+
+
+def test_a_warning_that_is_made_an_error_is_one_line(invoke, monkeypatch):
+    def warn(*_):
+        raise DeprecationWarning("old")
+
+    monkeypatch.setattr("fnnexp.cli._train", warn)
+    ran = invoke("data=digits")
+    assert (ran.status, ran.err) == (1, "fnnexp: a warning is an error here: DeprecationWarning: old\n")

@@ -155,3 +155,23 @@ def test_every_command_prints_in_ascii(command, store):
 @pytest.mark.parametrize("module", [console, errors])
 def test_the_examples_run(module):
     assert doctest.testmod(module).failed == 0
+
+
+class Full(io.TextIOWrapper):
+    """Standard output into a file on a full disk."""
+
+    def write(self, text):
+        raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_behind_standard_output_stops_no_work(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Full(io.BytesIO(), "utf-8"))
+    shown = console.terminal()
+    shown.print("epochs 1/2")
+    shown.print("epochs 2/2")
+
+
+def test_a_terminal_of_no_width_is_one_of_eighty(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "0")
+    console.terminal().print("seen")
+    assert capsys.readouterr().out == "seen\n"

@@ -24,7 +24,7 @@ from fnnexp.nn.training import Recipe
 MOST_PARAMETERS = 1 << 28
 """As many parameters as a network may have: 1 GB of float32."""
 
-DARK = 32
+DARK = 128
 """Where no pixel is as bright as this, pixels are not 0..255 but on another scale, as 0..1 or 0..16."""
 
 

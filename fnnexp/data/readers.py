@@ -67,7 +67,8 @@ def read(source: Source) -> Labelled:
     """
     where = " ".join(str(path) for path in source.files)
     found = labelled(READERS[source.format](source), source.reading, where)
-    return replace(found, arrays=checked(found.arrays, where).arrays)
+    done = checked(found.arrays, where)
+    return replace(done, notes=(*found.notes, *done.notes))
 
 
 @contextlib.contextmanager
@@ -160,19 +161,24 @@ def _known(names: list[str], known: Mapping[str, str], path: Path) -> dict[str, 
     return found
 
 
+AS_CLASSES = "store np.searchsorted(np.unique(y_train), y).astype(np.uint8) of both y_train and y_test."
+"""What makes class numbers of labels of any kind."""
+
+
 def _fault(values: Numbers, what: str, at: tuple[int, ...], array: str) -> str:
     """Return the message about a value of an .npz that is no byte."""
     found, kind = values[at], values.dtype
     if not (values.min() >= 0 and values.max() <= 255):
+        beyond = f"{what} holds values from {values.min()} to {values.max()}; expected"
+        if array[0] == "y":
+            return f"{beyond} class numbers 0, 1, 2, …: {AS_CLASSES}"
         return (
-            f"{what} holds values from {values.min()} to {values.max()}; expected whole numbers 0..255, "
-            "saved .astype(np.uint8)."
+            f"{beyond} bytes 0..255: store np.round(255 * (x - low) / (high - low)).astype(np.uint8) of all "
+            f"images, with low={values.min()} and high={values.max()}, or what these are in both parts."
         )
     if array[0] == "y":
-        return (
-            f"{what} holds fractions ({kind}, such as {found}); expected class numbers 0, 1, 2, …: "
-            "store np.searchsorted(np.unique(y_train), y).astype(np.uint8) of both y_train and y_test."
-        )
+        fractions = f"{what} holds fractions ({kind}, such as {found})"
+        return f"{fractions}; expected class numbers 0, 1, 2, …: {AS_CLASSES}"
     return (
         f"{what} holds fractions ({kind}, such as {found}) that are no bytes divided by 255; expected bytes "
         "0..255: store np.round(255 * x).astype(np.uint8) of images in 0..1. Scaling is data.scale's work."

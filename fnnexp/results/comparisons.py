@@ -97,7 +97,7 @@ def configurations(runs: pd.DataFrame) -> list[Configuration]:
     by_trainings: dict[frozenset[Any], list[Configuration]] = {}
     for _, part in groups(table.assign(row=runs.index), list(table.columns)):
         rows = runs.loc[part.index]
-        done = rows[rows["status"] == "finished"].drop_duplicates("seed")
+        done = rows[(rows["status"] == "finished") & rows[metric].notna()].drop_duplicates("seed")
         values = pd.Series(done[metric].to_numpy(float), index=done["seed"].to_numpy())
         options = {name: str(part[name].iloc[0]) for name in table.columns}
         name = _name(options) or "the one configuration"

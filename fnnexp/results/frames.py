@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from fnnexp.config.schema import CHOICES, NODES, UNSCIENTIFIC, Config
+from fnnexp.config.schema import CHOICES, NODES, UNSCIENTIFIC, Config, keys_of
 from fnnexp.errors import FnnexpError
 from fnnexp.nn.layer_stats import NAME, QUANTITIES
 from fnnexp.nn.pieces.batching import MODES
@@ -52,7 +52,9 @@ CHECKSUM = "data_checksum"
 """The content of the data, no param and yet part of a configuration: a file can change under its path."""
 
 
-GROUPS = tuple(name for name in NODES if name not in UNSCIENTIFIC)
+KEYS = frozenset(
+    f"{name}.{key}" for name, node in NODES.items() if name not in UNSCIENTIFIC for key in keys_of(node)
+)
 SCALARS = tuple(each.name for each in fields(Config) if each.name not in (*NODES, *UNSCIENTIFIC, "seed"))
 """The sections of a config whose keys are params, as in `optimizer.lr`, and the keys outside of any."""
 
@@ -71,8 +73,7 @@ def params_of(runs: pd.DataFrame) -> list[str]:
 
 
 def _is_param(column: str) -> bool:
-    group, dot, _ = column.partition(".")
-    return group in GROUPS if dot else column in (*CHOICES, *SCALARS, "experiment")
+    return column in KEYS or column in (*CHOICES, *SCALARS, "experiment")
 
 
 def in_order(runs: pd.DataFrame) -> pd.DataFrame:

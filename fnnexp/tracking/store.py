@@ -102,7 +102,13 @@ def plain(uri: str) -> str:
     """
     file = store_file(uri)
     _, mark, options = uri.partition("?")
-    if file is None and uri.lower().startswith("sqlite"):
+    if (
+        file is None
+        and re.match(r"sqlite(\+\w+)?:///[^:?]", uri, re.IGNORECASE)
+        and not uri.startswith(SQLITE)
+    ):
+        problem = f"is spelled as fnnexp spells none: before a file stands {SQLITE}"
+    elif file is None and uri.lower().startswith("sqlite"):
         problem = "names no file (three slashes stand before one), so all results would be gone at the end"
     elif file is None:
         return uri
@@ -290,6 +296,8 @@ def _problem(error: Exception, uri: str | None) -> str | None:
             f"{name} refuses: {reason(error)}; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
             "MLFLOW_TRACKING_TOKEN, to what its owner has given you"
         )
+    if "migrate-filestore" in str(error) and not any(Path(_folder_of(address_of(uri))).glob("*/meta.yaml")):
+        return f"{name} is no address of a store: there is no folder with runs of MLflow 2 either; {advice}"
     if "migrate-filestore" in str(error):
         target = DEFAULT_STORE if not Path("mlflow.db").exists() else _another(None)
         folder = shlex.quote(_folder_of(address_of(uri)))

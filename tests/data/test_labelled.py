@@ -292,9 +292,10 @@ def test_whole_numbers_stay_what_they_are(arrays, tmp_path):
 # --- what a sweep says --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("most", [1, 16])
+@pytest.mark.parametrize("most", [1, 16, 100])
 def test_pixels_that_are_no_bytes_are_not_divided_by_255(most, arrays, tmp_path, invoke):
-    dim = {k: a // 128 if most == 1 else a // 16 + 1 if k[0] == "x" else a for k, a in arrays.items()}
+    dims = {1: lambda x: x // 128, 16: lambda x: x // 16 + 1, 100: lambda x: (x // 2 % 101).astype(np.uint8)}
+    dim = {k: dims[most](a) for k, a in arrays.items()}
     dim |= {k: a for k, a in arrays.items() if k[0] == "y"}
     path = f"data.path={write_npz(tmp_path, dim)}"
     ran = invoke("data=files", path, "dry_run=true")
@@ -402,3 +403,31 @@ def test_a_sweep_trains_on_what_its_checksum_says_and_hashes_it_once(arrays, tmp
     hashed.clear()
     ran = invoke("-m", "data=files", f"data.path={path}", "seed=range(6)", "dry_run=true")
     assert (ran.status, ran.err, len(hashed)) == (0, "", 1)
+
+
+def test_test_images_that_are_in_training_too_are_counted(arrays, tmp_path, invoke):
+    common = len(arrays["x_test"]) // 2
+    mixed = {k: a.copy() for k, a in arrays.items()}
+    for part in "xy":
+        mixed[f"{part}_test"][:common] = mixed[f"{part}_train"][:common]
+    ran = invoke("data=files", f"data.path={write_npz(tmp_path, mixed)}", "data.scale=raw", "dry_run=true")
+    assert ran.status == 0, ran.err
+    said = f"{common} of {len(arrays['x_test'])} test images are training images too"
+    assert said in " ".join((ran.out + ran.err).split())
+
+
+def test_the_advice_for_values_that_are_no_bytes_keeps_what_they_say(arrays, tmp_path):
+    """What is advised is done, and gives the plain form."""
+    far = {**arrays, **{k: a.astype(int) * 128 for k, a in arrays.items() if k[0] == "y"}}
+    message = refusal(write_npz(tmp_path, far))
+    y_train = far["y_train"]
+    advised = eval(
+        message.partition("store ")[2].partition(" of both")[0], {"np": np, "y_train": y_train, "y": y_train}
+    )
+    assert (advised == arrays["y_train"]).all()
+    x = arrays["x_train"] / 127.5 - 1
+    message = refusal(write_npz(tmp_path, {**arrays, "x_train": x, "x_test": arrays["x_test"] / 127.5 - 1}))
+    advised = eval(
+        message.partition("store ")[2].partition(" of all")[0], {"np": np, "x": x, "low": -1, "high": 1}
+    )
+    assert (advised == arrays["x_train"]).all()

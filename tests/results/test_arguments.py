@@ -182,3 +182,19 @@ def test_a_param_has_the_type_of_its_values_whatever_read_them():
 @pytest.mark.parametrize("module", [arguments, made])
 def test_the_examples_are_right(module):
     assert doctest.testmod(module).failed == 0
+
+
+def test_a_column_that_begins_like_a_key_makes_no_configuration():
+    runs = grid(3)
+    mine = runs.assign(**{"arch.gap": range(len(runs)), "optimizer.lr_eff": 0.1})
+    assert fnnexp.answer(mine) == fnnexp.answer(runs)
+    pd.testing.assert_frame_equal(fnnexp.compare(mine), fnnexp.compare(runs))
+
+
+def test_a_finished_trial_without_a_result_is_no_leader():
+    runs = grid(3)
+    metric = made.ranking(runs)
+    worst = runs[metric].idxmin()
+    lost = runs.assign(**{metric: runs[metric].mask(runs.index == worst)})
+    assert "nan" not in fnnexp.answer(lost)
+    assert fnnexp.compare(lost)["a"].iloc[0] == fnnexp.compare(runs)["a"].iloc[0]

@@ -62,6 +62,8 @@ def execute(folder, statement, *values):
         "sqlite:///x.db?mode=memory&uri=true",
         "sqlite+pysqlite:///:memory:",
         "SQLite://",
+        "SQLITE:///x.db",
+        "sqlite+pysqlite:///x.db",
     ],
 )
 def test_a_store_that_would_be_gone_at_the_end_is_refused_before_anything_trains(
@@ -169,6 +171,13 @@ def test_a_folder_whose_name_mlflow_would_read_as_another_is_refused(name, own_f
     away = own_folder / "away" / "mlflow.db"
     assert invoke(*SMALL, "++epochs=0", f"tracking.uri=sqlite:///{away}", cwd=folder).status == 0
     assert away.exists()
+
+
+def test_an_address_that_is_a_bare_word_is_no_store_of_mlflow_2(own_folder, invoke):
+    ran = invoke("report", "x", "--uri", "results")
+    assert ran.status == 2
+    assert "results is no address of a store" in ran.err
+    assert "migrate" not in ran.err
 
 
 # --- a project that was moved or copied ---
