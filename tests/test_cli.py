@@ -16,6 +16,7 @@ import urllib.request
 import warnings
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from mlflow import MlflowClient
 
 import fnnexp
@@ -519,6 +520,19 @@ def test_a_grid_that_is_passed_over_and_is_none_is_refused(invoke, swept, own_gr
     ran = invoke(*own_grid("seed: '0,,1'"))
     assert (ran.status, ran.out, swept) == (2, "", [])
     assert "seed=0,,1: is no override" in ran.err
+
+
+@pytest.mark.parametrize(
+    "uri", ["sqlite:///~/x.db", "sqlite:///a.db?timeout=5", "sqlite:///it's here.db", "~me/x"]
+)
+def test_a_value_that_hydra_can_not_read_is_written_as_it_can(uri, invoke):
+    ran = invoke(f"tracking.uri={uri}", "data=digits", "dry_run=true")
+    assert (ran.status, ran.out) == (2, "")
+    (word,) = shlex.split(ran.err.partition("; write ")[2])
+    ((key, value),) = [
+        (each.key_or_group, each.value()) for each in OverridesParser.create().parse_overrides([word])
+    ]
+    assert (key, str(getattr(value, "text", value))) == ("tracking.uri", uri)
 
 
 def test_a_grid_named_with_its_extension_is_the_same_experiment(invoke, store, own_grid):

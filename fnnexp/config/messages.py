@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
+from fnnexp.config.commands import quoted
 from fnnexp.config.schema import NODES, SCHEMA, conf_folder, every_key, keys_of, node_named, sweeps_folder
 from fnnexp.errors import did_you_mean
 
@@ -36,6 +38,10 @@ def explain(error: Exception) -> str:
     if isinstance(error, OverrideParseException):
         if "=" not in str(error.override):
             return f"'{error.override}' is no override; {what_to_write(str(error.override))}"
+        key, _, value = str(error.override).partition("=")
+        if key and re.fullmatch(r"[^][(){},]+", value):  # a path, or an address
+            as_text = shlex.quote(f"{key}={quoted(value)}")
+            return f"{error.override}: has characters that Hydra's grammar does not know; write {as_text}"
         return f"{error.override}: is no override ({told}); write key=value, with quotes as in 'key=\"a b\"'"
     if isinstance(error, RecursionError):
         return "the overrides or configs are nested too deeply, or a config's defaults lead back to itself"
