@@ -99,4 +99,6 @@ def test_without_the_pipe_the_watch_still_kills_the_workers(pids, monkeypatch):
         patch.setattr(loky, "processes", lambda: workers)
         patch.setattr(loky, "pool", lambda: None)
         loky.Watch().look()
+    for worker in workers:
+        worker.join(timeout=10)  # it is dead when the system has taken it away
     assert not any(worker.is_alive() for worker in workers)
