@@ -29,7 +29,7 @@ NAME = "it's a grid"
 GRID = ["data=digits", "epochs=1", "arch=tanh_128", "init=he,max", "batching=full,mini", "seed=0,1"]
 COMMAND = r"\bfnnexp (?=report|ui|reproduce|-)"
 WHOLE = {
-    "terminal": rf"(?:: |; write |`)({COMMAND}[^`\n]*)",
+    "terminal": rf"(?:: |:\n|; write |`)({COMMAND}[^`\n]*)",
     "page": rf"<(?:pre|code)>({COMMAND}[^<]*)<",
     "markdown": rf"(?:^    |`)({COMMAND}[^`\n]*)",
 }

@@ -404,7 +404,10 @@ REFUSED = {
     "npz, pickled labels": (labels(lambda y: y.astype(object)), "save it .astype(np.uint8)"),
     "npz, true and false": (images(lambda x: x > 99), "expected whole numbers 0..255, as uint8"),
     "npz, colours": (images(lambda x: np.stack([square(x)] * 3, -1)), "x.reshape(len(x), -1)"),
-    "npz, -1 to 1": (images(lambda x: x / 127.5 - 1), "expected whole numbers 0..255"),
+    "npz, -1 to 1": (
+        images(lambda x: x / 127.5 - 1),
+        "expected bytes 0..255: store np.round(255 * (x - low)",
+    ),
     "npz, fractions of 7": (images(lambda x: x / 7), "np.round(255 * x).astype(np.uint8)"),
     "npz, other names": (npz(names=("a", "b", "c", "d")), "np.savez(path, x_train=…, y_train=…"),
     "npz, no y_train": (npz(names=("x_train", "b", "x_test", "y_test")), "np.savez(path, x_train=…"),

@@ -251,7 +251,7 @@ _upgrade_db(engine)
 """
 
 
-@pytest.mark.parametrize("statements", [2, 4, 5])
+@pytest.mark.parametrize("statements", [2, *(pytest.param(n, marks=pytest.mark.long) for n in (4, 5))])
 def test_an_upgrade_that_mlflow_was_stopped_in_goes_on_and_every_run_is_there(
     statements, old, trained, invoke
 ):
