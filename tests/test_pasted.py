@@ -72,7 +72,7 @@ def server(tmp_path_factory):
     started.stop()
 
 
-SETTINGS = ("here", "elsewhere", "another name", "by the variable", "a server", "a server with a password")
+SETTINGS = ("here", "elsewhere", "by the variable", "a server", "a server with a password")
 
 
 @pytest.fixture(params=SETTINGS)
@@ -82,13 +82,6 @@ def setting(request, own_folder):
     folder.mkdir()
     if request.param == "here":
         return Setting(folder, f"sqlite:///{folder / 'mlflow.db'}")
-    if request.param == "another name":
-        return Setting(
-            folder,
-            f"sqlite:///{folder / 'my.db'}",
-            ["tracking.uri=sqlite:///my.db"],
-            ["--uri", "sqlite:///my.db"],
-        )
     store = f"sqlite:///{own_folder / 'o the r' / 'mlflow.db'}"
     if "server" in request.param:
         store = request.getfixturevalue("server").uri

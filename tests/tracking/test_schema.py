@@ -25,7 +25,7 @@ import fnnexp
 from fnnexp.tracking import schema
 from servers.processes import free_port
 
-KILLS = max(int(os.environ.get("FNNEXP_KILLS", "30")) // 5, 6)
+KILLS = max(int(os.environ.get("FNNEXP_KILLS", "30")) // 10, 3)
 NOW = _get_latest_schema_revision()
 ONE = ["data=digits", "epochs=1", "arch.hidden=[4]", "execution.n_jobs=1"]
 
