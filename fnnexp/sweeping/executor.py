@@ -89,10 +89,20 @@ class Executor:
         self._tasks: queue.SimpleQueue[PlannedStack | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[tuple[PlannedStack, Trained | Broken | FnnexpError]]
         self._results = queue.SimpleQueue()
+        if self._trains_here:
+            # The search for BLAS holds the loader's lock and needs the interpreter's. In a thread, beside an
+            # import that loads a library, each would wait for the other for ever.
+            blas_kernel()
         # Daemons, so that the parent can leave without waiting for a segment.
         self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(self.n_jobs)]
         for thread in self._threads:
             thread.start()
+
+    @property
+    def _trains_here(self) -> bool:
+        """Whether segments are trained by threads of this process."""
+        here = self.n_jobs == 1 or self.execution.backend in ("threading", "sequential")
+        return self.cluster is None and here
 
     def submit(self, planned: PlannedStack) -> None:
         """Hand a stack to the next free worker."""
@@ -143,8 +153,7 @@ class Executor:
         if self.cluster is not None:
             return
         loky.shut_down()
-        is_here = self.n_jobs == 1 or self.execution.backend in ("threading", "sequential")
-        if is_here and not at_once:
+        if self._trains_here and not at_once:
             self.close()
             for thread in self._threads:
                 thread.join()
