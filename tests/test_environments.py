@@ -179,15 +179,10 @@ CASES = {
     "LOKY_MAX_CPU_COUNT=1": Case({"LOKY_MAX_CPU_COUNT": "1"}),
     "LOKY_MAX_CPU_COUNT=0": Case({"LOKY_MAX_CPU_COUNT": "0"}),
     "LOKY_MAX_CPU_COUNT that is no number": Case({"LOKY_MAX_CPU_COUNT": "all"}, refused="LOKY_MAX_CPU_COUNT"),
-    "LOKY_MAX_CPU_COUNT that is empty": Case({"LOKY_MAX_CPU_COUNT": ""}, refused="LOKY_MAX_CPU_COUNT"),
-    "JOBLIB_START_METHOD": Case({"JOBLIB_START_METHOD": "spawn"}),
     "64 open files": Case(limit=open_files(64), new=True),
     # Python's own, and other programs'
     "umask 077": Case(limit=lambda: os.umask(0o077), new=True, ui=True),
     "PYTHONWARNINGS=error": Case({"PYTHONWARNINGS": "error"}, new=True, refused="Warning"),
-    "PYTHONWARNINGS=default, PYTHONDEVMODE": Case({"PYTHONWARNINGS": "default", "PYTHONDEVMODE": "1"}),
-    "PYTHONOPTIMIZE=2": Case({"PYTHONOPTIMIZE": "2", "PYTHONDONTWRITEBYTECODE": "1"}),
-    "TZ that is odd": Case({"TZ": "Nowhere/Land", "SOURCE_DATE_EPOCH": "0"}),
     "MPLBACKEND that is not there": Case({"MPLBACKEND": "none_such"}),
     "MLFLOW_TRACKING_URI that is empty": Case({"MLFLOW_TRACKING_URI": ""}, ui=True),
     "MLflow's other variables": Case(
