@@ -194,8 +194,6 @@ def print_notes(asked: Sweep, console: Console) -> None:
 
 def _places(asked: Sweep) -> Iterator[str]:
     """Yield where a sweep goes because a config file says so."""
-    from fnnexp.tracking.retry import shown
-
     if "tracking.uri" in asked.named_by_files:
         yield f"a config file says where results go: tracking.uri={shown(str(asked.tracking_uri))}"
     if "execution.address" in asked.named_by_files:

@@ -227,25 +227,25 @@ def _report(words: Sequence[str]) -> int:
     parser.add_argument("--folder", help="where the page and its files go (default: reports/EXPERIMENT)")
     parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
     given = parser.parse_args(words)
-    wrong = [word for word in given.where if not re.fullmatch(r"[^=]+=.+", word)]
-    if wrong:
+
+    def write_it(*part: str) -> str:
         from fnnexp.config.commands import program, report_command
         from fnnexp.tracking.store import option
 
-        part = ["arch=tanh_128", "batching=mini"]
-        write_it = report_command(given.experiment, part, store=option(given.uri), program=program())
+        return report_command(given.experiment, part, store=option(given.uri), program=program())
+
+    wrong = [word for word in given.where if not re.fullmatch(r"[^=]+=.+", word)]
+    if wrong:
         raise FnnexpError(
             f"'{wrong[0]}': one experiment is reported at a time, and of it the trials with KEY=VALUE; write "
-            f"{write_it}"
+            f"{write_it('arch=tanh_128', 'batching=mini')}"
         )
     where: dict[str, str] = {}
     for word in given.where:
         key, _, values = word.partition("=")
         if where.setdefault(key, values) != values:
-            raise FnnexpError(
-                f"{key} is given twice, as {where[key]} and {values}; write "
-                f"fnnexp report {given.experiment} {key}={where[key]},{values}"
-            )
+            both = write_it(f"{key}={where[key]},{values}")
+            raise FnnexpError(f"{key} is given twice, as {where[key]} and {values}; write {both}")
     from fnnexp.reporting.write import write
 
     write(given.experiment, given.folder, where=where, tracking_uri=given.uri)

@@ -54,14 +54,14 @@ class AnyText:
     def write(self, text: str) -> int:
         """Write the text; what the encoding lacks is a lookalike or written out."""
         encoding = self._stream.encoding or "utf-8"
-        self._patiently(self._stream.write, text.encode(encoding, LACKING).decode(encoding))
+        self._unless_full(self._stream.write, text.encode(encoding, LACKING).decode(encoding))
         return len(text)
 
     def flush(self) -> None:
         """Flush the stream."""
-        self._patiently(self._stream.flush)
+        self._unless_full(self._stream.flush)
 
-    def _patiently(self, call: Callable[..., Any], *given: str) -> None:
+    def _unless_full(self, call: Callable[..., Any], *given: str) -> None:
         """Call, and let a full disk behind the stream pass: the work goes on. rich notices a closed pipe."""
         try:
             call(*given)

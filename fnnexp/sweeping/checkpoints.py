@@ -21,18 +21,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
 from fnnexp.data.npz import Archive, DamagedError
 from fnnexp.nn import layer_stats
+from fnnexp.nn.arrays import Array
 from fnnexp.nn.engines.base import ENGINES
 from fnnexp.nn.pieces import metrics as measured
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.training import Lane, Recipe, Record, Stack
-
-Array = NDArray[Any]
 
 CHECKPOINTS = Path(".fnnexp/checkpoints")
 """Where a sweep keeps its checkpoints, from where it was started."""
