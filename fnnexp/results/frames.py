@@ -56,7 +56,7 @@ KEYS = frozenset(
     f"{name}.{key}" for name, node in NODES.items() if name not in UNSCIENTIFIC for key in keys_of(node)
 )
 SCALARS = tuple(each.name for each in fields(Config) if each.name not in (*NODES, *UNSCIENTIFIC, "seed"))
-"""The sections of a config whose keys are params, as in `optimizer.lr`, and the keys outside of any."""
+"""The keys of a config that are params: those in a section, as `optimizer.lr`, and those outside of any."""
 
 
 def params_of(runs: pd.DataFrame) -> list[str]:
