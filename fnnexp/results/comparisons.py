@@ -4,6 +4,13 @@ Trials are paired by seed, and each counts once (:func:`fnnexp.results.frames.on
 options and configurations count as one: an option whose trials are all another's is joined with it
 (`sqrtmax = xavier`), and so is a configuration. All comparisons are by the metric that ranks
 (:func:`fnnexp.results.frames.ranking`), in fractions.
+
+Every pair belongs to a question: which option of a factor, which in one cell, which configuration of all. Its
+p is corrected for the pairs of that question (its family), and for nothing else that is in the frame.
+
+The test is fixed before looking. It is Student's paired t. Where an option failed to learn in some of its
+seeds and not in others (:func:`failed_to_learn`), differences are nothing like normal, and a sign-flip test
+takes its place.
 """
 
 from __future__ import annotations
@@ -23,15 +30,23 @@ from fnnexp.results.factors import AXES, as_text, factors_of, groups, labels_of,
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
+
 MOST_OPTIONS = 10
 """Up to so many options of a factor are compared in all pairs; of more, the best with every other."""
+
+TEN = 10
+"""Classes of MNIST."""
 
 ERROR_RATE = 1 - statistics.LEVEL
 """The corrected p value up to which a pair is settled."""
 
+MARGIN = 0.2
+"""Percentage points of accuracy: options whose mean difference is surely smaller are equivalent."""
+
 PAIR = (
-    "seeds", "difference", "low", "high", "interval", "ahead", "probability", "p", "p_corrected",
-    "seeds_needed", "verdict",
+    "seeds", "difference", "low", "high", "interval", "ahead", "probability", "failed", "test", "p",
+    "p_sign_flip", "family", "p_corrected", "p_equivalent", "seeds_needed", "verdict",
 )  # fmt: skip
 """The columns about a pair: see :func:`with_leader`."""
 
@@ -39,13 +54,15 @@ PAIR = (
 class Configuration(NamedTuple):
     """One configuration: its option of each factor, its name, and the metric of its finished trials by seed.
 
-    `tried` are the seeds of all its trials, finished or not.
+    `tried` are the seeds of all its trials, finished or not; `failed` says by seed which of the finished
+    failed to learn.
     """
 
     levels: Mapping[str, str]
     name: str
     metric: pd.Series
     tried: frozenset[Any]
+    failed: pd.Series
 
 
 def levels(runs: pd.DataFrame) -> pd.DataFrame:
@@ -102,12 +119,22 @@ def configurations(runs: pd.DataFrame) -> list[Configuration]:
         options = {name: str(part[name].iloc[0]) for name in table.columns}
         name = _name(options) or "the one configuration"
         tried = frozenset(rows["seed"])  # of options joined into one, each seed counts once
+        failed = pd.Series(failed_to_learn(done).to_numpy(), index=values.index)
         trainings = frozenset(zip(rows["seed"], training[rows.index], strict=True))
-        by_trainings.setdefault(trainings, []).append(Configuration(options, name, values, tried))
+        by_trainings.setdefault(trainings, []).append(Configuration(options, name, values, tried, failed))
     distinct = [
         same[0]._replace(name=" = ".join(each.name for each in same)) for same in by_trainings.values()
     ]
     return sorted(distinct, key=lambda c: -statistics.mean(c.metric) if len(c.metric) else np.inf)
+
+
+def failed_to_learn(runs: pd.DataFrame) -> pd.Series:
+    """Return which trials ended below twice what guessing gets: 2/C of C classes, by the ranking metric.
+
+    Runs written before the number of classes was recorded count as having ten.
+    """
+    classes = runs["classes"] if "classes" in runs else pd.Series(np.nan, runs.index)
+    return runs[frames.ranking(runs)] < 2 / classes.astype("float64").fillna(TEN)
 
 
 def finished_trials(runs: pd.DataFrame, configuration: Configuration) -> pd.DataFrame:
@@ -122,25 +149,17 @@ def _name(options: Mapping[str, str]) -> str:
     return " ".join(texts)
 
 
-def with_leader(runs: pd.DataFrame) -> pd.DataFrame:
+def with_leader(runs: pd.DataFrame, margin: float = MARGIN) -> pd.DataFrame:
     """Return how the leading configuration compares with every other that finished, paired by seed.
 
-    Returns
-    -------
-    DataFrame
-        `a` (the leader) and `b`; `seeds` that both finished; the mean `difference` of a over b with its 95%
-        interval `low` to `high` and how that was computed; `ahead`, in how many seeds a is; `probability`
-        that a new seed of a beats one of b; `p` of a sign-flip test and `p_corrected` by Holm; `seeds_needed`
-        to settle it at this difference and spread; `verdict`: `settled`, `open`, or `too few seeds` for any
-        test to settle it.
-
-    The leader was picked by looking, so p is corrected for all pairs of configurations, not these alone.
+    The columns are those of :func:`compare`. The leader was picked by looking, so its family are all pairs of
+    configurations, not these alone.
     """
-    return _leader_against_others(configurations(runs))
+    return _leader_against_others(configurations(runs), margin)
 
 
 @takes_frames
-def compare(runs: pd.DataFrame, factor: str | None = None) -> pd.DataFrame:
+def compare(runs: pd.DataFrame, factor: str | None = None, *, margin: float = MARGIN) -> pd.DataFrame:
     """Compare trials in pairs by seed: the best configuration with every other, or the options of one factor.
 
     Parameters
@@ -160,22 +179,33 @@ def compare(runs: pd.DataFrame, factor: str | None = None) -> pd.DataFrame:
           combinations of the other factors both finished.
         - `seeds` (int64), how many both finished; `ahead` (int64), in how many of them a is ahead.
         - `difference` (float64), the mean of a − b over seeds; `low` and `high`, its 95% interval;
-          `interval`, how that was computed (:func:`fnnexp.results.statistics.mean_interval`).
-        - `probability` (float64) that a new seed of a beats one of b.
-        - `p` of a sign-flip test, and `p_corrected` by Holm: for all pairs of configurations, because the
-          best was picked by looking; with a factor for all pairs of options of every factor that varies.
-        - `seeds_needed` (Int64) to settle it at this difference and spread; missing where it is settled, or
-          unknown, or more than 1,000.
-        - `verdict`: `settled`, `open`, or `too few seeds` for any test to settle it.
+          `interval`, how that was computed (:mod:`fnnexp.results.statistics`).
+        - `probability` (float64) that a new seed of a beats one of b; missing for one seed.
+        - `failed` (int64), in how many of the seeds a trial failed to learn (:func:`failed_to_learn`);
+          `test`: `t`, Student's paired t, or `sign flip` where an option failed in some seeds and not in
+          others.
+        - `p` of that test; `p_sign_flip`, of the test that assumes nothing about the differences' shape.
+        - `family` (int64), the number of pairs of the question: with a factor all pairs of its options, else
+          all pairs of configurations, because the best was picked by looking; `p_corrected` for them (Holm).
+        - `p_equivalent` of two one-sided t tests for a mean difference within ±`margin`, corrected likewise;
+          missing where the test is `sign flip`.
+        - `seeds_needed` (Int64) to tell the two apart at this difference and spread; missing where there is
+          a verdict, or where it is unknown, or more than 1,000.
+        - `verdict`: `equivalent` where the whole interval lies within ±`margin` and `p_equivalent` ≤ 5%; else
+          `better` where `p_corrected` ≤ 5%; else `open`.
 
     Raises
     ------
     FnnexpError
-        When the factor does not vary in these trials.
+        When the factor does not vary in these trials, or the margin is not above 0.
     """
+    if not margin > 0:
+        raise FnnexpError(
+            f"margin={margin} is no difference; write percentage points above 0: margin={MARGIN}"
+        )
     if factor is None:
-        return with_leader(runs)
-    pairs = of_options(runs)
+        return with_leader(runs, margin)
+    pairs = of_options(runs, margin)
     varied = list(levels(runs.reset_index(drop=True)).columns) if len(runs) else []
     if factor not in varied:
         problem = "does not vary in" if factor in frames.params_of(runs) else "is no factor of"
@@ -186,51 +216,64 @@ def compare(runs: pd.DataFrame, factor: str | None = None) -> pd.DataFrame:
     return pairs[pairs["factor"] == factor].drop(columns="factor").reset_index(drop=True)
 
 
-def _leader_against_others(configurations: Sequence[Configuration]) -> pd.DataFrame:
+def _leader_against_others(configurations: Sequence[Configuration], margin: float) -> pd.DataFrame:
     finished = [each for each in configurations if len(each.metric)]
-    rows = [
-        {"a": finished[0].name, "b": other.name, **_pair(finished[0].metric, other.metric)}
-        for other in finished[1:]
-    ]
-    return _tested(rows, ["a", "b"], pairs=len(finished) * (len(finished) - 1) // 2)
+    rows = [_configuration_pair(finished[0], other, margin) for other in finished[1:]]
+    return _tested(rows, ["a", "b"], family=len(finished) * (len(finished) - 1) // 2, margin=margin)
 
 
-def of_options(runs: pd.DataFrame) -> pd.DataFrame:
+def _configuration_pair(a: Configuration, b: Configuration, margin: float) -> dict[str, Any]:
+    """Return two configurations' names, the better in paired seeds first, and the numbers about them."""
+    both = a.metric.index.intersection(b.metric.index)
+    if (a.metric[both] - b.metric[both]).mean() < -statistics.ROUNDING:
+        a, b = b, a
+    failed = np.column_stack([each.failed[both].to_numpy(bool) for each in (a, b)])
+    return {"a": a.name, "b": b.name, **_pair(a.metric[both], b.metric[both], failed, margin)}
+
+
+def of_options(runs: pd.DataFrame, margin: float = MARGIN) -> pd.DataFrame:
     """Return how every two options of each factor compare, the better first, as :func:`with_leader` does.
 
     A seed's difference is the mean over the `cells` (combinations of the other factors) in which both options
-    finished for every seed that is compared. Of a factor with more than ten options the best is compared
-    with every other. Corrected for all pairs of options, shown or not.
+    finished for every seed that is compared. Each factor is a question of its own, and its family are all
+    pairs of its options that can be compared. Of a factor with more than ten options the best is compared
+    with every other, and its family are all pairs nevertheless.
     """
     runs = filters.once(runs)
+    names = ["factor", "a", "b", "cells"]
     if runs.empty:
-        return _tested([], ["factor", "a", "b", "cells"])
+        return _tested([], names, margin=margin)
     table, values = levels(runs), runs[frames.ranking(runs)].where(runs["status"] == "finished")
-    rows, left_out = [], 0
+    failed = failed_to_learn(runs).astype("float64")
+    questions = []
     for name in table.columns:
         by_seed = _by_seed(table, name, runs["seed"], values)
+        failing = _by_seed(table, name, runs["seed"], failed.where(values.notna()))
         options = list(by_seed)
         pairs = list(combinations(options, 2))
+        left_out = 0
         if len(options) > MOST_OPTIONS:
             best = max(options, key=lambda option: np.nan_to_num(np.nanmean(by_seed[option].to_numpy())))
-            left_out += len(pairs) - (len(options) - 1)
+            left_out = len(pairs) - (len(options) - 1)
             pairs = [(best, other) for other in options if other != best]
+        rows = []
         for a, b in pairs:
             both = by_seed[a] - by_seed[b]
             both = both.dropna(axis=1, how="all").dropna(axis=0, how="all")
             complete = both.dropna(axis=1) if both.notna().all().any() else both.dropna(axis=0)
-            x, y = (
-                by_seed[o].reindex(index=complete.index, columns=complete.columns).mean(axis=1)
-                for o in (a, b)
-            )
+            seeds, cells = complete.index, complete.columns
+            x, y = (by_seed[o].reindex(index=seeds, columns=cells).mean(axis=1) for o in (a, b))
+            bad = np.hstack([failing[o].reindex(index=seeds, columns=cells).to_numpy(bool) for o in (a, b)])
             if len(complete) and (x - y).mean() < 0:
                 a, b, x, y = b, a, y, x
-            rows.append({"factor": name, "a": a, "b": b, "cells": complete.shape[1], **_pair(x, y)})
-    comparable = sum(row["seeds"] > 0 for row in rows)
-    return _tested(rows, ["factor", "a", "b", "cells"], comparable + left_out)
+            pair = _pair(x, y, bad, margin)
+            rows.append({"factor": name, "a": a, "b": b, "cells": complete.shape[1], **pair})
+        comparable = sum(row["seeds"] > 0 for row in rows)
+        questions.append(_tested(rows, names, comparable + left_out, margin))
+    return pd.concat(questions, ignore_index=True) if questions else _tested([], names, margin=margin)
 
 
-def in_each_cell(runs: pd.DataFrame, factor: str = "init") -> pd.DataFrame:
+def in_each_cell(runs: pd.DataFrame, factor: str = "init", margin: float = MARGIN) -> pd.DataFrame:
     """Return for each combination of the other factors the best option of one, against the next best.
 
     Each row answers a question of its own. Its p is corrected for all pairs of options in its own cell, from
@@ -251,10 +294,9 @@ def in_each_cell(runs: pd.DataFrame, factor: str = "init") -> pd.DataFrame:
     for key, part in groups(table, names):
         options = [each for each in configurations(runs.loc[part.index]) if len(each.metric)]
         if len(options) > 1:
-            best, following, *_ = options
-            pair = {"a": best.name, "b": following.name, **_pair(best.metric, following.metric)}
             _, *others = _p_values(options)
-            tested = _tested([pair], ["a", "b"], others=others)
+            pair = _configuration_pair(options[0], options[1], margin)
+            tested = _tested([pair], ["a", "b"], 1 + len(others), margin, others)
             rows.append(tested.assign(**dict(zip(names, map(str, key), strict=True))))
     frame = pd.concat(rows or [_tested([], ["a", "b", *names])])
     return frame[[*names, "a", "b", *PAIR]].reset_index(drop=True)
@@ -272,64 +314,91 @@ def _by_seed(table: pd.DataFrame, name: str, seed: pd.Series, values: pd.Series)
     return {str(o): wide.loc[o] for o in table[name].cat.categories if o in there}
 
 
-def _pair(a: pd.Series, b: pd.Series) -> dict[str, Any]:
-    """Return the numbers about two configurations, paired by seed; `_d` are their differences."""
-    both = a.index.intersection(b.index)
-    x, y = a[both].to_numpy(float), b[both].to_numpy(float)
+def _pair(a: pd.Series, b: pd.Series, failed: NDArray[np.bool_], margin: float) -> dict[str, Any]:
+    """Return the numbers about two configurations, paired by seed; `_d` are their differences.
+
+    Their seeds are the same, in one order. `failed` (seeds, trials of a seed) says which failed to learn.
+    """
+    x, y = a.to_numpy(float), b.to_numpy(float)
     d = _level(x - y)
     difference = statistics.mean(d)
     difference = 0.0 if abs(difference) <= statistics.ROUNDING else difference
-    interval = statistics.mean_interval(d, within=statistics.DIFFERENCE)
+    signs = statistics.sign_flip_test(d)
+    mixed = _is_mixed(failed)
+    interval_of = statistics.mean_interval if mixed else statistics.student_interval
+    interval = interval_of(d, within=statistics.DIFFERENCE)
     return {
         "seeds": len(d), "difference": difference, "low": interval.low, "high": interval.high,
         "interval": interval.method, "ahead": int((d > 0).sum()),
-        "probability": statistics.superiority(x, y), "p": statistics.sign_flip_test(d), "_d": d,
+        "probability": statistics.superiority(x, y) if len(d) > 1 else float("nan"),
+        "failed": int(failed.any(axis=1).sum()),
+        "test": "sign flip" if mixed else "t", "p": signs if mixed else statistics.paired_t_test(d),
+        "p_sign_flip": signs, "_d": d,
+        "p_equivalent": float("nan") if mixed else statistics.equivalence_test(d, margin / 100),
     }  # fmt: skip
 
 
-def _level(differences: Any) -> Any:
+def _level(differences: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the differences, those that are of rounding alone as 0."""
     return np.where(np.abs(differences) <= statistics.ROUNDING, 0.0, differences)
 
 
+def _is_mixed(failed: NDArray[np.bool_]) -> bool:
+    """Whether some column of (seeds, trials of a seed) has failures and successes."""
+    return bool((failed.any(axis=0) & ~failed.all(axis=0)).any())
+
+
 def _p_values(options: Sequence[Configuration]) -> list[float]:
     """Return the p of every two configurations, as :func:`_pair` has it, in the order of combinations."""
-    values = pd.DataFrame(dict(enumerate(each.metric for each in options))).sort_index().to_numpy().T
-    a, b = np.triu_indices(len(options), 1)
-    d = _level(values[a] - values[b])
-    paired, p = ~np.isnan(d), np.full(len(d), np.nan)
-    for n in np.unique(paired.sum(axis=1)):
-        rows = paired.sum(axis=1) == n
-        p[rows] = statistics.sign_flip_tests(d[rows][paired[rows]].reshape(rows.sum(), n))
-    return [float(each) for each in p]
+    found = []
+    for one, other in combinations(options, 2):
+        both = one.metric.index.intersection(other.metric.index)
+        d = _level(one.metric[both].to_numpy(float) - other.metric[both].to_numpy(float))
+        failed = np.column_stack([each.failed[both].to_numpy(bool) for each in (one, other)])
+        test = statistics.sign_flip_test if _is_mixed(failed) else statistics.paired_t_test
+        found.append(test(d))
+    return found
 
 
 def _tested(
-    rows: list[dict[str, Any]], names: list[str], pairs: int | None = None, others: Sequence[float] = ()
+    rows: list[dict[str, Any]],
+    names: list[str],
+    family: int | None = None,
+    margin: float = MARGIN,
+    others: Sequence[float] = (),
 ) -> pd.DataFrame:
-    """Return pairs with their corrected p, seeds needed and verdict.
+    """Return the pairs of one question with corrected p, seeds needed and verdict.
 
     Parameters
     ----------
     rows, names
         What :func:`_pair` says of each pair, and the columns before it.
-    pairs
-        How many pairs the family has; None: those with a p.
+    family
+        How many pairs the question has; without it, those that have a seed in common.
+    margin
+        As in :func:`compare`.
     others
-        The p of pairs of the family that have no row.
+        The p of pairs of the question that have no row.
     """
-    p = [*(row["p"] for row in rows), *others]
-    pairs = int(np.isfinite(p).sum()) if pairs is None else pairs
-    for row, corrected in zip(rows, statistics.holm(p, pairs), strict=False):
-        d = row.pop("_d")
-        able = statistics.least_p(len(d), pairs) <= ERROR_RATE
-        settled = bool(able and corrected <= ERROR_RATE)
-        row["p_corrected"] = corrected
-        row["seeds_needed"] = None if settled else statistics.seeds_needed(d, pairs=pairs)
-        row["verdict"] = "settled" if settled else "open" if able else "too few seeds"
-    frame = pd.DataFrame(rows, columns=[*names, *PAIR])
-    frame.attrs["pairs"] = pairs
-    return frame.astype({"seeds_needed": "Int64", "verdict": "str", "seeds": "int64", "ahead": "int64"})
+    family = sum(row["seeds"] > 0 for row in rows) if family is None else family
+    corrected = statistics.holm([*(row["p"] for row in rows), *others], family)
+    same = statistics.holm([row["p_equivalent"] for row in rows], family)
+    for i, row in enumerate(rows):
+        d, limit = row.pop("_d"), margin / 100
+        within = -limit <= row["low"] and row["high"] <= limit
+        row |= {"family": family, "p_corrected": corrected[i], "p_equivalent": same[i]}
+        row["verdict"] = (
+            "equivalent" if within and same[i] <= ERROR_RATE
+            else "better" if corrected[i] <= ERROR_RATE
+            else "open"
+        )  # fmt: skip
+        is_open = row["verdict"] == "open"
+        signs = row["test"] == "sign flip"
+        row["seeds_needed"] = statistics.seeds_needed(d, pairs=family, signs=signs) if is_open else None
+    counts = dict.fromkeys(("seeds", "ahead", "failed", "family"), "int64")
+    return pd.DataFrame(rows, columns=[*names, *PAIR]).astype(
+        {**counts, "seeds_needed": "Int64", "test": "str", "verdict": "str"}
+    )
 
 
 @takes_frames
@@ -404,14 +473,14 @@ class Findings(NamedTuple):
     about_shares: str
 
 
-def findings(runs: pd.DataFrame) -> Findings:
-    """Return all comparisons of a frame, or of any part of one."""
+def findings(runs: pd.DataFrame, margin: float = MARGIN) -> Findings:
+    """Return all comparisons of a frame, or of any part of one; `margin` as in :func:`compare`."""
     ranked = configurations(runs)
     return Findings(
         frames.ranking(runs),
         ranked,
-        _leader_against_others(ranked),
-        of_options(runs),
-        in_each_cell(runs),
+        _leader_against_others(ranked, margin),
+        of_options(runs, margin),
+        in_each_cell(runs, margin=margin),
         *_shares(runs),
     )

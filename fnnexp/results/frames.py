@@ -34,16 +34,16 @@ ORDER = {"arch": ARCHS, "init": tuple(INITIALIZERS), "batching": MODES}
 """How the shipped options of a group stand in a table; others follow by name."""
 
 TAGS = (
-    "diverged_epoch", "identical_to", "seconds_per_epoch", "test_images", "error", "data_checksum", "blas",
-    "engine", "command",
+    "diverged_epoch", "identical_to", "seconds_per_epoch", "test_images", "classes", "error", "data_checksum",
+    "blas", "engine", "command",
 )  # fmt: skip
 """The tags that are columns by themselves."""
 
 
 HEAD = ("run_id", "trial", "name", "status")
 TAIL = (
-    "diverged_epoch", "identical_to", "seconds_per_epoch", "started", "seconds", "test_images", "error",
-    "data_checksum", "git_commit", "versions", "blas", "engine", "command",
+    "diverged_epoch", "identical_to", "seconds_per_epoch", "started", "seconds", "test_images", "classes",
+    "error", "data_checksum", "git_commit", "versions", "blas", "engine", "command",
 )  # fmt: skip
 RESULTS = (*HEAD, *METRICS, *BEST, *TAIL)
 """The columns of :func:`runs` that are no param."""
@@ -113,7 +113,8 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
         - `best_val_accuracy` and `best_val_epoch` (Int64; the first such epoch), missing without validation.
         - `diverged_epoch` (Int64); `identical_to`, the trial whose training this one shares.
         - `seconds_per_epoch`; `started` (UTC); `seconds` from its start to its end, NaN while it runs.
-        - `test_images` (Int64), how many images the test metrics are over; `error`, one line.
+        - `test_images` (Int64), how many images the test metrics are over; `classes` (Int64), how many there
+          are to tell apart (missing in runs of before); `error`, one line.
         - what it ran with: `data_checksum` (SHA-256; a factor where a file changed under its path),
           `git_commit` (with ` and changes` where some were not committed), `versions` of fnnexp, Python and
           the libraries, `blas` (library and kernel), `engine` (`numpy` or `numba`, once it has ended
@@ -274,6 +275,7 @@ def _runs_frame(trials: Sequence[Run], val_accuracy: pd.DataFrame) -> pd.DataFra
         "started": pd.to_datetime(started, unit="ms", utc=True),
         "seconds": ((ended - started) / 1000).astype("float64"),
         "test_images": pd.to_numeric(tags["test_images"], errors="coerce").astype("Int64"),
+        "classes": pd.to_numeric(tags["classes"], errors="coerce").astype("Int64"),
         "error": tags["error"],
         "data_checksum": tags["data_checksum"],
         "git_commit": pd.Series([_commit(run) for run in trials], dtype="str"),

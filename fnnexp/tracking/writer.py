@@ -291,6 +291,7 @@ class Tracker:
             STATUS: RUNNING,
             "fnnexp.data_checksum": trial.data.checksum,
             "fnnexp.test_images": str(trial.data.n_test),
+            "fnnexp.classes": str(trial.recipe.architecture.classes),
             "fnnexp.engine": engine,
             **environment(),
         }

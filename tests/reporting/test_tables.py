@@ -131,7 +131,7 @@ def test_frames_from_python_are_those_of_the_report_and_take_any_part(runs):
 
 def test_an_answer_is_text_that_a_notebook_shows_as_paragraphs(runs):
     answer = fnnexp.answer(runs)
-    assert answer.splitlines()[0].startswith(fnnexp.compare(runs)["a"].iloc[0])
+    assert f"\n{fnnexp.compare(runs)['a'].iloc[0]} leads with " in answer
     assert answer._repr_markdown_().count("\n\n") == answer.count("\n")
     assert fnnexp.answer(runs[:0]) == "No trial has finished, so there is no answer yet."
 

@@ -13,12 +13,15 @@ from scipy import stats
 
 from fnnexp.results import statistics
 from fnnexp.results.statistics import (
+    equivalence_test,
     holm,
     least_p,
     mean_interval,
+    paired_t_test,
     seeds_needed,
     seeds_to_test,
     sign_flip_test,
+    student_interval,
     superiority,
     test_set_error,
     variance_shares,
@@ -223,8 +226,9 @@ def test_what_can_not_be_planned_is_none():
         assert seeds_needed(unknown) is None
     assert seeds_needed([1e-6, 1.0, -0.9999]) is None  # more than anybody runs
     assert seeds_needed([0.1, 0.1]) == seeds_to_test()
-    assert seeds_needed([1.0, 1.0 + 1e-9]) == seeds_to_test()
-    assert seeds_needed([0.1, 0.2, 0.3], pairs=12) >= seeds_to_test(12)
+    assert seeds_needed([1.0, 1.0 + 1e-9], signs=True) == seeds_to_test()
+    assert seeds_needed([0.1, 0.2, 0.3], pairs=12, signs=True) >= seeds_to_test(12)
+    assert seeds_needed([0.1, 0.2, 0.3], pairs=12) < seeds_to_test(12)
 
 
 # The test set, the factors
@@ -272,15 +276,7 @@ def test_statistics_import_no_drawing_and_no_store():
     assert not {"matplotlib", "mlflow"} & set(vars(statistics))
 
 
-# Many values, and many pairs
-
-
-@pytest.mark.parametrize("n", [3, 16, 17, 40])
-def test_pairs_tested_together_are_tested_as_each_alone(n):
-    rng = np.random.default_rng(n)
-    d = np.round(rng.normal(0.02, 0.05, (70, n)), 2)
-    assert statistics.sign_flip_tests(d).tolist() == [sign_flip_test(row) for row in d]
-    assert np.isnan(statistics.sign_flip_tests(np.empty((2, 0)))).all()
+# Many values
 
 
 @pytest.mark.parametrize("n", [6, 17, 50])
@@ -304,3 +300,60 @@ def test_the_memory_for_many_seeds_is_bounded(monkeypatch):
         tracemalloc.stop()
     assert low < x.mean() < high
     assert most < 1500 * statistics.RESAMPLES  # a byte for each number that is drawn; all at once take 16
+
+
+# Student's t, and equivalence
+
+
+def test_the_paired_t_test_and_its_interval_are_scipys():
+    for n in (2, 3, 6, 40):
+        d = np.random.default_rng(n).normal(0.3, size=n)
+        expected = stats.ttest_1samp(d, 0)
+        assert paired_t_test(d) == pytest.approx(expected.pvalue)
+        low, high, method = student_interval(d)
+        assert ((low, high), method) == (pytest.approx(expected.confidence_interval()), "t")
+        assert (low <= 0 <= high) == (paired_t_test(d) >= 0.05)
+    for nothing in ([], [0.1], [0.1, math.nan]):
+        assert math.isnan(paired_t_test(nothing))
+        assert student_interval(nothing).method == "none"
+
+
+def test_differences_that_do_not_vary_are_judged_by_their_signs():
+    for n in (2, 5, 6):
+        assert paired_t_test([0.1] * n) == 2.0 ** (1 - n)
+        assert equivalence_test([0.001] * n, 0.002) == 2.0**-n
+        assert equivalence_test([0.003] * n, 0.002) == 1
+
+
+def test_the_equivalence_test_is_the_larger_of_two_one_sided_tests():
+    for n, shift in ((3, 0.0), (6, 0.3), (6, -0.3), (10, 2.0)):
+        d = np.random.default_rng(n).normal(shift, size=n)
+        sides = [
+            stats.ttest_1samp(d, -1, alternative="greater").pvalue,
+            stats.ttest_1samp(d, 1, alternative="less").pvalue,
+        ]
+        assert equivalence_test(d, 1) == pytest.approx(max(sides))
+    assert math.isnan(equivalence_test([0.1], 1))
+
+
+def test_up_to_32_differences_all_sign_patterns_count():
+    """Two halves of the patterns, against the whole of them, and against the normal approximation."""
+    for n in (7, 12, 16):
+        d = np.round(np.random.default_rng(n).normal(0.02, 0.05, n), 2)
+        patterns = (np.arange(2**n)[:, None] >> np.arange(n) & 1) * 2.0 - 1
+        reach = np.abs(patterns @ d) >= abs(d.sum()) - 1e-12
+        assert sign_flip_test(d) == reach.mean()
+    far = np.random.default_rng(0).uniform(1, 2, size=32)  # by drawing, p could not be below 1/65,537
+    assert sign_flip_test(far) == 2.0**-31
+    assert least_p(32) == 2.0**-31
+    assert least_p(33) == 1 / (2**16 + 1)
+
+
+@pytest.mark.parametrize(("n", "pairs"), [(4, 1), (6, 36), (12, 500_000)])
+def test_so_many_seeds_settle_it_as_often_as_is_said(n, pairs):
+    """From a pilot that has the true mean and spread, four of five experiments settle it."""
+    rng, tries = np.random.default_rng(n), 2000
+    effect = next(e for e in np.arange(0.5, 40, 0.01) if seeds_needed([e - 1, e + 1], pairs=pairs) == n)
+    effect /= math.sqrt(2)  # the spread of the pilot
+    found = np.mean([paired_t_test(rng.normal(effect, size=n)) <= 0.05 / pairs for _ in range(tries)])
+    assert 0.78 <= found <= 0.95

@@ -17,16 +17,22 @@ if TYPE_CHECKING:
     from fnnexp.results.comparisons import Findings
 
 NOTE = (
-    "Differences are paired by seed, in points of percent. P(better): that a new seed of the one beats one of"
-    " the other. p: a sign-flip test; under six seeds it can't reach 5%. Holm p: corrected for all pairs"
-    " of the table; against the leader for all pairs of configurations, because the leader was picked by"
-    " looking; in the table of the best initializers for all pairs within its row, each row a question of its"
-    " own. Seeds needed: to settle it in four of five tries at this difference and spread, roughly;"
-    " ? is unknown or more than 1,000."
+    "Differences are paired by seed, in percentage points. P(better): the probability that a new seed of the"
+    " one beats one of the other. p: Student's paired t test; where some seeds of an option failed to learn"
+    " (below twice what guessing gets) and others did not, a sign-flip test, marked ±. Signs: the p of the"
+    " sign-flip test, which assumes nothing about shape; under six seeds it can't reach 5%. Pairs: how many"
+    " pairs the question has, and Holm p is corrected for: in a factor's table all pairs of its options;"
+    " against the leader all pairs of configurations, because the leader was picked by looking; in the table"
+    " of the best initializers all pairs of the row. Equivalent: the interval, and two one-sided tests, put"
+    f" the difference within ±{comparisons.MARGIN} points. Seeds needed: to tell the two apart in four of"
+    " five tries at this difference and spread, roughly; ? is unknown or more than 1,000."
 )
 
-HEAD = ("points", "95% interval", "ahead in", "P(better)", "p", "Holm p", "seeds needed", "verdict")
-WIDE = ("than the next", "ahead in", "P(better)", "p", "Holm p", "seeds needed")
+HEAD = (
+    "points", "95% interval", "ahead in", "P(better)", "p", "signs", "pairs", "Holm p", "seeds needed",
+    "verdict",
+)  # fmt: skip
+WIDE = ("than the next", "ahead in", "P(better)", "p", "signs", "pairs", "Holm p", "seeds needed")
 
 
 def section(
@@ -72,7 +78,8 @@ def best_in_each_cell(findings: Findings) -> Table:
 def _rows(pairs: pd.DataFrame, names: Sequence[str]) -> list[list[Cell]]:
     rows = []
     for pair in pairs.to_dict("records"):
-        unknown = "" if pair["verdict"] == "settled" else "?"
+        unknown = "?" if pair["verdict"] == "open" else ""
+        marked = "±" if pair["test"] == "sign flip" else ""
         needed = unknown if pd.isna(pair["seeds_needed"]) else str(int(pair["seeds_needed"]))
         rows.append([
             *(Cell(str(pair[name])) for name in names),
@@ -80,7 +87,9 @@ def _rows(pairs: pd.DataFrame, names: Sequence[str]) -> list[list[Cell]]:
             Cell(between(pair["low"], pair["high"])),
             Cell(f"{pair['ahead']} of {pair['seeds']}", float(pair["ahead"])),
             Cell(number(pair["probability"], ".2f"), pair["probability"]),
-            Cell(number(pair["p"], ".3g"), pair["p"]),
+            Cell(number(pair["p"], ".3g") + marked, pair["p"]),
+            Cell(number(pair["p_sign_flip"], ".3g"), pair["p_sign_flip"]),
+            Cell(str(pair["family"]), float(pair["family"])),
             Cell(number(pair["p_corrected"], ".3g"), pair["p_corrected"]),
             Cell(needed),
             Cell(pair["verdict"]),

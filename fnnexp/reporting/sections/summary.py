@@ -23,7 +23,15 @@ METHODS = {
     "t": "Student's t, for under six seeds can't be resampled",
     "equal": "all seeds gave the same",
 }
-"""How an interval was computed, in words."""
+"""How an interval of a configuration's mean was computed, in words."""
+
+KINDS = {
+    "init": "initializer", "arch": "architecture", "batching": "batching mode", "optimizer": "optimizer",
+    "data": "data set",
+}  # fmt: skip
+"""What an option of a factor is; of any other factor it is its value."""
+
+BATCHES = {"full": "full batches", "mini": "mini-batches", "sample": "one row at a time"}
 
 CLOSE = 5
 """The most configurations that are named as too close to the leader."""
@@ -82,11 +90,13 @@ def sentences(runs: pd.DataFrame, findings: Findings) -> list[str]:
         return ["No trial has finished, so there is no answer yet."]
     leader, pairs, chosen = finished[0], findings.with_leader, len(finished) > 1
     by_test = chosen and findings.metric == "test_accuracy"
-    texts = [_leader(leader, findings.metric, chosen), _tested(runs, leader, by_test), *_measured(runs)]
+    cells = findings.in_each_cell
+    texts = [_best(runs, leader, pairs)] if chosen else []
+    if len(cells) > 1:
+        texts.append(_by_cell(cells))
+    texts += [_leader(leader, findings.metric, chosen), _tested(runs, leader, by_test), *_measured(runs)]
     if chosen:
-        texts += [_next(pairs.iloc[0], leader, finished[1]), _settled(pairs)]
-    if len(findings.in_each_cell) > 1:
-        texts.append(_by_cell(findings.in_each_cell))
+        texts += [_next(pairs.iloc[0], leader, finished[1]), _others(pairs, leader)]
     texts += _same(runs)
     if len(findings.shares) > 1:
         top = findings.shares.head(3).to_dict("records")
@@ -95,6 +105,43 @@ def sentences(runs: pd.DataFrame, findings: Findings) -> list[str]:
             f"What the results vary with, as shares of their variance: {first}. {findings.about_shares}"
         )
     return texts
+
+
+def _best(runs: pd.DataFrame, leader: Configuration, pairs: pd.DataFrame) -> str:
+    """Return the answer in one sentence: which is best, by how much, in how many seeds; or that is open."""
+    among, (factor, *more) = len(pairs) + 1, leader.levels
+    kind = "configuration" if more else KINDS.get(factor, f"value of {factor}")
+    where = "" if more else _where(runs)
+    verdict = pairs["verdict"].where(pairs["a"] == leader.name, "open")
+    near = pairs[verdict != "better"]
+    if near.empty:
+        closest = pairs.sort_values("difference", kind="stable").iloc[0]
+        return (
+            f"{where}{leader.name} is the best {kind} of {among}: {points(closest['difference'])} ahead of "
+            f"{closest['b']} (95% interval {between(closest['low'], closest['high'])}), in "
+            f"{closest['ahead']} of {closest['seeds']} seeds."
+        )
+    names = _few(near["b"].where(near["a"] == leader.name, near["a"]).tolist())
+    if (verdict[near.index] == "equivalent").all():
+        margin = f"±{comparisons.MARGIN} points"
+        return f"{where}{leader.name} is the best {kind} of {among}, and {names} as good within {margin}."
+    beaten = pairs.index.size - near.index.size
+    leads = f"it is better than {beaten}" if beaten else f"{leader.name} leads"
+    return f"{where}Which {kind} of {among} is best is open: {leads}, and not told apart from {names}."
+
+
+def _where(runs: pd.DataFrame) -> str:
+    """Return on which architecture and in which batches all trials were, as the beginning of a sentence."""
+    archs, modes = (runs[axis].astype("str").unique() for axis in ("arch", "batching"))
+    if len(archs) != 1 or len(modes) != 1:
+        return ""
+    return f"On {archs[0]} with {BATCHES.get(modes[0], modes[0])}, "
+
+
+def _few(names: Sequence[str]) -> str:
+    """Return the first names of a list, and how many more there are."""
+    more = f" and {len(names) - CLOSE} more" if len(names) > CLOSE else ""
+    return ", ".join(names[:CLOSE]) + more
 
 
 def _leader(leader: Configuration, metric: str, chosen: bool) -> str:
@@ -175,9 +222,11 @@ def _next(pair: pd.Series, leader: Configuration, other: Configuration) -> str:
     sentence = f"It is {points(pair.difference)} ahead of {pair.b}"
     if pair.difference == 0:
         sentence, where = f"It is level with {pair.b}", "ahead in"
-    elif pair.difference < 0:  # what it leads by is of seeds that the other lacks
-        sentence = f"Where they are paired it is {points(-pair.difference)} behind {pair.b}"
-        ends, where = between(-pair.high, -pair.low), "ahead in"
+    elif pair.a != leader.name:  # what it leads by is of seeds that the other lacks
+        sentence, where = (
+            f"Where they are paired it is {points(pair.difference)} behind {pair.a}",
+            "behind in",
+        )
     if math.isnan(pair.low):
         return f"{sentence}, in the one seed that both finished."
     return f"{sentence} (95% interval {ends}), {where} {pair.ahead} of {pair.seeds} paired seeds."
@@ -210,37 +259,47 @@ def _seeds(seeds: Sequence[int]) -> str:
     return f"seed={','.join(few)}"
 
 
-def _settled(pairs: pd.DataFrame) -> str:
-    n, among = len(pairs), pairs.attrs["pairs"]
-    settled = pairs["verdict"] == "settled"
-    seeds = int(pairs["seeds"].max())
-    if (pairs["verdict"] == "too few seeds").all():
-        few = ", and under 6 seeds none reaches 5%" if seeds < 6 else ""
-        alike = (pairs["seeds"] == seeds).all()
-        over = plural(seeds, "seed") if alike else f"at most {plural(seeds, 'seed')} in common"
-        least = f"with {over} the least p value of a sign-flip test is {statistics.least_p(seeds):.3g}{few}"
-        if not seeds:
-            least = "it has no finished seed in common with any other, so no test can be made"
-        return (
-            f"No order is settled: {least}; "
-            f"corrected for {plural(among, 'pair')} of configurations it takes "
-            f"{statistics.seeds_to_test(among)} seeds.{_needed(pairs.iloc[0])}"
-        )
-    near = pairs.loc[~settled, "b"].tolist()
-    sentence = f"It is settled (corrected p ≤ 5%) to be better than {int(settled.sum())} of {n} others"
-    if near:
-        more = f" and {len(near) - CLOSE} more" if len(near) > CLOSE else ""
-        sentence += f"; not told apart from it are {', '.join(near[:CLOSE])}{more}.{_needed(pairs.iloc[0])}"
-    return sentence if near else f"{sentence}."
+def _others(pairs: pd.DataFrame, leader: Configuration) -> str:
+    """Return how many of the others the leader is better than, which are as good, and which are open."""
+    first, family = pairs.iloc[0], int(pairs["family"].iloc[0])
+    if not pairs["seeds"].any():
+        return f"{leader.name} has no finished seed in common with any other, so no test can be made."
+    verdict = pairs["verdict"].where(pairs["a"] == leader.name, "open")
+    better, same = (int((verdict == each).sum()) for each in ("better", "equivalent"))
+    sentence = (
+        f"Corrected for {plural(family, 'pair')} of configurations it is better than {better} of "
+        f"{len(pairs)} others"
+    )
+    if same:
+        sentence += f", equivalent to {same} (within ±{comparisons.MARGIN} points)"
+    if near := pairs.loc[verdict == "open", "b"].tolist():
+        sentence += f"; not told apart from it are {_few(near)}"
+    sentence += f"{_failures(pairs)}."
+    return sentence + (_needed(first) if near else "")
+
+
+def _failures(pairs: pd.DataFrame) -> str:
+    """Return in how many pairs a trial failed to learn, and how they were tested; "" for none."""
+    failing = pairs[pairs["test"] == "sign flip"]
+    if failing.empty:
+        return ""
+    most = int(failing["failed"].max())
+    return (
+        f". In {len(failing)} of these pairs some seeds failed to learn, up to {most}, so they "
+        "are tested by sign flips"
+    )
 
 
 def _by_cell(cells: pd.DataFrame) -> str:
     """Return which initializer leads in how many combinations of the other factors."""
     others = [str(name) for name in cells.columns[: list(cells.columns).index("a")]]
-    settled = cells.loc[cells["verdict"] == "settled", "a"].value_counts()
+    ahead = cells[cells["difference"] != 0]
+    better = ahead.loc[ahead["verdict"] == "better", "a"].value_counts()
     parts = [
-        f"{name} in {n} (settled in {settled.get(name, 0)})" for name, n in cells["a"].value_counts().items()
+        f"{name} in {n} (by test in {better.get(name, 0)})" for name, n in ahead["a"].value_counts().items()
     ]
+    if level := len(cells) - len(ahead):
+        parts.append(f"level with the next in {level}")
     return (
         f"Of the {len(cells)} combinations of {' and '.join(others)}, each a question of its own, "
         f"the best initializer is {', '.join(parts)}."
@@ -251,8 +310,8 @@ def _needed(pair: pd.Series) -> str:
     """Return how many seeds would settle the nearest pair, as a further sentence; "" if there is no pair."""
     if not pair.seeds:
         return ""
-    if pair.verdict == "settled":
-        return f" The nearest, {pair.b}, is settled."
+    if pair.verdict != "open":
+        return f" The nearest, {pair.b}, is told apart."
     if pair.seeds < 2:
         return f" How many would settle it against {pair.b} can't be said from one seed."
     if pair.difference == 0:

@@ -50,7 +50,7 @@ def identical(runs: pd.DataFrame) -> Table:
 
 
 def _not_settled(with_leader: pd.DataFrame) -> str:
-    close = with_leader.loc[with_leader["verdict"] != "settled", "b"].astype("str").tolist()
+    close = with_leader.loc[with_leader["verdict"] == "open", "b"].astype("str").tolist()
     if close and len(close) == len(with_leader):
         return f"None of the {len(close)} others is settled against the leader."
     return f"Not settled against the leader: {', '.join(close) or 'none'}."
