@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -88,6 +89,7 @@ def write(
     console = console or notebook.terminal()
     with _stages(console) as show_stage:
         show_stage("reading runs, curves and diagnostics")
+        now = time.time_ns() // 1_000_000
         whole = frames.whole(experiment, tracking_uri=tracking_uri)
         if whole.runs.empty:
             raise FnnexpError(
@@ -103,12 +105,14 @@ def write(
         show_stage(f"writing to {terminal.in_a_line(str(place))}".replace("[", r"\["))
         files = write_files(document, place, "report")
         terminal.show(document, console)
-        lines = [f"Report: {place / 'report.html'}"]
+        lines = []
         if not where:
             show_stage("logging it to MLflow")
             sentences = [*document.section(summary.TITLE).sentences, overview.counts(whole.runs)]
             again = report_command(experiment, store=store.option(tracking_uri))
-            lines = [log_files(experiment, tracking_uri, files, sentences, again), *lines]
+            lines.append(log_files(experiment, tracking_uri, files, sentences, again))
+        lines += record_look(experiment, tracking_uri, whole.runs, now)
+        lines.append(f"Report: {place / 'report.html'}")
     for line in lines:
         console.print(line, soft_wrap=True, markup=False, highlight=False)
     return place / "report.html"
@@ -236,6 +240,21 @@ def log_files(
     except Exception as error:  # a store's own exceptions are many
         return f"The report is not in MLflow, which did not take it: {reason(error)}"
     return f"In MLflow it is the run '{experiments.REPORT}' of the experiment, under Artifacts."
+
+
+def record_look(experiment: str, uri: str | None, runs: pd.DataFrame, when: int) -> list[str]:
+    """Record in the store that results were seen, as they were at a time in milliseconds, if any are new.
+
+    Return what there is to say: nothing, or why it was not recorded.
+    """
+    if not (runs["look"].isna() & (runs["status"] == "finished")).any():
+        return []
+    try:
+        experiments.record_look(experiment, uri, when)
+    except Exception as error:  # a store's own exceptions are many
+        why = str(error) if isinstance(error, FnnexpError) else reason(error)
+        return [f"That these results were looked at is not recorded: {why}"]
+    return []
 
 
 def _file_name(experiment: str) -> str:

@@ -78,7 +78,7 @@ TYPES: dict[str, dict[str, Any]] = {
     "runs": {
         **dict.fromkeys((*RESULTS, *CHOICES), "str"),
         **dict.fromkeys((*METRICS, BEST[0], "seconds_per_epoch", "seconds"), "float64"),
-        **dict.fromkeys((BEST[1], "seed", "diverged_epoch", "test_images"), "Int64"),
+        **dict.fromkeys((BEST[1], "seed", "diverged_epoch", "test_images", "classes", "look"), "Int64"),
     },
     "curves": {"trial": "str", "epoch": "Int64", "metric": "str", "value": "float64"},
 }

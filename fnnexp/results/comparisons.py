@@ -10,7 +10,8 @@ p is corrected for the pairs of that question (its family), and for nothing else
 
 The test is fixed before looking. It is Student's paired t. Where an option failed to learn in some of its
 seeds and not in others (:func:`failed_to_learn`), differences are nothing like normal, and a sign-flip test
-takes its place.
+takes its place. Both hold for seeds that are looked at once. Where a report has shown some of a pair's seeds
+before the others were there, tests that hold at every look take theirs (:func:`statistics.safe_t_test`).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MOST_OPTIONS = 10
-"""Up to so many options of a factor are compared in all pairs; of more, the best with every other."""
+"""Up to so many options of a question are compared in all pairs; of more, the best with every other."""
 
 TEN = 10
 """Classes of MNIST."""
@@ -44,8 +45,11 @@ ERROR_RATE = 1 - statistics.LEVEL
 MARGIN = 0.2
 """Percentage points of accuracy: options whose mean difference is surely smaller are equivalent."""
 
+SIGNS = ("sign flip", "safe signs")
+"""The tests of pairs in which an option failed to learn in some seeds and not in others."""
+
 PAIR = (
-    "seeds", "difference", "low", "high", "interval", "ahead", "probability", "failed", "test", "p",
+    "seeds", "looks", "difference", "low", "high", "interval", "ahead", "probability", "failed", "test", "p",
     "p_sign_flip", "family", "p_corrected", "p_equivalent", "seeds_needed", "verdict",
 )  # fmt: skip
 """The columns about a pair: see :func:`with_leader`."""
@@ -55,7 +59,7 @@ class Configuration(NamedTuple):
     """One configuration: its option of each factor, its name, and the metric of its finished trials by seed.
 
     `tried` are the seeds of all its trials, finished or not; `failed` says by seed which of the finished
-    failed to learn.
+    failed to learn, and `look` which report saw them first, 0 for none.
     """
 
     levels: Mapping[str, str]
@@ -63,6 +67,7 @@ class Configuration(NamedTuple):
     metric: pd.Series
     tried: frozenset[Any]
     failed: pd.Series
+    look: pd.Series
 
 
 def levels(runs: pd.DataFrame) -> pd.DataFrame:
@@ -120,8 +125,11 @@ def configurations(runs: pd.DataFrame) -> list[Configuration]:
         name = _name(options) or "the one configuration"
         tried = frozenset(rows["seed"])  # of options joined into one, each seed counts once
         failed = pd.Series(failed_to_learn(done).to_numpy(), index=values.index)
+        look = pd.Series(_looks(done).to_numpy(), index=values.index)
         trainings = frozenset(zip(rows["seed"], training[rows.index], strict=True))
-        by_trainings.setdefault(trainings, []).append(Configuration(options, name, values, tried, failed))
+        by_trainings.setdefault(trainings, []).append(
+            Configuration(options, name, values, tried, failed, look)
+        )
     distinct = [
         same[0]._replace(name=" = ".join(each.name for each in same)) for same in by_trainings.values()
     ]
@@ -135,6 +143,11 @@ def failed_to_learn(runs: pd.DataFrame) -> pd.Series:
     """
     classes = runs["classes"] if "classes" in runs else pd.Series(np.nan, runs.index)
     return runs[frames.ranking(runs)] < 2 / classes.astype("float64").fillna(TEN)
+
+
+def _looks(runs: pd.DataFrame) -> pd.Series:
+    """Return which report saw each trial first, 0 for none."""
+    return runs["look"].fillna(0).astype("int64") if "look" in runs else pd.Series(0, runs.index)
 
 
 def finished_trials(runs: pd.DataFrame, configuration: Configuration) -> pd.DataFrame:
@@ -152,8 +165,7 @@ def _name(options: Mapping[str, str]) -> str:
 def with_leader(runs: pd.DataFrame, margin: float = MARGIN) -> pd.DataFrame:
     """Return how the leading configuration compares with every other that finished, paired by seed.
 
-    The columns are those of :func:`compare`. The leader was picked by looking, so its family are all pairs of
-    configurations, not these alone.
+    The columns are those of :func:`compare`.
     """
     return _leader_against_others(configurations(runs), margin)
 
@@ -177,22 +189,26 @@ def compare(runs: pd.DataFrame, factor: str | None = None, *, margin: float = MA
 
         - `a` (str) is the better, `b` (str) the other; with a factor also `cells` (int64), in how many
           combinations of the other factors both finished.
-        - `seeds` (int64), how many both finished; `ahead` (int64), in how many of them a is ahead.
+        - `seeds` (int64), how many both finished; `ahead` (int64), in how many of them a is ahead; `looks`
+          (int64), how often such a pair of these seeds was looked at while they grew, this time included.
         - `difference` (float64), the mean of a − b over seeds; `low` and `high`, its 95% interval;
-          `interval`, how that was computed (:mod:`fnnexp.results.statistics`).
+          `interval`, how that was computed (:mod:`fnnexp.results.statistics`). Without an interval: NaN.
         - `probability` (float64) that a new seed of a beats one of b; missing for one seed.
         - `failed` (int64), in how many of the seeds a trial failed to learn (:func:`failed_to_learn`);
           `test`: `t`, Student's paired t, or `sign flip` where an option failed in some seeds and not in
-          others.
-        - `p` of that test; `p_sign_flip`, of the test that assumes nothing about the differences' shape.
-        - `family` (int64), the number of pairs of the question: with a factor all pairs of its options, else
-          all pairs of configurations, because the best was picked by looking; `p_corrected` for them (Holm).
-        - `p_equivalent` of two one-sided t tests for a mean difference within ±`margin`, corrected likewise;
-          missing where the test is `sign flip`.
-        - `seeds_needed` (Int64) to tell the two apart at this difference and spread; missing where there is
-          a verdict, or where it is unknown, or more than 1,000.
+          others; `safe t` and `safe signs` in their place from the second look on.
+        - `p` of that test; `p_sign_flip`, of the test that assumes nothing about the differences' shape, for
+          one look.
+        - `family` (int64), the number of pairs of the question: all pairs of the factor's options, or of
+          configurations, because the best was picked by looking; `p_corrected` for them (Holm).
+        - `p_equivalent` of two one-sided tests for a mean difference within ±`margin`, corrected likewise;
+          missing where an option failed in some seeds and not in others.
+        - `seeds_needed` (Int64) to tell the two apart at this difference and spread, at a second look;
+          missing where there is a verdict, or where it is unknown, or more than 1,000.
         - `verdict`: `equivalent` where the whole interval lies within ±`margin` and `p_equivalent` ≤ 5%; else
           `better` where `p_corrected` ≤ 5%; else `open`.
+
+    Of a question with more than ten options only the best has rows, with every other.
 
     Raises
     ------
@@ -216,68 +232,62 @@ def compare(runs: pd.DataFrame, factor: str | None = None, *, margin: float = MA
     return pairs[pairs["factor"] == factor].drop(columns="factor").reset_index(drop=True)
 
 
+class _Option(NamedTuple):
+    """One option of a question: tables of its finished trials, seeds down and cells across.
+
+    `metric` is NaN where nothing finished; `failed` and `look` are as in :class:`Configuration`.
+    """
+
+    name: str
+    metric: pd.DataFrame
+    failed: pd.DataFrame
+    look: pd.DataFrame
+
+
 def _leader_against_others(configurations: Sequence[Configuration], margin: float) -> pd.DataFrame:
     finished = [each for each in configurations if len(each.metric)]
-    rows = [_configuration_pair(finished[0], other, margin) for other in finished[1:]]
-    return _tested(rows, ["a", "b"], family=len(finished) * (len(finished) - 1) // 2, margin=margin)
+    if len(finished) < 2:
+        return _verdicts([], ["a", "b"], 0, margin)
+    pairs = _question([_as_option(each) for each in finished], {}, ["a", "b"], margin)
+    leader = finished[0].name
+    mine = (pairs["a"] == leader) | (pairs["b"] == leader)
+    return pairs[mine].reset_index(drop=True)
 
 
-def _configuration_pair(a: Configuration, b: Configuration, margin: float) -> dict[str, Any]:
-    """Return two configurations' names, the better in paired seeds first, and the numbers about them."""
-    both = a.metric.index.intersection(b.metric.index)
-    if (a.metric[both] - b.metric[both]).mean() < -statistics.ROUNDING:
-        a, b = b, a
-    failed = np.column_stack([each.failed[both].to_numpy(bool) for each in (a, b)])
-    return {"a": a.name, "b": b.name, **_pair(a.metric[both], b.metric[both], failed, margin)}
+def _as_option(configuration: Configuration) -> _Option:
+    metric, failed, look = (
+        column.to_frame("") for column in (configuration.metric, configuration.failed, configuration.look)
+    )
+    return _Option(configuration.name, metric, failed, look)
 
 
 def of_options(runs: pd.DataFrame, margin: float = MARGIN) -> pd.DataFrame:
     """Return how every two options of each factor compare, the better first, as :func:`with_leader` does.
 
     A seed's difference is the mean over the `cells` (combinations of the other factors) in which both options
-    finished for every seed that is compared. Each factor is a question of its own, and its family are all
-    pairs of its options that can be compared. Of a factor with more than ten options the best is compared
-    with every other, and its family are all pairs nevertheless.
+    finished for every seed that is compared. Each factor is a question of its own.
     """
     runs = filters.once(runs)
     names = ["factor", "a", "b", "cells"]
     if runs.empty:
-        return _tested([], names, margin=margin)
-    table, values = levels(runs), runs[frames.ranking(runs)].where(runs["status"] == "finished")
-    failed = failed_to_learn(runs).astype("float64")
-    questions = []
-    for name in table.columns:
-        by_seed = _by_seed(table, name, runs["seed"], values)
-        failing = _by_seed(table, name, runs["seed"], failed.where(values.notna()))
-        options = list(by_seed)
-        pairs = list(combinations(options, 2))
-        left_out = 0
-        if len(options) > MOST_OPTIONS:
-            best = max(options, key=lambda option: np.nan_to_num(np.nanmean(by_seed[option].to_numpy())))
-            left_out = len(pairs) - (len(options) - 1)
-            pairs = [(best, other) for other in options if other != best]
-        rows = []
-        for a, b in pairs:
-            both = by_seed[a] - by_seed[b]
-            both = both.dropna(axis=1, how="all").dropna(axis=0, how="all")
-            complete = both.dropna(axis=1) if both.notna().all().any() else both.dropna(axis=0)
-            seeds, cells = complete.index, complete.columns
-            x, y = (by_seed[o].reindex(index=seeds, columns=cells).mean(axis=1) for o in (a, b))
-            bad = np.hstack([failing[o].reindex(index=seeds, columns=cells).to_numpy(bool) for o in (a, b)])
-            if len(complete) and (x - y).mean() < 0:
-                a, b, x, y = b, a, y, x
-            pair = _pair(x, y, bad, margin)
-            rows.append({"factor": name, "a": a, "b": b, "cells": complete.shape[1], **pair})
-        comparable = sum(row["seeds"] > 0 for row in rows)
-        questions.append(_tested(rows, names, comparable + left_out, margin))
-    return pd.concat(questions, ignore_index=True) if questions else _tested([], names, margin=margin)
+        return _verdicts([], names, 0, margin)
+    table = levels(runs)
+    about = pd.DataFrame({
+        "seed": runs["seed"],
+        "metric": runs[frames.ranking(runs)].where(runs["status"] == "finished"),
+        "failed": failed_to_learn(runs),
+        "look": _looks(runs),
+    })  # fmt: skip
+    questions = [
+        _question(_options(table, name, about), {"factor": name}, names, margin) for name in table.columns
+    ]
+    return pd.concat(questions, ignore_index=True) if questions else _verdicts([], names, 0, margin)
 
 
 def in_each_cell(runs: pd.DataFrame, factor: str = "init", margin: float = MARGIN) -> pd.DataFrame:
     """Return for each combination of the other factors the best option of one, against the next best.
 
-    Each row answers a question of its own. Its p is corrected for all pairs of options in its own cell, from
-    which the best was picked, and not for the other rows.
+    Each row answers a question of its own: its family are the pairs of options in its own cell.
 
     Returns
     -------
@@ -289,52 +299,112 @@ def in_each_cell(runs: pd.DataFrame, factor: str = "init", margin: float = MARGI
     table = levels(runs) if len(runs) else pd.DataFrame()
     names = [str(name) for name in table.columns if name != factor]
     if factor not in table or not names:
-        return _tested([], [*names, "a", "b"])
+        return _verdicts([], [*names, "a", "b"], 0, margin)
     rows = []
     for key, part in groups(table, names):
-        options = [each for each in configurations(runs.loc[part.index]) if len(each.metric)]
-        if len(options) > 1:
-            _, *others = _p_values(options)
-            pair = _configuration_pair(options[0], options[1], margin)
-            tested = _tested([pair], ["a", "b"], 1 + len(others), margin, others)
-            rows.append(tested.assign(**dict(zip(names, map(str, key), strict=True))))
-    frame = pd.concat(rows or [_tested([], ["a", "b", *names])])
+        pairs = _leader_against_others(configurations(runs.loc[part.index]), margin).head(1)
+        rows.append(pairs.assign(**dict(zip(names, map(str, key), strict=True))))
+    frame = pd.concat(rows or [_verdicts([], ["a", "b", *names], 0, margin)])
     return frame[[*names, "a", "b", *PAIR]].reset_index(drop=True)
 
 
-def _by_seed(table: pd.DataFrame, name: str, seed: pd.Series, values: pd.Series) -> dict[str, pd.DataFrame]:
-    """Return a table for each option of a factor: seeds down, combinations of the other factors across."""
+def _options(table: pd.DataFrame, name: str, about: pd.DataFrame) -> list[_Option]:
+    """Return the options of a factor that have a finished trial, in their order.
+
+    `about` has each trial's seed, value, whether it failed to learn, and the look that it was seen at.
+    """
     rest = table.drop(columns=name).astype("str")
     cell = rest.agg(" ".join, axis=1) if len(rest.columns) else pd.Series("", table.index)
-    long = pd.DataFrame({"option": table[name].astype("str"), "cell": cell, "seed": seed, "value": values})
-    long = long.sort_values("value", kind="stable")  # of options joined into one the finished trial counts
-    long = long.drop_duplicates(["option", "cell", "seed"]).astype({"seed": "str"})
-    wide = long.set_index(["option", "seed", "cell"])["value"].unstack("cell")  # noqa: PD010
-    there = set(long.loc[long["value"].notna(), "option"])
-    return {str(o): wide.loc[o] for o in table[name].cat.categories if o in there}
+    long = about.assign(option=table[name].astype("str"), cell=cell, seed=about["seed"].astype("str"))
+    long = long.dropna(subset="metric").drop_duplicates(["option", "cell", "seed"])
+    long = long.set_index(["option", "seed", "cell"])
+    wide = {each: long[each].unstack("cell") for each in ("metric", "failed", "look")}  # noqa: PD010
+    there = set(long.index.get_level_values("option"))
+    return [
+        _Option(str(option), *(wide[each].loc[option] for each in wide))
+        for option in table[name].cat.categories
+        if option in there
+    ]
 
 
-def _pair(a: pd.Series, b: pd.Series, failed: NDArray[np.bool_], margin: float) -> dict[str, Any]:
-    """Return the numbers about two configurations, paired by seed; `_d` are their differences.
+def _question(
+    options: Sequence[_Option], about: Mapping[str, str], names: list[str], margin: float
+) -> pd.DataFrame:
+    """Return the pairs of one question's options with their verdicts.
 
-    Their seeds are the same, in one order. `failed` (seeds, trials of a seed) says which failed to learn.
+    Its family are all pairs that have a seed in common. Up to :data:`MOST_OPTIONS` options each has a row; of
+    more, the best with every other has, and the others count as larger p. So whoever reads some of the rows,
+    as those of the leader, reads the same verdicts.
+
+    Parameters
+    ----------
+    options
+        What is compared.
+    about, names
+        Further columns of each row, and the columns before those of a pair.
+    margin
+        As in :func:`compare`.
     """
-    x, y = a.to_numpy(float), b.to_numpy(float)
+    pairs = list(combinations(options, 2))
+    left_out = 0
+    if len(options) > MOST_OPTIONS:
+        best = max(options, key=lambda option: float(np.nanmean(option.metric.to_numpy())))
+        left_out = len(pairs) - (len(options) - 1)
+        pairs = [(best, other) for other in options if other is not best]
+    rows = [{**about, **_pair(a, b, margin)} for a, b in pairs]
+    family = left_out + sum(row["seeds"] > 0 for row in rows)
+    return _verdicts(rows, names, family, margin)
+
+
+def _pair(a: _Option, b: _Option, margin: float) -> dict[str, Any]:
+    """Return the numbers about two options, paired by seed, the better first; `_d` are their differences."""
+    both = a.metric - b.metric
+    both = both.dropna(axis=1, how="all").dropna(axis=0, how="all")
+    complete = both.dropna(axis=1) if both.notna().all().any() else both.dropna(axis=0)
+    if len(complete) and complete.to_numpy().mean() < -statistics.ROUNDING:
+        a, b, complete = b, a, -complete
+    seeds, cells = complete.index, complete.columns
+    x, y = (each.metric.loc[seeds, cells].mean(axis=1).to_numpy() for each in (a, b))
+    failed = np.hstack([each.failed.loc[seeds, cells].to_numpy(bool) for each in (a, b)])
+    seen = np.hstack([each.look.loc[seeds, cells].to_numpy(float) for each in (a, b)])
+    looks = len(set(np.where(seen == 0, np.inf, seen).max(axis=1))) if seen.size else 0
+    mixed = bool((failed.any(axis=0) & ~failed.all(axis=0)).any())
+    return {"a": a.name, "b": b.name, "cells": len(cells), **_tests(x, y, mixed, looks, margin)} | {
+        "failed": int(failed.any(axis=1).sum())
+    }
+
+
+def _tests(
+    x: NDArray[np.float64], y: NDArray[np.float64], mixed: bool, looks: int, margin: float
+) -> dict[str, Any]:
+    """Return the numbers about two options' values by seed, by the tests that the rule names.
+
+    `mixed` says that an option failed to learn in some seeds and not in others.
+    """
     d = _level(x - y)
-    difference = statistics.mean(d)
-    difference = 0.0 if abs(difference) <= statistics.ROUNDING else difference
-    signs = statistics.sign_flip_test(d)
-    mixed = _is_mixed(failed)
-    interval_of = statistics.mean_interval if mixed else statistics.student_interval
-    interval = interval_of(d, within=statistics.DIFFERENCE)
+    (difference,) = _level(np.array([statistics.mean(d)]))
+    again = looks > 1
+    test, p_of = {
+        (False, False): ("t", statistics.paired_t_test),
+        (False, True): ("safe t", statistics.safe_t_test),
+        (True, False): ("sign flip", statistics.sign_flip_test),
+        (True, True): ("safe signs", statistics.safe_sign_test),
+    }[mixed, again]
+    if mixed:
+        interval = statistics.mean_interval(d, within=statistics.DIFFERENCE)
+        p_equivalent = float("nan")
+    elif again:
+        interval = statistics.safe_t_interval(d, within=statistics.DIFFERENCE)
+        p_equivalent = statistics.safe_equivalence_test(d, margin / 100)
+    else:
+        interval = statistics.student_interval(d, within=statistics.DIFFERENCE)
+        p_equivalent = statistics.equivalence_test(d, margin / 100)
     return {
-        "seeds": len(d), "difference": difference, "low": interval.low, "high": interval.high,
-        "interval": interval.method, "ahead": int((d > 0).sum()),
+        "seeds": len(d), "looks": looks, "difference": float(difference),
+        "low": interval.low, "high": interval.high, "interval": interval.method, "ahead": int((d > 0).sum()),
         "probability": statistics.superiority(x, y) if len(d) > 1 else float("nan"),
-        "failed": int(failed.any(axis=1).sum()),
-        "test": "sign flip" if mixed else "t", "p": signs if mixed else statistics.paired_t_test(d),
-        "p_sign_flip": signs, "_d": d,
-        "p_equivalent": float("nan") if mixed else statistics.equivalence_test(d, margin / 100),
+        "test": test, "p": p_of(d), "p_sign_flip": statistics.sign_flip_test(d),
+        "p_equivalent": p_equivalent, "_d": d,
     }  # fmt: skip
 
 
@@ -343,45 +413,12 @@ def _level(differences: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.abs(differences) <= statistics.ROUNDING, 0.0, differences)
 
 
-def _is_mixed(failed: NDArray[np.bool_]) -> bool:
-    """Whether some column of (seeds, trials of a seed) has failures and successes."""
-    return bool((failed.any(axis=0) & ~failed.all(axis=0)).any())
-
-
-def _p_values(options: Sequence[Configuration]) -> list[float]:
-    """Return the p of every two configurations, as :func:`_pair` has it, in the order of combinations."""
-    found = []
-    for one, other in combinations(options, 2):
-        both = one.metric.index.intersection(other.metric.index)
-        d = _level(one.metric[both].to_numpy(float) - other.metric[both].to_numpy(float))
-        failed = np.column_stack([each.failed[both].to_numpy(bool) for each in (one, other)])
-        test = statistics.sign_flip_test if _is_mixed(failed) else statistics.paired_t_test
-        found.append(test(d))
-    return found
-
-
-def _tested(
-    rows: list[dict[str, Any]],
-    names: list[str],
-    family: int | None = None,
-    margin: float = MARGIN,
-    others: Sequence[float] = (),
-) -> pd.DataFrame:
+def _verdicts(rows: list[dict[str, Any]], names: list[str], family: int, margin: float) -> pd.DataFrame:
     """Return the pairs of one question with corrected p, seeds needed and verdict.
 
-    Parameters
-    ----------
-    rows, names
-        What :func:`_pair` says of each pair, and the columns before it.
-    family
-        How many pairs the question has; without it, those that have a seed in common.
-    margin
-        As in :func:`compare`.
-    others
-        The p of pairs of the question that have no row.
+    `rows` are what :func:`_pair` returns, `names` the columns before those of a pair.
     """
-    family = sum(row["seeds"] > 0 for row in rows) if family is None else family
-    corrected = statistics.holm([*(row["p"] for row in rows), *others], family)
+    corrected = statistics.holm([row["p"] for row in rows], family)
     same = statistics.holm([row["p_equivalent"] for row in rows], family)
     for i, row in enumerate(rows):
         d, limit = row.pop("_d"), margin / 100
@@ -392,10 +429,10 @@ def _tested(
             else "better" if corrected[i] <= ERROR_RATE
             else "open"
         )  # fmt: skip
+        signs = row["test"] in SIGNS
         is_open = row["verdict"] == "open"
-        signs = row["test"] == "sign flip"
         row["seeds_needed"] = statistics.seeds_needed(d, pairs=family, signs=signs) if is_open else None
-    counts = dict.fromkeys(("seeds", "ahead", "failed", "family"), "int64")
+    counts = dict.fromkeys(("seeds", "looks", "ahead", "failed", "family"), "int64")
     return pd.DataFrame(rows, columns=[*names, *PAIR]).astype(
         {**counts, "seeds_needed": "Int64", "test": "str", "verdict": "str"}
     )

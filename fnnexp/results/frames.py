@@ -6,6 +6,7 @@ Nothing here is fnnexp's own format: any pandas code that works on a tidy table 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -42,8 +43,8 @@ TAGS = (
 
 HEAD = ("run_id", "trial", "name", "status")
 TAIL = (
-    "diverged_epoch", "identical_to", "seconds_per_epoch", "started", "seconds", "test_images", "classes",
-    "error", "data_checksum", "git_commit", "versions", "blas", "engine", "command",
+    "diverged_epoch", "identical_to", "seconds_per_epoch", "started", "seconds", "look", "test_images",
+    "classes", "error", "data_checksum", "git_commit", "versions", "blas", "engine", "command",
 )  # fmt: skip
 RESULTS = (*HEAD, *METRICS, *BEST, *TAIL)
 """The columns of :func:`runs` that are no param."""
@@ -112,7 +113,9 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
           recorded, so a diverged trial's can be from before its end. Without validation `val_*` is NaN.
         - `best_val_accuracy` and `best_val_epoch` (Int64; the first such epoch), missing without validation.
         - `diverged_epoch` (Int64); `identical_to`, the trial whose training this one shares.
-        - `seconds_per_epoch`; `started` (UTC); `seconds` from its start to its end, NaN while it runs.
+        - `seconds_per_epoch`; `started` (UTC); `seconds` from its start to its end, NaN while it runs; `look`
+          (Int64), the number of the first report that showed its result, missing for none: where more seeds
+          came after a look, pairs are tested so that p holds at every look.
         - `test_images` (Int64), how many images the test metrics are over; `classes` (Int64), how many there
           are to tell apart (missing in runs of before); `error`, one line.
         - what it ran with: `data_checksum` (SHA-256; a factor where a file changed under its path),
@@ -130,7 +133,7 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
     >>> fnnexp.runs("card_grid").groupby("init", observed=True).test_accuracy.mean()  # doctest: +SKIP
     """
     client, trials = _trials(experiment, tracking_uri, "runs")
-    return _runs_frame(trials, _history(client, trials, ["val_accuracy"]))
+    return _runs_frame(trials, _history(client, trials, ["val_accuracy"]), reader.looks(client, trials))
 
 
 def curves(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
@@ -173,7 +176,8 @@ def whole(experiment: str, *, tracking_uri: str | None = None) -> Whole:
     """Return the three frames as they stood at one moment, for less than the three calls cost."""
     client, trials = reader.trials(experiment, tracking_uri)
     history = _history(client, trials, METRICS)
-    table = _runs_frame(trials, history[history["metric"] == "val_accuracy"])
+    of_accuracy = history[history["metric"] == "val_accuracy"]
+    table = _runs_frame(trials, of_accuracy, reader.looks(client, trials))
     of_layers = _history(client, trials, _diagnostics_of(trials))
     return Whole(table, _curves_frame(table, history), _diagnostics_frame(table, of_layers))
 
@@ -250,7 +254,7 @@ def _tag(run: Run, key: str) -> str | None:
     return value
 
 
-def _runs_frame(trials: Sequence[Run], val_accuracy: pd.DataFrame) -> pd.DataFrame:
+def _runs_frame(trials: Sequence[Run], val_accuracy: pd.DataFrame, looks: Sequence[int] = ()) -> pd.DataFrame:
     started = pd.Series([run.info.start_time for run in trials], dtype="Int64")
     ended = pd.Series([run.info.end_time for run in trials], dtype="Int64")
     tags = {key: pd.Series([_tag(run, key) for run in trials], dtype="str") for key in ("trial", *TAGS)}
@@ -274,6 +278,7 @@ def _runs_frame(trials: Sequence[Run], val_accuracy: pd.DataFrame) -> pd.DataFra
         "seconds_per_epoch": pd.to_numeric(tags["seconds_per_epoch"], errors="coerce").astype("float64"),
         "started": pd.to_datetime(started, unit="ms", utc=True),
         "seconds": ((ended - started) / 1000).astype("float64"),
+        "look": _first_looks(ended, looks),
         "test_images": pd.to_numeric(tags["test_images"], errors="coerce").astype("Int64"),
         "classes": pd.to_numeric(tags["classes"], errors="coerce").astype("Int64"),
         "error": tags["error"],
@@ -285,6 +290,12 @@ def _runs_frame(trials: Sequence[Run], val_accuracy: pd.DataFrame) -> pd.DataFra
         "command": tags["command"],
     }
     return pd.DataFrame(columns)
+
+
+def _first_looks(ended: pd.Series, looks: Sequence[int]) -> pd.Series:
+    """Return the number of the first look at each trial since it ended, from 1; missing for none."""
+    first = pd.Series([bisect_left(looks, end) + 1 for end in ended.fillna(0)], dtype="Int64")
+    return first.where(ended.notna() & (first <= len(looks)))
 
 
 def _commit(run: Run) -> str | None:

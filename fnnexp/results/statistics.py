@@ -9,7 +9,10 @@ Sources
 - Agarwal et al. 2021, *Deep reinforcement learning at the edge of the statistical precipice* (rliable).
 - Efron 1987, *Better bootstrap confidence intervals*; drawn by `scipy.stats.bootstrap`.
 - Fisher 1935, *The design of experiments*, §21: the sign-flip test.
+- Gönen, Johnson, Lu and Westfall 2005, *The Bayesian two-sample t test*: the Bayes factor of a t statistic.
+- Grünwald, de Heide and Koolen 2024, *Safe testing*: its inverse is a p that holds at every look.
 - Hesterberg 2015, *What teachers should know about the bootstrap*, §3.4: why small samples' are too narrow.
+- Hoeffding 1963, *Probability inequalities for sums of bounded random variables*.
 - Holm 1979, *A simple sequentially rejective multiple test procedure*.
 - Horowitz and Sahni 1974, *Computing partitions with applications to the knapsack problem*: two halves.
 - Phipson and Smyth 2010, *Permutation p-values should never be zero*.
@@ -51,12 +54,18 @@ EXACT_UP_TO = 32
 
 PATTERNS = 2**16
 
+PRIOR = 2.0
+"""How many standard deviations the safe t test expects a difference to be: see :func:`safe_t_test`."""
+
 AT_ONCE = 1 << 22
 """The most numbers that are drawn at once, 32 MB. What is drawn does not depend on it."""
 
 
 class Interval(NamedTuple):
-    """The two ends, NaN where there is none, and how they were computed: `bca`, `t`, `equal` or `none`."""
+    """The two ends, NaN where there is none, and how they were computed.
+
+    That is `bca`, `t`, `safe t`, `equal` or `none`.
+    """
 
     low: float
     high: float
@@ -104,15 +113,16 @@ def mean_interval(
     interval reaches 95%.
 
     - One value (or none): no interval.
-    - All values the same, up to rounding: that point. It says that nothing varied, not that nothing could.
+    - All values the same, up to rounding: from six that point, which says that nothing varied, not that
+      nothing could; of fewer no interval, since half of all values can lie beyond them.
     - Two to five: Student's t, which is exact for normal values, and wide because so little is known.
     - From six: the bias-corrected, accelerated bootstrap (Efron 1987). Its level is raised to
       1 − 2Φ(−√(n/(n−1)) t), because in small samples it is too narrow (Hesterberg 2015). It is drawn with a
       fixed seed, so the same values have the same interval. Measured coverage at six values: 94% for normal
       or uniform values, 92% for skewed ones (a gamma of shape 4); at ten: 94 to 96%, and 93%.
 
-    >>> mean_interval([0.9]).method, mean_interval([0.9, 0.9]), mean_interval([0.9, 0.91, 0.94]).method
-    ('none', Interval(low=0.9, high=0.9, method='equal'), 't')
+    >>> [mean_interval(values).method for values in ([0.9], [0.9] * 6, [0.9, 0.91, 0.94])]
+    ['none', 'equal', 't']
     """
     low, high, method = _unbounded(values, level)
     return Interval(float(np.clip(low, *within)), float(np.clip(high, *within)), method)
@@ -125,7 +135,7 @@ def _unbounded(values: ArrayLike, level: float) -> Interval:
     if n < 2 or not np.isfinite(x).all():
         return NOTHING
     if np.ptp(x) <= ROUNDING:
-        return Interval(float(x[0]), float(x[0]), "equal")
+        return _of_equal(x)
     quantile = float(stats.t.ppf((1 + level) / 2, n - 1))
     if n < BOOTSTRAP_FROM:
         return student_interval(x, level)
@@ -142,6 +152,11 @@ def _unbounded(values: ArrayLike, level: float) -> Interval:
     return Interval(float(ends.low), float(ends.high), "bca")
 
 
+def _of_equal(x: NDArray[np.float64]) -> Interval:
+    """Return the interval of values that are all the same: that point, or none where they are too few."""
+    return Interval(float(x[0]), float(x[0]), "equal") if x.size >= BOOTSTRAP_FROM else NOTHING
+
+
 def student_interval(
     values: ArrayLike, level: float = LEVEL, *, within: tuple[float, float] = (-math.inf, math.inf)
 ) -> Interval:
@@ -149,7 +164,7 @@ def student_interval(
 
     It holds 0 exactly where :func:`paired_t_test` of the values has p > 1 − `level`.
 
-    >>> student_interval([1.0, 2.0, 3.0]).low.__round__(2), student_interval([0.5, 0.5]).method
+    >>> student_interval([1.0, 2.0, 3.0]).low.__round__(2), student_interval([0.5] * 6).method
     (-0.48, 'equal')
     """
     x = np.asarray(values, dtype=np.float64)
@@ -157,7 +172,7 @@ def student_interval(
     if n < 2 or not np.isfinite(x).all():
         return NOTHING
     if np.ptp(x) <= ROUNDING:
-        return Interval(float(x[0]), float(x[0]), "equal")
+        return _of_equal(x)
     half = float(stats.t.ppf((1 + level) / 2, n - 1)) * float(x.std(ddof=1)) / math.sqrt(n)
     low, high = np.clip([mean(x) - half, mean(x) + half], *within)
     return Interval(float(low), float(high), "t")
@@ -235,8 +250,9 @@ def sign_flip_test(differences: ArrayLike) -> float:
     of all sign patterns whose mean lies at least as far from 0. Up to 32 differences all are counted: each
     pattern is one of the first half's and one of the second's, so two sorted lists of sums hold them all
     (Horowitz and Sahni 1974). Beyond, 65,536 random patterns and the observed one stand for all (Phipson and
-    Smyth 2010). No differences give NaN. Sums that differ by less than 1e-9 of Σ|d| count as equal: they
-    differ by rounding, since accuracies over N images are far coarser.
+    Smyth 2010); where none of these is as far, p is Hoeffding's bound 2 exp(−(Σd)²/2Σd²) if that is smaller.
+    No differences give NaN. Sums that differ by less than 1e-9 of Σ|d| count as equal: they differ by
+    rounding, since accuracies over N images are far coarser.
 
     >>> sign_flip_test([0.1, 0.2, 0.3]), sign_flip_test([0.1, 0.2, 0.3, -0.6])
     (0.25, 1.0)
@@ -255,7 +271,13 @@ def sign_flip_test(differences: ArrayLike) -> float:
     for i in range(0, PATTERNS, step):
         signs = rng.integers(0, 2, (min(step, PATTERNS - i), n)) * 2.0 - 1
         as_far += int((np.abs(signs @ d) >= least).sum())
-    return as_far / (PATTERNS + 1)
+    sampled = as_far / (PATTERNS + 1)
+    return min(sampled, _hoeffding(d)) if as_far == 1 else sampled
+
+
+def _hoeffding(d: NDArray[np.float64]) -> float:
+    """Return the most that the share of sign patterns as far from 0 as these differences can be."""
+    return min(1.0, 2 * math.exp(-(float(d.sum()) ** 2) / (2 * float((d**2).sum()))))
 
 
 def _signed_sums(d: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -274,7 +296,8 @@ def least_p(n: int, pairs: int = 1) -> float:
     """
     if not n:
         return 1.0
-    return min(1.0, pairs * (2.0 ** (1 - n) if n <= EXACT_UP_TO else 1 / (PATTERNS + 1)))
+    least = 2.0 ** (1 - n) if n <= EXACT_UP_TO else min(1 / (PATTERNS + 1), 2 * math.exp(-n / 2))
+    return min(1.0, pairs * least)
 
 
 def seeds_to_test(pairs: int = 1, level: float = LEVEL) -> int:
@@ -284,6 +307,94 @@ def seeds_to_test(pairs: int = 1, level: float = LEVEL) -> int:
     (6, 9)
     """
     return 1 + math.ceil(math.log2(max(pairs, 1) / (1 - level)) - 1e-9)
+
+
+# Pairs that were looked at before
+
+
+def safe_t_test(differences: ArrayLike, mean_difference: float = 0.0) -> float:
+    """Return a p value for a mean difference that holds at every look, however seeds were added between.
+
+    It is 1/BF with the Bayes factor of Student's t for an effect (the mean in standard deviations) from
+    N(0, τ²) against the given mean (Gönen et al. 2005), τ = :data:`PRIOR`:
+
+        BF = (1 + nτ²)^(−1/2) · [(1 + t²/ν) / (1 + t²/(ν(1 + nτ²)))]^((ν+1)/2),  ν = n − 1.
+
+    Under the null BF is at least 1/α at any of its looks with probability at most α (Ville's inequality;
+    Grünwald et al. 2024). Differences that do not vary are judged by :func:`safe_sign_test`. Fewer than two
+    give NaN.
+
+    >>> round(safe_t_test([1.0, 2.0, 3.0]), 4), safe_t_test([1.0])
+    (0.344, nan)
+    """
+    d = np.asarray(differences, dtype=np.float64) - mean_difference
+    if d.size < 2 or not np.isfinite(d).all():
+        return float("nan")
+    if np.ptp(d) <= ROUNDING:
+        return safe_sign_test(d)
+    t = mean(d) / (standard_deviation(d) / math.sqrt(d.size))
+    nu, a = d.size - 1, 1 + d.size * PRIOR**2
+    log_bf = (nu + 1) / 2 * (math.log1p(t**2 / nu) - math.log1p(t**2 / (nu * a))) - math.log(a) / 2
+    return math.exp(min(0.0, -log_bf))
+
+
+def safe_t_interval(
+    differences: ArrayLike, level: float = LEVEL, *, within: tuple[float, float] = (-math.inf, math.inf)
+) -> Interval:
+    """Return the means that :func:`safe_t_test` does not reject: an interval that holds at every look.
+
+    With very few differences none is rejected, and the interval is all that lies `within`.
+
+    >>> safe_t_interval([0.010, 0.012, 0.011, 0.013], within=DIFFERENCE).low.__round__(4)
+    0.0068
+    """
+    d = np.asarray(differences, dtype=np.float64)
+    student = student_interval(d, level)
+    if student.method != "t":
+        return student
+    half = float(_safe_critical(np.array([d.size]), 1 - level)[0]) * standard_deviation(d) / math.sqrt(d.size)
+    low, high = np.clip([mean(d) - half, mean(d) + half], *within)
+    return Interval(float(low), float(high), "safe t")
+
+
+def _safe_critical(n: NDArray[np.int_], alpha: float) -> NDArray[np.float64]:
+    """Return the |t| of n differences from which on :func:`safe_t_test` gives p ≤ α, or infinity."""
+    a = 1 + n * PRIOR**2
+    r = (np.sqrt(a) / alpha) ** (2 / n)
+    with np.errstate(divide="ignore"):
+        return np.where(r < a, np.sqrt((n - 1) * (r - 1) / np.maximum(1 - r / a, 0.0)), np.inf)
+
+
+def safe_equivalence_test(differences: ArrayLike, margin: float) -> float:
+    """Return a p value for the mean to lie within ±margin that holds at every look.
+
+    It is the larger p of :func:`safe_t_test` for the two ends: a mean beyond an end is rejected no later than
+    the end. A mean outside gives 1.
+
+    >>> round(safe_equivalence_test([-0.1, 0.0, 0.1, 0.0], 0.5), 3), safe_equivalence_test([0.6, 0.7], 0.5)
+    (0.025, 1.0)
+    """
+    d = np.asarray(differences, dtype=np.float64)
+    if d.size < 2 or not np.isfinite(d).all():
+        return float("nan")
+    if abs(mean(d)) >= margin:
+        return 1.0
+    return max(safe_t_test(d, margin), safe_t_test(d, -margin))
+
+
+def safe_sign_test(differences: ArrayLike) -> float:
+    """Return a p value for positive and negative differences being equally frequent that holds at every look.
+
+    It is 1/e with e = 2^n B(k + 1, n − k + 1), the likelihood of k positive ones of n, averaged over all
+    probabilities of a positive one alike, against that of one half. Differences of 0 are left out; without
+    any others p is 1.
+
+    >>> safe_sign_test([0.1, 0.2, 0.3, 0.4, 0.1, 0.2]), safe_sign_test([0.0])
+    (0.109375, 1.0)
+    """
+    d = np.asarray(differences, dtype=np.float64)
+    k, n = int((d > 0).sum()), int((d != 0).sum())
+    return min(1.0, (n + 1) * math.comb(n, k) / (1 << n))
 
 
 def holm(p_values: ArrayLike, pairs: int | None = None) -> NDArray[np.float64]:
@@ -337,13 +448,14 @@ def seeds_needed(
 ) -> int | None:
     """Return how many seeds would settle a comparison, if further differences are like these.
 
-    It is the least n at which a paired t test at level 1 − (1 − level)/pairs detects this mean difference
-    with this standard deviation with the given power, by the noncentral t distribution; with `signs` also one
-    at which a sign-flip test can reach that level. From few differences it is a rough guess, because their
-    mean and spread are. None: unknown (fewer than two differences, or a mean of 0) or more than `most`.
+    To add seeds after a look is a second look. So it is the least n at which :func:`safe_t_test` at level
+    1 − (1 − level)/pairs detects this mean difference with this standard deviation with the given power, by
+    the noncentral t distribution; with `signs` also one at which :func:`safe_sign_test` can reach that level.
+    From few differences it is a rough guess, because their mean and spread are. None: unknown (fewer than two
+    differences, or a mean of 0) or more than `most`.
 
     >>> seeds_needed([0.01, 0.02, 0.03]), seeds_needed([0.01, 0.02, 0.03], signs=True)
-    (4, 6)
+    (8, 8)
     >>> seeds_needed([0.01]), seeds_needed([-0.1, 0.1])
     (None, None)
     """
@@ -351,16 +463,18 @@ def seeds_needed(
     if d.size < 2 or not np.isfinite(d).all() or abs(d.mean()) <= ROUNDING:
         return None
     spread = float(d.std(ddof=1))
-    constant = np.ptp(d) <= ROUNDING  # and is judged by its signs, as in paired_t_test
+    constant = np.ptp(d) <= ROUNDING  # and is judged by its signs, as in safe_t_test
     n = np.arange(2, most + 1)
     reached = np.ones(len(n), dtype=bool)
     if signs or constant:
-        reached &= [least_p(int(each), pairs) <= 1 - level for each in n]
+        reached &= (n + 1) * np.exp2(-n.astype(np.float64)) * pairs <= 1 - level
     if not constant:
-        critical = stats.t.ppf(1 - (1 - level) / pairs / 2, n - 1)
+        critical = _safe_critical(n, (1 - level) / pairs)
         effect = abs(float(d.mean())) / spread * np.sqrt(n)
+        finite = np.where(np.isfinite(critical), critical, 0.0)
         # Far out the noncentral t underflows to NaN, which counts as not reached; there the power is 1.
-        reached &= (stats.nct.sf(critical, n - 1, effect) >= power) | (effect > critical + 6)
+        powerful = (stats.nct.sf(finite, n - 1, effect) >= power) | (effect > critical + 6)
+        reached &= np.isfinite(critical) & powerful
     return int(n[np.argmax(reached)]) if reached.any() else None
 
 

@@ -16,7 +16,7 @@ from fnnexp.tracking import artifacts, saved_views, store
 from fnnexp.tracking.environment import environment
 from fnnexp.tracking.reader import find_experiment
 from fnnexp.tracking.retry import mlflow_settings
-from fnnexp.tracking.run_format import NOTE, REPORTED
+from fnnexp.tracking.run_format import LONGEST_TAG, LOOKS, NOTE, REPORTED, looks_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -155,6 +155,40 @@ def description(
     return "\n\n".join(parts)
 
 
+def record_look(experiment: str, uri: str | None, when: int) -> None:
+    """Record that a report has shown the experiment's trials, as they were at a time in milliseconds.
+
+    A test holds for seeds that are looked at once: what is trained later is seen at another look.
+
+    Raises
+    ------
+    FnnexpError
+        If the store is of an older MLflow, and only read, or the experiment is gone.
+    """
+    address = store.address_of(uri)
+    _refuse_older(address)
+    with mlflow_settings():
+        client = store.client(uri)
+        found = _there(client, experiment)
+        looks = sorted({*looks_of(found.tags), when})[-LONGEST_TAG // 20 :]
+        text = " ".join(map(str, looks))
+        store.ask(client, client.set_experiment_tag, found.experiment_id, LOOKS, text)
+
+
+def _refuse_older(address: str) -> None:
+    if not store.is_up_to_date(address):
+        raise FnnexpError(
+            "it is of an older MLflow, and was only read; a sweep into it or `fnnexp ui` upgrades it"
+        )
+
+
+def _there(client: MlflowClient, experiment: str) -> Experiment:
+    found = find_experiment(client, experiment)
+    if found is None:
+        raise FnnexpError(f"There is no experiment '{experiment}' in the store any more.")
+    return found
+
+
 def log_report(experiment: str, uri: str | None, files: Sequence[Path], said: str, again: str) -> str:
     """Log files, a page first, as the artifacts of the experiment's one report run; return its run id.
 
@@ -164,17 +198,12 @@ def log_report(experiment: str, uri: str | None, files: Sequence[Path], said: st
     that makes the files again.
     """
     address = store.address_of(uri)
-    if not store.is_up_to_date(address):
-        raise FnnexpError(
-            "it is of an older MLflow, and was only read; a sweep into it or `fnnexp ui` upgrades it"
-        )
+    _refuse_older(address)
     with mlflow_settings():
         client = store.client(uri)
         if line := artifacts.settle(address):
             store.on_stderr(line)
-        found = find_experiment(client, experiment)
-        if found is None:
-            raise FnnexpError(f"There is no experiment '{experiment}' in the store any more.")
+        found = _there(client, experiment)
         artifacts.local(found.artifact_location, address)
         ours = store.ask(client, client.search_runs, [found.experiment_id], f"tags.`{REPORTED}` = 'true'")
         tags = {REPORTED: "true", **environment()}

@@ -12,7 +12,7 @@ from fnnexp.errors import FnnexpError, did_you_mean
 from fnnexp.nn import layer_stats
 from fnnexp.tracking import sql, store
 from fnnexp.tracking.retry import mlflow_settings
-from fnnexp.tracking.run_format import DONE, RUNNING, STATUS, STATUSES, TRIAL
+from fnnexp.tracking.run_format import DONE, RUNNING, STATUS, STATUSES, TRIAL, looks_of
 from fnnexp.tracking.schema import NoStoreError
 
 if TYPE_CHECKING:
@@ -129,6 +129,14 @@ def trials(experiment: str, uri: str | None) -> tuple[MlflowClient, list[Run]]:
     for run in sorted(every, key=lambda run: (status_of(run) in DONE, run.info.start_time)):
         chosen[run.data.tags[TRIAL]] = run
     return client, sorted(chosen.values(), key=lambda run: (run.info.start_time, run.info.run_name or ""))
+
+
+def looks(client: MlflowClient, runs: Sequence[Run]) -> list[int]:
+    """Return when reports looked at the experiment of some runs: see :data:`LOOKS`."""
+    if not runs:
+        return []
+    with mlflow_settings():
+        return looks_of(client.get_experiment(runs[0].info.experiment_id).tags)
 
 
 def status_of(run: Run) -> str:

@@ -35,6 +35,9 @@ TRIAL, STATUS, COMMAND = "fnnexp.trial", "fnnexp.status", "fnnexp.command"
 REPORTED, NOTE = "fnnexp.report", "mlflow.note.content"
 """Tags of an experiment: the run that holds its report; its description, which MLflow's UI shows."""
 
+LOOKS = "fnnexp.looks"
+"""A tag of an experiment: when reports looked at its trials, in milliseconds since 1970, the oldest first."""
+
 LONGEST_TAG = 5000
 """Characters of a tag's value that every MLflow takes; 3.x takes 8,000 and cuts what is longer."""
 
@@ -48,6 +51,16 @@ GONE = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST")
 def as_param(value: object) -> str:
     """Return a value as MLflow holds it among a run's params."""
     return str(list(value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def looks_of(tags: Mapping[str, str]) -> list[int]:
+    """Return when reports looked at an experiment's trials, in order.
+
+    >>> looks_of({LOOKS: "17 23"}), looks_of({}), looks_of({LOOKS: "somebody's own"})
+    ([17, 23], [], [])
+    """
+    words = tags.get(LOOKS, "").split()
+    return sorted(map(int, words)) if all(word.isdecimal() for word in words) else []
 
 
 def best_of(curve: Curve) -> dict[str, float]:

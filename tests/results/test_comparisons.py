@@ -546,19 +546,15 @@ def test_no_number_is_shown_as_a_negative_zero():
 
 
 def test_what_differs_by_rounding_alone_is_level():
-    seeds = apart_in_seeds(range(4), range(4))
+    seeds = apart_in_seeds(range(6), range(6))
     he, other = (seeds["init"] == each for each in ("he", "sqrtmax"))
-    seeds.loc[other, "val_accuracy"] = [0.3, 0.5, 0.6, 0.7]
-    seeds.loc[he, "val_accuracy"] = [
-        0.1 + 0.2,
-        0.5,
-        0.7 - 0.1,
-        0.8 - 0.1,
-    ]  # two of them are a bit off
+    seeds.loc[other, "val_accuracy"] = [0.3, 0.5, 0.6, 0.7, 0.5, 0.5]
+    a_bit_off = [0.1 + 0.2, 0.5, 0.7 - 0.1, 0.8 - 0.1, 0.5, 0.5]
+    seeds.loc[he, "val_accuracy"] = a_bit_off
     (pair,) = comparisons.with_leader(seeds).to_dict("records")
     assert (pair["difference"], pair["ahead"], pair["low"], pair["high"]) == (0, 0, 0, 0)
     assert "It is level with" in fnnexp.answer(seeds)
-    seeds.loc[he, "val_accuracy"] = [0.3 + 0.01, 0.5 + 0.02, 0.6 + 0.03, 0.7 - 0.06]
+    seeds.loc[he, "val_accuracy"] = [0.3 + 0.01, 0.5 + 0.02, 0.6 + 0.03, 0.7 - 0.06, 0.5, 0.5]
     (pair,) = comparisons.with_leader(seeds).to_dict("records")
     assert (pair["difference"], pair["p"], pd.isna(pair["seeds_needed"])) == (0, 1, True)
     assert "It is level with" in fnnexp.answer(seeds)
