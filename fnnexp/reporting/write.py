@@ -159,15 +159,15 @@ def make(
     findings = comparisons.findings(runs)
     command = partial(report_command, experiment, store=store.option(tracking_uri))
     sections = [
-        overview.section(whole.runs, whole.curves),
         summary.section(runs, findings),
-        leaderboard.section(runs),
-        curves.section(runs, whole.curves),
-        by_architecture.section(runs),
-        shares.section(findings),
-        pairs.section(command, where, runs, findings),
-        curves.against_time(runs),
         layers.section(runs, whole.diagnostics),
+        overview.section(whole.runs, whole.curves),
+        leaderboard.section(runs),
+        by_architecture.section(runs),
+        pairs.section(findings),
+        shares.section(findings),
+        curves.section(runs, whole.curves),
+        curves.against_time(runs),
         mistakes.section(runs, findings, tracking_uri),
         troubles.section(runs, findings),
     ]

@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MOST_OPTIONS = 10
-"""Up to so many options of a question are compared in all pairs; of more, the best with every other."""
+"""Up to so many options of a factor have a row for every pair; of more, the best has one with every other."""
+
+MOST_TESTED = 40
+"""Up to so many options of a question are tested in all pairs; of more, the best with every other."""
 
 TEN = 10
 """Classes of MNIST."""
@@ -141,8 +144,17 @@ def failed_to_learn(runs: pd.DataFrame) -> pd.Series:
 
     Runs written before the number of classes was recorded count as having ten.
     """
+    return runs[frames.ranking(runs)] < 2 / _classes(runs)
+
+
+def least_accuracy(runs: pd.DataFrame) -> float:
+    """Return the accuracy from which on a trial has learned; the greatest where data sets differ."""
+    return float((2 / _classes(runs)).max())
+
+
+def _classes(runs: pd.DataFrame) -> pd.Series:
     classes = runs["classes"] if "classes" in runs else pd.Series(np.nan, runs.index)
-    return runs[frames.ranking(runs)] < 2 / classes.astype("float64").fillna(TEN)
+    return classes.astype("float64").fillna(TEN)
 
 
 def _looks(runs: pd.DataFrame) -> pd.Series:
@@ -235,30 +247,94 @@ def compare(runs: pd.DataFrame, factor: str | None = None, *, margin: float = MA
 class _Option(NamedTuple):
     """One option of a question: tables of its finished trials, seeds down and cells across.
 
-    `metric` is NaN where nothing finished; `failed` and `look` are as in :class:`Configuration`.
+    `metric` is NaN where nothing finished; `failed` and `look` are as in :class:`Configuration`. All options
+    of a question have the same seeds and cells.
     """
 
     name: str
-    metric: pd.DataFrame
-    failed: pd.DataFrame
-    look: pd.DataFrame
+    metric: NDArray[np.float64]
+    failed: NDArray[np.bool_]
+    look: NDArray[np.int64]
+
+
+class _Pair(NamedTuple):
+    """Two options on the seeds and cells that both finished, the better first.
+
+    Attributes
+    ----------
+    a, b
+        Their names.
+    x, y
+        Their metrics by seed, means over the cells.
+    cells, failed, looks
+        As in :func:`compare`.
+    mixed
+        Whether an option failed to learn in some seeds and not in others.
+    """
+
+    a: str
+    b: str
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    cells: int
+    failed: int
+    looks: int
+    mixed: bool
+
+    @property
+    def differences(self) -> NDArray[np.float64]:
+        """By how much a is ahead in each seed, without what is rounding alone."""
+        return _level(self.x - self.y)
+
+    @property
+    def test(self) -> str:
+        """Which test the rule names."""
+        again = self.looks > 1
+        if self.mixed:
+            return "safe signs" if again else "sign flip"
+        return "safe t" if again else "t"
+
+    @property
+    def p(self) -> float:
+        """The p of that test, of this pair alone."""
+        return TESTS[self.test](self.differences)
+
+
+TESTS = {
+    "t": statistics.paired_t_test,
+    "safe t": statistics.safe_t_test,
+    "sign flip": statistics.sign_flip_test,
+    "safe signs": statistics.safe_sign_test,
+}
+INTERVALS = {
+    "t": statistics.student_interval,
+    "safe t": statistics.safe_t_interval,
+    "sign flip": statistics.mean_interval,
+    "safe signs": statistics.mean_interval,
+}
+"""The tests of the rule, and the interval that goes with each."""
 
 
 def _leader_against_others(configurations: Sequence[Configuration], margin: float) -> pd.DataFrame:
     finished = [each for each in configurations if len(each.metric)]
     if len(finished) < 2:
-        return _verdicts([], ["a", "b"], 0, margin)
-    pairs = _question([_as_option(each) for each in finished], {}, ["a", "b"], margin)
-    leader = finished[0].name
-    mine = (pairs["a"] == leader) | (pairs["b"] == leader)
-    return pairs[mine].reset_index(drop=True)
+        return _verdicts([], ["a", "b"], margin)
+    values = {
+        kind: pd.DataFrame({i: getattr(each, kind) for i, each in enumerate(finished)})
+        for kind in ("metric", "failed", "look")
+    }
+    options = [
+        _Option(each.name, *(_filled(table[[i]], kind) for kind, table in values.items()))
+        for i, each in enumerate(finished)
+    ]
+    return _question(options, {}, ["a", "b"], margin, best_only=True)
 
 
-def _as_option(configuration: Configuration) -> _Option:
-    metric, failed, look = (
-        column.to_frame("") for column in (configuration.metric, configuration.failed, configuration.look)
-    )
-    return _Option(configuration.name, metric, failed, look)
+def _filled(table: pd.DataFrame, kind: str) -> NDArray[Any]:
+    """Return a table as an array, without a trial NaN of the metric, and nothing of the others."""
+    if kind == "metric":
+        return table.to_numpy(np.float64, na_value=np.nan)
+    return table.astype("float64").fillna(0).to_numpy().astype(bool if kind == "failed" else np.int64)
 
 
 def of_options(runs: pd.DataFrame, margin: float = MARGIN) -> pd.DataFrame:
@@ -270,7 +346,7 @@ def of_options(runs: pd.DataFrame, margin: float = MARGIN) -> pd.DataFrame:
     runs = filters.once(runs)
     names = ["factor", "a", "b", "cells"]
     if runs.empty:
-        return _verdicts([], names, 0, margin)
+        return _verdicts([], names, margin)
     table = levels(runs)
     about = pd.DataFrame({
         "seed": runs["seed"],
@@ -281,7 +357,7 @@ def of_options(runs: pd.DataFrame, margin: float = MARGIN) -> pd.DataFrame:
     questions = [
         _question(_options(table, name, about), {"factor": name}, names, margin) for name in table.columns
     ]
-    return pd.concat(questions, ignore_index=True) if questions else _verdicts([], names, 0, margin)
+    return pd.concat(questions, ignore_index=True) if questions else _verdicts([], names, margin)
 
 
 def in_each_cell(runs: pd.DataFrame, factor: str = "init", margin: float = MARGIN) -> pd.DataFrame:
@@ -299,12 +375,12 @@ def in_each_cell(runs: pd.DataFrame, factor: str = "init", margin: float = MARGI
     table = levels(runs) if len(runs) else pd.DataFrame()
     names = [str(name) for name in table.columns if name != factor]
     if factor not in table or not names:
-        return _verdicts([], [*names, "a", "b"], 0, margin)
+        return _verdicts([], [*names, "a", "b"], margin)
     rows = []
     for key, part in groups(table, names):
         pairs = _leader_against_others(configurations(runs.loc[part.index]), margin).head(1)
         rows.append(pairs.assign(**dict(zip(names, map(str, key), strict=True))))
-    frame = pd.concat(rows or [_verdicts([], ["a", "b", *names], 0, margin)])
+    frame = pd.concat(rows or [_verdicts([], ["a", "b", *names], margin)])
     return frame[[*names, "a", "b", *PAIR]].reset_index(drop=True)
 
 
@@ -317,24 +393,32 @@ def _options(table: pd.DataFrame, name: str, about: pd.DataFrame) -> list[_Optio
     cell = rest.agg(" ".join, axis=1) if len(rest.columns) else pd.Series("", table.index)
     long = about.assign(option=table[name].astype("str"), cell=cell, seed=about["seed"].astype("str"))
     long = long.dropna(subset="metric").drop_duplicates(["option", "cell", "seed"])
-    long = long.set_index(["option", "seed", "cell"])
-    wide = {each: long[each].unstack("cell") for each in ("metric", "failed", "look")}  # noqa: PD010
-    there = set(long.index.get_level_values("option"))
+    long = long.set_index(["seed", "cell", "option"]).sort_index()
+    wide = {each: long[each].unstack("option") for each in ("metric", "failed", "look")}  # noqa: PD010
+    there = set(wide["metric"].columns)
     return [
-        _Option(str(option), *(wide[each].loc[option] for each in wide))
+        _Option(
+            str(option),
+            *(_filled(table[option].unstack("cell"), kind) for kind, table in wide.items()),  # noqa: PD010
+        )
         for option in table[name].cat.categories
         if option in there
     ]
 
 
 def _question(
-    options: Sequence[_Option], about: Mapping[str, str], names: list[str], margin: float
+    options: Sequence[_Option],
+    about: Mapping[str, str],
+    names: list[str],
+    margin: float,
+    *,
+    best_only: bool = False,
 ) -> pd.DataFrame:
     """Return the pairs of one question's options with their verdicts.
 
-    Its family are all pairs that have a seed in common. Up to :data:`MOST_OPTIONS` options each has a row; of
-    more, the best with every other has, and the others count as larger p. So whoever reads some of the rows,
-    as those of the leader, reads the same verdicts.
+    Its family are all pairs that have a seed in common, also those without a row: the best was picked by
+    looking. Up to :data:`MOST_TESTED` options all pairs are tested, and Holm's procedure steps through them;
+    of more, the best is tested with every other, and the other pairs count as larger p.
 
     Parameters
     ----------
@@ -344,68 +428,73 @@ def _question(
         Further columns of each row, and the columns before those of a pair.
     margin
         As in :func:`compare`.
+    best_only
+        Whether only the best has rows, with every other, as it always has of more than
+        :data:`MOST_OPTIONS` options.
     """
-    pairs = list(combinations(options, 2))
-    left_out = 0
-    if len(options) > MOST_OPTIONS:
-        best = max(options, key=lambda option: float(np.nanmean(option.metric.to_numpy())))
-        left_out = len(pairs) - (len(options) - 1)
-        pairs = [(best, other) for other in options if other is not best]
-    rows = [{**about, **_pair(a, b, margin)} for a, b in pairs]
-    family = left_out + sum(row["seeds"] > 0 for row in rows)
-    return _verdicts(rows, names, family, margin)
+    if not options:
+        return _verdicts([], names, margin)
+    best = max(options, key=lambda option: float(np.nanmean(option.metric)))
+    every = list(combinations(options, 2))
+    with_best = [(best, other) for other in options if other is not best]
+    tested = every if len(options) <= MOST_TESTED else with_best
+    shown = with_best if best_only or len(options) > MOST_OPTIONS else every
+    rows = {frozenset((a.name, b.name)) for a, b in shown}
+    pairs = [_paired(a, b) for a, b in tested]
+    untested = len(every) - len(tested)
+    questions = [pair for pair in pairs if frozenset((pair.a, pair.b)) in rows]
+    others = [pair for pair in pairs if frozenset((pair.a, pair.b)) not in rows]
+    frame = _verdicts(questions, names, margin, others, untested)
+    return frame.assign(**about)
 
 
-def _pair(a: _Option, b: _Option, margin: float) -> dict[str, Any]:
-    """Return the numbers about two options, paired by seed, the better first; `_d` are their differences."""
-    both = a.metric - b.metric
-    both = both.dropna(axis=1, how="all").dropna(axis=0, how="all")
-    complete = both.dropna(axis=1) if both.notna().all().any() else both.dropna(axis=0)
-    if len(complete) and complete.to_numpy().mean() < -statistics.ROUNDING:
-        a, b, complete = b, a, -complete
-    seeds, cells = complete.index, complete.columns
-    x, y = (each.metric.loc[seeds, cells].mean(axis=1).to_numpy() for each in (a, b))
-    failed = np.hstack([each.failed.loc[seeds, cells].to_numpy(bool) for each in (a, b)])
-    seen = np.hstack([each.look.loc[seeds, cells].to_numpy(float) for each in (a, b)])
-    looks = len(set(np.where(seen == 0, np.inf, seen).max(axis=1))) if seen.size else 0
-    mixed = bool((failed.any(axis=0) & ~failed.all(axis=0)).any())
-    return {"a": a.name, "b": b.name, "cells": len(cells), **_tests(x, y, mixed, looks, margin)} | {
-        "failed": int(failed.any(axis=1).sum())
-    }
-
-
-def _tests(
-    x: NDArray[np.float64], y: NDArray[np.float64], mixed: bool, looks: int, margin: float
-) -> dict[str, Any]:
-    """Return the numbers about two options' values by seed, by the tests that the rule names.
-
-    `mixed` says that an option failed to learn in some seeds and not in others.
-    """
-    d = _level(x - y)
-    (difference,) = _level(np.array([statistics.mean(d)]))
-    again = looks > 1
-    test, p_of = {
-        (False, False): ("t", statistics.paired_t_test),
-        (False, True): ("safe t", statistics.safe_t_test),
-        (True, False): ("sign flip", statistics.sign_flip_test),
-        (True, True): ("safe signs", statistics.safe_sign_test),
-    }[mixed, again]
-    if mixed:
-        interval = statistics.mean_interval(d, within=statistics.DIFFERENCE)
-        p_equivalent = float("nan")
-    elif again:
-        interval = statistics.safe_t_interval(d, within=statistics.DIFFERENCE)
-        p_equivalent = statistics.safe_equivalence_test(d, margin / 100)
+def _paired(a: _Option, b: _Option) -> _Pair:
+    """Return two options where both finished: in the cells that all seeds have, else the seeds with all."""
+    both = ~np.isnan(a.metric) & ~np.isnan(b.metric)
+    seeds, cells = np.flatnonzero(both.any(axis=1)), np.flatnonzero(both.any(axis=0))
+    everywhere = both[np.ix_(seeds, cells)]
+    if everywhere.all(axis=0).any():
+        cells = cells[everywhere.all(axis=0)]
     else:
-        interval = statistics.student_interval(d, within=statistics.DIFFERENCE)
-        p_equivalent = statistics.equivalence_test(d, margin / 100)
+        seeds = seeds[everywhere.all(axis=1)]
+    here = np.ix_(seeds, cells)
+    if len(seeds) and (a.metric[here] - b.metric[here]).mean() < -statistics.ROUNDING:
+        a, b = b, a
+    failed = np.hstack([each.failed[here] for each in (a, b)])
+    seen = np.hstack([each.look[here] for each in (a, b)])
+    last = np.where(seen == 0, np.iinfo(np.int64).max, seen).max(axis=1) if seen.size else seen
+    return _Pair(
+        a.name,
+        b.name,
+        a.metric[here].mean(axis=1) if len(cells) else np.empty(0),
+        b.metric[here].mean(axis=1) if len(cells) else np.empty(0),
+        cells=len(cells),
+        failed=int(failed.any(axis=1).sum()),
+        looks=len(np.unique(last)),
+        mixed=bool((failed.any(axis=0) & ~failed.all(axis=0)).any()),
+    )
+
+
+def _numbers(pair: _Pair) -> dict[str, Any]:
+    """Return the numbers about a pair that depend on nothing else."""
+    d = pair.differences
+    (difference,) = _level(np.array([statistics.mean(d)]))
+    interval = INTERVALS[pair.test](d, within=statistics.DIFFERENCE)
     return {
-        "seeds": len(d), "looks": looks, "difference": float(difference),
-        "low": interval.low, "high": interval.high, "interval": interval.method, "ahead": int((d > 0).sum()),
-        "probability": statistics.superiority(x, y) if len(d) > 1 else float("nan"),
-        "test": test, "p": p_of(d), "p_sign_flip": statistics.sign_flip_test(d),
-        "p_equivalent": p_equivalent, "_d": d,
+        "a": pair.a, "b": pair.b, "cells": pair.cells, "seeds": len(d), "looks": pair.looks,
+        "difference": float(difference), "low": interval.low, "high": interval.high,
+        "interval": interval.method, "ahead": int((d > 0).sum()),
+        "probability": statistics.superiority(pair.x, pair.y) if len(d) > 1 else float("nan"),
+        "failed": pair.failed, "test": pair.test, "p": pair.p, "p_sign_flip": statistics.sign_flip_test(d),
     }  # fmt: skip
+
+
+def _p_equivalent(pair: _Pair, margin: float) -> float:
+    """Return the p for a mean difference within ±margin percentage points; none where trials failed."""
+    if pair.mixed:
+        return float("nan")
+    test = statistics.safe_equivalence_test if pair.looks > 1 else statistics.equivalence_test
+    return test(pair.differences, margin / 100)
 
 
 def _level(differences: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -413,25 +502,41 @@ def _level(differences: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.abs(differences) <= statistics.ROUNDING, 0.0, differences)
 
 
-def _verdicts(rows: list[dict[str, Any]], names: list[str], family: int, margin: float) -> pd.DataFrame:
+def _verdicts(
+    pairs: Sequence[_Pair],
+    names: list[str],
+    margin: float,
+    others: Sequence[_Pair] = (),
+    untested: int = 0,
+) -> pd.DataFrame:
     """Return the pairs of one question with corrected p, seeds needed and verdict.
 
-    `rows` are what :func:`_pair` returns, `names` the columns before those of a pair.
+    Parameters
+    ----------
+    pairs, names
+        Those that have a row, and the columns before those of a pair.
+    margin
+        As in :func:`compare`.
+    others, untested
+        The other pairs of the question, and how many more it has that are not tested.
     """
-    corrected = statistics.holm([row["p"] for row in rows], family)
-    same = statistics.holm([row["p_equivalent"] for row in rows], family)
-    for i, row in enumerate(rows):
-        d, limit = row.pop("_d"), margin / 100
+    tested = [*pairs, *others]
+    family = untested + sum(len(pair.x) > 0 for pair in tested)
+    corrected = statistics.holm([pair.p for pair in tested], family)
+    same = statistics.holm([_p_equivalent(pair, margin) for pair in tested], family)
+    limit, rows = margin / 100, []
+    for i, pair in enumerate(pairs):
+        row = _numbers(pair) | {"family": family, "p_corrected": corrected[i], "p_equivalent": same[i]}
         within = -limit <= row["low"] and row["high"] <= limit
-        row |= {"family": family, "p_corrected": corrected[i], "p_equivalent": same[i]}
         row["verdict"] = (
             "equivalent" if within and same[i] <= ERROR_RATE
             else "better" if corrected[i] <= ERROR_RATE
             else "open"
         )  # fmt: skip
-        signs = row["test"] in SIGNS
-        is_open = row["verdict"] == "open"
-        row["seeds_needed"] = statistics.seeds_needed(d, pairs=family, signs=signs) if is_open else None
+        row["seeds_needed"] = None
+        if row["verdict"] == "open":
+            row["seeds_needed"] = statistics.seeds_needed(pair.differences, pairs=family, signs=pair.mixed)
+        rows.append(row)
     counts = dict.fromkeys(("seeds", "looks", "ahead", "failed", "family"), "int64")
     return pd.DataFrame(rows, columns=[*names, *PAIR]).astype(
         {**counts, "seeds_needed": "Int64", "test": "str", "verdict": "str"}

@@ -236,8 +236,11 @@ def test_each_cells_best_is_compared_with_the_next_that_differs_and_corrected_wi
         assert row["p_corrected"] == pytest.approx(statistics.holm(p)[0])
         assert (row["difference"], row["verdict"]) == (pytest.approx((x - y).mean()), "better")
     said = " ".join(summary.sentences(runs, comparisons.findings(runs)))
-    assert "Of the 4 combinations of arch and batching" in said
-    assert "the best initializer is sqrtmax = xavier in 2 (by test in 2), he in 2 (by test in 2)" in said
+    assert "In each of the 4 combinations of arch and batching, the best initializer is" in said
+    assert (
+        "the best initializer is sqrtmax = xavier in 2 (all beyond chance), he in 2 (all beyond chance)"
+        in said
+    )
 
 
 def many_options(options):
@@ -286,8 +289,10 @@ def test_the_best_of_many_options_in_a_cell_is_corrected_for_all_their_pairs():
             statistics.paired_t_test((by_init[a] - by_init[b]).dropna())
             for a, b in itertools.combinations(ranked, 2)
         ]
-        assert row["family"] == len(p)
-        assert row["p_corrected"] == statistics.holm(p, len(p))[0]
+        together = [len(by_init[a].index.intersection(by_init[b].index)) > 0
+                    for a, b in itertools.combinations(ranked, 2)]  # fmt: skip
+        assert row["family"] == sum(together)
+        assert row["p_corrected"] == statistics.holm(p, sum(together))[0]
 
 
 def test_of_many_that_are_numerically_the_same_a_note_names_some_and_counts_the_others():
@@ -324,7 +329,7 @@ def test_a_pair_uses_only_what_both_finished():
 def test_one_seed_tells_nothing_apart_and_says_so():
     runs = grid(1)
     said = fnnexp.answer(runs)
-    assert said.startswith("Which configuration of 8 is best is open: tanh_128 he mini leads")
+    assert said.startswith("Of 8 configurations in the one seed there is, tanh_128 he mini leads and is 2.06")
     assert "which says nothing about other seeds" in said
     for rows in (comparisons.with_leader(runs), comparisons.of_options(runs)):
         assert set(rows["verdict"]) == {"open"}
@@ -343,6 +348,56 @@ def test_a_verdict_is_the_same_whatever_else_is_in_the_frame():
     more = [each.assign(identical_to=f"{i}-" + each["identical_to"]) for i, each in enumerate(more)]
     whole = comparisons.in_each_cell(pd.concat([runs, *more])).set_index(["arch", "batching"])
     pd.testing.assert_frame_equal(whole.loc[cells.index], cells)
+
+
+def test_one_pair_has_one_verdict_in_every_table_of_a_question():
+    """The best was picked by looking, so the rows of the leader are corrected as those of any two options."""
+    rng = np.random.default_rng(7)
+    for trial in range(20):
+        runs = grid(5, noise=0.0)
+        runs = runs[(runs["arch"] == "relu_100") & (runs["batching"] == "full")].assign(identical_to=None)
+        runs["val_accuracy"] += 0.01 * rng.normal(size=len(runs))
+        leader, every = fnnexp.compare(runs), fnnexp.compare(runs, "init")
+        alike = leader.merge(every, on=["a", "b"])
+        assert len(alike) == 2, trial
+        for column in ("p", "family", "p_corrected", "p_equivalent", "verdict"):
+            assert alike[f"{column}_x"].tolist() == alike[f"{column}_y"].tolist()
+        values = runs.pivot_table(index="seed", columns="init", values="val_accuracy", observed=True)
+        p = [
+            stats.ttest_rel(values[a], values[b]).pvalue for a, b in zip(every["a"], every["b"], strict=True)
+        ]
+        assert every["p_corrected"].tolist() == pytest.approx(statistics.holm(p).tolist())
+
+
+def test_seeds_that_were_added_after_a_look_are_tested_so_that_p_holds_at_every_look():
+    runs = grid(6, noise=0.004)
+    runs = runs[(runs["arch"] == "relu_100") & (runs["batching"] == "full") & (runs["init"] != "xavier")]
+    values = runs.pivot_table(index="seed", columns="init", values="val_accuracy", observed=True)
+    d = (values["he"] - values["sqrtmax"]).to_numpy()
+    unseen, seen = runs.assign(look=pd.NA), runs.assign(look=1)
+    for once in (runs, unseen, seen):  # looked at for the first time, or again as they were
+        (pair,) = fnnexp.compare(once.astype({"look": "Int64"}) if "look" in once else once).to_dict(
+            "records"
+        )
+        assert (pair["test"], pair["looks"]) == ("t", 1)
+        assert pair["p"] == pytest.approx(stats.ttest_1samp(d, 0).pvalue)
+        assert "looked" not in fnnexp.answer(once)
+    grown = runs.assign(look=runs["seed"].map({0: 1, 1: 1, 2: 2, 3: 2})).astype({"look": "Int64"})
+    (pair,) = fnnexp.compare(grown).to_dict("records")
+    assert (pair["test"], pair["looks"]) == ("safe t", 3)
+    assert pair["p"] == statistics.safe_t_test(d)
+    assert (pair["low"], pair["high"]) == statistics.safe_t_interval(d)[:2]
+    assert pair["p_equivalent"] == statistics.safe_equivalence_test(d, 0.002)
+    assert "Reports have looked at these seeds 3 times while they grew" in fnnexp.answer(grown)
+    # A new option's trials are seen for the first time, together with what they are paired with.
+    other = grown.assign(
+        look=grown["look"].where(grown["init"] == "he", pd.NA).where(grown["init"] != "he", 1)
+    )
+    assert fnnexp.compare(other)["test"].tolist() == ["t"]
+    failing_too = grown.copy()
+    failing_too.loc[(failing_too["init"] == "sqrtmax") & (failing_too["seed"] == 3), "val_accuracy"] = 0.1
+    (pair,) = fnnexp.compare(failing_too).to_dict("records")
+    assert (pair["test"], pair["p"]) == ("safe signs", statistics.safe_sign_test(np.ones(6)))
 
 
 def failing(seeds, lost, noise=0.002):
@@ -371,7 +426,7 @@ def test_where_some_seeds_failed_to_learn_a_sign_flip_test_takes_the_place_of_st
         )
         assert (row["test"], row["p"]) == (test, pytest.approx(p))
         assert math.isnan(row["p_equivalent"]) == ("he" in (a, b))
-    assert "some seeds failed to learn, up to 2, so they are tested by sign flips" in fnnexp.answer(runs)
+    assert "he (2 of 8 seeds); such pairs are tested by sign flips" in fnnexp.answer(runs)
     # Twice what guessing gets depends on the number of classes.
     assert set(fnnexp.compare(runs.assign(classes=100), "init")["test"]) == {"t"}
     # An option that fails in every seed is no mixture: it is plainly behind.
@@ -407,7 +462,8 @@ def test_options_are_equivalent_where_their_difference_is_surely_within_the_marg
     assert row["p_corrected"] < 0.05
     assert row["p_equivalent"] == pytest.approx(3 * max(one_sided))  # the least of three pairs
     assert he_and_sqrtmax(fnnexp.compare(runs, "init", margin=0.01))["verdict"] == "better"
-    assert "sqrtmax as good within ±0.2 points" in fnnexp.answer(runs)
+    best = "the best of 3 initializers are he and sqrtmax, the same within ±0.2 points; xavier is worse"
+    assert best in fnnexp.answer(runs)
     for wrong in (0, -1, math.nan):
         with pytest.raises(FnnexpError, match=r"write percentage points above 0: margin=0\.2"):
             fnnexp.compare(runs, "init", margin=wrong)
@@ -515,7 +571,7 @@ def test_a_leader_that_is_behind_where_it_is_paired_is_said_to_be():
     assert (pair["a"], pair["b"], pair["difference"]) == ("sqrtmax", "he", pytest.approx(0.02))
     half = stats.t.ppf(0.975, 1) * math.sqrt(2) / math.sqrt(2)  # points, of 1 and 3
     ends = f"{2 - half:.2f} to {2 + half:.2f}".replace("-", "−")
-    said = f"it is 2.00 points behind sqrtmax (95% interval {ends}), behind in 2 of 2 paired seeds."
+    said = f"he is 2.00 points behind sqrtmax where they are paired (95% interval {ends}; in 2 of 2 seeds)"
     assert said in fnnexp.answer(runs)
 
 
@@ -553,12 +609,12 @@ def test_what_differs_by_rounding_alone_is_level():
     seeds.loc[he, "val_accuracy"] = a_bit_off
     (pair,) = comparisons.with_leader(seeds).to_dict("records")
     assert (pair["difference"], pair["ahead"], pair["low"], pair["high"]) == (0, 0, 0, 0)
-    assert "It is level with" in fnnexp.answer(seeds)
+    assert "he and sqrtmax are the same within ±0.2 points." in fnnexp.answer(seeds)
     seeds.loc[he, "val_accuracy"] = [0.3 + 0.01, 0.5 + 0.02, 0.6 + 0.03, 0.7 - 0.06, 0.5, 0.5]
     (pair,) = comparisons.with_leader(seeds).to_dict("records")
     assert (pair["difference"], pair["p"], pd.isna(pair["seeds_needed"])) == (0, 1, True)
-    assert "It is level with" in fnnexp.answer(seeds)
-    assert "The two are level so far" in fnnexp.answer(seeds)
+    assert "sqrtmax and he are level (" in fnnexp.answer(seeds)
+    assert "how many seeds would settle it can't be said yet" in fnnexp.answer(seeds)
 
 
 def test_what_the_images_leave_open_stands_beside_the_spread_of_seeds():

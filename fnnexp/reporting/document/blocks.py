@@ -72,9 +72,8 @@ class Table(NamedTuple):
         How many of the first columns are names; they stand to the left.
     folds
         Whether the page shows a long table closed.
-    file, wide, most
-        For the terminal: the file that holds all rows, the columns that only the files show, and how many
-        rows are printed.
+    file, wide
+        For the terminal: the file that holds all rows, and the columns that only the files show.
     """
 
     title: str
@@ -85,7 +84,6 @@ class Table(NamedTuple):
     folds: bool = False
     file: str = ""
     wide: Sequence[str] = ()
-    most: int = 40
 
     def is_number(self, column: int) -> bool:
         """Whether a column holds numbers: neither a name nor a note."""

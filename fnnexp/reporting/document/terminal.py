@@ -14,28 +14,61 @@ from fnnexp.reporting.document.blocks import Code, Medium, Table, Text
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from fnnexp.reporting.document.blocks import Document
+    from fnnexp.reporting.document.blocks import Block, Document
 
 
-def show(document: Document, console: Console) -> None:
-    """Print what a terminal shows of the document: its texts, and the first rows of its tables."""
-    console.print(RichText(in_a_line(document.title), style="bold"))
-    for section in document.sections:
-        blocks = section.shown_in(Medium.TERMINAL)
-        if blocks:
-            console.print(RichText(f"\n{in_a_line(section.title)}", style="bold"))
-        for block in blocks:
-            if isinstance(block, Table):
-                _show_table(console, block.without(*block.wide))
-            elif isinstance(block, Text):
-                text = in_a_line(f"{block.text} {block.code}".strip())
-                console.print(RichText(text, style="dim" if block.quiet else ""))
-            elif isinstance(block, Code):  # the terminal breaks it for the eye, not for who copies it
-                console.print(RichText(in_a_line(block.text)), soft_wrap=True)
+LINES = 21
+"""As many lines are printed: a terminal has 24, and some follow."""
+
+LEAST_ROWS = 3
+"""A table that has room for fewer rows is left to the page."""
 
 
-def _show_table(console: Console, table: Table) -> None:
-    """Print a table's first rows. Notes stand below it, where they leave the width to the numbers."""
+def show(document: Document, console: Console, lines: int = LINES) -> None:
+    """Print what a terminal shows of the document on one screen: its texts, and as many rows as fit.
+
+    Texts are printed whole. A table has the lines that are left, and says how many of its rows it has not.
+    """
+    shown = [block for section in document.sections for block in section.shown_in(Medium.TERMINAL)]
+    title = RichText(in_a_line(document.title), style="bold")
+    texts = {i: text for i, block in enumerate(shown) if (text := _text(block)) is not None}
+    left = lines - sum(_height(console, text) for text in (title, *texts.values()))
+    console.print(title)
+    for i, block in enumerate(shown):
+        if isinstance(block, Table):
+            left -= _show_table(console, block.without(*block.wide), left)
+        elif i in texts:  # the terminal breaks a command for the eye, not for who copies it
+            console.print(texts[i], soft_wrap=isinstance(block, Code))
+
+
+def _text(block: Block) -> RichText | None:
+    """Return the text of a paragraph or a command; None of any other block."""
+    if isinstance(block, Text):
+        return RichText(in_a_line(f"{block.text} {block.code}".strip()), style="dim" if block.quiet else "")
+    return RichText(in_a_line(block.text)) if isinstance(block, Code) else None
+
+
+def _height(console: Console, text: RichText) -> int:
+    return len(console.render_lines(text, pad=False))
+
+
+def _show_table(console: Console, table: Table, lines: int) -> int:
+    """Print as many of a table's rows as fit into so many lines; return how many lines were printed.
+
+    Notes stand below it, where they leave the width to the numbers.
+    """
+    for rows in range(len(table.rows), min(LEAST_ROWS, len(table.rows)) - 1, -1):
+        parts = _with_notes(table, rows)
+        height = sum(len(console.render_lines(part, pad=False)) for part in parts)
+        if rows and height <= lines:
+            for part in parts:
+                console.print(part)
+            return height
+    return 0
+
+
+def _with_notes(table: Table, rows: int) -> list[RichTable | RichText]:
+    """Return a table's first rows, the notes on them, and a line on how many rows are left out."""
     title = RichText(in_a_line(table.title)) if table.title else None
     shown = RichTable(
         title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
@@ -47,17 +80,15 @@ def _show_table(console: Console, table: Table) -> None:
         shown.add_column(
             RichText(head), justify="right" if number else "left", no_wrap=number, overflow="fold"
         )
-    for row in table.rows[: table.most]:
+    for row in table.rows[:rows]:
         texts = [in_a_line(cell.text) for cell in row]
         if table.head[-1] == "note":
             texts[-1] = marks.setdefault(texts[-1], f"[{len(marks)}]")
         shown.add_row(*map(RichText, texts))
-    console.print(shown)
-    for note, mark in list(marks.items())[1:]:
-        console.print(RichText(f"{mark} {note}"))
-    if len(table.rows) > table.most:
-        more = f"… and {len(table.rows) - table.most} more rows in {table.file}"
-        console.print(RichText(more, style="dim"))
+    notes = [RichText(f"{mark} {note}") for note, mark in list(marks.items())[1:]]
+    if len(table.rows) > rows:
+        notes.append(RichText(f"… and {len(table.rows) - rows} more rows in {table.file}", style="dim"))
+    return [shown, *notes]
 
 
 def in_a_line(text: str) -> str:

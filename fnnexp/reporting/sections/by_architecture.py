@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from fnnexp.reporting.document.blocks import EVERYWHERE, Cell, Section, Table, Text
+from fnnexp.reporting.document.blocks import Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import mean_and_spread
 from fnnexp.reporting.plots.heat_map import heat_map
 from fnnexp.reporting.sections.figures import Drawing, of_finished_trials
@@ -28,7 +28,7 @@ def section(runs: pd.DataFrame) -> Section:
     note = f"{metric} in percent; (2/3): two of three trials finished."
     return Section(
         "By architecture, initializer and batching",
-        [Text(note, EVERYWHERE, quiet=True), *of_finished_trials(runs, [drawing]), *tables(runs, cells)],
+        [Text(note, quiet=True), *of_finished_trials(runs, [drawing]), *tables(runs, cells)],
         {"table": cells.reset_index()},
     )
 
@@ -72,4 +72,4 @@ def tables(runs: pd.DataFrame, cells: pd.DataFrame) -> Iterator[Table]:
             for index, row in zip(part.index, part.to_numpy(), strict=True)
         ]
         title = ", ".join(f"{name}={value}" for name, value in zip(beside, key, strict=True))
-        yield Table(title, ["arch", "init", *map(str, part.columns)], rows, 2, EVERYWHERE, file="table.csv")
+        yield Table(title, ["arch", "init", *map(str, part.columns)], rows, 2, file="table.csv")

@@ -23,12 +23,13 @@ MOST_SEEDS = 10
 
 def section(runs: pd.DataFrame, curves: pd.DataFrame) -> Section:
     """Return the section, with the frames behind the whole report as its data."""
-    sentences = [counts(runs), basis(runs), *(f"{each}." for each in followers(runs))]
+    sentences = [basis(runs), *(f"{each}." for each in followers(runs))]
     return Section(
         "What was asked, and how much was run",
         [
-            *(Text(sentence, EVERYWHERE) for sentence in sentences),
-            Text("In all trials:", EVERYWHERE, quiet=True, code=common(runs)),
+            Text(counts(runs), EVERYWHERE),
+            *map(Text, sentences),
+            Text("In all trials:", quiet=True, code=common(runs)),
         ],
         {"runs": runs, "curves": curves},
     )

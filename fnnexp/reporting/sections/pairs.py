@@ -6,44 +6,41 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from fnnexp.config.commands import program
-from fnnexp.reporting.document.blocks import EVERYWHERE, TERMINAL, Cell, Code, Section, Table, Text
+from fnnexp.reporting.document.blocks import Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import between, number
 from fnnexp.results import comparisons
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from fnnexp.results.comparisons import Findings
 
 NOTE = (
     "Differences are paired by seed, in percentage points. P(better): the probability that a new seed of the"
     " one beats one of the other. p: Student's paired t test; where some seeds of an option failed to learn"
-    " (below twice what guessing gets) and others did not, a sign-flip test, marked ±. Signs: the p of the"
-    " sign-flip test, which assumes nothing about shape; under six seeds it can't reach 5%. Pairs: how many"
-    " pairs the question has, and Holm p is corrected for: in a factor's table all pairs of its options;"
-    " against the leader all pairs of configurations, because the leader was picked by looking; in the table"
-    " of the best initializers all pairs of the row. Equivalent: the interval, and two one-sided tests, put"
+    " (below twice what guessing gets) and others did not, a sign-flip test, marked ±; where seeds were added"
+    " after a report had been read, tests that hold at every look, marked *. Signs: the p of the sign-flip"
+    " test, which assumes nothing about shape; under six seeds it can't reach 5%. Pairs: how many pairs the"
+    " question has, for which Holm p is corrected: all pairs of a factor's options, of configurations, or of"
+    " the options in one row of the table of the best. Equivalent: the interval, and two one-sided tests, put"
     f" the difference within ±{comparisons.MARGIN} points. Seeds needed: to tell the two apart in four of"
-    " five tries at this difference and spread, roughly; ? is unknown or more than 1,000."
+    " five tries at this difference and spread, roughly, at one more look; ? is unknown or more than 1,000."
 )
 
 HEAD = (
     "points", "95% interval", "ahead in", "P(better)", "p", "signs", "pairs", "Holm p", "seeds needed",
     "verdict",
 )  # fmt: skip
-WIDE = ("than the next", "ahead in", "P(better)", "p", "signs", "pairs", "Holm p", "seeds needed")
 
 
-def section(
-    command: Callable[..., str], where: Sequence[str], runs: pd.DataFrame, findings: Findings
-) -> Section:
-    """Return the section of what was found in a frame; `command` reports on trials `where` options are so."""
-    cells = best_in_each_cell(findings)
-    tables = [table for table in (cells, options(findings), leader(findings)) if table.rows]
+def section(findings: Findings) -> Section:
+    """Return the section of what was found in a frame."""
+    tables = [
+        table for table in (best_in_each_cell(findings), options(findings), leader(findings)) if table.rows
+    ]
     return Section(
         "Pairs",
-        [Text(NOTE, quiet=True), *tables, *_one_by_itself(command, where, runs, cells)],
+        [Text(NOTE, quiet=True), *tables],
         {"options": findings.of_options, "cells": findings.in_each_cell, "leader": findings.with_leader},
     )
 
@@ -69,9 +66,6 @@ def best_in_each_cell(findings: Findings) -> Table:
         [*names[:-2], "best init", "than the next", *HEAD],
         _rows(findings.in_each_cell, names),
         len(names),
-        EVERYWHERE,
-        file="cells.csv",
-        wide=WIDE,
     ).without("P(better)")
 
 
@@ -79,7 +73,7 @@ def _rows(pairs: pd.DataFrame, names: Sequence[str]) -> list[list[Cell]]:
     rows = []
     for pair in pairs.to_dict("records"):
         unknown = "?" if pair["verdict"] == "open" else ""
-        marked = "±" if pair["test"] == "sign flip" else ""
+        marked = "±" * (pair["test"] in comparisons.SIGNS) + "*" * (pair["looks"] > 1)
         needed = unknown if pd.isna(pair["seeds_needed"]) else str(int(pair["seeds_needed"]))
         rows.append([
             *(Cell(str(pair[name])) for name in names),
@@ -95,17 +89,3 @@ def _rows(pairs: pd.DataFrame, names: Sequence[str]) -> list[list[Cell]]:
             Cell(pair["verdict"]),
         ])  # fmt: skip
     return rows
-
-
-def _one_by_itself(
-    command: Callable[..., str], where: Sequence[str], runs: pd.DataFrame, cells: Table
-) -> list[Text | Code]:
-    """Return the command of a report of one combination, the first, if its labels are values to ask for."""
-    if not cells.rows:
-        return []
-    names = cells.head[: cells.head.index("best init")]
-    first = {name: cell.text for name, cell in zip(names, cells.rows[0], strict=False)}
-    if not all((runs[name].astype("str") == value).any() for name, value in first.items()):
-        return []
-    options = [*where, *(f"{name}={value}" for name, value in first.items())]
-    return [Text("One of them by itself:", TERMINAL), Code(command(options, program=program()), TERMINAL)]

@@ -1,4 +1,4 @@
-"""The answer in a few plain sentences, made from the same comparisons as the tables below it."""
+"""The answer in a plain sentence, and what it stands on, from the same comparisons as the tables below it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pandas as pd
 from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
 from fnnexp.reporting.document.markdown import escaped
 from fnnexp.reporting.document.wording import between, percent, plural, points
+from fnnexp.reporting.plots import ahead, picture
 from fnnexp.results import comparisons, filters, frames, statistics
 from fnnexp.results.arguments import takes_frames
 
@@ -33,8 +34,8 @@ KINDS = {
 
 BATCHES = {"full": "full batches", "mini": "mini-batches", "sample": "one row at a time"}
 
-CLOSE = 5
-"""The most configurations that are named as too close to the leader."""
+CLOSE = 4
+"""Up to so many configurations are named; of more, the first are, and how many more there are."""
 
 MOST_SEEDS = 10
 """The most seeds that are written out."""
@@ -76,58 +77,104 @@ def answer(runs: pd.DataFrame) -> Answer:
 
 
 def section(runs: pd.DataFrame, findings: Findings) -> Section:
-    """Return the section of a frame of runs and what was found in it."""
-    return Section(TITLE, [Text(sentence, EVERYWHERE) for sentence in sentences(runs, findings)])
+    """Return the section of a frame of runs and what was found in it; a terminal shows the answer alone."""
+    first, *others = headlines(runs, findings)
+    drawn = ahead.ahead(findings, comparisons.MARGIN)
+    figures = [picture.block(drawn, "answer", ahead.caption(findings.with_leader))] if drawn else []
+    return Section(
+        TITLE,
+        [
+            Text(first, EVERYWHERE),
+            *(Text(each, EVERYWHERE) for each in others),
+            *figures,
+            *map(Text, details(runs, findings)),
+        ],
+    )
 
 
 def sentences(runs: pd.DataFrame, findings: Findings) -> list[str]:
-    """Return what leads and by how much, what can't be told yet, and which factor matters most.
+    """Return the answer, and what it stands on.
 
     `findings` is what :func:`fnnexp.results.comparisons.findings` returns of the same frame.
     """
+    return [*headlines(runs, findings), *details(runs, findings)]
+
+
+# The answer
+
+
+def headlines(runs: pd.DataFrame, findings: Findings) -> list[str]:
+    """Return the answer in a sentence, that for each part of a grid, and what casts doubt on them."""
     finished = [each for each in findings.configurations if len(each.metric)]
     if not finished:
         return ["No trial has finished, so there is no answer yet."]
-    leader, pairs, chosen = finished[0], findings.with_leader, len(finished) > 1
-    by_test = chosen and findings.metric == "test_accuracy"
-    cells = findings.in_each_cell
-    texts = [_best(runs, leader, pairs)] if chosen else []
-    if len(cells) > 1:
-        texts.append(_by_cell(cells))
-    texts += [_leader(leader, findings.metric, chosen), _tested(runs, leader, by_test), *_measured(runs)]
-    if chosen:
-        texts += [_next(pairs.iloc[0], leader, finished[1]), _others(pairs, leader)]
-    texts += _same(runs)
-    if len(findings.shares) > 1:
-        top = findings.shares.head(3).to_dict("records")
-        first = ", ".join(f"{row['effect']} {100 * row['share']:.1f}%" for row in top)
-        texts.append(
-            f"What the results vary with, as shares of their variance: {first}. {findings.about_shares}"
-        )
-    return texts
+    texts = [_best(runs, finished, findings)]
+    if len(findings.in_each_cell) > 1:
+        texts.append(_by_cell(findings.in_each_cell))
+    return [*texts, *_not_finished(findings), *_not_learned(runs, finished), *_looked_at(findings)]
 
 
-def _best(runs: pd.DataFrame, leader: Configuration, pairs: pd.DataFrame) -> str:
-    """Return the answer in one sentence: which is best, by how much, in how many seeds; or that is open."""
-    among, (factor, *more) = len(pairs) + 1, leader.levels
-    kind = "configuration" if more else KINDS.get(factor, f"value of {factor}")
-    where = "" if more else _where(runs)
-    verdict = pairs["verdict"].where(pairs["a"] == leader.name, "open")
-    near = pairs[verdict != "better"]
-    if near.empty:
+def _best(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findings) -> str:
+    """Return which is best, by how much, in how many seeds; or between which it is open."""
+    leader, pairs = finished[0], findings.with_leader
+    where = "" if len(leader.levels) > 1 else _where(runs)
+    if pairs.empty:
+        return f"{where}{leader.name} has {percent(statistics.mean(leader.metric))} {findings.metric}."
+    kind, among = f"{_kind(leader)}s", len(pairs) + 1
+    if not pairs["seeds"].any():
+        return f"{where}{leader.name} leads, but {_unpaired(leader, finished[1])}."
+    if pairs["seeds"].max() == 1:
+        first = _first(pairs.iloc[0], leader, "leads and is")
+        begin = _begin(where, f"of {among} {kind} in the one seed there is,")
+        return f"{begin} {first}. One seed can't tell whether another would say the same."
+    verdict = _verdict(pairs, leader)
+    worse, same, near = (
+        _against(pairs[verdict == each], leader) for each in ("better", "equivalent", "open")
+    )
+    alike = f"{_few([leader.name, *same])} are the same within ±{comparisons.MARGIN} points"
+    if near:
+        apart = _not_apart(leader, near, f"{among} {kind}", where)
+        rest = f"; {alike}" * bool(same) + _are_worse(worse)
+        first = _first(pairs.iloc[0], leader, "is")
+        against = "" if verdict.iloc[0] == "open" else f" against {near[0]}"
+        return f"{apart}{rest}. {first}{_needed(pairs[verdict == 'open'].iloc[0])}{against}."
+    if not same:
         closest = pairs.sort_values("difference", kind="stable").iloc[0]
-        return (
-            f"{where}{leader.name} is the best {kind} of {among}: {points(closest['difference'])} ahead of "
-            f"{closest['b']} (95% interval {between(closest['low'], closest['high'])}), in "
-            f"{closest['ahead']} of {closest['seeds']} seeds."
-        )
-    names = _few(near["b"].where(near["a"] == leader.name, near["a"]).tolist())
-    if (verdict[near.index] == "equivalent").all():
-        margin = f"±{comparisons.MARGIN} points"
-        return f"{where}{leader.name} is the best {kind} of {among}, and {names} as good within {margin}."
-    beaten = pairs.index.size - near.index.size
-    leads = f"it is better than {beaten}" if beaten else f"{leader.name} leads"
-    return f"{where}Which {kind} of {among} is best is open: {leads}, and not told apart from {names}."
+        first = _first(closest, leader, f"is the best of {among} {kind}:")
+        return f"{where}{first}."
+    if not worse:
+        return f"{where}{alike}."
+    best = f"the best of {among} {kind} are {alike.replace(' are ', ', ')}"
+    return f"{_begin(where, best)}{_are_worse(worse)}."
+
+
+def _begin(where: str, text: str) -> str:
+    """Return a sentence that begins with where it holds, or else with a capital."""
+    return f"{where}{text}" if where else text[0].upper() + text[1:]
+
+
+def _not_apart(leader: Configuration, near: Sequence[str], among: str, where: str) -> str:
+    """Return which could be the best: the leader, and those that are not told apart from it."""
+    best = f"{leader.name}, or one of {len(near)} that are not told apart from it"
+    if len(near) < CLOSE:
+        best = f"{' or '.join([leader.name, *near])}, which are not told apart"
+    return _begin(where, f"the best of {among} is {best}")
+
+
+def _verdict(pairs: pd.DataFrame, leader: Configuration) -> pd.Series:
+    """Return each pair's verdict on the leader; one that is behind where it is paired is not the best."""
+    return pairs["verdict"].where((pairs["a"] == leader.name) | (pairs["verdict"] != "better"), "open")
+
+
+def _against(pairs: pd.DataFrame, leader: Configuration) -> list[str]:
+    """Return whom the leader is compared with in each pair."""
+    return [str(name) for name in pairs["b"].where(pairs["a"] == leader.name, pairs["a"])]
+
+
+def _kind(leader: Configuration) -> str:
+    """Return what the options are that are compared: initializers, values of a param, or configurations."""
+    factor, *more = leader.levels
+    return "configuration" if more else KINDS.get(factor, f"{factor} value")
 
 
 def _where(runs: pd.DataFrame) -> str:
@@ -138,10 +185,140 @@ def _where(runs: pd.DataFrame) -> str:
     return f"On {archs[0]} with {BATCHES.get(modes[0], modes[0])}, "
 
 
+def _first(pair: pd.Series, leader: Configuration, verb: str) -> str:
+    """Return how far the leader is ahead in a pair, with its interval and in how many seeds."""
+    name = pair.b if pair.a == leader.name else pair.a
+    about = [] if math.isnan(pair.low) else [f"95% interval {between(pair.low, pair.high)}"]
+    if pair.seeds > 1:
+        about.append(f"in {pair.ahead} of {pair.seeds} seeds")
+    behind = f" ({'; '.join(about)})" if about else ""
+    if pair.difference == 0:
+        return f"{leader.name} and {name} are level{behind}"
+    if pair.a != leader.name:  # what it leads by is of seeds that the other lacks
+        return f"{leader.name} {verb} {points(pair.difference)} behind {name} where they are paired{behind}"
+    return f"{leader.name} {verb} {points(pair.difference)} ahead of {name}{behind}"
+
+
+def _are_worse(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    return (
+        f"; {_few(names)} {_are(names)} worse"
+        if len(names) < CLOSE
+        else f"; the other {len(names)} are worse"
+    )
+
+
+def _are(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
+def _needed(pair: pd.Series) -> str:
+    """Return how many seeds would settle a pair that is open."""
+    if pair.seeds < 2 or pair.difference == 0:
+        return "; how many seeds would settle it can't be said yet"
+    many = "more than 1,000" if pd.isna(pair.seeds_needed) else f"about {int(pair.seeds_needed)}"
+    return f"; {many} seeds would settle it"
+
+
 def _few(names: Sequence[str]) -> str:
-    """Return the first names of a list, and how many more there are."""
-    more = f" and {len(names) - CLOSE} more" if len(names) > CLOSE else ""
-    return ", ".join(names[:CLOSE]) + more
+    """Return the first names of a list, and how many more there are.
+
+    >>> _few(["max"]), _few(["max", "he"]), _few(["a", "b", "c", "d", "e", "f"])
+    ('max', 'max and he', 'a, b, c and 3 more')
+    """
+    if len(names) > CLOSE:
+        names = [*names[: CLOSE - 1], f"{len(names) - CLOSE + 1} more"]
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _by_cell(cells: pd.DataFrame) -> str:
+    """Return which initializer leads in how many combinations of the other factors."""
+    others = [str(name) for name in cells.columns[: list(cells.columns).index("a")]]
+    won = cells[cells["difference"] != 0]
+    settled = won.loc[won["verdict"] == "better", "a"]
+    parts = [
+        f"{name} in {n}" + _beyond(int((settled == name).sum()), n) * bool(len(settled))
+        for name, n in won["a"].value_counts().items()
+    ]
+    if level := len(cells) - len(won):
+        parts.append(f"no one in {level}")
+    return (
+        f"In each of the {len(cells)} combinations of {' and '.join(others)}, the best initializer is "
+        f"{', '.join(parts)}{'' if len(settled) else '; none of these leads is beyond chance'}."
+    )
+
+
+def _beyond(settled: int, won: int) -> str:
+    """Return in how many of the combinations that an option won its lead is settled."""
+    if settled == won:
+        return " (beyond chance)" if won == 1 else " (all beyond chance)"
+    return f" ({settled} beyond chance)" if settled else " (not beyond chance)"
+
+
+def _not_finished(findings: Findings) -> list[str]:
+    """Return which configurations have no result, where others have."""
+    lost = [each.name for each in findings.configurations if not len(each.metric)]
+    if not lost:
+        return []
+    among = plural(len(findings.configurations), "configuration")
+    return [f"{len(lost)} of {among} finished in no seed: {_few(lost)}."]
+
+
+def _not_learned(runs: pd.DataFrame, finished: Sequence[Configuration]) -> list[str]:
+    """Return how many configurations did not learn, in all seeds or in some."""
+    never = [each.name for each in finished if each.failed.all()]
+    partly = [each for each in finished if each.failed.any() and not each.failed.all()]
+    some = [
+        f"{each.name} ({int(each.failed.sum())} of {plural(len(each.failed), 'seed')})" for each in partly
+    ]
+    limit = f"below {100 * comparisons.least_accuracy(runs):.3g}%, twice what guessing gets"
+    texts = []
+    if len(never) == len(finished):
+        texts.append(f"No network has learned: all end {limit}.")
+    elif never:
+        among = plural(len(finished), "configuration")
+        texts.append(f"{len(never)} of {among} learned nothing ({limit}): {_few(never)}.")
+    if some:
+        rule = "" if never else f" ({limit})"
+        texts.append(f"Some seeds learned nothing{rule}: {_few(some)}; such pairs are tested by sign flips.")
+    return texts
+
+
+def _looked_at(findings: Findings) -> list[str]:
+    """Return that seeds were added after a look, if they were."""
+    tables = (findings.with_leader, findings.of_options, findings.in_each_cell)
+    most = max((int(table["looks"].max()) for table in tables if len(table)), default=0)
+    if most < 2:
+        return []
+    return [
+        f"Reports have looked at these seeds {most} times while they grew, so pairs are tested in a way that "
+        "holds at every look."
+    ]
+
+
+# What it stands on
+
+
+def details(runs: pd.DataFrame, findings: Findings) -> list[str]:
+    """Return the leader's accuracy and errors, what is not told apart from it, and what matters most."""
+    finished = [each for each in findings.configurations if len(each.metric)]
+    if not finished:
+        return []
+    leader, pairs, chosen = finished[0], findings.with_leader, len(finished) > 1
+    by_test = chosen and findings.metric.startswith("test_")
+    texts = [_leader(leader, findings.metric, chosen), _tested(runs, leader, by_test), *_measured(runs)]
+    if chosen:
+        texts.append(_others(pairs, leader))
+    texts += _same(runs)
+    if len(findings.shares) > 1:
+        top = findings.shares.head(3).to_dict("records")
+        first = ", ".join(f"{row['effect']} {100 * row['share']:.1f}%" for row in top)
+        texts.append(
+            f"What the results vary with, as shares of their variance: {first}. {findings.about_shares}"
+        )
+    return texts
 
 
 def _leader(leader: Configuration, metric: str, chosen: bool) -> str:
@@ -215,23 +392,6 @@ def _same(runs: pd.DataFrame) -> list[str]:
     ]
 
 
-def _next(pair: pd.Series, leader: Configuration, other: Configuration) -> str:
-    if not pair.seeds:
-        return _unpaired(leader, other)
-    ends, where = between(pair.low, pair.high), "in"
-    sentence = f"It is {points(pair.difference)} ahead of {pair.b}"
-    if pair.difference == 0:
-        sentence, where = f"It is level with {pair.b}", "ahead in"
-    elif pair.a != leader.name:  # what it leads by is of seeds that the other lacks
-        sentence, where = (
-            f"Where they are paired it is {points(pair.difference)} behind {pair.a}",
-            "behind in",
-        )
-    if math.isnan(pair.low):
-        return f"{sentence}, in the one seed that both finished."
-    return f"{sentence} (95% interval {ends}), {where} {pair.ahead} of {pair.seeds} paired seeds."
-
-
 def _unpaired(leader: Configuration, other: Configuration) -> str:
     """Return that two configurations have no seed in common, and which seeds would pair them."""
     mine, its = sorted(leader.metric.index), sorted(other.metric.index)
@@ -261,61 +421,17 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 def _others(pairs: pd.DataFrame, leader: Configuration) -> str:
     """Return how many of the others the leader is better than, which are as good, and which are open."""
-    first, family = pairs.iloc[0], int(pairs["family"].iloc[0])
+    family = int(pairs["family"].iloc[0])
     if not pairs["seeds"].any():
         return f"{leader.name} has no finished seed in common with any other, so no test can be made."
-    verdict = pairs["verdict"].where(pairs["a"] == leader.name, "open")
+    verdict = _verdict(pairs, leader)
     better, same = (int((verdict == each).sum()) for each in ("better", "equivalent"))
     sentence = (
-        f"Corrected for {plural(family, 'pair')} of configurations it is better than {better} of "
-        f"{len(pairs)} others"
+        f"Corrected for {plural(family, 'pair')} of {_kind(leader)}s, {leader.name} is better than {better} "
+        f"of {len(pairs)} others"
     )
     if same:
-        sentence += f", equivalent to {same} (within ±{comparisons.MARGIN} points)"
-    if near := pairs.loc[verdict == "open", "b"].tolist():
-        sentence += f"; not told apart from it are {_few(near)}"
-    sentence += f"{_failures(pairs)}."
-    return sentence + (_needed(first) if near else "")
-
-
-def _failures(pairs: pd.DataFrame) -> str:
-    """Return in how many pairs a trial failed to learn, and how they were tested; "" for none."""
-    failing = pairs[pairs["test"] == "sign flip"]
-    if failing.empty:
-        return ""
-    most = int(failing["failed"].max())
-    return (
-        f". In {len(failing)} of these pairs some seeds failed to learn, up to {most}, so they "
-        "are tested by sign flips"
-    )
-
-
-def _by_cell(cells: pd.DataFrame) -> str:
-    """Return which initializer leads in how many combinations of the other factors."""
-    others = [str(name) for name in cells.columns[: list(cells.columns).index("a")]]
-    ahead = cells[cells["difference"] != 0]
-    better = ahead.loc[ahead["verdict"] == "better", "a"].value_counts()
-    parts = [
-        f"{name} in {n} (by test in {better.get(name, 0)})" for name, n in ahead["a"].value_counts().items()
-    ]
-    if level := len(cells) - len(ahead):
-        parts.append(f"level with the next in {level}")
-    return (
-        f"Of the {len(cells)} combinations of {' and '.join(others)}, each a question of its own, "
-        f"the best initializer is {', '.join(parts)}."
-    )
-
-
-def _needed(pair: pd.Series) -> str:
-    """Return how many seeds would settle the nearest pair, as a further sentence; "" if there is no pair."""
-    if not pair.seeds:
-        return ""
-    if pair.verdict != "open":
-        return f" The nearest, {pair.b}, is told apart."
-    if pair.seeds < 2:
-        return f" How many would settle it against {pair.b} can't be said from one seed."
-    if pair.difference == 0:
-        return f" The two are level so far, so how many would settle it against {pair.b} can't be said."
-    needed = pair.seeds_needed
-    many = "more than 1,000 seeds" if pd.isna(needed) else f"about {int(needed)} seeds"
-    return f" At the difference and spread seen so far, {many} would settle it against {pair.b}."
+        sentence += f", and equivalent to {same} (within ±{comparisons.MARGIN} points)"
+    if near := _against(pairs[verdict == "open"], leader):
+        sentence += f"; not told apart from it {_are(near)} {_few(near)}"
+    return f"{sentence}."

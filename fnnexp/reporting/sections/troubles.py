@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from fnnexp.reporting.document.blocks import EVERYWHERE, PAGE, TERMINAL, Cell, Section, Table, Text
+from fnnexp.reporting.document.blocks import PAGE, TERMINAL, Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import plural
 from fnnexp.results.factors import as_text
 
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 def section(runs: pd.DataFrame, findings: Findings) -> Section:
     """Return the section of a frame of runs and what was found in it."""
-    blocks: list[Block] = [table for table in (diverged_and_failed(runs), identical(runs)) if table.rows]
+    lost = diverged_and_failed(runs)
+    blocks: list[Block] = [table for table in (lost, identical(runs)) if table.rows]
+    if lost.rows:
+        trial, status, why = (cell.text for cell in lost.rows[0])
+        more = f" ({len(lost.rows) - 1} more in report.html)" if len(lost.rows) > 1 else ""
+        blocks.append(Text(f"{trial} {status}: {why}{more}", TERMINAL))
     if copies := int(runs["identical_to"].notna().sum()):
         sentence = f"{plural(copies, 'trial')} shared another's training, numerically the same."
         blocks.append(Text(sentence, TERMINAL))
@@ -35,9 +40,7 @@ def diverged_and_failed(runs: pd.DataFrame) -> Table:
         reason = ": ".join(filter(None, parts)) or "no reason was recorded"
         rows.append([Cell(as_text(trial["name"])), Cell(trial["status"]), Cell(reason)])
     head = ["trial", "status", "reason"]
-    return Table(
-        "Diverged and failed trials", head, rows, 3, EVERYWHERE, folds=True, file="report.html", most=10
-    )
+    return Table("Diverged and failed trials", head, rows, 3, folds=True)
 
 
 def identical(runs: pd.DataFrame) -> Table:
