@@ -34,17 +34,20 @@ ARCHS = ("relu_100", "tanh_128", "sigmoid_32_32", "relu_98")
 ORDER = {"arch": ARCHS, "init": tuple(INITIALIZERS), "batching": MODES}
 """How the shipped options of a group stand in a table; others follow by name."""
 
+COUNTS = ("train_images", "test_images", "classes")
+"""The tags that say how much data a trial has."""
+
 TAGS = (
-    "diverged_epoch", "identical_to", "seconds_per_epoch", "test_images", "classes", "error", "data_checksum",
-    "blas", "engine", "command",
+    "diverged_epoch", "identical_to", "seconds_per_epoch", *COUNTS, "error", "data_checksum", "blas",
+    "engine", "command",
 )  # fmt: skip
 """The tags that are columns by themselves."""
 
 
 HEAD = ("run_id", "trial", "name", "status")
 TAIL = (
-    "diverged_epoch", "identical_to", "seconds_per_epoch", "started", "seconds", "look", "test_images",
-    "classes", "error", "data_checksum", "git_commit", "versions", "blas", "engine", "command",
+    "diverged_epoch", "identical_to", "seconds_per_epoch", "started", "seconds", "look", *COUNTS, "error",
+    "data_checksum", "git_commit", "versions", "blas", "engine", "command",
 )  # fmt: skip
 RESULTS = (*HEAD, *METRICS, *BEST, *TAIL)
 """The columns of :func:`runs` that are no param."""
@@ -116,8 +119,9 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
         - `seconds_per_epoch`; `started` (UTC); `seconds` from its start to its end, NaN while it runs; `look`
           (Int64), the number of the first report that showed its result, missing for none: where more seeds
           came after a look, pairs are tested so that p holds at every look.
-        - `test_images` (Int64), how many images the test metrics are over; `classes` (Int64), how many there
-          are to tell apart (missing in runs of before); `error`, one line.
+        - `train_images` (Int64), how many images an epoch trains on, without those held out; `test_images`
+          (Int64), how many the test metrics are over; `classes` (Int64), how many there are to tell apart
+          (the first and the last are missing in runs of before); `error`, one line.
         - what it ran with: `data_checksum` (SHA-256; a factor where a file changed under its path),
           `git_commit` (with ` and changes` where some were not committed), `versions` of fnnexp, Python and
           the libraries, `blas` (library and kernel), `engine` (`numpy` or `numba`, once it has ended
@@ -279,8 +283,7 @@ def _runs_frame(trials: Sequence[Run], val_accuracy: pd.DataFrame, looks: Sequen
         "started": pd.to_datetime(started, unit="ms", utc=True),
         "seconds": ((ended - started) / 1000).astype("float64"),
         "look": _first_looks(ended, looks),
-        "test_images": pd.to_numeric(tags["test_images"], errors="coerce").astype("Int64"),
-        "classes": pd.to_numeric(tags["classes"], errors="coerce").astype("Int64"),
+        **{count: pd.to_numeric(tags[count], errors="coerce").astype("Int64") for count in COUNTS},
         "error": tags["error"],
         "data_checksum": tags["data_checksum"],
         "git_commit": pd.Series([_commit(run) for run in trials], dtype="str"),

@@ -120,6 +120,7 @@ def store(tmp_path_factory):
             for e in range(1, last + 1)
         }
         tags = {"trial": trial_id(arch, init, batching, seed), "status": status, "seconds_per_epoch": 0.25}
+        tags |= {"train_images": 1237, "test_images": 360, "classes": 10}
         if init in IDENTICAL:
             tags["identical_to"] = trial_id(arch, IDENTICAL[init], batching, seed)
         if status == "diverged":
@@ -205,6 +206,8 @@ def test_columns_are_typed(runs):
         assert kinds[column] == "category"
     for column in ("seed", "epochs", "batching.size", "data.validation", "best_val_epoch", "diverged_epoch"):
         assert kinds[column] == "Int64"
+    for column, count in zip(frames.COUNTS, (1237, 360, 10), strict=True):
+        assert (kinds[column], set(runs[column])) == ("Int64", {count})
     for column in (*METRICS, "best_val_accuracy", "optimizer.lr", "seconds", "seconds_per_epoch"):
         assert kinds[column] == "float64"
     assert kinds["batching.shuffle"] == "boolean"

@@ -45,7 +45,8 @@ WEIGHTS = {"W1": np.arange(6, dtype=np.float32).reshape(2, 3), "b1": np.float32(
 
 
 def trial_of(seed, method="he"):
-    recipe = Recipe(Architecture(784, (100,), 10, "relu"), Batching("mini", 128, True), "sgd", epochs=3)
+    shape, batching = Architecture(784, (100,), 10, "relu"), Batching("mini", 128, True)
+    recipe = Recipe(shape, batching, "sgd", epochs=3, validation=1000)
     params = {"seed": seed, "arch.hidden": [64, 32], "optimizer.lr": 0.1, "batching.shuffle": True}
     name, config = f"relu_100-{method}-mini-s{seed}", {"seed": seed, "arch": {"hidden": [64, 32]}}
     return Trial(recipe, DATA, method, None, (("lr", 0.1),), seed, name, params, config)
@@ -112,6 +113,7 @@ def test_a_run_begins_with_its_name_params_and_tags(tracker, run):
     assert begun.data.tags["fnnexp.numbers"] == trial.numbers_id
     assert begun.data.tags["fnnexp.status"] == "running"
     assert begun.data.tags["fnnexp.data_checksum"] == "c" * 64
+    assert begun.data.tags["fnnexp.train_images"] == "5000"
     assert environment().items() <= begun.data.tags.items()
     assert "fnnexp.identical_to" not in begun.data.tags
 
