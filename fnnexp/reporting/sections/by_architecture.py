@@ -9,8 +9,8 @@ import pandas as pd
 
 from fnnexp.reporting.document.blocks import Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import mean_and_spread
+from fnnexp.reporting.figures import Drawing, of_finished_trials
 from fnnexp.reporting.plots.heat_map import heat_map
-from fnnexp.reporting.sections.figures import Drawing, of_finished_trials
 from fnnexp.reporting.sections.leaderboard import NOT_FINISHED, over_seeds
 from fnnexp.results import filters
 from fnnexp.results.factors import AXES, as_text, groups, labels_of, others

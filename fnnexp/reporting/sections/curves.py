@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fnnexp.reporting.document.blocks import Section
+from fnnexp.reporting.figures import Drawing, of_finished_trials
 from fnnexp.reporting.plots.against_time import against_time as draw_against_time
 from fnnexp.reporting.plots.curves import curves as draw_curves
-from fnnexp.reporting.sections.figures import Drawing, of_finished_trials
 from fnnexp.results.frames import ranking
 
 if TYPE_CHECKING:

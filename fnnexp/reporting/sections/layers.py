@@ -9,8 +9,8 @@ import pandas as pd
 
 from fnnexp.reporting.document.blocks import Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import plural
+from fnnexp.reporting.figures import Drawing, for_each
 from fnnexp.reporting.plots import layers as plots
-from fnnexp.reporting.sections.figures import Drawing, for_each
 from fnnexp.results import filters
 from fnnexp.results.factors import AXES, as_text, labels_of, others
 
