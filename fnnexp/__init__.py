@@ -2,7 +2,8 @@
 
 The public API is small. :func:`sweep` runs a sweep; :func:`runs`, :func:`curves` and :func:`diagnostics`
 return what one has recorded, as data frames; :func:`leaderboard`, :func:`compare`, :func:`shares`,
-:func:`answer`, :func:`plot_curves` and :func:`plot_heat_map` take such a frame, or any part of one.
+:func:`answer`, :func:`plot_curves` and :func:`plot_heat_map` take such a frame, or any part of one, and
+:func:`at_equal` cuts one where batching modes have cost the same.
 :func:`images` is a data set as a table, :func:`published` the numbers that were printed elsewhere. What a
 user can mend is raised as :class:`FnnexpError`.
 """
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from fnnexp.reporting.replication.published import published
     from fnnexp.reporting.sections.leaderboard import leaderboard
     from fnnexp.reporting.sections.summary import answer
+    from fnnexp.results.budgets import at_equal
     from fnnexp.results.comparisons import compare, shares
     from fnnexp.results.frames import curves, diagnostics, runs
 
@@ -28,6 +30,7 @@ __all__ = [
     "FnnexpError",
     "__version__",
     "answer",
+    "at_equal",
     "compare",
     "curves",
     "diagnostics",
@@ -44,6 +47,7 @@ __all__ = [
 _HOMES = {
     "FnnexpError": "fnnexp.errors",
     "answer": "fnnexp.reporting.sections.summary",
+    "at_equal": "fnnexp.results.budgets",
     "compare": "fnnexp.results.comparisons",
     "curves": "fnnexp.results.frames",
     "diagnostics": "fnnexp.results.frames",

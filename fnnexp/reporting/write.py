@@ -28,6 +28,7 @@ from fnnexp.reporting.plots.picture import svg_file
 from fnnexp.reporting.sections import (
     by_architecture,
     curves,
+    equal_cost,
     layers,
     leaderboard,
     mistakes,
@@ -165,6 +166,7 @@ def make(
         leaderboard.section(runs),
         by_architecture.section(runs),
         pairs.section(findings),
+        equal_cost.section(runs, whole.curves),
         shares.section(findings),
         curves.section(runs, whole.curves),
         curves.against_time(runs),

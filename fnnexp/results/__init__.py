@@ -4,5 +4,6 @@
 - ``factors``, ``filters``: what tells configurations apart; choosing rows.
 - ``statistics``: functions from an array to a number or an interval.
 - ``comparisons``: pairs, leaders and shares of variance.
+- ``budgets``: trials cut where their batching modes have cost the same.
 - ``arguments``: checks that a function got such a frame.
 """

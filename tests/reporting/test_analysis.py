@@ -797,7 +797,7 @@ def test_every_figure_is_a_file_that_stands_alone(written):
     page = (folder / "report.html").read_text(encoding="utf-8")
     order = [
         "What was asked", "The answer", "Leaderboard", "Curves", "By architecture", "Which factor", "Pairs",
-        "Accuracy against", "Mistakes", "What diverged", "How to reproduce",
+        "Batching modes", "Accuracy against", "Mistakes", "What diverged", "How to reproduce",
     ]  # fmt: skip
     heads = re.findall("<h2>(.*?)</h2>", page)
     assert [head for start, head in zip(order, heads, strict=True) if head.startswith(start)] == heads
