@@ -167,7 +167,7 @@ def make(
         by_architecture.section(runs),
         pairs.section(findings),
         equal_cost.section(runs, whole.curves),
-        shares.section(findings),
+        shares.section(runs, findings),
         curves.section(runs, whole.curves),
         curves.against_time(runs),
         mistakes.section(runs, findings, tracking_uri),

@@ -1,29 +1,67 @@
-"""Which factor matters how much: shares of the variance."""
+"""Which factor matters how much: shares of the variance, over all trials and within each batching mode."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from fnnexp.reporting.document.blocks import Cell, Section, Table, Text
+from fnnexp.results import comparisons, filters
+from fnnexp.results.factors import groups
 
 if TYPE_CHECKING:
+    from fnnexp.reporting.document.blocks import Block
     from fnnexp.results.comparisons import Findings
 
+TITLE, SHARE = "Which factor matters how much", "share of variance %"
 
-def section(findings: Findings) -> Section:
-    """Return the section of what was found in a frame."""
-    shares = table(findings)
-    return Section(
-        "Which factor matters how much",
-        [Text(findings.about_shares), *([shares] if shares.rows else [])],
-        {"shares": findings.shares},
-    )
+
+def section(runs: pd.DataFrame, findings: Findings) -> Section:
+    """Return the section of a frame of runs and what was found in it."""
+    modes = within_batching(runs)
+    about = {mode: shares.attrs["about"] for mode, shares in modes.items()}
+    blocks: list[Block] = [
+        Text(findings.about_shares),
+        *(Text(f"Within {mode}: {text}") for mode, text in about.items() if text != findings.about_shares),
+    ]
+    blocks += [each for each in (table(findings), of_modes(modes)) if each.rows]
+    data = {"shares": findings.shares}
+    return Section(TITLE, blocks, data | ({"shares_within_batching": _stacked(modes)} if modes else {}))
+
+
+def within_batching(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return what :func:`fnnexp.shares` says of each batching mode alone, if there is more to tell apart.
+
+    Where modes differ greatly, as after one epoch, they hide in all trials together what matters within one.
+    """
+    runs = filters.once(runs)
+    table = comparisons.levels(runs) if len(runs) else runs[[]]
+    if "batching" not in table or len(table.columns) == 1:
+        return {}
+    return {
+        str(mode): comparisons.shares(runs.loc[part.index]) for (mode,), part in groups(table, ["batching"])
+    }
+
+
+def _stacked(modes: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the shares of the modes below each other, the mode as the first column."""
+    return pd.concat(modes, names=["batching"]).reset_index("batching")
 
 
 def table(findings: Findings) -> Table:
-    """Return the shares of variance as shown."""
-    rows = [
-        [Cell(row["effect"]), Cell(f"{100 * row['share']:.1f}", row["share"])]
-        for row in findings.shares.to_dict("records")
+    """Return the shares of variance over all trials as shown."""
+    return Table("", ["factor or interaction", SHARE], _rows(findings.shares, ["effect"]), 1)
+
+
+def of_modes(modes: dict[str, pd.DataFrame]) -> Table:
+    """Return the shares of variance within each batching mode as shown, a group of rows each."""
+    rows = _rows(_stacked(modes), ["batching", "effect"]) if modes else []
+    return Table("Within each batching mode", ["batching", "factor or interaction", SHARE], rows, 2)
+
+
+def _rows(shares: pd.DataFrame, names: list[str]) -> list[list[Cell]]:
+    return [
+        [*(Cell(row[name]) for name in names), Cell(f"{100 * row['share']:.1f}", row["share"])]
+        for row in shares.to_dict("records")
     ]
-    return Table("", ["factor or interaction", "share of variance %"], rows, 1)
