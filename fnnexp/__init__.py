@@ -2,10 +2,10 @@
 
 The public API is small. :func:`sweep` runs a sweep; :func:`runs`, :func:`curves` and :func:`diagnostics`
 return what one has recorded, as data frames; :func:`leaderboard`, :func:`compare`, :func:`shares`,
-:func:`answer`, :func:`plot_curves` and :func:`plot_heat_map` take such a frame, or any part of one, and
-:func:`at_equal` cuts one where batching modes have cost the same.
-:func:`images` is a data set as a table, :func:`published` the numbers that were printed elsewhere. What a
-user can mend is raised as :class:`FnnexpError`.
+:func:`answer`, :func:`plot_curves` and :func:`plot_heat_map` take such a frame, or any part of one.
+:func:`at_equal` cuts one where batching modes have cost the same; :func:`seconds_to` adds the time to a
+level. :func:`images` is a data set as a table, :func:`published` the numbers that were printed elsewhere.
+What a user can mend is raised as :class:`FnnexpError`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fnnexp.results.budgets import at_equal
     from fnnexp.results.comparisons import compare, shares
     from fnnexp.results.frames import curves, diagnostics, runs
+    from fnnexp.results.ranking import seconds_to
 
 __version__ = "0.1.0"
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "plot_heat_map",
     "published",
     "runs",
+    "seconds_to",
     "shares",
     "sweep",
 ]
@@ -57,6 +59,7 @@ _HOMES = {
     "plot_heat_map": "fnnexp.reporting.plots.api",
     "published": "fnnexp.reporting.replication.published",
     "runs": "fnnexp.results.frames",
+    "seconds_to": "fnnexp.results.ranking",
     "shares": "fnnexp.results.comparisons",
     "sweep": "fnnexp.api",
 }

@@ -204,6 +204,7 @@ CALLS = {
     "leaderboard of what is no frame": lambda runs, curves: fnnexp.leaderboard("fnnexp"),
     "compare": lambda runs, curves: fnnexp.compare(runs),
     "shares": lambda runs, curves: fnnexp.shares(runs),
+    "seconds_to": lambda runs, curves: fnnexp.seconds_to(runs, curves, 0.5),
     "at_equal of no two batching modes": lambda runs, curves: fnnexp.at_equal(runs, curves, "updates"),
     "answer": lambda runs, curves: fnnexp.answer(runs),
     "plot_curves": lambda runs, curves: fnnexp.plot_curves(runs, curves).savefig("curves.svg"),

@@ -2,6 +2,7 @@
 
 - ``frames``: runs, curves and diagnostics as typed data frames.
 - ``factors``, ``filters``: what tells configurations apart; choosing rows.
+- ``ranking``: which metric ranks, and which way is better.
 - ``statistics``: functions from an array to a number or an interval.
 - ``comparisons``: pairs, leaders and shares of variance.
 - ``budgets``: trials cut where their batching modes have cost the same.
