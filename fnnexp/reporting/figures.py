@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fnnexp.reporting.document.blocks import FILES, PAGE, Text
 from fnnexp.reporting.plots import picture
+from fnnexp.results import numeric
 from fnnexp.results.factors import as_text, groups, others
 
 if TYPE_CHECKING:
@@ -47,9 +48,16 @@ def for_each(
 
 
 def of_finished_trials(runs: pd.DataFrame, drawings: Sequence[Drawing]) -> list[Block]:
-    """Return the drawings for the page, and a sentence where there are none, or not all."""
+    """Return the drawings for the page, and a sentence where there are none, or not all.
+
+    What numeric factors vary in is drawn at each option's best values: they are axes, with figures of their
+    own (:mod:`fnnexp.reporting.sections.numbers`).
+    """
+    runs = numeric.at_best(runs)
     finished, beside = runs[runs["status"] == "finished"], others(runs)
     blocks: list[Block] = [*for_each(finished, beside, drawings, most=MOST_COMBINATIONS, media=PAGE)]
+    if blocks and (axes := numeric.axes_at_best(runs)):
+        blocks.insert(0, Text(f"Each at its own best {' and '.join(axes)}.", PAGE))
     more = sum(1 for _ in groups(finished, beside)) - MOST_COMBINATIONS
     if not blocks:
         blocks.append(Text("No trial has finished, so there is nothing to draw.", PAGE))

@@ -32,6 +32,7 @@ from fnnexp.reporting.sections import (
     layers,
     leaderboard,
     mistakes,
+    numbers,
     overview,
     pairs,
     provenance,
@@ -162,6 +163,7 @@ def make(
     sections = [
         summary.section(runs, findings),
         layers.section(runs, whole.diagnostics),
+        *numbers.sections(runs),
         overview.section(whole.runs, whole.curves),
         leaderboard.section(runs),
         by_architecture.section(runs),

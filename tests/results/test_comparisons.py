@@ -17,12 +17,12 @@ from fnnexp.errors import FnnexpError
 from fnnexp.reporting import write as report
 from fnnexp.reporting.document import html, markdown, wording
 from fnnexp.reporting.document.blocks import Section, Text
-from fnnexp.reporting.plots import averages, picture
+from fnnexp.reporting.plots import picture
 from fnnexp.reporting.plots.against_time import against_time
 from fnnexp.reporting.plots.curves import curves as plot_curves
 from fnnexp.reporting.plots.heat_map import heat_map
 from fnnexp.reporting.sections import by_architecture, leaderboard, mistakes, pairs, shares, summary
-from fnnexp.results import comparisons, filters, frames, statistics
+from fnnexp.results import averages, comparisons, filters, frames, statistics
 from fnnexp.results.factors import factors_of
 from fnnexp.tracking.run_format import METRICS
 

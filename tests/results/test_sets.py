@@ -11,9 +11,8 @@ from test_comparisons import grid, report_of
 
 import fnnexp
 from fnnexp.reporting.document import markdown
-from fnnexp.reporting.plots import averages
 from fnnexp.reporting.sections import by_architecture, leaderboard
-from fnnexp.results import comparisons, filters, frames, statistics
+from fnnexp.results import averages, comparisons, filters, frames, statistics
 
 MINE = {"seven": 7, "gap": "wide", "Unnamed: 0": 0, "loss": 0.5, 3: "three"}
 """Columns that a user adds, or an index leaves: they say nothing of a trial."""

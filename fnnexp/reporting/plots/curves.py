@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fnnexp.reporting.plots import averages
 from fnnexp.reporting.plots.layout import (
     COLUMNS,
     add_legend,
@@ -18,6 +17,7 @@ from fnnexp.reporting.plots.layout import (
 )
 from fnnexp.reporting.plots.scales import EDGES, LEAST_LOSS, share_y_axis
 from fnnexp.reporting.plots.style import INK, styles_in
+from fnnexp.results import averages
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +55,42 @@ def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str, *, across: int
     if points.empty:
         return None
     drawn = styles_in(points["init"])
+    figure, axes, groups = by_arch_and_batching(points, len(drawn), y_label=axis_title(metric), across=across)
+    top = loss_limit(points) if metric.endswith("loss") else None
+    for ax, panel in zip(axes, groups, strict=True):
+        _draw_panel(ax, panel, drawn, top)
+    share_y_axis(axes, points, top)
+    add_legend(figure, legend_lines(drawn))
+    return figure
+
+
+class Grouped(NamedTuple):
+    """A figure, the axes of its panels, and the points of each."""
+
+    figure: Picture
+    axes: list[Axes]
+    points: list[pd.DataFrame]
+
+
+def by_arch_and_batching(
+    points: pd.DataFrame,
+    legend_entries: int,
+    *,
+    x_label: str = "epoch",
+    y_label: str,
+    across: int = COLUMNS,
+) -> Grouped:
+    """Return a figure with a panel for each architecture and batching mode, as :func:`curves` lays it out.
+
+    Parameters
+    ----------
+    points
+        Rows with the categories `arch` and `batching`.
+    legend_entries, x_label, y_label
+        As for :func:`fnnexp.reporting.plots.layout.panels`.
+    across
+        As for :func:`curves`.
+    """
     groups = list(points.groupby(["arch", "batching"], observed=True, sort=True))
     archs, batchings = (
         list(points[of].cat.remove_unused_categories().cat.categories) for of in ("arch", "batching")
@@ -68,14 +104,9 @@ def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str, *, across: int
         one = len(batchings) == 1
         titles = [str(arch) if one else f"{arch} · {batching}" for (arch, batching), _ in groups]
     figure, axes = panels(
-        places, titles, len(drawn), y_label=axis_title(metric), headers=archs if gridded else ()
+        places, titles, legend_entries, x_label=x_label, y_label=y_label, headers=archs if gridded else ()
     )
-    top = loss_limit(points) if metric.endswith("loss") else None
-    for ax, (_, panel) in zip(axes, groups, strict=True):
-        _draw_panel(ax, panel, drawn, top)
-    share_y_axis(axes, points, top)
-    add_legend(figure, legend_lines(drawn))
-    return figure
+    return Grouped(figure, axes, [part for _, part in groups])
 
 
 def axis_title(metric: str) -> str:

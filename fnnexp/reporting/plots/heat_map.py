@@ -1,27 +1,34 @@
-"""A heat map: the mean over seeds of each architecture, initializer and batching mode."""
+"""Heat maps: shaded cells, of each architecture, initializer and batching mode or of any two factors."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy.special import logit
 
-from fnnexp.reporting.plots import averages
 from fnnexp.reporting.plots.layout import bare, in_rows, set_title
 from fnnexp.reporting.plots.picture import Picture
 from fnnexp.reporting.plots.scales import EDGES
-from fnnexp.reporting.plots.style import INK, shade
+from fnnexp.reporting.plots.style import BEST, INK, shade
+from fnnexp.results import averages
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pandas as pd
     from matplotlib.axes import Axes
 
 WIDEST = 12.5  # inches, which a page shows at its own width
 CELL = (0.82, 0.36)  # inches
+
+
+class Cells(NamedTuple):
+    """A panel: its title, its means by row and column, NaN where there is none; the place of the best."""
+
+    title: str
+    means: Sequence[Sequence[float]]
+    best: tuple[int, int] | None = None
 
 
 def heat_map(runs: pd.DataFrame, metric: str, *, widest: float = WIDEST) -> Picture | None:
@@ -34,42 +41,83 @@ def heat_map(runs: pd.DataFrame, metric: str, *, widest: float = WIDEST) -> Pict
     if means.empty:
         return None
     archs, inits, batchings = (list(means[axis].cat.categories) for axis in ("arch", "init", "batching"))
-    least, most = float(means["mean"].min()), float(means["mean"].max())
-    label = 0.09 * max(map(len, archs)) + 0.25
-    tilt = max(map(len, inits)) > 9
-    top = 0.65 + (0.06 * max(map(len, inits)) if tilt else 0)
-    panel = (CELL[0] * len(inits), CELL[1] * len(archs))
-    step = (panel[0] + 0.3, panel[1] + top + 0.1)
-    columns = max(1, min(len(batchings), int((widest - label) / step[0])))
-    rows = -(-len(batchings) // columns)
-    width, height = label + columns * step[0], rows * step[1]
-    figure = Picture(figsize=(width, height), facecolor="none")
     values = means.set_index(["batching", "arch", "init"])["mean"].to_dict()
-    for (row, column), batching in zip(in_rows(len(batchings), columns), batchings, strict=True):
+    panels = [
+        Cells(str(b), [[values.get((b, a, n), math.nan) for n in inits] for a in archs]) for b in batchings
+    ]
+    return cell_panels(panels, inits, archs, widest=widest)
+
+
+def cell_panels(
+    panels: Sequence[Cells],
+    columns: Sequence[str],
+    rows: Sequence[str],
+    *,
+    x_label: str = "",
+    y_label: str = "",
+    widest: float = WIDEST,
+) -> Picture:
+    """Return panels of shaded cells on one scale, the logit of accuracies.
+
+    Parameters
+    ----------
+    columns, rows
+        The names of the columns and, from the top, of the rows of every panel.
+    x_label, y_label
+        What they are.
+    widest
+        Inches that panels beside each other may take.
+    """
+    known = [v for panel in panels for row in panel.means for v in row if not math.isnan(v)]
+    least, most = min(known), max(known)
+    label = 0.09 * max(map(len, rows)) + 0.25 + 0.25 * bool(y_label)
+    tilt = max(map(len, columns)) > 9
+    top = 0.65 + (0.06 * max(map(len, columns)) if tilt else 0) + 0.2 * bool(x_label)
+    size = (CELL[0] * len(columns), CELL[1] * len(rows))
+    step = (size[0] + 0.3, size[1] + top + 0.1)
+    across = max(1, min(len(panels), int((widest - label) / step[0])))
+    width, height = label + across * step[0], -(-len(panels) // across) * step[1]
+    figure = Picture(figsize=(width, height), facecolor="none")
+    for (row, column), panel in zip(in_rows(len(panels), across), panels, strict=True):
         x, y = label + column * step[0], height - (row + 1) * step[1] + 0.1
-        ax = figure.add_axes((x / width, y / height, panel[0] / width, panel[1] / height))
-        _draw_cells(ax, [[values.get((batching, a, n), math.nan) for n in inits] for a in archs], least, most)
-        set_title(ax, batching)
+        ax = figure.add_axes((x / width, y / height, size[0] / width, size[1] / height))
+        _draw_cells(ax, panel, least, most)
+        set_title(ax, panel.title)
         ax.xaxis.tick_top()
+        ax.xaxis.set_label_position("top")
         turned: dict[str, Any] = {"rotation": 30, "ha": "left"} if tilt else {}
-        ax.set_xticks([j + 0.5 for j in range(len(inits))], inits, parse_math=False, **turned)
-        shown = archs if column == 0 else [""] * len(archs)
-        ax.set_yticks([j + 0.5 for j in range(len(archs))], shown, parse_math=False)
+        ax.set_xticks([j + 0.5 for j in range(len(columns))], columns, parse_math=False, **turned)
+        shown = rows if column == 0 else [""] * len(rows)
+        ax.set_yticks([j + 0.5 for j in range(len(rows))], shown, parse_math=False)
+        ax.set_xlabel(x_label, color=INK, fontsize=9)
+        ax.set_ylabel(y_label if column == 0 else "", color=INK, fontsize=9)
     return figure
 
 
-def _draw_cells(ax: Axes, rows: Sequence[Sequence[float]], least: float, most: float) -> None:
+def _draw_cells(ax: Axes, panel: Cells, least: float, most: float) -> None:
     from matplotlib.patches import Rectangle
 
-    for y, row in enumerate(rows):
+    for y, row in enumerate(panel.means):
         for x, value in enumerate(row):
             middle: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8.5}
             if math.isnan(value):
                 ax.text(x + 0.5, y + 0.5, "–", color=INK, **middle)
                 continue
-            z, low, high = logit(np.clip([value, least, most], *EDGES))
-            colour, ink = shade((z - low) / (high - low) if high > low else 0.0)
+            colour, ink = shade(depth(value, least, most))
             ax.add_patch(Rectangle((x + 0.02, y + 0.03), 0.96, 0.94, facecolor=colour, linewidth=0))
             ax.text(x + 0.5, y + 0.5, f"{100 * value:.1f}", color=ink, **middle)
-    ax.set(xlim=(0, len(rows[0])), ylim=(len(rows), 0))
+    if panel.best is not None:
+        y, x = panel.best
+        ax.add_patch(Rectangle((x, y), 1, 1, fill=False, edgecolor=BEST, linewidth=2, clip_on=False))
+    ax.set(xlim=(0, len(panel.means[0])), ylim=(len(panel.means), 0))
     bare(ax)
+
+
+def depth(value: float, least: float, most: float) -> float:
+    """Return how dark an accuracy is drawn between the least and the most, by their logits.
+
+    >>> depth(0.9, 0.8, 0.9), depth(0.8, 0.8, 0.9), depth(0.8, 0.8, 0.8)
+    (1.0, 0.0, 0.0)
+    """
+    z, low, high = logit(np.clip([value, least, most], *EDGES))
+    return float((z - low) / (high - low)) if high > low else 0.0

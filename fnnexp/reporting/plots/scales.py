@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from scipy.special import expit, logit
+
+from fnnexp.results import numeric
+from fnnexp.results.factors import as_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +44,10 @@ class Scale(NamedTuple):
 
 LOGIT = Scale("logit", logit, expit, ROUND)
 LOG = Scale("log", np.log, np.exp, POWERS)
+LINEAR = Scale("linear", lambda x: x, lambda x: x, ())
+
+FEW = 10
+"""Up to so many values of a factor are all ticks of its axis, where they are not too close."""
 
 
 def share_y_axis(axes: Sequence[Axes], points: pd.DataFrame, top: float | None = None) -> None:
@@ -80,10 +88,40 @@ def share_time_axis(axes: Sequence[Axes], seconds: pd.Series) -> None:
         _name_ticks(ax.xaxis, ticks, lambda x: f"{x:g}")
 
 
+def share_value_axis(axes: Sequence[Axes], values: Sequence[float], which: Literal["x", "y"] = "x") -> None:
+    """Give all panels one axis of a factor's values, logarithmic where they are spaced by ratios.
+
+    Few values are named each; of many, round ones are.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    x, log = np.unique(np.asarray(values, dtype=np.float64)), numeric.is_log(values)
+    scale = LOG if log else LINEAR
+    ends = scale.transform(x[[0, -1]])
+    ends = ends + np.array([-1, 1]) * (0.04 * (ends[1] - ends[0]) or 0.05)
+    first, last = float(x[0]), float(x[-1])
+    many = _powers_between(first, last) if log else MaxNLocator(6).tick_values(first, last)
+    ticks = _apart(x if len(x) <= FEW else many, ends, scale)
+    for ax in axes:
+        ax.set(**{f"{which}scale": scale.name, f"{which}lim": scale.back(ends)})
+        _name_ticks(ax.xaxis if which == "x" else ax.yaxis, ticks, as_text)
+
+
+def _powers_between(low: float, high: float) -> list[float]:
+    """Return round values about two ends, the most important first."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [float(f"{digit}e{power}") for digit in (1, 3, 2, 5) for power in powers]
+
+
 def _ticks(ends: NDArray[np.float64], scale: Scale) -> list[float]:
     """Return round values between the transformed ends, not too close to each other."""
     from matplotlib.ticker import MaxNLocator
 
+    return _apart((*scale.wanted, *MaxNLocator(4).tick_values(*scale.back(ends))), ends, scale)
+
+
+def _apart(values: Iterable[float], ends: NDArray[np.float64], scale: Scale) -> list[float]:
+    """Return those of some values between the transformed ends that are not too close to an earlier one."""
     ticks: list[float] = []
     low, high = scale.back(ends)
     room = 0.09 * (ends[1] - ends[0])
@@ -91,7 +129,7 @@ def _ticks(ends: NDArray[np.float64], scale: Scale) -> list[float]:
     def distance(a: float, b: float) -> float:
         return float(abs(scale.transform(a) - scale.transform(b)))
 
-    for value in (*scale.wanted, *MaxNLocator(4).tick_values(low, high)):
+    for value in values:
         if low <= value <= high and all(distance(value, other) >= room for other in ticks):
             ticks.append(float(value))
     return sorted(ticks)

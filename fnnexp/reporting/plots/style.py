@@ -25,6 +25,7 @@ INK = "#010203"  # stands for the page's text colour until the drawing is SVG
 
 LIGHTEST, DARKEST = (0.91, 0.95, 0.99), (0.05, 0.24, 0.47)
 ON_LIGHT, ON_DARK = "#10151b", "#ffffff"  # numbers in a cell
+BEST = "#d9730d"  # the frame of the best cell
 DARK = 0.65  # the shade from which white reads
 
 
@@ -60,7 +61,7 @@ def style(family: int, i: int) -> Style:
     )
 
 
-def shade(depth: float) -> tuple[tuple[float, ...], str]:
+def shade(depth: float) -> tuple[tuple[float, float, float], str]:
     """Return the colour of a cell, 0 the lightest and 1 the darkest, and that of a number on it."""
-    colour = tuple(a + (b - a) * depth for a, b in zip(LIGHTEST, DARKEST, strict=True))
-    return colour, ON_DARK if depth > DARK else ON_LIGHT
+    red, green, blue = (a + (b - a) * depth for a, b in zip(LIGHTEST, DARKEST, strict=True))
+    return (red, green, blue), ON_DARK if depth > DARK else ON_LIGHT

@@ -13,8 +13,8 @@ from fnnexp.nn.testing import gradcheck
 from fnnexp.reporting.document.blocks import EVERYWHERE, Cell, Figure, Section, Table, Text
 from fnnexp.reporting.document.wording import between, percent, plural, points
 from fnnexp.reporting.plots import picture
-from fnnexp.reporting.plots.line_panels import Line, Panel, line_panels
 from fnnexp.reporting.replication import drift
+from fnnexp.reporting.replication.line_panels import Line, Panel, line_panels
 from fnnexp.reporting.replication.published import APART, NOT_RUN, PROGRAMS, summary
 from fnnexp.results import statistics
 

@@ -11,8 +11,8 @@ from fnnexp.reporting.document.blocks import Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import mean_and_spread
 from fnnexp.reporting.figures import Drawing, of_finished_trials
 from fnnexp.reporting.plots.heat_map import heat_map
-from fnnexp.reporting.sections.leaderboard import NOT_FINISHED, over_seeds
-from fnnexp.results import filters
+from fnnexp.reporting.sections.leaderboard import NOT_FINISHED, means_over_seeds
+from fnnexp.results import filters, numeric
 from fnnexp.results.factors import AXES, as_text, groups, labels_of, others
 from fnnexp.results.frames import ranking
 
@@ -22,13 +22,16 @@ if TYPE_CHECKING:
 
 def section(runs: pd.DataFrame) -> Section:
     """Return the section of a frame of runs."""
-    metric, cells = ranking(runs), table(runs)
+    metric, cells, best = ranking(runs), table(runs), numeric.at_best(runs)
     caption = f"{metric} in percent, the mean over seeds; darker is better, by the logit."
     drawing = Drawing("heat_map", caption, lambda part: heat_map(part, metric))
     note = f"{metric} in percent; (2/3): two of three trials finished."
+    if best is not runs:
+        note += " Behind `at` are the best values of the numeric factors, at which it is shown."
+    shown = [*of_finished_trials(runs, [drawing]), *tables(best, table(best))]
     return Section(
         "By architecture, initializer and batching",
-        [Text(note, quiet=True), *of_finished_trials(runs, [drawing]), *tables(runs, cells)],
+        [Text(note, quiet=True), *shown],
         {"table": cells.reset_index()},
     )
 
@@ -55,11 +58,13 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cell(group: pd.DataFrame, metric: str) -> str:
-    numbers = over_seeds(group, [metric])
+    numbers = means_over_seeds(group, [metric])
     if not numbers["seeds"]:
         return ", ".join(status for status in NOT_FINISHED if numbers[status])
     some = f" ({numbers['seeds']}/{len(group)})" if numbers["seeds"] < len(group) else ""
-    return mean_and_spread(numbers[metric], numbers[f"{metric}_sd"]) + some
+    places = group[[f"best {axis}" for axis in numeric.axes_at_best(group)]].iloc[0].dropna()
+    at = f" at {', '.join(map(as_text, places))}" if len(places) else ""
+    return mean_and_spread(numbers[metric], numbers[f"{metric}_sd"]) + at + some
 
 
 def tables(runs: pd.DataFrame, cells: pd.DataFrame) -> Iterator[Table]:

@@ -11,7 +11,7 @@ from fnnexp.reporting.document.blocks import Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import plural
 from fnnexp.reporting.figures import Drawing, for_each
 from fnnexp.reporting.plots import layers as plots
-from fnnexp.results import filters
+from fnnexp.results import filters, numeric
 from fnnexp.results.factors import AXES, as_text, labels_of, others
 
 if TYPE_CHECKING:
@@ -52,12 +52,14 @@ def section(runs: pd.DataFrame, diagnostics: pd.DataFrame) -> Section:
     runs, diagnostics
         :func:`fnnexp.runs` or some of its rows, and :func:`fnnexp.diagnostics` of the experiment.
     """
-    runs = filters.once(runs)
+    runs = numeric.at_best(filters.once(runs))
     points = _points(runs, diagnostics)
     if points.empty:
         return Section(TITLE, [])
     start, end = at_start(runs, points), at_end(runs, points)
     sentences = [*start_sentences(start), *end_sentences(runs, end)]
+    if axes := numeric.axes_at_best(runs):
+        sentences.insert(0, f"Each at its own best {' and '.join(axes)}.")
     with_diagnostics = points["trial"].nunique()
     if with_diagnostics < len(runs):
         sentences.append(
@@ -81,7 +83,7 @@ def section(runs: pd.DataFrame, diagnostics: pd.DataFrame) -> Section:
 def _points(runs: pd.DataFrame, diagnostics: pd.DataFrame) -> pd.DataFrame:
     """Return the diagnostics with their trials' labels, factors, status and seed."""
     about = runs[["trial", "status", "seed", *others(runs)]].copy()
-    about["epochs"] = runs.get("epochs", pd.NA)
+    about["epochs"] = runs.get("epochs", runs.get("best epochs", pd.NA))
     for axis in AXES:
         about[axis] = labels_of(runs, axis)
     points = diagnostics[["trial", "epoch", "layer", "quantity", "value"]]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fnnexp.config.schema import CHOICES
-from fnnexp.reporting.document.blocks import EVERYWHERE, Cell, Section, Table
+from fnnexp.reporting.document.blocks import EVERYWHERE, Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import between, mean_and_spread
 from fnnexp.results import filters, statistics
 from fnnexp.results.arguments import takes_frames
@@ -21,7 +21,12 @@ from fnnexp.tracking.run_format import STATUSES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fnnexp.reporting.document.blocks import Block
+
 NOT_FINISHED = STATUSES[1:]
+
+MOST_SHOWN = 40
+"""The most configurations in the table of a page."""
 
 MOST_NAMED = 5
 """The most configurations that a note names as numerically the same."""
@@ -30,7 +35,12 @@ MOST_NAMED = 5
 def section(runs: pd.DataFrame) -> Section:
     """Return the section of a frame of runs."""
     board = leaderboard(runs)
-    return Section("Leaderboard", [table(runs, board)], {"leaderboard": board})
+    whole = table(runs, board)
+    blocks: list[Block] = [whole._replace(rows=whole.rows[:MOST_SHOWN])]
+    if len(board) > MOST_SHOWN:
+        rest = f"These are the best {MOST_SHOWN} of {len(board):,} configurations; leaderboard.csv has all."
+        blocks.append(Text(rest, EVERYWHERE, quiet=True))
+    return Section("Leaderboard", blocks, {"leaderboard": board})
 
 
 @takes_frames
@@ -69,14 +79,21 @@ def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
 
 def over_seeds(group: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any]:
     """Return the numbers of a configuration's trials, as :func:`leaderboard` has them in its columns."""
+    finished = group.loc[group["status"] == "finished", metrics[0]]
+    interval = statistics.mean_interval(finished, within=statistics.ACCURACY)
+    ends = {"low": interval.low, "high": interval.high, "interval": interval.method}
+    return means_over_seeds(group, metrics) | ends
+
+
+def means_over_seeds(group: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any]:
+    """Return the numbers of :func:`over_seeds` without the interval, which takes long."""
     finished = group[group["status"] == "finished"]
     numbers: dict[str, Any] = {"seeds": len(finished)}
     numbers |= {status: int((group["status"] == status).sum()) for status in NOT_FINISHED}
     for metric in metrics:
         numbers[metric] = statistics.mean(finished[metric])
         numbers[f"{metric}_sd"] = statistics.standard_deviation(finished[metric])
-    interval = statistics.mean_interval(finished[metrics[0]], within=statistics.ACCURACY)
-    return numbers | {"low": interval.low, "high": interval.high, "interval": interval.method}
+    return numbers
 
 
 def _notes(runs: pd.DataFrame, groups: Sequence[pd.DataFrame], factors: Sequence[str]) -> list[str]:

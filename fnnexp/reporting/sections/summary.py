@@ -11,8 +11,9 @@ from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
 from fnnexp.reporting.document.markdown import escaped
 from fnnexp.reporting.document.wording import between, percent, plural, points
 from fnnexp.reporting.plots import ahead, picture
-from fnnexp.results import comparisons, filters, frames, statistics
+from fnnexp.results import comparisons, filters, frames, numeric, statistics
 from fnnexp.results.arguments import takes_frames
+from fnnexp.results.factors import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,18 +79,11 @@ def answer(runs: pd.DataFrame) -> Answer:
 
 def section(runs: pd.DataFrame, findings: Findings) -> Section:
     """Return the section of a frame of runs and what was found in it; a terminal shows the answer alone."""
-    first, *others = headlines(runs, findings)
-    drawn = ahead.ahead(findings, comparisons.MARGIN)
-    figures = [picture.block(drawn, "answer", ahead.caption(findings.with_leader))] if drawn else []
-    return Section(
-        TITLE,
-        [
-            Text(first, EVERYWHERE),
-            *(Text(each, EVERYWHERE) for each in others),
-            *figures,
-            *map(Text, details(runs, findings)),
-        ],
-    )
+    rows, found = asked(runs, findings)
+    drawn = ahead.ahead(found, comparisons.MARGIN)
+    figures = [picture.block(drawn, "answer", ahead.caption(found.with_leader))] if drawn else []
+    answers = [Text(each, EVERYWHERE) for each in headlines(rows, found)]
+    return Section(TITLE, [*answers, *figures, *map(Text, details(rows, found))])
 
 
 def sentences(runs: pd.DataFrame, findings: Findings) -> list[str]:
@@ -97,7 +91,21 @@ def sentences(runs: pd.DataFrame, findings: Findings) -> list[str]:
 
     `findings` is what :func:`fnnexp.results.comparisons.findings` returns of the same frame.
     """
-    return [*headlines(runs, findings), *details(runs, findings)]
+    rows, found = asked(runs, findings)
+    return [*headlines(rows, found), *details(rows, found)]
+
+
+def asked(runs: pd.DataFrame, findings: Findings) -> tuple[pd.DataFrame, Findings]:
+    """Return the rows that answer the question, and what is found in them.
+
+    Where numeric factors vary, as a learning rate, each option is asked about at its own best value; where
+    nothing else varies, about all values.
+    """
+    best = numeric.at_best(runs)
+    if best is runs:
+        return runs, findings
+    found = comparisons.findings(best)
+    return (best, found) if len(found.with_leader) else (runs, findings)
 
 
 # The answer
@@ -108,10 +116,34 @@ def headlines(runs: pd.DataFrame, findings: Findings) -> list[str]:
     finished = [each for each in findings.configurations if len(each.metric)]
     if not finished:
         return ["No trial has finished, so there is no answer yet."]
-    texts = [_best(runs, finished, findings)]
+    texts = [f"{_at_best(runs, finished)}{_best(runs, finished, findings)}"]
     if len(findings.in_each_cell) > 1:
         texts.append(_by_cell(findings.in_each_cell))
-    return [*texts, *_not_finished(findings), *_not_learned(runs, finished), *_looked_at(findings)]
+    doubts = [*_not_finished(findings), *_not_learned(runs, finished), *_looked_at(findings)]
+    if len(finished) > 1 and findings.metric.startswith("test_"):
+        doubts.append(
+            "It was chosen by the test images, so its accuracy is optimistic: expect less on new ones."
+        )
+    return [*texts, *doubts]
+
+
+def _at_best(runs: pd.DataFrame, finished: Sequence[Configuration]) -> str:
+    """Return that options are compared at their own best values, and at which, as the sentence before."""
+    axes = [
+        str(name)
+        for name in runs.columns
+        if str(name).startswith("best ") and str(name) not in frames.RESULTS
+    ]
+    if not axes:
+        return ""
+    names = " and ".join(axis.removeprefix("best ") for axis in axes)
+    places = []
+    for each in finished[:CLOSE]:
+        mine = comparisons.finished_trials(runs, each)
+        values = ", ".join(as_text(mine[axis].iloc[0]) for axis in axes)
+        places.append(f"{each.name} at {values}")
+    more = f", {len(finished) - CLOSE} more" if len(finished) > CLOSE else ""
+    return f"Each at its own best {names} ({', '.join(places)}{more}): "
 
 
 def _best(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findings) -> str:

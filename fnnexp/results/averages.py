@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pandas as pd
 
 from fnnexp.results import filters, statistics
 from fnnexp.results.factors import AXES, labels_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def of_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -24,6 +29,31 @@ def of_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> pd.DataF
     return _with_interval(points, most=1 if metric.endswith("accuracy") else None)
 
 
+def of_values(rows: pd.DataFrame, metric: str, axes: Sequence[str]) -> pd.DataFrame:
+    """Return `mean low high` over the finished seeds for each arch, init, batching (labels) and place.
+
+    Parameters
+    ----------
+    rows
+        Trials along some axes: :func:`fnnexp.results.numeric.along`.
+    axes
+        The columns that say where a trial stands on them.
+
+    Returns
+    -------
+    DataFrame
+        Also `count`, how many seeds finished, and `diverged`, how many trials did. The mean is NaN where none
+        finished. The interval is as of :func:`of_curves`.
+    """
+    labels = {axis: labels_of(rows, axis) for axis in AXES}
+    value = rows[metric].where(rows["status"] == "finished")
+    table = rows.assign(**labels, value=value, diverged=rows["status"] == "diverged")
+    points = table.groupby([*AXES, *axes], observed=True).agg(
+        mean=("value", "mean"), std=("value", "std"), count=("value", "count"), diverged=("diverged", "sum")
+    )
+    return _with_interval(points.reset_index(), most=1 if metric.endswith("accuracy") else None)
+
+
 def of_ends(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Return `mean low high` of an accuracy and `time` for each arch, init and batching (labels).
 
@@ -31,7 +61,9 @@ def of_ends(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     """
     runs = filters.once(runs)
     labels = {axis: labels_of(runs, axis) for axis in AXES}
-    time = runs["seconds_per_epoch"] * runs["epochs"] if "epochs" in runs else runs["seconds_per_epoch"]
+    # Where epochs are a numeric factor, the trials are at their best number of them.
+    epochs = next((runs[column] for column in ("epochs", "best epochs") if column in runs), 1)
+    time = runs["seconds_per_epoch"] * epochs
     table = runs.assign(**labels, value=runs[metric], time=time)[runs["status"] == "finished"]
     means = table.groupby(list(AXES), observed=True).agg(
         mean=("value", "mean"), std=("value", "std"), count=("value", "count"), time=("time", "mean")

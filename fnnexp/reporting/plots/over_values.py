@@ -1,0 +1,186 @@
+"""A metric over the values of numeric factors: lines over one of them, and a map over two."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.lines import Line2D
+from scipy.special import expit, logit
+
+from fnnexp.reporting.plots.curves import axis_title, by_arch_and_batching
+from fnnexp.reporting.plots.heat_map import Cells, cell_panels, depth
+from fnnexp.reporting.plots.layout import (
+    PANEL,
+    add_legend,
+    columns_for,
+    draw_band,
+    in_rows,
+    legend_lines,
+    panels,
+)
+from fnnexp.reporting.plots.scales import EDGES, share_value_axis, share_y_axis
+from fnnexp.reporting.plots.style import BEST, INK, STROKE, shade, styles_in
+from fnnexp.results import averages
+from fnnexp.results.factors import AXES, as_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+
+    from fnnexp.reporting.plots.picture import Picture
+    from fnnexp.reporting.plots.style import Style
+
+MOST_MAPS = 12
+"""The most panels of a map of two factors."""
+
+MOST_NUMBERED = 15
+"""Up to so many values of both factors a map has their numbers."""
+
+MOST_POINTS = 1000
+"""More points of a panel are an image: as shapes they would be megabytes of SVG."""
+
+SMALL = 4.0
+"""The least side of a point, in points of type."""
+
+DOT: dict[str, Any] = {"marker": "s", "markersize": 7, "linestyle": ""}
+RING: dict[str, Any] = DOT | {"fillstyle": "none", "color": BEST, "markeredgewidth": 2}
+
+LARGE = 8.0
+"""The size of the marker of a line's best value, in points."""
+
+
+def lines(rows: pd.DataFrame, metric: str, axis: str) -> Picture | None:
+    """Return a metric over one numeric factor: a line an initializer, a panel an architecture and batching.
+
+    Parameters
+    ----------
+    rows
+        Trials along the axis (:func:`fnnexp.results.numeric.along`), of one combination of the factors other
+        than arch, init and batching.
+    metric
+        An accuracy.
+    axis
+        The factor's name.
+
+    Returns
+    -------
+    Picture or None
+        The mean over the finished seeds in its 95% interval; the filled marker is the best value of a line. A
+        cross at the foot of a panel is a value at which trials diverged. None if no trial finished.
+    """
+    at, best = f"at {axis}", f"best {axis}"
+    points = averages.of_values(rows, metric, [at, best])
+    if points["mean"].isna().all():
+        return None
+    drawn = styles_in(points["init"])
+    extra = {"best": _mark("o")}
+    if points["diverged"].any():
+        extra["diverged"] = _mark("x")
+    figure, axes, groups = by_arch_and_batching(
+        points, len(drawn) + len(extra), x_label=axis, y_label=axis_title(metric)
+    )
+    share_value_axis(axes, points[at].tolist())
+    share_y_axis(axes, _within_sight(points))
+    for ax, panel in zip(axes, groups, strict=True):
+        for i, (name, style) in enumerate(drawn.items()):
+            _draw_line(ax, panel[panel["init"] == name].sort_values(at), style, i, axis)
+    add_legend(figure, legend_lines(drawn) | extra)
+    return figure
+
+
+def _within_sight(points: pd.DataFrame) -> pd.DataFrame:
+    """Return the points with bands that end where they would press the means together.
+
+    The band of few seeds can go from 0 to 1, which are infinitely far away by the logit.
+    """
+    worst, best = points["mean"].min(), points["mean"].max()
+    low, high = points["low"].clip(lower=worst / 2), points["high"].clip(upper=(1 + best) / 2)
+    return points.assign(low=low, high=high)
+
+
+def _mark(marker: str) -> Line2D:
+    """Return a legend's entry for a marker that means the same on every line."""
+    return Line2D([], [], **STROKE | {"color": INK, "marker": marker, "linestyle": "", "fillstyle": "full"})
+
+
+def _draw_line(ax: Axes, line: pd.DataFrame, style: Style, i: int, axis: str) -> None:
+    at, best, finished = line[f"at {axis}"], line[f"best {axis}"], line["mean"].notna()
+    if finished.any():
+        # Values without a result are passed over: a gap would hide a point that has no neighbour.
+        draw_band(ax, at[finished].to_numpy(float), line[finished], style, i, within=EDGES)
+        top = line[finished & (at == best)]
+        mark = STROKE | style._asdict() | {"fillstyle": "full", "markersize": LARGE, "linestyle": ""}
+        ax.plot(at[top.index], np.clip(top["mean"], *EDGES), **mark)
+    lost = at[line["diverged"] > 0]
+    foot = np.full(len(lost), 0.03 + 0.04 * i)  # of the panel's height, one line above the other
+    cross = STROKE | {"color": style.color, "marker": "x", "linestyle": ""}
+    ax.plot(lost, foot, transform=ax.get_xaxis_transform(), **cross)
+
+
+def plane(rows: pd.DataFrame, metric: str, x: str, y: str) -> Picture | None:
+    """Return the mean over seeds by the values of two numeric factors, a panel a cell, its best framed.
+
+    Parameters
+    ----------
+    rows, metric
+        As for :func:`lines`; trials along both axes.
+    x, y
+        The factors' names.
+
+    Returns
+    -------
+    Picture or None
+        At most twelve panels, the first in the order of options: of few values a map with the numbers, of
+        many points in their place. None if no trial finished.
+    """
+    points = averages.of_values(rows, metric, [f"at {x}", f"at {y}", f"best {x}", f"best {y}"])
+    points = points[points["mean"].notna()]
+    if points.empty:
+        return None
+    varied = [axis for axis in AXES if len({*points[axis]}) > 1]
+    parts = [part for _, part in points.groupby(list(AXES), observed=True)][:MOST_MAPS]
+    titles = [" · ".join(str(part[axis].iloc[0]) for axis in varied) for part in parts]
+    few = max(points[f"at {axis}"].nunique() for axis in (x, y)) <= MOST_NUMBERED
+    return (_cells if few else _places)(parts, titles, x, y)
+
+
+def _cells(parts: Sequence[pd.DataFrame], titles: Sequence[str], x: str, y: str) -> Picture:
+    """Return a map with numbers; the values of y rise upwards."""
+    points = pd.concat(parts)
+    columns, lines = (sorted(map(float, {*points[f"at {axis}"]})) for axis in (x, y))
+    lines.reverse()
+    maps = []
+    for title, part in zip(titles, parts, strict=True):
+        means = part.set_index([f"at {y}", f"at {x}"])["mean"].to_dict()
+        values = [[means.get((b, a), math.nan) for a in columns] for b in lines]
+        best = (lines.index(part[f"best {y}"].iloc[0]), columns.index(part[f"best {x}"].iloc[0]))
+        maps.append(Cells(title, values, best))
+    return cell_panels(maps, *([*map(as_text, each)] for each in (columns, lines)), x_label=x, y_label=y)
+
+
+def _places(parts: Sequence[pd.DataFrame], titles: Sequence[str], x: str, y: str) -> Picture:
+    """Return a point for each two values, where they are on the axes."""
+    points = pd.concat(parts)
+    least, most = float(points["mean"].min()), float(points["mean"].max())
+    low, high = logit(np.clip([least, most], *EDGES))
+    shades = {f"{100 * expit(low + z * (high - low)):.1f} %": shade(z)[0] for z in (0.0, 0.5, 1.0)}
+    entries = {name: Line2D([], [], color=colour, **DOT) for name, colour in shades.items()}
+    entries["best"] = Line2D([], [], **RING)
+    places = in_rows(len(parts), columns_for(len(parts)))
+    figure, axes = panels(places, titles, len(entries), x_label=x, y_label=y)
+    for ax, part in zip(axes, parts, strict=True):
+        colours = [shade(depth(mean, least, most))[0] for mean in part["mean"]]
+        across, up = part[f"at {x}"], part[f"at {y}"]
+        size = max(72 * side / len({*at}) for side, at in zip(PANEL, (across, up), strict=True))
+        many = len(part) > MOST_POINTS
+        area = max(size, SMALL) ** 2
+        ax.scatter(across, up, s=area, c=colours, marker="s", linewidths=0, rasterized=many)
+        ax.plot(part[f"best {x}"].iloc[:1], part[f"best {y}"].iloc[:1], **RING)
+    share_value_axis(axes, points[f"at {x}"].tolist())
+    share_value_axis(axes, points[f"at {y}"].tolist(), "y")
+    add_legend(figure, entries)
+    return figure

@@ -1,0 +1,329 @@
+"""What a report says and draws of numeric factors: lines, maps and best values, against the frame itself."""
+
+import doctest
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from boxes import assert_legible
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure as Blank
+from scipy import stats
+
+from fnnexp.reporting import figures, write
+from fnnexp.reporting.document.blocks import Figure, Table, Text
+from fnnexp.reporting.plots import heat_map, over_values, scales
+from fnnexp.reporting.sections import by_architecture, curves, leaderboard, numbers
+from fnnexp.results import frames, numeric
+from fnnexp.tracking.run_format import METRICS
+
+RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
+PEAKS = {"max": 0.3, "he": 0.1}
+"""The best learning rate of each initializer; the accuracy falls with the square of the decades from it."""
+
+
+def sweep(values=RATES, seeds=3, momenta=(None,), archs=("relu_100",), batchings=("mini",), noise=0.001):
+    """Return a frame of runs over learning rates, and over momenta where there are some."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for a, b, i, lr, m, s in itertools.product(archs, batchings, PEAKS, values, momenta, range(seeds)):
+        value = 0.9 - 0.1 * math.log10(lr / PEAKS[i]) ** 2 - ((m or 0.5) - 0.5) ** 2 + noise * rng.normal()
+        name = f"{a}-{i}-{b}-{lr}-{m}-s{s}"
+        rows.append({
+            "run_id": name, "trial": name, "name": name, "status": "finished", "identical_to": None,
+            "arch": a, "init": i, "batching": b, "optimizer": "sgd", "data": "digits", "seed": s,
+            "optimizer.lr": lr, **({} if m is None else {"optimizer.momentum": m}), "epochs": 2,
+            "data.validation": 500, "test_images": 360, "classes": 10, "seconds_per_epoch": 0.1,
+            "diverged_epoch": None, "error": None, **dict.fromkeys(METRICS, 0.5), "val_accuracy": value,
+            "test_accuracy": value - 0.01,
+        })  # fmt: skip
+    runs = pd.DataFrame(rows)
+    for axis in ("arch", "init", "batching", "optimizer", "data"):
+        runs[axis] = runs[axis].astype(pd.CategoricalDtype(list(dict.fromkeys(runs[axis])), ordered=True))
+    return runs.astype({"seed": "Int64", "identical_to": "str"})
+
+
+def curves_of(runs):
+    """Return two epochs of each trial, which end where the trial does."""
+    parts = [
+        runs[["trial"]].assign(epoch=epoch, metric=metric, value=runs[metric] * epoch / 2)
+        for epoch in (1, 2)
+        for metric in ("val_accuracy", "val_loss")
+    ]
+    return pd.concat(parts, ignore_index=True).astype({"epoch": "Int64"})
+
+
+NO_DIAGNOSTICS = pd.DataFrame(columns=["trial", "epoch", "layer", "quantity", "value"])
+
+
+def report(runs, tmp_path):
+    """Return the report of a frame as a document, and its files."""
+    whole = frames.Whole(runs, curves_of(runs), NO_DIAGNOSTICS)
+    document = write.make("rates", [], whole, f"sqlite:///{tmp_path}/none.db")
+    return document, write.write_files(document, tmp_path / "report", "report")
+
+
+def texts(section):
+    return [block.text for block in section.blocks if isinstance(block, Text)]
+
+
+# The page
+
+
+def test_a_report_has_as_many_figures_of_ninety_values_as_of_three(tmp_path):
+    few, _ = report(sweep(RATES[:3], seeds=2), tmp_path)
+    many, files = report(sweep(np.geomspace(0.01, 1, 90).round(5), seeds=2), tmp_path)
+    assert [figure.name for figure in many.figures] == [figure.name for figure in few.figures]
+    assert len(files) <= 25
+    assert sum(file.stat().st_size for file in files if file.name == "report.html") <= 5e6
+    named = {file.name for file in files}
+    assert {"by_optimizer.lr.svg", "by_optimizer.lr.png", "optima.csv"} <= named
+
+
+def test_there_is_a_section_for_each_axis_and_one_for_two_together():
+    titles = [section.title for section in numbers.sections(sweep(momenta=(0.25, 0.5, 0.75)))]
+    assert titles == ["By optimizer.lr", "By optimizer.momentum", "By two numeric factors"]
+    assert [section.title for section in numbers.sections(sweep())] == ["By optimizer.lr"]
+    assert numbers.sections(sweep(RATES[:2])) == []
+
+
+def test_other_figures_are_drawn_of_each_option_at_its_own_best_and_say_so():
+    runs = sweep(batchings=("full", "mini"))
+    drawn = []
+    drawing = figures.Drawing("any", "", lambda part: drawn.append(part))
+    figures.of_finished_trials(runs, [drawing])
+    (part,) = drawn  # one figure, and not one for each learning rate
+    at_peak = runs[runs["optimizer.lr"] == runs["init"].astype("str").map(PEAKS)]
+    assert set(part["trial"]) == set(at_peak["trial"])
+    section = curves.section(runs, curves_of(runs))
+    assert texts(section) == ["Each at its own best optimizer.lr."]
+    assert len(section.figures) == 2
+
+
+def test_the_table_shows_each_at_its_best_and_the_file_all():
+    runs = sweep()
+    section = by_architecture.section(runs)
+    (table,) = (block for block in section.blocks if isinstance(block, Table))
+    shown = {row[1].text: row[2].text for row in table.rows}
+    for init, peak in PEAKS.items():
+        values = runs.loc[(runs["init"] == init) & (runs["optimizer.lr"] == peak), "val_accuracy"]
+        assert shown[init] == f"{100 * values.mean():.2f} ± {100 * values.std():.2f} at {peak}"
+    assert len(section.data["table"]) == len(RATES) * len(PEAKS)
+
+
+def test_a_long_leaderboard_shows_its_head_and_where_the_rest_is():
+    section = leaderboard.section(sweep(np.geomspace(0.01, 1, 30).round(5), seeds=2))
+    table, rest = section.blocks
+    assert len(table.rows) == leaderboard.MOST_SHOWN == 40
+    assert rest.text == "These are the best 40 of 60 configurations; leaderboard.csv has all."
+    board = section.data["leaderboard"]
+    assert len(board) == 60
+    assert [row[1].text for row in table.rows] == [f"{lr:g}" for lr in board["optimizer.lr"][:40]]
+    assert len(leaderboard.section(sweep()).blocks) == 1
+
+
+# The lines
+
+
+def drawn_in(ax):
+    """Return the lines of a panel that are data: the markers of best values, and of divergence, are apart."""
+    plain = [line for line in ax.lines if line.get_fillstyle() == "none" and line.get_marker() != "x"]
+    best = [line for line in ax.lines if line.get_fillstyle() == "full"]
+    crosses = [line for line in ax.lines if line.get_marker() == "x"]
+    return plain, best, crosses
+
+
+def test_lines_bands_and_best_values_are_those_of_the_frame():
+    runs = sweep(noise=0.01)
+    figure = over_values.lines(numeric.along(runs, "optimizer.lr"), "val_accuracy", "optimizer.lr")
+    assert_legible(figure)
+    (ax,) = figure.axes
+    assert (ax.get_xscale(), ax.get_xlabel(), ax.get_ylabel()) == ("log", "optimizer.lr", "val accuracy %")
+    plain, best, crosses = drawn_in(ax)
+    bands = [each for each in ax.collections if isinstance(each, PolyCollection)]
+    for init, line, mark, band in zip(PEAKS, plain, best, bands, strict=True):
+        grouped = runs[runs["init"] == init].groupby("optimizer.lr")["val_accuracy"]
+        assert line.get_xdata() == pytest.approx(RATES)
+        assert line.get_ydata() == pytest.approx(grouped.mean())
+        assert (mark.get_xdata()[0], mark.get_ydata()[0]) == pytest.approx(
+            (grouped.mean().idxmax(), grouped.mean().max())
+        )
+        corners = band.get_paths()[0].vertices
+        for rate, values in grouped:
+            low, high = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
+            here = corners[np.isclose(corners[:, 0], rate), 1]
+            assert (here.min(), here.max()) == pytest.approx((low, high))
+    assert [line.get_xdata().tolist() for line in crosses] == [[], []]
+
+
+def test_one_seed_is_points_on_a_line_without_a_band():
+    figure = over_values.lines(numeric.along(sweep(seeds=1), "optimizer.lr"), "val_accuracy", "optimizer.lr")
+    assert not [each for each in figure.axes[0].collections if isinstance(each, PolyCollection)]
+    assert len(drawn_in(figure.axes[0])[0]) == 2
+
+
+def test_what_diverged_is_marked_at_the_foot_and_counts_in_no_mean():
+    runs = sweep()
+    lost = (runs["optimizer.lr"] == 1.0) & ((runs["seed"] == 0) | (runs["init"] == "max"))
+    runs.loc[lost, "status"] = "diverged"
+    runs.loc[lost, "val_accuracy"] = 0.0  # as of a trial that recorded something before its end
+    figure = over_values.lines(numeric.along(runs, "optimizer.lr"), "val_accuracy", "optimizer.lr")
+    plain, _, crosses = drawn_in(figure.axes[0])
+    assert [line.get_xdata().tolist() for line in crosses] == [[1.0], [1.0]]
+    assert all(0 < y < 0.2 for line in crosses for y in line.get_ydata())  # of the panel's height
+    of_max, of_he = plain
+    assert of_max.get_xdata() == pytest.approx(RATES[:-1])  # there no seed finished
+    rest = runs[(runs["init"] == "he") & (runs["optimizer.lr"] == 1.0) & ~lost]
+    assert of_he.get_ydata()[-1] == pytest.approx(rest["val_accuracy"].mean())
+    assert "diverged" in {text.get_text() for text in figure.legends[0].get_texts()}
+    assert "4 trials diverged, at optimizer.lr 1; " in " ".join(texts(numbers.sections(runs)[0]))
+
+
+def test_panels_are_laid_out_as_in_the_other_figures():
+    runs = sweep(archs=("relu_100", "tanh_128"), batchings=("full", "mini"))
+    figure = over_values.lines(numeric.along(runs, "optimizer.lr"), "val_accuracy", "optimizer.lr")
+    assert_legible(figure)
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["full", "mini"] * 2
+    assert [text.get_text() for text in figure.texts] == ["relu_100", "tanh_128"]
+
+
+def test_no_trial_finished_draws_nothing():
+    runs = sweep().assign(status="failed")
+    assert over_values.lines(numeric.along(runs, "optimizer.lr"), "val_accuracy", "optimizer.lr") is None
+    (section,) = numbers.sections(runs)
+    assert texts(section) == [numbers.NO_LINE]
+
+
+@pytest.mark.parametrize(
+    ("values", "scale", "ticks"),
+    [
+        ((0.01, 0.03, 0.1), "log", [0.01, 0.03, 0.1]),
+        ((0.0, 0.25, 0.5, 1.0), "linear", [0.0, 0.25, 0.5, 1.0]),
+        (np.geomspace(1e-6, 1e-3, 50), "log", [1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3]),
+    ],
+)
+def test_ticks_stand_at_few_values_and_at_round_ones_of_many(values, scale, ticks):
+    ax = Blank().add_subplot()
+    scales.share_value_axis([ax], list(values))
+    assert ax.get_xscale() == scale
+    assert list(ax.get_xticks()) == pytest.approx(ticks)
+
+
+# The map
+
+
+def test_a_map_of_few_values_shows_their_means_and_frames_the_best():
+    runs = sweep(momenta=(0.25, 0.5, 0.75))
+    rows = numeric.along(runs, "optimizer.lr", "optimizer.momentum")
+    figure = over_values.plane(rows, "val_accuracy", "optimizer.lr", "optimizer.momentum")
+    figure.draw_without_rendering()
+    assert [ax.get_title(loc="left") for ax in figure.axes] == list(PEAKS)
+    for ax, (init, peak) in zip(figure.axes, PEAKS.items(), strict=True):
+        means = (
+            runs[runs["init"] == init].groupby(["optimizer.momentum", "optimizer.lr"])["val_accuracy"].mean()
+        )
+        cells = [f"{100 * means[m, lr]:.1f}" for m in (0.75, 0.5, 0.25) for lr in RATES]  # from the top
+        assert [text.get_text() for text in ax.texts] == cells
+        frame = ax.patches[-1]
+        assert (frame.get_x(), frame.get_y()) == (RATES.index(peak), 1)
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == [
+        "0.01",
+        "0.03",
+        "0.1",
+        "0.3",
+        "1",
+    ]
+
+
+def test_a_map_of_many_values_has_a_point_in_each_place():
+    runs = sweep(np.geomspace(0.01, 1, 20).round(5), seeds=1, momenta=(0.25, 0.5, 0.75))
+    rows = numeric.along(runs, "optimizer.lr", "optimizer.momentum")
+    figure = over_values.plane(rows, "val_accuracy", "optimizer.lr", "optimizer.momentum")
+    assert_legible(figure)
+    for ax, init in zip(figure.axes, PEAKS, strict=True):
+        mine = runs[runs["init"] == init]
+        places = {tuple(place) for place in ax.collections[0].get_offsets().tolist()}
+        assert places == {*zip(mine["optimizer.lr"], mine["optimizer.momentum"], strict=True)}
+        top = mine.loc[mine["val_accuracy"].idxmax()]
+        ring = ax.lines[0]
+        assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (top["optimizer.lr"], top["optimizer.momentum"])
+    said = texts(numbers.sections(runs)[-1])[0]
+    assert said.startswith("max is best at optimizer.lr=")
+    assert said.count("and optimizer.momentum=0.5.") == 2
+
+
+# The sentences
+
+
+def test_the_sentences_name_each_best_value_and_what_is_not_told_apart():
+    (section,) = numbers.sections(sweep(seeds=6))
+    said = texts(section)[0]
+    assert said == (
+        "max is best at optimizer.lr=0.3 (told apart from the 4 others). "
+        "he is best at optimizer.lr=0.1 (told apart from the 4 others)."
+    )
+    (table,) = (block for block in section.blocks if isinstance(block, Table))
+    assert [[cell.text for cell in row[:3]] for row in table.rows] == [
+        ["max", "0.3", "0.3"],
+        ["he", "0.1", "0.1"],
+    ]
+    noisy = sweep(seeds=2, noise=0.02)
+    optima = numeric.optima(noisy, "optimizer.lr")
+    assert all(len(each.near) > 1 for each in optima)
+    assert "not told apart)" in texts(numbers.sections(noisy)[0])[0]
+
+
+def test_one_seed_is_said_to_give_no_interval():
+    said = texts(numbers.sections(sweep(seeds=1))[0])
+    assert said[0] == "max is best at optimizer.lr=0.3. he is best at optimizer.lr=0.1."
+    assert said[1] == "One seed has no interval, so which values are as good can't be said."
+
+
+def test_the_end_of_what_was_tried_is_said_with_the_next_value():
+    runs = sweep(values=(0.001, 0.01, 0.1))
+    said = texts(numbers.sections(runs)[0])
+    assert "The best value of max, he is at the end of what was tried: try optimizer.lr=1." in said
+    only = runs[runs["init"] == "he"].reset_index(drop=True)
+    (section,) = numbers.sections(only)
+    assert section.sentences[0].startswith("The best is optimizer.lr=0.1")
+    assert section.sentences[1] == "The best value is at the end of what was tried: try optimizer.lr=1."
+    assert not [block for block in section.blocks if isinstance(block, Table)]  # its sentence says it
+
+
+def test_of_many_options_the_best_values_are_counted():
+    runs = sweep(archs=("relu_100", "tanh_128"), batchings=("full", "mini"))
+    assert texts(numbers.sections(runs)[0])[0] == (
+        "The best optimizer.lr of 8 combinations of the other factors: 0.3 in 4, 0.1 in 4."
+    )
+
+
+def test_what_did_not_learn_has_no_best_value():
+    runs = sweep()
+    runs.loc[runs["init"] == "max", "val_accuracy"] = 0.1
+    said = texts(numbers.sections(runs)[0])
+    assert said[0].startswith("max did not learn at any optimizer.lr. he is best at optimizer.lr=0.1")
+    assert not any("at the end" in each for each in said)
+
+
+def test_the_best_values_are_a_file():
+    optima = numbers.sections(sweep(momenta=(0.25, 0.5, 0.75)))[0].data["optima"]
+    assert optima[["axis", "init", "best"]].to_numpy().tolist() == [
+        ["optimizer.lr", "max", 0.3],
+        ["optimizer.lr", "he", 0.1],
+        ["optimizer.momentum", "max", 0.5],
+        ["optimizer.momentum", "he", 0.5],
+    ]
+
+
+def test_every_figure_has_a_caption_and_stands_in_files():
+    for section in numbers.sections(sweep(momenta=(0.25, 0.5, 0.75))):
+        for figure in (block for block in section.blocks if isinstance(block, Figure)):
+            assert figure.caption.endswith(".")
+            assert figure.svg.startswith("<svg")
+
+
+@pytest.mark.parametrize("module", [numbers, over_values, heat_map])
+def test_the_examples_run(module):
+    assert doctest.testmod(module).failed == 0
