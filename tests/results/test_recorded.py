@@ -1,0 +1,144 @@
+"""What six real seeds on MNIST settle, against what forty say: statistics are tested without training."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from recorded import recorded
+from scipy import stats
+
+import fnnexp
+from fnnexp.results import comparisons
+
+MINI = recorded("card_grid_mini")
+FULL = recorded("card_grid_full")
+ARCHS = ("relu_100", "tanh_128", "sigmoid_32_32")
+BOTH = "sqrtmax = xavier"
+TRUTH = {
+    ("relu_100", "he", "max"): (1.62, 0.17),
+    ("relu_100", "he", BOTH): (0.67, 0.14),
+    ("tanh_128", "he", "max"): (1.17, 0.18),
+    ("tanh_128", "he", BOTH): (0.76, 0.16),
+    ("tanh_128", BOTH, "max"): (0.41, 0.14),
+    ("sigmoid_32_32", "he", "max"): (79.7, 3.2),
+    ("sigmoid_32_32", "he", BOTH): (4.76, 1.00),
+}
+"""Points between two initializers over forty other seeds, and the differences' standard deviation."""
+
+
+def cell(runs, arch):
+    return runs[runs["arch"] == arch]
+
+
+def right(runs, arch, init):
+    """Return how many of the 5,000 validation images each seed has right."""
+    mine = runs[(runs["arch"] == arch) & (runs["init"] == init)].set_index("seed").sort_index()
+    return (mine["val_accuracy"] * 5000).round().astype(int).to_numpy()
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_six_seeds_settle_what_forty_say(arch):
+    """Nine questions, which the sign-flip test leaves open: of six seeds it has 64 outcomes."""
+    pairs = fnnexp.compare(cell(MINI, arch), "init").set_index(["a", "b"])
+    assert set(pairs.index) == {("he", "max"), ("he", BOTH), (BOTH, "max")}
+    for (a, b), row in pairs.iterrows():
+        assert (row["verdict"], row["test"], row["family"]) == ("better", "t", 3)
+        assert (row["ahead"], row["seeds"]) == (6, 6)
+        assert pd.isna(row["seeds_needed"])
+        assert 3 * row["p_sign_flip"] > 0.05
+        if (arch, a, b) in TRUTH:
+            mean, deviation = TRUTH[arch, a, b]
+            assert abs(100 * row["difference"] - mean) < 4 * deviation / 6**0.5
+
+
+def test_six_of_seven_intervals_over_six_seeds_hold_what_forty_say():
+    """That of sigmoid_32_32, he against max, begins a point above."""
+    held = []
+    for (arch, a, b), (mean, _) in TRUTH.items():
+        row = fnnexp.compare(cell(MINI, arch), "init").set_index(["a", "b"]).loc[(a, b)]
+        held.append(100 * row["low"] < mean < 100 * row["high"])
+    assert sum(held) == 6
+
+
+def test_a_verdict_in_a_cell_is_the_same_in_any_frame():
+    """One architecture in the frame, or three, or three in two batching modes."""
+    columns = list(comparisons.PAIR)
+    three = comparisons.in_each_cell(MINI).set_index("arch")
+    six = comparisons.in_each_cell(pd.concat([MINI, FULL])).set_index(["arch", "batching"])
+    for arch, mode in itertools.product(ARCHS, ("mini", "full")):
+        row = six.loc[(arch, mode)]
+        pairs = fnnexp.compare(cell(MINI if mode == "mini" else FULL, arch), "init")
+        alone = pairs.set_index(["a", "b"]).loc[(row["a"], row["b"])]
+        pd.testing.assert_series_equal(row[columns], alone[columns], check_names=False, check_exact=True)
+        if mode == "mini":
+            mine = three.loc[arch, columns]
+            pd.testing.assert_series_equal(mine, alone[columns], check_names=False, check_exact=True)
+
+
+@pytest.mark.parametrize("runs", [MINI, FULL], ids=["mini", "full"])
+def test_the_best_of_a_cell_is_the_one_that_counts_of_images_say(runs):
+    for row in comparisons.in_each_cell(runs).to_dict("records"):
+        images = {init: right(runs, row["arch"], init) for init in ("max", "sqrtmax", "he")}
+        ranked = sorted(images, key=lambda init: -images[init].sum())
+        assert [row["a"], row["b"]] == [each.replace("sqrtmax", BOTH) for each in ranked[:2]]
+        assert row["ahead"] == (images[ranked[0]] > images[ranked[1]]).sum()
+
+
+@pytest.mark.parametrize(
+    ("margin", "verdicts"),
+    [
+        (0.2, ("better", "better", "better")),
+        (1.0, ("equivalent", "better", "better")),
+        (1.5, ("equivalent", "better", "equivalent")),
+        (2.0, ("equivalent", "equivalent", "equivalent")),
+    ],
+)
+def test_a_margin_that_is_wider_than_the_interval_makes_options_equivalent(margin, verdicts):
+    pairs = fnnexp.compare(cell(MINI, "relu_100"), "init", margin=margin).set_index(["a", "b"])
+    for (a, b), expected in zip((("he", BOTH), ("he", "max"), (BOTH, "max")), verdicts, strict=True):
+        row = pairs.loc[(a, b)]
+        inside = -margin < 100 * row["low"] and 100 * row["high"] < margin
+        assert row["verdict"] == expected
+        assert (row["verdict"] == "equivalent") == inside
+
+
+def test_a_tie_is_no_win_for_whoever_stands_first():
+    """In three of six seeds neither network moved in three steps, and both have the same images right."""
+    mine = cell(FULL, "sigmoid_32_32")
+    row = fnnexp.compare(mine, "init").set_index(["a", "b"]).loc[(BOTH, "max")]
+    a, b = (right(FULL, "sigmoid_32_32", init) for init in ("sqrtmax", "max"))
+    assert (a == b).sum() == 3
+    assert row["ahead"] == (a > b).sum() == 2
+    assert row["probability"] == pytest.approx(stats.mannwhitneyu(a, b).statistic / 36)
+    assert row["verdict"] == "open"
+    same = mine[mine["init"] == "max"]
+    twice = pd.concat([same, same.assign(init="mine", trial="mine-" + same["trial"])])
+    tie = fnnexp.compare(twice.astype({"init": "category"}), "init").iloc[0]
+    assert (tie["difference"], tie["ahead"], tie["probability"]) == (0, 0, 0.5)
+    assert (tie["p"], tie["p_equivalent"], tie["verdict"]) == (1, 2**-6, "equivalent")
+
+
+def test_where_a_network_failed_to_learn_in_some_seeds_signs_are_flipped():
+    """After one step on all images he learns in every seed, and the others fail in one."""
+    runs = recorded("one_step")
+    failed = {init: (right(runs, "relu_100", init) < 1000).sum() for init in ("max", "sqrtmax", "he")}
+    assert failed == {"max": 1, "sqrtmax": 1, "he": 0}
+    pairs = fnnexp.compare(runs, "init").set_index(["a", "b"])
+    assert pairs["failed"].to_dict() == {("max", BOTH): 2, ("max", "he"): 1, ("he", BOTH): 1}
+    for (a, b), row in pairs.iterrows():
+        d = right(runs, "relu_100", a.partition(" ")[0]) - right(runs, "relu_100", b.partition(" ")[0])
+        flipped = [abs(np.dot(signs, d)) >= abs(d.sum()) for signs in itertools.product((1, -1), repeat=6)]
+        assert (row["test"], row["p"]) == ("sign flip", np.mean(flipped))
+        assert np.isnan(row["p_equivalent"])
+        assert row["verdict"] == "open"
+
+
+def test_one_seed_of_a_grid_of_rates_settles_nothing():
+    runs = recorded("lr_grid")
+    assert len(runs) == 15
+    for pairs in (fnnexp.compare(runs), fnnexp.compare(runs, "init"), fnnexp.compare(runs, "optimizer.lr")):
+        assert set(pairs["verdict"]) == {"open"}
+        assert pairs[["probability", "low", "high", "seeds_needed"]].isna().all(axis=None)
+    assert fnnexp.shares(runs)["share"].sum() == pytest.approx(1)
+    assert fnnexp.shares(runs)["effect"].iloc[0] == "optimizer.lr"
