@@ -39,6 +39,18 @@ def test_a_sweep_from_python_trains_what_the_command_line_names(store, own_folde
     assert len(runs) == 4
 
 
+def test_a_sweep_from_python_holds_out_what_the_command_line_does_and_says_so_where_it_holds_out_none(
+    store, capsys
+):
+    held = fnnexp.sweep("init_grid", init="he", seed=0, **SMALL)
+    assert held["data.validation"].tolist() == fnnexp.sweep(**SMALL)["data.validation"].tolist() == [237]
+    assert held["val_accuracy"].notna().all()
+    assert "chosen by the test images" not in capsys.readouterr().out
+    none = fnnexp.sweep(**SMALL, **{"data.validation": 0})
+    assert none["val_accuracy"].isna().all()
+    assert capsys.readouterr().out.count("chosen by the test images, which is optimistic") == 1
+
+
 def test_the_frame_holds_the_sweeps_trials_alone(store):
     fnnexp.sweep(arch="tanh_128", init="he", **SMALL)
     runs = fnnexp.sweep(arch="relu_100", init=["max", "normal"], **SMALL)

@@ -299,6 +299,41 @@ def test_a_dry_run_shows_trials_stacks_and_coincidences_and_makes_no_file(invoke
     assert left_behind(own_folder) == []
 
 
+NONE_HELD_OUT = "chosen by the test images, which is optimistic"
+
+
+@pytest.mark.parametrize("words", ["", "-m seed=0,1", "-cn init_grid seed=0"])
+def test_who_says_nothing_gets_validation_rows_and_who_says_none_is_told_once(words, invoke, store):
+    plain = invoke(*words.split(), "data=digits", "dry_run=true")
+    assert (plain.status, NONE_HELD_OUT in plain.out) == (0, False)
+    none = invoke(*words.split(), "data=digits", "data.validation=0", "dry_run=true")
+    n = len(re.findall(r"to run$", none.out, re.MULTILINE)) - 1  # the first line counts them
+    assert n == {"": 1, "-m seed=0,1": 2, "-cn init_grid seed=0": 8}[words]
+    (told,) = (line for line in none.out.splitlines() if NONE_HELD_OUT in line)
+    assert none.out.startswith(f"data.validation=0 in {n} of {n} trials: they train on all rows")
+    assert "data.validation=237 holds rows of digits out to choose by" in told
+    ids = [set(re.findall(r"\b[0-9a-f]{16}\b", ran.out)) for ran in (plain, none)]
+    assert len(ids[0]) == len(ids[1]) == n
+    assert not ids[0] & ids[1]
+
+
+def test_what_is_held_out_is_on_the_run_and_named_in_the_report(invoke, store):
+    """Trials that hold out rows stack as before, and beside those that hold out none are ranked by test."""
+    assert invoke("-m", "init=he,max", "seed=0,1", *DIGITS).status == 0
+    assert set(fnnexp.runs("fnnexp")["data.validation"]) == {237}
+    assert "Ranked by val_accuracy" in invoke("report", "fnnexp").out
+    plan = invoke("-m", "init=he,max", "seed=2,3", *DIGITS, "dry_run=true").out
+    assert "4 lanes in 1 stacks" in plan
+    ran = invoke("-m", "init=he,max", "data.validation=0", *DIGITS)
+    assert ran.out.index(NONE_HELD_OUT) < ran.out.index("trials finished")
+    assert "Ranked by test_accuracy, because not all trials held out" in invoke("report", "fnnexp").out
+
+
+def test_a_published_experiment_is_as_published_and_needs_no_word(invoke, store):
+    ran = invoke("experiment=relu_full_batch", "data=digits", "dry_run=true")
+    assert (ran.status, NONE_HELD_OUT in ran.out) == (0, False)
+
+
 def test_a_dry_run_of_many_trials_shows_the_first_and_counts_the_others(invoke, own_folder):
     ran = invoke("-cn", "demo", "dry_run=true")
     assert "demo: 108 trials, 0 done, 108 to run" in ran.out

@@ -59,7 +59,8 @@ def check(config: Config) -> None:
     _one_of("loss.reduction", config.loss.reduction, ("mean", "sum"))
     _finite("loss.epsilon", config.loss.epsilon, 0)
     _one_of("data.scale", config.data.scale, ("unit", "raw"))
-    _at_least("data.validation", config.data.validation, 0, "data.validation=5000")
+    if config.data.validation is not None:
+        _at_least("data.validation", config.data.validation, 0, "data.validation=5000")
     for key in ("name", "path", "test_path", "label"):
         _printable(f"data.{key}", getattr(config.data, key))
     _check_reading(config.data)

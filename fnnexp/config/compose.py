@@ -241,7 +241,30 @@ def _trials(jobs: Sequence[Job]) -> tuple[list[Trial], list[str]]:
         for (name, path, *_), data in prepared.items()
         for note in data.notes
     ]
-    return list(trials.values()), notes
+    return list(trials.values()), [*notes, *_notes_of_validation([*trials.values()])]
+
+
+def _notes_of_validation(trials: Sequence[Trial]) -> Iterator[str]:
+    """Yield what is doubtful about the rows to choose by: that there are none, or of some class none.
+
+    A preset is as published and chooses nothing.
+    """
+    none = [one for one in trials if not one.recipe.validation and "experiment" not in one.params]
+    if none:
+        data = none[0].data
+        some = none[0].config["data"]["holdout"] or max(data.n_train // 6, 1)
+        yield (
+            f"data.validation=0 in {len(none)} of {len(trials)} trials: they train on all rows, so whatever "
+            "is chosen among them is chosen by the test images, which is optimistic: expect it to do worse "
+            f"on new images; data.validation={some} holds rows of {data.name} out to choose by"
+        )
+    for data, rows in dict.fromkeys((one.data, one.recipe.validation) for one in trials):
+        if 0 < rows < data.last_classes:
+            yield (
+                f"data.validation={rows}: of some class no row is among the last {rows} training rows of "
+                f"{data.name}, which are held out, so they can't tell how well it is learned; shuffle the "
+                "file's rows"
+            )
 
 
 def experiment_name(jobs: Sequence[Job], config_name: str) -> str:

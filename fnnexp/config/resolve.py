@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from fnnexp.config.execution import Execution
@@ -37,8 +37,9 @@ def trial(job: Job, data: Prepared) -> Trial:
         When the validation rows leave nothing to train on, or a class without training rows, the pixels are
         not on the scale that the config says, or the network is too large.
     """
+    validation = _held_out(job.config.data, data)
+    job = replace(job, config=replace(job.config, data=replace(job.config.data, validation=validation)))
     config = job.config
-    _check_data(config.data, data)
     optimizer = OPTIMIZERS[config.optimizer.name]
     architecture = Architecture(
         data.input_size,
@@ -61,7 +62,7 @@ def trial(job: Job, data: Prepared) -> Trial:
         reduction=config.loss.reduction,
         epsilon=config.loss.epsilon,
         scale=config.data.scale,
-        validation=config.data.validation,
+        validation=validation,
         dtype=config.dtype,
     )
     hyper = tuple((name, float(getattr(config.optimizer, name))) for name in optimizer.hyperparameters)
@@ -79,17 +80,19 @@ def trial(job: Job, data: Prepared) -> Trial:
     )
 
 
-def _check_data(config: DataConfig, data: Prepared) -> None:
-    """Refuse what can't be meant with this data."""
-    training = data.n_train - config.validation
+def _held_out(config: DataConfig, data: Prepared) -> int:
+    """Return how many training rows are held out; refuse what can't be meant with this data."""
+    sixth = data.n_train // 6
+    validation = sixth if config.validation is None else config.validation
+    training = data.n_train - validation
     if training <= 0:
         raise ConfigError(
-            f"data.validation={config.validation}: {data.name} has {data.n_train} training rows; "
-            f"hold out fewer, as in data.validation={data.n_train // 6}"
+            f"data.validation={validation}: {data.name} has {data.n_train} training rows; "
+            f"hold out fewer, as in data.validation={sixth}"
         )
     if training < data.all_classes:
         raise ConfigError(
-            f"data.validation={config.validation}: of some class no row is left to train on, for it has none "
+            f"data.validation={validation}: of some class no row is left to train on, for it has none "
             f"among the first {training} rows of {data.name}; shuffle the file's rows, or write at most "
             f"data.validation={data.n_train - data.all_classes}"
         )
@@ -98,6 +101,7 @@ def _check_data(config: DataConfig, data: Prepared) -> None:
             f"data.scale=unit divides pixels by 255, and those of {data.name} go to {data.brightest} only; "
             "write data.scale=raw"
         )
+    return validation
 
 
 def _labels(job: Job) -> dict[str, str]:

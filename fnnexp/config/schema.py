@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import II, MISSING
 
 from fnnexp.config.execution import Execution
 from fnnexp.data.sources import Reading
@@ -66,7 +66,11 @@ class LossConfig:
 
 @dataclass
 class DataConfig:
-    """The data set; ``holdout`` is what the grids in sweeps/ use for ``validation``."""
+    """The data set.
+
+    The last ``validation`` training rows are held out: ``holdout`` of them where that is not given, and a
+    sixth of them where neither is.
+    """
 
     name: str = MISSING
     path: str | None = None
@@ -76,8 +80,8 @@ class DataConfig:
     test_fraction: float = Reading.test_fraction
     transpose: bool = Reading.transpose
     scale: str = "unit"
-    validation: int = 0
-    holdout: int = 0
+    validation: int | None = II("data.holdout")
+    holdout: int | None = None
 
     @property
     def reading(self) -> Reading:

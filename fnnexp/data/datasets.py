@@ -43,8 +43,9 @@ class Prepared:
     """A data set on disk, ready to be mapped: small, picklable, what the parent hands to workers.
 
     `checksum` is its scientific identity: SHA-256 over the names, shapes and bytes of the four arrays, the
-    same whatever format they came in. `brightest` is the largest pixel, `all_classes` the number of training
-    rows, from the first, that it takes to see every class. `notes` say what was decided while it was read.
+    same whatever format they came in. `brightest` is the largest pixel; `all_classes` the number of training
+    rows, from the first, that it takes to see every class, and `last_classes` the same from the last. `notes`
+    say what was decided while it was read.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Prepared:
     classes: int
     brightest: int = 255
     all_classes: int = 1
+    last_classes: int = 1
     notes: tuple[str, ...] = ()
 
 
@@ -222,6 +224,7 @@ def _read_digits() -> Labelled:
 
 def _prepared(name: str, folder: Path, found: cache.Description) -> Prepared:
     arrays = cache.open_arrays(folder)[1]
+    labels = arrays["y_train"]
     return Prepared(
         name,
         str(folder),
@@ -231,6 +234,7 @@ def _prepared(name: str, folder: Path, found: cache.Description) -> Prepared:
         found.input_size,
         found.classes,
         brightest=max(int(arrays["x_train"].max()), int(arrays["x_test"].max())),
-        all_classes=int(np.unique(arrays["y_train"], return_index=True)[1].max()) + 1,
+        all_classes=int(np.unique(labels, return_index=True)[1].max()) + 1,
+        last_classes=int(np.unique(labels[::-1], return_index=True)[1].max()) + 1,
         notes=tuple(found.notes),
     )

@@ -299,6 +299,52 @@ def test_a_bad_value_is_refused_with_what_was_given_and_what_is_allowed(override
     assert "object_type" not in message
 
 
+@pytest.mark.parametrize(
+    ("words", "rows"),
+    [
+        ("", 5000),
+        ("data=digits", 237),
+        ("data=files data.path=mine.npz", 1000),
+        ("data=mnist,digits seed=0,1", 5000),
+        ("data.holdout=70", 70),
+        ("data=digits data.holdout=null", 1000),
+        ("data.validation=null", 1000),
+        ("data.validation=0", 0),
+        ("data.validation=7 data.holdout=70", 7),
+    ],
+)
+def test_who_says_nothing_holds_out_the_rows_of_the_data_set_or_a_sixth(words, rows, jobs_of):
+    first = resolve.trial(jobs_of(*words.split())[0], DATA)
+    assert first.recipe.validation == first.params["data.validation"] == rows
+    assert first.config["data"]["validation"] == rows
+
+
+def test_what_is_held_out_by_default_is_what_is_held_out_when_it_is_written(trial_of):
+    assert (
+        trial_of().id == trial_of("data.validation=${data.holdout}").id == trial_of("data.validation=5000").id
+    )
+    assert trial_of().id != trial_of("data.validation=0").id
+
+
+@pytest.mark.parametrize("preset", [option for group, option in OPTIONS if group == "experiment"])
+def test_a_published_experiment_trains_on_all_rows(preset, trial_of):
+    assert trial_of(f"experiment={preset}").recipe.validation == 0
+
+
+def test_an_option_of_ones_own_says_what_it_holds_out(own_trials):
+    """The file of `data=mine` names no hold-out, that of `data=held` one."""
+    assert own_trials("data=mine")[0].recipe.validation == DATA.n_train // 6
+    assert own_trials("data=held")[0].recipe.validation == 40
+    assert own_trials("data=held", "data.validation=0")[0].recipe.validation == 0
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 6])
+def test_of_a_handful_of_rows_a_sixth_may_be_none(rows, jobs_of):
+    few = replace(DATA, n_train=rows)
+    (job,) = jobs_of("data=files", "data.path=mine.npz")
+    assert resolve.trial(job, few).recipe.validation == rows // 6
+
+
 def test_holding_out_all_rows_is_refused(jobs_of):
     (job,) = jobs_of("data.validation=6000")
     with pytest.raises(ConfigError, match=r"data\.validation=6000: made-up has 6000 training rows"):
@@ -767,6 +813,7 @@ CHANGING = {
     "loss.epsilon": "1e-9",
     "data.scale": "raw",
     "data.validation": "100",
+    "data.holdout": "7",
     "dtype": "float64",
     "epochs": "3",
     "seed": "3",
@@ -779,7 +826,6 @@ UNCHANGING = {
     "data.header": "true",
     "data.test_fraction": "0.3",
     "data.transpose": "true",
-    "data.holdout": "7",
     "optimizer.lr_for": "{full: 3.0}",
     "execution.n_jobs": "1",
     "execution.backend": "threading",
@@ -844,7 +890,7 @@ def test_the_order_of_overrides_and_how_a_value_is_said_do_not_change_the_id(tri
 def test_a_preset_and_its_values_said_one_by_one_are_one_trial(trial_of):
     by_hand = [
         "arch=tanh_128", "init=normal", "init.std=0.3", "batching.size=128", "optimizer.lr=0.1",
-        "loss.epsilon=1e-10", "epochs=50", "dtype=float64",
+        "loss.epsilon=1e-10", "epochs=50", "dtype=float64", "data.validation=0",
     ]  # fmt: skip
     assert trial_of("experiment=tanh_mini_batch").id == trial_of(*by_hand).id
 
@@ -893,6 +939,7 @@ def test_a_trial_is_named_by_its_choices_with_further_overrides_behind(overrides
 # --- labels say what is trained ---
 
 OWN_OPTIONS = {
+    "data/held.yaml": "{name: digits, holdout: 40}",
     "arch/deep.yaml": "{hidden: [8, 4], activation: tanh, hidden_bias: normal}",
     "init/wide.yaml": "{method: normal, std: 3}",
     "batching/quick.yaml": "defaults: [sample]\nmode: mini\nsize: 9",
@@ -1023,7 +1070,7 @@ def test_params_are_the_choices_and_every_other_value_under_its_dotted_key(trial
         "loss.epsilon": 0.0,
         "data.name": "mnist",
         "data.scale": "unit",
-        "data.validation": 0,
+        "data.validation": 5000,
         "dtype": "float32",
         "epochs": 3,
         "seed": 4,
@@ -1031,7 +1078,7 @@ def test_params_are_the_choices_and_every_other_value_under_its_dotted_key(trial
 
 
 def test_a_resolved_config_holds_every_value_and_no_interpolation(trial_of):
-    whole = trial_of("optimizer=adam", "data.validation=${data.holdout}").config
+    whole = trial_of("optimizer=adam").config
     assert whole["optimizer"]["lr"] == 0.001
     assert whole["data"]["validation"] == 5000
     assert "${" not in repr(whole)

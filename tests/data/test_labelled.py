@@ -315,6 +315,23 @@ def test_a_class_without_training_rows_is_refused_when_rows_are_held_out(arrays,
     assert invoke("data=files", path, "dry_run=true", f"data.validation={last - 1}").status == 0
 
 
+def test_held_out_rows_that_lack_a_class_are_said_to_and_others_are_not(arrays, tmp_path, invoke):
+    """The six rows that are held out by default are of the last class where the file is sorted."""
+    order = np.argsort(arrays["y_train"], kind="stable")
+    by_class = {name: arrays[name][order] for name in ("x_train", "y_train")}
+    path = f"data.path={write_npz(tmp_path, arrays | by_class)}"
+    ran = invoke("data=files", path, "dry_run=true")
+    assert (ran.status, ran.out.count("of some class no row is among the last 6 training rows")) == (0, 1)
+    first_of_the_last_two = int((arrays["y_train"] == 0).sum())
+    held = 40 - first_of_the_last_two
+    assert "of some class" in invoke("data=files", path, "dry_run=true", f"data.validation={held // 2}").out
+    mixed = f"data.path={write_npz(tmp_path, arrays)}"
+    all_there = next(n for n in range(40) if len(set(arrays["y_train"][-n:])) == 3 and n)
+    for rows, said in ((all_there - 1, 1), (all_there, 0)):
+        ran = invoke("data=files", mixed, "dry_run=true", f"data.validation={rows}")
+        assert (ran.status, ran.out.count("of some class")) == (0, said)
+
+
 def test_what_was_decided_is_said_each_time_and_is_no_param(arrays, tmp_path, invoke):
     x, y = (np.concatenate([arrays[f"{kind}_train"], arrays[f"{kind}_test"]]) for kind in "xy")
     (tmp_path / "all.csv").write_text(csv_text(x, y, label="last"))

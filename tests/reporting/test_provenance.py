@@ -53,6 +53,26 @@ def test_several_sweeps_are_several_commands_in_the_order_of_their_runs():
     assert "these train the 4 trials" in sentence
 
 
+def test_a_command_of_when_nothing_was_held_out_by_default_says_so_now():
+    """A preset says it itself; who trained with validation rows, or wrote how many, needs no more words."""
+    cases = [
+        ("fnnexp seed=7", 0, None, "fnnexp seed=7 data.validation=0"),
+        ("fnnexp seed=8", 237, None, "fnnexp seed=8"),
+        ("fnnexp data.validation=0", 0, None, "fnnexp data.validation=0"),
+        ("fnnexp experiment=relu_full_batch", 0, "relu_full_batch", "fnnexp experiment=relu_full_batch"),
+        (None, 0, None, None),
+        ("reboot", 0, None, None),
+    ]
+    command, held_out, preset, expected = zip(*cases, strict=True)
+    runs = frame(len(cases), command=command, experiment=preset).assign(
+        **{"data.validation": pd.array(held_out, "Int64")}
+    )
+    for part in (runs, runs.astype({"command": "str", "experiment": "str"})):
+        pasted = provenance.commands(part)
+        assert [None if pd.isna(each) else each for each in pasted] == [*expected]
+    assert provenance.commands(runs.drop(columns="data.validation"))[0] == "fnnexp seed=7"
+
+
 def test_of_more_than_eight_commands_the_first_eight_are_printed_and_how_many_there_are_more():
     runs = frame(11, command=[f"fnnexp seed={i}" for i in range(11)])
     (_, more), commands = reproduced(runs)

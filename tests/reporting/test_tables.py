@@ -108,11 +108,9 @@ def runs(store):
 
 
 def test_frames_from_python_are_those_of_the_report_and_take_any_part(runs):
-    assert fnnexp.leaderboard(runs)[
-        "val_accuracy" if runs["val_accuracy"].notna().all() else "test_accuracy"
-    ].is_monotonic_decreasing
+    assert fnnexp.leaderboard(runs)["val_accuracy"].is_monotonic_decreasing
     pairs = fnnexp.compare(runs, "init")
-    means = runs.groupby("init", observed=True)["test_accuracy"].mean()
+    means = runs.groupby("init", observed=True)["val_accuracy"].mean()
     assert pairs["a"].tolist() == [means.idxmax()]
     assert pairs["difference"].item() == pytest.approx(means.max() - means.min())
     assert pairs["cells"].item() == 2
@@ -163,8 +161,9 @@ def test_what_one_picture_cannot_show_is_told(runs):
         fnnexp.plot_curves(runs, curves, "accuracy")
     with pytest.raises(fnnexp.FnnexpError, match="is no accuracy"):
         fnnexp.plot_heat_map(runs, "val_loss")
+    none = fnnexp.sweep("init=max", **SMALL, **{"data.validation": 0})
     with pytest.raises(fnnexp.FnnexpError, match="no finished trial here has val_accuracy"):
-        fnnexp.plot_curves(runs, curves, "val_accuracy")
+        fnnexp.plot_curves(none, fnnexp.curves("fnnexp"), "val_accuracy")
 
 
 OF_RUNS = ("answer", "leaderboard", "compare", "shares", "plot_heat_map", "plot_curves")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MOST_COMMANDS = 8
 """As many commands as anyone would paste."""
 
+VALIDATION = "data.validation"
+
 BY_FILE = (
     "One trial alone: put its run's artifact config.yaml into a folder, write `defaults: [config, _self_]` as"
     " its first line, and `fnnexp -cd FOLDER -cn config_of_mine` if it is named config_of_mine.yaml."
@@ -96,10 +98,23 @@ def _data_changed(command: Callable[..., str], runs: pd.DataFrame) -> str:
 
 
 def commands(runs: pd.DataFrame) -> pd.Series:
-    """Return the command that trained each trial; missing where none is recorded that can be pasted."""
+    """Return the command that trained each trial; missing where none is recorded that can be pasted.
+
+    Who said nothing once held out no rows, so a command of then has to say it now; a preset says it itself.
+    """
     trials = runs.drop_duplicates("trial")
     recorded = trials["command"] if "command" in trials else pd.Series(None, trials.index, dtype="object")
-    return recorded.map(_pasted, na_action="ignore")
+    pasted = recorded.map(_pasted, na_action="ignore")
+    if VALIDATION not in trials:
+        return pasted
+    none = (trials[VALIDATION] == 0).fillna(False)
+    if "experiment" in trials:
+        none &= trials["experiment"].isna()
+    return pasted.mask(none, pasted.map(_none_held_out, na_action="ignore"))
+
+
+def _none_held_out(command: str) -> str:
+    return command if VALIDATION in command else f"{command} {VALIDATION}=0"
 
 
 def _pasted(command: str) -> str | None:
