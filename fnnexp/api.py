@@ -263,6 +263,8 @@ def _summary(outcome: Outcome) -> str:
         parts.append(f"{len(outcome.diverged)} diverged")
     if outcome.failed:
         parts.append(f"{len(outcome.failed)} failed")
+    if outcome.too_good:
+        parts.append(f"{len(outcome.too_good)} had a test accuracy of 1.0 at the first epoch")
     return f"{', '.join(parts)} in {outcome.seconds:.1f} s"
 
 

@@ -15,7 +15,7 @@ from fnnexp.sweeping.plan import PlannedStack
 from fnnexp.sweeping.progress import SweepProgress
 from fnnexp.sweeping.worker import Broken, Trained
 from fnnexp.tracking.reader import Known
-from fnnexp.tracking.run_format import best_of
+from fnnexp.tracking.run_format import TOO_GOOD, best_of, is_too_good
 from fnnexp.tracking.writer import Tracker
 
 DELETED = "its run was deleted in MLflow during the sweep; start the same command again to train it anew"
@@ -29,6 +29,8 @@ class Outcome:
     ----------
     elsewhere
         The trials that another sweep is training, each with who that is.
+    too_good
+        Those whose test accuracy was 1.0 at the first epoch.
     page
         Where MLflow's UI shows the trials, if that is known.
     """
@@ -38,6 +40,7 @@ class Outcome:
     finished: list[str] = field(default_factory=list)
     diverged: list[tuple[str, int]] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
+    too_good: list[str] = field(default_factory=list)
     interrupted: bool = False
     stopped: bool = False
     seconds: float = 0.0
@@ -190,8 +193,13 @@ class Runs:
 
     def _count_epochs(self, trial: Trial) -> None:
         """Count what was logged; a record of epoch 0 counts where it is the whole training."""
-        counted = [epoch for epoch, _ in self._not_logged(trial) if epoch > 0 or trial.recipe.epochs == 0]
+        new = self._not_logged(trial)
+        counted = [epoch for epoch, _ in new if epoch > 0 or trial.recipe.epochs == 0]
         self.progress.epoch(len(counted))
+        if any(is_too_good(*each) for each in new):
+            if not self.outcome.too_good:
+                self.progress.say(f"{trial.name}: test accuracy is 1.0 at the first epoch. {TOO_GOOD}")
+            self.outcome.too_good.append(trial.name)
         self._last_logged[trial.id] = self.curves[trial.numbers_id][-1].epoch
 
     def _count_end(self, key: str, diverged_at: int | None) -> None:

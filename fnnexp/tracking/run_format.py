@@ -63,6 +63,22 @@ def looks_of(tags: Mapping[str, str]) -> list[int]:
     return sorted(map(int, words)) if all(word.isdecimal() for word in words) else []
 
 
+TOO_GOOD = (
+    "That is hardly ever learned; usually the answer is in the data, as test images among the training "
+    "images, or a column among the pixels that holds the label: look there before you believe any number here"
+)
+"""What a test accuracy of 1.0 at the first epoch means."""
+
+
+def is_too_good(epoch: int, metrics: Mapping[str, float]) -> bool:
+    """Whether every test image is right at the first epoch, or before it.
+
+    >>> is_too_good(1, {"test_accuracy": 1.0}), is_too_good(2, {"test_accuracy": 1.0})
+    (True, False)
+    """
+    return epoch <= 1 and metrics.get("test_accuracy") == 1.0
+
+
 def best_of(curve: Curve) -> dict[str, float]:
     """Return the two metrics :data:`BEST` of a curve; none without validation.
 

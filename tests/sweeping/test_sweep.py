@@ -38,6 +38,7 @@ from fnnexp.nn import layer_stats
 from fnnexp.nn.network import Architecture, Parameters
 from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.training import Recipe, Stack, advance, start
+from fnnexp.reporting.sections import overview
 from fnnexp.results import frames
 from fnnexp.sweeping import executor as executor_module
 from fnnexp.sweeping.backends import loky
@@ -60,6 +61,7 @@ GRID = [
 ]  # fmt: skip
 WORKERS = "execution.n_jobs=2"
 LONG = ["data=digits", "arch=relu_98", "init=sqrtmax,xavier,he", "seed=0,1", "epochs=120"]
+ONE = ["execution.n_jobs=1"]
 CUT = "execution.segment_seconds=0.2"
 
 
@@ -245,6 +247,28 @@ def test_how_a_sweep_is_executed_changes_no_bit(execution, invoke, store, tmp_pa
 
 
 # --- trials that go wrong ---
+
+
+def test_a_test_accuracy_of_1_at_the_first_epoch_is_said_at_once_and_in_the_report(invoke, store, own_folder):
+    """Each class has one pixel that is lit for it alone; half of the trials learn nothing."""
+    y = np.arange(120, dtype=np.uint8) % 3
+    x = np.zeros((120, 28, 28), np.uint8)
+    x[np.arange(120), 10 + y, 10] = 255
+    x[np.arange(120), 20, :] = np.random.default_rng(0).integers(0, 256, (120, 28))  # no two images are one
+    np.savez("leak.npz", x_train=x[:90], y_train=y[:90], x_test=x[90:], y_test=y[90:])
+    words = ["-m", "data=files", "data.path=leak.npz", "batching=sample", "epochs=2", "seed=0,1", *ONE]
+    ran = invoke(*words, "optimizer.lr=0.1,0")
+    curves = frames.curves("fnnexp")
+    first = curves[(curves["metric"] == "test_accuracy") & (curves["epoch"] == 1)]
+    assert (len(first), (first["value"] == 1).sum()) == (4, 2)
+    assert ran.out.count("test accuracy is 1.0 at the first epoch. That is hardly ever learned") == 1
+    assert "a column among the pixels that holds the label" in ran.out
+    assert "4 trials finished, 2 had a test accuracy of 1.0 at the first epoch" in ran.out
+    told = "In 2 trials test accuracy is 1.0 at the first epoch."
+    assert told in " ".join(invoke("report", "fnnexp").out.split())
+    for file in ("report.html", "report.md"):
+        assert told in (own_folder / "reports" / "fnnexp" / file).read_text("utf-8")
+    assert overview.too_good(curves[~curves["trial"].isin(first.loc[first["value"] == 1, "trial"])]) == []
 
 
 def test_a_diverging_trial_is_recorded_as_diverged_and_its_neighbours_go_on(

@@ -9,7 +9,7 @@ from fnnexp.reporting.document.wording import plural
 from fnnexp.results import frames
 from fnnexp.results.factors import AXES, as_text, factors_of, groups, others, varies_within
 from fnnexp.results.frames import ranking
-from fnnexp.tracking.run_format import STATUSES
+from fnnexp.tracking.run_format import STATUSES, TOO_GOOD
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ def section(runs: pd.DataFrame, curves: pd.DataFrame) -> Section:
     return Section(
         "What was asked, and how much was run",
         [
-            Text(counts(runs), EVERYWHERE),
+            *(Text(sentence, EVERYWHERE) for sentence in [*too_good(curves), counts(runs)]),
             *map(Text, sentences),
             Text("In all trials:", quiet=True, code=common(runs)),
         ],
@@ -41,6 +41,15 @@ def counts(runs: pd.DataFrame) -> str:
     configurations = sum(1 for _ in groups(runs, factors_of(runs)))
     counted = ", ".join(f"{n} {status}" for status, n in number.items() if n or status in ALWAYS_COUNTED)
     return f"{plural(len(runs), 'trial')} of {plural(configurations, 'configuration')}: {counted}."
+
+
+def too_good(curves: pd.DataFrame) -> list[str]:
+    """Return a sentence on the trials that had every test image right at the first epoch; none for none."""
+    at_first = curves[(curves["metric"] == "test_accuracy") & (curves["epoch"] <= 1) & (curves["value"] == 1)]
+    if at_first.empty:
+        return []
+    trials = plural(at_first["trial"].nunique(), "trial")
+    return [f"In {trials} test accuracy is 1.0 at the first epoch. {TOO_GOOD}."]
 
 
 def basis(runs: pd.DataFrame) -> str:
