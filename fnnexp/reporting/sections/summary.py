@@ -116,7 +116,7 @@ def headlines(runs: pd.DataFrame, findings: Findings) -> list[str]:
     finished = [each for each in findings.configurations if len(each.metric)]
     if not finished:
         return ["No trial has finished, so there is no answer yet."]
-    texts = [f"{_at_best(runs, finished)}{_best(runs, finished, findings)}"]
+    texts = [_best(runs, finished, findings), *_at_best(runs, finished)]
     if len(findings.in_each_cell) > 1:
         texts.append(_by_cell(findings.in_each_cell))
     doubts = [*_not_finished(findings), *_not_learned(runs, finished), *_looked_at(findings)]
@@ -127,29 +127,24 @@ def headlines(runs: pd.DataFrame, findings: Findings) -> list[str]:
     return [*texts, *doubts]
 
 
-def _at_best(runs: pd.DataFrame, finished: Sequence[Configuration]) -> str:
-    """Return that options are compared at their own best values, and at which, as the sentence before."""
-    axes = [
-        str(name)
-        for name in runs.columns
-        if str(name).startswith("best ") and str(name) not in frames.RESULTS
-    ]
-    if not axes:
-        return ""
-    names = " and ".join(axis.removeprefix("best ") for axis in axes)
+def _at_best(runs: pd.DataFrame, finished: Sequence[Configuration]) -> list[str]:
+    """Return at which values of the numeric factors the options are best."""
+    axes = numeric.axes_at_best(runs)
     places = []
-    for each in finished[:CLOSE]:
+    for each in finished:
         mine = comparisons.finished_trials(runs, each)
-        values = ", ".join(as_text(mine[axis].iloc[0]) for axis in axes)
-        places.append(f"{each.name} at {values}")
-    more = f", {len(finished) - CLOSE} more" if len(finished) > CLOSE else ""
-    return f"Each at its own best {names} ({', '.join(places)}{more}): "
+        values = ", ".join(as_text(mine[f"best {axis}"].iloc[0]) for axis in axes)
+        places.append(f"{values} for {each.name}")
+    return [f"The best {' and '.join(axes)}: {_few(places)}."] if axes else []
 
 
 def _best(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findings) -> str:
     """Return which is best, by how much, in how many seeds; or between which it is open."""
     leader, pairs = finished[0], findings.with_leader
     where = "" if len(leader.levels) > 1 else _where(runs)
+    if axes := numeric.axes_at_best(runs):
+        each = f"each at its own best {' and '.join(axes)}, "
+        where = f"{where}{each}" if where else each[0].upper() + each[1:]
     if pairs.empty:
         return f"{where}{leader.name} has {percent(statistics.mean(leader.metric))} {findings.metric}."
     kind, among = f"{_kind(leader)}s", len(pairs) + 1
