@@ -104,21 +104,32 @@ def _without_widths(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     values = pd.DataFrame(index=runs.index)
     if not {"arch.hidden", "arch.activation"} <= {*runs.columns}:
         return runs, values
-    hidden = runs["arch.hidden"].astype("str").map(lambda text: re.findall(r"\d+", text), na_action="ignore")
-    equal = hidden.map(lambda widths: len({*widths}) == 1, na_action="ignore").eq(True)
-    layers = hidden[equal].map(lambda widths: f" {len(widths)} layers" if len(widths) > 1 else "")
-    family = runs.loc[equal, "arch.activation"].astype("str") + layers
-    width = hidden[equal].map(lambda widths: float(widths[0]))
+    shapes = zip(runs["arch.hidden"].astype("str"), runs["arch.activation"].astype("str"), strict=True)
+    found = [_family(hidden, activation) for hidden, activation in shapes]
+    family = pd.Series([name for name, _ in found], runs.index, "str")
+    width = pd.Series([width for _, width in found], runs.index, "float64")
     wide = width.groupby(family).transform("nunique") >= FEWEST
     if not wide.any():
         return runs, values
     names = runs["arch"].astype("str")
-    names.loc[wide.index[wide]] = family[wide]
+    names = names.mask(wide, family)
     order = dict.fromkeys(names[runs["arch"].sort_values(kind="stable").index])
     arch = names.astype(pd.CategoricalDtype(list(order), ordered=True))
-    values[WIDTH] = width[wide].reindex(runs.index)
+    values[WIDTH] = width.where(wide)
     # Of the other networks the name says how wide they are.
     return runs.assign(arch=arch).drop(columns="arch.hidden"), values
+
+
+def _family(hidden: str, activation: str) -> tuple[str | None, float]:
+    """Return the name of networks that differ from one in width alone, and its width; none of unequal layers.
+
+    >>> _family("[30]", "relu"), _family("[8, 8]", "tanh"), _family("[8, 4]", "tanh")
+    (('relu', 30.0), ('tanh 2 layers', 8.0), (None, nan))
+    """
+    widths = re.findall(r"\d+", hidden) if isinstance(hidden, str) else []
+    if len({*widths}) != 1:
+        return None, float("nan")
+    return activation + (f" {len(widths)} layers" if len(widths) > 1 else ""), float(widths[0])
 
 
 def at_best(runs: pd.DataFrame) -> pd.DataFrame:

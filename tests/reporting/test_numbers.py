@@ -284,11 +284,11 @@ def test_one_seed_is_said_to_give_no_interval():
 def test_the_end_of_what_was_tried_is_said_with_the_next_value():
     runs = sweep(values=(0.001, 0.01, 0.1))
     said = texts(numbers.sections(runs)[0])
-    assert "The best value of max, he is at the end of what was tried: try optimizer.lr=1." in said
+    assert "max and he are best at the end of what was tried: try optimizer.lr=1." in said
     only = runs[runs["init"] == "he"].reset_index(drop=True)
     (section,) = numbers.sections(only)
     assert section.sentences[0].startswith("The best is optimizer.lr=0.1")
-    assert section.sentences[1] == "The best value is at the end of what was tried: try optimizer.lr=1."
+    assert section.sentences[1] == "It is best at the end of what was tried: try optimizer.lr=1."
     assert not [block for block in section.blocks if isinstance(block, Table)]  # its sentence says it
 
 

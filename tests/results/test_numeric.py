@@ -96,6 +96,8 @@ def test_networks_that_differ_in_width_alone_are_one_architecture_on_an_axis():
     }
     alone = laid_out.rows.loc[laid_out.places[numeric.WIDTH].isna(), "arch"].astype("str")
     assert set(alone) == {"relu_10_20", "sigmoid_64", "sigmoid_32"}
+    assert numeric.axes_of(trials(networks((10, 20), (20, 30), (30, 40)))) == []
+    assert numeric.axes_of(trials(one).assign(**{"arch.hidden": None})) == []
     best = numeric.at_best(trials(one))
     assert best["best hidden units"].tolist() == [100]
 

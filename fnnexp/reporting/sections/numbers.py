@@ -115,8 +115,9 @@ def sentences(axis: str, optima: Sequence[Optimum]) -> list[str]:
             ends.setdefault(each.beyond, []).append(_name(each.options))
     for beyond, names in ends.items():
         advice = "" if math.isnan(beyond) else f": try {_at(axis, beyond)}"
-        who = ", ".join(names) if len(names) <= MOST_SAID else f"{len(names)} of them"
-        texts.append(f"The best value{f' of {who}' if who else ''} is at the end of what was tried{advice}.")
+        who = " and ".join(names) if len(names) <= MOST_SAID else f"{len(names)} of them"
+        verb = "is" if len(names) == 1 else "are"
+        texts.append(f"{who or 'It'} {verb} best at the end of what was tried{advice}.")
     lost = sum((Counter(each.diverged) for each in optima), Counter())
     if lost:
         texts.append(
