@@ -2,8 +2,8 @@
 
 Trials are paired by seed, and each counts once (:func:`fnnexp.results.frames.once`). Numerically identical
 options and configurations count as one: an option whose trials are all another's is joined with it
-(`sqrtmax = xavier`), and so is a configuration. All comparisons are by the metric that ranks
-(:func:`fnnexp.results.frames.ranking`), in fractions.
+(`sqrtmax = xavier`), and so is a configuration. All comparisons are by what ranks
+(:mod:`fnnexp.results.ranking`); where a function is given no ranking, by validation or else test accuracy.
 
 Every pair belongs to a question: which option of a factor, which in one cell, which configuration of all. Its
 p is corrected for the pairs of that question (its family), and for nothing else that is in the frame.
@@ -16,6 +16,7 @@ before the others were there, tests that hold at every look take theirs (:func:`
 
 from __future__ import annotations
 
+import math
 from itertools import combinations, product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +28,7 @@ from fnnexp.errors import FnnexpError, did_you_mean
 from fnnexp.results import filters, frames, statistics
 from fnnexp.results.arguments import takes_frames
 from fnnexp.results.factors import AXES, as_text, factors_of, groups, labels_of, others
+from fnnexp.results.ranking import Ranking, accuracy_beside, ranking_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,9 +46,6 @@ TEN = 10
 
 ERROR_RATE = 1 - statistics.LEVEL
 """The corrected p value up to which a pair is settled."""
-
-MARGIN = 0.2
-"""Percentage points of accuracy: options whose mean difference is surely smaller are equivalent."""
 
 SIGNS = ("sign flip", "safe signs")
 """The tests of pairs in which an option failed to learn in some seeds and not in others."""
@@ -112,12 +111,13 @@ def _joined(table: pd.DataFrame, name: str, seed: pd.Series, training: pd.Series
     return text.astype(pd.CategoricalDtype(list(dict.fromkeys(joined.values())), ordered=True))
 
 
-def configurations(runs: pd.DataFrame) -> list[Configuration]:
+def configurations(runs: pd.DataFrame, ranking: Ranking | None = None) -> list[Configuration]:
     """Return the configurations that differ numerically, the best first and those without a result last."""
     runs = filters.once(runs)
     if runs.empty:
         return []
-    metric, table = frames.ranking(runs), levels(runs)
+    ranking = ranking or ranking_of(runs)
+    metric, table = ranking.metric, levels(runs)
     training = runs["identical_to"].fillna(runs["trial"])
     by_trainings: dict[frozenset[Any], list[Configuration]] = {}
     for _, part in groups(table.assign(row=runs.index), list(table.columns)):
@@ -127,7 +127,7 @@ def configurations(runs: pd.DataFrame) -> list[Configuration]:
         options = {name: str(part[name].iloc[0]) for name in table.columns}
         name = _name(options) or "the one configuration"
         tried = frozenset(rows["seed"])  # of options joined into one, each seed counts once
-        failed = pd.Series(failed_to_learn(done).to_numpy(), index=values.index)
+        failed = pd.Series(failed_to_learn(done, ranking).to_numpy(), index=values.index)
         look = pd.Series(_looks(done).to_numpy(), index=values.index)
         trainings = frozenset(zip(rows["seed"], training[rows.index], strict=True))
         by_trainings.setdefault(trainings, []).append(
@@ -136,15 +136,17 @@ def configurations(runs: pd.DataFrame) -> list[Configuration]:
     distinct = [
         same[0]._replace(name=" = ".join(each.name for each in same)) for same in by_trainings.values()
     ]
-    return sorted(distinct, key=lambda c: -statistics.mean(c.metric) if len(c.metric) else np.inf)
+    means = {each.name: statistics.mean(ranking.goodness(each.metric)) for each in distinct}
+    return sorted(distinct, key=lambda each: -means[each.name] if len(each.metric) else np.inf)
 
 
-def failed_to_learn(runs: pd.DataFrame) -> pd.Series:
-    """Return which trials ended below twice what guessing gets: 2/C of C classes, by the ranking metric.
+def failed_to_learn(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.Series:
+    """Return which trials ended below twice what guessing gets: 2/C of C classes, by an accuracy.
 
-    Runs written before the number of classes was recorded count as having ten.
+    It is what ranks, or the accuracy beside it. Runs written before the number of classes was recorded count
+    as having ten.
     """
-    return runs[frames.ranking(runs)] < 2 / _classes(runs)
+    return runs[accuracy_beside(runs, ranking or ranking_of(runs))] < 2 / _classes(runs)
 
 
 def least_accuracy(runs: pd.DataFrame) -> float:
@@ -174,16 +176,19 @@ def _name(options: Mapping[str, str]) -> str:
     return " ".join(texts)
 
 
-def with_leader(runs: pd.DataFrame, margin: float = MARGIN) -> pd.DataFrame:
+def with_leader(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
     """Return how the leading configuration compares with every other that finished, paired by seed.
 
     The columns are those of :func:`compare`.
     """
-    return _leader_against_others(configurations(runs), margin)
+    ranking = ranking or ranking_of(runs)
+    return _leader_against_others(configurations(runs, ranking), ranking)
 
 
 @takes_frames
-def compare(runs: pd.DataFrame, factor: str | None = None, *, margin: float = MARGIN) -> pd.DataFrame:
+def compare(
+    runs: pd.DataFrame, factor: str | None = None, *, metric: str | None = None, margin: float | None = None
+) -> pd.DataFrame:
     """Compare trials in pairs by seed: the best configuration with every other, or the options of one factor.
 
     Parameters
@@ -193,18 +198,26 @@ def compare(runs: pd.DataFrame, factor: str | None = None, *, margin: float = MA
     factor
         What varies, such as `init`, `batching` or `optimizer.lr`: every two of its options are compared, over
         all combinations of the other factors. Without it the best configuration meets every other.
+    metric
+        What ranks: one of :data:`fnnexp.results.ranking.NAMES`, such as `val_loss`, or what
+        :func:`fnnexp.seconds_to` has added; validation accuracy if every trial held out rows, else test
+        accuracy, if None. Of a loss or a time less is better.
+    margin
+        Options within it are equivalent. In percentage points of an accuracy (0.2 if None), else in the
+        metric's own unit (if None, none are equivalent).
 
     Returns
     -------
     DataFrame
-        One row a pair, by the ranking metric, in fractions:
+        One row a pair, accuracies in fractions:
 
         - `a` (str) is the better, `b` (str) the other; with a factor also `cells` (int64), in how many
           combinations of the other factors both finished.
         - `seeds` (int64), how many both finished; `ahead` (int64), in how many of them a is ahead; `looks`
           (int64), how often such a pair of these seeds was looked at while they grew, this time included.
-        - `difference` (float64), the mean of a − b over seeds; `low` and `high`, its 95% interval;
-          `interval`, how that was computed (:mod:`fnnexp.results.statistics`). Without an interval: NaN.
+        - `difference` (float64), by how much a is better, the mean over seeds (a − b, of a loss or a time
+          b − a); `low` and `high`, its 95% interval; `interval`, how that was computed
+          (:mod:`fnnexp.results.statistics`). Without an interval: NaN.
         - `probability` (float64) that a new seed of a beats one of b; missing for one seed.
         - `failed` (int64), in how many of the seeds a trial failed to learn (:func:`failed_to_learn`);
           `test`: `t`, Student's paired t, or `sign flip` where an option failed in some seeds and not in
@@ -214,7 +227,7 @@ def compare(runs: pd.DataFrame, factor: str | None = None, *, margin: float = MA
         - `family` (int64), the number of pairs of the question: all pairs of the factor's options, or of
           configurations, because the best was picked by looking; `p_corrected` for them (Holm).
         - `p_equivalent` of two one-sided tests for a mean difference within ±`margin`, corrected likewise;
-          missing where an option failed in some seeds and not in others.
+          missing where an option failed in some seeds and not in others, and without a margin.
         - `seeds_needed` (Int64) to tell the two apart at this difference and spread, at a second look;
           missing where there is a verdict, or where it is unknown, or more than 1,000.
         - `verdict`: `equivalent` where the whole interval lies within ±`margin` and `p_equivalent` ≤ 5%; else
@@ -225,15 +238,13 @@ def compare(runs: pd.DataFrame, factor: str | None = None, *, margin: float = MA
     Raises
     ------
     FnnexpError
-        When the factor does not vary in these trials, or the margin is not above 0.
+        When the factor does not vary in these trials, the metric can't rank them, or the margin is not above
+        0.
     """
-    if not margin > 0:
-        raise FnnexpError(
-            f"margin={margin} is no difference; write percentage points above 0: margin={MARGIN}"
-        )
+    ranking = ranking_of(runs, metric, margin)
     if factor is None:
-        return with_leader(runs, margin)
-    pairs = of_options(runs, margin)
+        return with_leader(runs, ranking)
+    pairs = of_options(runs, ranking)
     varied = list(levels(runs.reset_index(drop=True)).columns) if len(runs) else []
     if factor not in varied:
         problem = "does not vary in" if factor in frames.params_of(runs) else "is no factor of"
@@ -247,8 +258,8 @@ def compare(runs: pd.DataFrame, factor: str | None = None, *, margin: float = MA
 class _Option(NamedTuple):
     """One option of a question: tables of its finished trials, seeds down and cells across.
 
-    `metric` is NaN where nothing finished; `failed` and `look` are as in :class:`Configuration`. All options
-    of a question have the same seeds and cells.
+    `metric` is :meth:`Ranking.goodness`, NaN where nothing finished; `failed` and `look` are as in
+    :class:`Configuration`. All options of a question have the same seeds and cells.
     """
 
     name: str
@@ -315,19 +326,20 @@ INTERVALS = {
 """The tests of the rule, and the interval that goes with each."""
 
 
-def _leader_against_others(configurations: Sequence[Configuration], margin: float) -> pd.DataFrame:
+def _leader_against_others(configurations: Sequence[Configuration], ranking: Ranking) -> pd.DataFrame:
     finished = [each for each in configurations if len(each.metric)]
     if len(finished) < 2:
-        return _verdicts([], ["a", "b"], margin)
+        return _verdicts([], ["a", "b"], ranking)
     values = {
         kind: pd.DataFrame({i: getattr(each, kind) for i, each in enumerate(finished)})
         for kind in ("metric", "failed", "look")
     }
+    values["metric"] = values["metric"].apply(ranking.goodness)
     options = [
         _Option(each.name, *(_filled(table[[i]], kind) for kind, table in values.items()))
         for i, each in enumerate(finished)
     ]
-    return _question(options, {}, ["a", "b"], margin, best_only=True)
+    return _question(options, {}, ["a", "b"], ranking, best_only=True)
 
 
 def _filled(table: pd.DataFrame, kind: str) -> NDArray[Any]:
@@ -337,30 +349,31 @@ def _filled(table: pd.DataFrame, kind: str) -> NDArray[Any]:
     return table.astype("float64").fillna(0).to_numpy().astype(bool if kind == "failed" else np.int64)
 
 
-def of_options(runs: pd.DataFrame, margin: float = MARGIN) -> pd.DataFrame:
+def of_options(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
     """Return how every two options of each factor compare, the better first, as :func:`with_leader` does.
 
     A seed's difference is the mean over the `cells` (combinations of the other factors) in which both options
     finished for every seed that is compared. Each factor is a question of its own.
     """
+    ranking = ranking or ranking_of(runs)
     runs = filters.once(runs)
     names = ["factor", "a", "b", "cells"]
     if runs.empty:
-        return _verdicts([], names, margin)
+        return _verdicts([], names, ranking)
     table = levels(runs)
     about = pd.DataFrame({
         "seed": runs["seed"],
-        "metric": runs[frames.ranking(runs)].where(runs["status"] == "finished"),
-        "failed": failed_to_learn(runs),
+        "metric": ranking.goodness(runs[ranking.metric].where(runs["status"] == "finished")),
+        "failed": failed_to_learn(runs, ranking),
         "look": _looks(runs),
     })  # fmt: skip
     questions = [
-        _question(_options(table, name, about), {"factor": name}, names, margin) for name in table.columns
+        _question(_options(table, name, about), {"factor": name}, names, ranking) for name in table.columns
     ]
-    return pd.concat(questions, ignore_index=True) if questions else _verdicts([], names, margin)
+    return pd.concat(questions, ignore_index=True) if questions else _verdicts([], names, ranking)
 
 
-def in_each_cell(runs: pd.DataFrame, factor: str = "init", margin: float = MARGIN) -> pd.DataFrame:
+def in_each_cell(runs: pd.DataFrame, factor: str = "init", ranking: Ranking | None = None) -> pd.DataFrame:
     """Return for each combination of the other factors the best option of one, against the next best.
 
     Each row answers a question of its own: its family are the pairs of options in its own cell.
@@ -371,23 +384,24 @@ def in_each_cell(runs: pd.DataFrame, factor: str = "init", margin: float = MARGI
         The other factors; `a` (the best) and `b` (the next that differs from it numerically); then what
         :func:`with_leader` says of a pair. Empty where the factor or none beside it varies.
     """
+    ranking = ranking or ranking_of(runs)
     runs = filters.once(runs)
     table = levels(runs) if len(runs) else pd.DataFrame()
     names = [str(name) for name in table.columns if name != factor]
     if factor not in table or not names:
-        return _verdicts([], [*names, "a", "b"], margin)
+        return _verdicts([], [*names, "a", "b"], ranking)
     rows = []
     for key, part in groups(table, names):
-        pairs = _leader_against_others(configurations(runs.loc[part.index]), margin).head(1)
+        pairs = _leader_against_others(configurations(runs.loc[part.index], ranking), ranking).head(1)
         rows.append(pairs.assign(**dict(zip(names, map(str, key), strict=True))))
-    frame = pd.concat(rows or [_verdicts([], ["a", "b", *names], margin)])
+    frame = pd.concat(rows or [_verdicts([], ["a", "b", *names], ranking)])
     return frame[[*names, "a", "b", *PAIR]].reset_index(drop=True)
 
 
 def _options(table: pd.DataFrame, name: str, about: pd.DataFrame) -> list[_Option]:
     """Return the options of a factor that have a finished trial, in their order.
 
-    `about` has each trial's seed, value, whether it failed to learn, and the look that it was seen at.
+    `about` has each trial's seed, goodness, whether it failed to learn, and the look that it was seen at.
     """
     rest = table.drop(columns=name).astype("str")
     cell = rest.agg(" ".join, axis=1) if len(rest.columns) else pd.Series("", table.index)
@@ -410,7 +424,7 @@ def _question(
     options: Sequence[_Option],
     about: Mapping[str, str],
     names: list[str],
-    margin: float,
+    ranking: Ranking,
     *,
     best_only: bool = False,
 ) -> pd.DataFrame:
@@ -426,14 +440,14 @@ def _question(
         What is compared.
     about, names
         Further columns of each row, and the columns before those of a pair.
-    margin
-        As in :func:`compare`.
+    ranking
+        What ranks, and the margin.
     best_only
         Whether only the best has rows, with every other, as it always has of more than
         :data:`MOST_OPTIONS` options.
     """
     if not options:
-        return _verdicts([], names, margin)
+        return _verdicts([], names, ranking)
     best = max(options, key=lambda option: float(np.nanmean(option.metric)))
     every = list(combinations(options, 2))
     with_best = [(best, other) for other in options if other is not best]
@@ -444,7 +458,7 @@ def _question(
     untested = len(every) - len(tested)
     questions = [pair for pair in pairs if frozenset((pair.a, pair.b)) in rows]
     others = [pair for pair in pairs if frozenset((pair.a, pair.b)) not in rows]
-    frame = _verdicts(questions, names, margin, others, untested)
+    frame = _verdicts(questions, names, ranking, others, untested)
     return frame.assign(**about)
 
 
@@ -475,11 +489,11 @@ def _paired(a: _Option, b: _Option) -> _Pair:
     )
 
 
-def _numbers(pair: _Pair) -> dict[str, Any]:
+def _numbers(pair: _Pair, ranking: Ranking) -> dict[str, Any]:
     """Return the numbers about a pair that depend on nothing else."""
     d = pair.differences
     (difference,) = _level(np.array([statistics.mean(d)]))
-    interval = INTERVALS[pair.test](d, within=statistics.DIFFERENCE)
+    interval = INTERVALS[pair.test](d, within=ranking.difference_bounds)
     return {
         "a": pair.a, "b": pair.b, "cells": pair.cells, "seeds": len(d), "looks": pair.looks,
         "difference": float(difference), "low": interval.low, "high": interval.high,
@@ -489,12 +503,12 @@ def _numbers(pair: _Pair) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _p_equivalent(pair: _Pair, margin: float) -> float:
-    """Return the p for a mean difference within ±margin percentage points; none where trials failed."""
-    if pair.mixed:
+def _p_equivalent(pair: _Pair, limit: float) -> float:
+    """Return the p for a mean difference within ±limit; none without a limit, or where trials failed."""
+    if pair.mixed or math.isnan(limit):
         return float("nan")
     test = statistics.safe_equivalence_test if pair.looks > 1 else statistics.equivalence_test
-    return test(pair.differences, margin / 100)
+    return test(pair.differences, limit)
 
 
 def _level(differences: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -505,7 +519,7 @@ def _level(differences: NDArray[np.float64]) -> NDArray[np.float64]:
 def _verdicts(
     pairs: Sequence[_Pair],
     names: list[str],
-    margin: float,
+    ranking: Ranking,
     others: Sequence[_Pair] = (),
     untested: int = 0,
 ) -> pd.DataFrame:
@@ -515,18 +529,22 @@ def _verdicts(
     ----------
     pairs, names
         Those that have a row, and the columns before those of a pair.
-    margin
-        As in :func:`compare`.
+    ranking
+        What ranks, and the margin.
     others, untested
         The other pairs of the question, and how many more it has that are not tested.
     """
     tested = [*pairs, *others]
     family = untested + sum(len(pair.x) > 0 for pair in tested)
     corrected = statistics.holm([pair.p for pair in tested], family)
-    same = statistics.holm([_p_equivalent(pair, margin) for pair in tested], family)
-    limit, rows = margin / 100, []
+    same = statistics.holm([_p_equivalent(pair, ranking.limit) for pair in tested], family)
+    limit, rows = ranking.limit, []
     for i, pair in enumerate(pairs):
-        row = _numbers(pair) | {"family": family, "p_corrected": corrected[i], "p_equivalent": same[i]}
+        row = _numbers(pair, ranking) | {
+            "family": family,
+            "p_corrected": corrected[i],
+            "p_equivalent": same[i],
+        }
         within = -limit <= row["low"] and row["high"] <= limit
         row["verdict"] = (
             "equivalent" if within and same[i] <= ERROR_RATE
@@ -544,13 +562,15 @@ def _verdicts(
 
 
 @takes_frames
-def shares(runs: pd.DataFrame) -> pd.DataFrame:
+def shares(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFrame:
     """Return how much each factor matters: the shares of it and of its interactions in the metric's variance.
 
     Parameters
     ----------
     runs
         :func:`fnnexp.runs` or :func:`fnnexp.sweep`, or some of their rows.
+    metric
+        As for :func:`compare`.
 
     Returns
     -------
@@ -559,20 +579,21 @@ def shares(runs: pd.DataFrame) -> pd.DataFrame:
         `share` (float64, a fraction; they add up to 1), the greatest first. On a grid that is not full,
         shares can't be told apart: then there are no rows, and `.attrs["about"]` says what is missing.
     """
-    table, about = _shares(runs)
+    table, about = shares_by(runs, ranking_of(runs, metric))
     table.attrs["about"] = about
     return table
 
 
-def _shares(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+def shares_by(runs: pd.DataFrame, ranking: Ranking | None = None) -> tuple[pd.DataFrame, str]:
     """Return the shares of variance, and a sentence about them."""
+    ranking = ranking or ranking_of(runs)
     runs = filters.once(runs)
     none = pd.DataFrame({"effect": pd.Series(dtype="str"), "share": pd.Series(dtype="float64")})
     table = levels(runs) if len(runs) else pd.DataFrame()
     names = [str(name) for name in table.columns]
     if not names:
         return none, "No factor varies, so there is nothing to share out."
-    values = runs[frames.ranking(runs)].where(runs["status"] == "finished")
+    values = runs[ranking.metric].where(runs["status"] == "finished")
     cells = list(product(*(table[name].cat.categories for name in names)))
     keyed = table.astype("str").agg(tuple, axis=1)
     by_cell = {key: part.dropna() for key, part in values.groupby(keyed)}
@@ -606,7 +627,7 @@ def _shares(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 class Findings(NamedTuple):
     """All comparisons of a frame, computed once; a report's tables and sentences are made from them."""
 
-    metric: str
+    ranking: Ranking
     configurations: list[Configuration]
     with_leader: pd.DataFrame
     of_options: pd.DataFrame
@@ -614,15 +635,21 @@ class Findings(NamedTuple):
     shares: pd.DataFrame
     about_shares: str
 
+    @property
+    def metric(self) -> str:
+        """The metric that ranks."""
+        return self.ranking.metric
 
-def findings(runs: pd.DataFrame, margin: float = MARGIN) -> Findings:
-    """Return all comparisons of a frame, or of any part of one; `margin` as in :func:`compare`."""
-    ranked = configurations(runs)
+
+def findings(runs: pd.DataFrame, ranking: Ranking | None = None) -> Findings:
+    """Return all comparisons of a frame, or of any part of one, by what ranks."""
+    ranking = ranking or ranking_of(runs)
+    ranked = configurations(runs, ranking)
     return Findings(
-        frames.ranking(runs),
+        ranking,
         ranked,
-        _leader_against_others(ranked, margin),
-        of_options(runs, margin),
-        in_each_cell(runs, margin=margin),
-        *_shares(runs),
+        _leader_against_others(ranked, ranking),
+        of_options(runs, ranking),
+        in_each_cell(runs, ranking=ranking),
+        *shares_by(runs, ranking),
     )

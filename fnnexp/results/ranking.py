@@ -88,7 +88,7 @@ ACCURACY = Ranking("test_accuracy", MARGIN)
 """How accuracies are shown that do not rank."""
 
 
-def of(runs: pd.DataFrame, metric: str | None = None, margin: float | None = None) -> Ranking:
+def ranking_of(runs: pd.DataFrame, metric: str | None = None, margin: float | None = None) -> Ranking:
     """Return what ranks these runs.
 
     Parameters
@@ -198,6 +198,18 @@ def seconds_to(runs: pd.DataFrame, curves: pd.DataFrame, level: float) -> pd.Dat
     first = there.groupby(there["trial"].astype("str"))["epoch"].min()
     epochs = runs["trial"].astype("str").map(first).astype("float64")
     return runs.assign(**{column_of(level): epochs * runs["seconds_per_epoch"]})
+
+
+def accuracy_beside(runs: pd.DataFrame, ranking: Ranking) -> str:
+    """Return the accuracy that goes with what ranks: itself, a loss's of the same images, a time's.
+
+    >>> accuracy_beside(pd.DataFrame(), Ranking("val_loss"))
+    'val_accuracy'
+    """
+    if ranking.is_accuracy:
+        return ranking.metric
+    loss = ranking.metric.endswith("loss")
+    return ranking.metric.replace("loss", "accuracy") if loss else frames.ranking(runs)
 
 
 def without_value(runs: pd.DataFrame, ranking: Ranking) -> str:

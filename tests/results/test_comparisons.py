@@ -470,20 +470,20 @@ def test_options_are_equivalent_where_their_difference_is_surely_within_the_marg
 
 
 def test_shares_find_the_factor_that_matters_and_need_a_full_grid():
-    shares, said = comparisons._shares(grid(4, noise=1e-6))
+    shares, said = comparisons.shares_by(grid(4, noise=1e-6))
     found = dict(zip(shares["effect"], shares["share"], strict=True))
     assert list(found)[:3] == ["batching", "arch", "init"]
     assert found["batching"] == pytest.approx(0.1**2 / (0.1**2 + 0.05**2 + 0.02**2), rel=1e-3)
     assert "4 seeds" in said
-    one, said = comparisons._shares(grid(1))
+    one, said = comparisons.shares_by(grid(1))
     assert "seed" not in one["effect"].tolist()
     assert "One seed can't tell" in said
     part = grid(3)
-    none, said = comparisons._shares(part[part["name"].str[:11] != "tanh_128-he"])
+    none, said = comparisons.shares_by(part[part["name"].str[:11] != "tanh_128-he"])
     assert none.empty
     assert "2 of 8 combinations" in said
     assert "tanh_128 he full" in said
-    assert comparisons._shares(part[:1])[1] == "No factor varies, so there is nothing to share out."
+    assert comparisons.shares_by(part[:1])[1] == "No factor varies, so there is nothing to share out."
 
 
 @pytest.mark.parametrize("seeds", [1, 3, 8, 14])

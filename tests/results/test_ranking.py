@@ -6,31 +6,32 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from test_comparisons import grid
 
 import fnnexp
 from fnnexp.errors import FnnexpError
-from fnnexp.results import ranking
+from fnnexp.results import comparisons, ranking
 from fnnexp.results.ranking import Ranking
 
 
 def test_validation_accuracy_ranks_where_all_held_rows_out_and_else_test_accuracy():
     runs = grid(2)
-    assert ranking.of(runs) == Ranking("val_accuracy", 0.2)
-    assert ranking.of(runs.assign(val_accuracy=np.nan)) == Ranking("test_accuracy", 0.2)
+    assert ranking.ranking_of(runs) == Ranking("val_accuracy", 0.2)
+    assert ranking.ranking_of(runs.assign(val_accuracy=np.nan)) == Ranking("test_accuracy", 0.2)
 
 
 @pytest.mark.parametrize("metric", ranking.NAMES)
 def test_any_loss_or_accuracy_ranks_and_a_margin_is_given_with_a_loss(metric):
     runs = grid(2).assign(best_val_accuracy=0.75)
-    found = ranking.of(runs, metric)
+    found = ranking.ranking_of(runs, metric)
     more_is_better = metric.endswith("accuracy")
     assert found == Ranking(metric, 0.2 if more_is_better else None)
     assert (found.scale, found.unit) == ((100, "points") if more_is_better else (1, ""))
     better, worse = (0.75, 0.25) if more_is_better else (0.25, 0.75)
     values = found.goodness(pd.Series([better, worse]))
     assert values[0] > values[1]
-    assert ranking.of(runs, metric, 0.5).limit == (0.005 if more_is_better else 0.5)
+    assert ranking.ranking_of(runs, metric, 0.5).limit == (0.005 if more_is_better else 0.5)
     assert math.isnan(found.limit) == (not more_is_better)
 
 
@@ -49,15 +50,15 @@ WRONG = {
 def test_what_can_not_rank_is_refused_with_what_can(metric):
     runs = grid(2).assign(val_loss=np.nan)
     with pytest.raises(FnnexpError, match=WRONG[metric]):
-        ranking.of(runs, metric)
+        ranking.ranking_of(runs, metric)
 
 
 @pytest.mark.parametrize("margin", [0, -1, math.nan])
 def test_a_margin_is_above_0(margin):
     with pytest.raises(FnnexpError, match=r"write percentage points above 0: margin=0\.2"):
-        ranking.of(grid(2), margin=margin)
+        ranking.ranking_of(grid(2), margin=margin)
     with pytest.raises(FnnexpError, match=r"write a number above 0$"):
-        ranking.of(grid(2), "test_loss", margin)
+        ranking.ranking_of(grid(2), "test_loss", margin)
 
 
 def curves_of(runs, values, metric="val_accuracy"):
@@ -74,10 +75,10 @@ def test_the_time_to_a_level_is_that_of_the_first_epoch_that_ends_at_it_or_above
     assert timed["seconds_to_0.875"].iloc[0] == 2 * runs["seconds_per_epoch"].iloc[0]
     assert timed["seconds_to_0.875"].iloc[1:].isna().all()
     assert fnnexp.seconds_to(runs, curves, 0.5)["seconds_to_0.5"].tolist() == list(runs["seconds_per_epoch"])
-    found = ranking.of(timed, "seconds_to_0.8750")
+    found = ranking.ranking_of(timed, "seconds_to_0.8750")
     assert (found, found.unit) == (Ranking("seconds_to_0.875"), "s")
     assert ranking.without_value(timed, found).startswith("23 of 24 finished trials never reached it")
-    assert ranking.without_value(runs, ranking.of(runs)) == ""
+    assert ranking.without_value(runs, ranking.ranking_of(runs)) == ""
     assert list(timed.columns) == [*runs.columns, "seconds_to_0.875"]
     # Where not all held rows out it is test accuracy.
     untested = runs.assign(val_accuracy=np.nan)
@@ -93,6 +94,74 @@ def test_a_level_is_a_share(level, written):
     runs = grid(2)
     with pytest.raises(FnnexpError, match=f"is no accuracy, which is a share from 0 to 1; write {written}$"):
         fnnexp.seconds_to(runs, curves_of(runs, [0.5]), level)
+
+
+# What ranks, in comparisons
+
+
+def with_losses(seeds=6):
+    """Return a grid whose losses are in another order than its accuracies: he has the highest."""
+    runs = grid(seeds)
+    noise = dict(zip(runs["name"], 0.01 * np.random.default_rng(5).normal(size=len(runs)), strict=True))
+    twins = runs["name"].str.replace("xavier", "sqrtmax")
+    runs["val_loss"] = 0.5 + 0.25 * (runs["init"] == "he") + twins.map(noise)
+    return runs
+
+
+def test_of_a_loss_the_lower_is_the_better():
+    runs = with_losses()
+    pair = fnnexp.compare(runs, "init", metric="val_loss").iloc[0]
+    assert (pair["a"], pair["b"]) == ("sqrtmax = xavier", "he")
+    by_init = {
+        init: part.groupby("seed")["val_loss"].mean() for init, part in runs.groupby("init", observed=True)
+    }
+    d = (by_init["he"] - by_init["sqrtmax"]).to_numpy()
+    test = stats.ttest_1samp(d, 0)
+    assert pair["difference"] == pytest.approx(d.mean())
+    assert (pair["low"], pair["high"]) == pytest.approx(test.confidence_interval())
+    assert (pair["p"], pair["ahead"], pair["probability"]) == (pytest.approx(test.pvalue), 6, 1)
+    assert (pair["test"], pair["verdict"]) == ("t", "better")  # failures are told by the accuracy beside
+    best = fnnexp.compare(runs, metric="val_loss")["a"].iloc[0]
+    means = runs.groupby(["arch", "init", "batching"], observed=True)["val_loss"].mean()
+    assert best.replace(" = xavier", "") == " ".join(means.idxmin())
+
+
+def test_a_loss_has_no_equals_without_a_margin_of_its_own():
+    runs = with_losses()
+    runs["val_loss"] = 0.5 + 0.001 * np.random.default_rng(3).normal(size=len(runs))
+    pair = fnnexp.compare(runs, "batching", metric="val_loss").iloc[0]
+    assert math.isnan(pair["p_equivalent"])
+    assert pair["verdict"] != "equivalent"
+    assert fnnexp.compare(runs, "batching", metric="val_loss", margin=0.01)["verdict"].item() == "equivalent"
+
+
+def test_shares_are_of_the_variance_of_what_ranks():
+    runs = with_losses()
+    assert fnnexp.shares(runs, metric="val_loss")["effect"].iloc[0] == "init"
+    assert fnnexp.shares(runs)["effect"].iloc[0] == "batching"
+
+
+def test_a_trial_that_never_reached_the_level_is_in_no_pair():
+    runs = grid(6)
+    full = runs["batching"] == "full"
+    curves = pd.concat([curves_of(runs[full], [0.5, 0.75]), curves_of(runs[~full], [0.75])])
+    never = runs["name"] == "tanh_128-he-mini-s0"
+    curves.loc[curves["trial"].isin(runs["name"][never]), "value"] = 0.5
+    timed = fnnexp.seconds_to(runs, curves, 0.75)
+    part = timed[(timed["arch"] == "tanh_128") & (timed["init"] == "he")]
+    pair = fnnexp.compare(part, "batching", metric="seconds_to_0.75").iloc[0]
+    # Full takes 0.1 s an epoch and two epochs, mini 0.3 s and one, and the sixth seed of mini never.
+    assert (pair["a"], pair["b"], pair["seeds"]) == ("full", "mini", 5)
+    assert pair["difference"] == pytest.approx(0.1)
+
+
+def test_where_validation_ranks_all_it_ranks_each_configuration():
+    """One that has no trial of those without validation is not judged by its validation images."""
+    runs = grid(2)
+    without = (runs["init"] == "he") & (runs["seed"] == 0)
+    runs.loc[without, ["val_accuracy", "data.validation"]] = [np.nan, 0]
+    runs["test_accuracy"] = 0.19  # which is below twice what guessing gets, so that all have failed
+    assert all(each.failed.all() for each in comparisons.configurations(runs))
 
 
 def test_the_examples_run():

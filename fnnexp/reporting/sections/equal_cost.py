@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
     from fnnexp.reporting.document.blocks import Block
+    from fnnexp.results.ranking import Ranking
 
 NOTE = (
     "In each combination of the other factors all modes have one budget: the cost of the mode that was"
@@ -34,12 +35,12 @@ HEAD = (
 TITLE = "Batching modes at equal cost"
 
 
-def section(runs: pd.DataFrame, curves: pd.DataFrame, margin: float = comparisons.MARGIN) -> Section:
+def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     """Return the section of a frame of runs and their curves; it is empty where batching does not vary."""
     if not budgets.varies(runs):
         return Section(TITLE, [])
     cuts = {unit: budgets.at(runs, curves, unit) for unit in UNITS}
-    pairs = {unit: _pairs(cut.runs, margin) for unit, cut in cuts.items()}
+    pairs = {unit: _pairs(cut.runs, ranking) for unit, cut in cuts.items()}
     rows = [row for unit in UNITS for row in _rows(unit, cuts[unit].runs, pairs[unit])]
     sentences = [
         _an_epoch(cuts["updates"].costs),
@@ -61,9 +62,9 @@ def _stacked(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(frames, names=["at_equal"]).reset_index("at_equal")
 
 
-def _pairs(cut: pd.DataFrame, margin: float) -> pd.DataFrame:
+def _pairs(cut: pd.DataFrame, ranking: Ranking | None) -> pd.DataFrame:
     """Return every two batching modes compared, of those that have a seed and a cell in common."""
-    pairs = comparisons.of_options(cut, margin)
+    pairs = comparisons.of_options(cut, ranking)
     mine = pairs[(pairs["factor"] == "batching") & (pairs["seeds"] > 0)]
     return mine.drop(columns="factor").reset_index(drop=True)
 

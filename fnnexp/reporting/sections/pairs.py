@@ -9,6 +9,7 @@ import pandas as pd
 from fnnexp.reporting.document.blocks import Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import between, number
 from fnnexp.results import comparisons
+from fnnexp.results.ranking import MARGIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,7 @@ NOTE = (
     " test, which assumes nothing about shape; under six seeds it can't reach 5%. Pairs: how many pairs the"
     " question has, for which Holm p is corrected: all pairs of a factor's options, of configurations, or of"
     " the options in one row of the table of the best. Equivalent: the interval, and two one-sided tests, put"
-    f" the difference within ±{comparisons.MARGIN} points. Seeds needed: to tell the two apart in four of"
+    f" the difference within ±{MARGIN} points. Seeds needed: to tell the two apart in four of"
     " five tries at this difference and spread, roughly, at one more look; ? is unknown or more than 1,000."
 )
 

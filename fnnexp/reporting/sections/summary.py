@@ -14,6 +14,7 @@ from fnnexp.reporting.plots import ahead, picture
 from fnnexp.results import comparisons, filters, frames, numeric, statistics
 from fnnexp.results.arguments import takes_frames
 from fnnexp.results.factors import as_text
+from fnnexp.results.ranking import MARGIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,7 +81,7 @@ def answer(runs: pd.DataFrame) -> Answer:
 def section(runs: pd.DataFrame, findings: Findings) -> Section:
     """Return the section of a frame of runs and what was found in it; a terminal shows the answer alone."""
     rows, found = asked(runs, findings)
-    drawn = ahead.ahead(found, comparisons.MARGIN)
+    drawn = ahead.ahead(found, MARGIN)
     figures = [picture.block(drawn, "answer", ahead.caption(found.with_leader))] if drawn else []
     answers = [Text(each, EVERYWHERE) for each in headlines(rows, found)]
     return Section(TITLE, [*answers, *figures, *map(Text, details(rows, found))])
@@ -158,7 +159,7 @@ def _best(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findi
     worse, same, near = (
         _against(pairs[verdict == each], leader) for each in ("better", "equivalent", "open")
     )
-    alike = f"{_few([leader.name, *same])} are the same within ±{comparisons.MARGIN} points"
+    alike = f"{_few([leader.name, *same])} are the same within ±{MARGIN} points"
     if near:
         apart = _not_apart(leader, near, f"{among} {kind}", where)
         rest = f"; {alike}" * bool(same) + _are_worse(worse)
@@ -458,7 +459,7 @@ def _others(pairs: pd.DataFrame, leader: Configuration) -> str:
         f"of {len(pairs)} others"
     )
     if same:
-        sentence += f", and equivalent to {same} (within ±{comparisons.MARGIN} points)"
+        sentence += f", and equivalent to {same} (within ±{MARGIN} points)"
     if near := _against(pairs[verdict == "open"], leader):
         sentence += f"; not told apart from it {_are(near)} {_few(near)}"
     return f"{sentence}."
