@@ -40,6 +40,7 @@ Understand
   fnnexp report card_grid                           the answer; all else in reports/card_grid/
   fnnexp report card_grid arch=tanh_128 batching=mini
                                                     the same of a part: which init is best there?
+  fnnexp report card_grid --metric val_loss         the same, ranked by another metric; or seconds_to_0.95
   fnnexp ui                                         MLflow's UI on the right store, for this machine alone
   fnnexp reproduce                                  the published tables, trained again and laid beside ours
   fnnexp reproduce --quick                          the same in under two minutes, with fewer seeds
@@ -224,15 +225,24 @@ def _report(words: Sequence[str]) -> int:
         metavar="KEY=VALUE",
         help="only trials with these options, as in arch=tanh_128",
     )
+    parser.add_argument(
+        "--metric", help="what ranks: val_accuracy, val_loss, test_accuracy, …, seconds_to_0.95"
+    )
+    parser.add_argument(
+        "--margin", type=float, help="options within it are as good: points of an accuracy (default: 0.2)"
+    )
     parser.add_argument("--folder", help="where the page and its files go (default: reports/EXPERIMENT)")
     parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
     given = parser.parse_args(words)
 
     def write_it(*part: str) -> str:
-        from fnnexp.config.commands import program, report_command
+        from fnnexp.config.commands import program, ranking_options, report_command
         from fnnexp.tracking.store import option
 
-        return report_command(given.experiment, part, store=option(given.uri), program=program())
+        ranked = ranking_options(given.metric, given.margin)
+        return report_command(
+            given.experiment, part, store=option(given.uri), ranked=ranked, program=program()
+        )
 
     wrong = [word for word in given.where if not re.fullmatch(r"[^=]+=.+", word)]
     if wrong:
@@ -248,7 +258,14 @@ def _report(words: Sequence[str]) -> int:
             raise FnnexpError(f"{key} is given twice, as {where[key]} and {values}; write {both}")
     from fnnexp.reporting.write import write
 
-    write(given.experiment, given.folder, where=where, tracking_uri=given.uri)
+    write(
+        given.experiment,
+        given.folder,
+        where=where,
+        metric=given.metric,
+        margin=given.margin,
+        tracking_uri=given.uri,
+    )
     return 0
 
 

@@ -24,11 +24,22 @@ def program() -> str:
     return shlex.quote(sys.argv[0])
 
 
+def ranking_options(metric: str | None, margin: float | None) -> str:
+    """Return the options of a report that is ranked by a metric, or with a margin.
+
+    >>> ranking_options("val_loss", 0.5), ranking_options(None, None)
+    (' --metric val_loss --margin 0.5', '')
+    """
+    named = "" if metric is None else f" --metric {shlex.quote(metric)}"
+    return named + ("" if margin is None else f" --margin {margin:g}")
+
+
 def report_command(
     experiment: str,
     where: Sequence[str] = (),
     *,
     store: str = "",
+    ranked: str = "",
     folder: Path | None = None,
     program: str = "fnnexp",
 ) -> str:
@@ -42,6 +53,8 @@ def report_command(
         The options of the part that is reported, `KEY=VALUE`.
     store
         What names the store, from :func:`fnnexp.tracking.store.option`.
+    ranked
+        What is ranked by, from :func:`ranking_options`.
     folder
         Where the report goes, if not to its usual place.
     program
@@ -52,7 +65,7 @@ def report_command(
     >>> report_command("a b", ["init=he"]), report_command("-x", folder=Path("out"))
     ("fnnexp report 'a b' init=he", 'fnnexp report --folder out -- -x')
     """
-    options = f"{store}{f' --folder {shlex.quote(str(folder))}' if folder else ''}"
+    options = f"{store}{ranked}{f' --folder {shlex.quote(str(folder))}' if folder else ''}"
     words = shlex.join([experiment, *where])
     if experiment.startswith("-"):
         return f"{program} report{options} -- {words}"

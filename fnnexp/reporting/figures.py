@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from fnnexp.reporting.document.blocks import Block, Figure, Medium
+    from fnnexp.results.ranking import Ranking
 
 MOST_COMBINATIONS = 12
 """The most combinations of other factors that are drawn; curves.csv has the rest."""
@@ -47,13 +48,15 @@ def for_each(
                 yield picture.block(figure, name, caption, heading, number=number, media=media)
 
 
-def of_finished_trials(runs: pd.DataFrame, drawings: Sequence[Drawing]) -> list[Block]:
+def of_finished_trials(
+    runs: pd.DataFrame, drawings: Sequence[Drawing], ranking: Ranking | None = None
+) -> list[Block]:
     """Return the drawings for the page, and a sentence where there are none, or not all.
 
     What numeric factors vary in is drawn at each option's best values: they are axes, with figures of their
     own (:mod:`fnnexp.reporting.sections.numbers`).
     """
-    runs = numeric.at_best(runs)
+    runs = numeric.at_best(runs, ranking)
     finished, beside = runs[runs["status"] == "finished"], others(runs)
     blocks: list[Block] = [*for_each(finished, beside, drawings, most=MOST_COMBINATIONS, media=PAGE)]
     if blocks and (axes := numeric.axes_at_best(runs)):

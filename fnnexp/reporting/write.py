@@ -18,7 +18,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from fnnexp import console as notebook
-from fnnexp.config.commands import report_command
+from fnnexp.config.commands import ranking_options, report_command
 from fnnexp.data import sources
 from fnnexp.errors import FnnexpError, printable
 from fnnexp.reporting.document import html, markdown, terminal
@@ -41,6 +41,7 @@ from fnnexp.reporting.sections import (
     troubles,
 )
 from fnnexp.results import comparisons, filters, frames
+from fnnexp.results.ranking import level_of, ranking_of, seconds_to
 from fnnexp.tracking import experiment as experiments
 from fnnexp.tracking import store
 from fnnexp.tracking.retry import reason
@@ -56,6 +57,8 @@ def write(
     folder: str | Path | None = None,
     *,
     where: Mapping[str, str] | None = None,
+    metric: str | None = None,
+    margin: float | None = None,
     tracking_uri: str | None = None,
     console: Console | None = None,
 ) -> Path:
@@ -71,6 +74,9 @@ def write(
     where
         Only the trials with these options, as :func:`fnnexp.results.filters.where`; such a report is not
         logged to MLflow.
+    metric, margin
+        What ranks and within what options are equivalent, as for :func:`fnnexp.compare`, also
+        `seconds_to_0.95`; a report that is told one is not logged to MLflow either.
     console
         Where to print; the terminal without it.
 
@@ -82,8 +88,8 @@ def write(
     Raises
     ------
     FnnexpError
-        If there is no such experiment, no trial in it or none like that, or the folder has no name or cannot
-        be written.
+        If there is no such experiment, no trial in it or none like that, the metric can't rank them, or the
+        folder has no name or cannot be written.
     """
     if folder is not None and not str(folder).strip():
         raise FnnexpError(f"The folder {str(folder)!r} is no name; name one, or none for reports/EXPERIMENT.")
@@ -100,15 +106,16 @@ def write(
         if where:
             whole = _part(whole, where)
         options = [f"{key}={value}" for key, value in (where or {}).items()]
+        ranked = ranking_options(metric, margin)
         show_stage(f"comparing and drawing {plural(len(whole.runs), 'trial')}")
-        document = make(experiment, options, whole, tracking_uri, named)
-        name = _file_name("\0".join([experiment, *options]))
+        document = make(experiment, options, whole, tracking_uri, named, metric=metric, margin=margin)
+        name = _file_name("\0".join([experiment, *options]) + ranked.replace(" --", "\0"))
         place = named or Path("reports", name)
         show_stage(f"writing to {terminal.in_a_line(str(place))}".replace("[", r"\["))
         files = write_files(document, place, "report")
         terminal.show(document, console)
         lines = []
-        if not where:
+        if not where and not ranked:
             show_stage("logging it to MLflow")
             sentences = [*document.section(summary.TITLE).sentences, overview.counts(whole.runs)]
             again = report_command(experiment, store=store.option(tracking_uri))
@@ -143,6 +150,9 @@ def make(
     whole: frames.Whole,
     tracking_uri: str | None,
     folder: Path | None = None,
+    *,
+    metric: str | None = None,
+    margin: float | None = None,
 ) -> Document:
     """Return the report of some trials as data.
 
@@ -156,28 +166,34 @@ def make(
         Its frames.
     folder
         Where the report goes, if not to its usual place.
+    metric, margin
+        As for :func:`write`.
     """
+    if (level := level_of(metric)) is not None:
+        whole = whole._replace(runs=seconds_to(whole.runs, whole.curves, level))
     runs = frames.in_order(whole.runs)
-    findings = comparisons.findings(runs)
-    command = partial(report_command, experiment, store=store.option(tracking_uri))
+    ranking = ranking_of(runs, metric, margin)
+    findings = comparisons.findings(runs, ranking)
+    ranked = ranking_options(metric, margin)
+    command = partial(report_command, experiment, store=store.option(tracking_uri), ranked=ranked)
     sections = [
         summary.section(runs, findings),
-        layers.section(runs, whole.diagnostics),
-        *numbers.sections(runs),
-        overview.section(whole.runs, whole.curves),
-        leaderboard.section(runs),
-        by_architecture.section(runs),
+        layers.section(runs, whole.diagnostics, ranking),
+        *(numbers.sections(runs) if ranking.metric == frames.ranking(runs) else []),
+        overview.section(whole.runs, whole.curves, ranking),
+        leaderboard.section(runs, ranking),
+        by_architecture.section(runs, ranking),
         pairs.section(findings),
-        equal_cost.section(runs, whole.curves),
+        equal_cost.section(runs, whole.curves, ranking),
         shares.section(runs, findings),
-        curves.section(runs, whole.curves),
-        curves.against_time(runs),
+        curves.section(runs, whole.curves, ranking),
+        curves.against_time(runs, ranking),
         mistakes.section(runs, findings, tracking_uri),
         troubles.section(runs, findings),
     ]
     files = [*(f"{name}.csv" for section in sections for name in section.data), "report.md"]
     sections.append(provenance.section(command, where, runs, files, folder))
-    return Document(" ".join([experiment, *where]), sections)
+    return Document(" ".join([experiment, *where]) + (f" by {metric}" if metric else ""), sections)
 
 
 def write_files(document: Document, folder: Path, name: str) -> list[Path]:

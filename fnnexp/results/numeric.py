@@ -21,6 +21,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from fnnexp.config.schema import CHOICES
 from fnnexp.results import comparisons, filters, frames, statistics
 from fnnexp.results.factors import AXES, as_text, factors_of, labels_of, others, varies_within
+from fnnexp.results.ranking import Ranking, ranking_of
 from fnnexp.tracking.run_format import DONE
 
 if TYPE_CHECKING:
@@ -132,11 +133,11 @@ def _family(hidden: str, activation: str) -> tuple[str | None, float]:
     return activation + (f" {len(widths)} layers" if len(widths) > 1 else ""), float(widths[0])
 
 
-def at_best(runs: pd.DataFrame) -> pd.DataFrame:
+def at_best(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
     """Return the trials of each cell at its own best values of the numeric factors.
 
-    So `he` at its best learning rate meets `max` at its own. The best has the highest mean of the ranking
-    metric over its finished seeds. A value at which a trial diverged is taken only where every value has
+    So `he` at its best learning rate meets `max` at its own. The best has the best mean of what ranks over
+    its finished seeds. A value at which a trial diverged is taken only where every value has
     such a trial; of equal values the smallest is taken. It was picked on the seeds that it is shown on, so
     its mean is a little too high: see the head of this module.
 
@@ -154,7 +155,7 @@ def at_best(runs: pd.DataFrame) -> pd.DataFrame:
     rows, values = laid_out = layout(runs)
     if not laid_out.axes:
         return runs
-    best = _best(laid_out)
+    best = _best(laid_out, ranking)
     chosen = (values.eq(best) | (values.isna() & best.isna())).all(axis=1)
     return filters.part(rows.assign(**{f"best {axis}": values[axis] for axis in values}), chosen)
 
@@ -177,13 +178,13 @@ def _cells(rows: pd.DataFrame) -> pd.Series:
     return rows.groupby(factors, observed=True, dropna=False).ngroup()
 
 
-def _best(laid_out: Layout) -> pd.DataFrame:
+def _best(laid_out: Layout, ranking: Ranking | None = None) -> pd.DataFrame:
     """Return the best values of each trial's cell, as :func:`at_best` says."""
     rows, values = laid_out
-    metric, cell = frames.ranking(rows), _cells(rows).rename("cell")
+    ranking, cell = ranking or ranking_of(rows), _cells(rows).rename("cell")
     table = values.assign(
         cell=cell,
-        score=rows[metric].where(rows["status"] == "finished"),
+        score=ranking.goodness(rows[ranking.metric].where(rows["status"] == "finished")),
         diverged=rows["status"] == "diverged",
     )
     by = ["cell", *laid_out.axes]

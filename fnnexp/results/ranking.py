@@ -51,6 +51,11 @@ class Ranking:
         return self.metric.endswith("accuracy")
 
     @property
+    def is_time(self) -> bool:
+        """Whether it is the time to a level, which a trial may never reach."""
+        return self.metric.startswith(SECONDS_TO)
+
+    @property
     def scale(self) -> int:
         """What its numbers are multiplied by where they are shown."""
         return 100 if self.is_accuracy else 1
@@ -58,7 +63,7 @@ class Ranking:
     @property
     def unit(self) -> str:
         """The unit of a difference that is shown; a loss has none."""
-        return "points" if self.is_accuracy else "s" if self.metric.startswith(SECONDS_TO) else ""
+        return "points" if self.is_accuracy else "s" if self.is_time else ""
 
     @property
     def limit(self) -> float:
@@ -218,7 +223,7 @@ def without_value(runs: pd.DataFrame, ranking: Ranking) -> str:
     missing = int(done[ranking.metric].isna().sum())
     if not missing:
         return ""
-    why = "never reached it" if ranking.metric.startswith(SECONDS_TO) else "have none"
+    why = "never reached it" if ranking.is_time else "have none"
     return (
         f"{missing} of {len(done)} finished trials {why}: they are in no mean and no pair, so look at how "
         "many seeds are left."

@@ -67,5 +67,5 @@ def test_they_are_shown_below_those_of_all_trials_a_group_of_rows_each():
 @pytest.mark.parametrize("part", ["batching == 'mini'", "init == 'he' and arch == 'tanh_128'", "seed < 0"])
 def test_without_a_choice_of_batching_or_anything_beside_it_there_are_none(part):
     runs = grid().query(part).reset_index(drop=True)
-    assert shares.within_batching(runs) == {}
+    assert shares.within_batching(runs) == ({}, {})
     assert list(section_of(runs).data) == ["shares"]

@@ -11,6 +11,7 @@ from test_comparisons import grid
 
 import fnnexp
 from fnnexp.errors import FnnexpError
+from fnnexp.reporting.sections import mistakes, overview, pairs, summary
 from fnnexp.results import comparisons, ranking
 from fnnexp.results.ranking import Ranking
 
@@ -162,6 +163,91 @@ def test_where_validation_ranks_all_it_ranks_each_configuration():
     runs.loc[without, ["val_accuracy", "data.validation"]] = [np.nan, 0]
     runs["test_accuracy"] = 0.19  # which is below twice what guessing gets, so that all have failed
     assert all(each.failed.all() for each in comparisons.configurations(runs))
+
+
+# What ranks, in what a report says
+
+
+def test_the_leaderboard_and_the_answer_are_in_the_unit_of_what_ranks():
+    runs = with_losses()
+    board = fnnexp.leaderboard(runs, metric="val_loss")
+    means = runs.groupby(["arch", "init", "batching"], observed=True)["val_loss"].mean()
+    assert board["val_loss"].tolist() == pytest.approx(sorted(means))
+    said = fnnexp.answer(runs, metric="val_loss")
+    best = comparisons.configurations(runs, Ranking("val_loss"))[0].name
+    assert f"{best} leads with {means.min():.4f} val_loss (95% interval " in said
+    nearest = fnnexp.compare(runs, metric="val_loss").iloc[0]
+    ends = f"{nearest['low']:.4f} to {nearest['high']:.4f}".replace("-", "−")
+    assert f"{nearest['difference']:.4f} ahead of {nearest['b']} (95% interval {ends}; in " in said
+    assert "optimistic" not in said
+    assert "chosen by the test images" in fnnexp.answer(runs, metric="test_loss")
+    shown = pairs.options(comparisons.findings(runs, Ranking("val_loss", 0.25)))
+    assert shown.head[3] == "ahead by"
+    within = pairs.note(Ranking("val_loss", 0.25))
+    assert "put the difference within ±0.25." in within
+    assert "no margin was given" in pairs.note(Ranking("val_loss"))
+    assert "in percentage points." in pairs.note(ranking.ACCURACY)
+    assert mistakes.best_trial(runs, comparisons.findings(runs, Ranking("val_loss")))["val_loss"] == (
+        comparisons.configurations(runs, Ranking("val_loss"))[0].metric.min()
+    )
+
+
+BASES = {
+    None: "Ranked by val_accuracy, on rows held out of training: the mean over seeds of the finished trials",
+    "val_loss": "Ranked by val_loss, as asked (less is better): ",
+    "test_loss": "Choosing on test data is optimistic",
+    "train_accuracy": "That is on the images it trained on",
+    "best_val_accuracy": "The best epoch was picked by looking",
+    "seconds_to_0.75": "12 of 24 finished trials never reached it",
+}
+
+
+@pytest.mark.parametrize("metric", BASES)
+def test_it_is_said_what_ranks_and_what_is_doubtful_about_it(metric):
+    runs = with_losses(2).assign(best_val_accuracy=0.75)
+    runs = fnnexp.seconds_to(runs, curves_of(runs[runs["batching"] == "mini"], [0.75]), 0.75)
+    assert BASES[metric] in overview.basis(runs, ranking.ranking_of(runs, metric))
+
+
+def test_of_seeds_that_never_reached_the_level_none_is_in_a_mean():
+    runs = grid(3)
+    curves = curves_of(runs[runs["seed"] < 2], [0.75])
+    timed = fnnexp.seconds_to(runs, curves[~curves["trial"].str.contains("-he-mini-")], 0.75)
+    board = fnnexp.leaderboard(timed, metric="seconds_to_0.75").set_index(["arch", "init", "batching"])
+    assert set(board["seeds"]) == {2, 0}
+    assert board.loc[("relu_100", "xavier", "full"), "seconds_to_0.75"] == pytest.approx(0.1)
+    assert board["seconds_to_0.75"].iloc[-2:].isna().all()
+    found = comparisons.findings(timed, Ranking("seconds_to_0.75"))
+    said = (
+        "leads with 0.1 s seconds_to_0.75, the same in all 2 seeds; 1 of its 3 trials did not finish or never"
+    )
+    assert said in " ".join(summary.sentences(timed, found))
+    assert "2 of 8 configurations reached the level in no seed: " in " ".join(summary.sentences(timed, found))
+
+
+def test_a_report_is_ranked_by_what_the_command_line_names(invoke, tmp_path):
+    sweep = ("-m", "data=digits", "data.validation=200", "init=he,max", "batching=full,mini", "seed=0,1")
+    assert invoke(*sweep, "epochs=2", "execution.n_jobs=1", cwd=tmp_path).status == 0
+    for metric, margin in (("val_loss", "0.25"), ("seconds_to_0.2", "1")):
+        found = invoke(
+            "report", "fnnexp", "--metric", metric, "--margin", margin, "--folder", "out", cwd=tmp_path
+        )
+        assert (found.status, f"fnnexp by {metric}" in found.out) == (0, True)
+        assert "In MLflow it is" not in found.out
+        page = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+        assert f"Ranked by {metric}, as asked (less is better)" in page.replace("\\", "")
+        assert page.splitlines()[0].replace("\\", "") == f"# fnnexp by {metric}"
+        assert f"report fnnexp --metric {metric} --margin {margin} --folder out" in page
+        runs = pd.read_csv(tmp_path / "out" / "runs.csv")
+        board = pd.read_csv(tmp_path / "out" / "leaderboard.csv")
+        means = runs.groupby(["init", "batching"])[metric].mean()
+        assert board[metric].tolist() == pytest.approx(sorted(means))
+        pair = pd.read_csv(tmp_path / "out" / "leader.csv").iloc[0]
+        assert means[tuple(pair["a"].split())] == pytest.approx(means.min())
+        assert pair["difference"] == pytest.approx(means[tuple(pair["b"].split())] - means.min())
+    wrong = invoke("report", "fnnexp", "--metric", "val_los", cwd=tmp_path)
+    assert wrong.status == 2
+    assert "Did you mean 'val_loss'?" in wrong.err
 
 
 def test_the_examples_run():

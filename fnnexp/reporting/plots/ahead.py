@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from fnnexp.results.comparisons import Findings
+    from fnnexp.results.ranking import Ranking
 
 MOST_ROWS = 12
 """The most configurations that are drawn beside the leader: those nearest to it."""
@@ -36,16 +37,17 @@ STROKES: dict[str, dict[str, Any]] = {
 }
 
 
-def ahead(findings: Findings, margin: float) -> Picture | None:
+def ahead(findings: Findings) -> Picture | None:
     """Return each configuration's difference from the leader with its interval, and that of each seed.
 
-    Differences are in percentage points, paired by seed; the shaded band is ±`margin`. None if no other
-    configuration has a seed in common with the leader.
+    Differences are paired by seed, of accuracies in percentage points; the shaded band is the margin. None
+    if no other configuration has a seed in common with the leader.
     """
     leader = next((each for each in findings.configurations if len(each.metric)), None)
     pairs = findings.with_leader[findings.with_leader["seeds"] > 0]
     if leader is None or pairs.empty:
         return None
+    ranking, margin = findings.ranking, findings.ranking.margin or 0.0
     by_name = {each.name: each for each in findings.configurations}
     rows = pairs.head(MOST_ROWS).to_dict("records")
     others = [row["b"] if row["a"] == leader.name else row["a"] for row in rows]
@@ -62,26 +64,28 @@ def ahead(findings: Findings, margin: float) -> Picture | None:
     ax.plot([0], [0], linestyle="", marker="o", color=INK, markersize=6)
     drawn: list[float] = [-margin, margin]
     for y, (row, name) in enumerate(zip(rows, others, strict=True), start=1):
-        sign = -100 if row["a"] == leader.name else 100
+        sign = -ranking.scale if row["a"] == leader.name else ranking.scale
         stroke = STROKES[row["verdict"] if sign < 0 or row["verdict"] != "better" else "open"]
-        seeds = 100 * (by_name[name].metric - leader.metric).dropna().to_numpy(float)
+        gains = ranking.goodness(by_name[name].metric) - ranking.goodness(leader.metric)
+        seeds = ranking.scale * gains.dropna().to_numpy(float)
         drawn += [*seeds, sign * row["difference"]]
         ax.plot(seeds, np.full(len(seeds), y + 0.22), "|", color=stroke["color"], alpha=0.55, markersize=5)
         ax.plot([sign * row["low"], sign * row["high"]], [y, y], color=stroke["color"], linewidth=1.6)
         ax.plot([sign * row["difference"]], [y], linestyle="", markersize=6, **stroke)
-    _label(ax, names, drawn, findings.metric, leader.name, len(pairs) - len(rows))
+    _label(ax, names, drawn, ranking, leader.name, len(pairs) - len(rows))
     there = dict.fromkeys(row["verdict"] for row in rows)
     entries: dict[str, Any] = {
         text: Line2D([], [], linewidth=1.6, markersize=6, **STROKES[each])
         for each, text in VERDICTS.items()
         if each in there
     }
-    add_legend(figure, entries | {f"±{margin:g} points": Patch(color=INK, alpha=0.07)})
+    band = {f"±{margin:g} {ranking.unit}".rstrip(): Patch(color=INK, alpha=0.07)} if margin else {}
+    add_legend(figure, entries | band)
     return figure
 
 
 def _label(
-    ax: Any, names: Sequence[str], drawn: Sequence[float], metric: str, leader: str, more: int
+    ax: Any, names: Sequence[str], drawn: Sequence[float], ranking: Ranking, leader: str, more: int
 ) -> None:
     least, most = min(drawn), max(drawn)
     room = 0.06 * (most - least)
@@ -91,7 +95,8 @@ def _label(
     ax.tick_params(axis="both", colors=INK, labelsize=8.5, length=0)
     ax.xaxis.set_major_locator(MaxNLocator(7))
     ax.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
-    text = f"percentage points of {metric} from {_short(leader)}, paired by seed"
+    unit = "percentage points of " if ranking.is_accuracy else "better in "
+    text = f"{unit}{ranking.metric} from {_short(leader)}, paired by seed"
     ax.set_xlabel(text, color=INK, fontsize=9, parse_math=False)
     if more > 0:
         set_title(ax, f"the {len(names) - 1} nearest to the leader; {more} more are in leader.csv")

@@ -8,28 +8,31 @@ from fnnexp.reporting.document.blocks import Section
 from fnnexp.reporting.figures import Drawing, of_finished_trials
 from fnnexp.reporting.plots.against_time import against_time as draw_against_time
 from fnnexp.reporting.plots.curves import curves as draw_curves
-from fnnexp.results.frames import ranking
+from fnnexp.results.ranking import accuracy_beside, ranking_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from fnnexp.results.ranking import Ranking
 
-def section(runs: pd.DataFrame, curves: pd.DataFrame) -> Section:
-    """Return the section of the curves, of the accuracy and the loss that rank."""
-    split = ranking(runs).partition("_")[0]
+
+def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = None) -> Section:
+    """Return the section of the curves, of the accuracy and the loss on the images that rank."""
+    accuracy = accuracy_beside(runs, ranking or ranking_of(runs))
+    split = accuracy.removeprefix("best_").partition("_")[0]
 
     def drawing(quantity: str) -> Drawing:
         metric = f"{split}_{quantity}"
         return Drawing(metric, _caption(metric), lambda part: draw_curves(part, curves, metric))
 
-    return Section("Curves", of_finished_trials(runs, [drawing("accuracy"), drawing("loss")]))
+    return Section("Curves", of_finished_trials(runs, [drawing("accuracy"), drawing("loss")], ranking))
 
 
-def against_time(runs: pd.DataFrame) -> Section:
+def against_time(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     """Return the section of accuracy against training time."""
-    metric = ranking(runs)
+    metric = accuracy_beside(runs, ranking or ranking_of(runs))
     drawing = Drawing("accuracy_against_time", AGAINST_TIME, lambda part: draw_against_time(part, metric))
-    return Section("Accuracy against training time", of_finished_trials(runs, [drawing]))
+    return Section("Accuracy against training time", of_finished_trials(runs, [drawing], ranking))
 
 
 def _caption(metric: str) -> str:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from fnnexp.reporting.document.blocks import Cell, Section, Table, Text
-from fnnexp.reporting.document.wording import between, number, points
+from fnnexp.reporting.document.wording import between, number, plain, points
 from fnnexp.results import budgets, comparisons
 from fnnexp.results.budgets import UNITS
 from fnnexp.results.factors import groups
+from fnnexp.results.ranking import ranking_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
@@ -22,34 +23,42 @@ NOTE = (
     "In each combination of the other factors all modes have one budget: the cost of the mode that was"
     " trained least. Each is taken at its last epoch that ended within it. Epochs and cost of a row are those"
     " of its better mode and of the other. Updates are steps of the optimizer. Seconds are those of one trial"
-    " in its stack, as measured while the sweep ran beside other work; they count its validation and test."
+    " in its stack, as measured while the sweep ran beside other work, the same for all trials of the stack;"
+    " they count its validation and test."
     " Each of the three is a question of its own: Holm p is corrected for its own pairs."
 )
 
 FORMS = {"epochs": ",.0f", "updates": ",.0f", "seconds": ".3g"}
 
 HEAD = (
-    "at equal", "better", "than", "points", "95% interval", "ahead in", "Holm p", "epochs", "cost", "verdict",
+    "at equal", "better", "than", "95% interval", "ahead in", "Holm p", "epochs", "cost", "verdict",
 )  # fmt: skip
 
 TITLE = "Batching modes at equal cost"
 
 
 def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = None) -> Section:
-    """Return the section of a frame of runs and their curves; it is empty where batching does not vary."""
-    if not budgets.varies(runs):
+    """Return the section of a frame of runs and their curves; it is empty where batching does not vary.
+
+    It is empty too where the time to a level ranks, which is of the whole curve.
+    """
+    ranking = ranking or ranking_of(runs)
+    if not budgets.varies(runs) or ranking.is_time:
         return Section(TITLE, [])
     cuts = {unit: budgets.at(runs, curves, unit) for unit in UNITS}
     pairs = {unit: _pairs(cut.runs, ranking) for unit, cut in cuts.items()}
-    rows = [row for unit in UNITS for row in _rows(unit, cuts[unit].runs, pairs[unit])]
+    rows = [row for unit in UNITS for row in _rows(unit, cuts[unit].runs, pairs[unit], ranking)]
     sentences = [
         _an_epoch(cuts["updates"].costs),
-        *(_verdicts(unit, each) for unit, each in pairs.items() if len(each)),
+        *(_verdicts(unit, each, ranking) for unit, each in pairs.items() if len(each)),
         *(text for unit, cut in cuts.items() for text in budgets.left_out(cut.costs, unit)),
     ]
     blocks: list[Block] = [Text(sentence) for sentence in sentences if sentence]
     if rows:
-        blocks += [Text(NOTE, quiet=True), Table("", HEAD, rows, 3)]
+        blocks += [
+            Text(NOTE, quiet=True),
+            Table("", [*HEAD[:3], ranking.unit or "ahead by", *HEAD[3:]], rows, 3),
+        ]
     data = {
         "equal_cost": _stacked(pairs),
         "budgets": _stacked({unit: cut.costs for unit, cut in cuts.items()}),
@@ -62,7 +71,7 @@ def _stacked(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(frames, names=["at_equal"]).reset_index("at_equal")
 
 
-def _pairs(cut: pd.DataFrame, ranking: Ranking | None) -> pd.DataFrame:
+def _pairs(cut: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
     """Return every two batching modes compared, of those that have a seed and a cell in common."""
     pairs = comparisons.of_options(cut, ranking)
     mine = pairs[(pairs["factor"] == "batching") & (pairs["seeds"] > 0)]
@@ -76,7 +85,7 @@ def _an_epoch(costs: pd.DataFrame) -> str:
     return f"Updates in an epoch: {', '.join(parts)}." if parts else ""
 
 
-def _verdicts(unit: str, pairs: pd.DataFrame) -> str:
+def _verdicts(unit: str, pairs: pd.DataFrame, ranking: Ranking) -> str:
     """Return which mode leads at equal cost, and which of the others it is better than."""
     leading = set(pairs["a"]).difference(pairs["b"])
     mine = pairs[pairs["a"].isin(leading)]
@@ -84,20 +93,22 @@ def _verdicts(unit: str, pairs: pd.DataFrame) -> str:
         return f"At equal {unit} no batching mode is ahead of all others."
     words = {"better": "better than", "equivalent": "as good as", "open": "not told apart from"}
     texts = [
-        f"{words[verdict]} {', '.join(_ahead(pair) for pair in part.to_dict('records'))}"
+        f"{words[verdict]} {', '.join(_ahead(pair, ranking) for pair in part.to_dict('records'))}"
         for verdict in words
         if len(part := mine[mine["verdict"] == verdict])
     ]
     return f"At equal {unit} {leading.pop()} leads: it is {'; '.join(texts)}."
 
 
-def _ahead(pair: dict[Hashable, Any]) -> str:
+def _ahead(pair: dict[Hashable, Any], ranking: Ranking) -> str:
     """Return the other mode of a pair, and by how much it is behind."""
-    known = f"95% interval {between(pair['low'], pair['high'])}" if pair["seeds"] > 1 else "in one seed"
-    return f"{pair['b']} (by {points(pair['difference'])}, {known})"
+    known = (
+        f"95% interval {between(pair['low'], pair['high'], ranking)}" if pair["seeds"] > 1 else "in one seed"
+    )
+    return f"{pair['b']} (by {points(pair['difference'], ranking)}, {known})"
 
 
-def _rows(unit: str, cut: pd.DataFrame, pairs: pd.DataFrame) -> Iterable[list[Cell]]:
+def _rows(unit: str, cut: pd.DataFrame, pairs: pd.DataFrame, ranking: Ranking) -> Iterable[list[Cell]]:
     """Yield a row a pair, with the epochs and the cost of its two modes in the cells that have both."""
     done = comparisons.levels(cut)[cut["status"] == "finished"].join(cut[["epoch", "spent"]])
     names = [name for name in done.columns if name not in ("batching", "epoch", "spent")]
@@ -108,8 +119,8 @@ def _rows(unit: str, cut: pd.DataFrame, pairs: pd.DataFrame) -> Iterable[list[Ce
         two = [shared[shared["batching"] == mode] for mode in modes]
         yield [
             *(Cell(text) for text in (unit, *modes)),
-            Cell(number(100 * pair["difference"], ".2f"), pair["difference"]),
-            Cell(between(pair["low"], pair["high"])),
+            Cell(plain(pair["difference"], ranking), pair["difference"]),
+            Cell(between(pair["low"], pair["high"], ranking)),
             Cell(f"{pair['ahead']} of {pair['seeds']}", float(pair["ahead"])),
             Cell(number(pair["p_corrected"], ".3g"), pair["p_corrected"]),
             Cell(" and ".join(_range(trials["epoch"]) for trials in two)),

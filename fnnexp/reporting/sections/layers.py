@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from fnnexp.reporting.document.blocks import Figure
     from fnnexp.reporting.plots.picture import Picture
+    from fnnexp.results.ranking import Ranking
 
 AFTER_THE_START = ("optimizer", "epochs")
 """Factors that the untrained network does not depend on; it does not depend on batching either."""
@@ -44,7 +45,7 @@ IDLE = ("dead", "saturated")
 TITLE = "Why"
 
 
-def section(runs: pd.DataFrame, diagnostics: pd.DataFrame) -> Section:
+def section(runs: pd.DataFrame, diagnostics: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     """Return the section about the layers of these trials; it is empty where nothing was recorded.
 
     Parameters
@@ -52,7 +53,7 @@ def section(runs: pd.DataFrame, diagnostics: pd.DataFrame) -> Section:
     runs, diagnostics
         :func:`fnnexp.runs` or some of its rows, and :func:`fnnexp.diagnostics` of the experiment.
     """
-    runs = numeric.at_best(filters.once(runs))
+    runs = numeric.at_best(filters.once(runs), ranking)
     points = _points(runs, diagnostics)
     if points.empty:
         return Section(TITLE, [])

@@ -15,7 +15,7 @@ from fnnexp.reporting.document.wording import between, mean_and_spread
 from fnnexp.results import filters, statistics
 from fnnexp.results.arguments import takes_frames
 from fnnexp.results.factors import AXES, as_text, factors_of, groups, labels_of, others
-from fnnexp.results.frames import ranking
+from fnnexp.results.ranking import ACCURACY, Ranking, ranking_of
 from fnnexp.tracking.run_format import STATUSES
 
 if TYPE_CHECKING:
@@ -32,10 +32,11 @@ MOST_NAMED = 5
 """The most configurations that a note names as numerically the same."""
 
 
-def section(runs: pd.DataFrame) -> Section:
+def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     """Return the section of a frame of runs."""
-    board = leaderboard(runs)
-    whole = table(runs, board)
+    ranking = ranking or ranking_of(runs)
+    board = leaderboard(runs, metric=ranking.metric)
+    whole = table(runs, board, ranking)
     blocks: list[Block] = [whole._replace(rows=whole.rows[:MOST_SHOWN])]
     if len(board) > MOST_SHOWN:
         rest = f"These are the best {MOST_SHOWN} of {len(board):,} configurations; leaderboard.csv has all."
@@ -44,13 +45,15 @@ def section(runs: pd.DataFrame) -> Section:
 
 
 @takes_frames
-def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
+def leaderboard(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFrame:
     """Return one row a configuration (everything but the seed), the best first. A trial counts once.
 
     Parameters
     ----------
     runs
         :func:`fnnexp.runs`, or some of its rows.
+    metric
+        What ranks, as for :func:`fnnexp.compare`.
 
     Returns
     -------
@@ -62,32 +65,34 @@ def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
         (:func:`fnnexp.results.statistics.mean_interval`); `note`, which configurations of this frame are
         numerically the same. Configurations without a finished trial come last.
     """
+    ranking = ranking_of(runs, metric)
     runs = filters.once(runs)
-    metrics = list(dict.fromkeys([ranking(runs), "test_accuracy"]))
+    metrics = list(dict.fromkeys([ranking.metric, "test_accuracy"]))
     factors = factors_of(runs)
     parts = [group for _, group in groups(runs, factors)]
     first = runs.loc[[group.index[0] for group in parts], factors].reset_index(drop=True)
-    numbers = pd.DataFrame([over_seeds(group, metrics) for group in parts], index=first.index)
+    numbers = pd.DataFrame([over_seeds(group, metrics, ranking) for group in parts], index=first.index)
     board = pd.concat([first, numbers], axis=1).assign(note=_notes(runs, parts, factors))
     if board.empty:
         return board
-    board = board.sort_values(metrics[0], ascending=False, kind="stable", ignore_index=True)
+    up = not ranking.is_accuracy
+    board = board.sort_values(metrics[0], ascending=up, kind="stable", ignore_index=True)
     if metrics[0] != "test_accuracy":
         board.loc[1:, ["test_accuracy", "test_accuracy_sd"]] = np.nan
     return board
 
 
-def over_seeds(group: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any]:
+def over_seeds(group: pd.DataFrame, metrics: Sequence[str], ranking: Ranking) -> dict[str, Any]:
     """Return the numbers of a configuration's trials, as :func:`leaderboard` has them in its columns."""
     finished = group.loc[group["status"] == "finished", metrics[0]]
-    interval = statistics.mean_interval(finished, within=statistics.ACCURACY)
+    interval = statistics.mean_interval(finished.dropna(), within=ranking.bounds)
     ends = {"low": interval.low, "high": interval.high, "interval": interval.method}
     return means_over_seeds(group, metrics) | ends
 
 
 def means_over_seeds(group: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any]:
     """Return the numbers of :func:`over_seeds` without the interval, which takes long."""
-    finished = group[group["status"] == "finished"]
+    finished = group[(group["status"] == "finished") & group[metrics[0]].notna()]
     numbers: dict[str, Any] = {"seeds": len(finished)}
     numbers |= {status: int((group["status"] == status).sum()) for status in NOT_FINISHED}
     for metric in metrics:
@@ -121,9 +126,10 @@ def _difference(group: pd.DataFrame, other: pd.DataFrame, factors: Sequence[str]
     return " ".join(its[f] if f in CHOICES else f"{f}={its[f]}" for f in factors if its[f] != mine[f])
 
 
-def table(runs: pd.DataFrame, board: pd.DataFrame) -> Table:
+def table(runs: pd.DataFrame, board: pd.DataFrame, ranking: Ranking | None = None) -> Table:
     """Return the leaderboard as shown: params below an option join it, notes tell what is missing."""
-    metrics = list(dict.fromkeys([ranking(runs), "test_accuracy"]))
+    ranking = ranking or ranking_of(runs)
+    metrics = list(dict.fromkeys([ranking.metric, "test_accuracy"]))
     factors = factors_of(runs)
     names = [factor for factor in factors if "." not in factor or factor.partition(".")[0] not in factors]
     names = [name for name in names if name.partition(".")[0] in AXES or name in others(runs)]
@@ -132,18 +138,21 @@ def table(runs: pd.DataFrame, board: pd.DataFrame) -> Table:
     for i, record in enumerate(board.to_dict("records")):
         row = [Cell(str(labels[f].iloc[i]) if f in labels else as_text(record[f])) for f in names]
         row.append(Cell(str(record["seeds"]), float(record["seeds"])))
-        row.append(_accuracy(record, metrics[0]))
-        row.append(Cell(between(record["low"], record["high"])))
+        row.append(_cell(record, metrics[0], ranking))
+        row.append(Cell(between(record["low"], record["high"], ranking)))
         for metric in metrics[1:]:  # shown once, for the configuration that was chosen
-            row.append(_accuracy(record, metric) if i == 0 else Cell("", float(record[metric])))
+            row.append(_cell(record, metric, ACCURACY) if i == 0 else Cell("", float(record[metric])))
         missing = [f"{record[status]} {status}" for status in NOT_FINISHED if record[status]]
         rows.append([*row, Cell("; ".join([*missing, record["note"]] if record["note"] else missing))])
     shown = [name.removeprefix("optimizer.") for name in names]
-    titles = [f"{metric.replace('_accuracy', '')} %" for metric in metrics]
+    titles = [
+        f"{metric.replace('_accuracy', '')} %" if metric.endswith("accuracy") else metric
+        for metric in metrics
+    ]
     head = [*shown, "seeds", titles[0], "95% interval", *titles[1:], "note"]
     whole = Table("", head, rows, len(names), EVERYWHERE, file="leaderboard.csv", wide=titles[1:])
     return whole if any(row[-1].text for row in rows) else whole.without("note")
 
 
-def _accuracy(record: Any, metric: str) -> Cell:
-    return Cell(mean_and_spread(record[metric], record[f"{metric}_sd"]), float(record[metric]))
+def _cell(record: Any, metric: str, ranking: Ranking) -> Cell:
+    return Cell(mean_and_spread(record[metric], record[f"{metric}_sd"], ranking), float(record[metric]))

@@ -103,7 +103,8 @@ def best_trial(runs: pd.DataFrame, findings: Findings) -> pd.Series | None:
     if not findings.configurations:
         return None
     mine = comparisons.finished_trials(runs, findings.configurations[0]).dropna(subset=findings.metric)
-    return None if mine.empty else mine.iloc[int(mine[findings.metric].to_numpy().argmax())]
+    goodness = findings.ranking.goodness(mine[findings.metric]).to_numpy()
+    return None if mine.empty else mine.iloc[int(goodness.argmax())]
 
 
 def evaluate(best: pd.Series, uri: str | None = None) -> Evaluation:

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
 from fnnexp.reporting.document.wording import plural
-from fnnexp.results import frames
+from fnnexp.results import frames, numeric
 from fnnexp.results.factors import AXES, as_text, factors_of, groups, others, varies_within
-from fnnexp.results.frames import ranking
-from fnnexp.tracking.run_format import STATUSES, TOO_GOOD
+from fnnexp.results.ranking import ranking_of, without_value
+from fnnexp.tracking.run_format import METRICS, STATUSES, TOO_GOOD
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from fnnexp.results.ranking import Ranking
 
 ALWAYS_COUNTED = ("finished", "diverged", "failed")
 """The statuses that are counted also when no trial has them."""
@@ -21,9 +23,9 @@ MOST_SEEDS = 10
 """More seeds than these are written as a range."""
 
 
-def section(runs: pd.DataFrame, curves: pd.DataFrame) -> Section:
+def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     """Return the section, with the frames behind the whole report as its data."""
-    sentences = [basis(runs), *(f"{each}." for each in followers(runs))]
+    sentences = [basis(runs, ranking), *(f"{each}." for each in followers(runs))]
     return Section(
         "What was asked, and how much was run",
         [
@@ -52,17 +54,37 @@ def too_good(curves: pd.DataFrame) -> list[str]:
     return [f"In {trials} test accuracy is 1.0 at the first epoch. {TOO_GOOD}."]
 
 
-def basis(runs: pd.DataFrame) -> str:
+def basis(runs: pd.DataFrame, ranking: Ranking | None = None) -> str:
     """Return what the ranking stands on, and what is doubtful about it."""
-    mean = "the mean over seeds of the finished trials' last epoch; ± is the standard deviation"
-    if ranking(runs) == "val_accuracy":
-        return f"Ranked by val_accuracy, on rows held out of training: {mean}."
-    some = frames.held_out(runs).any()
-    reason = "not all trials held out validation rows" if some else "no trial held out validation rows"
-    return (
-        f"Ranked by test_accuracy, because {reason}: {mean}. "
-        "Choosing on test data is optimistic: expect the chosen one to do worse on new images."
-    )
+    ranking = ranking or ranking_of(runs)
+    metric, default = ranking.metric, frames.ranking(runs)
+    why = ""
+    if metric != default:
+        why = ", as asked" + ("" if ranking.is_accuracy else " (less is better)")
+    elif metric == "test_accuracy":
+        some = frames.held_out(runs).any()
+        why = ", because " + ("not all trials" if some else "no trial") + " held out validation rows"
+    elif metric == "val_accuracy":
+        why = ", on rows held out of training"
+    last = "' last epoch" if metric in METRICS else ""
+    mean = f"the mean over seeds of the finished trials{last}; ± is the standard deviation"
+    numbers = ""
+    if metric != default and numeric.axes_of(runs):
+        numbers = f"The sections of numeric factors are in the report by {default} alone."
+    doubts = [DOUBTS.get(metric.partition("_")[0], ""), without_value(runs, ranking), numbers]
+    return " ".join(filter(None, [f"Ranked by {metric}{why}: {mean}.", *doubts]))
+
+
+DOUBTS = {
+    "test": "Choosing on test data is optimistic: expect the chosen one to do worse on new images.",
+    "best": "The best epoch was picked by looking, so it is optimistic: expect less of new images.",
+    "train": "That is on the images it trained on, and says nothing about new ones.",
+    "seconds": (
+        "Seconds are those of one trial in its stack, as measured while the sweep ran. Trials of one stack "
+        "share its time, so their spread does not tell how much that varies."
+    ),
+}
+"""What is doubtful about a metric, by the first word of its name."""
 
 
 def followers(runs: pd.DataFrame) -> list[str]:

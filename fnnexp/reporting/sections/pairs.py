@@ -7,29 +7,29 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from fnnexp.reporting.document.blocks import Cell, Section, Table, Text
-from fnnexp.reporting.document.wording import between, number
+from fnnexp.reporting.document.wording import between, number, plain
 from fnnexp.results import comparisons
-from fnnexp.results.ranking import MARGIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fnnexp.results.comparisons import Findings
+    from fnnexp.results.ranking import Ranking
 
 NOTE = (
-    "Differences are paired by seed, in percentage points. P(better): the probability that a new seed of the"
-    " one beats one of the other. p: Student's paired t test; where some seeds of an option failed to learn"
-    " (below twice what guessing gets) and others did not, a sign-flip test, marked ±; where seeds were added"
-    " after a report had been read, tests that hold at every look, marked *. Signs: the p of the sign-flip"
-    " test, which assumes nothing about shape; under six seeds it can't reach 5%. Pairs: how many pairs the"
-    " question has, for which Holm p is corrected: all pairs of a factor's options, of configurations, or of"
-    " the options in one row of the table of the best. Equivalent: the interval, and two one-sided tests, put"
-    f" the difference within ±{MARGIN} points. Seeds needed: to tell the two apart in four of"
-    " five tries at this difference and spread, roughly, at one more look; ? is unknown or more than 1,000."
+    "Differences are paired by seed: by how much the better is better{unit}. P(better): the probability"
+    " that a new seed of the one beats one of the other. p: Student's paired t test; where some seeds of an"
+    " option failed to learn (below twice what guessing gets) and others did not, a sign-flip test, marked"
+    " ±; where seeds were added after a report had been read, tests that hold at every look, marked *."
+    " Signs: the p of the sign-flip test, which assumes nothing about shape; under six seeds it can't reach"
+    " 5%. Pairs: how many pairs the question has, for which Holm p is corrected: all pairs of a factor's"
+    " options, of configurations, or of the options in one row of the table of the best. {margin} Seeds"
+    " needed: to tell the two apart in four of five tries at this difference and spread, roughly, at one"
+    " more look; ? is unknown or more than 1,000."
 )
 
 HEAD = (
-    "points", "95% interval", "ahead in", "P(better)", "p", "signs", "pairs", "Holm p", "seeds needed",
+    "95% interval", "ahead in", "P(better)", "p", "signs", "pairs", "Holm p", "seeds needed",
     "verdict",
 )  # fmt: skip
 
@@ -41,22 +41,36 @@ def section(findings: Findings) -> Section:
     ]
     return Section(
         "Pairs",
-        [Text(NOTE, quiet=True), *tables],
+        [Text(note(findings.ranking), quiet=True), *tables],
         {"options": findings.of_options, "cells": findings.in_each_cell, "leader": findings.with_leader},
     )
+
+
+def note(ranking: Ranking) -> str:
+    """Return what the columns are."""
+    unit = {"points": ", in percentage points", "s": ", in seconds"}.get(ranking.unit, "")
+    margin = "No pair is called equivalent, for no margin was given."
+    if ranking.margin is not None:
+        within = f"±{ranking.margin:g} {ranking.unit}".rstrip()
+        margin = f"Equivalent: the interval, and two one-sided tests, put the difference within {within}."
+    return NOTE.format(unit=unit, margin=margin)
 
 
 def leader(findings: Findings) -> Table:
     """Return the leader against every other configuration, as shown."""
     return Table(
-        "The leader against every other", ["against", *HEAD], _rows(findings.with_leader, ["b"]), names=1
+        "The leader against every other",
+        ["against", *_head(findings)],
+        _rows(findings.with_leader, ["b"], findings.ranking),
+        names=1,
     )
 
 
 def options(findings: Findings) -> Table:
     """Return every two options of each factor compared, as shown."""
-    rows = _rows(findings.of_options, ["factor", "a", "b"])
-    return Table("Every two options of a factor", ["factor", "better", "than", *HEAD], rows, names=3)
+    rows = _rows(findings.of_options, ["factor", "a", "b"], findings.ranking)
+    head = ["factor", "better", "than", *_head(findings)]
+    return Table("Every two options of a factor", head, rows, names=3)
 
 
 def best_in_each_cell(findings: Findings) -> Table:
@@ -64,13 +78,19 @@ def best_in_each_cell(findings: Findings) -> Table:
     names = [name for name in findings.in_each_cell.columns if name not in comparisons.PAIR]
     return Table(
         "The best initializer for each, and how far ahead of the next",
-        [*names[:-2], "best init", "than the next", *HEAD],
-        _rows(findings.in_each_cell, names),
+        [*names[:-2], "best init", "than the next", *_head(findings)],
+        _rows(findings.in_each_cell, names, findings.ranking),
         len(names),
     ).without("P(better)")
 
 
-def _rows(pairs: pd.DataFrame, names: Sequence[str]) -> list[list[Cell]]:
+def _head(findings: Findings) -> list[str]:
+    """Return the head of the columns about a pair; the first is its difference."""
+    unit = findings.ranking.unit
+    return [unit if unit == "points" else f"ahead by {unit}".rstrip(), *HEAD]
+
+
+def _rows(pairs: pd.DataFrame, names: Sequence[str], ranking: Ranking) -> list[list[Cell]]:
     rows = []
     for pair in pairs.to_dict("records"):
         unknown = "?" if pair["verdict"] == "open" else ""
@@ -78,8 +98,8 @@ def _rows(pairs: pd.DataFrame, names: Sequence[str]) -> list[list[Cell]]:
         needed = unknown if pd.isna(pair["seeds_needed"]) else str(int(pair["seeds_needed"]))
         rows.append([
             *(Cell(str(pair[name])) for name in names),
-            Cell(number(100 * pair["difference"], ".2f"), pair["difference"]),
-            Cell(between(pair["low"], pair["high"])),
+            Cell(plain(pair["difference"], ranking), pair["difference"]),
+            Cell(between(pair["low"], pair["high"], ranking)),
             Cell(f"{pair['ahead']} of {pair['seeds']}", float(pair["ahead"])),
             Cell(number(pair["probability"], ".2f"), pair["probability"]),
             Cell(number(pair["p"], ".3g") + marked, pair["p"]),

@@ -13,14 +13,14 @@ from fnnexp.results.factors import groups
 if TYPE_CHECKING:
     from fnnexp.reporting.document.blocks import Block
     from fnnexp.results.comparisons import Findings
+    from fnnexp.results.ranking import Ranking
 
 TITLE, SHARE = "Which factor matters how much", "share of variance %"
 
 
 def section(runs: pd.DataFrame, findings: Findings) -> Section:
     """Return the section of a frame of runs and what was found in it."""
-    modes = within_batching(runs)
-    about = {mode: shares.attrs["about"] for mode, shares in modes.items()}
+    modes, about = within_batching(runs, findings.ranking)
     blocks: list[Block] = [
         Text(findings.about_shares),
         *(Text(f"Within {mode}: {text}") for mode, text in about.items() if text != findings.about_shares),
@@ -30,17 +30,23 @@ def section(runs: pd.DataFrame, findings: Findings) -> Section:
     return Section(TITLE, blocks, data | ({"shares_within_batching": _stacked(modes)} if modes else {}))
 
 
-def within_batching(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return what :func:`fnnexp.shares` says of each batching mode alone, if there is more to tell apart.
+def within_batching(
+    runs: pd.DataFrame, ranking: Ranking | None = None
+) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
+    """Return the shares of each batching mode alone and a sentence about them, if more than it varies.
 
     Where modes differ greatly, as after one epoch, they hide in all trials together what matters within one.
     """
     runs = filters.once(runs)
     table = comparisons.levels(runs) if len(runs) else runs[[]]
     if "batching" not in table or len(table.columns) == 1:
-        return {}
-    return {
-        str(mode): comparisons.shares(runs.loc[part.index]) for (mode,), part in groups(table, ["batching"])
+        return {}, {}
+    found = {
+        str(mode): comparisons.shares_by(runs.loc[part.index], ranking)
+        for (mode,), part in groups(table, ["batching"])
+    }
+    return {mode: each for mode, (each, _) in found.items()}, {
+        mode: about for mode, (_, about) in found.items()
     }
 
 

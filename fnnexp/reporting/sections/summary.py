@@ -9,17 +9,18 @@ import pandas as pd
 
 from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
 from fnnexp.reporting.document.markdown import escaped
-from fnnexp.reporting.document.wording import between, percent, plural, points
+from fnnexp.reporting.document.wording import between, percent, plural, points, value
 from fnnexp.reporting.plots import ahead, picture
 from fnnexp.results import comparisons, filters, frames, numeric, statistics
 from fnnexp.results.arguments import takes_frames
 from fnnexp.results.factors import as_text
-from fnnexp.results.ranking import MARGIN
+from fnnexp.results.ranking import ranking_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fnnexp.results.comparisons import Configuration, Findings
+    from fnnexp.results.ranking import Ranking
 
 METHODS = {
     "bca": "a BCa bootstrap over seeds",
@@ -58,13 +59,15 @@ class Answer(str):
 
 
 @takes_frames
-def answer(runs: pd.DataFrame) -> Answer:
+def answer(runs: pd.DataFrame, *, metric: str | None = None, margin: float | None = None) -> Answer:
     """Return what a frame of trials answers, in sentences: what leads and by how much, and what is open.
 
     Parameters
     ----------
     runs
         :func:`fnnexp.runs` or :func:`fnnexp.sweep`, or some of their rows.
+    metric, margin
+        As for :func:`fnnexp.compare`.
 
     Returns
     -------
@@ -75,13 +78,13 @@ def answer(runs: pd.DataFrame) -> Answer:
     --------
     >>> print(fnnexp.answer(runs[runs["batching"] == "mini"]))  # doctest: +SKIP
     """
-    return Answer("\n".join(sentences(runs, comparisons.findings(runs))))
+    return Answer("\n".join(sentences(runs, comparisons.findings(runs, ranking_of(runs, metric, margin)))))
 
 
 def section(runs: pd.DataFrame, findings: Findings) -> Section:
     """Return the section of a frame of runs and what was found in it; a terminal shows the answer alone."""
     rows, found = asked(runs, findings)
-    drawn = ahead.ahead(found, MARGIN)
+    drawn = ahead.ahead(found)
     figures = [picture.block(drawn, "answer", ahead.caption(found.with_leader))] if drawn else []
     answers = [Text(each, EVERYWHERE) for each in headlines(rows, found)]
     return Section(TITLE, [*answers, *figures, *map(Text, details(rows, found))])
@@ -102,10 +105,10 @@ def asked(runs: pd.DataFrame, findings: Findings) -> tuple[pd.DataFrame, Finding
     Where numeric factors vary, as a learning rate, each option is asked about at its own best value; where
     nothing else varies, about all values.
     """
-    best = numeric.at_best(runs)
+    best = numeric.at_best(runs, findings.ranking)
     if best is runs:
         return runs, findings
-    found = comparisons.findings(best)
+    found = comparisons.findings(best, findings.ranking)
     return (best, found) if len(found.with_leader) else (runs, findings)
 
 
@@ -147,33 +150,39 @@ def _best(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findi
         each = f"each at its own best {' and '.join(axes)}, "
         where = f"{where}{each}" if where else each[0].upper() + each[1:]
     if pairs.empty:
-        return f"{where}{leader.name} has {percent(statistics.mean(leader.metric))} {findings.metric}."
+        mean = value(statistics.mean(leader.metric), findings.ranking)
+        return f"{where}{leader.name} has {mean} {findings.metric}."
     kind, among = f"{_kind(leader)}s", len(pairs) + 1
     if not pairs["seeds"].any():
         return f"{where}{leader.name} leads, but {_unpaired(leader, finished[1])}."
     if pairs["seeds"].max() == 1:
-        first = _first(pairs.iloc[0], leader, "leads and is")
+        first = _first(pairs.iloc[0], leader, "leads and is", findings.ranking)
         begin = _begin(where, f"of {among} {kind} in the one seed there is,")
         return f"{begin} {first}. One seed can't tell whether another would say the same."
     verdict = _verdict(pairs, leader)
     worse, same, near = (
         _against(pairs[verdict == each], leader) for each in ("better", "equivalent", "open")
     )
-    alike = f"{_few([leader.name, *same])} are the same within ±{MARGIN} points"
+    alike = f"{_few([leader.name, *same])} are the same within {_margin(findings.ranking)}"
     if near:
         apart = _not_apart(leader, near, f"{among} {kind}", where)
         rest = f"; {alike}" * bool(same) + _are_worse(worse)
-        first = _first(pairs.iloc[0], leader, "is")
+        first = _first(pairs.iloc[0], leader, "is", findings.ranking)
         against = "" if verdict.iloc[0] == "open" else f" against {near[0]}"
         return f"{apart}{rest}. {first}{_needed(pairs[verdict == 'open'].iloc[0])}{against}."
     if not same:
         closest = pairs.sort_values("difference", kind="stable").iloc[0]
-        first = _first(closest, leader, f"is the best of {among} {kind}:")
+        first = _first(closest, leader, f"is the best of {among} {kind}:", findings.ranking)
         return f"{where}{first}."
     if not worse:
         return f"{where}{alike}."
     best = f"the best of {among} {kind} are {alike.replace(' are ', ', ')}"
     return f"{_begin(where, best)}{_are_worse(worse)}."
+
+
+def _margin(ranking: Ranking) -> str:
+    """Return within what options are equivalent; "" where none are."""
+    return "" if ranking.margin is None else f"±{ranking.margin:g} {ranking.unit}".rstrip()
 
 
 def _begin(where: str, text: str) -> str:
@@ -213,18 +222,19 @@ def _where(runs: pd.DataFrame) -> str:
     return f"On {archs[0]} with {BATCHES.get(modes[0], modes[0])}, "
 
 
-def _first(pair: pd.Series, leader: Configuration, verb: str) -> str:
+def _first(pair: pd.Series, leader: Configuration, verb: str, ranking: Ranking) -> str:
     """Return how far the leader is ahead in a pair, with its interval and in how many seeds."""
     name = pair.b if pair.a == leader.name else pair.a
-    about = [] if math.isnan(pair.low) else [f"95% interval {between(pair.low, pair.high)}"]
+    about = [] if math.isnan(pair.low) else [f"95% interval {between(pair.low, pair.high, ranking)}"]
     if pair.seeds > 1:
         about.append(f"in {pair.ahead} of {pair.seeds} seeds")
     behind = f" ({'; '.join(about)})" if about else ""
     if pair.difference == 0:
         return f"{leader.name} and {name} are level{behind}"
+    gap = points(pair.difference, ranking)
     if pair.a != leader.name:  # what it leads by is of seeds that the other lacks
-        return f"{leader.name} {verb} {points(pair.difference)} behind {name} where they are paired{behind}"
-    return f"{leader.name} {verb} {points(pair.difference)} ahead of {name}{behind}"
+        return f"{leader.name} {verb} {gap} behind {name} where they are paired{behind}"
+    return f"{leader.name} {verb} {gap} ahead of {name}{behind}"
 
 
 def _are_worse(names: Sequence[str]) -> str:
@@ -291,7 +301,8 @@ def _not_finished(findings: Findings) -> list[str]:
     if not lost:
         return []
     among = plural(len(findings.configurations), "configuration")
-    return [f"{len(lost)} of {among} finished in no seed: {_few(lost)}."]
+    done = "reached the level" if findings.ranking.is_time else "finished"
+    return [f"{len(lost)} of {among} {done} in no seed: {_few(lost)}."]
 
 
 def _not_learned(runs: pd.DataFrame, finished: Sequence[Configuration]) -> list[str]:
@@ -336,9 +347,13 @@ def details(runs: pd.DataFrame, findings: Findings) -> list[str]:
         return []
     leader, pairs, chosen = finished[0], findings.with_leader, len(finished) > 1
     by_test = chosen and findings.metric.startswith("test_")
-    texts = [_leader(leader, findings.metric, chosen), _tested(runs, leader, by_test), *_measured(runs)]
+    texts = [
+        _leader(leader, findings.ranking, chosen),
+        _tested(runs, leader, by_test, findings.ranking),
+        *_measured(runs),
+    ]
     if chosen:
-        texts.append(_others(pairs, leader))
+        texts.append(_others(pairs, leader, findings.ranking))
     texts += _same(runs)
     if len(findings.shares) > 1:
         top = findings.shares.head(3).to_dict("records")
@@ -349,22 +364,25 @@ def details(runs: pd.DataFrame, findings: Findings) -> list[str]:
     return texts
 
 
-def _leader(leader: Configuration, metric: str, chosen: bool) -> str:
+def _leader(leader: Configuration, ranking: Ranking, chosen: bool) -> str:
     verb = "leads with" if chosen else "has"
-    sentence = f"{leader.name} {verb} {percent(statistics.mean(leader.metric))} {metric}"
+    sentence = f"{leader.name} {verb} {value(statistics.mean(leader.metric), ranking)} {ranking.metric}"
     n = len(leader.metric)
-    interval = statistics.mean_interval(leader.metric, within=statistics.ACCURACY)
-    if interval.method == "none":
+    interval = statistics.mean_interval(leader.metric, within=ranking.bounds)
+    if n == 1:
         sentence += ", of one seed, which says nothing about other seeds"
+    elif interval.method == "none":
+        sentence += f", the same in all {n} seeds"
     else:
-        ends = between(interval.low, interval.high)
+        ends = between(interval.low, interval.high, ranking)
         sentence += f" (95% interval {ends} over {n} seeds: {METHODS[interval.method]})"
     if n < (tried := len(leader.tried)):
-        sentence += f"; {tried - n} of its {tried} trials did not finish"
+        never = " or never reached it" if ranking.is_time else ""
+        sentence += f"; {tried - n} of its {tried} trials did not finish{never}"
     return sentence + "."
 
 
-def _tested(runs: pd.DataFrame, leader: Configuration, by_test: bool) -> str:
+def _tested(runs: pd.DataFrame, leader: Configuration, by_test: bool, ranking: Ranking) -> str:
     """Return the leader's test accuracy, the only one shown, and its error from the number of images."""
     mine = comparisons.finished_trials(runs, leader)
     test = statistics.mean(mine["test_accuracy"])
@@ -384,7 +402,7 @@ def _tested(runs: pd.DataFrame, leader: Configuration, by_test: bool) -> str:
         if not math.isnan(error):
             errors.append(f"{points(error)} for {count:,} {split} images")
     spread = statistics.standard_deviation(leader.metric)
-    over = "" if math.isnan(spread) else f"; seeds spread by {points(spread)} (standard deviation)"
+    over = "" if math.isnan(spread) else f"; seeds spread by {points(spread, ranking)} (standard deviation)"
     if errors:
         sentence += f" The images alone leave a standard error of {' and '.join(errors)}{over}."
     return sentence
@@ -447,7 +465,7 @@ def _seeds(seeds: Sequence[int]) -> str:
     return f"seed={','.join(few)}"
 
 
-def _others(pairs: pd.DataFrame, leader: Configuration) -> str:
+def _others(pairs: pd.DataFrame, leader: Configuration, ranking: Ranking) -> str:
     """Return how many of the others the leader is better than, which are as good, and which are open."""
     family = int(pairs["family"].iloc[0])
     if not pairs["seeds"].any():
@@ -459,7 +477,7 @@ def _others(pairs: pd.DataFrame, leader: Configuration) -> str:
         f"of {len(pairs)} others"
     )
     if same:
-        sentence += f", and equivalent to {same} (within ±{MARGIN} points)"
+        sentence += f", and equivalent to {same} (within {_margin(ranking)})"
     if near := _against(pairs[verdict == "open"], leader):
         sentence += f"; not told apart from it {_are(near)} {_few(near)}"
     return f"{sentence}."
