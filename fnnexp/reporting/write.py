@@ -26,21 +26,18 @@ from fnnexp.reporting.document.blocks import Document
 from fnnexp.reporting.document.wording import plural
 from fnnexp.reporting.plots.picture import svg_file
 from fnnexp.reporting.sections import (
-    by_architecture,
     curves,
-    equal_cost,
     layers,
     leaderboard,
     mistakes,
-    numbers,
     overview,
     pairs,
     provenance,
-    shares,
     summary,
     troubles,
 )
-from fnnexp.results import comparisons, filters, frames
+from fnnexp.reporting.sections.by_factor import architecture, equal_cost, numbers, shares
+from fnnexp.results import filters, frames, numeric
 from fnnexp.results.ranking import level_of, ranking_of, seconds_to
 from fnnexp.tracking import experiment as experiments
 from fnnexp.tracking import store
@@ -173,22 +170,22 @@ def make(
         whole = whole._replace(runs=seconds_to(whole.runs, whole.curves, level))
     runs = frames.in_order(whole.runs)
     ranking = ranking_of(runs, metric, margin)
-    findings = comparisons.findings(runs, ranking)
+    rows, findings = numeric.asked(runs, ranking)
     ranked = ranking_options(metric, margin)
     command = partial(report_command, experiment, store=store.option(tracking_uri), ranked=ranked)
     sections = [
-        summary.section(runs, findings),
+        summary.section(rows, findings),
         layers.section(runs, whole.diagnostics, ranking),
         *(numbers.sections(runs) if ranking.metric == frames.ranking(runs) else []),
         overview.section(whole.runs, whole.curves, ranking),
         leaderboard.section(runs, ranking),
-        by_architecture.section(runs, ranking),
-        pairs.section(findings),
+        architecture.section(runs, ranking),
+        pairs.section(rows, findings),
         equal_cost.section(runs, whole.curves, ranking),
         shares.section(runs, findings),
         curves.section(runs, whole.curves, ranking),
         curves.against_time(runs, ranking),
-        mistakes.section(runs, findings, tracking_uri),
+        mistakes.section(rows, findings, tracking_uri),
         troubles.section(runs, findings),
     ]
     files = [*(f"{name}.csv" for section in sections for name in section.data), "report.md"]

@@ -15,7 +15,9 @@ from scipy import stats
 from fnnexp.reporting import figures, write
 from fnnexp.reporting.document.blocks import Figure, Table, Text
 from fnnexp.reporting.plots import heat_map, over_values, scales
-from fnnexp.reporting.sections import by_architecture, curves, leaderboard, numbers
+from fnnexp.reporting.sections import curves, leaderboard
+from fnnexp.reporting.sections.by_factor import architecture as by_architecture
+from fnnexp.reporting.sections.by_factor import numbers
 from fnnexp.results import frames, numeric
 from fnnexp.tracking.run_format import METRICS
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import fnnexp
-from fnnexp.reporting.sections import shares
+from fnnexp.reporting.sections.by_factor import shares
 from fnnexp.results import comparisons, frames
 from fnnexp.tracking.run_format import METRICS
 

@@ -14,7 +14,7 @@ from fnnexp.errors import FnnexpError
 from fnnexp.nn.pieces.batching import slices
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.reporting.document.blocks import Table
-from fnnexp.reporting.sections import equal_cost
+from fnnexp.reporting.sections.by_factor import equal_cost
 from fnnexp.results import budgets, comparisons
 from fnnexp.tracking.run_format import METRICS
 

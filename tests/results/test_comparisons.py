@@ -21,7 +21,9 @@ from fnnexp.reporting.plots import picture
 from fnnexp.reporting.plots.against_time import against_time
 from fnnexp.reporting.plots.curves import curves as plot_curves
 from fnnexp.reporting.plots.heat_map import heat_map
-from fnnexp.reporting.sections import by_architecture, leaderboard, mistakes, pairs, shares, summary
+from fnnexp.reporting.sections import leaderboard, mistakes, pairs, summary
+from fnnexp.reporting.sections.by_factor import architecture as by_architecture
+from fnnexp.reporting.sections.by_factor import shares
 from fnnexp.results import averages, comparisons, filters, frames, statistics
 from fnnexp.results.factors import factors_of
 from fnnexp.tracking.run_format import METRICS

@@ -11,7 +11,8 @@ from test_comparisons import grid, report_of
 
 import fnnexp
 from fnnexp.reporting.document import markdown
-from fnnexp.reporting.sections import by_architecture, leaderboard
+from fnnexp.reporting.sections import leaderboard
+from fnnexp.reporting.sections.by_factor import architecture as by_architecture
 from fnnexp.results import averages, comparisons, filters, frames, statistics
 
 MINE = {"seven": 7, "gap": "wide", "Unnamed: 0": 0, "loss": 0.5, 3: "three"}

@@ -8,7 +8,7 @@ import pandas as pd
 
 from fnnexp.reporting.document.blocks import Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import between, number, plain
-from fnnexp.results import comparisons
+from fnnexp.results import comparisons, numeric
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,14 +34,16 @@ HEAD = (
 )  # fmt: skip
 
 
-def section(findings: Findings) -> Section:
-    """Return the section of what was found in a frame."""
+def section(runs: pd.DataFrame, findings: Findings) -> Section:
+    """Return the section of rows and what is found in them, as :func:`numeric.asked` has both."""
     tables = [
         table for table in (best_in_each_cell(findings), options(findings), leader(findings)) if table.rows
     ]
+    axes = numeric.axes_at_best(runs)
+    at_best = [Text(f"Each option is at its own best {' and '.join(axes)}.")] if axes else []
     return Section(
         "Pairs",
-        [Text(note(findings.ranking), quiet=True), *tables],
+        [*at_best, Text(note(findings.ranking), quiet=True), *tables],
         {"options": findings.of_options, "cells": findings.in_each_cell, "leader": findings.with_leader},
     )
 

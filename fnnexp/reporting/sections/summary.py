@@ -78,38 +78,26 @@ def answer(runs: pd.DataFrame, *, metric: str | None = None, margin: float | Non
     --------
     >>> print(fnnexp.answer(runs[runs["batching"] == "mini"]))  # doctest: +SKIP
     """
-    return Answer("\n".join(sentences(runs, comparisons.findings(runs, ranking_of(runs, metric, margin)))))
+    return Answer("\n".join(sentences(*numeric.asked(runs, ranking_of(runs, metric, margin)))))
 
 
 def section(runs: pd.DataFrame, findings: Findings) -> Section:
-    """Return the section of a frame of runs and what was found in it; a terminal shows the answer alone."""
-    rows, found = asked(runs, findings)
-    drawn = ahead.ahead(found)
-    figures = [picture.block(drawn, "answer", ahead.caption(found.with_leader))] if drawn else []
-    answers = [Text(each, EVERYWHERE) for each in headlines(rows, found)]
-    return Section(TITLE, [*answers, *figures, *map(Text, details(rows, found))])
+    """Return the section of rows and what is found in them, as :func:`numeric.asked` has both.
+
+    A terminal shows the answer alone.
+    """
+    drawn = ahead.ahead(findings)
+    figures = [picture.block(drawn, "answer", ahead.caption(findings.with_leader))] if drawn else []
+    answers = [Text(each, EVERYWHERE) for each in headlines(runs, findings)]
+    return Section(TITLE, [*answers, *figures, *map(Text, details(runs, findings))])
 
 
 def sentences(runs: pd.DataFrame, findings: Findings) -> list[str]:
     """Return the answer, and what it stands on.
 
-    `findings` is what :func:`fnnexp.results.comparisons.findings` returns of the same frame.
+    `findings` is what :func:`fnnexp.results.comparisons.findings` returns of the same rows.
     """
-    rows, found = asked(runs, findings)
-    return [*headlines(rows, found), *details(rows, found)]
-
-
-def asked(runs: pd.DataFrame, findings: Findings) -> tuple[pd.DataFrame, Findings]:
-    """Return the rows that answer the question, and what is found in them.
-
-    Where numeric factors vary, as a learning rate, each option is asked about at its own best value; where
-    nothing else varies, about all values.
-    """
-    best = numeric.at_best(runs, findings.ranking)
-    if best is runs:
-        return runs, findings
-    found = comparisons.findings(best, findings.ranking)
-    return (best, found) if len(found.with_leader) else (runs, findings)
+    return [*headlines(runs, findings), *details(runs, findings)]
 
 
 # The answer
