@@ -26,6 +26,7 @@ from fnnexp.config.commands import quoted
 from fnnexp.config.schema import conf_folder, sweeps_folder
 from fnnexp.data import datasets as data
 from fnnexp.data import download
+from fnnexp.reporting.sections import overview
 from fnnexp.sweeping.loop import Outcome
 from fnnexp.tracking import ui
 
@@ -317,16 +318,18 @@ def test_who_says_nothing_gets_validation_rows_and_who_says_none_is_told_once(wo
     assert not ids[0] & ids[1]
 
 
-def test_what_is_held_out_is_on_the_run_and_named_in_the_report(invoke, store):
+def test_what_is_held_out_is_on_the_run_and_what_the_ranking_stands_on(invoke, store):
     """Trials that hold out rows stack as before, and beside those that hold out none are ranked by test."""
     assert invoke("-m", "init=he,max", "seed=0,1", *DIGITS).status == 0
-    assert set(fnnexp.runs("fnnexp")["data.validation"]) == {237}
-    assert "Ranked by val_accuracy" in invoke("report", "fnnexp").out
+    runs = fnnexp.runs("fnnexp")
+    assert set(runs["data.validation"]) == {237}
+    assert overview.basis(runs).startswith("Ranked by val_accuracy, on rows held out of training")
     plan = invoke("-m", "init=he,max", "seed=2,3", *DIGITS, "dry_run=true").out
     assert "4 lanes in 1 stacks" in plan
     ran = invoke("-m", "init=he,max", "data.validation=0", *DIGITS)
     assert ran.out.index(NONE_HELD_OUT) < ran.out.index("trials finished")
-    assert "Ranked by test_accuracy, because not all trials held out" in invoke("report", "fnnexp").out
+    both = overview.basis(fnnexp.runs("fnnexp"))
+    assert both.startswith("Ranked by test_accuracy, because not all trials held out validation rows")
 
 
 def test_a_published_experiment_is_as_published_and_needs_no_word(invoke, store):
