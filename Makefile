@@ -69,16 +69,20 @@ $(LOWEST)/ready: pyproject.toml constraints-lowest.txt
 test-lowest: $(LOWEST)/ready
 	$(LOWEST_BIN)/python -m pytest $(SPREAD) $(SHORT) $(LOWEST_TESTS)
 
-# The newest versions there are, pinned by nothing: made anew each time. CI runs the tests of the private parts of
-# dependencies that we use: `make test-seams-newest`.
+# The newest versions there are, pinned by nothing: made anew for each run of the tests. CI runs the tests of the
+# private parts of dependencies that we use: `make test-seams-newest`.
 NEWEST := .venv-newest
 NEWEST_BIN := $(subst $(VENV),$(NEWEST),$(BIN))
 NEWEST_TESTS ?= tests
 SEAMS := tests/config/test_plugin.py tests/sweeping/test_loky_seams.py tests/tracking/test_mlflow_seams.py tests/test_api.py
 
-test-newest: pyproject.toml
+$(NEWEST)/ready: pyproject.toml
 	$(PYTHON) -m venv --clear $(NEWEST)
 	$(NEWEST_BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -e ".[dev]"
+	@echo made > $(NEWEST)/ready
+
+test-newest: $(NEWEST)/ready
+	@rm $(NEWEST)/ready
 	$(NEWEST_BIN)/python -m pytest $(SPREAD) $(SHORT) $(NEWEST_TESTS)
 
 test-seams-newest:
