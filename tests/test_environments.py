@@ -122,15 +122,22 @@ NOWHERE = "/proc/none"
 CASES = {
     "as it is": Case(new=True, ui=True),
     # homes, caches and temporary folders
-    "no HOME": Case({"HOME": None}),
+    "no HOME, and a path of 200 characters": Case({"HOME": None}, folder="/".join(["f" * 49] * 4), new=True),
     "HOME that is not there": Case({"HOME": NOWHERE, "FNNEXP_CACHE": None}, new=True, ui=True),
-    "HOME that is empty": Case({"HOME": ""}),
+    "HOME and FNNEXP_CACHE that are empty": Case(
+        {"HOME": "", "FNNEXP_CACHE": "", "XDG_CACHE_HOME": "{temporary}"}
+    ),
     "no USER, no LOGNAME, no PATH": Case(
         {"USER": None, "LOGNAME": None, "PATH": None, "FNNEXP_CACHE": NOWHERE}, ui=True
     ),
-    "XDG_CACHE_HOME that can't be made": Case({"XDG_CACHE_HOME": NOWHERE, "FNNEXP_CACHE": None}),
-    "FNNEXP_CACHE that is empty": Case({"FNNEXP_CACHE": "", "XDG_CACHE_HOME": "{temporary}"}),
-    "MPLCONFIGDIR that can't be made": Case({"MPLCONFIGDIR": NOWHERE}),
+    "XDG_CACHE_HOME, MPLCONFIGDIR and JOBLIB_TEMP_FOLDER that can't be made": Case(
+        {
+            "XDG_CACHE_HOME": NOWHERE,
+            "FNNEXP_CACHE": None,
+            "MPLCONFIGDIR": NOWHERE,
+            "JOBLIB_TEMP_FOLDER": NOWHERE,
+        }
+    ),
     "TMPDIR that is not there": Case({"TMPDIR": NOWHERE, "FNNEXP_CACHE": NOWHERE}, new=True),
     "TMPDIR that is full": Case(
         {"TMPDIR": "{temporary}"}, new=True, ui=True, prepare=lambda place: full(place.temporary)
@@ -138,7 +145,6 @@ CASES = {
     "JOBLIB_TEMP_FOLDER that is full": Case(
         {"JOBLIB_TEMP_FOLDER": "{temporary}"}, prepare=lambda place: full(place.temporary)
     ),
-    "JOBLIB_TEMP_FOLDER that is not there": Case({"JOBLIB_TEMP_FOLDER": NOWHERE}),
     "a folder that is read-only": Case(
         prepare=lambda place: read_only(place.folder), new=True, refused="read-only"
     ),
@@ -148,48 +154,54 @@ CASES = {
         refused="mlflow.db",
     ),
     # folders' names
-    "a path of 200 characters": Case(folder="/".join(["f" * 49] * 4), new=True),
-    "umlauts and blanks in the folder": Case(folder=" Größe  für Übung ", new=True, ui=True),
-    "single quotes in the folder": Case(folder="it's `mine`", new=True),
-    "a # in the folder": Case(folder="run#3 x=1&y", new=True),
+    "umlauts, blanks, quotes, #, %, brackets, a backslash and a dash in the folder": Case(
+        folder=" Größe  für Übung /it's `mine`/run#3 x=1&y/100%/[bold] {x} $HOME \\n/-x", new=True, ui=True
+    ),
     "a ? in the folder": Case(folder="run?", new=True, refused="has % or ? in its path"),
-    "a % in the folder": Case(folder="100%", new=True),
     "a folder that looks encoded": Case(folder="a%20b", new=True, refused="has % or ? in its path"),
-    "brackets and a backslash in the folder": Case(folder="[bold] {x} $HOME \\n", new=True),
-    "a folder that begins with a dash": Case(folder="-x", new=True),
-    # languages and terminals
+    # languages, terminals and streams
     "LANG=C": Case(
         {"LANG": "C", "LC_ALL": None, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, new=True, ui=True
     ),
-    "PYTHONIOENCODING=ascii": Case({"PYTHONIOENCODING": "ascii"}),
-    "PYTHONIOENCODING=latin-1": Case({"PYTHONIOENCODING": "latin-1"}),
-    "PYTHONIOENCODING=cp1252": Case({"PYTHONIOENCODING": "cp1252"}),
-    "PYTHONIOENCODING=utf-16": Case({"PYTHONIOENCODING": "utf-16"}),
-    "COLUMNS=40": Case({"COLUMNS": "40"}),
-    "COLUMNS=0": Case({"COLUMNS": "0", "LINES": "0"}),
-    "TERM=dumb, NO_COLOR": Case({"TERM": "dumb", "NO_COLOR": "1"}),
-    "standard input closed": Case(limit=closed(0)),
-    "standard output closed": Case(limit=closed(1)),
-    "standard errors closed": Case(limit=closed(2)),
-    "all three closed": Case(limit=lambda: os.closerange(0, 3)),
-    "standard output that nobody reads": Case(limit=read_by_nobody),
-    # threads and workers
-    "OMP_NUM_THREADS": Case({"OMP_NUM_THREADS": "7", "OPENBLAS_NUM_THREADS": "3", "MKL_NUM_THREADS": "2"}),
-    "OMP_NUM_THREADS that is no number": Case({"OMP_NUM_THREADS": "many", "OPENBLAS_NUM_THREADS": ""}),
-    "LOKY_MAX_CPU_COUNT=1": Case({"LOKY_MAX_CPU_COUNT": "1"}),
-    "LOKY_MAX_CPU_COUNT=0": Case({"LOKY_MAX_CPU_COUNT": "0"}),
+    "PYTHONIOENCODING=ascii, COLUMNS=40": Case({"PYTHONIOENCODING": "ascii", "COLUMNS": "40"}),
+    "PYTHONIOENCODING=latin-1, COLUMNS=0": Case(
+        {"PYTHONIOENCODING": "latin-1", "COLUMNS": "0", "LINES": "0"}
+    ),
+    "PYTHONIOENCODING=cp1252, TERM=dumb, standard errors closed": Case(
+        {"PYTHONIOENCODING": "cp1252", "TERM": "dumb", "NO_COLOR": "1"}, limit=closed(2)
+    ),
+    "PYTHONIOENCODING=utf-16, standard input closed": Case({"PYTHONIOENCODING": "utf-16"}, limit=closed(0)),
+    # streams; threads and workers
+    "standard output closed, OMP_NUM_THREADS": Case(
+        {"OMP_NUM_THREADS": "7", "OPENBLAS_NUM_THREADS": "3", "MKL_NUM_THREADS": "2"}, limit=closed(1)
+    ),
+    "standard output that nobody reads, OMP_NUM_THREADS that is no number": Case(
+        {"OMP_NUM_THREADS": "many", "OPENBLAS_NUM_THREADS": ""}, limit=read_by_nobody
+    ),
+    "all three closed, LOKY_MAX_CPU_COUNT=1": Case(
+        {"LOKY_MAX_CPU_COUNT": "1"}, limit=lambda: os.closerange(0, 3)
+    ),
     "LOKY_MAX_CPU_COUNT that is no number": Case({"LOKY_MAX_CPU_COUNT": "all"}, refused="LOKY_MAX_CPU_COUNT"),
     "64 open files": Case(limit=open_files(64), new=True),
     # Python's own, and other programs'
     "umask 077": Case(limit=lambda: os.umask(0o077), new=True, ui=True),
     "PYTHONWARNINGS=error": Case({"PYTHONWARNINGS": "error"}, new=True, refused="Warning"),
-    "MPLBACKEND that is not there": Case({"MPLBACKEND": "none_such"}),
-    "MLFLOW_TRACKING_URI that is empty": Case({"MLFLOW_TRACKING_URI": ""}, ui=True),
-    "MLflow's other variables": Case(
-        {"MLFLOW_EXPERIMENT_NAME": "theirs", "MLFLOW_EXPERIMENT_ID": "7", "MLFLOW_LOGGING_LEVEL": "DEBUG"}
+    "MPLBACKEND that is not there, LOKY_MAX_CPU_COUNT=0": Case(
+        {"MPLBACKEND": "none_such", "LOKY_MAX_CPU_COUNT": "0"}
     ),
-    "a proxy": Case({"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}),
+    "MLflow's other variables, and a proxy": Case(
+        {
+            "MLFLOW_TRACKING_URI": "",
+            "MLFLOW_EXPERIMENT_NAME": "theirs",
+            "MLFLOW_EXPERIMENT_ID": "7",
+            "MLFLOW_LOGGING_LEVEL": "DEBUG",
+            "http_proxy": "http://127.0.0.1:9",
+            "https_proxy": "http://127.0.0.1:9",
+        },
+        ui=True,
+    ),
 }
+"""Forty-eight settings. Those that have nothing to do with one another share a case, which takes seconds."""
 
 
 def free_port():
