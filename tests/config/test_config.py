@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import fields, is_dataclass, replace
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -405,13 +406,12 @@ def our_choices(composed):
     return {group: option for group, option in choices.items() if not group.startswith("hydra/")}
 
 
-def read_by_hydra(loader, master, jobs):
-    """Yield each job, read from what Hydra composes for it alone."""
-    for overrides in jobs:
-        composed = loader.load_sweep_config(master, overrides)
-        choices = our_choices(composed)
-        ours = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
-        yield read(ours, choices, overrides)
+def read_by_hydra(loader, master, overrides):
+    """Return a job, read from what Hydra composes for it alone."""
+    composed = loader.load_sweep_config(master, list(overrides))
+    choices = our_choices(composed)
+    ours = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+    return read(ours, choices, overrides)
 
 
 def as_hydra_does(loader, master, overrides):
@@ -438,9 +438,10 @@ def composing(config_name="config", words=(), folder=None):
 
 
 def assert_each_is_read_as_by_hydra(loader, master, jobs, config_name="config", words=(), folder=None):
-    """In either order, for the others are made from the first."""
+    """In either order, for the others are made from the first; to Hydra each is the first."""
+    hydras = cache(partial(read_by_hydra, loader, master))
     for ordered in (jobs, jobs[::-1]):
-        by_hydra = till_refused(read_by_hydra(loader, master, ordered))
+        by_hydra = till_refused(hydras(tuple(job)) for job in ordered)
         with composing(config_name, words, folder) as composition:
             assert till_refused(map(composition.job, ordered)) == by_hydra
 
@@ -452,17 +453,21 @@ def container(nodes):
     }
 
 
+@pytest.fixture(scope="module")
+def master(loader):
+    """Return the config that Hydra composes before it expands a grid."""
+    return loader.load_configuration("config", [], RunMode.MULTIRUN)
+
+
 @pytest.mark.parametrize("override", EVERYTHING)
-def test_one_override_composes_as_hydra_composes_it(override, loader):
-    master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+def test_one_override_composes_as_hydra_composes_it(override, loader, master):
     with composing() as composition:
         assert as_we_do([override], composition) == as_hydra_does(loader, master, [override])
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(overrides=st.lists(st.sampled_from(EVERYTHING), min_size=2, max_size=6, unique_by=key_of))
-def test_any_overrides_compose_as_hydra_composes_them(overrides, loader):
-    master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+def test_any_overrides_compose_as_hydra_composes_them(overrides, loader, master):
     with composing() as composition:
         assert as_we_do(overrides, composition) == as_hydra_does(loader, master, overrides)
 
@@ -502,17 +507,16 @@ def jobs_in(grid):
 
 
 def assert_each_is_composed_as_by_hydra(loader, master, jobs, config_name="config", words=(), folder=None):
-    """In either order, for what the others are put together from is the first."""
+    """In either order, for what the others are put together from is the first; to Hydra each is the first."""
+    by_hydra = {tuple(job): as_hydra_does(loader, master, job) for job in jobs}
     for ordered in (jobs, jobs[::-1]):
         with composing(config_name, words, folder) as composition:
             for overrides in ordered:
-                by_hydra = as_hydra_does(loader, master, overrides)
-                assert as_we_do(overrides, composition) == by_hydra, overrides
+                assert as_we_do(overrides, composition) == by_hydra[tuple(overrides)], overrides
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-def test_a_grid_composes_as_hydra_composes_each_of_its_jobs(grid, loader):
-    master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+def test_a_grid_composes_as_hydra_composes_each_of_its_jobs(grid, loader, master):
     assert_each_is_composed_as_by_hydra(loader, master, jobs_in(GRIDS[grid]))
 
 
@@ -600,8 +604,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("grid", SETTINGS)
-def test_jobs_read_quickly_are_as_each_is_read_from_what_hydra_composes(grid, loader):
-    master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+def test_jobs_read_quickly_are_as_each_is_read_from_what_hydra_composes(grid, loader, master):
     assert_each_is_read_as_by_hydra(loader, master, jobs_in(SETTINGS[grid]))
 
 

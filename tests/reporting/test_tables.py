@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import doctest
 import io
@@ -102,9 +103,19 @@ def test_the_published_numbers_are_those_of_the_file_typed():
     assert set(table["experiment"]) <= presets
 
 
+@pytest.fixture(scope="module")
+def swept(empty_store, tmp_path_factory):
+    """Return a folder in whose store a sweep is, and its trials."""
+    folder = tmp_path_factory.mktemp("swept")
+    empty_store(folder)
+    with contextlib.chdir(folder):
+        return folder, fnnexp.sweep(init=["max", "he"], batching=["full", "mini"], seed=range(2), **SMALL)
+
+
 @pytest.fixture
-def runs(store):
-    return fnnexp.sweep(init=["max", "he"], batching=["full", "mini"], seed=range(2), **SMALL)
+def runs(swept, monkeypatch):
+    monkeypatch.chdir(swept[0])
+    return swept[1].copy()
 
 
 def test_frames_from_python_are_those_of_the_report_and_take_any_part(runs):
@@ -152,7 +163,8 @@ def test_a_picture_is_shown_on_white_and_its_small_ones_grow(runs, monkeypatch):
 
 def test_what_one_picture_cannot_show_is_told(runs):
     curves = fnnexp.curves("fnnexp")
-    more = fnnexp.sweep("init=max", **SMALL, **{"optimizer.lr": [0.2, 0.3]})
+    aside = SMALL | {"tracking.experiment": "aside"}
+    more = fnnexp.sweep("init=max", **aside, **{"optimizer.lr": [0.2, 0.3]})
     with pytest.raises(
         fnnexp.FnnexpError, match=r"differ in optimizer.lr.*runs\[runs\['optimizer.lr'\] == 0.2\]"
     ):
@@ -161,9 +173,9 @@ def test_what_one_picture_cannot_show_is_told(runs):
         fnnexp.plot_curves(runs, curves, "accuracy")
     with pytest.raises(fnnexp.FnnexpError, match="is no accuracy"):
         fnnexp.plot_heat_map(runs, "val_loss")
-    none = fnnexp.sweep("init=max", **SMALL, **{"data.validation": 0})
+    none = fnnexp.sweep("init=max", **aside, **{"data.validation": 0})
     with pytest.raises(fnnexp.FnnexpError, match="no finished trial here has val_accuracy"):
-        fnnexp.plot_curves(none, fnnexp.curves("fnnexp"), "val_accuracy")
+        fnnexp.plot_curves(none, fnnexp.curves("aside"), "val_accuracy")
 
 
 OF_RUNS = ("answer", "leaderboard", "compare", "shares", "plot_heat_map", "plot_curves")
