@@ -146,8 +146,7 @@ def no_links(*_):
 # --- an old store ---
 
 
-@pytest.mark.parametrize("links", [True, False])
-@pytest.mark.parametrize("mode", ["delete", "wal"])
+@pytest.mark.parametrize(("mode", "links"), [("delete", True), ("wal", False)])
 def test_a_sweep_upgrades_a_copy_says_so_first_and_keeps_the_old_file(
     mode, links, old, trained, invoke, own_folder, monkeypatch
 ):
@@ -392,9 +391,13 @@ def test_a_kill_at_any_moment_leaves_the_old_store_or_the_new(start, before, own
 @unix
 @pytest.mark.long
 @pytest.mark.parametrize("start", ["nothing", "old"])
-@pytest.mark.parametrize("kilobytes", [0, 1, 40, 300, 700, 900])
+@pytest.mark.parametrize("kilobytes", [0, 40, 300, 900])
 def test_a_full_disk_leaves_the_old_store_or_none(kilobytes, start, before, own_folder, invoke):
-    """No file may grow beyond that: SQLite meets it as it meets a full disk."""
+    """No file may grow beyond that: SQLite meets it as it meets a full disk.
+
+    An old store has 220 kilobytes, a new one 950: there is room for no file, for no copy of the old store,
+    for some of the new tables, for all but the last.
+    """
     file = own_folder / "mlflow.db"
     if start == "old":
         file.write_bytes(before.read_bytes())
