@@ -31,8 +31,13 @@ SYSTEM = (OSError, sqlite3.Error)
 LONGEST_REASON = 2000
 """Characters of a reason; a server may answer with a page."""
 
-VARIABLES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
-"""What :func:`mlflow_settings` sets. MLflow's own retries last minutes, are silent, and make runs twice."""
+VARIABLES = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+"""What :func:`mlflow_settings` sets. MLflow's own retries last minutes, are silent, and make runs twice; it
+prints a server's address with the password."""
 
 LOGGERS = {"mlflow": logging.WARNING, "alembic": logging.WARNING, "mlflow.store.db.utils": logging.CRITICAL}
 """The least that :func:`quiet_mlflow` lets through. What fails in the last of these is raised too."""
