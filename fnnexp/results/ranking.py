@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, TypeVar
 
 import numpy as np
@@ -113,9 +114,9 @@ def ranking_of(runs: pd.DataFrame, metric: str | None = None, margin: float | No
     is_accuracy = Ranking(chosen).is_accuracy
     if margin is None:
         return Ranking(chosen, MARGIN if is_accuracy else None)
-    if not margin > 0:
+    if not isinstance(margin, Real) or not margin > 0:
         advice = f"percentage points above 0: margin={MARGIN}" if is_accuracy else "a number above 0"
-        raise FnnexpError(f"margin={margin} is no difference; write {advice}")
+        raise FnnexpError(f"margin={margin!r} is no difference; write {advice}")
     return Ranking(chosen, margin)
 
 

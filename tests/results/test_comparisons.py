@@ -466,7 +466,7 @@ def test_options_are_equivalent_where_their_difference_is_surely_within_the_marg
     assert he_and_sqrtmax(fnnexp.compare(runs, "init", margin=0.01))["verdict"] == "better"
     best = "the best of 3 initializers are he and sqrtmax, the same within ±0.2 points; xavier is worse"
     assert best in fnnexp.answer(runs)
-    for wrong in (0, -1, math.nan):
+    for wrong in (0, -1, math.nan, "1"):
         with pytest.raises(FnnexpError, match=r"write percentage points above 0: margin=0\.2"):
             fnnexp.compare(runs, "init", margin=wrong)
 
