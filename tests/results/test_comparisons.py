@@ -238,9 +238,9 @@ def test_each_cells_best_is_compared_with_the_next_that_differs_and_corrected_wi
         assert row["p_corrected"] == pytest.approx(statistics.holm(p)[0])
         assert (row["difference"], row["verdict"]) == (pytest.approx((x - y).mean()), "better")
     said = " ".join(summary.sentences(runs, comparisons.findings(runs)))
-    assert "In each of the 4 combinations of arch and batching, the best initializer is" in said
+    assert "Of the 4 combinations of arch and batching, the best initializer is" in said
     assert (
-        "the best initializer is sqrtmax = xavier in 2 (all beyond chance), he in 2 (all beyond chance)"
+        "the best initializer is sqrtmax = xavier in 2, he in 2; beyond chance: sqrtmax = xavier in 2, he in 2."
         in said
     )
 

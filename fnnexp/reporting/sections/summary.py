@@ -154,6 +154,8 @@ def _best(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findi
     alike = f"{_few([leader.name, *same])} are the same within {_margin(findings.ranking)}"
     if near:
         apart = _not_apart(leader, near, f"{among} {kind}", where)
+        if len(near) == len(pairs):
+            apart = _begin(where, f"the {among} {kind} are not told apart")
         rest = f"; {alike}" * bool(same) + _are_worse(worse)
         first = _first(pairs.iloc[0], leader, "is", findings.ranking)
         against = "" if verdict.iloc[0] == "open" else f" against {near[0]}"
@@ -260,27 +262,24 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _by_cell(cells: pd.DataFrame) -> str:
-    """Return which initializer leads in how many combinations of the other factors."""
+    """Return which initializer leads in how many combinations of the other factors, and how surely."""
     others = [str(name) for name in cells.columns[: list(cells.columns).index("a")]]
+    kind = KINDS.get(others[0], f"{others[0]} value") + "s" if len(others) == 1 else ""
+    among = f"the {len(cells)} {kind or 'combinations of ' + ' and '.join(others)}"
     won = cells[cells["difference"] != 0]
-    settled = won.loc[won["verdict"] == "better", "a"]
-    parts = [
-        f"{name} in {n}" + _beyond(int((settled == name).sum()), n) * bool(len(settled))
-        for name, n in won["a"].value_counts().items()
-    ]
+    leads = won["a"].value_counts()
+    settled = won.loc[won["verdict"] == "better", "a"].value_counts()
+    sure = [f"{name} in {n}" for name, n in settled.items()]
+    if len(leads) == 1 and len(won) == len(cells):
+        one = f"{leads.index[0]} is the best initializer on each of {among}"
+        number = int(settled.sum())
+        surely = "all" if number == len(cells) else str(number) if number else "none"
+        return f"{one}, beyond chance on {surely} of them."
+    parts = [f"{name} in {n}" for name, n in leads.items()]
     if level := len(cells) - len(won):
-        parts.append(f"no one in {level}")
-    return (
-        f"In each of the {len(cells)} combinations of {' and '.join(others)}, the best initializer is "
-        f"{', '.join(parts)}{'' if len(settled) else '; none of these leads is beyond chance'}."
-    )
-
-
-def _beyond(settled: int, won: int) -> str:
-    """Return in how many of the combinations that an option won its lead is settled."""
-    if settled == won:
-        return " (beyond chance)" if won == 1 else " (all beyond chance)"
-    return f" ({settled} beyond chance)" if settled else " (not beyond chance)"
+        parts.append(f"level in {level}")
+    surely = f"; beyond chance: {', '.join(sure)}" if sure else "; beyond chance in none"
+    return f"Of {among}, the best initializer is {', '.join(parts)}{surely}."
 
 
 def _not_finished(findings: Findings) -> list[str]:
