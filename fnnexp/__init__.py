@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from fnnexp.reporting.sections.leaderboard import leaderboard
     from fnnexp.reporting.sections.summary import answer
     from fnnexp.results.budgets import at_equal
-    from fnnexp.results.comparisons import compare, shares
+    from fnnexp.results.comparisons import shares
     from fnnexp.results.frames import curves, diagnostics, runs
+    from fnnexp.results.questions import compare
     from fnnexp.results.ranking import seconds_to
 
 __version__ = "0.1.0"
@@ -50,7 +51,7 @@ _HOMES = {
     "FnnexpError": "fnnexp.errors",
     "answer": "fnnexp.reporting.sections.summary",
     "at_equal": "fnnexp.results.budgets",
-    "compare": "fnnexp.results.comparisons",
+    "compare": "fnnexp.results.questions",
     "curves": "fnnexp.results.frames",
     "diagnostics": "fnnexp.results.frames",
     "images": "fnnexp.data.images",

@@ -37,7 +37,7 @@ from fnnexp.reporting.sections import (
     troubles,
 )
 from fnnexp.reporting.sections.by_factor import architecture, equal_cost, numbers, shares
-from fnnexp.results import filters, frames, numeric
+from fnnexp.results import filters, frames, questions
 from fnnexp.results.ranking import level_of, ranking_of, seconds_to
 from fnnexp.tracking import experiment as experiments
 from fnnexp.tracking import store
@@ -170,7 +170,7 @@ def make(
         whole = whole._replace(runs=seconds_to(whole.runs, whole.curves, level))
     runs = frames.in_order(whole.runs)
     ranking = ranking_of(runs, metric, margin)
-    rows, findings = numeric.asked(runs, ranking)
+    rows, findings = questions.asked(runs, ranking)
     ranked = ranking_options(metric, margin)
     command = partial(report_command, experiment, store=store.option(tracking_uri), ranked=ranked)
     sections = [

@@ -8,5 +8,6 @@
 - ``comparisons``: pairs, leaders and shares of variance.
 - ``budgets``: trials cut where their batching modes have cost the same.
 - ``numeric``: numeric factors as axes, and the best values on them.
+- ``questions``: which rows answer what a frame asks, and the pairs that do.
 - ``arguments``: checks that a function got such a frame.
 """

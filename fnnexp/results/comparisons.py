@@ -24,8 +24,7 @@ import numpy as np
 import pandas as pd
 
 from fnnexp.config.schema import CHOICES
-from fnnexp.errors import FnnexpError, did_you_mean
-from fnnexp.results import filters, frames, statistics
+from fnnexp.results import filters, statistics
 from fnnexp.results.arguments import takes_frames
 from fnnexp.results.factors import AXES, as_text, factors_of, groups, labels_of, others
 from fnnexp.results.ranking import Ranking, accuracy_beside, ranking_of
@@ -185,76 +184,6 @@ def with_leader(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFr
     return _leader_against_others(configurations(runs, ranking), ranking)
 
 
-@takes_frames
-def compare(
-    runs: pd.DataFrame, factor: str | None = None, *, metric: str | None = None, margin: float | None = None
-) -> pd.DataFrame:
-    """Compare trials in pairs by seed: the best configuration with every other, or the options of one factor.
-
-    Parameters
-    ----------
-    runs
-        :func:`fnnexp.runs` or :func:`fnnexp.sweep`, or some of their rows.
-    factor
-        What varies, such as `init`, `batching` or `optimizer.lr`: every two of its options are compared, over
-        all combinations of the other factors. Without it the best configuration meets every other.
-    metric
-        What ranks: one of :data:`fnnexp.results.ranking.NAMES`, such as `val_loss`, or what
-        :func:`fnnexp.seconds_to` has added; validation accuracy if every trial held out rows, else test
-        accuracy, if None. Of a loss or a time less is better.
-    margin
-        Options within it are equivalent. In percentage points of an accuracy (0.2 if None), else in the
-        metric's own unit (if None, none are equivalent).
-
-    Returns
-    -------
-    DataFrame
-        One row a pair, accuracies in fractions:
-
-        - `a` (str) is the better, `b` (str) the other; with a factor also `cells` (int64), in how many
-          combinations of the other factors both finished.
-        - `seeds` (int64), how many both finished; `ahead` (int64), in how many of them a is ahead; `looks`
-          (int64), how often such a pair of these seeds was looked at while they grew, this time included.
-        - `difference` (float64), by how much a is better, the mean over seeds (a − b, of a loss or a time
-          b − a); `low` and `high`, its 95% interval; `interval`, how that was computed
-          (:mod:`fnnexp.results.statistics`). Without an interval: NaN.
-        - `probability` (float64) that a new seed of a beats one of b; missing for one seed.
-        - `failed` (int64), in how many of the seeds a trial failed to learn (:func:`failed_to_learn`);
-          `test`: `t`, Student's paired t, or `sign flip` where an option failed in some seeds and not in
-          others; `safe t` and `safe signs` in their place from the second look on.
-        - `p` of that test; `p_sign_flip`, of the test that assumes nothing about the differences' shape, for
-          one look.
-        - `family` (int64), the number of pairs of the question: all pairs of the factor's options, or of
-          configurations, because the best was picked by looking; `p_corrected` for them (Holm).
-        - `p_equivalent` of two one-sided tests for a mean difference within ±`margin`, corrected likewise;
-          missing where an option failed in some seeds and not in others, and without a margin.
-        - `seeds_needed` (Int64) to tell the two apart at this difference and spread, at a second look;
-          missing where there is a verdict, or where it is unknown, or more than 1,000.
-        - `verdict`: `equivalent` where the whole interval lies within ±`margin` and `p_equivalent` ≤ 5%; else
-          `better` where `p_corrected` ≤ 5%; else `open`.
-
-    Of a question with more than ten options only the best has rows, with every other.
-
-    Raises
-    ------
-    FnnexpError
-        When the factor does not vary in these trials, the metric can't rank them, or the margin is not above
-        0.
-    """
-    ranking = ranking_of(runs, metric, margin)
-    if factor is None:
-        return with_leader(runs, ranking)
-    pairs = of_options(runs, ranking)
-    varied = list(levels(runs.reset_index(drop=True)).columns) if len(runs) else []
-    if factor not in varied:
-        problem = "does not vary in" if factor in frames.params_of(runs) else "is no factor of"
-        raise FnnexpError(
-            f"factor={factor!r} {problem} these {len(runs)} trials; what varies is "
-            f"{', '.join(varied) or 'nothing'}.{did_you_mean(str(factor), varied)}"
-        )
-    return pairs[pairs["factor"] == factor].drop(columns="factor").reset_index(drop=True)
-
-
 class _Option(NamedTuple):
     """One option of a question: tables of its finished trials, seeds down and cells across.
 
@@ -324,6 +253,12 @@ INTERVALS = {
     "safe signs": statistics.mean_interval,
 }
 """The tests of the rule, and the interval that goes with each."""
+
+NO_TEST = {
+    **dict.fromkeys(("low", "high", "p", "p_sign_flip", "p_equivalent"), float("nan")),
+    "interval": "none", "test": "none", "verdict": "open",
+}  # fmt: skip
+"""What is said of a pair of times."""
 
 
 def _leader_against_others(configurations: Sequence[Configuration], ranking: Ranking) -> pd.DataFrame:
@@ -536,7 +471,8 @@ def _verdicts(
     """
     tested = [*pairs, *others]
     family = untested + sum(len(pair.x) > 0 for pair in tested)
-    corrected = statistics.holm([pair.p for pair in tested], family)
+    timed = ranking.is_time  # trials of one stack share a clock: their seeds say nothing of chance
+    corrected = statistics.holm([float("nan") if timed else pair.p for pair in tested], family)
     same = statistics.holm([_p_equivalent(pair, ranking.limit) for pair in tested], family)
     limit, rows = ranking.limit, []
     for i, pair in enumerate(pairs):
@@ -552,7 +488,9 @@ def _verdicts(
             else "open"
         )  # fmt: skip
         row["seeds_needed"] = None
-        if row["verdict"] == "open":
+        if timed:
+            row |= NO_TEST
+        elif row["verdict"] == "open":
             row["seeds_needed"] = statistics.seeds_needed(pair.differences, pairs=family, signs=pair.mixed)
         rows.append(row)
     counts = dict.fromkeys(("seeds", "looks", "ahead", "failed", "family"), "int64")

@@ -160,23 +160,6 @@ def at_best(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
     return filters.part(rows.assign(**{f"best {axis}": values[axis] for axis in values}), chosen)
 
 
-def asked(runs: pd.DataFrame, ranking: Ranking | None = None) -> tuple[pd.DataFrame, comparisons.Findings]:
-    """Return the rows that answer what the frame asks, and what is found in them.
-
-    With numeric factors the options of the others are compared :func:`at_best`; where nothing else varies,
-    all values are. The shares of variance are over all rows.
-    """
-    ranking = ranking or ranking_of(runs)
-    best = at_best(runs, ranking)
-    if best is runs:
-        return runs, comparisons.findings(runs, ranking)
-    found = comparisons.findings(best, ranking)
-    if found.with_leader.empty:
-        return runs, comparisons.findings(runs, ranking)
-    shares, about = comparisons.shares_by(runs, ranking)
-    return best, found._replace(shares=shares, about_shares=about)
-
-
 def axes_at_best(rows: pd.DataFrame) -> list[str]:
     """Return the axes at whose best values the trials of :func:`at_best` are; none of any other frame.
 

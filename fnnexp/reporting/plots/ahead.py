@@ -49,6 +49,9 @@ def ahead(findings: Findings) -> Picture | None:
         return None
     ranking, margin = findings.ranking, findings.ranking.margin or 0.0
     by_name = {each.name: each for each in findings.configurations}
+    against = pairs["b"].where(pairs["a"] == leader.name, pairs["a"])
+    lost = against.map(lambda name: bool(by_name[name].failed.all()))  # their axis would hide the others
+    pairs = pairs[~lost] if not lost.all() else pairs
     rows = pairs.head(MOST_ROWS).to_dict("records")
     others = [row["b"] if row["a"] == leader.name else row["a"] for row in rows]
     names = [_short(name) for name in (leader.name, *others)]
@@ -72,7 +75,17 @@ def ahead(findings: Findings) -> Picture | None:
         ax.plot(seeds, np.full(len(seeds), y + 0.22), "|", color=stroke["color"], alpha=0.55, markersize=5)
         ax.plot([sign * row["low"], sign * row["high"]], [y, y], color=stroke["color"], linewidth=1.6)
         ax.plot([sign * row["difference"]], [y], linestyle="", markersize=6, **stroke)
-    _label(ax, names, drawn, ranking, leader.name, len(pairs) - len(rows))
+    left_out = [
+        f"{n} {text}"
+        for n, text in (
+            (len(pairs) - len(rows), "further from the leader"),
+            (int(lost.sum()) * (not lost.all()), "did not learn"),
+        )
+        if n
+    ]
+    _label(ax, names, drawn, ranking, leader.name)
+    if left_out:
+        set_title(ax, f"not drawn: {', '.join(left_out)} (leader.csv has all)")
     there = dict.fromkeys(row["verdict"] for row in rows)
     entries: dict[str, Any] = {
         text: Line2D([], [], linewidth=1.6, markersize=6, **STROKES[each])
@@ -84,9 +97,7 @@ def ahead(findings: Findings) -> Picture | None:
     return figure
 
 
-def _label(
-    ax: Any, names: Sequence[str], drawn: Sequence[float], ranking: Ranking, leader: str, more: int
-) -> None:
+def _label(ax: Any, names: Sequence[str], drawn: Sequence[float], ranking: Ranking, leader: str) -> None:
     least, most = min(drawn), max(drawn)
     room = 0.06 * (most - least)
     ax.set_xlim(least - room, most + room)  # intervals of two seeds can be as wide as all accuracies
@@ -98,8 +109,6 @@ def _label(
     unit = "percentage points of " if ranking.is_accuracy else "better in "
     text = f"{unit}{ranking.metric} from {_short(leader)}, paired by seed"
     ax.set_xlabel(text, color=INK, fontsize=9, parse_math=False)
-    if more > 0:
-        set_title(ax, f"the {len(names) - 1} nearest to the leader; {more} more are in leader.csv")
 
 
 def _short(name: str) -> str:
@@ -113,5 +122,6 @@ def caption(pairs: pd.DataFrame) -> str:
     most = int(pairs["seeds"].max()) if len(pairs) else 0
     return (
         "How far each configuration is from the leader: the mean difference with its 95% interval, and below "
-        f"it one stroke for each seed ({most} at most). Within the shaded band a difference hardly matters."
+        f"it a stroke for each seed that both have, {most} at most. In the shaded band a difference hardly "
+        "matters."
     )

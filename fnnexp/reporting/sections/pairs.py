@@ -35,7 +35,7 @@ HEAD = (
 
 
 def section(runs: pd.DataFrame, findings: Findings) -> Section:
-    """Return the section of rows and what is found in them, as :func:`numeric.asked` has both."""
+    """Return the section of rows and what is found in them, as :func:`questions.asked` has both."""
     tables = [
         table for table in (best_in_each_cell(findings), options(findings), leader(findings)) if table.rows
     ]

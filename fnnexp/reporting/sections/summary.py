@@ -11,7 +11,7 @@ from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
 from fnnexp.reporting.document.markdown import escaped
 from fnnexp.reporting.document.wording import between, percent, plural, points, value
 from fnnexp.reporting.plots import ahead, picture
-from fnnexp.results import comparisons, filters, frames, numeric, statistics
+from fnnexp.results import comparisons, filters, frames, numeric, questions, statistics
 from fnnexp.results.arguments import takes_frames
 from fnnexp.results.factors import as_text
 from fnnexp.results.ranking import ranking_of
@@ -78,11 +78,11 @@ def answer(runs: pd.DataFrame, *, metric: str | None = None, margin: float | Non
     --------
     >>> print(fnnexp.answer(runs[runs["batching"] == "mini"]))  # doctest: +SKIP
     """
-    return Answer("\n".join(sentences(*numeric.asked(runs, ranking_of(runs, metric, margin)))))
+    return Answer("\n".join(sentences(*questions.asked(runs, ranking_of(runs, metric, margin)))))
 
 
 def section(runs: pd.DataFrame, findings: Findings) -> Section:
-    """Return the section of rows and what is found in them, as :func:`numeric.asked` has both.
+    """Return the section of rows and what is found in them, as :func:`questions.asked` has both.
 
     A terminal shows the answer alone.
     """
@@ -111,7 +111,12 @@ def headlines(runs: pd.DataFrame, findings: Findings) -> list[str]:
     texts = [_best(runs, finished, findings), *_at_best(runs, finished)]
     if len(findings.in_each_cell) > 1:
         texts.append(_by_cell(findings.in_each_cell))
-    doubts = [*_not_finished(findings), *_not_learned(runs, finished), *_looked_at(findings)]
+    doubts = [
+        *_equal_epochs(runs),
+        *_not_finished(findings),
+        *_not_learned(runs, finished),
+        *_looked_at(findings),
+    ]
     if len(finished) > 1 and findings.metric.startswith("test_"):
         doubts.append(
             "It was chosen by the test images, so its accuracy is optimistic: expect less on new ones."
@@ -121,13 +126,14 @@ def headlines(runs: pd.DataFrame, findings: Findings) -> list[str]:
 
 def _at_best(runs: pd.DataFrame, finished: Sequence[Configuration]) -> list[str]:
     """Return at which values of the numeric factors the options are best."""
-    axes = numeric.axes_at_best(runs)
-    places = []
+    axes, places = numeric.axes_at_best(runs), []
+    if not axes:
+        return []
     for each in finished:
         mine = comparisons.finished_trials(runs, each)
         values = ", ".join(as_text(mine[f"best {axis}"].iloc[0]) for axis in axes)
         places.append(f"{values} for {each.name}")
-    return [f"The best {' and '.join(axes)}: {_few(places)}."] if axes else []
+    return [f"The best {' and '.join(axes)}: {_few(places)}."]
 
 
 def _best(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findings) -> str:
@@ -147,6 +153,9 @@ def _best(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findi
         first = _first(pairs.iloc[0], leader, "leads and is", findings.ranking)
         begin = _begin(where, f"of {among} {kind} in the one seed there is,")
         return f"{begin} {first}. One seed can't tell whether another would say the same."
+    if findings.ranking.is_time:
+        first = _first(pairs.iloc[0], leader, f"is the fastest of {among} {kind}:", findings.ranking)
+        return f"{where}{first}. Trials of one stack share a clock, so no test is made of times."
     verdict = _verdict(pairs, leader)
     worse, same, near = (
         _against(pairs[verdict == each], leader) for each in ("better", "equivalent", "open")
@@ -157,9 +166,9 @@ def _best(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findi
         if len(near) == len(pairs):
             apart = _begin(where, f"the {among} {kind} are not told apart")
         rest = f"; {alike}" * bool(same) + _are_worse(worse)
-        first = _first(pairs.iloc[0], leader, "is", findings.ranking)
-        against = "" if verdict.iloc[0] == "open" else f" against {near[0]}"
-        return f"{apart}{rest}. {first}{_needed(pairs[verdict == 'open'].iloc[0])}{against}."
+        nearest = pairs[verdict == "open"].iloc[0]
+        first = _first(nearest, leader, "is", findings.ranking)
+        return f"{apart}{rest}. {first}{_needed(nearest)}."
     if not same:
         closest = pairs.sort_values("difference", kind="stable").iloc[0]
         first = _first(closest, leader, f"is the best of {among} {kind}:", findings.ranking)
@@ -172,7 +181,8 @@ def _best(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findi
 
 def _margin(ranking: Ranking) -> str:
     """Return within what options are equivalent; "" where none are."""
-    return "" if ranking.margin is None else f"±{ranking.margin:g} {ranking.unit}".rstrip()
+    unit = "point" if ranking.margin == 1 and ranking.unit == "points" else ranking.unit
+    return "" if ranking.margin is None else f"±{ranking.margin:g} {unit}".rstrip()
 
 
 def _begin(where: str, text: str) -> str:
@@ -184,7 +194,8 @@ def _not_apart(leader: Configuration, near: Sequence[str], among: str, where: st
     """Return which could be the best: the leader, and those that are not told apart from it."""
     best = f"{leader.name}, or one of {len(near)} that are not told apart from it"
     if len(near) < CLOSE:
-        best = f"{' or '.join([leader.name, *near])}, which are not told apart"
+        *first, last = [leader.name, *near]
+        best = f"{', '.join(first)} or {last}, which are not told apart"
     return _begin(where, f"the best of {among} is {best}")
 
 
@@ -282,6 +293,15 @@ def _by_cell(cells: pd.DataFrame) -> str:
     return f"Of {among}, the best initializer is {', '.join(parts)}{surely}."
 
 
+def _equal_epochs(runs: pd.DataFrame) -> list[str]:
+    """Return what is equal between batching modes, and where they are compared at equal cost."""
+    if runs["batching"].astype("str").nunique() < 2:
+        return []
+    return [
+        "Batching modes are compared as trained here; the page compares them at equal updates and seconds."
+    ]
+
+
 def _not_finished(findings: Findings) -> list[str]:
     """Return which configurations have no result, where others have."""
     lost = [each.name for each in findings.configurations if not len(each.metric)]
@@ -302,13 +322,13 @@ def _not_learned(runs: pd.DataFrame, finished: Sequence[Configuration]) -> list[
     limit = f"below {100 * comparisons.least_accuracy(runs):.3g}%, twice what guessing gets"
     texts = []
     if len(never) == len(finished):
-        texts.append(f"No network has learned: all end {limit}.")
+        texts.append(f"No network learned: all end {limit}.")
     elif never:
         among = plural(len(finished), "configuration")
-        texts.append(f"{len(never)} of {among} learned nothing ({limit}): {_few(never)}.")
+        texts.append(f"{len(never)} of {among} did not learn ({limit}): {_few(never)}.")
     if some:
         rule = "" if never else f" ({limit})"
-        texts.append(f"Some seeds learned nothing{rule}: {_few(some)}; such pairs are tested by sign flips.")
+        texts.append(f"Some seeds did not learn{rule}: {_few(some)}; such pairs are tested by their signs.")
     return texts
 
 
@@ -319,8 +339,8 @@ def _looked_at(findings: Findings) -> list[str]:
     if most < 2:
         return []
     return [
-        f"Reports have looked at these seeds {most} times while they grew, so pairs are tested in a way that "
-        "holds at every look."
+        f"Reports have looked at these seeds {most} times while they grew: pairs that were seen before are "
+        "tested in a way that holds at every look."
     ]
 
 
