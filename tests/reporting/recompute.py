@@ -4,28 +4,36 @@ It imports nothing of fnnexp, so it and a report share no mistake. Its caller sa
 trials must have finished, each configuration and seed once.
 """
 
+import bisect
+import functools
 import itertools
 import math
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import integrate, optimize, special, stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import TTestPower
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import ttost_paired
 
-MARGIN = 0.2 / 100
 METRIC = "val_accuracy"
+MARGIN = 0.2 / 100
+ALPHA = 0.05
+PRIOR = 2
+"""How many standard deviations a difference is expected to be, where seeds were looked at before."""
+
+IMAGES, CLASSES = 5000, 10
+"""Of MNIST, to validate on."""
 
 
 def read(file, factors):
-    """Return the finished trials, with the names of options, and how many validation images are right."""
+    """Return the finished trials, with the names of options, and the look that saw each, or infinity."""
     runs = pd.read_csv(file)
     assert (runs["status"] == "finished").all()
     assert not runs.duplicated([*factors, "seed"]).any()
+    assert (runs[["data.validation", "classes"]] == [IMAGES, CLASSES]).all(axis=None)
+    runs["look"] = runs["look"].fillna(math.inf) if "look" in runs else math.inf
     runs["training"] = runs["identical_to"].astype("object").fillna(runs["trial"])
     return as_names(runs, factors)
 
@@ -62,90 +70,191 @@ def named(runs, factors):
     return texts[0].str.cat(texts[1:], sep=" ") if len(texts) > 1 else texts[0]
 
 
-def pair(runs, column, a, b, places):
-    """Return what a report says of two of a column's options, before it corrects for others.
+def at_best(runs, factors, axes):
+    """Return the trials of each combination of the other factors at its own best values of these axes.
 
-    Seeds are down and the combinations of `places` are across; a seed's accuracy is the mean over them.
+    The best have the best mean over seeds; of equal means the smallest values are taken.
     """
-    x, y = (
-        runs[runs[column] == option].pivot_table(METRIC, "seed", places or "data", observed=True)
-        for option in (a, b)
-    )
-    if x.to_numpy().mean() < y.to_numpy().mean():
-        a, b, x, y = b, a, y, x
-    images = int(runs["data.validation"].iloc[0])
-    counts = (x * images).round().sum(axis=1) - (y * images).round().sum(axis=1)
-    bad = [table < 2 / runs["classes"].iloc[0] for table in (x, y)]
-    mixed = any((each.any() & ~each.all()).any() for each in bad)
-    failed = (bad[0].any(axis=1) | bad[1].any(axis=1)).sum()
-    x, y = x.mean(axis=1), y.mean(axis=1)
-    signs = sign_flips(counts.to_numpy())
-    found = {"a": a, "b": b, "seeds": len(x), "difference": (x - y).mean(), "ahead": (counts > 0).sum(),
-             "failed": failed, "test": "sign flip" if mixed else "t", "p_sign_flip": signs,
-             "d": x - y, "low": math.nan, "high": math.nan, "probability": math.nan,
-             "p": signs if mixed else math.nan, "p_equivalent": math.nan}  # fmt: skip
-    if len(x) < 2:
-        return found
-    found["probability"] = stats.mannwhitneyu(x, y).statistic / len(x) ** 2
-    if mixed:
-        return found
-    student = stats.ttest_rel(x, y)
-    low, high = np.clip(student.confidence_interval(0.95), -1, 1)
-    equivalent = ttost_paired(x.to_numpy(), y.to_numpy(), -MARGIN, MARGIN)[0]
-    return {**found, "low": low, "high": high, "p": student.pvalue, "p_equivalent": equivalent}
+    rest = [factor for factor in factors if factor not in axes]
+    means = runs.groupby([*rest, *axes])[METRIC].mean().round(12).reset_index()
+    ranked = means.sort_values([METRIC, *axes], ascending=[False, *(True for _ in axes)], key=pd.to_numeric)
+    return runs.merge(ranked.drop_duplicates(rest).drop(columns=METRIC))
 
 
-def sign_flips(counts):
-    """Return the share of all sign patterns that lie as far from 0, in whole images."""
-    patterns = np.array(list(itertools.product((1, -1), repeat=len(counts))))
-    return (abs(patterns @ counts) >= abs(counts.sum())).mean()
+def question(runs, column, places=()):
+    """Return every two of a column's options, the best with every other first, and all as one family.
 
-
-def holm(p, family):
-    """Return Holm's p values in a family, of which those not given count as larger than all that are."""
-    if np.isnan(p).all():
-        return p
-    known = np.nan_to_num(p, nan=1.0)
-    return multipletests([*known, *[1.0] * (family - len(p))], method="holm")[1][: len(p)]
-
-
-def question(pairs, family):
-    """Return the pairs of one question with what depends on its size."""
-    table = pd.DataFrame(pairs).assign(family=family)
-    table["p_corrected"] = holm(table["p"].to_numpy(), family)
-    same = holm(table["p_equivalent"].to_numpy(), family)
-    table["p_equivalent"] = np.where(table["p_equivalent"].isna(), math.nan, same)
-    inside = (table["low"] >= -MARGIN) & (table["high"] <= MARGIN) & (table["p_equivalent"] <= 0.05)
+    Of each option there are its accuracies and its looks: seeds down, the combinations of `places` across.
+    """
+    means = runs.groupby(column)[METRIC].mean().sort_values(ascending=False)
+    by = ["seed", *places]
+    tables = {}
+    for option in means.index:
+        rows = runs[runs[column] == option].sort_values(by)
+        n = rows["seed"].nunique()
+        tables[option] = [rows[each].to_numpy().reshape(n, -1) for each in (METRIC, "look")]
+    pairs = [pair(*two) for two in itertools.combinations(tables.items(), 2)]
+    table, family = pd.DataFrame(pairs).assign(family=len(pairs)), len(pairs)
+    table["p_corrected"], table["p_equivalent"] = holm(table["p"]), holm(table["p_equivalent"])
+    inside = (table["low"] >= -MARGIN) & (table["high"] <= MARGIN) & (table["p_equivalent"] <= ALPHA)
     table["verdict"] = np.where(
-        inside, "equivalent", np.where(table["p_corrected"] <= 0.05, "better", "open")
+        inside, "equivalent", np.where(table["p_corrected"] <= ALPHA, "better", "open")
     )
-    needed = [seeds_needed(row["d"], family, row["test"]) for row in pairs]
-    table["seeds_needed"] = pd.Series(needed, dtype="float64").where(table["verdict"] == "open")
-    return table.drop(columns="d")
+    needed = [
+        seeds_needed(row["d"], row["test"], family) if row["verdict"] == "open" else math.nan
+        for row in table.to_dict("records")
+    ]
+    return table.assign(seeds_needed=pd.Series(needed, dtype="float64"))
 
 
-def seeds_needed(d, family, test):
-    """Return the least number of seeds with a power of 80%, NaN if it is unknown or more than 1,000."""
+def pair(a, b):
+    """Return what a report says of two options, each a name and its arrays, before it corrects for others.
+
+    A seed's accuracy is the mean over the places. Its last look is the one that saw all its trials.
+    """
+    if a[1][0].mean() < b[1][0].mean():
+        a, b = b, a
+    (better, (x, seen)), (other, (y, also_seen)) = a, b
+    bad = np.hstack([x, y]) < 2 / CLASSES
+    mixed = (bad.any(axis=0) & ~bad.all(axis=0)).any()
+    looks = len(np.unique(np.hstack([seen, also_seen]).max(axis=1)))
+    test = ("safe signs" if mixed else "safe t") if looks > 1 else ("sign flip" if mixed else "t")
+    d = ((x * IMAGES).round() - (y * IMAGES).round()).mean(axis=1) / IMAGES
+    x, y = x.mean(axis=1), y.mean(axis=1)
+    low, high = interval(test, d)
+    return {"a": better, "b": other, "seeds": len(d), "looks": looks, "difference": d.mean(),
+            "ahead": (d > 0).sum(), "failed": bad.any(axis=1).sum(),
+            "probability": stats.mannwhitneyu(x, y).statistic / len(d) ** 2 if len(d) > 1 else math.nan,
+            "low": low, "high": high, "test": test, "p": p_value(test, d), "p_sign_flip": sign_flips(d),
+            "p_equivalent": math.nan if mixed else p_equivalent(test, d), "d": d}  # fmt: skip
+
+
+# The tests, each for one look or, after `safe`, for any number of looks
+
+
+def p_value(test, d):
+    """Return the p of a test; differences that are all the same are tested by their signs."""
     if len(d) < 2:
         return math.nan
-    n, effect = np.arange(2, 1001), abs(d.mean()) / d.std()
-    power = TTestPower().power(effect, n, 0.05 / family / 2, alternative="larger")
-    far = stats.norm.cdf(effect * np.sqrt(n) - stats.t.isf(0.05 / family / 2, n - 1))
-    enough = np.where(np.isnan(power), far, power) >= 0.8  # far out the noncentral t underflows
-    if test == "sign flip":
-        enough &= family * 2.0 ** (1 - np.minimum(n, 32)) <= 0.05
-    return n[enough].min() if enough.any() else math.nan
+    if test in ("sign flip", "safe signs") or not np.ptp(d):
+        return safe_signs(d) if test.startswith("safe") else sign_flips(d)
+    return safe_t(d) if test == "safe t" else stats.ttest_1samp(d, 0).pvalue
+
+
+def p_equivalent(test, d):
+    """Return the p for a mean within the margin; if all are the same, half of all seeds could lie outside."""
+    if len(d) < 2:
+        return math.nan
+    outside = abs(d.mean()) >= MARGIN
+    if test == "safe t":
+        return 1.0 if outside else max(p_value(test, d - MARGIN), p_value(test, d + MARGIN))
+    if not np.ptp(d):
+        return 1.0 if outside else 0.5 ** len(d)
+    return ttost_paired(d, 0 * d, -MARGIN, MARGIN)[0]
+
+
+def interval(test, d):
+    """Return the 95% interval; none where it is of resampled means, which :func:`bca` bounds."""
+    if len(d) < 2 or (len(d) < 6 and not np.ptp(d)):
+        return math.nan, math.nan
+    if not np.ptp(d):
+        return d[0], d[0]
+    if test in ("sign flip", "safe signs") and len(d) >= 6:
+        return math.nan, math.nan
+    if test == "safe t":
+        half = critical(len(d), ALPHA) * stats.sem(d)
+        return np.clip([d.mean() - half, d.mean() + half], -1, 1)
+    return np.clip(stats.ttest_1samp(d, 0).confidence_interval(0.95), -1, 1)
+
+
+def sign_flips(d):
+    """Return the share of all sign patterns that lie as far from 0: sums are apart by more than rounding."""
+    patterns = np.array(list(itertools.product((1, -1), repeat=len(d))))
+    return (abs(patterns @ d) >= abs(d.sum()) - 1e-9).mean()
+
+
+def safe_signs(d):
+    """Return how likely so many positive signs are at one half, against all probabilities of one alike."""
+    ahead, n = (d > 0).sum(), (d != 0).sum()
+    return min(1.0, stats.binom.pmf(ahead, n, 0.5) / stats.betabinom.pmf(ahead, n, 1, 1))
+
+
+def safe_t(d):
+    """Return the inverse of the Bayes factor against a mean of 0."""
+    return min(1.0, math.exp(-log_bayes_factor(stats.ttest_1samp(d, 0).statistic, len(d))))
+
+
+def log_bayes_factor(t, n):
+    """Return by how much a mean of N(0, (2σ)²) makes n differences with this t likelier than a mean of 0.
+
+    Both likelihoods, of the sample's mean (t/√n standard deviations) and of the squares about it (n − 1), are
+    integrated over all log σ by the trapezoid rule.
+    """
+    mean = abs(t) / math.sqrt(n)
+    log_s = np.linspace(-15, 15, 3001) + math.log(mean**2 + 1) / 2
+    squares = -(n - 1) * (log_s + np.exp(-2 * log_s) / 2)
+    likely = [
+        special.logsumexp(squares + stats.norm.logpdf(mean, scale=np.exp(log_s) * math.sqrt(1 / n + tau**2)))
+        for tau in (PRIOR, 0)
+    ]
+    return likely[0] - likely[1]
+
+
+@functools.cache
+def critical(n, alpha):
+    """Return the |t| of n differences from which on the Bayes factor is 1/α; infinity where it is at none."""
+    most = 1e6
+    if log_bayes_factor(most, n) < -math.log(alpha):
+        return math.inf
+    return optimize.brentq(lambda t: log_bayes_factor(t, n) + math.log(alpha), 0, most, xtol=1e-10)
+
+
+def seeds_needed(d, test, family):
+    """Return the least number of seeds with a power of 80% at a second look, NaN if it is beyond 1,000."""
+    if len(d) < 2 or not d.mean():
+        return math.nan
+    alpha, varies = ALPHA / family, np.ptp(d) > 0
+
+    def enough(n):
+        signs = (test in ("t", "safe t") and varies) or safe_signs(np.ones(n)) <= alpha
+        return bool(signs and (not varies or power(abs(d.mean()) / d.std(ddof=1), n, alpha) >= 0.8))
+
+    least = 2 + bisect.bisect_left(range(2, 1001), True, key=enough)
+    return least if least <= 1000 else math.nan
+
+
+def power(effect, n, alpha):
+    """Return how often t is beyond its critical value, on the side of the effect.
+
+    With a sample's standard deviation s that is how often √n times its mean is beyond s times that value.
+    """
+    limit = critical(n, alpha)
+    if math.isinf(limit):
+        return 0.0
+    chi = np.linspace(*stats.chi.ppf([1e-13, 1 - 1e-13], n - 1), 4001)
+    beyond = stats.norm.sf(limit * chi / math.sqrt(n - 1) - effect * math.sqrt(n))
+    return integrate.trapezoid(beyond * stats.chi.pdf(chi, n - 1), chi)
+
+
+def holm(p):
+    """Return Holm's p values: of Bonferroni's in any set of pairs with this one in it, the greatest.
+
+    Where there is no p there is none, but the pair counts as one with a larger.
+    """
+    known = p.fillna(1.0).to_numpy()
+    alone = known * (known >= known[:, None]).sum(axis=1)
+    return np.where(p.isna(), math.nan, [min(1.0, alone[known <= each].max()) for each in known])
+
+
+# The tables of a report
 
 
 def options(runs, factors):
     """Return every two options of each factor: all pairs of one factor are a family."""
     runs = joined(runs, factors)
     for factor in factors:
-        places = [each for each in factors if each != factor]
-        names = sorted(runs[factor].unique())
-        if len(names) > 1:
-            pairs = [pair(runs, factor, a, b, places) for a, b in itertools.combinations(names, 2)]
-            yield question(pairs, len(pairs)).assign(factor=factor)
+        if len(runs[factor].unique()) > 1:
+            yield question(runs, factor, [each for each in factors if each != factor]).assign(factor=factor)
 
 
 def cells(runs, factors):
@@ -153,19 +262,21 @@ def cells(runs, factors):
     runs = joined(runs, factors)
     places = [each for each in factors if each != "init"]
     for key, cell in runs.groupby(places) if places else []:
-        ranked = cell.groupby("init")[METRIC].mean().sort_values(ascending=False).index
-        pairs = [pair(cell, "init", a, b, []) for a, b in itertools.combinations(ranked, 2)]
-        yield question(pairs, len(pairs)).head(1).assign(**dict(zip(places, key, strict=True)))
+        yield question(cell, "init").head(1).assign(**dict(zip(places, key, strict=True)))
 
 
 def leader(runs, factors):
     """Return the best configuration against every other; all pairs of configurations are the family."""
     runs = joined(runs, factors)
     runs = runs.assign(configuration=named(runs, factors))
-    first, *rest = runs.groupby("configuration")[METRIC].mean().sort_values(ascending=False).index
-    return question(
-        [pair(runs, "configuration", first, other, []) for other in rest], math.comb(1 + len(rest), 2)
-    )
+    return question(runs, "configuration").head(runs["configuration"].nunique() - 1)
+
+
+def failures(runs, factors):
+    """Return each configuration, in how many seeds it is below twice what guessing gets, and its seeds."""
+    runs = joined(runs, factors)
+    failed = (runs[METRIC] < 2 / CLASSES).groupby(named(runs, factors))
+    return [*failed.agg(["sum", "size"]).itertuples(name=None)]
 
 
 def board(runs, factors):
@@ -176,6 +287,13 @@ def board(runs, factors):
     return means.join(spreads).assign(seeds=by.size(), values=by[METRIC].apply(np.array)).reset_index()
 
 
+def bounds(values):
+    """Return bounds for both ends of a mean's interval: Student's of fewer than six values, else bca's."""
+    if len(values) >= 6:
+        return list(bca(values))
+    return [(end, end) for end in np.clip(stats.ttest_1samp(values, 0).confidence_interval(0.95), 0, 1)]
+
+
 def bca(values):
     """Return bounds for both ends of the BCa interval of a mean, from all n^n resamples.
 
@@ -183,7 +301,7 @@ def bca(values):
     four standard errors wide on either side. The level is raised as Hesterberg (2015, §3.4) has it.
     """
     x, n, resamples = np.asarray(values), len(values), 4999
-    means = np.sort(x[np.array(list(itertools.product(range(n), repeat=n)))].mean(axis=1).round(12))
+    means = np.sort(x[resampled(n)].mean(axis=1).round(12))
     mean = x.mean().round(12)
     jackknife = (x.sum() - x) / (n - 1)
     u = jackknife.mean() - jackknife
@@ -196,6 +314,11 @@ def bca(values):
         error = 4 * np.sqrt(level * (1 - level) / resamples) + 1 / resamples
         low, high = np.clip([(level - error).min(), (level + error).max()], 0, 1)
         yield np.quantile(means, low, method="lower"), np.quantile(means, high, method="higher")
+
+
+@functools.cache
+def resampled(n):
+    return np.array(list(itertools.product(range(n), repeat=n)))
 
 
 def shares(runs, factors):

@@ -2,30 +2,76 @@
 
 import math
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import recompute
 from recorded import recorded
+from statsmodels.stats.multitest import multipletests
 
 from fnnexp.reporting import write
 from fnnexp.reporting.document.blocks import Section
 from fnnexp.reporting.plots import picture
-from fnnexp.reporting.sections import mistakes
 from fnnexp.results import frames
+from fnnexp.results.arguments import typed
 
-TWO_MODES = recorded("card_grid_mini", "card_grid_full")
-FULL = recorded("card_grid_full")
+MINI, FULL, ONE_STEP = map(recorded, ("card_grid_mini", "card_grid_full", "one_step"))
+TWO_MODES = recorded("card_grid_mini", "card_grid_full").query("arch != 'tanh_128'")
+
+
+def seen(trials, looks):
+    """Return trials as they are after some reports: by seed, which of them saw it first."""
+    return typed(trials.assign(look=trials["seed"].map(looks)), "runs")
+
+
+def alike(trials, arch, batching, *images):
+    """Return trials in which `max` is so many images behind `he`, by seed, in one row of the table."""
+    row, changed = (trials["arch"] == arch) & (trials["batching"] == batching), trials.copy()
+    for seed, behind in enumerate(images):
+        here = row & (trials["seed"] == seed)
+        accuracy = trials.loc[here & (trials["init"] == "he"), "val_accuracy"].item()
+        changed.loc[here & (trials["init"] == "max"), "val_accuracy"] = accuracy - behind / 5000
+    return changed
+
+
+def at_three_rates(trials):
+    """Return trials of six seeds as those of two seeds at three learning rates."""
+    rates = (trials["seed"] // 2).map({0: 0.05, 1: 0.1, 2: 0.2})
+    return trials.assign(seed=trials["seed"] % 2, **{"optimizer.lr": rates})
+
+
+SIGMOID = FULL[(FULL["arch"] == "sigmoid_32_32") & (FULL["seed"] < 4)]
+TWICE, THRICE = {0: 1, 1: 1, 2: 1, 3: 1}, {0: 1, 1: 1, 2: 1, 3: 2, 4: 2}
+LEVEL, NEAR, NEARER = (5, 5, 5, 5, 5, 5), (3, -2, 1, 0, -1, 2), (1, 0, -1, 1, 0, 0)
+
 REPORTS = {
-    "mini-batches": (recorded("card_grid_mini"), ["arch", "init"]),
-    "two batching modes": (TWO_MODES[TWO_MODES["arch"] != "tanh_128"], ["arch", "init", "batching"]),
-    "failures": (recorded("one_step"), ["init"]),
-    "ties": (FULL[FULL["arch"] == "sigmoid_32_32"], ["init"]),
+    "mini-batches": (
+        alike(alike(MINI, "relu_100", "mini", *NEAR), "tanh_128", "mini", *NEARER),
+        ["arch", "init"],
+    ),
+    "two batching modes at the third look": (
+        seen(alike(alike(TWO_MODES, "relu_100", "mini", *LEVEL), "relu_100", "full", *NEAR), THRICE),
+        ["arch", "init", "batching"],
+    ),
+    "failures of which some were looked at": (
+        pd.concat([ONE_STEP[ONE_STEP["init"] == "max"], seen(ONE_STEP[ONE_STEP["init"] != "max"], TWICE)]),
+        ["init"],
+    ),
+    "the same difference in four seeds": (alike(SIGMOID, "sigmoid_32_32", "full", *LEVEL[:4]), ["init"]),
     "one seed": (recorded("lr_grid"), ["init", "optimizer.lr"]),
+    "two seeds at three rates": (
+        at_three_rates(MINI[MINI["arch"] != "tanh_128"]),
+        ["arch", "init", "optimizer.lr"],
+    ),
 }
-"""The recorded trials of each, and what varies in them."""
+"""The trials of each, recorded ones and some with changes that a rule is about, and what varies in them."""
+
+NOT_READ = ("curves", "equal_cost", "layers", "mistakes", "numbers", "troubles")
+"""The modules of the sections of which nothing is computed again here."""
 
 HEADS = {
     "points": "difference", "ahead in": "ahead", "P(better)": "probability", "p": "p", "signs": "p_sign_flip",
@@ -34,17 +80,21 @@ HEADS = {
 """The columns of the tables of pairs, by their heads."""
 
 NAMES = {"better": "a", "than": "b", "against": "b", "best init": "a", "than the next": "b"}
+MARKS = {"t": "", "sign flip": "±", "safe t": "*", "safe signs": "±*"}
 IN_PERCENT = ("difference", "low", "high")
 
 
 @pytest.fixture(scope="module", params=REPORTS, ids=lambda name: name.replace(" ", "-"))
 def report(request, tmp_path_factory):
-    """Return the folder of a report without pictures, its trials as read from there, and what varies."""
+    """Return a report's folder and figures, its trials as read from there, and its figures computed again."""
     trials, factors = REPORTS[request.param]
+    drawn, no_section = {}, lambda *_: Section("Not read", [])
+    nothing = SimpleNamespace(section=no_section, against_time=no_section, sections=lambda *_: [])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(picture, "svg", lambda figure, label: "<svg></svg>")
+        patch.setattr(picture, "svg", lambda figure, label: drawn.update({label: figure}) or "<svg></svg>")
         patch.setattr(picture, "png", lambda figure: b"")
-        patch.setattr(mistakes, "section", lambda *_: Section("Mistakes", []))
+        for name in NOT_READ:
+            patch.setattr(write, name, nothing)
         curves = pd.DataFrame(columns=["trial", "epoch", "metric", "value"])
         diagnostics = pd.DataFrame(columns=["trial", "epoch", "layer", "quantity", "value"])
         whole = frames.Whole(trials, curves, diagnostics)
@@ -52,16 +102,23 @@ def report(request, tmp_path_factory):
         write.write_files(write.make("recorded", [], whole, None), folder, "report")
     runs = recompute.read(folder / "runs.csv", factors)
     text = (folder / "report.md").read_text(encoding="utf-8").replace("\\", "")
-    options = list(recompute.options(runs, factors))
+    asked, options_of = runs, factors
+    if "optimizer.lr" in factors:
+        asked = recompute.at_best(runs, factors, ["optimizer.lr"])
+        options_of = [factor for factor in factors if factor != "optimizer.lr"]
+    options = list(recompute.options(asked, options_of))
     return SimpleNamespace(
         name=request.param,
         folder=folder,
+        answer=drawn["answer"],
         runs=runs,
         factors=factors,
+        asked=asked,
+        options_of=options_of,
         text=text.replace("−", "-"),
         options=pd.concat(options, ignore_index=True),
-        cells=pd.concat([pd.DataFrame(), *recompute.cells(runs, factors)], ignore_index=True),
-        leader=recompute.leader(runs, factors),
+        cells=pd.concat([pd.DataFrame(), *recompute.cells(asked, options_of)], ignore_index=True),
+        leader=recompute.leader(asked, options_of),
         board=recompute.board(runs, factors),
     )
 
@@ -77,7 +134,12 @@ def near(value):
 
 def test_the_recomputation_shares_nothing_with_what_it_checks():
     imports = re.findall(r"^(?:from|import) (\w+)", Path(recompute.__file__).read_text("utf-8"), flags=re.M)
-    assert set(imports) == {"itertools", "math", "numpy", "pandas", "scipy", "statsmodels"}
+    assert set(imports) <= {*sys.stdlib_module_names, "numpy", "pandas", "scipy", "statsmodels"}
+
+
+def test_holm_by_its_definition_is_that_of_statsmodels():
+    p = pd.Series([0.02, 0.01, 0.9, 0.02, 0.0167])
+    assert recompute.holm(p) == near(multipletests(p, method="holm")[1])
 
 
 @pytest.mark.parametrize("name", ["options", "cells", "leader"])
@@ -92,19 +154,19 @@ def test_pairs(report, name):
     for column in ("test", "verdict"):
         assert found[column].tolist() == truth[column].tolist()
     for column in (
-        "seeds", "difference", "ahead", "probability", "failed", "p", "p_sign_flip", "family", "p_corrected",
-        "p_equivalent", "seeds_needed",
+        "seeds", "looks", "difference", "ahead", "probability", "failed", "p", "p_sign_flip", "family",
+        "p_corrected", "p_equivalent", "seeds_needed",
     ):  # fmt: skip
         assert found[column].tolist() == near(truth[column].tolist()), column
     student = found["interval"] != "bca"
     for column in ("low", "high"):
         assert found.loc[student, column].tolist() == near(truth.loc[student, column].tolist())
-    assert set(found.loc[~student, "test"]) <= {"sign flip"}
+    assert set(found.loc[~student, "test"]) <= {"sign flip", "safe signs"}
 
 
 def test_intervals_of_failing_pairs(report):
     """A sign flip test has no interval of Student's beside it, but one of resampled means."""
-    found = read(report, "options").query("test == 'sign flip'")
+    found = read(report, "options").query("test in ('sign flip', 'safe signs')")
     accuracies = report.runs.pivot_table("val_accuracy", "seed", "init")
     for row in found.to_dict("records"):
         a, b = (row[side].partition(" = ")[0] for side in "ab")
@@ -112,7 +174,7 @@ def test_intervals_of_failing_pairs(report):
             ("low", "high"), recompute.bca(accuracies[a] - accuracies[b]), strict=True
         ):
             assert least - 1e-9 <= row[end] <= most + 1e-9
-    assert len(found) == 3 * (report.name == "failures")
+    assert len(found) == 3 * report.name.startswith("failures")
 
 
 def test_the_leaderboard(report):
@@ -126,12 +188,12 @@ def test_the_leaderboard(report):
         truth = report.board[mine].iloc[0]
         for column in columns if i else [*columns, "test_accuracy", "test_accuracy_sd"]:
             assert row[column] == near(truth[column])
-        if row["seeds"] == 1:
+        if row["seeds"] < 6 and not np.ptp(truth["values"]):
             assert row["interval"] == "none"
             assert math.isnan(row["low"])
             continue
-        assert row["interval"] == "bca"
-        for end, (least, most) in zip(("low", "high"), recompute.bca(truth["values"]), strict=True):
+        assert row["interval"] == ("bca" if row["seeds"] >= 6 else "t")
+        for end, (least, most) in zip(("low", "high"), recompute.bounds(truth["values"]), strict=True):
             assert least - 1e-9 <= row[end] <= most + 1e-9
 
 
@@ -200,37 +262,121 @@ def assert_row(row, truth):
         elif column == "ahead":
             assert row[head] == f"{truth['ahead']} of {truth['seeds']}"
         else:
-            assert ("±" in row[head]) == (column == "p" and truth["test"] == "sign flip")
-            value = (100 if column in IN_PERCENT else 1) * truth[column]
-            assert is_shown(row[head].removesuffix("±"), value), head
-    if truth["test"] == "t":
+            text, mark = re.fullmatch(r"([^±*]*)([±*]*)", row[head]).groups()
+            assert mark == (MARKS[truth["test"]] if column == "p" else "")
+            assert is_shown(text, (100 if column in IN_PERCENT else 1) * truth[column]), head
+    if truth["test"] in ("t", "safe t"):
         ends = row["95% interval"].split(" to ") if row["95% interval"] != "–" else ["–", "–"]
         assert all(is_shown(end, 100 * truth[side]) for end, side in zip(ends, ("low", "high"), strict=True))
 
 
 def test_the_numbers_in_the_sentences(report):
-    """Whatever the words around them are, each number of the answer is one that was computed again."""
+    """Each number of the answer is one that was computed again, and none is left over."""
     answer = report.text.partition("## The answer")[2].partition("\n## ")[0]
-    best = report.board.sort_values("val_accuracy").iloc[-1]
-    pairs = pd.concat([report.leader, report.options, report.cells])
-    intervals = [*zip(pairs["low"], pairs["high"], strict=True)]
-    intervals += [*read(report, "leaderboard")[["low", "high"]].itertuples(index=False, name=None)]
-    intervals += [*read(report, "options")[["low", "high"]].itertuples(index=False, name=None)]
-    errors = [recompute.image_error(best["val_accuracy"], 5000)]
-    errors += [recompute.image_error(best["test_accuracy"], 10000)]
-    points = [*pairs["difference"].abs(), *errors, best["val_accuracy_sd"], recompute.MARGIN]
-    percents = [*best[["val_accuracy", "test_accuracy"]], 0.95]
-    percents += [*recompute.shares(report.runs, report.factors).values()]
-    for low, high in re.findall(r"(-?\d+\.\d+) to (-?\d+\.\d+)", answer):
-        assert any(is_shown(low, 100 * a) and is_shown(high, 100 * b) for a, b in intervals)
-    for text in re.findall(r"(\d+\.\d+) points", answer):
-        assert any(is_shown(text, 100 * value) for value in points), text
-    for text in re.findall(r"(\d+(?:\.\d+)?)%", answer):
-        assert any(is_shown(text, 100 * value) for value in percents), text
-    for text in re.findall(r"about (\d+) seeds", answer):
-        assert float(text) in pairs["seeds_needed"].tolist()
-    for ahead, seeds in re.findall(r"in (\d+) of (\d+)(?: paired)? seeds", answer):
-        assert [int(ahead), int(seeds)] in pairs[["ahead", "seeds"]].to_numpy().tolist()
-    for count in re.findall(r"Corrected for (\d+) pairs", answer):
-        assert int(count) in pairs["family"].tolist()
-    assert re.search(r"\d+\.\d\d%", answer)
+    for pattern, truths in sentences(report).items():
+        for found in re.finditer(pattern, answer):
+            assert any(all(map(agrees, found.groups(), truth)) for truth in truths), (found[0], truths)
+        answer = re.sub(pattern, "…", answer)
+    names = {*report.leader["a"], *report.leader["b"], *report.runs["arch"]}
+    for name in sorted(names, key=len, reverse=True):
+        answer = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "…", answer)
+    assert not re.search(r"\d", answer), answer
+
+
+def agrees(text, value):
+    """Whether a text is this text, or this number as rounded there; a number that is not there is NaN."""
+    if isinstance(value, str):
+        return text == value
+    return math.isnan(value) if text is None else is_shown(text.replace(",", ""), value)
+
+
+def sentences(report):
+    """Return what the sentences of the answer may say: patterns, and what their groups can be."""
+    best, own = report.board.loc[report.board["val_accuracy"].idxmax()], read(report, "leaderboard").iloc[0]
+    seeds = int(own["seeds"])
+    several = seeds if seeds > 1 else math.nan
+    pairs, leader = report.leader.set_index("b"), report.leader["a"][0]
+    ends = read(report, "leader").set_index("b")[["low", "high"]].loc[pairs.index]
+    leads = pairs[["difference", "ahead", "seeds_needed"]].assign(low=ends["low"], high=ends["high"])
+    better, same = ((pairs["verdict"] == verdict).sum() for verdict in ("better", "equivalent"))
+    failed = recompute.failures(report.asked, report.options_of)
+    errors = [
+        (100 * recompute.image_error(best[metric], images), images, name)
+        for metric, images, name in (("val_accuracy", 5000, "validation"), ("test_accuracy", 10_000, "test"))
+    ]
+    return {
+        r"(\d\S+) points ahead of (.+?)(?: \((?:95% interval (\S+) to (\S+); )?in (\d+) of (\d+) seeds\))?"
+        r"(?:; about (\d+) seeds would settle it)?\.\s": [
+            (100 * lead.difference, lead.Index, 100 * lead.low, 100 * lead.high,
+             lead.ahead if seeds > 1 else math.nan, several, lead.seeds_needed)
+            for lead in leads.itertuples()
+        ],
+        r"(\d+) of (\d+) configurations learned nothing": [
+            (sum(each[1] == each[2] for each in failed), len(failed))
+        ],
+        r"below (\d+)%, twice": [(20,)],
+        r"(?:: |, | and )([^:,()]+) \((\d+) of (\d+) seeds\)": failed,
+        r" of (\d+) (?:initializers|configurations)\b": [(len(pairs) + 1,)],
+        r"the other (\d+) are worse": [(better,)],
+        r"In each of the (\d+) combinations": [(len(report.cells),)],
+        r"(?:initializer is|,) (?!the )([^,]+?) in (\d+)(?: \(([^)]*)beyond chance\))?": [
+            *won(report.cells)
+        ],
+        r"(?:: |, | and )(\d\S*) for ([^,]+?)(?=,|\.\s| and )": best_rates(report),
+        r" and (\d+) more\b": [(len(failed) - 3,)],
+        r"looked at these seeds (\d+) times": [
+            (max(each["looks"].max() for each in (pairs, report.options, report.cells) if len(each)),)
+        ],
+        r"\((\d+) at most\)": [(seeds,)],
+        r"(.+) leads with (\S+)% val_accuracy(?: \(95% interval (\S+) to (\S+) over (\d+) seeds)?": [
+            (leader, 100 * best["val_accuracy"], 100 * own["low"], 100 * own["high"], several)
+        ],
+        r"it has (\S+)%\.": [(100 * best["test_accuracy"],)],
+        r"(\S+) points for (\S+) (validation|test) images": errors,
+        r"seeds spread by (\S+) points": [(100 * best["val_accuracy_sd"],)],
+        r"Corrected for (\d+) pairs of \w+, (.+) is better than (\d+) of (\d+) others"
+        r"(?:, and equivalent to (\d+))?": [
+            (pairs["family"].iloc[0], leader, better, len(pairs), same or math.nan)
+        ],
+        r"within ±(\S+) points": [(100 * recompute.MARGIN,)],
+        r"(?:: |, )([^:,%]+) (\d+\.\d)%": [
+            (effect, 100 * share) for effect, share in recompute.shares(report.runs, report.factors).items()
+        ],
+        r"Over (\d+) seeds? that": [(seeds,)],
+        r"its 95% interval": [()],
+    }  # fmt: skip
+
+
+def won(cells):
+    """Yield each initializer that is the best somewhere, in how many combinations, and how many are sure."""
+    settled = cells[cells["verdict"] == "better"] if len(cells) else cells
+    for name, count in cells["a"].value_counts().items() if len(cells) else ():
+        beyond = int((settled["a"] == name).sum())
+        words = "all " if count > 1 else ""
+        yield name, count, words if beyond == count else f"{beyond or 'not'} " if len(settled) else math.nan
+
+
+def best_rates(report):
+    """Return the best learning rate of each configuration, if rates vary."""
+    if report.asked is report.runs:
+        return []
+    rows = recompute.joined(report.asked, report.options_of)
+    rates = zip(rows["optimizer.lr"].astype(float), recompute.named(rows, report.options_of), strict=True)
+    return [*dict.fromkeys(rates)]
+
+
+def test_the_figure_of_the_answer(report):
+    """It draws the rows of leader.csv in percentage points from the leader, and each seed's difference."""
+    (ax,) = report.answer.axes
+    found, seeds = read(report, "leader").head(12), report.leader.set_index("b")["d"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == [found["a"][0], *found["b"]]
+    left, right = ax.get_xlim()
+    for y, row in enumerate(found.to_dict("records"), start=1):
+        lines = [line.get_xdata() for line in ax.get_lines() if round(line.get_ydata()[0]) == y]
+        strokes, ends, mean = (list(map(float, line)) for line in lines)
+        assert sorted(strokes) == near(sorted(-100 * seeds[row["b"]]))
+        assert ends == near([-100 * row["low"], -100 * row["high"]])
+        assert mean == near([-100 * row["difference"]])
+        assert left < min(mean + strokes) <= max(mean + strokes) < right
+    band = ax.patches[0].get_extents().transformed(ax.transData.inverted())
+    assert (band.x0, band.x1) == near((-0.2, 0.2))
