@@ -300,6 +300,7 @@ def sentences(report):
     leads = pairs[["difference", "ahead", "seeds_needed"]].assign(low=ends["low"], high=ends["high"])
     better, same = ((pairs["verdict"] == verdict).sum() for verdict in ("better", "equivalent"))
     failed = recompute.failures(report.asked, report.options_of)
+    won = winners(report.cells)
     errors = [
         (100 * recompute.image_error(best[metric], images), images, name)
         for metric, images, name in (("val_accuracy", 5000, "validation"), ("test_accuracy", 10_000, "test"))
@@ -311,23 +312,23 @@ def sentences(report):
              lead.ahead if seeds > 1 else math.nan, several, lead.seeds_needed)
             for lead in leads.itertuples()
         ],
-        r"(\d+) of (\d+) configurations learned nothing": [
+        r"(\d+) of (\d+) configurations did not learn": [
             (sum(each[1] == each[2] for each in failed), len(failed))
         ],
         r"below (\d+)%, twice": [(20,)],
         r"(?:: |, | and )([^:,()]+) \((\d+) of (\d+) seeds\)": failed,
-        r" of (\d+) (?:initializers|configurations)\b": [(len(pairs) + 1,)],
+        r"\b(?:of|[Tt]he) (\d+) (?:initializers|configurations)\b": [(len(pairs) + 1,)],
         r"the other (\d+) are worse": [(better,)],
-        r"In each of the (\d+) combinations": [(len(report.cells),)],
-        r"(?:initializer is|,) (?!the )([^,]+?) in (\d+)(?: \(([^)]*)beyond chance\))?": [
-            *won(report.cells)
-        ],
+        r"(\S+(?: = \S+)?) is the best initializer on each of the (\d+) \w+.*?, beyond chance on (\w+) of":
+            won[:1],
+        r"Of the (\d+) (?:architectures|combinations)": [(len(report.cells),)],
+        r"(?:initializer is|,|:) (?!the )([^,:;]+?) in (\d+)(?=[,;.])": won[1:],
         r"(?:: |, | and )(\d\S*) for ([^,]+?)(?=,|\.\s| and )": best_rates(report),
         r" and (\d+) more\b": [(len(failed) - 3,)],
         r"looked at these seeds (\d+) times": [
             (max(each["looks"].max() for each in (pairs, report.options, report.cells) if len(each)),)
         ],
-        r"\((\d+) at most\)": [(seeds,)],
+        r", (\d+) at most\.": [(seeds,)],
         r"(.+) leads with (\S+)% val_accuracy(?: \(95% interval (\S+) to (\S+) over (\d+) seeds)?": [
             (leader, 100 * best["val_accuracy"], 100 * own["low"], 100 * own["high"], several)
         ],
@@ -347,13 +348,14 @@ def sentences(report):
     }  # fmt: skip
 
 
-def won(cells):
-    """Yield each initializer that is the best somewhere, in how many combinations, and how many are sure."""
-    settled = cells[cells["verdict"] == "better"] if len(cells) else cells
-    for name, count in cells["a"].value_counts().items() if len(cells) else ():
-        beyond = int((settled["a"] == name).sum())
-        words = "all " if count > 1 else ""
-        yield name, count, words if beyond == count else f"{beyond or 'not'} " if len(settled) else math.nan
+def winners(cells):
+    """Return who wins everywhere, in how many cells and how surely; then who wins in how many, and surely."""
+    if not len(cells):
+        return []
+    settled = cells[cells["verdict"] == "better"]["a"].value_counts()
+    words = {0: "none", len(cells): "all"}
+    first = (cells["a"].iloc[0], len(cells), words.get(int(settled.sum()), str(settled.sum())))
+    return [first, *cells["a"].value_counts().items(), *settled.items()]
 
 
 def best_rates(report):
@@ -366,9 +368,17 @@ def best_rates(report):
 
 
 def test_the_figure_of_the_answer(report):
-    """It draws the rows of leader.csv in percentage points from the leader, and each seed's difference."""
+    """It draws the rows of leader.csv in percentage points from the leader, and each seed's difference.
+
+    Those that did not learn in any seed are left out, where others did.
+    """
     (ax,) = report.answer.axes
-    found, seeds = read(report, "leader").head(12), report.leader.set_index("b")["d"]
+    lost = [
+        name for name, *seeds in recompute.failures(report.asked, report.options_of) if len({*seeds}) == 1
+    ]
+    found, seeds = read(report, "leader"), report.leader.set_index("b")["d"]
+    learned = found[~found["b"].isin(lost)].reset_index(drop=True)
+    found = (learned if len(learned) else found).head(12)
     assert [label.get_text() for label in ax.get_yticklabels()] == [found["a"][0], *found["b"]]
     left, right = ax.get_xlim()
     for y, row in enumerate(found.to_dict("records"), start=1):
