@@ -77,7 +77,7 @@ QUESTIONS = [
 SEEDS = (3, 5, 6, 10, 20)
 EFFECTS = (0.0, 0.5, 1.0, 2.0)
 MARGINS = (0.5, 1.0, 2.0)
-LOOKS, TAU = np.arange(3, 41), 3.0
+LOOKS, TAU = np.arange(3, 41), statistics.PRIOR
 EXPERIMENTS = 5000
 ERRORS = 1 - statistics.LEVEL
 

@@ -300,7 +300,7 @@ def sentences(report):
     leads = pairs[["difference", "ahead", "seeds_needed"]].assign(low=ends["low"], high=ends["high"])
     better, same = ((pairs["verdict"] == verdict).sum() for verdict in ("better", "equivalent"))
     failed = recompute.failures(report.asked, report.options_of)
-    won = winners(report.cells)
+    won = winners(report.cells, [name for name, *count in failed if len({*count}) == 1])
     errors = [
         (100 * recompute.image_error(best[metric], images), images, name)
         for metric, images, name in (("val_accuracy", 5000, "validation"), ("test_accuracy", 10_000, "test"))
@@ -348,10 +348,17 @@ def sentences(report):
     }  # fmt: skip
 
 
-def winners(cells):
-    """Return who wins everywhere, in how many cells and how surely; then who wins in how many, and surely."""
+def winners(cells, lost):
+    """Return who wins everywhere, in how many cells and how surely; then who wins in how many, and surely.
+
+    Cells whose best is among the `lost`, which did not learn in any seed, do not count.
+    """
     if not len(cells):
         return []
+    others = list(cells.columns[: list(cells.columns).index("a")])
+    names = cells[[*others, "a"]].astype("str").agg(" ".join, axis=1)
+    learned = [sorted(name.split()) not in [sorted(each.split()) for each in lost] for name in names]
+    cells = cells[learned] if any(learned) else cells
     settled = cells[cells["verdict"] == "better"]["a"].value_counts()
     words = {0: "none", len(cells): "all"}
     first = (cells["a"].iloc[0], len(cells), words.get(int(settled.sum()), str(settled.sum())))

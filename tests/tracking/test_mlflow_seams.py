@@ -179,7 +179,9 @@ def no_saved_views(patch):
 
 
 SAME = [
-    column for column in frames.RESULTS if column not in ("run_id", "started", "seconds", "seconds_per_epoch")
+    column
+    for column in frames.RESULTS
+    if column not in ("run_id", "started", "seconds", "seconds_per_epoch", "look")
 ]
 
 

@@ -306,7 +306,7 @@ def test_a_call_that_takes_long_is_said(monkeypatch):
     assert said == ["MLflow at http://h:1 is slow to answer; waiting for it"]
 
 
-RETRIES, BARS = retry.VARIABLES
+RETRIES, BARS, _ = retry.VARIABLES
 
 
 def test_mlflow_does_not_retry_by_itself_and_draws_no_bars_while_we_use_it(monkeypatch):

@@ -25,7 +25,7 @@ MOST_SEEDS = 10
 
 def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     """Return the section, with the frames behind the whole report as its data."""
-    sentences = [basis(runs, ranking), *(f"{each}." for each in followers(runs))]
+    sentences = [basis(runs, ranking), *(f"{each}." for each in followers(runs)), *namesakes(runs)]
     return Section(
         "What was asked, and how much was run",
         [
@@ -43,6 +43,16 @@ def counts(runs: pd.DataFrame) -> str:
     configurations = sum(1 for _ in groups(runs, factors_of(runs)))
     counted = ", ".join(f"{n} {status}" for status, n in number.items() if n or status in ALWAYS_COUNTED)
     return f"{plural(len(runs), 'trial')} of {plural(configurations, 'configuration')}: {counted}."
+
+
+def namesakes(runs: pd.DataFrame) -> list[str]:
+    """Return what `he` is here, which is not what textbooks call so."""
+    if "he" not in set(runs["init"].astype("str")):
+        return []
+    return [
+        "The initializer he draws with a standard deviation of 2/√n of n inputs, √2 times He's and the "
+        "textbooks', which is he_normal here."
+    ]
 
 
 def too_good(curves: pd.DataFrame) -> list[str]:

@@ -23,7 +23,9 @@ NOTE = (
     " ±; where seeds were added after a report had been read, tests that hold at every look, marked *."
     " Signs: the p of the sign-flip test, which assumes nothing about shape; under six seeds it can't reach"
     " 5%. Pairs: how many pairs the question has, for which Holm p is corrected: all pairs of a factor's"
-    " options, of configurations, or of the options in one row of the table of the best. {margin} Seeds"
+    " options, of configurations, or of the options in one row of the table of the best. A row of a factor's"
+    " options is a mean over the combinations of the other factors; within one of them the order can be"
+    " another. {margin} Seeds"
     " needed: to tell the two apart in four of five tries at this difference and spread, roughly, at one"
     " more look; ? is unknown or more than 1,000."
 )

@@ -110,11 +110,11 @@ def headlines(runs: pd.DataFrame, findings: Findings) -> list[str]:
         return ["No trial has finished, so there is no answer yet."]
     texts = [_best(runs, finished, findings), *_at_best(runs, finished)]
     if len(findings.in_each_cell) > 1:
-        texts.append(_by_cell(findings.in_each_cell))
+        texts.append(_by_cell(findings.in_each_cell, finished))
     doubts = [
         *_equal_epochs(runs),
         *_not_finished(findings),
-        *_not_learned(runs, finished),
+        *_not_learned(runs, finished, len(findings.configurations)),
         *_looked_at(findings),
     ]
     if len(finished) > 1 and findings.metric.startswith("test_"):
@@ -272,11 +272,16 @@ def _few(names: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _by_cell(cells: pd.DataFrame) -> str:
+def _by_cell(cells: pd.DataFrame, finished: Sequence[Configuration]) -> str:
     """Return which initializer leads in how many combinations of the other factors, and how surely."""
     others = [str(name) for name in cells.columns[: list(cells.columns).index("a")]]
+    never = [set(each.levels.items()) for each in finished if each.failed.all()]
+    best = [{*row[others].items(), ("init", row["a"])} for _, row in cells.iterrows()]
+    learned = [each not in never for each in best]
+    if some := any(learned) and not all(learned):
+        cells = cells[learned]
     kind = KINDS.get(others[0], f"{others[0]} value") + "s" if len(others) == 1 else ""
-    among = f"the {len(cells)} {kind or 'combinations of ' + ' and '.join(others)}"
+    among = f"the {len(cells)} {kind or 'combinations of ' + ' and '.join(others)}{' that learn' * some}"
     won = cells[cells["difference"] != 0]
     leads = won["a"].value_counts()
     settled = won.loc[won["verdict"] == "better", "a"].value_counts()
@@ -312,7 +317,7 @@ def _not_finished(findings: Findings) -> list[str]:
     return [f"{len(lost)} of {among} {done} in no seed: {_few(lost)}."]
 
 
-def _not_learned(runs: pd.DataFrame, finished: Sequence[Configuration]) -> list[str]:
+def _not_learned(runs: pd.DataFrame, finished: Sequence[Configuration], tried: int) -> list[str]:
     """Return how many configurations did not learn, in all seeds or in some."""
     never = [each.name for each in finished if each.failed.all()]
     partly = [each for each in finished if each.failed.any() and not each.failed.all()]
@@ -324,7 +329,7 @@ def _not_learned(runs: pd.DataFrame, finished: Sequence[Configuration]) -> list[
     if len(never) == len(finished):
         texts.append(f"No network learned: all end {limit}.")
     elif never:
-        among = plural(len(finished), "configuration")
+        among = plural(tried, "configuration")
         texts.append(f"{len(never)} of {among} did not learn ({limit}): {_few(never)}.")
     if some:
         rule = "" if never else f" ({limit})"
