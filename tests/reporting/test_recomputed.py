@@ -355,8 +355,9 @@ def winners(cells, lost):
     """
     if not len(cells):
         return []
-    others = list(cells.columns[: list(cells.columns).index("a")])
-    names = cells[[*others, "a"]].astype("str").agg(" ".join, axis=1)
+    names = (
+        cells[[*cells.columns.intersection(["arch", "batching"]), "a"]].astype("str").agg(" ".join, axis=1)
+    )
     learned = [sorted(name.split()) not in [sorted(each.split()) for each in lost] for name in names]
     cells = cells[learned] if any(learned) else cells
     settled = cells[cells["verdict"] == "better"]["a"].value_counts()

@@ -303,7 +303,8 @@ def _equal_epochs(runs: pd.DataFrame) -> list[str]:
     if runs["batching"].astype("str").nunique() < 2:
         return []
     return [
-        "Batching modes are compared as trained here; the page compares them at equal updates and seconds."
+        "Batching modes are compared after the epochs that they were trained for; report.html says how they "
+        "compare at equal updates and seconds, where that can be said."
     ]
 
 
