@@ -302,10 +302,7 @@ def _equal_epochs(runs: pd.DataFrame) -> list[str]:
     """Return what is equal between batching modes, and where they are compared at equal cost."""
     if runs["batching"].astype("str").nunique() < 2:
         return []
-    return [
-        "Batching modes are compared after the epochs that they were trained for; report.html says how they "
-        "compare at equal updates and seconds, where that can be said."
-    ]
+    return ["Batching modes are compared as they were trained; at equal cost: report.html."]
 
 
 def _not_finished(findings: Findings) -> list[str]:
