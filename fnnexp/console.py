@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LOOKALIKES = {
     "−": "-", "–": "-", "×": "x", "·": "|", "…": "...", "→": "->", "±": "+-", "≤": "<=", "≥": ">=", "²": "^2",
-    "ε": "epsilon", "━": "=", "╌": "-", **{chr(dots): "*" for dots in range(0x2800, 0x2900)},
+    "√": "sqrt ", "ε": "epsilon", "━": "=", "╌": "-", **{chr(dots): "*" for dots in range(0x2800, 0x2900)},
 }  # fmt: skip
 """What stands for our own characters where an encoding lacks them; the last are a spinner's."""
 

@@ -151,8 +151,7 @@ def _best(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findi
         return f"{where}{leader.name} leads, but {_unpaired(leader, finished[1])}."
     if pairs["seeds"].max() == 1:
         first = _first(pairs.iloc[0], leader, "leads and is", findings.ranking)
-        begin = _begin(where, f"of {among} {kind} in the one seed there is,")
-        return f"{begin} {first}. One seed can't tell whether another would say the same."
+        return f"{_begin(where, 'one seed settles nothing')}; of {among} {kind} {first}."
     if findings.ranking.is_time:
         first = _first(pairs.iloc[0], leader, f"is the fastest of {among} {kind}:", findings.ranking)
         return f"{where}{first}. Trials of one stack share a clock, so no test is made of times."
