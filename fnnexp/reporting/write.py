@@ -186,7 +186,7 @@ def make(
         curves.section(runs, whole.curves, ranking),
         curves.against_time(runs, ranking),
         mistakes.section(rows, findings, tracking_uri),
-        troubles.section(runs, findings),
+        troubles.section(runs),
     ]
     files = [*(f"{name}.csv" for section in sections for name in section.data), "report.md"]
     sections.append(provenance.section(command, where, runs, files, folder))

@@ -40,8 +40,8 @@ MOST_OPTIONS = 10
 MOST_TESTED = 40
 """Up to so many options of a question are tested in all pairs; of more, the best with every other."""
 
-TEN = 10
-"""Classes of MNIST."""
+CLASSES = 10
+"""How many classes runs have that do not say so: MNIST's."""
 
 ERROR_RATE = 1 - statistics.LEVEL
 """The corrected p value up to which a pair is settled."""
@@ -155,7 +155,7 @@ def least_accuracy(runs: pd.DataFrame) -> float:
 
 def _classes(runs: pd.DataFrame) -> pd.Series:
     classes = runs["classes"] if "classes" in runs else pd.Series(np.nan, runs.index)
-    return classes.astype("float64").fillna(TEN)
+    return classes.astype("float64").fillna(CLASSES)
 
 
 def _looks(runs: pd.DataFrame) -> pd.Series:
@@ -384,17 +384,16 @@ def _question(
     if not options:
         return _verdicts([], names, ranking)
     best = max(options, key=lambda option: float(np.nanmean(option.metric)))
-    every = list(combinations(options, 2))
-    with_best = [(best, other) for other in options if other is not best]
-    tested = every if len(options) <= MOST_TESTED else with_best
-    shown = with_best if best_only or len(options) > MOST_OPTIONS else every
-    rows = {frozenset((a.name, b.name)) for a, b in shown}
-    pairs = [_paired(a, b) for a, b in tested]
-    untested = len(every) - len(tested)
-    questions = [pair for pair in pairs if frozenset((pair.a, pair.b)) in rows]
-    others = [pair for pair in pairs if frozenset((pair.a, pair.b)) not in rows]
-    frame = _verdicts(questions, names, ranking, others, untested)
-    return frame.assign(**about)
+    best_only = best_only or len(options) > MOST_OPTIONS
+    shown, others, untested = [], [], 0
+    for a, b in combinations(options, 2):
+        if a is best or b is best or not best_only:
+            shown.append(_paired(a, b))
+        elif len(options) <= MOST_TESTED:
+            others.append(_paired(a, b))
+        else:
+            untested += 1
+    return _verdicts(shown, names, ranking, others, untested).assign(**about)
 
 
 def _paired(a: _Option, b: _Option) -> _Pair:
@@ -424,9 +423,10 @@ def _paired(a: _Option, b: _Option) -> _Pair:
     )
 
 
-def _numbers(pair: _Pair, ranking: Ranking) -> dict[str, Any]:
-    """Return the numbers about a pair that depend on nothing else."""
+def _numbers(pair: _Pair, p: float, ranking: Ranking) -> dict[str, Any]:
+    """Return the numbers about a pair that depend on nothing else; `p` is that of its test."""
     d = pair.differences
+    signs = p if pair.test == "sign flip" else statistics.sign_flip_test(d)
     (difference,) = _level(np.array([statistics.mean(d)]))
     interval = INTERVALS[pair.test](d, within=ranking.difference_bounds)
     return {
@@ -434,7 +434,7 @@ def _numbers(pair: _Pair, ranking: Ranking) -> dict[str, Any]:
         "difference": float(difference), "low": interval.low, "high": interval.high,
         "interval": interval.method, "ahead": int((d > 0).sum()),
         "probability": statistics.superiority(pair.x, pair.y) if len(d) > 1 else float("nan"),
-        "failed": pair.failed, "test": pair.test, "p": pair.p, "p_sign_flip": statistics.sign_flip_test(d),
+        "failed": pair.failed, "test": pair.test, "p": p, "p_sign_flip": signs,
     }  # fmt: skip
 
 
@@ -472,11 +472,12 @@ def _verdicts(
     tested = [*pairs, *others]
     family = untested + sum(len(pair.x) > 0 for pair in tested)
     timed = ranking.is_time  # trials of one stack share a clock: their seeds say nothing of chance
-    corrected = statistics.holm([float("nan") if timed else pair.p for pair in tested], family)
+    alone = [float("nan") if timed else pair.p for pair in tested]
+    corrected = statistics.holm(alone, family)
     same = statistics.holm([_p_equivalent(pair, ranking.limit) for pair in tested], family)
     limit, rows = ranking.limit, []
     for i, pair in enumerate(pairs):
-        row = _numbers(pair, ranking) | {
+        row = _numbers(pair, alone[i], ranking) | {
             "family": family,
             "p_corrected": corrected[i],
             "p_equivalent": same[i],

@@ -22,6 +22,8 @@ def rows_asked(runs: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
     With numeric factors they are those of each option :func:`at_best`; where nothing else varies, all are.
     """
     best = at_best(runs, ranking)
+    if best is runs:
+        return runs
     finished = [each for each in comparisons.configurations(best, ranking) if len(each.metric)]
     return best if len(finished) > 1 else runs
 

@@ -131,14 +131,10 @@ def mean_interval(
 def _unbounded(values: ArrayLike, level: float) -> Interval:
     """Return the interval of a mean without bounds."""
     x = np.asarray(values, dtype=np.float64)
-    n = x.size
-    if n < 2 or not np.isfinite(x).all():
-        return NOTHING
-    if np.ptp(x) <= ROUNDING:
-        return _of_equal(x)
+    n, student = x.size, student_interval(x, level)
+    if n < BOOTSTRAP_FROM or student.method != "t":
+        return student
     quantile = float(stats.t.ppf((1 + level) / 2, n - 1))
-    if n < BOOTSTRAP_FROM:
-        return student_interval(x, level)
     wider = 1 - 2 * float(stats.norm.cdf(-math.sqrt(n / (n - 1)) * quantile))
     ends = stats.bootstrap(
         (x,),
@@ -152,16 +148,12 @@ def _unbounded(values: ArrayLike, level: float) -> Interval:
     return Interval(float(ends.low), float(ends.high), "bca")
 
 
-def _of_equal(x: NDArray[np.float64]) -> Interval:
-    """Return the interval of values that are all the same: that point, or none where they are too few."""
-    return Interval(float(x[0]), float(x[0]), "equal") if x.size >= BOOTSTRAP_FROM else NOTHING
-
-
 def student_interval(
     values: ArrayLike, level: float = LEVEL, *, within: tuple[float, float] = (-math.inf, math.inf)
 ) -> Interval:
     """Return Student's confidence interval x̄ ± t s/√n for a mean, at any number of values from two.
 
+    Values that are all the same have that point, from six on, or none: see :func:`mean_interval`.
     It holds 0 exactly where :func:`paired_t_test` of the values has p > 1 − `level`.
 
     >>> student_interval([1.0, 2.0, 3.0]).low.__round__(2), student_interval([0.5] * 6).method
@@ -172,7 +164,7 @@ def student_interval(
     if n < 2 or not np.isfinite(x).all():
         return NOTHING
     if np.ptp(x) <= ROUNDING:
-        return _of_equal(x)
+        return Interval(float(x[0]), float(x[0]), "equal") if n >= BOOTSTRAP_FROM else NOTHING
     half = float(stats.t.ppf((1 + level) / 2, n - 1)) * float(x.std(ddof=1)) / math.sqrt(n)
     low, high = np.clip([mean(x) - half, mean(x) + half], *within)
     return Interval(float(low), float(high), "t")
@@ -286,27 +278,6 @@ def _signed_sums(d: NDArray[np.float64]) -> NDArray[np.float64]:
     for each in d:
         sums = np.concatenate([sums + each, sums - each])
     return sums
-
-
-def least_p(n: int, pairs: int = 1) -> float:
-    """Return the least p value that a sign-flip test of n differences can give, corrected for so many pairs.
-
-    >>> least_p(5), least_p(6), least_p(6, pairs=3)
-    (0.0625, 0.03125, 0.09375)
-    """
-    if not n:
-        return 1.0
-    least = 2.0 ** (1 - n) if n <= EXACT_UP_TO else min(1 / (PATTERNS + 1), 2 * math.exp(-n / 2))
-    return min(1.0, pairs * least)
-
-
-def seeds_to_test(pairs: int = 1, level: float = LEVEL) -> int:
-    """Return the least number of seeds with which a sign-flip test can reach the level at all.
-
-    >>> seeds_to_test(), seeds_to_test(pairs=12)
-    (6, 9)
-    """
-    return 1 + math.ceil(math.log2(max(pairs, 1) / (1 - level)) - 1e-9)
 
 
 # Pairs that were looked at before

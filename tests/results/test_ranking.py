@@ -225,6 +225,25 @@ def test_of_seeds_that_never_reached_the_level_none_is_in_a_mean():
     assert "2 of 8 configurations reached the level in no seed: " in " ".join(summary.sentences(timed, found))
 
 
+def test_times_are_compared_without_a_test():
+    """Trials of one stack share a clock, so their seeds say nothing of chance."""
+    runs = grid(6)
+    timed = fnnexp.seconds_to(runs, curves_of(runs, [0.75]), 0.75)
+    pairs = fnnexp.compare(timed, "batching", metric="seconds_to_0.75", margin=1)
+    assert pairs[["a", "b", "test", "verdict", "seeds"]].to_numpy().tolist() == [
+        ["full", "mini", "none", "open", 6]
+    ]
+    assert pairs["difference"].tolist() == pytest.approx([0.2])
+    nothing = ["low", "high", "p", "p_sign_flip", "p_corrected", "p_equivalent", "seeds_needed"]
+    assert pairs[nothing].isna().all(axis=None)
+    one = timed[(timed["init"] == "he") & (timed["arch"] == "relu_100")]
+    said = fnnexp.answer(one, metric="seconds_to_0.75")
+    assert said.startswith(
+        "full is the fastest of 2 batching modes: 0.2 s ahead of mini (in 6 of 6 seeds). Trials"
+    )
+    assert "no test is made of times" in said
+
+
 def test_a_report_is_ranked_by_what_the_command_line_names(invoke, tmp_path):
     sweep = ("-m", "data=digits", "data.validation=200", "init=he,max", "batching=full,mini", "seed=0,1")
     assert invoke(*sweep, "epochs=2", "execution.n_jobs=1", cwd=tmp_path).status == 0

@@ -9,6 +9,7 @@ from recorded import recorded
 from scipy import stats
 
 import fnnexp
+from fnnexp.errors import FnnexpError
 from fnnexp.results import comparisons
 
 MINI = recorded("card_grid_mini")
@@ -142,3 +143,20 @@ def test_one_seed_of_a_grid_of_rates_settles_nothing():
         assert pairs[["probability", "low", "high", "seeds_needed"]].isna().all(axis=None)
     assert fnnexp.shares(runs)["share"].sum() == pytest.approx(1)
     assert fnnexp.shares(runs)["effect"].iloc[0] == "optimizer.lr"
+
+
+def test_options_are_compared_at_their_own_best_rates_as_the_answer_says():
+    runs = recorded("lr_grid")
+    best = runs.groupby("init", observed=True)["val_accuracy"].max()
+    pairs = fnnexp.compare(runs, "init")
+    assert len(pairs) == 3
+    for row in pairs.to_dict("records"):
+        assert row["difference"] == pytest.approx(best[row["a"]] - best[row["b"]], abs=1e-12)
+    leader = fnnexp.compare(runs)
+    assert leader["difference"].tolist() == pytest.approx(sorted(best.max() - best)[1:], abs=1e-12)
+    rates = fnnexp.compare(runs, "optimizer.lr")  # a numeric factor itself: its values, over the others
+    values = sorted(set(runs["optimizer.lr"]))
+    assert len(rates) == len(values) * (len(values) - 1) / 2
+    assert {*rates["a"], *rates["b"]} == {f"{value:g}" for value in values}
+    with pytest.raises(FnnexpError, match=r"what varies is init, optimizer\.lr\. Did you mean 'init'\?"):
+        fnnexp.compare(runs, "inti")

@@ -129,10 +129,11 @@ def _at_best(runs: pd.DataFrame, finished: Sequence[Configuration]) -> list[str]
     axes, places = numeric.axes_at_best(runs), []
     if not axes:
         return []
-    for each in finished:
+    for each in finished[:CLOSE]:  # the others are counted
         mine = comparisons.finished_trials(runs, each)
         values = ", ".join(as_text(mine[f"best {axis}"].iloc[0]) for axis in axes)
         places.append(f"{values} for {each.name}")
+    places += [each.name for each in finished[CLOSE:]]
     return [f"The best {' and '.join(axes)}: {_few(places)}."]
 
 
@@ -148,7 +149,7 @@ def _best(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findi
         return f"{where}{leader.name} has {mean} {findings.metric}."
     kind, among = f"{_kind(leader)}s", len(pairs) + 1
     if not pairs["seeds"].any():
-        return f"{where}{leader.name} leads, but {_unpaired(leader, finished[1])}."
+        return f"{where}{leader.name} leads. {_unpaired(leader, finished[1])}"
     if pairs["seeds"].max() == 1:
         first = _first(pairs.iloc[0], leader, "leads and is", findings.ranking)
         return f"{_begin(where, 'one seed settles nothing')}; of {among} {kind} {first}."
@@ -298,10 +299,10 @@ def _by_cell(cells: pd.DataFrame, finished: Sequence[Configuration]) -> str:
 
 
 def _equal_epochs(runs: pd.DataFrame) -> list[str]:
-    """Return what is equal between batching modes, and where they are compared at equal cost."""
+    """Return that batching modes had other costs, and which section of the report compares them at equal."""
     if runs["batching"].astype("str").nunique() < 2:
         return []
-    return ["Batching modes are compared as they were trained; at equal cost: report.html."]
+    return ["Batching modes are compared as trained: see 'Batching modes at equal cost'."]
 
 
 def _not_finished(findings: Findings) -> list[str]:

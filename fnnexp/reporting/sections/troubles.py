@@ -1,4 +1,4 @@
-"""What diverged or failed, what was numerically identical, and what was too close to tell."""
+"""What diverged or failed, and what was numerically identical."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from fnnexp.results.factors import as_text
 
 if TYPE_CHECKING:
     from fnnexp.reporting.document.blocks import Block
-    from fnnexp.results.comparisons import Findings
 
 
-def section(runs: pd.DataFrame, findings: Findings) -> Section:
-    """Return the section of a frame of runs and what was found in it."""
+def section(runs: pd.DataFrame) -> Section:
+    """Return the section of a frame of runs."""
     lost = diverged_and_failed(runs)
     blocks: list[Block] = [table for table in (lost, identical(runs)) if table.rows]
     if lost.rows:
@@ -26,8 +25,7 @@ def section(runs: pd.DataFrame, findings: Findings) -> Section:
     if copies := int(runs["identical_to"].notna().sum()):
         sentence = f"{plural(copies, 'trial')} shared another's training, numerically the same."
         blocks.append(Text(sentence, TERMINAL))
-    blocks.append(Text(_not_settled(findings.with_leader)))
-    return Section("What diverged, was identical, or was too close to tell", blocks)
+    return Section("What diverged, failed or was identical", blocks)
 
 
 def diverged_and_failed(runs: pd.DataFrame) -> Table:
@@ -50,10 +48,3 @@ def identical(runs: pd.DataFrame) -> Table:
     pairs = zip(copies["name"].map(as_text), copies["identical_to"], strict=True)
     rows = [[Cell(name), Cell(names.get(other, f"trial {other}"))] for name, other in pairs]
     return Table("Numerically identical trials", ["trial", "was trained as"], rows, 2, PAGE, folds=True)
-
-
-def _not_settled(with_leader: pd.DataFrame) -> str:
-    close = with_leader.loc[with_leader["verdict"] == "open", "b"].astype("str").tolist()
-    if close and len(close) == len(with_leader):
-        return f"None of the {len(close)} others is settled against the leader."
-    return f"Not settled against the leader: {', '.join(close) or 'none'}."
