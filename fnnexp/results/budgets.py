@@ -22,6 +22,9 @@ from fnnexp.tracking.run_format import BEST, METRICS
 UNITS = ("epochs", "updates", "seconds")
 """What training can be counted in."""
 
+SPENT = "spent"
+"""The column of :func:`at_equal` that says what a trial cost."""
+
 ROUNDING = 1e-9
 """An epoch that ends later than the budget by less than this share ends within it."""
 
@@ -121,7 +124,7 @@ def at(runs: pd.DataFrame, curves: pd.DataFrame, unit: str) -> AtEqual:
     within = np.floor(costs["budget"] / costs["cost"] * (1 + ROUNDING))
     costs["epoch"] = within.where(total.notna(), 0).astype("Int64")
     epoch = modes.merge(costs, how="left", on=factors)["epoch"].where(finished)
-    cut = runs.assign(epoch=epoch, spent=epoch.astype("float64") * spent)
+    cut = runs.assign(epoch=epoch, **{SPENT: epoch.astype("float64") * spent})
     return AtEqual(_at_epoch(filters.part(cut, epoch.fillna(1) > 0), curves), costs)
 
 

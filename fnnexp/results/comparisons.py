@@ -135,27 +135,37 @@ def configurations(runs: pd.DataFrame, ranking: Ranking | None = None) -> list[C
     distinct = [
         same[0]._replace(name=" = ".join(each.name for each in same)) for same in by_trainings.values()
     ]
-    means = {each.name: statistics.mean(ranking.goodness(each.metric)) for each in distinct}
-    return sorted(distinct, key=lambda each: -means[each.name] if len(each.metric) else np.inf)
+    return sorted(distinct, key=lambda each: _place(each, ranking))
+
+
+def _place(configuration: Configuration, ranking: Ranking) -> tuple[float, float]:
+    """Return what configurations are sorted by: the mean; of times first in how many seeds there is one."""
+    if not len(configuration.metric):
+        return math.inf, math.inf
+    reached = len(configuration.metric) / len(configuration.tried) if ranking.is_time else 1.0
+    return -reached, -statistics.mean(ranking.goodness(configuration.metric))
 
 
 def failed_to_learn(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.Series:
     """Return which trials ended below twice what guessing gets: 2/C of C classes, by an accuracy.
 
-    It is what ranks, or the accuracy beside it. Runs written before the number of classes was recorded count
-    as having ten.
+    Of two classes, where that is all, it is half-way from guessing to all right: three quarters. It is what
+    ranks, or the accuracy beside it. Runs written before the number of classes was recorded count as having
+    ten.
     """
-    return runs[accuracy_beside(runs, ranking or ranking_of(runs))] < 2 / _classes(runs)
+    return runs[accuracy_beside(runs, ranking or ranking_of(runs))] < _limit(runs)
 
 
 def least_accuracy(runs: pd.DataFrame) -> float:
     """Return the accuracy from which on a trial has learned; the greatest where data sets differ."""
-    return float((2 / _classes(runs)).max())
+    return float(_limit(runs).max())
 
 
-def _classes(runs: pd.DataFrame) -> pd.Series:
+def _limit(runs: pd.DataFrame) -> pd.Series:
+    """Return the accuracy below which each trial failed to learn."""
     classes = runs["classes"] if "classes" in runs else pd.Series(np.nan, runs.index)
-    return classes.astype("float64").fillna(CLASSES)
+    guessing = 1 / classes.astype("float64").fillna(CLASSES).clip(lower=2)
+    return (2 * guessing).clip(upper=(1 + guessing) / 2)
 
 
 def _looks(runs: pd.DataFrame) -> pd.Series:
@@ -339,7 +349,7 @@ def _options(table: pd.DataFrame, name: str, about: pd.DataFrame) -> list[_Optio
     `about` has each trial's seed, goodness, whether it failed to learn, and the look that it was seen at.
     """
     rest = table.drop(columns=name).astype("str")
-    cell = rest.agg(" ".join, axis=1) if len(rest.columns) else pd.Series("", table.index)
+    cell = rest.agg("\0".join, axis=1) if len(rest.columns) else pd.Series("", table.index)
     long = about.assign(option=table[name].astype("str"), cell=cell, seed=about["seed"].astype("str"))
     long = long.dropna(subset="metric").drop_duplicates(["option", "cell", "seed"])
     long = long.set_index(["seed", "cell", "option"]).sort_index()

@@ -21,6 +21,9 @@ from fnnexp.tracking.run_format import BEST
 MARGIN = 0.2
 """Percentage points of accuracy: options whose mean difference is surely smaller are equivalent."""
 
+MOST_MARGIN = 1e9
+"""No margin is as large: it would call everything the same."""
+
 NAMES = ("val_accuracy", "val_loss", BEST[0], "test_accuracy", "test_loss", "train_accuracy", "train_loss")
 """The columns of :func:`fnnexp.runs` that can rank."""
 
@@ -114,7 +117,7 @@ def ranking_of(runs: pd.DataFrame, metric: str | None = None, margin: float | No
     is_accuracy = Ranking(chosen).is_accuracy
     if margin is None:
         return Ranking(chosen, MARGIN if is_accuracy else None)
-    if not isinstance(margin, Real) or not margin > 0:
+    if not isinstance(margin, Real) or isinstance(margin, bool) or not 0 < margin < MOST_MARGIN:
         advice = f"percentage points above 0: margin={MARGIN}" if is_accuracy else "a number above 0"
         raise FnnexpError(f"margin={margin!r} is no difference; write {advice}")
     return Ranking(chosen, margin)
@@ -135,6 +138,10 @@ def _checked(runs: pd.DataFrame, metric: str) -> str:
         )
         raise FnnexpError(f"metric={metric!r}: these runs have no such column{advice}")
     done = runs[runs["status"] == "finished"]
+    if len(done) and level is not None and done[name].isna().all():
+        raise FnnexpError(
+            f"metric={metric!r}: none of the {len(done)} finished trials reached it; name a lower level"
+        )
     if len(done) and done[name].isna().all():
         there = [each for each in NAMES if each in done and done[each].notna().any()]
         raise FnnexpError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
@@ -56,11 +57,11 @@ def as_param(value: object) -> str:
 def looks_of(tags: Mapping[str, str]) -> list[int]:
     """Return when reports looked at an experiment's trials, in order.
 
-    >>> looks_of({LOOKS: "17 23"}), looks_of({}), looks_of({LOOKS: "somebody's own"})
-    ([17, 23], [], [])
+    >>> [looks_of({LOOKS: text}) for text in ("17 23", "", "somebody's own", 4301 * "9")]
+    [[17, 23], [], [], []]
     """
     words = tags.get(LOOKS, "").split()
-    return sorted(map(int, words)) if all(word.isdecimal() for word in words) else []
+    return sorted(map(int, words)) if all(re.fullmatch("[0-9]{1,18}", word) for word in words) else []
 
 
 TOO_GOOD = (

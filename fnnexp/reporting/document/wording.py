@@ -66,7 +66,12 @@ def plain(x: float, ranking: Ranking = ACCURACY) -> str:
     """Return a number of what ranks without a unit, with a true minus, and no minus before a 0.
 
     An accuracy has two digits of a percent behind the point, a loss four, a time three in all.
+
+    >>> plain(0.0021), plain(math.nan)
+    ('0.21', '–')
     """
+    if math.isnan(x):
+        return "–"
     form = "z.2f" if ranking.is_accuracy else "z.3g" if ranking.is_time else "z.4f"
     return f"{ranking.scale * x:{form}}".replace("-", "−")
 

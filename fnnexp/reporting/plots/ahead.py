@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
+    from matplotlib.axes import Axes
 
     from fnnexp.results.comparisons import Findings
     from fnnexp.results.ranking import Ranking
@@ -66,6 +68,7 @@ def ahead(findings: Findings) -> Picture | None:
     ax.axvline(0, color=INK, linewidth=0.8)
     ax.plot([0], [0], linestyle="", marker="o", color=INK, markersize=6)
     drawn: list[float] = [-margin, margin]
+    intervals: list[tuple[int, float, float, str]] = []
     for y, (row, name) in enumerate(zip(rows, others, strict=True), start=1):
         sign = -ranking.scale if row["a"] == leader.name else ranking.scale
         stroke = STROKES[row["verdict"] if sign < 0 or row["verdict"] != "better" else "open"]
@@ -73,7 +76,9 @@ def ahead(findings: Findings) -> Picture | None:
         seeds = ranking.scale * gains.dropna().to_numpy(float)
         drawn += [*seeds, sign * row["difference"]]
         ax.plot(seeds, np.full(len(seeds), y + 0.22), "|", color=stroke["color"], alpha=0.55, markersize=5)
-        ax.plot([sign * row["low"], sign * row["high"]], [y, y], color=stroke["color"], linewidth=1.6)
+        ends = sign * row["low"], sign * row["high"]
+        intervals += [(y, min(ends), max(ends), stroke["color"])] if not math.isnan(ends[0]) else []
+        ax.plot(ends, [y, y], color=stroke["color"], linewidth=1.6)
         ax.plot([sign * row["difference"]], [y], linestyle="", markersize=6, **stroke)
     left_out = [
         f"{n} {text}"
@@ -83,7 +88,8 @@ def ahead(findings: Findings) -> Picture | None:
         )
         if n
     ]
-    _label(ax, names, drawn, ranking, leader.name)
+    _label(ax, names, ranking, leader.name)
+    _set_limits(ax, drawn, intervals)
     if left_out:
         set_title(ax, f"not drawn: {', '.join(left_out)} (leader.csv has all)")
     there = dict.fromkeys(row["verdict"] for row in rows)
@@ -97,10 +103,7 @@ def ahead(findings: Findings) -> Picture | None:
     return figure
 
 
-def _label(ax: Any, names: Sequence[str], drawn: Sequence[float], ranking: Ranking, leader: str) -> None:
-    least, most = min(drawn), max(drawn)
-    room = 0.06 * (most - least)
-    ax.set_xlim(least - room, most + room)  # intervals of two seeds can be as wide as all accuracies
+def _label(ax: Axes, names: Sequence[str], ranking: Ranking, leader: str) -> None:
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_yticks(range(len(names)), names, color=INK, fontsize=9, parse_math=False)
     ax.tick_params(axis="both", colors=INK, labelsize=8.5, length=0)
@@ -109,6 +112,22 @@ def _label(ax: Any, names: Sequence[str], drawn: Sequence[float], ranking: Ranki
     unit = "percentage points of " if ranking.is_accuracy else "better in "
     text = f"{unit}{ranking.metric} from {_short(leader)}, paired by seed"
     ax.set_xlabel(text, color=INK, fontsize=9, parse_math=False)
+
+
+def _set_limits(ax: Axes, drawn: Sequence[float], intervals: Sequence[tuple[int, float, float, str]]) -> None:
+    """Show all that is drawn, and intervals as far; one that goes on has an arrow at the axis' end.
+
+    Intervals of two seeds can be as wide as all accuracies.
+    """
+    least, most = min(drawn), max(drawn)
+    room = (most - least) or 1.0
+    low = max(least - room, min([least, *(start for _, start, _, _ in intervals)])) - 0.06 * room
+    high = min(most + room, max([most, *(end for _, _, end, _ in intervals)])) + 0.06 * room
+    ax.set_xlim(low, high)
+    for y, start, end, color in intervals:
+        for beyond, at, arrow in ((start < low, low, "<"), (end > high, high, ">")):
+            if beyond:
+                ax.scatter([at], [y], s=36, marker=arrow, color=color, clip_on=False)
 
 
 def _short(name: str) -> str:
@@ -122,6 +141,6 @@ def caption(pairs: pd.DataFrame) -> str:
     most = int(pairs["seeds"].max()) if len(pairs) else 0
     return (
         "How far each configuration is from the leader: the mean difference with its 95% interval, and below "
-        f"it a stroke for each seed that both have, {most} at most. In the shaded band a difference hardly "
-        "matters."
+        f"it a stroke for each seed that both have, {most} at most. An arrow stands where an "
+        "interval goes on. In the shaded band a difference hardly matters."
     )

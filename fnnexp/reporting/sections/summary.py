@@ -11,7 +11,7 @@ from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
 from fnnexp.reporting.document.markdown import escaped
 from fnnexp.reporting.document.wording import between, percent, plural, points, value
 from fnnexp.reporting.plots import ahead, picture
-from fnnexp.results import comparisons, filters, frames, numeric, questions, statistics
+from fnnexp.results import budgets, comparisons, filters, frames, numeric, questions, statistics
 from fnnexp.results.arguments import takes_frames
 from fnnexp.results.factors import as_text
 from fnnexp.results.ranking import ranking_of
@@ -109,17 +109,17 @@ def headlines(runs: pd.DataFrame, findings: Findings) -> list[str]:
     if not finished:
         return ["No trial has finished, so there is no answer yet."]
     texts = [_best(runs, finished, findings), *_at_best(runs, finished)]
-    if len(findings.in_each_cell) > 1:
-        texts.append(_by_cell(findings.in_each_cell, finished))
+    if len(findings.in_each_cell) > 1 and not findings.ranking.is_time:
+        texts += _by_cell(findings.in_each_cell, finished)
     doubts = [
         *_equal_epochs(runs),
         *_not_finished(findings),
-        *_not_learned(runs, finished, len(findings.configurations)),
+        *_not_learned(runs, finished, findings),
         *_looked_at(findings),
     ]
     if len(finished) > 1 and findings.metric.startswith("test_"):
         doubts.append(
-            "It was chosen by the test images, so its accuracy is optimistic: expect less on new ones."
+            "It was chosen by the test images, so what it shows is optimistic: expect worse on new ones."
         )
     return [*texts, *doubts]
 
@@ -150,12 +150,12 @@ def _best(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findi
     kind, among = f"{_kind(leader)}s", len(pairs) + 1
     if not pairs["seeds"].any():
         return f"{where}{leader.name} leads. {_unpaired(leader, finished[1])}"
-    if pairs["seeds"].max() == 1:
-        first = _first(pairs.iloc[0], leader, "leads and is", findings.ranking)
-        return f"{_begin(where, 'one seed settles nothing')}; of {among} {kind} {first}."
     if findings.ranking.is_time:
         first = _first(pairs.iloc[0], leader, f"is the fastest of {among} {kind}:", findings.ranking)
         return f"{where}{first}. Trials of one stack share a clock, so no test is made of times."
+    if pairs["seeds"].max() == 1:
+        first = _first(pairs.iloc[0], leader, "leads and is", findings.ranking)
+        return f"{_begin(where, 'one seed settles nothing')}; of {among} {kind} {first}."
     verdict = _verdict(pairs, leader)
     worse, same, near = (
         _against(pairs[verdict == each], leader) for each in ("better", "equivalent", "open")
@@ -166,9 +166,11 @@ def _best(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findi
         if len(near) == len(pairs):
             apart = _begin(where, f"the {among} {kind} are not told apart")
         rest = f"; {alike}" * bool(same) + _are_worse(worse)
-        nearest = pairs[verdict == "open"].iloc[0]
-        first = _first(nearest, leader, "is", findings.ranking)
-        return f"{apart}{rest}. {first}{_needed(nearest)}."
+        nearest = pairs[(verdict == "open") & (pairs["seeds"] > 0)]
+        if nearest.empty:
+            return f"{apart}{rest}."
+        first = _first(nearest.iloc[0], leader, "is", findings.ranking)
+        return f"{apart}{rest}. {first}{_needed(nearest.iloc[0])}."
     if not same:
         closest = pairs.sort_values("difference", kind="stable").iloc[0]
         first = _first(closest, leader, f"is the best of {among} {kind}:", findings.ranking)
@@ -228,7 +230,8 @@ def _first(pair: pd.Series, leader: Configuration, verb: str, ranking: Ranking) 
     name = pair.b if pair.a == leader.name else pair.a
     about = [] if math.isnan(pair.low) else [f"95% interval {between(pair.low, pair.high, ranking)}"]
     if pair.seeds > 1:
-        about.append(f"in {pair.ahead} of {pair.seeds} seeds")
+        level = pair.difference == 0
+        about.append(f"over {pair.seeds} seeds" if level else f"in {pair.ahead} of {pair.seeds} seeds")
     behind = f" ({'; '.join(about)})" if about else ""
     if pair.difference == 0:
         return f"{leader.name} and {name} are level{behind}"
@@ -254,6 +257,8 @@ def _are(names: Sequence[str]) -> str:
 
 def _needed(pair: pd.Series) -> str:
     """Return how many seeds would settle a pair that is open."""
+    if pair.verdict == "better":
+        return ", which is beyond chance; what it leads by is of seeds that the other lacks"
     if pair.seeds < 2 or pair.difference == 0:
         return "; how many seeds would settle it can't be said yet"
     many = "more than 1,000" if pd.isna(pair.seeds_needed) else f"about {int(pair.seeds_needed)}"
@@ -272,14 +277,20 @@ def _few(names: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _by_cell(cells: pd.DataFrame, finished: Sequence[Configuration]) -> str:
-    """Return which initializer leads in how many combinations of the other factors, and how surely."""
+def _by_cell(cells: pd.DataFrame, finished: Sequence[Configuration]) -> list[str]:
+    """Return which initializer leads in how many combinations of the other factors, and how surely.
+
+    Of combinations in which nothing learned, or no two initializers have a seed in common, nothing is said.
+    """
+    cells = cells[cells["seeds"] > 0]
     others = [str(name) for name in cells.columns[: list(cells.columns).index("a")]]
     never = [set(each.levels.items()) for each in finished if each.failed.all()]
     best = [{*row[others].items(), ("init", row["a"])} for _, row in cells.iterrows()]
     learned = [each not in never for each in best]
     if some := any(learned) and not all(learned):
         cells = cells[learned]
+    if len(cells) < 2:
+        return []
     kind = KINDS.get(others[0], f"{others[0]} value") + "s" if len(others) == 1 else ""
     among = f"the {len(cells)} {kind or 'combinations of ' + ' and '.join(others)}{' that learn' * some}"
     won = cells[cells["difference"] != 0]
@@ -290,17 +301,17 @@ def _by_cell(cells: pd.DataFrame, finished: Sequence[Configuration]) -> str:
         one = f"{leads.index[0]} is the best initializer on each of {among}"
         number = int(settled.sum())
         surely = "all" if number == len(cells) else str(number) if number else "none"
-        return f"{one}, beyond chance on {surely} of them."
+        return [f"{one}, beyond chance on {surely} of them."]
     parts = [f"{name} in {n}" for name, n in leads.items()]
     if level := len(cells) - len(won):
         parts.append(f"level in {level}")
     surely = f"; beyond chance: {', '.join(sure)}" if sure else "; beyond chance in none"
-    return f"Of {among}, the best initializer is {', '.join(parts)}{surely}."
+    return [f"Of {among}, the best initializer is {', '.join(parts)}{surely}."]
 
 
 def _equal_epochs(runs: pd.DataFrame) -> list[str]:
     """Return that batching modes had other costs, and which section of the report compares them at equal."""
-    if runs["batching"].astype("str").nunique() < 2:
+    if runs["batching"].astype("str").nunique() < 2 or budgets.SPENT in runs:
         return []
     return ["Batching modes are compared as trained: see 'Batching modes at equal cost'."]
 
@@ -315,23 +326,26 @@ def _not_finished(findings: Findings) -> list[str]:
     return [f"{len(lost)} of {among} {done} in no seed: {_few(lost)}."]
 
 
-def _not_learned(runs: pd.DataFrame, finished: Sequence[Configuration], tried: int) -> list[str]:
+def _not_learned(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findings) -> list[str]:
     """Return how many configurations did not learn, in all seeds or in some."""
     never = [each.name for each in finished if each.failed.all()]
     partly = [each for each in finished if each.failed.any() and not each.failed.all()]
     some = [
         f"{each.name} ({int(each.failed.sum())} of {plural(len(each.failed), 'seed')})" for each in partly
     ]
-    limit = f"below {100 * comparisons.least_accuracy(runs):.3g}%, twice what guessing gets"
+    least = comparisons.least_accuracy(runs)
+    guessing = "twice what guessing gets" if least < 0.75 else "half-way from guessing to all right"
+    limit = f"below {100 * least:.3g}%, {guessing}"
     texts = []
     if len(never) == len(finished):
         texts.append(f"No network learned: all end {limit}.")
     elif never:
-        among = plural(tried, "configuration")
+        among = plural(len(findings.configurations), "configuration")
         texts.append(f"{len(never)} of {among} did not learn ({limit}): {_few(never)}.")
     if some:
         rule = "" if never else f" ({limit})"
-        texts.append(f"Some seeds did not learn{rule}: {_few(some)}; such pairs are tested by their signs.")
+        tested = "" if findings.ranking.is_time else "; such pairs are tested by their signs"
+        texts.append(f"Some seeds did not learn{rule}: {_few(some)}{tested}.")
     return texts
 
 
@@ -339,7 +353,7 @@ def _looked_at(findings: Findings) -> list[str]:
     """Return that seeds were added after a look, if they were."""
     tables = (findings.with_leader, findings.of_options, findings.in_each_cell)
     most = max((int(table["looks"].max()) for table in tables if len(table)), default=0)
-    if most < 2:
+    if most < 2 or findings.ranking.is_time:
         return []
     return [
         f"Reports have looked at these seeds {most} times while they grew: pairs that were seen before are "
@@ -362,7 +376,7 @@ def details(runs: pd.DataFrame, findings: Findings) -> list[str]:
         _tested(runs, leader, by_test, findings.ranking),
         *_measured(runs),
     ]
-    if chosen:
+    if chosen and not findings.ranking.is_time:
         texts.append(_others(pairs, leader, findings.ranking))
     texts += _same(runs)
     if len(findings.shares) > 1:
@@ -383,6 +397,8 @@ def _leader(leader: Configuration, ranking: Ranking, chosen: bool) -> str:
         sentence += ", of one seed, which says nothing about other seeds"
     elif interval.method == "none":
         sentence += f", the same in all {n} seeds"
+    elif ranking.is_time:
+        sentence += f", the mean of {n} seeds"
     else:
         ends = between(interval.low, interval.high, ranking)
         sentence += f" (95% interval {ends} over {n} seeds: {METHODS[interval.method]})"
