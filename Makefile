@@ -14,7 +14,7 @@ SPREAD ?= -n 2 --dist worksteal
 # `make test` leaves out what starts servers, kills sweeps, drives a browser or executes notebooks: tests/conftest.py.
 SHORT := -m "not long"
 # What test-versions tries; an interpreter may be a path.
-PYTHONS ?= python3.11 python3.12 python3.13
+PYTHONS ?= python3.11 python3.12 python3.13 python3.14
 
 .PHONY: help demo test test-long test-lowest test-newest test-versions test-seams-newest chaos test-ray postgres notebooks lint format bench clean
 
