@@ -14,6 +14,7 @@ import fnnexp
 
 ROOT = Path(__file__).parents[1]
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
+CI = (ROOT / ".ci" / "run").read_text("utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 RULES = {
     target: prerequisites.split()
@@ -22,9 +23,7 @@ RULES = {
 }
 """The prerequisites of each target in the Makefile, without the files that it makes."""
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-FORMS = sorted(
-    set((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")) - {ROOT / ".github/ISSUE_TEMPLATE/config.yml"}
-)
+FORMS = [ROOT / ".github" / "ISSUE_TEMPLATE" / f"{name}.yml" for name in ("bug", "feature", "question")]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / ".github").glob("*.md")])
 
 
@@ -32,66 +31,70 @@ def loaded(path):
     return yaml.safe_load(path.read_text("utf-8"))
 
 
-def targets_in(text):
-    """Return the targets of the make commands at the beginning of lines and of inline code."""
-    commands = re.findall(r"(?:^|`)make ([^`#\n]+)", text, re.MULTILINE)
+def code_in(page):
+    """Return the code blocks and the inline code of a Markdown page, on lines of their own."""
+    blocks = re.findall(r"```.*?```|`[^`\n]+`", page.read_text("utf-8"), re.DOTALL)
+    return "\n".join(block.strip("`") for block in blocks)
+
+
+def targets_in(commands):
+    """Return the targets of the make commands that begin a line."""
+    commands = re.findall(r"^ *make ([^#\n]+)", commands, re.MULTILINE)
     words = [word for command in commands for word in command.split()]
     return {word for word in words if not word.startswith("-") and "=" not in word and "/" not in word}
 
 
 def combinations(job):
     """Return the combinations of a job's matrix, as GitHub makes them."""
-    matrix = job["strategy"]["matrix"]
-    axes = {name: values for name, values in matrix.items() if name != "include"}
-    return [dict(zip(axes, values, strict=True)) for values in product(*axes.values()) if axes] + matrix.get(
-        "include", []
-    )
+    axes = dict(job["strategy"]["matrix"])
+    extra = axes.pop("include", [])
+    return [dict(zip(axes, values, strict=True)) for values in product(*axes.values()) if axes] + extra
+
+
+def filled(text, values):
+    """Replace each `${{ matrix.NAME }}` by its value."""
+    return re.sub(r"\$\{\{ matrix\.(\w+) }}", lambda match: values[match[1]], text)
 
 
 def runs():
     """Return (system, Python version, targets) of each job that the workflows start."""
-    found = []
-    for workflow in WORKFLOWS:
-        for job in loaded(workflow)["jobs"].values():
-            for values in combinations(job):
-                system, commands = (
-                    re.sub(r"\$\{\{ matrix\.(\w+) }}", lambda name: values[name[1]], text)  # noqa: B023
-                    for text in (job["runs-on"], "\n".join(step.get("run", "") for step in job["steps"]))
-                )
-                found.append((system.partition("-")[0], values["python"], targets_in(commands)))
-    return found
+    jobs = [job for workflow in WORKFLOWS for job in loaded(workflow)["jobs"].values()]
+    return [
+        (
+            filled(job["runs-on"], values).removesuffix("-latest"),
+            values["python"],
+            targets_in(filled("\n".join(step.get("run", "") for step in job["steps"]), values)),
+        )
+        for job in jobs
+        for values in combinations(job)
+    ]
 
 
 def with_prerequisites(targets):
     return targets | {inner for target in targets for inner in RULES[target] if inner in RULES}
 
 
-@pytest.mark.parametrize(
-    "file",
-    [
-        ".ci/run",
-        ".pre-commit-config.yaml",
-        ".github/workflows",
-        *(str(page.relative_to(ROOT)) for page in PAGES),
-    ],
-)
-def test_every_make_target_that_a_file_names_exists(file):
-    if file == ".github/workflows":
-        named = set().union(*(targets for _, _, targets in runs()))
-    elif file == ".pre-commit-config.yaml":
-        named = targets_in(
-            "\n".join(hook["entry"] for repo in loaded(ROOT / file)["repos"] for hook in repo["hooks"])
-        )
-    else:
-        named = targets_in((ROOT / file).read_text("utf-8"))
-    assert named <= RULES.keys()
-    assert named or file.endswith(".md")
+def hooks():
+    """Return the repository and the command of each hook of pre-commit."""
+    repos = loaded(ROOT / ".pre-commit-config.yaml")["repos"]
+    return [(repo["repo"], hook.get("entry")) for repo in repos for hook in repo["hooks"]]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_make_target_that_a_page_names_exists(page):
+    assert targets_in(code_in(page)) <= RULES.keys()
+
+
+def test_every_make_target_that_ci_and_pre_commit_run_exists():
+    in_workflows = set().union(*(targets for _, _, targets in runs()))
+    in_hooks = targets_in("\n".join(entry for _, entry in hooks()))
+    assert in_workflows | in_hooks | targets_in(CI) <= RULES.keys()
 
 
 def test_the_workflows_run_every_target_of_ci_on_linux_and_the_tests_everywhere():
     started = runs()
     on_linux = set().union(*(targets for system, _, targets in started if system == "ubuntu"))
-    assert targets_in((ROOT / ".ci" / "run").read_text("utf-8")) <= with_prerequisites(on_linux)
+    assert targets_in(CI) <= with_prerequisites(on_linux)
     tested = {(system, python) for system, python, targets in started if "test" in targets}
     assert tested == set(product(("ubuntu", "macos", "windows"), pythons_in_classifiers()))
 
@@ -137,10 +140,7 @@ def test_the_citation_and_the_changelog_know_the_version():
 
 
 def test_pre_commit_pins_no_version_that_constraints_pin():
-    repos = loaded(ROOT / ".pre-commit-config.yaml")["repos"]
-    assert [(repo["repo"], [hook["entry"] for hook in repo["hooks"]]) for repo in repos] == [
-        ("local", ["make lint"])
-    ]
+    assert hooks() == [("local", "make lint")]
 
 
 @pytest.mark.parametrize("path", FORMS, ids=lambda path: path.stem)
@@ -158,7 +158,7 @@ def anchors(page):
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_link_between_files_leads_somewhere(page):
     for path, anchor in re.findall(r"\]\(([^):#\s]*)(?:#([\w-]+))?\)", page.read_text("utf-8")):
         linked = (page.parent / path).resolve() if path else page
