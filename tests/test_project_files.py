@@ -16,12 +16,9 @@ ROOT = Path(__file__).parents[1]
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 CI = (ROOT / ".ci" / "run").read_text("utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-RULES = {
-    target: prerequisites.split()
-    for targets, prerequisites in re.findall(r"^([\w. -]+):(?!=)[ \t]*(.*)$", MAKEFILE, re.MULTILINE)
-    for target in targets.split()
-}
-"""The prerequisites of each target in the Makefile, without the files that it makes."""
+PHONY = re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[1].split()
+RULES = {target: re.search(rf"^{target}:(.*)$", MAKEFILE, re.MULTILINE)[1].split() for target in PHONY}
+"""The prerequisites of each target in the Makefile that makes no file."""
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 FORMS = [ROOT / ".github" / "ISSUE_TEMPLATE" / f"{name}.yml" for name in ("bug", "feature", "question")]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / ".github").glob("*.md")])
