@@ -1,4 +1,4 @@
-"""CI, the releases' versions and the documents name only what exists, and agree with each other."""
+"""CI, versions and documents agree with each other, and name only what exists."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_the_workflows_run_every_target_of_ci_on_linux_and_the_tests_everywhere(
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_a_workflow_may_only_read_and_trusts_no_unpinned_action(path):
+def test_a_workflow_may_only_read_and_pins_its_actions(path):
     workflow = loaded(path)
     assert workflow["permissions"] == {"contents": "read"}
     assert workflow["concurrency"]["cancel-in-progress"]
@@ -127,7 +127,7 @@ def test_the_same_python_versions_are_declared_and_tested():
     assert PROJECT["tool"]["ruff"]["target-version"] == f"py{declared[0].replace('.', '')}"
 
 
-def test_the_citation_and_the_changelog_know_the_version():
+def test_the_citation_and_the_changelog_name_the_version():
     citation = loaded(ROOT / "CITATION.cff")
     assert {"cff-version", "message", "title", "authors"} <= citation.keys()
     assert str(citation["version"]) == fnnexp.__version__
