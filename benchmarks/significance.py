@@ -99,7 +99,7 @@ def train(seeds: int) -> None:
         for first in range(0, seeds, LANES):
             some = range(first, min(first + LANES, seeds))
             lanes = [Lane(str(seed), seed, stds, (("lr", lr),)) for seed in some]
-            _, records = advance(recipe, Stack.not_begun(lanes), arrays, engine="numba")
+            _, records = advance(recipe, Stack.without_parameters(lanes), arrays, engine="numba")
             last |= {int(record.key): record.metrics["val_accuracy"] for record in records}
         right[name] = np.rint([last[seed] * IMAGES for seed in range(seeds)]).astype(int)
         pd.DataFrame(right).to_csv(TRAINED, index=False, lineterminator="\n")
@@ -169,7 +169,7 @@ def row(about: str, names: tuple[str, ...], **what: object) -> dict[str, object]
     return {"about": about, "options": " / ".join(names), **what}
 
 
-def of_pairs(accuracy: pd.DataFrame) -> list[dict[str, object]]:
+def pair_rows(accuracy: pd.DataFrame) -> list[dict[str, object]]:
     """Return in what share of experiments two options are told apart."""
     rows = []
     for names in PAIRS:
@@ -186,7 +186,7 @@ def of_pairs(accuracy: pd.DataFrame) -> list[dict[str, object]]:
     return rows
 
 
-def of_questions(accuracy: pd.DataFrame) -> list[dict[str, object]]:
+def question_rows(accuracy: pd.DataFrame) -> list[dict[str, object]]:
     """Return in what share of experiments one or more of three pairs are told apart, after Holm."""
     rows = []
     for names in QUESTIONS:
@@ -201,7 +201,7 @@ def of_questions(accuracy: pd.DataFrame) -> list[dict[str, object]]:
     return rows
 
 
-def of_margins(accuracy: pd.DataFrame) -> list[dict[str, object]]:
+def margin_rows(accuracy: pd.DataFrame) -> list[dict[str, object]]:
     """Return in what share of experiments two options are called equivalent.
 
     Their difference is exactly the margin, either way, or 0. The whole 95% interval must be within the
@@ -223,7 +223,7 @@ def of_margins(accuracy: pd.DataFrame) -> list[dict[str, object]]:
     return rows
 
 
-def of_looks(accuracy: pd.DataFrame) -> list[dict[str, object]]:
+def look_rows(accuracy: pd.DataFrame) -> list[dict[str, object]]:
     """Return in what share of races two options are ever told apart, with a look at each seed from 3 to 40.
 
     By Student's t at each look, and by the safe t test: an e-value with a N(0, τ²) prior on the effect
@@ -320,7 +320,7 @@ def main() -> None:
         return
     trained = pd.read_csv(TRAINED)
     accuracy = accuracies(trained)
-    rows = [each for part in (of_pairs, of_questions, of_margins, of_looks) for each in part(accuracy)]
+    rows = [each for part in (pair_rows, question_rows, margin_rows, look_rows) for each in part(accuracy)]
     table = pd.DataFrame(rows)
     table["error"] = np.sqrt(table["share"] * (1 - table["share"]) / EXPERIMENTS)
     table.round(4).to_csv(RESULTS / "significance.csv", index=False, lineterminator="\n")

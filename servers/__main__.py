@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from servers.mlflow_server import MlflowServer
-from servers.postgres import MissingError, Postgres
+from servers.postgres import NoPostgresError, Postgres
 
 
 def main() -> int:
@@ -16,7 +16,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         postgres = Postgres()
-    except MissingError as error:
+    except NoPostgresError as error:
         print(error, file=sys.stderr)
         return 2
     try:

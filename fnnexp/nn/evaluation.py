@@ -55,7 +55,7 @@ class Predictions:
     loss: NDArray[np.float64]
 
 
-def parameters_of(architecture: Architecture, arrays: Mapping[str, Array]) -> Parameters:
+def parameters_from(architecture: Architecture, arrays: Mapping[str, Array]) -> Parameters:
     """Return the parameters of one lane from the arrays that :meth:`Parameters.named` gives."""
     theta = np.empty((1, architecture.parameter_count), arrays["W1"].dtype)
     parameters = Parameters(architecture, theta)

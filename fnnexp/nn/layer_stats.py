@@ -58,7 +58,7 @@ def name(layer: int, quantity: str) -> str:
     return f"layer{layer + 1}/{quantity}"
 
 
-def are_among(metrics: Iterable[str]) -> bool:
+def has_diagnostics(metrics: Iterable[str]) -> bool:
     """Whether some of these names of metrics are those of diagnostics.
 
     >>> are_among(["test_loss", "layer2/dz_std"])

@@ -97,12 +97,12 @@ class Stack:
     epoch: int = 0
 
     @classmethod
-    def not_begun(cls, lanes: Sequence[Lane]) -> Stack:
+    def without_parameters(cls, lanes: Sequence[Lane]) -> Stack:
         """Return a stack whose start is not drawn yet."""
         return cls(tuple(lanes), np.empty((len(lanes), 0)), ())
 
     @property
-    def is_begun(self) -> bool:
+    def has_parameters(self) -> bool:
         """Whether its start is drawn."""
         return bool(self.theta.shape[1])
 

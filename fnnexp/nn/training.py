@@ -64,7 +64,7 @@ def advance(
     began = clock()
     records: list[Record] = []
     computing = engine_for(recipe, engine)
-    if not stack.is_begun:
+    if not stack.has_parameters:
         stack = start(recipe, stack.lanes)
     with np.errstate(all="ignore"):  # an overflow shows in the result, and is recorded
         stack = replace(stack, theta=stack.theta.copy(), slots=tuple(slot.copy() for slot in stack.slots))

@@ -211,7 +211,7 @@ def resume(
             f" from beginning to end; with execution.engine={engine} they go on where they were"
         )
     wanted = execution.diagnostics
-    if unlike := sum(layer_stats.are_among(curve[-1].metrics) != wanted for curve in curves.values()):
+    if unlike := sum(layer_stats.has_diagnostics(curve[-1].metrics) != wanted for curve in curves.values()):
         have = "have diagnostics from here on" if wanted else "have no diagnostics from here on"
         other = "diagnostics=false" if wanted else "diagnostics=true"
         say(f"{unlike} of them {have}; so far they were trained with {other}")

@@ -86,7 +86,7 @@ def plan(
             if epoch:
                 stack = _joined([begun[trial.numbers_id] for trial in part])
             else:
-                stack = Stack.not_begun([trial.lane() for trial in part])
+                stack = Stack.without_parameters([trial.lane() for trial in part])
             stacks.append(PlannedStack(recipe, part[0].data, stack))
     return spread(stacks, n_jobs)
 

@@ -85,7 +85,7 @@ def trial_runs(client: MlflowClient, experiment_id: str) -> Iterable[FoundRun]:
 def trial_runs_by_client(client: MlflowClient, experiment_id: str) -> Iterator[FoundRun]:
     """Yield the same as :func:`trial_runs` from MLflow's own search, which also a server has."""
     for run in _pages(client, experiment_id, f"tags.`{TRIAL}` LIKE '%'"):
-        tags, diagnosed = run.data.tags, layer_stats.are_among(run.data.metrics)
+        tags, diagnosed = run.data.tags, layer_stats.has_diagnostics(run.data.metrics)
         yield FoundRun(run.info.run_id, run.info.status, tags[TRIAL], tags.get(STATUS, RUNNING), diagnosed)
 
 

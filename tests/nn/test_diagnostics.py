@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from fnnexp.data import datasets as data
 from fnnexp.nn import layer_stats as diagnostics
-from fnnexp.nn.layer_stats import QUANTITIES, Probe, are_among, names
+from fnnexp.nn.layer_stats import QUANTITIES, Probe, has_diagnostics, names
 from fnnexp.nn.network import Architecture, Parameters
 from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.batching import Batching
@@ -215,9 +215,11 @@ def test_a_spread_that_overflows_is_left_out() -> None:
 def test_every_name_that_can_come_is_named_and_told_from_a_metric(activation: str) -> None:
     recipe, arrays = recipe_of(activation), images(6, 64, 8, 12, 4)
     _, records = advance(recipe, start(recipe, lanes_of(recipe)), arrays, diagnostics=True)
-    plain = [name for name in records[-1].metrics if not are_among([name])]
+    plain = [name for name in records[-1].metrics if not has_diagnostics([name])]
     assert plain == ["train_loss", "train_accuracy", "test_loss", "test_accuracy"]
-    assert [name for name in records[-1].metrics if are_among([name])] == list(names(recipe.architecture))
+    assert [name for name in records[-1].metrics if has_diagnostics([name])] == list(
+        names(recipe.architecture)
+    )
     quantities = {name.partition("/")[2] for name in names(recipe.architecture)}
     share = "dead" if activation == "relu" else "saturated"
     assert quantities == {"z_std", "dz_std", "update_ratio", share} <= set(QUANTITIES)
@@ -229,7 +231,9 @@ def test_every_name_that_can_come_is_named_and_told_from_a_metric(activation: st
 def without(records: list[Record]) -> list[Record]:
     """The records as they would be without diagnostics."""
     kept = [
-        replace(record, metrics={name: v for name, v in record.metrics.items() if not are_among([name])})
+        replace(
+            record, metrics={name: v for name, v in record.metrics.items() if not has_diagnostics([name])}
+        )
         for record in records
     ]
     return [record for record in kept if record.metrics]
@@ -278,9 +282,9 @@ def test_a_curve_that_began_without_diagnostics_goes_on_with_them() -> None:
     recipe, arrays = recipe_of(epochs=3), images(7, 64, 8, 12, 4)
     stack, first = advance(recipe, start(recipe, lanes_of(recipe, 2)), arrays, seconds=0)
     stack, rest = advance(recipe, stack, arrays, diagnostics=True)
-    assert not any(are_among(record.metrics) for record in first)
+    assert not any(has_diagnostics(record.metrics) for record in first)
     assert [record.epoch for record in rest] == [2, 2, 3, 3]
-    assert all(are_among(record.metrics) for record in rest)
+    assert all(has_diagnostics(record.metrics) for record in rest)
 
 
 def test_of_no_epochs_the_start_is_one_record() -> None:

@@ -18,7 +18,7 @@ from sklearn.metrics import confusion_matrix
 from fnnexp.data import datasets as data
 from fnnexp.data import download
 from fnnexp.errors import FnnexpError
-from fnnexp.nn.evaluation import Predictions, parameters_of, predict
+from fnnexp.nn.evaluation import Predictions, parameters_from, predict
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.stack import Recipe
@@ -384,7 +384,7 @@ def test_predictions_of_many_rows_are_those_of_the_reference(scale):
         rng.integers(0, 5, 1100).astype(np.uint8),
     )
     recipe = Recipe(shape, Batching("full"), "sgd", epochs=1, scale=scale, epsilon=1e-3)
-    found = predict(recipe, parameters_of(shape, arrays), images, labels)
+    found = predict(recipe, parameters_from(shape, arrays), images, labels)
     network = Network(W, [None, None, arrays["b3"]], "tanh", epsilon=1e-3)
     P = network.forward(images / 255 if scale == "unit" else images)
     assert (found.predicted == P.argmax(axis=1)).all()

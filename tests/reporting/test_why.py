@@ -23,7 +23,7 @@ import fnnexp
 from fnnexp.config.execution import Execution
 from fnnexp.data import datasets as data
 from fnnexp.nn import layer_stats as diagnostics
-from fnnexp.nn.layer_stats import are_among
+from fnnexp.nn.layer_stats import has_diagnostics
 from fnnexp.nn.training import advance, start
 from fnnexp.reporting.plots import layers as diagnosis_plots
 from fnnexp.reporting.plots import style
@@ -75,7 +75,7 @@ def test_a_sweep_with_diagnostics_has_the_trials_curves_and_weights_of_one_witho
     for trial, one in plain.items():
         ids = one.info.run_id, looked[trial].info.run_id
         without, with_them = (curve_in(swept, run_id) for run_id in ids)
-        assert [point for point in with_them if not are_among([point[0]])] == without
+        assert [point for point in with_them if not has_diagnostics([point[0]])] == without
         assert same_bits(*(weights_in(swept, run_id) for run_id in ids))
         assert looked[trial].data.params == one.data.params
         assert looked[trial].info.run_name == one.info.run_name
@@ -149,7 +149,7 @@ def test_a_trial_goes_on_from_its_checkpoint_with_or_without(
         expected = [
             point
             for point in points(diagnosed(trial))
-            if not are_among([point[0]]) or (first if point[1] <= 1 else then)
+            if not has_diagnostics([point[0]]) or (first if point[1] <= 1 else then)
         ]
         assert curve_in(own_folder, runs_in(own_folder)[trial.id].info.run_id) == expected
     told = fnnexp.diagnostics("fnnexp", tracking_uri=store)
@@ -214,7 +214,7 @@ def test_the_frame_holds_every_recorded_diagnostic_and_the_curves_none(swept):
         mine = told[told["trial"] == trial]
         names = "layer" + mine["layer"].astype(str) + "/" + mine["quantity"].astype(str)
         assert sorted(zip(names, mine["epoch"], mine["value"], strict=True)) == [
-            point for point in stored if are_among([point[0]])
+            point for point in stored if has_diagnostics([point[0]])
         ]
         mine = curves[curves["trial"] == trial]
         assert len(mine) == len(stored) - len(names) == 12

@@ -26,7 +26,7 @@ from stores import agree, results
 
 from fnnexp.config.execution import Execution
 from fnnexp.data import datasets as data
-from fnnexp.nn.layer_stats import are_among
+from fnnexp.nn.layer_stats import has_diagnostics
 from fnnexp.sweeping.backends import cluster as cluster_module
 from fnnexp.sweeping.backends import dask as on_dask
 from fnnexp.sweeping.backends.cluster import (
@@ -214,7 +214,7 @@ def test_a_cluster_has_a_worker_a_thread_and_hands_out_each_data_set_once(dask, 
         here = train_segment(each, execution)
         assert answer.stack.theta.tobytes() == here.stack.theta.tobytes()
         assert [one.metrics for one in answer.records] == [one.metrics for one in here.records]
-        assert [are_among(one.metrics) for one in answer.records] == [True, True]
+        assert [has_diagnostics(one.metrics) for one in answer.records] == [True, True]
     assert sent == [planned[0].data]
     with connected(Execution(backend="dask", address=cluster.address)) as backend:
         assert worker_count(-1, backend) == 4

@@ -1345,8 +1345,8 @@ def test_a_plan_puts_every_unfinished_lane_in_exactly_one_stack(trials, max_lane
         assert 1 <= len(stack.lanes) <= (max_lanes or USUAL_LANES[stack.recipe.batching.mode])
         assert {firsts[lane.key].stack_key for lane in stack.lanes} == {(stack.recipe, SMALL.checksum)}
         assert {begun.get(lane.key, 0) for lane in stack.lanes} == {stack.stack.epoch}
-        assert stack.stack.is_begun == (stack.stack.epoch > 0)
-        if not stack.stack.is_begun:
+        assert stack.stack.has_parameters == (stack.stack.epoch > 0)
+        if not stack.stack.has_parameters:
             continue
         for k, lane in enumerate(stack.lanes):
             assert (stack.stack.theta[k] == states[lane.key].theta[0]).all()
@@ -1360,9 +1360,9 @@ def test_a_plan_puts_every_unfinished_lane_in_exactly_one_stack(trials, max_lane
 def test_a_stack_that_has_not_begun_trains_as_one_whose_start_is_drawn(epochs, trials_of, one_blas_thread):
     trials = trials_of(f"epochs={epochs}", "seed=0,1", "init=he,max")
     (planned,) = plan(identical(trials), max_lanes=None, n_jobs=1)
-    assert not planned.stack.is_begun
+    assert not planned.stack.has_parameters
     drawn, arrays = start(planned.recipe, planned.lanes), data.load(planned.data)
-    assert drawn.is_begun
+    assert drawn.has_parameters
     ends = [advance(planned.recipe, stack, arrays)[0] for stack in (planned.stack, drawn)]
     assert ends[0].lanes == ends[1].lanes
     assert ends[0].theta.tobytes() == ends[1].theta.tobytes()

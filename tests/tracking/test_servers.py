@@ -28,7 +28,7 @@ from fnnexp.tracking import retry
 from fnnexp.tracking.retry import StoreAwayError, StoreError, is_remote, mlflow_settings, patiently
 from fnnexp.tracking.writer import Tracker
 from servers.mlflow_server import MlflowServer
-from servers.postgres import MissingError, Postgres
+from servers.postgres import NoPostgresError, Postgres
 from servers.processes import free_port
 
 GRID = ["arch=relu_98", "init=sqrtmax,xavier,he", "batching=mini,full", "epochs=3"]
@@ -39,7 +39,7 @@ LONG = ["arch=relu_98", "init=he", "seed=0,1", "epochs=150"]
 def postgres():
     try:
         server = Postgres()
-    except MissingError as error:
+    except NoPostgresError as error:
         if os.environ.get("CI"):
             raise
         pytest.skip(str(error))

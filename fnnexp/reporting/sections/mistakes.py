@@ -19,7 +19,7 @@ from fnnexp.data import datasets as data
 from fnnexp.data import npz
 from fnnexp.errors import FnnexpError
 from fnnexp.nn.arrays import Array, DType
-from fnnexp.nn.evaluation import Predictions, parameters_of, predict
+from fnnexp.nn.evaluation import Predictions, parameters_from, predict
 from fnnexp.reporting.document.blocks import Section, Text
 from fnnexp.reporting.document.wording import percent, plural
 from fnnexp.reporting.plots import images as plots
@@ -130,7 +130,7 @@ def evaluate(best: pd.Series, uri: str | None = None) -> Evaluation:
     if recipe.validation:
         first, split = trial.data.n_train - recipe.validation, "validation"
         images, labels = arrays.x_train[first:], arrays.y_train[first:]
-    predictions = predict(recipe, parameters_of(shape, trained), images, labels)
+    predictions = predict(recipe, parameters_from(shape, trained), images, labels)
     logged = float(best["val_accuracy" if recipe.validation else "test_accuracy"])
     real = np.asarray(labels, np.intp)
     return Evaluation(
