@@ -1,4 +1,4 @@
-"""The design's formulas, written out again: the package's own are compared with these."""
+"""The formulas of the initializers, written out independently of the package to compare with."""
 
 import math
 
@@ -12,4 +12,4 @@ STDS = {
     "glorot_normal": lambda n_in, n_out: math.sqrt(2 / (n_in + n_out)),
     "he_normal": lambda n_in, n_out: math.sqrt(2 / n_in),
 }
-"""An initializer's standard deviation from a layer's inputs and outputs."""
+"""Formulas from a layer's numbers of inputs and units to the standard deviation of its weights."""

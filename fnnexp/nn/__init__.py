@@ -1,17 +1,19 @@
-"""The numbers: small fully-connected networks, trained K lanes at once, in NumPy and nothing else.
+"""Train small fully-connected networks in NumPy, many trials at once.
 
-From the inside out:
+A stack is K trials whose arrays share a leading axis and train in one pass. A lane is one trial's place in a
+stack. The modules, from the inside out:
 
-- ``pieces/``: the tables of choices: activations, initializers, losses, metrics, optimizers, batching.
+- ``pieces/``: tables of choices: activations, initializers, losses, metrics, optimizers, batching.
 - ``network``: the architecture, its parameters, and forward and backward for K lanes.
-- ``engines/``: the ways to multiply with images and to train one row at a time: NumPy's and Numba's.
-- ``stack``: what is trained and what comes out: Recipe, Lane, Stack, Record.
-- ``epoch``: one epoch: the loop over batches, which takes forward, loss, gradient, backward and step.
+- ``engines/``: how to multiply with images and to train one row at a time, with NumPy or with Numba.
+- ``stack``: what training reads and returns: Recipe, Lane, Stack, Record.
+- ``epoch``: one epoch, as a loop over batches: forward, loss, gradient, backward, step.
 - ``evaluation``: metrics of a split, and one network's predictions.
-- ``layer_stats``: the diagnostics of each layer.
-- ``training``: ``start`` and ``advance``, the way in for everything outside.
-- ``rng``, ``arrays``: where every random draw comes from; the types of arrays.
+- ``layer_stats``: diagnostics of each layer.
+- ``training``: ``start`` and ``advance``, which the other packages call.
+- ``rng``, ``arrays``: generators of random numbers; the types of arrays.
 - ``testing/``: the op-by-op reference and the gradient check.
 
-A new activation, initializer, optimizer or metric is a function and an entry in its table in ``pieces/``.
+To add an activation, initializer, optimizer or metric, write a function and enter it in its table in
+``pieces/``.
 """

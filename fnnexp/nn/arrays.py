@@ -1,4 +1,4 @@
-"""The types of arrays and of their numbers."""
+"""Type aliases for arrays and their dtypes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-"""An array: of float32 or float64 like its recipe, unless its description says otherwise."""
+"""An array of the recipe's dtype, float32 or float64, unless its description says otherwise."""
 
 DType = np.dtype[Any]
-"""What one of its numbers is."""
+"""The dtype of an array."""

@@ -1,4 +1,4 @@
-"""Evaluation: a forward pass over a split, for a stack's metrics or for one network's predictions."""
+"""Evaluate networks on a split: the metrics of a stack, or the predictions of one network."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from fnnexp.nn.stack import Recipe, Stack
 
 
 def evaluate(recipe: Recipe, stack: Stack, engine: Engine, images: Array, labels: Array) -> dict[str, Array]:
-    """Return each metric's mean (K,) over images (n, D) with labels (n,)."""
+    """Return the mean of each metric (K,) over images (n, D) with labels (n,)."""
     n, K = len(images), len(stack.lanes)
     size = min(CHUNK, n)
-    some_lanes = lane_slices(recipe, stack.theta, stack.theta, size, engine)
+    stack_slices = lane_slices(recipe, stack.theta, stack.theta, size, engine)
     rows = engine.make_rows(images, recipe.scale, size, stack.theta.dtype)
     totals = Totals(K)
     for chunk in slices(n, CHUNK):
-        inputs, labels_here = [(range(K), rows.take(chunk))], np.asarray(labels[chunk])
-        for some in some_lanes:
-            work = some.workspace(chunk.stop - chunk.start)
-            work.set_labels(labels_here)
-            forward(some.parameters, some.inputs(inputs), work)
-            some.measure(work, labels_here, recipe.epsilon, totals)
+        inputs, chunk_labels = [(range(K), rows.take(chunk))], np.asarray(labels[chunk])
+        for lane_slice in stack_slices:
+            work = lane_slice.workspace(chunk.stop - chunk.start)
+            work.set_labels(chunk_labels)
+            forward(lane_slice.parameters, lane_slice.inputs(inputs), work)
+            lane_slice.measure(work, chunk_labels, recipe.epsilon, totals)
     return totals.means(n)
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a network predicts for n images.
+    """The predictions of a network for n images.
 
     Attributes
     ----------
     predicted
-        (n,) the class of the largest logit, the first of several.
+        (n,) the class with the largest logit; in a tie, the first of them.
     probability
-        (n,) float64, the softmax of that class.
+        (n,) float64, the softmax probability of the predicted class.
     loss
-        (n,) float64, −log(p + ε) of the label.
+        (n,) float64, −log(p + ε) where p is the probability of the label.
     """
 
     predicted: NDArray[np.intp]
@@ -56,7 +56,7 @@ class Predictions:
 
 
 def parameters_from(architecture: Architecture, arrays: Mapping[str, Array]) -> Parameters:
-    """Return the parameters of one lane from the arrays that :meth:`Parameters.named` gives."""
+    """Return the parameters of one lane, made from arrays named as :meth:`Parameters.named` does."""
     theta = np.empty((1, architecture.parameter_count), arrays["W1"].dtype)
     parameters = Parameters(architecture, theta)
     for layer, (W, b) in enumerate(zip(parameters.W, parameters.b, strict=True), start=1):
@@ -71,13 +71,13 @@ def predict(
 ) -> Predictions:
     """Return one lane's predictions for images (n, D) with labels (n,).
 
-    Rows are cut into chunks as in :func:`evaluate`, so on one machine the accuracy is the one that training
-    recorded.
+    The rows are split into the same chunks as in :func:`evaluate`, so the accuracy equals the recorded one on
+    the same machine.
     """
     n, dtype = len(images), parameters.theta.dtype
-    found = Predictions(np.empty(n, np.intp), np.empty(n), np.empty(n))
+    predictions = Predictions(np.empty(n, np.intp), np.empty(n), np.empty(n))
     rows = DenseRows(images, recipe.scale, min(CHUNK, n), dtype)
-    with np.errstate(all="ignore"):  # overflowing logits are the network's, not the caller's
+    with np.errstate(all="ignore"):  # logits of a diverged network may overflow
         for chunk in slices(n, CHUNK):
             size = chunk.stop - chunk.start
             work = Workspace(recipe.architecture, 1, size, dtype)
@@ -86,6 +86,6 @@ def predict(
             predicted = Z[0].argmax(axis=1)
             losses, _ = losses_and_hits(Z, work.onehot, recipe.epsilon, work.row)
             P = probabilities(Z, work.row, out=Z)
-            found.predicted[chunk], found.loss[chunk] = predicted, losses[0]
-            found.probability[chunk] = P[0, np.arange(size), predicted]
-    return found
+            predictions.predicted[chunk], predictions.loss[chunk] = predicted, losses[0]
+            predictions.probability[chunk] = P[0, np.arange(size), predicted]
+    return predictions

@@ -1,11 +1,11 @@
-"""Diagnostics: statistics of each layer of a lane, forward and backward, on a fixed probe of training rows.
+"""Diagnostics: statistics of each layer of a lane, forward and backward, on a fixed set of training rows.
 
-Glorot & Bengio (2010) look at the spread of activations and of back-propagated gradients layer by layer,
-before and during training, to see what an initializer does. Karpathy (CS231n, "Babysitting the learning
-process") compares the size of an update with the size of the weights, and takes about 1e-3 a step for sound.
-Here the update is that of an epoch, not of a step.
+Glorot & Bengio (2010) compare initializers by the spread of activations and of back-propagated gradients,
+layer by layer, before and during training. Karpathy (CS231n, "Babysitting the learning process") compares the
+size of an update with the size of the weights, and calls about 1e-3 for a step healthy. Here the update is
+that of an epoch, not of a step.
 
-Measuring draws nothing and writes to nothing of the training, so no result depends on it.
+Diagnostics draw no random numbers and change no array of the training, so no result depends on them.
 """
 
 from __future__ import annotations
@@ -23,34 +23,35 @@ from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.losses import gradient_in_place, losses_and_hits
 from fnnexp.nn.stack import Recipe
 
-ROWS, PART = 512, 16
-"""The probe has 512 training rows, or one in 16 where that is fewer, so that measuring takes little time
-beside training. They are evenly spaced: the first rows of a file sorted by its labels would show one class
-only."""
+MAX_ROWS, SPACING = 512, 16
+"""The probe has 512 training rows, or one in 16 if that is fewer, so that it takes little time compared with
+training. The rows are evenly spaced: the first rows of a file that is sorted by label would all have one
+label."""
 
 QUANTITIES = ("z_std", "dz_std", "dead", "saturated", "update_ratio")
-"""What is measured of a layer, each quantity where it is defined:
+"""The statistics of a layer, each recorded where it is defined:
 
-- ``z_std``: standard deviation of the pre-activations Z over all rows and units.
+- ``z_std``: standard deviation of the pre-activations Z over all rows and units. The Z of the last layer are
+  the logits.
 - ``dz_std``: standard deviation of dZ, the gradient of *each row's own* loss with respect to Z, over all rows
-  and units. It is not divided by the number of rows, so it does not depend on how an epoch is cut.
-- ``dead``: share of a hidden layer's units that pass no gradient on for any row of the probe. The activation
-  says how it is measured, see :class:`fnnexp.nn.pieces.activations.Activation`; a ReLU is dead where it is 0
-  for every row.
+  and units. It is not divided by the number of rows, so it does not depend on the batch size.
+- ``dead``: share of a hidden layer's units that pass no gradient on for any row of the probe, where the
+  activation defines it (:class:`fnnexp.nn.pieces.activations.Activation`). A ReLU is dead if it is 0 for
+  every row.
 - ``saturated``: share of a hidden layer's activations, over rows and units, at which the activation function
-  is flat; the activation says so too: |a| > 0.99 for tanh, a < 0.01 or a > 0.99 for sigmoid.
-- ``update_ratio``: ‖W − W₀‖ / ‖W₀‖ (Frobenius), where W₀ are the weights before the epoch; not at epoch 0.
+  is flat, where the activation defines it: |a| > 0.99 for tanh, a < 0.01 or a > 0.99 for sigmoid.
+- ``update_ratio``: ‖W − W₀‖ / ‖W₀‖ (Frobenius), where W₀ are the weights before the epoch. Not at epoch 0.
 """
 
-OF_UNITS = ("dead", "saturated")
-"""Those of :data:`QUANTITIES` that a hidden layer has where its activation defines them."""
+HIDDEN_ONLY = ("dead", "saturated")
+"""The :data:`QUANTITIES` that only hidden layers have, and only if the activation defines them."""
 
 NAME = re.compile(rf"layer(\d+)/({'|'.join(QUANTITIES)})")
-"""The form of a diagnostic's name, with the layer and the quantity."""
+"""Matches the name of a diagnostic; its groups are the layer and the quantity."""
 
 
 def name(layer: int, quantity: str) -> str:
-    """Return a diagnostic's name. ``layer`` counts from 0, the name from 1; the last layer makes the logits.
+    """Return the name of a diagnostic. ``layer`` counts from 0, but the name from 1.
 
     >>> name(0, "z_std")
     'layer1/z_std'
@@ -59,38 +60,38 @@ def name(layer: int, quantity: str) -> str:
 
 
 def has_diagnostics(metrics: Iterable[str]) -> bool:
-    """Whether some of these names of metrics are those of diagnostics.
+    """Return whether any of these metric names is the name of a diagnostic.
 
-    >>> are_among(["test_loss", "layer2/dz_std"])
+    >>> has_diagnostics(["test_loss", "layer2/dz_std"])
     True
     """
     return any(NAME.fullmatch(metric) for metric in metrics)
 
 
 def names(architecture: Architecture) -> Iterator[str]:
-    """Yield the name of every diagnostic that a network may have, in their order."""
+    """Yield the names of all diagnostics that a network can have, in order."""
     activation = ACTIVATIONS[architecture.activation]
     for layer in range(len(architecture.shapes)):
         for quantity in QUANTITIES:
             is_hidden = layer < len(architecture.hidden)
-            if quantity not in OF_UNITS or (is_hidden and getattr(activation, quantity)):
+            if quantity not in HIDDEN_ONLY or (is_hidden and getattr(activation, quantity)):
                 yield name(layer, quantity)
 
 
 class Probe:
-    """Some training rows, the same for every lane and epoch, and the buffers for one lane.
+    """The training rows for diagnostics, the same for every lane and epoch, and the buffers for one lane.
 
     Parameters
     ----------
     recipe
-        What is trained.
+        The recipe of the stack.
     images, labels
         The training rows (n, D) and (n,), uint8.
     """
 
     def __init__(self, recipe: Recipe, images: Array, labels: Array) -> None:
         architecture, dtype = recipe.architecture, np.dtype(recipe.dtype)
-        count = min(ROWS, -(-len(images) // PART))
+        count = min(MAX_ROWS, -(-len(images) // SPACING))
         rows = np.arange(count) * len(images) // count
         self.architecture, self.epsilon = architecture, recipe.epsilon
         self.examples = DenseRows(images, recipe.scale, count, dtype).take(rows)
@@ -98,31 +99,31 @@ class Probe:
         self.work.set_labels(np.asarray(labels)[rows])
 
     def measure(self, theta: Array, before: Array | None = None) -> dict[str, float]:
-        """Return the diagnostics of a lane at θ (P,), under the names of :func:`names`.
+        """Return the diagnostics of a lane with parameters θ (P,), by name.
 
         Parameters
         ----------
         before
-            θ (P,) before the epoch, for the update ratio.
+            θ (P,) before the epoch, for the update ratio; None leaves it out.
 
         Returns
         -------
-        Those that are defined and finite: a spread that overflows is left out.
+        The diagnostics of :func:`names` that are finite. One that overflows is omitted.
         """
         parameters = Parameters(self.architecture, theta[None])
-        found = self._forward(parameters) | self._backward(parameters)
+        values = self._forward(parameters) | self._backward(parameters)
         if before is not None:
             W_before = Parameters(self.architecture, before[None]).W
             for layer, (W, W0) in enumerate(zip(parameters.W, W_before, strict=True)):
                 norm = _norm(W0)
-                found[name(layer, "update_ratio")] = _norm(W - W0) / norm if norm else math.nan
-        finite = {key for key, value in found.items() if math.isfinite(value)}
-        return {key: found[key] for key in names(self.architecture) if key in finite}
+                values[name(layer, "update_ratio")] = _norm(W - W0) / norm if norm else math.nan
+        finite = {key for key, value in values.items() if math.isfinite(value)}
+        return {key: values[key] for key in names(self.architecture) if key in finite}
 
     def _forward(self, parameters: Parameters) -> dict[str, float]:
-        """Return the spread of each Z and the shares of each A; leave A and the logits in ``work``."""
-        work, found = self.work, {}
-        shares = {quantity: getattr(work.activation, quantity) for quantity in OF_UNITS}
+        """Return the spread of each Z and the shares of each A; write A and the logits to ``work``."""
+        work, values = self.work, {}
+        shares = {quantity: getattr(work.activation, quantity) for quantity in HIDDEN_ONLY}
         last = len(parameters.W) - 1
         for layer, (W, b) in enumerate(zip(parameters.W, parameters.b, strict=True)):
             Z = work.logits if layer == last else work.A[layer]
@@ -132,27 +133,27 @@ class Probe:
                 np.matmul(work.A[layer - 1], W, out=Z)
             if b is not None:
                 np.add(Z, b, out=Z)
-            found[name(layer, "z_std")] = _spread(Z)
+            values[name(layer, "z_std")] = _spread(Z)
             if layer != last:
                 work.activation.forward(Z)
-                found |= {name(layer, quantity): share(Z[0]) for quantity, share in shares.items() if share}
-        return found
+                values |= {name(layer, quantity): share(Z[0]) for quantity, share in shares.items() if share}
+        return values
 
     def _backward(self, parameters: Parameters) -> dict[str, float]:
-        """Return the spread of each dZ, computed from what :meth:`_forward` left; no dW is needed."""
-        work, found = self.work, {}
+        """Return the spread of each dZ, from the activations that :meth:`_forward` wrote."""
+        work, values = self.work, {}
         losses_and_hits(work.logits, work.onehot, self.epsilon, work.row)
         gradient_in_place(work.logits, work.onehot, self.epsilon, work.row)
         dZ = work.logits
         for layer in reversed(range(len(parameters.W))):
-            found[name(layer, "dz_std")] = _spread(dZ)
+            values[name(layer, "dz_std")] = _spread(dZ)
             if layer > 0:
                 dA, slope = work.dA[layer - 1], work.slope[layer - 1]
                 np.matmul(dZ, parameters.W[layer].transpose(0, 2, 1), out=dA)
                 work.activation.slope(work.A[layer - 1], slope)
                 np.multiply(dA, slope, out=dA)
                 dZ = dA
-        return found
+        return values
 
 
 def _spread(values: Array) -> float:
@@ -161,6 +162,6 @@ def _spread(values: Array) -> float:
 
 
 def _norm(values: Array) -> float:
-    """Return the root of the sum of all squares."""
+    """Return the square root of the sum of squares of all values."""
     flat = values.reshape(-1)
     return math.sqrt(np.dot(flat, flat))

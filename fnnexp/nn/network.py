@@ -1,12 +1,12 @@
 """The network: its architecture, its parameters, and forward and backward for K lanes at once.
 
-A layer is A = f(X W + b). All parameters of a lane lie in one row of a flat array θ (K, P), in the order
-W1 b1 W2 b2 …; the W and b of each layer are views into it.
+A layer computes A = f(X W + b). The parameters of a lane are one row of a flat array θ (K, P), in the order
+W1 b1 W2 b2 …. The W and b of each layer are views of θ.
 
-Every product is computed lane by lane with the shapes it would have alone (``np.matmul`` over a leading K
-axis calls BLAS once for each lane), and everything else is elementwise or a reduction within a lane. So a
-lane is bitwise the same in any stack. The first layer, by far the largest, takes one lane after another, so
-that a lane's weights are still in cache when they are needed again.
+A lane's numbers are bitwise the same in any stack. Each matrix product is computed lane by lane, with the
+same shapes as for a lane alone: ``np.matmul`` over a leading K axis calls BLAS once for each lane. All other
+operations are elementwise or reduce within a lane. The first layer is by far the largest, so it is computed
+in a loop over lanes: a lane's weights are then still in cache when they are needed again.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.initializers import draw
 
 BIASES = ("zeros", "normal", "none")
-"""How a layer's bias starts: at 0 or drawn like the layer's weights; or the layer has none."""
+"""How a bias is initialized: with zeros, or drawn like the layer's weights. ``none`` means no bias."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A fully-connected network's shape.
+    """The architecture of a fully-connected network.
 
     Attributes
     ----------
     inputs, hidden, classes
-        The widths: D, H of each hidden layer, C.
+        The number of inputs D, of units H of each hidden layer, and of classes C.
     activation
-        A key of :data:`fnnexp.nn.pieces.activations.ACTIVATIONS`, for every hidden layer.
+        The activation of every hidden layer, a key of :data:`fnnexp.nn.pieces.activations.ACTIVATIONS`.
     hidden_bias, output_bias
         One of :data:`BIASES`.
     """
@@ -49,17 +49,17 @@ class Architecture:
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
-        """(n_in, n_out) of each layer."""
+        """The shape (n_in, n_out) of each layer."""
         return list(pairwise((self.inputs, *self.hidden, self.classes)))
 
     @property
     def biases(self) -> list[str]:
-        """How each layer's bias starts."""
+        """One of :data:`BIASES` for each layer."""
         return [self.hidden_bias] * len(self.hidden) + [self.output_bias]
 
     @property
     def parameter_count(self) -> int:
-        """P, the parameters of one lane."""
+        """P, the number of parameters of one lane."""
         return sum(
             n_in * n_out + (n_out if bias != "none" else 0)
             for (n_in, n_out), bias in zip(self.shapes, self.biases, strict=True)
@@ -67,9 +67,9 @@ class Architecture:
 
 
 class Parameters:
-    """Views into a flat θ (K, P): ``W[l]`` (K, n_in, n_out) and ``b[l]`` (K, 1, n_out) or None.
+    """Views of a flat θ (K, P): ``W[l]`` (K, n_in, n_out) and ``b[l]`` (K, 1, n_out), or None without a bias.
 
-    ``first`` computes the products with ``W[0]``, as the engine does that ``first_layer`` comes from.
+    ``first`` computes the products with ``W[0]``. The engine supplies it as ``first_layer``.
     """
 
     def __init__(
@@ -81,19 +81,19 @@ class Parameters:
         self.theta = theta
         self.W: list[Array] = []
         self.b: list[Array | None] = []
-        lanes, at = theta.shape[0], 0
+        lanes, offset = theta.shape[0], 0
         for (n_in, n_out), bias in zip(architecture.shapes, architecture.biases, strict=True):
-            self.W.append(theta[:, at : at + n_in * n_out].reshape(lanes, n_in, n_out))
-            at += n_in * n_out
+            self.W.append(theta[:, offset : offset + n_in * n_out].reshape(lanes, n_in, n_out))
+            offset += n_in * n_out
             if bias == "none":
                 self.b.append(None)
             else:
-                self.b.append(theta[:, at : at + n_out].reshape(lanes, 1, n_out))
-                at += n_out
+                self.b.append(theta[:, offset : offset + n_out].reshape(lanes, 1, n_out))
+                offset += n_out
         self.first = first_layer(self.W[0])
 
     def named(self, lane: int) -> dict[str, Array]:
-        """Return one lane's arrays as ``W1 b1 W2 b2 …``, copied; a layer without bias has no ``b``."""
+        """Return copies of one lane's arrays as ``W1 b1 W2 b2 …``; a layer without bias has no ``b``."""
         arrays: dict[str, Array] = {}
         for layer, (W, b) in enumerate(zip(self.W, self.b, strict=True), start=1):
             arrays[f"W{layer}"] = W[lane].copy()
@@ -103,12 +103,12 @@ class Parameters:
 
 
 def initial_theta(architecture: Architecture, seed: int, stds: Sequence[float], dtype: DType) -> Array:
-    """Return the untrained θ (P,) of one lane.
+    """Return the initial parameters θ (P,) of one lane.
 
     Parameters
     ----------
     stds
-        The standard deviation of each layer's weights, and of its bias if that is drawn too.
+        The standard deviation of each layer's weights, and of its bias if it is drawn.
     """
     theta = np.zeros((1, architecture.parameter_count), dtype)
     parameters = Parameters(architecture, theta)
@@ -117,19 +117,20 @@ def initial_theta(architecture: Architecture, seed: int, stds: Sequence[float], 
         W[0] = draw(seed, "weights", layer, W.shape[1:], std)
         if b is not None and bias == "normal":
             b[0] = draw(seed, "biases", layer, b.shape[1:], std)
-    start: Array = theta[0]
-    return start
+    initial: Array = theta[0]
+    return initial
 
 
 class Workspace:
-    """The arrays that forward and backward write to, for K lanes of B rows, allocated once."""
+    """Buffers for forward and backward, allocated once for K lanes of B rows."""
 
     def __init__(self, architecture: Architecture, lanes: int, rows: int, dtype: DType) -> None:
         self.activation = ACTIVATIONS[architecture.activation]
         self.A = [np.empty((lanes, rows, width), dtype) for width in architecture.hidden]
         self.dA = [np.empty_like(a) for a in self.A]
         self.slope = [np.empty_like(a) for a in self.A]
-        # Laid out by class, so that a reduction over the few classes runs over many rows at once.
+        # In memory the rows of one class are adjacent: reductions over the few classes then use whole
+        # vectors.
         by_class = (lanes, architecture.classes, rows)
         self.logits = np.empty(by_class, dtype).transpose(0, 2, 1)
         self.onehot = np.empty(by_class, dtype).transpose(0, 2, 1)
@@ -139,12 +140,12 @@ class Workspace:
         self.db = [np.empty((lanes, 1, n_out), dtype) for _, n_out in architecture.shapes]
 
     def set_labels(self, labels: Array) -> None:
-        """Write ``onehot`` for the labels (K, B), or (B,) for all lanes."""
+        """Write the labels to ``onehot``: (K, B), or (B,) if all lanes have the same labels."""
         np.copyto(self.onehot, labels[..., None] == self.classes)
 
 
 def forward(parameters: Parameters, inputs: Inputs, work: Workspace) -> Array:
-    """Return the logits (K, B, C), in ``work.logits``."""
+    """Write the activations to ``work``; return its logits (K, B, C)."""
     last = len(parameters.W) - 1
     for layer, (W, b) in enumerate(zip(parameters.W, parameters.b, strict=True)):
         Z = work.logits if layer == last else work.A[layer]
@@ -164,9 +165,9 @@ def forward(parameters: Parameters, inputs: Inputs, work: Workspace) -> Array:
 def backward(parameters: Parameters, inputs: Inputs, work: Workspace, gradients: Parameters) -> None:
     """Add the gradients, summed over the B rows, to ``gradients``.
 
-    ``work`` holds the last layer's dZ in ``logits``, and the activations that :func:`forward` left there. The
-    gradient with respect to the inputs X is not needed and not computed. A layer's dA is computed before its
-    gradient is added, so ``gradients`` may be the parameters themselves: with −η in dZ, that is a step.
+    On entry, ``work`` contains the last layer's dZ in ``logits``, and the activations from :func:`forward`.
+    The gradient with respect to the inputs X is not computed. A layer's dA is computed before its gradient is
+    added, so ``gradients`` may be the parameters themselves: if dZ is multiplied by −η, that is a step.
     """
     dZ = work.logits
     for layer in reversed(range(len(parameters.W))):

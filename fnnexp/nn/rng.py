@@ -1,6 +1,6 @@
-"""Randomness with an address: each draw comes from a new generator made from (seed, purpose, index).
+"""Random generators by address: each draw uses a new generator, seeded with (seed, purpose, index).
 
-So any epoch's order or layer's weights can be drawn without the draws before them.
+So the order of any epoch and the weights of any layer can be drawn without making the earlier draws.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 
 PURPOSES = {"weights": 1, "biases": 2, "order": 3}
-"""The number of each purpose in an address. A number is never given to another purpose."""
+"""The number that stands for each purpose in the seed. Never give a number to another purpose."""
 
 
 def generator(seed: int, purpose: str, index: int) -> np.random.Generator:
-    """Return the generator of one address.
+    """Return a new generator for one address.
 
     Parameters
     ----------
@@ -21,11 +21,11 @@ def generator(seed: int, purpose: str, index: int) -> np.random.Generator:
     purpose
         A key of :data:`PURPOSES`.
     index
-        The layer for weights and biases, the epoch for an order.
+        The layer, for weights and biases; the epoch, for an order.
 
     >>> first = generator(0, "weights", 0).standard_normal(2)
-    >>> again = generator(0, "weights", 0).standard_normal(2)
-    >>> bool((first == again).all())
+    >>> second = generator(0, "weights", 0).standard_normal(2)
+    >>> bool((first == second).all())
     True
     """
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, PURPOSES[purpose], index))))

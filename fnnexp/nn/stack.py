@@ -1,4 +1,4 @@
-"""What is trained and what comes out: a recipe, the lanes that share it, their state, and their records."""
+"""What training reads and returns: a recipe, the lanes that share it, their state, and their records."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ class DataArrays(Protocol):
 
 @dataclass(frozen=True)
 class Recipe:
-    """What all lanes of a stack share.
+    """The settings that all lanes of a stack share.
 
     Attributes
     ----------
     architecture, batching
-        The network's shape; how an epoch is cut into batches.
+        The network's architecture; how an epoch is split into batches.
     optimizer
         A key of :data:`fnnexp.nn.pieces.optimizers.OPTIMIZERS`.
     epochs
-        Epochs to train; 0 records the untrained network.
+        Epochs to train. With 0, only the untrained network is evaluated.
     reduction
-        ``mean`` or ``sum`` of the batch's gradients.
+        Whether a step uses the ``mean`` or the ``sum`` of the gradients of a batch.
     epsilon
-        ε of the loss −log(p_y + ε).
+        The ε in the loss −log(p_y + ε).
     scale
-        ``unit`` or ``raw`` inputs.
+        ``unit``: pixels divided by 255; ``raw``: pixels from 0 to 255.
     validation
-        How many of the last training rows are held out.
+        How many rows to hold out for validation, from the end of the training rows.
     dtype
         ``float32`` or ``float64``.
     """
@@ -64,18 +64,18 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Lane:
-    """What one lane has for itself.
+    """One trial's place in a stack, with the settings that may differ between lanes.
 
     Attributes
     ----------
     key
-        Its name, carried along and not interpreted.
+        The name of the lane, copied to its records.
     seed
-        The address of its draws.
+        The seed of its weights and of its order of rows.
     stds
-        The standard deviation of each layer's weights at the start.
+        The standard deviation of each layer's initial weights.
     hyper
-        The optimizer's hyperparameters as (name, value), in the optimizer's order.
+        The hyperparameters as pairs (name, value), in the optimizer's order.
     """
 
     key: str
@@ -86,9 +86,9 @@ class Lane:
 
 @dataclass(frozen=True)
 class Stack:
-    """K lanes after some whole epochs: θ (K, P) and the optimizer's slots, each (K, P).
+    """K lanes after some whole epochs: their parameters θ (K, P), and the optimizer's slots (K, P).
 
-    A stack that has not begun has θ (K, 0) and no slots; :func:`fnnexp.nn.training.advance` draws its start.
+    A stack without parameters has θ (K, 0) and no slots; :func:`fnnexp.nn.training.advance` draws them.
     """
 
     lanes: tuple[Lane, ...]
@@ -98,16 +98,16 @@ class Stack:
 
     @classmethod
     def without_parameters(cls, lanes: Sequence[Lane]) -> Stack:
-        """Return a stack whose start is not drawn yet."""
+        """Return a stack whose initial parameters are not drawn yet."""
         return cls(tuple(lanes), np.empty((len(lanes), 0)), ())
 
     @property
     def has_parameters(self) -> bool:
-        """Whether its start is drawn."""
+        """Whether the initial parameters have been drawn."""
         return bool(self.theta.shape[1])
 
     def select(self, which: Sequence[int]) -> Stack:
-        """Return the stack of these lanes, in this order."""
+        """Return a stack of these lanes only, in this order."""
         chosen = list(which)
         return replace(
             self,
@@ -121,13 +121,13 @@ class Stack:
 class Record:
     """One lane's metrics for one epoch.
 
-    Training metrics are means over the epoch's rows, each measured before the step that the row took part in;
-    validation and test are measured after the epoch's last step. At epoch 0 all are measured on the untrained
-    network. ``seconds`` is the stack's wall time for the epoch, divided by its lanes. A lane that diverged
-    leaves with its last parameters, ``theta`` (P,).
+    A training metric is a mean over the rows of the epoch, where each row is evaluated just before the step
+    that uses it. Validation and test metrics are computed after the last step of the epoch. At epoch 0 all
+    splits are evaluated with the untrained network. ``seconds`` is the stack's wall time for the epoch
+    divided by its number of lanes. ``theta`` (P,) is None, or the last parameters of a lane that diverged.
 
-    With diagnostics on (:mod:`fnnexp.nn.layer_stats`), each record also holds those of its epoch's end, and
-    an extra record of epoch 0, before any training, holds nothing else. ``seconds`` does not count them.
+    With diagnostics on (:mod:`fnnexp.nn.layer_stats`), every record includes end-of-epoch diagnostics, and an
+    extra record of epoch 0 contains only those. ``seconds`` does not include the time for diagnostics.
     """
 
     key: str
@@ -138,5 +138,5 @@ class Record:
 
     @property
     def diverged(self) -> bool:
-        """Whether one of the lane's losses or parameters was no longer finite."""
+        """Whether a loss or a parameter of the lane is not finite."""
         return self.theta is not None

@@ -1,10 +1,11 @@
-"""Training a stack: ``start`` makes it, ``advance`` trains whole epochs of it.
+"""Train a stack: ``start`` initializes it, ``advance`` trains it for whole epochs.
 
     start(recipe, lanes) → stack
     advance(recipe, stack, arrays, seconds, diagnostics, engine) → (stack', records)
 
-Both are pure. The stack holds all that a lane's future depends on, and every draw has an address. So a lane's
-curve and weights are bitwise the same alone, in any stack, and in any cut into segments.
+Both are pure functions. The stack contains the complete state of its lanes, and every random draw depends on
+its address alone (:mod:`fnnexp.nn.rng`). So a lane's curve and weights are bitwise the same alone and in any
+stack, however the epochs are cut into segments.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from fnnexp.nn.stack import DataArrays, Lane, Recipe, Record, Stack
 __all__ = ["DataArrays", "Lane", "Recipe", "Record", "Stack", "advance", "engine_version", "start"]
 
 Measured = dict[str, dict[str, Array]]
-"""Each metric's mean (K,), by split and metric."""
+"""The means of the metrics (K,), by split and by metric."""
 
 
 def start(recipe: Recipe, lanes: Sequence[Lane]) -> Stack:
-    """Return the untrained stack. Lanes that see the same order of rows are put side by side."""
+    """Return an untrained stack. With shuffling, lanes are sorted by seed, as equal seeds share an order."""
     ordered = tuple(sorted(lanes, key=lambda lane: lane.seed)) if recipe.batching.shuffle else tuple(lanes)
     dtype = np.dtype(recipe.dtype)
     theta = np.stack([initial_theta(recipe.architecture, lane.seed, lane.stds, dtype) for lane in ordered])
@@ -50,69 +51,83 @@ def advance(
     diagnostics: bool = False,
     engine: str = "numpy",
 ) -> tuple[Stack, list[Record]]:
-    """Train whole epochs, at least one, until ``seconds`` have passed or the stack is done.
+    """Train the stack for whole epochs, at least one, until ``seconds`` have passed or training is complete.
 
-    A lane is recorded as diverged, and leaves the stack, at the end of the first epoch at which one of its
-    losses or parameters is no longer finite. Diagnostics change nothing else. ``engine`` is a key of
-    :data:`fnnexp.nn.engines.base.ENGINES`; engines agree up to rounding.
+    Training is complete when the stack's epoch is ``recipe.epochs`` or no lane is left. A lane has diverged
+    when a loss or a parameter is not finite at the end of an epoch. It then leaves the stack, and its record
+    for that epoch says so.
+
+    Parameters
+    ----------
+    seconds
+        The time budget. It is checked after each epoch.
+    clock
+        Returns the time in seconds.
+    diagnostics
+        Whether the records include diagnostics. They change nothing else.
+    engine
+        A key of :data:`fnnexp.nn.engines.base.ENGINES`. The results of engines agree up to rounding.
 
     Returns
     -------
-    The new stack, and a record for each lane and epoch; with diagnostics also one of epoch 0. The stack is
-    done when its epoch is ``recipe.epochs`` or no lane is left.
+    The new stack, and a record for each lane and epoch. With diagnostics on, each lane also has a record of
+    epoch 0.
     """
     began = clock()
     records: list[Record] = []
-    computing = engine_for(recipe, engine)
+    compute_engine = engine_for(recipe, engine)
     if not stack.has_parameters:
         stack = start(recipe, stack.lanes)
-    with np.errstate(all="ignore"):  # an overflow shows in the result, and is recorded
+    with np.errstate(all="ignore"):  # an overflow makes the lane diverge, which is recorded
         stack = replace(stack, theta=stack.theta.copy(), slots=tuple(slot.copy() for slot in stack.slots))
         rows = _splits(recipe, arrays)
         held_out = [split for split in rows if split != "train"]
         probe = Probe(recipe, *rows["train"]) if diagnostics else None
         if recipe.epochs == 0:
             epoch_began = clock()
-            measured = {split: evaluate(recipe, stack, computing, *of) for split, of in rows.items()}
-            spent = (clock() - epoch_began) / len(stack.lanes)
-            records = _records(stack, measured, spent, probe)
+            measured = {
+                split: evaluate(recipe, stack, compute_engine, *images_and_labels)
+                for split, images_and_labels in rows.items()
+            }
+            seconds_per_lane = (clock() - epoch_began) / len(stack.lanes)
+            records = _records(stack, measured, seconds_per_lane, probe)
             return stack.select(_not_diverged(records)), records
         if probe and stack.epoch == 0:
             records = [
                 Record(lane.key, 0, probe.measure(theta), 0.0)
                 for lane, theta in zip(stack.lanes, stack.theta, strict=True)
             ]
-        trainer = EpochTrainer(recipe, stack, arrays, computing)
+        trainer = EpochTrainer(recipe, stack, arrays, compute_engine)
         while stack.lanes and stack.epoch < recipe.epochs:
             before = stack.theta.copy() if probe else None
             epoch_began = clock()
             stack = replace(stack, epoch=stack.epoch + 1)
             measured = {"train": trainer.train(stack.epoch)}
             for split in held_out:
-                measured[split] = evaluate(recipe, stack, computing, *rows[split])
-            spent = (clock() - epoch_began) / len(stack.lanes)
-            latest = _records(stack, measured, spent, probe, before)
-            records += latest
-            going_on = _not_diverged(latest)
-            if len(going_on) < len(latest):
-                stack = stack.select(going_on)
+                measured[split] = evaluate(recipe, stack, compute_engine, *rows[split])
+            seconds_per_lane = (clock() - epoch_began) / len(stack.lanes)
+            new_records = _records(stack, measured, seconds_per_lane, probe, before)
+            records += new_records
+            remaining = _not_diverged(new_records)
+            if len(remaining) < len(new_records):
+                stack = stack.select(remaining)
                 if stack.lanes:
-                    trainer = EpochTrainer(recipe, stack, arrays, computing)
+                    trainer = EpochTrainer(recipe, stack, arrays, compute_engine)
             if clock() - began >= seconds:
                 break
     return stack, records
 
 
 def engine_version(recipe: Recipe, engine: str) -> str:
-    """Return what computes a recipe with this engine, for the record.
+    """Return the version of the engine that trains a recipe, as runs record it.
 
-    That is the engine's version; where the engine leaves per-sample descent to NumPy, it says so too.
+    The version also says when per-sample descent falls back to NumPy.
     """
     return engine_for(recipe, engine).version
 
 
 def _splits(recipe: Recipe, arrays: DataArrays) -> dict[str, tuple[Array, Array]]:
-    """Return the images and labels of each split."""
+    """Return the images and labels of each split to evaluate."""
     n = len(arrays.x_train) - recipe.validation
     rows = {
         "train": (arrays.x_train[:n], arrays.y_train[:n]),
@@ -125,39 +140,39 @@ def _splits(recipe: Recipe, arrays: DataArrays) -> dict[str, tuple[Array, Array]
 def _records(
     stack: Stack, measured: Measured, seconds: float, probe: Probe | None, before: Array | None = None
 ) -> list[Record]:
-    """Return each lane's record of the stack's epoch; ``before`` is θ (K, P) from before it."""
+    """Return the record of each lane for the stack's epoch; ``before`` is θ (K, P) before the epoch."""
     finite = _finite(stack, measured)
     records = []
     for k, lane in enumerate(stack.lanes):
         metrics = _metrics_of(k, measured)
         if probe:
             metrics |= probe.measure(stack.theta[k], None if before is None else before[k])
-        theta = None if finite[k] else _with_one_nan(stack.theta[k])
+        theta = None if finite[k] else _with_canonical_nan(stack.theta[k])
         records.append(Record(lane.key, stack.epoch, metrics, seconds, theta))
     return records
 
 
 def _not_diverged(records: Sequence[Record]) -> list[int]:
-    """Return which lanes go on, by the records of their last epoch."""
+    """Return the indices of the lanes that have not diverged, given the records of one epoch."""
     return [k for k, record in enumerate(records) if not record.diverged]
 
 
 def _finite(stack: Stack, measured: Measured) -> Array:
-    """Return for each lane (K,) whether its parameters and all its losses are finite.
+    """Return whether the parameters and all losses of each lane (K,) are finite.
 
-    Finite parameters are not enough: after a step that is far too long they may still make logits that
-    overflow. The training loss, measured before the step, does not show that.
+    Finite parameters are not enough: after a step that is far too long, the logits may overflow. The training
+    loss does not show this, because it is computed before the step.
     """
     losses = [np.isfinite(means["loss"]) for means in measured.values()]
     finite: Array = np.logical_and.reduce([np.isfinite(stack.theta).all(axis=1), *losses])
     return finite
 
 
-def _with_one_nan(theta: Array) -> Array:
-    """Return a copy of the parameters in which every NaN is ``np.nan``.
+def _with_canonical_nan(theta: Array) -> Array:
+    """Return a copy of the parameters in which every NaN has the bits of ``np.nan``.
 
-    The sign of a computed NaN depends on whether its element was in a loop's SIMD body or its tail, and so on
-    the lanes beside it.
+    The sign of a computed NaN depends on whether its element is in the SIMD body or in the tail of a loop,
+    and so on the other lanes of the stack.
     """
     copy: Array = theta.copy()
     copy[np.isnan(copy)] = np.nan
@@ -165,10 +180,10 @@ def _with_one_nan(theta: Array) -> Array:
 
 
 def _metrics_of(k: int, measured: Measured) -> dict[str, float]:
-    """Return one lane's metrics by name.
+    """Return the metrics of one lane by name.
 
-    A NaN loss becomes ``math.nan``, see :func:`_with_one_nan`. Other metrics that are not finite are left
-    out.
+    A NaN loss becomes ``math.nan``, for the reason in :func:`_with_canonical_nan`. Other metrics that are not
+    finite are omitted.
     """
     metrics = {}
     for split, means in measured.items():

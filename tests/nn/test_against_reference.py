@@ -1,25 +1,25 @@
-"""Every engine against the op-by-op reference: trajectories in float64, a reference run for each lane.
+"""Compare each engine with the op-by-op reference: float64 trajectories, with a reference run for each lane.
 
-The measure: parameters may differ by 1e-10 of the largest entry of their array, losses by 1e-10 of the
-larger of themselves and 1, and accuracies not at all (two that differ at all differ by a row's share). The
-two programs sum in different orders, so a step differs by some 1e-16 of its size and of the parameters. 50
-such steps come to less than 1e-13 where rounding only adds up; the largest seen is 2e-13, with Adam from
-`max`, which divides small gradients by their size. So 1e-10 leaves room for another BLAS.
+Parameters may differ by 1e-10 of the largest entry of their array, and losses by 1e-10 max(1, loss).
+Accuracies must be equal: if the predictions for a row differ, accuracies differ by much more than the
+tolerance. The two programs sum in different orders, so a step differs by some 1e-16 of its size and of the
+parameters. If rounding errors only add up, 50 steps differ by less than 1e-13. The largest observed
+difference is 2e-13, with Adam from `max`, which divides small gradients by their size. So 1e-10 leaves room
+for another BLAS.
 
-The start and the order of rows do not come from the package: they are drawn here from the addresses that
-the design documents, with its table of standard deviations written out again.
+The initial weights and the order of rows do not come from the package. They are drawn here from the
+documented addresses, with standard deviations from `formulas.py`.
 
-Where training is chaotic each step amplifies what differs, and two correct programs drift apart whatever they
-compute (the last test shows it of the reference itself). So the step sizes in `RATES` are some twenty times
-below that, and yet the parameters move by a million times the tolerance, which is asserted: a gradient wrong
-by one part in a million would be seen.
+With large steps training is chaotic: each step amplifies differences, and two correct programs drift apart
+(the last test shows that the reference drifts from itself). So the step sizes in `RATES` are some twenty
+times smaller. The tests assert that the parameters nevertheless move by a million times the tolerance. They
+would therefore detect a gradient that is wrong by one part in a million.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -32,9 +32,6 @@ from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.pieces.initializers import INITIALIZERS
 from fnnexp.nn.testing import reference
 from fnnexp.nn.training import Lane, Recipe, advance, start
-
-if TYPE_CHECKING:
-    pass
 
 TOLERANCE = 1e-10
 MOVED = 1e6 * TOLERANCE  # of the array's largest entry
@@ -53,10 +50,10 @@ ARCHITECTURES = {
     "tanh_as_published": Architecture(784, (128,), 10, "tanh_as_published"),
     "softmax": Architecture(784, (), 10, "relu"),
 }
-ASKED = list(ARCHITECTURES)[:6]
+MAIN_ARCHITECTURES = list(ARCHITECTURES)[:6]
 
-# Batching, training rows and epochs: at least 50 steps each. Mini batches of 32 end with one of 4; rows one
-# at a time cross the border of a block of 64.
+# Batching, training rows and epochs, for at least 50 steps. The last batch of "mini" has 4 rows. The 70 rows
+# of "sample" are more than a block of 64.
 BATCHINGS = {
     "full": (Batching("full"), 60, 50),
     "mini": (Batching("mini", 32, shuffle=True), 100, 13),
@@ -77,7 +74,7 @@ pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
 
 def images(n_train: int, n_test: int = 20) -> Arrays:
-    """Like MNIST's: bytes, four in five of them 0, whole columns of zeros; a class lights its own pixels."""
+    """Return images like MNIST: four of five bytes are 0, some columns are 0, pixels depend on the class."""
     rng = np.random.default_rng(n_train)
     likely = 0.4 * rng.random((10, 784)) * (rng.random(784) > 67 / 784)
 
@@ -91,30 +88,30 @@ def images(n_train: int, n_test: int = 20) -> Arrays:
     return arrays
 
 
-def drawn(seed: int, purpose: int, index: int) -> np.random.Generator:
+def generator(seed: int, purpose: int, index: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, purpose, index))))
 
 
-def begun(recipe: Recipe, seed: int, method: str) -> reference.Network:
-    """The untrained reference network of a trial."""
+def initial_network(recipe: Recipe, seed: int, method: str) -> reference.Network:
+    """Return the untrained reference network of a trial."""
     architecture = recipe.architecture
     W, b = [], []
     for layer, (n_in, n_out) in enumerate(pairwise((784, *architecture.hidden, 10))):
         std = STD[method](n_in, n_out)
-        W.append(drawn(seed, WEIGHTS, layer).standard_normal((n_in, n_out)) * std)
-        kind = architecture.output_bias if layer == len(architecture.hidden) else architecture.hidden_bias
+        W.append(generator(seed, WEIGHTS, layer).standard_normal((n_in, n_out)) * std)
+        bias = architecture.output_bias if layer == len(architecture.hidden) else architecture.hidden_bias
         b.append(
             {
-                "none": lambda n, std, layer: None,
-                "zeros": lambda n, std, layer: np.zeros(n),
-                "normal": lambda n, std, layer: drawn(seed, BIASES, layer).standard_normal((1, n))[0] * std,
-            }[kind](n_out, std, layer)
+                "none": lambda n, std, i: None,
+                "zeros": lambda n, std, i: np.zeros(n),
+                "normal": lambda n, std, i: generator(seed, BIASES, i).standard_normal((1, n))[0] * std,
+            }[bias](n_out, std, layer)
         )
     return reference.Network(W, b, architecture.activation, recipe.epsilon, recipe.reduction)
 
 
 def batches(batching: Batching, n: int, seed: int, epoch: int) -> list[np.ndarray]:
-    order = drawn(seed, ORDER, epoch).permutation(n) if batching.shuffle else np.arange(n)
+    order = generator(seed, ORDER, epoch).permutation(n) if batching.shuffle else np.arange(n)
     size = {"full": n, "mini": batching.size, "sample": 1}[batching.mode]
     return [order[i : i + size] for i in range(0, n, size)]
 
@@ -129,8 +126,8 @@ Curve = list[dict[str, float]]
 def reference_run(
     recipe: Recipe, arrays: Arrays, seed: int, method: str, hyper: dict[str, float]
 ) -> tuple[Curve, reference.Network]:
-    """Train the reference by itself; return its metrics an epoch, and the network that it ends with."""
-    network, n = begun(recipe, seed, method), len(arrays.x_train) - recipe.validation
+    """Train the reference; return the metrics of each epoch, and the trained network."""
+    network, n = initial_network(recipe, seed, method), len(arrays.x_train) - recipe.validation
     optimizer = OPTIMIZERS[recipe.optimizer](**hyper)
     X, y = scaled(recipe, arrays.x_train), arrays.y_train
     splits = {"test": (scaled(recipe, arrays.x_test), arrays.y_test)}
@@ -139,9 +136,9 @@ def reference_run(
     curve = []
     for epoch in range(1, recipe.epochs + 1):
         rows = batches(recipe.batching, n, seed, epoch)
-        met = list(reference.train(network, optimizer, X[:n], y[:n], rows))
-        sizes = [len(some) / n for some in rows]
-        metrics = dict(zip(("train_loss", "train_accuracy"), np.dot(sizes, met), strict=True))
+        step_results = list(reference.train(network, optimizer, X[:n], y[:n], rows))
+        sizes = [len(batch) / n for batch in rows]
+        metrics = dict(zip(("train_loss", "train_accuracy"), np.dot(sizes, step_results), strict=True))
         for split, (X_held_out, y_held_out) in splits.items():
             P = network.forward(X_held_out)
             metrics[f"{split}_loss"] = network.loss(P, y_held_out).mean()
@@ -153,121 +150,121 @@ def reference_run(
 def assert_trajectories_agree(
     recipe: Recipe, arrays: Arrays, methods: tuple[str, ...] = tuple(INITIALIZERS), rate: float | None = None
 ) -> None:
-    """Train a lane for each method, two seeds in turn, in one stack by each engine, and by the reference."""
+    """Compare a stack with one lane for each method, trained with each engine, with the reference."""
     recipe = replace(recipe, dtype="float64")
     hyper = {"lr": rate or RATES[recipe.optimizer], **HYPER[recipe.optimizer]}
     lanes = []
     for k, method in enumerate(methods):
         stds = tuple(STD[method](n_in, n_out) for n_in, n_out in recipe.architecture.shapes)
         lanes.append(Lane(method, 3 + 5 * (k % 2), stds, tuple(hyper.items())))
-    theirs = {
+    reference_runs = {
         lane.key: reference_run(recipe, arrays, lane.seed, lane.key, dict(lane.hyper)) for lane in lanes
     }
     for engine in ENGINES:
-        wrong = {
+        errors = {
             name: f"{error:.1e}"
-            for name, error in differences(recipe, lanes, arrays, theirs, engine).items()
+            for name, error in differences(recipe, lanes, arrays, reference_runs, engine).items()
             if not error <= TOLERANCE
         }
-        assert not wrong, engine
+        assert not errors, engine
 
 
 def differences(
     recipe: Recipe,
     lanes: list[Lane],
     arrays: Arrays,
-    theirs: dict[str, tuple[Curve, reference.Network]],
+    reference_runs: dict[str, tuple[Curve, reference.Network]],
     engine: str,
 ) -> dict[str, float]:
-    """How far an engine's metrics and last parameters are from the reference's, by what they are."""
-    begin = start(recipe, lanes)
-    stack, records = advance(recipe, begin, arrays, engine=engine)
-    assert sorted(lane.key for lane in stack.lanes) == sorted(theirs)
-    worst: dict[str, float] = {}
+    """Return the largest errors of an engine's metrics and final parameters, by name and lane."""
+    untrained = start(recipe, lanes)
+    stack, records = advance(recipe, untrained, arrays, engine=engine)
+    assert sorted(lane.key for lane in stack.lanes) == sorted(reference_runs)
+    largest_errors: dict[str, float] = {}
     for k, lane in enumerate(stack.lanes):
-        curve, network = theirs[lane.key]
-        mine = [record for record in records if record.key == lane.key]
-        assert [record.epoch for record in mine] == list(range(1, recipe.epochs + 1))
-        for record, expected in zip(mine, curve, strict=True):
+        curve, network = reference_runs[lane.key]
+        lane_records = [record for record in records if record.key == lane.key]
+        assert [record.epoch for record in lane_records] == list(range(1, recipe.epochs + 1))
+        for record, expected in zip(lane_records, curve, strict=True):
             assert record.metrics.keys() == expected.keys()
             for name, value in expected.items():
                 error = abs(record.metrics[name] - value) / max(1.0, abs(value))
-                worst[f"{name} of {lane.key}"] = max(error, worst.get(f"{name} of {lane.key}", 0.0))
-        before = Parameters(recipe.architecture, begin.theta).named(k)
+                largest_errors[f"{name} of {lane.key}"] = max(
+                    error, largest_errors.get(f"{name} of {lane.key}", 0.0)
+                )
+        before = Parameters(recipe.architecture, untrained.theta).named(k)
         after = Parameters(recipe.architecture, stack.theta).named(k)
-        wanted = {f"W{i}": W for i, W in enumerate(network.W, 1)}
-        wanted |= {f"b{i}": b for i, b in enumerate(network.b, 1) if b is not None}
-        assert after.keys() == wanted.keys()
-        for name, theta in wanted.items():
+        reference_arrays = {f"W{i}": W for i, W in enumerate(network.W, 1)}
+        reference_arrays |= {f"b{i}": b for i, b in enumerate(network.b, 1) if b is not None}
+        assert after.keys() == reference_arrays.keys()
+        for name, theta in reference_arrays.items():
             largest = np.abs(theta).max()
-            worst[f"{name} of {lane.key}"] = np.abs(after[name] - theta).max() / largest
+            largest_errors[f"{name} of {lane.key}"] = np.abs(after[name] - theta).max() / largest
             moved = np.abs(theta - before[name]).max() / largest
-            assert moved > MOVED, f"{name} of {lane.key} moved by {moved:.1e} only: nothing was tested"
-    return worst
+            assert moved > MOVED, f"{name} of {lane.key} moved by only {moved:.1e}, too little to test"
+    return largest_errors
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("batching", BATCHINGS)
-@pytest.mark.parametrize("arch", ASKED)
-def test_every_lane_follows_its_reference_for_50_steps(arch: str, batching: str, optimizer: str) -> None:
-    how, rows, epochs = BATCHINGS[batching]
-    recipe = Recipe(ARCHITECTURES[arch], how, optimizer, epochs)
-    assert epochs * len(batches(how, rows, 0, 1)) >= 50
+@pytest.mark.parametrize("arch", MAIN_ARCHITECTURES)
+def test_every_lane_agrees_with_its_reference_for_50_steps(arch: str, batching: str, optimizer: str) -> None:
+    batching_config, rows, epochs = BATCHINGS[batching]
+    recipe = Recipe(ARCHITECTURES[arch], batching_config, optimizer, epochs)
+    assert epochs * len(batches(batching_config, rows, 0, 1)) >= 50
     assert_trajectories_agree(recipe, images(rows))
 
 
-FEW = ("he", "normal", "sqrtmax")
+SOME_METHODS = ("he", "normal", "sqrtmax")
 
 
 @pytest.mark.parametrize("arch", ["tanh_as_published", "softmax"])
 @pytest.mark.parametrize("batching", BATCHINGS)
-def test_the_published_derivative_and_a_network_without_hidden_layers_follow_too(
-    arch: str, batching: str
-) -> None:
-    how, rows, epochs = BATCHINGS[batching]
-    assert_trajectories_agree(Recipe(ARCHITECTURES[arch], how, "sgd", epochs), images(rows))
+def test_the_published_derivative_and_a_network_without_hidden_layers_agree(arch: str, batching: str) -> None:
+    batching_config, rows, epochs = BATCHINGS[batching]
+    assert_trajectories_agree(Recipe(ARCHITECTURES[arch], batching_config, "sgd", epochs), images(rows))
 
 
 @pytest.mark.parametrize("batching", BATCHINGS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_gradients_that_are_summed_follow(optimizer: str, batching: str) -> None:
-    how, rows, epochs = BATCHINGS[batching]
-    recipe = Recipe(ARCHITECTURES["relu_100"], how, optimizer, epochs, reduction="sum")
-    # The step of a sum is as many times longer as the batch has rows; Adam's is not.
-    per_batch = 1 if optimizer == "adam" else how.batch_size(rows)
-    assert_trajectories_agree(recipe, images(rows), FEW, RATES[optimizer] / per_batch)
+def test_summed_gradients_agree(optimizer: str, batching: str) -> None:
+    batching_config, rows, epochs = BATCHINGS[batching]
+    recipe = Recipe(ARCHITECTURES["relu_100"], batching_config, optimizer, epochs, reduction="sum")
+    # With the sum, a step is longer by the number of rows in the batch, except with Adam.
+    rows_per_step = 1 if optimizer == "adam" else batching_config.batch_size(rows)
+    assert_trajectories_agree(recipe, images(rows), SOME_METHODS, RATES[optimizer] / rows_per_step)
 
 
 @pytest.mark.parametrize("batching", BATCHINGS)
 @pytest.mark.parametrize("epsilon", [1e-12, 1e-2])
 @pytest.mark.parametrize("arch", ["relu_100_published", "tanh_64_32"])
-def test_the_loss_with_epsilon_follows(arch: str, epsilon: float, batching: str) -> None:
-    how, rows, epochs = BATCHINGS[batching]
-    recipe = Recipe(ARCHITECTURES[arch], how, "sgd", epochs, epsilon=epsilon)
-    assert_trajectories_agree(recipe, images(rows), FEW)
+def test_the_loss_with_epsilon_agrees(arch: str, epsilon: float, batching: str) -> None:
+    batching_config, rows, epochs = BATCHINGS[batching]
+    recipe = Recipe(ARCHITECTURES[arch], batching_config, "sgd", epochs, epsilon=epsilon)
+    assert_trajectories_agree(recipe, images(rows), SOME_METHODS)
 
 
 @pytest.mark.parametrize("batching", BATCHINGS)
-def test_raw_bytes_follow(batching: str) -> None:
-    how, rows, epochs = BATCHINGS[batching]
-    recipe = Recipe(ARCHITECTURES["sigmoid_32_32"], how, "sgd", epochs, scale="raw")
-    assert_trajectories_agree(recipe, images(rows), FEW, 0.003)
+def test_raw_inputs_agree(batching: str) -> None:
+    batching_config, rows, epochs = BATCHINGS[batching]
+    recipe = Recipe(ARCHITECTURES["sigmoid_32_32"], batching_config, "sgd", epochs, scale="raw")
+    assert_trajectories_agree(recipe, images(rows), SOME_METHODS, 0.003)
 
 
 @pytest.mark.parametrize("batching", BATCHINGS)
-def test_rows_held_out_are_not_trained_on_and_are_measured(batching: str) -> None:
-    how, rows, epochs = BATCHINGS[batching]
-    recipe = Recipe(ARCHITECTURES["tanh_64_32"], how, "adam", epochs, validation=33)
-    assert_trajectories_agree(recipe, images(rows + 33), FEW)
+def test_validation_rows_are_evaluated_but_not_trained_on(batching: str) -> None:
+    batching_config, rows, epochs = BATCHINGS[batching]
+    recipe = Recipe(ARCHITECTURES["tanh_64_32"], batching_config, "adam", epochs, validation=33)
+    assert_trajectories_agree(recipe, images(rows + 33), SOME_METHODS)
 
 
-@pytest.mark.parametrize("how", [Batching("full"), Batching("mini", 600, shuffle=True)])
-def test_batches_of_more_rows_than_are_computed_at_once_follow(how: Batching) -> None:
-    recipe = Recipe(ARCHITECTURES["sigmoid_32_32"], how, "momentum", epochs=20)
-    assert_trajectories_agree(recipe, images(1100, 530), FEW)
+@pytest.mark.parametrize("batching_config", [Batching("full"), Batching("mini", 600, shuffle=True)])
+def test_batches_larger_than_a_chunk_agree(batching_config: Batching) -> None:
+    recipe = Recipe(ARCHITECTURES["sigmoid_32_32"], batching_config, "momentum", epochs=20)
+    assert_trajectories_agree(recipe, images(1100, 530), SOME_METHODS)
 
 
-def test_the_published_full_batch_experiment_follows() -> None:
+def test_the_published_full_batch_experiment_agrees() -> None:
     recipe = Recipe(
         ARCHITECTURES["relu_100_published"], Batching("full"), "sgd", 50, reduction="sum", epsilon=1e-12
     )
@@ -275,19 +272,19 @@ def test_the_published_full_batch_experiment_follows() -> None:
 
 
 def drift(rate: float) -> float:
-    """How far the reference ends from itself, one row at a time, when its start differs by rounding."""
-    how, rows, epochs = BATCHINGS["sample"]
-    recipe, arrays = Recipe(ARCHITECTURES["tanh_64_32"], how, "sgd", epochs), images(rows)
-    ends = []
+    """Return the distance between two per-sample reference runs whose initial weights differ by rounding."""
+    batching_config, rows, epochs = BATCHINGS["sample"]
+    recipe, arrays = Recipe(ARCHITECTURES["tanh_64_32"], batching_config, "sgd", epochs), images(rows)
+    final_weights = []
     for factor in (1.0, 1.0 + 2**-52):
-        network, optimizer = begun(recipe, 3, "he"), reference.Sgd(rate)
+        network, optimizer = initial_network(recipe, 3, "he"), reference.Sgd(rate)
         network.W[0] *= factor
         X = scaled(recipe, arrays.x_train)
-        list(reference.train(network, optimizer, X, arrays.y_train, batches(how, rows, 3, 1)))
-        ends.append(np.concatenate([W.ravel() for W in network.W]))
-    return np.abs(ends[0] - ends[1]).max() / np.abs(ends[0]).max()
+        list(reference.train(network, optimizer, X, arrays.y_train, batches(batching_config, rows, 3, 1)))
+        final_weights.append(np.concatenate([W.ravel() for W in network.W]))
+    return np.abs(final_weights[0] - final_weights[1]).max() / np.abs(final_weights[0]).max()
 
 
-def test_the_reference_drifts_from_itself_at_twenty_times_the_step_size_and_not_at_ours() -> None:
+def test_the_reference_drifts_from_itself_only_at_twenty_times_the_step_size() -> None:
     assert drift(20 * RATES["sgd"]) > TOLERANCE
     assert drift(RATES["sgd"]) < TOLERANCE / 1000

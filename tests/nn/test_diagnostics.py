@@ -1,4 +1,4 @@
-"""Diagnostics: each quantity beside an independent truth, and that looking changes no bit of what is seen."""
+"""Test diagnostics: each quantity equals an independent computation, and recording them changes no result."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_law_stacking import Arrays, images, outcomes, stacks, trained_in_pieces
+from test_law_stacking import Arrays, images, outcomes, stacks, train_in_segments
 from threadpoolctl import threadpool_limits
 
 from fnnexp.data import datasets as data
@@ -35,10 +35,10 @@ def one_blas_thread() -> Iterator[None]:
         yield
 
 
-def recipe_of(activation: str = "relu", mode: str = "mini", **other: Any) -> Recipe:
-    hidden = other.pop("hidden", (9, 7))
-    shape = Architecture(12, hidden, 4, activation, other.pop("hidden_bias", "normal"))
-    return Recipe(shape, MODES[mode], "sgd", **{"epochs": 3, "dtype": "float64", **other})
+def recipe_of(activation: str = "relu", mode: str = "mini", **changes: Any) -> Recipe:
+    hidden = changes.pop("hidden", (9, 7))
+    shape = Architecture(12, hidden, 4, activation, changes.pop("hidden_bias", "normal"))
+    return Recipe(shape, MODES[mode], "sgd", **{"epochs": 3, "dtype": "float64", **changes})
 
 
 def lanes_of(recipe: Recipe, count: int = 1, std: float = 0.4) -> list[Lane]:
@@ -51,45 +51,45 @@ def probe_of(recipe: Recipe, arrays: Any) -> Probe:
     return Probe(recipe, arrays.x_train[:n], arrays.y_train[:n])
 
 
-# --- what each quantity is ---
+# --- the definition of each quantity ---
 
 
 @pytest.mark.parametrize("activation", list(ACTIVATIONS))
 @pytest.mark.parametrize("epsilon", [0.0, 1e-2])
 @pytest.mark.parametrize("n", [45, 6000])
-def test_spreads_and_shares_are_those_of_the_network_op_by_op(
-    activation: str, epsilon: float, n: int
-) -> None:
-    """Its ops keep every Z and hand back every dZ; rows, spread and shares are taken from those."""
+def test_spreads_and_shares_equal_those_of_the_reference(activation: str, epsilon: float, n: int) -> None:
+    """The ops of the reference give every Z and dZ, from which the test computes spreads and shares."""
     recipe = recipe_of(activation, epochs=2, epsilon=epsilon, validation=5, reduction="sum")
     arrays = images(1, n, 8, 12, 4)
     stack, records = advance(recipe, start(recipe, lanes_of(recipe)), arrays, diagnostics=True)
-    known, count = n - 5, min(512, math.ceil((n - 5) / 16))
-    rows = [i * known // count for i in range(count)]
+    n_train, count = n - 5, min(512, math.ceil((n - 5) / 16))
+    rows = [i * n_train // count for i in range(count)]
     X, y = arrays.x_train[rows] / 255, arrays.y_train[rows]
 
-    weights = Parameters(recipe.architecture, stack.theta)
+    parameters = Parameters(recipe.architecture, stack.theta)
     network = reference.Network(
-        [W[0] for W in weights.W],
-        [None if b is None else b[0, 0] for b in weights.b],
+        [W[0] for W in parameters.W],
+        [None if b is None else b[0, 0] for b in parameters.b],
         activation,
         epsilon,
-        "sum",  # so that a row's gradient is that of its own loss
+        "sum",  # so that the gradient of a row is that of its own loss
     )
     Zs = pre_activations(network, X)
     dZs = gradients(network, X, y)
-    found = records[-1].metrics
+    metrics = records[-1].metrics
     for layer, (Z, dZ) in enumerate(zip(Zs, dZs, strict=True), start=1):
-        assert found[f"layer{layer}/z_std"] == pytest.approx(np.sqrt(((Z - Z.mean()) ** 2).mean()), rel=1e-12)
-        assert found[f"layer{layer}/dz_std"] == pytest.approx(dZ.std(), rel=1e-9)
+        assert metrics[f"layer{layer}/z_std"] == pytest.approx(
+            np.sqrt(((Z - Z.mean()) ** 2).mean()), rel=1e-12
+        )
+        assert metrics[f"layer{layer}/dz_std"] == pytest.approx(dZ.std(), rel=1e-9)
         if layer == len(Zs):
-            assert not {f"layer{layer}/dead", f"layer{layer}/saturated"} & set(found)
+            assert not {f"layer{layer}/dead", f"layer{layer}/saturated"} & set(metrics)
         elif activation == "relu":
-            assert found[f"layer{layer}/dead"] == np.mean([(Z[:, j] <= 0).all() for j in range(Z.shape[1])])
+            assert metrics[f"layer{layer}/dead"] == np.mean([(Z[:, j] <= 0).all() for j in range(Z.shape[1])])
         else:
             limits = {"sigmoid": math.log(0.99 / 0.01)}
             flat = np.abs(Z) > limits.get(activation, math.atanh(0.99))
-            assert found[f"layer{layer}/saturated"] == flat.mean()
+            assert metrics[f"layer{layer}/saturated"] == flat.mean()
 
 
 def pre_activations(network: reference.Network, X: np.ndarray) -> list[np.ndarray]:
@@ -103,24 +103,24 @@ def pre_activations(network: reference.Network, X: np.ndarray) -> list[np.ndarra
 
 
 def gradients(network: reference.Network, X: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
-    """What each layer's Matmul is given on the way back: a bias passes its gradient on as it is."""
-    taken = []
+    """Return the dZ that each layer's Matmul receives in backward; Add does not change it."""
+    dZs = []
     for op in network.matmuls:
-        op.backward = watched(op.backward, taken)
+        op.backward = recording(op.backward, dZs)
     network.loss_and_gradients(X, y)
-    return taken[::-1]
+    return dZs[::-1]
 
 
-def watched(backward: Any, taken: list[np.ndarray]) -> Any:
-    def take(dZ: np.ndarray) -> Any:
-        taken.append(dZ)
+def recording(backward: Any, dZs: list[np.ndarray]) -> Any:
+    def record(dZ: np.ndarray) -> Any:
+        dZs.append(dZ)
         return backward(dZ)
 
-    return take
+    return record
 
 
 @pytest.mark.parametrize("mode", list(MODES))
-def test_the_update_ratio_is_how_far_an_epoch_moved_the_weights(mode: str) -> None:
+def test_the_update_ratio_is_the_relative_change_of_the_weights_in_an_epoch(mode: str) -> None:
     recipe, arrays = recipe_of("tanh", mode), images(2, 80, 8, 12, 4)
     stack = start(recipe, lanes_of(recipe))
     before = Parameters(recipe.architecture, stack.theta).named(0)
@@ -142,8 +142,8 @@ def test_weights_that_are_all_zero_have_no_update_ratio() -> None:
     assert "layer1/update_ratio" not in end.metrics
 
 
-def test_units_made_dead_by_hand_are_counted() -> None:
-    """Three of eight units have weights so far below 0 that no row of positive inputs reaches them."""
+def test_units_that_are_dead_by_construction_are_counted() -> None:
+    """Three of eight units have only negative weights, so they are 0 for all rows of positive inputs."""
     recipe = recipe_of(hidden=(8,), hidden_bias="zeros")
     arrays = images(3, 64, 8, 12, 4)
     arrays = replace(arrays, x_train=np.maximum(arrays.x_train, 1))
@@ -155,9 +155,7 @@ def test_units_made_dead_by_hand_are_counted() -> None:
 
 
 @pytest.mark.parametrize(("activation", "limit"), [("tanh", math.atanh(0.99)), ("sigmoid", math.log(99))])
-def test_units_driven_just_beyond_the_flat_part_are_saturated_and_just_below_are_not(
-    activation: str, limit: float
-) -> None:
+def test_only_units_beyond_the_saturation_limit_are_saturated(activation: str, limit: float) -> None:
     recipe = recipe_of(activation, hidden=(4,))
     arrays = images(3, 64, 8, 12, 4)
     theta = start(recipe, lanes_of(recipe)).theta
@@ -169,32 +167,30 @@ def test_units_driven_just_beyond_the_flat_part_are_saturated_and_just_below_are
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("std", [0.03, 1.0])
-def test_the_first_layer_starts_with_the_spread_that_the_draw_and_the_images_imply(
-    std: float, seed: int
-) -> None:
+def test_the_initial_spread_of_the_first_layer_follows_from_std_and_images(std: float, seed: int) -> None:
     """Z = x W with W ~ N(0, std²) has E z² = std² mean ‖x‖², on real digits.
 
-    For a unit w, Σ_x z² = wᵀ G w with G = Xᵀ X, of mean std² tr G and variance 2 std⁴ tr G², and H units are
-    independent; 4 standard deviations of that are allowed. Taking the mean away, as a standard deviation
-    does, lowers z² by (Σ_h x̄ w_h / H)², whose mean is std² ‖x̄‖² / H; 10 times as much is allowed for.
+    For a unit w, Σ_x z² = wᵀ G w with G = Xᵀ X, which has mean std² tr G and variance 2 std⁴ tr G². The H
+    units are independent. The test allows 4 standard deviations. A standard deviation subtracts the mean,
+    which lowers z² by (Σ_h x̄ w_h / H)², whose mean is std² ‖x̄‖² / H. The test allows 10 times as much.
     """
     arrays = data.load(data.prepare("digits"))
     units = 400
     recipe = Recipe(Architecture(784, (units,), 10, "tanh"), MODES["full"], "sgd", epochs=1)
     theta = start(recipe, [Lane("0", seed, (std, std), HYPER)]).theta
-    found = probe_of(recipe, arrays).measure(theta[0])["layer1/z_std"]
+    z_std = probe_of(recipe, arrays).measure(theta[0])["layer1/z_std"]
     n = len(arrays.x_train)
     count = math.ceil(n / 8)
     X = np.asarray(arrays.x_train)[np.arange(count) * n // count] / 255
     G = X.T @ X
     expected = std**2 * np.trace(G) / count
-    deviation = std**2 * math.sqrt(2 * np.trace(G @ G) / units) / count
+    standard_deviation = std**2 * math.sqrt(2 * np.trace(G @ G) / units) / count
     below = 10 * std**2 * float(X.mean(axis=0) @ X.mean(axis=0)) / units
-    assert expected - 4 * deviation - below < found**2 < expected + 4 * deviation
-    assert 4 * deviation + below < 0.5 * expected  # the test could fail
+    assert expected - 4 * standard_deviation - below < z_std**2 < expected + 4 * standard_deviation
+    assert 4 * standard_deviation + below < 0.5 * expected  # the bounds are tight enough for the test to fail
 
 
-def test_a_file_that_is_sorted_by_its_labels_shows_all_of_them() -> None:
+def test_the_probe_of_a_file_sorted_by_label_contains_all_labels() -> None:
     arrays = images(4, 1000, 8, 12, 10)
     order = np.argsort(arrays.y_train, kind="stable")
     ordered = replace(arrays, x_train=arrays.x_train[order], y_train=arrays.y_train[order])
@@ -203,16 +199,16 @@ def test_a_file_that_is_sorted_by_its_labels_shows_all_of_them() -> None:
     assert set(probe.work.onehot[0].argmax(axis=1)) == set(range(10))
 
 
-def test_a_spread_that_overflows_is_left_out() -> None:
+def test_a_spread_that_overflows_is_omitted() -> None:
     recipe, arrays = recipe_of("relu", dtype="float32"), images(5, 64, 8, 12, 4)
     with np.errstate(all="ignore"):
-        found = probe_of(recipe, arrays).measure(start(recipe, lanes_of(recipe, std=1e30)).theta[0])
-    assert set(found) < set(names(recipe.architecture))
-    assert all(math.isfinite(value) for value in found.values())
+        values = probe_of(recipe, arrays).measure(start(recipe, lanes_of(recipe, std=1e30)).theta[0])
+    assert set(values) < set(names(recipe.architecture))
+    assert all(math.isfinite(value) for value in values.values())
 
 
 @pytest.mark.parametrize("activation", list(ACTIVATIONS))
-def test_every_name_that_can_come_is_named_and_told_from_a_metric(activation: str) -> None:
+def test_names_lists_all_recorded_diagnostics_and_no_metric(activation: str) -> None:
     recipe, arrays = recipe_of(activation), images(6, 64, 8, 12, 4)
     _, records = advance(recipe, start(recipe, lanes_of(recipe)), arrays, diagnostics=True)
     plain = [name for name in records[-1].metrics if not has_diagnostics([name])]
@@ -225,60 +221,58 @@ def test_every_name_that_can_come_is_named_and_told_from_a_metric(activation: st
     assert quantities == {"z_std", "dz_std", "update_ratio", share} <= set(QUANTITIES)
 
 
-# --- law 2 and law 4: nobody notices that they are looked at ---
+# --- law 2 and law 4: diagnostics change no other result ---
 
 
-def without(records: list[Record]) -> list[Record]:
-    """The records as they would be without diagnostics."""
-    kept = [
+def without_diagnostics(records: list[Record]) -> list[Record]:
+    """Return the records as they would be without diagnostics."""
+    stripped = [
         replace(
             record, metrics={name: v for name, v in record.metrics.items() if not has_diagnostics([name])}
         )
         for record in records
     ]
-    return [record for record in kept if record.metrics]
+    return [record for record in stripped if record.metrics]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(stacks(), st.sampled_from((1, 7, 512)), st.data())
-def test_diagnostics_change_no_bit_and_are_themselves_the_same_in_any_stack_and_cut(
+def test_diagnostics_change_no_result_and_are_bitwise_the_same_in_any_stack_and_segment(
     case: tuple[Recipe, list[Lane], Arrays], rows: int, random: st.DataObject
 ) -> None:
     recipe, lanes, arrays = case
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(diagnostics, "ROWS", rows)
-        expected, seen = {}, {}
+        patch.setattr(diagnostics, "MAX_ROWS", rows)
+        expected, expected_with = {}, {}
         for lane in lanes:
             stack, records = advance(recipe, start(recipe, [lane]), arrays)
             expected |= outcomes(records, [stack])
             stack, records = advance(recipe, start(recipe, [lane]), arrays, diagnostics=True)
             assert {record.epoch for record in records} >= {0}
-            seen |= outcomes(records, [stack])
+            expected_with |= outcomes(records, [stack])
             named = [(record.epoch, list(record.metrics)) for record in records]
-            assert outcomes(without(records), [stack])[lane.key] == expected[lane.key], named
-        records, done = trained_in_pieces(random.draw, recipe, lanes, arrays, diagnostics=True)
-        assert outcomes(records, done) == seen
-        assert outcomes(without(records), done) == expected
+            assert outcomes(without_diagnostics(records), [stack])[lane.key] == expected[lane.key], named
+        records, done = train_in_segments(random.draw, recipe, lanes, arrays, diagnostics=True)
+        assert outcomes(records, done) == expected_with
+        assert outcomes(without_diagnostics(records), done) == expected
 
 
 @pytest.mark.parametrize("mode", list(MODES))
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_on_real_digits_losses_accuracies_and_weights_are_bitwise_those_without(
-    mode: str, optimizer: str
-) -> None:
+def test_on_real_digits_diagnostics_change_no_metric_and_no_weight(mode: str, optimizer: str) -> None:
     arrays = data.load(data.prepare("digits"))
     hyper = {"sgd": HYPER, "adam": (("lr", 0.01), ("beta1", 0.9), ("beta2", 0.999), ("epsilon", 1e-8))}
     recipe = Recipe(Architecture(784, (20,), 10, "relu"), MODES[mode], optimizer, 2, validation=1200)
     lanes = [Lane(f"{k}", k, (0.05, 0.2), hyper[optimizer]) for k in range(3)]
     plain, records = advance(recipe, start(recipe, lanes), arrays)
-    looked, told = advance(recipe, start(recipe, lanes), arrays, diagnostics=True)
-    assert looked.theta.tobytes() == plain.theta.tobytes()
-    assert outcomes(without(told), [looked]) == outcomes(records, [plain])
-    assert [record.epoch for record in told] == [0] * 3 + [1] * 3 + [2] * 3
-    assert {record.seconds for record in told[:3]} == {0.0}
+    with_diagnostics, diagnostic_records = advance(recipe, start(recipe, lanes), arrays, diagnostics=True)
+    assert with_diagnostics.theta.tobytes() == plain.theta.tobytes()
+    assert outcomes(without_diagnostics(diagnostic_records), [with_diagnostics]) == outcomes(records, [plain])
+    assert [record.epoch for record in diagnostic_records] == [0] * 3 + [1] * 3 + [2] * 3
+    assert {record.seconds for record in diagnostic_records[:3]} == {0.0}
 
 
-def test_a_curve_that_began_without_diagnostics_goes_on_with_them() -> None:
+def test_a_curve_without_diagnostics_can_continue_with_diagnostics() -> None:
     recipe, arrays = recipe_of(epochs=3), images(7, 64, 8, 12, 4)
     stack, first = advance(recipe, start(recipe, lanes_of(recipe, 2)), arrays, seconds=0)
     stack, rest = advance(recipe, stack, arrays, diagnostics=True)
@@ -287,10 +281,10 @@ def test_a_curve_that_began_without_diagnostics_goes_on_with_them() -> None:
     assert all(has_diagnostics(record.metrics) for record in rest)
 
 
-def test_of_no_epochs_the_start_is_one_record() -> None:
+def test_zero_epochs_record_metrics_and_diagnostics_together() -> None:
     recipe, arrays = recipe_of(epochs=0), images(7, 64, 8, 12, 4)
     _, (record,) = advance(recipe, start(recipe, lanes_of(recipe)), arrays, diagnostics=True)
     _, (plain,) = advance(recipe, start(recipe, lanes_of(recipe)), arrays)
     assert record.epoch == 0
-    assert without([record])[0].metrics == plain.metrics
+    assert without_diagnostics([record])[0].metrics == plain.metrics
     assert "layer1/z_std" in record.metrics

@@ -1,7 +1,7 @@
-"""Engines: the compiled one computes what NumPy's does, is recorded, and never mixes with it within a trial.
+"""Test engines: they compute the same up to rounding, runs record them, and no trial mixes two of them.
 
-That each follows the op-by-op reference is in test_against_reference, and that stacking is invisible with
-each in test_law_stacking.
+test_against_reference compares each engine with the op-by-op reference, and test_law_stacking tests that
+stacking is invisible with each.
 """
 
 import io
@@ -41,7 +41,7 @@ def pixels(rng, n, inputs, share):
 
 @pytest.fixture
 def sparse_file(own_folder):
-    """A data set of which, as in MNIST, four pixels in five are 0; and a width that is no multiple of 8."""
+    """Write a data set in which, as in MNIST, four of five pixels are 0. Its width is not a multiple of 8."""
     rng = np.random.default_rng(5)
     arrays = {}
     for split, n in (("train", 170), ("test", 40)):
@@ -50,10 +50,10 @@ def sparse_file(own_folder):
     np.savez(own_folder / "sparse.npz", **arrays)
 
 
-def test_the_compiled_engine_tells_its_activations_apart():
-    known = [name for name, activation in ACTIVATIONS.items() if compiled.is_compiled(activation)]
-    assert {"relu", "tanh", "tanh_as_published", "sigmoid"} <= set(known)
-    assert len(set(compiled.COMPILED.values())) == len(known)
+def test_each_compiled_activation_has_its_own_number():
+    compiled_names = [name for name, activation in ACTIVATIONS.items() if compiled.is_compiled(activation)]
+    assert {"relu", "tanh", "tanh_as_published", "sigmoid"} <= set(compiled_names)
+    assert len(set(compiled.COMPILED.values())) == len(compiled_names)
 
 
 @settings(max_examples=60, deadline=None)
@@ -66,10 +66,10 @@ def test_the_compiled_engine_tells_its_activations_apart():
     order=st.sampled_from("CF"),
     seed=st.integers(0, 9),
 )
-def test_both_products_with_lists_of_pixels_are_the_dense_ones(
+def test_both_products_with_lists_of_pixels_equal_dense_products(
     shape, share, dtype, scale, sliced, order, seed
 ):
-    """Against NumPy in float64; a sum of n terms is off by less than n ε of the sum of their sizes."""
+    """Compare with NumPy in float64: a sum of n terms has an error of at most n ε Σ |term|."""
     B, D, H = shape
     rng = np.random.default_rng(seed)
     images, dtype = pixels(rng, 100, D, share), np.dtype(dtype)
@@ -78,10 +78,10 @@ def test_both_products_with_lists_of_pixels_are_the_dense_ones(
     W = rng.standard_normal((1, D, H)).astype(dtype)
     dZ = rng.standard_normal((B, H)).astype(dtype, order=order)
     examples = compiled.SparseRows(images, scale, B, dtype).take(where)
-    for asked_before in (False, True):  # with and without a padded copy of W to add to
-        mine = W.copy()
-        layer = compiled.SparseFirstLayer(mine)
-        if asked_before:
+    for forward_first in (False, True):  # after forward, gradients are added to a padded copy of W
+        W_after = W.copy()
+        layer = compiled.SparseFirstLayer(W_after)
+        if forward_first:
             Z = np.empty((B, H), dtype, order=order)
             layer.forward(0, examples, Z)
             size = np.abs(X) @ np.abs(W[0].astype(float))
@@ -89,10 +89,10 @@ def test_both_products_with_lists_of_pixels_are_the_dense_ones(
         layer.add_gradient(0, examples, dZ)
         layer.write_back()
         change, size = X.T @ dZ.astype(float), np.abs(X.T) @ np.abs(dZ.astype(float)) + np.abs(W[0])
-        assert (np.abs(mine[0] - (W[0] + change)) <= (B + 2) * np.finfo(dtype).eps * size).all()
+        assert (np.abs(W_after[0] - (W[0] + change)) <= (B + 2) * np.finfo(dtype).eps * size).all()
 
 
-def test_weights_that_others_changed_are_read_again():
+def test_weights_changed_marks_the_copy_as_outdated():
     images, W = np.full((1, 3), 2, np.uint8), np.ones((1, 3, 4))
     layer, Z = compiled.SparseFirstLayer(W), np.empty((1, 4))
     examples = compiled.SparseRows(images, "raw", 1, W.dtype).take(slice(0, 1))
@@ -105,7 +105,7 @@ def test_weights_that_others_changed_are_read_again():
 
 
 @pytest.mark.parametrize("mode", ["full", "mini"])
-def test_where_few_pixels_are_0_both_engines_are_blas(mode):
+def test_with_few_zero_pixels_both_engines_use_blas(mode):
     rng = np.random.default_rng(0)
     dense = pixels(rng, 90, 30, 0.9)
     assert isinstance(compiled.make_rows(dense, "unit", 9, np.dtype("f")), DenseRows)
@@ -118,11 +118,11 @@ def test_where_few_pixels_are_0_both_engines_are_blas(mode):
         Architecture(30, (9,), 10, "tanh"), Batching(mode, 16 if mode == "mini" else None), "sgd", 3
     )
     stack = start(recipe, [Lane("a", 0, (0.1, 0.1), (("lr", 0.1),))])
-    ends = [advance(recipe, stack, arrays, engine=engine)[0].theta.tobytes() for engine in ENGINES]
-    assert ends[0] == ends[1]
+    final_weights = [advance(recipe, stack, arrays, engine=engine)[0].theta.tobytes() for engine in ENGINES]
+    assert final_weights[0] == final_weights[1]
 
 
-def test_a_compiled_first_layer_takes_dense_rows_too():
+def test_the_compiled_first_layer_also_accepts_dense_rows():
     W, X = np.arange(6.0).reshape(1, 3, 2), np.array([[1.0, 2.0]])
     layer, Z = compiled.SparseFirstLayer(W.copy()), np.empty((1, 2))
     layer.forward(0, Examples(X, np.array([0, 2])), Z)
@@ -134,8 +134,8 @@ def test_a_compiled_first_layer_takes_dense_rows_too():
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("mode", ["full", "mini", "sample"])
-def test_what_diverges_by_one_engine_diverges_by_the_other_at_the_same_epoch(mode, activation):
-    """A lane that learns, ones whose steps overflow at once, and one whose logits are no numbers."""
+def test_a_lane_diverges_at_the_same_epoch_with_every_engine(mode, activation):
+    """One lane learns, the steps of two lanes overflow at once, and the logits of one lane are not finite."""
     rng = np.random.default_rng(3)
     X, y = pixels(rng, 60, 30, 0.2), rng.integers(0, 10, 60).astype(np.uint8)
     arrays = data.Arrays(X, y, X[:9], y[:9])
@@ -146,16 +146,16 @@ def test_what_diverges_by_one_engine_diverges_by_the_other_at_the_same_epoch(mod
         Lane(f"{k}", 0, (std, std, std), (("lr", lr),))
         for k, (std, lr) in enumerate([(0.1, 0.01), (0.1, 3e38), (1.0, 3e38), (5e37, 0.01)])
     ]
-    ends = []
+    diverged_at = []
     for engine in ENGINES:
         _, records = advance(recipe, start(recipe, lanes), arrays, engine=engine)
-        ends.append({record.key: record.epoch for record in records if record.diverged})
-    assert ends[0] == ends[1]
-    assert "0" not in ends[0]
-    assert ends[0], "none diverged: nothing was tested"
+        diverged_at.append({record.key: record.epoch for record in records if record.diverged})
+    assert diverged_at[0] == diverged_at[1]
+    assert "0" not in diverged_at[0]
+    assert diverged_at[0], "no lane diverged, so nothing was tested"
 
 
-def test_without_a_folder_for_its_cache_it_compiles_all_the_same(monkeypatch):
+def test_numba_compiles_without_a_cache_folder(monkeypatch):
     njit = numba.njit
 
     def without_a_folder(*function, **options):
@@ -174,38 +174,38 @@ GRID = ["batching=full,mini,sample", "optimizer=sgd,momentum", "init=he,xavier",
 COMMAND = ["-m", *SPARSE, *GRID, "execution.n_jobs=2", "execution.segment_seconds=0.0"]
 
 
-def test_a_sweep_by_the_compiled_engine_is_recorded_and_is_each_trial_alone(
+def test_a_sweep_with_numba_records_the_engine_and_equals_each_trial_alone(
     sparse_file, store, invoke, trials_of, agrees, own_folder
 ):
-    ran = invoke(*COMMAND, "execution.engine=numba")
-    assert ran.status == 0, ran.err
+    result = invoke(*COMMAND, "execution.engine=numba")
+    assert result.status == 0, result.err
     agrees(own_folder, trials_of(*SPARSE, *GRID), engine="numba")
     runs = fnnexp.runs("fnnexp")
     assert len(runs) == 24
     assert set(runs["engine"]) == {engine_named("numba").version}
     assert engine_named("numba").version.startswith("numba ")
-    # Who computes is no part of what is computed: the same trials by the other engine are done.
-    again = invoke(*COMMAND)
-    assert "24 were done before" in again.out
+    # The engine is not part of a trial's identity: for the other engine the same trials are done.
+    repeated = invoke(*COMMAND)
+    assert "24 were done before" in repeated.out
     assert not list((own_folder / ".fnnexp").rglob("*.npz"))
 
 
-def test_curves_by_both_engines_are_one_up_to_rounding(sparse_file, store, invoke):
-    """In float64, so that rounding is far below what either learned, and not yet chaotic at these steps."""
+def test_curves_of_both_engines_are_equal_up_to_rounding(sparse_file, store, invoke):
+    """Use float64 and small steps, so that rounding errors stay small and training is not chaotic."""
     curves = {}
     for engine in ENGINES:
         name = f"tracking.experiment={engine}"
-        ran = invoke(*COMMAND, "dtype=float64", f"execution.engine={engine}", name)
-        assert ran.status == 0, ran.err
-        found = fnnexp.curves(engine)
-        found["trial"] = found["trial"].astype(str)
-        curves[engine] = found.set_index(["trial", "metric", "epoch"])["value"].sort_index()
+        result = invoke(*COMMAND, "dtype=float64", f"execution.engine={engine}", name)
+        assert result.status == 0, result.err
+        engine_curves = fnnexp.curves(engine)
+        engine_curves["trial"] = engine_curves["trial"].astype(str)
+        curves[engine] = engine_curves.set_index(["trial", "metric", "epoch"])["value"].sort_index()
     assert curves["numpy"].index.equals(curves["numba"].index)
     np.testing.assert_allclose(curves["numba"], curves["numpy"], rtol=1e-9, atol=1e-12)
     assert set(fnnexp.runs("numpy")["engine"]) == {f"numpy {np.__version__}"}
 
 
-def test_a_trial_is_one_engines_from_beginning_to_end(
+def test_a_trial_begun_with_another_engine_starts_over(
     sparse_file, store, trials_of, own_folder, monkeypatch, agrees
 ):
     trials = trials_of(*SPARSE, "epochs=3")
@@ -228,10 +228,10 @@ def test_a_trial_is_one_engines_from_beginning_to_end(
     assert "1 begun before with execution.engine=numba start over" in console.file.getvalue()
     assert began_at == [(0, "numpy")]
     agrees(own_folder, trials)
-    assert not list(CHECKPOINTS.glob("*.npz"))  # the other engine's too: the trial is done
+    assert not list(CHECKPOINTS.glob("*.npz"))  # the checkpoint of the other engine is removed too
 
 
-def test_a_trial_goes_on_with_the_engine_that_began_it(sparse_file, store, trials_of, own_folder, agrees):
+def test_a_trial_resumes_with_the_engine_that_began_it(sparse_file, store, trials_of, own_folder, agrees):
     trials = trials_of(*SPARSE, "epochs=3", "batching=sample")
     (trial,) = trials
     recipe, arrays = trial.recipe, data.load(trial.data)
@@ -244,13 +244,13 @@ def test_a_trial_goes_on_with_the_engine_that_began_it(sparse_file, store, trial
     agrees(own_folder, trials, engine="numba")
 
 
-def test_engines_that_take_turns_at_a_trial_are_not_mixed_in_its_run(
+def test_a_trial_interrupted_with_two_engines_resumes_with_one_of_them(
     sparse_file, store, trials_of, own_folder, agrees
 ):
-    """Each leaves a checkpoint; the run is the last one's, and the first, come back, makes it its own."""
+    """Interrupt a trial with one engine, then with the other. The first engine resumes its own checkpoint."""
     trials = trials_of(*SPARSE, "epochs=4", "batching=sample")
 
-    def swept(engine, epochs):
+    def sweep_interrupted_after(engine, epochs):
         console = Console(file=io.StringIO(), width=300)
         settings = Execution(n_jobs=1, backend="threading", engine=engine, segment_seconds=0.0, max_lanes=1)
         logged = []
@@ -268,15 +268,15 @@ def test_engines_that_take_turns_at_a_trial_are_not_mixed_in_its_run(
         return outcome, console.file.getvalue()
 
     for engine, epochs in (("numba", 2), ("numpy", 1)):
-        outcome, _ = swept(engine, epochs)
+        outcome, _ = sweep_interrupted_after(engine, epochs)
         assert outcome.interrupted
-    outcome, said = swept("numba", 99)
+    outcome, output = sweep_interrupted_after("numba", 99)
     assert len(outcome.finished) == 1
-    assert "1 begun before: they go on where they were" in said
+    assert "1 begun before: they go on where they were" in output
     agrees(own_folder, trials, engine="numba")
 
 
-# --- what can be wrong --------------------------------------------------------------------------------------
+# --- errors -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -290,29 +290,29 @@ def without_numba(monkeypatch):
 
 
 @pytest.mark.parametrize("word", ["dry_run=true", "dry_run=false"])
-def test_an_engine_that_is_not_installed_is_said_before_anything_trains(
+def test_an_engine_that_is_not_installed_is_refused_before_anything_trains(
     word, without_numba, store, invoke, own_folder
 ):
     before = set(own_folder.iterdir())
-    ran = invoke("data=digits", "epochs=1", "execution.engine=numba", word)
-    assert ran.status == 2
+    result = invoke("data=digits", "epochs=1", "execution.engine=numba", word)
+    assert result.status == 2
     for part in ("execution.engine=numba", 'pip install "fnnexp[numba]"', "execution.engine=numpy"):
-        assert part in ran.err
+        assert part in result.err
     assert set(own_folder.iterdir()) == before
 
 
-def test_a_mistyped_engine_is_refused(invoke):
-    ran = invoke("data=digits", "execution.engine=numbra")
-    assert ran.status == 2
-    assert "execution.engine=numbra: must be one of numpy, numba" in ran.err
-    assert "Did you mean 'numba'?" in ran.err
+def test_a_mistyped_engine_is_refused_with_a_suggestion(invoke):
+    result = invoke("data=digits", "execution.engine=numbra")
+    assert result.status == 2
+    assert "execution.engine=numbra: must be one of numpy, numba" in result.err
+    assert "Did you mean 'numba'?" in result.err
 
 
-def test_a_clusters_workers_need_the_engine_that_is_asked_for_and_no_other():
+def test_cluster_workers_need_the_requested_engine_only():
     packages = ("numpy", "numba")
     own = own_versions(packages)
     assert own.keys() == {"python", "numpy", "numba"}
-    lacking = {"python": own["python"], "numpy": own["numpy"], "numba": None}
-    refuse_others({"a": lacking}, ("numpy",))
+    without_numba_versions = {"python": own["python"], "numpy": own["numpy"], "numba": None}
+    refuse_others({"a": without_numba_versions}, ("numpy",))
     with pytest.raises(ClusterError, match=r"a: numba missing \(here "):
-        refuse_others({"a": lacking}, packages)
+        refuse_others({"a": without_numba_versions}, packages)

@@ -1,7 +1,8 @@
-"""Law 2: stacking is invisible. Every comparison here is of bytes, with the lane trained alone in one go.
+"""Test law 2, stacking is invisible: each lane of a stack equals, byte by byte, the same lane trained alone.
 
-BLAS runs with one thread, as in the workers: with more, OpenBLAS cuts a product by its size, and two cuts
-are not bitwise equal. Chunks and blocks are made small, so that few rows already cross their borders.
+BLAS uses one thread, as in the workers. With more threads, OpenBLAS splits a product according to its size,
+and different splits are not bitwise equal. Chunks and blocks are made small, so that few rows suffice to fill
+them.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 EXAMPLES = int(os.environ.get("FNNEXP_EXAMPLES", "200"))
-"""How many random stacks; 3,000 have been tried."""
+"""The number of random stacks. A run with 3,000 has passed."""
 
-RATES = {  # from learning to blowing up
+RATES = {  # from rates that learn to rates that diverge
     "sgd": (1e-3, 0.05, 0.5, 20.0, 1e30),
     "momentum": (1e-3, 0.05, 0.5, 20.0, 1e30),
     "adam": (1e-4, 1e-3, 0.05, 1.0, 1e30),
@@ -54,7 +55,7 @@ pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
 
 def images(seed: int, n_train: int, n_test: int, inputs: int, classes: int) -> Arrays:
-    """Bytes of which four in five are zero, some columns in every row, as in MNIST; and labels."""
+    """Return images and labels. As in MNIST, four of five bytes are 0, and some columns are 0 in all rows."""
     rng = np.random.default_rng(seed)
     likely = 0.25 * (rng.random(inputs) < 0.8)
 
@@ -66,7 +67,7 @@ def images(seed: int, n_train: int, n_test: int, inputs: int, classes: int) -> A
 
 
 @contextmanager
-def cut_at(chunk: int, block: int) -> Iterator[None]:
+def chunk_and_block_sizes(chunk: int, block: int) -> Iterator[None]:
     with (
         mock.patch.object(epoch, "CHUNK", chunk),
         mock.patch.object(per_sample, "BLOCK", block),
@@ -74,7 +75,7 @@ def cut_at(chunk: int, block: int) -> Iterator[None]:
         yield
 
 
-# A lane's outcome: each epoch's metrics and the last parameters, as bytes.
+# The outcome of a lane: the metrics of each epoch and the final parameters, as bytes.
 Outcome = tuple[list[tuple[int, bytes]], bytes | None]
 
 
@@ -157,23 +158,23 @@ def stacks(draw: Any) -> tuple[Recipe, list[Lane], Arrays]:
     return recipe, lanes, arrays
 
 
-def trained_in_pieces(
-    draw: Any, recipe: Recipe, lanes: Sequence[Lane], arrays: Any, **how: Any
+def train_in_segments(
+    draw: Any, recipe: Recipe, lanes: Sequence[Lane], arrays: Any, **options: Any
 ) -> tuple[list[Record], list[Stack]]:
-    """Train the lanes as a sweep may: segments that end anywhere, and stacks split between them."""
-    waiting, done, records = [start(recipe, draw(st.permutations(lanes)))], [], []
-    while waiting:
-        stack = waiting.pop()
+    """Train the lanes as a sweep might, in segments of random length between which stacks are split."""
+    queue, done, records = [start(recipe, draw(st.permutations(lanes)))], [], []
+    while queue:
+        stack = queue.pop()
         stack, new = advance(
-            recipe, stack, arrays, seconds=draw(st.integers(0, 9)), clock=count().__next__, **how
-        )  # a clock that ticks when it is looked at: segments of one epoch or a few
+            recipe, stack, arrays, seconds=draw(st.integers(0, 9)), clock=count().__next__, **options
+        )  # the clock ticks at each call, so a segment has one epoch or a few
         records += new
         if not stack.lanes or stack.epoch == recipe.epochs:
             done.append(stack)
             continue
         order = draw(st.permutations(range(len(stack.lanes))))
-        border = draw(st.integers(0, len(order) - 1))
-        waiting += [stack.select(part) for part in (order[:border], order[border:]) if part]
+        split_at = draw(st.integers(0, len(order) - 1))
+        queue += [stack.select(part) for part in (order[:split_at], order[split_at:]) if part]
     return records, done
 
 
@@ -195,9 +196,9 @@ def test_a_trial_is_bitwise_the_same_in_any_stack(
     random: st.DataObject,
 ) -> None:
     recipe, lanes, arrays = case
-    with cut_at(chunk, block), mock.patch.object(epoch, "SLICE_BYTES", slice_bytes):
+    with chunk_and_block_sizes(chunk, block), mock.patch.object(epoch, "SLICE_BYTES", slice_bytes):
         expected = alone(recipe, lanes, arrays, engine)
-        records, done = trained_in_pieces(random.draw, recipe, lanes, arrays, engine=engine)
+        records, done = train_in_segments(random.draw, recipe, lanes, arrays, engine=engine)
     assert outcomes(records, done) == expected
 
 
@@ -215,7 +216,7 @@ MODES = {
 @pytest.mark.parametrize(
     ("hidden", "activation"), [((100,), "relu"), ((128,), "tanh"), ((32, 32), "sigmoid")]
 )
-def test_a_trial_of_real_size_is_bitwise_the_same_in_a_stack_of_nine(
+def test_a_trial_of_realistic_size_is_bitwise_the_same_in_a_stack_of_nine(
     hidden: tuple[int, ...], activation: str, mode: str, dtype: str, engine: str
 ) -> None:
     architecture = Architecture(784, hidden, 10, activation)
@@ -231,10 +232,10 @@ def test_a_trial_of_real_size_is_bitwise_the_same_in_a_stack_of_nine(
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("mode", MODES)
-def test_lanes_that_diverge_leave_and_the_others_do_not_notice(mode: str, engine: str) -> None:
+def test_lanes_that_diverge_do_not_affect_the_other_lanes(mode: str, engine: str) -> None:
     recipe = Recipe(Architecture(49, (25, 16), 6, "relu", "none"), MODES[mode], "sgd", epochs=4)
     arrays = images(2, 150, 40, 49, 6)
-    # The last two diverge; the rate of 80, one row at a time, leaves NaNs of either sign.
+    # The last two lanes diverge. One row at a time, the rate 80 produces NaNs of both signs.
     rates = [0.05, 0.01, 0.001, 1e30, 80.0]
     lanes = [Lane(f"{k}", k % 2, (1 / 49, 1 / 25, 1 / 16), (("lr", lr),)) for k, lr in enumerate(rates)]
     stack, records = advance(recipe, start(recipe, lanes), arrays, engine=engine)
@@ -271,7 +272,7 @@ def executors() -> Iterator[dict[int, Executor]]:
 
 @st.composite
 def trials(draw: Any, prepared: data.Prepared) -> list[Trial]:
-    """Return trials of two recipes that cannot share a stack."""
+    """Return trials with two recipes, which cannot share a stack."""
     mode = draw(st.sampled_from(sorted(MODES)))
     optimizer = draw(st.sampled_from(sorted(RATES)))
     shared = Recipe(
@@ -282,7 +283,7 @@ def trials(draw: Any, prepared: data.Prepared) -> list[Trial]:
         validation=draw(st.sampled_from((0, 20))),
         dtype=draw(st.sampled_from(("float32", "float64"))),
     )
-    found = [
+    drawn = [
         Trial(
             recipe=replace(shared, epsilon=draw(st.sampled_from((0.0, 1e-12)))),
             data=prepared,
@@ -296,13 +297,13 @@ def trials(draw: Any, prepared: data.Prepared) -> list[Trial]:
         )
         for k in range(draw(st.integers(2, 9)))
     ]
-    return list({trial.numbers_id: trial for trial in found}.values())
+    return list({trial.numbers_id: trial for trial in drawn}.values())
 
 
-def swept(
+def run_sweep(
     executor: Executor, trials: Sequence[Trial], max_lanes: int, seconds: float, engine: str
 ) -> tuple[list[Record], list[Stack]]:
-    """The sweep's loop: hand stacks out, and again until they are done. Then resume from single lanes."""
+    """Run the loop of a sweep, interrupted after each segment, so that every lane resumes from its state."""
     records: list[Record] = []
     done: list[Stack] = []
     states: dict[str, Stack] = {}
@@ -316,12 +317,14 @@ def swept(
         stack = trained.stack
         if not stack.lanes or stack.epoch == planned.recipe.epochs:
             done.append(stack)
-        else:  # as if the sweep were interrupted here: each lane's state is kept, and planned anew
+        else:  # as if the sweep were interrupted: keep the state of each lane and plan again
             states |= {lane.key: stack.select([k]) for k, lane in enumerate(stack.lanes)}
         if states and not executor.under_way:
-            left = [trial for trial in trials if trial.numbers_id in states]
-            for again in plan(identical(left), max_lanes=max_lanes, n_jobs=executor.n_jobs, begun=states):
-                executor.submit(again)
+            unfinished = [trial for trial in trials if trial.numbers_id in states]
+            for resumed in plan(
+                identical(unfinished), max_lanes=max_lanes, n_jobs=executor.n_jobs, begun=states
+            ):
+                executor.submit(resumed)
             states = {}
     return records, done
 
@@ -332,17 +335,17 @@ def swept(
 def test_a_trial_is_bitwise_the_same_at_any_number_of_workers(
     n_jobs: int, prepared: data.Prepared, executors: dict[int, Executor], random: st.DataObject
 ) -> None:
-    some = random.draw(trials(prepared))
+    drawn = random.draw(trials(prepared))
     max_lanes, seconds = random.draw(st.integers(1, 9)), random.draw(st.sampled_from((0.0, 60.0)))
     engine = random.draw(st.sampled_from(sorted(ENGINES)))
-    records, done = swept(executors[n_jobs], some, max_lanes, seconds, engine)
+    records, done = run_sweep(executors[n_jobs], drawn, max_lanes, seconds, engine)
     expected: dict[str, Outcome] = {}
-    for trial in some:
+    for trial in drawn:
         expected |= alone(trial.recipe, [trial.lane()], data.load(prepared), engine)
     assert outcomes(records, done) == expected
 
 
-def test_halving_a_planned_stack_keeps_each_lanes_state(prepared: data.Prepared) -> None:
+def test_splitting_a_planned_stack_keeps_the_state_of_each_lane(prepared: data.Prepared) -> None:
     recipe = Recipe(Architecture(49, (5,), 6, "tanh"), MODES["mini"], "adam", epochs=2)
     hyper = (("lr", 0.01), ("beta1", 0.9), ("beta2", 0.999), ("epsilon", 1e-8))
     lanes = [Lane(f"{k}", k, (0.3, 0.3), hyper) for k in range(5)]

@@ -1,4 +1,4 @@
-"""The numbers, fact by fact: starts, orders, losses, update rules, and what an epoch records."""
+"""Test the pieces of training: initial weights, orders of rows, losses, update rules, and records."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ F32, F64 = np.dtype("float32"), np.dtype("float64")
 
 
 def images(n_train: int = 90, n_test: int = 30, inputs: int = 12, classes: int = 4) -> Arrays:
-    """Labels that can be learned from the bytes; column 0 and the last are 0 in every training row."""
+    """Return images with learnable labels. The first and last column are 0 in every training row."""
     rng = np.random.default_rng(7)
     direction = rng.standard_normal((inputs, classes))
 
@@ -60,8 +60,8 @@ MODES = {
 }
 
 
-def recipe_of(mode: str = "mini", optimizer: str = "sgd", epochs: int = 3, **others: Any) -> Recipe:
-    return replace(Recipe(SMALL, MODES[mode], optimizer, epochs, dtype="float64"), **others)
+def recipe_of(mode: str = "mini", optimizer: str = "sgd", epochs: int = 3, **changes: Any) -> Recipe:
+    return replace(Recipe(SMALL, MODES[mode], optimizer, epochs, dtype="float64"), **changes)
 
 
 def lane(key: str = "a", seed: int = 0, std: float = 0.3, hyper: Any = HYPER["sgd"]) -> Lane:
@@ -72,9 +72,9 @@ def trained(recipe: Recipe, *lanes: Lane, arrays: Arrays = ARRAYS) -> tuple[Stac
     return advance(recipe, start(recipe, lanes or [lane(hyper=HYPER[recipe.optimizer])]), arrays)
 
 
-# --- the start ----------------------------------------------------------------------------------------------
+# --- initial weights ----------------------------------------------------------------------------------------
 
-# The design's table at (784, 100) and, where widening makes another of it, at (32, 128).
+# The standard deviations for the layers (784, 100) and (32, 128), written out independently.
 TABLE = {
     "max": (1 / 784, 1 / 128),
     "sqrtmax": (1 / 28, 128**-0.5),
@@ -92,65 +92,66 @@ def test_the_table_has_all_eight_methods() -> None:
 
 
 @pytest.mark.parametrize("method", INITIALIZERS)
-def test_a_methods_standard_deviation_is_that_of_the_design(method: str) -> None:
+def test_the_standard_deviation_of_a_method_is_its_formula(method: str) -> None:
     for shape, expected in zip([(784, 100), (32, 128)], TABLE[method], strict=True):
         assert math.isclose(standard_deviation(method, *shape, 0.3), expected, rel_tol=1e-15)
 
 
 @pytest.mark.parametrize("method", INITIALIZERS)
-def test_weights_are_drawn_with_that_deviation(method: str) -> None:
+def test_weights_have_the_standard_deviation_of_the_method(method: str) -> None:
     wide = Architecture(784, (100,), 10, "relu")
     stds = tuple(standard_deviation(method, *shape, 0.3) for shape in wide.shapes)
     W1 = Parameters(wide, initial_theta(wide, 0, stds, F64)[None]).W[0]
-    # Of n = 78,400 draws the deviation is known to 1/√(2n) = 0.25%, the mean to σ/√n; four times that.
+    # For n = 78,400 draws, the standard error is 1/√(2n) = 0.25% for the deviation and σ/√n for the mean.
+    # Four standard errors are allowed.
     assert abs(W1.std() / TABLE[method][0] - 1) < 0.01
     assert abs(W1.mean() / TABLE[method][0]) < 0.015
 
 
-def test_normal_needs_its_constant() -> None:
-    with pytest.raises(ValueError, match="'normal' needs its std"):
+def test_normal_without_a_standard_deviation_is_refused() -> None:
+    with pytest.raises(ValueError, match="'normal' needs a standard deviation; pass std"):
         standard_deviation("normal", 2, 2)
 
 
 @pytest.mark.parametrize("bias", ["zeros", "normal", "none"])
-def test_two_methods_with_one_seed_differ_by_scale_alone(bias: str) -> None:
+def test_with_one_seed_two_methods_differ_in_scale_alone(bias: str) -> None:
     architecture = replace(SMALL, hidden_bias=bias, output_bias=bias)
 
-    def units(*stds: float) -> list[np.ndarray]:
+    def unit_draws(*stds: float) -> list[np.ndarray]:
         named = Parameters(architecture, initial_theta(architecture, 5, stds, F64)[None]).named(0)
         return [array / stds[int(name[1]) - 1] for name, array in named.items()]
 
-    for one, other in zip(units(0.1, 0.2, 0.3), units(3.0, 1.0, 0.07), strict=True):
-        np.testing.assert_allclose(one, other, rtol=4e-16, atol=0)
+    for a, b in zip(unit_draws(0.1, 0.2, 0.3), unit_draws(3.0, 1.0, 0.07), strict=True):
+        np.testing.assert_allclose(a, b, rtol=4e-16, atol=0)
 
 
-def test_a_layers_draws_depend_on_its_seed_and_its_place_only() -> None:
+def test_the_draws_of_a_layer_depend_only_on_the_seed_and_the_layer_index() -> None:
     def weights(seed: int, layer: int, *hidden: int, inputs: int = 12, bias: str = "zeros") -> np.ndarray:
-        of = Architecture(inputs, hidden, 4, "relu", bias, bias)
-        theta = initial_theta(of, seed, (1.0,) * (len(hidden) + 1), F64)
-        return Parameters(of, theta[None]).W[layer][0]
+        architecture = Architecture(inputs, hidden, 4, "relu", bias, bias)
+        theta = initial_theta(architecture, seed, (1.0,) * (len(hidden) + 1), F64)
+        return Parameters(architecture, theta[None]).W[layer][0]
 
     first, second = weights(1, 0, 9, 7), weights(1, 1, 9, 7)
-    assert (weights(1, 0, 9) == first).all()  # not on what follows
-    assert (weights(1, 1, 9, 7, inputs=3) == second).all()  # not on what is before
+    assert (weights(1, 0, 9) == first).all()  # not on later layers
+    assert (weights(1, 1, 9, 7, inputs=3) == second).all()  # not on earlier layers
     assert (weights(1, 0, 9, 7, bias="normal") == first).all()  # not on the biases
     assert not (weights(2, 0, 9, 7) == first).any()
     assert not (weights(1, 1, 9, 9, inputs=9) == weights(1, 0, 9, 9, inputs=9)).any()
 
 
-def test_drawn_biases_are_not_the_weights_and_zero_ones_are_zero() -> None:
+def test_drawn_biases_differ_from_the_weights_and_zero_biases_are_zero() -> None:
     assert not np.isin(draw(0, "biases", 0, (1, 9), 1.0), draw(0, "weights", 0, (12, 9), 1.0)).any()
     named = Parameters(SMALL, initial_theta(SMALL, 0, (1.0,) * 3, F64)[None]).named(0)
     assert [name for name, array in named.items() if not array.any()] == ["b1", "b2", "b3"]
 
 
-def test_float32_starts_from_float64s_draws_rounded() -> None:
+def test_initial_float32_weights_are_the_float64_weights_rounded() -> None:
     assert (
         initial_theta(SMALL, 3, (0.3,) * 3, F32) == initial_theta(SMALL, 3, (0.3,) * 3, F64).astype(F32)
     ).all()
 
 
-def test_parameters_are_views_named_in_order_and_a_layer_without_bias_has_none() -> None:
+def test_parameters_are_views_of_theta_and_a_layer_without_bias_has_no_b() -> None:
     architecture = replace(SMALL, hidden_bias="none")
     theta = np.arange(2.0 * architecture.parameter_count).reshape(2, -1)
     named = Parameters(architecture, theta).named(1)
@@ -165,45 +166,46 @@ def test_parameters_are_views_named_in_order_and_a_layer_without_bias_has_none()
     assert theta[0, 12 * 9 + 2 * 7 + 3] == -1
 
 
-# --- the order ----------------------------------------------------------------------------------------------
+# --- the order of rows --------------------------------------------------------------------------------------
 
 
 @given(st.integers(1, 300), st.integers(0, 2**40), st.integers(1, 500))
-def test_an_epochs_order_is_a_permutation(n: int, seed: int, epoch: int) -> None:
+def test_the_order_of_an_epoch_is_a_permutation(n: int, seed: int, epoch: int) -> None:
     order = Batching("sample", None, shuffle=True).order(n, seed, epoch)
     assert order is not None
     assert sorted(order) == list(range(n))
 
 
-def test_orders_differ_by_epoch_and_by_seed() -> None:
+def test_orders_differ_between_epochs_and_between_seeds() -> None:
     orders = [Batching("mini", 8, shuffle=True).order(500, seed, e) for seed in (0, 1) for e in (1, 2, 3)]
-    for i, one in enumerate(orders):
-        for other in orders[:i]:
-            assert np.mean(one == other) < 0.05  # about one row in 500 stays by chance
+    for i, order in enumerate(orders):
+        for earlier in orders[:i]:
+            assert np.mean(order == earlier) < 0.05  # by chance, about one row in 500 has the same position
 
 
-def test_epoch_7_needs_no_earlier_draw() -> None:
+def test_the_order_of_epoch_7_does_not_depend_on_earlier_draws() -> None:
     batching = Batching("mini", 8, shuffle=True)
-    in_turn = [batching.order(50, 3, epoch) for epoch in range(1, 8)]
-    assert (batching.order(50, 3, 7) == in_turn[-1]).all()
-    address = np.random.SeedSequence((3, 3, 7))  # seed, the number of orders, epoch
-    assert (in_turn[-1] == np.random.Generator(np.random.PCG64(address)).permutation(50)).all()
+    orders = [batching.order(50, 3, epoch) for epoch in range(1, 8)]
+    assert (batching.order(50, 3, 7) == orders[-1]).all()
+    address = np.random.SeedSequence((3, 3, 7))  # seed, the number that stands for orders, epoch
+    assert (orders[-1] == np.random.Generator(np.random.PCG64(address)).permutation(50)).all()
 
 
-def test_without_shuffling_the_files_order_stays() -> None:
+def test_without_shuffling_rows_keep_the_order_of_the_file() -> None:
     assert all(Batching(mode).order(50, 0, 1) is None for mode in MODES)
 
 
-def test_batch_sizes() -> None:
-    sizes = [Batching("full"), Batching("mini", 32), Batching("mini", 32), Batching("sample")]
-    assert [how.batch_size(n) for how, n in zip(sizes, (100, 100, 20, 100), strict=True)] == [100, 32, 20, 1]
+def test_batch_size_depends_on_the_mode_and_the_number_of_rows() -> None:
+    batchings = [Batching("full"), Batching("mini", 32), Batching("mini", 32), Batching("sample")]
+    sizes = [batching.batch_size(n) for batching, n in zip(batchings, (100, 100, 20, 100), strict=True)]
+    assert sizes == [100, 32, 20, 1]
 
 
 @given(st.integers(0, 300), st.integers(1, 80))
-def test_pieces_cover_every_row_once_and_only_the_last_is_short(n: int, size: int) -> None:
-    cut = list(slices(n, size))
-    assert [row for piece in cut for row in range(n)[piece]] == list(range(n))
-    assert all(piece.stop - piece.start == size for piece in cut[:-1])
+def test_slices_cover_every_row_once_and_only_the_last_may_be_shorter(n: int, size: int) -> None:
+    all_slices = list(slices(n, size))
+    assert [row for rows in all_slices for row in range(n)[rows]] == list(range(n))
+    assert all(rows.stop - rows.start == size for rows in all_slices[:-1])
 
 
 @pytest.mark.parametrize("dtype", [F32, F64])
@@ -218,10 +220,10 @@ def test_rows_are_gathered_and_scaled(dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("where", [slice(1, 4), np.array([3, 1, 2])])
-def test_columns_that_are_zero_in_all_rows_taken_are_left_out(where: Any) -> None:
+def test_columns_that_are_zero_in_all_selected_rows_are_omitted(where: Any) -> None:
     X = np.zeros((5, 10), np.uint8)
     X[1, 2], X[2, 7], X[3, 7] = 5, 6, 7
-    X[0] = X[4] = 9  # not taken
+    X[0] = X[4] = 9  # not selected
     examples = DenseRows(X, "raw", 4, F32).take(where)
     np.testing.assert_array_equal(examples.used, [2, 7])
     np.testing.assert_array_equal(examples.X, X[where][:, [2, 7]])
@@ -229,11 +231,11 @@ def test_columns_that_are_zero_in_all_rows_taken_are_left_out(where: Any) -> Non
 
 # --- the loss -----------------------------------------------------------------------------------------------
 
-logits_of_any_size = np_arrays(F64, (2, 3, 5), elements=st.floats(-1e300, 1e300))
+logits_of_any_magnitude = np_arrays(F64, (2, 3, 5), elements=st.floats(-1e300, 1e300))
 
 
 def measured(Z: np.ndarray, labels: Any, epsilon: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the losses, the hits and dZ of the logits Z, which stay as they are."""
+    """Return the losses, the hits and dZ of the logits Z, without changing Z."""
     dZ, row = Z.copy(), np.empty((*Z.shape[:2], 1), Z.dtype)
     onehot = np.eye(Z.shape[-1], dtype=Z.dtype)[np.asarray(labels)]
     losses, hits = losses_and_hits(dZ, onehot, epsilon, row)
@@ -242,28 +244,28 @@ def measured(Z: np.ndarray, labels: Any, epsilon: float = 0.0) -> tuple[np.ndarr
 
 
 def softmax(Z: np.ndarray) -> np.ndarray:
-    """Return p, as the gradient with the first class for a label has it."""
+    """Return p, computed from the gradient with class 0 as the label."""
     p = measured(Z, np.zeros(Z.shape[:2], int))[2]
     p[..., 0] += 1
     return p
 
 
 @settings(deadline=None)
-@given(logits_of_any_size)
-def test_softmax_is_a_distribution_for_logits_of_any_size(Z: np.ndarray) -> None:
-    with np.errstate(over="ignore"):  # differences of 2e300
+@given(logits_of_any_magnitude)
+def test_softmax_is_a_distribution_for_logits_of_any_magnitude(Z: np.ndarray) -> None:
+    with np.errstate(over="ignore"):  # differences of up to 2e300
         p = softmax(Z)
     assert (p >= 0).all()
     np.testing.assert_allclose(p.sum(axis=-1), 1, rtol=0, atol=1e-15 * 5)
 
 
-def test_softmax_by_hand() -> None:
+def test_softmax_equals_values_computed_by_hand() -> None:
     Z = np.log([[[1.0, 2.0, 5.0], [3.0, 3.0, 2.0]]])
     np.testing.assert_allclose(softmax(Z), [[[0.125, 0.25, 0.625], [0.375, 0.375, 0.25]]], rtol=1e-15)
 
 
 @pytest.mark.parametrize("dtype", [F32, F64])
-def test_without_epsilon_the_loss_of_huge_logits_is_finite_and_right(dtype: Any) -> None:
+def test_without_epsilon_the_loss_of_huge_logits_is_finite_and_correct(dtype: Any) -> None:
     Z = np.array([[[1e4, -1e4, 0.0], [1e30, 0.0, 0.0], [-1e30, -1e30, -1e30]]], dtype)
     with np.errstate(all="raise", under="ignore"):
         losses, _, dZ = measured(Z, [[1, 1, 2]])
@@ -271,7 +273,7 @@ def test_without_epsilon_the_loss_of_huge_logits_is_finite_and_right(dtype: Any)
     np.testing.assert_allclose(dZ, [[[1, -1, 0], [1, -1, 0], [1 / 3, 1 / 3, -2 / 3]]], rtol=1e-6)
 
 
-def test_with_epsilon_an_underflown_probability_has_a_finite_loss_and_no_gradient() -> None:
+def test_with_epsilon_a_probability_that_underflows_has_a_finite_loss_and_no_gradient() -> None:
     Z = np.array([[[200.0, 0.0]]], F32)
     losses, _, dZ = measured(Z, [[1]], 1e-12)
     np.testing.assert_allclose(losses, -math.log(1e-12), rtol=1e-6)
@@ -279,7 +281,7 @@ def test_with_epsilon_an_underflown_probability_has_a_finite_loss_and_no_gradien
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1e-12, 1e-2])
-def test_the_losses_and_their_gradient_are_the_closed_forms(epsilon: float) -> None:
+def test_losses_and_gradients_equal_their_closed_forms(epsilon: float) -> None:
     rng = np.random.default_rng(0)
     Z, labels = rng.normal(0, 4, (2, 6, 5)), rng.integers(0, 5, (2, 6))
     onehot = np.eye(5)[labels]
@@ -291,14 +293,14 @@ def test_the_losses_and_their_gradient_are_the_closed_forms(epsilon: float) -> N
     np.testing.assert_allclose(dZ, (p_y / (p_y + epsilon))[..., None] * (p - onehot), rtol=0, atol=1e-14)
 
 
-def test_a_tie_in_one_lane_does_not_hide_that_another_has_no_numbers() -> None:
-    tied, none = [[0.0, 0.0]], [[np.nan, np.nan]]
-    alone = measured(np.array([none]), [[0]])[1]
-    together = measured(np.array([tied, none]), [[0], [0]])[1]
+def test_a_tie_in_one_lane_does_not_change_the_hits_of_a_lane_with_nan_logits() -> None:
+    tied, nan = [[0.0, 0.0]], [[np.nan, np.nan]]
+    alone = measured(np.array([nan]), [[0]])[1]
+    together = measured(np.array([tied, nan]), [[0], [0]])[1]
     assert together[1].tolist() == alone[0].tolist()
 
 
-def test_of_tied_logits_the_first_is_the_prediction() -> None:
+def test_the_first_of_tied_logits_is_the_prediction() -> None:
     Z = np.array([[[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 2.0, 2.0]]])
     assert measured(Z, [[0, 1, 1]])[1].tolist() == [[True, False, True]]
 
@@ -314,7 +316,7 @@ CLOSED_FORMS = {
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activations_are_their_closed_forms_and_never_overflow(name: str) -> None:
+def test_activations_equal_their_closed_forms_and_never_overflow(name: str) -> None:
     Z = np.array([-1e6, -600.0, -500.0, -1.0, 0.0, 0.5, 30.0, 1e6])
     expected = [CLOSED_FORMS[name](z) for z in Z]
     with np.errstate(all="raise", under="ignore"):
@@ -337,7 +339,7 @@ RULES = {
 
 
 def stepped(name: str, *gradients: list[float]) -> np.ndarray:
-    """Two lanes with hyperparameters of their own take the same gradients from θ = 0."""
+    """Return θ of two lanes with different hyperparameters, after the same gradients from θ = 0."""
     hyper = {key: np.array(value) for key, value in RULES[name].items()}
     assert tuple(hyper) == OPTIMIZERS[name].hyperparameters
     theta = np.zeros((2, len(gradients[0])))
@@ -350,23 +352,23 @@ def stepped(name: str, *gradients: list[float]) -> np.ndarray:
 G1, G2 = [1.0, -4.0, 0.0], [3.0, 2.0, 0.0]
 
 
-def test_sgds_steps_by_hand() -> None:
+def test_steps_of_sgd_equal_values_computed_by_hand() -> None:
     np.testing.assert_allclose(stepped("sgd", G1), [[-0.1, 0.4, 0], [-0.5, 2, 0]], rtol=1e-15)
     np.testing.assert_allclose(stepped("sgd", G1, G2), [[-0.4, 0.2, 0], [-2, 1, 0]], rtol=1e-15)
 
 
-def test_momentums_steps_by_hand() -> None:
+def test_steps_of_momentum_equal_values_computed_by_hand() -> None:
     np.testing.assert_allclose(stepped("momentum", G1), stepped("sgd", G1), rtol=1e-15)
-    # v₂ = 0.9 v₁ + g₂ = (3.9, −1.6); the second lane forgets.
+    # v₂ = 0.9 v₁ + g₂ = (3.9, −1.6); in the second lane μ is 0.
     np.testing.assert_allclose(stepped("momentum", G1, G2), [[-0.49, 0.56, 0], [-2, 1, 0]], rtol=1e-14)
 
 
-def test_adams_first_step_is_lr_against_the_sign_whatever_the_gradients_size() -> None:
+def test_the_first_step_of_adam_is_minus_lr_times_the_sign_of_the_gradient() -> None:
     np.testing.assert_allclose(stepped("adam", G1)[0], [-0.1, 0.1, 0], rtol=1e-7)
     np.testing.assert_allclose(stepped("adam", G1)[1], [-0.5 * 1 / 2, 0.5 * 4 / 5, 0], rtol=1e-14)
 
 
-def test_adams_second_step_is_the_closed_form() -> None:
+def test_the_second_step_of_adam_equals_its_closed_form() -> None:
     g1, g2 = np.array(G1), np.array(G2)
     for k in range(2):
         lr, beta1, beta2, epsilon = (RULES["adam"][name][k][0] for name in RULES["adam"])
@@ -382,7 +384,7 @@ def test_adams_second_step_is_the_closed_form() -> None:
 @pytest.mark.parametrize("bias", ["normal", "none"])
 @pytest.mark.parametrize("epsilon", [0.0, 1e-2])
 @pytest.mark.parametrize("rows", [1, BLOCK])
-def test_descending_a_block_is_a_plain_step_for_each_row(
+def test_descent_by_block_equals_a_plain_step_for_each_row(
     rows: int, epsilon: float, bias: str, hidden: tuple[int, ...]
 ) -> None:
     architecture = Architecture(12, hidden, 4, "sigmoid", bias, bias)
@@ -398,13 +400,13 @@ def test_descending_a_block_is_a_plain_step_for_each_row(
     labels = rng.integers(0, 4, (3, rows))
 
     gradients = Parameters(architecture, np.empty_like(theta))
-    everywhere = [(lanes, X) for (lanes, _), X in zip(inputs, images, strict=True)]
+    rows_of_lanes = [(lanes, X) for (lanes, _), X in zip(inputs, images, strict=True)]
     work, losses, hits = Workspace(architecture, 3, 1, F64), np.empty((3, rows)), np.empty((3, rows), bool)
     for t in range(rows):
-        row = [(lanes, Examples(X[t : t + 1])) for lanes, X in everywhere]
+        row = [(lanes, Examples(X[t : t + 1])) for lanes, X in rows_of_lanes]
         work.set_labels(labels[:, t : t + 1])
-        met = losses_and_hits(forward(plain, row, work), work.onehot, epsilon, work.row)
-        losses[:, t : t + 1], hits[:, t : t + 1] = met
+        row_results = losses_and_hits(forward(plain, row, work), work.onehot, epsilon, work.row)
+        losses[:, t : t + 1], hits[:, t : t + 1] = row_results
         gradient_in_place(work.logits, work.onehot, epsilon, work.row)
         gradients.theta.fill(0)
         backward(plain, row, work, gradients)
@@ -419,17 +421,17 @@ def test_descending_a_block_is_a_plain_step_for_each_row(
     assert np.abs(by_block.theta - theta).max() > 1e-3
 
 
-# --- an epoch's record --------------------------------------------------------------------------------------
+# --- records ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("validation", [0, 15])
-def test_no_epochs_record_the_untrained_network_at_epoch_0(validation: int) -> None:
+def test_zero_epochs_record_the_untrained_network_at_epoch_0(validation: int) -> None:
     recipe = recipe_of(epochs=0, validation=validation)
     stack, (record,) = trained(recipe)
-    begin = start(recipe, [lane()])
+    initial = start(recipe, [lane()])
     assert (record.key, record.epoch, stack.epoch, record.diverged) == ("a", 0, 0, False)
-    assert (stack.theta == begin.theta).all()
-    W1, b1, W2, b2, W3, b3 = Parameters(SMALL, begin.theta).named(0).values()
+    assert (stack.theta == initial.theta).all()
+    W1, b1, W2, b2, W3, b3 = Parameters(SMALL, initial.theta).named(0).values()
     n = 90 - validation
     splits = {
         "train": (ARRAYS.x_train[:n], ARRAYS.y_train[:n]),
@@ -446,7 +448,7 @@ def test_no_epochs_record_the_untrained_network_at_epoch_0(validation: int) -> N
     assert record.metrics == pytest.approx(expected, rel=1e-13)
 
 
-def test_training_loss_is_that_of_the_rows_before_the_step_they_take_part_in() -> None:
+def test_training_metrics_are_computed_before_the_step_that_uses_the_rows() -> None:
     tested_on_training = replace(ARRAYS, x_test=ARRAYS.x_train, y_test=ARRAYS.y_train)
     _, before = trained(recipe_of("full", epochs=0), arrays=tested_on_training)
     _, records = trained(recipe_of("full", epochs=4), arrays=tested_on_training)
@@ -457,7 +459,7 @@ def test_training_loss_is_that_of_the_rows_before_the_step_they_take_part_in() -
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_step_size_of_0_measures_and_changes_nothing(mode: str) -> None:
+def test_a_learning_rate_of_0_changes_no_parameter(mode: str) -> None:
     stack, records = trained(recipe_of(mode), lane(hyper=(("lr", 0.0),)))
     assert (stack.theta == start(recipe_of(mode), [lane()]).theta).all()
     _, (untrained,) = trained(recipe_of(mode, epochs=0))
@@ -466,7 +468,7 @@ def test_a_step_size_of_0_measures_and_changes_nothing(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_every_mode_and_rule_learns(mode: str, optimizer: str) -> None:
+def test_the_loss_falls_with_every_mode_and_optimizer(mode: str, optimizer: str) -> None:
     _, records = trained(recipe_of(mode, optimizer, epochs=40 if mode == "full" else 10))
     assert [record.epoch for record in records] == list(range(1, len(records) + 1))
     assert records[-1].metrics["train_loss"] < 0.9 * records[0].metrics["train_loss"]
@@ -474,7 +476,7 @@ def test_every_mode_and_rule_learns(mode: str, optimizer: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_advance_leaves_its_arguments_as_they_are(mode: str, optimizer: str) -> None:
+def test_advance_does_not_change_its_arguments(mode: str, optimizer: str) -> None:
     recipe = recipe_of(mode, optimizer)
     before, _ = advance(recipe, start(recipe, [lane(hyper=HYPER[optimizer])]), ARRAYS, seconds=0)
     assert before.epoch == 1
@@ -495,15 +497,15 @@ def test_advance_leaves_its_arguments_as_they_are(mode: str, optimizer: str) -> 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_pixel_that_is_always_0_keeps_its_weights_exactly(mode: str, optimizer: str, dtype: str) -> None:
+def test_the_weights_of_a_pixel_that_is_always_0_never_change(mode: str, optimizer: str, dtype: str) -> None:
     recipe = recipe_of(mode, optimizer, dtype=dtype)
     stack, _ = trained(recipe)
-    begin = start(recipe, [lane(hyper=HYPER[optimizer])])
-    kept = (Parameters(SMALL, stack.theta).W[0] == Parameters(SMALL, begin.theta).W[0]).all(axis=(0, 2))
+    untrained = start(recipe, [lane(hyper=HYPER[optimizer])])
+    kept = (Parameters(SMALL, stack.theta).W[0] == Parameters(SMALL, untrained.theta).W[0]).all(axis=(0, 2))
     assert np.flatnonzero(kept).tolist() == [0, 11]
 
 
-def test_a_segment_is_at_least_one_epoch_and_stops_at_its_budget() -> None:
+def test_a_segment_has_at_least_one_epoch_and_stops_when_its_time_is_used() -> None:
     recipe, seconds = recipe_of(epochs=6), count()
     stack, records = advance(recipe, start(recipe, [lane()]), ARRAYS, 0, lambda: float(next(seconds)))
     assert (stack.epoch, len(records)) == (1, 1)
@@ -512,15 +514,15 @@ def test_a_segment_is_at_least_one_epoch_and_stops_at_its_budget() -> None:
     assert advance(recipe, stack, ARRAYS)[1] == []
 
 
-def test_lanes_that_see_the_same_rows_are_put_side_by_side() -> None:
+def test_lanes_with_the_same_order_of_rows_are_adjacent() -> None:
     lanes = [lane(f"{k}", seed) for k, seed in enumerate((2, 0, 2, 1, 0))]
-    assert [one.key for one in start(recipe_of("mini"), lanes).lanes] == ["1", "4", "3", "0", "2"]
-    assert [one.key for one in start(recipe_of("full"), lanes).lanes] == ["0", "1", "2", "3", "4"]
+    assert [lane.key for lane in start(recipe_of("mini"), lanes).lanes] == ["1", "4", "3", "0", "2"]
+    assert [lane.key for lane in start(recipe_of("full"), lanes).lanes] == ["0", "1", "2", "3", "4"]
 
 
-def test_a_lane_that_diverges_is_recorded_at_its_epoch_and_the_others_go_on() -> None:
+def test_a_lane_that_diverges_leaves_and_the_other_lanes_continue() -> None:
     recipe = recipe_of("full", "momentum", epochs=30, architecture=UNBOUNDED)
-    growing = (("lr", 1.0), ("momentum", 1e20))  # μ > 1: each step is longer than the one before
+    growing = (("lr", 1.0), ("momentum", 1e20))  # μ > 1: every step is longer than the previous step
     stack, records = trained(recipe, lane("good", hyper=HYPER["momentum"]), lane("bad", hyper=growing))
     bad = [record for record in records if record.key == "bad"]
     assert [record.diverged for record in bad] == [False] * (len(bad) - 1) + [True]
@@ -528,11 +530,11 @@ def test_a_lane_that_diverges_is_recorded_at_its_epoch_and_the_others_go_on() ->
     assert bad[-1].theta is not None
     assert bad[-1].theta.shape == stack.theta[0].shape
     assert all(math.isfinite(value) for record in bad[:-1] for value in record.metrics.values())
-    assert [one.key for one in stack.lanes] == ["good"]
+    assert [remaining.key for remaining in stack.lanes] == ["good"]
     assert [r.epoch for r in records if r.key == "good"] == list(range(1, 31))
 
 
-def test_a_last_step_whose_parameters_are_finite_and_whose_logits_are_not_has_diverged() -> None:
+def test_a_lane_with_finite_parameters_and_infinite_logits_has_diverged() -> None:
     _, (record,) = trained(
         recipe_of("full", epochs=1, architecture=UNBOUNDED),
         lane(hyper=(("lr", 1e200),)),
@@ -544,7 +546,7 @@ def test_a_last_step_whose_parameters_are_finite_and_whose_logits_are_not_has_di
     assert record.diverged
 
 
-def test_when_every_lane_has_diverged_the_stack_is_empty_and_done() -> None:
+def test_a_stack_whose_lanes_have_all_diverged_is_empty() -> None:
     stack, records = trained(
         recipe_of(epochs=9, architecture=UNBOUNDED),
         lane(hyper=(("lr", 1e300),)),
@@ -555,23 +557,23 @@ def test_when_every_lane_has_diverged_the_stack_is_empty_and_done() -> None:
     assert all(record.diverged for record in records if record.epoch == records[-1].epoch)
 
 
-def test_a_start_whose_loss_is_not_finite_has_diverged_at_epoch_0() -> None:
+def test_an_untrained_lane_whose_loss_is_not_finite_has_diverged_at_epoch_0() -> None:
     stack, (record,) = trained(recipe_of(epochs=0, architecture=UNBOUNDED), lane(std=1e200))
     assert (record.diverged, record.epoch, stack.lanes) == (True, 0, ())
 
 
-def test_selected_lanes_keep_their_state_and_their_order() -> None:
+def test_select_returns_the_state_of_the_lanes_in_the_given_order() -> None:
     recipe = recipe_of("mini", "momentum")
     stack, _ = trained(recipe, *(lane(f"{k}", k, hyper=HYPER["momentum"]) for k in range(4)))
-    some = stack.select([3, 1])
-    assert [one.key for one in some.lanes] == ["3", "1"]
-    assert (some.theta == stack.theta[[3, 1]]).all()
-    assert (some.slots[0] == stack.slots[0][[3, 1]]).all()
-    assert some.epoch == stack.epoch
+    selected = stack.select([3, 1])
+    assert [chosen.key for chosen in selected.lanes] == ["3", "1"]
+    assert (selected.theta == stack.theta[[3, 1]]).all()
+    assert (selected.slots[0] == stack.slots[0][[3, 1]]).all()
+    assert selected.epoch == stack.epoch
 
 
 @pytest.mark.parametrize(
-    "module", [found.name for found in pkgutil.walk_packages(fnnexp.nn.__path__, "fnnexp.nn.")]
+    "module", [info.name for info in pkgutil.walk_packages(fnnexp.nn.__path__, "fnnexp.nn.")]
 )
-def test_the_docstrings_examples_run(module: str) -> None:
+def test_docstring_examples_run(module: str) -> None:
     assert doctest.testmod(importlib.import_module(module)).failed == 0

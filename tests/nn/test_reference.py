@@ -1,8 +1,9 @@
-"""The op-by-op reference against automatic differentiation, arithmetic by hand, closed forms and differences.
+"""Test the op-by-op reference against autograd, closed forms, finite differences and values computed by hand.
 
-Autograd computes in float64 too, from other formulas (logsumexp, sigmoid by tanh), so the two differ by
-rounding alone: some 1e-16 an operation, over sums of a few dozen terms. 1e-12 of an array's largest entry
-leaves a factor of 100 for that, and is far below what any wrong term would make.
+Autograd also computes in float64, but with other formulas (logsumexp; sigmoid from tanh). The two differ by
+rounding alone: some 1e-16 for an operation, in sums of a few dozen terms. The tolerance is 1e-12 of the
+largest entry of an array. That leaves a factor of 100 for rounding, and is far below the effect of any wrong
+term.
 """
 
 from __future__ import annotations
@@ -37,16 +38,16 @@ def assert_same(actual: Any, expected: Any) -> None:
 
 
 @primitive
-def tanh_with_the_published_slip(Z: Any) -> Any:
+def tanh_with_published_mistake(Z: Any) -> Any:
     return np.tanh(Z)
 
 
-defvjp(tanh_with_the_published_slip, lambda A, Z: lambda dA: (1 - np.tanh(A) ** 2) * dA)
+defvjp(tanh_with_published_mistake, lambda A, Z: lambda dA: (1 - np.tanh(A) ** 2) * dA)
 
 AUTOGRAD_ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "relu": lambda Z: anp.maximum(Z, 0),
     "tanh": anp.tanh,
-    "tanh_as_published": tanh_with_the_published_slip,
+    "tanh_as_published": tanh_with_published_mistake,
     "sigmoid": lambda Z: (1 + anp.tanh(Z / 2)) / 2,
 }
 
@@ -60,7 +61,7 @@ AUTOGRAD_OPERATIONS: dict[str, Callable[..., Any]] = {
 
 
 @pytest.mark.parametrize("name", gradcheck.OPERATIONS)
-def test_an_op_and_its_gradients_are_autograds(name: str) -> None:
+def test_an_op_and_its_gradients_equal_those_of_autograd(name: str) -> None:
     make, draw = gradcheck.OPERATIONS[name]
     op, inputs, rng = make(), draw(np.random.default_rng(1)), np.random.default_rng(2)
     out = op.forward(*inputs)
@@ -72,7 +73,7 @@ def test_an_op_and_its_gradients_are_autograds(name: str) -> None:
         assert_same(d_input, expected)
 
 
-def test_sigmoid_is_clipped_at_500_and_never_overflows() -> None:
+def test_sigmoid_clips_its_input_at_500_and_never_overflows() -> None:
     op = reference.Sigmoid()
     with np.errstate(all="raise", under="ignore"):
         A = op.forward(np.array([-1e6, -500.0, 500.0, 1e6]))
@@ -84,14 +85,14 @@ def test_sigmoid_is_clipped_at_500_and_never_overflows() -> None:
 
 @settings(deadline=None)
 @given(arrays(np.float64, (3, 10), elements=st.floats(-1e4, 1e4)), st.floats(-1e4, 1e4))
-def test_softmax_rows_sum_to_one_and_do_not_change_when_shifted(Z: np.ndarray, shift: float) -> None:
+def test_softmax_rows_sum_to_one_and_are_invariant_to_a_shift(Z: np.ndarray, shift: float) -> None:
     P = Softmax().forward(Z)
     np.testing.assert_allclose(P.sum(axis=1), 1.0, rtol=0, atol=1e-14)
-    # Z + shift rounds to about 2e4 · 2⁻⁵³ = 2e-12, which is a relative change of p.
+    # Z + shift rounds to about 2e4 · 2⁻⁵³ = 2e-12, which changes p by as much, relatively.
     np.testing.assert_allclose(Softmax().forward(Z + shift), P, rtol=1e-11, atol=1e-300)
 
 
-def drawn(sizes: Sequence[int], biased: Sequence[bool]) -> tuple[list[Any], list[Any]]:
+def drawn_parameters(sizes: Sequence[int], biased: Sequence[bool]) -> tuple[list[Any], list[Any]]:
     rng = np.random.default_rng(3)
     W = [rng.normal(0.0, 0.7, shape) for shape in pairwise(sizes)]
     return W, [rng.normal(0.0, 0.7, n) if has else None for n, has in zip(sizes[1:], biased, strict=True)]
@@ -110,10 +111,10 @@ def autograd_losses(parameters: Any, biased: Sequence[bool], activation: str, ep
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("epsilon", [0.0, 1e-12, 1e-2])
 @pytest.mark.parametrize("activation", reference.ACTIVATIONS)
-def test_a_networks_losses_and_gradients_are_autograds(
+def test_the_losses_and_gradients_of_a_network_equal_those_of_autograd(
     activation: str, epsilon: float, reduction: str, biased: tuple[bool, ...]
 ) -> None:
-    W, b = drawn((7, 6, 5, 4), biased)
+    W, b = drawn_parameters((7, 6, 5, 4), biased)
 
     def losses_of(parameters: Any) -> Any:
         return autograd_losses(parameters, biased, activation, epsilon)
@@ -130,7 +131,7 @@ def test_a_networks_losses_and_gradients_are_autograds(
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1e-12, 1e-2])
-def test_log_and_softmax_give_the_closed_form_of_the_gradient_with_epsilon(epsilon: float) -> None:
+def test_the_gradient_of_log_and_softmax_equals_its_closed_form_with_epsilon(epsilon: float) -> None:
     Z = np.array([[0.0, 3.0, -20.0, 1.0], [0.0, -4.0, -29.0, -5.0], [7.0, 0.0, -3.0, 2.0]])
     y = np.array([2, 2, 0])  # p_y is about 1e-10, 3e-13 and 1
     softmax, log, onehot = Softmax(), Log(epsilon), np.eye(4)[y]
@@ -140,7 +141,7 @@ def test_log_and_softmax_give_the_closed_form_of_the_gradient_with_epsilon(epsil
     assert_same(softmax.backward(log.backward(-onehot)), p_y / (p_y + epsilon) * (p - onehot))
 
 
-def test_a_tiny_network_by_hand() -> None:
+def test_a_tiny_network_equals_values_computed_by_hand() -> None:
     # z = (1, 2) W1 + b1 = (2, −0.5), a = (2, 0), logits (ln 3, 0), p = (3/4, 1/4), p − onehot = (3/4, −3/4)
     W1, b1 = np.array([[1.0, -1.0], [0.5, 0.0]]), np.array([0.0, 0.5])
     W2, b2 = np.array([[np.log(3) / 2, 0.0], [5.0, 1.0]]), np.zeros(2)
@@ -150,71 +151,69 @@ def test_a_tiny_network_by_hand() -> None:
     assert_same(P, [[0.75, 0.25]])
     assert_same(dWs[1], [[1.5, -1.5], [0.0, 0.0]])
     assert_same(dbs[1], [0.75, -0.75])
-    dz = 3 / 8 * np.log(3)  # da is (3/8 ln 3, 3), of which ReLU stops the second
+    dz = 3 / 8 * np.log(3)  # da is (3/8 ln 3, 3); ReLU blocks the second entry
     assert_same(dWs[0], [[dz, 0.0], [2 * dz, 0.0]])
     assert_same(dbs[0], [dz, 0.0])
 
 
-def against_a_logit_of(z: float, epsilon: float) -> tuple[float, np.ndarray]:
+def loss_and_gradient_for_logit(z: float, epsilon: float) -> tuple[float, np.ndarray]:
     network = Network([np.array([[0.0, z]])], [None], "relu", epsilon)
     losses, _, dWs, _ = network.loss_and_gradients(np.array([[1.0]]), np.array([0]))
     return losses[0], dWs[0]
 
 
 @pytest.mark.parametrize(("z", "largest"), [(60.0, 1e-14), (800.0, 0.0)])
-def test_with_epsilon_an_image_whose_probability_underflows_gets_no_gradient(
-    z: float, largest: float
-) -> None:
-    loss, dW = against_a_logit_of(z, epsilon=1e-12)
+def test_with_epsilon_an_image_whose_probability_underflows_has_no_gradient(z: float, largest: float) -> None:
+    loss, dW = loss_and_gradient_for_logit(z, epsilon=1e-12)
     assert_same(loss, -np.log(1e-12))
     assert np.abs(dW).max() <= largest
 
 
-def test_without_epsilon_a_small_probability_gets_its_whole_gradient_and_none_is_nan() -> None:
-    loss, dW = against_a_logit_of(600.0, epsilon=0.0)
+def test_without_epsilon_a_tiny_probability_has_its_full_gradient_and_no_nan() -> None:
+    loss, dW = loss_and_gradient_for_logit(600.0, epsilon=0.0)
     assert_same(loss, 600.0)
     assert_same(dW, [[-1.0, 1.0]])
-    loss, dW = against_a_logit_of(800.0, epsilon=0.0)
+    loss, dW = loss_and_gradient_for_logit(800.0, epsilon=0.0)
     assert loss == np.inf
     assert np.isfinite(dW).all()
 
 
 A = np.array([0.5, 2.0, 30.0])  # f(θ) = a θ² / 2
-START = np.array([1.0, -3.0, 0.2])
+INITIAL = np.array([1.0, -3.0, 0.2])
 
 
-def walk(optimizer: Any, steps: int) -> np.ndarray:
-    theta = START.copy()
+def theta_after(optimizer: Any, steps: int) -> np.ndarray:
+    theta = INITIAL.copy()
     for _ in range(steps):
         optimizer.step([theta], [A * theta])
     return theta
 
 
-def test_sgd_on_a_quadratic_shrinks_geometrically() -> None:
-    assert_same(walk(Sgd(0.01), 40), (1 - 0.01 * A) ** 40 * START)
+def test_sgd_on_a_quadratic_converges_geometrically() -> None:
+    assert_same(theta_after(Sgd(0.01), 40), (1 - 0.01 * A) ** 40 * INITIAL)
 
 
-def test_momentum_on_a_quadratic_is_its_linear_recurrence() -> None:
+def test_momentum_on_a_quadratic_equals_its_linear_recurrence() -> None:
     # θ_{t+1} = (1 + μ − lr a) θ_t − μ θ_{t−1}, so θ_t = c₁ r₁ᵗ + c₂ r₂ᵗ, where r² − (1 + μ − lr a) r + μ = 0.
     lr, mu, steps = 0.01, 0.9, 40
     trace = 1 + mu - lr * A
     root = np.sqrt((trace**2 - 4 * mu).astype(complex))
     r1, r2 = (trace + root) / 2, (trace - root) / 2
-    c1 = START * ((1 - lr * A) - r2) / (r1 - r2)
-    assert_same(walk(Momentum(lr, mu), steps), (c1 * r1**steps + (START - c1) * r2**steps).real)
+    c1 = INITIAL * ((1 - lr * A) - r2) / (r1 - r2)
+    assert_same(theta_after(Momentum(lr, mu), steps), (c1 * r1**steps + (INITIAL - c1) * r2**steps).real)
 
 
-def test_adams_first_step_is_lr_against_the_sign_whatever_the_gradients_size() -> None:
+def test_the_first_step_of_adam_is_minus_lr_times_the_sign_of_the_gradient() -> None:
     theta, g = np.zeros(4), np.array([1e-3, -7.0, 2e5, 0.0])
     Adam(0.1).step([theta], [g])
     assert_same(theta, -0.1 * g / (np.abs(g) + 1e-8))
     np.testing.assert_allclose(theta[:3], -0.1 * np.sign(g[:3]), rtol=1e-4)
 
 
-def test_adams_second_step_is_the_closed_form() -> None:
-    # Its bias-corrected moments are m̂ = (β₁ g₁ + g₂) / (1 + β₁) and v̂ = (β₂ g₁² + g₂²) / (1 + β₂).
+def test_the_second_step_of_adam_equals_its_closed_form() -> None:
+    # The bias-corrected moments are m̂ = (β₁ g₁ + g₂) / (1 + β₁) and v̂ = (β₂ g₁² + g₂²) / (1 + β₂).
     beta1, beta2, eps = 0.8, 0.95, 1e-3
-    optimizer, theta, g1, g2 = Adam(0.1, beta1, beta2, eps), np.zeros(2), A[:2], START[:2]
+    optimizer, theta, g1, g2 = Adam(0.1, beta1, beta2, eps), np.zeros(2), A[:2], INITIAL[:2]
     optimizer.step([theta], [g1])
     before = theta.copy()
     optimizer.step([theta], [g2])
@@ -223,21 +222,21 @@ def test_adams_second_step_is_the_closed_form() -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: Sgd(0.1), lambda: Momentum(0.1, 0.9), lambda: Adam(0.01)])
-def test_training_is_the_gradient_step_repeated_on_the_rows_named(make: Callable[[], Any]) -> None:
-    W, b = drawn((7, 6, 4), (True, False))
+def test_train_repeats_the_gradient_step_on_the_rows_of_each_batch(make: Callable[[], Any]) -> None:
+    W, b = drawn_parameters((7, 6, 4), (True, False))
     batches = [np.array([0, 3, 5]), np.array([8]), np.array([2, 2, 1])]
     network, by_hand, optimizer = Network(W, b, "tanh"), Network(W, b, "tanh"), make()
-    seen = list(train(network, make(), X, y, batches))
-    for rows, (loss, accuracy) in zip(batches, seen, strict=True):
+    results = list(train(network, make(), X, y, batches))
+    for rows, (loss, accuracy) in zip(batches, results, strict=True):
         losses, P, dWs, dbs = by_hand.loss_and_gradients(X[rows], y[rows])
         assert loss == losses.mean()
         assert accuracy == np.mean([p.argmax() == y_i for p, y_i in zip(P, y[rows], strict=True)])
         optimizer.step(by_hand.parameters, interleaved(dWs, dbs))
     assert all(map(np.array_equal, network.parameters, by_hand.parameters))
-    assert not np.array_equal(network.W[0], W[0])  # what was passed in stays as it was
+    assert not np.array_equal(network.W[0], W[0])  # the arrays passed to Network do not change
 
 
-def test_the_gradient_check_passes_everything_but_the_published_slip() -> None:
+def test_all_gradient_checks_pass_except_those_of_the_published_mistake() -> None:
     checks = gradcheck.run()
     assert [c.name for c in checks] == [
         *gradcheck.OPERATIONS,
@@ -250,10 +249,10 @@ def test_the_gradient_check_passes_everything_but_the_published_slip() -> None:
     assert tuple(c.name for c in checks if not c.passed) == gradcheck.KNOWN_WRONG
     assert all(c.passed == (c.max_relative_error <= c.tolerance) for c in checks)
     assert all(c.max_relative_error > 1e-2 for c in checks if c.name in gradcheck.KNOWN_WRONG)
-    assert all(c.max_relative_error < 2e-7 for c in checks if c.passed)  # not by a hair
+    assert all(c.max_relative_error < 2e-7 for c in checks if c.passed)  # by a clear margin
 
 
-def test_without_numba_the_gradients_of_numpy_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_numba_only_the_gradients_of_numpy_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> Any:
         raise ImportError("No module named 'numba'")
 
@@ -265,22 +264,22 @@ def test_without_numba_the_gradients_of_numpy_are_checked(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("images", [1, 6])
 @pytest.mark.parametrize("name", gradcheck.ARCHITECTURES)
-def test_the_check_of_numba_gives_it_lists_of_pixels(name: str, images: int) -> None:
+def test_the_check_of_numba_uses_lists_of_pixels(name: str, images: int) -> None:
     stacked = gradcheck._Stacked(gradcheck.ARCHITECTURES[name], images, "numba")
     assert all(type(examples).__name__ == "SparseExamples" for _, examples in stacked.inputs)
 
 
-def test_the_gradient_check_notices_a_gradient_that_forgets_epsilon(monkeypatch: pytest.MonkeyPatch) -> None:
-    def forgetful(network: Network, y: np.ndarray) -> np.ndarray:
+def test_the_gradient_check_detects_a_gradient_that_omits_epsilon(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_epsilon(network: Network, y: np.ndarray) -> np.ndarray:
         return -np.eye(10)[y] / network.softmax.P * (1 if network.reduction == "sum" else 1 / len(y))
 
-    monkeypatch.setattr(Network, "gradient", forgetful)
+    monkeypatch.setattr(Network, "gradient", without_epsilon)
     assert [check.passed for check in gradcheck.run(["relu_full_batch", "relu_100"])] == [False, True]
 
 
 @pytest.mark.parametrize("factor", [-1.0, 1.001, np.nan])
-def test_the_gradient_check_notices_one_wrong_entry_and_restores_the_parameters(factor: float) -> None:
-    W, b = drawn((7, 6, 4), (True, True))
+def test_the_gradient_check_detects_one_wrong_entry_and_restores_the_parameters(factor: float) -> None:
+    W, b = drawn_parameters((7, 6, 4), (True, True))
     network = Network(W, b, "sigmoid")
     _, _, dWs, dbs = network.loss_and_gradients(X, y)
     before = [p.copy() for p in network.parameters]
@@ -295,23 +294,23 @@ def test_the_gradient_check_notices_one_wrong_entry_and_restores_the_parameters(
     assert all(map(np.array_equal, network.parameters, before))
 
 
-def test_central_differences_are_the_gradient_of_a_polynomial_and_restore_its_argument() -> None:
+def test_central_differences_equal_the_gradient_of_a_polynomial_and_restore_its_argument() -> None:
     x = np.array([[1.0, -2.0], [0.0, 3.0]])
     before = x.copy()
     numeric = gradcheck._central_differences(lambda: float((x**3).sum()), x, range(4)).reshape(x.shape)
     assert np.array_equal(x, before)
-    np.testing.assert_allclose(numeric, 3 * x**2, rtol=0, atol=1e-8)  # 4e-11 of f = 20, ten times over
+    np.testing.assert_allclose(numeric, 3 * x**2, rtol=0, atol=1e-8)  # ten times 4e-11 of f = 20
 
 
-def test_what_does_not_exist_or_fit_is_refused_with_what_does() -> None:
-    one, x = [np.eye(2)], np.zeros(3)
+def test_wrong_names_shapes_and_dtypes_are_refused_with_the_allowed_values() -> None:
+    W, x = [np.eye(2)], np.zeros(3)
     for message, call in {
-        "'swish'; it is one of relu, tanh, tanh_as_published, sigmoid": lambda: Network(one, [None], "swish"),
-        "'max'; it is one of mean, sum": lambda: Network(one, [None], "relu", reduction="max"),
-        "shorter": lambda: Network(one * 2, [None], "relu"),
-        "called relu_10O; there are matmul, .*relu_100": lambda: gradcheck.run(["relu", "relu_10O"]),
-        "called relu_100; there are matmul": lambda: gradcheck.check_operation("relu_100"),
-        "float32; .* need float64": lambda: gradcheck.check_gradients("", float, [x.astype("f4")], [x]),
+        "'swish': must be one of relu, tanh, tanh_as_published, sigmoid": lambda: Network(W, [None], "swish"),
+        "'max': must be one of mean, sum": lambda: Network(W, [None], "relu", reduction="max"),
+        "shorter": lambda: Network(W * 2, [None], "relu"),
+        "relu_10O: must be one of matmul, .*relu_100": lambda: gradcheck.run(["relu", "relu_10O"]),
+        "relu_100: must be one of matmul": lambda: gradcheck.check_operation("relu_100"),
+        "float32; must be float64": lambda: gradcheck.check_gradients("", float, [x.astype("f4")], [x]),
         "shapes": lambda: gradcheck.check_gradients("", float, [x], [x[:2]]),
     }.items():
         with pytest.raises(ValueError, match=message):
@@ -319,6 +318,6 @@ def test_what_does_not_exist_or_fit_is_refused_with_what_does() -> None:
 
 
 @pytest.mark.parametrize("module", [reference, gradcheck])
-def test_the_docstrings_examples_run(module: Any) -> None:
+def test_docstring_examples_run(module: Any) -> None:
     failed, tried = doctest.testmod(module)
     assert (failed, tried > 0) == (0, True)

@@ -1,7 +1,7 @@
-"""Engines: how the products with images and the per-sample steps are computed.
+"""Engines: different ways to compute products with images, and gradient descent one row at a time.
 
-- ``base``: what an engine is, and the table ``ENGINES``.
-- ``numpy_engine``: NumPy's first layer, by BLAS, without the columns that are zero in all rows.
-- ``per_sample``: NumPy's descent one row at a time, a block of rows together.
-- ``numba_engine``: compiled loops over the nonzero pixels alone, for both. It alone imports Numba.
+- ``base``: the interface of an engine, and the table ``ENGINES``.
+- ``numpy_engine``: the first layer with NumPy and BLAS, without the columns that are zero in all rows.
+- ``per_sample``: descent one row at a time with NumPy, in blocks of rows.
+- ``numba_engine``: both with compiled loops over the nonzero pixels. No other module imports Numba.
 """

@@ -1,8 +1,8 @@
-"""What an engine is, and which there are.
+"""The interface of an engine, and the table of engines.
 
-An engine multiplies the first layer's weights with images and trains one row at a time; everything else is
-NumPy's in any case. The engine changes the last bits of a number and how long it takes, nothing else. With
-each engine a lane is bitwise the same in any stack.
+An engine multiplies images with the weights of the first layer, and trains one row at a time. NumPy computes
+everything else. Engines differ in speed and in the last bits of their results. With a given engine, a lane is
+bitwise the same in any stack.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ MakeRows = Callable[[NDArray[np.uint8], str, int, DType], RowSource]
 
 
 class Descent(Protocol):
-    """Plain gradient descent with a step for each row, as in :mod:`fnnexp.nn.engines.per_sample`."""
+    """Plain gradient descent with one step for each row; see :mod:`fnnexp.nn.engines.per_sample`."""
 
     max_rows: int
-    """The most rows that one call takes."""
+    """The largest number of rows in one call of :meth:`descend`."""
 
     @property
     def make_rows(self) -> MakeRows:
-        """What makes the source of its rows."""
+        """The function that creates the source of its rows."""
 
     def descend(self, inputs: Inputs, labels: Array) -> tuple[Array, Array]:
-        """Take one step for each row; return the losses (K, B) and hits (K, B), each before its step."""
+        """Take one step for each row; return the losses (K, B) and hits (K, B) before the steps."""
 
     def probabilities(self, rows: int) -> Array:
-        """Return the softmax (K, B, C) of the last call's B rows, each before its step.
+        """Return the softmax (K, B, C) of the B rows of the last call, each before its step.
 
-        Only where a metric needs them: :data:`fnnexp.nn.pieces.metrics.METRICS` is not empty.
+        It is available only if :data:`fnnexp.nn.pieces.metrics.METRICS` is not empty.
         """
 
     def write_back(self) -> None:
-        """Write what was learned to the parameters."""
+        """Copy the trained weights to the parameters."""
 
 
 MakeDescent = Callable[[Architecture, Parameters, Array, float, Sequence[range]], Descent]
@@ -52,18 +52,18 @@ MakeDescent = Callable[[Architecture, Parameters, Array, float, Sequence[range]]
 
 @dataclass(frozen=True)
 class Engine:
-    """One way to compute.
+    """A way to compute the first layer and per-sample descent.
 
     Attributes
     ----------
     version
-        What computes, for the record.
+        The name and version of the software, recorded with each run.
     make_rows, first_layer
-        The source of a split's rows, and the first layer that multiplies with them.
+        Create the source of a split's rows, and the first layer that multiplies with them.
     per_sample
-        Plain gradient descent with a step for each row.
+        Creates a :class:`Descent`.
     can_descend
-        Whether ``per_sample`` knows an activation.
+        Returns whether ``per_sample`` supports an activation.
     """
 
     version: str
@@ -74,17 +74,17 @@ class Engine:
 
 
 def numpy_engine() -> Engine:
-    """Return NumPy and its BLAS."""
+    """Return the engine that uses NumPy and its BLAS."""
     return Engine(f"numpy {np.__version__}", DenseRows, BlasFirstLayer, BlockDescent)
 
 
 def numba_engine() -> Engine:
-    """Return compiled loops that visit only the pixels that are not 0.
+    """Return the engine with compiled loops over the nonzero pixels.
 
     Raises
     ------
     ImportError
-        When Numba, which is the extra ``numba``, is not installed.
+        If Numba is not installed; the extra ``numba`` installs it.
     """
     from fnnexp.nn.engines import numba_engine as compiled
 
@@ -98,12 +98,12 @@ def numba_engine() -> Engine:
 
 
 ENGINES: dict[str, Callable[[], Engine]] = {"numpy": numpy_engine, "numba": numba_engine}
-"""The engines by the name that ``execution.engine`` gives."""
+"""The engines. The keys are the allowed values of ``execution.engine``."""
 
 
 @cache
 def engine_named(name: str) -> Engine:
-    """Return an engine by its key of :data:`ENGINES`.
+    """Return the engine with this key in :data:`ENGINES`.
 
     >>> engine_named("numpy").make_rows.__name__
     'DenseRows'
@@ -114,12 +114,11 @@ def engine_named(name: str) -> Engine:
 def per_sample_engine(name: str, activation: str) -> Engine:
     """Return the engine that trains one row at a time with an activation.
 
-    That is the one named, except that NumPy descends where the engine does not know the activation; then its
-    version says so.
+    If the named engine does not support the activation, NumPy computes the descent and the version says so.
     """
     engine = engine_named(name)
     if engine.can_descend(ACTIVATIONS[activation]):
         return engine
     numpy = engine_named("numpy")
-    said = f"{engine.version} (per-sample descent by {numpy.version}: {activation} is not compiled)"
-    return replace(engine, version=said, per_sample=numpy.per_sample)
+    version = f"{engine.version} (per-sample descent by {numpy.version}: {activation} is not compiled)"
+    return replace(engine, version=version, per_sample=numpy.per_sample)

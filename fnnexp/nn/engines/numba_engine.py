@@ -1,23 +1,23 @@
-"""The numba engine: compiled products that visit only the pixels that are not 0, and descent row by row.
+"""The numba engine: compiled products that use only the nonzero pixels, and compiled descent row by row.
 
-80.9% of MNIST's pixels are 0. Leaving out the columns that are empty in a whole batch, as NumPy's engine
-does, saves a third of a product. Leaving out every zero saves four fifths, and no BLAS does it. Here a batch
-is a list of its nonzero pixels, row by row and column by column (CSR and CSC), and both products are sums of
-few rows of a matrix,
+80.9% of MNIST's pixels are 0. The NumPy engine omits the columns that are zero in a whole batch, which saves
+a third of a product. Omitting every zero saves four fifths, but BLAS cannot do that. Here a batch is a list
+of its nonzero pixels, row by row and column by column (CSR and CSC). Both products are sums over a few rows
+of a matrix:
 
     (X W)_b = Σ_d x_bd W_d        (Xᵀ dZ)_d = Σ_b x_bd dZ_b
 
-whose running sums stay in the processor's vector registers. Numba's own vectorizer would load and store them
-at each term, so the few operations on a vector that this needs are written out for LLVM.
+The running sums stay in the vector registers of the processor. Numba's vectorizer would load and store them
+for each term, so this module defines the necessary vector operations in LLVM.
 
-The results are those of the NumPy engine, summed in another order: equal up to rounding, not bitwise. A lane
-is computed by itself, so it is bitwise the same in any stack here too.
+The results are those of the NumPy engine, summed in another order: equal up to rounding, not bitwise. Lanes
+are computed one by one, so with this engine too a lane is bitwise the same in any stack.
 
-Compiled code calls no Python, so the activations and the softmax of the descent row by row are written out
-here again. An activation that is not among :data:`COMPILED` trains by row with NumPy.
+Compiled code cannot call Python, so this module defines the activations and the softmax again for descent row
+by row. An activation that is not in :data:`COMPILED` is trained row by row with NumPy.
 
-All compiled functions stand in this one file: Numba's cache looks at the age of the file that a function is
-in, not of the files that it calls into.
+All compiled functions are in this file, because Numba's cache checks the age of the file that contains a
+function, but not of the files it imports from.
 """
 
 from __future__ import annotations
@@ -55,23 +55,25 @@ from fnnexp.nn.pieces.metrics import METRICS
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 DENSE = 0.35
-"""From this share of nonzero pixels on, BLAS is faster, as measured. MNIST has 0.19."""
+"""If at least this share of the pixels is nonzero, BLAS is faster (measured). MNIST has 0.19."""
 
 SAMPLED_ROWS = 1000
-"""How many rows of a split, evenly spread, its share of nonzero pixels is taken from."""
+"""How many evenly spaced rows of a split are used to estimate its share of nonzero pixels."""
 
 VECTOR = 16
-"""The length of a matrix's rows is padded to a multiple of this. They also start at a cache line, or every
-load would touch two."""
+"""Rows of a matrix are padded to a multiple of this length. They start at a cache line, as otherwise every
+load would touch two cache lines."""
 
 CACHE_LINE = 64
+"""The size of a cache line in bytes."""
 
 TILE = 64
-"""Columns of a matrix that lie together, its rows one after another. Tiles of 128 rows fit the first cache,
-and the next cache gives no more than 32 to 64 bytes a cycle. The number changes no result."""
+"""The number of columns in a tile, which is stored contiguously, row by row. A tile of 128 rows fits in the
+first-level cache, and the second-level cache delivers only 32 to 64 bytes a cycle. The number changes no
+result."""
 
 ROWS_AT_ONCE = 256
-"""Rows that one call of :meth:`RowDescent.descend` takes a step for. The number changes no result."""
+"""The largest number of rows in one call of :meth:`RowDescent.descend`. The number changes no result."""
 
 RELU, TANH, TANH_AS_PUBLISHED, SIGMOID = range(4)
 COMPILED: dict[tuple[Callable[..., None], Callable[..., None]], int] = {
@@ -80,41 +82,41 @@ COMPILED: dict[tuple[Callable[..., None], Callable[..., None]], int] = {
     (tanh_forward, tanh_as_published_slope): TANH_AS_PUBLISHED,
     (sigmoid_forward, sigmoid_slope): SIGMOID,
 }
-"""The activations, as their forward and slope, by the number that compiled code knows them by."""
+"""The number that stands for each activation in compiled code. Keys are its forward and slope."""
 
 
 def is_compiled(activation: Activation) -> bool:
-    """Whether :class:`RowDescent` knows an activation."""
+    """Return whether :class:`RowDescent` supports an activation."""
     return (activation.forward, activation.slope) in COMPILED
 
 
 def version() -> str:
-    """Return what computes, for the record: other versions and processors round differently."""
+    """Return the versions and the processor for the run's record. They determine how results are rounded."""
     return f"numba {numba.__version__}, llvmlite {llvmlite.__version__}, {get_host_cpu_name()}"
 
 
 def compiled(function: Function) -> Function:
-    """Compile a function when it is first called, and keep the machine code where Numba has a cache."""
+    """Compile a function at its first call, and cache the machine code if Numba has a cache folder."""
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    fast: Function
+    compiled_function: Function
     try:
-        fast = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # there is no folder that Numba could write to
-        fast = numba.njit(**options)(function)
-    return fast
+        compiled_function = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # Numba found no folder it can write to
+        compiled_function = numba.njit(**options)(function)
+    return compiled_function
 
 
 def inlined(function: Function) -> Function:
-    """Compile a function into those that call it."""
-    fast: Function = numba.njit(nogil=True, error_model="numpy", forceinline=True)(function)
-    return fast
+    """Compile a function that is inlined into its callers."""
+    compiled_function: Function = numba.njit(nogil=True, error_model="numpy", forceinline=True)(function)
+    return compiled_function
 
 
 # --- vectors ------------------------------------------------------------------------------------------------
 
 
 class _Vector(types.Type):  # type: ignore[misc]
-    """Some floats that are computed with as one; LLVM puts them into as many registers as they need."""
+    """A vector of floats. LLVM puts it into as many registers as it needs."""
 
     def __init__(self, dtype: Any, width: int) -> None:
         self.dtype, self.width = dtype, width
@@ -123,23 +125,26 @@ class _Vector(types.Type):  # type: ignore[misc]
 
 @register_model(_Vector)
 class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
-    def __init__(self, manager: Any, kind: _Vector) -> None:
+    def __init__(self, manager: Any, vector_type: _Vector) -> None:
         super().__init__(
-            manager, kind, ir.VectorType(manager.lookup(kind.dtype).get_value_type(), kind.width)
+            manager,
+            vector_type,
+            ir.VectorType(manager.lookup(vector_type.dtype).get_value_type(), vector_type.width),
         )
 
 
 def _row_sum(width: int) -> Any:
-    """Return the compiled sum over ``width`` columns, see :func:`row_sum`, and one that is added to out[at:].
+    """Return two compiled functions for sums of rows, with vectors of ``width`` columns.
 
-    The latter is of matrices that are ``width`` columns wide.
+    The first writes the sum to ``out``, as :func:`row_sum` does. The second adds it to ``out[at:]``; its
+    matrix M has exactly ``width`` columns.
     """
 
-    def place(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
-        """Return the address of array[at] as that of a vector."""
-        data = context.make_array(kind)(context, builder, array).data
-        vector = context.get_value_type(_Vector(kind.dtype, width))
-        return builder.bitcast(builder.gep(data, [at]), vector.as_pointer())
+    def vector_address(context: Any, builder: Any, array_type: Any, array: Any, at: Any) -> Any:
+        """Return the address of array[at] as a pointer to a vector."""
+        data = context.make_array(array_type)(context, builder, array).data
+        vector_type = context.get_value_type(_Vector(array_type.dtype, width))
+        return builder.bitcast(builder.gep(data, [at]), vector_type.as_pointer())
 
     @intrinsic  # type: ignore[untyped-decorator]
     def item(_: Any, array: Any, i: Any) -> Any:
@@ -153,17 +158,17 @@ def _row_sum(width: int) -> Any:
 
     @intrinsic  # type: ignore[untyped-decorator]
     def zeros(_: Any, array: Any) -> Any:
-        """Return a vector of zeros of the array's dtype."""
-        made = _Vector(array.dtype, width)
-        return made(array), lambda context, *_: ir.Constant(context.get_value_type(made), None)
+        """Return a vector of zeros in the array's dtype."""
+        vector_type = _Vector(array.dtype, width)
+        return vector_type(array), lambda context, *_: ir.Constant(context.get_value_type(vector_type), None)
 
     @intrinsic  # type: ignore[untyped-decorator]
     def load(_: Any, array: Any, at: Any) -> Any:
         """Return array[at : at + width] of a flat array."""
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            where = place(context, builder, signature.args[0], *arguments)
-            return builder.load(where, align=array.dtype.bitwidth // 8)
+            address = vector_address(context, builder, signature.args[0], *arguments)
+            return builder.load(address, align=array.dtype.bitwidth // 8)
 
         return _Vector(array.dtype, width)(array, types.intp), generate
 
@@ -172,31 +177,34 @@ def _row_sum(width: int) -> Any:
         """Write the vector to array[at : at + width] of a flat array."""
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            where = place(context, builder, signature.args[1], *arguments[1:])
-            builder.store(arguments[0], where, align=array.dtype.bitwidth // 8)
+            address = vector_address(context, builder, signature.args[1], *arguments[1:])
+            builder.store(arguments[0], address, align=array.dtype.bitwidth // 8)
             return context.get_dummy_value()
 
         return types.void(vector, array, types.intp), generate
 
     @intrinsic  # type: ignore[untyped-decorator]
     def multiply_add(_: Any, x: Any, vector: Any, total: Any) -> Any:
-        """Return x · vector + total, rounded once where the processor can."""
+        """Return x · vector + total, rounded only once if the processor supports it."""
 
         def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-            kind = context.get_value_type(vector)
-            undefined, lanes = ir.Constant(kind, ir.Undefined), ir.VectorType(ir.IntType(32), width)
-            first = builder.insert_element(undefined, arguments[0], ir.Constant(ir.IntType(32), 0))
-            everywhere = builder.shuffle_vector(first, undefined, ir.Constant(lanes, None))
-            name = f"llvm.fmuladd.v{width}f{vector.dtype.bitwidth}"
-            fused = builder.module.declare_intrinsic(name, fnty=ir.FunctionType(kind, [kind] * 3))
-            return builder.call(fused, [everywhere, *arguments[1:]])
+            vector_type = context.get_value_type(vector)
+            undefined = ir.Constant(vector_type, ir.Undefined)
+            mask_type = ir.VectorType(ir.IntType(32), width)
+            first_element = builder.insert_element(undefined, arguments[0], ir.Constant(ir.IntType(32), 0))
+            broadcast = builder.shuffle_vector(first_element, undefined, ir.Constant(mask_type, None))
+            intrinsic_name = f"llvm.fmuladd.v{width}f{vector.dtype.bitwidth}"
+            fused_multiply_add = builder.module.declare_intrinsic(
+                intrinsic_name, fnty=ir.FunctionType(vector_type, [vector_type] * 3)
+            )
+            return builder.call(fused_multiply_add, [broadcast, *arguments[1:]])
 
         return total(vector.dtype, vector, total), generate
 
     @inlined
     def total_of(indices: Array, values: Array, first: int, stop: int, M: Array, H: int, out: Array) -> None:
         for column in range(0, H, width):
-            at = min(column, H - width)  # what two of them overlap in is the same from both
+            at = min(column, H - width)  # overlapping columns get the same value twice
             total = zeros(M)
             for i in range(first, stop):
                 total = multiply_add(item(values, i), load(M, np.intp(item(indices, i)) * H + at), total)
@@ -226,9 +234,9 @@ def row_sum(indices: Array, values: Array, first: int, stop: int, M: Array, H: i
     Parameters
     ----------
     indices, values
-        Which rows of M, and what each counts.
+        The row numbers of M, and their weights.
     M, H
-        A flat C-ordered matrix and the length of its rows, a multiple of :data:`VECTOR`.
+        A flat C-ordered matrix, and the length of its rows, a multiple of :data:`VECTOR`.
     out
         (H,).
     """
@@ -241,15 +249,15 @@ def row_sum(indices: Array, values: Array, first: int, stop: int, M: Array, H: i
 
 
 def padded(rows: int, width: int, dtype: DType) -> Array:
-    """Return zeros (rows, H), H the next multiple of :data:`VECTOR`, that start at a cache line.
+    """Return zeros (rows, H) that start at a cache line. H is ``width`` rounded up to :data:`VECTOR`.
 
     >>> padded(3, 10, np.dtype("f4")).shape
     (3, 16)
     """
     size = rows * -(-width // VECTOR) * VECTOR
-    room = np.zeros(size * dtype.itemsize + CACHE_LINE, np.uint8)
-    first = -room.ctypes.data % CACHE_LINE
-    return room[first : first + size * dtype.itemsize].view(dtype).reshape(rows, -1)
+    buffer = np.zeros(size * dtype.itemsize + CACHE_LINE, np.uint8)
+    first = -buffer.ctypes.data % CACHE_LINE
+    return buffer[first : first + size * dtype.itemsize].view(dtype).reshape(rows, -1)
 
 
 # --- rows of images -----------------------------------------------------------------------------------------
@@ -259,30 +267,30 @@ def padded(rows: int, width: int, dtype: DType) -> Array:
 def compress(
     images: Array, where: Array, table: Array, pointers: Array, columns: Array, values: Array
 ) -> None:
-    """List the nonzero pixels of images[where], row by row.
+    """Write the list of the nonzero pixels of images[where], row by row.
 
     Parameters
     ----------
     images, where
-        (N, D) uint8; which rows of them (B,).
+        (N, D) uint8; row numbers (B,).
     table
-        The input that each byte stands for (256,).
+        The input value for each byte (256,).
     pointers, columns, values
-        Written: row b has the columns and inputs from pointers[b] to pointers[b + 1].
+        Written to: the columns and inputs of row b are at pointers[b] to pointers[b + 1] − 1.
     """
     D = images.shape[1]
-    in_words = D // 8 * 8
+    words_end = D // 8 * 8
     n = 0
     for b in range(len(where)):
         pointers[b] = n
         row = images[where[b]]
-        eights = row[:in_words].view(np.uint64)
-        for w in range(len(eights)):
-            if eights[w] != 0:
+        words = row[:words_end].view(np.uint64)
+        for w in range(len(words)):
+            if words[w] != 0:
                 for d in range(8 * w, 8 * w + 8):
                     columns[n], values[n] = d, table[row[d]]
-                    n += row[d] != 0  # without a branch: the next pixel takes the place of one that is 0
-        for d in range(in_words, D):
+                    n += row[d] != 0  # without a branch: the next pixel overwrites one that is 0
+        for d in range(words_end, D):
             columns[n], values[n] = d, table[row[d]]
             n += row[d] != 0
     pointers[len(where)] = n
@@ -292,9 +300,10 @@ def compress(
 def transpose(
     pointers: Array, columns: Array, values: Array, starts: Array, rows: Array, by_column: Array
 ) -> None:
-    """List the same pixels column by column: column d has rows and inputs from starts[d] to starts[d + 1].
+    """Write the list of the same pixels, column by column.
 
-    ``starts`` is (D + 2,); its last element is of no use.
+    The rows and inputs of column d are at starts[d] to starts[d + 1] − 1. ``starts`` is (D + 2,); its last
+    element is only used while the list is written.
     """
     starts[:] = 0
     for i in range(pointers[-1]):
@@ -310,23 +319,23 @@ def transpose(
 
 
 class Tiles:
-    """A matrix (R, H) in tiles of :data:`TILE` columns, each with its rows one after another, padded.
+    """A matrix (R, H) stored as tiles of :data:`TILE` columns, each row by row and padded.
 
     Attributes
     ----------
     flat
-        One tile after another; the last may be narrower.
+        The tiles, one after another; the last may be narrower.
     width
-        H with its padding.
+        H including the padding.
     """
 
     def __init__(self, rows: int, columns: int, dtype: DType) -> None:
-        whole = padded(rows, columns, dtype)
-        self.flat, self.width = whole.reshape(-1), whole.shape[1]
-        bounds = [(at, min(at + TILE, self.width)) for at in range(0, self.width, TILE)]
+        matrix = padded(rows, columns, dtype)
+        self.flat, self.width = matrix.reshape(-1), matrix.shape[1]
+        tile_bounds = [(at, min(at + TILE, self.width)) for at in range(0, self.width, TILE)]
         self._tiles = [
             (slice(at, min(stop, columns)), self.flat[rows * at : rows * stop].reshape(rows, -1))
-            for at, stop in bounds
+            for at, stop in tile_bounds
         ]
 
     def copy_from(self, matrix: Array) -> None:
@@ -344,21 +353,24 @@ class Tiles:
 def multiply(
     pointers: Array, columns: Array, values: Array, W: Array, H: int, row: Array, out: Array
 ) -> None:
-    """Write X W to out (B, H'), C-ordered, for W (D, H ≥ H') in :class:`Tiles`, flat; also to row (H,)."""
-    D, B, whole = len(W) // H, len(pointers) - 1, out.shape[1]
+    """Write X W to ``out`` (B, H'), C-ordered.
+
+    W (D, H), H ≥ H', is the flat array of :class:`Tiles`. ``row`` (H,) is a buffer.
+    """
+    D, B, out_width = len(W) // H, len(pointers) - 1, out.shape[1]
     flat = out.reshape(-1)
-    for begin in range(0, H, TILE):
-        width = min(TILE, H - begin)
-        tile = W[begin * D : (begin + width) * D]
-        if begin + TILE <= whole:  # a width that the compiler knows
+    for first_column in range(0, H, TILE):
+        width = min(TILE, H - first_column)
+        tile = W[first_column * D : (first_column + width) * D]
+        if first_column + TILE <= out_width:  # faster, because the compiler knows the width
             for b in range(B):
-                there = flat[b * whole + begin : b * whole + begin + TILE]
-                _sum_by_64(columns, values, pointers[b], pointers[b + 1], tile, TILE, there)
+                out_row = flat[b * out_width + first_column : b * out_width + first_column + TILE]
+                _sum_by_64(columns, values, pointers[b], pointers[b + 1], tile, TILE, out_row)
             continue
         for b in range(B):
             row_sum(columns, values, pointers[b], pointers[b + 1], tile, width, row)
-            for h in range(whole - begin):
-                out[b, begin + h] = row[h]
+            for h in range(out_width - first_column):
+                out[b, first_column + h] = row[h]
 
 
 @compiled
@@ -377,49 +389,51 @@ def add_transposed_product(
     Parameters
     ----------
     starts, rows, by_column
-        X, as :func:`transpose` lists it.
+        X, as :func:`transpose` writes it.
     dZ, widths
-        (B, H) in :class:`Tiles`, flat; H, and H' without the padding.
+        (B, H), the flat array of :class:`Tiles`; H, and H' without the padding.
     row
-        (H,), written to.
+        A buffer (H,).
     W, tiled
-        Flat: (D, H) in tiles, or (D, H') row by row.
+        A flat array, and whether it is (D, H) in tiles, else (D, H') row by row.
     """
     H, columns = widths
     D, B = len(starts) - 2, len(dZ) // H
-    for begin in range(0, H, TILE):
-        width = min(TILE, H - begin)
-        tile = dZ[begin * B : (begin + width) * B]
+    for first_column in range(0, H, TILE):
+        width = min(TILE, H - first_column)
+        tile = dZ[first_column * B : (first_column + width) * B]
         for d in range(D):
             if starts[d] == starts[d + 1]:
                 continue
             if tiled and width == TILE:
-                _add_sum_by_64(rows, by_column, starts[d], starts[d + 1], tile, W, begin * D + d * TILE)
+                _add_sum_by_64(
+                    rows, by_column, starts[d], starts[d + 1], tile, W, first_column * D + d * TILE
+                )
                 continue
             row_sum(rows, by_column, starts[d], starts[d + 1], tile, width, row)
-            at = begin * D + d * width if tiled else d * columns + begin
-            for h in range(min(width, columns - begin)):
+            at = first_column * D + d * width if tiled else d * columns + first_column
+            for h in range(min(width, columns - first_column)):
                 W[at + h] += row[h]
 
 
 class SparseExamples:
-    """Some rows of the input as lists of their nonzero pixels, in buffers used again.
+    """Rows of the input as lists of their nonzero pixels, in buffers that are reused.
 
     Parameters
     ----------
-    most, rows, columns
-        How many pixels and rows there are at the most; D.
+    max_pixels, max_rows, columns
+        The largest number of nonzero pixels and of rows; D.
     """
 
-    def __init__(self, most: int, rows: int, columns: int, dtype: DType) -> None:
-        self._pointers, self._starts = np.empty(rows + 1, np.intp), np.empty(columns + 2, np.intp)
-        self._columns, self._values = np.empty(most + 1, np.uint32), np.empty(most + 1, dtype)
-        self._rows, self._by_column = np.empty(most, np.uint32), np.empty(most, dtype)
+    def __init__(self, max_pixels: int, max_rows: int, columns: int, dtype: DType) -> None:
+        self._pointers, self._starts = np.empty(max_rows + 1, np.intp), np.empty(columns + 2, np.intp)
+        self._columns, self._values = np.empty(max_pixels + 1, np.uint32), np.empty(max_pixels + 1, dtype)
+        self._rows, self._by_column = np.empty(max_pixels, np.uint32), np.empty(max_pixels, dtype)
         self.rows = 0
         self._transposed = False
 
     def fill(self, images: Array, where: Array, table: Array) -> None:
-        """Make these the rows images[where]; see :func:`compress`."""
+        """Replace the rows by images[where]; see :func:`compress`."""
         self.rows, self._transposed = len(where), False
         compress(images, where, table, *self.by_row)
 
@@ -430,16 +444,16 @@ class SparseExamples:
 
     @property
     def by_column(self) -> tuple[Array, Array, Array]:
-        """The pixels column by column, as :func:`transpose` writes them, once they are asked for."""
-        listed = self._starts, self._rows, self._by_column
+        """The pixels column by column, as :func:`transpose` writes them at the first access."""
+        lists = self._starts, self._rows, self._by_column
         if not self._transposed:
-            transpose(*self.by_row, *listed)
+            transpose(*self.by_row, *lists)
             self._transposed = True
-        return listed
+        return lists
 
 
 class SparseRows:
-    """Rows of a split as lists of their nonzero pixels; its arguments are those of :class:`DenseRows`."""
+    """The rows of a split as lists of their nonzero pixels. For the parameters, see :class:`DenseRows`."""
 
     def __init__(self, images: NDArray[np.uint8], scale: str, size: int, dtype: DType) -> None:
         self._images = np.asarray(images)
@@ -449,25 +463,25 @@ class SparseRows:
         self._examples = SparseExamples(size * images.shape[1], size, images.shape[1], dtype)
 
     def take(self, where: slice | NDArray[np.intp]) -> SparseExamples:
-        """Return the rows in buffers; the next call overwrites them."""
-        chosen = np.arange(where.start, where.stop) if isinstance(where, slice) else where
-        self._examples.fill(self._images, chosen, self._table)
+        """Return the rows at these indices, in buffers that the next call overwrites."""
+        row_numbers = np.arange(where.start, where.stop) if isinstance(where, slice) else where
+        self._examples.fill(self._images, row_numbers, self._table)
         return self._examples
 
 
 def make_rows(images: NDArray[np.uint8], scale: str, size: int, dtype: DType) -> DenseRows | SparseRows:
-    """Return the source of a split's rows: lists of pixels where most are 0, else floats for BLAS."""
-    some = images[:: max(len(images) // SAMPLED_ROWS, 1)]
-    dense = np.count_nonzero(some) >= DENSE * some.size
+    """Return the source of a split's rows: lists of pixels if most are 0, else floats for BLAS."""
+    sample = images[:: max(len(images) // SAMPLED_ROWS, 1)]
+    dense = np.count_nonzero(sample) >= DENSE * sample.size
     return (DenseRows if dense else SparseRows)(images, scale, size, dtype)
 
 
 class SparseFirstLayer:
-    """The first layer on lists of nonzero pixels; where rows are dense, by BLAS.
+    """The first layer for lists of nonzero pixels. Dense rows are multiplied with BLAS.
 
-    :meth:`forward` multiplies with a copy of W in tiles, made when it is first needed. From then on gradients
-    are added to the copy, until :meth:`write_back`. Without a copy they are added to W itself: so it is where
-    W holds a sum of gradients.
+    The first call of :meth:`forward` copies W into tiles, and all calls multiply with this copy. From then on
+    :meth:`add_gradient` adds to the copy, and :meth:`write_back` copies it to W. If there is no copy,
+    gradients are added to W itself; this is the case if W is a sum of gradients.
     """
 
     def __init__(self, W: Array) -> None:
@@ -479,7 +493,7 @@ class SparseFirstLayer:
         self._dZ: dict[int, Tiles] = {}
 
     def forward(self, lane: int, examples: Examples | SparseExamples, out: Array) -> None:
-        """Write X W of a lane to out (B, H)."""
+        """Write X W of a lane to ``out`` (B, H)."""
         if isinstance(examples, Examples):
             self._blas.forward(lane, examples, out)
             return
@@ -492,7 +506,7 @@ class SparseFirstLayer:
             self._current.add(lane)
         Z = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
         multiply(*examples.by_row, W.flat, W.width, self._row, Z)
-        if Z is not out:  # a network without hidden layers, whose logits are laid out by class
+        if Z is not out:  # the logits of a network without hidden layers are not C-ordered
             out[...] = Z
 
     def add_gradient(self, lane: int, examples: Examples | SparseExamples, dZ: Array) -> None:
@@ -503,18 +517,18 @@ class SparseFirstLayer:
         B, H = dZ.shape
         if B not in self._dZ:
             self._dZ[B] = Tiles(B, H, dZ.dtype)
-        copy = self._dZ[B]
-        copy.copy_from(dZ)
+        dZ_tiles = self._dZ[B]
+        dZ_tiles.copy_from(dZ)
         tiled = lane in self._current
         W = self._copies[lane].flat if tiled else self.W[lane].reshape(-1)
-        add_transposed_product(*examples.by_column, copy.flat, (copy.width, H), self._row, W, tiled)
+        add_transposed_product(*examples.by_column, dZ_tiles.flat, (dZ_tiles.width, H), self._row, W, tiled)
 
     def weights_changed(self) -> None:
-        """Make the copies anew when they are next needed: something else has changed W."""
+        """Mark the copies as outdated, because other code has changed W."""
         self._current.clear()
 
     def write_back(self) -> None:
-        """Write the copies to W."""
+        """Copy the tiles to W."""
         for lane in self._current:
             self._copies[lane].copy_to(self.W[lane])
 
@@ -523,11 +537,11 @@ class SparseFirstLayer:
 
 
 def reassociated(function: Function) -> Function:
-    """Compile a function into those that call it, its sums in the order that suits the processor."""
-    fast: Function = numba.njit(nogil=True, error_model="numpy", forceinline=True, fastmath={"reassoc"})(
-        function
-    )
-    return fast
+    """Compile a function that is inlined into its callers, and let the compiler reorder its sums."""
+    compiled_function: Function = numba.njit(
+        nogil=True, error_model="numpy", forceinline=True, fastmath={"reassoc"}
+    )(function)
+    return compiled_function
 
 
 @reassociated
@@ -540,41 +554,41 @@ def inner(a: Array, b: Array) -> Any:
 
 
 @inlined
-def activate(kind: int, Z: Array) -> None:
-    """Write A = f(Z) over Z; see :mod:`fnnexp.nn.pieces.activations`. A NaN stays a NaN."""
-    one, least = Z.dtype.type(1), Z.dtype.type(-SIGMOID_CLIP)
+def activate(activation: int, Z: Array) -> None:
+    """Overwrite Z with A = f(Z), as in :mod:`fnnexp.nn.pieces.activations`. A NaN stays a NaN."""
+    one, minimum = Z.dtype.type(1), Z.dtype.type(-SIGMOID_CLIP)
     for h in range(len(Z)):
-        if kind == RELU:
+        if activation == RELU:
             if Z[h] < 0:
                 Z[h] = 0
-        elif kind == SIGMOID:
-            if Z[h] < least:
-                Z[h] = least
+        elif activation == SIGMOID:
+            if Z[h] < minimum:
+                Z[h] = minimum
             Z[h] = one / (one + np.exp(-Z[h]))
         else:
             Z[h] = np.tanh(Z[h])
 
 
 @inlined
-def times_slope(kind: int, A: Array, dA: Array) -> None:
-    """Write dZ = dA f′ over dA, f′ as it follows from A."""
+def times_slope(activation: int, A: Array, dA: Array) -> None:
+    """Overwrite dA with dZ = dA · f′, where f′ is computed from A."""
     one = A.dtype.type(1)
     for h in range(len(A)):
         a = A[h]
-        if kind == RELU:
+        if activation == RELU:
             if a <= 0:
                 dA[h] = 0
-        elif kind == SIGMOID:
+        elif activation == SIGMOID:
             dA[h] *= a * (one - a)
         else:
-            if kind == TANH_AS_PUBLISHED:
+            if activation == TANH_AS_PUBLISHED:
                 a = np.tanh(a)
             dA[h] *= one - a * a
 
 
 @inlined
 def softmax_gradient(Z: Array, label: int, epsilon: float) -> tuple[float, bool]:
-    """Write dZ over one row's logits Z (C,); return its loss, and whether the label is the prediction.
+    """Overwrite the logits Z (C,) of one row with dZ; return its loss and whether it is a hit.
 
     The formulas are those of :mod:`fnnexp.nn.pieces.losses`.
     """
@@ -582,10 +596,10 @@ def softmax_gradient(Z: Array, label: int, epsilon: float) -> tuple[float, bool]
     for c in range(1, len(Z)):
         if Z[c] > Z[largest]:
             largest = c
-    z_y, top = Z[label] - Z[largest], Z[largest]
+    z_y, largest_logit = Z[label] - Z[largest], Z[largest]
     total = Z.dtype.type(0)
     for c in range(len(Z)):
-        Z[c] = np.exp(Z[c] - top)
+        Z[c] = np.exp(Z[c] - largest_logit)
         total += Z[c]
     log_total = np.log(total)
     p_y = Z[label] / total
@@ -613,39 +627,39 @@ def descend(
     hits: Array,
     logits: Array,
 ) -> None:
-    """Take one step of plain descent for each row, for one lane.
+    """Take one step of plain descent for each row of one lane.
 
     Parameters
     ----------
     rows, labels
-        The rows, as :func:`compress` lists them, and their labels (B,).
+        The rows, as :func:`compress` writes them, and their labels (B,).
     theta
-        The lane's parameters (P,); all but the first W are changed.
+        The lane's parameters (P,), changed in place, except for the first W.
     first_W
-        The first W (D, H), flat and padded, which is changed; H.
+        The first W (D, H), flat and padded, changed in place; H.
     network
-        n_out of each layer (L,); where in theta its W and b begin (L, 2), −1 for no bias; the activation's
-        number in :data:`COMPILED`.
+        n_out of each layer (L,); the offsets of its W and b in theta (L, 2), −1 for no bias; the number of
+        the activation in :data:`COMPILED`.
     eta, epsilon
-        The step size η; ε of the loss.
+        The step size η; the ε of the loss.
     scratch
-        Written to: what each layer puts out, one after another (Σ n_out,); its gradient; (H,).
+        Buffers: the outputs of all layers (Σ n_out,); their gradients; a row (H,).
     losses, hits
-        Written: of each row, before its step (B,).
+        Written to: the loss and hit of each row before its step (B,).
     logits
-        Written: the logits of the first rows, before their steps (B' ≥ 0, C).
+        Written to: the logits of the first B' ≥ 0 rows before their steps (B', C).
     """
     pointers, columns, values = rows
     W1, H = first_W
-    widths, places, kind = network
+    widths, offsets, activation = network
     A, dA, row = scratch
     last = len(widths) - 1
     for t in range(len(labels)):
         first, stop = pointers[t], pointers[t + 1]
-        begin = 0
+        start = 0
         for layer in range(last + 1):
-            n_out, at_W, at_b = widths[layer], places[layer, 0], places[layer, 1]
-            Z = A[begin : begin + n_out]
+            n_out, at_W, at_b = widths[layer], offsets[layer, 0], offsets[layer, 1]
+            Z = A[start : start + n_out]
             if at_b >= 0:
                 Z[:] = theta[at_b : at_b + n_out]
             else:
@@ -657,36 +671,36 @@ def descend(
             else:
                 n_in = widths[layer - 1]
                 for i in range(n_in):
-                    a, W = A[begin - n_in + i], theta[at_W + i * n_out : at_W + (i + 1) * n_out]
+                    a, W = A[start - n_in + i], theta[at_W + i * n_out : at_W + (i + 1) * n_out]
                     for h in range(n_out):
                         Z[h] += a * W[h]
             if layer < last:
-                activate(kind, Z)
-            begin += n_out
-        begin -= widths[last]
+                activate(activation, Z)
+            start += n_out
+        start -= widths[last]
         if t < len(logits):
-            logits[t] = A[begin:]
-        losses[t], hits[t] = softmax_gradient(A[begin:], labels[t], epsilon)
-        dA[begin:] = A[begin:]
+            logits[t] = A[start:]
+        losses[t], hits[t] = softmax_gradient(A[start:], labels[t], epsilon)
+        dA[start:] = A[start:]
         for layer in range(last, -1, -1):
-            n_out, at_W, at_b = widths[layer], places[layer, 0], places[layer, 1]
-            dZ = dA[begin : begin + n_out]
+            n_out, at_W, at_b = widths[layer], offsets[layer, 0], offsets[layer, 1]
+            dZ = dA[start : start + n_out]
             if layer > 0:
                 n_in = widths[layer - 1]
                 for i in range(n_in):
                     W = theta[at_W + i * n_out : at_W + (i + 1) * n_out]
-                    dA[begin - n_in + i] = inner(W, dZ)
-                    step = -eta * A[begin - n_in + i]
+                    dA[start - n_in + i] = inner(W, dZ)
+                    step = -eta * A[start - n_in + i]
                     for h in range(n_out):
                         W[h] += step * dZ[h]
-                times_slope(kind, A[begin - n_in : begin], dA[begin - n_in : begin])
+                times_slope(activation, A[start - n_in : start], dA[start - n_in : start])
             for h in range(n_out):
                 dZ[h] *= -eta
             if at_b >= 0:
                 for h in range(n_out):
                     theta[at_b + h] += dZ[h]
             if layer > 0:
-                begin -= n_in
+                start -= n_in
             else:
                 for i in range(first, stop):
                     x, W = values[i], W1[np.intp(columns[i]) * H : (np.intp(columns[i]) + 1) * H]
@@ -695,7 +709,7 @@ def descend(
 
 
 class RowDescent:
-    """Plain descent one row at a time, as textbooks write it; see :class:`fnnexp.nn.engines.base.Descent`."""
+    """Plain descent one row at a time, as in textbooks; see :class:`fnnexp.nn.engines.base.Descent`."""
 
     make_rows = SparseRows
     max_rows = ROWS_AT_ONCE
@@ -714,21 +728,21 @@ class RowDescent:
         for copy, W in zip(self._copies, self._W, strict=True):
             copy[:, :H] = W
         self._eta, self._epsilon = lr.reshape(-1), dtype.type(epsilon)
-        widths, places, at = [], [], 0
+        widths, offsets, offset = [], [], 0
         for (n_in, n_out), bias in zip(architecture.shapes, architecture.biases, strict=True):
-            end = at + n_in * n_out
+            end = offset + n_in * n_out
             widths.append(n_out)
-            places.append((at, -1 if bias == "none" else end))
-            at = end if bias == "none" else end + n_out
+            offsets.append((offset, -1 if bias == "none" else end))
+            offset = end if bias == "none" else end + n_out
         activation = ACTIVATIONS[architecture.activation]
-        kind = COMPILED[activation.forward, activation.slope]
-        self._network = (np.array(widths), np.array(places), kind)
+        activation_number = COMPILED[activation.forward, activation.slope]
+        self._network = (np.array(widths), np.array(offsets), activation_number)
         self._scratch = (np.empty(sum(widths), dtype), np.empty(sum(widths), dtype), padded(1, H, dtype)[0])
-        kept = ROWS_AT_ONCE if METRICS else 0
-        self._logits = np.empty((len(self._theta), kept, architecture.classes), dtype)
+        kept_rows = ROWS_AT_ONCE if METRICS else 0
+        self._logits = np.empty((len(self._theta), kept_rows, architecture.classes), dtype)
 
     def descend(self, inputs: Inputs, labels: Array) -> tuple[Array, Array]:
-        """Take one step for each row; return the losses (K, B) and hits (K, B), each before its step."""
+        """Take one step for each row; return the losses (K, B) and hits (K, B) before the steps."""
         losses, hits = np.empty(labels.shape), np.empty(labels.shape, bool)
         for lanes, examples in inputs:
             for k in lanes:
@@ -749,7 +763,7 @@ class RowDescent:
         return losses, hits
 
     def probabilities(self, rows: int) -> Array:
-        """Return the softmax (K, B, C) of the last call's B rows, each before its step."""
+        """Return the softmax (K, B, C) of the B rows of the last call, each before its step."""
         P = self._logits[:, :rows].copy()
         row = np.empty((*P.shape[:2], 1), P.dtype)
         subtract_largest(P, row, out=P)
@@ -757,6 +771,6 @@ class RowDescent:
         return probabilities(P, row, out=P)
 
     def write_back(self) -> None:
-        """Write the first weights to the parameters; the others are changed where they are."""
+        """Copy the first weights to the parameters; the other parameters were changed in place."""
         for copy, W in zip(self._copies, self._W, strict=True):
             W[...] = copy[:, : W.shape[1]]

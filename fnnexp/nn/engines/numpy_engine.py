@@ -1,8 +1,7 @@
-"""NumPy's first layer: rows of images as floats, and the two products with them.
+"""The first layer with NumPy: rows of images as floats, and the two products with them.
 
-The first layer is by far the largest, and its input is mostly zeros, so each engine has its own way to
-multiply with it (:mod:`fnnexp.nn.engines.base`). NumPy's way leaves out the columns that are zero in all
-rows.
+The first layer is by far the largest, and most of its input is zero. So each engine has its own code for it
+(:mod:`fnnexp.nn.engines.base`). The NumPy engine omits the columns that are zero in all rows.
 """
 
 from __future__ import annotations
@@ -17,29 +16,29 @@ from numpy.typing import NDArray
 from fnnexp.nn.arrays import Array, DType
 
 Inputs = Sequence[tuple[range, Any]]
-"""For each group of lanes that see the same rows: which lanes, and their rows in the engine's own form."""
+"""For each group of lanes with the same rows: the lanes, and their rows in the engine's own format."""
 
 ALL_COLUMNS = 0.9
-"""From this share of nonzero columns on, all columns are taken: leaving a few out would save nothing."""
+"""If at least this share of the columns is nonzero, use all columns: omitting a few would not save time."""
 
-PART_BYTES = 96 * 1024
-"""How much of a lane's first weights is changed at a time. The number is part of the result: the shapes of
-the products follow from it."""
+UPDATE_BYTES = 96 * 1024
+"""The size in bytes of the part of a lane's first weights that is updated at a time. Changing the number
+changes results in the last bits, because it determines the shapes of the products."""
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Some rows of the input, without the columns that are zero in every one of them.
+    """Rows of the input, without the columns that are zero in all of them.
 
-    80.9% of MNIST's pixels are 0, and 128 images use some 530 of the 784 columns between them: a product with
-    the columns in use, and the same rows of the weights, is the whole product.
+    80.9% of MNIST's pixels are 0, and a batch of 128 images uses some 530 of the 784 columns. The product of
+    these columns with the corresponding rows of the weights equals the full product.
 
     Attributes
     ----------
     X
         (B, U) floats.
     used
-        Which columns of the input these are (U,), ascending, or None for all D.
+        The indices of the U columns in the input (U,), ascending, or None if X has all D columns.
     """
 
     X: Array
@@ -47,23 +46,23 @@ class Examples:
 
 
 class RowSource(Protocol):
-    """The rows of a split, in the form that an engine's first layer takes."""
+    """The rows of a split, in the format that an engine's first layer reads."""
 
     def take(self, where: slice | NDArray[np.intp]) -> Any:
-        """Return the rows; the next call may overwrite them."""
+        """Return the rows at these indices; the next call may overwrite them."""
 
 
 class DenseRows:
-    """Rows of a split as floats: gathered, converted and scaled into one buffer.
+    """The rows of a split as floats, gathered, converted and scaled into one buffer.
 
     Parameters
     ----------
     images
         (N, D) uint8.
     scale
-        ``unit``: bytes / 255; ``raw``: the bytes 0…255 as they are.
+        ``unit``: pixels divided by 255; ``raw``: pixels from 0 to 255.
     size
-        The most rows asked for at once.
+        The largest number of rows in one call of :meth:`take`.
     """
 
     def __init__(self, images: NDArray[np.uint8], scale: str, size: int, dtype: DType) -> None:
@@ -74,7 +73,7 @@ class DenseRows:
         self._inputs = np.empty(self._bytes.size, dtype)
 
     def take(self, where: slice | NDArray[np.intp]) -> Examples:
-        """Return the rows in the buffer; the next call overwrites them."""
+        """Return the rows at these indices, in the buffer that the next call overwrites."""
         if isinstance(where, slice):
             gathered = self._images[where]
         else:
@@ -96,65 +95,65 @@ class DenseRows:
 
 
 class FirstLayer(Protocol):
-    """The first weights W (K, D, H) of some lanes, and an engine's two products with them.
+    """The first weights W (K, D, H) of K lanes, and an engine's two products with them.
 
-    An engine may work on a copy of W. ``weights_changed`` and ``write_back`` keep the two the same.
+    An engine may use a copy of W; ``weights_changed`` and ``write_back`` synchronize it with W.
     """
 
     def forward(self, lane: int, examples: Any, out: Array) -> None:
-        """Write X W of a lane to out (B, H)."""
+        """Write X W of a lane to ``out`` (B, H)."""
 
     def add_gradient(self, lane: int, examples: Any, dZ: Array) -> None:
         """Add Xᵀ dZ to a lane's W, for dZ (B, H)."""
 
     def weights_changed(self) -> None:
-        """Read W anew: something else has changed it."""
+        """Reload W, because other code has changed it."""
 
     def write_back(self) -> None:
-        """Write what was added to W itself."""
+        """Copy the weights with the added gradients to W."""
 
 
 class BlasFirstLayer:
-    """The first layer by BLAS: the rows of W that belong to columns in use are picked out and multiplied."""
+    """The first layer with BLAS, which multiplies X with the rows of W for the columns in use."""
 
     def __init__(self, W: Array) -> None:
         self.W = W
-        self._picked: Array | None = None
-        self._change: Array | None = None
+        self._selected_rows: Array | None = None
+        self._gradient: Array | None = None
 
     def forward(self, lane: int, examples: Examples, out: Array) -> None:
-        """Write X W of a lane to out (B, H)."""
+        """Write X W of a lane to ``out`` (B, H)."""
         W = self.W[lane]
         if examples.used is not None:
-            picked = self._buffers(W)[0][: len(examples.used)]
-            W = np.take(W, examples.used, axis=0, out=picked, mode="clip")
+            selected = self._buffers(W)[0][: len(examples.used)]
+            W = np.take(W, examples.used, axis=0, out=selected, mode="clip")
         np.matmul(examples.X, W, out=out)
 
     def add_gradient(self, lane: int, examples: Examples, dZ: Array) -> None:
-        """Add Xᵀ dZ to a lane's W, for dZ (B, H): only the rows of columns in use change.
+        """Add Xᵀ dZ to a lane's W, for dZ (B, H). Only the rows for the columns in use change.
 
-        W is changed a part at a time, as many rows as fit the cache beside X.
+        W is updated a few rows at a time, so that they fit in the cache together with X.
         """
         W, X, used = self.W[lane], examples.X, examples.used
-        picked, changes = self._buffers(W)
-        step = max(PART_BYTES // (W.shape[1] * W.itemsize), 1)
+        selected, gradients = self._buffers(W)
+        step = max(UPDATE_BYTES // (W.shape[1] * W.itemsize), 1)
         for start in range(0, X.shape[1], step):
-            part = slice(start, min(start + step, X.shape[1]))
-            change = np.matmul(X[:, part].T, dZ, out=changes[: part.stop - start])
+            columns = slice(start, min(start + step, X.shape[1]))
+            gradient = np.matmul(X[:, columns].T, dZ, out=gradients[: columns.stop - start])
             if used is None:
-                np.add(W[part], change, out=W[part])
+                np.add(W[columns], gradient, out=W[columns])
             else:
-                rows = np.take(W, used[part], axis=0, out=picked[: part.stop - start], mode="clip")
-                np.add(rows, change, out=rows)
-                W[used[part]] = rows
+                rows = np.take(W, used[columns], axis=0, out=selected[: columns.stop - start], mode="clip")
+                np.add(rows, gradient, out=rows)
+                W[used[columns]] = rows
 
     def weights_changed(self) -> None:
-        """Do nothing: the products are with W itself."""
+        """Do nothing: the products use W itself."""
 
     def write_back(self) -> None:
         """Do nothing: gradients were added to W itself."""
 
     def _buffers(self, W: Array) -> tuple[Array, Array]:
-        if self._picked is None or self._change is None:
-            self._picked, self._change = np.empty_like(W), np.empty_like(W)
-        return self._picked, self._change
+        if self._selected_rows is None or self._gradient is None:
+            self._selected_rows, self._gradient = np.empty_like(W), np.empty_like(W)
+        return self._selected_rows, self._gradient

@@ -1,15 +1,15 @@
-"""NumPy's gradient descent one row at a time, for K lanes, with the first layer's updates delayed by a block.
+"""Gradient descent one row at a time with NumPy, for K lanes; the first layer is updated once for each block.
 
-A step for each row is Python's worst case: it reads and writes the first layer's W (D, H) every time. But
-within a block of rows x_1 … x_m the pre-activation follows without touching W:
+A step for each row is slow in Python, because every step reads and writes the first layer's W (D, H). But
+within a block of rows x_1 … x_m the pre-activation can be computed without changing W:
 
     x_t W_t = x_t W_1 + Σ_{s<t} (x_t · x_s) (−η dZ_s)
 
-because plain descent only ever adds −η x_s dZ_s to W. So each block takes one product X W_1 before it, one
-Gram matrix X Xᵀ shared by all lanes that see these rows, one short product in each step, and one product
-Xᵀ dZ after it; a bias is an input that is always 1. The arithmetic is that of row-by-row descent in
-another order of summation. Later layers are small; each step updates them, in arrays of their own, and
-``write_back`` copies those to the parameters.
+because plain descent only adds terms −η x_sᵀ dZ_s to W. So a block needs one product X W_1 before its steps,
+one Gram matrix X Xᵀ for all lanes with the same rows, one short product in each step, and one product Xᵀ dZ
+after its steps. A bias is the weight of an input that is always 1. The result is that of row-by-row descent,
+summed in another order. The later layers are small. Each step updates copies of them, which ``write_back``
+copies to the parameters.
 """
 
 from __future__ import annotations
@@ -32,25 +32,26 @@ from fnnexp.nn.pieces.losses import (
 )
 
 BLOCK = 64
-"""Rows in a block: a longer block makes the sum in each step longer, and the products around it cheaper. The
-number is part of the result, for the order of summation follows from it."""
+"""Rows in a block. A longer block makes the sum in each step longer, and the products before and after
+cheaper. Changing the number changes results in the last bits, because it determines the order of
+summation."""
 
 
 class BlockDescent:
-    """The buffers for one stack's blocks, and :meth:`descend`, which changes its parameters in place.
+    """The buffers to train one stack in blocks; :meth:`descend` changes its parameters in place.
 
-    Everything that a step reads or writes is made here, once, down to the views of each row of a block.
+    All arrays that a step reads or writes are allocated once, including the views of each row of a block.
 
     Parameters
     ----------
     architecture, parameters
-        The network and its K lanes.
+        The network, and its parameters for K lanes.
     lr
         Step sizes (K, 1).
     epsilon
-        ε of the loss.
+        The ε of the loss.
     groups
-        The lanes that see the same rows, group by group.
+        The groups of lanes that have the same rows.
     """
 
     make_rows = DenseRows
@@ -68,8 +69,8 @@ class BlockDescent:
         self.parameters, self.epsilon, self.max_rows = parameters, epsilon, BLOCK
         self.activation = ACTIVATIONS[architecture.activation]
         self.block = Workspace(architecture, lanes, BLOCK, dtype)
-        # Row t is x_t W_1 until its step, and from then on the step itself, −η dZ of the first layer. With
-        # 1 on the Gram matrix's diagonal, the sum above is one product with the rows up to and including t.
+        # Row t contains x_t W_1 until step t, and then the first layer's −η dZ. With 1 on the diagonal of the
+        # Gram matrix, the formula above is one product with the rows up to and including t.
         self.first = np.empty((lanes, BLOCK, widths[0]), dtype)
         self.logits = np.empty((lanes, BLOCK, classes), dtype)
         self.onehot = np.empty((lanes, BLOCK, classes), dtype)
@@ -85,8 +86,8 @@ class BlockDescent:
                 self.logits[:, t : t + 1],
                 self.onehot[:, t : t + 1],
                 [
-                    (gram[t : t + 1, : t + 1], self.first[part, : t + 1], self._first_output(t)[part])
-                    for part, gram in zip((slice(g.start, g.stop) for g in groups), self.grams, strict=True)
+                    (gram[t : t + 1, : t + 1], self.first[group, : t + 1], self._first_output(t)[group])
+                    for group, gram in zip((slice(g.start, g.stop) for g in groups), self.grams, strict=True)
                 ],
             )
             for t in range(BLOCK)
@@ -98,20 +99,20 @@ class BlockDescent:
         Parameters
         ----------
         inputs
-            For each group of lanes its B rows, B ≤ :data:`BLOCK`.
+            The B rows of each group of lanes, B ≤ :data:`BLOCK`.
         labels
-            (K, B) integers in 0…C − 1.
+            (K, B) integers from 0 to C − 1.
 
         Returns
         -------
-        The losses (K, B) and hits (K, B) of each row, each before the step that it took part in.
+        The losses (K, B) and hits (K, B), each computed before the step of its row.
         """
         rows, block = labels.shape[1], self.block
         b1 = self.parameters.b[0]
         first, onehot = self.first[:, :rows], self.onehot[:, :rows]
         np.copyto(onehot, labels[..., None] == block.classes)
-        for (lanes, examples), whole in zip(inputs, self.grams, strict=True):
-            X, gram = examples.X, whole[:rows, :rows]
+        for (lanes, examples), gram_buffer in zip(inputs, self.grams, strict=True):
+            X, gram = examples.X, gram_buffer[:rows, :rows]
             for k in lanes:
                 self.parameters.first.forward(k, examples, first[k])
             np.matmul(X, X.T, out=gram)
@@ -127,25 +128,25 @@ class BlockDescent:
                 self.parameters.first.add_gradient(k, examples, first[k])
         if b1 is not None:
             np.add(b1, np.add.reduce(first, axis=1, keepdims=True), out=b1)
-        logits, labelled = block.logits[:, :rows], block.onehot[:, :rows]
+        logits, onehot_buffer = block.logits[:, :rows], block.onehot[:, :rows]
         np.copyto(logits, self.logits[:, :rows])
-        np.copyto(labelled, onehot)
-        return losses_and_hits(logits, labelled, self.epsilon, block.row[:, :rows])
+        np.copyto(onehot_buffer, onehot)
+        return losses_and_hits(logits, onehot_buffer, self.epsilon, block.row[:, :rows])
 
     def probabilities(self, rows: int) -> Array:
-        """Return the softmax (K, B, C) of the last call's B rows, each before its step."""
+        """Return the softmax (K, B, C) of the B rows of the last call, each before its step."""
         return probabilities(self.block.logits[:, :rows], self.block.row[:, :rows])
 
     def _first_output(self, t: int) -> Array:
-        """Return where the first layer's Z of row t is written (K, 1, H)."""
+        """Return the array (K, 1, H) for the first layer's Z of row t."""
         return self.later.layers[0].A if self.later.layers else self.logits[:, t : t + 1]
 
     def write_back(self) -> None:
-        """Write the later layers to the parameters."""
+        """Copy the later layers to the parameters."""
         self.later.write_back()
 
     def _step(self, t: int) -> None:
-        """Take row t of the block forward and back, and update. Every dZ carries its −η from the start."""
+        """Take the step of row t of the block. Every dZ is multiplied by −η from the start."""
         step, logits, onehot, groups = self.row_views[t]
         dZ, row, later, activation = self.dZ_last, self.row, self.later, self.activation
 
@@ -173,16 +174,16 @@ class BlockDescent:
 
 
 class _LaterLayers:
-    """The layers after the first, side by side in arrays of their own: a step takes them as one where it can.
+    """Copies of the layers after the first, concatenated so that a step needs fewer NumPy calls.
 
     Attributes
     ----------
     inputs, slopes
-        The layers' inputs side by side (K, 1, Σ (n_in + 1)), and f′ of them.
+        The inputs of all later layers (K, 1, Σ (n_in + 1)), and f′ at these inputs.
     V, dV
-        Their parameters one after another (K, Σ n_out (n_in + 1)), and what a step adds to them.
+        The parameters of all later layers (K, Σ n_out (n_in + 1)), and their change in a step.
     layers, backwards
-        The views of each layer, first to last and last to first.
+        The views of each layer, in order and in reverse order.
     """
 
     def __init__(self, parameters: Parameters, dZ_last: Array) -> None:
@@ -195,20 +196,21 @@ class _LaterLayers:
         self.V = np.empty((lanes, sum(sizes)), dtype)
         self.dV = np.empty_like(self.V)
         self.layers: list[_Layer] = []
-        dZ, x, v = dZ_last, sum(widths), sum(sizes)
+        dZ, input_offset, offset = dZ_last, sum(widths), sum(sizes)
         for i in reversed(range(len(widths))):
-            x, v = x - widths[i], v - sizes[i]
+            input_offset, offset = input_offset - widths[i], offset - sizes[i]
             n_in, n_out = self._pairs[i][0].shape[1:]
-            inputs, there = self.inputs[:, :, x : x + widths[i]], slice(v, v + sizes[i])
-            V = self.V[:, there].reshape(lanes, n_out, widths[i])
+            inputs = self.inputs[:, :, input_offset : input_offset + widths[i]]
+            layer_slice = slice(offset, offset + sizes[i])
+            V = self.V[:, layer_slice].reshape(lanes, n_out, widths[i])
             layer = _Layer(
                 A=inputs[:, :, :n_in],
                 inputs=inputs,
-                slope=self.slopes[:, :, x : x + n_in],
+                slope=self.slopes[:, :, input_offset : input_offset + n_in],
                 V=V,
                 VT=V.transpose(0, 2, 1),
                 W=V[:, :, :n_in],
-                dV=self.dV[:, there].reshape(lanes, n_out, widths[i]),
+                dV=self.dV[:, layer_slice].reshape(lanes, n_out, widths[i]),
                 Z=self.layers[0].A if self.layers else None,
                 dZT=dZ.transpose(0, 2, 1),
                 dA=np.empty((lanes, 1, n_in), dtype) if i else None,
@@ -223,7 +225,7 @@ class _LaterLayers:
                 layer.V[:, :, -1] = b[:, 0]
 
     def write_back(self) -> None:
-        """Write every W and b to where they came from."""
+        """Copy every W and b to the parameters."""
         for (W, b), layer in zip(self._pairs, self.layers, strict=True):
             W[...] = layer.W.transpose(0, 2, 1)
             if b is not None:
@@ -232,20 +234,20 @@ class _LaterLayers:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """Views of one later layer, made once: most of a step's time with one lane is Python's.
+    """Views of one later layer. They are created once, because Python takes most of the time of a step.
 
     Attributes
     ----------
     A, inputs, slope
-        Its input activation (K, 1, n_in); the same with, at its end, the 1 that b belongs to; f′ of A.
+        The input activation (K, 1, n_in); the input activation followed by a 1 for the bias; f′ at A.
     V, VT, W, dV
-        Wᵀ with b as its last column (K, n_out, n_in + 1); its transpose; the part of it that is Wᵀ; what a
-        step adds. A layer without bias has neither that column nor the 1.
+        Wᵀ with b as its last column (K, n_out, n_in + 1); its transpose; its part Wᵀ; the change of V in a
+        step. A layer without bias has neither the last column nor the 1.
     Z
-        What it writes (K, 1, n_out): the next layer's A; None for the last, which writes the logits.
+        The output (K, 1, n_out), which is the next layer's A; None for the last, whose output is the logits.
     dZT, dA
-        −η times the gradient with respect to Z, transposed, and to A; None for the first of them, whose dA
-        becomes the first layer's step.
+        −η times the gradient with respect to Z, transposed; −η times the gradient with respect to A, or None
+        for the first of the later layers, whose dA is the step of the first layer.
     """
 
     A: Array

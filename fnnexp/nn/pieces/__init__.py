@@ -1,9 +1,9 @@
-"""The choices that a network is made of, one file each.
+"""The building blocks of a network and its training, each a table of choices in a module.
 
-- ``activations``: ``ACTIVATIONS``, each with forward and slope.
-- ``initializers``: ``INITIALIZERS``, each a standard deviation by a layer's shape.
+- ``activations``: ``ACTIVATIONS``, pairs of a function and its slope.
+- ``initializers``: ``INITIALIZERS``, formulas from a layer's shape to a standard deviation.
 - ``losses``: softmax cross-entropy and its gradient.
-- ``metrics``: ``METRICS``, what is recorded beside loss and accuracy.
-- ``optimizers``: ``OPTIMIZERS``, each an update rule with its hyperparameters.
-- ``batching``: how an epoch is cut into batches, and in which order.
+- ``metrics``: ``METRICS``, which are recorded in addition to loss and accuracy.
+- ``optimizers``: ``OPTIMIZERS``, update rules with the names of their hyperparameters.
+- ``batching``: the size of the batches of an epoch, and the order of its rows.
 """

@@ -1,7 +1,7 @@
-"""Activation functions: forward, slope, and how to tell that a unit has stopped learning.
+"""Activation functions, their slopes, and tests for units that have stopped learning.
 
-To add one, write its two functions and enter them in :data:`ACTIVATIONS`. Both work in place and elementwise,
-on arrays of any shape and of float32 or float64.
+To add an activation, write its two functions and enter them in :data:`ACTIVATIONS`. Both work in place and
+elementwise, on arrays of any shape, in float32 or float64.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ import numpy as np
 from fnnexp.nn.arrays import Array
 
 SIGMOID_CLIP = 500.0
-"""exp(500) is finite in float64, so nothing overflows on the way to 0 or 1. In float32 it is infinite all the
-same, and 1 / (1 + ∞) = 0 is right."""
+"""The largest argument of exp in the sigmoid. exp(500) is finite in float64. In float32 it is infinite, which
+is harmless: 1 / (1 + ∞) = 0 is correct."""
 
 
 @dataclass(frozen=True)
 class Activation:
-    """One activation function f, and which shares of its units the diagnostics record.
+    """An activation function f, its slope, and what the diagnostics record about its units.
 
     Attributes
     ----------
     forward
         ``forward(Z)`` writes A = f(Z) over Z.
     slope
-        ``slope(A, out)`` writes f′(Z), computed from A = f(Z); then dZ = dA · f′(Z). Z is no longer there, so
-        an f whose slope does not follow from its value (GELU, for one) can't be had this way.
+        ``slope(A, out)`` writes f′(Z), computed from A = f(Z); then dZ = dA · f′(Z). Z has been overwritten
+        by then, so an f whose slope cannot be computed from its value, such as GELU, is not supported.
     dead, saturated
-        Optional. ``dead(A)`` returns the share of units, ``saturated(A)`` the share of values, of a hidden
-        layer's A (B, H) through which no gradient passes, or hardly any. Diagnostics record what is given
-        under that name; see :data:`fnnexp.nn.layer_stats.QUANTITIES`.
+        Optional. Both get the A (B, H) of a hidden layer. ``dead(A)`` returns the share of units that pass no
+        gradient on, ``saturated(A)`` the share of values at which f is flat. The diagnostics record them
+        under these names; see :data:`fnnexp.nn.layer_stats.QUANTITIES`.
     """
 
     forward: Callable[[Array], None]
@@ -52,7 +52,7 @@ def relu_slope(A: Array, out: Array) -> None:
 
 
 def relu_dead(A: Array) -> float:
-    """Return the share of units of A (B, H) that are 0 in all rows."""
+    """Return the share of the units of A (B, H) that are 0 in every row."""
     return float((~(A > 0).any(axis=0)).mean())
 
 
@@ -68,21 +68,21 @@ def tanh_slope(A: Array, out: Array) -> None:
 
 
 def tanh_saturated(A: Array) -> float:
-    """Return the share of A (B, H) beyond ±0.99."""
+    """Return the share of the values of A (B, H) that are below −0.99 or above 0.99."""
     return float((np.abs(A) > 0.99).mean())
 
 
 def tanh_as_published_slope(A: Array, out: Array) -> None:
-    """Write 1 − tanh(A)²: the slip of the published program, which applies tanh a second time.
+    """Write 1 − tanh(A)², the slope with the mistake of the published program: tanh is applied twice.
 
-    Wrong on purpose; the gradient check fails it by name.
+    It is wrong on purpose, to reproduce that program. The gradient check expects it to fail.
     """
     np.tanh(A, out=out)
     tanh_slope(out, out)
 
 
 def sigmoid_forward(Z: Array) -> None:
-    """Write A = 1 / (1 + exp(−Z)), Z clipped from below at −500 (from above it makes no difference)."""
+    """Write A = 1 / (1 + exp(−Z)), with Z clipped below at −500; clipping above would change nothing."""
     np.negative(Z, out=Z)
     if Z.itemsize == 8:
         np.minimum(Z, SIGMOID_CLIP, out=Z)
@@ -98,7 +98,7 @@ def sigmoid_slope(A: Array, out: Array) -> None:
 
 
 def sigmoid_saturated(A: Array) -> float:
-    """Return the share of A (B, H) below 0.01 or above 0.99."""
+    """Return the share of the values of A (B, H) that are below 0.01 or above 0.99."""
     return float(((A < 0.01) | (A > 0.99)).mean())
 
 
@@ -108,4 +108,4 @@ ACTIVATIONS: dict[str, Activation] = {
     "tanh_as_published": Activation(tanh_forward, tanh_as_published_slope, saturated=tanh_saturated),
     "sigmoid": Activation(sigmoid_forward, sigmoid_slope, saturated=sigmoid_saturated),
 }
-"""The activation functions by the name that ``arch.activation`` gives."""
+"""The activation functions. The keys are the allowed values of ``arch.activation``."""

@@ -1,4 +1,4 @@
-"""Batching: how an epoch is cut into batches, and in which order its rows come."""
+"""Batching: the size of the batches of an epoch, and the order of its rows."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ MODES = ("full", "mini", "sample")
 
 @dataclass(frozen=True)
 class Batching:
-    """How an epoch's rows are cut into batches.
+    """How the rows of an epoch are split into batches.
 
     Attributes
     ----------
     mode
-        ``full``: one batch of all rows; ``mini``: batches of ``size``, the last one short where it has to
-        be; ``sample``: batches of one.
+        ``full``: one batch of all rows; ``mini``: batches of ``size`` rows, the last possibly shorter;
+        ``sample``: batches of one row.
     size
-        Rows a batch of ``mini``; None for the other modes.
+        Rows in a batch of ``mini``; None for the other modes.
     shuffle
-        Whether each epoch has an order of its own, drawn from (seed, epoch); else the file's order.
+        Whether to draw a new order for each epoch, from (seed, epoch). Otherwise rows keep the file's order.
     """
 
     mode: str
@@ -33,16 +33,16 @@ class Batching:
     shuffle: bool = False
 
     def batch_size(self, n: int) -> int:
-        """Return the rows of a batch when there are n in all."""
+        """Return the number of rows in a batch, for n rows in all."""
         return {"full": n, "mini": min(self.size or n, n), "sample": 1}[self.mode]
 
     def order(self, n: int, seed: int, epoch: int) -> NDArray[np.intp] | None:
-        """Return the order of n rows in an epoch (counted from 1), or None for the file's order."""
+        """Return the order of n rows in an epoch, counted from 1, or None for the file's order."""
         return generator(seed, "order", epoch).permutation(n) if self.shuffle else None
 
 
 def slices(n: int, size: int) -> Iterator[slice]:
-    """Cut n rows into slices of size, the last one short where it has to be.
+    """Yield slices of ``size`` rows that cover n rows; the last may be shorter.
 
     >>> list(slices(5, 2))
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]

@@ -1,7 +1,7 @@
-"""Initializers: the standard deviation of a layer's weights, by method, and the draw that it scales.
+"""Initializers: formulas for the standard deviation of a layer's weights, and the normal draws they scale.
 
-The unit normal draws depend on (seed, layer) only, so two methods with one seed start from the same
-directions and differ by scale alone. To add a method, enter its formula in :data:`INITIALIZERS`.
+The unit normal draws depend on (seed, layer) only. So with the same seed, two methods start from the same
+directions and differ in scale alone. To add a method, enter its formula in :data:`INITIALIZERS`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from fnnexp.nn.rng import generator
 INITIALIZERS: dict[str, Callable[[int, int], float] | None] = {
     "max": lambda n_in, n_out: 1 / max(n_in, n_out),
     "sqrtmax": lambda n_in, n_out: 1 / math.sqrt(max(n_in, n_out)),
-    # What the compared programs call Xavier; textbooks call it LeCun's (LeCun et al. 1998).
+    # The published programs call this Xavier; textbooks call it LeCun's initializer (LeCun et al. 1998).
     "xavier": lambda n_in, n_out: 1 / math.sqrt(n_in),
-    # What the compared programs call He; the textbook's form is he_normal.
+    # The published programs call this He; the textbook formula is he_normal.
     "he": lambda n_in, n_out: 2 / math.sqrt(n_in),
     "he2": lambda n_in, n_out: 2 / math.sqrt(n_in + n_out),
     # Glorot & Bengio 2010, eq. 12; He et al. 2015, eq. 10.
@@ -27,9 +27,9 @@ INITIALIZERS: dict[str, Callable[[int, int], float] | None] = {
     "he_normal": lambda n_in, n_out: math.sqrt(2 / n_in),
     "normal": None,
 }
-"""The methods by the name that ``init.method`` gives: each returns a layer's standard deviation from its
-inputs and units (n_in, n_out). ``normal`` has no formula: its standard deviation is the constant
-``init.std``."""
+"""The methods. The keys are the allowed values of ``init.method``. A formula returns the standard deviation
+of a layer from its numbers of inputs and units, n_in and n_out. ``normal`` has no formula: its standard
+deviation is the constant ``init.std``."""
 
 
 def standard_deviation(method: str, n_in: int, n_out: int, std: float | None = None) -> float:
@@ -40,9 +40,9 @@ def standard_deviation(method: str, n_in: int, n_out: int, std: float | None = N
     method
         A key of :data:`INITIALIZERS`.
     n_in, n_out
-        The layer's inputs and units.
+        The layer's numbers of inputs and units.
     std
-        The constant of ``normal``; the other methods ignore it.
+        The standard deviation for ``normal``; the other methods ignore it.
 
     >>> standard_deviation("he", 784, 100)
     0.07142857142857142
@@ -51,10 +51,10 @@ def standard_deviation(method: str, n_in: int, n_out: int, std: float | None = N
     if formula is not None:
         return formula(n_in, n_out)
     if std is None:
-        raise ValueError(f"the initializer '{method}' needs its std")
+        raise ValueError(f"the initializer '{method}' needs a standard deviation; pass std")
     return std
 
 
 def draw(seed: int, purpose: str, layer: int, shape: tuple[int, ...], std: float) -> Array:
-    """Return N(0, std²) draws in float64: the unit draws of (seed, purpose, layer), scaled."""
+    """Return N(0, std²) draws in float64: unit normal draws for (seed, purpose, layer), times std."""
     return generator(seed, purpose, layer).standard_normal(shape) * np.float64(std)

@@ -1,10 +1,10 @@
 """Softmax cross-entropy and its gradient, in closed form.
 
 For the logits z of one example with label y, p = softmax(z) and the loss is −log(p_y + ε). Its exact
-gradient with respect to z is p_y / (p_y + ε) · (p − onehot(y)); with ε = 0 the familiar p − onehot(y).
-The factor matters where p_y underflows: such an example then gets no gradient.
+gradient with respect to z is p_y / (p_y + ε) · (p − onehot(y)); with ε = 0 it is the familiar p − onehot(y).
+The factor matters where p_y underflows: the example then gets no gradient.
 
-Softmax is p_c = exp(z_c − max z) / Σ_k exp(z_k − max z), in three steps that can be taken one by one:
+Softmax is p_c = exp(z_c − max z) / Σ_k exp(z_k − max z). Three functions compute it step by step:
 :func:`subtract_largest`, :func:`exponentiate`, :func:`probabilities`.
 """
 
@@ -28,33 +28,35 @@ def exponentiate(Z: Array, row: Array) -> None:
 
 
 def probabilities(E: Array, row: Array, out: Array | None = None) -> Array:
-    """Return the softmax from what :func:`exponentiate` wrote, in ``out`` if it is given."""
+    """Return the softmax E / Σ exp(z), in ``out`` if given; :func:`exponentiate` writes E and ``row``."""
     P: Array = np.divide(E, row, out=out)
     return P
 
 
 def losses_and_hits(Z: Array, onehot: Array, epsilon: float, row: Array) -> tuple[Array, Array]:
-    """Return each example's loss and whether its label is the first of the largest logits.
+    """Return the loss of each example, and whether its label is the prediction.
+
+    The prediction is the class with the largest logit; in a tie, the first of them.
 
     Parameters
     ----------
     Z
-        Logits (K, B, C); overwritten with exp(z − max z), which :func:`gradient_in_place` continues from.
+        Logits (K, B, C); overwritten with exp(z − max z), which :func:`gradient_in_place` then reads.
     onehot
-        (K, B, C) of Z's dtype: 1 at the label, else 0.
+        (K, B, C) in the dtype of Z: 1 at the label, else 0.
     epsilon
-        ε ≥ 0 of −log(p_y + ε). With 0 the loss is computed as logsumexp(z) − z_y, which cannot underflow.
+        The ε ≥ 0 in −log(p_y + ε). If 0, the loss is computed as logsumexp(z) − z_y, which cannot underflow.
     row
-        (K, B, 1) of Z's dtype; overwritten with Σ exp(z − max z).
+        (K, B, 1) in the dtype of Z; overwritten with Σ exp(z − max z).
 
     Returns
     -------
     losses (K, B) float64 and hits (K, B) bool.
     """
     subtract_largest(Z, row, out=Z)
-    z_y = np.add.reduce(Z * onehot, axis=-1)  # exact: one term, the others are 0
+    z_y = np.add.reduce(Z * onehot, axis=-1)  # exact: all terms but one are 0
     hits = z_y == 0
-    if (np.add.reduce(Z == 0, axis=-1, dtype=np.uint8) != 1).any():  # a tie, or logits that are NaN
+    if (np.add.reduce(Z == 0, axis=-1, dtype=np.uint8) != 1).any():  # a tie, or NaN logits
         hits = Z.argmax(axis=-1) == onehot.argmax(axis=-1)
     exponentiate(Z, row)
     log_sum = np.log(row[..., 0])
@@ -63,16 +65,16 @@ def losses_and_hits(Z: Array, onehot: Array, epsilon: float, row: Array) -> tupl
 
 
 def gradient_in_place(Z: Array, onehot: Array, epsilon: float, row: Array) -> None:
-    """Write dZ, the gradient of each example's loss, over Z as :func:`losses_and_hits` left it.
+    """Overwrite Z with dZ, the gradient of each example's loss. Call :func:`losses_and_hits` first.
 
     Parameters
     ----------
     Z, row
-        exp(z − max z) (K, B, C), overwritten; its sum (K, B, 1).
+        exp(z − max z) (K, B, C), overwritten; its sum over the classes (K, B, 1).
     onehot
-        (K, B, C) of Z's dtype: 1 at the label, else 0.
+        (K, B, C) in the dtype of Z: 1 at the label, else 0.
     epsilon
-        ε ≥ 0 of −log(p_y + ε).
+        The ε ≥ 0 in −log(p_y + ε).
     """
     probabilities(Z, row, out=Z)
     if epsilon == 0:

@@ -1,7 +1,7 @@
-"""Metrics: what an epoch records of each split, each a mean over the split's rows.
+"""Metrics: quantities that every epoch records for each split, as means over the rows of the split.
 
-Every record has the loss and the accuracy, which come with the gradient (:mod:`fnnexp.nn.pieces.losses`). To
-add a metric, enter its function in :data:`METRICS`: from then on every trial records it for every split.
+Every record has the loss and the accuracy (:mod:`fnnexp.nn.pieces.losses`). To add a metric, enter its
+function in :data:`METRICS`. From then on every trial records it for every split.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from fnnexp.nn.arrays import Array
 Metric = Callable[[Array, Array], Array]
 
 METRICS: dict[str, Metric] = {}
-"""The metrics beside loss and accuracy, by name.
+"""The added metrics by name, that is all except loss and accuracy.
 
-``metric(P, labels)`` takes the softmax probabilities P (B, C) and the labels (B,) of some rows of one lane,
-and returns each row's value (B,). A row's value must depend on that row alone, for rows are cut differently
-while training and while evaluating. A mean that is not finite is left out of the record.
+``metric(P, labels)`` gets the softmax probabilities P (B, C) and the labels (B,) of some rows of one lane,
+and returns a value for each row (B,). The value of a row must depend on that row alone, because training and
+evaluation split the rows differently. The record omits a mean that is not finite.
 
->>> METRICS["confidence"] = lambda P, labels: P.max(axis=1)  # how sure the network is of what it predicts
+>>> METRICS["confidence"] = lambda P, labels: P.max(axis=1)  # the probability of the predicted class
 >>> names(validation=False)[:3]
 ['train_loss', 'train_accuracy', 'train_confidence']
 >>> del METRICS["confidence"]
@@ -31,7 +31,7 @@ LOSS_AND_ACCURACY = ("loss", "accuracy")
 
 
 def names(validation: bool = True) -> list[str]:
-    """Return the names of the metrics of a record, in their order.
+    """Return the names of the metrics in a record, in order.
 
     Parameters
     ----------
@@ -45,34 +45,34 @@ def names(validation: bool = True) -> list[str]:
 
 
 def required_names(validation: bool = True) -> list[str]:
-    """Return the names that every record has, whichever metrics were in :data:`METRICS` when it was made."""
+    """Return the names of the metrics in every record, whatever :data:`METRICS` contains."""
     return [f"{split}_{metric}" for split in splits(validation) for metric in LOSS_AND_ACCURACY]
 
 
 def splits(validation: bool = True) -> tuple[str, ...]:
-    """Return the names of the splits that are measured, in their order."""
+    """Return the names of the evaluated splits, in order."""
     return ("train", "val", "test") if validation else ("train", "test")
 
 
 class Totals:
-    """Running sums of the metrics over the rows of a split, for K lanes."""
+    """Sums of the metrics over the rows of a split, for K lanes."""
 
     def __init__(self, lanes: int) -> None:
         self._loss, self._hits = np.zeros(lanes), np.zeros(lanes)
-        self._others = {name: np.zeros(lanes) for name in METRICS}
+        self._extra = {name: np.zeros(lanes) for name in METRICS}
 
     @property
     def needs_probabilities(self) -> bool:
-        """Whether :meth:`add_others` has anything to add."""
-        return bool(self._others)
+        """Whether there are added metrics, so that :meth:`add_extra` must be called."""
+        return bool(self._extra)
 
     def add(self, lanes: slice, losses: Array, hits: Array) -> None:
-        """Add the losses (k, B) and hits (k, B) of some rows, for these k lanes."""
+        """Add the losses (k, B) and hits (k, B) of B rows to the sums of k lanes."""
         self._loss[lanes] += np.add.reduce(losses, axis=1)
         self._hits[lanes] += np.count_nonzero(hits, axis=1)
 
-    def add_others(self, lanes: slice, P: Array, labels: Array) -> None:
-        """Add the metrics of :data:`METRICS` for these k lanes.
+    def add_extra(self, lanes: slice, P: Array, labels: Array) -> None:
+        """Add the metrics of :data:`METRICS` to the sums of k lanes.
 
         Parameters
         ----------
@@ -84,20 +84,20 @@ class Totals:
         Raises
         ------
         ValueError
-            When a metric returns anything but a value for each row.
+            If a metric does not return one value for each row.
         """
         labels = np.broadcast_to(labels, P.shape[:2])
-        for name, total in self._others.items():
+        for name, total in self._extra.items():
             for k, lane in enumerate(range(*lanes.indices(len(total)))):
                 values = np.asarray(METRICS[name](P[k], labels[k]))
                 if values.shape != labels[k].shape:
                     raise ValueError(
                         f"the metric '{name}' returned an array of shape {values.shape} for {len(labels[k])} "
-                        "rows; return a value for each row, not their mean"
+                        "rows; return one value for each row, not their mean"
                     )
                 total[lane] += np.sum(values, dtype=np.float64)
 
     def means(self, rows: int) -> dict[str, Array]:
-        """Return each metric's mean (K,) over so many rows, loss and accuracy first."""
-        sums = dict(zip(LOSS_AND_ACCURACY, (self._loss, self._hits), strict=True)) | self._others
+        """Return the mean (K,) of each metric over this number of rows, loss and accuracy first."""
+        sums = dict(zip(LOSS_AND_ACCURACY, (self._loss, self._hits), strict=True)) | self._extra
         return {name: total / rows for name, total in sums.items()}

@@ -1,7 +1,8 @@
-"""Optimizers: update rules, in place, for K lanes at once; each lane has its own hyperparameters.
+"""Optimizers: update rules that change the parameters of K lanes in place.
 
-θ, its gradient g and the slots (an optimizer's memory) are (K, P); a hyperparameter is (K, 1). To add an
-optimizer, write its update rule and enter it in :data:`OPTIMIZERS`.
+The parameters θ, their gradient g and the slots (the optimizer's state) have shape (K, P). Hyperparameters
+may differ between lanes and have shape (K, 1). To add an optimizer, write its update rule and enter it in
+:data:`OPTIMIZERS`.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ Update = Callable[[Array, Array, tuple[Array, ...], int, Mapping[str, Array]], N
 
 @dataclass(frozen=True)
 class Optimizer:
-    """One update rule.
+    """An update rule with its hyperparameters and state.
 
     Attributes
     ----------
     hyperparameters
-        The names of the values that each lane gives, in their order.
+        The names of its hyperparameters, in the order of :attr:`fnnexp.nn.stack.Lane.hyper`.
     slots
-        How many arrays of θ's shape the rule remembers, all zero at the start.
+        How many arrays in the shape of θ the rule keeps between steps. All start at zero.
     update
-        ``update(theta, grad, slots, step, hyper)`` changes theta and slots in place and may overwrite grad;
-        step counts from 1.
+        ``update(theta, grad, slots, step, hyper)`` changes theta and slots in place and may overwrite grad.
+        ``step`` counts from 1.
     """
 
     hyperparameters: tuple[str, ...]
@@ -54,7 +55,7 @@ def momentum(
 
 
 def adam(theta: Array, grad: Array, slots: tuple[Array, ...], step: int, hyper: Mapping[str, Array]) -> None:
-    """Adam with both moments bias-corrected (Kingma & Ba 2015, algorithm 1).
+    """Apply a step of Adam, with bias-corrected moments (Kingma & Ba 2015, algorithm 1).
 
     m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g², θ ← θ − η m̂ / (√v̂ + ε).
     """
@@ -67,9 +68,9 @@ def adam(theta: Array, grad: Array, slots: tuple[Array, ...], step: int, hyper: 
     np.subtract(v, grad, out=v)
     np.multiply(v, beta2, out=v)
     np.add(v, grad, out=v)
-    kind = theta.dtype.type
-    corrected1 = (1 - beta1.astype(np.float64) ** step).astype(kind)
-    corrected2 = (1 - beta2.astype(np.float64) ** step).astype(kind)
+    dtype = theta.dtype.type
+    corrected1 = (1 - beta1.astype(np.float64) ** step).astype(dtype)
+    corrected2 = (1 - beta2.astype(np.float64) ** step).astype(dtype)
     np.divide(v, corrected2, out=grad)
     np.sqrt(grad, out=grad)
     np.add(grad, hyper["epsilon"], out=grad)
@@ -83,4 +84,4 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "momentum": Optimizer(("lr", "momentum"), 1, momentum),
     "adam": Optimizer(("lr", "beta1", "beta2", "epsilon"), 2, adam),
 }
-"""The optimizers by the name that ``optimizer.name`` gives."""
+"""The optimizers. The keys are the allowed values of ``optimizer.name``."""

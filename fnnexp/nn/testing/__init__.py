@@ -1,5 +1,5 @@
-"""What the numbers are tested against.
+"""Independent implementations that the numbers are tested against.
 
-- ``reference``: the network op by op in plain float64 NumPy, written to be read.
-- ``gradcheck``: every gradient held against finite differences, ``fnnexp gradcheck``.
+- ``reference``: the network op by op in plain float64 NumPy, written for readability.
+- ``gradcheck``: comparison of every gradient with finite differences, for ``fnnexp gradcheck``.
 """

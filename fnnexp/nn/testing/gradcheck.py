@@ -1,19 +1,20 @@
-"""Gradients held against central finite differences in float64: every op, and every architecture as a whole.
+"""Compare gradients with central finite differences in float64, for every op and every architecture.
 
-An architecture is checked three times: op by op (`reference`), in the stacked core that a sweep trains with
-(`network`, two lanes with weights and images of their own), and in the per-sample step (`per_sample`). The
-last two are checked with the products and steps of the engine `numba` too, where that is installed. An
-activation that is added to the core's table is checked in the same ways.
+An architecture is checked three times: op by op (`reference`), in the stacked core that sweeps use
+(`network`, with two lanes that have different weights and images), and in the per-sample step (`per_sample`).
+If Numba is installed, the last two are also checked with the engine `numba`. Activations that are added to
+the core's table are checked in the same ways.
 
-The step is h = ε^(1/3) max(1, |x|) ≈ 6e-6, where ε is float64's machine epsilon. It balances the truncation
-error h² f‴ / 6 with the rounding error ε |f| / h: both come to about 4e-11 of the function's own scale
-(Press, Teukolsky, Vetterling & Flannery, 2007, §5.7).
+The step is h = ε^(1/3) max(1, |x|) ≈ 6e-6, where ε is the machine epsilon of float64. It balances the
+truncation error h² f‴ / 6 and the rounding error ε |f| / h. Both are about 4e-11, relative to the scale of
+the function (Press, Teukolsky, Vetterling & Flannery, 2007, §5.7).
 
 The relative error of an entry is |analytic − numeric| / max(|analytic|, |numeric|, floor), as in the notes of
 Stanford's CS231n (Karpathy, 2015, "Gradient checks"), with floor = 1e-3 max(array's largest |numeric|, |f|).
-Without the floor an entry that is nearly 0 would be judged on the rounding error of f alone. With it the
-errors above come to some 4e-8, and an entry wrong by 1e-9 of the array's largest, or of f, is found.
-`TOLERANCE` is 1e-6: room for curvature, and far below the 1e-2 and more that a wrong formula makes.
+Without the floor, the rounding error of f would dominate the relative error of entries near 0. With the
+floor, the errors above amount to some 4e-8, and the check detects an error of 1e-9 of the array's largest
+entry, or of f. `TOLERANCE` is 1e-6: this allows for curvature, and is far below the 1e-2 or more of a wrong
+formula.
 """
 
 from __future__ import annotations
@@ -70,13 +71,13 @@ KNOWN_WRONG: Final = (
 
 @dataclass(frozen=True)
 class GradientCheck:
-    """How far a gradient is from finite differences.
+    """The result of comparing a gradient with finite differences.
 
     Attributes
     ----------
-    name : what was checked
-    max_relative_error : the largest relative error of any entry looked at, as this module defines it
-    tolerance : what it may be
+    name : the name of the check
+    max_relative_error : the largest relative error of the compared entries; see this module's docstring
+    tolerance : the largest allowed error
     """
 
     name: str
@@ -85,28 +86,28 @@ class GradientCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether the error is within the tolerance; one that is not a number is not."""
+        """Whether the error is within the tolerance. A NaN is not."""
         return self.max_relative_error <= self.tolerance
 
 
 def check_gradients(
     name: str, loss: Callable[[], float], parameters: Sequence[Array], gradients: Sequence[Array]
 ) -> GradientCheck:
-    """Compare analytic gradients with finite differences of any loss.
+    """Compare analytic gradients with finite differences of a loss.
 
-    Of an array with more than `ENTRIES` entries, that many are compared, drawn from a seeded generator: one
-    formula fills the whole array, so a sample shows where it is wrong.
+    If an array has more than `ENTRIES` entries, a random sample of `ENTRIES` is compared. That is enough
+    because one formula computes the whole array.
 
     Parameters
     ----------
     name : the name of the result
-    loss : reads `parameters` and returns a number, the same each time that they are the same
+    loss : a deterministic function that reads `parameters` and returns a number
     parameters : float64 arrays of any shape, changed in place during the check and restored
-    gradients : for each of them the analytic ∂loss/∂parameter, in its shape; copied before loss is called
+    gradients : the analytic ∂loss/∂parameter in the shape of each parameter; copied before loss is called
 
     Raises
     ------
-    ValueError : for parameters that are not float64, or gradients that are not of their number and shapes
+    ValueError : if parameters are not float64, or if gradients differ from them in number or shape
 
     >>> x = np.array([3.0])
     >>> check_gradients("square", lambda: float(x[0] ** 2), [x], [2 * x]).passed
@@ -116,11 +117,11 @@ def check_gradients(
     """
     shapes, gradient_shapes = [p.shape for p in parameters], [g.shape for g in gradients]
     if shapes != gradient_shapes:
-        raise ValueError(f"{name}: gradients have shapes {gradient_shapes}; their parameters have {shapes}")
-    if wrong := {str(p.dtype) for p in parameters if p.dtype != np.float64}:
         raise ValueError(
-            f"{name}: parameters are {', '.join(sorted(wrong))}; finite differences need float64"
+            f"{name}: gradients have shapes {gradient_shapes}; must be those of the parameters, {shapes}"
         )
+    if wrong_dtypes := {str(p.dtype) for p in parameters if p.dtype != np.float64}:
+        raise ValueError(f"{name}: parameters are {', '.join(sorted(wrong_dtypes))}; must be float64")
     gradients = [np.array(g) for g in gradients]
     rng, f, error = np.random.default_rng(0), abs(loss()), 0.0
     for parameter, gradient in zip(parameters, gradients, strict=True):
@@ -134,16 +135,16 @@ def check_gradients(
 
 
 def _central_differences(loss: Callable[[], float], x: Array, entries: Iterable[int]) -> Array:
-    """Return ∂loss/∂x at the flat indices `entries`, where loss reads x, which is changed and restored."""
+    """Return ∂loss/∂x at the flat indices `entries`. `loss` reads x, which is changed and restored."""
     differences = []
     for i in entries:
-        before = x.flat[i]
-        h = STEP * max(1.0, abs(before))
-        x.flat[i] = above = before + h
+        original = x.flat[i]
+        h = STEP * max(1.0, abs(original))
+        x.flat[i] = above = original + h
         f_above = loss()
-        x.flat[i] = below = before - h
+        x.flat[i] = below = original - h
         f_below = loss()
-        x.flat[i] = before
+        x.flat[i] = original
         differences.append((f_above - f_below) / (above - below))
     return np.array(differences, dtype=np.float64)
 
@@ -166,7 +167,7 @@ def _probabilities(rng: np.random.Generator) -> list[Array]:
     return [rng.uniform(0.05, 1.0, (4, 5))]
 
 
-# Each op with its inputs. ReLU's keep 0.1 from the kink, where there is no derivative to compare with.
+# Each op with its inputs. Those of ReLU are at least 0.1 from 0, where it has no derivative.
 OPERATIONS: Final[dict[str, tuple[Callable[[], _Operation], Draw]]] = {
     "matmul": (Matmul, _normal((4, 3), (3, 5))),
     "add": (Add, _normal((4, 5), (5,))),
@@ -180,27 +181,28 @@ OPERATIONS: Final[dict[str, tuple[Callable[[], _Operation], Draw]]] = {
 
 
 def added_activations() -> list[str]:
-    """Return the activations of the core's table that have no op in `reference`."""
+    """Return the names of the activations in the core's table that have no op in `reference`."""
     return [name for name in ACTIVATIONS if name not in reference.ACTIVATIONS]
 
 
 def operations() -> dict[str, tuple[Callable[[], _Operation], Draw]]:
-    """Return `OPERATIONS` and an op for each added activation."""
+    """Return `OPERATIONS`, with an op for each added activation."""
     added = {name: partial(FromTable, ACTIVATIONS[name]) for name in added_activations()}
     return OPERATIONS | {name: (make, _away_from_zero) for name, make in added.items()}
 
 
 def check_operation(name: str) -> GradientCheck:
-    """Check one op of `operations`: the gradient of Σ R ∘ op(inputs), with R random, in every input.
+    """Check the gradient of Σ R ∘ op(inputs) with respect to every input, where R is random.
 
-    A random projection makes a number of the op's output, so that one backward pass is checked whole
-    (Goodfellow, Bengio & Courville, 2016, §11.5). An unknown name is a ValueError.
+    `name` is a key of `operations`; another name raises a ValueError. The random projection turns the op's
+    output into a scalar, so one check covers the whole backward pass (Goodfellow, Bengio & Courville, 2016,
+    §11.5).
 
     >>> check_operation("softmax").passed, check_operation("tanh_as_published").passed
     (True, False)
     """
     allowed = operations()
-    _refuse_unknown([name], allowed)
+    _check_names([name], allowed)
     make, draw = allowed[name]
     op, rng = make(), np.random.default_rng(0)
     inputs = draw(rng)
@@ -212,14 +214,14 @@ def check_operation(name: str) -> GradientCheck:
 
 @dataclass(frozen=True)
 class Example:
-    """A network to check, with 12 inputs in place of 784, 10 classes, and images at which to check it.
+    """A network to check, with 12 inputs instead of 784, and with 10 classes.
 
     Attributes
     ----------
     hidden : H of each hidden layer
     activation, epsilon, reduction : as in `reference.Network`
-    biases : for each layer, the last included, whether it has one; all have by default
-    std : of the weights; 1/√n_in by default. Large ones make p_y small, where epsilon matters
+    biases : whether each layer, including the last, has a bias; None if all have
+    std : the standard deviation of the weights; None for 1/√n_in. If large, p_y is small and epsilon matters
     """
 
     hidden: tuple[int, ...]
@@ -230,54 +232,54 @@ class Example:
     std: float | None = None
 
     @property
-    def kept(self) -> Sequence[bool]:
-        """For each layer whether it has a bias."""
+    def has_bias(self) -> Sequence[bool]:
+        """Whether each layer has a bias."""
         return self.biases or [True] * (len(self.hidden) + 1)
 
-    def total(self, losses: Array) -> float:
-        """Return the sum or the mean of a batch's losses, whichever it is whose gradient is taken."""
+    def reduced(self, losses: Array) -> float:
+        """Return the sum or the mean of the losses of a batch, according to `reduction`."""
         return float(losses.sum() if self.reduction == "sum" else losses.mean())
 
-    def drawn(
-        self, seed: int, images: int, of: Callable[[np.random.Generator], Array] | None = None
+    def draw(
+        self, seed: int, images: int, draw_images: Callable[[np.random.Generator], Array] | None = None
     ) -> tuple[Network, Array, NDArray[np.integer]]:
         """Return the network with normal weights and biases, images X (B, 12) and labels y (B,).
 
-        X is normal, or what `of` draws. With ReLU, of 240 images those are taken whose hidden units stay
-        furthest from the kink, where there is no derivative to compare with; likewise with an activation
-        that was added, which may have a kink too.
+        X is standard normal by default; `draw_images` returns other images (240, 12). With ReLU, X consists
+        of those of 240 images whose pre-activations are furthest from 0, where ReLU has no derivative. Added
+        activations are treated the same, because they may have such a point too.
         """
         rng = np.random.default_rng(seed)
         sizes = [12, *self.hidden, 10]
         W = [rng.normal(0.0, self.std or n_in**-0.5, (n_in, n_out)) for n_in, n_out in pairwise(sizes)]
         b = [rng.normal(0.0, 0.5, n_out) for n_out in sizes[1:]]
-        b_or_none = [b_i if keep else None for b_i, keep in zip(b, self.kept, strict=True)]
+        b_or_none = [b_i if keep else None for b_i, keep in zip(b, self.has_bias, strict=True)]
         network = Network(W, b_or_none, self.activation, self.epsilon, self.reduction)
-        X, y = of(rng) if of else rng.standard_normal((240, 12)), rng.integers(0, 10, images)
+        X = draw_images(rng) if draw_images else rng.standard_normal((240, 12))
+        y = rng.integers(0, 10, images)
         network.forward(X)
-        kinks = [np.abs(f.Z).min(axis=1) for f in network.activations if isinstance(f, Relu | FromTable)]
-        nearest = np.argsort(-np.min(kinks, axis=0)) if kinks else np.arange(240)
-        return network, X[nearest[:images]], y
+        distances = [np.abs(f.Z).min(axis=1) for f in network.activations if isinstance(f, Relu | FromTable)]
+        order = np.argsort(-np.min(distances, axis=0)) if distances else np.arange(240)
+        return network, X[order[:images]], y
 
 
 def _pixels(rng: np.random.Generator) -> Array:
-    """Return 240 images of bytes divided by 255, four fifths of them 0, as most pixels of digits are."""
+    """Return 240 images (240, 12) with values of bytes / 255, of which four fifths are 0 as in MNIST."""
     return rng.integers(1, 256, (240, 12)) * (rng.random((240, 12)) < 0.2) / 255
 
 
 class _Stacked:
-    """An example in the stacked core: two lanes, each with weights and images of its own.
+    """An example in the stacked core, with two lanes that have different weights, rows and labels.
 
-    Every operation of `network` that may differ between lanes does: the rows, the labels and the weights.
-    An engine other than NumPy's is given rows as it takes them from a data set.
+    An engine other than NumPy's gets its rows in the same format as from a data set.
     """
 
     def __init__(self, example: Example, images: int, engine: str = "numpy") -> None:
         self.example, self.engine = example, engine_named(engine)
-        lanes = [example.drawn(seed, images, None if engine == "numpy" else _pixels) for seed in (0, 1)]
+        lanes = [example.draw(seed, images, None if engine == "numpy" else _pixels) for seed in (0, 1)]
         self.inputs = [(range(k, k + 1), self._rows(X)) for k, (_, X, _) in enumerate(lanes)]
         self.labels = np.stack([y for _, _, y in lanes])
-        bias = ["zeros" if keep else "none" for keep in example.kept]
+        bias = ["zeros" if keep else "none" for keep in example.has_bias]
         self.architecture = core.Architecture(12, example.hidden, 10, example.activation, bias[0], bias[-1])
         theta = np.stack([np.concatenate([p.ravel() for p in network.parameters]) for network, _, _ in lanes])
         self.parameters = core.Parameters(self.architecture, theta, self.engine.first_layer)
@@ -292,16 +294,16 @@ class _Stacked:
         )
 
     def arrays(self, theta: Array) -> list[Array]:
-        """Return W1 b1 W2 b2 … of θ (K, P) or of a gradient of it: views with a leading axis of K lanes."""
-        of = core.Parameters(self.architecture, theta)
-        return interleaved(of.W, of.b)
+        """Return views W1 b1 W2 b2 … of θ (K, P), or of its gradient, each with a leading axis of K lanes."""
+        parameters = core.Parameters(self.architecture, theta)
+        return interleaved(parameters.W, parameters.b)
 
     def loss(self) -> float:
-        """Return the sum over the lanes of what is minimised."""
+        """Return the sum of the losses of both lanes."""
         self.parameters.first.weights_changed()
         logits = core.forward(self.parameters, self.inputs, self.work)
         losses, _ = losses_and_hits(logits, self.work.onehot, self.example.epsilon, self.work.row)
-        return sum(self.example.total(lane) for lane in losses)
+        return sum(self.example.reduced(lane) for lane in losses)
 
     def check(self, name: str, gradient: Array) -> GradientCheck:
         """Compare the gradient (2, P) with finite differences of `loss`."""
@@ -309,19 +311,19 @@ class _Stacked:
 
 
 def check_network(example: Example, name: str) -> GradientCheck:
-    """Check the whole of a `reference.Network`, on 6 images.
+    """Check the gradient of a `reference.Network` on 6 images.
 
     >>> check_network(Example((32, 32), "sigmoid"), "two layers").passed
     True
     """
-    network, X, y = example.drawn(seed=0, images=6)
+    network, X, y = example.draw(seed=0, images=6)
     _, _, dWs, dbs = network.loss_and_gradients(X, y)
-    loss = lambda: example.total(network.loss(network.forward(X), y))  # noqa: E731
+    loss = lambda: example.reduced(network.loss(network.forward(X), y))  # noqa: E731
     return check_gradients(name, loss, network.parameters, interleaved(dWs, dbs))
 
 
 def check_stacked(example: Example, name: str, engine: str = "numpy") -> GradientCheck:
-    """Check forward, gradient and backward of the stacked core with an engine's products, on 6 images a lane.
+    """Check the gradient of the stacked core with an engine's products, on 6 images for each lane.
 
     >>> check_stacked(Example((32, 32), "sigmoid"), "two layers").passed
     True
@@ -341,7 +343,10 @@ def check_stacked(example: Example, name: str, engine: str = "numpy") -> Gradien
 
 
 def check_per_sample(example: Example, name: str, engine: str = "numpy") -> GradientCheck:
-    """Check an engine's step a row, on one image a lane: (θ before − θ after) / lr is the gradient.
+    """Check an engine's per-sample step, on one image for each lane.
+
+    The gradient is (θ before − θ after) / lr.
+
 
     >>> check_per_sample(Example((32, 32), "sigmoid"), "two layers").passed
     True
@@ -356,7 +361,7 @@ def check_per_sample(example: Example, name: str, engine: str = "numpy") -> Grad
     return stacked.check(name, (stacked.parameters.theta - after.theta) / lr)
 
 
-# `relu_full_batch` is the published network: no output bias, N(0, 1) weights, epsilon and the sum.
+# `relu_full_batch` is the published network: no output bias, N(0, 1) weights, epsilon, sum reduction.
 ARCHITECTURES: Final[dict[str, Example]] = {
     "relu_100": Example((100,), "relu"),
     "tanh_128": Example((128,), "tanh"),
@@ -369,46 +374,49 @@ ARCHITECTURES: Final[dict[str, Example]] = {
 
 
 def architectures() -> dict[str, Example]:
-    """Return `ARCHITECTURES` and one for each added activation."""
+    """Return `ARCHITECTURES`, with one for each added activation."""
     return ARCHITECTURES | {f"{name}_32_32": Example((32, 32), name) for name in added_activations()}
 
 
 def checks() -> dict[str, Callable[[str], GradientCheck]]:
-    """Return the checks that can be made here, by name; those of the engine `numba` only if it is installed.
+    """Return the available checks by name. Those of the engine `numba` need Numba.
 
-    An activation that Numba's per-sample step does not know trains with NumPy's, which is checked anyway.
+    An activation that Numba's per-sample step does not support is omitted there, because it trains with
+    NumPy.
     """
     examples = architectures()
-    found: dict[str, Callable[[str], GradientCheck]] = dict.fromkeys(operations(), check_operation)
-    found |= {name: partial(check_network, example) for name, example in examples.items()}
-    found |= {f"stacked {name}": partial(check_stacked, example) for name, example in examples.items()}
-    found |= {f"per_sample {name}": partial(check_per_sample, example) for name, example in examples.items()}
+    available: dict[str, Callable[[str], GradientCheck]] = dict.fromkeys(operations(), check_operation)
+    available |= {name: partial(check_network, example) for name, example in examples.items()}
+    available |= {f"stacked {name}": partial(check_stacked, example) for name, example in examples.items()}
+    available |= {
+        f"per_sample {name}": partial(check_per_sample, example) for name, example in examples.items()
+    }
     try:
         numba = engine_named("numba")
     except ImportError:
-        return found
+        return available
     for name, example in examples.items():
-        found[f"numba stacked {name}"] = partial(check_stacked, example, engine="numba")
+        available[f"numba stacked {name}"] = partial(check_stacked, example, engine="numba")
     for name, example in examples.items():
         if numba.can_descend(ACTIVATIONS[example.activation]):
-            found[f"numba per_sample {name}"] = partial(check_per_sample, example, engine="numba")
-    return found
+            available[f"numba per_sample {name}"] = partial(check_per_sample, example, engine="numba")
+    return available
 
 
 def run(names: Sequence[str] | None = None) -> list[GradientCheck]:
-    """Check what is named, or everything: each op, then each network op by op, stacked, and a row at a time.
+    """Run the named checks, or all: each op, then each network op by op, stacked, and per sample.
 
-    All pass but those in `KNOWN_WRONG`, which have to fail. An unknown name is a ValueError.
+    All checks should pass except `KNOWN_WRONG`, which should fail. An unknown name raises a ValueError.
 
     >>> [(check.name, check.passed) for check in run(["log", "stacked tanh_128_as_published"])]
     [('log', True), ('stacked tanh_128_as_published', False)]
     """
     available = checks()
     names = list(available) if names is None else names
-    _refuse_unknown(names, available)
+    _check_names(names, available)
     return [available[name](name) for name in names]
 
 
-def _refuse_unknown(names: Iterable[str], allowed: Iterable[str]) -> None:
+def _check_names(names: Iterable[str], allowed: Iterable[str]) -> None:
     if unknown := [name for name in names if name not in allowed]:
-        raise ValueError(f"no gradient check is called {', '.join(unknown)}; there are {', '.join(allowed)}")
+        raise ValueError(f"gradient check {', '.join(unknown)}: must be one of {', '.join(allowed)}")

@@ -1,11 +1,11 @@
-"""The network op by op in plain float64 NumPy: the readable truth that the stacked core is tested against.
+"""The network op by op in plain float64 NumPy: a readable reference to test the stacked core with.
 
-Each op has a `forward` and beside it a `backward`, which takes the gradient of the loss with respect to the
-op's output and returns it with respect to its inputs (Rumelhart, Hinton & Williams, 1986). A gradient is
-named after its value, `dW` for `W`. Axes are B examples, C classes; n_in and n_out are D, H or C.
+The core is `fnnexp.nn.network` with its engines. Each op here has a `forward` and a `backward`. The latter
+maps the gradient of the loss with respect to the op's output to the gradients with respect to its inputs
+(Rumelhart, Hinton & Williams, 1986). A gradient is named after its value: `dW` for `W`. Axes are B examples
+and C classes; n_in and n_out are D, H or C.
 
-Every op is written out here again, independent of the core, except `FromTable`: with it the network can have
-an activation that only the core knows.
+The ops share no code with the core. The exception is `FromTable`, for activations that only the core defines.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ class Add:
 
 
 class Relu:
-    """A = max(Z, 0), elementwise; dZ = dA where Z > 0, else 0, also at 0 (Glorot, Bordes & Bengio, 2011)."""
+    """A = max(Z, 0), elementwise; dZ = dA where Z > 0, else 0 (Glorot, Bordes & Bengio, 2011)."""
 
     def forward(self, Z: Array) -> Array:
-        """Return A, in the shape of Z."""
+        """Return A in the shape of Z."""
         self.Z = Z
         return np.maximum(Z, 0.0)
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ, in the shape of Z."""
+        """Return dZ in the shape of Z."""
         return np.where(self.Z > 0.0, dA, 0.0)
 
 
@@ -69,72 +69,72 @@ class Tanh:
     """A = tanh(Z), elementwise; dZ = (1 − A²) dA (LeCun, Bottou, Orr & Müller, 1998)."""
 
     def forward(self, Z: Array) -> Array:
-        """Return A, in the shape of Z."""
+        """Return A in the shape of Z."""
         self.A = np.tanh(Z)
         return self.A
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ, in the shape of Z."""
+        """Return dZ in the shape of Z."""
         return (1.0 - self.A**2) * dA
 
 
 class TanhAsPublished:
-    """A = tanh(Z), with the slip of the program behind `tanh_mini_batch`: dZ = (1 − tanh(A)²) dA.
+    """A = tanh(Z), with the mistake of the published program `tanh_mini_batch`: dZ = (1 − tanh(A)²) dA.
 
-    The derivative 1 − tanh(·)² wants Z, but the program hands it the activation A. It is here to reproduce
-    that program's numbers; the gradient check fails it (`fnnexp.nn.testing.gradcheck.KNOWN_WRONG`).
+    The derivative 1 − tanh(·)² must be computed from Z, but the program passes the activation A. This op
+    reproduces the numbers of that program. It fails the gradient check (`gradcheck.KNOWN_WRONG`).
     """
 
     def forward(self, Z: Array) -> Array:
-        """Return A, in the shape of Z."""
+        """Return A in the shape of Z."""
         self.A = np.tanh(Z)
         return self.A
 
     def backward(self, dA: Array) -> Array:
-        """Return what the published program takes for dZ, in the shape of Z."""
+        """Return the wrong dZ of the published program, in the shape of Z."""
         return (1.0 - np.tanh(self.A) ** 2) * dA
 
 
 class Sigmoid:
-    """A = 1 / (1 + exp(−Z)), Z clipped to ±500 so exp stays finite; dZ = A (1 − A) dA (Rumelhart et al.)."""
+    """A = 1 / (1 + exp(−Z)), Z clipped to ±500 to keep exp finite; dZ = A (1 − A) dA (Rumelhart et al.)."""
 
     def forward(self, Z: Array) -> Array:
-        """Return A, in the shape of Z."""
+        """Return A in the shape of Z."""
         self.A = 1.0 / (1.0 + np.exp(-np.clip(Z, -500.0, 500.0)))
         return self.A
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ, in the shape of Z."""
+        """Return dZ in the shape of Z."""
         return self.A * (1.0 - self.A) * dA
 
 
 class FromTable:
-    """A = f(Z) and dZ = f′ dA, elementwise, with the two functions of the core's own table.
+    """A = f(Z) and dZ = f′ dA, elementwise, with the two functions from the core's table.
 
-    For an activation that has no op here. Finite differences still tell whether its slope is right.
+    It is for activations without an op in this module. Finite differences still test their slopes.
     """
 
     def __init__(self, activation: Activation) -> None:
         self.activation = activation
 
     def forward(self, Z: Array) -> Array:
-        """Return A, in the shape of Z."""
+        """Return A in the shape of Z."""
         self.Z, self.A = Z, Z.copy()
         self.activation.forward(self.A)
         return self.A
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ, in the shape of Z."""
+        """Return dZ in the shape of Z."""
         slope = np.empty_like(self.A)
         self.activation.slope(self.A, slope)
         return slope * dA
 
 
 class Softmax:
-    """p_c = exp(z_c) / Σ_k exp(z_k), each row of Z (B, C) for itself (Bridle, 1990).
+    """p_c = exp(z_c) / Σ_k exp(z_k) for each row of Z (B, C) (Bridle, 1990).
 
-    As ∂p_c/∂z_k = p_c (δ_ck − p_k), dz_c = p_c (dp_c − Σ_k dp_k p_k). Softmax does not change when a row is
-    shifted; its maximum is subtracted, so that exp cannot overflow.
+    From ∂p_c/∂z_k = p_c (δ_ck − p_k) follows dz_c = p_c (dp_c − Σ_k dp_k p_k). Softmax does not change when a
+    constant is added to a row. The row's maximum is subtracted, so that exp cannot overflow.
     """
 
     def forward(self, Z: Array) -> Array:
@@ -154,21 +154,21 @@ class Softmax:
 class Log:
     """L = log(P + epsilon), elementwise; dP = dL / (P + epsilon).
 
-    With epsilon 0, a p that underflowed to 0 has L = −∞: float64 no longer holds the answer. There, and below
-    the smallest normal number, backward divides by that number instead, so that dP stays finite.
+    With epsilon 0, a p that underflows to 0 has L = −∞. For p below the smallest normal number, `backward`
+    divides by that number instead, so that dP is finite.
     """
 
     def __init__(self, epsilon: float = 0.0) -> None:
         self.epsilon = epsilon
 
     def forward(self, P: Array) -> Array:
-        """Return L, in the shape of P."""
+        """Return L in the shape of P."""
         self.P_plus_epsilon = P + self.epsilon
         with np.errstate(divide="ignore"):
             return np.log(self.P_plus_epsilon)
 
     def backward(self, dL: Array) -> Array:
-        """Return dP, in the shape of P."""
+        """Return dP in the shape of P."""
         return dL / np.maximum(self.P_plus_epsilon, np.finfo(np.float64).tiny)
 
 
@@ -183,26 +183,38 @@ ACTIVATIONS: Final[dict[str, type[Relu | Tanh | TanhAsPublished | Sigmoid]]] = {
 
 
 def activation_op(name: str) -> Callable[[], ActivationOp]:
-    """Return what makes an activation's op: one of `ACTIVATIONS`, else the one of the core's table."""
+    """Return the constructor of an activation's op, from `ACTIVATIONS` or else from the core's table.
+
+    Raises
+    ------
+    ValueError
+        If neither contains the name.
+    """
     if name in ACTIVATIONS:
         return ACTIVATIONS[name]
     if name in TABLE:
         return partial(FromTable, TABLE[name])
-    known = ", ".join(dict.fromkeys((*ACTIVATIONS, *TABLE)))
-    raise ValueError(f"activation is '{name}'; it is one of {known}")
+    allowed = ", ".join(dict.fromkeys((*ACTIVATIONS, *TABLE)))
+    raise ValueError(f"activation '{name}': must be one of {allowed}")
 
 
 class Network:
     """A fully-connected network: a = f(x W + b) in each hidden layer, softmax(x W + b) in the last.
 
-    An image's loss is −log(p_y + epsilon); the gradient is that of its mean or sum over the batch, exactly.
-    With respect to the logits it comes out as p_y / (p_y + epsilon) · (p − onehot(y)), over B for the mean.
+    The loss of an image is −log(p_y + epsilon). The gradient is the exact gradient of the mean or sum of the
+    losses of a batch. With respect to the logits it is p_y / (p_y + epsilon) · (p − onehot(y)), divided by B
+    for the mean.
 
     Parameters
     ----------
     W, b : the weights (n_in, n_out) and biases (n_out,) of each layer, copied; None for a layer without bias
-    activation, reduction : f, as for `activation_op`, and "mean" or "sum"; anything else is a ValueError
+    activation : the name of f, as for `activation_op`
     epsilon : added to p_y inside the logarithm, 0 or more
+    reduction : "mean" or "sum"
+
+    Raises
+    ------
+    ValueError : for another activation or reduction
     """
 
     def __init__(
@@ -215,7 +227,7 @@ class Network:
     ) -> None:
         new_activation = activation_op(activation)
         if reduction not in ("mean", "sum"):
-            raise ValueError(f"reduction is '{reduction}'; it is one of mean, sum")
+            raise ValueError(f"reduction '{reduction}': must be one of mean, sum")
         self.W = [np.array(W_i, dtype=np.float64) for W_i in W]
         self.b = [None if b_i is None else np.array(b_i, dtype=np.float64) for b_i in b]
         self.parameters = interleaved(self.W, self.b)
@@ -235,17 +247,17 @@ class Network:
         return self.softmax.forward(A)
 
     def loss(self, P: Array, y: Indices) -> Array:
-        """Return −log(p_y + epsilon) of each image, (B,)."""
+        """Return the loss −log(p_y + epsilon) of each image (B,)."""
         return -self.log.forward(P)[np.arange(len(y)), y]
 
     def gradient(self, y: Indices) -> Array:
-        """Return dP (B, C), of the mean or sum over the batch of what `loss` returned last."""
+        """Return dP (B, C), the gradient of the mean or sum of the losses that `loss` returned last."""
         dL = np.zeros_like(self.log.P_plus_epsilon)
         dL[np.arange(len(y)), y] = -1.0 / len(y) if self.reduction == "mean" else -1.0
         return self.log.backward(dL)
 
     def backward(self, dP: Array) -> tuple[list[Array], list[Bias]]:
-        """Return dWs and dbs, each in its parameter's shape; a db is None where the b is."""
+        """Return the gradients dWs and dbs in the shapes of W and b; a db is None where b is None."""
         dWs, dbs, dA = list[Array](), list[Bias](), self.softmax.backward(dP)
         for i in reversed(range(len(self.W))):
             if i < len(self.activations):
@@ -265,7 +277,7 @@ class Network:
 
 
 def interleaved(W: Sequence[Array], b: Sequence[Bias]) -> list[Array]:
-    """Return W1, b1, W2, b2, … without the Nones: parameters, or their gradients, in one order."""
+    """Return parameters or gradients in the order W1, b1, W2, b2, …, without None."""
     return [array for pair in zip(W, b, strict=True) for array in pair if array is not None]
 
 
@@ -276,7 +288,7 @@ class Sgd:
         self.lr = lr
 
     def step(self, parameters: Sequence[Array], gradients: Sequence[Array]) -> None:
-        """Take one step, in place."""
+        """Take one step in place."""
         for theta, g in zip(parameters, gradients, strict=True):
             theta -= self.lr * g
 
@@ -288,7 +300,7 @@ class Momentum:
         self.lr, self.momentum, self.v = lr, momentum, list[Array]()
 
     def step(self, parameters: Sequence[Array], gradients: Sequence[Array]) -> None:
-        """Take one step, in place."""
+        """Take one step in place."""
         self.v = self.v or [np.zeros_like(theta) for theta in parameters]
         for theta, g, v in zip(parameters, gradients, self.v, strict=True):
             v[...] = self.momentum * v + g
@@ -307,7 +319,7 @@ class Adam:
         self.t, self.m, self.v = 0, list[Array](), list[Array]()
 
     def step(self, parameters: Sequence[Array], gradients: Sequence[Array]) -> None:
-        """Take one step, in place."""
+        """Take one step in place."""
         self.t += 1
         self.m = self.m or [np.zeros_like(theta) for theta in parameters]
         self.v = self.v or [np.zeros_like(theta) for theta in parameters]
@@ -321,9 +333,10 @@ class Adam:
 def train(
     network: Network, optimizer: Sgd | Momentum | Adam, X: Array, y: Indices, batches: Iterable[Indices]
 ) -> Iterator[tuple[float, float]]:
-    """Take one step in place for each batch of row numbers; yield its mean loss and accuracy before the step.
+    """Take one step in place for each batch; yield its mean loss and accuracy before the step.
 
-    X is (N, D) and y (N,); a batch (B,) names rows of them. Steps are taken as the result is iterated over.
+    X is (N, D) and y (N,). A batch is an array of row numbers (B,). Each iteration of the result takes a
+    step.
 
     >>> network = Network([np.zeros((1, 2))], [None], "relu")
     >>> steps = train(network, Sgd(1.0), np.array([[1.0]]), np.array([0]), [np.array([0])] * 2)
