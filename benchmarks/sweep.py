@@ -34,7 +34,7 @@ from fnnexp.data import datasets as data
 from tests.stores import fill
 
 FNNEXP = (sys.executable, "-m", "fnnexp")
-NOTHING = (sys.executable, "-m", "benchmarks.nothing", "-m", "hydra.sweep.dir=.", "hydra.sweep.subdir=.")
+NOTHING = (sys.executable, "-m", "benchmarks.empty_app", "-m", "hydra.sweep.dir=.", "hydra.sweep.subdir=.")
 ROOT = Path(__file__).parent.parent
 SEEDS = (0, 1, 2)
 GRID = ["-cn", "card_grid", "epochs=1", "seed=0,1,2"]
@@ -131,7 +131,7 @@ def timed(folder: Path, command: Sequence[str]) -> float:
 def profiled(folder: Path, command: Sequence[str]) -> dict:
     """Run ``fnnexp`` with a clock at each seam while its memory is watched."""
     out = folder / "parts.json"
-    words = [sys.executable, "-m", "benchmarks.parts", str(out), *command]
+    words = [sys.executable, "-m", "benchmarks.profile_sweep", str(out), *command]
     began = time.perf_counter()
     running = subprocess.Popen(words, cwd=folder, env=environment(), stdout=subprocess.DEVNULL)
     peaks = {"parent_mb": 0.0, "worker_mb": 0.0, "shared_mb": 0.0}

@@ -1,6 +1,6 @@
 """Run ``fnnexp`` with a clock at each seam and write where the time went.
 
-python -m benchmarks.parts OUT.json [what fnnexp is told]
+python -m benchmarks.profile_sweep OUT.json [what fnnexp is told]
 
 The parent's parts are disjoint: a part that is met within another counts for itself alone. The workers' time
 is what came back with the records (training), what else a segment took from handing out to taking in

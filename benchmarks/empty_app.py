@@ -1,6 +1,6 @@
 """What a sweep's parts take by themselves: a Hydra app that starts joblib's workers and trains nothing.
 
-python -m benchmarks.nothing
+python -m benchmarks.empty_app
 
 Its workers import NumPy and end. No sweep that is composed by Hydra and run by joblib takes less.
 """
