@@ -1,1 +1,1 @@
-"""Side-by-side measurements: see README.md."""
+"""Benchmarks, which are described in README.md."""

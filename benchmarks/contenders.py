@@ -1,8 +1,8 @@
-"""What is measured: each contender prepares in silence and then trains some epochs when it is called.
+"""The contenders of the speed benchmark: functions that prepare a network and return a function to train it.
 
-A contender is ``prepare(mode, lanes, dtype, rows, threads) → train``, where ``train()`` trains one epoch of
-``rows`` training rows for each of its lanes, evaluation excluded. All train the same network from the same
-kind of start on the same data; none is asked for more than plain descent.
+A contender is ``prepare(mode, lanes, dtype, rows, threads) → train``. ``train()`` trains each of its lanes
+for one epoch of ``rows`` training rows, without evaluation. All contenders train the same network with plain
+gradient descent, on the same data, from the same distribution of initial weights.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BATCH = 128
 
 @dataclass(frozen=True)
 class Rows:
-    """The first rows of MNIST, and one test row: the clock is for training."""
+    """The first training rows of MNIST, and one test row, because only training is measured."""
 
     x_train: Any
     y_train: Any
@@ -45,7 +45,7 @@ def mnist(rows: int) -> Rows:
 
 
 def weights(mode: str, seed: int, dtype: Any) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return W and b of each layer, N(0, 1/n_in) and zeros."""
+    """Return W and b of each layer. W is drawn from N(0, 1/n_in), and b is zero."""
     rng, shape = np.random.default_rng(seed), SHAPES[mode]
     return [
         ((rng.standard_normal((n_in, n_out)) / np.sqrt(n_in)).astype(dtype), np.zeros(n_out, dtype))
@@ -53,7 +53,9 @@ def weights(mode: str, seed: int, dtype: Any) -> list[tuple[np.ndarray, np.ndarr
     ]
 
 
-def ours(mode: str, lanes: int, dtype: str, rows: int, threads: int, *, engine: str = "numpy") -> Train:
+def fnnexp_stack(
+    mode: str, lanes: int, dtype: str, rows: int, threads: int, *, engine: str = "numpy"
+) -> Train:
     arrays = mnist(rows)
     shape = SHAPES[mode]
     architecture = Architecture(shape[0], shape[1:-1], shape[-1], ACTIVATION[mode])
@@ -68,8 +70,8 @@ def ours(mode: str, lanes: int, dtype: str, rows: int, threads: int, *, engine: 
     return lambda: advance(recipe, stack, arrays, engine=engine)
 
 
-def floor(mode: str, lanes: int, dtype: str, rows: int, threads: int) -> Train:
-    """Prepare the bare products of all layers, forward and backward, without what stands around them."""
+def bare_products(mode: str, lanes: int, dtype: str, rows: int, threads: int) -> Train:
+    """Prepare the bare matrix products of all layers, forward and backward, and nothing else."""
     shape, rng = SHAPES[mode], np.random.default_rng(0)
     batch = {"full": 512, "mini": BATCH, "sample": 64}[mode]
     layers = []
@@ -91,15 +93,15 @@ def floor(mode: str, lanes: int, dtype: str, rows: int, threads: int) -> Train:
     return train
 
 
-def plain(mode: str, lanes: int, dtype: str, rows: int, threads: int) -> Train:
-    """Prepare the notebook's loop: one network, float64, arrays made as they are needed."""
+def plain_loop(mode: str, lanes: int, dtype: str, rows: int, threads: int) -> Train:
+    """Prepare the loop of a typical notebook: one network, float64, new arrays in every step."""
     arrays = mnist(rows)
     X, Y = arrays.x_train / 255.0, np.eye(10)[arrays.y_train]
     layers = [[W, b] for W, b in weights(mode, 0, np.float64)]
     rng = np.random.default_rng(0)
-    lr, kind = STEP[mode], ACTIVATION[mode]
-    f = {"relu": lambda z: np.maximum(z, 0), "tanh": np.tanh, "sigmoid": lambda z: 1 / (1 + np.exp(-z))}[kind]
-    df = {"relu": lambda a: a > 0, "tanh": lambda a: 1 - a**2, "sigmoid": lambda a: a * (1 - a)}[kind]
+    lr, name = STEP[mode], ACTIVATION[mode]
+    f = {"relu": lambda z: np.maximum(z, 0), "tanh": np.tanh, "sigmoid": lambda z: 1 / (1 + np.exp(-z))}[name]
+    df = {"relu": lambda a: a > 0, "tanh": lambda a: 1 - a**2, "sigmoid": lambda a: a * (1 - a)}[name]
 
     def step(x: np.ndarray, y: np.ndarray) -> None:
         activations = [x]
@@ -123,8 +125,8 @@ def plain(mode: str, lanes: int, dtype: str, rows: int, threads: int) -> Train:
         order = rng.permutation(n) if mode == "mini" else np.arange(n)
         size = BATCH if mode == "mini" else 1
         for i in range(0, n, size):
-            rows_ = order[i : i + size]
-            step(X[rows_], Y[rows_])
+            batch = order[i : i + size]
+            step(X[batch], Y[batch])
 
     return train
 
@@ -133,14 +135,14 @@ def torch_eager(mode: str, lanes: int, dtype: str, rows: int, threads: int) -> T
     import torch
 
     torch.set_num_threads(threads)
-    kind = getattr(torch, dtype)
+    torch_dtype = getattr(torch, dtype)
     arrays = mnist(rows)
-    X = torch.tensor(np.asarray(arrays.x_train)).to(kind) / 255
+    X = torch.tensor(np.asarray(arrays.x_train)).to(torch_dtype) / 255
     y = torch.tensor(np.asarray(arrays.y_train)).long()
     hidden = {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh, "sigmoid": torch.nn.Sigmoid}[ACTIVATION[mode]]
     modules: list[Any] = []
     for W, b in weights(mode, 0, dtype):
-        linear = torch.nn.Linear(*W.shape, dtype=kind)
+        linear = torch.nn.Linear(*W.shape, dtype=torch_dtype)
         with torch.no_grad():
             linear.weight.copy_(torch.tensor(W.T))
             linear.bias.copy_(torch.tensor(b))
@@ -160,14 +162,14 @@ def torch_eager(mode: str, lanes: int, dtype: str, rows: int, threads: int) -> T
         n, size = len(X), BATCH if mode == "mini" else 1
         order = torch.randperm(n) if mode == "mini" else None
         for i in range(0, n, size):
-            rows_ = slice(i, i + size) if order is None else order[i : i + size]
-            step(X[rows_], y[rows_])
+            batch = slice(i, i + size) if order is None else order[i : i + size]
+            step(X[batch], y[batch])
 
     return train
 
 
 def jax_compiled(mode: str, lanes: int, dtype: str, rows: int, threads: int) -> Train:
-    """One compiled epoch: a jitted step for full batches, else a scan over the batches; vmap over lanes."""
+    """Prepare a compiled epoch: a jitted step, or a scan over batches; several lanes with vmap."""
     import jax
     import jax.numpy as jnp
 
@@ -194,14 +196,14 @@ def jax_compiled(mode: str, lanes: int, dtype: str, rows: int, threads: int) -> 
         if mode == "full":
             return step(layers, X, y)
         batches = order[: len(X) // size * size].reshape(-1, size)
-        return jax.lax.scan(lambda p, rows_: (step(p, X[rows_], y[rows_]), None), layers, batches)[0]
+        return jax.lax.scan(lambda p, batch: (step(p, X[batch], y[batch]), None), layers, batches)[0]
 
-    one = [tuple(map(jnp.asarray, pair)) for pair in weights(mode, 0, dtype)]
+    network = [tuple(map(jnp.asarray, pair)) for pair in weights(mode, 0, dtype)]
     if lanes > 1:
-        layers = jax.tree.map(lambda p: jnp.stack([p] * lanes), one)
+        layers = jax.tree.map(lambda p: jnp.stack([p] * lanes), network)
         compiled = jax.jit(jax.vmap(epoch, in_axes=(0, None)))
     else:
-        layers, compiled = one, jax.jit(epoch)
+        layers, compiled = network, jax.jit(epoch)
     order = (
         jnp.arange(len(X)) if mode == "sample" else jnp.asarray(np.random.default_rng(0).permutation(len(X)))
     )
@@ -212,7 +214,7 @@ def jax_compiled(mode: str, lanes: int, dtype: str, rows: int, threads: int) -> 
     return train
 
 
-def scikit(mode: str, lanes: int, dtype: str, rows: int, threads: int) -> Train:
+def scikit_learn(mode: str, lanes: int, dtype: str, rows: int, threads: int) -> Train:
     import warnings
 
     from sklearn.neural_network import MLPClassifier
@@ -221,11 +223,11 @@ def scikit(mode: str, lanes: int, dtype: str, rows: int, threads: int) -> Train:
     arrays = mnist(rows)
     X = (np.asarray(arrays.x_train) / 255).astype(dtype)
     size = {"mini": BATCH, "sample": 1}[mode]
-    kind = {"tanh": "tanh", "sigmoid": "logistic"}[ACTIVATION[mode]]
+    activation = {"tanh": "tanh", "sigmoid": "logistic"}[ACTIVATION[mode]]
 
     def train() -> None:
         MLPClassifier(
-            SHAPES[mode][1:-1], activation=kind, solver="sgd", alpha=0, batch_size=size, momentum=0,
+            SHAPES[mode][1:-1], activation=activation, solver="sgd", alpha=0, batch_size=size, momentum=0,
             learning_rate_init=STEP[mode], max_iter=1, shuffle=mode == "mini",
         ).fit(X, arrays.y_train)  # fmt: skip
 
@@ -233,11 +235,11 @@ def scikit(mode: str, lanes: int, dtype: str, rows: int, threads: int) -> Train:
 
 
 CONTENDERS: dict[str, Callable[[str, int, str, int, int], Train]] = {
-    "ours": ours,
-    "ours, numba": functools.partial(ours, engine="numba"),
-    "floor": floor,
-    "plain loop": plain,
+    "fnnexp": fnnexp_stack,
+    "fnnexp, numba": functools.partial(fnnexp_stack, engine="numba"),
+    "bare products": bare_products,
+    "plain loop": plain_loop,
     "PyTorch": torch_eager,
     "JAX": jax_compiled,
-    "scikit-learn": scikit,
+    "scikit-learn": scikit_learn,
 }

@@ -1,8 +1,8 @@
-"""What a sweep's parts take by themselves: a Hydra app that starts joblib's workers and trains nothing.
+"""A Hydra app that starts joblib's workers and trains nothing, to measure the minimum time of a sweep.
 
 python -m benchmarks.empty_app
 
-Its workers import NumPy and end. No sweep that is composed by Hydra and run by joblib takes less.
+The workers import NumPy and exit. Every sweep that uses Hydra and joblib takes at least this time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from joblib import Parallel, cpu_count, delayed
 from omegaconf import DictConfig
 
 
-def nothing() -> str:
+def import_numpy() -> str:
     import numpy
 
     return numpy.__version__
@@ -20,7 +20,7 @@ def nothing() -> str:
 
 @hydra.main(version_base="1.3", config_path=None, config_name=None)
 def main(config: DictConfig) -> None:
-    Parallel(n_jobs=cpu_count())(delayed(nothing)() for _ in range(cpu_count()))
+    Parallel(n_jobs=cpu_count())(delayed(import_numpy)() for _ in range(cpu_count()))
 
 
 if __name__ == "__main__":

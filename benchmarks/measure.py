@@ -1,4 +1,4 @@
-"""One contender in a process of its own: it prepares, says ``ready``, and trains an epoch for each ``go``."""
+"""Run one contender in a process: prepare it, print ``ready``, and train an epoch at each input ``go``."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ def main() -> None:
     parser.add_argument("dtype")
     parser.add_argument("rows", type=int)
     parser.add_argument("threads", type=int)
-    given = parser.parse_args()
-    threads = str(given.threads)
+    arguments = parser.parse_args()
+    threads = str(arguments.threads)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = threads
-    if given.threads == 1:
+    if arguments.threads == 1:
         os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     from benchmarks.contenders import CONTENDERS
 
     out, sys.stdout = sys.stdout, sys.stderr
-    train = CONTENDERS[given.contender](given.mode, given.lanes, given.dtype, given.rows, given.threads)
-    train()  # compiles, and warms the caches
+    train = CONTENDERS[arguments.contender](
+        arguments.mode, arguments.lanes, arguments.dtype, arguments.rows, arguments.threads
+    )
+    train()  # compile, and warm up the caches
     print("ready", file=out, flush=True)
     for line in sys.stdin:
         if line.strip() != "go":

@@ -1,4 +1,4 @@
-"""The picture of the benchmark's table."""
+"""Plot the results of the speed benchmark."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 COLORS = {
-    "ours": "#1a5fb4",
-    "ours, numba": "#12a5c4",
-    "floor": "#9aa4af",
+    "fnnexp": "#1a5fb4",
+    "fnnexp, numba": "#12a5c4",
+    "bare products": "#9aa4af",
     "plain loop": "#8a6d3b",
     "PyTorch": "#c64600",
     "JAX": "#613583",
@@ -22,7 +22,7 @@ TITLES = {
 
 
 def draw(frame: pd.DataFrame, file: Path) -> None:
-    """Draw seconds for one lane's epoch, one panel a mode, on a logarithmic axis."""
+    """Plot the seconds for an epoch of one lane on a logarithmic axis, with a panel for each mode."""
     from matplotlib.figure import Figure
 
     modes = list(dict.fromkeys(frame["mode"]))
@@ -30,15 +30,15 @@ def draw(frame: pd.DataFrame, file: Path) -> None:
     figure = Figure(figsize=(11, 0.6 * (1 + len(modes)) + 0.21 * sum(rows)), layout="constrained")
     panels = figure.subplots(len(modes), 1, squeeze=False, height_ratios=rows)[:, 0]
     for panel, mode in zip(panels, modes, strict=True):
-        part = frame[frame["mode"] == mode].sort_values("seconds", ascending=False)
+        results = frame[frame["mode"] == mode].sort_values("seconds", ascending=False)
         names = [
             f"{r.contender}, {r.lanes} lanes, {r.dtype}" if r.lanes > 1 else f"{r.contender}, {r.dtype}"
-            for r in part.itertuples()
+            for r in results.itertuples()
         ]
-        colors = [COLORS.get(name, "#2a7b4f") for name in part["contender"]]
+        colors = [COLORS.get(name, "#2a7b4f") for name in results["contender"]]
         panel.grid(axis="y", color="#e3e6ea", zorder=0)
-        panel.scatter(part["seconds"], names, color=colors, s=45, zorder=3)
-        for name, seconds in zip(names, part["seconds"], strict=True):
+        panel.scatter(results["seconds"], names, color=colors, s=45, zorder=3)
+        for name, seconds in zip(names, results["seconds"], strict=True):
             label = f"{seconds:.3g}"
             panel.annotate(
                 label, (seconds, name), (7, 0), textcoords="offset points", va="center", fontsize=8
@@ -48,5 +48,5 @@ def draw(frame: pd.DataFrame, file: Path) -> None:
         panel.tick_params(axis="y", labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
         panel.margins(x=0.1, y=0.03)
-    panels[-1].set_xlabel("seconds for one lane's epoch on MNIST, all cores busy (less is better)")
+    panels[-1].set_xlabel("seconds for one lane's epoch on MNIST, all cores busy (lower is better)")
     figure.savefig(file, dpi=110)

@@ -1,4 +1,4 @@
-"""One trial the plain way: what a notebook's cell does, as a program of its own. Knows nothing of fnnexp.
+"""Train one trial with a plain NumPy loop and log it to MLflow, as a notebook would, without fnnexp.
 
 python -m benchmarks.plain_trial ARCH INIT BATCHING SEED MNIST.npz TRACKING_URI
 """

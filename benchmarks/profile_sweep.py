@@ -1,10 +1,10 @@
-"""Run ``fnnexp`` with a clock at each seam and write where the time went.
+"""Run ``fnnexp``, measure the time of each part of the sweep, and write the result to a file.
 
-python -m benchmarks.profile_sweep OUT.json [what fnnexp is told]
+python -m benchmarks.profile_sweep OUT.json [arguments of fnnexp]
 
-The parent's parts are disjoint: a part that is met within another counts for itself alone. The workers' time
-is what came back with the records (training), what else a segment took from handing out to taking in
-(sending, waking up, loading), and what is left of all workers' wall time (idle).
+The parts of the parent process are disjoint: the time of a nested part does not count for the outer part. The
+workers' time consists of the training time in the records; of the rest of each segment's round trip, for
+sending, waking up and loading; and of idle time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 
 class Clock:
-    """Seconds by part, of the main thread; and of segments, of all threads."""
+    """Seconds of each part in the main thread, and of segments in all threads."""
 
     def __init__(self) -> None:
         self.parts: Counter[str] = Counter()
@@ -30,7 +30,7 @@ class Clock:
         self._lock = threading.Lock()
 
     def part(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function with its time counted under a name."""
+        """Return a function that calls ``function`` and adds its time to the part ``name``."""
 
         @functools.wraps(function)
         def timed(*args: Any, **kwargs: Any) -> Any:
@@ -50,26 +50,26 @@ class Clock:
         return timed
 
     def segment(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return what runs a segment, with its round trip and its training counted."""
+        """Return a function that runs a segment and adds up the times of its round trip and training."""
 
         @functools.wraps(function)
         def timed(*args: Any, **kwargs: Any) -> Any:
             began = time.perf_counter()
-            ended = function(*args, **kwargs)
+            result = function(*args, **kwargs)
             spent = time.perf_counter() - began
             with self._lock:
                 self.segments["round trips"] += spent
-                self.segments["training"] += sum(record.seconds for record in getattr(ended, "records", []))
+                self.segments["training"] += sum(record.seconds for record in getattr(result, "records", []))
                 self.segments["count"] += 1
-            return ended
+            return result
 
         return timed
 
 
 def main() -> int:
-    out, sys.argv = sys.argv[1], ["fnnexp", *sys.argv[2:]]
+    out_file, sys.argv = sys.argv[1], ["fnnexp", *sys.argv[2:]]
     clock = Clock()
-    import fnnexp.sweeping.loop as run
+    import fnnexp.sweeping.loop as loop
     from fnnexp import cli
     from fnnexp.config import compose, composition
     from fnnexp.sweeping.checkpoints import Checkpoints
@@ -84,12 +84,12 @@ def main() -> int:
         setattr(Tracker, name, clock.part("log to MLflow", getattr(Tracker, name)))
     for name in ("save", "load", "remove", "tidy"):
         setattr(Checkpoints, name, clock.part("checkpoints", getattr(Checkpoints, name)))
-    run.plan = clock.part("plan", run.plan)
+    loop.plan = clock.part("plan", loop.plan)
     Executor.result = clock.part("wait for workers", Executor.result)  # type: ignore[method-assign]
     Executor._train = clock.segment(Executor._train)  # type: ignore[method-assign]
     main_of_cli = clock.part("start Python, Hydra and the rest", cli.main)
     status = main_of_cli(sys.argv[1:])
-    Path(out).write_text(
+    Path(out_file).write_text(
         json.dumps({"workers": worker_count(-1), "parts": clock.parts, "segments": clock.segments})
     )
     return int(status)

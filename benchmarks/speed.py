@@ -1,4 +1,4 @@
-"""Seconds for one lane's epoch on MNIST with all cores busy: ours, each peer, and the machine's floor.
+"""Measure the seconds for one lane's epoch on MNIST with all cores busy, for fnnexp and other libraries.
 
 python -m benchmarks.speed [--rounds 5] [--mode full] [--quick]
 """
@@ -22,13 +22,13 @@ RESULTS = Path(__file__).parent / "results"
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 ALL_ROWS = 60_000
 LANES = (1, 4, 12, 48)
-OURS = {"ours": "ours", "ours, numba": "numba"}
-"""Our contenders, one an engine, and how the table's ratios to them are called."""
+FNNEXP = {"fnnexp": "fnnexp", "fnnexp, numba": "numba"}
+"""The contenders that use fnnexp, one for each engine, and their names in the columns of ratios."""
 
 
 @dataclass
 class Contender:
-    """One line of the table: some processes of some threads each, measured together."""
+    """A row of the table: one or more processes that are measured together."""
 
     mode: str
     name: str
@@ -40,9 +40,9 @@ class Contender:
     seconds: list[float] = field(default_factory=list)
 
     def open(self) -> None:
-        """Start its processes and wait until they are ready."""
-        words = (self.name, self.mode, self.lanes, self.dtype, self.rows, self.threads)
-        command = [sys.executable, "-m", "benchmarks.measure", *map(str, words)]
+        """Start the processes and wait until they are ready."""
+        arguments = (self.name, self.mode, self.lanes, self.dtype, self.rows, self.threads)
+        command = [sys.executable, "-m", "benchmarks.measure", *map(str, arguments)]
         pipe = subprocess.PIPE
         self.running = [
             subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
@@ -50,10 +50,10 @@ class Contender:
         ]
         for process in self.running:
             if process.stdout is None or process.stdout.readline().strip() != "ready":
-                raise SystemExit(f"{' '.join(command)} did not get ready")
+                raise SystemExit(f"{' '.join(command)} did not print 'ready'")
 
     def measure(self) -> None:
-        """Let all its processes train at once; the slowest counts."""
+        """Train in all processes at once, and keep the time of the slowest."""
         for process in self.running:
             assert process.stdin is not None
             process.stdin.write("go\n")
@@ -62,47 +62,47 @@ class Contender:
         self.seconds.append(slowest / (self.lanes * self.processes) * ALL_ROWS / self.rows)
 
     def close(self) -> None:
-        """End its processes."""
+        """Stop the processes."""
         for process in self.running:
             process.communicate()
 
     @property
     def median(self) -> float:
-        """Seconds for one lane's epoch."""
+        """The median seconds for one lane's epoch."""
         return statistics.median(self.seconds)
 
 
 def contenders(mode: str, quick: bool) -> Iterator[Contender]:
-    """Yield the lines of a mode; who can use one core or all is measured both ways."""
+    """Yield the contenders of a mode. PyTorch and JAX are measured with one thread and with all cores."""
 
-    def ways(name: str, lanes: int, dtype: str, rows: int) -> Iterator[Contender]:
+    def variants(name: str, lanes: int, dtype: str, rows: int) -> Iterator[Contender]:
         yield Contender(mode, name, lanes, dtype, rows, CORES, 1)
         yield Contender(mode, name, lanes, dtype, rows, 1, CORES)
 
-    part = ALL_ROWS // 10 if mode == "sample" else ALL_ROWS
+    slow_rows = ALL_ROWS // 10 if mode == "sample" else ALL_ROWS
     for dtype in ("float32", "float64"):
         for lanes in (12,) if quick else LANES:
             rows = ALL_ROWS // (5 if mode == "sample" and lanes > 4 else 1)
-            for name in OURS:
+            for name in FNNEXP:
                 yield Contender(mode, name, lanes, dtype, rows, CORES, 1)
-    yield Contender(mode, "floor", 1, "float32", ALL_ROWS, CORES, 1)
-    yield Contender(mode, "floor", 1, "float64", ALL_ROWS, CORES, 1)
-    yield Contender(mode, "plain loop", 1, "float64", part, CORES, 1)
-    yield from ways("PyTorch", 1, "float32", part // 3 if mode == "sample" else part)
-    yield from ways("JAX", 1, "float32", ALL_ROWS)
+    yield Contender(mode, "bare products", 1, "float32", ALL_ROWS, CORES, 1)
+    yield Contender(mode, "bare products", 1, "float64", ALL_ROWS, CORES, 1)
+    yield Contender(mode, "plain loop", 1, "float64", slow_rows, CORES, 1)
+    yield from variants("PyTorch", 1, "float32", slow_rows // 3 if mode == "sample" else slow_rows)
+    yield from variants("JAX", 1, "float32", ALL_ROWS)
     if mode != "full":
-        yield Contender(mode, "scikit-learn", 1, "float32", part, CORES, 1)
+        yield Contender(mode, "scikit-learn", 1, "float32", slow_rows, CORES, 1)
         for lanes in {"mini": (12,), "sample": (12, 48)}[mode]:
-            yield from ways("JAX", lanes, "float32", ALL_ROWS if mode == "mini" else ALL_ROWS // 5)
+            yield from variants("JAX", lanes, "float32", ALL_ROWS if mode == "mini" else ALL_ROWS // 5)
 
 
-def better_ways(measured: list[Contender]) -> list[Contender]:
-    """Keep the faster way of each contender that was measured in more than one."""
+def faster_variants(measured: list[Contender]) -> list[Contender]:
+    """Return the faster variant of each contender that was measured with different numbers of threads."""
     best: dict[tuple[str, str, int, str], Contender] = {}
-    for each in measured:
-        key = (each.mode, each.name, each.lanes, each.dtype)
-        if key not in best or each.median < best[key].median:
-            best[key] = each
+    for contender in measured:
+        key = (contender.mode, contender.name, contender.lanes, contender.dtype)
+        if key not in best or contender.median < best[key].median:
+            best[key] = contender
     return list(best.values())
 
 
@@ -110,21 +110,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--mode", action="append", choices=["full", "mini", "sample"])
-    parser.add_argument("--quick", action="store_true", help="ours at 12 lanes only")
-    given = parser.parse_args()
-    console, kept = Console(width=None if sys.stdout.isatty() else 160), []
-    for mode in given.mode or ["full", "mini", "sample"]:
-        lines = list(contenders(mode, given.quick))
-        for each in lines:
-            each.open()
-        for i in range(given.rounds):
-            console.print(f"{mode}: round {i + 1} of {given.rounds}")
-            for each in lines:
-                each.measure()
-        for each in lines:
-            each.close()
-        kept += better_ways(lines)
-    frame = as_frame(kept)
+    parser.add_argument("--quick", action="store_true", help="measure fnnexp with 12 lanes only")
+    arguments = parser.parse_args()
+    console, measured = Console(width=None if sys.stdout.isatty() else 160), []
+    for mode in arguments.mode or ["full", "mini", "sample"]:
+        mode_contenders = list(contenders(mode, arguments.quick))
+        for contender in mode_contenders:
+            contender.open()
+        for i in range(arguments.rounds):
+            console.print(f"{mode}: round {i + 1} of {arguments.rounds}")
+            for contender in mode_contenders:
+                contender.measure()
+        for contender in mode_contenders:
+            contender.close()
+        measured += faster_variants(mode_contenders)
+    frame = as_frame(measured)
     RESULTS.mkdir(exist_ok=True)
     frame.to_csv(RESULTS / "speed.csv", index=False)
     show(frame, console)
@@ -133,38 +133,38 @@ def main() -> None:
     draw(frame, RESULTS / "speed.png")
 
 
-def as_frame(kept: list[Contender]) -> pd.DataFrame:
-    """Return one row a contender, with its ratios to ours in float32, by engine and number of lanes."""
+def as_frame(measured: list[Contender]) -> pd.DataFrame:
+    """Return a row for each contender, with ratios to fnnexp in float32, by engine and number of lanes."""
     frame = pd.DataFrame(
         {
-            "mode": each.mode,
-            "contender": each.name,
-            "lanes": each.lanes,
-            "dtype": each.dtype,
-            "seconds": each.median,
-            "least": min(each.seconds),
-            "most": max(each.seconds),
-            "rows": each.rows,
-            "processes": each.processes,
-            "threads": each.threads,
+            "mode": contender.mode,
+            "contender": contender.name,
+            "lanes": contender.lanes,
+            "dtype": contender.dtype,
+            "seconds": contender.median,
+            "least": min(contender.seconds),
+            "most": max(contender.seconds),
+            "rows": contender.rows,
+            "processes": contender.processes,
+            "threads": contender.threads,
         }
-        for each in kept
+        for contender in measured
     )
-    for name, short in OURS.items():
+    for name, column_name in FNNEXP.items():
         for lanes in LANES:
-            is_it = (frame["contender"] == name) & (frame["lanes"] == lanes) & (frame["dtype"] == "float32")
-            same = frame[is_it]
-            own = frame["mode"].map(same.set_index("mode")["seconds"])
-            frame[f"times_{short}_{lanes}"] = frame["seconds"] / own
+            matches = (frame["contender"] == name) & (frame["lanes"] == lanes) & (frame["dtype"] == "float32")
+            fnnexp_rows = frame[matches]
+            fnnexp_seconds = frame["mode"].map(fnnexp_rows.set_index("mode")["seconds"])
+            frame[f"times_{column_name}_{lanes}"] = frame["seconds"] / fnnexp_seconds
     return frame
 
 
 def show(frame: pd.DataFrame, console: Console) -> None:
-    """Print the table."""
-    against = {f"÷ {short} {k}": f"times_{short}_{k}" for short in OURS.values() for k in LANES}
-    table = Table("mode", "contender", "lanes", "dtype", "s / lane epoch", *against)
+    """Print the results as a table."""
+    ratio_columns = {f"÷ {name} {k}": f"times_{name}_{k}" for name in FNNEXP.values() for k in LANES}
+    table = Table("mode", "contender", "lanes", "dtype", "s / lane epoch", *ratio_columns)
     for row in frame.sort_values(["mode", "seconds"]).to_dict("records"):
-        ratios = [f"{row[column]:.2f}" for column in against.values()]
+        ratios = [f"{row[column]:.2f}" for column in ratio_columns.values()]
         cells = (row["mode"], row["contender"], str(row["lanes"]), row["dtype"], f"{row['seconds']:.4f}")
         table.add_row(*cells, *ratios)
     console.print(table)

@@ -1,1 +1,1 @@
-"""An MLflow server with PostgreSQL behind it, on loopback: for the tests, and for a person to try."""
+"""Start an MLflow server over PostgreSQL on loopback, for the tests or to try it by hand."""

@@ -1,4 +1,4 @@
-"""`make postgres`: both servers until Ctrl-C."""
+"""Run both servers until Ctrl-C, for `make postgres`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from servers.postgres import NoPostgresError, Postgres
 
 
 def main() -> int:
-    """Start both, say how to use them, and stop both at Ctrl-C; return the exit status."""
+    """Start both servers, print how to use them, and stop them at Ctrl-C; return the exit status."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         postgres = Postgres()
@@ -26,7 +26,7 @@ def main() -> int:
                 print(f"MLflow over PostgreSQL: {server.uri}\n")
                 print(f"  fnnexp -cn demo tracking.uri={server.uri}")
                 print(f"  fnnexp report demo --uri {server.uri}\n")
-                print("Ctrl-C stops both, and what they hold is gone.", flush=True)
+                print("Ctrl-C stops both servers and deletes their data.", flush=True)
                 while True:
                     signal.pause()
             except KeyboardInterrupt:

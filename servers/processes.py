@@ -1,4 +1,4 @@
-"""What the servers share: a free port, a wait, and processes that end with whoever started them."""
+"""Helpers for the servers: find a free port, wait for an answer, and stop processes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable
 
 HOST = "127.0.0.1"
-START = 90.0
-"""Seconds in which a server answers."""
+START_SECONDS = 90.0
+"""How many seconds to wait for the first answer of a server."""
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on."""
+    """Return an unused port on loopback."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
@@ -28,27 +28,27 @@ def wait_for(answers: Callable[[], bool], process: subprocess.Popen[bytes], log:
     Raises
     ------
     RuntimeError
-        With the end of its log, when it ended, or does not answer within :data:`START` seconds.
+        If the server exits or does not answer in time. The message includes the end of its log.
     """
-    end = time.monotonic() + START
+    deadline = time.monotonic() + START_SECONDS
     while not answers():
-        if process.poll() is not None or time.monotonic() > end:
+        if process.poll() is not None or time.monotonic() > deadline:
             with open(log, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
                 raise RuntimeError(f"{process.args!r} does not answer:\n{file.read()[-4000:]}")
         time.sleep(0.05)
 
 
 def listens(port: int) -> bool:
-    """Whether a port of loopback takes a connection."""
+    """Return whether a server accepts connections on a loopback port."""
     with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
         return True
     return False
 
 
-def stop_group(process: subprocess.Popen[bytes], kind: int = signal.SIGTERM) -> None:
-    """End a process and all of its group: first asked, then killed."""
-    for sign in (kind, signal.SIGKILL):
+def stop_group(process: subprocess.Popen[bytes], first_signal: int = signal.SIGTERM) -> None:
+    """Stop a process and its process group, first with a signal that lets it clean up, then with SIGKILL."""
+    for signal_number in (first_signal, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, sign)
+            os.killpg(process.pid, signal_number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=10)
