@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def measure(mode: str, lanes: int, arrays: DataArrays, rounds: int) -> tuple[float, float]:
-    """Return the median seconds of a lane for an epoch with evaluation, without and with diagnostics."""
+    """Return the median seconds for an epoch of one lane, without and with diagnostics."""
     recipe = Recipe(Architecture(784, (100,), 10, "relu"), MODES[mode], "sgd", epochs=10_000)
     stack, _ = advance(recipe, start(recipe, lanes_of(lanes)), arrays, seconds=0)
     seconds: dict[bool, list[float]] = {False: [], True: []}

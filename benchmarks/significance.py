@@ -243,7 +243,7 @@ def look_rows(accuracy: pd.DataFrame) -> list[dict[str, object]]:
             with np.errstate(divide="ignore", invalid="ignore"):
                 t = mean / np.sqrt(((x**2).cumsum(axis=1) / n - mean**2).clip(0) / (n - 1))
             varied = np.maximum.accumulate(x, axis=1) - np.minimum.accumulate(x, axis=1) > statistics.ROUNDING
-            t = np.where(varied, t, 0)[:, LOOKS - 1]  # equal differences do not count as evidence
+            t = np.where(varied, t, 0)[:, LOOKS - 1]  # t is undefined while all differences are equal
             significant = {
                 "t at each look": 2 * stats.t.sf(abs(t), LOOKS - 1) <= ERRORS,
                 "safe t at each look": e_values(t, LOOKS) >= 1 / ERRORS,

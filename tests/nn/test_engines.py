@@ -184,7 +184,7 @@ def test_a_sweep_with_numba_records_the_engine_and_equals_each_trial_alone(
     assert len(runs) == 24
     assert set(runs["engine"]) == {engine_named("numba").version}
     assert engine_named("numba").version.startswith("numba ")
-    # The engine is not part of a trial's identity: for the other engine the same trials are done.
+    # The engine is not part of a trial's identity, so the other engine has nothing left to train.
     repeated = invoke(*COMMAND)
     assert "24 were done before" in repeated.out
     assert not list((own_folder / ".fnnexp").rglob("*.npz"))

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
 
 def label_metric(P: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return values that depend on each row and its label in a complicated way."""
+    """Return values that depend on the probabilities and on the label of each row."""
     return P[np.arange(len(labels)), labels] * (1 + labels) + P.max(axis=1)
 
 

@@ -88,7 +88,7 @@ def test_sigmoid_clips_its_input_at_500_and_never_overflows() -> None:
 def test_softmax_rows_sum_to_one_and_are_invariant_to_a_shift(Z: np.ndarray, shift: float) -> None:
     P = Softmax().forward(Z)
     np.testing.assert_allclose(P.sum(axis=1), 1.0, rtol=0, atol=1e-14)
-    # Z + shift rounds to about 2e4 · 2⁻⁵³ = 2e-12, which changes p by as much, relatively.
+    # Z + shift rounds to about 2e4 · 2⁻⁵³ = 2e-12, so p changes by a factor of about 1 ± 2e-12.
     np.testing.assert_allclose(Softmax().forward(Z + shift), P, rtol=1e-11, atol=1e-300)
 
 

@@ -186,7 +186,7 @@ def added_activations() -> list[str]:
 
 
 def operations() -> dict[str, tuple[Callable[[], _Operation], Draw]]:
-    """Return `OPERATIONS`, with an op for each added activation."""
+    """Return `OPERATIONS`, and one more op for each added activation."""
     added = {name: partial(FromTable, ACTIVATIONS[name]) for name in added_activations()}
     return OPERATIONS | {name: (make, _away_from_zero) for name, make in added.items()}
 
@@ -374,7 +374,7 @@ ARCHITECTURES: Final[dict[str, Example]] = {
 
 
 def architectures() -> dict[str, Example]:
-    """Return `ARCHITECTURES`, with one for each added activation."""
+    """Return `ARCHITECTURES`, and one more architecture for each added activation."""
     return ARCHITECTURES | {f"{name}_32_32": Example((32, 32), name) for name in added_activations()}
 
 
