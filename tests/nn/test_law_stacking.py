@@ -352,8 +352,8 @@ def test_splitting_a_planned_stack_keeps_the_state_of_each_lane(prepared: data.P
     whole, _ = advance(recipe, start(recipe, lanes), data.load(prepared), seconds=0)
     halves = PlannedStack(recipe, prepared, whole).split()
     assert [lane for half in halves for lane in half.lanes] == lanes
-    ends = [advance(recipe, half.stack, data.load(prepared)) for half in halves]
+    results = [advance(recipe, half.stack, data.load(prepared)) for half in halves]
     end, records = advance(recipe, whole, data.load(prepared))
-    assert outcomes([record for _, new in ends for record in new], [half for half, _ in ends]) == outcomes(
-        records, [end]
-    )
+    assert outcomes(
+        [record for _, new in results for record in new], [half for half, _ in results]
+    ) == outcomes(records, [end])

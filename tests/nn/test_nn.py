@@ -501,8 +501,10 @@ def test_the_weights_of_a_pixel_that_is_always_0_never_change(mode: str, optimiz
     recipe = recipe_of(mode, optimizer, dtype=dtype)
     stack, _ = trained(recipe)
     untrained = start(recipe, [lane(hyper=HYPER[optimizer])])
-    kept = (Parameters(SMALL, stack.theta).W[0] == Parameters(SMALL, untrained.theta).W[0]).all(axis=(0, 2))
-    assert np.flatnonzero(kept).tolist() == [0, 11]
+    unchanged = (Parameters(SMALL, stack.theta).W[0] == Parameters(SMALL, untrained.theta).W[0]).all(
+        axis=(0, 2)
+    )
+    assert np.flatnonzero(unchanged).tolist() == [0, 11]
 
 
 def test_a_segment_has_at_least_one_epoch_and_stops_when_its_time_is_used() -> None:

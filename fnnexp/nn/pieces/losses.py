@@ -34,7 +34,7 @@ def probabilities(E: Array, row: Array, out: Array | None = None) -> Array:
 
 
 def losses_and_hits(Z: Array, onehot: Array, epsilon: float, row: Array) -> tuple[Array, Array]:
-    """Return the loss of each example, and whether its label is the prediction.
+    """Return the loss of each example, and whether it is a hit: whether its label is the prediction.
 
     The prediction is the class with the largest logit; in a tie, the first of them.
 
