@@ -162,7 +162,9 @@ def new_console() -> Console:
 
     rich would make a display of each line in a notebook, and Jupyter asks for colours.
     """
-    plain: dict[str, Any] = {"force_jupyter": False, "force_terminal": False} if notebook.is_here() else {}
+    plain: dict[str, Any] = (
+        {"force_jupyter": False, "force_terminal": False} if notebook.in_notebook() else {}
+    )
     return notebook.terminal(width=None if sys.stdout and sys.stdout.isatty() else 120, **plain)
 
 

@@ -109,7 +109,7 @@ class _Shown:
         return self.text
 
 
-def is_here() -> bool:
+def in_notebook() -> bool:
     """Whether this process is a notebook's kernel, where a display can be replaced by another."""
     shell = sys.modules.get("IPython")
     return shell is not None and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell"
@@ -120,7 +120,7 @@ def line() -> Callable[[str], None] | None:
 
     It needs no widgets: what a notebook is saved with is the last line.
     """
-    if not is_here():
+    if not in_notebook():
         return None
     from IPython.display import display
 
@@ -150,9 +150,9 @@ def bar(part: float, width: int = 30) -> str:
 
 
 @contextmanager
-def no_word_of_widgets() -> Iterator[None]:
+def without_widget_warnings() -> Iterator[None]:
     """Let no library that is imported meanwhile warn that there are no widgets: our bars need none."""
-    if not is_here():
+    if not in_notebook():
         yield
         return
     with warnings.catch_warnings():

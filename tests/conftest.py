@@ -213,7 +213,7 @@ def trials_of(jobs_of):
 
 
 @pytest.fixture(scope="session")
-def alone():
+def train_alone():
     """Return ``alone(trial, engine)``: its records and weights when trained here, by itself, in one go."""
     from threadpoolctl import threadpool_limits
 
@@ -255,7 +255,7 @@ def same_bits():
 
 
 @pytest.fixture(scope="session")
-def agrees(alone, same_bits):
+def agrees(train_alone, same_bits):
     """Return a check that every trial's curve and weights in the store are those it has when alone."""
 
     from stores import curve_in, points, runs_in, weights_in
@@ -264,7 +264,7 @@ def agrees(alone, same_bits):
         runs = runs_in(folder, experiment)
         assert only or set(runs) == {trial.id for trial in trials}
         for trial in trials:
-            records, weights = alone(trial, engine)
+            records, weights = train_alone(trial, engine)
             assert curve_in(folder, runs[trial.id].info.run_id) == points(records), trial.name
             assert same_bits(weights_in(folder, runs[trial.id].info.run_id), weights), trial.name
 

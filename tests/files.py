@@ -20,7 +20,7 @@ IDX_NAMES = dict(
 )
 
 
-def in_one_file(checkpoint):
+def in_first_format(checkpoint):
     """Return the arrays of a checkpoint with its whole curve in its description, as they were at first."""
     arrays = dict(np.load(io.BytesIO(checkpoint.read_bytes())))
     meta = json.loads(arrays["meta"].tobytes())

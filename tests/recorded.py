@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from fnnexp.results.arguments import typed
+from fnnexp.results.arguments import restore_types
 
 FOLDER = Path(__file__).parent / "results" / "recorded"
 
 
 def recorded(*names):
     """Return the runs of these files together; each file's `command` says what trained them."""
-    return typed(pd.concat([pd.read_csv(FOLDER / f"{name}.csv") for name in names]), "runs")
+    return restore_types(pd.concat([pd.read_csv(FOLDER / f"{name}.csv") for name in names]), "runs")

@@ -68,7 +68,7 @@ def results(uri, experiment):
     return found
 
 
-def agree(found, expected, same_bits):
+def assert_same_results(found, expected, same_bits):
     """Compare two answers of :func:`results`."""
     assert found.keys() == expected.keys()
     for trial, (*facts, weights) in expected.items():
@@ -76,7 +76,7 @@ def agree(found, expected, same_bits):
         assert same_bits(found[trial][3], weights)
 
 
-def fill(folder, count, experiment="fnnexp"):
+def copy_run(folder, count, experiment="fnnexp"):
     """Copy the one finished run of a store ``count`` times, each as the run of a trial of its own."""
     with closing(sqlite3.connect(folder / "mlflow.db")) as database:
         (experiment_id,) = database.execute(
@@ -106,7 +106,7 @@ OLD = "0584bdc529eb"
 """The revision of MLflow 2.20's tables; the next one makes the table `logged_models`."""
 
 
-def make_old(file, like=None, revision=OLD):
+def make_old_store(file, like=None, revision=OLD):
     """Make a store as an older MLflow did; its runs are those of another file.
 
     MLflow's own steps make the tables, up to a revision, as they did in that version.
@@ -136,7 +136,7 @@ def make_old(file, like=None, revision=OLD):
 HELD = ("experiments", "experiment_tags", "runs", "tags", "params", "metrics", "latest_metrics")
 
 
-def held(file):
+def rows_of_runs(file):
     """Return the rows that an older MLflow has of a file's runs, read by SQLite."""
     columns = {"metrics": "run_uuid, key, step, value", "runs": "run_uuid, name, status, artifact_uri"}
     with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as database:

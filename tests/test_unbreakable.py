@@ -24,7 +24,7 @@ from itertools import product
 import numpy as np
 import pytest
 import yaml
-from files import IDX_NAMES, NAMES, in_one_file
+from files import IDX_NAMES, NAMES, in_first_format
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
@@ -904,7 +904,7 @@ def test_our_own_configs_pass_the_guard():
     shipped = sorted(conf_folder().rglob("*.yaml"))
     assert len(shipped) > 20
     for file in shipped:
-        guard.look_through(file)
+        guard.check_file(file)
 
 
 # --- checkpoints --------------------------------------------------------------------------------------------
@@ -950,7 +950,7 @@ def checkpoint(kept, tmp_path):
 
     folder.save(stack, {trial.numbers_id: records})
     read.whole = file.read_bytes()
-    read.arrays = in_one_file(file)
+    read.arrays = in_first_format(file)
     (read.curve,) = tmp_path.glob("*.curve")
     return read
 

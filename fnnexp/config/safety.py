@@ -249,7 +249,7 @@ def load(file: Path, group: str = "") -> Container:
 
 @lru_cache(maxsize=256)
 def _loaded(file: Path, group: str, changed: int, size: int) -> Container:
-    look_through(file)
+    check_file(file)
     try:
         config = OmegaConf.load(file)
     except (yaml.YAMLError, ValueError) as error:
@@ -335,7 +335,7 @@ def _with_self(config: Container) -> None:
         defaults.append("_self_")
 
 
-def look_through(file: Path) -> None:
+def check_file(file: Path) -> None:
     """Refuse a YAML file that is more than data, or larger than any config, without building any of it.
 
     Tags name types to build, and an alias can stand for a billion values.

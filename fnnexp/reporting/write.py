@@ -134,17 +134,17 @@ def _stages(console: Console) -> Iterator[Callable[[str], None]]:
         yield lambda stage: status.update(f"[dim]{stage} …")
 
 
-def _part(whole: frames.Whole, where: Mapping[str, str]) -> frames.Whole:
+def _part(whole: frames.ExperimentFrames, where: Mapping[str, str]) -> frames.ExperimentFrames:
     """Return the trials with these options."""
     runs = filters.where(whole.runs, where)
     others = (filters.part(each, each["trial"].isin(runs["trial"])) for each in whole[1:])
-    return frames.Whole(runs, *others)
+    return frames.ExperimentFrames(runs, *others)
 
 
 def make(
     experiment: str,
     where: Sequence[str],
-    whole: frames.Whole,
+    whole: frames.ExperimentFrames,
     tracking_uri: str | None,
     folder: Path | None = None,
     *,
@@ -170,7 +170,7 @@ def make(
         whole = whole._replace(runs=seconds_to(whole.runs, whole.curves, level))
     runs = frames.in_order(whole.runs)
     ranking = ranking_of(runs, metric, margin)
-    rows, findings = questions.asked(runs, ranking)
+    rows, findings = questions.rows_and_findings(runs, ranking)
     ranked = ranking_options(metric, margin)
     command = partial(report_command, experiment, store=store.option(tracking_uri), ranked=ranked)
     sections = [

@@ -28,7 +28,7 @@ NEEDED = {
 """The columns that a frame must have, by the name of the parameter and of the function that makes it."""
 
 
-def takes_frames(function: Callable[P, R]) -> Callable[P, R]:
+def validate_frames(function: Callable[P, R]) -> Callable[P, R]:
     """Decorate a function to get its `runs` and `curves` :func:`typed`, and to raise when it can't.
 
     >>> @takes_frames
@@ -57,7 +57,7 @@ def takes_frames(function: Callable[P, R]) -> Callable[P, R]:
                     f"{function.__name__} takes as {name} the frame of fnnexp.{name} or some of its rows, "
                     f"and not {wrong}; write fnnexp.{function.__name__}({calls})"
                 )
-            given[name] = typed(given[name], name)
+            given[name] = restore_types(given[name], name)
         return function(*bound.args, **bound.kwargs)
 
     return checked
@@ -85,7 +85,7 @@ TYPES: dict[str, dict[str, Any]] = {
 """How the columns that every frame has are read; what becomes a category, or a time, is text at first."""
 
 
-def typed(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+def restore_types(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     """Return a frame with the types that it was made with, whatever a file made of them.
 
     Columns that fnnexp does not know are left as they are.

@@ -16,7 +16,7 @@ import pandas as pd
 from fnnexp.errors import FnnexpError, did_you_mean
 from fnnexp.nn.pieces.batching import MODES, Batching
 from fnnexp.results import comparisons, filters
-from fnnexp.results.arguments import takes_frames
+from fnnexp.results.arguments import validate_frames
 from fnnexp.tracking.run_format import BEST, METRICS
 
 UNITS = ("epochs", "updates", "seconds")
@@ -52,7 +52,7 @@ class AtEqual(NamedTuple):
     costs: pd.DataFrame
 
 
-@takes_frames
+@validate_frames
 def at_equal(runs: pd.DataFrame, curves: pd.DataFrame, unit: str) -> pd.DataFrame:
     """Return the trials as they stood when their batching modes had cost the same.
 
@@ -90,22 +90,22 @@ def at_equal(runs: pd.DataFrame, curves: pd.DataFrame, unit: str) -> pd.DataFram
             f"unit={unit!r} is no cost of training; write one of {', '.join(UNITS)}."
             f"{did_you_mean(str(unit), UNITS)}"
         )
-    if not varies(runs):
+    if not batching_varies(runs):
         raise FnnexpError(f"batching does not vary in these {len(runs)} trials, so they need no equal {unit}")
-    cut, costs = at(runs, curves, unit)
-    said = " ".join(left_out(costs, unit))
-    if not varies(cut[cut["status"] == "finished"]):
+    cut, costs = cut_at_equal_cost(runs, curves, unit)
+    said = " ".join(omitted_modes(costs, unit))
+    if not batching_varies(cut[cut["status"] == "finished"]):
         raise FnnexpError(said or f"no two batching modes have a finished trial with curves, at equal {unit}")
     cut.attrs["about"] = said
     return cut
 
 
-def varies(runs: pd.DataFrame) -> bool:
+def batching_varies(runs: pd.DataFrame) -> bool:
     """Whether these trials have several options of batching that differ numerically."""
     return len(runs) > 0 and "batching" in comparisons.levels(filters.once(runs))
 
 
-def at(runs: pd.DataFrame, curves: pd.DataFrame, unit: str) -> AtEqual:
+def cut_at_equal_cost(runs: pd.DataFrame, curves: pd.DataFrame, unit: str) -> AtEqual:
     """Return trials whose batching varies cut at equal cost, and what it was."""
     runs = filters.once(runs)
     modes = comparisons.levels(runs)
@@ -188,7 +188,7 @@ def amount(value: float, unit: str) -> str:
     return f"{value:,.0f} {unit.removesuffix('s') if value == 1 else unit}"
 
 
-def left_out(costs: pd.DataFrame, unit: str) -> list[str]:
+def omitted_modes(costs: pd.DataFrame, unit: str) -> list[str]:
     """Return a sentence for each batching mode that can't be compared in some cell, with the numbers."""
     names = [str(name) for name in costs.columns[: list(costs.columns).index("batching")]]
     texts = []

@@ -25,9 +25,9 @@ import pandas as pd
 
 from fnnexp.config.schema import CHOICES
 from fnnexp.results import filters, statistics
-from fnnexp.results.arguments import takes_frames
+from fnnexp.results.arguments import validate_frames
 from fnnexp.results.factors import AXES, as_text, factors_of, groups, labels_of, others
-from fnnexp.results.ranking import Ranking, accuracy_beside, ranking_of
+from fnnexp.results.ranking import Ranking, matching_accuracy, ranking_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -153,10 +153,10 @@ def failed_to_learn(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.Se
     ranks, or the accuracy beside it. Runs written before the number of classes was recorded count as having
     ten.
     """
-    return runs[accuracy_beside(runs, ranking or ranking_of(runs))] < _limit(runs)
+    return runs[matching_accuracy(runs, ranking or ranking_of(runs))] < _limit(runs)
 
 
-def least_accuracy(runs: pd.DataFrame) -> float:
+def learning_threshold(runs: pd.DataFrame) -> float:
     """Return the accuracy from which on a trial has learned; the greatest where data sets differ."""
     return float(_limit(runs).max())
 
@@ -510,7 +510,7 @@ def _verdicts(
     )
 
 
-@takes_frames
+@validate_frames
 def shares(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFrame:
     """Return how much each factor matters: the shares of it and of its interactions in the metric's variance.
 

@@ -168,7 +168,7 @@ def curves(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
     return _curves_frame(_runs_frame(trials, history[:0]), history)
 
 
-class Whole(NamedTuple):
+class ExperimentFrames(NamedTuple):
     """The three frames of an experiment: :func:`runs`, :func:`curves` and :func:`diagnostics`."""
 
     runs: pd.DataFrame
@@ -176,14 +176,14 @@ class Whole(NamedTuple):
     diagnostics: pd.DataFrame
 
 
-def whole(experiment: str, *, tracking_uri: str | None = None) -> Whole:
+def whole(experiment: str, *, tracking_uri: str | None = None) -> ExperimentFrames:
     """Return the three frames as they stood at one moment, for less than the three calls cost."""
     client, trials = reader.trials(experiment, tracking_uri)
     history = _history(client, trials, METRICS)
     of_accuracy = history[history["metric"] == "val_accuracy"]
     table = _runs_frame(trials, of_accuracy, reader.looks(client, trials))
     of_layers = _history(client, trials, _diagnostics_of(trials))
-    return Whole(table, _curves_frame(table, history), _diagnostics_frame(table, of_layers))
+    return ExperimentFrames(table, _curves_frame(table, history), _diagnostics_frame(table, of_layers))
 
 
 def diagnostics(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:

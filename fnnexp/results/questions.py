@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fnnexp.errors import FnnexpError, did_you_mean
 from fnnexp.results import comparisons, frames
-from fnnexp.results.arguments import takes_frames
+from fnnexp.results.arguments import validate_frames
 from fnnexp.results.numeric import at_best
 from fnnexp.results.ranking import ranking_of
 
@@ -28,7 +28,9 @@ def rows_asked(runs: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
     return best if len(finished) > 1 else runs
 
 
-def asked(runs: pd.DataFrame, ranking: Ranking | None = None) -> tuple[pd.DataFrame, comparisons.Findings]:
+def rows_and_findings(
+    runs: pd.DataFrame, ranking: Ranking | None = None
+) -> tuple[pd.DataFrame, comparisons.Findings]:
     """Return the rows that answer what the frame asks, and what is found in them.
 
     The shares of variance are over all rows.
@@ -42,7 +44,7 @@ def asked(runs: pd.DataFrame, ranking: Ranking | None = None) -> tuple[pd.DataFr
     return rows, found
 
 
-@takes_frames
+@validate_frames
 def compare(
     runs: pd.DataFrame, factor: str | None = None, *, metric: str | None = None, margin: float | None = None
 ) -> pd.DataFrame:

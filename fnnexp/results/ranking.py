@@ -15,7 +15,7 @@ import pandas as pd
 
 from fnnexp.errors import FnnexpError, did_you_mean
 from fnnexp.results import frames
-from fnnexp.results.arguments import takes_frames
+from fnnexp.results.arguments import validate_frames
 from fnnexp.tracking.run_format import BEST
 
 MARGIN = 0.2
@@ -174,7 +174,7 @@ def column_of(level: float) -> str:
     return f"{SECONDS_TO}{level:g}"
 
 
-@takes_frames
+@validate_frames
 def seconds_to(runs: pd.DataFrame, curves: pd.DataFrame, level: float) -> pd.DataFrame:
     """Return the runs with the seconds of training after which each first reached a level of accuracy.
 
@@ -213,7 +213,7 @@ def seconds_to(runs: pd.DataFrame, curves: pd.DataFrame, level: float) -> pd.Dat
     return runs.assign(**{column_of(level): epochs * runs["seconds_per_epoch"]})
 
 
-def accuracy_beside(runs: pd.DataFrame, ranking: Ranking) -> str:
+def matching_accuracy(runs: pd.DataFrame, ranking: Ranking) -> str:
     """Return the accuracy that goes with what ranks: itself, a loss's of the same images, a time's.
 
     >>> accuracy_beside(pd.DataFrame(), Ranking("val_loss"))
@@ -225,7 +225,7 @@ def accuracy_beside(runs: pd.DataFrame, ranking: Ranking) -> str:
     return ranking.metric.replace("loss", "accuracy") if loss else frames.ranking(runs)
 
 
-def without_value(runs: pd.DataFrame, ranking: Ranking) -> str:
+def missing_values_note(runs: pd.DataFrame, ranking: Ranking) -> str:
     """Return how many finished trials have no value of what ranks, in a sentence; "" if all have."""
     done = runs[runs["status"] == "finished"]
     missing = int(done[ranking.metric].isna().sum())

@@ -227,7 +227,7 @@ def refuse_unreadable(uri: str | None) -> None:
 
 def address_of(uri: str | None) -> str:
     """Return a store's address as MLflow is to have it (None: MLFLOW_TRACKING_URI or MLflow's default)."""
-    with notebook.no_word_of_widgets():
+    with notebook.without_widget_warnings():
         import mlflow
 
     return plain(uri or mlflow.get_tracking_uri() or DEFAULT_STORE)

@@ -34,11 +34,11 @@ from fnnexp.tracking.writer import Tracker
 GRID = ("arch=relu_100,sigmoid_32_32", "init=he,xavier", "epochs=1", "seed=0,1", "data.validation=300")
 
 
-def record(trials, alone, experiment="fnnexp", uri=None):
+def record(trials, train_alone, experiment="fnnexp", uri=None):
     """Train trials here, one by one, and track them as a sweep does."""
     tracker = Tracker(experiment, uri)
     for trial in trials:
-        records, weights = alone(trial)
+        records, weights = train_alone(trial)
         curve = [(record.epoch, record.metrics) for record in records]
         tracker.finish(
             tracker.begin(trial), trial, weights, seconds_per_epoch=0.1, blas="here", engine="numpy",
@@ -53,11 +53,11 @@ def store(empty_store, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def swept(store, trials_of, alone):
+def swept(store, trials_of, train_alone):
     """Return the trials of a small sweep on digits that stands in the store, and its frame."""
     trials = trials_of(*GRID)
     with contextlib.chdir(Path(stores.store_file(store)).parent):  # where MLflow puts the artifacts
-        record(trials, alone, uri=store)
+        record(trials, train_alone, uri=store)
     return trials, frames.runs("fnnexp", tracking_uri=store)
 
 
@@ -72,7 +72,9 @@ def truth(weights, images, activation):
     return network.forward(np.asarray(images) / 255)
 
 
-def test_the_best_trial_is_that_of_the_leading_configuration_and_what_it_says_is_right(swept, store, alone):
+def test_the_best_trial_is_that_of_the_leading_configuration_and_what_it_says_is_right(
+    swept, store, train_alone
+):
     trials, runs = swept
     best = best_of(runs)
     means = runs.groupby(["arch", "init"], observed=True)["val_accuracy"].mean()
@@ -80,7 +82,7 @@ def test_the_best_trial_is_that_of_the_leading_configuration_and_what_it_says_is
     assert best["val_accuracy"] == mine["val_accuracy"].max()
     evaluation = mistakes.evaluate(best, store)
     trial = next(each for each in trials if each.id == best["trial"])
-    arrays, (_, weights) = data.load(trial.data), alone(trial)
+    arrays, (_, weights) = data.load(trial.data), train_alone(trial)
     images, labels = arrays.x_train[-300:], arrays.y_train[-300:].astype(int)
     P = truth(weights, images, trial.recipe.architecture.activation)
     said = P.argmax(axis=1)
@@ -105,9 +107,9 @@ def test_the_best_trial_is_that_of_the_leading_configuration_and_what_it_says_is
     assert "logged 7 right" in mistakes.sentence(evaluation._replace(logged=7 / 300))
 
 
-def test_real_mnist_gets_the_accuracy_that_was_logged(mnist, store, trials_of, alone):
+def test_real_mnist_gets_the_accuracy_that_was_logged(mnist, store, trials_of, train_alone):
     small = ("arch.hidden=[16]", "epochs=1", "data.validation=0")
-    record(trials_of("data=mnist", f"data.path={mnist}", *small), alone, "mnist", store)
+    record(trials_of("data=mnist", f"data.path={mnist}", *small), train_alone, "mnist", store)
     best = best_of(frames.runs("mnist", tracking_uri=store))
     evaluation = mistakes.evaluate(best, store)
     assert (evaluation.split, len(evaluation.real), evaluation.images.shape) == (

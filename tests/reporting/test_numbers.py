@@ -62,7 +62,7 @@ NO_DIAGNOSTICS = pd.DataFrame(columns=["trial", "epoch", "layer", "quantity", "v
 
 def report(runs, tmp_path):
     """Return the report of a frame as a document, and its files."""
-    whole = frames.Whole(runs, curves_of(runs), NO_DIAGNOSTICS)
+    whole = frames.ExperimentFrames(runs, curves_of(runs), NO_DIAGNOSTICS)
     document = write.make("rates", [], whole, f"sqlite:///{tmp_path}/none.db")
     return document, write.write_files(document, tmp_path / "report", "report")
 

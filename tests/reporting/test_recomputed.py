@@ -17,7 +17,7 @@ from fnnexp.reporting import write
 from fnnexp.reporting.document.blocks import Section
 from fnnexp.reporting.plots import picture
 from fnnexp.results import frames
-from fnnexp.results.arguments import typed
+from fnnexp.results.arguments import restore_types
 
 MINI, FULL, ONE_STEP = map(recorded, ("card_grid_mini", "card_grid_full", "one_step"))
 TWO_MODES = recorded("card_grid_mini", "card_grid_full").query("arch != 'tanh_128'")
@@ -25,7 +25,7 @@ TWO_MODES = recorded("card_grid_mini", "card_grid_full").query("arch != 'tanh_12
 
 def seen(trials, looks):
     """Return trials as they are after some reports: by seed, which of them saw it first."""
-    return typed(trials.assign(look=trials["seed"].map(looks)), "runs")
+    return restore_types(trials.assign(look=trials["seed"].map(looks)), "runs")
 
 
 def alike(trials, arch, batching, *images):
@@ -97,7 +97,7 @@ def report(request, tmp_path_factory):
             patch.setattr(write, name, nothing)
         curves = pd.DataFrame(columns=["trial", "epoch", "metric", "value"])
         diagnostics = pd.DataFrame(columns=["trial", "epoch", "layer", "quantity", "value"])
-        whole = frames.Whole(trials, curves, diagnostics)
+        whole = frames.ExperimentFrames(trials, curves, diagnostics)
         folder = tmp_path_factory.mktemp("report")
         write.write_files(write.make("recorded", [], whole, None), folder, "report")
     runs = recompute.read(folder / "runs.csv", factors)

@@ -241,7 +241,7 @@ def test_images_without_a_gradient_are_counted(trials_of):
     assert drift.vanished(trial, arrays) == pytest.approx(expected, abs=1 / len(Z))
 
 
-def test_on_mnist_the_first_epoch_is_that_which_was_published(mnist, trials_of, alone):
+def test_on_mnist_the_first_epoch_is_that_which_was_published(mnist, trials_of, train_alone):
     words = (
         "experiment=tanh_mini_batch_as_published",
         "epochs=1",
@@ -249,7 +249,7 @@ def test_on_mnist_the_first_epoch_is_that_which_was_published(mnist, trials_of, 
         "seed=0,1,2",
         "data=mnist",
     )
-    losses = [alone(trial)[0][-1].metrics["test_loss"] for trial in trials_of(*words)]
+    losses = [train_alone(trial)[0][-1].metrics["test_loss"] for trial in trials_of(*words)]
     row = printed().query("experiment == 'tanh_mini_batch' and epoch == 1").iloc[0]
     assert place(row["loss"], losses).verdict in ("within", "near")
     # Six seeds in float64 lie between 0.3726 and 0.3859; printed is 0.3833.

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from boxes import assert_legible
-from files import in_one_file
+from files import in_first_format
 from rich.console import Console
 from stores import curve_in, points, runs_in, weights_in
 from threadpoolctl import threadpool_limits
@@ -181,7 +181,7 @@ def test_a_checkpoint_with_diagnostics_is_read_as_it_was_written_and_refused_whe
     kept.save(stack, {trial.numbers_id: curve})
     assert kept.load(trial.lane(), trial.recipe)[1] == curve
     file = own_folder / f"{trial.numbers_id}.npz"
-    arrays = in_one_file(file)
+    arrays = in_first_format(file)
     meta = json.loads(arrays["meta"].tobytes())
     harm(meta)
     np.savez(file, **arrays | {"meta": np.frombuffer(json.dumps(meta).encode(), np.uint8)})

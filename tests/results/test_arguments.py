@@ -80,7 +80,7 @@ def test_frames_as_they_were_made_are_left_as_they_are(reported):
     _, runs, curves, _ = reported
     for name, frame in (("runs", runs), ("curves", curves)):
         for part in (frame, frame[:1], frame[frame["init"] == "he"].reset_index(drop=True), frame[:0]):
-            pd.testing.assert_frame_equal(arguments.typed(part, name), part)
+            pd.testing.assert_frame_equal(arguments.restore_types(part, name), part)
 
 
 def test_the_frames_of_two_experiments_are_joined_by_the_call_that_is_advised(reported, invoke, monkeypatch):
@@ -168,7 +168,7 @@ def test_a_param_has_the_type_of_its_values_whatever_read_them():
         if backend == "pyarrow":
             pytest.importorskip("pyarrow")
         read = pd.read_csv(io.StringIO(texts), dtype_backend=backend).rename(columns=names)
-        kinds = arguments.typed(read, "runs").dtypes.astype("str").to_dict()
+        kinds = arguments.restore_types(read, "runs").dtypes.astype("str").to_dict()
         assert [kinds[name] for name in names.values()] == [
             "Int64",
             "boolean",
@@ -176,7 +176,7 @@ def test_a_param_has_the_type_of_its_values_whatever_read_them():
             str(pd.Series(dtype="str").dtype),
         ]
     read = pd.read_csv(io.StringIO(texts)).rename(columns=names)  # where a lack makes objects, and floats
-    assert str(arguments.typed(read, "runs")["batching.shuffle"].dtype) == "boolean"
+    assert str(arguments.restore_types(read, "runs")["batching.shuffle"].dtype) == "boolean"
 
 
 @pytest.mark.parametrize("module", [arguments, made])

@@ -147,8 +147,8 @@ def test_a_mode_that_ended_no_epoch_within_the_budget_is_left_out_and_the_number
         "At equal updates mini can't be compared: its first epoch ends after 8 updates, and full was trained "
         "for 3 updates (3 epochs; 8 epochs would do)."
     )
-    cut, costs = budgets.at(runs, curves, "updates")
-    assert (set(cut["batching"]), budgets.left_out(costs, "updates")) == ({"full"}, [said])
+    cut, costs = budgets.cut_at_equal_cost(runs, curves, "updates")
+    assert (set(cut["batching"]), budgets.omitted_modes(costs, "updates")) == ({"full"}, [said])
     with pytest.raises(FnnexpError) as error:
         fnnexp.at_equal(runs, curves, "updates")
     assert str(error.value) == said
@@ -203,7 +203,7 @@ def test_what_is_no_unit_or_has_no_modes_to_compare_is_refused():
         fnnexp.at_equal(runs[runs["batching"] == "full"], curves, "updates")
     with pytest.raises(FnnexpError, match="no two batching modes have a finished trial"):
         fnnexp.at_equal(runs.assign(status="failed"), curves, "updates")
-    assert not budgets.varies(runs[:0])
+    assert not budgets.batching_varies(runs[:0])
 
 
 def test_batches_of_two_sizes_are_two_modes():

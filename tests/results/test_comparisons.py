@@ -645,7 +645,7 @@ def report_of(title, runs, curves, monkeypatch):
     seen = Section("Mistakes", [Text("None <seen>.")])
     monkeypatch.setattr(mistakes, "section", lambda *_: seen)
     no_diagnostics = pd.DataFrame(columns=["trial", "epoch", "layer", "quantity", "value"])
-    return report.make(title, [], frames.Whole(runs, curves, no_diagnostics), None)
+    return report.make(title, [], frames.ExperimentFrames(runs, curves, no_diagnostics), None)
 
 
 NO_CURVES = pd.DataFrame(columns=["trial", "epoch", "metric", "value"])
@@ -800,7 +800,7 @@ def test_of_two_classes_three_quarters_are_learned():
     said = fnnexp.answer(runs.assign(val_accuracy=0.5 + 0.01 * runs["seed"].astype(float)))
     assert "No network learned: all end below 75%, half-way from guessing to all right." in said
     for classes, limit in ((3, 2 / 3), (10, 0.2), (100, 0.02)):
-        assert comparisons.least_accuracy(runs.assign(classes=classes)) == pytest.approx(limit)
+        assert comparisons.learning_threshold(runs.assign(classes=classes)) == pytest.approx(limit)
 
 
 def test_a_next_that_shares_no_seed_is_passed_over_for_one_that_does():

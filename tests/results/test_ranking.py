@@ -78,8 +78,8 @@ def test_the_time_to_a_level_is_that_of_the_first_epoch_that_ends_at_it_or_above
     assert fnnexp.seconds_to(runs, curves, 0.5)["seconds_to_0.5"].tolist() == list(runs["seconds_per_epoch"])
     found = ranking.ranking_of(timed, "seconds_to_0.8750")
     assert (found, found.unit) == (Ranking("seconds_to_0.875"), "s")
-    assert ranking.without_value(timed, found).startswith("23 of 24 finished trials never reached it")
-    assert ranking.without_value(runs, ranking.ranking_of(runs)) == ""
+    assert ranking.missing_values_note(timed, found).startswith("23 of 24 finished trials never reached it")
+    assert ranking.missing_values_note(runs, ranking.ranking_of(runs)) == ""
     assert list(timed.columns) == [*runs.columns, "seconds_to_0.875"]
     # Where not all held rows out it is test accuracy.
     untested = runs.assign(val_accuracy=np.nan)

@@ -22,7 +22,7 @@ import pytest
 from distributed import Client
 from mlflow import MlflowClient
 from rich.console import Console
-from stores import agree, results
+from stores import assert_same_results, results
 
 from fnnexp.config.execution import Execution
 from fnnexp.data import datasets as data
@@ -187,7 +187,7 @@ def test_a_sweep_on_dask_is_bitwise_that_of_one_machine_though_a_worker_is_kille
     assert len(outcome.finished) == len(trials) == 8
     assert ("a worker died; a stack" in said) == (allowed_failures == 0)
     assert "is gone; another trains its segment again" in said
-    agree(results(store, "fnnexp"), on_this_machine, same_bits)
+    assert_same_results(results(store, "fnnexp"), on_this_machine, same_bits)
     assert not cluster.cache.exists(), "a worker wrote"
 
 
@@ -445,7 +445,7 @@ def test_a_sweep_on_ray_is_bitwise_that_of_one_machine_though_a_worker_is_killed
     assert outcome.failed == []
     assert len(outcome.finished) == len(trials) == 8
     assert "a worker died; a stack of" in said
-    agree(results(store, "fnnexp"), on_this_machine, same_bits)
+    assert_same_results(results(store, "fnnexp"), on_this_machine, same_bits)
 
 
 def test_a_ray_cluster_that_is_not_there_is_told(refused):

@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 import pytest
 import yaml
-from files import in_one_file
+from files import in_first_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow import MlflowClient
@@ -807,7 +807,7 @@ def test_a_whole_checkpoint_is_gone_on_from_and_not_trained_again(
     Checkpoints(CHECKPOINTS).save(*_with_curve(half_trained(trials[0], epochs)))
     if "at first" in form:
         (file,), (curve,) = CHECKPOINTS.glob("*.npz"), CHECKPOINTS.glob("*.curve")
-        np.savez(file, **in_one_file(file))
+        np.savez(file, **in_first_format(file))
         curve.unlink()
     began_at = []
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from stores import fill
+from stores import copy_run
 
 import fnnexp
 
@@ -42,7 +42,7 @@ while True:
 def crowded(invoke, store, tmp_path):
     """Return the folder of a store with 10,000 runs and one, and what reads and writes in it."""
     assert invoke("data=digits", "epochs=1", "seed=99").status == 0
-    fill(tmp_path, MANY)
+    copy_run(tmp_path, MANY)
     others = [
         subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
         for code in (READER, WRITER)

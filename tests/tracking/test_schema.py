@@ -19,7 +19,7 @@ import pytest
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.store.db.utils import _get_latest_schema_revision
-from stores import OLD, held, make_old, revision_of
+from stores import OLD, make_old_store, revision_of, rows_of_runs
 
 import fnnexp
 from fnnexp.tracking import schema
@@ -46,7 +46,7 @@ def trained(empty_store, tmp_path_factory, invoke):
 def before(trained, tmp_path_factory):
     """Return an old store with that run; each test takes a copy."""
     file = tmp_path_factory.mktemp("old") / "mlflow.db"
-    make_old(file, trained)
+    make_old_store(file, trained)
     return file
 
 
@@ -154,8 +154,8 @@ def test_a_sweep_upgrades_a_copy_says_so_first_and_keeps_the_old_file(
         monkeypatch.setattr(os, "link", no_links)
     with closing(sqlite3.connect(old)) as database:
         database.execute(f"PRAGMA journal_mode={mode}")
-    runs = held(old)
-    assert runs == held(trained)
+    runs = rows_of_runs(old)
+    assert runs == rows_of_runs(trained)
     assert len(runs["runs"]) == 1
     ran = invoke(*ONE)
     assert ran.status == 0, ran.err
@@ -165,8 +165,8 @@ def test_a_sweep_upgrades_a_copy_says_so_first_and_keeps_the_old_file(
     assert "0 trials finished, 1 were done before" in ran.out
     assert names_in(own_folder) == ["mlflow.db", kept.name]
     answers(old)
-    assert held(old) == runs
-    assert (revision_of(kept), held(kept)) == (OLD, runs)
+    assert rows_of_runs(old) == runs
+    assert (revision_of(kept), rows_of_runs(kept)) == (OLD, runs)
 
 
 def test_commands_that_read_look_at_a_copy_and_say_so(old, invoke, own_folder):
@@ -192,11 +192,11 @@ def test_a_copy_is_made_again_when_the_store_has_changed(old):
 
 
 def test_the_ui_upgrades_an_old_store_before_mlflows_server_can(old, invoke, started):
-    runs = held(old)
+    runs = rows_of_runs(old)
     ran = invoke("ui", "--port", str(free_port()))
     assert "upgrades a copy" in ran.err
     assert len(started) == 1
-    assert (revision_of(old), held(old)) == (NOW, runs)
+    assert (revision_of(old), rows_of_runs(old)) == (NOW, runs)
 
 
 IDLE = """
@@ -263,7 +263,7 @@ def test_an_upgrade_that_mlflow_was_stopped_in_goes_on_and_every_run_is_there(
     assert ran.status == 0, ran.err
     assert "1 were done before" in ran.out
     answers(old)
-    assert held(old) == held(trained)
+    assert rows_of_runs(old) == rows_of_runs(trained)
 
 
 def test_a_kill_just_before_the_new_store_takes_its_place_leaves_nothing_behind(old, own_folder):
@@ -277,7 +277,7 @@ def test_a_kill_just_before_the_new_store_takes_its_place_leaves_nothing_behind(
         schema.ready(old, lambda line: None)
     assert names_in(own_folder) == [".mlflow.db.alive", "mlflow.db", f"mlflow.db.before-{NOW}"]
     answers(old)
-    assert held(own_folder / f"mlflow.db.before-{NOW}") == held(old)
+    assert rows_of_runs(own_folder / f"mlflow.db.before-{NOW}") == rows_of_runs(old)
 
 
 # --- stores that can't be upgraded ---
@@ -299,7 +299,7 @@ def test_a_half_way_store_with_runs_is_left_as_it_is_and_named(old, invoke, own_
 
 def test_a_half_made_store_without_a_run_is_put_aside_and_a_new_one_made(own_folder, invoke):
     file = own_folder / "mlflow.db"
-    make_old(file)
+    make_old_store(file)
     break_half_way(file)
     ran = invoke(*ONE)
     assert ran.status == 0, ran.err
@@ -364,7 +364,7 @@ def test_a_kill_at_any_moment_leaves_the_old_store_or_the_new(start, before, own
     """From the start of the process on, in a new folder each time."""
     command = [sys.executable, "-c", OPEN]
     chance = random.Random(int(os.environ.get("FNNEXP_CHAOS_SEED", "0")))
-    runs, whole, left = held(before), None, set()
+    runs, whole, left = rows_of_runs(before), None, set()
     for kill in range(KILLS + 1):
         folder = own_folder / str(kill)
         folder.mkdir()
@@ -378,13 +378,13 @@ def test_a_kill_at_any_moment_leaves_the_old_store_or_the_new(start, before, own
             killed_after(chance.uniform(0, whole), command)
         left.add(revision_of(file) if file.exists() else None)
         if file.exists() and start == "old":
-            assert held(file) == runs
+            assert rows_of_runs(file) == runs
         assert subprocess.run(command, check=False, capture_output=True).returncode == 0
         answers(file)
         assert not [name for name in names_in(folder) if name.startswith(".")]
         if start == "old":
-            assert held(file) == runs
-            assert held(folder / f"mlflow.db.before-{NOW}") == runs
+            assert rows_of_runs(file) == runs
+            assert rows_of_runs(folder / f"mlflow.db.before-{NOW}") == runs
     assert left <= {None if start == "nothing" else OLD, NOW}
 
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 from mlflow import MlflowClient
 from rich.console import Console
-from stores import agree, results
+from stores import assert_same_results, results
 
 import fnnexp
 from fnnexp.config.execution import Execution
@@ -79,7 +79,7 @@ def test_a_sweep_over_http_into_postgresql_is_bitwise_that_in_sqlite(
     ran = invoke(*words, *here)
     assert ran.status == 0, ran.err
     assert "6 trials finished" in ran.out
-    agree(results(server.uri, "grid"), results(store, "grid"), same_bits)
+    assert_same_results(results(server.uri, "grid"), results(store, "grid"), same_bits)
 
     where = {"tracking_uri": server.uri}
     by = ["trial", "metric", "epoch"]
@@ -122,7 +122,7 @@ def test_a_server_that_restarts_is_waited_for_with_a_message_and_nothing_is_lost
     assert outcome.failed == []
     assert said.getvalue().count(f"MLflow at {server.uri} does not answer") >= 1
     assert f"MLflow at {server.uri} answers again" in said.getvalue()
-    agree(results(server.uri, "long"), results(store, "long"), same_bits)
+    assert_same_results(results(server.uri, "long"), results(store, "long"), same_bits)
 
 
 def test_two_machines_at_once_train_each_trial_once(server, tmp_path):
@@ -212,7 +212,7 @@ def test_an_answer_that_is_lost_makes_no_second_run_and_no_second_point(
     assert {"create", "log-batch", "update", "weights.npz", "config.yaml"} <= set(losing.lost)
     assert outcome.failed == []
     assert "does not answer" in said
-    agree(results(server.uri, "lost"), results(store, "lost"), same_bits)
+    assert_same_results(results(server.uri, "lost"), results(store, "lost"), same_bits)
 
 
 def test_a_server_that_is_not_there_is_told_in_seconds_and_nothing_is_begun(invoke, monkeypatch):

@@ -8,7 +8,7 @@ from fnnexp.errors import FnnexpError
 from fnnexp.reporting.plots.curves import curves as draw_curves
 from fnnexp.reporting.plots.heat_map import heat_map
 from fnnexp.results import frames
-from fnnexp.results.arguments import takes_frames
+from fnnexp.results.arguments import validate_frames
 from fnnexp.results.factors import others
 from fnnexp.tracking.run_format import METRICS
 
@@ -21,7 +21,7 @@ ACROSS, WIDEST = 2, 6.5
 """Panels beside each other, and inches: what can be read from the back row, where a page takes more."""
 
 
-@takes_frames
+@validate_frames
 def plot_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str | None = None) -> Picture:
     """Draw the curves of some trials: the mean over seeds in its 95% interval, a panel an arch × batching.
 
@@ -50,7 +50,7 @@ def plot_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str | None = N
     return _not_empty(draw_curves(runs, curves, metric, across=ACROSS), metric)
 
 
-@takes_frames
+@validate_frames
 def plot_heat_map(runs: pd.DataFrame, metric: str | None = None) -> Picture:
     """Draw the mean over seeds of each arch × init × batching, in percent, a panel a batching mode.
 

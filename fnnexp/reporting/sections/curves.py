@@ -8,7 +8,7 @@ from fnnexp.reporting.document.blocks import Section
 from fnnexp.reporting.figures import Drawing, of_finished_trials
 from fnnexp.reporting.plots.against_time import against_time as draw_against_time
 from fnnexp.reporting.plots.curves import curves as draw_curves
-from fnnexp.results.ranking import accuracy_beside, ranking_of
+from fnnexp.results.ranking import matching_accuracy, ranking_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     """Return the section of the curves, of the accuracy and the loss on the images that rank."""
-    accuracy = accuracy_beside(runs, ranking or ranking_of(runs))
+    accuracy = matching_accuracy(runs, ranking or ranking_of(runs))
     split = accuracy.removeprefix("best_").partition("_")[0]
 
     def drawing(quantity: str) -> Drawing:
@@ -30,7 +30,7 @@ def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = 
 
 def against_time(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     """Return the section of accuracy against training time."""
-    metric = accuracy_beside(runs, ranking or ranking_of(runs))
+    metric = matching_accuracy(runs, ranking or ranking_of(runs))
     drawing = Drawing("accuracy_against_time", AGAINST_TIME, lambda part: draw_against_time(part, metric))
     return Section("Accuracy against training time", of_finished_trials(runs, [drawing], ranking))
 

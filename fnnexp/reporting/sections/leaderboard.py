@@ -13,7 +13,7 @@ from fnnexp.config.schema import CHOICES
 from fnnexp.reporting.document.blocks import EVERYWHERE, Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import between, mean_and_spread
 from fnnexp.results import filters, statistics
-from fnnexp.results.arguments import takes_frames
+from fnnexp.results.arguments import validate_frames
 from fnnexp.results.factors import AXES, as_text, factors_of, groups, labels_of, others
 from fnnexp.results.ranking import ACCURACY, Ranking, ranking_of
 from fnnexp.tracking.run_format import STATUSES
@@ -44,7 +44,7 @@ def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     return Section("Leaderboard", blocks, {"leaderboard": board})
 
 
-@takes_frames
+@validate_frames
 def leaderboard(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFrame:
     """Return one row a configuration (everything but the seed), the best first. A trial counts once.
 

@@ -8,7 +8,7 @@ from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
 from fnnexp.reporting.document.wording import plural
 from fnnexp.results import frames, numeric
 from fnnexp.results.factors import AXES, as_text, factors_of, groups, others, varies_within
-from fnnexp.results.ranking import ranking_of, without_value
+from fnnexp.results.ranking import missing_values_note, ranking_of
 from fnnexp.tracking.run_format import METRICS, STATUSES, TOO_GOOD
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def basis(runs: pd.DataFrame, ranking: Ranking | None = None) -> str:
     numbers = ""
     if metric != default and numeric.axes_of(runs):
         numbers = f"The sections of numeric factors are in the report by {default} alone."
-    doubts = [DOUBTS.get(metric.partition("_")[0], ""), without_value(runs, ranking), numbers]
+    doubts = [DOUBTS.get(metric.partition("_")[0], ""), missing_values_note(runs, ranking), numbers]
     return " ".join(filter(None, [f"Ranked by {metric}{why}: {mean}.", *doubts]))
 
 

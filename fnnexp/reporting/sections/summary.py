@@ -12,7 +12,7 @@ from fnnexp.reporting.document.markdown import escaped
 from fnnexp.reporting.document.wording import between, percent, plural, points, value
 from fnnexp.reporting.plots import ahead, picture
 from fnnexp.results import budgets, comparisons, filters, frames, numeric, questions, statistics
-from fnnexp.results.arguments import takes_frames
+from fnnexp.results.arguments import validate_frames
 from fnnexp.results.factors import as_text
 from fnnexp.results.ranking import ranking_of
 
@@ -58,7 +58,7 @@ class Answer(str):
         return str(self)
 
 
-@takes_frames
+@validate_frames
 def answer(runs: pd.DataFrame, *, metric: str | None = None, margin: float | None = None) -> Answer:
     """Return what a frame of trials answers, in sentences: what leads and by how much, and what is open.
 
@@ -78,7 +78,7 @@ def answer(runs: pd.DataFrame, *, metric: str | None = None, margin: float | Non
     --------
     >>> print(fnnexp.answer(runs[runs["batching"] == "mini"]))  # doctest: +SKIP
     """
-    return Answer("\n".join(sentences(*questions.asked(runs, ranking_of(runs, metric, margin)))))
+    return Answer("\n".join(sentences(*questions.rows_and_findings(runs, ranking_of(runs, metric, margin)))))
 
 
 def section(runs: pd.DataFrame, findings: Findings) -> Section:
@@ -333,7 +333,7 @@ def _not_learned(runs: pd.DataFrame, finished: Sequence[Configuration], findings
     some = [
         f"{each.name} ({int(each.failed.sum())} of {plural(len(each.failed), 'seed')})" for each in partly
     ]
-    least = comparisons.least_accuracy(runs)
+    least = comparisons.learning_threshold(runs)
     guessing = "twice what guessing gets" if least < 0.75 else "half-way from guessing to all right"
     limit = f"below {100 * least:.3g}%, {guessing}"
     texts = []

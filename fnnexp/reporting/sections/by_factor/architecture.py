@@ -14,7 +14,7 @@ from fnnexp.reporting.plots.heat_map import heat_map
 from fnnexp.reporting.sections.leaderboard import NOT_FINISHED, means_over_seeds
 from fnnexp.results import filters, numeric
 from fnnexp.results.factors import AXES, as_text, groups, labels_of, others
-from fnnexp.results.ranking import Ranking, accuracy_beside, ranking_of
+from fnnexp.results.ranking import Ranking, matching_accuracy, ranking_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     """Return the section of a frame of runs; where no accuracy ranks, the one beside it is drawn."""
     ranking = ranking or ranking_of(runs)
-    metric, cells = accuracy_beside(runs, ranking), table(runs, ranking)
+    metric, cells = matching_accuracy(runs, ranking), table(runs, ranking)
     best = numeric.at_best(runs, ranking)
     caption = f"{metric} in percent, the mean over seeds; darker is better, by the logit."
     drawing = Drawing("heat_map", caption, lambda part: heat_map(part, metric))

@@ -43,15 +43,15 @@ def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = 
     It is empty too where the time to a level ranks, which is of the whole curve.
     """
     ranking = ranking or ranking_of(runs)
-    if not budgets.varies(runs) or ranking.is_time:
+    if not budgets.batching_varies(runs) or ranking.is_time:
         return Section(TITLE, [])
-    cuts = {unit: budgets.at(runs, curves, unit) for unit in UNITS}
+    cuts = {unit: budgets.cut_at_equal_cost(runs, curves, unit) for unit in UNITS}
     pairs = {unit: _pairs(cut.runs, ranking) for unit, cut in cuts.items()}
     rows = [row for unit in UNITS for row in _rows(unit, cuts[unit].runs, pairs[unit], ranking)]
     sentences = [
         _an_epoch(cuts["updates"].costs),
         *(_verdicts(unit, each, ranking) for unit, each in pairs.items() if len(each)),
-        *(text for unit, cut in cuts.items() for text in budgets.left_out(cut.costs, unit)),
+        *(text for unit, cut in cuts.items() for text in budgets.omitted_modes(cut.costs, unit)),
     ]
     blocks: list[Block] = [Text(sentence) for sentence in sentences if sentence]
     if rows:
