@@ -54,7 +54,7 @@ def of_finished_trials(
     """Return the drawings for the page, and a sentence where there are none, or not all.
 
     What numeric factors vary in is drawn at each option's best values: they are axes, with figures of their
-    own (:mod:`fnnexp.reporting.sections.by_factor.numbers`).
+    own (:mod:`fnnexp.reporting.sections.by_factor.numeric_factors`).
     """
     runs = numeric.at_best(runs, ranking)
     finished, beside = runs[runs["status"] == "finished"], others(runs)

@@ -36,7 +36,7 @@ from fnnexp.reporting.sections import (
     summary,
     troubles,
 )
-from fnnexp.reporting.sections.by_factor import architecture, equal_cost, numbers, shares
+from fnnexp.reporting.sections.by_factor import architecture, equal_cost, numeric_factors, shares
 from fnnexp.results import filters, frames, questions
 from fnnexp.results.ranking import level_of, ranking_of, seconds_to
 from fnnexp.tracking import experiment as experiments
@@ -176,7 +176,7 @@ def make(
     sections = [
         summary.section(rows, findings),
         layers.section(runs, whole.diagnostics, ranking),
-        *(numbers.sections(runs) if ranking.metric == frames.ranking(runs) else []),
+        *(numeric_factors.sections(runs) if ranking.metric == frames.ranking(runs) else []),
         overview.section(whole.runs, whole.curves, ranking),
         leaderboard.section(runs, ranking),
         architecture.section(runs, ranking),

@@ -70,7 +70,7 @@ REPORTS = {
 }
 """The trials of each, recorded ones and some with changes that a rule is about, and what varies in them."""
 
-NOT_READ = ("curves", "equal_cost", "layers", "mistakes", "numbers", "troubles")
+NOT_READ = ("curves", "equal_cost", "layers", "mistakes", "numeric_factors", "troubles")
 """The modules of the sections of which nothing is computed again here."""
 
 HEADS = {

@@ -10,7 +10,7 @@ import pandas as pd
 from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
 from fnnexp.reporting.document.markdown import escaped
 from fnnexp.reporting.document.wording import between, percent, plural, points, value
-from fnnexp.reporting.plots import ahead, picture
+from fnnexp.reporting.plots import from_leader, picture
 from fnnexp.results import budgets, comparisons, filters, frames, numeric, questions, statistics
 from fnnexp.results.arguments import validate_frames
 from fnnexp.results.factors import as_text
@@ -86,8 +86,8 @@ def section(runs: pd.DataFrame, findings: Findings) -> Section:
 
     A terminal shows the answer alone.
     """
-    drawn = ahead.ahead(findings)
-    figures = [picture.block(drawn, "answer", ahead.caption(findings.with_leader))] if drawn else []
+    drawn = from_leader.from_leader(findings)
+    figures = [picture.block(drawn, "answer", from_leader.caption(findings.with_leader))] if drawn else []
     answers = [Text(each, EVERYWHERE) for each in headlines(runs, findings)]
     return Section(TITLE, [*answers, *figures, *map(Text, details(runs, findings))])
 

@@ -39,7 +39,7 @@ STROKES: dict[str, dict[str, Any]] = {
 }
 
 
-def ahead(findings: Findings) -> Picture | None:
+def from_leader(findings: Findings) -> Picture | None:
     """Return each configuration's difference from the leader with its interval, and that of each seed.
 
     Differences are paired by seed, of accuracies in percentage points; the shaded band is the margin. None

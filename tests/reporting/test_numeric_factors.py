@@ -17,7 +17,7 @@ from fnnexp.reporting.document.blocks import Figure, Table, Text
 from fnnexp.reporting.plots import heat_map, over_values, scales
 from fnnexp.reporting.sections import curves, leaderboard
 from fnnexp.reporting.sections.by_factor import architecture as by_architecture
-from fnnexp.reporting.sections.by_factor import numbers
+from fnnexp.reporting.sections.by_factor import numeric_factors
 from fnnexp.results import frames, numeric
 from fnnexp.tracking.run_format import METRICS
 
@@ -85,10 +85,10 @@ def test_a_report_has_as_many_figures_of_ninety_values_as_of_three(tmp_path):
 
 
 def test_there_is_a_section_for_each_axis_and_one_for_two_together():
-    titles = [section.title for section in numbers.sections(sweep(momenta=(0.25, 0.5, 0.75)))]
+    titles = [section.title for section in numeric_factors.sections(sweep(momenta=(0.25, 0.5, 0.75)))]
     assert titles == ["By optimizer.lr", "By optimizer.momentum", "By two numeric factors"]
-    assert [section.title for section in numbers.sections(sweep())] == ["By optimizer.lr"]
-    assert numbers.sections(sweep(RATES[:2])) == []
+    assert [section.title for section in numeric_factors.sections(sweep())] == ["By optimizer.lr"]
+    assert numeric_factors.sections(sweep(RATES[:2])) == []
 
 
 def test_other_figures_are_drawn_of_each_option_at_its_own_best_and_say_so():
@@ -180,7 +180,7 @@ def test_what_diverged_is_marked_at_the_foot_and_counts_in_no_mean():
     rest = runs[(runs["init"] == "he") & (runs["optimizer.lr"] == 1.0) & ~lost]
     assert of_he.get_ydata()[-1] == pytest.approx(rest["val_accuracy"].mean())
     assert "diverged" in {text.get_text() for text in figure.legends[0].get_texts()}
-    assert "4 trials diverged, at optimizer.lr 1; " in " ".join(texts(numbers.sections(runs)[0]))
+    assert "4 trials diverged, at optimizer.lr 1; " in " ".join(texts(numeric_factors.sections(runs)[0]))
 
 
 def test_panels_are_laid_out_as_in_the_other_figures():
@@ -194,8 +194,8 @@ def test_panels_are_laid_out_as_in_the_other_figures():
 def test_no_trial_finished_draws_nothing():
     runs = sweep().assign(status="failed")
     assert over_values.lines(numeric.along(runs, "optimizer.lr"), "val_accuracy", "optimizer.lr") is None
-    (section,) = numbers.sections(runs)
-    assert texts(section) == [numbers.NO_LINE]
+    (section,) = numeric_factors.sections(runs)
+    assert texts(section) == [numeric_factors.NO_LINE]
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_a_map_of_many_values_has_a_point_in_each_place():
         top = mine.loc[mine["val_accuracy"].idxmax()]
         ring = ax.lines[0]
         assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (top["optimizer.lr"], top["optimizer.momentum"])
-    said = texts(numbers.sections(runs)[-1])[0]
+    said = texts(numeric_factors.sections(runs)[-1])[0]
     assert said.startswith("max is best at optimizer.lr=")
     assert said.count("and optimizer.momentum=0.5.") == 2
 
@@ -260,7 +260,7 @@ def test_a_map_of_many_values_has_a_point_in_each_place():
 
 
 def test_the_sentences_name_each_best_value_and_what_is_not_told_apart():
-    (section,) = numbers.sections(sweep(seeds=6))
+    (section,) = numeric_factors.sections(sweep(seeds=6))
     said = texts(section)[0]
     assert said == (
         "max is best at optimizer.lr=0.3 (told apart from the 4 others). "
@@ -274,21 +274,21 @@ def test_the_sentences_name_each_best_value_and_what_is_not_told_apart():
     noisy = sweep(seeds=2, noise=0.02)
     optima = numeric.optima(noisy, "optimizer.lr")
     assert all(len(each.near) > 1 for each in optima)
-    assert "not told apart)" in texts(numbers.sections(noisy)[0])[0]
+    assert "not told apart)" in texts(numeric_factors.sections(noisy)[0])[0]
 
 
 def test_one_seed_is_said_to_give_no_interval():
-    said = texts(numbers.sections(sweep(seeds=1))[0])
+    said = texts(numeric_factors.sections(sweep(seeds=1))[0])
     assert said[0] == "max is best at optimizer.lr=0.3. he is best at optimizer.lr=0.1."
     assert said[1] == "One seed has no interval, so which values are as good can't be said."
 
 
 def test_the_end_of_what_was_tried_is_said_with_the_next_value():
     runs = sweep(values=(0.001, 0.01, 0.1))
-    said = texts(numbers.sections(runs)[0])
+    said = texts(numeric_factors.sections(runs)[0])
     assert "max and he are best at the end of what was tried: try optimizer.lr=1." in said
     only = runs[runs["init"] == "he"].reset_index(drop=True)
-    (section,) = numbers.sections(only)
+    (section,) = numeric_factors.sections(only)
     assert section.sentences[0].startswith("The best is optimizer.lr=0.1")
     assert section.sentences[1] == "It is best at the end of what was tried: try optimizer.lr=1."
     assert not [block for block in section.blocks if isinstance(block, Table)]  # its sentence says it
@@ -296,7 +296,7 @@ def test_the_end_of_what_was_tried_is_said_with_the_next_value():
 
 def test_of_many_options_the_best_values_are_counted():
     runs = sweep(archs=("relu_100", "tanh_128"), batchings=("full", "mini"))
-    assert texts(numbers.sections(runs)[0])[0] == (
+    assert texts(numeric_factors.sections(runs)[0])[0] == (
         "The best optimizer.lr of 8 combinations of the other factors: 0.3 in 4, 0.1 in 4."
     )
 
@@ -304,13 +304,13 @@ def test_of_many_options_the_best_values_are_counted():
 def test_what_did_not_learn_has_no_best_value():
     runs = sweep()
     runs.loc[runs["init"] == "max", "val_accuracy"] = 0.1
-    said = texts(numbers.sections(runs)[0])
+    said = texts(numeric_factors.sections(runs)[0])
     assert said[0].startswith("max did not learn at any optimizer.lr. he is best at optimizer.lr=0.1")
     assert not any("at the end" in each for each in said)
 
 
 def test_the_best_values_are_a_file():
-    optima = numbers.sections(sweep(momenta=(0.25, 0.5, 0.75)))[0].data["optima"]
+    optima = numeric_factors.sections(sweep(momenta=(0.25, 0.5, 0.75)))[0].data["optima"]
     assert optima[["axis", "init", "best"]].to_numpy().tolist() == [
         ["optimizer.lr", "max", 0.3],
         ["optimizer.lr", "he", 0.1],
@@ -320,12 +320,12 @@ def test_the_best_values_are_a_file():
 
 
 def test_every_figure_has_a_caption_and_stands_in_files():
-    for section in numbers.sections(sweep(momenta=(0.25, 0.5, 0.75))):
+    for section in numeric_factors.sections(sweep(momenta=(0.25, 0.5, 0.75))):
         for figure in (block for block in section.blocks if isinstance(block, Figure)):
             assert figure.caption.endswith(".")
             assert figure.svg.startswith("<svg")
 
 
-@pytest.mark.parametrize("module", [numbers, over_values, heat_map])
+@pytest.mark.parametrize("module", [numeric_factors, over_values, heat_map])
 def test_the_examples_run(module):
     assert doctest.testmod(module).failed == 0
