@@ -1,4 +1,4 @@
-"""The notebooks, and how they are executed: ``python -m notebooks`` makes their outputs anew."""
+"""The notebooks, and how to execute them: ``python -m notebooks`` renews their outputs."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from nbclient import NotebookClient
 FOLDER = Path(__file__).parent
 NOTEBOOKS = tuple(sorted(FOLDER.glob("*.ipynb")))
 
-OURS = re.compile(r"^measured how many lanes .*\n| in [\d.]+ s$| · \d+ s$", re.MULTILINE)
-"""What the sweep says of this machine and this moment."""
+VARYING_OUTPUT = re.compile(r"^measured how many lanes .*\n| in [\d.]+ s$| · \d+ s$", re.MULTILINE)
+"""The output of a sweep that depends on the machine or the time."""
 
 
 def execute(file: Path, folder: Path, parameters: str | None = None) -> Any:
-    """Return the notebook as it is after all its cells ran, in order, in a new kernel.
+    """Return the notebook after running all its cells in order in a new kernel.
 
     Parameters
     ----------
     file
         The notebook.
     folder
-        Where the kernel stands, and so where the sweeps leave their store.
+        The working directory of the kernel, where sweeps create their store.
     parameters
-        What stands in place of the cell tagged `parameters`; None: that cell itself.
+        Code that replaces the cell tagged `parameters`. None: run that cell.
 
     Raises
     ------
     nbclient.exceptions.CellExecutionError
-        At the first cell that fails.
+        If a cell fails.
     """
     notebook = nbformat.read(file, as_version=4)
     if parameters is not None:
-        (cell,) = (each for each in notebook.cells if "parameters" in each.metadata.get("tags", ()))
+        (cell,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ()))
         cell.source = parameters
     resources = {"metadata": {"path": str(folder)}}
     NotebookClient(notebook, timeout=1800, resources=resources, record_timing=False).execute(
@@ -49,7 +49,7 @@ def execute(file: Path, folder: Path, parameters: str | None = None) -> Any:
 
 
 def tidied(notebook: Any) -> Any:
-    """Return an executed notebook without what differs from machine to machine and from time to time."""
+    """Return an executed notebook without what differs between machines or over time."""
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -58,9 +58,9 @@ def tidied(notebook: Any) -> Any:
         cell.id = f"cell-{i}"
         for output in cell.get("outputs", ()):
             if output.output_type == "stream":
-                output.text = OURS.sub("", output.text)
+                output.text = VARYING_OUTPUT.sub("", output.text)
             elif "text/plain" in output.get("data", ()):
-                output.data["text/plain"] = OURS.sub("", output.data["text/plain"])
+                output.data["text/plain"] = VARYING_OUTPUT.sub("", output.data["text/plain"])
         if "outputs" in cell:
             cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
     return notebook

@@ -1,4 +1,4 @@
-"""Execute the notebooks that are named, or all, and save them with their outputs."""
+"""Execute the named notebooks, or all, and save them with their outputs."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""What sweeps have recorded, as frames, and what the frames say.
+"""Data frames of what sweeps have recorded, and comparisons of their trials.
 
 - ``frames``: runs, curves and diagnostics as typed data frames.
-- ``factors``, ``filters``: what tells configurations apart; choosing rows.
-- ``ranking``: which metric ranks, and which way is better.
+- ``factors``: what distinguishes configurations; ``filters``: selection of rows.
+- ``arguments``: validation of frames that users pass in.
+- ``ranking``: which metric ranks trials, and in which direction.
 - ``statistics``: functions from an array to a number or an interval.
 - ``averages``: means and intervals over seeds, for figures.
 - ``comparisons``: pairs, leaders and shares of variance.
-- ``budgets``: trials cut where their batching modes have cost the same.
+- ``budgets``: trials cut where their batching modes cost the same.
 - ``numeric``: numeric factors as axes, and the best values on them.
-- ``questions``: which rows answer what a frame asks, and the pairs that do.
-- ``arguments``: checks that a function got such a frame.
+- ``questions``: which rows to compare, and ``fnnexp.compare``.
 """

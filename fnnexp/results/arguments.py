@@ -1,4 +1,4 @@
-"""Validate DataFrame arguments, suggest the right call, and restore the types that columns were made with."""
+"""Validate frames that users pass in, suggest the right call, and restore their columns' types."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ NEEDED = {
 
 
 def validate_frames(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a function to get its `runs` and `curves` :func:`typed`, and to raise when it can't.
+    """Decorate a function to validate `runs` and `curves` and to restore their types (:func:`restore_types`).
 
-    >>> @takes_frames
+    >>> @validate_frames
     ... def count(runs):
     ...     return len(runs)
     >>> count(3)
     Traceback (most recent call last):
-    fnnexp.errors.FnnexpError: count takes as runs the frame of fnnexp.runs or some of its rows, and not 3 \
+    fnnexp.errors.FnnexpError: count needs as runs the frame of fnnexp.runs or some of its rows, not 3 \
 (int); write fnnexp.count(fnnexp.runs("demo"))
     """
     signature = inspect.signature(function)
@@ -46,32 +46,34 @@ def validate_frames(function: Callable[P, R]) -> Callable[P, R]:
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             bound = signature.bind(*args, **kwargs)
-        except TypeError:  # too few or too many: Python says it best
+        except TypeError:  # let Python report a wrong number of arguments
             return function(*args, **kwargs)
-        given = bound.arguments
+        arguments = bound.arguments
         for name in frames:
-            if wrong := _wrong(given[name], NEEDED[name]):
-                experiment = given[name] if isinstance(given[name], str) else "demo"
-                calls = ", ".join(f'fnnexp.{each}("{experiment}")' for each in frames)
+            if problem := _problem(arguments[name], NEEDED[name]):
+                experiment = arguments[name] if isinstance(arguments[name], str) else "demo"
+                calls = ", ".join(f'fnnexp.{frame}("{experiment}")' for frame in frames)
                 raise FnnexpError(
-                    f"{function.__name__} takes as {name} the frame of fnnexp.{name} or some of its rows, "
-                    f"and not {wrong}; write fnnexp.{function.__name__}({calls})"
+                    f"{function.__name__} needs as {name} the frame of fnnexp.{name} or some of its rows, "
+                    f"not {problem}; write fnnexp.{function.__name__}({calls})"
                 )
-            given[name] = restore_types(given[name], name)
+            arguments[name] = restore_types(arguments[name], name)
         return function(*bound.args, **bound.kwargs)
 
     return checked
 
 
-def _wrong(given: Any, needed: tuple[str, ...]) -> str:
-    """Return what was given instead of a frame with these columns; empty if it is one."""
-    kind = type(given).__name__
-    if not isinstance(given, pd.DataFrame):
-        return f"{given!r} ({kind})" if isinstance(given, str | int | float) else f"what is a {kind}"
-    if missing := [column for column in needed if column not in given.columns]:
-        return f"one without {', '.join(missing)}"
-    twice = given.columns[given.columns.duplicated()].intersection([*RESULTS, *needed, *params_of(given)])
-    return f"one with two columns {twice[0]}" if len(twice) else ""
+def _problem(argument: Any, required: tuple[str, ...]) -> str:
+    """Return what is wrong with an argument that must be a frame with these columns; "" if nothing is."""
+    type_name = type(argument).__name__
+    if not isinstance(argument, pd.DataFrame):
+        return f"{argument!r} ({type_name})" if isinstance(argument, str | int | float) else f"a {type_name}"
+    if missing := [column for column in required if column not in argument.columns]:
+        return f"a frame without {', '.join(missing)}"
+    duplicated = argument.columns[argument.columns.duplicated()].intersection(
+        [*RESULTS, *required, *params_of(argument)]
+    )
+    return f"a frame with two columns {duplicated[0]}" if len(duplicated) else ""
 
 
 TYPES: dict[str, dict[str, Any]] = {
@@ -82,91 +84,93 @@ TYPES: dict[str, dict[str, Any]] = {
     },
     "curves": {"trial": "str", "epoch": "Int64", "metric": "str", "value": "float64"},
 }
-"""How the columns that every frame has are read; what becomes a category, or a time, is text at first."""
+"""The types of the columns that every frame has. Categories and times are read as text first."""
 
 
 def restore_types(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return a frame with the types that it was made with, whatever a file made of them.
+    """Return a frame with the column types that fnnexp gave it, e.g. after reading it from a CSV file.
 
-    Columns that fnnexp does not know are left as they are.
+    Columns unknown to fnnexp are not changed.
 
     Parameters
     ----------
     frame
-        Of trials or of curves.
+        A frame of runs or of curves.
     name
-        What the caller calls it, `runs` or `curves`.
+        `runs` or `curves`.
 
     Raises
     ------
     FnnexpError
-        When a column holds what it can't, as an accuracy in percent.
+        If a column has invalid values, such as an accuracy in percent.
 
+    Examples
+    --------
     >>> read = pd.DataFrame({"seed": [0.0, None], "init": ["he", "max"], "mine": [1, 2]})
-    >>> typed(read, "runs").dtypes.astype("str").to_list()
+    >>> restore_types(read, "runs").dtypes.astype("str").to_list()
     ['Int64', 'category', 'int64']
     """
-    frame, types, made = frame.reset_index(drop=True), TYPES[name], {}
+    frame, types, restored = frame.reset_index(drop=True), TYPES[name], {}
     params = params_of(frame) if name == "runs" else []
     for column in [*params, *frame.columns.intersection([*types])]:
-        wanted = types.get(column)
+        dtype = types.get(column)
         try:
-            made[column] = _as_made(frame[column], column, wanted)
+            restored[column] = _restored(frame[column], column, dtype)
         except (ValueError, TypeError) as error:
-            kind = KINDS.get(column) or KINDS.get(str(wanted), "text")
-            raise FnnexpError(f"{name}[{column!r}] must hold {kind}: {error}") from error
-    _refuse_percent(pd.DataFrame(made), name)
-    return frame.assign(**made)
+            expected = CONTENTS.get(column) or CONTENTS.get(str(dtype), "text")
+            raise FnnexpError(f"{name}[{column!r}] must contain {expected}: {error}") from error
+    _refuse_percent(pd.DataFrame(restored), name)
+    return frame.assign(**restored)
 
 
-KINDS = {"Int64": "whole numbers", "float64": "numbers", "started": "times", "status": ", ".join(STATUSES)}
-"""What a column, or one of a type, holds, in words."""
+CONTENTS = {"Int64": "whole numbers", "float64": "numbers", "started": "times", "status": ", ".join(STATUSES)}
+"""What a column, or a column of a type, must contain, in words."""
 
 
-def _as_made(column: pd.Series, name: str, wanted: Any) -> pd.Series:
-    """Return a column with the type that :func:`fnnexp.runs` or :func:`fnnexp.curves` makes it of."""
-    kind = str(column.dtype)
-    if kind == "category":
+def _restored(column: pd.Series, name: str, wanted_dtype: Any) -> pd.Series:
+    """Return a column with the type that :func:`fnnexp.runs` or :func:`fnnexp.curves` gives it."""
+    dtype = str(column.dtype)
+    if dtype == "category":
         return column
     if name == "started":
         return pd.to_datetime(column, utc=True, format="ISO8601")
-    if kind not in ("str", "boolean", "Int64", "float64") or wanted not in (kind, None):
-        column = _read(column, wanted)
+    if dtype not in ("str", "boolean", "Int64", "float64") or wanted_dtype not in (dtype, None):
+        column = _converted(column, wanted_dtype)
     if name == "status" and (unknown := set(column.dropna()).difference(STATUSES)):
-        raise ValueError(f"{unknown.pop()!r} is none of them")
+        raise ValueError(f"{unknown.pop()!r} is not a status")
     return as_options(column, name) if name in CHOICES else column
 
 
-def _read(column: pd.Series, wanted: Any) -> pd.Series:
-    """Return a column's values with a type; without one, with that of a param which has them."""
+def _converted(column: pd.Series, dtype: Any) -> pd.Series:
+    """Return a column converted to a type; without one, to the type that a param with these values has."""
     values = [None if pd.isna(value) else value for value in column]
-    wanted = wanted or _type_of([value for value in values if value is not None])
-    if wanted == "str":
+    dtype = dtype or _param_type([value for value in values if value is not None])
+    if dtype == "str":
         values = [None if value is None else str(value) for value in values]
-    elif wanted != "boolean":
-        return pd.to_numeric(pd.Series(values, column.index, "object")).astype(wanted)
-    return pd.Series(values, column.index, wanted)
+    elif dtype != "boolean":
+        return pd.to_numeric(pd.Series(values, column.index, "object")).astype(dtype)
+    return pd.Series(values, column.index, dtype)
 
 
-def _type_of(given: Sequence[Any]) -> Any:
+def _param_type(values: Sequence[Any]) -> Any:
     """Return the type of a param's column with these values."""
-    for kinds, wanted in (((bool,), "boolean"), ((int,), "Int64"), ((int, float), "float64")):
-        if given and all(isinstance(value, kinds) for value in given):
-            return wanted
+    for classes, dtype in (((bool,), "boolean"), ((int,), "Int64"), ((int, float), "float64")):
+        if values and all(isinstance(value, classes) for value in values):
+            return dtype
     return "str"
 
 
 def _refuse_percent(frame: pd.DataFrame, name: str) -> None:
-    """Raise when an accuracy is no share of 1: whatever is told of it would be wrong."""
-    for metric in (each for each in (*METRICS, BEST[0]) if each.endswith("accuracy")):
+    """Raise if an accuracy is outside 0 to 1, because comparisons and margins would then be wrong."""
+    for metric in (column for column in (*METRICS, BEST[0]) if column.endswith("accuracy")):
         if name == "curves":
-            place = f"curves.loc[curves['metric'] == {metric!r}, 'value']"
+            expression = f"curves.loc[curves['metric'] == {metric!r}, 'value']"
             values = frame["value"][frame["metric"] == metric]
         else:
-            place, values = f"runs[{metric!r}]", frame.get(metric, pd.Series(dtype="float64"))
+            expression, values = f"runs[{metric!r}]", frame.get(metric, pd.Series(dtype="float64"))
         wrong = values[(values < 0) | (values > 1)]
         if len(wrong):
             raise FnnexpError(
-                f"{metric} is {wrong.iloc[0]:g} in {name}, and an accuracy is a share, from 0 to 1; if it is "
-                f"in percent, write {place} /= 100"
+                f"{metric} is {wrong.iloc[0]:g} in {name}, but an accuracy is a fraction from 0 to 1; if it "
+                f"is in percent, write {expression} /= 100"
             )

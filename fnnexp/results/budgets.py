@@ -1,8 +1,7 @@
-"""Cut trials where their batching modes have cost the same: as many epochs, updates or seconds of training.
+"""Cut trials where their batching modes cost the same: equal epochs, updates or seconds of training.
 
-An epoch of full batches is one update, and one of single rows as many as there are rows. So modes that are
-compared at equal epochs differ in updates by orders of magnitude. Here each is taken where it stood within
-one budget: the least that a mode was trained for in all.
+An epoch of full batches is one update; an epoch of single rows is one update per row. So modes that are
+compared at equal epochs differ in updates by orders of magnitude.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ from fnnexp.results.arguments import validate_frames
 from fnnexp.tracking.run_format import BEST, METRICS
 
 UNITS = ("epochs", "updates", "seconds")
-"""What training can be counted in."""
+"""The units in which training can be counted."""
 
 SPENT = "spent"
-"""The column of :func:`at_equal` that says what a trial cost."""
+"""The column of :func:`at_equal` with the cost of a trial."""
 
 ROUNDING = 1e-9
-"""An epoch that ends later than the budget by less than this share ends within it."""
+"""An epoch that exceeds the budget by less than this fraction still counts as within it."""
 
 UNKNOWN = {
-    "updates": "how many it made is not known, because its runs do not say how many images they train on",
+    "updates": "how many it made is unknown, because its runs do not record how many images they train on",
     "seconds": "how long its epochs took is not recorded",
 }
-"""Why it is not known what an epoch cost."""
+"""Reasons why the cost of an epoch is unknown."""
 
 
 class AtEqual(NamedTuple):
@@ -41,11 +40,11 @@ class AtEqual(NamedTuple):
     Attributes
     ----------
     runs
-        As :func:`at_equal` returns them.
+        As returned by :func:`at_equal`.
     costs
-        A row for each batching mode in each cell (combination of the other factors): the other factors,
-        `batching`; `cost` of an epoch and `epochs` that were trained; `budget` (float64, NaN where it is not
-        known); `epoch` (Int64), where it was cut, 0 where no epoch ended within the budget.
+        A row for each batching mode in each cell (combination of the other factors), with the columns: the
+        other factors; `batching`; `cost` of an epoch; `epochs` trained; `budget` (float64, NaN if unknown);
+        `epoch` (Int64) at which the mode was cut, 0 if no epoch ended within the budget.
     """
 
     runs: pd.DataFrame
@@ -54,31 +53,30 @@ class AtEqual(NamedTuple):
 
 @validate_frames
 def at_equal(runs: pd.DataFrame, curves: pd.DataFrame, unit: str) -> pd.DataFrame:
-    """Return the trials as they stood when their batching modes had cost the same.
+    """Return the trials as they were when their batching modes had cost the same.
 
-    In each cell (combination of the other factors) the budget is what the mode that was trained least cost in
-    all. Each mode is taken at its last epoch that ended within it, all its seeds at the same.
+    In each cell (combination of the other factors), the budget is the total cost of the mode that was trained
+    least. Each mode is cut at its last epoch within the budget, the same epoch for all its seeds.
 
     Parameters
     ----------
     runs, curves
-        :func:`fnnexp.runs` and :func:`fnnexp.curves` of the same experiment, or some of their rows.
+        The frames of :func:`fnnexp.runs` and :func:`fnnexp.curves` for one experiment, or some of their rows.
     unit
-        `epochs`, `updates` (steps of the optimizer) or `seconds` (`seconds_per_epoch`, the mean over seeds,
-        measured while the trial trained in a stack with others, its validation and test included).
+        `epochs`, `updates` (steps of the optimizer) or `seconds` (`seconds_per_epoch`, averaged over seeds;
+        it includes evaluation and was measured while the trial trained in a stack with other trials).
 
     Returns
     -------
     DataFrame
-        A frame of runs as any other: :func:`fnnexp.compare`, :func:`fnnexp.leaderboard` and
-        :func:`fnnexp.answer` take it. The metrics of finished trials are those of their epoch, which is in
-        the column `epoch`; `spent` is its cost in the unit. A mode that ended no epoch within the budget is
-        left out of that cell, and `.attrs["about"]` says so in a sentence.
+        A frame of runs for :func:`fnnexp.compare`, :func:`fnnexp.leaderboard` and :func:`fnnexp.answer`.
+        Finished trials have the metrics of their `epoch`, which has cost `spent`, in the unit. A mode without
+        an epoch within the budget is omitted from that cell, and a sentence in `.attrs["about"]` says so.
 
     Raises
     ------
     FnnexpError
-        When the unit is none, batching does not vary, or no two modes can be compared.
+        If the unit is unknown, batching does not vary, or no two modes can be compared.
 
     Examples
     --------
@@ -87,49 +85,57 @@ def at_equal(runs: pd.DataFrame, curves: pd.DataFrame, unit: str) -> pd.DataFram
     """
     if unit not in UNITS:
         raise FnnexpError(
-            f"unit={unit!r} is no cost of training; write one of {', '.join(UNITS)}."
+            f"unit={unit!r}: not a unit of training cost; write one of {', '.join(UNITS)}."
             f"{did_you_mean(str(unit), UNITS)}"
         )
     if not batching_varies(runs):
-        raise FnnexpError(f"batching does not vary in these {len(runs)} trials, so they need no equal {unit}")
+        raise FnnexpError(
+            f"batching does not vary in these {len(runs)} trials, so at_equal has no modes to compare"
+        )
     cut, costs = cut_at_equal_cost(runs, curves, unit)
-    said = " ".join(omitted_modes(costs, unit))
+    about = " ".join(omitted_modes(costs, unit))
     if not batching_varies(cut[cut["status"] == "finished"]):
-        raise FnnexpError(said or f"no two batching modes have a finished trial with curves, at equal {unit}")
-    cut.attrs["about"] = said
+        raise FnnexpError(
+            about or f"no two batching modes have a finished trial with curves, at equal {unit}"
+        )
+    cut.attrs["about"] = about
     return cut
 
 
 def batching_varies(runs: pd.DataFrame) -> bool:
-    """Whether these trials have several options of batching that differ numerically."""
+    """Return whether these trials have several batching options that differ numerically."""
     return len(runs) > 0 and "batching" in comparisons.levels(filters.once(runs))
 
 
 def cut_at_equal_cost(runs: pd.DataFrame, curves: pd.DataFrame, unit: str) -> AtEqual:
-    """Return trials whose batching varies cut at equal cost, and what it was."""
+    """Return trials of several batching modes, cut at equal cost, and the costs."""
     runs = filters.once(runs)
-    modes = comparisons.levels(runs)
-    factors = [str(name) for name in modes.columns]
+    options = comparisons.levels(runs)
+    factors = [str(name) for name in options.columns]
     cell = [name for name in factors if name != "batching"]
     finished = runs["status"] == "finished"
-    spent = cost_of_an_epoch(runs, unit)
+    epoch_cost = cost_of_an_epoch(runs, unit)
     last = curves.groupby(curves["trial"].astype("str"))["epoch"].max()
-    done = modes.assign(cost=spent, epochs=runs["trial"].astype("str").map(last).astype("float64"))[finished]
-    costs = done.groupby(factors, observed=True).agg(cost=("cost", "mean"), epochs=("epochs", "min"))
+    finished_options = options.assign(
+        cost=epoch_cost, epochs=runs["trial"].astype("str").map(last).astype("float64")
+    )[finished]
+    costs = finished_options.groupby(factors, observed=True).agg(
+        cost=("cost", "mean"), epochs=("epochs", "min")
+    )
     costs = costs.reset_index()
     total = costs["cost"] * costs["epochs"]
     costs["budget"] = (
         total.groupby([costs[name] for name in cell], observed=True).transform("min") if cell else total.min()
     )
-    within = np.floor(costs["budget"] / costs["cost"] * (1 + ROUNDING))
-    costs["epoch"] = within.where(total.notna(), 0).astype("Int64")
-    epoch = modes.merge(costs, how="left", on=factors)["epoch"].where(finished)
-    cut = runs.assign(epoch=epoch, **{SPENT: epoch.astype("float64") * spent})
+    affordable = np.floor(costs["budget"] / costs["cost"] * (1 + ROUNDING))
+    costs["epoch"] = affordable.where(total.notna(), 0).astype("Int64")
+    epoch = options.merge(costs, how="left", on=factors)["epoch"].where(finished)
+    cut = runs.assign(epoch=epoch, **{SPENT: epoch.astype("float64") * epoch_cost})
     return AtEqual(_at_epoch(filters.part(cut, epoch.fillna(1) > 0), curves), costs)
 
 
 def cost_of_an_epoch(runs: pd.DataFrame, unit: str) -> pd.Series:
-    """Return what an epoch cost each trial (float64), NaN where that is not known.
+    """Return the cost of an epoch for each trial (float64), NaN if it is unknown.
 
     >>> runs = pd.DataFrame({"batching.mode": ["full", "mini", "sample"], "batching.size": [None, 128, None]})
     >>> cost_of_an_epoch(runs.assign(train_images=55_000), "updates").tolist()
@@ -140,15 +146,15 @@ def cost_of_an_epoch(runs: pd.DataFrame, unit: str) -> pd.Series:
     if unit == "seconds":
         seconds = runs["seconds_per_epoch"].astype("float64")
         return seconds.where(seconds > 0)
-    nothing = pd.Series(np.nan, runs.index)
+    unknown = pd.Series(np.nan, runs.index)
     mode = runs["batching.mode"] if "batching.mode" in runs else runs["batching"].astype("str")
-    size, rows = (runs.get(column, nothing) for column in ("batching.size", "train_images"))
-    updates = [_updates(*each) for each in zip(mode, size, rows, strict=True)]
+    size, rows = (runs.get(column, unknown) for column in ("batching.size", "train_images"))
+    updates = [_updates(*trial) for trial in zip(mode, size, rows, strict=True)]
     return pd.Series(updates, runs.index, "float64")
 
 
 def _updates(mode: Any, size: Any, rows: Any) -> float:
-    """Return the optimizer's steps in an epoch."""
+    """Return the number of optimizer steps in an epoch, NaN if it is unknown."""
     if mode == "full":
         return 1
     if mode not in MODES or pd.isna(rows) or (mode == "mini" and pd.isna(size)):
@@ -158,7 +164,7 @@ def _updates(mode: Any, size: Any, rows: Any) -> float:
 
 
 def _at_epoch(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs with the metrics that the trials with an `epoch` had at it."""
+    """Return the runs with the metrics that each trial had at its `epoch`, if it has one."""
     points = curves[["trial", "epoch", "metric", "value"]].astype({"trial": "str", "metric": "str"})
     points = points.drop_duplicates(["trial", "epoch", "metric"], keep="last")
     ends = runs[["trial", "epoch"]].dropna().rename(columns={"epoch": "end"})
@@ -178,7 +184,7 @@ def _at_epoch(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def amount(value: float, unit: str) -> str:
-    """Return so much training in words.
+    """Return an amount of training in words.
 
     >>> amount(1, "updates"), amount(55_000, "updates"), amount(0.12345, "seconds")
     ('1 update', '55,000 updates', '0.123 s')
@@ -193,27 +199,27 @@ def omitted_modes(costs: pd.DataFrame, unit: str) -> list[str]:
     names = [str(name) for name in costs.columns[: list(costs.columns).index("batching")]]
     texts = []
     for option in dict.fromkeys(costs["batching"]):
-        mine = costs[costs["batching"] == option]
-        lacking = mine[mine["epoch"] == 0]
-        if lacking.empty:
+        costs_of_mode = costs[costs["batching"] == option]
+        omitted = costs_of_mode[costs_of_mode["epoch"] == 0]
+        if omitted.empty:
             continue
         text = f"At equal {unit} {option} can't be compared"
-        if len(lacking) < len(mine):
-            text += f" in {len(lacking)} of {len(mine)} combinations of {' and '.join(names)}"
-        same = (costs[names] == lacking[names].iloc[0]).all(axis=1)
-        texts.append(f"{text}: {_reason(lacking.iloc[0], costs[same], unit)}.")
+        if len(omitted) < len(costs_of_mode):
+            text += f" in {len(omitted)} of {len(costs_of_mode)} combinations of {' and '.join(names)}"
+        same_cell = (costs[names] == omitted[names].iloc[0]).all(axis=1)
+        texts.append(f"{text}: {_reason(omitted.iloc[0], costs[same_cell], unit)}.")
     return texts
 
 
 def _reason(row: pd.Series, cell: pd.DataFrame, unit: str) -> str:
     """Return why a mode ended no epoch within the budget of its cell."""
     if math.isnan(row["epochs"]):
-        return "the curves hold none of its epochs"
+        return "the curves contain none of its epochs"
     if math.isnan(row["cost"]):
         return UNKNOWN[unit]
     least = cell.iloc[int((cell["cost"] * cell["epochs"]).argmin())]
     needed = amount(math.ceil(row["cost"] / least["cost"]), "epochs")
     return (
-        f"its first epoch ends after {amount(row['cost'], unit)}, and {least['batching']} was trained for "
-        f"{amount(row['budget'], unit)} ({amount(least['epochs'], 'epochs')}; {needed} would do)"
+        f"its first epoch takes {amount(row['cost'], unit)}, but {least['batching']} was trained for only "
+        f"{amount(row['budget'], unit)} ({amount(least['epochs'], 'epochs')}; {needed} would be enough)"
     )

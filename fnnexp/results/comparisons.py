@@ -1,17 +1,14 @@
-"""Compare configurations and options in pairs, and share the variance out among the factors.
+"""Compare configurations and options in pairs, and divide the variance among the factors.
 
-Trials are paired by seed, and each counts once (:func:`fnnexp.results.frames.once`). Numerically identical
-options and configurations count as one: an option whose trials are all another's is joined with it
-(`sqrtmax = xavier`), and so is a configuration. All comparisons are by what ranks
-(:mod:`fnnexp.results.ranking`); where a function is given no ranking, by validation or else test accuracy.
+Trials are paired by seed, and each counts once (:func:`fnnexp.results.filters.once`). Numerically identical
+options or configurations are joined: `sqrtmax = xavier`. Every pair belongs to a question: which option of a
+factor is best, which option in one cell, or which configuration of all. The pairs of a question are its
+family, and p is corrected for them alone.
 
-Every pair belongs to a question: which option of a factor, which in one cell, which configuration of all. Its
-p is corrected for the pairs of that question (its family), and for nothing else that is in the frame.
-
-The test is fixed before looking. It is Student's paired t. Where an option failed to learn in some of its
-seeds and not in others (:func:`failed_to_learn`), differences are nothing like normal, and a sign-flip test
-takes its place. Both hold for seeds that are looked at once. Where a report has shown some of a pair's seeds
-before the others were there, tests that hold at every look take theirs (:func:`statistics.safe_t_test`).
+The test is fixed before looking: Student's paired t test. If an option failed to learn in some of its seeds
+but not in others (:func:`failed_to_learn`), differences are far from normal, and a sign-flip test replaces
+it. Both are valid for seeds that are looked at once. If a report showed some of a pair's seeds before the
+others existed, tests that are valid at every look replace them (:func:`statistics.safe_t_test`).
 """
 
 from __future__ import annotations
@@ -35,32 +32,44 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MOST_OPTIONS = 10
-"""Up to so many options of a factor have a row for every pair; of more, the best has one with every other."""
+"""The most options of a factor with a row for every pair; with more, only pairs with the best have rows."""
 
 MOST_TESTED = 40
-"""Up to so many options of a question are tested in all pairs; of more, the best with every other."""
+"""The most options of a question that are tested in all pairs. For more, only the pairs with the best are."""
 
 CLASSES = 10
-"""How many classes runs have that do not say so: MNIST's."""
+"""The number of classes for runs that do not record it: MNIST's."""
 
 ERROR_RATE = 1 - statistics.LEVEL
-"""The corrected p value up to which a pair is settled."""
+"""The largest corrected p value that settles a pair."""
 
 SIGNS = ("sign flip", "safe signs")
-"""The tests of pairs in which an option failed to learn in some seeds and not in others."""
+"""The tests for pairs in which an option failed to learn in some seeds but not in others."""
 
 PAIR = (
     "seeds", "looks", "difference", "low", "high", "interval", "ahead", "probability", "failed", "test", "p",
     "p_sign_flip", "family", "p_corrected", "p_equivalent", "seeds_needed", "verdict",
 )  # fmt: skip
-"""The columns about a pair: see :func:`with_leader`."""
+"""The columns that describe a pair: see :func:`fnnexp.compare`."""
 
 
 class Configuration(NamedTuple):
-    """One configuration: its option of each factor, its name, and the metric of its finished trials by seed.
+    """A configuration and the results of its trials by seed.
 
-    `tried` are the seeds of all its trials, finished or not; `failed` says by seed which of the finished
-    failed to learn, and `look` which report saw them first, 0 for none.
+    Attributes
+    ----------
+    levels
+        The configuration's option of each factor.
+    name
+        Its name.
+    metric
+        The ranking metric of its finished trials, by seed.
+    tried
+        The seeds of all its trials, finished or not.
+    failed
+        Whether each finished trial failed to learn, by seed.
+    look
+        The first report that showed each finished trial, by seed; 0 for none.
     """
 
     levels: Mapping[str, str]
@@ -72,21 +81,21 @@ class Configuration(NamedTuple):
 
 
 def levels(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return each trial's option of each factor, as a person reads it.
+    """Return each trial's option of each factor, as printed.
 
-    There is a column for each factor that varies and follows no other: first the axes, with the params below
-    them in their labels, then the others. An option whose trials are all numerically another's is joined with
-    it: `sqrtmax = xavier`. The columns are categories in the options' order.
+    There is a column (an ordered category) for each factor that varies and is not determined by another:
+    first the axes, whose labels include their params, then the other factors. Options whose trials are all
+    numerically identical are joined.
     """
-    beside = others(runs)
-    options = {factor: factor.partition(".")[0] for factor in factors_of(runs)}
-    varied = [f for f, option in options.items() if option in AXES or f in beside]
-    names = list(dict.fromkeys(options[f] if options[f] in AXES else f for f in varied))
-    table = pd.DataFrame({name: _labels(runs, name) for name in names}, index=runs.index)
+    other_factors = others(runs)
+    sections = {factor: factor.partition(".")[0] for factor in factors_of(runs)}
+    varied = [factor for factor, section in sections.items() if section in AXES or factor in other_factors]
+    names = list(dict.fromkeys(sections[factor] if sections[factor] in AXES else factor for factor in varied))
+    options = pd.DataFrame({name: _labels(runs, name) for name in names}, index=runs.index)
     training = runs["identical_to"].fillna(runs["trial"])
     for name in names:
-        table[name] = _joined(table, name, runs["seed"], training)
-    return table
+        options[name] = _joined(options, name, runs["seed"], training)
+    return options
 
 
 def _labels(runs: pd.DataFrame, name: str) -> pd.Series:
@@ -97,49 +106,50 @@ def _labels(runs: pd.DataFrame, name: str) -> pd.Series:
     return text.astype(pd.CategoricalDtype(list(dict.fromkeys([*order, *text])), ordered=True))
 
 
-def _joined(table: pd.DataFrame, name: str, seed: pd.Series, training: pd.Series) -> pd.Series:
-    """Return a column in which options share a name if they have the same trainings in the same places."""
-    rest = table.drop(columns=name).astype("str").assign(seed=seed.astype("str"), training=training)
+def _joined(options: pd.DataFrame, name: str, seed: pd.Series, training: pd.Series) -> pd.Series:
+    """Return a column in which options with the same trainings in the same cells share a name."""
+    trials = options.drop(columns=name).astype("str").assign(seed=seed.astype("str"), training=training)
     by_trainings: dict[frozenset[Any], list[str]] = {}
-    for option in table[name].cat.categories:
-        trainings = frozenset(rest[table[name] == option].itertuples(index=False, name=None))
+    for option in options[name].cat.categories:
+        trainings = frozenset(trials[options[name] == option].itertuples(index=False, name=None))
         if trainings:
             by_trainings.setdefault(trainings, []).append(str(option))
-    joined = {option: " = ".join(same) for same in by_trainings.values() for option in same}
-    text = table[name].astype("str").map(joined)
+    joined = {option: " = ".join(identical) for identical in by_trainings.values() for option in identical}
+    text = options[name].astype("str").map(joined)
     return text.astype(pd.CategoricalDtype(list(dict.fromkeys(joined.values())), ordered=True))
 
 
 def configurations(runs: pd.DataFrame, ranking: Ranking | None = None) -> list[Configuration]:
-    """Return the configurations that differ numerically, the best first and those without a result last."""
+    """Return the configurations that differ numerically, best first and those without a result last."""
     runs = filters.once(runs)
     if runs.empty:
         return []
     ranking = ranking or ranking_of(runs)
-    metric, table = ranking.metric, levels(runs)
+    metric, options_by_trial = ranking.metric, levels(runs)
     training = runs["identical_to"].fillna(runs["trial"])
     by_trainings: dict[frozenset[Any], list[Configuration]] = {}
-    for _, part in groups(table.assign(row=runs.index), list(table.columns)):
-        rows = runs.loc[part.index]
-        done = rows[(rows["status"] == "finished") & rows[metric].notna()].drop_duplicates("seed")
-        values = pd.Series(done[metric].to_numpy(float), index=done["seed"].to_numpy())
-        options = {name: str(part[name].iloc[0]) for name in table.columns}
-        name = _name(options) or "the one configuration"
-        tried = frozenset(rows["seed"])  # of options joined into one, each seed counts once
-        failed = pd.Series(failed_to_learn(done, ranking).to_numpy(), index=values.index)
-        look = pd.Series(_looks(done).to_numpy(), index=values.index)
+    for _, group in groups(options_by_trial.assign(row=runs.index), list(options_by_trial.columns)):
+        rows = runs.loc[group.index]
+        finished = rows[(rows["status"] == "finished") & rows[metric].notna()].drop_duplicates("seed")
+        values = pd.Series(finished[metric].to_numpy(float), index=finished["seed"].to_numpy())
+        own_options = {name: str(group[name].iloc[0]) for name in options_by_trial.columns}
+        name = _name(own_options) or "the one configuration"
+        tried = frozenset(rows["seed"])  # each seed counts once for joined options
+        failed = pd.Series(failed_to_learn(finished, ranking).to_numpy(), index=values.index)
+        look = pd.Series(_looks(finished).to_numpy(), index=values.index)
         trainings = frozenset(zip(rows["seed"], training[rows.index], strict=True))
         by_trainings.setdefault(trainings, []).append(
-            Configuration(options, name, values, tried, failed, look)
+            Configuration(own_options, name, values, tried, failed, look)
         )
     distinct = [
-        same[0]._replace(name=" = ".join(each.name for each in same)) for same in by_trainings.values()
+        identical[0]._replace(name=" = ".join(configuration.name for configuration in identical))
+        for identical in by_trainings.values()
     ]
-    return sorted(distinct, key=lambda each: _place(each, ranking))
+    return sorted(distinct, key=lambda configuration: _sort_key(configuration, ranking))
 
 
-def _place(configuration: Configuration, ranking: Ranking) -> tuple[float, float]:
-    """Return what configurations are sorted by: the mean; of times first in how many seeds there is one."""
+def _sort_key(configuration: Configuration, ranking: Ranking) -> tuple[float, float]:
+    """Return the sort key of a configuration: its mean, for times after the fraction of seeds with a time."""
     if not len(configuration.metric):
         return math.inf, math.inf
     reached = len(configuration.metric) / len(configuration.tried) if ranking.is_time else 1.0
@@ -147,17 +157,17 @@ def _place(configuration: Configuration, ranking: Ranking) -> tuple[float, float
 
 
 def failed_to_learn(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.Series:
-    """Return which trials ended below twice what guessing gets: 2/C of C classes, by an accuracy.
+    """Return which trials ended below twice the accuracy of guessing: 2/C for C classes.
 
-    Of two classes, where that is all, it is half-way from guessing to all right: three quarters. It is what
-    ranks, or the accuracy beside it. Runs written before the number of classes was recorded count as having
-    ten.
+    For two classes the limit is half-way from guessing to all right, 75%. The accuracy is the ranking metric
+    or the one that belongs to it (:func:`matching_accuracy`). Runs that do not record the number of classes
+    count as having ten.
     """
     return runs[matching_accuracy(runs, ranking or ranking_of(runs))] < _limit(runs)
 
 
 def learning_threshold(runs: pd.DataFrame) -> float:
-    """Return the accuracy from which on a trial has learned; the greatest where data sets differ."""
+    """Return the accuracy from which a trial counts as having learned; the largest if data sets differ."""
     return float(_limit(runs).max())
 
 
@@ -169,15 +179,15 @@ def _limit(runs: pd.DataFrame) -> pd.Series:
 
 
 def _looks(runs: pd.DataFrame) -> pd.Series:
-    """Return which report saw each trial first, 0 for none."""
+    """Return the first report that showed each trial, 0 for none."""
     return runs["look"].fillna(0).astype("int64") if "look" in runs else pd.Series(0, runs.index)
 
 
 def finished_trials(runs: pd.DataFrame, configuration: Configuration) -> pd.DataFrame:
-    """Return the finished trials of one of the frame's :func:`configurations`, one a seed."""
+    """Return the finished trials of one of the frame's :func:`configurations`, one per seed."""
     runs = filters.once(runs)
-    mine = levels(runs).astype("str").eq(pd.Series(dict(configuration.levels), dtype="str")).all(axis=1)
-    return runs[mine & (runs["status"] == "finished")].drop_duplicates("seed")
+    selected = levels(runs).astype("str").eq(pd.Series(dict(configuration.levels), dtype="str")).all(axis=1)
+    return runs[selected & (runs["status"] == "finished")].drop_duplicates("seed")
 
 
 def _name(options: Mapping[str, str]) -> str:
@@ -188,16 +198,16 @@ def _name(options: Mapping[str, str]) -> str:
 def with_leader(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
     """Return how the leading configuration compares with every other that finished, paired by seed.
 
-    The columns are those of :func:`compare`.
+    The columns are those of :func:`fnnexp.compare`.
     """
     ranking = ranking or ranking_of(runs)
     return _leader_against_others(configurations(runs, ranking), ranking)
 
 
 class _Option(NamedTuple):
-    """One option of a question: tables of its finished trials, seeds down and cells across.
+    """An option of a question: arrays of its finished trials, seeds × cells.
 
-    `metric` is :meth:`Ranking.goodness`, NaN where nothing finished; `failed` and `look` are as in
+    `metric` is :meth:`Ranking.goodness`, NaN where no trial finished; `failed` and `look` are as in
     :class:`Configuration`. All options of a question have the same seeds and cells.
     """
 
@@ -217,9 +227,9 @@ class _Pair(NamedTuple):
     x, y
         Their metrics by seed, means over the cells.
     cells, failed, looks
-        As in :func:`compare`.
+        As in :func:`fnnexp.compare`.
     mixed
-        Whether an option failed to learn in some seeds and not in others.
+        Whether an option failed to learn in some seeds but not in others.
     """
 
     a: str
@@ -233,20 +243,20 @@ class _Pair(NamedTuple):
 
     @property
     def differences(self) -> NDArray[np.float64]:
-        """By how much a is ahead in each seed, without what is rounding alone."""
-        return _level(self.x - self.y)
+        """By how much `a` is better in each seed; 0 where the difference is only rounding."""
+        return _without_rounding(self.x - self.y)
 
     @property
     def test(self) -> str:
-        """Which test the rule names."""
-        again = self.looks > 1
+        """The test that the rule in the module's docstring selects."""
+        looked_before = self.looks > 1
         if self.mixed:
-            return "safe signs" if again else "sign flip"
-        return "safe t" if again else "t"
+            return "safe signs" if looked_before else "sign flip"
+        return "safe t" if looked_before else "t"
 
     @property
     def p(self) -> float:
-        """The p of that test, of this pair alone."""
+        """The p value of this test, uncorrected."""
         return TESTS[self.test](self.differences)
 
 
@@ -262,82 +272,83 @@ INTERVALS = {
     "sign flip": statistics.mean_interval,
     "safe signs": statistics.mean_interval,
 }
-"""The tests of the rule, and the interval that goes with each."""
+"""The interval that belongs to each test in `TESTS`."""
 
 NO_TEST = {
     **dict.fromkeys(("low", "high", "p", "p_sign_flip", "p_equivalent"), float("nan")),
     "interval": "none", "test": "none", "verdict": "open",
 }  # fmt: skip
-"""What is said of a pair of times."""
+"""The columns of a pair of times, which are not tested."""
 
 
 def _leader_against_others(configurations: Sequence[Configuration], ranking: Ranking) -> pd.DataFrame:
-    finished = [each for each in configurations if len(each.metric)]
+    finished = [configuration for configuration in configurations if len(configuration.metric)]
     if len(finished) < 2:
         return _verdicts([], ["a", "b"], ranking)
-    values = {
-        kind: pd.DataFrame({i: getattr(each, kind) for i, each in enumerate(finished)})
-        for kind in ("metric", "failed", "look")
-    }
-    values["metric"] = values["metric"].apply(ranking.goodness)
+    tables = {
+        column: pd.DataFrame({i: getattr(configuration, column) for i, configuration in enumerate(finished)})
+        for column in ("metric", "failed", "look")
+    }  # seeds down, configurations across
+    tables["metric"] = tables["metric"].apply(ranking.goodness)
     options = [
-        _Option(each.name, *(_filled(table[[i]], kind) for kind, table in values.items()))
-        for i, each in enumerate(finished)
+        _Option(configuration.name, *(_filled(table[[i]], column) for column, table in tables.items()))
+        for i, configuration in enumerate(finished)
     ]
     return _question(options, {}, ["a", "b"], ranking, best_only=True)
 
 
-def _filled(table: pd.DataFrame, kind: str) -> NDArray[Any]:
-    """Return a table as an array, without a trial NaN of the metric, and nothing of the others."""
-    if kind == "metric":
+def _filled(table: pd.DataFrame, column: str) -> NDArray[Any]:
+    """Return a table as an array; missing trials are NaN in `metric`, False or 0 in `failed` and `look`."""
+    if column == "metric":
         return table.to_numpy(np.float64, na_value=np.nan)
-    return table.astype("float64").fillna(0).to_numpy().astype(bool if kind == "failed" else np.int64)
+    return table.astype("float64").fillna(0).to_numpy().astype(bool if column == "failed" else np.int64)
 
 
 def of_options(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
     """Return how every two options of each factor compare, the better first, as :func:`with_leader` does.
 
     A seed's difference is the mean over the `cells` (combinations of the other factors) in which both options
-    finished for every seed that is compared. Each factor is a question of its own.
+    finished for every compared seed. Each factor is a question of its own.
     """
     ranking = ranking or ranking_of(runs)
     runs = filters.once(runs)
     names = ["factor", "a", "b", "cells"]
     if runs.empty:
         return _verdicts([], names, ranking)
-    table = levels(runs)
-    about = pd.DataFrame({
+    options = levels(runs)
+    trials = pd.DataFrame({
         "seed": runs["seed"],
         "metric": ranking.goodness(runs[ranking.metric].where(runs["status"] == "finished")),
         "failed": failed_to_learn(runs, ranking),
         "look": _looks(runs),
     })  # fmt: skip
     questions = [
-        _question(_options(table, name, about), {"factor": name}, names, ranking) for name in table.columns
+        _question(_options(options, name, trials), {"factor": name}, names, ranking)
+        for name in options.columns
     ]
     return pd.concat(questions, ignore_index=True) if questions else _verdicts([], names, ranking)
 
 
 def in_each_cell(runs: pd.DataFrame, factor: str = "init", ranking: Ranking | None = None) -> pd.DataFrame:
-    """Return for each combination of the other factors the best option of one, against the next best.
+    """Return the best option of a factor, compared with the next best, for each combination of other factors.
 
-    Each row answers a question of its own: its family are the pairs of options in its own cell.
+    Each row is a question of its own: its family is the pairs of options in that cell.
 
     Returns
     -------
     DataFrame
-        The other factors; `a` (the best) and `b` (the next that differs from it numerically); then what
-        :func:`with_leader` says of a pair. Empty where the factor or none beside it varies.
+        The other factors; `a`, the best option; `b`, the next best that differs numerically; then the columns
+        of :func:`with_leader`. Empty if the factor does not vary, or no other factor does.
     """
     ranking = ranking or ranking_of(runs)
     runs = filters.once(runs)
-    table = levels(runs) if len(runs) else pd.DataFrame()
-    names = [str(name) for name in table.columns if name != factor]
-    if factor not in table or not names:
+    options = levels(runs) if len(runs) else pd.DataFrame()
+    names = [str(name) for name in options.columns if name != factor]
+    if factor not in options or not names:
         return _verdicts([], [*names, "a", "b"], ranking)
     rows = []
-    for key, part in groups(table, names):
-        pairs = _leader_against_others(configurations(runs.loc[part.index], ranking), ranking).head(1)
+    for key, group in groups(options, names):
+        pairs = _leader_against_others(configurations(runs.loc[group.index], ranking), ranking).head(1)
         rows.append(pairs.assign(**dict(zip(names, map(str, key), strict=True))))
     frame = pd.concat(rows or [_verdicts([], ["a", "b", *names], ranking)])
     return frame[[*names, "a", "b", *PAIR]].reset_index(drop=True)
@@ -346,22 +357,22 @@ def in_each_cell(runs: pd.DataFrame, factor: str = "init", ranking: Ranking | No
 def _options(table: pd.DataFrame, name: str, about: pd.DataFrame) -> list[_Option]:
     """Return the options of a factor that have a finished trial, in their order.
 
-    `about` has each trial's seed, goodness, whether it failed to learn, and the look that it was seen at.
+    `about` contains each trial's seed, goodness, failure to learn, and first look.
     """
-    rest = table.drop(columns=name).astype("str")
-    cell = rest.agg("\0".join, axis=1) if len(rest.columns) else pd.Series("", table.index)
+    other_options = table.drop(columns=name).astype("str")
+    cell = other_options.agg("\0".join, axis=1) if len(other_options.columns) else pd.Series("", table.index)
     long = about.assign(option=table[name].astype("str"), cell=cell, seed=about["seed"].astype("str"))
     long = long.dropna(subset="metric").drop_duplicates(["option", "cell", "seed"])
     long = long.set_index(["seed", "cell", "option"]).sort_index()
-    wide = {each: long[each].unstack("option") for each in ("metric", "failed", "look")}  # noqa: PD010
-    there = set(wide["metric"].columns)
+    tables = {column: long[column].unstack("option") for column in ("metric", "failed", "look")}  # noqa: PD010
+    finished = set(tables["metric"].columns)
     return [
         _Option(
             str(option),
-            *(_filled(table[option].unstack("cell"), kind) for kind, table in wide.items()),  # noqa: PD010
+            *(_filled(table[option].unstack("cell"), column) for column, table in tables.items()),  # noqa: PD010
         )
         for option in table[name].cat.categories
-        if option in there
+        if option in finished
     ]
 
 
@@ -373,59 +384,55 @@ def _question(
     *,
     best_only: bool = False,
 ) -> pd.DataFrame:
-    """Return the pairs of one question's options with their verdicts.
+    """Return the pairs of a question's options with their verdicts.
 
-    Its family are all pairs that have a seed in common, also those without a row: the best was picked by
-    looking. Up to :data:`MOST_TESTED` options all pairs are tested, and Holm's procedure steps through them;
-    of more, the best is tested with every other, and the other pairs count as larger p.
+    The family is all pairs with a seed in common, also those without a row, because the best was picked by
+    looking. Up to :data:`MOST_TESTED` options, all pairs are tested and enter Holm's procedure. For more, the
+    best is tested with every other, and the remaining pairs count as larger p.
 
-    Parameters
-    ----------
-    options
-        What is compared.
-    about, names
-        Further columns of each row, and the columns before those of a pair.
-    ranking
-        What ranks, and the margin.
-    best_only
-        Whether only the best has rows, with every other, as it always has of more than
-        :data:`MOST_OPTIONS` options.
+    `about` are further columns of each row; `names` are the columns before those of a pair. With `best_only`,
+    or for more than :data:`MOST_OPTIONS` options, only the pairs with the best have rows.
     """
     if not options:
         return _verdicts([], names, ranking)
     best = max(options, key=lambda option: float(np.nanmean(option.metric)))
     best_only = best_only or len(options) > MOST_OPTIONS
-    shown, others, untested = [], [], 0
+    shown, without_row, untested = [], [], 0
     for a, b in combinations(options, 2):
         if a is best or b is best or not best_only:
             shown.append(_paired(a, b))
         elif len(options) <= MOST_TESTED:
-            others.append(_paired(a, b))
+            without_row.append(_paired(a, b))
         else:
             untested += 1
-    return _verdicts(shown, names, ranking, others, untested).assign(**about)
+    return _verdicts(shown, names, ranking, without_row, untested).assign(**about)
 
 
 def _paired(a: _Option, b: _Option) -> _Pair:
-    """Return two options where both finished: in the cells that all seeds have, else the seeds with all."""
+    """Return the pair of two options, the better first.
+
+    It is over the cells that both finished for all seeds, or, if there are none, over the seeds that have all
+    cells.
+    """
     both = ~np.isnan(a.metric) & ~np.isnan(b.metric)
     seeds, cells = np.flatnonzero(both.any(axis=1)), np.flatnonzero(both.any(axis=0))
-    everywhere = both[np.ix_(seeds, cells)]
-    if everywhere.all(axis=0).any():
-        cells = cells[everywhere.all(axis=0)]
+    both_finished = both[np.ix_(seeds, cells)]
+    if both_finished.all(axis=0).any():
+        cells = cells[both_finished.all(axis=0)]
     else:
-        seeds = seeds[everywhere.all(axis=1)]
-    here = np.ix_(seeds, cells)
-    if len(seeds) and (a.metric[here] - b.metric[here]).mean() < -statistics.ROUNDING:
+        seeds = seeds[both_finished.all(axis=1)]
+    compared = np.ix_(seeds, cells)
+    if len(seeds) and (a.metric[compared] - b.metric[compared]).mean() < -statistics.ROUNDING:
         a, b = b, a
-    failed = np.hstack([each.failed[here] for each in (a, b)])
-    seen = np.hstack([each.look[here] for each in (a, b)])
-    last = np.where(seen == 0, np.iinfo(np.int64).max, seen).max(axis=1) if seen.size else seen
+    failed = np.hstack([option.failed[compared] for option in (a, b)])
+    look = np.hstack([option.look[compared] for option in (a, b)])
+    # A pair of trials was seen once both were; trials not yet seen are seen now.
+    last = np.where(look == 0, np.iinfo(np.int64).max, look).max(axis=1) if look.size else look
     return _Pair(
         a.name,
         b.name,
-        a.metric[here].mean(axis=1) if len(cells) else np.empty(0),
-        b.metric[here].mean(axis=1) if len(cells) else np.empty(0),
+        a.metric[compared].mean(axis=1) if len(cells) else np.empty(0),
+        b.metric[compared].mean(axis=1) if len(cells) else np.empty(0),
         cells=len(cells),
         failed=int(failed.any(axis=1).sum()),
         looks=len(np.unique(last)),
@@ -434,30 +441,30 @@ def _paired(a: _Option, b: _Option) -> _Pair:
 
 
 def _numbers(pair: _Pair, p: float, ranking: Ranking) -> dict[str, Any]:
-    """Return the numbers about a pair that depend on nothing else; `p` is that of its test."""
+    """Return the columns that depend on the pair alone; `p` is that of its test."""
     d = pair.differences
-    signs = p if pair.test == "sign flip" else statistics.sign_flip_test(d)
-    (difference,) = _level(np.array([statistics.mean(d)]))
+    p_sign_flip = p if pair.test == "sign flip" else statistics.sign_flip_test(d)
+    (difference,) = _without_rounding(np.array([statistics.mean(d)]))
     interval = INTERVALS[pair.test](d, within=ranking.difference_bounds)
     return {
         "a": pair.a, "b": pair.b, "cells": pair.cells, "seeds": len(d), "looks": pair.looks,
         "difference": float(difference), "low": interval.low, "high": interval.high,
         "interval": interval.method, "ahead": int((d > 0).sum()),
         "probability": statistics.superiority(pair.x, pair.y) if len(d) > 1 else float("nan"),
-        "failed": pair.failed, "test": pair.test, "p": p, "p_sign_flip": signs,
+        "failed": pair.failed, "test": pair.test, "p": p, "p_sign_flip": p_sign_flip,
     }  # fmt: skip
 
 
 def _p_equivalent(pair: _Pair, limit: float) -> float:
-    """Return the p for a mean difference within ±limit; none without a limit, or where trials failed."""
+    """Return p for a mean difference within ±limit; NaN without a limit or if `mixed`."""
     if pair.mixed or math.isnan(limit):
         return float("nan")
     test = statistics.safe_equivalence_test if pair.looks > 1 else statistics.equivalence_test
     return test(pair.differences, limit)
 
 
-def _level(differences: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the differences, those that are of rounding alone as 0."""
+def _without_rounding(differences: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the differences, with those that are only rounding set to 0."""
     return np.where(np.abs(differences) <= statistics.ROUNDING, 0.0, differences)
 
 
@@ -465,36 +472,30 @@ def _verdicts(
     pairs: Sequence[_Pair],
     names: list[str],
     ranking: Ranking,
-    others: Sequence[_Pair] = (),
+    without_row: Sequence[_Pair] = (),
     untested: int = 0,
 ) -> pd.DataFrame:
-    """Return the pairs of one question with corrected p, seeds needed and verdict.
+    """Return the pairs of a question with corrected p values, seeds needed and verdicts.
 
-    Parameters
-    ----------
-    pairs, names
-        Those that have a row, and the columns before those of a pair.
-    ranking
-        What ranks, and the margin.
-    others, untested
-        The other pairs of the question, and how many more it has that are not tested.
+    `pairs` have a row, in which `names` are the columns before those of a pair. `without_row` are the other
+    tested pairs, and `untested` is the number of pairs that are not tested.
     """
-    tested = [*pairs, *others]
+    tested = [*pairs, *without_row]
     family = untested + sum(len(pair.x) > 0 for pair in tested)
-    timed = ranking.is_time  # trials of one stack share a clock: their seeds say nothing of chance
-    alone = [float("nan") if timed else pair.p for pair in tested]
-    corrected = statistics.holm(alone, family)
-    same = statistics.holm([_p_equivalent(pair, ranking.limit) for pair in tested], family)
+    timed = ranking.is_time  # trials of one stack share a clock, so their times are not independent
+    p_values = [float("nan") if timed else pair.p for pair in tested]
+    corrected = statistics.holm(p_values, family)
+    p_equivalent = statistics.holm([_p_equivalent(pair, ranking.limit) for pair in tested], family)
     limit, rows = ranking.limit, []
     for i, pair in enumerate(pairs):
-        row = _numbers(pair, alone[i], ranking) | {
+        row = _numbers(pair, p_values[i], ranking) | {
             "family": family,
             "p_corrected": corrected[i],
-            "p_equivalent": same[i],
+            "p_equivalent": p_equivalent[i],
         }
         within = -limit <= row["low"] and row["high"] <= limit
         row["verdict"] = (
-            "equivalent" if within and same[i] <= ERROR_RATE
+            "equivalent" if within and p_equivalent[i] <= ERROR_RATE
             else "better" if corrected[i] <= ERROR_RATE
             else "open"
         )  # fmt: skip
@@ -512,69 +513,82 @@ def _verdicts(
 
 @validate_frames
 def shares(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFrame:
-    """Return how much each factor matters: the shares of it and of its interactions in the metric's variance.
+    """Return how much each factor matters: the shares of factors and interactions in the metric's variance.
 
     Parameters
     ----------
     runs
-        :func:`fnnexp.runs` or :func:`fnnexp.sweep`, or some of their rows.
+        The frame of :func:`fnnexp.runs` or :func:`fnnexp.sweep`, or some of its rows.
     metric
-        As for :func:`compare`.
+        As for :func:`fnnexp.compare`.
 
     Returns
     -------
     DataFrame
-        `effect` (str: `init`, `arch × init`, …; `seed` is the variance over seeds within a configuration) and
-        `share` (float64, a fraction; they add up to 1), the greatest first. On a grid that is not full,
-        shares can't be told apart: then there are no rows, and `.attrs["about"]` says what is missing.
+        The largest share first:
+
+        - `effect` (str): `init`, `arch × init`, …; `seed` is the variance over seeds within a configuration.
+        - `share` (float64), a fraction; shares add up to 1.
+
+        Shares are defined only for a full grid. Otherwise there are no rows, and `.attrs["about"]` says what
+        is missing.
+
+    Raises
+    ------
+    FnnexpError
+        If the metric cannot rank these trials.
+
+    Examples
+    --------
+    >>> fnnexp.shares(runs).set_index("effect")  # doctest: +SKIP
     """
-    table, about = shares_by(runs, ranking_of(runs, metric))
-    table.attrs["about"] = about
-    return table
+    shares_of_effects, about = shares_by(runs, ranking_of(runs, metric))
+    shares_of_effects.attrs["about"] = about
+    return shares_of_effects
 
 
 def shares_by(runs: pd.DataFrame, ranking: Ranking | None = None) -> tuple[pd.DataFrame, str]:
     """Return the shares of variance, and a sentence about them."""
     ranking = ranking or ranking_of(runs)
     runs = filters.once(runs)
-    none = pd.DataFrame({"effect": pd.Series(dtype="str"), "share": pd.Series(dtype="float64")})
-    table = levels(runs) if len(runs) else pd.DataFrame()
-    names = [str(name) for name in table.columns]
+    no_shares = pd.DataFrame({"effect": pd.Series(dtype="str"), "share": pd.Series(dtype="float64")})
+    options = levels(runs) if len(runs) else pd.DataFrame()
+    names = [str(name) for name in options.columns]
     if not names:
-        return none, "No factor varies, so there is nothing to share out."
+        return no_shares, "No factor varies, so the variance has no shares."
     values = runs[ranking.metric].where(runs["status"] == "finished")
-    cells = list(product(*(table[name].cat.categories for name in names)))
-    keyed = table.astype("str").agg(tuple, axis=1)
-    by_cell = {key: part.dropna() for key, part in values.groupby(keyed)}
+    cells = list(product(*(options[name].cat.categories for name in names)))
+    cell_of_trial = options.astype("str").agg(tuple, axis=1)
+    by_cell = {key: group.dropna() for key, group in values.groupby(cell_of_trial)}
     missing = [cell for cell in cells if by_cell.get(cell, values[:0]).empty]
     if missing:
         first = _name(dict(zip(names, missing[0], strict=True)))
         examples = f"({first}, …)" if len(missing) > 1 else f"({first})"
-        return none, (
+        return no_shares, (
             f"The grid is not full: {len(missing)} of {len(cells)} combinations have no finished trial "
-            f"{examples}. So the factors' shares can't be told apart."
+            f"{examples}. So the factors' shares can't be separated."
         )
     seeds = set.intersection(*(set(runs.loc[by_cell[cell].index, "seed"]) for cell in cells))
     if not seeds:
-        return none, "No seed finished in all combinations, so the factors' shares can't be told apart."
+        return no_shares, "No seed finished in all combinations, so the factors' shares can't be separated."
     used = sorted(seeds)
     full = [by_cell[cell].groupby(runs["seed"]).first()[used].to_numpy(float) for cell in cells]
-    shape = [len(table[name].cat.categories) for name in names]
+    shape = [len(options[name].cat.categories) for name in names]
     shares = statistics.variance_shares(np.array(full).reshape(*shape, len(used)), names)
     if not shares:
-        return none, "All trials have the same result, so there is no variance."
+        return no_shares, "All trials have the same result, so there is no variance."
     rows = [{"effect": " × ".join(effect) or "seed", "share": share} for effect, share in shares.items()]
-    left = runs.loc[values.notna(), "seed"].nunique() - len(used)
+    unused = runs.loc[values.notna(), "seed"].nunique() - len(used)
     about = f"Over {len(used)} seed{'s' * (len(used) > 1)} that finished everywhere"
-    about += f" ({left} left out)." if left else "."
+    about += f" ({unused} omitted)." if unused else "."
     if len(used) == 1:
-        about += " One seed can't tell chance from interaction: what differs by seed is in the interactions."
+        about += " One seed can't tell chance from interaction: the interactions include chance."
         rows = rows[:-1]
     return pd.DataFrame(rows).sort_values("share", ascending=False, ignore_index=True, kind="stable"), about
 
 
 class Findings(NamedTuple):
-    """All comparisons of a frame, computed once; a report's tables and sentences are made from them."""
+    """All comparisons of a frame, computed once for all tables and sentences of a report."""
 
     ranking: Ranking
     configurations: list[Configuration]
@@ -586,12 +600,12 @@ class Findings(NamedTuple):
 
     @property
     def metric(self) -> str:
-        """The metric that ranks."""
+        """The ranking metric."""
         return self.ranking.metric
 
 
 def findings(runs: pd.DataFrame, ranking: Ranking | None = None) -> Findings:
-    """Return all comparisons of a frame, or of any part of one, by what ranks."""
+    """Return all comparisons of a frame, or of some of its rows."""
     ranking = ranking or ranking_of(runs)
     ranked = configurations(runs, ranking)
     return Findings(

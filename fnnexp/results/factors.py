@@ -1,4 +1,4 @@
-"""The factors of an experiment: what tells its configurations apart, groups them and labels them."""
+"""The factors of an experiment: the columns that distinguish, group and label its configurations."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
 
 AXES = ("arch", "init", "batching")
-"""The factors that the table lays out; each combination of the others has a table and a figure of its own."""
+"""The factors of a table's rows and columns; each combination of other factors has a table of its own."""
 
 SOURCES = ("data", "data.name", "data.path", "data.test_path",
            "data.label", "data.header", "data.test_fraction", "data.transpose")  # fmt: skip
-"""The params that say where the data is from, and how it was read."""
+"""The params that say where the data comes from and how it was read."""
 
 SHORT = 12
-"""So many digits of a checksum are shown."""
+"""The number of digits shown of a checksum."""
 
 LONGEST = 100
-"""Characters of a value in a table, a figure or a sentence."""
+"""The most characters of a value in a table, a figure or a sentence."""
 
 EQUALS = r"(?<![0-9])([0-9]+)(?:(?:_|, )\1(?![0-9])){2,}"
-"""Three equal widths or more, as an architecture's name or a list has them."""
+"""Matches three or more equal widths in an architecture's name or in a list."""
 
 
 def factors_of(runs: pd.DataFrame) -> list[str]:
-    """Return the columns that tell this frame's configurations apart: params, but never `seed`.
+    """Return the columns that distinguish this frame's configurations: params, never `seed`.
 
-    A param below an option (`optimizer.lr` below `optimizer`) counts only where it differs among trials of
-    the same option: otherwise the option says it already. `data_checksum` is one where it differs among
-    trials whose data is from the same place.
+    A param of an option (`optimizer.lr` of `optimizer`) is included only if it differs among trials with the
+    same option; otherwise the option already implies it. `data_checksum` is included if it differs among
+    trials whose data has the same source.
     """
     params = params_of(runs)
-    found = [param for param in params if _varies(runs, param, params)]
+    factors = [param for param in params if _varies(runs, param, params)]
     sources = [source for source in SOURCES if source in params]
-    return [*found, CHECKSUM] if CHECKSUM in runs and varies_within(runs, sources, CHECKSUM) else found
+    return [*factors, CHECKSUM] if CHECKSUM in runs and varies_within(runs, sources, CHECKSUM) else factors
 
 
 def groups(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[tuple[tuple[Hashable, ...], pd.DataFrame]]:
@@ -52,13 +52,13 @@ def groups(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[tuple[tuple[H
 
 
 def others(runs: pd.DataFrame) -> list[str]:
-    """Return the factors beside the axes that split the table: those that an axis does not settle."""
-    beside = [factor for factor in factors_of(runs) if factor.partition(".")[0] not in AXES]
-    return [factor for factor in beside if varies_within(runs, list(AXES), factor)]
+    """Return the factors outside the axes that split the table: those not determined by the axes."""
+    candidates = [factor for factor in factors_of(runs) if factor.partition(".")[0] not in AXES]
+    return [factor for factor in candidates if varies_within(runs, list(AXES), factor)]
 
 
 def varies_within(runs: pd.DataFrame, by: list[str], factor: str) -> bool:
-    """Whether the factor has several values among trials that agree in these columns, if any are given."""
+    """Return whether the factor has several values among trials that agree in the columns `by`."""
     if not by:
         return int(runs[factor].nunique(dropna=False)) > 1
     values = runs.groupby(by, observed=True, dropna=False)[factor].nunique(dropna=False)
@@ -66,23 +66,23 @@ def varies_within(runs: pd.DataFrame, by: list[str], factor: str) -> bool:
 
 
 def labels_of(runs: pd.DataFrame, option: str) -> pd.Series:
-    """Return each trial's option with those of its params that vary below it: `normal`, or `normal std=0.3`.
+    """Return each trial's option with those of its params that vary: `normal`, or `normal std=0.3`.
 
-    The result is a category, ordered by the option and then by the params' values.
+    The result is a category, ordered by option and then by the params' values.
     """
-    below = [param for param in factors_of(runs) if param.startswith(f"{option}.")]
+    params = [param for param in factors_of(runs) if param.startswith(f"{option}.")]
     text = runs[option].astype("str").fillna("–").map(as_text)
-    for param in below:
+    for param in params:
         values = _values_within(runs, option, param)
         varies = runs[option].map(values.to_dict()).astype("Int64").fillna(1) > 1
         addition = " " + param.removeprefix(f"{option}.") + "=" + runs[param].map(as_text)
         text = text.where(~varies | runs[param].isna(), text + addition)
-    order = runs[[option, *below]].assign(text=text).sort_values([option, *below], kind="stable")["text"]
+    order = runs[[option, *params]].assign(text=text).sort_values([option, *params], kind="stable")["text"]
     return text.astype(pd.CategoricalDtype(order.drop_duplicates().to_list(), ordered=True))
 
 
 def as_text(value: Any) -> str:
-    """Return a param's value as a person writes it; what is too long to read, as a checksum, is shortened.
+    """Return a param's value as shown to readers; checksums and long values are shortened.
 
     >>> as_text(0.1), as_text(128), as_text(True), as_text(None), as_text(64 * "a")
     ('0.1', '128', 'True', '–', 'aaaaaaaaaaaa')
@@ -95,7 +95,7 @@ def as_text(value: Any) -> str:
 
 
 def _shortened(text: str) -> str:
-    """Return a text that is too long with its equal widths counted, or cut; different ones stay different."""
+    """Return a long text with equal widths counted, or cut; different texts stay different."""
     if re.fullmatch("[0-9a-f]{64}", text):
         return text[:SHORT]
     if len(text) <= LONGEST:
@@ -114,5 +114,5 @@ def _varies(runs: pd.DataFrame, param: str, params: Sequence[str]) -> bool:
 
 
 def _values_within(runs: pd.DataFrame, option: str, param: str) -> pd.Series:
-    """Return how many values the param has (none given is one) among the trials of each option."""
+    """Return how many values the param has among the trials of each option; a missing value counts as one."""
     return runs.groupby(option, observed=True, dropna=False)[param].nunique(dropna=False)

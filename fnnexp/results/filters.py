@@ -1,4 +1,4 @@
-"""Choose rows of a frame of trials: a part, those with the values of KEY=VALUE, each configuration once."""
+"""Select rows of a frame of runs: a subset, matches of KEY=VALUE, or each configuration and seed once."""
 
 from __future__ import annotations
 
@@ -17,35 +17,32 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 MOST = 10_000
-"""The most values that one KEY=VALUE may have; a sweep may have as many jobs."""
+"""The most values that one KEY=VALUE may name; a sweep may have as many jobs."""
 
 TRUTHS = {
     "true": True, "yes": True, "y": True, "on": True, "1": True,
     "false": False, "no": False, "n": False, "off": False, "0": False,
 }  # fmt: skip
-"""How a config writes true and false."""
+"""The spellings of true and false in a config."""
 
 
 def part(runs: pd.DataFrame, chosen: pd.Series) -> pd.DataFrame:
-    """Return the chosen rows, their categories without the options that none of them has."""
+    """Return the chosen rows. Options that occur in none of them are removed from the categories."""
     rows = runs[chosen].reset_index(drop=True)
     options = rows.select_dtypes("category").columns.difference(["status"])
     return rows.assign(**{option: rows[option].cat.remove_unused_categories() for option in options})
 
 
 def where(runs: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
-    """Return the rows with these options, as :func:`part` does: `{"arch": "tanh_128", "seed": "0,1"}`.
+    """Return the rows that have these options, e.g. `{"arch": "tanh_128", "seed": "0,1"}`.
 
-    Parameters
-    ----------
-    wanted
-        For each of some columns what a sweep takes behind `KEY=`, in Hydra's grammar: a value, several with
-        commas, `range(3)`, `[64,32]`, `glob(he*)`, `null`; or a value as :func:`as_text` writes it.
+    Values are in Hydra's grammar for sweeps: one value, several with commas, `range(3)`, `[64,32]`,
+    `glob(he*)` or `null`. A value as printed by :func:`as_text` also works.
 
     Raises
     ------
     FnnexpError
-        If there is no such column to choose by, no such value in it, or no row with all of them.
+        If a column does not exist or is not selectable, a value does not occur in it, or no row matches all.
 
     Examples
     --------
@@ -59,22 +56,22 @@ def where(runs: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
     for key, values in wanted.items():
         if key not in columns:
             raise FnnexpError(
-                f"{key}={values}: trials have no '{key}' to choose by; they have {', '.join(columns)}."
+                f"{key}={values}: trials have no '{key}' to select by; they have {', '.join(columns)}."
                 f"{did_you_mean(key, columns)}"
             )
         chosen &= _having(runs[key], runs[key].map(as_text, na_action=None).astype("str"), values)
     if not chosen.any():
         raise FnnexpError(
-            f"No trial has {' '.join(f'{k}={v}' for k, v in wanted.items())}; ask for fewer options at once."
+            f"No trial has {' '.join(f'{k}={v}' for k, v in wanted.items())}; name fewer options."
         )
     return part(runs, chosen)
 
 
 def once(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a configuration and seed, in the order of :func:`fnnexp.results.frames.in_order`.
+    """Return one row per configuration and seed, in the order of :func:`fnnexp.results.frames.in_order`.
 
-    There are several where a frame holds a trial twice, or trials of another version of our numerics. Then a
-    trial that is done counts, and of these the one that started last.
+    Of several trials, as from different versions of the numerics, a trial that is done is preferred, then the
+    one that started last.
     """
     runs = runs.reset_index(drop=True)
     content = [*params_of(runs), *(column for column in ("seed", CHECKSUM) if column in runs)]
@@ -83,52 +80,60 @@ def once(runs: pd.DataFrame) -> pd.DataFrame:
     return in_order(runs.loc[ranked.index].drop_duplicates(content, keep="last"))
 
 
-def _having(column: pd.Series, shown: pd.Series, asked: str) -> pd.Series:
-    """Return which rows of a column have one of the values in what stands behind `KEY=`.
+def _having(column: pd.Series, shown: pd.Series, requested: str) -> pd.Series:
+    """Return which rows of a column have one of the values named after `KEY=`.
 
-    `shown` is the column as tables show it; a text that stands there is found by these very words.
+    `shown` is the column as tables print it. If `requested` equals a printed text, these rows match; only
+    otherwise is `requested` parsed.
     """
-    rows = shown == asked
+    rows = shown == requested
     if rows.any():
         return rows
-    for value in _values(column, shown, asked) or [asked]:
-        same = _same(column, shown, value)
-        if not same.any():
-            raise FnnexpError(f"{column.name}={_text(value)}: no trial has it; {_there(shown, _text(value))}")
-        rows |= same
+    for value in _values(column, shown, requested) or [requested]:
+        matches = _same(column, shown, value)
+        if not matches.any():
+            raise FnnexpError(
+                f"{column.name}={_text(value)}: no trial has it; {_known_values(shown, _text(value))}"
+            )
+        rows |= matches
     return rows
 
 
-def _values(column: pd.Series, shown: pd.Series, asked: str) -> Sequence[Any]:
-    """Return the values that a text names in Hydra's grammar, or else the words that are shown."""
+def _values(column: pd.Series, shown: pd.Series, requested: str) -> Sequence[Any]:
+    """Return the values that a text in Hydra's grammar names.
+
+    A text that does not parse is split at commas if all its parts are printed values of the column.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Glob
     from hydra.errors import HydraException
 
     try:
-        (parsed,) = OverridesParser.create().parse_overrides([f"key={asked}"])
+        (parsed,) = OverridesParser.create().parse_overrides([f"key={requested}"])
         value = parsed.value()
         if isinstance(value, Glob):
             return value.filter(list(column.dropna().astype("str").unique()))
         if not parsed.is_sweep_override():
             return [value]
-        values = [_unquoted(each) for each in islice(parsed.sweep_iterator(), MOST + 1)]
+        values = [_unquoted(element) for element in islice(parsed.sweep_iterator(), MOST + 1)]
     except (HydraException, ValueError, RecursionError) as error:
-        if set(words := asked.split(",")) <= set(shown):
+        if set(words := requested.split(",")) <= set(shown):
             return words
         raise FnnexpError(
-            f"{column.name}={asked}: is no value and no choice of values; {_there(shown, asked)} "
+            f"{column.name}={requested}: not a value or list of values; {_known_values(shown, requested)} "
             f"Write one of them, several with commas, range(3), 'glob(he*)', null or \"'a b'\"."
         ) from error
     if len(values) > MOST:
-        raise FnnexpError(f"{column.name}={asked}: are more than {MOST:,} values; {_there(shown, asked)}")
+        raise FnnexpError(
+            f"{column.name}={requested}: more than {MOST:,} values; {_known_values(shown, requested)}"
+        )
     return values
 
 
 def _unquoted(value: Any) -> Any:
-    """Return an element of a sweep with its quoted strings as strings."""
+    """Return an element of a sweep with its quoted strings as plain strings."""
     if isinstance(value, list):
-        return [_unquoted(each) for each in value]
+        return [_unquoted(element) for element in value]
     return getattr(value, "text", value)
 
 
@@ -136,7 +141,7 @@ def _same(column: pd.Series, shown: pd.Series, value: Any) -> pd.Series:
     """Return which rows have this value, read as the column's type."""
     if value is None:
         return column.isna()
-    text = str(value)  # a list, as in [64, 32], is held as such a text
+    text = str(value)  # frames keep a list such as [64, 32] as text
     same = (shown == text) | (column.notna() & (column.astype("str") == text))
     wanted: bool | float | None = None
     if is_bool_dtype(column):
@@ -145,14 +150,14 @@ def _same(column: pd.Series, shown: pd.Series, value: Any) -> pd.Series:
         wanted = _number(text)
     if wanted is None:
         return same
-    return pd.Series([not pd.isna(one) and one == wanted for one in column], column.index)
+    return pd.Series([not pd.isna(cell) and cell == wanted for cell in column], column.index)
 
 
 def _number(text: str) -> float | None:
-    """Return a number, an integer exactly; None if a text is none."""
-    for kind in (int, float):
+    """Return the text as a number, exact if it is an integer, or None if it is not a number."""
+    for convert in (int, float):
         try:
-            return kind(text)
+            return convert(text)
         except ValueError:
             continue
     return None
@@ -165,6 +170,7 @@ def _text(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-def _there(shown: pd.Series, given: str) -> str:
-    there = list(dict.fromkeys(shown))
-    return f"there are {', '.join(there)}.{did_you_mean(given, there)}"
+def _known_values(shown: pd.Series, requested: str) -> str:
+    values = list(dict.fromkeys(shown))
+    """Return the end of a message: the values that occur, and a suggestion."""
+    return f"trials have {', '.join(values)}.{did_you_mean(requested, values)}"

@@ -1,6 +1,7 @@
-"""The data frames of a sweep: what MLflow holds of it, tidy and typed; a row a trial, or a point of a curve.
+"""The tidy, typed data frames of an experiment, read from MLflow.
 
-Nothing here is fnnexp's own format: any pandas code that works on a tidy table works on these.
+A row is a trial, or a point of a curve. The frames have no format of their own: any pandas code for tidy
+tables works on them.
 """
 
 from __future__ import annotations
@@ -32,17 +33,16 @@ ARCHS = ("relu_100", "tanh_128", "sigmoid_32_32", "relu_98")
 """The shipped architectures, in the order of the documentation."""
 
 ORDER = {"arch": ARCHS, "init": tuple(INITIALIZERS), "batching": MODES}
-"""How the shipped options of a group stand in a table; others follow by name."""
+"""The order of the shipped options of a group in tables. Other options follow by name."""
 
 COUNTS = ("train_images", "test_images", "classes")
-"""The tags that say how much data a trial has."""
+"""The tags with the sizes of a trial's data."""
 
 TAGS = (
     "diverged_epoch", "identical_to", "seconds_per_epoch", *COUNTS, "error", "data_checksum", "blas",
     "engine", "command",
 )  # fmt: skip
-"""The tags that are columns by themselves."""
-
+"""The tags that become a column under their own name."""
 
 HEAD = ("run_id", "trial", "name", "status")
 TAIL = (
@@ -50,30 +50,32 @@ TAIL = (
     "data_checksum", "git_commit", "versions", "blas", "engine", "command",
 )  # fmt: skip
 RESULTS = (*HEAD, *METRICS, *BEST, *TAIL)
-"""The columns of :func:`runs` that are no param."""
+"""The columns of :func:`runs` that are not params."""
 
 CHECKSUM = "data_checksum"
-"""The content of the data, no param and yet part of a configuration: a file can change under its path."""
+"""The column with the checksum of the data's content.
 
+It is not a param but belongs to the configuration, because a file can change under its path.
+"""
 
 KEYS = frozenset(
     f"{name}.{key}" for name, node in NODES.items() if name not in UNSCIENTIFIC for key in keys_of(node)
 )
-SCALARS = tuple(each.name for each in fields(Config) if each.name not in (*NODES, *UNSCIENTIFIC, "seed"))
-"""The keys of a config that are params: those in a section, as `optimizer.lr`, and those outside of any."""
+SCALARS = tuple(field.name for field in fields(Config) if field.name not in (*NODES, *UNSCIENTIFIC, "seed"))
+"""The config keys that are params: inside a section (`optimizer.lr`) and outside of any (`epochs`)."""
 
 
 def params_of(runs: pd.DataFrame) -> list[str]:
-    """Return the columns that make a trial's configuration, in the order of :func:`runs`.
+    """Return the columns that define a trial's configuration, in the order of :func:`runs`.
 
-    They are the chosen options and the keys of a config, but never `seed`. Any other column, as one that its
-    owner has added or an index that was read back, is carried along and says nothing about a trial.
+    These are the chosen options and the config keys, except `seed`. Other columns, such as a user's own or a
+    saved index, are kept but do not define a configuration.
 
     >>> params_of(pd.DataFrame(columns=["gap", "optimizer.lr", "seed", "init", "epochs", "loss", 0]))
     ['init', 'epochs', 'optimizer.lr']
     """
-    found = [str(column) for column in runs.columns if _is_param(str(column))]
-    return [*(choice for choice in CHOICES if choice in found), *sorted({*found} - {*CHOICES})]
+    params = [str(column) for column in runs.columns if _is_param(str(column))]
+    return [*(choice for choice in CHOICES if choice in params), *sorted({*params} - {*CHOICES})]
 
 
 def _is_param(column: str) -> bool:
@@ -81,56 +83,64 @@ def _is_param(column: str) -> bool:
 
 
 def in_order(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows in the one order that depends on the trials alone, with a new index.
+    """Return the rows sorted by options, seed, name and trial, with a new index.
 
-    A configuration's trials stand in the order of their seeds: what is drawn or summed over them is the same
-    whatever order a frame came in.
+    The order depends on the trials alone, and within a configuration it is that of the seeds. So draws and
+    sums over seeds give the same result for any order of the input rows.
     """
     by = [column for column in (*CHOICES, "seed", "name", "trial") if column in runs]
     return runs.sort_values(by, kind="stable", ignore_index=True)
 
 
 def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
-    """Return one row a trial of the experiment, in order of their start.
+    """Return one row per trial of an experiment, ordered by start time.
 
     Parameters
     ----------
     experiment
-        The sweep's name, which is the MLflow experiment's.
+        Name of the sweep, which is also the name of the MLflow experiment.
     tracking_uri
-        Where to read; MLflow's own default (`MLFLOW_TRACKING_URI`, `./mlflow.db`) without it.
+        The MLflow store to read. Default: MLflow's own (`MLFLOW_TRACKING_URI`, else `./mlflow.db`).
 
     Returns
     -------
     DataFrame
-        The same columns and types for every experiment, also for one without trials; only the dotted
-        params differ. `str` unless said otherwise; categories are ordered:
+        The columns and their types are the same for every experiment, even one without trials; only the
+        dotted params differ. Columns are `str` where no type is given. Categories are ordered.
 
-        - `run_id`, `trial` (the id of its scientific content), `name`; `status`: finished, diverged,
-          failed, running or interrupted, a category.
-        - `arch init batching optimizer data`: categories; shipped architectures, initializers and batching
-          modes in the order of the documentation, others by name.
-        - `seed` (Int64), then every other param in alphabetical order: Int64, float64 or boolean where the
-          whole column is of that kind (a trial without the param does not count), else `str`.
-        - the six metrics (float64), as MLflow shows them: the last value recorded. Non-finite values are not
-          recorded, so a diverged trial's can be from before its end. Without validation `val_*` is NaN.
-        - `best_val_accuracy` and `best_val_epoch` (Int64; the first such epoch), missing without validation.
-        - `diverged_epoch` (Int64); `identical_to`, the trial whose training this one shares.
-        - `seconds_per_epoch`; `started` (UTC); `seconds` from its start to its end, NaN while it runs; `look`
-          (Int64), the number of the first report that showed its result, missing for none: where more seeds
-          came after a look, pairs are tested so that p holds at every look.
-        - `train_images` (Int64), how many images an epoch trains on, without those held out; `test_images`
-          (Int64), how many the test metrics are over; `classes` (Int64), how many there are to tell apart
-          (the first and the last are missing in runs of before); `error`, one line.
-        - what it ran with: `data_checksum` (SHA-256; a factor where a file changed under its path),
-          `git_commit` (with ` and changes` where some were not committed), `versions` of fnnexp, Python and
-          the libraries, `blas` (library and kernel), `engine` (`numpy` or `numba`, once it has ended
-          with its version), `command` (the command line that made the run; missing from Python).
+        - `run_id`; `trial`, the id of the trial's scientific content; `name`.
+        - `status` (category): finished, diverged, failed, running or interrupted.
+        - `arch`, `init`, `batching`, `optimizer`, `data` (category). Shipped architectures, initializers and
+          batching modes come first, in the order of the documentation; other options follow by name.
+        - `seed` (Int64), then every other param in alphabetical order: Int64, float64 or boolean if all
+          values in the column have that type (missing values are ignored), else `str`.
+        - `train_loss`, `train_accuracy`, `val_loss`, `val_accuracy`, `test_loss`, `test_accuracy` (float64):
+          the last recorded value. Non-finite values are not recorded, so a diverged trial's values can be
+          from before its last epoch. `val_*` is NaN without validation rows.
+        - `best_val_accuracy` (float64) and `best_val_epoch` (Int64), the first epoch that reached it; missing
+          without validation rows.
+        - `diverged_epoch` (Int64); `identical_to`, the trial whose training is numerically the same.
+        - `seconds_per_epoch` (float64); `started` (datetime, UTC); `seconds` (float64) from start to end, NaN
+          while the trial runs.
+        - `look` (Int64): the number of the first report that showed the trial's result, missing if none did.
+          Where seeds were added after a look, pairs are tested so that p is valid at every look.
+        - `train_images` (Int64), the images an epoch trains on, without those held out; `test_images`
+          (Int64), the images of the test metrics; `classes` (Int64). `train_images` and `classes` are missing
+          in older runs.
+        - `error`, one line.
+        - `data_checksum` (SHA-256; a factor where a file changed under its path); `git_commit`, which ends in
+          "and changes" if some were uncommitted; `versions` of fnnexp, Python and the libraries; `blas`,
+          library and kernel; `engine`, `numpy` or `numba`, with its version once the trial has ended;
+          `command`, the command line that created the run, missing for sweeps from Python.
 
     Raises
     ------
     FnnexpError
-        If there is no such experiment or no such store.
+        If the experiment or the store does not exist.
+
+    See Also
+    --------
+    fnnexp.curves : one row per epoch and metric.
 
     Examples
     --------
@@ -141,7 +151,7 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
 
 
 def curves(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
-    """Return one row a trial × epoch × metric of the experiment, in that order.
+    """Return one row per trial, epoch and metric of an experiment, in that order.
 
     Parameters
     ----------
@@ -151,13 +161,20 @@ def curves(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        - `trial name arch init batching optimizer data`, as in :func:`runs`: ordered categories.
-        - `seed`, `epoch` (Int64); epoch 0 is only in trials that trained for none.
-        - `metric` (`train_loss` … `test_accuracy`) and its two halves `split` (train, val, test) and
-          `quantity` (loss, accuracy): ordered categories.
-        - `value` (float64): an accuracy is a fraction.
+        - `trial`, `name`, `arch`, `init`, `batching`, `optimizer`, `data` (ordered category), as in
+          :func:`runs`.
+        - `seed` (Int64); `epoch` (Int64), 0 only for trials of zero epochs.
+        - `metric` (ordered category): `train_loss` to `test_accuracy`.
+        - `split` (train, val, test) and `quantity` (loss, accuracy), the two halves of `metric` (ordered
+          category).
+        - `value` (float64); accuracies are fractions.
 
-        Join it with :func:`runs` on `trial` for anything else.
+        Merge with :func:`runs` on `trial` for other columns.
+
+    Raises
+    ------
+    FnnexpError
+        If the experiment or the store does not exist.
 
     Examples
     --------
@@ -177,17 +194,17 @@ class ExperimentFrames(NamedTuple):
 
 
 def whole(experiment: str, *, tracking_uri: str | None = None) -> ExperimentFrames:
-    """Return the three frames as they stood at one moment, for less than the three calls cost."""
+    """Return the three frames of an experiment, read at one moment and faster than by three calls."""
     client, trials = reader.trials(experiment, tracking_uri)
     history = _history(client, trials, METRICS)
-    of_accuracy = history[history["metric"] == "val_accuracy"]
-    table = _runs_frame(trials, of_accuracy, reader.looks(client, trials))
-    of_layers = _history(client, trials, _diagnostics_of(trials))
-    return ExperimentFrames(table, _curves_frame(table, history), _diagnostics_frame(table, of_layers))
+    val_accuracy = history[history["metric"] == "val_accuracy"]
+    runs = _runs_frame(trials, val_accuracy, reader.looks(client, trials))
+    layer_points = _history(client, trials, _diagnostics_of(trials))
+    return ExperimentFrames(runs, _curves_frame(runs, history), _diagnostics_frame(runs, layer_points))
 
 
 def diagnostics(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
-    """Return one row a trial × epoch × layer × quantity of what was recorded with `diagnostics=true`.
+    """Return one row per trial, epoch, layer and quantity, as recorded with `diagnostics=true`.
 
     Parameters
     ----------
@@ -197,16 +214,22 @@ def diagnostics(experiment: str, *, tracking_uri: str | None = None) -> pd.DataF
     Returns
     -------
     DataFrame
-        In the order of its columns; without rows where nothing was recorded:
+        Sorted by trial, epoch, layer and quantity. Empty if nothing was recorded.
 
-        - `trial name arch init batching optimizer data` (categories), `seed`, as in :func:`curves`.
-        - `epoch` (Int64): 0 is the untrained network, another the epoch's end. A trial that was begun without
-          diagnostics has them from where it went on with them.
-        - `layer` (Int64), from 1; the last one makes the logits.
-        - `quantity`, a category of `fnnexp.nn.layer_stats.QUANTITIES`, which says what each is: `z_std` and
-          `dz_std` of every layer; `dead` (ReLU) or `saturated` (tanh, sigmoid) of a hidden layer, a fraction;
+        - `trial`, `name`, `arch`, `init`, `batching`, `optimizer`, `data` (category) and `seed` (Int64), as
+          in :func:`curves`.
+        - `epoch` (Int64): 0 is the untrained network, other epochs are measured at their end. A trial that
+          started without diagnostics has them from the epoch at which it resumed with them.
+        - `layer` (Int64), from 1; the last layer computes the logits.
+        - `quantity` (category), as described in `fnnexp.nn.layer_stats.QUANTITIES`: `z_std` and `dz_std` for
+          every layer; `dead` (ReLU) or `saturated` (tanh, sigmoid), a fraction, for hidden layers;
           `update_ratio` from epoch 1 on.
-        - `value` (float64). What was not finite was not recorded.
+        - `value` (float64). Non-finite values are not recorded.
+
+    Raises
+    ------
+    FnnexpError
+        If the experiment or the store does not exist.
 
     Examples
     --------
@@ -218,15 +241,15 @@ def diagnostics(experiment: str, *, tracking_uri: str | None = None) -> pd.DataF
 
 
 def ranking(runs: pd.DataFrame) -> str:
-    """Return the metric to rank by: `val_accuracy` if every trial held out rows, else `test_accuracy`."""
+    """Return the metric to rank by: `val_accuracy` if all trials held out rows, else `test_accuracy`."""
     return "val_accuracy" if len(runs) and held_out(runs).all() else "test_accuracy"
 
 
 def held_out(runs: pd.DataFrame) -> pd.Series:
-    """Return which trials held validation rows out.
+    """Return which trials held out validation rows (boolean Series).
 
-    Their param tells, from the beginning; of a finished trial, and in a frame without that param, it is told
-    by what was measured.
+    For trials that have not finished, the param `data.validation` decides. For finished trials, or without
+    that column, the recorded `val_accuracy` decides.
     """
     measured = runs["val_accuracy"].notna()
     if "data.validation" not in runs:
@@ -235,21 +258,21 @@ def held_out(runs: pd.DataFrame) -> pd.Series:
 
 
 def _trials(experiment: str, uri: str | None, function: str) -> tuple[MlflowClient, list[Run]]:
-    """Return what :func:`reader.trials` does; refuse what is no name of an experiment."""
+    """Return a client and the runs of an experiment. Raise if the name is not a string."""
     if not isinstance(experiment, str):
         names = [*experiment] if isinstance(experiment, list | tuple) else []
         calls = ", ".join(f'fnnexp.{function}("{name}")' for name in names)
-        advice = f"pd.concat([{calls}]) joins several" if names else "write its name as a string"
-        raise FnnexpError(f"fnnexp.{function} reads one experiment, and not {experiment!r}; {advice}")
+        advice = f"pd.concat([{calls}]) joins several" if names else "write the experiment's name as a string"
+        raise FnnexpError(f"fnnexp.{function} reads one experiment, not {experiment!r}; {advice}")
     return reader.trials(experiment, uri)
 
 
 def _history(client: MlflowClient, trials: Sequence[Run], metrics: Iterable[str]) -> pd.DataFrame:
-    """Return every recorded point of the trials' metrics as rows of `run_id metric epoch value`."""
+    """Return every recorded point of the metrics as a frame with the columns `run_id metric epoch value`."""
     points = reader.curves(client, trials, metrics)
     frame = pd.DataFrame(points, columns=["run_id", "metric", "epoch", "timestamp", "value"])
     frame = frame.astype({"epoch": "Int64", "value": "float64"}).sort_values("timestamp", kind="stable")
-    # An epoch that was recorded again after an interruption counts as it was recorded last.
+    # An epoch recorded again after an interruption counts with its last values.
     return frame.drop_duplicates(["run_id", "metric", "epoch"], keep="last").drop(columns="timestamp")
 
 
@@ -296,7 +319,7 @@ def _runs_frame(trials: Sequence[Run], val_accuracy: pd.DataFrame, looks: Sequen
 
 
 def _first_looks(ended: pd.Series, looks: Sequence[int]) -> pd.Series:
-    """Return the number of the first look at each trial since it ended, from 1; missing for none."""
+    """Return the number, from 1, of the first look after each trial ended; missing if there was none."""
     first = pd.Series([bisect_left(looks, end) + 1 for end in ended.fillna(0)], dtype="Int64")
     return first.where(ended.notna() & (first <= len(looks)))
 
@@ -307,12 +330,12 @@ def _commit(run: Run) -> str | None:
 
 
 def _versions(run: Run) -> str | None:
-    numbers = {"fnnexp": _tag(run, "version")} | {each: _tag(run, each) for each in ("python", *LIBRARIES)}
-    return ", ".join(f"{each} {number}" for each, number in numbers.items() if number) or None
+    numbers = {"fnnexp": _tag(run, "version")} | {name: _tag(run, name) for name in ("python", *LIBRARIES)}
+    return ", ".join(f"{name} {number}" for name, number in numbers.items() if number) or None
 
 
 def _params(trials: Sequence[Run]) -> dict[str, pd.Series]:
-    """Return the typed columns of the params: the options, the seed, the others by name."""
+    """Return the typed columns of the params: the options, the seed, and the others by name."""
     names = {key for run in trials for key in run.data.params} - {*CHOICES, *RESULTS, "seed"}
     texts = {
         name: pd.Series([run.data.params.get(name) for run in trials], dtype="str")
@@ -324,14 +347,17 @@ def _params(trials: Sequence[Run]) -> dict[str, pd.Series]:
 
 
 def as_options(texts: pd.Series, group: str) -> pd.Series:
-    """Return the options of a group as a category, in the order of tables: see :data:`ORDER`."""
-    there, first = set(texts.dropna()), ORDER.get(group, ())
-    names = [*(each for each in first if each in there), *sorted(there.difference(first), key=_by_number)]
+    """Return the options of a group as an ordered category, sorted as in tables: see :data:`ORDER`."""
+    present, documented = set(texts.dropna()), ORDER.get(group, ())
+    names = [
+        *(name for name in documented if name in present),
+        *sorted(present.difference(documented), key=_by_number),
+    ]
     return texts.astype(pd.CategoricalDtype(names, ordered=True))
 
 
 def _by_number(text: str) -> list[tuple[int, str, str]]:
-    """Return a key that sorts the numbers within a text as numbers: `relu_98` before `relu_100`."""
+    """Return a sort key that compares numbers within a text as numbers: `relu_98` before `relu_100`."""
     return [(len(number), number, rest) for number, rest in re.findall(r"(\d*)(\D*)", text)]
 
 
@@ -340,27 +366,27 @@ def _by_appearance(texts: pd.Series) -> pd.CategoricalDtype:
 
 
 def _typed(texts: pd.Series) -> pd.Series:
-    """Return the column as boolean, Int64 or float64 where every value given is such, else as it is."""
-    given = texts.dropna()
-    if given.empty:
+    """Return the column as boolean, Int64 or float64 if all its values can be read so, else unchanged."""
+    present = texts.dropna()
+    if present.empty:
         return texts
-    if given.isin(["True", "False", "true", "false"]).all():
+    if present.isin(["True", "False", "true", "false"]).all():
         return texts.str.lower().map({"true": True, "false": False}).astype("boolean")
-    for kind in (int, float):
+    for convert in (int, float):
         try:
-            values: list[Any] = [None if pd.isna(text) else kind(text) for text in texts]
-            return pd.Series(values, dtype="Int64" if kind is int else "float64")
+            values: list[Any] = [None if pd.isna(text) else convert(text) for text in texts]
+            return pd.Series(values, dtype="Int64" if convert is int else "float64")
         except (ValueError, OverflowError):  # not a number, or an integer beyond 64 bits
             continue
     return texts
 
 
 def _about_trials(history: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the points of curves with what tells their trials apart, and each trial's row as `row`."""
-    about = runs[["run_id", "trial", "name", *CHOICES, "seed"]].reset_index(names="row")
+    """Return the points of curves with their trials' identity, and each trial's row number as `row`."""
+    identity = runs[["run_id", "trial", "name", *CHOICES, "seed"]].reset_index(names="row")
     for column in ("trial", "name"):
-        about[column] = about[column].astype(_by_appearance(runs[column]))
-    return history.merge(about, on="run_id", how="inner")
+        identity[column] = identity[column].astype(_by_appearance(runs[column]))
+    return history.merge(identity, on="run_id", how="inner")
 
 
 def _curves_frame(runs: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
@@ -376,7 +402,7 @@ def _curves_frame(runs: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
 
 
 def _diagnostics_of(trials: Sequence[Run]) -> list[str]:
-    """Return the names of the diagnostics that any of the trials has."""
+    """Return the names of the diagnostics that any of the trials recorded."""
     return sorted({name for run in trials for name in run.data.metrics if NAME.fullmatch(name)})
 
 

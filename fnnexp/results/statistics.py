@@ -1,20 +1,22 @@
 """Statistics: functions from an array to a number or an interval.
 
-Few seeds tell little, and these functions say so. One seed has no interval. Under six seeds no interval of
-resampled means and no sign-flip test reaches 95%; Student's t can, where the differences are as good as
-normal: `docs/statistics.md` shows how often it errs on real seeds. Many seeds do not make up for few images.
+One seed has no interval. With fewer than six seeds, neither an interval of resampled means nor a sign-flip
+test can reach 95%. Student's t can, if the differences are roughly normal; `docs/statistics.md` shows how
+often it errs on real seeds. More seeds do not replace more test images.
 
 Sources
 -------
 - Agarwal et al. 2021, *Deep reinforcement learning at the edge of the statistical precipice* (rliable).
-- Efron 1987, *Better bootstrap confidence intervals*; drawn by `scipy.stats.bootstrap`.
+- Efron 1987, *Better bootstrap confidence intervals*; computed by `scipy.stats.bootstrap`.
 - Fisher 1935, *The design of experiments*, §21: the sign-flip test.
 - Gönen, Johnson, Lu and Westfall 2005, *The Bayesian two-sample t test*: the Bayes factor of a t statistic.
-- Grünwald, de Heide and Koolen 2024, *Safe testing*: its inverse is a p that holds at every look.
-- Hesterberg 2015, *What teachers should know about the bootstrap*, §3.4: why small samples' are too narrow.
+- Grünwald, de Heide and Koolen 2024, *Safe testing*: its inverse is a p value that is valid at every look.
+- Hesterberg 2015, *What teachers should know about the bootstrap*, §3.4: why small-sample intervals are too
+  narrow.
 - Hoeffding 1963, *Probability inequalities for sums of bounded random variables*.
 - Holm 1979, *A simple sequentially rejective multiple test procedure*.
-- Horowitz and Sahni 1974, *Computing partitions with applications to the knapsack problem*: two halves.
+- Horowitz and Sahni 1974, *Computing partitions with applications to the knapsack problem*: meet in the
+  middle.
 - Phipson and Smyth 2010, *Permutation p-values should never be zero*.
 - Schuirmann 1987, *A comparison of the two one-sided tests procedure and the power approach*.
 - Student 1908, *The probable error of a mean*.
@@ -39,33 +41,30 @@ LEVEL = 0.95
 """The confidence level of intervals and tests."""
 
 BOOTSTRAP_FROM = 6
-"""The least number of values for a resampled interval: see :func:`mean_interval`."""
+"""The least number of values for a bootstrap interval: see :func:`mean_interval`."""
 
 ROUNDING = 1e-12
-"""Accuracies that differ by less are equal but for the rounding of a mean; so are differences of them."""
+"""Accuracies, or differences of them, that differ by less count as equal: the difference is rounding."""
 
 SAME_SUM = 1e-9
-"""Sums of the same differences with other signs are equal if they differ by less than this share of Σ|d|."""
+"""Signed sums of the same differences are equal if they differ by less than this fraction of Σ|d|."""
 
 RESAMPLES = 4999
 
 EXACT_UP_TO = 32
-"""So many differences have all their sign patterns counted; of more, :data:`PATTERNS` random ones are."""
+"""The most differences for which all sign patterns are counted; more use :data:`PATTERNS` random ones."""
 
 PATTERNS = 2**16
 
 PRIOR = 2.0
-"""How many standard deviations the safe t test expects a difference to be: see :func:`safe_t_test`."""
+"""τ, the standard deviation of the prior N(0, τ²) on the effect: see :func:`safe_t_test`."""
 
 AT_ONCE = 1 << 22
-"""The most numbers that are drawn at once, 32 MB. What is drawn does not depend on it."""
+"""The most random numbers drawn at once (32 MB). Results do not depend on it."""
 
 
 class Interval(NamedTuple):
-    """The two ends, NaN where there is none, and how they were computed.
-
-    That is `bca`, `t`, `safe t`, `equal` or `none`.
-    """
+    """The ends of an interval, NaN if there is none; `method` is `bca`, `t`, `safe t`, `equal` or `none`."""
 
     low: float
     high: float
@@ -73,13 +72,13 @@ class Interval(NamedTuple):
 
 
 ACCURACY, DIFFERENCE = (0.0, 1.0), (-1.0, 1.0)
-"""The bounds of an accuracy, and of a difference of two."""
+"""The bounds of an accuracy and of a difference of two accuracies."""
 
 NOTHING = Interval(float("nan"), float("nan"), "none")
 
 
 def mean(values: ArrayLike) -> float:
-    """Return the arithmetic mean, NaN of nothing.
+    """Return the arithmetic mean, NaN if there are no values.
 
     >>> mean([0.25, 0.75])
     0.5
@@ -89,9 +88,9 @@ def mean(values: ArrayLike) -> float:
 
 
 def standard_deviation(values: ArrayLike) -> float:
-    """Return the sample standard deviation √(Σ(x − x̄)² / (n − 1)), NaN of fewer than two values.
+    """Return the sample standard deviation √(Σ(x − x̄)² / (n − 1)), NaN for fewer than two values.
 
-    It says how far single trials lie apart over seeds; the mean's own error is smaller by √n.
+    This is the spread of single trials over seeds. The standard error of their mean is smaller by √n.
 
     >>> standard_deviation([1.0, 3.0])
     1.4142135623730951
@@ -103,23 +102,21 @@ def standard_deviation(values: ArrayLike) -> float:
 def mean_interval(
     values: ArrayLike, level: float = LEVEL, *, within: tuple[float, float] = (-math.inf, math.inf)
 ) -> Interval:
-    """Return a confidence interval for the mean of the distribution that the values are from.
+    """Return a confidence interval for the mean of the distribution that the n values come from.
 
-    The mean can only be `within` two bounds: `ACCURACY`, or `DIFFERENCE` for differences of accuracies. What
-    lies beyond them is cut off; the mean is not there, so the rest covers it as often.
+    - n ≤ 1: no interval.
+    - All values equal up to rounding: that point for n ≥ 6, else no interval. Nothing varied, but that does
+      not mean that nothing could.
+    - n = 2 to 5: Student's t, exact for normal values. An interval of resampled means cannot reach 95% here:
+      it is inside the range of the values, and with probability 2^(1−n) all of them are on one side of a
+      symmetric distribution's centre.
+    - n ≥ 6: the bias-corrected, accelerated (BCa) bootstrap (Efron 1987) with a fixed random seed. Its level
+      is raised to 1 − 2Φ(−√(n/(n−1)) t), because it is too narrow in small samples (Hesterberg 2015).
+      Measured coverage at n = 6: 94% for normal or uniform values, 92% for skewed ones (a gamma of shape 4);
+      at n = 10: 94 to 96%, and 93%.
 
-    An interval of resampled means lies between the least and the greatest value. All n values are on one
-    side of a symmetric distribution's centre in 2^(1−n) of all samples, so for fewer than six values no such
-    interval reaches 95%.
-
-    - One value (or none): no interval.
-    - All values the same, up to rounding: from six that point, which says that nothing varied, not that
-      nothing could; of fewer no interval, since half of all values can lie beyond them.
-    - Two to five: Student's t, which is exact for normal values, and wide because so little is known.
-    - From six: the bias-corrected, accelerated bootstrap (Efron 1987). Its level is raised to
-      1 − 2Φ(−√(n/(n−1)) t), because in small samples it is too narrow (Hesterberg 2015). It is drawn with a
-      fixed seed, so the same values have the same interval. Measured coverage at six values: 94% for normal
-      or uniform values, 92% for skewed ones (a gamma of shape 4); at ten: 94 to 96%, and 93%.
+    `within` are known bounds of the mean, such as `ACCURACY` or `DIFFERENCE`. The interval is cut there,
+    which does not change its coverage.
 
     >>> [mean_interval(values).method for values in ([0.9], [0.9] * 6, [0.9, 0.91, 0.94])]
     ['none', 'equal', 't']
@@ -129,17 +126,17 @@ def mean_interval(
 
 
 def _unbounded(values: ArrayLike, level: float) -> Interval:
-    """Return the interval of a mean without bounds."""
+    """Return the interval of :func:`mean_interval` before it is cut at the bounds."""
     x = np.asarray(values, dtype=np.float64)
-    n, student = x.size, student_interval(x, level)
-    if n < BOOTSTRAP_FROM or student.method != "t":
-        return student
+    n, student_t = x.size, student_interval(x, level)
+    if n < BOOTSTRAP_FROM or student_t.method != "t":
+        return student_t
     quantile = float(stats.t.ppf((1 + level) / 2, n - 1))
-    wider = 1 - 2 * float(stats.norm.cdf(-math.sqrt(n / (n - 1)) * quantile))
+    widened_level = 1 - 2 * float(stats.norm.cdf(-math.sqrt(n / (n - 1)) * quantile))
     ends = stats.bootstrap(
         (x,),
         np.mean,
-        confidence_level=wider,
+        confidence_level=widened_level,
         n_resamples=RESAMPLES,
         batch=max(1, AT_ONCE // n),
         method="BCa",
@@ -151,10 +148,10 @@ def _unbounded(values: ArrayLike, level: float) -> Interval:
 def student_interval(
     values: ArrayLike, level: float = LEVEL, *, within: tuple[float, float] = (-math.inf, math.inf)
 ) -> Interval:
-    """Return Student's confidence interval x̄ ± t s/√n for a mean, at any number of values from two.
+    """Return Student's confidence interval x̄ ± t s/√n for a mean, for two or more values.
 
-    Values that are all the same have that point, from six on, or none: see :func:`mean_interval`.
-    It holds 0 exactly where :func:`paired_t_test` of the values has p > 1 − `level`.
+    Equal values have that point as their interval from n = 6 on, else none: see :func:`mean_interval`. The
+    interval contains 0 exactly if :func:`paired_t_test` of the values gives p > 1 − `level`.
 
     >>> student_interval([1.0, 2.0, 3.0]).low.__round__(2), student_interval([0.5] * 6).method
     (-0.48, 'equal')
@@ -182,7 +179,7 @@ def t_half_width(deviations: ArrayLike, counts: ArrayLike, level: float = LEVEL)
 
 
 def prediction_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
-    """Return Student's interval for one more draw from the same normal distribution: x̄ ± t s √(1 + 1/n).
+    """Return Student's interval for another draw from the same normal distribution: x̄ ± t s √(1 + 1/n).
 
     >>> prediction_interval([1.0, 2.0, 3.0]).low.__round__(2), prediction_interval([1.0]).method
     (-2.97, 'none')
@@ -199,10 +196,10 @@ def prediction_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
 
 
 def paired_t_test(differences: ArrayLike) -> float:
-    """Return the two-sided p value of Student's t for a mean difference of 0 (Student 1908).
+    """Return the two-sided p value of Student's t test for a mean difference of 0 (Student 1908).
 
-    Differences that do not vary give no spread to measure them by. They are judged by their signs alone, by
-    :func:`sign_flip_test`. Fewer than two give NaN.
+    Differences that do not vary have no spread, so :func:`sign_flip_test` judges their signs alone. NaN for
+    fewer than two differences.
 
     >>> round(paired_t_test([1.0, 2.0, 3.0]), 4), paired_t_test([0.1, 0.1, 0.1]), paired_t_test([0.1])
     (0.0742, 0.25, nan)
@@ -217,11 +214,11 @@ def paired_t_test(differences: ArrayLike) -> float:
 
 
 def equivalence_test(differences: ArrayLike, margin: float) -> float:
-    """Return the p value of two one-sided t tests for the mean to lie within ±margin (Schuirmann 1987).
+    """Return the p value of two one-sided t tests for a mean within ±margin (Schuirmann 1987).
 
-    It is the larger of the two p values, for the mean to be above −margin and below +margin. Differences that
-    do not vary and lie within count as n successes in n: if half of all seeds lay outside, that has
-    probability 2^−n. Fewer than two give NaN.
+    It is the larger of the p values for a mean above −margin and for a mean below +margin. Differences that
+    do not vary and are within ±margin count as n successes in n: if half of all seeds were outside, that
+    would have probability 2^−n. NaN for fewer than two differences.
 
     >>> round(equivalence_test([-0.1, 0.0, 0.1], 0.5), 4), equivalence_test([0.0, 0.0], 0.5)
     (0.0065, 0.25)
@@ -236,14 +233,15 @@ def equivalence_test(differences: ArrayLike, margin: float) -> float:
 
 
 def sign_flip_test(differences: ArrayLike) -> float:
-    """Return the two-sided p value for paired differences being symmetric about 0 (Fisher 1935).
+    """Return the two-sided p value for paired differences that are symmetric about 0 (Fisher 1935).
 
-    If neither of a pair is better, each difference could as well have had the other sign. So p is the share
-    of all sign patterns whose mean lies at least as far from 0. Up to 32 differences all are counted: each
-    pattern is one of the first half's and one of the second's, so two sorted lists of sums hold them all
-    (Horowitz and Sahni 1974). Beyond, 65,536 random patterns and the observed one stand for all (Phipson and
-    Smyth 2010); where none of these is as far, p is Hoeffding's bound 2 exp(−(Σd)²/2Σd²) if that is smaller.
-    No differences give NaN. Sums that differ by less than 1e-9 of Σ|d| count as equal: they differ by
+    If neither option of a pair is better, each difference could equally have the other sign. So p is the
+    fraction of all sign patterns whose mean is at least as far from 0. NaN if there are no differences.
+
+    Up to 32 differences, all patterns count: each combines a pattern of the first half and of the second, so
+    two sorted lists of sums cover them all (Horowitz and Sahni 1974). With more, 65,536 random patterns and
+    the observed pattern count (Phipson and Smyth 2010). If none of the random patterns is as far, p is at
+    most Hoeffding's bound 2 exp(−(Σd)²/2Σd²). Sums that differ by less than 1e-9 of Σ|d| are equal up to
     rounding, since accuracies over N images are far coarser.
 
     >>> sign_flip_test([0.1, 0.2, 0.3]), sign_flip_test([0.1, 0.2, 0.3, -0.6])
@@ -268,32 +266,32 @@ def sign_flip_test(differences: ArrayLike) -> float:
 
 
 def _hoeffding(d: NDArray[np.float64]) -> float:
-    """Return the most that the share of sign patterns as far from 0 as these differences can be."""
+    """Return Hoeffding's upper bound on the fraction of sign patterns that are as far from 0."""
     return min(1.0, 2 * math.exp(-(float(d.sum()) ** 2) / (2 * float((d**2).sum()))))
 
 
 def _signed_sums(d: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return Σ ±d for all 2^n sign patterns."""
     sums = np.zeros(1)
-    for each in d:
-        sums = np.concatenate([sums + each, sums - each])
+    for difference in d:
+        sums = np.concatenate([sums + difference, sums - difference])
     return sums
 
 
-# Pairs that were looked at before
+# Pairs that are looked at more than once
 
 
 def safe_t_test(differences: ArrayLike, mean_difference: float = 0.0) -> float:
-    """Return a p value for a mean difference that holds at every look, however seeds were added between.
+    """Return a p value for a mean difference that is valid at every look, however seeds were added.
 
-    It is 1/BF with the Bayes factor of Student's t for an effect (the mean in standard deviations) from
-    N(0, τ²) against the given mean (Gönen et al. 2005), τ = :data:`PRIOR`:
+    It is 1/BF, with the Bayes factor of Student's t for an effect (the mean in standard deviations) from N(0,
+    τ²) against the given mean (Gönen et al. 2005), τ = :data:`PRIOR`:
 
         BF = (1 + nτ²)^(−1/2) · [(1 + t²/ν) / (1 + t²/(ν(1 + nτ²)))]^((ν+1)/2),  ν = n − 1.
 
-    Under the null BF is at least 1/α at any of its looks with probability at most α (Ville's inequality;
-    Grünwald et al. 2024). Differences that do not vary are judged by :func:`safe_sign_test`. Fewer than two
-    give NaN.
+    Under the null hypothesis, the probability that BF is at least 1/α at any look is at most α (Ville's
+    inequality; Grünwald et al. 2024). Differences that do not vary are judged by :func:`safe_sign_test`. NaN
+    for fewer than two differences.
 
     >>> round(safe_t_test([1.0, 2.0, 3.0]), 4), safe_t_test([1.0])
     (0.344, nan)
@@ -312,9 +310,9 @@ def safe_t_test(differences: ArrayLike, mean_difference: float = 0.0) -> float:
 def safe_t_interval(
     differences: ArrayLike, level: float = LEVEL, *, within: tuple[float, float] = (-math.inf, math.inf)
 ) -> Interval:
-    """Return the means that :func:`safe_t_test` does not reject: an interval that holds at every look.
+    """Return the means that :func:`safe_t_test` does not reject: an interval that is valid at every look.
 
-    With very few differences none is rejected, and the interval is all that lies `within`.
+    With very few differences no mean is rejected, and the interval is all of `within`.
 
     >>> safe_t_interval([0.010, 0.012, 0.011, 0.013], within=DIFFERENCE).low.__round__(4)
     0.0068
@@ -329,7 +327,7 @@ def safe_t_interval(
 
 
 def _safe_critical(n: NDArray[np.int_], alpha: float) -> NDArray[np.float64]:
-    """Return the |t| of n differences from which on :func:`safe_t_test` gives p ≤ α, or infinity."""
+    """Return the least |t| of n differences for which :func:`safe_t_test` gives p ≤ α, or infinity."""
     a = 1 + n * PRIOR**2
     r = (np.sqrt(a) / alpha) ** (2 / n)
     with np.errstate(divide="ignore"):
@@ -337,10 +335,10 @@ def _safe_critical(n: NDArray[np.int_], alpha: float) -> NDArray[np.float64]:
 
 
 def safe_equivalence_test(differences: ArrayLike, margin: float) -> float:
-    """Return a p value for the mean to lie within ±margin that holds at every look.
+    """Return a p value for a mean within ±margin that is valid at every look.
 
-    It is the larger p of :func:`safe_t_test` for the two ends: a mean beyond an end is rejected no later than
-    the end. A mean outside gives 1.
+    It is the larger p of :func:`safe_t_test` at the two ends, since a mean beyond an end is rejected no later
+    than the end itself. 1 if the observed mean is outside.
 
     >>> round(safe_equivalence_test([-0.1, 0.0, 0.1, 0.0], 0.5), 3), safe_equivalence_test([0.6, 0.7], 0.5)
     (0.025, 1.0)
@@ -354,11 +352,11 @@ def safe_equivalence_test(differences: ArrayLike, margin: float) -> float:
 
 
 def safe_sign_test(differences: ArrayLike) -> float:
-    """Return a p value for positive and negative differences being equally frequent that holds at every look.
+    """Return a p value for equally frequent positive and negative differences that is valid at every look.
 
-    It is 1/e with e = 2^n B(k + 1, n − k + 1), the likelihood of k positive ones of n, averaged over all
-    probabilities of a positive one alike, against that of one half. Differences of 0 are left out; without
-    any others p is 1.
+    It is 1/e with e = 2^n B(k + 1, n − k + 1): the likelihood of k positive signs out of n, averaged
+    uniformly over the probability of a positive sign, divided by the likelihood under one half. Differences
+    of 0 are ignored; p is 1 if there are no others.
 
     >>> safe_sign_test([0.1, 0.2, 0.3, 0.4, 0.1, 0.2]), safe_sign_test([0.0])
     (0.109375, 1.0)
@@ -369,16 +367,18 @@ def safe_sign_test(differences: ArrayLike) -> float:
 
 
 def holm(p_values: ArrayLike, pairs: int | None = None) -> NDArray[np.float64]:
-    """Return p values corrected for multiple comparisons (Holm 1979), in their order; a NaN stays NaN.
+    """Return p values corrected for multiple comparisons (Holm 1979), in the same order; NaN stays NaN.
 
     Parameters
     ----------
     p_values
-        One a pair.
+        One p value per pair.
     pairs
-        How many pairs the family has, if these were picked from it by looking. The others count as larger,
-        which can only raise the result.
+        The number of pairs in the family, if the given pairs were picked from it by looking. The missing
+        pairs count as larger p, which can only raise the result.
 
+    Examples
+    --------
     >>> holm([0.01, 0.04, 0.03]).tolist()
     [0.03, 0.06, 0.06]
     """
@@ -391,11 +391,11 @@ def holm(p_values: ArrayLike, pairs: int | None = None) -> NDArray[np.float64]:
 
 
 def superiority(a: ArrayLike, b: ArrayLike) -> float:
-    """Return the probability that a new value of a is greater than one of b, a tie counting half.
+    """Return the probability that a new value of a exceeds a new value of b; a tie counts one half.
 
-    It is the mean over all pairs of values, not only those of one seed: "probability of improvement" in
-    rliable (Agarwal et al. 2021), and Mann and Whitney's U over n·m. NaN if there are no values. With few
-    values it is coarse: three that all exceed three others give 1, which is no certainty.
+    It is the mean over all pairs of values, not only those with the same seed: "probability of improvement"
+    in rliable (Agarwal et al. 2021), Mann and Whitney's U divided by n·m. With few values it is coarse: three
+    values that all exceed three others give 1. NaN if there are no values.
 
     >>> superiority([3, 2], [1, 2])
     0.875
@@ -417,14 +417,26 @@ def seeds_needed(
     most: int = 1000,
     signs: bool = False,
 ) -> int | None:
-    """Return how many seeds would settle a comparison, if further differences are like these.
+    """Return how many seeds would settle a comparison if further differences are like these.
 
-    To add seeds after a look is a second look. So it is the least n at which :func:`safe_t_test` at level
-    1 − (1 − level)/pairs detects this mean difference with this standard deviation with the given power, by
-    the noncentral t distribution; with `signs` also one at which :func:`safe_sign_test` can reach that level.
-    From few differences it is a rough guess, because their mean and spread are. None: unknown (fewer than two
-    differences, or a mean of 0) or more than `most`.
+    Adding seeds after a look makes a second look. So this is the least n at which :func:`safe_t_test`, at
+    level 1 − (1 − level)/pairs, detects this mean with this standard deviation with the given power, by the
+    noncentral t distribution. With few differences it is a rough guess, since their mean and spread are.
 
+    Parameters
+    ----------
+    pairs
+        The number of pairs in the family.
+    signs
+        Whether :func:`safe_sign_test` must also be able to reach the level.
+
+    Returns
+    -------
+    int or None
+        None if unknown (fewer than two differences, or a mean of 0) or above `most`.
+
+    Examples
+    --------
     >>> seeds_needed([0.01, 0.02, 0.03]), seeds_needed([0.01, 0.02, 0.03], signs=True)
     (8, 8)
     >>> seeds_needed([0.01]), seeds_needed([-0.1, 0.1])
@@ -434,30 +446,30 @@ def seeds_needed(
     if d.size < 2 or not np.isfinite(d).all() or abs(d.mean()) <= ROUNDING:
         return None
     spread = float(d.std(ddof=1))
-    constant = np.ptp(d) <= ROUNDING  # and is judged by its signs, as in safe_t_test
+    constant = np.ptp(d) <= ROUNDING  # judged by its signs, as in safe_t_test
     n = np.arange(2, most + 1)
-    reached = np.ones(len(n), dtype=bool)
+    sufficient = np.ones(len(n), dtype=bool)
     if signs or constant:
-        reached &= (n + 1) * np.exp2(-n.astype(np.float64)) * pairs <= 1 - level
+        sufficient &= (n + 1) * np.exp2(-n.astype(np.float64)) * pairs <= 1 - level
     if not constant:
         critical = _safe_critical(n, (1 - level) / pairs)
         effect = abs(float(d.mean())) / spread * np.sqrt(n)
         finite = np.where(np.isfinite(critical), critical, 0.0)
-        # Far out the noncentral t underflows to NaN, which counts as not reached; there the power is 1.
+        # The noncentral t underflows to NaN for large effects, where the power is 1.
         powerful = (stats.nct.sf(finite, n - 1, effect) >= power) | (effect > critical + 6)
-        reached &= np.isfinite(critical) & powerful
-    return int(n[np.argmax(reached)]) if reached.any() else None
+        sufficient &= np.isfinite(critical) & powerful
+    return int(n[np.argmax(sufficient)]) if sufficient.any() else None
 
 
 # The error from a finite test set
 
 
 def test_set_error(accuracy: float, images: int) -> float:
-    """Return the standard error of an accuracy that comes from the number of images, about √(p(1 − p)/n).
+    """Return the standard error of an accuracy measured on a number of images, about √(p(1 − p)/n).
 
-    It is half the width of Wilson's interval (1927) at one standard error, so that 100% is not without
-    error. All trials are measured on the same images: other images would move them largely together, and
-    more seeds do not make this error smaller.
+    It is half the width of Wilson's interval (1927) at one standard error, so an accuracy of 100% has an
+    error too. More seeds do not reduce it: all trials are measured on the same images, and others would shift
+    them together.
 
     >>> round(test_set_error(0.96, 10_000), 5)
     0.00196
@@ -467,35 +479,37 @@ def test_set_error(accuracy: float, images: int) -> float:
     return math.sqrt(accuracy * (1 - accuracy) / images + 1 / (4 * images**2)) / (1 + 1 / images)
 
 
-test_set_error.__test__ = False  # type: ignore[attr-defined]  # to pytest a name that begins so is a test
+test_set_error.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it because of its name
 
 
 # Analysis of variance
 
 
 def variance_shares(values: ArrayLike, names: Sequence[str]) -> dict[tuple[str, ...], float]:
-    """Return the share of the variance of each factor, each interaction and the seeds on a full grid.
+    """Return the shares of the variance of each factor, each interaction and the seeds on a full grid.
 
-    These are the sums of squares of a balanced analysis of variance (Fisher 1925), as shares of their total.
+    These are the sums of squares of a balanced analysis of variance (Fisher 1925), divided by their total.
 
     Parameters
     ----------
     values
-        One axis a factor, in order, and last one of seeds; every cell filled.
+        An array with an axis for each factor, in order, and a last axis for seeds. Every cell is filled.
     names
         The factors' names.
 
     Returns
     -------
     dict
-        `("init",)`, …, `("arch", "init")`, …; `()` is the variance between seeds within a cell. They add up
-        to 1. Empty if all values are the same.
+        Maps effects, `("init",)`, …, `("arch", "init")`, …, to shares; `()` is the variance between seeds
+        within a cell. The shares add up to 1. Empty if all values are equal.
 
     Raises
     ------
     ValueError
         If a cell is empty or the names do not fit the axes.
 
+    Examples
+    --------
     >>> variance_shares([[[1.0], [2.0]], [[3.0], [4.0]]], ["arch", "init"])[("arch",)]
     0.8
     """

@@ -133,7 +133,7 @@ def test_frames_from_python_are_those_of_the_report_and_take_any_part(runs):
     assert fnnexp.shares(runs[1:2]).attrs["about"].startswith("No factor varies")
     with pytest.raises(
         fnnexp.FnnexpError,
-        match=r"is no factor of these \d+ trials; what varies is init, batching\. Did you mean 'init'",
+        match=r"is not a factor of these .*; the factors that vary are init, batching\. Did you mean 'init'",
     ):
         fnnexp.compare(runs, "inti")
 
@@ -192,7 +192,7 @@ def test_what_is_no_frame_is_refused_with_what_to_write(name, given, runs):
     with pytest.raises(fnnexp.FnnexpError) as error:
         call(name, given, curves)
     said = str(error.value)
-    assert said.startswith(f"{name} takes as runs the frame of fnnexp.runs or some of its rows, and not ")
+    assert said.startswith(f"{name} needs as runs the frame of fnnexp.runs or some of its rows, not ")
     assert (repr(given) if isinstance(given, str | int) else f"a {type(given).__name__}") in said
     assert 'fnnexp.runs("demo")' in said
 
@@ -210,22 +210,22 @@ def test_the_call_that_is_advised_is_taken(name, runs):
 def test_a_column_is_needed_and_named_or_not_needed(name, runs):
     curves = fnnexp.curves("fnnexp")
     for column in entrances.NEEDED["runs"]:
-        with pytest.raises(fnnexp.FnnexpError, match=rf"and not one without {column}; write"):
+        with pytest.raises(fnnexp.FnnexpError, match=rf"not a frame without {column}; write"):
             call(name, runs.drop(columns=column), curves)
     call(name, runs[list(entrances.NEEDED["runs"])], curves)
-    with pytest.raises(fnnexp.FnnexpError, match="and not one without status, train_loss, "):
+    with pytest.raises(fnnexp.FnnexpError, match="not a frame without status, train_loss, "):
         call(name, curves, runs)  # the one for the other
 
 
 def test_curves_are_refused_as_runs_are(runs):
     curves = fnnexp.curves("fnnexp")
-    with pytest.raises(fnnexp.FnnexpError, match="and not one without epoch, metric, value; write"):
+    with pytest.raises(fnnexp.FnnexpError, match="not a frame without epoch, metric, value; write"):
         fnnexp.plot_curves(runs, runs)
     for column in entrances.NEEDED["curves"]:
-        with pytest.raises(fnnexp.FnnexpError, match=f"not one without {column}; write"):
+        with pytest.raises(fnnexp.FnnexpError, match=f"not a frame without {column}; write"):
             fnnexp.plot_curves(runs, curves.drop(columns=column))
     fnnexp.plot_curves(runs, curves[list(entrances.NEEDED["curves"])])
-    with pytest.raises(fnnexp.FnnexpError, match="factor=3 is no factor of"):
+    with pytest.raises(fnnexp.FnnexpError, match="factor=3 is not a factor of"):
         fnnexp.compare(runs, 3)
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'curves'"):
         fnnexp.plot_curves(runs)

@@ -1,4 +1,4 @@
-"""What the report says of pairs, shares and the leader, against frames whose truth is known."""
+"""Pairs, shares, the leader and what a report says of them, on frames with known effects."""
 
 import doctest
 import itertools
@@ -34,7 +34,7 @@ EFFECT = {"tanh_128": 0.05, "mini": 0.1, "he": 0.02}
 
 
 def grid(seeds, noise=0.001, validation=500, **missing):
-    """Return a full grid's frame: what options add, and noise that xavier has from sqrtmax."""
+    """Return the frame of a full grid: options add known effects, and xavier is numerically sqrtmax."""
     rng = np.random.default_rng(0)
     rows = []
     for arch, init, batching, seed in itertools.product(ARCHS, INITS, BATCHINGS, range(seeds)):
@@ -52,115 +52,118 @@ def grid(seeds, noise=0.001, validation=500, **missing):
             **dict.fromkeys(METRICS, 0.5), "val_accuracy": value, "test_accuracy": value - 0.01,
         })  # fmt: skip
     runs = pd.DataFrame(rows).astype({"seed": "Int64"})
-    options = {axis: pd.CategoricalDtype(list(all_)) for axis, all_ in zip(("arch", "init", "batching"),
-               (ARCHS, INITS, BATCHINGS), strict=True)}  # fmt: skip
+    options = {
+        group: pd.CategoricalDtype(list(names))
+        for group, names in (("arch", ARCHS), ("init", INITS), ("batching", BATCHINGS))
+    }
     return runs.astype({**options, "optimizer": "category", "data": "category"})
 
 
-def test_what_is_numerically_identical_counts_as_one():
+def test_numerically_identical_options_and_configurations_are_joined():
     runs = grid(3)
     assert list(comparisons.levels(runs)["init"].cat.categories) == ["sqrtmax = xavier", "he"]
     assert len(comparisons.configurations(runs)) == 2 * 2 * 2
     pairs = comparisons.of_options(runs)
-    assert pairs["factor"].tolist() == ["arch", "init", "batching"]  # one pair each, and not xavier again
+    assert pairs["factor"].tolist() == ["arch", "init", "batching"]  # one pair per factor: xavier is joined
     assert set(comparisons.with_leader(runs)["family"]) == {8 * 7 // 2}
     assert pairs["family"].tolist() == [1, 1, 1]
-    # Where an option is only here and there the same, the configurations are joined and the options are not.
-    other = runs["name"].str.contains("relu_100-xavier")
-    runs.loc[other, "identical_to"] = np.nan
-    runs.loc[other, "val_accuracy"] += 0.001
+    # If options are identical only in some cells, these configurations are joined but the options are not.
+    xavier_on_relu = runs["name"].str.contains("relu_100-xavier")
+    runs.loc[xavier_on_relu, "identical_to"] = np.nan
+    runs.loc[xavier_on_relu, "val_accuracy"] += 0.001
     assert len(comparisons.levels(runs)["init"].cat.categories) == 3
-    names = [each.name for each in comparisons.configurations(runs)]
+    names = [configuration.name for configuration in comparisons.configurations(runs)]
     assert "tanh_128 sqrtmax mini = tanh_128 xavier mini" in names
     assert len(names) == 2 * 2 * 2 + 2
 
 
-def test_of_what_is_one_experiment_under_two_names_each_seed_counts_once():
+def test_each_seed_of_joined_configurations_counts_once():
     runs = grid(3)
-    runs.loc[runs["init"] == "he", "val_accuracy"] -= 0.1  # so that the two that are the same lead
-    found = comparisons.findings(runs)
-    assert "sqrtmax = xavier" in found.configurations[0].name
-    assert [len(each.tried) for each in found.configurations] == [3] * 8
-    assert "did not finish" not in " ".join(summary.sentences(runs, found))
+    runs.loc[runs["init"] == "he", "val_accuracy"] -= 0.1  # so that the joined options lead
+    findings = comparisons.findings(runs)
+    assert "sqrtmax = xavier" in findings.configurations[0].name
+    assert [len(configuration.tried) for configuration in findings.configurations] == [3] * 8
+    assert "did not finish" not in " ".join(summary.sentences(runs, findings))
 
 
-OLD, NEW = "0123456789ab" + 52 * "c", "fedcba987654" + 52 * "d"  # of files that were one after the other
+# Checksums of a file before and after a change.
+OLD, NEW = "0123456789ab" + 52 * "c", "fedcba987654" + 52 * "d"
 
 
-def changed(seeds=3):
-    """Return a grid, and the same again on other data under the same path, where he has lost 0.1."""
+def grid_on_changed_data(seeds=3):
+    """Return a grid twice, the second time on other data under the same path, where `he` loses 0.1."""
     old, new = grid(seeds).assign(data_checksum=OLD), grid(seeds).assign(data_checksum=NEW)
-    lost = new["init"] == "he"
-    new.loc[lost, ["val_accuracy", "test_accuracy"]] -= 0.1
+    he = new["init"] == "he"
+    new.loc[he, ["val_accuracy", "test_accuracy"]] -= 0.1
     new["trial"], new["name"] = "new-" + new["trial"], "new-" + new["name"]
     new["identical_to"] = "new-" + new["identical_to"]
     return pd.concat([old, new], ignore_index=True)
 
 
-def test_trials_on_changed_data_are_configurations_of_their_own():
-    runs = changed()
+def test_trials_on_changed_data_are_separate_configurations():
+    runs = grid_on_changed_data()
     assert factors_of(runs) == ["arch", "init", "batching", "data_checksum"]
     board = leaderboard.leaderboard(runs)
     assert board["seeds"].tolist() == [3] * 24
     for row in board.to_dict("records"):
         factors = ["arch", "init", "batching", "data_checksum"]
-        mine = (runs[factors].astype("str") == pd.Series(row)[factors].astype("str")).all(axis=1)
-        values = runs.loc[mine, "val_accuracy"]
+        selected = (runs[factors].astype("str") == pd.Series(row)[factors].astype("str")).all(axis=1)
+        values = runs.loc[selected, "val_accuracy"]
         assert (row["val_accuracy"], row["val_accuracy_sd"]) == pytest.approx((values.mean(), values.std()))
-    found = comparisons.findings(runs)
-    assert [len(each.metric) for each in found.configurations] == [3] * 16
-    best = found.configurations[0]
+    findings = comparisons.findings(runs)
+    assert [len(item.metric) for item in findings.configurations] == [3] * 16
+    best = findings.configurations[0]
     assert statistics.mean(best.metric) == board["val_accuracy"].iloc[0]
     assert best.name == "tanh_128 he mini data_checksum=0123456789ab"
-    assert "data_checksum" in set(found.of_options["factor"])
-    assert ("data_checksum",) in set(found.shares["effect"].str.split(" × ").map(tuple))
+    assert "data_checksum" in set(findings.of_options["factor"])
+    assert ("data_checksum",) in set(findings.shares["effect"].str.split(" × ").map(tuple))
     tables = by_architecture.tables(runs, by_architecture.table(runs))
-    assert [each.title for each in tables] == ["data_checksum=0123456789ab", "data_checksum=fedcba987654"]
+    assert [item.title for item in tables] == ["data_checksum=0123456789ab", "data_checksum=fedcba987654"]
     shown = leaderboard.table(runs, board)
     assert shown.rows[0][shown.head.index("data_checksum")].text == "0123456789ab"
-    for asked in ("0123456789ab", OLD):
-        part = filters.where(runs, {"data_checksum": asked})
-        assert part["trial"].tolist() == runs.loc[runs["data_checksum"] == OLD, "trial"].tolist()
-        assert "data_checksum" not in factors_of(part)
+    for checksum in ("0123456789ab", OLD):
+        subset = filters.where(runs, {"data_checksum": checksum})
+        assert subset["trial"].tolist() == runs.loc[runs["data_checksum"] == OLD, "trial"].tolist()
+        assert "data_checksum" not in factors_of(subset)
 
 
-def test_a_checksum_that_the_datas_place_tells_is_no_factor():
-    runs = changed()
+def test_a_checksum_determined_by_the_path_is_not_a_factor():
+    runs = grid_on_changed_data()
     runs["data.path"] = runs["data_checksum"].map({OLD: "a.npz", NEW: "b.npz"})
     assert factors_of(runs) == ["arch", "init", "batching", "data.path"]
     runs.loc[0, "data_checksum"] = 64 * "e"  # and a.npz has changed once more
     assert factors_of(runs)[-1] == "data_checksum"
 
 
-def test_it_is_said_where_results_are_of_different_images():
-    runs = changed()
-    said = "measured on the images of 2 data sets: a difference between data sets is no difference between"
-    assert said in fnnexp.answer(runs)
+def test_the_answer_warns_if_results_are_measured_on_different_images():
+    runs = grid_on_changed_data()
+    warning = "measured on the images of 2 data sets: a difference between data sets is no difference between"
+    assert warning in fnnexp.answer(runs)
     runs["data"] = runs["data_checksum"].map({OLD: "digits", NEW: "mnist"}).astype("category")
-    assert said in fnnexp.answer(runs)
-    runs.loc[runs["data_checksum"] == NEW, "status"] = "failed"  # then all results are of the same
-    assert said not in fnnexp.answer(runs)
-    assert said not in fnnexp.answer(grid(2))
+    assert warning in fnnexp.answer(runs)
+    runs.loc[runs["data_checksum"] == NEW, "status"] = "failed"  # then all results are of one data set
+    assert warning not in fnnexp.answer(runs)
+    assert warning not in fnnexp.answer(grid(2))
 
 
-def test_of_options_that_are_one_the_finished_trial_counts():
+def test_the_finished_trial_of_joined_options_counts():
     runs = grid(3)
-    lost = runs.assign(status=runs["status"].mask(runs["init"] == "sqrtmax", "interrupted"))
-    pd.testing.assert_frame_equal(comparisons.of_options(lost), comparisons.of_options(runs))
+    interrupted = runs.assign(status=runs["status"].mask(runs["init"] == "sqrtmax", "interrupted"))
+    pd.testing.assert_frame_equal(comparisons.of_options(interrupted), comparisons.of_options(runs))
 
 
-def test_a_trial_counts_once_however_often_a_frame_holds_it():
+def test_a_trial_counts_once_however_often_it_is_in_a_frame():
     runs = grid(2, noise=0.01)
-    late = runs.assign(status="running", val_accuracy=np.nan)  # of a store where it is not done yet
-    for frame in (pd.concat([runs, runs]), pd.concat([runs, late]), pd.concat([late, runs])):
-        for of in (
+    unfinished = runs.assign(status="running", val_accuracy=np.nan)  # as in a store where it still runs
+    for frame in (pd.concat([runs, runs]), pd.concat([runs, unfinished]), pd.concat([unfinished, runs])):
+        for function in (
             leaderboard.leaderboard,
             by_architecture.table,
             fnnexp.compare,
             fnnexp.shares,
             comparisons.in_each_cell,
         ):
-            pd.testing.assert_frame_equal(of(frame), of(runs), obj=of.__name__)
+            pd.testing.assert_frame_equal(function(frame), function(runs), obj=function.__name__)
         for factor in ("arch", "init"):
             pd.testing.assert_frame_equal(fnnexp.compare(frame, factor), fnnexp.compare(runs, factor))
         assert fnnexp.answer(frame) == fnnexp.answer(runs)
@@ -174,25 +177,25 @@ def test_a_trial_counts_once_however_often_a_frame_holds_it():
         )
 
 
-def test_of_two_trials_of_one_configuration_and_seed_the_later_counts_everywhere_and_it_is_said():
-    """They are two because other numerics trained them; the later is the higher here, so it is seen."""
+def test_the_later_of_two_trials_of_a_configuration_and_seed_counts_and_the_answer_says_so():
+    """Different versions of the numerics make such trials. Here the later trial has the higher accuracy."""
     first = grid(2).assign(started=pd.Timestamp("2024-01-01", tz="UTC"))
-    more = first.assign(
+    later = first.assign(
         started=pd.Timestamp("2024-01-02", tz="UTC"), val_accuracy=first["val_accuracy"] + 0.05
     )
-    more["trial"], more["identical_to"] = "more-" + more["trial"], "more-" + more["identical_to"]
-    for both in (pd.concat([first, more]), pd.concat([more, first])):
-        board, found = leaderboard.leaderboard(both), comparisons.findings(both)
-        assert board["val_accuracy"].tolist() == leaderboard.leaderboard(more)["val_accuracy"].tolist()
+    later["trial"], later["identical_to"] = "more-" + later["trial"], "more-" + later["identical_to"]
+    for both in (pd.concat([first, later]), pd.concat([later, first])):
+        board, findings = leaderboard.leaderboard(both), comparisons.findings(both)
+        assert board["val_accuracy"].tolist() == leaderboard.leaderboard(later)["val_accuracy"].tolist()
         assert board["seeds"].tolist() == [2] * 12
-        assert statistics.mean(found.configurations[0].metric) == board["val_accuracy"].iloc[0]
+        assert statistics.mean(findings.configurations[0].metric) == board["val_accuracy"].iloc[0]
         assert "24 trials not counted, for another of the same configuration and seed" in fnnexp.answer(both)
-        best = comparisons.finished_trials(both, found.configurations[0])
+        best = comparisons.finished_trials(both, findings.configurations[0])
         assert best["trial"].str.startswith("more-").all()
-    assert "not counted" not in fnnexp.answer(pd.concat([more, more]))
+    assert "not counted" not in fnnexp.answer(pd.concat([later, later]))
 
 
-def test_differences_are_paired_by_seed_and_found_as_they_were_made():
+def test_differences_are_paired_by_seed_and_recover_the_known_effects():
     runs = grid(12)
     pairs = comparisons.of_options(runs).set_index("factor")
     for factor, better, worse in (("arch", "tanh_128", "relu_100"), ("init", "he", "sqrtmax = xavier")):
@@ -215,19 +218,19 @@ def test_differences_are_paired_by_seed_and_found_as_they_were_made():
     assert leader["p_corrected"] == pytest.approx(min(1, 28 * student.pvalue))
 
 
-def test_each_cells_best_is_compared_with_the_next_that_differs_and_corrected_within_the_cell():
+def test_the_best_of_each_cell_is_compared_with_the_next_and_corrected_within_the_cell():
     runs = grid(7)
-    runs.loc[(runs["arch"] == "relu_100") & (runs["init"] == "he"), "val_accuracy"] -= 0.1  # here he is last
-    more = runs[runs["init"] == "he"].copy()  # and a fourth option, always the worst
-    more["val_accuracy"] -= 0.5 + 0.001 * np.random.default_rng(3).normal(size=len(more))
+    runs.loc[(runs["arch"] == "relu_100") & (runs["init"] == "he"), "val_accuracy"] -= 0.1  # "he" is last
+    worst = runs[runs["init"] == "he"].copy()  # a fourth option, always the worst
+    worst["val_accuracy"] -= 0.5 + 0.001 * np.random.default_rng(3).normal(size=len(worst))
     for column in ("trial", "name"):
-        more[column] = more[column].str.replace("-he-", "-max-")
-    more["init"] = "max"
-    runs = pd.concat([runs.astype({"init": "str"}), more.astype({"init": "str"})], ignore_index=True)
+        worst[column] = worst[column].str.replace("-he-", "-max-")
+    worst["init"] = "max"
+    runs = pd.concat([runs.astype({"init": "str"}), worst.astype({"init": "str"})], ignore_index=True)
     runs["init"] = runs["init"].astype(pd.CategoricalDtype(["max", *INITS]))
-    found = comparisons.in_each_cell(runs).set_index(["arch", "batching"])
-    assert len(found) == 4
-    for (arch, batching), row in found.iterrows():
+    best_in_cells = comparisons.in_each_cell(runs).set_index(["arch", "batching"])
+    assert len(best_in_cells) == 4
+    for (arch, batching), row in best_in_cells.iterrows():
         best, second = ("he", "sqrtmax") if arch == "tanh_128" else ("sqrtmax", "he")
         assert (row["a"], row["b"]) == tuple(x.replace("sqrtmax", "sqrtmax = xavier") for x in (best, second))
         values = runs[(runs["arch"] == arch) & (runs["batching"] == batching)].set_index(["init", "seed"])
@@ -237,13 +240,13 @@ def test_each_cells_best_is_compared_with_the_next_that_differs_and_corrected_wi
         assert (row["family"], row["p_sign_flip"]) == (3, 2 / 2**7)
         assert row["p_corrected"] == pytest.approx(statistics.holm(p)[0])
         assert (row["difference"], row["verdict"]) == (pytest.approx((x - y).mean()), "better")
-    said = " ".join(summary.sentences(runs, comparisons.findings(runs)))
-    assert "Of the 4 combinations of arch and batching, the best initializer is" in said
-    assert "sqrtmax = xavier in 2, he in 2; beyond chance: sqrtmax = xavier in 2, he in 2." in said
+    sentences = " ".join(summary.sentences(runs, comparisons.findings(runs)))
+    assert "Of the 4 combinations of arch and batching, the best initializer is" in sentences
+    assert "sqrtmax = xavier in 2, he in 2; beyond chance: sqrtmax = xavier in 2, he in 2." in sentences
 
 
 def many_options(options):
-    """Return a grid of so many initializers, none of which is another's equal."""
+    """Return a grid of this many initializers, no two of which are identical."""
     runs = grid(2)
     he = runs[runs["init"] == "he"].astype({"init": "str"})
     rng = np.random.default_rng(options)
@@ -254,33 +257,34 @@ def many_options(options):
     return pd.concat(parts, ignore_index=True).astype({"init": "category"})
 
 
-def test_the_work_grows_with_the_options_and_not_with_their_pairs(monkeypatch):
-    """Each interval draws 4,999 times, and the seeds that are needed are looked for among a thousand."""
-    called = []
+def test_work_grows_with_the_options_and_not_with_their_pairs(monkeypatch):
+    """Intervals (4,999 resamples) and seeds needed (a thousand candidates) are the costly parts."""
+    calls = []
     for name in ("mean_interval", "seeds_needed"):
         real = getattr(statistics, name)
         monkeypatch.setattr(
-            statistics, name, lambda *given, real=real, **how: called.append(1) or real(*given, **how)
+            statistics, name, lambda *args, real=real, **kwargs: calls.append(1) or real(*args, **kwargs)
         )
     counts = []
     for options in (15, 30):
-        called.clear()
+        calls.clear()
         comparisons.findings(many_options(options))
-        counts.append(len(called))
+        counts.append(len(calls))
     assert counts[1] < 2.2 * counts[0]
 
 
 def test_the_best_of_many_options_in_a_cell_is_corrected_for_all_their_pairs():
     runs = many_options(12)
-    lost = runs["name"].isin(
+    failed = runs["name"].isin(
         ["relu_100-he-full-s1-3", "relu_100-he-full-s0-4"]
-    )  # one seed in common, or none
-    runs["status"] = runs["status"].mask(lost, "failed")
+    )  # some pairs then share one seed, or none
+    runs["status"] = runs["status"].mask(failed, "failed")
     for row in comparisons.in_each_cell(runs).to_dict("records"):
-        mine = runs[(runs["arch"] == row["arch"]) & (runs["batching"] == row["batching"])]
-        mine = mine[mine["status"] == "finished"]
+        cell = runs[(runs["arch"] == row["arch"]) & (runs["batching"] == row["batching"])]
+        cell = cell[cell["status"] == "finished"]
         by_init = {
-            init: part.set_index("seed")["val_accuracy"] for init, part in mine.groupby("init", observed=True)
+            init: trials.set_index("seed")["val_accuracy"]
+            for init, trials in cell.groupby("init", observed=True)
         }
         ranked = sorted(by_init, key=lambda init: -by_init[init].mean())
         assert [row["a"], row["b"]] == ranked[:2]
@@ -288,13 +292,13 @@ def test_the_best_of_many_options_in_a_cell_is_corrected_for_all_their_pairs():
             statistics.paired_t_test((by_init[a] - by_init[b]).dropna())
             for a, b in itertools.combinations(ranked, 2)
         ]
-        together = [len(by_init[a].index.intersection(by_init[b].index)) > 0
+        comparable = [len(by_init[a].index.intersection(by_init[b].index)) > 0
                     for a, b in itertools.combinations(ranked, 2)]  # fmt: skip
-        assert row["family"] == sum(together)
-        assert row["p_corrected"] == statistics.holm(p, sum(together))[0]
+        assert row["family"] == sum(comparable)
+        assert row["p_corrected"] == statistics.holm(p, sum(comparable))[0]
 
 
-def test_of_many_that_are_numerically_the_same_a_note_names_some_and_counts_the_others():
+def test_a_note_names_some_of_many_identical_options_and_counts_the_rest():
     runs = many_options(9)
     first = runs.drop_duplicates(["arch", "batching", "seed"])
     same = runs[["arch", "batching", "seed"]].merge(first, how="left", on=["arch", "batching", "seed"])
@@ -304,83 +308,86 @@ def test_of_many_that_are_numerically_the_same_a_note_names_some_and_counts_the_
     assert set(notes["mine_0"]) == {"same as mine_1, mine_2, mine_3, mine_4, mine_5 and 3 more"}
 
 
-def test_without_a_choice_of_initializers_or_anything_beside_it_no_cell_is_compared():
+def test_no_cell_is_compared_without_several_initializers_and_another_factor():
     runs = grid(3)
-    for part in (runs[runs["init"] == "he"], runs[:0], runs[runs["name"].str.match("relu_100-.*-full")]):
-        assert comparisons.in_each_cell(part).empty
-        assert not pairs.best_in_each_cell(comparisons.findings(part)).rows
+    for subset in (runs[runs["init"] == "he"], runs[:0], runs[runs["name"].str.match("relu_100-.*-full")]):
+        assert comparisons.in_each_cell(subset).empty
+        assert not pairs.best_in_each_cell(comparisons.findings(subset)).rows
 
 
-def test_a_pair_uses_only_what_both_finished():
+def test_a_pair_uses_only_seeds_and_cells_that_both_finished():
     runs = grid(6)
-    lost = (runs["name"] == "tanh_128-he-mini-s0") | (runs["name"] == "relu_100-he-full-s1")
-    runs.loc[lost, "status"] = "diverged"
+    diverged = (runs["name"] == "tanh_128-he-mini-s0") | (runs["name"] == "relu_100-he-full-s1")
+    runs.loc[diverged, "status"] = "diverged"
     pairs = comparisons.of_options(runs).set_index("factor")
     assert pairs["seeds"].tolist() == [6, 6, 6]
-    assert pairs.loc["init", "cells"] == 2  # of four: two lack a seed
+    assert pairs.loc["init", "cells"] == 2  # two of the four cells lack a seed
     leader = comparisons.with_leader(runs)
     assert leader["a"].iloc[0] == "tanh_128 he mini"
     assert leader["seeds"].iloc[0] == 5
-    found = comparisons.findings(runs)
-    assert "1 of its 6 trials did not finish" in " ".join(summary.sentences(runs, found))
+    findings = comparisons.findings(runs)
+    assert "1 of its 6 trials did not finish" in " ".join(summary.sentences(runs, findings))
 
 
-def test_one_seed_tells_nothing_apart_and_says_so():
+def test_one_seed_settles_nothing_and_the_answer_says_so():
     runs = grid(1)
-    said = fnnexp.answer(runs)
-    assert said.startswith("One seed settles nothing; of 8 configurations tanh_128 he mini leads and is 2.06")
-    assert "which says nothing about other seeds" in said
+    answer = fnnexp.answer(runs)
+    assert answer.startswith(
+        "One seed settles nothing; of 8 configurations tanh_128 he mini leads and is 2.06"
+    )
+    assert "which says nothing about other seeds" in answer
     for rows in (comparisons.with_leader(runs), comparisons.of_options(runs)):
         assert set(rows["verdict"]) == {"open"}
         assert rows["probability"].isna().all()
 
 
-def test_a_verdict_is_the_same_whatever_else_is_in_the_frame():
-    """The family of a question are its own pairs."""
+def test_a_verdict_does_not_depend_on_other_trials_in_the_frame():
+    """The family of a question is its own pairs."""
     runs = grid(4, noise=0.004)
     alone = fnnexp.compare(runs[runs["arch"] == "relu_100"].query("batching == 'full'"), "init").iloc[0]
     cells = comparisons.in_each_cell(runs).set_index(["arch", "batching"])
     assert (cells["family"] == 1).all()
     for column in ("p", "p_corrected", "verdict"):
         assert cells.loc[("relu_100", "full"), column] == alone[column]
-    more = [runs.assign(arch=f"arch_{i}", trial=f"{i}-" + runs["trial"]) for i in range(3)]
-    more = [each.assign(identical_to=f"{i}-" + each["identical_to"]) for i, each in enumerate(more)]
-    whole = comparisons.in_each_cell(pd.concat([runs, *more])).set_index(["arch", "batching"])
-    pd.testing.assert_frame_equal(whole.loc[cells.index], cells)
+    copies = [runs.assign(arch=f"arch_{i}", trial=f"{i}-" + runs["trial"]) for i in range(3)]
+    copies = [frame.assign(identical_to=f"{i}-" + frame["identical_to"]) for i, frame in enumerate(copies)]
+    all_cells = comparisons.in_each_cell(pd.concat([runs, *copies])).set_index(["arch", "batching"])
+    pd.testing.assert_frame_equal(all_cells.loc[cells.index], cells)
 
 
-def test_one_pair_has_one_verdict_in_every_table_of_a_question():
-    """The best was picked by looking, so the rows of the leader are corrected as those of any two options."""
+def test_a_pair_has_the_same_verdict_in_every_table_of_a_question():
+    """The best was picked by looking, so the leader's pairs are corrected as the pairs of any two options."""
     rng = np.random.default_rng(7)
     for trial in range(20):
         runs = grid(5, noise=0.0)
         runs = runs[(runs["arch"] == "relu_100") & (runs["batching"] == "full")].assign(identical_to=None)
         runs["val_accuracy"] += 0.01 * rng.normal(size=len(runs))
-        leader, every = fnnexp.compare(runs), fnnexp.compare(runs, "init")
-        alike = leader.merge(every, on=["a", "b"])
-        assert len(alike) == 2, trial
+        leader, all_pairs = fnnexp.compare(runs), fnnexp.compare(runs, "init")
+        in_both = leader.merge(all_pairs, on=["a", "b"])
+        assert len(in_both) == 2, trial
         for column in ("p", "family", "p_corrected", "p_equivalent", "verdict"):
-            assert alike[f"{column}_x"].tolist() == alike[f"{column}_y"].tolist()
+            assert in_both[f"{column}_x"].tolist() == in_both[f"{column}_y"].tolist()
         values = runs.pivot_table(index="seed", columns="init", values="val_accuracy", observed=True)
         p = [
-            stats.ttest_rel(values[a], values[b]).pvalue for a, b in zip(every["a"], every["b"], strict=True)
+            stats.ttest_rel(values[a], values[b]).pvalue
+            for a, b in zip(all_pairs["a"], all_pairs["b"], strict=True)
         ]
-        assert every["p_corrected"].tolist() == pytest.approx(statistics.holm(p).tolist())
+        assert all_pairs["p_corrected"].tolist() == pytest.approx(statistics.holm(p).tolist())
 
 
-def test_seeds_that_were_added_after_a_look_are_tested_so_that_p_holds_at_every_look():
+def test_seeds_added_after_a_look_are_tested_with_tests_valid_at_every_look():
     runs = grid(6, noise=0.004)
     runs = runs[(runs["arch"] == "relu_100") & (runs["batching"] == "full") & (runs["init"] != "xavier")]
     values = runs.pivot_table(index="seed", columns="init", values="val_accuracy", observed=True)
     d = (values["he"] - values["sqrtmax"]).to_numpy()
     unseen, seen = runs.assign(look=pd.NA), runs.assign(look=1)
-    for once in (runs, unseen, seen):  # looked at for the first time, or again as they were
-        (pair,) = fnnexp.compare(once.astype({"look": "Int64"}) if "look" in once else once).to_dict(
+    for frame in (runs, unseen, seen):  # looked at for the first time, or again without new seeds
+        (pair,) = fnnexp.compare(frame.astype({"look": "Int64"}) if "look" in frame else frame).to_dict(
             "records"
         )
         assert (pair["test"], pair["looks"]) == ("t", 1)
         assert pair["p"] == pytest.approx(stats.ttest_1samp(d, 0).pvalue)
-        assert "looked" not in fnnexp.answer(once)
+        assert "looked" not in fnnexp.answer(frame)
     grown = runs.assign(look=runs["seed"].map({0: 1, 1: 1, 2: 2, 3: 2})).astype({"look": "Int64"})
     (pair,) = fnnexp.compare(grown).to_dict("records")
     assert (pair["test"], pair["looks"]) == ("safe t", 3)
@@ -388,29 +395,29 @@ def test_seeds_that_were_added_after_a_look_are_tested_so_that_p_holds_at_every_
     assert (pair["low"], pair["high"]) == statistics.safe_t_interval(d)[:2]
     assert pair["p_equivalent"] == statistics.safe_equivalence_test(d, 0.002)
     assert "Reports have looked at these seeds 3 times while they grew" in fnnexp.answer(grown)
-    # A new option's trials are seen for the first time, together with what they are paired with.
-    other = grown.assign(
+    # A new option's trials are seen for the first time, so its pairs are too.
+    with_new_option = grown.assign(
         look=grown["look"].where(grown["init"] == "he", pd.NA).where(grown["init"] != "he", 1)
     )
-    assert fnnexp.compare(other)["test"].tolist() == ["t"]
+    assert fnnexp.compare(with_new_option)["test"].tolist() == ["t"]
     failing_too = grown.copy()
     failing_too.loc[(failing_too["init"] == "sqrtmax") & (failing_too["seed"] == 3), "val_accuracy"] = 0.1
     (pair,) = fnnexp.compare(failing_too).to_dict("records")
     assert (pair["test"], pair["p"]) == ("safe signs", statistics.safe_sign_test(np.ones(6)))
 
 
-def failing(seeds, lost, noise=0.002):
-    """Return one cell of three options, of which `he` fails to learn in the `lost` seeds."""
+def with_failures(seeds, failing_seeds, noise=0.002):
+    """Return one cell of three options; `he` fails to learn in the `failing_seeds`."""
     runs = grid(seeds, noise=noise)
     runs = runs[(runs["arch"] == "relu_100") & (runs["batching"] == "full")].assign(identical_to=None)
-    runs.loc[(runs["init"] == "he") & runs["seed"].isin(lost), "val_accuracy"] = 0.11
+    runs.loc[(runs["init"] == "he") & runs["seed"].isin(failing_seeds), "val_accuracy"] = 0.11
     rng = np.random.default_rng(1)
     runs.loc[runs["init"] == "xavier", "val_accuracy"] = 0.6 + 0.002 * rng.normal(size=seeds)
     return runs.reset_index(drop=True)
 
 
-def test_where_some_seeds_failed_to_learn_a_sign_flip_test_takes_the_place_of_students():
-    runs = failing(8, lost=[2, 5])
+def test_a_sign_flip_test_replaces_students_if_some_seeds_failed_to_learn():
+    runs = with_failures(8, failing_seeds=[2, 5])
     pairs = fnnexp.compare(runs, "init").set_index(["a", "b"])
     assert pairs["failed"].to_dict() == {
         ("sqrtmax", "xavier"): 0, ("sqrtmax", "he"): 2, ("xavier", "he"): 2
@@ -426,40 +433,40 @@ def test_where_some_seeds_failed_to_learn_a_sign_flip_test_takes_the_place_of_st
         assert (row["test"], row["p"]) == (test, pytest.approx(p))
         assert math.isnan(row["p_equivalent"]) == ("he" in (a, b))
     assert "he (2 of 8 seeds); such pairs are tested by their signs" in fnnexp.answer(runs)
-    # Twice what guessing gets depends on the number of classes.
+    # Twice the accuracy of guessing depends on the number of classes.
     assert set(fnnexp.compare(runs.assign(classes=100), "init")["test"]) == {"t"}
-    # An option that fails in every seed is no mixture: it is plainly behind.
-    always = fnnexp.compare(failing(4, lost=range(4)), "init").set_index(["a", "b"])
+    # An option that fails in every seed is plainly behind, so t is used.
+    always = fnnexp.compare(with_failures(4, failing_seeds=range(4)), "init").set_index(["a", "b"])
     assert set(always["test"]) == {"t"}
     assert always.loc[("sqrtmax", "he"), "verdict"] == "better"
 
 
 def he_and_sqrtmax(pairs):
-    """Return the row of these two."""
+    """Return the row that compares `he` with `sqrtmax`."""
     return pairs[(pairs["a"] != "xavier") & (pairs["b"] != "xavier")].iloc[0]
 
 
-def test_options_are_equivalent_where_their_difference_is_surely_within_the_margin():
-    runs = failing(10, lost=[], noise=0.0)
+def test_options_are_equivalent_if_their_difference_is_surely_within_the_margin():
+    runs = with_failures(10, failing_seeds=[], noise=0.0)
     rng = np.random.default_rng(2)
-    he, other = (runs["init"] == each for each in ("he", "sqrtmax"))
+    he, sqrtmax = (runs["init"] == init for init in ("he", "sqrtmax"))
     for scale, expected in ((0.0005, "equivalent"), (0.02, "open")):
-        runs.loc[he, "val_accuracy"] = runs.loc[other, "val_accuracy"].to_numpy() + scale * rng.normal(
+        runs.loc[he, "val_accuracy"] = runs.loc[sqrtmax, "val_accuracy"].to_numpy() + scale * rng.normal(
             size=10
         )
         assert he_and_sqrtmax(fnnexp.compare(runs, "init"))["verdict"] == expected
     runs.loc[he, "val_accuracy"] = (
-        runs.loc[other, "val_accuracy"].to_numpy() + 0.001 + 0.0003 * rng.normal(size=10)
+        runs.loc[sqrtmax, "val_accuracy"].to_numpy() + 0.001 + 0.0003 * rng.normal(size=10)
     )
     row = he_and_sqrtmax(fnnexp.compare(runs, "init"))
-    d = runs[he]["val_accuracy"].to_numpy() - runs[other]["val_accuracy"].to_numpy()
+    d = runs[he]["val_accuracy"].to_numpy() - runs[sqrtmax]["val_accuracy"].to_numpy()
     one_sided = [
         stats.ttest_1samp(d, -0.002, alternative="greater").pvalue,
         stats.ttest_1samp(d, 0.002, alternative="less").pvalue,
     ]
     assert (row["a"], row["verdict"]) == ("he", "equivalent")  # although it is surely ahead
     assert row["p_corrected"] < 0.05
-    assert row["p_equivalent"] == pytest.approx(3 * max(one_sided))  # the least of three pairs
+    assert row["p_equivalent"] == pytest.approx(3 * max(one_sided))  # Holm: the smallest p of three pairs
     assert he_and_sqrtmax(fnnexp.compare(runs, "init", margin=0.01))["verdict"] == "better"
     best = "the best of 3 initializers are he and sqrtmax, the same within ±0.2 points; xavier is worse"
     assert best in fnnexp.answer(runs)
@@ -468,47 +475,47 @@ def test_options_are_equivalent_where_their_difference_is_surely_within_the_marg
             fnnexp.compare(runs, "init", margin=wrong)
 
 
-def test_shares_find_the_factor_that_matters_and_need_a_full_grid():
-    shares, said = comparisons.shares_by(grid(4, noise=1e-6))
-    found = dict(zip(shares["effect"], shares["share"], strict=True))
-    assert list(found)[:3] == ["batching", "arch", "init"]
-    assert found["batching"] == pytest.approx(0.1**2 / (0.1**2 + 0.05**2 + 0.02**2), rel=1e-3)
-    assert "4 seeds" in said
-    one, said = comparisons.shares_by(grid(1))
-    assert "seed" not in one["effect"].tolist()
-    assert "One seed can't tell" in said
-    part = grid(3)
-    none, said = comparisons.shares_by(part[part["name"].str[:11] != "tanh_128-he"])
-    assert none.empty
-    assert "2 of 8 combinations" in said
-    assert "tanh_128 he full" in said
-    assert comparisons.shares_by(part[:1])[1] == "No factor varies, so there is nothing to share out."
+def test_shares_recover_the_known_effects_and_need_a_full_grid():
+    shares, about = comparisons.shares_by(grid(4, noise=1e-6))
+    share_of = dict(zip(shares["effect"], shares["share"], strict=True))
+    assert list(share_of)[:3] == ["batching", "arch", "init"]
+    assert share_of["batching"] == pytest.approx(0.1**2 / (0.1**2 + 0.05**2 + 0.02**2), rel=1e-3)
+    assert "4 seeds" in about
+    one_seed, about = comparisons.shares_by(grid(1))
+    assert "seed" not in one_seed["effect"].tolist()
+    assert "One seed can't tell" in about
+    runs = grid(3)
+    no_shares, about = comparisons.shares_by(runs[runs["name"].str[:11] != "tanh_128-he"])
+    assert no_shares.empty
+    assert "2 of 8 combinations" in about
+    assert "tanh_128 he full" in about
+    assert comparisons.shares_by(runs[:1])[1] == "No factor varies, so the variance has no shares."
 
 
 @pytest.mark.parametrize("seeds", [1, 3, 8, 14])
-def test_the_sentences_say_what_the_tables_show(seeds):
+def test_the_sentences_agree_with_the_tables(seeds):
     runs = grid(seeds, noise=0.01)
-    found = comparisons.findings(runs)
-    said = " ".join(summary.sentences(runs, found))
+    findings = comparisons.findings(runs)
+    sentences = " ".join(summary.sentences(runs, findings))
     board = leaderboard.leaderboard(runs)
-    shown = leaderboard.table(runs, board)
-    first = dict(zip(shown.head, (cell.text for cell in shown.rows[0]), strict=True))
-    assert f"leads with {first['val %'].split()[0]}% val_accuracy" in said
-    assert f"it has {first['test %'].split()[0]}%" in said
-    assert all(first[axis] in said for axis in ("arch", "init", "batching"))
+    table = leaderboard.table(runs, board)
+    first = dict(zip(table.head, (cell.text for cell in table.rows[0]), strict=True))
+    assert f"leads with {first['val %'].split()[0]}% val_accuracy" in sentences
+    assert f"it has {first['test %'].split()[0]}%" in sentences
+    assert all(first[axis] in sentences for axis in ("arch", "init", "batching"))
     if seeds > 1:
-        assert f"95% interval {first['95% interval']} over {seeds} seeds" in said
-    nearest = dict(zip(pairs.leader(found).head, pairs.leader(found).rows[0], strict=True))
-    assert f"{nearest['points'].text} points ahead of {nearest['against'].text}" in said
-    better = sum(row[-1].text == "better" for row in pairs.leader(found).rows)
-    assert f"better than {better} of 7 others" in said
+        assert f"95% interval {first['95% interval']} over {seeds} seeds" in sentences
+    nearest = dict(zip(pairs.leader(findings).head, pairs.leader(findings).rows[0], strict=True))
+    assert f"{nearest['points'].text} points ahead of {nearest['against'].text}" in sentences
+    better = sum(row[-1].text == "better" for row in pairs.leader(findings).rows)
+    assert f"better than {better} of 7 others" in sentences
     if needed := nearest["seeds needed"].text.strip("?"):
-        assert f"about {needed} seeds would settle it" in said
-    for effect, share in [(row[0].text, row[1].text) for row in shares.table(found).rows[:3]]:
-        assert f"{effect} {share}%" in said
+        assert f"about {needed} seeds would settle it" in sentences
+    for effect, share in [(row[0].text, row[1].text) for row in shares.table(findings).rows[:3]]:
+        assert f"{effect} {share}%" in sentences
 
 
-def test_without_validation_the_choice_is_said_to_be_optimistic():
+def test_without_validation_the_answer_says_that_the_choice_is_optimistic():
     runs = grid(3).assign(val_accuracy=np.nan)
     findings = comparisons.findings(runs)
     (*_, doubt) = summary.headlines(runs, findings)
@@ -517,24 +524,24 @@ def test_without_validation_the_choice_is_said_to_be_optimistic():
 
 
 @pytest.mark.parametrize("metric", ["val_accuracy", "test_accuracy"])
-def test_of_one_configuration_nothing_is_chosen(metric):
+def test_a_single_configuration_is_not_called_chosen(metric):
     runs = grid(3)
     if metric == "test_accuracy":
         runs = runs.assign(val_accuracy=np.nan)
     alone = runs[(runs["arch"] == "tanh_128") & (runs["init"] == "he") & (runs["batching"] == "mini")]
     mean = f"{100 * alone['test_accuracy'].mean():.2f}%"
     fewer = runs.assign(status=np.where(runs.index.isin(alone.index), "finished", "diverged"))
-    for part in (alone, fewer):  # the others were tried, and none of them could be chosen
-        said = fnnexp.answer(part)
-        assert f"On the test images, which chose nothing, it has {mean}." in said
-        assert f" has {100 * alone[metric].mean():.2f}% {metric}" in said
+    for frame in (alone, fewer):  # in `fewer` the others diverged, so none of them could be chosen
+        answer = fnnexp.answer(frame)
+        assert f"On the test images, which chose nothing, it has {mean}." in answer
+        assert f" has {100 * alone[metric].mean():.2f}% {metric}" in answer
         for word in ("optimistic", "leads", "chosen"):
-            assert word not in said
+            assert word not in answer
     assert ("optimistic" in fnnexp.answer(runs)) == (metric == "test_accuracy")
 
 
-def apart_in_seeds(first, second, third=()):
-    """Return a frame of three options of one factor, each with seeds of its own, the first leading."""
+def options_with_seeds(first, second, third=()):
+    """Return a frame of three options of one factor, each with its own seeds; the first leads."""
     runs = grid(8)
     runs = runs[(runs["arch"] == "relu_100") & (runs["batching"] == "full")].assign(identical_to=None)
     runs["val_accuracy"] += runs["init"].map({"he": 0.2, "sqrtmax": 0.1, "xavier": 0.0}).astype(float)
@@ -542,108 +549,112 @@ def apart_in_seeds(first, second, third=()):
     return runs[[row.seed in seeds[row.init] for row in runs.itertuples()]]
 
 
-def test_where_leader_and_next_share_no_seed_it_says_so_and_which_would_pair_them():
-    said = fnnexp.answer(apart_in_seeds((0, 1), (3, 4)))
-    assert said.startswith(
+def test_the_answer_names_the_seeds_that_would_pair_the_leader_with_the_next():
+    answer = fnnexp.answer(options_with_seeds((0, 1), (3, 4)))
+    assert answer.startswith(
         "On relu_100 with full batches, he leads. It and sqrtmax, the next, have no finished seed in common "
         "(seed=0,1 and seed=3,4), so they can't be paired; it with seed=3,4, or the next with seed=0,1, "
         "would pair them.\n"
     )
-    assert "no finished seed in common with any other, so no test can be made" in said
-    for wrong in ("one seed", "p value", "0 seeds", "would settle"):
-        assert wrong not in said
-    diverged = apart_in_seeds((0, 1), (0, 1, 3))
-    lost = (diverged["init"] == "sqrtmax") & (diverged["seed"] != 3)
-    diverged["status"] = diverged["status"].mask(lost, "diverged")
-    said = fnnexp.answer(diverged)  # to try the same seeds again would bring nothing
-    assert "in common (seed=0,1 and seed=3), so they can't be paired; it with seed=3 would pair them." in said
+    assert "no finished seed in common with any other, so no test can be made" in answer
+    for text in ("one seed", "p value", "0 seeds", "would settle"):
+        assert text not in answer
+    diverged = options_with_seeds((0, 1), (0, 1, 3))
+    lost_seeds = (diverged["init"] == "sqrtmax") & (diverged["seed"] != 3)
+    diverged["status"] = diverged["status"].mask(lost_seeds, "diverged")
+    answer = fnnexp.answer(diverged)  # running the diverged seeds again would not help
+    assert (
+        "in common (seed=0,1 and seed=3), so they can't be paired; it with seed=3 would pair them." in answer
+    )
 
 
-def test_a_leader_that_is_behind_where_it_is_paired_is_said_to_be():
-    runs = apart_in_seeds((0, 1, 2), (0, 1))
-    leads = (runs["init"] == "he") & (runs["seed"] != 2)
+def test_the_answer_says_if_the_leader_is_behind_where_it_is_paired():
+    runs = options_with_seeds((0, 1, 2), (0, 1))
+    paired = (runs["init"] == "he") & (runs["seed"] != 2)
     runs["val_accuracy"] = runs["val_accuracy"].mask(runs["init"] == "he", 0.999)
-    runs.loc[leads, "val_accuracy"] = runs.loc[runs["init"] == "sqrtmax", "val_accuracy"].to_numpy() - [
+    runs.loc[paired, "val_accuracy"] = runs.loc[runs["init"] == "sqrtmax", "val_accuracy"].to_numpy() - [
         0.01,
         0.03,
     ]
     (pair,) = comparisons.with_leader(runs).to_dict("records")
     assert (pair["a"], pair["b"], pair["difference"]) == ("sqrtmax", "he", pytest.approx(0.02))
-    half = stats.t.ppf(0.975, 1) * math.sqrt(2) / math.sqrt(2)  # points, of 1 and 3
+    half = stats.t.ppf(0.975, 1) * math.sqrt(2) / math.sqrt(2)  # in points, for differences of 1 and 3
     ends = f"{2 - half:.2f} to {2 + half:.2f}".replace("-", "−")
-    said = f"he is 2.00 points behind sqrtmax where they are paired (95% interval {ends}; in 2 of 2 seeds)"
-    assert said in fnnexp.answer(runs)
+    expected = (
+        f"he is 2.00 points behind sqrtmax where they are paired (95% interval {ends}; in 2 of 2 seeds)"
+    )
+    assert expected in fnnexp.answer(runs)
 
 
-def test_intervals_end_where_accuracies_do_the_same_on_the_page_as_in_the_files():
+def test_intervals_are_cut_at_0_and_1_on_the_page_and_in_the_files():
     runs = grid(2)
-    wide = (runs["init"] == "he") & (runs["seed"] == 1)
-    runs.loc[wide, "val_accuracy"] = 0.01  # Student's interval of two is far wider than from 0 to 1
-    board, found = leaderboard.leaderboard(runs), comparisons.findings(runs)
+    low_trial = (runs["init"] == "he") & (runs["seed"] == 1)
+    runs.loc[low_trial, "val_accuracy"] = 0.01  # Student's interval of two seeds is wider than 0 to 1
+    board, findings = leaderboard.leaderboard(runs), comparisons.findings(runs)
     assert board["low"].min() == 0
     assert board["high"].max() == 1
-    shown = leaderboard.table(runs, board)
-    column = shown.head.index("95% interval")
-    for row, (low, high) in zip(shown.rows, board[["low", "high"]].to_numpy(), strict=True):
+    table = leaderboard.table(runs, board)
+    column = table.head.index("95% interval")
+    for row, (low, high) in zip(table.rows, board[["low", "high"]].to_numpy(), strict=True):
         assert row[column].text == f"{100 * low:.2f} to {100 * high:.2f}"
-    assert found.with_leader["low"].min() == -1
-    assert found.with_leader["high"].max() == 1
+    assert findings.with_leader["low"].min() == -1
+    assert findings.with_leader["high"].max() == 1
 
 
-def test_no_number_is_shown_as_a_negative_zero():
+def test_no_number_is_printed_as_negative_zero():
     low = statistics.mean_interval([0.001, 0.002, 0.0]).low
-    for shown in (
+    for text in (
         wording.between(-0.00003, 0.01),
         wording.between(-0.01, -0.00001),
         wording.points(-0.00004),
     ):
-        assert not re.search(r"[-−]0\.00(?!\d)", shown)
+        assert not re.search(r"[-−]0\.00(?!\d)", text)
     assert wording.between(low, -low) == f"−{-100 * low:.2f} to {-100 * low:.2f}"
 
 
-def test_what_differs_by_rounding_alone_is_level():
-    seeds = apart_in_seeds(range(6), range(6))
-    he, other = (seeds["init"] == each for each in ("he", "sqrtmax"))
-    seeds.loc[other, "val_accuracy"] = [0.3, 0.5, 0.6, 0.7, 0.5, 0.5]
-    a_bit_off = [0.1 + 0.2, 0.5, 0.7 - 0.1, 0.8 - 0.1, 0.5, 0.5]
-    seeds.loc[he, "val_accuracy"] = a_bit_off
-    (pair,) = comparisons.with_leader(seeds).to_dict("records")
+def test_options_that_differ_only_by_rounding_are_level():
+    runs = options_with_seeds(range(6), range(6))
+    he, sqrtmax = (runs["init"] == init for init in ("he", "sqrtmax"))
+    runs.loc[sqrtmax, "val_accuracy"] = [0.3, 0.5, 0.6, 0.7, 0.5, 0.5]
+    rounded_differently = [0.1 + 0.2, 0.5, 0.7 - 0.1, 0.8 - 0.1, 0.5, 0.5]
+    runs.loc[he, "val_accuracy"] = rounded_differently
+    (pair,) = comparisons.with_leader(runs).to_dict("records")
     assert (pair["difference"], pair["ahead"], pair["low"], pair["high"]) == (0, 0, 0, 0)
-    assert "he and sqrtmax are the same within ±0.2 points." in fnnexp.answer(seeds)
-    seeds.loc[he, "val_accuracy"] = [0.3 + 0.01, 0.5 + 0.02, 0.6 + 0.03, 0.7 - 0.06, 0.5, 0.5]
-    (pair,) = comparisons.with_leader(seeds).to_dict("records")
+    assert "he and sqrtmax are the same within ±0.2 points." in fnnexp.answer(runs)
+    runs.loc[he, "val_accuracy"] = [0.3 + 0.01, 0.5 + 0.02, 0.6 + 0.03, 0.7 - 0.06, 0.5, 0.5]
+    (pair,) = comparisons.with_leader(runs).to_dict("records")
     assert (pair["difference"], pair["p"], pd.isna(pair["seeds_needed"])) == (0, 1, True)
-    assert "sqrtmax and he are level (" in fnnexp.answer(seeds)
-    assert "how many seeds would settle it can't be said yet" in fnnexp.answer(seeds)
+    assert "sqrtmax and he are level (" in fnnexp.answer(runs)
+    assert "how many seeds would settle it can't be said yet" in fnnexp.answer(runs)
 
 
-def test_what_the_images_leave_open_stands_beside_the_spread_of_seeds():
+def test_the_answer_gives_the_error_of_finite_images_and_the_spread_over_seeds():
     runs = grid(6, noise=0.01)
-    said = " ".join(summary.sentences(runs, comparisons.findings(runs)))
+    sentences = " ".join(summary.sentences(runs, comparisons.findings(runs)))
     best = leaderboard.leaderboard(runs).iloc[0]
     for split, images in (("val", 500), ("test", 360)):
         error = statistics.test_set_error(best[f"{split}_accuracy"], images)
-        assert f"{100 * error:.2f} points for {images}" in said
-    assert f"seeds spread by {100 * best['val_accuracy_sd']:.2f} points" in said
+        assert f"{100 * error:.2f} points for {images}" in sentences
+    assert f"seeds spread by {100 * best['val_accuracy_sd']:.2f} points" in sentences
 
 
-def test_any_part_of_a_frame_can_be_compared():
+def test_any_subset_of_a_frame_can_be_compared():
     runs = grid(3)
-    for part in (runs[:0], runs[:1], runs[runs["init"] == "he"].iloc[::-1], runs[runs["seed"] == 2]):
-        found = comparisons.findings(part)
-        assert summary.sentences(part, found)
-        assert len(found.with_leader) == max(0, len(found.configurations) - 1)
+    for subset in (runs[:0], runs[:1], runs[runs["init"] == "he"].iloc[::-1], runs[runs["seed"] == 2]):
+        findings = comparisons.findings(subset)
+        assert summary.sentences(subset, findings)
+        assert len(findings.with_leader) == max(0, len(findings.configurations) - 1)
     assert summary.sentences(runs[:0], comparisons.findings(runs[:0])) == [
         "No trial has finished, so there is no answer yet."
     ]
 
 
 def report_of(title, runs, curves, monkeypatch):
-    """Return the document of these trials, no figure of which is rendered and whose weights are nowhere."""
-    monkeypatch.setattr(picture, "svg", lambda figure, label: "<svg></svg>")  # each takes a second
+    """Return the report of these trials as a document, without rendering figures or reading weights."""
+    monkeypatch.setattr(picture, "svg", lambda figure, label: "<svg></svg>")  # rendering takes a second
     monkeypatch.setattr(picture, "png", lambda figure: b"")
-    seen = Section("Mistakes", [Text("None <seen>.")])
-    monkeypatch.setattr(mistakes, "section", lambda *_: seen)
+    no_mistakes = Section("Mistakes", [Text("None <seen>.")])
+    monkeypatch.setattr(mistakes, "section", lambda *_: no_mistakes)
     no_diagnostics = pd.DataFrame(columns=["trial", "epoch", "layer", "quantity", "value"])
     return report.make(title, [], frames.ExperimentFrames(runs, curves, no_diagnostics), None)
 
@@ -651,7 +662,7 @@ def report_of(title, runs, curves, monkeypatch):
 NO_CURVES = pd.DataFrame(columns=["trial", "epoch", "metric", "value"])
 
 
-def test_the_markdown_shows_the_pages_tables(monkeypatch):
+def test_the_markdown_report_has_the_tables_of_the_page(monkeypatch):
     document = report_of("a|b <i>", grid(3), NO_CURVES, monkeypatch)
     text, page = markdown.render(document), html.render(document)
     rows = re.findall(r"^\|(.*)\|$", text, flags=re.MULTILINE)
@@ -685,16 +696,16 @@ SUBSETS = {
 
 
 @pytest.mark.parametrize("name", SUBSETS)
-def test_all_of_the_report_takes_any_part_of_a_frame(name, monkeypatch):
-    whole = grid(2)
-    curves = whole[["trial"]].merge(pd.DataFrame({"epoch": [1, 2], "value": [0.5, 0.75]}), how="cross")
+def test_the_report_accepts_any_subset_of_a_frame(name, monkeypatch):
+    all_runs = grid(2)
+    curves = all_runs[["trial"]].merge(pd.DataFrame({"epoch": [1, 2], "value": [0.5, 0.75]}), how="cross")
     curves = pd.concat(
         [curves.assign(metric=f"{s}_{q}") for s in ("val", "test") for q in ("loss", "accuracy")]
     )
-    runs = SUBSETS[name](whole)
-    document, found = report_of("part", runs, curves.iloc[::-1], monkeypatch), comparisons.findings(runs)
+    runs = SUBSETS[name](all_runs)
+    document, findings = report_of("part", runs, curves.iloc[::-1], monkeypatch), comparisons.findings(runs)
     text, page = markdown.render(document), html.render(document)
-    sentences = summary.sentences(runs, found)
+    sentences = summary.sentences(runs, findings)
     assert document.section("The answer").sentences == sentences
     for sentence in sentences:
         assert str(escape(sentence)) in page
@@ -702,20 +713,28 @@ def test_all_of_the_report_takes_any_part_of_a_frame(name, monkeypatch):
     assert page.count("<figure>") == len(document.figures)
     finished = runs["status"].eq("finished").any()
     assert bool(document.figures) == finished
-    best = mistakes.best_trial(runs, found)
+    best = mistakes.best_trial(runs, findings)
     assert (best is not None) == finished
-    assert best is None or best["val_accuracy"] in found.configurations[0].metric.to_numpy()
+    assert best is None or best["val_accuracy"] in findings.configurations[0].metric.to_numpy()
 
 
-def test_the_answer_says_which_options_are_the_same_experiment():
+def test_the_answer_names_options_that_are_the_same_experiment():
     runs = grid(3)
-    said = summary.sentences(runs, comparisons.findings(runs))
-    assert [s for s in said if s.startswith("sqrtmax and xavier are the same experiment here")]
+    sentences = summary.sentences(runs, comparisons.findings(runs))
+    assert [
+        sentence
+        for sentence in sentences
+        if sentence.startswith("sqrtmax and xavier are the same experiment here")
+    ]
     rest = runs[runs["init"] != "xavier"]
-    assert not [s for s in summary.sentences(rest, comparisons.findings(rest)) if "the same experiment" in s]
+    assert not [
+        sentence
+        for sentence in summary.sentences(rest, comparisons.findings(rest))
+        if "the same experiment" in sentence
+    ]
 
 
-def test_curves_stand_in_a_row_an_architecture_also_where_some_are_missing():
+def test_curves_have_a_row_of_panels_per_architecture_even_if_some_are_missing():
     runs = grid(2)
     runs = runs[(runs["arch"] == "tanh_128") | (runs["batching"] == "mini")]
     curves = runs[["trial"]].assign(epoch=1, value=0.9, metric="val_accuracy")
@@ -728,27 +747,27 @@ def test_curves_stand_in_a_row_an_architecture_also_where_some_are_missing():
     lower, upper = (corners[y] for y in sorted(corners))
     assert [title for _, title in upper] == ["mini"]
     assert [title for _, title in lower] == ["full", "mini"]
-    assert upper[0][0] == lower[1][0]  # under each other
+    assert upper[0][0] == lower[1][0]  # aligned by column
     assert len({ax.get_ylim() for ax in figure.axes}) == 1
 
 
-def test_axes_name_round_numbers_and_keep_what_has_no_logit():
+def test_logit_axes_have_round_labels_and_keep_accuracies_of_0_and_1():
     runs = grid(2).assign(val_accuracy=lambda frame: np.where(frame["batching"] == "mini", 1.0, 0.1))
     curves = runs[["trial"]].assign(epoch=1, value=runs["val_accuracy"], metric="val_accuracy")
     figure = plot_curves(runs, curves, "val_accuracy")
     figure.draw_without_rendering()
     ax = figure.axes[0]
-    named = [float(label.get_text()) for label in ax.get_yticklabels()]
-    assert named == sorted(named)
-    assert {10, 50, 90, 99} <= set(named)
-    assert all(np.isfinite(line.get_ydata()).all() for each in figure.axes for line in each.lines)
+    labels = [float(label.get_text()) for label in ax.get_yticklabels()]
+    assert labels == sorted(labels)
+    assert {10, 50, 90, 99} <= set(labels)
+    assert all(np.isfinite(line.get_ydata()).all() for panel in figure.axes for line in panel.lines)
     boxes = [label.get_window_extent() for label in ax.get_yticklabels()]
     assert apart(boxes)
     low, high = ax.get_ylim()
     assert low < 0.1 < 0.999 < high < 1
 
 
-def test_the_heat_map_writes_every_mean_and_nothing_overlaps():
+def test_the_heat_map_prints_every_mean_without_overlaps():
     runs = grid(2)
     figure = heat_map(runs, "val_accuracy")
     figure.draw_without_rendering()
@@ -763,7 +782,7 @@ def test_the_heat_map_writes_every_mean_and_nothing_overlaps():
     assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width for box in boxes)
 
 
-def test_accuracy_against_time_has_each_configuration_once():
+def test_accuracy_against_time_shows_each_configuration_once():
     runs = grid(3)
     figure = against_time(runs, "val_accuracy")
     drawn = {(line.get_xdata()[0], line.get_ydata()[0]) for ax in figure.axes for line in ax.lines}
@@ -778,11 +797,11 @@ def test_the_examples_run(module):
     assert doctest.testmod(module).failed == 0
 
 
-# What was found by trying to break it
+# Edge cases
 
 
 def one_factor(values, seeds=None):
-    """Return trials of one architecture in full batches: accuracies by initializer, and their seeds."""
+    """Return trials of one architecture with full batches, from accuracies and seeds by initializer."""
     first = grid(1).iloc[[0]].assign(identical_to=None)
     rows = [
         first.assign(init=init, seed=seed, val_accuracy=value, trial=f"{init}-{seed}", name=f"{init}-{seed}")
@@ -792,49 +811,49 @@ def one_factor(values, seeds=None):
     return pd.concat(rows, ignore_index=True).astype({"init": "category", "seed": "Int64"})
 
 
-def test_of_two_classes_three_quarters_are_learned():
+def test_two_classes_are_learned_from_75_percent_on():
     runs = one_factor({"a": [0.97, 0.96, 0.98], "b": [0.93, 0.92, 1.0]}).assign(classes=2)
     assert not comparisons.failed_to_learn(runs).any()
     assert set(fnnexp.compare(runs)["test"]) == {"t"}
     assert comparisons.failed_to_learn(runs.assign(val_accuracy=0.74)).all()
-    said = fnnexp.answer(runs.assign(val_accuracy=0.5 + 0.01 * runs["seed"].astype(float)))
-    assert "No network learned: all end below 75%, half-way from guessing to all right." in said
+    answer = fnnexp.answer(runs.assign(val_accuracy=0.5 + 0.01 * runs["seed"].astype(float)))
+    assert "No network learned: all end below 75%, half-way from guessing to all right." in answer
     for classes, limit in ((3, 2 / 3), (10, 0.2), (100, 0.02)):
         assert comparisons.learning_threshold(runs.assign(classes=classes)) == pytest.approx(limit)
 
 
-def test_a_next_that_shares_no_seed_is_passed_over_for_one_that_does():
+def test_the_leader_is_compared_with_the_next_that_shares_a_seed():
     runs = one_factor({"a": [0.8, 0.81], "b": [0.7, 0.71], "c": [0.6, 0.62]}, {"b": [2, 3]})
-    said = fnnexp.answer(runs)
-    assert "nan" not in said
-    assert "not told apart" in said
+    answer = fnnexp.answer(runs)
+    assert "nan" not in answer
+    assert "not told apart" in answer
 
 
-def test_a_leader_that_is_surely_behind_where_it_is_paired_needs_no_more_seeds():
+def test_a_leader_surely_behind_where_it_is_paired_needs_no_more_seeds():
     b = [0.5, 0.52, 0.51, 0.92, 0.93, 0.931]
-    said = fnnexp.answer(one_factor({"a": [0.9, 0.91, 0.92], "b": b}, {"a": [3, 4, 5]}))
-    assert "a is 1.70 points behind b where they are paired" in said
-    assert "which is beyond chance; what it leads by is of seeds that the other lacks" in said
-    assert "would settle" not in said
+    answer = fnnexp.answer(one_factor({"a": [0.9, 0.91, 0.92], "b": b}, {"a": [3, 4, 5]}))
+    assert "a is 1.70 points behind b where they are paired" in answer
+    assert "which is beyond chance; what it leads by is of seeds that the other lacks" in answer
+    assert "would settle" not in answer
 
 
-def test_a_tie_is_over_its_seeds_and_ahead_in_none():
-    said = fnnexp.answer(one_factor({"a": [0.8] * 3, "b": [0.8] * 3}))
-    assert "a and b are level (over 3 seeds)" in said
+def test_the_answer_calls_a_tie_level():
+    answer = fnnexp.answer(one_factor({"a": [0.8] * 3, "b": [0.8] * 3}))
+    assert "a and b are level (over 3 seeds)" in answer
 
 
-def test_combinations_are_not_mixed_up_by_spaces_in_names():
+def test_spaces_in_names_do_not_mix_up_combinations():
     runs = pd.concat([
-        one_factor({"i1": [0.8 + each[0], 0.81 + each[0]], "i2": [0.8, 0.81]}).assign(
-            arch=each[1], batching=each[2], trial=lambda t, i=i: f"{i}-" + t["trial"]
+        one_factor({"i1": [0.8 + option[0], 0.81 + option[0]], "i2": [0.8, 0.81]}).assign(
+            arch=option[1], batching=option[2], trial=lambda t, i=i: f"{i}-" + t["trial"]
         )
-        for i, each in enumerate([(0.1, "p", "q r"), (-0.3, "p q", "r")])
+        for i, option in enumerate([(0.1, "p", "q r"), (-0.3, "p q", "r")])
     ]).astype({"arch": "category", "batching": "category"})  # fmt: skip
     (pair,) = fnnexp.compare(runs, "init").to_dict("records")
     assert (pair["a"], pair["cells"], pair["difference"]) == ("i2", 2, pytest.approx(0.1))
 
 
-def test_combinations_without_a_pair_are_not_won():
+def test_a_combination_without_a_pair_has_no_best_option():
     runs = grid(3)
     runs = runs[runs["init"] != "xavier"].astype({"init": "str"}).assign(identical_to=None)
     runs.loc[runs["init"] == "he", "seed"] += 10

@@ -1,4 +1,4 @@
-"""Numeric factors as axes, on frames made from closed forms whose optima are known."""
+"""Numeric factors as axes, on frames from closed forms with known optima."""
 
 import doctest
 import itertools
@@ -14,21 +14,21 @@ from fnnexp.tracking.run_format import METRICS
 
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
 PEAKS = {"max": 0.3, "he": 0.1}
-"""The best learning rate of each initializer; the accuracy falls with the square of the decades from it."""
+"""The best learning rate of each initializer. The accuracy falls with the squared distance in decades."""
 
 
 def trials(rows):
-    """Return a frame of runs: what each trial has beside what all have."""
-    plain = {"arch": "relu_100", "init": "he", "batching": "mini", "optimizer": "sgd", "data": "digits",
+    """Return a frame of runs with these values and defaults for the other columns."""
+    defaults = {"arch": "relu_100", "init": "he", "batching": "mini", "optimizer": "sgd", "data": "digits",
              "status": "finished", "identical_to": None, "seconds_per_epoch": 0.1, "classes": 10, "seed": 0,
              "data.validation": 500, **dict.fromkeys(METRICS, 0.5)}  # fmt: skip
-    frame = pd.DataFrame([plain | row | {"trial": str(i), "name": str(i)} for i, row in enumerate(rows)])
+    frame = pd.DataFrame([defaults | row | {"trial": str(i), "name": str(i)} for i, row in enumerate(rows)])
     choices = dict.fromkeys(("arch", "init", "batching", "optimizer", "data"), "category")
     return frame.astype({**choices, "seed": "Int64", "identical_to": "str"})
 
 
 def accuracy(init, rate, seed=0, noise=0.0):
-    """Return 0.9 less 0.1 for each squared decade from the peak, what the seed adds, and noise."""
+    """Return 0.9, minus 0.1 per squared decade from the peak, plus an effect of the seed and noise."""
     rng = np.random.default_rng([seed, round(1e6 * rate), len(init)])
     return 0.9 - 0.1 * math.log10(rate / PEAKS[init]) ** 2 + 0.002 * seed + noise * rng.normal()
 
@@ -43,14 +43,14 @@ def rates(seeds=4, noise=0.001, values=RATES, inits=tuple(PEAKS), **more):
 # What an axis is
 
 
-def test_a_factor_is_an_axis_from_three_numbers_on():
+def test_a_factor_with_at_least_three_numbers_is_an_axis():
     assert numeric.axes_of(rates()) == ["optimizer.lr"]
     assert numeric.axes_of(rates(values=RATES[:2])) == []
     assert numeric.axes_of(rates(values=RATES[:1])) == []
     assert numeric.axes_of(rates()[:0]) == []
 
 
-def test_a_factor_that_follows_an_option_or_is_no_number_is_no_axis():
+def test_a_factor_that_is_determined_by_an_option_or_not_numeric_is_not_an_axis():
     rows = [
         {"batching": b, "optimizer.lr": lr} for b, lr in (("full", 0.5), ("mini", 0.1), ("sample", 0.003))
     ]
@@ -63,15 +63,15 @@ def test_a_factor_that_follows_an_option_or_is_no_number_is_no_axis():
     assert numeric.axes_of(flags) == []
 
 
-def test_a_param_below_an_option_is_an_axis_of_that_option_alone():
+def test_a_param_of_an_option_is_an_axis_of_that_option_alone():
     sizes = [{"batching": "mini", "batching.size": size} for size in (16, 32, 64)]
     runs = trials([*sizes, {"batching": "full"}])
     laid_out = numeric.layout(runs)
     assert laid_out.axes == ["batching.size"]
     assert "batching.size" not in laid_out.rows
-    assert sorted(laid_out.places["batching.size"].dropna()) == [16, 32, 64]
+    assert sorted(laid_out.coordinates["batching.size"].dropna()) == [16, 32, 64]
     assert numeric.along(runs, "batching.size")["batching"].unique().tolist() == ["mini"]
-    # A value that some trials of one option lack can't be placed.
+    # An option's param that is missing in some of its trials is not an axis.
     assert numeric.axes_of(trials([*sizes, {"batching": "mini"}])) == []
 
 
@@ -83,29 +83,32 @@ def networks(*shapes, activation="relu"):
     ]  # fmt: skip
 
 
-def test_networks_that_differ_in_width_alone_are_one_architecture_on_an_axis():
-    one, two = networks((10,), (30,), (100,)), networks((8, 8), (16, 16), (32, 32), activation="tanh")
-    others = [*networks((10, 20)), *networks((64,), (32,), activation="sigmoid")]
-    laid_out = numeric.layout(trials([*one, *two, *others]))
+def test_networks_that_differ_only_in_width_are_one_architecture_on_an_axis():
+    one_layer, two_layers = (
+        networks((10,), (30,), (100,)),
+        networks((8, 8), (16, 16), (32, 32), activation="tanh"),
+    )
+    unequal = [*networks((10, 20)), *networks((64,), (32,), activation="sigmoid")]
+    laid_out = numeric.layout(trials([*one_layer, *two_layers, *unequal]))
     assert laid_out.axes == [numeric.WIDTH]
-    where = zip(laid_out.rows["arch"].astype("str"), laid_out.places[numeric.WIDTH], strict=True)
-    placed = {(arch, width) for arch, width in where if not math.isnan(width)}
+    pairs = zip(laid_out.rows["arch"].astype("str"), laid_out.coordinates[numeric.WIDTH], strict=True)
+    placed = {(arch, width) for arch, width in pairs if not math.isnan(width)}
     assert placed == {
         *(("relu", width) for width in (10, 30, 100)),
         *(("tanh 2 layers", width) for width in (8, 16, 32)),
     }
-    alone = laid_out.rows.loc[laid_out.places[numeric.WIDTH].isna(), "arch"].astype("str")
+    alone = laid_out.rows.loc[laid_out.coordinates[numeric.WIDTH].isna(), "arch"].astype("str")
     assert set(alone) == {"relu_10_20", "sigmoid_64", "sigmoid_32"}
     assert numeric.axes_of(trials(networks((10, 20), (20, 30), (30, 40)))) == []
-    assert numeric.axes_of(trials(one).assign(**{"arch.hidden": None})) == []
-    best = numeric.at_best(trials(one))
+    assert numeric.axes_of(trials(one_layer).assign(**{"arch.hidden": None})) == []
+    best = numeric.at_best(trials(one_layer))
     assert best["best hidden units"].tolist() == [100]
 
 
-# Each at its own best
+# Each option at its own best values
 
 
-def test_each_option_is_at_its_own_known_optimum():
+def test_each_option_has_its_own_known_optimum():
     runs = rates()
     best = numeric.at_best(runs)
     assert best.groupby("init", observed=True)["best optimizer.lr"].unique().map(list).to_dict() == {
@@ -116,26 +119,26 @@ def test_each_option_is_at_its_own_known_optimum():
     assert "optimizer.lr" not in best
 
 
-def test_a_comparison_of_each_at_its_best_is_one_of_the_options_alone():
+def test_at_their_best_values_options_are_compared_as_without_numeric_factors():
     runs = rates(seeds=6)
-    found = comparisons.findings(numeric.at_best(runs))
-    assert {each.name for each in found.configurations} == {"max", "he"}
+    findings = comparisons.findings(numeric.at_best(runs))
+    assert {configuration.name for configuration in findings.configurations} == {"max", "he"}
     values = runs.set_index(["init", "optimizer.lr", "seed"])["val_accuracy"].sort_index()
-    pair = found.with_leader.iloc[0]
+    pair = findings.with_leader.iloc[0]
     d = values["he", 0.1] - values["max", 0.3]
     assert pair["difference"] == pytest.approx(abs(d.mean()))
     assert pair["p"] == pytest.approx(stats.ttest_rel(values["he", 0.1], values["max", 0.3]).pvalue)
-    assert pair["family"] == 1  # and not a pair for each learning rate
+    assert pair["family"] == 1  # not one pair per learning rate
 
 
-def test_options_are_compared_at_their_best_in_every_cell():
+def test_every_cell_has_its_own_best_values():
     archs = [rates(seeds=2, arch=arch, batching=b) for arch, b in itertools.product("ab", ("full", "mini"))]
     runs = pd.concat(archs, ignore_index=True)
     runs["trial"] = runs["name"] = runs.index.astype("str")
     for axis in ("arch", "batching"):
         runs[axis] = runs[axis].astype("str").astype("category")
-    late = (runs["arch"] == "b") & (runs["init"] == "he") & (runs["optimizer.lr"] == 1.0)
-    runs.loc[late, "val_accuracy"] = 0.95
+    moved_peak = (runs["arch"] == "b") & (runs["init"] == "he") & (runs["optimizer.lr"] == 1.0)
+    runs.loc[moved_peak, "val_accuracy"] = 0.95
     best = numeric.at_best(runs)
     at = best.groupby(["arch", "batching", "init"], observed=True)["best optimizer.lr"].agg(["min", "max"])
     for (arch, _, init), row in at.iterrows():
@@ -143,7 +146,7 @@ def test_options_are_compared_at_their_best_in_every_cell():
         assert row.tolist() == [expected, expected]
 
 
-def test_of_equal_values_the_smallest_is_the_best_in_any_order_of_rows():
+def test_the_smallest_of_equally_good_values_is_the_best_in_any_row_order():
     runs = rates(seeds=2, noise=0.0, inits=("he",))
     for rate, rounding in ((0.03, 0), (0.1, 1e-14), (0.3, 2e-14)):
         runs.loc[runs["optimizer.lr"] == rate, "val_accuracy"] = 0.9 + rounding
@@ -152,10 +155,10 @@ def test_of_equal_values_the_smallest_is_the_best_in_any_order_of_rows():
         assert best["best optimizer.lr"].unique().tolist() == [0.03]
 
 
-def test_a_value_that_diverged_is_the_best_only_where_all_did():
+def test_a_value_that_diverged_is_the_best_only_if_all_values_did():
     runs = rates(seeds=3, inits=("he",))
-    lost = (runs["optimizer.lr"] == 0.1) & (runs["seed"] == 0)
-    runs.loc[lost, "status"] = "diverged"
+    diverged = (runs["optimizer.lr"] == 0.1) & (runs["seed"] == 0)
+    runs.loc[diverged, "status"] = "diverged"
     near = 0.03 if accuracy("he", 0.03) > accuracy("he", 0.3) else 0.3
     assert numeric.at_best(runs)["best optimizer.lr"].unique().tolist() == [near]
     runs.loc[runs["seed"] == 0, "status"] = "diverged"
@@ -165,7 +168,7 @@ def test_a_value_that_diverged_is_the_best_only_where_all_did():
     assert (optimum.best, optimum.seeds) == (0.1, 2)
 
 
-def test_values_without_a_result_are_passed_over():
+def test_values_without_a_result_are_ignored():
     runs = rates(seeds=2, inits=("he",))
     runs.loc[runs["optimizer.lr"] == 0.1, "status"] = "running"
     assert numeric.at_best(runs)["best optimizer.lr"].unique().tolist() != [0.1]
@@ -174,7 +177,7 @@ def test_values_without_a_result_are_passed_over():
     assert numeric.optima(runs, "optimizer.lr") == []
 
 
-def test_without_numeric_factors_a_frame_stays_as_it_is():
+def test_a_frame_without_numeric_factors_is_not_changed():
     runs = rates(values=RATES[:2])
     assert numeric.at_best(runs) is runs
 
@@ -182,45 +185,46 @@ def test_without_numeric_factors_a_frame_stays_as_it_is():
 # The optimum
 
 
-def told_apart(table, best):
-    """Return which columns of seeds × values differ from the best, by SciPy's t tests and Holm's procedure.
+def distinguished(table, best):
+    """Return the values that differ from the best by SciPy's t tests and Holm's procedure.
 
-    The procedure goes through all pairs of values, or through those with the best alone while the others
-    count as larger. The first is what differs at most, the second at least.
+    `table` has seeds down and values across. The first result steps through all pairs of values. The second
+    steps through the pairs with the best, and the others count as larger. They are the most and the least
+    that can differ.
     """
-    every = list(itertools.combinations(table.columns, 2))
-    p = {pair: stats.ttest_rel(*(table[value] for value in pair)).pvalue for pair in every}
-    found = []
-    for pairs in (every, [pair for pair in every if best in pair]):
+    all_pairs = list(itertools.combinations(table.columns, 2))
+    p = {pair: stats.ttest_rel(*(table[value] for value in pair)).pvalue for pair in all_pairs}
+    results = []
+    for pairs in (all_pairs, [pair for pair in all_pairs if best in pair]):
         rejected = set()
         for i, pair in enumerate(sorted(pairs, key=p.get)):
-            if p[pair] * (len(every) - i) > 0.05:
+            if p[pair] * (len(all_pairs) - i) > 0.05:
                 break
             rejected.add(pair)
-        found.append({value for pair in rejected if best in pair for value in pair} - {best})
-    return found
+        results.append({value for pair in rejected if best in pair for value in pair} - {best})
+    return results
 
 
 @pytest.mark.parametrize("noise", [0.001, 0.01, 0.03])
-def test_the_optimum_and_what_is_not_told_apart_from_it_are_those_of_scipy(noise):
+def test_the_optimum_and_the_values_near_it_agree_with_scipy(noise):
     runs = rates(seeds=6, noise=noise, values=tuple(np.geomspace(0.01, 1, 13)))
-    found = numeric.optima(runs, "optimizer.lr")
-    assert [each.options for each in found] == [{"init": "he"}, {"init": "max"}]
-    for each in found:
-        mine = runs[runs["init"] == each.options["init"]]
-        table = mine.pivot_table(index="seed", columns="optimizer.lr", values="val_accuracy")
+    optima = numeric.optima(runs, "optimizer.lr")
+    assert [optimum.options for optimum in optima] == [{"init": "he"}, {"init": "max"}]
+    for optimum in optima:
+        selected = runs[runs["init"] == optimum.options["init"]]
+        table = selected.pivot_table(index="seed", columns="optimizer.lr", values="val_accuracy")
         best = table.mean().idxmax()
-        assert each.best == best
-        assert each.tried == list(table.columns)
-        most, least = told_apart(table, best)
-        assert least <= {*table.columns} - {*each.near} <= most
-        here = table[best]
-        interval = stats.t.interval(0.95, 5, here.mean(), stats.sem(here))
-        assert (each.seeds, each.mean) == (6, pytest.approx(here.mean()))
-        assert (each.low, each.high) == pytest.approx((interval[0], min(interval[1], 1)))
+        assert optimum.best == best
+        assert optimum.tried == list(table.columns)
+        most, least = distinguished(table, best)
+        assert least <= {*table.columns} - {*optimum.near} <= most
+        at_best = table[best]
+        interval = stats.t.interval(0.95, 5, at_best.mean(), stats.sem(at_best))
+        assert (optimum.seeds, optimum.mean) == (6, pytest.approx(at_best.mean()))
+        assert (optimum.low, optimum.high) == pytest.approx((interval[0], min(interval[1], 1)))
 
 
-def test_neighbours_that_are_not_told_apart_are_ranges():
+def test_adjacent_values_near_the_best_form_ranges():
     optimum = numeric.Optimum({}, [1, 2, 3, 4, 5, 6], 2, 3, True, 0.9, 0.8, 1.0, [1, 2, 4, 5], {}, math.nan)
     assert optimum.ranges == [(1, 2), (4, 5)]
     assert not optimum.at_end
@@ -228,10 +232,10 @@ def test_neighbours_that_are_not_told_apart_are_ranges():
 
 
 def test_one_seed_has_a_best_value_and_no_interval():
-    for each in numeric.optima(rates(seeds=1, noise=0.0), "optimizer.lr"):
-        assert each.best == PEAKS[each.options["init"]]
-        assert each.near == each.ranges == []
-        assert math.isnan(each.low)
+    for optimum in numeric.optima(rates(seeds=1, noise=0.0), "optimizer.lr"):
+        assert optimum.best == PEAKS[optimum.options["init"]]
+        assert optimum.near == optimum.ranges == []
+        assert math.isnan(optimum.low)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +249,7 @@ def test_one_seed_has_a_best_value_and_no_interval():
         ("optimizer.momentum", (0.1, 0.3, 0.9), math.nan),  # would be above 1
     ],
 )
-def test_at_the_end_of_what_was_tried_the_next_step_is_named(key, values, beyond):
+def test_the_next_value_is_suggested_if_the_best_is_the_last_value(key, values, beyond):
     runs = trials([{key: v, "val_accuracy": 0.5 + 0.1 * i} for i, v in enumerate(values)])
     (optimum,) = numeric.optima(runs, key)
     assert (optimum.best, optimum.at_end) == (values[-1], True)
@@ -255,30 +259,30 @@ def test_at_the_end_of_what_was_tried_the_next_step_is_named(key, values, beyond
     assert math.isnan(inner.beyond)
 
 
-def test_the_steps_down_are_named_too_and_never_reach_zero():
+def test_smaller_values_are_suggested_too_but_never_0():
     falling = [{"batching.size": size, "val_accuracy": 0.9 - 0.1 * i} for i, size in enumerate((16, 32, 64))]
     assert numeric.optima(trials(falling), "batching.size")[0].beyond == 8
     falling = [{"batching.size": size, "val_accuracy": 0.9 - 0.1 * i} for i, size in enumerate((1, 2, 4))]
     assert math.isnan(numeric.optima(trials(falling), "batching.size")[0].beyond)
 
 
-def test_where_the_last_value_diverged_the_best_is_not_at_the_end():
+def test_the_best_value_is_not_at_the_end_if_the_last_value_diverged():
     runs = rates(seeds=2, values=(0.01, 0.03, 0.1, 10.0), inits=("he",))
     runs.loc[runs["optimizer.lr"] == 10.0, "status"] = "diverged"
     (optimum,) = numeric.optima(runs, "optimizer.lr")
     assert (optimum.best, optimum.at_end, optimum.diverged) == (0.1, False, {10.0: 2})
 
 
-def test_networks_that_did_not_learn_are_told():
+def test_an_optimum_says_whether_its_networks_learned():
     runs = rates(seeds=3).assign(val_accuracy=0.1)
-    assert not any(each.learned for each in numeric.optima(runs, "optimizer.lr"))
-    assert all(each.learned for each in numeric.optima(rates(), "optimizer.lr"))
+    assert not any(optimum.learned for optimum in numeric.optima(runs, "optimizer.lr"))
+    assert all(optimum.learned for optimum in numeric.optima(rates(), "optimizer.lr"))
 
 
 # Two axes
 
 
-def two(seeds=2):
+def lr_momentum_grid(seeds=2):
     """Return a full grid of learning rates and momenta with its peak at 0.1 and 0.5."""
     return trials([
         {"optimizer.lr": a, "optimizer.momentum": m, "seed": s,
@@ -287,19 +291,21 @@ def two(seeds=2):
     ])  # fmt: skip
 
 
-def test_of_two_factors_the_best_is_that_of_both_together():
-    best = numeric.at_best(two())
+def test_the_best_values_of_two_factors_are_chosen_jointly():
+    best = numeric.at_best(lr_momentum_grid())
     assert best[["best optimizer.lr", "best optimizer.momentum"]].drop_duplicates().to_numpy().tolist() == [
         [0.1, 0.5]
     ]
-    rows = numeric.along(two(), "optimizer.lr")
-    whole = two().set_index("trial")
-    assert set(whole.loc[rows["trial"], "optimizer.momentum"]) == {0.5}
+    rows = numeric.along(lr_momentum_grid(), "optimizer.lr")
+    runs = lr_momentum_grid().set_index("trial")
+    assert set(runs.loc[rows["trial"], "optimizer.momentum"]) == {0.5}
     assert sorted(rows["at optimizer.lr"].unique()) == sorted(RATES)
-    assert len(numeric.along(two(), "optimizer.lr", "optimizer.momentum")) == len(two())
+    assert len(numeric.along(lr_momentum_grid(), "optimizer.lr", "optimizer.momentum")) == len(
+        lr_momentum_grid()
+    )
 
 
-def test_values_drawn_at_random_have_a_best_and_no_line():
+def test_values_drawn_at_random_have_a_best_but_no_curve():
     rng = np.random.default_rng(0)
     drawn = zip(10 ** rng.uniform(-2, 0, 30), rng.uniform(0, 1, 30), strict=True)
     runs = trials([
@@ -314,10 +320,10 @@ def test_values_drawn_at_random_have_a_best_and_no_line():
     assert len(numeric.along(runs, "optimizer.lr", "optimizer.momentum")) == 30
 
 
-# The rest
+# Other behaviour
 
 
-def test_each_value_is_compared_once_with_the_best_however_many_there_are(monkeypatch):
+def test_each_value_is_compared_once_with_the_best(monkeypatch):
     compared = []
     real = statistics.superiority
     monkeypatch.setattr(statistics, "superiority", lambda a, b: compared.append(len(a)) or real(a, b))
@@ -327,8 +333,8 @@ def test_each_value_is_compared_once_with_the_best_however_many_there_are(monkey
         assert len(compared) == len(PEAKS) * (many - 1)
 
 
-def test_values_that_are_the_same_training_are_as_good():
-    """As batches of 2,000 and of 4,000 rows are, of 1,500: the one is not trained again."""
+def test_values_with_the_same_training_are_equally_good():
+    """For example, batches of 2,000 and of 4,000 rows out of 1,500 are the same training, which runs once."""
     rng = np.random.default_rng(0)
     values = {16: 0.8, 64: 0.9, 256: 0.7, 1024: 0.9}
     runs = trials([
@@ -357,7 +363,7 @@ def test_values_that_are_the_same_training_are_as_good():
         ((5, 5, 5), False),
     ],
 )
-def test_an_axis_is_logarithmic_where_its_values_are_spaced_by_ratios(values, log):
+def test_an_axis_is_logarithmic_if_its_values_are_spaced_by_ratios(values, log):
     assert numeric.is_log(values) is log
 
 

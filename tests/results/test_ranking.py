@@ -1,4 +1,4 @@
-"""What ranks, and what is refused; the time to a level, computed by hand."""
+"""Which metrics can rank trials, and the time to a level, computed by hand."""
 
 import doctest
 import math
@@ -16,31 +16,31 @@ from fnnexp.results import comparisons, ranking
 from fnnexp.results.ranking import Ranking
 
 
-def test_validation_accuracy_ranks_where_all_held_rows_out_and_else_test_accuracy():
+def test_validation_accuracy_ranks_if_all_trials_held_out_rows_else_test_accuracy():
     runs = grid(2)
     assert ranking.ranking_of(runs) == Ranking("val_accuracy", 0.2)
     assert ranking.ranking_of(runs.assign(val_accuracy=np.nan)) == Ranking("test_accuracy", 0.2)
 
 
 @pytest.mark.parametrize("metric", ranking.NAMES)
-def test_any_loss_or_accuracy_ranks_and_a_margin_is_given_with_a_loss(metric):
+def test_any_loss_or_accuracy_can_rank_and_a_loss_has_no_default_margin(metric):
     runs = grid(2).assign(best_val_accuracy=0.75)
-    found = ranking.ranking_of(runs, metric)
+    ranked_by = ranking.ranking_of(runs, metric)
     more_is_better = metric.endswith("accuracy")
-    assert found == Ranking(metric, 0.2 if more_is_better else None)
-    assert (found.scale, found.unit) == ((100, "points") if more_is_better else (1, ""))
+    assert ranked_by == Ranking(metric, 0.2 if more_is_better else None)
+    assert (ranked_by.scale, ranked_by.unit) == ((100, "points") if more_is_better else (1, ""))
     better, worse = (0.75, 0.25) if more_is_better else (0.25, 0.75)
-    values = found.goodness(pd.Series([better, worse]))
+    values = ranked_by.goodness(pd.Series([better, worse]))
     assert values[0] > values[1]
     assert ranking.ranking_of(runs, metric, 0.5).limit == (0.005 if more_is_better else 0.5)
-    assert math.isnan(found.limit) == (not more_is_better)
+    assert math.isnan(ranked_by.limit) == (not more_is_better)
 
 
 WRONG = {
-    "val_los": r"metric='val_los' ranks nothing; it can be val_accuracy, val_loss, .* or seconds_to_0\.95\. "
+    "val_los": r"metric='val_los' cannot rank trials; write val_accuracy, val_loss, .* or seconds_to_0\.95\. "
     "Did you mean 'val_loss'",
-    "seconds_to_95": "metric='seconds_to_95' ranks nothing",
-    "arch": "metric='arch' ranks nothing",
+    "seconds_to_95": "metric='seconds_to_95' cannot rank trials",
+    "arch": "metric='arch' cannot rank trials",
     "seconds_to_.9": r"these runs have no such column; write fnnexp\.seconds_to\(runs, curves, 0\.9\)",
     "best_val_accuracy": "these runs have no such column$",
     "val_loss": "none of the 24 finished trials has it; they have val_accuracy, test_accuracy, test_loss, tr",
@@ -48,14 +48,14 @@ WRONG = {
 
 
 @pytest.mark.parametrize("metric", WRONG)
-def test_what_can_not_rank_is_refused_with_what_can(metric):
+def test_a_metric_that_cannot_rank_is_refused_with_suggestions(metric):
     runs = grid(2).assign(val_loss=np.nan)
     with pytest.raises(FnnexpError, match=WRONG[metric]):
         ranking.ranking_of(runs, metric)
 
 
 @pytest.mark.parametrize("margin", [0, -1, math.nan])
-def test_a_margin_is_above_0(margin):
+def test_a_margin_of_0_or_less_is_refused(margin):
     with pytest.raises(FnnexpError, match=r"write percentage points above 0: margin=0\.2"):
         ranking.ranking_of(grid(2), margin=margin)
     with pytest.raises(FnnexpError, match=r"write a number above 0$"):
@@ -63,12 +63,12 @@ def test_a_margin_is_above_0(margin):
 
 
 def curves_of(runs, values, metric="val_accuracy"):
-    """Return curves in which each trial has these values at the epochs 1, 2, …."""
+    """Return curves in which each trial has these values at epochs 1, 2, …."""
     points = pd.DataFrame({"epoch": range(1, len(values) + 1), "value": values})
     return runs[["trial"]].merge(points, how="cross").assign(metric=metric)
 
 
-def test_the_time_to_a_level_is_that_of_the_first_epoch_that_ends_at_it_or_above():
+def test_the_time_to_a_level_ends_with_the_first_epoch_at_or_above_it():
     runs = grid(2)
     first, rest = runs[:1], runs[1:]
     curves = pd.concat([curves_of(first, [0.5, 0.875, 0.75, 0.875]), curves_of(rest, [0.5, 0.25])])
@@ -76,32 +76,34 @@ def test_the_time_to_a_level_is_that_of_the_first_epoch_that_ends_at_it_or_above
     assert timed["seconds_to_0.875"].iloc[0] == 2 * runs["seconds_per_epoch"].iloc[0]
     assert timed["seconds_to_0.875"].iloc[1:].isna().all()
     assert fnnexp.seconds_to(runs, curves, 0.5)["seconds_to_0.5"].tolist() == list(runs["seconds_per_epoch"])
-    found = ranking.ranking_of(timed, "seconds_to_0.8750")
-    assert (found, found.unit) == (Ranking("seconds_to_0.875"), "s")
-    assert ranking.missing_values_note(timed, found).startswith("23 of 24 finished trials never reached it")
+    ranked_by = ranking.ranking_of(timed, "seconds_to_0.8750")
+    assert (ranked_by, ranked_by.unit) == (Ranking("seconds_to_0.875"), "s")
+    assert ranking.missing_values_note(timed, ranked_by).startswith(
+        "23 of 24 finished trials never reached it"
+    )
     assert ranking.missing_values_note(runs, ranking.ranking_of(runs)) == ""
     assert list(timed.columns) == [*runs.columns, "seconds_to_0.875"]
-    # Where not all held rows out it is test accuracy.
-    untested = runs.assign(val_accuracy=np.nan)
+    # If some trials held out no rows, it is test accuracy.
+    without_validation = runs.assign(val_accuracy=np.nan)
     curves = pd.concat([curves, curves_of(runs, [0.1, 0.2, 0.9], "test_accuracy")])
-    found = fnnexp.seconds_to(untested, curves, 0.875)["seconds_to_0.875"]
-    assert found.tolist() == pytest.approx((3 * runs["seconds_per_epoch"]).tolist())
+    seconds = fnnexp.seconds_to(without_validation, curves, 0.875)["seconds_to_0.875"]
+    assert seconds.tolist() == pytest.approx((3 * runs["seconds_per_epoch"]).tolist())
 
 
 @pytest.mark.parametrize(
     ("level", "written"), [(95, r"0\.95"), (0, r"0\.95"), (-1, r"0\.95"), (97.5, r"0\.975")]
 )
-def test_a_level_is_a_share(level, written):
+def test_a_level_outside_0_to_1_is_refused(level, written):
     runs = grid(2)
-    with pytest.raises(FnnexpError, match=f"is no accuracy, which is a share from 0 to 1; write {written}$"):
+    with pytest.raises(FnnexpError, match=f"must be an accuracy, .* from 0 to 1; write level={written}$"):
         fnnexp.seconds_to(runs, curves_of(runs, [0.5]), level)
 
 
-# What ranks, in comparisons
+# Comparisons by other metrics
 
 
 def with_losses(seeds=6):
-    """Return a grid whose losses are in another order than its accuracies: he has the highest."""
+    """Return a grid whose losses rank options differently than its accuracies: `he` has the highest loss."""
     runs = grid(seeds)
     noise = dict(zip(runs["name"], 0.01 * np.random.default_rng(5).normal(size=len(runs)), strict=True))
     twins = runs["name"].str.replace("xavier", "sqrtmax")
@@ -109,25 +111,26 @@ def with_losses(seeds=6):
     return runs
 
 
-def test_of_a_loss_the_lower_is_the_better():
+def test_the_lower_loss_is_better():
     runs = with_losses()
     pair = fnnexp.compare(runs, "init", metric="val_loss").iloc[0]
     assert (pair["a"], pair["b"]) == ("sqrtmax = xavier", "he")
     by_init = {
-        init: part.groupby("seed")["val_loss"].mean() for init, part in runs.groupby("init", observed=True)
+        init: trials.groupby("seed")["val_loss"].mean()
+        for init, trials in runs.groupby("init", observed=True)
     }
     d = (by_init["he"] - by_init["sqrtmax"]).to_numpy()
     test = stats.ttest_1samp(d, 0)
     assert pair["difference"] == pytest.approx(d.mean())
     assert (pair["low"], pair["high"]) == pytest.approx(test.confidence_interval())
     assert (pair["p"], pair["ahead"], pair["probability"]) == (pytest.approx(test.pvalue), 6, 1)
-    assert (pair["test"], pair["verdict"]) == ("t", "better")  # failures are told by the accuracy beside
+    assert (pair["test"], pair["verdict"]) == ("t", "better")  # the accuracy says that no trial failed
     best = fnnexp.compare(runs, metric="val_loss")["a"].iloc[0]
     means = runs.groupby(["arch", "init", "batching"], observed=True)["val_loss"].mean()
     assert best.replace(" = xavier", "") == " ".join(means.idxmin())
 
 
-def test_a_loss_has_no_equals_without_a_margin_of_its_own():
+def test_a_loss_has_no_equivalent_options_without_a_margin():
     runs = with_losses()
     runs["val_loss"] = 0.5 + 0.001 * np.random.default_rng(3).normal(size=len(runs))
     pair = fnnexp.compare(runs, "batching", metric="val_loss").iloc[0]
@@ -136,55 +139,55 @@ def test_a_loss_has_no_equals_without_a_margin_of_its_own():
     assert fnnexp.compare(runs, "batching", metric="val_loss", margin=0.01)["verdict"].item() == "equivalent"
 
 
-def test_shares_are_of_the_variance_of_what_ranks():
+def test_shares_divide_the_variance_of_the_ranking_metric():
     runs = with_losses()
     assert fnnexp.shares(runs, metric="val_loss")["effect"].iloc[0] == "init"
     assert fnnexp.shares(runs)["effect"].iloc[0] == "batching"
 
 
-def test_a_trial_that_never_reached_the_level_is_in_no_pair():
+def test_a_trial_that_never_reached_the_level_is_not_in_any_pair():
     runs = grid(6)
     full = runs["batching"] == "full"
     curves = pd.concat([curves_of(runs[full], [0.5, 0.75]), curves_of(runs[~full], [0.75])])
     never = runs["name"] == "tanh_128-he-mini-s0"
     curves.loc[curves["trial"].isin(runs["name"][never]), "value"] = 0.5
     timed = fnnexp.seconds_to(runs, curves, 0.75)
-    part = timed[(timed["arch"] == "tanh_128") & (timed["init"] == "he")]
-    pair = fnnexp.compare(part, "batching", metric="seconds_to_0.75").iloc[0]
-    # Full takes 0.1 s an epoch and two epochs, mini 0.3 s and one, and the sixth seed of mini never.
+    subset = timed[(timed["arch"] == "tanh_128") & (timed["init"] == "he")]
+    pair = fnnexp.compare(subset, "batching", metric="seconds_to_0.75").iloc[0]
+    # Full needs two epochs of 0.1 s, mini one of 0.3 s; one seed of mini never reaches the level.
     assert (pair["a"], pair["b"], pair["seeds"]) == ("full", "mini", 5)
     assert pair["difference"] == pytest.approx(0.1)
 
 
-def test_where_validation_ranks_all_it_ranks_each_configuration():
-    """One that has no trial of those without validation is not judged by its validation images."""
+def test_the_metric_of_all_trials_ranks_each_configuration():
+    """A configuration whose trials all held out rows is still ranked by test accuracy, like the others."""
     runs = grid(2)
     without = (runs["init"] == "he") & (runs["seed"] == 0)
     runs.loc[without, ["val_accuracy", "data.validation"]] = [np.nan, 0]
-    runs["test_accuracy"] = 0.19  # which is below twice what guessing gets, so that all have failed
-    assert all(each.failed.all() for each in comparisons.configurations(runs))
+    runs["test_accuracy"] = 0.19  # below twice the accuracy of guessing, so all trials failed to learn
+    assert all(configuration.failed.all() for configuration in comparisons.configurations(runs))
 
 
-# What ranks, in what a report says
+# Reports by other metrics
 
 
-def test_the_leaderboard_and_the_answer_are_in_the_unit_of_what_ranks():
+def test_the_leaderboard_and_the_answer_use_the_unit_of_the_ranking_metric():
     runs = with_losses()
     board = fnnexp.leaderboard(runs, metric="val_loss")
     means = runs.groupby(["arch", "init", "batching"], observed=True)["val_loss"].mean()
     assert board["val_loss"].tolist() == pytest.approx(sorted(means))
-    said = fnnexp.answer(runs, metric="val_loss")
+    answer = fnnexp.answer(runs, metric="val_loss")
     best = comparisons.configurations(runs, Ranking("val_loss"))[0].name
-    assert f"{best} leads with {means.min():.4f} val_loss (95% interval " in said
+    assert f"{best} leads with {means.min():.4f} val_loss (95% interval " in answer
     nearest = fnnexp.compare(runs, metric="val_loss").iloc[0]
     ends = f"{nearest['low']:.4f} to {nearest['high']:.4f}".replace("-", "−")
-    assert f"{nearest['difference']:.4f} ahead of {nearest['b']} (95% interval {ends}; in " in said
-    assert "optimistic" not in said
+    assert f"{nearest['difference']:.4f} ahead of {nearest['b']} (95% interval {ends}; in " in answer
+    assert "optimistic" not in answer
     assert "chosen by the test images" in fnnexp.answer(runs, metric="test_loss")
-    shown = pairs.options(comparisons.findings(runs, Ranking("val_loss", 0.25)))
-    assert shown.head[3] == "ahead by"
-    within = pairs.note(Ranking("val_loss", 0.25))
-    assert "put the difference within ±0.25." in within
+    table = pairs.options(comparisons.findings(runs, Ranking("val_loss", 0.25)))
+    assert table.head[3] == "ahead by"
+    note = pairs.note(Ranking("val_loss", 0.25))
+    assert "put the difference within ±0.25." in note
     assert "no margin was given" in pairs.note(Ranking("val_loss"))
     assert "in percentage points." in pairs.note(ranking.ACCURACY)
     assert mistakes.best_trial(runs, comparisons.findings(runs, Ranking("val_loss")))["val_loss"] == (
@@ -203,13 +206,13 @@ BASES = {
 
 
 @pytest.mark.parametrize("metric", BASES)
-def test_it_is_said_what_ranks_and_what_is_doubtful_about_it(metric):
+def test_the_report_says_which_metric_ranks_and_why_to_doubt_it(metric):
     runs = with_losses(2).assign(best_val_accuracy=0.75)
     runs = fnnexp.seconds_to(runs, curves_of(runs[runs["batching"] == "mini"], [0.75]), 0.75)
     assert BASES[metric] in overview.basis(runs, ranking.ranking_of(runs, metric))
 
 
-def test_of_seeds_that_never_reached_the_level_none_is_in_a_mean():
+def test_seeds_that_never_reached_the_level_are_not_in_any_mean():
     runs = grid(3)
     curves = curves_of(runs[runs["seed"] < 2], [0.75])
     timed = fnnexp.seconds_to(runs, curves[~curves["trial"].str.contains("-he-mini-")], 0.75)
@@ -217,16 +220,18 @@ def test_of_seeds_that_never_reached_the_level_none_is_in_a_mean():
     assert set(board["seeds"]) == {2, 0}
     assert board.loc[("relu_100", "xavier", "full"), "seconds_to_0.75"] == pytest.approx(0.1)
     assert board["seconds_to_0.75"].iloc[-2:].isna().all()
-    found = comparisons.findings(timed, Ranking("seconds_to_0.75"))
-    said = (
+    findings = comparisons.findings(timed, Ranking("seconds_to_0.75"))
+    expected = (
         "leads with 0.1 s seconds_to_0.75, the same in all 2 seeds; 1 of its 3 trials did not finish or never"
     )
-    assert said in " ".join(summary.sentences(timed, found))
-    assert "2 of 8 configurations reached the level in no seed: " in " ".join(summary.sentences(timed, found))
+    assert expected in " ".join(summary.sentences(timed, findings))
+    assert "2 of 8 configurations reached the level in no seed: " in " ".join(
+        summary.sentences(timed, findings)
+    )
 
 
 def test_times_are_compared_without_a_test():
-    """Trials of one stack share a clock, so their seeds say nothing of chance."""
+    """Trials of one stack share a clock, so their times are not independent."""
     runs = grid(6)
     timed = fnnexp.seconds_to(runs, curves_of(runs, [0.75]), 0.75)
     pairs = fnnexp.compare(timed, "batching", metric="seconds_to_0.75", margin=1)
@@ -234,25 +239,25 @@ def test_times_are_compared_without_a_test():
         ["full", "mini", "none", "open", 6]
     ]
     assert pairs["difference"].tolist() == pytest.approx([0.2])
-    nothing = ["low", "high", "p", "p_sign_flip", "p_corrected", "p_equivalent", "seeds_needed"]
-    assert pairs[nothing].isna().all(axis=None)
-    one = timed[(timed["init"] == "he") & (timed["arch"] == "relu_100")]
-    said = fnnexp.answer(one, metric="seconds_to_0.75")
-    assert said.startswith(
+    untested = ["low", "high", "p", "p_sign_flip", "p_corrected", "p_equivalent", "seeds_needed"]
+    assert pairs[untested].isna().all(axis=None)
+    cell = timed[(timed["init"] == "he") & (timed["arch"] == "relu_100")]
+    answer = fnnexp.answer(cell, metric="seconds_to_0.75")
+    assert answer.startswith(
         "full is the fastest of 2 batching modes: 0.2 s ahead of mini (in 6 of 6 seeds). Trials"
     )
-    assert "no test is made of times" in said
+    assert "no test is made of times" in answer
 
 
-def test_a_report_is_ranked_by_what_the_command_line_names(invoke, tmp_path):
+def test_a_report_is_ranked_by_the_metric_of_the_command_line(invoke, tmp_path):
     sweep = ("-m", "data=digits", "data.validation=200", "init=he,max", "batching=full,mini", "seed=0,1")
     assert invoke(*sweep, "epochs=2", "execution.n_jobs=1", cwd=tmp_path).status == 0
     for metric, margin in (("val_loss", "0.25"), ("seconds_to_0.2", "1")):
-        found = invoke(
+        report = invoke(
             "report", "fnnexp", "--metric", metric, "--margin", margin, "--folder", "out", cwd=tmp_path
         )
-        assert (found.status, f"fnnexp by {metric}" in found.out) == (0, True)
-        assert "In MLflow it is" not in found.out
+        assert (report.status, f"fnnexp by {metric}" in report.out) == (0, True)
+        assert "In MLflow it is" not in report.out
         page = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
         assert f"Ranked by {metric}, as asked (less is better)" in page.replace("\\", "")
         assert page.splitlines()[0].replace("\\", "") == f"# fnnexp by {metric}"

@@ -1,4 +1,4 @@
-"""What six real seeds on MNIST settle, against what forty say: statistics are tested without training."""
+"""What six real MNIST seeds settle, compared with forty other seeds; nothing is trained here."""
 
 import itertools
 
@@ -25,22 +25,22 @@ TRUTH = {
     ("sigmoid_32_32", "he", "max"): (79.7, 3.2),
     ("sigmoid_32_32", "he", BOTH): (4.76, 1.00),
 }
-"""Points between two initializers over forty other seeds, and the differences' standard deviation."""
+"""The difference of two initializers over forty other seeds, in points, and its standard deviation."""
 
 
 def cell(runs, arch):
     return runs[runs["arch"] == arch]
 
 
-def right(runs, arch, init):
-    """Return how many of the 5,000 validation images each seed has right."""
-    mine = runs[(runs["arch"] == arch) & (runs["init"] == init)].set_index("seed").sort_index()
-    return (mine["val_accuracy"] * 5000).round().astype(int).to_numpy()
+def count_correct(runs, arch, init):
+    """Return how many of the 5,000 validation images each seed classified correctly."""
+    selected = runs[(runs["arch"] == arch) & (runs["init"] == init)].set_index("seed").sort_index()
+    return (selected["val_accuracy"] * 5000).round().astype(int).to_numpy()
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_six_seeds_settle_what_forty_say(arch):
-    """Nine questions, which the sign-flip test leaves open: of six seeds it has 64 outcomes."""
+def test_six_seeds_settle_all_pairs_and_agree_with_forty(arch):
+    """The sign-flip test leaves these nine pairs open, because six seeds have only 64 sign patterns."""
     pairs = fnnexp.compare(cell(MINI, arch), "init").set_index(["a", "b"])
     assert set(pairs.index) == {("he", "max"), ("he", BOTH), (BOTH, "max")}
     for (a, b), row in pairs.iterrows():
@@ -53,17 +53,17 @@ def test_six_seeds_settle_what_forty_say(arch):
             assert abs(100 * row["difference"] - mean) < 4 * deviation / 6**0.5
 
 
-def test_six_of_seven_intervals_over_six_seeds_hold_what_forty_say():
-    """That of sigmoid_32_32, he against max, begins a point above."""
-    held = []
+def test_six_of_seven_intervals_over_six_seeds_contain_the_mean_of_forty():
+    """The seventh, of sigmoid_32_32 with `he` against `max`, starts a point above."""
+    covered = []
     for (arch, a, b), (mean, _) in TRUTH.items():
         row = fnnexp.compare(cell(MINI, arch), "init").set_index(["a", "b"]).loc[(a, b)]
-        held.append(100 * row["low"] < mean < 100 * row["high"])
-    assert sum(held) == 6
+        covered.append(100 * row["low"] < mean < 100 * row["high"])
+    assert sum(covered) == 6
 
 
-def test_a_verdict_in_a_cell_is_the_same_in_any_frame():
-    """One architecture in the frame, or three, or three in two batching modes."""
+def test_a_verdict_in_a_cell_does_not_depend_on_other_cells_in_the_frame():
+    """The frame has one architecture, or three, or three in two batching modes."""
     columns = list(comparisons.PAIR)
     three = comparisons.in_each_cell(MINI).set_index("arch")
     six = comparisons.in_each_cell(pd.concat([MINI, FULL])).set_index(["arch", "batching"])
@@ -78,12 +78,12 @@ def test_a_verdict_in_a_cell_is_the_same_in_any_frame():
 
 
 @pytest.mark.parametrize("runs", [MINI, FULL], ids=["mini", "full"])
-def test_the_best_of_a_cell_is_the_one_that_counts_of_images_say(runs):
+def test_the_best_of_a_cell_has_the_most_correct_images(runs):
     for row in comparisons.in_each_cell(runs).to_dict("records"):
-        images = {init: right(runs, row["arch"], init) for init in ("max", "sqrtmax", "he")}
-        ranked = sorted(images, key=lambda init: -images[init].sum())
-        assert [row["a"], row["b"]] == [each.replace("sqrtmax", BOTH) for each in ranked[:2]]
-        assert row["ahead"] == (images[ranked[0]] > images[ranked[1]]).sum()
+        correct = {init: count_correct(runs, row["arch"], init) for init in ("max", "sqrtmax", "he")}
+        ranked = sorted(correct, key=lambda init: -correct[init].sum())
+        assert [row["a"], row["b"]] == [init.replace("sqrtmax", BOTH) for init in ranked[:2]]
+        assert row["ahead"] == (correct[ranked[0]] > correct[ranked[1]]).sum()
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_the_best_of_a_cell_is_the_one_that_counts_of_images_say(runs):
         (2.0, ("equivalent", "equivalent", "equivalent")),
     ],
 )
-def test_a_margin_that_is_wider_than_the_interval_makes_options_equivalent(margin, verdicts):
+def test_a_margin_wider_than_the_interval_makes_options_equivalent(margin, verdicts):
     pairs = fnnexp.compare(cell(MINI, "relu_100"), "init", margin=margin).set_index(["a", "b"])
     for (a, b), expected in zip((("he", BOTH), ("he", "max"), (BOTH, "max")), verdicts, strict=True):
         row = pairs.loc[(a, b)]
@@ -104,38 +104,39 @@ def test_a_margin_that_is_wider_than_the_interval_makes_options_equivalent(margi
         assert (row["verdict"] == "equivalent") == inside
 
 
-def test_a_tie_is_no_win_for_whoever_stands_first():
-    """In three of six seeds neither network moved in three steps, and both have the same images right."""
-    mine = cell(FULL, "sigmoid_32_32")
-    row = fnnexp.compare(mine, "init").set_index(["a", "b"]).loc[(BOTH, "max")]
-    a, b = (right(FULL, "sigmoid_32_32", init) for init in ("sqrtmax", "max"))
+def test_a_tie_is_not_a_win_for_either_option():
+    """In three of six seeds neither network changed in three steps, and both have the same images correct."""
+    runs = cell(FULL, "sigmoid_32_32")
+    row = fnnexp.compare(runs, "init").set_index(["a", "b"]).loc[(BOTH, "max")]
+    a, b = (count_correct(FULL, "sigmoid_32_32", init) for init in ("sqrtmax", "max"))
     assert (a == b).sum() == 3
     assert row["ahead"] == (a > b).sum() == 2
     assert row["probability"] == pytest.approx(stats.mannwhitneyu(a, b).statistic / 36)
     assert row["verdict"] == "open"
-    same = mine[mine["init"] == "max"]
+    same = runs[runs["init"] == "max"]
     twice = pd.concat([same, same.assign(init="mine", trial="mine-" + same["trial"])])
     tie = fnnexp.compare(twice.astype({"init": "category"}), "init").iloc[0]
     assert (tie["difference"], tie["ahead"], tie["probability"]) == (0, 0, 0.5)
     assert (tie["p"], tie["p_equivalent"], tie["verdict"]) == (1, 2**-6, "equivalent")
 
 
-def test_where_a_network_failed_to_learn_in_some_seeds_signs_are_flipped():
-    """After one step on all images he learns in every seed, and the others fail in one."""
+def test_a_sign_flip_test_is_used_if_a_network_failed_to_learn_in_some_seeds():
+    """After one step on all images, `he` has learned in every seed and each of the others failed in one."""
     runs = recorded("one_step")
-    failed = {init: (right(runs, "relu_100", init) < 1000).sum() for init in ("max", "sqrtmax", "he")}
+    failed = {init: (count_correct(runs, "relu_100", init) < 1000).sum() for init in ("max", "sqrtmax", "he")}
     assert failed == {"max": 1, "sqrtmax": 1, "he": 0}
     pairs = fnnexp.compare(runs, "init").set_index(["a", "b"])
     assert pairs["failed"].to_dict() == {("max", BOTH): 2, ("max", "he"): 1, ("he", BOTH): 1}
     for (a, b), row in pairs.iterrows():
-        d = right(runs, "relu_100", a.partition(" ")[0]) - right(runs, "relu_100", b.partition(" ")[0])
-        flipped = [abs(np.dot(signs, d)) >= abs(d.sum()) for signs in itertools.product((1, -1), repeat=6)]
-        assert (row["test"], row["p"]) == ("sign flip", np.mean(flipped))
+        x, y = (count_correct(runs, "relu_100", option.partition(" ")[0]) for option in (a, b))
+        d = x - y
+        as_far = [abs(np.dot(signs, d)) >= abs(d.sum()) for signs in itertools.product((1, -1), repeat=6)]
+        assert (row["test"], row["p"]) == ("sign flip", np.mean(as_far))
         assert np.isnan(row["p_equivalent"])
         assert row["verdict"] == "open"
 
 
-def test_one_seed_of_a_grid_of_rates_settles_nothing():
+def test_one_seed_of_a_grid_of_learning_rates_settles_nothing():
     runs = recorded("lr_grid")
     assert len(runs) == 15
     for pairs in (fnnexp.compare(runs), fnnexp.compare(runs, "init"), fnnexp.compare(runs, "optimizer.lr")):
@@ -145,7 +146,7 @@ def test_one_seed_of_a_grid_of_rates_settles_nothing():
     assert fnnexp.shares(runs)["effect"].iloc[0] == "optimizer.lr"
 
 
-def test_options_are_compared_at_their_own_best_rates_as_the_answer_says():
+def test_options_are_compared_at_their_own_best_learning_rates():
     runs = recorded("lr_grid")
     best = runs.groupby("init", observed=True)["val_accuracy"].max()
     pairs = fnnexp.compare(runs, "init")
@@ -154,9 +155,9 @@ def test_options_are_compared_at_their_own_best_rates_as_the_answer_says():
         assert row["difference"] == pytest.approx(best[row["a"]] - best[row["b"]], abs=1e-12)
     leader = fnnexp.compare(runs)
     assert leader["difference"].tolist() == pytest.approx(sorted(best.max() - best)[1:], abs=1e-12)
-    rates = fnnexp.compare(runs, "optimizer.lr")  # a numeric factor itself: its values, over the others
+    rates = fnnexp.compare(runs, "optimizer.lr")  # values of a numeric factor, averaged over other factors
     values = sorted(set(runs["optimizer.lr"]))
     assert len(rates) == len(values) * (len(values) - 1) / 2
     assert {*rates["a"], *rates["b"]} == {f"{value:g}" for value in values}
-    with pytest.raises(FnnexpError, match=r"what varies is init, optimizer\.lr\. Did you mean 'init'\?"):
+    with pytest.raises(FnnexpError, match=r"factors that vary are init, optimizer\.lr\. Did you mean 'init'"):
         fnnexp.compare(runs, "inti")

@@ -1,4 +1,4 @@
-"""A set has no order: what is told of trials depends on them alone, and not on the frame that holds them."""
+"""A set has no order: results depend on the trials alone, not on the frame that contains them."""
 
 import math
 
@@ -15,14 +15,14 @@ from fnnexp.reporting.sections import leaderboard
 from fnnexp.reporting.sections.by_factor import architecture as by_architecture
 from fnnexp.results import averages, comparisons, filters, frames, statistics
 
-MINE = {"seven": 7, "gap": "wide", "Unnamed: 0": 0, "loss": 0.5, 3: "three"}
-"""Columns that a user adds, or an index leaves: they say nothing of a trial."""
+OWN_COLUMNS = {"seven": 7, "gap": "wide", "Unnamed: 0": 0, "loss": 0.5, 3: "three"}
+"""Columns that a user added, or that a saved index left: they do not describe trials."""
 
 
 def shuffled(frame, rng):
-    """Return the same rows in another order, under any index, with more columns in another order."""
-    mine = {name: rng.permutation(len(frame)) for name in MINE}
-    frame = pd.concat([frame, pd.DataFrame(mine, frame.index)], axis=1)
+    """Return the same rows in random order, with any index and more columns, also in random order."""
+    own_columns = {name: rng.permutation(len(frame)) for name in OWN_COLUMNS}
+    frame = pd.concat([frame, pd.DataFrame(own_columns, frame.index)], axis=1)
     frame = frame.sample(frac=1, random_state=rng.integers(1 << 31))
     return frame[rng.permutation(frame.columns.to_numpy(object))].set_axis(
         pd.Index(rng.integers(0, 5, len(frame)), name="trial"), axis=0
@@ -30,7 +30,7 @@ def shuffled(frame, rng):
 
 
 def curves_of(runs):
-    """Return curves of two metrics by which no two trials agree."""
+    """Return curves of two metrics; no two trials have the same values."""
     points = pd.DataFrame({"epoch": [1, 2], "factor": [0.9, 1.0]})
     both = [
         runs[["trial"]].merge(points, how="cross").assign(metric=f"val_{quantity}")
@@ -41,52 +41,56 @@ def curves_of(runs):
     return curves.assign(value=curves["factor"] * values[curves["trial"]].to_numpy()).drop(columns="factor")
 
 
-def said(runs, curves):
-    """Return all that is told of a frame, but for the report."""
-    told = {"answer": str(fnnexp.answer(runs)), "configurations": comparisons.configurations(runs)}
-    told |= {each: getattr(fnnexp, each)(runs) for each in ("leaderboard", "compare", "shares")}
-    told |= {f"compare {each}": fnnexp.compare(runs, each) for each in ("arch", "init", "batching")}
-    told["cells"], told["table"] = comparisons.in_each_cell(runs), by_architecture.table(runs)
-    told["ends"] = averages.of_ends(runs, "val_accuracy")
+def all_results(runs, curves):
+    """Return everything that fnnexp computes or draws from a frame, except the report."""
+    results = {"answer": str(fnnexp.answer(runs)), "configurations": comparisons.configurations(runs)}
+    results |= {name: getattr(fnnexp, name)(runs) for name in ("leaderboard", "compare", "shares")}
+    results |= {f"compare {factor}": fnnexp.compare(runs, factor) for factor in ("arch", "init", "batching")}
+    results["cells"], results["table"] = comparisons.in_each_cell(runs), by_architecture.table(runs)
+    results["ends"] = averages.of_ends(runs, "val_accuracy")
     drawn = fnnexp.plot_curves(runs, curves).axes
-    told["drawn"] = [(line.get_label(), line.get_xydata().tolist()) for ax in drawn for line in ax.lines]
-    return told
+    results["drawn"] = [(line.get_label(), line.get_xydata().tolist()) for ax in drawn for line in ax.lines]
+    return results
 
 
-def agree(told, expected):
-    assert told.keys() == expected.keys()
-    for name, one in expected.items():
-        if isinstance(one, pd.DataFrame):
-            pd.testing.assert_frame_equal(told[name], one, check_exact=True, obj=name)
+def assert_same_results(results, expected):
+    assert results.keys() == expected.keys()
+    for name, value in expected.items():
+        if isinstance(value, pd.DataFrame):
+            pd.testing.assert_frame_equal(results[name], value, check_exact=True, obj=name)
         elif name == "configurations":
-            for mine, its in zip(told[name], one, strict=True):
-                assert (mine.levels, mine.name, mine.tried) == (its.levels, its.name, its.tried)
-                pd.testing.assert_series_equal(mine.metric, its.metric, check_exact=True)
+            for actual, wanted in zip(results[name], value, strict=True):
+                assert (actual.levels, actual.name, actual.tried) == (
+                    wanted.levels,
+                    wanted.name,
+                    wanted.tried,
+                )
+                pd.testing.assert_series_equal(actual.metric, wanted.metric, check_exact=True)
         else:
-            assert told[name] == one
+            assert results[name] == value
 
 
-def troubled(seeds):
-    """Return a grid in which a trial has failed and one has diverged."""
+def grid_with_failures(seeds):
+    """Return a grid with a failed and a diverged trial."""
     runs = grid(seeds, noise=0.01)
     for name, status in (("relu_100-he-full-s1", "failed"), ("tanh_128-he-mini-s2", "diverged")):
         runs.loc[runs["name"] == name, ["status", "val_accuracy"]] = [status, math.nan]
     return runs.assign(command=["fnnexp -cn one", "fnnexp -cn two"] * (len(runs) // 2))
 
 
-RUNS = troubled(7)
+RUNS = grid_with_failures(7)
 CURVES = curves_of(RUNS)
-EXPECTED = said(RUNS, CURVES)
+EXPECTED = all_results(RUNS, CURVES)
 
 
 @settings(max_examples=3, deadline=None, phases=[Phase.generate])
 @given(st.integers(0, 1 << 31))
-def test_nothing_depends_on_the_order_of_rows_or_columns_or_on_the_index_or_columns_of_ones_own(seed):
+def test_results_do_not_depend_on_row_order_column_order_index_or_own_columns(seed):
     rng = np.random.default_rng(seed)
-    agree(said(shuffled(RUNS, rng), shuffled(CURVES, rng)), EXPECTED)
+    assert_same_results(all_results(shuffled(RUNS, rng), shuffled(CURVES, rng)), EXPECTED)
 
 
-def test_the_report_of_the_same_trials_is_the_same_to_the_letter(monkeypatch):
+def test_the_report_does_not_depend_on_row_or_column_order(monkeypatch):
     expected = markdown.render(report_of("a", RUNS, CURVES, monkeypatch))
     assert "fnnexp -cn one" in expected
     assert "relu_100-he-full-s1 | failed" in expected
@@ -97,7 +101,7 @@ def test_the_report_of_the_same_trials_is_the_same_to_the_letter(monkeypatch):
         assert markdown.render(document) == expected
 
 
-def test_the_interval_of_seven_trials_is_of_their_values_in_order_of_their_seeds():
+def test_an_interval_is_computed_from_the_values_in_order_of_their_seeds():
     runs = grid(7, noise=0.01)
     alone = runs[runs["name"].str.startswith("tanh_128-he-mini")]
     values = alone.sort_values("seed")["val_accuracy"]
@@ -108,7 +112,7 @@ def test_the_interval_of_seven_trials_is_of_their_values_in_order_of_their_seeds
         assert row["val_accuracy"] == statistics.mean(values)
 
 
-def test_beyond_sixteen_seeds_the_test_draws_the_same_for_any_order():
+def test_the_p_value_of_many_seeds_does_not_depend_on_row_order():
     runs = grid(18, noise=0.05)
     pair = runs[runs["name"].str.contains("tanh_128-(?:he|sqrtmax)-mini")]
     (expected,) = fnnexp.compare(pair, "init").to_dict("records")
@@ -117,30 +121,33 @@ def test_beyond_sixteen_seeds_the_test_draws_the_same_for_any_order():
         assert fnnexp.compare(pair.sample(frac=1, random_state=seed), "init").to_dict("records") == [expected]
 
 
-def test_what_is_told_of_a_configuration_does_not_depend_on_what_else_is_in_the_frame():
+def test_results_of_a_configuration_do_not_depend_on_other_trials_in_the_frame():
     runs = grid(8, noise=0.01)
-    some = runs[(runs["arch"] == "tanh_128") & (runs["batching"] == "mini")]
-    few, all_ = fnnexp.leaderboard(some).set_index("init"), fnnexp.leaderboard(runs)
-    mine = all_[(all_["arch"] == "tanh_128") & (all_["batching"] == "mini")].set_index("init")
+    subset = runs[(runs["arch"] == "tanh_128") & (runs["batching"] == "mini")]
+    subset_board, board = fnnexp.leaderboard(subset).set_index("init"), fnnexp.leaderboard(runs)
+    same_rows = board[(board["arch"] == "tanh_128") & (board["batching"] == "mini")].set_index("init")
     columns = ["seeds", "val_accuracy", "val_accuracy_sd", "low", "high", "interval"]
     pd.testing.assert_frame_equal(
-        mine.loc[few.index, columns], few[columns], check_exact=True, check_index_type=False
+        same_rows.loc[subset_board.index, columns],
+        subset_board[columns],
+        check_exact=True,
+        check_index_type=False,
     )
-    pair, among = fnnexp.compare(some).iloc[0], fnnexp.compare(runs)
-    (same,) = among[among["b"] == "tanh_128 sqrtmax = xavier mini"].to_dict("records")
+    pair, all_pairs = fnnexp.compare(subset).iloc[0], fnnexp.compare(runs)
+    (same_pair,) = all_pairs[all_pairs["b"] == "tanh_128 sqrtmax = xavier mini"].to_dict("records")
     for column in ("seeds", "difference", "low", "high", "interval", "ahead", "probability", "p"):
-        assert same[column] == pair[column]
+        assert same_pair[column] == pair[column]
 
 
-def test_of_a_trial_that_is_there_twice_with_other_results_the_same_counts_in_any_order():
+def test_which_of_two_results_of_a_trial_counts_does_not_depend_on_row_order():
     first = grid(3).assign(started=pd.Timestamp("2024-01-01", tz="UTC"))
-    second = first.assign(val_accuracy=first["val_accuracy"] - 0.1)  # another machine's, at the same moment
-    told = fnnexp.leaderboard(pd.concat([first, second]))
-    assert told["seeds"].tolist() == [3] * 12
-    pd.testing.assert_frame_equal(fnnexp.leaderboard(pd.concat([second, first])), told, check_exact=True)
+    second = first.assign(val_accuracy=first["val_accuracy"] - 0.1)  # from another machine, at the same time
+    board = fnnexp.leaderboard(pd.concat([first, second]))
+    assert board["seeds"].tolist() == [3] * 12
+    pd.testing.assert_frame_equal(fnnexp.leaderboard(pd.concat([second, first])), board, check_exact=True)
 
 
-def test_a_column_of_ones_own_may_have_any_name():
+def test_own_columns_may_have_any_name():
     runs = grid(2)
     names = ("done", "row", "text", "value", "metric", "time", "cell", "option", "index", "level_0")
     more = runs.assign(**dict.fromkeys(names, range(len(runs))))
@@ -161,12 +168,12 @@ def test_a_column_of_ones_own_may_have_any_name():
         ("optimizer", ["sgd", "adam"], ["adam", "sgd"]),
     ],
 )
-def test_options_stand_in_the_order_of_the_documentation_and_others_by_name(group, texts, expected):
+def test_options_are_sorted_as_in_the_documentation_and_others_by_name(group, texts, expected):
     for order in (texts, texts[::-1], [*texts, texts[0]]):
         assert frames.as_options(pd.Series(order), group).cat.categories.to_list() == expected
 
 
-def test_a_seed_is_no_factor_and_every_key_of_a_config_is_one():
+def test_every_config_key_is_a_factor_but_the_seed_is_not():
     runs = grid(2)
     assert frames.params_of(runs) == [
         "arch", "init", "batching", "optimizer", "data", "data.validation", "epochs",

@@ -1,4 +1,4 @@
-"""Statistics against closed forms, SciPy, plain loops, and what they promise on simulated seeds."""
+"""Statistics agree with closed forms, SciPy and plain loops, and keep their promises on simulated seeds."""
 
 import itertools
 import math
@@ -31,9 +31,9 @@ from fnnexp.results.statistics import (
 )
 
 
-def within(share, expected, tries):
-    """Whether a simulated share lies within four standard errors of what is promised."""
-    return abs(share - expected) <= 4 * math.sqrt(expected * (1 - expected) / tries)
+def within(fraction, expected, repetitions):
+    """Return whether a simulated fraction is within four standard errors of the promised one."""
+    return abs(fraction - expected) <= 4 * math.sqrt(expected * (1 - expected) / repetitions)
 
 
 # Intervals
@@ -45,19 +45,19 @@ SHAPES = {
 }
 
 
-def test_one_seed_has_no_interval_and_equal_seeds_a_point():
-    for nothing in ([], [0.9], [0.9, math.nan]):
-        low, high, method = mean_interval(nothing)
+def test_one_seed_has_no_interval_and_equal_seeds_have_a_point():
+    for values in ([], [0.9], [0.9, math.nan]):
+        low, high, method = mean_interval(values)
         assert math.isnan(low)
         assert math.isnan(high)
         assert method == "none"
     for n in (6, 20):
         assert mean_interval([0.1] * n) == student_interval([0.1] * n) == (0.1, 0.1, "equal")
-    for n in (2, 5):  # half of all values can lie beyond five that are equal in 2^-4 of all cases
+    for n in (2, 5):  # with probability 2^-4, half of the distribution is beyond five equal values
         assert mean_interval([0.1] * n).method == student_interval([0.1] * n).method == "none"
 
 
-def test_an_interval_ends_where_the_mean_can_not_be_and_holds_it_as_often():
+def test_intervals_cut_at_known_bounds_cover_the_mean_as_often():
     x = [0.98, 0.99, 1.0, 0.7]
     free, cut = mean_interval(x), mean_interval(x, within=statistics.ACCURACY)
     assert free.high > 1
@@ -66,13 +66,13 @@ def test_an_interval_ends_where_the_mean_can_not_be_and_holds_it_as_often():
     assert np.isnan(mean_interval([0.9], within=statistics.ACCURACY)[:2]).all()
     rng = np.random.default_rng(5)
     for p, n in itertools.product((0.02, 0.9), (3, 7)):
-        found = [rng.binomial(20, p, size=n) / 20 for _ in range(100)]
-        ends = [[mean_interval(x, within=bounds)[:2] for x in found] for bounds in ((-9, 9), (0, 1))]
-        free, cut = ([low <= p <= high for low, high in each] for each in ends)
+        samples = [rng.binomial(20, p, size=n) / 20 for _ in range(100)]
+        ends = [[mean_interval(x, within=bounds)[:2] for x in samples] for bounds in ((-9, 9), (0, 1))]
+        free, cut = ([low <= p <= high for low, high in intervals] for intervals in ends)
         assert free == cut
 
 
-def test_few_seeds_have_students_interval():
+def test_fewer_than_six_seeds_have_students_interval():
     for n in (2, 3, 5):
         x = np.random.default_rng(n).normal(size=n)
         low, high, method = mean_interval(x)
@@ -80,18 +80,18 @@ def test_few_seeds_have_students_interval():
         assert method == "t"
 
 
-def test_from_six_seeds_the_interval_is_resampled_skewed_as_they_are_and_always_the_same():
+def test_six_or_more_seeds_have_a_skewed_and_reproducible_bootstrap_interval():
     x = np.array([0.1, 0.11, 0.12, 0.12, 0.13, 0.14, 0.15, 0.6])
     low, high, method = mean_interval(x)
     assert method == "bca"
     assert high - x.mean() > 1.5 * (x.mean() - low)
     assert mean_interval(x) == (low, high, method)
-    # All but one the same is nearly degenerate, and still gives numbers.
+    # A nearly degenerate sample still has finite ends.
     assert np.isfinite(mean_interval([0.5] * 7 + [0.51])[:2]).all()
 
 
 @pytest.mark.parametrize(
-    ("n", "shape", "share"),
+    ("n", "shape", "coverage"),
     [
         (2, "normal", 0.95),
         (3, "normal", 0.95),
@@ -103,97 +103,97 @@ def test_from_six_seeds_the_interval_is_resampled_skewed_as_they_are_and_always_
         (10, "skewed", 0.94),
     ],
 )
-def test_intervals_cover_as_often_as_is_said(n, shape, share):
-    tries, rng = 600, np.random.default_rng(n)
+def test_intervals_have_the_documented_coverage(n, shape, coverage):
+    repetitions, rng = 600, np.random.default_rng(n)
     draw, true = SHAPES[shape]
-    found = [mean_interval(draw(rng, n)) for _ in range(tries)]
-    covered = np.mean([low <= true <= high for low, high, _ in found])
-    assert within(covered, share, tries), covered
+    intervals = [mean_interval(draw(rng, n)) for _ in range(repetitions)]
+    covered = np.mean([low <= true <= high for low, high, _ in intervals])
+    assert within(covered, coverage, repetitions), covered
 
 
-def test_resampled_means_of_three_could_not_cover():
-    """Why under six seeds the interval is Student's."""
-    rng, tries = np.random.default_rng(0), 2000
-    x = rng.normal(size=(tries, 3))
+def test_no_interval_of_resampled_means_of_three_values_covers_95_percent():
+    """This is why fewer than six seeds have Student's interval."""
+    rng, repetitions = np.random.default_rng(0), 2000
+    x = rng.normal(size=(repetitions, 3))
     widest = np.mean((x.min(axis=1) <= 0) & (x.max(axis=1) >= 0))
-    assert within(widest, 1 - 2.0 ** (1 - 3), tries)
+    assert within(widest, 1 - 2.0 ** (1 - 3), repetitions)
 
 
 # Tests of pairs
 
 
-def test_the_sign_flip_test_is_scipys():
+def test_sign_flip_test_agrees_with_scipy():
     for n in (2, 5, 9):
         d = np.random.default_rng(n).normal(0.3, size=n)
         expected = stats.permutation_test((d,), np.mean, permutation_type="samples", n_resamples=2**n)
         assert sign_flip_test(d) == pytest.approx(expected.pvalue)
     many = np.random.default_rng(0).normal(0.3, size=40)
     assert sign_flip_test(many) == pytest.approx(stats.ttest_1samp(many, 0).pvalue, rel=0.3)
-    for n in (40, 200):  # only two patterns are as far, and Hoeffding's bound is never below their share
+    for n in (40, 200):  # only two patterns are as far, and Hoeffding's bound is never below their fraction
         assert 2.0 ** (1 - n) < sign_flip_test(np.full(n, 1.0)) < 3 * math.exp(-n / 2)
     assert math.isnan(sign_flip_test([]))
 
 
 def exact_sign_flip(numerators):
-    """Return the p value of differences with one denominator, in whole numbers."""
-    n, found = len(numerators), abs(sum(numerators))
+    """Return the exact p value of differences with a common denominator, from their numerators."""
+    n, observed = len(numerators), abs(sum(numerators))
     patterns = itertools.product((-1, 1), repeat=n)
-    reach = sum(abs(sum(map(operator.mul, signs, numerators))) >= found for signs in patterns)
-    return Fraction(reach, 2**n)
+    count = sum(abs(sum(map(operator.mul, signs, numerators))) >= observed for signs in patterns)
+    return Fraction(count, 2**n)
 
 
 @pytest.mark.parametrize("images", [10, 237, 10_000])
-def test_the_sign_flip_test_is_exact_for_accuracies_over_so_many_images(images):
-    """Differences on such a grid tie often, and floating point does not: what ties must still count."""
+def test_sign_flip_test_is_exact_for_accuracies_with_ties(images):
+    """Exact sums of such differences often tie, but floating-point sums do not; ties must still count."""
     rng, ties = random.Random(images), 0
     for _ in range(150):
         n, most = rng.randint(1, 8), min(images, rng.choice((2, 6, 40)))
-        right = [(rng.randint(0, most), rng.randint(0, most)) for _ in range(n)]
-        expected = exact_sign_flip([a - b for a, b in right])
+        correct = [(rng.randint(0, most), rng.randint(0, most)) for _ in range(n)]
+        expected = exact_sign_flip([a - b for a, b in correct])
         ties += expected > Fraction(2, 2**n)
-        assert sign_flip_test([a / images - b / images for a, b in right]) == float(expected), right
-        cells = [np.mean([a / images] * 3) - np.mean([b / images] * 3) for a, b in right]
-        assert sign_flip_test(cells) == float(expected), right
+        assert sign_flip_test([a / images - b / images for a, b in correct]) == float(expected), correct
+        cells = [np.mean([a / images] * 3) - np.mean([b / images] * 3) for a, b in correct]
+        assert sign_flip_test(cells) == float(expected), correct
     assert ties > 75
     assert sign_flip_test([0.1, 0.2, 0.3, -0.6]) == 1
 
 
-def test_the_sign_flip_test_knows_no_unit():
+def test_sign_flip_test_does_not_depend_on_the_unit():
     d = np.random.default_rng(3).normal(0.3, size=8)
     assert len({sign_flip_test(d * scale) for scale in (1e-12, 1e-3, 1.0, 1e9)}) == 1
 
 
-def test_under_six_seeds_no_sign_flip_test_reaches_five_percent():
+def test_sign_flip_test_cannot_reach_5_percent_with_fewer_than_six_seeds():
     for n in range(1, 12):
         least = sign_flip_test(np.arange(1, n + 1))
         assert least == 2.0 ** (1 - n)
         assert (least <= 0.05) == (n >= 6)
 
 
-def test_the_sign_flip_test_keeps_its_level():
-    tries, rng = 2000, np.random.default_rng(1)
+def test_sign_flip_test_keeps_its_level():
+    repetitions, rng = 2000, np.random.default_rng(1)
     for n in (6, 9):
         for draw in (rng.standard_normal, lambda size: rng.standard_t(2, size=size)):
-            wrong = np.mean([sign_flip_test(draw(n)) <= 0.05 for _ in range(tries)])
-            # The level that is reached exactly is the greatest step of 2^(1−n) below 5%.
-            assert within(wrong, math.floor(0.05 * 2 ** (n - 1)) / 2 ** (n - 1), tries)
+            wrong = np.mean([sign_flip_test(draw(n)) <= 0.05 for _ in range(repetitions)])
+            # The attainable level is the largest multiple of 2^(1−n) below 5%.
+            assert within(wrong, math.floor(0.05 * 2 ** (n - 1)) / 2 ** (n - 1), repetitions)
 
 
-def test_holm_keeps_the_level_over_all_pairs_also_when_the_leader_was_picked_by_looking():
-    """With pairs= all pairs; with those shown alone the leader's lead would look real too often."""
-    tries, configurations, n, rng = 400, 6, 11, np.random.default_rng(2)
+def test_holm_keeps_the_level_although_the_leader_was_picked_by_looking():
+    """With `pairs`, all pairs count. With the shown pairs alone, the lead would look real too often."""
+    repetitions, configurations, n, rng = 400, 6, 11, np.random.default_rng(2)
     picked, shown = 0, 0
-    for _ in range(tries):
+    for _ in range(repetitions):
         x = rng.normal(size=(configurations, n))
         x = x[np.argsort(-x.mean(axis=1))]
         p = [sign_flip_test(x[0] - other) for other in x[1:]]
         picked += holm(p, configurations * (configurations - 1) // 2).min() <= 0.05
         shown += holm(p).min() <= 0.05
-    assert picked / tries <= 0.05 or within(picked / tries, 0.05, tries)
-    assert shown / tries > 0.05 + 4 * math.sqrt(0.05 * 0.95 / tries)
+    assert picked / repetitions <= 0.05 or within(picked / repetitions, 0.05, repetitions)
+    assert shown / repetitions > 0.05 + 4 * math.sqrt(0.05 * 0.95 / repetitions)
 
 
-def test_holm_is_the_textbooks():
+def test_holm_agrees_with_the_textbook_procedure():
     p = np.array([0.02, 0.001, 0.04, 0.6, 0.011])
     order, expected, running = np.argsort(p), np.empty(5), 0.0
     for i, j in enumerate(order):
@@ -202,11 +202,11 @@ def test_holm_is_the_textbooks():
     assert holm(p) == pytest.approx(expected)
     assert holm([0.01, math.nan, 0.02]) == pytest.approx([0.02, math.nan, 0.02], nan_ok=True)
     assert holm([]).size == 0
-    # Holm over all pairs, seen only in part, is never more than what a part alone is told.
+    # A part of the family with `pairs` never gets smaller p values than the full procedure.
     assert (holm(p[1:3], pairs=5) >= holm(p)[1:3]).all()
 
 
-def test_superiority_is_mann_and_whitneys_u():
+def test_superiority_agrees_with_mann_and_whitneys_u():
     rng = np.random.default_rng(3)
     a, b = rng.integers(0, 5, 7), rng.integers(0, 5, 4)
     assert superiority(a, b) == pytest.approx(stats.mannwhitneyu(a, b).statistic / 28)
@@ -216,26 +216,28 @@ def test_superiority_is_mann_and_whitneys_u():
 
 
 @pytest.mark.parametrize("effect", [0.5, 1.0, 3.0])
-def test_as_many_seeds_as_are_said_to_be_needed_settle_it_in_four_of_five_tries(effect):
-    """Settled is what is settled at a second look, since whoever adds seeds has looked; one fewer do not."""
+def test_seeds_needed_settle_a_pair_in_four_of_five_experiments(effect):
+    """The test is that of a second look, since seeds are added after a look."""
     pilot = effect + np.array([1.0, -1.0]) / math.sqrt(2)  # mean `effect`, standard deviation 1
-    n, tries = seeds_needed(pilot), 1000
+    n, repetitions = seeds_needed(pilot), 1000
     rng = np.random.default_rng(4)
-    found = [np.mean([bayes_p(rng.normal(effect, 1, k)) <= 0.05 for _ in range(tries)]) for k in (n, n - 1)]
-    assert found[0] >= 0.8 or within(found[0], 0.8, tries)
-    assert found[1] < 0.8 or within(found[1], 0.8, tries)
+    settled = [
+        np.mean([bayes_p(rng.normal(effect, 1, k)) <= 0.05 for _ in range(repetitions)]) for k in (n, n - 1)
+    ]
+    assert settled[0] >= 0.8 or within(settled[0], 0.8, repetitions)
+    assert settled[1] < 0.8 or within(settled[1], 0.8, repetitions)
 
 
 def bayes_p(d):
-    """Return the inverse of the Bayes factor in closed form: the square root of its parts, as published."""
+    """Return the inverse of the Bayes factor in closed form, with the terms as published."""
     n = len(d)
     t2, a = stats.ttest_1samp(d, 0).statistic ** 2, 1 + n * PRIOR**2
     return min(1.0, 1 / (a**-0.5 * ((1 + t2 / (n - 1)) / (1 + t2 / ((n - 1) * a))) ** (n / 2)))
 
 
 @pytest.mark.parametrize("n", [2, 5, 30])
-def test_the_safe_t_test_is_the_bayes_factor_of_a_normal_prior_on_the_effect(n):
-    """The evidence integrated by hand: noncentral t over effects from N(0, τ²), against the central t."""
+def test_safe_t_test_is_the_inverse_bayes_factor_of_a_normal_prior_on_the_effect(n):
+    """The noncentral t density, integrated over effects from N(0, τ²), is divided by the central density."""
     for mean in (0.0, 0.4, 1.5):
         d = np.random.default_rng(n).normal(mean, 1.0, n)
         t = stats.ttest_1samp(d, 0).statistic
@@ -243,12 +245,12 @@ def test_the_safe_t_test_is_the_bayes_factor_of_a_normal_prior_on_the_effect(n):
         def evidence(effect, t=t):
             return stats.nct.pdf(t, n - 1, effect * math.sqrt(n)) * stats.norm.pdf(effect, 0, PRIOR)
 
-        against = integrate.quad(evidence, -15, 15, points=[0], limit=400)[0] / stats.t.pdf(t, n - 1)
-        assert safe_t_test(d) == pytest.approx(min(1.0, 1 / against), rel=1e-5)
+        bayes_factor = integrate.quad(evidence, -15, 15, points=[0], limit=400)[0] / stats.t.pdf(t, n - 1)
+        assert safe_t_test(d) == pytest.approx(min(1.0, 1 / bayes_factor), rel=1e-5)
         assert safe_t_test(d + 0.3, 0.3) == pytest.approx(safe_t_test(d))
 
 
-def test_the_safe_interval_holds_the_means_that_are_not_rejected():
+def test_safe_t_interval_contains_the_means_that_are_not_rejected():
     for n in (3, 4, 10, 60):
         d = np.random.default_rng(n).normal(0.01, 0.02, n)
         low, high, method = safe_t_interval(d)
@@ -263,31 +265,33 @@ def test_the_safe_interval_holds_the_means_that_are_not_rejected():
         assert low < inner.low < inner.high < high
 
 
-def test_the_tests_for_looked_at_seeds_err_in_one_of_twenty_races_at_most_and_students_in_many():
-    """A race adds seeds one at a time and ends when two equal options look different, or after forty."""
+def test_safe_tests_err_in_at_most_5_percent_of_races_and_students_t_in_many():
+    """A race adds seeds one at a time until two equal options look different, or to forty seeds."""
     rng, races = np.random.default_rng(0), 400
     wrong = dict.fromkeys(("safe", "signs", "student", "equivalent"), 0)
     for _ in range(races):
         d = rng.normal(0, 1, 40)
         looks = [d[:n] for n in range(3, 41)]
-        wrong["safe"] += any(safe_t_test(each) <= 0.05 for each in looks)
-        wrong["signs"] += any(safe_sign_test(each) <= 0.05 for each in looks)
-        wrong["student"] += any(paired_t_test(each) <= 0.05 for each in looks)
-        wrong["equivalent"] += any(safe_equivalence_test(each + 0.5, 0.5) <= 0.05 for each in looks)
+        wrong["safe"] += any(safe_t_test(seen) <= 0.05 for seen in looks)
+        wrong["signs"] += any(safe_sign_test(seen) <= 0.05 for seen in looks)
+        wrong["student"] += any(paired_t_test(seen) <= 0.05 for seen in looks)
+        wrong["equivalent"] += any(safe_equivalence_test(seen + 0.5, 0.5) <= 0.05 for seen in looks)
     assert wrong["safe"] <= 0.05 * races
     assert wrong["signs"] <= 0.05 * races
     assert wrong["equivalent"] <= 0.05 * races
-    assert wrong["student"] >= 0.2 * races  # what the safe ones are for
+    assert wrong["student"] >= 0.2 * races  # why the safe tests are needed
 
 
-def test_the_safe_sign_test_averages_over_all_probabilities_of_a_positive_sign():
+def test_safe_sign_test_averages_over_all_probabilities_of_a_positive_sign():
     for k, n in ((6, 6), (0, 5), (13, 20)):
         d = np.array([1.0] * k + [-1.0] * (n - k) + [0.0])
-        against = integrate.quad(lambda p, k=k, n=n: (2 * p) ** k * (2 * (1 - p)) ** (n - k), 0, 1)[0]
-        assert safe_sign_test(d) == pytest.approx(min(1.0, 1 / against))
+        likelihood_ratio = integrate.quad(lambda p, k=k, n=n: (2 * p) ** k * (2 * (1 - p)) ** (n - k), 0, 1)[
+            0
+        ]
+        assert safe_sign_test(d) == pytest.approx(min(1.0, 1 / likelihood_ratio))
 
 
-def test_the_safe_equivalence_test_is_that_of_the_nearer_end():
+def test_safe_equivalence_test_is_the_safe_t_test_at_the_nearer_end():
     d = np.random.default_rng(5).normal(0.001, 0.002, 20)
     nearer = max(bayes_p(d - 0.01), bayes_p(d + 0.01))
     assert safe_equivalence_test(d, 0.01) == pytest.approx(nearer, rel=1e-9)
@@ -295,10 +299,10 @@ def test_the_safe_equivalence_test_is_that_of_the_nearer_end():
     assert math.isnan(safe_equivalence_test([0.0], 0.1))
 
 
-def test_what_can_not_be_planned_is_none():
+def test_seeds_needed_is_none_if_unknown_or_too_large():
     for unknown in ([], [0.1], [0.1, -0.1], [0.1, math.nan]):
         assert seeds_needed(unknown) is None
-    assert seeds_needed([1e-6, 1.0, -0.9999]) is None  # more than anybody runs
+    assert seeds_needed([1e-6, 1.0, -0.9999]) is None  # more than `most`
     assert seeds_needed([0.1, 0.1]) == 8  # 9/2^8 is the first below 5%
     assert seeds_needed([1.0, 1.0 + 1e-9], signs=True) == 8
     assert seeds_needed([0.1, 0.2, 0.3], pairs=12, signs=True) == 12  # 12 · 13/2^12
@@ -306,10 +310,10 @@ def test_what_can_not_be_planned_is_none():
     assert seeds_needed([0.1, 0.11, 0.12], pairs=12) == 5
 
 
-# The test set, the factors
+# The test set and the factors
 
 
-def test_a_finite_test_set_errs_by_two_tenths_of_a_point_at_96_percent_of_10000_images():
+def test_test_set_error_is_0_2_points_at_96_percent_of_10000_images():
     assert test_set_error(0.96, 10_000) == pytest.approx(0.002, abs=5e-5)
     rng = np.random.default_rng(5)
     assert test_set_error(0.9, 500) == pytest.approx(rng.binomial(500, 0.9, 20_000).std() / 500, rel=0.03)
@@ -318,7 +322,7 @@ def test_a_finite_test_set_errs_by_two_tenths_of_a_point_at_96_percent_of_10000_
     assert math.isnan(test_set_error(0.5, 0))
 
 
-def test_shares_of_variance_are_those_of_a_plain_analysis():
+def test_variance_shares_agree_with_a_plain_analysis_of_variance():
     x = np.random.default_rng(6).normal(size=(3, 4, 2, 5))
     shares = variance_shares(x, ["a", "b", "c"])
     assert sum(shares.values()) == pytest.approx(1)
@@ -331,7 +335,7 @@ def test_shares_of_variance_are_those_of_a_plain_analysis():
     assert shares["a", "b"] == pytest.approx((ab_cells - a - b) / total)
     assert shares[()] == pytest.approx(5 * x.var(axis=-1).sum() / total)
     one_seed = variance_shares(x[..., :1], ["a", "b", "c"])
-    assert one_seed[()] == 0  # so what is chance shows as interaction, which the report says
+    assert one_seed[()] == 0  # so chance shows as interaction, as the report says
 
 
 def test_an_additive_grid_has_no_interaction():
@@ -339,7 +343,7 @@ def test_an_additive_grid_has_no_interaction():
     assert variance_shares(x, ["a", "b"])["a", "b"] == pytest.approx(0, abs=1e-12)
 
 
-def test_an_empty_cell_is_refused_and_no_variance_has_no_shares():
+def test_variance_shares_refuse_an_empty_cell_and_are_empty_without_variance():
     with pytest.raises(ValueError, match="empty cell"):
         variance_shares([[[0.1]], [[math.nan]]], ["a", "b"])
     with pytest.raises(ValueError, match="2 axes"):
@@ -347,7 +351,7 @@ def test_an_empty_cell_is_refused_and_no_variance_has_no_shares():
     assert variance_shares(np.full((2, 2, 3), 0.7), ["a", "b"]) == {}
 
 
-def test_statistics_import_no_drawing_and_no_store():
+def test_statistics_import_neither_matplotlib_nor_mlflow():
     assert not {"matplotlib", "mlflow"} & set(vars(statistics))
 
 
@@ -355,7 +359,7 @@ def test_statistics_import_no_drawing_and_no_store():
 
 
 @pytest.mark.parametrize("n", [6, 17, 50])
-def test_what_is_drawn_does_not_depend_on_how_much_is_drawn_at_once(n, monkeypatch):
+def test_results_do_not_depend_on_how_many_numbers_are_drawn_at_once(n, monkeypatch):
     x = np.round(np.random.default_rng(n).normal(0.01, 0.05, n), 3)
     expected = mean_interval(x), sign_flip_test(x)
     for at_once in (1 << 12, 999_999):
@@ -363,24 +367,24 @@ def test_what_is_drawn_does_not_depend_on_how_much_is_drawn_at_once(n, monkeypat
         assert (mean_interval(x), sign_flip_test(x)) == expected
 
 
-def test_the_memory_for_many_seeds_is_bounded(monkeypatch):
+def test_memory_for_many_seeds_is_bounded(monkeypatch):
     x = np.random.default_rng(0).normal(size=1500)
     monkeypatch.setattr(statistics, "AT_ONCE", 1 << 16)
-    mean_interval(x[:6])  # what SciPy imports
+    mean_interval(x[:6])  # SciPy's imports must not count
     tracemalloc.start()
     try:
         low, high, _ = mean_interval(x)
-        _, most = tracemalloc.get_traced_memory()
+        _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert low < x.mean() < high
-    assert most < 1500 * statistics.RESAMPLES  # a byte for each number that is drawn; all at once take 16
+    assert peak < 1500 * statistics.RESAMPLES  # one byte per drawn number; drawing all at once takes 16
 
 
-# Student's t, and equivalence
+# Student's t and equivalence
 
 
-def test_the_paired_t_test_and_its_interval_are_scipys():
+def test_paired_t_test_and_its_interval_agree_with_scipy():
     for n in (2, 3, 6, 40):
         d = np.random.default_rng(n).normal(0.3, size=n)
         expected = stats.ttest_1samp(d, 0)
@@ -388,9 +392,9 @@ def test_the_paired_t_test_and_its_interval_are_scipys():
         low, high, method = student_interval(d)
         assert ((low, high), method) == (pytest.approx(expected.confidence_interval()), "t")
         assert (low <= 0 <= high) == (paired_t_test(d) >= 0.05)
-    for nothing in ([], [0.1], [0.1, math.nan]):
-        assert math.isnan(paired_t_test(nothing))
-        assert student_interval(nothing).method == "none"
+    for too_few in ([], [0.1], [0.1, math.nan]):
+        assert math.isnan(paired_t_test(too_few))
+        assert student_interval(too_few).method == "none"
 
 
 def test_differences_that_do_not_vary_are_judged_by_their_signs():
@@ -400,7 +404,7 @@ def test_differences_that_do_not_vary_are_judged_by_their_signs():
         assert equivalence_test([0.003] * n, 0.002) == 1
 
 
-def test_the_equivalence_test_is_the_larger_of_two_one_sided_tests():
+def test_equivalence_test_is_the_larger_of_two_one_sided_tests():
     for n, shift in ((3, 0.0), (6, 0.3), (6, -0.3), (10, 2.0)):
         d = np.random.default_rng(n).normal(shift, size=n)
         sides = [
@@ -411,23 +415,23 @@ def test_the_equivalence_test_is_the_larger_of_two_one_sided_tests():
     assert math.isnan(equivalence_test([0.1], 1))
 
 
-def test_up_to_32_differences_all_sign_patterns_count():
-    """Two halves of the patterns, against the whole of them, and against the normal approximation."""
+def test_all_sign_patterns_of_up_to_32_differences_are_counted():
+    """Combining two halves agrees with listing all patterns, and p can be far below what sampling reaches."""
     for n in (7, 12, 16):
         d = np.round(np.random.default_rng(n).normal(0.02, 0.05, n), 2)
         patterns = (np.arange(2**n)[:, None] >> np.arange(n) & 1) * 2.0 - 1
-        reach = np.abs(patterns @ d) >= abs(d.sum()) - 1e-12
-        assert sign_flip_test(d) == reach.mean()
-    far = np.random.default_rng(0).uniform(1, 2, size=32)  # by drawing, p could not be below 1/65,537
+        as_far = np.abs(patterns @ d) >= abs(d.sum()) - 1e-12
+        assert sign_flip_test(d) == as_far.mean()
+    far = np.random.default_rng(0).uniform(1, 2, size=32)  # by sampling, p could not be below 1/65,537
     assert sign_flip_test(far) == 2.0**-31
     assert sign_flip_test(np.full(33, 1.0)) == pytest.approx(2 * math.exp(-33 / 2))
 
 
 @pytest.mark.parametrize(("n", "pairs"), [(4, 1), (6, 36), (14, 500_000)])
-def test_so_many_seeds_settle_it_as_often_as_is_said(n, pairs):
-    """From a pilot that has the true mean and spread, four of five experiments settle it."""
-    rng, tries = np.random.default_rng(n), 2000
+def test_seeds_needed_settle_a_pair_of_a_large_family_in_four_of_five_experiments(n, pairs):
+    """The pilot has the true mean and spread."""
+    rng, repetitions = np.random.default_rng(n), 2000
     effect = next(e for e in np.arange(0.5, 40, 0.01) if seeds_needed([e - 1, e + 1], pairs=pairs) == n)
     effect /= math.sqrt(2)  # the spread of the pilot
-    found = np.mean([bayes_p(rng.normal(effect, size=n)) <= 0.05 / pairs for _ in range(tries)])
-    assert 0.78 <= found <= 0.95
+    settled = np.mean([bayes_p(rng.normal(effect, size=n)) <= 0.05 / pairs for _ in range(repetitions)])
+    assert 0.78 <= settled <= 0.95

@@ -1,0 +1,38 @@
+"""The examples of the public functions that need a store run against a small real one."""
+
+import doctest
+import inspect
+
+import pytest
+
+import fnnexp
+
+FUNCTIONS = ("answer", "at_equal", "compare", "curves", "diagnostics", "runs", "seconds_to", "shares")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, shared_cache):
+    """Return the names that the examples use: frames of a small sweep, in whose store they run."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("trained")
+        patch.chdir(folder)
+        options = {"arch": "relu_100", "init": ["he", "max"], "batching": ["full", "mini"], "seed": [0, 1]}
+        # One epoch of mini is 10 updates, so at equal updates full needs more than 10 epochs.
+        settings = {"data": "digits", "epochs": 12, "diagnostics": True, "execution.n_jobs": 1}
+        runs = fnnexp.sweep("card_grid", **options, **settings)
+        curves = fnnexp.curves("card_grid")
+    return folder, {"fnnexp": fnnexp, "runs": runs, "curves": curves}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_examples_of_a_public_function_run(name, trained, monkeypatch):
+    folder, names = trained
+    monkeypatch.chdir(folder)
+    if name == "seconds_to":  # let every trial reach the level of the example
+        names = names | {"curves": names["curves"].assign(value=lambda curves: 0.9 + curves["value"] / 10)}
+    else:
+        names = dict(names)
+    examples = doctest.DocTestParser().get_examples(inspect.getdoc(getattr(fnnexp, name)))
+    assert examples, f"the docstring of fnnexp.{name} has no example"
+    for example in examples:
+        exec(example.source, names)
