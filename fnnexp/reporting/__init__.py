@@ -1,1 +1,1 @@
-"""The report of an experiment: sections, figures, and how they are rendered."""
+"""The report of an experiment: its sections, its figures and their rendering."""

@@ -1,4 +1,4 @@
-"""The figures of a section, drawn for each combination of the factors that one figure can't show."""
+"""Draw the figures of a section, once per combination of the factors that one figure cannot show."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from fnnexp.results.ranking import Ranking
 
 MOST_COMBINATIONS = 12
-"""The most combinations of other factors that are drawn; curves.csv has the rest."""
+"""The largest number of combinations that are drawn; curves.csv has the rest."""
 
 
 class Drawing(NamedTuple):
-    """A figure to draw from some rows: its name, its caption, and the function, which may find nothing."""
+    """A figure to draw: its name, its caption and the function, which returns None if it has no data."""
 
     name: str
     caption: str
@@ -38,11 +38,11 @@ def for_each(
     most: int,
     media: Medium = FILES,
 ) -> Iterator[Figure]:
-    """Yield the drawings of each combination of the factors, at most so many, under its name as a heading."""
-    for i, (key, part) in enumerate(list(groups(rows, factors))[:most], start=1):
-        heading = ", ".join(f"{name}={as_text(value)}" for name, value in zip(factors, key, strict=True))
+    """Yield the figures of the first `most` combinations of the factors, headed by its name."""
+    for i, (values, group) in enumerate(list(groups(rows, factors))[:most], start=1):
+        heading = ", ".join(f"{name}={as_text(value)}" for name, value in zip(factors, values, strict=True))
         for name, caption, draw in drawings:
-            figure = draw(part)
+            figure = draw(group)
             if figure is not None:
                 number = i if factors else None
                 yield picture.block(figure, name, caption, heading, number=number, media=media)
@@ -51,19 +51,19 @@ def for_each(
 def of_finished_trials(
     runs: pd.DataFrame, drawings: Sequence[Drawing], ranking: Ranking | None = None
 ) -> list[Block]:
-    """Return the drawings for the page, and a sentence where there are none, or not all.
+    """Return the figures for the page, and a sentence if there are none or some are omitted.
 
-    What numeric factors vary in is drawn at each option's best values: they are axes, with figures of their
-    own (:mod:`fnnexp.reporting.sections.by_factor.numeric_factors`).
+    Each option is drawn at its best values of the numeric factors. These have figures of their own
+    (:mod:`fnnexp.reporting.sections.by_factor.numeric_factors`).
     """
     runs = numeric.at_best(runs, ranking)
-    finished, beside = runs[runs["status"] == "finished"], others(runs)
-    blocks: list[Block] = [*for_each(finished, beside, drawings, most=MOST_COMBINATIONS, media=PAGE)]
+    finished, factors = runs[runs["status"] == "finished"], others(runs)
+    blocks: list[Block] = [*for_each(finished, factors, drawings, most=MOST_COMBINATIONS, media=PAGE)]
     if blocks and (axes := numeric.axes_at_best(runs)):
-        blocks.insert(0, Text(f"Each at its own best {' and '.join(axes)}.", PAGE))
-    more = sum(1 for _ in groups(finished, beside)) - MOST_COMBINATIONS
+        blocks.insert(0, Text(f"Each option is shown at its own best {' and '.join(axes)}.", PAGE))
+    omitted = sum(1 for _ in groups(finished, factors)) - MOST_COMBINATIONS
     if not blocks:
         blocks.append(Text("No trial has finished, so there is nothing to draw.", PAGE))
-    elif more > 0:
-        blocks.append(Text(f"{more} more combinations of {', '.join(beside)} are in the files.", PAGE))
+    elif omitted > 0:
+        blocks.append(Text(f"The files have {omitted} more combinations of {', '.join(factors)}.", PAGE))
     return blocks

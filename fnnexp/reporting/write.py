@@ -1,7 +1,7 @@
-"""Write an experiment's report: make its sections once, then render them as page, Markdown and terminal text.
+"""Write the report of an experiment: make its sections once, then render them for each medium.
 
-Each section is a function of frames (:func:`fnnexp.runs`, or any part of one), so a report of a part of an
-experiment is the report of its rows.
+Each section is a function of frames (:func:`fnnexp.runs` or a selection of its rows), so a report can cover
+any part of an experiment.
 """
 
 from __future__ import annotations
@@ -59,74 +59,72 @@ def write(
     tracking_uri: str | None = None,
     console: Console | None = None,
 ) -> Path:
-    """Print the experiment's report, write it as one self-contained HTML page and as files, log it to MLflow.
+    """Print the report of an experiment, write it as an HTML page and files, and log it to MLflow.
 
     Parameters
     ----------
     experiment, tracking_uri
         As for :func:`fnnexp.runs`.
     folder
-        Where `report.html`, the same as `report.md`, its tables as CSV and its figures as SVG and PNG go;
-        `reports/<experiment>` if None.
+        The folder for `report.html` (self-contained), `report.md`, the tables as CSV and the figures as SVG
+        and PNG; `reports/<experiment>` if None.
     where
-        Only the trials with these options, as :func:`fnnexp.results.filters.where`; such a report is not
-        logged to MLflow.
+        Report only the trials with these options, as in :func:`fnnexp.results.filters.where`. Such a report
+        is not logged to MLflow.
     metric, margin
-        What ranks and within what options are equivalent, as for :func:`fnnexp.compare`, also
-        `seconds_to_0.95`; a report that is told one is not logged to MLflow either.
+        The ranking metric and the equivalence margin, as for :func:`fnnexp.compare`; the metric can also be
+        `seconds_to_0.95`. A report with either is not logged to MLflow.
     console
-        Where to print; the terminal without it.
+        Where to print; the terminal if None.
 
     Returns
     -------
     Path
-        The page.
+        The HTML page.
 
     Raises
     ------
     FnnexpError
-        If there is no such experiment, no trial in it or none like that, the metric can't rank them, or the
-        folder has no name or cannot be written.
+        If the experiment does not exist or has no matching trials, if the metric cannot rank them, or if the
+        folder name is empty or the folder cannot be written.
     """
     if folder is not None and not str(folder).strip():
-        raise FnnexpError(f"The folder {str(folder)!r} is no name; name one, or none for reports/EXPERIMENT.")
-    named = None if folder is None else sources.place(folder)
+        raise FnnexpError(f"folder={str(folder)!r}: must be a path; omit it for reports/EXPERIMENT")
+    given_folder = None if folder is None else sources.place(folder)
     console = console or notebook.terminal()
     with _stages(console) as show_stage:
         show_stage("reading runs, curves and diagnostics")
         now = time.time_ns() // 1_000_000
         whole = frames.whole(experiment, tracking_uri=tracking_uri)
         if whole.runs.empty:
-            raise FnnexpError(
-                f"The experiment '{experiment}' holds no trials of fnnexp yet, so nothing to report."
-            )
+            raise FnnexpError(f"The experiment '{experiment}' has no fnnexp trials yet; run a sweep first.")
         if where:
-            whole = _part(whole, where)
+            whole = _selected(whole, where)
         options = [f"{key}={value}" for key, value in (where or {}).items()]
-        ranked = ranking_options(metric, margin)
+        rank_options = ranking_options(metric, margin)
         show_stage(f"comparing and drawing {plural(len(whole.runs), 'trial')}")
-        document = make(experiment, options, whole, tracking_uri, named, metric=metric, margin=margin)
-        name = _file_name("\0".join([experiment, *options]) + ranked.replace(" --", "\0"))
-        place = named or Path("reports", name)
-        show_stage(f"writing to {terminal.in_a_line(str(place))}".replace("[", r"\["))
-        files = write_files(document, place, "report")
+        document = make(experiment, options, whole, tracking_uri, given_folder, metric=metric, margin=margin)
+        name = _file_name("\0".join([experiment, *options]) + rank_options.replace(" --", "\0"))
+        target = given_folder or Path("reports", name)
+        show_stage(f"writing to {terminal.in_a_line(str(target))}".replace("[", r"\["))
+        files = write_files(document, target, "report")
         terminal.show(document, console)
         lines = []
-        if not where and not ranked:
-            show_stage("logging it to MLflow")
+        if not where and not rank_options:
+            show_stage("logging the report to MLflow")
             sentences = [*document.section(summary.TITLE).sentences, overview.counts(whole.runs)]
-            again = report_command(experiment, store=store.option(tracking_uri))
-            lines.append(log_files(experiment, tracking_uri, files, sentences, again))
+            command = report_command(experiment, store=store.option(tracking_uri))
+            lines.append(log_files(experiment, tracking_uri, files, sentences, command))
         lines += record_look(experiment, tracking_uri, whole.runs, now)
-        lines.append(f"Report: {place / 'report.html'}")
+        lines.append(f"Report: {target / 'report.html'}")
     for line in lines:
         console.print(line, soft_wrap=True, markup=False, highlight=False)
-    return place / "report.html"
+    return target / "report.html"
 
 
 @contextmanager
 def _stages(console: Console) -> Iterator[Callable[[str], None]]:
-    """Yield a function that shows the stage under way on a terminal; elsewhere it shows nothing."""
+    """Yield a function that shows the current stage, on a terminal only."""
     if not console.is_terminal:
         yield lambda stage: None
         return
@@ -134,10 +132,10 @@ def _stages(console: Console) -> Iterator[Callable[[str], None]]:
         yield lambda stage: status.update(f"[dim]{stage} …")
 
 
-def _part(whole: frames.ExperimentFrames, where: Mapping[str, str]) -> frames.ExperimentFrames:
-    """Return the trials with these options."""
+def _selected(whole: frames.ExperimentFrames, where: Mapping[str, str]) -> frames.ExperimentFrames:
+    """Return the frames of the trials with these options."""
     runs = filters.where(whole.runs, where)
-    others = (filters.part(each, each["trial"].isin(runs["trial"])) for each in whole[1:])
+    others = (filters.part(frame, frame["trial"].isin(runs["trial"])) for frame in whole[1:])
     return frames.ExperimentFrames(runs, *others)
 
 
@@ -151,18 +149,18 @@ def make(
     metric: str | None = None,
     margin: float | None = None,
 ) -> Document:
-    """Return the report of some trials as data.
+    """Return the report on some trials as data.
 
     Parameters
     ----------
     experiment, tracking_uri
-        Where the trials are.
+        Where the trials are stored.
     where
-        The options that a part of the experiment has, `KEY=VALUE`.
+        The options that select the trials, as `KEY=VALUE`.
     whole
-        Its frames.
+        The frames of these trials.
     folder
-        Where the report goes, if not to its usual place.
+        Where the report is written, if not in the default folder.
     metric, margin
         As for :func:`write`.
     """
@@ -171,8 +169,8 @@ def make(
     runs = frames.in_order(whole.runs)
     ranking = ranking_of(runs, metric, margin)
     rows, findings = questions.rows_and_findings(runs, ranking)
-    ranked = ranking_options(metric, margin)
-    command = partial(report_command, experiment, store=store.option(tracking_uri), ranked=ranked)
+    rank_options = ranking_options(metric, margin)
+    command = partial(report_command, experiment, store=store.option(tracking_uri), ranked=rank_options)
     sections = [
         summary.section(rows, findings),
         layers.section(runs, whole.diagnostics, ranking),
@@ -194,12 +192,12 @@ def make(
 
 
 def write_files(document: Document, folder: Path, name: str) -> list[Path]:
-    """Write a document as `name`.html and `name`.md, with its data and its figures beside them.
+    """Write a document as `name`.html and `name`.md, with its data and figures next to them.
 
     Raises
     ------
     FnnexpError
-        When the folder can't be written.
+        If the folder cannot be written.
     """
     texts = {f"{name}.html": html.render(document), f"{name}.md": markdown.render(document)}
     texts |= {f"{figure.name}.svg": svg_file(figure.svg) for figure in document.figures}
@@ -221,10 +219,10 @@ def write_files(document: Document, folder: Path, name: str) -> list[Path]:
 
 
 def for_spreadsheets(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with an apostrophe before each text, or column's name, that would be a formula.
+    """Return the frame with an apostrophe before every text and column name that is a formula.
 
-    Spreadsheets compute what begins with =, +, - or @, and a name in a store can be any text. Numbers stay.
-    What would steer a terminal, or end a row, is written out.
+    Spreadsheets evaluate text that begins with =, +, - or @, and a name in a store can be any text. Numbers
+    stay as they are. Control characters and line breaks are escaped.
 
     >>> for_spreadsheets(pd.DataFrame({"=a": ["=1+1", "-0.5", "he"], "x": [-1, 2, 3]})).to_dict("list")
     {"'=a": ["'=1+1", '-0.5', 'he'], 'x': [-1, 2, 3]}
@@ -243,39 +241,39 @@ FORMULA = r"(?i)\s*([=@]|[-+](?!(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*\Z))"
 
 
 def log_files(
-    experiment: str, uri: str | None, files: Sequence[Path], sentences: Sequence[str], again: str
+    experiment: str, uri: str | None, files: Sequence[Path], sentences: Sequence[str], command: str
 ) -> str:
-    """Log a report's files to MLflow. Return what became of it: a store that takes none costs no report.
+    """Log the files of a report to MLflow, and return a line that says where it is or why logging failed.
 
-    `again` is the command that makes them again.
+    A failure must not lose the report. `command` is the command that makes the files.
     """
     try:
-        said = "\n\n".join(map(markdown.escaped, sentences))
-        experiments.log_report(experiment, uri, files, said, again)
+        text = "\n\n".join(map(markdown.escaped, sentences))
+        experiments.log_report(experiment, uri, files, text, command)
     except FnnexpError as error:
         return f"The report is not in MLflow: {error}"
-    except Exception as error:  # a store's own exceptions are many
-        return f"The report is not in MLflow, which did not take it: {reason(error)}"
-    return f"In MLflow it is the run '{experiments.REPORT}' of the experiment, under Artifacts."
+    except Exception as error:  # stores raise exceptions of many types
+        return f"The report is not in MLflow: {reason(error)}"
+    return f"In MLflow: the artifacts of run '{experiments.REPORT}' in this experiment."
 
 
 def record_look(experiment: str, uri: str | None, runs: pd.DataFrame, when: int) -> list[str]:
-    """Record in the store that results were seen, as they were at a time in milliseconds, if any are new.
+    """Record in the store that results were seen at a time in milliseconds, if any of them are new.
 
-    Return what there is to say: nothing, or why it was not recorded.
+    Return the lines to print: none, or one that says why it was not recorded.
     """
     if not (runs["look"].isna() & (runs["status"] == "finished")).any():
         return []
     try:
         experiments.record_look(experiment, uri, when)
-    except Exception as error:  # a store's own exceptions are many
+    except Exception as error:  # stores raise exceptions of many types
         why = str(error) if isinstance(error, FnnexpError) else reason(error)
-        return [f"That these results were looked at is not recorded: {why}"]
+        return [f"Could not record that these results were seen: {why}"]
     return []
 
 
 def _file_name(experiment: str) -> str:
-    """Return the experiment's name as one that every file system takes; a changed one ends in its hash.
+    """Return the experiment's name as a valid file name on every system; a changed name ends in a hash.
 
     >>> _file_name("card_grid"), _file_name("a b"), _file_name("a/b"), _file_name("..")
     ('card_grid', 'a_b-c8687a08', 'a_b-c14cddc0', 'experiment-5ec1f7e7')
@@ -287,4 +285,4 @@ def _file_name(experiment: str) -> str:
 
 
 DEVICE = r"(?i)(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?"
-"""What Windows takes for a device, in any folder and with any suffix."""
+"""Names that Windows reserves for devices, in any folder and with any suffix."""

@@ -1,7 +1,7 @@
-"""The figures of a report once more, from its `runs.csv` alone: by SciPy, by statsmodels, and by counting.
+"""Recompute the numbers of a report from its `runs.csv` alone, with SciPy, statsmodels and plain counting.
 
-It imports nothing of fnnexp, so it and a report share no mistake. Its caller says which factors vary. All
-trials must have finished, each configuration and seed once.
+This module does not import fnnexp, so it cannot share a mistake with the report. The caller says which
+factors vary. All trials must have finished, and each configuration and seed must occur once.
 """
 
 import bisect
@@ -21,14 +21,14 @@ METRIC = "val_accuracy"
 MARGIN = 0.2 / 100
 ALPHA = 0.05
 PRIOR = 2
-"""How many standard deviations a difference is expected to be, where seeds were looked at before."""
+"""The expected size of a difference in standard deviations, for seeds that were looked at before."""
 
 IMAGES, CLASSES = 5000, 10
-"""Of MNIST, to validate on."""
+"""The number of MNIST images for validation, and of classes."""
 
 
 def read(file, factors):
-    """Return the finished trials, with the names of options, and the look that saw each, or infinity."""
+    """Return the finished trials with options as text, and the look that saw each trial first or infinity."""
     runs = pd.read_csv(file)
     assert (runs["status"] == "finished").all()
     assert not runs.duplicated([*factors, "seed"]).any()
@@ -39,7 +39,7 @@ def read(file, factors):
 
 
 def as_names(table, factors):
-    """Return a table with the options of these factors as text: a rate of 1.0 is `1`."""
+    """Return a table with the options of these factors as text; a rate of 1.0 becomes `1`."""
     texts = {
         factor: [f"{value:g}" if isinstance(value, float) else str(value) for value in table[factor]]
         for factor in factors
@@ -49,23 +49,24 @@ def as_names(table, factors):
 
 
 def joined(runs, factors):
-    """Return one row a training; options that are the same trainings everywhere are one: `a = b`."""
+    """Return one row per training. Options with identical trainings everywhere are merged to `a = b`."""
     names = {}
     for factor in factors:
-        rest = [each for each in factors if each != factor]
-        same = {}
+        rest = [other for other in factors if other != factor]
+        by_trainings = {}
         for option in runs[factor].unique():
-            mine = runs[runs[factor] == option]
-            same.setdefault(frozenset(map(tuple, mine[[*rest, "seed", "training"]].to_numpy())), []).append(
-                option
-            )
-        names[factor] = {option: " = ".join(options) for options in same.values() for option in options}
+            trials = runs[runs[factor] == option]
+            trainings = frozenset(map(tuple, trials[[*rest, "seed", "training"]].to_numpy()))
+            by_trainings.setdefault(trainings, []).append(option)
+        names[factor] = {
+            option: " = ".join(options) for options in by_trainings.values() for option in options
+        }
     named = runs.assign(**{factor: runs[factor].map(names[factor]) for factor in factors})
     return named.drop_duplicates([*factors, "seed"])
 
 
 def named(runs, factors):
-    """Return each row's configuration: `relu_100 he optimizer.lr=0.1`."""
+    """Return the name of the configuration of each row: `relu_100 he optimizer.lr=0.1`."""
     texts = [runs[f] if f in ("arch", "init", "batching") else f"{f}=" + runs[f] for f in factors]
     return texts[0].str.cat(texts[1:], sep=" ") if len(texts) > 1 else texts[0]
 
@@ -73,7 +74,7 @@ def named(runs, factors):
 def at_best(runs, factors, axes):
     """Return the trials of each combination of the other factors at its own best values of these axes.
 
-    The best have the best mean over seeds; of equal means the smallest values are taken.
+    The best values have the highest mean over seeds; ties are broken by the smallest values.
     """
     rest = [factor for factor in factors if factor not in axes]
     means = runs.groupby([*rest, *axes])[METRIC].mean().round(12).reset_index()
@@ -81,18 +82,18 @@ def at_best(runs, factors, axes):
     return runs.merge(ranked.drop_duplicates(rest).drop(columns=METRIC))
 
 
-def question(runs, column, places=()):
-    """Return every two of a column's options, the best with every other first, and all as one family.
+def question(runs, column, others=()):
+    """Return all pairs of options in a column as one family of tests, those with the best option first.
 
-    Of each option there are its accuracies and its looks: seeds down, the combinations of `places` across.
+    The accuracies and looks of each option are tables, with seeds down and combinations of `others` across.
     """
     means = runs.groupby(column)[METRIC].mean().sort_values(ascending=False)
-    by = ["seed", *places]
+    by = ["seed", *others]
     tables = {}
     for option in means.index:
         rows = runs[runs[column] == option].sort_values(by)
         n = rows["seed"].nunique()
-        tables[option] = [rows[each].to_numpy().reshape(n, -1) for each in (METRIC, "look")]
+        tables[option] = [rows[name].to_numpy().reshape(n, -1) for name in (METRIC, "look")]
     pairs = [pair(*two) for two in itertools.combinations(tables.items(), 2)]
     table, family = pd.DataFrame(pairs).assign(family=len(pairs)), len(pairs)
     table["p_corrected"], table["p_equivalent"] = holm(table["p"]), holm(table["p_equivalent"])
@@ -108,16 +109,16 @@ def question(runs, column, places=()):
 
 
 def pair(a, b):
-    """Return what a report says of two options, each a name and its arrays, before it corrects for others.
+    """Return the comparison of two options, each a name with its arrays, before correction for other pairs.
 
-    A seed's accuracy is the mean over the places. Its last look is the one that saw all its trials.
+    The accuracy of a seed is the mean over the combinations. Its look is the first that saw all its trials.
     """
     if a[1][0].mean() < b[1][0].mean():
         a, b = b, a
-    (better, (x, seen)), (other, (y, also_seen)) = a, b
+    (better, (x, x_looks)), (other, (y, y_looks)) = a, b
     bad = np.hstack([x, y]) < 2 / CLASSES
     mixed = (bad.any(axis=0) & ~bad.all(axis=0)).any()
-    looks = len(np.unique(np.hstack([seen, also_seen]).max(axis=1)))
+    looks = len(np.unique(np.hstack([x_looks, y_looks]).max(axis=1)))
     test = ("safe signs" if mixed else "safe t") if looks > 1 else ("sign flip" if mixed else "t")
     d = ((x * IMAGES).round() - (y * IMAGES).round()).mean(axis=1) / IMAGES
     x, y = x.mean(axis=1), y.mean(axis=1)
@@ -129,11 +130,11 @@ def pair(a, b):
             "p_equivalent": math.nan if mixed else p_equivalent(test, d), "d": d}  # fmt: skip
 
 
-# The tests, each for one look or, after `safe`, for any number of looks
+# The tests; those named `safe` are valid for any number of looks, the others for one
 
 
 def p_value(test, d):
-    """Return the p of a test; differences that are all the same are tested by their signs."""
+    """Return the p of a test. Differences that are all equal are tested by sign."""
     if len(d) < 2:
         return math.nan
     if test in ("sign flip", "safe signs") or not np.ptp(d):
@@ -142,7 +143,7 @@ def p_value(test, d):
 
 
 def p_equivalent(test, d):
-    """Return the p for a mean within the margin; if all are the same, half of all seeds could lie outside."""
+    """Return the p of a mean outside the margin; if all differences are equal, the p of their signs."""
     if len(d) < 2:
         return math.nan
     outside = abs(d.mean()) >= MARGIN
@@ -154,7 +155,7 @@ def p_equivalent(test, d):
 
 
 def interval(test, d):
-    """Return the 95% interval; none where it is of resampled means, which :func:`bca` bounds."""
+    """Return the 95% interval, or NaN if it is a bootstrap interval, which :func:`bca` bounds."""
     if len(d) < 2 or (len(d) < 6 and not np.ptp(d)):
         return math.nan, math.nan
     if not np.ptp(d):
@@ -168,13 +169,13 @@ def interval(test, d):
 
 
 def sign_flips(d):
-    """Return the share of all sign patterns that lie as far from 0: sums are apart by more than rounding."""
+    """Return the share of all sign patterns whose sum is at least as far from 0, up to rounding."""
     patterns = np.array(list(itertools.product((1, -1), repeat=len(d))))
     return (abs(patterns @ d) >= abs(d.sum()) - 1e-9).mean()
 
 
 def safe_signs(d):
-    """Return how likely so many positive signs are at one half, against all probabilities of one alike."""
+    """Return the likelihood of the positive signs at probability 1/2 over that at a uniform probability."""
     ahead, n = (d > 0).sum(), (d != 0).sum()
     return min(1.0, stats.binom.pmf(ahead, n, 0.5) / stats.betabinom.pmf(ahead, n, 1, 1))
 
@@ -185,24 +186,24 @@ def safe_t(d):
 
 
 def log_bayes_factor(t, n):
-    """Return by how much a mean of N(0, (2σ)²) makes n differences with this t likelier than a mean of 0.
+    """Return the log Bayes factor of a mean from N(0, (2σ)²) against a mean of 0, given n differences.
 
-    Both likelihoods, of the sample's mean (t/√n standard deviations) and of the squares about it (n − 1), are
-    integrated over all log σ by the trapezoid rule.
+    Their statistic is t. Both likelihoods are those of the sample mean (t/√n standard deviations) and of the
+    sum of squares about it (n − 1), integrated over all log σ by the trapezoid rule.
     """
     mean = abs(t) / math.sqrt(n)
     log_s = np.linspace(-15, 15, 3001) + math.log(mean**2 + 1) / 2
     squares = -(n - 1) * (log_s + np.exp(-2 * log_s) / 2)
-    likely = [
+    log_likelihoods = [
         special.logsumexp(squares + stats.norm.logpdf(mean, scale=np.exp(log_s) * math.sqrt(1 / n + tau**2)))
         for tau in (PRIOR, 0)
     ]
-    return likely[0] - likely[1]
+    return log_likelihoods[0] - log_likelihoods[1]
 
 
 @functools.cache
 def critical(n, alpha):
-    """Return the |t| of n differences from which on the Bayes factor is 1/α; infinity where it is at none."""
+    """Return the smallest |t| of n differences with a Bayes factor of 1/α, infinity if there is none."""
     most = 1e6
     if log_bayes_factor(most, n) < -math.log(alpha):
         return math.inf
@@ -210,7 +211,7 @@ def critical(n, alpha):
 
 
 def seeds_needed(d, test, family):
-    """Return the least number of seeds with a power of 80% at a second look, NaN if it is beyond 1,000."""
+    """Return the smallest number of seeds with a power of 80% at a second look, NaN if it exceeds 1,000."""
     if len(d) < 2 or not d.mean():
         return math.nan
     alpha, varies = ALPHA / family, np.ptp(d) > 0
@@ -224,9 +225,9 @@ def seeds_needed(d, test, family):
 
 
 def power(effect, n, alpha):
-    """Return how often t is beyond its critical value, on the side of the effect.
+    """Return the probability that t exceeds its critical value, in the direction of the effect.
 
-    With a sample's standard deviation s that is how often √n times its mean is beyond s times that value.
+    Given the standard deviation s of a sample, √n times its mean must exceed s times the critical value.
     """
     limit = critical(n, alpha)
     if math.isinf(limit):
@@ -237,50 +238,51 @@ def power(effect, n, alpha):
 
 
 def holm(p):
-    """Return Holm's p values: of Bonferroni's in any set of pairs with this one in it, the greatest.
+    """Return Holm's p values by their definition: the largest Bonferroni p over all sets with the pair.
 
-    Where there is no p there is none, but the pair counts as one with a larger.
+    A pair without p stays without, but it counts as a pair with p = 1.
     """
     known = p.fillna(1.0).to_numpy()
-    alone = known * (known >= known[:, None]).sum(axis=1)
-    return np.where(p.isna(), math.nan, [min(1.0, alone[known <= each].max()) for each in known])
+    bonferroni = known * (known >= known[:, None]).sum(axis=1)
+    return np.where(p.isna(), math.nan, [min(1.0, bonferroni[known <= p_i].max()) for p_i in known])
 
 
 # The tables of a report
 
 
 def options(runs, factors):
-    """Return every two options of each factor: all pairs of one factor are a family."""
+    """Return all pairs of options of each factor; the pairs of a factor are a family."""
     runs = joined(runs, factors)
     for factor in factors:
         if len(runs[factor].unique()) > 1:
-            yield question(runs, factor, [each for each in factors if each != factor]).assign(factor=factor)
+            others = [other for other in factors if other != factor]
+            yield question(runs, factor, others).assign(factor=factor)
 
 
 def cells(runs, factors):
-    """Return the best initializer in each combination of the others, and the next; a cell is a family."""
+    """Return the best initializer in each cell against the next best; the pairs of a cell are a family."""
     runs = joined(runs, factors)
-    places = [each for each in factors if each != "init"]
-    for key, cell in runs.groupby(places) if places else []:
-        yield question(cell, "init").head(1).assign(**dict(zip(places, key, strict=True)))
+    others = [factor for factor in factors if factor != "init"]
+    for options_of_cell, cell in runs.groupby(others) if others else []:
+        yield question(cell, "init").head(1).assign(**dict(zip(others, options_of_cell, strict=True)))
 
 
 def leader(runs, factors):
-    """Return the best configuration against every other; all pairs of configurations are the family."""
+    """Return the best configuration against every other; all pairs of configurations are one family."""
     runs = joined(runs, factors)
     runs = runs.assign(configuration=named(runs, factors))
     return question(runs, "configuration").head(runs["configuration"].nunique() - 1)
 
 
 def failures(runs, factors):
-    """Return each configuration, in how many seeds it is below twice what guessing gets, and its seeds."""
+    """Return (configuration, number of seeds below twice the accuracy of guessing, number of seeds)."""
     runs = joined(runs, factors)
     failed = (runs[METRIC] < 2 / CLASSES).groupby(named(runs, factors))
     return [*failed.agg(["sum", "size"]).itertuples(name=None)]
 
 
 def board(runs, factors):
-    """Return mean and standard deviation of each configuration, also of those that are another's same."""
+    """Return the mean and standard deviation of each configuration, including identical configurations."""
     by = runs.groupby(factors)
     means = by[[METRIC, "test_accuracy"]].mean()
     spreads = by[[METRIC, "test_accuracy"]].std().add_suffix("_sd")
@@ -288,7 +290,7 @@ def board(runs, factors):
 
 
 def bounds(values):
-    """Return bounds for both ends of a mean's interval: Student's of fewer than six values, else bca's."""
+    """Return bounds for both ends of the interval of a mean: Student's below six values, else BCa."""
     if len(values) >= 6:
         return list(bca(values))
     return [(end, end) for end in np.clip(stats.ttest_1samp(values, 0).confidence_interval(0.95), 0, 1)]
@@ -297,8 +299,8 @@ def bounds(values):
 def bca(values):
     """Return bounds for both ends of the BCa interval of a mean, from all n^n resamples.
 
-    A report draws 4,999 of them, so its ends are quantiles at levels that are off by chance: the bounds are
-    four standard errors wide on either side. The level is raised as Hesterberg (2015, §3.4) has it.
+    A report draws 4,999 resamples, so its ends have sampling error: the bounds are four standard errors wide
+    on either side. The level is expanded as in Hesterberg (2015, §3.4).
     """
     x, n, resamples = np.asarray(values), len(values), 4999
     means = np.sort(x[resampled(n)].mean(axis=1).round(12))
@@ -322,18 +324,18 @@ def resampled(n):
 
 
 def shares(runs, factors):
-    """Return each effect's share of all squares by an analysis of variance; the residual is the seeds'."""
+    """Return the share of each effect in the sum of squares, by ANOVA; the residual is that of the seeds."""
     runs = joined(runs, factors)
     table = runs.set_axis([column.replace(".", "_") for column in runs.columns], axis=1)
     terms = [f"C({factor.replace('.', '_')})" for factor in factors]
-    with np.errstate(divide="ignore"):  # one seed leaves no residual to divide by
+    with np.errstate(divide="ignore"):  # with one seed the residual is 0
         squares = anova_lm(ols(f"{METRIC} ~ {' * '.join(terms)}", table).fit())["sum_sq"]
     effects = dict(zip(terms, factors, strict=True))
-    names = [" × ".join(effects.get(each, "seed") for each in effect.split(":")) for effect in squares.index]
+    names = [" × ".join(effects.get(term, "seed") for term in effect.split(":")) for effect in squares.index]
     return dict(zip(names, squares / squares.sum(), strict=True))
 
 
 def image_error(accuracy, images):
-    """Return the standard error of an accuracy from so many images: half of Wilson's interval at one."""
+    """Return the standard error of an accuracy on a number of images: half of Wilson's interval at z = 1."""
     low, high = proportion_confint(accuracy * images, images, 2 * stats.norm.sf(1), method="wilson")
     return (high - low) / 2

@@ -1,4 +1,4 @@
-"""Frames, tables and the page, against numbers that were put into a store by hand."""
+"""Frames, tables and the page, for a store with known numbers."""
 
 import csv
 import doctest
@@ -37,21 +37,21 @@ IDENTICAL = {"xavier": "sqrtmax"}
 
 
 def accuracy(arch, init, batching, seed, epoch, split):
-    """Return a made-up accuracy, different for each of its arguments, the same for identical inits."""
+    """Return an invented accuracy that depends on every argument but is equal for identical initializers."""
     init = IDENTICAL.get(init, init)
     quality = 0.05 * ["max", "sqrtmax", "he"].index(init) + 0.02 * len(arch) / 10 + 0.1 * (batching == "mini")
     return 0.3 + quality + 0.07 * epoch + 0.003 * seed**2 + 0.001 * SPLITS.index(split)
 
 
 def metrics_at(epoch, accuracies):
-    """Return a step's metrics from {split: accuracy}; the loss is minus its logarithm."""
+    """Return the metrics of a step from {split: accuracy}; the loss is −log(accuracy)."""
     return {f"{split}_accuracy": a for split, a in accuracies.items()} | {
         f"{split}_loss": -math.log(a) for split, a in accuracies.items()
     }
 
 
 class Store:
-    """A SQLite store that is filled as fnnexp.tracking does."""
+    """A SQLite store with runs in the format of fnnexp.tracking."""
 
     def __init__(self, uri):
         from mlflow import MlflowClient
@@ -63,8 +63,9 @@ class Store:
         from mlflow.entities import Metric, Param
 
         if experiment not in self.experiments:
-            place = Path(self.uri.removeprefix("sqlite:///")).parent / "artifacts"  # else where pytest stands
-            self.experiments[experiment] = self.client.create_experiment(experiment, place.as_uri())
+            # MLflow's default would be the working directory of pytest.
+            folder = Path(self.uri.removeprefix("sqlite:///")).parent / "artifacts"
+            self.experiments[experiment] = self.client.create_experiment(experiment, folder.as_uri())
         self.clock += 1000
         tags = {f"fnnexp.{key}": str(value) for key, value in tags.items()}
         run = self.client.create_run(self.experiments[experiment], self.clock, tags, name).info.run_id
@@ -109,7 +110,7 @@ def status_of(arch, init, batching, seed):
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     made = Store(f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db")
-    made.add("grid", "not ours", {"seed": 7}, {})
+    made.add("grid", "foreign run", {"seed": 7}, {})
     interrupted = params("relu_100", "sqrtmax", "full", 0)
     first = {"trial": trial_id("relu_100", "sqrtmax", "full", 0), "status": "running"}
     made.add("grid", "interrupted", interrupted, {1: {"test_accuracy": 0.01}}, ended="KILLED", **first)
@@ -133,7 +134,7 @@ def store(tmp_path_factory):
 
     done = params("relu_100", "max", "full", 1)
     later = {"trial": trial_id("relu_100", "max", "full", 1), "status": "running"}
-    made.add("grid", "begun again for nothing", done, {}, ended="KILLED", **later)
+    made.add("grid", "restarted after it finished", done, {}, ended="KILLED", **later)
 
     start = {0: metrics_at(0, {"train": 0.1, "test": 0.125})}
     tags = {"trial": "00000000000000aa", "status": "finished"}
@@ -164,7 +165,7 @@ def runs(store):
 
 @pytest.fixture(scope="module")
 def written(store, tmp_path_factory):
-    """Return the folder of the grid's report, and what the terminal showed in 80 columns."""
+    """Return the folder of the grid's report, and the terminal output with 80 columns."""
     folder = tmp_path_factory.mktemp("report") / "new" / "folder"
     console = Console(file=io.StringIO(), width=80)
     page = report.write("grid", folder, tracking_uri=store.uri, console=console)
@@ -181,14 +182,14 @@ def write(store, experiment, folder):
 # Frames
 
 
-def test_runs_has_one_row_a_trial_in_order_of_their_start(runs):
+def test_runs_has_one_row_per_trial_in_order_of_start(runs):
     assert runs["trial"].tolist() == [trial_id(*each) for each in GRID]
     assert runs["status"].tolist() == [status_of(*each) for each in GRID]
     for row, (arch, init, batching, seed) in zip(runs.to_dict("records"), GRID, strict=True):
         assert (row["arch"], row["init"], row["batching"], row["seed"]) == (arch, init, batching, seed)
 
 
-def test_final_metrics_are_those_of_the_last_epoch(runs):
+def test_final_metrics_are_from_the_last_epoch(runs):
     for row, (*key, seed) in zip(runs.to_dict("records"), GRID, strict=True):
         last = {"finished": EPOCHS, "diverged": 2, "failed": None}[row["status"]]
         for split in SPLITS:
@@ -217,11 +218,11 @@ def test_columns_are_typed(runs):
     assert str(runs["started"].dtype.tz) == "UTC"
     assert runs["started"].iloc[0] == pd.Timestamp(1_700_000_003_000, unit="ms", tz="UTC")
     assert runs["seconds"].tolist() == [2.5] * len(GRID)
-    assert list(runs["init"].cat.categories) == ["max", "sqrtmax", "xavier", "he"]  # as documented
+    assert list(runs["init"].cat.categories) == ["max", "sqrtmax", "xavier", "he"]  # the documented order
     assert set(runs.loc[runs["batching"] == "full", "batching.size"].isna()) == {True}
 
 
-def test_a_factor_that_an_axis_settles_does_not_split_the_table_but_is_told():
+def test_a_factor_that_depends_on_an_axis_is_reported_but_does_not_split_the_table():
     steps = {"full": 0.5, "mini": 0.1}
     rows = [
         {"status": "finished", "arch": arch, "init": "he", "batching": batching, "optimizer": "sgd",
@@ -229,14 +230,14 @@ def test_a_factor_that_an_axis_settles_does_not_split_the_table_but_is_told():
         for arch in ("a", "b") for batching, lr in steps.items()
     ]  # fmt: skip
     runs = pd.DataFrame(rows).astype(dict.fromkeys(("arch", "init", "batching", "optimizer"), "category"))
-    assert overview.followers(runs) == ["optimizer.lr follows batching: full 0.5, mini 0.1"]
+    assert overview.followers(runs) == ["optimizer.lr varies only with batching: full 0.5, mini 0.1"]
     assert others(runs) == []
     swept = pd.concat([runs, runs.assign(**{"optimizer.lr": 1.0})], ignore_index=True)
     assert others(swept) == ["optimizer.lr"]
     assert overview.followers(swept) == []
 
 
-def test_a_column_is_numbers_only_if_all_of_it_is():
+def test_a_column_is_numeric_only_if_all_its_values_are():
     def typed(*texts):
         column = frames._typed(pd.Series(texts, dtype="str"))
         return str(column.dtype), [None if pd.isna(value) else value for value in column]
@@ -249,7 +250,7 @@ def test_a_column_is_numbers_only_if_all_of_it_is():
     assert typed(None, None) == (TEXT, [None, None])
 
 
-def test_curves_hold_every_recorded_value(store):
+def test_curves_contain_every_recorded_value(store):
     curves = frames.curves("grid", tracking_uri=store.uri)
     expected = {}
     for arch, init, batching, seed in GRID:
@@ -260,9 +261,9 @@ def test_curves_hold_every_recorded_value(store):
                 key = (trial_id(arch, init, batching, seed), epoch)
                 expected[*key, f"{split}_accuracy"] = value
                 expected[*key, f"{split}_loss"] = -math.log(value)
-    found = {(row.trial, row.epoch, row.metric): row.value for row in curves.itertuples()}
-    assert len(curves) == len(found) == len(expected)
-    assert found == pytest.approx(expected)
+    values = {(row.trial, row.epoch, row.metric): row.value for row in curves.itertuples()}
+    assert len(curves) == len(values) == len(expected)
+    assert values == pytest.approx(expected)
     assert (curves["split"].astype(str) + "_" + curves["quantity"].astype(str) == curves["metric"]).all()
     text = ["trial", "name", *CHOICES, "metric", "split", "quantity"]
     assert {str(curves[column].dtype) for column in text} == {"category"}
@@ -273,7 +274,7 @@ def test_curves_hold_every_recorded_value(store):
     ]
 
 
-def test_an_epoch_recorded_again_counts_once_as_it_was_last(store):
+def test_only_the_last_record_of_an_epoch_counts(store):
     table, curves, _ = frames.whole("again", tracking_uri=store.uri)
     assert curves["value"].tolist() == [0.5, 0.625]
     assert table["test_accuracy"].tolist() == [0.625]
@@ -281,7 +282,7 @@ def test_an_epoch_recorded_again_counts_once_as_it_was_last(store):
     assert table["seconds"].isna().all()
 
 
-def test_a_killed_run_is_interrupted_and_counted_as_such(store):
+def test_a_killed_run_is_counted_as_interrupted(store):
     runs = frames.runs("stopped", tracking_uri=store.uri)
     assert runs["status"].tolist() == ["interrupted"] * 2
     assert leaderboard.leaderboard(runs)["interrupted"].tolist() == [2]
@@ -292,7 +293,7 @@ def test_a_killed_run_is_interrupted_and_counted_as_such(store):
     assert by_architecture.table(runs).iloc[0, 0] == "interrupted"
 
 
-def test_reading_leaves_the_collector_as_it_was(store):
+def test_reading_leaves_the_garbage_collector_enabled(store):
     import gc
 
     assert gc.isenabled()
@@ -312,19 +313,19 @@ def test_every_experiment_has_the_same_columns_and_types(store, runs, experiment
     assert len(table) == {"empty": 0, "grid": len(GRID), "untrained": 1}[experiment]
 
 
-def test_a_missing_experiment_is_told_with_those_there_are(store):
+def test_an_unknown_experiment_is_refused_with_the_existing_names(store):
     with pytest.raises(FnnexpError, match=r"'gird'.* Did you mean 'grid'\?.*again, all_failed, empty, grid"):
         frames.runs("gird", tracking_uri=store.uri)
 
 
-def test_a_server_that_does_not_answer_is_told(monkeypatch):
+def test_a_server_that_does_not_answer_is_reported(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr("fnnexp.tracking.retry.AT_START", 1.0)
     with pytest.raises(FnnexpError, match=r"http://127.0.0.1:9 does not answer"):
         frames.runs("grid", tracking_uri="http://127.0.0.1:9")
 
 
-def test_looking_where_no_store_is_makes_none(tmp_path):
+def test_reading_a_missing_store_does_not_create_it(tmp_path):
     with pytest.raises(FnnexpError, match="there is no MLflow store at"):
         frames.runs("grid", tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
     assert not list(tmp_path.iterdir())
@@ -346,8 +347,8 @@ def test_statistics_agree_with_the_standard_library():
     assert math.isnan(statistics.mean([]))
 
 
-def test_factors_are_what_varies_and_is_not_said_by_an_option(store, runs):
-    assert factors_of(runs) == ["arch", "init", "batching"]  # not arch.hidden, which arch tells
+def test_factors_are_the_columns_that_vary_independently_of_an_option(store, runs):
+    assert factors_of(runs) == ["arch", "init", "batching"]  # arch.hidden follows from arch
     assert factors_of(runs[runs["arch"] == "relu_100"]) == ["init", "batching"]
     rates = frames.runs("rates", tracking_uri=store.uri)
     assert factors_of(rates) == ["init", "init.std", "optimizer.lr"]
@@ -355,17 +356,17 @@ def test_factors_are_what_varies_and_is_not_said_by_an_option(store, runs):
 
 
 def expected_leaderboard():
-    """Return {(arch, init, batching): (n, mean, sd)} of the finished trials, by plain loops."""
-    found = {}
+    """Return {(arch, init, batching): {split: values}} of the finished trials, by plain loops."""
+    expected = {}
     for arch, init, batching, seed in GRID:
-        values = found.setdefault((arch, init, batching), {"val": [], "test": []})
+        values = expected.setdefault((arch, init, batching), {"val": [], "test": []})
         if status_of(arch, init, batching, seed) == "finished":
             for split in values:
                 values[split].append(accuracy(arch, init, batching, seed, EPOCHS, split))
-    return found
+    return expected
 
 
-def test_the_leaderboard_is_right(runs):
+def test_the_leaderboard_agrees_with_plain_loops(runs):
     board = leaderboard.leaderboard(runs)
     expected = expected_leaderboard()
     assert len(board) == len(expected)
@@ -377,7 +378,7 @@ def test_the_leaderboard_is_right(runs):
             mean = plain.fmean(values[split]) if values[split] else math.nan
             sd = plain.stdev(values[split]) if len(values[split]) > 1 else math.nan
             if split == "test" and row != best:
-                mean = sd = math.nan  # of what was not chosen, test accuracy is not looked at
+                mean = sd = math.nan  # only the best configuration shows test accuracy
             assert row[f"{split}_accuracy"] == pytest.approx(mean, nan_ok=True)
             assert row[f"{split}_accuracy_sd"] == pytest.approx(sd, nan_ok=True)
         interval = statistics.mean_interval(values["val"])
@@ -387,7 +388,7 @@ def test_the_leaderboard_is_right(runs):
     assert ranked == sorted(ranked, reverse=True)
 
 
-def test_what_did_not_finish_is_counted_and_stands_last(runs):
+def test_configurations_without_finished_trials_are_counted_and_come_last(runs):
     board = leaderboard.leaderboard(runs).set_index(["arch", "init", "batching"])
     assert board.loc[("relu_100", "he", "full"), ["seeds", "diverged", "failed"]].tolist() == [1, 2, 0]
     last = board.iloc[-1]
@@ -403,7 +404,7 @@ def test_identical_configurations_are_noted(runs):
         assert row["note"] == (f"same as {other}" if other else "")
 
 
-def test_the_ranking_says_when_it_stands_on_test_data(store, runs):
+def test_a_ranking_on_test_data_is_called_optimistic(store, runs):
     assert frames.ranking(runs) == "val_accuracy"
     untrained = frames.runs("untrained", tracking_uri=store.uri)
     assert frames.ranking(untrained) == "test_accuracy"
@@ -413,7 +414,7 @@ def test_the_ranking_says_when_it_stands_on_test_data(store, runs):
     assert "not all trials" in overview.basis(mixed)
 
 
-def test_what_was_held_out_decides_what_ranks_and_not_what_has_finished(store, runs):
+def test_the_ranking_metric_depends_on_held_out_rows_and_not_on_finished_trials(store, runs):
     for experiment in ("all_failed", "stopped"):
         unfinished = frames.runs(experiment, tracking_uri=store.uri)
         assert set(unfinished["data.validation"]) == {200}
@@ -424,12 +425,12 @@ def test_what_was_held_out_decides_what_ranks_and_not_what_has_finished(store, r
         both = pd.concat([unfinished, without], ignore_index=True)
         assert "because not all trials held out validation rows" in overview.basis(both)
     finished = runs["status"] == "finished"
-    some = runs["data.validation"].where(finished)  # as the others end they will have no val_accuracy
-    assert frames.ranking(runs.assign(**{"data.validation": some})) == "test_accuracy"
+    partly = runs["data.validation"].where(finished)  # the other trials will have no val_accuracy
+    assert frames.ranking(runs.assign(**{"data.validation": partly})) == "test_accuracy"
     assert frames.ranking(runs[finished].drop(columns="data.validation")) == "val_accuracy"
 
 
-def test_the_table_is_right(runs):
+def test_the_table_agrees_with_plain_loops(runs):
     cells = by_architecture.table(runs)
     assert list(cells.columns) == ["full", "mini"]
     assert cells.index.names == ["arch", "init"]
@@ -444,7 +445,7 @@ def test_the_table_is_right(runs):
         assert cells.loc[(arch, init), batching] == expected
 
 
-def test_other_factors_have_a_table_each(store, tmp_path):
+def test_each_value_of_another_factor_has_a_table(store, tmp_path):
     rates = frames.runs("rates", tracking_uri=store.uri)
     cells = by_architecture.table(rates)
     assert cells.index.names == ["optimizer.lr", "arch", "init"]
@@ -454,10 +455,10 @@ def test_other_factors_have_a_table_each(store, tmp_path):
         "optimizer.lr=0.1",
     ]
     page, _ = write(store, "rates", tmp_path)
-    assert page.count("<svg") == 1 + 2 * 3  # the answer; accuracy, loss and the map, for each
+    assert page.count("<svg") == 1 + 2 * 3  # the answer; accuracy, loss and heat map for each rate
 
 
-def test_reports_take_any_part_of_a_frame(runs):
+def test_tables_accept_any_part_of_a_frame(runs):
     part = runs[(runs["init"] == "he") & (runs["arch"] == "sigmoid_32_32")].iloc[::-1]
     assert list(leaderboard.leaderboard(part).columns)[:2] == ["batching", "seeds"]
     assert by_architecture.table(part).shape == (1, 2)
@@ -469,7 +470,7 @@ def test_reports_take_any_part_of_a_frame(runs):
 
 
 class Page(HTMLParser):
-    """The page's tables as lists of rows of (text, exact value or None), its tags and its links."""
+    """The tables of a page as lists of rows of (text, exact value or None), its tags and its links."""
 
     def __init__(self, text):
         super().__init__()
@@ -531,18 +532,18 @@ def test_the_page_the_files_and_the_terminal_show_the_same_numbers(written, runs
         assert [text for text, _ in row] == list(line.values())
 
 
-def test_the_files_hold_the_frames(written, store, runs):
+def test_the_files_contain_the_frames(written, store, runs):
     folder, _ = written
-    again = rows_of(folder / "runs.csv")
-    assert [row["trial"] for row in again] == runs["trial"].tolist()
-    assert [float(row["test_accuracy"] or "nan") for row in again] == pytest.approx(
+    rows = rows_of(folder / "runs.csv")
+    assert [row["trial"] for row in rows] == runs["trial"].tolist()
+    assert [float(row["test_accuracy"] or "nan") for row in rows] == pytest.approx(
         runs["test_accuracy"].tolist(), abs=0, nan_ok=True
     )
     curves = frames.curves("grid", tracking_uri=store.uri)
     assert [float(row["value"]) for row in rows_of(folder / "curves.csv")] == curves["value"].tolist()
 
 
-def test_the_page_is_self_contained_and_harmless(written):
+def test_the_page_is_self_contained_and_escapes_text(written):
     folder, _ = written
     text = (folder / "report.html").read_text(encoding="utf-8")
     page = Page(text)
@@ -556,42 +557,40 @@ def test_the_page_is_self_contained_and_harmless(written):
     assert style.INK not in text
 
 
-def test_the_terminal_fits_80_columns_and_tells_what_went_wrong(written):
+def test_the_terminal_output_fits_80_columns_and_reports_failures(written):
     _, shown = written
-    lines = [line for line in shown.splitlines()[:-1] if " report " not in line]  # a command is one line
+    lines = [line for line in shown.splitlines()[:-1] if " report " not in line]  # commands are not wrapped
     assert max(map(len, lines)) <= 80
     flat = " ".join(shown.split())
     assert "48 trials of 16 configurations: 43 finished, 2 diverged, 3 failed." in flat
-    said_of_losses = "1 of 12 configurations finished in no seed: relu_100 max mini."
-    for said in (
+    for text in (
         "failed: MemoryError",
         "[red]",
         "(4 more in report.html)",
-        said_of_losses,
+        "1 of 12 configurations never finished: relu_100 max mini.",
         "[1] same as xavier",
     ):
-        assert said in flat
+        assert text in flat
     assert len(shown.splitlines()) <= 24
-    assert "12 trials shared another's training" in flat
+    assert "12 trials shared the training of a numerically identical trial." in flat
 
 
-def test_a_report_without_training_is_one_point(store, tmp_path):
+def test_a_report_on_an_untrained_network_has_one_point(store, tmp_path):
     page, shown = write(store, "untrained", tmp_path)
-    assert page.count("<svg") == 3  # accuracy, loss and the map; no time was recorded
-    assert "script" not in Page(page).tags  # the initializer's name is hostile, and is drawn too
+    assert page.count("<svg") == 3  # accuracy, loss and heat map; no time was recorded
+    assert "script" not in Page(page).tags  # the figures also show the hostile name of the initializer
     assert "12.50" in shown
     assert "optimistic" in page
-    assert "optimistic" in page
 
 
-def test_a_report_of_failures_lists_them(store, tmp_path):
+def test_a_report_on_failed_trials_lists_them(store, tmp_path):
     page, shown = write(store, "all_failed", tmp_path)
     assert "<svg" not in page
     assert "No trial has finished" in page
     assert "no reason was recorded" in shown
 
 
-def test_a_part_of_an_experiment_is_reported_by_itself(store, runs, tmp_path):
+def test_a_report_can_cover_a_part_of_an_experiment(store, runs, tmp_path):
     wanted = {"init": "he,sqrtmax", "batching": "mini"}
     console = Console(file=io.StringIO(), width=80)
     before = len(store.client.search_runs([store.experiments["grid"]]))
@@ -611,7 +610,7 @@ def test_a_part_of_an_experiment_is_reported_by_itself(store, runs, tmp_path):
     assert set(hidden["arch"]) == {"sigmoid_32_32"}
 
 
-ASKED = pd.DataFrame({
+TRIALS = pd.DataFrame({
     "init": pd.Categorical(["he", "he2", "max", "a,b", None]),
     "seed": pd.array([0, 1, 2, 2**62, None], dtype="Int64"),
     "lr": [0.1, 1e-5, 0.3, 1 / 3, math.nan],
@@ -622,7 +621,7 @@ ASKED = pd.DataFrame({
 
 
 @pytest.mark.parametrize(
-    ("key", "asked", "rows"),
+    ("key", "values", "rows"),
     [
         ("init", "he", [0]),
         ("init", "he, max", [0, 2]),
@@ -659,12 +658,12 @@ ASKED = pd.DataFrame({
         ("text", "07", [4]),
     ],
 )
-def test_a_part_is_asked_for_in_the_grammar_of_a_sweep_and_compared_by_value(key, asked, rows):
-    assert filters.where(ASKED.assign(row=range(5)), {key: asked})["row"].tolist() == rows
+def test_trials_are_selected_in_the_grammar_of_a_sweep_and_by_value(key, values, rows):
+    assert filters.where(TRIALS.assign(row=range(5)), {key: values})["row"].tolist() == rows
 
 
 @pytest.mark.parametrize(
-    ("key", "asked", "said"),
+    ("key", "values", "message"),
     [
         ("seed", "true", "seed=true: no trial has it; trials have 0, 1, 2"),
         ("seed", "range(9)", "seed=3: no trial has it"),
@@ -688,13 +687,13 @@ def test_a_part_is_asked_for_in_the_grammar_of_a_sweep_and_compared_by_value(key
         ("text", "${seed}", "no trial has it"),
     ],
 )
-def test_what_is_asked_for_and_not_there_is_a_clear_error(key, asked, said):
-    with pytest.raises(FnnexpError, match=said):
-        filters.where(ASKED, {key: asked})
+def test_selecting_a_value_that_no_trial_has_is_a_clear_error(key, values, message):
+    with pytest.raises(FnnexpError, match=message):
+        filters.where(TRIALS, {key: values})
 
 
 @pytest.mark.parametrize(
-    ("wanted", "said"),
+    ("wanted", "message"),
     [
         ({"innit": "he"}, "have no 'innit' to select by; they have arch, init, .* Did you mean 'init'?"),
         ({"init": "he,mx"}, "init=mx: no trial has it; trials have sqrtmax, .* Did you mean 'max'?"),
@@ -702,47 +701,47 @@ def test_what_is_asked_for_and_not_there_is_a_clear_error(key, asked, said):
         ({"status": "failed"}, "have no 'status' to select by"),
     ],
 )
-def test_a_part_that_is_not_there_is_a_clear_error(runs, wanted, said):
-    with pytest.raises(FnnexpError, match=said):
+def test_selecting_trials_that_do_not_exist_is_a_clear_error(runs, wanted, message):
+    with pytest.raises(FnnexpError, match=message):
         filters.where(runs, wanted)
 
 
-def test_networks_of_hundreds_of_layers_are_told_apart_by_short_names(empty_store, tmp_path):
+def test_networks_with_hundreds_of_layers_have_distinct_short_names(empty_store, tmp_path):
     deep = Store(empty_store(tmp_path / "deep"))
     ups, downs = list(range(100, 200)), list(range(199, 99, -1))
     nets = {"8": [8] * 400, "16": [16] * 400, "up": ups, "other": [*ups[:50], 7, *ups[51:]], "down": downs}
     for (i, widths), init in product(enumerate(nets.values()), ("he", "max")):
         curve = {1: metrics_at(1, dict.fromkeys(SPLITS, 0.9 - i / 8 - 0.01 * (init == "max")))}
         name = "_".join(["relu", *map(str, widths)])
-        mine = params(name, init, **{"arch.hidden": str(widths)})
+        options = params(name, init, **{"arch.hidden": str(widths)})
         status = "failed" if (i, init) == (4, "max") else "finished"
-        deep.add("deep", f"{name}-{init}", mine, curve, trial=trial_id(i, init), status=status)
+        deep.add("deep", f"{name}-{init}", options, curve, trial=trial_id(i, init), status=status)
     page, terminal = write(deep, "deep", tmp_path / "r")
     cells = [row[0][0] for row in Page(page).tables[1][1:]]
     assert cells[:2] == ["relu_8×400", "relu_8×400"]
     assert len(set(cells)) == 5
     assert max(map(len, cells)) <= LONGEST
     assert "relu_8×400 he leads and is 1.00 points ahead" in " ".join(terminal.split())
-    assert "fnnexp report deep arch=" not in terminal  # a short name is no value to ask for
+    assert "fnnexp report deep arch=" not in terminal  # a shortened name cannot select trials
     assert "_8_8_8" not in page
     assert set(pd.read_csv(tmp_path / "r" / "runs.csv")["arch.hidden"]) == set(map(str, nets.values()))
 
 
-def test_nothing_to_report_and_nowhere_to_write_are_clear_errors(store, tmp_path):
-    with pytest.raises(FnnexpError, match="holds no trials"):
+def test_an_empty_experiment_and_an_unwritable_folder_are_clear_errors(store, tmp_path):
+    with pytest.raises(FnnexpError, match="has no fnnexp trials"):
         report.write("empty", tmp_path, tracking_uri=store.uri)
     (tmp_path / "file").write_text("")
     with pytest.raises(FnnexpError, match="Name another folder"):
         report.write("grid", tmp_path / "file", tracking_uri=store.uri)
 
 
-def test_without_a_folder_the_report_goes_below_reports(store, tmp_path, monkeypatch):
+def test_the_default_folder_is_reports_and_the_experiment(store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = report.write("untrained", tracking_uri=store.uri, console=Console(file=io.StringIO()))
     assert page.resolve() == tmp_path / "reports" / "untrained" / "report.html"
 
 
-def test_no_two_reports_share_a_folder_and_a_plain_name_keeps_its_own(store, tmp_path, monkeypatch):
+def test_reports_have_different_folders_and_a_plain_name_is_kept(store, tmp_path, monkeypatch):
     plain = ["card_grid", "v1.2-b", "ü", "experiment", "a_b", "x" * 100]
     changed = ["a b", "a/b", "a\\b", "a_b_", "..", ".", "*", "nul", "CON.x", "x" * 101, "x" * 102, "a b\0c=d"]
     folders = {name: report._file_name(name) for name in plain + changed}
@@ -758,13 +757,13 @@ def test_no_two_reports_share_a_folder_and_a_plain_name_keeps_its_own(store, tmp
     assert all(name.startswith("grid_init_he_max-") for name in names[1:])
 
 
-def test_the_report_is_in_mlflow_once_and_no_frame_takes_it_for_a_trial(store, tmp_path):
+def test_the_report_is_in_mlflow_once_and_is_not_a_trial(store, tmp_path):
     before = frames.runs("untrained", tracking_uri=store.uri)
     experiment = store.experiments["untrained"]
     note = "mlflow.note.content"
     for _ in range(2):
-        _, said = write(store, "untrained", tmp_path)
-        assert "In MLflow it is the run 'report'" in said
+        _, shown = write(store, "untrained", tmp_path)
+        assert "In MLflow: the artifacts of run 'report'" in shown
     pd.testing.assert_frame_equal(frames.runs("untrained", tracking_uri=store.uri), before)
     (run,) = store.client.search_runs([experiment], "tags.`fnnexp.report` = 'true'")
     assert run.info.status == "FINISHED"
@@ -772,13 +771,13 @@ def test_the_report_is_in_mlflow_once_and_no_frame_takes_it_for_a_trial(store, t
     assert logged == {file.name for file in tmp_path.iterdir()}
     assert {"report.html", "report.md", "leaderboard.csv", "test_loss.svg", "heat_map.png"} <= logged
     assert "the one configuration has 12.50%" in store.client.get_experiment(experiment).tags[note]
-    # What somebody wrote there stays.
+    # A note that a user wrote is kept.
     store.client.set_experiment_tag(experiment, note, "mine")
     write(store, "untrained", tmp_path)
     assert store.client.get_experiment(experiment).tags[note] == "mine"
 
 
-def test_only_what_the_report_wrote_is_logged_and_a_store_that_takes_nothing_costs_no_report(
+def test_only_files_of_the_report_are_logged_and_a_failure_to_log_keeps_the_report(
     store, tmp_path, monkeypatch
 ):
     (tmp_path / "private.txt").write_text("mine")
@@ -791,11 +790,11 @@ def test_only_what_the_report_wrote_is_logged_and_a_store_that_takes_nothing_cos
 
     monkeypatch.setattr(report.experiments, "log_report", refuse)
     page, shown = write(store, "all_failed", tmp_path)
-    assert "The report is not in MLflow, which did not take it: PermissionError: read only" in shown
+    assert "The report is not in MLflow: PermissionError: read only" in shown
     assert "No trial has finished" in page
 
 
-def test_every_figure_is_a_file_that_stands_alone(written):
+def test_every_figure_is_a_self_contained_file(written):
     folder, _ = written
     names = ("val_accuracy", "val_loss", "heat_map", "accuracy_against_time")
     for name in names:
@@ -805,8 +804,8 @@ def test_every_figure_is_a_file_that_stands_alone(written):
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     page = (folder / "report.html").read_text(encoding="utf-8")
     order = [
-        "The answer", "What was asked", "Leaderboard", "By architecture", "Pairs", "Batching modes",
-        "Which factor", "Curves", "Accuracy against", "Mistakes", "What diverged", "How to reproduce",
+        "The answer", "What was run", "Leaderboard", "By architecture", "Pairs", "Batching modes",
+        "How much each", "Curves", "Accuracy against", "Mistakes", "Diverged", "How to reproduce",
     ]  # fmt: skip
     heads = re.findall("<h2>(.*?)</h2>", page)
     assert [head for start, head in zip(order, heads, strict=True) if head.startswith(start)] == heads
@@ -817,15 +816,15 @@ def test_every_figure_is_a_file_that_stands_alone(written):
 # The drawings
 
 
-def test_an_initializer_looks_the_same_everywhere_and_unlike_the_others():
+def test_each_initializer_has_a_fixed_and_unique_style():
     many = [*style.KNOWN, "normal std=0.3", "normal std=1", "mine"]
-    looks = style.styles(many)
-    assert style.styles(["he", "mine"])["he"] == looks["he"]
-    assert len({look.marker for look in looks.values()}) == len(many)  # also without colour
-    assert looks["normal std=0.3"].color == looks["normal"].color
+    styles = style.styles(many)
+    assert style.styles(["he", "mine"])["he"] == styles["he"]
+    assert len({each.marker for each in styles.values()}) == len(many)  # unique even without colour
+    assert styles["normal std=0.3"].color == styles["normal"].color
 
 
-def test_the_curves_mean_and_band_are_over_seeds(store, runs):
+def test_the_mean_and_band_of_curves_are_over_seeds(store, runs):
     points = averages.of_curves(runs, frames.curves("grid", tracking_uri=store.uri), "val_accuracy")
     for row in points[points["init"] != "he"].itertuples():
         values = [accuracy(row.arch, row.init, row.batching, seed, row.epoch, "val") for seed in SEEDS]
@@ -834,7 +833,7 @@ def test_the_curves_mean_and_band_are_over_seeds(store, runs):
         assert (row.mean, row.low, row.high) == pytest.approx((plain.fmean(values), *interval[:2]))
 
 
-def test_no_panel_and_no_legend_overlap_another(store, runs):
+def test_panels_and_legend_do_not_overlap(store, runs):
     names = [f"initializer_{i}" for i in range(12)]
     places = [divmod(i, 3) for i in range(9)]
     headers = ["relu_100", "tanh_128", "sigmoid_32_32"]
@@ -843,7 +842,7 @@ def test_no_panel_and_no_legend_overlap_another(store, runs):
     assert_legible(figure)
 
 
-def test_a_loss_that_hides_the_rest_leaves_the_axis():
+def test_a_loss_that_would_flatten_the_rest_is_cut():
     points = pd.DataFrame({"arch": "a", "batching": "b", "init": ["x", "y", "z"], "epoch": 1.0})
     points = points.assign(mean=[0.3, 0.4, 900.0], high=[0.3, 0.4, 1000.0])
     assert curves.loss_limit(points) == pytest.approx(1.5 * math.log(10))
@@ -855,6 +854,6 @@ def test_the_examples_run(module):
     assert doctest.testmod(module).failed == 0
 
 
-def test_numpy_scalars_are_written_as_a_person_does():
+def test_numpy_scalars_are_written_like_plain_numbers():
     assert as_text(np.float64(1e-05)) == "1e-05"
     assert as_text(np.int64(3)) == "3"

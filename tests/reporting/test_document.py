@@ -1,4 +1,4 @@
-"""A document and its three renderings: what each medium shows, and that no text is taken for markup."""
+"""A document and its renderings: what each medium shows, and that text is escaped."""
 
 import csv
 import doctest
@@ -30,11 +30,11 @@ from fnnexp.reporting.write import write_files
 EVIL = "<b>|*`x`"
 
 
-def table(rows=3, **how):
+def table(rows=3, **options):
     cells = [
         [Cell(f"row {i}"), Cell(f"{i}.5", i + 0.5), Cell("open"), Cell("see below")] for i in range(rows)
     ]
-    return Table("Numbers", ["name", "value", "verdict", "note"], cells, 1, EVERYWHERE, **how)
+    return Table("Numbers", ["name", "value", "verdict", "note"], cells, 1, EVERYWHERE, **options)
 
 
 DOCUMENT = Document(
@@ -66,17 +66,19 @@ def shown(document, width=80):
     return console.file.getvalue()
 
 
-def test_each_medium_shows_its_blocks_and_no_heading_without_any():
+def test_each_medium_shows_its_blocks_and_no_empty_sections():
     page, text, screen = html.render(DOCUMENT), markdown.render(DOCUMENT), shown(DOCUMENT)
     assert re.findall("<h2>(.*?)</h2>", page) == ["First", "On the page"]
     assert re.findall("^## (.*)$", text, flags=re.MULTILINE) == ["First"]
-    assert not {"First", "On the page", "In the terminal"} & {*screen.splitlines()}  # one screen, no headings
+    assert not {"First", "On the page", "In the terminal"} & {
+        *screen.splitlines()
+    }  # the terminal shows no headings
     assert "terminal alone" in screen
     assert "page alone" not in screen + text
     assert DOCUMENT.sections[0].shown_in(Medium.TERMINAL) == [table()]
 
 
-def test_the_page_escapes_every_text_and_keeps_its_figures():
+def test_the_page_escapes_all_text_and_embeds_figures():
     page = html.render(DOCUMENT)
     body = page[page.index("<h1>") :]
     assert "<b>" not in body
@@ -84,12 +86,12 @@ def test_the_page_escapes_every_text_and_keeps_its_figures():
     assert "<code>code &lt;i&gt;</code></p>" in body
     assert "<pre>fnnexp -m &#39;a=&lt;1&gt;&#39;</pre>" in body
     assert "<svg>drawn</svg>" in body
-    assert body.count("<h3>heading</h3>") == 1  # over both
+    assert body.count("<h3>heading</h3>") == 1  # one heading for both figures
     assert "<a href='a.csv'>a.csv</a>, <a href='b.csv'>b.csv</a>." in body
     assert "<td class='n'><data value='0.5'>0.5</data></td><td class='verdict'>open</td>" in body
 
 
-def test_the_markdown_escapes_every_text_and_names_its_figures():
+def test_the_markdown_escapes_all_text_and_links_figures():
     text = markdown.render(DOCUMENT)
     assert text.startswith("# title &lt;b>\\|\\*\\`x\\`\n\n## First\n\n")
     assert "    fnnexp -m 'a=<1>'\n" in text
@@ -101,20 +103,20 @@ def test_the_markdown_escapes_every_text_and_names_its_figures():
     assert "](figure_1.png)" in text
 
 
-def test_a_long_table_that_folds_is_closed_on_the_page():
-    closed, opened = (
+def test_a_long_folding_table_is_collapsed_on_the_page():
+    collapsed, open_table = (
         html.render(Document("t", [Section("s", [table(rows, folds=True)])]))
         for rows in (html.ROWS_OPEN + 1, html.ROWS_OPEN)
     )
-    assert "<details><summary>Numbers: 13</summary>" in closed
-    assert "<details>" not in opened
-    assert "<h3>Numbers</h3>" in opened
+    assert "<details><summary>Numbers: 13</summary>" in collapsed
+    assert "<details>" not in open_table
+    assert "<h3>Numbers</h3>" in open_table
 
 
-def test_the_terminal_shows_as_many_rows_as_fit_without_wide_columns_and_where_the_rest_is():
+def test_the_terminal_shows_the_rows_that_fit_and_names_the_file_with_the_rest():
     numbers = table(40, file="numbers.csv", wide=["value"])
-    said = Text("It is said in full, " * 20, EVERYWHERE)
-    screen = shown(Document("t", [Section("s", [said, numbers])]))
+    text = Text("This text is long, " * 20, EVERYWHERE)
+    screen = shown(Document("t", [Section("s", [text, numbers])]))
     lines = screen.splitlines()
     assert len(lines) == terminal.LINES
     assert max(map(len, lines)) <= 80
@@ -123,30 +125,30 @@ def test_the_terminal_shows_as_many_rows_as_fit_without_wide_columns_and_where_t
     assert f"… and {40 - len(rows)} more rows in numbers.csv" in screen
     assert "value" not in screen
     assert "0.5" not in screen
-    assert screen.count("see below") == 1  # a note stands once, below
+    assert screen.count("see below") == 1  # a note is printed once, below the table
     assert screen.count("[1]") == len(rows) + 1
     short = shown(Document("t", [Section("s", [table(3, file="numbers.csv"), numbers])]))
-    assert [f"row {i}" in short for i in range(3)] == [True] * 3  # a whole table; of the next, what is left
+    assert [f"row {i}" in short for i in range(3)] == [True] * 3  # one whole table, then the rows that fit
     assert len(short.splitlines()) <= terminal.LINES
-    full = shown(Document("t", [Section("s", [Text("So many lines. " * 90, EVERYWHERE), numbers])]))
-    assert "row 0" not in full  # no room: the texts stand whole
-    assert " ".join(full.split()).count("So many lines.") == 90
+    full = shown(Document("t", [Section("s", [Text("Many lines. " * 120, EVERYWHERE), numbers])]))
+    assert "row 0" not in full  # texts are never cut, so no row fits
+    assert " ".join(full.split()).count("Many lines.") == 120
 
 
-def test_no_text_steers_the_terminal():
+def test_the_terminal_escapes_control_characters():
     evil = "\x1b[2J\x07"
     section = Section(evil, [Text(evil, EVERYWHERE), Table(evil, [evil], [[Cell(evil)]], 1, EVERYWHERE)])
     screen = shown(Document(evil, [section]))
     assert "\x1b" not in screen
     assert "\x07" not in screen
-    assert screen.count("[2J") == 5  # title, text, and the title, head and cell of the table
+    assert screen.count("[2J") == 5  # title, text, and the title, head and cell of a table
 
 
-def test_a_documents_figures_and_data_are_those_of_its_sections():
+def test_a_document_has_the_figures_and_data_of_its_sections():
     assert [figure.name for figure in DOCUMENT.figures] == ["figure_1", "figure_2"]
     assert list(DOCUMENT.data) == ["a"]
     assert DOCUMENT.section("On the page").sentences == ["page alone"]
-    assert DOCUMENT.sections[0].sentences == []  # a quiet text is a remark
+    assert DOCUMENT.sections[0].sentences == []  # quiet texts are not sentences
 
 
 @pytest.mark.parametrize("module", [markdown, wording])
@@ -162,15 +164,15 @@ CELLS = {
 }  # fmt: skip
 
 
-def test_no_cell_of_a_file_is_a_formula_and_numbers_are_numbers(own_folder):
+def test_csv_files_have_no_formulas_and_keep_numbers(own_folder):
     cells = [*CELLS]
     frame = pd.DataFrame({
         "text": cells, "=kind": pd.Categorical(cells), "n": range(-3, len(cells) - 3), "x": -0.5,
         "at": pd.Timestamp("2024-01-01", tz="UTC"), "none": [None] * len(cells),
     })  # fmt: skip
     document = Document("a", [Section("b", [], {"data": frame})])
-    write_files(document, own_folder / "here", "page")
-    with (own_folder / "here" / "data.csv").open(encoding="utf-8", newline="") as file:
+    write_files(document, own_folder / "report", "page")
+    with (own_folder / "report" / "data.csv").open(encoding="utf-8", newline="") as file:
         head, *rows = csv.reader(file)
     assert head == ["text", "'=kind", "n", "x", "at", "none"]
     assert [row[:2] for row in rows] == [[shown, shown] for shown in CELLS.values()]

@@ -1,4 +1,4 @@
-"""A report records in the store that results were seen; seeds that come later are tested for that."""
+"""A report records that results were seen, and seeds that are added later are tested accordingly."""
 
 from mlflow import MlflowClient
 
@@ -10,17 +10,17 @@ SWEEP = ("-m", "data=digits", "epochs=1", "arch.hidden=[8]", "init=he,max", "exe
 
 
 def looks_in(store):
-    """Return the looks as MLflow's own client gives them."""
+    """Return the recorded looks, read with MLflow's client."""
     tags = MlflowClient(store).get_experiment_by_name("fnnexp").tags
     return tags.get(LOOKS, "").split()
 
 
-def test_seeds_that_come_after_a_report_are_tested_at_every_look(invoke, store):
+def test_seeds_added_after_a_report_are_tested_for_repeated_looks(invoke, store):
     assert invoke(*SWEEP, "seed=0,1,2").status == 0
     fresh = fnnexp.runs("fnnexp")
     assert fresh["look"].isna().all()
     assert looks_in(store) == []
-    for _ in range(2):  # the same results again are no other look
+    for _ in range(2):  # a second report on the same results is not a new look
         assert invoke("report", "fnnexp").status == 0
         assert len(looks_in(store)) == 1
         assert (fnnexp.runs("fnnexp")["look"] == 1).all()
@@ -31,7 +31,7 @@ def test_seeds_that_come_after_a_report_are_tested_at_every_look(invoke, store):
     (pair,) = fnnexp.compare(grown).to_dict("records")
     assert pair["looks"] == 2
     assert pair["test"] in ("safe t", "safe signs")
-    ran = invoke("report", "fnnexp", "seed=0,1,2,3,4")  # of a part too
+    ran = invoke("report", "fnnexp", "seed=0,1,2,3,4")  # a report on a part is a look too
     assert "looked at these seeds 2 times" in " ".join(ran.out.split())
     assert len(looks_in(store)) == 2
     assert fnnexp.runs("fnnexp")["look"].tolist() == [1 if seed < 3 else 2 for seed in grown["seed"]]
@@ -39,7 +39,7 @@ def test_seeds_that_come_after_a_report_are_tested_at_every_look(invoke, store):
     assert written["look"].tolist() == fnnexp.runs("fnnexp")["look"].tolist()
 
 
-def test_a_look_that_cant_be_recorded_is_said_and_costs_no_report(invoke, store, monkeypatch):
+def test_a_look_that_cannot_be_recorded_is_reported_and_keeps_the_report(invoke, store, monkeypatch):
     assert invoke(*SWEEP, "seed=0").status == 0
 
     def refuse(*_):
@@ -48,6 +48,6 @@ def test_a_look_that_cant_be_recorded_is_said_and_costs_no_report(invoke, store,
     monkeypatch.setattr("fnnexp.tracking.experiment.record_look", refuse)
     ran = invoke("report", "fnnexp")
     assert ran.status == 0
-    assert "That these results were looked at is not recorded: " in ran.out
+    assert "Could not record that these results were seen: " in ran.out
     assert "no room" in ran.out
     assert looks_in(store) == []

@@ -1,4 +1,4 @@
-"""The best trial evaluated: its predictions against plain NumPy, and what is missing or tampered with."""
+"""The evaluation of the best trial: its predictions, and missing, damaged or manipulated artifacts."""
 
 import contextlib
 import io
@@ -35,7 +35,7 @@ GRID = ("arch=relu_100,sigmoid_32_32", "init=he,xavier", "epochs=1", "seed=0,1",
 
 
 def record(trials, train_alone, experiment="fnnexp", uri=None):
-    """Train trials here, one by one, and track them as a sweep does."""
+    """Train trials in this process, one by one, and record them like a sweep."""
     tracker = Tracker(experiment, uri)
     for trial in trials:
         records, weights = train_alone(trial)
@@ -54,63 +54,63 @@ def store(empty_store, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def swept(store, trials_of, train_alone):
-    """Return the trials of a small sweep on digits that stands in the store, and its frame."""
+    """Return the trials of a small sweep on digits that is in the store, and their frame."""
     trials = trials_of(*GRID)
-    with contextlib.chdir(Path(stores.store_file(store)).parent):  # where MLflow puts the artifacts
+    with contextlib.chdir(
+        Path(stores.store_file(store)).parent
+    ):  # MLflow writes artifacts to the working directory
         record(trials, train_alone, uri=store)
     return trials, frames.runs("fnnexp", tracking_uri=store)
 
 
-def best_of(runs):
+def best_trial(runs):
     return mistakes.best_trial(runs, comparisons.findings(runs))
 
 
-def truth(weights, images, activation):
-    """Return the probabilities of a network by the op-by-op reference."""
+def reference_probabilities(weights, images, activation):
+    """Return the class probabilities of a network, computed by the op-by-op reference."""
     layers = range(1, len([name for name in weights if name[0] == "W"]) + 1)
     network = Network([weights[f"W{i}"] for i in layers], [weights.get(f"b{i}") for i in layers], activation)
     return network.forward(np.asarray(images) / 255)
 
 
-def test_the_best_trial_is_that_of_the_leading_configuration_and_what_it_says_is_right(
-    swept, store, train_alone
-):
+def test_the_evaluation_of_the_best_trial_agrees_with_the_reference(swept, store, train_alone):
     trials, runs = swept
-    best = best_of(runs)
+    best = best_trial(runs)
     means = runs.groupby(["arch", "init"], observed=True)["val_accuracy"].mean()
-    mine = runs[(runs["arch"] == means.idxmax()[0]) & (runs["init"] == means.idxmax()[1])]
-    assert best["val_accuracy"] == mine["val_accuracy"].max()
+    leading = runs[(runs["arch"] == means.idxmax()[0]) & (runs["init"] == means.idxmax()[1])]
+    assert best["val_accuracy"] == leading["val_accuracy"].max()
     evaluation = mistakes.evaluate(best, store)
     trial = next(each for each in trials if each.id == best["trial"])
     arrays, (_, weights) = data.load(trial.data), train_alone(trial)
     images, labels = arrays.x_train[-300:], arrays.y_train[-300:].astype(int)
-    P = truth(weights, images, trial.recipe.architecture.activation)
-    said = P.argmax(axis=1)
+    P = reference_probabilities(weights, images, trial.recipe.architecture.activation)
+    predicted = P.argmax(axis=1)
     assert (evaluation.split, evaluation.first) == ("validation", trial.data.n_train - 300)
     predictions = evaluation.predictions
-    assert predictions.predicted.tolist() == said.tolist()
+    assert predictions.predicted.tolist() == predicted.tolist()
     assert predictions.probability == pytest.approx(P.max(axis=1), rel=1e-4)
     assert predictions.loss == pytest.approx(-np.log(P[np.arange(300), labels]), rel=1e-3, abs=1e-5)
-    assert mistakes.confusion(evaluation).to_numpy().tolist() == confusion_matrix(labels, said).tolist()
-    assert (said == labels).mean() == pytest.approx(best["val_accuracy"])
+    assert mistakes.confusion(evaluation).to_numpy().tolist() == confusion_matrix(labels, predicted).tolist()
+    assert (predicted == labels).mean() == pytest.approx(best["val_accuracy"])
     worst = mistakes.mistakes(evaluation)
-    assert sorted(worst["row"]) == sorted(np.flatnonzero(said != labels) + evaluation.first)
+    assert sorted(worst["row"]) == sorted(np.flatnonzero(predicted != labels) + evaluation.first)
     assert (arrays.y_train[worst["row"]] == worst["real"]).all()
     assert worst["loss"].is_monotonic_decreasing
     sentence = mistakes.sentence(evaluation)
-    assert "its 300 validation images, those that it was chosen by" in sentence
-    assert f"It gets {len(worst)} of them wrong ({100 * len(worst) / 300:.2f}%)" in sentence
-    assert "Computed again" not in sentence  # as it was logged
+    assert f"its 300 validation images it gets {len(worst)} wrong ({100 * len(worst) / 300:.2f}%)" in sentence
+    assert "It was chosen on these images" in sentence
+    assert "but its run logged" not in sentence  # the accuracy agrees with the logged one
     pairs = worst.groupby(["real", "predicted"]).size()
-    real, taken, times = re.search(r"a real (\d) is taken for a (\d) \((\d+) time", sentence).groups()
-    assert pairs[int(real), int(taken)] == int(times) == pairs.max()
+    predicted, real, times = re.search(r"predict (\d) for class (\d) \((\d+) time", sentence).groups()
+    assert pairs[int(real), int(predicted)] == int(times) == pairs.max()
     assert "logged 7 right" in mistakes.sentence(evaluation._replace(logged=7 / 300))
 
 
-def test_real_mnist_gets_the_accuracy_that_was_logged(mnist, store, trials_of, train_alone):
+def test_the_evaluation_on_mnist_has_the_logged_accuracy(mnist, store, trials_of, train_alone):
     small = ("arch.hidden=[16]", "epochs=1", "data.validation=0")
     record(trials_of("data=mnist", f"data.path={mnist}", *small), train_alone, "mnist", store)
-    best = best_of(frames.runs("mnist", tracking_uri=store))
+    best = best_trial(frames.runs("mnist", tracking_uri=store))
     evaluation = mistakes.evaluate(best, store)
     assert (evaluation.split, len(evaluation.real), evaluation.images.shape) == (
         "test",
@@ -120,10 +120,10 @@ def test_real_mnist_gets_the_accuracy_that_was_logged(mnist, store, trials_of, t
     assert np.count_nonzero(evaluation.predictions.predicted == evaluation.real) == round(
         10_000 * best["test_accuracy"]
     )
-    assert "for it held out no validation rows" in mistakes.sentence(evaluation)
+    assert "It held out no validation rows." in mistakes.sentence(evaluation)
 
 
-def test_the_section_is_in_the_page_the_files_and_mlflow(swept, store, tmp_path):
+def test_the_mistakes_are_on_the_page_in_files_and_in_mlflow(swept, store, tmp_path):
     console = Console(file=io.StringIO(), width=80)
     page = report.write("fnnexp", tmp_path / "r", tracking_uri=store, console=console).read_text("utf-8")
     section = page.partition("<h2>Mistakes")[2].partition("<h2>")[0]
@@ -151,57 +151,61 @@ def test_the_section_is_in_the_page_the_files_and_mlflow(swept, store, tmp_path)
     }
 
 
-def said(runs, store):
+def explanation(runs, store):
     section = mistakes.section(runs, comparisons.findings(runs), store)
     assert not section.figures
     assert not section.data
     return " ".join(section.sentences)
 
 
-def test_what_is_missing_is_said_and_costs_no_report(swept, store, monkeypatch):
+def test_a_missing_artifact_or_data_set_is_reported_in_a_sentence(swept, store, monkeypatch):
     _, runs = swept
-    assert "is other data (checksum" in said(runs.assign(data_checksum="0" * 64), store)
-    assert "has no artifact" in said(runs.assign(run_id=_empty_run(store)), store)
-    assert "are not shown" in said(runs.assign(run_id="f" * 32), store)
+    assert "is not the data that it was trained on (checksum" in explanation(
+        runs.assign(data_checksum="0" * 64), store
+    )
+    assert "has no artifact" in explanation(runs.assign(run_id=_empty_run(store)), store)
+    assert "are not shown" in explanation(runs.assign(run_id="f" * 32), store)
     assert (
-        said(runs.assign(status="diverged"), store)
-        == "No trial has finished, so there are no mistakes to look at."
+        explanation(runs.assign(status="diverged"), store)
+        == "No trial has finished, so there are no mistakes to show."
     )
     monkeypatch.delenv("FNNEXP_MNIST", raising=False)
-    text = artifacts.read(best_of(runs)["run_id"], "config.yaml", store, most=mistakes.CONFIG_BYTES).decode()
+    text = artifacts.read(
+        best_trial(runs)["run_id"], "config.yaml", store, most=mistakes.CONFIG_BYTES
+    ).decode()
     monkeypatch.setattr(artifacts, "read", lambda *_, **__: text.replace("digits", "mnist").encode())
     monkeypatch.setattr(download, "fetch", lambda *_: pytest.fail("a report downloads nothing"))
-    assert "data=mnist is not on this machine, and nothing is downloaded here" in said(runs, store)
+    assert "data=mnist is not on this machine, and nothing is downloaded here" in explanation(runs, store)
     monkeypatch.setattr(artifacts, "read", lambda *_, **__: text.replace("digits", "${oc.env:HOME}").encode())
-    assert "it holds references" in said(runs, store)
+    assert "it holds references" in explanation(runs, store)
     monkeypatch.setattr(artifacts, "read", lambda *_, **__: b"- [")
-    assert "it is not the config of a run" in said(runs, store)
+    assert "it is not the config of a run" in explanation(runs, store)
 
 
 def too_large(*_, **__):
-    return np.empty(1 << 60, np.uint8)  # NumPy itself says that it can't
+    return np.empty(1 << 60, np.uint8)  # raises NumPy's MemoryError
 
 
-def none_left(*_, **__):
+def out_of_memory(*_, **__):
     raise MemoryError
 
 
-@pytest.mark.parametrize("fails", [too_large, none_left])
+@pytest.mark.parametrize("fails", [too_large, out_of_memory])
 @pytest.mark.parametrize("where", [(mistakes, "predict"), (mistakes, "figures"), (mistakes, "confusion")])
-def test_too_little_memory_is_said_and_costs_no_page(fails, where, swept, store, tmp_path, monkeypatch):
-    reason = {too_large: "Unable to allocate", none_left: "none is left"}[fails]
+def test_too_little_memory_is_reported_in_a_sentence(fails, where, swept, store, tmp_path, monkeypatch):
+    reason = {too_large: "Unable to allocate", out_of_memory: "none is left"}[fails]
     monkeypatch.setattr(*where, fails)
     console = Console(file=io.StringIO(), width=80)
     page = report.write("fnnexp", tmp_path / "r", tracking_uri=store, console=console).read_text("utf-8")
     section = page.partition("<h2>Mistakes")[2].partition("<h2>")[0]
-    assert f"are not shown: the memory here is too little for them ({reason}" in section
+    assert f"are not shown: there is not enough memory ({reason}" in section
     assert section.count("<p>") == 1
 
 
-def hurt(content, how):
-    """Return a run's artifact harmed."""
+def damaged(content, how):
+    """Return the damaged content of an artifact."""
     if how == "other weights":
-        return packed(**ARRAYS)
+        return npz_bytes(**ARRAYS)
     if how == "cut":
         return content[: len(content) // 2]
     return how.encode() if isinstance(how, str) else how
@@ -210,43 +214,43 @@ def hurt(content, how):
 @pytest.mark.parametrize(
     ("name", "how", "reason"),
     [
-        ("weights.npz", "other weights", "weights.npz holds W1, b1, W2 and not W1"),
+        ("weights.npz", "other weights", "weights.npz has W1, b1, W2 instead of W1"),
         ("weights.npz", "cut", "weights.npz is damaged"),
         ("weights.npz", "", "weights.npz is damaged"),
-        ("config.yaml", "cut", "config.yaml its data can't be had"),
-        ("config.yaml", "", "config.yaml its data can't be had"),
+        ("config.yaml", "cut", "its data cannot be loaded from its artifact config.yaml"),
+        ("config.yaml", "", "its data cannot be loaded from its artifact config.yaml"),
         ("config.yaml", b"\xff\xfe\x00", "it is not the config of a run"),
         ("config.yaml", "seed: !!timestamp x", "it is not the config of a run"),
         pytest.param("config.yaml", "- " * 30_000, "it is not the config of a run", id="without end"),
     ],
 )
-def test_an_artifact_that_was_harmed_is_a_sentence(name, how, reason, swept, store, monkeypatch):
-    fetched = artifacts.read
+def test_a_damaged_artifact_is_reported_in_a_sentence(name, how, reason, swept, store, monkeypatch):
+    original = artifacts.read
 
-    def harmed(run_id, asked, *args, **limits):
-        content = fetched(run_id, asked, *args, **limits)
-        return hurt(content, how) if asked == name else content
+    def read(run_id, artifact, *args, **limits):
+        content = original(run_id, artifact, *args, **limits)
+        return damaged(content, how) if artifact == name else content
 
-    monkeypatch.setattr(artifacts, "read", harmed)
-    assert re.search(reason, said(swept[1], store))
+    monkeypatch.setattr(artifacts, "read", read)
+    assert re.search(reason, explanation(swept[1], store))
 
 
-@pytest.mark.parametrize("harm", ["gone", "other", "directory"])
-def test_prepared_data_that_is_harmed_once_found_is_a_sentence(harm, swept, store, monkeypatch, tmp_path):
-    found = data.prepare
+@pytest.mark.parametrize("damage", ["missing", "other", "directory"])
+def test_damaged_prepared_data_is_reported_in_a_sentence(damage, swept, store, monkeypatch, tmp_path):
+    original = data.prepare
 
-    def and_harm(*asked, **how):
-        prepared = found(*asked, **how)
+    def prepare_and_damage(*args, **options):
+        prepared = original(*args, **options)
         copy = shutil.copytree(prepared.directory, tmp_path / "copy")
         (copy / "x_test.npy").unlink()
-        if harm == "other":
+        if damage == "other":
             np.save(copy / "x_test.npy", np.zeros((2, 2)))
-        elif harm == "directory":
+        elif damage == "directory":
             (copy / "x_test.npy").mkdir()
         return replace(prepared, directory=str(copy))
 
-    monkeypatch.setattr(data, "prepare", and_harm)
-    assert "is missing or damaged" in said(swept[1], store)
+    monkeypatch.setattr(data, "prepare", prepare_and_damage)
+    assert "is missing or damaged" in explanation(swept[1], store)
 
 
 def _empty_run(store):
@@ -258,20 +262,20 @@ SHAPE = Architecture(4, (3,), 2, "relu", output_bias="none")
 ARRAYS = {"W1": np.ones((4, 3), np.float32), "b1": np.zeros(3, np.float32), "W2": np.ones((3, 2), np.float32)}
 
 
-def packed(**arrays):
+def npz_bytes(**arrays):
     stream = io.BytesIO()
     np.savez(stream, **arrays)
     return stream.getvalue()
 
 
-def deflated(**arrays):
+def compressed_npz_bytes(**arrays):
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)
     return stream.getvalue()
 
 
-def lying():
-    """Return an .npz whose W1 promises a petabyte."""
+def npz_with_false_header():
+    """Return an .npz whose header of W1 claims a petabyte."""
     stream, member = io.BytesIO(), io.BytesIO()
     np.lib.format.write_array_header_1_0(
         member, {"descr": "<f4", "fortran_order": False, "shape": (1 << 25, 1 << 23)}
@@ -284,31 +288,31 @@ def lying():
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"),
+    ("content", "message"),
     [
-        (packed(**ARRAYS | {"W1": np.ones((3, 4), np.float32)}), r"W1 .* is \(3, 4\) of float32 and not"),
-        (packed(**ARRAYS | {"b1": np.zeros(3)}), "b1 .* of float64 and not"),
-        (packed(**ARRAYS | {"b1": np.array([None] * 3)}), "b1 .* of object and not"),
-        (packed(**ARRAYS | {"W2": np.full((3, 2), np.nan, np.float32)}), "W2 .* what is no number"),
-        (packed(**ARRAYS | {"W1": np.ones((400, 300), np.float32)}), r"W1 .* is \(400, 300\) of float32"),
-        (packed(**ARRAYS | {"W3": np.ones(1)}), "holds W1, b1, W2, W3 and not W1, b1, W2"),
-        (lying(), "is damaged .*W1 is truncated: its header promises 1125899906842624 bytes"),
-        (packed(**ARRAYS)[:-30], "is damaged"),
+        (npz_bytes(**ARRAYS | {"W1": np.ones((3, 4), np.float32)}), r"W1 .* is \(3, 4\) of float32 and not"),
+        (npz_bytes(**ARRAYS | {"b1": np.zeros(3)}), "b1 .* of float64 and not"),
+        (npz_bytes(**ARRAYS | {"b1": np.array([None] * 3)}), "b1 .* of object and not"),
+        (npz_bytes(**ARRAYS | {"W2": np.full((3, 2), np.nan, np.float32)}), "W2 .* NaN or infinite"),
+        (npz_bytes(**ARRAYS | {"W1": np.ones((400, 300), np.float32)}), r"W1 .* is \(400, 300\) of float32"),
+        (npz_bytes(**ARRAYS | {"W3": np.ones(1)}), "has W1, b1, W2, W3 instead of W1, b1, W2"),
+        (npz_with_false_header(), "is damaged .*W1 is truncated: its header promises 1125899906842624 bytes"),
+        (npz_bytes(**ARRAYS)[:-30], "is damaged"),
         (b"PK", "is damaged"),
-        (packed(**ARRAYS).replace(b"\0\0\x80\x3f", b"\0\0\x90\x3f"), "is damaged .*Bad CRC-32"),
+        (npz_bytes(**ARRAYS).replace(b"\0\0\x80\x3f", b"\0\0\x90\x3f"), "is damaged .*Bad CRC-32"),
     ],
 )  # fmt: skip
-def test_weights_that_are_not_the_networks_are_refused(content, complaint):
-    with pytest.raises(FnnexpError, match=complaint):
+def test_weights_that_do_not_fit_the_network_are_refused(content, message):
+    with pytest.raises(FnnexpError, match=message):
         mistakes.weights(content, SHAPE, np.dtype(np.float32))
 
 
-@pytest.mark.parametrize("write", [packed, deflated])
-def test_weights_are_read_as_they_were_written(write):
-    by_columns = np.asfortranarray(np.arange(12, dtype=np.float32).reshape(4, 3))
-    arrays = ARRAYS | {"W1": by_columns}
-    found = mistakes.weights(write(**arrays), SHAPE, np.dtype(np.float32))
-    assert {name: array.tolist() for name, array in found.items()} == {
+@pytest.mark.parametrize("write", [npz_bytes, compressed_npz_bytes])
+def test_weights_round_trip_through_the_file(write):
+    fortran_order = np.asfortranarray(np.arange(12, dtype=np.float32).reshape(4, 3))
+    arrays = ARRAYS | {"W1": fortran_order}
+    weights = mistakes.weights(write(**arrays), SHAPE, np.dtype(np.float32))
+    assert {name: array.tolist() for name, array in weights.items()} == {
         n: a.tolist() for n, a in arrays.items()
     }
 
@@ -318,32 +322,32 @@ def test_an_artifact_that_is_too_large_is_not_fetched(swept, store):
         artifacts.read(swept[1]["run_id"].iloc[0], "config.yaml", store, most=10)
 
 
-def made_up(inputs=784, classes=10, units=5, wrong=40, n=60):
+def random_evaluation(inputs=784, classes=10, units=5, wrong=40, n=60):
     rng = np.random.default_rng(0)
     real = rng.integers(0, classes, n)
-    said = np.where(np.arange(n) < wrong, (real + 1) % classes, real)
-    predictions = Predictions(said, rng.uniform(0.5, 1, n), rng.uniform(0, 9, n))
+    predicted = np.where(np.arange(n) < wrong, (real + 1) % classes, real)
+    predictions = Predictions(predicted, rng.uniform(0.5, 1, n), rng.uniform(0, 9, n))
     images = rng.integers(0, 256, (n, inputs)).astype(np.uint8)
     W1 = rng.normal(size=(inputs, units)).astype(np.float32)
     return mistakes.Evaluation("t", "test", 0, images, real, predictions, classes, W1, (n - wrong) / n)
 
 
-def test_what_is_no_square_image_or_has_too_many_classes_is_said_and_not_drawn():
-    drawn, missing = mistakes.figures(made_up(inputs=7))
+def test_inputs_that_are_not_square_and_too_many_classes_are_reported_and_not_drawn():
+    drawn, notes = mistakes.figures(random_evaluation(inputs=7))
     assert [each.name for each in drawn] == ["confusion"]
-    assert "7 numbers is no square image" in missing[0]
-    drawn, missing = mistakes.figures(made_up(inputs=4, classes=100))
+    assert "7 values are not square images" in notes[0]
+    drawn, notes = mistakes.figures(random_evaluation(inputs=4, classes=100))
     assert [each.name for each in drawn] == ["worst_errors", "first_weights"]
-    assert "confusion.csv" in missing[0]
-    assert [each.name for each in mistakes.figures(made_up(inputs=4, wrong=0))[0]] == [
+    assert "confusion.csv" in notes[0]
+    assert [each.name for each in mistakes.figures(random_evaluation(inputs=4, wrong=0))[0]] == [
         "confusion",
         "first_weights",
     ]
-    assert "gets none of them wrong" in mistakes.sentence(made_up(wrong=0))
+    assert "it gets none wrong." in mistakes.sentence(random_evaluation(wrong=0))
 
 
-def test_the_gallery_shows_the_worst_errors_first_and_no_title_overlaps():
-    evaluation = made_up()
+def test_the_gallery_shows_the_worst_errors_first_and_titles_do_not_overlap():
+    evaluation = random_evaluation()
     figure = mistakes._gallery(evaluation, 28)
     figure.draw_without_rendering()
     (ax,) = figure.axes
@@ -352,9 +356,10 @@ def test_the_gallery_shows_the_worst_errors_first_and_no_title_overlaps():
             np.where(evaluation.predictions.predicted != evaluation.real, evaluation.predictions.loss, -1)
         )
     )
-    said = evaluation.predictions
-    percent = f"{100 * said.probability[i]:.0f}%"
-    assert ax.texts[0].get_text() == f"real {evaluation.real[i]}, said {said.predicted[i]} ({percent})"
+    predictions = evaluation.predictions
+    percent = f"{100 * predictions.probability[i]:.0f}%"
+    title = f"{evaluation.real[i]} predicted as {predictions.predicted[i]} ({percent})"
+    assert ax.texts[0].get_text() == title
     assert len(ax.texts) == 32
     tile = ax.images[0].get_array()[:28, :28, 0]
     assert (tile == 255 - evaluation.images[i].reshape(28, 28)).all()
@@ -363,11 +368,11 @@ def test_the_gallery_shows_the_worst_errors_first_and_no_title_overlaps():
     assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height for box in boxes)
 
 
-def test_weights_are_shown_by_norm_on_a_scale_that_rises_in_grey_too():
-    W1 = made_up(units=130).W1
+def test_weights_are_sorted_by_norm_and_their_scale_is_monotonic_in_grey():
+    W1 = random_evaluation(units=130).W1
     figure = pictures.first_weights(W1, 28, most=100, columns=10)
     drawn = figure.axes[0].images[0].get_array()
-    assert drawn.shape[0] > 10 * 28  # a hundred of them
+    assert drawn.shape[0] > 10 * 28  # a hundred units in ten rows
     largest = W1[:, np.argmax(np.linalg.norm(W1, axis=0))].reshape(28, 28)
     limit = np.percentile(np.abs(W1), pictures.CLIP)
     assert (drawn[:28, :28, :3] == pictures._shades(largest, limit)).all()
@@ -376,7 +381,7 @@ def test_weights_are_shown_by_norm_on_a_scale_that_rises_in_grey_too():
 
 
 @pytest.mark.parametrize("scale", ["unit", "raw"])
-def test_predictions_of_many_rows_are_those_of_the_reference(scale):
+def test_predictions_of_many_rows_agree_with_the_reference(scale):
     rng = np.random.default_rng(1)
     shape = Architecture(9, (4, 3), 5, "tanh", hidden_bias="none")
     W = [rng.normal(size=(9, 4)) / 50, rng.normal(size=(4, 3)), rng.normal(size=(3, 5))]
@@ -386,9 +391,9 @@ def test_predictions_of_many_rows_are_those_of_the_reference(scale):
         rng.integers(0, 5, 1100).astype(np.uint8),
     )
     recipe = Recipe(shape, Batching("full"), "sgd", epochs=1, scale=scale, epsilon=1e-3)
-    found = predict(recipe, parameters_from(shape, arrays), images, labels)
+    predictions = predict(recipe, parameters_from(shape, arrays), images, labels)
     network = Network(W, [None, None, arrays["b3"]], "tanh", epsilon=1e-3)
     P = network.forward(images / 255 if scale == "unit" else images)
-    assert (found.predicted == P.argmax(axis=1)).all()
-    assert found.probability == pytest.approx(P.max(axis=1))
-    assert found.loss == pytest.approx(network.loss(P, labels))
+    assert (predictions.predicted == P.argmax(axis=1)).all()
+    assert predictions.probability == pytest.approx(P.max(axis=1))
+    assert predictions.loss == pytest.approx(network.loss(P, labels))

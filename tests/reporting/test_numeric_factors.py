@@ -1,4 +1,4 @@
-"""What a report says and draws of numeric factors: lines, maps and best values, against the frame itself."""
+"""The report on numeric factors: its lines, maps and best values, compared with the frame."""
 
 import doctest
 import itertools
@@ -23,11 +23,11 @@ from fnnexp.tracking.run_format import METRICS
 
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
 PEAKS = {"max": 0.3, "he": 0.1}
-"""The best learning rate of each initializer; the accuracy falls with the square of the decades from it."""
+"""The best learning rate of each initializer; accuracy falls with the squared distance in decades."""
 
 
 def sweep(values=RATES, seeds=3, momenta=(None,), archs=("relu_100",), batchings=("mini",), noise=0.001):
-    """Return a frame of runs over learning rates, and over momenta where there are some."""
+    """Return a frame of runs over learning rates and, optionally, momenta."""
     rng = np.random.default_rng(0)
     rows = []
     for a, b, i, lr, m, s in itertools.product(archs, batchings, PEAKS, values, momenta, range(seeds)):
@@ -48,7 +48,7 @@ def sweep(values=RATES, seeds=3, momenta=(None,), archs=("relu_100",), batchings
 
 
 def curves_of(runs):
-    """Return two epochs of each trial, which end where the trial does."""
+    """Return curves of two epochs that end with the results of the trials."""
     parts = [
         runs[["trial"]].assign(epoch=epoch, metric=metric, value=runs[metric] * epoch / 2)
         for epoch in (1, 2)
@@ -61,7 +61,7 @@ NO_DIAGNOSTICS = pd.DataFrame(columns=["trial", "epoch", "layer", "quantity", "v
 
 
 def report(runs, tmp_path):
-    """Return the report of a frame as a document, and its files."""
+    """Return the report on a frame as a document, and its files."""
     whole = frames.ExperimentFrames(runs, curves_of(runs), NO_DIAGNOSTICS)
     document = write.make("rates", [], whole, f"sqlite:///{tmp_path}/none.db")
     return document, write.write_files(document, tmp_path / "report", "report")
@@ -74,37 +74,37 @@ def texts(section):
 # The page
 
 
-def test_a_report_has_as_many_figures_of_ninety_values_as_of_three(tmp_path):
+def test_a_report_has_as_many_figures_for_ninety_values_as_for_three(tmp_path):
     few, _ = report(sweep(RATES[:3], seeds=2), tmp_path)
     many, files = report(sweep(np.geomspace(0.01, 1, 90).round(5), seeds=2), tmp_path)
     assert [figure.name for figure in many.figures] == [figure.name for figure in few.figures]
     assert len(files) <= 25
     assert sum(file.stat().st_size for file in files if file.name == "report.html") <= 5e6
-    named = {file.name for file in files}
-    assert {"by_optimizer.lr.svg", "by_optimizer.lr.png", "optima.csv"} <= named
+    names = {file.name for file in files}
+    assert {"by_optimizer.lr.svg", "by_optimizer.lr.png", "optima.csv"} <= names
 
 
-def test_there_is_a_section_for_each_axis_and_one_for_two_together():
+def test_each_axis_has_a_section_and_pairs_of_axes_have_one_together():
     titles = [section.title for section in numeric_factors.sections(sweep(momenta=(0.25, 0.5, 0.75)))]
     assert titles == ["By optimizer.lr", "By optimizer.momentum", "By two numeric factors"]
     assert [section.title for section in numeric_factors.sections(sweep())] == ["By optimizer.lr"]
     assert numeric_factors.sections(sweep(RATES[:2])) == []
 
 
-def test_other_figures_are_drawn_of_each_option_at_its_own_best_and_say_so():
+def test_other_figures_show_each_option_at_its_own_best_value_and_say_so():
     runs = sweep(batchings=("full", "mini"))
     drawn = []
-    drawing = figures.Drawing("any", "", lambda part: drawn.append(part))
+    drawing = figures.Drawing("any", "", lambda trials: drawn.append(trials))
     figures.of_finished_trials(runs, [drawing])
-    (part,) = drawn  # one figure, and not one for each learning rate
+    (trials,) = drawn  # a single figure instead of one per learning rate
     at_peak = runs[runs["optimizer.lr"] == runs["init"].astype("str").map(PEAKS)]
-    assert set(part["trial"]) == set(at_peak["trial"])
+    assert set(trials["trial"]) == set(at_peak["trial"])
     section = curves.section(runs, curves_of(runs))
-    assert texts(section) == ["Each at its own best optimizer.lr."]
+    assert texts(section) == ["Each option is shown at its own best optimizer.lr."]
     assert len(section.figures) == 2
 
 
-def test_the_table_shows_each_at_its_best_and_the_file_all():
+def test_the_table_shows_the_best_values_and_the_file_all_values():
     runs = sweep()
     section = by_architecture.section(runs)
     (table,) = (block for block in section.blocks if isinstance(block, Table))
@@ -115,11 +115,11 @@ def test_the_table_shows_each_at_its_best_and_the_file_all():
     assert len(section.data["table"]) == len(RATES) * len(PEAKS)
 
 
-def test_a_long_leaderboard_shows_its_head_and_where_the_rest_is():
+def test_a_long_leaderboard_is_cut_and_names_the_file_with_all_rows():
     section = leaderboard.section(sweep(np.geomspace(0.01, 1, 30).round(5), seeds=2))
-    table, rest = section.blocks
+    table, note = section.blocks
     assert len(table.rows) == leaderboard.MOST_SHOWN == 40
-    assert rest.text == "These are the best 40 of 60 configurations; leaderboard.csv has all."
+    assert note.text == "The best 40 of 60 configurations; leaderboard.csv lists all."
     board = section.data["leaderboard"]
     assert len(board) == 60
     assert [row[1].text for row in table.rows] == [f"{lr:g}" for lr in board["optimizer.lr"][:40]]
@@ -130,14 +130,14 @@ def test_a_long_leaderboard_shows_its_head_and_where_the_rest_is():
 
 
 def drawn_in(ax):
-    """Return the lines of a panel that are data: the markers of best values, and of divergence, are apart."""
+    """Return the lines of a panel, the markers of best values, and the crosses of diverged trials."""
     plain = [line for line in ax.lines if line.get_fillstyle() == "none" and line.get_marker() != "x"]
     best = [line for line in ax.lines if line.get_fillstyle() == "full"]
     crosses = [line for line in ax.lines if line.get_marker() == "x"]
     return plain, best, crosses
 
 
-def test_lines_bands_and_best_values_are_those_of_the_frame():
+def test_lines_bands_and_best_values_agree_with_the_frame():
     runs = sweep(noise=0.01)
     figure = over_values.lines(numeric.along(runs, "optimizer.lr"), "val_accuracy", "optimizer.lr")
     assert_legible(figure)
@@ -155,30 +155,30 @@ def test_lines_bands_and_best_values_are_those_of_the_frame():
         corners = band.get_paths()[0].vertices
         for rate, values in grouped:
             low, high = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
-            here = corners[np.isclose(corners[:, 0], rate), 1]
-            assert (here.min(), here.max()) == pytest.approx((low, high))
+            ends = corners[np.isclose(corners[:, 0], rate), 1]
+            assert (ends.min(), ends.max()) == pytest.approx((low, high))
     assert [line.get_xdata().tolist() for line in crosses] == [[], []]
 
 
-def test_one_seed_is_points_on_a_line_without_a_band():
+def test_the_line_of_one_seed_has_no_band():
     figure = over_values.lines(numeric.along(sweep(seeds=1), "optimizer.lr"), "val_accuracy", "optimizer.lr")
     assert not [each for each in figure.axes[0].collections if isinstance(each, PolyCollection)]
     assert len(drawn_in(figure.axes[0])[0]) == 2
 
 
-def test_what_diverged_is_marked_at_the_foot_and_counts_in_no_mean():
+def test_diverged_trials_are_marked_at_the_bottom_and_not_averaged():
     runs = sweep()
-    lost = (runs["optimizer.lr"] == 1.0) & ((runs["seed"] == 0) | (runs["init"] == "max"))
-    runs.loc[lost, "status"] = "diverged"
-    runs.loc[lost, "val_accuracy"] = 0.0  # as of a trial that recorded something before its end
+    diverged = (runs["optimizer.lr"] == 1.0) & ((runs["seed"] == 0) | (runs["init"] == "max"))
+    runs.loc[diverged, "status"] = "diverged"
+    runs.loc[diverged, "val_accuracy"] = 0.0  # a value recorded before the trial diverged
     figure = over_values.lines(numeric.along(runs, "optimizer.lr"), "val_accuracy", "optimizer.lr")
     plain, _, crosses = drawn_in(figure.axes[0])
     assert [line.get_xdata().tolist() for line in crosses] == [[1.0], [1.0]]
-    assert all(0 < y < 0.2 for line in crosses for y in line.get_ydata())  # of the panel's height
-    of_max, of_he = plain
-    assert of_max.get_xdata() == pytest.approx(RATES[:-1])  # there no seed finished
-    rest = runs[(runs["init"] == "he") & (runs["optimizer.lr"] == 1.0) & ~lost]
-    assert of_he.get_ydata()[-1] == pytest.approx(rest["val_accuracy"].mean())
+    assert all(0 < y < 0.2 for line in crosses for y in line.get_ydata())  # share of the panel height
+    line_of_max, line_of_he = plain
+    assert line_of_max.get_xdata() == pytest.approx(RATES[:-1])  # no seed finished at the last rate
+    finished = runs[(runs["init"] == "he") & (runs["optimizer.lr"] == 1.0) & ~diverged]
+    assert line_of_he.get_ydata()[-1] == pytest.approx(finished["val_accuracy"].mean())
     assert "diverged" in {text.get_text() for text in figure.legends[0].get_texts()}
     assert "4 trials diverged, at optimizer.lr 1; " in " ".join(texts(numeric_factors.sections(runs)[0]))
 
@@ -191,7 +191,7 @@ def test_panels_are_laid_out_as_in_the_other_figures():
     assert [text.get_text() for text in figure.texts] == ["relu_100", "tanh_128"]
 
 
-def test_no_trial_finished_draws_nothing():
+def test_nothing_is_drawn_if_no_trial_finished():
     runs = sweep().assign(status="failed")
     assert over_values.lines(numeric.along(runs, "optimizer.lr"), "val_accuracy", "optimizer.lr") is None
     (section,) = numeric_factors.sections(runs)
@@ -206,7 +206,7 @@ def test_no_trial_finished_draws_nothing():
         (np.geomspace(1e-6, 1e-3, 50), "log", [1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3]),
     ],
 )
-def test_ticks_stand_at_few_values_and_at_round_ones_of_many(values, scale, ticks):
+def test_ticks_are_at_all_of_few_values_and_at_round_values_of_many(values, scale, ticks):
     ax = Blank().add_subplot()
     scales.share_value_axis([ax], list(values))
     assert ax.get_xscale() == scale
@@ -226,7 +226,7 @@ def test_a_map_of_few_values_shows_their_means_and_frames_the_best():
         means = (
             runs[runs["init"] == init].groupby(["optimizer.momentum", "optimizer.lr"])["val_accuracy"].mean()
         )
-        cells = [f"{100 * means[m, lr]:.1f}" for m in (0.75, 0.5, 0.25) for lr in RATES]  # from the top
+        cells = [f"{100 * means[m, lr]:.1f}" for m in (0.75, 0.5, 0.25) for lr in RATES]  # from top to bottom
         assert [text.get_text() for text in ax.texts] == cells
         frame = ax.patches[-1]
         assert (frame.get_x(), frame.get_y()) == (RATES.index(peak), 1)
@@ -239,32 +239,31 @@ def test_a_map_of_few_values_shows_their_means_and_frames_the_best():
     ]
 
 
-def test_a_map_of_many_values_has_a_point_in_each_place():
+def test_a_map_of_many_values_has_a_point_for_each_pair_of_values():
     runs = sweep(np.geomspace(0.01, 1, 20).round(5), seeds=1, momenta=(0.25, 0.5, 0.75))
     rows = numeric.along(runs, "optimizer.lr", "optimizer.momentum")
     figure = over_values.plane(rows, "val_accuracy", "optimizer.lr", "optimizer.momentum")
     assert_legible(figure)
     for ax, init in zip(figure.axes, PEAKS, strict=True):
-        mine = runs[runs["init"] == init]
-        places = {tuple(place) for place in ax.collections[0].get_offsets().tolist()}
-        assert places == {*zip(mine["optimizer.lr"], mine["optimizer.momentum"], strict=True)}
-        top = mine.loc[mine["val_accuracy"].idxmax()]
+        trials = runs[runs["init"] == init]
+        points = {tuple(point) for point in ax.collections[0].get_offsets().tolist()}
+        assert points == {*zip(trials["optimizer.lr"], trials["optimizer.momentum"], strict=True)}
+        top = trials.loc[trials["val_accuracy"].idxmax()]
         ring = ax.lines[0]
         assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (top["optimizer.lr"], top["optimizer.momentum"])
-    said = texts(numeric_factors.sections(runs)[-1])[0]
-    assert said.startswith("max is best at optimizer.lr=")
-    assert said.count("and optimizer.momentum=0.5.") == 2
+    sentence = texts(numeric_factors.sections(runs)[-1])[0]
+    assert sentence.startswith("max is best at optimizer.lr=")
+    assert sentence.count("and optimizer.momentum=0.5.") == 2
 
 
 # The sentences
 
 
-def test_the_sentences_name_each_best_value_and_what_is_not_told_apart():
+def test_the_sentences_name_best_values_and_values_that_may_be_as_good():
     (section,) = numeric_factors.sections(sweep(seeds=6))
-    said = texts(section)[0]
-    assert said == (
-        "max is best at optimizer.lr=0.3 (told apart from the 4 others). "
-        "he is best at optimizer.lr=0.1 (told apart from the 4 others)."
+    assert texts(section)[0] == (
+        "max is best at optimizer.lr=0.3 (significantly better than the 4 other values). "
+        "he is best at optimizer.lr=0.1 (significantly better than the 4 other values)."
     )
     (table,) = (block for block in section.blocks if isinstance(block, Table))
     assert [[cell.text for cell in row[:3]] for row in table.rows] == [
@@ -274,42 +273,42 @@ def test_the_sentences_name_each_best_value_and_what_is_not_told_apart():
     noisy = sweep(seeds=2, noise=0.02)
     optima = numeric.optima(noisy, "optimizer.lr")
     assert all(len(each.near) > 1 for each in optima)
-    assert "not told apart)" in texts(numeric_factors.sections(noisy)[0])[0]
+    assert "cannot be told apart)" in texts(numeric_factors.sections(noisy)[0])[0]
 
 
-def test_one_seed_is_said_to_give_no_interval():
-    said = texts(numeric_factors.sections(sweep(seeds=1))[0])
-    assert said[0] == "max is best at optimizer.lr=0.3. he is best at optimizer.lr=0.1."
-    assert said[1] == "One seed has no interval, so which values are as good can't be said."
+def test_the_sentences_say_that_one_seed_gives_no_interval():
+    best, note, *_ = texts(numeric_factors.sections(sweep(seeds=1))[0])
+    assert best == "max is best at optimizer.lr=0.3. he is best at optimizer.lr=0.1."
+    assert note == "With one seed there is no interval, so it is unknown which other values are as good."
 
 
-def test_the_end_of_what_was_tried_is_said_with_the_next_value():
+def test_a_best_value_at_the_end_of_the_range_comes_with_the_next_value_to_try():
     runs = sweep(values=(0.001, 0.01, 0.1))
-    said = texts(numeric_factors.sections(runs)[0])
-    assert "max and he are best at the end of what was tried: try optimizer.lr=1." in said
-    only = runs[runs["init"] == "he"].reset_index(drop=True)
-    (section,) = numeric_factors.sections(only)
-    assert section.sentences[0].startswith("The best is optimizer.lr=0.1")
-    assert section.sentences[1] == "It is best at the end of what was tried: try optimizer.lr=1."
-    assert not [block for block in section.blocks if isinstance(block, Table)]  # its sentence says it
+    sentences = texts(numeric_factors.sections(runs)[0])
+    assert "max and he are best at the end of the tried range: try optimizer.lr=1." in sentences
+    one_init = runs[runs["init"] == "he"].reset_index(drop=True)
+    (section,) = numeric_factors.sections(one_init)
+    assert section.sentences[0].startswith("The best value is optimizer.lr=0.1")
+    assert section.sentences[1] == "The network is best at the end of the tried range: try optimizer.lr=1."
+    assert not [block for block in section.blocks if isinstance(block, Table)]  # the sentence is enough
 
 
-def test_of_many_options_the_best_values_are_counted():
+def test_the_best_values_of_many_options_are_counted():
     runs = sweep(archs=("relu_100", "tanh_128"), batchings=("full", "mini"))
     assert texts(numeric_factors.sections(runs)[0])[0] == (
-        "The best optimizer.lr of 8 combinations of the other factors: 0.3 in 4, 0.1 in 4."
+        "The best optimizer.lr in 8 combinations of the other factors: 0.3 in 4, 0.1 in 4."
     )
 
 
-def test_what_did_not_learn_has_no_best_value():
+def test_an_option_that_did_not_learn_has_no_best_value():
     runs = sweep()
     runs.loc[runs["init"] == "max", "val_accuracy"] = 0.1
-    said = texts(numeric_factors.sections(runs)[0])
-    assert said[0].startswith("max did not learn at any optimizer.lr. he is best at optimizer.lr=0.1")
-    assert not any("at the end" in each for each in said)
+    sentences = texts(numeric_factors.sections(runs)[0])
+    assert sentences[0].startswith("max did not learn at any optimizer.lr. he is best at optimizer.lr=0.1")
+    assert not any("at the end" in sentence for sentence in sentences)
 
 
-def test_the_best_values_are_a_file():
+def test_the_best_values_are_written_to_a_file():
     optima = numeric_factors.sections(sweep(momenta=(0.25, 0.5, 0.75)))[0].data["optima"]
     assert optima[["axis", "init", "best"]].to_numpy().tolist() == [
         ["optimizer.lr", "max", 0.3],
@@ -319,7 +318,7 @@ def test_the_best_values_are_a_file():
     ]
 
 
-def test_every_figure_has_a_caption_and_stands_in_files():
+def test_every_figure_has_a_caption_and_a_drawing():
     for section in numeric_factors.sections(sweep(momenta=(0.25, 0.5, 0.75))):
         for figure in (block for block in section.blocks if isinstance(block, Figure)):
             assert figure.caption.endswith(".")

@@ -1,4 +1,4 @@
-"""How to reproduce a report: the commands recorded on its runs, and what the trials ran with."""
+"""How to reproduce a report: the recorded commands, the data and the software of its trials."""
 
 import doctest
 import re
@@ -23,16 +23,16 @@ SWEEP = "fnnexp -m init=max,he 'seed=range(2)'"
 
 
 def frame(n=4, **columns):
-    """Return a frame of trials of different seeds."""
+    """Return a frame of trials with different seeds."""
     rows = {"trial": [f"{i:016x}" for i in range(n)], "seed": range(n), "arch": "relu_100", "data": "digits",
             "data_checksum": "e" * 64, "status": "finished"}  # fmt: skip
     return pd.DataFrame(rows | columns)
 
 
 def reproduced(runs, where=()):
-    """Return the sentences of the section before what the trials ran with, and its commands."""
+    """Return the sentences of the section before the list of data and software, and its commands."""
     blocks = provenance.section(COMMAND, where, runs, ["runs.csv"]).blocks
-    end = next(i for i, block in enumerate(blocks) if block.text.startswith("It ran with these"))
+    end = next(i for i, block in enumerate(blocks) if block.text.startswith("Data and software"))
     commands = [block.text for block in blocks[:end] if isinstance(block, Code)]
     return [block.text for block in blocks[:end] if not isinstance(block, Code)], commands
 
@@ -40,21 +40,21 @@ def reproduced(runs, where=()):
 def test_the_command_of_a_sweep_is_printed_once_as_it_was_recorded():
     (sentence,), commands = reproduced(frame(command=SWEEP))
     assert commands == [SWEEP]
-    assert sentence.startswith(
-        "In an empty store this trains the 4 trials of this report, with the same ids;"
+    assert sentence == (
+        "In an empty store, this command trains the 4 trials of this report, with the same ids. "
+        "In the present store, finished trials are not trained again."
     )
-    assert "what is finished is not trained again" in sentence
 
 
-def test_several_sweeps_are_several_commands_in_the_order_of_their_runs():
-    others = ["fnnexp seed=7", SWEEP, "fnnexp seed=7", "fnnexp -cn card_grid"]
-    (sentence,), commands = reproduced(frame(command=others))
+def test_several_sweeps_have_commands_in_the_order_of_their_runs():
+    recorded = ["fnnexp seed=7", SWEEP, "fnnexp seed=7", "fnnexp -cn card_grid"]
+    (sentence,), commands = reproduced(frame(command=recorded))
     assert commands == ["fnnexp seed=7", SWEEP, "fnnexp -cn card_grid"]
-    assert "these train the 4 trials" in sentence
+    assert "these commands train the 4 trials" in sentence
 
 
-def test_a_command_of_when_nothing_was_held_out_by_default_says_so_now():
-    """A preset says it itself; who trained with validation rows, or wrote how many, needs no more words."""
+def test_commands_of_early_versions_get_their_default_of_no_validation_rows():
+    """Presets set it, and commands with validation rows or an explicit number need no change."""
     cases = [
         ("fnnexp seed=7", 0, None, "fnnexp seed=7 data.validation=0"),
         ("fnnexp seed=8", 237, None, "fnnexp seed=8"),
@@ -68,49 +68,49 @@ def test_a_command_of_when_nothing_was_held_out_by_default_says_so_now():
         **{"data.validation": pd.array(held_out, "Int64")}
     )
     for part in (runs, runs.astype({"command": "str", "experiment": "str"})):
-        pasted = provenance.commands(part)
-        assert [None if pd.isna(each) else each for each in pasted] == [*expected]
+        commands = provenance.commands(part)
+        assert [None if pd.isna(text) else text for text in commands] == [*expected]
     assert provenance.commands(runs.drop(columns="data.validation"))[0] == "fnnexp seed=7"
 
 
-def test_of_more_than_eight_commands_the_first_eight_are_printed_and_how_many_there_are_more():
+def test_the_first_eight_commands_are_printed_and_the_rest_counted():
     runs = frame(11, command=[f"fnnexp seed={i}" for i in range(11)])
-    (_, more), commands = reproduced(runs)
+    (_, note), commands = reproduced(runs)
     assert commands == [f"fnnexp seed={i}" for i in range(8)]
-    assert more == "3 more commands trained the others."
-    (_, more), _ = reproduced(runs[:9])
-    assert more == "1 more command trained the others."
+    assert note == "3 more commands trained the rest."
+    (_, note), _ = reproduced(runs[:9])
+    assert note == "1 more command trained the rest."
     assert len(reproduced(runs[:8])[0]) == 1
 
 
-def test_the_commands_of_a_part_are_said_to_train_more():
+def test_the_report_on_a_part_says_that_its_commands_train_more():
     (sentence,), commands = reproduced(frame(command=SWEEP)[:2], ["init=max"])
     assert commands == [SWEEP]
-    assert "trains the 2 trials of this report, and the others of their sweep, with the same ids" in sentence
+    assert "trains the 2 trials of this report and the rest of their sweep, with the same ids" in sentence
 
 
 def test_a_trial_without_a_command_can_be_run_from_its_config_file():
     for runs in (frame(), frame(command=None), frame(command=[None] * 4)):
         (sentence,), commands = reproduced(runs)
         assert commands == []
-        assert sentence == f"No command is recorded of 4 trials. {provenance.BY_FILE}"
+        assert sentence == f"No command is recorded for 4 trials. {provenance.BY_FILE}"
     (first, second), commands = reproduced(frame(command=[SWEEP, None, SWEEP, None]))
     assert commands == [SWEEP]
     assert "the 2 trials of this report" in first
-    assert second.startswith("No command is recorded of 2 trials.")
+    assert second.startswith("No command is recorded for 2 trials.")
 
 
-def test_of_data_that_changed_under_its_path_the_report_of_a_part_has_a_command():
+def test_if_the_data_file_changed_only_reports_on_one_version_have_a_command():
     runs = frame(command=SWEEP, data_checksum=["e" * 64, "e" * 64, "f" * 64, "f" * 64])
     (sentence,), commands = reproduced(runs)
     assert commands == []
-    assert sentence.startswith("The data changed under its path between these trials")
+    assert sentence.startswith("The data file changed between these trials")
     (part,) = re.findall("`fnnexp report (.*)`", sentence)
-    name, asked = shlex.split(part)
+    name, selection = shlex.split(part)
     assert name == "a b"
-    rows = filters.where(runs, dict([asked.split("=")]))
+    rows = filters.where(runs, dict([selection.split("=")]))
     assert rows["trial"].tolist() == runs["trial"].tolist()[:2]
-    assert reproduced(rows, [asked])[1] == [SWEEP]
+    assert reproduced(rows, [selection])[1] == [SWEEP]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_of_data_that_changed_under_its_path_the_report_of_a_part_has_a_command(
         "fnnexp a && b",
     ],
 )
-def test_what_a_store_holds_can_do_no_harm_when_pasted(hostile):
+def test_hostile_commands_in_a_store_are_quoted(hostile):
     _, (command,) = reproduced(frame(command=hostile))
     assert shlex.split(command) == shlex.split(hostile)
     unquoted = re.sub("'[^']*'", "", command)
@@ -131,21 +131,21 @@ def test_what_a_store_holds_can_do_no_harm_when_pasted(hostile):
 
 
 @pytest.mark.parametrize("hostile", ["rm -rf .", "", "fnnexp 'a", "fnnexp a\nreboot", "fnnexp \x1b[2J"])
-def test_what_is_no_command_of_ours_is_not_printed(hostile):
+def test_texts_that_are_not_fnnexp_commands_are_not_printed(hostile):
     (sentence,), commands = reproduced(frame(command=hostile))
     assert commands == []
-    assert sentence.startswith("No command is recorded of 4 trials.")
+    assert sentence.startswith("No command is recorded for 4 trials.")
 
 
-def test_the_section_ends_with_the_reports_own_command_and_its_files():
-    there, files = {"store": " --uri 'sqlite:////c d.db'"}, ["runs.csv", "report.md"]
-    for command, folder, further in [
+def test_the_section_ends_with_the_command_and_files_of_the_report():
+    store, files = {"store": " --uri 'sqlite:////c d.db'"}, ["runs.csv", "report.md"]
+    for command, folder, options in [
         (COMMAND, None, []),
-        (partial(COMMAND, **there), None, ["--uri", "sqlite:////c d.db"]),
-        (partial(COMMAND, **there), Path("e f"), ["--uri", "sqlite:////c d.db", "--folder", "e f"]),
+        (partial(COMMAND, **store), None, ["--uri", "sqlite:////c d.db"]),
+        (partial(COMMAND, **store), Path("e f"), ["--uri", "sqlite:////c d.db", "--folder", "e f"]),
     ]:
         *_, code, links = provenance.section(command, ["init=he"], frame(), files, folder).blocks
-        assert shlex.split(code.text) == ["fnnexp", "report", "a b", "init=he", *further]
+        assert shlex.split(code.text) == ["fnnexp", "report", "a b", "init=he", *options]
         assert links.files == files
 
 
@@ -153,17 +153,17 @@ def test_the_section_ends_with_the_reports_own_command_and_its_files():
     "text",
     ["a b", "it's", "c:\\d\\", "a\\'b", "null", "1e5", "[1,", "x,y", "a=b", "ü", "007", ".5", "~/x.npz"],
 )
-def test_a_text_comes_back_from_hydra_as_it_was(text, jobs_of):
+def test_a_quoted_text_is_unchanged_by_hydra(text, jobs_of):
     (job,) = jobs_of(f"data.path={quoted(text)}")
     assert job.config.data.path == text
 
 
-def test_the_default_options_are_what_hydra_composes(jobs_of):
+def test_the_default_options_are_those_that_hydra_composes(jobs_of):
     (job,) = jobs_of()
     assert default_options() == {group: job.choices[group] for group in CHOICES}
 
 
-def test_what_it_ran_with_is_told_with_how_many_where_it_differs():
+def test_data_and_software_are_listed_with_counts_where_they_differ():
     runs = frame(
         3,
         versions="numpy 2",

@@ -1,4 +1,4 @@
-"""Every figure of a report is what SciPy and statsmodels make of its `runs.csv`, see `recompute.py`."""
+"""Compare the numbers of reports with those that `recompute.py` computes from their `runs.csv`."""
 
 import math
 import re
@@ -24,22 +24,22 @@ TWO_MODES = recorded("card_grid_mini", "card_grid_full").query("arch != 'tanh_12
 
 
 def seen(trials, looks):
-    """Return trials as they are after some reports: by seed, which of them saw it first."""
+    """Return trials with the report that saw each seed first."""
     return restore_types(trials.assign(look=trials["seed"].map(looks)), "runs")
 
 
 def alike(trials, arch, batching, *images):
-    """Return trials in which `max` is so many images behind `he`, by seed, in one row of the table."""
-    row, changed = (trials["arch"] == arch) & (trials["batching"] == batching), trials.copy()
+    """Return trials in which `max` is behind `he` by a number of images per seed, in one combination."""
+    cell, changed = (trials["arch"] == arch) & (trials["batching"] == batching), trials.copy()
     for seed, behind in enumerate(images):
-        here = row & (trials["seed"] == seed)
-        accuracy = trials.loc[here & (trials["init"] == "he"), "val_accuracy"].item()
-        changed.loc[here & (trials["init"] == "max"), "val_accuracy"] = accuracy - behind / 5000
+        with_seed = cell & (trials["seed"] == seed)
+        accuracy = trials.loc[with_seed & (trials["init"] == "he"), "val_accuracy"].item()
+        changed.loc[with_seed & (trials["init"] == "max"), "val_accuracy"] = accuracy - behind / 5000
     return changed
 
 
 def at_three_rates(trials):
-    """Return trials of six seeds as those of two seeds at three learning rates."""
+    """Return trials of six seeds relabelled as two seeds at three learning rates."""
     rates = (trials["seed"] // 2).map({0: 0.05, 1: 0.1, 2: 0.2})
     return trials.assign(seed=trials["seed"] % 2, **{"optimizer.lr": rates})
 
@@ -57,7 +57,7 @@ REPORTS = {
         seen(alike(alike(TWO_MODES, "relu_100", "mini", *LEVEL), "relu_100", "full", *NEAR), THRICE),
         ["arch", "init", "batching"],
     ),
-    "failures of which some were looked at": (
+    "failures, some at a second look": (
         pd.concat([ONE_STEP[ONE_STEP["init"] == "max"], seen(ONE_STEP[ONE_STEP["init"] != "max"], TWICE)]),
         ["init"],
     ),
@@ -68,32 +68,32 @@ REPORTS = {
         ["arch", "init", "optimizer.lr"],
     ),
 }
-"""The trials of each, recorded ones and some with changes that a rule is about, and what varies in them."""
+"""The trials of each report, some of them changed to test a rule, and the factors that vary."""
 
-NOT_READ = ("curves", "equal_cost", "layers", "mistakes", "numeric_factors", "troubles")
-"""The modules of the sections of which nothing is computed again here."""
+NOT_CHECKED = ("curves", "equal_cost", "layers", "mistakes", "numeric_factors", "troubles")
+"""The modules of the sections that are not recomputed here."""
 
 HEADS = {
     "points": "difference", "ahead in": "ahead", "P(better)": "probability", "p": "p", "signs": "p_sign_flip",
     "pairs": "family", "Holm p": "p_corrected", "seeds needed": "seeds_needed", "verdict": "verdict",
 }  # fmt: skip
-"""The columns of the tables of pairs, by their heads."""
+"""The columns of the recomputed pairs, by the heads of the displayed tables."""
 
-NAMES = {"better": "a", "than": "b", "against": "b", "best init": "a", "than the next": "b"}
+NAMES = {"better": "a", "than": "b", "against": "b", "best init": "a", "next best": "b"}
 MARKS = {"t": "", "sign flip": "±", "safe t": "*", "safe signs": "±*"}
 IN_PERCENT = ("difference", "low", "high")
 
 
 @pytest.fixture(scope="module", params=REPORTS, ids=lambda name: name.replace(" ", "-"))
 def report(request, tmp_path_factory):
-    """Return a report's folder and figures, its trials as read from there, and its figures computed again."""
+    """Return the folder and figure of a report, its trials as read from there, and the recomputed tables."""
     trials, factors = REPORTS[request.param]
-    drawn, no_section = {}, lambda *_: Section("Not read", [])
+    drawn, no_section = {}, lambda *_: Section("Not checked", [])
     nothing = SimpleNamespace(section=no_section, against_time=no_section, sections=lambda *_: [])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(picture, "svg", lambda figure, label: drawn.update({label: figure}) or "<svg></svg>")
         patch.setattr(picture, "png", lambda figure: b"")
-        for name in NOT_READ:
+        for name in NOT_CHECKED:
             patch.setattr(write, name, nothing)
         curves = pd.DataFrame(columns=["trial", "epoch", "metric", "value"])
         diagnostics = pd.DataFrame(columns=["trial", "epoch", "layer", "quantity", "value"])
@@ -124,7 +124,7 @@ def report(request, tmp_path_factory):
 
 
 def read(report, name):
-    """Return a table of the report's files, with options as text."""
+    """Return a table from the files of the report, with options as text."""
     return recompute.as_names(pd.read_csv(report.folder / f"{name}.csv"), report.factors)
 
 
@@ -132,18 +132,18 @@ def near(value):
     return pytest.approx(value, rel=1e-6, abs=1e-15, nan_ok=True)
 
 
-def test_the_recomputation_shares_nothing_with_what_it_checks():
+def test_the_recomputation_does_not_import_fnnexp():
     imports = re.findall(r"^(?:from|import) (\w+)", Path(recompute.__file__).read_text("utf-8"), flags=re.M)
     assert set(imports) <= {*sys.stdlib_module_names, "numpy", "pandas", "scipy", "statsmodels"}
 
 
-def test_holm_by_its_definition_is_that_of_statsmodels():
+def test_holm_by_definition_agrees_with_statsmodels():
     p = pd.Series([0.02, 0.01, 0.9, 0.02, 0.0167])
     assert recompute.holm(p) == near(multipletests(p, method="holm")[1])
 
 
 @pytest.mark.parametrize("name", ["options", "cells", "leader"])
-def test_pairs(report, name):
+def test_the_pairs_agree_with_the_recomputation(report, name):
     found, truth = read(report, name), getattr(report, name)
     assert len(found) == len(truth)
     keys = [key for key in ("factor", *report.factors, "a", "b") if key in truth]
@@ -164,8 +164,8 @@ def test_pairs(report, name):
     assert set(found.loc[~student, "test"]) <= {"sign flip", "safe signs"}
 
 
-def test_intervals_of_failing_pairs(report):
-    """A sign flip test has no interval of Student's beside it, but one of resampled means."""
+def test_intervals_of_sign_flip_pairs_agree_with_the_recomputation(report):
+    """Pairs of a sign-flip test have a bootstrap interval instead of Student's."""
     found = read(report, "options").query("test in ('sign flip', 'safe signs')")
     accuracies = report.runs.pivot_table("val_accuracy", "seed", "init")
     for row in found.to_dict("records"):
@@ -177,7 +177,7 @@ def test_intervals_of_failing_pairs(report):
     assert len(found) == 3 * report.name.startswith("failures")
 
 
-def test_the_leaderboard(report):
+def test_the_leaderboard_agrees_with_the_recomputation(report):
     found = read(report, "leaderboard")
     assert found["val_accuracy"].is_monotonic_decreasing
     assert found["test_accuracy"].notna().tolist() == [True] + [False] * (len(found) - 1)
@@ -197,7 +197,7 @@ def test_the_leaderboard(report):
             assert least - 1e-9 <= row[end] <= most + 1e-9
 
 
-def test_the_shares_of_variance(report):
+def test_the_shares_of_variance_agree_with_the_recomputation(report):
     found = read(report, "shares").set_index("effect")["share"].to_dict()
     truth = recompute.shares(report.runs, report.factors)
     if report.name == "one seed":
@@ -205,7 +205,7 @@ def test_the_shares_of_variance(report):
     assert found == pytest.approx(truth, rel=1e-6, abs=1e-12)
 
 
-def test_the_table(report):
+def test_the_table_agrees_with_the_recomputation(report):
     found = read(report, "table")
     modes = [column for column in found.columns if column in ("full", "mini")]
     shown = 0
@@ -222,7 +222,7 @@ def test_the_table(report):
 
 
 def is_shown(text, value):
-    """Whether a text is this number, rounded to as many digits as the text has."""
+    """Return whether a text is this number, rounded to the digits of the text."""
     if text == "–":
         return math.isnan(value)
     mantissa, _, power = text.partition("e")
@@ -231,13 +231,13 @@ def is_shown(text, value):
 
 
 def tables(text):
-    """Return the tables of a Markdown text, each as rows by the heads."""
+    """Return the tables of a Markdown text as lists of {head: cell}."""
     for block in re.findall(r"(?:^\|.*\|\n?)+", text, flags=re.MULTILINE):
         head, _, *rows = ([cell.strip() for cell in line[1:-1].split("|")] for line in block.splitlines())
         yield [dict(zip(head, row, strict=True)) for row in rows]
 
 
-def test_the_tables_of_pairs_that_people_read(report):
+def test_the_displayed_tables_of_pairs_agree_with_the_recomputation(report):
     shown = [table for table in tables(report.text) if "Holm p" in table[0]]
     truths = [each for each in (report.cells, report.options, report.leader) if len(each)]
     assert [len(table) for table in shown] == [len(truth) for truth in truths]
@@ -270,12 +270,12 @@ def assert_row(row, truth):
         assert all(is_shown(end, 100 * truth[side]) for end, side in zip(ends, ("low", "high"), strict=True))
 
 
-def test_the_numbers_in_the_sentences(report):
-    """Each number of the answer is one that was computed again, and none is left over."""
+def test_every_number_in_the_sentences_agrees_with_the_recomputation(report):
+    """The answer has no number besides the recomputed numbers."""
     answer = report.text.partition("## The answer")[2].partition("\n## ")[0]
     for pattern, truths in sentences(report).items():
-        for found in re.finditer(pattern, answer):
-            assert any(all(map(agrees, found.groups(), truth)) for truth in truths), (found[0], truths)
+        for match in re.finditer(pattern, answer):
+            assert any(all(map(agrees, match.groups(), truth)) for truth in truths), (match[0], truths)
         answer = re.sub(pattern, "…", answer)
     names = {*report.leader["a"], *report.leader["b"], *report.runs["arch"]}
     for name in sorted(names, key=len, reverse=True):
@@ -284,14 +284,14 @@ def test_the_numbers_in_the_sentences(report):
 
 
 def agrees(text, value):
-    """Whether a text is this text, or this number as rounded there; a number that is not there is NaN."""
+    """Return whether a text is this text or this number, rounded; a missing number is NaN."""
     if isinstance(value, str):
         return text == value
     return math.isnan(value) if text is None else is_shown(text.replace(",", ""), value)
 
 
 def sentences(report):
-    """Return what the sentences of the answer may say: patterns, and what their groups can be."""
+    """Return {pattern of a sentence in the answer: possible values of its groups}."""
     best, own = report.board.loc[report.board["val_accuracy"].idxmax()], read(report, "leaderboard").iloc[0]
     seeds = int(own["seeds"])
     several = seeds if seeds > 1 else math.nan
@@ -300,14 +300,14 @@ def sentences(report):
     leads = pairs[["difference", "ahead", "seeds_needed"]].assign(low=ends["low"], high=ends["high"])
     better, same = ((pairs["verdict"] == verdict).sum() for verdict in ("better", "equivalent"))
     failed = recompute.failures(report.asked, report.options_of)
-    won = winners(report.cells, [name for name, *count in failed if len({*count}) == 1])
+    wins = winners(report.cells, [name for name, *count in failed if len({*count}) == 1])
     errors = [
         (100 * recompute.image_error(best[metric], images), images, name)
         for metric, images, name in (("val_accuracy", 5000, "validation"), ("test_accuracy", 10_000, "test"))
     ]
     return {
-        r"(\d\S+) points ahead of (.+?)(?: \((?:95% interval (\S+) to (\S+); )?in (\d+) of (\d+) seeds\))?"
-        r"(?:; about (\d+) seeds would settle it)?\.\s": [
+        r"(\d\S+) points ahead of (.+?)(?: \((?:95% interval (\S+) to (\S+); )?"
+        r"ahead in (\d+) of (\d+) seeds\))?(?:; about (\d+) seeds would settle it)?\.\s": [
             (100 * lead.difference, lead.Index, 100 * lead.low, 100 * lead.high,
              lead.ahead if seeds > 1 else math.nan, several, lead.seeds_needed)
             for lead in leads.itertuples()
@@ -319,11 +319,11 @@ def sentences(report):
         r"(?:: |, | and )([^:,()]+) \((\d+) of (\d+) seeds\)": failed,
         r"\b(?:of|[Tt]he) (\d+) (?:initializers|configurations)\b": [(len(pairs) + 1,)],
         r"the other (\d+) are worse": [(better,)],
-        r"(\S+(?: = \S+)?) is the best initializer on each of the (\d+) \w+.*?, beyond chance on (\w+) of":
-            won[:1],
-        r"Of the (\d+) (?:architectures|combinations)": [(len(report.cells),)],
-        r"(?:initializer is|,|:) (?!the )([^,:;]+?) in (\d+)(?=[,;.])": won[1:],
-        r"(?:: |, | and )(\d\S*) for ([^,]+?)(?=,|\.\s| and )": best_rates(report),
+        r"(\S+(?: = \S+)?) is the best initializer in all (\d+) \w+.*?; its lead is significant in (\w+)\.":
+            wins[:1],
+        r"in each of (\d+) (?:architectures|combinations)": [(len(report.cells),)],
+        r"[,:] ([^,:;]+?) in (\d+)(?=[,;.])": wins[1:],
+        r"(?: is |, | and )(\d\S*) for ([^,]+?)(?=,|\.\s| and )": best_rates(report),
         r" and (\d+) more\b": [(len(failed) - 3,)],
         r"looked at these seeds (\d+) times": [
             (max(each["looks"].max() for each in (pairs, report.options, report.cells) if len(each)),)
@@ -334,8 +334,8 @@ def sentences(report):
         ],
         r"it has (\S+)%\.": [(100 * best["test_accuracy"],)],
         r"(\S+) points for (\S+) (validation|test) images": errors,
-        r"seeds spread by (\S+) points": [(100 * best["val_accuracy_sd"],)],
-        r"Corrected for (\d+) pairs of \w+, (.+) is better than (\d+) of (\d+) others"
+        r"standard deviation over seeds is (\S+) points": [(100 * best["val_accuracy_sd"],)],
+        r"After correction for (\d+) pairs of \w+, (.+) is better than (\d+) of (\d+) others"
         r"(?:, and equivalent to (\d+))?": [
             (pairs["family"].iloc[0], leader, better, len(pairs), same or math.nan)
         ],
@@ -349,9 +349,9 @@ def sentences(report):
 
 
 def winners(cells, lost):
-    """Return who wins everywhere, in how many cells and how surely; then who wins in how many, and surely.
+    """Return the first winner with the numbers of cells and of significant leads, then all winners.
 
-    Cells whose best is among the `lost`, which did not learn in any seed, do not count.
+    Cells are ignored if their winner is among the `lost` configurations, which learned in no seed.
     """
     if not len(cells):
         return []
@@ -360,10 +360,10 @@ def winners(cells, lost):
     )
     learned = [sorted(name.split()) not in [sorted(each.split()) for each in lost] for name in names]
     cells = cells[learned] if any(learned) else cells
-    settled = cells[cells["verdict"] == "better"]["a"].value_counts()
+    significant = cells[cells["verdict"] == "better"]["a"].value_counts()
     words = {0: "none", len(cells): "all"}
-    first = (cells["a"].iloc[0], len(cells), words.get(int(settled.sum()), str(settled.sum())))
-    return [first, *cells["a"].value_counts().items(), *settled.items()]
+    first = (cells["a"].iloc[0], len(cells), words.get(int(significant.sum()), str(significant.sum())))
+    return [first, *cells["a"].value_counts().items(), *significant.items()]
 
 
 def best_rates(report):
@@ -375,10 +375,10 @@ def best_rates(report):
     return [*dict.fromkeys(rates)]
 
 
-def test_the_figure_of_the_answer(report):
-    """It draws the rows of leader.csv in percentage points from the leader, and each seed's difference.
+def test_the_figure_of_the_answer_agrees_with_the_recomputation(report):
+    """It shows the rows of leader.csv in percentage points, and the difference of each seed.
 
-    Those that did not learn in any seed are left out, where others did.
+    Configurations that learned in no seed are omitted if others learned.
     """
     (ax,) = report.answer.axes
     lost = [

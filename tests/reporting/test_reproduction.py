@@ -1,4 +1,4 @@
-"""The published tables beside ours: the data as it was printed, the verdicts by hand, and the command."""
+"""The published tables compared with ours: the printed data, the verdicts and the command."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def test_the_published_tables_are_in_the_package_as_they_were_printed():
     [
         ("0.90", [0.85, 0.95], "within"),
         ("0.90", [0.90, 0.95], "within"),
-        ("0.90", [0.95, 0.9049], "within"),  # which is printed as 0.90
+        ("0.90", [0.95, 0.9049], "within"),  # 0.9049 is printed as 0.90
         ("0.9000", [0.9049, 0.95], "near"),
-        # x̄ = 2, s = 1, n = 3: Student's t of 97.5% at 2 is 4.303, so one more draw is 2 ± 4.968.
+        # x̄ = 2, s = 1, n = 3: t = 4.303 (97.5%, 2 degrees of freedom), so the interval is 2 ± 4.968.
         ("-2.96", [1.0, 2.0, 3.0], "near"),
         ("-2.98", [1.0, 2.0, 3.0], "apart"),
         ("6.96", [1.0, 2.0, 3.0], "near"),
@@ -62,18 +62,18 @@ def test_the_published_tables_are_in_the_package_as_they_were_printed():
         ("1.0", [], "not run"),
     ],
 )
-def test_a_verdict_is_that_of_least_greatest_and_the_next_draw(printed, ours, verdict):
+def test_a_verdict_depends_on_the_range_and_the_prediction_interval(printed, ours, verdict):
     assert place(printed, ours).verdict == verdict
 
 
-def test_a_place_counts_what_lies_below():
-    found = place("0.5", [0.4, 0.6, 0.45, 0.9])
-    assert (found.seeds, found.below, found.low, found.high) == (4, 2, 0.4, 0.9)
-    assert found.mean == pytest.approx(0.5875)
+def test_a_place_counts_the_smaller_numbers():
+    position = place("0.5", [0.4, 0.6, 0.45, 0.9])
+    assert (position.seeds, position.below, position.low, position.high) == (4, 2, 0.4, 0.9)
+    assert position.mean == pytest.approx(0.5875)
 
 
 @pytest.mark.parametrize("n", [3, 6])
-def test_a_program_that_is_the_same_is_within_as_often_as_said_and_apart_in_one_of_twenty(n):
+def test_the_verdicts_on_the_same_program_have_their_stated_rates(n):
     draws = np.random.default_rng(0).normal(size=(2000, n + 1))
     verdicts = Counter(place(f"{row[0]:.6f}", row[1:]).verdict for row in draws)
     within = (n - 1) / (n + 1)
@@ -84,7 +84,7 @@ def test_a_program_that_is_the_same_is_within_as_often_as_said_and_apart_in_one_
     assert verdicts["apart"] / 2000 < 0.07
 
 
-def test_a_row_has_the_worse_verdict_of_its_numbers():
+def test_a_row_has_the_worst_verdict_of_its_numbers():
     assert worst(["near", "within"]) == "near"
     assert worst(["within", "apart"]) == "apart"
     columns = ["experiment", "run", "epoch", "split", "loss", "accuracy"]
@@ -131,7 +131,7 @@ def small(monkeypatch):
     monkeypatch.setattr(presets, "FULL", PLAN)
 
 
-def test_the_page_lays_every_printed_row_beside_ours_and_a_second_call_trains_nothing(
+def test_the_page_compares_every_printed_row_and_a_second_call_trains_nothing(
     small, store, own_folder, invoke
 ):
     ran = invoke("reproduce", "--folder", "my page")
@@ -142,7 +142,7 @@ def test_the_page_lays_every_printed_row_beside_ours_and_a_second_call_trains_no
     assert rows.groupby(["experiment", "run"]).size().to_dict() == {
         ("relu_full_batch", "a"): 51,
         ("relu_full_batch", "b"): 13,
-        ("tanh_mini_batch", "a"): 100,  # beside two programs
+        ("tanh_mini_batch", "a"): 100,  # compared with two programs
         ("relu98_full_batch", "a"): 10,
         ("sigmoid_per_sample", "a"): 7,
     }
@@ -159,9 +159,9 @@ def test_the_page_lays_every_printed_row_beside_ours_and_a_second_call_trains_no
     assert first["loss_published"] == "0.3235"
     assert (first["loss_low"], first["loss_high"]) == (min(values), max(values))
     html, text = (page / "reproduce.html").read_text("utf-8"), (page / "reproduce.md").read_text("utf-8")
-    for said in ("0.3833", "not run", "relu_full_batch b: 2 of 13 rows compared"):
-        assert said in html
-        assert said in text
+    for expected in ("0.3833", "not run", "relu_full_batch b: 2 of 13 rows compared"):
+        assert expected in html
+        assert expected in text
     assert html.count("<svg") == html.count("<figure>") == len(list(page.glob("*.png"))) == 4
     assert "http" not in html.replace("http://www.w3.org", "")
     experiment = MlflowClient(store).get_experiment_by_name("reproduce")
@@ -170,14 +170,14 @@ def test_the_page_lays_every_printed_row_beside_ours_and_a_second_call_trains_no
     assert f"`{unescape(command)}` writes it again" in note
     run_id, name = re.search(r"/runs/(\w+)/artifacts/([\w.]+)", note).groups()
     assert name in {file.path for file in MlflowClient(store).list_artifacts(run_id)}
-    again = invoke(*shlex.split(unescape(command))[1:])
-    assert again.status == 0, again.err
-    assert "0 trials finished, 13 were done before" in again.out
+    second = invoke(*shlex.split(unescape(command))[1:])
+    assert second.status == 0, second.err
+    assert "0 trials finished, 13 were done before" in second.out
     assert (page / "reproduce.html").read_text("utf-8") == html
     assert runs_in(own_folder, "reproduce").keys() == runs.keys()
 
 
-def test_another_engine_trains_what_is_not_done_and_the_page_says_who_trained_what(
+def test_another_engine_trains_only_unfinished_trials_and_the_page_counts_both(
     small, store, own_folder, invoke
 ):
     by_numpy = ["-m", "experiment=sigmoid_per_sample", "seed=0,1", "epochs=1", *SMALL]
@@ -186,14 +186,14 @@ def test_another_engine_trains_what_is_not_done_and_the_page_says_who_trained_wh
     assert ran.status == 0, ran.err
     assert "11 trials finished, 2 were done before" in ran.out
     runs = runs_in(own_folder, "reproduce").values()
-    told = Counter(run.data.tags["fnnexp.engine"].split()[0] for run in runs)
-    assert told == {"numba": 11, "numpy": 2}
+    engines = Counter(run.data.tags["fnnexp.engine"].split()[0] for run in runs)
+    assert engines == {"numba": 11, "numpy": 2}
     html = (own_folder / "reports" / "reproduce" / "reproduce.html").read_text("utf-8")
     assert re.search(r"engine: numba [^;]+ \(11 trials\); numpy [^;]+ \(2 trials\)", html)
     assert "<pre>fnnexp reproduce --engine numba</pre>" in html
 
 
-def test_without_mnist_it_says_what_helps_and_trains_nothing(own_folder, invoke, monkeypatch):
+def test_without_mnist_the_command_names_the_missing_file_and_trains_nothing(own_folder, invoke, monkeypatch):
     monkeypatch.setenv("FNNEXP_MNIST", str(own_folder / "nowhere.npz"))
     ran = invoke("reproduce", "--quick")
     assert ran.status == 2
@@ -203,7 +203,7 @@ def test_without_mnist_it_says_what_helps_and_trains_nothing(own_folder, invoke,
 
 def test_bad_options_are_refused_before_anything_trains(small, own_folder, invoke):
     (own_folder / "taken").write_text("")
-    for words, said in [
+    for words, message in [
         (["--folder", ""], "--folder '': is no name"),
         (["--folder", "taken"], "The page cannot be written to taken"),
         (["--uri", "nonsense://x"], "nonsense"),
@@ -212,11 +212,11 @@ def test_bad_options_are_refused_before_anything_trains(small, own_folder, invok
     ]:
         ran = invoke("reproduce", *words)
         assert ran.status == 2
-        assert said in ran.err
+        assert message in ran.err
     assert not (own_folder / "mlflow.db").exists()
 
 
-def test_two_programs_agree_at_first_and_drift_is_measured_between_them(trials_of):
+def test_two_programs_agree_at_first_and_then_drift_apart(trials_of):
     (trial,) = trials_of("experiment=sigmoid_per_sample", "data=digits")
     parted = drift.drift(trial, data.load(trial.data)).set_index("samples")
     assert parted.loc[1, "programs"] < 1e-14
@@ -241,7 +241,7 @@ def test_images_without_a_gradient_are_counted(trials_of):
     assert drift.vanished(trial, arrays) == pytest.approx(expected, abs=1 / len(Z))
 
 
-def test_on_mnist_the_first_epoch_is_that_which_was_published(mnist, trials_of, train_alone):
+def test_on_mnist_the_first_epoch_agrees_with_the_published_one(mnist, trials_of, train_alone):
     words = (
         "experiment=tanh_mini_batch_as_published",
         "epochs=1",
@@ -252,5 +252,5 @@ def test_on_mnist_the_first_epoch_is_that_which_was_published(mnist, trials_of, 
     losses = [train_alone(trial)[0][-1].metrics["test_loss"] for trial in trials_of(*words)]
     row = printed().query("experiment == 'tanh_mini_batch' and epoch == 1").iloc[0]
     assert place(row["loss"], losses).verdict in ("within", "near")
-    # Six seeds in float64 lie between 0.3726 and 0.3859; printed is 0.3833.
+    # Six seeds in float64 end between 0.3726 and 0.3859; 0.3833 was published.
     assert losses == pytest.approx([float(row["loss"])] * 3, abs=0.015)

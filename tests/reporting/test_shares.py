@@ -1,4 +1,4 @@
-"""Shares of variance within each batching mode, against effects that were put into frames by hand."""
+"""Shares of variance within each batching mode, for frames with known effects."""
 
 from itertools import product
 
@@ -11,11 +11,11 @@ from fnnexp.results import comparisons, frames
 from fnnexp.tracking.run_format import METRICS
 
 EFFECTS = {"full": {"he": 0.1, "tanh_128": 0.02}, "mini": {"he": 0.02, "tanh_128": 0.06}}
-"""What each option adds, from its mode on; half of it, squared, is its variance."""
+"""What an option adds to the accuracy in a batching mode; its variance is the square of half of it."""
 
 
 def grid(seeds=2):
-    """Return a full grid's frame, without noise."""
+    """Return the frame of a full grid without noise."""
     rows = []
     for arch, init, mode, seed in product(("relu_100", "tanh_128"), ("max", "he"), EFFECTS, range(seeds)):
         added = sum(EFFECTS[mode].get(option, 0) for option in (arch, init))
@@ -33,22 +33,22 @@ def section_of(runs):
     return shares.section(runs, comparisons.findings(runs))
 
 
-def test_within_each_batching_mode_the_shares_are_its_own():
+def test_the_shares_within_a_batching_mode_are_those_of_its_trials():
     runs = grid()
     data = section_of(runs).data["shares_within_batching"]
-    found = data.set_index(["batching", "effect"])["share"]
+    by_mode = data.set_index(["batching", "effect"])["share"]
     for mode, effects in EFFECTS.items():
         whole = sum(effect**2 for effect in effects.values())
-        assert found[mode, "init"] == pytest.approx(effects["he"] ** 2 / whole)
-        assert found[mode, "arch"] == pytest.approx(effects["tanh_128"] ** 2 / whole)
-        assert found[mode].sum() == pytest.approx(1)
+        assert by_mode[mode, "init"] == pytest.approx(effects["he"] ** 2 / whole)
+        assert by_mode[mode, "arch"] == pytest.approx(effects["tanh_128"] ** 2 / whole)
+        assert by_mode[mode].sum() == pytest.approx(1)
         alone = fnnexp.shares(runs[runs["batching"] == mode])
-        assert found[mode].to_dict() == dict(zip(alone["effect"], alone["share"], strict=True))
-    # All together, batching hides which of the two matters.
+        assert by_mode[mode].to_dict() == dict(zip(alone["effect"], alone["share"], strict=True))
+    # Over all trials, batching hides which of the two factors matters.
     assert section_of(runs).data["shares"]["effect"].iloc[0] == "batching"
 
 
-def test_they_are_shown_below_those_of_all_trials_a_group_of_rows_each():
+def test_the_shares_by_mode_are_shown_below_those_of_all_trials():
     runs = grid()
     section = section_of(runs)
     whole, within = (block for block in section.blocks if hasattr(block, "rows"))
@@ -57,15 +57,15 @@ def test_they_are_shown_below_those_of_all_trials_a_group_of_rows_each():
     first = {row[0].text: [cell.text for cell in row[1:]] for row in reversed(within.rows)}
     assert first == {"full": ["init", "96.2"], "mini": ["arch", "90.0"]}
     assert section.sentences == ["Over 2 seeds that finished everywhere."]
-    # What keeps a mode's from being told is said of that mode.
-    lost = (runs["batching"] == "mini") & (runs["arch"] == "relu_100") & (runs["init"] == "he")
-    section = section_of(runs[~lost].reset_index(drop=True))
+    # If the shares of a mode cannot be computed, a sentence says why.
+    missing = (runs["batching"] == "mini") & (runs["arch"] == "relu_100") & (runs["init"] == "he")
+    section = section_of(runs[~missing].reset_index(drop=True))
     assert section.sentences[-1].startswith("Within mini: The grid is not full: 1 of 4 combinations have no")
     assert set(section.data["shares_within_batching"]["batching"]) == {"full"}
 
 
 @pytest.mark.parametrize("part", ["batching == 'mini'", "init == 'he' and arch == 'tanh_128'", "seed < 0"])
-def test_without_a_choice_of_batching_or_anything_beside_it_there_are_none(part):
+def test_there_are_no_shares_by_mode_unless_batching_and_another_factor_vary(part):
     runs = grid().query(part).reset_index(drop=True)
     assert shares.within_batching(runs) == ({}, {})
     assert list(section_of(runs).data) == ["shares"]

@@ -1,4 +1,4 @@
-"""What Python users are given beside a sweep's frames: data and published numbers as tables, pictures."""
+"""Tables of images and of published numbers, and the functions of the Python API on frames."""
 
 from __future__ import annotations
 
@@ -19,20 +19,19 @@ from fnnexp import console as notebook
 from fnnexp.config.schema import conf_folder
 from fnnexp.data import images
 from fnnexp.reporting.replication import published
-from fnnexp.results import arguments as entrances
-from fnnexp.results import comparisons
+from fnnexp.results import arguments, comparisons
 
 SMALL = {"data": "digits", "epochs": 1, "execution.n_jobs": 1}
 
 
-def test_the_images_are_scikit_learns_digits_with_a_label_and_a_column_a_pixel():
+def test_the_images_are_those_of_scikit_learn_with_a_label_and_a_column_per_pixel():
     table, digits = fnnexp.images("digits"), load_digits()
     assert list(table.columns[:3]) == ["label", "1x1", "1x2"]
     assert list(table.columns[28:30]) == ["1x28", "2x1"]
     assert table.columns[-1] == "28x28"
     assert set(map(str, table.dtypes)) == {"uint8"}
     assert table["label"].tolist() == digits.target[:1437].tolist()
-    # An 8x8 value is a block of 3x3 behind a margin of two: value (3, 4) begins at row 12, column 15.
+    # Each 8x8 pixel is a block of 3x3 inside a margin of two: pixel (3, 4) starts at row 12, column 15.
     assert table["12x15"].tolist() == np.round(digits.images[:1437, 3, 4] * 255 / 16).tolist()
     assert table.isna().sum().sum() == 0
     test = fnnexp.images("digits", "test")
@@ -40,7 +39,7 @@ def test_the_images_are_scikit_learns_digits_with_a_label_and_a_column_a_pixel()
     pd.testing.assert_frame_equal(fnnexp.images("digits", rows=3), table.head(3))
 
 
-def test_all_of_mnist_as_a_table_takes_a_byte_a_value(mnist):
+def test_the_table_of_mnist_has_one_byte_per_value(mnist):
     table = fnnexp.images("mnist", path=mnist)
     assert table.shape == (60_000, 785)
     assert table.memory_usage(index=False).sum() == 60_000 * 785
@@ -49,7 +48,7 @@ def test_all_of_mnist_as_a_table_takes_a_byte_a_value(mnist):
         assert (table.drop(columns="label").to_numpy() == arrays["x_train"].reshape(60_000, 784)).all()
 
 
-def test_the_table_of_images_can_be_written_to_and_the_data_stays(own_folder):
+def test_changing_the_table_of_images_does_not_change_the_data(own_folder):
     table = fnnexp.images("digits", rows=2)
     table.loc[0, "1x1"] = 7
     assert fnnexp.images("digits", rows=2).loc[0, "1x1"] == 0
@@ -67,32 +66,32 @@ def test_images_that_are_not_square_have_numbered_pixels(own_folder):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("arguments", "message"),
     [
         ({"data": "digit"}, "Did you mean 'digits'?"),
         ({"data": "digits", "split": "val"}, "it can be train or test"),
         ({"data": "digits", "rows": -1}, "must be 0 or more"),
     ],
 )
-def test_what_is_no_data_set_is_told(given, said):
-    with pytest.raises(fnnexp.FnnexpError, match=said):
-        fnnexp.images(**given)
+def test_invalid_arguments_of_images_are_refused(arguments, message):
+    with pytest.raises(fnnexp.FnnexpError, match=message):
+        fnnexp.images(**arguments)
 
 
-def test_the_published_numbers_are_those_of_the_file_typed():
+def test_the_published_table_has_the_numbers_of_the_file_and_types():
     table = fnnexp.published()
     with (Path(published.__file__).parent / "published.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(table) == len(rows)
-    for mine, row in zip(table.to_dict("records"), rows, strict=True):
-        assert (mine["experiment"], mine["run"], mine["split"]) == (
+    for record, row in zip(table.to_dict("records"), rows, strict=True):
+        assert (record["experiment"], record["run"], record["split"]) == (
             row["experiment"],
             row["run"],
             row["split"],
         )
-        assert mine["epoch"] == int(row["epoch"])
+        assert record["epoch"] == int(row["epoch"])
         for number in ("loss", "accuracy"):
-            assert mine[number] == float(row[number]) if row[number] else np.isnan(mine[number])
+            assert record[number] == float(row[number]) if row[number] else np.isnan(record[number])
     assert all(table[column].cat.ordered for column in ("experiment", "run", "split"))
     assert [str(table[column].dtype) for column in ("epoch", "loss", "accuracy")] == [
         "Int64",
@@ -105,7 +104,7 @@ def test_the_published_numbers_are_those_of_the_file_typed():
 
 @pytest.fixture(scope="module")
 def swept(empty_store, tmp_path_factory):
-    """Return a folder in whose store a sweep is, and its trials."""
+    """Return a folder with the store of a sweep, and the trials of the sweep."""
     folder = tmp_path_factory.mktemp("swept")
     empty_store(folder)
     with contextlib.chdir(folder):
@@ -118,7 +117,7 @@ def runs(swept, monkeypatch):
     return swept[1].copy()
 
 
-def test_frames_from_python_are_those_of_the_report_and_take_any_part(runs):
+def test_functions_of_the_api_accept_any_part_of_a_frame(runs):
     assert fnnexp.leaderboard(runs)["val_accuracy"].is_monotonic_decreasing
     pairs = fnnexp.compare(runs, "init")
     means = runs.groupby("init", observed=True)["val_accuracy"].mean()
@@ -138,16 +137,16 @@ def test_frames_from_python_are_those_of_the_report_and_take_any_part(runs):
         fnnexp.compare(runs, "inti")
 
 
-def test_an_answer_is_text_that_a_notebook_shows_as_paragraphs(runs):
+def test_an_answer_is_text_with_paragraphs_in_a_notebook(runs):
     answer = fnnexp.answer(runs)
     assert f"\n{fnnexp.compare(runs)['a'].iloc[0]} leads with " in answer
     assert answer._repr_markdown_().count("\n\n") == answer.count("\n")
     assert fnnexp.answer(runs[:0]) == "No trial has finished, so there is no answer yet."
 
 
-def test_a_picture_is_shown_on_white_and_its_small_ones_grow(runs, monkeypatch):
+def test_a_notebook_shows_figures_enlarged_and_on_white(runs, monkeypatch):
     shown = []
-    monkeypatch.setattr(notebook, "picture", lambda *given: shown.append(given))
+    monkeypatch.setattr(notebook, "picture", lambda *args: shown.append(args))
     curves = fnnexp.curves("fnnexp")
     for figure in (fnnexp.plot_curves(runs[:1], curves), fnnexp.plot_curves(runs, curves, "train_loss")):
         figure._ipython_display_()
@@ -161,44 +160,45 @@ def test_a_picture_is_shown_on_white_and_its_small_ones_grow(runs, monkeypatch):
     assert len(shown) == 3
 
 
-def test_what_one_picture_cannot_show_is_told(runs):
+def test_trials_that_one_figure_cannot_show_are_refused(runs):
     curves = fnnexp.curves("fnnexp")
     aside = SMALL | {"tracking.experiment": "aside"}
-    more = fnnexp.sweep("init=max", **aside, **{"optimizer.lr": [0.2, 0.3]})
+    rates = fnnexp.sweep("init=max", **aside, **{"optimizer.lr": [0.2, 0.3]})
     with pytest.raises(
         fnnexp.FnnexpError, match=r"differ in optimizer.lr.*runs\[runs\['optimizer.lr'\] == 0.2\]"
     ):
-        fnnexp.plot_curves(more, curves)
-    with pytest.raises(fnnexp.FnnexpError, match="it can be train_loss, "):
+        fnnexp.plot_curves(rates, curves)
+    with pytest.raises(fnnexp.FnnexpError, match="must be one of train_loss, "):
         fnnexp.plot_curves(runs, curves, "accuracy")
-    with pytest.raises(fnnexp.FnnexpError, match="is no accuracy"):
+    with pytest.raises(fnnexp.FnnexpError, match="must be an accuracy"):
         fnnexp.plot_heat_map(runs, "val_loss")
-    none = fnnexp.sweep("init=max", **aside, **{"data.validation": 0})
-    with pytest.raises(fnnexp.FnnexpError, match="no finished trial here has val_accuracy"):
-        fnnexp.plot_curves(none, fnnexp.curves("aside"), "val_accuracy")
+    without = fnnexp.sweep("init=max", **aside, **{"data.validation": 0})
+    with pytest.raises(fnnexp.FnnexpError, match="none of these finished trials has val_accuracy"):
+        fnnexp.plot_curves(without, fnnexp.curves("aside"), "val_accuracy")
 
 
-OF_RUNS = ("answer", "leaderboard", "compare", "shares", "plot_heat_map", "plot_curves")
+FUNCTIONS_OF_RUNS = ("answer", "leaderboard", "compare", "shares", "plot_heat_map", "plot_curves")
 
 
 def call(name, runs, curves):
     return getattr(fnnexp, name)(*((runs, curves) if name == "plot_curves" else (runs,)))
 
 
-@pytest.mark.parametrize("name", OF_RUNS)
-@pytest.mark.parametrize("given", ["demo", 3, None, ["demo"], {"arch": "he"}])
-def test_what_is_no_frame_is_refused_with_what_to_write(name, given, runs):
+@pytest.mark.parametrize("name", FUNCTIONS_OF_RUNS)
+@pytest.mark.parametrize("argument", ["demo", 3, None, ["demo"], {"arch": "he"}])
+def test_arguments_that_are_not_frames_are_refused_with_the_right_call(name, argument, runs):
     curves = fnnexp.curves("fnnexp")
     with pytest.raises(fnnexp.FnnexpError) as error:
-        call(name, given, curves)
-    said = str(error.value)
-    assert said.startswith(f"{name} needs as runs the frame of fnnexp.runs or some of its rows, not ")
-    assert (repr(given) if isinstance(given, str | int) else f"a {type(given).__name__}") in said
-    assert 'fnnexp.runs("demo")' in said
+        call(name, argument, curves)
+    message = str(error.value)
+    assert message.startswith(f"{name} needs as runs the frame of fnnexp.runs or some of its rows, not ")
+    shown = repr(argument) if isinstance(argument, str | int) else f"a {type(argument).__name__}"
+    assert shown in message
+    assert 'fnnexp.runs("demo")' in message
 
 
-@pytest.mark.parametrize("name", OF_RUNS)
-def test_the_call_that_is_advised_is_taken(name, runs):
+@pytest.mark.parametrize("name", FUNCTIONS_OF_RUNS)
+def test_the_suggested_call_works(name, runs):
     curves = fnnexp.curves("fnnexp")
     with pytest.raises(fnnexp.FnnexpError) as error:
         call(name, "fnnexp", curves)
@@ -206,31 +206,31 @@ def test_the_call_that_is_advised_is_taken(name, runs):
     assert type(made) is type(call(name, runs, curves))
 
 
-@pytest.mark.parametrize("name", OF_RUNS)
-def test_a_column_is_needed_and_named_or_not_needed(name, runs):
+@pytest.mark.parametrize("name", FUNCTIONS_OF_RUNS)
+def test_each_required_column_is_named_and_no_other_is_needed(name, runs):
     curves = fnnexp.curves("fnnexp")
-    for column in entrances.NEEDED["runs"]:
+    for column in arguments.NEEDED["runs"]:
         with pytest.raises(fnnexp.FnnexpError, match=rf"not a frame without {column}; write"):
             call(name, runs.drop(columns=column), curves)
-    call(name, runs[list(entrances.NEEDED["runs"])], curves)
+    call(name, runs[list(arguments.NEEDED["runs"])], curves)
     with pytest.raises(fnnexp.FnnexpError, match="not a frame without status, train_loss, "):
-        call(name, curves, runs)  # the one for the other
+        call(name, curves, runs)  # swapped
 
 
-def test_curves_are_refused_as_runs_are(runs):
+def test_invalid_curves_are_refused_like_invalid_runs(runs):
     curves = fnnexp.curves("fnnexp")
     with pytest.raises(fnnexp.FnnexpError, match="not a frame without epoch, metric, value; write"):
         fnnexp.plot_curves(runs, runs)
-    for column in entrances.NEEDED["curves"]:
+    for column in arguments.NEEDED["curves"]:
         with pytest.raises(fnnexp.FnnexpError, match=f"not a frame without {column}; write"):
             fnnexp.plot_curves(runs, curves.drop(columns=column))
-    fnnexp.plot_curves(runs, curves[list(entrances.NEEDED["curves"])])
+    fnnexp.plot_curves(runs, curves[list(arguments.NEEDED["curves"])])
     with pytest.raises(fnnexp.FnnexpError, match="factor=3 is not a factor of"):
         fnnexp.compare(runs, 3)
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'curves'"):
         fnnexp.plot_curves(runs)
 
 
-@pytest.mark.parametrize("module", [entrances, images, notebook, published])
-def test_the_examples_are_right(module):
+@pytest.mark.parametrize("module", [arguments, images, notebook, published])
+def test_the_examples_run(module):
     assert doctest.testmod(module).failed == 0

@@ -1,4 +1,4 @@
-"""Diagnostics of whole sweeps: in the store, through checkpoints, in the frames and in the report."""
+"""Diagnostics of sweeps in the store, in checkpoints, in frames and in the report."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from threadpoolctl import threadpool_limits
 import fnnexp
 from fnnexp.config.execution import Execution
 from fnnexp.data import datasets as data
-from fnnexp.nn import layer_stats as diagnostics
+from fnnexp.nn import layer_stats
 from fnnexp.nn.layer_stats import has_diagnostics
 from fnnexp.nn.training import advance, start
-from fnnexp.reporting.plots import layers as diagnosis_plots
+from fnnexp.reporting.plots import layers as plots
 from fnnexp.reporting.plots import style
-from fnnexp.reporting.sections import layers as diagnosis
+from fnnexp.reporting.sections import layers
 from fnnexp.results import frames
 from fnnexp.sweeping import executor as executor_module
 from fnnexp.sweeping.checkpoints import Checkpoints
@@ -40,24 +40,24 @@ GRID = [
     "data=digits", "data.validation=237", "arch=relu_98,sigmoid_32_32", "init=max,he", "batching=full,mini",
     "seed=0,1", "epochs=2",
 ]  # fmt: skip
-HERE = ["execution.n_jobs=2", "execution.backend=threading", "execution.segment_seconds=0.01"]
+IN_PROCESS = ["execution.n_jobs=2", "execution.backend=threading", "execution.segment_seconds=0.01"]
 
 
 @pytest.fixture(scope="module")
 def swept(invoke, empty_store, tmp_path_factory):
-    """Return the folder in which GRID has run with diagnostics and, in another experiment, without."""
+    """Return a folder in which GRID ran with diagnostics (experiment `why`) and without (`plain`)."""
     folder = tmp_path_factory.mktemp("why")
     empty_store(folder)
-    for name, asked in (("why", "true"), ("plain", "false")):
-        told = [f"tracking.experiment={name}", f"diagnostics={asked}"]
-        ran = invoke("-m", *GRID, *HERE, *told, cwd=folder)
+    for name, diagnostics in (("why", "true"), ("plain", "false")):
+        overrides = [f"tracking.experiment={name}", f"diagnostics={diagnostics}"]
+        ran = invoke("-m", *GRID, *IN_PROCESS, *overrides, cwd=folder)
         assert (ran.status, ran.err) == (0, "")
     return folder
 
 
 @pytest.fixture(scope="module")
 def diagnosed():
-    """Return ``diagnosed(trial)``: its records with diagnostics when it is trained here, alone, in one go."""
+    """Return a function that trains a trial alone, in one segment, and returns its records."""
 
     def train(trial):
         with threadpool_limits(1, "blas"):
@@ -67,66 +67,64 @@ def diagnosed():
     return train
 
 
-def test_a_sweep_with_diagnostics_has_the_trials_curves_and_weights_of_one_without(
-    swept, same_bits, trials_of
-):
-    looked, plain = (runs_in(swept, name) for name in ("why", "plain"))
-    assert set(looked) == set(plain) == {trial.id for trial in trials_of(*GRID)}
-    for trial, one in plain.items():
-        ids = one.info.run_id, looked[trial].info.run_id
-        without, with_them = (curve_in(swept, run_id) for run_id in ids)
-        assert [point for point in with_them if not has_diagnostics([point[0]])] == without
+def test_diagnostics_do_not_change_curves_and_weights(swept, same_bits, trials_of):
+    diagnosed, plain = (runs_in(swept, name) for name in ("why", "plain"))
+    assert set(diagnosed) == set(plain) == {trial.id for trial in trials_of(*GRID)}
+    for trial, plain_run in plain.items():
+        ids = plain_run.info.run_id, diagnosed[trial].info.run_id
+        without, with_diagnostics = (curve_in(swept, run_id) for run_id in ids)
+        assert [point for point in with_diagnostics if not has_diagnostics([point[0]])] == without
         assert same_bits(*(weights_in(swept, run_id) for run_id in ids))
-        assert looked[trial].data.params == one.data.params
-        assert looked[trial].info.run_name == one.info.run_name
+        assert diagnosed[trial].data.params == plain_run.data.params
+        assert diagnosed[trial].info.run_name == plain_run.info.run_name
 
 
-def test_a_runs_diagnostics_are_those_of_the_trial_alone(swept, trials_of, diagnosed):
-    there = runs_in(swept, "why")
+def test_the_diagnostics_of_a_run_are_those_of_the_trial_alone(swept, trials_of, diagnosed):
+    runs = runs_in(swept, "why")
     for trial in trials_of(*GRID)[::3]:
-        assert curve_in(swept, there[trial.id].info.run_id) == points(diagnosed(trial))
+        assert curve_in(swept, runs[trial.id].info.run_id) == points(diagnosed(trial))
 
 
-def test_the_time_of_an_epoch_is_a_mean_over_epochs_and_not_over_the_start(store, trials_of, own_folder):
+def test_the_time_per_epoch_does_not_count_epoch_zero(store, trials_of, own_folder):
     trials = trials_of("epochs=1", "batching=full")
     sweep(trials, store, diagnostics=True)
-    (one,) = runs_in(own_folder).values()
-    assert float(one.data.tags["fnnexp.seconds_per_epoch"]) > 0
-    assert max(step for _, step, _ in curve_in(own_folder, one.info.run_id)) == 1
+    (trained,) = runs_in(own_folder).values()
+    assert float(trained.data.tags["fnnexp.seconds_per_epoch"]) > 0
+    assert max(step for _, step, _ in curve_in(own_folder, trained.info.run_id)) == 1
 
 
-def sweep(trials, store, **changed):
+def sweep(trials, store, **settings):
     console = Console(file=io.StringIO(), width=200)
-    settings = Execution(**{"n_jobs": 1, "backend": "threading"} | changed)
-    return run(trials, Tracker("fnnexp", store), settings, console), console.file.getvalue()
+    execution = Execution(**{"n_jobs": 1, "backend": "threading"} | settings)
+    return run(trials, Tracker("fnnexp", store), execution, console), console.file.getvalue()
 
 
-def test_progress_counts_epochs_of_training_only(store, trials_of):
-    _, said = sweep(trials_of("epochs=3", "batching=full"), store, diagnostics=True)
-    assert "epochs 3/3 · trials 1/1" in said
+def test_progress_counts_only_training_epochs(store, trials_of):
+    _, shown = sweep(trials_of("epochs=3", "batching=full"), store, diagnostics=True)
+    assert "epochs 3/3 · trials 1/1" in shown
 
 
-# --- one after the other with and without ---
+# --- the same trials with and without diagnostics ---
 
 
 @pytest.mark.parametrize("dry", [False, True])
-def test_what_is_done_without_diagnostics_is_counted_and_said(swept, invoke, dry):
-    command = ["-m", *GRID, *HERE, "tracking.experiment=plain", "diagnostics=true", f"dry_run={dry}"]
-    before = {trial: one.to_dictionary() for trial, one in runs_in(swept, "plain").items()}
+def test_finished_trials_without_diagnostics_are_counted_in_a_note(swept, invoke, dry):
+    command = ["-m", *GRID, *IN_PROCESS, "tracking.experiment=plain", "diagnostics=true", f"dry_run={dry}"]
+    before = {trial: each.to_dictionary() for trial, each in runs_in(swept, "plain").items()}
     ran = invoke(*command, cwd=swept)
     assert ran.status == 0
     assert "16 of the 16 trials that are done were trained without diagnostics" in ran.out
     assert "write tracking.experiment=NAME" in ran.out
-    assert {trial: one.to_dictionary() for trial, one in runs_in(swept, "plain").items()} == before
-    told = [word.replace("plain", "why") for word in command]
-    assert "without diagnostics" not in invoke(*told, cwd=swept).out
+    assert {trial: each.to_dictionary() for trial, each in runs_in(swept, "plain").items()} == before
+    with_diagnostics = [word.replace("plain", "why") for word in command]
+    assert "without diagnostics" not in invoke(*with_diagnostics, cwd=swept).out
 
 
 @pytest.mark.parametrize(("first", "then"), [(True, True), (False, True), (True, False)])
-def test_a_trial_goes_on_from_its_checkpoint_with_or_without(
+def test_a_trial_resumes_from_its_checkpoint_with_or_without_diagnostics(
     first, then, store, own_folder, trials_of, diagnosed, monkeypatch
 ):
-    """Ctrl-C comes in the first of three epochs, each a segment; then the same trials are asked for again."""
+    """Ctrl-C interrupts the first of three one-epoch segments; then the same trials run again."""
     trials = trials_of("epochs=3", "seed=0,1", "batching=full")
 
     def interrupted(planned, execution):
@@ -152,17 +150,17 @@ def test_a_trial_goes_on_from_its_checkpoint_with_or_without(
             if not has_diagnostics([point[0]]) or (first if point[1] <= 1 else then)
         ]
         assert curve_in(own_folder, runs_in(own_folder)[trial.id].info.run_id) == expected
-    told = fnnexp.diagnostics("fnnexp", tracking_uri=store)
-    assert set(told["epoch"]) == ({0, 1} if first else set()) | ({2, 3} if then else set())
+    diagnostics = fnnexp.diagnostics("fnnexp", tracking_uri=store)
+    assert set(diagnostics["epoch"]) == ({0, 1} if first else set()) | ({2, 3} if then else set())
 
 
 @pytest.mark.parametrize(
-    "harm",
+    "change",
     [
-        lambda meta: meta["curve"][0][1].update(test_loss=0.5),  # at epoch 0 there is nothing else
+        lambda meta: meta["curve"][0][1].update(test_loss=0.5),  # epoch 0 has only diagnostics
         lambda meta: meta["curve"][1][1].pop("test_loss"),
-        lambda meta: meta["curve"][1][1].update({"layer9/z_std": 1.0}),  # it has two layers
-        lambda meta: meta["curve"][1][1].update({"layer2/dead": 0.5}),  # of the logits
+        lambda meta: meta["curve"][1][1].update({"layer9/z_std": 1.0}),  # the network has two layers
+        lambda meta: meta["curve"][1][1].update({"layer2/dead": 0.5}),  # the logits have no dead units
         lambda meta: meta["curve"][1][1].update({"layer1/z_std": "1"}),
         lambda meta: meta["curve"].pop(1),
         lambda meta: meta["curve"].pop(2),
@@ -170,26 +168,24 @@ def test_a_trial_goes_on_from_its_checkpoint_with_or_without(
         lambda meta: meta.update(note="x" * 20_000),
     ],
 )
-def test_a_checkpoint_with_diagnostics_is_read_as_it_was_written_and_refused_when_changed(
-    harm, trials_of, own_folder
-):
+def test_a_checkpoint_with_diagnostics_round_trips_and_is_refused_if_changed(change, trials_of, own_folder):
     (trial,) = trials_of("epochs=5")
     begin, arrays = start(trial.recipe, [trial.lane()]), data.load(trial.data)
-    first, records = advance(trial.recipe, begin, arrays, seconds=0, diagnostics=True)
-    stack, more = advance(trial.recipe, first, arrays, seconds=0, diagnostics=True)
-    kept, curve = Checkpoints(own_folder), [*records, *more]
-    kept.save(stack, {trial.numbers_id: curve})
-    assert kept.load(trial.lane(), trial.recipe)[1] == curve
+    stack, records = advance(trial.recipe, begin, arrays, seconds=0, diagnostics=True)
+    stack, later = advance(trial.recipe, stack, arrays, seconds=0, diagnostics=True)
+    checkpoints, curve = Checkpoints(own_folder), [*records, *later]
+    checkpoints.save(stack, {trial.numbers_id: curve})
+    assert checkpoints.load(trial.lane(), trial.recipe)[1] == curve
     file = own_folder / f"{trial.numbers_id}.npz"
     arrays = in_first_format(file)
     meta = json.loads(arrays["meta"].tobytes())
-    harm(meta)
+    change(meta)
     np.savez(file, **arrays | {"meta": np.frombuffer(json.dumps(meta).encode(), np.uint8)})
     with pytest.raises(ValueError, match="set aside"):
-        kept.load(trial.lane(), trial.recipe)
+        checkpoints.load(trial.lane(), trial.recipe)
 
 
-def test_no_epoch_is_cut_between_two_batches_that_fits_one():
+def test_an_epoch_that_fits_into_one_batch_is_not_split():
     sizes = [3, 400, 400, 400, 999, 2, 1000, 2500, 1]
     curve = [(epoch, {f"m{i}": float(i) for i in range(size)}) for epoch, size in enumerate(sizes)]
     batches = batches_of(curve)
@@ -197,45 +193,44 @@ def test_no_epoch_is_cut_between_two_batches_that_fits_one():
     flat = [(point.step, point.key, point.value) for batch in batches for point in batch]
     assert flat == [(epoch, name, value) for epoch, values in curve for name, value in values.items()]
     for epoch, size in enumerate(sizes):
-        held = sum(any(point.step == epoch for point in batch) for batch in batches)
-        assert held == (1 if size <= MOST_METRICS else 3)
+        parts = sum(any(point.step == epoch for point in batch) for batch in batches)
+        assert parts == (1 if size <= MOST_METRICS else 3)
     assert batches_of([]) == [[]]
 
 
 # --- the frames ---
 
 
-def test_the_frame_holds_every_recorded_diagnostic_and_the_curves_none(swept):
+def test_the_diagnostics_frame_has_every_recorded_value_and_the_curves_have_none(swept):
     uri = f"sqlite:///{swept / 'mlflow.db'}"
-    told = fnnexp.diagnostics("why", tracking_uri=uri)
+    diagnostics = fnnexp.diagnostics("why", tracking_uri=uri)
     curves = fnnexp.curves("why", tracking_uri=uri)
-    for trial, one in runs_in(swept, "why").items():
-        stored = curve_in(swept, one.info.run_id)
-        mine = told[told["trial"] == trial]
-        names = "layer" + mine["layer"].astype(str) + "/" + mine["quantity"].astype(str)
-        assert sorted(zip(names, mine["epoch"], mine["value"], strict=True)) == [
+    for trial, stored_run in runs_in(swept, "why").items():
+        stored = curve_in(swept, stored_run.info.run_id)
+        rows = diagnostics[diagnostics["trial"] == trial]
+        names = "layer" + rows["layer"].astype(str) + "/" + rows["quantity"].astype(str)
+        assert sorted(zip(names, rows["epoch"], rows["value"], strict=True)) == [
             point for point in stored if has_diagnostics([point[0]])
         ]
-        mine = curves[curves["trial"] == trial]
-        assert len(mine) == len(stored) - len(names) == 12
+        assert (curves["trial"] == trial).sum() == len(stored) - len(names) == 12
     order = ["epoch", "layer", "quantity"]
-    for _, part in told.groupby("trial", observed=True, sort=False):
+    for _, part in diagnostics.groupby("trial", observed=True, sort=False):
         assert part[order].equals(part[order].sort_values(order))
     assert list(curves["metric"].cat.categories) == list(METRICS)
 
 
-def test_the_frame_has_the_same_columns_and_types_where_nothing_was_recorded(swept):
+def test_an_empty_diagnostics_frame_has_the_same_columns_and_types(swept):
     uri = f"sqlite:///{swept / 'mlflow.db'}"
-    told, none = (fnnexp.diagnostics(name, tracking_uri=uri) for name in ("why", "plain"))
-    assert len(none) == 0
-    assert list(told.columns) == list(none.columns)
+    filled, empty = (fnnexp.diagnostics(name, tracking_uri=uri) for name in ("why", "plain"))
+    assert len(empty) == 0
+    assert list(filled.columns) == list(empty.columns)
     expected = {"trial": "category", "seed": "Int64", "epoch": "Int64", "layer": "Int64", "value": "float64"}
     for name, dtype in expected.items():
-        assert (str(told[name].dtype), str(none[name].dtype)) == (dtype, dtype)
-    assert list(told["quantity"].cat.categories) == list(diagnostics.QUANTITIES)
+        assert (str(filled[name].dtype), str(empty[name].dtype)) == (dtype, dtype)
+    assert list(filled["quantity"].cat.categories) == list(layer_stats.QUANTITIES)
 
 
-def test_the_frames_read_at_once_are_those_of_three_calls(swept):
+def test_the_frames_that_are_read_together_equal_those_of_single_calls(swept):
     uri = f"sqlite:///{swept / 'mlflow.db'}"
     for experiment in ("why", "plain"):
         for name, frame in frames.whole(experiment, tracking_uri=uri)._asdict().items():
@@ -247,21 +242,20 @@ def test_the_frames_read_at_once_are_those_of_three_calls(swept):
 
 @pytest.fixture(scope="module")
 def written(swept, invoke):
-    """Return the folder of the report with diagnostics, for which the store's trials are read once."""
-    read, times = frames.reader.trials, []
+    """Return the folder of the report with diagnostics, after checking that trials are read only once."""
+    read, calls = frames.reader.trials, []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(frames.reader, "trials", lambda *given: (times.append(given), read(*given))[1])
+        patch.setattr(frames.reader, "trials", lambda *args: (calls.append(args), read(*args))[1])
         assert invoke("report", "why", "--folder", "report", cwd=swept).status == 0
-    assert len(times) == 1
+    assert len(calls) == 1
     return swept / "report"
 
 
-def test_why_stands_behind_the_answer_with_its_figures_and_files(written):
-    """That it stands in no report without diagnostics is held where such a report's headings are listed."""
+def test_the_section_why_follows_the_answer_with_its_figures_and_files(written):
+    """test_every_figure_is_a_self_contained_file checks that other reports lack this section."""
     page = (written / "report.html").read_text("utf-8")
     heads = re.findall("<h2>(.*?)</h2>", page)
-    at = heads.index("Why")
-    assert heads[at - 1] == "The answer"
+    assert heads[heads.index("Why") - 1] == "The answer"
     assert "## Why" in (written / "report.md").read_text("utf-8")
     files = {f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")} | {"why.csv", "diagnostics.csv"}
     assert files <= {file.name for file in written.iterdir()}
@@ -271,29 +265,28 @@ def test_why_stands_behind_the_answer_with_its_figures_and_files(written):
 FIGURES = ("at_start", "idle_by_epoch", "update_ratio_by_epoch")
 
 
-def test_a_report_of_a_part_has_its_diagnostics_only(swept, written, invoke):
+def test_a_report_on_a_part_has_only_its_diagnostics(swept, written, invoke):
     assert invoke("report", "why", "init=he", "--folder", "part", cwd=swept).status == 0
     tables = [(folder / "diagnostics.csv").read_text("utf-8") for folder in (written, swept / "part")]
-    everything, part = (list(csv.DictReader(io.StringIO(table))) for table in tables)
+    all_rows, part = (list(csv.DictReader(io.StringIO(table))) for table in tables)
     assert part
-    assert part == [row for row in everything if row["init"] == "he"]
+    assert part == [row for row in all_rows if row["init"] == "he"]
 
 
-def test_the_tables_are_means_over_seeds_of_what_was_recorded(written, swept):
-    told = frames.diagnostics("why", tracking_uri=f"sqlite:///{swept / 'mlflow.db'}")
+def test_the_tables_are_means_of_the_recorded_diagnostics_over_seeds(written, swept):
+    diagnostics = frames.diagnostics("why", tracking_uri=f"sqlite:///{swept / 'mlflow.db'}")
     with (written / "why.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["when"] for row in rows} == {"start", "end"}
     for row in rows:
-        mine = told[
-            (told["arch"] == row["arch"])
-            & (told["init"] == row["init"])
-            & (told["layer"] == int(row["layer"]))
-            & (told["quantity"] == row["quantity"])
-            & (told["epoch"] == (0 if row["when"] == "start" else 2))
-            & ((told["batching"] == row["batching"]) | (row["when"] == "start"))
-        ].drop_duplicates(["seed"])
-        values = mine["value"]
+        values = diagnostics[
+            (diagnostics["arch"] == row["arch"])
+            & (diagnostics["init"] == row["init"])
+            & (diagnostics["layer"] == int(row["layer"]))
+            & (diagnostics["quantity"] == row["quantity"])
+            & (diagnostics["epoch"] == (0 if row["when"] == "start" else 2))
+            & ((diagnostics["batching"] == row["batching"]) | (row["when"] == "start"))
+        ].drop_duplicates(["seed"])["value"]
         assert (int(row["seeds"]), float(row["low"]), float(row["high"])) == (2, values.min(), values.max())
         assert float(row["mean"]) == pytest.approx(values.mean(), rel=1e-12)
     text = (written / "report.md").read_text("utf-8")
@@ -306,55 +299,55 @@ def test_the_tables_are_means_over_seeds_of_what_was_recorded(written, swept):
     assert shown == " → ".join(f"{value:.3g}" for value in expected)
 
 
-def made(spreads, backs=(), arch="tanh_3"):
-    """Return a start frame of made-up spreads, {init: a spread a layer}."""
+def start_frame(deviations, gradients=(), arch="tanh_3"):
+    """Return the statistics before training for given standard deviations, {init: one per layer}."""
     rows = [
         {"arch": arch, "init": init, "layer": layer, "quantity": quantity, "mean": value}
-        for quantity, table in (("z_std", spreads), ("dz_std", dict(backs)))
+        for quantity, table in (("z_std", deviations), ("dz_std", dict(gradients)))
         for init, values in table.items()
         for layer, value in enumerate(values, start=1)
     ]
     frame = pd.DataFrame(rows)
-    return frame.assign(init=frame["init"].astype(pd.CategoricalDtype(list(spreads))))
+    return frame.assign(init=frame["init"].astype(pd.CategoricalDtype(list(deviations))))
 
 
-def test_the_sentences_say_whose_spread_shrinks_grows_and_stays():
-    spreads = {"max": [1.0, 0.3, 0.1], "he": [1.0, 9.0, 1.9], "normal": [2.0, 4.0, 8.0]}
-    backs = {"max": [0.02, 0.1, 0.2], "he": [0.3, 0.1, 0.2], "normal": [0.0, 0.0, 0.2]}
-    (said,) = diagnosis.start_sentences(made(spreads, backs))
-    assert said == (
-        "tanh_3 at the start: from the first layer to the last the spread of pre-activations shrinks with "
-        "max (×0.1), grows with normal (×4), stays within a factor of 2 with he. From the last back to the "
-        "first the spread of gradients shrinks with max (×0.1), normal (×0), stays within a factor of 2 "
-        "with he."
+def test_the_sentences_say_with_which_initializers_deviations_shrink_grow_and_stay():
+    deviations = {"max": [1.0, 0.3, 0.1], "he": [1.0, 9.0, 1.9], "normal": [2.0, 4.0, 8.0]}
+    gradients = {"max": [0.02, 0.1, 0.2], "he": [0.3, 0.1, 0.2], "normal": [0.0, 0.0, 0.2]}
+    (sentence,) = layers.start_sentences(start_frame(deviations, gradients))
+    assert sentence == (
+        "tanh_3 before training: from the first layer to the last, the standard deviation of pre-activations "
+        "shrinks with max (×0.1), grows with normal (×4) and stays within a factor of 2 with he. From the "
+        "last layer back to the first, that of gradients shrinks with max (×0.1) and normal (×0) and stays "
+        "within a factor of 2 with he."
     )
 
 
-def test_a_network_of_one_layer_has_no_first_and_last():
-    assert diagnosis.start_sentences(made({"he": [1.0]})) == []
+def test_a_network_with_one_layer_has_no_sentence():
+    assert layers.start_sentences(start_frame({"he": [1.0]})) == []
 
 
-def test_only_trials_of_which_the_end_was_seen_count_at_the_end(swept, monkeypatch):
-    monkeypatch.setattr(diagnosis, "figures", lambda *_: [])  # which take seconds
+def test_only_trials_with_diagnostics_of_their_last_epoch_count_after_training(swept, monkeypatch):
+    monkeypatch.setattr(layers, "figures", lambda *_: [])  # drawing them takes seconds
     uri = f"sqlite:///{swept / 'mlflow.db'}"
-    runs, told = frames.runs("why", tracking_uri=uri), frames.diagnostics("why", tracking_uri=uri)
-    some = told[(told["seed"] == 0) | (told["epoch"] < 2)]
-    points = diagnosis._points(runs, some)
-    assert set(diagnosis.at_start(runs, points)["seeds"]) == {2}
-    assert set(diagnosis.at_end(runs, points)["seeds"]) == {1}
-    section = diagnosis.section(runs, told[told["seed"] == 0])
-    assert "8 of 16 trials have diagnostics; the others were trained without." in section.sentences
-    assert diagnosis.section(runs, told[:0]).blocks == []
+    runs, diagnostics = frames.runs("why", tracking_uri=uri), frames.diagnostics("why", tracking_uri=uri)
+    incomplete = diagnostics[(diagnostics["seed"] == 0) | (diagnostics["epoch"] < 2)]
+    points = layers._points(runs, incomplete)
+    assert set(layers.at_start(runs, points)["seeds"]) == {2}
+    assert set(layers.at_end(runs, points)["seeds"]) == {1}
+    section = layers.section(runs, diagnostics[diagnostics["seed"] == 0])
+    assert "Only 8 of 16 trials were trained with diagnostics." in section.sentences
+    assert layers.section(runs, diagnostics[:0]).blocks == []
 
 
-@pytest.mark.parametrize("layers", [1, 3])
-def test_no_label_of_the_figures_overlaps_another_panel_or_the_legend(layers):
+@pytest.mark.parametrize("depth", [1, 3])
+def test_labels_panels_and_legend_do_not_overlap(depth):
     inits = [*style.KNOWN, "normal std=0.3"]
     rows = [
         {"arch": f"an_architecture_{a}", "init": init, "layer": layer, "quantity": quantity,
          "batching": batching, "epoch": epoch, "mean": value / 10**layer, "low": 0.0,
          "high": 2 * value / 10**layer}
-        for a in range(2) for i, init in enumerate(inits) for layer in range(1, layers + 1)
+        for a in range(2) for i, init in enumerate(inits) for layer in range(1, depth + 1)
         for quantity, value in (("z_std", 3.0), ("dz_std", 1e-5), ("idle", 10.0 * i))
         for batching in ("full", "mini") for epoch in range(3)
     ]  # fmt: skip
@@ -363,27 +356,27 @@ def test_no_label_of_the_figures_overlaps_another_panel_or_the_legend(layers):
         frame[column] = frame[column].astype(pd.CategoricalDtype(list(frame[column].unique())))
     first = frame[(frame["epoch"] == 0) & (frame["batching"] == "full")]
     for figure in (
-        diagnosis_plots.at_start(first),
-        diagnosis_plots.by_epoch(frame[frame["quantity"] == "z_std"], "update ratio", log=True),
-        diagnosis_plots.by_epoch(frame[frame["quantity"] == "idle"], "dead or saturated %", log=False),
+        plots.at_start(first),
+        plots.by_epoch(frame[frame["quantity"] == "z_std"], "update ratio", log=True),
+        plots.by_epoch(frame[frame["quantity"] == "idle"], "dead or saturated %", log=False),
     ):
         assert_legible(figure)
-    assert diagnosis_plots.at_start(first[:0]) is None
-    assert diagnosis_plots.by_epoch(first[:0], "", log=True) is None
+    assert plots.at_start(first[:0]) is None
+    assert plots.by_epoch(first[:0], "", log=True) is None
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("zeros", ["layer", "quantity"])
-def test_what_is_zero_throughout_is_drawn_without_a_warning(zeros):
-    """Images of zeros move no weight of the first layer; a network of that layer alone has no other ratio."""
+def test_quantities_that_are_always_zero_are_drawn_without_a_warning(zeros):
+    """Images of zeros give the first layer no gradient; a one-layer network then has only zeros."""
     rows = [
         {"arch": "a", "init": "he", "layer": layer, "quantity": quantity, "batching": "mini", "epoch": epoch,
          **dict.fromkeys(("mean", "low", "high"), 0.0 if zeros == "quantity" or layer == 1 else 0.5)}
         for layer in (1, 2) for quantity in ("z_std", "dz_std") for epoch in (1, 2)
     ]  # fmt: skip
     frame = pd.DataFrame(rows).astype(dict.fromkeys(("arch", "init", "batching"), "category"))
-    start = diagnosis_plots.at_start(frame[frame["epoch"] == 1])
-    ratio = diagnosis_plots.by_epoch(frame[frame["quantity"] == "z_std"], "update ratio", log=True)
+    start = plots.at_start(frame[frame["epoch"] == 1])
+    ratio = plots.by_epoch(frame[frame["quantity"] == "z_std"], "update ratio", log=True)
     for figure in (start, ratio):
         figure.draw_without_rendering()
         assert {ax.get_yscale() for ax in figure.axes} == {"linear" if zeros == "quantity" else "log"}
@@ -391,6 +384,6 @@ def test_what_is_zero_throughout_is_drawn_without_a_warning(zeros):
             assert {ax.get_ylim() for ax in figure.axes} == {(0.5 / 1.5, 0.5 * 1.5)}
 
 
-@pytest.mark.parametrize("module", [diagnosis, diagnostics])
+@pytest.mark.parametrize("module", [layers, layer_stats])
 def test_the_examples_run(module):
     assert doctest.testmod(module).failed == 0

@@ -1,1 +1,1 @@
-"""A document as data, and its three renderings: a page, Markdown and the terminal."""
+"""A document as data, and its renderings as an HTML page, as Markdown and in the terminal."""

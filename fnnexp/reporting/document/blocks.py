@@ -1,4 +1,4 @@
-"""What a document is made of: sections of text, code, tables and figures, as data to render."""
+"""The parts of a document as data: sections of text, code, tables and figures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EVERYWHERE = FILES | Medium.TERMINAL
 
 
 class Text(NamedTuple):
-    """A paragraph; `code` ends it in the typeface of code, and a `quiet` one is a remark."""
+    """A paragraph. `code` is appended in code style; `quiet` marks a remark, which is printed in grey."""
 
     text: str
     media: Medium = FILES
@@ -47,7 +47,7 @@ class Items(NamedTuple):
 
 
 class Links(NamedTuple):
-    """Files beside the page, with a lead-in."""
+    """Links to files next to the page, after an introductory text."""
 
     text: str
     files: Sequence[str]
@@ -55,7 +55,7 @@ class Links(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A table's cell: its text, and the exact number behind it if there is one."""
+    """A table cell: its text and, for a number, the exact value."""
 
     text: str
     value: float | None = None
@@ -67,13 +67,13 @@ class Table(NamedTuple):
     Attributes
     ----------
     title, head, rows
-        What is shown.
+        The content.
     names
-        How many of the first columns are names; they stand to the left.
+        How many of the first columns are names, which are left-aligned.
     folds
-        Whether the page shows a long table closed.
+        Whether the page shows a long table collapsed.
     file, wide
-        For the terminal: the file that holds all rows, and the columns that only the files show.
+        For the terminal: the file with all rows, and the columns that are omitted.
     """
 
     title: str
@@ -86,11 +86,11 @@ class Table(NamedTuple):
     wide: Sequence[str] = ()
 
     def is_number(self, column: int) -> bool:
-        """Whether a column holds numbers: neither a name nor a note."""
+        """Return whether a column has numbers: it is neither a name nor a note."""
         return column >= self.names and self.head[column] not in ("note", "verdict")
 
     def without(self, *columns: str) -> Table:
-        """Return the table without some columns."""
+        """Return the table without the named columns."""
         keep = [i for i, name in enumerate(self.head) if name not in columns]
         return self._replace(
             head=[self.head[i] for i in keep],
@@ -100,7 +100,7 @@ class Table(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """A figure: the name of its files, its caption, and the heading that it stands under."""
+    """A figure: the name of its files, its caption, its content and the heading above it."""
 
     name: str
     caption: str
@@ -115,19 +115,19 @@ Block = Text | Code | Items | Links | Table | Figure
 
 @dataclass(frozen=True)
 class Section:
-    """A titled sequence of blocks, and the data behind them by the names of its CSV files."""
+    """A titled sequence of blocks, and the data behind them as {name of the CSV file: frame}."""
 
     title: str
     blocks: Sequence[Block]
     data: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
     def shown_in(self, medium: Medium) -> list[Block]:
-        """Return the blocks that one medium shows."""
+        """Return the blocks that a medium shows."""
         return [block for block in self.blocks if medium in block.media]
 
     @property
     def sentences(self) -> list[str]:
-        """The paragraphs, without remarks."""
+        """The texts of the paragraphs that are not remarks."""
         return [block.text for block in self.blocks if isinstance(block, Text) and not block.quiet]
 
     @property
@@ -144,7 +144,7 @@ class Document:
     sections: Sequence[Section]
 
     def section(self, title: str) -> Section:
-        """Return the section of this title."""
+        """Return the section with this title."""
         return next(section for section in self.sections if section.title == title)
 
     @property
@@ -154,5 +154,5 @@ class Document:
 
     @property
     def data(self) -> dict[str, pd.DataFrame]:
-        """The data of all sections, by the names of its CSV files."""
+        """The data of all sections as {name of the CSV file: frame}."""
         return {name: frame for section in self.sections for name, frame in section.data.items()}

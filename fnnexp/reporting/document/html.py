@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from fnnexp.reporting.document.blocks import Cell, Document, Table
 
 ROWS_OPEN = 12
-"""A table that folds is closed when it has more rows than this."""
+"""A folding table with more rows is collapsed."""
 
 
 def render(document: Document) -> str:
-    """Return the page. The template escapes all text; figures, which are SVG, stand in it as they are."""
+    """Return the document as an HTML page. The template escapes all text and embeds figures as SVG."""
     sections = [
         (section.title, [(type(block).__name__, block) for block in section.shown_in(Medium.PAGE)])
         for section in document.sections
@@ -45,7 +45,7 @@ def _template() -> Template:
 
 
 def _column_classes(table: Table) -> list[Markup]:
-    """Return the class attribute of each column's cells."""
+    """Return the class attribute of the cells of each column."""
     number, verdict, neither = Markup(" class='n'"), Markup(" class='verdict'"), Markup("")
     return [
         number if table.is_number(i) else verdict if name == "verdict" else neither
@@ -54,7 +54,7 @@ def _column_classes(table: Table) -> list[Markup]:
 
 
 def _cell_html(cell: Cell) -> Markup:
-    """Return a cell's content, with the exact number behind it."""
+    """Return the content of a cell, with its exact value as a data attribute."""
     if cell.value is None or math.isnan(cell.value):
         return Markup.escape(cell.text)
     return Markup("<data value='{}'>{}</data>").format(repr(float(cell.value)), cell.text)

@@ -1,4 +1,4 @@
-"""Render a document as Markdown, to paste where people talk."""
+"""Render a document as Markdown, to paste into an issue or a chat."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def render(document: Document) -> str:
-    """Return the document as Markdown. Whatever comes from the store is escaped."""
+    """Return the document as Markdown, with all text from the store escaped."""
     paragraphs = [f"# {escaped(document.title)}"]
     for section in document.sections:
         paragraphs += _section(section)
@@ -29,7 +29,7 @@ def _block(block: Block) -> str:
         case Text():
             return escaped(f"{block.text} {block.code}".strip())
         case Code():
-            return f"    {' '.join(block.text.splitlines())}"  # indented, any character is shown as it is
+            return f"    {' '.join(block.text.splitlines())}"  # an indented block needs no escaping
         case Items():
             return "\n".join(f"- {escaped(text)}" for text in block.texts)
         case Links():
@@ -49,7 +49,7 @@ def _table(table: Table) -> str:
 
 
 def escaped(text: str) -> str:
-    r"""Return the text so that Markdown shows it as it is.
+    r"""Return the text with the characters escaped that Markdown would interpret.
 
     >>> escaped("a|b <b> relu_100 *")
     'a\\|b &lt;b> relu_100 \\*'

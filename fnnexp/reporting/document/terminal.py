@@ -18,31 +18,31 @@ if TYPE_CHECKING:
 
 
 LINES = 21
-"""As many lines are printed: a terminal has 24, and some follow."""
+"""The most lines that a document has: a terminal has 24, and a few lines follow the document."""
 
 LEAST_ROWS = 3
-"""A table that has room for fewer rows is left to the page."""
+"""A table is omitted if fewer rows than this fit."""
 
 
 def show(document: Document, console: Console, lines: int = LINES) -> None:
-    """Print what a terminal shows of the document on one screen: its texts, and as many rows as fit.
+    """Print the document on one screen: its texts in full, then as many table rows as fit.
 
-    Texts are printed whole. A table has the lines that are left, and says how many of its rows it has not.
+    A table that is cut ends with the number of omitted rows.
     """
     shown = [block for section in document.sections for block in section.shown_in(Medium.TERMINAL)]
     title = RichText(in_a_line(document.title), style="bold")
     texts = {i: text for i, block in enumerate(shown) if (text := _text(block)) is not None}
-    left = lines - sum(_height(console, text) for text in (title, *texts.values()))
+    lines_left = lines - sum(_height(console, text) for text in (title, *texts.values()))
     console.print(title)
     for i, block in enumerate(shown):
         if isinstance(block, Table):
-            left -= _show_table(console, block.without(*block.wide), left)
-        elif i in texts:  # the terminal breaks a command for the eye, not for who copies it
+            lines_left -= _show_table(console, block.without(*block.wide), lines_left)
+        elif i in texts:  # a wrapped command must not contain line breaks when it is copied
             console.print(texts[i], soft_wrap=isinstance(block, Code))
 
 
 def _text(block: Block) -> RichText | None:
-    """Return the text of a paragraph or a command; None of any other block."""
+    """Return the text of a paragraph or a command, None for any other block."""
     if isinstance(block, Text):
         return RichText(in_a_line(f"{block.text} {block.code}".strip()), style="dim" if block.quiet else "")
     return RichText(in_a_line(block.text)) if isinstance(block, Code) else None
@@ -53,22 +53,22 @@ def _height(console: Console, text: RichText) -> int:
 
 
 def _show_table(console: Console, table: Table, lines: int) -> int:
-    """Print as many of a table's rows as fit into so many lines; return how many lines were printed.
+    """Print the table rows that fit into `lines` lines, and return how many lines were printed.
 
-    Notes stand below it, where they leave the width to the numbers.
+    Notes are printed below the table, so that the numbers have the full width.
     """
     for rows in range(len(table.rows), min(LEAST_ROWS, len(table.rows)) - 1, -1):
-        parts = _with_notes(table, rows)
-        height = sum(len(console.render_lines(part, pad=False)) for part in parts)
+        renderables = _with_notes(table, rows)
+        height = sum(len(console.render_lines(renderable, pad=False)) for renderable in renderables)
         if rows and height <= lines:
-            for part in parts:
-                console.print(part)
+            for renderable in renderables:
+                console.print(renderable)
             return height
     return 0
 
 
 def _with_notes(table: Table, rows: int) -> list[RichTable | RichText]:
-    """Return a table's first rows, the notes on them, and a line on how many rows are left out."""
+    """Return the first rows of a table, their notes, and a line with the number of omitted rows."""
     title = RichText(in_a_line(table.title)) if table.title else None
     shown = RichTable(
         title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
@@ -92,5 +92,5 @@ def _with_notes(table: Table, rows: int) -> list[RichTable | RichText]:
 
 
 def in_a_line(text: str) -> str:
-    """Return the text printable, and in one line."""
+    """Return the text on one line, without control characters."""
     return printable(" ".join(text.splitlines()).replace("\t", " "))

@@ -1,19 +1,23 @@
-"""How numbers are written in sentences and tables.
+"""Format numbers for sentences and tables.
 
-A number of what ranks is written in the unit of its :class:`~fnnexp.results.ranking.Ranking`; without one it
-is an accuracy.
+Values of the ranking metric are written in the unit of their :class:`~fnnexp.results.ranking.Ranking`. The
+default is accuracy, in percent.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from typing import TYPE_CHECKING
 
 from fnnexp.results.ranking import ACCURACY, Ranking
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 def value(x: float, ranking: Ranking = ACCURACY) -> str:
-    """Return a value of what ranks, with its unit.
+    """Return a value of the ranking metric with its unit.
 
     >>> value(0.95123), value(0.25, Ranking("val_loss")), value(1.5, Ranking("seconds_to_0.9"))
     ('95.12%', '0.2500', '1.5 s')
@@ -25,7 +29,7 @@ def value(x: float, ranking: Ranking = ACCURACY) -> str:
 
 
 def percent(fraction: float) -> str:
-    """Return a fraction as percent.
+    """Return a fraction as a percentage.
 
     >>> percent(0.95123), percent(float("nan"))
     ('95.12%', '–')
@@ -34,7 +38,7 @@ def percent(fraction: float) -> str:
 
 
 def mean_and_spread(mean: float, deviation: float, ranking: Ranking = ACCURACY) -> str:
-    """Return a mean with its standard deviation, without a unit.
+    """Return a mean with its standard deviation, without the unit.
 
     >>> mean_and_spread(0.95123, 0.0021), mean_and_spread(0.95123, math.nan), mean_and_spread(math.nan, 0.0)
     ('95.12 ± 0.21', '95.12', '–')
@@ -45,7 +49,7 @@ def mean_and_spread(mean: float, deviation: float, ranking: Ranking = ACCURACY) 
 
 
 def points(difference: float, ranking: Ranking = ACCURACY) -> str:
-    """Return a difference of what ranks, of accuracies in percentage points.
+    """Return a difference of the ranking metric, in percentage points for accuracies.
 
     >>> points(0.0021), points(-0.0021), points(0.25, Ranking("val_loss"))
     ('0.21 points', '−0.21 points', '0.2500')
@@ -54,7 +58,7 @@ def points(difference: float, ranking: Ranking = ACCURACY) -> str:
 
 
 def between(low: float, high: float, ranking: Ranking = ACCURACY) -> str:
-    """Return an interval without a unit.
+    """Return an interval without the unit.
 
     >>> between(-0.001, 0.0201), between(-0.00004, 0.2), between(float("nan"), float("nan"))
     ('−0.10 to 2.01', '0.00 to 20.00', '–')
@@ -63,31 +67,41 @@ def between(low: float, high: float, ranking: Ranking = ACCURACY) -> str:
 
 
 def plain(x: float, ranking: Ranking = ACCURACY) -> str:
-    """Return a number of what ranks without a unit, with a true minus, and no minus before a 0.
+    """Return a value of the ranking metric without the unit, with a minus sign (−) that 0 never has.
 
-    An accuracy has two digits of a percent behind the point, a loss four, a time three in all.
+    An accuracy is a percentage with two decimals. A loss has four decimals, a time three significant digits.
 
     >>> plain(0.0021), plain(math.nan)
     ('0.21', '–')
     """
     if math.isnan(x):
         return "–"
-    form = "z.2f" if ranking.is_accuracy else "z.3g" if ranking.is_time else "z.4f"
-    return f"{ranking.scale * x:{form}}".replace("-", "−")
+    format_spec = "z.2f" if ranking.is_accuracy else "z.3g" if ranking.is_time else "z.4f"
+    return f"{ranking.scale * x:{format_spec}}".replace("-", "−")
 
 
-def number(value: float, form: str) -> str:
-    """Return a number in this format with a true minus, and no minus before a 0.
+def number(value: float, format_spec: str) -> str:
+    """Return a number in a format, with a minus sign (−) that 0 never has.
 
     >>> number(-0.25, ".2f"), number(-0.001, ".2f"), number(math.nan, ".3g")
     ('−0.25', '0.00', '–')
     """
-    text = "–" if math.isnan(value) else format(value, form).replace("-", "−")
+    text = "–" if math.isnan(value) else format(value, format_spec).replace("-", "−")
     return text if re.search("[1-9–]", text) else text.removeprefix("−")
 
 
+def listed(texts: Sequence[str]) -> str:
+    """Return texts as a list in a sentence.
+
+    >>> listed(["max"]), listed(["max", "he"]), listed(["max", "he", "xavier"])
+    ('max', 'max and he', 'max, he and xavier')
+    """
+    *first, last = texts
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def plural(n: int, noun: str) -> str:
-    """Return a number of things.
+    """Return a count with its noun in the singular or plural.
 
     >>> plural(1, "pair"), plural(2, "pair")
     ('1 pair', '2 pairs')

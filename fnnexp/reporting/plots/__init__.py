@@ -1,1 +1,1 @@
-"""Figures: one module for each kind, and what they share: style, scales, layout, averages, picture."""
+"""Figures: one module per figure, and the shared modules style, scales, layout and picture."""

@@ -1,4 +1,4 @@
-"""Accuracy against training time: one point a configuration, one panel an architecture."""
+"""Accuracy against training time: one point per configuration, one panel per architecture."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     from fnnexp.reporting.plots.picture import Picture
 
-FILLS = ("none", "full", "bottom", "left", "top", "right")  # one for each batching mode
+FILLS = ("none", "full", "bottom", "left", "top", "right")  # of the batching modes
 
 
 def against_time(runs: pd.DataFrame, metric: str) -> Picture | None:
-    """Return each configuration's mean and interval against its seconds of training.
+    """Return a figure of each configuration's mean and interval against its training time in seconds.
 
-    The marker is the initializer's of every figure, its filling the batching mode. None if no finished trial
-    has its time recorded.
+    The marker is that of the initializer in all figures; its fill shows the batching mode. None if no
+    finished trial has a recorded time.
     """
     means = averages.of_ends(runs, metric).dropna(subset="time")
     means = means[means["time"] > 0]

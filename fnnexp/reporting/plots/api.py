@@ -1,4 +1,4 @@
-"""The figures of the public API, of any part of a frame."""
+"""The plotting functions of the public API."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ if TYPE_CHECKING:
     from fnnexp.reporting.plots.picture import Picture
 
 ACROSS, WIDEST = 2, 6.5
-"""Panels beside each other, and inches: what can be read from the back row, where a page takes more."""
+"""Panels side by side, and inches: fewer than on a page, to be readable on a projector."""
 
 
 @validate_frames
 def plot_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str | None = None) -> Picture:
-    """Draw the curves of some trials: the mean over seeds in its 95% interval, a panel an arch × batching.
+    """Draw the mean curves over seeds with 95% intervals, one panel per architecture and batching mode.
 
     Parameters
     ----------
     runs
-        The trials to draw: :func:`fnnexp.runs` or :func:`fnnexp.sweep`, or some of their rows. They may
-        differ in arch, init, batching, what belongs to these, and seed.
+        The trials to draw: the frame of :func:`fnnexp.runs` or :func:`fnnexp.sweep`, or some of its rows.
+        They may differ in arch, init and batching with their parameters, and in seed.
     curves
-        :func:`fnnexp.curves` of their experiment; curves of other trials are passed over.
+        The frame of :func:`fnnexp.curves` for their experiment; curves of other trials are ignored.
     metric
-        One of `train_loss train_accuracy val_loss val_accuracy test_loss test_accuracy`; the one that ranks
-        if None. A loss axis ends where it would hide the rest; what leaves it is named.
+        `train_loss`, `train_accuracy`, `val_loss`, `val_accuracy`, `test_loss` or `test_accuracy`; the
+        ranking metric if None. A loss axis is cut where a few curves would flatten the rest; curves that end
+        above it are listed.
 
     Returns
     -------
@@ -44,7 +45,7 @@ def plot_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str | None = N
     Raises
     ------
     FnnexpError
-        When nothing was recorded, or the trials differ in more than one picture can show.
+        If the metric was not recorded, or the trials differ in a factor that one figure cannot show.
     """
     metric = _checked_metric(runs, metric)
     return _not_empty(draw_curves(runs, curves, metric, across=ACROSS), metric)
@@ -52,40 +53,40 @@ def plot_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str | None = N
 
 @validate_frames
 def plot_heat_map(runs: pd.DataFrame, metric: str | None = None) -> Picture:
-    """Draw the mean over seeds of each arch × init × batching, in percent, a panel a batching mode.
+    """Draw the mean over seeds of each arch × init × batching, in percent, one panel per batching mode.
 
     Parameters
     ----------
     runs
-        As for :func:`plot_curves`; finished trials count.
+        As for :func:`plot_curves`; only finished trials are drawn.
     metric
-        `val_accuracy`, `test_accuracy` or `train_accuracy`; the one that ranks if None.
+        `val_accuracy`, `test_accuracy` or `train_accuracy`; the ranking metric if None.
 
     Returns
     -------
     Picture
-        As of :func:`plot_curves`.
+        As for :func:`plot_curves`.
 
     Raises
     ------
     FnnexpError
-        When no trial has finished, or the trials differ in more than one picture can show.
+        If no trial has finished, or the trials differ in a factor that one figure cannot show.
     """
     metric = _checked_metric(runs, metric)
     if not metric.endswith("accuracy"):
-        raise FnnexpError(f"metric={metric!r} is no accuracy, and a heat map is in percent")
+        raise FnnexpError(f"metric={metric!r}: must be an accuracy; write metric='val_accuracy'")
     return _not_empty(heat_map(runs, metric, widest=WIDEST), metric)
 
 
 def _checked_metric(runs: pd.DataFrame, metric: str | None) -> str:
-    """Return the metric to draw, the one that ranks if None; refuse trials that one figure can't show."""
+    """Return the metric to draw. Raise if it is unknown or if one figure cannot show the trials."""
     metric = frames.ranking(runs) if metric is None else metric
     if metric not in METRICS:
-        raise FnnexpError(f"metric={metric!r} is unknown; it can be {', '.join(METRICS)}.")
+        raise FnnexpError(f"metric={metric!r}: must be one of {', '.join(METRICS)}")
     for factor in others(runs):
         value = next(iter(runs[factor].dropna()), None)
         raise FnnexpError(
-            f"these trials differ in {factor}, which one picture can't show; draw one value at a time: "
+            f"these trials differ in {factor}, which one figure cannot show; draw one value at a time: "
             f"runs[runs[{factor!r}] == {value!r}]"
         )
     return metric
@@ -93,5 +94,5 @@ def _checked_metric(runs: pd.DataFrame, metric: str | None) -> str:
 
 def _not_empty(figure: Picture | None, metric: str) -> Picture:
     if figure is None:
-        raise FnnexpError(f"nothing to draw: no finished trial here has {metric}")
+        raise FnnexpError(f"nothing to draw: none of these finished trials has {metric}")
     return figure

@@ -1,4 +1,4 @@
-"""Curves: a metric by epoch, the mean over seeds in its interval, one panel an architecture and batching."""
+"""Curves of a metric by epoch: means over seeds, one panel per architecture and batching mode."""
 
 from __future__ import annotations
 
@@ -26,30 +26,31 @@ if TYPE_CHECKING:
     from fnnexp.reporting.plots.picture import Picture
     from fnnexp.reporting.plots.style import Style
 
-UNIFORM_LOSS = math.log(10)  # cross-entropy of the uniform guess over ten classes
+UNIFORM_LOSS = math.log(10)  # cross-entropy of a uniform guess over ten classes
 
 
 def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str, *, across: int = COLUMNS) -> Picture | None:
-    """Return one metric's curves: the mean over seeds in its 95% interval.
+    """Return a figure of a metric's curves, the means over seeds with their 95% intervals.
 
-    There is a panel for each architecture and batching mode. Two or three batching modes are the columns of
-    a grid, with an architecture a row; otherwise the panels follow each other.
+    There is one panel per architecture and batching mode. Two or three batching modes are the columns of a
+    grid whose rows are the architectures; otherwise the panels fill rows.
 
     Parameters
     ----------
     runs
-        The trials to draw, of one combination of the factors other than arch, init and batching.
+        The trials to draw, with one combination of the factors other than arch, init and batching.
     curves
-        Their curves; those of other trials are passed over.
+        Their curves; those of other trials are ignored.
     metric
-        One of `frames.METRICS`. A loss axis ends where it would hide the rest; what leaves it is named.
+        One of `run_format.METRICS`. A loss axis is cut where a few curves would flatten the rest; curves that
+        end above it are listed.
     across
-        The most panels beside each other, where batching modes do not say how many.
+        The largest number of panels in a row, if they are not a grid.
 
     Returns
     -------
     Picture or None
-        None if nothing was recorded of the metric.
+        None if the metric was not recorded.
     """
     points = averages.of_curves(runs, curves, metric)
     if points.empty:
@@ -65,7 +66,7 @@ def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str, *, across: int
 
 
 class Grouped(NamedTuple):
-    """A figure, the axes of its panels, and the points of each."""
+    """A figure, the axes of its panels, and the points of each panel."""
 
     figure: Picture
     axes: list[Axes]
@@ -80,12 +81,12 @@ def by_arch_and_batching(
     y_label: str,
     across: int = COLUMNS,
 ) -> Grouped:
-    """Return a figure with a panel for each architecture and batching mode, as :func:`curves` lays it out.
+    """Return a figure with one panel per architecture and batching mode, in the layout of :func:`curves`.
 
     Parameters
     ----------
     points
-        Rows with the categories `arch` and `batching`.
+        A frame with the categorical columns `arch` and `batching`.
     legend_entries, x_label, y_label
         As for :func:`fnnexp.reporting.plots.layout.panels`.
     across
@@ -93,24 +94,24 @@ def by_arch_and_batching(
     """
     groups = list(points.groupby(["arch", "batching"], observed=True, sort=True))
     archs, batchings = (
-        list(points[of].cat.remove_unused_categories().cat.categories) for of in ("arch", "batching")
+        list(points[axis].cat.remove_unused_categories().cat.categories) for axis in ("arch", "batching")
     )
     if gridded := 1 < len(batchings) <= COLUMNS:
-        places = [(archs.index(arch), batchings.index(batching)) for (arch, batching), _ in groups]
+        positions = [(archs.index(arch), batchings.index(batching)) for (arch, batching), _ in groups]
         titles = [str(batching) for (_, batching), _ in groups]
     else:
         across = min(columns_for(len(groups)), across)
-        places = in_rows(len(groups), across)
-        one = len(batchings) == 1
-        titles = [str(arch) if one else f"{arch} · {batching}" for (arch, batching), _ in groups]
+        positions = in_rows(len(groups), across)
+        one_mode = len(batchings) == 1
+        titles = [str(arch) if one_mode else f"{arch} · {batching}" for (arch, batching), _ in groups]
     figure, axes = panels(
-        places, titles, legend_entries, x_label=x_label, y_label=y_label, headers=archs if gridded else ()
+        positions, titles, legend_entries, x_label=x_label, y_label=y_label, headers=archs if gridded else ()
     )
     return Grouped(figure, axes, [part for _, part in groups])
 
 
 def axis_title(metric: str) -> str:
-    """Return how an axis of this metric is labelled.
+    """Return the label of an axis for this metric.
 
     >>> axis_title("val_accuracy"), axis_title("train_loss")
     ('val accuracy %', 'train loss')
@@ -119,7 +120,7 @@ def axis_title(metric: str) -> str:
 
 
 def loss_limit(points: pd.DataFrame) -> float:
-    """Return where the loss axis ends: beyond the uniform guess and beyond what most lines end at."""
+    """Return the upper limit of the loss axis, above the uniform guess and the final loss of most lines."""
     last = points.sort_values("epoch").groupby(["arch", "batching", "init"], observed=True)["mean"].last()
     return float(min(1.05 * points["high"].max(), max(1.5 * UNIFORM_LOSS, 2 * last.median())))
 
@@ -133,13 +134,13 @@ def _draw_panel(ax: Axes, panel: pd.DataFrame, drawn: dict[str, Style], top: flo
         line = panel[panel["init"] == name].sort_values("epoch")
         if line.empty:
             continue
-        # With one epoch all points stand above each other: lay them side by side.
+        # With one epoch all points have the same x, so spread them.
         x = line["epoch"].to_numpy() + (0.6 * ((i + 0.5) / len(drawn) - 0.5) if single else 0)
         draw_band(ax, x, line, style, i, within=within)
         if top is not None and line["mean"].iloc[-1] > top:
             above.append(f"{name} {line['mean'].iloc[-1]:.3g}")
     if above:
-        note = textwrap.fill("above, at the end: " + ", ".join(above), 44, max_lines=5)
+        note = textwrap.fill("final loss above the axis: " + ", ".join(above), 44, max_lines=5)
         corner: dict[str, Any] = {"ha": "right", "va": "top", "transform": ax.transAxes}
         ax.text(0.99, 0.98, note, fontsize=7, color=INK, parse_math=False, **corner)
     if single:

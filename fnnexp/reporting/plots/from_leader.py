@@ -1,4 +1,4 @@
-"""How far every other configuration is from the leader: the figure of the answer."""
+"""The figure of the answer: the difference of every other configuration from the leader."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from fnnexp.results.ranking import Ranking
 
 MOST_ROWS = 12
-"""The most configurations that are drawn beside the leader: those nearest to it."""
+"""The largest number of configurations that are drawn besides the leader; the closest are drawn."""
 
 LONGEST_NAME = 48
-"""Characters of a configuration's name; the middle of a longer one is left out."""
+"""Characters of a configuration's name; a longer name is cut in the middle."""
 
 WIDTH, ROW, TOP, BOTTOM, LETTER = 8.2, 0.27, 0.35, 0.95, 0.072  # inches
 
-VERDICTS = {"better": "worse than the leader", "equivalent": "as good within the margin", "open": "open"}
+VERDICTS = {"better": "worse than the leader", "equivalent": "equivalent to the leader", "open": "open"}
 STROKES: dict[str, dict[str, Any]] = {
     "better": {"color": COLOURS[7], "marker": "o"},
     "equivalent": {"color": COLOURS[0], "marker": "D"},
@@ -40,10 +40,10 @@ STROKES: dict[str, dict[str, Any]] = {
 
 
 def from_leader(findings: Findings) -> Picture | None:
-    """Return each configuration's difference from the leader with its interval, and that of each seed.
+    """Return a figure of each configuration's difference from the leader, with its interval and its seeds.
 
-    Differences are paired by seed, of accuracies in percentage points; the shaded band is the margin. None
-    if no other configuration has a seed in common with the leader.
+    Differences are paired by seed; those of accuracies are in percentage points. The shaded band is the
+    equivalence margin. None if no other configuration shares a seed with the leader.
     """
     leader = next((each for each in findings.configurations if len(each.metric)), None)
     pairs = findings.with_leader[findings.with_leader["seeds"] > 0]
@@ -52,8 +52,9 @@ def from_leader(findings: Findings) -> Picture | None:
     ranking, margin = findings.ranking, findings.ranking.margin or 0.0
     by_name = {each.name: each for each in findings.configurations}
     against = pairs["b"].where(pairs["a"] == leader.name, pairs["a"])
-    lost = against.map(lambda name: bool(by_name[name].failed.all()))  # their axis would hide the others
-    pairs = pairs[~lost] if not lost.all() else pairs
+    # Configurations that did not learn would stretch the axis and flatten the others.
+    failed = against.map(lambda name: bool(by_name[name].failed.all()))
+    pairs = pairs[~failed] if not failed.all() else pairs
     rows = pairs.head(MOST_ROWS).to_dict("records")
     others = [row["b"] if row["a"] == leader.name else row["a"] for row in rows]
     names = [_short(name) for name in (leader.name, *others)]
@@ -80,44 +81,45 @@ def from_leader(findings: Findings) -> Picture | None:
         intervals += [(y, min(ends), max(ends), stroke["color"])] if not math.isnan(ends[0]) else []
         ax.plot(ends, [y, y], color=stroke["color"], linewidth=1.6)
         ax.plot([sign * row["difference"]], [y], linestyle="", markersize=6, **stroke)
-    left_out = [
+    omitted = [
         f"{n} {text}"
         for n, text in (
             (len(pairs) - len(rows), "further from the leader"),
-            (int(lost.sum()) * (not lost.all()), "did not learn"),
+            (int(failed.sum()) * (not failed.all()), "that did not learn"),
         )
         if n
     ]
-    _label(ax, names, ranking, leader.name)
+    _label(ax, names, ranking)
     _set_limits(ax, drawn, intervals)
-    if left_out:
-        set_title(ax, f"not drawn: {', '.join(left_out)} (leader.csv has all)")
-    there = dict.fromkeys(row["verdict"] for row in rows)
+    if omitted:
+        set_title(ax, f"not drawn: {', '.join(omitted)} (see leader.csv)")
+    verdicts = {row["verdict"] for row in rows}
     entries: dict[str, Any] = {
-        text: Line2D([], [], linewidth=1.6, markersize=6, **STROKES[each])
-        for each, text in VERDICTS.items()
-        if each in there
+        text: Line2D([], [], linewidth=1.6, markersize=6, **STROKES[verdict])
+        for verdict, text in VERDICTS.items()
+        if verdict in verdicts
     }
     band = {f"±{margin:g} {ranking.unit}".rstrip(): Patch(color=INK, alpha=0.07)} if margin else {}
     add_legend(figure, entries | band)
     return figure
 
 
-def _label(ax: Axes, names: Sequence[str], ranking: Ranking, leader: str) -> None:
+def _label(ax: Axes, names: Sequence[str], ranking: Ranking) -> None:
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_yticks(range(len(names)), names, color=INK, fontsize=9, parse_math=False)
     ax.tick_params(axis="both", colors=INK, labelsize=8.5, length=0)
     ax.xaxis.set_major_locator(MaxNLocator(7))
     ax.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
-    unit = "percentage points of " if ranking.is_accuracy else "better in "
-    text = f"{unit}{ranking.metric} from {_short(leader)}, paired by seed"
+    unit = " in percentage points" if ranking.is_accuracy else f" in {ranking.unit}" if ranking.unit else ""
+    sign = "" if ranking.is_accuracy else " (positive is better)"
+    text = f"difference in {ranking.metric} from the leader{unit}, paired by seed{sign}"
     ax.set_xlabel(text, color=INK, fontsize=9, parse_math=False)
 
 
 def _set_limits(ax: Axes, drawn: Sequence[float], intervals: Sequence[tuple[int, float, float, str]]) -> None:
-    """Show all that is drawn, and intervals as far; one that goes on has an arrow at the axis' end.
+    """Set limits that show all points. Intervals that reach beyond the axis end with an arrow.
 
-    Intervals of two seeds can be as wide as all accuracies.
+    Intervals of two seeds can be as wide as the whole range of accuracies.
     """
     least, most = min(drawn), max(drawn)
     room = (most - least) or 1.0
@@ -125,22 +127,22 @@ def _set_limits(ax: Axes, drawn: Sequence[float], intervals: Sequence[tuple[int,
     high = min(most + room, max([most, *(end for _, _, end, _ in intervals)])) + 0.06 * room
     ax.set_xlim(low, high)
     for y, start, end, color in intervals:
-        for beyond, at, arrow in ((start < low, low, "<"), (end > high, high, ">")):
-            if beyond:
-                ax.scatter([at], [y], s=36, marker=arrow, color=color, clip_on=False)
+        for is_cut, x, arrow in ((start < low, low, "<"), (end > high, high, ">")):
+            if is_cut:
+                ax.scatter([x], [y], s=36, marker=arrow, color=color, clip_on=False)
 
 
 def _short(name: str) -> str:
-    """Return a name without the middle of what is too long for a label."""
+    """Return a name, cut in the middle if it is too long for a label."""
     half = LONGEST_NAME // 2 - 1
     return name if len(name) <= LONGEST_NAME else f"{name[:half]} … {name[-half:]}"
 
 
 def caption(pairs: pd.DataFrame) -> str:
-    """Return what the figure shows, in words."""
+    """Return the caption of the figure."""
     most = int(pairs["seeds"].max()) if len(pairs) else 0
     return (
-        "How far each configuration is from the leader: the mean difference with its 95% interval, and below "
-        f"it a stroke for each seed that both have, {most} at most. An arrow stands where an "
-        "interval goes on. In the shaded band a difference hardly matters."
+        "Difference of each configuration from the leader: the mean with its 95% interval, and below it a "
+        f"tick for each seed that both have, {most} at most. An arrow marks an interval that is cut. "
+        "Differences in the shaded band are too small to matter."
     )

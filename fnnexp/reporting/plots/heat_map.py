@@ -1,4 +1,4 @@
-"""Heat maps: shaded cells, of each architecture, initializer and batching mode or of any two factors."""
+"""Heat maps of accuracies by architecture, initializer and batching mode, or by any two factors."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-WIDEST = 12.5  # inches, which a page shows at its own width
+WIDEST = 12.5  # inches; a page shows this without scaling
 CELL = (0.82, 0.36)  # inches
 
 
 class Cells(NamedTuple):
-    """A panel: its title, its means by row and column, NaN where there is none; the place of the best."""
+    """A panel: its title, its means by row and column (NaN if missing), and the position of the best mean."""
 
     title: str
     means: Sequence[Sequence[float]]
@@ -32,10 +32,10 @@ class Cells(NamedTuple):
 
 
 def heat_map(runs: pd.DataFrame, metric: str, *, widest: float = WIDEST) -> Picture | None:
-    """Return the mean over seeds of each arch × init × batching, a panel a batching, its number in each cell.
+    """Return a heat map of the mean over seeds by arch and init, one panel per batching mode.
 
-    `runs` are of one combination of the factors other than these three; as many panels stand beside each
-    other as `widest` inches take. None if no trial finished.
+    `runs` have one combination of the factors other than these three. A row of panels is at most `widest`
+    inches wide. None if no trial finished.
     """
     means = averages.of_ends(runs, metric)
     if means.empty:
@@ -57,16 +57,16 @@ def cell_panels(
     y_label: str = "",
     widest: float = WIDEST,
 ) -> Picture:
-    """Return panels of shaded cells on one scale, the logit of accuracies.
+    """Return panels of cells that are shaded by the logits of their accuracies, on a common scale.
 
     Parameters
     ----------
     columns, rows
-        The names of the columns and, from the top, of the rows of every panel.
+        The names of the columns, and of the rows from the top, of every panel.
     x_label, y_label
-        What they are.
+        The labels of the columns and rows.
     widest
-        Inches that panels beside each other may take.
+        The maximum width of a row of panels, in inches.
     """
     known = [v for panel in panels for row in panel.means for v in row if not math.isnan(v)]
     least, most = min(known), max(known)
@@ -114,7 +114,7 @@ def _draw_cells(ax: Axes, panel: Cells, least: float, most: float) -> None:
 
 
 def depth(value: float, least: float, most: float) -> float:
-    """Return how dark an accuracy is drawn between the least and the most, by their logits.
+    """Return the shade of an accuracy from 0 (the least) to 1 (the most), by their logits.
 
     >>> depth(0.9, 0.8, 0.9), depth(0.8, 0.8, 0.9), depth(0.8, 0.8, 0.8)
     (1.0, 0.0, 0.0)

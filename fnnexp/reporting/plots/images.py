@@ -1,4 +1,4 @@
-"""A network in pictures: its confusion matrix, images that it gets wrong, and its first weights."""
+"""Figures of one network: its confusion matrix, misclassified images, and its first weights."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CLIP = 99.5
-"""The percentile of the weights' sizes at which their shades end, so that a few do not pale the rest."""
+"""The percentile of absolute weights at which the scale ends, so that outliers do not pale the rest."""
 
 NEGATIVE, ZERO, POSITIVE = (0.03, 0.19, 0.42), (0.66, 0.66, 0.66), (1.0, 0.93, 0.72)
-"""Dark to light also without colour: a grey print still tells the sign."""
+"""These colours run from dark to light, so a print in grey still shows the sign."""
 
 
 def confusion_matrix(counts: NDArray[np.int64]) -> Picture:
-    """Return the counts (C, C), real class down and predicted across: right ones plain, mistakes shaded."""
+    """Return a figure of the counts (C, C), real classes down and predicted across, with shaded mistakes."""
     n = len(counts)
     cell, left, top, right, bottom = (0.52, 0.34), 0.5, 0.5, 0.7, 0.1
     width, height = left + n * cell[0] + right, top + n * cell[1] + bottom
@@ -37,45 +37,45 @@ def confusion_matrix(counts: NDArray[np.int64]) -> Picture:
     middle: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8.5}
     for real in range(n):
         for predicted in range(n):
-            count, at = int(counts[real, predicted]), (predicted + 0.5, real + 0.5)
+            count, position = int(counts[real, predicted]), (predicted + 0.5, real + 0.5)
             box: dict[str, Any] = {"facecolor": "none", "edgecolor": INK, "linewidth": 0.7, "alpha": 0.45}
             ink = INK
             if real != predicted:
                 if not count:
-                    ax.text(*at, "·", color=INK, alpha=0.5, **middle)
+                    ax.text(*position, "·", color=INK, alpha=0.5, **middle)
                     continue
                 colour, ink = shade(count / worst)
                 box = {"facecolor": colour, "linewidth": 0}
             ax.add_patch(Rectangle((predicted + 0.03, real + 0.04), 0.94, 0.92, **box))
-            ax.text(*at, f"{count:,}", color=ink, **middle)
+            ax.text(*position, f"{count:,}", color=ink, **middle)
         total = int(counts[real].sum())
         share = f"{100 * counts[real, real] / total:.1f}" if total else "–"
         ax.text(n + 0.75, real + 0.5, share, color=INK, ha="right", va="center", fontsize=8.5)
-    ax.text(n + 0.75, -0.32, "right %", color=INK, ha="right", va="bottom", fontsize=8)
+    ax.text(n + 0.75, -0.32, "correct %", color=INK, ha="right", va="bottom", fontsize=8)
     ax.xaxis.tick_top()
     ax.xaxis.set_label_position("top")
     ax.set_xticks([i + 0.5 for i in range(n)], [str(i) for i in range(n)])
     ax.set_yticks([i + 0.5 for i in range(n)], [str(i) for i in range(n)])
-    ax.set_xlabel("said", color=INK, fontsize=9)
+    ax.set_xlabel("predicted", color=INK, fontsize=9)
     ax.set_ylabel("real", color=INK, fontsize=9)
     return figure
 
 
 def gallery(images: NDArray[np.uint8], titles: Sequence[str], columns: int) -> Picture:
-    """Return images (n, S, S) on white, each under its title."""
+    """Return a figure of images (n, S, S) on white, with a title above each."""
     tiles = np.repeat((255 - images)[..., None], 3, axis=3)
     return _tiled(tiles, columns, tile=1.22, gap=(0.24, 0.3), titles=titles)[0]
 
 
 def first_weights(W1: Array, side: int, most: int, columns: int) -> Picture:
-    """Return hidden units' weights as images, the largest norm first, on one symmetric scale.
+    """Return a figure of the weights of hidden units as images, the largest norm first, on one scale.
 
     Parameters
     ----------
     W1
-        (D, H), D being side².
-    most
-        At most so many units are drawn, so many `columns` beside each other.
+        The weights (D, H), with D = side².
+    most, columns
+        The largest number of units that are drawn, and how many of them in a row.
     """
     norms = np.linalg.norm(W1.astype(np.float64), axis=0)
     units = np.argsort(-norms, kind="stable")[:most]
@@ -93,10 +93,10 @@ def first_weights(W1: Array, side: int, most: int, columns: int) -> Picture:
 
 
 def _shades(values: Array, limit: float) -> NDArray[np.uint8]:
-    """Return values (…) as colours (…, 3), 0 in the middle, ± limit at the ends."""
-    at = np.clip(values.astype(np.float64) / limit, -1, 1)
-    ends = [np.interp(at, (-1, 0, 1), each) for each in zip(NEGATIVE, ZERO, POSITIVE, strict=True)]
-    return np.round(255 * np.stack(ends, axis=-1)).astype(np.uint8)
+    """Return values (…) as colours (…, 3), with 0 in the middle and ±limit at the ends of the scale."""
+    scaled = np.clip(values.astype(np.float64) / limit, -1, 1)
+    channels = [np.interp(scaled, (-1, 0, 1), ends) for ends in zip(NEGATIVE, ZERO, POSITIVE, strict=True)]
+    return np.round(255 * np.stack(channels, axis=-1)).astype(np.uint8)
 
 
 def _tiled(
@@ -108,9 +108,9 @@ def _tiled(
     titles: Sequence[str] = (),
     below: float = 0.1,
 ) -> tuple[Picture, float]:
-    """Return a figure of square images (n, S, S, 3), some inches wide each, and where the last row ends.
+    """Return a figure of square images (n, S, S, 3) that are `tile` inches wide, and where the last row ends.
 
-    All are one picture with nothing between them, so that a hundred cost what one does.
+    All images are drawn as one transparent image, which is as fast for a hundred as for one.
     """
     n, side = tiles.shape[:2]
     columns = min(columns, n)
@@ -122,7 +122,7 @@ def _tiled(
     ax = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
     bare(ax)
     ax.set_axis_off()
-    per = side / tile  # pixels an inch
+    per = side / tile  # pixels per inch
     step = (round(side + gap[0] * per), round(side + gap[1] * per))
     whole = np.zeros((side + (rows - 1) * step[1], side + (columns - 1) * step[0], 4), np.uint8)
     left, top = gap[0] / 2 + 0.05, height - over
@@ -131,8 +131,8 @@ def _tiled(
         whole[y : y + side, x : x + side, :3] = image
         whole[y : y + side, x : x + side, 3] = 255
         if titles:
-            at = (left + (x + side / 2) / per, top - y / per + 0.05)
-            ax.text(*at, titles[i], color=INK, fontsize=7.5, ha="center", va="bottom")
+            position = (left + (x + side / 2) / per, top - y / per + 0.05)
+            ax.text(*position, titles[i], color=INK, fontsize=7.5, ha="center", va="bottom")
     high, wide = whole.shape[0] / per, whole.shape[1] / per
     ax.imshow(whole, extent=(left, left + wide, top - high, top), aspect="auto", interpolation="none")
     ax.set(xlim=(0, width), ylim=(0, height))

@@ -1,4 +1,4 @@
-"""Figures of the diagnostics: spreads by layer at the start, and what becomes of the layers by epoch."""
+"""Figures of the diagnostics: standard deviations by layer before training, and quantities by epoch."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
     from fnnexp.reporting.plots.picture import Picture
 
-HEIGHT = 1.7  # inches: these panels are lower, for there are many
+HEIGHT = 1.7  # inches of a panel; lower than elsewhere, because there are many
 TITLE = 46  # characters that fit above a panel
-WIDE = 0.6  # inches between panels that each have an axis of their own
-ASIDE = 0.3  # layers that markers of one layer are spread over, so that they do not hide each other
+WIDE = 0.6  # inches between panels with y axes of their own
+ASIDE = 0.3  # width, in layers, over which the markers of one layer are spread to keep them apart
 
 MOST_PANELS = 36
-"""At most so many panels by epoch; the rest is in diagnostics.csv."""
+"""The largest number of panels by epoch; diagnostics.csv has the rest."""
 
 
 class Quantity(NamedTuple):
-    """What is drawn of the start: its name in the data, in words, and whether its axis is logarithmic."""
+    """A quantity of untrained networks: its name in the data, its title, and whether its axis is log."""
 
     name: str
     title: str
@@ -37,20 +37,20 @@ class Quantity(NamedTuple):
 
 
 START = (
-    Quantity("z_std", "pre-activations", True),
-    Quantity("dz_std", "gradients", True),
+    Quantity("z_std", "sd of pre-activations", True),
+    Quantity("dz_std", "sd of gradients", True),
     Quantity("idle", "dead or saturated %", False),
 )
 
 
 def at_start(points: pd.DataFrame) -> Picture | None:
-    """Return the spreads of the untrained networks by layer, a row an architecture.
+    """Return a figure of the untrained networks by layer, with a row of panels per architecture.
 
     Parameters
     ----------
     points
-        Rows of `arch init quantity layer mean low high`, arch and init being categories; of `quantity` those
-        of :data:`START` are drawn, a column each.
+        The columns `arch init quantity layer mean low high`, with arch and init as categories. Each quantity
+        of :data:`START` is a column of panels.
     """
     points = points[points["quantity"].isin(quantity.name for quantity in START)]
     columns = [quantity for quantity in START if (points["quantity"] == quantity.name).any()]
@@ -64,8 +64,8 @@ def at_start(points: pd.DataFrame) -> Picture | None:
     figure, axes = _drawn(panels, len(columns), x_label="layer", gap=WIDE, aside=ASIDE)
     lines = list(panels.values())
     for column, quantity in enumerate(columns):
-        below = slice(column, None, len(columns))
-        _share_y_axis(axes[below], pd.concat(lines[below]), quantity.log)
+        in_column = slice(column, None, len(columns))
+        _share_y_axis(axes[in_column], pd.concat(lines[in_column]), quantity.log)
     for i, ax in enumerate(axes):
         last = int(lines[i - i % len(columns)]["x"].max())
         ax.set_xlim(0.5, last + 0.5)
@@ -75,16 +75,16 @@ def at_start(points: pd.DataFrame) -> Picture | None:
 
 
 def by_epoch(points: pd.DataFrame, title: str, *, log: bool) -> Picture | None:
-    """Return one quantity by epoch, a panel an architecture × layer × batching.
+    """Return a figure of one quantity by epoch, one panel per architecture × layer × batching mode.
 
     Parameters
     ----------
     points
-        Rows of `arch layer batching init epoch mean low high`, arch, batching and init being categories.
+        The columns `arch layer batching init epoch mean low high`, the names as categories.
     title
-        What the axis is called.
+        The title of the y axis.
     log
-        Whether it is logarithmic.
+        Whether the y axis is logarithmic.
     """
     if points.empty:
         return None
@@ -101,22 +101,22 @@ def by_epoch(points: pd.DataFrame, title: str, *, log: bool) -> Picture | None:
 
 
 def _drawn(
-    panels: Mapping[str, pd.DataFrame], columns: int, *, aside: float = 0.0, **how: Any
+    panels: Mapping[str, pd.DataFrame], columns: int, *, aside: float = 0.0, **options: Any
 ) -> layout.Panels:
-    """Return panels with their lines and legend.
+    """Return panels with their lines and a legend.
 
     Parameters
     ----------
     panels
-        Rows of `init x mean low high`, by the panel's title.
-    columns, how
-        Panels beside each other, and what else :func:`layout.panels` takes.
+        Frames with the columns `init x mean low high`, by the title of the panel.
+    columns, options
+        The number of panels in a row, and further arguments of :func:`layout.panels`.
     aside
-        Layers that the points of one layer are spread over.
+        The width, in layers, over which the points of one layer are spread.
     """
     drawn = styles_in(pd.concat(panels.values())["init"])
     titles = [textwrap.shorten(title, TITLE, placeholder=" …") for title in panels]
-    grid = layout.panels(in_rows(len(panels), columns), titles, len(drawn), height=HEIGHT, **how)
+    grid = layout.panels(in_rows(len(panels), columns), titles, len(drawn), height=HEIGHT, **options)
     for ax, lines in zip(grid.axes, panels.values(), strict=True):
         for i, (name, style) in enumerate(drawn.items()):
             line = lines[lines["init"] == name].sort_values("x")
@@ -128,9 +128,9 @@ def _drawn(
 
 
 def _share_y_axis(axes: Sequence[Axes], lines: pd.DataFrame, log: bool) -> None:
-    """Give these panels one y axis: a logarithmic one over what is above 0, or 0 to 100%.
+    """Give all panels the same y axis: logarithmic over the positive values, or 0 to 100%.
 
-    Where nothing is above 0 a logarithm has nothing to show, so the axis stays linear.
+    Without positive values a logarithmic axis stays linear.
     """
     if not log:
         for ax in axes:
@@ -142,6 +142,6 @@ def _share_y_axis(axes: Sequence[Axes], lines: pd.DataFrame, log: bool) -> None:
     low = positive["low"].where(positive["low"] > 0, positive["mean"]).min()
     high = positive["high"].max()
     for ax in axes:
-        ax.set_ylim(low / 1.5, high * 1.5)  # first: one panel of zeros alone has no logarithmic limits
+        ax.set_ylim(low / 1.5, high * 1.5)  # before set_yscale: a panel of zeros has no logarithmic limits
         ax.set_yscale("log")
         ax.tick_params(which="minor", colors=INK, labelleft=False, length=2)

@@ -1,4 +1,4 @@
-"""Panels of one size on a grid, with one legend below them: the layout of all figures with lines."""
+"""The layout of all figures with lines: panels of one size on a grid, with one legend below them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from fnnexp.reporting.plots.style import Style
 
-PANEL = (3.1, 2.1)  # inches: one panel's axes
+PANEL = (3.1, 2.1)  # inches of the axes of a panel
 GAP = (0.35, 0.62)
-HEADER = 0.26  # of an architecture's row, above its panels' titles
+HEADER = 0.26  # inches of a row header, above the titles of its panels
 LEFT, RIGHT, TOP, BOTTOM, LEGEND_ROW = 0.75, 0.15, 0.4, 0.45, 0.21
-COLUMNS = 3  # panels beside each other on a page
+COLUMNS = 3  # panels side by side on a page
 
 
 class Panels(NamedTuple):
@@ -35,7 +35,7 @@ class Panels(NamedTuple):
 
 
 def panels(
-    places: Sequence[tuple[int, int]],
+    positions: Sequence[tuple[int, int]],
     titles: Sequence[str],
     legend_entries: int,
     *,
@@ -49,32 +49,32 @@ def panels(
 
     Parameters
     ----------
-    places
+    positions
         The row and column of each panel.
     titles
-        Of the panels.
+        The titles of the panels.
     legend_entries
-        How many the legend will have.
+        The number of entries of the legend.
     x_label, y_label
-        Of the lowest panel of a column, and of the first of a row.
+        The labels of the lowest panel of each column, and of the first panel of each row.
     headers
-        If any, a line of text above each row.
+        If given, a line of text above each row.
     height, gap
-        Inches: of a panel, and between two beside each other.
+        The height of a panel, and the horizontal gap between panels, in inches.
     """
-    rows, columns = (max(each) + 1 for each in zip(*places, strict=True))
+    rows, columns = (max(indices) + 1 for indices in zip(*positions, strict=True))
     legend = LEGEND_ROW * -(-legend_entries // _legend_columns(columns)) + 0.15
     header = HEADER if headers else 0.0
     step = (PANEL[0] + gap, height + GAP[1] + header)
     wide = LEFT + RIGHT + columns * step[0] - gap
     high = TOP + BOTTOM + legend + header + rows * step[1] - GAP[1] - header
     figure = Picture(figsize=(wide, high), facecolor="none")
-    lowest = {column: max(r for r, c in places if c == column) for _, column in places}
+    lowest = {column: max(r for r, c in positions if c == column) for _, column in positions}
     axes = []
-    for (row, column), title in zip(places, titles, strict=True):
+    for (row, column), title in zip(positions, titles, strict=True):
         x, y = LEFT + column * step[0], high - TOP - header - height - row * step[1]
         ax = figure.add_axes((x / wide, y / high, PANEL[0] / wide, height / high))
-        first = column == min(c for r, c in places if r == row)
+        first = column == min(c for r, c in positions if r == row)
         _plain(ax, ticks=first)
         set_title(ax, title)
         if row == lowest[column]:
@@ -92,7 +92,7 @@ def panels(
 
 
 def in_rows(panels: int, columns: int) -> list[tuple[int, int]]:
-    """Return the places of so many panels that follow each other in rows.
+    """Return the (row, column) positions of a number of panels, row by row.
 
     >>> in_rows(3, 2)
     [(0, 0), (0, 1), (1, 0)]
@@ -101,12 +101,12 @@ def in_rows(panels: int, columns: int) -> list[tuple[int, int]]:
 
 
 def columns_for(panels: int) -> int:
-    """Return how many of so many panels stand beside each other."""
+    """Return the number of columns for a number of panels."""
     return 2 if panels == 4 else min(COLUMNS, panels)
 
 
 def set_title(ax: Axes, title: str) -> None:
-    """Write a panel's title above its left end."""
+    """Set the title of a panel, aligned to the left."""
     ax.set_title(title, color=INK, fontsize=9, loc="left", parse_math=False)
 
 
@@ -120,7 +120,7 @@ def _plain(ax: Axes, *, ticks: bool) -> None:
 
 
 def bare(ax: Axes) -> None:
-    """Leave an axes its labels alone: no frame, no ticks, no background."""
+    """Remove the frame, the ticks and the background of axes, but keep the labels."""
     ax.patch.set_alpha(0)
     ax.spines[:].set_visible(False)
     ax.tick_params(colors=INK, labelsize=8, length=0)
@@ -136,14 +136,14 @@ def draw_band(
     bars: bool = False,
     within: tuple[float, float] | None = None,
 ) -> None:
-    """Draw the i-th line of a panel in its band: `mean`, from `low` to `high`.
+    """Draw the i-th line of a panel, `mean`, in its band from `low` to `high`.
 
     Parameters
     ----------
     bars
-        Whether each point has a marker and a bar in place of the band; a line of one point always has.
+        Whether to draw a marker and a bar for each point instead of a band; always so for a single point.
     within
-        Limits that values are clipped to: far beyond the axis some renderers lose the clipped line.
+        Limits to clip values to, because some renderers lose lines that go far beyond the axis.
     """
     y, low, high = (line[column].to_numpy(float) for column in ("mean", "low", "high"))
     if within is not None:
@@ -157,14 +157,14 @@ def draw_band(
 
 
 def legend_lines(styles: dict[str, Style]) -> dict[str, Line2D]:
-    """Return the legend's entry of each initializer."""
+    """Return the legend entry of each initializer."""
     return {name: Line2D([], [], **STROKE | style._asdict()) for name, style in styles.items()}
 
 
 def add_legend(figure: Picture, entries: dict[str, Any]) -> None:
-    """Put one legend for all panels below them, where no data is."""
+    """Add one legend for all panels below them."""
     columns = _legend_columns(round((figure.get_figwidth() - LEFT - RIGHT + GAP[0]) / (PANEL[0] + GAP[0])))
-    columns = -(-len(entries) // -(-len(entries) // columns))  # as many rows, filled evenly
+    columns = -(-len(entries) // -(-len(entries) // columns))  # the same number of rows, evenly filled
     style: dict[str, Any] = {
         "frameon": False,
         "fontsize": 8.5,

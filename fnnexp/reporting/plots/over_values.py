@@ -1,4 +1,4 @@
-"""A metric over the values of numeric factors: lines over one of them, and a map over two."""
+"""A metric over the values of numeric factors: lines over one factor, and a map over two."""
 
 from __future__ import annotations
 
@@ -35,42 +35,44 @@ if TYPE_CHECKING:
     from fnnexp.reporting.plots.style import Style
 
 MOST_MAPS = 12
-"""The most panels of a map of two factors."""
+"""The largest number of panels of a map."""
 
 MOST_NUMBERED = 15
-"""Up to so many values of both factors a map has their numbers."""
+"""A map of factors with at most this many values shows the numbers."""
 
 MOST_POINTS = 1000
-"""More points of a panel are an image: as shapes they would be megabytes of SVG."""
+"""More points in a panel are drawn as an image, because as shapes they would be megabytes of SVG."""
 
 SMALL = 4.0
-"""The least side of a point, in points of type."""
+"""The smallest side of a square, in typographic points."""
 
 DOT: dict[str, Any] = {"marker": "s", "markersize": 7, "linestyle": ""}
 RING: dict[str, Any] = DOT | {"fillstyle": "none", "color": BEST, "markeredgewidth": 2}
 
 LARGE = 8.0
-"""The size of the marker of a line's best value, in points."""
+"""The size of the marker of a best value, in typographic points."""
 
 
 def lines(rows: pd.DataFrame, metric: str, axis: str) -> Picture | None:
-    """Return a metric over one numeric factor: a line an initializer, a panel an architecture and batching.
+    """Return a figure of a metric over one numeric factor, with a line per initializer.
+
+    There is one panel per architecture and batching mode.
 
     Parameters
     ----------
     rows
-        Trials along the axis (:func:`fnnexp.results.numeric.along`), of one combination of the factors other
-        than arch, init and batching.
+        Trials along the axis (:func:`fnnexp.results.numeric.along`), with one combination of the factors
+        other than arch, init and batching.
     metric
         An accuracy.
     axis
-        The factor's name.
+        The name of the factor.
 
     Returns
     -------
     Picture or None
-        The mean over the finished seeds in its 95% interval; the filled marker is the best value of a line. A
-        cross at the foot of a panel is a value at which trials diverged. None if no trial finished.
+        Means over the finished seeds with their 95% intervals. A filled marker is the best value of a line, a
+        cross at the bottom of a panel a value at which trials diverged. None if no trial finished.
     """
     at, best = f"at {axis}", f"best {axis}"
     points = averages.of_values(rows, metric, [at, best])
@@ -93,9 +95,9 @@ def lines(rows: pd.DataFrame, metric: str, axis: str) -> Picture | None:
 
 
 def _within_sight(points: pd.DataFrame) -> pd.DataFrame:
-    """Return the points with bands that end where they would press the means together.
+    """Return the points with bands that are cut where they would flatten the lines.
 
-    The band of few seeds can go from 0 to 1, which are infinitely far away by the logit.
+    The interval of few seeds can reach 0 or 1, whose logits are infinite.
     """
     worst, best = points["mean"].min(), points["mean"].max()
     low, high = points["low"].clip(lower=worst / 2), points["high"].clip(upper=(1 + best) / 2)
@@ -103,39 +105,41 @@ def _within_sight(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def _mark(marker: str) -> Line2D:
-    """Return a legend's entry for a marker that means the same on every line."""
+    """Return the legend entry of a marker that has the same meaning on every line."""
     return Line2D([], [], **STROKE | {"color": INK, "marker": marker, "linestyle": "", "fillstyle": "full"})
 
 
 def _draw_line(ax: Axes, line: pd.DataFrame, style: Style, i: int, axis: str) -> None:
     at, best, finished = line[f"at {axis}"], line[f"best {axis}"], line["mean"].notna()
     if finished.any():
-        # Values without a result are passed over: a gap would hide a point that has no neighbour.
+        # Values without a result are skipped: with gaps, a point without neighbours would be invisible.
         draw_band(ax, at[finished].to_numpy(float), line[finished], style, i, within=EDGES)
         top = line[finished & (at == best)]
         mark = STROKE | style._asdict() | {"fillstyle": "full", "markersize": LARGE, "linestyle": ""}
         ax.plot(at[top.index], np.clip(top["mean"], *EDGES), **mark)
-    lost = at[line["diverged"] > 0]
-    foot = np.full(len(lost), 0.03 + 0.04 * i)  # of the panel's height, one line above the other
+    diverged = at[line["diverged"] > 0]
+    bottom = np.full(
+        len(diverged), 0.03 + 0.04 * i
+    )  # share of the panel height, so that lines do not overlap
     cross = STROKE | {"color": style.color, "marker": "x", "linestyle": ""}
-    ax.plot(lost, foot, transform=ax.get_xaxis_transform(), **cross)
+    ax.plot(diverged, bottom, transform=ax.get_xaxis_transform(), **cross)
 
 
 def plane(rows: pd.DataFrame, metric: str, x: str, y: str) -> Picture | None:
-    """Return the mean over seeds by the values of two numeric factors, a panel a cell, its best framed.
+    """Return a map of the mean over seeds by two numeric factors, one panel per cell, the best framed.
 
     Parameters
     ----------
     rows, metric
-        As for :func:`lines`; trials along both axes.
+        As for :func:`lines`, with trials along both axes.
     x, y
-        The factors' names.
+        The names of the factors.
 
     Returns
     -------
     Picture or None
-        At most twelve panels, the first in the order of options: of few values a map with the numbers, of
-        many points in their place. None if no trial finished.
+        At most twelve panels, the first in the order of options. Few values make a table of cells with
+        numbers, many values a scatter plot. None if no trial finished.
     """
     points = averages.of_values(rows, metric, [f"at {x}", f"at {y}", f"best {x}", f"best {y}"])
     points = points[points["mean"].notna()]
@@ -145,11 +149,11 @@ def plane(rows: pd.DataFrame, metric: str, x: str, y: str) -> Picture | None:
     parts = [part for _, part in points.groupby(list(AXES), observed=True)][:MOST_MAPS]
     titles = [" · ".join(str(part[axis].iloc[0]) for axis in varied) for part in parts]
     few = max(points[f"at {axis}"].nunique() for axis in (x, y)) <= MOST_NUMBERED
-    return (_cells if few else _places)(parts, titles, x, y)
+    return (_cells if few else _scatter)(parts, titles, x, y)
 
 
 def _cells(parts: Sequence[pd.DataFrame], titles: Sequence[str], x: str, y: str) -> Picture:
-    """Return a map with numbers; the values of y rise upwards."""
+    """Return a map of cells with numbers; the values of y increase upwards."""
     points = pd.concat(parts)
     columns, lines = (sorted(map(float, {*points[f"at {axis}"]})) for axis in (x, y))
     lines.reverse()
@@ -159,23 +163,23 @@ def _cells(parts: Sequence[pd.DataFrame], titles: Sequence[str], x: str, y: str)
         values = [[means.get((b, a), math.nan) for a in columns] for b in lines]
         best = (lines.index(part[f"best {y}"].iloc[0]), columns.index(part[f"best {x}"].iloc[0]))
         maps.append(Cells(title, values, best))
-    return cell_panels(maps, *([*map(as_text, each)] for each in (columns, lines)), x_label=x, y_label=y)
+    return cell_panels(maps, *([*map(as_text, values)] for values in (columns, lines)), x_label=x, y_label=y)
 
 
-def _places(parts: Sequence[pd.DataFrame], titles: Sequence[str], x: str, y: str) -> Picture:
-    """Return a point for each two values, where they are on the axes."""
+def _scatter(parts: Sequence[pd.DataFrame], titles: Sequence[str], x: str, y: str) -> Picture:
+    """Return a scatter plot with a shaded point for each pair of values."""
     points = pd.concat(parts)
     least, most = float(points["mean"].min()), float(points["mean"].max())
     low, high = logit(np.clip([least, most], *EDGES))
     shades = {f"{100 * expit(low + z * (high - low)):.1f} %": shade(z)[0] for z in (0.0, 0.5, 1.0)}
     entries = {name: Line2D([], [], color=colour, **DOT) for name, colour in shades.items()}
     entries["best"] = Line2D([], [], **RING)
-    places = in_rows(len(parts), columns_for(len(parts)))
-    figure, axes = panels(places, titles, len(entries), x_label=x, y_label=y)
+    positions = in_rows(len(parts), columns_for(len(parts)))
+    figure, axes = panels(positions, titles, len(entries), x_label=x, y_label=y)
     for ax, part in zip(axes, parts, strict=True):
         colours = [shade(depth(mean, least, most))[0] for mean in part["mean"]]
         across, up = part[f"at {x}"], part[f"at {y}"]
-        size = max(72 * side / len({*at}) for side, at in zip(PANEL, (across, up), strict=True))
+        size = max(72 * side / len({*values}) for side, values in zip(PANEL, (across, up), strict=True))
         many = len(part) > MOST_POINTS
         area = max(size, SMALL) ** 2
         ax.scatter(across, up, s=area, c=colours, marker="s", linewidths=0, rasterized=many)

@@ -1,4 +1,4 @@
-"""What a figure becomes: a picture in a notebook, an SVG on the page, and PNG and SVG files beside it."""
+"""Convert a figure to a picture in a notebook, to SVG for the page, and to PNG and SVG files."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from fnnexp import console as notebook
 from fnnexp.reporting.document import blocks
 from fnnexp.reporting.plots.style import INK
 
-NOTEBOOK_WIDTH, MOST_ZOOM = 900, 1.7  # pixels of a notebook's column, and how much a small figure grows
+NOTEBOOK_WIDTH, MOST_ZOOM = 900, 1.7  # pixels of a notebook column; the largest zoom of a small figure
 
 _LOCK = threading.Lock()
-"""Settings of Matplotlib's are the process's, so one thread at a time has its own."""
+"""Held while Matplotlib's settings are changed, because all threads share them."""
 
 
 class Picture(Figure):
-    """A figure that a notebook shows on white, large enough for the back row, whatever its theme."""
+    """A figure that a notebook shows enlarged and on white in any theme, to be readable on a projector."""
 
     def _ipython_display_(self) -> None:
-        """Show it. A method of this name goes before the formats that pyplot registers for every figure."""
+        """Show the figure. IPython prefers this method to the formats that pyplot registers for figures."""
         zoom = min(max(NOTEBOOK_WIDTH / (96 * self.get_figwidth()), 1.0), MOST_ZOOM)
         width, height = (round(96 * zoom * inches) for inches in self.get_size_inches())
         notebook.picture(png(self, dpi=round(2 * 96 * zoom)), width, height)
@@ -45,11 +45,11 @@ def block(
     Parameters
     ----------
     name, number
-        The name of its files, and its number among several of this name.
+        The name of its files, and its number if several figures share the name.
     caption, heading, media
         As for :class:`fnnexp.reporting.document.blocks.Figure`.
     label
-        What a reader who can't see the figure is told; the name and the heading without it.
+        The text for screen readers; by default the name and the heading.
     """
     label = label or f"{name} {heading}".replace("_", " ").strip()
     file = name if number is None else f"{name}_{number}"
@@ -57,20 +57,20 @@ def block(
 
 
 def png(figure: Figure, dpi: int = 150) -> bytes:
-    """Return the figure as a PNG on white, for where SVG is not taken."""
+    """Return the figure as a PNG on white, for programs that do not read SVG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
     return buffer.getvalue()
 
 
 def svg_file(svg: str) -> str:
-    """Return an inline SVG as a file that stands alone: dark on white, whatever shows it."""
+    """Return an inline SVG as the text of a file, dark on white in any viewer."""
     style = "<style>:root { color: #1c2127; background: #fff }</style>"
     return '<?xml version="1.0" encoding="utf-8"?>\n' + re.sub(r"(<svg[^>]*>)", rf"\1{style}", svg, count=1)
 
 
 def svg(figure: Figure, label: str) -> str:
-    """Return the figure as an SVG element for the page, with a label for who can't see it."""
+    """Return the figure as an SVG element for the page, with a label for screen readers."""
     import matplotlib as mpl
 
     buffer = io.StringIO()
@@ -79,7 +79,7 @@ def svg(figure: Figure, label: str) -> str:
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
-    # Sizes in the style sheet's hands, not in points.
+    # The style sheet sets the size, so remove the size in points.
     text = re.sub(r'(<svg[^>]*?) width="[\d.]+pt" height="[\d.]+pt"', r"\1", text.replace("\n", " "), count=1)
     width = math.ceil(figure.get_figwidth() * 96)
     text = text.replace(

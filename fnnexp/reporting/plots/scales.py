@@ -1,4 +1,4 @@
-"""Axes for accuracies and losses: accuracies stand by their logit, losses and seconds by their logarithm."""
+"""Axes for metrics: logit scales for accuracies, logarithmic scales for losses and seconds."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ ROUND = (
     0.5, 0.9, 0.1, 0.99, 0.8, 0.95, 0.98, 0.2, 0.3, 0.7, 0.6, 0.4, 0.97, 0.96, 0.995, 0.05, 0.02, 0.01, 0.999,
     0.85, 0.94, 0.93, 0.92, 0.91, 0.985, 0.975,
 )  # fmt: skip
-"""Accuracies for an axis's ticks, the most important first."""
+"""Candidate ticks of accuracy axes, the most important first."""
 
 POWERS = tuple(digit * 10.0**power for digit in (1, 5, 2, 3, 7) for power in (0, -1, 1, -2, 2, 3, -3, -4, 4))
-"""Losses and seconds for an axis's ticks, the most important first."""
+"""Candidate ticks of loss and time axes, the most important first."""
 
 EDGES = (1e-3, 1 - 5e-4)
-"""Where an accuracy of 0 or 1, which has no logit, is drawn; and one beyond these."""
+"""Accuracies outside these limits are drawn at them, because the logits of 0 and 1 are infinite."""
 
 LEAST_LOSS = 1e-4
 
 
 class Scale(NamedTuple):
-    """A scale of matplotlib, its transform and back, and the values for ticks, the most important first."""
+    """A Matplotlib scale, its transform and inverse, and candidate ticks, the most important first."""
 
     name: str
     transform: Callable[..., Any]
@@ -47,21 +47,21 @@ LOG = Scale("log", np.log, np.exp, POWERS)
 LINEAR = Scale("linear", lambda x: x, lambda x: x, ())
 
 FEW = 10
-"""Up to so many values of a factor are all ticks of its axis, where they are not too close."""
+"""Up to this many values of a factor are all candidate ticks."""
 
 
 def share_y_axis(axes: Sequence[Axes], points: pd.DataFrame, top: float | None = None) -> None:
-    """Give all panels one y axis, so that they can be compared by eye.
+    """Give all panels the same y axis, so that they can be compared.
 
-    On a logit axis 90, 95 and 98% are as far apart as they are hard to reach; on a logarithmic axis a slow
-    start does not flatten the rest.
+    On a logit axis, the steps from 90 to 95 and to 98% look as hard as they are. On a logarithmic axis, a
+    high loss at the start does not flatten the rest.
 
     Parameters
     ----------
     points
-        Rows of `mean low high`.
+        The columns `mean low high`.
     top
-        Where the axis of a loss ends; without it the points are accuracies.
+        The upper limit of a loss axis; None for accuracies.
     """
     low, high = float(points["low"].min()), float(points["high"].max())
     if top is None:
@@ -80,7 +80,7 @@ def share_y_axis(axes: Sequence[Axes], points: pd.DataFrame, top: float | None =
 
 
 def share_time_axis(axes: Sequence[Axes], seconds: pd.Series) -> None:
-    """Give all panels one logarithmic x axis of seconds."""
+    """Give all panels the same logarithmic x axis of seconds."""
     span = (float(seconds.min()) / 1.6, float(seconds.max()) * 1.6)
     ticks = _ticks(np.log(np.array(span)), LOG)
     for ax in axes:
@@ -89,9 +89,9 @@ def share_time_axis(axes: Sequence[Axes], seconds: pd.Series) -> None:
 
 
 def share_value_axis(axes: Sequence[Axes], values: Sequence[float], which: Literal["x", "y"] = "x") -> None:
-    """Give all panels one axis of a factor's values, logarithmic where they are spaced by ratios.
+    """Give all panels the same axis for a factor, logarithmic if its values are spaced by ratios.
 
-    Few values are named each; of many, round ones are.
+    Few values are all ticks; for many values the ticks are round numbers.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -108,20 +108,20 @@ def share_value_axis(axes: Sequence[Axes], values: Sequence[float], which: Liter
 
 
 def _powers_between(low: float, high: float) -> list[float]:
-    """Return round values about two ends, the most important first."""
+    """Return round values between two ends and slightly beyond, the most important first."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     return [float(f"{digit}e{power}") for digit in (1, 3, 2, 5) for power in powers]
 
 
 def _ticks(ends: NDArray[np.float64], scale: Scale) -> list[float]:
-    """Return round values between the transformed ends, not too close to each other."""
+    """Return round values between the transformed ends that are not too close to each other."""
     from matplotlib.ticker import MaxNLocator
 
     return _apart((*scale.wanted, *MaxNLocator(4).tick_values(*scale.back(ends))), ends, scale)
 
 
 def _apart(values: Iterable[float], ends: NDArray[np.float64], scale: Scale) -> list[float]:
-    """Return those of some values between the transformed ends that are not too close to an earlier one."""
+    """Return the values between the transformed ends that are not too close to an earlier value."""
     ticks: list[float] = []
     low, high = scale.back(ends)
     room = 0.09 * (ends[1] - ends[0])

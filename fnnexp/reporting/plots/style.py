@@ -1,7 +1,7 @@
-"""How things are drawn in every figure: one style for each initializer, and the colours of shaded cells.
+"""The style of all figures: one style per initializer, and the colours of shaded cells.
 
-A drawing takes its lines' text colour from the page (`currentColor`), so one SVG is right in light and dark.
-What is drawn never depends on colour alone: each initializer has its own marker and dash as well.
+Text and axes have the colour of the page (`currentColor`), so one SVG suits light and dark themes.
+Initializers also differ in marker and dashes, so that figures are readable without colour.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KNOWN = ("max", "sqrtmax", "xavier", "he", "he2", "normal", "glorot_normal", "he_normal")
-"""Initializers whose style is fixed, so that reports can be laid side by side; others follow in order."""
+"""Initializers with a fixed style, so that reports can be compared; others get the next styles."""
 
-# At least 3 : 1 against white and against the dark page.
+# The contrast is at least 3 : 1 on the white and on the dark page.
 COLOURS = ("#3a7fd5", "#d9730d", "#16916c", "#d6455d", "#8f63d2", "#7d7a1a", "#c750a8", "#747b85")
 MARKERS = ("o", "s", "^", "D", "v", "p", "X", "*", "<", ">", "d", "h", "8", "P", "1", "2", "3", "4")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
@@ -30,7 +30,7 @@ DARK = 0.65  # the shade from which white reads
 
 
 class Style(NamedTuple):
-    """How one initializer is drawn, everywhere."""
+    """The style of an initializer in all figures."""
 
     color: str
     marker: str
@@ -38,7 +38,7 @@ class Style(NamedTuple):
 
 
 def styles(inits: Sequence[str]) -> dict[str, Style]:
-    """Return a style for each initializer's label; `normal std=0.3` has the colour of `normal`.
+    """Return the style of each initializer by its label; `normal std=0.3` has the colour of `normal`.
 
     >>> styles(["he", "mine"])["he"] == styles(["max", "he"])["he"]
     True
@@ -49,19 +49,19 @@ def styles(inits: Sequence[str]) -> dict[str, Style]:
 
 
 def styles_in(inits: pd.Series) -> dict[str, Style]:
-    """Return the style of each initializer that is in a column of labels, a category, in their order."""
-    there = set(inits)
-    return {name: style for name, style in styles(list(inits.cat.categories)).items() if name in there}
+    """Return the styles of the initializers in a categorical column, in the order of the categories."""
+    present = set(inits)
+    return {name: style for name, style in styles(list(inits.cat.categories)).items() if name in present}
 
 
 def style(family: int, i: int) -> Style:
-    """Return the style of the i-th line, in the colour of its family."""
+    """Return the style of the i-th line, with the colour of its family."""
     return Style(
         COLOURS[family % len(COLOURS)], MARKERS[i % len(MARKERS)], DASHES[(i + i // 8) % len(DASHES)]
     )
 
 
 def shade(depth: float) -> tuple[tuple[float, float, float], str]:
-    """Return the colour of a cell, 0 the lightest and 1 the darkest, and that of a number on it."""
+    """Return the colour of a cell, from 0 (lightest) to 1 (darkest), and the colour of its number."""
     red, green, blue = (a + (b - a) * depth for a, b in zip(LIGHTEST, DARKEST, strict=True))
     return (red, green, blue), ON_DARK if depth > DARK else ON_LIGHT

@@ -1,4 +1,4 @@
-"""How fast two correct programs part, one row at a time, and how much of a gradient underflows."""
+"""How fast two correct programs diverge, and how many images have a vanishing gradient."""
 
 from __future__ import annotations
 
@@ -19,26 +19,29 @@ if TYPE_CHECKING:
     from fnnexp.config.trial import Trial
 
 SAMPLES = (1, 2, 5, 10, 20, 50, 100, 150, 200, 300, 500, 1000, 2000)
-CHUNK = 5000  # rows whose activations are held at once
+CHUNK = 5000  # rows per forward pass, to limit memory
 
 
 def drift(trial: Trial, arrays: Arrays) -> pd.DataFrame:
-    """Return how far apart one start ends in programs that round differently, after so many samples.
+    """Return the distance between programs that round differently, by the number of samples.
 
     Parameters
     ----------
     trial
-        Plain descent, one row at a time, in the file's order, in float64.
+        A trial with plain SGD on one row at a time, in the order of the file, in float64.
     arrays
-        Its data.
+        The data of the trial.
 
     Returns
     -------
     DataFrame
-        `samples`; `programs`, between the op-by-op reference and the stacked core that sweeps train with;
-        `last_bit`, between the reference and itself with the first layer's weights larger by 2⁻⁵²; `moved`,
-        between the reference and its start. A distance is the largest difference of a parameter, over the
-        largest parameter.
+        - `samples`: the number of samples.
+        - `programs`: the distance between the op-by-op reference and the stacked core that trains sweeps.
+        - `last_bit`: that between the reference and itself, started with first weights larger by a factor of
+          1 + 2⁻⁵².
+        - `moved`: that between the reference and its initial parameters.
+
+        A distance is the largest absolute difference of a parameter, relative to the largest parameter.
     """
     begin = start(trial.recipe, [trial.lane()])
     marks = [n for n in SAMPLES if n <= len(arrays.x_train)]
@@ -70,9 +73,9 @@ def drift(trial: Trial, arrays: Arrays) -> pd.DataFrame:
 
 
 def vanished(trial: Trial, arrays: Arrays) -> float:
-    """Return the share of the training images that the untrained network all but ignores.
+    """Return the share of the training images that the untrained network almost ignores.
 
-    Those with p_y < ε, whose factor p_y / (p_y + ε) is below one half.
+    These have p_y < ε, so the factor p_y / (p_y + ε) of their gradient is below one half.
     """
     network = _network(trial, start(trial.recipe, [trial.lane()]).theta)
     count = 0
@@ -89,11 +92,11 @@ def _scaled(trial: Trial, X: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def _network(trial: Trial, theta: NDArray[np.float64], first: float = 1.0) -> reference.Network:
-    """Return the reference network with the parameters θ (1, P), its first weights times a factor."""
+    """Return the reference network with parameters θ (1, P), the first weights multiplied by `first`."""
     recipe = trial.recipe
-    of = Parameters(recipe.architecture, theta)
-    W = [np.array(W_i[0], dtype=np.float64) for W_i in of.W]
-    b = [None if b_i is None else np.array(b_i[0, 0], dtype=np.float64) for b_i in of.b]
+    parameters = Parameters(recipe.architecture, theta)
+    W = [np.array(W_i[0], dtype=np.float64) for W_i in parameters.W]
+    b = [None if b_i is None else np.array(b_i[0, 0], dtype=np.float64) for b_i in parameters.b]
     W[0] *= first
     return reference.Network(W, b, recipe.architecture.activation, recipe.epsilon, recipe.reduction)
 

@@ -1,4 +1,4 @@
-"""What running the published experiments showed: a section for each, made from our own runs."""
+"""The findings on the published experiments: one section each, computed from our own runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CHECKS = ("tanh", "tanh_as_published", "stacked tanh_128", "stacked tanh_128_as_
 
 
 class Ours(NamedTuple):
-    """What was run: the trials of each preset, and the points of their curves, of finished trials alone."""
+    """Our finished trials by preset, and the points of their curves."""
 
     trials: Mapping[str, Sequence[Trial]]
     points: pd.DataFrame
@@ -39,13 +39,13 @@ class Ours(NamedTuple):
         return self.points[(self.points["preset"] == preset) & (self.points["metric"] == metric)]
 
     def ends(self, preset: str, metric: str) -> pd.Series:
-        """Return a metric's last value by seed."""
+        """Return the last value of a metric by seed."""
         part = self.of(preset, metric)
         last: pd.Series = part[part["epoch"] == part["epoch"].max()].set_index("seed")["value"]
         return last.sort_index()
 
     def line(self, preset: str, metric: str, name: str, since: int = 0) -> Line:
-        """Return the mean, from least to greatest, by epoch, over the seeds that ran to the last epoch."""
+        """Return the mean, minimum and maximum by epoch, over the seeds that reached the last epoch."""
         part = self.of(preset, metric)
         part = part[part["seed"].isin(self.ends(preset, metric).index)]
         by = part[part["epoch"] >= since].groupby("epoch")["value"].agg(["mean", "min", "max"])
@@ -82,20 +82,22 @@ def sections(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> list[Secti
 
 
 def derivative(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
-    """Show the slip of `tanh_mini_batch`: by the gradient check, by the curves, and by where they end."""
+    """Show the wrong derivative in `tanh_mini_batch`: gradient check, curves and final accuracies."""
     checks = gradcheck.run(CHECKS)
     metric = "test_accuracy"
     wrong, right = ours.ends(SLIP, metric), ours.ends(RIGHT, metric)
     epochs = int(ours.of(SLIP, metric)["epoch"].max())
     sentences = [
-        "The printed backward pass applies tanh to the activation a second time, 1 − tanh(a)² where 1 − a² is"
-        f" right. The gradient check finds it: its relative error is"
-        f" {checks[1].max_relative_error:.2f} in the op and {checks[3].max_relative_error:.2f} in the network"
-        f" that trains, where {checks[1].tolerance:.0e} is allowed; that of the right one is"
+        "The printed backward pass applies tanh to the activation a second time: it computes 1 − tanh(a)²,"
+        " but 1 − a² is right. The gradient check finds this error. With the printed derivative, the"
+        f" relative error is {checks[1].max_relative_error:.2f} in the op and"
+        f" {checks[3].max_relative_error:.2f} in the trained network, where {checks[1].tolerance:.0e} is"
+        " allowed; with the right derivative, it is"
         f" {checks[0].max_relative_error:.0e} and {checks[2].max_relative_error:.0e}.",
         which(rows, "tanh_mini_batch"),
-        f"After {epochs} epochs the slip ends at {_mean(wrong)} on the test images, the right derivative at"
-        f" {_mean(right)}; printed is {percent(float(_last(tables, 'tanh_mini_batch', 'test')))}."
+        f"After {epochs} epochs the test accuracy is {_mean(wrong)} with the printed derivative and"
+        f" {_mean(right)} with the right one; {percent(float(_last(tables, 'tanh_mini_batch', 'test')))} was"
+        " published."
         f" {_paired(right - wrong)}",
     ]
     programs = PROGRAMS["tanh_mini_batch"].items()
@@ -125,7 +127,7 @@ def derivative(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
         names=1,
         media=EVERYWHERE,
     )
-    caption = "tanh_mini_batch: the mean over seeds, from the least to the greatest, and the printed numbers."
+    caption = "tanh_mini_batch: the mean and range over our seeds, and the printed numbers."
     return _section(
         "tanh_mini_batch: the derivative", sentences, _figure("tanh_mini_batch", caption, panels), table
     )
@@ -135,7 +137,7 @@ def derivative(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
 
 
 def optimizer(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
-    """Show which optimizer the printed numbers of `relu98_full_batch` are of."""
+    """Show which optimizer computed the printed numbers of `relu98_full_batch`."""
     programs = PROGRAMS["relu98_full_batch"].items()
     published = tables[tables["experiment"] == "relu98_full_batch"]
     lines = []
@@ -157,10 +159,10 @@ def optimizer(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
         f"After {last} epochs the training loss here is {extent(ours.ends(SGD, 'train_loss'), '.3f')} and the"
         f" accuracy {extent(ours.ends(SGD, 'train_accuracy'), '.3f')} with plain SGD at 0.01, and"
         f" {extent(ours.ends(ADAM, 'train_loss'), '.3f')} and"
-        f" {extent(ours.ends(ADAM, 'train_accuracy'), '.3f')} with Adam at its defaults; printed for epoch"
-        f" {end['epoch']} are {float(end['loss']):.3f} and {float(end['accuracy']):.3f}. A loss as low"
-        f" is reached with Adam {_reached(ours, ADAM, float(end['loss']))}, with plain SGD"
-        f" {_reached(ours, SGD, float(end['loss']))}."
+        f" {extent(ours.ends(ADAM, 'train_accuracy'), '.3f')} with Adam at its defaults. The published values"
+        f" for epoch {end['epoch']} are {float(end['loss']):.3f} and {float(end['accuracy']):.3f}. A loss as"
+        f" low is reached {_reached(ours, ADAM, float(end['loss']))} with Adam and"
+        f" {_reached(ours, SGD, float(end['loss']))} with plain SGD."
     )
     panels = [
         Panel(
@@ -173,10 +175,8 @@ def optimizer(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
         )
         for quantity in ("loss", "accuracy")
     ]
-    caption = (
-        "relu98_full_batch: the mean over seeds, from the least to the greatest, and the printed numbers."
-    )
-    title = "Printed beside both, least to greatest of our seeds"
+    caption = "relu98_full_batch: the mean and range over our seeds, and the printed numbers."
+    title = "Printed numbers compared with the range of our seeds"
     return _section(
         "relu98_full_batch: the optimizer",
         sentences,
@@ -189,7 +189,7 @@ def optimizer(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
 
 
 def chaos(ours: Ours, tables: pd.DataFrame) -> Section:
-    """Show how fast programs that round differently part, and how far apart the seeds of such runs end."""
+    """Show how fast programs that round differently diverge, and how much their final results differ."""
     trial = ours.trials[SAMPLE][0]
     parted = drift.drift(trial, data.load(trial.data))
     close = parted[parted["programs"] <= 1e-9]["samples"]
@@ -197,25 +197,27 @@ def chaos(ours: Ours, tables: pd.DataFrame) -> Section:
     last = parted.iloc[-1]
     ends, epochs = ours.ends(SAMPLE, "test_accuracy"), int(ours.of(SAMPLE, "test_accuracy")["epoch"].max())
     sentences = [
-        "One start, one order of images, float64, and two programs of ours that are both right but sum in"
-        " another order: the op-by-op reference, and the core that sweeps train with. "
-        + (f"They agree to 1e-9 of the largest parameter for {close.max()} images" if len(close) else "")
-        + (f", are 1% of it apart by image {hundredth.min():,}" if len(hundredth) else "")
-        + f", and after {int(last['samples']):,} images differ by {percent(last['programs'])} of it, where"
-        f" the training itself moved a parameter by {percent(last['moved'])} at most. When the last"
-        " bit of its first weights is changed, the reference parts from itself alike, by"
-        f" {percent(last['last_bit'])}: it is the training that amplifies, not a program that is wrong.",
-        "So beyond the first images nothing of this table can be compared but its place among many runs:"
-        f" after {plural(epochs, 'epoch')} our {plural(len(ends), 'seed')} end at test accuracies"
-        f" from {extent(ends, '.4f')},"
-        f" printed is {_last(tables, SAMPLE, 'test')}.",
+        "Two correct programs of ours, the op-by-op reference and the core that trains sweeps, start with the"
+        " same weights and use the same order of images in float64. They differ only in the order of"
+        " summation. Their largest difference, relative to the largest parameter, "
+        + (f"is below 1e-9 for {close.max()} images, " if len(close) else "")
+        + (f"reaches 1% by image {hundredth.min():,} " if len(hundredth) else "")
+        + f"and is {percent(last['programs'])} after {int(last['samples']):,} images; training itself changed"
+        f" no parameter by more than {percent(last['moved'])}. If only the last bit of the first weights is"
+        f" changed, the reference differs from itself as much, by {percent(last['last_bit'])}. So training"
+        " amplifies rounding; neither program is wrong.",
+        "After the first images, therefore, only the rank of this table among many runs can be compared."
+        f" After {plural(epochs, 'epoch')} our {plural(len(ends), 'seed')} end with test accuracies"
+        f" of {extent(ends, '.4f')}; {_last(tables, SAMPLE, 'test')} was published.",
     ]
     panels = [
         Panel(
             "distance of the parameters",
             [
                 Line("two programs", parted["samples"].tolist(), parted["programs"].tolist()),
-                Line("one, its last bit changed", parted["samples"].tolist(), parted["last_bit"].tolist()),
+                Line(
+                    "one program, last bit changed", parted["samples"].tolist(), parted["last_bit"].tolist()
+                ),
             ],
             log="xy",
             x_label="images trained on",
@@ -229,8 +231,8 @@ def chaos(ours: Ours, tables: pd.DataFrame) -> Section:
         ),
     ]
     caption = (
-        "sigmoid_per_sample: the largest difference of a parameter over the largest parameter, by images"
-        " trained on; and the test accuracy by epoch, mean over seeds from the least to the greatest."
+        "sigmoid_per_sample: the largest difference of a parameter, relative to the largest parameter, by the"
+        " number of training images; and the test accuracy by epoch, mean and range over our seeds."
     )
     return _section(
         "sigmoid_per_sample: chaos",
@@ -241,7 +243,7 @@ def chaos(ours: Ours, tables: pd.DataFrame) -> Section:
 
 
 def start(ours: Ours, tables: pd.DataFrame) -> Section:
-    """Show how far apart the seeds of `relu_full_batch` end, and what underflows at their start."""
+    """Show how much the seeds of `relu_full_batch` differ, and how many gradients vanish before training."""
     ends = ours.ends(FULL, "test_accuracy")
     epochs = int(ours.of(FULL, "test_accuracy")["epoch"].max())
     shares = pd.DataFrame(
@@ -250,14 +252,13 @@ def start(ours: Ours, tables: pd.DataFrame) -> Section:
     )
     share = shares["without_gradient"]
     sentences = [
-        f"After {plural(epochs, 'epoch')} our {plural(len(ends), 'seed')} end at test accuracies from"
-        f" {extent(ends, '.3f')}; printed is {_last(tables, FULL, 'test')}. One run of this"
-        " experiment says little"
-        " of the next, so its numbers too are compared by their place.",
-        "At the start the network gives the right class of"
-        f" {percent(share.min())} to {percent(share.max())} of the training images, by seed, a p_y below"
-        " the loss's ε = 1e-12. There p_y / (p_y + ε), a factor of their exact gradient, is below one half"
-        " and soon next to 0, so training begins on the others.",
+        f"After {plural(epochs, 'epoch')} our {plural(len(ends), 'seed')} end with test accuracies of"
+        f" {extent(ends, '.3f')}; {_last(tables, FULL, 'test')} was published. One run of this experiment"
+        " says little about the next, so its numbers too are compared by their rank.",
+        f"For {percent(share.min())} to {percent(share.max())} of the training images, depending on the seed,"
+        " the untrained network gives the right class a probability p_y below the loss's ε = 1e-12. For these"
+        " images p_y / (p_y + ε), a factor of the exact gradient, is below one half and soon almost 0, so"
+        " training starts with the other images.",
     ]
     panels = [
         Panel(
@@ -270,7 +271,7 @@ def start(ours: Ours, tables: pd.DataFrame) -> Section:
         )
         for quantity in ("loss", "accuracy")
     ]
-    caption = "relu_full_batch: the mean over seeds, from the least to the greatest, and both printed runs."
+    caption = "relu_full_batch: the mean and range over our seeds, and both printed runs."
     return _section(
         "relu_full_batch: the start",
         sentences,
@@ -293,11 +294,11 @@ def _figure(name: str, caption: str, panels: Sequence[Panel]) -> Figure:
     return picture.block(line_panels(panels), name, caption, label=caption)
 
 
-# In words
+# Sentences
 
 
 def which(rows: pd.DataFrame, experiment: str) -> str:
-    """Return which of two programs the printed numbers are of, as far as the verdicts tell."""
+    """Return which of two programs computed the printed numbers, as far as the verdicts show."""
     by_program = {
         row["program"]: row for row in summary(rows[rows["experiment"] == experiment]).to_dict("records")
     }
@@ -305,16 +306,16 @@ def which(rows: pd.DataFrame, experiment: str) -> str:
     for program, name in PROGRAMS[experiment].items():
         row = by_program[program]
         counts.append((name, int(row[APART]), int(row["rows"] - row[NOT_RUN])))
-    apart = " and ".join(f"{apart} of {run} lie apart from {name}" for name, apart, run in counts)
+    apart = " and ".join(f"{apart} of {run} are apart from {name}" for name, apart, run in counts)
     (nearest, least, run), (_, most, _) = sorted(counts, key=lambda each: each[1])
-    start = f"Of the printed rows that were run again, {apart}:"
+    start = f"Of the printed rows that were run again, {apart}."
     if least <= 0.1 * run and most >= 0.5 * run:
-        return f"{start} the printed numbers are those of {nearest}."
-    return f"{start} so few seeds and rows don't tell which it was."
+        return f"{start} So the printed numbers are those of {nearest}."
+    return f"{start} These seeds and rows are too few to tell which one was published."
 
 
 def _reached(ours: Ours, preset: str, loss: float) -> str:
-    """Return when the training loss is first as low as a printed one, by seed."""
+    """Return the epochs by which the training loss is as low as a printed loss, by seed."""
     part = ours.of(preset, "train_loss")
     part = part[part["seed"].isin(ours.ends(preset, "train_loss").index)]
     seeds = part["seed"].nunique()
@@ -326,7 +327,7 @@ def _reached(ours: Ours, preset: str, loss: float) -> str:
 
 
 def extent(values: pd.Series, form: str) -> str:
-    """Return the least and the greatest value.
+    """Return the minimum and maximum of some values.
 
     >>> extent(pd.Series([0.5, 0.25]), ".2f"), extent(pd.Series([0.5]), ".2f"), extent(pd.Series([]), ".2f")
     ('0.25 to 0.50', '0.50', 'not run')
@@ -344,13 +345,13 @@ def _mean(values: pd.Series) -> str:
 def _paired(differences: pd.Series) -> str:
     d = differences.dropna()
     if not len(d):
-        return "No seed finished both, so they can't be paired."
+        return "No seed finished with both derivatives, so they cannot be paired."
     ends = statistics.mean_interval(d, within=statistics.DIFFERENCE)
     interval = "" if ends.method == "none" else f", 95% interval {between(ends.low, ends.high)}"
     return (
-        f"Paired by seed the right one is {points(statistics.mean(d))} ahead{interval}, in"
-        f" {int((d > 0).sum())} of"
-        f" {plural(len(d), 'seed')} (sign-flip test, p = {statistics.sign_flip_test(d):.3g})."
+        f"Paired by seed, the right derivative is {points(statistics.mean(d))} ahead{interval}; it is ahead"
+        f" in {int((d > 0).sum())} of {plural(len(d), 'seed')} (sign-flip test, p ="
+        f" {statistics.sign_flip_test(d):.3g})."
     )
 
 

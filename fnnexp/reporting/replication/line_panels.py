@@ -1,4 +1,4 @@
-"""Panels of lines, each with axes of its own: published numbers beside ours."""
+"""Panels of lines with independent axes, for published numbers and ours."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Line(NamedTuple):
-    """A line with, where `low` is given, its band; `alone`: points that no line joins."""
+    """A line with an optional band from `low` to `high`. With `alone`, points without a joining line."""
 
     name: str
     x: Sequence[float]
@@ -24,7 +24,7 @@ class Line(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """Lines about one quantity, which is the title; `log`, the axes that are logarithmic, as in "xy"."""
+    """Lines of one quantity, which is the title. `log` names the logarithmic axes, as in "xy"."""
 
     title: str
     lines: Sequence[Line]
@@ -33,10 +33,10 @@ class Panel(NamedTuple):
 
 
 def line_panels(panels: Sequence[Panel]) -> Picture:
-    """Return the panels side by side; lines of one name look the same in all of them."""
+    """Return a figure with the panels side by side. Lines with the same name have the same style."""
     names = list(dict.fromkeys(line.name for panel in panels for line in panel.lines))
-    places, titles = layout.in_rows(len(panels), layout.COLUMNS), [panel.title for panel in panels]
-    figure, axes = layout.panels(places, titles, len(names))
+    positions, titles = layout.in_rows(len(panels), layout.COLUMNS), [panel.title for panel in panels]
+    figure, axes = layout.panels(positions, titles, len(names))
     entries: dict[str, Any] = {}
     for ax, panel in zip(axes, panels, strict=True):
         ax.set_xlabel(panel.x_label, color=INK, fontsize=9)

@@ -1,4 +1,4 @@
-"""The published experiments run again: a page that lays each printed number beside ours, and its files."""
+"""The page of `fnnexp reproduce`: published numbers compared with ours, and its files."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ if TYPE_CHECKING:
 TITLE = "The published tables, run again"
 
 READING = (
-    "A printed number is one draw of a program that was run once; ours are one draw a seed. within: it lies"
-    " between our least and our greatest, where one more draw of the same program lies with probability"
-    " (n − 1) / (n + 1) at n seeds, whatever the distribution. near: outside, but in the 95% interval of one"
-    " more draw (Student's t). apart: outside of both, as about one in 20 numbers of the same program is. A"
-    " row has the worse verdict of its loss and its accuracy. The rows of one table come from one run and"
-    " stand or fall together: fifty epochs that agree are not fifty witnesses."
+    "A printed number comes from a program that was run once; ours come from one run per seed. within: it is"
+    " between our minimum and maximum, where one more run of the same program ends with probability"
+    " (n − 1) / (n + 1) for n seeds and any distribution. near: outside, but in the 95% prediction"
+    " interval of one more run (Student's t). apart: outside of both, as about one in 20 numbers of the same"
+    " program. A row has the worse verdict of its loss and its accuracy. All rows of a table come from one"
+    " run, so fifty epochs that agree are not fifty independent confirmations."
 )
 
 
 def verdicts_table(rows: pd.DataFrame) -> Table:
-    """Return the published tables as shown, each with how many of its rows have which verdict."""
+    """Return the displayed numbers of rows by verdict for each published table."""
     counted = summary(rows)
     verdicts = [verdict for verdict in VERDICTS if verdict in VERDICTS[:3] or counted[verdict].any()]
     lines = []
@@ -78,7 +78,7 @@ def verdicts_table(rows: pd.DataFrame) -> Table:
 
 
 def _end(chosen: pd.DataFrame) -> list[Cell]:
-    """Return the last accuracy that was printed and run, and ours."""
+    """Return the last printed accuracy that was also run, and ours."""
     chosen = chosen[chosen["accuracy_published"] != ""]
     if chosen.empty:
         return [Cell("–"), Cell("–")]
@@ -89,7 +89,7 @@ def _end(chosen: pd.DataFrame) -> list[Cell]:
 
 
 def rows_table(rows: pd.DataFrame, title: str) -> Table:
-    """Return some rows of :func:`compare` as shown: printed, ours from least to greatest, and the place."""
+    """Return rows of :func:`compare` as a displayed table: printed values, ours, and their rank."""
     lines = []
     for row in rows.to_dict("records"):
         line = [Cell(str(row["epoch"])), Cell(row["split"])]
@@ -98,7 +98,7 @@ def rows_table(rows: pd.DataFrame, title: str) -> Table:
         lines.append([*line, Cell(row["verdict"])])
     head = ["epoch", "on"]
     for quantity in QUANTITIES:
-        head += [quantity, "our mean", "from least to greatest", "below"]
+        head += [quantity, "our mean", "our range", "below"]
     return Table(title, [*head, "verdict"], lines, names=2)
 
 
@@ -121,19 +121,19 @@ def _numbers(row: Mapping[Hashable, Any], quantity: str) -> list[Cell]:
 
 
 def verdicts(rows: pd.DataFrame) -> list[str]:
-    """Return a sentence for each published table, of the program that its numbers should be of."""
+    """Return a sentence for each published table, compared with the program that should have its numbers."""
     sentences = []
     for each in summary(rows).to_dict("records"):
         if each["program"] != next(iter(PROGRAMS[each["experiment"]])):
             continue
-        run = each["rows"] - each[NOT_RUN]
+        compared = each["rows"] - each[NOT_RUN]
         part = rows[(rows["experiment"] == each["experiment"]) & (rows["run"] == each["run"])]
         part = part[(part["program"] == each["program"]) & (part["verdict"] == APART)]
         counts = ", ".join(f"{each[v]} {v}" for v in VERDICTS[:-1] if each[v] or v == WITHIN)
         where = ", ".join(f"{row['split']} {row['epoch']}" for row in part.to_dict("records"))
-        how = "by their place among" if each["experiment"] in CHAOTIC else "epoch by epoch with"
+        how = "by their rank among" if each["experiment"] in CHAOTIC else "epoch by epoch with"
         sentences.append(
-            f"{each['experiment']} {each['run']}: {run} of {plural(each['rows'], 'row')} compared {how}"
+            f"{each['experiment']} {each['run']}: {compared} of {plural(each['rows'], 'row')} compared {how}"
             f" {plural(each['seeds'], 'seed')}: {counts}" + (f" (apart: {where})." if where else ".")
         )
     return sentences
@@ -147,22 +147,22 @@ def make(ours: Ours, left_out: str, facts: Sequence[str], command: str) -> Docum
     ours
         The finished trials and their points.
     left_out
-        What a shorter run leaves out.
+        A note on what a shorter run omits.
     facts
-        What the trials ran with.
+        The data and software of the trials.
     command
-        What makes the page again.
+        The command that makes the page.
     """
     tables = printed()
     rows = compare(tables, ours.points)
     counts = ", ".join(
         f"{preset} {len({trial.seed for trial in trials})}" for preset, trials in ours.trials.items()
     )
-    run = [f"Seeds run of each preset: {counts}.", *([left_out] if left_out else []), *facts]
+    run = [f"Number of seeds of each preset: {counts}.", *([left_out] if left_out else []), *facts]
     sections = [
         Section("What was run", [Text(each, EVERYWHERE) for each in run]),
         Section(
-            "Printed beside ours",
+            "Published numbers compared with ours",
             [*(Text(each, EVERYWHERE) for each in (*verdicts(rows), READING)), verdicts_table(rows)],
             {"rows": rows, "tables": summary(rows)},
         ),
@@ -170,30 +170,30 @@ def make(ours: Ours, left_out: str, facts: Sequence[str], command: str) -> Docum
         Section("Every row", [Text(EVERY_ROW), *_tables_of_rows(rows)]),
     ]
     files = [f"{name}.csv" for section in sections for name in section.data]
-    again: list[Block] = [
-        Text("This makes the page again, and trains only what is not done:", PAGE),
+    reproduction: list[Block] = [
+        Text("This command makes the page again and trains only unfinished trials:", PAGE),
         Code(command, PAGE),
-        Links("The numbers as files:", [*files, "reproduce.md"]),
+        Links("Files with the numbers:", [*files, "reproduce.md"]),
     ]
-    return Document(TITLE, [*sections, Section("How to reproduce it", again)])
+    return Document(TITLE, [*sections, Section("How to reproduce this page", reproduction)])
 
 
 EVERY_ROW = (
-    "The printed number, then ours. below: how many of our seeds lie below it. Accuracies are fractions."
+    "The printed number, then ours. below: the number of our seeds below it. Accuracies are fractions."
 )
 
 
 def _tables_of_rows(rows: pd.DataFrame) -> Iterator[Table]:
     for experiment, programs in PROGRAMS.items():
-        mine = rows[rows["experiment"] == experiment]
-        for run in mine["run"].unique():
+        selected = rows[rows["experiment"] == experiment]
+        for run in selected["run"].unique():
             for program, name in programs.items():
-                chosen = mine[(mine["run"] == run) & (mine["program"] == program)]
-                yield rows_table(chosen, f"{experiment}, run {run}, beside {name}")
+                table = selected[(selected["run"] == run) & (selected["program"] == program)]
+                yield rows_table(table, f"{experiment}, run {run}, compared with {name}")
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder of the page, so that one that can't be written is found before hours of training."""
+    """Make the folder of the page, or raise before hours of training if it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -212,35 +212,35 @@ def write(
     left_out: str = "",
     command: str,
 ) -> Path:
-    """Lay the published tables beside the finished trials; print it, write it, log it to MLflow.
+    """Compare the published tables with the finished trials; print, write and log the page.
 
     Parameters
     ----------
     trials
-        Those of each preset; what else the experiment holds is passed over.
+        The trials of each preset; other trials of the experiment are ignored.
     folder
-        Where `reproduce.html`, `reproduce.md`, the CSV files and the figures go.
+        The folder for `reproduce.html`, `reproduce.md`, the CSV files and the figures.
     console
         Where to print.
     experiment, tracking_uri
-        Where the trials are.
+        Where the trials are stored.
     left_out
-        What a shorter run leaves out, for the reader.
+        A note for the reader on what a shorter run omits.
     command
-        What makes the page again.
+        The command that makes the page.
 
     Raises
     ------
     FnnexpError
-        If the folder can't be written, or nothing has finished of a preset.
+        If the folder cannot be written, or if no trial of a preset has finished.
     """
     runs, curves, _ = frames.whole(experiment, tracking_uri=tracking_uri)
     finished = set(runs.loc[runs["status"] == "finished", "trial"].astype("str"))
     done = {preset: [each for each in group if each.id in finished] for preset, group in trials.items()}
-    if nothing := [preset for preset, group in done.items() if not group]:
+    if unfinished := [preset for preset, group in done.items() if not group]:
         raise FnnexpError(
-            f"No trial of {', '.join(nothing)} has finished, so there is nothing to lay beside the tables; "
-            "start the same command again and it goes on where it was"
+            f"No trial of {', '.join(unfinished)} has finished, so nothing can be compared with the tables; "
+            "run the same command again to resume"
         )
     presets = {trial.id: preset for preset, group in done.items() for trial in group}
     facts = ran_with(filters.part(runs, runs["trial"].isin(presets)))

@@ -1,15 +1,15 @@
-"""Which published experiments are run at which seeds."""
+"""The published experiments that `fnnexp reproduce` runs, with their seeds."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 EXPERIMENT = "reproduce"
-"""The MLflow experiment of the runs."""
+"""The MLflow experiment that the runs are recorded in."""
 
 
 class Share(NamedTuple):
-    """Some seeds of a preset, with what is changed of it."""
+    """Some seeds of a preset, with overrides."""
 
     preset: str
     seeds: range
@@ -39,7 +39,7 @@ QUICK = (
 )
 
 LEFT_OUT = (
-    "This is the quick run: fewer seeds, so that less is told apart; tanh_mini_batch and relu_full_batch in"
-    " float32 where they were published in float64; and of relu98_full_batch 100 of 500 epochs for one seed"
-    " and 25 for two, so that four of its five rows are not run."
+    "This is the quick run. It has fewer seeds, so it can tell less apart. It runs tanh_mini_batch and"
+    " relu_full_batch in float32, although they were published in float64. Of the 500 epochs of"
+    " relu98_full_batch it runs 100 for one seed and 25 for two, so four of its five rows are not run."
 )

@@ -1,9 +1,9 @@
-"""The published tables, and where each of their numbers lies among those of our seeds.
+"""The published tables, and how each published number compares with those of our seeds.
 
-A published number is one draw of a program that was run once, from a start nobody has. Ours are n draws of
-the program that is to be the same, one a seed. If it is, all n + 1 are alike, and that can be tested whatever
-the trajectories look like: where they are chaotic by the place of the one among the others; where seeds
-differ little, epoch by epoch to two digits or three.
+A published number is one draw from a program that was run once, with initial weights that are not known. Our
+n seeds are n draws from our version of that program. If the programs are the same, all n + 1 draws have the
+same distribution, which can be tested. Where trajectories are chaotic, only the rank of the published number
+among ours is compared. Where seeds differ little, epochs are compared one by one, to two or three digits.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ PROGRAMS: dict[str, dict[str, str]] = {
     "sigmoid_per_sample": {"sigmoid_per_sample": "as published"},
     "relu_full_batch": {"relu_full_batch": "as published"},
 }
-"""For each published experiment the presets that it is compared with, each in words; first the one that its
-numbers should be of."""
+"""The presets that each published experiment is compared with, and their descriptions; the first preset
+should have the published numbers."""
 
 CHAOTIC = ("sigmoid_per_sample", "relu_full_batch")
-"""Where a seed's trajectory says nothing of another's: the place in the distribution alone is compared."""
+"""Experiments with chaotic trajectories, of which only ranks among the seeds are compared."""
 
 
 def published() -> pd.DataFrame:
-    """Return what was published of each experiment: one row an epoch and split of a printed run.
+    """Return the published results: one row per experiment, run, epoch and split.
 
     Returns
     -------
     DataFrame
-        - `experiment`: a category, the preset's name (`fnnexp.sweep(experiment="tanh_mini_batch")`).
-        - `run`: a category; `a`, `b` where an experiment was printed twice.
-        - `epoch` (Int64); 0 is before training.
-        - `split`: a category, train or test. Training numbers are means over the epoch's rows as met.
-        - `loss`, `accuracy` (float64, a fraction), to the digits that were printed; NaN where none was.
+        - `experiment` (category): the name of the preset (`fnnexp.sweep(experiment="tanh_mini_batch")`).
+        - `run` (category): `a`, or `b` for a second published run of an experiment.
+        - `epoch` (Int64): 0 is before training.
+        - `split` (category): train or test. Training values are means over the rows during the epoch.
+        - `loss`, `accuracy` (float64, a fraction): as many digits as were printed; NaN if not printed.
 
     Examples
     --------
@@ -64,7 +64,7 @@ def published() -> pd.DataFrame:
     0.8875
     """
     table = printed()
-    for column in ("loss", "accuracy"):  # by Python, which reads a number to its last bit with every pandas
+    for column in ("loss", "accuracy"):  # float() is exact, unlike the parser of some pandas versions
         table[column] = [float(text or "nan") for text in table[column]]
     for column in ("experiment", "run"):
         names = table[column].drop_duplicates().to_list()
@@ -74,26 +74,26 @@ def published() -> pd.DataFrame:
 
 
 def printed() -> pd.DataFrame:
-    """Return the published tables to the digit.
+    """Return the published tables as they were printed.
 
-    `experiment run epoch split` (epoch int64), `loss` and `accuracy` (str). A printed number
-    keeps its digits, because they say how exactly it is known; what was not printed is "".
+    The columns are `experiment run epoch split` (epoch int64), `loss` and `accuracy` (str). Text keeps the
+    printed digits, which show the precision; "" was not printed.
     """
     with resources.files(__package__).joinpath("published.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file, dtype="str", keep_default_na=False).astype({"epoch": "int64"})
 
 
 class Place(NamedTuple):
-    """Where a printed number lies among n of ours.
+    """The position of a printed number among n of our numbers.
 
     Attributes
     ----------
     seeds, below
-        How many of ours there are, and how many of them are smaller.
+        The number of our seeds, and how many of their numbers are smaller.
     mean, low, high
-        Our mean, least and greatest.
+        Our mean, minimum and maximum.
     predicted_low, predicted_high
-        Student's interval that holds one more draw in 95%.
+        Student's 95% prediction interval of one more draw.
     verdict
         See :func:`place`.
     """
@@ -109,15 +109,15 @@ class Place(NamedTuple):
 
 
 def place(printed: str, ours: ArrayLike) -> Place:
-    """Return where a printed number lies among ours, and the verdict.
+    """Return the position of a printed number among our numbers, and the verdict.
 
-    - `within`: between our least and our greatest, where one more draw lies with probability
-      (n − 1) / (n + 1) whatever the distribution.
-    - `near`: outside, but in the 95% interval of one more draw, x̄ ± t s √(1 + 1/n).
-    - `apart`: outside of both; so is about one in 20 of the numbers of a program that is the same.
-    - `too few`: one seed has no spread. `not run`: none.
+    - `within`: between our minimum and maximum. One more draw is there with probability (n − 1) / (n + 1) for
+      any continuous distribution.
+    - `near`: outside, but in the 95% prediction interval of one more draw, x̄ ± t s √(1 + 1/n).
+    - `apart`: outside of both, as about one in 20 numbers of the same program.
+    - `too few`: there is one seed, which has no spread. `not run`: there is none.
 
-    A printed number stands for all that are written so: half a unit of its last digit is given to it.
+    The verdict allows for rounding of the printed number by half a unit of its last digit.
 
     >>> place("0.96", [0.951, 0.962]).verdict, place("0.99", [0.951, 0.962, 0.955]).verdict
     ('within', 'apart')
@@ -142,20 +142,20 @@ def place(printed: str, ours: ArrayLike) -> Place:
 
 
 def compare(tables: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
-    """Return each row of the published tables beside each program that it is compared with.
+    """Return the comparison of each published row with each program.
 
     Parameters
     ----------
     tables
         As :func:`printed` returns them.
     ours
-        One row a point of a curve: `preset`, `epoch`, `metric`, `value`.
+        One row per point of a curve: `preset`, `epoch`, `metric`, `value`.
 
     Returns
     -------
     DataFrame
-        `experiment run epoch split`, `program` (the preset), `verdict`: the worse of its numbers' two; then
-        for loss and accuracy `…_published` and the fields of :class:`Place`, as in `loss_mean`.
+        `experiment run epoch split`; `program` (the preset); `verdict`, the worse of those of loss and
+        accuracy; then for both `…_published` and the fields of :class:`Place`, as in `loss_mean`.
     """
     points = {
         key: group.to_numpy() for key, group in ours.groupby(["preset", "epoch", "metric"])["value"]
@@ -182,7 +182,7 @@ def compare(tables: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
 
 
 def worst(verdicts: Sequence[str]) -> str:
-    """Return the verdict of a row with these.
+    """Return the worst of some verdicts.
 
     >>> worst(["within", "apart"]), worst(["near", "within"])
     ('apart', 'near')
@@ -191,22 +191,23 @@ def worst(verdicts: Sequence[str]) -> str:
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a published table and program, with how many of its rows have which verdict.
+    """Return the numbers of rows by verdict, with one row per published table and program.
 
-    `experiment run program`, `seeds` (the fewest of any row that was run), `rows`, and a column a verdict.
+    The columns are `experiment run program`, `seeds` (the minimum over the rows that were run), `rows`, and
+    one column per verdict.
     """
     counted = []
     for (experiment, run, program), part in rows.groupby(["experiment", "run", "program"], sort=False):
         seeds = part.loc[part["verdict"] != NOT_RUN, "loss_seeds"]
         counts = {verdict: int((part["verdict"] == verdict).sum()) for verdict in VERDICTS}
-        least = int(seeds.min()) if len(seeds) else 0
-        counted.append({"experiment": experiment, "run": run, "program": program, "seeds": least}
+        fewest = int(seeds.min()) if len(seeds) else 0
+        counted.append({"experiment": experiment, "run": run, "program": program, "seeds": fewest}
                      | {"rows": len(part)} | counts)  # fmt: skip
     return pd.DataFrame(counted)
 
 
 def labelled(curves: pd.DataFrame, presets: Mapping[str, str]) -> pd.DataFrame:
-    """Return the points of the presets' trials, by seed: `trial preset seed epoch metric value`."""
+    """Return the points of the presets' trials, sorted by seed: `trial preset seed epoch metric value`."""
     points = curves[["trial", "seed", "epoch", "metric", "value"]].astype({"trial": "str", "metric": "str"})
     points = points.assign(preset=points["trial"].map(presets))
     points = points.dropna(subset="preset").astype({"epoch": "int64", "seed": "int64"})

@@ -1,1 +1,1 @@
-"""The sections of a report: each module makes one, as data."""
+"""The sections of a report; each module makes one section as data."""

@@ -17,34 +17,36 @@ if TYPE_CHECKING:
 
 
 def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = None) -> Section:
-    """Return the section of the curves, of the accuracy and the loss on the images that rank."""
+    """Return the section with the curves of accuracy and loss, on the split of the ranking metric."""
     accuracy = matching_accuracy(runs, ranking or ranking_of(runs))
     split = accuracy.removeprefix("best_").partition("_")[0]
 
     def drawing(quantity: str) -> Drawing:
         metric = f"{split}_{quantity}"
-        return Drawing(metric, _caption(metric), lambda part: draw_curves(part, curves, metric))
+        return Drawing(metric, _caption(metric), lambda trials: draw_curves(trials, curves, metric))
 
     return Section("Curves", of_finished_trials(runs, [drawing("accuracy"), drawing("loss")], ranking))
 
 
 def against_time(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
-    """Return the section of accuracy against training time."""
+    """Return the section on accuracy against training time."""
     metric = matching_accuracy(runs, ranking or ranking_of(runs))
-    drawing = Drawing("accuracy_against_time", AGAINST_TIME, lambda part: draw_against_time(part, metric))
+    drawing = Drawing("accuracy_against_time", AGAINST_TIME, lambda trials: draw_against_time(trials, metric))
     return Section("Accuracy against training time", of_finished_trials(runs, [drawing], ranking))
 
 
 def _caption(metric: str) -> str:
-    start = f"{metric} by epoch: the mean over seeds in its 95% interval (Student's t), of finished trials."
-    axis = "The axis is stretched towards 100% (by the logit), where points are hardest to gain."
+    start = f"{metric} by epoch: mean over the seeds of finished trials, with its 95% interval (Student's t)."
+    axis = "The axis is stretched towards 100% (logit), where improvements are hardest."
     if metric.endswith("loss"):
-        axis = "The axis ends where a few lines would leave the others; those that end above it are named."
-    return f"{start} {axis} Numerically identical configurations lie on top of each other."
+        axis = (
+            "The axis is cut where a few lines would flatten the others; lines that end above it are listed."
+        )
+    return f"{start} {axis} The lines of numerically identical configurations coincide."
 
 
 AGAINST_TIME = (
-    "Mean and 95% interval (Student's t) against the seconds of training of one trial in its stack, as"
-    " measured while the sweep ran. The marker is the initializer, its filling the batching mode. The axis is"
-    " stretched towards 100%."
+    "Mean accuracy over seeds with its 95% interval (Student's t), against the training time of one trial in"
+    " its stack (the trials that train together), measured while the sweep ran. The marker shows the"
+    " initializer, its fill the batching mode. The accuracy axis is stretched towards 100% (logit)."
 )

@@ -1,4 +1,4 @@
-"""The leaderboard: one row a configuration, the best first."""
+"""The leaderboard: one row per configuration, the best first."""
 
 from __future__ import annotations
 
@@ -26,64 +26,70 @@ if TYPE_CHECKING:
 NOT_FINISHED = STATUSES[1:]
 
 MOST_SHOWN = 40
-"""The most configurations in the table of a page."""
+"""The largest number of configurations in the table of the page."""
 
 MOST_NAMED = 5
-"""The most configurations that a note names as numerically the same."""
+"""The largest number of identical configurations that a note names."""
 
 
 def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
-    """Return the section of a frame of runs."""
+    """Return the leaderboard section for a frame of runs."""
     ranking = ranking or ranking_of(runs)
     board = leaderboard(runs, metric=ranking.metric)
     whole = table(runs, board, ranking)
     blocks: list[Block] = [whole._replace(rows=whole.rows[:MOST_SHOWN])]
     if len(board) > MOST_SHOWN:
-        rest = f"These are the best {MOST_SHOWN} of {len(board):,} configurations; leaderboard.csv has all."
-        blocks.append(Text(rest, EVERYWHERE, quiet=True))
+        note = f"The best {MOST_SHOWN} of {len(board):,} configurations; leaderboard.csv lists all."
+        blocks.append(Text(note, EVERYWHERE, quiet=True))
     return Section("Leaderboard", blocks, {"leaderboard": board})
 
 
 @validate_frames
 def leaderboard(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFrame:
-    """Return one row a configuration (everything but the seed), the best first. A trial counts once.
+    """Return one row per configuration (everything but the seed), the best first.
 
     Parameters
     ----------
     runs
-        :func:`fnnexp.runs`, or some of its rows.
+        The frame of :func:`fnnexp.runs`, or some of its rows. Each trial counts once.
     metric
-        What ranks, as for :func:`fnnexp.compare`.
+        The ranking metric, as for :func:`fnnexp.compare`.
 
     Returns
     -------
     DataFrame
-        The factors that vary in this frame; `seeds`, how many finished trials the means are over; `diverged`,
-        `failed`, `running`, `interrupted`, how many are not; the ranking metric and test accuracy as mean and
-        `…_sd` over seeds (fractions; NaN for one seed), test accuracy of the first alone, unless it ranks;
-        `low` and `high`, the ranking mean's 95% interval, and `interval`, how it was computed
-        (:func:`fnnexp.results.statistics.mean_interval`); `note`, which configurations of this frame are
-        numerically the same. Configurations without a finished trial come last.
+        - The factors that vary in this frame.
+        - `seeds`: the number of finished trials; `diverged`, `failed`, `running`, `interrupted`: the numbers
+          of other trials.
+        - The ranking metric and test accuracy, as mean and standard deviation (`…_sd`) over seeds (fractions;
+          NaN for one seed). Unless test accuracy ranks, only the first row has it.
+        - `low`, `high`: the 95% interval of the ranking metric's mean; `interval`: how it was computed
+          (:func:`fnnexp.results.statistics.mean_interval`).
+        - `note`: the configurations of this frame that are numerically identical.
+
+        Configurations without a finished trial come last.
     """
     ranking = ranking_of(runs, metric)
     runs = filters.once(runs)
     metrics = list(dict.fromkeys([ranking.metric, "test_accuracy"]))
     factors = factors_of(runs)
-    parts = [group for _, group in groups(runs, factors)]
-    first = runs.loc[[group.index[0] for group in parts], factors].reset_index(drop=True)
-    numbers = pd.DataFrame([over_seeds(group, metrics, ranking) for group in parts], index=first.index)
-    board = pd.concat([first, numbers], axis=1).assign(note=_notes(runs, parts, factors))
+    by_configuration = [group for _, group in groups(runs, factors)]
+    first = runs.loc[[group.index[0] for group in by_configuration], factors].reset_index(drop=True)
+    numbers = pd.DataFrame(
+        [over_seeds(group, metrics, ranking) for group in by_configuration], index=first.index
+    )
+    board = pd.concat([first, numbers], axis=1).assign(note=_notes(runs, by_configuration, factors))
     if board.empty:
         return board
-    up = not ranking.is_accuracy
-    board = board.sort_values(metrics[0], ascending=up, kind="stable", ignore_index=True)
+    ascending = not ranking.is_accuracy
+    board = board.sort_values(metrics[0], ascending=ascending, kind="stable", ignore_index=True)
     if metrics[0] != "test_accuracy":
         board.loc[1:, ["test_accuracy", "test_accuracy_sd"]] = np.nan
     return board
 
 
 def over_seeds(group: pd.DataFrame, metrics: Sequence[str], ranking: Ranking) -> dict[str, Any]:
-    """Return the numbers of a configuration's trials, as :func:`leaderboard` has them in its columns."""
+    """Return the statistics of one configuration, by the column names of :func:`leaderboard`."""
     finished = group.loc[group["status"] == "finished", metrics[0]]
     interval = statistics.mean_interval(finished.dropna(), within=ranking.bounds)
     ends = {"low": interval.low, "high": interval.high, "interval": interval.method}
@@ -91,7 +97,7 @@ def over_seeds(group: pd.DataFrame, metrics: Sequence[str], ranking: Ranking) ->
 
 
 def means_over_seeds(group: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any]:
-    """Return the numbers of :func:`over_seeds` without the interval, which takes long."""
+    """Return the statistics of :func:`over_seeds` without the interval, which is slow to compute."""
     finished = group[(group["status"] == "finished") & group[metrics[0]].notna()]
     numbers: dict[str, Any] = {"seeds": len(finished)}
     numbers |= {status: int((group["status"] == status).sum()) for status in NOT_FINISHED}
@@ -102,32 +108,36 @@ def means_over_seeds(group: pd.DataFrame, metrics: Sequence[str]) -> dict[str, A
 
 
 def _notes(runs: pd.DataFrame, groups: Sequence[pd.DataFrame], factors: Sequence[str]) -> list[str]:
-    """Return for each configuration which others are numerically the same: `same as sqrtmax`."""
+    """Return for each configuration a note on those that are numerically identical: `same as sqrtmax`."""
     training = runs["identical_to"].fillna(runs["trial"])
-    holders = defaultdict(list)
+    groups_with = defaultdict(list)
     for i, group in enumerate(groups):
-        for each in training[group.index]:
-            holders[each].append(i)
+        for trial in training[group.index]:
+            groups_with[trial].append(i)
     notes = []
     for i, group in enumerate(groups):
-        shared = Counter(j for each in training[group.index] for j in holders[each] if j != i)
-        others = [
+        shared = Counter(j for trial in training[group.index] for j in groups_with[trial] if j != i)
+        names = [
             _difference(group, groups[j], factors) + (f" in {n} of {len(group)}" if n < len(group) else "")
             for j, n in islice(shared.items(), MOST_NAMED)
         ]
         more = f" and {len(shared) - MOST_NAMED} more" if len(shared) > MOST_NAMED else ""
-        notes.append(f"same as {', '.join(others)}{more}" if others else "")
+        notes.append(f"same as {', '.join(names)}{more}" if names else "")
     return notes
 
 
 def _difference(group: pd.DataFrame, other: pd.DataFrame, factors: Sequence[str]) -> str:
-    """Return the other configuration's name, by what differs from the first."""
-    mine, its = ({f: as_text(g[f].iloc[0]) for f in factors} for g in (group, other))
-    return " ".join(its[f] if f in CHOICES else f"{f}={its[f]}" for f in factors if its[f] != mine[f])
+    """Return the name of the other configuration, shortened to the options that differ."""
+    options, other_options = ({f: as_text(g[f].iloc[0]) for f in factors} for g in (group, other))
+    return " ".join(
+        other_options[f] if f in CHOICES else f"{f}={other_options[f]}"
+        for f in factors
+        if other_options[f] != options[f]
+    )
 
 
 def table(runs: pd.DataFrame, board: pd.DataFrame, ranking: Ranking | None = None) -> Table:
-    """Return the leaderboard as shown: params below an option join it, notes tell what is missing."""
+    """Return the displayed leaderboard. Option labels include their parameters, notes list missing trials."""
     ranking = ranking or ranking_of(runs)
     metrics = list(dict.fromkeys([ranking.metric, "test_accuracy"]))
     factors = factors_of(runs)
@@ -140,16 +150,16 @@ def table(runs: pd.DataFrame, board: pd.DataFrame, ranking: Ranking | None = Non
         row.append(Cell(str(record["seeds"]), float(record["seeds"])))
         row.append(_cell(record, metrics[0], ranking))
         row.append(Cell(between(record["low"], record["high"], ranking)))
-        for metric in metrics[1:]:  # shown once, for the configuration that was chosen
+        for metric in metrics[1:]:  # only for the best configuration, so that test images choose nothing
             row.append(_cell(record, metric, ACCURACY) if i == 0 else Cell("", float(record[metric])))
         missing = [f"{record[status]} {status}" for status in NOT_FINISHED if record[status]]
         rows.append([*row, Cell("; ".join([*missing, record["note"]] if record["note"] else missing))])
-    shown = [name.removeprefix("optimizer.") for name in names]
+    columns = [name.removeprefix("optimizer.") for name in names]
     titles = [
         f"{metric.replace('_accuracy', '')} %" if metric.endswith("accuracy") else metric
         for metric in metrics
     ]
-    head = [*shown, "seeds", titles[0], "95% interval", *titles[1:], "note"]
+    head = [*columns, "seeds", titles[0], "95% interval", *titles[1:], "note"]
     whole = Table("", head, rows, len(names), EVERYWHERE, file="leaderboard.csv", wide=titles[1:])
     return whole if any(row[-1].text for row in rows) else whole.without("note")
 

@@ -1,8 +1,8 @@
-"""Where the best trial is wrong: which classes it takes for which, its worst errors, and its first weights.
+"""The mistakes of the best trial: its confusion matrix, its worst errors and its first weights.
 
-The best trial is that of the leading configuration with the highest ranking metric. Its weights and its
-configuration are artifacts of its run, and its data is looked for on this machine. Its predictions are
-computed again from them, and must be as good as what was logged.
+The best trial is the trial of the leading configuration with the best ranking metric. Its weights and config
+are artifacts of its run, and its data must be on this machine. The predictions are computed again from these
+and compared with the logged accuracy.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ if TYPE_CHECKING:
     from fnnexp.results.comparisons import Findings
 
 CONFIG_BYTES = 1 << 16
-"""A run's config.yaml has about 1,000."""
+"""The largest config.yaml that is read; a usual one has about 1,000 bytes."""
 
 OVERHEAD = 1 << 10
-"""Bytes that an array in an .npz has beside its numbers, at most: the zip's entries and NumPy's header."""
+"""The largest number of bytes of an array's entry in an .npz besides its numbers: zip and NumPy headers."""
 
 
 class Evaluation(NamedTuple):
-    """The best trial, and its predictions for n images of one split.
+    """The best trial and its predictions for n images of one split.
 
     Attributes
     ----------
     trial, split, first
-        Its name; `validation` or `test`; the number of the first row in its file.
+        The trial's name; `validation` or `test`; the number of the split's first row in its file.
     images, real, predictions
-        (n, D) uint8, (n,) labels, and the predictions for them.
+        The images (n, D) as uint8, their labels (n,), and the predictions.
     classes, W1
-        C, and the first layer's weights (D, H).
+        The number of classes C, and the weights of the first layer (D, H).
     logged
-        The accuracy that its run has for the split.
+        The accuracy on the split that the run has logged.
     """
 
     trial: str
@@ -70,100 +70,103 @@ class Evaluation(NamedTuple):
 
     @property
     def wrong(self) -> NDArray[np.intp]:
-        """The places of the mistakes, the highest loss first."""
-        places = np.flatnonzero(self.predictions.predicted != self.real)
-        return places[np.argsort(-self.predictions.loss[places], kind="stable")]
+        """The indices of the mistakes, the highest loss first."""
+        indices = np.flatnonzero(self.predictions.predicted != self.real)
+        return indices[np.argsort(-self.predictions.loss[indices], kind="stable")]
 
 
 TITLE = "Mistakes"
 
 
 def section(runs: pd.DataFrame, findings: Findings, uri: str | None = None) -> Section:
-    """Return the section of a frame of runs in a store; where nothing can be evaluated, it says why."""
+    """Return the section on the best trial of a frame of runs, or on why it cannot be evaluated."""
     best = best_trial(runs, findings)
     if best is None:
-        return Section(TITLE, [Text("No trial has finished, so there are no mistakes to look at.")])
+        return Section(TITLE, [Text("No trial has finished, so there are no mistakes to show.")])
     try:
         evaluation = evaluate(best, uri)
-        drawn, not_drawn = figures(evaluation)
+        drawn, notes = figures(evaluation)
         data = {"confusion": confusion(evaluation).reset_index(), "mistakes": mistakes(evaluation)}
     except FnnexpError as error:
         reason = str(error)
     except MemoryError as error:
-        reason = f"the memory here is too little for them ({str(error) or 'none is left'})"
+        reason = f"there is not enough memory ({str(error) or 'none is left'})"
     else:
-        return Section(TITLE, [Text(sentence(evaluation)), *map(Text, not_drawn), *drawn], data)
+        return Section(TITLE, [Text(sentence(evaluation)), *map(Text, notes), *drawn], data)
     name = as_text(best["name"])
     text = f"The mistakes of the best trial, {name}, are not shown: {reason.rstrip('.')}."
     return Section(TITLE, [Text(text)])
 
 
 def best_trial(runs: pd.DataFrame, findings: Findings) -> pd.Series | None:
-    """Return the row of the leading configuration's best trial by the ranking metric, or None."""
+    """Return the row of the leading configuration's best trial, or None if no trial has finished."""
     if not findings.configurations:
         return None
-    mine = comparisons.finished_trials(runs, findings.configurations[0]).dropna(subset=findings.metric)
-    goodness = findings.ranking.goodness(mine[findings.metric]).to_numpy()
-    return None if mine.empty else mine.iloc[int(goodness.argmax())]
+    trials = comparisons.finished_trials(runs, findings.configurations[0]).dropna(subset=findings.metric)
+    goodness = findings.ranking.goodness(trials[findings.metric]).to_numpy()
+    return None if trials.empty else trials.iloc[int(goodness.argmax())]
 
 
 def evaluate(best: pd.Series, uri: str | None = None) -> Evaluation:
-    """Return the predictions of a finished trial, a row of :func:`fnnexp.runs`, for the images that rank it.
+    """Return the predictions of a finished trial, a row of :func:`fnnexp.runs`, for its validation images.
 
-    Those are the rows that it held out for validation, or the test images when it held out none.
+    A trial without validation rows is evaluated on the test images.
 
     Raises
     ------
     FnnexpError
-        When its artifacts or its data are not to be had, or are not what they must be.
+        If its artifacts or its data are missing, damaged or not those that it was trained with.
     """
     config = artifacts.read(best["run_id"], "config.yaml", uri, most=CONFIG_BYTES)
     try:
         trial = _trial(config, best)
     except FnnexpError as error:
-        raise FnnexpError(f"from its artifact config.yaml its data can't be had: {error}") from error
+        raise FnnexpError(f"its data cannot be loaded from its artifact config.yaml: {error}") from error
     recipe, arrays = trial.recipe, data.load(trial.data)
-    shape, dtype = recipe.architecture, np.dtype(recipe.dtype)
-    most = shape.parameter_count * dtype.itemsize + OVERHEAD * (2 * len(shape.shapes) + 1)
-    trained = weights(artifacts.read(best["run_id"], "weights.npz", uri, most=most), shape, dtype)
+    architecture, dtype = recipe.architecture, np.dtype(recipe.dtype)
+    most = architecture.parameter_count * dtype.itemsize + OVERHEAD * (2 * len(architecture.shapes) + 1)
+    trained = weights(artifacts.read(best["run_id"], "weights.npz", uri, most=most), architecture, dtype)
     images, labels, first, split = arrays.x_test, arrays.y_test, 0, "test"
     if recipe.validation:
         first, split = trial.data.n_train - recipe.validation, "validation"
         images, labels = arrays.x_train[first:], arrays.y_train[first:]
-    predictions = predict(recipe, parameters_from(shape, trained), images, labels)
+    predictions = predict(recipe, parameters_from(architecture, trained), images, labels)
     logged = float(best["val_accuracy" if recipe.validation else "test_accuracy"])
     real = np.asarray(labels, np.intp)
     return Evaluation(
-        best["name"], split, first, images, real, predictions, shape.classes, trained["W1"], logged
+        best["name"], split, first, images, real, predictions, architecture.classes, trained["W1"], logged
     )
 
 
 def _trial(config: bytes, best: pd.Series) -> Trial:
-    """Return the trial of a config.yaml on its data, which must be on this machine and the run's own."""
+    """Return the trial of a config.yaml, after checking that its data is here and the same as at training."""
     try:
         job = jobs.from_artifact(config)
-    except (RecursionError, AttributeError) as error:  # YAML without end, or a tag on what has not its form
+    except (
+        RecursionError,
+        AttributeError,
+    ) as error:  # deeply nested YAML, or a tag on a value of the wrong form
         raise FnnexpError(f"it is not the config of a run: {error}") from error
-    asked = job.config.data
-    prepared = data.prepare(asked.name, asked.path, asked.test_path, asked.reading, may_download=False)
+    wanted = job.config.data
+    prepared = data.prepare(wanted.name, wanted.path, wanted.test_path, wanted.reading, may_download=False)
     checksum = best.get("data_checksum")
     if prepared.checksum != checksum:
         raise FnnexpError(
-            f"data={asked.name} on this machine is other data (checksum {prepared.checksum[:12]}…) "
-            f"than it was trained on ({str(checksum)[:12]}…)"
+            f"data={wanted.name} on this machine is not the data that it was trained on (checksum "
+            f"{prepared.checksum[:12]}… instead of {str(checksum)[:12]}…)"
         )
     return resolve.trial(job, prepared)
 
 
 def weights(content: bytes, architecture: Architecture, dtype: DType) -> dict[str, Array]:
-    """Return the arrays ``W1 b1 …`` of an .npz, nothing unpickled, each of the shape and type it must have.
+    """Return the arrays ``W1 b1 …`` of an .npz after checking their shapes and types, without unpickling.
 
-    No header decides how much memory is taken: an entry holds what the architecture says, or is refused.
+    The architecture alone decides how much memory is allocated, not the headers in the file.
 
     Raises
     ------
     FnnexpError
-        With what is wrong with it.
+        If the file is damaged, or its arrays are not those of the architecture or not finite.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     layers = zip(architecture.shapes, architecture.biases, strict=True)
@@ -172,33 +175,35 @@ def weights(content: bytes, architecture: Architecture, dtype: DType) -> dict[st
     try:
         archive = npz.Archive(io.BytesIO(content))
         if sorted(archive.names) != sorted(shapes):
-            raise FnnexpError(f"its weights.npz holds {', '.join(archive.names)} and not {', '.join(shapes)}")
+            raise FnnexpError(
+                f"its weights.npz has {', '.join(archive.names)} instead of {', '.join(shapes)}"
+            )
         arrays = {name: archive.array(name, dtype, shape) for name, shape in shapes.items()}
     except MemoryError as error:
-        raise FnnexpError("its weights.npz does not go into the memory here") from error
+        raise FnnexpError("there is not enough memory for its weights.npz") from error
     except npz.DamagedError as error:
         raise FnnexpError(f"its weights.npz is damaged ({error})") from error
     for name, array in arrays.items():
         if not np.isfinite(array).all():
-            raise FnnexpError(f"{name} in its weights.npz holds what is no number")
+            raise FnnexpError(f"{name} in its weights.npz has values that are NaN or infinite")
     return arrays
 
 
-# As data, as a sentence and as figures
+# Data, sentence and figures
 
 
 def confusion(evaluation: Evaluation) -> pd.DataFrame:
-    """Return how many images of each real class (rows) are predicted to be of each class (columns)."""
+    """Return the number of images by real class (rows) and predicted class (columns)."""
     counts = np.zeros((evaluation.classes, evaluation.classes), np.int64)
     np.add.at(counts, (evaluation.real, evaluation.predictions.predicted), 1)
     return pd.DataFrame(counts, index=pd.RangeIndex(evaluation.classes, name="real"))
 
 
 def mistakes(evaluation: Evaluation) -> pd.DataFrame:
-    """Return a row a mistake, the highest loss first.
+    """Return one row per mistake, the highest loss first.
 
-    `row` counts from 0 in the training file for validation rows, else in the test file; `probability` is
-    that of the predicted class; `loss` is −log(p + ε) of the real one.
+    `row` is the row number, from 0, in the training file for validation rows, otherwise in the test file;
+    `probability` is that of the predicted class; `loss` is −log(p + ε) for the real class.
     """
     wrong, predictions = evaluation.wrong, evaluation.predictions
     return pd.DataFrame({
@@ -209,76 +214,76 @@ def mistakes(evaluation: Evaluation) -> pd.DataFrame:
 
 
 def sentence(evaluation: Evaluation) -> str:
-    """Return how many are wrong, what is taken for what, and whether as many were logged."""
+    """Return the number of mistakes, the most frequent mistake, and whether the logged accuracy differs."""
     n, wrong = len(evaluation.real), len(evaluation.wrong)
     text = (
-        f"These are the mistakes of {as_text(evaluation.trial)}, the best trial of the leading "
-        f"configuration, on its {n:,} {evaluation.split} images{WHY[evaluation.split]}. "
+        f"The best trial of the leading configuration is {as_text(evaluation.trial)}. On its {n:,} "
+        f"{evaluation.split} images it gets "
     )
     if not wrong:
-        text += "It gets none of them wrong."
+        text += f"none wrong. {REMARKS[evaluation.split]}"
     else:
         counts = confusion(evaluation).to_numpy(copy=True)
         np.fill_diagonal(counts, 0)
-        real, taken = np.unravel_index(counts.argmax(), counts.shape)
+        real, predicted = np.unravel_index(counts.argmax(), counts.shape)
         times = plural(int(counts.max()), "time")
         text += (
-            f"It gets {wrong:,} of them wrong ({percent(wrong / n)}); "
-            f"most often a real {real} is taken for a {taken} ({times})."
+            f"{wrong:,} wrong ({percent(wrong / n)}). {REMARKS[evaluation.split]} "
+            f"Its most frequent mistake is to predict {predicted} for class {real} ({times})."
         )
     logged = round(evaluation.logged * n) if math.isfinite(evaluation.logged) else None
     if logged != n - wrong:
-        was = "no accuracy" if logged is None else f"{logged:,} right"
+        logged_text = "no accuracy" if logged is None else f"{logged:,} right"
         text += (
-            f" Computed again here it gets {n - wrong:,} right, and its run has logged {was}: rounding on "
-            "another kind of processor or by another engine moves an image or two; if it is more, these are "
-            "other weights."
+            f" On this machine it gets {n - wrong:,} right, but its run logged {logged_text}. Another "
+            "processor or engine rounds differently, which can change an image or two. If more changed, "
+            "these are not the weights of the run."
         )
     return text
 
 
-WHY = {
-    "validation": ", those that it was chosen by: on new images expect a few more",
-    "test": ", for it held out no validation rows",
+REMARKS = {
+    "validation": "It was chosen on these images, so expect a few more mistakes on new images.",
+    "test": "It held out no validation rows.",
 }
 
 MOST_CLASSES = 30
-"""Of more classes no confusion matrix is drawn: its counts could not be read."""
+"""The confusion matrix of more classes is not drawn, because it would not be readable."""
 
 GALLERY = (4, 8)
-"""Rows and columns of the worst errors."""
+"""Rows and columns of the figure of the worst errors."""
 
 MOST_UNITS, UNITS_ACROSS = 100, 10
-"""At most so many hidden units are drawn, so many beside each other."""
+"""The largest number of hidden units that are drawn, and how many of them in a row."""
 
 
 def figures(evaluation: Evaluation) -> tuple[list[Figure], list[str]]:
-    """Return the figures of the mistakes and the weights, and a sentence for each that can't be drawn."""
+    """Return the figures of the mistakes and the weights, and a sentence for each omitted figure."""
     pixels = evaluation.images.shape[1]
     side = math.isqrt(pixels)
-    drawn, not_drawn = [], []
+    drawn, notes = [], []
     if evaluation.classes <= MOST_CLASSES:
         matrix = plots.confusion_matrix(confusion(evaluation).to_numpy())
         drawn.append(picture.block(matrix, "confusion", CONFUSION))
     else:
-        not_drawn.append(
-            f"A matrix of {evaluation.classes} classes can't be read as a figure: see confusion.csv."
+        notes.append(
+            f"The confusion matrix of {evaluation.classes} classes is too large to draw: see confusion.csv."
         )
     if side * side != pixels:
-        not_drawn.append(
-            f"An input of {pixels} numbers is no square image, so neither mistakes nor weights are drawn."
+        notes.append(
+            f"Inputs of {pixels} values are not square images, so mistakes and weights are not drawn."
         )
-        return drawn, not_drawn
+        return drawn, notes
     if len(evaluation.wrong):
         drawn.append(picture.block(_gallery(evaluation, side), "worst_errors", _gallery_caption(evaluation)))
     weights = plots.first_weights(evaluation.W1, side, MOST_UNITS, UNITS_ACROSS)
     drawn.append(picture.block(weights, "first_weights", _weights_caption(evaluation)))
-    return drawn, not_drawn
+    return drawn, notes
 
 
 CONFUSION = (
-    "How many images of each real class (rows) are said to be of each class (columns). The shades are of the"
-    " mistakes alone; at the right, how many percent of the class are right."
+    "Number of images by real class (rows) and predicted class (columns). Only mistakes are shaded. The last"
+    " column is the percentage of each class that is predicted correctly."
 )
 
 
@@ -287,7 +292,7 @@ def _gallery(evaluation: Evaluation, side: int) -> picture.Picture:
     worst, predictions = evaluation.wrong[: rows * columns], evaluation.predictions
     images = np.asarray(evaluation.images[worst], np.uint8).reshape(len(worst), side, side)
     titles = [
-        f"real {evaluation.real[i]}, said {predictions.predicted[i]} "
+        f"{evaluation.real[i]} predicted as {predictions.predicted[i]} "
         f"({100 * predictions.probability[i]:.0f}%)"
         for i in worst
     ]
@@ -296,13 +301,12 @@ def _gallery(evaluation: Evaluation, side: int) -> picture.Picture:
 
 def _gallery_caption(evaluation: Evaluation) -> str:
     n = min(len(evaluation.wrong), math.prod(GALLERY))
-    every = n == len(evaluation.wrong)
-    which = "All of its mistakes" if every else f"Its {n} mistakes of the highest loss"
+    complete = n == len(evaluation.wrong)
+    which = "All mistakes" if complete else f"The {n} mistakes with the highest loss"
     file = "training" if evaluation.split == "validation" else "test"
     return (
-        f"{which} on {evaluation.split} images, the worst first, with the class that is right, the class "
-        "that it says, and that one's probability. mistakes.csv has all, with their rows in the "
-        f"{file} file."
+        f"{which} on {evaluation.split} images, the worst first, with the real class, the predicted class "
+        f"and its probability. mistakes.csv lists all mistakes with their row in the {file} file."
     )
 
 
@@ -310,7 +314,8 @@ def _weights_caption(evaluation: Evaluation) -> str:
     n = evaluation.W1.shape[1]
     which = f"the {n} hidden units" if n <= MOST_UNITS else f"{MOST_UNITS} of the {n} hidden units"
     return (
-        f"The weights into {which} of the first layer, a unit an image, the largest norm first; dark is "
-        f"negative, light positive, on one scale that ends at the {plots.CLIP}th percentile of their size. A "
-        "pixel that is 0 in all training images gives no gradient: there each weight is as it was drawn."
+        f"The weights of {which} in the first layer, one image per unit, the largest norm first. Dark is "
+        f"negative, light positive; the common scale ends at the {plots.CLIP}th percentile of the absolute "
+        "weights. Pixels that are 0 in all training images have no gradient, so their weights keep their "
+        "initial values."
     )

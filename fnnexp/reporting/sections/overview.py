@@ -1,4 +1,4 @@
-"""What was asked, and how much was run: the trials counted, what ranks them, and what all of them share."""
+"""What was run: the number of trials, their ranking, and the parameters that they share."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
     from fnnexp.results.ranking import Ranking
 
 ALWAYS_COUNTED = ("finished", "diverged", "failed")
-"""The statuses that are counted also when no trial has them."""
+"""The statuses that are listed even if no trial has them."""
 
 MOST_SEEDS = 10
-"""More seeds than these are written as a range."""
+"""Up to this many seeds are all listed; more are written as a range."""
 
 
 def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = None) -> Section:
-    """Return the section, with the frames behind the whole report as its data."""
-    sentences = [basis(runs, ranking), *(f"{each}." for each in followers(runs)), *namesakes(runs)]
+    """Return the section, with the frames of the whole report as its data."""
+    sentences = [basis(runs, ranking), *(f"{text}." for text in followers(runs)), *namesakes(runs)]
     return Section(
-        "What was asked, and how much was run",
+        "What was run",
         [
             *(Text(sentence, EVERYWHERE) for sentence in [*too_good(curves), counts(runs)]),
             *map(Text, sentences),
-            Text("In all trials:", quiet=True, code=common(runs)),
+            Text("Common to all trials:", quiet=True, code=common(runs)),
         ],
         {"runs": runs, "curves": curves},
     )
 
 
 def counts(runs: pd.DataFrame) -> str:
-    """Return how much was run, in a sentence."""
+    """Return a sentence with the numbers of trials, in all and by status."""
     number = {status: int((runs["status"] == status).sum()) for status in STATUSES}
     configurations = sum(1 for _ in groups(runs, factors_of(runs)))
     counted = ", ".join(f"{n} {status}" for status, n in number.items() if n or status in ALWAYS_COUNTED)
@@ -46,83 +46,88 @@ def counts(runs: pd.DataFrame) -> str:
 
 
 def namesakes(runs: pd.DataFrame) -> list[str]:
-    """Return what `he` is here, which is not what textbooks call so."""
+    """Return a note that the initializer `he` is not the one of textbooks, if it was run."""
     if "he" not in set(runs["init"].astype("str")):
         return []
     return [
-        "The initializer he draws with a standard deviation of 2/√n of n inputs, √2 times He's and the "
-        "textbooks', which is he_normal here."
+        "The initializer he has a standard deviation of 2/√n for n inputs, √2 times that of He et al. and of "
+        "textbooks, which is called he_normal here."
     ]
 
 
 def too_good(curves: pd.DataFrame) -> list[str]:
-    """Return a sentence on the trials that had every test image right at the first epoch; none for none."""
+    """Return a warning if trials had a test accuracy of 1.0 by the first epoch."""
     at_first = curves[(curves["metric"] == "test_accuracy") & (curves["epoch"] <= 1) & (curves["value"] == 1)]
     if at_first.empty:
         return []
     trials = plural(at_first["trial"].nunique(), "trial")
-    return [f"In {trials} test accuracy is 1.0 at the first epoch. {TOO_GOOD}."]
+    return [f"In {trials}, test accuracy is 1.0 at the first epoch. {TOO_GOOD}."]
 
 
 def basis(runs: pd.DataFrame, ranking: Ranking | None = None) -> str:
-    """Return what the ranking stands on, and what is doubtful about it."""
+    """Return a sentence on the ranking metric, and its caveats."""
     ranking = ranking or ranking_of(runs)
     metric, default = ranking.metric, frames.ranking(runs)
     why = ""
     if metric != default:
-        why = ", as asked" + ("" if ranking.is_accuracy else " (less is better)")
+        why = ", as requested" + ("" if ranking.is_accuracy else " (lower is better)")
     elif metric == "test_accuracy":
-        some = frames.held_out(runs).any()
-        why = ", because " + ("not all trials" if some else "no trial") + " held out validation rows"
+        some_held_out = frames.held_out(runs).any()
+        why = ", because " + ("not all trials" if some_held_out else "no trial") + " held out validation rows"
     elif metric == "val_accuracy":
         why = ", on rows held out of training"
-    last = "' last epoch" if metric in METRICS else ""
-    mean = f"the mean over seeds of the finished trials{last}; ± is the standard deviation"
+    last = "at the last epoch of" if metric in METRICS else "of"
+    mean = f"the mean over seeds {last} finished trials. ± is the standard deviation"
     numbers = ""
     if metric != default and numeric.axes_of(runs):
-        numbers = f"The sections of numeric factors are in the report by {default} alone."
+        numbers = f"Only a report by {default} has the sections on numeric factors."
     doubts = [DOUBTS.get(metric.partition("_")[0], ""), missing_values_note(runs, ranking), numbers]
     return " ".join(filter(None, [f"Ranked by {metric}{why}: {mean}.", *doubts]))
 
 
 DOUBTS = {
-    "test": "Choosing on test data is optimistic: expect the chosen one to do worse on new images.",
-    "best": "The best epoch was picked by looking, so it is optimistic: expect less of new images.",
-    "train": "That is on the images it trained on, and says nothing about new ones.",
+    "test": "Choosing on test data is optimistic: expect worse results on new images.",
+    "best": "The best epoch was chosen by its result, so it is optimistic: expect worse on new images.",
+    "train": "It is measured on the training images and says nothing about new images.",
     "seconds": (
-        "Seconds are those of one trial in its stack, as measured while the sweep ran. Trials of one stack "
-        "share its time, so their spread does not tell how much that varies."
+        "Seconds are the time of one trial in its stack (the trials that train together), measured while the "
+        "sweep ran. Trials of one stack share its time, so ± does not show how much times vary."
     ),
 }
-"""What is doubtful about a metric, by the first word of its name."""
+"""Caveats about a metric, by the first word of its name."""
 
 
 def followers(runs: pd.DataFrame) -> list[str]:
-    """Return what varies, but only with the axes: `optimizer.lr follows batching: full 0.5, mini 0.1`.
+    """Return the factors that an axis determines: `optimizer.lr varies only with batching: full 0.5, …`.
 
-    Such a factor can't be told apart from what it follows.
+    The effect of such a factor cannot be separated from that of the axis.
     """
-    split = others(runs)
+    independent = others(runs)
     texts = []
     for factor in factors_of(runs):
-        if factor.partition(".")[0] in AXES or factor in split:
+        if factor.partition(".")[0] in AXES or factor in independent:
             continue
         axis = next((axis for axis in AXES if not varies_within(runs, [axis], factor)), None)
         if axis is None:
-            texts.append(f"{factor} follows {', '.join(AXES)}")
+            texts.append(f"{factor} varies only with {', '.join(AXES)}")
             continue
         values = runs.groupby(axis, observed=True)[factor].first()
         pairs = ", ".join(f"{option} {as_text(value)}" for option, value in values.items())
-        texts.append(f"{factor} follows {axis}: {pairs}")
+        texts.append(f"{factor} varies only with {axis}: {pairs}")
     return texts
 
 
 def common(runs: pd.DataFrame) -> str:
-    """Return the params that all trials share, and the seeds; a dash for no trials."""
+    """Return the parameters that all trials share, and the seeds; a dash if there are no trials."""
     if runs.empty:
         return "–"
-    same = [p for p in frames.params_of(runs) if runs[p].notna().all() and (runs[p] == runs[p].iloc[0]).all()]
+    shared = [
+        p for p in frames.params_of(runs) if runs[p].notna().all() and (runs[p] == runs[p].iloc[0]).all()
+    ]
     seeds = sorted(runs["seed"].dropna().unique())
-    few = len(seeds) <= MOST_SEEDS
-    text = ",".join(map(str, seeds)) if few else f"{seeds[0]}…{seeds[-1]} ({len(seeds)} seeds)"
-    return " ".join([*(f"{p}={as_text(runs[p].iloc[0])}" for p in same), f"seed={text}"])
+    text = (
+        ",".join(map(str, seeds))
+        if len(seeds) <= MOST_SEEDS
+        else f"{seeds[0]}…{seeds[-1]} ({len(seeds)} seeds)"
+    )
+    return " ".join([*(f"{p}={as_text(runs[p].iloc[0])}" for p in shared), f"seed={text}"])

@@ -1,4 +1,4 @@
-"""Configurations and options compared in pairs, by seed."""
+"""Configurations and options, compared in pairs with the same seeds."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from fnnexp.results.ranking import Ranking
 
 NOTE = (
-    "Differences are paired by seed: by how much the better is better{unit}. P(better): the probability"
-    " that a new seed of the one beats one of the other. p: Student's paired t test; where some seeds of an"
-    " option failed to learn (below twice what guessing gets) and others did not, a sign-flip test, marked"
-    " ±; where seeds were added after a report had been read, tests that hold at every look, marked *."
-    " Signs: the p of the sign-flip test, which assumes nothing about shape; under six seeds it can't reach"
-    " 5%. Pairs: how many pairs the question has, for which Holm p is corrected: all pairs of a factor's"
-    " options, of configurations, or of the options in one row of the table of the best. A row of a factor's"
-    " options is a mean over the combinations of the other factors; within one of them the order can be"
-    " another. {margin} Seeds"
-    " needed: to tell the two apart in four of five tries at this difference and spread, roughly, at one"
-    " more look; ? is unknown or more than 1,000."
+    "Each row is the mean difference between two options with the same seeds{unit}. P(better): the"
+    " probability that a new seed of the better option beats a new seed of the other. p: Student's paired t"
+    " test. If an option failed to learn in some seeds only (less than twice the accuracy of guessing), it"
+    " is a sign-flip test, marked ±. If seeds were added after a report had been read, it is a test that"
+    " stays valid at repeated looks, marked *. Signs: p of the sign-flip test, which assumes nothing about"
+    " the shape of the distribution; with fewer than six seeds it cannot reach 5%. Pairs: the number of pairs"
+    " that Holm p is corrected for: all pairs of a factor's options, of configurations, or of the"
+    " initializers in one combination. The rows of a factor average over the combinations of the other"
+    " factors; within one combination, the order can differ. {margin} Seeds needed: roughly the number of"
+    " seeds that tell the two apart in four of five experiments, at this difference and spread and with one"
+    " more look; ? means unknown or more than 1,000."
 )
 
 HEAD = (
@@ -37,12 +37,12 @@ HEAD = (
 
 
 def section(runs: pd.DataFrame, findings: Findings) -> Section:
-    """Return the section of rows and what is found in them, as :func:`questions.asked` has both."""
+    """Return the section on the trials and findings that :func:`questions.asked` returns."""
     tables = [
         table for table in (best_in_each_cell(findings), options(findings), leader(findings)) if table.rows
     ]
     axes = numeric.axes_at_best(runs)
-    at_best = [Text(f"Each option is at its own best {' and '.join(axes)}.")] if axes else []
+    at_best = [Text(f"Each option is compared at its own best {' and '.join(axes)}.")] if axes else []
     return Section(
         "Pairs",
         [*at_best, Text(note(findings.ranking), quiet=True), *tables],
@@ -51,19 +51,19 @@ def section(runs: pd.DataFrame, findings: Findings) -> Section:
 
 
 def note(ranking: Ranking) -> str:
-    """Return what the columns are."""
+    """Return the explanation of the columns."""
     unit = {"points": ", in percentage points", "s": ", in seconds"}.get(ranking.unit, "")
-    margin = "No pair is called equivalent, for no margin was given."
+    margin = "No pair is called equivalent, because no margin was given."
     if ranking.margin is not None:
         within = f"±{ranking.margin:g} {ranking.unit}".rstrip()
-        margin = f"Equivalent: the interval, and two one-sided tests, put the difference within {within}."
+        margin = f"Equivalent: both the interval and two one-sided tests put the difference within {within}."
     return NOTE.format(unit=unit, margin=margin)
 
 
 def leader(findings: Findings) -> Table:
-    """Return the leader against every other configuration, as shown."""
+    """Return the displayed table of the leader against every other configuration."""
     return Table(
-        "The leader against every other",
+        "The leader against every other configuration",
         ["against", *_head(findings)],
         _rows(findings.with_leader, ["b"], findings.ranking),
         names=1,
@@ -71,25 +71,25 @@ def leader(findings: Findings) -> Table:
 
 
 def options(findings: Findings) -> Table:
-    """Return every two options of each factor compared, as shown."""
+    """Return the displayed table of all pairs of options of each factor."""
     rows = _rows(findings.of_options, ["factor", "a", "b"], findings.ranking)
     head = ["factor", "better", "than", *_head(findings)]
-    return Table("Every two options of a factor", head, rows, names=3)
+    return Table("The options of each factor, in pairs", head, rows, names=3)
 
 
 def best_in_each_cell(findings: Findings) -> Table:
-    """Return the best initializer of each combination of the other factors, as shown."""
+    """Return the displayed table of the best initializer in each combination of the other factors."""
     names = [name for name in findings.in_each_cell.columns if name not in comparisons.PAIR]
     return Table(
-        "The best initializer for each, and how far ahead of the next",
-        [*names[:-2], "best init", "than the next", *_head(findings)],
+        "The best initializer in each combination, against the next best",
+        [*names[:-2], "best init", "next best", *_head(findings)],
         _rows(findings.in_each_cell, names, findings.ranking),
         len(names),
     ).without("P(better)")
 
 
 def _head(findings: Findings) -> list[str]:
-    """Return the head of the columns about a pair; the first is its difference."""
+    """Return the heads of the columns on a pair; the first column is the difference."""
     unit = findings.ranking.unit
     return [unit if unit == "points" else f"ahead by {unit}".rstrip(), *HEAD]
 
@@ -98,7 +98,7 @@ def _rows(pairs: pd.DataFrame, names: Sequence[str], ranking: Ranking) -> list[l
     rows = []
     for pair in pairs.to_dict("records"):
         unknown = "?" if pair["verdict"] == "open" else ""
-        marked = "±" * (pair["test"] in comparisons.SIGNS) + "*" * (pair["looks"] > 1)
+        marks = "±" * (pair["test"] in comparisons.SIGNS) + "*" * (pair["looks"] > 1)
         needed = unknown if pd.isna(pair["seeds_needed"]) else str(int(pair["seeds_needed"]))
         rows.append([
             *(Cell(str(pair[name])) for name in names),
@@ -106,7 +106,7 @@ def _rows(pairs: pd.DataFrame, names: Sequence[str], ranking: Ranking) -> list[l
             Cell(between(pair["low"], pair["high"], ranking)),
             Cell(f"{pair['ahead']} of {pair['seeds']}", float(pair["ahead"])),
             Cell(number(pair["probability"], ".2f"), pair["probability"]),
-            Cell(number(pair["p"], ".3g") + marked, pair["p"]),
+            Cell(number(pair["p"], ".3g") + marks, pair["p"]),
             Cell(number(pair["p_sign_flip"], ".3g"), pair["p_sign_flip"]),
             Cell(str(pair["family"]), float(pair["family"])),
             Cell(number(pair["p_corrected"], ".3g"), pair["p_corrected"]),

@@ -1,4 +1,4 @@
-"""How to reproduce the trials of a report: the commands that train them, and what they ran with."""
+"""How to reproduce the trials of a report: the commands, the data and the software versions."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from fnnexp.reporting.document.blocks import Block
 
 MOST_COMMANDS = 8
-"""As many commands as anyone would paste."""
+"""The largest number of commands that are printed."""
 
 VALIDATION = "data.validation"
 
 BY_FILE = (
-    "One trial alone: put its run's artifact config.yaml into a folder, write `defaults: [config, _self_]` as"
-    " its first line, and `fnnexp -cd FOLDER -cn config_of_mine` if it is named config_of_mine.yaml."
+    "To run one trial: save its run's artifact config.yaml as config_of_mine.yaml in a folder, insert"
+    " `defaults: [config, _self_]` as its first line, and run `fnnexp -cd FOLDER -cn config_of_mine`."
 )
 
-NOT_RECORDED = {"git_commit": "none, it ran outside a git repository"}
+NOT_RECORDED = {"git_commit": "none; it ran outside a git repository"}
 
 
 def section(
@@ -38,89 +38,92 @@ def section(
     files: Sequence[str],
     folder: Path | None = None,
 ) -> Section:
-    """Return the section of a report.
+    """Return the section of a report on its reproduction.
 
     Parameters
     ----------
     command
-        :func:`fnnexp.config.commands.report_command` of this experiment in its store.
+        :func:`fnnexp.config.commands.report_command` for this experiment and its store.
     where
-        The options of the part that is reported.
+        The options that select the reported trials.
     runs
-        Its trials.
+        The reported trials.
     files
-        What stands beside its page, with the numbers.
+        The names of the files with the numbers, next to the page.
     folder
-        Where that is, if not in the usual place.
+        The folder of the page, if not the default.
     """
     return Section(
-        "How to reproduce it",
+        "How to reproduce this report",
         [
             *_training(command, where, runs),
-            Text("It ran with these; the same trials come to the same bits on one kind of processor:"),
+            Text("Data and software. On the same kind of processor they give bitwise the same results:"),
             Items(ran_with(runs)),
-            Text("This page and its files again:"),
+            Text("To write this page and its files again:"),
             Code(command(where, folder=folder)),
-            Links("The numbers as files:", files),
+            Links("Files with the numbers:", files),
         ],
     )
 
 
 def _training(command: Callable[..., str], where: Sequence[str], runs: pd.DataFrame) -> list[Block]:
-    """Return the commands that train these trials, and what they train beside them."""
+    """Return the commands that train these trials, and a note on other trials that they train."""
     if frames.CHECKSUM in factors_of(runs):
         return [Text(_data_changed(command, runs))]
     by_trial = commands(runs)
     distinct = list(dict.fromkeys(by_trial.dropna()))
     blocks: list[Block] = []
     if distinct:
-        verb = "this trains" if len(distinct) == 1 else "these train"
+        verb = "this command trains" if len(distinct) == 1 else "these commands train"
         trials = plural(int(by_trial.notna().sum()), "trial")
-        others = ", and the others of their sweep" if where else ""
-        sentence = f"In an empty store {verb} the {trials} of this report{others}, with the same ids;"
-        blocks.append(Text(f"{sentence} in this one what is finished is not trained again."))
+        others = " and the rest of their sweep" if where else ""
+        sentence = f"In an empty store, {verb} the {trials} of this report{others}, with the same ids."
+        blocks.append(Text(f"{sentence} In the present store, finished trials are not trained again."))
         blocks += map(Code, distinct[:MOST_COMMANDS])
     if (more := len(distinct) - MOST_COMMANDS) > 0:
-        blocks.append(Text(f"{plural(more, 'more command')} trained the others."))
+        blocks.append(Text(f"{plural(more, 'more command')} trained the rest."))
     if without := int(by_trial.isna().sum()):
-        blocks.append(Text(f"No command is recorded of {plural(without, 'trial')}. {BY_FILE}"))
+        blocks.append(Text(f"No command is recorded for {plural(without, 'trial')}. {BY_FILE}"))
     return blocks
 
 
 def _data_changed(command: Callable[..., str], runs: pd.DataFrame) -> str:
     checksum = as_text(runs[frames.CHECKSUM].dropna().iloc[0])
-    part = command([f"{frames.CHECKSUM}={checksum}"])
+    report = command([f"{frames.CHECKSUM}={checksum}"])
     return (
-        "The data changed under its path between these trials, so no command trains all of them again. A"
-        f" report of those on one data set, as in `{part}`, has the command that trains them where that data"
-        " is."
+        "The data file changed between these trials, so no command trains all of them again. A report on the"
+        f" trials with one version of the data, as by `{report}`, has a command that trains them where that"
+        " version is available."
     )
 
 
 def commands(runs: pd.DataFrame) -> pd.Series:
-    """Return the command that trained each trial; missing where none is recorded that can be pasted.
+    """Return the command that trained each trial, missing if no valid command is recorded.
 
-    Who said nothing once held out no rows, so a command of then has to say it now; a preset says it itself.
+    Early versions held out no validation rows by default. Their commands need `data.validation=0` now, except
+    those of presets, which set it.
     """
     trials = runs.drop_duplicates("trial")
     recorded = trials["command"] if "command" in trials else pd.Series(None, trials.index, dtype="object")
-    pasted = recorded.map(_pasted, na_action="ignore")
+    quoted = recorded.map(_quoted, na_action="ignore")
     if VALIDATION not in trials:
-        return pasted
-    none = (trials[VALIDATION] == 0).fillna(False)
+        return quoted
+    none_held_out = (trials[VALIDATION] == 0).fillna(False)
     if "experiment" in trials:
-        none &= trials["experiment"].isna()
-    return pasted.mask(none, pasted.map(_none_held_out, na_action="ignore"))
+        none_held_out &= trials["experiment"].isna()
+    return quoted.mask(none_held_out, quoted.map(_with_no_validation, na_action="ignore"))
 
 
-def _none_held_out(command: str) -> str:
+def _with_no_validation(command: str) -> str:
     return command if VALIDATION in command else f"{command} {VALIDATION}=0"
 
 
-def _pasted(command: str) -> str | None:
-    """Return the command as a shell takes it, its words quoted anew: a store could hold anything.
+def _quoted(command: str) -> str | None:
+    """Return the command with its words quoted for a shell, because a store can contain any text.
 
-    >>> _pasted("fnnexp -m init=max,he"), _pasted("fnnexp a; reboot"), _pasted("reboot")
+    None if it is not a command of fnnexp.
+
+    >>> _quoted("fnnexp -m init=max,he"), _quoted("fnnexp a; reboot"), _quoted("reboot")
     ('fnnexp -m init=max,he', "fnnexp 'a;' reboot", None)
     """
     try:
@@ -131,7 +134,7 @@ def _pasted(command: str) -> str | None:
 
 
 def ran_with(runs: pd.DataFrame) -> list[str]:
-    """Return what the trials ran with: data, commit, versions, BLAS, each with how many where they differ."""
+    """Return the data, commit, versions, BLAS and engine of the trials, with counts where they differ."""
     names = {
         "data_checksum": "data (SHA-256)", "git_commit": "commit", "versions": "versions",
         "blas": "BLAS and its kernel", "engine": "engine",

@@ -1,4 +1,4 @@
-"""The answer in a plain sentence, and what it stands on, from the same comparisons as the tables below it."""
+"""The answer in sentences, and its evidence, from the same comparisons as the tables below it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
 from fnnexp.reporting.document.markdown import escaped
-from fnnexp.reporting.document.wording import between, percent, plural, points, value
+from fnnexp.reporting.document.wording import between, listed, percent, plural, points, value
 from fnnexp.reporting.plots import from_leader, picture
 from fnnexp.results import budgets, comparisons, filters, frames, numeric, questions, statistics
 from fnnexp.results.arguments import validate_frames
@@ -23,31 +23,31 @@ if TYPE_CHECKING:
     from fnnexp.results.ranking import Ranking
 
 METHODS = {
-    "bca": "a BCa bootstrap over seeds",
-    "t": "Student's t, for under six seeds can't be resampled",
-    "equal": "all seeds gave the same",
+    "bca": "by a BCa bootstrap over seeds",
+    "t": "by Student's t, because fewer than six seeds cannot be resampled",
+    "equal": "all seeds gave the same value",
 }
-"""How an interval of a configuration's mean was computed, in words."""
+"""How the interval of a configuration's mean was computed, in words."""
 
 KINDS = {
     "init": "initializer", "arch": "architecture", "batching": "batching mode", "optimizer": "optimizer",
     "data": "data set",
 }  # fmt: skip
-"""What an option of a factor is; of any other factor it is its value."""
+"""The noun for an option of a factor; the options of other factors are called values."""
 
 BATCHES = {"full": "full batches", "mini": "mini-batches", "sample": "one row at a time"}
 
 CLOSE = 4
-"""Up to so many configurations are named; of more, the first are, and how many more there are."""
+"""Up to this many configurations are all named; of more, the first are named and the rest counted."""
 
 MOST_SEEDS = 10
-"""The most seeds that are written out."""
+"""Up to this many seeds are all listed."""
 
 TITLE = "The answer"
 
 
 class Answer(str):
-    """Some sentences, one a line; a notebook shows them as paragraphs."""
+    """Sentences on lines of their own, which a notebook shows as paragraphs."""
 
     __slots__ = ()
 
@@ -60,19 +60,19 @@ class Answer(str):
 
 @validate_frames
 def answer(runs: pd.DataFrame, *, metric: str | None = None, margin: float | None = None) -> Answer:
-    """Return what a frame of trials answers, in sentences: what leads and by how much, and what is open.
+    """Return the answer that trials give, in sentences: the leader, its lead and what is still open.
 
     Parameters
     ----------
     runs
-        :func:`fnnexp.runs` or :func:`fnnexp.sweep`, or some of their rows.
+        The frame of :func:`fnnexp.runs` or :func:`fnnexp.sweep`, or some of its rows.
     metric, margin
         As for :func:`fnnexp.compare`.
 
     Returns
     -------
     Answer
-        Text, one sentence or two a line.
+        A string with one or two sentences per line.
 
     Examples
     --------
@@ -82,20 +82,20 @@ def answer(runs: pd.DataFrame, *, metric: str | None = None, margin: float | Non
 
 
 def section(runs: pd.DataFrame, findings: Findings) -> Section:
-    """Return the section of rows and what is found in them, as :func:`questions.asked` has both.
+    """Return the section on the trials and findings that :func:`questions.asked` returns.
 
-    A terminal shows the answer alone.
+    The terminal shows only the headlines.
     """
-    drawn = from_leader.from_leader(findings)
-    figures = [picture.block(drawn, "answer", from_leader.caption(findings.with_leader))] if drawn else []
-    answers = [Text(each, EVERYWHERE) for each in headlines(runs, findings)]
+    figure = from_leader.from_leader(findings)
+    figures = [picture.block(figure, "answer", from_leader.caption(findings.with_leader))] if figure else []
+    answers = [Text(headline, EVERYWHERE) for headline in headlines(runs, findings)]
     return Section(TITLE, [*answers, *figures, *map(Text, details(runs, findings))])
 
 
 def sentences(runs: pd.DataFrame, findings: Findings) -> list[str]:
-    """Return the answer, and what it stands on.
+    """Return the answer and its evidence.
 
-    `findings` is what :func:`fnnexp.results.comparisons.findings` returns of the same rows.
+    `findings` are those of :func:`fnnexp.results.comparisons.findings` for the same trials.
     """
     return [*headlines(runs, findings), *details(runs, findings)]
 
@@ -104,8 +104,8 @@ def sentences(runs: pd.DataFrame, findings: Findings) -> list[str]:
 
 
 def headlines(runs: pd.DataFrame, findings: Findings) -> list[str]:
-    """Return the answer in a sentence, that for each part of a grid, and what casts doubt on them."""
-    finished = [each for each in findings.configurations if len(each.metric)]
+    """Return the overall answer, the answer in each part of a grid, and the doubts about them."""
+    finished = [configuration for configuration in findings.configurations if len(configuration.metric)]
     if not finished:
         return ["No trial has finished, so there is no answer yet."]
     texts = [_best(runs, finished, findings), *_at_best(runs, finished)]
@@ -119,31 +119,31 @@ def headlines(runs: pd.DataFrame, findings: Findings) -> list[str]:
     ]
     if len(finished) > 1 and findings.metric.startswith("test_"):
         doubts.append(
-            "It was chosen by the test images, so what it shows is optimistic: expect worse on new ones."
+            "The leader was chosen on the test images, so its result is optimistic: expect worse on new ones."
         )
     return [*texts, *doubts]
 
 
 def _at_best(runs: pd.DataFrame, finished: Sequence[Configuration]) -> list[str]:
-    """Return at which values of the numeric factors the options are best."""
-    axes, places = numeric.axes_at_best(runs), []
+    """Return the values of the numeric factors at which the options are best."""
+    axes, best_values = numeric.axes_at_best(runs), []
     if not axes:
         return []
-    for each in finished[:CLOSE]:  # the others are counted
-        mine = comparisons.finished_trials(runs, each)
-        values = ", ".join(as_text(mine[f"best {axis}"].iloc[0]) for axis in axes)
-        places.append(f"{values} for {each.name}")
-    places += [each.name for each in finished[CLOSE:]]
-    return [f"The best {' and '.join(axes)}: {_few(places)}."]
+    for configuration in finished[:CLOSE]:  # the rest are only counted
+        trials = comparisons.finished_trials(runs, configuration)
+        values = ", ".join(as_text(trials[f"best {axis}"].iloc[0]) for axis in axes)
+        best_values.append(f"{values} for {configuration.name}")
+    best_values += [configuration.name for configuration in finished[CLOSE:]]
+    return [f"The best {' and '.join(axes)} is {_few(best_values)}."]
 
 
 def _best(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findings) -> str:
-    """Return which is best, by how much, in how many seeds; or between which it is open."""
+    """Return which configuration is best and by how much, or which ones cannot be told apart."""
     leader, pairs = finished[0], findings.with_leader
     where = "" if len(leader.levels) > 1 else _where(runs)
     if axes := numeric.axes_at_best(runs):
-        each = f"each at its own best {' and '.join(axes)}, "
-        where = f"{where}{each}" if where else each[0].upper() + each[1:]
+        at_best = f"each at its own best {' and '.join(axes)}, "
+        where = f"{where}{at_best}" if where else at_best[0].upper() + at_best[1:]
     if pairs.empty:
         mean = value(statistics.mean(leader.metric), findings.ranking)
         return f"{where}{leader.name} has {mean} {findings.metric}."
@@ -152,73 +152,73 @@ def _best(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findi
         return f"{where}{leader.name} leads. {_unpaired(leader, finished[1])}"
     if findings.ranking.is_time:
         first = _first(pairs.iloc[0], leader, f"is the fastest of {among} {kind}:", findings.ranking)
-        return f"{where}{first}. Trials of one stack share a clock, so no test is made of times."
+        return f"{where}{first}. Times are not tested, because trials that train in one stack share a clock."
     if pairs["seeds"].max() == 1:
         first = _first(pairs.iloc[0], leader, "leads and is", findings.ranking)
-        return f"{_begin(where, 'one seed settles nothing')}; of {among} {kind} {first}."
+        return f"{_begin(where, 'one seed settles nothing')}: of {among} {kind}, {first}."
     verdict = _verdict(pairs, leader)
-    worse, same, near = (
-        _against(pairs[verdict == each], leader) for each in ("better", "equivalent", "open")
+    worse, equivalent, undecided = (
+        _against(pairs[verdict == name], leader) for name in ("better", "equivalent", "open")
     )
-    alike = f"{_few([leader.name, *same])} are the same within {_margin(findings.ranking)}"
-    if near:
-        apart = _not_apart(leader, near, f"{among} {kind}", where)
-        if len(near) == len(pairs):
-            apart = _begin(where, f"the {among} {kind} are not told apart")
-        rest = f"; {alike}" * bool(same) + _are_worse(worse)
+    equal = f"{_few([leader.name, *equivalent])} are equivalent (within {_margin(findings.ranking)})"
+    if undecided:
+        candidates = _candidates(leader, undecided, f"{among} {kind}", where)
+        if len(undecided) == len(pairs):
+            candidates = _begin(where, f"the {among} {kind} cannot be told apart")
+        rest = f"; {equal}" * bool(equivalent) + _are_worse(worse)
         nearest = pairs[(verdict == "open") & (pairs["seeds"] > 0)]
         if nearest.empty:
-            return f"{apart}{rest}."
+            return f"{candidates}{rest}."
         first = _first(nearest.iloc[0], leader, "is", findings.ranking)
-        return f"{apart}{rest}. {first}{_needed(nearest.iloc[0])}."
-    if not same:
+        return f"{candidates}{rest}. {first}{_needed(nearest.iloc[0])}."
+    if not equivalent:
         closest = pairs.sort_values("difference", kind="stable").iloc[0]
         first = _first(closest, leader, f"is the best of {among} {kind}:", findings.ranking)
         return f"{where}{first}."
     if not worse:
-        return f"{where}{alike}."
-    best = f"the best of {among} {kind} are {alike.replace(' are ', ', ')}"
+        return f"{where}{equal}."
+    best = f"the best of {among} {kind} are {equal.replace(' are ', ', which are ')}"
     return f"{_begin(where, best)}{_are_worse(worse)}."
 
 
 def _margin(ranking: Ranking) -> str:
-    """Return within what options are equivalent; "" where none are."""
+    """Return the equivalence margin with its unit, "" if there is none."""
     unit = "point" if ranking.margin == 1 and ranking.unit == "points" else ranking.unit
     return "" if ranking.margin is None else f"±{ranking.margin:g} {unit}".rstrip()
 
 
 def _begin(where: str, text: str) -> str:
-    """Return a sentence that begins with where it holds, or else with a capital."""
+    """Return the sentence after its introduction `where`, or capitalized if there is none."""
     return f"{where}{text}" if where else text[0].upper() + text[1:]
 
 
-def _not_apart(leader: Configuration, near: Sequence[str], among: str, where: str) -> str:
-    """Return which could be the best: the leader, and those that are not told apart from it."""
-    best = f"{leader.name}, or one of {len(near)} that are not told apart from it"
-    if len(near) < CLOSE:
-        *first, last = [leader.name, *near]
-        best = f"{', '.join(first)} or {last}, which are not told apart"
+def _candidates(leader: Configuration, undecided: Sequence[str], among: str, where: str) -> str:
+    """Return which configurations can be the best: the leader and all that cannot be told apart from it."""
+    best = f"{leader.name} or one of {len(undecided)} others that cannot be told apart from it"
+    if len(undecided) < CLOSE:
+        *first, last = [leader.name, *undecided]
+        best = f"{', '.join(first)} or {last}, which cannot be told apart"
     return _begin(where, f"the best of {among} is {best}")
 
 
 def _verdict(pairs: pd.DataFrame, leader: Configuration) -> pd.Series:
-    """Return each pair's verdict on the leader; one that is behind where it is paired is not the best."""
+    """Return the verdict of each pair on the leader: open where the other is better on their common seeds."""
     return pairs["verdict"].where((pairs["a"] == leader.name) | (pairs["verdict"] != "better"), "open")
 
 
 def _against(pairs: pd.DataFrame, leader: Configuration) -> list[str]:
-    """Return whom the leader is compared with in each pair."""
+    """Return the name of the configuration that the leader is compared with in each pair."""
     return [str(name) for name in pairs["b"].where(pairs["a"] == leader.name, pairs["a"])]
 
 
 def _kind(leader: Configuration) -> str:
-    """Return what the options are that are compared: initializers, values of a param, or configurations."""
+    """Return the noun for the compared options: an initializer, a value of a parameter, a configuration."""
     factor, *more = leader.levels
     return "configuration" if more else KINDS.get(factor, f"{factor} value")
 
 
 def _where(runs: pd.DataFrame) -> str:
-    """Return on which architecture and in which batches all trials were, as the beginning of a sentence."""
+    """Return the common architecture and batching mode of all trials, as the introduction of a sentence."""
     archs, modes = (runs[axis].astype("str").unique() for axis in ("arch", "batching"))
     if len(archs) != 1 or len(modes) != 1:
         return ""
@@ -226,19 +226,20 @@ def _where(runs: pd.DataFrame) -> str:
 
 
 def _first(pair: pd.Series, leader: Configuration, verb: str, ranking: Ranking) -> str:
-    """Return how far the leader is ahead in a pair, with its interval and in how many seeds."""
+    """Return the leader's lead in a pair, with its interval and the number of seeds in which it is ahead."""
     name = pair.b if pair.a == leader.name else pair.a
+    leads = pair.a == leader.name
     about = [] if math.isnan(pair.low) else [f"95% interval {between(pair.low, pair.high, ranking)}"]
     if pair.seeds > 1:
-        level = pair.difference == 0
-        about.append(f"over {pair.seeds} seeds" if level else f"in {pair.ahead} of {pair.seeds} seeds")
-    behind = f" ({'; '.join(about)})" if about else ""
+        ahead = f"{'ahead' if leads else 'behind'} in {pair.ahead} of {pair.seeds} seeds"
+        about.append(f"over {pair.seeds} seeds" if pair.difference == 0 else ahead)
+    details = f" ({'; '.join(about)})" if about else ""
     if pair.difference == 0:
-        return f"{leader.name} and {name} are level{behind}"
+        return f"{leader.name} and {name} are level{details}"
     gap = points(pair.difference, ranking)
-    if pair.a != leader.name:  # what it leads by is of seeds that the other lacks
-        return f"{leader.name} {verb} {gap} behind {name} where they are paired{behind}"
-    return f"{leader.name} {verb} {gap} ahead of {name}{behind}"
+    if not leads:  # its higher mean comes from seeds that the other lacks
+        return f"{leader.name} {verb} {gap} behind {name} on the seeds that both have{details}"
+    return f"{leader.name} {verb} {gap} ahead of {name}{details}"
 
 
 def _are_worse(names: Sequence[str]) -> str:
@@ -256,85 +257,87 @@ def _are(names: Sequence[str]) -> str:
 
 
 def _needed(pair: pd.Series) -> str:
-    """Return how many seeds would settle a pair that is open."""
+    """Return how many seeds would settle an open pair, as the end of a sentence."""
     if pair.verdict == "better":
-        return ", which is beyond chance; what it leads by is of seeds that the other lacks"
+        return ", which is significant; it leads only by seeds that the other lacks"
     if pair.seeds < 2 or pair.difference == 0:
-        return "; how many seeds would settle it can't be said yet"
-    many = "more than 1,000" if pd.isna(pair.seeds_needed) else f"about {int(pair.seeds_needed)}"
-    return f"; {many} seeds would settle it"
+        return "; how many seeds would settle it cannot be estimated yet"
+    if pd.isna(pair.seeds_needed):
+        return "; it would take more than 1,000 seeds to settle it"
+    return f"; about {int(pair.seeds_needed)} seeds would settle it"
 
 
 def _few(names: Sequence[str]) -> str:
-    """Return the first names of a list, and how many more there are.
+    """Return the names as a list; of more than four, the first three and the number of the rest.
 
     >>> _few(["max"]), _few(["max", "he"]), _few(["a", "b", "c", "d", "e", "f"])
     ('max', 'max and he', 'a, b, c and 3 more')
     """
     if len(names) > CLOSE:
         names = [*names[: CLOSE - 1], f"{len(names) - CLOSE + 1} more"]
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
+    return listed(names)
 
 
 def _by_cell(cells: pd.DataFrame, finished: Sequence[Configuration]) -> list[str]:
-    """Return which initializer leads in how many combinations of the other factors, and how surely.
+    """Return how often each initializer leads among the combinations of the other factors, and how surely.
 
-    Of combinations in which nothing learned, or no two initializers have a seed in common, nothing is said.
+    Combinations in which nothing learned, or in which no two initializers share a seed, do not count.
     """
     cells = cells[cells["seeds"] > 0]
     others = [str(name) for name in cells.columns[: list(cells.columns).index("a")]]
-    never = [set(each.levels.items()) for each in finished if each.failed.all()]
+    never_learned = [set(each.levels.items()) for each in finished if each.failed.all()]
     best = [{*row[others].items(), ("init", row["a"])} for _, row in cells.iterrows()]
-    learned = [each not in never for each in best]
-    if some := any(learned) and not all(learned):
+    learned = [levels not in never_learned for levels in best]
+    if some_failed := any(learned) and not all(learned):
         cells = cells[learned]
     if len(cells) < 2:
         return []
     kind = KINDS.get(others[0], f"{others[0]} value") + "s" if len(others) == 1 else ""
-    among = f"the {len(cells)} {kind or 'combinations of ' + ' and '.join(others)}{' that learn' * some}"
-    won = cells[cells["difference"] != 0]
-    leads = won["a"].value_counts()
-    settled = won.loc[won["verdict"] == "better", "a"].value_counts()
-    sure = [f"{name} in {n}" for name, n in settled.items()]
-    if len(leads) == 1 and len(won) == len(cells):
-        one = f"{leads.index[0]} is the best initializer on each of {among}"
-        number = int(settled.sum())
-        surely = "all" if number == len(cells) else str(number) if number else "none"
-        return [f"{one}, beyond chance on {surely} of them."]
-    parts = [f"{name} in {n}" for name, n in leads.items()]
-    if level := len(cells) - len(won):
-        parts.append(f"level in {level}")
-    surely = f"; beyond chance: {', '.join(sure)}" if sure else "; beyond chance in none"
-    return [f"Of {among}, the best initializer is {', '.join(parts)}{surely}."]
+    among = f"{len(cells)} {kind or 'combinations of ' + ' and '.join(others)}{' that learn' * some_failed}"
+    decided = cells[cells["difference"] != 0]
+    leads = decided["a"].value_counts()
+    significant = decided.loc[decided["verdict"] == "better", "a"].value_counts()
+    if len(leads) == 1 and len(decided) == len(cells):
+        n = int(significant.sum())
+        count = "all" if n == len(cells) else str(n) if n else "none"
+        return [
+            f"{leads.index[0]} is the best initializer in all {among}; its lead is significant in {count}."
+        ]
+    counts = [f"{name} in {n}" for name, n in leads.items()]
+    if level := len(cells) - len(decided):
+        counts.append(f"level in {level}")
+    surely = "no lead is significant"
+    if len(significant):
+        surely = f"significant leads: {', '.join(f'{name} in {n}' for name, n in significant.items())}"
+    return [f"Best initializer in each of {among}: {', '.join(counts)}; {surely}."]
 
 
 def _equal_epochs(runs: pd.DataFrame) -> list[str]:
-    """Return that batching modes had other costs, and which section of the report compares them at equal."""
+    """Return a note that batching modes differ in cost, with the section that compares them at equal cost."""
     if runs["batching"].astype("str").nunique() < 2 or budgets.SPENT in runs:
         return []
-    return ["Batching modes are compared as trained: see 'Batching modes at equal cost'."]
+    return ["Batching modes are compared as trained; see 'Batching modes at equal cost'."]
 
 
 def _not_finished(findings: Findings) -> list[str]:
-    """Return which configurations have no result, where others have."""
-    lost = [each.name for each in findings.configurations if not len(each.metric)]
-    if not lost:
+    """Return a sentence on the configurations without a result, if there are any."""
+    without = [each.name for each in findings.configurations if not len(each.metric)]
+    if not without:
         return []
     among = plural(len(findings.configurations), "configuration")
     done = "reached the level" if findings.ranking.is_time else "finished"
-    return [f"{len(lost)} of {among} {done} in no seed: {_few(lost)}."]
+    return [f"{len(without)} of {among} never {done}: {_few(without)}."]
 
 
 def _not_learned(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findings) -> list[str]:
-    """Return how many configurations did not learn, in all seeds or in some."""
+    """Return sentences on the configurations that did not learn, in all seeds or in some."""
     never = [each.name for each in finished if each.failed.all()]
     partly = [each for each in finished if each.failed.any() and not each.failed.all()]
     some = [
         f"{each.name} ({int(each.failed.sum())} of {plural(len(each.failed), 'seed')})" for each in partly
     ]
     least = comparisons.learning_threshold(runs)
-    guessing = "twice what guessing gets" if least < 0.75 else "half-way from guessing to all right"
+    guessing = "twice the accuracy of guessing" if least < 0.75 else "halfway between guessing and 100%"
     limit = f"below {100 * least:.3g}%, {guessing}"
     texts = []
     if len(never) == len(finished):
@@ -344,29 +347,29 @@ def _not_learned(runs: pd.DataFrame, finished: Sequence[Configuration], findings
         texts.append(f"{len(never)} of {among} did not learn ({limit}): {_few(never)}.")
     if some:
         rule = "" if never else f" ({limit})"
-        tested = "" if findings.ranking.is_time else "; such pairs are tested by their signs"
+        tested = "" if findings.ranking.is_time else "; their pairs are tested by sign only"
         texts.append(f"Some seeds did not learn{rule}: {_few(some)}{tested}.")
     return texts
 
 
 def _looked_at(findings: Findings) -> list[str]:
-    """Return that seeds were added after a look, if they were."""
+    """Return a note if seeds were added after a report had been read."""
     tables = (findings.with_leader, findings.of_options, findings.in_each_cell)
     most = max((int(table["looks"].max()) for table in tables if len(table)), default=0)
     if most < 2 or findings.ranking.is_time:
         return []
     return [
-        f"Reports have looked at these seeds {most} times while they grew: pairs that were seen before are "
-        "tested in a way that holds at every look."
+        f"Reports looked at these seeds {most} times while seeds were added; pairs that were seen before are "
+        "tested so that the result is valid at every look."
     ]
 
 
-# What it stands on
+# The evidence
 
 
 def details(runs: pd.DataFrame, findings: Findings) -> list[str]:
-    """Return the leader's accuracy and errors, what is not told apart from it, and what matters most."""
-    finished = [each for each in findings.configurations if len(each.metric)]
+    """Return the leader's accuracy and errors, its comparisons, and the factors that matter most."""
+    finished = [configuration for configuration in findings.configurations if len(configuration.metric)]
     if not finished:
         return []
     leader, pairs, chosen = finished[0], findings.with_leader, len(finished) > 1
@@ -381,10 +384,8 @@ def details(runs: pd.DataFrame, findings: Findings) -> list[str]:
     texts += _same(runs)
     if len(findings.shares) > 1:
         top = findings.shares.head(3).to_dict("records")
-        first = ", ".join(f"{row['effect']} {100 * row['share']:.1f}%" for row in top)
-        texts.append(
-            f"What the results vary with, as shares of their variance: {first}. {findings.about_shares}"
-        )
+        largest = ", ".join(f"{row['effect']} {100 * row['share']:.1f}%" for row in top)
+        texts.append(f"The largest shares of the variance: {largest}. {findings.about_shares}")
     return texts
 
 
@@ -394,14 +395,14 @@ def _leader(leader: Configuration, ranking: Ranking, chosen: bool) -> str:
     n = len(leader.metric)
     interval = statistics.mean_interval(leader.metric, within=ranking.bounds)
     if n == 1:
-        sentence += ", of one seed, which says nothing about other seeds"
+        sentence += " with one seed, which says nothing about other seeds"
     elif interval.method == "none":
         sentence += f", the same in all {n} seeds"
     elif ranking.is_time:
         sentence += f", the mean of {n} seeds"
     else:
         ends = between(interval.low, interval.high, ranking)
-        sentence += f" (95% interval {ends} over {n} seeds: {METHODS[interval.method]})"
+        sentence += f" (95% interval {ends} over {n} seeds, {METHODS[interval.method]})"
     if n < (tried := len(leader.tried)):
         never = " or never reached it" if ranking.is_time else ""
         sentence += f"; {tried - n} of its {tried} trials did not finish{never}"
@@ -409,17 +410,17 @@ def _leader(leader: Configuration, ranking: Ranking, chosen: bool) -> str:
 
 
 def _tested(runs: pd.DataFrame, leader: Configuration, by_test: bool, ranking: Ranking) -> str:
-    """Return the leader's test accuracy, the only one shown, and its error from the number of images."""
-    mine = comparisons.finished_trials(runs, leader)
-    test = statistics.mean(mine["test_accuracy"])
-    sentence = f"On the test images, which chose nothing, it has {percent(test)}."
+    """Return the leader's test accuracy, which no other configuration shows, and its standard errors."""
+    trials = comparisons.finished_trials(runs, leader)
+    test = statistics.mean(trials["test_accuracy"])
+    sentence = f"On the test images, which were not used to choose it, it has {percent(test)}."
     if by_test:
-        sentence = f"It was chosen by the test images, so its {percent(test)} is optimistic."
+        sentence = f"It was chosen on the test images, so its {percent(test)} is optimistic."
     images = {
-        "validation": mine["data.validation"] if "data.validation" in mine else mine["seed"][:0],
-        "test": mine["test_images"] if "test_images" in mine else mine["seed"][:0],
+        "validation": trials["data.validation"] if "data.validation" in trials else trials["seed"][:0],
+        "test": trials["test_images"] if "test_images" in trials else trials["seed"][:0],
     }
-    values = {"validation": statistics.mean(mine["val_accuracy"]), "test": test}
+    values = {"validation": statistics.mean(trials["val_accuracy"]), "test": test}
     errors = []
     for split, counts in images.items():
         known = pd.to_numeric(counts, errors="coerce").dropna()
@@ -428,82 +429,86 @@ def _tested(runs: pd.DataFrame, leader: Configuration, by_test: bool, ranking: R
         if not math.isnan(error):
             errors.append(f"{points(error)} for {count:,} {split} images")
     spread = statistics.standard_deviation(leader.metric)
-    over = "" if math.isnan(spread) else f"; seeds spread by {points(spread, ranking)} (standard deviation)"
+    over = "" if math.isnan(spread) else f"; the standard deviation over seeds is {points(spread, ranking)}"
     if errors:
-        sentence += f" The images alone leave a standard error of {' and '.join(errors)}{over}."
+        sentence += (
+            f" The finite number of images alone gives a standard error of {' and '.join(errors)}{over}."
+        )
     return sentence
 
 
 def _measured(runs: pd.DataFrame) -> list[str]:
-    """Return sentences on results that come from different images, and on trials that are not counted."""
+    """Return sentences on results from different data sets and on trials that are not counted."""
     counted = filters.once(runs)
     done = counted[counted["status"] == "finished"]
     sets = done[frames.CHECKSUM].nunique() if frames.CHECKSUM in done else 0
     texts = []
     if sets > 1:
         texts.append(
-            f"The results were measured on the images of {sets} data sets: a difference between data sets is "
-            "no difference between networks, and pairs across them have a seed in common but no images."
+            f"The results come from {sets} data sets. A difference between data sets is not a difference "
+            "between networks: pairs across data sets share a seed but no images."
         )
-    if passed := runs["trial"].nunique() - counted["trial"].nunique():
+    if uncounted := runs["trial"].nunique() - counted["trial"].nunique():
         texts.append(
-            f"{plural(passed, 'trial')} not counted, for another of the same configuration and seed is done "
-            "or was started later."
+            f"{plural(uncounted, 'trial')} {'is' if uncounted == 1 else 'are'} not counted, because another "
+            "trial of the same configuration and seed has finished or was started later."
         )
     return texts
 
 
 def _same(runs: pd.DataFrame) -> list[str]:
-    """Return a sentence for each set of options whose trials are all numerically identical."""
+    """Return a sentence for each set of numerically identical options."""
     table = comparisons.levels(runs)
     joined = [str(option) for name in table for option in table[name].cat.categories if " = " in str(option)]
     return [
-        f"{' and '.join(option.split(' = '))} are the same experiment here, numerically identical wherever "
-        "they were run; they count once."
+        f"{' and '.join(option.split(' = '))} are numerically identical in these trials and count as one."
         for option in joined
     ]
 
 
 def _unpaired(leader: Configuration, other: Configuration) -> str:
-    """Return that two configurations have no seed in common, and which seeds would pair them."""
-    mine, its = sorted(leader.metric.index), sorted(other.metric.index)
+    """Return a sentence that two configurations share no seed, with the seeds to run."""
+    leader_seeds, other_seeds = sorted(leader.metric.index), sorted(other.metric.index)
     sentence = (
-        f"It and {other.name}, the next, have no finished seed in common ({_seeds(mine)} and {_seeds(its)}), "
-        "so they can't be paired"
+        f"It has no finished seed in common with {other.name}, the next best ({_seeds(leader_seeds)} and "
+        f"{_seeds(other_seeds)}), so they cannot be paired"
     )
-    lacks = [
+    missing = [
         f"{name} with {_seeds(untried)}"
-        for name, tried, theirs in (("it", leader.tried, its), ("the next", other.tried, mine))
-        if (untried := [seed for seed in theirs if seed not in tried])
+        for name, tried, wanted in (
+            (leader.name, leader.tried, other_seeds),
+            (other.name, other.tried, leader_seeds),
+        )
+        if (untried := [seed for seed in wanted if seed not in tried])
     ]
-    if lacks:
-        sentence += f"; {', or '.join(lacks)}{',' * (len(lacks) > 1)} would pair them"
+    if missing:
+        sentence += f"; run {', or '.join(missing)}, to pair them"
     return f"{sentence}."
 
 
 def _seeds(seeds: Sequence[int]) -> str:
-    """Return seeds as an override, the first and the last if they are many.
+    """Return seeds as an override, shortened to the first and the last if there are many.
 
     >>> _seeds([3, 4]), _seeds(range(12))
     ('seed=3,4', 'seed=0,…,11')
     """
-    few = [*map(str, seeds)] if len(seeds) <= MOST_SEEDS else [str(seeds[0]), "…", str(seeds[-1])]
-    return f"seed={','.join(few)}"
+    shown = [*map(str, seeds)] if len(seeds) <= MOST_SEEDS else [str(seeds[0]), "…", str(seeds[-1])]
+    return f"seed={','.join(shown)}"
 
 
 def _others(pairs: pd.DataFrame, leader: Configuration, ranking: Ranking) -> str:
-    """Return how many of the others the leader is better than, which are as good, and which are open."""
+    """Return how many configurations are worse than the leader or equivalent, and which are open."""
     family = int(pairs["family"].iloc[0])
     if not pairs["seeds"].any():
-        return f"{leader.name} has no finished seed in common with any other, so no test can be made."
+        return f"{leader.name} has no finished seed in common with the others, so nothing can be tested."
     verdict = _verdict(pairs, leader)
-    better, same = (int((verdict == each).sum()) for each in ("better", "equivalent"))
+    better, equivalent = (int((verdict == name).sum()) for name in ("better", "equivalent"))
     sentence = (
-        f"Corrected for {plural(family, 'pair')} of {_kind(leader)}s, {leader.name} is better than {better} "
-        f"of {len(pairs)} others"
+        f"After correction for {plural(family, 'pair')} of {_kind(leader)}s, {leader.name} is better than "
+        f"{better} of {plural(len(pairs), 'other')}"
     )
-    if same:
-        sentence += f", and equivalent to {same} (within {_margin(ranking)})"
-    if near := _against(pairs[verdict == "open"], leader):
-        sentence += f"; not told apart from it {_are(near)} {_few(near)}"
+    if equivalent:
+        sentence += f", and equivalent to {equivalent} (within {_margin(ranking)})"
+    if undecided := _against(pairs[verdict == "open"], leader):
+        sentence += f"; {_few(undecided)} cannot be told apart from it"
     return f"{sentence}."

@@ -1,4 +1,4 @@
-"""What diverged or failed, and what was numerically identical."""
+"""The trials that diverged or failed, and those that are numerically identical."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 
 def section(runs: pd.DataFrame) -> Section:
-    """Return the section of a frame of runs."""
-    lost = diverged_and_failed(runs)
-    blocks: list[Block] = [table for table in (lost, identical(runs)) if table.rows]
-    if lost.rows:
-        trial, status, why = (cell.text for cell in lost.rows[0])
-        more = f" ({len(lost.rows) - 1} more in report.html)" if len(lost.rows) > 1 else ""
+    """Return the section for a frame of runs."""
+    failures = diverged_and_failed(runs)
+    blocks: list[Block] = [table for table in (failures, identical(runs)) if table.rows]
+    if failures.rows:
+        trial, status, why = (cell.text for cell in failures.rows[0])
+        more = f" ({len(failures.rows) - 1} more in report.html)" if len(failures.rows) > 1 else ""
         blocks.append(Text(f"{trial} {status}: {why}{more}", TERMINAL))
     if copies := int(runs["identical_to"].notna().sum()):
-        sentence = f"{plural(copies, 'trial')} shared another's training, numerically the same."
+        sentence = f"{plural(copies, 'trial')} shared the training of a numerically identical trial."
         blocks.append(Text(sentence, TERMINAL))
-    return Section("What diverged, failed or was identical", blocks)
+    return Section("Diverged, failed and identical trials", blocks)
 
 
 def diverged_and_failed(runs: pd.DataFrame) -> Table:
-    """Return the diverged and failed trials with their reasons."""
+    """Return the table of diverged and failed trials with their reasons."""
     rows = []
     for trial in runs[runs["status"].isin(["diverged", "failed"])].to_dict("records"):
         error = "" if pd.isna(trial["error"]) else str(trial["error"])
@@ -42,7 +42,7 @@ def diverged_and_failed(runs: pd.DataFrame) -> Table:
 
 
 def identical(runs: pd.DataFrame) -> Table:
-    """Return the trials that were not trained themselves, because another's training is theirs to the bit."""
+    """Return the table of trials that share the training of a bitwise identical trial."""
     names = dict(zip(runs["trial"], runs["name"].map(as_text), strict=True))
     copies = runs[runs["identical_to"].notna()]
     pairs = zip(copies["name"].map(as_text), copies["identical_to"], strict=True)

@@ -1,1 +1,1 @@
-"""What a report says of one factor: each module makes a section, as data."""
+"""The sections about single factors; each module makes one section as data."""

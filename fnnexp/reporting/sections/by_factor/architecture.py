@@ -1,4 +1,4 @@
-"""The ranking metric by architecture, initializer and batching: a heat map, and a table."""
+"""The ranking metric by architecture, initializer and batching, as a heat map and a table."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 
 
 def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
-    """Return the section of a frame of runs; where no accuracy ranks, the one beside it is drawn."""
+    """Return the section for a frame of runs; if a loss or a time ranks, the heat map shows an accuracy."""
     ranking = ranking or ranking_of(runs)
     metric, cells = matching_accuracy(runs, ranking), table(runs, ranking)
     best = numeric.at_best(runs, ranking)
-    caption = f"{metric} in percent, the mean over seeds; darker is better, by the logit."
-    drawing = Drawing("heat_map", caption, lambda part: heat_map(part, metric))
-    note = f"{ranking.metric}{' in percent' * ranking.is_accuracy}; (2/3): two of three trials finished."
+    caption = f"{metric} in percent, mean over seeds. Darker is better; the shades follow the logit."
+    drawing = Drawing("heat_map", caption, lambda trials: heat_map(trials, metric))
+    unit = " in percent" * ranking.is_accuracy
+    note = f"{ranking.metric}{unit}: mean ± standard deviation over seeds. (2/3): 2 of 3 trials finished."
     if best is not runs:
-        note += " Behind `at` are the best values of the numeric factors, at which it is shown."
+        note += " Each cell is at its best values of the numeric factors, which follow `at`."
     shown = [*of_finished_trials(runs, [drawing], ranking), *tables(best, table(best, ranking))]
     return Section(
         "By architecture, initializer and batching",
@@ -39,23 +40,23 @@ def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
 
 
 def table(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
-    """Return what ranks as text, an accuracy in percent: arch and init down, batching across.
+    """Return the ranking metric as text, accuracies in percent; rows are arch and init, columns batching.
 
-    A cell is the mean and standard deviation over seeds, `95.12 ± 0.21`; `(2/3)` behind it: so many of the
-    configuration's trials finished. A configuration without any says why, one that was not run is empty.
-    Where other factors vary (`optimizer.lr`, `epochs`) they are index levels before arch and init. A param
-    that varies below an axis is part of its label (`normal std=0.3`).
+    A cell is the mean and standard deviation over seeds, `95.12 ± 0.21`, followed by `(2/3)` if only two of
+    three trials finished. If none finished, the cell says why; if none was run, it is empty. Other factors
+    that vary (`optimizer.lr`, `epochs`) are index levels before arch and init. Labels include the parameters
+    of an option that vary (`normal std=0.3`).
     """
     ranking = ranking or ranking_of(runs)
     runs = filters.once(runs)
-    beside = others(runs)
+    factors = others(runs)
     labelled = runs.assign(**{axis: labels_of(runs, axis) for axis in AXES})
     cells: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
-    for key, group in groups(labelled, [*beside, *AXES]):
+    for key, group in groups(labelled, [*factors, *AXES]):
         *row, batching = (as_text(value) for value in key)
         cells[tuple(row)][batching] = _cell(group, ranking)
-    columns = pd.Index([str(each) for each in labelled["batching"].cat.categories], name="batching")
-    index = pd.MultiIndex.from_tuples(list(cells), names=[*beside, "arch", "init"]) if cells else None
+    columns = pd.Index([str(option) for option in labelled["batching"].cat.categories], name="batching")
+    index = pd.MultiIndex.from_tuples(list(cells), names=[*factors, "arch", "init"]) if cells else None
     return pd.DataFrame(list(cells.values()), index=index, columns=columns).fillna("")
 
 
@@ -64,20 +65,20 @@ def _cell(group: pd.DataFrame, ranking: Ranking) -> str:
     numbers = means_over_seeds(group, [metric])
     if not numbers["seeds"]:
         return ", ".join(status for status in NOT_FINISHED if numbers[status]) or "–"
-    some = f" ({numbers['seeds']}/{len(group)})" if numbers["seeds"] < len(group) else ""
-    places = group[[f"best {axis}" for axis in numeric.axes_at_best(group)]].iloc[0].dropna()
-    at = f" at {', '.join(map(as_text, places))}" if len(places) else ""
-    return mean_and_spread(numbers[metric], numbers[f"{metric}_sd"], ranking) + at + some
+    finished = f" ({numbers['seeds']}/{len(group)})" if numbers["seeds"] < len(group) else ""
+    best_values = group[[f"best {axis}" for axis in numeric.axes_at_best(group)]].iloc[0].dropna()
+    at = f" at {', '.join(map(as_text, best_values))}" if len(best_values) else ""
+    return mean_and_spread(numbers[metric], numbers[f"{metric}_sd"], ranking) + at + finished
 
 
 def tables(runs: pd.DataFrame, cells: pd.DataFrame) -> Iterator[Table]:
-    """Yield the table as shown: one for each combination of the factors beside the three axes."""
-    beside = others(runs)
-    levels = [cells.index.get_level_values(name) for name in beside]
-    for key, part in list(cells.groupby(levels, sort=False)) if beside else [((), cells)]:
+    """Yield the displayed tables, one per combination of the factors other than arch, init and batching."""
+    factors = others(runs)
+    levels = [cells.index.get_level_values(name) for name in factors]
+    for values, group in list(cells.groupby(levels, sort=False)) if factors else [((), cells)]:
         rows = [
             [*map(Cell, map(str, index[-2:])), *map(Cell, map(str, row))]
-            for index, row in zip(part.index, part.to_numpy(), strict=True)
+            for index, row in zip(group.index, group.to_numpy(), strict=True)
         ]
-        title = ", ".join(f"{name}={value}" for name, value in zip(beside, key, strict=True))
-        yield Table(title, ["arch", "init", *map(str, part.columns)], rows, 2, file="table.csv")
+        title = ", ".join(f"{name}={value}" for name, value in zip(factors, values, strict=True))
+        yield Table(title, ["arch", "init", *map(str, group.columns)], rows, 2, file="table.csv")

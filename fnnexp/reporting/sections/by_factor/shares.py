@@ -1,4 +1,4 @@
-"""Which factor matters how much: shares of the variance, over all trials and within each batching mode."""
+"""How much each factor matters: its share of the variance, over all trials and within each batching mode."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from fnnexp.results.comparisons import Findings
     from fnnexp.results.ranking import Ranking
 
-TITLE, SHARE = "Which factor matters how much", "share of variance %"
+TITLE, SHARE = "How much each factor matters", "share of variance %"
 
 
 def section(runs: pd.DataFrame, findings: Findings) -> Section:
-    """Return the section of a frame of runs and what was found in it."""
+    """Return the section for a frame of runs and its findings."""
     modes, about = within_batching(runs, findings.ranking)
     blocks: list[Block] = [
         Text(findings.about_shares),
         *(Text(f"Within {mode}: {text}") for mode, text in about.items() if text != findings.about_shares),
     ]
-    blocks += [each for each in (table(findings), of_modes(modes)) if each.rows]
+    blocks += [shown for shown in (table(findings), of_modes(modes)) if shown.rows]
     data = {"shares": findings.shares}
     return Section(TITLE, blocks, data | ({"shares_within_batching": _stacked(modes)} if modes else {}))
 
@@ -33,35 +33,35 @@ def section(runs: pd.DataFrame, findings: Findings) -> Section:
 def within_batching(
     runs: pd.DataFrame, ranking: Ranking | None = None
 ) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
-    """Return the shares of each batching mode alone and a sentence about them, if more than it varies.
+    """Return the shares within each batching mode, and a sentence about them, if other factors vary too.
 
-    Where modes differ greatly, as after one epoch, they hide in all trials together what matters within one.
+    A large difference between modes, as after one epoch, would hide the factors that matter within a mode.
     """
     runs = filters.once(runs)
     table = comparisons.levels(runs) if len(runs) else runs[[]]
     if "batching" not in table or len(table.columns) == 1:
         return {}, {}
-    found = {
+    by_mode = {
         str(mode): comparisons.shares_by(runs.loc[part.index], ranking)
         for (mode,), part in groups(table, ["batching"])
     }
-    return {mode: each for mode, (each, _) in found.items()}, {
-        mode: about for mode, (_, about) in found.items()
+    return {mode: shares for mode, (shares, _) in by_mode.items()}, {
+        mode: about for mode, (_, about) in by_mode.items()
     }
 
 
 def _stacked(modes: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the shares of the modes below each other, the mode as the first column."""
+    """Return the shares of all modes in one frame, with the mode as the first column."""
     return pd.concat(modes, names=["batching"]).reset_index("batching")
 
 
 def table(findings: Findings) -> Table:
-    """Return the shares of variance over all trials as shown."""
+    """Return the displayed table of the shares over all trials."""
     return Table("", ["factor or interaction", SHARE], _rows(findings.shares, ["effect"]), 1)
 
 
 def of_modes(modes: dict[str, pd.DataFrame]) -> Table:
-    """Return the shares of variance within each batching mode as shown, a group of rows each."""
+    """Return the displayed table of the shares within each batching mode, grouped by mode."""
     rows = _rows(_stacked(modes), ["batching", "effect"]) if modes else []
     return Table("Within each batching mode", ["batching", "factor or interaction", SHARE], rows, 2)
 
