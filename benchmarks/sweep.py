@@ -84,13 +84,13 @@ def main() -> None:
         record("1,000 tiny trials on digits, per trial", timed(folder, [*FNNEXP, *TINY]), "ms", "25 or less")
         for quantity, command, target in (
             ("fnnexp dry_run=true of 1,000 trials", ["dry_run=true", *TINY], "6 s"),
-            ("fnnexp report of 1,000 trials", ["report", "fnnexp"], "15 s"),
+            ("fnnexp report of 1,000 trials", ["report", "digits"], "15 s"),
         ):
             record(quantity, timed(folder, [*FNNEXP, *command]), "s", target)
         for name, target in (("runs", "2 s"), ("curves", "5 s")):
             code = (
                 "import time, fnnexp, mlflow; began = time.perf_counter(); "
-                f"fnnexp.{name}('fnnexp'); print(time.perf_counter() - began)"
+                f"fnnexp.{name}('digits'); print(time.perf_counter() - began)"
             )
             completed = subprocess.run(
                 [sys.executable, "-c", code], cwd=folder, env=environment(), capture_output=True, check=True

@@ -260,7 +260,7 @@ def agrees(train_alone, same_bits):
 
     from stores import curve_in, points, runs_in, weights_in
 
-    def check(folder, trials, experiment="fnnexp", only=False, engine="numpy"):
+    def check(folder, trials, experiment="digits", only=False, engine="numpy"):
         runs = runs_in(folder, experiment)
         assert only or set(runs) == {trial.id for trial in trials}
         for trial in trials:

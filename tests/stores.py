@@ -10,7 +10,7 @@ import numpy as np
 from mlflow import MlflowClient
 
 
-def runs_in(folder, experiment="fnnexp"):
+def runs_in(folder, experiment="digits"):
     """Return MLflow's runs of an experiment's trials by id; a trial with two of them fails."""
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     there = client.get_experiment_by_name(experiment)
@@ -76,7 +76,7 @@ def assert_same_results(found, expected, same_bits):
         assert same_bits(found[trial][3], weights)
 
 
-def copy_run(folder, count, experiment="fnnexp"):
+def copy_run(folder, count, experiment="digits"):
     """Copy the one finished run of a store ``count`` times, each as the run of a trial of its own."""
     with closing(sqlite3.connect(folder / "mlflow.db")) as database:
         (experiment_id,) = database.execute(

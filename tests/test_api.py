@@ -56,7 +56,7 @@ def test_the_frame_holds_the_sweeps_trials_alone(store):
     runs = fnnexp.sweep(arch="relu_100", init=["max", "normal"], **SMALL)
     assert runs["arch"].cat.categories.tolist() == ["relu_100"]
     assert sorted(runs["init"]) == ["max", "normal"]
-    assert len(fnnexp.runs("fnnexp")) == 3
+    assert len(fnnexp.runs("digits")) == 3
 
 
 def test_a_grid_of_ones_own_is_found_in_its_folder(store, own_folder):

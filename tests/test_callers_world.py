@@ -122,7 +122,7 @@ def place(empty_store, tmp_path_factory):
     empty_store(folder)
     with contextlib.chdir(folder):
         runs = fnnexp.sweep(init=["he", "max"], seed=[0, 1], **SMALL)
-        return folder, runs, fnnexp.curves("fnnexp")
+        return folder, runs, fnnexp.curves("digits")
 
 
 @pytest.fixture
@@ -196,12 +196,12 @@ CALLS = {
     "sweep that is refused by its data": lambda runs, curves: fnnexp.sweep(data="files", epochs=1),
     "sweep that is interrupted": sweep_that_is_interrupted,
     "sweep into a store that fails when workers have begun": sweep_into_a_store_that_fails,
-    "runs": lambda runs, curves: fnnexp.runs("fnnexp"),
+    "runs": lambda runs, curves: fnnexp.runs("digits"),
     "runs that are not there": lambda runs, curves: fnnexp.runs("none"),
-    "curves": lambda runs, curves: fnnexp.curves("fnnexp"),
-    "diagnostics": lambda runs, curves: fnnexp.diagnostics("fnnexp"),
+    "curves": lambda runs, curves: fnnexp.curves("digits"),
+    "diagnostics": lambda runs, curves: fnnexp.diagnostics("digits"),
     "leaderboard": lambda runs, curves: fnnexp.leaderboard(runs),
-    "leaderboard of what is no frame": lambda runs, curves: fnnexp.leaderboard("fnnexp"),
+    "leaderboard of what is no frame": lambda runs, curves: fnnexp.leaderboard("digits"),
     "compare": lambda runs, curves: fnnexp.compare(runs),
     "shares": lambda runs, curves: fnnexp.shares(runs),
     "seconds_to": lambda runs, curves: fnnexp.seconds_to(runs, curves, 0.5),
@@ -213,7 +213,7 @@ CALLS = {
     "images": lambda runs, curves: fnnexp.images("digits"),
     "images that are not there": lambda runs, curves: fnnexp.images("none"),
     "published": lambda runs, curves: fnnexp.published(),
-    "report": lambda runs, curves: report.write("fnnexp"),
+    "report": lambda runs, curves: report.write("digits"),
     "report of what is not there": lambda runs, curves: report.write("none"),
 }
 RAISE = {name for name in CALLS if any(word in name for word in (" that ", " no ", " not "))}

@@ -119,7 +119,7 @@ import sys, fnnexp
 runs = fnnexp.sweep("init=he", data="digits", epochs=1, seed=[0, 1], **{"execution.n_jobs": 1})
 assert len(runs) == 2 and sys.stdout.errors == "strict"
 from fnnexp.reporting import write
-write.write("fnnexp")
+write.write("digits")
 """
 
 

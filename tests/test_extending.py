@@ -227,7 +227,7 @@ from fnnexp.nn.pieces.metrics import METRICS
 METRICS["confidence"] = lambda P, labels: P.max(axis=1)
 import fnnexp
 runs = fnnexp.sweep(data="digits", epochs=1, **{"execution.n_jobs": 1, "execution.backend": "threading"})
-curves = fnnexp.curves("fnnexp")
+curves = fnnexp.curves("digits")
 (at_end,) = curves.query("metric == 'test_confidence'")["value"]
 assert 0.1 < at_end < 1, at_end
 assert runs["test_confidence"].item() == at_end

@@ -434,7 +434,7 @@ def test_what_lies_in_the_cache_is_not_unpickled(place, monkeypatch, capsys):
         allow_pickle=True,
     )
     data.prepare("digits")
-    assert "made again" in capsys.readouterr().err
+    assert "preparing it again" in capsys.readouterr().err
     assert everything(place) == ["inner"]
 
 

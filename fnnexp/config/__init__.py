@@ -1,11 +1,12 @@
-"""Configs: from what a user types to trials.
+"""Configs: turn a user's command into trials.
 
-- ``schema``: the keys, their types and defaults; where the shipped files lie.
-- ``compose``: the one way in: a command to a sweep.
-- ``safety``: what a config may not do, looked at before Hydra reads a file and after it composed.
-- ``jobs``, ``checks``: a composed config, read, and refused where no experiment can mean it.
-- ``resolve``, ``trial``: a job and its data to a trial; a trial's identity.
+- ``schema``: the keys, their types and defaults; the folders of the shipped files.
+- ``compose``: the only entry point: turn a command into a sweep.
+- ``composition``, ``combinations``: compose configs with Hydra.
+- ``safety``: refuse configs that are more than data, before Hydra reads a file and after it composed one.
+- ``jobs``, ``checks``: read a composed config, and refuse impossible values.
+- ``resolve``, ``trial``: turn a job and its data into a trial; a trial's identity.
 - ``execution``: where and how trials run.
-- ``messages``: Hydra's complaints in words that say what to write.
-- ``commands``: commands and values as a shell and Hydra take them.
+- ``messages``: turn Hydra's errors into messages that say what to write.
+- ``commands``: commands and values in the syntax of the shell and of Hydra.
 """

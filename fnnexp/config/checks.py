@@ -1,4 +1,4 @@
-"""Checks of a config: values out of range, unknown names, keys that do not go together."""
+"""Check a config: values out of range, unknown names, keys that do not go together."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 
 
 class MeaninglessError(ConfigError):
-    """A value that has no meaning beside the options chosen, such as a batch size where batches are full."""
+    """A value has no meaning with the chosen options, such as a batch size with full batches."""
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)
@@ -27,15 +27,15 @@ class MeaninglessError(ConfigError):
 
 
 def check(config: Config) -> None:
-    """Refuse what no experiment can mean; see :func:`read`."""
+    """Raise `ConfigError` for a value that is unknown, out of range or meaningless."""
     _one_of("arch.activation", config.arch.activation, ACTIVATIONS)
     _one_of("arch.hidden_bias", config.arch.hidden_bias, BIASES)
     _one_of("arch.output_bias", config.arch.output_bias, BIASES)
-    hidden: Any = config.arch.hidden  # OmegaConf looks neither at a list's lists nor behind a reference
+    hidden: Any = config.arch.hidden  # OmegaConf checks neither nested lists nor resolved references
     if not isinstance(hidden, list) or not all(isinstance(width, int) for width in hidden):
         raise ConfigError(_no_widths(hidden))
     for width in hidden:
-        _at_least("arch.hidden", width, 1, "every width a whole number ≥ 1, as in arch.hidden=[64,32]")
+        _at_least("arch.hidden", width, 1, "every width as a whole number ≥ 1, as in arch.hidden=[64,32]")
     _one_of("init.method", config.init.method, INITIALIZERS)
     _belongs("init.std", config.init.std, config.init.method == "normal", "init=normal init.std=0.3")
     if config.init.std is not None:
@@ -51,7 +51,7 @@ def check(config: Config) -> None:
         _at_least("batching.size", config.batching.size, 1, "batching.size=128")
     if config.batching.mode == "full" and config.batching.shuffle:
         raise MeaninglessError(
-            "batching.shuffle", "batching.shuffle=true, but a full batch has no order; leave it out"
+            "batching.shuffle", "batching.shuffle=true, but a full batch has no order; omit batching.shuffle"
         )
     _check_optimizer(config.optimizer)
     for mode in config.optimizer.lr_for:
@@ -79,11 +79,11 @@ def _check_reading(data: DataConfig) -> None:
 
 
 def _no_widths(hidden: Any) -> str:
-    given = str(hidden).replace(" ", "")
-    said = f"arch.hidden={given}: must be one list of whole numbers ≥ 1; "
-    if isinstance(hidden, list) and hidden and all(isinstance(each, list) for each in hidden):
-        return f"{said}write arch.hidden={given[1:-1]}{' with -m' if len(hidden) > 1 else ''}"
-    return f"{said}write arch.hidden=[64,32]"
+    text = str(hidden).replace(" ", "")
+    problem = f"arch.hidden={text}: must be one list of whole numbers ≥ 1; "
+    if isinstance(hidden, list) and hidden and all(isinstance(widths, list) for widths in hidden):
+        return f"{problem}write arch.hidden={text[1:-1]}{' with -m' if len(hidden) > 1 else ''}"
+    return f"{problem}write arch.hidden=[64,32]"
 
 
 def _check_optimizer(optimizer: OptimizerConfig) -> None:
@@ -108,7 +108,7 @@ def _optimizer_with(hyperparameter: str) -> str:
 def _check_execution(execution: Execution) -> None:
     if execution.n_jobs == 0:
         raise ConfigError(
-            "execution.n_jobs=0: must be 1 or more, or -1 for one a core; write execution.n_jobs=2"
+            "execution.n_jobs=0: must be 1 or more, or -1 for one per core; write execution.n_jobs=2"
         )
     if abs(execution.n_jobs) > MOST_WORKERS:
         raise ConfigError(
@@ -120,22 +120,22 @@ def _check_execution(execution: Execution) -> None:
         _at_least("execution.max_lanes", execution.max_lanes, 1, "execution.max_lanes=12")
     _finite("execution.segment_seconds", execution.segment_seconds, 0)
     _at_least("execution.retries", execution.retries, 0, "execution.retries=1")
-    wanted, example = ADDRESSES.get(execution.backend, (None, "tcp://HOST:8786"))
-    backend = execution.backend if wanted else "dask"
-    written = f"execution.backend={backend} execution.address={example}"
-    _belongs("execution.address", execution.address, wanted is not None, written)
-    if wanted and not re.fullmatch(wanted, str(execution.address)):
+    pattern, address = ADDRESSES.get(execution.backend, (None, "tcp://HOST:8786"))
+    backend = execution.backend if pattern else "dask"
+    example = f"execution.backend={backend} execution.address={address}"
+    _belongs("execution.address", execution.address, pattern is not None, example)
+    if pattern and not re.fullmatch(pattern, str(execution.address)):
         raise ConfigError(
-            f"execution.address={execution.address}: is no address of {backend}; write {written}"
+            f"execution.address={execution.address}: is not an address of {backend}; write {example}"
         )
 
 
 def _check_uri(uri: str | None) -> None:
     _printable("tracking.uri", uri)
     if uri is not None and re.fullmatch(r"[\w.-]+:\d+(/.*)?", uri):
-        raise ConfigError(f"tracking.uri={uri}: lacks how to reach it; write tracking.uri=http://{uri}")
+        raise ConfigError(f"tracking.uri={uri}: lacks the protocol; write tracking.uri=http://{uri}")
     if uri is not None and "://" not in uri and uri.endswith((".db", ".sqlite")):
-        raise ConfigError(f"tracking.uri={uri}: lacks what it is; write tracking.uri=sqlite:///{uri}")
+        raise ConfigError(f"tracking.uri={uri}: lacks the scheme; write tracking.uri=sqlite:///{uri}")
 
 
 def _one_of(key: str, value: str, allowed: Iterable[str]) -> None:
@@ -158,16 +158,16 @@ def _finite(key: str, value: float, least: float) -> None:
 
 def _printable(key: str, value: str | None) -> None:
     if value is not None and not value.isprintable():
-        raise ConfigError(f"{key}={value!r}: holds a character that cannot be seen; write it without")
+        raise ConfigError(f"{key}={value!r}: contains an invisible character; write it without")
 
 
 def _belongs(key: str, value: Any, wanted: bool, example: str) -> None:
-    """Refuse a value where it has no meaning, and its absence where it is needed."""
+    """Raise if a value is missing although it is wanted, or given although it has no meaning."""
     if value is None and wanted:
         raise ConfigError(f"{key} has no value; write {example}")
     if value is not None and not wanted:
         raise MeaninglessError(
             key,
-            f"{key}={value} has no meaning here; it goes with {example}; leave it out, or where a file gives "
-            f"it write {key}=null",
+            f"{key}={value} has no meaning here; it goes with {example}; omit it, or if a file sets it write "
+            f"{key}=null",
         )

@@ -1,8 +1,8 @@
-"""Compositions of many sets of options, put together from a few.
+"""Compose many sets of options from a few compositions of Hydra, for speed.
 
-A plain option, such as ``init=he``, is a file that fills the node of its own group, whatever the other
-options are. So Hydra composes a grid of plain options only until each option has been met once: as often as
-the longest group has options. Every other set is the first with the nodes of its options.
+A plain option, such as ``init=he``, is a file that fills the node of its own group, independently of the
+other options. So Hydra composes a grid of plain options only until it has composed each option once: as
+often as the longest group has options. Every other set is a copy with other nodes.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from fnnexp.config.schema import SCHEMA
 from fnnexp.errors import ConfigError, FnnexpError
 
 MOST_CONFIGS = 1000
-"""As many configs as a defaults list may lead to; the shipped ones lead to a dozen."""
+"""The most configs that a defaults list may lead to; the shipped lists lead to a dozen."""
 
 Options = tuple[str, ...]
-"""Overrides that choose options, each as it is written."""
+"""Overrides that choose options, as they are written."""
 
 
 @dataclass(frozen=True)
 class Composed:
-    """What Hydra composed of a set of options: the config without Hydra's node, and the options chosen."""
+    """The composition of a set of options: the config without Hydra's node, and the options chosen."""
 
     config: DictConfig
     choices: Mapping[str, Any]
@@ -38,16 +38,16 @@ class Composed:
 
 @dataclass
 class _Family:
-    """Sets of options that differ in plain options alone.
+    """Sets of options that differ only in plain options.
 
     Attributes
     ----------
     first
-        The composition of one of them.
+        The first composition of a set.
     nodes
-        The node of each plain option, by group and option.
+        The node of each composed plain option, by group and option.
     expected
-        The options of each group that will be asked for.
+        The options of each group that will be needed.
     """
 
     first: Composed | None = None
@@ -61,15 +61,15 @@ class Combinations:
     Parameters
     ----------
     compose
-        Composes a set by Hydra.
+        Compose a set of options with Hydra.
     parse
-        Parses one override.
+        Parse an override.
     folders
-        Where configs lie, the first one first.
+        The folders of configs, in order of precedence.
     primary
         The name of the primary config.
     is_group
-        Whether a key is a group's.
+        Return whether a key is a group.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Combinations:
         self._known: dict[Options, Composed] = {}
 
     def expect(self, sets: Iterable[Options]) -> None:
-        """Announce the sets that will be asked for: then a composition meets as many new ones as it can."""
+        """Announce the sets that will be needed, so that each composition includes new options."""
         for options in dict.fromkeys(sets):
             expected = self._family(options).expected
             for group, option in filter(None, map(self._plain, options)):
@@ -97,21 +97,21 @@ class Combinations:
                     expected[group].append(option)
 
     def of(self, options: Options) -> Composed:
-        """Return the composition of a set."""
+        """Return the composition of a set of options."""
         if options not in self._known:
             self._known[options] = self._combined(options) or self._compose(options)
         return self._known[options]
 
     def _combined(self, options: Options) -> Composed | None:
-        """Return a set put together from others, or None where Hydra has to compose it."""
+        """Return the composition of a set, combined from others; None if Hydra has to compose it."""
         if not self._has_fixed_defaults(options):
             return None
         family = self._family(options)
-        chosen = [each for each in map(self._plain, options) if each is not None]
-        if any(each not in family.nodes for each in chosen):
+        chosen = [plain for plain in map(self._plain, options) if plain is not None]
+        if any(plain not in family.nodes for plain in chosen):
             try:
-                self._meet(family, self._with_unmet(family, options))
-            except FnnexpError:  # another set's fault, or this one's, which Hydra then tells
+                self._compose_into(family, self._with_new_options(family, options))
+            except FnnexpError:  # if this set is at fault and not another, composing it raises again
                 return None
         if family.first is None:
             return None
@@ -125,27 +125,28 @@ class Combinations:
         key = tuple(plain[0] if (plain := self._plain(line)) else (line,) for line in options)
         return self._families.setdefault(key, _Family())
 
-    def _with_unmet(self, family: _Family, options: Options) -> Options:
-        """Return the set with options in place of its own that were met, where others are still to be met."""
+    def _with_new_options(self, family: _Family, options: Options) -> Options:
+        """Return the set with known options replaced by expected options that are still unknown."""
         lines = []
         for line in options:
             plain = self._plain(line)
             if plain is not None and plain in family.nodes:
                 group, option = plain
-                unmet = (each for each in family.expected.get(group, ()) if (group, each) not in family.nodes)
-                line = f"{group}={next(unmet, option)}"
+                expected = family.expected.get(group, ())
+                new = (name for name in expected if (group, name) not in family.nodes)
+                line = f"{group}={next(new, option)}"
             lines.append(line)
         return tuple(lines)
 
-    def _meet(self, family: _Family, options: Options) -> None:
-        """Have a set composed, and keep the nodes of its plain options."""
+    def _compose_into(self, family: _Family, options: Options) -> None:
+        """Compose a set, and keep the nodes of its plain options."""
         composed = self._compose(options)
         family.first = family.first or composed
         for group, option in filter(None, map(self._plain, options)):
             family.nodes[group, option] = composed.config[group]
 
     def _group_and_option(self, line: str) -> tuple[str, str] | None:
-        """Return the group and the option of a plain option; None for any other override."""
+        """Return the group and the name of a plain option; None for any other override."""
         override = self._parse(line)
         group, option = override.key_or_group, override.value()
         plain = override.type is OverrideType.CHANGE and override.package is None and "/" not in group
@@ -158,7 +159,7 @@ class Combinations:
         return group, option
 
     def _has_fixed_defaults(self, options: Options) -> bool:
-        """Return False where a default may follow from another choice, as in ``init: from_${batching}``."""
+        """Return False if a default may depend on another choice, as in ``init: from_${batching}``."""
         names = [self._primary]
         for line in options:
             override = self._parse(line)
@@ -172,9 +173,9 @@ class Combinations:
         return all(map(self._is_fixed, names))
 
     def _walk(self, name: str) -> bool:
-        """Return True where a config and all that its defaults lists name are files that refer to nothing.
+        """Return True if a config and all configs of its defaults lists are files without references.
 
-        An entry that is not understood gives False: then Hydra composes every set.
+        For an unknown kind of entry, return False: then Hydra composes every set.
         """
         file = self._file(name)
         if file is None:
@@ -182,17 +183,17 @@ class Combinations:
         defaults = self._defaults(name, file)
         if defaults is not None and not isinstance(defaults, list):
             return False
-        return all(self._is_fixed_default(each, name.rpartition("/")[0]) for each in defaults or [])
+        return all(self._is_fixed_default(default, name.rpartition("/")[0]) for default in defaults or [])
 
     def _is_fixed_default(self, default: Any, group: str) -> bool:
-        """Whether an entry of a defaults list in a group is one of :meth:`_walk`'s."""
+        """Return whether an entry of a defaults list in a group passes :meth:`_walk`."""
         if isinstance(default, str):
             names = [default]
         elif isinstance(default, dict) and len(default) == 1:
             ((key, option),) = default.items()
             key = re.sub(r"^override ", "", str(key))
             if key.lstrip("/").startswith("hydra/") or option is None:
-                return True  # of Hydra's own, or nothing
+                return True  # Hydra's own, or no option
             if not isinstance(option, str):
                 return False
             names = [f"{key}/{option}"]
@@ -201,27 +202,27 @@ class Combinations:
         (name,) = names
         if name in ("_self_", SCHEMA):
             return True
-        if not re.fullmatch(r"/?[\w./-]+", name):  # a reference, a package, an optional one
+        if not re.fullmatch(r"/?[\w./-]+", name):  # a reference, a package, or an optional config
             return False
         return self._is_fixed(name.lstrip("/") if name.startswith("/") or not group else f"{group}/{name}")
 
     def refuse_endless(self, names: Iterable[str]) -> None:
-        """Refuse configs whose defaults lists lead to thousands of configs: Hydra would never end.
+        """Raise if a config's defaults lists lead to thousands of configs: Hydra would never finish.
 
         Raises
         ------
         ConfigError
-            With the config, and how many there may be.
+            With the config, and how many configs are allowed.
         """
         for name in names:
             if self._count(name, ()) > MOST_CONFIGS:
                 raise ConfigError(
-                    f"the defaults of '{name}' lead to more than {MOST_CONFIGS} configs, as of files "
-                    "that name each other twice; name each once"
+                    f"the defaults of '{name}' lead to more than {MOST_CONFIGS} configs, as when files name "
+                    "each other twice; name each config once"
                 )
 
     def _count(self, name: str, above: tuple[str, ...]) -> int:
-        """Return how many configs a config stands for, itself and those that its defaults lead to."""
+        """Return the number of configs that a config leads to through its defaults, including itself."""
         if name not in self._counts and name not in above:
             file, group = self._file(name), name.rpartition("/")[0]
             defaults = self._defaults(name, file) if file is not None else None
@@ -234,7 +235,7 @@ class Combinations:
         return self._counts.get(name, 1)
 
     def _named_by(self, default: Any, group: str) -> list[str]:
-        """Return the configs that an entry of a defaults list in a group may name; of a reference, any."""
+        """Return the configs that an entry of a defaults list in a group may name."""
         if isinstance(default, dict) and len(default) == 1:
             ((key, options),) = default.items()
         else:
@@ -242,13 +243,13 @@ class Combinations:
         start = str(key).split(" ")[-1].partition("@")[0]
         names = []
         for option in options if isinstance(options, list) else [options]:
-            said = str(option).partition("@")[0]
-            name = f"{start}/{said}" if start else said
+            without_package = str(option).partition("@")[0]
+            name = f"{start}/{without_package}" if start else without_package
             names.append(f"{group}/{name}" if group and not name.startswith("/") else name.lstrip("/"))
-        return [found for name in names for found in self._matching(name)]
+        return [match for name in names for match in self._matching(name)]
 
     def _matching(self, name: str) -> list[str]:
-        """Return a config's name, or where it holds a reference those of all files in its group."""
+        """Return a list of the name or, if it contains a reference, of all configs in its group."""
         if "${" not in name:
             return [name]
         group = name[: name.index("${")].rpartition("/")[0]
@@ -257,11 +258,11 @@ class Combinations:
         ]
 
     def _file(self, name: str) -> Path | None:
-        """Return the file of a config, or None: a name may be that of a schema, or of nothing."""
+        """Return the file of a config; None if the name is a schema's or unknown."""
         files = (folder / f"{name.removesuffix('.yaml')}.yaml" for folder in self._folders)
         return next((file for file in files if file.is_file()), None)
 
     def _defaults(self, name: str, file: Path) -> Any:
-        """Return a config's defaults list as it is written; None if it has none."""
-        written: Any = OmegaConf.to_container(safety.load(file, name.rpartition("/")[0]), resolve=False)
-        return written.get("defaults") if isinstance(written, dict) else None
+        """Return a config's defaults list, unresolved; None if it has none."""
+        content: Any = OmegaConf.to_container(safety.load(file, name.rpartition("/")[0]), resolve=False)
+        return content.get("defaults") if isinstance(content, dict) else None

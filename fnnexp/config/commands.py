@@ -1,4 +1,4 @@
-"""Commands: what a user asks for, and what the product prints, each as a shell takes it."""
+"""Commands: those that users write, and those that fnnexp prints, in the syntax of a shell."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from pathlib import Path
 
 
 def program() -> str:
-    """Return what a shell here calls fnnexp: its name, or how this one was called where the name finds none.
+    """Return how to call this fnnexp from the current shell.
 
-    The name may also find another, in another environment.
+    It is ``fnnexp`` if the shell finds this program by that name. Otherwise it is the path by which the
+    program was called: the shell may find no fnnexp, or that of another environment.
     """
-    called, found = Path(sys.argv[0]), shutil.which("fnnexp")
-    if called.parts[-2:] == ("fnnexp", "__main__.py"):
-        return "fnnexp" if found else f"{shlex.quote(sys.executable)} -m fnnexp"
-    if called.stem != "fnnexp" or (found and called.exists() and called.samefile(found)):
+    script, on_path = Path(sys.argv[0]), shutil.which("fnnexp")
+    if script.parts[-2:] == ("fnnexp", "__main__.py"):
+        return "fnnexp" if on_path else f"{shlex.quote(sys.executable)} -m fnnexp"
+    if script.stem != "fnnexp" or (on_path and script.exists() and script.samefile(on_path)):
         return "fnnexp"
     return shlex.quote(sys.argv[0])
 
 
 def ranking_options(metric: str | None, margin: float | None) -> str:
-    """Return the options of a report that is ranked by a metric, or with a margin.
+    """Return the command-line options for a report's metric and margin.
 
     >>> ranking_options("val_loss", 0.5), ranking_options(None, None)
     (' --metric val_loss --margin 0.5', '')
@@ -43,22 +44,22 @@ def report_command(
     folder: Path | None = None,
     program: str = "fnnexp",
 ) -> str:
-    """Return the command that reports on an experiment, as a shell takes it.
+    """Return the shell command that reports on an experiment.
 
     Parameters
     ----------
     experiment
-        Its name.
+        The name of the experiment.
     where
-        The options of the part that is reported, `KEY=VALUE`.
+        The selection of trials, each `KEY=VALUE`.
     store
-        What names the store, from :func:`fnnexp.tracking.store.option`.
+        The option for the store, from :func:`fnnexp.tracking.store.option`.
     ranked
-        What is ranked by, from :func:`ranking_options`.
+        The options for metric and margin, from :func:`ranking_options`.
     folder
-        Where the report goes, if not to its usual place.
+        The folder of the report; None is the default folder.
     program
-        What the shell calls fnnexp.
+        How the shell calls fnnexp, from :func:`program`.
 
     Examples
     --------
@@ -73,36 +74,36 @@ def report_command(
 
 
 PLAIN = r"(?!(null|true|false|nan|inf)$|\.\d)[A-Za-z_./][\w./-]*"
-"""A text that Hydra's override grammar reads as itself."""
+"""A value that Hydra's override grammar reads as plain text, without quotes."""
 
 
 def quoted(text: str) -> str:
-    r"""Return a text as Hydra's override grammar reads it back: in quotes where it is not plain.
+    r"""Return a text as a value in Hydra's override grammar, in quotes if it needs them.
 
     >>> [quoted(text) for text in ("he", "a/b.npz", "a b", "True", ".5")]
     ['he', 'a/b.npz', "'a b'", "'True'", "'.5'"]
     """
     if re.fullmatch(PLAIN, text, re.ASCII | re.IGNORECASE):
         return text
-    # Hydra's grammar: a backslash escapes a quote, and itself only before one or at the end.
+    # In Hydra's grammar a backslash escapes a quote. It escapes itself only before a quote or at the end.
     escaped = re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text)
     return f"'{escaped}'"
 
 
 @dataclass(frozen=True)
 class Command:
-    """What a user asks for: the words of the command line, or of a call from Python.
+    """A command that trains, from the command line or from Python.
 
     Attributes
     ----------
     config_name
         The primary config: ``config`` for one trial, or the name of a grid.
     overrides
-        In Hydra's grammar, in the user's order.
+        The overrides in Hydra's grammar, in the user's order.
     config_dir
-        A folder with configs of the user's own, which come before fnnexp's.
+        A folder of the user's configs, which take precedence over fnnexp's.
     multirun
-        Whether to run every combination; a grid with ``hydra.mode: MULTIRUN`` does so anyway.
+        Whether to run every combination of values. A grid with ``hydra.mode: MULTIRUN`` always does.
     """
 
     config_name: str = "config"
@@ -111,7 +112,7 @@ class Command:
     multirun: bool = False
 
     def __str__(self) -> str:
-        """Return it as a shell takes it.
+        """Return the shell command.
 
         >>> str(Command("card_grid", ("seed=range(5)",)))
         "fnnexp -cn card_grid 'seed=range(5)'"
@@ -123,7 +124,7 @@ class Command:
 
 
 def grid_name(config_name: str) -> str | None:
-    """Return the name of a grid's file, which may be given with its extension; None where there is none.
+    """Return the name of a grid from the name of its config; None if the config is not a grid.
 
     >>> grid_name("card_grid"), grid_name("mine/card_grid.yaml"), grid_name("config")
     ('card_grid', 'card_grid', None)

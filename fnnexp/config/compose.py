@@ -1,6 +1,6 @@
-"""The one way in: from a config name, overrides and a folder to a sweep's trials and how they run.
+"""Turn a command into a sweep: its trials, and how they run.
 
-The command line, ``fnnexp.sweep()`` and ``fnnexp reproduce`` compose here, and nowhere else.
+The command line, ``fnnexp.sweep()`` and ``fnnexp reproduce`` all compose here.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import hydra
 from omegaconf import OmegaConf, open_dict
 
 from fnnexp.config.commands import Command, grid_name
-from fnnexp.config.composition import FULL_ERROR, SEARCH_PATH, as_it_was, composing
+from fnnexp.config.composition import FULL_ERROR, SEARCH_PATH, composing, hydra_state_restored
 from fnnexp.config.execution import Execution
 from fnnexp.config.jobs import Job, key_of
 from fnnexp.config.messages import explain
-from fnnexp.config.resolve import trial
+from fnnexp.config.resolve import data_name, trial
 from fnnexp.config.schema import Config, conf_folder, sweeps_folder
 from fnnexp.config.trial import Trial
 from fnnexp.data import datasets
@@ -27,10 +27,13 @@ from fnnexp.errors import ConfigError, FnnexpError
 from fnnexp.nn.engines.base import engine_named
 
 LONGEST_NAME = 200
-"""Characters of an experiment's name; MLflow takes 500."""
+"""The most characters of an experiment's name; MLflow allows 500."""
+
+LONGEST_DATA_NAME = 60
+"""The most characters of an experiment's name that is made from the names of data sets."""
 
 PLACES = ("tracking.uri", "execution.address")
-"""The keys that name where results go and who trains."""
+"""The keys that name the store of results and the cluster that trains."""
 
 
 @dataclass(frozen=True)
@@ -40,21 +43,21 @@ class Sweep:
     Attributes
     ----------
     command
-        What was asked for.
+        The command.
     experiment
-        The MLflow experiment that holds the runs.
+        The name of the MLflow experiment for the runs.
     trials
-        Each once, in the grid's order.
+        The trials in the grid's order, without duplicates.
     execution
-        How they run.
+        How the trials run.
     tracking_uri
         MLflow's store; None is MLflow's own default.
     dry_run
         Whether to show the plan and train nothing.
     notes
-        Lines to show before anything else.
+        Notes to print before training.
     named_by_files
-        The keys of :data:`PLACES` whose value is a file's and not the command's.
+        The keys of :data:`PLACES` that a file sets and the command does not.
     """
 
     command: Command
@@ -68,20 +71,20 @@ class Sweep:
 
 
 def compose(command: Command, begin: Callable[[Config, int], None] | None = None) -> Sweep:
-    """Return the sweep that a command names, with its data prepared.
+    """Return the sweep of a command, with its data prepared.
 
     Parameters
     ----------
     command
-        What to compose.
+        The command to compose.
     begin
-        Called with the first job's config and the number of jobs, as soon as that job is composed: workers
-        can start while the others are.
+        Called with the first job's config and the number of jobs, as soon as the first job is composed. So
+        workers can start while the other jobs are composed.
 
     Raises
     ------
     FnnexpError
-        When the command names no experiment, with what was given, what is allowed and what to write.
+        If the command cannot be composed, with what was given, what is allowed and what to write.
     """
     jobs: list[Job] = []
     with composing(command) as composition:
@@ -93,8 +96,10 @@ def compose(command: Command, begin: Callable[[Config, int], None] | None = None
     config = _shared_config(jobs)
     _refuse_absent_engine(config.execution.engine)
     experiment = experiment_name(jobs, command.config_name)
-    trials, told = _trials(jobs)
-    twice = [f"{len(jobs) - len(trials)} of {len(jobs)} jobs name a trial already named; each runs once"]
+    trials, data_notes = _trials(jobs)
+    duplicates = [
+        f"{len(jobs) - len(trials)} of {len(jobs)} jobs are duplicates of other jobs; each trial runs once"
+    ]
     return Sweep(
         command=command,
         experiment=experiment,
@@ -102,24 +107,24 @@ def compose(command: Command, begin: Callable[[Config, int], None] | None = None
         execution=replace(config.execution, diagnostics=config.diagnostics),
         tracking_uri=config.tracking.uri,
         dry_run=config.dry_run,
-        notes=(*(twice if len(trials) < len(jobs) else ()), *notes, *told),
+        notes=(*(duplicates if len(trials) < len(jobs) else ()), *notes, *data_notes),
         named_by_files=tuple(_named_by_files(config, command)),
     )
 
 
 def jobs_of(command: Command) -> list[Job]:
-    """Return the checked jobs of a command, their data not looked at; see :func:`compose`."""
+    """Return the checked jobs of a command, without reading their data; see :func:`compose`."""
     with composing(command) as composition:
         return list(composition.jobs())
 
 
 def show(command: Command, part: str, *, package: str | None = None, resolve: bool = False) -> str:
-    """Return a composed config as YAML: what ``--cfg job``, ``hydra`` or ``all`` prints.
+    """Return a composed config as YAML: the output of ``--cfg job``, ``--cfg hydra`` or ``--cfg all``.
 
     Raises
     ------
     FnnexpError
-        When Hydra can't compose it, or it has no such package.
+        If Hydra cannot compose the config, or the config has no such package.
     """
     with composing(command) as composition:
         composition.refuse_several()
@@ -139,21 +144,22 @@ def show(command: Command, part: str, *, package: str | None = None, resolve: bo
 
 
 def let_hydra_answer(command: Command) -> None:
-    """Let Hydra answer the flags in ``sys.argv`` itself: ``--info``, ``--hydra-help``, shell completion.
+    """Let Hydra handle the flags in ``sys.argv``: ``--info``, ``--hydra-help``, shell completion.
 
     Raises
     ------
     FnnexpError
-        When Hydra can't compose the command, or its config is more than data. Nothing of Hydra's ran then.
+        If Hydra cannot compose the command, or its config is more than data. Nothing has run then.
     """
     with composing(command) as composition:
         composition.refuse_several()
-    if SEARCH_PATH in os.environ.get("COMP_LINE", ""):  # completing, Hydra imports the packages it names
+    # To complete such a line, Hydra would import the packages that it names.
+    if SEARCH_PATH in os.environ.get("COMP_LINE", ""):
         return
     before = os.environ.get(FULL_ERROR)
-    os.environ[FULL_ERROR] = "1"  # Hydra then raises what it would print
+    os.environ[FULL_ERROR] = "1"  # so that Hydra raises errors instead of printing them
     try:
-        with as_it_was():
+        with hydra_state_restored():
             hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(print)()
     except Exception as error:
         if before == "1" or isinstance(error, FnnexpError):
@@ -167,50 +173,51 @@ def let_hydra_answer(command: Command) -> None:
 
 
 def _notes_of_own_files(command: Command, search_path: Sequence[Path]) -> Iterator[str]:
-    """Yield what to say of the user's files that have the names of shipped ones.
+    """Yield notes on the user's files that have the same names as shipped files.
 
-    As in any Hydra app, a folder of `-cd` comes before the shipped ones, and `hydra.searchpath` after them.
+    As in any Hydra app, the folder of `-cd` takes precedence over the shipped files, and these take
+    precedence over the folders of `hydra.searchpath`.
     """
     if command.config_dir is not None and (own := _named_as_shipped(command.config_dir)):
-        yield f"{command.config_dir} has files that stand in for fnnexp's of the same name: {', '.join(own)}"
+        yield f"{command.config_dir} has files that replace fnnexp's files of the same name: {', '.join(own)}"
     for folder in search_path:
-        if passed_over := _named_as_shipped(folder):
+        if unused := _named_as_shipped(folder):
             yield (
-                f"{folder} has files that fnnexp's of the same name come before: {', '.join(passed_over)}; "
-                f"write -cd {folder}"
+                f"ignoring files in {folder} that fnnexp has by the same name: {', '.join(unused)}; to use "
+                f"them write -cd {folder}"
             )
 
 
 def _named_as_shipped(folder: Path) -> list[str]:
-    """Return the files of a folder of configs that have the names of shipped ones."""
+    """Return the files in a folder of configs that have the names of shipped files."""
     shipped = [
-        path.relative_to(there)
-        for there in (conf_folder(), sweeps_folder())
-        for path in sorted(there.rglob("*.yaml"))
+        path.relative_to(root)
+        for root in (conf_folder(), sweeps_folder())
+        for path in sorted(root.rglob("*.yaml"))
     ]
     return [path.as_posix() for path in shipped if (folder / path).is_file()]
 
 
 def _named_by_files(config: Config, command: Command) -> Iterator[str]:
-    """Yield the keys of :data:`PLACES` that have a value which the command does not give."""
+    """Yield the keys of :data:`PLACES` that a file sets and the command does not."""
     for key in PLACES:
         node, _, name = key.partition(".")
-        given = any(
+        in_command = any(
             key_of(override) == key or (key_of(override) == node and f"{name}:" in override)
             for override in command.overrides
         )
-        if not given and getattr(getattr(config, node), name) is not None:
+        if not in_command and getattr(getattr(config, node), name) is not None:
             yield key
 
 
 def _shared_config(jobs: Sequence[Job]) -> Config:
-    """Return the first job's config; what is not scientific must be the same in all."""
+    """Return the first job's config; raise if the jobs differ in how they run."""
     first = jobs[0].config
     for job in jobs:
         for key in ("execution", "tracking", "diagnostics", "dry_run"):
             if getattr(job.config, key) != getattr(first, key):
                 raise ConfigError(
-                    f"{key} differs within the sweep; it is one for all trials: write one value"
+                    f"{key} differs between jobs; it must be the same for all trials: write one value"
                 )
     return first
 
@@ -220,22 +227,22 @@ def _refuse_absent_engine(name: str) -> None:
         engine_named(name)
     except ImportError as error:
         raise ConfigError(
-            f"execution.engine={name} needs a package that can't be imported here ({error}); write: "
+            f"execution.engine={name} needs a package that can't be imported ({error}); write: "
             f'pip install "fnnexp[{name}]", or execution.engine=numpy'
         ) from error
 
 
 def _trials(jobs: Sequence[Job]) -> tuple[list[Trial], list[str]]:
-    """Return the jobs' trials, each once, their data prepared; and what was decided about the data."""
+    """Prepare the jobs' data; return their trials without duplicates, and notes on the data."""
     prepared: dict[tuple[Any, ...], datasets.Prepared] = {}
     trials: dict[str, Trial] = {}
     for job in jobs:
-        asked = job.config.data
-        source = (asked.name, asked.path, asked.test_path, asked.reading)
+        config = job.config.data
+        source = (config.name, config.path, config.test_path, config.reading)
         if source not in prepared:
             prepared[source] = datasets.prepare(*source)
-        one = trial(job, prepared[source])
-        trials.setdefault(one.id, one)
+        new = trial(job, prepared[source])
+        trials.setdefault(new.id, new)
     notes = [
         f"{path or f'data={name}'}: {note}"
         for (name, path, *_), data in prepared.items()
@@ -245,43 +252,58 @@ def _trials(jobs: Sequence[Job]) -> tuple[list[Trial], list[str]]:
 
 
 def _notes_of_validation(trials: Sequence[Trial]) -> Iterator[str]:
-    """Yield what is doubtful about the rows to choose by: that there are none, or of some class none.
+    """Yield warnings about validation rows: a trial has none, or they lack a class.
 
-    A preset is as published and chooses nothing.
+    Presets are exempt from the first warning: they run as published, and nothing is chosen among them.
     """
-    none = [one for one in trials if not one.recipe.validation and "experiment" not in one.params]
-    if none:
-        data = none[0].data
-        some = none[0].config["data"]["holdout"] or max(data.n_train // 6, 1)
+    unvalidated = [each for each in trials if not each.recipe.validation and "experiment" not in each.params]
+    if unvalidated:
+        data = unvalidated[0].data
+        rows = unvalidated[0].config["data"]["holdout"] or max(data.n_train // 6, 1)
         yield (
-            f"data.validation=0 in {len(none)} of {len(trials)} trials: they train on all rows, so whatever "
-            "is chosen among them is chosen by the test images, which is optimistic: expect it to do worse "
-            f"on new images; data.validation={some} holds rows of {data.name} out to choose by"
+            f"data.validation=0 in {len(unvalidated)} of {len(trials)} trials: they train on all rows, so "
+            "the best of them is chosen by the test images, which is optimistic: expect it to do worse "
+            f"on new images; data.validation={rows} holds out rows of {data.name} to choose by"
         )
-    for data, rows in dict.fromkeys((one.data, one.recipe.validation) for one in trials):
+    for data, rows in dict.fromkeys((each.data, each.recipe.validation) for each in trials):
         if 0 < rows < data.last_classes:
             yield (
-                f"data.validation={rows}: of some class no row is among the last {rows} training rows of "
-                f"{data.name}, which are held out, so they can't tell how well it is learned; shuffle the "
-                "file's rows"
+                f"data.validation={rows}: the last {rows} training rows of {data.name}, which are held out, "
+                "lack a class, so they can't measure how well it is learned; shuffle the file's rows"
             )
 
 
 def experiment_name(jobs: Sequence[Job], config_name: str) -> str:
-    """Return the MLflow experiment of a sweep: as given, or the grid's name, or the preset's, or ``fnnexp``.
+    """Return the name of the MLflow experiment that a sweep's runs go into.
+
+    It is ``tracking.experiment`` if that is set, else the grid's name, else the name of the preset that all
+    jobs share, else the name of the data. The names of several data sets are joined by ``_`` in alphabetical
+    order, so their order in the command does not matter.
 
     Raises
     ------
     ConfigError
-        When it is no name that MLflow takes and a terminal shows.
+        If ``tracking.experiment`` is empty, too long or has invisible characters.
     """
     presets = {job.choices.get("experiment") for job in jobs}
     preset = presets.pop() if len(presets) == 1 else None
-    given = jobs[0].config.tracking.experiment
-    name = grid_name(config_name) or preset or "fnnexp" if given is None else given
+    name = jobs[0].config.tracking.experiment
+    if name is None:
+        name = grid_name(config_name) or preset or _named_after_data(jobs)
     if not name.strip() or not name.isprintable() or len(name) > LONGEST_NAME:
         raise ConfigError(
-            f"tracking.experiment={name!r}: must be 1 to {LONGEST_NAME} characters that can be seen; "
+            f"tracking.experiment={name!r}: must be 1 to {LONGEST_NAME} visible characters; "
             "write tracking.experiment=my_sweep"
         )
     return name
+
+
+def _named_after_data(jobs: Sequence[Job]) -> str:
+    """Return the names of the jobs' data sets, joined by ``_``: as many as there is room for."""
+    names = sorted({data_name(job) for job in jobs})
+    for kept in range(len(names), 0, -1):
+        rest = [f"and_{len(names) - kept}_more"] if kept < len(names) else []
+        name = "_".join([*names[:kept], *rest])
+        if len(name) <= LONGEST_DATA_NAME:
+            return name
+    return name[:LONGEST_DATA_NAME]

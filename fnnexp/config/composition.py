@@ -1,11 +1,11 @@
-"""A command within Hydra: its master config, and from it the config of each job.
+"""Compose a command with Hydra: its master config, and from it the config of each job.
 
-Hydra composes, through its public ``compose`` and its override parser, once for each distinct set of options
-(``arch=tanh_128``). A job's values (``seed=3``) are applied to a copy of that composition, with the OmegaConf
-function that Hydra itself uses. Nothing that Hydra does beyond composing happens here: no callbacks, no
-folders, no logging. :mod:`fnnexp.config.safety` looks at every file before Hydra reads it.
+Hydra composes once for each distinct set of options (``arch=tanh_128``), through its public ``compose`` and
+its override parser. A job's values (``seed=3``) are applied to a copy of that composition, with the OmegaConf
+function that Hydra itself uses. Hydra does nothing but compose here: no callbacks, no folders, no logging.
+:mod:`fnnexp.config.safety` checks every file before Hydra reads it.
 
-Private ground of OmegaConf: the table of its resolvers, which Hydra adds to, and which is put back.
+Private part of OmegaConf used: the table of its resolvers, to which Hydra adds, and which is restored.
 """
 
 from __future__ import annotations
@@ -44,71 +44,71 @@ from fnnexp.config.combinations import Combinations, Composed
 from fnnexp.config.commands import Command, grid_name, quoted
 from fnnexp.config.jobs import Job, key_of, read
 from fnnexp.config.messages import explain
-from fnnexp.config.resolve import is_kind
+from fnnexp.config.resolve import is_label_from_values
 from fnnexp.config.schema import CHOICES, NODES, SCHEMA, UNSCIENTIFIC, conf_folder, sweeps_folder
 from fnnexp.errors import ConfigError, FnnexpError
 
 MOST_JOBS = 10_000
-"""As many jobs as a sweep may have; each is composed and kept until all are done."""
+"""The most jobs of a sweep: all of them are composed and kept in memory until the sweep is done."""
 
 SEARCH_PATH = "hydra.searchpath"
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
-"""The variable with which Hydra's users ask for tracebacks."""
+"""The environment variable that makes Hydra show tracebacks."""
 
 UNUSED = ("~hydra/help", "~hydra/hydra_help", "~hydra/output", "~hydra/env")
-"""Groups of Hydra's own that no job needs: without them it composes in two thirds of the time."""
+"""Hydra's own groups that no job needs. Without them Hydra composes in two thirds of the time."""
 
 
 _LOCK = threading.RLock()
-"""Hydra's state is the process's, so one thread composes at a time."""
+"""Hydra's state is global to the process, so only one thread composes at a time."""
 
 _RESOLVERS: dict[str, Any] = getattr(BaseContainer, "_resolvers", {})
 
 
 @contextmanager
 def composing(command: Command) -> Iterator[Composition]:
-    """Yield a command's composition; Hydra's state is afterwards what it was, also within a Hydra app."""
-    with as_it_was(), explained(HydraException, OmegaConfBaseException, RecursionError):
+    """Yield the composition of a command; restore Hydra's state afterwards, also within a Hydra app."""
+    with hydra_state_restored(), explained(HydraException, OmegaConfBaseException, RecursionError):
         folder = str((command.config_dir or conf_folder()).absolute())
         with initialize_config_dir(version_base="1.3", config_dir=folder, job_name="fnnexp"):
-            with explained(Exception):  # whatever Hydra fails with here, the input is the cause
+            with explained(Exception):  # every error of Hydra here is caused by the input
                 composition = Composition(command)
             yield composition
 
 
 @contextmanager
-def as_it_was() -> Iterator[None]:
-    """Let this thread alone use Hydra for fnnexp; put back afterwards whatever app Hydra belonged to.
+def hydra_state_restored() -> Iterator[None]:
+    """Let only this thread use Hydra, for fnnexp; restore the state of the previous Hydra app afterwards.
 
-    Of the schemas in its store only Hydra's and ours are there: another app's, called ``config``, would be
-    matched with our file of that name.
+    The store then has only the schemas of Hydra and fnnexp. Hydra would match another app's schema named
+    ``config`` with fnnexp's file of that name.
     """
-    with _LOCK, safety.configs_are_ours():
+    with _LOCK, safety.composing_for_fnnexp():
         app, job, store = GlobalHydra.instance(), JobRuntime.instance(), ConfigStore.instance()
-        parts = (app, job, store, HydraConfig.instance(), version.VersionBase.instance())
-        before, resolvers = [dict(vars(part)) for part in parts], dict(_RESOLVERS)
+        singletons = (app, job, store, HydraConfig.instance(), version.VersionBase.instance())
+        before, resolvers = [dict(vars(singleton)) for singleton in singletons], dict(_RESOLVERS)
         app.clear()
         job.conf = job.conf.copy()  # Hydra writes the job's name into it
         store.repo = {name: schema for name, schema in store.repo.items() if _is_known(name, schema)}
         try:
             yield
         finally:
-            GlobalHydra.set_instance(app)  # Hydra's own context leaves a copy of it
-            for part, attributes in zip(parts, before, strict=True):
-                vars(part).update(attributes)
+            GlobalHydra.set_instance(app)  # Hydra's own context manager leaves a copy of it
+            for singleton, attributes in zip(singletons, before, strict=True):
+                vars(singleton).update(attributes)
             _RESOLVERS.clear()
             _RESOLVERS.update(resolvers)
 
 
 def _is_known(name: str, schema: Any) -> bool:
-    """Whether an entry of Hydra's store, a group or a schema, is Hydra's own or fnnexp's."""
+    """Return whether an entry of Hydra's store, a group or a schema, belongs to Hydra or fnnexp."""
     return name in ("hydra", f"{SCHEMA}.yaml") or getattr(schema, "provider", None) == "hydra"
 
 
 @contextmanager
 def explained(*errors: type[Exception]) -> Iterator[None]:
-    """Turn errors of Hydra and OmegaConf into one of ours; HYDRA_FULL_ERROR=1 lets them pass."""
+    """Turn these errors into a :class:`ConfigError`; with HYDRA_FULL_ERROR=1, let them pass."""
     try:
         yield
     except FnnexpError:
@@ -120,10 +120,10 @@ def explained(*errors: type[Exception]) -> Iterator[None]:
 
 
 class Composition:
-    """One command within Hydra: the master config, and from it the jobs.
+    """A command composed with Hydra: the master config, and from it the jobs.
 
-    The master is the config that Hydra composes before it expands a grid: sweep overrides are left out, and
-    a group without a choice may stay open.
+    The master is the config that Hydra composes before it expands a grid. It omits sweep overrides, and its
+    groups may lack a choice.
     """
 
     def __init__(self, command: Command) -> None:
@@ -132,24 +132,24 @@ class Composition:
         self._parse_all = OverridesParser.create(config_loader=self._loader).parse_overrides
         self._parse = cache(lambda override: self._parse_all([override])[0])
         self._is_group = cache(lambda key: bool(self._loader.get_group_options(key)))
-        self._own = cache(self._values_of)
-        safety.refuse_what_is_no_option(command.overrides)
+        self._values_of_option = cache(self._values_of)
+        safety.refuse_lists_and_numbers(command.overrides)
         parsed = self._parse_all(list(command.overrides))
         folders = _search_path(command, parsed)
         own = [] if command.config_dir is None else [command.config_dir]
         self.search_path = [Path(safety.path_of(folder)) for folder in folders]
-        places = [*own, conf_folder(), sweeps_folder(), *self.search_path]
-        self._combinations = Combinations(self._compose, self._parse, places, self._name, self._is_group)
+        all_folders = [*own, conf_folder(), sweeps_folder(), *self.search_path]
+        self._combinations = Combinations(self._compose, self._parse, all_folders, self._name, self._is_group)
         parsed = [override for override in parsed if override.get_key_element() != SEARCH_PATH]
         self._hydras = [_line(override) for override in parsed if override.is_hydra_override()]
         if folders:
             self._hydras.append(f"{SEARCH_PATH}=[{','.join(map(quoted, folders))}]")
-        self._unused = [each for each in UNUSED if each.lstrip("~") not in " ".join(self._hydras)]
+        self._unused = [group for group in UNUSED if group.lstrip("~") not in " ".join(self._hydras)]
         self._tasks = [_line(override) for override in parsed if not override.is_hydra_override()]
         self._combinations.refuse_endless([self._name])
         self._refuse_endless(self._tasks)
         self._repeats = _repeats(override for override in parsed if not override.is_hydra_override())
-        self._left_out: Counter[str] = Counter()
+        self._omitted: Counter[str] = Counter()
         self._master = self._loader.load_configuration(
             self._name,
             [*self._hydras, *self._tasks],
@@ -159,17 +159,17 @@ class Composition:
         )
         safety.refuse_more_than_data(self._master)
         self._grid = self._expanded(command.multirun)
-        self._combinations.expect(tuple(self._parted_overrides(job)[0]) for job in self._grid or ())
+        self._combinations.expect(tuple(self._options_and_values(job)[0]) for job in self._grid or ())
 
     @property
     def count(self) -> int:
-        """How many jobs there are."""
+        """The number of jobs."""
         return 1 if self._grid is None else len(self._grid)
 
     def whole(self) -> DictConfig:
         """Return the config of a single job, with Hydra's node.
 
-        It is the master itself, unless Hydra has something to refuse: a sweep, or a group without a choice.
+        This is the master itself. For a sweep, or a group without a choice, Hydra raises.
         """
         choices: Any = OmegaConf.to_container(self._master.hydra.runtime.choices, resolve=False)
         swept = any(self._parse(line).is_sweep_override() for line in [*self._hydras, *self._tasks])
@@ -179,46 +179,45 @@ class Composition:
             return hydra_compose(self._name, [*self._hydras, *self._tasks], return_hydra_config=True)
 
     def refuse_several(self) -> None:
-        """Refuse a grid where one job is to be shown."""
+        """Raise if the command is a grid, where only a single job can be shown."""
         swept = [line for line in self._tasks if self._parse(line).is_sweep_override()]
         if swept and self._grid is not None:
-            raise ConfigError(f"{swept[0]}: --cfg and --info show one job; write one value")
+            raise ConfigError(f"{swept[0]}: --cfg and --info show a single job; write one value")
 
     def jobs(self) -> Iterator[Job]:
         """Yield each job, composed and checked.
 
-        A value that has no meaning in some jobs of a grid, as the size of batches where they are full, is
-        left out of these.
+        In a grid, a job omits a value that has no meaning in it, such as the batch size of full batches.
         """
         if self._grid is None:
-            yield self._read(_parted(self.whole()), self._tasks)
+            yield self._read(_without_hydra(self.whole()), self._tasks)
             return
-        taken: list[Job] = []
-        refused: dict[str, MeaninglessError] = {}
+        jobs: list[Job] = []
+        errors: dict[str, MeaninglessError] = {}
         for overrides in self._grid:
-            taken.append(self._with_meaning(overrides, refused))
-            yield taken[-1]
-        for key, error in refused.items():
-            if all(_value(job.config, key) == _default(key) for job in taken):
+            jobs.append(self._meaningful_job(overrides, errors))
+            yield jobs[-1]
+        for key, error in errors.items():
+            if all(_value(job.config, key) == _default(key) for job in jobs):
                 raise error
 
-    def _with_meaning(self, overrides: Sequence[str], refused: dict[str, MeaninglessError]) -> Job:
-        """Return the job of some overrides without its values that have no meaning; note these by key."""
-        composed, left_out = self.composed(overrides), set[str]()
+    def _meaningful_job(self, overrides: Sequence[str], errors: dict[str, MeaninglessError]) -> Job:
+        """Return the job of some overrides without its meaningless values; add their errors by key."""
+        composed, omitted = self.composed(overrides), set[str]()
         while True:
             try:
-                told = [line for line in overrides if key_of(line) not in left_out]
-                return self._read(composed, told)
+                kept = [line for line in overrides if key_of(line) not in omitted]
+                return self._read(composed, kept)
             except MeaninglessError as error:
-                if error.key in left_out:
+                if error.key in omitted:
                     raise
-                left_out.add(error.key)
-                refused[error.key] = error
-                self._left_out[error.key] += 1
+                omitted.add(error.key)
+                errors[error.key] = error
+                self._omitted[error.key] += 1
                 OmegaConf.update(composed.config, error.key, _default(error.key))
 
     def job(self, overrides: Sequence[str]) -> Job:
-        """Return the checked job of some overrides, each a single value, with every value of theirs."""
+        """Return the checked job of some overrides, each with a single value; raise if one is meaningless."""
         return self._read(self.composed(overrides), overrides)
 
     def _read(self, composed: Composed, overrides: Sequence[str]) -> Job:
@@ -226,102 +225,103 @@ class Composition:
         changed = [
             group
             for group in CHOICES
-            if (option := job.choices.get(group)) and not is_kind(group, option)
-            if not self._holds(group, option, composed.config)
+            if (option := job.choices.get(group)) and not is_label_from_values(group, option)
+            if not self._has_values_of(group, option, composed.config)
         ]
         return replace(job, changed=frozenset(changed))
 
-    def _holds(self, group: str, option: str, config: DictConfig) -> bool:
-        """Whether a group has the values that an option gives it: with them once more it is the same."""
-        values = self._own(f"{group}/{option}")
+    def _has_values_of(self, group: str, option: str, config: DictConfig) -> bool:
+        """Return whether a group has the values of an option: merging them again changes nothing."""
+        values = self._values_of_option(f"{group}/{option}")
         if values is None:
             return False
-        again = config.copy()
-        again.merge_with(values)
-        there: Any = OmegaConf.to_container(config, resolve=False)
-        with_them: Any = OmegaConf.to_container(again, resolve=False)
-        return bool(with_them[group] == there[group])
+        merged = config.copy()
+        merged.merge_with(values)
+        before: Any = OmegaConf.to_container(config, resolve=False)
+        after: Any = OmegaConf.to_container(merged, resolve=False)
+        return bool(after[group] == before[group])
 
     def _values_of(self, name: str) -> DictConfig | None:
-        """Return what an option gives by itself; None where it takes other configs to compose it."""
+        """Return the values of an option by itself; None if it can only be composed with other configs."""
         try:
             whole = self._loader.load_configuration(name, self._hydras, RunMode.RUN)
         except (HydraException, OmegaConfBaseException, FnnexpError, ValueError):
             return None
-        return _parted(whole).config
+        return _without_hydra(whole).config
 
     def composed(self, overrides: Sequence[str]) -> Composed:
-        """Return what Hydra composes of some overrides, each a single value."""
-        options, values = self._parted_overrides(overrides)
+        """Return the composition of some overrides, each with a single value."""
+        options, values = self._options_and_values(overrides)
         composed = self._combinations.of(tuple(options))
         config = composed.config.copy()
         try:
             for override in values:
                 OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
-        except OmegaConfBaseException:  # refused: Hydra says it in words that we know
+        except OmegaConfBaseException:  # composing again gives Hydra's message, which `explain` knows
             composed = self._compose(tuple(overrides))
             config = composed.config.copy()
         return Composed(config, composed.choices)
 
     def notes(self) -> list[str]:
-        """Return what there is to say once the jobs are composed."""
-        left_out = [
-            f"{key} is left out of {count} of {self.count} jobs, in which it has no meaning"
-            for key, count in self._left_out.items()
+        """Return the notes on the command, once its jobs are composed."""
+        omitted = [
+            f"{key} is omitted in {count} of {self.count} jobs, where it has no meaning"
+            for key, count in self._omitted.items()
         ]
-        return [*filter(None, [self._note_of_ignored_grid()]), *self._notes_of_repeats(), *left_out]
+        return [*filter(None, [self._note_of_ignored_grid()]), *self._notes_of_repeats(), *omitted]
 
     def _notes_of_repeats(self) -> Iterator[str]:
         for key, overrides in self._repeats.items():
-            told = f"{key} is given {len(overrides)} times, and the last counts: {_line(overrides[-1])}"
+            note = f"{key} is given {len(overrides)} times, and the last counts: {_line(overrides[-1])}"
             may_differ = self._grid is None and _is_scientific(key)
-            yield told + (f"; for a trial each write -m {_as_one(key, overrides)}" if may_differ else "")
+            yield note + (
+                f"; for one trial per value write -m {_as_sweep(key, overrides)}" if may_differ else ""
+            )
 
     def _refuse_repeats(self) -> None:
-        """Refuse single values of one key in a grid: a shell makes that of ``seed={0..4}``."""
+        """Raise if a grid repeats a key with single values: a shell expands ``seed={0..4}`` to that."""
         for key, overrides in self._repeats.items():
             if any(override.is_sweep_override() for override in overrides) or not _is_scientific(key):
                 continue
             last = _line(overrides[-1])
             raise ConfigError(
-                f"{key} is given {len(overrides)} times, which a shell makes of {key}={{…}}, and one trial "
-                f"would run; write {_as_one(key, overrides)}, or for the last alone "
+                f"{key} is given {len(overrides)} times, as when a shell expands {key}={{…}}, and only the "
+                f"last would run; write {_as_sweep(key, overrides)}, or for the last value only "
                 f"{last if self._is_group(key) else f'++{last}'}"
             )
 
     def _note_of_ignored_grid(self) -> str | None:
-        """Return what to say when a single trial runs instead of a grid, or None."""
+        """Return the note that a single trial runs although the config has a grid, or None."""
         params = self._master.hydra.sweeper.params
         if self._grid is not None or not params:
             return None
-        written: Any = OmegaConf.to_container(params, resolve=False)
-        grid = self._parse_all(_lines_of(written))
-        given = {self._parse(line).get_key_element() for line in self._tasks}
-        counts = _value_counts(override for override in grid if override.get_key_element() not in given)
+        unresolved: Any = OmegaConf.to_container(params, resolve=False)
+        grid = self._parse_all(_lines_of(unresolved))
+        overridden = {self._parse(line).get_key_element() for line in self._tasks}
+        counts = _value_counts(override for override in grid if override.get_key_element() not in overridden)
         if not counts:
             return None
         name = grid_name(self._name)
-        for_good = "" if name is None else f", or hydra.mode: MULTIRUN in {name}.yaml,"
+        in_file = "" if name is None else f", or hydra.mode: MULTIRUN in {name}.yaml,"
         return (
-            f"hydra.sweeper.params is passed over: one trial runs; -m{for_good} runs the grid of "
+            f"ignoring hydra.sweeper.params: running a single trial; -m{in_file} runs the grid of "
             f"{math.prod(counts.values())}"
         )
 
     def _expanded(self, multirun: bool) -> list[list[str]] | None:
-        """Return the overrides of each job of a grid; None where the command names a single trial."""
+        """Return the overrides of each job of a grid; None if the command is a single trial."""
         if not multirun and self._master.hydra.mode is not RunMode.MULTIRUN:
             return None
         swept = [line for line in self._hydras if self._parse(line).is_sweep_override()]
         if swept:
-            raise ConfigError(f"{swept[0]}: Hydra's own keys take one value; write one")
+            raise ConfigError(f"{swept[0]}: Hydra's own keys must have a single value; write one value")
         self._refuse_repeats()
         lines = [*self._params(), *self._tasks]
-        safety.refuse_what_is_no_option(lines)
+        safety.refuse_lists_and_numbers(lines)
         overrides = self._parse_all(lines)
         if hydras := [override for override in overrides if override.is_hydra_override()]:
             raise ConfigError(
-                f"{_line(hydras[0])}: Hydra's own keys are no parameters of a sweep; leave it out of "
-                "hydra.sweeper.params"
+                f"{_line(hydras[0])}: Hydra's own keys cannot be swept; remove it from hydra.sweeper.params"
             )
         counts = _value_counts(overrides)
         if math.prod(counts.values()) > MOST_JOBS:
@@ -330,22 +330,22 @@ class Composition:
                 f"the sweep has more than {MOST_JOBS} jobs, most of them by {largest}; write fewer values"
             )
         axes: dict[str, list[str]] = {}
-        for override in overrides:  # of two for one key the later counts, in the place of the first
+        for override in overrides:  # a later override of a key replaces the earlier, at its position
             axes[override.get_key_element()] = _values(override)
         grid = [list(combination) for combination in itertools.product(*axes.values())]
         if not grid:
-            raise ConfigError(f"the sweep has no jobs, as a key has no values: {' '.join(lines)}")
+            raise ConfigError(f"the sweep has no jobs, because a key has no values: {' '.join(lines)}")
         return grid
 
     def _params(self) -> list[str]:
-        """Return ``hydra.sweeper.params`` as overrides, resolved where there is nothing but the config."""
+        """Return ``hydra.sweeper.params`` as overrides; its references may lead to the config only."""
         config = self._master.copy()
-        written: Any = OmegaConf.to_container(
+        unresolved: Any = OmegaConf.to_container(
             config.hydra.sweeper.params or OmegaConf.create(), resolve=False
         )
         with open_dict(config):
             del config["hydra"]
-            config["hydra"] = {"sweeper": {"params": written}}
+            config["hydra"] = {"sweeper": {"params": unresolved}}
         params: Any = OmegaConf.to_container(config.hydra.sweeper.params, resolve=True)
         lines = _lines_of(params)
         for line in lines:
@@ -354,7 +354,7 @@ class Composition:
         return lines
 
     def _refuse_endless(self, lines: Iterable[str]) -> None:
-        """Refuse options that lead to more configs than there can be, before Hydra follows their defaults."""
+        """Raise if the defaults of an option lead to too many configs, before Hydra follows them."""
         for override in map(self._parse, lines):
             if override.is_delete() or not self._is_group(override.key_or_group):
                 continue
@@ -370,10 +370,13 @@ class Composition:
                 self._name, [*self._hydras, *self._unused, *overrides], return_hydra_config=True
             )
         safety.refuse_more_than_data(whole)
-        return _parted(whole)
+        return _without_hydra(whole)
 
-    def _parted_overrides(self, overrides: Sequence[str]) -> tuple[list[str], list[Override]]:
-        """Return what chooses options, or is no plain value, as lines; and what gives values, parsed."""
+    def _options_and_values(self, overrides: Sequence[str]) -> tuple[list[str], list[Override]]:
+        """Split overrides into lines that Hydra must compose, and parsed overrides with plain values.
+
+        Hydra must compose the overrides that choose options, delete or add keys, or name a package.
+        """
         parsed = [self._parse(line) for line in overrides]
         values = [
             override
@@ -384,38 +387,38 @@ class Composition:
         ]
         plain = {id(override) for override in values}
         options = [override for override in parsed if id(override) not in plain]
-        others = [
-            each.key_or_group
-            for each in options
-            if not (self._is_group(each.key_or_group) and isinstance(each.value(), str))
+        keys = [
+            override.key_or_group
+            for override in options
+            if not (self._is_group(override.key_or_group) and isinstance(override.value(), str))
         ]
-        if any(_overlap(key, override.key_or_group) for key in others for override in values):
-            return list(overrides), []  # their order decides, so Hydra applies them all
+        if any(_overlap(key, override.key_or_group) for key in keys for override in values):
+            return list(overrides), []  # their order matters, so Hydra applies them all
         return [_line(override) for override in options], values
 
 
 def _search_path(command: Command, parsed: Sequence[Override]) -> list[str]:
-    """Return the folders of ``hydra.searchpath`` as our reader's addresses.
+    """Return the folders of ``hydra.searchpath`` as addresses for our reader.
 
-    Hydra takes them from the command line, or else from the primary config alone.
+    As in Hydra, the command line overrides the primary config, and no other config may set it.
     """
-    named = [override.value() for override in parsed if override.get_key_element() == SEARCH_PATH]
-    given = named[-1] if named else _search_path_in_file(command)
-    if given is None:
+    in_command = [override.value() for override in parsed if override.get_key_element() == SEARCH_PATH]
+    folders = in_command[-1] if in_command else _search_path_in_file(command)
+    if folders is None:
         return []
-    if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
+    if not isinstance(folders, list) or not all(isinstance(folder, str) for folder in folders):
         raise ConfigError(
-            f"{SEARCH_PATH}={given}: must be a list of folders; write -cd FOLDER, or {SEARCH_PATH}=[FOLDER]"
+            f"{SEARCH_PATH}={folders}: must be a list of folders; write -cd FOLDER, or {SEARCH_PATH}=[FOLDER]"
         )
-    addresses = [safety.address(folder) for folder in given]
-    for folder, found in zip(given, addresses, strict=True):
-        if not Path(safety.path_of(found)).is_dir():
-            raise ConfigError(f"{SEARCH_PATH}: there is no folder {folder}; write one that is there")
+    addresses = [safety.address(folder) for folder in folders]
+    for folder, address in zip(folders, addresses, strict=True):
+        if not Path(safety.path_of(address)).is_dir():
+            raise ConfigError(f"{SEARCH_PATH}: there is no folder {folder}; write a folder that exists")
     return addresses
 
 
 def _search_path_in_file(command: Command) -> Any:
-    """Return ``hydra.searchpath`` as a primary config of the user's own has it, or None."""
+    """Return ``hydra.searchpath`` of the user's primary config, or None."""
     if command.config_dir is None:
         return None
     safety.refuse_outside(command.config_name, command.config_dir)
@@ -425,8 +428,8 @@ def _search_path_in_file(command: Command) -> Any:
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
-def _parted(whole: DictConfig) -> Composed:
-    """Return what is ours of a composed config, and the options chosen."""
+def _without_hydra(whole: DictConfig) -> Composed:
+    """Return a composed config without Hydra's node, and the options chosen."""
     choices: Any = OmegaConf.to_container(whole.hydra.runtime.choices, resolve=False)
     choices = {group: option for group, option in choices.items() if not group.startswith("hydra/")}
     with open_dict(whole):
@@ -439,36 +442,37 @@ def _line(override: Override) -> str:
 
 
 def _lines_of(params: Mapping[str, Any]) -> list[str]:
-    """Return a grid's parameters as overrides."""
+    """Return the parameters of a grid as overrides."""
     for key, value in params.items():
         if isinstance(value, dict):
             inner = next(iter(value), "KEY")
             raise ConfigError(
-                f"hydra.sweeper.params.{key}: holds keys, and there a key stands in full; write "
-                f"{key}.{inner}: with its values behind it"
+                f"hydra.sweeper.params.{key}: contains keys, but each key must be written in full; write "
+                f"{key}.{inner}: followed by its values"
             )
     return [f"{key}={value}" for key, value in params.items()]
 
 
 def _values(override: Override) -> list[str]:
-    """Return an override for each of its values, in Hydra's grammar."""
+    """Return one override per value, in Hydra's grammar."""
     key = override.get_key_element()
     if not override.is_sweep_override():
         return [f"{key}={override.get_value_element_as_str()}"]
     if not override.is_discrete_sweep():
         raise ConfigError(
-            f"{_line(override)}: a sweep takes single values; write {key}=1,2 or {key}=range(3)"
+            f"{_line(override)}: a sweep needs a list of values; write {key}=1,2 or {key}=range(3)"
         )
     return [f"{key}={value}" for value in override.sweep_string_iterator()]
 
 
 def _value_counts(overrides: Iterable[Override]) -> dict[str, float]:
-    """Return how many values each key of a grid has, counted before any list of them is made."""
-    return {override.get_key_element(): _value_count(override) for override in overrides}  # the last counts
+    """Return the number of values of each key of a grid, without building lists of them."""
+    # The last override of a key counts.
+    return {override.get_key_element(): _value_count(override) for override in overrides}
 
 
 def _value_count(override: Override) -> float:
-    """Return how many values a discrete sweep has; Hydra refuses the other sweeps, and steps of 0."""
+    """Return the number of values of a discrete sweep; Hydra refuses other sweeps and steps of 0."""
     value = override.value()
     if isinstance(value, RangeSweep) and value.step:
         assert value.start is not None
@@ -481,19 +485,19 @@ def _value_count(override: Override) -> float:
 
 
 def _repeats(overrides: Iterable[Override]) -> dict[str, list[Override]]:
-    """Return the overrides of each key that is given several values one after the other, in one form."""
+    """Return the overrides of each key that several different overrides set."""
     by_key: dict[str, list[Override]] = {}
     for override in overrides:
         by_key.setdefault(override.get_key_element(), []).append(override)
-    return {key: given for key, given in by_key.items() if len(set(map(_line, given))) > 1}
+    return {key: lines for key, lines in by_key.items() if len(set(map(_line, lines))) > 1}
 
 
 def _is_scientific(key: str) -> bool:
     return key_of(key).partition(".")[0] not in UNSCIENTIFIC
 
 
-def _as_one(key: str, overrides: Sequence[Override]) -> str:
-    """Return the override that sweeps over the values of others, which have one each."""
+def _as_sweep(key: str, overrides: Sequence[Override]) -> str:
+    """Return the override that sweeps over the values of several overrides with a single value each."""
     values = [override.value() for override in overrides]
     first = values[0]
     if len(values) > 2 and type(first) is int and values == list(range(first, first + len(values))):
@@ -507,11 +511,11 @@ def _value(config: Any, key: str) -> Any:
 
 
 def _default(key: str) -> Any:
-    """Return the schema's default of a key with a dot."""
+    """Return the schema's default for a key such as ``batching.size``."""
     node, _, name = key.partition(".")
     return getattr(NODES[node](), name)
 
 
 def _overlap(key: str, other: str) -> bool:
-    """Whether one key is the other, or a node that holds it."""
+    """Return whether two keys are the same, or one is a node that contains the other."""
     return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")

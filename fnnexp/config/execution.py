@@ -1,4 +1,4 @@
-"""Execution: where and how trials run. Nothing here changes a number, except the engine its last bits."""
+"""Execution: where and how trials run. Engines differ by rounding; nothing else changes a result."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ ADDRESSES = {
     "dask": (r"(tcp|tls)://[^/:]+:\d+", "tcp://HOST:8786"),
     "ray": (r"(ray://)?[^/:]+:\d+", "HOST:6379"),
 }
-"""The form of a cluster's address by backend, and how to write one."""
+"""For each cluster backend, the pattern of its address and an example."""
 
 BACKENDS = ("loky", "multiprocessing", "threading", "sequential", *ADDRESSES)
 
@@ -17,24 +17,24 @@ MOST_WORKERS = 1024
 
 @dataclass
 class Execution:
-    """How a sweep runs: the config's node ``execution``, with ``diagnostics`` beside it.
+    """How a sweep runs: the config's node ``execution``, and the key ``diagnostics``.
 
     Attributes
     ----------
     n_jobs
-        Workers, as joblib counts them: -1 is one a core.
+        Number of workers, as in joblib: -1 is one per core.
     backend, address
         One of :data:`BACKENDS`; the address of a cluster.
     engine
         A key of :data:`fnnexp.nn.engines.base.ENGINES`.
     max_lanes
-        The most lanes in a stack; None leaves it to the plan.
+        The most lanes (trials) in a stack; None lets the plan decide.
     segment_seconds
-        Seconds that a worker trains before it reports.
+        Seconds that a worker trains before it returns records to the parent.
     retries, fail_fast
-        How often a trial that broke is tried again; whether the first failure stops the sweep.
+        How often to retry a trial that failed; whether the first failure stops the sweep.
     diagnostics
-        Whether layer statistics are recorded. In a config this is the key ``diagnostics``, at the top.
+        Whether to record layer statistics. In a config this is the top-level key ``diagnostics``.
     """
 
     n_jobs: int = -1

@@ -17,7 +17,7 @@ from fnnexp.config.schema import CHOICES, NODES, Config, conf_folder, keys_of
 from fnnexp.errors import ConfigError
 
 MOST_REFERENCES = 32
-"""As many ``${…}`` as a config may hold: references to strings of references grow exponentially."""
+"""The most references ``${…}`` in a config: references to strings of references grow exponentially."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class Job:
     Attributes
     ----------
     config
-        Its values.
+        The values of the config.
     choices
-        The options chosen, by group.
+        The chosen options, by group.
     overrides
-        What led to it.
+        The overrides that it was composed with.
     changed
-        The groups whose option does not say what the config has: a value of the option was changed.
+        The groups in which a value differs from the chosen option's.
     """
 
     config: Config
@@ -45,12 +45,12 @@ class Job:
 def read(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str]) -> Job:
     """Return a composed config as a checked Job.
 
-    The schema has refused unknown keys and wrong types already, while Hydra composed it.
+    While Hydra composed it, the schema has refused unknown keys and wrong types already.
 
     Raises
     ------
     ConfigError
-        With what was given, what is allowed and what to write, when a value is missing or not allowed.
+        If a value is missing or not allowed, with what was given, what is allowed and what to write.
     """
     values = OmegaConf.to_container(composed, resolve=False)
     assert isinstance(values, dict)
@@ -61,8 +61,8 @@ def read(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[s
             key_of(override) == group and override[0] == "~" for override in overrides
         ):
             raise ConfigError(
-                f"~{group} takes away what every trial needs, and {missing} has no value; leave "
-                f"~{group} out, or write another option, as in {group}={default_options()[group]}"
+                f"~{group} removes a group that every trial needs, so {missing} has no value; omit ~{group}, "
+                f"or write another option, as in {group}={default_options()[group]}"
             )
         raise ConfigError(f"{missing} has no value; write {missing}=…")
     if count_references(values):
@@ -72,9 +72,7 @@ def read(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[s
     _known_keys("", values, Config)
     for key, node in NODES.items():
         if not isinstance(values.get(key), dict):
-            raise ConfigError(
-                f"{key} has no keys below it; a config of your own starts with 'defaults: [config, _self_]'"
-            )
+            raise ConfigError(f"{key} has no keys; start your own config with 'defaults: [config, _self_]'")
         _known_keys(f"{key}.", values[key], node)
     config = Config(**{str(key): NODES[key](**v) if key in NODES else v for key, v in values.items()})
     check(config)
@@ -83,17 +81,17 @@ def read(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[s
 
 
 def from_artifact(content: bytes) -> Job:
-    """Return the checked Job of a run's ``config.yaml``: plain values, all of them given, nothing composed.
+    """Return the checked Job of a run's ``config.yaml``, which has a plain value for every key.
 
     Raises
     ------
     ConfigError
-        When it is no such file.
+        If the content is not the config of a run.
     """
     try:
         text = content.decode("utf-8")
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)) or "${" in text:
-            raise ConfigError("it holds references; a run's config.yaml holds values")
+            raise ConfigError("it holds references; a run's config.yaml has values only")
         merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(yaml.safe_load(text)))
         return read(merged, {}, ())  # type: ignore[arg-type]
     except (yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, AssertionError) as error:
@@ -101,7 +99,7 @@ def from_artifact(content: bytes) -> Job:
 
 
 def _known_keys(prefix: str, values: Mapping[Any, Any], node: Any) -> None:
-    """Refuse a key that the schema lacks: ``+foo=1``, ``+data._target_=…``."""
+    """Raise for a key that the schema lacks, as from ``+foo=1`` or ``+data._target_=…``."""
     known = [prefix + name for name in keys_of(node)]
     for key in (f"{prefix}{key}" for key in values):
         if key not in known:
@@ -109,7 +107,7 @@ def _known_keys(prefix: str, values: Mapping[Any, Any], node: Any) -> None:
 
 
 def _first_missing(values: Any, key: str = "") -> str | None:
-    """Return the key of the first value that is still to be given, or None."""
+    """Return the key of the first value that is missing, or None."""
     if isinstance(values, dict):
         inner = [(f"{key}.{name}" if key else str(name), value) for name, value in values.items()]
     elif isinstance(values, list):
@@ -120,7 +118,7 @@ def _first_missing(values: Any, key: str = "") -> str | None:
 
 
 def count_references(values: Any) -> int:
-    """Count the references in a config's values; refuse more than any experiment needs, still unresolved."""
+    """Return the number of unresolved references in a config's values; raise if there are too many."""
 
     def count(value: Any) -> int:
         if isinstance(value, str):
@@ -129,22 +127,22 @@ def count_references(values: Any) -> int:
             return sum(map(count, value.values() if isinstance(value, dict) else value))
         return 0
 
-    found = count(values)
-    if found > MOST_REFERENCES:
+    total = count(values)
+    if total > MOST_REFERENCES:
         raise ConfigError(
-            f"the config holds {found} references (${{…}}); there may be {MOST_REFERENCES}: write values"
+            f"the config has {total} references (${{…}}); at most {MOST_REFERENCES} are allowed: write values"
         )
-    return found
+    return total
 
 
 def key_of(override: str) -> str:
-    """Return the key of an override, without Hydra's marks before it."""
+    """Return the key of an override, without Hydra's prefixes ``+`` and ``~``."""
     return override.lstrip("+~").split("=", 1)[0]
 
 
 @cache
 def default_options() -> Mapping[str, str]:
-    """Return the option of each group that nobody has chosen."""
+    """Return the default option of each group."""
     content = OmegaConf.to_container(OmegaConf.load(conf_folder() / "config.yaml"), resolve=False)
     assert isinstance(content, dict)
     chosen = [default for default in content["defaults"] if isinstance(default, dict)]

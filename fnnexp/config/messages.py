@@ -1,4 +1,4 @@
-"""What Hydra and OmegaConf complain about, in words that say what to write instead."""
+"""Turn the errors of Hydra and OmegaConf into messages that say what to write instead."""
 
 from __future__ import annotations
 
@@ -17,50 +17,55 @@ LONGEST_CHAIN = 20
 
 INSTEAD = {
     "launcher": "fnnexp runs a sweep itself; write execution.n_jobs=4 for four workers, and "
-    "execution.backend for other than joblib's loky",
+    "execution.backend for another backend than joblib's loky",
     "sweeper": "fnnexp runs a sweep itself; write -m and the values of each key, as in -m init=he,max",
 }
-"""What stands in the place of Hydra's plugins."""
+"""What to write instead of choosing a plugin of Hydra."""
 
 VALUES = {"data": "data=files data.path", "tracking": "tracking.uri", "execution": "execution.backend"}
-"""The key by which a group has a value that is no option's name."""
+"""For a group, the key of a value that users often write as the group's option."""
 
 
 def explain(error: Exception) -> str:
-    """Return a complaint of Hydra or OmegaConf as one of ours."""
+    """Return an error of Hydra or OmegaConf as a message that says what to write."""
     messages = _chain(error)
     for message in messages:
         for rule in RULES:
             if explained := rule(message, messages):
                 return explained
-    said = [line.strip() for message in messages[:2] for line in message.splitlines() if _is_ours(line)]
-    told = "; ".join(dict.fromkeys(said)) or type(error).__name__
+    lines = [
+        line.strip() for message in messages[:2] for line in message.splitlines() if _is_about_input(line)
+    ]
+    summary = "; ".join(dict.fromkeys(lines)) or type(error).__name__
     if isinstance(error, OverrideParseException):
         if "=" not in str(error.override):
-            return f"'{error.override}' is no override; {what_to_write(str(error.override))}"
+            return f"'{error.override}' is not an override; {what_to_write(str(error.override))}"
         key, _, value = str(error.override).partition("=")
         if key and re.fullmatch(r"[^][(){},]+", value):  # a path, or an address
             as_text = shlex.quote(f"{key}={quoted(value)}")
-            return f"{error.override}: has characters that Hydra's grammar does not know; write {as_text}"
-        return f"{error.override}: is no override ({told}); write key=value, with quotes as in 'key=\"a b\"'"
+            return f"{error.override}: has characters that need quotes in Hydra's grammar; write {as_text}"
+        return (
+            f"{error.override}: is not an override ({summary}); write key=value, with quotes as in "
+            "'key=\"a b\"'"
+        )
     if isinstance(error, RecursionError):
         return "the overrides or configs are nested too deeply, or a config's defaults lead back to itself"
     if str(error).startswith("Config group override"):  # arch=3
-        return f"{told}; write the name of an option, as in arch=tanh_128"
+        return f"{summary}; write the name of an option, as in arch=tanh_128"
     if isinstance(error, (HydraException, OmegaConfBaseException)):
-        return told
-    return f"Hydra cannot compose this: {told}; HYDRA_FULL_ERROR=1 shows where"
+        return summary
+    return f"Hydra cannot compose this: {summary}; HYDRA_FULL_ERROR=1 shows where"
 
 
-def _is_ours(line: str) -> bool:
-    """Whether a line says something about the input, and not about Hydra's insides."""
+def _is_about_input(line: str) -> bool:
+    """Return whether a line of a message is about the input, and not about Hydra's internals."""
     return bool(line.strip()) and not line.strip().startswith(
         ("full_key:", "object_type=", "reference_type=", "See https://hydra.cc", "^")
     )
 
 
 def _chain(error: BaseException | None) -> list[str]:
-    """Return the messages of an error and of those that led to it; a chain may be long and lead back."""
+    """Return the messages of an error and of its causes; a chain of causes may be long or cyclic."""
     messages: list[str] = []
     while error is not None and len(messages) < LONGEST_CHAIN:
         messages.append(str(error))
@@ -69,43 +74,43 @@ def _chain(error: BaseException | None) -> list[str]:
 
 
 def _unknown_option(message: str, _: list[str]) -> str | None:
-    """``arch=relu_10O``: there is such a group, but no such option."""
-    found = re.search(r"Could not find '([^']*)'\s+Available options in '([^']*)':\n((?:\t\S+\n?)+)", message)
-    if not found:
+    """``arch=relu_10O``: the group exists, but not the option."""
+    match = re.search(r"Could not find '([^']*)'\s+Available options in '([^']*)':\n((?:\t\S+\n?)+)", message)
+    if not match:
         return None
-    config, group, listed = found.groups()
-    given, plugin = config.removeprefix(f"{group}/"), group.removeprefix("hydra/")
+    config, group, listed = match.groups()
+    option, plugin = config.removeprefix(f"{group}/"), group.removeprefix("hydra/")
     if plugin in INSTEAD:
-        return f"{group}={given}: {INSTEAD[plugin]}"
+        return f"{group}={option}: {INSTEAD[plugin]}"
     options = listed.split()
-    value = f"; for a value write {VALUES[group]}={given}" if group in VALUES else ""
-    return f"{group}={given}: must be one of {', '.join(options)}{value}.{did_you_mean(given, options)}"
+    value = f"; for a value write {VALUES[group]}={option}" if group in VALUES else ""
+    return f"{group}={option}: must be one of {', '.join(options)}{value}.{did_you_mean(option, options)}"
 
 
 def _unknown_config(message: str, _: list[str]) -> str | None:
     """``-cn card_gird``: there is no such config."""
-    found = re.search(r"Cannot find primary config '([^']+)'", message)
-    if not found:
+    match = re.search(r"Cannot find primary config '([^']+)'", message)
+    if not match:
         return None
-    names, given = _configs(), found[1]
+    names, name = _configs(), match[1]
     return (
-        f"there is no config '{given}'; there are {', '.join(names)} and what is in the folder given "
-        f"with -cd.{did_you_mean(given, names)}"
+        f"there is no config '{name}'; there are {', '.join(names)} and the configs in the folder of "
+        f"-cd.{did_you_mean(name, names)}"
     )
 
 
 def _unknown_default(message: str, _: list[str]) -> str | None:
-    """``defaults: [confg, _self_]``: a defaults list names a config that is nowhere."""
-    found = re.search(r"In '([^']+)': Could not load '([^']+)'", message)
-    if not found:
+    """``defaults: [confg, _self_]``: a defaults list names a config that does not exist."""
+    match = re.search(r"In '([^']+)': Could not load '([^']+)'", message)
+    if not match:
         return None
-    file, given = found.groups()
+    file, name = match.groups()
     folders = (conf_folder(), sweeps_folder())
     files = [path.relative_to(folder) for folder in folders for path in sorted(folder.rglob("*.yaml"))]
-    near = did_you_mean(given, [SCHEMA, *(path.with_suffix("").as_posix() for path in files)])
+    suggestion = did_you_mean(name, [SCHEMA, *(path.with_suffix("").as_posix() for path in files)])
     return (
-        f"the defaults of '{file}' name '{given}', and there is no such config; a config of your own starts "
-        f"with 'defaults: [config, _self_]'.{near}"
+        f"the defaults of '{file}' name '{name}', and there is no such config; start your own config with "
+        f"'defaults: [config, _self_]'.{suggestion}"
     )
 
 
@@ -116,26 +121,24 @@ def _unresolved(message: str, _: list[str]) -> str | None:
     if not key:
         return None
     if missing:
-        return (
-            f"{key[1]} refers to '{missing[1]}', and there is no such key; write its whole name, or a value"
-        )
+        return f"{key[1]} refers to '{missing[1]}', and there is no such key; write its full name, or a value"
     if "Recursive interpolation" in message:
         return f"{key[1]} refers to a value that refers back to it; write a value"
     return None
 
 
 def _unknown_key(message: str, messages: list[str]) -> str | None:
-    """``optimizer.lrr=1``: no such key in the schema."""
-    found = re.search(r"Key '([^']+)' (?:is )?not in '(\w+)'", message)
-    given = re.search(r"full_key: (\S+)", message)
-    if not found:
+    """``optimizer.lrr=1``: the schema has no such key."""
+    match = re.search(r"Key '([^']+)' (?:is )?not in '(\w+)'", message)
+    full_key = re.search(r"full_key: (\S+)", message)
+    if not match:
         return None
-    full = given[1] if given else found[1]
+    full = full_key[1] if full_key else match[1]
     plugin = re.match(r"hydra\.(\w+)", full)
     if plugin and plugin[1] in INSTEAD:
         return f"{full}: {INSTEAD[plugin[1]]}"
     prefix = full.rpartition(".")[0]
-    node = node_named(found[2])
+    node = node_named(match[2])
     allowed = keys_of(node) if node else []
     return no_such_key(full, [f"{prefix}.{name}" if prefix else name for name in allowed])
 
@@ -144,28 +147,28 @@ ELSEWHERE = {
     "learning_rate": "optimizer.lr", "batch_size": "batching.size", "random_state": "seed",
     "n_epochs": "epochs", "num_epochs": "epochs", "hidden_layer_sizes": "arch.hidden", "units": "arch.hidden",
 }  # fmt: skip
-"""Our key for what other libraries call otherwise."""
+"""The key of fnnexp for a name in other libraries."""
 
 
 def no_such_key(key: str, known: Sequence[str]) -> str:
-    """Return what to say of a key that the schema lacks.
+    """Return the message for a key that the schema lacks.
 
     Parameters
     ----------
     key
-        As it was given, in full: `lr`.
+        The key in full, as it was given.
     known
-        The keys there are in its place.
+        The keys that exist at its level.
     """
     last = key.rpartition(".")[2]
-    same = [each for each in every_key() if each.rpartition(".")[2] == last or each == ELSEWHERE.get(last)]
-    meant = " or ".join(f"'{each}'" for each in same)
-    hint = f" Did you mean {meant}?" if same else did_you_mean(key, every_key())
+    same = [name for name in every_key() if name.rpartition(".")[2] == last or name == ELSEWHERE.get(last)]
+    suggestions = " or ".join(f"'{name}'" for name in same)
+    hint = f" Did you mean {suggestions}?" if same else did_you_mean(key, every_key())
     return f"{key}: there is no such key; there are {', '.join(known)}.{hint}"
 
 
 def what_to_write(word: str) -> str:
-    """Return what to write for a word that is no command and no override: a config's name, an option's.
+    """Return what to write instead of a word that is neither a command nor an override.
 
     >>> what_to_write("card_grid"), what_to_write("tanh_128")
     ('write fnnexp -cn card_grid', 'write arch=tanh_128')
@@ -186,40 +189,40 @@ def _configs() -> list[str]:
 
 
 def _wrong_type(message: str, messages: list[str]) -> str | None:
-    """``optimizer.lr=abc``: the schema wants another type."""
-    found = re.search(
+    """``optimizer.lr=abc``: the value has the wrong type."""
+    match = re.search(
         r"Value '(.*?)' (?:of type '(\w+)' )?could not be converted to (\w+)", message
     ) or re.search(r"Value '(.*?)' (?:\((\w+)\) )?is not a valid (\w+)", message)
     key = re.search(r"full_key: (\S+)", message)
-    if not found or not key:
+    if not match or not key:
         return None
-    kinds = {
+    types = {
         "Integer": "a whole number",
         "Float": "a number",
         "Boolean": "true or false",
         "bool": "true or false",
     }
-    return f"{key[1]}={found[1]}: must be {kinds.get(found[3], found[3])}{_one_each(key[1], found[1])}"
+    return f"{key[1]}={match[1]}: must be {types.get(match[3], match[3])}{_as_sweep(key[1], match[1])}"
 
 
-def _no_text(message: str, messages: list[str]) -> str | None:
-    """``dtype=[float32,float64]``: the schema wants a text."""
-    found = re.search(r"Cannot convert '\w+' to string: '(.*)'", message)
+def _not_text(message: str, messages: list[str]) -> str | None:
+    """``dtype=[float32,float64]``: the value must be a text."""
+    match = re.search(r"Cannot convert '\w+' to string: '(.*)'", message)
     key = re.search(r"full_key: (\S+)", message)
-    return f"{key[1]}={found[1]}: must be a text{_one_each(key[1], found[1])}" if found and key else None
+    return f"{key[1]}={match[1]}: must be a text{_as_sweep(key[1], match[1])}" if match and key else None
 
 
-def _one_each(key: str, given: str) -> str:
-    """Return how several values are written, where a list of some was given for one."""
-    values = re.fullmatch(r"\[([^][{}]+)\]", given) or re.fullmatch(r"([\w.-]+(?:,[\w.-]+)+)", given)
+def _as_sweep(key: str, value: str) -> str:
+    """Return how to sweep over a list that was given for a single value; empty for other values."""
+    values = re.fullmatch(r"\[([^][{}]+)\]", value) or re.fullmatch(r"([\w.-]+(?:,[\w.-]+)+)", value)
     if not values or "[" in key:
         return ""
     listed = re.sub(r"'([\w./-]+)'", r"\1", values[1]).replace(", ", ",")
-    return f"; write {key}={listed}{' with -m, for a trial each' if ',' in listed else ''}"
+    return f"; write {key}={listed}{' with -m, for one trial per value' if ',' in listed else ''}"
 
 
-def _no_list(message: str, messages: list[str]) -> str | None:
-    """``arch.hidden=5``: the schema wants a list."""
+def _not_list(message: str, messages: list[str]) -> str | None:
+    """``arch.hidden=5``: the value must be a list."""
     override = re.search(r"Error merging override (.*)", messages[0])
     if not override or "is not a ListConfig" not in message:
         return None
@@ -227,49 +230,49 @@ def _no_list(message: str, messages: list[str]) -> str | None:
     return f"{override[1]}: must be a list; write {key}=[{value}]"
 
 
-def _no_null(message: str, messages: list[str]) -> str | None:
-    """``epochs=null``: the schema wants a value; ``arch.hidden=[32,null]``: and so in a list."""
-    within = re.search(r"full_key: (\S+)\[\d+\]", message)
-    if within and "NoneType is not a subclass of" in message:
-        return f"{within[1]}: null is in its list, where every value must be a whole number; leave it out"
+def _null(message: str, messages: list[str]) -> str | None:
+    """``epochs=null``, ``arch.hidden=[32,null]``: the value must not be null."""
+    in_list = re.search(r"full_key: (\S+)\[\d+\]", message)
+    if in_list and "NoneType is not a subclass of" in message:
+        return f"{in_list[1]}: its list contains null, but every value must be a whole number; omit null"
     override = re.search(r"Error merging override (.*)", messages[0])
     return f"{override[1]}: must have a value" if override and "is not Optional" in message else None
 
 
 def _node_as_value(message: str, _: list[str]) -> str | None:
-    """``loss=mean``: a node has keys and no value."""
-    found = re.search(r"is not a subclass of (\w+)\. value: (.*)", message)
-    node = node_named(found[1]) if found else None
-    key = next((key for key, each in NODES.items() if each is node), None)
-    if found is None or key is None:
+    """``loss=mean``: a node has keys and cannot be set to a value."""
+    match = re.search(r"is not a subclass of (\w+)\. value: (.*)", message)
+    node = node_named(match[1]) if match else None
+    key = next((key for key, known in NODES.items() if known is node), None)
+    if match is None or key is None:
         return None
     keys = " or ".join(f"{key}.{name}=…" for name in keys_of(node))
-    return f"{key}={found[2]}: holds keys and is no value; write {keys}"
+    return f"{key}={match[2]}: {key} has keys, so it cannot be set to a value; write {keys}"
 
 
 def _second_option(message: str, _: list[str]) -> str | None:
     """``+experiment=x``: the group is in the defaults list already."""
-    found = re.search(
+    replaced = re.search(
         r"Multiple values for ([\w/@.]+)\. To override a value use 'override \S+ (.*)'", message
     )
     added = re.search(r"force-add of config groups is not supported: '\++([^=]+)=(.*)'", message)
-    if not (found or added):
+    if not (replaced or added):
         return None
-    group, option = (found or added).groups()  # type: ignore[union-attr]
+    group, option = (replaced or added).groups()  # type: ignore[union-attr]
     return (
-        f"{group} has an option already, which another replaces; write {group}={option} without +, or in a "
-        f"file's defaults 'override {group}: {option}'"
+        f"{group} has an option already; to replace it write {group}={option} without +, or in a file's "
+        f"defaults 'override {group}: {option}'"
     )
 
 
 def _several_values(message: str, _: list[str]) -> str | None:
     """``seed=0,1`` without ``-m``."""
-    found = re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(([^=]+)=.*)'", message)
-    if not found:
+    match = re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(([^=]+)=.*)'", message)
+    if not match:
         return None
     return (
-        f"{found[1]}: has several values; for a trial each add --multirun, or -m; for one text with a comma "
-        f"write \"{found[2]}='…'\""
+        f"{match[1]}: has several values; for one trial per value add -m; for a text with a comma write "
+        f"\"{match[2]}='…'\""
     )
 
 
@@ -280,9 +283,9 @@ RULES = (
     _unresolved,
     _unknown_key,
     _wrong_type,
-    _no_text,
-    _no_list,
-    _no_null,
+    _not_text,
+    _not_list,
+    _null,
     _node_as_value,
     _second_option,
     _several_values,

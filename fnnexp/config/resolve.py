@@ -1,8 +1,9 @@
-"""From a job and its data to a trial: what it computes, and what people call it."""
+"""Turn a job and its data into a trial: what it computes, its name and its params."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Container, Mapping
 from dataclasses import asdict, fields, replace
 from typing import Any
@@ -11,6 +12,7 @@ from fnnexp.config.execution import Execution
 from fnnexp.config.jobs import Job, key_of
 from fnnexp.config.schema import CHOICES, UNSCIENTIFIC, Config, DataConfig, keys_of
 from fnnexp.config.trial import Trial
+from fnnexp.data import sources
 from fnnexp.data.datasets import DATASETS, Prepared
 from fnnexp.data.sources import Reading
 from fnnexp.errors import ConfigError
@@ -22,10 +24,13 @@ from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.training import Recipe
 
 MOST_PARAMETERS = 1 << 28
-"""As many parameters as a network may have: 1 GB of float32."""
+"""The most parameters of a network: 1 GB of float32."""
+
+FILE_ENDING = re.compile(r"\.(npz|[ct]sv(\.gz)?)$", re.IGNORECASE)
+"""The ending of a data file, which the name of the data set omits."""
 
 DARK = 128
-"""Where no pixel is as bright as this, pixels are not 0..255 but on another scale, as 0..1 or 0..16."""
+"""If the brightest pixel is below this, pixels are not on the scale 0..255 but on 0..1, 0..16 or such."""
 
 
 def trial(job: Job, data: Prepared) -> Trial:
@@ -34,8 +39,8 @@ def trial(job: Job, data: Prepared) -> Trial:
     Raises
     ------
     ConfigError
-        When the validation rows leave nothing to train on, or a class without training rows, the pixels are
-        not on the scale that the config says, or the network is too large.
+        If the validation rows leave no training rows, or none of some class; if the pixels are not on the
+        scale that the config says; or if the network is too large.
     """
     validation = _held_out(job.config.data, data)
     job = replace(job, config=replace(job.config, data=replace(job.config.data, validation=validation)))
@@ -51,8 +56,8 @@ def trial(job: Job, data: Prepared) -> Trial:
     )
     if architecture.parameter_count > MOST_PARAMETERS:
         raise ConfigError(
-            f"arch.hidden has {architecture.parameter_count} parameters on {data.name}; there may be "
-            f"{MOST_PARAMETERS}: write smaller widths, as in arch.hidden=[64,32]"
+            f"arch.hidden gives a network of {architecture.parameter_count} parameters on {data.name}; "
+            f"at most {MOST_PARAMETERS} are allowed: write smaller widths, as in arch.hidden=[64,32]"
         )
     recipe = Recipe(
         architecture=architecture,
@@ -81,7 +86,7 @@ def trial(job: Job, data: Prepared) -> Trial:
 
 
 def _held_out(config: DataConfig, data: Prepared) -> int:
-    """Return how many training rows are held out; refuse what can't be meant with this data."""
+    """Return how many training rows to hold out; raise if the number or the scale does not fit the data."""
     sixth = data.n_train // 6
     validation = sixth if config.validation is None else config.validation
     training = data.n_train - validation
@@ -92,33 +97,46 @@ def _held_out(config: DataConfig, data: Prepared) -> int:
         )
     if training < data.all_classes:
         raise ConfigError(
-            f"data.validation={validation}: of some class no row is left to train on, for it has none "
-            f"among the first {training} rows of {data.name}; shuffle the file's rows, or write at most "
+            f"data.validation={validation}: the first {training} rows of {data.name}, which are left for "
+            "training, lack a class; shuffle the file's rows, or write at most "
             f"data.validation={data.n_train - data.all_classes}"
         )
     if config.scale == "unit" and data.brightest < DARK:
         raise ConfigError(
-            f"data.scale=unit divides pixels by 255, and those of {data.name} go to {data.brightest} only; "
-            "write data.scale=raw"
+            f"data.scale=unit divides pixels by 255, but the largest pixel of {data.name} is "
+            f"{data.brightest}; write data.scale=raw"
         )
     return validation
 
 
 def _labels(job: Job) -> dict[str, str]:
-    """Return what each group is called: its option, where the config has what the option says.
+    """Return a label for each group: its chosen option, if the config has the option's values.
 
-    Otherwise, as after ``init=he init.method=normal``, it is called what it is: ``normal``.
+    Otherwise, as after ``init=he init.method=normal``, the label is made from the values: ``normal``.
     """
-    labels = kinds(job.config)
+    labels = labels_from_values(job.config)
     for group in CHOICES:
         option = job.choices.get(group, "")
-        if option and group not in job.changed and not is_kind(group, option):
+        if option and group not in job.changed and not is_label_from_values(group, option):
             labels[group] = option
     return labels
 
 
-def kinds(config: Config) -> dict[str, str]:
-    """Return what each group is by its values: a network's activation and widths, a method's name."""
+def data_name(job: Job) -> str:
+    """Return the name of a job's data set, made of letters, digits, ``_``, ``-`` and ``.`` only.
+
+    It is the label of the data, as runs show it: ``mnist``, ``digits``, or an option from the user's folder.
+    For ``data=files`` it is the name of the file without its ending, or the name of the folder.
+    """
+    label = _labels(job)["data"]
+    if label == "files" and job.config.data.path:
+        label = FILE_ENDING.sub("", sources.place(job.config.data.path).absolute().name)
+    plain = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", label))
+    return plain.strip("._-") or "files"
+
+
+def labels_from_values(config: Config) -> dict[str, str]:
+    """Return a label for each group from its values: a network's activation and widths, a method's name."""
     return {
         "arch": "_".join([config.arch.activation, *map(str, config.arch.hidden)]),
         "init": config.init.method,
@@ -128,16 +146,16 @@ def kinds(config: Config) -> dict[str, str]:
     }
 
 
-def is_kind(group: str, option: str) -> bool:
-    """Whether an option is called as :func:`kinds` calls things, and so says no more than that.
+def is_label_from_values(group: str, option: str) -> bool:
+    """Return whether the name of an option says no more than :func:`labels_from_values` would.
 
-    >>> is_kind("arch", "sigmoid_32_32"), is_kind("init", "he"), is_kind("init", "mine")
-    (True, True, False)
+    >>> is_label_from_values("arch", "sigmoid_32_32"), is_label_from_values("init", "mine")
+    (True, False)
     """
-    return (re.sub(r"(_\d+)+$", "", option) if group == "arch" else option) in _KINDS[group]
+    return (re.sub(r"(_\d+)+$", "", option) if group == "arch" else option) in _NAMES_OF_VALUES[group]
 
 
-_KINDS: Mapping[str, Container[str]] = {
+_NAMES_OF_VALUES: Mapping[str, Container[str]] = {
     "arch": ACTIVATIONS,
     "init": INITIALIZERS,
     "batching": MODES,
@@ -145,42 +163,48 @@ _KINDS: Mapping[str, Container[str]] = {
     "data": DATASETS,
 }
 
-_SAID = ("seed", "arch.hidden", "arch.activation", "init.method", "batching.mode")
-"""The keys that are in the first part of a trial's name."""
+_KEYS_IN_PREFIX = ("seed", "arch.hidden", "arch.activation", "init.method", "batching.mode")
+"""The keys whose values are in the first part of a trial's name."""
 
 
 def _name(job: Job, labels: Mapping[str, str]) -> str:
-    """Return ``arch-init-batching-sSEED`` with any further override behind it."""
-    first = [labels["arch"], labels["init"], labels["batching"], f"s{job.config.seed}"]
+    """Return a trial's name: ``arch-init-batching-sSEED``, followed by the other overrides."""
+    prefix = [labels["arch"], labels["init"], labels["batching"], f"s{job.config.seed}"]
     last = {key_of(override): override for override in job.overrides}
-    return "-".join([*first, *(override for key, override in last.items() if _tells(key, override, labels))])
+    return "-".join(
+        [
+            *prefix,
+            *(override for key, override in last.items() if _adds_to_name(key, override, labels)),
+        ]
+    )
 
 
-def _tells(key: str, override: str, labels: Mapping[str, str]) -> bool:
-    """Whether an override says more than the first part of a trial's name, and is true."""
-    if key in _SAID or key.split(".")[0] in UNSCIENTIFIC:
+def _adds_to_name(key: str, override: str, labels: Mapping[str, str]) -> bool:
+    """Return whether an override holds in the config and says more than the first part of the name."""
+    if key in _KEYS_IN_PREFIX or key.split(".")[0] in UNSCIENTIFIC:
         return False
     option = override.partition("=")[2].removesuffix(".yaml")
     if option == labels.get(key):
         return key in ("optimizer", "data")
-    return key not in labels or not is_kind(key, option)
+    return key not in labels or not is_label_from_values(key, option)
 
 
 def _params(job: Job, labels: Mapping[str, str]) -> dict[str, Any]:
-    """Return the chosen options under their groups, everything else under its dotted key.
+    """Return a trial's params: the label of each group, and every other value under its dotted key.
 
-    How files are read is a param only where it is told, so that earlier runs on the same data have no others.
+    An option for reading files is a param only if it is not the default. So runs recorded before there were
+    such options have the same params.
     """
     params: dict[str, Any] = dict(labels)
     if "experiment" in job.choices:
         params["experiment"] = job.choices["experiment"]
     params.update(_flat(_written(job.config)))
-    untold = {f"data.{each.name}": each.default for each in fields(Reading)}
-    return {key: value for key, value in params.items() if value is not None and value != untold.get(key)}
+    defaults = {f"data.{option.name}": option.default for option in fields(Reading)}
+    return {key: value for key, value in params.items() if value is not None and value != defaults.get(key)}
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is scientific of a config under its dotted keys."""
+    """Return the scientific values of a config by dotted key."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if key in UNSCIENTIFIC:
@@ -193,7 +217,7 @@ def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _written(config: Config) -> dict[str, Any]:
-    """Return a config as nested dictionaries, as ``config.yaml`` holds it."""
+    """Return a config as nested dictionaries, as in a run's ``config.yaml``."""
     values = asdict(config)
     values["execution"] = {key: values["execution"][key] for key in keys_of(Execution)}
     return values

@@ -1,7 +1,7 @@
-"""Configs are data: files are looked at before Hydra reads them, and Hydra's own node after it composed.
+"""Make sure that configs are data: check files before Hydra reads them, and Hydra's node after composing.
 
-Hydra by itself imports what ``hydra.callbacks``, logging handlers and ``pkg://`` name, makes the folders that
-``hydra.run.dir`` names, and expands YAML's aliases. A config that a stranger wrote may do none of it.
+Hydra imports what ``hydra.callbacks``, logging handlers and ``pkg://`` name, makes the folders that
+``hydra.run.dir`` names, and expands YAML's aliases. A config from a stranger may do none of this.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from fnnexp.config.schema import NODES, Config, conf_folder, keys_of
 from fnnexp.errors import ConfigError
 
 SCHEME = "fnnexp"
-"""The scheme of a folder that Hydra reads through :func:`load`; ``hydra_plugins/fnnexp`` tells it so."""
+"""The scheme of the folders that Hydra reads through :func:`load`; ``hydra_plugins/fnnexp`` registers it."""
 
 LARGEST_FILE = 1 << 20
 LONGEST_SCALAR = 3000
-"""Characters; less than the 4300 digits that Python converts, also when they are hexadecimal."""
+"""Characters: fewer than the 4300 digits that Python converts to a number, also if they are hexadecimal."""
 DEEPEST = 32
 
 GLOBAL = "@package _global_"
 """The header of a file whose keys are those of the whole config."""
 
 REFERENCE = re.compile(r"\$\{\s*(oc\.select\s*:)?[^${}:]*\}")
-"""A reference to a key of the config: what a file may hold of what OmegaConf resolves."""
+"""A reference to a key of the config: the only use of OmegaConf's resolvers that a file may contain."""
 
 QUIET = {"version": 1, "root": None, "disable_existing_loggers": False}
 FIXED: dict[str, tuple[Any, ...]] = {
@@ -52,7 +52,7 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "job.env_copy": (None, []),
     "job.env_set": (None, {}),
 }
-"""What of Hydra's own node would run code, write a folder or change the environment, and what it must be."""
+"""Keys of Hydra's node that run code, write folders or change the environment, and their allowed values."""
 
 FREE = (
     "mode",
@@ -66,44 +66,44 @@ FREE = (
     "help",
     "hydra_help",
 )
-"""What else of it may have another value than Hydra's: it is looked at here, or nothing acts on it."""
+"""Keys of Hydra's node that may have any value: they are checked here, or have no effect."""
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-_ours = False
+_for_fnnexp = False
 
 
 @contextmanager
-def configs_are_ours() -> Iterator[None]:
-    """Have Hydra read fnnexp's folders through :func:`load` while the context is open, and not otherwise."""
-    global _ours
-    _ours = True
+def composing_for_fnnexp() -> Iterator[None]:
+    """Have Hydra read fnnexp's folders through :func:`load` within this context, and only there."""
+    global _for_fnnexp
+    _for_fnnexp = True
     try:
         yield
     finally:
-        _ours = False
+        _for_fnnexp = False
 
 
-def are_ours() -> bool:
-    """Whether Hydra composes for fnnexp now."""
-    return _ours
+def is_composing_for_fnnexp() -> bool:
+    """Return whether Hydra is composing for fnnexp now."""
+    return _for_fnnexp
 
 
 # After composing
 
 
 def refuse_more_than_data(config: DictConfig) -> None:
-    """Refuse a composed config that names code or a place to write, or is not fnnexp's.
+    """Raise if a composed config names code or a folder to write, or lacks fnnexp's keys.
 
     Raises
     ------
     ConfigError
-        With the key, its value and what to do about it.
+        With the key, its value and the remedy.
     """
     if not issubclass(OmegaConf.get_type(config) or dict, Config):
         raise ConfigError(
-            "the config lacks fnnexp's keys; one of your own starts with 'defaults: [config, _self_]'"
+            "the config lacks fnnexp's keys; start your own config with 'defaults: [config, _self_]'"
         )
     count_references(OmegaConf.to_container(config, resolve=False))
     hydra = OmegaConf.to_container(config.hydra, resolve=False)
@@ -114,39 +114,39 @@ def refuse_more_than_data(config: DictConfig) -> None:
             value = value[part]
         if value not in allowed:
             raise ConfigError(
-                f"hydra.{key}={_short(value)}: fnnexp takes no such thing, as it could run code, write "
-                "anywhere or change the environment; leave it out"
+                f"hydra.{key}={_short(value)}: fnnexp does not allow this, as it could run code, write "
+                "anywhere or change the environment; omit it"
             )
-    hydras: Any = OmegaConf.to_container(ConfigStore.instance().load("hydra/config.yaml").node)
+    defaults: Any = OmegaConf.to_container(ConfigStore.instance().load("hydra/config.yaml").node)
     known = {*FREE, *(key.partition(".")[0] for key in FIXED)}
     for name, value in hydra.items():
-        if name not in known and value not in (None, {}, hydras.get(name)):
-            raise ConfigError(f"hydra.{name!s}={_short(value)}: fnnexp takes no such thing; leave it out")
+        if name not in known and value not in (None, {}, defaults.get(name)):
+            raise ConfigError(f"hydra.{name!s}={_short(value)}: fnnexp does not allow this; omit it")
     for folder in hydra["searchpath"] or []:
         address(str(folder))
     for name in ("launcher", "sweeper"):
         node = hydra[name]
-        if not isinstance(node, dict) or {**node, "params": None} != {**_hydras_own(name), "params": None}:
-            raise ConfigError(f"hydra.{name}={_short(node)}: no config names code to run; {INSTEAD[name]}")
+        if not isinstance(node, dict) or {**node, "params": None} != {**_default_node(name), "params": None}:
+            raise ConfigError(f"hydra.{name}={_short(node)}: a config may not name code; {INSTEAD[name]}")
 
 
 @cache
-def _hydras_own(plugin: str) -> dict[Any, Any]:
-    """Return the node of Hydra's default launcher or sweeper: neither is used, no other may be named."""
+def _default_node(plugin: str) -> dict[Any, Any]:
+    """Return the node of Hydra's default launcher or sweeper, the only allowed value. fnnexp uses neither."""
     node: Any = OmegaConf.to_container(ConfigStore.instance().load(f"hydra/{plugin}/basic.yaml").node)
     return dict(node)
 
 
 def address(folder: str) -> str:
-    """Return a folder of configs as the address that Hydra reads through :func:`load`.
+    """Return a folder of configs as an address, so that Hydra reads it through :func:`load`.
 
     Raises
     ------
     ConfigError
-        When it is a package, which Hydra would import to look for configs, or anything but a folder.
+        If it is not a folder: Hydra would import a package to search it for configs.
     """
-    scheme, found, path = folder.partition("://")
-    if not found:
+    scheme, separator, path = folder.partition("://")
+    if not separator:
         scheme, path = "file", folder
     if scheme not in ("file", SCHEME):
         raise ConfigError(f"{folder}: configs are read from folders and not from packages; write -cd FOLDER")
@@ -158,7 +158,7 @@ def path_of(address: str) -> str:
     return address.partition("://")[2]
 
 
-# Lists where one option is wanted
+# Lists in place of a single option
 
 
 @cache
@@ -166,47 +166,49 @@ def _groups() -> frozenset[str]:
     return frozenset(folder.name for folder in conf_folder().iterdir() if folder.is_dir())
 
 
-def refuse_what_is_no_option(overrides: Iterable[str]) -> None:
-    """Refuse overrides that choose a list or a number, and no option.
+def refuse_lists_and_numbers(overrides: Iterable[str]) -> None:
+    """Raise if an override sets a group to a list or a number in place of an option.
 
-    Of a list Hydra would merge the options, and the last would win unseen.
+    Hydra would merge the options of a list, and the last would win silently.
 
     Raises
     ------
     ConfigError
-        With what was given, and how a grid of the options, or a value of the group, is written.
+        With what was given, and how to write a grid of the options or a value of the group.
     """
-    of_groups = [each for each in overrides if _group_of(each.partition("=")[0]) in _groups()]
+    of_groups = [override for override in overrides if _group_of(override.partition("=")[0]) in _groups()]
     for override in OverridesParser.create().parse_overrides(of_groups):
         value: Any = override.value()
-        for each in value.list if isinstance(value, ChoiceSweep) else [value]:
+        for choice in value.list if isinstance(value, ChoiceSweep) else [value]:
             options = (
-                [getattr(option, "text", option) for option in each] if isinstance(each, list) else [each]
+                [getattr(option, "text", option) for option in choice]
+                if isinstance(choice, list)
+                else [choice]
             )
             if any(type(option) in (int, float) for option in options):
-                raise ConfigError(_no_number(override.key_or_group, override.value()))
-            if isinstance(each, list):
-                raise ConfigError(_takes_one(override.key_or_group, options))
+                raise ConfigError(_not_a_number(override.key_or_group, override.value()))
+            if isinstance(choice, list):
+                raise ConfigError(_not_a_list(override.key_or_group, options))
 
 
-def _no_number(group: str, given: Any) -> str:
-    listed = given.list if isinstance(given, ChoiceSweep) else given
+def _not_a_number(group: str, value: Any) -> str:
+    listed = value.list if isinstance(value, ChoiceSweep) else value
     text = ",".join(map(str, listed)) if isinstance(listed, list) else str(listed)
     keys = ", ".join(f"{group}.{key}=…" for key in keys_of(NODES[group])) if group in NODES else ""
     return (
-        f"{group}={f'[{text}]' if isinstance(given, list) else text}: an option is a name, and no number; "
-        f"write {group}=NAME{f', or for one of its values {keys}' if keys else ''}"
+        f"{group}={f'[{text}]' if isinstance(value, list) else text}: an option is a name, not a number; "
+        f"write {group}=NAME{f', or to set a value {keys}' if keys else ''}"
     )
 
 
 def _group_of(key: str) -> str:
-    """Return the group that an override's key, or a key of a defaults list, is about, without its package."""
+    """Return the group in the key of an override or of a defaults list, without its package."""
     return key.split(" ")[-1].lstrip("+~").partition("@")[0]
 
 
-def _takes_one(group: str, options: Sequence[Any]) -> str:
+def _not_a_list(group: str, options: Sequence[Any]) -> str:
     listed = ",".join(map(str, options))
-    start = f"{group}=[{listed}]: takes one option; "
+    start = f"{group}=[{listed}]: must be a single option; "
     if len(options) < 2:
         return f"{start}write {group}={listed or 'NAME'}"
     every = "both" if len(options) == 2 else f"all {len(options)}"
@@ -220,28 +222,29 @@ def _takes_one(group: str, options: Sequence[Any]) -> str:
 
 
 def refuse_outside(config_path: str, folder: str | Path) -> None:
-    """Refuse the name of a config that leads out of the folder it is looked for in."""
+    """Raise if the name of a config leads out of the folder in which it is searched."""
     if ".." in PurePath(config_path).parts or PurePath(config_path).is_absolute() or "\0" in config_path:
         raise ConfigError(
-            f"'{config_path}' lies outside the folder of configs; write the name of a config in "
-            f"{folder}, or name another folder with -cd"
+            f"'{config_path}' is outside the folder of configs; write the name of a config in {folder}, or "
+            "name another folder with -cd"
         )
 
 
 def load(file: Path, group: str = "") -> Container:
-    """Return the content of a YAML file, looked through before any of it is built.
+    """Return the content of a YAML file, which is checked before any of it is built.
 
     Parameters
     ----------
     file
         The file.
     group
-        The group it belongs to, to which the names in its defaults list are relative.
+        The group of the file. The names in its defaults list are relative to it.
 
     Raises
     ------
     ConfigError
-        It is too large or too deep, no YAML, more than data, or chooses a list where one option is wanted.
+        If the file is too large, too deep, not YAML, or more than data, or if its defaults choose a list in
+        place of an option.
     """
     state = file.stat()
     return deepcopy(_loaded(file, group, state.st_mtime_ns, state.st_size))
@@ -253,54 +256,54 @@ def _loaded(file: Path, group: str, changed: int, size: int) -> Container:
     try:
         config = OmegaConf.load(file)
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{file} is no YAML that is read: {_problem(error)}") from error
-    for named, options in _lists_in_defaults(config):
-        absolute = named if named.startswith("/") else PurePath("/", group, named).as_posix()
+        raise ConfigError(f"{file} cannot be read as YAML: {_problem(error)}") from error
+    for name, options in _lists_in_defaults(config):
+        absolute = name if name.startswith("/") else PurePath("/", group, name).as_posix()
         if absolute[1:] in _groups():
-            raise ConfigError(f"{file}: {_takes_one(absolute[1:], options)}")
+            raise ConfigError(f"{file}: {_not_a_list(absolute[1:], options)}")
     _refuse_misplaced(file, config, group)
-    _with_self(config)
+    _add_self(config)
     return config
 
 
 def _refuse_misplaced(file: Path, config: Container, group: str) -> None:
-    """Refuse what a command line has, and a file has elsewhere: ``optimizer.lr: 0.5``, ``init: he``."""
-    written: Any = OmegaConf.to_container(config, resolve=False)
-    if dotted := _with_dots(written, ()):
+    """Raise for syntax of the command line in a file: ``optimizer.lr: 0.5``, ``init: he``."""
+    content: Any = OmegaConf.to_container(config, resolve=False)
+    if dotted := _first_dotted_key(content, ()):
         key, value = dotted
         raise ConfigError(
-            f"{file}: {key}: {_short(value)} has a dot in its key, and a file has a level for each; write "
-            f"{_short(_nested(key.split('.'), value))}"
+            f"{file}: {key}: {_short(value)} has a dot in its key, but in a file each part of a key has its "
+            f"own level; write {_short(_nested(key.split('.'), value))}"
         )
-    if not isinstance(written, dict) or (group and GLOBAL not in file.read_text("utf-8")[:512]):
+    if not isinstance(content, dict) or (group and GLOBAL not in file.read_text("utf-8")[:512]):
         return
-    for key, value in written.items():
+    for key, value in content.items():
         if key not in _groups() or value is None or isinstance(value, dict):
             continue
         if isinstance(value, list) or "," in str(value):
             options = value if isinstance(value, list) else str(value).split(",")
-            raise ConfigError(f"{file}: {_takes_one(str(key), options)}")
+            raise ConfigError(f"{file}: {_not_a_list(str(key), options)}")
         override = f"override {'/' if group else ''}{key}: {value}"
         raise ConfigError(
-            f"{file}: {key}: {_short(value)} chooses an option, which in a file stands in its defaults; "
+            f"{file}: {key}: {_short(value)} chooses an option, but a file chooses options in its defaults; "
             f"write defaults: [{'' if group else 'config, '}{override}, _self_]"
         )
 
 
-def _with_dots(node: Any, above: tuple[str, ...]) -> tuple[str, Any] | None:
-    """Return the first key with a dot in it, in full, and its value; a grid's parameters have such keys."""
+def _first_dotted_key(node: Any, above: tuple[str, ...]) -> tuple[str, Any] | None:
+    """Return the first key with a dot, in full, and its value; ignore ``hydra.sweeper.params``."""
     if not isinstance(node, dict) or above == ("hydra", "sweeper", "params"):
         return None
     for key, value in node.items():
         if "." in str(key):
             return ".".join([*above, str(key)]), value
-        if (inner := _with_dots(value, (*above, str(key)))) is not None:
+        if (inner := _first_dotted_key(value, (*above, str(key)))) is not None:
             return inner
     return None
 
 
 def _nested(keys: Sequence[str], value: Any) -> str:
-    """Return a value below its keys as YAML: ``optimizer: {lr: 0.5}``."""
+    """Return a value nested in its keys as YAML: ``optimizer: {lr: 0.5}``."""
     for key in reversed(keys):
         value = {key: value}
     flow: str = yaml.safe_dump(value, default_flow_style=True, width=1 << 20, allow_unicode=True)
@@ -308,37 +311,37 @@ def _nested(keys: Sequence[str], value: Any) -> str:
 
 
 def _lists_in_defaults(config: Container) -> Iterator[tuple[str, Sequence[Any]]]:
-    """Yield each group of a file's defaults list that has a list of options, and these."""
-    written: Any = OmegaConf.to_container(config, resolve=False)
-    defaults = written.get("defaults") if isinstance(written, dict) else None
+    """Yield each group of a file's defaults list that has a list of options, and the list."""
+    content: Any = OmegaConf.to_container(config, resolve=False)
+    defaults = content.get("defaults") if isinstance(content, dict) else None
     for default in defaults if isinstance(defaults, list) else ():
         for key, value in default.items() if isinstance(default, dict) else ():
             if isinstance(value, list):
                 yield _group_of(str(key)), value
 
 
-def _with_self(config: Container) -> None:
-    """Say in a file's defaults list where its own values stand, if it doesn't: last, so that they count.
+def _add_self(config: Container) -> None:
+    """Append ``_self_`` to a file's defaults list if it is missing, so that its own values take precedence.
 
-    Hydra puts them there too, and then warns of it.
+    Hydra does the same, but with a warning.
     """
     defaults: Any = config.get("defaults") if isinstance(config, DictConfig) else None
     if not isinstance(defaults, ListConfig):
         return
-    written: Any = OmegaConf.to_container(defaults, resolve=False)
-    if any(isinstance(default, str) and default.partition("@")[0] == "_self_" for default in written):
+    entries: Any = OmegaConf.to_container(defaults, resolve=False)
+    if any(isinstance(default, str) and default.partition("@")[0] == "_self_" for default in entries):
         return
     if not all(
         isinstance(default, dict) and str(next(iter(default), "")).startswith("override ")
-        for default in written
+        for default in entries
     ):
         defaults.append("_self_")
 
 
 def check_file(file: Path) -> None:
-    """Refuse a YAML file that is more than data, or larger than any config, without building any of it.
+    """Raise if a YAML file is more than data, or too large for a config, without building any of it.
 
-    Tags name types to build, and an alias can stand for a billion values.
+    Tags name types to build, and aliases can expand to a billion values.
     """
     try:
         size = file.stat().st_size
@@ -354,36 +357,36 @@ def check_file(file: Path) -> None:
             tag = getattr(event, "tag", None)
             if isinstance(event, yaml.AliasEvent):
                 raise ConfigError(
-                    f"{at}: aliases (*{event.anchor}) are not read; write ${{key}} or the value"
+                    f"{at}: aliases (*{event.anchor}) are not allowed; write ${{key}} or the value"
                 )
             if tag is not None:
-                raise ConfigError(f"{at}: tags ({tag}) are not read; write plain values")
+                raise ConfigError(f"{at}: tags ({tag}) are not allowed; write plain values")
             if isinstance(event, yaml.ScalarEvent):
                 refuse_resolvers(event.value[: LONGEST_SCALAR + 1], at)
             if isinstance(event, yaml.ScalarEvent) and len(event.value) > LONGEST_SCALAR:
                 raise ConfigError(
-                    f"{at}: a value of {len(event.value)} characters; there may be {LONGEST_SCALAR}"
+                    f"{at}: a value has {len(event.value)} characters; at most {LONGEST_SCALAR} are allowed"
                 )
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST:
-                raise ConfigError(f"{at}: more than {DEEPEST} levels deep; no config is")
+                raise ConfigError(f"{at}: more than {DEEPEST} levels deep; a config has at most {DEEPEST}")
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{file} is no YAML: {_problem(error)}") from error
+        raise ConfigError(f"{file} is not YAML: {_problem(error)}") from error
 
 
 def refuse_resolvers(text: str, where: str) -> None:
-    """Refuse a text of a file that resolves to anything but values of the config.
+    """Raise if a text in a file would resolve to anything but values of the config.
 
-    OmegaConf has resolvers that read the environment (``${oc.env:HOME}``), the time, the machine, and what a
-    program adds; and some that build a reference from pieces.
+    OmegaConf has resolvers that read the environment (``${oc.env:HOME}``), the time or the machine, that
+    build a reference from pieces, and that programs add.
     """
     plain = text
     while (shorter := REFERENCE.sub("x", plain)) != plain:
         plain = shorter
     if "${" in plain:
         raise ConfigError(
-            f"{where}: {_short(text)} is more than a reference to a key, as ${{data.holdout}} is, and a file "
-            "reads nothing else: write the value, or give it on the command line"
+            f"{where}: {_short(text)} is more than a reference to a key such as ${{data.holdout}}, which is "
+            "all that a file may contain: write the value, or give it on the command line"
         )
 
 
@@ -393,7 +396,7 @@ def _short(value: Any) -> str:
 
 
 def _problem(error: Exception) -> str:
-    """Return a YAML complaint in one line."""
+    """Return an error message of YAML in one line."""
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error).replace(os.linesep, " ")
     return f"{problem} (line {mark.line + 1})" if mark else problem

@@ -1,6 +1,6 @@
-"""The schema of a config: its keys, their types and defaults, and where the shipped files lie.
+"""The schema of a config: its keys, their types and defaults, and the folders of the shipped files.
 
-A value in a config names a choice that is looked up in a table; no value names code.
+A choice in a config is a name that is looked up in a table. No value names code.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fnnexp.data.sources import Reading
 
 @dataclass
 class ArchConfig:
-    """A network: the widths of its hidden layers, and what they compute."""
+    """The network: the widths of its hidden layers, their activation, and how biases start."""
 
     hidden: list[int] = MISSING
     activation: str = MISSING
@@ -28,7 +28,7 @@ class ArchConfig:
 
 @dataclass
 class InitConfig:
-    """How weights start."""
+    """The initializer of the weights, and the standard deviation of ``normal``."""
 
     method: str = MISSING
     std: float | None = None
@@ -36,7 +36,7 @@ class InitConfig:
 
 @dataclass
 class BatchingConfig:
-    """How an epoch is cut."""
+    """How an epoch is divided into batches."""
 
     mode: str = MISSING
     size: int | None = None
@@ -45,7 +45,7 @@ class BatchingConfig:
 
 @dataclass
 class OptimizerConfig:
-    """The update rule; ``lr_for`` holds the default step of each batching mode."""
+    """The update rule. ``lr_for`` has the default learning rate of each batching mode."""
 
     name: str = MISSING
     lr: float = MISSING
@@ -68,8 +68,8 @@ class LossConfig:
 class DataConfig:
     """The data set.
 
-    The last ``validation`` training rows are held out: ``holdout`` of them where that is not given, and a
-    sixth of them where neither is.
+    The last ``validation`` training rows are held out. The default is ``holdout`` rows or, without
+    ``holdout``, a sixth of the training rows.
     """
 
     name: str = MISSING
@@ -85,13 +85,17 @@ class DataConfig:
 
     @property
     def reading(self) -> Reading:
-        """How the files are to be read; raises `DataError` where that means nothing."""
+        """The options for reading files. Raises `DataError` for impossible values."""
         return Reading(self.label, self.header.lower(), self.test_fraction, self.transpose)
 
 
 @dataclass
 class TrackingConfig:
-    """Where results go."""
+    """Where results go.
+
+    ``experiment`` names the MLflow experiment. Without it, the grid names the experiment; without a grid, the
+    preset; without a preset, the data.
+    """
 
     experiment: str | None = None
     uri: str | None = None
@@ -99,7 +103,7 @@ class TrackingConfig:
 
 @dataclass
 class Config:
-    """Everything."""
+    """The whole config of a trial."""
 
     arch: ArchConfig = field(default_factory=ArchConfig)
     init: InitConfig = field(default_factory=InitConfig)
@@ -117,24 +121,24 @@ class Config:
 
 
 SCHEMA = "fnnexp_schema"
-"""The schema's name in a defaults list: nobody else's, for Hydra has one store of schemas a process."""
+"""The schema's name in a defaults list. It must be unique, as all Hydra apps of a process share one store."""
 
 ConfigStore.instance().store(name=SCHEMA, node=Config, provider="fnnexp")
 
 CHOICES = ("arch", "init", "batching", "optimizer", "data")
-"""The groups whose chosen option is a trial's parameter."""
+"""The groups whose chosen option is a param of a trial."""
 
 UNSCIENTIFIC = ("execution", "tracking", "hydra", "diagnostics", "dry_run")
-"""What does not change a number and is no parameter."""
+"""The top-level keys that change no result, so they are not params."""
 
 
 def conf_folder() -> Path:
-    """Return the folder of ``config.yaml``: inside an installed package, beside it in a checkout."""
+    """Return the folder of ``config.yaml``: inside an installed package, or next to it in a checkout."""
     return _shipped("conf")
 
 
 def sweeps_folder() -> Path:
-    """Return the folder of the grids."""
+    """Return the folder of the shipped grids."""
     return _shipped("sweeps")
 
 
@@ -166,16 +170,16 @@ LISTS = frozenset(
 
 
 def keys_of(node: Any) -> list[str]:
-    """Return the keys that a node of the schema has in a config."""
+    """Return the names of the keys of a node of the schema."""
     return [field.name for field in fields(node) if not field.metadata.get("omegaconf_ignore")]
 
 
 def node_named(name: str) -> Any:
-    """Return the class of a node by its name, as Hydra's messages have it; None where it is none of ours."""
+    """Return the class of a node by the name in Hydra's messages; None if the schema has no such node."""
     return next((node for node in (Config, *NODES.values()) if node.__name__ == name), None)
 
 
 def every_key() -> list[str]:
-    """Return every key of a config that has a value, in full, and the names of its nodes."""
+    """Return every key of a config in full, such as ``optimizer.lr``, and the names of its nodes."""
     top = keys_of(Config)
     return [*top, *(f"{name}.{key}" for name, node in NODES.items() for key in keys_of(node))]

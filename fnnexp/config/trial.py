@@ -1,4 +1,4 @@
-"""A trial: one fully resolved experiment, its identity, and which trials can share a stack."""
+"""A trial: one fully resolved experiment, its identity, and its key for sharing a stack."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from fnnexp.nn.pieces.initializers import standard_deviation
 from fnnexp.nn.training import Lane, Recipe
 
 NUMERICS = 1
-"""Goes up when the same trial would train to other numbers; it is part of a trial's identity."""
+"""Raise this number if trials train to other results than before. It is part of every trial's id."""
 
 ALWAYS = frozenset({
     "architecture", "inputs", "hidden", "classes", "activation", "hidden_bias", "output_bias",
     "batching", "mode", "size", "shuffle",
     "optimizer", "epochs", "reduction", "epsilon", "scale", "validation", "dtype",
 })  # fmt: skip
-"""The fields of a recipe that are part of every id, at whatever value: those that the first ids were made of.
+"""The fields of a recipe that are part of every id, whatever their value. Never add a name here.
 
-A field that was added later is part of an id only where it is not at its default. So earlier trials keep
-their ids, and are found as finished. Never add a name here.
+A field that was added later is part of an id only if its value is not the default. So earlier trials keep
+their ids, and a sweep finds them as finished.
 """
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One experiment.
+    """One fully resolved experiment.
 
     Attributes
     ----------
     recipe
-        What it shares with its stack: architecture, batching, optimizer, epochs, …
+        The settings shared by all trials of a stack: architecture, batching, optimizer, epochs, …
     data
         The prepared data set.
     method, std
-        The initializer, and the constant of ``normal``.
+        The initializer, and the standard deviation of ``normal``.
     hyper
-        The optimizer's hyperparameters as (name, value).
+        The optimizer's hyperparameters as pairs (name, value).
     seed
-        The address of its draws.
+        The seed of its random draws.
     name
-        For people: ``relu_100-he-mini-s3``.
+        The name that people see, such as ``relu_100-he-mini-s3``.
     params
-        What MLflow shows of it, flat.
+        The params of its MLflow run, by dotted key.
     config
-        The resolved config, for its artifact.
+        The resolved config, which is stored with the run as ``config.yaml``.
     """
 
     recipe: Recipe
@@ -64,28 +64,28 @@ class Trial:
 
     @cached_property
     def id(self) -> str:
-        """A hash of the scientific content alone: same content, same id, wherever and whenever it runs."""
+        """A hash of the scientific content alone. It does not depend on where and when the trial runs."""
         return _digest({**self._content(), "init": [self.method, self.std]})
 
     @cached_property
     def numbers_id(self) -> str:
-        """A hash of what is computed: trials with one numbers_id are numerically identical."""
+        """A hash of what is computed. Trials with the same `numbers_id` are numerically identical."""
         return _digest({**self._content(), "stds": self.stds})
 
     @property
     def stds(self) -> tuple[float, ...]:
-        """The standard deviation of each layer's weights at the start."""
+        """The standard deviation of each layer's initial weights."""
         return tuple(
             standard_deviation(self.method, *shape, self.std) for shape in self.recipe.architecture.shapes
         )
 
     @property
     def stack_key(self) -> tuple[Recipe, str]:
-        """Trials with one key can share a stack."""
+        """The key for stacking: trials with the same key can share a stack."""
         return self.recipe, self.data.checksum
 
     def lane(self) -> Lane:
-        """Return its place in a stack; the key is its :attr:`numbers_id`."""
+        """Return the trial's lane in a stack, with :attr:`numbers_id` as its key."""
         return Lane(self.numbers_id, self.seed, self.stds, self.hyper)
 
     def _content(self) -> dict[str, Any]:
@@ -99,29 +99,29 @@ class Trial:
 
 
 def scientific(recipe: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass that an id is made of, nested; see :data:`ALWAYS`.
+    """Return the fields of a dataclass that are part of a trial's id, nested; see :data:`ALWAYS`.
 
     Raises
     ------
     TypeError
-        When a field that is not in :data:`ALWAYS` has no default.
+        If a field that is not in :data:`ALWAYS` has no default.
     """
     content: dict[str, Any] = {}
-    for each in fields(recipe):
-        value = getattr(recipe, each.name)
-        if each.name not in ALWAYS:
-            if each.default is MISSING:
-                raise TypeError(f"{type(recipe).__name__}.{each.name} was added later and has no default")
-            if value == each.default:
+    for attribute in fields(recipe):
+        name, value = attribute.name, getattr(recipe, attribute.name)
+        if name not in ALWAYS:
+            if attribute.default is MISSING:
+                raise TypeError(f"{type(recipe).__name__}.{name} was added later and has no default")
+            if value == attribute.default:
                 continue
         if is_dataclass(value):
-            content[each.name] = scientific(value) if each.name in ALWAYS else asdict(value)  # type: ignore[arg-type]
+            content[name] = scientific(value) if name in ALWAYS else asdict(value)  # type: ignore[arg-type]
         else:
-            content[each.name] = value
+            content[name] = value
     return content
 
 
 def _digest(content: Mapping[str, Any]) -> str:
-    """Return 16 hex digits of the SHA-256 of the content as canonical JSON (floats to their last bit)."""
+    """Return 16 hex digits of the SHA-256 of the content as canonical JSON, with floats to their last bit."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

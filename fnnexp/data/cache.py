@@ -1,4 +1,4 @@
-"""Keep prepared data sets in the cache folder: each is written once, and mapped into memory by every worker.
+"""Keep prepared data sets in the cache folder. A data set is written once; every worker maps it into memory.
 
 A prepared data set is a folder with the four arrays as ``.npy`` files and their description in ``meta.json``.
 """
@@ -30,10 +30,10 @@ from fnnexp.errors import DataError, printable
 
 @dataclass(frozen=True)
 class Description:
-    """What ``meta.json`` says of the arrays beside it.
+    """The content of ``meta.json``, which describes the arrays in its folder.
 
-    `checksum` is the SHA-256 over the names, shapes and bytes of the four arrays; `sha256` has that of each
-    array's bytes; `notes` say what was decided while they were read.
+    `checksum` is the SHA-256 over the names, shapes and bytes of the four arrays. `sha256` maps an array's
+    name to the SHA-256 of its bytes. `notes` are the decisions made while reading.
     """
 
     checksum: str
@@ -46,40 +46,40 @@ class Description:
 
 
 def cache_folder() -> Path:
-    """Return the cache folder, which may not exist: `$FNNEXP_CACHE`, else the user's.
+    """Return the cache folder, which may not exist: `$FNNEXP_CACHE`, else the user's cache folder.
 
-    A user whose home folder is not known has a private one in the temporary folder.
+    If the user's home folder is unknown, it is a private folder in the system's temporary folder.
     """
-    if given := os.environ.get("FNNEXP_CACHE"):
-        return sources.place(given).absolute()
+    if from_variable := os.environ.get("FNNEXP_CACHE"):
+        return sources.place(from_variable).absolute()
     with contextlib.suppress(RuntimeError):
         if (folder := platformdirs.user_cache_path("fnnexp")).is_absolute():
             return folder
-    return _temporary_folder("no home folder is known here for the cache")
+    return _temporary_folder("the home folder, where the cache belongs, is unknown")
 
 
 def writable_folder() -> Path:
-    """Return the cache folder, or a private one in the temporary folder where that cannot be written."""
+    """Return the cache folder or, if it cannot be written, a private folder in the temporary folder."""
     try:
         return _writable(cache_folder())
     except OSError as error:
-        why = f"the cache {cache_folder()} cannot be written ({error.strerror or error})"
-    return _writable(_temporary_folder(why))
+        reason = f"the cache {cache_folder()} cannot be written ({error.strerror or error})"
+    return _writable(_temporary_folder(reason))
 
 
-def _temporary_folder(why: str) -> Path:
-    """Return this user's own folder in the temporary folder, and say once why it is used."""
+def _temporary_folder(reason: str) -> Path:
+    """Return this user's own folder in the temporary folder, and print once why it is used."""
     user = str(os.getuid()) if hasattr(os, "getuid") else getpass.getuser()
     folder = Path(tempfile.gettempdir()) / f"fnnexp-{user}"
-    _warn_once(f"{why}; {folder} is used. FNNEXP_CACHE names another.")
+    _warn_once(f"{reason}; using {folder}. Set FNNEXP_CACHE to use another folder.")
     folder.mkdir(mode=0o700, exist_ok=True)
     if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
-        raise DataError(f"{folder} belongs to someone else; write FNNEXP_CACHE=FOLDER for one of your own")
+        raise DataError(f"{folder} belongs to another user; write FNNEXP_CACHE=FOLDER with a folder of yours")
     return folder
 
 
 def warn(message: str) -> None:
-    """Print a warning in one line, without the line of source that Python's warnings show."""
+    """Print a warning as one line, without the source line that Python's warnings show."""
     print(f"fnnexp: {printable(' '.join(message.split()))}", file=sys.stderr)
 
 
@@ -87,36 +87,36 @@ _warn_once = functools.cache(warn)
 
 
 def keep(key: str, read: Callable[[], Labelled]) -> tuple[Path, Description]:
-    """Return the prepared folder of a key and its description; `read` is called when there is none yet.
+    """Return the prepared folder for a key and its description; call `read` to make it if it is missing.
 
-    What is there already is hashed, and made again where it is not what its description says.
+    An existing folder is hashed, and made again if its bytes do not match its description.
 
     Parameters
     ----------
     key
-        A hash of all that decides what is read (:func:`fnnexp.data.readers.content_key`).
+        A hash of everything that decides what is read (:func:`fnnexp.data.readers.content_key`).
     read
         Returns the four arrays, checked.
     """
     name = Path("prepared") / key[:24]
-    if found := _find(cache_folder() / name):
-        return cache_folder() / name, found
+    if description := _find(cache_folder() / name):
+        return cache_folder() / name, description
     folder = writable_folder() / name
-    if found := _find(folder):
-        return folder, found
+    if description := _find(folder):
+        return folder, description
     _write(folder, read())
-    if found := _find(folder):
-        return folder, found
-    raise DataError(f"{folder} is damaged, or vanished while it was written; delete it and run again.")
+    if description := _find(folder):
+        return folder, description
+    raise DataError(f"{folder} is damaged or was removed while it was written; delete it and run again.")
 
 
 def open_arrays(folder: Path) -> tuple[Description, dict[str, Bytes]]:
-    """Return a prepared folder's description and its arrays, mapped into memory read-only, not yet read.
+    """Return a prepared folder's description, and its arrays mapped into memory read-only.
 
     Raises
     ------
     DamagedError
-        A file is missing or damaged, or an array has not the shape and dtype of the description.
+        If a file is missing or damaged, or an array's shape or dtype differs from the description.
     """
     try:
         meta = json.loads((folder / "meta.json").read_text("utf-8"))
@@ -127,49 +127,51 @@ def open_arrays(folder: Path) -> tuple[Description, dict[str, Bytes]]:
     needed = [field.name for field in fields(Description) if field.default is MISSING]
     if not isinstance(meta, dict) or not meta.keys() >= set(needed):
         raise DamagedError(f"meta.json lacks some of {', '.join(needed)}")
-    found = Description(**{name: meta[name] for name in names if name in meta})
+    description = Description(**{name: meta[name] for name in names if name in meta})
     shapes = {
-        "x_train": (found.n_train, found.input_size),
-        "y_train": (found.n_train,),
-        "x_test": (found.n_test, found.input_size),
-        "y_test": (found.n_test,),
+        "x_train": (description.n_train, description.input_size),
+        "y_train": (description.n_train,),
+        "x_test": (description.n_test, description.input_size),
+        "y_test": (description.n_test,),
     }
     for key, array in arrays.items():
         if array.shape != shapes[key] or array.dtype != np.uint8:
-            raise DamagedError(f"{key} is {array.shape} of {array.dtype} and not {shapes[key]} of uint8")
-    return found, arrays
+            raise DamagedError(
+                f"{key} has shape {array.shape} and dtype {array.dtype}, not {shapes[key]} and uint8"
+            )
+    return description, arrays
 
 
 def _writable(folder: Path) -> Path:
-    """Return a folder, which is made if it is not there; raise `OSError` if it cannot be written."""
+    """Make a folder if it is missing, and return it; raise `OSError` if it cannot be written."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
         return folder
 
 
 def _find(folder: Path) -> Description | None:
-    """Return the description of a prepared folder, or None; a damaged folder is removed, to be made again."""
+    """Return the description of a prepared folder; None if it is missing or damaged. Remove a damaged one."""
     if not folder.is_dir():
         return None
     try:
-        found, arrays = open_arrays(folder)
-        if _checksum(arrays) != found.checksum:
-            raise DamagedError("its bytes are not those that were written")
-        return found
+        description, arrays = open_arrays(folder)
+        if _checksum(arrays) != description.checksum:
+            raise DamagedError("its bytes have changed since they were written")
+        return description
     except DamagedError as error:
-        warn(f"the prepared data in {folder} is damaged and is made again ({error})")
+        warn(f"the prepared data in {folder} is damaged; preparing it again ({error})")
         shutil.rmtree(folder, ignore_errors=True)
         return None
 
 
-def _write(folder: Path, made: Labelled) -> None:
-    """Write a prepared folder under another name and rename it; whoever comes second keeps what is there."""
+def _write(folder: Path, data: Labelled) -> None:
+    """Write a prepared folder under another name and rename it; keep a folder that another process made."""
     staging = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
     try:
         staging.mkdir(parents=True)
         for key in ARRAYS:
-            np.save(staging / f"{key}.npy", made.arrays[key], allow_pickle=False)
-        (staging / "meta.json").write_text(json.dumps(asdict(_describe(made)), indent=2) + "\n", "utf-8")
+            np.save(staging / f"{key}.npy", data.arrays[key], allow_pickle=False)
+        (staging / "meta.json").write_text(json.dumps(asdict(_describe(data)), indent=2) + "\n", "utf-8")
         try:
             staging.rename(folder)
         except OSError:
@@ -179,8 +181,8 @@ def _write(folder: Path, made: Labelled) -> None:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _describe(made: Labelled) -> Description:
-    arrays = made.arrays
+def _describe(data: Labelled) -> Description:
+    arrays = data.arrays
     return Description(
         checksum=_checksum(arrays),
         sha256={key: hashlib.sha256(arrays[key].data).hexdigest() for key in ARRAYS},
@@ -188,13 +190,13 @@ def _describe(made: Labelled) -> Description:
         n_test=len(arrays["x_test"]),
         input_size=arrays["x_train"].shape[1],
         classes=int(arrays["y_train"].max()) + 1,
-        notes=made.notes,
+        notes=data.notes,
     )
 
 
 def _checksum(arrays: Mapping[str, Bytes]) -> str:
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for key in ARRAYS:
-        whole.update(f"{key} {arrays[key].shape}\n".encode())
-        whole.update(arrays[key].data)
-    return whole.hexdigest()
+        digest.update(f"{key} {arrays[key].shape}\n".encode())
+        digest.update(arrays[key].data)
+    return digest.hexdigest()

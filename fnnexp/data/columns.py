@@ -1,4 +1,4 @@
-"""Which column of a table is the label, and whether all others are pixels."""
+"""Find the label column of a table, and check that all others are pixels."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from fnnexp.data.labelled import Numbers, counting, is_label
+from fnnexp.data.labelled import Numbers, is_label, row_number_columns
 from fnnexp.data.sources import listed
 from fnnexp.errors import DataError, did_you_mean
 
 LABEL = re.compile(r".*(label|class|target).*|y", re.IGNORECASE)
-"""What a column with the labels is called."""
+"""Names of a column with the labels."""
 INDEX = ("", "id", "index")
-"""What a column that numbers the rows is called."""
+"""Names of a column that numbers the rows."""
 
 FEWEST_NUMBERS = 5
-"""So many numbers, each one more than that before, are the columns' numbers and no image."""
+"""A first line of at least this many consecutive numbers numbers the columns and is not an image."""
 
 
 def is_header(fields: Sequence[str]) -> bool:
-    """Whether a file's first line has names: words, or the columns' numbers."""
+    """Return whether a file's first line names the columns: by words, or by consecutive numbers."""
     if not all(is_number(field) for field in fields):
         return True
     numbers = [float(field) for field in fields]
@@ -30,7 +30,7 @@ def is_header(fields: Sequence[str]) -> bool:
 
 
 def is_number(text: str) -> bool:
-    """Whether Python reads a number."""
+    """Return whether Python can read the text as a number."""
     try:
         float(text)
     except ValueError:
@@ -38,13 +38,13 @@ def is_number(text: str) -> bool:
     return True
 
 
-def called(names: Sequence[str] | None, place: int) -> str:
-    """Return what a column is called in a message."""
-    return f"'{names[place]}'" if names else f"{place + 1}"
+def column_title(names: Sequence[str] | None, index: int) -> str:
+    """Return the name of a column for a message: its name in quotes, or its number from 1."""
+    return f"'{names[index]}'" if names else f"{index + 1}"
 
 
 def label_of(names: Sequence[str] | None, values: Numbers, wanted: str | None, path: Path) -> tuple[int, str]:
-    """Return the place of the label in a table whose other columns are pixels, and how it was found.
+    """Return the index of the label column in a table whose other columns are pixels, and a note.
 
     Parameters
     ----------
@@ -53,47 +53,48 @@ def label_of(names: Sequence[str] | None, values: Numbers, wanted: str | None, p
     values
         The numbers (rows, columns).
     wanted
-        `first`, `last` or a name; or None, to find it by its name or, where no name tells, by its values.
+        `first`, `last` or a name. None finds the column by its name or, if the names do not tell, by its
+        values.
     path
         The file, for messages.
 
     Returns
     -------
     tuple
-        The place; and a sentence where the values decided, else an empty string.
+        The index; and a note for the user if the values decided, else an empty string.
 
     Raises
     ------
     DataError
-        No column is the label, or several can be, or another one is no pixel.
+        If no column can be the label, several can be, or another column is not a pixel.
     """
     stem = _stem_of_pixels(names) if names else None
-    strays = [place for place, name in enumerate(names or ()) if not _is_pixel(name, stem)]
-    label = _wanted(names, values.shape[1], wanted, path)
-    if label is None and names and (stem is None or any(names[i].lower() not in INDEX for i in strays)):
-        label = _named(names, strays, path)
-    for place in counting(values):
-        if place != label:
+    not_pixels = [index for index, name in enumerate(names or ()) if not _is_pixel(name, stem)]
+    label = _wanted_column(names, values.shape[1], wanted, path)
+    if label is None and names and (stem is None or any(names[i].lower() not in INDEX for i in not_pixels)):
+        label = _label_by_name(names, not_pixels, path)
+    for index in row_number_columns(values):
+        if index != label:
             raise DataError(
-                f"{path}: column {called(names, place)} numbers the rows and is no pixel; save the table "
-                "without it, as pandas does by to_csv(path, index=False)."
+                f"{path}: column {column_title(names, index)} numbers the rows, so it is not a pixel; save "
+                "the table without it, as in pandas with to_csv(path, index=False)."
             )
-    unused = [names[place] for place in strays if place != label] if names else []
+    unused = [names[index] for index in not_pixels if index != label] if names else []
     if unused and label is not None and LABEL.fullmatch(unused[0]):
         raise DataError(
-            f"{path}: data.label={wanted} takes column {called(names, label)} for the label, and "
-            f"'{unused[0]}' is called as a label is; write data.label={unused[0]}."
+            f"{path}: data.label={wanted} makes column {column_title(names, label)} the label, but "
+            f"'{unused[0]}' has the name of a label; write data.label={unused[0]}."
         )
     if unused:
         raise DataError(
-            f"{path}: column '{unused[0]}' is neither the label nor a pixel, as numbered columns are; "
-            f"save the table without it: table.drop(columns={unused}).to_csv(path, index=False)."
+            f"{path}: column '{unused[0]}' is neither the label nor a numbered pixel; save the table without "
+            f"it: table.drop(columns={unused}).to_csv(path, index=False)."
         )
-    return (label, "") if label is not None else _by_values(values, path)
+    return (label, "") if label is not None else _label_by_values(values, path)
 
 
 def _stem_of_pixels(names: Sequence[str]) -> str | None:
-    """Return what at least half of the names are but for their numbers, as in `#x#` of `1x1` and `1x2`."""
+    """Return the pattern that at least half of the names share, as `#x#` for `1x1` and `1x2`; or None."""
     stems = Counter(stem for name in names if "#" in (stem := _stem(name)))
     return next((stem for stem, times in stems.most_common(1) if 2 * times >= len(names)), None)
 
@@ -103,19 +104,22 @@ def _stem(name: str) -> str:
 
 
 def _is_pixel(name: str, stem: str | None) -> bool:
-    """Whether a column is a pixel by its name; where pixels are not numbered, any name but some is one."""
+    """Return whether a column is a pixel by its name.
+
+    If the pixels are not numbered, every name that is not a label's or an index's is a pixel.
+    """
     if stem is not None:
         return _stem(name) == stem
     return not LABEL.fullmatch(name) and name.lower() not in INDEX
 
 
-def _wanted(names: Sequence[str] | None, count: int, wanted: str | None, path: Path) -> int | None:
-    """Return the column that ``data.label`` names."""
+def _wanted_column(names: Sequence[str] | None, count: int, wanted: str | None, path: Path) -> int | None:
+    """Return the index of the column that ``data.label`` names; None if it names no column."""
     if wanted in ("first", "last", None):
         return {"first": 0, "last": count - 1, None: None}[wanted]
     if names is None:
         raise DataError(
-            f"data.label={wanted}, and {path} has no header; write data.label=first or data.label=last."
+            f"data.label={wanted}: {path} has no header; write data.label=first or data.label=last."
         )
     if wanted not in names:
         raise DataError(
@@ -125,33 +129,35 @@ def _wanted(names: Sequence[str] | None, count: int, wanted: str | None, path: P
     return names.index(wanted)
 
 
-def _named(names: Sequence[str], strays: Sequence[int], path: Path) -> int:
-    """Return the one column that is called as a label is."""
-    found = [place for place in strays if LABEL.fullmatch(names[place])]
-    if len(found) > 1:
-        several = [names[place] for place in found]
+def _label_by_name(names: Sequence[str], not_pixels: Sequence[int], path: Path) -> int:
+    """Return the index of the only column that has the name of a label."""
+    candidates = [index for index in not_pixels if LABEL.fullmatch(names[index])]
+    if len(candidates) > 1:
+        several = [names[index] for index in candidates]
         raise DataError(
-            f"{path} has columns {listed(several)}, of which one is the label; save the table without the "
-            f"others, as in table.drop(columns={several[1:]}).to_csv(path, index=False)."
+            f"{path} has columns {listed(several)}, and only one can be the label; save the table without "
+            f"the others, as in table.drop(columns={several[1:]}).to_csv(path, index=False)."
         )
-    if not found:
-        perhaps = next((names[place] for place in strays if names[place].lower() not in INDEX), "NAME")
+    if not candidates:
+        guess = next((names[index] for index in not_pixels if names[index].lower() not in INDEX), "NAME")
         raise DataError(
             f"{path} has no label column; it has {listed(list(names))}. Name the column with the class "
-            f"numbers 'label', or write data.label={perhaps}."
+            f"numbers 'label', or write data.label={guess}."
         )
-    return found[0]
+    return candidates[0]
 
 
-def _by_values(values: Numbers, path: Path) -> tuple[int, str]:
-    """Return the label of a table without names: its first or its last column, if only one can be it."""
+def _label_by_values(values: Numbers, path: Path) -> tuple[int, str]:
+    """Return the index of the label, and a note: the first or last column, if only one of them can be it."""
     ends = {"first": 0, "last": values.shape[1] - 1}
-    found = {end: place for end, place in ends.items() if is_label(values[:, place])}
-    if len(found) != 1:
-        which = "both its first and its last column" if found else "neither its first nor its last column"
+    candidates = {end: index for end, index in ends.items() if is_label(values[:, index])}
+    if len(candidates) != 1:
+        which = (
+            "both its first and its last column" if candidates else "neither its first nor its last column"
+        )
         raise DataError(
             f"{path}: {which} can be the label by its values (class numbers 0, 1, 2, … without a gap); write "
             "data.label=first or data.label=last."
         )
-    ((end, place),) = found.items()
-    return place, f"its {end} column is taken for the label, by its values (data.label={end})"
+    ((end, index),) = candidates.items()
+    return index, f"its {end} column is the label, judging by its values (data.label={end})"

@@ -1,7 +1,7 @@
-"""The named data sets: find one, prepare it once, and map its arrays into memory.
+"""The named data sets: find a data set, prepare it once, and map its arrays into memory.
 
-To add one, write a function from a :class:`Request` to a :class:`Prepared`, enter it in :data:`DATASETS`, and
-add ``conf/data/NAME.yaml``.
+To add a data set, write a function from a :class:`Request` to a :class:`Prepared`, enter it in
+:data:`DATASETS`, and add ``conf/data/NAME.yaml``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from fnnexp.data import cache, download, readers, sources
 from fnnexp.data.labelled import ARRAYS, Bytes, Labelled, checked
 from fnnexp.data.npz import DamagedError
-from fnnexp.data.sources import UNTOLD, Reading
+from fnnexp.data.sources import DEFAULT_READING, Reading
 from fnnexp.errors import DataError, did_you_mean
 
 MNIST_ARRAY_SHA256 = {
@@ -30,22 +30,22 @@ DIGITS_TRAIN = 1437
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a data set: paths, if any; whether it may be downloaded; how files are to be read."""
+    """A request for a data set: its paths, if any; whether it may be downloaded; how to read its files."""
 
     path: Path | None = None
     test_path: Path | None = None
     may_download: bool = True
-    reading: Reading = UNTOLD
+    reading: Reading = DEFAULT_READING
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set on disk, ready to be mapped: small, picklable, what the parent hands to workers.
+    """A data set on disk, ready to be mapped. It is small and picklable: the parent sends it to the workers.
 
-    `checksum` is its scientific identity: SHA-256 over the names, shapes and bytes of the four arrays, the
-    same whatever format they came in. `brightest` is the largest pixel; `all_classes` the number of training
-    rows, from the first, that it takes to see every class, and `last_classes` the same from the last. `notes`
-    say what was decided while it was read.
+    `checksum` is its scientific identity: the SHA-256 over the names, shapes and bytes of the four arrays. It
+    does not depend on the file format. `brightest` is the largest pixel. The first `all_classes` training
+    rows have a row of every class, and so do the last `last_classes`. `notes` are the decisions made while
+    reading.
     """
 
     name: str
@@ -75,11 +75,11 @@ def prepare(
     name: str,
     path: str | None = None,
     test_path: str | None = None,
-    reading: Reading = UNTOLD,
+    reading: Reading = DEFAULT_READING,
     *,
     may_download: bool = True,
 ) -> Prepared:
-    """Find a data set, read and check it if that has not been done yet, and return where it lies.
+    """Find a data set, read and check it unless it is in the cache already, and return its description.
 
     Parameters
     ----------
@@ -89,16 +89,16 @@ def prepare(
     path
         An `.npz`, a folder with IDX or CSV files, or a CSV.
     test_path
-        The test CSV that belongs to a training CSV.
+        The test CSV for a training CSV.
     reading
-        How files are read where they cannot tell.
+        How to read files that do not say it themselves.
     may_download
-        If False, a data set that is not on this machine is an error.
+        If False, raise if the data set is not on this machine.
 
     Raises
     ------
     DataError
-        The name is unknown, the data is missing or broken, or `mnist` is not MNIST.
+        If the name is unknown, the data is missing or damaged, or `mnist` is not MNIST.
 
     Examples
     --------
@@ -114,24 +114,22 @@ def prepare(
         raise DataError(
             f"data.test_path={test_path} without data.path; write the training CSV as data.path=…."
         )
-    train, test = (sources.place(given) if given else None for given in (path, test_path))
+    train, test = (sources.place(file) if file else None for file in (path, test_path))
     try:
         return DATASETS[name](Request(train, test, may_download, reading))
     except OSError as error:
         raise DataError(
-            f"data={name} cannot be read or kept ({error}); give a file that can be read, and room in "
-            f"{cache.cache_folder()} or in another folder that FNNEXP_CACHE names."
+            f"data={name} cannot be read or stored ({error}); give a file that can be read, and make room in "
+            f"{cache.cache_folder()} or set FNNEXP_CACHE to another folder."
         ) from error
     except MemoryError as error:
-        raise DataError(
-            f"data={name} does not go into the memory here ({error}); take fewer images."
-        ) from error
+        raise DataError(f"data={name} does not fit into memory ({error}); use fewer images.") from error
 
 
 def load(prepared: Prepared) -> Arrays:
-    """Map the arrays of a prepared data set into memory, read-only; nothing is copied.
+    """Map the arrays of a prepared data set into memory, read-only and without a copy.
 
-    Their bytes were compared with the checksum by :func:`prepare`, once for all who map them.
+    :func:`prepare` has compared their bytes with the checksum, so no worker does.
 
     Returns
     -------
@@ -141,12 +139,12 @@ def load(prepared: Prepared) -> Arrays:
     Raises
     ------
     DataError
-        The files are gone, damaged, or not those that were prepared.
+        If the files are missing, damaged, or not the files that were prepared.
     """
     try:
-        found, arrays = cache.open_arrays(Path(prepared.directory))
-        if found.checksum != prepared.checksum:
-            raise DamagedError(f"checksum {found.checksum} and not {prepared.checksum}")
+        description, arrays = cache.open_arrays(Path(prepared.directory))
+        if description.checksum != prepared.checksum:
+            raise DamagedError(f"its checksum is {description.checksum} and not {prepared.checksum}")
     except DamagedError as error:
         raise DataError(
             f"the prepared data in {prepared.directory} is missing or damaged ({error}); "
@@ -166,29 +164,27 @@ def _mnist(request: Request) -> Prepared:
         path, origin = sources.place(from_variable), f"FNNEXP_MNIST={from_variable}"
     else:
         path = download.mnist(may_download=request.may_download)
-        origin = f"the cached {path} (delete it to have it downloaded again)"
+        origin = f"the cached {path} (delete it to download it again)"
     try:
-        folder, found = _from_files(path, request)
+        folder, description = _from_files(path, request)
     except DataError as error:
         raise DataError(f"{origin}: {error}") from error
-    differing = [key for key in ARRAYS if found.sha256[key] != MNIST_ARRAY_SHA256[key]]
+    differing = [key for key in ARRAYS if description.sha256[key] != MNIST_ARRAY_SHA256[key]]
     if differing:
         raise DataError(
-            f"{origin} is not MNIST: the SHA-256 of {' '.join(differing)} differs from that of MNIST in its "
-            f"original order. To train on other data write data=files data.path={path}."
+            f"{origin} is not MNIST: the SHA-256 of {' '.join(differing)} differs from MNIST in its original "
+            f"order. To train on other data, write data=files data.path={path}."
         )
-    return _prepared("mnist", folder, found)
+    return _prepared("mnist", folder, description)
 
 
 def _digits(request: Request) -> Prepared:
     if request.path:
-        raise DataError(
-            f"data=digits takes no path, and data.path={request.path} was given; write data=files."
-        )
-    if request.reading != UNTOLD:
+        raise DataError(f"data=digits does not accept data.path={request.path}; write data=files.")
+    if request.reading != DEFAULT_READING:
         raise DataError(
             "data=digits comes with scikit-learn, so data.label, data.header, data.test_fraction and "
-            "data.transpose have no meaning; leave them out, or write data=files data.path=…."
+            "data.transpose have no meaning; omit them, or write data=files data.path=…."
         )
     return _prepared("digits", *cache.keep(readers.content_key("digits"), _read_digits))
 
@@ -203,7 +199,7 @@ DATASETS: dict[str, Callable[[Request], Prepared]] = {"mnist": _mnist, "digits":
 
 
 def _from_files(path: Path, request: Request) -> tuple[Path, cache.Description]:
-    """Return the prepared folder of a user's files, and its description."""
+    """Return the prepared folder for a user's files, and its description."""
     source = sources.find(path, request.test_path, request.reading)
     key = readers.content_key(f"{source.format} {source.reading}", source.files)
     return cache.keep(key, lambda: readers.read(source))
@@ -222,19 +218,19 @@ def _read_digits() -> Labelled:
     return checked(arrays, "data=digits")
 
 
-def _prepared(name: str, folder: Path, found: cache.Description) -> Prepared:
+def _prepared(name: str, folder: Path, description: cache.Description) -> Prepared:
     arrays = cache.open_arrays(folder)[1]
     labels = arrays["y_train"]
     return Prepared(
         name,
         str(folder),
-        found.checksum,
-        found.n_train,
-        found.n_test,
-        found.input_size,
-        found.classes,
+        description.checksum,
+        description.n_train,
+        description.n_test,
+        description.input_size,
+        description.classes,
         brightest=max(int(arrays["x_train"].max()), int(arrays["x_test"].max())),
         all_classes=int(np.unique(labels, return_index=True)[1].max()) + 1,
         last_classes=int(np.unique(labels[::-1], return_index=True)[1].max()) + 1,
-        notes=tuple(found.notes),
+        notes=tuple(description.notes),
     )

@@ -1,4 +1,4 @@
-"""Download MNIST: once, into the cache, and only a file with the right SHA-256."""
+"""Download MNIST once into the cache, and accept only a file with the right SHA-256."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ MNIST_MIRRORS = (
 
 
 def mnist(*, may_download: bool = True) -> Path:
-    """Return MNIST's file in the cache; download it where it is not there yet.
+    """Return the path of MNIST in the cache; download it if it is missing.
 
     Raises
     ------
     DataError
-        It is not in the cache, and may not or can not be downloaded.
+        If it is not in the cache, and may not or cannot be downloaded.
     """
-    wished = cache.cache_folder() / "mnist.npz"
-    if wished.is_file():
-        return wished
+    cached = cache.cache_folder() / "mnist.npz"
+    if cached.is_file():
+        return cached
     file = cache.writable_folder() / "mnist.npz"
     if file.is_file():
         return file
@@ -41,26 +41,26 @@ def mnist(*, may_download: bool = True) -> Path:
             failures.append(f"{mirror}: {error}")
         else:
             for failure in failures:
-                cache.warn(f"MNIST came from {mirror} and not from {failure}")
+                cache.warn(f"MNIST was downloaded from {mirror}, because another mirror failed: {failure}")
             return file
     tried = "\n".join(f"  {failure}" for failure in failures)
     raise DataError(
-        "MNIST is not on this machine and could not be downloaded. Any one of these helps:\n"
-        "  data.path=…/mnist.npz     the file, or a folder with its IDX or CSV files, on the command line\n"
-        "  FNNEXP_MNIST=…/mnist.npz  the same in the environment\n"
-        f"  {wished}  connect once, or put the file there\n"
-        "Without MNIST, data=digits is real data that comes with the installation.\n"
+        "MNIST is not on this machine and could not be downloaded. Do one of the following:\n"
+        "  data.path=…/mnist.npz     name the file, or a folder with its IDX or CSV files\n"
+        "  FNNEXP_MNIST=…/mnist.npz  name it in the environment\n"
+        f"  {cached}  connect to the internet once, or put the file there\n"
+        "Without MNIST, write data=digits: real data that comes with the installation.\n"
         f"Tried:\n{tried}"
     )
 
 
 def fetch(mirror: str, file: Path) -> None:
-    """Download a mirror's file; it appears under its name only when whole and of the right SHA-256.
+    """Download a mirror's file; write it under its name only if it is complete and has the right SHA-256.
 
     Raises
     ------
     OSError, ValueError
-        The connection failed; the address or the checksum is wrong.
+        If the connection fails, or the address or the checksum is wrong.
     """
     import pooch
 
@@ -76,24 +76,24 @@ def fetch(mirror: str, file: Path) -> None:
 
 
 class Progress:
-    """What pooch asks of a progress bar (`total`, `update`, `reset`, `close`), as a line that changes."""
+    """A progress bar for pooch (`total`, `update`, `reset`, `close`), shown as a line that changes."""
 
     def __init__(self, show: Callable[[str], None]) -> None:
         self._show = show
         self.total = self._done = 0
 
     def update(self, size: int) -> None:
-        """Show that so many more bytes have come."""
+        """Add the bytes of a chunk, and show the total so far."""
         self._done += size
-        part = self._done / max(self.total, self._done, 1)
-        self._show(f"{console.bar(part)} MNIST {self._done / 1e6:.1f} of {self.total / 1e6:.1f} MB")
+        fraction = self._done / max(self.total, self._done, 1)
+        self._show(f"{console.bar(fraction)} MNIST {self._done / 1e6:.1f} of {self.total / 1e6:.1f} MB")
 
     def reset(self) -> None:
-        """Begin to count anew: pooch does so at the end, and then updates by the whole."""
+        """Set the count to 0: pooch does so at the end, and then calls `update` with the file's size."""
         self._done = 0
 
     def close(self) -> None:
-        """Leave the line as it is."""
+        """Do nothing: the last line stays visible."""
 
 
 def _in_terminal(text: str) -> None:

@@ -1,4 +1,4 @@
-"""A data set as a table: one row an image, one column a pixel."""
+"""Show a data set as a table: one row per image, one column per pixel."""
 
 from __future__ import annotations
 
@@ -34,22 +34,23 @@ def images(
     Parameters
     ----------
     data, path, test_path, label, header, test_fraction, transpose
-        As `data`, `data.path` and so on of a sweep. `data` is `mnist`, `digits` or `files`.
+        Like the keys `data`, `data.path` and so on of a sweep. `data` is `mnist`, `digits` or `files`.
     split
         `train` or `test`.
     rows
-        How many of the first rows; all of them if None.
+        Number of rows to return, from the first; None returns all.
 
     Returns
     -------
     DataFrame
-        `label` and one column a pixel, named row and column: `1x1`, `1x2`, …, `28x28`. All are uint8, so
-        MNIST's 60,000 training images take 47 MB. Images that are not square have pixels `1`, `2`, ….
+        The column `label` and one column per pixel, named by row and column: `1x1`, `1x2`, …, `28x28`. All
+        are uint8, so MNIST's 60,000 training images take 47 MB. If the images are not square, the pixels are
+        `1`, `2`, ….
 
     Raises
     ------
     DataError
-        The split or the data set is unknown, missing or broken.
+        If the split or the data set is unknown, or the data set is missing or damaged.
 
     Examples
     --------
@@ -60,14 +61,13 @@ def images(
         raise DataError(f"split={split!r} is unknown; it can be {' or '.join(SPLITS)}.")
     if rows is not None and rows < 0:
         raise DataError(f"rows={rows} must be 0 or more, or None for all rows.")
-    given, test = (None if each is None else str(each) for each in (path, test_path))
+    train_file, test_file = (None if file is None else str(file) for file in (path, test_path))
     reading = Reading(label, str(header).lower(), test_fraction, transpose)
-    prepared = datasets.prepare(data, given, test, reading)
+    prepared = datasets.prepare(data, train_file, test_file, reading)
     arrays = datasets.load(prepared)
     pixels, labels = getattr(arrays, f"x_{split}")[:rows], getattr(arrays, f"y_{split}")[:rows]
-    table = pd.DataFrame(
-        pixels, columns=_pixel_names(prepared.input_size), copy=True
-    )  # the data is read-only
+    # Copied, because the arrays are read-only.
+    table = pd.DataFrame(pixels, columns=_pixel_names(prepared.input_size), copy=True)
     table.insert(0, "label", labels)
     return table
 

@@ -1,4 +1,4 @@
-"""Read arrays from an ``.npz``: nothing is unpickled, and no header decides how much memory is taken."""
+"""Read arrays from an ``.npz`` safely: without pickle, and without trusting a header's size."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 DEFLATE = 1032
-"""How many times its size a deflated stream can unpack to, at most."""
+"""The largest ratio of the unpacked size of a deflated stream to its packed size."""
 
 HEADER_BYTES = 1 << 16
-"""How much is read of an array's header; NumPy itself accepts 10,000 characters."""
+"""Bytes read of an array's header; NumPy itself accepts 10,000 characters."""
 
 LIBRARY_ERRORS = (
     OSError, EOFError, ValueError, TypeError, KeyError, SyntaxError, OverflowError, RuntimeError,
     struct.error, tokenize.TokenError, zlib.error, zipfile.BadZipFile,
 )  # fmt: skip
-"""What zipfile and NumPy raise on damaged bytes."""
+"""The errors that zipfile and NumPy raise on damaged bytes."""
 
 
 class DamagedError(ValueError):
-    """Bytes that are not what their format promises, or not what the caller expects."""
+    """The bytes are not valid in their format, or not what the caller expects."""
 
 
 class Header(NamedTuple):
-    """What an array in an .npz says of itself, and the bytes that its values take."""
+    """The header of an array in an .npz, and the size of its values in bytes."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -41,9 +41,9 @@ class Header(NamedTuple):
 
 
 class Archive:
-    """An open .npz, whose arrays are read one by one.
+    """An open .npz, whose arrays are read one at a time.
 
-    Every method raises :class:`DamagedError`, and no other error, when the file is at fault.
+    Every method raises :class:`DamagedError`, and no other error, if the file is damaged.
 
     Parameters
     ----------
@@ -74,31 +74,32 @@ class Archive:
         self._entries = {entry.filename.removesuffix(".npy"): entry for entry in entries}
         self.names = list(self._entries)
         if len(self.names) < len(entries):
-            raise DamagedError("it holds arrays of the same name")
+            raise DamagedError("several of its arrays have the same name")
 
     def header(self, name: str) -> Header:
-        """Return an array's header, once it agrees with the bytes that are there."""
+        """Return an array's header, after comparing it with the number of bytes in the file."""
         entry, npy = self._entry(name), np.lib.format
-        with _damage(MemoryError), self._zip.open(entry) as stream:  # so Python's parser calls deep nesting
+        # Python's parser raises MemoryError for deep nesting.
+        with _damage(MemoryError), self._zip.open(entry) as stream:
             head = io.BytesIO(stream.read(HEADER_BYTES))
             first = npy.read_magic(head) == (1, 0)
             shape, _, dtype = npy.read_array_header_1_0(head) if first else npy.read_array_header_2_0(head)
         if min(shape, default=0) < 0:
             raise DamagedError(f"{name} has the shape {shape}")
-        there = entry.file_size - head.tell()
-        size = there if dtype.hasobject else math.prod(shape) * dtype.itemsize  # objects are never read
-        if there > size:
-            raise DamagedError(f"{name} goes on behind the {size} bytes that its header promises")
-        if there < size:
-            raise DamagedError(f"{name} is truncated: its header promises {size} bytes, {there} are there")
+        stored = entry.file_size - head.tell()
+        size = stored if dtype.hasobject else math.prod(shape) * dtype.itemsize  # objects are never read
+        if stored > size:
+            raise DamagedError(f"{name} has more than the {size} bytes that its header promises")
+        if stored < size:
+            raise DamagedError(f"{name} is truncated: its header promises {size} bytes, and it has {stored}")
         return Header(shape, dtype, size)
 
     def array(self, name: str, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
-        """Return an array of this dtype and shape; no memory is taken for any other."""
+        """Return an array of this dtype and shape; raise before reading an array of any other."""
         header, dtype = self.header(name), np.dtype(dtype)
         if (header.shape, header.dtype) != (shape, dtype):
             raise DamagedError(
-                f"{name} in the file is {header.shape} of {header.dtype} and not {shape} of {dtype}"
+                f"{name} has shape {header.shape} and dtype {header.dtype}, not {shape} and {dtype}"
             )
         with _damage(), self._zip.open(self._entry(name)) as stream:
             return np.lib.format.read_array(stream, allow_pickle=False)
@@ -109,19 +110,19 @@ class Archive:
         entry = self._entries[name]
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise DamagedError(
-                f"{name} is packed in a way that NumPy does not write; use np.savez_compressed"
+                f"{name} is compressed in a way that NumPy never writes; use np.savez_compressed"
             )
         most = self._file_size * (1 if entry.compress_type == zipfile.ZIP_STORED else DEFLATE)
         if entry.file_size > most:
-            raise DamagedError(f"{name} is truncated: {entry.file_size} bytes do not fit into the file")
+            raise DamagedError(f"{name} is truncated: the file is too small for its {entry.file_size} bytes")
         return entry
 
 
 @contextlib.contextmanager
 def _damage(*more: type[Exception]) -> Iterator[None]:
-    """Raise what zipfile and NumPy raise on damaged bytes, and some more, as :class:`DamagedError`.
+    """Turn :data:`LIBRARY_ERRORS`, and any further errors given, into :class:`DamagedError`.
 
-    It stands around their calls alone, so that an error in our own code is never taken for damage.
+    Wrap only calls of zipfile and NumPy, so that an error in our own code never counts as damage.
     """
     try:
         yield

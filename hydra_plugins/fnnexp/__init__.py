@@ -1,1 +1,1 @@
-"""What Hydra loads: see plugin.py."""
+"""The plugins that Hydra loads; see plugin.py."""

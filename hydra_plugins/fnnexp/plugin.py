@@ -1,7 +1,7 @@
-"""How Hydra finds and reads fnnexp's configs: a search path, and a reader that looks at a file first.
+"""Plugins by which Hydra finds and reads fnnexp's configs: a search path, and a reader that checks each file.
 
-Every Hydra app on the machine imports this module, so it imports nothing heavy. It does nothing for apps that
-are not fnnexp: the search path stays as it is, and no path starts with ``fnnexp://``.
+Every Hydra app on the machine imports this module, so it imports nothing large. It has no effect on other
+apps: it leaves their search path unchanged, and no path of theirs starts with ``fnnexp://``.
 """
 
 # No `from __future__ import annotations`: Hydra executes this module without registering it.
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 class FnnexpSearchPath(SearchPathPlugin):
-    """Has ``conf/`` and ``sweeps/`` read by :class:`FnnexpSource`."""
+    """Add ``conf/`` and ``sweeps/`` to the search path, read by :class:`FnnexpSource`."""
 
     def manipulate_search_path(self, search_path: "ConfigSearchPath") -> None:
-        """Add the folders of fnnexp, for fnnexp only."""
+        """Add fnnexp's folders if Hydra is composing for fnnexp."""
         safety = sys.modules.get("fnnexp.config.safety")
-        if safety is None or not safety.are_ours():
+        if safety is None or not safety.is_composing_for_fnnexp():
             return
         from fnnexp.config.safety import address
         from fnnexp.config.schema import conf_folder, sweeps_folder
@@ -33,22 +33,22 @@ class FnnexpSearchPath(SearchPathPlugin):
         for element in search_path.get_path():
             if element.provider == "main":
                 element.path = address(element.path)
-        there = [element.path for element in search_path.get_path()]
+        existing = [element.path for element in search_path.get_path()]
         for folder in (conf_folder(), sweeps_folder()):
-            if address(str(folder)) not in there:
+            if address(str(folder)) not in existing:
                 search_path.append("fnnexp", address(str(folder)))
 
 
 class FnnexpSource(ConfigSource):
-    """A folder of YAML files, each looked through before it is built."""
+    """A folder of YAML files, each of which is checked before it is built."""
 
     @staticmethod
     def scheme() -> str:
-        """Return what stands before ``://`` in a path that this class reads."""
+        """Return the scheme of the paths that this class reads: the part before ``://``."""
         return "fnnexp"
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Read one file; see :func:`fnnexp.config.safety.load`."""
+        """Read a file; see :func:`fnnexp.config.safety.load`."""
         from fnnexp.config.safety import load
 
         file = self._file(config_path)
@@ -59,29 +59,29 @@ class FnnexpSource(ConfigSource):
         return ConfigResult(config=config, path=self.full_path(), provider=self.provider, header=header)
 
     def available(self) -> bool:
-        """Whether the folder is there."""
+        """Return whether the folder exists."""
         return self.is_group("")
 
     def is_group(self, config_path: str) -> bool:
-        """Whether there is such a folder."""
-        return self._place(config_path).is_dir()
+        """Return whether the folder contains this subfolder."""
+        return self._path_of(config_path).is_dir()
 
     def is_config(self, config_path: str) -> bool:
-        """Whether there is such a file."""
+        """Return whether the folder contains this file."""
         return self._file(config_path).is_file()
 
     def list(self, config_path: str, results_filter: Optional[ObjectType]) -> List[str]:  # noqa: UP006, UP045
-        """Return the names of the folders and files below a folder."""
+        """Return the names of the folders and files in a subfolder."""
         names: list[str] = []
-        for path in self._place(config_path).iterdir():
+        for path in self._path_of(config_path).iterdir():
             inner = f"{config_path}/{path.name}" if config_path else path.name
             self._list_add_result(names, inner, path.name, results_filter)
         return sorted(set(names))
 
     def _file(self, config_path: str) -> Path:
-        return self._place(self._normalize_file_name(config_path))
+        return self._path_of(self._normalize_file_name(config_path))
 
-    def _place(self, config_path: str) -> Path:
+    def _path_of(self, config_path: str) -> Path:
         from fnnexp.config.safety import refuse_outside
 
         refuse_outside(config_path, self.path)

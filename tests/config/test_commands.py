@@ -1,4 +1,4 @@
-"""Commands as they are printed: what the shell calls fnnexp."""
+"""Printed commands call fnnexp in the way that the shell can find it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fnnexp.config.commands import program
 
 @pytest.fixture
 def script(own_folder):
-    """Return ``script(folder)``, which puts a program into a folder there and returns its path."""
+    """Return ``script(folder)``, which writes a program named fnnexp into a folder and returns its path."""
 
     def make(folder):
         file = own_folder / folder / "fnnexp"
@@ -24,10 +24,12 @@ def script(own_folder):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a program without a suffix")
-def test_a_shell_that_does_not_find_this_fnnexp_is_told_how_it_was_called(script, own_folder, monkeypatch):
+def test_printed_commands_name_the_path_if_the_shell_finds_another_fnnexp_or_none(
+    script, own_folder, monkeypatch
+):
     mine, _ = script("my env"), script("other")
     main = str(own_folder / "fnnexp" / "__main__.py")
-    for called, path, said in [
+    for called, path, command in [
         (mine, "my env", "fnnexp"),
         (mine, "", f"'{mine}'"),
         (mine, "other", f"'{mine}'"),
@@ -38,4 +40,4 @@ def test_a_shell_that_does_not_find_this_fnnexp_is_told_how_it_was_called(script
     ]:
         monkeypatch.setattr("sys.argv", [called])
         monkeypatch.setenv("PATH", str(own_folder / path) if path else "")
-        assert program() == said
+        assert program() == command

@@ -1,4 +1,4 @@
-"""Configs: every option composes, bad values are refused in words, a trial is what it computes."""
+"""Configs: every option composes, bad values are refused, and a trial's id is made from what it computes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ OPTIONS = sorted((file.parent.name, file.stem) for file in conf_folder().glob("*
 
 @pytest.fixture(scope="module")
 def trial_of(jobs_of):
-    """Return ``trial_of(*overrides)``: the one trial of a command line, on made-up data."""
+    """Return ``trial_of(*overrides)``: the single trial of a command line, on made-up data."""
 
     def trial(*overrides):
         (job,) = jobs_of(*overrides)
@@ -51,25 +51,25 @@ def trial_of(jobs_of):
 
 
 @pytest.fixture
-def complaint(jobs_of):
-    """Return ``complaint(*overrides)``: what a user is told about a bad command line."""
+def error_message(jobs_of):
+    """Return ``error_message(*overrides)``: the error message for a bad command line."""
 
-    def told(*overrides):
+    def message(*overrides):
         try:
             jobs = jobs_of(*overrides)
         except ConfigError as error:
             return str(error)
         except (HydraException, OmegaConfBaseException) as error:
             return explain(error)
-        raise AssertionError(f"{overrides} was taken: {jobs}")
+        raise AssertionError(f"{overrides} was accepted: {jobs}")
 
-    return told
-
-
-# --- what is shipped ---
+    return message
 
 
-def test_the_issues_options_are_there():
+# --- the shipped configs ---
+
+
+def test_the_required_options_are_shipped():
     assert {
         "arch": {"relu_100", "tanh_128", "sigmoid_32_32", "relu_98"},
         "init": {"max", "sqrtmax", "xavier", "he", "he2", "normal", "glorot_normal", "he_normal"},
@@ -79,7 +79,7 @@ def test_the_issues_options_are_there():
     } == {group: {name for folder, name in OPTIONS if folder == group} for group in CHOICES}
 
 
-def test_frames_know_the_order_of_every_shipped_architecture():
+def test_frames_order_every_shipped_architecture():
     assert set(frames.ARCHS) == {name for folder, name in OPTIONS if folder == "arch"}
 
 
@@ -105,13 +105,13 @@ def test_every_sweep_composes_to_its_number_of_trials(sweep, count, jobs_of):
     assert all(job.config.data.validation == held_out[job.config.data.name] for job in jobs)
 
 
-def test_no_sweep_is_forgotten_above():
+def test_every_shipped_sweep_is_tested():
     assert {file.stem for file in sweeps_folder().glob("*.yaml")} == {"card_grid", "demo", "init_grid"}
 
 
-def test_card_grid_is_the_grid_of_the_issue(jobs_of):
+def test_card_grid_has_the_required_options(jobs_of):
     chosen = [job.choices for job in jobs_of(config="card_grid")]
-    combinations = {(one["arch"], one["init"], one["batching"]) for one in chosen}
+    combinations = {(choices["arch"], choices["init"], choices["batching"]) for choices in chosen}
     assert combinations == {
         (arch, init, batching)
         for arch in ("relu_100", "tanh_128", "sigmoid_32_32")
@@ -120,7 +120,7 @@ def test_card_grid_is_the_grid_of_the_issue(jobs_of):
     }
 
 
-def test_a_key_of_a_grid_can_be_replaced(jobs_of):
+def test_the_command_line_replaces_a_key_of_a_grid(jobs_of):
     jobs = jobs_of("epochs=1", "seed=range(5)", "init=max", config="card_grid")
     assert len(jobs) == 3 * 3 * 5
     assert {job.config.epochs for job in jobs} == {1}
@@ -129,7 +129,7 @@ def test_a_key_of_a_grid_can_be_replaced(jobs_of):
 
 @pytest.mark.parametrize("init", STDS)
 @pytest.mark.parametrize("hidden", [[100], [32, 32], [1000]])
-def test_an_initializer_has_the_designs_standard_deviation_in_every_layer(init, hidden, trial_of):
+def test_an_initializer_has_its_closed_form_standard_deviation_in_every_layer(init, hidden, trial_of):
     widths = [784, *hidden, 10]
     expected = [STDS[init](n_in, n_out) for n_in, n_out in pairwise(widths)]
     assert trial_of(f"init={init}", f"arch.hidden={hidden}").stds == pytest.approx(expected, rel=1e-15)
@@ -213,14 +213,14 @@ PRESETS["relu98_full_batch_as_listed"] = PRESETS["relu98_full_batch"] | {
 
 
 @pytest.mark.parametrize("preset", [option for group, option in OPTIONS if group == "experiment"])
-def test_a_preset_has_exactly_the_designs_numbers(preset, trial_of):
+def test_a_preset_has_exactly_the_published_settings(preset, trial_of):
     expected = ALIKE | PRESETS[preset]
     trial = trial_of(f"experiment={preset}")
     assert {key: trial.params.get(key) for key in expected} == expected
     assert trial.params["experiment"] == preset
 
 
-def test_any_depth_and_widths_can_be_said(trial_of):
+def test_any_depth_and_widths_are_accepted(trial_of):
     architecture = trial_of("arch.hidden=[64,32]", "arch.activation=tanh").recipe.architecture
     assert architecture.shapes == [(784, 64), (64, 32), (32, 10)]
     assert architecture.activation == "tanh"
@@ -228,7 +228,7 @@ def test_any_depth_and_widths_can_be_said(trial_of):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
-def test_the_step_follows_the_batching_mode_until_it_is_said(optimizer, trial_of):
+def test_the_default_learning_rate_depends_on_the_batching_mode(optimizer, trial_of):
     trials = {mode: trial_of(f"optimizer={optimizer}", f"batching={mode}") for mode in MODES}
     steps = {mode: dict(trial.hyper)["lr"] for mode, trial in trials.items()}
     assert steps["full"] > steps["mini"] > steps["sample"] > 0
@@ -260,7 +260,7 @@ BAD = [
     (["batching.size=0"], ["batching.size=0", "1 or more", "batching.size=128"]),
     (["batching.size=1.5"], ["batching.size=1.5", "whole number"]),
     (["batching=full", "batching.size=10"], ["batching.size=10", "no meaning", "batching=mini"]),
-    (["batching=full", "batching.shuffle=true"], ["batching.shuffle=true", "leave it out"]),
+    (["batching=full", "batching.shuffle=true"], ["batching.shuffle=true", "omit batching.shuffle"]),
     (["batching.shuffle=maybe"], ["batching.shuffle", "maybe", "true or false"]),
     (["optimizer.lr=abc"], ["optimizer.lr=abc", "a number"]),
     (["optimizer.lr=nan"], ["optimizer.lr=nan", "finite"]),
@@ -281,7 +281,7 @@ BAD = [
     (["seed=1.5"], ["seed=1.5", "whole number"]),
     (["seed=-1"], ["seed=-1", "0 or more"]),
     (["seed=100000000000000000000"], ["seed=100000000000000000000", "below 2**63"]),
-    (["execution.n_jobs=0"], ["execution.n_jobs=0", "-1 for one a core"]),
+    (["execution.n_jobs=0"], ["execution.n_jobs=0", "-1 for one per core"]),
     (["execution.backend=celery"], ["execution.backend=celery", "loky"]),
     (["execution.max_lanes=0"], ["execution.max_lanes=0", "1 or more"]),
     (["execution.segment_seconds=-1"], ["execution.segment_seconds=-1", "≥ 0"]),
@@ -292,10 +292,10 @@ BAD = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("overrides", "told"), BAD, ids=[" ".join(overrides) for overrides, _ in BAD])
-def test_a_bad_value_is_refused_with_what_was_given_and_what_is_allowed(overrides, told, complaint):
-    message = complaint(*overrides)
-    assert [part for part in told if part not in message] == [], message
+@pytest.mark.parametrize(("overrides", "fragments"), BAD, ids=[" ".join(overrides) for overrides, _ in BAD])
+def test_a_bad_value_is_refused_with_the_value_and_the_allowed_values(overrides, fragments, error_message):
+    message = error_message(*overrides)
+    assert [text for text in fragments if text not in message] == [], message
     assert "Traceback" not in message
     assert "object_type" not in message
 
@@ -314,13 +314,13 @@ def test_a_bad_value_is_refused_with_what_was_given_and_what_is_allowed(override
         ("data.validation=7 data.holdout=70", 7),
     ],
 )
-def test_who_says_nothing_holds_out_the_rows_of_the_data_set_or_a_sixth(words, rows, jobs_of):
+def test_the_default_holds_out_the_rows_of_the_data_option_or_a_sixth(words, rows, jobs_of):
     first = resolve.trial(jobs_of(*words.split())[0], DATA)
     assert first.recipe.validation == first.params["data.validation"] == rows
     assert first.config["data"]["validation"] == rows
 
 
-def test_what_is_held_out_by_default_is_what_is_held_out_when_it_is_written(trial_of):
+def test_the_default_hold_out_gives_the_same_trial_as_the_same_number_written_out(trial_of):
     assert (
         trial_of().id == trial_of("data.validation=${data.holdout}").id == trial_of("data.validation=5000").id
     )
@@ -328,19 +328,19 @@ def test_what_is_held_out_by_default_is_what_is_held_out_when_it_is_written(tria
 
 
 @pytest.mark.parametrize("preset", [option for group, option in OPTIONS if group == "experiment"])
-def test_a_published_experiment_trains_on_all_rows(preset, trial_of):
+def test_a_preset_trains_on_all_rows(preset, trial_of):
     assert trial_of(f"experiment={preset}").recipe.validation == 0
 
 
-def test_an_option_of_ones_own_says_what_it_holds_out(own_trials):
-    """The file of `data=mine` names no hold-out, that of `data=held` one."""
+def test_a_users_data_option_may_set_the_held_out_rows(own_trials):
+    """The file of `data=held` sets `holdout`, and the file of `data=mine` does not."""
     assert own_trials("data=mine")[0].recipe.validation == DATA.n_train // 6
     assert own_trials("data=held")[0].recipe.validation == 40
     assert own_trials("data=held", "data.validation=0")[0].recipe.validation == 0
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 6])
-def test_of_a_handful_of_rows_a_sixth_may_be_none(rows, jobs_of):
+def test_a_sixth_of_fewer_than_six_rows_is_none(rows, jobs_of):
     few = replace(DATA, n_train=rows)
     (job,) = jobs_of("data=files", "data.path=mine.npz")
     assert resolve.trial(job, few).recipe.validation == rows // 6
@@ -352,7 +352,7 @@ def test_holding_out_all_rows_is_refused(jobs_of):
         resolve.trial(job, DATA)
 
 
-# --- composing quickly is composing ---
+# --- our fast composition equals Hydra's ---
 
 VALUES = [
     "epochs=3",
@@ -382,40 +382,40 @@ def key_of(override):
 
 
 def loader_with(files, folder):
-    """Return Hydra's own loader of a user's configs, which it writes, and of ours, as after `-cd`."""
+    """Write a user's configs; return Hydra's own loader of these and of fnnexp's, as with `-cd`."""
     for name, text in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
     search_path = create_config_search_path(str(folder))
-    for ours in (conf_folder(), sweeps_folder()):
-        search_path.prepend("fnnexp", f"file://{ours.as_posix()}", anchor="schema")
+    for shipped in (conf_folder(), sweeps_folder()):
+        search_path.prepend("fnnexp", f"file://{shipped.as_posix()}", anchor="schema")
     return ConfigLoaderImpl(search_path)
 
 
 def swept(loader, config_name, words):
-    """Return the config that Hydra composes of a command line, and the overrides of each of its jobs."""
+    """Return the config that Hydra composes for a command line, and the overrides of each of its jobs."""
     master = loader.load_configuration(config_name, words, RunMode.MULTIRUN)
-    told = OmegaConf.to_container(master.hydra.overrides.task)
-    parsed = OverridesParser.create(loader).parse_overrides(told)
+    overrides = OmegaConf.to_container(master.hydra.overrides.task)
+    parsed = OverridesParser.create(loader).parse_overrides(overrides)
     return master, BasicSweeper.split_arguments(parsed, None)[0]
 
 
 def our_choices(composed):
-    """Return the options that Hydra chose of our groups and of a user's, not of its own."""
+    """Return the options of fnnexp's and the user's groups that Hydra chose, without Hydra's own groups."""
     choices = dict(composed.hydra.runtime.choices)
     return {group: option for group, option in choices.items() if not group.startswith("hydra/")}
 
 
 def read_by_hydra(loader, master, overrides):
-    """Return a job, read from what Hydra composes for it alone."""
+    """Return a job, read from Hydra's composition of this job alone."""
     composed = loader.load_sweep_config(master, list(overrides))
     choices = our_choices(composed)
-    ours = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
-    return read(ours, choices, overrides)
+    without_hydra = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+    return read(without_hydra, choices, overrides)
 
 
-def as_hydra_does(loader, master, overrides):
-    """Return the container, resolved and not, and the choices, or the kind of refusal."""
+def composed_by_hydra(loader, master, overrides):
+    """Return Hydra's config, resolved and unresolved, and the choices; or the message for its error."""
     try:
         composed = loader.load_sweep_config(master, list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
@@ -424,26 +424,27 @@ def as_hydra_does(loader, master, overrides):
     return container({key: composed._get_node(key) for key in composed if key != "hydra"}), choices
 
 
-def as_we_do(overrides, composition):
+def composed_by_fnnexp(overrides, composition):
     try:
-        found = composition.composed(list(overrides))
+        composed = composition.composed(list(overrides))
     except ConfigError as error:
         return str(error)
-    return container({key: found.config._get_node(key) for key in found.config}), dict(found.choices)
+    config = composed.config
+    return container({key: config._get_node(key) for key in config}), dict(composed.choices)
 
 
 def composing(config_name="config", words=(), folder=None):
-    """Return the context in which we compose a command."""
+    """Return the context in which fnnexp composes a command."""
     return composing_command(Command(config_name, tuple(words), folder, multirun=True))
 
 
-def assert_each_is_read_as_by_hydra(loader, master, jobs, config_name="config", words=(), folder=None):
-    """In either order, for the others are made from the first; to Hydra each is the first."""
-    hydras = cache(partial(read_by_hydra, loader, master))
+def assert_jobs_equal_hydras(loader, master, jobs, config_name="config", words=(), folder=None):
+    """Compare in both orders: fnnexp makes later jobs from the first, and Hydra composes each anew."""
+    hydra_job = cache(partial(read_by_hydra, loader, master))
     for ordered in (jobs, jobs[::-1]):
-        by_hydra = till_refused(hydras(tuple(job)) for job in ordered)
+        by_hydra = until_error(hydra_job(tuple(job)) for job in ordered)
         with composing(config_name, words, folder) as composition:
-            assert till_refused(map(composition.job, ordered)) == by_hydra
+            assert until_error(map(composition.job, ordered)) == by_hydra
 
 
 def container(nodes):
@@ -460,26 +461,26 @@ def master(loader):
 
 
 @pytest.mark.parametrize("override", EVERYTHING)
-def test_one_override_composes_as_hydra_composes_it(override, loader, master):
+def test_a_single_override_composes_as_in_hydra(override, loader, master):
     with composing() as composition:
-        assert as_we_do([override], composition) == as_hydra_does(loader, master, [override])
+        assert composed_by_fnnexp([override], composition) == composed_by_hydra(loader, master, [override])
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(overrides=st.lists(st.sampled_from(EVERYTHING), min_size=2, max_size=6, unique_by=key_of))
-def test_any_overrides_compose_as_hydra_composes_them(overrides, loader, master):
+def test_any_overrides_compose_as_in_hydra(overrides, loader, master):
     with composing() as composition:
-        assert as_we_do(overrides, composition) == as_hydra_does(loader, master, overrides)
+        assert composed_by_fnnexp(overrides, composition) == composed_by_hydra(loader, master, overrides)
 
 
-def test_jobs_composed_together_do_not_touch_one_another(loader):
+def test_jobs_composed_together_do_not_share_state(loader):
     many = [["seed=1"], ["optimizer.lr_for.mini=9"], ["seed=2", "optimizer=adam"], [], ["arch.hidden=[3]"]]
     with composing("card_grid") as composition:
-        together = [as_we_do(overrides, composition) for overrides in many]
+        together = [composed_by_fnnexp(overrides, composition) for overrides in many]
     apart = []
     for overrides in many:
         with composing("card_grid") as composition:
-            apart.append(as_we_do(overrides, composition))
+            apart.append(composed_by_fnnexp(overrides, composition))
     assert together == apart
 
 
@@ -489,7 +490,7 @@ GRIDS = {
         "init": "max,sqrtmax,xavier,he",
         "batching": "full,mini,sample",
     },
-    "presets, which choose for other groups": {
+    "presets, which choose options of other groups": {
         "experiment": "relu_full_batch,tanh_mini_batch",
         "init": "he,xavier",
         "batching": "full,mini",
@@ -497,7 +498,7 @@ GRIDS = {
     "values between the choices": {"optimizer": "sgd,adam", "optimizer.lr": "0.5,0.25", "init": "he,max"},
     "an addition": {"optimizer": "momentum,adam", "+optimizer.nesterov": "null", "init": "he,max"},
     "a preset for all": {"experiment": "tanh_mini_batch", "init": "he,normal", "optimizer": "adam,sgd"},
-    "a group that is left out": {"~batching": "mini,mini", "optimizer": "sgd,adam", "init": "he,max"},
+    "a group that is deleted": {"~batching": "mini,mini", "optimizer": "sgd,adam", "init": "he,max"},
 }
 
 
@@ -506,27 +507,27 @@ def jobs_in(grid):
     return [list(job) for job in itertools.product(*axes)]
 
 
-def assert_each_is_composed_as_by_hydra(loader, master, jobs, config_name="config", words=(), folder=None):
-    """In either order, for what the others are put together from is the first; to Hydra each is the first."""
-    by_hydra = {tuple(job): as_hydra_does(loader, master, job) for job in jobs}
+def assert_compositions_equal_hydras(loader, master, jobs, config_name="config", words=(), folder=None):
+    """Compare in both orders: fnnexp combines earlier compositions, and Hydra composes each job anew."""
+    by_hydra = {tuple(job): composed_by_hydra(loader, master, job) for job in jobs}
     for ordered in (jobs, jobs[::-1]):
         with composing(config_name, words, folder) as composition:
             for overrides in ordered:
-                assert as_we_do(overrides, composition) == by_hydra[tuple(overrides)], overrides
+                assert composed_by_fnnexp(overrides, composition) == by_hydra[tuple(overrides)], overrides
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-def test_a_grid_composes_as_hydra_composes_each_of_its_jobs(grid, loader, master):
-    assert_each_is_composed_as_by_hydra(loader, master, jobs_in(GRIDS[grid]))
+def test_each_job_of_a_grid_composes_as_in_hydra(grid, loader, master):
+    assert_compositions_equal_hydras(loader, master, jobs_in(GRIDS[grid]))
 
 
 DEPENDENT = {
-    "a default that follows another choice": {
+    "a default that depends on another choice": {
         "mine.yaml": "defaults: [config, {override arch: 'by_${batching}'}, _self_]",
         "arch/by_full.yaml": "{hidden: [3], activation: relu}",
         "arch/by_mini.yaml": "{hidden: [4], activation: tanh}",
     },
-    "an option that is made of others": {
+    "an option composed of others": {
         "mine.yaml": "defaults: [config, _self_]",
         "batching/mini.yaml": "defaults: [sample]\nmode: mini\nsize: 9",
     },
@@ -573,16 +574,16 @@ DEPENDENT = {
 
 
 @pytest.mark.parametrize("case", DEPENDENT)
-def test_options_that_depend_on_one_another_are_composed_by_hydra(case, tmp_path):
+def test_options_that_depend_on_each_other_are_left_to_hydra(case, tmp_path):
     loader = loader_with(DEPENDENT[case], tmp_path)
     master = loader.load_configuration("mine", [], RunMode.MULTIRUN)
     grid = {"batching": "full,mini", "optimizer": "sgd,adam", "data": "digits,mnist"}
-    assert_each_is_composed_as_by_hydra(loader, master, jobs_in(grid), "mine", folder=tmp_path)
+    assert_compositions_equal_hydras(loader, master, jobs_in(grid), "mine", folder=tmp_path)
 
 
 SETTINGS = {
     "seeds": {"arch": "relu_100,tanh_128", "batching": "full,mini", "seed": "0,1,2"},
-    "several at the top": {
+    "several top-level keys": {
         "seed": "3,1",
         "epochs": "2,5",
         "dtype": "float64,float32",
@@ -591,21 +592,21 @@ SETTINGS = {
     "a value that others refer to": {"seed": "3,4", "epochs": "1,2", "init.std": "${seed}", "init": "normal"},
     "a value that refers": {"seed": "1,${epochs},2", "epochs": "5,6"},
     "a value given twice": {"seed": "1,2", "epochs": "3,4", "++seed": "7"},
-    "values that are the same in all": {
+    "values shared by all jobs": {
         "epochs": "3",
         "optimizer": "sgd,adam",
         "optimizer.lr": ".5",
         "seed": "1,2",
     },
-    "a value given and taken away": {"optimizer.lr_for.mini": "1,2", "~optimizer.lr_for": "null,null"},
+    "a value set and deleted": {"optimizer.lr_for.mini": "1,2", "~optimizer.lr_for": "null,null"},
     "values of other types": {"seed": "1,2", "epochs": "3.0,4", "dtype": "float32,'float64'"},
     "a node and a value in it": {"loss": "{reduction:sum},{epsilon:1e-3}", "loss.epsilon": "0.5,0.25"},
 }
 
 
 @pytest.mark.parametrize("grid", SETTINGS)
-def test_jobs_read_quickly_are_as_each_is_read_from_what_hydra_composes(grid, loader, master):
-    assert_each_is_read_as_by_hydra(loader, master, jobs_in(SETTINGS[grid]))
+def test_each_job_of_a_grid_equals_the_job_read_from_hydras_composition(grid, loader, master):
+    assert_jobs_equal_hydras(loader, master, jobs_in(SETTINGS[grid]))
 
 
 OWN = {
@@ -617,15 +618,15 @@ OWN = {
         },
         ["batching=full,mini", "init='from_${batching}'", "seed=1,2"],
     ),
-    "a choice that is left to the sweep": (
+    "a choice that only the sweep makes": (
         {"mine.yaml": "defaults: [config, {override init: '???'}, _self_]"},
         ["init=he,max", "seed=1,2"],
     ),
-    "a choice that is left to the sweep, which leaves it too": (
+    "a choice that is missing, also in the sweep": (
         {"mine.yaml": "defaults: [config, {override init: '???'}, _self_]"},
         ["optimizer=sgd,adam", "seed=1,2"],
     ),
-    "a group of one's own that is left to the sweep": (
+    "a choice of a user's group that only the sweep makes": (
         {
             "mine.yaml": "defaults: [config, step: '???', _self_]",
             "step/long.yaml": "# @package optimizer\nlr: 1",
@@ -640,14 +641,14 @@ OWN = {
         },
         ["epochs=1,2", "seed=3,4"],
     ),
-    "a reference that a resolver makes of a value": (
+    "a reference that a resolver builds from a value": (
         {
             "mine.yaml": "defaults: [config, {override init: normal}, _self_]\n"
             "init: {std: '${oc.select:${tracking.experiment}}'}\ntracking: {experiment: seed}"
         },
         ["epochs=1,2", "seed=3,4"],
     ),
-    "a file that is named twice": (
+    "a file named twice": (
         {"mine.yaml": "defaults: [config, fnnexp_schema, _self_]"},
         ["init=he,normal", "seed=1,2"],
     ),
@@ -655,10 +656,10 @@ OWN = {
 
 
 @pytest.mark.parametrize("case", OWN)
-def test_jobs_of_configs_of_ones_own_are_as_hydra_composes_each(case, tmp_path):
+def test_each_job_of_a_users_configs_composes_as_in_hydra(case, tmp_path):
     files, words = OWN[case]
     loader = loader_with(files, tmp_path)
-    assert_each_is_read_as_by_hydra(loader, *swept(loader, "mine", words), "mine", words, tmp_path)
+    assert_jobs_equal_hydras(loader, *swept(loader, "mine", words), "mine", words, tmp_path)
 
 
 COMMANDS = [
@@ -681,15 +682,15 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_a_command_line_composes_as_hydra_composes_each_of_its_jobs(words, loader):
+def test_each_job_of_a_command_line_composes_as_in_hydra(words, loader):
     master, jobs = swept(loader, "config", words)
     with composing("config", words) as composition:
         assert composition._grid == jobs
-    assert_each_is_composed_as_by_hydra(loader, master, jobs, "config", words)
+    assert_compositions_equal_hydras(loader, master, jobs, "config", words)
 
 
-def till_refused(jobs):
-    """Return the jobs until one is refused, and then in what words."""
+def until_error(jobs):
+    """Return the jobs before the first error, and its message."""
     taken = []
     try:
         for job in jobs:
@@ -754,7 +755,7 @@ OTHER = {
 
 
 def changed(kind, field, value):
-    """Return FIXED with one field of it, or of its recipe, architecture or batching, changed."""
+    """Return FIXED with one field changed: its own, or its recipe's, architecture's or batching's."""
     recipe = FIXED.recipe
     if kind is Trial:
         return replace(FIXED, **{field: value})
@@ -767,7 +768,7 @@ def changed(kind, field, value):
     return replace(FIXED, recipe=replace(recipe, batching=replace(recipe.batching, **{field: value})))
 
 
-def test_every_field_that_there_is_is_scientific_or_known_not_to_be():
+def test_every_field_is_listed_as_scientific_or_not():
     not_scientific = {Trial: {"name", "params", "config"}}
     nested = {Trial: {"recipe"}, Recipe: {"architecture", "batching"}}
     for kind, values in OTHER.items():
@@ -791,7 +792,7 @@ def test_every_scientific_field_is_part_of_the_id(kind, field):
         replace(FIXED, data=replace(DATA, name="renamed", directory="elsewhere")),
     ],
 )
-def test_what_a_trial_is_called_and_where_its_data_lies_is_no_part_of_its_id(same):
+def test_the_name_and_the_data_folder_are_not_part_of_the_id(same):
     assert same.id == FIXED.id
     assert same.numbers_id == FIXED.numbers_id
 
@@ -866,7 +867,7 @@ def leaves(node, prefix=""):
         yield from leaves(value, f"{prefix}{field.name}.") if is_dataclass(value) else [prefix + field.name]
 
 
-def test_every_key_of_the_schema_is_scientific_or_known_not_to_be():
+def test_every_key_of_the_schema_is_listed_as_scientific_or_not():
     assert set(leaves(Config())) == set(CHANGING) | set(UNCHANGING)
 
 
@@ -883,14 +884,14 @@ def test_where_when_and_how_fast_a_trial_runs_does_not_change_the_id(key, trial_
     assert trial_of(*needs, f"{key}={UNCHANGING[key]}").id == trial_of(*needs).id
 
 
-def test_the_order_of_overrides_and_how_a_value_is_said_do_not_change_the_id(trial_of):
-    said = ["arch=tanh_128", "init=he", "epochs=3", "optimizer.lr=0.1"]
-    assert len({trial_of(*said).id, trial_of(*reversed(said)).id}) == 1
+def test_the_order_of_overrides_and_the_spelling_of_a_value_do_not_change_the_id(trial_of):
+    overrides = ["arch=tanh_128", "init=he", "epochs=3", "optimizer.lr=0.1"]
+    assert len({trial_of(*overrides).id, trial_of(*reversed(overrides)).id}) == 1
     by_hand = ["arch.hidden=[128]", "arch.activation=tanh", "init=he", "epochs=3", "optimizer.lr=1e-1"]
-    assert trial_of(*by_hand).id == trial_of(*said).id
+    assert trial_of(*by_hand).id == trial_of(*overrides).id
 
 
-def test_a_preset_and_its_values_said_one_by_one_are_one_trial(trial_of):
+def test_a_preset_and_its_values_written_out_are_the_same_trial(trial_of):
     by_hand = [
         "arch=tanh_128", "init=normal", "init.std=0.3", "batching.size=128", "optimizer.lr=0.1",
         "loss.epsilon=1e-10", "epochs=50", "dtype=float64", "data.validation=0",
@@ -901,24 +902,24 @@ def test_a_preset_and_its_values_said_one_by_one_are_one_trial(trial_of):
 @pytest.mark.parametrize(
     "arch", ["arch=relu_100", "arch=sigmoid_32_32", "arch.hidden=[784]", "arch.hidden=[]"]
 )
-def test_sqrtmax_and_xavier_are_numerically_one_on_a_narrowing_network(arch, trial_of):
+def test_sqrtmax_and_xavier_are_numerically_identical_on_a_narrowing_network(arch, trial_of):
     sqrtmax, xavier = trial_of(arch, "init=sqrtmax"), trial_of(arch, "init=xavier")
     assert sqrtmax.numbers_id == xavier.numbers_id
     assert sqrtmax.id != xavier.id
 
 
 @pytest.mark.parametrize("arch", ["arch.hidden=[1000]", "arch.hidden=[32,64]", "arch.hidden=[5]"])
-def test_sqrtmax_and_xavier_are_two_on_a_widening_network(arch, trial_of):
+def test_sqrtmax_and_xavier_differ_on_a_widening_network(arch, trial_of):
     sqrtmax, xavier = trial_of(arch, "init=sqrtmax"), trial_of(arch, "init=xavier")
     assert sqrtmax.numbers_id != xavier.numbers_id
 
 
 @pytest.mark.parametrize("init", ["max", "he", "he2", "glorot_normal", "he_normal", "normal"])
-def test_no_other_method_coincides_with_xavier(init, trial_of):
+def test_no_other_method_is_identical_to_xavier(init, trial_of):
     assert trial_of(f"init={init}").numbers_id != trial_of("init=xavier").numbers_id
 
 
-# --- names and parameters ---
+# --- names and params ---
 
 
 @pytest.mark.parametrize(
@@ -935,11 +936,11 @@ def test_no_other_method_coincides_with_xavier(init, trial_of):
         (["arch.hidden_bias=none"], "relu_100-he_normal-mini-s0-arch.hidden_bias=none"),
     ],
 )  # fmt: skip
-def test_a_trial_is_named_by_its_choices_with_further_overrides_behind(overrides, name, trial_of):
+def test_a_trial_is_named_by_its_choices_followed_by_other_overrides(overrides, name, trial_of):
     assert trial_of(*overrides).name == name
 
 
-# --- labels say what is trained ---
+# --- labels ---
 
 OWN_OPTIONS = {
     "data/held.yaml": "{name: digits, holdout: 40}",
@@ -956,7 +957,7 @@ OWN_OPTIONS = {
 
 @pytest.fixture
 def own_trials(tmp_path):
-    """Return ``own_trials(*words)``: the trials of a command line with a user's own options."""
+    """Return ``own_trials(*words)``: the trials of a command line with options from a user's folder."""
     for name, text in OWN_OPTIONS.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -1003,7 +1004,7 @@ LABELS = {
 
 
 @pytest.mark.parametrize("words", LABELS)
-def test_labels_are_made_of_what_is_trained_and_keep_an_option_whose_values_hold(words, own_trials):
+def test_a_label_is_the_options_name_only_while_the_options_values_are_unchanged(words, own_trials):
     (trial,) = own_trials(*words.split())
     assert labels(trial) == LABELS[words]
     arch, init, batching, *_ = LABELS[words].split()
@@ -1021,13 +1022,13 @@ def test_labels_are_made_of_what_is_trained_and_keep_an_option_whose_values_hold
         "arch=deep,tanh_128 arch.hidden_bias=zeros,normal",
     ],
 )
-def test_trials_that_differ_never_have_one_name_and_a_params_values_tell_them_apart(words, own_trials):
+def test_different_trials_have_different_names_and_params(words, own_trials):
     trials = {trial.id: trial for trial in own_trials(*words.split())}.values()
     assert len({trial.name for trial in trials}) == len(trials) > 1
     assert len({repr(sorted(trial.params.items())) for trial in trials}) == len(trials)
 
 
-def test_a_label_is_no_part_of_an_id(own_trials):
+def test_a_label_is_not_part_of_the_id(own_trials):
     (changed,) = own_trials("init=wide", "init.std=0.5")
     (plain,) = own_trials("init=normal", "init.std=0.5")
     assert (changed.id, labels(changed)) == (plain.id, labels(plain))
@@ -1042,7 +1043,7 @@ def test_a_label_is_no_part_of_an_id(own_trials):
         ("init={method:normal,std:0.3}", "relu_100-normal-mini-s0-init={method:normal,std:0.3}"),
     ],
 )
-def test_a_name_holds_nothing_that_is_not_trained(overrides, name, trial_of):
+def test_a_name_omits_overrides_that_have_no_effect(overrides, name, trial_of):
     assert trial_of(*overrides.split()).name == name
 
 
@@ -1051,7 +1052,7 @@ def test_the_names_of_a_grid_are_all_different(jobs_of):
     assert len({resolve.trial(job, DATA).name for job in jobs}) == len(jobs) == 12 * 2
 
 
-def test_params_are_the_choices_and_every_other_value_under_its_dotted_key(trial_of):
+def test_params_are_the_labels_and_every_other_value_by_dotted_key(trial_of):
     params = trial_of("arch=tanh_128", "init=he", "optimizer.lr=0.1", "epochs=3", "seed=4").params
     assert dict(params) == {
         "arch": "tanh_128",
@@ -1080,7 +1081,7 @@ def test_params_are_the_choices_and_every_other_value_under_its_dotted_key(trial
     }
 
 
-def test_a_resolved_config_holds_every_value_and_no_interpolation(trial_of):
+def test_a_resolved_config_has_every_value_and_no_reference(trial_of):
     whole = trial_of("optimizer=adam").config
     assert whole["optimizer"]["lr"] == 0.001
     assert whole["data"]["validation"] == 5000

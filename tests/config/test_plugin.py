@@ -1,4 +1,4 @@
-"""The Hydra plugin: our configs are read through our reader, and a foreign app sees nothing of it."""
+"""The Hydra plugin reads fnnexp's configs through our reader and does not affect other apps."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ app()
 """
 
 
-def names_of(kind):
-    return {plugin.__name__ for plugin in Plugins.instance().discover(kind)}
+def names_of(plugin_type):
+    return {plugin.__name__ for plugin in Plugins.instance().discover(plugin_type)}
 
 
-def test_hydra_finds_the_search_path_and_the_reader_and_no_launcher_or_sweeper_of_ours():
+def test_hydra_finds_our_search_path_and_reader_and_no_launcher_or_sweeper_of_fnnexp():
     assert "FnnexpSearchPath" in names_of(SearchPathPlugin)
     assert "FnnexpSource" in names_of(ConfigSource)
     assert not [name for name in names_of(Launcher) | names_of(Sweeper) if name.startswith("Fnnexp")]
@@ -37,7 +37,7 @@ def test_hydra_finds_the_search_path_and_the_reader_and_no_launcher_or_sweeper_o
 
 @pytest.fixture
 def source(tmp_path):
-    """Return our reader of a folder with a group and a config in it."""
+    """Return our reader for a folder with a group and a config."""
     from hydra_plugins.fnnexp.plugin import FnnexpSource
 
     (tmp_path / "arch").mkdir()
@@ -46,7 +46,7 @@ def source(tmp_path):
     return FnnexpSource("main", f"fnnexp://{tmp_path.as_posix()}")
 
 
-def test_the_reader_lists_and_reads_a_folder_as_hydras_own_does(source, tmp_path):
+def test_our_reader_lists_and_reads_a_folder_as_hydras_reader_does(source, tmp_path):
     from hydra._internal.core_plugins.file_config_source import FileConfigSource
 
     hydras = FileConfigSource("main", f"file://{tmp_path.as_posix()}")
@@ -62,11 +62,11 @@ def test_the_reader_lists_and_reads_a_folder_as_hydras_own_does(source, tmp_path
     assert not type(source)("main", f"fnnexp://{tmp_path.as_posix()}/nowhere").available()
 
 
-def test_the_reader_says_where_a_files_own_values_stand(source):
+def test_our_reader_appends_self_to_a_defaults_list(source):
     assert list(source.load_config("mine").config.defaults) == ["config", "_self_"]
 
 
-def test_the_reader_refuses_what_hydras_own_would_build(source, tmp_path):
+def test_our_reader_refuses_aliases_paths_outside_its_folder_and_missing_files(source, tmp_path):
     (tmp_path / "bad.yaml").write_text("a: &x [1]\nb: *x\n")
     with pytest.raises(ConfigError, match="aliases"):
         source.load_config("bad")
@@ -76,7 +76,7 @@ def test_the_reader_refuses_what_hydras_own_would_build(source, tmp_path):
         source.load_config("none")
 
 
-def test_a_foreign_app_keeps_its_search_path_and_imports_nothing_of_ours(own_folder):
+def test_another_hydra_app_keeps_its_search_path_and_imports_nothing_of_fnnexp(own_folder):
     def run(code, *words):
         (own_folder / "app.py").write_text(code)
         return subprocess.run(
@@ -86,6 +86,6 @@ def test_a_foreign_app_keeps_its_search_path_and_imports_nothing_of_ours(own_fol
     ran = run(APP, "--info", "searchpath")
     assert ran.returncode == 0, ran.stderr
     assert "fnnexp" not in ran.stdout.replace(str(own_folder), "")
-    asking = "app(); import sys; print([m for m in sys.modules if m.startswith('fnnexp')])"
-    ran = run(APP.replace("app()", asking), "-m", "+a=1")
+    calls = "app(); import sys; print([m for m in sys.modules if m.startswith('fnnexp')])"
+    ran = run(APP.replace("app()", calls), "-m", "+a=1")
     assert ran.stdout.splitlines()[-1:] == ["[]"], ran.stderr

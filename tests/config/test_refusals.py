@@ -1,4 +1,4 @@
-"""Refusals that say what to write: what they say is taken, and means what the user meant."""
+"""Error messages say what to write; what they advise is accepted and does what the user meant."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEAD = "defaults: [config, override data: digits, _self_]\n"
 
 @pytest.fixture
 def own(tmp_path):
-    """Return ``own(**files)``: a folder of a user's configs with these files."""
+    """Return ``own(files)``: a folder of a user's configs with these files."""
 
     def write(files):
         for name, text in files.items():
@@ -41,7 +41,7 @@ def refusal(*words, config="config", folder=None, multirun=False):
     return str(caught.value)
 
 
-# --- in a file ---
+# --- in files ---
 
 IN_FILES = {
     "a key with a dot": (
@@ -56,7 +56,7 @@ IN_FILES = {
         None,
         None,
     ),
-    "a key with dots of Hydra's": (
+    "a key of Hydra with dots": (
         "hydra.sweeper.params: {seed: '3'}",
         "write hydra: {sweeper: {params: {seed: '3'}}}",
         HEAD + "hydra: {mode: MULTIRUN, sweeper: {params: {seed: '3'}}}",
@@ -80,7 +80,7 @@ IN_FILES = {
         HEAD + "hydra: {mode: MULTIRUN, sweeper: {params: {init: 'he'}}}",
         lambda config: config.init.method == "he",
     ),
-    "a value for a grid": ("seed: 0,1", "write seed=0,1 with -m, for a trial each", None, None),
+    "a value for a grid": ("seed: 0,1", "write seed=0,1 with -m, for one trial per value", None, None),
     "the same option again": (
         "defaults: [config, {init: he}, _self_]",
         "'override init: he'",
@@ -116,21 +116,21 @@ IN_FILES = {
 
 
 @pytest.mark.parametrize("case", IN_FILES)
-def test_what_a_command_line_has_and_a_file_has_elsewhere_is_refused_with_what_to_write(case, own):
-    text, said, right, holds = IN_FILES[case]
+def test_command_line_syntax_in_a_file_is_refused_with_the_syntax_for_files(case, own):
+    text, advice, correct, check = IN_FILES[case]
     folder = own({"mine.yaml": text if text.startswith("defaults") else HEAD + text})
-    assert said in refusal(config="mine", folder=folder)
-    if right is not None:
-        own({"mine.yaml": right})
+    assert advice in refusal(config="mine", folder=folder)
+    if correct is not None:
+        own({"mine.yaml": correct})
         (job,) = jobs_of(Command("mine", (), folder))
-        assert holds(job.config)
+        assert check(job.config)
 
 
-def test_every_group_is_in_the_table_above():
+def test_every_group_has_a_case_in_the_table():
     assert {f"an option of {group}" for group in CHOICES} <= set(IN_FILES)
 
 
-def test_a_preset_of_ones_own_is_told_how_it_chooses_an_option(own):
+def test_a_users_preset_that_chooses_an_option_wrongly_is_refused_with_the_remedy(own):
     folder = own({"experiment/mine.yaml": "# @package _global_\ninit: he\n"})
     assert "write defaults: [override /init: he, _self_]" in refusal("experiment=mine", folder=folder)
     own({"experiment/mine.yaml": "# @package _global_\ndefaults: [override /init: he, _self_]\n"})
@@ -138,7 +138,7 @@ def test_a_preset_of_ones_own_is_told_how_it_chooses_an_option(own):
     assert job.config.init.method == "he"
 
 
-# --- on a command line ---
+# --- on the command line ---
 
 ON_COMMAND_LINES = {
     "+experiment=tanh_mini_batch": "write experiment=tanh_mini_batch without +",
@@ -158,8 +158,8 @@ ON_COMMAND_LINES = {
     "tracking.uri=localhost:5000": "write tracking.uri=http://localhost:5000",
     "tracking.uri=lab.example.org:5000/mlflow": "write tracking.uri=http://lab.example.org:5000/mlflow",
     "tracking.uri=/a/mlflow.db": "write tracking.uri=sqlite:////a/mlflow.db",
-    "seed=0,1": "add --multirun, or -m",
-    "seed=range(5)": "add --multirun, or -m",
+    "seed=0,1": "for one trial per value add -m",
+    "seed=range(5)": "for one trial per value add -m",
     "loss=mean": "write loss.reduction=… or loss.epsilon=…",
     "data=/a/mnist.npz": "write data=files data.path=/a/mnist.npz",
     "data=fashion": "must be one of digits, files, mnist; for a value write data=files data.path=fashion",
@@ -174,21 +174,21 @@ ON_COMMAND_LINES = {
 
 
 @pytest.mark.parametrize("word", ON_COMMAND_LINES)
-def test_what_other_tools_take_is_refused_with_what_to_write_here(word):
+def test_the_syntax_of_other_tools_is_refused_with_the_syntax_of_fnnexp(word):
     assert ON_COMMAND_LINES[word] in refusal(word)
 
 
 IN_NODES = [key for key in every_key() if "." in key and key != "tracking.experiment"]
-"""The keys with a dot; `experiment=` alone chooses a preset."""
+"""The keys with a dot; `experiment=` without a prefix chooses a preset."""
 
 
 @pytest.mark.parametrize("key", IN_NODES)
-def test_the_last_part_of_any_key_is_told_in_full(key):
+def test_the_last_part_of_a_key_is_refused_with_the_full_key(key):
     assert f"'{key}'" in refusal(f"{key.rpartition('.')[2]}=1").partition("Did you mean ")[2]
 
 
 @pytest.mark.parametrize(
-    ("word", "said"),
+    ("word", "advice"),
     [
         ("card_grid", "write fnnexp -cn card_grid"),
         ("relu_98", "write arch=relu_98"),
@@ -196,28 +196,29 @@ def test_the_last_part_of_any_key_is_told_in_full(key):
         ("tanh_mini_batch", "write experiment=tanh_mini_batch"),
     ],
 )
-def test_a_word_that_is_no_command_is_told_what_it_may_be(word, said, invoke):
+def test_an_unknown_command_is_refused_with_what_to_write(word, advice, invoke):
     ran = invoke(word)
     assert (ran.status, ran.out) == (2, "")
     assert f"there is no command '{word}'" in ran.err
-    assert said in ran.err
+    assert advice in ran.err
 
 
 @pytest.mark.parametrize("words", [["seed=1,2"], ["init=he,max"]])
-def test_the_config_of_a_grid_is_refused_without_the_advice_to_make_a_grid(words):
-    with pytest.raises(ConfigError, match=rf"^{words[0]}: --cfg and --info show one job; write one value$"):
+def test_showing_the_config_of_a_grid_is_refused_without_advice_to_make_a_grid(words):
+    message = rf"^{words[0]}: --cfg and --info show a single job; write one value$"
+    with pytest.raises(ConfigError, match=message):
         show(Command(overrides=tuple(words), multirun=True), "job")
 
 
-def test_so_is_it_where_hydra_answers(invoke):
+def test_info_on_a_grid_is_refused(invoke):
     ran = invoke("--info", "config", "-m", "seed=1,2")
     assert (ran.status, ran.out) == (2, "")
-    assert "seed=1,2: --cfg and --info show one job; write one value" in ran.err
+    assert "seed=1,2: --cfg and --info show a single job; write one value" in ran.err
 
 
 @pytest.mark.parametrize("value", ["", "many", "1.5"])
 @pytest.mark.parametrize("grid", [False, True])
-def test_a_variable_that_limits_the_cores_and_is_no_number_is_named(value, grid, invoke, monkeypatch):
+def test_a_core_limit_variable_that_is_not_a_number_is_refused_by_name(value, grid, invoke, monkeypatch):
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", value)
     ran = invoke(*["-m"][: int(grid)], "data=digits", f"seed=1{',2' * grid}", "dry_run=true")
     assert (ran.status, ran.out) == (2, "")
@@ -226,16 +227,16 @@ def test_a_variable_that_limits_the_cores_and_is_no_number_is_named(value, grid,
 
 
 @pytest.mark.parametrize("folder", [3, ["c"], b"c", True])
-def test_a_folder_that_is_no_string_is_refused(folder):
+def test_a_search_path_folder_that_is_not_a_string_is_refused(folder):
     with pytest.raises(FnnexpError, match=r"config_dir=.*: a folder is named by a string"):
         fnnexp.sweep(config_dir=folder)
 
 
-# --- one value given again and again ---
+# --- a key given several times ---
 
 
 @pytest.mark.parametrize(
-    ("given", "to_write", "values"),
+    ("overrides", "advice", "values"),
     [
         (["seed=0", "seed=1", "seed=2", "seed=3", "seed=4"], "seed=range(5)", [0, 1, 2, 3, 4]),
         (["seed=3", "seed=4", "seed=5"], "seed=range(3,6)", [3, 4, 5]),
@@ -244,48 +245,50 @@ def test_a_folder_that_is_no_string_is_refused(folder):
         (["seed=0", "epochs=3", "seed=5"], "seed=0,5", [0, 5]),
     ],
 )
-def test_the_values_that_a_shell_makes_of_braces_are_refused_and_told_as_one(given, to_write, values):
-    message = refusal(*given, multirun=True)
-    assert f"is given {sum('seed' in word for word in given)} times, which a shell makes of" in message
-    assert (
-        f"write {shlex.quote(to_write) if '(' in to_write else to_write}, or" in message
-    )  # as a shell takes it
-    jobs = jobs_of(Command(overrides=(to_write,), multirun=True))
+def test_repeated_keys_from_shell_braces_are_refused_with_one_override_for_all(overrides, advice, values):
+    message = refusal(*overrides, multirun=True)
+    times = sum("seed" in override for override in overrides)
+    assert f"is given {times} times, as when a shell expands" in message
+    pasted = shlex.quote(advice) if "(" in advice else advice
+    assert f"write {pasted}, or" in message
+    jobs = jobs_of(Command(overrides=(advice,), multirun=True))
     assert [job.config.seed for job in jobs] == values
-    last = re.search(r"for the last alone (\S+)$", message)[1]
+    last = re.search(r"for the last value only (\S+)$", message)[1]
     if not last.startswith("++++"):
         (job,) = jobs_of(Command(overrides=("seed=0", last), multirun=True))
         assert job.config.seed == values[-1]
 
 
 @pytest.mark.parametrize("words", [["init=he", "init=max"], ["arch.hidden=[8]", "arch.hidden=[9]"]])
-def test_so_it_is_with_options_lists_and_in_a_grid_from_a_file(words):
+def test_repeated_options_lists_and_keys_of_a_grids_file_are_refused(words):
     key = words[0].partition("=")[0]
-    told = f"write {words[0]},{words[1].partition('=')[2]}, or"
-    assert told in refusal(*words, multirun=True)
-    assert told in refusal(*words, config="card_grid")
+    advice = f"write {words[0]},{words[1].partition('=')[2]}, or"
+    assert advice in refusal(*words, multirun=True)
+    assert advice in refusal(*words, config="card_grid")
     assert len(jobs_of(Command("card_grid", (f"{words[0]},{words[1].partition('=')[2]}",)))) % 2 == 0, key
 
 
-def test_of_what_is_one_for_all_trials_the_last_counts_in_a_grid_too():
+def test_the_last_value_counts_in_a_grid_for_keys_shared_by_all_trials():
     words = ("data=digits", "seed=1,2", "execution.n_jobs=2", "execution.n_jobs=1")
     sweep = compose(Command(overrides=words, multirun=True))
     assert (len(sweep.trials), sweep.execution.n_jobs) == (2, 1)
     assert sweep.notes == ("execution.n_jobs is given 2 times, and the last counts: execution.n_jobs=1",)
 
 
-def test_a_single_trial_takes_the_last_as_hydra_does_and_says_so():
+def test_a_single_trial_uses_the_last_value_as_in_hydra_and_prints_a_note():
     sweep = compose(Command(overrides=("data=digits", "seed=0", "seed=1", "seed=2")))
     assert [trial.seed for trial in sweep.trials] == [2]
-    said = "seed is given 3 times, and the last counts: seed=2; for a trial each write -m 'seed=range(3)'"
-    assert sweep.notes == (said,)
+    note = (
+        "seed is given 3 times, and the last counts: seed=2; for one trial per value write -m 'seed=range(3)'"
+    )
+    assert sweep.notes == (note,)
 
 
 @pytest.mark.parametrize(
     ("words", "seeds"),
     [(["seed=0", "++seed=7"], [7]), (["seed=3", "seed=3"], [3]), (["seed=0,1", "seed=5"], [5])],
 )
-def test_a_grid_whose_value_is_replaced_on_purpose_runs(words, seeds):
+def test_a_grid_with_a_value_replaced_on_purpose_runs(words, seeds):
     assert [job.config.seed for job in jobs_of(Command(overrides=tuple(words), multirun=True))] == seeds
 
 
@@ -293,7 +296,7 @@ def test_a_grid_whose_value_is_replaced_on_purpose_runs(words, seeds):
 
 
 @pytest.mark.parametrize(
-    ("words", "key", "left_out"),
+    ("words", "key", "omitted"),
     [
         (["batching=full,mini", "batching.size=64"], "batching.size", [True, False]),
         (["batching=full,mini,sample", "batching.shuffle=true"], "batching.shuffle", [True, False, False]),
@@ -307,59 +310,58 @@ def test_a_grid_whose_value_is_replaced_on_purpose_runs(words, seeds):
         (["experiment=tanh_mini_batch", "init=he,normal"], "init.std", [True, False]),
     ],
 )
-def test_a_value_is_left_out_of_the_jobs_of_a_grid_in_which_it_has_no_meaning(
-    words, key, left_out, trials_of
-):
-    """The trials, their names and ids are those of the commands without it."""
+def test_a_grid_omits_a_value_in_the_jobs_where_it_has_no_meaning(words, key, omitted, trials_of):
+    """The trials, their names and ids equal those of commands without the value."""
     group, _, options = next(word for word in words if "," in word).partition("=")
     expected = [
         compose(Command(overrides=tuple(alone(words, group, option, key, out)))).trials[0]
-        for option, out in zip(options.split(","), left_out, strict=True)
+        for option, out in zip(options.split(","), omitted, strict=True)
     ]
     sweep = compose(Command(overrides=("data=digits", *words), multirun=True))
     assert [trial.id for trial in sweep.trials] == [trial.id for trial in expected]
     assert [f"{key}=" in trial.name for trial in sweep.trials] == [
-        not out and "experiment" not in words[0] for out in left_out
+        not out and "experiment" not in words[0] for out in omitted
     ]
-    said = f"{key} is left out of {sum(left_out)} of {len(left_out)} jobs, in which it has no meaning"
-    assert said in sweep.notes
+    note = f"{key} is omitted in {sum(omitted)} of {len(omitted)} jobs, where it has no meaning"
+    assert note in sweep.notes
 
 
 def alone(words, group, option, key, out):
-    """Return the words for one option of a group, by itself."""
+    """Return the command for a single option of a group."""
     kept = [word for word in words if not word.startswith((f"{group}=", *([f"{key}="] if out else [])))]
     none = [f"{key}=null"] if out and "experiment" in words[0] else []
     return ["data=digits", *kept, f"{group}={option}", *none]
 
 
 @pytest.mark.parametrize("words", [["batching=full", "batching.size=64"], ["init=he,max", "init.std=0.3"]])
-def test_a_value_that_has_a_meaning_nowhere_is_refused(words):
+def test_a_value_without_meaning_in_any_job_is_refused(words):
     assert "has no meaning here" in refusal(*words, multirun=True)
 
 
-def test_jobs_that_are_the_same_without_it_are_one_trial():
+def test_jobs_that_are_equal_without_the_omitted_value_are_one_trial():
     words = ("data=digits", "batching=full,mini", "batching.size=64,32")
     sweep = compose(Command(overrides=words, multirun=True))
     assert [trial.params.get("batching.size") for trial in sweep.trials] == [None, 64, 32]
-    assert "1 of 4 jobs name a trial already named; each runs once" in sweep.notes
+    assert "1 of 4 jobs are duplicates of other jobs; each trial runs once" in sweep.notes
 
 
-# --- files of the names of shipped ones ---
+# --- files with the names of shipped files ---
 
 GRID = HEAD + "hydra: {mode: MULTIRUN, sweeper: {params: {init: 'he,max', seed: '4,5'}}}\n"
 
 
-def test_a_grid_of_the_name_of_a_shipped_one_is_the_users_and_a_line_says_so(own):
+def test_a_users_grid_replaces_the_shipped_grid_of_the_same_name_with_a_note(own):
     folder = own({"card_grid.yaml": GRID})
     sweep = compose(Command("card_grid", (), folder))
     assert [(trial.method, trial.seed) for trial in sweep.trials] == [
         ("he", 4), ("he", 5), ("max", 4), ("max", 5),
     ]  # fmt: skip
     assert sweep.experiment == "card_grid"
-    assert sweep.notes == (f"{folder} has files that stand in for fnnexp's of the same name: card_grid.yaml",)
+    (note,) = sweep.notes
+    assert note == f"{folder} has files that replace fnnexp's files of the same name: card_grid.yaml"
 
 
-def test_so_is_an_option_and_the_config_of_one_trial(own):
+def test_a_users_option_and_config_replace_the_shipped_files_with_a_note(own):
     from fnnexp.config.schema import conf_folder
 
     copy = (conf_folder() / "config.yaml").read_text("utf-8")
@@ -374,14 +376,14 @@ def test_so_is_an_option_and_the_config_of_one_trial(own):
     assert sweep.notes[0].endswith("same name: arch/relu_100.yaml, config.yaml")
 
 
-def test_from_python_too(own, store, capsys):
+def test_the_note_is_printed_from_python_too(own, store, capsys):
     folder = own({"card_grid.yaml": GRID.replace("seed: '4,5'", "epochs: '0'")})
     runs = fnnexp.sweep("card_grid", config_dir=folder, **{"execution.n_jobs": 1})
     assert sorted(runs["init"].astype("str")) == ["he", "max"]
-    assert "stand in for fnnexp's of the same name: card_grid.yaml" in capsys.readouterr().out
+    assert "replace fnnexp's files of the same name: card_grid.yaml" in capsys.readouterr().out
 
 
-def test_a_folder_of_hydras_search_path_comes_after_ours_and_a_line_says_so(own):
+def test_shipped_files_take_precedence_over_hydras_search_path_with_a_note(own):
     folder = own(
         {
             "arch/relu_100.yaml": "hidden: [7]\nactivation: relu\n",
@@ -391,24 +393,24 @@ def test_a_folder_of_hydras_search_path_comes_after_ours_and_a_line_says_so(own)
     sweep = compose(Command("config", ("data=digits", f"hydra.searchpath=['{folder}']")))
     assert sweep.trials[0].recipe.architecture.hidden == (100,)
     (note,) = sweep.notes
-    assert "come before: arch/relu_100.yaml; write -cd" in note
+    assert "fnnexp has by the same name: arch/relu_100.yaml; to use them write -cd" in note
     sweep = compose(Command("config", ("data=digits", "arch=deep", f"hydra.searchpath=['{folder}']")))
     assert sweep.trials[0].recipe.architecture.hidden == (3, 2)
 
 
 @dataclass
-class Foreign:
+class OtherAppsSchema:
     """The schema of another Hydra app in this process."""
 
     epochs: str = "mine"
 
 
-def test_another_apps_schemas_in_the_same_process_are_not_taken_for_ours(own, monkeypatch):
+def test_the_schemas_of_another_app_in_the_same_process_are_not_used(own, monkeypatch):
     store = ConfigStore.instance()
     monkeypatch.setattr(store, "repo", dict(store.repo))
     for name in ("schema", "config", "card_grid"):
-        store.store(name=name, node=Foreign)
-    store.store(group="arch", name="relu_100", node=Foreign)
+        store.store(name=name, node=OtherAppsSchema)
+    store.store(group="arch", name="relu_100", node=OtherAppsSchema)
     folder = own({"schema.yaml": "epochs: 5\n"})
     before = dict(store.repo)
     for command in (Command(), Command("card_grid"), Command("config", (), folder)):
@@ -417,7 +419,7 @@ def test_another_apps_schemas_in_the_same_process_are_not_taken_for_ours(own, mo
     assert "must be one of relu_100, relu_98" in refusal("arch=foreign")
 
 
-# --- defaults without an end ---
+# --- endless defaults ---
 
 
 def doubling(levels):
@@ -449,7 +451,7 @@ def doubling(levels):
         ),
     ],
 )  # fmt: skip
-def test_files_that_name_each_other_twice_are_refused_and_not_followed_for_ever(files, words, own):
+def test_files_that_name_each_other_twice_are_refused_quickly(files, words, own):
     folder = own(files | doubling(60))
     message = refusal(
         *[word for word in words if word != "-m"], config="mine", folder=folder, multirun="-m" in words

@@ -1,4 +1,4 @@
-"""A trial's id: the same for ever, for the same scientific content."""
+"""The same scientific content has the same trial id, in every version."""
 
 from __future__ import annotations
 
@@ -18,67 +18,68 @@ from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.training import Recipe
 
 GOLDEN = json.loads(Path(__file__).with_name("trial_ids.json").read_text("utf-8"))
-"""Ids of the first version that promised to keep them: the grids, the presets, and some odd trials."""
+"""Ids recorded by the first version with fixed ids: of the grids, the presets, and some unusual trials."""
 
 DATA = Prepared("stand-in", "", "c0ffee" * 10 + "c0de", 60_000, 10_000, 784, 10)
 RECIPE = Recipe(Architecture(784, (30,), 10, "tanh"), Batching("mini", 10, True), "sgd", 3)
 
 
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda case: " ".join([case["config"], *case["overrides"]]))
-def test_trials_have_the_ids_that_they_have_always_had(case):
+def test_trials_have_the_ids_recorded_by_the_first_version(case):
     command = Command(case["config"], tuple(case["overrides"]), multirun=True)
     trials = [trial(job, DATA) for job in jobs_of(command)]
-    assert [one.id for one in trials] == case["ids"]
-    assert [one.numbers_id for one in trials] == case["numbers"]
+    assert [trial.id for trial in trials] == case["ids"]
+    assert [trial.numbers_id for trial in trials] == case["numbers"]
 
 
-def test_the_golden_ids_are_of_all_grids_all_presets_and_ten_odd_trials():
+def test_the_recorded_ids_include_all_grids_all_presets_and_ten_unusual_trials():
     assert {case["config"] for case in GOLDEN} == {"config", "card_grid", "init_grid", "demo"}
     named = [override for case in GOLDEN for override in case["overrides"] if "experiment=" in override]
     assert len(named) == 6
     assert len(GOLDEN) - 3 - 6 >= 10
 
 
-def later(kind, name, default):
-    """Return a kind of recipe with a field more, as a later version has it."""
-    return make_dataclass(f"Later{kind.__name__}", [(name, object, default)], bases=(kind,), frozen=True)
+def later(cls, name, default):
+    """Return a class of recipes with one more field, as a later version may have."""
+    return make_dataclass(f"Later{cls.__name__}", [(name, object, default)], bases=(cls,), frozen=True)
 
 
 @pytest.mark.parametrize("default", [0.0, None, "constant", (), False])
-def test_a_field_that_is_added_later_changes_an_id_only_where_it_is_not_at_its_default(default):
-    kind = later(Recipe, "added", default)
-    values = {each.name: getattr(RECIPE, each.name) for each in fields(RECIPE)}
-    assert scientific(kind(**values)) == scientific(RECIPE)
-    assert scientific(kind(**values, added="set")) == {**scientific(RECIPE), "added": "set"}
+def test_a_field_added_later_changes_an_id_only_if_its_value_is_not_the_default(default):
+    later_recipe = later(Recipe, "added", default)
+    values = {field.name: getattr(RECIPE, field.name) for field in fields(RECIPE)}
+    assert scientific(later_recipe(**values)) == scientific(RECIPE)
+    assert scientific(later_recipe(**values, added="set")) == {**scientific(RECIPE), "added": "set"}
 
 
-def test_so_it_is_in_the_parts_of_a_recipe():
-    kind = later(Architecture, "dropout", 0.0)
-    values = {each.name: getattr(RECIPE.architecture, each.name) for each in fields(RECIPE.architecture)}
-    assert scientific(replace(RECIPE, architecture=kind(**values))) == scientific(RECIPE)
-    changed = scientific(replace(RECIPE, architecture=kind(**values, dropout=0.5)))
+def test_a_field_added_to_the_architecture_changes_an_id_only_if_not_the_default():
+    later_architecture = later(Architecture, "dropout", 0.0)
+    architecture = RECIPE.architecture
+    values = {field.name: getattr(architecture, field.name) for field in fields(architecture)}
+    assert scientific(replace(RECIPE, architecture=later_architecture(**values))) == scientific(RECIPE)
+    changed = scientific(replace(RECIPE, architecture=later_architecture(**values, dropout=0.5)))
     assert changed["architecture"] == {**scientific(RECIPE)["architecture"], "dropout": 0.5}
 
 
-def test_a_part_that_is_added_later_is_there_whole_or_not_at_all():
+def test_a_nested_dataclass_added_later_enters_the_id_with_all_its_fields_or_none():
     @dataclass(frozen=True)
     class Schedule:
         name: str = "constant"
         warmup: int = 0
 
-    kind = later(Recipe, "schedule", Schedule())
-    values = {each.name: getattr(RECIPE, each.name) for each in fields(RECIPE)}
-    assert scientific(kind(**values)) == scientific(RECIPE)
-    told = scientific(kind(**values, schedule=Schedule("cosine")))["schedule"]
-    assert told == {"name": "cosine", "warmup": 0}
+    later_recipe = later(Recipe, "schedule", Schedule())
+    values = {field.name: getattr(RECIPE, field.name) for field in fields(RECIPE)}
+    assert scientific(later_recipe(**values)) == scientific(RECIPE)
+    content = scientific(later_recipe(**values, schedule=Schedule("cosine")))["schedule"]
+    assert content == {"name": "cosine", "warmup": 0}
 
 
-def test_a_field_without_a_default_cannot_be_added_for_it_would_change_every_id():
-    kind = make_dataclass("Later", [("added", int)], frozen=True)
+def test_a_field_added_without_a_default_is_refused_as_it_would_change_every_id():
+    later_recipe = make_dataclass("Later", [("added", int)], frozen=True)
     with pytest.raises(TypeError, match="added was added later and has no default"):
-        scientific(kind(3))
+        scientific(later_recipe(3))
 
 
-def test_every_field_of_today_is_part_of_every_id():
-    names = {each.name for kind in (Recipe, Architecture, Batching) for each in fields(kind)}
+def test_every_present_field_is_part_of_every_id():
+    names = {field.name for cls in (Recipe, Architecture, Batching) for field in fields(cls)}
     assert names == ALWAYS

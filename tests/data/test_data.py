@@ -1,4 +1,4 @@
-"""Data sets: the same bytes from every format, each broken file its own message, one copy shared by all."""
+"""Data sets: every format gives the same bytes, damaged files are refused, and workers share one copy."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def no_variable(monkeypatch):
 
 @pytest.fixture
 def arrays():
-    """Seven training and five test images of 4×3 pixels in four classes, with both ends of the byte."""
+    """Seven training and five test images of 4×3 pixels in four classes, with pixels of 0 and 255."""
     rng = np.random.default_rng(5)
     x = rng.integers(0, 256, (12, 4, 3), dtype=np.uint8)
     x[0, 0, 0], x[0, 0, 1] = 0, 255
@@ -94,9 +94,9 @@ def write_idx(folder, arrays, mark="-", packed=False):
 
 def write_csv(folder, arrays, packed=False, **how):
     folder.mkdir()
-    for part in ("train", "test"):
-        text = csv_text(arrays[f"x_{part}"], arrays[f"y_{part}"], **how).encode()
-        file = folder / f"small_{part}.csv"
+    for split in ("train", "test"):
+        text = csv_text(arrays[f"x_{split}"], arrays[f"y_{split}"], **how).encode()
+        file = folder / f"small_{split}.csv"
         if packed:
             file.with_name(file.name + ".gz").write_bytes(gzip.compress(text))
         else:
@@ -105,7 +105,7 @@ def write_csv(folder, arrays, packed=False, **how):
 
 
 def own_checksum(arrays):
-    """Compute the checksum the way its docstring says, by hand."""
+    """Compute the checksum by hand, as its docstring says."""
     total = hashlib.sha256()
     for name in NAMES:
         array = arrays[name]
@@ -115,7 +115,7 @@ def own_checksum(arrays):
 
 
 def leftovers(cache):
-    """Return what lies in the cache beside whole prepared folders."""
+    """Return the entries of the cache that are not complete prepared folders."""
     entries = list(cache.iterdir()) + (
         list((cache / "prepared").iterdir()) if (cache / "prepared").exists() else []
     )
@@ -136,7 +136,7 @@ def refusal(*args, **kwargs):
     return str(caught.value)
 
 
-# --- the same data, whatever it came in ---------------------------------------------------------------------
+# --- the same data in every format --------------------------------------------------------------------------
 
 
 WRITERS = {
@@ -192,14 +192,14 @@ def test_every_format_gives_the_same_bytes_and_checksum(format_, tmp_path, array
     assert leftovers(cache) == []
 
 
-def test_a_training_csv_and_a_test_csv_may_lie_apart(tmp_path, arrays):
+def test_a_training_csv_and_a_test_csv_may_be_in_different_folders(tmp_path, arrays):
     one, other = tmp_path / "one.csv", tmp_path / "other.CSV"
     one.write_text(csv_text(arrays["x_train"], arrays["y_train"]))
     other.write_text(csv_text(arrays["x_test"], arrays["y_test"]))
     assert prepare("files", str(one), str(other)).checksum == own_checksum(arrays)
 
 
-def test_the_label_column_may_stand_anywhere(tmp_path):
+def test_the_label_column_may_be_anywhere(tmp_path):
     (tmp_path / "train.csv").write_text("a,LABEL,b\n1,0,2\n3,1,4\n")
     (tmp_path / "test.csv").write_text("a,LABEL,b\n5,1,6\n")
     loaded = load(prepare("files", str(tmp_path)))
@@ -208,7 +208,7 @@ def test_the_label_column_may_stand_anywhere(tmp_path):
     assert loaded.x_test.tolist() == [[5, 6]]
 
 
-def test_a_csv_longer_than_a_block_is_read_whole(tmp_path):
+def test_a_csv_longer_than_a_block_is_read_completely(tmp_path):
     count = 2 * readers.CSV_ROWS + 3
     (tmp_path / "train.csv").write_text("label,a\n" + "".join(f"{i % 10},{i % 255}\n" for i in range(count)))
     (tmp_path / "test.csv").write_text("label,a\n1,2\n3,255\n")
@@ -217,7 +217,7 @@ def test_a_csv_longer_than_a_block_is_read_whole(tmp_path):
     assert loaded.y_train.tolist() == [i % 10 for i in range(count)]
 
 
-def test_an_unpacked_idx_file_is_taken_before_its_packed_twin(tmp_path, arrays):
+def test_an_unpacked_idx_file_is_preferred_to_its_packed_twin(tmp_path, arrays):
     folder = write_idx(tmp_path / "idx", arrays)
     (folder / "train-images-idx3-ubyte.gz").write_bytes(b"never opened")
     assert prepare("files", str(folder)).checksum == own_checksum(arrays)
@@ -255,17 +255,17 @@ def test_digits_are_scikit_learns_enlarged_and_padded():
     assert loaded.x_train.max() == 255
 
 
-def test_what_was_prepared_before_is_found_and_its_checksum_which_is_in_trial_ids_stays():
+def test_the_key_and_the_checksum_of_digits_never_change():
     prepared = prepare("digits")
     assert Path(prepared.directory).name == "dc685e52ef99c5dbdf894210"
     assert prepared.checksum == "f63b02a11500ce329084cb9a7499896f8b79353beab6eebca54169708a3229a9"
 
 
-def test_digits_takes_no_path(tmp_path):
-    assert "takes no path" in refusal("digits", str(tmp_path))
+def test_digits_does_not_accept_a_path(tmp_path):
+    assert "does not accept data.path" in refusal("digits", str(tmp_path))
 
 
-# --- a data set of one's own --------------------------------------------------------------------------------
+# --- adding a data set --------------------------------------------------------------------------------------
 
 
 def test_a_data_set_is_added_by_a_function_an_entry_and_a_yaml(arrays, tmp_path, monkeypatch, invoke):
@@ -305,7 +305,7 @@ def test_mnist_from_the_variable_is_mnist():
 
 
 @needs_mnist
-def test_the_checksum_of_mnist_stays():
+def test_the_checksum_of_mnist_never_changes():
     checksum = "7fbfc0bb27c28fa3b094373ff44702e64b0ee04d0449695c971683120330778b"
     assert prepare("mnist").checksum == checksum
 
@@ -318,7 +318,7 @@ def test_mnist_rewritten_as_packed_idx_is_still_mnist(tmp_path):
 
 
 @needs_mnist
-def test_shuffled_mnist_is_refused_as_mnist_and_taken_as_files(tmp_path):
+def test_shuffled_mnist_is_refused_as_mnist_and_accepted_as_files(tmp_path):
     with np.load(os.environ["FNNEXP_MNIST"], allow_pickle=False) as archive:
         content = {name: archive[name] for name in NAMES}
     content["x_test"] = content["x_test"][::-1]
@@ -340,7 +340,7 @@ def test_a_second_call_does_not_decode(tmp_path, arrays, monkeypatch):
     assert prepare("files", path) == first
 
 
-def test_the_key_is_the_content_not_the_name(tmp_path, arrays, monkeypatch):
+def test_the_cache_key_depends_on_the_content_and_not_on_the_name(tmp_path, arrays, monkeypatch):
     first = prepare("files", str(write_npz(tmp_path / "a.npz", arrays)))
     (tmp_path / "a.npz").rename(tmp_path / "b.npz")
     assert prepare("files", str(tmp_path / "b.npz")).directory == first.directory
@@ -353,7 +353,7 @@ def test_the_key_is_the_content_not_the_name(tmp_path, arrays, monkeypatch):
     assert prepare("files", str(tmp_path / "b.npz")).directory != changed.directory
 
 
-def test_digits_are_found_again_without_scikit_learn(monkeypatch):
+def test_prepared_digits_are_found_without_scikit_learn(monkeypatch):
     first = prepare("digits")
     monkeypatch.setattr(datasets, "_read_digits", lambda: pytest.fail("decoded again"))
     assert prepare("digits") == first
@@ -370,7 +370,7 @@ def test_arrays_are_mapped_and_read_only(tmp_path, arrays):
             array[0] = 1
 
 
-def test_the_loser_of_a_race_uses_the_winners_folder(tmp_path, arrays, cache, monkeypatch):
+def test_a_process_that_loses_a_race_uses_the_winners_folder(tmp_path, arrays, cache, monkeypatch):
     path = str(write_npz(tmp_path / "a.npz", arrays))
     both_have_decoded, read = threading.Barrier(2, timeout=30), readers.read
 
@@ -388,7 +388,7 @@ def test_the_loser_of_a_race_uses_the_winners_folder(tmp_path, arrays, cache, mo
     assert leftovers(cache) == []
 
 
-def test_processes_that_race_get_one_folder(tmp_path, arrays, cache):
+def test_processes_that_race_share_one_folder(tmp_path, arrays, cache):
     path = str(write_npz(tmp_path / "a.npz", arrays))
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         results = list(pool.map(prepare, ["files"] * 4, [path] * 4))
@@ -424,14 +424,16 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, arrays, cache, monkeypatc
         lambda folder: (folder / "meta.json").write_text("[]"),
     ],
 )
-def test_a_damaged_folder_is_refused_by_load_and_made_again_by_prepare(damage, tmp_path, arrays, capsys):
+def test_load_refuses_a_damaged_folder_and_prepare_makes_it_again(damage, tmp_path, arrays, capsys):
     path = str(write_npz(tmp_path / "a.npz", arrays))
     first = prepare("files", path)
     damage(Path(first.directory))
     with pytest.raises(DataError, match="missing or damaged"):
         load(first)
     assert prepare("files", path) == first
-    assert re.fullmatch(r"fnnexp: the prepared data in .* is made again \(.*\)\n", capsys.readouterr().err)
+    assert re.fullmatch(
+        r"fnnexp: the prepared data in .* is damaged; preparing it again \(.*\)\n", capsys.readouterr().err
+    )
     assert load(first).x_train.tobytes() == arrays["x_train"].tobytes()
 
 
@@ -443,7 +445,7 @@ def test_load_refuses_another_data_set_of_the_same_sizes(tmp_path, arrays):
         load(prepared)
 
 
-def test_a_cache_that_cannot_be_written_is_replaced_which_is_told_in_one_line(
+def test_a_temporary_folder_replaces_a_cache_that_cannot_be_written_with_a_warning(
     tmp_path, arrays, monkeypatch, capsys
 ):
     (tmp_path / "file").write_text("in the way")
@@ -453,79 +455,79 @@ def test_a_cache_that_cannot_be_written_is_replaced_which_is_told_in_one_line(
     prepared = prepare("files", path)
     assert capsys.readouterr().err == (
         f"fnnexp: the cache {tmp_path / 'file' / 'cache'} cannot be written ({os.strerror(errno.ENOTDIR)}); "
-        f"{Path(prepared.directory).parent.parent} is used. FNNEXP_CACHE names another.\n"
+        f"using {Path(prepared.directory).parent.parent}. Set FNNEXP_CACHE to use another folder.\n"
     )
     assert Path(prepared.directory).is_relative_to(tmp_path)
     assert load(prepared).x_train.shape == (7, 12)
     assert prepare("files", path) == prepared
-    assert capsys.readouterr().err == ""  # it was said
+    assert capsys.readouterr().err == ""  # the warning is printed once
 
 
-def test_a_fallback_that_is_someone_elses_is_not_used(tmp_path, arrays, monkeypatch, capsys):
+def test_another_users_temporary_folder_is_not_used(tmp_path, arrays, monkeypatch, capsys):
     if not hasattr(os, "getuid"):
         pytest.skip("no owners here")
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("FNNEXP_CACHE", str(tmp_path / "file" / "cache"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(os, "getuid", lambda: 12345)
-    assert "someone else" in refusal("files", str(write_npz(tmp_path / "a.npz", arrays)))
+    assert "another user" in refusal("files", str(write_npz(tmp_path / "a.npz", arrays)))
     assert "cannot be written" in capsys.readouterr().err
 
 
-# --- broken input -------------------------------------------------------------------------------------------
+# --- invalid input ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [("mnst", "Did you mean 'mnist'?"), ("digit", "Did you mean 'digits'?"), ("", "mnist, digits, files")],
 )
-def test_an_unknown_name(name, words):
+def test_an_unknown_name_is_refused(name, words):
     message = refusal(name)
     assert f"data={name} is unknown" in message
     assert words in message
 
 
-def test_files_without_a_path():
+def test_files_without_a_path_are_refused():
     assert "data=files needs data.path=" in refusal("files")
 
 
-def test_a_test_path_without_a_path():
+def test_a_test_path_without_a_path_is_refused():
     assert "without data.path" in refusal("files", None, "test.csv")
 
 
-def test_a_missing_file(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     message = refusal("files", str(tmp_path / "gone.npz"))
     assert str(tmp_path / "gone.npz") in message
     assert "does not exist" in message
     assert "expected an .npz" in message
 
 
-def test_a_missing_test_file(tmp_path, arrays):
+def test_a_missing_test_file_is_refused(tmp_path, arrays):
     train = tmp_path / "train.csv"
     train.write_text(csv_text(arrays["x_train"], arrays["y_train"]))
     assert "gone.csv does not exist" in refusal("files", str(train), str(tmp_path / "gone.csv"))
 
 
-def test_a_test_path_beside_an_npz(tmp_path, arrays):
+def test_a_test_path_with_an_npz_is_refused(tmp_path, arrays):
     path = str(write_npz(tmp_path / "a.npz", arrays))
-    assert "leave it out" in refusal("files", path, path)
+    assert "omit it for every other format" in refusal("files", path, path)
 
 
-def test_an_unknown_suffix(tmp_path):
+def test_an_unknown_suffix_is_refused(tmp_path):
     (tmp_path / "data.parquet").write_bytes(b"PAR1")
     message = refusal("files", str(tmp_path / "data.parquet"))
     assert "'.parquet'" in message
     assert "expected an .npz" in message
 
 
-def test_a_folder_without_data(tmp_path):
+def test_a_folder_without_data_is_refused(tmp_path):
     (tmp_path / "readme.txt").write_text("nothing here")
     message = refusal("files", str(tmp_path))
     assert "readme.txt" in message
     assert "train-images-idx3-ubyte" in message
 
 
-def test_a_folder_that_lacks_one_idx_file(tmp_path, arrays):
+def test_a_folder_that_lacks_an_idx_file_is_refused(tmp_path, arrays):
     folder = write_idx(tmp_path / "idx", arrays)
     (folder / "t10k-labels-idx1-ubyte").unlink()
     message = refusal("files", str(folder))
@@ -533,13 +535,13 @@ def test_a_folder_that_lacks_one_idx_file(tmp_path, arrays):
 
 
 @pytest.mark.parametrize("extra", ["other_train.csv", "test_2.csv"])
-def test_a_folder_with_two_candidates(extra, tmp_path, arrays):
+def test_a_folder_with_two_training_files_is_refused(extra, tmp_path, arrays):
     folder = write_csv(tmp_path / "csv", arrays)
     (folder / extra).write_text("label,a\n1,2\n")
     assert extra in refusal("files", str(folder))
 
 
-def test_a_folder_with_one_csv_that_is_both(tmp_path):
+def test_a_folder_with_a_csv_named_both_train_and_test_is_refused(tmp_path):
     (tmp_path / "train_and_test.csv").write_text("label,a\n1,2\n")
     assert "train_and_test.csv" in refusal("files", str(tmp_path))
 
@@ -548,7 +550,7 @@ def test_a_folder_with_one_csv_that_is_both(tmp_path):
 
 
 @pytest.mark.parametrize("kept", [0, 1, 30, 0.5, 0.99, -1])
-def test_a_truncated_npz(kept, tmp_path, arrays):
+def test_a_truncated_npz_is_refused(kept, tmp_path, arrays):
     path = write_npz(tmp_path / "a.npz", arrays)
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept])
@@ -557,7 +559,7 @@ def test_a_truncated_npz(kept, tmp_path, arrays):
     assert "truncated" in message
 
 
-def test_an_npz_with_a_flipped_byte(tmp_path, arrays):
+def test_an_npz_with_a_flipped_byte_is_refused(tmp_path, arrays):
     path = write_npz(tmp_path / "a.npz", arrays)
     content = bytearray(path.read_bytes())
     at = bytes(content).index(arrays["x_train"].tobytes())
@@ -566,7 +568,7 @@ def test_an_npz_with_a_flipped_byte(tmp_path, arrays):
     assert "CRC" in refusal("files", str(path))
 
 
-def test_an_npz_that_lacks_an_array(tmp_path, arrays):
+def test_an_npz_that_lacks_an_array_is_refused(tmp_path, arrays):
     path = write_npz(tmp_path / "a.npz", {"x_train": arrays["x_train"], "images": arrays["x_test"]})
     message = refusal("files", str(path))
     assert "has no y_train x_test y_test" in message
@@ -581,7 +583,7 @@ def test_object_arrays_are_not_unpickled(tmp_path, arrays):
     objects = np.array([Trap()] * 7, dtype=object)
     message = refusal("files", str(write_npz(tmp_path / "a.npz", {**arrays, "y_train": objects})))
     assert "y_train" in message
-    assert "object-typed" in message
+    assert "has dtype object" in message
     assert not (tmp_path / "sprung").exists()
 
 
@@ -613,19 +615,19 @@ def test_object_arrays_are_not_unpickled(tmp_path, arrays):
         (lambda a: {"x_test": np.stack([a["x_test"]] * 3, -1)}, ["x_test has shape (5, 4, 3, 3)"]),
         (lambda a: {"y_train": a["y_train"] - 1.0}, ["y_train", "from -1"]),
         (lambda a: {"y_train": a["y_train"] + 254}, ["y_train", "to 257"]),
-        (lambda a: {"y_test": a["y_test"] + 1}, ["test rows have the class 4", "go from 0 to 3"]),
+        (lambda a: {"y_test": a["y_test"] + 1}, ["test rows have the class 4", "range from 0 to 3"]),
         (lambda a: {"y_train": a["y_train"] * 0 + 1}, ["every training label is 1", "data.label=last"]),
     ],
 )
-def test_arrays_that_are_no_labelled_images(change, words, tmp_path, arrays):
+def test_arrays_that_are_not_labelled_images_are_refused(change, words, tmp_path, arrays):
     arrays = {name: array.astype(np.int64) if name == "y_train" else array for name, array in arrays.items()}
     message = refusal("files", str(write_npz(tmp_path / "a.npz", {**arrays, **change(arrays)})))
     for word in words:
         assert word in message
 
 
-def test_fractional_labels_are_given_no_advice_for_images(tmp_path, arrays):
-    """What the message says to write makes them labels of as many classes."""
+def test_the_message_about_fractional_labels_has_no_advice_for_images(tmp_path, arrays):
+    """The message's advice converts them to labels of the same number of classes."""
     halves = {name: a / 2 if name[0] == "y" else a for name, a in arrays.items()}
     halves["y_test"] = halves["y_train"][:5][::-1]
     message = refusal("files", str(write_npz(tmp_path / "a.npz", halves)))
@@ -639,7 +641,7 @@ def test_fractional_labels_are_given_no_advice_for_images(tmp_path, arrays):
     assert prepared.y_test.tolist() == arrays["y_train"][:5][::-1].tolist()
 
 
-def test_colours_that_are_flattened_are_read(tmp_path, arrays):
+def test_flattened_colour_images_are_read(tmp_path, arrays):
     colours = {name: np.stack([a] * 3, -1) if name[0] == "x" else a for name, a in arrays.items()}
     assert "x.reshape(len(x), -1)" in refusal("files", str(write_npz(tmp_path / "a.npz", colours)))
     flat = {name: a.reshape(len(a), -1) if name[0] == "x" else a for name, a in colours.items()}
@@ -654,7 +656,7 @@ def npy_promising(shape, body):
 
 
 @pytest.mark.parametrize("shape", [(10**12, 28, 28), (10**30,), (8, 4, 3)])
-def test_an_npy_header_that_promises_too_much_costs_no_memory(shape, tmp_path, arrays):
+def test_an_npy_header_that_promises_too_much_uses_no_memory(shape, tmp_path, arrays):
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("x_train.npy", npy_promising(shape, arrays["x_train"].tobytes()))
         for name in NAMES[1:]:
@@ -666,7 +668,7 @@ def test_an_npy_header_that_promises_too_much_costs_no_memory(shape, tmp_path, a
 
 
 @pytest.mark.parametrize("shape", [(-7, 4, 3), (-7, -4, 3)])
-def test_an_npy_header_with_a_negative_length(shape, tmp_path, arrays):
+def test_an_npy_header_with_a_negative_length_is_refused(shape, tmp_path, arrays):
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("x_train.npy", npy_promising(shape, arrays["x_train"].tobytes()))
         for name in NAMES[1:]:
@@ -674,25 +676,25 @@ def test_an_npy_header_with_a_negative_length(shape, tmp_path, arrays):
     assert "a.npz" in refusal("files", str(tmp_path / "a.npz"))
 
 
-def test_an_npz_packed_as_numpy_does_not(tmp_path, arrays):
+def test_an_npz_packed_in_a_way_that_numpy_never_writes_is_refused(tmp_path, arrays):
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_LZMA) as archive:
         for name in NAMES:
             archive.writestr(f"{name}.npy", npy_promising(arrays[name].shape, arrays[name].tobytes()))
     assert "np.savez_compressed" in refusal("files", str(tmp_path / "a.npz"))
 
 
-def test_an_npz_bomb_costs_no_memory(tmp_path, arrays):
+def test_an_npz_bomb_uses_no_memory(tmp_path, arrays):
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.writestr("x_train.npy", npy_promising((7, 4, 3), bytes(200_000_000)))
         for name in NAMES[1:]:
             archive.writestr(f"{name}.npy", npy_promising(arrays[name].shape, arrays[name].tobytes()))
     message, peak = refusal_and_peak(tmp_path / "a.npz")
-    assert "goes on behind the 84 bytes" in message
+    assert "has more than the 84 bytes" in message
     assert peak < 20e6
 
 
 def refusal_and_peak(path):
-    """Return the message and the most bytes that Python and NumPy held at once."""
+    """Return the message, and the peak of bytes allocated by Python and NumPy."""
     tracemalloc.start()
     try:
         return refusal("files", str(path)), tracemalloc.get_traced_memory()[1]
@@ -702,13 +704,13 @@ def refusal_and_peak(path):
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, 10**6), value=st.integers(0, 255), cut=st.booleans())
-def test_no_damage_to_an_npz_shows_anything_but_a_data_error(at, value, cut, tmp_path, arrays):
+def test_damage_to_an_npz_raises_only_a_data_error(at, value, cut, tmp_path, arrays):
     content = bytearray(write_npz(tmp_path / "a.npz", arrays).read_bytes())
     at %= len(content)
     content[at] = value
     (tmp_path / "damaged.npz").write_bytes(content[:at] if cut else content)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # NumPy's own, on a damaged header
+        warnings.simplefilter("ignore")  # NumPy warns of a damaged header
         with contextlib.suppress(DataError):
             prepare("files", str(tmp_path / "damaged.npz"))
 
@@ -718,7 +720,7 @@ def test_no_damage_to_an_npz_shows_anything_but_a_data_error(at, value, cut, tmp
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("kept", [0, 3, 15, 16, 40, -1])
-def test_a_truncated_idx(kept, packed, tmp_path, arrays):
+def test_a_truncated_idx_file_is_refused(kept, packed, tmp_path, arrays):
     folder = write_idx(tmp_path / "idx", arrays)
     file = folder / "train-images-idx3-ubyte"
     content = file.read_bytes()[:kept]
@@ -728,7 +730,7 @@ def test_a_truncated_idx(kept, packed, tmp_path, arrays):
     assert "truncated" in message
 
 
-def test_a_truncated_gz(tmp_path, arrays):
+def test_a_truncated_gz_is_refused(tmp_path, arrays):
     folder = write_idx(tmp_path / "idx", arrays, packed=True)
     file = folder / "t10k-images-idx3-ubyte.gz"
     file.write_bytes(file.read_bytes()[:-12])
@@ -737,7 +739,7 @@ def test_a_truncated_gz(tmp_path, arrays):
     assert "truncated or damaged" in message
 
 
-def test_a_gz_with_a_wrong_check_value(tmp_path, arrays):
+def test_a_gz_with_a_wrong_checksum_is_refused(tmp_path, arrays):
     folder = write_idx(tmp_path / "idx", arrays, packed=True)
     file = folder / "t10k-labels-idx1-ubyte.gz"
     content = bytearray(file.read_bytes())
@@ -755,7 +757,7 @@ def test_a_gz_with_a_wrong_check_value(tmp_path, arrays):
         ("train-labels-idx1-ubyte", b"\x7fELF", "0x00000801"),
     ],
 )
-def test_a_wrong_magic_number(file, magic, expected, tmp_path, arrays):
+def test_a_wrong_magic_number_is_refused(file, magic, expected, tmp_path, arrays):
     folder = write_idx(tmp_path / "idx", arrays)
     (folder / file).write_bytes(magic + (folder / file).read_bytes()[4:])
     message = refusal("files", str(folder))
@@ -765,7 +767,7 @@ def test_a_wrong_magic_number(file, magic, expected, tmp_path, arrays):
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("shape", [(4_000_000_000, 28, 28), (2**32 - 1,) * 3, (8, 4, 3)])
-def test_an_idx_header_that_promises_too_much_costs_no_memory(shape, packed, tmp_path, arrays):
+def test_an_idx_header_that_promises_too_much_uses_no_memory(shape, packed, tmp_path, arrays):
     folder = write_idx(tmp_path / "idx", arrays)
     content = struct.pack(">4I", 0x803, *shape) + arrays["x_train"].tobytes()
     (folder / "train-images-idx3-ubyte").write_bytes(gzip.compress(content) if packed else content)
@@ -775,22 +777,22 @@ def test_an_idx_header_that_promises_too_much_costs_no_memory(shape, packed, tmp
     assert peak < 20e6
 
 
-def test_a_gz_bomb_costs_no_memory(tmp_path, arrays):
+def test_a_gz_bomb_uses_no_memory(tmp_path, arrays):
     folder = write_idx(tmp_path / "idx", arrays)
     with gzip.open(folder / "train-images-idx3-ubyte", "wb", compresslevel=1) as stream:
         stream.write(struct.pack(">4I", 0x803, 7, 4, 3))
         for _ in range(200):
             stream.write(bytes(1_000_000))
     message, peak = refusal_and_peak(folder)
-    assert "goes on behind the 84 bytes" in message
+    assert "has more than the 84 bytes" in message
     assert peak < 20e6
 
 
-def test_an_idx_longer_than_its_header(tmp_path, arrays):
+def test_an_idx_file_longer_than_its_header_is_refused(tmp_path, arrays):
     folder = write_idx(tmp_path / "idx", arrays)
     with (folder / "t10k-labels-idx1-ubyte").open("ab") as stream:
         stream.write(b"\0")
-    assert "goes on behind the 5 bytes" in refusal("files", str(folder))
+    assert "has more than the 5 bytes" in refusal("files", str(folder))
 
 
 # CSV
@@ -837,7 +839,7 @@ TEST = "label,1x1,1x2\n2,7,8\n"
         ("label,a\n" + "1,1\n" * 5000 + "1,oops\n", "label,a\n1,1\n", ["column 'a'", "row 5001", "'oops'"]),
     ],
 )
-def test_a_broken_csv(train, test, words, tmp_path):
+def test_an_invalid_csv_is_refused(train, test, words, tmp_path):
     (tmp_path / "train.csv").write_text(train)
     (tmp_path / "test.csv").write_text(test)
     message = refusal("files", str(tmp_path))
@@ -854,7 +856,7 @@ def test_a_broken_csv(train, test, words, tmp_path):
         (gzip.compress(b"1," * 100_000_000, 1), "first line"),
     ],
 )
-def test_a_csv_that_is_none(content, words, tmp_path):
+def test_a_file_that_is_not_a_csv_is_refused(content, words, tmp_path):
     (tmp_path / "train.csv").write_bytes(content)
     (tmp_path / "test.csv").write_text(TEST)
     message, peak = refusal_and_peak(tmp_path)
@@ -863,19 +865,19 @@ def test_a_csv_that_is_none(content, words, tmp_path):
     assert peak < 20e6
 
 
-# --- MNIST: where it is looked for, and the download --------------------------------------------------------
+# --- MNIST: where it is searched, and the download ----------------------------------------------------------
 
 
 class Mirror:
-    """A web server on the loopback that answers each path with given bytes, or with 404."""
+    """A local web server that answers each path with given bytes, or with 404."""
 
     def __init__(self):
-        self.files, self.asked = {}, []
+        self.files, self.requested = {}, []
         mirror = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
-                mirror.asked.append(self.path)
+                mirror.requested.append(self.path)
                 content = mirror.files.get(self.path)
                 self.send_response(404 if content is None else 200)
                 self.send_header("Content-Length", str(len(content or b"")))
@@ -904,7 +906,7 @@ def mirror(monkeypatch, no_variable):
 
 @pytest.fixture
 def published(tmp_path, arrays, monkeypatch):
-    """Let a small file stand for MNIST, with its own hashes; return its bytes."""
+    """Make a small file count as MNIST, by its own hashes; return its bytes."""
     content = write_npz(tmp_path / "published.npz", arrays).read_bytes()
     monkeypatch.setattr(download, "MNIST_FILE_SHA256", hashlib.sha256(content).hexdigest())
     hashes = {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in arrays.items()}
@@ -912,7 +914,7 @@ def published(tmp_path, arrays, monkeypatch):
     return content
 
 
-def test_the_hashes_and_mirrors_are_those_of_the_design():
+def test_the_hashes_and_mirrors_are_the_published_ones():
     assert datasets.MNIST_ARRAY_SHA256 == MNIST_FROM_DESIGN
     assert download.MNIST_FILE_SHA256 == "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
     assert [mirror.partition("//")[0] for mirror in download.MNIST_MIRRORS] == ["https:", "https:"]
@@ -922,7 +924,7 @@ def test_a_download_happens_once(mirror, published, arrays, cache, capsys):
     mirror.files["/one.npz"] = published
     first = prepare("mnist")
     assert prepare("mnist") == first
-    assert mirror.asked == ["/one.npz"]
+    assert mirror.requested == ["/one.npz"]
     assert first.name == "mnist"
     assert first.checksum == own_checksum(arrays)
     assert (cache / "mnist.npz").read_bytes() == published
@@ -931,25 +933,29 @@ def test_a_download_happens_once(mirror, published, arrays, cache, capsys):
 
 
 @pytest.mark.parametrize("first", [None, b"<html>not found</html>", b""])
-def test_the_second_mirror_is_asked_when_the_first_is_broken(first, mirror, published, cache, capsys):
+def test_the_second_mirror_is_used_if_the_first_fails(first, mirror, published, cache, capsys):
     if first is not None:
         mirror.files["/one.npz"] = first
     mirror.files["/two.npz"] = published
     assert prepare("mnist").n_train == 7
-    assert re.search(r"^fnnexp: MNIST came from .* and not from .*/one\.npz", capsys.readouterr().err, re.M)
-    assert mirror.asked == ["/one.npz", "/two.npz"]
+    assert re.search(
+        r"^fnnexp: MNIST was downloaded from .* another mirror failed: .*/one\.npz",
+        capsys.readouterr().err,
+        re.M,
+    )
+    assert mirror.requested == ["/one.npz", "/two.npz"]
     assert leftovers(cache) == ["mnist.npz"]
 
 
-def test_two_wrong_checksums_are_an_error_and_leave_nothing(mirror, published, cache):
+def test_wrong_checksums_from_both_mirrors_raise_and_leave_no_file(mirror, published, cache):
     mirror.files["/one.npz"] = mirror.files["/two.npz"] = published + b"\0"
     message = refusal("mnist")
     assert message.count("does not match") == 2
-    assert mirror.asked == ["/one.npz", "/two.npz"]
+    assert mirror.requested == ["/one.npz", "/two.npz"]
     assert list(cache.iterdir()) == []
 
 
-def test_a_connection_that_breaks_off_is_an_error_and_leaves_nothing(mirror, published, cache, monkeypatch):
+def test_a_broken_connection_raises_and_leaves_no_file(mirror, published, cache, monkeypatch):
     cut = published[:100]
 
     class Short(bytes):
@@ -961,17 +967,18 @@ def test_a_connection_that_breaks_off_is_an_error_and_leaves_nothing(mirror, pub
     assert list(cache.iterdir()) == []
 
 
-def test_offline_and_absent_names_three_ways_out_and_the_embedded_set(mirror, cache, monkeypatch):
+def test_the_message_for_mnist_missing_offline_names_three_remedies_and_digits(mirror, cache, monkeypatch):
     mirror.server.shutdown()
     mirror.server.server_close()
     message = refusal("mnist")
-    for words in ("data.path=", "FNNEXP_MNIST=", str(cache / "mnist.npz"), "connect once", "data=digits"):
+    ways_out = ("data.path=", "FNNEXP_MNIST=", str(cache / "mnist.npz"), "connect to the internet")
+    for words in (*ways_out, "data=digits"):
         assert words in message
     assert "/one.npz" in message
     assert "/two.npz" in message
 
 
-def test_path_comes_before_variable_and_variable_before_cache(
+def test_mnist_comes_from_the_path_else_the_variable_else_the_cache(
     tmp_path, arrays, published, cache, mirror, monkeypatch
 ):
     good, other = tmp_path / "published.npz", tmp_path / "other.npz"
@@ -989,31 +996,31 @@ def test_path_comes_before_variable_and_variable_before_cache(
     monkeypatch.setenv("FNNEXP_MNIST", str(other))
     assert f"FNNEXP_MNIST={other} is not MNIST" in refusal("mnist")
     assert prepare("mnist", str(good)).n_train == 7
-    assert mirror.asked == []
+    assert mirror.requested == []
 
 
-def test_a_variable_that_names_no_file_says_so(tmp_path, monkeypatch):
+def test_a_variable_that_names_no_file_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("FNNEXP_MNIST", str(tmp_path / "gone.npz"))
     message = refusal("mnist")
     assert "FNNEXP_MNIST" in message
     assert "does not exist" in message
 
 
-def test_a_truncated_file_in_the_cache_says_to_delete_it(published, cache, no_variable):
+def test_the_message_for_a_truncated_file_in_the_cache_says_to_delete_it(published, cache, no_variable):
     (cache / "mnist.npz").write_bytes(published[:100])
     message = refusal("mnist")
     assert "truncated" in message
     assert "delete it" in message
 
 
-def test_mnist_accepts_every_format(tmp_path, arrays, published):
+def test_mnist_is_read_from_every_format(tmp_path, arrays, published):
     for name, write in WRITERS.items():
         folder = tmp_path / name
         folder.mkdir()
         assert prepare("mnist", str(write(folder, arrays))).checksum == own_checksum(arrays)
 
 
-def test_a_cache_that_is_read_only_but_complete_is_used_without_a_word(tmp_path, arrays, monkeypatch, capsys):
+def test_a_complete_read_only_cache_is_used_without_a_warning(tmp_path, arrays, monkeypatch, capsys):
     path = str(write_npz(tmp_path / "a.npz", arrays))
     first = prepare("files", path)
 
@@ -1025,13 +1032,13 @@ def test_a_cache_that_is_read_only_but_complete_is_used_without_a_word(tmp_path,
     assert capsys.readouterr().err == ""
 
 
-def test_in_a_notebook_a_download_is_one_line_that_grows():
+def test_a_download_in_a_notebook_updates_one_line():
     lines = []
     bar = download.Progress(lines.append)
     bar.total = 4_000_000
     for _ in range(4):
         bar.update(1_000_000)
-    bar.reset()  # as pooch ends
+    bar.reset()  # as pooch does at the end
     bar.update(4_000_000)
     bar.close()
     assert lines[0].endswith("MNIST 1.0 of 4.0 MB")

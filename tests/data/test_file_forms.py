@@ -1,4 +1,4 @@
-"""One data set in the forms in which people have it: read to the same arrays, or refused with a remedy."""
+"""A data set in the many formats that people use is read as the same arrays, or refused with a remedy."""
 
 from __future__ import annotations
 
@@ -34,43 +34,43 @@ def truth():
 def table(
     x, y, label="first", name="label", pixels=PIXELS, header=True, cell=str, pixel=None, sep=",", quote=""
 ):
-    """Return a CSV's text."""
+    """Return the text of a CSV."""
     lines = [[name, *pixels]] if header else []
     lines += [
         [cell(value), *map(pixel or cell, image)] for value, image in zip(y.tolist(), x.tolist(), strict=True)
     ]
     for cells in lines:
         cells.insert({"first": 0, "middle": 400, "last": 784}[label], cells.pop(0))
-    return "".join(sep.join(f"{quote}{each}{quote}" for each in cells) + "\n" for cells in lines)
+    return "".join(sep.join(f"{quote}{cell}{quote}" for cell in cells) + "\n" for cells in lines)
 
 
 def each_line(change):
-    """Return an encoding that changes each line."""
+    """Return a function that changes each line of a text and encodes it."""
     return lambda text: "".join(f"{change(line)}\n" for line in text.splitlines()).encode()
 
 
 def csv(suffix=".csv", encode=str.encode, test=None, **how):
-    """Return a writer of a folder with a training and a test CSV; `test` says how the latter differs."""
+    """Return a writer of a folder with a training and a test CSV; `test` has what differs in the test CSV."""
 
     def write(folder, arrays):
-        for part, differing in (("train", {}), ("test", test or {})):
+        for split, differing in (("train", {}), ("test", test or {})):
             options = {"encode": encode, **how, **differing}
-            encoded = options.pop("encode")(table(arrays[f"x_{part}"], arrays[f"y_{part}"], **options))
-            (folder / f"{part}{suffix}").write_bytes(encoded)
+            encoded = options.pop("encode")(table(arrays[f"x_{split}"], arrays[f"y_{split}"], **options))
+            (folder / f"{split}{suffix}").write_bytes(encoded)
         return folder
 
     return write
 
 
 def csv_with(column):
-    """Return a writer of CSVs with a column more in front: `column(None)` is its name, `column(i)` a cell."""
+    """Return a writer of CSVs with a first column added: `column(None)` is its name, `column(i)` a cell."""
 
     def write(folder, arrays, header=True):
-        for part in ("train", "test"):
-            lines = table(arrays[f"x_{part}"], arrays[f"y_{part}"], header=header).splitlines()
+        for split in ("train", "test"):
+            lines = table(arrays[f"x_{split}"], arrays[f"y_{split}"], header=header).splitlines()
             cells = [column(None)] * header + [column(i) for i in range(len(lines) - header)]
             text = "".join(f"{cell},{line}\n" for cell, line in zip(cells, lines, strict=True))
-            (folder / f"{part}.csv").write_text(text)
+            (folder / f"{split}.csv").write_text(text)
         return folder
 
     return write
@@ -85,7 +85,7 @@ def without_header(write):
 
 
 def npz(change=lambda name, array: array, names=NAMES, save=np.savez):
-    """Return a writer of an .npz, of arrays that are changed and renamed."""
+    """Return a writer of an .npz with changed and renamed arrays."""
 
     def write(folder, arrays):
         named = dict(zip(names, NAMES, strict=True))
@@ -122,7 +122,7 @@ def idx_bytes(array, code=8):
 
 
 def idx(rename=str, pack=lambda content: content, change=lambda x: x, code=8, below=".", into="."):
-    """Return a writer of the four IDX files in the folder `below`; `data.path` is `into`."""
+    """Return a writer of the four IDX files in the folder `below`; `data.path` is the folder `into`."""
 
     def write(folder, arrays):
         (folder / below).mkdir(parents=True, exist_ok=True)
@@ -135,28 +135,28 @@ def idx(rename=str, pack=lambda content: content, change=lambda x: x, code=8, be
 
 
 def both(*writers):
-    """Return a writer of all of these; `data.path` is the last one's."""
+    """Return a writer that calls several writers; `data.path` is that of the last."""
     return lambda folder, arrays: [write(folder, arrays) for write in writers][-1]
 
 
 def rest(folder, arrays):
-    """Take two of another data set's files away."""
+    """Write another data set without two of its files."""
     for file in folder.glob("my-t10k*"):
         file.unlink()
 
 
 def beside(folder, arrays):
-    """Write an .npz with the plain names, and other arrays under other names."""
+    """Write an .npz with the plain names, and further arrays under other names."""
     others = dict.fromkeys(("X_train", "train_images", "x_val", "images"), 255 - arrays["x_train"])
     np.savez(folder / "data.npz", **others, **arrays)
     return folder / "data.npz"
 
 
 def medmnist(folder, arrays):
-    """Write an .npz with MedMNIST's names and shapes; its validation images are other images."""
-    parts = arrays | {"x_val": 255 - arrays["x_train"], "y_val": arrays["y_train"]}
-    images = {f"{part}_images": square(parts[f"x_{part}"]) for part in ("train", "val", "test")}
-    labels = {f"{part}_labels": parts[f"y_{part}"][:, None] for part in ("train", "val", "test")}
+    """Write an .npz with the names and shapes of MedMNIST; its validation images are different images."""
+    splits = arrays | {"x_val": 255 - arrays["x_train"], "y_val": arrays["y_train"]}
+    images = {f"{split}_images": square(splits[f"x_{split}"]) for split in ("train", "val", "test")}
+    labels = {f"{split}_labels": splits[f"y_{split}"][:, None] for split in ("train", "val", "test")}
     np.savez_compressed(folder / "pathmnist.npz", **images, **labels)
     return folder / "pathmnist.npz"
 
@@ -165,7 +165,7 @@ def unit(value):
     return repr(value / 255)
 
 
-# --- what is read to the same arrays ------------------------------------------------------------------------
+# --- formats that are read as the same arrays ---------------------------------------------------------------
 
 READ = {
     "csv, label first": csv(),
@@ -219,7 +219,7 @@ READ = {
     "npz, train_images": npz(names=("train_images", "train_labels", "test_images", "test_labels")),
     "npz, images_train": npz(names=("images_train", "labels_train", "images_test", "labels_test")),
     "npz, MedMNIST's": medmnist,
-    "npz, other images beside": beside,
+    "npz, further arrays of other images": beside,
     "npz, int64": npz(lambda _, array: array.astype(np.int64)),
     "npz, big-endian int32": npz(lambda _, array: array.astype(">i4")),
     "npz, uint16": npz(lambda _, array: array.astype(np.uint16)),
@@ -253,11 +253,11 @@ READ = {
     "idx, packed and unpacked": both(idx(lambda name: f"{name}.gz", lambda _: b"never opened"), idx()),
 }
 
-TOLD = {
+WITH_KEYS = {
     "csv, no header, label first": (csv(header=False), {"label": "first"}),
     "csv, no header, label last": (csv(header=False, label="last"), {"label": "last"}),
     "csv, label called digit": (csv(name="digit", label="middle"), {"label": "digit"}),
-    "csv, label called as pixels are": (csv(name="pixel784", label="last"), {"label": "pixel784"}),
+    "csv, label named like the pixels": (csv(name="pixel784", label="last"), {"label": "pixel784"}),
     "csv, header true": (csv(), {"header": "true"}),
     "csv, header false": (csv(header=False), {"header": "false"}),
     "csv, a header of numbers": (
@@ -281,25 +281,25 @@ def same(loaded, truth):
         assert array.tobytes() == truth[name].tobytes()
 
 
-@pytest.mark.parametrize("form", READ)
-def test_a_form_is_read_to_the_arrays_of_the_plain_one(form, truth, tmp_path):
-    same(load(prepare("files", str(READ[form](tmp_path, truth)))), truth)
+@pytest.mark.parametrize("format_", READ)
+def test_a_format_is_read_as_the_same_arrays_as_the_plain_format(format_, truth, tmp_path):
+    same(load(prepare("files", str(READ[format_](tmp_path, truth)))), truth)
 
 
-@pytest.mark.parametrize("form", TOLD)
-def test_a_form_is_read_by_a_key_to_the_arrays_of_the_plain_one(form, truth, tmp_path):
-    write, told = TOLD[form]
+@pytest.mark.parametrize("format_", WITH_KEYS)
+def test_a_format_that_needs_a_key_is_read_as_the_same_arrays_as_the_plain_format(format_, truth, tmp_path):
+    write, reading = WITH_KEYS[format_]
     stored = truth
-    if form == "csv, by columns":
+    if format_ == "csv, by columns":
         stored = {k: by_columns(a).reshape(-1, 784) if k[0] == "x" else a for k, a in truth.items()}
-    same(load(prepare("files", str(write(tmp_path, stored)), None, Reading(**told))), truth)
+    same(load(prepare("files", str(write(tmp_path, stored)), None, Reading(**reading))), truth)
 
 
-# --- one file, of which a part is for testing ---------------------------------------------------------------
+# --- a single file, which is split --------------------------------------------------------------------------
 
 
 def alone(write):
-    """Return a writer of one CSV with the training rows."""
+    """Return a writer of a single CSV with the training rows."""
 
     def one(folder, arrays):
         write(folder, arrays)
@@ -329,13 +329,14 @@ ONE = {
 }
 
 
-@pytest.mark.parametrize("form", ONE)
-def test_one_file_is_parted_into_the_same_rows_in_every_form(form, truth, tmp_path):
-    loaded = load(prepare("files", str(ONE[form](tmp_path, truth))))
-    parts = [(loaded.x_train, loaded.y_train), (loaded.x_test, loaded.y_test)]
-    rows = [(image.tobytes(), label) for x, y in parts for image, label in zip(x, y.tolist(), strict=True)]
-    given = zip((image.tobytes() for image in truth["x_train"]), truth["y_train"].tolist(), strict=True)
-    assert sorted(rows) == sorted(given)
+@pytest.mark.parametrize("format_", ONE)
+def test_a_single_file_is_split_into_the_same_rows_in_every_format(format_, truth, tmp_path):
+    loaded = load(prepare("files", str(ONE[format_](tmp_path, truth))))
+    splits = [(loaded.x_train, loaded.y_train), (loaded.x_test, loaded.y_test)]
+    rows = [(image.tobytes(), label) for x, y in splits for image, label in zip(x, y.tolist(), strict=True)]
+    images = (image.tobytes() for image in truth["x_train"])
+    expected = zip(images, truth["y_train"].tolist(), strict=True)
+    assert sorted(rows) == sorted(expected)
     for label, count in enumerate(np.bincount(truth["y_train"])):
         assert (loaded.y_test == label).sum() == round(0.2 * count)
     plain = tmp_path / "plain"
@@ -344,7 +345,7 @@ def test_one_file_is_parted_into_the_same_rows_in_every_form(form, truth, tmp_pa
     same(loaded, {name: np.array(getattr(other, name)) for name in NAMES})
 
 
-# --- what is refused, and what to write ---------------------------------------------------------------------
+# --- formats that are refused with a remedy -----------------------------------------------------------------
 
 REFUSED = {
     "csv, an index without a name": (csv_with(lambda i: "" if i is None else i), "index=False"),
@@ -380,7 +381,7 @@ REFUSED = {
     ),
     "csv, a name in Latin-1": (
         csv(pixels=[f"Größe{i}" for i in range(784)], encode=lambda text: text.encode("latin-1")),
-        "no CSV in UTF-8",
+        "is not a CSV in UTF-8",
     ),
     "csv, a comma in the numbers": (
         csv(sep=";", pixel=lambda value: unit(value).replace(".", ",")),
@@ -390,18 +391,18 @@ REFUSED = {
         csv(pixel=lambda value: f"{(value / 255 - 0.1307) / 0.3081:.4f}"),
         "expected a whole number 0..255, or a pixel 0..255 divided by 255",
     ),
-    "csv, split by blanks": (csv(sep=" "), "split by commas, semicolons or tabs"),
+    "csv, split by blanks": (csv(sep=" "), "separated by commas, semicolons or tabs"),
     "csv, called data": (
         lambda folder, arrays: (csv()(folder, arrays) / "train.csv").rename(folder / "optdigits.tra"),
-        "called .csv",
+        "name it .csv",
     ),
     "csv, the training file as test file": (
         lambda folder, a: csv()(folder, a | {"x_test": a["x_train"], "y_test": a["y_train"]}),
-        "test on other images",
+        "test on images that are not trained on",
     ),
     "npz, one-hot labels": (labels(lambda y: np.eye(10, dtype=np.uint8)[y]), "y.argmax(axis=1)"),
     "npz, labels in words": (labels(lambda y: y.astype(str)), "expected whole numbers 0..255, as uint8"),
-    "npz, pickled labels": (labels(lambda y: y.astype(object)), "save it .astype(np.uint8)"),
+    "npz, pickled labels": (labels(lambda y: y.astype(object)), "save it with .astype(np.uint8)"),
     "npz, true and false": (images(lambda x: x > 99), "expected whole numbers 0..255, as uint8"),
     "npz, colours": (images(lambda x: np.stack([square(x)] * 3, -1)), "x.reshape(len(x), -1)"),
     "npz, -1 to 1": (
@@ -413,29 +414,29 @@ REFUSED = {
     "npz, no y_train": (npz(names=("x_train", "b", "x_test", "y_test")), "np.savez(path, x_train=…"),
     "npz, the training images as test images": (
         lambda folder, a: npz()(folder, a | {"x_test": a["x_train"][:40]}),
-        "test on other images",
+        "test on images that are not trained on",
     ),
-    "csv, two labels behind the pixels, no header": (
+    "csv, two labels after the pixels, no header": (
         csv(
             header=False,
             label="last",
             encode=each_line(lambda line: f"{line},{int(line.rpartition(',')[2]) // 3}"),
         ),
-        "save the images without any labels",
+        "save the images without labels",
     ),
     "npz, the label among the pixels": (
         lambda folder, a: npz()(
             folder, a | {f"x_{p}": np.c_[a[f"y_{p}"], a[f"x_{p}"]] for p in ("train", "test")}
         ),
-        "save the images without any labels",
+        "save the images without labels",
     ),
-    "npz, a class that is only tested": (
+    "npz, a class without training rows": (
         lambda folder, a: npz()(folder, a | {"y_train": a["y_train"] % 9}),
-        "put some of the class into training",
+        "move some of them to the training rows",
     ),
     "npz, training 0 to 255, testing 0 to 1": (
         lambda folder, a: npz()(folder, a | {"x_test": a["x_test"] // 128}),
-        "store both on one scale, 0..255",
+        "store both on the same scale, 0..255",
     ),
     "idx, integers of four bytes": (idx(code=12), "IDX images in unsigned bytes"),
     "idx, two data sets": (
@@ -453,9 +454,9 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("form", REFUSED)
-def test_a_form_is_refused_in_one_sentence_or_two_with_the_remedy(form, truth, tmp_path):
-    write, remedy = REFUSED[form]
+@pytest.mark.parametrize("format_", REFUSED)
+def test_a_format_is_refused_in_one_or_two_sentences_with_the_remedy(format_, truth, tmp_path):
+    write, remedy = REFUSED[format_]
     path = write(tmp_path, truth)
     with pytest.raises(DataError) as refused:
         prepare("files", str(path))
@@ -465,5 +466,5 @@ def test_a_form_is_refused_in_one_sentence_or_two_with_the_remedy(form, truth, t
     assert "\n" not in message
 
 
-def test_there_are_the_sixty_forms_of_the_issue():
-    assert len(READ) + len(TOLD) + len(ONE) + len(REFUSED) >= 60
+def test_sixty_formats_are_tested():
+    assert len(READ) + len(WITH_KEYS) + len(ONE) + len(REFUSED) >= 60

@@ -1,4 +1,4 @@
-"""Data that cannot be what it seems is refused in every format; what was decided about data is said."""
+"""Impossible data is refused in every format, and decisions made while reading are printed and recorded."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def csv_text(x, y, label="first", header=False):
 
 
 def write_csv(folder, arrays, **how):
-    for part in ("train", "test"):
-        (folder / f"{part}.csv").write_text(csv_text(arrays[f"x_{part}"], arrays[f"y_{part}"], **how))
+    for split in ("train", "test"):
+        (folder / f"{split}.csv").write_text(csv_text(arrays[f"x_{split}"], arrays[f"y_{split}"], **how))
     return folder
 
 
@@ -69,7 +69,7 @@ def refusal(path, test_path=None, **reading):
     return str(refused.value)
 
 
-# --- what cannot be what it seems ---------------------------------------------------------------------------
+# --- impossible data ----------------------------------------------------------------------------------------
 
 
 def put(x, values):
@@ -82,19 +82,19 @@ IMPOSSIBLE = {
     "a constant label": (lambda a: {k: a[k] * 0 for k in ("y_train", "y_test")}, "every training label is 0"),
     "the training images": (
         lambda a: {"x_test": a["x_train"], "y_test": a["y_train"]},
-        "every test image is among the training",
+        "every test image is also a training image",
     ),
     "some training images": (
         lambda a: {"x_test": a["x_train"][7:27]},
-        "every test image is among the training",
+        "every test image is also a training image",
     ),
     "more than the training images": (
         lambda a: {f"{k}_test": np.concatenate([a[f"{k}_train"], a[f"{k}_test"]]) for k in "xy"},
-        "every training image is among the test",
+        "every training image is also a test image",
     ),
-    "a class that is only tested": (lambda a: {"y_train": a["y_train"] % 2}, "have the class 2"),
+    "a class without training rows": (lambda a: {"y_train": a["y_train"] % 2}, "have the class 2"),
     "classes from 1, tested from 0": (lambda a: {"y_train": a["y_train"] + 1}, "have the class 0"),
-    "test images on another scale": (lambda a: {"x_test": a["x_test"] // 16}, "store both on one scale"),
+    "test images on another scale": (lambda a: {"x_test": a["x_test"] // 16}, "store both on the same scale"),
     "the label as a pixel": (
         lambda a: {f"x_{p}": put(a[f"x_{p}"], a[f"y_{p}"]) for p in ("train", "test")},
         "pixel 13 has the values of a label",
@@ -115,49 +115,47 @@ IMPOSSIBLE = {
 
 @pytest.mark.parametrize("format_", WRITERS)
 @pytest.mark.parametrize("what", IMPOSSIBLE)
-def test_what_cannot_be_is_refused_in_every_format(what, format_, arrays, tmp_path):
+def test_impossible_data_is_refused_in_every_format(what, format_, arrays, tmp_path):
     change, words = IMPOSSIBLE[what]
     if what == "a constant label" and format_ == "csv":
         words = "neither its first nor its last column can be the label"
     message = refusal(WRITERS[format_](tmp_path, arrays | change(arrays)))
     assert str(tmp_path) in message
     if what == "an index as a pixel" and not format_.startswith("csv"):
-        words = "x_train: pixel 13 counts the rows"
+        words = "x_train: pixel 13 numbers the rows"
     assert words in message
 
 
-def test_a_data_set_of_ones_own_passes_the_same_checks(arrays):
+def test_a_users_own_data_set_goes_through_the_same_checks(arrays):
     for change, words in IMPOSSIBLE.values():
         with pytest.raises(DataError, match=r"^mine: ") as refused:
             checked(arrays | change(arrays), "mine")
-        assert words.replace("numbers the rows", "counts the rows") in str(refused.value)
+        assert words in str(refused.value)
     assert list(checked(arrays, "mine").arrays) == list(ARRAYS) == list(NAMES)
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist"])
-def test_the_data_sets_of_the_product_pass(name, request):
+def test_the_shipped_data_sets_pass_the_checks(name, request):
     if name == "mnist":
         request.getfixturevalue("mnist")
     arrays = load(prepare(name))
-    assert checked({each: getattr(arrays, each) for each in NAMES}, name).notes == ()
+    assert checked({name_: getattr(arrays, name_) for name_ in NAMES}, name).notes == ()
 
 
-# --- which column is the label ------------------------------------------------------------------------------
+# --- the label column ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("label", ["first", "last"])
-def test_a_label_without_a_name_is_found_by_its_values_and_said(label, arrays, tmp_path):
+def test_a_label_without_a_name_is_found_by_its_values_with_a_note(label, arrays, tmp_path):
     prepared = prepare("files", str(write_csv(tmp_path, arrays, label=label)))
     assert load(prepared).y_train.tolist() == arrays["y_train"].tolist()
     assert load(prepared).x_test.tobytes() == arrays["x_test"].tobytes()
-    assert prepared.notes == (
-        f"its {label} column is taken for the label, by its values (data.label={label})",
-    )
-    told = prepare("files", str(tmp_path), None, Reading(label=label))
-    assert (told.checksum, told.notes) == (prepared.checksum, ())
+    assert prepared.notes == (f"its {label} column is the label, judging by its values (data.label={label})",)
+    with_key = prepare("files", str(tmp_path), None, Reading(label=label))
+    assert (with_key.checksum, with_key.notes) == (prepared.checksum, ())
 
 
-def test_the_digits_in_scikit_learns_own_file_are_those_that_it_loads():
+def test_scikit_learns_own_file_of_digits_is_read_as_scikit_learn_reads_it():
     import sklearn.datasets
 
     file = Path(sklearn.datasets.__file__).parent / "data" / "digits.csv.gz"
@@ -165,23 +163,23 @@ def test_the_digits_in_scikit_learns_own_file_are_those_that_it_loads():
     loaded, digits = load(prepared), sklearn.datasets.load_digits()
     rows = {
         (image.tobytes(), int(label))
-        for part in ("train", "test")
-        for image, label in zip(getattr(loaded, f"x_{part}"), getattr(loaded, f"y_{part}"), strict=True)
+        for split in ("train", "test")
+        for image, label in zip(getattr(loaded, f"x_{split}"), getattr(loaded, f"y_{split}"), strict=True)
     }
     real = zip(digits.data.astype(np.uint8), digits.target.tolist(), strict=True)
     assert rows == {(image.tobytes(), label) for image, label in real}
     assert (prepared.n_train + prepared.n_test, prepared.input_size, prepared.classes) == (1797, 64, 10)
 
 
-@pytest.mark.parametrize("told", ["first", "last"])
-def test_where_both_ends_can_be_the_label_it_must_be_told(told, arrays, tmp_path):
+@pytest.mark.parametrize("label", ["first", "last"])
+def test_data_label_is_needed_if_the_first_and_the_last_column_can_be_the_label(label, arrays, tmp_path):
     other = np.random.default_rng(8).permutation(arrays["y_train"])
     lines = csv_text(arrays["x_train"], arrays["y_train"]).splitlines()
     file = tmp_path / "a.csv"
-    file.write_text("".join(f"{line},{label}\n" for line, label in zip(lines, other.tolist(), strict=True)))
+    file.write_text("".join(f"{line},{y}\n" for line, y in zip(lines, other.tolist(), strict=True)))
     assert "both its first and its last column can be the label" in refusal(file)
-    loaded = load(prepare("files", str(file), None, Reading(label=told)))
-    counts = np.bincount(arrays["y_train"] if told == "first" else other)
+    loaded = load(prepare("files", str(file), None, Reading(label=label)))
+    counts = np.bincount(arrays["y_train"] if label == "first" else other)
     assert np.bincount(np.concatenate([loaded.y_train, loaded.y_test])).tolist() == counts.tolist()
 
 
@@ -189,12 +187,12 @@ def test_where_both_ends_can_be_the_label_it_must_be_told(told, arrays, tmp_path
     ("reading", "words"),
     [
         ({"label": "lable"}, ["data.label=lable", "no such column", "Did you mean 'label'?"]),
-        ({"label": "p3"}, ["data.label=p3 takes column 'p3'", "write data.label=label."]),
+        ({"label": "p3"}, ["data.label=p3 makes column 'p3' the label", "write data.label=label."]),
         ({"header": "false"}, ["column 1, row 1", "'label'", "data.header=true"]),
-        ({"test_fraction": 0.3}, ["data.test_fraction=0.3", "leave it out"]),
+        ({"test_fraction": 0.3}, ["data.test_fraction=0.3", "omit data.test_fraction"]),
     ],
 )
-def test_a_key_that_does_not_fit_a_csv(reading, words, arrays, tmp_path):
+def test_a_wrong_key_for_a_csv_is_refused(reading, words, arrays, tmp_path):
     message = refusal(write_csv(tmp_path, arrays, header=True), **reading)
     assert all(word in message for word in words)
 
@@ -202,28 +200,28 @@ def test_a_key_that_does_not_fit_a_csv(reading, words, arrays, tmp_path):
 @pytest.mark.parametrize(
     ("reading", "words"),
     [
-        ({"label": "last"}, "data.label=last is for a .csv"),
-        ({"header": "true"}, "data.header=true is for a .csv"),
-        ({"test_fraction": 0.3}, "data.test_fraction=0.3 is for a file without test rows"),
+        ({"label": "last"}, "data.label=last: this key is for .csv files"),
+        ({"header": "true"}, "data.header=true: this key is for .csv files"),
+        ({"test_fraction": 0.3}, "has test rows already; omit data.test_fraction"),
     ],
 )
 @pytest.mark.parametrize("format_", ["npz", "idx"])
-def test_a_key_that_does_not_fit_other_files(format_, reading, words, arrays, tmp_path):
+def test_a_key_for_csv_files_is_refused_for_other_formats(format_, reading, words, arrays, tmp_path):
     assert words in refusal(WRITERS[format_](tmp_path, arrays), **reading)
 
 
-def test_images_that_are_no_square_are_not_turned_when_flat(arrays, tmp_path):
+def test_flat_images_that_are_not_square_cannot_be_transposed(arrays, tmp_path):
     flat = {k: a.reshape(len(a), -1)[:, :24] if k[0] == "x" else a for k, a in arrays.items()}
-    assert "24 pixels, which make no square" in refusal(write_npz(tmp_path, flat), transpose=True)
+    assert "24 pixels, which do not make a square" in refusal(write_npz(tmp_path, flat), transpose=True)
 
 
-# --- one file, and validation rows of its own ---------------------------------------------------------------
+# --- a single file, and files with validation rows ----------------------------------------------------------
 
 
 @pytest.mark.parametrize("fraction", [0.01, 0.2, 0.5, 0.99])
-def test_one_file_is_parted_class_by_class_and_always_alike(fraction, arrays, tmp_path):
+def test_a_single_file_is_split_class_by_class_and_always_in_the_same_way(fraction, arrays, tmp_path):
     x, y = (np.concatenate([arrays[f"{kind}_train"], arrays[f"{kind}_test"]]) for kind in "xy")
-    y[:2] = [3, 4]  # a class of one row can only be trained on
+    y[:2] = [3, 4]  # a class with a single row is only trained on
     y[2:5] = 4
     (tmp_path / "train.csv").write_text(csv_text(x, y, header=True))
     prepared = prepare("files", str(tmp_path / "train.csv"), None, Reading(test_fraction=fraction))
@@ -234,12 +232,12 @@ def test_one_file_is_parted_class_by_class_and_always_alike(fraction, arrays, tm
     both = np.concatenate([loaded.x_train, loaded.x_test])
     assert sorted(map(bytes, both)) == sorted(map(bytes, x.reshape(60, -1)))
     assert prepared.notes == (
-        f"it has no test rows, so {prepared.n_test} of its 60, drawn class by class, are for testing "
-        f"(data.test_fraction={fraction:g})",
+        f"it has no test rows, so {prepared.n_test} of its 60 rows, drawn class by class, are used for "
+        f"testing (data.test_fraction={fraction:g})",
     )
 
 
-def test_the_rows_that_are_tested_on_are_those_of_every_version(tmp_path):
+def test_the_split_has_the_same_test_rows_in_every_version(tmp_path):
     x = np.zeros((20, 4), np.uint8)
     x[:, 0] = 11 * np.arange(20)
     np.savez(tmp_path / "a.npz", x=x, y=np.arange(20) % 2)
@@ -249,11 +247,11 @@ def test_the_rows_that_are_tested_on_are_those_of_every_version(tmp_path):
 
 
 TESTED = [11, 3, 2, 18]
-"""By PCG64's raw output, which does not change; a trial's id is made of them."""
+"""Test rows by PCG64's raw output, which never changes. Trial ids depend on them."""
 
 
 @pytest.mark.parametrize("name", ["x_val", "val_images"])
-def test_validation_rows_of_its_own_change_nothing_and_are_said_to_be_unused(name, arrays, tmp_path):
+def test_a_files_validation_rows_are_ignored_with_a_note(name, arrays, tmp_path):
     plain = prepare("files", str(write_npz(tmp_path, arrays)))
     prepared = prepare("files", str(write_npz(tmp_path, arrays | {name: arrays["x_test"] // 2})))
     assert prepared.checksum == plain.checksum
@@ -265,16 +263,16 @@ def test_validation_rows_of_its_own_change_nothing_and_are_said_to_be_unused(nam
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_every_byte_divided_by_255_is_that_byte(dtype, tmp_path):
+def test_a_byte_divided_by_255_is_read_as_that_byte(dtype, tmp_path):
     x = np.random.default_rng(0).permutation(np.arange(256 * 4) % 256).reshape(64, 16).astype(np.uint8)
     np.savez(tmp_path / "a.npz", x=(x / 255).astype(dtype), y=np.arange(64) % 4)
     prepared = prepare("files", str(tmp_path / "a.npz"))
     loaded = load(prepared)
     assert sorted(map(bytes, np.concatenate([loaded.x_train, loaded.x_test]))) == sorted(map(bytes, x))
-    assert prepared.notes[0] == "its pixels are bytes divided by 255, and are kept as bytes"
+    assert prepared.notes[0] == "its pixels are bytes divided by 255; they are stored as bytes"
 
 
-def test_test_images_of_zeros_and_ones_are_scaled_as_their_training_images_are(arrays, tmp_path):
+def test_test_images_of_zeros_and_ones_are_scaled_like_the_training_images(arrays, tmp_path):
     ones = (arrays["x_test"] > 99).astype(np.float32)
     divided = {"x_train": arrays["x_train"] / np.float32(255), "x_test": ones}
     loaded = load(prepare("files", str(write_npz(tmp_path, arrays | divided))))
@@ -282,25 +280,25 @@ def test_test_images_of_zeros_and_ones_are_scaled_as_their_training_images_are(a
     assert loaded.x_test.tobytes() == (255 * (arrays["x_test"] > 99).astype(np.uint8)).tobytes()
 
 
-def test_whole_numbers_stay_what_they_are(arrays, tmp_path):
-    """Zeros and ones may be saved as floats, and trials on them keep their ids."""
+def test_whole_numbers_are_not_scaled(arrays, tmp_path):
+    """Trials on zeros and ones keep their ids if the values are saved as floats."""
     binary = {name: (arrays[name] > 99).astype(float) for name in ("x_train", "x_test")}
     prepared = prepare("files", str(write_npz(tmp_path, arrays | binary)))
     assert (prepared.brightest, load(prepared).x_train.max()) == (1, 1)
 
 
-# --- what a sweep says --------------------------------------------------------------------------------------
+# --- what a sweep prints ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("most", [1, 16, 100])
-def test_pixels_that_are_no_bytes_are_not_divided_by_255(most, arrays, tmp_path, invoke):
+def test_dividing_pixels_below_128_by_255_is_refused(most, arrays, tmp_path, invoke):
     dims = {1: lambda x: x // 128, 16: lambda x: x // 16 + 1, 100: lambda x: (x // 2 % 101).astype(np.uint8)}
     dim = {k: dims[most](a) for k, a in arrays.items()}
     dim |= {k: a for k, a in arrays.items() if k[0] == "y"}
     path = f"data.path={write_npz(tmp_path, dim)}"
     ran = invoke("data=files", path, "dry_run=true")
     assert ran.status == 2
-    assert f"those of files go to {most} only; write data.scale=raw" in ran.err
+    assert f"the largest pixel of files is {most}; write data.scale=raw" in ran.err
     assert invoke("data=files", path, "dry_run=true", "data.scale=raw").status == 0
 
 
@@ -315,37 +313,40 @@ def test_a_class_without_training_rows_is_refused_when_rows_are_held_out(arrays,
     assert invoke("data=files", path, "dry_run=true", f"data.validation={last - 1}").status == 0
 
 
-def test_held_out_rows_that_lack_a_class_are_said_to_and_others_are_not(arrays, tmp_path, invoke):
-    """The six rows that are held out by default are of the last class where the file is sorted."""
+def test_a_warning_is_printed_only_if_the_held_out_rows_lack_a_class(arrays, tmp_path, invoke):
+    """In a sorted file, the six rows that are held out by default all have the last class."""
     order = np.argsort(arrays["y_train"], kind="stable")
     by_class = {name: arrays[name][order] for name in ("x_train", "y_train")}
     path = f"data.path={write_npz(tmp_path, arrays | by_class)}"
     ran = invoke("data=files", path, "dry_run=true")
-    assert (ran.status, ran.out.count("of some class no row is among the last 6 training rows")) == (0, 1)
+    assert (
+        ran.status,
+        ran.out.count("the last 6 training rows of files, which are held out, lack a class"),
+    ) == (0, 1)
     first_of_the_last_two = int((arrays["y_train"] == 0).sum())
     held = 40 - first_of_the_last_two
-    assert "of some class" in invoke("data=files", path, "dry_run=true", f"data.validation={held // 2}").out
+    assert "lack a class" in invoke("data=files", path, "dry_run=true", f"data.validation={held // 2}").out
     mixed = f"data.path={write_npz(tmp_path, arrays)}"
     all_there = next(n for n in range(40) if len(set(arrays["y_train"][-n:])) == 3 and n)
-    for rows, said in ((all_there - 1, 1), (all_there, 0)):
+    for rows, count in ((all_there - 1, 1), (all_there, 0)):
         ran = invoke("data=files", mixed, "dry_run=true", f"data.validation={rows}")
-        assert (ran.status, ran.out.count("of some class")) == (0, said)
+        assert (ran.status, ran.out.count("lack a class")) == (0, count)
 
 
-def test_what_was_decided_is_said_each_time_and_is_no_param(arrays, tmp_path, invoke):
+def test_notes_on_the_data_are_printed_each_time_and_are_not_params(arrays, tmp_path, invoke):
     x, y = (np.concatenate([arrays[f"{kind}_train"], arrays[f"{kind}_test"]]) for kind in "xy")
     (tmp_path / "all.csv").write_text(csv_text(x, y, label="last"))
     words = ["data=files", f"data.path={tmp_path}/all.csv", "dry_run=true"]
     for _ in range(2):
-        said = " ".join(invoke(*words).out.split())
-        assert "all.csv: its last column is taken for the label" in said
-        assert "all.csv: it has no test rows, so 12 of its 60, drawn class by class" in said
-    said = " ".join(invoke(*words, "data.label=last", "data.test_fraction=0.5").out.split())
-    assert "taken for the label" not in said
-    assert "so 30 of its 60" in said
+        output = " ".join(invoke(*words).out.split())
+        assert "all.csv: its last column is the label" in output
+        assert "all.csv: it has no test rows, so 12 of its 60 rows, drawn class by class" in output
+    output = " ".join(invoke(*words, "data.label=last", "data.test_fraction=0.5").out.split())
+    assert "column is the label" not in output
+    assert "so 30 of its 60" in output
 
 
-def test_what_was_decided_stands_on_the_run(arrays, tmp_path, store, invoke):
+def test_notes_on_the_data_are_tags_of_the_run(arrays, tmp_path, store, invoke):
     from mlflow import MlflowClient
 
     (tmp_path / "all.csv").write_text(csv_text(arrays["x_train"], arrays["y_train"], label="last"))
@@ -354,17 +355,18 @@ def test_what_was_decided_stands_on_the_run(arrays, tmp_path, store, invoke):
     assert ran.status == 0, ran.err
     client = MlflowClient(store)
     (run,) = client.search_runs([client.get_experiment_by_name("one").experiment_id])
-    assert run.data.tags["fnnexp.data_notes"].startswith("its last column is taken for the label")
+    assert run.data.tags["fnnexp.data_notes"].startswith("its last column is the label")
 
 
-def test_how_files_are_read_is_a_param_only_where_it_is_told(arrays, tmp_path, trials_of):
+def test_reading_options_are_params_only_if_they_are_set(arrays, tmp_path, trials_of):
     file = f"data.path={write_npz(tmp_path, arrays)}"
-    (untold,), (told,) = trials_of("data=files", file), trials_of("data=files", file, "data.transpose=true")
-    assert told.params == untold.params | {"data.transpose": True}
-    assert not {"data.label", "data.header", "data.test_fraction", "data.transpose"} & untold.params.keys()
+    (default,) = trials_of("data=files", file)
+    (transposed,) = trials_of("data=files", file, "data.transpose=true")
+    assert transposed.params == default.params | {"data.transpose": True}
+    assert not {"data.label", "data.header", "data.test_fraction", "data.transpose"} & default.params.keys()
 
 
-def test_images_takes_the_keys(arrays, tmp_path):
+def test_images_accepts_the_reading_options(arrays, tmp_path):
     (tmp_path / "all.csv").write_text(csv_text(arrays["x_train"], arrays["y_train"], header=True))
     table = fnnexp.images(
         "files", path=tmp_path / "all.csv", label="label", header=True, test_fraction=0.5, transpose=True
@@ -379,7 +381,7 @@ def test_images_takes_the_keys(arrays, tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_changed_byte_in_the_cache_is_found_and_the_data_made_again(
+def test_a_changed_byte_in_the_cache_is_found_and_the_data_prepared_again(
     name, arrays, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setenv("FNNEXP_CACHE", str(tmp_path / "cache"))
@@ -390,22 +392,22 @@ def test_a_changed_byte_in_the_cache_is_found_and_the_data_made_again(
     content[-3] ^= 1
     file.write_bytes(content)
     assert prepare("files", str(tmp_path / "a.npz")) == first
-    said = capsys.readouterr().err
-    assert said.startswith(f"fnnexp: the prepared data in {first.directory} is damaged and is made again")
-    assert said.count("\n") == 1
+    output = capsys.readouterr().err
+    assert output.startswith(f"fnnexp: the prepared data in {first.directory} is damaged; preparing it again")
+    assert output.count("\n") == 1
     assert getattr(load(first), name).tobytes() == arrays[name].tobytes()
 
 
-def test_a_checksum_that_was_changed_is_found_too(arrays, tmp_path, capsys, monkeypatch):
+def test_a_changed_checksum_in_the_cache_is_found(arrays, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("FNNEXP_CACHE", str(tmp_path / "cache"))
     first = prepare("files", str(write_npz(tmp_path, arrays)))
     meta = Path(first.directory) / "meta.json"
     meta.write_text(meta.read_text().replace(first.checksum, "0" * 64))
     assert prepare("files", str(tmp_path / "a.npz")) == first
-    assert "made again" in capsys.readouterr().err
+    assert "preparing it again" in capsys.readouterr().err
 
 
-def test_a_sweep_trains_on_what_its_checksum_says_and_hashes_it_once(arrays, tmp_path, invoke, monkeypatch):
+def test_a_sweep_checks_its_data_against_the_checksum_once(arrays, tmp_path, invoke, monkeypatch):
     monkeypatch.setenv("FNNEXP_CACHE", str(tmp_path / "cache"))
     path = write_npz(tmp_path, arrays)
     first = prepare("files", str(path))
@@ -415,36 +417,36 @@ def test_a_sweep_trains_on_what_its_checksum_says_and_hashes_it_once(arrays, tmp
     monkeypatch.setattr(cache_module, "_checksum", lambda arrays: hashed.append(1) or checksum(arrays))
     ran = invoke("-m", "data=files", f"data.path={path}", "seed=range(6)", "dry_run=true")
     assert ran.status == 0
-    assert "made again" in ran.err
+    assert "preparing it again" in ran.err
     assert load(first).x_train.tobytes() == arrays["x_train"].tobytes()
     hashed.clear()
     ran = invoke("-m", "data=files", f"data.path={path}", "seed=range(6)", "dry_run=true")
     assert (ran.status, ran.err, len(hashed)) == (0, "", 1)
 
 
-def test_test_images_that_are_in_training_too_are_counted(arrays, tmp_path, invoke):
+def test_test_images_that_are_also_training_images_are_counted(arrays, tmp_path, invoke):
     common = len(arrays["x_test"]) // 2
     mixed = {k: a.copy() for k, a in arrays.items()}
-    for part in "xy":
-        mixed[f"{part}_test"][:common] = mixed[f"{part}_train"][:common]
+    for kind in "xy":
+        mixed[f"{kind}_test"][:common] = mixed[f"{kind}_train"][:common]
     ran = invoke("data=files", f"data.path={write_npz(tmp_path, mixed)}", "data.scale=raw", "dry_run=true")
     assert ran.status == 0, ran.err
-    said = f"{common} of {len(arrays['x_test'])} test images are training images too"
-    assert said in " ".join((ran.out + ran.err).split())
+    note = f"{common} of {len(arrays['x_test'])} test images are also training images"
+    assert note in " ".join((ran.out + ran.err).split())
 
 
-def test_the_advice_for_values_that_are_no_bytes_keeps_what_they_say(arrays, tmp_path):
-    """What is advised is done, and gives the plain form."""
+def test_the_advice_for_values_that_are_not_bytes_gives_readable_data(arrays, tmp_path):
+    """The advice in the message is followed, and gives the same arrays as the plain format."""
     far = {**arrays, **{k: a.astype(int) * 128 for k, a in arrays.items() if k[0] == "y"}}
     message = refusal(write_npz(tmp_path, far))
     y_train = far["y_train"]
     advised = eval(
-        message.partition("store ")[2].partition(" of both")[0], {"np": np, "y_train": y_train, "y": y_train}
+        message.partition("store ")[2].partition(" for both")[0], {"np": np, "y_train": y_train, "y": y_train}
     )
     assert (advised == arrays["y_train"]).all()
     x = arrays["x_train"] / 127.5 - 1
     message = refusal(write_npz(tmp_path, {**arrays, "x_train": x, "x_test": arrays["x_test"] / 127.5 - 1}))
     advised = eval(
-        message.partition("store ")[2].partition(" of all")[0], {"np": np, "x": x, "low": -1, "high": 1}
+        message.partition("store ")[2].partition(" for all")[0], {"np": np, "x": x, "low": -1, "high": 1}
     )
     assert (advised == arrays["x_train"]).all()

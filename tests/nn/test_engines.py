@@ -179,8 +179,8 @@ def test_a_sweep_with_numba_records_the_engine_and_equals_each_trial_alone(
 ):
     result = invoke(*COMMAND, "execution.engine=numba")
     assert result.status == 0, result.err
-    agrees(own_folder, trials_of(*SPARSE, *GRID), engine="numba")
-    runs = fnnexp.runs("fnnexp")
+    agrees(own_folder, trials_of(*SPARSE, *GRID), "sparse", engine="numba")
+    runs = fnnexp.runs("sparse")
     assert len(runs) == 24
     assert set(runs["engine"]) == {engine_named("numba").version}
     assert engine_named("numba").version.startswith("numba ")
@@ -224,10 +224,10 @@ def test_a_trial_begun_with_another_engine_starts_over(
 
     monkeypatch.setattr(executor_module, "train_segment", train)
     console = Console(file=io.StringIO(), width=300)
-    run(trials, Tracker("fnnexp", store), Execution(n_jobs=1, backend="threading"), console)
+    run(trials, Tracker("sparse", store), Execution(n_jobs=1, backend="threading"), console)
     assert "1 begun before with execution.engine=numba start over" in console.file.getvalue()
     assert began_at == [(0, "numpy")]
-    agrees(own_folder, trials)
+    agrees(own_folder, trials, "sparse")
     assert not list(CHECKPOINTS.glob("*.npz"))  # the checkpoint of the other engine is removed too
 
 
@@ -239,9 +239,9 @@ def test_a_trial_resumes_with_the_engine_that_began_it(sparse_file, store, trial
     Checkpoints(CHECKPOINTS, "numba").save(stack, {trial.numbers_id: records})
     console = Console(file=io.StringIO(), width=300)
     settings = Execution(n_jobs=1, backend="threading", engine="numba")
-    run(trials, Tracker("fnnexp", store), settings, console)
+    run(trials, Tracker("sparse", store), settings, console)
     assert "1 begun before: they go on where they were" in console.file.getvalue()
-    agrees(own_folder, trials, engine="numba")
+    agrees(own_folder, trials, "sparse", engine="numba")
 
 
 def test_a_trial_interrupted_with_two_engines_resumes_with_one_of_them(
@@ -264,7 +264,7 @@ def test_a_trial_interrupted_with_two_engines_resumes_with_one_of_them(
                     signal.raise_signal(signal.SIGINT)
 
             patch.setattr(Tracker, "log", interrupted)
-            outcome = run(trials, Tracker("fnnexp", store), settings, console)
+            outcome = run(trials, Tracker("sparse", store), settings, console)
         return outcome, console.file.getvalue()
 
     for engine, epochs in (("numba", 2), ("numpy", 1)):
@@ -273,7 +273,7 @@ def test_a_trial_interrupted_with_two_engines_resumes_with_one_of_them(
     outcome, output = sweep_interrupted_after("numba", 99)
     assert len(outcome.finished) == 1
     assert "1 begun before: they go on where they were" in output
-    agrees(own_folder, trials, engine="numba")
+    agrees(own_folder, trials, "sparse", engine="numba")
 
 
 # --- errors -------------------------------------------------------------------------------------------------

@@ -11,32 +11,32 @@ SWEEP = ("-m", "data=digits", "epochs=1", "arch.hidden=[8]", "init=he,max", "exe
 
 def looks_in(store):
     """Return the recorded looks, read with MLflow's client."""
-    tags = MlflowClient(store).get_experiment_by_name("fnnexp").tags
+    tags = MlflowClient(store).get_experiment_by_name("digits").tags
     return tags.get(LOOKS, "").split()
 
 
 def test_seeds_added_after_a_report_are_tested_for_repeated_looks(invoke, store):
     assert invoke(*SWEEP, "seed=0,1,2").status == 0
-    fresh = fnnexp.runs("fnnexp")
+    fresh = fnnexp.runs("digits")
     assert fresh["look"].isna().all()
     assert looks_in(store) == []
     for _ in range(2):  # a second report on the same results is not a new look
-        assert invoke("report", "fnnexp").status == 0
+        assert invoke("report", "digits").status == 0
         assert len(looks_in(store)) == 1
-        assert (fnnexp.runs("fnnexp")["look"] == 1).all()
-        assert set(fnnexp.compare(fnnexp.runs("fnnexp"))["test"]) <= {"t", "sign flip"}
+        assert (fnnexp.runs("digits")["look"] == 1).all()
+        assert set(fnnexp.compare(fnnexp.runs("digits"))["test"]) <= {"t", "sign flip"}
     assert invoke(*SWEEP, "seed=0,1,2,3,4").status == 0
-    grown = fnnexp.runs("fnnexp")
+    grown = fnnexp.runs("digits")
     assert grown["look"].isna().tolist() == (grown["seed"] > 2).tolist()
     (pair,) = fnnexp.compare(grown).to_dict("records")
     assert pair["looks"] == 2
     assert pair["test"] in ("safe t", "safe signs")
-    ran = invoke("report", "fnnexp", "seed=0,1,2,3,4")  # a report on a part is a look too
+    ran = invoke("report", "digits", "seed=0,1,2,3,4")  # a report on a part is a look too
     assert "looked at these seeds 2 times" in " ".join(ran.out.split())
     assert len(looks_in(store)) == 2
-    assert fnnexp.runs("fnnexp")["look"].tolist() == [1 if seed < 3 else 2 for seed in grown["seed"]]
-    written = frames.whole("fnnexp").runs
-    assert written["look"].tolist() == fnnexp.runs("fnnexp")["look"].tolist()
+    assert fnnexp.runs("digits")["look"].tolist() == [1 if seed < 3 else 2 for seed in grown["seed"]]
+    written = frames.whole("digits").runs
+    assert written["look"].tolist() == fnnexp.runs("digits")["look"].tolist()
 
 
 def test_a_look_that_cannot_be_recorded_is_reported_and_keeps_the_report(invoke, store, monkeypatch):
@@ -46,7 +46,7 @@ def test_a_look_that_cannot_be_recorded_is_reported_and_keeps_the_report(invoke,
         raise OSError("no room")
 
     monkeypatch.setattr("fnnexp.tracking.experiment.record_look", refuse)
-    ran = invoke("report", "fnnexp")
+    ran = invoke("report", "digits")
     assert ran.status == 0
     assert "Could not record that these results were seen: " in ran.out
     assert "no room" in ran.out

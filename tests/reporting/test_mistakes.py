@@ -34,7 +34,7 @@ from fnnexp.tracking.writer import Tracker
 GRID = ("arch=relu_100,sigmoid_32_32", "init=he,xavier", "epochs=1", "seed=0,1", "data.validation=300")
 
 
-def record(trials, train_alone, experiment="fnnexp", uri=None):
+def record(trials, train_alone, experiment="digits", uri=None):
     """Train trials in this process, one by one, and record them like a sweep."""
     tracker = Tracker(experiment, uri)
     for trial in trials:
@@ -60,7 +60,7 @@ def swept(store, trials_of, train_alone):
         Path(stores.store_file(store)).parent
     ):  # MLflow writes artifacts to the working directory
         record(trials, train_alone, uri=store)
-    return trials, frames.runs("fnnexp", tracking_uri=store)
+    return trials, frames.runs("digits", tracking_uri=store)
 
 
 def best_trial(runs):
@@ -125,7 +125,7 @@ def test_the_evaluation_on_mnist_has_the_logged_accuracy(mnist, store, trials_of
 
 def test_the_mistakes_are_on_the_page_in_files_and_in_mlflow(swept, store, tmp_path):
     console = Console(file=io.StringIO(), width=80)
-    page = report.write("fnnexp", tmp_path / "r", tracking_uri=store, console=console).read_text("utf-8")
+    page = report.write("digits", tmp_path / "r", tracking_uri=store, console=console).read_text("utf-8")
     section = page.partition("<h2>Mistakes")[2].partition("<h2>")[0]
     assert section.count("<svg") == section.count("<figcaption>") == 3
     assert "href='mistakes.csv'" in page
@@ -144,7 +144,7 @@ def test_the_mistakes_are_on_the_page_in_files_and_in_mlflow(swept, store, tmp_p
     assert pd.read_csv(folder / "confusion.csv").drop(columns="real").to_numpy().sum() == 300
     assert "(worst_errors.png)" in (folder / "report.md").read_text("utf-8")
     client = stores.client(store)
-    experiment = client.get_experiment_by_name("fnnexp").experiment_id
+    experiment = client.get_experiment_by_name("digits").experiment_id
     (run,) = client.search_runs([experiment], "tags.`fnnexp.report` = 'true'")
     assert {"mistakes.csv", "worst_errors.png"} <= {
         file.path for file in client.list_artifacts(run.info.run_id)
@@ -196,7 +196,7 @@ def test_too_little_memory_is_reported_in_a_sentence(fails, where, swept, store,
     reason = {too_large: "Unable to allocate", out_of_memory: "none is left"}[fails]
     monkeypatch.setattr(*where, fails)
     console = Console(file=io.StringIO(), width=80)
-    page = report.write("fnnexp", tmp_path / "r", tracking_uri=store, console=console).read_text("utf-8")
+    page = report.write("digits", tmp_path / "r", tracking_uri=store, console=console).read_text("utf-8")
     section = page.partition("<h2>Mistakes")[2].partition("<h2>")[0]
     assert f"are not shown: there is not enough memory ({reason}" in section
     assert section.count("<p>") == 1
@@ -255,7 +255,7 @@ def test_damaged_prepared_data_is_reported_in_a_sentence(damage, swept, store, m
 
 def _empty_run(store):
     client = stores.client(store)
-    return client.create_run(client.get_experiment_by_name("fnnexp").experiment_id).info.run_id
+    return client.create_run(client.get_experiment_by_name("digits").experiment_id).info.run_id
 
 
 SHAPE = Architecture(4, (3,), 2, "relu", output_bias="none")

@@ -147,7 +147,7 @@ def test_an_answer_is_text_with_paragraphs_in_a_notebook(runs):
 def test_a_notebook_shows_figures_enlarged_and_on_white(runs, monkeypatch):
     shown = []
     monkeypatch.setattr(notebook, "picture", lambda *args: shown.append(args))
-    curves = fnnexp.curves("fnnexp")
+    curves = fnnexp.curves("digits")
     for figure in (fnnexp.plot_curves(runs[:1], curves), fnnexp.plot_curves(runs, curves, "train_loss")):
         figure._ipython_display_()
     fnnexp.plot_heat_map(runs)._ipython_display_()
@@ -161,7 +161,7 @@ def test_a_notebook_shows_figures_enlarged_and_on_white(runs, monkeypatch):
 
 
 def test_trials_that_one_figure_cannot_show_are_refused(runs):
-    curves = fnnexp.curves("fnnexp")
+    curves = fnnexp.curves("digits")
     aside = SMALL | {"tracking.experiment": "aside"}
     rates = fnnexp.sweep("init=max", **aside, **{"optimizer.lr": [0.2, 0.3]})
     with pytest.raises(
@@ -187,7 +187,7 @@ def call(name, runs, curves):
 @pytest.mark.parametrize("name", FUNCTIONS_OF_RUNS)
 @pytest.mark.parametrize("argument", ["demo", 3, None, ["demo"], {"arch": "he"}])
 def test_arguments_that_are_not_frames_are_refused_with_the_right_call(name, argument, runs):
-    curves = fnnexp.curves("fnnexp")
+    curves = fnnexp.curves("digits")
     with pytest.raises(fnnexp.FnnexpError) as error:
         call(name, argument, curves)
     message = str(error.value)
@@ -199,16 +199,16 @@ def test_arguments_that_are_not_frames_are_refused_with_the_right_call(name, arg
 
 @pytest.mark.parametrize("name", FUNCTIONS_OF_RUNS)
 def test_the_suggested_call_works(name, runs):
-    curves = fnnexp.curves("fnnexp")
+    curves = fnnexp.curves("digits")
     with pytest.raises(fnnexp.FnnexpError) as error:
-        call(name, "fnnexp", curves)
+        call(name, "digits", curves)
     made = eval(str(error.value).partition("; write ")[2], {"fnnexp": fnnexp})
     assert type(made) is type(call(name, runs, curves))
 
 
 @pytest.mark.parametrize("name", FUNCTIONS_OF_RUNS)
 def test_each_required_column_is_named_and_no_other_is_needed(name, runs):
-    curves = fnnexp.curves("fnnexp")
+    curves = fnnexp.curves("digits")
     for column in arguments.NEEDED["runs"]:
         with pytest.raises(fnnexp.FnnexpError, match=rf"not a frame without {column}; write"):
             call(name, runs.drop(columns=column), curves)
@@ -218,7 +218,7 @@ def test_each_required_column_is_named_and_no_other_is_needed(name, runs):
 
 
 def test_invalid_curves_are_refused_like_invalid_runs(runs):
-    curves = fnnexp.curves("fnnexp")
+    curves = fnnexp.curves("digits")
     with pytest.raises(fnnexp.FnnexpError, match="not a frame without epoch, metric, value; write"):
         fnnexp.plot_curves(runs, runs)
     for column in arguments.NEEDED["curves"]:

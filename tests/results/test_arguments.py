@@ -27,7 +27,7 @@ def reported(tmp_path_factory, invoke, shared_cache):
         "data.validation=200",
     )
     assert invoke("-m", "data=digits", "epochs=2", "execution.n_jobs=1", *settings, cwd=folder).status == 0
-    assert invoke("report", "fnnexp", cwd=folder).status == 0
+    assert invoke("report", "digits", cwd=folder).status == 0
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     runs, curves = (read("fnnexp", tracking_uri=uri) for read in (fnnexp.runs, fnnexp.curves))
     return folder, runs, curves, all_results(runs)
@@ -52,7 +52,7 @@ def test_frames_read_back_from_report_files_give_the_results_of_the_store(reader
     if reader == "Arrow's types":
         pytest.importorskip("pyarrow")
     folder, runs, curves, expected = reported
-    files = folder / "reports" / "fnnexp"
+    files = folder / "reports" / "digits"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         read = pd.read_csv(files / "runs.csv", **READERS[reader])
@@ -102,7 +102,7 @@ def test_the_advised_call_concatenates_two_experiments(reported, invoke, monkeyp
     assert numbers[1][numbers[0].index].tolist() == numbers[0].tolist()
 
 
-@pytest.mark.parametrize("experiment", [None, 3, Path("fnnexp"), ["a"], []])
+@pytest.mark.parametrize("experiment", [None, 3, Path("digits"), ["a"], []])
 @pytest.mark.parametrize("function", ["runs", "curves", "diagnostics"])
 def test_anything_but_one_name_of_an_experiment_is_refused(function, experiment):
     with pytest.raises(fnnexp.FnnexpError, match=rf"fnnexp\.{function} reads one experiment, not") as error:

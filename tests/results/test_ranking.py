@@ -254,14 +254,14 @@ def test_a_report_is_ranked_by_the_metric_of_the_command_line(invoke, tmp_path):
     assert invoke(*sweep, "epochs=2", "execution.n_jobs=1", cwd=tmp_path).status == 0
     for metric, margin in (("val_loss", "0.25"), ("seconds_to_0.2", "1")):
         report = invoke(
-            "report", "fnnexp", "--metric", metric, "--margin", margin, "--folder", "out", cwd=tmp_path
+            "report", "digits", "--metric", metric, "--margin", margin, "--folder", "out", cwd=tmp_path
         )
         assert (report.status, f"fnnexp by {metric}" in report.out) == (0, True)
         assert "In MLflow it is" not in report.out
         page = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
         assert f"Ranked by {metric}, as asked (less is better)" in page.replace("\\", "")
-        assert page.splitlines()[0].replace("\\", "") == f"# fnnexp by {metric}"
-        assert f"report fnnexp --metric {metric} --margin {margin} --folder out" in page
+        assert page.splitlines()[0].replace("\\", "") == f"# digits by {metric}"
+        assert f"report digits --metric {metric} --margin {margin} --folder out" in page
         runs = pd.read_csv(tmp_path / "out" / "runs.csv")
         board = pd.read_csv(tmp_path / "out" / "leaderboard.csv")
         means = runs.groupby(["init", "batching"])[metric].mean()
@@ -269,7 +269,7 @@ def test_a_report_is_ranked_by_the_metric_of_the_command_line(invoke, tmp_path):
         pair = pd.read_csv(tmp_path / "out" / "leader.csv").iloc[0]
         assert means[tuple(pair["a"].split())] == pytest.approx(means.min())
         assert pair["difference"] == pytest.approx(means[tuple(pair["b"].split())] - means.min())
-    wrong = invoke("report", "fnnexp", "--metric", "val_los", cwd=tmp_path)
+    wrong = invoke("report", "digits", "--metric", "val_los", cwd=tmp_path)
     assert wrong.status == 2
     assert "Did you mean 'val_loss'?" in wrong.err
 

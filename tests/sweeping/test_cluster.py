@@ -144,7 +144,7 @@ def dask(tmp_path):
 def swept(trials, store, **changed):
     """Run trials as one sweep in this process; return what became of them and what was said."""
     console = Console(file=io.StringIO(), width=250)
-    outcome = run(trials, Tracker("fnnexp", store), Execution(**changed), console)
+    outcome = run(trials, Tracker("digits", store), Execution(**changed), console)
     return outcome, console.file.getvalue()
 
 
@@ -160,7 +160,7 @@ def on_this_machine(trials, empty_store, tmp_path_factory):
     store = empty_store(folder)
     with contextlib.chdir(folder):
         assert len(swept(trials, store, n_jobs=2)[0].finished) == len(trials)
-        return results(store, "fnnexp")
+        return results(store, "digits")
 
 
 @pytest.mark.parametrize("allowed_failures", [0, 3], ids=["Dask gives up", "Dask tries again"])
@@ -187,7 +187,7 @@ def test_a_sweep_on_dask_is_bitwise_that_of_one_machine_though_a_worker_is_kille
     assert len(outcome.finished) == len(trials) == 8
     assert ("a worker died; a stack" in said) == (allowed_failures == 0)
     assert "is gone; another trains its segment again" in said
-    assert_same_results(results(store, "fnnexp"), on_this_machine, same_bits)
+    assert_same_results(results(store, "digits"), on_this_machine, same_bits)
     assert not cluster.cache.exists(), "a worker wrote"
 
 
@@ -247,7 +247,7 @@ def refused(invoke, store):
         (["execution.backend=dask"], "write execution.backend=dask execution.address=tcp://HOST:8786"),
         (["execution.backend=ray"], "write execution.backend=ray execution.address=HOST:6379"),
         (["execution.address=tcp://h:1"], "execution.address=tcp://h:1 has no meaning here"),
-        (["execution.backend=dask", "execution.address=h"], "execution.address=h: is no address of dask"),
+        (["execution.backend=dask", "execution.address=h"], "execution.address=h: is not an address of dask"),
         (["execution.backend=dusk"], "Did you mean 'dask'?"),
     ],
     ids=str,
@@ -322,7 +322,7 @@ def test_a_scheduler_that_goes_away_ends_the_sweep_and_fails_no_trial(dask, stor
         swept(trials, store, backend="dask", address=cluster.address, segment_seconds=0.2)
     killer.join()
     client = MlflowClient(store)
-    runs = client.search_runs([client.get_experiment_by_name("fnnexp").experiment_id])
+    runs = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
     assert {one.data.tags["fnnexp.status"] for one in runs} <= {"running", "interrupted", "finished"}
     assert len(runs) > 0
 
@@ -445,7 +445,7 @@ def test_a_sweep_on_ray_is_bitwise_that_of_one_machine_though_a_worker_is_killed
     assert outcome.failed == []
     assert len(outcome.finished) == len(trials) == 8
     assert "a worker died; a stack of" in said
-    assert_same_results(results(store, "fnnexp"), on_this_machine, same_bits)
+    assert_same_results(results(store, "digits"), on_this_machine, same_bits)
 
 
 def test_a_ray_cluster_that_is_not_there_is_told(refused):

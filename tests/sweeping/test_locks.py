@@ -267,7 +267,7 @@ def test_a_sweep_whose_trials_were_taken_over_saves_what_it_has_and_leaves(
 
     def swept():
         settings = Execution(n_jobs=1, backend="threading", max_lanes=1, segment_seconds=0.1)
-        return run(trials, Tracker("fnnexp", store), settings, Console(file=said, width=200))
+        return run(trials, Tracker("digits", store), settings, Console(file=said, width=200))
 
     with monkeypatch.context() as patch:
         patch.setattr(Tracker, "is_remote", True)
@@ -297,7 +297,7 @@ def test_two_sweeps_started_at_once_train_each_trial_once(tmp_path):
     assert [one.returncode for one in both] == [0, 0], said
     assert any("2 are left to another sweep" in text for text in said), said
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    (experiment,) = [one for one in client.search_experiments() if one.name == "fnnexp"]
+    (experiment,) = [one for one in client.search_experiments() if one.name == "digits"]
     runs = client.search_runs([experiment.experiment_id])
     assert len(runs) == len({one.data.tags["fnnexp.trial"] for one in runs}) == 6
     for one in runs:

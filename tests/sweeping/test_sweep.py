@@ -213,7 +213,7 @@ def test_a_value_added_to_a_grid_runs_only_what_is_new(invoke, store, tmp_path, 
 def test_a_trial_named_twice_runs_once(invoke, store, tmp_path):
     ran = invoke("-m", "data=digits", "epochs=1", "optimizer.lr=0.1,1e-1", "execution.n_jobs=1")
     assert ran.status == 0
-    assert "1 of 2 jobs name a trial already named" in ran.out
+    assert "1 of 2 jobs are duplicates of other jobs" in ran.out
     assert len(runs_in(tmp_path)) == 1
 
 
@@ -258,16 +258,16 @@ def test_a_test_accuracy_of_1_at_the_first_epoch_is_said_at_once_and_in_the_repo
     np.savez("leak.npz", x_train=x[:90], y_train=y[:90], x_test=x[90:], y_test=y[90:])
     words = ["-m", "data=files", "data.path=leak.npz", "batching=sample", "epochs=2", "seed=0,1", *ONE]
     ran = invoke(*words, "optimizer.lr=0.1,0")
-    curves = frames.curves("fnnexp")
+    curves = frames.curves("leak")
     first = curves[(curves["metric"] == "test_accuracy") & (curves["epoch"] == 1)]
     assert (len(first), (first["value"] == 1).sum()) == (4, 2)
     assert ran.out.count("test accuracy is 1.0 at the first epoch. That is hardly ever learned") == 1
     assert "a column among the pixels that holds the label" in ran.out
     assert "4 trials finished, 2 had a test accuracy of 1.0 at the first epoch" in ran.out
     told = "In 2 trials test accuracy is 1.0 at the first epoch."
-    assert told in " ".join(invoke("report", "fnnexp").out.split())
+    assert told in " ".join(invoke("report", "leak").out.split())
     for file in ("report.html", "report.md"):
-        assert told in (own_folder / "reports" / "fnnexp" / file).read_text("utf-8")
+        assert told in (own_folder / "reports" / "leak" / file).read_text("utf-8")
     assert overview.too_good(curves[~curves["trial"].isin(first.loc[first["value"] == 1, "trial"])]) == []
 
 
@@ -338,7 +338,7 @@ def swept(trials, store, **changed):
     """Run trials as one sweep in this process; return what became of them and what was said."""
     console = Console(file=io.StringIO(), width=200)
     chosen = Execution(**{"n_jobs": 1, "backend": "threading"} | changed)
-    return run(trials, Tracker("fnnexp", store), chosen, console), console.file.getvalue()
+    return run(trials, Tracker("digits", store), chosen, console), console.file.getvalue()
 
 
 def test_a_stack_in_which_one_lane_fails_is_halved_until_that_lane_stands_alone(
@@ -977,7 +977,7 @@ def test_fail_fast_stops_at_the_first_failure_and_the_same_command_goes_on(
         return Broken("ValueError: no", "…") if fails[0] else train_segment(planned, execution)
 
     monkeypatch.setattr(executor_module, "train_segment", train)
-    Tracker("fnnexp", store).open()  # into a new store more is handed out at first
+    Tracker("digits", store).open()  # into a new store more is handed out at first
     outcome, said = swept(trials, store, max_lanes=1, retries=0, fail_fast=True)
     assert len(outcome.failed) == 1
     assert outcome.stopped
@@ -1060,12 +1060,12 @@ def test_an_experiment_that_is_deleted_during_a_sweep_is_said_and_the_sweep_goes
     client = deleting(
         by,
         how,
-        lambda client: client.delete_experiment(client.get_experiment_by_name("fnnexp").experiment_id),
+        lambda client: client.delete_experiment(client.get_experiment_by_name("digits").experiment_id),
     )
-    with pytest.raises(StoreError, match="the experiment 'fnnexp' was deleted in MLflow during the sweep"):
+    with pytest.raises(StoreError, match="the experiment 'digits' was deleted in MLflow during the sweep"):
         swept(trials, store, segment_seconds=0.0)
     if how == "deleted":
-        client.restore_experiment(client.get_experiment_by_name("fnnexp").experiment_id)
+        client.restore_experiment(client.get_experiment_by_name("digits").experiment_id)
     outcome, said = swept(trials, store)
     assert "3 begun before: they go on where they were" in said
     assert len(outcome.finished) == 3
@@ -1156,7 +1156,7 @@ def test_a_store_that_another_program_holds_is_waited_for(trials_of, store, tmp_
             time.sleep(6)
             other.execute("COMMIT")
 
-    Tracker("fnnexp", store).open()
+    Tracker("digits", store).open()
     holder = threading.Thread(target=hold)
     holder.start()
     assert held.wait(10)

@@ -84,13 +84,13 @@ def test_a_store_that_would_be_gone_at_the_end_is_refused_before_anything_trains
 def test_an_empty_variable_names_no_store(own_folder, invoke, monkeypatch, request):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     (own_folder / "mlruns").mkdir()  # a folder of files is no store
-    for words in (["ui"], ["report", "fnnexp"]):
+    for words in (["ui"], ["report", "digits"]):
         ran = invoke(*words)
         assert ran.status == 2
         assert "o sweep has been recorded here" in ran.err
     assert files_in(own_folder) == {}
     assert invoke(*SMALL, "++epochs=0").status == 0
-    assert list(frames.runs("fnnexp", tracking_uri="sqlite:///mlflow.db")["status"]) == ["finished"]
+    assert list(frames.runs("digits", tracking_uri="sqlite:///mlflow.db")["status"]) == ["finished"]
     started = request.getfixturevalue("started")
     assert invoke("ui").status == 7
     assert started[0][-1] == f"sqlite:///{own_folder / 'mlflow.db'}"
@@ -104,7 +104,7 @@ def test_a_home_folder_is_that_of_the_user(own_folder, invoke, monkeypatch, empt
     uri = "sqlite:///~/mlflow.db"
     ran = invoke(*SMALL, "++epochs=0", f"tracking.uri='{uri}'", cwd=own_folder / "here")
     assert ran.status == 0, ran.err
-    assert invoke("report", "fnnexp", "--uri", uri, "--folder", "~/page", cwd=own_folder / "here").status == 0
+    assert invoke("report", "digits", "--uri", uri, "--folder", "~/page", cwd=own_folder / "here").status == 0
     assert (own_folder / "home" / "page" / "report.html").exists()
     assert execute(own_folder / "home", "SELECT count(*) FROM runs") == [(2,)]
     assert not (own_folder / "here" / "~").exists()
@@ -119,8 +119,8 @@ def test_a_home_folder_is_that_of_the_user(own_folder, invoke, monkeypatch, empt
         ("FNNEXP_CACHE", ["data=digits"]),
         (None, ["data=digits", f"tracking.uri='sqlite:///{NOBODY}/mlflow.db'"]),
         (None, ["data=digits", f"tracking.uri='sqlite:///{NOBODY}/mlflow.db'", "dry_run=true"]),
-        (None, ["report", "fnnexp", "--uri", f"sqlite:///{NOBODY}/mlflow.db"]),
-        (None, ["report", "fnnexp", "--folder", NOBODY]),
+        (None, ["report", "digits", "--uri", f"sqlite:///{NOBODY}/mlflow.db"]),
+        (None, ["report", "digits", "--folder", NOBODY]),
         (None, ["reproduce", "--folder", NOBODY]),
         (None, ["ui", "--uri", f"sqlite:///{NOBODY}/mlflow.db"]),
     ],
@@ -133,8 +133,8 @@ def test_a_home_folder_that_is_not_known_is_one_line(
     ran = invoke(*words)
     assert ran.status == 2
     assert ran.err.count("\n") == 1
-    assert f"no home folder is known for {NOBODY} " in ran.err
-    assert "write the path in full" in ran.err
+    assert f"the home folder of {NOBODY} is unknown " in ran.err
+    assert "write the full path" in ran.err
     assert started == []
     assert list(own_folder.iterdir()) == []
 
@@ -152,7 +152,7 @@ def test_a_user_without_a_home_trains_with_a_cache_of_his_own(own_folder, invoke
     cache._warn_once.cache_clear()
     ran = invoke(*SMALL, "++epochs=0")
     assert ran.status == 0, ran.err
-    assert ran.err.count("no home folder is known here for the cache; ") == 1
+    assert ran.err.count("the home folder, where the cache belongs, is unknown; ") == 1
     (folder,) = (own_folder / "tmp").glob("fnnexp-*")
     assert folder.stat().st_mode & 0o777 == 0o700
     assert list(folder.glob("prepared/*/x_train.npy"))
@@ -163,7 +163,7 @@ def test_a_user_without_a_home_trains_with_a_cache_of_his_own(own_folder, invoke
 def test_a_folder_whose_name_mlflow_would_read_as_another_is_refused(name, own_folder, invoke, started):
     folder = own_folder / name
     folder.mkdir()
-    for words in (SMALL, ["report", "fnnexp"], ["ui"]):
+    for words in (SMALL, ["report", "digits"], ["ui"]):
         ran = invoke(*words, cwd=folder)
         assert ran.status == 2
         assert "write tracking.uri=sqlite:///FOLDER/mlflow.db" in ran.err
@@ -189,7 +189,7 @@ def project(empty_store, tmp_path_factory, invoke):
     folder = tmp_path_factory.mktemp("a project") / "one"
     empty_store(folder)
     assert invoke(*SMALL, "init=he,max", cwd=folder).status == 0
-    assert invoke("report", "fnnexp", cwd=folder).status == 0
+    assert invoke("report", "digits", cwd=folder).status == 0
     return folder
 
 
@@ -208,7 +208,7 @@ def downloaded(folder):
     """Return what MLflow's own client gives of every run: its file names, and its weights."""
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     found = {}
-    for run in client.search_runs([client.get_experiment_by_name("fnnexp").experiment_id]):
+    for run in client.search_runs([client.get_experiment_by_name("digits").experiment_id]):
         names = {file.path for file in client.list_artifacts(run.info.run_id)}
         content = None
         if "weights.npz" in names:
@@ -231,7 +231,7 @@ def test_what_a_moved_project_trains_is_in_it_and_nothing_is_written_where_it_wa
     assert ran.status == 0, ran.err
     assert "2 were done before" in ran.out
     assert f"was moved or copied: its files were at {one}" in ran.out + ran.err
-    reported = invoke("report", "fnnexp", *named[1], cwd=cwd)
+    reported = invoke("report", "digits", *named[1], cwd=cwd)
     assert reported.status == 0, reported.err
     assert "was moved" not in reported.out + reported.err  # it is told once
     assert files_in(one) == before
@@ -252,11 +252,11 @@ def test_what_a_moved_project_trains_is_in_it_and_nothing_is_written_where_it_wa
 def test_a_report_of_a_moved_project_reads_and_writes_what_came_with_it(moved, invoke, started):
     one = moved.with_name("one")
     shutil.rmtree(one)
-    (run_id,) = frames.runs("fnnexp", tracking_uri=f"sqlite:///{moved / 'mlflow.db'}")["run_id"][:1]
+    (run_id,) = frames.runs("digits", tracking_uri=f"sqlite:///{moved / 'mlflow.db'}")["run_id"][:1]
     (file,) = moved.rglob(f"{run_id}/artifacts/weights.npz")
     uri = f"sqlite:///{moved / 'mlflow.db'}"
     assert artifacts.read(run_id, "weights.npz", uri, most=10**6) == file.read_bytes()
-    assert invoke("report", "fnnexp", cwd=moved).status == 0
+    assert invoke("report", "digits", cwd=moved).status == 0
     assert not one.exists()
 
 
@@ -288,7 +288,7 @@ def test_what_is_not_fnnexps_stays_as_it_is(moved, invoke):
     assert invoke(*SMALL, "init=he,max", cwd=moved).status == 0
     assert client.get_experiment(other).artifact_location == "file:///srv/mlruns/other"
     assert client.get_run(run.run_id).info.artifact_uri == run.artifact_uri
-    assert execute(moved, "SELECT artifact_location FROM experiments WHERE name = 'fnnexp'") == [
+    assert execute(moved, "SELECT artifact_location FROM experiments WHERE name = 'digits'") == [
         (next((moved / "mlruns").iterdir()).as_uri(),)
     ]
 
@@ -359,10 +359,10 @@ def test_a_store_does_not_choose_where_a_report_is_written(address, project, own
     )
     execute(folder, "UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", told, run[0])
     before = places(folder), files_in(outside)
-    ran = invoke("report", "fnnexp", "--uri", f"sqlite:///{folder}/mlflow.db")
+    ran = invoke("report", "digits", "--uri", f"sqlite:///{folder}/mlflow.db")
     assert ran.status == 0, ran.err
     assert "The report is not in MLflow: MLflow's store" in ran.out
-    assert (own_folder / "reports" / "fnnexp" / "report.html").exists()
+    assert (own_folder / "reports" / "digits" / "report.html").exists()
     assert (places(folder), files_in(outside)) == before
 
 
@@ -378,7 +378,7 @@ def test_a_store_does_not_choose_where_weights_are_written_or_read(project, own_
     assert f"write tracking.experiment=NAME for an experiment that has them in {folder / 'mlruns'}" in ran.err
     assert execute(folder, "SELECT count(*) FROM runs") == count
     assert invoke(*SMALL, "init=xavier", "tracking.experiment=mine", cwd=folder).status == 0
-    (run_id,) = frames.runs("fnnexp", tracking_uri=uri)["run_id"][:1]
+    (run_id,) = frames.runs("digits", tracking_uri=uri)["run_id"][:1]
     (outside / "weights.npz").write_bytes(b"secret")
     execute(folder, "UPDATE runs SET artifact_uri = ?", outside.as_uri())
     with pytest.raises(FnnexpError, match="a store does not choose"):
@@ -422,7 +422,7 @@ def test_mlruns_may_be_a_link_to_another_disk_and_a_line_says_where_it_leads(
     (own_folder / "mlruns").symlink_to(disk)
     ran = invoke(*SMALL, "init=he")
     assert ran.status == 0, ran.err
-    assert f"the files of 'fnnexp' go to {disk}/fnnexp-" in ran.out
+    assert f"the files of 'digits' go to {disk}/digits-" in ran.out
     assert list(disk.rglob("weights.npz"))
 
 

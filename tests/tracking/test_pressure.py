@@ -15,7 +15,7 @@ MANY = 10_000
 READER = """
 import mlflow, time
 client = mlflow.MlflowClient("sqlite:///mlflow.db")
-experiment = client.get_experiment_by_name("fnnexp").experiment_id
+experiment = client.get_experiment_by_name("digits").experiment_id
 print("ready", flush=True)
 while True:
     page = client.search_runs([experiment], max_results=100, order_by=["metrics.test_accuracy DESC"])
@@ -28,7 +28,7 @@ while True:
 WRITER = """
 import mlflow, time
 client = mlflow.MlflowClient("sqlite:///mlflow.db")
-experiment = client.get_experiment_by_name("fnnexp").experiment_id
+experiment = client.get_experiment_by_name("digits").experiment_id
 some = client.search_runs([experiment], max_results=5)
 print("ready", flush=True)
 while True:
@@ -64,6 +64,6 @@ def test_a_sweep_logs_to_a_crowded_store_while_others_read_and_write(crowded, in
     assert ran.status == 0, ran.err
     assert "30 trials finished" in ran.out
     assert "locked" not in ran.out + ran.err
-    frame = fnnexp.runs("fnnexp")
+    frame = fnnexp.runs("digits")
     assert len(frame) == MANY + 1 + 30
     assert (frame["status"] == "finished").all()

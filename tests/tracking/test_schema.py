@@ -171,24 +171,24 @@ def test_a_sweep_upgrades_a_copy_says_so_first_and_keeps_the_old_file(
 
 def test_commands_that_read_look_at_a_copy_and_say_so(old, invoke, own_folder):
     content = old.read_bytes()
-    ran = invoke("report", "fnnexp")
+    ran = invoke("report", "digits")
     assert ran.status == 0, ran.err
     assert "1 trial of 1 configuration: 1 finished" in ran.out
     assert ran.err.count("a copy is upgraded and read") == 1
     assert "The report is not in MLflow" in ran.out
     assert "1 trials, 1 done, 0 to run" in invoke(*ONE, "dry_run=true").out
-    assert len(fnnexp.runs("fnnexp")) == 1
-    assert len(fnnexp.curves("fnnexp")) > 0
+    assert len(fnnexp.runs("digits")) == 1
+    assert len(fnnexp.curves("digits")) > 0
     assert old.read_bytes() == content
     assert names_in(own_folder) == ["mlflow.db"]
 
 
 def test_a_copy_is_made_again_when_the_store_has_changed(old):
-    assert len(fnnexp.runs("fnnexp")) == 1
+    assert len(fnnexp.runs("digits")) == 1
     with closing(sqlite3.connect(old)) as database:
         database.execute("UPDATE runs SET lifecycle_stage = 'deleted'")
         database.commit()
-    assert len(fnnexp.runs("fnnexp")) == 0
+    assert len(fnnexp.runs("digits")) == 0
 
 
 def test_the_ui_upgrades_an_old_store_before_mlflows_server_can(old, invoke, started):
@@ -286,7 +286,7 @@ def test_a_kill_just_before_the_new_store_takes_its_place_leaves_nothing_behind(
 def test_a_half_way_store_with_runs_is_left_as_it_is_and_named(old, invoke, own_folder):
     break_half_way(old)
     content = old.read_bytes()
-    for words in (ONE, ["report", "fnnexp"], ["ui"]):
+    for words in (ONE, ["report", "digits"], ["ui"]):
         ran = invoke(*words)
         assert ran.status == 2, words
         assert "is half-way between two versions of MLflow" in ran.err
@@ -308,7 +308,7 @@ def test_a_half_made_store_without_a_run_is_put_aside_and_a_new_one_made(own_fol
     assert revision_of(own_folder / "mlflow.db.half-made") == OLD
 
 
-@pytest.mark.parametrize("words", [ONE, ["report", "fnnexp"], ["ui"], [*ONE, "dry_run=true"]])
+@pytest.mark.parametrize("words", [ONE, ["report", "digits"], ["ui"], [*ONE, "dry_run=true"]])
 def test_a_store_of_a_newer_mlflow_is_named_with_what_to_write(words, store, invoke, own_folder, started):
     with closing(sqlite3.connect(own_folder / "mlflow.db")) as database:
         database.execute("UPDATE alembic_version SET version_num = 'feedbeef0000'")
@@ -326,7 +326,7 @@ def test_a_database_of_something_else_is_not_touched(own_folder, invoke):
     with closing(sqlite3.connect(file)) as database:
         database.execute("CREATE TABLE accounts (id INTEGER)")
     content = file.read_bytes()
-    for words in (ONE, ["report", "fnnexp"]):
+    for words in (ONE, ["report", "digits"]):
         ran = invoke(*words)
         assert ran.status == 2
         assert "a database of something else: it has the tables accounts" in ran.err
@@ -340,7 +340,7 @@ def test_without_its_migrations_mlflow_opens_a_store_by_itself(monkeypatch, stor
 
 # --- kills and full disks ---
 
-OPEN = "import sys; from fnnexp.tracking.writer import Tracker; Tracker('fnnexp', None).open()"
+OPEN = "import sys; from fnnexp.tracking.writer import Tracker; Tracker('digits', None).open()"
 
 
 def killed_after(seconds, command):

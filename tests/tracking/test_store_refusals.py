@@ -80,7 +80,7 @@ def test_a_server_that_wants_a_login_is_said_to_refuse_and_the_variables_are_nam
     status, body, answering, invoke
 ):
     uri = answering(status, body)
-    for words in ([*ONE, f"tracking.uri={uri}"], ["report", "fnnexp", "--uri", uri]):
+    for words in ([*ONE, f"tracking.uri={uri}"], ["report", "digits", "--uri", uri]):
         ran = invoke(*words)
         assert ran.status == 2
         assert f"MLflow's store {uri} refuses: " in ran.err
@@ -90,7 +90,7 @@ def test_a_server_that_wants_a_login_is_said_to_refuse_and_the_variables_are_nam
 
 
 def test_a_page_that_is_no_mlflow_server_is_not_said_to_be_away(answering, invoke):
-    ran = invoke("report", "fnnexp", "--uri", answering(404, b"<html>nothing here</html>"))
+    ran = invoke("report", "digits", "--uri", answering(404, b"<html>nothing here</html>"))
     assert ran.status == 2
     assert "can't be opened" in ran.err
     assert "<html>nothing here</html>" in ran.err
@@ -134,7 +134,7 @@ def test_the_advice_never_names_the_store_that_failed(uri, own_folder):
 
 def test_the_advice_names_another_store_when_the_default_one_is_broken(own_folder, invoke):
     (own_folder / "mlflow.db").write_text("junk\n" * 300)
-    ran = invoke("report", "fnnexp")
+    ran = invoke("report", "digits")
     assert "file is not a database" in ran.err
     assert "sqlite:///mlflow.db for" not in ran.err
 
@@ -192,5 +192,5 @@ def test_a_folder_of_mlflow_2_is_named_and_the_way_to_a_database_works_when_past
     done = subprocess.run([sys.executable, "-m", *shlex.split(command)], check=False, env=os.environ | QUIET)
     assert done.returncode == 0
     assert invoke(*ONE, f"tracking.uri={uri}").status == 0
-    assert len(fnnexp.runs("fnnexp", tracking_uri=uri)) == 1
+    assert len(fnnexp.runs("digits", tracking_uri=uri)) == 1
     assert MlflowClient(uri).get_run(files_of_mlflow_2).data.metrics == {"loss": 0.5}

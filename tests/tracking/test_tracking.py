@@ -12,7 +12,6 @@ import time
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +21,6 @@ from mlflow.exceptions import INTERNAL_ERROR, MlflowException
 from mlflow.tracking import _tracking_service
 
 import fnnexp
-from fnnexp.config.compose import experiment_name
 from fnnexp.config.trial import Trial
 from fnnexp.data.datasets import Prepared
 from fnnexp.errors import FnnexpError
@@ -452,7 +450,7 @@ def test_the_variable_names_the_store_and_tracking_uri_goes_before_it(
     assert invoke(*command).status == 0
     assert invoke(*command, f"tracking.uri={said}", "tracking.experiment=elsewhere").status == 0
     assert not (own_folder / "mlflow.db").exists()
-    for uri, experiment in ((named, "fnnexp"), (said, "elsewhere")):
+    for uri, experiment in ((named, "digits"), (said, "elsewhere")):
         names = {one.name for one in MlflowClient(uri).search_experiments()}
         assert names == {"Default", experiment}
         assert len(known_trials(experiment, uri)) == 1
@@ -490,9 +488,9 @@ def test_a_folder_of_any_name_has_its_store_in_it_and_nothing_beside_it(name, ow
     folder.mkdir()
     ran = invoke(*SMALL, cwd=folder)
     assert ran.status == 0, ran.err
-    reported = invoke("report", "fnnexp", cwd=folder)
+    reported = invoke("report", "digits", cwd=folder)
     assert reported.status == 0, reported.err
-    assert (folder / "reports" / "fnnexp" / "report.html").exists()
+    assert (folder / "reports" / "digits" / "report.html").exists()
     assert [path.name for path in own_folder.iterdir()] == [name]
     with closing(sqlite3.connect(folder / "mlflow.db")) as database:
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -578,7 +576,7 @@ def test_commands_that_read_say_in_a_line_what_is_wrong_with_a_store(
     uri = store_of(own_folder)
     named = [] if uri is None else ["--uri", uri]
     before = files_in(own_folder)
-    for command in (["report", "fnnexp", *named], ["ui", *named]):
+    for command in (["report", "digits", *named], ["ui", *named]):
         ran = invoke(*command)
         assert ran.status == 2
         assert re.match(f"fnnexp: MLflow's store {said}", ran.err), ran.err
@@ -658,31 +656,6 @@ def test_in_a_repository_the_commit_and_whether_it_was_changed_are_told(fresh_en
     assert fresh_environment()["fnnexp.git_dirty"] == "false"
     file.write_text("two")
     assert fresh_environment()["fnnexp.git_dirty"] == "true"
-
-
-# --- the experiment's name ---
-
-
-def named(told=None, **choices):
-    tracking_config = SimpleNamespace(experiment=told)
-    return SimpleNamespace(config=SimpleNamespace(tracking=tracking_config), choices=choices)
-
-
-@pytest.mark.parametrize(
-    ("jobs", "config_name", "name"),
-    [
-        ([named()], "config", "fnnexp"),
-        ([named()], "card_grid", "card_grid"),
-        ([named()], "folder/my_grid", "my_grid"),
-        ([named(told="mine")], "card_grid", "mine"),
-        ([named(told="mine", experiment="relu_full_batch")], "config", "mine"),
-        ([named(experiment="relu_full_batch")] * 2, "config", "relu_full_batch"),
-        ([named(experiment="relu_full_batch"), named(experiment="tanh_mini_batch")], "config", "fnnexp"),
-        ([named(experiment="relu_full_batch"), named()], "config", "fnnexp"),
-    ],
-)
-def test_an_experiment_is_named_as_told_or_as_the_grid_or_the_preset(jobs, config_name, name):
-    assert experiment_name(jobs, config_name) == name
 
 
 def test_a_store_that_cannot_be_written_is_refused_at_once(tmp_path):
