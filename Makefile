@@ -1,4 +1,4 @@
-# Two commands do all: `make demo` and `make test`. Each makes the environment first when it is not there.
+# `make demo` and `make test` are all that most people need. Both create the environment first if it is missing.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,41 +7,67 @@ BIN := $(VENV)/Scripts
 else
 BIN := $(VENV)/bin
 endif
+ACTIVATE := . $(BIN)/activate
+# Git Bash sets MSYSTEM; PowerShell and cmd run the script by its path.
+ifeq ($(OS)$(MSYSTEM),Windows_NT)
+ACTIVATE := $(subst /,\,$(BIN)/activate)
+endif
+# Stamps: the environment has the package, which `make demo` needs; it has the development tools too.
+INSTALLED := $(VENV)/installed
 READY := $(VENV)/ready
 DEMO := demo
-# Two processes share the suite, because CI has two cores; `make test SPREAD=` runs it in one.
+# Two processes share the suite because CI has two cores; `make test SPREAD=` runs it in one process.
 SPREAD ?= -n 2 --dist worksteal
-# `make test` leaves out what starts servers, kills sweeps, drives a browser or executes notebooks: tests/conftest.py.
+# `make test` skips tests that start servers, kill sweeps, drive a browser or execute notebooks: tests/conftest.py.
 SHORT := -m "not long"
-# What test-versions tries; an interpreter may be a path.
+# The interpreters of test-versions; each may be a path.
 PYTHONS ?= python3.11 python3.12 python3.13 python3.14
 
-.PHONY: help demo test test-long test-lowest test-newest test-versions test-seams-newest chaos test-ray postgres notebooks lint format bench clean
+.PHONY: help demo demo-report test test-long test-lowest test-newest test-versions test-seams-newest chaos test-ray postgres notebooks lint format bench clean
 
 help:
-	@echo "make demo          a small grid on the embedded digits, and the comparison"
-	@echo "make test          style, types, and the tests that take minutes"
-	@echo "make test-long     the tests that start servers, kill sweeps or drive a browser"
-	@echo "make test-lowest   the tests that lean on dependencies, with the lowest versions allowed"
-	@echo "make test-newest   the tests with the newest version of every dependency"
-	@echo "make test-versions the whole test suite on each of PYTHONS that is found"
-	@echo "make chaos         kill a sweep 300 times and compare what comes out"
-	@echo "make test-ray      the tests of execution.backend=ray, which install Ray"
-	@echo "make postgres      an MLflow server over PostgreSQL on this machine, until Ctrl-C"
-	@echo "make notebooks     execute the notebooks again, the published experiments too, and save their outputs"
-	@echo "make lint          ruff and mypy"
-	@echo "make format        ruff's formatting"
-	@echo "make bench         ours beside PyTorch, JAX, scikit-learn and a plain loop, on MNIST; the sweep by part"
-	@echo "make clean         remove the environment and what the demo made"
+	@echo "make demo          train 108 small networks on embedded digits and compare them"
+	@echo "make test          check style and types, and run the tests that take minutes"
+	@echo "make test-long     run the tests that start servers, kill sweeps or drive a browser"
+	@echo "make test-lowest   run the tests of dependencies with their lowest allowed versions"
+	@echo "make test-newest   run the tests with the newest version of each dependency"
+	@echo "make test-versions run the tests on each Python version of PYTHONS that is installed"
+	@echo "make chaos         kill a sweep 300 times and compare the results"
+	@echo "make test-ray      install Ray and run the tests of execution.backend=ray"
+	@echo "make postgres      run an MLflow server with PostgreSQL on this machine, until Ctrl-C"
+	@echo "make notebooks     execute the notebooks, including the published experiments, and save their outputs"
+	@echo "make lint          check style and types with ruff and mypy"
+	@echo "make format        format the code with ruff"
+	@echo "make bench         measure fnnexp, PyTorch, JAX, scikit-learn and a plain loop on MNIST, and parts of a sweep"
+	@echo "make clean         remove the environments and the results of the demo"
+
+# --no-compile saves time and 150 MB: Python compiles the modules that are imported, which are a part of all.
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e .
+	@echo made > $(INSTALLED)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@echo made > $(INSTALLED)
 	@echo made > $(READY)
 
-# The demo keeps its store in a folder of its own; started again, it finds its trials done and reports.
+# The store of the demo is in its own folder. A second run finds all trials finished and only reports.
 DEMO_STORE := sqlite:///$(DEMO)/mlflow.db
-demo: $(READY)
+define NEXT
+To go on, paste these into this shell. The page is $(DEMO)/reports/demo/report.html
+  $(ACTIVATE)
+  fnnexp -cn init_grid data=digits
+  fnnexp report init_grid
+  fnnexp ui --uri $(DEMO_STORE)
+For your own images: fnnexp -cn init_grid data=files data.path=FILE_OR_FOLDER
+endef
+# `info` prints without a shell, in which backslashes of Windows paths would be escapes.
+demo: demo-report
+	@$(info $(NEXT))
+
+demo-report: $(INSTALLED)
 	$(BIN)/fnnexp -cn demo tracking.uri=$(DEMO_STORE)
 	$(BIN)/fnnexp report demo --uri $(DEMO_STORE) --folder $(DEMO)/reports/demo
 
@@ -51,10 +77,9 @@ test: lint
 test-long: $(READY)
 	$(BIN)/python -m pytest $(SPREAD) -m long
 
-# A second pass that CI can afford: what calls pandas, MLflow, matplotlib, joblib, Hydra, filelock and NumPy's
-# generators. Left out is what would only be slower: chaos, servers, clusters and generated input try our code
-# again and again, and the numbers against their reference need nothing of NumPy that is new.
-# `make test-lowest LOWEST_TESTS=tests` runs all.
+# These tests call pandas, MLflow, matplotlib, joblib, Hydra, filelock and NumPy's generators. The others would cost
+# CI time and find nothing more: chaos, servers, clusters and generated input test fnnexp's own code, and the numbers
+# use no new NumPy feature. `make test-lowest LOWEST_TESTS=tests` runs all tests.
 LOWEST := .venv-lowest
 LOWEST_BIN := $(subst $(VENV),$(LOWEST),$(BIN))
 LOWEST_TESTS ?= $(addprefix tests/,$(addsuffix .py,test_api test_cli test_imports test_versions config/test_config \
@@ -69,8 +94,8 @@ $(LOWEST)/ready: pyproject.toml constraints-lowest.txt
 test-lowest: $(LOWEST)/ready
 	$(LOWEST_BIN)/python -m pytest $(SPREAD) $(SHORT) $(LOWEST_TESTS)
 
-# The newest versions there are, pinned by nothing: made anew for each run of the tests. CI runs the tests of the
-# private parts of dependencies that we use: `make test-seams-newest`.
+# The newest versions, without constraints, in a new environment for each run. CI runs only the tests of private
+# parts of dependencies: `make test-seams-newest`.
 NEWEST := .venv-newest
 NEWEST_BIN := $(subst $(VENV),$(NEWEST),$(BIN))
 NEWEST_TESTS ?= tests
@@ -88,7 +113,7 @@ test-newest: $(NEWEST)/ready
 test-seams-newest:
 	$(MAKE) test-newest NEWEST_TESTS="$(SEAMS)"
 
-# An interpreter counts as found when it runs: pyenv's shims are there also for versions that are not switched on.
+# Try to run each interpreter: pyenv has shims for versions that are not active, and these fail.
 test-versions:
 	@missing=; failed=; \
 	for python in $(PYTHONS); do \
@@ -98,11 +123,11 @@ test-versions:
 	  { $(MAKE) --no-print-directory VENV=.venv-$$version PYTHON=$$python .venv-$$version/ready \
 	    && $(subst $(VENV),.venv-$$version,$(BIN))/python -m pytest $(SPREAD) $(SHORT); } || failed="$$failed $$python"; \
 	done; \
-	[ -z "$$missing" ] || echo "not found, so not tested:$$missing"; \
+	[ -z "$$missing" ] || echo "not installed, so not tested:$$missing"; \
 	[ -z "$$failed" ] || echo "failed:$$failed"; \
 	[ -z "$$failed" ]
 
-# The suite kills a sweep 30 times; this one ten times as often, another way each time.
+# The suite kills a sweep 30 times; this target kills it 300 times, with a new random seed each run.
 chaos: $(READY)
 	FNNEXP_KILLS=300 FNNEXP_CHAOS_SEED=$$(date +%s) $(BIN)/python -m pytest tests/sweeping/test_chaos.py
 
@@ -114,7 +139,7 @@ test-ray: $(READY)
 postgres: $(READY)
 	$(BIN)/python -m servers
 
-# With MNIST, which the last one needs: minutes.
+# This takes minutes. The last notebook needs MNIST.
 notebooks: $(READY)
 	$(BIN)/python -m notebooks
 
@@ -127,7 +152,7 @@ format: $(READY)
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
 
-# The peers are large, so only this target installs them.
+# The other libraries are large, so only this target installs them.
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m benchmarks.speed

@@ -1,11 +1,15 @@
 """fnnexp: which small neural network works, and why.
 
-The public API is small. :func:`sweep` runs a sweep; :func:`runs`, :func:`curves` and :func:`diagnostics`
-return what one has recorded, as data frames; :func:`leaderboard`, :func:`compare`, :func:`shares`,
-:func:`answer`, :func:`plot_curves` and :func:`plot_heat_map` take such a frame, or any part of one.
-:func:`at_equal` cuts one where batching modes have cost the same; :func:`seconds_to` adds the time to a
-level. :func:`images` is a data set as a table, :func:`published` the numbers that were printed elsewhere.
-What a user can mend is raised as :class:`FnnexpError`.
+:func:`sweep` trains a grid of networks and records them in MLflow. :func:`runs`, :func:`curves` and
+:func:`diagnostics` return the records of an experiment as data frames. :func:`leaderboard`, :func:`compare`,
+:func:`shares`, :func:`answer`, :func:`plot_curves` and :func:`plot_heat_map` accept the frame of runs, or any
+rows of it.
+
+:func:`at_equal` cuts trials at equal cost, to compare batching modes fairly. :func:`seconds_to` adds the time
+in which a trial reached a level. :func:`images` returns a data set as a table, and :func:`published` the
+numbers that the published experiments printed.
+
+Errors that a user can fix are raised as :class:`FnnexpError`.
 """
 
 from __future__ import annotations
@@ -47,7 +51,7 @@ __all__ = [
     "sweep",
 ]
 
-_HOMES = {
+_DEFINED_IN = {
     "FnnexpError": "fnnexp.errors",
     "answer": "fnnexp.reporting.sections.summary",
     "at_equal": "fnnexp.results.budgets",
@@ -64,13 +68,13 @@ _HOMES = {
     "shares": "fnnexp.results.comparisons",
     "sweep": "fnnexp.api",
 }
-"""Where each name is defined. It is imported when asked for: the commands start without pandas."""
+"""The module of each public name. It is imported on first use, so that commands start without pandas."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _DEFINED_IN:
         raise AttributeError(f"module 'fnnexp' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_DEFINED_IN[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""``python -m fnnexp`` is ``fnnexp``."""
+"""Run the command line: ``python -m fnnexp`` does the same as ``fnnexp``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Sweeps from Python: the same path as the command line's, and its frame."""
+"""Run sweeps from Python, through the same code as the command line, and return their data frame."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     from fnnexp.config.trial import Trial
     from fnnexp.sweeping.loop import Outcome
 
-_TOP = frozenset(field.name for field in fields(Config)) | {"experiment"}
+TOP_LEVEL_KEYS = frozenset(field.name for field in fields(Config)) | {"experiment"}
 
-AGAIN = "interrupted, and what was trained is saved; make the same call again and it goes on where it was"
+INTERRUPTED = "interrupted, and what was trained is saved; make the same call again to resume"
 
 
 class TrialsFailedError(FnnexpError):
-    """Some trials failed; the others are done."""
+    """Some trials failed; the others have finished."""
 
     exit_status = 1
 
 
 class InterruptedSweepError(FnnexpError):
-    """Ctrl-C: what was trained is saved."""
+    """Ctrl-C stopped the sweep; what was trained is saved."""
 
     exit_status = 130
 
@@ -48,80 +48,81 @@ class InterruptedSweepError(FnnexpError):
 def sweep(
     grid: str | None = None, /, *overrides: str, config_dir: str | Path | None = None, **choices: Any
 ) -> DataFrame:
-    """Run a sweep, with a progress bar, and return its trials: `sweep("card_grid", epochs=2, seed=range(5))`.
+    """Run a sweep with a progress bar and return its trials: `sweep("card_grid", epochs=2, seed=range(5))`.
 
-    It is the command line's sweep: what is finished is not run again, what was interrupted goes on, curves
-    and weights are in MLflow. A trial that fails is told, costs no other, and has the status `failed`.
+    It runs the same sweep as the command line: finished trials are not run again, interrupted trials resume,
+    and MLflow stores curves and weights. A trial that fails is printed, gets the status `failed`, and does
+    not stop the others.
 
     Parameters
     ----------
     grid
-        A grid's name, as after `-cn`; without it there is one trial with the defaults.
+        The name of a grid, as after `-cn`; None runs one trial with the defaults.
     overrides
-        In Hydra's grammar, as on the command line: `"optimizer.lr=0.1,0.01"`.
+        Overrides in Hydra's grammar, as on the command line: `"optimizer.lr=0.1,0.01"`.
     config_dir
-        A folder of configs of your own, as after `-cd`.
+        A folder with your own configs, as after `-cd`.
     choices
-        Values by key; a list, tuple, range or array is swept over: `init=["max", "he"]`. A key with a dot
-        goes into `**{"optimizer.lr": 0.1}`; widths are lists in a list: `**{"arch.hidden": [[64, 32], [9]]}`.
+        Values by key. A list, tuple, range or array is swept over: `init=["max", "he"]`. Pass a key with a
+        dot as `**{"optimizer.lr": 0.1}`, and widths as a list of lists: `**{"arch.hidden": [[64, 32], [9]]}`.
 
     Returns
     -------
     DataFrame
-        One row a trial of this sweep; its columns are those of :func:`fnnexp.runs`.
+        One row for each trial of this sweep, with the columns of :func:`fnnexp.runs`.
 
     Raises
     ------
     FnnexpError
-        Before anything trains, when an input is bad; after Ctrl-C (in a notebook: Interrupt), with what was
-        trained saved: the same call goes on.
+        If an input is bad, before anything trains. Also after Ctrl-C (in a notebook: Interrupt): what was
+        trained is saved, and the same call resumes.
     """
     from fnnexp.results import filters, frames
 
-    _refuse_others_than_texts(grid, overrides)
+    _require_strings(grid, overrides)
     first_word = [grid] if grid is not None and "=" in grid else []
-    words = [*first_word, *overrides, *(override(*_one_level(*choice)) for choice in choices.items())]
+    words = [*first_word, *overrides, *(override(*_checked_depth(*choice)) for choice in choices.items())]
     name = "config" if grid is None or first_word else grid
     command = Command(name, tuple(words), None if config_dir is None else _folder(config_dir), multirun=True)
     console = new_console()
-    with composed(command, may_be_dry=False) as asked:
-        print_notes(asked, console)
+    with composed(command, may_be_dry=False) as requested:
+        print_notes(requested, console)
         try:
-            outcome = train(asked, console)
+            outcome = train(requested, console)
         except InterruptedSweepError as error:
-            raise InterruptedSweepError(AGAIN) from error
-    for failed, reason in outcome.failed:
-        console.print(f"{failed} failed: {reason}", markup=False, highlight=False, soft_wrap=True)
-    runs = frames.runs(asked.experiment, tracking_uri=asked.tracking_uri)
-    return filters.part(runs, runs["trial"].isin([trial.id for trial in asked.trials]))
+            raise InterruptedSweepError(INTERRUPTED) from error
+    for name, reason in outcome.failed:
+        console.print(f"{name} failed: {reason}", markup=False, highlight=False, soft_wrap=True)
+    runs = frames.runs(requested.experiment, tracking_uri=requested.tracking_uri)
+    return filters.part(runs, runs["trial"].isin([trial.id for trial in requested.trials]))
 
 
 def reproduce(
     *, quick: bool = False, engine: str = "numpy", folder: str | None = None, uri: str | None = None
 ) -> Path:
-    """Train what is not done of the published experiments as one sweep, and write the page; return its path.
+    """Train the published experiments as one sweep, write the page that compares them, and return its path.
 
     Parameters
     ----------
     quick
-        Whether fewer seeds and epochs will do.
+        Whether to use fewer seeds and epochs.
     engine
-        Which engine computes what is not done; what is done stays as it is.
+        The engine for trials that have not finished. Finished trials are not run again.
     folder
-        Where the page and its files go; None is `reports/reproduce`.
+        Where to write the page and its files; None is `reports/reproduce`.
     uri
-        MLflow's store; None is its default.
+        MLflow's store; None is MLflow's default.
 
     Raises
     ------
     FnnexpError
-        Before anything trains, when an input is bad; after Ctrl-C, with what was trained saved.
+        If an input is bad, before anything trains. Also after Ctrl-C, with what was trained saved.
     """
     from fnnexp.reporting.replication import page, presets
 
     if folder is not None and not folder.strip():
-        raise FnnexpError(f"--folder {folder!r}: is no name; write --folder NAME, or leave it out")
-    place = Path("reports", presets.EXPERIMENT) if folder is None else sources.place(folder)
+        raise FnnexpError(f"--folder {folder!r}: must be a name; write --folder NAME, or omit it")
+    target = Path("reports", presets.EXPERIMENT) if folder is None else sources.place(folder)
     console = new_console()
     shared = {"execution.engine": engine, "tracking.experiment": presets.EXPERIMENT}
     shared |= {} if uri is None else {"tracking.uri": uri}
@@ -129,20 +130,21 @@ def reproduce(
     for share in presets.QUICK if quick else presets.FULL:
         words = [f"experiment={share.preset}", override("seed", share.seeds), *share.changed]
         words += [override(key, value) for key, value in shared.items()]
-        asked = compose(Command(overrides=tuple(words), multirun=True))
-        print_notes(asked, console)
-        trials.setdefault(share.preset, []).extend(asked.trials)
-    page.make_folder(place)
-    how = [] if engine == Execution.engine else ["--engine", engine]
-    how += [] if folder is None else ["--folder", folder]
+        requested = compose(Command(overrides=tuple(words), multirun=True))
+        print_notes(requested, console)
+        trials.setdefault(share.preset, []).extend(requested.trials)
+    page.make_folder(target)
+    options = [] if engine == Execution.engine else ["--engine", engine]
+    options += [] if folder is None else ["--folder", folder]
     full, command = (
-        shlex.join(["fnnexp", "reproduce", *length, *how]) for length in ([], ["--quick"] if quick else [])
+        shlex.join(["fnnexp", "reproduce", *length, *options])
+        for length in ([], ["--quick"] if quick else [])
     )
-    whole = replace(asked, trials=tuple(trial for group in trials.values() for trial in group))
+    whole = replace(requested, trials=tuple(trial for group in trials.values() for trial in group))
     outcome = train(whole, console, command + ("" if uri is None else f" --uri {shlex.quote(shown(uri))}"))
-    written = page.write(
+    path = page.write(
         trials,
-        place,
+        target,
         console,
         experiment=presets.EXPERIMENT,
         tracking_uri=uri,
@@ -150,17 +152,17 @@ def reproduce(
         command=command + store.option(uri),
     )
     if outcome.failed:
-        raise TrialsFailedError(f"{len(outcome.failed)} trials failed; the page is of the others")
-    return written
+        raise TrialsFailedError(f"{_count(len(outcome.failed))} failed; the page shows the others")
+    return path
 
 
-# What the command line and Python share
+# Shared by the command line and Python
 
 
 def new_console() -> Console:
-    """Return a console on the terminal; in a notebook and in a file it writes plain lines.
+    """Return a console on the terminal; in a notebook or a file it writes plain lines.
 
-    rich would make a display of each line in a notebook, and Jupyter asks for colours.
+    In a notebook rich would show each line as a display of its own, with the colours that Jupyter requests.
     """
     plain: dict[str, Any] = (
         {"force_jupyter": False, "force_terminal": False} if notebook.in_notebook() else {}
@@ -170,14 +172,14 @@ def new_console() -> Console:
 
 @contextmanager
 def composed(command: Command, *, may_be_dry: bool = True) -> Iterator[Sweep]:
-    """Yield a command's sweep; worker processes start while a grid is composed, and end if that fails."""
+    """Yield the sweep of a command. Worker processes start while it is composed, and end if that fails."""
     with ExitStack() as stack:
 
-        def begin(config: Config, jobs: int) -> None:
+        def start_workers(config: Config, jobs: int) -> None:
             if config.dry_run and not may_be_dry:
                 raise ConfigError(
-                    "dry_run=true shows on the command line what would run: fnnexp dry_run=true …; leave it "
-                    "out here"
+                    "dry_run=true works on the command line only; write fnnexp dry_run=true … in a shell, or "
+                    "omit it here"
                 )
             from fnnexp.sweeping.executor import cores_here, workers_starting
 
@@ -185,82 +187,88 @@ def composed(command: Command, *, may_be_dry: bool = True) -> Iterator[Sweep]:
             if jobs > 1 and not config.dry_run:
                 stack.enter_context(workers_starting(config.execution))
 
-        yield compose(command, begin)
+        yield compose(command, start_workers)
 
 
-def print_notes(asked: Sweep, console: Console) -> None:
-    """Print what composing has to say before anything trains, or a place that a file names is reached."""
-    for line in [*asked.notes, *_places(asked)]:
+def print_notes(requested: Sweep, console: Console) -> None:
+    """Print the notes of a sweep, and the addresses in its files, before it trains or connects anywhere."""
+    for line in [*requested.notes, *_addresses_in_files(requested)]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _places(asked: Sweep) -> Iterator[str]:
-    """Yield where a sweep goes because a config file says so."""
-    if "tracking.uri" in asked.named_by_files:
-        yield f"a config file says where results go: tracking.uri={shown(str(asked.tracking_uri))}"
-    if "execution.address" in asked.named_by_files:
-        yield f"a config file says which cluster trains: execution.address={asked.execution.address}"
+def _addresses_in_files(requested: Sweep) -> Iterator[str]:
+    """Yield a note for each address, of a store or a cluster, that a config file sets."""
+    if "tracking.uri" in requested.named_by_files:
+        yield f"a config file sets where results go: tracking.uri={shown(str(requested.tracking_uri))}"
+    if "execution.address" in requested.named_by_files:
+        yield f"a config file sets the cluster: execution.address={requested.execution.address}"
 
 
 def train(
-    asked: Sweep,
+    requested: Sweep,
     console: Console,
     command: str | None = None,
 ) -> Outcome:
-    """Train what is not done of a sweep's trials and print what became of them.
+    """Train the trials of a sweep that have not finished, print a summary, and return the outcome.
 
     Parameters
     ----------
-    asked
+    requested
         The composed sweep.
     console
         Where to print.
     command
-        What a shell takes to make the sweep again; None is the sweep's own command.
+        The shell command that makes the sweep again; None is the sweep's own command.
 
     Raises
     ------
     FnnexpError
-        When nothing was left to do but what another sweep is doing; InterruptedSweepError after Ctrl-C.
+        If all that is left to do is being trained by another sweep; InterruptedSweepError after Ctrl-C.
     """
     from fnnexp.sweeping.dry_run import say_identical
     from fnnexp.sweeping.loop import run
     from fnnexp.tracking.experiment import About
     from fnnexp.tracking.writer import Tracker
 
-    trials = asked.trials
+    trials = requested.trials
     say_identical(trials, console)
     params = [{key: str(value) for key, value in trial.params.items()} for trial in trials]
     validated = all(trial.recipe.validation for trial in trials)
-    named = store.option(asked.tracking_uri)
-    about = About(asked.experiment, params, validated, command or _without_password(asked.command), named)
-    tracker = Tracker(asked.experiment, asked.tracking_uri, about)
-    outcome = run(trials, tracker, asked.execution, console)
+    store_option = store.option(requested.tracking_uri)
+    command = command or _without_password(requested.command)
+    about = About(requested.experiment, params, validated, command, store_option)
+    tracker = Tracker(requested.experiment, requested.tracking_uri, about)
+    outcome = run(trials, tracker, requested.execution, console)
     outcome.page = tracker.page
     console.print(_summary(outcome), markup=False, highlight=False)
     if outcome.elsewhere and len(outcome.elsewhere) + outcome.done_before == len(trials):
         raise FnnexpError(
             f"another sweep ({outcome.elsewhere[0][1]}) is training {len(outcome.elsewhere)} of these trials "
-            "into this experiment, and nothing else is left to do; wait for it, or write "
-            "tracking.experiment=NAME for an experiment of your own"
+            "in this experiment, and there is nothing else to do; wait until it ends, or write "
+            "tracking.experiment=NAME to use another experiment"
         )
     if outcome.interrupted:
-        raise InterruptedSweepError("interrupted; start the same command again and it goes on where it was")
+        raise InterruptedSweepError("interrupted; start the same command again to resume")
     return outcome
 
 
 def _without_password(command: Command) -> str:
-    """Return a command as a shell takes it, its store's address without user and password."""
+    """Return a command for a shell, without the user and password in the address of its store."""
     words = [shown(word) if word.lstrip("+").startswith("tracking") else word for word in command.overrides]
     return str(replace(command, overrides=tuple(words)))
 
 
+def _count(trials: int) -> str:
+    return f"{trials} trial{'' if trials == 1 else 's'}"
+
+
 def _summary(outcome: Outcome) -> str:
-    parts = [f"{len(outcome.finished)} trials finished"]
+    parts = [f"{_count(len(outcome.finished))} finished"]
     if outcome.done_before:
-        parts.append(f"{outcome.done_before} were done before")
+        parts.append(f"{outcome.done_before} {'was' if outcome.done_before == 1 else 'were'} done before")
     if outcome.elsewhere:
-        parts.append(f"{len(outcome.elsewhere)} are left to another sweep ({outcome.elsewhere[0][1]})")
+        verb = "is" if len(outcome.elsewhere) == 1 else "are"
+        parts.append(f"{len(outcome.elsewhere)} {verb} left to another sweep ({outcome.elsewhere[0][1]})")
     if outcome.diverged:
         parts.append(f"{len(outcome.diverged)} diverged")
     if outcome.failed:
@@ -271,42 +279,45 @@ def _summary(outcome: Outcome) -> str:
 
 
 def refuse_failures(outcome: Outcome, trials: int) -> None:
-    """Raise TrialsFailedError with each failed trial and its reason, if there is one."""
+    """Raise TrialsFailedError, with the name and reason of each failed trial, if any trial failed."""
     if not outcome.failed:
         return
     stopped = ", and execution.fail_fast=true stopped the sweep" if outcome.stopped else ""
-    listed = "\n".join(f"  {name}: {reason}" for name, reason in outcome.failed)
-    raise TrialsFailedError(f"{len(outcome.failed)} of {trials} trials failed{stopped}:\n{listed}")
+    reasons = "\n".join(f"  {name}: {reason}" for name, reason in outcome.failed)
+    raise TrialsFailedError(f"{len(outcome.failed)} of {_count(trials)} failed{stopped}:\n{reasons}")
 
 
-# Python's values in Hydra's grammar
+# Python values in Hydra's grammar
 
 
-def _refuse_others_than_texts(grid: Any, overrides: Sequence[Any]) -> None:
+def _require_strings(grid: Any, overrides: Sequence[Any]) -> None:
     if grid is not None and not isinstance(grid, str):
-        raise ConfigError(f'sweep({grid!r}): a grid is named by a string; write sweep("card_grid")')
-    for given in overrides:
-        if not isinstance(given, str):
-            raise ConfigError(f'sweep(…, {given!r}): an override is a string; write "seed=3" or seed=3')
+        raise ConfigError(f'sweep({grid!r}): the grid must be a string; write sweep("card_grid")')
+    for override in overrides:
+        if not isinstance(override, str):
+            raise ConfigError(
+                f'sweep(…, {override!r}): an override must be a string; write "seed=3" or seed=3'
+            )
 
 
-def _one_level(key: str, value: Any) -> tuple[str, Any]:
-    """Return a choice whose values are no lists, or all are lists where the key's value is one.
+def _checked_depth(key: str, value: Any) -> tuple[str, Any]:
+    """Return a key with its value or values, checked for the right depth of lists.
 
-    A list is swept over in Python, so what the command line's messages say to write would be no help here.
+    Values of `arch.hidden`, itself a list, must all be lists; values of another key must not be. These checks
+    are made here because the command line's messages advise in its own syntax, which does not help in Python.
     """
     values = list(value) if _has_values(value) else None
-    lists = [_has_values(each) for each in values or ()]
-    if key in LISTS and values != [] and not (lists and all(lists)):
-        one = [64, 32] if values is None or any(lists) else values
+    are_lists = [_has_values(element) for element in values or ()]
+    if key in LISTS and values != [] and not (are_lists and all(are_lists)):
+        example = [64, 32] if values is None or any(are_lists) else values
         raise ConfigError(
-            f"{key}={value!r}: must be a list of lists, for one list is swept over; write "
-            f'**{{"{key}": [{one}]}}'
+            f"{key}={value!r}: must be a list of lists, because the outer list is swept over; write "
+            f'**{{"{key}": [{example}]}}'
         )
-    if key not in LISTS and key.split(".")[0] in _TOP and any(lists):
+    if key not in LISTS and key.split(".")[0] in TOP_LEVEL_KEYS and any(are_lists):
         raise ConfigError(
-            f"{key}={value!r}: must be one value, or one list of values to sweep over; write it without the "
-            "inner brackets"
+            f"{key}={value!r}: must be one value, or one list of values to sweep over; remove the inner "
+            "brackets"
         )
     return key, value if values is None else values
 
@@ -316,7 +327,7 @@ def _has_values(value: Any) -> bool:
 
 
 def override(key: str, value: Any) -> str:
-    """Return a choice in Hydra's grammar; a list, tuple, range or array is a list of values to sweep over.
+    """Return an override in Hydra's grammar; a list, tuple, range or array contains values to sweep over.
 
     >>> override("init", ["max", "he"]), override("seed", range(3)), override("data.path", "a b.npz")
     ('init=max,he', 'seed=0,1,2', "data.path='a b.npz'")
@@ -326,8 +337,8 @@ def override(key: str, value: Any) -> str:
     if _has_values(value):
         values = list(value)
         if not values:
-            raise ConfigError(f"{key}={value!r}: has no values; write one value or more")
-        return f"{key}={','.join(_text(key, each) for each in values)}"
+            raise ConfigError(f"{key}={value!r}: has no values; write at least one value")
+        return f"{key}={','.join(_text(key, element) for element in values)}"
     return f"{key}={_text(key, value)}"
 
 
@@ -343,7 +354,7 @@ def _text(key: str, value: Any) -> str:
     if isinstance(value, (str, Path)):
         return quoted(str(value))
     if isinstance(value, (list, tuple)):
-        return f"[{','.join(_text(key, each) for each in value)}]"
+        return f"[{','.join(_text(key, element) for element in value)}]"
     raise ConfigError(
         f"{key}={value!r}: must be a number, a string, True or False, None, or a list of them to sweep over"
     )
@@ -351,10 +362,10 @@ def _text(key: str, value: Any) -> str:
 
 def _folder(folder: Any) -> Path:
     if not isinstance(folder, (str, Path)):
+        raise ConfigError(f'config_dir={folder!r}: must be a string or a Path; write config_dir="my_configs"')
+    path = sources.place(folder).absolute()
+    if not path.is_dir():
         raise ConfigError(
-            f'config_dir={folder!r}: a folder is named by a string; write config_dir="my_configs"'
+            f"config_dir={str(folder)!r}: this folder does not exist; write the path of one that does"
         )
-    there = sources.place(folder).absolute()
-    if not there.is_dir():
-        raise ConfigError(f"config_dir={str(folder)!r}: there is no such folder")
-    return there
+    return path

@@ -1,4 +1,4 @@
-"""The command line. A first argument that is a bare word is a command; anything else is what to train."""
+"""The command line: a first argument without `=` is a command, as in `fnnexp report`; all others train."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fnnexp import __version__
-from fnnexp.console import LACKING
+from fnnexp.console import ENCODE_ERRORS
 from fnnexp.errors import FnnexpError, did_you_mean
 
 if TYPE_CHECKING:
@@ -24,28 +24,36 @@ HELP = """\
 fnnexp: which small neural network works, and why
 
 Train
-  fnnexp                                            one trial with the defaults
-  fnnexp arch=tanh_128 init=he batching=mini optimizer.lr=0.1 epochs=10 seed=3
-                                                    one trial, your choices
-  fnnexp arch.hidden=[64,32] arch.activation=tanh   any depth and widths
-  fnnexp -m arch=relu_100,tanh_128 init=max,sqrtmax,xavier,he seed=0,1,2
-                                                    a grid: every combination
-  fnnexp -cn card_grid                              a grid from a file (sweeps/card_grid.yaml)
-  fnnexp -cn card_grid epochs=1 'seed=range(5)'     the same, any key of it replaced
-  fnnexp -m experiment=relu_full_batch seed=0,1     a published experiment
-  fnnexp dry_run=true -cn card_grid                 what would run; trains nothing
-  The same command again runs only what is not finished.
+  fnnexp                                  one trial with the defaults, on MNIST
+  fnnexp data=digits                      the same on digits; nothing to download
+  fnnexp arch=tanh_128 init=he optimizer.lr=0.1 epochs=10 seed=3
+                                          your choices, from the list below
+  fnnexp -m init=max,xavier,he seed=0,1,2
+                                          a sweep: all nine combinations
+  fnnexp -cn card_grid                    a sweep from sweeps/card_grid.yaml
+  fnnexp -cn card_grid epochs=1           the same, with a value replaced
+  fnnexp data=files data.path=my.npz      your own images
+  fnnexp dry_run=true -cn card_grid       show what would run; train nothing
+  The same command again resumes: finished trials do not run again.
 
-Understand
-  fnnexp report card_grid                           the answer; all else in reports/card_grid/
+Compare
+  fnnexp report                           list the experiments
+  fnnexp report card_grid                 what is best, and is that certain?
   fnnexp report card_grid arch=tanh_128 batching=mini
-                                                    the same of a part: which init is best there?
-  fnnexp report card_grid --metric val_loss         the same, ranked by another metric; or seconds_to_0.95
-  fnnexp ui                                         MLflow's UI on the right store, for this machine alone
-  fnnexp reproduce                                  the published tables, trained again and laid beside ours
-  fnnexp reproduce --quick                          the same in under two minutes, with fewer seeds
-  fnnexp reproduce --engine numba                   the same by the compiled engine, in two thirds of the time
-  fnnexp gradcheck                                  every gradient against finite differences
+                                          the same for some of the trials
+  fnnexp report mnist                     trials of commands without -cn are in an
+                                          experiment named after their data
+  fnnexp ui                               the curves in MLflow's UI
+
+More
+  fnnexp arch.hidden=[64,32] arch.activation=tanh   any depth and widths
+  fnnexp -cn card_grid 'seed=range(5)'              five seeds
+  fnnexp -m experiment=relu_full_batch seed=0,1     a published experiment
+  fnnexp report card_grid --metric val_loss         rank by another metric; or by seconds_to_0.95
+  fnnexp reproduce                                  train the published experiments; compare with their tables
+  fnnexp reproduce --quick                          the same with fewer seeds, in under two minutes
+  fnnexp reproduce --engine numba                   the same, compiled, in two thirds of the time
+  fnnexp gradcheck                                  compare every gradient with finite differences
 
 Choices
   arch       relu_100  tanh_128  sigmoid_32_32  relu_98      arch.hidden=[…] arch.activation=…
@@ -65,24 +73,24 @@ Hydra       -m  -cn NAME  -cd FOLDER  --cfg job  --info  --hydra-help
             fnnexp COMMAND --help   fnnexp --version
 """
 
-HYDRAS_OWN = ("--info", "-i", "--hydra-help", "--shell-completion", "--shell_completion", "-sc")
-"""The flags that Hydra answers itself, of what it knows."""
+HYDRA_FLAGS = ("--info", "-i", "--hydra-help", "--shell-completion", "--shell_completion", "-sc")
+"""Flags that Hydra handles itself."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status.
+    """Run the command line and return the exit status.
 
-    0 when all went well, 1 when a trial failed, 2 when the input was bad and nothing was trained, 130 after
-    Ctrl-C.
+    The status is 0 after success, 1 if a trial failed, 2 if the input was bad and nothing was trained, and
+    130 after Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     _open_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=LACKING)
-    os.environ["MPLBACKEND"] = "agg"  # one that is not there would end its import; figures go to files
-    gc.set_threshold(100_000, 20, 100)  # MLflow and a thousand runs are a million objects that live on
-    atexit.register(gc.freeze)  # the system takes all memory back; to look through it first takes .7 s
+            stream.reconfigure(errors=ENCODE_ERRORS)
+    os.environ["MPLBACKEND"] = "agg"  # figures go to files; a missing backend would fail the import
+    gc.set_threshold(100_000, 20, 100)  # MLflow and 1,000 runs create a million objects that stay alive
+    atexit.register(gc.freeze)  # skip the collection at exit: it takes 0.7 s, and the system frees all memory
     try:
         first = words[0] if words else ""
         if first == "help" or (not _is_command(first) and {"-h", "--help"} & set(words)):
@@ -90,9 +98,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif not _is_command(first) and "--version" in words:
             print(f"fnnexp {__version__}")
         elif _is_command(first):
-            return _command(words[0])(words[1:])
-        elif any(word.partition("=")[0] in HYDRAS_OWN for word in words):
-            _hydras_own(words)
+            return _command_named(words[0])(words[1:])
+        elif any(word.partition("=")[0] in HYDRA_FLAGS for word in words):
+            _run_hydra(words)
         else:
             _train(words)
     except FnnexpError as error:
@@ -101,19 +109,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("fnnexp: interrupted", file=sys.stderr)
         return 130
-    except Warning as error:  # PYTHONWARNINGS=error
-        print(f"fnnexp: a warning is an error here: {type(error).__name__}: {error}", file=sys.stderr)
+    except Warning as error:  # raised under PYTHONWARNINGS=error
+        print(f"fnnexp: a warning was raised as an error: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # nobody reads what a command prints
+    except BrokenPipeError:  # the reader of the output went away, as after `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
 
 
 def _open_streams() -> None:
-    """Open those of the standard streams that are closed, on nothing.
+    """Open closed standard streams on the null device.
 
-    A file that is opened later would take their number, and what a worker process prints would go into it.
+    A file opened later would get the descriptor of a closed stream, and workers would print into that file.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -126,81 +134,87 @@ def _is_command(word: str) -> bool:
     return re.fullmatch(r"[A-Za-z][\w-]*", word) is not None
 
 
-def _command(word: str) -> Callable[[Sequence[str]], int]:
+def _command_named(word: str) -> Callable[[Sequence[str]], int]:
     if word in COMMANDS:
         return COMMANDS[word]
     from fnnexp.config.messages import what_to_write
 
     raise FnnexpError(
-        f"there is no command '{word}'; there are {', '.join(COMMANDS)}.{did_you_mean(word, COMMANDS)} To "
-        f"train, {what_to_write(word)}; `fnnexp --help` shows examples"
+        f"there is no command '{word}'; the commands are {', '.join(COMMANDS)}."
+        f"{did_you_mean(word, COMMANDS)} To train, {what_to_write(word)}; `fnnexp --help` shows examples"
     )
 
 
 def _parser() -> argparse.ArgumentParser:
-    """Return the parser of a command line that trains: overrides and the flags that Hydra's users know."""
+    """Return the parser of a command line that trains: overrides, and flags named as Hydra's."""
     parser = argparse.ArgumentParser("fnnexp", add_help=False, allow_abbrev=False)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--multirun", "-m", action="store_true", help="run every combination of values")
-    parser.add_argument("--config-name", "-cn", default="config", help="a grid of sweeps/ or of your own")
-    parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder of configs of your own")
+    parser.add_argument(
+        "--config-name", "-cn", default="config", help="the file of a grid, in sweeps/ or your own"
+    )
+    parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder with your own configs")
     parser.add_argument("--config-path", "-cp", help=argparse.SUPPRESS)
     parser.add_argument("--cfg", "-c", choices=("job", "hydra", "all"), help="show the composed config")
-    parser.add_argument("--resolve", action="store_true", help="with --cfg: replace references by values")
+    parser.add_argument(
+        "--resolve", action="store_true", help="with --cfg: replace references by their values"
+    )
     parser.add_argument("--package", "-p", help="with --cfg: only this part of the config")
     return parser
 
 
-def _asked(given: argparse.Namespace) -> Command:
-    """Return what was asked for; flags and overrides may come in any order."""
+def _training_command(arguments: argparse.Namespace) -> Command:
+    """Return the command to train, from flags and overrides in any order."""
     from fnnexp.config.commands import Command
 
-    if given.config_path is not None:
+    if arguments.config_path is not None:
         raise FnnexpError(
-            f"--config-path {given.config_path}: configs are read from fnnexp's folders and from one of your "
-            "own; write -cd FOLDER"
+            f"--config-path {arguments.config_path}: fnnexp reads configs from its own folders and from the "
+            "folder of --config-dir; write -cd FOLDER"
         )
-    folder = None if given.config_dir is None else Path(given.config_dir)
+    folder = None if arguments.config_dir is None else Path(arguments.config_dir)
     if folder is not None and not folder.is_dir():
-        raise FnnexpError(f"-cd {folder}: there is no such folder; write -cd FOLDER with one that is there")
-    return Command(given.config_name, tuple(given.overrides), folder, given.multirun)
+        raise FnnexpError(f"-cd {folder}: this folder does not exist; write -cd FOLDER with one that does")
+    return Command(arguments.config_name, tuple(arguments.overrides), folder, arguments.multirun)
 
 
 def _train(words: Sequence[str]) -> None:
-    """Run the trials that the words name; or show what would run, or the config, where they ask for that."""
-    given = _parser().parse_intermixed_args(words)
-    if given.resolve and given.cfg is None:
-        raise FnnexpError("--resolve goes with --cfg; write --cfg job --resolve")
-    gc.disable()  # what is made until the sweep begins lives on: not to be looked through again and again
+    """Run the trials of a command; with dry_run=true show what would run, with --cfg show the config."""
+    arguments = _parser().parse_intermixed_args(words)
+    if arguments.resolve and arguments.cfg is None:
+        raise FnnexpError("--resolve: needs --cfg; write --cfg job --resolve")
+    gc.disable()  # objects made before the sweep starts stay alive, so collections would find nothing
     from fnnexp import api
     from fnnexp.config import compose
     from fnnexp.config.commands import program, report_command
     from fnnexp.tracking.store import option
 
-    command = _asked(given)
-    if given.cfg is not None:
-        print(compose.show(command, given.cfg, package=given.package, resolve=given.resolve), end="")
+    command = _training_command(arguments)
+    if arguments.cfg is not None:
+        print(
+            compose.show(command, arguments.cfg, package=arguments.package, resolve=arguments.resolve), end=""
+        )
         return
     console = api.new_console()
-    with api.composed(command) as asked:
-        api.print_notes(asked, console)
-        if asked.dry_run:
+    with api.composed(command) as requested:
+        api.print_notes(requested, console)
+        if requested.dry_run:
             from fnnexp.sweeping.dry_run import show
 
-            show(asked.trials, asked.experiment, asked.tracking_uri, asked.execution, console)
+            show(requested.trials, requested.experiment, requested.tracking_uri, requested.execution, console)
             return
         gc.freeze()
         gc.enable()
-        outcome = api.train(asked, console)
-    store = option(asked.tracking_uri)
-    compare = report_command(asked.experiment, store=store, program=program())
-    lines = f"compare them: {compare}\nlook at them: {outcome.page or f'{program()} ui{store}'}"
+        outcome = api.train(requested, console)
+    store = option(requested.tracking_uri)
+    report = report_command(requested.experiment, store=store, program=program())
+    lines = f"compare them: {report}\nlook at them: {outcome.page or f'{program()} ui{store}'}"
     console.print(lines, highlight=False, soft_wrap=True, markup=False)
-    api.refuse_failures(outcome, len(asked.trials))
+    api.refuse_failures(outcome, len(requested.trials))
 
 
-def _hydras_own(words: Sequence[str]) -> None:
-    """Let Hydra answer ``--info``, ``--hydra-help`` and shell completion."""
+def _run_hydra(words: Sequence[str]) -> None:
+    """Let Hydra handle ``--info``, ``--hydra-help`` and shell completion."""
     from dataclasses import replace
 
     from fnnexp.config import compose
@@ -209,97 +223,126 @@ def _hydras_own(words: Sequence[str]) -> None:
     parser.add_argument("--info", "-i", nargs="?")
     parser.add_argument("--hydra-help", action="store_true")
     parser.add_argument("--shell-completion", "--shell_completion", "-sc", action="store_true")
-    given = parser.parse_intermixed_args(words)
-    command = _asked(given)
-    # Behind -sc stand words of Hydra's own, as in install=bash.
-    compose.let_hydra_answer(replace(command, overrides=()) if given.shell_completion else command)
+    arguments = parser.parse_intermixed_args(words)
+    command = _training_command(arguments)
+    # After -sc the words are Hydra's own, as in install=bash, and not overrides.
+    compose.let_hydra_answer(replace(command, overrides=()) if arguments.shell_completion else command)
 
 
 def _report(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser("fnnexp report", description="Compare the trials of a sweep.")
-    parser.add_argument("experiment", help="the sweep's name, as in card_grid")
+    parser = argparse.ArgumentParser(
+        "fnnexp report", description="Compare the trials of a sweep; without a name, list the experiments."
+    )
+    parser.add_argument("experiment", nargs="?", help="the sweep's name, as in card_grid")
     parser.add_argument(
         "where",
         nargs="*",
-        default=[],  # else argparse says that it is required
+        default=[],  # without it the usage shows this as required
         metavar="KEY=VALUE",
         help="only trials with these options, as in arch=tanh_128",
     )
     parser.add_argument(
-        "--metric", help="what ranks: val_accuracy, val_loss, test_accuracy, …, seconds_to_0.95"
+        "--metric", help="the metric that ranks: val_accuracy, val_loss, test_accuracy, …, seconds_to_0.95"
     )
     parser.add_argument(
-        "--margin", type=float, help="options within it are as good: points of an accuracy (default: 0.2)"
+        "--margin", type=float, help="a difference that does not matter; percentage points (default: 0.2)"
     )
-    parser.add_argument("--folder", help="where the page and its files go (default: reports/EXPERIMENT)")
+    parser.add_argument("--folder", help="folder of the page and its files (default: reports/EXPERIMENT)")
     parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
-    given = parser.parse_args(words)
+    # After -- a name may begin with a dash; parse_intermixed_args would read it as an option.
+    options = list(words[: words.index("--")] if "--" in words else words)
+    arguments = parser.parse_intermixed_args(options)
+    names = [arguments.experiment, *arguments.where] if arguments.experiment is not None else []
+    arguments.experiment, *arguments.where = [*names, *words[len(options) + 1 :]] or [None]
+    if arguments.experiment is None:
+        return _list_experiments(arguments)
 
-    def write_it(*part: str) -> str:
+    def command(*where: str) -> str:
         from fnnexp.config.commands import program, ranking_options, report_command
         from fnnexp.tracking.store import option
 
-        ranked = ranking_options(given.metric, given.margin)
+        ranked = ranking_options(arguments.metric, arguments.margin)
         return report_command(
-            given.experiment, part, store=option(given.uri), ranked=ranked, program=program()
+            arguments.experiment, where, store=option(arguments.uri), ranked=ranked, program=program()
         )
 
-    wrong = [word for word in given.where if not re.fullmatch(r"[^=]+=.+", word)]
-    if wrong:
+    invalid = [word for word in arguments.where if not re.fullmatch(r"[^=]+=.+", word)]
+    if invalid:
         raise FnnexpError(
-            f"'{wrong[0]}': one experiment is reported at a time, and of it the trials with KEY=VALUE; write "
-            f"{write_it('arch=tanh_128', 'batching=mini')}"
+            f"'{invalid[0]}': after the name of one experiment, only KEY=VALUE may follow; write "
+            f"{command('arch=tanh_128', 'batching=mini')}"
         )
     where: dict[str, str] = {}
-    for word in given.where:
+    for word in arguments.where:
         key, _, values = word.partition("=")
         if where.setdefault(key, values) != values:
-            both = write_it(f"{key}={where[key]},{values}")
+            both = command(f"{key}={where[key]},{values}")
             raise FnnexpError(f"{key} is given twice, as {where[key]} and {values}; write {both}")
     from fnnexp.reporting.write import write
 
     write(
-        given.experiment,
-        given.folder,
+        arguments.experiment,
+        arguments.folder,
         where=where,
-        metric=given.metric,
-        margin=given.margin,
-        tracking_uri=given.uri,
+        metric=arguments.metric,
+        margin=arguments.margin,
+        tracking_uri=arguments.uri,
     )
+    return 0
+
+
+def _list_experiments(arguments: argparse.Namespace) -> int:
+    """Print the experiments of the store. Refuse options that need the name of an experiment."""
+    from fnnexp import api
+    from fnnexp.config.commands import program
+    from fnnexp.reporting import listing
+
+    unusable = [
+        f"--{name}" for name in ("metric", "margin", "folder") if getattr(arguments, name) is not None
+    ]
+    if unusable:
+        raise FnnexpError(
+            f"{unusable[0]}: needs an experiment; write {program()} report NAME {unusable[0]} …; "
+            f"{program()} report lists the names"
+        )
+    listing.show(arguments.uri, api.new_console())
     return 0
 
 
 def _reproduce(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         "fnnexp reproduce",
-        description="Train the published experiments and lay their printed numbers beside.",
+        description="Train the published experiments and compare the results with the printed numbers.",
     )
-    parser.add_argument("--quick", action="store_true", help="fewer seeds and epochs, in under two minutes")
+    parser.add_argument(
+        "--quick", action="store_true", help="use fewer seeds and epochs; takes under two minutes"
+    )
     parser.add_argument("--engine", default="numpy", help="numpy (default) or numba, which is faster")
-    parser.add_argument("--folder", help="where the page and its files go (default: reports/reproduce)")
+    parser.add_argument("--folder", help="folder of the page and its files (default: reports/reproduce)")
     parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
-    given = parser.parse_args(words)
+    arguments = parser.parse_args(words)
     from fnnexp import api
 
-    api.reproduce(quick=given.quick, engine=given.engine, folder=given.folder, uri=given.uri)
+    api.reproduce(quick=arguments.quick, engine=arguments.engine, folder=arguments.folder, uri=arguments.uri)
     return 0
 
 
 def _gradcheck(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        "fnnexp gradcheck", description="Compare every gradient with finite differences."
+        "fnnexp gradcheck", description="Compare gradients with finite differences."
     )
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="an operation or an architecture (default: all)"
     )
-    given = parser.parse_args(words)
-    return _show_gradients(given.names)
+    arguments = parser.parse_args(words)
+    return _show_gradients(arguments.names)
 
 
 def _show_gradients(names: Sequence[str]) -> int:
-    """Print the checks of these names (none: all); return 1 when one fails that is not known to be wrong.
+    """Print the gradient checks of these names, or all checks without names; return 1 if one fails, else 0.
 
-    The derivative as published is wrong and is shown as failed. It counts when it is asked for by name.
+    The published derivative of tanh is wrong, and its check is shown as failed. It sets the status 1 only
+    when it is named.
     """
     from rich.table import Table
 
@@ -319,7 +362,7 @@ def _show_gradients(names: Sequence[str]) -> int:
         failed += not check.passed and not expected
         verdict = "[green]ok[/]" if check.passed else "[red]FAILED[/]"
         if not check.passed and check.name in gradcheck.KNOWN_WRONG:
-            verdict += " as it must: tanh applied a second time, as published"
+            verdict += " as expected: the published derivative applies tanh twice"
         table.add_row(check.name, f"{check.max_relative_error:.1e}", f"{check.tolerance:.0e}", verdict)
     terminal().print(table)
     return 1 if failed else 0
@@ -328,19 +371,19 @@ def _show_gradients(names: Sequence[str]) -> int:
 def _ui(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         "fnnexp ui",
-        description="Show the runs in MLflow's UI, on this machine only unless --host says otherwise.",
+        description="Show the runs in MLflow's UI. Only this machine can reach it, unless you set --host.",
     )
     parser.add_argument("--port", type=int, default=5000)
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="an address of this machine that others reach too; they may then change and delete every run",
+        help="an address that other machines can reach; their users may then change and delete every run",
     )
     parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
-    given = parser.parse_args(words)
+    arguments = parser.parse_args(words)
     from fnnexp.tracking.ui import serve
 
-    return serve(given.port, given.uri, given.host)
+    return serve(arguments.port, arguments.uri, arguments.host)
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {

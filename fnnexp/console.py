@@ -1,4 +1,4 @@
-"""What is shown: any text in any terminal, also one that goes; in a notebook a changing line and pictures."""
+"""Output on terminals of any encoding, and in notebooks: plain lines, a line that is replaced, and images."""
 
 from __future__ import annotations
 
@@ -19,26 +19,29 @@ LOOKALIKES = {
     "−": "-", "–": "-", "×": "x", "·": "|", "…": "...", "→": "->", "±": "+-", "≤": "<=", "≥": ">=", "²": "^2",
     "√": "sqrt ", "ε": "epsilon", "━": "=", "╌": "-", **{chr(dots): "*" for dots in range(0x2800, 0x2900)},
 }  # fmt: skip
-"""What stands for our own characters where an encoding lacks them; the last are a spinner's."""
+"""ASCII replacements of fnnexp's own characters, for encodings without them; the last are rich's spinner."""
 
 
-def _lookalikes(error: UnicodeError) -> tuple[str, int]:
-    """Handle what an encoding lacks, as `codecs.register_error` asks: any other character is written out."""
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    """Replace characters that an encoding lacks: by an entry of LOOKALIKES, or else by an escape sequence.
+
+    This is an error handler for `codecs.register_error`.
+    """
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    lacking = error.object[error.start : error.end]
-    shown = (LOOKALIKES.get(each) or each.encode("ascii", "backslashreplace").decode() for each in lacking)
-    return "".join(shown), error.end
+    characters = error.object[error.start : error.end]
+    replaced = (LOOKALIKES.get(c) or c.encode("ascii", "backslashreplace").decode() for c in characters)
+    return "".join(replaced), error.end
 
 
-LACKING = "fnnexp.lookalikes"
-"""The name of the way to encode, as an argument `errors` takes it."""
+ENCODE_ERRORS = "fnnexp.lookalikes"
+"""The name of this error handler, for the argument `errors` of streams and `str.encode`."""
 
-codecs.register_error(LACKING, _lookalikes)
+codecs.register_error(ENCODE_ERRORS, _replace)
 
 
 class AnyText:
-    r"""A stream that is written to as another, but takes what the other's encoding lacks.
+    r"""A stream that writes to another and accepts any text, also characters that its encoding lacks.
 
     >>> import io
     >>> ascii = io.TextIOWrapper(io.BytesIO(), "ascii")
@@ -52,55 +55,55 @@ class AnyText:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write the text; what the encoding lacks is a lookalike or written out."""
+        """Write the text, with characters that the encoding lacks replaced."""
         encoding = self._stream.encoding or "utf-8"
-        self._unless_full(self._stream.write, text.encode(encoding, LACKING).decode(encoding))
+        self._ignore_full_disk(self._stream.write, text.encode(encoding, ENCODE_ERRORS).decode(encoding))
         return len(text)
 
     def flush(self) -> None:
         """Flush the stream."""
-        self._unless_full(self._stream.flush)
+        self._ignore_full_disk(self._stream.flush)
 
-    def _unless_full(self, call: Callable[..., Any], *given: str) -> None:
-        """Call, and let a full disk behind the stream pass: the work goes on. rich notices a closed pipe."""
+    def _ignore_full_disk(self, call: Callable[..., Any], *arguments: str) -> None:
+        """Call a function and ignore a full disk, so that the work continues."""
         try:
-            call(*given)
+            call(*arguments)
         except OSError as error:
-            if isinstance(error, BrokenPipeError):
+            if isinstance(error, BrokenPipeError):  # rich handles a closed pipe
                 raise
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
 
-def terminal(**how: Any) -> Console:
-    """Return a console on standard output; no text of a store steers it, and no encoding stops it.
+def terminal(**options: Any) -> Console:
+    """Return a console on standard output that prints any text safely, in any encoding.
 
-    It turns silent when nobody reads it any more, as behind `| head`: the work goes on. `how` goes to
-    `rich.console.Console`.
+    Control characters in the text are escaped. When the reader of the output goes away, as after `| head`,
+    the console turns silent and the work continues. `options` are passed to `rich.console.Console`.
     """
-    from rich.console import Console  # workers do without
+    from rich.console import Console  # not at the top: workers do not need it
 
     class Terminal(Console):
         def render(
             self, renderable: RenderableType, options: ConsoleOptions | None = None
         ) -> Iterable[Segment]:
-            for each in super().render(renderable, options):
-                yield each if each.control else each._replace(text=printable(each.text))
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else segment._replace(text=printable(segment.text))
 
         def on_broken_pipe(self) -> None:
             with suppress(SystemExit):  # turn silent, without rich's exit
                 super().on_broken_pipe()
 
-    there = cast("TextIO", AnyText(sys.stdout)) if sys.stdout else None
-    console = Terminal(file=there, **how)
+    stream = cast("TextIO", AnyText(sys.stdout)) if sys.stdout else None
+    console = Terminal(file=stream, **options)
     if console.width < 1:  # COLUMNS=0
         console.width = 80
     return console
 
 
-class _Shown:
-    """Text that a notebook shows, and keeps, as it is: without quotes and without control characters."""
+class _PlainText:
+    """Text that a notebook displays and saves without quotes."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -110,48 +113,48 @@ class _Shown:
 
 
 def in_notebook() -> bool:
-    """Whether this process is a notebook's kernel, where a display can be replaced by another."""
+    """Return whether this process is the kernel of a notebook, where a display can be replaced."""
     shell = sys.modules.get("IPython")
     return shell is not None and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell"
 
 
 def line() -> Callable[[str], None] | None:
-    """Return a function that shows a line, and at its next call another in its place; elsewhere None.
+    """Return a function that shows a line and at each call replaces it; None outside of a notebook.
 
-    It needs no widgets: what a notebook is saved with is the last line.
+    It needs no widgets. A notebook is saved with the last line.
     """
     if not in_notebook():
         return None
     from IPython.display import display
 
-    handle = display(_Shown(""), display_id=True)
+    handle = display(_PlainText(""), display_id=True)
 
     def show(text: str) -> None:
-        handle.update(_Shown(text))
+        handle.update(_PlainText(text))
 
     return show
 
 
 def picture(png: bytes, width: int, height: int) -> None:
-    """Show a PNG so many pixels wide and high; a finer one is sharp also where a screen is."""
+    """Show a PNG with a width and height in CSS pixels; a PNG with more pixels is sharper on fine screens."""
     from IPython.display import Image, display
 
     display(Image(png, width=width, height=height))
 
 
-def bar(part: float, width: int = 30) -> str:
-    """Return a bar of which so large a part is full.
+def bar(fraction: float, width: int = 30) -> str:
+    """Return a progress bar of which this fraction is full, clipped to 0 and 1.
 
     >>> bar(0.5, 6), bar(0, 2), bar(1, 2)
     ('━━━╌╌╌', '╌╌', '━━')
     """
-    full = int(width * min(max(part, 0.0), 1.0))
+    full = int(width * min(max(fraction, 0.0), 1.0))
     return "━" * full + "╌" * (width - full)
 
 
 @contextmanager
 def without_widget_warnings() -> Iterator[None]:
-    """Let no library that is imported meanwhile warn that there are no widgets: our bars need none."""
+    """Suppress the warnings of imported libraries about missing widgets, which fnnexp does not use."""
     if not in_notebook():
         yield
         return

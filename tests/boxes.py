@@ -1,15 +1,15 @@
-"""Whether what a figure shows lies apart, by the boxes that Matplotlib gives."""
+"""Check that the elements of a figure do not overlap, by Matplotlib's bounding boxes."""
 
 from itertools import combinations
 
 
 def apart(boxes):
-    """Whether no box overlaps another."""
+    """Return whether no two boxes overlap."""
     return not any(a.overlaps(b) for a, b in combinations(boxes, 2))
 
 
 def assert_legible(figure):
-    """Draw a figure; none of its panels with their labels, its texts and its legend may overlap another."""
+    """Assert that panels with their labels, texts and the legend of a figure do not overlap."""
     figure.draw_without_rendering()
     legend = figure.legends[0].get_window_extent()
     texts = [text.get_window_extent() for text in figure.texts]

@@ -1,4 +1,4 @@
-"""Every test stands in a folder of its own; the data cache and an empty MLflow store are made once."""
+"""Fixtures of all tests: a working directory for each test, a shared data cache, and a shared empty store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VARIABLES = ("MLFLOW_TRACKING_URI", "HYDRA_FULL_ERROR")
 
 @pytest.fixture(scope="session", autouse=True)
 def shared_cache(tmp_path_factory):
-    """Keep prepared data where no test of another session, and no user, has put anything."""
+    """Use a new data cache for the session, shared with no user and no other session."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("FNNEXP_CACHE", str(folder))
@@ -33,7 +33,7 @@ def shared_cache(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def own_folder(shared_cache, tmp_path, monkeypatch):
-    """Give the test a working directory of its own, and MLflow's defaults."""
+    """Run the test in its own working directory, with MLflow's defaults."""
     monkeypatch.chdir(tmp_path)
     for variable in VARIABLES:
         monkeypatch.delenv(variable, raising=False)
@@ -42,9 +42,9 @@ def own_folder(shared_cache, tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def own_logging():
-    """Take back what Hydra does to the root logger.
+    """Restore the root logger after Hydra has changed it.
 
-    ``--info`` leaves it at DEBUG, where Hydra composes every config twice more to print it.
+    ``--info`` leaves its level at DEBUG, where Hydra composes every config two more times to print it.
     """
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
@@ -56,7 +56,7 @@ def own_logging():
 
 @pytest.fixture(scope="module")
 def one_blas_thread():
-    """Compute in this process as a worker does."""
+    """Compute with one BLAS thread, as workers do."""
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, "blas"):
@@ -65,16 +65,16 @@ def one_blas_thread():
 
 @pytest.fixture(scope="session")
 def mnist():
-    """Return the path of real MNIST; a machine that has none skips the test."""
+    """Return the path of real MNIST; skip the test on machines without it."""
     path = os.environ.get("FNNEXP_MNIST")
     if not path:
-        pytest.skip("FNNEXP_MNIST is not set, so there is no real MNIST here")
+        pytest.skip("FNNEXP_MNIST is not set, so this machine has no real MNIST")
     return path
 
 
 LONG = ("test_chaos", "test_cluster", "test_environments", "test_file_forms", "test_notebooks", "test_pasted",
         "test_pressure", "test_servers", "test_ui_walk")  # fmt: skip
-"""The files whose tests `make test` leaves to `make test-long`."""
+"""Test files that `make test-long` runs and `make test` does not."""
 
 
 def pytest_collection_modifyitems(items):
@@ -85,14 +85,16 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_make_parametrize_id(val, argname):
-    """Call bytes by their argument's name: what was packed tells the time, and processes that share the suite
-    must find tests of the same names."""
+    """Name bytes by their argument.
+
+    Compressed bytes contain the time, and processes that share the suite must collect the same test names.
+    """
     return argname if isinstance(val, bytes) else None
 
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command did: its exit status and what it wrote."""
+    """The result of a command: its exit status and its output."""
 
     status: int
     out: str
@@ -117,8 +119,8 @@ def invoke(shared_cache):
             ):
                 try:
                     status = main(words)
-                except SystemExit as left:  # argparse's way out
-                    status = left.code if isinstance(left.code, int) else 0 if left.code is None else 1
+                except SystemExit as error:  # raised by argparse
+                    status = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
         finally:
             sys.argv = argv
             os.environ.clear()
@@ -134,7 +136,7 @@ def invoke(shared_cache):
 def empty_store(tmp_path_factory):
     """Return ``empty_store(folder)``, which puts an empty mlflow.db there and returns its URI.
 
-    Making one takes MLflow seconds, copying one nothing.
+    MLflow takes seconds to make a store; copying is immediate.
     """
     from mlflow import MlflowClient
 
@@ -151,13 +153,13 @@ def empty_store(tmp_path_factory):
 
 @pytest.fixture
 def store(empty_store, own_folder):
-    """Put an empty store where the test stands; return its URI."""
+    """Put an empty store into the working directory; return its URI."""
     return empty_store(own_folder)
 
 
 @pytest.fixture
 def started(monkeypatch):
-    """Collect the commands that `fnnexp ui` would run, and run none; each would end with status 7."""
+    """Return the commands that `fnnexp ui` would start; none is started, and each ends with status 7."""
     from fnnexp.tracking import ui
 
     commands = []
@@ -175,7 +177,7 @@ def started(monkeypatch):
 
 @pytest.fixture(scope="session")
 def loader(shared_cache):
-    """Return Hydra's loader of our configs, which outlives the Hydra that it came from."""
+    """Return Hydra's loader of fnnexp's configs."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
@@ -200,13 +202,13 @@ def jobs_of(shared_cache):
 
 @pytest.fixture(scope="session")
 def trials_of(jobs_of):
-    """Return ``trials_of(*overrides)``: the trials of a command line, on digits unless it says otherwise."""
+    """Return ``trials_of(*overrides)``: the trials of a command line, with digits as the default data."""
     from fnnexp.config.resolve import trial
     from fnnexp.data import datasets as data
 
     def trials(*overrides, config="config"):
-        usual = () if any(each.startswith("data=") for each in overrides) else ("data=digits",)
-        jobs = jobs_of(*usual, *overrides, config=config)
+        default = () if any(word.startswith("data=") for word in overrides) else ("data=digits",)
+        jobs = jobs_of(*default, *overrides, config=config)
         return [trial(job, data.prepare(job.config.data.name, job.config.data.path)) for job in jobs]
 
     return trials
@@ -214,34 +216,37 @@ def trials_of(jobs_of):
 
 @pytest.fixture(scope="session")
 def train_alone():
-    """Return ``alone(trial, engine)``: its records and weights when trained here, by itself, in one go."""
+    """Return a function of (trial, engine) that trains the trial alone, here and without interruption.
+
+    It returns the records and the named weights, and trains each trial once in a session.
+    """
     from threadpoolctl import threadpool_limits
 
     from fnnexp.data import datasets as data
     from fnnexp.nn.network import Parameters
     from fnnexp.nn.training import advance, start
 
-    done = {}
+    results = {}
 
-    def train(trial, engine="numpy"):
+    def train_once(trial, engine="numpy"):
         key = trial.numbers_id, engine
-        if key not in done:
-            done[key] = trained(trial, engine)
-        return done[key]
+        if key not in results:
+            results[key] = train(trial, engine)
+        return results[key]
 
-    def trained(trial, engine):
+    def train(trial, engine):
         with threadpool_limits(1, "blas"):
             untrained, arrays = start(trial.recipe, [trial.lane()]), data.load(trial.data)
             stack, records = advance(trial.recipe, untrained, arrays, engine=engine)
         theta = stack.theta[0] if stack.lanes else records[-1].theta
         return records, Parameters(trial.recipe.architecture, theta[None]).named(0)
 
-    return train
+    return train_once
 
 
 @pytest.fixture(scope="session")
 def same_bits():
-    """Return ``same_bits(a, b)``: whether two sets of named arrays are the same to the bit."""
+    """Return ``same_bits(a, b)``: whether two dicts of arrays are bitwise the same."""
 
     def same(a, b):
         return list(a) == list(b) and all(
@@ -256,7 +261,7 @@ def same_bits():
 
 @pytest.fixture(scope="session")
 def agrees(train_alone, same_bits):
-    """Return a check that every trial's curve and weights in the store are those it has when alone."""
+    """Return a check that each trial in the store has the curve and weights of the trial trained alone."""
 
     from stores import curve_in, points, runs_in, weights_in
 

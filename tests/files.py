@@ -1,4 +1,4 @@
-"""How data sets in files are named, and what a checkpoint was before curves had files of their own."""
+"""Names of the files of a data set, and checkpoints in the first format, with the curve in the same file."""
 
 import io
 import json
@@ -21,7 +21,7 @@ IDX_NAMES = dict(
 
 
 def in_first_format(checkpoint):
-    """Return the arrays of a checkpoint with its whole curve in its description, as they were at first."""
+    """Return the arrays of a checkpoint in the first format, with the curve in its description."""
     arrays = dict(np.load(io.BytesIO(checkpoint.read_bytes())))
     meta = json.loads(arrays["meta"].tobytes())
     (curve,) = checkpoint.parent.glob(f"{checkpoint.name.partition('.')[0]}.{meta['curve']['file']}.curve")

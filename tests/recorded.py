@@ -1,4 +1,4 @@
-"""Frames of trials that were trained on real MNIST and recorded, as `runs.csv` of their reports."""
+"""Recorded frames of trials on real MNIST; each is the `runs.csv` of a report."""
 
 from pathlib import Path
 
@@ -10,5 +10,5 @@ FOLDER = Path(__file__).parent / "results" / "recorded"
 
 
 def recorded(*names):
-    """Return the runs of these files together; each file's `command` says what trained them."""
+    """Return the runs of these files in one frame; the column `command` says how they were trained."""
     return restore_types(pd.concat([pd.read_csv(FOLDER / f"{name}.csv") for name in names]), "runs")

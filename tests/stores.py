@@ -1,4 +1,4 @@
-"""What a store holds, read by means that know nothing of ours: MLflow's client, SQLite, NumPy."""
+"""Read and make stores without fnnexp's code, by MLflow's client, SQLite and NumPy alone."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from mlflow import MlflowClient
 
 
 def runs_in(folder, experiment="digits"):
-    """Return MLflow's runs of an experiment's trials by id; a trial with two of them fails."""
+    """Return the MLflow run of each trial of an experiment, by trial id; fail if a trial has two runs."""
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
-    there = client.get_experiment_by_name(experiment)
-    found = client.search_runs([there.experiment_id], max_results=1000) if there else []
-    found = [one for one in found if "fnnexp.report" not in one.data.tags]
-    by_trial = {one.data.tags["fnnexp.trial"]: one for one in found}
-    assert len(by_trial) == len(found), "a trial has more than one run"
+    found = client.get_experiment_by_name(experiment)
+    runs = client.search_runs([found.experiment_id], max_results=1000) if found else []
+    runs = [run for run in runs if "fnnexp.report" not in run.data.tags]
+    by_trial = {run.data.tags["fnnexp.trial"]: run for run in runs}
+    assert len(by_trial) == len(runs), "a trial has more than one run"
     return by_trial
 
 
 def curve_in(folder, run_id):
-    """Return (metric, epoch, value) of a run as rows of the database, which knows nothing of our reading.
+    """Return the curves of a run as (metric, epoch, value) rows of the database.
 
-    What is one value a run, and no curve, is left out.
+    Metrics with one value for each run are omitted.
     """
     with closing(sqlite3.connect(folder / "mlflow.db")) as database:
         rows = database.execute(
@@ -36,7 +36,7 @@ def curve_in(folder, run_id):
 
 
 def points(records):
-    """Return (metric, epoch, value) of records, as MLflow is to hold them."""
+    """Return records as the (metric, epoch, value) rows that MLflow must store."""
     return sorted(
         (name, record.epoch, value)
         for record in records
@@ -46,54 +46,55 @@ def points(records):
 
 
 def weights_in(folder, run_id):
+    """Return the arrays of the artifact `weights.npz` of a run."""
     file = next((folder / "mlruns").glob(f"*/{run_id}/artifacts/weights.npz"))
     with np.load(file, allow_pickle=False) as arrays:
         return dict(arrays)
 
 
 def results(uri, experiment):
-    """Return each trial's status, params, curve and weights as MLflow's own client gives them."""
+    """Return the status, params, curve and weights of each trial, read by MLflow's client."""
     client = MlflowClient(uri)
     runs = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
-    found = {}
-    for one in runs:
+    by_trial = {}
+    for run in runs:
         curve = {
             (name, point.step): point.value
-            for name in one.data.metrics
-            for point in client.get_metric_history(one.info.run_id, name)
+            for name in run.data.metrics
+            for point in client.get_metric_history(run.info.run_id, name)
         }
-        with np.load(client.download_artifacts(one.info.run_id, "weights.npz"), allow_pickle=False) as arrays:
-            found[one.data.tags["fnnexp.trial"]] = one.info.status, one.data.params, curve, dict(arrays)
-    assert len(found) == len(runs), "a trial has more than one run"
-    return found
+        with np.load(client.download_artifacts(run.info.run_id, "weights.npz"), allow_pickle=False) as arrays:
+            by_trial[run.data.tags["fnnexp.trial"]] = run.info.status, run.data.params, curve, dict(arrays)
+    assert len(by_trial) == len(runs), "a trial has more than one run"
+    return by_trial
 
 
-def assert_same_results(found, expected, same_bits):
-    """Compare two answers of :func:`results`."""
-    assert found.keys() == expected.keys()
+def assert_same_results(actual, expected, same_bits):
+    """Assert that two values of :func:`results` are equal, with bitwise the same weights."""
+    assert actual.keys() == expected.keys()
     for trial, (*facts, weights) in expected.items():
-        assert list(found[trial][:3]) == facts
-        assert same_bits(found[trial][3], weights)
+        assert list(actual[trial][:3]) == facts
+        assert same_bits(actual[trial][3], weights)
 
 
 def copy_run(folder, count, experiment="digits"):
-    """Copy the one finished run of a store ``count`` times, each as the run of a trial of its own."""
+    """Copy the only run of an experiment ``count`` times, each as the run of a new trial."""
     with closing(sqlite3.connect(folder / "mlflow.db")) as database:
         (experiment_id,) = database.execute(
             "SELECT experiment_id FROM experiments WHERE name = ?", (experiment,)
         ).fetchone()
-        (model,) = database.execute(
+        (original,) = database.execute(
             "SELECT run_uuid FROM runs WHERE experiment_id = ?", (experiment_id,)
         ).fetchone()
         database.execute("CREATE TEMP TABLE copies (id TEXT)")
         database.executemany("INSERT INTO copies VALUES (?)", [(f"{k:032x}",) for k in range(count)])
         for table in ("runs", "tags", "params", "metrics", "latest_metrics"):
             columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
-            taken = ", ".join("copies.id" if name == "run_uuid" else f"{table}.{name}" for name in columns)
+            values = ", ".join("copies.id" if name == "run_uuid" else f"{table}.{name}" for name in columns)
             database.execute(
-                f"INSERT INTO {table} ({', '.join(columns)}) SELECT {taken} FROM {table}, copies "
+                f"INSERT INTO {table} ({', '.join(columns)}) SELECT {values} FROM {table}, copies "
                 "WHERE run_uuid = ?",
-                (model,),
+                (original,),
             )
         for tag in ("fnnexp.trial", "fnnexp.numbers"):
             database.execute(
@@ -103,13 +104,13 @@ def copy_run(folder, count, experiment="digits"):
 
 
 OLD = "0584bdc529eb"
-"""The revision of MLflow 2.20's tables; the next one makes the table `logged_models`."""
+"""The revision of the tables of MLflow 2.20; the next revision adds the table `logged_models`."""
 
 
 def make_old_store(file, like=None, revision=OLD):
-    """Make a store as an older MLflow did; its runs are those of another file.
+    """Make a store as an older MLflow version made it, with the runs of the file `like`.
 
-    MLflow's own steps make the tables, up to a revision, as they did in that version.
+    MLflow's migrations make the tables up to a revision, as that version had them.
     """
     from alembic import command
     from mlflow.store.db.utils import _get_alembic_config, create_sqlalchemy_engine
@@ -123,21 +124,21 @@ def make_old_store(file, like=None, revision=OLD):
         command.upgrade(config, revision)
     engine.dispose()
     with closing(sqlite3.connect(file)) as database:
-        for table in HELD if like else ():
-            there = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
+        for table in TABLES_OF_RUNS if like else ():
+            old_columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
             database.execute("ATTACH ? AS new", (str(like),))
-            here = {row[1] for row in database.execute(f"PRAGMA new.table_info({table})")}
-            names = ", ".join(name for name in there if name in here)
+            new_columns = {row[1] for row in database.execute(f"PRAGMA new.table_info({table})")}
+            names = ", ".join(name for name in old_columns if name in new_columns)
             database.execute(f"INSERT INTO main.{table} ({names}) SELECT {names} FROM new.{table}")
             database.commit()
             database.execute("DETACH new")
 
 
-HELD = ("experiments", "experiment_tags", "runs", "tags", "params", "metrics", "latest_metrics")
+TABLES_OF_RUNS = ("experiments", "experiment_tags", "runs", "tags", "params", "metrics", "latest_metrics")
 
 
 def rows_of_runs(file):
-    """Return the rows that an older MLflow has of a file's runs, read by SQLite."""
+    """Return the rows of runs in a file, with the columns that older MLflow versions have too."""
     columns = {"metrics": "run_uuid, key, step, value", "runs": "run_uuid, name, status, artifact_uri"}
     with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as database:
         return {
@@ -147,6 +148,6 @@ def rows_of_runs(file):
 
 
 def revision_of(file):
-    """Return the revision that a file says it has."""
+    """Return the revision of the tables that a file records."""
     with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as database:
         return database.execute("SELECT version_num FROM alembic_version").fetchone()[0]

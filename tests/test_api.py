@@ -1,4 +1,4 @@
-"""A sweep from Python is the command line's."""
+"""A sweep from Python runs the same trials as the command line and returns their frame."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fnnexp.errors import FnnexpError
 SMALL = {"data": "digits", "epochs": 1, "execution.n_jobs": 1}
 
 
-def test_a_sweep_returns_its_trials_and_the_same_call_trains_nothing_again(store, capsys):
+def test_a_sweep_returns_its_trials_and_a_second_call_trains_none_of_them(store, capsys):
     runs = fnnexp.sweep("init_grid", init=["max", "he"], seed=range(2), **SMALL)
     assert runs.groupby("init", observed=True)["seed"].agg(set).to_dict() == {"max": {0, 1}, "he": {0, 1}}
     assert set(runs["status"]) == {"finished"}
@@ -29,7 +29,9 @@ def test_a_sweep_returns_its_trials_and_the_same_call_trains_nothing_again(store
     assert set(runs["run_id"]) < set(more["run_id"])
 
 
-def test_a_sweep_from_python_trains_what_the_command_line_names(store, own_folder, invoke, agrees, trials_of):
+def test_a_sweep_from_python_trains_the_same_trials_as_the_command_line(
+    store, own_folder, invoke, agrees, trials_of
+):
     words = ["arch=tanh_128,relu_100", "init=he", "optimizer.lr=0.1,0.2", "data=digits", "epochs=1"]
     runs = fnnexp.sweep("arch=tanh_128,relu_100", init="he", **{"optimizer.lr": [0.1, 0.2]}, **SMALL)
     ran = invoke("-m", *words, "dry_run=true")
@@ -39,19 +41,17 @@ def test_a_sweep_from_python_trains_what_the_command_line_names(store, own_folde
     assert len(runs) == 4
 
 
-def test_a_sweep_from_python_holds_out_what_the_command_line_does_and_says_so_where_it_holds_out_none(
-    store, capsys
-):
-    held = fnnexp.sweep("init_grid", init="he", seed=0, **SMALL)
-    assert held["data.validation"].tolist() == fnnexp.sweep(**SMALL)["data.validation"].tolist() == [237]
-    assert held["val_accuracy"].notna().all()
+def test_validation_rows_are_held_out_by_default_from_python_too(store, capsys):
+    runs = fnnexp.sweep("init_grid", init="he", seed=0, **SMALL)
+    assert runs["data.validation"].tolist() == fnnexp.sweep(**SMALL)["data.validation"].tolist() == [237]
+    assert runs["val_accuracy"].notna().all()
     assert "chosen by the test images" not in capsys.readouterr().out
-    none = fnnexp.sweep(**SMALL, **{"data.validation": 0})
-    assert none["val_accuracy"].isna().all()
+    runs = fnnexp.sweep(**SMALL, **{"data.validation": 0})
+    assert runs["val_accuracy"].isna().all()
     assert capsys.readouterr().out.count("chosen by the test images, which is optimistic") == 1
 
 
-def test_the_frame_holds_the_sweeps_trials_alone(store):
+def test_the_returned_frame_contains_only_the_trials_of_the_sweep(store):
     fnnexp.sweep(arch="tanh_128", init="he", **SMALL)
     runs = fnnexp.sweep(arch="relu_100", init=["max", "normal"], **SMALL)
     assert runs["arch"].cat.categories.tolist() == ["relu_100"]
@@ -59,7 +59,7 @@ def test_the_frame_holds_the_sweeps_trials_alone(store):
     assert len(fnnexp.runs("digits")) == 3
 
 
-def test_a_grid_of_ones_own_is_found_in_its_folder(store, own_folder):
+def test_a_user_defined_grid_is_found_in_config_dir(store, own_folder):
     (own_folder / "my grids").mkdir()
     (own_folder / "my grids" / "mine.yaml").write_text(
         "defaults: [config, _self_]\nhydra:\n  sweeper:\n    params:\n      arch.hidden: '[8],[6,4]'\n"
@@ -69,43 +69,43 @@ def test_a_grid_of_ones_own_is_found_in_its_folder(store, own_folder):
     assert set(fnnexp.runs("mine")["trial"]) == set(runs["trial"])
 
 
-def test_a_trial_that_fails_is_told_and_costs_no_other(store, monkeypatch, capsys):
+def test_a_failed_trial_is_printed_and_does_not_stop_the_others(store, monkeypatch, capsys):
     from fnnexp.nn.pieces.activations import ACTIVATIONS, Activation
 
     def broken(Z):
         raise MemoryError("no more")
 
-    whole = ACTIVATIONS["tanh"]
-    monkeypatch.setitem(ACTIVATIONS, "tanh", Activation(broken, whole.slope))
+    tanh = ACTIVATIONS["tanh"]
+    monkeypatch.setitem(ACTIVATIONS, "tanh", Activation(broken, tanh.slope))
     runs = fnnexp.sweep(arch=["relu_100", "tanh_128"], **SMALL, **{"execution.retries": 0})
     assert runs.set_index("arch")["status"].to_dict() == {"relu_100": "finished", "tanh_128": "failed"}
     assert "MemoryError: no more" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("grid", "choices", "said"),
+    ("grid", "choices", "message"),
     [
         ("card_gird", {}, "Did you mean 'card_grid'?"),
         ("init_grid", {"init": "hee"}, "init=hee: must be one of .* Did you mean 'he'?"),
         ("init_grid", {"seed": []}, r"seed=\[\]: has no values"),
         ("init_grid", {"seed": object}, "seed=.*: must be a number"),
         ("init_grid", {"epoch": 1}, "epoch: there is no such key; .* Did you mean 'epochs'?"),
-        ("init_grid", {"dry_run": True}, "dry_run=true shows on the command line"),
-        ("init_grid", {"config_dir": "nowhere"}, "config_dir='nowhere': there is no such folder"),
+        ("init_grid", {"dry_run": True}, "dry_run=true works on the command line only"),
+        ("init_grid", {"config_dir": "nowhere"}, "config_dir='nowhere': this folder does not exist"),
         (None, {"data": "files", "data.path": "C:\\a b'c\\"}, r"C:\\a b'c\\ does not exist"),
         (None, {"seed": range(20_000)}, "more than 10000 jobs"),
-        (3, {}, r"sweep\(3\): a grid is named by a string"),
+        (3, {}, r"sweep\(3\): the grid must be a string"),
         (None, {"arch.hidden": []}, r"arch.hidden=\[\]: has no values"),
     ],
 )
-def test_bad_input_is_a_clear_error_before_anything_trains(grid, choices, said, own_folder):
-    with pytest.raises(FnnexpError, match=said):
+def test_bad_input_raises_before_anything_trains(grid, choices, message, own_folder):
+    with pytest.raises(FnnexpError, match=message):
         fnnexp.sweep(grid, **choices)
     assert not list(own_folder.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("given", "wanted"),
+    ("value", "expected"),
     [
         ([8], [8]),
         ((64, 16), [64, 16]),
@@ -116,31 +116,29 @@ def test_bad_input_is_a_clear_error_before_anything_trains(grid, choices, said, 
         (None, [64, 32]),
     ],
 )
-def test_widths_that_are_no_list_of_lists_are_refused_and_what_is_to_be_written_is_taken(
-    given, wanted, own_folder
-):
+def test_widths_that_are_not_a_list_of_lists_are_refused_with_a_call_that_works(value, expected, own_folder):
     with pytest.raises(FnnexpError, match="must be a list of lists") as caught:
-        fnnexp.sweep("demo", **{"arch.hidden": given})
+        fnnexp.sweep("demo", **{"arch.hidden": value})
     assert not list(own_folder.iterdir())
     (choice,) = ast.literal_eval(str(caught.value).partition("write **")[2]).items()
     (job,) = jobs_of(Command(overrides=(api.override(*choice),), multirun=True))
-    assert job.config.arch.hidden == wanted
+    assert job.config.arch.hidden == expected
 
 
 @pytest.mark.parametrize("choice", [{"seed": [[0, 1]]}, {"init": [["he", "max"], "xavier"]}, {"dtype": [()]}])
-def test_lists_within_the_list_that_is_swept_over_are_refused(choice, own_folder):
+def test_lists_within_the_list_of_a_sweep_are_refused(choice, own_folder):
     with pytest.raises(FnnexpError, match="must be one value, or one list of values to sweep over"):
         fnnexp.sweep(**choice)
     assert not list(own_folder.iterdir())
 
 
-def test_an_override_that_is_no_string_is_refused(own_folder):
-    with pytest.raises(FnnexpError, match=r"sweep\(…, 3\): an override is a string"):
+def test_an_override_that_is_not_a_string_is_refused(own_folder):
+    with pytest.raises(FnnexpError, match=r"sweep\(…, 3\): an override must be a string"):
         fnnexp.sweep("demo", 3)
     assert not list(own_folder.iterdir())
 
 
-def test_values_that_can_be_read_only_once_are_all_swept_over(store):
+def test_values_of_an_iterator_are_all_swept_over(store):
     runs = fnnexp.sweep(arch="tanh_128", batching="full", seed=iter([3, 4]), **SMALL)
     assert set(runs["seed"]) == {3, 4}
 
@@ -149,14 +147,14 @@ TEXTS = ["he", "a b", "true", "it's", "C:\\x\\", "a,b", "${x}", "", ".5", "~/x",
 
 
 @pytest.mark.parametrize("value", [0, -3, 2.5, 1e-5, True, None, *TEXTS, [1, 2], TEXTS, [[1, "a'"], [None]]])
-def test_a_choice_reaches_hydra_as_it_was_given(value, loader):
+def test_hydra_parses_an_override_to_the_original_value(value, loader):
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     (parsed,) = OverridesParser.create(loader).parse_overrides([api.override("key", value)])
-    swept = parsed.is_sweep_override()
-    found = [parsed._convert_value(one) for one in parsed.value().list] if swept else parsed.value()
-    assert found == value
-    assert type(found) is type(value)
+    is_sweep = parsed.is_sweep_override()
+    parsed_value = [parsed._convert_value(v) for v in parsed.value().list] if is_sweep else parsed.value()
+    assert parsed_value == value
+    assert type(parsed_value) is type(value)
 
 
 APP = """
@@ -182,7 +180,7 @@ def test_a_sweep_runs_within_a_hydra_app(own_folder):
     assert "trained 2" in ran.stdout
 
 
-def test_hydra_composes_for_others_as_before_a_sweep(store, own_folder):
+def test_a_sweep_leaves_hydra_usable_for_the_caller(store, own_folder):
     from hydra import compose, initialize_config_dir, version
     from hydra.core.global_hydra import GlobalHydra
 

@@ -1,8 +1,8 @@
-"""Law 11: after any public call the caller's world is as it was, in any thread.
+"""Law 11: a public call leaves the state of the calling process unchanged, in any thread.
 
-What a library sets when it is first imported is not ours, so all are imported first. MLflow then configures
-its own loggers, and SciPy, urllib3 and others add warning filters. MLflow's telemetry, a thread and a
-variable, is off.
+All libraries are imported first, because a first import changes state that fnnexp does not control: MLflow
+configures loggers, and SciPy, urllib3 and others add warning filters. MLflow's telemetry is off; it would
+start a thread and set a variable.
 """
 
 from __future__ import annotations
@@ -44,33 +44,39 @@ from fnnexp.sweeping.executor import Executor
 for name in fnnexp.__all__:
     getattr(fnnexp, name)
 
-THEIRS = ("ExecutorManagerThread", "QueueFeederThread", "MlflowLocalArtifactRepository", "MLflowTelemetry")
-"""Threads of loky's pool, which the next call of joblib takes over, and of MLflow's client."""
+LIBRARY_THREADS = (
+    "ExecutorManagerThread",
+    "QueueFeederThread",
+    "MlflowLocalArtifactRepository",
+    "MLflowTelemetry",
+)
+"""Threads of loky's pool, which the next call of joblib reuses, and of MLflow's client."""
 
 OPTIONS = ("display.max_rows", "display.precision", "display.float_format", "plotting.backend")
 
 
 def loggers():
-    """Return what is set of each logger, without the handlers of pytest, which come and go."""
-    there = logging.root.manager.loggerDict
+    """Return the settings of each logger, without pytest's handlers, which come and go."""
     return {
-        name: (each.level, handlers, tuple(each.filters), each.propagate, each.disabled)
-        for name, each in [("", logging.root), *there.items()]
-        if isinstance(each, logging.Logger)
-        for handlers in [tuple(one for one in each.handlers if "_pytest" not in type(one).__module__)]
+        name: (logger.level, handlers, tuple(logger.filters), logger.propagate, logger.disabled)
+        for name, logger in [("", logging.root), *logging.root.manager.loggerDict.items()]
+        if isinstance(logger, logging.Logger)
+        for handlers in [tuple(h for h in logger.handlers if "_pytest" not in type(h).__module__)]
     }
 
 
 def threads():
-    """Return the threads that are ours or the caller's; those that hand out segments end with them."""
-    for each in threading.enumerate():
-        if "_serve" in each.name:
-            each.join(60)
-    return sorted(each.name for each in threading.enumerate() if not each.name.startswith(THEIRS))
+    """Return the names of fnnexp's and the caller's threads, once the threads of segments have ended."""
+    for thread in threading.enumerate():
+        if "_serve" in thread.name:
+            thread.join(60)
+    return sorted(
+        thread.name for thread in threading.enumerate() if not thread.name.startswith(LIBRARY_THREADS)
+    )
 
 
-def world():
-    """Return what a program may have set, by name."""
+def process_state():
+    """Return the settings of this process that a program may have changed, by name."""
     handled = [number for number in signal.valid_signals() if number not in (9, 19)]
     hydra, job, config = GlobalHydra.instance(), JobRuntime.instance(), HydraConfig.instance()
     mask = getattr(signal, "pthread_sigmask", None)
@@ -91,7 +97,7 @@ def world():
         "all of logging": (logging.root.manager.disable, logging.getLoggerClass(), logging.raiseExceptions),
         "random": (random.getstate(), str(np.random.get_state()), repr(decimal.getcontext())),  # noqa: NPY002
         "numpy": (np.geterr(), np.geterrcall(), repr(np.get_printoptions())),
-        "blas": {each["filepath"]: each["num_threads"] for each in threadpool_info()},
+        "blas": {library["filepath"]: library["num_threads"] for library in threadpool_info()},
         "start method": multiprocessing.get_start_method(allow_none=True),
         "pandas": {option: pd.get_option(option) for option in OPTIONS},
         "matplotlib": {key: dict.__getitem__(mpl.rcParams, key) for key in mpl.rcParams},
@@ -103,21 +109,22 @@ def world():
 
 
 def changes(before, after):
-    """Return what differs, of what was there before: what is imported meanwhile makes loggers of its own."""
-    found = {}
-    for name, was in before.items():
-        parts = was if isinstance(was, dict) else {"": was}
-        now = after[name] if isinstance(was, dict) else {"": after[name]}
-        keys = parts if name == "logging" else parts.keys() | now.keys()
-        found |= {
-            (name, key): (parts.get(key), now.get(key)) for key in keys if parts.get(key) != now.get(key)
-        }
-    return found
+    """Return the settings that differ, each with its old and new value.
+
+    New loggers do not count: modules that are imported in between create them.
+    """
+    changed = {}
+    for name, value in before.items():
+        old = value if isinstance(value, dict) else {"": value}
+        new = after[name] if isinstance(value, dict) else {"": after[name]}
+        keys = old if name == "logging" else old.keys() | new.keys()
+        changed |= {(name, key): (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
+    return changed
 
 
 @pytest.fixture(scope="module")
-def place(empty_store, tmp_path_factory):
-    """Return a folder with a store and a sweep in it, and the frames of that sweep."""
+def recorded_sweep(empty_store, tmp_path_factory):
+    """Return a folder whose store contains a sweep, and the frames of that sweep."""
     folder = tmp_path_factory.mktemp("caller")
     empty_store(folder)
     with contextlib.chdir(folder):
@@ -126,9 +133,9 @@ def place(empty_store, tmp_path_factory):
 
 
 @pytest.fixture
-def odd_world(place, tmp_path, monkeypatch):
-    """Stand in a program that has set whatever can be set to what nobody else would, and return its world."""
-    folder, *_ = place
+def unusual_state(recorded_sweep, tmp_path, monkeypatch):
+    """Change every setting that a program may change to an unusual value, and return the state."""
+    folder, *_ = recorded_sweep
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
@@ -137,34 +144,34 @@ def odd_world(place, tmp_path, monkeypatch):
     monkeypatch.setattr(logging.root.manager, "disable", 3)
     for number, name in enumerate(["mlflow", "alembic", "mlflow.store.db.utils", "hydra", "matplotlib"]):
         monkeypatch.setattr(logging.getLogger(name), "level", 41 + number)
-    own = [signal.SIGINT, signal.SIGTERM]
-    handlers = [signal.signal(number, lambda *_: None) for number in own]
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    handlers = [signal.signal(number, lambda *_: None) for number in numbers]
     collecting, threshold = gc.isenabled(), gc.get_threshold()
-    settled = multiprocessing.get_start_method(allow_none=True)
-    with contextlib.ExitStack() as held:
-        held.enter_context(
+    start_method = multiprocessing.get_start_method(allow_none=True)
+    with contextlib.ExitStack() as settings:
+        settings.enter_context(
             initialize_config_dir(version_base="1.2", config_dir=str(tmp_path), job_name="mine")
         )
-        held.callback(BaseContainer._resolvers.update, dict(BaseContainer._resolvers))
+        settings.callback(BaseContainer._resolvers.update, dict(BaseContainer._resolvers))
         OmegaConf.register_new_resolver("now", lambda: "never", replace=True)
-        held.enter_context(warnings.catch_warnings())
+        settings.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("default", message="nothing at all")
-        held.enter_context(np.errstate(under="ignore", over="ignore", divide="ignore", invalid="ignore"))
-        held.enter_context(threadpool_limits(2, "blas"))
-        held.enter_context(pd.option_context("display.max_rows", 7, "display.precision", 3))
-        held.enter_context(mpl.rc_context({"svg.fonttype": "none", "lines.linewidth": 7.5}))
-        held.callback(plt.close, plt.figure())
-        held.enter_context(mlflow.start_run(run_name="theirs"))
+        settings.enter_context(np.errstate(under="ignore", over="ignore", divide="ignore", invalid="ignore"))
+        settings.enter_context(threadpool_limits(2, "blas"))
+        settings.enter_context(pd.option_context("display.max_rows", 7, "display.precision", 3))
+        settings.enter_context(mpl.rc_context({"svg.fonttype": "none", "lines.linewidth": 7.5}))
+        settings.callback(plt.close, plt.figure())
+        settings.enter_context(mlflow.start_run(run_name="the caller's"))
         multiprocessing.set_start_method(None, force=True)
         gc.disable()
         gc.set_threshold(701, 11, 9)
         try:
-            yield world()
+            yield process_state()
         finally:
             (gc.enable if collecting else gc.disable)()
             gc.set_threshold(*threshold)
-            multiprocessing.set_start_method(settled, force=True)
-            for number, handler in zip(own, handlers, strict=True):
+            multiprocessing.set_start_method(start_method, force=True)
+            for number, handler in zip(numbers, handlers, strict=True):
                 signal.signal(number, handler)
 
 
@@ -195,28 +202,30 @@ CALLS = {
     "sweep that is refused": lambda runs, curves: fnnexp.sweep(arch="none", **SMALL),
     "sweep that is refused by its data": lambda runs, curves: fnnexp.sweep(data="files", epochs=1),
     "sweep that is interrupted": sweep_that_is_interrupted,
-    "sweep into a store that fails when workers have begun": sweep_into_a_store_that_fails,
+    "sweep into a store that fails after workers have started": sweep_into_a_store_that_fails,
     "runs": lambda runs, curves: fnnexp.runs("digits"),
-    "runs that are not there": lambda runs, curves: fnnexp.runs("none"),
+    "runs that do not exist": lambda runs, curves: fnnexp.runs("none"),
     "curves": lambda runs, curves: fnnexp.curves("digits"),
     "diagnostics": lambda runs, curves: fnnexp.diagnostics("digits"),
     "leaderboard": lambda runs, curves: fnnexp.leaderboard(runs),
-    "leaderboard of what is no frame": lambda runs, curves: fnnexp.leaderboard("digits"),
+    "leaderboard of an argument that is not a frame": lambda runs, curves: fnnexp.leaderboard("digits"),
     "compare": lambda runs, curves: fnnexp.compare(runs),
     "shares": lambda runs, curves: fnnexp.shares(runs),
     "seconds_to": lambda runs, curves: fnnexp.seconds_to(runs, curves, 0.5),
-    "at_equal of no two batching modes": lambda runs, curves: fnnexp.at_equal(runs, curves, "updates"),
+    "at_equal with no second batching mode": lambda runs, curves: fnnexp.at_equal(runs, curves, "updates"),
     "answer": lambda runs, curves: fnnexp.answer(runs),
     "plot_curves": lambda runs, curves: fnnexp.plot_curves(runs, curves).savefig("curves.svg"),
-    "plot_curves of no metric": lambda runs, curves: fnnexp.plot_curves(runs, curves, "none"),
+    "plot_curves with a metric that is not recorded": lambda runs, curves: fnnexp.plot_curves(
+        runs, curves, "none"
+    ),
     "plot_heat_map": lambda runs, curves: fnnexp.plot_heat_map(runs),
     "images": lambda runs, curves: fnnexp.images("digits"),
-    "images that are not there": lambda runs, curves: fnnexp.images("none"),
+    "images that do not exist": lambda runs, curves: fnnexp.images("none"),
     "published": lambda runs, curves: fnnexp.published(),
     "report": lambda runs, curves: report.write("digits"),
-    "report of what is not there": lambda runs, curves: report.write("none"),
+    "report that has no experiment": lambda runs, curves: report.write("none"),
 }
-RAISE = {name for name in CALLS if any(word in name for word in (" that ", " no ", " not "))}
+RAISING = {name for name in CALLS if any(word in name for word in (" that ", " no ", " not "))}
 
 
 def test_every_public_name_is_called_below():
@@ -226,8 +235,8 @@ def test_every_public_name_is_called_below():
 
 @pytest.mark.parametrize("thread", ["main thread", "thread"])
 @pytest.mark.parametrize("call", CALLS)
-def test_the_callers_world_is_as_it_was_after(call, thread, place, odd_world):
-    _, *frames = place
+def test_a_public_call_leaves_the_process_state_unchanged(call, thread, recorded_sweep, unusual_state):
+    _, *frames = recorded_sweep
     raised = []
 
     def run():
@@ -244,8 +253,8 @@ def test_the_callers_world_is_as_it_was_after(call, thread, place, odd_world):
         started = threading.Thread(target=run)
         started.start()
         started.join()
-    assert bool(raised) == (call in RAISE)
-    assert changes(odd_world, world()) == {}
+    assert bool(raised) == (call in RAISING)
+    assert changes(unusual_state, process_state()) == {}
 
 
 APP = """
@@ -256,25 +265,25 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobRuntime
 
 @hydra.main(version_base={base!r}, config_path=None, config_name=None)
-def theirs(config):
-    def said():
+def caller(config):
+    def state():
         job = HydraConfig.get().job
         return (
             os.getcwd(), hydra.utils.get_original_cwd(), version.getbase(), JobRuntime.instance().get("name"),
             job.name, job.chdir, HydraConfig.get().runtime.output_dir, job.override_dirname, sorted(config),
             id(GlobalHydra.instance()), id(GlobalHydra.instance().hydra),
         )
-    before = said()
+    before = state()
     if "SWEEP" in os.environ:
         fnnexp.sweep(data="digits", epochs=1, **{{"execution.n_jobs": 1}})
         try:
             fnnexp.sweep(arch="none")
         except fnnexp.FnnexpError:
             pass
-    assert said() == before
+    assert state() == before
     print("job", *before[:-2])
 
-theirs()
+caller()
 """
 
 RUN = ["hydra.run.dir=out", "hydra/job_logging=disabled"]
@@ -282,9 +291,7 @@ MULTIRUN = ["-m", "hydra.sweep.dir=out", "hydra.sweeper.max_batch_size=1", "hydr
 
 
 @pytest.mark.parametrize(("base", "words"), [("1.3", RUN), ("1.1", MULTIRUN)], ids=["run", "multirun"])
-def test_the_jobs_of_an_app_of_hydras_are_with_a_sweep_in_it_what_they_are_without(
-    base, words, store, own_folder
-):
+def test_a_sweep_within_a_hydra_app_does_not_change_its_jobs(base, words, store, own_folder):
     (own_folder / "app.py").write_text(APP.format(base=base))
     seeds = "1,2" if "-m" in words else "1"
 
@@ -295,6 +302,6 @@ def test_the_jobs_of_an_app_of_hydras_are_with_a_sweep_in_it_what_they_are_witho
         assert ran.returncode == 0, ran.stderr
         return [line for line in ran.stdout.splitlines() if line.startswith("job ")]
 
-    alone = run()
-    assert len(alone) == len(seeds.split(","))
-    assert run(SWEEP="1") == alone
+    without_sweep = run()
+    assert len(without_sweep) == len(seeds.split(","))
+    assert run(SWEEP="1") == without_sweep

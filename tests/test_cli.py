@@ -1,4 +1,4 @@
-"""The command line: what it says, what it refuses, and that a refusal leaves nothing behind."""
+"""The command line: its help, commands and messages, and that a refused command leaves no file behind."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ import sys
 import time
 import urllib.request
 import warnings
+from datetime import datetime, timedelta
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from mlflow import MlflowClient
+from stores import copy_run
 
 import fnnexp
 from fnnexp import api, cli
@@ -28,7 +30,7 @@ from fnnexp.data import datasets as data
 from fnnexp.data import download
 from fnnexp.reporting.sections import overview
 from fnnexp.sweeping.loop import Outcome
-from fnnexp.tracking import ui
+from fnnexp.tracking import reader, ui
 
 OPTIONS = {
     group.name: sorted(file.stem for file in group.glob("*.yaml"))
@@ -38,11 +40,11 @@ OPTIONS = {
 DIGITS = ["data=digits", "epochs=1", "execution.n_jobs=1"]
 
 
-def python(*words, **more):
-    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=120, **more)
+def python(*words, **options):
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=120, **options)
 
 
-def left_behind(folder):
+def file_names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
@@ -55,8 +57,8 @@ def test_help_names_every_command_group_and_option(word, invoke):
     assert (ran.status, ran.err) == (0, "")
     words = set(re.findall(r"[\w.]+", ran.out))
     assert [f"fnnexp {name}" for name in COMMANDS if f"fnnexp {name}" not in ran.out] == []
-    lonely = {"execution", "tracking"}
-    for group in set(OPTIONS) - lonely:
+    single_option = {"execution", "tracking"}
+    for group in set(OPTIONS) - single_option:
         assert {group, *OPTIONS[group]} <= words, group
     assert {f"execution.{key}" for key in ("n_jobs", "backend", "max_lanes", "segment_seconds")} <= words
     assert {"tracking.experiment", "tracking.uri", "dry_run", "epochs", "seed", "dtype"} <= words
@@ -65,35 +67,35 @@ def test_help_names_every_command_group_and_option(word, invoke):
 def test_help_shows_each_thing_with_an_example(invoke):
     examples = re.findall(r"^  (fnnexp.*?)(?:  .*)?$", invoke("--help").out, re.MULTILINE)
     assert len(examples) >= 11
-    assert any(" -m " in one for one in examples)
-    assert any(" -cn card_grid" in one for one in examples)
+    assert any(" -m " in example for example in examples)
+    assert any(" -cn card_grid" in example for example in examples)
 
 
-def test_the_examples_of_help_are_taken(invoke, monkeypatch):
-    """Each example that trains is planned instead, on made-up data."""
+def test_the_examples_of_help_run(invoke, monkeypatch):
+    """Run each example that trains as a dry run on generated data."""
     monkeypatch.setattr(data, "prepare", lambda *_: prepared)
     prepared = data.Prepared("digits", "nowhere", "a" * 64, 60000, 10000, 784, 10)
     examples = re.findall(r"^  fnnexp(.*?)(?:   .*)?$", invoke("--help").out, re.MULTILINE)
-    planned = [one.replace("'", "").split() for one in examples if one.split()[:1] != []]
-    planned = [words for words in planned if words[0] not in COMMANDS]
-    assert len(planned) >= 6
-    for words in planned:
+    commands = [example.replace("'", "").split() for example in examples if example.strip()]
+    commands = [words for words in commands if words[0] not in COMMANDS]
+    assert len(commands) >= 6
+    for words in commands:
         ran = invoke(*words, "dry_run=true")
         assert ran.status == 0, (words, ran.err)
         assert "to run" in ran.out
 
 
-def test_help_and_version_are_shown_wherever_they_stand(invoke):
+def test_help_and_version_are_shown_at_any_position(invoke):
     assert invoke("data=digits", "--help").out == invoke("--help").out
     assert invoke("data=digits", "--version").out == f"fnnexp {fnnexp.__version__}\n"
 
 
-def test_the_grid_of_the_command_line_itself_runs(invoke, swept):
+def test_a_grid_in_an_override_of_the_sweeper_runs(invoke, swept):
     assert invoke("data=digits", "-m", "+hydra.sweeper.params.seed='1,2'").status == 0
     assert len(swept) == 2
 
 
-def test_help_is_fast_because_it_imports_nothing_heavy():
+def test_help_imports_no_large_library():
     heavy = "hydra numpy mlflow pandas joblib rich omegaconf sklearn scipy matplotlib"
     code = (
         "import sys; from fnnexp.cli import main; status = main(['--help']); "
@@ -102,19 +104,19 @@ def test_help_is_fast_because_it_imports_nothing_heavy():
     assert python("-c", code).stderr.strip() == "0 []"
 
 
-def test_the_version_is_the_packages(invoke):
+def test_version_prints_the_version_of_the_package(invoke):
     ran = invoke("--version")
     assert (ran.status, ran.out) == (0, f"fnnexp {fnnexp.__version__}\n")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_its_own_help(command, invoke):
+def test_every_command_has_help(command, invoke):
     ran = invoke(command, "--help")
     assert ran.status == 0
     assert f"usage: fnnexp {command}" in ran.out
 
 
-def test_the_command_line_is_installed_as_a_module_too():
+def test_the_command_line_runs_as_a_module():
     ran = python("-m", "fnnexp.cli", "--version")
     assert (ran.returncode, ran.stdout) == (0, f"fnnexp {fnnexp.__version__}\n")
 
@@ -159,9 +161,13 @@ BAD = {
     "-m data=digits seed=0,1 seed=x": ["seed=x", "whole number"],
     "-m data=digits execution.n_jobs=1,2": ["execution differs between jobs", "one value"],
     "-cn card_grid data=digits batching.size=0": ["batching.size=0"],
-    "report": ["usage: fnnexp report", "required: experiment\n"],
+    "report": ["no sweep has been recorded here", "mlflow.db; write fnnexp -cn card_grid to run one"],
+    "report --uri sqlite:///its/a.db": [
+        "a.db; write fnnexp -cn card_grid tracking.uri=sqlite:///its/a.db to"
+    ],
+    "report --metric val_loss": ["--metric: needs an experiment", "write fnnexp report NAME --metric …"],
     "report card_grid": ["MLflow store"],
-    "report card_grid demo": ["'demo': one experiment is reported at a time", "arch=tanh_128"],
+    "report card_grid demo": ["'demo': after the name of one experiment, only KEY=VALUE", "arch=tanh_128"],
     "report card_grid seed=0 seed=1": ["seed is given twice, as 0 and 1", "fnnexp report card_grid seed=0,1"],
     "gradcheck nonsense": ["nonsense", "tanh"],
     "ui": ["no sweep has been recorded here"],
@@ -172,7 +178,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("words", BAD)
-def test_bad_input_is_one_clear_message_and_leaves_nothing_behind(words, invoke, own_folder, monkeypatch):
+def test_bad_input_prints_one_message_and_leaves_no_file_behind(words, invoke, own_folder, monkeypatch):
     monkeypatch.delenv("FNNEXP_MNIST", raising=False)
     monkeypatch.setattr(download, "MNIST_MIRRORS", ())
     ran = invoke(*words.split())
@@ -181,26 +187,26 @@ def test_bad_input_is_one_clear_message_and_leaves_nothing_behind(words, invoke,
     assert ran.out == ""
     assert "Traceback" not in ran.err
     assert len(re.findall(r"^fnnexp.*?: ", ran.err, re.MULTILINE)) == 1
-    assert left_behind(own_folder) == []
+    assert file_names(own_folder) == []
 
 
-def test_bad_input_has_the_same_end_in_a_process_of_its_own(own_folder):
+def test_bad_input_prints_one_message_in_a_new_process_too(own_folder):
     ran = python("-m", "fnnexp.cli", "arch=relu_10O")
     assert ran.returncode == 2
     assert ran.stdout == ""
     assert ran.stderr.startswith("fnnexp: arch=relu_10O: must be one of relu_100")
     assert len(ran.stderr.splitlines()) == 1
-    assert left_behind(own_folder) == []
+    assert file_names(own_folder) == []
 
 
-def test_bad_input_among_good_jobs_trains_none_of_them(invoke, own_folder):
+def test_one_bad_value_in_a_sweep_stops_all_its_trials(invoke, own_folder):
     ran = invoke("-m", *DIGITS, "batching.size=64,0")
     assert ran.status == 2
     assert "batching.size=0" in ran.err
-    assert left_behind(own_folder) == []
+    assert file_names(own_folder) == []
 
 
-def test_absent_mnist_names_the_ways_out(invoke, own_folder, monkeypatch):
+def test_missing_mnist_is_refused_with_ways_to_provide_it(invoke, own_folder, monkeypatch):
     monkeypatch.delenv("FNNEXP_MNIST", raising=False)
     monkeypatch.setenv("FNNEXP_CACHE", str(own_folder / "cache"))
     monkeypatch.setattr(download, "MNIST_MIRRORS", ())
@@ -210,15 +216,13 @@ def test_absent_mnist_names_the_ways_out(invoke, own_folder, monkeypatch):
         assert way in ran.err
 
 
-def test_who_asks_hydra_for_traces_gets_them():
+def test_hydra_full_error_shows_the_traceback():
     ran = python("-m", "fnnexp.cli", "arch=relu_10O", env=os.environ | {"HYDRA_FULL_ERROR": "1"})
     assert ran.returncode != 0
     assert "Traceback" in ran.stderr
 
 
-def test_a_cache_that_cannot_be_written_is_told_in_one_line_and_the_trial_goes_on(
-    invoke, swept, own_folder, monkeypatch
-):
+def test_an_unwritable_cache_prints_one_warning_and_the_trial_runs(invoke, swept, own_folder, monkeypatch):
     (own_folder / "file").write_text("in the way")
     monkeypatch.setenv("FNNEXP_CACHE", str(own_folder / "file" / "cache"))
     monkeypatch.setattr("tempfile.tempdir", str(own_folder))
@@ -230,7 +234,7 @@ def test_a_cache_that_cannot_be_written_is_told_in_one_line_and_the_trial_goes_o
     assert re.match(r"fnnexp: the cache .*/file/cache cannot be written \(", line)
 
 
-# --- Hydra's own ---
+# --- Hydra's flags ---
 
 
 @pytest.mark.parametrize(
@@ -244,9 +248,9 @@ def test_a_cache_that_cannot_be_written_is_told_in_one_line_and_the_trial_goes_o
         ("", "fnnexp"),
     ],
 )
-def test_overrides_and_flags_come_in_any_order(words, ordered, own_folder):
+def test_overrides_and_flags_are_accepted_in_any_order(words, ordered, own_folder):
     (own_folder / "here").mkdir()
-    assert str(cli._asked(cli._parser().parse_intermixed_args(words.split()))) == ordered
+    assert str(cli._training_command(cli._parser().parse_intermixed_args(words.split()))) == ordered
 
 
 def test_cfg_job_shows_the_composed_config(invoke, own_folder):
@@ -254,7 +258,7 @@ def test_cfg_job_shows_the_composed_config(invoke, own_folder):
     assert ran.status == 0, ran.err
     assert "method: normal\n  std: 0.3\n" in ran.out
     assert "epochs: 7\n" in ran.out
-    assert left_behind(own_folder) == []
+    assert file_names(own_folder) == []
 
 
 def test_info_shows_where_configs_come_from(invoke, own_folder):
@@ -262,14 +266,14 @@ def test_info_shows_where_configs_come_from(invoke, own_folder):
     assert ran.status == 0, ran.err
     assert conf_folder().as_posix() in ran.out
     assert sweeps_folder().as_posix() in ran.out
-    assert left_behind(own_folder) == []
+    assert file_names(own_folder) == []
 
 
 def test_completion_prints_a_script(invoke, own_folder):
     ran = invoke("-sc", "install=bash")
     assert ran.status == 0, ran.err
     assert "hydra_bash_completion" in ran.out
-    assert left_behind(own_folder) == []
+    assert file_names(own_folder) == []
 
 
 @pytest.mark.parametrize(
@@ -290,36 +294,36 @@ def test_completion_offers_options_and_keys(typed, offered, invoke, monkeypatch)
 # --- a dry run ---
 
 
-def test_a_dry_run_shows_trials_stacks_and_coincidences_and_makes_no_file(invoke, own_folder):
+def test_a_dry_run_shows_trials_stacks_and_identical_trials_and_writes_no_file(invoke, own_folder):
     ran = invoke("dry_run=true", "-cn", "card_grid", "data=digits", "epochs=3")
     assert ran.status == 0, ran.err
     assert "card_grid: 36 trials, 0 done, 36 to run" in ran.out
     assert len(re.findall(r"^\S+-s0\S* +[0-9a-f]{16}  3 +to run", ran.out, re.MULTILINE)) == 36
     assert "numerically identical: 9 trials coincide with another (sqrtmax = xavier)" in ran.out
     assert re.search(r"^27 lanes in \d+ stacks on \d+ workers \(loky\)", ran.out, re.MULTILINE)
-    assert left_behind(own_folder) == []
+    assert file_names(own_folder) == []
 
 
 NONE_HELD_OUT = "chosen by the test images, which is optimistic"
 
 
 @pytest.mark.parametrize("words", ["", "-m seed=0,1", "-cn init_grid seed=0"])
-def test_who_says_nothing_gets_validation_rows_and_who_says_none_is_told_once(words, invoke, store):
+def test_validation_rows_are_held_out_by_default_and_their_absence_prints_one_warning(words, invoke, store):
     plain = invoke(*words.split(), "data=digits", "dry_run=true")
     assert (plain.status, NONE_HELD_OUT in plain.out) == (0, False)
     none = invoke(*words.split(), "data=digits", "data.validation=0", "dry_run=true")
     n = len(re.findall(r"to run$", none.out, re.MULTILINE)) - 1  # the first line counts them
     assert n == {"": 1, "-m seed=0,1": 2, "-cn init_grid seed=0": 8}[words]
-    (told,) = (line for line in none.out.splitlines() if NONE_HELD_OUT in line)
+    (warning,) = (line for line in none.out.splitlines() if NONE_HELD_OUT in line)
     assert none.out.startswith(f"data.validation=0 in {n} of {n} trials: they train on all rows")
-    assert "data.validation=237 holds out rows of digits to choose by" in told
+    assert "data.validation=237 holds out rows of digits to choose by" in warning
     ids = [set(re.findall(r"\b[0-9a-f]{16}\b", ran.out)) for ran in (plain, none)]
     assert len(ids[0]) == len(ids[1]) == n
     assert not ids[0] & ids[1]
 
 
-def test_what_is_held_out_is_on_the_run_and_what_the_ranking_stands_on(invoke, store):
-    """Trials that hold out rows stack as before, and beside those that hold out none are ranked by test."""
+def test_the_number_of_validation_rows_is_a_param_and_decides_what_ranks(invoke, store):
+    """Trials with validation rows share stacks; beside trials without, test accuracy ranks."""
     assert invoke("-m", "init=he,max", "seed=0,1", *DIGITS).status == 0
     runs = fnnexp.runs("digits")
     assert set(runs["data.validation"]) == {237}
@@ -332,18 +336,18 @@ def test_what_is_held_out_is_on_the_run_and_what_the_ranking_stands_on(invoke, s
     assert both.startswith("Ranked by test_accuracy, because not all trials held out validation rows")
 
 
-def test_a_published_experiment_is_as_published_and_needs_no_word(invoke, store):
+def test_a_published_experiment_without_validation_prints_no_warning(invoke, store):
     ran = invoke("experiment=relu_full_batch", "data=digits", "dry_run=true")
     assert (ran.status, NONE_HELD_OUT in ran.out) == (0, False)
 
 
-def test_a_dry_run_of_many_trials_shows_the_first_and_counts_the_others(invoke, own_folder):
+def test_a_dry_run_of_many_trials_shows_the_first_and_counts_the_rest(invoke, own_folder):
     ran = invoke("-cn", "demo", "dry_run=true")
     assert "demo: 108 trials, 0 done, 108 to run" in ran.out
     assert "… and 68 more" in ran.out
 
 
-def test_a_dry_run_knows_what_is_done(invoke, store, own_folder):
+def test_a_dry_run_shows_which_trials_have_finished(invoke, store, own_folder):
     grid = ["-m", *DIGITS, "init=he,max"]
     assert invoke(*grid).status == 0
     before = {path: path.stat().st_mtime_ns for path in own_folder.rglob("*")}
@@ -354,7 +358,7 @@ def test_a_dry_run_knows_what_is_done(invoke, store, own_folder):
     assert {path: path.stat().st_mtime_ns for path in own_folder.rglob("*")} == before
 
 
-# --- lists where one is wanted ---
+# --- lists where one value is required ---
 
 HEAD = "defaults: [config, override data: digits, _self_]\n"
 LISTS = {
@@ -379,11 +383,11 @@ LISTS = {
 
 @pytest.fixture
 def swept(monkeypatch):
-    """Collect the trials that would be trained, and train none."""
+    """Return the trials that would be trained, and train none."""
     trials = []
 
-    def train(asked, *_, **__):
-        trials.extend(asked.trials)
+    def train(requested, *_, **__):
+        trials.extend(requested.trials)
         return Outcome()
 
     monkeypatch.setattr(api, "train", train)
@@ -395,9 +399,7 @@ def values(trials, key):
 
 
 @pytest.mark.parametrize("words", LISTS)
-def test_a_list_for_one_value_is_refused_and_what_is_to_be_written_makes_a_trial_of_each(
-    words, invoke, swept
-):
+def test_a_list_for_one_value_is_refused_with_a_sweep_over_its_elements(words, invoke, swept):
     key, wanted = LISTS[words]
     ran = invoke("data=digits", *words.split())
     assert (ran.status, ran.out, swept) == (2, "", [])
@@ -418,7 +420,7 @@ LISTS_IN_FILES = {
     "of presets in defaults": "defaults: [config, {experiment: [tanh_mini_batch, relu_full_batch]}, _self_]",
     "of options in a preset": "defaults: [config, {experiment: mine}, _self_]",
 }
-SAID = {
+MESSAGES = {
     "options": "must be a single option; for both write -m ",
     "presets": "must be a single option; for both write -m ",
     "values": "write seed=0,1 with -m",
@@ -436,11 +438,11 @@ def test_a_list_for_one_value_in_a_file_is_refused(case, invoke, swept, own_fold
     )
     ran = invoke("-cd", ".", "-cn", "mine")
     assert (ran.status, ran.out, swept) == (2, "", [])
-    assert SAID[case.split()[1]] in ran.err
+    assert MESSAGES[case.split()[1]] in ran.err
 
 
-def test_a_group_of_ones_own_may_have_several_options(invoke, swept, own_folder):
-    """Hydra merges them in their order; of our groups a trial has one option, and its name says which."""
+def test_a_user_defined_group_may_have_several_options(invoke, swept, own_folder):
+    """Hydra merges the options in their order. In fnnexp's groups a trial has exactly one option."""
     (own_folder / "step").mkdir()
     (own_folder / "step" / "long.yaml").write_text("# @package _global_\nepochs: 3\nseed: 1\n")
     (own_folder / "step" / "wide.yaml").write_text("# @package _global_\nseed: 2\n")
@@ -451,9 +453,9 @@ def test_a_group_of_ones_own_may_have_several_options(invoke, swept, own_folder)
     assert [(trial.params["epochs"], trial.params["seed"]) for trial in swept] == [(3, 2)]
 
 
-# --- defaults, references and what is taken away ---
+# --- defaults, references and removed groups ---
 
-ODD = {
+INVALID_REFERENCES = {
     "a reference to itself": ("epochs: ${epochs}", "epochs refers to a value that refers back to it"),
     "two that refer to each other": ("epochs: ${seed}\nseed: ${epochs}", "refers back to it; write a value"),
     "a reference to nothing": ("epochs: ${nix.da}", "epochs refers to 'nix.da', and there is no such key"),
@@ -468,18 +470,18 @@ ODD = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", ODD)
-def test_what_leads_nowhere_in_a_file_is_are_among_its_key(case, invoke, swept, own_folder):
-    text, said = ODD[case]
+@pytest.mark.parametrize("case", INVALID_REFERENCES)
+def test_an_invalid_reference_in_a_file_is_refused_with_its_key(case, invoke, swept, own_folder):
+    text, message = INVALID_REFERENCES[case]
     (own_folder / "mine.yaml").write_text(text if text.startswith("defaults") else f"{HEAD}{text}\n")
     ran = invoke("-cd", ".", "-cn", "mine")
     assert (ran.status, ran.out, swept) == (2, "", [])
     assert len(ran.err.splitlines()) == 1
-    assert all(part in ran.err for part in said.split(" .* ")), ran.err
+    assert all(part in ran.err for part in message.split(" .* ")), ran.err
 
 
 @pytest.mark.parametrize("group", ["arch", "init", "batching", "optimizer", "data"])
-def test_a_group_that_no_trial_can_lack_is_told_with_an_option_to_write(group, invoke, swept):
+def test_removing_a_required_group_is_refused_with_an_option(group, invoke, swept):
     ran = invoke("data=digits", f"~{group}") if group != "data" else invoke("~data")
     assert (ran.status, swept) == (2, [])
     assert f"omit ~{group}, or write another option" in ran.err
@@ -488,12 +490,12 @@ def test_a_group_that_no_trial_can_lack_is_told_with_an_option_to_write(group, i
     assert len(swept) == 1
 
 
-def test_null_in_the_list_of_an_override_is_are_among_its_key(invoke):
+def test_null_in_the_list_of_an_override_is_refused_with_its_key(invoke):
     assert "arch.hidden: its list contains null" in invoke("data=digits", "arch.hidden=[32,null]").err
 
 
 @pytest.mark.parametrize("ending", ["]", ", override data: digits]", ", _self_]"])
-def test_a_files_own_values_count_wherever_its_defaults_list_leaves_them(ending, invoke, swept, own_folder):
+def test_values_of_a_file_apply_wherever_its_defaults_list_puts_them(ending, invoke, swept, own_folder):
     (own_folder / "mine.yaml").write_text(f"defaults: [config, override init: he{ending}\nepochs: 3\n")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -528,7 +530,7 @@ def own_grid(own_folder):
         ("optimizer.lr: '${optimizer.lr_for.full},0.25'", ""),
     ],
 )
-def test_a_trial_that_is_run_instead_of_a_grid_is_told_with_what_the_grid_would_be(
+def test_a_grid_without_multirun_runs_one_trial_and_prints_the_size_of_the_grid(
     params, words, invoke, swept, own_grid
 ):
     command = [*own_grid(params), *words.split()]
@@ -536,12 +538,14 @@ def test_a_trial_that_is_run_instead_of_a_grid_is_told_with_what_the_grid_would_
     assert (ran.status, len(swept)) == (0, 1), ran.err
     swept.clear()
     assert invoke("-m", *command).status == 0
-    told = "ignoring hydra.sweeper.params: running a single trial; -m, or hydra.mode: MULTIRUN in mine.yaml, "
-    assert ran.out.splitlines()[0] == f"{told}runs the grid of {len(swept)}"
+    note = (
+        "hydra.sweeper.params is passed over: one trial runs; -m, or hydra.mode: MULTIRUN in mine.yaml, runs "
+    )
+    assert ran.out.splitlines()[0] == f"{note}the grid of {len(swept)}"
 
 
 @pytest.mark.parametrize("words", ["-m", "seed=3", "--cfg job", "--info searchpath", "-sc query=bash"])
-def test_nothing_is_said_of_a_grid_that_runs_or_that_nothing_is_run_instead_of(
+def test_no_note_on_a_grid_is_printed_where_it_runs_or_nothing_runs(
     words, invoke, swept, own_grid, monkeypatch
 ):
     grid = own_grid("seed: '0,1'")
@@ -552,7 +556,7 @@ def test_nothing_is_said_of_a_grid_that_runs_or_that_nothing_is_run_instead_of(
     assert "ignoring hydra.sweeper.params" not in ran.out + ran.err
 
 
-def test_a_grid_that_is_passed_over_and_is_none_is_refused(invoke, swept, own_grid):
+def test_an_invalid_grid_is_refused_without_multirun_too(invoke, swept, own_grid):
     ran = invoke(*own_grid("seed: '0,,1'"))
     assert (ran.status, ran.out, swept) == (2, "", [])
     assert "seed=0,,1: is not an override" in ran.err
@@ -561,17 +565,18 @@ def test_a_grid_that_is_passed_over_and_is_none_is_refused(invoke, swept, own_gr
 @pytest.mark.parametrize(
     "uri", ["sqlite:///~/x.db", "sqlite:///a.db?timeout=5", "sqlite:///it's here.db", "~me/x"]
 )
-def test_a_value_that_hydra_can_not_read_is_written_as_it_can(uri, invoke):
+def test_a_value_outside_of_hydras_grammar_is_refused_with_its_quoted_form(uri, invoke):
     ran = invoke(f"tracking.uri={uri}", "data=digits", "dry_run=true")
     assert (ran.status, ran.out) == (2, "")
     (word,) = shlex.split(ran.err.partition("; write ")[2])
     ((key, value),) = [
-        (each.key_or_group, each.value()) for each in OverridesParser.create().parse_overrides([word])
+        (override.key_or_group, override.value())
+        for override in OverridesParser.create().parse_overrides([word])
     ]
     assert (key, str(getattr(value, "text", value))) == ("tracking.uri", uri)
 
 
-def test_a_grid_named_with_its_extension_is_the_same_experiment(invoke, store, own_grid):
+def test_a_grid_named_with_its_file_extension_is_the_same_experiment(invoke, store, own_grid):
     grid = own_grid("init: 'he,max'", "good")
     assert invoke("-m", *grid, *DIGITS).status == 0
     ran = invoke("-m", "-cd", ".", "-cn", "good.yaml", *DIGITS, "dry_run=true")
@@ -579,10 +584,10 @@ def test_a_grid_named_with_its_extension_is_the_same_experiment(invoke, store, o
     assert "digits: 1 trials" in invoke("-cn", "config.yaml", *DIGITS, "dry_run=true").out
 
 
-# --- a user's own configs ---
+# --- configs of users ---
 
 
-def test_a_users_own_folder_adds_options_and_sweeps(invoke, own_folder):
+def test_a_config_folder_adds_options_and_sweeps(invoke, own_folder):
     mine = own_folder / "mine"
     (mine / "arch").mkdir(parents=True)
     (mine / "arch" / "deep.yaml").write_text("hidden: [50, 40, 30]\nactivation: tanh\n")
@@ -602,18 +607,18 @@ def test_a_users_own_folder_adds_options_and_sweeps(invoke, own_folder):
     assert "deep, relu_100" in misspelt.err
 
 
-def test_a_users_config_without_our_defaults_is_told_to_start_with_them(invoke, own_folder):
+def test_a_config_without_fnnexps_defaults_is_refused(invoke, own_folder):
     (own_folder / "bare.yaml").write_text("arch: {hidden: [5]}\n")
     ran = invoke("-cd", ".", "-cn", "bare")
     assert ran.status == 2
     assert "Traceback" not in ran.err
-    assert not {"mlflow.db", ".fnnexp"} & set(left_behind(own_folder))
+    assert not {"mlflow.db", ".fnnexp"} & set(file_names(own_folder))
 
 
 # --- report, gradcheck ---
 
 
-def test_a_report_on_an_unknown_experiment_names_those_there_are(invoke, store):
+def test_an_unknown_experiment_is_refused_with_a_suggestion(invoke, store):
     assert invoke(*DIGITS).status == 0
     ran = invoke("report", "digitss")
     assert ran.status == 2
@@ -621,16 +626,100 @@ def test_a_report_on_an_unknown_experiment_names_those_there_are(invoke, store):
     assert "Did you mean 'digits'?" in ran.err
 
 
+def test_report_without_a_name_lists_the_experiments_most_recent_first(
+    invoke, store, own_folder, monkeypatch
+):
+    small = ["-m", "data=digits", "epochs=0", "execution.n_jobs=1"]
+    assert invoke(*small, "seed=0,1,2", "tracking.experiment=first").status == 0
+    assert invoke(*small, "seed=0,1", "tracking.experiment=second").status == 0
+    client = MlflowClient(store)
+    (run, *_) = client.search_runs([client.get_experiment_by_name("first").experiment_id])
+    client.set_tag(run.info.run_id, "fnnexp.status", "running")
+    before = file_names(own_folder)
+    monkeypatch.setattr("fnnexp.tracking.store.client", None)  # a SQLite file is read without MLflow
+    ran = invoke("report")
+    assert (ran.status, ran.err) == (0, "")
+    head, *rows, command = (re.split("  +", line.strip()) for line in ran.out.splitlines())
+    assert head == ["experiment", "finished", "last run", "data"]
+    assert [(row[0], row[1], row[3]) for row in rows] == [
+        ("second", "2 of 2", "digits"),
+        ("first", "2 of 3", "digits"),
+    ]
+    ages = [datetime.now() - datetime.fromisoformat(row[2]) for row in rows]
+    assert max(ages) < timedelta(hours=1)
+    assert command == ["report on the first: fnnexp report second"]
+    assert file_names(own_folder) == before
+
+
+def test_the_list_of_experiments_is_the_same_through_mlflows_client(invoke, store, own_folder):
+    assert invoke("-m", *DIGITS, "seed=0,1", "tracking.experiment=swept").status == 0
+    assert invoke("report", "swept").status == 0  # its run of the report is not a trial
+    client = MlflowClient(store)
+    client.create_run(client.create_experiment("without trials"))
+    client.delete_experiment(client.create_experiment("deleted"))
+    listed = reader.experiment_summaries(None)
+    assert [(e.name, e.trials, e.finished, e.data) for e in listed] == [("swept", 2, 2, "digits")]
+    assert reader._summaries_by_client(client) == listed
+
+
+def test_the_list_of_experiments_is_that_of_the_given_store(invoke, empty_store, own_folder):
+    uri = empty_store(own_folder / "else where")
+    assert invoke(*DIGITS, "tracking.experiment=there", f"tracking.uri={quoted(uri)}").status == 0
+    ran = invoke("report", "--uri", uri)
+    assert ran.status == 0
+    command = ran.out.splitlines()[-1].partition(": ")[2]
+    assert shlex.split(command) == ["fnnexp", "report", "there", "--uri", uri]
+
+
+def test_a_store_without_trials_is_refused_with_a_sweep_to_run(invoke, store, own_folder):
+    ran = invoke("report")
+    assert (ran.status, ran.out) == (2, "")
+    assert "no sweep has been recorded in sqlite:///" in ran.err
+    assert "write fnnexp -cn card_grid to run one" in ran.err
+    assert file_names(own_folder) == ["mlflow.db"]
+
+
+def test_an_experiment_of_ten_thousand_runs_is_listed(invoke, store, own_folder):
+    assert invoke(*DIGITS).status == 0
+    copy_run(own_folder, 10_000)
+    assert "10001 of 10001" in invoke("report").out
+
+
+def test_long_lists_of_experiments_are_cut(invoke, store, monkeypatch):
+    summaries = [reader.ExperimentSummary(f"[e]{i}", 1, 1, 1_000_000 * i, "digits") for i in range(50)]
+    monkeypatch.setattr(reader, "experiment_summaries", lambda uri: summaries)
+    lines = invoke("report").out.splitlines()
+    assert lines[1].startswith("[e]0 ")
+    assert lines[-2:] == ["… and 10 more", "report on the first: fnnexp report '[e]0'"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "e init=he --folder out",
+        "--folder out e init=he",
+        "e --folder out init=he",
+        "--folder out -- e init=he",
+    ],
+)
+def test_the_options_of_a_report_may_stand_anywhere(words, invoke, store, own_folder):
+    assert invoke("-m", *DIGITS, "init=he,max", "tracking.experiment=e").status == 0
+    assert invoke("report", *words.split()).status == 0
+    assert "1 trial " in (own_folder / "out" / "report.md").read_text("utf-8")
+
+
 @pytest.mark.parametrize("name", ["-x", "[red]'s <x>;y $(z)"])
-def test_the_commands_that_are_printed_can_be_pasted(name, invoke, store, own_folder):
+def test_printed_commands_can_be_pasted(name, invoke, store, own_folder):
     grid = ["data=digits", "epochs=1", "arch.hidden=[4]", "init=he,max", "batching=full,mini", "seed=0,1"]
     ran = invoke("-m", *grid, "execution.n_jobs=1", f"tracking.experiment={quoted(name)}")
     assert ran.status == 0, ran.err
     commands = [line.partition("compare them: ")[2] for line in ran.out.splitlines()]
     (command,) = filter(None, commands)
-    start, *words = shlex.split(command)
-    assert start == "fnnexp"
+    program, *words = shlex.split(command)
+    assert program == "fnnexp"
     assert invoke(*words).status == 0
+    listed = invoke("report").out.splitlines()[-1]
+    assert shlex.split(listed.partition(": ")[2]) == [program, *words]
     (whole,) = (own_folder / "reports").iterdir()
     (again,) = re.findall("^    (fnnexp report .*)", (whole / "report.md").read_text("utf-8"), re.MULTILINE)
     words = shlex.split(again)
@@ -639,7 +728,7 @@ def test_the_commands_that_are_printed_can_be_pasted(name, invoke, store, own_fo
 
 
 @pytest.mark.parametrize("folder", ["", "  "])
-def test_a_report_into_a_folder_without_a_name_is_refused(folder, invoke, store, own_folder):
+def test_a_blank_folder_for_a_report_is_refused(folder, invoke, store, own_folder):
     before = sorted(own_folder.iterdir())
     ran = invoke("report", "Default", "--folder", folder)
     assert (ran.status, ran.out) == (2, "")
@@ -647,13 +736,13 @@ def test_a_report_into_a_folder_without_a_name_is_refused(folder, invoke, store,
     assert sorted(own_folder.iterdir()) == before
 
 
-def test_gradcheck_is_0_when_only_what_is_known_to_be_wrong_fails(invoke):
+def test_gradcheck_of_a_correct_gradient_passes(invoke):
     ran = invoke("gradcheck", "tanh")
     assert (ran.status, ran.err) == (0, "")
     assert "ok" in ran.out
 
 
-def test_gradcheck_of_the_published_derivative_fails_by_name(invoke):
+def test_gradcheck_of_the_published_derivative_fails(invoke):
     from fnnexp.nn.testing.gradcheck import KNOWN_WRONG
 
     for name in KNOWN_WRONG:
@@ -672,7 +761,7 @@ def port():
         return probe.getsockname()[1]
 
 
-def test_ui_is_mlflows_on_loopback(invoke, store, port, started):
+def test_ui_starts_mlflows_server_on_loopback(invoke, store, port, started):
     ran = invoke("ui", "--port", str(port))
     assert ran.status == 7
     (command,) = started
@@ -682,28 +771,30 @@ def test_ui_is_mlflows_on_loopback(invoke, store, port, started):
     assert f"http://127.0.0.1:{port}" in ran.out
 
 
-def test_ui_says_where_each_experiment_is_the_last_that_ran_first(invoke, store, port, started):
+def test_ui_links_to_the_experiments_most_recent_first(invoke, store, port, started):
     client = MlflowClient(store)
     for start, name in enumerate(["first", "second", "empty"]):
         experiment = client.create_experiment(name)
         if name != "empty":
             client.create_run(experiment, start_time=start + 1)
-    said = invoke("ui", "--port", str(port)).out.splitlines()[1:]
-    assert [line.split(":")[0] for line in said] == ["  second", "  first"]
-    assert f"http://127.0.0.1:{port}/#/experiments/2/runs?" in said[0]
+    links = invoke("ui", "--port", str(port)).out.splitlines()[1:]
+    assert [link.split(":")[0] for link in links] == ["  second", "  first"]
+    assert f"http://127.0.0.1:{port}/#/experiments/2/runs?" in links[0]
 
 
-@pytest.mark.parametrize("how", ["--uri", "MLFLOW_TRACKING_URI"])
-def test_ui_shows_the_store_that_is_named(how, invoke, empty_store, own_folder, port, started, monkeypatch):
+@pytest.mark.parametrize("source", ["--uri", "MLFLOW_TRACKING_URI"])
+def test_ui_shows_the_store_of_the_option_or_the_variable(
+    source, invoke, empty_store, own_folder, port, started, monkeypatch
+):
     uri = empty_store(own_folder / "elsewhere")
-    words = ["--uri", uri] if how == "--uri" else []
+    words = ["--uri", uri] if source == "--uri" else []
     if not words:
-        monkeypatch.setenv(how, uri)
+        monkeypatch.setenv(source, uri)
     assert invoke("ui", "--port", str(port), *words).status == 7
     assert started[0][-2:] == ["--backend-store-uri", uri]
 
 
-def test_ui_refuses_a_taken_port(invoke, store, started):
+def test_ui_refuses_a_port_in_use(invoke, store, started):
     with socket.socket() as taken:
         taken.bind((ui.HOST, 0))
         taken.listen()
@@ -715,14 +806,14 @@ def test_ui_refuses_a_taken_port(invoke, store, started):
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "65536"])
-def test_ui_refuses_a_port_that_is_none(number, invoke, store, started):
+def test_ui_refuses_an_invalid_port(number, invoke, store, started):
     ran = invoke("ui", "--port", number)
     assert ran.status == 2
     assert "1 to 65535" in ran.err
     assert started == []
 
 
-def test_ui_of_a_store_that_is_a_server_says_where_to_look(invoke, started):
+def test_ui_of_a_server_is_refused_with_its_address(invoke, started):
     ran = invoke("ui", "--uri", "http://127.0.0.1:1")
     assert ran.status == 2
     assert "open http://127.0.0.1:1" in ran.err
@@ -730,7 +821,7 @@ def test_ui_of_a_store_that_is_a_server_says_where_to_look(invoke, started):
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_ui_answers_and_ends_with_a_signal_to_it_alone_server_and_all(stop, store, port):
+def test_a_signal_to_ui_ends_it_and_its_server(stop, store, port):
     process = subprocess.Popen(
         [sys.executable, "-m", "fnnexp.cli", "ui", "--port", str(port)],
         stdout=subprocess.DEVNULL,
@@ -763,7 +854,7 @@ def _page(url, process, seconds=60):
     raise AssertionError("no answer")
 
 
-def test_the_installed_command_is_this_one():
+def test_the_installed_command_has_the_version_of_the_package():
     command = shutil.which("fnnexp", path=os.path.dirname(sys.executable))  # noqa: PTH120
     if command is None:
         pytest.skip("fnnexp is not installed beside this Python")
@@ -771,9 +862,9 @@ def test_the_installed_command_is_this_one():
     assert ran.stdout == f"fnnexp {fnnexp.__version__}\n"
 
 
-@pytest.mark.skipif(os.name != "posix", reason="pipes break otherwise there")
+@pytest.mark.skipif(os.name != "posix", reason="pipes break differently on other systems")
 @pytest.mark.parametrize("words", [["--help"], ["--cfg", "job", "data=digits"]])
-def test_a_reader_that_goes_away_is_no_error(words):
+def test_a_closed_pipe_prints_no_error(words):
     reads, writes = os.pipe()
     os.close(reads)
     ran = subprocess.run(
@@ -787,10 +878,10 @@ def test_a_reader_that_goes_away_is_no_error(words):
     assert ran.stderr == ""
 
 
-def test_a_warning_that_is_made_an_error_is_one_line(invoke, monkeypatch):
+def test_a_warning_raised_as_an_error_prints_one_line(invoke, monkeypatch):
     def warn(*_):
         raise DeprecationWarning("old")
 
     monkeypatch.setattr("fnnexp.cli._train", warn)
     ran = invoke("data=digits")
-    assert (ran.status, ran.err) == (1, "fnnexp: a warning is an error here: DeprecationWarning: old\n")
+    assert (ran.status, ran.err) == (1, "fnnexp: a warning was raised as an error: DeprecationWarning: old\n")

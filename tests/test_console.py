@@ -1,4 +1,4 @@
-"""What is shown reaches every terminal, whatever it can encode, and no text steers one."""
+"""Output works on terminals of any encoding, and no text can control the terminal."""
 
 from __future__ import annotations
 
@@ -22,41 +22,41 @@ from fnnexp import console, errors
 ROOT = Path(fnnexp.__file__).parent
 
 EVIL = "a\x1b[2J\x1b]0;title\x07\x9b31m\r\u202egpj\u2028\ud800b"
-SHOWN = r"a\x1b[2J\x1b]0;title\x07\x9b31m\r\u202egpj\u2028\ud800b"
+ESCAPED = r"a\x1b[2J\x1b]0;title\x07\x9b31m\r\u202egpj\u2028\ud800b"
 
 
-def test_what_steers_a_terminal_is_written_out_and_nothing_else_is():
-    assert errors.printable(EVIL) == SHOWN
+def test_characters_that_control_a_terminal_are_escaped_and_no_others():
+    assert errors.printable(EVIL) == ESCAPED
     for harmless in ("a\n\tb", "größe × −0.5 …", "می\u200cخواهم", "👨\u200d👩", "a\u00a0b", "文字"):
         assert errors.printable(harmless) == harmless
 
 
 @pytest.mark.parametrize("printed", [EVIL, Text(EVIL), Text(EVIL, style="bold")])
-def test_no_name_steers_the_console(printed, capsys):
-    shown = console.terminal(width=300)
+def test_no_text_controls_the_console(printed, capsys):
+    terminal = console.terminal(width=300)
     table = Table("name", title=printed, caption=printed)
     table.add_row(printed)
-    shown.print(printed, markup=False, soft_wrap=True)
-    shown.print(table)
+    terminal.print(printed, markup=False, soft_wrap=True)
+    terminal.print(table)
     out = capsys.readouterr().out
     assert errors.printable(out) == out
     assert out.count(r"\x1b[2J") == 4
 
 
 def test_styles_still_reach_a_terminal(capsys):
-    shown = console.terminal(force_terminal=True, color_system="standard", legacy_windows=False)
-    shown.print("[bold]a[/] \x1b[31m", highlight=False)
+    terminal = console.terminal(force_terminal=True, color_system="standard", legacy_windows=False)
+    terminal.print("[bold]a[/] \x1b[31m", highlight=False)
     out = capsys.readouterr().out
     assert out.startswith("\x1b[1ma\x1b[0m")
     assert r"\x1b[31m" in out
 
 
-def test_an_error_says_its_names_written_out():
-    assert str(errors.FnnexpError(f"no '{EVIL}'")) == f"no '{SHOWN}'"
+def test_the_message_of_an_error_is_escaped():
+    assert str(errors.FnnexpError(f"no '{EVIL}'")) == f"no '{ESCAPED}'"
 
 
 def constants(file):
-    """Yield the texts of a source that are no docstrings."""
+    """Yield the strings of a source file that are not docstrings."""
     tree = ast.parse(file.read_text("utf-8"))
     documented = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
@@ -64,15 +64,15 @@ def constants(file):
             yield node.value
 
 
-def test_each_of_our_own_characters_has_a_lookalike():
-    there = {c for file in ROOT.rglob("*.py") for text in constants(file) for c in text if not c.isascii()}
-    elsewhere = set("‖₀¹³\u00ad\u200c\u200d")  # in captions of figures, and in tables of characters
-    assert there - elsewhere <= console.LOOKALIKES.keys()
-    assert all(each.isascii() for each in console.LOOKALIKES.values())
+def test_every_printed_non_ascii_character_has_a_lookalike():
+    printed = {c for file in ROOT.rglob("*.py") for text in constants(file) for c in text if not c.isascii()}
+    never_printed = set("‖₀¹³\u00ad\u200c\u200d")  # in captions of figures, and in tables of characters
+    assert printed - never_printed <= console.LOOKALIKES.keys()
+    assert all(text.isascii() for text in console.LOOKALIKES.values())
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
-def test_a_stream_takes_any_text(encoding):
+def test_a_stream_accepts_any_text(encoding):
     stream = io.TextIOWrapper(io.BytesIO(), encoding)
     text = "−0.5 ± 1 × größe … 文\ud800\n"
     assert console.AnyText(stream).write(text)
@@ -81,16 +81,16 @@ def test_a_stream_takes_any_text(encoding):
     assert ("−0.5 ±" if encoding == "utf-8" else "-0.5 +- " if encoding == "ascii" else "-0.5 ±") in written
     assert ("größe" if encoding != "ascii" else r"gr\xf6\xdfe") in written
     assert r"\ud800" in written
-    assert stream.errors == "strict"  # it is the caller's, and as it was
+    assert stream.errors == "strict"  # the stream of the caller is unchanged
 
 
-def test_a_stream_without_an_encoding_takes_any_text():
+def test_a_stream_without_an_encoding_accepts_any_text():
     stream = io.StringIO()
     console.AnyText(stream).write("−×…")
     assert stream.getvalue() == "−×…"
 
 
-def test_no_name_in_a_store_reaches_the_terminal_as_it_is(store, own_folder, invoke, request):
+def test_names_from_a_store_are_escaped(store, own_folder, invoke, request):
     evil = "a\x1b[2J\u202e[/]"
     small = ("data=digits", "epochs=1", "execution.n_jobs=1", "tracking.experiment=mine")
     assert invoke(*small).status == 0
@@ -101,7 +101,7 @@ def test_no_name_in_a_store_reaches_the_terminal_as_it_is(store, own_folder, inv
         database.commit()
     for command, status in (["report", evil], 0), (["report", "mine"], 2), (["ui", "--port", "5999"], 7):
         if command[0] == "ui":
-            request.getfixturevalue("started")  # from here on no process is started, also none of git's
+            request.getfixturevalue("started")  # from here on no process can start, not even git
         ran = invoke(*command)
         assert ran.status == status, ran.err
         out = ran.out + ran.err
@@ -123,8 +123,8 @@ write.write("digits")
 """
 
 
-def test_nothing_ends_in_a_traceback_where_a_character_can_not_be_encoded(store):
-    """The second sweep finds its trials done; the report's numbers have a minus, a ± and a box."""
+def test_commands_run_in_encodings_that_lack_characters(store):
+    """The numbers in the report contain a minus sign, a ± and box-drawing characters."""
     grid = ("data=digits", "epochs=1", "init=max,he", "seed=range(3)", "tracking.experiment='größe−×'")
     commands = {
         "ascii": ["-m", "fnnexp", "-m", *grid, "execution.n_jobs=1"],
@@ -158,20 +158,20 @@ def test_the_examples_run(module):
 
 
 class Full(io.TextIOWrapper):
-    """Standard output into a file on a full disk."""
+    """A standard output that goes to a full disk."""
 
     def write(self, text):
         raise OSError(28, "No space left on device")
 
 
-def test_a_full_disk_behind_standard_output_stops_no_work(monkeypatch):
+def test_a_full_disk_behind_standard_output_does_not_stop_the_work(monkeypatch):
     monkeypatch.setattr(sys, "stdout", Full(io.BytesIO(), "utf-8"))
-    shown = console.terminal()
-    shown.print("epochs 1/2")
-    shown.print("epochs 2/2")
+    terminal = console.terminal()
+    terminal.print("epochs 1/2")
+    terminal.print("epochs 2/2")
 
 
-def test_a_terminal_of_no_width_is_one_of_eighty(monkeypatch, capsys):
+def test_a_terminal_of_width_zero_prints_eighty_columns(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "0")
     console.terminal().print("seen")
     assert capsys.readouterr().out == "seen\n"

@@ -1,7 +1,7 @@
-"""Environments as people have them: a sweep, its report, and the UI in each, as processes of their own.
+"""A sweep, its report and the UI run in many environments, each command as a process.
 
-Each ends without a traceback and without a lost trial. Where a command is right to refuse, it does so in one
-line that says what to do.
+No command ends with a traceback and no trial is lost. Where a command must refuse, it prints one line that
+says what to do.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from urllib.request import urlopen
 import pytest
 from stores import runs_in
 
-resource = pytest.importorskip("resource", reason="the environments of POSIX systems")
+resource = pytest.importorskip("resource", reason="these environments need POSIX")
 
 GRID = ("-m", "data=digits", "epochs=1", "init=he,max", "execution.n_jobs=2", "tracking.experiment=e")
 TRIALS = 2
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a case runs: its folder, and a temporary folder of its own."""
+class Folders:
+    """The working folder of a case, and its temporary folder."""
 
     folder: Path
     temporary: Path
@@ -44,21 +44,21 @@ class Case:
     Attributes
     ----------
     variables
-        What is set, or not set where that is None; `{folder}` and `{temporary}` stand for those of the place.
+        Environment variables; None removes a variable. `{folder}` and `{temporary}` are replaced by paths.
     folder
         The name of the working folder.
     new
-        Whether MLflow makes the store in this environment, and not before.
+        Whether MLflow creates the store in this environment, instead of a copy that exists before.
     ui
-        Whether the UI is started too: where it could differ.
+        Whether to start the UI too, in environments where it may behave differently.
     words
-        More words of the sweep's command.
+        More words for the command of the sweep.
     prepare
-        Returns a context in which the case runs.
+        A function that returns a context in which the case runs.
     limit
-        Called in each process before it becomes the command.
+        A function called in each process before it executes the command.
     refused
-        What the sweep's one line says, where it is right to refuse.
+        A part of the message, if the sweep must be refused.
     """
 
     variables: Mapping[str, str | None] = field(default_factory=dict)
@@ -66,14 +66,14 @@ class Case:
     new: bool = False
     ui: bool = False
     words: tuple[str, ...] = ()
-    prepare: Callable[[Place], AbstractContextManager[object]] | None = None
+    prepare: Callable[[Folders], AbstractContextManager[object]] | None = None
     limit: Callable[[], object] | None = None
     refused: str | None = None
 
 
 @contextlib.contextmanager
 def mounted(folder, options):
-    """Mount an empty file system of these options on a folder."""
+    """Mount an empty file system with these options on a folder."""
     command = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
     if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode != 0:
         pytest.skip("only root mounts file systems")
@@ -93,7 +93,7 @@ def full(folder):
 
 @contextlib.contextmanager
 def read_only(folder):
-    """Make a folder read-only; root may write everywhere but to a file system that is."""
+    """Make a folder read-only. Root ignores permissions, so for root mount a read-only file system."""
     if os.getuid() != 0:
         folder.chmod(0o555)
     with mounted(folder, "ro") if os.getuid() == 0 else contextlib.nullcontext():
@@ -101,12 +101,12 @@ def read_only(folder):
 
 
 def closed(number):
-    """Return what closes a stream before the command begins, as `>&-` does."""
+    """Return a function that closes a stream before the command starts, as `>&-` does."""
     return lambda: os.close(number)
 
 
-def read_by_nobody():
-    """Make standard output a pipe whose reader is gone, as after `| head`."""
+def break_pipe():
+    """Make standard output a pipe without a reader, as after `| head`."""
     reads, writes = os.pipe()
     os.close(reads)
     os.dup2(writes, 1)
@@ -117,20 +117,18 @@ def open_files(count):
 
 
 NOWHERE = "/proc/none"
-"""A folder that even root can't make."""
+"""A folder that even root cannot create."""
 
 CASES = {
-    "as it is": Case(new=True, ui=True),
+    "an ordinary environment": Case(new=True, ui=True),
     # homes, caches and temporary folders
     "no HOME, and a path of 200 characters": Case({"HOME": None}, folder="/".join(["f" * 49] * 4), new=True),
-    "HOME that is not there": Case({"HOME": NOWHERE, "FNNEXP_CACHE": None}, new=True, ui=True),
-    "HOME and FNNEXP_CACHE that are empty": Case(
-        {"HOME": "", "FNNEXP_CACHE": "", "XDG_CACHE_HOME": "{temporary}"}
-    ),
+    "a missing HOME": Case({"HOME": NOWHERE, "FNNEXP_CACHE": None}, new=True, ui=True),
+    "an empty HOME and FNNEXP_CACHE": Case({"HOME": "", "FNNEXP_CACHE": "", "XDG_CACHE_HOME": "{temporary}"}),
     "no USER, no LOGNAME, no PATH": Case(
         {"USER": None, "LOGNAME": None, "PATH": None, "FNNEXP_CACHE": NOWHERE}, ui=True
     ),
-    "XDG_CACHE_HOME, MPLCONFIGDIR and JOBLIB_TEMP_FOLDER that can't be made": Case(
+    "XDG_CACHE_HOME, MPLCONFIGDIR and JOBLIB_TEMP_FOLDER that cannot be created": Case(
         {
             "XDG_CACHE_HOME": NOWHERE,
             "FNNEXP_CACHE": None,
@@ -138,27 +136,27 @@ CASES = {
             "JOBLIB_TEMP_FOLDER": NOWHERE,
         }
     ),
-    "TMPDIR that is not there": Case({"TMPDIR": NOWHERE, "FNNEXP_CACHE": NOWHERE}, new=True),
-    "TMPDIR that is full": Case(
-        {"TMPDIR": "{temporary}"}, new=True, ui=True, prepare=lambda place: full(place.temporary)
+    "a missing TMPDIR": Case({"TMPDIR": NOWHERE, "FNNEXP_CACHE": NOWHERE}, new=True),
+    "a full TMPDIR": Case(
+        {"TMPDIR": "{temporary}"}, new=True, ui=True, prepare=lambda folders: full(folders.temporary)
     ),
-    "JOBLIB_TEMP_FOLDER that is full": Case(
-        {"JOBLIB_TEMP_FOLDER": "{temporary}"}, prepare=lambda place: full(place.temporary)
+    "a full JOBLIB_TEMP_FOLDER": Case(
+        {"JOBLIB_TEMP_FOLDER": "{temporary}"}, prepare=lambda folders: full(folders.temporary)
     ),
-    "a folder that is read-only": Case(
-        prepare=lambda place: read_only(place.folder), new=True, refused="read-only"
+    "a read-only folder": Case(
+        prepare=lambda folders: read_only(folders.folder), new=True, refused="read-only"
     ),
     "a full disk": Case(
         limit=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
         new=True,
         refused="mlflow.db",
     ),
-    # folders' names
+    # names of folders
     "umlauts, blanks, quotes, #, %, brackets, a backslash and a dash in the folder": Case(
         folder=" Größe  für Übung /it's `mine`/run#3 x=1&y/100%/[bold] {x} $HOME \\n/-x", new=True, ui=True
     ),
     "a ? in the folder": Case(folder="run?", new=True, refused="has % or ? in its path"),
-    "a folder that looks encoded": Case(folder="a%20b", new=True, refused="has % or ? in its path"),
+    "a folder with a percent-encoded name": Case(folder="a%20b", new=True, refused="has % or ? in its path"),
     # languages, terminals and streams
     "LANG=C": Case(
         {"LANG": "C", "LC_ALL": None, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, new=True, ui=True
@@ -167,7 +165,7 @@ CASES = {
     "PYTHONIOENCODING=latin-1, COLUMNS=0": Case(
         {"PYTHONIOENCODING": "latin-1", "COLUMNS": "0", "LINES": "0"}
     ),
-    "PYTHONIOENCODING=cp1252, TERM=dumb, standard errors closed": Case(
+    "PYTHONIOENCODING=cp1252, TERM=dumb, standard error closed": Case(
         {"PYTHONIOENCODING": "cp1252", "TERM": "dumb", "NO_COLOR": "1"}, limit=closed(2)
     ),
     "PYTHONIOENCODING=utf-16, standard input closed": Case({"PYTHONIOENCODING": "utf-16"}, limit=closed(0)),
@@ -175,24 +173,24 @@ CASES = {
     "standard output closed, OMP_NUM_THREADS": Case(
         {"OMP_NUM_THREADS": "7", "OPENBLAS_NUM_THREADS": "3", "MKL_NUM_THREADS": "2"}, limit=closed(1)
     ),
-    "standard output that nobody reads, OMP_NUM_THREADS that is no number": Case(
-        {"OMP_NUM_THREADS": "many", "OPENBLAS_NUM_THREADS": ""}, limit=read_by_nobody
+    "standard output without a reader, OMP_NUM_THREADS not a number": Case(
+        {"OMP_NUM_THREADS": "many", "OPENBLAS_NUM_THREADS": ""}, limit=break_pipe
     ),
-    "all three closed, LOKY_MAX_CPU_COUNT=1": Case(
+    "all standard streams closed, LOKY_MAX_CPU_COUNT=1": Case(
         {"LOKY_MAX_CPU_COUNT": "1"}, limit=lambda: os.closerange(0, 3)
     ),
-    "LOKY_MAX_CPU_COUNT that is no number": Case({"LOKY_MAX_CPU_COUNT": "all"}, refused="LOKY_MAX_CPU_COUNT"),
+    "LOKY_MAX_CPU_COUNT not a number": Case({"LOKY_MAX_CPU_COUNT": "all"}, refused="LOKY_MAX_CPU_COUNT"),
     "64 open files": Case(limit=open_files(64), new=True),
-    # Python's own, and other programs'
+    # settings of Python and of other programs
     "umask 077": Case(limit=lambda: os.umask(0o077), new=True, ui=True),
     "PYTHONWARNINGS=error": Case({"PYTHONWARNINGS": "error"}, new=True, refused="Warning"),
-    "MPLBACKEND that is not there, LOKY_MAX_CPU_COUNT=0": Case(
+    "a missing MPLBACKEND, LOKY_MAX_CPU_COUNT=0": Case(
         {"MPLBACKEND": "none_such", "LOKY_MAX_CPU_COUNT": "0"}
     ),
     "MLflow's other variables, and a proxy": Case(
         {
             "MLFLOW_TRACKING_URI": "",
-            "MLFLOW_EXPERIMENT_NAME": "theirs",
+            "MLFLOW_EXPERIMENT_NAME": "another",
             "MLFLOW_EXPERIMENT_ID": "7",
             "MLFLOW_LOGGING_LEVEL": "DEBUG",
             "http_proxy": "http://127.0.0.1:9",
@@ -201,7 +199,7 @@ CASES = {
         ui=True,
     ),
 }
-"""Forty-eight settings. Those that have nothing to do with one another share a case, which takes seconds."""
+"""Environments to test. Independent settings share a case, because each case takes seconds."""
 
 
 def free_port():
@@ -215,27 +213,27 @@ def assert_no_traceback(ran):
 
 
 @pytest.fixture
-def place(tmp_path, request, empty_store):
+def folders(tmp_path, request, empty_store):
     case = CASES[request.getfixturevalue("name")]
-    there = Place(tmp_path / case.folder, tmp_path / "temporary")
-    there.folder.mkdir(parents=True)
-    there.temporary.mkdir()
+    folders = Folders(tmp_path / case.folder, tmp_path / "temporary")
+    folders.folder.mkdir(parents=True)
+    folders.temporary.mkdir()
     if not case.new:
-        empty_store(there.folder)
-    with case.prepare(there) if case.prepare else contextlib.nullcontext():
-        yield there
+        empty_store(folders.folder)
+    with case.prepare(folders) if case.prepare else contextlib.nullcontext():
+        yield folders
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_sweep_its_report_and_the_ui_work_in_an_environment(name, place):
+def test_a_sweep_its_report_and_the_ui_work_in_an_environment(name, folders):
     case = CASES[name]
     environment = dict(os.environ)
     for variable, value in case.variables.items():
         if value is None:
             environment.pop(variable, None)
         else:
-            environment[variable] = value.format(folder=place.folder, temporary=place.temporary)
-    settings = {"cwd": place.folder, "env": environment, "preexec_fn": case.limit}
+            environment[variable] = value.format(folder=folders.folder, temporary=folders.temporary)
+    settings = {"cwd": folders.folder, "env": environment, "preexec_fn": case.limit}
 
     def run(*words):
         ran = subprocess.run(
@@ -252,26 +250,26 @@ def test_a_sweep_its_report_and_the_ui_work_in_an_environment(name, place):
     swept = run(*GRID, *case.words)
     if case.refused is not None:
         assert swept.returncode in (1, 2), swept
-        last = [line for line in swept.stderr.splitlines() if line.startswith("fnnexp: ")]
-        assert len(last) == 1, swept.stderr
-        assert case.refused in last[0]
+        messages = [line for line in swept.stderr.splitlines() if line.startswith("fnnexp: ")]
+        assert len(messages) == 1, swept.stderr
+        assert case.refused in messages[0]
         return
     assert swept.returncode == 0, (swept.stdout, swept.stderr)
-    runs = runs_in(place.folder, "e")
+    runs = runs_in(folders.folder, "e")
     assert [run.info.status for run in runs.values()] == ["FINISHED"] * TRIALS
-    for one in runs.values():
-        assert (place.folder / "mlruns").is_dir()
-        assert list((place.folder / "mlruns").glob(f"*/{one.info.run_id}/artifacts/weights.npz"))
+    for mlflow_run in runs.values():
+        assert (folders.folder / "mlruns").is_dir()
+        assert list((folders.folder / "mlruns").glob(f"*/{mlflow_run.info.run_id}/artifacts/weights.npz"))
     reported = run("report", "e")
     assert reported.returncode == 0, (reported.stdout, reported.stderr)
-    page = (place.folder / "reports" / "e" / "report.html").read_text(encoding="utf-8")
+    page = (folders.folder / "reports" / "e" / "report.html").read_text(encoding="utf-8")
     assert "2 trials" in page
     if case.ui:
         show_ui(settings)
 
 
 def show_ui(settings):
-    """Start the UI, wait until it shows its page, and stop it by Ctrl-C."""
+    """Start the UI, wait until it serves its page, and stop it with Ctrl-C."""
     port = free_port()
     with subprocess.Popen(
         [sys.executable, "-m", "fnnexp", "ui", "--port", str(port)],

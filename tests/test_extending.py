@@ -1,7 +1,7 @@
-"""A new choice is one function, one table entry and one YAML file, and nothing else has to know of it.
+"""A new choice needs one function, one table entry and one YAML file, and no other change.
 
-A toy of each kind is added at run time and trained by both engines in every batching mode, with diagnostics,
-through an interruption, and into a report.
+These tests add a toy choice of each group at run time. Both engines train it in every batching mode, with
+diagnostics and across an interruption, and a report shows it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fnnexp.nn.pieces.optimizers import OPTIMIZERS, Optimizer
 from fnnexp.nn.testing import gradcheck
 from fnnexp.nn.testing.reference import Network
 
-# --- one function each --------------------------------------------------------------------------------------
+# --- one function for each choice ---------------------------------------------------------------------------
 
 
 def softplus_forward(Z):
@@ -57,7 +57,7 @@ def brier(P, labels):
 
 
 def prepare_stripes(request):
-    """Images of 6×6 pixels, one column of them bright: which one is the label."""
+    """Prepare images of 6×6 pixels with one bright column, whose number is the label."""
     rng, arrays = np.random.default_rng(0), {}
     for split, n in (("train", 150), ("test", 40)):
         y = (np.arange(n) % 6).astype(np.uint8)
@@ -68,7 +68,7 @@ def prepare_stripes(request):
     return replace(datasets.prepare("files", path="stripes.npz"), name="stripes")
 
 
-# --- one file each ------------------------------------------------------------------------------------------
+# --- one file for each choice -------------------------------------------------------------------------------
 
 FILES = {
     "arch/softplus_9.yaml": "hidden: [9]\nactivation: softplus\n",
@@ -76,8 +76,8 @@ FILES = {
     "optimizer/nesterov.yaml": "name: nesterov\nlr: 0.05\nmomentum: 0.5\n",
     "data/stripes.yaml": "name: stripes\n",
 }
-ALL_NEW = {"arch": "softplus_9", "init": "fan_out", "optimizer": "nesterov", "data": "stripes"}
-HOW = {
+ALL_TOYS = {"arch": "softplus_9", "init": "fan_out", "optimizer": "nesterov", "data": "stripes"}
+SETTINGS = {
     "batching": ["full", "mini", "sample"],
     "batching.shuffle": False,
     "data.validation": 30,
@@ -89,8 +89,8 @@ HOW = {
 
 
 @pytest.fixture
-def added(monkeypatch, own_folder):
-    """Enter a toy of each kind in its table, and write its file; return the folder of the files."""
+def toys(monkeypatch, own_folder):
+    """Add a toy of each group to its table, write its config file, and return the folder of the files."""
     monkeypatch.setitem(ACTIVATIONS, "softplus", Activation(softplus_forward, softplus_slope))
     monkeypatch.setitem(INITIALIZERS, "fan_out", by_fan_out)
     monkeypatch.setitem(OPTIMIZERS, "nesterov", Optimizer(("lr", "momentum"), 1, nesterov))
@@ -103,28 +103,28 @@ def added(monkeypatch, own_folder):
     return own_folder / "mine"
 
 
-def swept(added, engine, **choices):
-    """Sweep over the toys with an engine; return the runs by trial id, and the frame."""
-    how = {**HOW, "execution.engine": engine, "tracking.experiment": engine, **choices}
-    frame = fnnexp.sweep(config_dir=added, **how)
-    return runs_in(Path.cwd(), how["tracking.experiment"]), frame
+def swept(toys, engine, **choices):
+    """Sweep over toys with an engine; return the runs by trial id, and the frame."""
+    settings = {**SETTINGS, "execution.engine": engine, "tracking.experiment": engine, **choices}
+    frame = fnnexp.sweep(config_dir=toys, **settings)
+    return runs_in(Path.cwd(), settings["tracking.experiment"]), frame
 
 
 def interrupting(function, call):
-    """Return the function; when it is called for that time, it first presses Ctrl-C."""
+    """Return a wrapper of the function that sends Ctrl-C before the given call."""
     calls = []
 
-    def pressing(*arguments):
+    def wrapper(*arguments):
         calls.append(1)
         if len(calls) == call:
             os.kill(os.getpid(), signal.SIGINT)
         return function(*arguments)
 
-    return pressing
+    return wrapper
 
 
 def content(runs):
-    """Every run's curve and weights, to the bit."""
+    """Return the curve and weights of every run, to compare them bitwise."""
     here = Path.cwd()
     return {
         trial: (
@@ -135,18 +135,18 @@ def content(runs):
     }
 
 
-# --- and nothing else ---------------------------------------------------------------------------------------
+# --- no other change ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_toys_train_in_every_mode_with_diagnostics_and_their_metric(engine, added, store):
-    runs, frame = swept(added, engine, **ALL_NEW | {"optimizer": ["nesterov", "sgd"]})
+def test_toys_train_in_every_batching_mode_with_diagnostics_and_a_new_metric(engine, toys, store):
+    runs, frame = swept(toys, engine, **ALL_TOYS | {"optimizer": ["nesterov", "sgd"]})
     assert set(frame["status"]) == {"finished"}
     assert sorted(frame["batching"]) == ["full", "full", "mini", "mini", "sample", "sample"]
     assert (frame[frame["batching"] == "sample"]["test_accuracy"] > 0.5).all()
-    told = fnnexp.diagnostics(engine)
-    assert set(told["quantity"]) == {"z_std", "dz_std", "update_ratio"}
-    assert set(told["epoch"]) == {0, 1, 2, 3, 4}
+    diagnostics = fnnexp.diagnostics(engine)
+    assert set(diagnostics["quantity"]) == {"z_std", "dz_std", "update_ratio"}
+    assert set(diagnostics["epoch"]) == {0, 1, 2, 3, 4}
     arrays = datasets.load(datasets.prepare("files", path="stripes.npz"))
     X, y = arrays.x_test / 255, arrays.y_test
     for run in runs.values():
@@ -162,44 +162,44 @@ def test_toys_train_in_every_mode_with_diagnostics_and_their_metric(engine, adde
         assert curve["test_brier", 4] == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_report_shows_toys(added, store, invoke):
-    swept(added, "numba", **ALL_NEW | {"optimizer": "sgd"})
-    written = invoke("report", "numba", "--folder", "page")
-    assert written.status == 0, written.err
+def test_a_report_shows_toys(toys, store, invoke):
+    swept(toys, "numba", **ALL_TOYS | {"optimizer": "sgd"})
+    ran = invoke("report", "numba", "--folder", "page")
+    assert ran.status == 0, ran.err
     page = "".join(file.read_text("utf-8") for file in Path.cwd().rglob("page/*.html"))
     assert "softplus_9" in page
     assert "fan_out" in page
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_an_interrupted_sweep_of_toys_goes_on_to_the_same_bits(
-    engine, added, store, monkeypatch, capsys, own_folder
+def test_an_interrupted_sweep_of_toys_resumes_with_bitwise_the_same_results(
+    engine, toys, store, monkeypatch, capsys, own_folder
 ):
-    choices = ALL_NEW | {"optimizer": ["nesterov", "sgd"], "execution.segment_seconds": 0.0}
-    whole, _ = swept(added, engine, **choices, **{"tracking.experiment": "whole"})
+    choices = ALL_TOYS | {"optimizer": ["nesterov", "sgd"], "execution.segment_seconds": 0.0}
+    whole, _ = swept(toys, engine, **choices, **{"tracking.experiment": "whole"})
     monkeypatch.setitem(METRICS, "brier", interrupting(brier, 30))  # in the second epoch of some trial
     with pytest.raises(FnnexpError, match="interrupted"):
-        swept(added, engine, **choices)
+        swept(toys, engine, **choices)
     assert list((own_folder / ".fnnexp").rglob("*.npz"))
     capsys.readouterr()
-    runs, frame = swept(added, engine, **choices)
-    said = capsys.readouterr().out
-    assert "begun before: they go on where they were" in said
-    assert "start over" not in said
+    runs, frame = swept(toys, engine, **choices)
+    out = capsys.readouterr().out
+    assert "begun before: they go on where they were" in out
+    assert "start over" not in out
     assert set(frame["status"]) == {"finished"}
     assert content(runs) == content(whole)
     assert not list((own_folder / ".fnnexp").rglob("*.npz"))
 
 
-def test_a_checkpoint_from_before_a_metric_was_added_goes_on(added, store, monkeypatch, capsys):
-    choices = ALL_NEW | {"batching": "full", "execution.segment_seconds": 0.0}
-    pressing = Activation(interrupting(softplus_forward, 8), softplus_slope)  # in the second epoch of four
-    monkeypatch.setitem(ACTIVATIONS, "softplus", pressing)
+def test_a_checkpoint_written_before_a_metric_was_added_resumes(toys, store, monkeypatch, capsys):
+    choices = ALL_TOYS | {"batching": "full", "execution.segment_seconds": 0.0}
+    interrupted = Activation(interrupting(softplus_forward, 8), softplus_slope)  # in the second epoch of four
+    monkeypatch.setitem(ACTIVATIONS, "softplus", interrupted)
     with pytest.MonkeyPatch.context() as before:
         before.delitem(METRICS, "brier")
         with pytest.raises(FnnexpError, match="interrupted"):
-            swept(added, "numpy", **choices)
-    runs, frame = swept(added, "numpy", **choices)
+            swept(toys, "numpy", **choices)
+    runs, frame = swept(toys, "numpy", **choices)
     assert "start over" not in capsys.readouterr().out
     assert set(frame["status"]) == {"finished"}
     (run,) = runs.values()
@@ -209,65 +209,67 @@ def test_a_checkpoint_from_before_a_metric_was_added_goes_on(added, store, monke
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_an_added_metric_changes_no_bit_of_the_others(engine, added, store):
-    choices = ALL_NEW | {"optimizer": ["nesterov", "sgd"]}
-    with_it, _ = swept(added, engine, **choices)
+def test_an_added_metric_leaves_the_other_metrics_bitwise_the_same(engine, toys, store):
+    choices = ALL_TOYS | {"optimizer": ["nesterov", "sgd"]}
+    with_brier, _ = swept(toys, engine, **choices)
     with pytest.MonkeyPatch.context() as without:
         without.delitem(METRICS, "brier")
-        plain, _ = swept(added, engine, **choices, **{"tracking.experiment": "plain"})
-    found = {
+        plain, _ = swept(toys, engine, **choices, **{"tracking.experiment": "plain"})
+    others = {
         trial: ([point for point in curve if "brier" not in point[0]], weights)
-        for trial, (curve, weights) in content(with_it).items()
+        for trial, (curve, weights) in content(with_brier).items()
     }
-    assert found == content(plain)
+    assert others == content(plain)
 
 
-WRITTEN_INTO_THE_TABLE = """
+ADD_METRIC = """
 from fnnexp.nn.pieces.metrics import METRICS
 METRICS["confidence"] = lambda P, labels: P.max(axis=1)
 import fnnexp
 runs = fnnexp.sweep(data="digits", epochs=1, **{"execution.n_jobs": 1, "execution.backend": "threading"})
 curves = fnnexp.curves("digits")
-(at_end,) = curves.query("metric == 'test_confidence'")["value"]
-assert 0.1 < at_end < 1, at_end
-assert runs["test_confidence"].item() == at_end
+(last,) = curves.query("metric == 'test_confidence'")["value"]
+assert 0.1 < last < 1, last
+assert runs["test_confidence"].item() == last
 assert set(curves["quantity"]) == {"loss", "accuracy", "confidence"}
-assert "test_confidence" not in fnnexp.leaderboard(runs).columns  # it is no factor
+assert "test_confidence" not in fnnexp.leaderboard(runs).columns  # it is not a factor
 """
 
 
-def test_a_metric_written_into_the_table_is_in_the_frames(store):
-    ran = subprocess.run([sys.executable, "-c", WRITTEN_INTO_THE_TABLE], capture_output=True, text=True)
+def test_a_metric_added_to_the_table_is_in_the_frames(store):
+    ran = subprocess.run([sys.executable, "-c", ADD_METRIC], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
 
 
 @pytest.mark.parametrize("activation", ["softplus", "relu"])
-def test_the_record_says_where_numpy_descends_for_the_compiled_engine(activation, added, store, capsys):
-    choices = ALL_NEW | {"optimizer": ["nesterov", "sgd"], "arch.activation": activation}
-    _, frame = swept(added, "numba", **choices)
+def test_the_run_records_where_numpy_replaces_the_compiled_engine(activation, toys, store, capsys):
+    choices = ALL_TOYS | {"optimizer": ["nesterov", "sgd"], "arch.activation": activation}
+    _, frame = swept(toys, "numba", **choices)
     by_row = (frame["batching"] == "sample") & (frame["optimizer"] == "sgd")
     compiled = engine_named("numba").version
     assert set(frame[~by_row]["engine"]) == {compiled}
-    (said,) = frame[by_row]["engine"]
+    (engine,) = frame[by_row]["engine"]
     if activation == "relu":
-        assert said == compiled
+        assert engine == compiled
     else:
-        assert said.startswith(compiled)
-        assert f"per-sample descent by {engine_named('numpy').version}" in said
-        assert "softplus is not compiled" in said
-    assert "equal up to rounding only" not in capsys.readouterr().out  # that is said of unlike machines
+        assert engine.startswith(compiled)
+        assert f"per-sample descent by {engine_named('numpy').version}" in engine
+        assert "softplus is not compiled" in engine
+    assert (
+        "equal up to rounding only" not in capsys.readouterr().out
+    )  # only different machines print this note
 
 
-def test_the_gradient_check_takes_an_added_activation(added, monkeypatch):
-    mine = [name for name in gradcheck.checks() if "softplus" in name]
-    assert mine == [
+def test_gradcheck_accepts_an_added_activation(toys, monkeypatch):
+    names = [name for name in gradcheck.checks() if "softplus" in name]
+    assert names == [
         "softplus",
-        *(f"{how}softplus_32_32" for how in ("", "stacked ", "per_sample ", "numba stacked ")),
+        *(f"{prefix}softplus_32_32" for prefix in ("", "stacked ", "per_sample ", "numba stacked ")),
     ]
-    assert all(check.passed for check in gradcheck.run(mine))
+    assert all(check.passed for check in gradcheck.run(names))
     wrong = Activation(softplus_forward, lambda A, out: np.copyto(out, 1.001 * (1 - np.exp(-A))))
     monkeypatch.setitem(ACTIVATIONS, "softplus", wrong)
-    assert not any(check.passed for check in gradcheck.run(mine))
+    assert not any(check.passed for check in gradcheck.run(names))
 
 
 @pytest.mark.parametrize(
@@ -278,11 +280,11 @@ def test_the_gradient_check_takes_an_added_activation(added, monkeypatch):
         ({"dead": lambda A: 0.25, "saturated": lambda A: 0.5}, {"dead", "saturated"}),
     ],
 )
-def test_an_added_activation_says_which_of_its_units_are_counted(shares, quantities, added, store):
+def test_diagnostics_count_the_units_that_an_added_activation_defines(shares, quantities, toys, store):
     ACTIVATIONS["softplus"] = Activation(softplus_forward, softplus_slope, **shares)
-    swept(added, "numpy", **ALL_NEW, batching="full")
-    told = fnnexp.diagnostics("numpy")
-    shown = told[told["quantity"].isin(["dead", "saturated"])]
+    swept(toys, "numpy", **ALL_TOYS, batching="full")
+    diagnostics = fnnexp.diagnostics("numpy")
+    shown = diagnostics[diagnostics["quantity"].isin(["dead", "saturated"])]
     assert set(shown["quantity"]) == quantities
     assert set(shown["layer"]) <= {1}
     for quantity, share in shares.items():

@@ -1,4 +1,7 @@
-"""Law 1: imports go one way, and each outside library has its seam. Read from the source alone."""
+"""Law 1: imports go in one direction, and each outside library is imported by few modules.
+
+These tests read the source code only.
+"""
 
 from __future__ import annotations
 
@@ -24,43 +27,45 @@ FILES = {name_of(file): file for package in PACKAGES for file in sorted((ROOT / 
 
 @cache
 def imports(module: str) -> frozenset[str]:
-    """The modules that one imports, anywhere in it: also inside functions and for type checkers only."""
-    found = set()
+    """Return the modules that a module imports, also inside functions and for type checkers only."""
+    imported = set()
     for node in ast.walk(ast.parse(FILES[module].read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module} imports by a relative name"
-            # `from fnnexp import data` names a module, `from fnnexp.data import load` something in one.
-            inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            modules = {name for name in inner if name in FILES}
-            found |= modules
-            if len(modules) < len(inner):
-                found.add(str(node.module))
-    return frozenset(found - {"__future__"})
+            # `from fnnexp import data` imports a module, `from fnnexp.data import load` a name of a module.
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules = {name for name in names if name in FILES}
+            imported |= modules
+            if len(modules) < len(names):
+                imported.add(str(node.module))
+    return frozenset(imported - {"__future__"})
 
 
 def within(module: str, *packages: str) -> bool:
     return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
-def ours(module: str) -> set[str]:
+def own_imports(module: str) -> set[str]:
     return {name for name in imports(module) if within(name, *PACKAGES)}
 
 
-def outside(module: str) -> set[str]:
-    """The outside libraries of a module, by their first name."""
-    return {name.partition(".")[0] for name in imports(module) - ours(module)} - set(sys.stdlib_module_names)
+def libraries(module: str) -> set[str]:
+    """Return the outside libraries that a module imports, without the standard library."""
+    return {name.partition(".")[0] for name in imports(module) - own_imports(module)} - set(
+        sys.stdlib_module_names
+    )
 
 
-def those(*packages: str) -> list[str]:
-    found = [module for module in FILES if within(module, *packages)]
-    assert found, f"there is no {', '.join(packages)}"
-    return found
+def modules_in(*packages: str) -> list[str]:
+    modules = [module for module in FILES if within(module, *packages)]
+    assert modules, f"there is no {', '.join(packages)}"
+    return modules
 
 
-# From the ground up. A room imports what stands below it, and what is in it; never what stands beside it.
-FLOORS: tuple[tuple[str, ...], ...] = (
+# From the lowest layer up. A package imports itself and lower layers, never a package of its own layer.
+LAYERS: tuple[tuple[str, ...], ...] = (
     ("fnnexp.errors",),
     ("fnnexp.console",),
     ("fnnexp.nn", "fnnexp.data"),
@@ -72,45 +77,46 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("fnnexp.cli",),
     ("fnnexp.__main__", "hydra_plugins"),
 )
-FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+LAYER = {package: layer for layer, packages in enumerate(LAYERS) for package in packages}
 
 
-def room(module: str) -> str:
-    rooms = [name for name in FLOOR if within(module, name)]
-    assert rooms, f"{module} is new: say in FLOORS where it stands"
-    return max(rooms, key=len)
+def package_of(module: str) -> str:
+    packages = [name for name in LAYER if within(module, name)]
+    assert packages, f"{module} is new: add its package to LAYERS"
+    return max(packages, key=len)
 
 
 @pytest.mark.parametrize("module", [module for module in FILES if module != "fnnexp"])
-def test_imports_go_one_way(module: str) -> None:
-    here = room(module)
-    others = {name for name in ours(module) if name != "fnnexp" and room(name) != here}
-    up = {name for name in others if FLOOR[room(name)] >= FLOOR[here]}
-    assert not up, f"{module} imports {', '.join(sorted(up))}"
+def test_imports_go_in_one_direction(module: str) -> None:
+    package = package_of(module)
+    others = {name for name in own_imports(module) if name != "fnnexp" and package_of(name) != package}
+    upward = {name for name in others if LAYER[package_of(name)] >= LAYER[package]}
+    assert not upward, f"{module} imports {', '.join(sorted(upward))}"
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
     waiting = {
-        module: {name for name in ours(module) if name in FILES} - {module, "fnnexp"} for module in FILES
+        module: {name for name in own_imports(module) if name in FILES} - {module, "fnnexp"}
+        for module in FILES
     }
-    del waiting["fnnexp"]  # the package's face imports lazily what defines its names
+    del waiting["fnnexp"]  # it imports its public names lazily
     while free := {module for module, needs in waiting.items() if not needs & waiting.keys()}:
         waiting = {module: needs for module, needs in waiting.items() if module not in free}
     assert not waiting
 
 
-@pytest.mark.parametrize("room", sorted({file.parent for file in FILES.values()}), ids=lambda room: room.name)
-def test_a_folder_can_be_taken_in_at_a_glance(room: Path) -> None:
-    inside = [path for path in room.iterdir() if path.is_dir() or path.suffix == ".py"]
-    files = [path for path in inside if path.is_file()]
-    folders = [path for path in inside if path.is_dir() and path.name != "__pycache__"]
-    if room == ROOT / "fnnexp":
+@pytest.mark.parametrize("folder", sorted({f.parent for f in FILES.values()}), ids=lambda folder: folder.name)
+def test_a_folder_has_few_entries(folder: Path) -> None:
+    entries = [path for path in folder.iterdir() if path.is_dir() or path.suffix == ".py"]
+    files = [path for path in entries if path.is_file()]
+    folders = [path for path in entries if path.is_dir() and path.name != "__pycache__"]
+    if folder == ROOT / "fnnexp":
         assert len(files) <= 6
         assert len(folders) <= 8
     assert len(files) - 1 + len(folders) <= 12  # not counted: __init__.py
 
 
-def test_the_design_names_every_module_and_no_other() -> None:
+def test_the_design_page_names_every_module() -> None:
     layout = (
         (ROOT / "docs" / "design.md").read_text("utf-8").partition("## The layout")[2].partition("```\n")[2]
     )
@@ -119,34 +125,34 @@ def test_the_design_names_every_module_and_no_other() -> None:
     assert modules - {"fnnexp", "__main__"} <= words
 
 
-def test_no_public_name_is_a_folders_name() -> None:
-    """A folder that is imported becomes an attribute of the package, and would hide the function."""
+def test_no_public_name_is_the_name_of_a_folder() -> None:
+    """An imported folder becomes an attribute of the package and would hide a function of the same name."""
     import fnnexp
 
-    assert not {path.stem for path in (ROOT / "fnnexp").iterdir()} & set(fnnexp._HOMES)
+    assert not {path.stem for path in (ROOT / "fnnexp").iterdir()} & set(fnnexp._DEFINED_IN)
 
 
-def test_the_package_itself_imports_only_where_its_names_are_defined() -> None:
+def test_the_package_imports_only_the_modules_of_its_public_names() -> None:
     import fnnexp
 
-    assert ours("fnnexp") == set(fnnexp._HOMES.values())
-    assert sorted([*fnnexp._HOMES, "__version__"]) == sorted(fnnexp.__all__) == dir(fnnexp)
-    for name, home in fnnexp._HOMES.items():
+    assert own_imports("fnnexp") == set(fnnexp._DEFINED_IN.values())
+    assert sorted([*fnnexp._DEFINED_IN, "__version__"]) == sorted(fnnexp.__all__) == dir(fnnexp)
+    for name, home in fnnexp._DEFINED_IN.items():
         assert getattr(fnnexp, name).__module__ == home
 
 
-@pytest.mark.parametrize("module", those("fnnexp.nn"))
-def test_the_numbers_know_numpy_and_nothing_else(module: str) -> None:
+@pytest.mark.parametrize("module", modules_in("fnnexp.nn"))
+def test_nn_imports_numpy_and_nothing_else(module: str) -> None:
     compilers = {"numba", "llvmlite"} if module == "fnnexp.nn.engines.numba_engine" else set()
-    assert outside(module) <= {"numpy", "scipy"} | compilers
+    assert libraries(module) <= {"numpy", "scipy"} | compilers
     assert {name for name in imports(module) if within(name, "scipy")} <= {"scipy.linalg.blas"}
-    # Nor files, processes or the network.
+    # It uses no files, no processes and no network.
     assert not imports(module) & {"os", "io", "pathlib", "pickle", "socket", "subprocess", "multiprocessing"}
 
 
-@pytest.mark.parametrize("module", those("fnnexp.data"))
-def test_data_knows_files_and_no_experiment(module: str) -> None:
-    assert outside(module) <= {"numpy", "pandas", "pooch", "sklearn", "platformdirs", "rich"}
+@pytest.mark.parametrize("module", modules_in("fnnexp.data"))
+def test_data_imports_nothing_about_experiments(module: str) -> None:
+    assert libraries(module) <= {"numpy", "pandas", "pooch", "sklearn", "platformdirs", "rich"}
 
 
 COMPOSING = ["fnnexp.config"]
@@ -168,13 +174,13 @@ SEAMS = {
 
 
 @pytest.mark.parametrize("library", SEAMS)
-def test_an_outside_library_is_reached_through_its_seam_alone(library: str) -> None:
-    users = {module for module in FILES if any(within(name, library) for name in caught_apart(module))}
+def test_an_outside_library_is_imported_only_by_its_modules(library: str) -> None:
+    users = {module for module in FILES if any(within(name, library) for name in used_libraries(module))}
     assert not {module for module in users if not within(module, *SEAMS[library])}
 
 
-def caught_apart(module: str) -> set[str]:
-    """The imports of a module without libraries' exceptions: who catches one does not use the library."""
+def used_libraries(module: str) -> set[str]:
+    """Return the imports of a module, without exceptions, which any module may catch."""
     return {name for name in imports(module) if not name.endswith((".errors", ".exceptions"))}
 
 
@@ -186,7 +192,7 @@ WRITES = {
 }  # fmt: skip
 
 
-def test_tracking_alone_writes_to_mlflow() -> None:
+def test_only_tracking_writes_to_mlflow() -> None:
     writers = {
         module
         for module, file in FILES.items()
@@ -204,24 +210,24 @@ def test_tracking_alone_writes_to_mlflow() -> None:
         for name in ("worker", "plan", "executor", "backends.cluster", "backends.dask", "backends.ray")
     ],
 )
-def test_what_runs_in_a_worker_writes_nothing_and_composes_nothing(module: str) -> None:
-    """Law 3, as far as imports show it: through all that a worker loads of ours."""
+def test_modules_of_workers_import_neither_mlflow_nor_hydra(module: str) -> None:
+    """Law 3, as far as imports show: check all modules of fnnexp that a worker loads."""
     loaded, waiting = set(), [module]
     while waiting:
-        if (one := waiting.pop()) not in loaded:
-            loaded.add(one)
-            waiting += [name for name in ours(one) if name in FILES and name != "fnnexp"]
-    assert not {"mlflow", "omegaconf", "hydra"} & {library for one in loaded for library in outside(one)}
+        if (imported := waiting.pop()) not in loaded:
+            loaded.add(imported)
+            waiting += [name for name in own_imports(imported) if name in FILES and name != "fnnexp"]
+    assert not {"mlflow", "omegaconf", "hydra"} & {library for name in loaded for library in libraries(name)}
     assert not [
-        one
-        for one in loaded
-        if within(one, "fnnexp.tracking", "fnnexp.config.schema", "fnnexp.sweeping.loop")
+        name
+        for name in loaded
+        if within(name, "fnnexp.tracking", "fnnexp.config.schema", "fnnexp.sweeping.loop")
     ]
 
 
-def test_numba_is_imported_where_its_engine_is_asked_for_and_nowhere_else() -> None:
-    """It is an extra: without it everything else works."""
-    users = [module for module in FILES if "fnnexp.nn.engines.numba_engine" in ours(module)]
+def test_only_the_numba_engine_imports_numba() -> None:
+    """Numba is an extra: everything else works without it."""
+    users = [module for module in FILES if "fnnexp.nn.engines.numba_engine" in own_imports(module)]
     assert users == ["fnnexp.nn.engines.base"]
     top = ast.parse(FILES["fnnexp.nn.engines.base"].read_text("utf-8")).body
     assert not [
@@ -229,8 +235,8 @@ def test_numba_is_imported_where_its_engine_is_asked_for_and_nowhere_else() -> N
     ]
 
 
-def test_the_start_imports_no_library() -> None:
-    """`fnnexp --help` answers in under a second: at the top of these stands the standard library alone."""
+def test_the_start_of_a_command_imports_no_library() -> None:
+    """These modules import only the standard library at the top, so that `fnnexp --help` is fast."""
     for module in ("fnnexp", "fnnexp.cli", "fnnexp.errors"):
         top = ast.parse(FILES[module].read_text("utf-8")).body
         names = {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names}
@@ -239,7 +245,7 @@ def test_the_start_imports_no_library() -> None:
         assert first <= {"fnnexp"}, module
 
 
-def test_an_import_is_seen_wherever_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_imports_are_found_anywhere_in_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "probe.py"
     file.write_text(
         "import numpy as np\nfrom fnnexp.data import datasets\nfrom fnnexp import __version__\n"
@@ -247,5 +253,5 @@ def test_an_import_is_seen_wherever_it_stands(tmp_path: Path, monkeypatch: pytes
         "def late():\n    import mlflow.tracking\n    from os import path\n"
     )
     monkeypatch.setitem(FILES, "probe", file)
-    assert ours("probe") == {"fnnexp", "fnnexp.data.datasets", "fnnexp.nn.network"}
-    assert outside("probe") == {"numpy", "mlflow"}
+    assert own_imports("probe") == {"fnnexp", "fnnexp.data.datasets", "fnnexp.nn.network"}
+    assert libraries("probe") == {"numpy", "mlflow"}

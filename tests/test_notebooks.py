@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom, and are committed with what they show."""
+"""The notebooks run from top to bottom, and are committed with their outputs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from notebooks import FOLDER, NOTEBOOKS, execute, tidied
 PUBLIC = {"fnnexp", "matplotlib.pyplot", "numpy", "pandas"}
 SHORT = {
     "2_does_initialization_matter.ipynb": 'data = "digits"\nseeds = range(4)',
-    # Seconds instead of minutes; without MNIST the cells run on digits, and what they say is of no interest.
+    # Takes seconds instead of minutes. Without MNIST the cells run on digits; only their success matters.
     "3_published_experiments.ipynb": 'seeds = range(1)\nsettings = {{"epochs": 1, "data": "{data}"}}',
 }
 
@@ -34,7 +34,7 @@ def code(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def test_there_are_the_three_notebooks():
+def test_there_are_three_notebooks():
     assert [file.name[0] for file in NOTEBOOKS] == ["1", "2", "3"]
 
 
@@ -56,7 +56,7 @@ def test_a_notebook_runs_from_top_to_bottom(store, own_folder, file):
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
-def test_a_notebook_is_committed_as_it_ran(file):
+def test_a_notebook_is_committed_with_its_outputs(file):
     notebook = committed(file)
     nbformat.validate(notebook)
     assert [cell.execution_count for cell in code(notebook)] == list(range(1, len(code(notebook)) + 1))
@@ -67,7 +67,7 @@ def test_a_notebook_is_committed_as_it_ran(file):
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
-def test_a_notebook_tells_nothing_of_the_machine_it_ran_on(file):
+def test_a_notebook_reveals_nothing_about_the_machine(file):
     texts = [cell.source for cell in committed(file).cells]
     for cell in code(committed(file)):
         for output in cell.outputs:
@@ -84,7 +84,7 @@ def test_a_notebook_tells_nothing_of_the_machine_it_ran_on(file):
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
-def test_a_notebook_uses_the_public_api_alone(file):
+def test_a_notebook_uses_only_the_public_api(file):
     for cell in code(committed(file)):
         for node in ast.walk(ast.parse(cell.source)):
             if isinstance(node, ast.Import):
@@ -98,14 +98,14 @@ def test_a_notebook_uses_the_public_api_alone(file):
                 assert node.attr in fnnexp.__all__
 
 
-def test_a_notebook_links_only_to_what_is_there():
+def test_the_links_of_a_notebook_exist():
     for file in NOTEBOOKS:
         for cell in committed(file).cells:
             for target in re.findall(r"\]\(([^)]+)\)", cell.source) if cell.cell_type == "markdown" else ():
                 assert (FOLDER / target).is_file(), target
 
 
-def test_tidying_takes_out_what_differs_each_time():
+def test_tidying_removes_what_differs_between_runs():
     notebook = nbformat.v4.new_notebook(metadata={"language_info": {"name": "python", "version": "3.11.7"}})
     notebook.cells.append(nbformat.v4.new_code_cell("sweep()"))
     notebook.cells[0].outputs = [
@@ -129,42 +129,42 @@ fnnexp.sweep("init_grid", init=["max", "he"], data="digits", epochs=9000, seed=[
 
 
 class Interrupted(NotebookClient):
-    """Who reads the notebook presses Interrupt once in each cell, when epochs have been counted."""
+    """A client that interrupts the kernel once in each cell, after the first epoch."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.pressed = []
+        self.interrupted_cells = []
 
     def process_message(self, msg, cell, cell_index):
         text = str(msg["content"].get("data", {}).get("text/plain", ""))
-        if re.search(r"epochs [1-9]", text) and cell_index not in self.pressed:
-            self.pressed.append(cell_index)
+        if re.search(r"epochs [1-9]", text) and cell_index not in self.interrupted_cells:
+            self.interrupted_cells.append(cell_index)
             os.killpg(self.km.provisioner.pgid, signal.SIGINT)  # as Jupyter does
         return super().process_message(msg, cell, cell_index)
 
 
-def test_interrupting_the_kernel_saves_and_the_same_call_goes_on(store, own_folder):
-    """In a kernel, with two workers: the sweep says how to go on, without a traceback, and goes on."""
+def test_an_interrupted_cell_saves_its_progress_and_resumes_when_run_again(store, own_folder):
+    """With two workers in a kernel, the sweep prints how to resume, without a traceback, and resumes."""
     cells = [nbformat.v4.new_code_cell(LONG), nbformat.v4.new_code_cell(LONG)]
     resources = {"metadata": {"path": str(own_folder)}}
     client = Interrupted(
         nbformat.v4.new_notebook(cells=cells), timeout=100, allow_errors=True, resources=resources
     )
     client.execute(env={**os.environ, "PYTHONPATH": str(FOLDER.parent)})
-    assert client.pressed == [0, 1]
-    said = "interrupted, and what was trained is saved; make the same call again and it goes on where it was"
+    assert client.interrupted_cells == [0, 1]
+    message = "interrupted, and what was trained is saved; make the same call again to resume"
     for cell in cells:
         assert cell.outputs[-1].ename == "InterruptedSweepError"
-        assert cell.outputs[-1].traceback == [f"InterruptedSweepError: {said}"]
+        assert cell.outputs[-1].traceback == [f"InterruptedSweepError: {message}"]
     assert "4 begun before: they go on where they were" in "".join(
         o.get("text", "") for o in cells[1].outputs
     )
     assert set(fnnexp.runs("init_grid")["status"]) == {"interrupted"}
     epochs = fnnexp.curves("init_grid").groupby(["trial", "metric"], observed=True)["epoch"]
-    assert (epochs.agg(list).map(lambda each: each == list(range(1, len(each) + 1)))).all()
+    assert (epochs.agg(list).map(lambda values: values == list(range(1, len(values) + 1)))).all()
 
 
-def test_a_cell_that_fails_fails_the_notebook(own_folder):
+def test_a_failing_cell_fails_the_notebook(own_folder):
     file = own_folder / "broken.ipynb"
     cells = [nbformat.v4.new_code_cell("1 / 0")]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), file)

@@ -1,8 +1,9 @@
-"""Law 13: every command that is printed works where it is printed, and means what it says.
+"""Law 13: every printed command works when pasted, and does what the text says.
 
-A sweep and its report print them on the terminal, on the page, in Markdown and in MLflow's description.
-Each is read by a shell, in a folder whose own store has another experiment of the same name. Where all is
-here, and where a password is hidden, each is a process; where only the store differs, this process runs it.
+A sweep and its report print commands on the terminal, on the page, in Markdown and in MLflow's description.
+A shell reads each command, in a folder whose own store has another experiment of the same name. Commands run
+as processes in two settings, the default store and a store with a password. In the other settings, where only
+the store differs, they run in this process.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ ROOT = Path(__file__).parent.parent
 NAME = "it's a grid"
 GRID = ["data=digits", "epochs=1", "arch=tanh_128", "init=he,max", "batching=full,mini", "seed=0,1"]
 COMMAND = r"\bfnnexp (?=report|ui|reproduce|-)"
-WHOLE = {
+PRINTED = {
     "terminal": rf"(?:: |:\n|; write |`)({COMMAND}[^`\n]*)",
     "page": rf"<(?:pre|code)>({COMMAND}[^<]*)<",
     "markdown": rf"(?:^    |`)({COMMAND}[^`\n]*)",
@@ -39,7 +40,7 @@ WHOLE = {
 
 @dataclass
 class Setting:
-    """Where a sweep is recorded: what its words and the report's name, and what the shell's variables do."""
+    """A store, with the words of the sweep, the options of the report and the variables that select it."""
 
     folder: Path
     store: str
@@ -48,23 +49,23 @@ class Setting:
     variables: dict[str, str] = field(default_factory=dict)
 
     def environment(self, **variables):
-        """Return the variables of a shell that finds this fnnexp as `fnnexp`."""
+        """Return the variables of a shell in which `fnnexp` is this version."""
         environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
         environment |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "COLUMNS": "40"}
         environment["PATH"] = os.pathsep.join((str(self.folder.parent / "bin"), environment["PATH"]))
         return {**environment, **self.variables, **variables}
 
     def run(self, command, **variables):
-        """Run a command by a shell."""
+        """Run a command in a shell."""
         environment = self.environment(**variables)
         return subprocess.run(
             command, shell=True, cwd=self.folder, env=environment, capture_output=True, text=True
         )
 
     def run_here(self, command, invoke, **variables):
-        """Run in this process the words that a shell reads in a command: that starts no Python."""
-        read = self.run(f"printf '%s\\0' {command}", **variables)
-        program, *words = read.stdout.split("\0")[:-1]
+        """Run a command in this process, with the words that a shell reads; this saves a start of Python."""
+        words_read = self.run(f"printf '%s\\0' {command}", **variables)
+        program, *words = words_read.stdout.split("\0")[:-1]
         assert program == "fnnexp"
         with pytest.MonkeyPatch.context() as patch:
             patch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -74,8 +75,8 @@ class Setting:
         return subprocess.CompletedProcess(command, ran.status, ran.out, ran.err)
 
 
-def installed(folder):
-    """Put an fnnexp into a folder, as pip would."""
+def install_script(folder):
+    """Write the script `fnnexp` into a folder, as pip would."""
     folder.mkdir(parents=True)
     script = folder / "fnnexp"
     script.write_text(f"#!{sys.executable}\nimport sys\n\nfrom fnnexp.cli import main\n\nsys.exit(main())\n")
@@ -90,30 +91,30 @@ def server(tmp_path_factory):
     started.stop()
 
 
-SETTINGS = ("here", "elsewhere", "by the variable", "a server", "a server with a password")
+SETTINGS = ("default store", "another folder", "variable", "server", "server with a password")
 
 
 @pytest.fixture(params=SETTINGS)
 def setting(request, own_folder):
-    installed(own_folder / "bin")
+    install_script(own_folder / "bin")
     folder = own_folder / "project"
     folder.mkdir()
-    if request.param == "here":
+    if request.param == "default store":
         return Setting(folder, f"sqlite:///{folder / 'mlflow.db'}")
     store = f"sqlite:///{own_folder / 'o the r' / 'mlflow.db'}"
     if "server" in request.param:
         store = request.getfixturevalue("server").uri
-    if request.param == "by the variable":
+    if request.param == "variable":
         return Setting(folder, store, variables={"MLFLOW_TRACKING_URI": store})
     named = store.replace("//", "//ann:secret@") if "password" in request.param else store
     return Setting(folder, store, [f"tracking.uri='{named}'"], ["--uri", named])
 
 
 def commands_in(text, kind):
-    """Return the commands that a text prints, each once; a command that is not seen as one fails."""
-    found = re.findall(WHOLE[kind], text, re.MULTILINE)
-    assert len(found) == len(re.findall(COMMAND, text)), text
-    return {html.unescape(command) if kind == "page" else command for command in found}
+    """Return the distinct commands in a text; fail if one is not printed in a form that can be pasted."""
+    commands = re.findall(PRINTED[kind], text, re.MULTILINE)
+    assert len(commands) == len(re.findall(COMMAND, text)), text
+    return {html.unescape(command) if kind == "page" else command for command in commands}
 
 
 def trials_of(page):
@@ -125,9 +126,9 @@ def page_of(ran):
     return Path(page)
 
 
-def test_every_command_that_is_printed_works_where_it_is_printed(setting, request, invoke):
-    here = request.node.callspec.id == "here"
-    processes = here or "password" in request.node.name
+def test_every_printed_command_works_when_pasted(setting, request, invoke):
+    is_default = request.node.callspec.id == "default store"
+    processes = is_default or "password" in request.node.name
     run = setting.run if processes else partial(setting.run_here, invoke=invoke)
     words = [
         "-m",
@@ -136,7 +137,7 @@ def test_every_command_that_is_printed_works_where_it_is_printed(setting, reques
         f"tracking.experiment={quoted_for_hydra(NAME)}",
         *setting.words,
     ]
-    if not here:
+    if not is_default:
         decoy = [
             "fnnexp",
             "data=digits",
@@ -171,30 +172,30 @@ def test_every_command_that_is_printed_works_where_it_is_printed(setting, reques
         ],
         "markdown": [page.with_name("report.md").read_text("utf-8"), *notes],
     }
-    every = set()
+    commands = set()
     for kind, texts in printed.items():
-        found = set().union(*(commands_in(text, kind) for text in texts))
-        assert found, kind
-        every |= found
-    assert any("--folder" in command for command in every)
+        in_texts = set().union(*(commands_in(text, kind) for text in texts))
+        assert in_texts, kind
+        commands |= in_texts
+    assert any("--folder" in command for command in commands)
     everything = [*printed.values(), [str(run.data.tags) for run in runs], [str(experiment.tags)]]
     assert "secret" not in str(everything)
     hidden = {"MLFLOW_TRACKING_URI": setting.options[1]} if "password" in request.node.name else {}
-    for command in sorted(every):
+    for command in sorted(commands):
         if command.startswith("fnnexp ui"):
-            shows(setting, command, **hidden)
+            assert_ui_shows(setting, command, **hidden)
             continue
         if hidden and " report " in command:
-            untold = run(command)
-            assert untold.returncode != 0
-            assert "set it to the address of" in untold.stderr
+            without_variable = run(command)
+            assert without_variable.returncode != 0
+            assert "set it to the address of" in without_variable.stderr
         ran = run(command, **hidden)
         assert ran.returncode == 0, (command, ran.stderr)
         if command.startswith("fnnexp report"):
-            reports_on = trials_of(setting.folder / page_of(ran))
-            part = any("=" in word for word in shlex.split(command)[3:])
-            assert reports_on < trials if part else reports_on == trials, command
-            assert reports_on, command
+            reported_trials = trials_of(setting.folder / page_of(ran))
+            is_part = any("=" in word for word in shlex.split(command)[3:])
+            assert reported_trials < trials if is_part else reported_trials == trials, command
+            assert reported_trials, command
         else:
             assert "0 trials finished, 8 were done before" in ran.stdout, command
     pages = re.findall("look at them: (http.*)", swept.stdout)
@@ -206,8 +207,8 @@ def quoted_for_hydra(text):
     return "'" + text.replace("'", "\\'") + "'"
 
 
-def shows(setting, command, **variables):
-    """Run `fnnexp ui` until it says what it shows, and kill it: how it ends is no matter here."""
+def assert_ui_shows(setting, command, **variables):
+    """Run `fnnexp ui` until it prints its link, check the link, and kill it."""
     environment = {**os.environ, **setting.variables, **variables}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     environment["PATH"] = os.pathsep.join((str(setting.folder.parent / "bin"), environment["PATH"]))
@@ -222,21 +223,21 @@ def shows(setting, command, **variables):
         start_new_session=True,
     )
     try:
-        said = [process.stdout.readline() for _ in range(2)]
-        assert said[1].startswith(f"  {NAME}: http://127.0.0.1:"), said
-        (experiment_id,) = re.findall(r"/experiments/(\d+)/", said[1])
-        found = MlflowClient(setting.store).get_experiment(experiment_id)
-        assert found.name == NAME
+        lines = [process.stdout.readline() for _ in range(2)]
+        assert lines[1].startswith(f"  {NAME}: http://127.0.0.1:"), lines
+        (experiment_id,) = re.findall(r"/experiments/(\d+)/", lines[1])
+        assert MlflowClient(setting.store).get_experiment(experiment_id).name == NAME
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate(timeout=60)
 
 
-def test_what_make_demo_prints_works_in_the_shell_where_make_was_called(own_folder):
+def test_commands_printed_by_make_demo_work_in_the_shell_of_make(own_folder):
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, own_folder)
-    installed(own_folder / ".venv" / "bin")
-    (own_folder / ".venv" / "ready").touch()
+    install_script(own_folder / ".venv" / "bin")
+    (own_folder / ".venv" / "bin" / "activate").write_text('PATH="$PWD/.venv/bin:$PATH"\n')
+    (own_folder / ".venv" / "installed").touch()
     setting = Setting(own_folder, f"sqlite:///{own_folder / 'demo' / 'mlflow.db'}")
     path = os.pathsep.join(
         folder for folder in os.environ["PATH"].split(os.pathsep) if not shutil.which("fnnexp", path=folder)
@@ -249,4 +250,29 @@ def test_what_make_demo_prints_works_in_the_shell_where_make_was_called(own_fold
     pasted = setting.run(command, PATH=path)
     assert pasted.returncode == 0, pasted.stderr
     assert trials_of(own_folder / page_of(pasted)) == trials_of(own_folder / page_of(ran))
-    assert sorted(each.name for each in own_folder.iterdir() if each.name.startswith("mlflow")) == []
+    assert sorted(path.name for path in own_folder.iterdir() if path.name.startswith("mlflow")) == []
+    title, activate, sweep, report, ui, own_data = ran.stdout.splitlines()[-6:]
+    assert "demo/reports/demo/report.html" in title
+    assert "data=files data.path=" in own_data
+    pasted = setting.run(f"{activate}\n{sweep} epochs=1\n{report}\n", PATH=path)
+    assert pasted.returncode == 0, pasted.stderr
+    assert "40 trials finished" in pasted.stdout
+    assert page_of(pasted) == Path("reports/init_grid/report.html")
+    assert ui.split() == ["fnnexp", "ui", "--uri", "sqlite:///demo/mlflow.db"]
+    assert (own_folder / "demo" / "mlflow.db").is_file()
+
+
+@pytest.mark.parametrize("ready", [False, True])
+def test_make_demo_installs_no_development_tools_and_prints_its_own_paths(ready, own_folder):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, own_folder)
+    if ready:  # after `make test`
+        (own_folder / "env").mkdir()
+        (own_folder / "env" / "installed").touch()
+    command = ["make", "--dry-run", "demo", "DEMO=elsewhere", "VENV=env"]
+    printed = subprocess.run(command, cwd=own_folder, capture_output=True, text=True, check=True).stdout
+    assert ("pip install" in printed) != ready
+    assert "[dev]" not in printed
+    assert {"  . env/bin/activate", "  fnnexp ui --uri sqlite:///elsewhere/mlflow.db"} <= set(
+        printed.splitlines()
+    )

@@ -1,4 +1,4 @@
-"""The lowest versions that pyproject.toml allows are the versions that constraints-lowest.txt installs."""
+"""constraints-lowest.txt installs the lowest versions that pyproject.toml allows."""
 
 import tomllib
 from pathlib import Path
@@ -22,15 +22,15 @@ def requirements():
 
 
 @pytest.mark.parametrize("requirement", requirements(), ids=lambda requirement: requirement.name)
-def test_the_lowest_version_allowed_is_the_one_that_is_tested(requirement):
-    (bound,) = (Version(part.version) for part in requirement.specifier if part.operator == ">=")
+def test_the_lowest_allowed_version_is_tested(requirement):
+    (bound,) = (Version(clause.version) for clause in requirement.specifier if clause.operator == ">=")
     lowest = pins("constraints-lowest.txt")[canonicalize_name(requirement.name)]
     assert lowest.release[: len(bound.release)] == bound.release
     assert requirement.specifier.contains(lowest)
 
 
 @pytest.mark.parametrize("name", ["constraints.txt", "constraints-lowest.txt"])
-def test_both_sets_of_versions_are_allowed(name):
+def test_the_constraints_satisfy_pyproject(name):
     fixed = pins(name)
     for requirement in requirements():
         assert requirement.specifier.contains(fixed[canonicalize_name(requirement.name)]), requirement

@@ -6,7 +6,7 @@ import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fnnexp.errors import FnnexpError, did_you_mean
 from fnnexp.nn import layer_stats
@@ -196,3 +196,49 @@ def without_collector() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+class ExperimentSummary(NamedTuple):
+    """An experiment with trials: how many there are and have finished, the last run's time, and the data.
+
+    `last` is in milliseconds since 1970: the latest end of a run, or start of one that has not ended.
+    """
+
+    name: str
+    trials: int
+    finished: int
+    last: int
+    data: str
+
+
+def experiment_summaries(uri: str | None) -> list[ExperimentSummary]:
+    """Return a summary of each experiment with trials, the most recent first.
+
+    Raises
+    ------
+    FnnexpError
+        If there is no such store, or it does not answer.
+    """
+    with mlflow_settings(), without_collector(), store.asked_first(uri):
+        file = store.store_file(store.plain(store.given(uri)))
+        rows = None if file is None else sql.summaries(file)
+        if rows is None:
+            summaries = _summaries_by_client(_client_of_what_is_there(uri))
+        else:
+            summaries = [ExperimentSummary(*row) for row in rows]
+    return sorted(summaries, key=lambda summary: (-summary.last, summary.name))
+
+
+def _summaries_by_client(client: MlflowClient) -> list[ExperimentSummary]:
+    """Return the same as :func:`sql.summaries`, in any order, through MLflow's own search."""
+    summaries = []
+    for experiment in store.ask(client, client.search_experiments):
+        runs = list(_pages(client, experiment.experiment_id, f"tags.`{TRIAL}` LIKE '%'"))
+        if runs:
+            trials = {run.data.tags[TRIAL] for run in runs}
+            finished = {run.data.tags[TRIAL] for run in runs if run.data.tags.get(STATUS) in DONE}
+            last = max(run.info.end_time or run.info.start_time for run in runs)
+            data = dict.fromkeys(run.data.params["data"] for run in runs if "data" in run.data.params)
+            summary = ExperimentSummary(experiment.name, len(trials), len(finished), last, ",".join(data))
+            summaries.append(summary)
+    return summaries

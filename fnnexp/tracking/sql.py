@@ -28,7 +28,7 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fnnexp.tracking.run_format import REPORTED, RUNNING, STATUS, TRIAL
+from fnnexp.tracking.run_format import DONE, REPORTED, RUNNING, STATUS, TRIAL
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -149,6 +149,33 @@ def trials(file: Path, experiment_id: str, *, diagnosed: str) -> list[tuple[str,
     except sqlite3.Error:
         return None
     return [(run_id, status, trial, ours, bool(layer)) for run_id, status, trial, ours, layer in rows]
+
+
+FINISHED = ", ".join(f"'{status}'" for status in DONE)
+SUMMARIES = f"""
+SELECT experiments.name, count(DISTINCT trial.value),
+  count(DISTINCT CASE WHEN status.value IN ({FINISHED}) THEN trial.value END),
+  max(coalesce(runs.end_time, runs.start_time)), group_concat(DISTINCT data.value)
+FROM experiments JOIN runs ON runs.experiment_id = experiments.experiment_id
+JOIN tags AS trial ON trial.run_uuid = runs.run_uuid AND trial.key = '{TRIAL}'
+LEFT JOIN tags AS status ON status.run_uuid = runs.run_uuid AND status.key = '{STATUS}'
+LEFT JOIN params AS data ON data.run_uuid = runs.run_uuid AND data.key = 'data'
+WHERE experiments.lifecycle_stage = 'active' AND runs.lifecycle_stage = 'active'
+GROUP BY experiments.experiment_id
+"""
+
+
+def summaries(file: Path) -> list[tuple[str, int, int, int, str]] | None:
+    """Return (name, trials, finished trials, time of the last run, data) of each experiment with trials.
+
+    The time is in milliseconds since 1970; data sets are joined by commas. None if the file cannot be read.
+    """
+    try:
+        with opened(file) as store:
+            rows = store.execute(SUMMARIES).fetchall()
+    except sqlite3.Error:
+        return None
+    return [(name, trials, finished, last, data or "") for name, trials, finished, last, data in rows]
 
 
 OURS = f"run_uuid IN (SELECT run_uuid FROM tags WHERE key IN ('{TRIAL}', '{REPORTED}'))"

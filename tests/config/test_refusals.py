@@ -227,8 +227,8 @@ def test_a_core_limit_variable_that_is_not_a_number_is_refused_by_name(value, gr
 
 
 @pytest.mark.parametrize("folder", [3, ["c"], b"c", True])
-def test_a_search_path_folder_that_is_not_a_string_is_refused(folder):
-    with pytest.raises(FnnexpError, match=r"config_dir=.*: a folder is named by a string"):
+def test_a_folder_that_is_no_string_is_refused(folder):
+    with pytest.raises(FnnexpError, match=r"config_dir=.*: must be a string or a Path"):
         fnnexp.sweep(config_dir=folder)
 
 

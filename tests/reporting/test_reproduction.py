@@ -203,8 +203,8 @@ def test_without_mnist_the_command_names_the_missing_file_and_trains_nothing(own
 
 def test_bad_options_are_refused_before_anything_trains(small, own_folder, invoke):
     (own_folder / "taken").write_text("")
-    for words, message in [
-        (["--folder", ""], "--folder '': is no name"),
+    for words, said in [
+        (["--folder", ""], "--folder '': must be a name"),
         (["--folder", "taken"], "The page cannot be written to taken"),
         (["--uri", "nonsense://x"], "nonsense"),
         (["--quik=3"], "--quik"),

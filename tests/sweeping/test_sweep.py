@@ -295,7 +295,7 @@ def test_a_diverging_trial_is_recorded_as_diverged_and_its_neighbours_go_on(
 
 
 def test_a_failing_trial_costs_no_other_and_is_listed_with_its_reason(
-    invoke, store, tmp_path, trials_of, alone, monkeypatch
+    invoke, store, tmp_path, trials_of, train_alone, monkeypatch
 ):
     monkeypatch.setattr(
         resolve, "MOST_PARAMETERS", 10**18
@@ -319,7 +319,7 @@ def test_a_failing_trial_costs_no_other_and_is_listed_with_its_reason(
             assert "Traceback (most recent call last)" in trace.read_text("utf-8")
         else:
             assert one.info.status == "FINISHED"
-            assert curve_in(tmp_path, one.info.run_id) == points(alone(trial)[0])
+            assert curve_in(tmp_path, one.info.run_id) == points(train_alone(trial)[0])
 
 
 def test_a_failed_trial_is_tried_again_by_the_same_command(invoke, store, tmp_path, monkeypatch):
@@ -342,7 +342,7 @@ def swept(trials, store, **changed):
 
 
 def test_a_stack_in_which_one_lane_fails_is_halved_until_that_lane_stands_alone(
-    store, tmp_path, trials_of, alone, monkeypatch
+    store, tmp_path, trials_of, train_alone, monkeypatch
 ):
     trials = trials_of("epochs=2", "seed=0,1,2,3,4")
     seen = []
@@ -363,7 +363,7 @@ def test_a_stack_in_which_one_lane_fails_is_halved_until_that_lane_stands_alone(
         if trial.seed == 2:
             assert runs[trial.id].info.status == "FAILED"
         else:
-            assert curve_in(tmp_path, runs[trial.id].info.run_id) == points(alone(trial)[0])
+            assert curve_in(tmp_path, runs[trial.id].info.run_id) == points(train_alone(trial)[0])
 
 
 # --- what is killed ---
@@ -1231,7 +1231,7 @@ def test_a_store_that_does_not_open_ends_the_sweep_with_its_error(trials_of, tmp
 
 
 def test_the_last_stack_is_split_when_a_worker_has_nothing_else_to_do(
-    trials_of, store, tmp_path, alone, monkeypatch
+    trials_of, store, tmp_path, train_alone, monkeypatch
 ):
     sizes = []
 
@@ -1250,7 +1250,7 @@ def test_the_last_stack_is_split_when_a_worker_has_nothing_else_to_do(
     assert lanes <= 2  # one by one, where a half was far ahead of the other
     found = {one.info.run_name: one.info.run_id for one in runs_in(tmp_path).values()}
     for trial in trials:
-        assert curve_in(tmp_path, found[trial.name]) == points(alone(trial)[0])
+        assert curve_in(tmp_path, found[trial.name]) == points(train_alone(trial)[0])
 
 
 @pytest.mark.parametrize(

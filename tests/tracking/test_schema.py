@@ -162,7 +162,7 @@ def test_a_sweep_upgrades_a_copy_says_so_first_and_keeps_the_old_file(
     kept = own_folder / f"mlflow.db.before-{NOW}"
     said = ran.err.index("upgrades a copy")
     assert said < ran.err.index(str(kept))
-    assert "0 trials finished, 1 were done before" in ran.out
+    assert "0 trials finished, 1 was done before" in ran.out
     assert names_in(own_folder) == ["mlflow.db", kept.name]
     answers(old)
     assert rows_of_runs(old) == runs
@@ -261,7 +261,7 @@ def test_an_upgrade_that_mlflow_was_stopped_in_goes_on_and_every_run_is_there(
         assert database.execute("SELECT name FROM sqlite_master WHERE name = 'logged_models'").fetchall()
     ran = invoke(*ONE)
     assert ran.status == 0, ran.err
-    assert "1 were done before" in ran.out
+    assert "1 was done before" in ran.out
     answers(old)
     assert rows_of_runs(old) == rows_of_runs(trained)
 

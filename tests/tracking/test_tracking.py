@@ -524,7 +524,7 @@ def test_a_store_elsewhere_has_its_artifacts_beside_it(own_folder, invoke):
     (run_id,) = frames.runs("a/b", tracking_uri=encoded)["run_id"]
     assert artifacts.read(run_id, "weights.npz", uri, most=10**6) == (there / weights).read_bytes()
     again = invoke(*SMALL, f"tracking.uri='{encoded}'", "tracking.experiment=a/b", cwd=here)
-    assert "1 were done before" in again.out
+    assert "1 was done before" in again.out
     assert invoke("report", "a/b", "--uri", uri, cwd=here).status == 0
     assert not (here / "mlruns").exists()
 

@@ -1,4 +1,4 @@
-"""What a stranger's file or name may not do: run code, write elsewhere, open a port, bring a download."""
+"""Files and names from strangers cannot run code, write elsewhere, read secrets, open ports or download."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ CODE = {
     "sweep": "{dir: ../SPRUNG}",
     "output_subdir": "../SPRUNG",
 }
-"""Keys of Hydra's own node, each with a value that Hydra by itself would act upon."""
+"""Keys of the node `hydra`, each with a value that Hydra itself would act on."""
 
 NAMES = [
     "../outside",
@@ -77,12 +77,12 @@ NAMES = [
     "-rf",
     "...",
 ]
-SOME = ["../outside", "/tmp/outside", "C:\\outside", "..", "a/../../b", "NUL", "~/outside", "-rf"]
+SOME_NAMES = ["../outside", "/tmp/outside", "C:\\outside", "..", "a/../../b", "NUL", "~/outside", "-rf"]
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch, shared_cache):
-    """Stand in a folder within a folder; nothing may appear beside it, and there is a stranger's module."""
+def folder(tmp_path, monkeypatch, shared_cache):
+    """Work in a nested folder, with an importable package `stranger`; return the folder."""
     inner = tmp_path / "outer" / "inner"
     inner.mkdir(parents=True)
     monkeypatch.chdir(inner)
@@ -93,36 +93,40 @@ def place(tmp_path, monkeypatch, shared_cache):
     return inner
 
 
-def everything(place):
-    """Return what there is in the folder and beside it."""
-    return sorted(str(path.relative_to(place.parent)) for path in place.parent.rglob("*"))
+def all_files(folder):
+    """Return the names of all files in the folder and beside it."""
+    return sorted(str(path.relative_to(folder.parent)) for path in folder.parent.rglob("*"))
 
 
-def own(place, name, text):
-    """Write a config of the user's own outside, where -cd finds it."""
-    file = place.parent.parent / "mine" / name
+def write_config(folder, name, text):
+    """Write a config into a folder outside of the working folder, and return the words that select it."""
+    file = folder.parent.parent / "mine" / name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, "utf-8")
-    return ["-cd", str(place.parent.parent / "mine")]
+    return ["-cd", str(folder.parent.parent / "mine")]
 
 
-# --- nothing is run -----------------------------------------------------------------------------------------
+# --- no code runs -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("trap", YAML_TRAPS)
 @pytest.mark.parametrize("where", ["primary", "group", "defaults"])
-def test_a_yaml_tag_is_refused_in_every_file_that_is_read(where, trap, place, invoke):
+def test_a_yaml_tag_is_refused_in_every_config_file(where, trap, folder, invoke):
     if where == "primary":
-        words = [*own(place, "bad.yaml", f"defaults: [config, _self_]\nseed: {trap}\n"), "-cn", "bad"]
+        words = [
+            *write_config(folder, "bad.yaml", f"defaults: [config, _self_]\nseed: {trap}\n"),
+            "-cn",
+            "bad",
+        ]
     elif where == "group":
-        words = [*own(place, "arch/bad.yaml", f"hidden: [3]\nactivation: {trap}\n"), "arch=bad"]
+        words = [*write_config(folder, "arch/bad.yaml", f"hidden: [3]\nactivation: {trap}\n"), "arch=bad"]
     else:
-        words = [*own(place, "bad.yaml", f"defaults: {trap}\nseed: 1\n"), "-cn", "bad"]
+        words = [*write_config(folder, "bad.yaml", f"defaults: {trap}\nseed: 1\n"), "-cn", "bad"]
     ran = invoke(*words, "data=digits", "dry_run=true")
     assert (ran.status, ran.out) == (2, "")
     assert "tags" in ran.err
     assert "bad.yaml, line" in ran.err
-    assert everything(place) == ["inner"]
+    assert all_files(folder) == ["inner"]
 
 
 @pytest.mark.parametrize(
@@ -141,92 +145,92 @@ def test_a_yaml_tag_is_refused_in_every_file_that_is_read(where, trap, place, in
         "data.a.b.c.",
     ],
 )
-@pytest.mark.parametrize("how", ["override", "file"])
-def test_a_target_at_any_depth_is_an_unknown_key(how, key, place, invoke):
-    if how == "override":
+@pytest.mark.parametrize("source", ["override", "file"])
+def test_a_target_key_at_any_depth_is_refused(source, key, folder, invoke):
+    if source == "override":
         words = [f"+{key}_target_=os.getcwd", f"+{key}_args_=[SPRUNG]"]
     else:
         node = {"_target_": "os.mkdir", "_args_": ["SPRUNG"]}
         for name in reversed(key.split(".")[:-1]):
             node = {name: node}
         text = yaml.safe_dump({"defaults": ["config", "_self_"], **node})
-        words = [*own(place, "bad.yaml", text), "-cn", "bad"]
+        words = [*write_config(folder, "bad.yaml", text), "-cn", "bad"]
     ran = invoke(*words, "data=digits", "dry_run=true")
     assert ran.status == 2, ran
     assert ran.err.startswith("fnnexp: ")
-    assert everything(place) == ["inner"]
+    assert all_files(folder) == ["inner"]
 
 
 @pytest.mark.parametrize("grid", [False, True])
 @pytest.mark.parametrize("key", CODE)
-@pytest.mark.parametrize("how", ["override", "file"])
-def test_hydras_own_node_runs_and_writes_nothing(how, key, grid, place, invoke):
-    if how == "override":
+@pytest.mark.parametrize("source", ["override", "file"])
+def test_the_hydra_node_runs_no_code_and_writes_nothing(source, key, grid, folder, invoke):
+    if source == "override":
         value = CODE[key].replace(": ", ":").replace("touch SPRUNG", "'touch SPRUNG'").replace("()", "'()'")
         words = [f"++hydra.{key}={value}"]
     else:
         text = f"defaults: [config, _self_]\nhydra:\n  {key}: {CODE[key]}\n"
-        words = [*own(place, "bad.yaml", text), "-cn", "bad"]
+        words = [*write_config(folder, "bad.yaml", text), "-cn", "bad"]
     ran = invoke(*["-m"][: int(grid)], *words, "data=digits", "dry_run=true")
     assert (ran.status, ran.out) == (2, ""), ran
     assert ran.err.startswith("fnnexp: ")
-    assert everything(place) == ["inner"]
+    assert all_files(folder) == ["inner"]
 
 
 @pytest.mark.parametrize("key", [key for key in CODE if key != "searchpath"])
-def test_a_grid_that_says_it_in_its_parameters_is_refused_too(key, place, invoke):
+def test_the_hydra_node_in_the_parameters_of_a_grid_is_refused(key, folder, invoke):
     value = CODE[key].replace(": ", ":").replace("touch SPRUNG", "'touch SPRUNG'").replace("()", "'()'")
     text = (
         "defaults: [config, _self_]\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n"
         f'      ++hydra.{key}: "{value}"\n      seed: 0,1\n'
     )
-    ran = invoke(*own(place, "bad.yaml", text), "-cn", "bad", "data=digits", "dry_run=true")
+    ran = invoke(*write_config(folder, "bad.yaml", text), "-cn", "bad", "data=digits", "dry_run=true")
     assert (ran.status, ran.out) == (2, ""), ran
-    assert everything(place) == ["inner"]
+    assert all_files(folder) == ["inner"]
 
 
 @pytest.mark.parametrize("words", [["-cp", "pkg://stranger"], ["hydra.searchpath=[pkg://stranger]"]])
-def test_no_package_is_imported_to_look_for_configs(words, place, invoke):
+def test_no_package_is_imported_to_search_for_configs(words, folder, invoke):
     ran = invoke(*words, "data=digits", "dry_run=true")
     assert ran.status == 2
     assert "pkg://stranger" in ran.err
-    assert everything(place) == ["inner"]
+    assert all_files(folder) == ["inner"]
 
 
 @pytest.mark.parametrize("defaults", ["[3]", "3", "[null]", "[[config]]", "[true]", "[{a: b, c: d}]"])
-def test_an_option_with_a_defaults_list_that_is_none_is_refused_in_a_grid(defaults, place, invoke):
-    words = own(place, "init/bad.yaml", f"defaults: {defaults}\nmethod: he\n")
+def test_an_option_with_an_invalid_defaults_list_ends_without_a_traceback(defaults, folder, invoke):
+    words = write_config(folder, "init/bad.yaml", f"defaults: {defaults}\nmethod: he\n")
     ran = invoke(*words, "-m", "init=bad,he", "data=digits", "dry_run=true")
     assert ran.status in (0, 2), ran
     assert "Traceback" not in ran.err
-    assert everything(place) == ["inner"]
+    assert all_files(folder) == ["inner"]
 
 
-def test_completion_imports_no_package(place, invoke, monkeypatch):
+def test_completion_imports_no_package(folder, invoke, monkeypatch):
     typed = "fnnexp hydra.searchpath=[pkg://stranger] arch="
     monkeypatch.setenv("COMP_LINE", typed)
     monkeypatch.setenv("COMP_POINT", str(len(typed)))
     assert invoke("-sc", "query=bash").out == ""
-    assert everything(place) == ["inner"]
+    assert all_files(folder) == ["inner"]
 
 
 @pytest.mark.parametrize("words", ["-sc", "-sc foo", "-sc query=bash", "-i -m", "--info config -m seed=1,2"])
-def test_hydras_flags_that_lead_nowhere_end_in_a_line(words, place, invoke):
+def test_invalid_hydra_flags_end_without_a_traceback(words, folder, invoke):
     ran = invoke(*words.split())
     assert ran.status in (1, 2), ran
     assert "Traceback" not in ran.err
 
 
-def test_hydras_own_help_is_shown_and_runs_nothing(place, invoke):
+def test_hydra_help_is_shown_and_runs_nothing(folder, invoke):
     ran = invoke("--hydra-help")
     assert (ran.status, ran.err) == (0, "")
     assert "--hydra-help" in ran.out
     ran = invoke("--hydra-help", f"++hydra.callbacks={CODE['callbacks'].replace(': ', ':')}")
     assert (ran.status, ran.out) == (2, "")
-    assert everything(place) == ["inner"]
+    assert all_files(folder) == ["inner"]
 
 
-def test_hydras_sources_are_as_before_when_the_command_has_ended(place, invoke):
+def test_hydras_config_sources_are_restored_after_a_command(folder, invoke):
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.sources_registry import SourcesRegistry
 
@@ -238,7 +242,7 @@ def test_hydras_sources_are_as_before_when_the_command_has_ended(place, invoke):
     assert before[0]["file"].__module__.startswith("hydra.")
 
 
-# --- nothing but the config is read -------------------------------------------------------------------------
+# --- files read only the config -----------------------------------------------------------------------------
 
 SECRET = "geheim42"
 READING = [
@@ -257,12 +261,12 @@ READING = [
     "${hydra:runtime.cwd}",
     "${leak:SECRET}",
 ]
-"""References that OmegaConf resolves to what is no config; `leak` is a resolver that a program has added."""
+"""References that OmegaConf resolves outside of the config; a program has registered the resolver `leak`."""
 
 
 @pytest.fixture
 def leak(monkeypatch):
-    """Put a secret into the environment, and a resolver that reads it into the process."""
+    """Set a secret in the environment, and register a resolver that reads it."""
     monkeypatch.setenv("SECRET", SECRET)
     OmegaConf.register_new_resolver("leak", os.environ.get)
     yield
@@ -281,18 +285,18 @@ PLACES = {
 
 @pytest.mark.parametrize("where", PLACES)
 @pytest.mark.parametrize("text", READING)
-def test_a_file_reads_nothing_outside_the_config(text, where, place, leak, invoke):
+def test_a_file_cannot_read_anything_outside_the_config(text, where, folder, leak, invoke):
     written = json.dumps(text)
     if where == "an option":
         option = f"experiment: x\nuri: {written}\n"
-        words = [*own(place, "tracking/bad.yaml", option), "tracking=bad"]
+        words = [*write_config(folder, "tracking/bad.yaml", option), "tracking=bad"]
     else:
-        words = [*own(place, "bad.yaml", PLACES[where] % written), "-cn", "bad"]
+        words = [*write_config(folder, "bad.yaml", PLACES[where] % written), "-cn", "bad"]
     ran = invoke(*words, "data=digits", "dry_run=true")
     assert (ran.status, ran.out) == (2, ""), ran
     assert re.search(r"bad\.yaml, line \d: .* is more than a reference to a key", ran.err)
     assert SECRET not in ran.err
-    assert everything(place) == ["inner"]
+    assert all_files(folder) == ["inner"]
 
 
 @pytest.mark.parametrize(
@@ -305,41 +309,41 @@ def test_a_file_reads_nothing_outside_the_config(text, where, place, leak, invok
         "a,$\\\\{oc.env\\\\:SECRET\\\\}",
     ],
 )
-def test_a_grids_parameter_is_not_put_together_to_read_the_environment(value, place, leak, invoke):
+def test_a_grid_parameter_cannot_assemble_a_reference_to_the_environment(value, folder, leak, invoke):
     text = (
         "defaults: [config, _self_]\ntracking: {experiment: $}\n"
         f'hydra: {{mode: MULTIRUN, sweeper: {{params: {{tracking.uri: "{value}"}}}}}}\n'
     )
-    ran = invoke(*own(place, "bad.yaml", text), "-cn", "bad", "data=digits", "dry_run=true")
+    ran = invoke(*write_config(folder, "bad.yaml", text), "-cn", "bad", "data=digits", "dry_run=true")
     assert (ran.status, ran.out) == (2, ""), ran
     assert "is more than a reference to a key" in ran.err
     assert SECRET not in ran.err
 
 
 @pytest.mark.parametrize("reference", ["${hydra.runtime.cwd}", "${...runtime.cwd}", "${...job.config_name}"])
-def test_a_grids_parameter_refers_to_nothing_that_hydra_knows_of_the_machine(reference, place, invoke):
+def test_a_grid_parameter_cannot_refer_to_facts_about_the_machine(reference, folder, invoke):
     text = (
         "defaults: [config, _self_]\n"
         f"hydra: {{mode: MULTIRUN, sweeper: {{params: {{tracking.experiment: '{reference}'}}}}}}\n"
     )
-    ran = invoke(*own(place, "bad.yaml", text), "-cn", "bad", "data=digits", "dry_run=true")
+    ran = invoke(*write_config(folder, "bad.yaml", text), "-cn", "bad", "data=digits", "dry_run=true")
     assert (ran.status, ran.out) == (2, ""), ran
     assert "and there is no such key" in ran.err
-    assert str(place) not in ran.err
+    assert str(folder) not in ran.err
 
 
-def test_references_to_keys_are_read_and_the_command_line_may_read_the_environment(place, leak, invoke):
+def test_a_file_may_refer_to_keys_and_the_command_line_to_the_environment(folder, leak, invoke):
     text = (
         "defaults: [config, _self_]\nepochs: ${oc.select:seed}\nseed: 3\n"
         "optimizer: {lr: '${.lr_for.${batching.mode}}'}\ndata: {validation: '${data.holdout}'}\n"
     )
-    words = [*own(place, "good.yaml", text), "-cn", "good", "data=digits", "dry_run=true"]
+    words = [*write_config(folder, "good.yaml", text), "-cn", "good", "data=digits", "dry_run=true"]
     ran = invoke(*words, "tracking.experiment=${oc.env:SECRET}")
     assert (ran.status, ran.err) == (0, "")
     assert ran.out.startswith(f"{SECRET}: 1 trials")
 
 
-def test_every_field_of_hydras_own_node_is_looked_at_or_known_to_do_nothing():
+def test_every_field_of_the_hydra_node_is_checked_or_known_to_be_harmless():
     known = {*safety.FREE, *(key.partition(".")[0] for key in safety.FIXED)}
     assert {field.name for field in dataclasses.fields(HydraConf)} - {"defaults"} == known
     job = {field.name for field in dataclasses.fields(JobConf)}
@@ -347,59 +351,64 @@ def test_every_field_of_hydras_own_node_is_looked_at_or_known_to_do_nothing():
     assert job - acting == {"name", "override_dirname", "id", "num", "config_name", "config"}
 
 
-# --- a place that a file names is said first ----------------------------------------------------------------
+# --- an address that a file sets is printed first -----------------------------------------------------------
 
 
 @pytest.fixture
-def said_before(monkeypatch):
-    """Collect what was on screen when a sweep began to train, or looked at what is done."""
-    seen = []
+def screens(monkeypatch):
+    """Collect the text on screen when a sweep starts to train, or a dry run starts to read the store."""
+    screens = []
 
-    def look(*_, **__):
-        seen.append(sys.stdout.getvalue())
-        raise FnnexpError("so far")
+    def stop(*_, **__):
+        screens.append(sys.stdout.getvalue())
+        raise FnnexpError("stopped by the test")
 
-    monkeypatch.setattr(api, "train", look)
-    monkeypatch.setattr(dry_run, "show", look)
-    return seen
+    monkeypatch.setattr(api, "train", stop)
+    monkeypatch.setattr(dry_run, "show", stop)
+    return screens
 
 
 LAB = "defaults: [config, override data: digits, _self_]\n"
 NAMED = {
-    "tracking: {uri: 'sqlite:////far/away/x.db'}": "results go: tracking.uri=sqlite:////far/away/x.db",
+    "tracking: {uri: 'sqlite:////far/away/x.db'}": "where results go: tracking.uri=sqlite:////far/away/x.db",
     "tracking: {uri: 'http://me:pass@lab:5000'}": "results go: tracking.uri=http://",
-    "execution: {backend: dask, address: 'tcp://lab:8786'}": "trains: execution.address=tcp://lab:8786",
+    "execution: {backend: dask, address: 'tcp://lab:8786'}": "the cluster: execution.address=tcp://lab:8786",
     "hydra: {mode: MULTIRUN, sweeper: {params: {tracking.uri: 'http://lab:5000'}}}": "tracking.uri=http://lab:5000",
 }
 
 
 @pytest.mark.parametrize("dry", [[], ["dry_run=true"]])
 @pytest.mark.parametrize("text", NAMED)
-def test_a_place_that_a_file_names_is_said_before_it_is_reached(text, dry, place, said_before, invoke):
-    words = [*own(place, "lab.yaml", f"{LAB}{text}\n"), "-cn", "lab", *dry]
+def test_an_address_in_a_file_is_printed_before_it_is_used(text, dry, folder, screens, invoke):
+    words = [*write_config(folder, "lab.yaml", f"{LAB}{text}\n"), "-cn", "lab", *dry]
     invoke(*words)
-    (screen,) = said_before
-    assert "a config file says w" in screen
+    (screen,) = screens
+    assert "a config file sets " in screen
     assert NAMED[text] in screen
     assert "pass" not in screen
-    assert everything(place) == ["inner"]
+    assert all_files(folder) == ["inner"]
 
 
-def test_so_is_that_of_an_option_and_from_python(place, said_before, monkeypatch):
-    own(place, "tracking/lab.yaml", "uri: http://lab:5000\n")
+def test_an_address_in_an_option_is_printed_from_python_too(folder, screens, monkeypatch):
+    write_config(folder, "tracking/lab.yaml", "uri: http://lab:5000\n")
     monkeypatch.setattr(sys, "stdout", io.StringIO())
-    with pytest.raises(FnnexpError, match="so far"):
-        fnnexp.sweep(data="digits", tracking="lab", config_dir=place.parent.parent / "mine")
-    assert "results go: tracking.uri=http://lab:5000" in said_before[0]
+    with pytest.raises(FnnexpError, match="stopped by the test"):
+        fnnexp.sweep(data="digits", tracking="lab", config_dir=folder.parent.parent / "mine")
+    assert "results go: tracking.uri=http://lab:5000" in screens[0]
 
 
 @pytest.mark.parametrize(
     "words",
     [["tracking.uri=sqlite:///x.db"], ["tracking={uri:'sqlite:///x.db'}"], ["++tracking.uri=sqlite:///x.db"]],
 )
-def test_nothing_is_said_of_a_place_that_the_command_names(words, place, said_before, invoke):
-    invoke(*own(place, "lab.yaml", f"{LAB}tracking: {{uri: 'http://lab:5000'}}\n"), "-cn", "lab", *words)
-    assert said_before == [""]
+def test_an_address_on_the_command_line_is_not_printed(words, folder, screens, invoke):
+    invoke(
+        *write_config(folder, "lab.yaml", f"{LAB}tracking: {{uri: 'http://lab:5000'}}\n"),
+        "-cn",
+        "lab",
+        *words,
+    )
+    assert screens == [""]
 
 
 class Trap:
@@ -408,8 +417,8 @@ class Trap:
 
 
 @pytest.mark.parametrize("pickled", ["an array", "the whole file", "a lone .npy"])
-def test_data_is_not_unpickled(pickled, place, invoke):
-    file = place.parent.parent / "data.npz"
+def test_data_is_not_unpickled(pickled, folder, invoke):
+    file = folder.parent.parent / "data.npz"
     if pickled == "an array":
         np.savez(
             file, **{name: np.array([Trap()], object) for name in ("x_train", "y_train", "x_test", "y_test")}
@@ -422,11 +431,11 @@ def test_data_is_not_unpickled(pickled, place, invoke):
     ran = invoke("data=files", f"data.path={file}", "dry_run=true")
     assert ran.status == 2
     assert str(file) in ran.err
-    assert everything(place) == ["inner"]
+    assert all_files(folder) == ["inner"]
 
 
-def test_what_lies_in_the_cache_is_not_unpickled(place, monkeypatch, capsys):
-    monkeypatch.setenv("FNNEXP_CACHE", str(place.parent.parent / "cache"))
+def test_the_cache_is_not_unpickled(folder, monkeypatch, capsys):
+    monkeypatch.setenv("FNNEXP_CACHE", str(folder.parent.parent / "cache"))
     prepared = data.prepare("digits")
     np.save(
         Path(prepared.directory) / "y_train.npy",
@@ -435,17 +444,17 @@ def test_what_lies_in_the_cache_is_not_unpickled(place, monkeypatch, capsys):
     )
     data.prepare("digits")
     assert "preparing it again" in capsys.readouterr().err
-    assert everything(place) == ["inner"]
+    assert all_files(folder) == ["inner"]
 
 
 # --- names --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SOME)
-def test_an_experiments_name_never_leads_out_of_its_folder(name, place, invoke, empty_store):
+@pytest.mark.parametrize("name", SOME_NAMES)
+def test_no_experiment_name_leads_out_of_the_working_folder(name, folder, invoke, empty_store):
     from mlflow import MlflowClient
 
-    uri = empty_store(place)
+    uri = empty_store(folder)
     ran = invoke(
         "data=digits",
         "epochs=0",
@@ -455,10 +464,10 @@ def test_an_experiments_name_never_leads_out_of_its_folder(name, place, invoke, 
     )
     assert ran.status == 0, ran.err
     (run,) = MlflowClient(uri).search_runs([MlflowClient(uri).get_experiment_by_name(name).experiment_id])
-    assert Path(run.info.artifact_uri.removeprefix("file://")).is_relative_to(place)
+    assert Path(run.info.artifact_uri.removeprefix("file://")).is_relative_to(folder)
     ran = invoke("report", name) if not name.startswith("-") else invoke("report", "--", name)
     assert ran.status == 0, ran.err
-    assert {path.name for path in place.iterdir()} <= {
+    assert {path.name for path in folder.iterdir()} <= {
         "mlflow.db",
         "mlruns",
         "mlartifacts",
@@ -467,23 +476,23 @@ def test_an_experiments_name_never_leads_out_of_its_folder(name, place, invoke, 
         "mlflow.db-wal",
         "mlflow.db-shm",
     }
-    assert {path.name for path in place.parent.iterdir()} == {"inner"}
-    (folder,) = (place / "reports").iterdir()
-    assert (folder / "report.html").is_file()
+    assert {path.name for path in folder.parent.iterdir()} == {"inner"}
+    (report_folder,) = (folder / "reports").iterdir()
+    assert (report_folder / "report.html").is_file()
 
 
 @pytest.mark.parametrize(
     "name", ["", " ", "a\nb", "\t", "\0", "a\0b", "\u202egpj", "\x1b[31m", "x" * 201, "x" * 10_000]
 )
-def test_a_name_that_no_terminal_shows_is_refused(name, place, invoke):
+def test_an_experiment_name_with_unprintable_characters_is_refused(name, folder, invoke):
     text = f"defaults: [config, _self_]\ntracking:\n  experiment: {json.dumps(name)}\n"
-    ran = invoke(*own(place, "mine.yaml", text), "-cn", "mine", "data=digits", "dry_run=true")
+    ran = invoke(*write_config(folder, "mine.yaml", text), "-cn", "mine", "data=digits", "dry_run=true")
     assert (ran.status, ran.out) == (2, "")
-    assert everything(place) == ["inner"]
+    assert all_files(folder) == ["inner"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_reports_folder_is_one_plain_name(name):
+def test_the_folder_of_a_report_is_a_single_valid_name(name):
     folder = report._file_name(name)
     assert folder == Path(folder).name
     assert not set(folder) & set('<>:"/\\|?*\0')
@@ -491,17 +500,17 @@ def test_a_reports_folder_is_one_plain_name(name):
     assert folder.partition(".")[0].lower() not in {"con", "nul", "aux", "prn", "com1", "lpt9"}
 
 
-@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize("name", SOME_NAMES)
 @pytest.mark.parametrize("key", ["data.name", "arch", "data", "experiment", "execution.backend"])
-def test_a_choice_is_looked_up_and_not_opened(key, name, place, invoke):
-    before = everything(place)
+def test_an_option_is_looked_up_and_never_opened_as_a_path(key, name, folder, invoke):
+    before = all_files(folder)
     ran = invoke(f"{key}='{name}'" if "." in key else f"{key}={name}", "dry_run=true")
     assert ran.status == 2, ran
-    assert everything(place) == before
+    assert all_files(folder) == before
 
 
 @pytest.mark.parametrize("name", ["../inner/mine", "mine/../../x", "/etc/hosts"])
-def test_a_config_outside_the_folders_of_configs_is_not_read(name, place, invoke):
+def test_a_config_outside_the_config_folders_is_not_read(name, folder, invoke):
     ran = invoke("-cn", name, "dry_run=true")
     assert ran.status == 2
     assert "outside" in ran.err
@@ -509,19 +518,19 @@ def test_a_config_outside_the_folders_of_configs_is_not_read(name, place, invoke
 
 @pytest.mark.parametrize("value", ["a\0b.npz", "\0", "a\nb.npz", "\x1b]0;x\x07"])
 @pytest.mark.parametrize("key", ["path", "test_path", "name"])
-def test_a_path_that_no_terminal_shows_is_refused(key, value, place, invoke):
+def test_a_data_path_with_unprintable_characters_is_refused(key, value, folder, invoke):
     text = f"defaults: [config, override data: files, _self_]\ndata:\n  {key}: {json.dumps(value)}\n"
-    ran = invoke(*own(place, "mine.yaml", text), "-cn", "mine", "dry_run=true")
+    ran = invoke(*write_config(folder, "mine.yaml", text), "-cn", "mine", "dry_run=true")
     assert (ran.status, ran.out) == (2, "")
     assert ran.err.isprintable() or ran.err.rstrip("\n").isprintable()
-    assert everything(place) == ["inner"]
+    assert all_files(folder) == ["inner"]
 
 
 # --- ports --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("host", [None, "127.0.0.1", "localhost", "::1", "127.8.9.10"])
-def test_ui_on_loopback_warns_of_nothing(host, store, invoke, started):
+def test_ui_on_loopback_prints_no_warning(host, store, invoke, started):
     ran = invoke("ui", "--port", "48123", *(["--host", host] if host else []))
     assert ran.status == 7, ran.err
     assert started[0][started[0].index("--host") + 1] == (host or "127.0.0.1")
@@ -529,7 +538,7 @@ def test_ui_on_loopback_warns_of_nothing(host, store, invoke, started):
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-def test_ui_that_others_reach_says_what_they_may_do(host, store, invoke, started):
+def test_ui_open_to_other_machines_warns_what_they_may_do(host, store, invoke, started):
     ran = invoke("ui", "--port", "48123", "--host", host)
     assert ran.status == 7
     assert started[0][started[0].index("--host") + 1] == host
@@ -544,7 +553,7 @@ def test_ui_that_others_reach_says_what_they_may_do(host, store, invoke, started
 
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "a b", "300.1.1.1"])
-def test_ui_on_a_host_that_is_none_is_refused(host, store, invoke, started):
+def test_ui_on_an_invalid_host_is_refused(host, store, invoke, started):
     ran = invoke("ui", "--host", host)
     assert ran.status == 2
     assert f"--host {host}" in ran.err
@@ -555,19 +564,19 @@ def test_ui_on_a_host_that_is_none_is_refused(host, store, invoke, started):
 
 
 @pytest.fixture
-def redirecting(monkeypatch, tmp_path):
-    """Return a server on loopback that sends who asks for MNIST to ``server.to``; another file is there."""
+def redirecting_server(monkeypatch, tmp_path):
+    """Return a loopback server that redirects the download of MNIST to ``server.target``, another file."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("FNNEXP_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("FNNEXP_MNIST", raising=False)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            server.asked.append(self.path)
+            server.requests.append(self.path)
             content = b"" if self.path == "/mnist.npz" else b"another file"
             self.send_response(302 if self.path == "/mnist.npz" else 200)
             if self.path == "/mnist.npz":
-                self.send_header("Location", server.to)
+                self.send_header("Location", server.target)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
@@ -576,7 +585,7 @@ def redirecting(monkeypatch, tmp_path):
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
-    server.asked, server.to = [], ""
+    server.requests, server.target = [], ""
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     monkeypatch.setattr(download, "MNIST_MIRRORS", (f"http://127.0.0.1:{server.server_port}/mnist.npz",))
     yield server
@@ -585,16 +594,18 @@ def redirecting(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("to", "asked", "reason"),
+    ("target", "requests", "reason"),
     [
         ("/elsewhere.npz", ["/mnist.npz", "/elsewhere.npz"], "does not match"),
         ("ftp://192.0.2.1/x", ["/mnist.npz"], "ftp"),
         ("file:///etc/hosts", ["/mnist.npz"], "file"),
     ],
 )
-def test_a_redirect_brings_no_file_but_the_one_of_our_checksum(to, asked, reason, redirecting, tmp_path):
-    redirecting.to = to
+def test_a_redirect_delivers_only_the_file_with_the_known_checksum(
+    target, requests, reason, redirecting_server, tmp_path
+):
+    redirecting_server.target = target
     with pytest.raises(data.DataError, match=f"could not be downloaded(.|\n)*{reason}"):
         data.prepare("mnist")
-    assert redirecting.asked == asked
+    assert redirecting_server.requests == requests
     assert list((tmp_path / "cache").iterdir()) == []
