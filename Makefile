@@ -84,7 +84,8 @@ LOWEST := .venv-lowest
 LOWEST_BIN := $(subst $(VENV),$(LOWEST),$(BIN))
 LOWEST_TESTS ?= $(addprefix tests/,$(addsuffix .py,test_api test_cli test_imports test_versions config/test_config \
   config/test_plugin nn/test_engines nn/test_nn reporting/test_analysis reporting/test_tables sweeping/test_locks \
-  sweeping/test_loky_seams tracking/test_mlflow_seams tracking/test_tracking))
+  sweeping/test_loky_seams tracking/test_mlflow_seams tracking/test_saved_views \
+  tracking/test_tracking))
 
 $(LOWEST)/ready: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv --clear $(LOWEST)

@@ -547,7 +547,7 @@ def test_ui_open_to_other_machines_warns_what_they_may_do(host, store, invoke, s
         f"--host {host}",
         "no login",
         "read, change and delete every run",
-        "Leave --host out",
+        "Omit --host",
     ):
         assert words in ran.err
 

@@ -38,7 +38,7 @@ def show(tracking_uri: str | None, console: Console) -> None:
         If there is no such store, or no trial in it.
     """
     if not store.has_store(tracking_uri):
-        file = store.store_file(store.plain(store.given(tracking_uri)))
+        file = store.store_file(store.full_address(store.address_or_default(tracking_uri)))
         raise FnnexpError(
             f"no sweep has been recorded here: there is no file {file}; {_advice(tracking_uri)}"
         )
@@ -46,7 +46,7 @@ def show(tracking_uri: str | None, console: Console) -> None:
     with console.status("[dim]reading the experiments …") if console.is_terminal else nullcontext():
         summaries = reader.experiment_summaries(tracking_uri)
     if not summaries:
-        address = shown(store.plain(store.given(tracking_uri)))
+        address = shown(store.full_address(store.address_or_default(tracking_uri)))
         raise FnnexpError(f"no sweep has been recorded in {address}; {_advice(tracking_uri)}")
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("experiment", overflow="fold")

@@ -1,11 +1,11 @@
-"""MLflow: the store, the only writer to it, and its UI.
+"""MLflow: the store, its only writer, and its UI.
 
-- ``store``, ``retry``: where the store is, and waiting for one that is away.
-- ``schema``: a SQLite store is made, and an old one upgraded, beside its place and never in it.
+- ``store``, ``retry``: find the store, and wait while it is away.
+- ``schema``: create and upgrade a SQLite store through a copy, never in place.
 - ``writer``: the Tracker, which writes a sweep's runs.
-- ``run_format``, ``artifacts``, ``environment``: what a run holds.
-- ``reader``: everything that is read.
-- ``sql``: MLflow's tables and other private parts, each with a fall-back.
-- ``experiment``, ``saved_views``: what MLflow's UI shows of an experiment.
+- ``run_format``, ``artifacts``, ``environment``: the contents of a run.
+- ``reader``: all reading.
+- ``sql``: MLflow's tables and other private parts, each with a fallback.
+- ``experiment``, ``saved_views``: an experiment's page in MLflow's UI.
 - ``ui``: ``fnnexp ui``.
 """

@@ -1,4 +1,4 @@
-"""The tags that say what a run was made with: versions, git commit, machine."""
+"""The tags that record how a run was made: versions, git commit, machine."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ LIBRARIES = ("numpy", "scipy", "mlflow", "hydra-core", "joblib", "pandas")
 
 @cache
 def environment() -> dict[str, str]:
-    """Return the tags of every run that this process makes."""
+    """Return the tags that every run of this process has."""
     tags = {"fnnexp.python": platform.python_version()}
     for library in ("fnnexp", *LIBRARIES):
         try:
             tags["fnnexp.version" if library == "fnnexp" else f"fnnexp.{library}"] = version(library)
-        except PackageNotFoundError:  # a folder of sources that nobody installed
+        except PackageNotFoundError:  # sources that are not installed
             continue
     tags["fnnexp.machine"] = (
         f"{platform.node()} ({platform.system()} {platform.machine()}, {os.cpu_count()} cores)"
@@ -34,9 +34,9 @@ def environment() -> dict[str, str]:
 
 
 def _git(*words: str) -> str | None:
-    """Return what git says of the working directory; None without git, or outside a repository."""
+    """Return the output of a git command in the working directory, or None if git fails."""
     try:
-        done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, check=True)
+        completed = subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return completed.stdout.strip()

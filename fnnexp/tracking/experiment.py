@@ -1,8 +1,9 @@
-"""A sweep's experiment in MLflow: found or made, its description, its views, and the run of its report."""
+"""A sweep's experiment in MLflow: its creation, description and views, and the run of its report."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,39 +24,44 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
 REPORT = "report"
-"""The name of the run that holds an experiment's report; it is no trial."""
+"""The name of the run with an experiment's report. The run is not a trial."""
 
-OURS, COMMANDS = "fnnexp.note", "fnnexp.commands"
-"""Tags of an experiment: the hash of the last description that we wrote; the commands that made it."""
+NOTE_HASH, COMMANDS = "fnnexp.note", "fnnexp.commands"
+"""Tags of an experiment: the hash of the last description that fnnexp wrote; the commands that made it."""
 
 KIND, TRAINING = "mlflow.experimentKind", "custom_model_development"
 
 FIRST = ("arch", "init", "batching", "seed")
-"""The params whose columns come first; others follow if they vary among trials that agree in their option."""
+"""The params of the first columns. Other params follow if they vary among trials with the same option."""
+
+LABELS = ("experiment",)
+"""Params that only name the other params' values."""
 
 MOST_OTHERS = 6
-"""As many columns of other params as a tag has room for."""
+"""The most columns of other params; a tag has no room for more."""
 
-MOST = 2000
-"""Characters of the commands and of what a report says; MLflow takes 5,000 a tag."""
+LONGEST_PART = 2000
+"""Characters of the commands, and of a description's first part. MLflow accepts 5,000 in a tag."""
 
 
 @dataclass(frozen=True)
 class About:
-    """What a sweep says of itself on its experiment's page.
+    """An experiment's page in MLflow's UI, made from the trials of a sweep and the trials in the store.
 
     Attributes
     ----------
     experiment
-        Its name.
+        The experiment's name.
     params
-        Of each trial.
+        The params of each of the sweep's trials.
     validated
-        Whether all trials have validation metrics; they are ranked by test metrics otherwise.
+        Whether the sweep's trials have validation metrics, if their params do not contain `data.validation`.
     command
-        The command line, as it was typed; None when the sweep was started from Python.
+        The command line as typed; None if the sweep was started from Python.
     store
-        What names the store to a command, from :func:`fnnexp.tracking.store.option`.
+        The command-line option that selects the store, from :func:`fnnexp.tracking.store.option`.
+    stored
+        The params of each trial in the store, from earlier sweeps into the experiment.
     """
 
     experiment: str
@@ -63,173 +69,237 @@ class About:
     validated: bool
     command: str | None = None
     store: str = ""
+    stored: Sequence[Mapping[str, str]] = ()
 
-    def tags(self, there: Mapping[str, str]) -> dict[str, str]:
-        """Return the experiment's tags, of which `there` are set, without its description."""
-        before = [line for line in there.get(COMMANDS, "").splitlines() if line != self.command]
+    def tags(self, existing: Mapping[str, str]) -> dict[str, str]:
+        """Return the experiment's tags without its description, given the existing tags."""
+        before = [line for line in existing.get(COMMANDS, "").splitlines() if line != self.command]
         commands = _last([*before, self.command] if self.command else before)
         made_by = {COMMANDS: "\n".join(commands)} if commands else {}
-        views = saved_views.tags(self.params, self._columns, self.validated)
-        return {KIND: TRAINING, **there, **views, **made_by}
+        views = saved_views.tags(self.trials, self._columns, self.configuration_keys, self._splits)
+        return {KIND: TRAINING, **existing, **views, **made_by}
 
     def text(self) -> str:
-        """Return what the sweep is, in one sentence."""
-        values = {key: len({each.get(key) for each in self.params}) for key in self._columns}
-        varied = [f"{key} ({count})" for key, count in values.items() if count > 1]
-        data = " and ".join(sorted({each["data"] for each in self.params if "data" in each}))
-        if len(self.params) == 1:
+        """Return one sentence that describes the experiment's trials."""
+        counts = {key: len({trial.get(key) for trial in self.trials}) for key in self._columns}
+        varied = [f"{key} ({count})" for key, count in counts.items() if count > 1]
+        data = " and ".join(sorted({trial["data"] for trial in self.trials if "data" in trial}))
+        if len(self.trials) == 1:
             return f"One trial on {data}."
-        return f"{len(self.params)} trials on {data}, one run each: {' × '.join(varied)}."
+        is_grid = math.prod(counts.values()) == len(self.trials)
+        by = f": {(' × ' if is_grid else ', ').join(varied)}" if varied else ""
+        return f"{len(self.trials)} trials on {data}, one run each{by}."
 
-    def changed_tags(self, experiment_id: str, there: Mapping[str, str]) -> dict[str, str]:
-        """Return the experiment's tags that differ from those `there`, with its description.
+    def changed_tags(self, experiment_id: str, existing: Mapping[str, str]) -> dict[str, str]:
+        """Return the experiment's tags that differ from the existing tags, with its description.
 
-        A description that somebody wrote, or that comes from a report, stays.
+        A description that a user wrote, or that comes from a report, stays.
         """
-        tags = self.tags(there)
-        changed = {key: value for key, value in tags.items() if there.get(key) != value}
-        if there.get(REPORTED):
+        tags = self.tags(existing)
+        changed = {key: value for key, value in tags.items() if existing.get(key) != value}
+        if existing.get(REPORTED):
             return changed
-        again = report_command(self.experiment, store=self.store)
-        return changed | _note(there, description(experiment_id, tags, self.text(), again))
+        command = report_command(self.experiment, store=self.store)
+        return changed | _note(existing, description(experiment_id, tags, self.text(), command))
+
+    @cached_property
+    def trials(self) -> list[Mapping[str, str]]:
+        """The params of every trial in the sweep or the store. A trial in both counts once."""
+        return list({frozenset(params.items()): params for params in (*self.stored, *self.params)}.values())
+
+    @cached_property
+    def _configurations(self) -> list[Mapping[str, str]]:
+        """One trial of each configuration."""
+        return list({frozenset({**trial, "seed": ""}.items()): trial for trial in self.trials}.values())
+
+    @cached_property
+    def configuration_keys(self) -> list[str]:
+        """The params that tell the configurations apart: trials that agree in these differ in seed alone.
+
+        A param is skipped if the params before it determine its value, as ``init`` determines
+        ``init.method``.
+        """
+        others = {key for trial in self._configurations for key in trial} - {*FIRST, *LABELS}
+        options_first = sorted(others, key=lambda key: ("." in key, key))
+        chosen: list[str] = []
+        groups = [self._configurations]
+        for key in (*[key for key in FIRST if key != "seed"], *options_first, *LABELS):
+            split = [part for group in groups for part in _by_value(group, key)]
+            if len(split) > len(groups):
+                chosen.append(key)
+                groups = split
+        return chosen
+
+    @property
+    def _splits(self) -> list[str]:
+        """The splits whose metrics the views show. The first split ranks the trials.
+
+        Validation metrics rank only if every trial has them, as in the report.
+        """
+        default = str(int(self.validated))
+        own = {trial.get("data.validation", default) != "0" for trial in self.params}
+        validated = own | {trial.get("data.validation", "0") != "0" for trial in self.stored}
+        if len(validated) == 1:
+            return ["val" if validated.pop() else "test"]
+        return ["test", "val"]
 
     @cached_property
     def _columns(self) -> list[str]:
-        """The params that are worth a column of MLflow's table."""
-        others = sorted({key for each in self.params for key in each} - {*FIRST})
+        """The params to show as columns of MLflow's table."""
+        others = sorted({key for trial in self._configurations for key in trial} - {*FIRST})
         return [*FIRST, *[key for key in others if self._varies_beside(key)][:MOST_OTHERS]]
 
     def _varies_beside(self, key: str) -> bool:
-        """Whether a param has several values among trials that agree in its option and the first columns."""
-        agreed = {*FIRST, key.partition(".")[0]} - {key, "seed"}
-        found = defaultdict(set)
-        for each in self.params:
-            found[tuple(each.get(name) for name in sorted(agreed))].add(each.get(key))
-        return any(len(values) > 1 for values in found.values())
+        """Whether a param has several values among trials with the same option and first columns."""
+        agreed = sorted({*FIRST, key.partition(".")[0]} - {key, "seed"})
+        values = defaultdict(set)
+        for trial in self._configurations:
+            values[tuple(trial.get(name) for name in agreed)].add(trial.get(key))
+        return any(len(distinct) > 1 for distinct in values.values())
+
+
+def _by_value(trials: Sequence[Mapping[str, str]], key: str) -> list[list[Mapping[str, str]]]:
+    """Split trials by the value of a param."""
+    groups = defaultdict(list)
+    for trial in trials:
+        groups[trial.get(key)].append(trial)
+    return list(groups.values())
 
 
 def find_or_make(client: MlflowClient, name: str, about: About | None) -> Experiment:
-    """Return the experiment of a sweep, which is made when it is not there."""
+    """Return the experiment of a sweep, and create it if it does not exist."""
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        place = store.place_of_artifacts(str(client.tracking_uri), name)
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        address = store.place_of_artifacts(str(client.tracking_uri), name)
         try:
-            client.create_experiment(name, place, tags=about.tags({}) if about else {})
-        except MlflowException as error:  # another machine has made it just now
+            client.create_experiment(name, address, tags=about.tags({}) if about else {})
+        except MlflowException as error:  # another machine may have created it meanwhile
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        found = client.get_experiment_by_name(name)
-    assert found is not None
-    return found
+        experiment = client.get_experiment_by_name(name)
+    assert experiment is not None
+    return experiment
 
 
 def description(
-    experiment_id: str, tags: Mapping[str, str], said: str, again: str, report: str | None = None
+    experiment_id: str, tags: Mapping[str, str], summary: str, command: str, report: str | None = None
 ) -> str:
     """Return an experiment's description in Markdown.
 
     Parameters
     ----------
     experiment_id, tags
-        The experiment; its tags tell the views there are and the commands that made it.
-    said
-        What comes first, for MLflow shows one line until it is opened.
-    again
+        The experiment's id and tags. The tags contain its views and the commands that made it.
+    summary
+        The first part. Until the description is opened, MLflow shows only its first line.
+    command
         The command that makes the report.
     report
-        Where the report is, `RUN/artifacts/PAGE`, if there is one.
+        The address of the report below the experiment's page, `RUN/artifacts/PAGE`, if it exists.
     """
-    parts = [_cut(said)]
+    parts = [_cut(summary)]
     if report is not None:
         page = saved_views.page(experiment_id, below=f"/{report}")[1:]
-        parts.append(f"[The whole report]({page}). `{again}` writes it again, with what was trained since.")
+        parts.append(f"[The whole report]({page}). `{command}` updates it with the trials trained since.")
     if links := saved_views.links(experiment_id, tags):
-        parts.append(f"Views: {' · '.join(links)}. MLflow loads 100 runs; *Load more* is below them.")
+        parts.append(f"Views: {' · '.join(links)}. MLflow loads 100 runs; click *Load more* for others.")
     if tags.get(COMMANDS):
         lines = "\n".join(f"    {line}" for line in tags[COMMANDS].splitlines())
         parts.append(f"Made by\n\n{lines}")
     if report is None:
-        parts.append(f"`{again}` compares the trials and answers.")
+        parts.append(f"`{command}` compares the trials.")
     return "\n\n".join(parts)
 
 
 def record_look(experiment: str, uri: str | None, when: int) -> None:
-    """Record that a report has shown the experiment's trials, as they were at a time in milliseconds.
+    """Record that a report read the experiment's trials at a time in milliseconds.
 
-    A test holds for seeds that are looked at once: what is trained later is seen at another look.
+    A statistical test is valid for seeds that are looked at once. Seeds trained later belong to another look.
 
     Raises
     ------
     FnnexpError
-        If the store is of an older MLflow, and only read, or the experiment is gone.
+        If the store was written by an older MLflow version and is only read, or the experiment was deleted.
     """
     address = store.address_of(uri)
     _refuse_older(address)
     with mlflow_settings():
         client = store.client(uri)
-        found = _there(client, experiment)
-        looks = sorted({*looks_of(found.tags), when})[-LONGEST_TAG // 20 :]
+        existing = _existing_experiment(client, experiment)
+        looks = sorted({*looks_of(existing.tags), when})[-LONGEST_TAG // 20 :]
         text = " ".join(map(str, looks))
-        store.ask(client, client.set_experiment_tag, found.experiment_id, LOOKS, text)
+        store.ask(client, client.set_experiment_tag, existing.experiment_id, LOOKS, text)
 
 
 def _refuse_older(address: str) -> None:
     if not store.is_up_to_date(address):
         raise FnnexpError(
-            "it is of an older MLflow, and was only read; a sweep into it or `fnnexp ui` upgrades it"
+            "the store was written by an older MLflow version and was only read; a sweep into it or "
+            "`fnnexp ui` upgrades it"
         )
 
 
-def _there(client: MlflowClient, experiment: str) -> Experiment:
-    found = find_experiment(client, experiment)
-    if found is None:
-        raise FnnexpError(f"There is no experiment '{experiment}' in the store any more.")
-    return found
+def _existing_experiment(client: MlflowClient, name: str) -> Experiment:
+    """Return an experiment; raise if it was deleted."""
+    experiment = find_experiment(client, name)
+    if experiment is None:
+        raise FnnexpError(f"There is no experiment '{name}' in the store any more.")
+    return experiment
 
 
-def log_report(experiment: str, uri: str | None, files: Sequence[Path], said: str, again: str) -> str:
-    """Log files, a page first, as the artifacts of the experiment's one report run; return its run id.
+def log_report(experiment: str, uri: str | None, files: Sequence[Path], summary: str, command: str) -> str:
+    """Log a report's files as artifacts of the experiment's report run, and return the run's id.
 
-    The run has no trial's tag, so no frame and no sweep takes it for one. Logged again, files of the same
-    names are replaced. `said`, Markdown, becomes the description of that run and the beginning of the
-    experiment's, unless somebody wrote another: MLflow's UI shows it above the runs. `again` is the command
-    that makes the files again.
+    The run has no trial's tag, so frames and sweeps ignore it. Files of the same names are replaced.
+
+    Parameters
+    ----------
+    experiment, uri
+        The experiment and its store.
+    files
+        The report's files, its page first.
+    summary
+        The description of the run in Markdown. It also begins the experiment's description, which MLflow's
+        UI shows above the runs, unless a user wrote another description.
+    command
+        The command that makes the report.
     """
     address = store.address_of(uri)
     _refuse_older(address)
     with mlflow_settings():
         client = store.client(uri)
-        if line := artifacts.settle(address):
+        if line := artifacts.correct_addresses(address):
             store.on_stderr(line)
-        found = _there(client, experiment)
-        artifacts.local(found.artifact_location, address)
-        ours = store.ask(client, client.search_runs, [found.experiment_id], f"tags.`{REPORTED}` = 'true'")
+        existing = _existing_experiment(client, experiment)
+        experiment_id = existing.experiment_id
+        artifacts.local(existing.artifact_location, address)
+        reports = store.ask(client, client.search_runs, [experiment_id], f"tags.`{REPORTED}` = 'true'")
         tags = {REPORTED: "true", **environment()}
-        run = ours[0] if ours else client.create_run(found.experiment_id, run_name=REPORT, tags=tags)
+        run = reports[0] if reports else client.create_run(experiment_id, run_name=REPORT, tags=tags)
         run_id = str(run.info.run_id)
-        place = artifacts.repository(run_id, str(run.info.artifact_uri), address)
-        if line := artifacts.elsewhere(experiment, str(run.info.artifact_uri), address):
+        repository = artifacts.repository(run_id, str(run.info.artifact_uri), address)
+        if line := artifacts.location_note(experiment, str(run.info.artifact_uri), address):
             store.on_stderr(line)
         for file in files:
-            store.ask(client, place.log_artifact, str(file))
-        store.ask(client, client.set_tag, run_id, NOTE, said)
+            store.ask(client, repository.log_artifact, str(file))
+        store.ask(client, client.set_tag, run_id, NOTE, summary)
         page = f"{run_id}/artifacts/{files[0].name}"
-        text = description(found.experiment_id, found.tags, said, again, page)
-        for key, value in {REPORTED: run_id, **_note(found.tags, text)}.items():
-            store.ask(client, client.set_experiment_tag, found.experiment_id, key, value)
+        text = description(experiment_id, existing.tags, summary, command, page)
+        for key, value in {REPORTED: run_id, **_note(existing.tags, text)}.items():
+            store.ask(client, client.set_experiment_tag, experiment_id, key, value)
         if run.info.status != "FINISHED":
             store.ask(client, client.set_terminated, run_id, "FINISHED")
     return run_id
 
 
 def _note(tags: Mapping[str, str], text: str) -> dict[str, str]:
-    """Return the tags that make a text the experiment's description; none where somebody wrote another."""
-    now = tags.get(NOTE, "")
-    if now and _hash(now) != tags.get(OURS):
+    """Return the tags that set the experiment's description, or none if a user wrote another description."""
+    current = tags.get(NOTE, "")
+    if current and _hash(current) != tags.get(NOTE_HASH):
         return {}
-    return {key: value for key, value in ((OURS, _hash(text)), (NOTE, text)) if tags.get(key) != value}
+    return {key: value for key, value in ((NOTE_HASH, _hash(text)), (NOTE, text)) if tags.get(key) != value}
 
 
 def _hash(text: str) -> str:
@@ -237,14 +307,14 @@ def _hash(text: str) -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= MOST else text[: MOST - 2] + " …"
+    return text if len(text) <= LONGEST_PART else text[: LONGEST_PART - 2] + " …"
 
 
 def _last(lines: Sequence[str]) -> list[str]:
-    """Return the last lines that MOST characters hold: at least one, cut if need be."""
+    """Return the last lines that fit in LONGEST_PART characters, at least one. A longer line is cut."""
     kept: list[str] = []
     for line in reversed(lines):
-        if kept and len(line) + sum(len(each) + 5 for each in kept) > MOST:
+        if kept and len(line) + sum(len(later) + 5 for later in kept) > LONGEST_PART:
             break
         kept.insert(0, _cut(line))
     return kept

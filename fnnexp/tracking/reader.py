@@ -1,11 +1,11 @@
-"""Everything that is read from MLflow: which trials are known, their runs, their curves."""
+"""Read from MLflow: the trials of an experiment, their runs and their curves."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from fnnexp.errors import FnnexpError, did_you_mean
@@ -28,7 +28,7 @@ NAMES_SHOWN = 20
 
 @dataclass(frozen=True)
 class Known:
-    """A run that is in the store already, and whether it has diagnostics."""
+    """A run in the store, its status, and whether it has diagnostics."""
 
     run_id: str
     status: str
@@ -37,42 +37,49 @@ class Known:
 
 @dataclass(frozen=True)
 class FoundRun:
-    """What a sweep needs to know of a trial's run: both statuses, MLflow's and ours."""
+    """The parts of a trial's run that a sweep needs, with MLflow's status and the trial's status.
+
+    `params` is empty if the run was read by SQL; :func:`trial_params` reads them.
+    """
 
     run_id: str
     mlflow_status: str
     trial: str
     status: str
     diagnosed: bool
+    params: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 def known(runs: Iterable[FoundRun]) -> dict[str, Known]:
-    """Return the run of each trial id; a finished run goes before any other, and then the newest."""
-    found: dict[str, Known] = {}
+    """Return one run for each trial id, given the runs with the newest first.
+
+    A run that is done goes before any other.
+    """
+    chosen: dict[str, Known] = {}
     for run in runs:
-        seen = found.get(run.trial)
-        if seen is None or seen.status not in DONE:
-            found[run.trial] = Known(run.run_id, run.status, run.diagnosed)
-    return found
+        former = chosen.get(run.trial)
+        if former is None or former.status not in DONE:
+            chosen[run.trial] = Known(run.run_id, run.status, run.diagnosed)
+    return chosen
 
 
 def known_trials(experiment: str, uri: str | None) -> dict[str, Known]:
-    """Return the run of each trial id in an experiment, without making it, or a store."""
+    """Return one run for each trial id in an experiment, without creating the experiment or the store."""
     if not store.has_store(uri):
         return {}
     with mlflow_settings(), store.asked_first(uri):
         try:
             client = store.client(uri)
-        except NoStoreError:  # a file without a table, or artifacts alone
+        except NoStoreError:  # a file without tables, or only artifacts
             return {}
-        there = find_experiment(client, experiment)
-        if there is None:
+        existing = find_experiment(client, experiment)
+        if existing is None:
             return {}
-        return known(trial_runs(client, there.experiment_id))
+        return known(trial_runs(client, existing.experiment_id))
 
 
 def trial_runs(client: MlflowClient, experiment_id: str) -> Iterable[FoundRun]:
-    """Return what a sweep needs to know of each trial's run, the newest first."""
+    """Return the run of each trial with the parts that a sweep needs, the newest first."""
     file = store.store_file(str(client.tracking_uri))
     rows = None
     if file is not None:
@@ -83,56 +90,66 @@ def trial_runs(client: MlflowClient, experiment_id: str) -> Iterable[FoundRun]:
 
 
 def trial_runs_by_client(client: MlflowClient, experiment_id: str) -> Iterator[FoundRun]:
-    """Yield the same as :func:`trial_runs` from MLflow's own search, which also a server has."""
+    """Yield the same as :func:`trial_runs` from MLflow's own search, which servers support too."""
     for run in _pages(client, experiment_id, f"tags.`{TRIAL}` LIKE '%'"):
         tags, diagnosed = run.data.tags, layer_stats.has_diagnostics(run.data.metrics)
-        yield FoundRun(run.info.run_id, run.info.status, tags[TRIAL], tags.get(STATUS, RUNNING), diagnosed)
+        status = tags.get(STATUS, RUNNING)
+        yield FoundRun(run.info.run_id, run.info.status, tags[TRIAL], status, diagnosed, run.data.params)
+
+
+def trial_params(client: MlflowClient, experiment_id: str) -> list[Mapping[str, str]]:
+    """Return the params of each trial's run in an experiment. From a server this reads the whole runs."""
+    file = store.store_file(str(client.tracking_uri))
+    params = None if file is None else sql.trial_params(file, experiment_id)
+    if params is None:
+        return [run.params for run in trial_runs_by_client(client, experiment_id)]
+    return [*params]
 
 
 def runs_of(known: Mapping[str, Known], trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
-    """Split trials into those that are done and those to run."""
+    """Return the trials that are done, and the trials to run."""
     done = [trial for trial in trials if trial.id in known and known[trial.id].status in DONE]
     finished = {trial.id for trial in done}
     return done, [trial for trial in trials if trial.id not in finished]
 
 
 def find_experiment(client: MlflowClient, name: str) -> Experiment | None:
-    """Return an experiment, or None; a server that is away is waited for as at a start."""
-    found: Experiment | None = store.ask(client, client.get_experiment_by_name, name)
-    return found
+    """Return an experiment, or None if it does not exist. Wait briefly for a server that is away."""
+    experiment: Experiment | None = store.ask(client, client.get_experiment_by_name, name)
+    return experiment
 
 
 def trials(experiment: str, uri: str | None) -> tuple[MlflowClient, list[Run]]:
-    """Return a client, and the run that stands for each trial of the experiment, in order of their start.
+    """Return a client, and one run for each trial of the experiment, in order of their start.
 
-    Of several runs of a trial the last one counts that is done, or else the last one.
+    Of several runs of a trial, the last run that is done counts. If none is done, the last run counts.
 
     Raises
     ------
     FnnexpError
-        If there is no such experiment or no such store.
+        If the experiment or the store does not exist.
     """
     with mlflow_settings(), without_collector():
         with store.asked_first(uri):
-            client = _client_of_what_is_there(uri)
-            found = find_experiment(client, experiment)
-        if found is None or found.lifecycle_stage != "active":
-            names = sorted(each.name for each in client.search_experiments())
+            client = _client_of_existing_store(uri)
+            existing = find_experiment(client, experiment)
+        if existing is None or existing.lifecycle_stage != "active":
+            names = sorted(active.name for active in client.search_experiments())
             more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
             raise FnnexpError(
                 f"There is no experiment '{experiment}' in the store.{did_you_mean(experiment, names)} "
                 f"There are: {', '.join(names[:NAMES_SHOWN])}{more}."
             )
-        # A filter on our tag would cost more than it saves.
-        every = [run for run in _pages(client, found.experiment_id) if TRIAL in run.data.tags]
+        # A filter on the trial's tag would cost more than it saves.
+        runs = [run for run in _pages(client, existing.experiment_id) if TRIAL in run.data.tags]
     chosen: dict[str, Run] = {}
-    for run in sorted(every, key=lambda run: (status_of(run) in DONE, run.info.start_time)):
+    for run in sorted(runs, key=lambda run: (status_of(run) in DONE, run.info.start_time)):
         chosen[run.data.tags[TRIAL]] = run
     return client, sorted(chosen.values(), key=lambda run: (run.info.start_time, run.info.run_name or ""))
 
 
 def looks(client: MlflowClient, runs: Sequence[Run]) -> list[int]:
-    """Return when reports looked at the experiment of some runs: see :data:`LOOKS`."""
+    """Return the times when reports read the experiment of some runs: see :data:`LOOKS`."""
     if not runs:
         return []
     with mlflow_settings():
@@ -140,7 +157,7 @@ def looks(client: MlflowClient, runs: Sequence[Run]) -> list[int]:
 
 
 def status_of(run: Run) -> str:
-    """Return what became of a run's trial, one of :data:`STATUSES`."""
+    """Return the status of a run's trial, one of :data:`STATUSES`."""
     status = run.data.tags.get(STATUS)
     if status in STATUSES and not (status == RUNNING and run.info.status == "KILLED"):
         return str(status)
@@ -152,25 +169,25 @@ def curves(client: MlflowClient, runs: Sequence[Run], metrics: Iterable[str]) ->
     points: list[sql.Point] = []
     with mlflow_settings(), without_collector():
         for metric in metrics:
-            having = [run.info.run_id for run in runs if metric in run.data.metrics]
-            points += sql.points(client, having, metric)
+            run_ids = [run.info.run_id for run in runs if metric in run.data.metrics]
+            points += sql.points(client, run_ids, metric)
     return points
 
 
-def _client_of_what_is_there(uri: str | None) -> MlflowClient:
-    """Return a client of a store; looking for an absent SQLite file must not create it."""
+def _client_of_existing_store(uri: str | None) -> MlflowClient:
+    """Return a client of a store, without creating a missing SQLite file."""
     address = store.address_of(uri)
     if not store.has_store(address):
         raise FnnexpError(
             f"No sweep has been recorded here: there is no MLflow store at {store.store_file(address)}. "
-            "Run one first, go to its directory, or set MLFLOW_TRACKING_URI."
+            "Run a sweep first, change to its directory, or set MLFLOW_TRACKING_URI."
         )
     store.refuse_unreadable(address)
     return store.client(address)
 
 
 def _pages(client: MlflowClient, experiment_id: str, filter_string: str = "") -> Iterator[Run]:
-    """Yield the runs of an experiment, page by page; a server that is away is waited for as at a start."""
+    """Yield the runs of an experiment, page by page. Wait briefly for a server that is away."""
     search: Callable[..., PagedList[Run]] = client.search_runs
     token = None
     while True:
@@ -185,16 +202,16 @@ def _pages(client: MlflowClient, experiment_id: str, filter_string: str = "") ->
 
 @contextmanager
 def without_collector() -> Iterator[None]:
-    """Keep Python's cycle collector out of a block that makes a million objects that live on.
+    """Pause Python's cycle collector in a block that makes a million lasting objects.
 
-    It would look through all of them again and again: 1,000 runs are read in 1.0 s instead of 2.0 s.
+    The collector would scan them all repeatedly: without it, 1,000 runs load in 1.0 s instead of 2.0 s.
     """
-    was_on = gc.isenabled()
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was_on:
+        if was_enabled:
             gc.enable()
 
 
@@ -220,10 +237,10 @@ def experiment_summaries(uri: str | None) -> list[ExperimentSummary]:
         If there is no such store, or it does not answer.
     """
     with mlflow_settings(), without_collector(), store.asked_first(uri):
-        file = store.store_file(store.plain(store.given(uri)))
+        file = store.store_file(store.full_address(store.address_or_default(uri)))
         rows = None if file is None else sql.summaries(file)
         if rows is None:
-            summaries = _summaries_by_client(_client_of_what_is_there(uri))
+            summaries = _summaries_by_client(_client_of_existing_store(uri))
         else:
             summaries = [ExperimentSummary(*row) for row in rows]
     return sorted(summaries, key=lambda summary: (-summary.last, summary.name))

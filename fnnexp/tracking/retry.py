@@ -1,4 +1,4 @@
-"""Waiting for a store that is slow, busy or away for a while, and saying so when one is out of order."""
+"""Wait for a store that is slow, busy or unreachable, and report a store that has failed."""
 
 from __future__ import annotations
 
@@ -15,58 +15,58 @@ from typing import TypeVar
 from fnnexp.errors import FnnexpError
 
 AT_START = 10.0
-"""Seconds in which a store must answer its first question."""
+"""Seconds that a store has to answer the first call."""
 
 PATIENCE = 900.0
-"""Seconds that a sweep under way waits for its store."""
+"""Seconds that a running sweep waits for its store."""
 
 SLOW = 10.0
-"""Seconds after which a call that has not come back is worth a line."""
+"""Seconds after which a pending call is reported as slow."""
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
 
 SYSTEM = (OSError, sqlite3.Error)
-"""What the system or SQLite raises: a file or a connection is at fault, and not what was asked."""
+"""Errors of the system or SQLite: a file or a connection failed, while the call itself was valid."""
 
 LONGEST_REASON = 2000
-"""Characters of a reason; a server may answer with a page."""
+"""Characters shown of an error; a server may answer with a whole page."""
 
 VARIABLES = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""What :func:`mlflow_settings` sets. MLflow's own retries last minutes, are silent, and make runs twice; it
-prints a server's address with the password."""
+"""The variables that :func:`mlflow_settings` sets. MLflow's own retries last minutes, are silent, and may
+create a run twice. MLflow also prints a server's address with the password."""
 
 LOGGERS = {"mlflow": logging.WARNING, "alembic": logging.WARNING, "mlflow.store.db.utils": logging.CRITICAL}
-"""The least that :func:`quiet_mlflow` lets through. What fails in the last of these is raised too."""
+"""The lowest log level that :func:`quiet_mlflow` shows. What the last logger reports is raised as well."""
 
 Answer = TypeVar("Answer")
 
 
 class StoreError(FnnexpError):
-    """The store can't be written any more: the same command goes on from the last checkpoints."""
+    """Raised when the store can't be written any more; the same command resumes from the checkpoints."""
 
     exit_status = 1
 
 
 class StoreAwayError(StoreError):
-    """A store over the network did not come back."""
+    """Raised when a store over the network stays unreachable."""
 
 
 _LOCK = threading.Lock()
 _BEFORE: list[dict[str, str | None]] = []
-"""What the variables were at the start of each :func:`mlflow_settings` that is open, in any thread."""
+"""The variables' former values, for each open :func:`mlflow_settings` in any thread."""
 _LEVELS: dict[str, int] = {}
-"""What the loggers' levels were, while they are others."""
+"""The loggers' former levels while :func:`quiet_mlflow` has changed them."""
 
 
 @contextlib.contextmanager
 def mlflow_settings() -> Iterator[None]:
-    """Keep MLflow from retrying and from drawing bars; the last thread to leave puts back what was.
+    """Stop MLflow from retrying and from drawing bars; the last thread to leave restores the settings.
 
-    Whatever makes or asks a client does it within this context. Contexts may be nested.
+    Create and call clients only within this context. Contexts may be nested.
     """
     with _LOCK:
         _BEFORE.append({name: os.environ.get(name) for name in VARIABLES})
@@ -85,7 +85,7 @@ def mlflow_settings() -> Iterator[None]:
 
 
 def quiet_mlflow() -> None:
-    """Have MLflow, which is imported, log only what matters until :func:`mlflow_settings` ends."""
+    """Raise the log levels of MLflow, once imported, until :func:`mlflow_settings` ends."""
     with _LOCK:
         for name, least in LOGGERS.items():
             logger = logging.getLogger(name)
@@ -94,36 +94,36 @@ def quiet_mlflow() -> None:
 
 
 def is_remote(uri: str) -> bool:
-    """Whether a store is a server, which can be away. What is wrong with a file stays wrong."""
-    scheme, found, _ = uri.partition("://")
-    return bool(found) and not scheme.startswith(("sqlite", "file"))
+    """Whether a store is a server, which may be unreachable for a while. A broken file stays broken."""
+    scheme, separator, _ = uri.partition("://")
+    return bool(separator) and not scheme.startswith(("sqlite", "file"))
 
 
 def patiently(
     call: Callable[[], Answer], *, uri: str, say: Callable[[str], None], at_start: bool = False
 ) -> Answer:
-    """Return what a call to a store returns; while the store is away, call again with growing waits.
+    """Return the result of a call to a store; while the store is away, retry with growing waits.
 
-    A server is away when it can't be reached, a SQLite file when another program holds it.
+    A server is away while it is unreachable, a SQLite file while another program locks it.
 
     Parameters
     ----------
     call
-        It must be safe to make twice: when an answer is lost on its way, the store has done what was asked.
+        The call. It must be safe to repeat, since the store may have acted although its answer was lost.
     uri
-        The store.
+        The store's address.
     say
-        Where to say that we wait.
+        Prints a message about the wait.
     at_start
-        Whether nothing has begun yet: then the wait is :data:`AT_START`, not :data:`PATIENCE`.
+        Whether no trial has begun. The limit is then :data:`AT_START` instead of :data:`PATIENCE`.
 
     Raises
     ------
     StoreAwayError
-        When the store is still away in the end.
+        If the store is still away after the limit.
     StoreError
-        At once, when a local store is out of order: the disk is full, the file is gone or read-only. Whatever
-        else the call raises is raised as it is.
+        At once, if a local store has failed: the disk is full, or the file is missing or read-only. Any other
+        exception of the call is raised unchanged.
     """
     name, remote = f"MLflow at {shown(uri)}", is_remote(uri)
     patience = AT_START if at_start else PATIENCE
@@ -131,23 +131,23 @@ def patiently(
     waited = False
     while True:
         try:
-            with _slowness_said(name, say) if remote else contextlib.nullcontext():
+            with _reporting_slowness(name, say) if remote else contextlib.nullcontext():
                 answer = call()
         except FnnexpError:
             raise
         except Exception as error:
             if not is_away(error, remote):
-                if remote or not is_out_of_order(error):
+                if remote or not has_failed(error):
                     raise
                 raise StoreError(
-                    f"MLflow's store {uri} can't be written: {reason(error)}. What was finished is there; "
-                    "mend that (is the disk full, the file gone or read-only?) and start the same command "
-                    "again: it goes on where it was"
+                    f"MLflow's store {uri} can't be written: {reason(error)}. Finished trials are saved; "
+                    "fix the cause (is the disk full, the file missing or read-only?) and start the same "
+                    "command again to resume"
                 ) from error
             if time.monotonic() - began + wait > patience:
                 raise StoreAwayError(
                     f"{name} has not answered for {time.monotonic() - began:.0f} s ({reason(error)}); "
-                    "start the same command again when it does, and it goes on where it was"
+                    "start the same command again when it does, to resume"
                 ) from error
             if not waited:
                 say(f"{name} does not answer ({reason(error)}); waiting for it")
@@ -161,8 +161,8 @@ def patiently(
 
 
 @contextlib.contextmanager
-def _slowness_said(name: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Say so when an answer takes longer than :data:`SLOW`."""
+def _reporting_slowness(name: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Print a message if the block takes longer than :data:`SLOW`."""
     slow = threading.Timer(SLOW, say, [f"{name} is slow to answer; waiting for it"])
     slow.daemon = True
     slow.start()
@@ -173,35 +173,36 @@ def _slowness_said(name: str, say: Callable[[str], None]) -> Iterator[None]:
 
 
 def is_away(error: BaseException, remote: bool) -> bool:
-    """Whether an error says that the store could not be asked, rather than that it refused."""
+    """Whether an error means that the store was not reached, rather than that it refused."""
     from mlflow.exceptions import MlflowException
     from requests import exceptions
 
     if not remote:
         return any(
-            isinstance(each, sqlite3.OperationalError) and "locked" in str(each) for each in _chain(error)
+            isinstance(cause, sqlite3.OperationalError) and "locked" in str(cause) for cause in _causes(error)
         )
     away = (exceptions.ConnectionError, exceptions.Timeout, exceptions.RetryError)
     return any(
-        isinstance(each, away)
-        or (isinstance(each, MlflowException) and each.error_code == "TEMPORARILY_UNAVAILABLE")
-        for each in _chain(error)
+        isinstance(cause, away)
+        or (isinstance(cause, MlflowException) and cause.error_code == "TEMPORARILY_UNAVAILABLE")
+        for cause in _causes(error)
     )
 
 
-def is_out_of_order(error: BaseException) -> bool:
-    """Whether the disk or the database failed, rather than what was asked."""
-    return any(isinstance(each, SYSTEM) for each in _chain(error))
+def has_failed(error: BaseException) -> bool:
+    """Whether an error means that the disk or the database failed, rather than that the call was invalid."""
+    return any(isinstance(cause, SYSTEM) for cause in _causes(error))
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and the errors that led to it."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def shown(uri: str) -> str:
-    """Return a store's address without the user and password in it.
+    """Return a store's address without its user and password.
 
     >>> shown("postgresql://ann:secret@db/runs")
     'postgresql://db/runs'
@@ -210,17 +211,17 @@ def shown(uri: str) -> str:
 
 
 def reason(error: BaseException) -> str:
-    r"""Return why something failed, in one line.
+    r"""Return the cause of an error in one line.
 
-    What the system or SQLite said is inside of what others made of it. What a library says comes whole: it
-    may end with the remedy.
+    An error of the system or SQLite is preferred to the exceptions that libraries made of it. A library's
+    message is kept whole, since it may end with the remedy.
 
     >>> reason(ValueError("the schema is old.\nRun `mlflow db upgrade`"))
     'ValueError: the schema is old. Run `mlflow db upgrade`'
     """
     if isinstance(error, FnnexpError):
         return str(error)
-    inside = [each for each in _chain(error) if isinstance(each, SYSTEM)]
-    failed = inside[-1] if inside else error
-    said = shown(" ".join(str(failed).split()))
-    return f"{type(failed).__name__}: {said if len(said) <= LONGEST_REASON else said[:LONGEST_REASON] + ' …'}"
+    system = [failed for failed in _causes(error) if isinstance(failed, SYSTEM)]
+    cause = system[-1] if system else error
+    text = shown(" ".join(str(cause).split()))
+    return f"{type(cause).__name__}: {text if len(text) <= LONGEST_REASON else text[:LONGEST_REASON] + ' …'}"

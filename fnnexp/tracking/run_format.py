@@ -1,4 +1,4 @@
-"""How MLflow holds a run of a trial: names of metrics, statuses and tags, and values as MLflow takes them."""
+"""The format of a trial's run in MLflow: its metrics, statuses and tags, and the form of their values."""
 
 from __future__ import annotations
 
@@ -14,50 +14,52 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric
 
 Curve = Iterable[tuple[int, Mapping[str, float]]]
-"""Epochs, each with its metrics."""
+"""Pairs of an epoch and its metrics."""
 
 METRICS = tuple(metrics.names())
-"""The metrics of a curve."""
+"""The names of a curve's metrics."""
 
 BEST = ("best_val_accuracy", "best_val_epoch")
-"""The two metrics of a finished run beside its curves: its best value, and the first epoch that had it."""
+"""Two more metrics of a finished run: its best validation accuracy, and the first epoch with that value."""
 
 FINISHED, DIVERGED, FAILED, RUNNING, INTERRUPTED = "finished", "diverged", "failed", "running", "interrupted"
 
 STATUSES = (FINISHED, DIVERGED, FAILED, RUNNING, INTERRUPTED)
-"""What can have become of a trial. A run whose process was killed outright stays running until it resumes."""
+"""The statuses of a trial. A run whose process was killed outright stays running until it resumes."""
 
 DONE = (FINISHED, DIVERGED)
-"""The statuses of a trial that is not run again."""
+"""The statuses of trials that a sweep does not run again."""
 
 TRIAL, STATUS, COMMAND = "fnnexp.trial", "fnnexp.status", "fnnexp.command"
-"""Tags of a run: the id of its trial, what became of it, and the command line that made it."""
+"""Tags of a run: the id of its trial, its status, and the command line that made it."""
 
 REPORTED, NOTE = "fnnexp.report", "mlflow.note.content"
-"""Tags of an experiment: the run that holds its report; its description, which MLflow's UI shows."""
+"""Tags of an experiment: the id of the run with its report; its description, which MLflow's UI shows."""
 
 LOOKS = "fnnexp.looks"
-"""A tag of an experiment: when reports looked at its trials, in milliseconds since 1970, the oldest first."""
+"""A tag of an experiment: when reports read its trials, in milliseconds since 1970, the oldest first."""
 
 LONGEST_TAG = 5000
-"""Characters of a tag's value that every MLflow takes; 3.x takes 8,000 and cuts what is longer."""
+"""Characters of a tag's value that every MLflow version accepts; 3.x cuts values after 8,000."""
 
 MOST_METRICS = 1000
-"""As many metrics as MLflow takes in one batch."""
+"""The metrics that MLflow accepts in one batch."""
 
 GONE = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST")
-"""MLflow's error codes for writing to a run, or a tag, that somebody has deleted."""
+"""MLflow's error codes for writing to a deleted run or tag."""
 
 
 def as_param(value: object) -> str:
-    """Return a value as MLflow holds it among a run's params."""
+    """Return a value as the text of a run's param in MLflow."""
     return str(list(value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def looks_of(tags: Mapping[str, str]) -> list[int]:
-    """Return when reports looked at an experiment's trials, in order.
+    """Return the times when reports read an experiment's trials, in order.
 
-    >>> [looks_of({LOOKS: text}) for text in ("17 23", "", "somebody's own", 4301 * "9")]
+    A tag that is not a list of times counts as empty.
+
+    >>> [looks_of({LOOKS: text}) for text in ("17 23", "", "a user's text", 4301 * "9")]
     [[17, 23], [], [], []]
     """
     words = tags.get(LOOKS, "").split()
@@ -65,14 +67,14 @@ def looks_of(tags: Mapping[str, str]) -> list[int]:
 
 
 TOO_GOOD = (
-    "That is hardly ever learned; usually the answer is in the data, as test images among the training "
-    "images, or a column among the pixels that holds the label: look there before you believe any number here"
+    "That is hardly ever learned; usually the data contains the answer: test images among the training "
+    "images, or the label in a column among the pixels. Check the data before you believe any number here"
 )
 """What a test accuracy of 1.0 at the first epoch means."""
 
 
 def is_too_good(epoch: int, metrics: Mapping[str, float]) -> bool:
-    """Whether every test image is right at the first epoch, or before it.
+    """Whether every test image is classified correctly at the first epoch or before it.
 
     >>> is_too_good(1, {"test_accuracy": 1.0}), is_too_good(2, {"test_accuracy": 1.0})
     (True, False)
@@ -81,23 +83,24 @@ def is_too_good(epoch: int, metrics: Mapping[str, float]) -> bool:
 
 
 def best_of(curve: Curve) -> dict[str, float]:
-    """Return the two metrics :data:`BEST` of a curve; none without validation.
+    """Return the two metrics :data:`BEST` of a curve, or an empty dictionary without validation.
 
     >>> best_of([(1, {"val_accuracy": 0.5}), (2, {"val_accuracy": 0.75}), (3, {"val_accuracy": 0.75})])
     {'best_val_accuracy': 0.75, 'best_val_epoch': 2}
     """
-    known = [(values["val_accuracy"], -epoch) for epoch, values in curve if "val_accuracy" in values]
-    finite = [each for each in known if math.isfinite(each[0])]
+    points = [(values["val_accuracy"], -epoch) for epoch, values in curve if "val_accuracy" in values]
+    finite = [point for point in points if math.isfinite(point[0])]
     if not finite:
         return {}
-    value, epoch = max(finite)
-    return dict(zip(BEST, (value, -epoch), strict=True))
+    value, negative_epoch = max(finite)
+    return dict(zip(BEST, (value, -negative_epoch), strict=True))
 
 
 def batches_of(curve: Curve) -> list[list[Metric]]:
     """Return a curve's metrics in batches of at most :data:`MOST_METRICS`; the last may be empty.
 
-    An epoch that fits one batch is not cut: a sweep that is killed between two leaves no epoch half logged.
+    An epoch that fits one batch is never split, so that a kill between two batches leaves no epoch half
+    logged.
     """
     from mlflow.entities import Metric
 

@@ -1,11 +1,10 @@
-"""Writes MLflow's saved-view format: views of an experiment's runs, which MLflow's UI keeps as its tags.
+"""Write the saved views of an experiment's runs in the format of MLflow's UI.
 
-MLflow keeps a saved view as the experiment tag ``mlflow.sharedViewState.ID``; a link opens it with
-``viewStateShareKey=ID``. The format is the UI's own and is documented nowhere. Our tags hold a view twice:
-MLflow 3.17 reads ``state``, and lists the name in its menu *Views*; older versions, which know links alone,
-read the other keys. Without a view the UI shows neither params nor metrics in its table, and nothing else can
-change that for a browser that was never here. For an MLflow that may have another format (:func:`is_known`)
-no view is written, and an experiment has its description alone.
+MLflow stores a saved view as the experiment tag ``mlflow.sharedViewState.ID``, and a link opens it with
+``viewStateShareKey=ID``. The UI's format is private and undocumented. Each tag contains the view twice:
+MLflow 3.17 reads ``state`` and lists the name in its menu *Views*; older versions, which support only links,
+read the other keys. Without a view, the UI's table shows neither params nor metrics in a new browser. For an
+MLflow version that may have another format (:func:`is_known`), no view is written.
 """
 
 from __future__ import annotations
@@ -14,23 +13,31 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 
+from fnnexp.tracking.run_format import BEST, LONGEST_TAG
+
 RUNS, CURVES, PARALLEL = "fnnexp-runs", "fnnexp-curves", "fnnexp-parallel"
 """The ids of our views."""
 
 PREFIX = "mlflow.sharedViewState."
-"""What the tags of saved views begin with."""
+"""The beginning of the tags of saved views."""
 
 KNOWN_MAJOR = "3"
-"""The major version of MLflow whose format this is."""
+"""The major version of MLflow that has this format."""
 
-MOST_CLOSED = 8
-"""As many groups without their runs as a tag has room for."""
+MOST_COLLAPSED = 50
+"""The most groups that a view shows without their runs, if its tag has room for them."""
 
-GROUPED = ("init", "arch", "batching")
-"""What mean curves are grouped by: the first of these that varies, else any param that does."""
+DEFAULT_KEYS = ("arch", "init", "batching")
+"""The params that label the mean curve of a single configuration."""
+
+LOADED = 100
+"""The number of runs that MLflow's page loads at first."""
+
+MOST_LINES, BEST_LINES = 20, "FIRST_20_RUNS"
+"""With more configurations, a chart shows the mean curves of the best 20 at first."""
 
 WIDTHS = {"attributes.`Run Name`": 215, "runDateAndNestInfo": 135}
-"""Pixels of the columns that MLflow always shows, before all others."""
+"""The widths in pixels of the columns that MLflow always shows first."""
 
 WHOLE: Mapping[str, object] = {
     "runsExpanded": {},
@@ -54,48 +61,52 @@ WHOLE: Mapping[str, object] = {
     "datasetsFilter": [],
     "modelVersionFilter": "All Runs",
 }
-"""All keys of the state of MLflow's page. Older versions take a view for all of it, and fail without one."""
+"""All keys of the state of MLflow's page. Older versions fail if a view lacks any of them."""
 
 
 def is_known() -> bool:
-    """Whether the MLflow that is installed has the format that is written here."""
+    """Whether the installed MLflow version has the format of this module."""
     return version("mlflow").partition(".")[0] == KNOWN_MAJOR
 
 
-def tags(params: Sequence[Mapping[str, str]], columns: Sequence[str], validated: bool) -> dict[str, str]:
-    """Return our views of trials with these params as tags of their experiment.
+def tags(
+    trials: Sequence[Mapping[str, str]],
+    columns: Sequence[str],
+    configuration_keys: Sequence[str],
+    splits: Sequence[str],
+) -> dict[str, str]:
+    """Return the views of an experiment as its tags, without any view that is too long for a tag.
 
     Parameters
     ----------
-    params
-        Of each trial.
+    trials
+        The params of each trial.
     columns
-        The params that are worth a column.
-    validated
-        Whether all trials have validation metrics; they are ranked by test metrics otherwise.
+        The params to show as columns.
+    configuration_keys
+        The params that tell the configurations apart. Mean curves are grouped by all of them, so that every
+        curve is a mean over seeds alone.
+    splits
+        The splits whose metrics are shown, `val` or `test` or both. The first split ranks the trials.
     """
     if not is_known():
         return {}
-
-    def varies(key: str) -> bool:
-        return len({each.get(key) for each in params}) > 1
-
-    split = "val" if validated else "test"
-    best = [f"best_{split}_accuracy", f"best_{split}_epoch"] if validated else []
-    last = [f"{split}_accuracy", f"{split}_loss", "train_accuracy", "train_loss"]
-    by = next((key for key in (*GROUPED, *columns) if key != "seed" and varies(key)), GROUPED[0])
-    axes = [key for key in columns if varies(key)] or columns
-    ranked = {"orderByKey": _metric((best or last)[0]), "orderByAsc": False}
+    last = {split: (f"{split}_accuracy", f"{split}_loss") for split in (*splits, "train")}
+    best = {"val": BEST}
+    metrics = [key for split in last for key in (*best.get(split, ()), *last[split])]
+    charts = [key for split in [*last][:2] for key in last[split]]  # the tag has no room for more
+    axes = [key for key in columns if len({trial.get(key) for trial in trials}) > 1] or columns
+    ranking = {"orderByKey": _metric(metrics[0]), "orderByAsc": False}
     views = {
-        RUNS: _runs(ranked, params, columns, [*best, *last]),
-        CURVES: _mean_curves(by, params, last),
-        PARALLEL: _parallel_coordinates(ranked, axes, (best or last)[0]),
+        RUNS: _runs(ranking, trials, columns, metrics),
+        CURVES: _mean_curves(ranking, trials, configuration_keys, charts),
+        PARALLEL: _parallel_coordinates(ranking, axes, metrics[0]),
     }
-    return {f"{PREFIX}{key}": view for key, view in views.items()}
+    return {f"{PREFIX}{key}": view for key, view in views.items() if len(view) <= LONGEST_TAG}
 
 
 def links(experiment_id: str, tags: Mapping[str, str]) -> list[str]:
-    """Return a Markdown link to each of our views that is among an experiment's tags."""
+    """Return a Markdown link to each view of this module among an experiment's tags."""
     views = [(key, tags.get(f"{PREFIX}{key}")) for key in (RUNS, CURVES, PARALLEL)]
     return [f"[{json.loads(view)['name']}]({link(experiment_id, key)[1:]})" for key, view in views if view]
 
@@ -112,42 +123,67 @@ def link(experiment_id: str, view: str = RUNS, server: str = "") -> str:
 
 
 def page(experiment_id: str, server: str = "", below: str = "") -> str:
-    """Return the address of an experiment's page in MLflow's UI, or of one below it."""
+    """Return the address of an experiment's page in MLflow's UI, or of a page below it."""
     return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs{below}?workflowType=machine_learning"
 
 
-SHOWN = {"runsHiddenMode": "SHOW_ALL", "isAccordionReordered": True}
+ALL_SHOWN = {"runsHiddenMode": "SHOW_ALL", "isAccordionReordered": True}
 
 
 def _runs(
-    ranked: Mapping[str, object],
-    params: Sequence[Mapping[str, str]],
+    ranking: Mapping[str, object],
+    trials: Sequence[Mapping[str, str]],
     columns: Sequence[str],
     metrics: list[str],
 ) -> str:
-    widths = {_param(key): _width([key, *_values(params, key)]) for key in columns}
+    widths = {_param(key): _width([key, *_values(trials, key)]) for key in columns}
     widths |= {_metric(key): _width([key, "0.123456"]) for key in metrics}
     selected = [*widths, "attributes.`Duration`"]
     table = {"selectedColumns": selected, "columnOrder": [*WIDTHS, *selected]}
-    return _view("Runs, best first", 3, {**ranked, **table, "columnWidths": WIDTHS | widths})
+    return _view("Runs, best first", 3, {**ranking, **table, "columnWidths": WIDTHS | widths})
 
 
-def _mean_curves(by: str, params: Sequence[Mapping[str, str]], metrics: Sequence[str]) -> str:
-    # MLflow groups the hundred runs that it loads first: sorted by seed, no group has the better ones.
-    order = {"orderByKey": _param("seed"), "orderByAsc": True}
-    grouped = {
-        "searchFilter": "attributes.run_name != 'report'",
-        "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": by}]},
-        "groupsExpanded": {f"param.{by}.{value}": False for value in _values(params, by)[:MOST_CLOSED]},
-    }
+def _mean_curves(
+    ranking: Mapping[str, object],
+    trials: Sequence[Mapping[str, str]],
+    configuration_keys: Sequence[str],
+    metrics: Sequence[str],
+) -> str:
+    keys = configuration_keys or DEFAULT_KEYS
+    groups = sorted({tuple(trial.get(key, "null") for key in keys) for trial in trials})
+    group_ids = [
+        ",".join(f"param.{key}.{value}" for key, value in zip(keys, group, strict=True)) for group in groups
+    ]
+    if len(trials) <= LOADED:
+        order: Mapping[str, object] = ranking
+        shown = "SHOW_ALL" if len(groups) <= MOST_LINES else BEST_LINES
+    else:  # MLflow averages only the runs that it loads. Sorted by metric, it would load the better seeds.
+        order, shown = {"orderByKey": _param("seed"), "orderByAsc": True}, "SHOW_ALL"
     charts = _charts("Curves by epoch", 2, [_line(key) for key in metrics])
-    return _view(f"Mean curves by {by}", 2, {**order, **grouped, **SHOWN, **charts})
+    group_by = {
+        "aggregateFunction": "average",
+        "groupByKeys": [{"mode": "param", "groupByData": key} for key in keys],
+    }
+    for count in range(min(len(group_ids), MOST_COLLAPSED), -1, -1):
+        state = {
+            **order,
+            "searchFilter": "attributes.run_name != 'report'",
+            "groupBy": group_by,
+            "groupsExpanded": dict.fromkeys(group_ids[:count], False),
+            **ALL_SHOWN,
+            "runsHiddenMode": shown,
+            **charts,
+        }
+        view = _view(f"Mean curves over seeds, by {', '.join(keys)}", 2, state)
+        if len(view) <= LONGEST_TAG:
+            break
+    return view
 
 
-def _parallel_coordinates(ranked: Mapping[str, object], axes: Sequence[str], metric: str) -> str:
-    chosen = {"selectedParams": list(axes), "selectedMetrics": [metric], "showAllRuns": True}
-    charts = _charts("Parallel coordinates", 1, [{"type": "PARALLEL", "uuid": "parallel", **chosen}])
-    return _view("Parallel coordinates", 1, {**ranked, **SHOWN, **charts})
+def _parallel_coordinates(ranking: Mapping[str, object], axes: Sequence[str], metric: str) -> str:
+    selected = {"selectedParams": list(axes), "selectedMetrics": [metric], "showAllRuns": True}
+    charts = _charts("Parallel coordinates", 1, [{"type": "PARALLEL", "uuid": "parallel", **selected}])
+    return _view("Parallel coordinates", 1, {**ranking, **ALL_SHOWN, **charts})
 
 
 def _param(key: str) -> str:
@@ -158,30 +194,30 @@ def _metric(key: str) -> str:
     return f"metrics.`{key}`"
 
 
-def _values(params: Iterable[Mapping[str, str]], key: str) -> list[str]:
-    return sorted({each[key] for each in params if key in each})
+def _values(trials: Iterable[Mapping[str, str]], key: str) -> list[str]:
+    return sorted({trial[key] for trial in trials if key in trial})
 
 
 def _width(texts: Iterable[str]) -> int:
-    """Return the pixels of a column that shows these."""
+    """Return the width in pixels of a column that shows these texts."""
     return 26 + round(6.5 * max(map(len, texts)))
 
 
-def _view(name: str, place: int, state: Mapping[str, object]) -> str:
-    """Return a saved view as MLflow keeps it; those of a higher place stand first in its menu."""
+def _view(name: str, created_at: int, state: Mapping[str, object]) -> str:
+    """Return a saved view in MLflow's format. MLflow's menu lists the latest `created_at` first."""
     inner = json.dumps(state, separators=(",", ":"))
     return json.dumps(
-        {"name": name, "createdAt": place, "state": inner, **WHOLE, **state}, separators=(",", ":")
+        {"name": name, "createdAt": created_at, "state": inner, **WHOLE, **state}, separators=(",", ":")
     )
 
 
 def _charts(title: str, columns: int, charts: Sequence[Mapping[str, object]]) -> dict[str, object]:
     section = {"uuid": "fnnexp", "name": title, "display": True, "isReordered": True, "columns": columns}
-    common = {"metricSectionId": "fnnexp", "isGenerated": True, "deleted": False}
+    common = {"metricSectionId": "fnnexp", "isGenerated": True}
     return {"compareRunSections": [section], "compareRunCharts": [{**common, **chart} for chart in charts]}
 
 
 def _line(metric: str) -> dict[str, object]:
-    exactly = {"lineSmoothness": 0, "useGlobalLineSmoothing": True, "ignoreOutliers": False}
+    exactly = {"lineSmoothness": 0, "useGlobalLineSmoothing": True}
     axes = {"xAxisKey": "step", "useGlobalXaxisKey": True, "xAxisScaleType": "linear", "scaleType": "linear"}
     return {"type": "LINE", "uuid": metric, "metricKey": metric, **exactly, **axes}

@@ -1,12 +1,13 @@
-"""The schema of a SQLite store: MLflow's tables, which are never changed in place.
+"""Create and upgrade the tables of a SQLite store, never in place.
 
-MLflow makes and upgrades its tables step by step on the file that it is given. Stopped half-way, by a kill or
-a full disk, it leaves a file that no version of MLflow opens. So MLflow is given another file, in a folder of
-its own beside the store, and what it has made there takes the store's name in one step (:func:`ready`). Who
-only reads looks at an upgraded copy (:func:`readable`).
+MLflow creates and upgrades its tables step by step in the given file. If a kill or a full disk stops it
+half-way, no version of MLflow can open the file. Here MLflow works on another file instead, in a temporary
+folder beside the store, and the result is renamed to the store in one step (:func:`ready`). To read an old
+store without changing it, use an upgraded copy (:func:`readable`).
 
-Private of MLflow are its table ``alembic_version`` and the files of its migrations, which tell without an
-import whether there is anything to do. Where they are not found, MLflow opens every store itself.
+This module uses two private parts of MLflow: its table ``alembic_version`` and the files of its migrations.
+They show whether an upgrade is needed without importing MLflow. If they are not found, MLflow opens every
+store itself.
 """
 
 from __future__ import annotations
@@ -34,39 +35,39 @@ from fnnexp.errors import FnnexpError
 from fnnexp.tracking import sql
 
 MLFLOWS = {"experiments", "runs"}
-"""Tables by which a store of any version of MLflow is known."""
+"""Tables that identify a store of any MLflow version."""
 
 KEPT = ("experiments", "runs", "params", "metrics")
-"""Tables of which an upgrade keeps every row."""
+"""Tables whose rows an upgrade must keep."""
 
 HALF_WAY = re.compile("already exists|duplicate column|no such (table|column|index)")
-"""What SQLite says to a step of an upgrade that was done before, in part."""
+"""SQLite's messages about an upgrade step that was partly done before."""
 
 SIDES = ("-wal", "-shm", "-journal")
-"""Files of SQLite beside its file."""
+"""The suffixes of the files that SQLite writes beside a database."""
 
 _copies: dict[tuple[Path, int], tempfile.TemporaryDirectory[str]] = {}
-"""The upgraded copies that this process reads, by file and its time of change; they end with the process."""
+"""The folders of this process's upgraded copies, by file and modification time. They end with the process."""
 
 
 class NoStoreError(FnnexpError):
-    """There is nothing to read."""
+    """Raised if there is no store to read."""
 
 
 class HalfWayError(Exception):
-    """A step of an upgrade was done before, in part."""
+    """Raised if a step of an upgrade was partly done before."""
 
 
 @dataclass(frozen=True)
 class Schema:
-    """What the tables of a file are.
+    """The tables of a database file.
 
     Attributes
     ----------
     tables
-        Their names.
+        The names of the tables.
     revisions
-        The steps of MLflow's upgrades that it has; one, or none in a file that MLflow did not finish.
+        The revision of MLflow's migrations, or none if MLflow did not finish the file.
     """
 
     tables: frozenset[str]
@@ -74,7 +75,7 @@ class Schema:
 
     @property
     def is_current(self) -> bool:
-        """Whether MLflow would leave the tables as they are."""
+        """Whether MLflow can open the tables without an upgrade."""
         known, last = migrations()
         return not known or self.revisions == last
 
@@ -87,16 +88,16 @@ class Schema:
         revisions = (
             store.execute("SELECT version_num FROM alembic_version") if "alembic_version" in tables else ()
         )
-        return cls(frozenset(tables), frozenset(str(one) for (one,) in revisions))
+        return cls(frozenset(tables), frozenset(str(revision) for (revision,) in revisions))
 
 
 @cache
 def migrations() -> tuple[frozenset[str], frozenset[str]]:
-    """Return every revision that the installed MLflow knows, and the last; none where they are not found."""
-    found = find_spec("mlflow")
-    places = found.submodule_search_locations if found else None
+    """Return all revisions of the installed MLflow, and the last revision; two empty sets if not found."""
+    package = find_spec("mlflow")
+    folders = package.submodule_search_locations if package else None
     files = [
-        file for place in places or () for file in Path(place, "store/db_migrations/versions").glob("*.py")
+        file for folder in folders or () for file in Path(folder, "store/db_migrations/versions").glob("*.py")
     ]
     text = "\n".join(file.read_text("utf-8", "replace") for file in files)
     known = frozenset(re.findall(r"""^revision\b[^=\n]*= *["'](\w+)""", text, re.MULTILINE))
@@ -110,29 +111,29 @@ def look(file: Path) -> Schema:
         return Schema.of(store)
 
 
-def refuse(file: Path, there: Schema) -> None:
-    """Raise when a file is none that the installed MLflow can open, not even with an upgrade.
+def refuse(file: Path, existing: Schema) -> None:
+    """Raise if the installed MLflow can't open a file even after an upgrade.
 
     Raises
     ------
     FnnexpError
-        When it is a store of a newer MLflow, or a database of something else.
+        If a newer MLflow version or another program wrote the file.
     """
     known, _ = migrations()
-    if there.tables and not there.tables & MLFLOWS:
+    if existing.tables and not existing.tables & MLFLOWS:
         raise FnnexpError(
-            f"{file} is a database of something else: it has the tables "
-            f"{', '.join(sorted(there.tables)[:5])}; write tracking.uri=sqlite:///FOLDER/mlflow.db for a "
-            "store of its own"
+            f"{file} is the database of another program: it has the tables "
+            f"{', '.join(sorted(existing.tables)[:5])}; write tracking.uri=sqlite:///FOLDER/mlflow.db for a "
+            "separate store"
         )
-    if known and there.revisions - known:
-        raise FnnexpError(newer(str(file), there.revisions))
+    if known and existing.revisions - known:
+        raise FnnexpError(newer(str(file), existing.revisions))
 
 
 def ready(file: Path, say: Callable[[str], None]) -> None:
-    """Make a store, or upgrade an old one, so that MLflow opens it without a change to its tables.
+    """Create a store, or upgrade an old store, so that MLflow opens it without changing its tables.
 
-    Stopped at any moment, it leaves under this name what was there before, or the new store. An old file is
+    If stopped at any moment, the file is either the former store or the complete new store. The old file is
     kept beside it.
 
     Parameters
@@ -140,80 +141,80 @@ def ready(file: Path, say: Callable[[str], None]) -> None:
     file
         The store.
     say
-        Where to say what is done to an old one, before it is done.
+        Prints a message before an upgrade.
 
     Raises
     ------
     FnnexpError
-        When the file is no store for this MLflow, another program has it open, or it can't be upgraded.
+        If the file is not a store for this MLflow version, another program has it open, or the upgrade fails.
     """
     file = file.resolve()
     _tidy(file)
     if not file.exists():
         _make_new(file)
-    there = look(file)
-    refuse(file, there)
-    if there.is_current:
+    existing = look(file)
+    refuse(file, existing)
+    if existing.is_current:
         return
-    if there.tables:
+    if existing.tables:
         say(
-            f"MLflow's store {file} is of an older MLflow: MLflow {version('mlflow')} upgrades a copy, which "
-            "takes its place, and the old file is kept beside it"
+            f"MLflow's store {file} was written by an older MLflow version: MLflow {version('mlflow')} "
+            "upgrades a copy, which replaces it, and the old file is kept beside it"
         )
-    with _alone(file) as source, _folder_beside(file) as folder:
-        there = Schema.of(source)
-        if there.is_current:  # another process was faster
+    with _locked(file) as source, _folder_beside(file) as folder:
+        existing = Schema.of(source)
+        if existing.is_current:  # another process was faster
             return
-        made, what = folder / "new.db", f"before-{'-'.join(migrations()[1])}"
-        if there.tables:
+        new, suffix = folder / "new.db", f"before-{'-'.join(migrations()[1])}"
+        if existing.tables:
             try:
-                _upgrade(source, made)
+                _upgrade(source, new)
             except HalfWayError as error:
                 if _rows(source).get("runs"):
                     raise FnnexpError(_half_way(file, error)) from error
-                made, what = folder / "another.db", "half-made"
-        if not made.exists():
-            _make(made)
-        if there.tables:
-            say(f"the old file is {_keep(file, what, source, folder)}")
-        shutil.copymode(file, made)
-        if os.name == "nt":  # where no open file can be replaced
+                new, suffix = folder / "another.db", "half-made"
+        if not new.exists():
+            _make(new)
+        if existing.tables:
+            say(f"the old file is {_keep(file, suffix, source, folder)}")
+        shutil.copymode(file, new)
+        if os.name == "nt":  # Windows can't replace an open file
             source.close()
-        made.replace(file)
+        new.replace(file)
 
 
 def readable(file: Path, say: Callable[[str], None]) -> Path:
-    """Return the file to read a store from: itself, or an upgraded copy that ends with this process.
+    """Return the file to read a store from: the store, or an upgraded copy that ends with this process.
 
     Parameters
     ----------
     file
         The store.
     say
-        Where to say that a copy is read.
+        Prints a message if a copy is read.
 
     Raises
     ------
     NoStoreError
-        When there is no file, or an empty one.
+        If the file is missing or empty.
     FnnexpError
-        When the file is no store for this MLflow, or its copy can't be upgraded.
+        If the file is not a store for this MLflow version, or its copy can't be upgraded.
     """
-    there = look(file) if file.exists() else None
-    if there is None or not there.tables:
+    existing = look(file) if file.exists() else None
+    if existing is None or not existing.tables:
         raise NoStoreError(
-            f"No sweep has been recorded here: there is no MLflow store at {file}. Run one first, go to its "
-            "directory, or set MLFLOW_TRACKING_URI."
+            f"No sweep has been recorded here: there is no MLflow store at {file}. Run a sweep first, change "
+            "to its directory, or set MLFLOW_TRACKING_URI."
         )
-    refuse(file, there)
-    if there.is_current:
+    refuse(file, existing)
+    if existing.is_current:
         return file
-    beside = [Path(f"{file}{side}") for side in ("", *SIDES)]
-    key = file, max(each.stat().st_mtime_ns for each in beside if each.exists())
+    files = [Path(f"{file}{side}") for side in ("", *SIDES)]
+    key = file, max(part.stat().st_mtime_ns for part in files if part.exists())
     if key not in _copies:
         say(
-            f"MLflow's store {file} is of an older MLflow: a copy is upgraded and read, and the store stays "
-            "as it is; a sweep into it or `fnnexp ui` upgrades it"
+            f"MLflow's store {file} was written by an older MLflow version: an upgraded copy is read, and "
+            "the store stays unchanged; a sweep into it or `fnnexp ui` upgrades it"
         )
         folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         try:
@@ -226,19 +227,19 @@ def readable(file: Path, say: Callable[[str], None]) -> Path:
 
 
 def newer(store: str, revisions: Iterable[str]) -> str:
-    """Return what to say of a store of a newer MLflow."""
+    """Return the message about a store that a newer MLflow version wrote."""
     return (
         f"MLflow's store {store} was written by a newer MLflow than {version('mlflow')}, which is installed "
-        f"here and does not know its revision {', '.join(sorted(revisions))}; write pip install -U mlflow, "
+        f"here and can't read its revision {', '.join(sorted(revisions))}; write pip install -U mlflow, "
         "or tracking.uri=sqlite:///FOLDER/mlflow.db for another store"
     )
 
 
 def _half_way(file: Path, error: Exception) -> str:
     return (
-        f"MLflow's store {file} is half-way between two versions of MLflow: an upgrade of it was stopped "
-        f"and can't go on ({error}). Nothing was changed now. Put a copy from before the upgrade in its "
-        f"place, or move it away, and a sweep makes a new store: mv {shlex.quote(str(file))} "
+        f"MLflow's store {file} is half-way between two versions of MLflow: its upgrade was stopped and "
+        f"can't continue ({error}). Nothing was changed now. Replace it by a copy from before the upgrade, "
+        f"or move it away so that a sweep creates a new store: mv {shlex.quote(str(file))} "
         f"{shlex.quote(f'{file}.half-way')}"
     )
 
@@ -248,11 +249,11 @@ def _half_way(file: Path, error: Exception) -> str:
 
 @contextlib.contextmanager
 def _folder_beside(file: Path) -> Iterator[Path]:
-    """Make a folder beside a file, on the same disk; in the end, or at the start after a kill, it is gone."""
+    """Create a temporary folder beside a file, on the same disk. After a kill, :func:`_tidy` removes it."""
     folder = Path(tempfile.mkdtemp(prefix=f".{file.name}.", dir=file.parent))
     lock = FileLock(folder / "lock")
     try:
-        with contextlib.suppress(OSError, NotImplementedError):  # a network drive may have no locks
+        with contextlib.suppress(OSError, NotImplementedError):  # a network drive may not support locks
             lock.acquire(timeout=0)
         yield folder
     finally:
@@ -261,16 +262,16 @@ def _folder_beside(file: Path) -> Iterator[Path]:
 
 
 def _tidy(file: Path) -> None:
-    """Remove the folders beside a file whose process was killed."""
-    for held in file.parent.glob(f".{file.name}.*/lock"):
+    """Remove the temporary folders of killed processes beside a file."""
+    for lock in file.parent.glob(f".{file.name}.*/lock"):
         with contextlib.suppress(OSError, Timeout):
-            with FileLock(held, timeout=0):
+            with FileLock(lock, timeout=0):
                 pass
-            shutil.rmtree(held.parent, ignore_errors=True)
+            shutil.rmtree(lock.parent, ignore_errors=True)
 
 
 def _make(file: Path) -> None:
-    """Let MLflow make an empty store, and let go of it."""
+    """Let MLflow create an empty store, and close it."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{file.as_posix()}")
@@ -279,47 +280,47 @@ def _make(file: Path) -> None:
 
 
 def _make_new(file: Path) -> None:
-    """Make a store where there is none; where another process makes one meanwhile, that one stays."""
+    """Create a missing store, unless another process creates it meanwhile."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with _folder_beside(file) as folder:
-        made = folder / "new.db"
-        _make(made)
-        sql.write_ahead(made)
+        new = folder / "new.db"
+        _make(new)
+        sql.write_ahead(new)
         if not file.exists():
-            for side in SIDES:  # of a file that somebody removed: SQLite would take them for the new one's
+            for side in SIDES:  # SQLite would apply the files of a removed store to the new store
                 Path(f"{file}{side}").unlink(missing_ok=True)
         with contextlib.suppress(FileExistsError):
-            _link(made, file)
+            _link(new, file)
 
 
-def _link(there: Path, new: Path) -> None:
-    """Give a file a second name, or where a disk knows no such thing, another; none is overwritten."""
+def _link(file: Path, name: Path) -> None:
+    """Link a file to a second name, or rename it if the disk has no links. Never overwrite a file."""
     try:
-        os.link(there, new)
+        os.link(file, name)
     except FileExistsError:
         raise
     except OSError:
-        if new.exists():
-            raise FileExistsError(str(new)) from None
-        there.rename(new)
+        if name.exists():
+            raise FileExistsError(str(name)) from None
+        file.rename(name)
 
 
 # Old files
 
 
 @contextlib.contextmanager
-def _alone(file: Path) -> Iterator[sqlite3.Connection]:
-    """Open a file that no other program has open, without a write-ahead log, and keep others out.
+def _locked(file: Path) -> Iterator[sqlite3.Connection]:
+    """Open a file that no other program has open, without a write-ahead log, and lock it.
 
-    Nothing else may open and close the file meanwhile in this process: on Unix that would end the lock.
+    This process must not open and close the file elsewhere meanwhile: on Unix that would release the lock.
     """
     with sql.opened(file, mode="rw", timeout=0) as source:
         source.isolation_level = None
         try:
-            source.execute("PRAGMA journal_mode = DELETE")  # it fails while anybody reads the write-ahead log
+            source.execute("PRAGMA journal_mode = DELETE")  # fails while another program reads the log
             source.execute("PRAGMA locking_mode = EXCLUSIVE")
             source.execute("BEGIN EXCLUSIVE")
-            source.execute("COMMIT")  # the lock stays, and SQLite copies no file that it may be writing to
+            source.execute("COMMIT")  # keeps the lock; SQLite can't copy a file within a transaction
         except sqlite3.OperationalError as error:
             if "locked" not in str(error):
                 raise
@@ -331,68 +332,68 @@ def _alone(file: Path) -> Iterator[sqlite3.Connection]:
 
 def _open_elsewhere(file: Path, who: str) -> FnnexpError:
     return FnnexpError(
-        f"MLflow's store {file} is of an older MLflow, and can't be upgraded while {who} has it open; stop "
-        "that (`mlflow ui`, a sweep, a notebook) and start the same command again"
+        f"MLflow's store {file} was written by an older MLflow version and can't be upgraded while {who} has "
+        "it open; stop that program (`mlflow ui`, a sweep, a notebook) and start the same command again"
     )
 
 
 def _processes_with(file: Path) -> list[str]:
-    """Return the ids of the other processes that have a file open, as far as the system tells (Linux).
+    """Return the ids of the other processes that have a file open, where the system lists them (Linux).
 
-    Without a write-ahead log SQLite itself does not see one that has the file open and is idle.
+    Without a write-ahead log, SQLite does not detect a process that has the file open but is idle.
     """
-    found = set()
+    process_ids = set()
     for handle in Path("/proc").glob("[0-9]*/fd/*"):
         with contextlib.suppress(OSError):
             if handle.readlink() == file:
-                found.add(handle.parts[2])
-    return sorted(found - {str(os.getpid())})
+                process_ids.add(handle.parts[2])
+    return sorted(process_ids - {str(os.getpid())})
 
 
 def _upgrade(source: sqlite3.Connection, copy: Path) -> None:
-    """Copy an old store, and upgrade the copy.
+    """Copy an old store and upgrade the copy.
 
     Raises
     ------
     HalfWayError
-        When a step of the upgrade was done before, in part, and can't be taken back.
+        If a step of the upgrade was partly done before and can't be undone.
     FnnexpError
-        When it fails for any other reason.
+        If the upgrade fails for any other reason.
     """
     half_made: set[str] = set()
     while reason := _failure_of_upgrade(source, copy, half_made):
         if not HALF_WAY.search(reason):
             raise FnnexpError(
-                f"MLflow's store can't be upgraded, and is as it was: `mlflow db upgrade` says {reason}"
+                f"MLflow's store can't be upgraded and was not changed: `mlflow db upgrade` reports {reason}"
             )
-        made = re.fullmatch(r"(table|index) (\w+) already exists", reason)
-        if made is None or " ".join(made.groups()) in half_made:
+        existing = re.fullmatch(r"(table|index) (\w+) already exists", reason)
+        if existing is None or " ".join(existing.groups()) in half_made:
             raise HalfWayError(reason)
-        half_made.add(" ".join(made.groups()))
+        half_made.add(" ".join(existing.groups()))
     with sql.opened(copy) as upgraded:
         before, after, is_current = _rows(source), _rows(upgraded), Schema.of(upgraded).is_current
     if not is_current or after != before:
         raise FnnexpError(
-            f"MLflow's store can't be upgraded, and is as it was: it has {before}, the upgraded copy {after}"
+            f"MLflow's store can't be upgraded and was not changed: it has {before}, the copy {after}"
         )
 
 
 def _failure_of_upgrade(source: sqlite3.Connection, copy: Path, half_made: Iterable[str]) -> str:
-    """Copy an old store and let MLflow upgrade the copy; return why that failed, or nothing.
+    """Copy an old store and let MLflow upgrade the copy. Return the reason of a failure, or "".
 
-    `half_made` are the tables and indices that a stopped upgrade has made and not filled: the copy has none.
+    The copy omits `half_made`, the tables and indices that a stopped upgrade created but did not fill.
     """
     for side in ("", *SIDES):
         Path(f"{copy}{side}").unlink(missing_ok=True)
     with contextlib.closing(sqlite3.connect(copy)) as target:
         source.backup(target)
-        for made in half_made:
-            kind, name = made.split()
+        for entry in half_made:
+            kind, name = entry.split()
             if kind == "table" and target.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone():
-                return f"{made} already exists"
-            target.execute(f"DROP {made}")
+                return f"{entry} already exists"
+            target.execute(f"DROP {entry}")
         target.commit()
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{copy.as_posix()}"],
         cwd=copy.parent,
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
@@ -401,30 +402,30 @@ def _failure_of_upgrade(source: sqlite3.Connection, copy: Path, half_made: Itera
         errors="replace",
         check=False,
     )
-    if not done.returncode:
+    if not completed.returncode:
         return ""
-    reasons = re.findall(r"\(sqlite3\.\w+\) (.*)", done.stderr) or done.stderr.splitlines()
-    said = (line.strip() for line in reversed(reasons))
-    return next((line for line in said if line), f"status {done.returncode}")
+    reasons = re.findall(r"\(sqlite3\.\w+\) (.*)", completed.stderr) or completed.stderr.splitlines()
+    lines = (line.strip() for line in reversed(reasons))
+    return next((line for line in lines if line), f"status {completed.returncode}")
 
 
 def _rows(store: sqlite3.Connection) -> dict[str, int]:
-    """Return the number of rows of each of :data:`KEPT`."""
+    """Return the number of rows of every table in :data:`KEPT`."""
     kept = [name for name in KEPT if name in Schema.of(store).tables]
     return {name: store.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in kept}
 
 
-def _keep(file: Path, what: str, source: sqlite3.Connection, folder: Path) -> Path:
-    """Give a store, which is open as `source`, a second name that says what it is, and return that."""
+def _keep(file: Path, suffix: str, source: sqlite3.Connection, folder: Path) -> Path:
+    """Keep an old store, open as `source`, under a second name with a suffix, and return that name."""
     for number in count(1):
-        kept = file.with_name(f"{file.name}.{what}" if number == 1 else f"{file.name}.{what}-{number}")
-        if kept.exists() and kept.samefile(file):  # of a start that was killed just then
+        kept = file.with_name(f"{file.name}.{suffix}" if number == 1 else f"{file.name}.{suffix}-{number}")
+        if kept.exists() and kept.samefile(file):  # linked by an earlier upgrade that was killed
             return kept
         if not kept.exists():
             break
     try:
         os.link(file, kept)
-    except OSError:  # a disk that knows no second names
+    except OSError:  # a disk without hard links
         with contextlib.closing(sqlite3.connect(folder / "kept.db")) as target:
             source.backup(target)
         (folder / "kept.db").rename(kept)

@@ -1,16 +1,16 @@
-"""MLflow's private ground: its tables, its tracking client's store and session, and ``get-history-bulk``.
+"""MLflow's private parts: its tables, the store and session of its client, and ``get-history-bulk``.
 
-Nothing here is promised by MLflow, so each use has a way around through MLflow's public client:
+MLflow does not guarantee any of these, so every use has a fallback:
 
-- To read a SQLite file (:func:`trials`, :func:`lacks_experiment`, :func:`latest_experiments`), and to correct
-  where it says that files are (:func:`move_artifacts`), needs no import of MLflow, which takes seconds. Each
-  function has an answer for "that can't be told".
-- To write it (:class:`SqlRuns`) takes one transaction for many runs, where the client takes seven for each:
-  108 runs in 0.7 s instead of 8.5 s. :meth:`SqlRuns.of` returns None when the tables have :func:`changed`.
-- Curves are read in bulk (:func:`points`) by ``get_metric_history_bulk`` of the client's store, or by a
-  server's request ``get-history-bulk``. The public call gives one metric of one run in 1 to 8 ms.
+- To read a SQLite file (:func:`trials`, :func:`trial_params`, :func:`lacks_experiment`,
+  :func:`latest_experiments`) or correct the addresses in it (:func:`move_artifacts`), MLflow is not needed;
+  importing it takes seconds. Every function has a return value for a file that it can't read.
+- :class:`SqlRuns` writes many runs in one transaction. The client needs seven transactions for every run:
+  108 runs take 0.7 s instead of 8.5 s. :meth:`SqlRuns.of` returns None if the tables have :func:`changed`.
+- :func:`points` reads curves in bulk, by ``get_metric_history_bulk`` of the client's store or by a server's
+  request ``get-history-bulk``. The public call reads one metric of one run in 1 to 8 ms.
 
-``tests/tracking/test_mlflow_seams.py`` fails with a sentence when a new MLflow takes one of them away.
+``tests/tracking/test_mlflow_seams.py`` explains what changed if a new MLflow version breaks a use.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import math
 import sqlite3
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -43,10 +44,10 @@ Point = tuple[str, str, int, int, float]
 PAIR = {"run_uuid", "key", "value"}
 POINT = PAIR | {"timestamp", "step", "is_nan"}
 WRITTEN = {"tags": PAIR, "params": PAIR, "metrics": POINT, "latest_metrics": POINT}
-"""The columns that these tables must have, and no others, to be written here."""
+"""The exact columns that these tables must have to be written."""
 
 COPIED = {"run_uuid", "name", "status", "start_time", "end_time", "artifact_uri", "lifecycle_stage"}
-"""The columns that the table `runs` must have; the others are copied from a run that MLflow made."""
+"""The columns that the table `runs` must have. Further columns are copied from a run that MLflow made."""
 
 
 # The SQLite file, read without MLflow
@@ -54,18 +55,19 @@ COPIED = {"run_uuid", "name", "status", "start_time", "end_time", "artifact_uri"
 
 @contextlib.contextmanager
 def opened(file: Path, *, mode: str = "ro", timeout: float = 5.0) -> Iterator[sqlite3.Connection]:
-    """Open a SQLite file that is there; none is made."""
-    with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode={mode}", uri=True, timeout=timeout)) as it:
-        yield it
+    """Open an existing SQLite file, and never create it."""
+    address = f"{file.as_uri()}?mode={mode}"
+    with contextlib.closing(sqlite3.connect(address, uri=True, timeout=timeout)) as store:
+        yield store
 
 
 def unreadable(file: Path) -> sqlite3.Error | None:
-    """Return why SQLite can't read a file. That another program holds it is no reason: that passes."""
+    """Return the error if SQLite can't read a file. A lock of another program does not count."""
     return _failure(file, "ro", "SELECT count(*) FROM sqlite_master")
 
 
 def unwritable(file: Path) -> sqlite3.Error | None:
-    """Return why SQLite can't write a file. That another program holds it is no reason: that passes."""
+    """Return the error if SQLite can't write a file. A lock of another program does not count."""
     return _failure(file, "rw", "BEGIN IMMEDIATE")
 
 
@@ -79,7 +81,7 @@ def _failure(file: Path, mode: str, statement: str) -> sqlite3.Error | None:
 
 
 def is_failure(error: Exception) -> bool:
-    """Whether an error says that a database can't be opened: its file, address, driver or tables."""
+    """Whether an error means that a database can't be opened: its file, address, driver or tables failed."""
     from alembic.util.exc import CommandError
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -87,15 +89,15 @@ def is_failure(error: Exception) -> bool:
 
 
 def disconnect(client: MlflowClient) -> None:
-    """Close the connections to its file that a client keeps for later."""
+    """Close the connections that a client keeps to its file."""
     with contextlib.suppress(AttributeError):
         client._tracking_client.store.engine.dispose()
 
 
 def write_ahead(file: Path) -> None:
-    """Let a SQLite store write ahead: its readers never wait, and a commit costs one flush to disk.
+    """Turn on a SQLite store's write-ahead log: readers never wait, and a commit costs one flush to disk.
 
-    The file keeps the setting. Where SQLite can't (some network drives), the file stays as it was.
+    The file keeps the setting. If SQLite can't use the log (on some network drives), the file is unchanged.
     """
     with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(file)) as store:
         store.execute("PRAGMA journal_mode=WAL")
@@ -105,7 +107,7 @@ EXPERIMENT = "SELECT 1 FROM experiments WHERE name = ?"
 
 
 def lacks_experiment(file: Path, name: str) -> bool:
-    """Whether a store certainly has no experiment of this name; where that can't be told, no."""
+    """Whether a store certainly has no experiment of this name. False if the store can't be read."""
     try:
         with opened(file) as store:
             return not store.execute(EXPERIMENT, (name,)).fetchall()
@@ -120,7 +122,7 @@ WHERE e.lifecycle_stage = 'active' GROUP BY e.experiment_id ORDER BY max(r.start
 
 
 def latest_experiments(file: Path, most: int) -> list[tuple[str, str]]:
-    """Return the id and name of the experiments that ran last, the last first; none if that can't be told."""
+    """Return the id and name of the latest experiments, the last first. Empty if the store can't be read."""
     try:
         with opened(file) as store:
             return [(str(key), str(name)) for key, name in store.execute(LATEST, (most,))]
@@ -138,17 +140,39 @@ WHERE runs.experiment_id = ? AND runs.lifecycle_stage = 'active' ORDER BY runs.s
 
 
 def trials(file: Path, experiment_id: str, *, diagnosed: str) -> list[tuple[str, str, str, str, bool]] | None:
-    """Return (run id, MLflow's status, trial id, our status, has diagnostics) of trials' runs, newest first.
+    """Return the runs of trials, the newest first, or None if the file can't be read.
 
-    MLflow makes objects of whole runs: for 10,000 that takes ten seconds, and this a tenth of a second.
-    `diagnosed` is a metric that runs with diagnostics have. None from a file of another kind or version.
+    A row is (run id, MLflow's status, trial id, trial's status, whether the run has diagnostics). For 10,000
+    runs this takes a tenth of a second; MLflow, which builds whole runs, takes ten seconds. `diagnosed` is a
+    metric that only runs with diagnostics have.
     """
     try:
         with opened(file) as store:
             rows = store.execute(TRIALS, (diagnosed, int(experiment_id))).fetchall()
     except sqlite3.Error:
         return None
-    return [(run_id, status, trial, ours, bool(layer)) for run_id, status, trial, ours, layer in rows]
+    return [(run_id, mlflows, trial, status, bool(layer)) for run_id, mlflows, trial, status, layer in rows]
+
+
+PARAMS = f"""
+SELECT runs.run_uuid, params.key, params.value FROM runs
+JOIN tags ON tags.run_uuid = runs.run_uuid AND tags.key = '{TRIAL}'
+JOIN params ON params.run_uuid = runs.run_uuid
+WHERE runs.experiment_id = ? AND runs.lifecycle_stage = 'active'
+"""
+
+
+def trial_params(file: Path, experiment_id: str) -> list[dict[str, str]] | None:
+    """Return the params of each trial's run, or None if the file can't be read. 1,000 runs take 20 ms."""
+    try:
+        with opened(file) as store:
+            rows = store.execute(PARAMS, (int(experiment_id),)).fetchall()
+    except sqlite3.Error:
+        return None
+    params: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for run_id, key, value in rows:
+        params[run_id][key] = value
+    return list(params.values())
 
 
 FINISHED = ", ".join(f"'{status}'" for status in DONE)
@@ -187,24 +211,25 @@ ARTIFACTS = {
     ),
     "runs": ("artifact_uri", OURS),
 }
-"""The tables that say where files are: the column of addresses, and which rows are fnnexp's."""
+"""The tables with addresses of files: the column of the address, and the condition for fnnexp's rows."""
 
 
-def move_artifacts(file: Path, now: Mapping[str, Callable[[str], str | None]]) -> list[str]:
-    """Record other addresses of fnnexp's files, all or none; return the old address of each that changed.
+def move_artifacts(file: Path, new_address: Mapping[str, Callable[[str], str | None]]) -> list[str]:
+    """Change the addresses of fnnexp's files in a store, all or none, and return the old addresses.
 
-    `now` has for each table of :data:`ARTIFACTS` what returns the new address of an old one, or None. A file
-    that is not there, or can't be written now, stays as it is.
+    `new_address` has a function for every table of :data:`ARTIFACTS`. It returns the new address of an old
+    address, or None to keep it. A file that is missing or can't be written stays unchanged.
     """
     moved: list[str] = []
     try:
         with opened(file, mode="rw") as store, store:
-            for table, (column, ours) in ARTIFACTS.items():
-                rows = store.execute(f"SELECT rowid, {column} FROM {table} WHERE {ours}").fetchall()
-                changed = [(new, row, old) for row, old in rows if (new := now[table](old or "")) is not None]
+            for table, (column, condition) in ARTIFACTS.items():
+                rows = store.execute(f"SELECT rowid, {column} FROM {table} WHERE {condition}").fetchall()
+                addresses = [(new_address[table](old or ""), row, old) for row, old in rows]
+                changes = [(new, row, old) for new, row, old in addresses if new is not None]
                 update = f"UPDATE {table} SET {column} = ? WHERE rowid = ?"
-                store.executemany(update, [(new, row) for new, row, _ in changed])
-                moved += [old for _, _, old in changed]
+                store.executemany(update, [(new, row) for new, row, _ in changes])
+                moved += [old for _, _, old in changes]
     except sqlite3.Error:
         return []
     return moved
@@ -214,25 +239,25 @@ def move_artifacts(file: Path, now: Mapping[str, Callable[[str], str | None]]) -
 
 
 def changed() -> str | None:
-    """Return what of MLflow's tables is not as :class:`SqlRuns` writes them, in a sentence; None if all is.
+    """Return a message if MLflow's tables are not the tables that :class:`SqlRuns` writes, else None.
 
     Examples
     --------
-    A later MLflow would give: MLflow 9.0: table `tags` has columns key, run_uuid, type, value;
+    A later MLflow might give: MLflow 9.0: table `tags` has columns key, run_uuid, type, value;
     fnnexp.tracking.sql writes key, run_uuid, value; runs are written by MLflow's client until it is adapted
     """
     import mlflow
 
-    until = "runs are written by MLflow's client until it is adapted"
+    fallback = "runs are written by MLflow's client until it is adapted"
     try:
-        there = {name: set(table.columns.keys()) for name, table in _tables().items()}
+        actual = {name: set(table.columns.keys()) for name, table in _tables().items()}
     except (ImportError, AttributeError) as error:
-        return f"MLflow {mlflow.__version__}: {error}; fnnexp.tracking.sql needs it; {until}"
-    for name, ours in (*WRITTEN.items(), ("runs", COPIED)):
-        if ours - there[name] if name == "runs" else ours ^ there[name]:
+        return f"MLflow {mlflow.__version__}: {error}; fnnexp.tracking.sql needs it; {fallback}"
+    for name, expected in (*WRITTEN.items(), ("runs", COPIED)):
+        if expected - actual[name] if name == "runs" else expected ^ actual[name]:
             return (
-                f"MLflow {mlflow.__version__}: table `{name}` has columns {', '.join(sorted(there[name]))}; "
-                f"fnnexp.tracking.sql writes {', '.join(sorted(ours))}; {until}"
+                f"MLflow {mlflow.__version__}: table `{name}` has columns {', '.join(sorted(actual[name]))}; "
+                f"fnnexp.tracking.sql writes {', '.join(sorted(expected))}; {fallback}"
             )
     return None
 
@@ -241,13 +266,13 @@ def _tables() -> dict[str, Table]:
     """Return MLflow's tables of runs by name, as MLflow declares them."""
     from mlflow.store.tracking.dbmodels import models
 
-    kinds = (models.SqlRun, models.SqlTag, models.SqlParam, models.SqlMetric, models.SqlLatestMetric)
-    return {kind.__tablename__: kind.__table__ for kind in kinds}
+    classes = (models.SqlRun, models.SqlTag, models.SqlParam, models.SqlMetric, models.SqlLatestMetric)
+    return {model.__tablename__: model.__table__ for model in classes}
 
 
 @dataclass
 class Batch:
-    """What is to be written of some runs: all of it, or nothing."""
+    """Data of some runs, to be written completely or not at all."""
 
     runs: list[Row] = field(default_factory=list)
     params: list[Row] = field(default_factory=list)
@@ -264,7 +289,7 @@ class Batch:
         params: Mapping[str, str] | None = None,
         end: str | None = None,
     ) -> None:
-        """Add metrics by epoch (only finite values), tags, params, and the status that the run ends with."""
+        """Add a run's metrics by epoch (finite values only), tags, params, and final status."""
         now = int(time.time() * 1000)
         for epoch, values in curve:
             for key, value in values.items():
@@ -281,11 +306,11 @@ class Batch:
 
 
 class SqlRuns:
-    """The runs of one experiment in a SQLite store, written many at a time.
+    """Writes many runs of one experiment to a SQLite store at once.
 
-    MLflow creates the first run of a sweep; we copy its row and MLflow's own tags for the rest, so that each
-    looks as this version of MLflow makes it. A failure raises what MLflow's client would raise, and nothing
-    is written.
+    MLflow creates the first run of a sweep. Its row and MLflow's own tags are copied for the other runs, so
+    that they have the form of this MLflow version. A failure raises the exception of MLflow's client, and
+    writes nothing.
     """
 
     def __init__(
@@ -297,7 +322,7 @@ class SqlRuns:
 
     @classmethod
     def of(cls, client: MlflowClient) -> SqlRuns | None:
-        """Return the runs of a client's store; None unless it is SQLite with the tables that we know."""
+        """Return the writer of a client's store, or None unless it is SQLite with the expected tables."""
         try:
             store = client._tracking_client.store
             session = store.ManagedSessionMaker
@@ -310,11 +335,11 @@ class SqlRuns:
 
     @property
     def has_example(self) -> bool:
-        """Whether :meth:`follow` has seen a run to copy."""
+        """Whether :meth:`follow` has an example run to copy."""
         return self._example is not None
 
-    def follow(self, run_id: str, ours: Iterable[str]) -> None:
-        """Take a run that MLflow has just made as the example; `ours` are the tags that we gave it."""
+    def follow(self, run_id: str, own_tags: Iterable[str]) -> None:
+        """Use a run that MLflow has just created as the example; its `own_tags` are not copied."""
         from sqlalchemy import select
 
         runs, tags = self._tables["runs"], self._tables["tags"]
@@ -322,52 +347,52 @@ class SqlRuns:
             row = session.execute(select(runs).where(runs.c.run_uuid == run_id)).mappings().one()
             pairs = session.execute(select(tags.c.key, tags.c.value).where(tags.c.run_uuid == run_id)).all()
         self._last_start = row["start_time"]
-        self._example = dict(row), {key: value for key, value in pairs if key not in set(ours)}
+        self._example = dict(row), {key: value for key, value in pairs if key not in set(own_tags)}
 
     def begin(self, batch: Batch, name: str, tags: Mapping[str, str]) -> tuple[str, str]:
-        """Add a new run like the example; return its id and the address of its artifacts."""
+        """Add a new run like the example, and return its id and the address of its artifacts."""
         assert self._example
-        row, others = self._example
+        row, mlflow_tags = self._example
         run_id = uuid.uuid4().hex
         artifact_uri = row["artifact_uri"].replace(row["run_uuid"], run_id)
         batch.runs.append({**row, "run_uuid": run_id, "name": name, "artifact_uri": artifact_uri})
-        named = {key: name if value == row["name"] else value for key, value in others.items()}
-        batch.add(run_id, tags={**named, **tags})
+        copied = {key: name if value == row["name"] else value for key, value in mlflow_tags.items()}
+        batch.add(run_id, tags={**copied, **tags})
         return run_id, artifact_uri
 
     def write(self, batch: Batch) -> set[str]:
-        """Write a batch in one transaction; return its runs that were deleted, for which nothing is written.
+        """Write a batch in one transaction, except for runs that were deleted; return these runs.
 
-        No two runs start in one millisecond: that keeps their order.
+        Every run gets a start time of its own in milliseconds, which keeps their order.
         """
         first = max(self._last_start + 1, int(time.time() * 1000) - len(batch.runs))
         for start, row in enumerate(batch.runs, first):
             row["start_time"] = self._last_start = start
         with self._session() as session:
-            gone = self._deleted(session, batch)
+            deleted = self._deleted(session, batch)
             for statement, rows in self._statements(batch):
-                if there := [row for row in rows if row.get("run_uuid", row.get("of")) not in gone]:
-                    session.execute(statement, there)
-        return gone
+                if kept := [row for row in rows if row.get("run_uuid", row.get("of")) not in deleted]:
+                    session.execute(statement, kept)
+        return deleted
 
     def _deleted(self, session: Session, batch: Batch) -> set[str]:
-        """Return the batch's runs that the store had and has no more, or has among what was deleted."""
+        """Return the batch's earlier runs that are no longer in the store, or are marked as deleted."""
         from sqlalchemy import select
 
         runs = self._tables["runs"]
         written = {row["run_uuid"] for row in (*batch.params, *batch.metrics)} | batch.ends.keys()
-        wanted = (written | {of for of, _ in batch.tags}) - {row["run_uuid"] for row in batch.runs}
-        there = {
+        earlier = (written | {of for of, _ in batch.tags}) - {row["run_uuid"] for row in batch.runs}
+        active = {
             run_id
-            for part in _parts(sorted(wanted), RUNS_A_LOOK)
+            for part in _parts(sorted(earlier), RUNS_A_LOOK)
             for (run_id,) in session.execute(
                 select(runs.c.run_uuid).where(runs.c.run_uuid.in_(part), runs.c.lifecycle_stage == "active")
             )
         }
-        return wanted - there
+        return earlier - active
 
     def _statements(self, batch: Batch) -> Iterator[tuple[Insert | Delete | Update, list[Row]]]:
-        """Yield what to execute with which rows. A tag and a last value replace those from before."""
+        """Yield the statements with their rows. Tags and last values replace the former rows."""
         from sqlalchemy import bindparam, delete, insert, update
 
         runs, params, metrics = (self._tables[name] for name in ("runs", "params", "metrics"))
@@ -379,11 +404,11 @@ class SqlRuns:
         yield insert(metrics), batch.metrics
         for name, rows in (("latest_metrics", list(last.values())), ("tags", tags)):
             table = self._tables[name]
-            before = [
+            replaced = [
                 {"of": row["run_uuid"], "named": row["key"]} for row in rows if row["run_uuid"] not in new
             ]
             same = (table.c.run_uuid == bindparam("of"), table.c.key == bindparam("named"))
-            yield delete(table).where(*same), before
+            yield delete(table).where(*same), replaced
             yield insert(table), rows
         ends = [
             {"of": of, "status": status, "end_time": max(when, self._last_start)}
@@ -396,11 +421,11 @@ class SqlRuns:
 
 RUNS_A_QUERY, RUNS_A_LOOK = 1000, 500
 RUNS_A_REQUEST, POINTS_A_REQUEST = 100, 25_000
-"""What a server allows in a request ``get-history-bulk``."""
+"""A server's limits of a request ``get-history-bulk``."""
 
 
 def points(client: MlflowClient, run_ids: Sequence[str], metric: str) -> list[Point]:
-    """Return every recorded point of a metric of some runs, by the fastest way that this store has."""
+    """Return every recorded point of a metric of some runs, by the fastest way that the store supports."""
     from mlflow.exceptions import MlflowException
 
     for read in (points_of_database, points_of_server):
@@ -412,7 +437,7 @@ def points(client: MlflowClient, run_ids: Sequence[str], metric: str) -> list[Po
 
 
 def points_of_database(client: MlflowClient, run_ids: Sequence[str], metric: str) -> list[Point]:
-    """Return the points as the store of a database gives them to MLflow's own server."""
+    """Return the points from a database, by the call that MLflow's own server uses."""
     read = client._tracking_client.store.get_metric_history_bulk
     return [
         (point.run_id, metric, point.step, point.timestamp, point.value)
@@ -422,11 +447,11 @@ def points_of_database(client: MlflowClient, run_ids: Sequence[str], metric: str
 
 
 def points_of_server(client: MlflowClient, run_ids: Sequence[str], metric: str) -> list[Point]:
-    """Return the points as a server gives them to MLflow's UI; where an answer is full, ask for halves."""
+    """Return the points from a server, by the request of MLflow's UI, split if an answer is full."""
     from mlflow.utils.rest_utils import http_request_safe
 
     host = client._tracking_client.store.get_host_creds()
-    found: list[Point] = []
+    history: list[Point] = []
     for part in _parts(run_ids, RUNS_A_REQUEST):
         answer = http_request_safe(  # type: ignore[no-untyped-call]
             host,
@@ -435,18 +460,20 @@ def points_of_server(client: MlflowClient, run_ids: Sequence[str], metric: str) 
             params={"run_id": part, "metric_key": metric, "max_results": POINTS_A_REQUEST},
         ).json()["metrics"]
         if len(answer) < POINTS_A_REQUEST:
-            found += [(p["run_id"], metric, int(p["step"]), int(p["timestamp"]), p["value"]) for p in answer]
+            history += [
+                (p["run_id"], metric, int(p["step"]), int(p["timestamp"]), p["value"]) for p in answer
+            ]
         elif len(part) == 1:
-            found += points_by_client(client, part, metric)
+            history += points_by_client(client, part, metric)
         else:
             half = len(part) // 2
-            found += points_of_server(client, part[:half], metric)
-            found += points_of_server(client, part[half:], metric)
-    return found
+            history += points_of_server(client, part[:half], metric)
+            history += points_of_server(client, part[half:], metric)
+    return history
 
 
 def points_by_client(client: MlflowClient, run_ids: Sequence[str], metric: str) -> list[Point]:
-    """Return the points by MLflow's public call, one run at a time."""
+    """Return the points by MLflow's public call, run by run."""
     return [
         (run_id, metric, point.step, point.timestamp, point.value)
         for run_id in run_ids

@@ -1,6 +1,6 @@
-"""MLflow's store: where it is, whether it can be read and written, and a client of it.
+"""MLflow's store: its address, whether it can be read and written, and a client of it.
 
-MLflow takes seconds to import, so a SQLite file is looked at without it.
+MLflow takes seconds to import, so SQLite files are inspected without it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
-"""MLflow's own default."""
+"""MLflow's default store."""
 
 SQLITE = "sqlite:///"
 
@@ -51,28 +51,28 @@ MLRUNS = "mlruns"
 """The folder of artifacts, beside a SQLite file."""
 
 LONGEST_FOLDER = 40
-"""Characters of an experiment's name in a folder's."""
+"""Characters of an experiment's name in the name of its folder."""
 
 
-def given(uri: str | None) -> str:
-    """Return a store's address: as given, else MLFLOW_TRACKING_URI's, else MLflow's default.
+def address_or_default(uri: str | None) -> str:
+    """Return the given address of a store, or else MLFLOW_TRACKING_URI, or else MLflow's default.
 
-    An empty address is none.
+    An empty address counts as missing.
     """
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
 
 
 def has_store(uri: str | None) -> bool:
-    """Whether there can be results to read, found out without importing MLflow or making a database."""
-    named = uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if not named and any(Path(MLRUNS).glob("*/meta.yaml")):  # MLflow 2 kept its runs there
+    """Whether there may be results to read; this neither imports MLflow nor creates a database."""
+    address = uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if not address and any(Path(MLRUNS).glob("*/meta.yaml")):  # the folder of runs of MLflow 2
         return True
-    file = store_file(plain(given(named)))
-    return file is None or os.path.exists(file)  # noqa: PTH110 - a folder that can't be entered has none
+    file = store_file(full_address(address_or_default(address)))
+    return file is None or os.path.exists(file)  # noqa: PTH110 - False in a folder without access
 
 
 def store_file(uri: str) -> Path | None:
-    """Return the file of a SQLite store, or None for a store of another kind.
+    """Return the file of a SQLite store, or None for any other store.
 
     >>> store_file("sqlite:////a/b%20c.db?timeout=5").as_posix(), store_file("http://127.0.0.1:5000")
     ('/a/b c.db', None)
@@ -83,21 +83,20 @@ def store_file(uri: str) -> Path | None:
     return sources.place(path).absolute()
 
 
-def plain(uri: str) -> str:
-    """Return a SQLite store's address with its file's path in full and not encoded, which MLflow reads right.
+def full_address(uri: str) -> str:
+    """Return a SQLite store's address with the full, decoded path of its file; return others unchanged.
 
-    MLflow encodes the path of its default store. Where there is a blank or an umlaut in the path, it makes a
-    folder of the encoded name before it decodes the path.
+    MLflow encodes the path of its default store. If the path contains a space or an umlaut, MLflow creates a
+    folder with the encoded name before it decodes the path.
 
     Raises
     ------
     FnnexpError
-        When SQLite would keep the store in memory, or MLflow would take a part of the path for something
-        else and write to another.
+        If SQLite would keep the store in memory, or MLflow would misread the path and write to another file.
 
     Examples
     --------
-    >>> plain("sqlite:////a/b%20c.db?timeout=5"), plain("http://127.0.0.1:5000")
+    >>> full_address("sqlite:////a/b%20c.db?timeout=5"), full_address("http://127.0.0.1:5000")
     ('sqlite:////a/b c.db?timeout=5', 'http://127.0.0.1:5000')
     """
     file = store_file(uri)
@@ -107,42 +106,42 @@ def plain(uri: str) -> str:
         and re.match(r"sqlite(\+\w+)?:///[^:?]", uri, re.IGNORECASE)
         and not uri.startswith(SQLITE)
     ):
-        problem = f"is spelled as fnnexp spells none: before a file stands {SQLITE}"
+        problem = f"must begin with {SQLITE}"
     elif file is None and uri.lower().startswith("sqlite"):
-        problem = "names no file (three slashes stand before one), so all results would be gone at the end"
+        problem = "names no file after three slashes, so all results would be lost at the end"
     elif file is None:
         return uri
     elif unquote(file.as_posix()) != file.as_posix() or "?" in file.as_posix():
-        read = unquote(file.as_posix()).partition("?")[0]
-        problem = f"has % or ? in its path, which MLflow would read as {read}"
+        misread = unquote(file.as_posix()).partition("?")[0]
+        problem = f"has % or ? in its path, which MLflow would read as {misread}"
     elif mark and not re.fullmatch(OPTIONS, options):
-        problem = f"has ?{options} behind its file, where SQLite's options go, such as ?timeout=30"
+        problem = f"has ?{options} after its file, where only options of SQLite such as ?timeout=30 may be"
     else:
         return f"{SQLITE}{file.as_posix()}{mark}{options}"
     raise FnnexpError(
-        f"MLflow's store {uri} {problem}; write tracking.uri={SQLITE}FOLDER/mlflow.db for one in another "
-        "folder (a command takes --uri)"
+        f"MLflow's store {uri} {problem}; write tracking.uri={SQLITE}FOLDER/mlflow.db for a store in another "
+        "folder (for a command, --uri)"
     )
 
 
 OPTIONS = r"(?!(.*&)?(uri|mode)=)\w+=[^&/?]*(&\w+=[^&/?]*)*"
-"""Options of SQLite that leave the file where it is."""
+"""The options of SQLite that do not change which file is opened."""
 
 
 def root(uri: str) -> Path:
-    """Return the folder that a store's files on this machine must lie in.
+    """Return the folder that must contain a store's files on this machine.
 
-    A SQLite file's is its own. A server and a database have none here, so that it is the working directory.
+    It is the folder of a SQLite file, and the working directory for a server or another database.
     """
     file = store_file(uri)
     return Path.cwd() if file is None else file.parent
 
 
 def place_of_artifacts(uri: str, experiment: str) -> str | None:
-    """Return where the artifacts of a new experiment go: beside a SQLite file; None: where the server says.
+    """Return the address for the artifacts of a new experiment, or None if the server chooses it.
 
-    MLflow would put them into the working directory, wherever the store is. So the two can be moved, and
-    written, together.
+    Artifacts go beside a SQLite file, so that both can be moved together. MLflow would put them into the
+    working directory.
     """
     if store_file(uri) is None:
         return None
@@ -151,101 +150,102 @@ def place_of_artifacts(uri: str, experiment: str) -> str | None:
 
 
 def option(uri: str | None) -> str:
-    """Return what a command needs to look in a store, as a shell takes it: `` --uri …``, or nothing."""
-    return f" --uri {address}" if (address := _to_name(uri)) else ""
+    """Return the option that selects a store, quoted for a shell: `` --uri …``, or "" if none is needed."""
+    return f" --uri {address}" if (address := _shell_address(uri)) else ""
 
 
 def mlflow_command(uri: str | None) -> str:
-    """Return the beginning of a command of MLflow's own that is about a store, as a shell takes it."""
-    return f"MLFLOW_TRACKING_URI={address} mlflow" if (address := _to_name(uri)) else "mlflow"
+    """Return the beginning of an `mlflow` command on a store, quoted for a shell."""
+    return f"MLFLOW_TRACKING_URI={address} mlflow" if (address := _shell_address(uri)) else "mlflow"
 
 
-def _to_name(uri: str | None) -> str:
-    """Return a store's address as a shell takes it, or nothing where it is found without.
+def _shell_address(uri: str | None) -> str:
+    """Return a store's address quoted for a shell, or "" if commands find the store without it.
 
-    A password is not shown: it is taken from MLFLOW_TRACKING_URI, and the shell says so if that is not set.
+    A password is not shown. The shell takes it from MLFLOW_TRACKING_URI, and complains if that is not set.
     """
-    address = plain(given(uri))
+    address = full_address(address_or_default(uri))
     if store_file(address) == store_file(DEFAULT_STORE) and not os.environ.get("MLFLOW_TRACKING_URI"):
         return ""
     if shown(address) == address:
         return shlex.quote(address)
-    harmless = re.sub(r"[^\w.:/-]+", "_", shown(address))
-    return f'"${{MLFLOW_TRACKING_URI:?set it to the address of {harmless}}}"'
+    safe = re.sub(r"[^\w.:/-]+", "_", shown(address))
+    return f'"${{MLFLOW_TRACKING_URI:?set it to the address of {safe}}}"'
 
 
 def refuse_read_only(uri: str) -> None:
-    """Raise when a SQLite store can't be written. MLflow would retry for minutes before it said so.
+    """Raise if a SQLite store can't be written. MLflow would retry for minutes first.
 
     Raises
     ------
     FnnexpError
-        With the file, and why.
+        With the file and the reason.
     """
-    file = store_file(plain(uri))
+    file = store_file(full_address(uri))
     if file is None:
         return
     problem: object = None
     try:
         folder = next(parent for parent in file.parents if parent.exists())
         if not folder.is_dir():
-            problem = f"{folder} is no folder"
+            problem = f"{folder} is not a folder"
         elif not os.access(folder, os.W_OK):
             problem = f"the folder {folder} is read-only"
         elif file.exists():
             problem = sql.unwritable(file)
             if problem is None:
-                with contextlib.suppress(sqlite3.Error):  # another program holds it: that passes
+                with contextlib.suppress(sqlite3.Error):  # another program has it locked for a moment
                     schema.refuse(file, schema.look(file))
     except OSError as error:
         problem = error
     if problem:
         raise FnnexpError(
             f"MLflow's store {uri} can't be written: {problem}; write "
-            "tracking.uri=sqlite:///FOLDER/mlflow.db for one in another folder, or start in one of your own"
+            "tracking.uri=sqlite:///FOLDER/mlflow.db for a store in another folder, or start there"
         )
 
 
 def refuse_unreadable(uri: str | None) -> None:
-    """Raise when a store does not answer. MLflow itself would retry for minutes to open a SQLite file.
+    """Raise if a store does not answer. MLflow would retry for minutes to open a SQLite file.
 
-    A file that another program holds passes: the next question waits for it.
+    A file that another program has locked is accepted, since the next call waits for it.
 
     Raises
     ------
     FnnexpError
-        With the store, and why.
+        With the store and the reason.
     """
-    named, file = uri or os.environ.get("MLFLOW_TRACKING_URI"), store_file(given(uri))
+    address, file = uri or os.environ.get("MLFLOW_TRACKING_URI"), store_file(address_or_default(uri))
     with mlflow_settings(), asked_first(uri):
-        # Without a file MLflow may take the folder mlruns for a store.
-        if file is None or not (named or file.exists()):
+        # Without a file, MLflow may open the folder mlruns as a store.
+        if file is None or not (address or file.exists()):
             client(uri)
         elif file.exists() and (problem := sql.unreadable(file)):
             raise problem
 
 
 def address_of(uri: str | None) -> str:
-    """Return a store's address as MLflow is to have it (None: MLFLOW_TRACKING_URI or MLflow's default)."""
+    """Return a store's address in the form for MLflow (None: MLFLOW_TRACKING_URI or MLflow's default)."""
     with notebook.without_widget_warnings():
         import mlflow
 
-    return plain(uri or mlflow.get_tracking_uri() or DEFAULT_STORE)
+    return full_address(uri or mlflow.get_tracking_uri() or DEFAULT_STORE)
 
 
 def client(
     uri: str | None, *, writing: bool = False, say: Callable[[str], None] | None = None
 ) -> MlflowClient:
-    """Return MLflow's client on a store. Make and use it within :func:`mlflow_settings`.
+    """Return MLflow's client of a store. Create and use it within :func:`mlflow_settings`.
 
     Parameters
     ----------
     uri
         The store; None: MLFLOW_TRACKING_URI or MLflow's default.
     writing
-        Whether an absent SQLite store is made and an old one upgraded; otherwise an upgraded copy is read.
+        Whether to create a missing SQLite store and upgrade an old store. Otherwise the client reads an
+        upgraded copy of an old store.
     say
-        Where to say so; None is standard error.
+        Prints a message about an upgrade; None prints to standard error.
     """
     address = address_of(uri)
     import mlflow
@@ -261,9 +261,9 @@ def client(
 
 @contextlib.contextmanager
 def asked_first(uri: str | None) -> Iterator[None]:
-    """Turn what a store's failure raises within, where it is asked its first question, into an error of ours.
+    """Turn a store's exceptions at its first call into an FnnexpError with advice.
 
-    What no store raises, such as a warning that was made an error, is raised as it is.
+    Other exceptions, such as a warning that was turned into an error, are raised unchanged.
     """
     try:
         yield
@@ -276,45 +276,45 @@ def asked_first(uri: str | None) -> Iterator[None]:
 
 
 def _problem(error: Exception, uri: str | None) -> str | None:
-    """Return what is wrong with a store, and what to write; None where no store failed."""
+    """Return the problem with a store and what to write instead, or None if no store failed."""
     from mlflow.exceptions import MlflowException
 
     name = f"MLflow's store {shown(uri or DEFAULT_STORE)}"
     advice = (
-        f"write tracking.uri={_another(uri)} for a local one (a command takes --uri; without either it is "
-        "MLFLOW_TRACKING_URI's)"
+        f"write tracking.uri={_another(uri)} for a local store (for a command, --uri; the default is "
+        "MLFLOW_TRACKING_URI)"
     )
     if isinstance(error, StoreAwayError) or is_away(error, is_remote(uri or DEFAULT_STORE)):
         return f"{name} does not answer: {reason(error)}; {advice}"
     if isinstance(error, StoreError):
-        return f"{name} can't be opened: {reason(error.__cause__ or error)}; mend that, or {advice}"
+        return f"{name} can't be opened: {reason(error.__cause__ or error)}; fix that, or {advice}"
     if not isinstance(error, MlflowException):
-        closed = f"{name} can't be opened: {reason(error)}; mend that, or {advice}"
-        return closed if sql.is_failure(error) else None
+        problem = f"{name} can't be opened: {reason(error)}; fix that, or {advice}"
+        return problem if sql.is_failure(error) else None
     if error.error_code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
         return (
-            f"{name} refuses: {reason(error)}; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
-            "MLFLOW_TRACKING_TOKEN, to what its owner has given you"
+            f"{name} refuses access: {reason(error)}; set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, to the values from its owner"
         )
     if "migrate-filestore" in str(error) and not any(Path(_folder_of(address_of(uri))).glob("*/meta.yaml")):
-        return f"{name} is no address of a store: there is no folder with runs of MLflow 2 either; {advice}"
+        return f"{name} is not a store, nor a folder with runs of MLflow 2; {advice}"
     if "migrate-filestore" in str(error):
         target = DEFAULT_STORE if not Path("mlflow.db").exists() else _another(None)
         folder = shlex.quote(_folder_of(address_of(uri)))
         return (
-            f"{folder} is a store as MLflow 2 made it, a folder of files, and MLflow {version('mlflow')} "
-            f"opens none; write mlflow migrate-filestore --source {folder} --target {target}, which copies "
-            f"its runs, and then tracking.uri={target} (a command takes --uri): without that, MLflow looks "
-            "in the folder again. For a new store, that alone is enough"
+            f"{folder} is a store written by MLflow 2, a folder of files, which MLflow {version('mlflow')} "
+            f"can't open; write mlflow migrate-filestore --source {folder} --target {target}, which copies "
+            f"its runs, and then tracking.uri={target} (for a command, --uri), or MLflow reads the folder "
+            f"again. For a new store, tracking.uri={target} is enough"
         )
-    found = re.search(r"found version (\w+)", str(error))
-    if found and schema.migrations()[0] and found[1] not in schema.migrations()[0]:
-        return schema.newer(shown(uri or DEFAULT_STORE), [found[1]])
-    return f"{name} can't be opened: {reason(error)}; mend that, or {advice}"
+    revision = re.search(r"found version (\w+)", str(error))
+    if revision and schema.migrations()[0] and revision[1] not in schema.migrations()[0]:
+        return schema.newer(shown(uri or DEFAULT_STORE), [revision[1]])
+    return f"{name} can't be opened: {reason(error)}; fix that, or {advice}"
 
 
 def _another(uri: str | None) -> str:
-    """Return the address of a local store that is not this one."""
+    """Return the address of another local store."""
     same = store_file(uri or DEFAULT_STORE) == store_file(DEFAULT_STORE)
     return f"{SQLITE}another.db" if same else DEFAULT_STORE
 
@@ -324,7 +324,7 @@ def _folder_of(address: str) -> str:
 
 
 def is_up_to_date(uri: str) -> bool:
-    """Whether MLflow opens a store as it is: a SQLite file is there, and needs no upgrade."""
+    """Whether MLflow can open a store unchanged: a SQLite file exists and needs no upgrade."""
     file = store_file(uri)
     try:
         return file is None or schema.look(file).is_current
@@ -332,12 +332,12 @@ def is_up_to_date(uri: str) -> bool:
         return False
 
 
-def ask(client: MlflowClient, call: Callable[P, Answer], *given: P.args, **named: P.kwargs) -> Answer:
-    """Return what a call to a client's store returns; a store that is away is waited for as at a start."""
+def ask(client: MlflowClient, call: Callable[P, Answer], *args: P.args, **kwargs: P.kwargs) -> Answer:
+    """Return the result of a call to a client's store. Wait briefly for a store that is away."""
     uri = str(client.tracking_uri)
-    return patiently(partial(call, *given, **named), uri=uri, say=on_stderr, at_start=True)
+    return patiently(partial(call, *args, **kwargs), uri=uri, say=on_stderr, at_start=True)
 
 
 def on_stderr(line: str) -> None:
-    """Say a line where nobody has another place for it."""
+    """Print a line to standard error."""
     print(printable(line), file=sys.stderr, flush=True)

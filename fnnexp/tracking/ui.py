@@ -1,4 +1,4 @@
-"""MLflow's UI on the store that the sweeps write to; only this machine reaches it unless told otherwise."""
+"""Run MLflow's UI on the store of the sweeps. By default only this machine can reach it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import sys
 
 from fnnexp.errors import FnnexpError, printable
 from fnnexp.tracking import schema, sql
-from fnnexp.tracking.artifacts import settle
+from fnnexp.tracking.artifacts import correct_addresses
 from fnnexp.tracking.retry import shown
 from fnnexp.tracking.saved_views import link
 from fnnexp.tracking.store import (
+    address_or_default,
     asked_first,
-    given,
+    full_address,
     has_store,
     on_stderr,
-    plain,
     refuse_unreadable,
     store_file,
 )
@@ -27,27 +27,29 @@ from fnnexp.tracking.store import (
 HOST = "127.0.0.1"
 
 MOST_LATEST = 5
-"""As many experiments are linked to, those that ran last."""
+"""How many experiments are linked, the latest first."""
 
 PATIENCE = 10
-"""Seconds in which the server ends when it is asked to."""
+"""Seconds that the server has to stop before it is killed."""
 
 
 def serve(port: int, uri: str | None, host: str = HOST) -> int:
-    """Run the UI until it is stopped; return its exit status. Say so where others can reach it.
+    """Run the UI until it is stopped, and return its exit status.
+
+    Print a warning if other machines can reach it.
 
     Raises
     ------
     FnnexpError
-        There is nothing to show, or no such host and port to show it at.
+        If there is nothing to show, or the host or port can't be used.
     """
-    backend = plain(given(uri))
+    backend = full_address(address_or_default(uri))
     if backend.startswith(("http://", "https://")):
         raise FnnexpError(f"the store is a server already: open {shown(backend)}")
     if not has_store(uri):
         raise FnnexpError(
-            "no sweep has been recorded here; run one first (`fnnexp -cn card_grid`), go to its directory, "
-            "or set MLFLOW_TRACKING_URI"
+            "no sweep has been recorded here; run a sweep first (`fnnexp -cn card_grid`), change to its "
+            "directory, or set MLFLOW_TRACKING_URI"
         )
     refuse_unreadable(uri)
     file = store_file(backend)
@@ -56,7 +58,7 @@ def serve(port: int, uri: str | None, host: str = HOST) -> int:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
-        raise FnnexpError(f"--host {host}: is no address of this machine ({error}); leave it out") from error
+        raise FnnexpError(f"--host {host}: not an address of this machine ({error}); omit --host") from error
     with socket.socket(family) as probe:
         probe.settimeout(5)
         if probe.connect_ex(address) == 0:
@@ -64,44 +66,44 @@ def serve(port: int, uri: str | None, host: str = HOST) -> int:
     if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
         print(
             f"fnnexp: warning: with --host {host} the UI is open to the network. MLflow asks for no login: "
-            "anyone who reaches this port may read, change and delete every run. Leave --host out to keep it "
-            "to this machine.",
+            "anyone who reaches this port can read, change and delete every run. Omit --host to keep the UI "
+            "on this machine.",
             file=sys.stderr,
             flush=True,
         )
     if file is not None:
         with asked_first(uri):
             schema.ready(file, on_stderr)  # MLflow's server would upgrade it in place
-    if line := settle(backend):
+    if line := correct_addresses(backend):
         on_stderr(line)
     command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port), "--workers", "1"]
-    if file is None or file.exists():  # else MLflow finds what MLflow 2 left here
+    if file is None or file.exists():  # otherwise MLflow finds the files of MLflow 2
         command += ["--backend-store-uri", backend]
     server_at = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     print(f"MLflow's UI: {server_at} (Ctrl-C stops it)", flush=True)
     for experiment_id, name in sql.latest_experiments(file, MOST_LATEST) if file else ():
         print(f"  {printable(name)}: {link(experiment_id, server=server_at)}", flush=True)
     environment = {
-        "MLFLOW_DISABLE_TELEMETRY": "true",  # the page would report its use to MLflow's makers
+        "MLFLOW_DISABLE_TELEMETRY": "true",  # the page would send usage data to MLflow's developers
         **os.environ,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its queue has no work here
     }
     server = subprocess.Popen(command, env=environment)
-    # Also where whoever started this ignores Ctrl-C, as a shell does for what it runs in the background.
+    # A shell ignores Ctrl-C for its background commands, and this process would inherit that.
     signals = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, signal.default_int_handler) for number in signals}
+    former = {number: signal.signal(number, signal.default_int_handler) for number in signals}
     try:
         return server.wait()
-    except KeyboardInterrupt:  # in a terminal the server has had it too
-        _end(server)
+    except KeyboardInterrupt:  # in a terminal the server receives Ctrl-C too
+        _stop(server)
         return 0
     finally:
-        for number, handler in before.items():
+        for number, handler in former.items():
             signal.signal(number, handler)
 
 
-def _end(server: subprocess.Popen[bytes]) -> None:
-    """Ask the server to end, and again: asked while it starts processes of its own, it may wait for ever."""
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    """Terminate the server, repeatedly: it may miss a signal while it starts its own processes."""
     for _ in range(PATIENCE):
         server.terminate()
         try:

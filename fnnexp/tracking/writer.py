@@ -1,10 +1,11 @@
-"""The Tracker writes a sweep to MLflow: one run a trial, in an experiment named after the sweep."""
+"""The Tracker writes a sweep to MLflow, one run for each trial, into one experiment."""
 
 from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, ParamSpec
 
@@ -44,30 +45,31 @@ P = ParamSpec("P")
 
 
 class ExperimentGoneError(StoreError):
-    """Somebody deleted the experiment during the sweep: nothing more can be logged."""
+    """Raised if the experiment was deleted during the sweep, so that nothing more can be logged."""
 
 
 class Tracker:
-    """The runs of one sweep.
+    """Writes the runs of one sweep.
 
-    A store over the network that is away is waited for, and :attr:`say` says so. Use it within
-    :func:`fnnexp.tracking.retry.mlflow_settings`, or MLflow retries by itself besides.
+    It waits for a store over the network that is away, and :attr:`say` prints a message. Use it within
+    :func:`fnnexp.tracking.retry.mlflow_settings`, or MLflow retries as well.
 
     Parameters
     ----------
     experiment
-        The experiment's name; made when it is not there.
+        The experiment's name. The experiment is created if it does not exist.
     uri
         The store; None: MLFLOW_TRACKING_URI or MLflow's default.
     about
-        What MLflow's UI is to show of the experiment.
+        The experiment's page in MLflow's UI.
 
-    Opening the store takes MLflow seconds, so it is done by :meth:`open`, or by what first needs it.
+    MLflow takes seconds to open the store. So only :meth:`open`, or the first method that needs the store,
+    opens it.
 
     Attributes
     ----------
     gone
-        The runs that somebody deleted during the sweep. What is to be written to them is passed over.
+        The runs that were deleted during the sweep. Nothing more is written to them.
     """
 
     def __init__(self, experiment: str, uri: str | None, about: About | None = None) -> None:
@@ -86,17 +88,17 @@ class Tracker:
 
     @property
     def uri(self) -> str:
-        """The store."""
-        return store.given(self._given_uri)
+        """The store's address."""
+        return store.address_or_default(self._given_uri)
 
     @property
     def is_remote(self) -> bool:
-        """Whether the store is a server, which other machines may share."""
+        """Whether the store is a server, which several machines may share."""
         return is_remote(self.uri)
 
     @property
     def is_new(self) -> bool:
-        """Whether the experiment certainly is not there yet, so that none of its trials can be done."""
+        """Whether the experiment certainly does not exist yet, so that none of its trials can be done."""
         file = store.store_file(self.uri)
         lacks = file is not None and sql.lacks_experiment(file, self.experiment)
         return (lacks and store.is_up_to_date(self.uri)) or not store.has_store(self._given_uri)
@@ -108,75 +110,81 @@ class Tracker:
 
     @property
     def page(self) -> str | None:
-        """Where a browser sees the experiment, if the store is a server."""
+        """The address of the experiment's page for a browser, if the store is a server."""
         is_server = self.uri.startswith(("http://", "https://"))
         return saved_views.link(self._id, server=shown(self.uri)) if is_server else None
 
     def check(self) -> None:
-        """Refuse a store that can't be written, without opening it."""
+        """Raise if the store can't be written, without opening it."""
         store.refuse_read_only(self.uri)
 
     def open(self) -> None:
-        """Open the store, and the experiment, which is made when it is not there.
+        """Open the store and the experiment, and create them if they do not exist.
 
         Raises
         ------
         FnnexpError
-            When the store does not answer, or the experiment was deleted.
+            If the store does not answer, or the experiment was deleted.
         """
         if self._opened:
             return
         with store.asked_first(self._given_uri):
-            open_ = partial(store.client, self._given_uri, writing=True, say=self.say)
-            client = patiently(open_, uri=self.uri, say=self.say, at_start=True)
+            open_client = partial(store.client, self._given_uri, writing=True, say=self.say)
+            client = patiently(open_client, uri=self.uri, say=self.say, at_start=True)
             address = store.address_of(self._given_uri)
-            if line := artifacts.settle(address):
+            if line := artifacts.correct_addresses(address):
                 self.say(line)
             find = partial(find_or_make, client, self.experiment, self.about)
-            found = patiently(find, uri=self.uri, say=self.say, at_start=True)
+            experiment = patiently(find, uri=self.uri, say=self.say, at_start=True)
             if (file := store.store_file(str(client.tracking_uri))) is not None:
                 sql.write_ahead(file)
-        if found.lifecycle_stage == "deleted":
+        if experiment.lifecycle_stage == "deleted":
             mlflow = store.mlflow_command(self.uri)
             raise FnnexpError(
                 f"the experiment '{self.experiment}' was deleted in MLflow; `{mlflow} experiments restore "
-                f"--experiment-id {found.experiment_id}` brings it back, tracking.experiment=NAME takes "
-                "another"
+                f"--experiment-id {experiment.experiment_id}` restores it, tracking.experiment=NAME uses "
+                "another experiment"
             )
-        if line := artifacts.elsewhere(self.experiment, found.artifact_location, address):
+        if line := artifacts.location_note(self.experiment, experiment.artifact_location, address):
             self.say(line)
-        self._opened = client, found.experiment_id
+        self._opened = client, experiment.experiment_id
         self._sql = sql.SqlRuns.of(client)
         if self._sql is None and not self.is_remote and (changed := sql.changed()):
             self.say(changed)
+        if not self.is_remote:  # a server needs seconds for a thousand runs, and `known` reads them anyway
+            self._describe(reader.trial_params(client, experiment.experiment_id))
+
+    def _describe(self, stored: Sequence[Mapping[str, str]]) -> None:
+        """Set the experiment's views and description, given the params of the trials in the store."""
         if self.about:
-            for key, value in self.about.changed_tags(found.experiment_id, found.tags).items():
+            about = replace(self.about, stored=stored)
+            for key, value in about.changed_tags(self._id, self._experiment().tags).items():
                 self.tag_experiment(key, value)
 
     def experiment_tags(self) -> Mapping[str, str]:
-        """Return the experiment's tags as they are now."""
+        """Return the experiment's current tags."""
         return dict(self._experiment().tags)
 
     def _experiment(self) -> Experiment:
-        """Return the experiment as it is now.
+        """Return the current state of the experiment.
 
         Raises
         ------
         ExperimentGoneError
-            When it was deleted.
+            If it was deleted.
         """
         from mlflow.exceptions import MlflowException
 
-        found, back = None, "the same command makes it anew"
+        experiment, remedy = None, "the same command creates it again"
         with contextlib.suppress(MlflowException):
-            found = self._ask(self._client.get_experiment, self._id)
-        if found is not None and found.lifecycle_stage == "active":
-            return found
-        if found is not None:
-            back = f"`mlflow experiments restore --experiment-id {self._id}` brings it back"
+            experiment = self._ask(self._client.get_experiment, self._id)
+        if experiment is not None and experiment.lifecycle_stage == "active":
+            return experiment
+        if experiment is not None:
+            remedy = f"`mlflow experiments restore --experiment-id {self._id}` restores it"
         raise ExperimentGoneError(
-            f"the experiment '{self.experiment}' was deleted in MLflow during the sweep; {back}, and what "
-            "was under way goes on where it was; tracking.experiment=NAME takes another"
+            f"the experiment '{self.experiment}' was deleted in MLflow during the sweep; {remedy}, and "
+            "running trials resume; tracking.experiment=NAME uses another experiment"
         )
 
     def tag_experiment(self, key: str, value: str) -> None:
@@ -185,12 +193,12 @@ class Tracker:
 
         try:
             self._ask(self._client.set_experiment_tag, self._id, key, value)
-        except MlflowException:  # two that set a new tag at once both insert it, and one is refused
+        except MlflowException:  # if two sweeps insert a new tag at once, the second insert fails
             self._experiment()
             self._ask(self._client.set_experiment_tag, self._id, key, value)
 
     def untag_experiment(self, key: str) -> None:
-        """Remove a tag of the experiment if it is there; a server that is away is not waited for long."""
+        """Remove a tag of the experiment if it exists. Wait only briefly for a server that is away."""
         from mlflow.exceptions import MlflowException
 
         def remove() -> None:
@@ -199,13 +207,13 @@ class Tracker:
 
         try:
             patiently(remove, uri=self.uri, say=self.say, at_start=True)
-        except MlflowException as error:  # another has removed it just now
+        except MlflowException as error:  # another sweep may have removed it meanwhile
             if error.error_code not in GONE:
                 raise
 
     @property
     def _client(self) -> MlflowClient:
-        """MLflow's client; what may have to wait for the store goes through :meth:`_ask`."""
+        """MLflow's client. Calls that may have to wait for the store go through :meth:`_ask`."""
         return self._store()[0]
 
     @property
@@ -213,23 +221,26 @@ class Tracker:
         return self._store()[1]
 
     def _store(self) -> tuple[MlflowClient, str]:
-        """Return the client and the experiment's id, opened if need be."""
+        """Return the client and the experiment's id. Open the store if necessary."""
         self.open()
         assert self._opened
         return self._opened
 
-    def _ask(self, call: Callable[P, Answer], *given: P.args, **named: P.kwargs) -> Answer:
-        """Return what a call to the store returns, however long the store is away. It may be made twice."""
-        return patiently(partial(call, *given, **named), uri=self.uri, say=self.say)
+    def _ask(self, call: Callable[P, Answer], *args: P.args, **kwargs: P.kwargs) -> Answer:
+        """Return the result of a call to the store, and wait while the store is away. The call may repeat."""
+        return patiently(partial(call, *args, **kwargs), uri=self.uri, say=self.say)
 
     # Runs
 
     def known(self) -> dict[str, Known]:
-        """Return the run of each trial id that is in the experiment; a finished one before any other.
+        """Return one run for each trial id in the experiment. A run that is done goes before any other.
 
-        Close the runs that were finished but for that: their sweep was killed just then.
+        Close runs of finished trials that a killed sweep left open. On a server, set the experiment's views
+        and description.
         """
         runs = list(reader.trial_runs(self._client, self._id))
+        if self.is_remote:
+            self._describe([run.params for run in runs])
         for run in runs:
             if run.mlflow_status == "RUNNING" and run.status in DONE:
                 self._ask(self._client.set_terminated, run.run_id, "FINISHED")
@@ -237,9 +248,9 @@ class Tracker:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[sql.Batch | None]:
-        """Write what is logged meanwhile in one transaction at the end, or nothing of it if that fails.
+        """Write everything logged in the block in one transaction at its end, or nothing if that fails.
 
-        So it is with a SQLite store, and the batch is given. A server is told at once, run by run.
+        This yields the batch of a SQLite store. On a server, calls write at once, run by run.
         """
         self.open()
         if self._sql is None or self._batch is not None:
@@ -255,14 +266,14 @@ class Tracker:
             self._batch = None
 
     def _note_gone(self, runs: set[str]) -> None:
-        """Note runs that were deleted, unless the whole experiment was."""
+        """Record runs that were deleted. Raise if the whole experiment was deleted."""
         if runs:
             self._experiment()
             self.gone |= runs
 
     @contextlib.contextmanager
     def _if_there(self, run_id: str) -> Iterator[None]:
-        """Let what MLflow's client can't do because the run was deleted pass, and note that run."""
+        """Suppress the client's error if a run was deleted, and record that run."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -281,9 +292,9 @@ class Tracker:
             return error.error_code in GONE
 
     def begin(self, trial: Trial, identical_to: Trial | None = None, *, engine: str = "numpy") -> str:
-        """Make the run of a trial that an engine computes, with its tags; return its run id.
+        """Create the run of a trial with its tags, and return the run's id.
 
-        On a server its parameters follow with :meth:`describe`, or with whatever is first written to the run.
+        On a server, the params follow with :meth:`describe` or with the first write to the run.
         """
         tags = {
             TRIAL: trial.id,
@@ -306,33 +317,33 @@ class Tracker:
         params = {key: as_param(value) for key, value in trial.params.items()}
         with self.together() as batch:
             if self._sql is not None and batch is not None and self._sql.has_example:
-                run_id, place = self._sql.begin(batch, trial.name, tags)
+                run_id, artifact_uri = self._sql.begin(batch, trial.name, tags)
             else:
                 run = self._create(trial.name, tags)
-                run_id, place = str(run.info.run_id), str(run.info.artifact_uri)
+                run_id, artifact_uri = str(run.info.run_id), str(run.info.artifact_uri)
                 if self._sql is not None:
                     self._ask(self._sql.follow, run_id, tags)
             if batch is not None:
                 batch.add(run_id, params=params)
             else:
                 self._undescribed[run_id] = params
-        self._artifact_uris[run_id] = place
+        self._artifact_uris[run_id] = artifact_uri
         return run_id
 
     def _create(self, name: str, tags: dict[str, str]) -> Run:
-        """Make a run, and only one: when the answer was lost, the run is found by its tag."""
+        """Create exactly one run. If the store's answer was lost, find the run by its tag."""
         from mlflow.exceptions import MlflowException
 
         tags["fnnexp.attempt"] = attempt = uuid.uuid4().hex
-        asked = False
+        requested = False
 
         def create() -> Run:
-            nonlocal asked
-            if asked:
-                made = self._client.search_runs([self._id], f"tags.`fnnexp.attempt` = '{attempt}'")
-                if made:
-                    return made[0]
-            asked = True
+            nonlocal requested
+            if requested:
+                created = self._client.search_runs([self._id], f"tags.`fnnexp.attempt` = '{attempt}'")
+                if created:
+                    return created[0]
+            requested = True
             return self._client.create_run(self._id, run_name=name, tags=tags)
 
         try:
@@ -343,16 +354,16 @@ class Tracker:
             raise
 
     def describe(self) -> bool:
-        """Log the parameters of the next run that waits for them; return whether there was one."""
+        """Log the params of one run that still lacks them, and return whether there was any."""
         if not self._undescribed:
             return False
         self._write(next(iter(self._undescribed)))
         return True
 
     def engine_of(self, run_id: str) -> str | None:
-        """Return the name of the engine that computes a run; before there was a choice it was numpy.
+        """Return the name of the engine that computes a run, or None if the run was deleted meanwhile.
 
-        None where the run was deleted since it was found.
+        Runs without the tag were computed by numpy.
         """
         if self._is_gone(run_id):
             return None
@@ -360,7 +371,7 @@ class Tracker:
         return str(tags.get("fnnexp.engine", "numpy").partition(" ")[0])
 
     def resume(self, run_id: str) -> int:
-        """Set a run running again; return the last epoch whose metrics it holds, or −1."""
+        """Set a run to running again, and return the last epoch with metrics, or −1."""
         self._ask(self._client.update_run, run_id, status="RUNNING")
         self._write(run_id, tags={STATUS: RUNNING})
         history = self._client.get_metric_history
@@ -368,7 +379,7 @@ class Tracker:
         return max((point.step for point in points), default=-1)
 
     def log(self, run_id: str, curve: Curve) -> None:
-        """Log epochs' metrics: only finite ones, for MLflow would store others as another number."""
+        """Log metrics by epoch. Only finite values are logged, since MLflow would change the others."""
         self._write(run_id, curve)
 
     def finish(
@@ -384,9 +395,9 @@ class Tracker:
         curve: Curve = (),
         best: Mapping[str, float] | None = None,
     ) -> None:
-        """Close a run with its artifacts and the rest of its curve, as finished or diverged at an epoch.
+        """Log a run's artifacts and the rest of its curve, and close it as finished or diverged.
 
-        `best` is :func:`best_of` its whole curve.
+        `diverged_at` is the epoch of divergence. `best` is the result of :func:`best_of` for the whole curve.
         """
         with self._if_there(run_id):
             self._ask(artifacts.write, self._files_of(run_id), trial.config, weights)
@@ -401,21 +412,21 @@ class Tracker:
         self._write(run_id, [*curve, (0, best or {})], tags, end="FINISHED")
 
     def fail(self, run_id: str, reason: str, traceback: str) -> None:
-        """Close a run as failed, with its reason as a tag and the whole traceback as an artifact."""
+        """Close a run as failed, with the reason as a tag and the whole traceback as an artifact."""
         self._write(run_id, tags={STATUS: FAILED, "fnnexp.error": reason[:4000]})
         with self._if_there(run_id):
             self._ask(artifacts.write_text, self._files_of(run_id), "traceback.txt", traceback)
             self._ask(self._client.set_terminated, run_id, "FAILED")
 
     def _files_of(self, run_id: str) -> ArtifactRepository:
-        """Return the access to a run's files, when it ends."""
+        """Return the artifact repository of a run that ends."""
         address = self._artifact_uris.pop(run_id, None)
         if address is None:
             address = str(self._ask(self._client.get_run, run_id).info.artifact_uri)
         return artifacts.repository(run_id, address, self.uri)
 
     def interrupt(self, run_id: str) -> None:
-        """Close a run that goes on when the same command is started again, if it is there and open."""
+        """Close a run, if it exists and is open, as interrupted. The same command resumes it."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -426,7 +437,7 @@ class Tracker:
                 raise
 
     def discard(self, run_id: str) -> None:
-        """Delete a run that can't go on, so that its trial has one run only."""
+        """Delete a run that can't resume, so that its trial has only one run."""
         self._undescribed.pop(run_id, None)
         with self._if_there(run_id):
             self._ask(self._client.delete_run, run_id)
@@ -434,7 +445,7 @@ class Tracker:
     def _write(
         self, run_id: str, curve: Curve = (), tags: Mapping[str, str] | None = None, end: str | None = None
     ) -> None:
-        """Log metrics, tags with the last of them, and MLflow's status if the run ends."""
+        """Log metrics, then tags, then MLflow's status if the run ends."""
         if run_id in self.gone:
             self._undescribed.pop(run_id, None)
             return
@@ -448,7 +459,7 @@ class Tracker:
     def _write_by_client(
         self, run_id: str, curve: Curve, tags: Mapping[str, str] | None, end: str | None
     ) -> None:
-        """Log to a run in as few requests as MLflow's client needs."""
+        """Log to a run by MLflow's client in as few requests as possible."""
         from mlflow.entities import Param, RunTag
 
         *batches, last = batches_of(curve)

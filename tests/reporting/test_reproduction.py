@@ -167,7 +167,7 @@ def test_the_page_compares_every_printed_row_and_a_second_call_trains_nothing(
     experiment = MlflowClient(store).get_experiment_by_name("reproduce")
     note = experiment.tags["mlflow.note.content"]
     (command,) = re.findall("<pre>(fnnexp reproduce.*)</pre>", html)
-    assert f"`{unescape(command)}` writes it again" in note
+    assert f"`{unescape(command)}` updates it" in note
     run_id, name = re.search(r"/runs/(\w+)/artifacts/([\w.]+)", note).groups()
     assert name in {file.path for file in MlflowClient(store).list_artifacts(run_id)}
     second = invoke(*shlex.split(unescape(command))[1:])
@@ -203,7 +203,7 @@ def test_without_mnist_the_command_names_the_missing_file_and_trains_nothing(own
 
 def test_bad_options_are_refused_before_anything_trains(small, own_folder, invoke):
     (own_folder / "taken").write_text("")
-    for words, said in [
+    for words, message in [
         (["--folder", ""], "--folder '': must be a name"),
         (["--folder", "taken"], "The page cannot be written to taken"),
         (["--uri", "nonsense://x"], "nonsense"),

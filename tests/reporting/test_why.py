@@ -96,7 +96,7 @@ def test_the_time_per_epoch_does_not_count_epoch_zero(store, trials_of, own_fold
 def sweep(trials, store, **settings):
     console = Console(file=io.StringIO(), width=200)
     execution = Execution(**{"n_jobs": 1, "backend": "threading"} | settings)
-    return run(trials, Tracker("fnnexp", store), execution, console), console.file.getvalue()
+    return run(trials, Tracker("digits", store), execution, console), console.file.getvalue()
 
 
 def test_progress_counts_only_training_epochs(store, trials_of):
@@ -150,7 +150,7 @@ def test_a_trial_resumes_from_its_checkpoint_with_or_without_diagnostics(
             if not has_diagnostics([point[0]]) or (first if point[1] <= 1 else then)
         ]
         assert curve_in(own_folder, runs_in(own_folder)[trial.id].info.run_id) == expected
-    diagnostics = fnnexp.diagnostics("fnnexp", tracking_uri=store)
+    diagnostics = fnnexp.diagnostics("digits", tracking_uri=store)
     assert set(diagnostics["epoch"]) == ({0, 1} if first else set()) | ({2, 3} if then else set())
 
 

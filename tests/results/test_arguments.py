@@ -89,8 +89,8 @@ def test_the_advised_call_concatenates_two_experiments(reported, invoke, monkeyp
     assert invoke("-m", *settings, *grid, cwd=folder).status == 0
     monkeypatch.chdir(folder)
     with pytest.raises(fnnexp.FnnexpError) as error:
-        fnnexp.runs(["fnnexp", "more"])
-    assert "fnnexp.runs reads one experiment, not ['fnnexp', 'more']; pd.concat(" in str(error.value)
+        fnnexp.runs(["digits", "more"])
+    assert "fnnexp.runs reads one experiment, not ['digits', 'more']; pd.concat(" in str(error.value)
     advised = str(error.value).partition("; ")[2].removesuffix(" joins several")
     both = eval(advised, {"fnnexp": fnnexp, "pd": pd})
     assert len(both) == len(runs) + 6

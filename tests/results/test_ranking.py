@@ -256,7 +256,7 @@ def test_a_report_is_ranked_by_the_metric_of_the_command_line(invoke, tmp_path):
         report = invoke(
             "report", "digits", "--metric", metric, "--margin", margin, "--folder", "out", cwd=tmp_path
         )
-        assert (report.status, f"fnnexp by {metric}" in report.out) == (0, True)
+        assert (report.status, f"digits by {metric}" in report.out) == (0, True)
         assert "In MLflow it is" not in report.out
         page = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
         assert f"Ranked by {metric}, as asked (less is better)" in page.replace("\\", "")

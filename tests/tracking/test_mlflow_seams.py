@@ -1,7 +1,7 @@
-"""Seams: what is used of MLflow that MLflow does not promise.
+"""Tests of the private parts of MLflow that fnnexp uses.
 
-A new version that changes it fails here, with a sentence, and nowhere else: with each door closed the product
-works through MLflow's public client, and says so where that is slower.
+If a new MLflow version changes a part, only a test here fails, with a message that explains it. Without any
+of the parts, fnnexp works through MLflow's public client, and prints a note if that is slower.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SAYS = f"MLflow {mlflow.__version__}:"
 
 @pytest.fixture(scope="module")
 def swept(empty_store, tmp_path_factory, invoke):
-    """Return the store of a small sweep that went through every private door."""
+    """Return the store of a small sweep that used every private part."""
     folder = tmp_path_factory.mktemp("seams")
     uri = empty_store(folder)
     ran = invoke(*SWEEP, cwd=folder)
@@ -42,27 +42,31 @@ def file_of(uri):
     return Path(uri.removeprefix("sqlite:///"))
 
 
-# --- the doors are there ---
+# --- every part exists ---
 
 
-def test_mlflow_declares_the_tables_that_are_written():
+def test_mlflow_declares_the_written_tables():
     assert sql.changed() is None, sql.changed()
 
 
-def test_mlflows_client_has_the_store_and_session_that_write_them(swept):
+def test_mlflows_client_has_the_store_and_session_for_writing(swept):
     assert SqlRuns.of(MlflowClient(swept)) is not None, (
         f"{SAYS} MlflowClient._tracking_client.store has no ManagedSessionMaker or db_type; "
         "fnnexp.tracking.sql.SqlRuns writes by them; runs are written by MLflow's client until it is adapted"
     )
 
 
-def test_mlflows_file_has_the_tables_that_are_read(swept):
+def test_mlflows_file_has_the_tables_for_reading(swept):
     file = file_of(swept)
     experiment = MlflowClient(swept).get_experiment_by_name("seams").experiment_id
     adapt = f"{SAYS} a table of its SQLite file has changed; fnnexp.tracking.sql.{{}} can't read it; {{}}"
     trials = sql.trials(file, experiment, diagnosed="layer1/z_std")
     assert trials, adapt.format("TRIALS", "MLflow's client searches for the runs until it is adapted")
     assert len(trials) == 2
+    params = sql.trial_params(file, experiment)
+    assert params, adapt.format("PARAMS", "MLflow's client reads the params until it is adapted")
+    by_client = [run.params for run in reader.trial_runs_by_client(MlflowClient(swept), experiment)]
+    assert sorted(params, key=str) == sorted(by_client, key=str)
     latest = sql.latest_experiments(file, 5)
     assert latest == [(experiment, "seams")], adapt.format("LATEST", "fnnexp ui prints no links until then")
     lacks = [sql.lacks_experiment(file, name) for name in ("seams", "seam")]
@@ -71,18 +75,18 @@ def test_mlflows_file_has_the_tables_that_are_read(swept):
     )
 
 
-def test_mlflows_file_has_the_addresses_of_files_that_are_changed_when_a_store_was_moved(swept):
+def test_mlflows_file_has_the_artifact_addresses(swept):
     client, runs = reader.trials("seams", swept)
     seen: list[str] = []
     sql.move_artifacts(file_of(swept), dict.fromkeys(sql.ARTIFACTS, seen.append))
-    there = [client.get_experiment_by_name("seams").artifact_location]
-    assert sorted(seen) == sorted([*there, *(run.info.artifact_uri for run in runs)]), (
+    addresses = [client.get_experiment_by_name("seams").artifact_location]
+    assert sorted(seen) == sorted([*addresses, *(run.info.artifact_uri for run in runs)]), (
         f"{SAYS} a table of its SQLite file has changed; fnnexp.tracking.sql.ARTIFACTS can't read it; the UI "
         "of a store that was moved looks for files in its old place until it is adapted"
     )
 
 
-def test_a_database_gives_curves_in_bulk_as_the_client_gives_them_one_by_one(swept):
+def test_a_database_returns_the_same_curves_in_bulk_as_run_by_run(swept):
     client, runs = reader.trials("seams", swept)
     ids = [run.info.run_id for run in runs]
     try:
@@ -117,7 +121,7 @@ def server(swept):
         process.kill()
 
 
-def test_a_server_gives_curves_in_bulk_and_the_same_frames_as_its_database(swept, server, monkeypatch):
+def test_a_server_returns_the_same_curves_as_its_database(swept, server, monkeypatch):
     direct = frames.curves("seams", tracking_uri=swept)
     client, runs = reader.trials("seams", server)
     ids = [run.info.run_id for run in runs]
@@ -125,20 +129,20 @@ def test_a_server_gives_curves_in_bulk_and_the_same_frames_as_its_database(swept
         without_fallback.setattr(sql, "points_by_client", None)
         try:
             fast = sql.points_of_server(client, ids, "val_loss")
-        except Exception as error:  # whatever it is, the request is not what it was
+        except Exception as error:  # any error means that the request has changed
             pytest.fail(
                 f"{SAYS} a server's request get-history-bulk has changed ({error}); "
                 "fnnexp.tracking.sql.points_of_server reads curves by it; MLflow's client does until then"
             )
         pd.testing.assert_frame_equal(frames.curves("seams", tracking_uri=server), direct)
     assert sorted(fast) == sorted(sql.points_by_client(client, ids, "val_loss"))
-    monkeypatch.setattr(sql, "POINTS_A_REQUEST", 3)  # every answer is full: halves, and at last one by one
+    monkeypatch.setattr(sql, "POINTS_A_REQUEST", 3)  # answers are full, so requests are split
     assert sorted(sql.points_of_server(client, ids, "val_loss")) == sorted(fast)
     monkeypatch.setattr(sql, "points_of_server", lambda *given: client.no_such_thing)
     pd.testing.assert_frame_equal(frames.curves("seams", tracking_uri=server), direct)
 
 
-def test_mlflows_ui_reads_saved_views_by_the_names_that_are_written():
+def test_mlflows_ui_knows_the_names_of_saved_views():
     scripts = [
         file.read_text("utf-8", "ignore")
         for file in (Path(mlflow.__file__).parent / "server" / "js" / "build").rglob("*.js")
@@ -151,7 +155,7 @@ def test_mlflows_ui_reads_saved_views_by_the_names_that_are_written():
     assert saved_views.is_known(), f"{SAYS} fnnexp.tracking.saved_views knows {saved_views.KNOWN_MAJOR}.x"
 
 
-# --- each door closed ---
+# --- without a part ---
 
 
 def no_tables_to_write(patch):
@@ -188,7 +192,7 @@ SAME = [
 @pytest.mark.parametrize(
     "close", [no_tables_to_write, no_models, no_tables_to_read, no_curves_in_bulk, no_saved_views]
 )
-def test_with_a_door_closed_everything_works_through_the_client(close, swept, store, invoke, monkeypatch):
+def test_without_a_private_part_everything_works_through_the_client(close, swept, store, invoke, monkeypatch):
     close(monkeypatch)
     ran = invoke(*SWEEP)
     assert ran.status == 0, ran.err
@@ -196,33 +200,33 @@ def test_with_a_door_closed_everything_works_through_the_client(close, swept, st
     assert "2 were done before" in invoke(*SWEEP).out
     assert "2 trials, 2 done, 0 to run" in invoke("dry_run=true", *SWEEP).out
     assert invoke("report", "seams").status == 0
-    ours, theirs = frames.whole("seams", tracking_uri=store), frames.whole("seams", tracking_uri=swept)
-    pd.testing.assert_frame_equal(ours.runs[SAME], theirs.runs[SAME])
-    pd.testing.assert_frame_equal(ours.curves, theirs.curves)
+    written, expected = frames.whole("seams", tracking_uri=store), frames.whole("seams", tracking_uri=swept)
+    pd.testing.assert_frame_equal(written.runs[SAME], expected.runs[SAME])
+    pd.testing.assert_frame_equal(written.curves, expected.curves)
 
 
 @pytest.mark.parametrize("close", [no_tables_to_write, no_models])
-def test_a_sweep_says_in_a_sentence_why_its_runs_are_written_slowly(close, store, invoke, monkeypatch):
+def test_a_sweep_explains_why_its_runs_are_written_slowly(close, store, invoke, monkeypatch):
     close(monkeypatch)
     assert sql.changed().startswith(SAYS)
-    tracker, said = Tracker("slowly", store), []
-    tracker.say = said.append
+    tracker, messages = Tracker("slowly", store), []
+    tracker.say = messages.append
     tracker.open()
-    assert said == [sql.changed()]
+    assert messages == [sql.changed()]
     if close is no_tables_to_write:
-        assert said[0] == (
+        assert messages[0] == (
             f"{SAYS} table `tags` has columns key, run_uuid, value; "
             "fnnexp.tracking.sql writes key, run_uuid, type, value; "
             "runs are written by MLflow's client until it is adapted"
         )
 
 
-def test_a_client_without_that_store_and_a_server_are_written_by_the_client():
+def test_sql_is_not_used_for_a_server():
     assert SqlRuns.of(SimpleNamespace()) is None
     assert SqlRuns.of(MlflowClient("http://127.0.0.1:9")) is None
 
 
-def test_without_saved_views_an_experiment_has_its_description_alone(store, invoke, monkeypatch):
+def test_without_saved_views_an_experiment_has_only_its_description(store, invoke, monkeypatch):
     no_saved_views(monkeypatch)
     assert invoke(*SWEEP).status == 0
     tags = MlflowClient(store).get_experiment_by_name("seams").tags

@@ -1,4 +1,4 @@
-"""Places: where a store and its files are, whatever a folder is called, moved to, or a database says."""
+"""Tests of where stores and their files are: unusual names, moved projects, and hostile addresses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fnnexp.errors import FnnexpError
 from fnnexp.results import frames
 from fnnexp.tracking import artifacts
 from fnnexp.tracking.experiment import About
-from fnnexp.tracking.store import given, mlflow_command, option, store_file
+from fnnexp.tracking.store import address_or_default, mlflow_command, option, store_file
 from fnnexp.tracking.writer import Tracker
 
 SMALL = ["-m", "data=digits", "epochs=1", "arch.hidden=[4]", "batching=full", "execution.n_jobs=1"]
@@ -39,7 +39,7 @@ def files_in(folder):
 
 
 def places(folder):
-    """Return the path of everything below a folder but SQLite's own."""
+    """Return all paths below a folder except SQLite's files."""
     return {path for path in folder.rglob("*") if not path.name.startswith("mlflow.db")}
 
 
@@ -48,7 +48,7 @@ def execute(folder, statement, *values):
         return database.execute(statement, values).fetchall()
 
 
-# --- what names a store ---
+# --- addresses of stores ---
 
 
 @pytest.mark.parametrize(
@@ -66,9 +66,7 @@ def execute(folder, statement, *values):
         "sqlite+pysqlite:///x.db",
     ],
 )
-def test_a_store_that_would_be_gone_at_the_end_is_refused_before_anything_trains(
-    uri, own_folder, invoke, started, monkeypatch
-):
+def test_a_store_in_memory_is_refused_before_training(uri, own_folder, invoke, started, monkeypatch):
     named = f"tracking.uri={quoted(uri)}"
     for words in ([*SMALL, named], [*SMALL, named, "dry_run=true"], ["report", "x", "--uri", uri], ["ui"]):
         if words == ["ui"]:
@@ -81,9 +79,9 @@ def test_a_store_that_would_be_gone_at_the_end_is_refused_before_anything_trains
     assert list(own_folder.iterdir()) == []
 
 
-def test_an_empty_variable_names_no_store(own_folder, invoke, monkeypatch, request):
+def test_an_empty_variable_selects_the_default_store(own_folder, invoke, monkeypatch, request):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    (own_folder / "mlruns").mkdir()  # a folder of files is no store
+    (own_folder / "mlruns").mkdir()  # an empty folder is not a store
     for words in (["ui"], ["report", "digits"]):
         ran = invoke(*words)
         assert ran.status == 2
@@ -96,7 +94,7 @@ def test_an_empty_variable_names_no_store(own_folder, invoke, monkeypatch, reque
     assert started[0][-1] == f"sqlite:///{own_folder / 'mlflow.db'}"
 
 
-def test_a_home_folder_is_that_of_the_user(own_folder, invoke, monkeypatch, empty_store):
+def test_a_tilde_is_the_users_home_folder(own_folder, invoke, monkeypatch, empty_store):
     (own_folder / "here").mkdir()
     monkeypatch.setenv("HOME", str(own_folder / "home"))
     monkeypatch.setenv("USERPROFILE", str(own_folder / "home"))
@@ -125,7 +123,7 @@ def test_a_home_folder_is_that_of_the_user(own_folder, invoke, monkeypatch, empt
         (None, ["ui", "--uri", f"sqlite:///{NOBODY}/mlflow.db"]),
     ],
 )
-def test_a_home_folder_that_is_not_known_is_one_line(
+def test_an_unknown_home_folder_is_refused_in_one_line(
     variable, words, own_folder, invoke, monkeypatch, started
 ):
     if variable:
@@ -139,8 +137,8 @@ def test_a_home_folder_that_is_not_known_is_one_line(
     assert list(own_folder.iterdir()) == []
 
 
-@pytest.mark.skipif(os.name == "nt", reason="users as POSIX has them")
-def test_a_user_without_a_home_trains_with_a_cache_of_his_own(own_folder, invoke, monkeypatch, capsys):
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX users")
+def test_a_user_without_a_home_folder_gets_a_private_cache(own_folder, invoke, monkeypatch, capsys):
     def unknown(_):
         raise KeyError("getpwuid(): uid not found")
 
@@ -160,7 +158,7 @@ def test_a_user_without_a_home_trains_with_a_cache_of_his_own(own_folder, invoke
 
 
 @pytest.mark.parametrize("name", ["what?", "a%20b"])
-def test_a_folder_whose_name_mlflow_would_read_as_another_is_refused(name, own_folder, invoke, started):
+def test_a_folder_name_that_mlflow_would_misread_is_refused(name, own_folder, invoke, started):
     folder = own_folder / name
     folder.mkdir()
     for words in (SMALL, ["report", "digits"], ["ui"]):
@@ -173,10 +171,10 @@ def test_a_folder_whose_name_mlflow_would_read_as_another_is_refused(name, own_f
     assert away.exists()
 
 
-def test_an_address_that_is_a_bare_word_is_no_store_of_mlflow_2(own_folder, invoke):
+def test_a_bare_word_is_not_taken_for_a_store_of_mlflow_2(own_folder, invoke):
     ran = invoke("report", "x", "--uri", "results")
     assert ran.status == 2
-    assert "results is no address of a store" in ran.err
+    assert "results is not a store" in ran.err
     assert "migrate" not in ran.err
 
 
@@ -195,7 +193,7 @@ def project(empty_store, tmp_path_factory, invoke):
 
 @pytest.fixture
 def moved(project, own_folder):
-    """Return the project's folder after it was copied, and the copy moved."""
+    """Return the folder of a copy of the project that was then copied again under another name."""
     shutil.copytree(project, own_folder / "one")
     for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
         change = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
@@ -205,62 +203,62 @@ def moved(project, own_folder):
 
 
 def downloaded(folder):
-    """Return what MLflow's own client gives of every run: its file names, and its weights."""
+    """Return the file names and the weights of every run, read by MLflow's own client."""
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
-    found = {}
+    now = {}
     for run in client.search_runs([client.get_experiment_by_name("digits").experiment_id]):
         names = {file.path for file in client.list_artifacts(run.info.run_id)}
         content = None
         if "weights.npz" in names:
             content = Path(client.download_artifacts(run.info.run_id, "weights.npz")).read_bytes()
-        found[run.info.run_id] = names, content
-    return found
+        now[run.info.run_id] = names, content
+    return now
 
 
 @pytest.mark.parametrize("gone", [False, True], ids=["copied", "moved"])
 @pytest.mark.parametrize("how", ["from within", "by its address"])
-def test_what_a_moved_project_trains_is_in_it_and_nothing_is_written_where_it_was(moved, gone, how, invoke):
-    one = moved.with_name("one")
+def test_a_moved_project_writes_only_to_its_new_folder(moved, gone, how, invoke):
+    former = moved.with_name("one")
     if gone:
-        shutil.rmtree(one)
-    before = files_in(one)
+        shutil.rmtree(former)
+    before = files_in(former)
     known = downloaded(moved) if not gone else {}
     uri, cwd = f"sqlite:///{moved / 'mlflow.db'}", moved if how == "from within" else moved.parent
     named = ([], []) if how == "from within" else ([f"tracking.uri={uri}"], ["--uri", uri])
     ran = invoke(*SMALL, "init=he,max,xavier", *named[0], cwd=cwd)
     assert ran.status == 0, ran.err
     assert "2 were done before" in ran.out
-    assert f"was moved or copied: its files were at {one}" in ran.out + ran.err
+    assert f"was moved or copied: its files were at {former}" in ran.out + ran.err
     reported = invoke("report", "digits", *named[1], cwd=cwd)
     assert reported.status == 0, reported.err
-    assert "was moved" not in reported.out + reported.err  # it is told once
-    assert files_in(one) == before
-    assert one.exists() is not gone
+    assert "was moved" not in reported.out + reported.err  # the note is printed once
+    assert files_in(former) == before
+    assert former.exists() is not gone
     weights = {Path(name).parts[2]: data for name, data in files_in(moved).items() if "weights.npz" in name}
     assert len(weights) == 3
-    found = downloaded(moved)
-    assert {run: content for run, (_, content) in found.items() if content} == weights
-    assert {run: content for run, content in found.items() if run in known} == {
-        run: (names, content) if content else found[run] for run, (names, content) in known.items()
+    now = downloaded(moved)
+    assert {run: content for run, (_, content) in now.items() if content} == weights
+    assert {run: content for run, content in now.items() if run in known} == {
+        run: (names, content) if content else now[run] for run, (names, content) in known.items()
     }
-    (page,) = [run for run, (names, content) in found.items() if not content]
+    (page,) = [run for run, (names, content) in now.items() if not content]
     (html,) = moved.rglob(f"{page}/artifacts/report.html")
     assert "confusion" in html.read_text("utf-8")  # the best trial's weights were found
-    assert str(one) not in html.read_text("utf-8")
+    assert str(former) not in html.read_text("utf-8")
 
 
-def test_a_report_of_a_moved_project_reads_and_writes_what_came_with_it(moved, invoke, started):
-    one = moved.with_name("one")
-    shutil.rmtree(one)
+def test_a_report_of_a_moved_project_uses_the_moved_files(moved, invoke, started):
+    former = moved.with_name("one")
+    shutil.rmtree(former)
     (run_id,) = frames.runs("digits", tracking_uri=f"sqlite:///{moved / 'mlflow.db'}")["run_id"][:1]
     (file,) = moved.rglob(f"{run_id}/artifacts/weights.npz")
     uri = f"sqlite:///{moved / 'mlflow.db'}"
     assert artifacts.read(run_id, "weights.npz", uri, most=10**6) == file.read_bytes()
     assert invoke("report", "digits", cwd=moved).status == 0
-    assert not one.exists()
+    assert not former.exists()
 
 
-def test_the_ui_of_a_moved_project_shows_the_files_that_came_with_it(moved, invoke, started):
+def test_the_ui_of_a_moved_project_shows_the_moved_files(moved, invoke, started):
     before = {run: names for run, (names, _) in downloaded(moved).items()}
     shutil.rmtree(moved.with_name("one"))
     assert not any(names for names, _ in downloaded(moved).values())
@@ -269,19 +267,19 @@ def test_the_ui_of_a_moved_project_shows_the_files_that_came_with_it(moved, invo
     assert {run: names for run, (names, _) in downloaded(moved).items()} == before
 
 
-def test_files_that_were_left_behind_keep_their_address_and_new_ones_are_beside_the_store(moved, invoke):
+def test_files_left_behind_keep_their_address(moved, invoke):
     shutil.rmtree(moved / "mlruns")
-    one = moved.with_name("one")
-    before, known = files_in(one), downloaded(moved)
+    former = moved.with_name("one")
+    before, known = files_in(former), downloaded(moved)
     assert invoke(*SMALL, "init=he,max,xavier", cwd=moved).status == 0
-    assert files_in(one) == before
+    assert files_in(former) == before
     (new,) = moved.rglob("weights.npz")
-    found = downloaded(moved)
-    assert {run: found[run] for run in known} == known
-    assert found[new.parts[-3]][1] == new.read_bytes()
+    now = downloaded(moved)
+    assert {run: now[run] for run in known} == known
+    assert now[new.parts[-3]][1] == new.read_bytes()
 
 
-def test_what_is_not_fnnexps_stays_as_it_is(moved, invoke):
+def test_other_programs_experiments_are_unchanged(moved, invoke):
     client = MlflowClient(f"sqlite:///{moved / 'mlflow.db'}")
     other = client.create_experiment("other", "file:///srv/mlruns/other")
     run = client.create_run(other).info
@@ -293,7 +291,7 @@ def test_what_is_not_fnnexps_stays_as_it_is(moved, invoke):
     ]
 
 
-def test_an_experiment_that_was_moved_before_its_first_run_has_its_files_beside_the_store(store, own_folder):
+def test_an_experiment_moved_before_its_first_run_gets_a_new_address(store, own_folder):
     about = About("grid", [{"data": "digits"}], validated=False, command="fnnexp")
     Tracker("grid", store, about).open()
     execute(own_folder, "UPDATE experiments SET artifact_location = 'file:///x/mlruns/grid-1'")
@@ -302,7 +300,7 @@ def test_an_experiment_that_was_moved_before_its_first_run_has_its_files_beside_
     assert address == ((own_folder / "mlruns" / "grid-1").as_uri(),)
 
 
-# --- what a database may say of this machine's disk ---
+# --- addresses on this machine's disk ---
 
 
 @pytest.mark.parametrize(
@@ -320,14 +318,14 @@ def test_an_experiment_that_was_moved_before_its_first_run_has_its_files_beside_
     ],
 )
 @pytest.mark.skipif(os.name == "nt", reason="POSIX paths")
-def test_an_address_of_files_means_a_folder_beside_the_store(address, path):
-    found = artifacts.local(address, "sqlite:////here/mlflow.db")
-    assert found == (path and Path(path))
+def test_artifact_addresses_resolve_beside_the_store(address, path):
+    folder = artifacts.local(address, "sqlite:////here/mlflow.db")
+    assert folder == (path and Path(path))
 
 
 @pytest.fixture
 def outside(own_folder):
-    """Return a folder beside that of the store, with a file that a report would overwrite."""
+    """Return a folder beside the store's folder, with a file that a report would overwrite."""
     folder = own_folder / "outside"
     folder.mkdir()
     (folder / "report.html").write_text("mine")
@@ -349,15 +347,15 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("address", HOSTILE.values(), ids=HOSTILE)
-def test_a_store_does_not_choose_where_a_report_is_written(address, project, own_folder, outside, invoke):
+def test_a_report_is_never_written_outside_the_stores_folder(address, project, own_folder, outside, invoke):
     folder = own_folder / "store"
     shutil.copytree(project, folder)
     (folder / "link").symlink_to(outside)
     (run,) = execute(folder, "SELECT run_uuid FROM runs WHERE name = 'report'")
-    told = address.format(
+    recorded = address.format(
         outside=outside.as_uri(), outside_path=outside.as_posix(), store=folder.as_uri(), run=run[0]
     )
-    execute(folder, "UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", told, run[0])
+    execute(folder, "UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", recorded, run[0])
     before = places(folder), files_in(outside)
     ran = invoke("report", "digits", "--uri", f"sqlite:///{folder}/mlflow.db")
     assert ran.status == 0, ran.err
@@ -366,7 +364,7 @@ def test_a_store_does_not_choose_where_a_report_is_written(address, project, own
     assert (places(folder), files_in(outside)) == before
 
 
-def test_a_store_does_not_choose_where_weights_are_written_or_read(project, own_folder, outside, invoke):
+def test_weights_are_never_written_or_read_outside_the_stores_folder(project, own_folder, outside, invoke):
     folder = own_folder / "store"
     shutil.copytree(project, folder)
     uri = f"sqlite:///{folder / 'mlflow.db'}"
@@ -375,18 +373,20 @@ def test_a_store_does_not_choose_where_weights_are_written_or_read(project, own_
     ran = invoke(*SMALL, "init=he,max,xavier", cwd=folder)
     assert ran.status == 2
     assert f"has this experiment's files in {outside}" in ran.err
-    assert f"write tracking.experiment=NAME for an experiment that has them in {folder / 'mlruns'}" in ran.err
+    assert (
+        f"write tracking.experiment=NAME for an experiment whose files are in {folder / 'mlruns'}" in ran.err
+    )
     assert execute(folder, "SELECT count(*) FROM runs") == count
     assert invoke(*SMALL, "init=xavier", "tracking.experiment=mine", cwd=folder).status == 0
     (run_id,) = frames.runs("digits", tracking_uri=uri)["run_id"][:1]
     (outside / "weights.npz").write_bytes(b"secret")
     execute(folder, "UPDATE runs SET artifact_uri = ?", outside.as_uri())
-    with pytest.raises(FnnexpError, match="a store does not choose"):
+    with pytest.raises(FnnexpError, match="reads and writes only inside"):
         artifacts.read(run_id, "weights.npz", uri, most=100)
     assert files_in(outside) == {**before, "weights.npz": b"secret"}
 
 
-def test_a_link_among_the_files_of_a_run_is_not_written_through(outside, own_folder):
+def test_links_among_a_runs_files_are_not_followed(outside, own_folder):
     uri, run = f"sqlite:///{own_folder}/mlflow.db", "a" * 32
     address = (own_folder / "mlruns" / "1" / run / "artifacts").as_uri()
     files = artifacts.repository(run, address, uri)
@@ -401,23 +401,19 @@ def test_a_link_among_the_files_of_a_run_is_not_written_through(outside, own_fol
     assert (folder / "config.yaml").read_text() == "seed: 1\n"
 
 
-def test_a_server_that_names_a_folder_of_this_machine_is_followed_into_the_working_directory_alone(
-    own_folder, outside
-):
+def test_a_server_may_name_local_folders_only_in_the_working_directory(own_folder, outside):
     here = own_folder / "here"
     here.mkdir()
     with contextlib.chdir(here):
         for uri in ("http://127.0.0.1:5000", "postgresql://ann:secret@db/runs"):
             assert artifacts.local(f"{here}/mlruns/1", uri) == here / "mlruns" / "1"
-            with pytest.raises(FnnexpError, match="let the server keep them") as told:
+            with pytest.raises(FnnexpError, match="let the server keep them") as raised:
                 artifacts.local(outside.as_uri(), uri)
-            assert "secret" not in str(told.value)
-            assert str(here / "mlruns") in str(told.value)
+            assert "secret" not in str(raised.value)
+            assert str(here / "mlruns") in str(raised.value)
 
 
-def test_mlruns_may_be_a_link_to_another_disk_and_a_line_says_where_it_leads(
-    store, own_folder, invoke, tmp_path_factory
-):
+def test_mlruns_may_be_a_link_and_its_target_is_printed(store, own_folder, invoke, tmp_path_factory):
     disk = tmp_path_factory.mktemp("disk")
     (own_folder / "mlruns").symlink_to(disk)
     ran = invoke(*SMALL, "init=he")
@@ -426,16 +422,16 @@ def test_mlruns_may_be_a_link_to_another_disk_and_a_line_says_where_it_leads(
     assert list(disk.rglob("weights.npz"))
 
 
-def test_files_that_somebody_keeps_elsewhere_are_said_to_go_there(store, own_folder):
+def test_a_note_names_a_remote_artifact_location(store, own_folder):
     client = MlflowClient(store)
     client.create_experiment("away", "s3://bucket/key")
-    tracker, said = Tracker("away", store), []
-    tracker.say = said.append
+    tracker, messages = Tracker("away", store), []
+    tracker.say = messages.append
     tracker.open()
-    assert said == ["the files of 'away' go to s3://bucket/key, not beside its store"]
+    assert messages == ["the files of 'away' go to s3://bucket/key, not beside its store"]
 
 
-def test_a_command_names_its_store_unless_it_is_found_without(own_folder, monkeypatch):
+def test_a_command_names_its_store_only_if_necessary(own_folder, monkeypatch):
     elsewhere = f"sqlite:///{own_folder / 'a b' / 'mlflow.db'}"
     assert option(None) == option("sqlite:///mlflow.db") == ""
     assert option(f"sqlite:///{own_folder}/mlflow.db") == ""
@@ -456,18 +452,18 @@ def test_a_password_is_not_printed_and_the_shell_asks_for_it(uri, own_folder):
     command = f"printf %s{option(uri)}"
     assert "secret" not in command
     variables = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
-    told = subprocess.run(
+    with_variable = subprocess.run(
         command, shell=True, env={**variables, "MLFLOW_TRACKING_URI": uri}, capture_output=True, text=True
     )
-    assert told.stdout == f"--uri{uri}"
-    untold = subprocess.run(command, shell=True, env=variables, capture_output=True, text=True)
-    assert untold.returncode != 0
-    assert untold.stdout == ""
-    assert "MLFLOW_TRACKING_URI: set it to the address of http://h" in untold.stderr
+    assert with_variable.stdout == f"--uri{uri}"
+    without_variable = subprocess.run(command, shell=True, env=variables, capture_output=True, text=True)
+    assert without_variable.returncode != 0
+    assert without_variable.stdout == ""
+    assert "MLFLOW_TRACKING_URI: set it to the address of http://h" in without_variable.stderr
     assert list(own_folder.iterdir()) == []
 
 
-def test_the_command_that_is_recorded_holds_no_password(store, monkeypatch, own_folder, invoke):
+def test_the_recorded_command_contains_no_password(store, monkeypatch, own_folder, invoke):
     recorded = []
     monkeypatch.setattr(Tracker, "check", lambda tracker: recorded.append(tracker.about.command) or exit(3))
     ran = invoke(*SMALL, "tracking.uri='http://ann:secret@127.0.0.1:1'")
@@ -475,7 +471,7 @@ def test_the_command_that_is_recorded_holds_no_password(store, monkeypatch, own_
     assert recorded == [shlex.join(["fnnexp", *SMALL, "tracking.uri='http://127.0.0.1:1'"])]
 
 
-def test_home_folders_are_found_in_one_place():
+def test_only_one_module_resolves_home_folders():
     sources = (Path(fnnexp.__file__).parent).rglob("*.py")
     users = {
         path.stem for path in sources if re.search(r"expanduser|Path\.home|\bHOME\"", path.read_text("utf-8"))
@@ -483,10 +479,13 @@ def test_home_folders_are_found_in_one_place():
     assert users == {"sources"}
 
 
-def test_a_store_is_looked_for_by_one_rule(monkeypatch, own_folder):
-    assert given(None) == given("") == "sqlite:///mlflow.db"
+def test_the_stores_address_is_resolved_in_order(monkeypatch, own_folder):
+    assert address_or_default(None) == address_or_default("") == "sqlite:///mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://h:1")
-    assert (given(None), given("sqlite:///x.db")) == ("http://h:1", "sqlite:///x.db")
+    assert (address_or_default(None), address_or_default("sqlite:///x.db")) == (
+        "http://h:1",
+        "sqlite:///x.db",
+    )
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    assert given(None) == "sqlite:///mlflow.db"
+    assert address_or_default(None) == "sqlite:///mlflow.db"
     assert store_file("sqlite:///x.db") == own_folder / "x.db"

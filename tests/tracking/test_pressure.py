@@ -1,4 +1,4 @@
-"""SQLite under pressure: a store of 10,000 runs that others read and write while a sweep logs to it."""
+"""A test of SQLite under load: other programs read and write 10,000 runs while a sweep logs to the store."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ while True:
 
 @pytest.fixture
 def crowded(invoke, store, tmp_path):
-    """Return the folder of a store with 10,000 runs and one, and what reads and writes in it."""
+    """Return the folder of a store with 10,001 runs that two other programs read and write."""
     assert invoke("data=digits", "epochs=1", "seed=99").status == 0
     copy_run(tmp_path, MANY)
     others = [
@@ -51,14 +51,14 @@ def crowded(invoke, store, tmp_path):
         for other in others:
             assert other.stdout.readline() == "ready\n"
         yield tmp_path
-        assert [other.poll() for other in others] == [None, None], "who reads or writes beside it was refused"
+        assert [other.poll() for other in others] == [None, None], "another program was refused"
     finally:
         for other in others:
             other.kill()
             other.communicate()
 
 
-def test_a_sweep_logs_to_a_crowded_store_while_others_read_and_write(crowded, invoke):
+def test_a_sweep_logs_to_a_crowded_store_while_other_programs_read_and_write(crowded, invoke):
     grid = ["data=digits", "epochs=3", "init=he,xavier", "seed=range(15)"]
     ran = invoke("-m", *grid, "execution.n_jobs=2", "execution.segment_seconds=0.2")
     assert ran.status == 0, ran.err

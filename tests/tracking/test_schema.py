@@ -1,6 +1,6 @@
-"""A store's tables are never changed in place: a kill or a full disk leaves the old store, or the new.
+"""Tests that stores are never upgraded in place: a kill or a full disk leaves the old or the new store.
 
-The truth beside ours: old stores are made by MLflow's own steps, and everything is read again by SQLite.
+The independent truth: MLflow's own migrations make the old stores, and SQLite reads the results.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ KILLS = max(int(os.environ.get("FNNEXP_KILLS", "30")) // 10, 3)
 NOW = _get_latest_schema_revision()
 ONE = ["data=digits", "epochs=1", "arch.hidden=[4]", "execution.n_jobs=1"]
 
-unix = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL and no limits of this kind")
+unix = pytest.mark.skipif(os.name == "nt", reason="Windows has neither SIGKILL nor such limits")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def trained(empty_store, tmp_path_factory, invoke):
 
 @pytest.fixture(scope="module")
 def before(trained, tmp_path_factory):
-    """Return an old store with that run; each test takes a copy."""
+    """Return an old store with that run, for the tests to copy."""
     file = tmp_path_factory.mktemp("old") / "mlflow.db"
     make_old_store(file, trained)
     return file
@@ -58,7 +58,7 @@ def old(before, own_folder):
 
 
 def break_half_way(file, filled=True):
-    """Leave what a kill within MLflow's next step leaves: it made a table, and did not say so."""
+    """Make the store of a killed migration: its next step has created a table without recording it."""
     with closing(sqlite3.connect(file)) as database:
         database.execute("CREATE TABLE logged_models (model_id VARCHAR(50) NOT NULL)")
         database.executemany("INSERT INTO logged_models VALUES (?)", [("a model",)] * filled)
@@ -66,48 +66,48 @@ def break_half_way(file, filled=True):
 
 
 def names_in(folder):
-    """Return the files that belong to a store, or were left of its making, without SQLite's own beside it."""
-    found = sorted(path.name for path in folder.iterdir() if "mlflow.db" in path.name)
-    return [name for name in found if not name.endswith(schema.SIDES)]
+    """Return a store's files and leftovers of its creation, without SQLite's side files."""
+    names = sorted(path.name for path in folder.iterdir() if "mlflow.db" in path.name)
+    return [name for name in names if not name.endswith(schema.SIDES)]
 
 
 def answers(file):
-    """Whether a store is whole: at the newest revision, and MLflow itself answers."""
+    """Assert that a store is complete and at the newest revision; return its experiments."""
     assert revision_of(file) == NOW
     with closing(sqlite3.connect(file)) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     return MlflowClient(f"sqlite:///{file}").search_experiments()
 
 
-# --- what there is ---
+# --- new stores ---
 
 
-def test_the_revisions_are_those_that_mlflow_itself_finds():
+def test_revisions_agree_with_mlflow():
     known, last = schema.migrations()
     assert last == {NOW}, (
-        f"MLflow {mlflow.__version__}: its migrations are not where they were; fnnexp.tracking.schema reads "
-        "them there; MLflow changes stores in place until it is adapted"
+        f"MLflow {mlflow.__version__}: its migrations have moved; fnnexp.tracking.schema reads them; MLflow "
+        "changes stores in place until it is adapted"
     )
     assert {OLD, NOW} <= known
 
 
-def test_a_new_store_is_mlflows_and_nothing_is_left_beside_it(own_folder):
-    said = []
-    schema.ready(own_folder / "mlflow.db", said.append)
+def test_a_new_store_leaves_no_other_file_beside_it(own_folder):
+    messages = []
+    schema.ready(own_folder / "mlflow.db", messages.append)
     assert names_in(own_folder) == ["mlflow.db"]
-    assert [one.name for one in answers(own_folder / "mlflow.db")] == ["Default"]
-    assert said == []
+    assert [experiment.name for experiment in answers(own_folder / "mlflow.db")] == ["Default"]
+    assert messages == []
 
 
-def test_a_store_that_is_up_to_date_is_left_as_it_is(store, own_folder, monkeypatch):
-    monkeypatch.setattr(schema, "_alone", None)
+def test_an_up_to_date_store_is_unchanged(store, own_folder, monkeypatch):
+    monkeypatch.setattr(schema, "_locked", None)
     content = (own_folder / "mlflow.db").read_bytes()
     schema.ready(own_folder / "mlflow.db", None)
     assert schema.readable(own_folder / "mlflow.db", None) == own_folder / "mlflow.db"
     assert (own_folder / "mlflow.db").read_bytes() == content
 
 
-def test_where_another_process_was_faster_its_store_stays(own_folder, empty_store, monkeypatch):
+def test_a_store_created_meanwhile_by_another_process_is_kept(own_folder, empty_store, monkeypatch):
     make = schema._make
     file = own_folder / "mlflow.db"
 
@@ -118,10 +118,10 @@ def test_where_another_process_was_faster_its_store_stays(own_folder, empty_stor
 
     monkeypatch.setattr(schema, "_make", slowly)
     schema.ready(file, None)
-    assert "theirs" in [one.name for one in answers(file)]
+    assert "theirs" in [experiment.name for experiment in answers(file)]
 
 
-def test_what_sqlite_left_of_a_store_that_was_removed_is_not_taken_for_the_new_ones(own_folder):
+def test_sqlite_files_of_a_removed_store_are_not_applied_to_a_new_store(own_folder):
     (own_folder / "mlflow.db-wal").write_bytes(b"old")
     (own_folder / "mlflow.db-journal").write_bytes(b"old")
     schema.ready(own_folder / "mlflow.db", None)
@@ -147,7 +147,7 @@ def no_links(*_):
 
 
 @pytest.mark.parametrize(("mode", "links"), [("delete", True), ("wal", False)])
-def test_a_sweep_upgrades_a_copy_says_so_first_and_keeps_the_old_file(
+def test_a_sweep_announces_an_upgrade_and_keeps_the_old_file(
     mode, links, old, trained, invoke, own_folder, monkeypatch
 ):
     if not links:
@@ -160,8 +160,8 @@ def test_a_sweep_upgrades_a_copy_says_so_first_and_keeps_the_old_file(
     ran = invoke(*ONE)
     assert ran.status == 0, ran.err
     kept = own_folder / f"mlflow.db.before-{NOW}"
-    said = ran.err.index("upgrades a copy")
-    assert said < ran.err.index(str(kept))
+    announced = ran.err.index("upgrades a copy")
+    assert announced < ran.err.index(str(kept))
     assert "0 trials finished, 1 was done before" in ran.out
     assert names_in(own_folder) == ["mlflow.db", kept.name]
     answers(old)
@@ -169,12 +169,12 @@ def test_a_sweep_upgrades_a_copy_says_so_first_and_keeps_the_old_file(
     assert (revision_of(kept), rows_of_runs(kept)) == (OLD, runs)
 
 
-def test_commands_that_read_look_at_a_copy_and_say_so(old, invoke, own_folder):
+def test_reading_commands_read_an_upgraded_copy_and_print_a_note(old, invoke, own_folder):
     content = old.read_bytes()
     ran = invoke("report", "digits")
     assert ran.status == 0, ran.err
     assert "1 trial of 1 configuration: 1 finished" in ran.out
-    assert ran.err.count("a copy is upgraded and read") == 1
+    assert ran.err.count("an upgraded copy is read") == 1
     assert "The report is not in MLflow" in ran.out
     assert "1 trials, 1 done, 0 to run" in invoke(*ONE, "dry_run=true").out
     assert len(fnnexp.runs("digits")) == 1
@@ -183,7 +183,7 @@ def test_commands_that_read_look_at_a_copy_and_say_so(old, invoke, own_folder):
     assert names_in(own_folder) == ["mlflow.db"]
 
 
-def test_a_copy_is_made_again_when_the_store_has_changed(old):
+def test_the_copy_is_renewed_if_the_store_changes(old):
     assert len(fnnexp.runs("digits")) == 1
     with closing(sqlite3.connect(old)) as database:
         database.execute("UPDATE runs SET lifecycle_stage = 'deleted'")
@@ -191,7 +191,7 @@ def test_a_copy_is_made_again_when_the_store_has_changed(old):
     assert len(fnnexp.runs("digits")) == 0
 
 
-def test_the_ui_upgrades_an_old_store_before_mlflows_server_can(old, invoke, started):
+def test_the_ui_upgrades_an_old_store_before_the_server_starts(old, invoke, started):
     runs = rows_of_runs(old)
     ran = invoke("ui", "--port", str(free_port()))
     assert "upgrades a copy" in ran.err
@@ -216,11 +216,11 @@ sys.stdin.read()
         "BEGIN IMMEDIATE",
         pytest.param(
             "SELECT 1",
-            marks=pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who is idle"),
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists idle processes"),
         ),
     ],
 )
-def test_an_old_store_that_another_program_has_open_is_left_alone(how, old, invoke, own_folder):
+def test_an_old_store_open_in_another_program_is_not_upgraded(how, old, invoke, own_folder):
     command = [sys.executable, "-c", IDLE, how]
     with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as other:
         assert other.stdout.readline() == "ready\n"
@@ -251,10 +251,8 @@ _upgrade_db(engine)
 
 
 @pytest.mark.parametrize("statements", [2, *(pytest.param(n, marks=pytest.mark.long) for n in (4, 5))])
-def test_an_upgrade_that_mlflow_was_stopped_in_goes_on_and_every_run_is_there(
-    statements, old, trained, invoke
-):
-    """MLflow itself is stopped in its first step, in place, as it was before there was a copy."""
+def test_a_stopped_upgrade_is_completed_without_losing_runs(statements, old, trained, invoke):
+    """MLflow is stopped in the first step of its own upgrade in place."""
     assert subprocess.run([sys.executable, "-c", STOPPED, str(statements)], check=False).returncode == 9
     assert revision_of(old) == OLD
     with closing(sqlite3.connect(old)) as database:
@@ -266,7 +264,7 @@ def test_an_upgrade_that_mlflow_was_stopped_in_goes_on_and_every_run_is_there(
     assert rows_of_runs(old) == rows_of_runs(trained)
 
 
-def test_a_kill_just_before_the_new_store_takes_its_place_leaves_nothing_behind(old, own_folder):
+def test_files_left_by_a_killed_upgrade_are_removed(old, own_folder):
     (own_folder / f"mlflow.db.before-{NOW}").hardlink_to(old)
     for name in ("killed", "alive"):
         folder = own_folder / f".mlflow.db.{name}"
@@ -283,7 +281,7 @@ def test_a_kill_just_before_the_new_store_takes_its_place_leaves_nothing_behind(
 # --- stores that can't be upgraded ---
 
 
-def test_a_half_way_store_with_runs_is_left_as_it_is_and_named(old, invoke, own_folder):
+def test_a_half_upgraded_store_with_runs_is_refused_unchanged(old, invoke, own_folder):
     break_half_way(old)
     content = old.read_bytes()
     for words in (ONE, ["report", "digits"], ["ui"]):
@@ -297,7 +295,7 @@ def test_a_half_way_store_with_runs_is_left_as_it_is_and_named(old, invoke, own_
     assert invoke(*ONE).status == 0
 
 
-def test_a_half_made_store_without_a_run_is_put_aside_and_a_new_one_made(own_folder, invoke):
+def test_a_half_made_store_without_runs_is_replaced(own_folder, invoke):
     file = own_folder / "mlflow.db"
     make_old_store(file)
     break_half_way(file)
@@ -309,7 +307,7 @@ def test_a_half_made_store_without_a_run_is_put_aside_and_a_new_one_made(own_fol
 
 
 @pytest.mark.parametrize("words", [ONE, ["report", "digits"], ["ui"], [*ONE, "dry_run=true"]])
-def test_a_store_of_a_newer_mlflow_is_named_with_what_to_write(words, store, invoke, own_folder, started):
+def test_a_store_of_a_newer_mlflow_is_refused_with_advice(words, store, invoke, own_folder, started):
     with closing(sqlite3.connect(own_folder / "mlflow.db")) as database:
         database.execute("UPDATE alembic_version SET version_num = 'feedbeef0000'")
         database.commit()
@@ -321,7 +319,7 @@ def test_a_store_of_a_newer_mlflow_is_named_with_what_to_write(words, store, inv
     assert started == []
 
 
-def test_a_database_of_something_else_is_not_touched(own_folder, invoke):
+def test_the_database_of_another_program_is_refused_unchanged(own_folder, invoke):
     file = own_folder / "mlflow.db"
     with closing(sqlite3.connect(file)) as database:
         database.execute("CREATE TABLE accounts (id INTEGER)")
@@ -329,11 +327,11 @@ def test_a_database_of_something_else_is_not_touched(own_folder, invoke):
     for words in (ONE, ["report", "digits"]):
         ran = invoke(*words)
         assert ran.status == 2
-        assert "a database of something else: it has the tables accounts" in ran.err
+        assert "the database of another program: it has the tables accounts" in ran.err
     assert file.read_bytes() == content
 
 
-def test_without_its_migrations_mlflow_opens_a_store_by_itself(monkeypatch, store, own_folder, invoke):
+def test_without_known_migrations_mlflow_opens_the_store(monkeypatch, store, own_folder, invoke):
     monkeypatch.setattr(schema, "migrations", lambda: (frozenset(), frozenset()))
     assert invoke(*ONE).status == 0
 
@@ -360,8 +358,8 @@ def duration_of(command):
 @unix
 @pytest.mark.long
 @pytest.mark.parametrize("start", ["nothing", "old"])
-def test_a_kill_at_any_moment_leaves_the_old_store_or_the_new(start, before, own_folder):
-    """From the start of the process on, in a new folder each time."""
+def test_a_kill_at_any_moment_leaves_the_old_or_the_new_store(start, before, own_folder):
+    """Kill the process at a random moment, every time in a new folder."""
     command = [sys.executable, "-c", OPEN]
     chance = random.Random(int(os.environ.get("FNNEXP_CHAOS_SEED", "0")))
     runs, whole, left = rows_of_runs(before), None, set()
@@ -393,10 +391,10 @@ def test_a_kill_at_any_moment_leaves_the_old_store_or_the_new(start, before, own
 @pytest.mark.parametrize("start", ["nothing", "old"])
 @pytest.mark.parametrize("kilobytes", [0, 40, 300, 900])
 def test_a_full_disk_leaves_the_old_store_or_none(kilobytes, start, before, own_folder, invoke):
-    """No file may grow beyond that: SQLite meets it as it meets a full disk.
+    """A limit on the size of files acts on SQLite like a full disk.
 
-    An old store has 220 kilobytes, a new one 950: there is room for no file, for no copy of the old store,
-    for some of the new tables, for all but the last.
+    An old store has 220 kilobytes, a new store 950. The limits leave room for no file, for no copy of the old
+    store, for some of the new tables, and for all tables but the last.
     """
     file = own_folder / "mlflow.db"
     if start == "old":

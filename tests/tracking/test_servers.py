@@ -1,4 +1,4 @@
-"""A real MLflow server over a real PostgreSQL: the numbers of SQLite, and nothing lost while it is away."""
+"""Tests with a real MLflow server on PostgreSQL: the same numbers as SQLite, and no loss while it is away."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def server(postgres, tmp_path_factory):
 
 
 def until(happened, seconds=60):
-    """Wait until something has happened; fail when it does not."""
+    """Wait until a condition holds; fail if it does not."""
     end = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < end, "it did not happen in time"
@@ -63,7 +63,7 @@ def until(happened, seconds=60):
 
 
 def swept(trials, uri, experiment, *, file=None, **changed):
-    """Run trials as one sweep in this process; return what became of them and what was said."""
+    """Run trials as one sweep in this process, and return the outcome and the printed text."""
     console = Console(file=file or io.StringIO(), width=250)
     chosen = Execution(**{"n_jobs": 1, "backend": "threading"} | changed)
     return run(trials, Tracker(experiment, uri), chosen, console), console.file.getvalue()
@@ -83,14 +83,14 @@ def test_a_sweep_over_http_into_postgresql_is_bitwise_that_in_sqlite(
 
     where = {"tracking_uri": server.uri}
     by = ["trial", "metric", "epoch"]
-    ours, theirs = fnnexp.curves("grid", **where), fnnexp.curves("grid", tracking_uri=store)
-    assert ours[[*by, "value"]].sort_values(by).astype(str).to_numpy().tolist() == (
-        theirs[[*by, "value"]].sort_values(by).astype(str).to_numpy().tolist()
+    from_server, from_file = fnnexp.curves("grid", **where), fnnexp.curves("grid", tracking_uri=store)
+    assert from_server[[*by, "value"]].sort_values(by).astype(str).to_numpy().tolist() == (
+        from_file[[*by, "value"]].sort_values(by).astype(str).to_numpy().tolist()
     )
     columns = ["trial", "arch", "init", "batching", "test_accuracy", "train_loss"]
     runs = [
-        each[columns].sort_values("trial").astype(str).to_numpy().tolist()
-        for each in (fnnexp.runs("grid", **where), fnnexp.runs("grid", tracking_uri=store))
+        frame[columns].sort_values("trial").astype(str).to_numpy().tolist()
+        for frame in (fnnexp.runs("grid", **where), fnnexp.runs("grid", tracking_uri=store))
     ]
     assert runs[0] == runs[1]
 
@@ -102,37 +102,37 @@ def test_a_sweep_over_http_into_postgresql_is_bitwise_that_in_sqlite(
     assert report.status == 0, report.err
 
 
-def test_a_server_that_restarts_is_waited_for_with_a_message_and_nothing_is_lost(
+def test_a_sweep_waits_for_a_restarting_server_and_loses_nothing(
     server, store, tmp_path, trials_of, same_bits
 ):
     trials = trials_of(*LONG)
     swept(trials, store, "long")
-    said = io.StringIO()
+    output = io.StringIO()
 
     def restart():
         until(lambda: list((tmp_path / ".fnnexp" / "checkpoints").glob("*.npz")))
         server.stop()
-        until(lambda: "does not answer" in said.getvalue())
+        until(lambda: "does not answer" in output.getvalue())
         server.start()
 
     restarter = threading.Thread(target=restart)
     restarter.start()
-    outcome, _ = swept(trials, server.uri, "long", file=said, segment_seconds=0.1, max_lanes=1)
+    outcome, _ = swept(trials, server.uri, "long", file=output, segment_seconds=0.1, max_lanes=1)
     restarter.join()
     assert outcome.failed == []
-    assert said.getvalue().count(f"MLflow at {server.uri} does not answer") >= 1
-    assert f"MLflow at {server.uri} answers again" in said.getvalue()
+    assert output.getvalue().count(f"MLflow at {server.uri} does not answer") >= 1
+    assert f"MLflow at {server.uri} answers again" in output.getvalue()
     assert_same_results(results(server.uri, "long"), results(store, "long"), same_bits)
 
 
-def test_two_machines_at_once_train_each_trial_once(server, tmp_path):
-    """A cache folder of its own makes a machine; each is told other seeds, of which some are the same."""
+def test_two_machines_at_once_train_every_trial_once(server, tmp_path):
+    """Processes with different cache folders act as two machines. Their sweeps share some seeds."""
     words = ["-m", "data=digits", "init=he,max", "epochs=100", "batching=sample", "execution.n_jobs=1"]
     words += ["execution.segment_seconds=0.2", "tracking.experiment=machines", f"tracking.uri={server.uri}"]
-    both = []
+    machines = []
     for name, seeds in (("one", "0,1"), ("other", "1,2")):
         (tmp_path / name).mkdir()
-        both.append(
+        machines.append(
             subprocess.Popen(
                 [sys.executable, "-m", "fnnexp", *words, f"seed={seeds}"],
                 cwd=tmp_path / name,
@@ -142,9 +142,9 @@ def test_two_machines_at_once_train_each_trial_once(server, tmp_path):
                 text=True,
             )
         )
-    said = [one.communicate(timeout=240)[0] for one in both]
-    assert [one.returncode for one in both] == [0, 0], said
-    assert any("2 are left to another sweep (process" in text for text in said), said
+    outputs = [process.communicate(timeout=240)[0] for process in machines]
+    assert [process.returncode for process in machines] == [0, 0], outputs
+    assert any("2 are left to another sweep (process" in text for text in outputs), outputs
     client = MlflowClient(server.uri)
     experiment = client.get_experiment_by_name("machines")
     runs = client.search_runs([experiment.experiment_id])
@@ -153,7 +153,7 @@ def test_two_machines_at_once_train_each_trial_once(server, tmp_path):
     assert not [key for key in experiment.tags if key.startswith(PREFIX)]
 
 
-def test_a_run_that_somebody_deleted_is_interrupted_without_a_word(server, trials_of):
+def test_interrupting_a_deleted_run_is_silent(server, trials_of):
     tracker = Tracker("deleted", server.uri)
     run_id = tracker.begin(trials_of(*GRID)[0])
     MlflowClient(server.uri).delete_run(run_id)
@@ -161,7 +161,7 @@ def test_a_run_that_somebody_deleted_is_interrupted_without_a_word(server, trial
 
 
 class LosesAnswers(http.server.BaseHTTPRequestHandler):
-    """Hands requests on to the server; the answer to the first of each kind of write is lost on its way."""
+    """Forwards requests to the server, and loses its first answer to every kind of write."""
 
     protocol_version = "HTTP/1.1"
 
@@ -192,7 +192,7 @@ class LosesAnswers(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def losing(server):
-    """Return a server before the server, which loses answers; `lost` lists of what."""
+    """Return a proxy of the server that loses answers; `lost` lists the requests."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), LosesAnswers) as proxy:
         proxy.onward, proxy.lost = server.uri, []
         proxy.uri = f"http://127.0.0.1:{proxy.server_port}"
@@ -203,19 +203,17 @@ def losing(server):
         thread.join()
 
 
-def test_an_answer_that_is_lost_makes_no_second_run_and_no_second_point(
-    losing, server, store, trials_of, same_bits
-):
+def test_a_lost_answer_creates_no_second_run_or_point(losing, server, store, trials_of, same_bits):
     trials = trials_of("arch=relu_98", "init=he", "seed=0,1", "epochs=2")
     swept(trials, store, "lost")
-    outcome, said = swept(trials, losing.uri, "lost")
+    outcome, output = swept(trials, losing.uri, "lost")
     assert {"create", "log-batch", "update", "weights.npz", "config.yaml"} <= set(losing.lost)
     assert outcome.failed == []
-    assert "does not answer" in said
+    assert "does not answer" in output
     assert_same_results(results(server.uri, "lost"), results(store, "lost"), same_bits)
 
 
-def test_a_server_that_is_not_there_is_told_in_seconds_and_nothing_is_begun(invoke, monkeypatch):
+def test_an_absent_server_is_reported_in_seconds_before_training(invoke, monkeypatch):
     monkeypatch.setattr(retry, "AT_START", 1.0)
     address = f"http://127.0.0.1:{free_port()}"
     for words in (
@@ -230,11 +228,11 @@ def test_a_server_that_is_not_there_is_told_in_seconds_and_nothing_is_begun(invo
     assert not Path(".fnnexp").exists()
 
 
-# --- the waiting itself ---
+# --- waiting ---
 
 
 class Store:
-    """Fails as it is told, then answers."""
+    """Raises the given errors in turn, and then answers."""
 
     def __init__(self, *errors):
         self.errors = list(errors)
@@ -253,29 +251,29 @@ def away():
 
 @pytest.fixture
 def waits(monkeypatch):
-    """Return the waits that were asked for; none is waited."""
-    asked = []
-    monkeypatch.setattr(retry.time, "sleep", asked.append)
-    return asked
+    """Return the list of requested waits in seconds, without waiting."""
+    seconds = []
+    monkeypatch.setattr(retry.time, "sleep", seconds.append)
+    return seconds
 
 
-def test_the_waits_grow_and_two_lines_are_said(waits):
-    said = []
+def test_waits_grow_and_print_two_messages(waits):
+    messages = []
     store = Store(*(away() for _ in range(8)))
-    assert patiently(store, uri="http://u:secret@h:1", say=said.append) == "answer"
+    assert patiently(store, uri="http://u:secret@h:1", say=messages.append) == "answer"
     assert waits == [0.5, 1, 2, 4, 8, 15, 15, 15]
-    assert len(said) == 2
-    assert said[0].startswith("MLflow at http://h:1 does not answer (ConnectionError: refused)")
-    assert said[1].startswith("MLflow at http://h:1 answers again")
+    assert len(messages) == 2
+    assert messages[0].startswith("MLflow at http://h:1 does not answer (ConnectionError: refused)")
+    assert messages[1].startswith("MLflow at http://h:1 answers again")
 
 
-def test_what_the_store_refuses_is_raised_at_once(waits):
+def test_a_refusal_of_the_store_is_raised_at_once(waits):
     with pytest.raises(ValueError, match="no such"):
         patiently(Store(ValueError("no such")), uri="http://h:1", say=print)
     assert waits == []
 
 
-def test_a_store_on_this_machine_is_not_waited_for(waits):
+def test_a_local_store_is_not_waited_for(waits):
     assert not is_remote("sqlite:///mlflow.db")
     assert not is_remote("file:///x")
     assert not is_remote("mlruns")
@@ -285,31 +283,31 @@ def test_a_store_on_this_machine_is_not_waited_for(waits):
         patiently(Store(away()), uri="sqlite:///mlflow.db", say=print)
 
 
-def test_patience_has_an_end(monkeypatch, waits):
+def test_waiting_ends_with_an_error(monkeypatch, waits):
     clock = iter(range(0, 10_000, 100))
     monkeypatch.setattr(retry.time, "monotonic", lambda: float(next(clock)))
-    with pytest.raises(StoreAwayError, match="start the same command again") as told:
+    with pytest.raises(StoreAwayError, match="start the same command again") as raised:
         patiently(Store(*(away() for _ in range(99))), uri="http://h:1", say=lambda line: None)
-    assert isinstance(told.value, FnnexpError)
-    assert told.value.exit_status == 1
+    assert isinstance(raised.value, FnnexpError)
+    assert raised.value.exit_status == 1
 
 
-def test_a_call_that_takes_long_is_said(monkeypatch):
+def test_a_slow_call_is_reported(monkeypatch):
     monkeypatch.setattr(retry, "SLOW", 0.01)
-    said = []
+    messages = []
 
     def slow():
-        until(lambda: said)
+        until(lambda: messages)
         return "answer"
 
-    assert patiently(slow, uri="http://h:1", say=said.append) == "answer"
-    assert said == ["MLflow at http://h:1 is slow to answer; waiting for it"]
+    assert patiently(slow, uri="http://h:1", say=messages.append) == "answer"
+    assert messages == ["MLflow at http://h:1 is slow to answer; waiting for it"]
 
 
 RETRIES, BARS, _ = retry.VARIABLES
 
 
-def test_mlflow_does_not_retry_by_itself_and_draws_no_bars_while_we_use_it(monkeypatch):
+def test_mlflow_neither_retries_nor_draws_bars_within_the_settings(monkeypatch):
     monkeypatch.setenv(RETRIES, "5")
     monkeypatch.delenv(BARS, raising=False)
     with mlflow_settings():
@@ -321,7 +319,7 @@ def test_mlflow_does_not_retry_by_itself_and_draws_no_bars_while_we_use_it(monke
     assert BARS not in os.environ
 
 
-def test_the_last_thread_to_leave_puts_the_environment_back(monkeypatch):
+def test_the_last_thread_to_leave_restores_the_environment(monkeypatch):
     monkeypatch.setenv(RETRIES, "5")
     inside, leave = threading.Barrier(3), [threading.Event(), threading.Event()]
 
@@ -341,11 +339,11 @@ def test_the_last_thread_to_leave_puts_the_environment_back(monkeypatch):
 
 
 def environment():
-    """Return the process's variables without MLflow's own, which its import leaves."""
+    """Return the process's variables without the variables that importing MLflow sets."""
     return {key: value for key, value in os.environ.items() if not key.startswith("_MLFLOW")}
 
 
-def test_after_each_public_call_the_environment_is_as_it_was(store, trials_of):
+def test_public_calls_restore_the_environment(store, trials_of):
     before = environment()
     swept(trials_of("epochs=1"), store, "here")
     assert environment() == before

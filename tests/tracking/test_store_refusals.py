@@ -1,4 +1,4 @@
-"""What is said of a store that fails at the first question: what is wrong, whole, and what to write."""
+"""Tests of the messages about a store that fails at the first call: the problem and what to write instead."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ OUT_OF_DATE = (
 )
 
 
-def said_of(error, uri):
-    """Return what becomes of an error that is raised where a store is asked first."""
+def message_of(error, uri):
+    """Return the message that replaces an error at the first call to a store."""
     with pytest.raises(FnnexpError) as raised, asked_first(uri):
         raise error
     return str(raised.value)
@@ -43,7 +43,7 @@ def said_of(error, uri):
 
 @pytest.fixture
 def answering(monkeypatch):
-    """Return ``answering(status, body)``: the address of a server that gives this answer to everything."""
+    """Return ``answering(status, body)``: the address of a server that gives this answer to every request."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     servers = []
 
@@ -76,48 +76,46 @@ def answering(monkeypatch):
         (403, json.dumps({"error_code": "PERMISSION_DENIED", "message": "no"}).encode()),
     ],
 )
-def test_a_server_that_wants_a_login_is_said_to_refuse_and_the_variables_are_named(
-    status, body, answering, invoke
-):
+def test_a_server_that_requires_a_login_names_the_variables(status, body, answering, invoke):
     uri = answering(status, body)
     for words in ([*ONE, f"tracking.uri={uri}"], ["report", "digits", "--uri", uri]):
         ran = invoke(*words)
         assert ran.status == 2
-        assert f"MLflow's store {uri} refuses: " in ran.err
+        assert f"MLflow's store {uri} refuses access: " in ran.err
         for variable in ("USERNAME", "PASSWORD", "TOKEN"):
             assert f"MLFLOW_TRACKING_{variable}" in ran.err
         assert "does not answer" not in ran.err
 
 
-def test_a_page_that_is_no_mlflow_server_is_not_said_to_be_away(answering, invoke):
+def test_a_web_page_is_not_reported_as_an_unreachable_server(answering, invoke):
     ran = invoke("report", "digits", "--uri", answering(404, b"<html>nothing here</html>"))
     assert ran.status == 2
     assert "can't be opened" in ran.err
     assert "<html>nothing here</html>" in ran.err
 
 
-def test_an_old_schema_on_a_server_of_a_database_comes_with_its_whole_remedy():
+def test_mlflows_remedy_for_an_old_database_is_shown_completely():
     text = OUT_OF_DATE.format("0584bdc529eb")
-    said = said_of(MlflowException(text), "postgresql://ann:secret@db/runs")
-    assert text in said
-    assert "does not answer" not in said
-    assert "secret" not in said
+    message = message_of(MlflowException(text), "postgresql://ann:secret@db/runs")
+    assert text in message
+    assert "does not answer" not in message
+    assert "secret" not in message
 
 
-def test_a_newer_schema_on_a_database_is_not_to_be_upgraded():
-    said = said_of(MlflowException(OUT_OF_DATE.format("feedbeef0000")), "postgresql://db/runs")
-    assert "feedbeef0000; write pip install -U mlflow" in said
-    assert "db upgrade" not in said
+def test_no_upgrade_is_advised_for_a_newer_database():
+    message = message_of(MlflowException(OUT_OF_DATE.format("feedbeef0000")), "postgresql://db/runs")
+    assert "feedbeef0000; write pip install -U mlflow" in message
+    assert "db upgrade" not in message
 
 
 @pytest.mark.parametrize("error", [DeprecationWarning("old"), TypeError("a bug"), AssertionError("a bug")])
-def test_what_no_store_raises_is_raised_as_it_is(error):
+def test_errors_of_other_origin_are_raised_unchanged(error):
     with pytest.raises(type(error)) as raised, asked_first(None):
         raise error
     assert raised.value is error
 
 
-def test_a_warning_that_was_made_an_error_is_not_a_store_that_does_not_answer(store, monkeypatch):
+def test_a_warning_raised_as_an_error_is_not_reported_as_a_store_failure(store, monkeypatch):
     monkeypatch.setattr(stores, "client", lambda *_, **__: warnings.warn("old", FutureWarning, stacklevel=1))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -127,19 +125,19 @@ def test_a_warning_that_was_made_an_error_is_not_a_store_that_does_not_answer(st
 
 @pytest.mark.parametrize("uri", [None, "sqlite:///mlflow.db", "sqlite:///./mlflow.db", "sqlite:///other.db"])
 def test_the_advice_never_names_the_store_that_failed(uri, own_folder):
-    said = said_of(sqlite3.DatabaseError("file is not a database"), uri)
-    (advised,) = re.findall(r"tracking\.uri=(\S+)", said)
+    message = message_of(sqlite3.DatabaseError("file is not a database"), uri)
+    (advised,) = re.findall(r"tracking\.uri=(\S+)", message)
     assert stores.store_file(advised) != stores.store_file(uri or "sqlite:///mlflow.db")
 
 
-def test_the_advice_names_another_store_when_the_default_one_is_broken(own_folder, invoke):
+def test_the_advice_names_another_store_if_the_default_store_is_broken(own_folder, invoke):
     (own_folder / "mlflow.db").write_text("junk\n" * 300)
     ran = invoke("report", "digits")
     assert "file is not a database" in ran.err
     assert "sqlite:///mlflow.db for" not in ran.err
 
 
-def test_a_reason_is_what_the_system_said_or_all_that_a_library_said():
+def test_a_reason_is_the_system_error_or_the_whole_library_message():
     long = "the schema is old.\n" + "x" * 150 + "\nRun `mlflow db upgrade`"
     assert reason(ValueError(long)) == f"ValueError: the schema is old. {'x' * 150} Run `mlflow db upgrade`"
     outer = MlflowException("API request failed")
@@ -164,7 +162,7 @@ print(run.info.run_id)
 
 @pytest.fixture
 def files_of_mlflow_2(own_folder):
-    """Make a folder ``mlruns`` with a run in it, by MLflow's own store of files; return the run's id."""
+    """Create a folder ``mlruns`` with one run by MLflow's file store; return the run's id."""
     environment = os.environ | QUIET | {"MLFLOW_ALLOW_FILE_STORE": "true"}
     run_id = subprocess.check_output([sys.executable, "-c", MAKE], env=environment, text=True).strip()
     try:
@@ -173,16 +171,16 @@ def files_of_mlflow_2(own_folder):
             MlflowClient((own_folder / "mlruns").as_uri())
     except MlflowException:
         return run_id
-    pytest.skip("MLflow of this version opens a folder of files")
+    pytest.skip("this MLflow version opens a folder of files")
 
 
 @pytest.mark.parametrize("words", [ONE, ["report", "before"], ["ui"], [*ONE, "dry_run=true"]])
-def test_a_folder_of_mlflow_2_is_named_and_the_way_to_a_database_works_when_pasted(
+def test_a_folder_of_mlflow_2_is_refused_with_a_migration_command_that_works(
     words, files_of_mlflow_2, own_folder, invoke, started
 ):
     ran = invoke(*words)
     assert ran.status == 2
-    assert f"{own_folder / 'mlruns'} is a store as MLflow 2 made it" in ran.err
+    assert f"{own_folder / 'mlruns'} is a store written by MLflow 2" in ran.err
     assert "does not answer" not in ran.err
     assert not (own_folder / "mlflow.db").exists()
     if words is not ONE:

@@ -1,7 +1,7 @@
-"""MLflow's UI on a real sweep, walked in a real browser as a user would: what stands on the screen.
+"""Tests of MLflow's UI on two real sweeps, used in a real browser as a user would.
 
-The browser is the one that is installed, driven without a window; nothing is downloaded, and it reaches this
-machine alone. `FNNEXP_SCREENSHOTS=FOLDER` keeps the pictures.
+The installed browser runs without a window. It downloads nothing and reaches only this machine.
+`FNNEXP_SCREENSHOTS=FOLDER` keeps the pictures.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import pytest
 import fnnexp
 from fnnexp.tracking.saved_views import CURVES, PARALLEL, RUNS
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed, so no browser")
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = sync_api.expect
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -34,10 +34,16 @@ GRID = [
     "-m", "data=digits", "data.validation=200", f"arch={','.join(ARCHS)}", f"init={','.join(INITS)}",
     f"seed=range({SEEDS})", "epochs=3", "tracking.experiment=walk",
 ]  # fmt: skip
+SECOND_SWEEP = [
+    "-m", "data=digits", "data.validation=200", "arch=relu_100", "init=max", "batching=full",
+    f"seed=range({SEEDS})", "epochs=3", "tracking.experiment=walk",
+]  # fmt: skip
+GROUPS = [(arch, init, "mini") for arch in ARCHS for init in INITS] + [("relu_100", "max", "full")]
+CURVES_NAME = "Mean curves over seeds, by arch, init, batching"
 LINK = re.compile(r"http://\S+/#/experiments/\S+")
 OLD = tuple(map(int, mlflow.__version__.split(".")[:2])) < (3, 17)
 SECONDS = 60
-"""How long a loaded machine may take for what stands on the screen."""
+"""The time that a loaded machine may take to draw the screen."""
 
 
 @pytest.fixture(scope="module")
@@ -54,17 +60,18 @@ def browser():
 
 @pytest.fixture(scope="module")
 def swept(browser, invoke, empty_store, tmp_path_factory):
-    """Return a folder with a swept grid."""
+    """Return a folder with an experiment of two sweeps."""
     folder = tmp_path_factory.mktemp("walk")
     empty_store(folder)
-    ran = invoke(*GRID, cwd=folder)
-    assert ran.status == 0, ran.err
+    for command in (GRID, SECOND_SWEEP):
+        ran = invoke(*command, cwd=folder)
+        assert ran.status == 0, ran.err
     return folder
 
 
 @pytest.fixture(scope="module")
 def address(swept, invoke):
-    """Return the link that `fnnexp ui` prints, while it runs; the grid's report is made while it starts."""
+    """Return the link that the running `fnnexp ui` prints. The report is made while it starts."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -96,16 +103,16 @@ def address(swept, invoke):
 
 @pytest.fixture(scope="module")
 def page(browser, address):
-    """Return a page at the link, with MLflow's assistant closed; it asks no other host for anything."""
+    """Return a page at the link, with MLflow's assistant closed. It must not contact any other host."""
     if OLD:
-        pytest.skip("what is walked is the UI of MLflow 3.17 and later")
+        pytest.skip("the tests use the UI of MLflow 3.17 and later")
     context = browser.new_context(viewport={"width": 1400, "height": 900})
-    asked = []
+    foreign_requests = []
 
     def sort(route):
         local = re.match(r"(http://127\.0\.0\.1[:/]|data:|blob:)", route.request.url)
         if not local:
-            asked.append(route.request.url)
+            foreign_requests.append(route.request.url)
         route.continue_() if local else route.abort()
 
     context.route("**/*", sort)
@@ -116,19 +123,19 @@ def page(browser, address):
     page.get_by_role("button", name="Close", exact=True).click()
     yield page
     context.close()
-    assert asked == []
+    assert foreign_requests == []
 
 
 @pytest.fixture
 def picture(page, tmp_path):
-    """Return ``picture(name)``, which keeps what stands on the screen."""
+    """Return ``picture(name)``, which saves a screenshot."""
     folder = Path(os.environ.get("FNNEXP_SCREENSHOTS") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
     return lambda name, other=None: (other or page).screenshot(path=folder / f"{name}.png")
 
 
 def open_at(page, address):
-    """Open an address; the server may only be starting."""
+    """Open an address, and wait for the server to start."""
     while True:
         try:
             return page.goto(address)
@@ -140,7 +147,7 @@ def open_at(page, address):
 
 @pytest.fixture
 def runs(page, address):
-    """Return the page at the run table, wherever the test before has left it."""
+    """Return the page at the run table."""
     page.goto(address)
     expect(page.locator(".ag-center-cols-container .ag-row").first).to_be_visible()
     expect(page.locator(".ag-header-cell[col-id='params.`seed`']")).to_be_visible()
@@ -153,7 +160,7 @@ def table(swept):
 
 
 def shown(page, column):
-    """Return what a column of the run table shows of the trials, from the top."""
+    """Return the texts of a column of the run table, from the top."""
     cells = page.locator(f".ag-center-cols-container [col-id='{column}']")
     tops = sorted(cells.all(), key=lambda cell: cell.bounding_box()["y"])
     return [text for cell in tops if (text := cell.inner_text()) != "-"]
@@ -166,21 +173,21 @@ def headings(page):
 
 
 def card(page, title):
-    """Return the chart of that title."""
+    """Return the chart with a title."""
     return page.get_by_test_id("experiment-view-compare-runs-card").filter(has_text=re.compile(f"^{title}"))
 
 
 LINES = """title => {
   const card = "[data-testid=experiment-view-compare-runs-card]";
   const plots = [...document.querySelectorAll(".js-plotly-plot")];
-  const plot = plots.find(each => !title || each.closest(card)?.innerText.startsWith(title));
-  const lines = (plot?.data ?? []).filter(each => (each.mode ?? "").startsWith("lines"));
-  return lines.map(each => [each.name, [...each.y]]);
+  const plot = plots.find(plot => !title || plot.closest(card)?.innerText.startsWith(title));
+  const lines = (plot?.data ?? []).filter(line => (line.mode ?? "").startsWith("lines"));
+  return lines.map(line => [line.name, [...line.y]]);
 }"""
 
 
 def lines(page, count, title=None):
-    """Return the (name, y) of each line of a chart, as soon as it has as many that differ."""
+    """Return the (name, y) of every line of a chart, once `count` different lines are drawn."""
     end = time.monotonic() + SECONDS
     drawn = set()
     while len(drawn) < count and time.monotonic() < end:
@@ -201,7 +208,7 @@ def followed(page, name):
 
 @pytest.mark.parametrize("view", [RUNS, CURVES, PARALLEL])
 def test_every_view_opens_in_every_version_of_mlflow(browser, address, view):
-    """Older ones showed "Something went wrong" instead of a view that was not the whole state of a page."""
+    """Older versions showed "Something went wrong" for a view without the whole state of the page."""
     page = browser.new_page(viewport={"width": 1400, "height": 900})
     errors = []
     page.on("pageerror", lambda error: errors.append(str(error)))
@@ -213,18 +220,19 @@ def test_every_view_opens_in_every_version_of_mlflow(browser, address, view):
     page.close()
 
 
-def test_the_description_says_what_ran_how_and_what_came_out(runs, picture):
+def test_the_description_shows_the_answer_the_commands_and_the_views(runs, picture):
     edit = runs.get_by_test_id("experiment-metadata-editor-edit-button")
     edit.locator("xpath=following::button[1]").click()
     expect(runs.get_by_text("leads with")).to_be_visible()
-    expect(runs.locator("code", has_text=shlex.join(["fnnexp", *GRID]))).to_be_visible()
-    for link in ("The whole report", "Runs, best first", "Mean curves by init", "Parallel coordinates"):
+    for command in (GRID, SECOND_SWEEP):
+        expect(runs.locator("code", has_text=shlex.join(["fnnexp", *command]))).to_be_visible()
+    for link in ("The whole report", "Runs, best first", CURVES_NAME, "Parallel coordinates"):
         expect(runs.get_by_role("link", name=link, exact=True)).to_be_visible()
     picture("experiment")
     edit.locator("xpath=following::button[1]").click()
 
 
-def test_the_table_shows_the_choices_first_and_the_best_run_on_top(runs, table, picture):
+def test_the_table_shows_the_options_first_and_the_best_run_on_top(runs, table, picture):
     first = ["arch", "init", "batching", "seed", "best_val_accuracy", "best_val_epoch", "val_accuracy"]
     assert headings(runs)[:9] == ["Run Name", "Created", *first]
     best = [float(text) for text in shown(runs, "metrics.`best_val_accuracy`")]
@@ -232,15 +240,17 @@ def test_the_table_shows_the_choices_first_and_the_best_run_on_top(runs, table, 
     picture("runs")
 
 
-def test_grouped_by_init_the_charts_are_mean_curves(runs, swept, picture):
+def test_mean_curves_are_means_over_seeds_of_each_configuration(runs, swept, picture):
     curves = fnnexp.curves("walk", tracking_uri=f"sqlite:///{swept / 'mlflow.db'}")
-    means = curves.query("metric == 'val_accuracy'").groupby(["init", "epoch"], observed=True)["value"].mean()
-    with followed(runs, "Mean curves by init") as page:
-        for init in INITS:
-            expect(page.get_by_text(f"Group: {init}", exact=True)).to_be_visible()
-        drawn = [y for _, y in lines(page, len(INITS), "val_accuracy")]
-        for init in INITS:
-            assert min(np.abs(np.subtract(means[init].to_numpy(), y)).max() for y in drawn) < 1e-6
+    by = ["arch", "init", "batching", "epoch"]
+    means = curves.query("metric == 'val_accuracy'").groupby(by, observed=True)["value"].mean()
+    with followed(runs, CURVES_NAME) as page:
+        for arch, init, batching in GROUPS:
+            group = f"Group: arch: {arch}, init: {init}, batching: {batching}"
+            expect(page.get_by_text(group, exact=True)).to_be_visible()
+        drawn = [y for _, y in lines(page, len(GROUPS), "val_accuracy")]
+        for group in GROUPS:
+            assert min(np.abs(np.subtract(means[group].to_numpy(), y)).max() for y in drawn) < 1e-6
         expect(page.get_by_text("Unassigned")).to_have_count(0)
         picture("curves", page)
 
@@ -248,10 +258,10 @@ def test_grouped_by_init_the_charts_are_mean_curves(runs, swept, picture):
 def test_parallel_coordinates_have_numbers_where_params_are_numbers(runs, picture):
     with followed(runs, "Parallel coordinates") as page:
         axes = card(page, "Parallel Coordinates").locator(".dimension")
-        expect(axes).to_have_count(4)
+        expect(axes).to_have_count(5)
         ticks = {axis.locator(".label").text_content(): axis.locator(".tick text").all_text_contents()
                  for axis in axes.all()}  # fmt: skip
-        assert list(ticks) == ["arch", "init", "seed", "best_val_accuracy"]
+        assert list(ticks) == ["arch", "init", "batching", "seed", "best_val_accuracy"]
         assert set(ticks["arch"]) == set(ARCHS)
         assert set(ticks["init"]) == set(INITS)
         assert len(ticks["seed"]) > SEEDS
@@ -271,7 +281,7 @@ def test_four_runs_compared_are_four_curves_in_one_chart(runs, picture):
     picture("overlaid")
 
 
-def test_the_report_is_shown_where_the_description_links_to(runs, picture):
+def test_the_description_links_to_the_report(runs, picture):
     with followed(runs, "The whole report") as page:
         report = page.frame_locator("iframe").first
         expect(report.get_by_role("heading", name="The answer")).to_be_visible()
