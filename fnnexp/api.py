@@ -17,7 +17,7 @@ from fnnexp.config.compose import Sweep, compose
 from fnnexp.config.execution import Execution
 from fnnexp.config.schema import LISTS, Config
 from fnnexp.data import sources
-from fnnexp.errors import ConfigError, FnnexpError
+from fnnexp.errors import ConfigError, FnnexpError, plural
 from fnnexp.tracking import store
 from fnnexp.tracking.retry import shown
 
@@ -152,7 +152,7 @@ def reproduce(
         command=command + store.option(uri),
     )
     if outcome.failed:
-        raise TrialsFailedError(f"{_count(len(outcome.failed))} failed; the page shows the others")
+        raise TrialsFailedError(f"{plural(len(outcome.failed), 'trial')} failed; the page shows the others")
     return path
 
 
@@ -225,13 +225,13 @@ def train(
     FnnexpError
         If all that is left to do is being trained by another sweep; InterruptedSweepError after Ctrl-C.
     """
-    from fnnexp.sweeping.dry_run import say_identical
+    from fnnexp.sweeping.dry_run import print_identical
     from fnnexp.sweeping.loop import run
     from fnnexp.tracking.experiment import About
     from fnnexp.tracking.writer import Tracker
 
     trials = requested.trials
-    say_identical(trials, console)
+    print_identical(trials, console)
     params = [{key: str(value) for key, value in trial.params.items()} for trial in trials]
     validated = all(trial.recipe.validation for trial in trials)
     store_option = store.option(requested.tracking_uri)
@@ -258,12 +258,8 @@ def _without_password(command: Command) -> str:
     return str(replace(command, overrides=tuple(words)))
 
 
-def _count(trials: int) -> str:
-    return f"{trials} trial{'' if trials == 1 else 's'}"
-
-
 def _summary(outcome: Outcome) -> str:
-    parts = [f"{_count(len(outcome.finished))} finished"]
+    parts = [f"{plural(len(outcome.finished), 'trial')} finished"]
     if outcome.done_before:
         parts.append(f"{outcome.done_before} {'was' if outcome.done_before == 1 else 'were'} done before")
     if outcome.elsewhere:
@@ -284,7 +280,7 @@ def refuse_failures(outcome: Outcome, trials: int) -> None:
         return
     stopped = ", and execution.fail_fast=true stopped the sweep" if outcome.stopped else ""
     reasons = "\n".join(f"  {name}: {reason}" for name, reason in outcome.failed)
-    raise TrialsFailedError(f"{len(outcome.failed)} of {_count(trials)} failed{stopped}:\n{reasons}")
+    raise TrialsFailedError(f"{len(outcome.failed)} of {plural(trials, 'trial')} failed{stopped}:\n{reasons}")
 
 
 # Python values in Hydra's grammar

@@ -43,6 +43,15 @@ def _is_control(character: str) -> bool:
     return is_invisible and character not in "\n\t\u00ad\u200c\u200d"
 
 
+def plural(n: int, noun: str) -> str:
+    """Return a number of things.
+
+    >>> plural(1, "pair"), plural(2, "pair")
+    ('1 pair', '2 pairs')
+    """
+    return f"{n} {noun}" + ("" if n == 1 else "s")
+
+
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" with the allowed name that is most similar, or "" if none is similar.
 

@@ -315,7 +315,8 @@ def test_validation_rows_are_held_out_by_default_and_their_absence_prints_one_wa
     n = len(re.findall(r"to run$", none.out, re.MULTILINE)) - 1  # the first line counts them
     assert n == {"": 1, "-m seed=0,1": 2, "-cn init_grid seed=0": 8}[words]
     (warning,) = (line for line in none.out.splitlines() if NONE_HELD_OUT in line)
-    assert none.out.startswith(f"data.validation=0 in {n} of {n} trials: they train on all rows")
+    trained = "1 of 1 trial: it trains" if n == 1 else f"{n} of {n} trials: they train"
+    assert none.out.startswith(f"data.validation=0 in {trained} on all rows")
     assert "data.validation=237 holds out rows of digits to choose by" in warning
     ids = [set(re.findall(r"\b[0-9a-f]{16}\b", ran.out)) for ran in (plain, none)]
     assert len(ids[0]) == len(ids[1]) == n
@@ -329,7 +330,7 @@ def test_the_number_of_validation_rows_is_a_param_and_decides_what_ranks(invoke,
     assert set(runs["data.validation"]) == {237}
     assert overview.basis(runs).startswith("Ranked by val_accuracy, on rows held out of training")
     plan = invoke("-m", "init=he,max", "seed=2,3", *DIGITS, "dry_run=true").out
-    assert "4 lanes in 1 stacks" in plan
+    assert "4 lanes in 1 stack on 1 worker (loky)" in plan
     ran = invoke("-m", "init=he,max", "data.validation=0", *DIGITS)
     assert ran.out.index(NONE_HELD_OUT) < ran.out.index("trials finished")
     both = overview.basis(fnnexp.runs("digits"))
@@ -581,7 +582,7 @@ def test_a_grid_named_with_its_file_extension_is_the_same_experiment(invoke, sto
     assert invoke("-m", *grid, *DIGITS).status == 0
     ran = invoke("-m", "-cd", ".", "-cn", "good.yaml", *DIGITS, "dry_run=true")
     assert "good: 2 trials, 2 done, 0 to run" in ran.out
-    assert "digits: 1 trials" in invoke("-cn", "config.yaml", *DIGITS, "dry_run=true").out
+    assert "digits: 1 trial," in invoke("-cn", "config.yaml", *DIGITS, "dry_run=true").out
 
 
 # --- configs of users ---

@@ -156,7 +156,7 @@ def test_an_interrupted_cell_saves_its_progress_and_resumes_when_run_again(store
     for cell in cells:
         assert cell.outputs[-1].ename == "InterruptedSweepError"
         assert cell.outputs[-1].traceback == [f"InterruptedSweepError: {message}"]
-    assert "4 begun before: they go on where they were" in "".join(
+    assert "resuming 4 trials from the last checkpoint" in "".join(
         o.get("text", "") for o in cells[1].outputs
     )
     assert set(fnnexp.runs("init_grid")["status"]) == {"interrupted"}

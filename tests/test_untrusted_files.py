@@ -340,7 +340,7 @@ def test_a_file_may_refer_to_keys_and_the_command_line_to_the_environment(folder
     words = [*write_config(folder, "good.yaml", text), "-cn", "good", "data=digits", "dry_run=true"]
     ran = invoke(*words, "tracking.experiment=${oc.env:SECRET}")
     assert (ran.status, ran.err) == (0, "")
-    assert ran.out.startswith(f"{SECRET}: 1 trials")
+    assert ran.out.startswith(f"{SECRET}: 1 trial,")
 
 
 def test_every_field_of_the_hydra_node_is_checked_or_known_to_be_harmless():

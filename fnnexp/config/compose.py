@@ -23,7 +23,7 @@ from fnnexp.config.resolve import data_name, trial
 from fnnexp.config.schema import Config, conf_folder, sweeps_folder
 from fnnexp.config.trial import Trial
 from fnnexp.data import datasets
-from fnnexp.errors import ConfigError, FnnexpError
+from fnnexp.errors import ConfigError, FnnexpError, plural
 from fnnexp.nn.engines.base import engine_named
 
 LONGEST_NAME = 200
@@ -97,9 +97,9 @@ def compose(command: Command, begin: Callable[[Config, int], None] | None = None
     _refuse_absent_engine(config.execution.engine)
     experiment = experiment_name(jobs, command.config_name)
     trials, data_notes = _trials(jobs)
-    duplicates = [
-        f"{len(jobs) - len(trials)} of {len(jobs)} jobs are duplicates of other jobs; each trial runs once"
-    ]
+    repeated = len(jobs) - len(trials)
+    verb = "duplicates another job" if repeated == 1 else "duplicate other jobs"
+    duplicates = [f"{repeated} of {len(jobs)} jobs {verb}; each trial runs once"]
     return Sweep(
         command=command,
         experiment=experiment,
@@ -261,15 +261,15 @@ def _notes_of_validation(trials: Sequence[Trial]) -> Iterator[str]:
         data = unvalidated[0].data
         rows = unvalidated[0].config["data"]["holdout"] or max(data.n_train // 6, 1)
         yield (
-            f"data.validation=0 in {len(unvalidated)} of {len(trials)} trials: they train on all rows, so "
-            "the best of them is chosen by the test images, which is optimistic: expect it to do worse "
+            f"data.validation=0 in {len(unvalidated)} of {plural(len(trials), 'trial')}: "
+            f"{'it trains' if len(unvalidated) == 1 else 'they train'} on all rows, so the best trial is chosen by the test images, which is optimistic: expect it to do worse "
             f"on new images; data.validation={rows} holds out rows of {data.name} to choose by"
         )
     for data, rows in dict.fromkeys((each.data, each.recipe.validation) for each in trials):
         if 0 < rows < data.last_classes:
             yield (
-                f"data.validation={rows}: the last {rows} training rows of {data.name}, which are held out, "
-                "lack a class, so they can't measure how well it is learned; shuffle the file's rows"
+                f"data.validation={rows}: validation rows are the last {plural(rows, 'training row')} of "
+                f"{data.name}. They lack a class, so they can't measure how well it is learned; shuffle the file's rows"
             )
 
 

@@ -46,7 +46,7 @@ from fnnexp.config.jobs import Job, key_of, read
 from fnnexp.config.messages import explain
 from fnnexp.config.resolve import is_label_from_values
 from fnnexp.config.schema import CHOICES, NODES, SCHEMA, UNSCIENTIFIC, conf_folder, sweeps_folder
-from fnnexp.errors import ConfigError, FnnexpError
+from fnnexp.errors import ConfigError, FnnexpError, plural
 
 MOST_JOBS = 10_000
 """The most jobs of a sweep: all of them are composed and kept in memory until the sweep is done."""
@@ -265,7 +265,7 @@ class Composition:
     def notes(self) -> list[str]:
         """Return the notes on the command, once its jobs are composed."""
         omitted = [
-            f"{key} is omitted in {count} of {self.count} jobs, where it has no meaning"
+            f"{key} is omitted in {count} of {plural(self.count, 'job')}, where it has no meaning"
             for key, count in self._omitted.items()
         ]
         return [*filter(None, [self._note_of_ignored_grid()]), *self._notes_of_repeats(), *omitted]

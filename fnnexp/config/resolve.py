@@ -15,7 +15,7 @@ from fnnexp.config.trial import Trial
 from fnnexp.data import sources
 from fnnexp.data.datasets import DATASETS, Prepared
 from fnnexp.data.sources import Reading
-from fnnexp.errors import ConfigError
+from fnnexp.errors import ConfigError, plural
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.batching import MODES, Batching
@@ -97,8 +97,8 @@ def _held_out(config: DataConfig, data: Prepared) -> int:
         )
     if training < data.all_classes:
         raise ConfigError(
-            f"data.validation={validation}: the first {training} rows of {data.name}, which are left for "
-            "training, lack a class; shuffle the file's rows, or write at most "
+            f"data.validation={validation}: {plural(training, 'row')} of {data.name} would remain for "
+            "training, and they lack a class; shuffle the file's rows, or write at most "
             f"data.validation={data.n_train - data.all_classes}"
         )
     if config.scale == "unit" and data.brightest < DARK:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fnnexp.data.sources import Reading, listed
-from fnnexp.errors import DataError
+from fnnexp.errors import DataError, plural
 
 Bytes = NDArray[np.uint8]
 Numbers = NDArray[Any]
@@ -119,8 +119,9 @@ def checked(arrays: Mapping[str, Bytes], where: str) -> Labelled:
     common = _count_common_images(flat["x_train"], flat["x_test"], where)
     if common < NOTED_SHARE * len(flat["x_test"]):
         return Labelled(flat)
-    share = f"{common} of {len(flat['x_test'])} test images"
-    return Labelled(flat, (f"{share} are also training images, so test accuracy partly measures memory",))
+    share = f"{common} of {plural(len(flat['x_test']), 'test image')}"
+    verb = "is also a training image" if common == 1 else "are also training images"
+    return Labelled(flat, (f"{share} {verb}, so test accuracy partly measures memory",))
 
 
 # --- shapes -------------------------------------------------------------------------------------------------
@@ -155,13 +156,14 @@ def check_shapes(shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
             raise DataError(f"{both_shapes}: zero rows or pixels.")
         if x[0] != y[0]:
             raise DataError(
-                f"{where}: {x[0]} images in x_{split} and {y[0]} labels in y_{split}; "
+                f"{where}: {plural(x[0], 'image')} in x_{split} and {plural(y[0], 'label')} in y_{split}; "
                 "expected one label per image."
             )
     train, test = (math.prod(shapes[f"x_{split}"][1:]) for split in (splits[0], splits[-1]))
     if train != test:
         raise DataError(
-            f"{where}: training images have {train} pixels and test images {test}; expected the same number."
+            f"{where}: training images have {plural(train, 'pixel')} and test images {test}; expected the "
+            "same number."
         )
 
 

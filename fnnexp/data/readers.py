@@ -25,7 +25,7 @@ from fnnexp.data import npz
 from fnnexp.data.columns import column_title, is_header, is_number, label_of
 from fnnexp.data.labelled import ARRAYS, Bytes, Labelled, Numbers, Raw, check_shapes, checked, labelled
 from fnnexp.data.sources import Source, listed
-from fnnexp.errors import DataError
+from fnnexp.errors import DataError, plural
 
 READER_VERSION = 2
 """Raise this number if a reader starts to read the same file differently. It makes caches unused."""
@@ -282,8 +282,8 @@ def _check_columns(train: _Table, test: _Table, label: int) -> None:
         )
     if difference:
         raise DataError(
-            f"training images have {train.numbers.shape[1] - 1} pixels ({train.path}) and test images "
-            f"{test.numbers.shape[1] - 1} ({test.path}); expected the same number."
+            f"training images have {plural(train.numbers.shape[1] - 1, 'pixel')} ({train.path}) and test "
+            f"images {test.numbers.shape[1] - 1} ({test.path}); expected the same number."
         )
     for train_name, test_name in zip(train.names or (), test.names or (), strict=False):
         if train_name != test_name:
@@ -339,7 +339,7 @@ def _layout(stream: IO[str], header: str, path: Path) -> tuple[_Layout, list[str
     names = [field.strip() for field in next(csv.reader([line], delimiter=separator), [])]
     if len(names) < 2:
         raise DataError(
-            f"{path} has {len(names)} columns; expected a label and one column per pixel, separated by "
+            f"{path} has {plural(len(names), 'column')}; expected a label and one column per pixel, separated by "
             "commas, semicolons or tabs."
         )
     if header == "false" or (header == "auto" and not is_header(names)):
@@ -389,8 +389,8 @@ def _csv_fault(lines: list[str], layout: _Layout, rows_before: int) -> str:
             return f" has an open quote or is not CSV in row {row} ({error}; row 1 is the first with data)."
         if len(cells) != layout.columns:
             return (
-                f" has rows of different lengths: row {row} (row 1 is the first with data) has {len(cells)} "
-                f"cells, and the first line has {layout.columns}."
+                f" has rows of different lengths: row {row} (row 1 is the first with data) has "
+                f"{plural(len(cells), 'cell')}, and the first line has {layout.columns}."
             )
         for column, cell in enumerate(cells):
             if not _is_readable(cell):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from fnnexp.errors import plural
 from fnnexp.reporting.document.blocks import FILES, PAGE, Text
 from fnnexp.reporting.plots import picture
 from fnnexp.results import numeric
@@ -65,5 +66,7 @@ def of_finished_trials(
     if not blocks:
         blocks.append(Text("No trial has finished, so there is nothing to draw.", PAGE))
     elif omitted > 0:
-        blocks.append(Text(f"The files have {omitted} more combinations of {', '.join(factors)}.", PAGE))
+        blocks.append(
+            Text(f"The files have {plural(omitted, 'more combination')} of {', '.join(factors)}.", PAGE)
+        )
     return blocks

@@ -20,10 +20,9 @@ from pandas.api.types import is_numeric_dtype
 from fnnexp import console as notebook
 from fnnexp.config.commands import ranking_options, report_command
 from fnnexp.data import sources
-from fnnexp.errors import FnnexpError, printable
+from fnnexp.errors import FnnexpError, plural, printable
 from fnnexp.reporting.document import html, markdown, terminal
 from fnnexp.reporting.document.blocks import Document
-from fnnexp.reporting.document.wording import plural
 from fnnexp.reporting.plots.picture import svg_file
 from fnnexp.reporting.sections import (
     curves,

@@ -89,9 +89,8 @@ def at_equal(runs: pd.DataFrame, curves: pd.DataFrame, unit: str) -> pd.DataFram
             f"{did_you_mean(str(unit), UNITS)}"
         )
     if not batching_varies(runs):
-        raise FnnexpError(
-            f"batching does not vary in these {len(runs)} trials, so at_equal has no modes to compare"
-        )
+        these = "this trial" if len(runs) == 1 else f"these {len(runs)} trials"
+        raise FnnexpError(f"batching does not vary in {these}, so at_equal has no modes to compare")
     cut, costs = cut_at_equal_cost(runs, curves, unit)
     about = " ".join(omitted_modes(costs, unit))
     if not batching_varies(cut[cut["status"] == "finished"]):

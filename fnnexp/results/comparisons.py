@@ -563,9 +563,9 @@ def shares_by(runs: pd.DataFrame, ranking: Ranking | None = None) -> tuple[pd.Da
     missing = [cell for cell in cells if by_cell.get(cell, values[:0]).empty]
     if missing:
         first = _name(dict(zip(names, missing[0], strict=True)))
-        examples = f"({first}, …)" if len(missing) > 1 else f"({first})"
+        examples, verb = (f"({first}, …)", "have") if len(missing) > 1 else (f"({first})", "has")
         return no_shares, (
-            f"The grid is not full: {len(missing)} of {len(cells)} combinations have no finished trial "
+            f"The grid is not full: {len(missing)} of {len(cells)} combinations {verb} no finished trial "
             f"{examples}. So the factors' shares can't be separated."
         )
     seeds = set.intersection(*(set(runs.loc[by_cell[cell].index, "seed"]) for cell in cells))

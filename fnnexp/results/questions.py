@@ -119,8 +119,9 @@ def compare(
     if factor not in factors[1] and factor not in factors[0]:
         problem = "does not vary in" if factor in frames.params_of(runs) else "is not a factor of"
         varied = list(dict.fromkeys([*factors[0], *factors[1]]))
+        these = "this trial" if len(runs) == 1 else f"these {len(runs)} trials"
         raise FnnexpError(
-            f"factor={factor!r} {problem} these {len(runs)} trials; the factors that vary are "
+            f"factor={factor!r} {problem} {these}; the factors that vary are "
             f"{', '.join(varied) or 'none'}.{did_you_mean(str(factor), varied)}"
         )
     pairs = comparisons.of_options(compared, ranking)

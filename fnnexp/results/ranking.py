@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from fnnexp.errors import FnnexpError, did_you_mean
+from fnnexp.errors import FnnexpError, did_you_mean, plural
 from fnnexp.results import frames
 from fnnexp.results.arguments import validate_frames
 from fnnexp.tracking.run_format import BEST
@@ -131,12 +131,12 @@ def _checked(runs: pd.DataFrame, metric: str) -> str:
     finished = runs[runs["status"] == "finished"]
     if len(finished) and level is not None and finished[name].isna().all():
         raise FnnexpError(
-            f"metric={metric!r}: none of the {len(finished)} finished trials reached it; name a lower level"
+            f"metric={metric!r}: no finished trial of {len(finished)} reached it; name a lower level"
         )
     if len(finished) and finished[name].isna().all():
         available = [column for column in NAMES if column in finished and finished[column].notna().any()]
         raise FnnexpError(
-            f"metric={metric!r}: none of the {len(finished)} finished trials has it; "
+            f"metric={metric!r}: no finished trial of {len(finished)} has it; "
             f"they have {', '.join(available)}"
         )
     return name
@@ -227,8 +227,8 @@ def missing_values_note(runs: pd.DataFrame, ranking: Ranking) -> str:
     missing = int(finished[ranking.metric].isna().sum())
     if not missing:
         return ""
-    reason = "never reached it" if ranking.is_time else "do not have it"
+    reason = "never reached it" if ranking.is_time else f"{'does' if missing == 1 else 'do'} not have it"
     return (
-        f"{missing} of {len(finished)} finished trials {reason}. They are not in any mean or pair, so check "
+        f"{missing} of {plural(len(finished), 'finished trial')} {reason}. No mean or pair includes {'it' if missing == 1 else 'them'}, so check "
         "how many seeds remain."
     )

@@ -1,8 +1,8 @@
-"""Checkpoints: a file with each lane's state, written whole or not at all, and one with its curve so far.
+"""Checkpoints: each lane has one file with its state, replaced atomically, and one with its curve so far.
 
-A curve only grows, so its file is added to. The state says how much of the file counts; what a killed process
-has added behind that is passed over. A curve's file belongs to one process. Another process that goes on with
-the lane begins a file of its own.
+A curve only grows, so records are appended to its file. The state stores how many bytes of the file are
+valid; bytes that a killed process appended after them are ignored. Each process writes its own curve file: a
+process that resumes a lane starts a new one.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import numpy as np
 from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
 from fnnexp.data.npz import Archive, DamagedError
+from fnnexp.errors import plural
 from fnnexp.nn import layer_stats
 from fnnexp.nn.arrays import Array
 from fnnexp.nn.engines.base import ENGINES
@@ -33,15 +34,15 @@ from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.training import Lane, Recipe, Record, Stack
 
 CHECKPOINTS = Path(".fnnexp/checkpoints")
-"""Where a sweep keeps its checkpoints, from where it was started."""
+"""The folder of checkpoints, relative to the folder in which the sweep was started."""
 
 META, META_AN_EPOCH, META_A_METRIC = 1024, 1024, 128
-"""The most bytes of a description, for each epoch, and for each diagnostic in it; about 300 an epoch and 45 a
-diagnostic are written."""
+"""The largest size in bytes of a description, per epoch, and per diagnostic of an epoch. About 300 bytes per
+epoch and 45 per diagnostic are written."""
 
 
 class _Written(NamedTuple):
-    """How much of a curve's file counts: so many records, in bytes with this checksum."""
+    """The valid part of a curve's file: its number of records, its size in bytes, and its checksum."""
 
     records: int = 0
     size: int = 0
@@ -49,10 +50,10 @@ class _Written(NamedTuple):
 
 
 class Checkpoints:
-    """A folder with the checkpoint of each lane that is under way.
+    """A folder with a checkpoint of each lane in training.
 
-    A file is named by its lane's key, which is a hash of all that the lane computes, and by the engine: a
-    lane's last bits depend on it, so a lane is trained by one engine from beginning to end.
+    A file is named after the lane's key, a hash of everything the lane computes, and the engine. The last
+    bits of the results depend on the engine, so one engine trains a lane from beginning to end.
     """
 
     def __init__(self, folder: Path, engine: str = "numpy") -> None:
@@ -61,7 +62,7 @@ class Checkpoints:
         self._written: dict[str, _Written] = {}
 
     def save(self, stack: Stack, curves: Mapping[str, Sequence[Record]]) -> None:
-        """Write each lane of a stack with its records so far."""
+        """Write the state and the records of each lane of a stack."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for k, lane in enumerate(stack.lanes):
             written = self._add(lane.key, curves[lane.key])
@@ -82,12 +83,12 @@ class Checkpoints:
             self._written[lane.key] = written
 
     def _add(self, key: str, curve: Sequence[Record]) -> _Written:
-        """Add to a curve's file the records that the state does not count yet; return what is then there."""
+        """Append new records to a curve's file, and return its valid part."""
         file, written = self._curve(key, self._own), self._written.get(key, _Written())
         if not file.is_file() or file.stat().st_size < written.size:
-            written = _Written()  # nothing yet, or another process has removed it
-        points = [[record.epoch, record.metrics, record.seconds] for record in curve[written.records :]]
-        added = "".join(f"{json.dumps(point)}\n" for point in points).encode()
+            written = _Written()  # the file is new, or another process removed it
+        rows = [[record.epoch, record.metrics, record.seconds] for record in curve[written.records :]]
+        added = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
         with file.open("r+b" if written.size else "wb") as stream:
             stream.seek(written.size)
             stream.truncate()
@@ -95,26 +96,26 @@ class Checkpoints:
         return _Written(len(curve), written.size + len(added), zlib.crc32(added, written.checksum))
 
     def tidy(self) -> None:
-        """Remove files that a killed process left half written, but no fresh one: another may be writing."""
+        """Remove partial files older than an hour. Another process may still be writing the fresh ones."""
         for partial in self.folder.glob("*.partial"):
             with contextlib.suppress(OSError):
                 if time.time() - partial.stat().st_mtime > 3600:
                     partial.unlink()
 
     def load(self, lane: Lane, recipe: Recipe) -> tuple[Stack, list[Record]] | None:
-        """Return a lane's state as a stack of one, and its records; None when there is none.
+        """Return a lane's state as a stack of one lane, and its records; None if it has no checkpoint.
 
         Parameters
         ----------
         lane
-            Whose checkpoint.
+            The lane.
         recipe
-            What it trains, and so the shapes and dtype that its arrays must have.
+            The lane's recipe, which decides the expected shapes and dtype of the arrays.
 
         Raises
         ------
         DamagedError
-            When the file is damaged, or another trial's. It is renamed first; no other error touches it.
+            If the file is damaged or belongs to another trial. The file is renamed to ``.broken`` first.
         """
         file = self._file(lane.key)
         if not file.exists():
@@ -122,20 +123,23 @@ class Checkpoints:
         try:
             return self._read(file, lane, recipe)
         except DamagedError as error:
-            aside = file.with_suffix(".broken")
-            file.replace(aside)
-            raise DamagedError(f"{file} can't be read ({error}); it was set aside as {aside.name}") from error
+            broken = file.with_suffix(".broken")
+            file.replace(broken)
+            raise DamagedError(
+                f"{file} can't be read ({error}); it was set aside as {broken.name}"
+            ) from error
 
     def remove(self, keys: Collection[str]) -> None:
-        """Remove lanes' files. A file that can't be removed does no harm, for the lane's trials are done."""
+        """Remove the files of finished lanes. Errors are ignored, since a leftover file does no harm."""
         for file in list(self.folder.glob("*")) if keys else ():
             if file.suffix in (".npz", ".curve") and file.name.partition(".")[0] in keys:
                 with contextlib.suppress(OSError):
                     file.unlink()
 
-    def begun_by_others(self, key: str) -> list[str]:
-        """Return the other engines that have begun a lane."""
-        return [each for each in ENGINES if each != self.engine and self._file(key, each).exists()]
+    def engines_with_checkpoint(self, key: str) -> list[str]:
+        """Return the names of other engines that have a checkpoint of a lane."""
+        others = [engine for engine in ENGINES if engine != self.engine]
+        return [engine for engine in others if self._file(key, engine).exists()]
 
     def _file(self, key: str, engine: str | None = None) -> Path:
         engine = engine or self.engine
@@ -145,41 +149,41 @@ class Checkpoints:
         return self.folder / f"{key}.{name}.curve"
 
     def _read(self, file: Path, lane: Lane, recipe: Recipe) -> tuple[Stack, list[Record]]:
-        """Read a checkpoint; what is not this lane's after so many epochs is damaged."""
+        """Return a checkpoint's content; raise DamagedError unless it is a valid state of this lane."""
         slots = [f"slot{i}" for i in range(OPTIMIZERS[recipe.optimizer].slots)]
         optional = [*layer_stats.names(recipe.architecture), *measured.names()]
-        most = META + (META_AN_EPOCH + META_A_METRIC * len(optional)) * (1 + recipe.epochs)
+        largest = META + (META_AN_EPOCH + META_A_METRIC * len(optional)) * (1 + recipe.epochs)
         shape, dtype = (recipe.architecture.parameter_count,), np.dtype(recipe.dtype)
-        text, arrays = _contents(file, most, ["theta", *slots], dtype, shape)
+        text, arrays = _contents(file, largest, ["theta", *slots], dtype, shape)
         meta = _parsed(text)
         if not isinstance(meta, dict) or meta.get("key") != lane.key:
-            raise DamagedError("it holds another trial")
+            raise DamagedError("it belongs to another trial")
         theta, *values = arrays
         if not np.isfinite(theta).all():
             raise DamagedError("its parameters are not finite")
-        curve = meta.get("curve")  # the curve itself, where it was written before curves had their own files
+        curve = meta.get("curve")  # older checkpoints contain the curve itself
         if isinstance(curve, dict):
-            curve = self._points(curve, lane, most)
+            curve = self._rows(curve, lane, largest)
         records = _records(curve, lane, recipe)
         epoch = meta.get("epoch")
         if type(epoch) is not int or epoch != records[-1].epoch:
-            raise DamagedError(f"it is of epoch {epoch!r} and has records up to {records[-1].epoch}")
+            raise DamagedError(f"its epoch is {epoch!r}, but its last record is of epoch {records[-1].epoch}")
         return Stack((lane,), theta[None], tuple(slot[None] for slot in values), epoch), records
 
-    def _points(self, curve: Mapping[str, Any], lane: Lane, most: int) -> list[Any]:
-        """Return what a curve's file holds, as far as the state counts it."""
+    def _rows(self, curve: Mapping[str, Any], lane: Lane, largest: int) -> list[Any]:
+        """Return the valid rows of a curve's file."""
         name, size, checksum = (curve.get(key) for key in ("file", "size", "checksum"))
         if type(name) is not str or not re.fullmatch("[0-9a-f]{8}", name):
-            raise DamagedError(f"its curve is in {name!r}, which is no file's name")
-        if type(size) is not int or not 0 <= size <= most:
-            raise DamagedError(f"its curve has {size!r} bytes")
+            raise DamagedError(f"its curve's file name is {name!r}")
+        if type(size) is not int or not 0 <= size <= largest:
+            raise DamagedError(f"the size of its curve is {size!r} bytes")
         try:
             with self._curve(lane.key, name).open("rb") as stream:
                 text = stream.read(size)
         except OSError as error:
             raise DamagedError(f"its curve can't be read: {error}") from error
         if len(text) < size or zlib.crc32(text) != checksum:
-            raise DamagedError("its curve is another than was saved")
+            raise DamagedError("its curve has changed since it was saved")
         return [_parsed(line) for line in text.splitlines()]
 
 
@@ -189,32 +193,37 @@ def resume(
     execution: Execution,
     say: Callable[[str], None],
 ) -> tuple[dict[str, Stack], dict[str, list[Record]]]:
-    """Return the state and the curve of each lane that was begun before, by key; say how many they are."""
+    """Return the state and the curve of each lane that has a checkpoint, by key; print how many resume."""
     begun: dict[str, Stack] = {}
     curves: dict[str, list[Record]] = {}
     others: Counter[str] = Counter()
     for key, (trial, *_) in groups.items():
         try:
-            found = checkpoints.load(trial.lane(), trial.recipe)
+            checkpoint = checkpoints.load(trial.lane(), trial.recipe)
         except DamagedError as error:
             say(f"{trial.name} starts over: {error}")
             continue
-        if found is not None:
-            begun[key], curves[key] = found
+        if checkpoint is not None:
+            begun[key], curves[key] = checkpoint
         else:
-            others.update(checkpoints.begun_by_others(key))
+            others.update(dict.fromkeys(checkpoints.engines_with_checkpoint(key), len(groups[key])))
     if begun:
-        say(f"{len(begun)} begun before: they go on where they were")
+        resumed = sum(len(groups[key]) for key in begun)
+        say(f"resuming {plural(resumed, 'trial')} from the last checkpoint")
     for engine, count in others.items():
         say(
-            f"{count} begun before with execution.engine={engine} start over, for a trial is one engine's"
-            f" from beginning to end; with execution.engine={engine} they go on where they were"
+            f"{plural(count, 'trial')} begun with execution.engine={engine} must start over, since one "
+            f"engine trains a trial from beginning to end; write execution.engine={engine} to resume instead"
         )
     wanted = execution.diagnostics
-    if unlike := sum(layer_stats.has_diagnostics(curve[-1].metrics) != wanted for curve in curves.values()):
-        have = "have diagnostics from here on" if wanted else "have no diagnostics from here on"
-        other = "diagnostics=false" if wanted else "diagnostics=true"
-        say(f"{unlike} of them {have}; so far they were trained with {other}")
+    changed = [
+        key for key, curve in curves.items() if layer_stats.has_diagnostics(curve[-1].metrics) != wanted
+    ]
+    if changed:
+        count = sum(len(groups[key]) for key in changed)
+        recorded = "recorded" if wanted else "no longer recorded"
+        before = "diagnostics=false" if wanted else "diagnostics=true"
+        say(f"diagnostics are {recorded} for {plural(count, 'trial')} that started with {before}")
     return begun, curves
 
 
@@ -222,20 +231,20 @@ def _parsed(text: bytes) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DamagedError(f"its description is no JSON: {error}") from error
+        raise DamagedError(f"its description is not JSON: {error}") from error
 
 
 def _contents(
-    file: Path, most: int, names: Iterable[str], dtype: np.dtype[Any], shape: tuple[int, ...]
+    file: Path, largest: int, names: Iterable[str], dtype: np.dtype[Any], shape: tuple[int, ...]
 ) -> tuple[bytes, list[Array]]:
-    """Return the description and these arrays. The caller, not the file, decides how much is read."""
+    """Return a file's description and arrays. The caller limits how much is read, not the file."""
     try:
         if not file.is_file():
-            raise DamagedError("it is no file")
+            raise DamagedError("it is not a regular file")
         with file.open("rb") as stream:
             archive = Archive(stream)
             size = archive.header("meta").size
-            if size > most:
+            if size > largest:
                 raise DamagedError(f"its description has {size} bytes")
             meta = archive.array("meta", np.uint8, (size,))
             return meta.tobytes(), [archive.array(name, dtype, shape) for name in names]
@@ -244,10 +253,10 @@ def _contents(
 
 
 def _metric_names(recipe: Recipe) -> tuple[tuple[set[str], set[str]], tuple[set[str], set[str]]]:
-    """Return the metrics that a record must have, and may have: of epoch 0, and of each later one.
+    """Return the required and the allowed metrics of a record, at epoch 0 and at later epochs.
 
-    A metric that was added to its table may be there or not. Diagnostics may stand beside the metrics, and
-    by themselves at epoch 0.
+    Metrics that extend the table are optional, since a checkpoint may be older than they are. Diagnostics are
+    optional at every epoch; the record of epoch 0 has nothing else.
     """
     required = set(measured.required_names(recipe.validation > 0))
     diagnostics = set(layer_stats.names(recipe.architecture))
@@ -255,7 +264,7 @@ def _metric_names(recipe: Recipe) -> tuple[tuple[set[str], set[str]], tuple[set[
 
 
 def _records(curve: object, lane: Lane, recipe: Recipe) -> list[Record]:
-    """Return the records of a curve: epochs 1 to n, with diagnostics also epoch 0."""
+    """Return the records of a curve: epochs 1 to n, and with diagnostics also epoch 0."""
     at_start, at_end = _metric_names(recipe)
     if not isinstance(curve, list) or not curve:
         raise DamagedError("it has no curve")
@@ -263,16 +272,16 @@ def _records(curve: object, lane: Lane, recipe: Recipe) -> list[Record]:
     if not 1 <= first + len(curve) - 1 <= recipe.epochs:
         raise DamagedError(f"its curve has {len(curve)} records")
     records = []
-    for expected, point in enumerate(curve, start=first):
-        if not isinstance(point, list) or len(point) != 3:
-            raise DamagedError(f"its record {expected} is no record")
-        epoch, metrics, seconds = point
+    for expected, row in enumerate(curve, start=first):
+        if not isinstance(row, list) or len(row) != 3:
+            raise DamagedError(f"its record {expected} is not a list of epoch, metrics and seconds")
+        epoch, metrics, seconds = row
         if type(epoch) is not int or epoch != expected:
-            raise DamagedError(f"its record {expected} is of epoch {epoch!r}")
+            raise DamagedError(f"its record {expected} has the epoch {epoch!r}")
         required, possible = at_end if epoch else at_start
         if not isinstance(metrics, dict) or not required <= metrics.keys() <= possible:
-            raise DamagedError(f"its record {expected} has other metrics")
+            raise DamagedError(f"its record {expected} has unexpected metrics")
         if not all(type(value) is float and math.isfinite(value) for value in (seconds, *metrics.values())):
-            raise DamagedError(f"its record {expected} holds a value that is no finite number")
+            raise DamagedError(f"its record {expected} contains a value that is not a finite number")
         records.append(Record(lane.key, epoch, metrics, seconds))
     return records

@@ -1,4 +1,4 @@
-"""The plan of a sweep on screen: its trials, what is done, its stacks. Trains nothing and writes nothing."""
+"""Print the plan of a sweep: its trials, their states, and its stacks. Nothing is trained or written."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from rich.table import Table
 
 from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
+from fnnexp.errors import plural
 from fnnexp.sweeping.backends.cluster import connected
 from fnnexp.sweeping.executor import worker_count
 from fnnexp.sweeping.plan import PlannedStack, identical, plan
-from fnnexp.sweeping.runs import say_undiagnosed
+from fnnexp.sweeping.runs import print_undiagnosed
 from fnnexp.tracking.reader import Known, known_trials, runs_of
 
 MOST_ROWS = 40
@@ -26,13 +27,14 @@ def show(
     known = known_trials(experiment, uri)
     done, wanted = runs_of(known, trials)
     console.print(
-        f"[bold]{escape(experiment)}[/]: {len(trials)} trials, {len(done)} done, {len(wanted)} to run",
+        f"[bold]{escape(experiment)}[/]: {plural(len(trials), 'trial')}, {len(done)} done, "
+        f"{len(wanted)} to run",
         highlight=False,
     )
     if begun := sum(trial.id in known for trial in wanted):
-        console.print(f"{begun} of them were begun before", highlight=False)
+        console.print(f"{begun} of them {'was' if begun == 1 else 'were'} started before", highlight=False)
     if execution.diagnostics:
-        say_undiagnosed(known, done, console)
+        print_undiagnosed(known, done, console)
     _show_trials(trials, known, {trial.id for trial in done}, console)
     with connected(execution) as cluster:
         n_jobs = worker_count(execution.n_jobs, cluster)
@@ -40,10 +42,11 @@ def show(
         _show_stacks(stacks, console)
         lanes = sum(len(stack.lanes) for stack in stacks)
         console.print(
-            f"{lanes} lanes in {len(stacks)} stacks on {n_jobs} workers ({execution.backend})",
+            f"{plural(lanes, 'lane')} in {plural(len(stacks), 'stack')} on {plural(n_jobs, 'worker')} "
+            f"({execution.backend})",
             highlight=False,
         )
-    say_identical(trials, console)
+    print_identical(trials, console)
 
 
 def _show_trials(
@@ -67,15 +70,16 @@ def _show_stacks(stacks: Sequence[PlannedStack], console: Console) -> None:
     console.print(table)
 
 
-def say_identical(trials: Sequence[Trial], console: Console) -> None:
-    """Say how many trials are numerically identical to another, and which initializers make them so."""
+def print_identical(trials: Sequence[Trial], console: Console) -> None:
+    """Print how many trials are numerically identical to another, and which initializers coincide."""
     groups = [group for group in identical(trials).values() if len(group) > 1]
     if not groups:
         return
     extra = sum(len(group) - 1 for group in groups)
     methods = sorted({" = ".join(dict.fromkeys(trial.method for trial in group)) for group in groups})
+    verb = "coincides" if extra == 1 else "coincide"
     console.print(
-        f"numerically identical: {extra} trials coincide with another ({'; '.join(methods)}); "
-        "each is trained once and recorded for each",
+        f"numerically identical: {plural(extra, 'trial')} {verb} with another ({'; '.join(methods)}); "
+        "they train once, and each trial records the results",
         highlight=False,
     )

@@ -1,7 +1,8 @@
-"""Segments run by joblib, several at a time; each result is handed back as soon as its segment ends.
+"""Run several segments at a time with joblib or on a cluster, and return each result as its segment ends.
 
-joblib's Parallel takes no new work while it runs. So each of ``n_jobs`` threads of the parent runs a Parallel
-of one segment at a time, and they share loky's reusable processes. With a cluster, they wait for its workers.
+joblib's Parallel accepts no new work while it runs. Therefore each of ``n_jobs`` threads of the parent runs
+Parallel with one segment at a time. The threads share loky's reusable processes; with a cluster, they wait
+for its workers.
 """
 
 from __future__ import annotations
@@ -27,49 +28,48 @@ from fnnexp.sweeping.plan import PlannedStack
 from fnnexp.sweeping.worker import Broken, Trained, WorkerDied, blas_kernel, train_segment
 
 CORES = "LOKY_MAX_CPU_COUNT"
-"""The variable by which joblib's users limit the cores."""
+"""The environment variable that limits the number of cores joblib uses."""
 
-LOOK = 0.5
-"""Seconds between two looks at the workers."""
+CHECK_SECONDS = 0.5
+"""Seconds between two checks of the workers."""
 
 
 def worker_count(n_jobs: int, cluster: Cluster | None = None) -> int:
-    """Return the number of workers of an ``n_jobs`` as joblib means it: −1 is one a core."""
+    """Return the number of workers that ``n_jobs`` means in joblib: −1 is one per core, −2 one fewer."""
     cores = cluster.cores if cluster else cores_here()
     return n_jobs if n_jobs > 0 else max(cores + 1 + n_jobs, 1)
 
 
 def cores_here() -> int:
-    """Return the number of cores of this machine that joblib uses.
+    """Return the number of this machine's cores that joblib uses.
 
     Raises
     ------
     FnnexpError
-        When the variable that limits it is no number.
+        If :data:`CORES` is set and is not a whole number.
     """
     try:
         return int(cpu_count())
     except ValueError as error:
         limit = os.environ.get(CORES)
         raise FnnexpError(
-            f"{CORES}={limit!r}, a variable of the environment: must be a whole number; write {CORES}=2, or "
-            f"unset {CORES}"
+            f"environment variable {CORES}={limit!r}: must be a whole number; write {CORES}=2, or unset it"
         ) from error
 
 
 class Executor:
-    """At most ``n_jobs`` segments under way; ``submit`` never waits, ``result`` waits for the next to end.
+    """Trains up to ``n_jobs`` segments at a time. ``submit`` never waits; ``result`` waits for a segment.
 
     Parameters
     ----------
     execution
-        How the segments are trained, and by how many workers of which backend.
+        The settings: the backend, the number of workers, the engine.
     cluster
-        The cluster that trains; None: this machine.
+        The cluster to train on; None trains on this machine.
     say
-        Called with a line about the workers for people to read.
+        Called with each message about the workers.
     beat
-        Called about every :data:`LOOK` seconds of waiting.
+        Called about every :data:`CHECK_SECONDS` while waiting.
     """
 
     def __init__(
@@ -84,70 +84,70 @@ class Executor:
         self.n_jobs = worker_count(execution.n_jobs, cluster)
         self.under_way = 0
         self._kernels: set[str] = set()
-        self._looked = time.monotonic()
+        self._checked = time.monotonic()
         self._watch = loky.Watch()
         self._tasks: queue.SimpleQueue[PlannedStack | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[tuple[PlannedStack, Trained | Broken | FnnexpError]]
         self._results = queue.SimpleQueue()
         if self._trains_here:
-            # The search for BLAS holds the loader's lock and needs the interpreter's. In a thread, beside an
-            # import that loads a library, each would wait for the other for ever.
+            # Finding BLAS takes the dynamic loader's lock and then needs the GIL. In a thread, this would
+            # deadlock with an import that loads a library in another thread.
             blas_kernel()
-        # Daemons, so that the parent can leave without waiting for a segment.
+        # Daemon threads let the parent exit without waiting for a segment.
         self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(self.n_jobs)]
         for thread in self._threads:
             thread.start()
 
     @property
     def _trains_here(self) -> bool:
-        """Whether segments are trained by threads of this process."""
-        here = self.n_jobs == 1 or self.execution.backend in ("threading", "sequential")
-        return self.cluster is None and here
+        """Whether threads of this process train the segments."""
+        uses_threads = self.n_jobs == 1 or self.execution.backend in ("threading", "sequential")
+        return self.cluster is None and uses_threads
 
     def submit(self, planned: PlannedStack) -> None:
-        """Hand a stack to the next free worker."""
+        """Submit a stack; the next free worker trains a segment of it."""
         self.under_way += 1
         self._tasks.put(planned)
 
     def ready(self) -> bool:
-        """Whether :meth:`result` would return at once."""
+        """Return whether :meth:`result` would return without waiting."""
         return not self._results.empty()
 
     def result(self) -> tuple[PlannedStack, Trained | Broken]:
-        """Return the next segment that ends, with the stack that was submitted.
+        """Wait for the next segment to end; return its submitted stack and its result.
 
         Raises
         ------
         FnnexpError
-            When the cluster is gone, or the data can't be sent to it.
+            If the connection to the cluster is lost, or the data can't be sent to it.
         """
         while True:
-            if time.monotonic() - self._looked > LOOK:
-                self._look_after()
-                self._looked = time.monotonic()
-            try:  # a wait with a limit, so that Ctrl-C is noticed on every system
-                planned, ended = self._results.get(timeout=LOOK)
+            if time.monotonic() - self._checked > CHECK_SECONDS:
+                self._check_workers()
+                self._checked = time.monotonic()
+            try:  # with a timeout, since Windows handles Ctrl-C only between waits
+                planned, ended = self._results.get(timeout=CHECK_SECONDS)
             except queue.Empty:
                 continue
             self.under_way -= 1
             if isinstance(ended, FnnexpError):
                 raise ended
             if isinstance(ended, Trained):
-                self._compare(f"{ended.blas}, {ended.engine.partition(' (')[0]}")
+                self._compare_kernels(f"{ended.blas}, {ended.engine.partition(' (')[0]}")
             return planned, ended
 
     def forget(self) -> None:
-        """Drop the stacks that were submitted and that no worker has begun."""
+        """Withdraw the submitted stacks that no worker has started."""
         with contextlib.suppress(queue.Empty):
             while True:
                 self._tasks.get_nowait()
                 self.under_way -= 1
 
     def abandon(self, *, at_once: bool = False) -> None:
-        """Drop all stacks, and end this machine's worker processes in the middle of a segment.
+        """Withdraw all stacks and kill this machine's worker processes.
 
-        A segment in this process can't be ended. It is waited for, unless that has to be `at_once`: until it
-        ends by itself, BLAS is on one thread.
+        A segment that trains in this process can't be killed. The method waits for it unless ``at_once`` is
+        true; BLAS then stays on one thread until the segment ends.
         """
         self.forget()
         if self.cluster is not None:
@@ -159,29 +159,29 @@ class Executor:
                 thread.join()
 
     def close(self) -> None:
-        """Let the threads end when their segments do."""
+        """Let each thread end after its current segment."""
         for _ in self._threads:
             self._tasks.put(None)
 
-    def _look_after(self) -> None:
-        """Check that no segment waits for a worker that is gone."""
+    def _check_workers(self) -> None:
+        """Check that no segment waits for a dead worker."""
         if self.cluster is None:
-            self._watch.look()
+            self._watch.check()
         else:
-            for line in self.cluster.news():
-                self.say(line)
+            for message in self.cluster.news():
+                self.say(message)
         if self.beat is not None:
             self.beat()
 
-    def _compare(self, kernel: str) -> None:
-        """Say when processors of different kinds work together: then equal up to rounding, not to the bit."""
+    def _compare_kernels(self, kernel: str) -> None:
+        """Warn if the workers' processors differ: their results then agree to rounding, not to the bit."""
         if self._kernels and kernel not in self._kernels:
             others = ", ".join(sorted(self._kernels))
-            self.say(f"a worker computes with {kernel}, another with {others}: equal up to rounding only")
+            self.say(f"workers compute with {kernel} and {others}: results agree to rounding, not bit by bit")
         self._kernels.add(kernel)
 
     def _serve(self) -> None:
-        """Run segment after segment: what each thread does."""
+        """Train the submitted stacks one after another. Each thread runs this method."""
         loky.block_interrupts()
         while (planned := self._tasks.get()) is not None:
             self._results.put((planned, self._train(planned)))
@@ -189,12 +189,12 @@ class Executor:
     def _train(self, planned: PlannedStack) -> Trained | Broken | FnnexpError:
         if self.cluster is not None:
             return _train_on(self.cluster, planned, self.execution)
-        here = self.execution
-        settings = loky.settings(here.engine) if here.backend == "loky" else {"backend": here.backend}
+        backend = self.execution.backend
+        settings = loky.settings(self.execution.engine) if backend == "loky" else {"backend": backend}
         ended: Trained | Broken
         try:
-            (ended,) = _parallel(self.n_jobs, settings)([delayed(train_segment)(planned, here)])
-        except BrokenProcessPool as error:  # joblib's TerminatedWorkerError is one
+            (ended,) = _parallel(self.n_jobs, settings)([delayed(train_segment)(planned, self.execution)])
+        except BrokenProcessPool as error:  # the base class of joblib's TerminatedWorkerError
             return WorkerDied("the worker process died (killed, or out of memory)", str(error))
         except Exception as error:
             return Broken.by(error)
@@ -204,12 +204,12 @@ class Executor:
 def _train_on(
     cluster: Cluster, planned: PlannedStack, execution: Execution
 ) -> Trained | Broken | FnnexpError:
-    """Train a segment on a cluster; return the error that ends the sweep when the cluster is gone."""
+    """Train a segment on a cluster; return the error that ends the sweep if the cluster is lost."""
     try:
         return cluster.train(planned, execution)
     except FnnexpError as error:
         return error
-    except BaseException as error:  # the trial's own exceptions come as a result: this is the cluster's
+    except BaseException as error:  # from the cluster; exceptions of a trial are returned as Broken
         if (lost := cluster.lost()) is not None:
             return lost
         if isinstance(error, cluster.died):
@@ -219,15 +219,15 @@ def _train_on(
 
 @contextlib.contextmanager
 def workers_starting(execution: Execution) -> Iterator[None]:
-    """Start the worker processes while the block prepares their work; end them if the block fails.
+    """Start the worker processes while the block runs; kill them if the block fails.
 
-    They take as long to import NumPy as Hydra takes to compose a grid, and have another core.
+    The workers import NumPy on their own cores in the time that Hydra needs to compose a grid.
     """
     n_jobs = worker_count(execution.n_jobs) if execution.backend == "loky" else 1
     if not 1 < n_jobs <= cores_here():
         yield
         return
-    # In a thread, so that Ctrl-C does not fall into the middle of it. One task starts all processes.
+    # Start in a thread, so that Ctrl-C does not interrupt it. One task starts all processes.
     with ThreadPoolExecutor(1, initializer=loky.block_interrupts) as thread:
         started = thread.submit(_start_workers, n_jobs, execution.engine)
         try:
@@ -243,14 +243,14 @@ def _start_workers(n_jobs: int, engine: str) -> None:
     _parallel(n_jobs, loky.settings(engine))([delayed(blas_kernel)()])
 
 
-_SETTLING = threading.Lock()
+_START_METHOD_LOCK = threading.Lock()
 
 
 def _parallel(n_jobs: int, settings: Mapping[str, Any]) -> Parallel:
-    """Return joblib's Parallel, which would settle multiprocessing's start method by asking for it."""
-    with _SETTLING:
-        settled = multiprocessing.get_start_method(allow_none=True)
+    """Return joblib's Parallel, without its side effect of fixing multiprocessing's start method."""
+    with _START_METHOD_LOCK:
+        method = multiprocessing.get_start_method(allow_none=True)
         parallel = Parallel(n_jobs=n_jobs, **settings)
-        if settled is None:
+        if method is None:
             multiprocessing.set_start_method(None, force=True)
     return parallel

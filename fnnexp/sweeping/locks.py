@@ -1,9 +1,9 @@
-"""Claims: two sweeps at once on one experiment never train the same trial.
+"""Claims: two concurrent sweeps of one experiment never train the same trial.
 
-A sweep claims its trials when it starts, and leaves to another sweep what that one has claimed. On a machine
-a claim is a file, and it counts while its sweep holds the lock beside it, which the system takes from a
-process that is killed. Machines that share an MLflow server tell each other by tags of the experiment; there
-a claim counts until 90 seconds after its last heartbeat, by clocks that agree to a minute or so.
+A sweep claims its trials when it starts, and skips the trials that another sweep has claimed. On one machine
+a claim is a file. It is valid while its sweep holds the lock file beside it; the operating system releases
+the lock when the process dies. Machines that share an MLflow server claim trials by tags of the experiment. A
+tag is valid until 90 seconds after its last heartbeat, so the machines' clocks must agree to about a minute.
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ BEAT = 20.0
 """Seconds between two heartbeats."""
 
 SILENT = 90.0
-"""Seconds after its last heartbeat from which a claim in a tag counts no more."""
+"""Seconds after the last heartbeat at which a claim in a tag expires."""
 
 PREFIX = "fnnexp.claim."
 
 DIGITS, A_TAG = 10, 450
-"""How many of a trial id's 16 digits are written, and of how many trials in one tag of 5,000 characters."""
+"""The number of digits of a trial id's 16 that a tag stores, and of trials in a tag of 5,000 characters."""
 
 
 class Claim:
-    """The trials of an experiment that no other sweep has, claimed for as long as the context is open.
+    """A context that claims the trials of a sweep that no other sweep has claimed.
 
     Parameters
     ----------
     folder
-        From :func:`folder_for`. Where it can't be written, nothing is claimed on this machine, and nothing is
-        refused.
+        The folder from :func:`folder_for`. If it can't be written, this machine's sweeps see no claims of
+        each other.
     experiment, trials
-        What the sweep would train.
+        The experiment and the trial ids that the sweep wants to train.
     now
-        The clock.
+        Returns the time in seconds since the epoch.
 
     Attributes
     ----------
     elsewhere
-        The trials that another sweep has, each with who that is.
+        The trials that another sweep has claimed, with a description of that sweep.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Claim:
         owner = uuid.uuid4().hex
         self._lock, self._file = FileLock(folder / f"{owner}.lock"), folder / f"{owner}.json"
         self._prefix = f"{PREFIX}{owner}."
-        self._neighbours: dict[str, bool] = {}  # the experiment's other sweeps on this machine: which live
+        self._neighbours: dict[str, bool] = {}  # whether each other sweep on this machine is alive
         self._tracker: Tracker | None = None
         self._lost = False
 
@@ -76,15 +76,15 @@ class Claim:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
             with self.turn():
-                self._look_around()
+                self._read_claims()
                 who = f"process {os.getpid()}, since {time.strftime('%H:%M')}"
-                said = {"experiment": self._experiment, "who": who, "trials": self.trials}
-                self._file.write_text(json.dumps(said), encoding="utf-8")
+                claim = {"experiment": self._experiment, "who": who, "trials": self.trials}
+                self._file.write_text(json.dumps(claim), encoding="utf-8")
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._tracker is not None:
-            with contextlib.suppress(StoreError):  # a server that is away: the claim falls silent there
+            with contextlib.suppress(StoreError):  # if the server is away, the claim expires there
                 for key in self._tracker.experiment_tags():
                     if key.startswith(self._prefix):
                         self._tracker.untag_experiment(key)
@@ -95,37 +95,37 @@ class Claim:
 
     @property
     def trials(self) -> list[str]:
-        """The trials that this sweep has."""
+        """The trials that this sweep has claimed."""
         return [trial for trial in self._wanted if trial not in self.elsewhere]
 
     # On this machine
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """Wait for the turn to do what two sweeps must not do at once, such as making the store."""
+        """Wait for the lock on what two sweeps must not do at once, such as creating the store."""
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(OSError):
                 stack.enter_context(FileLock(self._folder / "turn", timeout=120))
             yield
 
-    def _look_around(self) -> None:
-        """Note what the experiment's other sweeps on this machine have; clear away after the dead."""
+    def _read_claims(self) -> None:
+        """Add the claims of the experiment's other sweeps on this machine; remove files of dead sweeps."""
         for file in self._folder.glob("*.json"):
             try:
-                said = json.loads(file.read_text("utf-8"))
-                if said["experiment"] != self._experiment:
+                claim = json.loads(file.read_text("utf-8"))
+                if claim["experiment"] != self._experiment:
                     continue
-                held = dict.fromkeys(set(self._wanted).intersection(said["trials"]), str(said["who"]))
-            except (ValueError, TypeError, KeyError):  # a disk that was full cut it
-                held = {}
+                claimed = dict.fromkeys(set(self._wanted).intersection(claim["trials"]), str(claim["who"]))
+            except (ValueError, TypeError, KeyError):  # a full disk may have truncated the file
+                claimed = {}
             alive = self._neighbours[file.stem] = self._is_alive(file.stem)
             if alive:
-                self.elsewhere |= held
+                self.elsewhere |= claimed
             else:
                 file.unlink(missing_ok=True)
 
     def _is_alive(self, owner: str) -> bool:
-        """Whether a sweep holds its lock; the file of one that does not is removed."""
+        """Return whether a sweep holds its lock; remove the lock file if it does not."""
         lock = FileLock(self._folder / f"{owner}.lock", timeout=0)
         try:
             with lock:
@@ -138,10 +138,11 @@ class Claim:
     # Among machines that share a server
 
     def share(self, tracker: Tracker) -> None:
-        """Claim the trials among all machines that share a server, and add what others have to `elsewhere`.
+        """Claim the trials on a server that machines share; add trials claimed by others to `elsewhere`.
 
-        The claim is written before the others' are read: of two that begin at once at least one sees the
-        other. The one that has not yet looked gives way, or else the one that began later.
+        The claim is written before other claims are read. Of two sweeps that start at once, at least one sees
+        the other. A sweep whose claim is not settled yet yields to one that is settled; otherwise the later
+        sweep yields to the earlier one.
         """
         self._tracker = tracker
         self._write(tracker, settled=False)
@@ -149,12 +150,12 @@ class Claim:
         self._write(tracker, settled=True)
 
     def beat(self) -> None:
-        """Give a heartbeat, if the claim is shared and the last one was a while ago.
+        """Write a heartbeat if the claim is shared and the last one is older than :data:`BEAT`.
 
         Raises
         ------
         StoreError
-            When the last was so long ago that another machine has taken trials over.
+            If the claim had expired and another machine has claimed some of the trials.
         """
         silence = self._now() - self._beat
         if self._tracker is None or self._lost or silence < BEAT:
@@ -162,53 +163,56 @@ class Claim:
         if silence > SILENT and (lost := self._on_other_machines(self._tracker)):
             self._lost = True
             raise StoreError(
-                f"nothing was heard of this sweep for {silence:.0f} s, and another "
-                f"({next(iter(lost.values()))}) took {len(lost)} of its trials over; start the same command "
-                "again, and it leaves those to it"
+                f"this sweep sent no heartbeat for {silence:.0f} s, and another sweep "
+                f"({next(iter(lost.values()))}) took over {len(lost)} of its trials; start the same command "
+                "again to train the rest"
             )
         self._write(self._tracker, settled=True)
 
     def _write(self, tracker: Tracker, *, settled: bool) -> None:
-        """Write the claim into as many tags ``fnnexp.claim.OWNER.NUMBER`` as its trials need."""
+        """Write the claim to tags ``fnnexp.claim.OWNER.NUMBER``, as many as its trials need."""
         self._beat = self._now()
         began = time.strftime("%H:%M", time.localtime(self._since))
         who = f"process {os.getpid()} on {platform.node()[:40] or 'another machine'}, since {began}"
         claim = {"who": who, "since": self._since, "beat": self._beat, "settled": settled}
         for number, start in enumerate(range(0, len(self._wanted), A_TAG)):
-            part = [t[:DIGITS] for t in self._wanted[start : start + A_TAG] if t not in self.elsewhere]
-            tracker.tag_experiment(f"{self._prefix}{number}", json.dumps({**claim, "trials": "".join(part)}))
+            ids = [t[:DIGITS] for t in self._wanted[start : start + A_TAG] if t not in self.elsewhere]
+            tracker.tag_experiment(f"{self._prefix}{number}", json.dumps({**claim, "trials": "".join(ids)}))
 
     def _on_other_machines(self, tracker: Tracker) -> dict[str, str]:
-        """Return which of our trials other machines have, each with who that is; remove tags of the dead."""
-        found: dict[str, str] = {}
+        """Return the trials of this sweep that other machines have claimed; remove tags of dead sweeps.
+
+        The values describe the other sweeps.
+        """
+        claimed: dict[str, str] = {}
         for key, value in tracker.experiment_tags().items():
             owner = key.removeprefix(PREFIX).partition(".")[0]
             if not key.startswith(PREFIX) or key.startswith(self._prefix) or self._neighbours.get(owner):
                 continue
             try:
-                said = json.loads(value)
-                silent = self._now() - said["beat"] > SILENT
-                goes_first = said["settled"] or (said["since"], key) < (self._since, self._prefix)
-                held = {said["trials"][i : i + DIGITS] for i in range(0, len(said["trials"]), DIGITS)}
-                who = str(said["who"])
-            except (ValueError, TypeError, KeyError):  # whatever stands there, we did not write it
+                claim = json.loads(value)
+                expired = self._now() - claim["beat"] > SILENT
+                goes_first = claim["settled"] or (claim["since"], key) < (self._since, self._prefix)
+                ids = {claim["trials"][i : i + DIGITS] for i in range(0, len(claim["trials"]), DIGITS)}
+                who = str(claim["who"])
+            except (ValueError, TypeError, KeyError):  # not a tag that fnnexp wrote
                 continue
-            if silent or owner in self._neighbours:
+            if expired or owner in self._neighbours:
                 tracker.untag_experiment(key)
             elif goes_first:
-                found |= {trial: who for trial in self.trials if trial[:DIGITS] in held}
-        return found
+                claimed |= {trial: who for trial in self.trials if trial[:DIGITS] in ids}
+        return claimed
 
 
 def folder_for(uri: str, elsewhere: Path) -> Path:
-    """Return where the claims on a store are: beside a SQLite file, or for a server in a folder of its own.
+    """Return the folder of the claims on a store: beside a SQLite file, or one folder per server.
 
     Parameters
     ----------
     uri
-        The store.
+        The address of the store.
     elsewhere
-        A folder of this user's, for servers; sweeps on other machines do not see it.
+        The parent folder for servers. It belongs to this user; sweeps on other machines do not see it.
     """
     if (file := store_file(uri)) is not None:
         return file.parent / ".fnnexp" / "claims"

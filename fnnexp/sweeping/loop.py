@@ -1,4 +1,4 @@
-"""The sweep: a fold of pure segments. Workers train; the parent alone logs, saves and hands out again."""
+"""The sweep loop: workers train segments; the parent logs them, saves them, and submits the next ones."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
 from fnnexp.data.cache import cache_folder
+from fnnexp.errors import plural
 from fnnexp.nn.engines.base import engine_named
 from fnnexp.nn.training import Stack, engine_version
 from fnnexp.sweeping.backends.cluster import connected
@@ -19,8 +20,8 @@ from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints, resume
 from fnnexp.sweeping.executor import Executor
 from fnnexp.sweeping.locks import Claim, folder_for
 from fnnexp.sweeping.plan import PlannedStack, identical, plan
-from fnnexp.sweeping.progress import SweepProgress
-from fnnexp.sweeping.runs import Outcome, Runs, say_undiagnosed
+from fnnexp.sweeping.progress import SweepProgress, TimeLeft, while_doing
+from fnnexp.sweeping.runs import Outcome, Runs, print_undiagnosed
 from fnnexp.sweeping.stopping import stopping
 from fnnexp.sweeping.waiting import Suspicion, Waiting
 from fnnexp.sweeping.worker import Broken, Trained
@@ -31,38 +32,39 @@ from fnnexp.tracking.writer import Tracker
 __all__ = ["Outcome", "run"]
 
 AHEAD = 2
-"""The stacks handed out to each worker before the store is open, so that no worker waits for that."""
+"""Stacks submitted per worker before the MLflow store is open, so that no worker waits for the store."""
 
 
 def run(trials: Sequence[Trial], tracker: Tracker, execution: Execution, console: Console) -> Outcome:
-    """Train the trials that are not done yet.
+    """Train the trials that are not done yet, and return what became of all trials.
 
-    An exception in a trial is recorded on its run and costs no other trial, except with ``fail_fast``, which
-    stops the sweep at the first. Ctrl-C and SIGTERM let the segments under way end and save them; the outcome
-    then says that the sweep was interrupted.
+    An exception in a trial is recorded on its run and does not affect other trials. With ``fail_fast`` the
+    first exception stops the sweep. After Ctrl-C or SIGTERM the running segments end and are saved; the
+    outcome's ``interrupted`` is then true.
     """
     began = time.monotonic()
     tracker.check()
     folder = folder_for(tracker.uri, cache_folder())
     with mlflow_settings(), Claim(folder, tracker.experiment, [trial.id for trial in trials]) as claim:
-        known = _known(tracker, claim)
+        with while_doing("opening the MLflow store", console):
+            known = _known(tracker, claim)
         done, wanted = runs_of(known, trials)
         if execution.diagnostics:
-            say_undiagnosed(known, done, console)
+            print_undiagnosed(known, done, console)
         checkpoints = Checkpoints(CHECKPOINTS, execution.engine)
         checkpoints.tidy()
-        # Those of a sweep that was killed before it could.
+        # A sweep that was killed may have left checkpoints of finished trials.
         checkpoints.remove({trial.numbers_id for trial in done} - {trial.numbers_id for trial in wanted})
         outcome = Outcome(done_before=len(done))
-        others = claim.elsewhere
-        outcome.elsewhere = [(trial.name, others[trial.id]) for trial in wanted if trial.id in others]
-        if mine := [trial for trial in wanted if trial.id not in others]:
-            groups = identical(mine)
-            epochs = sum(max(trial.recipe.epochs, 1) for trial in mine)
+        owners = claim.elsewhere
+        outcome.elsewhere = [(trial.name, owners[trial.id]) for trial in wanted if trial.id in owners]
+        if claimed := [trial for trial in wanted if trial.id not in owners]:
+            groups = identical(claimed)
+            epochs = sum(max(trial.recipe.epochs, 1) for trial in claimed)
             with connected(execution) as cluster:
-                progress = SweepProgress(console, epochs=epochs, trials=len(mine))
+                progress = SweepProgress(console, epochs=epochs, trials=len(claimed))
                 tracker.say = progress.say
-                for version in _engines_that_fall_back(mine, execution.engine):
+                for version in _fallback_engines(claimed, execution.engine):
                     progress.say(f"computed by {version}")
                 begun, curves = resume(checkpoints, groups, execution, progress.say)
                 executor = Executor(execution, cluster, say=progress.say, beat=claim.beat)
@@ -74,9 +76,9 @@ def run(trials: Sequence[Trial], tracker: Tracker, execution: Execution, console
 
 
 def _known(tracker: Tracker, claim: Claim) -> Mapping[str, Known]:
-    """Return the runs that the store has, by trial id; on a server, claim the trials there too.
+    """Return the store's runs by trial id; on a server, also claim the trials there.
 
-    A store without the experiment has none; it is opened later, while the workers train.
+    A new experiment has no runs. Its store is opened later, while the workers already train.
     """
     if tracker.is_new:
         return {}
@@ -87,14 +89,21 @@ def _known(tracker: Tracker, claim: Claim) -> Mapping[str, Known]:
     return tracker.known()
 
 
-def _engines_that_fall_back(trials: Sequence[Trial], engine: str) -> list[str]:
-    """Return the engine's versions, as runs record them, where another computes a part for it."""
+def _fallback_engines(trials: Sequence[Trial], engine: str) -> list[str]:
+    """Return the versions, as runs record them, of engines that replace this engine for some trials."""
     versions = {engine_version(trial.recipe, engine) for trial in trials}
     return sorted(versions - {engine_named(engine).version})
 
 
+def _how_workers_start(executor: Executor) -> str:
+    """Return what the progress shows while the workers start."""
+    if executor.cluster is not None:
+        return f"handing work to {plural(executor.n_jobs, 'worker')}"
+    return f"starting {plural(executor.n_jobs, 'worker')}" if executor.n_jobs > 1 else "starting"
+
+
 class _Sweep:
-    """The loop over the parts of a sweep: what waits, runs, is logged, is suspected, and is saved."""
+    """The sweep loop with its state: the queue, the workers, the runs, the checkpoints and the claim."""
 
     def __init__(
         self,
@@ -106,13 +115,14 @@ class _Sweep:
     ) -> None:
         self.executor, self.runs, self.checkpoints, self.claim = executor, runs, checkpoints, claim
         self.tracker, self.progress, self.outcome = runs.tracker, runs.progress, runs.outcome
+        self.time_left = self.progress.time_left = TimeLeft(stacks, executor.n_jobs)
         self.waiting = Waiting(stacks, executor.n_jobs)
         retries, die_together = executor.execution.retries, executor.cluster is None
         self.suspicion = Suspicion(self.waiting, retries=retries, die_together=die_together)
         self.cannot_save = False
 
     def run(self) -> None:
-        """Hand out stacks and take in what comes back until nothing is left."""
+        """Submit stacks and process the segments that come back, until no stack is left."""
         executor = self.executor
         try:
             with stopping(self._interrupt), self.progress:
@@ -120,13 +130,13 @@ class _Sweep:
                 while executor.under_way or (self.waiting and not self._is_stopping):
                     self._hand_out()
                     while not executor.ready() and self.tracker.describe():
-                        pass  # while we wait, we write what need not be written at once
+                        pass  # use the wait to log what is not urgent
                     if self._is_stopping:
                         executor.forget()
                     if executor.under_way:
                         self._take_in(*executor.result())
         except StoreError:
-            self._save_what_comes()
+            self._save_running_segments()
             raise
         except KeyboardInterrupt:
             executor.abandon(at_once=True)
@@ -137,11 +147,15 @@ class _Sweep:
                 self.runs.interrupt()
 
     def _begin(self) -> None:
-        """Let the workers begin, and then open the store, which takes MLflow seconds."""
+        """Start the workers, and then open the store, which takes MLflow seconds."""
+        workers = _how_workers_start(self.executor)
+        self.progress.start(workers, len(self.waiting.stacks))
         ahead = self.executor.n_jobs * (1 if self.tracker.is_open else AHEAD)
         first = self.waiting.first(ahead)
         for planned in first:
-            self.executor.submit(planned)
+            self._submit(planned)
+        if not self.tracker.is_open:
+            self.progress.stage(f"{workers} and opening the MLflow store")
         try:
             with self.claim.turn():
                 self.tracker.open()
@@ -150,26 +164,34 @@ class _Sweep:
             raise
         for planned in first:
             self.runs.open(planned.lanes)
+        compiles = "; numba compiles on its first use" if self.executor.execution.engine == "numba" else ""
+        self.progress.stage(f"training the first epochs{compiles}")
+
+    def _submit(self, planned: PlannedStack) -> None:
+        self.executor.submit(planned)
+        self.time_left.submitted(planned)
 
     def _hand_out(self) -> None:
-        """Keep every worker busy."""
+        """Submit stacks until every worker is busy."""
         while not self._is_stopping and (planned := self.waiting.next(self.executor.under_way)):
-            self.executor.submit(planned)
+            self._submit(planned)
             self.runs.open(planned.lanes)
 
     def _take_in(self, planned: PlannedStack, ended: Trained | Broken) -> None:
-        """Log and save a segment, and put the rest of its stack back; or find out what broke it."""
+        """Log and save a segment and queue the rest of its stack; retry the stack if the segment broke."""
         if isinstance(ended, Broken):
-            self._try_again(planned, ended)
+            self._retry(planned, ended)
             return
         self.suspicion.clear(planned)
-        self.runs.add(ended.records)  # before anything that Ctrl-C could cut short
+        self.runs.add(ended.records)  # first, so that a Ctrl-C below loses no record
         stack = ended.stack
         unfinished = bool(stack.lanes) and stack.epoch < planned.recipe.epochs
-        if unfinished:
-            self.waiting.put_back(replace(planned, stack=stack), self.executor.under_way)
+        rest = replace(planned, stack=stack) if unfinished else None
+        self.time_left.returned(planned, rest, ended.records)
+        if rest:
+            self.waiting.put_back(rest, self.executor.under_way)
         try:
-            self._hand_out()  # the worker first, then the books
+            self._hand_out()  # the worker trains while we log
             if unfinished:
                 self._save(stack)
             self.checkpoints.remove(self.runs.log(ended, unfinished))
@@ -177,32 +199,35 @@ class _Sweep:
             self._save(stack)
             raise
 
-    def _try_again(self, planned: PlannedStack, broken: Broken) -> None:
-        """Have a broken stack tried again, in halves; fail a single lane that has broken too often."""
+    def _retry(self, planned: PlannedStack, broken: Broken) -> None:
+        """Queue a broken stack again, in halves; fail a single lane that broke too often."""
         first, *_ = self.runs.groups[planned.lanes[0].key]
-        if line := self.suspicion.again(planned, broken, name=first.name):
-            self.progress.say(line)
+        if message := self.suspicion.retry(planned, broken, name=first.name):
+            self.progress.say(message)
+            self.time_left.returned(planned, planned)
             return
+        self.time_left.returned(planned)
         self.runs.fail(planned, broken)
         if self.executor.execution.fail_fast and not self.outcome.stopped:
             self.outcome.stopped = True
-            self.progress.say("execution.fail_fast=true: waiting for the segments under way, then leaving")
+            self.progress.time_left = None
+            self.progress.say("execution.fail_fast=true: stopping after the running segments")
 
     def _save(self, stack: Stack) -> None:
-        """Write the checkpoints of a stack; where that can't be done, say so once, and go on."""
+        """Write a stack's checkpoints; warn once if they can't be written."""
         try:
             self.checkpoints.save(stack, self.runs.curves)
         except OSError as error:
             if not self.cannot_save:
                 self.progress.say(
-                    f"checkpoints can't be written to {self.checkpoints.folder} ({error}); the sweep goes "
-                    "on, but if it is stopped, the trials under way start over"
+                    f"checkpoints can't be written to {self.checkpoints.folder} ({error}); the sweep "
+                    "continues, but unfinished trials start over if it is stopped"
                 )
             self.cannot_save = True
 
-    def _save_what_comes(self) -> None:
-        """Save the segments under way, which can't be logged now: the same command logs them."""
-        self.progress.say("nothing can be logged: saving what is under way, then leaving")
+    def _save_running_segments(self) -> None:
+        """Save the running segments, which can't be logged now. The same command logs them later."""
+        self.progress.say("results can't be logged: saving the running segments, then stopping")
         self.executor.forget()
         while self.executor.under_way:
             _, ended = self.executor.result()
@@ -216,4 +241,5 @@ class _Sweep:
 
     def _interrupt(self) -> None:
         self.outcome.interrupted = True
-        self.progress.say("interrupted: waiting for the segments under way; Ctrl-C again to leave at once")
+        self.progress.time_left = None
+        self.progress.say("interrupted: stopping after the running segments; Ctrl-C again stops at once")

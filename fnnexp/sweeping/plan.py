@@ -1,4 +1,4 @@
-"""The plan of a sweep: which trials are numerically identical, which share a stack, and what comes first."""
+"""The plan of a sweep: which trials are numerically identical, which share a stack, and in which order."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from fnnexp.data.datasets import Prepared
 from fnnexp.nn.training import Lane, Recipe, Stack
 
 USUAL_LANES = {"full": 12, "mini": 12, "sample": 48}
-"""The most lanes in a stack, by batching mode: within 1.3% of the best number that was measured."""
+"""The largest number of lanes in a stack, by batching mode; within 1.3% of the fastest number measured."""
 
 
 @dataclass(frozen=True)
 class PlannedStack:
-    """A stack, begun or not, with what its lanes share: the recipe and the data. A worker needs no more."""
+    """A stack with the recipe and the data that its lanes share: all that a worker needs to train it."""
 
     recipe: Recipe
     data: Prepared
@@ -29,22 +29,34 @@ class PlannedStack:
         return self.stack.lanes
 
     @property
-    def cost(self) -> float:
-        """The training that is left, in relative units: weights times rows, plus Python's work each step."""
+    def kind(self) -> tuple[Recipe, str]:
+        """The recipe and the data's checksum, which decide how long an epoch of a lane takes."""
+        return self.recipe, self.data.checksum
+
+    @property
+    def epoch_cost(self) -> float:
+        """The cost of an epoch, in relative units: weights times rows, plus Python's overhead per step."""
         architecture, rows = self.recipe.architecture, self.data.n_train
         steps = -(-rows // self.recipe.batching.batch_size(rows))
-        epoch = len(self.lanes) * (rows * architecture.parameter_count * 2e-11 + steps * 1e-6) + steps * 2e-5
-        return max(self.recipe.epochs - self.stack.epoch, 0.1) * epoch
+        return len(self.lanes) * (rows * architecture.parameter_count * 2e-11 + steps * 1e-6) + steps * 2e-5
+
+    @property
+    def cost(self) -> float:
+        """The cost of the epochs left; a tenth of an epoch's cost with ``epochs=0``, which only evaluates."""
+        return max(self.recipe.epochs - self.stack.epoch, 0.1) * self.epoch_cost
 
     def split(self) -> list[PlannedStack]:
-        """Return its two halves."""
-        half = (len(self.lanes) + 1) // 2
-        parts = (range(half), range(half, len(self.lanes)))
-        return [replace(self, stack=self.stack.select(part)) for part in parts]
+        """Return the stack's two halves."""
+        middle = (len(self.lanes) + 1) // 2
+        halves = (range(middle), range(middle, len(self.lanes)))
+        return [replace(self, stack=self.stack.select(half)) for half in halves]
 
 
 def identical(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
-    """Group trials by ``numbers_id``. A group is one lane: it trains once, and each trial records it."""
+    """Return the trials grouped by ``numbers_id``.
+
+    The trials of a group are numerically identical. They share one lane, and each trial records its results.
+    """
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
         groups.setdefault(trial.numbers_id, []).append(trial)
@@ -58,41 +70,44 @@ def plan(
     n_jobs: int,
     begun: Mapping[str, Stack] | None = None,
 ) -> list[PlannedStack]:
-    """Return the stacks that train these trials, the most costly first.
+    """Return the stacks that train these trials, the most expensive first.
 
     Parameters
     ----------
     groups
-        The trials that are not done, as :func:`identical` groups them.
+        The trials to train, as :func:`identical` groups them.
     max_lanes
-        The most lanes in a stack; None: :data:`USUAL_LANES`.
+        The largest number of lanes in a stack; None uses :data:`USUAL_LANES`.
     n_jobs
-        The number of workers to keep busy: stacks are halved until there are as many.
+        The number of workers. Stacks are halved until every worker has one.
     begun
-        The stack of one lane that a checkpoint holds, by ``numbers_id``.
+        The stacks of one lane that were restored from checkpoints, by ``numbers_id``.
     """
     begun = begun or {}
-    alike: dict[tuple[tuple[Recipe, str], int], list[Trial]] = {}
+    stackable: dict[tuple[tuple[Recipe, str], int], list[Trial]] = {}
     for key, (trial, *_) in groups.items():
         epoch = begun[key].epoch if key in begun else 0
-        alike.setdefault((trial.stack_key, epoch), []).append(trial)
+        stackable.setdefault((trial.stack_key, epoch), []).append(trial)
     stacks = []
-    for ((recipe, _), epoch), trials in alike.items():
-        if recipe.batching.shuffle:  # lanes of one seed see their rows in the same order
+    for ((recipe, _), epoch), trials in stackable.items():
+        if recipe.batching.shuffle:  # lanes with the same seed share the order of rows, so keep them together
             trials = sorted(trials, key=lambda trial: trial.seed)
         count = -(-len(trials) // (max_lanes or USUAL_LANES[recipe.batching.mode]))
         for i in range(count):
-            part = trials[i * len(trials) // count : (i + 1) * len(trials) // count]
+            members = trials[i * len(trials) // count : (i + 1) * len(trials) // count]
             if epoch:
-                stack = _joined([begun[trial.numbers_id] for trial in part])
+                stack = _joined([begun[trial.numbers_id] for trial in members])
             else:
-                stack = Stack.without_parameters([trial.lane() for trial in part])
-            stacks.append(PlannedStack(recipe, part[0].data, stack))
+                stack = Stack.without_parameters([trial.lane() for trial in members])
+            stacks.append(PlannedStack(recipe, members[0].data, stack))
     return spread(stacks, n_jobs)
 
 
 def spread(stacks: Sequence[PlannedStack], n: int) -> list[PlannedStack]:
-    """Halve the most costly stacks until there are n, or no stack can be halved; the most costly first."""
+    """Return at least ``n`` stacks, the most expensive first, by halving the most expensive ones.
+
+    There are fewer than ``n`` only if each stack has a single lane.
+    """
     stacks = list(stacks)
     while stacks and len(stacks) < n:
         widest = max(stacks, key=lambda stack: (len(stack.lanes) > 1, stack.cost))
@@ -102,11 +117,11 @@ def spread(stacks: Sequence[PlannedStack], n: int) -> list[PlannedStack]:
     return sorted(stacks, key=lambda stack: -stack.cost)
 
 
-def _joined(parts: Sequence[Stack]) -> Stack:
-    """Return one stack of several at the same epoch."""
+def _joined(stacks: Sequence[Stack]) -> Stack:
+    """Return one stack with the lanes of several stacks at the same epoch."""
     return Stack(
-        lanes=tuple(lane for part in parts for lane in part.lanes),
-        theta=np.concatenate([part.theta for part in parts]),
-        slots=tuple(np.concatenate(slot) for slot in zip(*(part.slots for part in parts), strict=True)),
-        epoch=parts[0].epoch,
+        lanes=tuple(lane for stack in stacks for lane in stack.lanes),
+        theta=np.concatenate([stack.theta for stack in stacks]),
+        slots=tuple(np.concatenate(slot) for slot in zip(*(stack.slots for stack in stacks), strict=True)),
+        epoch=stacks[0].epoch,
     )

@@ -1,9 +1,13 @@
-"""One progress bar over the whole sweep on a terminal or in a notebook; elsewhere plain lines."""
+"""The progress of a sweep: a bar on a terminal, a line in a notebook, or plain lines; and the time left."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 
 from rich.console import Console, RenderableType
@@ -11,24 +15,156 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.text import Text
 
 from fnnexp import console as notebook
+from fnnexp.errors import plural
+from fnnexp.nn.training import Record
+from fnnexp.sweeping.plan import PlannedStack
 
 SECONDS_BETWEEN_LINES = 10.0
 """Between two plain lines."""
 
 SECONDS_IN_A_NOTEBOOK = 0.2
-"""Between two states of a notebook's line."""
+"""Between two updates of a notebook's line."""
+
+ENOUGH_SHARE, ENOUGH_SECONDS = 0.05, 20.0
+"""No time left is shown before each worker has trained for 5% of its share of the sweep, or for 20 s."""
+
+IN_BATCHES = 1.5
+"""Seconds per unit of cost in batches, for those one row at a time; as measured on MNIST."""
+
+
+@dataclass
+class _Running:
+    """A stack that a worker has, and since when; None while it waits for a worker to be free."""
+
+    stack: PlannedStack
+    since: float | None
+
+
+class TimeLeft:
+    """Estimates the time left from the planned cost of the stacks and the seconds that segments took.
+
+    The time is that of the work left, shared by the workers, but at least that of the longest epoch under
+    way. Each kind of stack, as :attr:`PlannedStack.kind` says, has its own measured seconds per unit of cost.
+    A kind that was not measured yet is assumed to be like the measured kinds with its batching mode, or else
+    like all measured kinds. Recent segments count most, since other programs slow a machine down for a while.
+
+    Parameters
+    ----------
+    stacks
+        All stacks of the sweep.
+    n_jobs
+        The number of workers.
+    clock
+        Returns the seconds since some moment.
+    """
+
+    def __init__(
+        self, stacks: Sequence[PlannedStack], n_jobs: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.n_jobs, self.clock = n_jobs, clock
+        self._cost_left: defaultdict[object, float] = defaultdict(float)
+        self._lanes_left = 0
+        self._modes: dict[object, str] = {}
+        for stack in stacks:
+            self._cost_left[stack.kind] += stack.cost
+            self._modes[stack.kind] = stack.recipe.batching.mode
+            self._lanes_left += len(stack.lanes)
+        self._measured = 0.0
+        self._seconds: dict[object, float] = {}  # measured, by kind, by batching mode, and of all (None)
+        self._costs: dict[object, float] = {}
+        self._running: list[_Running] = []
+        self._segments = 0
+
+    def submitted(self, stack: PlannedStack) -> None:
+        """Note that a stack was handed to the workers."""
+        is_free = len(self._running) < self.n_jobs
+        self._running.append(_Running(stack, self.clock() if is_free else None))
+
+    def returned(
+        self, stack: PlannedStack, rest: PlannedStack | None = None, records: Iterable[Record] = ()
+    ) -> None:
+        """Note the end of a segment.
+
+        Parameters
+        ----------
+        stack
+            The stack as it was submitted.
+        rest
+            What is left of it; None if it is done, or has failed.
+        records
+            The records of the segment.
+        """
+        self._running = [running for running in self._running if running.stack is not stack]
+        for running in self._running[: self.n_jobs]:
+            if running.since is None:
+                running.since = self.clock()
+        self._cost_left[stack.kind] -= stack.cost - (rest.cost if rest else 0.0)
+        self._lanes_left -= len(stack.lanes) - (len(rest.lanes) if rest else 0)
+        trained = [record.seconds for record in records if record.epoch > 0 or stack.recipe.epochs == 0]
+        if trained:
+            self._segments += 1
+            epochs = max(stack.recipe.epochs - stack.stack.epoch, 1)
+            cost = len(trained) * stack.cost / (len(stack.lanes) * epochs)
+            cost *= self._weight(stack.kind)
+            self._measured += sum(trained)
+            for group in (stack.kind, self._modes[stack.kind], None):
+                self._seconds[group] = self._seconds.get(group, 0.0) / 2 + sum(trained)
+                self._costs[group] = self._costs.get(group, 0.0) / 2 + cost
+
+    def seconds(self) -> float | None:
+        """Return the estimated seconds left; None before enough is measured for an estimate."""
+        if self._segments < self.n_jobs or None not in self._costs:
+            return None
+        left = sum(max(cost, 0.0) * self._rate(kind) for kind, cost in self._cost_left.items())
+        enough = min(ENOUGH_SHARE * (self._measured + left), ENOUGH_SECONDS * self.n_jobs)
+        if self._measured < enough:
+            return None
+        now, longest = self.clock(), 0.0
+        for running in self._running:
+            rate, stack = self._rate(running.stack.kind), running.stack
+            passed = 0.0 if running.since is None else now - running.since
+            left -= min(passed, rate * stack.cost)
+            longest = max(longest, rate * stack.epoch_cost - passed)
+        return max(left / max(min(self.n_jobs, self._lanes_left), 1), longest, 0.0)
+
+    def _rate(self, kind: object) -> float:
+        """Return the measured seconds of a worker per unit of cost."""
+        groups = (kind, self._modes[kind], None)
+        group = next(group for group in groups if group in self._costs)
+        return self._weight(kind) * self._seconds[group] / self._costs[group]
+
+    def _weight(self, kind: object) -> float:
+        return 1.0 if self._modes[kind] == "sample" else IN_BATCHES
+
+
+def in_words(seconds: float) -> str:
+    """Return an estimated time with as many digits as it deserves.
+
+    >>> in_words(3.2), in_words(43), in_words(400), in_words(7000)
+    ('a few seconds left', 'about 45 s left', 'about 7 min left', 'about 1 h 55 min left')
+    """
+    if seconds <= 5:
+        return "a few seconds left"
+    if seconds < 90:
+        return f"about {5 * math.ceil(seconds / 5)} s left"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"about {minutes} min left"
+    hours, minutes = divmod(5 * round(minutes / 5), 60)
+    return f"about {hours} h {minutes} min left" if hours < 10 and minutes else f"about {hours} h left"
 
 
 class SweepProgress:
-    """Shows the epochs and trials that are done, the failures, the best trial so far, and the time left.
+    """Shows the epochs and trials done, the failures, the best trial so far, and the time left.
 
     Parameters
     ----------
@@ -38,6 +174,11 @@ class SweepProgress:
         How many there are in all.
     clock
         Returns the seconds since some moment.
+
+    Attributes
+    ----------
+    time_left
+        The estimate to show; None shows no estimate.
     """
 
     def __init__(
@@ -46,9 +187,12 @@ class SweepProgress:
         self.console, self.clock = console, clock
         self.epochs, self.trials = epochs, trials
         self.epochs_done = self.trials_done = self.failed = 0
-        self.best = ""
-        self._best_value = float("-inf")
-        self._began = self._said = clock()
+        self.time_left: TimeLeft | None = None
+        self._latest: dict[str, Mapping[str, float]] = {}
+        self._metric = ""
+        self._best: str | None = None
+        self._stage = ""
+        self._began = self._shown_at = clock()
         self._bar: _Bar | None = None
         self._line = None if console.is_terminal else notebook.line()
         if console.is_terminal:
@@ -58,12 +202,11 @@ class SweepProgress:
                 MofNCompleteColumn(),
                 TaskProgressColumn(),
                 TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
+                _TimeLeftColumn(self._left),
                 console=console,
                 expand=True,
             )
-            self._bar.note = self._trials()
+            self._bar.note = self._note()
             self._task = self._bar.add_task("epochs", total=epochs)
 
     def __enter__(self) -> SweepProgress:
@@ -77,17 +220,57 @@ class SweepProgress:
         if self._bar:
             self._bar.stop()
 
+    def start(self, workers: str, stacks: int) -> None:
+        """Say how the sweep starts, as in "starting 2 workers: 36 trials in 9 stacks"."""
+        trials, of = plural(self.trials, "trial"), plural(stacks, "stack")
+        if self._bar or self._line:
+            self.stage(workers)
+        else:
+            self.say(f"{workers}: {trials} in {of}")
+
+    def stage(self, stage: str) -> None:
+        """Show what the sweep is doing, until its first epoch is counted."""
+        self._stage = stage
+        if self._bar or self._line:
+            self._show(at_once=True)
+
     def epoch(self, count: int = 1) -> None:
         """Count epochs of trials."""
         self.epochs_done += count
         self._show()
 
-    def done(self, name: str, value: float, metric: str) -> None:
-        """Count a trial that ended, with the metric that ranks it."""
+    def latest(self, name: str, metrics: Mapping[str, float], metric: str) -> None:
+        """Note a trial's metrics after its latest epoch.
+
+        Parameters
+        ----------
+        name, metrics
+            The trial's name; its metrics.
+        metric
+            The accuracy that ranks trials: of the validation images if every trial has some, else of the
+            test images.
+        """
+        if metric not in metrics:
+            return
+        self._metric = metric
+        self._latest[name] = metrics
+        if self._best == name or self._best is None:
+            self._find_best()
+        elif metrics[metric] > self._latest[self._best][metric]:
+            self._best = name
+
+    def drop(self, name: str) -> None:
+        """Forget the metrics of a trial that diverged or failed."""
+        self._latest.pop(name, None)
+        if self._best == name:
+            self._find_best()
+
+    def _find_best(self) -> None:
+        self._best = max(self._latest, key=lambda name: self._latest[name][self._metric], default=None)
+
+    def done(self) -> None:
+        """Count a trial that ended."""
         self.trials_done += 1
-        if value > self._best_value:
-            self._best_value = value
-            self.best = f"best {metric} {value:.4f} {name}"
         self._show()
 
     def failure(self) -> None:
@@ -99,30 +282,62 @@ class SweepProgress:
         """Print a line above the bar."""
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def _trials(self) -> str:
-        failed = f", {self.failed} failed" if self.failed else ""
-        best = f" · {self.best}" if self.best else ""
-        return f"trials {self.trials_done}/{self.trials}{failed}{best}"
+    def best(self) -> str:
+        """Return the name and the metrics of the best trial so far; "" if none has an epoch yet."""
+        if self._best is None:
+            return ""
+        metrics = self._latest[self._best]
+        loss = self._metric.replace("accuracy", "loss")
+        losses = f", {loss} {metrics[loss]:.4f}" if loss in metrics else ""
+        return f"best {self._metric} {metrics[self._metric]:.4f}{losses} {self._best}"
 
-    def _show(self) -> None:
+    def _note(self) -> str:
+        failed = f", {self.failed} failed" if self.failed else ""
+        last = self.best() or ("" if self.epochs_done else self._stage)
+        return f"trials {self.trials_done}/{self.trials}{failed}" + (f" · {last}" if last else "")
+
+    def _show(self, *, at_once: bool = False) -> None:
         if self._bar:
-            self._bar.note = self._trials()
-            self._bar.update(self._task, completed=self.epochs_done)
+            self._bar.note = self._note()
+            self._bar.update(self._task, completed=self.epochs_done, refresh=at_once)
             return
         now, finished = self.clock(), self.trials_done + self.failed == self.trials
-        if finished or now - self._said >= (SECONDS_IN_A_NOTEBOOK if self._line else SECONDS_BETWEEN_LINES):
-            self._said = now
-            epochs, left = f"epochs {self.epochs_done}/{self.epochs}", self._left(now)
+        pause = SECONDS_IN_A_NOTEBOOK if self._line else SECONDS_BETWEEN_LINES
+        if at_once or finished or now - self._shown_at >= pause:
+            self._shown_at = now
+            epochs = f"epochs {self.epochs_done}/{self.epochs}"
+            left = f"{now - self._began:.0f} s" if finished else self._left()
+            left = f" · {left}" if left else ""
             if self._line:
-                self._line(f"{notebook.bar(self.epochs_done / self.epochs)} {epochs}{left}\n{self._trials()}")
+                self._line(f"{notebook.bar(self.epochs_done / self.epochs)} {epochs}{left}\n{self._note()}")
             else:
-                self.say(f"{epochs} · {self._trials()}{left}")
+                self.say(f"{epochs} · {self._note()}{left}")
 
-    def _left(self, now: float) -> str:
-        if not self.epochs_done:
-            return ""
-        seconds = (now - self._began) * (self.epochs - self.epochs_done) / self.epochs_done
-        return f" · {seconds:.0f} s left" if seconds else f" · {now - self._began:.0f} s"
+    def _left(self) -> str:
+        seconds = self.time_left.seconds() if self.time_left and self.epochs_done < self.epochs else None
+        return "" if seconds is None else in_words(seconds)
+
+
+@contextmanager
+def while_doing(what: str, console: Console) -> Iterator[None]:
+    """Show what is being done on a terminal until the block ends."""
+    if console.is_terminal:
+        with console.status(f"[dim]{what} …"):
+            yield
+        return
+    yield
+
+
+class _TimeLeftColumn(ProgressColumn):
+    """The time left, which also falls between two segments."""
+
+    def __init__(self, text: Callable[[], str]) -> None:
+        super().__init__()
+        self._text = text
+
+    def render(self, task: Task) -> Text:
+        """Return the time left."""
+        return Text(self._text(), no_wrap=True)
 
 
 class _Bar(Progress):

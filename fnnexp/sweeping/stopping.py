@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks the sweep to stop after its segments, the second leaves at once."""
+"""Handling of Ctrl-C and SIGTERM: the first stops the sweep after its segments, the second at once."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def stopping(ask: Callable[[], None]) -> Iterator[None]:
-    """Call ``ask`` at the first signal, and raise KeyboardInterrupt at each further one.
+def stopping(request_stop: Callable[[], None]) -> Iterator[None]:
+    """Call ``request_stop`` at the first signal, and raise KeyboardInterrupt at every later signal.
 
-    So the first never cuts the logging of a segment short. Outside the main thread, which alone may handle
-    signals, the context does nothing; nor where a handler is not Python's, which could not be put back.
+    The first signal therefore never interrupts the logging of a segment. The context does nothing outside the
+    main thread, since Python handles signals only there. It leaves a signal alone whose handler was not
+    installed by Python, since that handler could not be restored.
     """
-    asked = False
+    requested = False
 
     def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+        nonlocal requested
+        if requested:
             raise KeyboardInterrupt
-        asked = True
-        ask()
+        requested = True
+        request_stop()
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    ours = [number for number in SIGNALS if signal.getsignal(number) is not None]
-    before = {number: signal.signal(number, handle) for number in ours}
+    replaceable = [number for number in SIGNALS if signal.getsignal(number) is not None]
+    previous = {number: signal.signal(number, handle) for number in replaceable}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""What a worker does: one segment of one stack. It reads data and computes, and writes nothing."""
+"""The work of one worker call: train a segment of a stack. A worker reads data and writes nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from fnnexp.sweeping.plan import PlannedStack
 
 @dataclass(frozen=True)
 class Trained:
-    """A segment's end: the stack's new state, the records, and which BLAS kernel and engine computed them."""
+    """The result of a segment: the stack's new state, the records, and the BLAS kernel and engine used."""
 
     stack: Stack
     records: list[Record]
@@ -36,23 +36,23 @@ class Trained:
 
 @dataclass(frozen=True)
 class Broken:
-    """A segment that raised: one line of what happened, and the whole traceback."""
+    """A segment that raised an exception: the reason in one line, and the traceback."""
 
     reason: str
     traceback: str
 
     @classmethod
     def by(cls, error: BaseException) -> Broken:
-        """Return what an exception that is being handled did to a segment."""
+        """Return the broken segment of the exception that is being handled."""
         return cls(f"{type(error).__name__}: {error}", traceback.format_exc())
 
 
 class WorkerDied(Broken):
-    """A segment whose worker process was killed: by the system, for memory, or by hand."""
+    """A segment whose worker process died, for example because memory ran out."""
 
 
 def train_segment(planned: PlannedStack, execution: Execution) -> Trained | Broken:
-    """Train a stack for about ``segment_seconds`` in whole epochs, BLAS on one thread."""
+    """Train whole epochs of a stack for about ``segment_seconds``, with BLAS on one thread."""
     try:
         with _ONE_THREAD:
             stack, records = advance(
@@ -69,11 +69,11 @@ def train_segment(planned: PlannedStack, execution: Execution) -> Trained | Brok
 
 
 _RECEIVED: dict[str, Arrays] = {}
-"""The data sets that a cluster sent to this process, by checksum."""
+"""The data sets that this process received from a cluster, by checksum."""
 
 
 def receive(prepared: Prepared, arrays: Arrays) -> None:
-    """Keep a data set in memory, unless this machine's disk has it, where all processes share it."""
+    """Keep a data set in memory, unless this machine's cache has it, from which all processes share it."""
     try:
         data.load(prepared)
     except DataError:
@@ -82,10 +82,10 @@ def receive(prepared: Prepared, arrays: Arrays) -> None:
         _RECEIVED[prepared.checksum] = arrays
 
 
-def get_ready(engine: str) -> None:
-    """Initialize a worker process: load what its first segment needs, and tie its life to the parent's."""
+def initialize_worker(engine: str) -> None:
+    """Initialize a worker process: import what its first segment needs, and exit when the parent dies."""
     depend_on_the_parent()
-    with contextlib.suppress(ImportError):  # the parent reports it
+    with contextlib.suppress(ImportError):  # the parent reports a missing engine
         engine_named(engine)
     blas_kernel()
 
@@ -93,8 +93,8 @@ def get_ready(engine: str) -> None:
 def depend_on_the_parent() -> None:
     """Ignore Ctrl-C, which the parent handles, and exit when the parent dies.
 
-    Ctrl-C in a terminal reaches every process of the group; the parent decides what it means. A parent that
-    is killed tells nobody, and a worker of loky's would wait for its next task for five more minutes.
+    A terminal sends Ctrl-C to every process of the group, but only the parent should react to it. When the
+    parent is killed, loky's workers would wait five more minutes for their next task.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -106,17 +106,17 @@ def depend_on_the_parent() -> None:
 
 
 def _exit_with(parent: int | None) -> None:
-    """Exit when the parent has died: getppid then names another process."""
+    """Exit when the parent dies (``getppid`` changes)."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
 
 
 class _OneThread:
-    """A context that keeps BLAS on one thread while any segment of this process is under way.
+    """A context that limits BLAS to one thread while any segment of this process is running.
 
-    Where BLAS has its own threads the setting belongs to the process; where it uses OpenMP's, to each thread.
-    So every segment sets it, and the last one to end restores what was.
+    The limit belongs to the process if BLAS has its own threads, and to each thread if BLAS uses OpenMP.
+    Therefore every segment sets the limit, and the last segment to end restores the previous setting.
     """
 
     def __init__(self) -> None:
@@ -126,7 +126,7 @@ class _OneThread:
 
     def __enter__(self) -> None:
         with self._lock:
-            limit = self._controlling().limit(limits=1, user_api="blas")
+            limit = self._controller().limit(limits=1, user_api="blas")
             if self._segments == 0:
                 self._limit = limit
             self._segments += 1
@@ -135,34 +135,37 @@ class _OneThread:
         with self._lock:
             self._segments -= 1
             if self._segments == 0:
-                self._controlling()
+                self._controller()
                 self._limit.restore_original_limits()
-                self._controlling()  # so that the next thread that sets a limit is obeyed
+                self._controller()  # lets the next thread that sets a limit take control
 
     @staticmethod
-    def _controlling() -> Any:
-        """Return the controller for this thread: it would silently ignore all threads but its first user."""
-        for library in _threads().lib_controllers:
-            if hasattr(library, "clear_controlling_thread"):  # from threadpoolctl 3.8 on
+    def _controller() -> Any:
+        """Return the thread-pool controller for this thread.
+
+        Without clearing its controlling thread, some libraries silently ignore every thread but the first.
+        """
+        for library in _thread_pools().lib_controllers:
+            if hasattr(library, "clear_controlling_thread"):  # since threadpoolctl 3.8
                 library.clear_controlling_thread(force=True)
-        return _threads()
+        return _thread_pools()
 
 
 _ONE_THREAD = _OneThread()
 
 
 @cache
-def _threads() -> Any:
+def _thread_pools() -> Any:
     return ThreadpoolController()
 
 
 @cache
 def blas_kernel() -> str:
-    """Return the name and version of NumPy's BLAS, and the kernel it chose for this processor."""
-    libraries = [library for library in _threads().info() if library["user_api"] == "blas"]
+    """Return the name and version of NumPy's BLAS and the kernel it chose for this processor."""
+    libraries = [library for library in _thread_pools().info() if library["user_api"] == "blas"]
     if not libraries:
         return "unknown"
-    own = [library for library in libraries if "numpy" in library["filepath"]]  # SciPy may bring another
+    own = [library for library in libraries if "numpy" in library["filepath"]]  # SciPy may bring another BLAS
     library = (own or libraries)[0]
     kernel = library.get("architecture") or "unknown kernel"
     return f"{library['internal_api']} {library['version']} {kernel}"

@@ -8,6 +8,8 @@ import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
+from fnnexp.errors import plural
+
 LIBRARIES = ("numpy", "scipy", "mlflow", "hydra-core", "joblib", "pandas")
 
 
@@ -21,7 +23,7 @@ def environment() -> dict[str, str]:
         except PackageNotFoundError:  # sources that are not installed
             continue
     tags["fnnexp.machine"] = (
-        f"{platform.node()} ({platform.system()} {platform.machine()}, {os.cpu_count()} cores)"
+        f"{platform.node()} ({platform.system()} {platform.machine()}, {plural(os.cpu_count() or 1, 'core')})"
     )
     commit = _git("rev-parse", "HEAD")
     if commit:

@@ -835,7 +835,7 @@ TEST = "label,1x1,1x2\n2,7,8\n"
         (TRAIN, "label,1x2,1x1\n1,1,2\n", ["test.csv has column '1x2'", "'1x1'", "same order"]),
         ("label,1x1,1x2\n", TEST, ["zero rows"]),
         ("", TEST, ["0 columns"]),
-        (TRAIN.replace(",", "|"), TEST, ["1 columns", "commas"]),
+        (TRAIN.replace(",", "|"), TEST, ["1 column;", "commas"]),
         ("label,a\n" + "1,1\n" * 5000 + "1,oops\n", "label,a\n1,1\n", ["column 'a'", "row 5001", "'oops'"]),
     ],
 )

@@ -26,7 +26,7 @@ from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.training import Lane, Recipe, advance, start
 from fnnexp.sweeping import executor as executor_module
-from fnnexp.sweeping.backends.cluster import ClusterError, own_versions, refuse_others
+from fnnexp.sweeping.backends.cluster import ClusterError, own_versions, refuse_other_versions
 from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints
 from fnnexp.sweeping.loop import run
 from fnnexp.sweeping.worker import train_segment
@@ -225,7 +225,7 @@ def test_a_trial_begun_with_another_engine_starts_over(
     monkeypatch.setattr(executor_module, "train_segment", train)
     console = Console(file=io.StringIO(), width=300)
     run(trials, Tracker("sparse", store), Execution(n_jobs=1, backend="threading"), console)
-    assert "1 begun before with execution.engine=numba start over" in console.file.getvalue()
+    assert "1 trial begun with execution.engine=numba must start over" in console.file.getvalue()
     assert began_at == [(0, "numpy")]
     agrees(own_folder, trials, "sparse")
     assert not list(CHECKPOINTS.glob("*.npz"))  # the checkpoint of the other engine is removed too
@@ -240,7 +240,7 @@ def test_a_trial_resumes_with_the_engine_that_began_it(sparse_file, store, trial
     console = Console(file=io.StringIO(), width=300)
     settings = Execution(n_jobs=1, backend="threading", engine="numba")
     run(trials, Tracker("sparse", store), settings, console)
-    assert "1 begun before: they go on where they were" in console.file.getvalue()
+    assert "resuming 1 trial from the last checkpoint" in console.file.getvalue()
     agrees(own_folder, trials, "sparse", engine="numba")
 
 
@@ -272,7 +272,7 @@ def test_a_trial_interrupted_with_two_engines_resumes_with_one_of_them(
         assert outcome.interrupted
     outcome, output = sweep_interrupted_after("numba", 99)
     assert len(outcome.finished) == 1
-    assert "1 begun before: they go on where they were" in output
+    assert "resuming 1 trial from the last checkpoint" in output
     agrees(own_folder, trials, "sparse", engine="numba")
 
 
@@ -313,6 +313,6 @@ def test_cluster_workers_need_the_requested_engine_only():
     own = own_versions(packages)
     assert own.keys() == {"python", "numpy", "numba"}
     without_numba_versions = {"python": own["python"], "numpy": own["numpy"], "numba": None}
-    refuse_others({"a": without_numba_versions}, ("numpy",))
+    refuse_other_versions({"a": without_numba_versions}, ("numpy",))
     with pytest.raises(ClusterError, match=r"a: numba missing \(here "):
-        refuse_others({"a": without_numba_versions}, packages)
+        refuse_other_versions({"a": without_numba_versions}, packages)

@@ -113,11 +113,11 @@ def test_finished_trials_without_diagnostics_are_counted_in_a_note(swept, invoke
     before = {trial: each.to_dictionary() for trial, each in runs_in(swept, "plain").items()}
     ran = invoke(*command, cwd=swept)
     assert ran.status == 0
-    assert "16 of the 16 trials that are done were trained without diagnostics" in ran.out
+    assert "16 of 16 trials done before have no diagnostics" in ran.out
     assert "write tracking.experiment=NAME" in ran.out
-    assert {trial: each.to_dictionary() for trial, each in runs_in(swept, "plain").items()} == before
-    with_diagnostics = [word.replace("plain", "why") for word in command]
-    assert "without diagnostics" not in invoke(*with_diagnostics, cwd=swept).out
+    assert {trial: one.to_dictionary() for trial, one in runs_in(swept, "plain").items()} == before
+    told = [word.replace("plain", "why") for word in command]
+    assert "no diagnostics" not in invoke(*told, cwd=swept).out
 
 
 @pytest.mark.parametrize(("first", "then"), [(True, True), (False, True), (True, False)])
@@ -137,12 +137,12 @@ def test_a_trial_resumes_from_its_checkpoint_with_or_without_diagnostics(
     assert outcome.interrupted
     outcome, said = sweep(trials, store, diagnostics=then, segment_seconds=0.0)
     assert len(outcome.finished) == 2
-    assert "2 begun before: they go on where they were" in said
+    assert "resuming 2 trials from the last checkpoint" in said
     unlike = {
-        (False, True): "2 of them have diagnostics from here on; so far they were trained with ",
-        (True, False): "2 of them have no diagnostics from here on; so far they were trained with ",
+        (False, True): "diagnostics are recorded for 2 trials that started with diagnostics=false",
+        (True, False): "diagnostics are no longer recorded for 2 trials that started with diagnostics=true",
     }
-    assert (unlike.get((first, then), "from here on") in said) == (first != then)
+    assert (unlike.get((first, then), "that started with") in said) == (first != then)
     for trial in trials:
         expected = [
             point

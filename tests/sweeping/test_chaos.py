@@ -1,6 +1,6 @@
-"""A sweep that is killed again and again ends as if nobody had touched it.
+"""A sweep that is killed many times has the same results as an undisturbed sweep.
 
-FNNEXP_KILLS and FNNEXP_CHAOS_SEED say how often and which kills; `make chaos` is the long one.
+FNNEXP_KILLS is the number of kills and FNNEXP_CHAOS_SEED the seed of their choice; `make chaos` runs many.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ KILLS = int(os.environ.get("FNNEXP_KILLS", "30"))
 SEED = int(os.environ.get("FNNEXP_CHAOS_SEED", "0"))
 GRID = ["data=digits", "arch.hidden=[12]", "init=sqrtmax,xavier,he", "batching=mini,full,sample", "seed=0,1"]
 EARLY = 0.1
-"""How likely a sweep is killed each time that it is looked at before it has workers."""
+"""The probability of a kill at each check before the sweep has workers."""
 
 EPOCHS = max(KILLS * 2, 10)
 COMMAND = [
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL"
 
 
 def workers_of(parent):
-    """Return the processes that loky trains in: children that are not its resource tracker."""
+    """Return the worker processes: the children that are not loky's resource tracker."""
     try:
         children = psutil.Process(parent.pid).children()
         return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
@@ -43,7 +43,7 @@ def workers_of(parent):
 
 
 def checkpointed(folder):
-    """Return the epoch of each checkpoint by the numbers' id; each can be read, whenever it is looked at."""
+    """Return the epoch of each checkpoint by ``numbers_id``; every checkpoint is readable at any time."""
     epochs = {}
     for file in (folder / ".fnnexp" / "checkpoints").glob("*.npz"):
         with np.load(file, allow_pickle=False) as arrays:
@@ -51,7 +51,7 @@ def checkpointed(folder):
     return epochs
 
 
-def nothing_logged_would_be_trained_again(folder):
+def check_that_logged_epochs_are_saved(folder):
     saved = checkpointed(folder)
     for run in runs_in(folder).values() if (folder / "mlflow.db").exists() else ():
         if run.info.status != "FINISHED":
@@ -65,11 +65,11 @@ def finished_in(folder):
     return {trial for trial, run in runs_in(folder).items() if run.info.status == "FINISHED"}
 
 
-def test_a_sweep_that_is_killed_again_and_again_ends_as_if_nothing_was(tmp_path, trials_of, agrees):
-    """From the start of the process on, in a new folder: also while the store is made."""
+def test_a_sweep_that_is_killed_many_times_ends_with_the_same_results(tmp_path, trials_of, agrees):
+    """Kills happen from the start of the process in a new folder, also while the store is created."""
     chance = random.Random(SEED)
     left, finished = KILLS, set()
-    log = (tmp_path / "said").open("w")
+    log = (tmp_path / "output").open("w")
     sweep = None
     try:
         while True:
@@ -81,23 +81,25 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_if_nothing_was(tmp_path,
                 time.sleep(chance.uniform(0.05, 0.6))
                 workers = workers_of(sweep)
                 if not workers and chance.random() > EARLY:
-                    continue  # it has not got that far
-                kind = chance.choice(["worker", "worker", "workers", "parent"]) if workers else "parent"
-                one = [chance.choice(workers or [sweep])]
-                victims = {"worker": one, "workers": workers, "parent": [sweep]}[kind]
+                    continue  # the sweep has not started its workers yet
+                target = chance.choice(["worker", "worker", "workers", "parent"]) if workers else "parent"
+                process = [chance.choice(workers or [sweep])]
+                victims = {"worker": process, "workers": workers, "parent": [sweep]}[target]
                 for victim in victims:
                     try:
                         os.kill(victim.pid, signal.SIGKILL)
                     except ProcessLookupError:
                         continue
                 left -= 1
-                if kind == "parent":
+                if target == "parent":
                     sweep.wait()
-                    assert finished <= finished_in(tmp_path), "something finished was lost"
+                    assert finished <= finished_in(tmp_path), "a finished trial was lost"
                     finished = finished_in(tmp_path)
-                    nothing_logged_would_be_trained_again(tmp_path)
+                    check_that_logged_epochs_are_saved(tmp_path)
                     psutil.wait_procs(workers, timeout=30)
-                    assert not [worker for worker in workers if worker.is_running()], "workers outlive it"
+                    assert not [worker for worker in workers if worker.is_running()], (
+                        "workers are still alive"
+                    )
             if sweep.returncode != -signal.SIGKILL:
                 break
     finally:
@@ -105,11 +107,11 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_if_nothing_was(tmp_path,
             os.killpg(sweep.pid, signal.SIGKILL)
             sweep.wait()
         log.close()
-    assert left == 0, f"the sweep ended {left} kills too early: make it longer"
-    if sweep.returncode == 1:  # a trial that met two kills in a row counts as failed, and is tried again
+    assert left == 0, f"the sweep ended before {left} of the kills: train more epochs"
+    if sweep.returncode == 1:  # a trial whose worker was killed twice in a row has failed; retry it
         assert subprocess.run(COMMAND, cwd=tmp_path, capture_output=True, check=False).returncode == 0
     else:
-        assert sweep.returncode == 0, (tmp_path / "said").read_text()
+        assert sweep.returncode == 0, (tmp_path / "output").read_text()
     assert {run.info.status for run in runs_in(tmp_path).values()} == {"FINISHED"}
     assert checkpointed(tmp_path) == {}
     agrees(tmp_path, trials_of(*GRID, f"epochs={EPOCHS}"))

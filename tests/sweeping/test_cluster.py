@@ -1,6 +1,6 @@
-"""Sweeps on a cluster: real Dask and Ray processes on loopback that see nothing of our disk.
+"""Sweeps on a cluster: real Dask and Ray processes on this machine that can't read the parent's data.
 
-Ray is large: its tests run where it is installed, which `make test-ray` does.
+The tests of Ray are skipped unless Ray is installed; `make test-ray` installs it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from fnnexp.sweeping.backends.cluster import (
     ClusterLostError,
     connected,
     own_versions,
-    refuse_others,
+    refuse_other_versions,
 )
 from fnnexp.sweeping.executor import Executor, worker_count
 from fnnexp.sweeping.loop import run
@@ -53,16 +53,16 @@ def load(prepared):
 
 data.load = load
 """
-"""Loaded by a worker before all else, so that whatever it trains on was sent to it."""
+"""Code that a worker runs first, so that it can train only on data that was sent to it."""
 
 
 def until(happened, seconds=60):
-    """Wait until something has happened, and return it; fail when it does not."""
+    """Wait until ``happened()`` is true, and return its value; fail after ``seconds``."""
     end = time.monotonic() + seconds
-    while not (found := happened()):
-        assert time.monotonic() < end, "it did not happen in time"
+    while not (value := happened()):
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.02)
-    return found
+    return value
 
 
 def free_port():
@@ -72,7 +72,7 @@ def free_port():
 
 
 class DaskCluster:
-    """A scheduler and workers, each a process group of its own, all of which end with the test."""
+    """A scheduler and workers, each in its own process group; ``stop`` ends them all."""
 
     def __init__(self, folder, **scheduler_environment):
         self.folder, self.processes = folder, []
@@ -84,7 +84,7 @@ class DaskCluster:
         self.scheduler = self._start(*words, environment=scheduler_environment)
 
     def worker(self, environment=(), *further):
-        """Start a worker; it has a cache folder of its own, and writes into no other than its scratch."""
+        """Start a worker with its own cache folder and scratch folder."""
         words = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--host", "127.0.0.1")
         places = ("--local-directory", str(self.folder / "scratch"), *further)
         environment = {"FNNEXP_CACHE": str(self.cache), **dict(environment)}
@@ -122,7 +122,7 @@ class DaskCluster:
 
 @pytest.fixture
 def dask(tmp_path):
-    """Return ``dask(workers=2, **environment)``: a cluster with its workers."""
+    """Return ``dask(workers=2, **environment)``, which starts a cluster."""
     started = []
 
     def start(workers=2, **environment):
@@ -142,7 +142,7 @@ def dask(tmp_path):
 
 
 def swept(trials, store, **changed):
-    """Run trials as one sweep in this process; return what became of them and what was said."""
+    """Run trials as a sweep in this process; return the outcome and the printed text."""
     console = Console(file=io.StringIO(), width=250)
     outcome = run(trials, Tracker("digits", store), Execution(**changed), console)
     return outcome, console.file.getvalue()
@@ -163,8 +163,8 @@ def on_this_machine(trials, empty_store, tmp_path_factory):
         return results(store, "digits")
 
 
-@pytest.mark.parametrize("allowed_failures", [0, 3], ids=["Dask gives up", "Dask tries again"])
-def test_a_sweep_on_dask_is_bitwise_that_of_one_machine_though_a_worker_is_killed(
+@pytest.mark.parametrize("allowed_failures", [0, 3], ids=["Dask gives up", "Dask retries"])
+def test_a_sweep_on_dask_has_the_bits_of_one_machine_even_if_a_worker_is_killed(
     allowed_failures, dask, store, tmp_path, trials, on_this_machine, same_bits
 ):
     cluster = dask(DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES=str(allowed_failures))
@@ -173,25 +173,25 @@ def test_a_sweep_on_dask_is_bitwise_that_of_one_machine_though_a_worker_is_kille
     def kill_one():
         until(lambda: list((tmp_path / ".fnnexp" / "checkpoints").glob("*.npz")))
         os.kill(first.pid, signal.SIGKILL)
-        cluster.worker_without_disk()  # who comes late gets the data too
+        cluster.worker_without_disk()  # a late worker gets the data too
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    # Twice as many segments as workers, so that none is killed while it has nothing to do.
-    outcome, said = swept(
+    # Twice as many segments as workers, so that the killed worker is busy.
+    outcome, output = swept(
         trials, store, n_jobs=4, backend="dask", address=cluster.address, segment_seconds=0.2
     )
     killer.join()
     assert first.wait() == -signal.SIGKILL
     assert outcome.failed == []
     assert len(outcome.finished) == len(trials) == 8
-    assert ("a worker died; a stack" in said) == (allowed_failures == 0)
-    assert "is gone; another trains its segment again" in said
+    assert ("a worker died; retrying a stack" in output) == (allowed_failures == 0)
+    assert "left; another worker trains its segment again" in output
     assert_same_results(results(store, "digits"), on_this_machine, same_bits)
     assert not cluster.cache.exists(), "a worker wrote"
 
 
-def test_a_cluster_has_a_worker_a_thread_and_hands_out_each_data_set_once(dask, trials_of, monkeypatch):
+def test_a_cluster_has_a_worker_per_thread_and_sends_each_data_set_once(dask, trials_of, monkeypatch):
     cluster = dask(workers=1)
     cluster.worker((), "--nthreads", "3")
     planned = plan(identical(trials_of("seed=0,1,2,3", "epochs=1")), max_lanes=1, n_jobs=4)
@@ -199,22 +199,22 @@ def test_a_cluster_has_a_worker_a_thread_and_hands_out_each_data_set_once(dask, 
     in_memory = cluster_module.in_memory
     execution = Execution(2, "dask", address=cluster.address, diagnostics=True)
     with connected(execution) as backend:
-        until(lambda: list(backend.news()) or backend.cores == 4)  # both are there
+        until(lambda: list(backend.news()) or backend.cores == 4)  # both workers have joined
         monkeypatch.setattr(
             cluster_module, "in_memory", lambda prepared: sent.append(prepared) or in_memory(prepared)
         )
         executor = Executor(execution, backend)
-        for each in planned:
-            executor.submit(each)
+        for stack in planned:
+            executor.submit(stack)
         ended = [executor.result() for _ in planned]
         executor.close()
         assert sum(backend._client.nthreads().values()) == 4
     assert all(isinstance(answer, Trained) for _, answer in ended)
-    for each, answer in ended:
-        here = train_segment(each, execution)
-        assert answer.stack.theta.tobytes() == here.stack.theta.tobytes()
-        assert [one.metrics for one in answer.records] == [one.metrics for one in here.records]
-        assert [has_diagnostics(one.metrics) for one in answer.records] == [True, True]
+    for stack, answer in ended:
+        local = train_segment(stack, execution)
+        assert answer.stack.theta.tobytes() == local.stack.theta.tobytes()
+        assert [record.metrics for record in answer.records] == [record.metrics for record in local.records]
+        assert [has_diagnostics(record.metrics) for record in answer.records] == [True, True]
     assert sent == [planned[0].data]
     with connected(Execution(backend="dask", address=cluster.address)) as backend:
         assert worker_count(-1, backend) == 4
@@ -222,20 +222,20 @@ def test_a_cluster_has_a_worker_a_thread_and_hands_out_each_data_set_once(dask, 
         assert worker_count(2, backend) == 2
 
 
-# --- what can't be done is said before anything is begun ---
+# --- errors before the sweep starts ---
 
 
 @pytest.fixture
 def refused(invoke, store):
-    """Return ``refused(*words)``: what a sweep on a cluster complains of; it has begun nothing."""
+    """Return ``refused(*words)``, which returns the error of a sweep that must start nothing."""
 
     def complaint(*words):
         ran = invoke("data=digits", "epochs=1", *words)
         assert ran.status == 2
         assert "Traceback" not in ran.err
         client = MlflowClient(store)
-        every = [each.experiment_id for each in client.search_experiments()]
-        assert client.search_runs(every) == []
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        assert client.search_runs(experiments) == []
         return ran.err
 
     return complaint
@@ -252,37 +252,37 @@ def refused(invoke, store):
     ],
     ids=str,
 )
-def test_a_backend_and_its_address_belong_together(words, answer, refused):
+def test_a_backend_without_its_address_is_refused(words, answer, refused):
     assert answer in refused(*words)
 
 
 @pytest.mark.parametrize("backend", ["dask", "ray"])
-def test_a_missing_package_is_told_with_the_line_that_installs_it(backend, refused, monkeypatch):
+def test_a_missing_package_is_reported_with_the_command_that_installs_it(backend, refused, monkeypatch):
     monkeypatch.setattr(cluster_module.importlib.util, "find_spec", lambda name: None)
     address = {"dask": "tcp://127.0.0.1:1", "ray": "127.0.0.1:1"}[backend]
-    told = refused(f"execution.backend={backend}", f"execution.address={address}")
-    assert f'pip install "fnnexp[{backend}]"' in told
+    error = refused(f"execution.backend={backend}", f"execution.address={address}")
+    assert f'pip install "fnnexp[{backend}]"' in error
 
 
-def test_a_scheduler_that_is_not_there_is_told(refused, monkeypatch):
+def test_a_missing_scheduler_is_reported(refused, monkeypatch):
     monkeypatch.setattr(on_dask, "PATIENCE", 1.0)
     address = f"tcp://127.0.0.1:{free_port()}"
-    told = refused("execution.backend=dask", f"execution.address={address}")
-    assert f"execution.address={address}: no Dask scheduler answers" in told
-    assert "`dask scheduler`" in told
+    error = refused("execution.backend=dask", f"execution.address={address}")
+    assert f"execution.address={address}: no Dask scheduler answers" in error
+    assert "`dask scheduler`" in error
 
 
-def test_a_scheduler_without_workers_is_told(dask, refused, monkeypatch):
+def test_a_scheduler_without_workers_is_reported(dask, refused, monkeypatch):
     cluster = dask(workers=0)
     until(cluster.answers)
     monkeypatch.setattr(on_dask, "PATIENCE", 3.0)
-    told = refused("execution.backend=dask", f"execution.address={cluster.address}")
-    assert f"`dask worker {cluster.address} --nthreads 1" in told
+    error = refused("execution.backend=dask", f"execution.address={cluster.address}")
+    assert f"`dask worker {cluster.address} --nthreads 1" in error
 
 
 @pytest.fixture
 def other_versions(tmp_path):
-    """Return an environment in which numpy and cloudpickle say that they are of other versions."""
+    """Return an environment in which numpy and cloudpickle report other versions."""
     folder = tmp_path / "other"
     for name in ("numpy", "cloudpickle"):
         info = folder / f"{name}-0.9.dist-info"
@@ -291,25 +291,25 @@ def other_versions(tmp_path):
     return {"PYTHONPATH": str(folder)}
 
 
-def test_workers_of_other_versions_are_told_with_all_that_differs(dask, refused, other_versions):
+def test_workers_with_other_versions_are_reported_with_all_differences(dask, refused, other_versions):
     cluster = dask(workers=0)
     cluster.worker(other_versions)
-    told = refused("execution.backend=dask", f"execution.address={cluster.address}")
-    assert f"numpy 0.9 (here {np.__version__}), cloudpickle 0.9 (here" in told
-    assert "scipy" not in told
-    assert "tcp://127.0.0.1:" in told
+    error = refused("execution.backend=dask", f"execution.address={cluster.address}")
+    assert f"numpy 0.9 (here {np.__version__}), cloudpickle 0.9 (here" in error
+    assert "scipy" not in error
+    assert "tcp://127.0.0.1:" in error
 
 
-def test_a_worker_of_other_versions_that_comes_later_ends_the_sweep(dask, other_versions):
+def test_a_late_worker_with_other_versions_ends_the_sweep(dask, other_versions):
     cluster = dask(workers=1)
     with connected(Execution(backend="dask", address=cluster.address)) as backend:
         assert list(backend.news()) == []
         cluster.worker(other_versions)
-        with pytest.raises(ClusterLostError, match=r"in the middle of the sweep; .*\n.* numpy 0\.9"):
+        with pytest.raises(ClusterLostError, match=r"joined during the sweep; .*\n.* numpy 0\.9"):
             until(lambda: list(backend.news()))
 
 
-def test_a_scheduler_that_goes_away_ends_the_sweep_and_fails_no_trial(dask, store, tmp_path, trials):
+def test_a_lost_scheduler_ends_the_sweep_and_fails_no_trial(dask, store, tmp_path, trials):
     cluster = dask(workers=1)
 
     def kill():
@@ -323,33 +323,33 @@ def test_a_scheduler_that_goes_away_ends_the_sweep_and_fails_no_trial(dask, stor
     killer.join()
     client = MlflowClient(store)
     runs = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
-    assert {one.data.tags["fnnexp.status"] for one in runs} <= {"running", "interrupted", "finished"}
+    assert {run.data.tags["fnnexp.status"] for run in runs} <= {"running", "interrupted", "finished"}
     assert len(runs) > 0
 
 
-def test_versions_are_compared_as_far_as_they_change_a_number():
+def test_only_versions_that_may_change_results_are_compared():
     own = own_versions()
     assert {"python", "fnnexp", "numpy", "scipy", "cloudpickle", "threadpoolctl"} <= own.keys()
-    refuse_others({"a": own, "b": {**own, "python": own["python"] + ".99", "pandas": "0.1"}})
-    with pytest.raises(ClusterError) as told:
-        refuse_others({"a": own, "b": {**own, "python": "2.7.1", "fnnexp": None}})
-    assert "b: python 2.7.1 (here" in str(told.value)
-    assert "fnnexp missing (here" in str(told.value)
-    assert "a:" not in str(told.value)
+    refuse_other_versions({"a": own, "b": {**own, "python": own["python"] + ".99", "pandas": "0.1"}})
+    with pytest.raises(ClusterError) as error:
+        refuse_other_versions({"a": own, "b": {**own, "python": "2.7.1", "fnnexp": None}})
+    assert "b: python 2.7.1 (here" in str(error.value)
+    assert "fnnexp missing (here" in str(error.value)
+    assert "a:" not in str(error.value)
 
 
-def test_kernels_that_differ_are_said_once(trials_of, monkeypatch):
-    said = []
-    executor = Executor(Execution(1, "sequential"), say=said.append)
+def test_different_kernels_are_reported_once(trials_of, monkeypatch):
+    messages = []
+    executor = Executor(Execution(1, "sequential"), say=messages.append)
     for kernel in ("openblas Zen", "openblas Zen", "openblas SkylakeX", "openblas Zen"):
-        executor._compare(kernel)
+        executor._compare_kernels(kernel)
     executor.close()
-    assert said == [
-        "a worker computes with openblas SkylakeX, another with openblas Zen: equal up to rounding only"
+    assert messages == [
+        "workers compute with openblas SkylakeX and openblas Zen: results agree to rounding, not bit by bit"
     ]
 
 
-def test_what_was_received_is_read_only_and_used_where_there_is_no_file(trials_of, monkeypatch):
+def test_received_data_is_read_only_and_used_without_a_cache(trials_of, monkeypatch):
     from fnnexp.errors import DataError
     from fnnexp.sweeping import worker
 
@@ -372,7 +372,7 @@ def test_what_was_received_is_read_only_and_used_where_there_is_no_file(trials_o
 
 
 class RayNode:
-    """A head node that trains, a session of its own, all of which ends with the test."""
+    """A head node that also trains, in its own session; ``stop`` ends it."""
 
     def __init__(self, folder, *, processors=2):
         self.port = free_port()
@@ -392,13 +392,13 @@ class RayNode:
         until(lambda: "This command will now block" in (folder / "ray.log").read_text("utf-8"))
 
     def session(self):
-        """Return the process id and the command of everything that this node has started."""
-        found = {}
+        """Return the commands of all processes of this node by process id."""
+        commands = {}
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError, ValueError):
                 if os.getsid(int(entry.name)) == self.process.pid:
-                    found[int(entry.name)] = (entry / "cmdline").read_text("utf-8").replace("\0", " ")
-        return found
+                    commands[int(entry.name)] = (entry / "cmdline").read_text("utf-8").replace("\0", " ")
+        return commands
 
     def stop(self):
         self.process.terminate()
@@ -412,7 +412,7 @@ class RayNode:
 
 @pytest.fixture
 def ray_node():
-    """Return ``ray_node(processors=2)``, which starts a node. Ray's sockets want a short folder."""
+    """Return ``ray_node(processors=2)``, which starts a node; Ray's sockets need a short path."""
     pytest.importorskip("ray", reason="Ray is not installed; `make test-ray` does it")
     started = []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -426,7 +426,7 @@ def ray_node():
             node.stop()
 
 
-def test_a_sweep_on_ray_is_bitwise_that_of_one_machine_though_a_worker_is_killed(
+def test_a_sweep_on_ray_has_the_bits_of_one_machine_even_if_a_worker_is_killed(
     ray_node, store, tmp_path, trials, on_this_machine, same_bits
 ):
     node = ray_node()
@@ -440,31 +440,31 @@ def test_a_sweep_on_ray_is_bitwise_that_of_one_machine_though_a_worker_is_killed
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    outcome, said = swept(trials, store, backend="ray", address=node.address, segment_seconds=0.5)
+    outcome, output = swept(trials, store, backend="ray", address=node.address, segment_seconds=0.5)
     killer.join()
     assert outcome.failed == []
     assert len(outcome.finished) == len(trials) == 8
-    assert "a worker died; a stack of" in said
+    assert "a worker died; retrying a stack of" in output
     assert_same_results(results(store, "digits"), on_this_machine, same_bits)
 
 
-def test_a_ray_cluster_that_is_not_there_is_told(refused):
+def test_a_missing_ray_cluster_is_reported(refused):
     pytest.importorskip("ray", reason="Ray is not installed; `make test-ray` does it")
     address = f"127.0.0.1:{free_port()}"
-    told = refused("execution.backend=ray", f"execution.address={address}")
-    assert f"execution.address={address}: no Ray cluster of our version answers" in told
-    assert "`ray start --head`" in told
+    error = refused("execution.backend=ray", f"execution.address={address}")
+    assert f"execution.address={address}: no cluster of Ray" in error
+    assert "`ray start --head`" in error
 
 
-def test_a_ray_cluster_without_processors_is_told(ray_node, refused):
+def test_a_ray_cluster_without_processors_is_reported(ray_node, refused):
     node = ray_node(processors=0)
-    told = refused("execution.backend=ray", f"execution.address={node.address}")
-    assert f"`ray start --address={node.address}`" in told
+    error = refused("execution.backend=ray", f"execution.address={node.address}")
+    assert f"`ray start --address={node.address}`" in error
 
 
-def test_ray_machines_of_other_versions_are_told(ray_node, refused, monkeypatch):
+def test_ray_machines_with_other_versions_are_reported(ray_node, refused, monkeypatch):
     node = ray_node()
     own = own_versions()
     monkeypatch.setattr(cluster_module, "own_versions", lambda _: {**own, "numpy": "0.9"})
-    told = refused("execution.backend=ray", f"execution.address={node.address}")
-    assert f": numpy {own['numpy']} (here 0.9)" in told
+    error = refused("execution.backend=ray", f"execution.address={node.address}")
+    assert f": numpy {own['numpy']} (here 0.9)" in error

@@ -1,4 +1,4 @@
-"""Two sweeps at once on one experiment: no trial is trained twice; who dies or falls silent holds nothing."""
+"""Concurrent sweeps of one experiment: no trial is trained twice; claims of dead or silent sweeps expire."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from fnnexp.tracking.writer import Tracker
 # --- sweeps on one machine ---
 
 
-def test_what_one_sweep_has_claimed_another_leaves_to_it(tmp_path):
+def test_a_sweep_skips_the_trials_that_another_sweep_has_claimed(tmp_path):
     with Claim(tmp_path, "here", ["a", "b", "b"]) as first:
         assert first.elsewhere == {}
         assert first.trials == ["a", "b"]
@@ -44,14 +44,14 @@ def test_what_one_sweep_has_claimed_another_leaves_to_it(tmp_path):
     assert {file.name for file in tmp_path.iterdir()} <= {"turn"}
 
 
-def test_an_error_gives_the_claims_up(tmp_path):
+def test_an_error_releases_the_claims(tmp_path):
     with pytest.raises(RuntimeError), Claim(tmp_path, "here", ["a"]):
         raise RuntimeError
     with Claim(tmp_path, "here", ["a"]) as claim:
         assert claim.elsewhere == {}
 
 
-def test_a_killed_sweep_holds_no_claim(tmp_path):
+def test_the_claim_of_a_killed_sweep_is_not_valid(tmp_path):
     code = (
         "import sys, time; from pathlib import Path; from fnnexp.sweeping.locks import Claim\n"
         "with Claim(Path(sys.argv[1]), 'here', ['a']): print('claimed', flush=True); time.sleep(60)"
@@ -66,7 +66,7 @@ def test_a_killed_sweep_holds_no_claim(tmp_path):
     assert {file.name for file in tmp_path.iterdir()} <= {"turn"}
 
 
-def test_a_claim_that_was_cut_short_claims_nothing_and_is_cleared_away(tmp_path):
+def test_a_truncated_claim_is_ignored_and_removed(tmp_path):
     for name, text in (("a", ""), ("b", "{"), ("c", "[]"), ("d", '{"experiment": "here"}')):
         (tmp_path / f"{name}.json").write_text(text)
     with Claim(tmp_path, "here", ["a"]) as claim:
@@ -74,13 +74,13 @@ def test_a_claim_that_was_cut_short_claims_nothing_and_is_cleared_away(tmp_path)
     assert {file.name for file in tmp_path.iterdir()} <= {"turn"}
 
 
-def test_a_file_where_the_folder_should_be_claims_nothing_and_refuses_nothing(tmp_path):
+def test_no_trial_is_refused_when_claims_cannot_be_written(tmp_path):
     (tmp_path / "no").write_text("a file")
     with Claim(tmp_path / "no", "here", ["a"]) as claim:
         assert claim.elsewhere == {}
 
 
-def test_claims_are_beside_the_store_that_they_are_about(tmp_path):
+def test_claims_are_stored_beside_their_sqlite_file_or_per_server(tmp_path):
     beside = folder_for(f"sqlite:///{tmp_path / 'a' / 'mlflow.db'}", tmp_path)
     assert beside == tmp_path / "a" / ".fnnexp" / "claims"
     one, other = (folder_for(f"http://127.0.0.1:{port}", tmp_path) for port in (1, 2))
@@ -92,16 +92,16 @@ def test_claims_are_beside_the_store_that_they_are_about(tmp_path):
 
 
 class Tags(dict):
-    """The tags of an experiment, and what happens when somebody has looked at them."""
+    """The tags of an experiment; ``after_read`` is called once after the tags were read."""
 
-    looked = None
+    after_read = None
 
     def experiment_tags(self):
-        seen = dict(self)
-        if self.looked:
-            then, self.looked = self.looked, None
-            then()
-        return seen
+        tags = dict(self)
+        if self.after_read:
+            callback, self.after_read = self.after_read, None
+            callback()
+        return tags
 
     def tag_experiment(self, key, value):
         assert len(value) <= 5000
@@ -112,7 +112,7 @@ class Tags(dict):
 
 
 class Clock:
-    """Seconds that pass when they are told to."""
+    """A clock that the test moves."""
 
     time = 1.7e9
 
@@ -127,9 +127,9 @@ def clock():
 
 @pytest.fixture
 def machine(tmp_path, clock):
-    """Return ``machine(name)``, whose ``(tags, trials)`` claims there and among all machines."""
+    """Return ``machine(name)``, whose ``(tags, trials)`` claims trials on that machine and in the tags."""
 
-    def there(name):
+    def named(name):
         @contextmanager
         def shared(tags, trials):
             with Claim(tmp_path / name, "here", trials, clock) as claim:
@@ -138,15 +138,15 @@ def machine(tmp_path, clock):
 
         return shared
 
-    return there
+    return named
 
 
 def ids(count, first=0):
     return [hashlib.sha256(str(i).encode()).hexdigest()[:16] for i in range(first, first + count)]
 
 
-def test_what_another_machine_trains_is_left_to_it_and_what_it_ended_is_free(machine):
-    tags, a, b, c = Tags(somebody="else's"), machine("a"), machine("b"), machine("c")
+def test_trials_of_another_machine_are_skipped_until_its_sweep_ends(machine):
+    tags, a, b, c = Tags(unrelated="tag"), machine("a"), machine("b"), machine("c")
     with a(tags, ids(3)) as claim:
         assert claim.elsewhere == {}
         with b(tags, ids(3, 2)) as other:
@@ -154,14 +154,14 @@ def test_what_another_machine_trains_is_left_to_it_and_what_it_ended_is_free(mac
             assert "process" in other.elsewhere[ids(1, 2)[0]]
             with c(tags, ids(6)) as third:
                 assert set(third.elsewhere) == set(ids(5))
-        with b(tags, ids(5)) as again:
-            assert set(again.elsewhere) == set(ids(3))
-    assert tags == {"somebody": "else's"}
+        with b(tags, ids(5)) as repeated:
+            assert set(repeated.elsewhere) == set(ids(3))
+    assert tags == {"unrelated": "tag"}
     with b(tags, ids(3)) as later:
         assert later.elsewhere == {}
 
 
-def test_sweeps_on_one_machine_share_a_server_by_their_files(machine):
+def test_sweeps_on_one_machine_that_share_a_server_use_files(machine):
     tags = Tags()
     with machine("a")(tags, ids(2)) as first, machine("a")(tags, ids(3)) as second:
         assert first.trials == ids(2)
@@ -170,21 +170,21 @@ def test_sweeps_on_one_machine_share_a_server_by_their_files(machine):
             assert other.trials == ids(1, 3)
 
 
-def test_a_killed_sweep_holds_nothing_on_its_own_machine_also_in_the_tags(machine, tmp_path, clock):
+def test_the_tags_of_a_killed_sweep_are_not_valid_on_its_machine(machine, tmp_path, clock):
     tags = Tags()
     with machine("a")(tags, ids(2)):
         (lock,) = (tmp_path / "a").glob("*.lock")
         (file,) = (tmp_path / "a").glob("*.json")
-        said, left = file.read_text(), dict(tags)
-    lock.touch()  # as the system leaves it of a process that was killed
-    file.write_text(said)
-    tags.update(left)
-    with machine("a")(tags, ids(2)) as again:
-        assert again.elsewhere == {}
+        claim, old_tags = file.read_text(), dict(tags)
+    lock.touch()  # the files and tags that a killed process leaves
+    file.write_text(claim)
+    tags.update(old_tags)
+    with machine("a")(tags, ids(2)) as restarted:
+        assert restarted.elsewhere == {}
         assert len(tags) == 1
 
 
-def test_a_thousand_trials_are_claimed_in_tags_that_any_store_takes(machine, monkeypatch):
+def test_the_claim_of_a_thousand_trials_fits_into_tags(machine, monkeypatch):
     monkeypatch.setattr("platform.node", lambda: "a.host.of.a.long.name." * 20)
     tags = Tags()
     with machine("a")(tags, ids(1000)), machine("b")(tags, ids(2000)) as other:
@@ -194,8 +194,8 @@ def test_a_thousand_trials_are_claimed_in_tags_that_any_store_takes(machine, mon
     assert tags == {}
 
 
-def test_of_two_that_begin_at_once_one_has_each_trial(machine, clock):
-    """The second writes and looks after the first has looked and before it says so."""
+def test_each_trial_is_claimed_once_when_two_sweeps_start_at_once(machine, clock):
+    """The second sweep writes and reads after the first has read and before the first settles its claim."""
     tags, inner = Tags(), []
 
     def second():
@@ -203,14 +203,14 @@ def test_of_two_that_begin_at_once_one_has_each_trial(machine, clock):
         inner.append(opened := machine("b")(tags, ids(2)))
         inner.append(opened.__enter__())
 
-    tags.looked = second
+    tags.after_read = second
     with machine("a")(tags, ids(2)) as first:
         assert first.elsewhere == {}
         assert set(inner[1].elsewhere) == set(ids(2))
         inner[0].__exit__(None, None, None)
 
 
-def test_who_is_silent_for_a_while_holds_nothing_and_who_beats_does(machine, clock):
+def test_a_claim_expires_without_heartbeats(machine, clock):
     tags = Tags()
     with machine("a")(tags, ids(2)) as claim:
         for _ in range(20):
@@ -222,10 +222,10 @@ def test_who_is_silent_for_a_while_holds_nothing_and_who_beats_does(machine, clo
         clock.time += 1
         with machine("b")(tags, ids(2)) as other:
             assert other.elsewhere == {}
-            assert len([key for key in tags if key.startswith(PREFIX)]) == 1  # that of the silent is gone
+            assert len([key for key in tags if key.startswith(PREFIX)]) == 1  # the expired tag was removed
 
 
-def test_who_wakes_up_goes_on_unless_its_trials_were_taken_over(machine, clock):
+def test_a_sweep_that_was_suspended_continues_unless_its_trials_were_taken_over(machine, clock):
     tags = Tags()
     with machine("a")(tags, ids(2)) as claim:
         clock.time += 10 * SILENT
@@ -234,21 +234,22 @@ def test_who_wakes_up_goes_on_unless_its_trials_were_taken_over(machine, clock):
             assert len(other.elsewhere) == 2
         clock.time += 10 * SILENT
         with machine("b")(tags, ids(1)):
-            with pytest.raises(StoreError, match=r"900 s, and another \(process .*\) took 1 of its trials"):
+            message = r"900 s, and another sweep \(process .*\) took over 1 of its trials"
+            with pytest.raises(StoreError, match=message):
                 claim.beat()
-            claim.beat()  # it is said once, while what is under way is saved
+            claim.beat()  # the error is raised once; running segments are then saved
 
 
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", '{"who": 1}', "null", '{"who":0,"beat":"x"}', '{"beat": 2e9, "trials": 3}']
 )
-def test_what_strangers_write_there_is_no_claim(machine, text):
+def test_malformed_tags_are_not_claims(machine, text):
     tags = Tags({f"{PREFIX}abc": text, f"{PREFIX}abc.0": "?" * 16})
     with machine("a")(tags, ids(2)) as claim:
         assert claim.elsewhere == {}
 
 
-def test_a_folder_that_cannot_be_written_is_a_machine_too(tmp_path, machine):
+def test_a_machine_without_a_claims_folder_still_claims_by_tags(tmp_path, machine):
     (tmp_path / "file").write_text("")
     tags = Tags()
     with machine("file")(tags, ids(1)) as claim:
@@ -256,28 +257,28 @@ def test_a_folder_that_cannot_be_written_is_a_machine_too(tmp_path, machine):
         assert json.loads(next(iter(tags.values())))["trials"] == ids(1)[0][:10]
 
 
-def test_a_sweep_whose_trials_were_taken_over_saves_what_it_has_and_leaves(
+def test_a_sweep_whose_trials_were_taken_over_saves_its_segments_and_stops(
     store, tmp_path, trials_of, agrees, monkeypatch
 ):
     trials = trials_of("epochs=60", "seed=0,1", "batching=sample")
-    said = io.StringIO()
+    output = io.StringIO()
 
     def taken(claim):
-        raise StoreError("another took 1 of its trials over")
+        raise StoreError("another sweep took over 1 of its trials")
 
     def swept():
         settings = Execution(n_jobs=1, backend="threading", max_lanes=1, segment_seconds=0.1)
-        return run(trials, Tracker("digits", store), settings, Console(file=said, width=200))
+        return run(trials, Tracker("digits", store), settings, Console(file=output, width=200))
 
     with monkeypatch.context() as patch:
         patch.setattr(Tracker, "is_remote", True)
         patch.setattr(Claim, "beat", taken)
-        with pytest.raises(StoreError, match="took 1 of its trials over"):
+        with pytest.raises(StoreError, match="took over 1 of its trials"):
             swept()
-    assert "saving what is under way" in said.getvalue()
+    assert "saving the running segments" in output.getvalue()
     assert list((tmp_path / ".fnnexp" / "checkpoints").glob("*.npz"))
     assert len(swept().finished) == 2
-    assert "they go on where they were" in said.getvalue()
+    assert "resuming 2 trials from the last checkpoint" in output.getvalue()
     agrees(tmp_path, trials)
 
 
@@ -288,25 +289,25 @@ COMMAND = [sys.executable, "-m", "fnnexp", "-m", "data=digits", "init=he,max", "
 
 
 def test_two_sweeps_started_at_once_train_each_trial_once(tmp_path):
-    """Each is told other seeds, of which some are the same; each trains what the other has not claimed."""
-    # Long enough for the second to look at the store, which takes MLflow seconds, before the first has ended.
+    """The two sweeps share one seed; each trains the trials that the other has not claimed."""
+    # Long enough that the second sweep opens the store, which takes seconds, before the first one ends.
     words = ["execution.n_jobs=1", "execution.segment_seconds=0.2", "epochs=150"]
     pipes = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     both = [subprocess.Popen([*COMMAND, *words, f"seed={seeds}"], **pipes) for seeds in ("0,1", "1,2")]
-    said = [one.communicate(timeout=240)[0] for one in both]
-    assert [one.returncode for one in both] == [0, 0], said
-    assert any("2 are left to another sweep" in text for text in said), said
+    outputs = [sweep.communicate(timeout=240)[0] for sweep in both]
+    assert [sweep.returncode for sweep in both] == [0, 0], outputs
+    assert any("2 are left to another sweep" in output for output in outputs), outputs
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    (experiment,) = [one for one in client.search_experiments() if one.name == "digits"]
+    experiment = client.get_experiment_by_name("digits")
     runs = client.search_runs([experiment.experiment_id])
-    assert len(runs) == len({one.data.tags["fnnexp.trial"] for one in runs}) == 6
-    for one in runs:
-        assert one.info.status == "FINISHED"
-        steps = [metric.step for metric in client.get_metric_history(one.info.run_id, "train_loss")]
+    assert len(runs) == len({run.data.tags["fnnexp.trial"] for run in runs}) == 6
+    for run_ in runs:
+        assert run_.info.status == "FINISHED"
+        steps = [metric.step for metric in client.get_metric_history(run_.info.run_id, "train_loss")]
         assert steps == list(range(1, 151))
 
 
-def test_the_same_command_beside_itself_is_refused_clearly(tmp_path):
+def test_the_same_command_is_refused_while_it_is_running(tmp_path):
     words = ["execution.n_jobs=1", "epochs=3000", "execution.segment_seconds=0.2"]
     pipes = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with subprocess.Popen([*COMMAND, *words], **pipes) as first:
@@ -318,9 +319,9 @@ def test_the_same_command_beside_itself_is_refused_clearly(tmp_path):
             second = subprocess.run([*COMMAND, *words], **pipes, timeout=120, check=False)
         finally:
             first.send_signal(signal.SIGTERM)
-            said = first.communicate(timeout=60)[0]
+            output = first.communicate(timeout=60)[0]
     assert second.returncode == 2, second.stdout
-    told = rf"another sweep \(process {first.pid}, since .*\) is training 2 of these"
-    assert re.search(told, second.stdout)
-    assert first.returncode == 130, said  # SIGTERM is like Ctrl-C
-    assert "start the same command again" in said
+    message = rf"another sweep \(process {first.pid}, since .*\) is training 2 of these"
+    assert re.search(message, second.stdout)
+    assert first.returncode == 130, output  # SIGTERM is like Ctrl-C
+    assert "start the same command again" in output

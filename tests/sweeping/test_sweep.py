@@ -1,8 +1,9 @@
-"""Sweeps: real grids on digits, each number compared with the same trial trained alone, in this process."""
+"""Sweeps: real grids on digits, whose numbers are compared with each trial trained alone in this process."""
 
 from __future__ import annotations
 
 import csv
+import doctest
 import io
 import os
 import signal
@@ -37,16 +38,17 @@ from fnnexp.errors import FnnexpError
 from fnnexp.nn import layer_stats
 from fnnexp.nn.network import Architecture, Parameters
 from fnnexp.nn.pieces.batching import Batching
-from fnnexp.nn.training import Recipe, Stack, advance, start
+from fnnexp.nn.training import Recipe, Record, Stack, advance, start
 from fnnexp.reporting.sections import overview
 from fnnexp.results import frames
 from fnnexp.sweeping import executor as executor_module
+from fnnexp.sweeping import progress as progress_module
 from fnnexp.sweeping.backends import loky
 from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints
 from fnnexp.sweeping.executor import Executor, worker_count, workers_starting
-from fnnexp.sweeping.loop import run
+from fnnexp.sweeping.loop import run as run_sweep
 from fnnexp.sweeping.plan import USUAL_LANES, PlannedStack, identical, plan, spread
-from fnnexp.sweeping.progress import SweepProgress
+from fnnexp.sweeping.progress import SweepProgress, TimeLeft
 from fnnexp.sweeping.runs import DELETED
 from fnnexp.sweeping.waiting import Suspicion, Waiting
 from fnnexp.sweeping.worker import Broken, WorkerDied, train_segment
@@ -77,7 +79,7 @@ def no_workers_are_left():
 
 @pytest.fixture(scope="module")
 def grid(invoke, empty_store, tmp_path_factory):
-    """Return the folder in which GRID has run once, and what was said."""
+    """Return the folder in which GRID has run once, and the command's output."""
     folder = tmp_path_factory.mktemp("grid")
     empty_store(folder)
     return folder, invoke("-m", *GRID, WORKERS, "tracking.experiment=grid", cwd=folder)
@@ -90,35 +92,35 @@ def test_a_grid_runs_to_its_end(grid, trials_of):
     assert "12 trials finished" in ran.out
     runs = runs_in(folder, "grid")
     assert set(runs) == {trial.id for trial in trials_of(*GRID)}
-    assert {one.info.status for one in runs.values()} == {"FINISHED"}
-    assert {one.data.tags["fnnexp.status"] for one in runs.values()} == {"finished"}
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    assert {run.data.tags["fnnexp.status"] for run in runs.values()} == {"finished"}
 
 
-def test_every_curve_and_weight_of_a_grid_is_bitwise_what_the_trial_gives_alone(grid, trials_of, agrees):
+def test_curves_and_weights_of_a_grid_are_bitwise_those_of_each_trial_alone(grid, trials_of, agrees):
     agrees(grid[0], trials_of(*GRID), "grid")
 
 
-def test_a_run_says_what_it_ran(grid, trials_of):
+def test_a_run_records_its_trial_and_software(grid, trials_of):
     runs = runs_in(grid[0], "grid")
     for trial in trials_of(*GRID):
-        one = runs[trial.id]
-        assert one.info.run_name == trial.name
-        assert one.data.params == {key: str(value) for key, value in trial.params.items()}
-        tags = one.data.tags
+        run = runs[trial.id]
+        assert run.info.run_name == trial.name
+        assert run.data.params == {key: str(value) for key, value in trial.params.items()}
+        tags = run.data.tags
         assert tags["fnnexp.numbers"] == trial.numbers_id
         assert tags["fnnexp.data_checksum"] == trial.data.checksum
         assert float(tags["fnnexp.seconds_per_epoch"]) > 0
         assert tags["fnnexp.numpy"] == np.__version__
         assert tags["fnnexp.blas"] != "unknown"
-        assert set(one.data.metrics) == {*METRICS, *BEST}
-        curve = curve_in(grid[0], one.info.run_id)
+        assert set(run.data.metrics) == {*METRICS, *BEST}
+        curve = curve_in(grid[0], run.info.run_id)
         accuracies = {epoch: value for name, epoch, value in curve if name == "val_accuracy"}
         best = max(accuracies.values())
         first = min(epoch for epoch, value in accuracies.items() if value == best)
-        assert [one.data.metrics[name] for name in BEST] == [best, first]
+        assert [run.data.metrics[name] for name in BEST] == [best, first]
 
 
-def test_weights_are_float32_and_shaped_as_the_network(grid, trials_of):
+def test_weights_are_float32_and_have_the_shapes_of_the_network(grid, trials_of):
     folder, _ = grid
     for trial in trials_of(*GRID):
         weights = weights_in(folder, runs_in(folder, "grid")[trial.id].info.run_id)
@@ -140,7 +142,7 @@ def test_the_config_artifact_is_the_resolved_config(grid, trials_of):
         assert written["execution"]["n_jobs"] == 2
 
 
-def test_identical_trials_are_trained_once_recorded_for_each_and_said(grid, trials_of):
+def test_identical_trials_train_once_and_are_each_recorded_and_reported(grid, trials_of):
     folder, ran = grid
     assert "numerically identical: 4 trials coincide with another (sqrtmax = xavier)" in ran.out
     runs = runs_in(folder, "grid")
@@ -148,7 +150,7 @@ def test_identical_trials_are_trained_once_recorded_for_each_and_said(grid, tria
     assert len(groups) == 4
     for group in groups:
         first, second = (runs[trial.id] for trial in group)
-        tagged = [one.data.tags.get("fnnexp.identical_to") for one in (first, second)]
+        tagged = [run.data.tags.get("fnnexp.identical_to") for run in (first, second)]
         assert tagged == [None, group[0].id]
         assert second.data.tags["fnnexp.identical_to_name"] == group[0].name
         assert curve_in(folder, first.info.run_id) == curve_in(folder, second.info.run_id) != []
@@ -160,7 +162,7 @@ def test_an_identical_trial_trains_in_the_same_lane(trials_of):
     assert len(lanes) == len({lane.key for lane in lanes}) == 8
 
 
-def test_nothing_of_a_finished_sweep_is_left_to_resume(grid):
+def test_a_finished_sweep_leaves_no_checkpoints(grid):
     assert list((grid[0] / ".fnnexp").rglob("*.npz")) == []
 
 
@@ -172,11 +174,11 @@ def test_every_number_is_the_same_in_mlflow_in_the_frames_and_in_the_report(grid
     runs = frames.runs("grid", tracking_uri=uri).set_index("trial")
     curves = frames.curves("grid", tracking_uri=uri)
     written = {name: rows_of(folder / "report" / f"{name}.csv") for name in ("runs", "curves")}
-    for trial, one in runs_in(folder, "grid").items():
-        stored = curve_in(folder, one.info.run_id)
+    for trial, run in runs_in(folder, "grid").items():
+        stored = curve_in(folder, run.info.run_id)
         rows = curves[curves["trial"] == trial]
-        told = zip(rows["metric"].astype(str), rows["epoch"].astype(int), rows["value"], strict=True)
-        assert sorted(told) == stored
+        framed = zip(rows["metric"].astype(str), rows["epoch"].astype(int), rows["value"], strict=True)
+        assert sorted(framed) == stored
         rows = [row for row in written["curves"] if row["trial"] == trial]
         assert sorted((row["metric"], int(row["epoch"]), float(row["value"])) for row in rows) == stored
         last = {name: value for name, epoch, value in stored if epoch == 2}
@@ -190,22 +192,22 @@ def rows_of(file):
         return list(csv.DictReader(opened))
 
 
-def test_the_same_command_again_trains_nothing_and_makes_no_run(grid, invoke):
+def test_repeating_the_command_trains_nothing_and_creates_no_run(grid, invoke):
     folder, _ = grid
-    before = {trial: one.to_dictionary() for trial, one in runs_in(folder, "grid").items()}
-    again = invoke("-m", *GRID, WORKERS, "tracking.experiment=grid", cwd=folder)
-    assert again.status == 0
-    assert "0 trials finished, 12 were done before" in again.out
-    assert {trial: one.to_dictionary() for trial, one in runs_in(folder, "grid").items()} == before
+    before = {trial: run.to_dictionary() for trial, run in runs_in(folder, "grid").items()}
+    repeated = invoke("-m", *GRID, WORKERS, "tracking.experiment=grid", cwd=folder)
+    assert repeated.status == 0
+    assert "0 trials finished, 12 were done before" in repeated.out
+    assert {trial: run.to_dictionary() for trial, run in runs_in(folder, "grid").items()} == before
 
 
-def test_a_value_added_to_a_grid_runs_only_what_is_new(invoke, store, tmp_path, trials_of, agrees):
+def test_a_value_added_to_a_grid_trains_only_the_new_trials(invoke, store, tmp_path, trials_of, agrees):
     first = ["data=digits", "epochs=1", "init=he,max"]
     assert invoke("-m", *first, "execution.n_jobs=1").status == 0
-    before = {trial: one.to_dictionary() for trial, one in runs_in(tmp_path).items()}
+    before = {trial: run.to_dictionary() for trial, run in runs_in(tmp_path).items()}
     ran = invoke("-m", *first, "seed=0,1", "execution.n_jobs=1")
     assert "2 trials finished, 2 were done before" in ran.out
-    after = {trial: one.to_dictionary() for trial, one in runs_in(tmp_path).items()}
+    after = {trial: run.to_dictionary() for trial, run in runs_in(tmp_path).items()}
     assert {trial: after[trial] for trial in before} == before
     agrees(tmp_path, trials_of(*first, "seed=0,1"))
 
@@ -213,20 +215,20 @@ def test_a_value_added_to_a_grid_runs_only_what_is_new(invoke, store, tmp_path, 
 def test_a_trial_named_twice_runs_once(invoke, store, tmp_path):
     ran = invoke("-m", "data=digits", "epochs=1", "optimizer.lr=0.1,1e-1", "execution.n_jobs=1")
     assert ran.status == 0
-    assert "1 of 2 jobs are duplicates of other jobs" in ran.out
+    assert "1 of 2 jobs names a trial already named" in ran.out
     assert len(runs_in(tmp_path)) == 1
 
 
-def test_epochs_0_records_the_untrained_network_and_its_start(invoke, store, tmp_path, trials_of, same_bits):
+def test_epochs_0_records_the_untrained_network(invoke, store, tmp_path, trials_of, same_bits):
     command = ["data=digits", "epochs=0", "seed=5"]
     assert invoke(*command, "execution.n_jobs=1").status == 0
     (trial,) = trials_of(*command)
-    one = runs_in(tmp_path)[trial.id]
-    assert one.info.status == "FINISHED"
-    assert {(epoch) for _, epoch, _ in curve_in(tmp_path, one.info.run_id)} == {0}
+    run = runs_in(tmp_path)[trial.id]
+    assert run.info.status == "FINISHED"
+    assert {(epoch) for _, epoch, _ in curve_in(tmp_path, run.info.run_id)} == {0}
     theta = start(trial.recipe, [trial.lane()]).theta
     expected = Parameters(trial.recipe.architecture, theta).named(0)
-    assert same_bits(weights_in(tmp_path, one.info.run_id), expected)
+    assert same_bits(weights_in(tmp_path, run.info.run_id), expected)
 
 
 @pytest.mark.parametrize(
@@ -239,22 +241,22 @@ def test_epochs_0_records_the_untrained_network_and_its_start(invoke, store, tmp
     ],
     ids=" ".join,
 )
-def test_how_a_sweep_is_executed_changes_no_bit(execution, invoke, store, tmp_path, trials_of, agrees):
+def test_execution_settings_change_no_bit(execution, invoke, store, tmp_path, trials_of, agrees):
     command = ["data=digits", "epochs=3", "init=he,max", "seed=0,1,2", "batching=mini"]
     ran = invoke("-m", *command, *execution)
     assert ran.status == 0, ran.err
     agrees(tmp_path, trials_of(*command))
 
 
-# --- trials that go wrong ---
+# --- trials that diverge or fail ---
 
 
-def test_a_test_accuracy_of_1_at_the_first_epoch_is_said_at_once_and_in_the_report(invoke, store, own_folder):
-    """Each class has one pixel that is lit for it alone; half of the trials learn nothing."""
+def test_a_test_accuracy_of_1_at_the_first_epoch_is_printed_and_in_the_report(invoke, store, own_folder):
+    """One pixel marks each class; half of the trials learn nothing."""
     y = np.arange(120, dtype=np.uint8) % 3
     x = np.zeros((120, 28, 28), np.uint8)
     x[np.arange(120), 10 + y, 10] = 255
-    x[np.arange(120), 20, :] = np.random.default_rng(0).integers(0, 256, (120, 28))  # no two images are one
+    x[np.arange(120), 20, :] = np.random.default_rng(0).integers(0, 256, (120, 28))  # no two images are equal
     np.savez("leak.npz", x_train=x[:90], y_train=y[:90], x_test=x[90:], y_test=y[90:])
     words = ["-m", "data=files", "data.path=leak.npz", "batching=sample", "epochs=2", "seed=0,1", *ONE]
     ran = invoke(*words, "optimizer.lr=0.1,0")
@@ -264,42 +266,38 @@ def test_a_test_accuracy_of_1_at_the_first_epoch_is_said_at_once_and_in_the_repo
     assert ran.out.count("test accuracy is 1.0 at the first epoch. That is hardly ever learned") == 1
     assert "a column among the pixels that holds the label" in ran.out
     assert "4 trials finished, 2 had a test accuracy of 1.0 at the first epoch" in ran.out
-    told = "In 2 trials test accuracy is 1.0 at the first epoch."
-    assert told in " ".join(invoke("report", "leak").out.split())
+    sentence = "In 2 trials test accuracy is 1.0 at the first epoch."
+    assert sentence in " ".join(invoke("report", "leak").out.split())
     for file in ("report.html", "report.md"):
-        assert told in (own_folder / "reports" / "leak" / file).read_text("utf-8")
+        assert sentence in (own_folder / "reports" / "leak" / file).read_text("utf-8")
     assert overview.too_good(curves[~curves["trial"].isin(first.loc[first["value"] == 1, "trial"])]) == []
 
 
-def test_a_diverging_trial_is_recorded_as_diverged_and_its_neighbours_go_on(
-    invoke, store, tmp_path, trials_of, agrees
-):
+def test_a_diverging_trial_is_recorded_and_its_stack_continues(invoke, store, tmp_path, trials_of, agrees):
     command = ["data=digits", "epochs=3", "seed=0,1", "optimizer.lr=0.1,1e30"]
     ran = invoke("-m", *command, "execution.n_jobs=1")
     assert ran.status == 0, ran.err
     assert "2 trials finished, 2 diverged" in ran.out
     runs = runs_in(tmp_path)
     for trial in trials_of(*command):
-        one = runs[trial.id]
-        assert one.info.status == "FINISHED"
+        run = runs[trial.id]
+        assert run.info.status == "FINISHED"
         if dict(trial.hyper)["lr"] == 0.1:
-            assert one.data.tags["fnnexp.status"] == "finished"
-            assert "fnnexp.diverged_epoch" not in one.data.tags
+            assert run.data.tags["fnnexp.status"] == "finished"
+            assert "fnnexp.diverged_epoch" not in run.data.tags
         else:
-            assert one.data.tags["fnnexp.status"] == "diverged"
-            assert one.data.tags["fnnexp.diverged_epoch"] == "1"
+            assert run.data.tags["fnnexp.status"] == "diverged"
+            assert run.data.tags["fnnexp.diverged_epoch"] == "1"
             assert f"{trial.name} diverged at epoch 1" in ran.out
     agrees(tmp_path, trials_of(*command))
-    again = invoke("-m", *command, "execution.n_jobs=1")
-    assert "4 were done before" in again.out
+    repeated = invoke("-m", *command, "execution.n_jobs=1")
+    assert "4 were done before" in repeated.out
 
 
-def test_a_failing_trial_costs_no_other_and_is_listed_with_its_reason(
+def test_a_failing_trial_affects_no_other_and_is_listed_with_its_reason(
     invoke, store, tmp_path, trials_of, train_alone, monkeypatch
 ):
-    monkeypatch.setattr(
-        resolve, "MOST_PARAMETERS", 10**18
-    )  # so that one gets as far as running out of memory
+    monkeypatch.setattr(resolve, "MOST_PARAMETERS", 10**18)  # so that a trial can run out of memory
     command = ["data=digits", "epochs=1", "arch.hidden=[20],[1000000000000],[30]"]
     ran = invoke("-m", *command, WORKERS)
     assert ran.status == 1
@@ -310,38 +308,38 @@ def test_a_failing_trial_costs_no_other_and_is_listed_with_its_reason(
     assert "2 trials finished" in ran.out
     runs = runs_in(tmp_path)
     for trial in trials_of(*command):
-        one = runs[trial.id]
+        run = runs[trial.id]
         if trial.recipe.architecture.hidden == (1000000000000,):
-            assert one.info.status == "FAILED"
-            assert one.data.tags["fnnexp.status"] == "failed"
-            assert "MemoryError" in one.data.tags["fnnexp.error"]
-            (trace,) = (tmp_path / "mlruns").glob(f"*/{one.info.run_id}/artifacts/traceback.txt")
+            assert run.info.status == "FAILED"
+            assert run.data.tags["fnnexp.status"] == "failed"
+            assert "MemoryError" in run.data.tags["fnnexp.error"]
+            (trace,) = (tmp_path / "mlruns").glob(f"*/{run.info.run_id}/artifacts/traceback.txt")
             assert "Traceback (most recent call last)" in trace.read_text("utf-8")
         else:
-            assert one.info.status == "FINISHED"
-            assert curve_in(tmp_path, one.info.run_id) == points(train_alone(trial)[0])
+            assert run.info.status == "FINISHED"
+            assert curve_in(tmp_path, run.info.run_id) == points(alone(trial)[0])
 
 
-def test_a_failed_trial_is_tried_again_by_the_same_command(invoke, store, tmp_path, monkeypatch):
+def test_repeating_the_command_retries_a_failed_trial(invoke, store, tmp_path, monkeypatch):
     command = ["data=digits", "epochs=1", "execution.n_jobs=1", "execution.backend=sequential"]
     broken = Broken("OSError: no data today", "Traceback …")
     monkeypatch.setattr(executor_module, "train_segment", lambda planned, execution: broken)
     assert invoke(*command).status == 1
     monkeypatch.undo()
     assert invoke(*command, cwd=tmp_path).status == 0
-    (one,) = runs_in(tmp_path).values()
-    assert one.data.tags["fnnexp.status"] == "finished"
-    assert "fnnexp.error" not in one.data.tags
+    (run,) = runs_in(tmp_path).values()
+    assert run.data.tags["fnnexp.status"] == "finished"
+    assert "fnnexp.error" not in run.data.tags
 
 
 def swept(trials, store, **changed):
-    """Run trials as one sweep in this process; return what became of them and what was said."""
+    """Run trials as one sweep in this process; return the outcome and the printed text."""
     console = Console(file=io.StringIO(), width=200)
     chosen = Execution(**{"n_jobs": 1, "backend": "threading"} | changed)
-    return run(trials, Tracker("digits", store), chosen, console), console.file.getvalue()
+    return run_sweep(trials, Tracker("digits", store), chosen, console), console.file.getvalue()
 
 
-def test_a_stack_in_which_one_lane_fails_is_halved_until_that_lane_stands_alone(
+def test_a_stack_with_a_failing_lane_is_halved_until_the_lane_is_alone(
     store, tmp_path, trials_of, train_alone, monkeypatch
 ):
     trials = trials_of("epochs=2", "seed=0,1,2,3,4")
@@ -353,11 +351,11 @@ def test_a_stack_in_which_one_lane_fails_is_halved_until_that_lane_stands_alone(
         return Broken("ValueError: seed 2", "…") if 2 in seeds else train_segment(planned, execution)
 
     monkeypatch.setattr(executor_module, "train_segment", train)
-    outcome, said = swept(trials, store, max_lanes=5)
-    assert sorted(seen) == [1, 1, 2, 2, 3, 5]  # seeds 0–4; 0–2 and 3, 4; 0, 1 and 2; 2 again
+    outcome, output = swept(trials, store, max_lanes=5)
+    assert sorted(seen) == [1, 1, 2, 2, 3, 5]  # seeds 0–4; 0–2 and 3, 4; 0, 1 and 2; 2 retried
     assert outcome.failed == [(trials[2].name, "ValueError: seed 2")]
     assert sorted(outcome.finished) == sorted(trial.name for trial in trials if trial.seed != 2)
-    assert "a stack of 5 broke (ValueError: seed 2); trying its halves" in said
+    assert "a stack of 5 lanes broke (ValueError: seed 2); retrying its halves" in output
     runs = runs_in(tmp_path)
     for trial in trials:
         if trial.seed == 2:
@@ -366,7 +364,7 @@ def test_a_stack_in_which_one_lane_fails_is_halved_until_that_lane_stands_alone(
             assert curve_in(tmp_path, runs[trial.id].info.run_id) == points(train_alone(trial)[0])
 
 
-# --- what is killed ---
+# --- killed workers and interrupted sweeps ---
 
 
 def checkpoints_in(folder):
@@ -374,10 +372,10 @@ def checkpoints_in(folder):
 
 
 def until(happened, seconds=60):
-    """Wait until something has happened; fail when it does not."""
+    """Wait until ``happened()`` is true; fail after ``seconds``."""
     end = time.monotonic() + seconds
     while not happened():
-        assert time.monotonic() < end, "it did not happen in time"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.02)
 
 
@@ -393,16 +391,16 @@ def test_a_sweep_finishes_after_a_worker_was_killed(store, tmp_path, trials_of, 
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    outcome, said = swept(trials, store, n_jobs=2, backend="loky", segment_seconds=0.2)
+    outcome, output = swept(trials, store, n_jobs=2, backend="loky", segment_seconds=0.2)
     killer.join()
     assert len(killed) == 1
-    assert "a worker died" in said
+    assert "a worker died" in output
     assert outcome.failed == []
     assert len(outcome.finished) == len(trials) == 6
     agrees(tmp_path, trials)
 
 
-def test_a_worker_killed_in_the_middle_of_its_answer_is_noticed(monkeypatch, tmp_path, trials_of):
+def test_a_worker_killed_while_it_sends_its_result_is_noticed(monkeypatch, tmp_path, trials_of):
     first_time = str(tmp_path / "first time")
 
     def train(planned, execution):
@@ -424,20 +422,20 @@ def test_a_worker_killed_in_the_middle_of_its_answer_is_noticed(monkeypatch, tmp
     monkeypatch.setattr(executor_module, "train_segment", train)
     executor = Executor(Execution(2, "loky"))
     planned = plan(identical(trials_of("data=digits", "seed=0,1")), max_lanes=1, n_jobs=2)
-    for each in planned:
-        executor.submit(each)
+    for stack in planned:
+        executor.submit(stack)
     ended = [executor.result() for _ in planned]
     assert any(isinstance(answer, WorkerDied) for _, answer in ended)
-    for each, answer in ended:
+    for stack, answer in ended:
         if isinstance(answer, WorkerDied):
-            executor.submit(each)
-    again = [executor.result() for _ in range(executor.under_way)]
-    assert [answer for _, answer in again] == [each.lanes[0].key for each, _ in again]
+            executor.submit(stack)
+    retried = [executor.result() for _ in range(executor.under_way)]
+    assert [answer for _, answer in retried] == [stack.lanes[0].key for stack, _ in retried]
     executor.close()
 
 
 class Process:
-    """The command line in a process group of its own, so that signals reach its workers too."""
+    """The command line in its own process group, so that signals reach its workers too."""
 
     def __init__(self, *words):
         self.popen = subprocess.Popen(
@@ -461,33 +459,30 @@ class Process:
 
 
 def curves_are_visible(folder):
-    """Whether the store holds metrics of a run that is still running."""
+    """Return whether the store has metrics of a run that is still running."""
     with closing(sqlite3.connect(folder / "mlflow.db")) as database:
         query = "select count(*) from metrics join runs using (run_uuid) where status = 'RUNNING'"
         return database.execute(query).fetchone()[0] > 0
 
 
-def test_a_sweep_goes_on_where_it_was_after_its_process_was_killed(
-    invoke, store, tmp_path, trials_of, agrees
-):
+def test_a_sweep_resumes_after_its_process_was_killed(invoke, store, tmp_path, trials_of, agrees):
     command = ["-m", *LONG, WORKERS, CUT]
     with Process(*command) as process:
         until(lambda: checkpoints_in(tmp_path))
         os.kill(process.popen.pid, signal.SIGKILL)
         process.popen.wait()
     assert process.popen.returncode == -signal.SIGKILL
-    assert "RUNNING" in {one.info.status for one in runs_in(tmp_path).values()}
-    begun = len(checkpoints_in(tmp_path))
+    assert "RUNNING" in {run.info.status for run in runs_in(tmp_path).values()}
+    groups = identical(trials_of(*LONG))
+    begun = sum(len(groups[file.stem]) for file in checkpoints_in(tmp_path))
     ran = invoke(*command)
     assert ran.status == 0, ran.err
-    assert f"{begun} begun before: they go on where they were" in ran.out
-    assert {one.info.status for one in runs_in(tmp_path).values()} == {"FINISHED"}
+    assert f"resuming {begun} trials from the last checkpoint" in ran.out
+    assert {run.info.status for run in runs_in(tmp_path).values()} == {"FINISHED"}
     agrees(tmp_path, trials_of(*LONG))
 
 
-def test_curves_show_while_training_and_ctrl_c_keeps_what_was_trained(
-    invoke, store, tmp_path, trials_of, agrees
-):
+def test_curves_are_visible_during_training_and_kept_after_ctrl_c(invoke, store, tmp_path, trials_of, agrees):
     command = ["-m", *LONG, WORKERS, CUT]
     with Process(*command) as process:
         until(lambda: curves_are_visible(tmp_path))
@@ -497,24 +492,24 @@ def test_curves_show_while_training_and_ctrl_c_keeps_what_was_trained(
     assert "interrupted" in err
     assert "Traceback" not in out + err
     runs = runs_in(tmp_path)
-    assert {one.info.status for one in runs.values()} <= {"KILLED", "FINISHED"}
-    stopped = [one for one in runs.values() if one.info.status == "KILLED"]
-    assert {one.data.tags["fnnexp.status"] for one in stopped} == {"interrupted"}
-    kept = {one.info.run_id: curve_in(tmp_path, one.info.run_id) for one in stopped}
+    assert {run.info.status for run in runs.values()} <= {"KILLED", "FINISHED"}
+    stopped = [run for run in runs.values() if run.info.status == "KILLED"]
+    assert {run.data.tags["fnnexp.status"] for run in stopped} == {"interrupted"}
+    kept = {run.info.run_id: curve_in(tmp_path, run.info.run_id) for run in stopped}
     assert max(map(len, kept.values())) > 0
-    again = invoke(*command)
-    assert again.status == 0, again.err
+    repeated = invoke(*command)
+    assert repeated.status == 0, repeated.err
     agrees(tmp_path, trials_of(*LONG))
     for run_id, before in kept.items():
         assert set(before) <= set(curve_in(tmp_path, run_id))
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows can't stop a process and let it go on")
-def test_a_sweep_that_was_stopped_for_a_while_goes_on_where_it_was(store, tmp_path, trials_of, agrees):
+@pytest.mark.skipif(os.name == "nt", reason="Windows can't suspend a process")
+def test_a_suspended_sweep_continues(store, tmp_path, trials_of, agrees):
     with Process("-m", *LONG, WORKERS, CUT) as process:
         until(lambda: checkpoints_in(tmp_path))
         os.killpg(process.popen.pid, signal.SIGSTOP)
-        time.sleep(4)  # longer than any watchdog waits
+        time.sleep(4)  # longer than any timeout
         assert process.popen.poll() is None
         os.killpg(process.popen.pid, signal.SIGCONT)
         out, err = process.popen.communicate(timeout=120)
@@ -522,7 +517,7 @@ def test_a_sweep_that_was_stopped_for_a_while_goes_on_where_it_was(store, tmp_pa
     agrees(tmp_path, trials_of(*LONG))
 
 
-def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing_finished(
+def test_a_second_ctrl_c_stops_at_once_and_loses_no_finished_trial(
     invoke, store, tmp_path, trials_of, agrees
 ):
     grid = ["data=digits", "init=sqrtmax,xavier,he", "batching=sample", "arch=sigmoid_32_32"]
@@ -530,7 +525,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing_finished(
     assert invoke("-m", *grid, quick, WORKERS).status == 0
     command = ["-m", *grid, slow, WORKERS, "execution.segment_seconds=1000"]
     with Process(*command) as process:
-        until(lambda: "RUNNING" in {one.info.status for one in runs_in(tmp_path).values()})
+        until(lambda: "RUNNING" in {run.info.status for run in runs_in(tmp_path).values()})
         time.sleep(1)
         os.kill(process.popen.pid, signal.SIGINT)
         time.sleep(0.5)
@@ -542,21 +537,21 @@ def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing_finished(
     assert process.popen.returncode == 130
     assert "Traceback" not in out + err
     assert waited < 10  # a segment would take minutes
-    assert sorted({one.info.status for one in runs_in(tmp_path).values()}) == ["FINISHED", "KILLED"]
+    assert sorted({run.info.status for run in runs_in(tmp_path).values()}) == ["FINISHED", "KILLED"]
     finished = trials_of(*grid, quick)
     agrees(tmp_path, finished, only=True)
 
 
 def begun(process):
-    """Whether the process has children: joblib's, before anything trains."""
+    """Return whether the process has children, which are joblib's before anything trains."""
     try:
         return bool(psutil.Process(process.popen.pid).children())
     except psutil.Error:
         return process.popen.poll() is not None
 
 
-def nobody_left(process):
-    """Whether all processes of a command's session are gone."""
+def all_processes_ended(process):
+    """Return whether all processes of a command's session have ended."""
     for pid in psutil.pids():
         with suppress(OSError):
             if os.getsid(pid) == process.popen.pid and psutil.pid_exists(pid):
@@ -566,28 +561,28 @@ def nobody_left(process):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups for signals")
 @pytest.mark.parametrize("wait", [0.0, 0.05, 0.1, 0.2, 0.3])
-def test_ctrl_c_while_the_workers_start_is_said_in_a_line_and_leaves_none(store, wait):
+def test_ctrl_c_while_workers_start_prints_one_line_and_leaves_no_worker(store, wait):
     with Process("-m", *LONG, WORKERS, CUT) as process:
         until(lambda: begun(process))
         time.sleep(wait)
         os.killpg(process.popen.pid, signal.SIGINT)
         out, err = process.popen.communicate(timeout=60)
-    # Python ends by the signal when it came within an exec(), which imports make: a shell says 130 to both.
+    # A signal during an import kills Python directly; a shell reports 130 in both cases.
     assert process.popen.returncode in (130, -signal.SIGINT)
     assert err.startswith("fnnexp: interrupted"), err
     assert "Traceback" not in out + err
-    until(lambda: nobody_left(process))
+    until(lambda: all_processes_ended(process))
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no sessions to look through")
-def test_what_is_wrong_with_a_later_job_is_said_in_a_line_and_leaves_no_worker(store):
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no sessions")
+def test_an_error_in_a_later_job_prints_one_line_and_leaves_no_worker(store):
     with Process("-m", "data=digits", "init=he,nope", "seed=range(300)", WORKERS) as process:
         out, err = process.popen.communicate(timeout=60)
     assert process.popen.returncode == 2
     assert out == ""
     assert err.startswith("fnnexp: init=nope: must be one of "), err
     assert len(err.splitlines()) == 1
-    until(lambda: nobody_left(process))
+    until(lambda: all_processes_ended(process))
 
 
 def processes():
@@ -596,33 +591,33 @@ def processes():
 
 @pytest.fixture
 def no_workers(monkeypatch):
-    """Begin without joblib's processes, as a command does, on a machine of two cores or more."""
+    """Start without joblib's processes, as a command does, on a machine with at least two cores."""
     if loky.pool() is not None:
         loky.pool().shutdown(wait=True, kill_workers=True)
     monkeypatch.setattr(executor_module, "cpu_count", lambda: 2)
 
 
-def test_workers_start_while_the_block_prepares_their_work(no_workers, trials_of):
+def test_workers_start_while_the_block_runs(no_workers, trials_of):
     with workers_starting(Execution(2)):
         until(lambda: len(processes()) == 2)
-        begun = {one.pid for one in processes()}
-    assert {one.pid for one in processes()} == begun
+        begun = {worker.pid for worker in processes()}
+    assert {worker.pid for worker in processes()} == begun
     with closing(Executor(Execution(2, "loky"))) as executor:
-        for each in plan(identical(trials_of("epochs=1", "seed=0,1")), max_lanes=1, n_jobs=2):
-            executor.submit(each)
+        for stack in plan(identical(trials_of("epochs=1", "seed=0,1")), max_lanes=1, n_jobs=2):
+            executor.submit(stack)
         while executor.under_way:
             executor.result()
-    assert {one.pid for one in processes()} == begun
+    assert {worker.pid for worker in processes()} == begun
 
 
-def test_workers_that_started_end_with_a_block_that_fails(no_workers):
+def test_started_workers_end_if_the_block_fails(no_workers):
     with pytest.raises(ValueError, match="so"), workers_starting(Execution(2)):
         raise ValueError("so")
     until(lambda: not processes())
 
 
 @pytest.mark.parametrize(("n_jobs", "backend"), [(1, "loky"), (3, "loky"), (2, "threading")])
-def test_no_worker_starts_early_that_a_sweep_would_not_have(n_jobs, backend, no_workers):
+def test_no_worker_starts_early_if_the_sweep_does_not_need_it(n_jobs, backend, no_workers):
     with workers_starting(Execution(n_jobs, backend)):
         assert not processes()
 
@@ -637,7 +632,7 @@ def half_trained(trial, epochs=1):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
-def test_a_checkpoint_is_read_as_it_was_written(optimizer, tmp_path, trials_of):
+def test_a_checkpoint_restores_what_was_saved(optimizer, tmp_path, trials_of):
     (trial,) = trials_of(f"optimizer={optimizer}", "epochs=3")
     stack, records = half_trained(trial)
     kept = Checkpoints(tmp_path / "new" / "folder")
@@ -647,13 +642,15 @@ def test_a_checkpoint_is_read_as_it_was_written(optimizer, tmp_path, trials_of):
     assert loaded.epoch == 1
     assert loaded.theta.tobytes() == stack.theta.tobytes()
     assert [slot.tobytes() for slot in loaded.slots] == [slot.tobytes() for slot in stack.slots]
-    assert [(one.epoch, one.metrics) for one in curve] == [(one.epoch, one.metrics) for one in records]
+    assert [(record.epoch, record.metrics) for record in curve] == [
+        (record.epoch, record.metrics) for record in records
+    ]
     kept.remove([trial.numbers_id])
     assert not list(kept.folder.iterdir())
     assert kept.load(trial.lane(), trial.recipe) is None
 
 
-def test_an_interrupted_save_leaves_the_checkpoint_that_was_there(tmp_path, trials_of, monkeypatch):
+def test_an_interrupted_save_keeps_the_previous_checkpoint(tmp_path, trials_of, monkeypatch):
     (trial,) = trials_of("epochs=3")
     kept = Checkpoints(tmp_path)
     kept.save(*_with_curve(half_trained(trial)))
@@ -669,7 +666,7 @@ def test_an_interrupted_save_leaves_the_checkpoint_that_was_there(tmp_path, tria
     assert kept.load(trial.lane(), trial.recipe)[0].epoch == 1
 
 
-def test_what_checkpoints_write_grows_with_the_epochs_and_not_with_their_square(tmp_path, trials_of):
+def test_the_bytes_written_to_checkpoints_are_linear_in_the_epochs(tmp_path, trials_of):
     (trial,) = trials_of("epochs=200", "arch.hidden=[1]")
     stack, records = half_trained(trial)
     kept, curve, file_sizes = Checkpoints(tmp_path), [], set()
@@ -678,13 +675,13 @@ def test_what_checkpoints_write_grows_with_the_epochs_and_not_with_their_square(
         kept.save(replace(stack, epoch=epoch), {trial.numbers_id: curve})
         (file,) = tmp_path.glob("*.npz")
         file_sizes.add(file.stat().st_size)
-    assert max(file_sizes) - min(file_sizes) < 20  # the digits of larger numbers
+    assert max(file_sizes) - min(file_sizes) < 20  # larger numbers have more digits
     (log,) = tmp_path.glob("*.curve")
     assert len(log.read_text().splitlines()) == 200
     assert kept.load(trial.lane(), trial.recipe)[1] == curve
 
 
-def test_what_a_killed_process_added_to_a_curve_counts_no_more(tmp_path, trials_of, monkeypatch):
+def test_records_appended_by_a_killed_process_are_ignored(tmp_path, trials_of, monkeypatch):
     (trial,) = trials_of("epochs=4")
     stack, curve = half_trained(trial, epochs=3)
     kept = Checkpoints(tmp_path)
@@ -693,10 +690,10 @@ def test_what_a_killed_process_added_to_a_curve_counts_no_more(tmp_path, trials_
         kept.save(replace(stack, epoch=epochs), {trial.numbers_id: curve[:epochs]})
 
     def killed(file, **arrays):
-        raise OSError("killed when the curve was there and the state was not")
+        raise OSError("killed after writing the curve and before writing the state")
 
     save(1)
-    for epochs in (3, 2):  # the second time over what the first has left
+    for epochs in (3, 2):  # the second save overwrites what the first left
         monkeypatch.setattr(np, "savez", killed)
         with pytest.raises(OSError, match="killed"):
             save(epochs)
@@ -706,19 +703,17 @@ def test_what_a_killed_process_added_to_a_curve_counts_no_more(tmp_path, trials_
     assert Checkpoints(tmp_path).load(trial.lane(), trial.recipe)[1] == curve[:2]
 
 
-def test_two_processes_on_one_lane_leave_a_checkpoint_that_is_whole_whoever_saves_or_ends_first(
-    tmp_path, trials_of
-):
+def test_two_processes_on_one_lane_leave_a_valid_checkpoint_in_any_order(tmp_path, trials_of):
     (trial,) = trials_of("epochs=5")
     stack, curve = half_trained(trial, epochs=4)
-    one, other = Checkpoints(tmp_path), Checkpoints(tmp_path)
-    for saving, epochs in [(one, 1), (other, 1), (one, 2), (other, 3), (one, 3)]:
+    first, second = Checkpoints(tmp_path), Checkpoints(tmp_path)
+    for saving, epochs in [(first, 1), (second, 1), (first, 2), (second, 3), (first, 3)]:
         saving.save(replace(stack, epoch=epochs), {trial.numbers_id: curve[:epochs]})
-        assert one.load(trial.lane(), trial.recipe)[1] == curve[:epochs]
-    other.remove([trial.numbers_id])
+        assert first.load(trial.lane(), trial.recipe)[1] == curve[:epochs]
+    second.remove([trial.numbers_id])
     assert list(tmp_path.iterdir()) == []
-    one.save(stack, {trial.numbers_id: curve})
-    assert other.load(trial.lane(), trial.recipe)[1] == curve
+    first.save(stack, {trial.numbers_id: curve})
+    assert second.load(trial.lane(), trial.recipe)[1] == curve
 
 
 def _with_curve(trained):
@@ -740,7 +735,7 @@ def _with_curve(trained):
         "another curve",
     ],
 )
-def test_a_harmed_checkpoint_is_set_aside_and_said_and_the_trial_starts_over(
+def test_a_damaged_checkpoint_is_set_aside_with_a_message_and_the_trial_starts_over(
     harm, store, tmp_path, trials_of, agrees
 ):
     trials = trials_of("epochs=2")
@@ -769,10 +764,10 @@ def test_a_harmed_checkpoint_is_set_aside_and_said_and_the_trial_starts_over(
         (folder / f"{other.numbers_id}.npz").replace(file)
     if harm == "pickled":
         np.savez(file, meta=np.array([{"key": 1}], dtype=object))
-    outcome, said = swept(trials, store)
-    assert f"{trial.name} starts over" in said
-    assert "set aside" in said
-    assert [one.suffix for one in folder.glob(f"{trial.numbers_id}*")] == [".broken"]
+    outcome, output = swept(trials, store)
+    assert f"{trial.name} starts over" in output
+    assert "set aside" in output
+    assert [file.suffix for file in folder.glob(f"{trial.numbers_id}*")] == [".broken"]
     assert outcome.finished == [trial.name]
     agrees(tmp_path, trials)
 
@@ -780,7 +775,7 @@ def test_a_harmed_checkpoint_is_set_aside_and_said_and_the_trial_starts_over(
 @pytest.mark.parametrize(
     "bug", [KeyError("softplus"), ValueError("a bug"), TypeError("a bug"), MemoryError()]
 )
-def test_a_bug_of_ours_is_raised_and_costs_no_checkpoint(bug, store, trials_of, monkeypatch):
+def test_a_bug_is_raised_and_keeps_the_checkpoint(bug, store, trials_of, monkeypatch):
     trials = trials_of("epochs=3")
     kept = Checkpoints(CHECKPOINTS)
     kept.save(*_with_curve(half_trained(trials[0])))
@@ -798,14 +793,16 @@ def test_a_bug_of_ours_is_raised_and_costs_no_checkpoint(bug, store, trials_of, 
     assert file.read_bytes() == before
 
 
-@pytest.mark.parametrize("form", ["its curve beside it", "its curve in it, as it was at first"])
+@pytest.mark.parametrize(
+    "form", ["its curve in its own file", "its curve in the same file, as in older versions"]
+)
 @pytest.mark.parametrize("epochs", [2, 3])
-def test_a_whole_checkpoint_is_gone_on_from_and_not_trained_again(
+def test_a_valid_checkpoint_is_resumed_and_its_epochs_are_not_repeated(
     epochs, form, store, tmp_path, trials_of, monkeypatch, agrees
 ):
     trials = trials_of("epochs=3")
     Checkpoints(CHECKPOINTS).save(*_with_curve(half_trained(trials[0], epochs)))
-    if "at first" in form:
+    if "older versions" in form:
         (file,), (curve,) = CHECKPOINTS.glob("*.npz"), CHECKPOINTS.glob("*.curve")
         np.savez(file, **in_first_format(file))
         curve.unlink()
@@ -816,9 +813,9 @@ def test_a_whole_checkpoint_is_gone_on_from_and_not_trained_again(
         return train_segment(planned, execution)
 
     monkeypatch.setattr(executor_module, "train_segment", train)
-    outcome, said = swept(trials, store)
+    outcome, output = swept(trials, store)
     assert began_at == [epochs]
-    assert "1 begun before" in said
+    assert "resuming 1 trial from" in output
     assert outcome.finished == [trials[0].name]
     agrees(tmp_path, trials)
 
@@ -834,41 +831,156 @@ class Clock:
         return self.now
 
 
-def test_where_nobody_watches_progress_is_a_plain_line_now_and_then():
+def test_progress_in_a_file_is_an_occasional_plain_line():
     clock, console = Clock(), Console(file=io.StringIO(), width=200)
     with SweepProgress(console, epochs=30, trials=3, clock=clock) as progress:
+        progress.start("starting 2 workers", stacks=1)
         progress.epoch(5)
         clock.now = 11.0
         progress.epoch(5)
         clock.now = 12.0
+        progress.latest("he", {"val_accuracy": 0.25, "val_loss": 2.0}, "val_accuracy")
+        progress.latest("max", {"val_accuracy": 0.125, "val_loss": 1.0}, "val_accuracy")
         progress.epoch(5)
-        progress.done("he", 0.25, "val_accuracy")
-        progress.done("max", 0.125, "val_accuracy")
+        progress.done()
+        progress.done()
         clock.now = 30.0
         progress.failure()
-    first, last = console.file.getvalue().splitlines()
-    assert first == "epochs 10/30 · trials 0/3 · 22 s left"
-    assert last == "epochs 15/30 · trials 2/3, 1 failed · best val_accuracy 0.2500 he · 30 s left"
+    first, second, last = console.file.getvalue().splitlines()
+    assert first == "starting 2 workers: 3 trials in 1 stack"
+    assert second == "epochs 10/30 · trials 0/3"
+    assert last == "epochs 15/30 · trials 2/3, 1 failed · best val_accuracy 0.2500, val_loss 2.0000 he · 30 s"
     assert "\x1b" not in console.file.getvalue()
 
 
-def test_on_a_terminal_progress_is_one_bar():
+def test_progress_on_a_terminal_is_one_bar():
     console = Console(file=io.StringIO(), force_terminal=True, width=160)
     with SweepProgress(console, epochs=4, trials=2) as progress:
-        progress.epoch(4)
-        progress.done("he", 0.5, "test_accuracy")
+        progress.stage("starting 2 workers")
         progress.say("a line above")
-        progress.done("max", 0.25, "test_accuracy")
+        progress.latest("he", {"test_accuracy": 0.5, "test_loss": 1.5}, "test_accuracy")
+        progress.epoch(4)
+        progress.done()
+        progress.done()
     written = console.file.getvalue()
     assert "\x1b[" in written
     assert "━" in written
     assert "4/4" in written
-    assert "trials 2/2 · best test_accuracy 0.5000 he" in written
+    assert "trials 0/2 · starting 2 workers" in written
+    assert "trials 2/2 · best test_accuracy 0.5000, test_loss 1.5000 he" in written
     assert "a line above" in written
 
 
-def test_the_count_of_epochs_is_right_whatever_becomes_of_the_trials(store, trials_of, monkeypatch):
-    """One trial fails, one diverges, two are identical, one was half done before: all epochs are counted."""
+def test_the_best_trial_has_the_best_latest_epoch_and_has_not_diverged():
+    progress = SweepProgress(Console(file=io.StringIO()), epochs=9, trials=3)
+
+    def best_after(name, accuracy):
+        progress.latest(name, {"val_accuracy": accuracy}, "val_accuracy")
+        return progress.best()
+
+    assert progress.best() == ""
+    assert best_after("he", 0.5) == "best val_accuracy 0.5000 he"
+    assert best_after("max", 0.75) == "best val_accuracy 0.7500 max"
+    assert best_after("xavier", 0.625) == "best val_accuracy 0.7500 max"
+    assert best_after("max", 0.25) == "best val_accuracy 0.6250 xavier"
+    progress.drop("xavier")
+    assert progress.best() == "best val_accuracy 0.5000 he"
+
+
+def test_the_examples_of_progress_are_right():
+    assert doctest.testmod(progress_module).failed == 0
+
+
+def segment(stack, seconds, epochs=1):
+    """Return the records of a segment in which each epoch of the stack takes this time in seconds."""
+    share = seconds / len(stack.lanes)
+    return [Record(lane.key, epoch + 1, {}, share) for lane in stack.lanes for epoch in range(epochs)]
+
+
+def after(stack, epochs=1):
+    """Return a stack some epochs later."""
+    return replace(stack, stack=replace(stack.stack, epoch=stack.stack.epoch + epochs))
+
+
+def stacks_of(*modes):
+    """Return a stack of two lanes and nine epochs for each batching mode."""
+    trials = [small_trial(2, mode, True, seed, "he") for mode in modes for seed in range(2)]
+    return plan(identical(trials), max_lanes=2, n_jobs=1)
+
+
+def test_no_time_left_is_shown_before_each_worker_has_returned_a_segment():
+    clock = Clock()
+    first, second = stacks_of("mini", "sample")
+    left = TimeLeft([first, second], 2, clock)
+    left.submitted(first)
+    left.submitted(second)
+    clock.now = 100.0
+    assert left.seconds() is None
+    left.returned(first, after(first), segment(first, 10.0))
+    assert left.seconds() is None
+    left.returned(second, after(second), segment(second, 10.0))
+    assert left.seconds() == pytest.approx(80.0)
+
+
+def test_the_time_left_is_measured_for_each_kind_of_stack():
+    """The start of the workers takes 100 s, an epoch 1 s one row at a time and 4 s in batches."""
+    clock = Clock()
+    slow, quick = sorted(stacks_of("mini", "sample"), key=lambda stack: stack.recipe.batching.mode)
+    left = TimeLeft([slow, quick], 1, clock)
+    left.submitted(slow)
+    clock.now = 104.0
+    left.returned(slow, after(slow), segment(slow, 4.0))
+    left.submitted(quick)
+    clock.now = 105.0
+    left.returned(quick, after(quick), segment(quick, 1.0))
+    assert left.seconds() == pytest.approx(8 * 4.0 + 8 * 1.0)
+
+
+def test_the_time_left_falls_while_a_segment_runs_and_stays_above_0():
+    clock = Clock()
+    (stack,) = stacks_of("mini")
+    left = TimeLeft([stack], 1, clock)
+    left.submitted(stack)
+    left.returned(stack, rest := after(stack), segment(stack, 10.0))
+    left.submitted(rest)
+    seen = []
+    for clock.now in (0.0, 10.0, 70.0, 1000.0):
+        seen.append(left.seconds())
+    assert seen == pytest.approx([80.0, 70.0, 10.0, 0.0])
+
+
+def test_one_long_epoch_is_not_shared_by_two_workers():
+    """Two stacks of one epoch take 1 s and 10 s: the second worker can't help with the last."""
+    stacks = [replace(stack, recipe=replace(stack.recipe, epochs=1)) for stack in stacks_of("mini", "full")]
+    clock = Clock()
+    left = TimeLeft([*stacks, *stacks], 2, clock)
+    for stack, seconds in zip(stacks, (1.0, 10.0), strict=True):
+        left.submitted(stack)
+        left.returned(stack, None, segment(stack, seconds))
+    left.submitted(stacks[0])
+    left.submitted(stacks[1])
+    assert left.seconds() == pytest.approx(10.0)
+
+
+def test_a_failed_stack_adds_no_time():
+    first, second = stacks_of("mini", "full")
+    left = TimeLeft([first, second], 1, Clock())
+    left.submitted(first)
+    left.returned(first, after(first), segment(first, 10.0))
+    left.submitted(second)
+    left.returned(second)
+    assert left.seconds() == pytest.approx(80.0)
+
+
+def test_a_sweep_first_prints_how_it_starts(trials_of, store):
+    _, output = swept(trials_of("epochs=1", "seed=0"), store)
+    assert output.startswith("starting: 1 trial in 1 stack\n")
+    _, output = swept(trials_of("epochs=1", "seed=1,2,3"), store, n_jobs=2)
+    assert output.startswith("starting 2 workers: 3 trials in 2 stacks\n")
+
+
+def test_all_epochs_are_counted_whatever_becomes_of_the_trials(store, trials_of, monkeypatch):
+    """One trial fails, one diverges, two are identical, and one resumes: all epochs are counted."""
     trials = trials_of("epochs=4", "init=sqrtmax,xavier,he,max", "optimizer.lr=0.1")
     trials += trials_of("epochs=4", "optimizer.lr=1e30")
     half = next(trial for trial in trials if trial.method == "max")
@@ -881,9 +993,9 @@ def test_the_count_of_epochs_is_right_whatever_becomes_of_the_trials(store, tria
         return train_segment(planned, execution)
 
     monkeypatch.setattr(executor_module, "train_segment", train)
-    outcome, said = swept(trials, store)
+    outcome, output = swept(trials, store)
     assert (len(outcome.finished), len(outcome.diverged), len(outcome.failed)) == (3, 1, 1)
-    assert "epochs 20/20 · trials 4/5, 1 failed" in said
+    assert "epochs 20/20 · trials 4/5, 1 failed" in output
 
 
 # --- retries ---
@@ -892,7 +1004,7 @@ def test_the_count_of_epochs_is_right_whatever_becomes_of_the_trials(store, tria
 @pytest.mark.parametrize(
     ("retries", "breaks", "fails"), [(0, 1, True), (1, 1, False), (2, 2, False), (2, 3, True)]
 )
-def test_a_trial_that_breaks_is_tried_again_as_often_as_it_is_said(
+def test_a_broken_trial_is_retried_as_often_as_configured(
     retries, breaks, fails, trials_of, store, tmp_path, monkeypatch, agrees
 ):
     (trial,) = trials = trials_of("epochs=2")
@@ -900,19 +1012,19 @@ def test_a_trial_that_breaks_is_tried_again_as_often_as_it_is_said(
     monkeypatch.setattr(
         executor_module, "train_segment", lambda *task: left.pop() if left else train_segment(*task)
     )
-    outcome, said = swept(trials, store, retries=retries)
+    outcome, output = swept(trials, store, retries=retries)
     assert bool(outcome.failed) == fails
-    assert said.count("tried again") == min(retries, breaks)
-    (one,) = runs_in(tmp_path).values()
-    assert one.info.status == ("FAILED" if fails else "FINISHED")
+    assert output.count("retrying") == min(retries, breaks)
+    (run,) = runs_in(tmp_path).values()
+    assert run.info.status == ("FAILED" if fails else "FINISHED")
     if not fails:
         agrees(tmp_path, [trial])
 
 
-def test_a_death_counts_only_against_a_trial_that_ran_by_itself(
+def test_a_worker_death_counts_only_against_a_trial_that_ran_alone(
     trials_of, store, tmp_path, monkeypatch, agrees
 ):
-    """Seed 2 brings its worker down each time, and with it whatever the other worker does."""
+    """Seed 2 kills its worker each time, and with it the segment of the other worker."""
     trials = trials_of("epochs=2", "seed=0,1,2,3")
     under_way, most_beside_it = set(), []
 
@@ -937,28 +1049,28 @@ def test_a_death_counts_only_against_a_trial_that_ran_by_itself(
     agrees(tmp_path, [trial for trial in trials if trial.seed != 2], only=True)
 
 
-def test_in_a_cluster_a_stack_is_halved_from_its_second_death_on():
+def test_in_a_cluster_a_stack_is_halved_after_its_second_death():
     (stack,) = plan(
         identical([small_trial(2, "mini", True, seed, "he") for seed in range(2)]), max_lanes=None, n_jobs=1
     )
     waiting, died = Waiting([], n_jobs=4), WorkerDied("the worker died", "")
     suspicion = Suspicion(waiting, retries=0, die_together=False)
-    assert suspicion.again(stack, died, name="he") == "a worker died; a stack of 2 is tried again"
+    assert suspicion.retry(stack, died, name="he") == "a worker died; retrying a stack of 2 lanes"
     assert waiting.next(under_way=3) is stack
-    assert "trying its halves" in suspicion.again(stack, died, name="he")
+    assert "retrying its halves" in suspicion.retry(stack, died, name="he")
     halves = [waiting.next(under_way) for under_way in range(2)]
     assert sorted(half.lanes[0].seed for half in halves) == [0, 1]
-    assert "tried again" in suspicion.again(halves[0], died, name="he")
-    assert suspicion.again(halves[0], died, name="he") is None
+    assert "a worker died" in suspicion.retry(halves[0], died, name="he")
+    assert suspicion.retry(halves[0], died, name="he") is None
 
 
-def test_a_suspect_waits_for_the_others_to_end_and_they_wait_for_it():
+def test_a_suspected_stack_runs_alone():
     first, second = plan(
         identical([small_trial(2, "mini", True, seed, "he") for seed in range(2)]), max_lanes=1, n_jobs=2
     )
     waiting = Waiting([first], n_jobs=2)
     suspicion = Suspicion(waiting, retries=0, die_together=True)
-    suspicion.again(second, WorkerDied("the worker died", ""), name="he")
+    suspicion.retry(second, WorkerDied("the worker died", ""), name="he")
     assert waiting.next(under_way=1) is None
     assert waiting.next(under_way=0) is second
     assert waiting.next(under_way=1) is None
@@ -967,7 +1079,7 @@ def test_a_suspect_waits_for_the_others_to_end_and_they_wait_for_it():
     assert not waiting.ended(first)
 
 
-def test_fail_fast_stops_at_the_first_failure_and_the_same_command_goes_on(
+def test_fail_fast_stops_at_the_first_failure_and_the_command_can_be_repeated(
     trials_of, store, tmp_path, monkeypatch, agrees
 ):
     trials = trials_of("epochs=2", "seed=0,1,2,3")
@@ -977,29 +1089,29 @@ def test_fail_fast_stops_at_the_first_failure_and_the_same_command_goes_on(
         return Broken("ValueError: no", "…") if fails[0] else train_segment(planned, execution)
 
     monkeypatch.setattr(executor_module, "train_segment", train)
-    Tracker("digits", store).open()  # into a new store more is handed out at first
-    outcome, said = swept(trials, store, max_lanes=1, retries=0, fail_fast=True)
+    Tracker("digits", store).open()  # with a new store, more stacks would be submitted at first
+    outcome, output = swept(trials, store, max_lanes=1, retries=0, fail_fast=True)
     assert len(outcome.failed) == 1
     assert outcome.stopped
-    assert "execution.fail_fast=true" in said
-    assert "RUNNING" not in {one.info.status for one in runs_in(tmp_path).values()}
+    assert "execution.fail_fast=true" in output
+    assert "RUNNING" not in {run.info.status for run in runs_in(tmp_path).values()}
     fails[0] = False
     outcome, _ = swept(trials, store, max_lanes=1, fail_fast=True)
     assert len(outcome.finished) == 4
     agrees(tmp_path, trials)
 
 
-def test_a_sweep_that_cannot_save_goes_on_and_says_so_once(trials_of, store, tmp_path, agrees):
+def test_a_sweep_that_cannot_save_checkpoints_warns_once_and_continues(trials_of, store, tmp_path, agrees):
     trials = trials_of("epochs=3", "seed=0,1")
     CHECKPOINTS.parent.mkdir(exist_ok=True)
-    CHECKPOINTS.write_text("a file where the folder should be")
-    outcome, said = swept(trials, store, segment_seconds=0.0)
+    CHECKPOINTS.write_text("a file in place of the folder")
+    outcome, output = swept(trials, store, segment_seconds=0.0)
     assert len(outcome.finished) == 2
-    assert said.count("checkpoints can't be written") == 1
+    assert output.count("checkpoints can't be written") == 1
     agrees(tmp_path, trials)
 
 
-# --- a run, or all of them, that somebody deletes ---
+# --- runs and experiments that are deleted during a sweep ---
 
 DELETIONS = pytest.mark.parametrize(
     ("how", "by"),
@@ -1013,7 +1125,7 @@ DELETIONS = pytest.mark.parametrize(
 
 @pytest.fixture
 def deleting(store, monkeypatch):
-    """Return ``deleting(by, how, delete)``: segments whose second has ``delete(client)`` called, once."""
+    """Return ``deleting(by, how, delete)``, which calls ``delete(client)`` once after the second segment."""
 
     def prepare(by, how, delete):
         if "client" in by:
@@ -1036,24 +1148,24 @@ def deleting(store, monkeypatch):
 
 
 @DELETIONS
-def test_a_run_that_is_deleted_during_a_sweep_is_said_and_costs_no_other_trial(
+def test_a_run_deleted_during_a_sweep_is_reported_and_affects_no_other_trial(
     by, how, store, tmp_path, trials_of, agrees, deleting
 ):
     trials = trials_of("epochs=3", "seed=0,1,2")
     deleting(by, how, lambda client: client.delete_run(runs_in(tmp_path)[trials[1].id].info.run_id))
-    outcome, said = swept(trials, store, segment_seconds=0.0)
+    outcome, output = swept(trials, store, segment_seconds=0.0)
     assert outcome.failed == [(trials[1].name, DELETED)]
     assert outcome.finished == [trials[0].name, trials[2].name]
-    assert f"{trials[1].name} failed: its run was deleted in MLflow during the sweep" in said
-    assert "trials 2/3, 1 failed" in said
+    assert f"{trials[1].name} failed: its run was deleted in MLflow during the sweep" in output
+    assert "trials 2/3, 1 failed" in output
     agrees(tmp_path, [trials[0], trials[2]], only=True)
-    again, _ = swept(trials, store)
-    assert (again.finished, again.done_before) == ([trials[1].name], 2)
+    repeated, _ = swept(trials, store)
+    assert (repeated.finished, repeated.done_before) == ([trials[1].name], 2)
     agrees(tmp_path, trials)
 
 
 @DELETIONS
-def test_an_experiment_that_is_deleted_during_a_sweep_is_said_and_the_sweep_goes_on_in_a_new_one(
+def test_an_experiment_deleted_during_a_sweep_is_reported_and_the_sweep_resumes(
     by, how, store, tmp_path, trials_of, agrees, deleting
 ):
     trials = trials_of("epochs=3", "seed=0,1,2")
@@ -1066,8 +1178,8 @@ def test_an_experiment_that_is_deleted_during_a_sweep_is_said_and_the_sweep_goes
         swept(trials, store, segment_seconds=0.0)
     if how == "deleted":
         client.restore_experiment(client.get_experiment_by_name("digits").experiment_id)
-    outcome, said = swept(trials, store)
-    assert "3 begun before: they go on where they were" in said
+    outcome, output = swept(trials, store)
+    assert "resuming 3 trials from the last checkpoint" in output
     assert len(outcome.finished) == 3
     agrees(tmp_path, trials)
 
@@ -1075,11 +1187,11 @@ def test_an_experiment_that_is_deleted_during_a_sweep_is_said_and_the_sweep_goes
 # --- a store that fails ---
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no limits of this kind")
-def test_a_full_disk_ends_the_sweep_in_order_and_the_same_command_goes_on(
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no limit on file sizes")
+def test_a_full_disk_stops_the_sweep_cleanly_and_the_command_resumes(
     invoke, store, tmp_path, trials_of, agrees
 ):
-    """No file may grow far beyond what the database has: SQLite meets that as it meets a full disk."""
+    """A limit on file sizes has the same effect on SQLite as a full disk."""
     grid = ["data=digits", "init=sqrtmax,xavier,he", "seed=0,1,2", "epochs=40"]
     data.prepare("digits")
     room = (tmp_path / "mlflow.db").stat().st_size + 60_000
@@ -1098,7 +1210,7 @@ def test_a_full_disk_ends_the_sweep_in_order_and_the_same_command_goes_on(
     assert "start the same command again" in ran.stderr
     assert "Traceback" not in ran.stdout + ran.stderr
     assert invoke("-m", *grid, WORKERS).status == 0
-    assert {one.info.status for one in runs_in(tmp_path).values()} == {"FINISHED"}
+    assert {run.info.status for run in runs_in(tmp_path).values()} == {"FINISHED"}
     agrees(tmp_path, trials_of(*grid))
 
 
@@ -1111,7 +1223,7 @@ def test_a_full_disk_ends_the_sweep_in_order_and_the_same_command_goes_on(
         *((SqlRuns, "write", taken) for taken in range(5)),
     ],
 )
-def test_what_a_failing_store_did_not_take_is_saved_and_logged_later(
+def test_segments_that_a_failing_store_rejects_are_saved_and_logged_later(
     writer, call, taken, trials_of, store, tmp_path, monkeypatch, agrees
 ):
     if writer is MlflowClient:
@@ -1139,13 +1251,13 @@ def test_what_a_failing_store_did_not_take_is_saved_and_logged_later(
 
     monkeypatch.setattr(executor_module, "train_segment", noted)
     swept(trials, store, n_jobs=2, max_lanes=2, segment_seconds=0.0)
-    assert {one.info.status for one in runs_in(tmp_path).values()} == {"FINISHED"}
+    assert {run.info.status for run in runs_in(tmp_path).values()} == {"FINISHED"}
     assert any(epoch > 0 for epoch, _ in trained)
     agrees(tmp_path, trials)
     assert checkpoints_in(tmp_path) == []
 
 
-def test_a_store_that_another_program_holds_is_waited_for(trials_of, store, tmp_path, agrees):
+def test_a_sweep_waits_for_a_locked_store(trials_of, store, tmp_path, agrees):
     trials = trials_of("epochs=2", "seed=0,1")
     held = threading.Event()
 
@@ -1169,7 +1281,7 @@ def test_a_store_that_another_program_holds_is_waited_for(trials_of, store, tmp_
 # --- the executor ---
 
 
-def test_an_executor_gives_back_each_segment_with_what_was_handed_out(trials_of):
+def test_an_executor_returns_each_result_with_its_submitted_stack(trials_of):
     stacks = plan(identical(trials_of("epochs=1", "seed=0,1,2")), max_lanes=1, n_jobs=1)
     executor = Executor(Execution(2, "threading"))
     for stack in stacks:
@@ -1183,7 +1295,7 @@ def test_an_executor_gives_back_each_segment_with_what_was_handed_out(trials_of)
         assert [record.key for record in trained.records] == [lane.key for lane in planned.lanes]
 
 
-def test_what_no_worker_has_begun_can_be_forgotten(trials_of, monkeypatch):
+def test_stacks_that_no_worker_has_started_can_be_withdrawn(trials_of, monkeypatch):
     going, go = threading.Event(), threading.Event()
 
     def held(planned, execution):
@@ -1204,7 +1316,7 @@ def test_what_no_worker_has_begun_can_be_forgotten(trials_of, monkeypatch):
     assert executor.under_way == 0
 
 
-def test_workers_begin_before_a_new_store_is_open(trials_of, tmp_path, monkeypatch):
+def test_workers_train_before_a_new_store_is_open(trials_of, tmp_path, monkeypatch):
     began, opened = threading.Event(), Tracker.open
 
     def noted(planned, execution):
@@ -1221,7 +1333,7 @@ def test_workers_begin_before_a_new_store_is_open(trials_of, tmp_path, monkeypat
     assert len(outcome.finished) == 2
 
 
-def test_a_store_that_does_not_open_ends_the_sweep_with_its_error(trials_of, tmp_path, monkeypatch):
+def test_a_store_that_cannot_be_opened_ends_the_sweep_with_its_error(trials_of, tmp_path, monkeypatch):
     def closed(tracker):
         raise FnnexpError("no store today")
 
@@ -1230,9 +1342,7 @@ def test_a_store_that_does_not_open_ends_the_sweep_with_its_error(trials_of, tmp
         swept(trials_of("epochs=1", "seed=0,1"), f"sqlite:///{tmp_path / 'new.db'}", backend="loky", n_jobs=2)
 
 
-def test_the_last_stack_is_split_when_a_worker_has_nothing_else_to_do(
-    trials_of, store, tmp_path, train_alone, monkeypatch
-):
+def test_the_last_stack_is_split_for_an_idle_worker(trials_of, store, tmp_path, alone, monkeypatch):
     sizes = []
 
     def noted(planned, execution):
@@ -1247,44 +1357,44 @@ def test_the_last_stack_is_split_when_a_worker_has_nothing_else_to_do(
     assert of_the_long[0] == (0, 4)
     epoch, lanes = of_the_long[-1]
     assert epoch == 5
-    assert lanes <= 2  # one by one, where a half was far ahead of the other
-    found = {one.info.run_name: one.info.run_id for one in runs_in(tmp_path).values()}
+    assert lanes <= 2  # a half is split again if it is far behind the other
+    run_ids = {run.info.run_name: run.info.run_id for run in runs_in(tmp_path).values()}
     for trial in trials:
-        assert curve_in(tmp_path, found[trial.name]) == points(train_alone(trial)[0])
+        assert curve_in(tmp_path, run_ids[trial.name]) == points(alone(trial)[0])
 
 
 @pytest.mark.parametrize(
     ("lanes", "n", "expected"), [(5, 2, [3, 2]), (5, 9, [1] * 5), (5, 1, [5]), (1, 2, [1])]
 )
-def test_a_stack_is_spread_over_workers_as_far_as_its_lanes_go(trials_of, lanes, n, expected):
+def test_a_stack_is_split_among_workers_until_each_part_has_one_lane(trials_of, lanes, n, expected):
     (stack,) = plan(identical(trials_of("epochs=1", f"seed=range({lanes})")), max_lanes=None, n_jobs=1)
     assert sorted((len(part.lanes) for part in spread([stack], n)), reverse=True) == expected
 
 
-def test_blas_is_on_one_thread_in_whatever_thread_a_segment_is_trained(trials_of):
-    """The thread that trained first lives on, and would keep threadpoolctl to itself."""
+def test_blas_uses_one_thread_whichever_thread_trains_a_segment(trials_of):
+    """The first thread that trained is still alive, and threadpoolctl would ignore the other threads."""
     (planned,) = plan(identical(trials_of("data=digits", "epochs=1")), max_lanes=1, n_jobs=1)
     with threadpool_limits(1, "blas"):
         expected = train_segment(planned, Execution()).stack.theta.tobytes()
     assert train_segment(planned, Execution()).stack.theta.tobytes() == expected
-    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
-        for thread in (one, other, one):
+    with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as second:
+        for thread in (first, second, first):
             assert (
                 thread.submit(train_segment, planned, Execution()).result().stack.theta.tobytes() == expected
             )
 
 
-def test_who_limits_blas_after_a_segment_is_obeyed_while_its_thread_lives_on(trials_of):
+def test_the_callers_blas_limit_applies_after_a_segment(trials_of):
     (planned,) = plan(identical(trials_of("data=digits", "epochs=1")), max_lanes=1, n_jobs=1)
     with ThreadPoolExecutor(1) as other:
         assert other.submit(train_segment, planned, Execution()).result().stack.epoch == 1
         for count in (1, 2):
             with threadpool_limits(count, "blas"):
-                told = [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
-            assert all(number == count for number in told)
+                threads = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+            assert all(number == count for number in threads)
 
 
-def test_a_number_of_jobs_means_what_joblib_means():
+def test_n_jobs_means_the_same_as_in_joblib():
     from joblib import cpu_count
 
     assert worker_count(3) == 3
@@ -1321,7 +1431,7 @@ TRIALS = st.lists(
 
 
 def state_of(trial, epoch):
-    """Return a state in which every number tells whose it is."""
+    """Return a state whose numbers identify the trial."""
     theta = np.full((1, trial.recipe.architecture.parameter_count), hash(trial.numbers_id) % 997, np.float32)
     return Stack((trial.lane(),), theta, (theta + 1,), epoch)
 
@@ -1357,7 +1467,7 @@ def test_a_plan_puts_every_unfinished_lane_in_exactly_one_stack(trials, max_lane
 
 
 @pytest.mark.parametrize("epochs", [0, 2])
-def test_a_stack_that_has_not_begun_trains_as_one_whose_start_is_drawn(epochs, trials_of, one_blas_thread):
+def test_an_unstarted_stack_trains_like_a_started_one(epochs, trials_of, one_blas_thread):
     trials = trials_of(f"epochs={epochs}", "seed=0,1", "init=he,max")
     (planned,) = plan(identical(trials), max_lanes=None, n_jobs=1)
     assert not planned.stack.has_parameters
@@ -1369,15 +1479,15 @@ def test_a_stack_that_has_not_begun_trains_as_one_whose_start_is_drawn(epochs, t
 
 
 @pytest.mark.parametrize(("mode", "lanes"), [("full", [10] * 5), ("mini", [10] * 5), ("sample", [25, 25])])
-def test_fifty_trials_share_five_stacks_in_batches_and_two_one_row_at_a_time(mode, lanes):
-    """12, 12 and 48 lanes at most, in stacks of about one size."""
+def test_fifty_trials_share_five_stacks_in_batches_and_two_by_sample(mode, lanes):
+    """At most 12, 12 and 48 lanes share a stack, and stacks are about equally large."""
     trials = [small_trial(2, mode, True, seed, "he") for seed in range(50)]
     stacks = plan(identical(trials), max_lanes=None, n_jobs=1)
     assert [len(stack.lanes) for stack in stacks] == lanes
 
 
 @given(trials=TRIALS.filter(len))
-def test_the_halves_of_a_stack_are_the_stack(trials):
+def test_the_halves_of_a_stack_contain_its_lanes(trials):
     for stack in plan(identical(trials), max_lanes=None, n_jobs=1):
         if len(stack.lanes) > 1:
             first, second = stack.split()
@@ -1385,14 +1495,14 @@ def test_the_halves_of_a_stack_are_the_stack(trials):
             assert 0 <= len(first.lanes) - len(second.lanes) <= 1
 
 
-def test_lanes_that_see_the_same_rows_are_put_together():
+def test_lanes_with_the_same_seed_share_a_stack():
     trials = [small_trial(2, "mini", True, seed, method) for method in ("he", "max") for seed in range(6)]
     first, second = plan(identical(trials), max_lanes=6, n_jobs=2)
     assert sorted(lane.seed for lane in first.lanes + second.lanes) == sorted([*range(6)] * 2)
     assert not {lane.seed for lane in first.lanes} & {lane.seed for lane in second.lanes}
 
 
-def test_what_is_left_of_a_trial_is_what_it_costs():
+def test_the_cost_of_a_stack_is_that_of_its_remaining_epochs():
     (stack,) = plan(identical([small_trial(2, "mini", True, 0, "he")]), max_lanes=None, n_jobs=1)
     assert isinstance(stack, PlannedStack)
     assert stack.cost == pytest.approx(9 * replace(stack, stack=replace(stack.stack, epoch=8)).cost)
@@ -1401,18 +1511,18 @@ def test_what_is_left_of_a_trial_is_what_it_costs():
 # --- real MNIST ---
 
 
-def test_a_grid_on_real_mnist_of_all_three_modes_runs_without_a_failed_trial(mnist, invoke, store, tmp_path):
+def test_a_grid_with_all_batching_modes_finishes_on_real_mnist(mnist, invoke, store, tmp_path):
     command = ["-cn", "card_grid", "arch=sigmoid_32_32", "init=sqrtmax,xavier", "epochs=1"]
     ran = invoke(*command, f"data.path={mnist}", WORKERS)
     assert ran.status == 0, ran.err
     runs = runs_in(tmp_path, "card_grid")
     assert len(runs) == 6
-    assert {one.data.tags["fnnexp.status"] for one in runs.values()} == {"finished"}
-    mini = [one for one in runs.values() if one.data.params["batching"] == "mini"]
-    assert all(one.data.metrics["test_accuracy"] > 0.1 for one in mini)
+    assert {run.data.tags["fnnexp.status"] for run in runs.values()} == {"finished"}
+    mini = [run for run in runs.values() if run.data.params["batching"] == "mini"]
+    assert all(run.data.metrics["test_accuracy"] > 0.1 for run in mini)
 
 
-def test_only_what_was_left_half_written_long_ago_is_removed(tmp_path):
+def test_only_old_partial_files_are_removed(tmp_path):
     old, fresh, whole = (tmp_path / name for name in ("a.1.partial", "b.2.partial", "c.npz"))
     for file in (old, fresh, whole):
         file.write_bytes(b"x")

@@ -176,7 +176,7 @@ def test_reading_commands_read_an_upgraded_copy_and_print_a_note(old, invoke, ow
     assert "1 trial of 1 configuration: 1 finished" in ran.out
     assert ran.err.count("an upgraded copy is read") == 1
     assert "The report is not in MLflow" in ran.out
-    assert "1 trials, 1 done, 0 to run" in invoke(*ONE, "dry_run=true").out
+    assert "1 trial, 1 done, 0 to run" in invoke(*ONE, "dry_run=true").out
     assert len(fnnexp.runs("digits")) == 1
     assert len(fnnexp.curves("digits")) > 0
     assert old.read_bytes() == content

@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
-from fnnexp.errors import printable
+from fnnexp.errors import plural, printable
 from fnnexp.reporting.document.blocks import Code, Medium, Table, Text
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ def _with_notes(table: Table, rows: int) -> list[RichTable | RichText]:
         shown.add_row(*map(RichText, texts))
     notes = [RichText(f"{mark} {note}") for note, mark in list(marks.items())[1:]]
     if len(table.rows) > rows:
-        notes.append(RichText(f"… and {len(table.rows) - rows} more rows in {table.file}", style="dim"))
+        more = plural(len(table.rows) - rows, "more row")
+        notes.append(RichText(f"… and {more} in {table.file}", style="dim"))
     return [shown, *notes]
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import pandas as pd
 
 from fnnexp.data import datasets as data
+from fnnexp.errors import plural
 from fnnexp.nn.testing import gradcheck
 from fnnexp.reporting.document.blocks import EVERYWHERE, Cell, Figure, Section, Table, Text
-from fnnexp.reporting.document.wording import between, percent, plural, points
+from fnnexp.reporting.document.wording import between, percent, points
 from fnnexp.reporting.plots import picture
 from fnnexp.reporting.replication import drift
 from fnnexp.reporting.replication.line_panels import Line, Panel, line_panels
@@ -95,7 +96,7 @@ def derivative(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
         " allowed; with the right derivative, it is"
         f" {checks[0].max_relative_error:.0e} and {checks[2].max_relative_error:.0e}.",
         which(rows, "tanh_mini_batch"),
-        f"After {epochs} epochs the test accuracy is {_mean(wrong)} with the printed derivative and"
+        f"After {plural(epochs, 'epoch')} the test accuracy is {_mean(wrong)} with the printed derivative and"
         f" {_mean(right)} with the right one; {percent(float(_last(tables, 'tanh_mini_batch', 'test')))} was"
         " published."
         f" {_paired(right - wrong)}",
@@ -156,8 +157,9 @@ def optimizer(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
     at_last = published["epoch"] == published["epoch"].max()
     end = published[at_last & (published["split"] == "train")].iloc[0]
     sentences.append(
-        f"After {last} epochs the training loss here is {extent(ours.ends(SGD, 'train_loss'), '.3f')} and the"
-        f" accuracy {extent(ours.ends(SGD, 'train_accuracy'), '.3f')} with plain SGD at 0.01, and"
+        f"After {plural(last, 'epoch')} the training loss here is"
+        f" {extent(ours.ends(SGD, 'train_loss'), '.3f')} and the accuracy"
+        f" {extent(ours.ends(SGD, 'train_accuracy'), '.3f')} with plain SGD at 0.01, and"
         f" {extent(ours.ends(ADAM, 'train_loss'), '.3f')} and"
         f" {extent(ours.ends(ADAM, 'train_accuracy'), '.3f')} with Adam at its defaults. The published values"
         f" for epoch {end['epoch']} are {float(end['loss']):.3f} and {float(end['accuracy']):.3f}. A loss as"
@@ -321,7 +323,7 @@ def _reached(ours: Ours, preset: str, loss: float) -> str:
     seeds = part["seed"].nunique()
     first = part[part["value"] <= loss].groupby("seed")["epoch"].min().sort_values()
     if not len(first):
-        return f"not in {part['epoch'].max()} epochs ({plural(seeds, 'seed')})"
+        return f"not in {plural(part['epoch'].max(), 'epoch')} ({plural(seeds, 'seed')})"
     epochs = ", ".join(map(str, first))
     return f"at epoch {epochs} ({len(first)} of {plural(seeds, 'seed')})"
 

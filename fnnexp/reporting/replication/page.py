@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from fnnexp.errors import FnnexpError
+from fnnexp.errors import FnnexpError, plural
 from fnnexp.reporting.document import terminal
 from fnnexp.reporting.document.blocks import (
     EVERYWHERE,
@@ -21,7 +21,6 @@ from fnnexp.reporting.document.blocks import (
     Table,
     Text,
 )
-from fnnexp.reporting.document.wording import plural
 from fnnexp.reporting.replication import findings
 from fnnexp.reporting.replication.findings import Ours, extent
 from fnnexp.reporting.replication.published import (

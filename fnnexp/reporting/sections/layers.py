@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from fnnexp.errors import plural
 from fnnexp.reporting.document.blocks import Cell, Section, Table, Text
-from fnnexp.reporting.document.wording import listed, plural
+from fnnexp.reporting.document.wording import listed
 from fnnexp.reporting.figures import Drawing, for_each
 from fnnexp.reporting.plots import layers as plots
 from fnnexp.results import filters, numeric
@@ -63,7 +64,7 @@ def section(runs: pd.DataFrame, diagnostics: pd.DataFrame, ranking: Ranking | No
         sentences.insert(0, f"Each option is shown at its own best {' and '.join(axes)}.")
     with_diagnostics = points["trial"].nunique()
     if with_diagnostics < len(runs):
-        sentences.append(f"Only {with_diagnostics} of {len(runs)} trials were trained with diagnostics.")
+        sentences.append(f"Only {with_diagnostics} of {len(runs)} trials {verb} trained with diagnostics.")
     tables = [
         _table("Before training, from the first layer to the last", start, SHOWN[:3]),
         _table("After training, from the first layer to the last", end, SHOWN),

@@ -17,11 +17,11 @@ import pandas as pd
 from fnnexp.config import jobs, resolve
 from fnnexp.data import datasets as data
 from fnnexp.data import npz
-from fnnexp.errors import FnnexpError
+from fnnexp.errors import FnnexpError, plural
 from fnnexp.nn.arrays import Array, DType
 from fnnexp.nn.evaluation import Predictions, parameters_from, predict
 from fnnexp.reporting.document.blocks import Section, Text
-from fnnexp.reporting.document.wording import percent, plural
+from fnnexp.reporting.document.wording import percent
 from fnnexp.reporting.plots import images as plots
 from fnnexp.reporting.plots import picture
 from fnnexp.results import comparisons
@@ -312,7 +312,7 @@ def _gallery_caption(evaluation: Evaluation) -> str:
 
 def _weights_caption(evaluation: Evaluation) -> str:
     n = evaluation.W1.shape[1]
-    which = f"the {n} hidden units" if n <= MOST_UNITS else f"{MOST_UNITS} of the {n} hidden units"
+    which = f"the {plural(n, 'hidden unit')}" if n <= MOST_UNITS else f"{MOST_UNITS} of the {n} hidden units"
     return (
         f"The weights of {which} in the first layer, one image per unit, the largest norm first. Dark is "
         f"negative, light positive; the common scale ends at the {plots.CLIP}th percentile of the absolute "

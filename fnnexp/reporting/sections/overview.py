@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fnnexp.errors import plural
 from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
-from fnnexp.reporting.document.wording import plural
 from fnnexp.results import frames, numeric
 from fnnexp.results.factors import AXES, as_text, factors_of, groups, others, varies_within
 from fnnexp.results.ranking import missing_values_note, ranking_of

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from fnnexp.errors import plural
 from fnnexp.reporting.document.blocks import Code, Items, Links, Section, Text
-from fnnexp.reporting.document.wording import plural
 from fnnexp.results import frames
 from fnnexp.results.factors import as_text, factors_of
 

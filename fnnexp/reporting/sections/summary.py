@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from fnnexp.errors import plural
 from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
 from fnnexp.reporting.document.markdown import escaped
-from fnnexp.reporting.document.wording import between, listed, percent, plural, points, value
+from fnnexp.reporting.document.wording import between, listed, percent, points, value
 from fnnexp.reporting.plots import from_leader, picture
 from fnnexp.results import budgets, comparisons, filters, frames, numeric, questions, statistics
 from fnnexp.results.arguments import validate_frames

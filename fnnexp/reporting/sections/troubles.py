@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from fnnexp.errors import plural
 from fnnexp.reporting.document.blocks import PAGE, TERMINAL, Cell, Section, Table, Text
-from fnnexp.reporting.document.wording import plural
 from fnnexp.results.factors import as_text
 
 if TYPE_CHECKING:

@@ -1,1 +1,1 @@
-"""Ways to reach worker processes: joblib's loky on this machine, and clusters of Dask and Ray."""
+"""Backends that run workers: joblib's loky on this machine, and Dask and Ray clusters."""

@@ -1,4 +1,4 @@
-"""A cluster as the executor sees it, and what it is sent: data sets, and the question of its versions."""
+"""The interface of a cluster, the connection to it, and the check that its packages match ours."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ from fnnexp.sweeping.plan import PlannedStack
 from fnnexp.sweeping.worker import Broken, Trained
 
 PATIENCE = 5.0
-"""Seconds in which a cluster must answer and have a worker before a sweep begins."""
+"""Seconds within which a cluster must answer and have a worker before a sweep starts."""
 
 PACKAGES = ("fnnexp", "numpy", "scipy", "cloudpickle", "threadpoolctl")
-"""The packages that must have one version everywhere: they compute a segment, or carry it to a worker."""
+"""The packages that need the same version everywhere, since they compute or transfer a segment."""
 
 ENGINE_PACKAGES = {"numba": ("numba", "llvmlite")}
-"""The packages that an engine needs beside them."""
+"""The further packages that an engine needs."""
 
 
 class ClusterError(FnnexpError):
-    """The cluster can't do what is asked of it; nothing was begun."""
+    """The cluster can't run the sweep. Nothing was started."""
 
 
 class ClusterLostError(FnnexpError):
-    """The cluster went away during the sweep; the same command goes on from the last checkpoints."""
+    """The cluster was lost during the sweep. The same command resumes from the last checkpoints."""
 
     exit_status = 1
 
 
 class Cluster(ABC):
-    """A connected cluster. Its workers have this process's versions.
+    """A connected cluster, whose workers have the same package versions as this process.
 
     Attributes
     ----------
     head
-        What is gone when the cluster is: "Dask scheduler".
+        The part of the cluster that messages name when it is lost, such as "Dask scheduler".
     died
-        The exceptions of a segment whose worker died.
+        The exceptions that mean that a segment's worker died.
     address
-        As told.
+        The cluster's address, as configured.
     cores
-        The number of segments that it can train at once.
+        The number of segments that the cluster can train at the same time.
     """
 
     head: str
@@ -67,7 +67,7 @@ class Cluster(ABC):
         self._sending = threading.Lock()
 
     def train(self, planned: PlannedStack, execution: Execution) -> Trained | Broken:
-        """Train a segment on a worker; each data set is sent once. To be called from many threads."""
+        """Train a segment on a worker. Each data set is sent once. The method is thread-safe."""
         with self._sending:
             if planned.data.checksum not in self._sent:
                 self._sent[planned.data.checksum] = self.send(planned.data, in_memory(planned.data))
@@ -75,66 +75,66 @@ class Cluster(ABC):
 
     @abstractmethod
     def send(self, prepared: Prepared, arrays: Arrays) -> Any:
-        """Send a data set to all workers, also to those that come later; return its handle."""
+        """Send a data set to all present and future workers; return its handle."""
 
     @abstractmethod
     def train_with(self, handle: Any, planned: PlannedStack, execution: Execution) -> Trained | Broken:
-        """Train a segment on a worker that has the data set of this handle."""
+        """Train a segment on a worker that has the data set with this handle."""
 
     @abstractmethod
     def lost(self) -> ClusterLostError | None:
-        """Return the error that ends the sweep if the cluster is gone for good; wait until that is known."""
+        """Return the error that ends the sweep if the cluster is lost for good; wait until that is known."""
 
     @abstractmethod
     def news(self) -> Iterator[str]:
-        """Yield a line for each worker that came or went since the last time.
+        """Yield a message for each worker that joined or left since the last call.
 
         Raises
         ------
         ClusterLostError
-            When the cluster is gone, or a worker came that has other versions.
+            If the cluster is lost, or a worker with other versions joined.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Leave the cluster, which goes on without us; segments under way are given up."""
+        """Disconnect from the cluster, which keeps running; running segments are abandoned."""
 
     def gone(self) -> ClusterLostError:
-        """Return the error that says that the cluster is gone."""
+        """Return the error that reports the loss of the cluster."""
         return ClusterLostError(
-            f"the {self.head} {self.address} is gone; start the same command again when it is back, and it "
-            "goes on where it was"
+            f"the connection to the {self.head} {self.address} is lost; start the same command again when it "
+            "is back, and the sweep resumes"
         )
 
 
 CLUSTERS = {"dask": "distributed", "ray": "ray"}
-"""The package, and logger, of each kind of cluster; the module beside this one has the kind's name."""
+"""The package and logger of each backend; the module next to this one has the backend's name."""
 
 
 @contextlib.contextmanager
 def connected(execution: Execution) -> Iterator[Cluster | None]:
-    """Yield the cluster that an execution names, or None when it names a backend of this machine.
+    """Yield the connected cluster of an execution, or None if its backend runs on this machine.
 
     Raises
     ------
     ClusterError
-        Within seconds: the package is missing, the cluster does not answer, has no worker, or its workers
-        have other versions.
+        Within seconds, if the package is missing, the cluster does not answer or has no worker, or its
+        workers have other versions.
     """
-    kind = execution.backend
-    if kind not in CLUSTERS:
+    backend = execution.backend
+    if backend not in CLUSTERS:
         yield None
         return
-    if importlib.util.find_spec(CLUSTERS[kind]) is None:
+    if importlib.util.find_spec(CLUSTERS[backend]) is None:
         raise ClusterError(
-            f"execution.backend={kind} needs the package {CLUSTERS[kind]}, which is not installed here; "
-            f'write: pip install "fnnexp[{kind}]"'
+            f"execution.backend={backend} needs the package {CLUSTERS[backend]}, which is not installed; "
+            f'write: pip install "fnnexp[{backend}]"'
         )
     packages = (*PACKAGES, *ENGINE_PACKAGES.get(execution.engine, ()))
-    module = import_module(f"fnnexp.sweeping.backends.{kind}")
-    logger = logging.getLogger(CLUSTERS[kind])
+    module = import_module(f"fnnexp.sweeping.backends.{backend}")
+    logger = logging.getLogger(CLUSTERS[backend])
     level = logger.level
-    logger.setLevel(logging.CRITICAL)  # our own lines say what matters
+    logger.setLevel(logging.CRITICAL)  # our own messages report what matters
     try:
         with contextlib.closing(module.connect(execution.address, packages)) as cluster:
             yield cluster
@@ -143,44 +143,44 @@ def connected(execution: Execution) -> Iterator[Cluster | None]:
 
 
 def in_memory(prepared: Prepared) -> Arrays:
-    """Return a data set as plain arrays, ready to be sent."""
+    """Return a data set as arrays in memory, ready to be sent."""
     mapped = data.load(prepared)
     return Arrays(**{key: np.array(array) for key, array in vars(mapped).items()})
 
 
 def own_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
-    """Return this process's version of Python and of each package."""
-    found = {"python": ".".join(map(str, sys.version_info[:2]))}
+    """Return this process's versions of Python and of each installed package."""
+    versions = {"python": ".".join(map(str, sys.version_info[:2]))}
     for package in packages:
         with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
+            versions[package] = version(package)
+    return versions
 
 
-def refuse_others(
+def refuse_other_versions(
     versions: Mapping[str, Mapping[str, str | None]], packages: Sequence[str] = PACKAGES
 ) -> None:
-    """Compare each worker's versions with this process's; of Python, only major and minor.
+    """Raise if a worker's versions differ from this process's; of Python, compare only major and minor.
 
     Raises
     ------
     ClusterError
-        With all that differs, by worker.
+        With all differences of each worker.
     """
     own = own_versions(packages)
     lines = []
-    for worker, theirs in versions.items():
-        python = ".".join((theirs.get("python") or "").split(".")[:2])
-        differ = [
-            f"{name} {theirs.get(name) or 'missing'} (here {mine})"
-            for name, mine in own.items()
-            if (python if name == "python" else theirs.get(name)) != mine
+    for worker, remote in versions.items():
+        python = ".".join((remote.get("python") or "").split(".")[:2])
+        differences = [
+            f"{name} {remote.get(name) or 'missing'} (here {local})"
+            for name, local in own.items()
+            if (python if name == "python" else remote.get(name)) != local
         ]
-        if differ:
-            lines.append(f"  {worker}: {', '.join(differ)}")
+        if differences:
+            lines.append(f"  {worker}: {', '.join(differences)}")
     if lines:
         raise ClusterError(
-            "workers of other versions would compute other numbers, or fail:\n"
+            "workers have other package versions, with which they would compute other numbers or fail:\n"
             + "\n".join(lines)
-            + "\nInstall the same there as here (`pip install -c constraints.txt …`) and start them again."
+            + "\nInstall the versions of this machine (`pip install -c constraints.txt …`) and restart them."
         )

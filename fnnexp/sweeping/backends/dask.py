@@ -1,4 +1,4 @@
-"""A Dask cluster: its scheduler hands segments to its workers, and again when a worker dies."""
+"""A Dask cluster. Its scheduler assigns segments to workers, and reassigns them when a worker dies."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from fnnexp.sweeping.backends.cluster import (
     Cluster,
     ClusterError,
     ClusterLostError,
-    refuse_others,
+    refuse_other_versions,
 )
 from fnnexp.sweeping.plan import PlannedStack
 from fnnexp.sweeping.worker import Broken, Trained, receive, train_segment
 
 GONE = ("closing", "closed")
-"""The states of a client that will not come back."""
+"""The states of a client that will not reconnect."""
 
 
 def connect(address: str, packages: Sequence[str]) -> Dask:
     """Return the cluster of a scheduler; see :func:`fnnexp.sweeping.backends.cluster.connected`."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # other versions are an error below
+            warnings.simplefilter("ignore")  # refuse_other_versions reports them
             client = Client(address, timeout=PATIENCE, name="fnnexp", set_as_default=False)
     except (OSError, ValueError) as error:
         raise ClusterError(
             f"execution.address={address}: no Dask scheduler answers within {PATIENCE:g} s ({error}); start "
-            "one with `dask scheduler`, or leave out execution.backend=dask"
+            "one with `dask scheduler`, or drop execution.backend=dask"
         ) from error
     try:
         return Dask(address, client, packages)
@@ -48,7 +48,7 @@ def connect(address: str, packages: Sequence[str]) -> Dask:
 
 
 class Dask(Cluster):
-    """See :class:`Cluster`. Made when at least one worker is there and all have our versions."""
+    """A Dask cluster with at least one worker; see :class:`Cluster`."""
 
     head = "Dask scheduler"
     died = (KilledWorker, FutureCancelledError)
@@ -66,32 +66,32 @@ class Dask(Cluster):
         self._workers = self._compared_workers()
         self.cores = sum(self._workers.values())
         self._settings = ExitStack()
-        # A stack goes to its worker through the scheduler, so that another worker can take it over.
+        # Stacks pass through the scheduler, so that it can reassign them; silence its warning about size.
         self._settings.enter_context(
             dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"})
         )
 
     def send(self, prepared: Prepared, arrays: Arrays) -> None:
-        """Leave a data set with the scheduler, which hands it to each worker once, whenever that comes.
+        """Send a data set to the scheduler, which passes it to each present and future worker once.
 
-        It stays there for the next sweep.
+        The scheduler keeps it for the next sweep.
         """
         name = f"fnnexp-{version('fnnexp')}-{prepared.checksum}"
         self._client.register_plugin(_DataSet(prepared, arrays), name=name)
 
     def train_with(self, handle: None, planned: PlannedStack, execution: Execution) -> Trained | Broken:
-        """Train a segment on the worker that the scheduler chooses: all have the data."""
+        """Train a segment on a worker that the scheduler chooses. All workers have the data."""
         ended: Trained | Broken = self._client.submit(train_segment, planned, execution, pure=False).result()
         return ended
 
     def lost(self) -> ClusterLostError | None:
-        """Return that the scheduler is gone, once the client has given up to connect again."""
+        """Return an error if the scheduler is lost; wait while the client tries to reconnect."""
         while self._client.status == "connecting":
             time.sleep(0.1)
         return self.gone() if self._client.status in GONE else None
 
     def news(self) -> Iterator[str]:
-        """Yield who came and who went."""
+        """Yield a message for each worker that joined or left."""
         if self._client.status in GONE:
             raise self.gone()
         try:
@@ -99,16 +99,16 @@ class Dask(Cluster):
             if now.keys() - self._workers.keys():
                 now = self._compared_workers()
         except ClusterError as error:
-            raise ClusterLostError(f"a worker came in the middle of the sweep; {error}") from error
-        except Exception:  # the connection is down; the client's status says when it gives up
+            raise ClusterLostError(f"a worker joined during the sweep; {error}") from error
+        except Exception:  # disconnected; the client's status tells when it gives up
             return
         before, self._workers = self._workers, now
         for worker in sorted(before.keys() - now.keys()):
-            yield f"the worker {worker} is gone; another trains its segment again"
+            yield f"worker {worker} left; another worker trains its segment again"
         for worker in sorted(now.keys() - before.keys()):
-            yield f"the worker {worker} has come"
+            yield f"worker {worker} joined"
         if before and not now:
-            yield "the cluster has no worker left; waiting for one"
+            yield "the cluster has no workers; waiting for one to join"
 
     def close(self) -> None:
         """Close the client."""
@@ -116,17 +116,17 @@ class Dask(Cluster):
         self._client.close(timeout=PATIENCE)
 
     def _compared_workers(self) -> dict[str, int]:
-        """Return the number of threads of each worker, all of which have our versions."""
+        """Return each worker's number of threads; raise if a worker has other versions."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found: Any = self._client.get_versions(packages=list(self._packages))
-        theirs = {worker: each["packages"] for worker, each in found["workers"].items() if each}
-        refuse_others(theirs, self._packages)
+            answer: Any = self._client.get_versions(packages=list(self._packages))
+        versions = {worker: info["packages"] for worker, info in answer["workers"].items() if info}
+        refuse_other_versions(versions, self._packages)
         return dict(self._client.nthreads())
 
 
 class _DataSet(WorkerPlugin):
-    """A data set on its way to the workers' memory."""
+    """The plugin that puts a data set into a worker's memory."""
 
     idempotent = True
 

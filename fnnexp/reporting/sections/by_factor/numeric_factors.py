@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from fnnexp.config.schema import CHOICES
+from fnnexp.errors import plural
 from fnnexp.reporting.document.blocks import Cell, Section, Table, Text
-from fnnexp.reporting.document.wording import between, mean_and_spread, plural
+from fnnexp.reporting.document.wording import between, mean_and_spread
 from fnnexp.reporting.figures import Drawing, for_each
 from fnnexp.reporting.plots.over_values import MOST_MAPS, lines, plane
 from fnnexp.results import numeric
@@ -139,7 +140,7 @@ def _best(axis: str, optimum: Optimum) -> str:
     if not optimum.near:
         return f"{start}."
     if optimum.near == [optimum.best]:
-        return f"{start} (significantly better than the {others} other values)."
+        return f"{start} (significantly better than the {plural(others, 'other value')})."
     return f"{start} ({_near(optimum)} cannot be told apart)."
 
 
