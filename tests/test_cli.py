@@ -733,7 +733,7 @@ def test_a_blank_folder_for_a_report_is_refused(folder, invoke, store, own_folde
     before = sorted(own_folder.iterdir())
     ran = invoke("report", "Default", "--folder", folder)
     assert (ran.status, ran.out) == (2, "")
-    assert "is no name; name one" in ran.err
+    assert "must be a path" in ran.err
     assert sorted(own_folder.iterdir()) == before
 
 

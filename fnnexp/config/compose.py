@@ -262,14 +262,16 @@ def _notes_of_validation(trials: Sequence[Trial]) -> Iterator[str]:
         rows = unvalidated[0].config["data"]["holdout"] or max(data.n_train // 6, 1)
         yield (
             f"data.validation=0 in {len(unvalidated)} of {plural(len(trials), 'trial')}: "
-            f"{'it trains' if len(unvalidated) == 1 else 'they train'} on all rows, so the best trial is chosen by the test images, which is optimistic: expect it to do worse "
+            f"{'it trains' if len(unvalidated) == 1 else 'they train'} on all rows, so the best "
+            "trial is chosen by the test images, which is optimistic: expect it to do worse "
             f"on new images; data.validation={rows} holds out rows of {data.name} to choose by"
         )
     for data, rows in dict.fromkeys((each.data, each.recipe.validation) for each in trials):
         if 0 < rows < data.last_classes:
             yield (
                 f"data.validation={rows}: validation rows are the last {plural(rows, 'training row')} of "
-                f"{data.name}. They lack a class, so they can't measure how well it is learned; shuffle the file's rows"
+                f"{data.name}. They lack a class, so they can't measure how well it is "
+                "learned; shuffle the file's rows"
             )
 
 

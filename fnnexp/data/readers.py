@@ -339,8 +339,8 @@ def _layout(stream: IO[str], header: str, path: Path) -> tuple[_Layout, list[str
     names = [field.strip() for field in next(csv.reader([line], delimiter=separator), [])]
     if len(names) < 2:
         raise DataError(
-            f"{path} has {plural(len(names), 'column')}; expected a label and one column per pixel, separated by "
-            "commas, semicolons or tabs."
+            f"{path} has {plural(len(names), 'column')}; expected a label and one column per pixel, "
+            "separated by commas, semicolons or tabs."
         )
     if header == "false" or (header == "auto" and not is_header(names)):
         return _Layout(separator, len(names), None), [line]

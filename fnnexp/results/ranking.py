@@ -227,8 +227,9 @@ def missing_values_note(runs: pd.DataFrame, ranking: Ranking) -> str:
     missing = int(finished[ranking.metric].isna().sum())
     if not missing:
         return ""
-    reason = "never reached it" if ranking.is_time else f"{'does' if missing == 1 else 'do'} not have it"
+    verb, them = ("does", "it") if missing == 1 else ("do", "them")
+    reason = "never reached it" if ranking.is_time else f"{verb} not have it"
     return (
-        f"{missing} of {plural(len(finished), 'finished trial')} {reason}. No mean or pair includes {'it' if missing == 1 else 'them'}, so check "
-        "how many seeds remain."
+        f"{missing} of {plural(len(finished), 'finished trial')} {reason}. No mean or pair includes {them}, so "
+        "check how many seeds remain."
     )

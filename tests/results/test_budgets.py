@@ -252,9 +252,9 @@ def test_the_report_compares_at_equal_epochs_updates_and_seconds_as_separate_que
         )  # of one pair, whatever the other two units say
         assert row["epochs"] == f"{epochs[row['better']]} and {epochs[row['than']]}"
         assert row["cost"] == f"{cost[row['better']]} and {cost[row['than']]}"
-        lead = f"At equal {unit} {row['better']} leads: it is better than {row['than']} (by {row['points']} "
+        lead = f"At equal {unit}, {row['better']} leads: it is better than {row['than']} (by {row['points']} "
         assert sum(lead in sentence for sentence in section.sentences) == (row["verdict"] == "better")
-    assert section.sentences[0] == "Updates in an epoch: 1 with full, 8 with mini."
+    assert section.sentences[0] == "Updates per epoch: 1 with full, 8 with mini."
     assert {rows["epochs"]["better"], rows["updates"]["better"]} == {"full", "mini"}  # the units disagree
     data = section.data["equal_cost"]
     assert data["at_equal"].tolist() == list(budgets.UNITS)
@@ -272,7 +272,7 @@ def test_the_report_says_which_modes_cannot_be_compared_and_omits_the_section_fo
     ]
     assert equal_cost.section(runs[runs["batching"] == "mini"], curves).blocks == []
     section = equal_cost.section(runs[runs["seed"] == 0], curves)
-    assert "not told apart from" in " ".join(section.sentences)
+    assert "cannot be told apart from" in " ".join(section.sentences)
     assert "points, in one seed)" in " ".join(section.sentences)
 
 

@@ -137,7 +137,7 @@ def test_a_checksum_determined_by_the_path_is_not_a_factor():
 
 def test_the_answer_warns_if_results_are_measured_on_different_images():
     runs = grid_on_changed_data()
-    warning = "measured on the images of 2 data sets: a difference between data sets is no difference between"
+    warning = "come from 2 data sets. A difference between data sets is not a difference between networks"
     assert warning in fnnexp.answer(runs)
     runs["data"] = runs["data_checksum"].map({OLD: "digits", NEW: "mnist"}).astype("category")
     assert warning in fnnexp.answer(runs)
@@ -189,7 +189,10 @@ def test_the_later_of_two_trials_of_a_configuration_and_seed_counts_and_the_answ
         assert board["val_accuracy"].tolist() == leaderboard.leaderboard(later)["val_accuracy"].tolist()
         assert board["seeds"].tolist() == [2] * 12
         assert statistics.mean(findings.configurations[0].metric) == board["val_accuracy"].iloc[0]
-        assert "24 trials not counted, for another of the same configuration and seed" in fnnexp.answer(both)
+        assert (
+            "24 trials are not counted, because another trial of the same configuration and seed"
+            in fnnexp.answer(both)
+        )
         best = comparisons.finished_trials(both, findings.configurations[0])
         assert best["trial"].str.startswith("more-").all()
     assert "not counted" not in fnnexp.answer(pd.concat([later, later]))
@@ -241,8 +244,8 @@ def test_the_best_of_each_cell_is_compared_with_the_next_and_corrected_within_th
         assert row["p_corrected"] == pytest.approx(statistics.holm(p)[0])
         assert (row["difference"], row["verdict"]) == (pytest.approx((x - y).mean()), "better")
     sentences = " ".join(summary.sentences(runs, comparisons.findings(runs)))
-    assert "Of the 4 combinations of arch and batching, the best initializer is" in sentences
-    assert "sqrtmax = xavier in 2, he in 2; beyond chance: sqrtmax = xavier in 2, he in 2." in sentences
+    assert "Best initializer in each of 4 combinations of arch and batching: " in sentences
+    assert "sqrtmax = xavier in 2, he in 2; significant leads: sqrtmax = xavier in 2, he in 2." in sentences
 
 
 def many_options(options):
@@ -333,7 +336,7 @@ def test_one_seed_settles_nothing_and_the_answer_says_so():
     runs = grid(1)
     answer = fnnexp.answer(runs)
     assert answer.startswith(
-        "One seed settles nothing; of 8 configurations tanh_128 he mini leads and is 2.06"
+        "One seed settles nothing: of 8 configurations, tanh_128 he mini leads and is 2.06"
     )
     assert "which says nothing about other seeds" in answer
     for rows in (comparisons.with_leader(runs), comparisons.of_options(runs)):
@@ -394,7 +397,7 @@ def test_seeds_added_after_a_look_are_tested_with_tests_valid_at_every_look():
     assert pair["p"] == statistics.safe_t_test(d)
     assert (pair["low"], pair["high"]) == statistics.safe_t_interval(d)[:2]
     assert pair["p_equivalent"] == statistics.safe_equivalence_test(d, 0.002)
-    assert "Reports have looked at these seeds 3 times while they grew" in fnnexp.answer(grown)
+    assert "Reports looked at these seeds 3 times while seeds were added" in fnnexp.answer(grown)
     # A new option's trials are seen for the first time, so its pairs are too.
     with_new_option = grown.assign(
         look=grown["look"].where(grown["init"] == "he", pd.NA).where(grown["init"] != "he", 1)
@@ -432,7 +435,7 @@ def test_a_sign_flip_test_replaces_students_if_some_seeds_failed_to_learn():
         )
         assert (row["test"], row["p"]) == (test, pytest.approx(p))
         assert math.isnan(row["p_equivalent"]) == ("he" in (a, b))
-    assert "he (2 of 8 seeds); such pairs are tested by their signs" in fnnexp.answer(runs)
+    assert "he (2 of 8 seeds); their pairs are tested by sign only" in fnnexp.answer(runs)
     # Twice the accuracy of guessing depends on the number of classes.
     assert set(fnnexp.compare(runs.assign(classes=100), "init")["test"]) == {"t"}
     # An option that fails in every seed is plainly behind, so t is used.
@@ -468,7 +471,10 @@ def test_options_are_equivalent_if_their_difference_is_surely_within_the_margin(
     assert row["p_corrected"] < 0.05
     assert row["p_equivalent"] == pytest.approx(3 * max(one_sided))  # Holm: the smallest p of three pairs
     assert he_and_sqrtmax(fnnexp.compare(runs, "init", margin=0.01))["verdict"] == "better"
-    best = "the best of 3 initializers are he and sqrtmax, the same within ±0.2 points; xavier is worse"
+    best = (
+        "the best of 3 initializers are he and sqrtmax, which are equivalent (within ±0.2 points); "
+        "xavier is worse"
+    )
     assert best in fnnexp.answer(runs)
     for wrong in (0, -1, math.nan, "1", math.inf, True):
         with pytest.raises(FnnexpError, match=r"write percentage points above 0: margin=0\.2"):
@@ -519,8 +525,8 @@ def test_without_validation_the_answer_says_that_the_choice_is_optimistic():
     runs = grid(3).assign(val_accuracy=np.nan)
     findings = comparisons.findings(runs)
     (*_, doubt) = summary.headlines(runs, findings)
-    assert "chosen by the test images, so what it shows is optimistic" in doubt
-    assert "chosen by the test images" in " ".join(summary.details(runs, findings))
+    assert "chosen on the test images, so its result is optimistic" in doubt
+    assert "chosen on the test images" in " ".join(summary.details(runs, findings))
 
 
 @pytest.mark.parametrize("metric", ["val_accuracy", "test_accuracy"])
@@ -533,9 +539,9 @@ def test_a_single_configuration_is_not_called_chosen(metric):
     fewer = runs.assign(status=np.where(runs.index.isin(alone.index), "finished", "diverged"))
     for frame in (alone, fewer):  # in `fewer` the others diverged, so none of them could be chosen
         answer = fnnexp.answer(frame)
-        assert f"On the test images, which chose nothing, it has {mean}." in answer
+        assert f"On the test images, which were not used to choose it, it has {mean}." in answer
         assert f" has {100 * alone[metric].mean():.2f}% {metric}" in answer
-        for word in ("optimistic", "leads", "chosen"):
+        for word in ("optimistic", "leads", "chosen on"):
             assert word not in answer
     assert ("optimistic" in fnnexp.answer(runs)) == (metric == "test_accuracy")
 
@@ -552,20 +558,18 @@ def options_with_seeds(first, second, third=()):
 def test_the_answer_names_the_seeds_that_would_pair_the_leader_with_the_next():
     answer = fnnexp.answer(options_with_seeds((0, 1), (3, 4)))
     assert answer.startswith(
-        "On relu_100 with full batches, he leads. It and sqrtmax, the next, have no finished seed in common "
-        "(seed=0,1 and seed=3,4), so they can't be paired; it with seed=3,4, or the next with seed=0,1, "
-        "would pair them.\n"
+        "On relu_100 with full batches, he leads. It has no finished seed in common with sqrtmax, the next "
+        "best (seed=0,1 and seed=3,4), so they cannot be paired; run he with seed=3,4, or sqrtmax with "
+        "seed=0,1, to pair them.\n"
     )
-    assert "no finished seed in common with any other, so no test can be made" in answer
+    assert "no finished seed in common with the others, so nothing can be tested" in answer
     for text in ("one seed", "p value", "0 seeds", "would settle"):
         assert text not in answer
     diverged = options_with_seeds((0, 1), (0, 1, 3))
     lost_seeds = (diverged["init"] == "sqrtmax") & (diverged["seed"] != 3)
     diverged["status"] = diverged["status"].mask(lost_seeds, "diverged")
     answer = fnnexp.answer(diverged)  # running the diverged seeds again would not help
-    assert (
-        "in common (seed=0,1 and seed=3), so they can't be paired; it with seed=3 would pair them." in answer
-    )
+    assert "(seed=0,1 and seed=3), so they cannot be paired; run he with seed=3 to pair them." in answer
 
 
 def test_the_answer_says_if_the_leader_is_behind_where_it_is_paired():
@@ -581,7 +585,8 @@ def test_the_answer_says_if_the_leader_is_behind_where_it_is_paired():
     half = stats.t.ppf(0.975, 1) * math.sqrt(2) / math.sqrt(2)  # in points, for differences of 1 and 3
     ends = f"{2 - half:.2f} to {2 + half:.2f}".replace("-", "−")
     expected = (
-        f"he is 2.00 points behind sqrtmax where they are paired (95% interval {ends}; in 2 of 2 seeds)"
+        "he is 2.00 points behind sqrtmax on the seeds that both have "
+        f"(95% interval {ends}; behind in 2 of 2 seeds)"
     )
     assert expected in fnnexp.answer(runs)
 
@@ -620,12 +625,12 @@ def test_options_that_differ_only_by_rounding_are_level():
     runs.loc[he, "val_accuracy"] = rounded_differently
     (pair,) = comparisons.with_leader(runs).to_dict("records")
     assert (pair["difference"], pair["ahead"], pair["low"], pair["high"]) == (0, 0, 0, 0)
-    assert "he and sqrtmax are the same within ±0.2 points." in fnnexp.answer(runs)
+    assert "he and sqrtmax are equivalent (within ±0.2 points)." in fnnexp.answer(runs)
     runs.loc[he, "val_accuracy"] = [0.3 + 0.01, 0.5 + 0.02, 0.6 + 0.03, 0.7 - 0.06, 0.5, 0.5]
     (pair,) = comparisons.with_leader(runs).to_dict("records")
     assert (pair["difference"], pair["p"], pd.isna(pair["seeds_needed"])) == (0, 1, True)
     assert "sqrtmax and he are level (" in fnnexp.answer(runs)
-    assert "how many seeds would settle it can't be said yet" in fnnexp.answer(runs)
+    assert "how many seeds would settle it cannot be estimated yet" in fnnexp.answer(runs)
 
 
 def test_the_answer_gives_the_error_of_finite_images_and_the_spread_over_seeds():
@@ -635,7 +640,7 @@ def test_the_answer_gives_the_error_of_finite_images_and_the_spread_over_seeds()
     for split, images in (("val", 500), ("test", 360)):
         error = statistics.test_set_error(best[f"{split}_accuracy"], images)
         assert f"{100 * error:.2f} points for {images}" in sentences
-    assert f"seeds spread by {100 * best['val_accuracy_sd']:.2f} points" in sentences
+    assert f"standard deviation over seeds is {100 * best['val_accuracy_sd']:.2f} points" in sentences
 
 
 def test_any_subset_of_a_frame_can_be_compared():
@@ -724,13 +729,13 @@ def test_the_answer_names_options_that_are_the_same_experiment():
     assert [
         sentence
         for sentence in sentences
-        if sentence.startswith("sqrtmax and xavier are the same experiment here")
+        if sentence.startswith("sqrtmax and xavier are numerically identical")
     ]
     rest = runs[runs["init"] != "xavier"]
     assert not [
         sentence
         for sentence in summary.sentences(rest, comparisons.findings(rest))
-        if "the same experiment" in sentence
+        if "numerically identical" in sentence
     ]
 
 
@@ -817,7 +822,7 @@ def test_two_classes_are_learned_from_75_percent_on():
     assert set(fnnexp.compare(runs)["test"]) == {"t"}
     assert comparisons.failed_to_learn(runs.assign(val_accuracy=0.74)).all()
     answer = fnnexp.answer(runs.assign(val_accuracy=0.5 + 0.01 * runs["seed"].astype(float)))
-    assert "No network learned: all end below 75%, half-way from guessing to all right." in answer
+    assert "No network learned: all end below 75%, halfway between guessing and 100%." in answer
     for classes, limit in ((3, 2 / 3), (10, 0.2), (100, 0.02)):
         assert comparisons.learning_threshold(runs.assign(classes=classes)) == pytest.approx(limit)
 
@@ -826,14 +831,14 @@ def test_the_leader_is_compared_with_the_next_that_shares_a_seed():
     runs = one_factor({"a": [0.8, 0.81], "b": [0.7, 0.71], "c": [0.6, 0.62]}, {"b": [2, 3]})
     answer = fnnexp.answer(runs)
     assert "nan" not in answer
-    assert "not told apart" in answer
+    assert "cannot be told apart" in answer
 
 
 def test_a_leader_surely_behind_where_it_is_paired_needs_no_more_seeds():
     b = [0.5, 0.52, 0.51, 0.92, 0.93, 0.931]
     answer = fnnexp.answer(one_factor({"a": [0.9, 0.91, 0.92], "b": b}, {"a": [3, 4, 5]}))
-    assert "a is 1.70 points behind b where they are paired" in answer
-    assert "which is beyond chance; what it leads by is of seeds that the other lacks" in answer
+    assert "a is 1.70 points behind b on the seeds that both have" in answer
+    assert "which is significant; it leads only by seeds that the other lacks" in answer
     assert "would settle" not in answer
 
 
@@ -857,4 +862,4 @@ def test_a_combination_without_a_pair_has_no_best_option():
     runs = grid(3)
     runs = runs[runs["init"] != "xavier"].astype({"init": "str"}).assign(identical_to=None)
     runs.loc[runs["init"] == "he", "seed"] += 10
-    assert "the best initializer" not in fnnexp.answer(runs.astype({"init": "category"}))
+    assert "est initializer" not in fnnexp.answer(runs.astype({"init": "category"}))

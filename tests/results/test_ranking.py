@@ -181,9 +181,9 @@ def test_the_leaderboard_and_the_answer_use_the_unit_of_the_ranking_metric():
     assert f"{best} leads with {means.min():.4f} val_loss (95% interval " in answer
     nearest = fnnexp.compare(runs, metric="val_loss").iloc[0]
     ends = f"{nearest['low']:.4f} to {nearest['high']:.4f}".replace("-", "−")
-    assert f"{nearest['difference']:.4f} ahead of {nearest['b']} (95% interval {ends}; in " in answer
+    assert f"{nearest['difference']:.4f} ahead of {nearest['b']} (95% interval {ends}; ahead in " in answer
     assert "optimistic" not in answer
-    assert "chosen by the test images" in fnnexp.answer(runs, metric="test_loss")
+    assert "chosen on the test images" in fnnexp.answer(runs, metric="test_loss")
     table = pairs.options(comparisons.findings(runs, Ranking("val_loss", 0.25)))
     assert table.head[3] == "ahead by"
     note = pairs.note(Ranking("val_loss", 0.25))
@@ -196,11 +196,11 @@ def test_the_leaderboard_and_the_answer_use_the_unit_of_the_ranking_metric():
 
 
 BASES = {
-    None: "Ranked by val_accuracy, on rows held out of training: the mean over seeds of the finished trials",
-    "val_loss": "Ranked by val_loss, as asked (less is better): ",
+    None: "Ranked by val_accuracy, on rows held out of training: the mean over seeds at the last epoch",
+    "val_loss": "Ranked by val_loss, as requested (lower is better): ",
     "test_loss": "Choosing on test data is optimistic",
-    "train_accuracy": "That is on the images it trained on",
-    "best_val_accuracy": "The best epoch was picked by looking",
+    "train_accuracy": "It is measured on the training images",
+    "best_val_accuracy": "The best epoch was chosen by its result",
     "seconds_to_0.75": "12 of 24 finished trials never reached it",
 }
 
@@ -225,9 +225,7 @@ def test_seeds_that_never_reached_the_level_are_not_in_any_mean():
         "leads with 0.1 s seconds_to_0.75, the same in all 2 seeds; 1 of its 3 trials did not finish or never"
     )
     assert expected in " ".join(summary.sentences(timed, findings))
-    assert "2 of 8 configurations reached the level in no seed: " in " ".join(
-        summary.sentences(timed, findings)
-    )
+    assert "2 of 8 configurations never reached the level: " in " ".join(summary.sentences(timed, findings))
 
 
 def test_times_are_compared_without_a_test():
@@ -244,9 +242,9 @@ def test_times_are_compared_without_a_test():
     cell = timed[(timed["init"] == "he") & (timed["arch"] == "relu_100")]
     answer = fnnexp.answer(cell, metric="seconds_to_0.75")
     assert answer.startswith(
-        "full is the fastest of 2 batching modes: 0.2 s ahead of mini (in 6 of 6 seeds). Trials"
+        "full is the fastest of 2 batching modes: 0.2 s ahead of mini (ahead in 6 of 6 seeds). Times"
     )
-    assert "no test is made of times" in answer
+    assert "Times are not tested" in answer
 
 
 def test_a_report_is_ranked_by_the_metric_of_the_command_line(invoke, tmp_path):
@@ -256,12 +254,12 @@ def test_a_report_is_ranked_by_the_metric_of_the_command_line(invoke, tmp_path):
         report = invoke(
             "report", "digits", "--metric", metric, "--margin", margin, "--folder", "out", cwd=tmp_path
         )
-        assert (report.status, f"digits by {metric}" in report.out) == (0, True)
-        assert "In MLflow it is" not in report.out
+        assert (report.status, f"fnnexp by {metric}" in report.out) == (0, True)
+        assert "In MLflow:" not in report.out
         page = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
-        assert f"Ranked by {metric}, as asked (less is better)" in page.replace("\\", "")
-        assert page.splitlines()[0].replace("\\", "") == f"# digits by {metric}"
-        assert f"report digits --metric {metric} --margin {margin} --folder out" in page
+        assert f"Ranked by {metric}, as requested (lower is better)" in page.replace("\\", "")
+        assert page.splitlines()[0].replace("\\", "") == f"# fnnexp by {metric}"
+        assert f"report fnnexp --metric {metric} --margin {margin} --folder out" in page
         runs = pd.read_csv(tmp_path / "out" / "runs.csv")
         board = pd.read_csv(tmp_path / "out" / "leaderboard.csv")
         means = runs.groupby(["init", "batching"])[metric].mean()

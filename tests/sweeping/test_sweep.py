@@ -317,7 +317,7 @@ def test_a_failing_trial_affects_no_other_and_is_listed_with_its_reason(
             assert "Traceback (most recent call last)" in trace.read_text("utf-8")
         else:
             assert run.info.status == "FINISHED"
-            assert curve_in(tmp_path, run.info.run_id) == points(alone(trial)[0])
+            assert curve_in(tmp_path, run.info.run_id) == points(train_alone(trial)[0])
 
 
 def test_repeating_the_command_retries_a_failed_trial(invoke, store, tmp_path, monkeypatch):
@@ -1360,7 +1360,7 @@ def test_the_last_stack_is_split_for_an_idle_worker(trials_of, store, tmp_path, 
     assert lanes <= 2  # a half is split again if it is far behind the other
     run_ids = {run.info.run_name: run.info.run_id for run in runs_in(tmp_path).values()}
     for trial in trials:
-        assert curve_in(tmp_path, run_ids[trial.name]) == points(alone(trial)[0])
+        assert curve_in(tmp_path, run_ids[trial.name]) == points(train_alone(trial)[0])
 
 
 @pytest.mark.parametrize(

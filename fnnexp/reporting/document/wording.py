@@ -98,12 +98,3 @@ def listed(texts: Sequence[str]) -> str:
     """
     *first, last = texts
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def plural(n: int, noun: str) -> str:
-    """Return a count with its noun in the singular or plural.
-
-    >>> plural(1, "pair"), plural(2, "pair")
-    ('1 pair', '2 pairs')
-    """
-    return f"{n} {noun}" + ("" if n == 1 else "s")

@@ -26,7 +26,7 @@ INK = "#010203"  # stands for the page's text colour until the drawing is SVG
 LIGHTEST, DARKEST = (0.91, 0.95, 0.99), (0.05, 0.24, 0.47)
 ON_LIGHT, ON_DARK = "#10151b", "#ffffff"  # numbers in a cell
 BEST = "#d9730d"  # the frame of the best cell
-DARK = 0.65  # the shade from which white reads
+DARK = 0.65  # numbers on darker cells are white
 
 
 class Style(NamedTuple):

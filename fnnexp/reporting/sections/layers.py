@@ -64,6 +64,7 @@ def section(runs: pd.DataFrame, diagnostics: pd.DataFrame, ranking: Ranking | No
         sentences.insert(0, f"Each option is shown at its own best {' and '.join(axes)}.")
     with_diagnostics = points["trial"].nunique()
     if with_diagnostics < len(runs):
+        verb = "was" if with_diagnostics == 1 else "were"
         sentences.append(f"Only {with_diagnostics} of {len(runs)} trials {verb} trained with diagnostics.")
     tables = [
         _table("Before training, from the first layer to the last", start, SHOWN[:3]),

@@ -483,7 +483,7 @@ def _unpaired(leader: Configuration, other: Configuration) -> str:
         if (untried := [seed for seed in wanted if seed not in tried])
     ]
     if missing:
-        sentence += f"; run {', or '.join(missing)}, to pair them"
+        sentence += f"; run {', or '.join(missing)}{',' * (len(missing) > 1)} to pair them"
     return f"{sentence}."
 
 
