@@ -26,7 +26,7 @@ PYTHONS ?= python3.11 python3.12 python3.13 python3.14
 .PHONY: help demo demo-report test test-long test-lowest test-newest test-versions test-seams-newest chaos test-ray postgres notebooks lint format bench clean
 
 help:
-	@echo "make demo          train 108 small networks on embedded digits and compare them"
+	@echo "make demo          train 360 small networks on embedded digits and compare them"
 	@echo "make test          check style and types, and run the tests that take minutes"
 	@echo "make test-long     run the tests that start servers, kill sweeps or drive a browser"
 	@echo "make test-lowest   run the tests of dependencies with their lowest allowed versions"

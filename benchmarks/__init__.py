@@ -1,1 +1,1 @@
-"""Benchmarks, which are described in README.md."""
+"""Benchmarks, which are described in benchmarks/README.md and docs/speed.md."""

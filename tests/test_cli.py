@@ -344,7 +344,7 @@ def test_a_published_experiment_without_validation_prints_no_warning(invoke, sto
 
 def test_a_dry_run_of_many_trials_shows_the_first_and_counts_the_rest(invoke, own_folder):
     ran = invoke("-cn", "demo", "dry_run=true")
-    assert "demo: 108 trials, 0 done, 108 to run" in ran.out
+    assert "demo: 360 trials, 0 done, 360 to run" in ran.out
     assert "… and 68 more" in ran.out
 
 

@@ -244,7 +244,7 @@ def test_commands_printed_by_make_demo_work_in_the_shell_of_make(own_folder):
     )
     ran = setting.run("make demo", PATH=path)
     assert ran.returncode == 0, ran.stderr
-    assert "108 trials finished" in ran.stdout
+    assert "360 trials finished" in ran.stdout
     assert (own_folder / page_of(ran)).parent == own_folder / "demo" / "reports" / "demo"
     (command,) = re.findall(r"compare them: (.*)", ran.stdout)
     pasted = setting.run(command, PATH=path)

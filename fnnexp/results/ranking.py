@@ -230,6 +230,6 @@ def missing_values_note(runs: pd.DataFrame, ranking: Ranking) -> str:
     verb, them = ("does", "it") if missing == 1 else ("do", "them")
     reason = "never reached it" if ranking.is_time else f"{verb} not have it"
     return (
-        f"{missing} of {plural(len(finished), 'finished trial')} {reason}. No mean or pair includes {them}, so "
-        "check how many seeds remain."
+        f"{missing} of {plural(len(finished), 'finished trial')} {reason}. No mean or pair includes "
+        f"{them}, so check how many seeds remain."
     )

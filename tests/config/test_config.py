@@ -95,7 +95,7 @@ def test_every_option_of_every_group_composes_to_a_trial(group, option, jobs_of)
 
 
 @pytest.mark.parametrize(
-    ("sweep", "count"), [("card_grid", 3 * 4 * 3), ("demo", 3 * 4 * 3 * 3), ("init_grid", 8 * 5)]
+    ("sweep", "count"), [("card_grid", 3 * 4 * 3), ("demo", 3 * 4 * 3 * 10), ("init_grid", 8 * 5)]
 )
 def test_every_sweep_composes_to_its_number_of_trials(sweep, count, jobs_of):
     jobs = jobs_of(config=sweep)

@@ -1342,7 +1342,7 @@ def test_a_store_that_cannot_be_opened_ends_the_sweep_with_its_error(trials_of, 
         swept(trials_of("epochs=1", "seed=0,1"), f"sqlite:///{tmp_path / 'new.db'}", backend="loky", n_jobs=2)
 
 
-def test_the_last_stack_is_split_for_an_idle_worker(trials_of, store, tmp_path, alone, monkeypatch):
+def test_the_last_stack_is_split_for_an_idle_worker(trials_of, store, tmp_path, train_alone, monkeypatch):
     sizes = []
 
     def noted(planned, execution):
