@@ -85,7 +85,7 @@ def sweep(
     name = "config" if grid is None or first_word else grid
     command = Command(name, tuple(words), None if config_dir is None else _folder(config_dir), multirun=True)
     console = new_console()
-    with composed(command, may_be_dry=False) as requested:
+    with composed(command, console, may_be_dry=False) as requested:
         print_notes(requested, console)
         try:
             outcome = train(requested, console)
@@ -171,7 +171,7 @@ def new_console() -> Console:
 
 
 @contextmanager
-def composed(command: Command, *, may_be_dry: bool = True) -> Iterator[Sweep]:
+def composed(command: Command, console: Console, *, may_be_dry: bool = True) -> Iterator[Sweep]:
     """Yield the sweep of a command. Worker processes start while it is composed, and end if that fails."""
     with ExitStack() as stack:
 
@@ -187,7 +187,9 @@ def composed(command: Command, *, may_be_dry: bool = True) -> Iterator[Sweep]:
             if jobs > 1 and not config.dry_run:
                 stack.enter_context(workers_starting(config.execution))
 
-        yield compose(command, start_workers)
+        with notebook.while_doing("preparing the trials and the data", console):
+            requested = compose(command, start_workers)
+        yield requested
 
 
 def print_notes(requested: Sweep, console: Console) -> None:

@@ -196,7 +196,7 @@ def _train(words: Sequence[str]) -> None:
         )
         return
     console = api.new_console()
-    with api.composed(command) as requested:
+    with api.composed(command, console) as requested:
         api.print_notes(requested, console)
         if requested.dry_run:
             from fnnexp.sweeping.dry_run import show

@@ -142,6 +142,19 @@ def picture(png: bytes, width: int, height: int) -> None:
     display(Image(png, width=width, height=height))
 
 
+@contextmanager
+def while_doing(what: str, console: Console) -> Iterator[None]:
+    """Show on a terminal what is being done, and remove the line when the block ends."""
+    if not console.is_terminal:
+        yield
+        return
+    console.print(f"[dim]{what} …", end="\r")
+    try:
+        yield
+    finally:
+        console.print(" " * (len(what) + 2), end="\r")
+
+
 def bar(fraction: float, width: int = 30) -> str:
     """Return a progress bar of which this fraction is full, clipped to 0 and 1.
 

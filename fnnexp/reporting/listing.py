@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from contextlib import nullcontext
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fnnexp.config.commands import program, quoted, report_command
+from fnnexp.console import while_doing
 from fnnexp.errors import FnnexpError
 from fnnexp.tracking import reader, store
 from fnnexp.tracking.retry import shown
@@ -43,7 +43,7 @@ def show(tracking_uri: str | None, console: Console) -> None:
             f"no sweep has been recorded here: there is no file {file}; {_advice(tracking_uri)}"
         )
     # A server sends all runs, which may take seconds.
-    with console.status("[dim]reading the experiments …") if console.is_terminal else nullcontext():
+    with while_doing("reading the experiments", console):
         summaries = reader.experiment_summaries(tracking_uri)
     if not summaries:
         address = shown(store.full_address(store.address_or_default(tracking_uri)))

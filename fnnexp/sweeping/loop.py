@@ -11,6 +11,7 @@ from rich.console import Console
 
 from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
+from fnnexp.console import while_doing
 from fnnexp.data.cache import cache_folder
 from fnnexp.errors import plural
 from fnnexp.nn.engines.base import engine_named
@@ -20,7 +21,7 @@ from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints, resume
 from fnnexp.sweeping.executor import Executor
 from fnnexp.sweeping.locks import Claim, folder_for
 from fnnexp.sweeping.plan import PlannedStack, identical, plan
-from fnnexp.sweeping.progress import SweepProgress, TimeLeft, while_doing
+from fnnexp.sweeping.progress import SweepProgress, TimeLeft
 from fnnexp.sweeping.runs import Outcome, Runs, print_undiagnosed
 from fnnexp.sweeping.stopping import stopping
 from fnnexp.sweeping.waiting import Suspicion, Waiting

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -316,16 +315,6 @@ class SweepProgress:
     def _left(self) -> str:
         seconds = self.time_left.seconds() if self.time_left and self.epochs_done < self.epochs else None
         return "" if seconds is None else in_words(seconds)
-
-
-@contextmanager
-def while_doing(what: str, console: Console) -> Iterator[None]:
-    """Show what is being done on a terminal until the block ends."""
-    if console.is_terminal:
-        with console.status(f"[dim]{what} …"):
-            yield
-        return
-    yield
 
 
 class _TimeLeftColumn(ProgressColumn):

@@ -342,7 +342,7 @@ def test_jobs_that_are_equal_without_the_omitted_value_are_one_trial():
     words = ("data=digits", "batching=full,mini", "batching.size=64,32")
     sweep = compose(Command(overrides=words, multirun=True))
     assert [trial.params.get("batching.size") for trial in sweep.trials] == [None, 64, 32]
-    assert "1 of 4 jobs are duplicates of other jobs; each trial runs once" in sweep.notes
+    assert "1 of 4 jobs duplicates another job; each trial runs once" in sweep.notes
 
 
 # --- files with the names of shipped files ---

@@ -633,7 +633,7 @@ def test_the_message_about_fractional_labels_has_no_advice_for_images(tmp_path, 
     message = refusal("files", str(write_npz(tmp_path / "a.npz", halves)))
     assert "255 * x" not in message
     assert "data.scale" not in message
-    (how,) = re.findall(r"store (np\.searchsorted.*?) of both", message)
+    (how,) = re.findall(r"store (np\.searchsorted.*?) for both", message)
     for name in ("y_train", "y_test"):
         halves[name] = eval(how, {"np": np, "y_train": arrays["y_train"] / 2, "y": halves[name]})
     prepared = load(prepare("files", str(write_npz(tmp_path / "b.npz", halves))))

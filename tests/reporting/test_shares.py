@@ -60,7 +60,7 @@ def test_the_shares_by_mode_are_shown_below_those_of_all_trials():
     # If the shares of a mode cannot be computed, a sentence says why.
     missing = (runs["batching"] == "mini") & (runs["arch"] == "relu_100") & (runs["init"] == "he")
     section = section_of(runs[~missing].reset_index(drop=True))
-    assert section.sentences[-1].startswith("Within mini: The grid is not full: 1 of 4 combinations have no")
+    assert section.sentences[-1].startswith("Within mini: The grid is not full: 1 of 4 combinations has no")
     assert set(section.data["shares_within_batching"]["batching"]) == {"full"}
 
 

@@ -29,7 +29,7 @@ def reported(tmp_path_factory, invoke, shared_cache):
     assert invoke("-m", "data=digits", "epochs=2", "execution.n_jobs=1", *settings, cwd=folder).status == 0
     assert invoke("report", "digits", cwd=folder).status == 0
     uri = f"sqlite:///{folder / 'mlflow.db'}"
-    runs, curves = (read("fnnexp", tracking_uri=uri) for read in (fnnexp.runs, fnnexp.curves))
+    runs, curves = (read("digits", tracking_uri=uri) for read in (fnnexp.runs, fnnexp.curves))
     return folder, runs, curves, all_results(runs)
 
 

@@ -254,12 +254,12 @@ def test_a_report_is_ranked_by_the_metric_of_the_command_line(invoke, tmp_path):
         report = invoke(
             "report", "digits", "--metric", metric, "--margin", margin, "--folder", "out", cwd=tmp_path
         )
-        assert (report.status, f"fnnexp by {metric}" in report.out) == (0, True)
+        assert (report.status, f"digits by {metric}" in report.out) == (0, True)
         assert "In MLflow:" not in report.out
         page = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
         assert f"Ranked by {metric}, as requested (lower is better)" in page.replace("\\", "")
-        assert page.splitlines()[0].replace("\\", "") == f"# fnnexp by {metric}"
-        assert f"report fnnexp --metric {metric} --margin {margin} --folder out" in page
+        assert page.splitlines()[0].replace("\\", "") == f"# digits by {metric}"
+        assert f"report digits --metric {metric} --margin {margin} --folder out" in page
         runs = pd.read_csv(tmp_path / "out" / "runs.csv")
         board = pd.read_csv(tmp_path / "out" / "leaderboard.csv")
         means = runs.groupby(["init", "batching"])[metric].mean()

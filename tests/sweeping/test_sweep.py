@@ -215,7 +215,7 @@ def test_a_value_added_to_a_grid_trains_only_the_new_trials(invoke, store, tmp_p
 def test_a_trial_named_twice_runs_once(invoke, store, tmp_path):
     ran = invoke("-m", "data=digits", "epochs=1", "optimizer.lr=0.1,1e-1", "execution.n_jobs=1")
     assert ran.status == 0
-    assert "1 of 2 jobs names a trial already named" in ran.out
+    assert "1 of 2 jobs duplicates another job" in ran.out
     assert len(runs_in(tmp_path)) == 1
 
 
@@ -264,9 +264,9 @@ def test_a_test_accuracy_of_1_at_the_first_epoch_is_printed_and_in_the_report(in
     first = curves[(curves["metric"] == "test_accuracy") & (curves["epoch"] == 1)]
     assert (len(first), (first["value"] == 1).sum()) == (4, 2)
     assert ran.out.count("test accuracy is 1.0 at the first epoch. That is hardly ever learned") == 1
-    assert "a column among the pixels that holds the label" in ran.out
+    assert "the label in a column among the pixels" in ran.out
     assert "4 trials finished, 2 had a test accuracy of 1.0 at the first epoch" in ran.out
-    sentence = "In 2 trials test accuracy is 1.0 at the first epoch."
+    sentence = "In 2 trials, test accuracy is 1.0 at the first epoch."
     assert sentence in " ".join(invoke("report", "leak").out.split())
     for file in ("report.html", "report.md"):
         assert sentence in (own_folder / "reports" / "leak" / file).read_text("utf-8")
