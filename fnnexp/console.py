@@ -148,11 +148,16 @@ def while_doing(what: str, console: Console) -> Iterator[None]:
     if not console.is_terminal:
         yield
         return
-    console.print(f"[dim]{what} …", end="\r")
+    from rich.control import Control, ControlType
+
+    to_the_left = Control(ControlType.CARRIAGE_RETURN)
+    console.print(f"[dim]{what} …", end="")
+    console.control(to_the_left)
     try:
         yield
     finally:
-        console.print(" " * (len(what) + 2), end="\r")
+        console.print(" " * len(f"{what} …"), end="")
+        console.control(to_the_left)
 
 
 def bar(fraction: float, width: int = 30) -> str:

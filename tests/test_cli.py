@@ -539,7 +539,10 @@ def test_a_grid_without_multirun_runs_one_trial_and_prints_the_size_of_the_grid(
     assert (ran.status, len(swept)) == (0, 1), ran.err
     swept.clear()
     assert invoke("-m", *command).status == 0
-    note = "ignoring hydra.sweeper.params: running a single trial; -m, or hydra.mode: MULTIRUN in mine.yaml, runs "
+    note = (
+        "ignoring hydra.sweeper.params: running a single trial; "
+        "-m, or hydra.mode: MULTIRUN in mine.yaml, runs "
+    )
     assert ran.out.splitlines()[0] == f"{note}the grid of {len(swept)}"
 
 

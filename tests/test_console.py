@@ -43,6 +43,16 @@ def test_no_text_controls_the_console(printed, capsys):
     assert out.count(r"\x1b[2J") == 4
 
 
+def test_a_terminal_shows_what_is_being_done_and_then_removes_it(capsys):
+    terminal = console.terminal(force_terminal=True, color_system=None, legacy_windows=False)
+    with pytest.raises(ValueError, match="damaged"), console.while_doing("reading", terminal):
+        raise ValueError("damaged")
+    assert capsys.readouterr().out == "reading …\r         \r"
+    with console.while_doing("reading", console.terminal(force_terminal=False)):
+        pass
+    assert capsys.readouterr().out == ""
+
+
 def test_styles_still_reach_a_terminal(capsys):
     terminal = console.terminal(force_terminal=True, color_system="standard", legacy_windows=False)
     terminal.print("[bold]a[/] \x1b[31m", highlight=False)
