@@ -148,7 +148,8 @@ def while_doing(what: str, console: Console) -> Iterator[None]:
     if not console.is_terminal:
         yield
         return
-    from rich.control import Control, ControlType
+    from rich.control import Control
+    from rich.segment import ControlType
 
     to_the_left = Control(ControlType.CARRIAGE_RETURN)
     console.print(f"[dim]{what} …", end="")
