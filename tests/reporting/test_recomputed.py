@@ -319,7 +319,7 @@ def sentences(report):
         r"(?:: |, | and )([^:,()]+) \((\d+) of (\d+) seeds\)": failed,
         r"\b(?:of|[Tt]he) (\d+) (?:initializers|configurations)\b": [(len(pairs) + 1,)],
         r"the other (\d+) are worse": [(better,)],
-        r"(\S+(?: = \S+)?) is the best initializer in all (\d+) \w+.*?; its lead is significant in (\w+)\.":
+        r"(\S+(?: = \S+)?) is the best initializer in each of the (\d+) \w+.*?; its lead is significant in (\w+)\.":
             wins[:1],
         r"in each of (\d+) (?:architectures|combinations)": [(len(report.cells),)],
         r"[,:] ([^,:;]+?) in (\d+)(?=[,;.])": wins[1:],
@@ -361,7 +361,7 @@ def winners(cells, lost):
     learned = [sorted(name.split()) not in [sorted(each.split()) for each in lost] for name in names]
     cells = cells[learned] if any(learned) else cells
     significant = cells[cells["verdict"] == "better"]["a"].value_counts()
-    words = {0: "none", len(cells): "all"}
+    words = {0: "none", len(cells): "each"}
     first = (cells["a"].iloc[0], len(cells), words.get(int(significant.sum()), str(significant.sum())))
     return [first, *cells["a"].value_counts().items(), *significant.items()]
 

@@ -300,9 +300,9 @@ def _by_cell(cells: pd.DataFrame, finished: Sequence[Configuration]) -> list[str
     significant = decided.loc[decided["verdict"] == "better", "a"].value_counts()
     if len(leads) == 1 and len(decided) == len(cells):
         n = int(significant.sum())
-        count = "all" if n == len(cells) else str(n) if n else "none"
+        count = "each" if n == len(cells) else str(n) if n else "none"
         return [
-            f"{leads.index[0]} is the best initializer in all {among}; its lead is significant in {count}."
+            f"{leads.index[0]} is the best initializer in each of the {among}; its lead is significant in {count}."
         ]
     counts = [f"{name} in {n}" for name, n in leads.items()]
     if level := len(cells) - len(decided):
