@@ -319,8 +319,8 @@ def sentences(report):
         r"(?:: |, | and )([^:,()]+) \((\d+) of (\d+) seeds\)": failed,
         r"\b(?:of|[Tt]he) (\d+) (?:initializers|configurations)\b": [(len(pairs) + 1,)],
         r"the other (\d+) are worse": [(better,)],
-        r"(\S+(?: = \S+)?) is the best initializer in each of the (\d+) \w+.*?; its lead is significant in (\w+)\.":
-            wins[:1],
+        r"(\S+(?: = \S+)?) is the best initializer in each of the (\d+) \w+.*?; "
+        r"its lead is significant in (\w+)\.": wins[:1],
         r"in each of (\d+) (?:architectures|combinations)": [(len(report.cells),)],
         r"[,:] ([^,:;]+?) in (\d+)(?=[,;.])": wins[1:],
         r"(?: is |, | and )(\d\S*) for ([^,]+?)(?=,|\.\s| and )": best_rates(report),

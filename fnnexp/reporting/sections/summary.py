@@ -301,9 +301,8 @@ def _by_cell(cells: pd.DataFrame, finished: Sequence[Configuration]) -> list[str
     if len(leads) == 1 and len(decided) == len(cells):
         n = int(significant.sum())
         count = "each" if n == len(cells) else str(n) if n else "none"
-        return [
-            f"{leads.index[0]} is the best initializer in each of the {among}; its lead is significant in {count}."
-        ]
+        best_init = f"{leads.index[0]} is the best initializer in each of the {among}"
+        return [f"{best_init}; its lead is significant in {count}."]
     counts = [f"{name} in {n}" for name, n in leads.items()]
     if level := len(cells) - len(decided):
         counts.append(f"level in {level}")
