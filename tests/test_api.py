@@ -116,7 +116,7 @@ def test_bad_input_raises_before_anything_trains(grid, choices, message, own_fol
         (None, [64, 32]),
     ],
 )
-def test_widths_that_are_not_a_list_of_lists_are_refused_with_a_call_that_works(value, expected, own_folder):
+def test_the_message_about_widths_that_are_not_lists_shows_a_call_that_works(value, expected, own_folder):
     with pytest.raises(FnnexpError, match="must be a list of lists") as caught:
         fnnexp.sweep("demo", **{"arch.hidden": value})
     assert not list(own_folder.iterdir())

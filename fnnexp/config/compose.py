@@ -124,7 +124,7 @@ def show(command: Command, part: str, *, package: str | None = None, resolve: bo
     Raises
     ------
     FnnexpError
-        If Hydra cannot compose the config, or the config has no such package.
+        If Hydra cannot compose the config, or the config has no part called ``package``.
     """
     with composing(command) as composition:
         composition.refuse_several()

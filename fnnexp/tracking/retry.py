@@ -213,8 +213,8 @@ def shown(uri: str) -> str:
 def reason(error: BaseException) -> str:
     r"""Return the cause of an error in one line.
 
-    An error of the system or SQLite is preferred to the exceptions that libraries made of it. A library's
-    message is kept whole, since it may end with the remedy.
+    If a library raised its exception because of an error of the system or of SQLite, that error is returned.
+    A library's own message is kept whole, since it may end with the remedy.
 
     >>> reason(ValueError("the schema is old.\nRun `mlflow db upgrade`"))
     'ValueError: the schema is old. Run `mlflow db upgrade`'

@@ -338,7 +338,7 @@ def test_a_value_without_meaning_in_any_job_is_refused(words):
     assert "has no meaning here" in refusal(*words, multirun=True)
 
 
-def test_jobs_that_are_equal_without_the_omitted_value_are_one_trial():
+def test_jobs_that_differ_only_in_a_value_without_meaning_are_one_trial():
     words = ("data=digits", "batching=full,mini", "batching.size=64,32")
     sweep = compose(Command(overrides=words, multirun=True))
     assert [trial.params.get("batching.size") for trial in sweep.trials] == [None, 64, 32]

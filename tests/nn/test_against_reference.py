@@ -220,7 +220,9 @@ SOME_METHODS = ("he", "normal", "sqrtmax")
 
 @pytest.mark.parametrize("arch", ["tanh_as_published", "softmax"])
 @pytest.mark.parametrize("batching", BATCHINGS)
-def test_the_published_derivative_and_a_network_without_hidden_layers_agree(arch: str, batching: str) -> None:
+def test_the_published_derivative_and_no_hidden_layers_agree_with_the_reference(
+    arch: str, batching: str
+) -> None:
     batching_config, rows, epochs = BATCHINGS[batching]
     assert_trajectories_agree(Recipe(ARCHITECTURES[arch], batching_config, "sgd", epochs), images(rows))
 

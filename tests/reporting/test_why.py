@@ -157,7 +157,7 @@ def test_a_trial_resumes_from_its_checkpoint_with_or_without_diagnostics(
 @pytest.mark.parametrize(
     "change",
     [
-        lambda meta: meta["curve"][0][1].update(test_loss=0.5),  # epoch 0 has only diagnostics
+        lambda meta: meta["curve"][0][1].update(test_loss=0.5),  # but epoch 0 may have diagnostics only
         lambda meta: meta["curve"][1][1].pop("test_loss"),
         lambda meta: meta["curve"][1][1].update({"layer9/z_std": 1.0}),  # the network has two layers
         lambda meta: meta["curve"][1][1].update({"layer2/dead": 0.5}),  # the logits have no dead units

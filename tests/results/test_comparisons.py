@@ -572,7 +572,7 @@ def test_the_answer_names_the_seeds_that_would_pair_the_leader_with_the_next():
     assert "(seed=0,1 and seed=3), so they cannot be paired; run he with seed=3 to pair them." in answer
 
 
-def test_the_answer_says_if_the_leader_is_behind_where_it_is_paired():
+def test_the_answer_says_if_the_leader_is_behind_on_the_seeds_it_shares():
     runs = options_with_seeds((0, 1, 2), (0, 1))
     paired = (runs["init"] == "he") & (runs["seed"] != 2)
     runs["val_accuracy"] = runs["val_accuracy"].mask(runs["init"] == "he", 0.999)
@@ -834,7 +834,7 @@ def test_the_leader_is_compared_with_the_next_that_shares_a_seed():
     assert "cannot be told apart" in answer
 
 
-def test_a_leader_surely_behind_where_it_is_paired_needs_no_more_seeds():
+def test_a_leader_surely_behind_on_the_seeds_it_shares_needs_no_more_seeds():
     b = [0.5, 0.52, 0.51, 0.92, 0.93, 0.931]
     answer = fnnexp.answer(one_factor({"a": [0.9, 0.91, 0.92], "b": b}, {"a": [3, 4, 5]}))
     assert "a is 1.70 points behind b on the seeds that both have" in answer

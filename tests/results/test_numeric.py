@@ -43,7 +43,7 @@ def rates(seeds=4, noise=0.001, values=RATES, inits=tuple(PEAKS), **more):
 # What an axis is
 
 
-def test_a_factor_with_at_least_three_numbers_is_an_axis():
+def test_a_factor_with_three_or_more_numeric_values_is_an_axis():
     assert numeric.axes_of(rates()) == ["optimizer.lr"]
     assert numeric.axes_of(rates(values=RATES[:2])) == []
     assert numeric.axes_of(rates(values=RATES[:1])) == []

@@ -432,6 +432,6 @@ def test_seeds_needed_settle_a_pair_of_a_large_family_in_four_of_five_experiment
     """The pilot has the true mean and spread."""
     rng, repetitions = np.random.default_rng(n), 2000
     effect = next(e for e in np.arange(0.5, 40, 0.01) if seeds_needed([e - 1, e + 1], pairs=pairs) == n)
-    effect /= math.sqrt(2)  # the spread of the pilot
+    effect /= math.sqrt(2)  # the standard deviation of the pilot, e − 1 and e + 1, is √2
     settled = np.mean([bayes_p(rng.normal(effect, size=n)) <= 0.05 / pairs for _ in range(repetitions)])
     assert 0.78 <= settled <= 0.95

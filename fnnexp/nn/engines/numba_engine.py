@@ -158,7 +158,7 @@ def _row_sum(width: int) -> Any:
 
     @intrinsic  # type: ignore[untyped-decorator]
     def zeros(_: Any, array: Any) -> Any:
-        """Return a vector of zeros in the array's dtype."""
+        """Return a SIMD vector of zeros with the array's dtype."""
         vector_type = _Vector(array.dtype, width)
         return vector_type(array), lambda context, *_: ir.Constant(context.get_value_type(vector_type), None)
 
@@ -339,12 +339,12 @@ class Tiles:
         ]
 
     def copy_from(self, matrix: Array) -> None:
-        """Copy the matrix (R, H) into the tiles."""
+        """Copy a matrix with R rows and H columns into the tiles."""
         for columns, tile in self._tiles:
             tile[:, : columns.stop - columns.start] = matrix[:, columns]
 
     def copy_to(self, matrix: Array) -> None:
-        """Copy the tiles to the matrix (R, H)."""
+        """Copy the tiles to a matrix with R rows and H columns."""
         for columns, tile in self._tiles:
             matrix[:, columns] = tile[:, : columns.stop - columns.start]
 
