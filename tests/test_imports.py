@@ -34,7 +34,7 @@ def imports(module: str) -> frozenset[str]:
             imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module} imports by a relative name"
-            # `from fnnexp import data` imports a module; `from fnnexp.data import load` imports a name from a module.
+            # `from fnnexp import data` is of a module, `from fnnexp.data import load` is of a name in it.
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             modules = {name for name in names if name in FILES}
             imported |= modules

@@ -220,7 +220,7 @@ SOME_METHODS = ("he", "normal", "sqrtmax")
 
 @pytest.mark.parametrize("arch", ["tanh_as_published", "softmax"])
 @pytest.mark.parametrize("batching", BATCHINGS)
-def test_the_published_derivative_and_no_hidden_layers_agree_with_the_reference(
+def test_the_published_derivative_and_a_network_of_one_layer_match_the_reference(
     arch: str, batching: str
 ) -> None:
     batching_config, rows, epochs = BATCHINGS[batching]
