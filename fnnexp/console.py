@@ -145,19 +145,21 @@ def picture(png: bytes, width: int, height: int) -> None:
 @contextmanager
 def while_doing(what: str, console: Console) -> Iterator[None]:
     """Show on a terminal what is being done, and remove the line when the block ends."""
-    if not console.is_terminal:
+    if not console.is_terminal or console.is_dumb_terminal:
         yield
         return
     from rich.control import Control
     from rich.segment import ControlType
 
     to_the_left = Control(ControlType.CARRIAGE_RETURN)
-    console.print(f"[dim]{what} …", end="")
-    console.control(to_the_left)
+    line = f"{what} …"[: console.width - 1]  # a line that wraps could not be removed
     try:
+        console.print(f"[dim]{line}", end="")
+        console.control(to_the_left)
         yield
     finally:
-        console.print(" " * len(f"{what} …"), end="")
+        console.control(to_the_left)
+        console.print(" " * len(line), end="")
         console.control(to_the_left)
 
 

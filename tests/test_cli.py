@@ -642,7 +642,7 @@ def test_report_without_a_name_lists_the_experiments_most_recent_first(
     ran = invoke("report")
     assert (ran.status, ran.err) == (0, "")
     head, *rows, command = (re.split("  +", line.strip()) for line in ran.out.splitlines())
-    assert head == ["experiment", "finished", "last run", "data"]
+    assert head == ["experiment", "done", "last run", "data"]
     assert [(row[0], row[1], row[3]) for row in rows] == [
         ("second", "2 of 2", "digits"),
         ("first", "2 of 3", "digits"),

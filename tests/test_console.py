@@ -43,12 +43,19 @@ def test_no_text_controls_the_console(printed, capsys):
     assert out.count(r"\x1b[2J") == 4
 
 
-def test_a_terminal_shows_what_is_being_done_and_then_removes_it(capsys):
+def test_a_terminal_shows_what_is_being_done_and_then_removes_it(capsys, monkeypatch):
     terminal = console.terminal(force_terminal=True, color_system=None, legacy_windows=False)
     with pytest.raises(ValueError, match="damaged"), console.while_doing("reading", terminal):
         raise ValueError("damaged")
-    assert capsys.readouterr().out == "reading …\r         \r"
+    assert capsys.readouterr().out == "reading …\r\r         \r"
+    narrow = console.terminal(force_terminal=True, color_system=None, legacy_windows=False, width=6)
+    with console.while_doing("reading", narrow):
+        pass
+    assert capsys.readouterr().out == "readi\r\r     \r"
     with console.while_doing("reading", console.terminal(force_terminal=False)):
+        pass
+    monkeypatch.setenv("TERM", "dumb")
+    with console.while_doing("reading", console.terminal(force_terminal=True)):
         pass
     assert capsys.readouterr().out == ""
 

@@ -50,13 +50,13 @@ def show(tracking_uri: str | None, console: Console) -> None:
         raise FnnexpError(f"no sweep has been recorded in {address}; {_advice(tracking_uri)}")
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("experiment", overflow="fold")
-    table.add_column("finished", no_wrap=True)
+    table.add_column("done", no_wrap=True)
     table.add_column("last run", no_wrap=True)
     table.add_column("data", overflow="fold")
     for summary in summaries[:MOST_ROWS]:
         last = datetime.fromtimestamp(summary.last / 1000)  # in the time zone of the reader
-        finished = f"{summary.finished} of {summary.trials}"
-        table.add_row(escape(summary.name), finished, f"{last:%Y-%m-%d %H:%M}", escape(summary.data))
+        done = f"{summary.finished} of {summary.trials}"
+        table.add_row(escape(summary.name), done, f"{last:%Y-%m-%d %H:%M}", escape(summary.data))
     console.print(table)
     if len(summaries) > MOST_ROWS:
         console.print(f"… and {len(summaries) - MOST_ROWS} more", highlight=False)

@@ -376,7 +376,7 @@ class SqlRuns:
         return deleted
 
     def _deleted(self, session: Session, batch: Batch) -> set[str]:
-        """Return the runs that this batch updates, but that were deleted from the store or marked as deleted."""
+        """Return the runs that this batch updates, but that were deleted or marked as deleted."""
         from sqlalchemy import select
 
         runs = self._tables["runs"]
