@@ -101,6 +101,7 @@ class Runs:
         if known is not None and self._can_resume(known, trial):
             self._last_logged[trial.id] = self.tracker.resume(known.run_id)
             self._ids[trial.id] = known.run_id
+            self.progress.epoch(max(self._last_logged[trial.id], 0))
             return
         if known is not None:
             self.tracker.discard(known.run_id)

@@ -6,6 +6,7 @@ import csv
 import doctest
 import io
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -478,6 +479,7 @@ def test_a_sweep_resumes_after_its_process_was_killed(invoke, store, tmp_path, t
     ran = invoke(*command)
     assert ran.status == 0, ran.err
     assert f"resuming {begun} trials from the last checkpoint" in ran.out
+    assert re.search(r"^epochs (\d+)/\1 ", ran.out, re.MULTILINE)  # those of the killed sweep count
     assert {run.info.status for run in runs_in(tmp_path).values()} == {"FINISHED"}
     agrees(tmp_path, trials_of(*LONG))
 
@@ -498,6 +500,7 @@ def test_curves_are_visible_during_training_and_kept_after_ctrl_c(invoke, store,
     kept = {run.info.run_id: curve_in(tmp_path, run.info.run_id) for run in stopped}
     assert max(map(len, kept.values())) > 0
     repeated = invoke(*command)
+    assert re.search(r"^epochs (\d+)/\1 ", repeated.out, re.MULTILINE)
     assert repeated.status == 0, repeated.err
     agrees(tmp_path, trials_of(*LONG))
     for run_id, before in kept.items():
