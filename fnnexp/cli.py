@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=ENCODE_ERRORS)
-    os.environ["MPLBACKEND"] = "agg"  # figures go to files; a missing backend would fail the import
+    os.environ["MPLBACKEND"] = "agg"  # figures go to files; the import fails if a backend is missing
     gc.set_threshold(100_000, 20, 100)  # MLflow and 1,000 runs create a million objects that stay alive
     atexit.register(gc.freeze)  # skip the collection at exit: it takes 0.7 s, and the system frees all memory
     try:

@@ -22,7 +22,7 @@ from fnnexp.config.schema import SCHEMA
 from fnnexp.errors import ConfigError, FnnexpError
 
 MOST_CONFIGS = 1000
-"""The most configs that a defaults list may lead to; the shipped lists lead to a dozen."""
+"""Maximum number of configs that a defaults list may lead to; the shipped lists lead to a dozen."""
 
 Options = tuple[str, ...]
 """Overrides that choose options, as they are written."""
@@ -186,7 +186,7 @@ class Combinations:
         return all(self._is_fixed_default(default, name.rpartition("/")[0]) for default in defaults or [])
 
     def _is_fixed_default(self, default: Any, group: str) -> bool:
-        """Return whether an entry of a defaults list in a group passes :meth:`_walk`."""
+        """Return whether an entry of the defaults list of a config in this group passes :meth:`_walk`."""
         if isinstance(default, str):
             names = [default]
         elif isinstance(default, dict) and len(default) == 1:
@@ -235,7 +235,10 @@ class Combinations:
         return self._counts.get(name, 1)
 
     def _named_by(self, default: Any, group: str) -> list[str]:
-        """Return the configs that an entry of a defaults list in a group may name."""
+        """Return the configs that an entry of a defaults list can refer to.
+
+        The list belongs to a config in this group.
+        """
         if isinstance(default, dict) and len(default) == 1:
             ((key, options),) = default.items()
         else:

@@ -27,10 +27,10 @@ from fnnexp.errors import ConfigError, FnnexpError, plural
 from fnnexp.nn.engines.base import engine_named
 
 LONGEST_NAME = 200
-"""The most characters of an experiment's name; MLflow allows 500."""
+"""Maximum length of an experiment's name; MLflow allows 500."""
 
 LONGEST_DATA_NAME = 60
-"""The most characters of an experiment's name that is made from the names of data sets."""
+"""Maximum length of an experiment's name that is made from the names of data sets."""
 
 PLACES = ("tracking.uri", "execution.address")
 """The keys that name the store of results and the cluster that trains."""

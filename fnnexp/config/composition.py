@@ -49,7 +49,7 @@ from fnnexp.config.schema import CHOICES, NODES, SCHEMA, UNSCIENTIFIC, conf_fold
 from fnnexp.errors import ConfigError, FnnexpError, plural
 
 MOST_JOBS = 10_000
-"""The most jobs of a sweep: all of them are composed and kept in memory until the sweep is done."""
+"""Maximum number of jobs of a sweep: all of them are composed and kept in memory until the sweep is done."""
 
 SEARCH_PATH = "hydra.searchpath"
 
@@ -321,7 +321,8 @@ class Composition:
         overrides = self._parse_all(lines)
         if hydras := [override for override in overrides if override.is_hydra_override()]:
             raise ConfigError(
-                f"{_line(hydras[0])}: Hydra's own keys cannot be swept; remove it from hydra.sweeper.params"
+                f"{_line(hydras[0])}: Hydra's own keys cannot be swept; remove this line "
+                "from hydra.sweeper.params"
             )
         counts = _value_counts(overrides)
         if math.prod(counts.values()) > MOST_JOBS:

@@ -17,7 +17,7 @@ from fnnexp.config.schema import CHOICES, NODES, Config, conf_folder, keys_of
 from fnnexp.errors import ConfigError
 
 MOST_REFERENCES = 32
-"""The most references ``${…}`` in a config: references to strings of references grow exponentially."""
+"""Maximum number of references ``${…}`` in a config: strings of references grow exponentially."""
 
 
 @dataclass(frozen=True)

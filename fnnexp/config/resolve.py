@@ -24,7 +24,7 @@ from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.training import Recipe
 
 MOST_PARAMETERS = 1 << 28
-"""The most parameters of a network: 1 GB of float32."""
+"""Maximum number of parameters of a network: 1 GB of float32."""
 
 FILE_ENDING = re.compile(r"\.(npz|[ct]sv(\.gz)?)$", re.IGNORECASE)
 """The ending of a data file, which the name of the data set omits."""

@@ -26,7 +26,7 @@ BLOCK = 4096
 ROUNDING = 0.02
 """Largest distance of 255 times a pixel from a whole number, if the pixel is a byte divided by 255."""
 SPLIT_SEED = 0
-"""The seed of the order in which a file's rows become test rows."""
+"""The seed of the shuffle before a file's rows are split into training and test rows."""
 BRIGHTNESS_RATIO = 8
 """Largest ratio of the brightest pixels of the training images and the test images, either way around."""
 NOTED_SHARE = 0.01
@@ -36,7 +36,7 @@ FEWEST_ROWS = 8
 ROWS_A_CLASS, ROWS = 4, 32
 """With fewer rows, for each class and in total, a pixel can determine the label by chance."""
 MOST_CLASSES, LARGEST_SHARE = 100, 0.9
-"""The most classes of a label column, and the largest share of its rows in one class.
+"""Maximum number of classes of a label column, and maximum share of its rows in one class.
 
 A pixel in a corner of an image is nearly always 0, and so exceeds the share.
 """

@@ -31,11 +31,11 @@ READER_VERSION = 2
 """Raise this number if a reader starts to read the same file differently. It makes caches unused."""
 
 LARGEST = 1 << 33
-"""The most bytes of a file or an array: 8 GB, more than a hundred times MNIST."""
+"""Maximum bytes of a file or an array: 8 GB, more than a hundred times MNIST."""
 CSV_ROWS, CSV_CELLS, CSV_CELL = 4096, 1 << 20, 32
-"""The most rows of a block of a CSV, its approximate number of cells, and the most characters per cell."""
+"""Of a block of a CSV: maximum rows, approximate number of cells, and maximum characters per cell."""
 CSV_FIRST_LINE = 1 << 20
-"""The most characters of the first line of a CSV."""
+"""Maximum length of the first line of a CSV."""
 SEPARATORS = ",;\t"
 MOST = LARGEST
 """The largest number in a CSV. Row numbers exceed 255, so the limit is not that of a byte."""

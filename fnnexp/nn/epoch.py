@@ -130,7 +130,10 @@ class EpochTrainer:
                 lane_slice.parameters.first.weights_changed()
 
     def _row_weight(self, size: int) -> Array:
-        """Return the factor (K, 1, 1) of a row's gradient in a batch of this size, times −η if in place."""
+        """Return the factor (K, 1, 1) of a row's gradient in a batch of this size.
+
+        If the step is taken in place, the factor includes −η.
+        """
         if size not in self.weights:
             weight = np.ones((len(self.stack.lanes), 1, 1), self.stack.theta.dtype)
             if self.recipe.reduction == "mean":

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MOST_OPTIONS = 10
-"""The most options of a factor with a row for every pair; with more, only pairs with the best have rows."""
+"""A factor with more options has rows only for the pairs with its best option, not for every pair."""
 
 MOST_TESTED = 40
-"""The most options of a question that are tested in all pairs. For more, only the pairs with the best are."""
+"""A question with more options is tested only in the pairs with its best option, not in all pairs."""
 
 CLASSES = 10
 """The number of classes for runs that do not record it: MNIST's."""
@@ -456,7 +456,10 @@ def _numbers(pair: _Pair, p: float, ranking: Ranking) -> dict[str, Any]:
 
 
 def _p_equivalent(pair: _Pair, limit: float) -> float:
-    """Return p for a mean difference within ±limit; NaN without a limit or if `mixed`."""
+    """Return the p value of the test that the mean difference is within ±limit.
+
+    It is NaN if the limit is NaN or the pair is `mixed`.
+    """
     if pair.mixed or math.isnan(limit):
         return float("nan")
     test = statistics.safe_equivalence_test if pair.looks > 1 else statistics.equivalence_test

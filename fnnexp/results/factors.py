@@ -24,7 +24,7 @@ SHORT = 12
 """The number of digits shown of a checksum."""
 
 LONGEST = 100
-"""The most characters of a value in a table, a figure or a sentence."""
+"""Maximum length of a value in a table, a figure or a sentence."""
 
 EQUALS = r"(?<![0-9])([0-9]+)(?:(?:_|, )\1(?![0-9])){2,}"
 """Matches three or more equal widths in an architecture's name or in a list."""

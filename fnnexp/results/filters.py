@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 MOST = 10_000
-"""The most values that one KEY=VALUE may name; a sweep may have as many jobs."""
+"""Maximum number of values that one KEY=VALUE may name; a sweep may have as many jobs."""
 
 TRUTHS = {
     "true": True, "yes": True, "y": True, "on": True, "1": True,

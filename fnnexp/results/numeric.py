@@ -37,7 +37,7 @@ BELOW_ONE = ("optimizer.momentum", "optimizer.beta1", "optimizer.beta2", "data.t
 """Factors whose values must be below 1. No value beyond the last is suggested for them."""
 
 NEAR = 0.15
-"""The most by which a suggested value is rounded, as a fraction."""
+"""Maximum relative change when a suggested value is rounded."""
 
 DECIMALS = 12
 """Means that agree in this many decimals count as equal."""

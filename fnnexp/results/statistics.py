@@ -52,7 +52,7 @@ SAME_SUM = 1e-9
 RESAMPLES = 4999
 
 EXACT_UP_TO = 32
-"""The most differences for which all sign patterns are counted; more use :data:`PATTERNS` random ones."""
+"""With more differences, not all sign patterns are counted, but :data:`PATTERNS` random ones."""
 
 PATTERNS = 2**16
 
@@ -60,7 +60,7 @@ PRIOR = 2.0
 """τ, the standard deviation of the prior N(0, τ²) on the effect: see :func:`safe_t_test`."""
 
 AT_ONCE = 1 << 22
-"""The most random numbers drawn at once (32 MB). Results do not depend on it."""
+"""Maximum number of random numbers drawn at once (32 MB). Results do not depend on it."""
 
 
 class Interval(NamedTuple):

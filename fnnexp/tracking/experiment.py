@@ -38,7 +38,7 @@ LABELS = ("experiment",)
 """Params that only name the other params' values."""
 
 MOST_OTHERS = 6
-"""The most columns of other params; a tag has no room for more."""
+"""Maximum number of columns of other params; a tag has no room for more."""
 
 LONGEST_PART = 2000
 """Characters of the commands, and of a description's first part. MLflow accepts 5,000 in a tag."""

@@ -25,7 +25,7 @@ KNOWN_MAJOR = "3"
 """The major version of MLflow that has this format."""
 
 MOST_COLLAPSED = 50
-"""The most groups that a view shows without their runs, if its tag has room for them."""
+"""Maximum number of groups that a view shows without their runs, if its tag has room for them."""
 
 DEFAULT_KEYS = ("arch", "init", "batching")
 """The params that label the mean curve of a single configuration."""

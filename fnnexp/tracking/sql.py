@@ -2,15 +2,15 @@
 
 MLflow does not guarantee any of these, so every use has a fallback:
 
-- To read a SQLite file (:func:`trials`, :func:`trial_params`, :func:`lacks_experiment`,
-  :func:`latest_experiments`) or correct the addresses in it (:func:`move_artifacts`), MLflow is not needed;
-  importing it takes seconds. Every function has a return value for a file that it can't read.
+- The functions that read a SQLite file (:func:`trials`, :func:`trial_params`, :func:`lacks_experiment`,
+  :func:`latest_experiments`) or correct the addresses in it (:func:`move_artifacts`) do not import MLflow,
+  which takes seconds. Each has a return value for a file that it can't read.
 - :class:`SqlRuns` writes many runs in one transaction. The client needs seven transactions for every run:
   108 runs take 0.7 s instead of 8.5 s. :meth:`SqlRuns.of` returns None if the tables have :func:`changed`.
 - :func:`points` reads curves in bulk, by ``get_metric_history_bulk`` of the client's store or by a server's
   request ``get-history-bulk``. The public call reads one metric of one run in 1 to 8 ms.
 
-``tests/tracking/test_mlflow_seams.py`` explains what changed if a new MLflow version breaks a use.
+``tests/tracking/test_mlflow_seams.py`` explains what changed if a new version of MLflow breaks one of these.
 """
 
 from __future__ import annotations

@@ -48,8 +48,8 @@ def serve(port: int, uri: str | None, host: str = HOST) -> int:
         raise FnnexpError(f"the store is a server already: open {shown(backend)}")
     if not has_store(uri):
         raise FnnexpError(
-            "no sweep has been recorded here; run a sweep first (`fnnexp -cn card_grid`), change to its "
-            "directory, or set MLFLOW_TRACKING_URI"
+            "no sweep has been recorded here; run a sweep (`fnnexp -cn card_grid`), change to the "
+            "directory of an earlier sweep, or set MLFLOW_TRACKING_URI"
         )
     refuse_unreadable(uri)
     file = store_file(backend)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 LINES = 21
-"""The most lines that a document has: a terminal has 24, and a few lines follow the document."""
+"""Maximum number of lines of a document: a terminal has 24, and a few lines follow the document."""
 
 LEAST_ROWS = 3
 """A table is omitted if fewer rows than this fit."""

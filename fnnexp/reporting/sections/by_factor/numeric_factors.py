@@ -215,7 +215,7 @@ LINES = (
     " of a line; a cross at the bottom is a value at which trials diverged. The accuracy axis is stretched"
     " towards 100% (logit)."
 )
-OTHERS_AT_BEST = " Each line has its best values of the other numeric factors."
+OTHERS_AT_BEST = " The other numeric factors have the values that are best for each line."
 MAP = (
     ": mean over the finished seeds. Darker is better; the shades follow the logit. The best value of each"
     f" panel is framed. At most {MOST_MAPS} panels are drawn."
