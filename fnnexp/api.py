@@ -220,12 +220,14 @@ def train(
     console
         Where to print.
     command
-        The shell command that makes the sweep again; None is the sweep's own command.
+        The shell command that repeats the sweep. None stands for the sweep's own command.
 
     Raises
     ------
     FnnexpError
-        If all that is left to do is being trained by another sweep; InterruptedSweepError after Ctrl-C.
+        If another sweep is training all the remaining trials.
+    InterruptedSweepError
+        After Ctrl-C.
     """
     from fnnexp.sweeping.dry_run import print_identical
     from fnnexp.sweeping.loop import run

@@ -92,7 +92,7 @@ def terminal(**options: Any) -> Console:
                 yield segment if segment.control else segment._replace(text=printable(segment.text))
 
         def on_broken_pipe(self) -> None:
-            with suppress(SystemExit):  # turn silent, without rich's exit
+            with suppress(SystemExit):  # rich exits here; turn silent instead
                 super().on_broken_pipe()
 
     stream = cast("TextIO", AnyText(sys.stdout)) if sys.stdout else None

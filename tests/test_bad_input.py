@@ -673,7 +673,7 @@ def test_an_unknown_option_of_a_group_is_refused(quick, group, option):
         lambda text: not text.startswith("-")
     )
 )
-def test_any_text_is_refused_or_trained(quick, trained, text):
+def test_a_command_with_any_text_is_refused_or_trains_one_trial(quick, trained, text):
     if not quick("anything", "data=digits", text):
         assert len(trained) == 1, text
 
@@ -745,7 +745,7 @@ def test_a_folder_is_refused_as_a_store(command, tmp_path):
     assert command("hydra", "tracking.uri=folder", "dry_run=true", "data=digits")
 
 
-def test_the_jobs_of_a_grid_are_those_of_hydra(command, trained):
+def test_a_grid_has_the_same_jobs_as_in_hydra(command, trained):
     assert not command("", "-m", "data=digits", "seed=range(0,9,2)", "epochs=1,2", "seed=range(3)")
     assert len(trained[0]) == 3 * 2
 

@@ -664,7 +664,7 @@ def test_the_list_of_experiments_is_the_same_through_mlflows_client(invoke, stor
     assert reader._summaries_by_client(client) == listed
 
 
-def test_the_list_of_experiments_is_that_of_the_given_store(invoke, empty_store, own_folder):
+def test_the_report_lists_the_experiments_of_the_given_store(invoke, empty_store, own_folder):
     uri = empty_store(own_folder / "else where")
     assert invoke(*DIGITS, "tracking.experiment=there", f"tracking.uri={quoted(uri)}").status == 0
     ran = invoke("report", "--uri", uri)

@@ -89,7 +89,7 @@ class Combinations:
         self._known: dict[Options, Composed] = {}
 
     def expect(self, sets: Iterable[Options]) -> None:
-        """Announce the sets that will be needed, so that each composition includes new options."""
+        """Announce the sets that :meth:`of` will be asked for, so that Hydra composes several at once."""
         for options in dict.fromkeys(sets):
             expected = self._family(options).expected
             for group, option in filter(None, map(self._plain, options)):
@@ -111,7 +111,7 @@ class Combinations:
         if any(plain not in family.nodes for plain in chosen):
             try:
                 self._compose_into(family, self._with_new_options(family, options))
-            except FnnexpError:  # if this set is at fault and not another, composing it raises again
+            except FnnexpError:  # an expected option may be at fault; if this set is, `of` raises
                 return None
         if family.first is None:
             return None

@@ -35,7 +35,7 @@ LONGEST_SCALAR = 3000
 DEEPEST = 32
 
 GLOBAL = "@package _global_"
-"""The header of a file whose keys are those of the whole config."""
+"""The header of a file that sets keys of the whole config, not of one group."""
 
 REFERENCE = re.compile(r"\$\{\s*(oc\.select\s*:)?[^${}:]*\}")
 """A reference to a key of the config: the only use of OmegaConf's resolvers that a file may contain."""

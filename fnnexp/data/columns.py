@@ -156,7 +156,7 @@ def _label_by_values(values: Numbers, path: Path) -> tuple[int, str]:
             "both its first and its last column" if candidates else "neither its first nor its last column"
         )
         raise DataError(
-            f"{path}: {which} can be the label by its values (class numbers 0, 1, 2, … without a gap); write "
+            f"{path}: {which} can be the label, which has the values 0, 1, 2, … without a gap; write "
             "data.label=first or data.label=last."
         )
     ((end, index),) = candidates.items()

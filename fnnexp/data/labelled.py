@@ -287,8 +287,8 @@ def _check_pixels(x: Bytes, y: Bytes, what: str) -> None:
     """Raise if a column of pixels is a copy of the labels, or numbers the rows."""
     for pixel in _label_columns(x, y):
         raise DataError(
-            f"{what}: pixel {pixel + 1} has the values of a label and determines the label of every row; "
-            "save the images without labels."
+            f"{what}: pixel {pixel + 1} looks like a label: it contains class numbers, and they determine "
+            "the label of every row; save the images without it."
         )
     for pixel in row_number_columns(x):
         raise DataError(
@@ -297,7 +297,7 @@ def _check_pixels(x: Bytes, y: Bytes, what: str) -> None:
 
 
 def _label_columns(x: Bytes, y: Bytes) -> Iterator[int]:
-    """Yield the pixels that have the values of a label and determine the label of every row.
+    """Yield the pixels that contain class numbers and determine the label of every row.
 
     With two classes a real pixel can do this too: in images that are black or white, or if it has more than
     two values.
@@ -348,8 +348,8 @@ def _count_common_images(train: Bytes, test: Bytes, where: str) -> int:
     for inner, outer in (("test", "training"), ("training", "test")):
         if hashes[inner] <= hashes[outer]:
             raise DataError(
-                f"{where}: every {inner} image is also a {outer} image, so test accuracy would measure "
-                "memory; test on images that are not trained on."
+                f"{where}: every {inner} image is also a {outer} image, so test accuracy would only "
+                "measure memorization; test on images that are not trained on."
             )
     brightest = sorted((int(train.max()), int(test.max())))
     if brightest[0] * BRIGHTNESS_RATIO < brightest[1]:

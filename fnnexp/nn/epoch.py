@@ -160,7 +160,8 @@ class LaneSlice:
     lanes
         The lanes, as a slice of the stack.
     parameters, gradients
-        The lanes' parameters, and where gradients are added. Both are one object if a step is added directly.
+        The lanes' parameters, and where gradients are added. They are one object if
+        a step is added to the parameters directly.
     """
 
     def __init__(self, recipe: Recipe, lanes: slice, theta: Array, gradients: Array, engine: Engine) -> None:

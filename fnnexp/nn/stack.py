@@ -127,7 +127,7 @@ class Record:
     divided by its number of lanes. ``theta`` (P,) is None, or the last parameters of a lane that diverged.
 
     With diagnostics on (:mod:`fnnexp.nn.layer_stats`), every record includes end-of-epoch diagnostics, and an
-    extra record of epoch 0 contains only those. ``seconds`` does not include the time for diagnostics.
+    extra record of epoch 0 contains only diagnostics. ``seconds`` does not include the time for diagnostics.
     """
 
     key: str

@@ -54,8 +54,8 @@ def of_finished_trials(
 ) -> list[Block]:
     """Return the figures for the page, and a sentence if there are none or some are omitted.
 
-    Each option is drawn at its best values of the numeric factors. These have figures of their own
-    (:mod:`fnnexp.reporting.sections.by_factor.numeric_factors`).
+    Each option is drawn at its best values of the numeric factors. Numeric factors have their own
+    figures (:mod:`fnnexp.reporting.sections.by_factor.numeric_factors`).
     """
     runs = numeric.at_best(runs, ranking)
     finished, factors = runs[runs["status"] == "finished"], others(runs)

@@ -198,7 +198,7 @@ def _name(options: Mapping[str, str]) -> str:
 def with_leader(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
     """Return how the leading configuration compares with every other that finished, paired by seed.
 
-    The columns are those of :func:`fnnexp.compare`.
+    The columns are the same as in :func:`fnnexp.compare`.
     """
     ranking = ranking or ranking_of(runs)
     return _leader_against_others(configurations(runs, ranking), ranking)
@@ -441,7 +441,7 @@ def _paired(a: _Option, b: _Option) -> _Pair:
 
 
 def _numbers(pair: _Pair, p: float, ranking: Ranking) -> dict[str, Any]:
-    """Return the columns that depend on the pair alone; `p` is that of its test."""
+    """Return the columns that depend on the pair alone; `p` is the p value of its test."""
     d = pair.differences
     p_sign_flip = p if pair.test == "sign flip" else statistics.sign_flip_test(d)
     (difference,) = _without_rounding(np.array([statistics.mean(d)]))

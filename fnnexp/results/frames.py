@@ -85,7 +85,7 @@ def _is_param(column: str) -> bool:
 def in_order(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the rows sorted by options, seed, name and trial, with a new index.
 
-    The order depends on the trials alone, and within a configuration it is that of the seeds. So draws and
+    The order depends on the trials alone. Within a configuration, trials are sorted by seed. So draws and
     sums over seeds give the same result for any order of the input rows.
     """
     by = [column for column in (*CHOICES, "seed", "name", "trial") if column in runs]

@@ -44,7 +44,7 @@ BOOTSTRAP_FROM = 6
 """The least number of values for a bootstrap interval: see :func:`mean_interval`."""
 
 ROUNDING = 1e-12
-"""Accuracies, or differences of them, that differ by less count as equal: the difference is rounding."""
+"""Accuracies, or differences of accuracies, count as equal if they differ by less: by rounding alone."""
 
 SAME_SUM = 1e-9
 """Signed sums of the same differences are equal if they differ by less than this fraction of Σ|d|."""
@@ -217,8 +217,8 @@ def equivalence_test(differences: ArrayLike, margin: float) -> float:
     """Return the p value of two one-sided t tests for a mean within ±margin (Schuirmann 1987).
 
     It is the larger of the p values for a mean above −margin and for a mean below +margin. Differences that
-    do not vary and are within ±margin count as n successes in n: if half of all seeds were outside, that
-    would have probability 2^−n. NaN for fewer than two differences.
+    do not vary and are within ±margin count as n successes in n, which have probability 2^−n
+    if half of all seeds are outside. NaN for fewer than two differences.
 
     >>> round(equivalence_test([-0.1, 0.0, 0.1], 0.5), 4), equivalence_test([0.0, 0.0], 0.5)
     (0.0065, 0.25)
@@ -446,7 +446,7 @@ def seeds_needed(
     if d.size < 2 or not np.isfinite(d).all() or abs(d.mean()) <= ROUNDING:
         return None
     spread = float(d.std(ddof=1))
-    constant = np.ptp(d) <= ROUNDING  # judged by its signs, as in safe_t_test
+    constant = np.ptp(d) <= ROUNDING  # then its signs are tested, as in safe_t_test
     n = np.arange(2, most + 1)
     sufficient = np.ones(len(n), dtype=bool)
     if signs or constant:

@@ -36,17 +36,17 @@ SILENT = 90.0
 PREFIX = "fnnexp.claim."
 
 DIGITS, A_TAG = 10, 450
-"""The number of digits of a trial id's 16 that a tag stores, and of trials in a tag of 5,000 characters."""
+"""How many of a trial id's 16 digits a tag stores, and how many trials fit in its 5,000 characters."""
 
 
 class Claim:
-    """A context that claims the trials of a sweep that no other sweep has claimed.
+    """A context manager that claims a sweep's trials, except those that another sweep has claimed.
 
     Parameters
     ----------
     folder
-        The folder from :func:`folder_for`. If it can't be written, this machine's sweeps see no claims of
-        each other.
+        The folder from :func:`folder_for`. If it is not writable, the sweeps on this machine do not
+        see each other's claims.
     experiment, trials
         The experiment and the trial ids that the sweep wants to train.
     now
@@ -102,7 +102,7 @@ class Claim:
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """Wait for the lock on what two sweeps must not do at once, such as creating the store."""
+        """Hold a lock during steps that two sweeps must not take at once, such as creating the store."""
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(OSError):
                 stack.enter_context(FileLock(self._folder / "turn", timeout=120))
@@ -212,7 +212,7 @@ def folder_for(uri: str, elsewhere: Path) -> Path:
     uri
         The address of the store.
     elsewhere
-        The parent folder for servers. It belongs to this user; sweeps on other machines do not see it.
+        The parent of the servers' folders. It belongs to this user; sweeps on other machines do not see it.
     """
     if (file := store_file(uri)) is not None:
         return file.parent / ".fnnexp" / "claims"

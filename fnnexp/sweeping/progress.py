@@ -37,7 +37,7 @@ ENOUGH_SHARE, ENOUGH_SECONDS = 0.05, 20.0
 """No time left is shown before each worker has trained for 5% of its share of the sweep, or for 20 s."""
 
 IN_BATCHES = 1.5
-"""Seconds per unit of cost in batches, for those one row at a time; as measured on MNIST."""
+"""Seconds per unit of cost in batches, relative to one row at a time; as measured on MNIST."""
 
 
 @dataclass
@@ -51,10 +51,11 @@ class _Running:
 class TimeLeft:
     """Estimates the time left from the planned cost of the stacks and the seconds that segments took.
 
-    The time is that of the work left, shared by the workers, but at least that of the longest epoch under
-    way. Each kind of stack, as :attr:`PlannedStack.kind` says, has its own measured seconds per unit of cost.
-    A kind that was not measured yet is assumed to be like the measured kinds with its batching mode, or else
-    like all measured kinds. Recent segments count most, since other programs slow a machine down for a while.
+    The estimate divides the remaining work among the workers, but is at least the time of the longest epoch
+    under way. Each kind of stack, as :attr:`PlannedStack.kind` says, has its own measured seconds per unit of
+    cost. A kind that was not measured yet is assumed to be like the measured kinds with its batching mode, or
+    else like all measured kinds. Recent segments count most, since other programs slow a machine down for a
+    while.
 
     Parameters
     ----------

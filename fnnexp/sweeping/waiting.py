@@ -28,7 +28,7 @@ class Waiting:
         self._suspect: PlannedStack | None = None  # the suspect that is running
 
     def __bool__(self) -> bool:
-        """Whether any stack waits."""
+        """Return whether any stack waits."""
         return bool(self.stacks or self.suspects)
 
     def first(self, count: int) -> list[PlannedStack]:

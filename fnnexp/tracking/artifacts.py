@@ -154,7 +154,7 @@ def _path(address: str) -> Path | None:
 
 
 def _is_within(path: Path, folder: Path) -> bool:
-    """Whether a path is in a folder, or in the target of that folder's ``mlruns``. Links are followed."""
+    """Return whether a path is in a folder, or in the target of its ``mlruns``; links are followed."""
     return any(path.resolve().is_relative_to(root.resolve()) for root in (folder, folder / MLRUNS))
 
 

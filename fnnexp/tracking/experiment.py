@@ -150,7 +150,7 @@ class About:
         return [*FIRST, *[key for key in others if self._varies_beside(key)][:MOST_OTHERS]]
 
     def _varies_beside(self, key: str) -> bool:
-        """Whether a param has several values among trials with the same option and first columns."""
+        """Return whether a param has several values among trials with the same option and first columns."""
         agreed = sorted({*FIRST, key.partition(".")[0]} - {key, "seed"})
         values = defaultdict(set)
         for trial in self._configurations:

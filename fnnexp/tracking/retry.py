@@ -94,7 +94,7 @@ def quiet_mlflow() -> None:
 
 
 def is_remote(uri: str) -> bool:
-    """Whether a store is a server, which may be unreachable for a while. A broken file stays broken."""
+    """Return whether a store is a server, which may be unreachable for a while, and not a file."""
     scheme, separator, _ = uri.partition("://")
     return bool(separator) and not scheme.startswith(("sqlite", "file"))
 
@@ -173,7 +173,7 @@ def _reporting_slowness(name: str, say: Callable[[str], None]) -> Iterator[None]
 
 
 def is_away(error: BaseException, remote: bool) -> bool:
-    """Whether an error means that the store was not reached, rather than that it refused."""
+    """Return whether an error means that the store was not reached, rather than that it refused."""
     from mlflow.exceptions import MlflowException
     from requests import exceptions
 
@@ -190,7 +190,7 @@ def is_away(error: BaseException, remote: bool) -> bool:
 
 
 def has_failed(error: BaseException) -> bool:
-    """Whether an error means that the disk or the database failed, rather than that the call was invalid."""
+    """Return whether an error means that the disk or the database failed, not that the call was invalid."""
     return any(isinstance(cause, SYSTEM) for cause in _causes(error))
 
 

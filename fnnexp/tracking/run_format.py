@@ -67,14 +67,15 @@ def looks_of(tags: Mapping[str, str]) -> list[int]:
 
 
 TOO_GOOD = (
-    "That is hardly ever learned; usually the data contains the answer: test images among the training "
-    "images, or the label in a column among the pixels. Check the data before you believe any number here"
+    "Networks hardly ever learn this fast. Usually the data contains the answer: test images among the "
+    "training images, or the label in a column among the pixels. Check the data before you believe any "
+    "number here"
 )
 """What a test accuracy of 1.0 at the first epoch means."""
 
 
 def is_too_good(epoch: int, metrics: Mapping[str, float]) -> bool:
-    """Whether every test image is classified correctly at the first epoch or before it.
+    """Return whether every test image is classified correctly at the first epoch or before it.
 
     >>> is_too_good(1, {"test_accuracy": 1.0}), is_too_good(2, {"test_accuracy": 1.0})
     (True, False)

@@ -65,7 +65,7 @@ WHOLE: Mapping[str, object] = {
 
 
 def is_known() -> bool:
-    """Whether the installed MLflow version has the format of this module."""
+    """Return whether the installed MLflow version has the format of this module."""
     return version("mlflow").partition(".")[0] == KNOWN_MAJOR
 
 

@@ -379,7 +379,7 @@ def _upgrade(source: sqlite3.Connection, copy: Path) -> None:
 
 
 def _failure_of_upgrade(source: sqlite3.Connection, copy: Path, half_made: Iterable[str]) -> str:
-    """Copy an old store and let MLflow upgrade the copy. Return the reason of a failure, or "".
+    """Copy an old store and let MLflow upgrade the copy. Return the reason for a failure, or "".
 
     The copy omits `half_made`, the tables and indices that a stopped upgrade created but did not fill.
     """

@@ -81,7 +81,7 @@ def _failure(file: Path, mode: str, statement: str) -> sqlite3.Error | None:
 
 
 def is_failure(error: Exception) -> bool:
-    """Whether an error means that a database can't be opened: its file, address, driver or tables failed."""
+    """Return whether an error means that a database (its file, address, driver or tables) can't be opened."""
     from alembic.util.exc import CommandError
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -107,7 +107,7 @@ EXPERIMENT = "SELECT 1 FROM experiments WHERE name = ?"
 
 
 def lacks_experiment(file: Path, name: str) -> bool:
-    """Whether a store certainly has no experiment of this name. False if the store can't be read."""
+    """Return whether a store certainly has no experiment of this name. False if the store can't be read."""
     try:
         with opened(file) as store:
             return not store.execute(EXPERIMENT, (name,)).fetchall()

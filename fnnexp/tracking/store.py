@@ -63,7 +63,7 @@ def address_or_default(uri: str | None) -> str:
 
 
 def has_store(uri: str | None) -> bool:
-    """Whether there may be results to read; this neither imports MLflow nor creates a database."""
+    """Return whether there may be results to read; this neither imports MLflow nor creates a database."""
     address = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not address and any(Path(MLRUNS).glob("*/meta.yaml")):  # the folder of runs of MLflow 2
         return True
@@ -115,7 +115,7 @@ def full_address(uri: str) -> str:
         misread = unquote(file.as_posix()).partition("?")[0]
         problem = f"has % or ? in its path, which MLflow would read as {misread}"
     elif mark and not re.fullmatch(OPTIONS, options):
-        problem = f"has ?{options} after its file, where only options of SQLite such as ?timeout=30 may be"
+        problem = f"has ?{options} after its file; only SQLite's options may follow it, as in ?timeout=30"
     else:
         return f"{SQLITE}{file.as_posix()}{mark}{options}"
     raise FnnexpError(
@@ -324,7 +324,7 @@ def _folder_of(address: str) -> str:
 
 
 def is_up_to_date(uri: str) -> bool:
-    """Whether MLflow can open a store unchanged: a SQLite file exists and needs no upgrade."""
+    """Return whether MLflow can open a store unchanged: a SQLite file exists and needs no upgrade."""
     file = store_file(uri)
     try:
         return file is None or schema.look(file).is_current

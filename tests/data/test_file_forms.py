@@ -135,7 +135,7 @@ def idx(rename=str, pack=lambda content: content, change=lambda x: x, code=8, be
 
 
 def both(*writers):
-    """Return a writer that calls several writers; `data.path` is that of the last."""
+    """Return a writer that calls several writers; `data.path` is what the last returns."""
     return lambda folder, arrays: [write(folder, arrays) for write in writers][-1]
 
 

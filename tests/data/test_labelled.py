@@ -97,14 +97,14 @@ IMPOSSIBLE = {
     "test images on another scale": (lambda a: {"x_test": a["x_test"] // 16}, "store both on the same scale"),
     "the label as a pixel": (
         lambda a: {f"x_{p}": put(a[f"x_{p}"], a[f"y_{p}"]) for p in ("train", "test")},
-        "pixel 13 has the values of a label",
+        "pixel 13 looks like a label",
     ),
     "a finer label as a pixel": (
         lambda a: {
             f"x_{p}": put(a[f"x_{p}"], 2 * a[f"y_{p}"] + np.arange(len(a[f"y_{p}"])) % 2)
             for p in ("train", "test")
         },
-        "pixel 13 has the values of a label",
+        "pixel 13 looks like a label",
     ),
     "an index as a pixel": (
         lambda a: {x: put(a[x], np.arange(len(a[x]))[::-1] + 7) for x in ("x_train", "x_test")},

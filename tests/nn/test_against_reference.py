@@ -34,7 +34,7 @@ from fnnexp.nn.testing import reference
 from fnnexp.nn.training import Lane, Recipe, advance, start
 
 TOLERANCE = 1e-10
-MOVED = 1e6 * TOLERANCE  # of the array's largest entry
+MOVED = 1e6 * TOLERANCE  # the least movement to test, as a fraction of the array's largest entry
 
 WEIGHTS, BIASES, ORDER = 1, 2, 3
 

@@ -174,7 +174,7 @@ GRID = ["batching=full,mini,sample", "optimizer=sgd,momentum", "init=he,xavier",
 COMMAND = ["-m", *SPARSE, *GRID, "execution.n_jobs=2", "execution.segment_seconds=0.0"]
 
 
-def test_a_sweep_with_numba_records_the_engine_and_equals_each_trial_alone(
+def test_a_sweep_with_numba_records_the_engine_and_equals_its_trials_alone(
     sparse_file, store, invoke, trials_of, agrees, own_folder
 ):
     result = invoke(*COMMAND, "execution.engine=numba")

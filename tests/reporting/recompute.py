@@ -188,8 +188,8 @@ def safe_t(d):
 def log_bayes_factor(t, n):
     """Return the log Bayes factor of a mean from N(0, (2σ)²) against a mean of 0, given n differences.
 
-    Their statistic is t. Both likelihoods are those of the sample mean (t/√n standard deviations) and of the
-    sum of squares about it (n − 1), integrated over all log σ by the trapezoid rule.
+    `t` is the t statistic of the differences. Both likelihoods are for the sample mean (t/√n standard
+    deviations) and the sum of squares about it (n − 1), integrated over all log σ by the trapezoid rule.
     """
     mean = abs(t) / math.sqrt(n)
     log_s = np.linspace(-15, 15, 3001) + math.log(mean**2 + 1) / 2
@@ -324,7 +324,7 @@ def resampled(n):
 
 
 def shares(runs, factors):
-    """Return the share of each effect in the sum of squares, by ANOVA; the residual is that of the seeds."""
+    """Return the share of each effect in the sum of squares, by ANOVA; the residual belongs to the seeds."""
     runs = joined(runs, factors)
     table = runs.set_axis([column.replace(".", "_") for column in runs.columns], axis=1)
     terms = [f"C({factor.replace('.', '_')})" for factor in factors]

@@ -33,7 +33,7 @@ def section_of(runs):
     return shares.section(runs, comparisons.findings(runs))
 
 
-def test_the_shares_within_a_batching_mode_are_those_of_its_trials():
+def test_the_shares_within_a_batching_mode_depend_on_its_trials_alone():
     runs = grid()
     data = section_of(runs).data["shares_within_batching"]
     by_mode = data.set_index(["batching", "effect"])["share"]

@@ -24,7 +24,7 @@ from fnnexp.results import arguments, comparisons
 SMALL = {"data": "digits", "epochs": 1, "execution.n_jobs": 1}
 
 
-def test_the_images_are_those_of_scikit_learn_with_a_label_and_a_column_per_pixel():
+def test_the_table_has_scikit_learns_images_with_a_label_and_a_column_per_pixel():
     table, digits = fnnexp.images("digits"), load_digits()
     assert list(table.columns[:3]) == ["label", "1x1", "1x2"]
     assert list(table.columns[28:30]) == ["1x28", "2x1"]

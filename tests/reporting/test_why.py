@@ -79,7 +79,7 @@ def test_diagnostics_do_not_change_curves_and_weights(swept, same_bits, trials_o
         assert diagnosed[trial].info.run_name == plain_run.info.run_name
 
 
-def test_the_diagnostics_of_a_run_are_those_of_the_trial_alone(swept, trials_of, diagnosed):
+def test_a_trial_has_the_same_diagnostics_in_a_sweep_and_alone(swept, trials_of, diagnosed):
     runs = runs_in(swept, "why")
     for trial in trials_of(*GRID)[::3]:
         assert curve_in(swept, runs[trial.id].info.run_id) == points(diagnosed(trial))

@@ -816,7 +816,7 @@ def one_factor(values, seeds=None):
     return pd.concat(rows, ignore_index=True).astype({"init": "category", "seed": "Int64"})
 
 
-def test_two_classes_are_learned_from_75_percent_on():
+def test_with_two_classes_a_trial_has_learned_if_it_reaches_75_percent():
     runs = one_factor({"a": [0.97, 0.96, 0.98], "b": [0.93, 0.92, 1.0]}).assign(classes=2)
     assert not comparisons.failed_to_learn(runs).any()
     assert set(fnnexp.compare(runs)["test"]) == {"t"}

@@ -305,7 +305,7 @@ def test_the_best_values_of_two_factors_are_chosen_jointly():
     )
 
 
-def test_values_drawn_at_random_have_a_best_but_no_curve():
+def test_values_drawn_at_random_have_a_best_value_but_no_curve():
     rng = np.random.default_rng(0)
     drawn = zip(10 ** rng.uniform(-2, 0, 30), rng.uniform(0, 1, 30), strict=True)
     runs = trials([

@@ -57,7 +57,7 @@ def test_one_seed_has_no_interval_and_equal_seeds_have_a_point():
         assert mean_interval([0.1] * n).method == student_interval([0.1] * n).method == "none"
 
 
-def test_intervals_cut_at_known_bounds_cover_the_mean_as_often():
+def test_cutting_intervals_at_known_bounds_does_not_change_their_coverage():
     x = [0.98, 0.99, 1.0, 0.7]
     free, cut = mean_interval(x), mean_interval(x, within=statistics.ACCURACY)
     assert free.high > 1
@@ -217,7 +217,7 @@ def test_superiority_agrees_with_mann_and_whitneys_u():
 
 @pytest.mark.parametrize("effect", [0.5, 1.0, 3.0])
 def test_seeds_needed_settle_a_pair_in_four_of_five_experiments(effect):
-    """The test is that of a second look, since seeds are added after a look."""
+    """Seeds are added after a first look, so the test is the one for a second look."""
     pilot = effect + np.array([1.0, -1.0]) / math.sqrt(2)  # mean `effect`, standard deviation 1
     n, repetitions = seeds_needed(pilot), 1000
     rng = np.random.default_rng(4)

@@ -97,7 +97,7 @@ def test_a_grid_runs_to_its_end(grid, trials_of):
     assert {run.data.tags["fnnexp.status"] for run in runs.values()} == {"finished"}
 
 
-def test_curves_and_weights_of_a_grid_are_bitwise_those_of_each_trial_alone(grid, trials_of, agrees):
+def test_each_trial_of_a_grid_has_bitwise_the_curves_and_weights_it_has_alone(grid, trials_of, agrees):
     agrees(grid[0], trials_of(*GRID), "grid")
 
 
@@ -264,7 +264,7 @@ def test_a_test_accuracy_of_1_at_the_first_epoch_is_printed_and_in_the_report(in
     curves = frames.curves("leak")
     first = curves[(curves["metric"] == "test_accuracy") & (curves["epoch"] == 1)]
     assert (len(first), (first["value"] == 1).sum()) == (4, 2)
-    assert ran.out.count("test accuracy is 1.0 at the first epoch. That is hardly ever learned") == 1
+    assert ran.out.count("test accuracy is 1.0 at the first epoch. Networks hardly ever learn this fast") == 1
     assert "the label in a column among the pixels" in ran.out
     assert "4 trials finished, 2 had a test accuracy of 1.0 at the first epoch" in ran.out
     sentence = "In 2 trials, test accuracy is 1.0 at the first epoch."
@@ -353,7 +353,7 @@ def test_a_stack_with_a_failing_lane_is_halved_until_the_lane_is_alone(
 
     monkeypatch.setattr(executor_module, "train_segment", train)
     outcome, output = swept(trials, store, max_lanes=5)
-    assert sorted(seen) == [1, 1, 2, 2, 3, 5]  # seeds 0–4; 0–2 and 3, 4; 0, 1 and 2; 2 retried
+    assert sorted(seen) == [1, 1, 2, 2, 3, 5]  # {0…4}, {0, 1, 2}, {3, 4}, {0, 1}, {2}, and {2} again
     assert outcome.failed == [(trials[2].name, "ValueError: seed 2")]
     assert sorted(outcome.finished) == sorted(trial.name for trial in trials if trial.seed != 2)
     assert "a stack of 5 lanes broke (ValueError: seed 2); retrying its halves" in output
@@ -1505,7 +1505,7 @@ def test_lanes_with_the_same_seed_share_a_stack():
     assert not {lane.seed for lane in first.lanes} & {lane.seed for lane in second.lanes}
 
 
-def test_the_cost_of_a_stack_is_that_of_its_remaining_epochs():
+def test_the_cost_of_a_stack_counts_only_its_remaining_epochs():
     (stack,) = plan(identical([small_trial(2, "mini", True, 0, "he")]), max_lanes=None, n_jobs=1)
     assert isinstance(stack, PlannedStack)
     assert stack.cost == pytest.approx(9 * replace(stack, stack=replace(stack.stack, epoch=8)).cost)

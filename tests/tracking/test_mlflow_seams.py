@@ -56,7 +56,7 @@ def test_mlflows_client_has_the_store_and_session_for_writing(swept):
     )
 
 
-def test_mlflows_file_has_the_tables_for_reading(swept):
+def test_mlflows_file_has_the_tables_that_fnnexp_reads(swept):
     file = file_of(swept)
     experiment = MlflowClient(swept).get_experiment_by_name("seams").experiment_id
     adapt = f"{SAYS} a table of its SQLite file has changed; fnnexp.tracking.sql.{{}} can't read it; {{}}"

@@ -69,7 +69,7 @@ def swept(trials, uri, experiment, *, file=None, **changed):
     return run(trials, Tracker(experiment, uri), chosen, console), console.file.getvalue()
 
 
-def test_a_sweep_over_http_into_postgresql_is_bitwise_that_in_sqlite(
+def test_a_sweep_over_http_into_postgresql_has_bitwise_the_results_of_sqlite(
     server, store, trials_of, invoke, same_bits
 ):
     trials = trials_of(*GRID)
@@ -307,7 +307,7 @@ def test_a_slow_call_is_reported(monkeypatch):
 RETRIES, BARS, _ = retry.VARIABLES
 
 
-def test_mlflow_neither_retries_nor_draws_bars_within_the_settings(monkeypatch):
+def test_mlflow_settings_turn_retries_and_bars_off_and_restore_the_environment(monkeypatch):
     monkeypatch.setenv(RETRIES, "5")
     monkeypatch.delenv(BARS, raising=False)
     with mlflow_settings():

@@ -10,11 +10,11 @@ of a matrix:
 The running sums stay in the vector registers of the processor. Numba's vectorizer would load and store them
 for each term, so this module defines the necessary vector operations in LLVM.
 
-The results are those of the NumPy engine, summed in another order: equal up to rounding, not bitwise. Lanes
-are computed one by one, so with this engine too a lane is bitwise the same in any stack.
+The results equal the NumPy engine's up to rounding, not bitwise, because they are summed in another order.
+Lanes are computed one by one, so a lane is bitwise the same in any stack with this engine too.
 
-Compiled code cannot call Python, so this module defines the activations and the softmax again for descent row
-by row. An activation that is not in :data:`COMPILED` is trained row by row with NumPy.
+Compiled code cannot call Python, so this module has its own definitions of the activations and the softmax
+for descent row by row. NumPy trains networks row by row if their activation is not in :data:`COMPILED`.
 
 All compiled functions are in this file, because Numba's cache checks the age of the file that contains a
 function, but not of the files it imports from.
@@ -289,7 +289,7 @@ def compress(
             if words[w] != 0:
                 for d in range(8 * w, 8 * w + 8):
                     columns[n], values[n] = d, table[row[d]]
-                    n += row[d] != 0  # without a branch: the next pixel overwrites one that is 0
+                    n += row[d] != 0  # no branch: the next pixel overwrites this one if it is 0
         for d in range(words_end, D):
             columns[n], values[n] = d, table[row[d]]
             n += row[d] != 0
@@ -590,7 +590,7 @@ def times_slope(activation: int, A: Array, dA: Array) -> None:
 def softmax_gradient(Z: Array, label: int, epsilon: float) -> tuple[float, bool]:
     """Overwrite the logits Z (C,) of one row with dZ; return its loss and whether it is a hit.
 
-    The formulas are those of :mod:`fnnexp.nn.pieces.losses`.
+    The formulas are the same as in :mod:`fnnexp.nn.pieces.losses`.
     """
     largest = 0
     for c in range(1, len(Z)):

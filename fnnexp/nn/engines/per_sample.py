@@ -7,9 +7,9 @@ within a block of rows x_1 … x_m the pre-activation can be computed without ch
 
 because plain descent only adds terms −η x_sᵀ dZ_s to W. So a block needs one product X W_1 before its steps,
 one Gram matrix X Xᵀ for all lanes with the same rows, one short product in each step, and one product Xᵀ dZ
-after its steps. A bias is the weight of an input that is always 1. The result is that of row-by-row descent,
-summed in another order. The later layers are small. Each step updates copies of them, which ``write_back``
-copies to the parameters.
+after its steps. A bias is the weight of an input that is always 1. The result equals the result of
+row-by-row descent, summed in another order. The later layers are small. Each step updates copies of them,
+which ``write_back`` copies to the parameters.
 """
 
 from __future__ import annotations

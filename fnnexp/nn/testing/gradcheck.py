@@ -95,8 +95,8 @@ def check_gradients(
 ) -> GradientCheck:
     """Compare analytic gradients with finite differences of a loss.
 
-    If an array has more than `ENTRIES` entries, a random sample of `ENTRIES` is compared. That is enough
-    because one formula computes the whole array.
+    If an array has more than `ENTRIES` entries, a random sample of `ENTRIES` is compared. A sample is
+    enough because one formula computes the whole array.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ FILLS = ("none", "full", "bottom", "left", "top", "right")  # of the batching mo
 def against_time(runs: pd.DataFrame, metric: str) -> Picture | None:
     """Return a figure of each configuration's mean and interval against its training time in seconds.
 
-    The marker is that of the initializer in all figures; its fill shows the batching mode. None if no
+    The marker shows the initializer, as in all figures; its fill shows the batching mode. Return None if no
     finished trial has a recorded time.
     """
     means = averages.of_ends(runs, metric).dropna(subset="time")

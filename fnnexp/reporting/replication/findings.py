@@ -255,8 +255,8 @@ def start(ours: Ours, tables: pd.DataFrame) -> Section:
     share = shares["without_gradient"]
     sentences = [
         f"After {plural(epochs, 'epoch')} our {plural(len(ends), 'seed')} end with test accuracies of"
-        f" {extent(ends, '.3f')}; {_last(tables, FULL, 'test')} was published. One run of this experiment"
-        " says little about the next, so its numbers too are compared by their rank.",
+        f" {extent(ends, '.3f')}; {_last(tables, FULL, 'test')} was published. Runs of this"
+        " experiment differ widely, so its published numbers are compared by their rank among ours.",
         f"For {percent(share.min())} to {percent(share.max())} of the training images, depending on the seed,"
         " the untrained network gives the right class a probability p_y below the loss's ε = 1e-12. For these"
         " images p_y / (p_y + ε), a factor of the exact gradient, is below one half and soon almost 0, so"

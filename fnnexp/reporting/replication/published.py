@@ -93,7 +93,7 @@ class Place(NamedTuple):
     mean, low, high
         Our mean, minimum and maximum.
     predicted_low, predicted_high
-        Student's 95% prediction interval of one more draw.
+        Student's 95% prediction interval for one more run.
     verdict
         See :func:`place`.
     """
@@ -111,9 +111,9 @@ class Place(NamedTuple):
 def place(printed: str, ours: ArrayLike) -> Place:
     """Return the position of a printed number among our numbers, and the verdict.
 
-    - `within`: between our minimum and maximum. One more draw is there with probability (n − 1) / (n + 1) for
+    - `within`: between our minimum and maximum. One more run is there with probability (n − 1) / (n + 1) for
       any continuous distribution.
-    - `near`: outside, but in the 95% prediction interval of one more draw, x̄ ± t s √(1 + 1/n).
+    - `near`: outside, but in the 95% prediction interval for one more run, x̄ ± t s √(1 + 1/n).
     - `apart`: outside of both, as about one in 20 numbers of the same program.
     - `too few`: there is one seed, which has no spread. `not run`: there is none.
 

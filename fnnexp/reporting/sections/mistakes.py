@@ -203,7 +203,7 @@ def mistakes(evaluation: Evaluation) -> pd.DataFrame:
     """Return one row per mistake, the highest loss first.
 
     `row` is the row number, from 0, in the training file for validation rows, otherwise in the test file;
-    `probability` is that of the predicted class; `loss` is −log(p + ε) for the real class.
+    `probability` is the predicted class's; `loss` is −log(p + ε) for the real class.
     """
     wrong, predictions = evaluation.wrong, evaluation.predictions
     return pd.DataFrame({

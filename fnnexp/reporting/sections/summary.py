@@ -96,7 +96,7 @@ def section(runs: pd.DataFrame, findings: Findings) -> Section:
 def sentences(runs: pd.DataFrame, findings: Findings) -> list[str]:
     """Return the answer and its evidence.
 
-    `findings` are those of :func:`fnnexp.results.comparisons.findings` for the same trials.
+    `findings` is the result of :func:`fnnexp.results.comparisons.findings` for the same trials.
     """
     return [*headlines(runs, findings), *details(runs, findings)]
 
@@ -203,7 +203,7 @@ def _candidates(leader: Configuration, undecided: Sequence[str], among: str, whe
 
 
 def _verdict(pairs: pd.DataFrame, leader: Configuration) -> pd.Series:
-    """Return the verdict of each pair on the leader: open where the other is better on their common seeds."""
+    """Return each pair's verdict, or "open" if on the common seeds the leader is the worse of the two."""
     return pairs["verdict"].where((pairs["a"] == leader.name) | (pairs["verdict"] != "better"), "open")
 
 
