@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 TOP_LEVEL_KEYS = frozenset(field.name for field in fields(Config)) | {"experiment"}
 
-INTERRUPTED = "interrupted, and what was trained is saved; make the same call again to resume"
+INTERRUPTED = "interrupted, and what was trained is saved; run the same sweep again to resume"
 
 
 class TrialsFailedError(FnnexpError):
@@ -87,10 +87,7 @@ def sweep(
     console = new_console()
     with composed(command, console, may_be_dry=False) as requested:
         print_notes(requested, console)
-        try:
-            outcome = train(requested, console)
-        except InterruptedSweepError as error:
-            raise InterruptedSweepError(INTERRUPTED) from error
+        outcome = train(requested, console)
     for name, reason in outcome.failed:
         console.print(f"{name} failed: {reason}", markup=False, highlight=False, soft_wrap=True)
     runs = frames.runs(requested.experiment, tracking_uri=requested.tracking_uri)
@@ -237,10 +234,9 @@ def train(
     trials = requested.trials
     print_identical(trials, console)
     params = [{key: str(value) for key, value in trial.params.items()} for trial in trials]
-    validated = all(trial.recipe.validation for trial in trials)
     store_option = store.option(requested.tracking_uri)
     command = command or _without_password(requested.command)
-    about = About(requested.experiment, params, validated, command, store_option)
+    about = About(requested.experiment, params, command, store_option)
     tracker = Tracker(requested.experiment, requested.tracking_uri, about)
     outcome = run(trials, tracker, requested.execution, console)
     outcome.page = tracker.page
@@ -252,7 +248,8 @@ def train(
             "tracking.experiment=NAME to use another experiment"
         )
     if outcome.interrupted:
-        raise InterruptedSweepError("interrupted; start the same command again to resume")
+        is_complete = outcome.ended + len(outcome.elsewhere) == len(trials)
+        raise InterruptedSweepError("interrupted, but no trial was left" if is_complete else INTERRUPTED)
     return outcome
 
 
@@ -264,8 +261,6 @@ def _without_password(command: Command) -> str:
 
 def _summary(outcome: Outcome) -> str:
     parts = [f"{plural(len(outcome.finished), 'trial')} finished"]
-    if outcome.done_before:
-        parts.append(f"{outcome.done_before} {'was' if outcome.done_before == 1 else 'were'} done before")
     if outcome.elsewhere:
         verb = "is" if len(outcome.elsewhere) == 1 else "are"
         parts.append(f"{len(outcome.elsewhere)} {verb} left to another sweep ({outcome.elsewhere[0][1]})")
@@ -275,7 +270,8 @@ def _summary(outcome: Outcome) -> str:
         parts.append(f"{len(outcome.failed)} failed")
     if outcome.too_good:
         parts.append(f"{len(outcome.too_good)} had a test accuracy of 1.0 at the first epoch")
-    return f"{', '.join(parts)} in {outcome.seconds:.1f} s"
+    before = f"; {outcome.done_before} {'was' if outcome.done_before == 1 else 'were'} done before"
+    return f"{', '.join(parts)} in {outcome.seconds:.1f} s{before if outcome.done_before else ''}"
 
 
 def refuse_failures(outcome: Outcome, trials: int) -> None:

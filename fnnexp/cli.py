@@ -267,23 +267,27 @@ def _report(words: Sequence[str]) -> int:
         )
 
     invalid = [word for word in arguments.where if not re.fullmatch(r"[^=]+=.+", word)]
+    if len(invalid) == 1 and "=" in arguments.experiment:
+        where = [arguments.experiment, *(word for word in arguments.where if word != invalid[0])]
+        arguments.experiment = invalid[0]
+        raise FnnexpError(f"{where[0]}: the name of the experiment comes first; write {command(*where)}")
     if invalid:
         raise FnnexpError(
             f"'{invalid[0]}': after the name of one experiment, only KEY=VALUE may follow; write "
             f"{command('arch=tanh_128', 'batching=mini')}"
         )
-    where: dict[str, str] = {}
+    selection: dict[str, str] = {}
     for word in arguments.where:
         key, _, values = word.partition("=")
-        if where.setdefault(key, values) != values:
-            both = command(f"{key}={where[key]},{values}")
-            raise FnnexpError(f"{key} is given twice, as {where[key]} and {values}; write {both}")
+        if selection.setdefault(key, values) != values:
+            both = command(f"{key}={selection[key]},{values}")
+            raise FnnexpError(f"{key} is given twice, as {selection[key]} and {values}; write {both}")
     from fnnexp.reporting.write import write
 
     write(
         arguments.experiment,
         arguments.folder,
-        where=where,
+        where=selection,
         metric=arguments.metric,
         margin=arguments.margin,
         tracking_uri=arguments.uri,

@@ -145,7 +145,7 @@ def picture(png: bytes, width: int, height: int) -> None:
 @contextmanager
 def while_doing(what: str, console: Console) -> Iterator[None]:
     """Show on a terminal what is being done, and remove the line when the block ends."""
-    if not console.is_terminal or console.is_dumb_terminal:
+    if not console.is_interactive:
         yield
         return
     from rich.control import Control

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import ast
+import io
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import fnnexp
 from fnnexp import api
 from fnnexp.config.commands import Command
-from fnnexp.config.compose import jobs_of
+from fnnexp.config.compose import compose, jobs_of
 from fnnexp.errors import FnnexpError
+from fnnexp.sweeping.loop import Outcome
 
 SMALL = {"data": "digits", "epochs": 1, "execution.n_jobs": 1}
 
@@ -25,7 +29,7 @@ def test_a_sweep_returns_its_trials_and_a_second_call_trains_none_of_them(store,
     assert runs["test_accuracy"].between(0.2, 1).all()
     assert "trials 4/4" in capsys.readouterr().out
     more = fnnexp.sweep("init_grid", init=["max", "he"], seed=np.arange(3), **SMALL)
-    assert "2 trials finished, 4 were done before" in capsys.readouterr().out
+    assert re.search(r"2 trials finished in [\d.]+ s; 4 were done before", capsys.readouterr().out)
     assert set(runs["run_id"]) < set(more["run_id"])
 
 
@@ -193,3 +197,13 @@ def test_a_sweep_leaves_hydra_usable_for_the_caller(store, own_folder):
     assert version.getbase() is before
     with initialize_config_dir(version_base="1.3", config_dir=str(own_folder)):
         assert compose("mine").b == 3
+
+
+@pytest.mark.parametrize("ended", [[], ["a"]])
+def test_ctrl_c_asks_to_resume_only_if_a_trial_is_left(ended, monkeypatch, store):
+    outcome = Outcome(done_before=1, finished=ended, interrupted=True)
+    monkeypatch.setattr("fnnexp.sweeping.loop.run", lambda *_: outcome)
+    command = Command(overrides=("data=digits", "seed=0,1"), multirun=True)
+    with pytest.raises(api.InterruptedSweepError) as error:
+        api.train(compose(command), Console(file=io.StringIO()))
+    assert ("resume" in str(error.value)) is (not ended)

@@ -161,12 +161,13 @@ BAD = {
     "-m data=digits seed=0,1 seed=x": ["seed=x", "whole number"],
     "-m data=digits execution.n_jobs=1,2": ["execution differs between jobs", "one value"],
     "-cn card_grid data=digits batching.size=0": ["batching.size=0"],
-    "report": ["no sweep has been recorded here", "mlflow.db; write fnnexp -cn card_grid to run one"],
+    "report": ["no sweep has been recorded here: there", "mlflow.db; write fnnexp -cn card_grid to run"],
+    "report card_grid": ["there is no MLflow store at", "mlflow.db; write fnnexp -cn card_grid to run one"],
+    "report arch=tanh_128 card_grid": ["the experiment comes first; write fnnexp report card_grid a"],
     "report --uri sqlite:///its/a.db": [
         "a.db; write fnnexp -cn card_grid tracking.uri=sqlite:///its/a.db to"
     ],
     "report --metric val_loss": ["--metric: needs an experiment", "write fnnexp report NAME --metric …"],
-    "report card_grid": ["MLflow store"],
     "report card_grid demo": ["'demo': after the name of one experiment, only KEY=VALUE", "arch=tanh_128"],
     "report card_grid seed=0 seed=1": ["seed is given twice, as 0 and 1", "fnnexp report card_grid seed=0,1"],
     "gradcheck nonsense": ["nonsense", "tanh"],
@@ -660,7 +661,7 @@ def test_the_list_of_experiments_is_the_same_through_mlflows_client(invoke, stor
     client.create_run(client.create_experiment("without trials"))
     client.delete_experiment(client.create_experiment("deleted"))
     listed = reader.experiment_summaries(None)
-    assert [(e.name, e.trials, e.finished, e.data) for e in listed] == [("swept", 2, 2, "digits")]
+    assert [(e.name, e.trials, e.done, e.data) for e in listed] == [("swept", 2, 2, "digits")]
     assert reader._summaries_by_client(client) == listed
 
 

@@ -44,11 +44,15 @@ def test_no_text_controls_the_console(printed, capsys):
 
 
 def test_a_terminal_shows_what_is_being_done_and_then_removes_it(capsys, monkeypatch):
-    terminal = console.terminal(force_terminal=True, color_system=None, legacy_windows=False)
+    terminal = console.terminal(
+        force_terminal=True, force_interactive=True, color_system=None, legacy_windows=False
+    )
     with pytest.raises(ValueError, match="damaged"), console.while_doing("reading", terminal):
         raise ValueError("damaged")
     assert capsys.readouterr().out == "reading …\r\r         \r"
-    narrow = console.terminal(force_terminal=True, color_system=None, legacy_windows=False, width=6)
+    narrow = console.terminal(
+        force_terminal=True, force_interactive=True, color_system=None, legacy_windows=False, width=6
+    )
     with console.while_doing("reading", narrow):
         pass
     assert capsys.readouterr().out == "readi\r\r     \r"

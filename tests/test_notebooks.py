@@ -152,7 +152,7 @@ def test_an_interrupted_cell_saves_its_progress_and_resumes_when_run_again(store
     )
     client.execute(env={**os.environ, "PYTHONPATH": str(FOLDER.parent)})
     assert client.interrupted_cells == [0, 1]
-    message = "interrupted, and what was trained is saved; make the same call again to resume"
+    message = "interrupted, and what was trained is saved; run the same sweep again to resume"
     for cell in cells:
         assert cell.outputs[-1].ename == "InterruptedSweepError"
         assert cell.outputs[-1].traceback == [f"InterruptedSweepError: {message}"]

@@ -197,7 +197,7 @@ def test_every_printed_command_works_when_pasted(setting, request, invoke):
             assert reported_trials < trials if is_part else reported_trials == trials, command
             assert reported_trials, command
         else:
-            assert "0 trials finished, 8 were done before" in ran.stdout, command
+            assert re.search(r"0 trials finished in [\d.]+ s; 8 were done before", ran.stdout), command
     pages = re.findall("look at them: (http.*)", swept.stdout)
     assert [page.startswith(f"{setting.store}/#/experiments/") for page in pages] == [True] * len(pages)
     assert bool(pages) == ("server" in request.node.name)

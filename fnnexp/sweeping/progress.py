@@ -194,8 +194,8 @@ class SweepProgress:
         self._stage = ""
         self._began = self._shown_at = clock()
         self._bar: _Bar | None = None
-        self._line = None if console.is_terminal else notebook.line()
-        if console.is_terminal:
+        self._line = None if console.is_interactive else notebook.line()
+        if console.is_interactive:
             self._bar = _Bar(
                 TextColumn("[bold]epochs"),
                 BarColumn(bar_width=None),

@@ -47,6 +47,11 @@ class Outcome:
     seconds: float = 0.0
     page: str | None = None
 
+    @property
+    def ended(self) -> int:
+        """The number of trials with nothing left to train."""
+        return self.done_before + len(self.finished) + len(self.diverged) + len(self.failed)
+
 
 class Runs:
     """The MLflow runs of a sweep.

@@ -54,8 +54,6 @@ class About:
         The experiment's name.
     params
         The params of each of the sweep's trials.
-    validated
-        Whether the sweep's trials have validation metrics, if their params do not contain `data.validation`.
     command
         The command line as typed; None if the sweep was started from Python.
     store
@@ -66,7 +64,6 @@ class About:
 
     experiment: str
     params: Sequence[Mapping[str, str]]
-    validated: bool
     command: str | None = None
     store: str = ""
     stored: Sequence[Mapping[str, str]] = ()
@@ -136,9 +133,7 @@ class About:
 
         Validation metrics rank only if every trial has them, as in the report.
         """
-        default = str(int(self.validated))
-        own = {trial.get("data.validation", default) != "0" for trial in self.params}
-        validated = own | {trial.get("data.validation", "0") != "0" for trial in self.stored}
+        validated = {trial.get("data.validation", "0") != "0" for trial in self.trials}
         if len(validated) == 1:
             return ["val" if validated.pop() else "test"]
         return ["test", "val"]

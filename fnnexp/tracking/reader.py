@@ -133,12 +133,15 @@ def trials(experiment: str, uri: str | None) -> tuple[MlflowClient, list[Run]]:
         with store.asked_first(uri):
             client = _client_of_existing_store(uri)
             existing = find_experiment(client, experiment)
-        if existing is None or existing.lifecycle_stage != "active":
+        if existing is not None and existing.lifecycle_stage == "deleted":
+            raise FnnexpError(store.deleted(experiment, existing.experiment_id, store.address_of(uri)))
+        if existing is None:
             names = sorted(active.name for active in client.search_experiments())
+            name_first = " The name comes first, as in NAME KEY=VALUE." if "=" in experiment else ""
             more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
             raise FnnexpError(
                 f"There is no experiment '{experiment}' in the store.{did_you_mean(experiment, names)} "
-                f"There are: {', '.join(names[:NAMES_SHOWN])}{more}."
+                f"There are: {', '.join(names[:NAMES_SHOWN])}{more}.{name_first}"
             )
         # A filter on the trial's tag would cost more than it saves.
         runs = [run for run in _pages(client, existing.experiment_id) if TRIAL in run.data.tags]
@@ -179,8 +182,7 @@ def _client_of_existing_store(uri: str | None) -> MlflowClient:
     address = store.address_of(uri)
     if not store.has_store(address):
         raise FnnexpError(
-            f"No sweep has been recorded here: there is no MLflow store at {store.store_file(address)}. "
-            "Run a sweep first, change to its directory, or set MLFLOW_TRACKING_URI."
+            store.no_sweep(uri, f"here: there is no MLflow store at {store.store_file(address)}")
         )
     store.refuse_unreadable(address)
     return store.client(address)
@@ -216,14 +218,14 @@ def without_collector() -> Iterator[None]:
 
 
 class ExperimentSummary(NamedTuple):
-    """An experiment with trials: how many there are and have finished, the last run's time, and the data.
+    """An experiment with trials: how many there are and are done, the last run's time, and the data.
 
     `last` is in milliseconds since 1970: the latest end of a run, or start of one that has not ended.
     """
 
     name: str
     trials: int
-    finished: int
+    done: int
     last: int
     data: str
 
@@ -253,9 +255,9 @@ def _summaries_by_client(client: MlflowClient) -> list[ExperimentSummary]:
         runs = list(_pages(client, experiment.experiment_id, f"tags.`{TRIAL}` LIKE '%'"))
         if runs:
             trials = {run.data.tags[TRIAL] for run in runs}
-            finished = {run.data.tags[TRIAL] for run in runs if run.data.tags.get(STATUS) in DONE}
+            done = {run.data.tags[TRIAL] for run in runs if run.data.tags.get(STATUS) in DONE}
             last = max(run.info.end_time or run.info.start_time for run in runs)
             data = dict.fromkeys(run.data.params["data"] for run in runs if "data" in run.data.params)
-            summary = ExperimentSummary(experiment.name, len(trials), len(finished), last, ",".join(data))
+            summary = ExperimentSummary(experiment.name, len(trials), len(done), last, ",".join(data))
             summaries.append(summary)
     return summaries

@@ -203,8 +203,8 @@ def readable(file: Path, say: Callable[[str], None]) -> Path:
     existing = look(file) if file.exists() else None
     if existing is None or not existing.tables:
         raise NoStoreError(
-            f"No sweep has been recorded here: there is no MLflow store at {file}. Run a sweep first, change "
-            "to its directory, or set MLFLOW_TRACKING_URI."
+            f"no sweep has been recorded here: there is no MLflow store at {file}; run a sweep first, or set "
+            "MLFLOW_TRACKING_URI"
         )
     refuse(file, existing)
     if existing.is_current:

@@ -190,7 +190,7 @@ GROUP BY experiments.experiment_id
 
 
 def summaries(file: Path) -> list[tuple[str, int, int, int, str]] | None:
-    """Return (name, trials, finished trials, time of the last run, data) of each experiment with trials.
+    """Return (name, trials, trials that are done, time of the last run, data) of each experiment with trials.
 
     The time is in milliseconds since 1970; data sets are joined by commas. None if the file cannot be read.
     """
@@ -199,7 +199,7 @@ def summaries(file: Path) -> list[tuple[str, int, int, int, str]] | None:
             rows = store.execute(SUMMARIES).fetchall()
     except sqlite3.Error:
         return None
-    return [(name, trials, finished, last, data or "") for name, trials, finished, last, data in rows]
+    return [(name, trials, done, last, data or "") for name, trials, done, last, data in rows]
 
 
 OURS = f"run_uuid IN (SELECT run_uuid FROM tags WHERE key IN ('{TRIAL}', '{REPORTED}'))"

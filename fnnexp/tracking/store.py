@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from fnnexp import console as notebook
+from fnnexp.config.commands import program, quoted
 from fnnexp.data import sources
 from fnnexp.errors import FnnexpError, printable
 from fnnexp.tracking import schema, sql
@@ -69,6 +70,22 @@ def has_store(uri: str | None) -> bool:
         return True
     file = store_file(full_address(address_or_default(address)))
     return file is None or os.path.exists(file)  # noqa: PTH110 - False in a folder without access
+
+
+def no_sweep(uri: str | None, where: str) -> str:
+    """Return the message for a store without a sweep, with the command that runs a sweep into it."""
+    command = f"{program()} -cn card_grid"
+    if uri is not None:
+        address = shown(uri)
+        address = address if re.fullmatch(r"[\w./:-]+", address, re.ASCII) else quoted(address)
+        command += f" {shlex.quote(f'tracking.uri={address}')}"
+    return f"no sweep has been recorded {where}; write {command} to run one, or name another store by --uri"
+
+
+def deleted(name: str, experiment_id: str, uri: str) -> str:
+    """Return the message for a deleted experiment, with the command that restores it."""
+    restore = f"{mlflow_command(uri)} experiments restore --experiment-id {experiment_id}"
+    return f"the experiment '{name}' was deleted in MLflow; `{restore}` restores it"
 
 
 def store_file(uri: str) -> Path | None:

@@ -19,6 +19,7 @@ from fnnexp.tracking.store import (
     asked_first,
     full_address,
     has_store,
+    no_sweep,
     on_stderr,
     refuse_unreadable,
     store_file,
@@ -47,10 +48,7 @@ def serve(port: int, uri: str | None, host: str = HOST) -> int:
     if backend.startswith(("http://", "https://")):
         raise FnnexpError(f"the store is a server already: open {shown(backend)}")
     if not has_store(uri):
-        raise FnnexpError(
-            "no sweep has been recorded here; run a sweep (`fnnexp -cn card_grid`), change to the "
-            "directory of an earlier sweep, or set MLFLOW_TRACKING_URI"
-        )
+        raise FnnexpError(no_sweep(uri, f"here: there is no MLflow store at {store_file(backend)}"))
     refuse_unreadable(uri)
     file = store_file(backend)
     if not 0 < port < 65536:

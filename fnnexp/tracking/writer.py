@@ -139,12 +139,8 @@ class Tracker:
             if (file := store.store_file(str(client.tracking_uri))) is not None:
                 sql.write_ahead(file)
         if experiment.lifecycle_stage == "deleted":
-            mlflow = store.mlflow_command(self.uri)
-            raise FnnexpError(
-                f"the experiment '{self.experiment}' was deleted in MLflow; `{mlflow} experiments restore "
-                f"--experiment-id {experiment.experiment_id}` restores it, tracking.experiment=NAME uses "
-                "another experiment"
-            )
+            message = store.deleted(self.experiment, experiment.experiment_id, self.uri)
+            raise FnnexpError(f"{message}, tracking.experiment=NAME uses another experiment")
         if line := artifacts.location_note(self.experiment, experiment.artifact_location, address):
             self.say(line)
         self._opened = client, experiment.experiment_id

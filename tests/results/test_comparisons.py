@@ -139,6 +139,7 @@ def test_the_answer_warns_if_results_are_measured_on_different_images():
     runs = grid_on_changed_data()
     warning = "come from 2 data sets. A difference between data sets is not a difference between networks"
     assert warning in fnnexp.answer(runs)
+    assert warning in " ".join(summary.headlines(runs, comparisons.findings(runs)))  # so a terminal shows it
     runs["data"] = runs["data_checksum"].map({OLD: "digits", NEW: "mnist"}).astype("category")
     assert warning in fnnexp.answer(runs)
     runs.loc[runs["data_checksum"] == NEW, "status"] = "failed"  # then all results are of one data set

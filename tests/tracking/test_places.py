@@ -292,7 +292,7 @@ def test_other_programs_experiments_are_unchanged(moved, invoke):
 
 
 def test_an_experiment_moved_before_its_first_run_gets_a_new_address(store, own_folder):
-    about = About("grid", [{"data": "digits"}], validated=False, command="fnnexp")
+    about = About("grid", [{"data": "digits"}], command="fnnexp")
     Tracker("grid", store, about).open()
     execute(own_folder, "UPDATE experiments SET artifact_location = 'file:///x/mlruns/grid-1'")
     Tracker("grid", store, about).open()

@@ -23,14 +23,15 @@ def uri(empty_store, tmp_path_factory):
 
 GRID = [
     {"arch": arch, "init": init, "batching": "mini", "seed": str(seed), "optimizer.lr": lr, "data": "mnist"}
+    | {"data.validation": "5000"}
     for arch in ("relu_100", "tanh_128")
     for init, lr in (("max", "0.1"), ("he", "0.2"))
     for seed in range(3)
 ]
 
 
-def about(experiment, command="fnnexp -cn grid", params=GRID, validated=True):
-    return About(experiment, params, validated, command)
+def about(experiment, command="fnnexp -cn grid", params=GRID):
+    return About(experiment, params, command)
 
 
 def tags_of(tracker, uri):
@@ -89,7 +90,7 @@ def test_a_param_has_a_column_if_no_other_column_determines_it(described, uri):
         "params.`optimizer.lr`",
         "metrics.`best_val_accuracy`",
     ]
-    assert "metrics.`test_accuracy`" in columns(validated=False)
+    assert "metrics.`test_accuracy`" in columns(params=[{**trial, "data.validation": "0"} for trial in GRID])
 
 
 def view_of(tags, view):
@@ -117,9 +118,9 @@ def sweep_into(uri, trials_of, request, monkeypatch):
         monkeypatch.setattr(Tracker, "is_remote", True)
     trials = iter(trials_of("seed=range(30)"))
 
-    def begin(experiment, params, validated=True):
+    def begin(experiment, params):
         experiment = f"{request.param}: {experiment}"
-        tracker = Tracker(experiment, uri, about(experiment, params=params, validated=validated))
+        tracker = Tracker(experiment, uri, about(experiment, params=params))
         tracker.open()
         tracker.known()
         for trial in params:
@@ -155,7 +156,7 @@ def test_a_sweep_without_validation_keeps_the_validation_columns(sweep_into, val
     """Test metrics rank the trials then, since every trial has them."""
     for validated in (validated_first, not validated_first):
         params = grid_of(**{"data.validation": ["10000" if validated else "0"]})
-        tags = sweep_into(f"validated first: {validated_first}", params, validated)
+        tags = sweep_into(f"validated first: {validated_first}", params)
     columns = view_of(tags, RUNS)["selectedColumns"]
     assert {"metrics.`best_val_accuracy`", "metrics.`val_loss`", "metrics.`test_accuracy`"} < {*columns}
     assert view_of(tags, RUNS)["orderByKey"] == "metrics.`test_accuracy`"
@@ -165,7 +166,7 @@ def test_a_sweep_without_validation_keeps_the_validation_columns(sweep_into, val
 
 def test_a_sweep_with_and_without_validation_has_the_columns_of_both():
     params = grid_of(**{"data.validation": ["10000", "0"]})
-    columns = view_of(about("mixed", params=params, validated=False).tags({}), RUNS)["selectedColumns"]
+    columns = view_of(about("mixed", params=params).tags({}), RUNS)["selectedColumns"]
     assert {"metrics.`best_val_accuracy`", "metrics.`test_accuracy`"} < {*columns}
 
 
@@ -292,6 +293,6 @@ def test_descriptions_and_views_fit_mlflows_tags(described, uri):
     tags = tags_of(described(command="x" * 9000, params=many), uri)
     assert max(map(len, tags.values())) <= 5000
     many = grid_of(**{f"a_rather_long_group.and_param_{k}": ["a rather long value", "b"] for k in range(9)})
-    tags |= about("any", params=many, validated=False).tags({})
+    tags |= about("any", params=many).tags({})
     assert max(map(len, tags.values())) <= 5000
     assert tags["mlflow.note.content"].count("x" * 1000)

@@ -122,7 +122,7 @@ def test_a_run_records_its_command_if_it_fits_a_tag(uri, run, writer, request):
         ("fnnexp " + 5000 * "x", False),
     ):
         experiment = f"{writer} {str(command)[:9]}"
-        tracker = Tracker(experiment, uri, About(experiment, [{"seed": "0"}], True, command))
+        tracker = Tracker(experiment, uri, About(experiment, [{"seed": "0"}], command))
         ids = [tracker.begin(trial_of(seed)) for seed in range(2)]
         expected = command if recorded else None
         assert [run(run_id).data.tags.get("fnnexp.command") for run_id in ids] == [expected] * 2
@@ -257,7 +257,7 @@ def test_two_machines_may_create_an_experiment_or_tag_at_once(uri, monkeypatch):
     too_late("create_experiment", made_by_another)
     too_late("set_experiment_tag", inserted_by_another)
     too_late("delete_experiment_tag", made_by_another)
-    tracker = Tracker("at once", uri, About("at once", [{"seed": "0"}], True))
+    tracker = Tracker("at once", uri, About("at once", [{"seed": "0"}]))
     tracker.open()
     tracker.tag_experiment("a", "b")
     assert tracker.experiment_tags()["a"] == "b"
@@ -587,8 +587,10 @@ def test_a_deleted_experiment_is_refused_with_the_command_that_restores_it(track
     client = MlflowClient(uri)
     number = client.get_experiment_by_name(tracker.experiment).experiment_id
     client.delete_experiment(number)
-    with pytest.raises(FnnexpError, match=rf"was deleted.*--experiment-id {number}.*tracking\.experiment="):
+    with pytest.raises(FnnexpError, match=rf"was deleted.*-id {number}` re.*tracking\.experiment="):
         Tracker(tracker.experiment, uri).open()
+    with pytest.raises(FnnexpError, match=rf"was deleted.*--experiment-id {number}` restores it"):
+        reader.trials(tracker.experiment, uri)
 
 
 @pytest.mark.parametrize("uri", ["sqlite:///a_file/mlflow.db", "nonsense://x"])

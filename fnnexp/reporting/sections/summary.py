@@ -113,6 +113,7 @@ def headlines(runs: pd.DataFrame, findings: Findings) -> list[str]:
     if len(findings.in_each_cell) > 1 and not findings.ranking.is_time:
         texts += _by_cell(findings.in_each_cell, finished)
     doubts = [
+        *_data_sets(runs),
         *_equal_epochs(runs),
         *_not_finished(findings),
         *_not_learned(runs, finished, findings),
@@ -377,7 +378,7 @@ def details(runs: pd.DataFrame, findings: Findings) -> list[str]:
     texts = [
         _leader(leader, findings.ranking, chosen),
         _tested(runs, leader, by_test, findings.ranking),
-        *_measured(runs),
+        *_uncounted(runs),
     ]
     if chosen and not findings.ranking.is_time:
         texts.append(_others(pairs, leader, findings.ranking))
@@ -437,23 +438,29 @@ def _tested(runs: pd.DataFrame, leader: Configuration, by_test: bool, ranking: R
     return sentence
 
 
-def _measured(runs: pd.DataFrame) -> list[str]:
-    """Return sentences on results from different data sets and on trials that are not counted."""
+def _uncounted(runs: pd.DataFrame) -> list[str]:
+    """Return a sentence on trials that are not counted."""
+    counted = filters.once(runs)
+    uncounted = runs["trial"].nunique() - counted["trial"].nunique()
+    if not uncounted:
+        return []
+    return [
+        f"{plural(uncounted, 'trial')} {'is' if uncounted == 1 else 'are'} not counted, because another "
+        "trial of the same configuration and seed has finished or was started later."
+    ]
+
+
+def _data_sets(runs: pd.DataFrame) -> list[str]:
+    """Return a sentence on results from different data sets."""
     counted = filters.once(runs)
     done = counted[counted["status"] == "finished"]
     sets = done[frames.CHECKSUM].nunique() if frames.CHECKSUM in done else 0
-    texts = []
-    if sets > 1:
-        texts.append(
-            f"The results come from {sets} data sets. A difference between data sets is not a difference "
-            "between networks: pairs across data sets share a seed but no images."
-        )
-    if uncounted := runs["trial"].nunique() - counted["trial"].nunique():
-        texts.append(
-            f"{plural(uncounted, 'trial')} {'is' if uncounted == 1 else 'are'} not counted, because another "
-            "trial of the same configuration and seed has finished or was started later."
-        )
-    return texts
+    if sets < 2:
+        return []
+    return [
+        f"The results come from {sets} data sets. A difference between data sets is not a difference "
+        "between networks: pairs across data sets share a seed but no images."
+    ]
 
 
 def _same(runs: pd.DataFrame) -> list[str]:
