@@ -249,7 +249,7 @@ def _report(words: Sequence[str]) -> int:
     )
     parser.add_argument("--folder", help="folder of the page and its files (default: reports/EXPERIMENT)")
     parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
-    # After -- a name may begin with a dash; parse_intermixed_args would read it as an option.
+    # After `--` a name may begin with a dash; parse_intermixed_args would read it as an option.
     options = list(words[: words.index("--")] if "--" in words else words)
     arguments = parser.parse_intermixed_args(options)
     names = [arguments.experiment, *arguments.where] if arguments.experiment is not None else []

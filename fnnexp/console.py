@@ -92,7 +92,7 @@ def terminal(**options: Any) -> Console:
                 yield segment if segment.control else segment._replace(text=printable(segment.text))
 
         def on_broken_pipe(self) -> None:
-            with suppress(SystemExit):  # rich exits here; turn silent instead
+            with suppress(SystemExit):  # rich ends the program if nobody reads the output; go on
                 super().on_broken_pipe()
 
     stream = cast("TextIO", AnyText(sys.stdout)) if sys.stdout else None

@@ -94,7 +94,7 @@ def hydra_state_restored() -> Iterator[None]:
         try:
             yield
         finally:
-            GlobalHydra.set_instance(app)  # Hydra's own context manager leaves a copy of it
+            GlobalHydra.set_instance(app)  # the caller's object; Hydra's context manager would leave a copy
             for singleton, attributes in zip(singletons, before, strict=True):
                 vars(singleton).update(attributes)
             _RESOLVERS.clear()

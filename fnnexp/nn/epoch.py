@@ -40,7 +40,7 @@ def descends_by_row(recipe: Recipe) -> bool:
 
 
 def engine_for(recipe: Recipe, name: str) -> Engine:
-    """Return the engine that trains a recipe, given the name of the engine."""
+    """Return the engine of this name, in its form for descent row by row if the recipe needs that."""
     if descends_by_row(recipe):
         return per_sample_engine(name, recipe.architecture.activation)
     return engine_named(name)
@@ -160,8 +160,8 @@ class LaneSlice:
     lanes
         The lanes, as a slice of the stack.
     parameters, gradients
-        The lanes' parameters, and where gradients are added. They are one object if
-        a step is added to the parameters directly.
+        The lanes' parameters, and the arrays to which gradients are added. Plain descent on small batches adds
+        its steps to the parameters at once; both attributes are then the same object.
     """
 
     def __init__(self, recipe: Recipe, lanes: slice, theta: Array, gradients: Array, engine: Engine) -> None:

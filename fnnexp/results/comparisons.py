@@ -426,7 +426,7 @@ def _paired(a: _Option, b: _Option) -> _Pair:
         a, b = b, a
     failed = np.hstack([option.failed[compared] for option in (a, b)])
     look = np.hstack([option.look[compared] for option in (a, b)])
-    # A pair of trials was seen once both were; trials not yet seen are seen now.
+    # A pair is seen at the look that sees the later of its two trials. Look 0: this is the first look.
     last = np.where(look == 0, np.iinfo(np.int64).max, look).max(axis=1) if look.size else look
     return _Pair(
         a.name,

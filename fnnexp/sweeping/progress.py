@@ -229,7 +229,7 @@ class SweepProgress:
             self.say(f"{workers}: {trials} in {of}")
 
     def stage(self, stage: str) -> None:
-        """Show what the sweep is doing, until its first epoch is counted."""
+        """Set the text on what the sweep is doing, which is shown until an epoch is counted."""
         self._stage = stage
         if self._bar or self._line:
             self._show(at_once=True)

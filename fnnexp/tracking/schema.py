@@ -287,7 +287,7 @@ def _make_new(file: Path) -> None:
         _make(new)
         sql.write_ahead(new)
         if not file.exists():
-            for side in SIDES:  # SQLite would apply the files of a removed store to the new store
+            for side in SIDES:  # left by a removed store; SQLite would apply them to the new one
                 Path(f"{file}{side}").unlink(missing_ok=True)
         with contextlib.suppress(FileExistsError):
             _link(new, file)

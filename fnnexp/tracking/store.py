@@ -234,7 +234,7 @@ def refuse_unreadable(uri: str | None) -> None:
     """
     address, file = uri or os.environ.get("MLFLOW_TRACKING_URI"), store_file(address_or_default(uri))
     with mlflow_settings(), asked_first(uri):
-        # Without a file, MLflow may open the folder mlruns as a store.
+        # If the SQLite file does not exist, MLflow may open the folder mlruns as a store.
         if file is None or not (address or file.exists()):
             client(uri)
         elif file.exists() and (problem := sql.unreadable(file)):

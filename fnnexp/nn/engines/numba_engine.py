@@ -267,7 +267,7 @@ def padded(rows: int, width: int, dtype: DType) -> Array:
 def compress(
     images: Array, where: Array, table: Array, pointers: Array, columns: Array, values: Array
 ) -> None:
-    """Write the list of the nonzero pixels of images[where], row by row.
+    """Write the columns and input values of the nonzero pixels of images[where], row by row.
 
     Parameters
     ----------
@@ -276,7 +276,7 @@ def compress(
     table
         The input value for each byte (256,).
     pointers, columns, values
-        Written to: the columns and inputs of row b are at pointers[b] to pointers[b + 1] − 1.
+        Written to: row b has columns[pointers[b] : pointers[b + 1]], and the same part of values.
     """
     D = images.shape[1]
     words_end = D // 8 * 8

@@ -504,7 +504,7 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 
 def _others(pairs: pd.DataFrame, leader: Configuration, ranking: Ranking) -> str:
-    """Return how many configurations are worse than the leader or equivalent, and which are open."""
+    """Return how many configurations are worse than the leader, how many equivalent, and which undecided."""
     family = int(pairs["family"].iloc[0])
     if not pairs["seeds"].any():
         return f"{leader.name} has no finished seed in common with the others, so nothing can be tested."
