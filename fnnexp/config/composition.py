@@ -455,7 +455,7 @@ def _lines_of(params: Mapping[str, Any]) -> list[str]:
 
 
 def _values(override: Override) -> list[str]:
-    """Return one override per value, in Hydra's grammar."""
+    """Return an override ``key=value``, in Hydra's grammar, for each value that an override sweeps over."""
     key = override.get_key_element()
     if not override.is_sweep_override():
         return [f"{key}={override.get_value_element_as_str()}"]

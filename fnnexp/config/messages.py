@@ -41,7 +41,7 @@ def explain(error: Exception) -> str:
         if "=" not in str(error.override):
             return f"'{error.override}' is not an override; {what_to_write(str(error.override))}"
         key, _, value = str(error.override).partition("=")
-        if key and re.fullmatch(r"[^][(){},]+", value):  # a path, or an address
+        if key and re.fullmatch(r"[^][(){},]+", value):  # a single value, as a path, can be quoted as a whole
             as_text = shlex.quote(f"{key}={quoted(value)}")
             return f"{error.override}: has characters that need quotes in Hydra's grammar; write {as_text}"
         return (

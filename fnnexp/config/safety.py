@@ -158,7 +158,7 @@ def path_of(address: str) -> str:
     return address.partition("://")[2]
 
 
-# Lists in place of a single option
+# Refuse lists where a single option is expected
 
 
 @cache

@@ -25,8 +25,8 @@ TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 EXPECTED = (
     "expected an .npz with x_train y_train x_test y_test; or a folder with the four IDX files "
     "(train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte, "
-    "optionally .gz) or with one *train*.csv and one *test*.csv; or a training .csv with "
-    "data.test_path=TEST.csv; or one .csv with labels, of which data.test_fraction are test rows"
+    "optionally .gz); or a folder with one *train*.csv and one *test*.csv; or a training .csv with "
+    "data.test_path=TEST.csv; or a single .csv, of which the fraction data.test_fraction becomes test rows"
 )
 
 

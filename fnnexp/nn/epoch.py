@@ -160,8 +160,8 @@ class LaneSlice:
     lanes
         The lanes, as a slice of the stack.
     parameters, gradients
-        The lanes' parameters, and the arrays to which gradients are added. Plain descent on small batches adds
-        its steps to the parameters at once; both attributes are then the same object.
+        The lanes' parameters, and the arrays to which gradients are added. Plain descent on small batches
+        adds its steps to the parameters at once; both attributes are then the same object.
     """
 
     def __init__(self, recipe: Recipe, lanes: slice, theta: Array, gradients: Array, engine: Engine) -> None:

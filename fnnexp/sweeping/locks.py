@@ -135,7 +135,7 @@ class Claim:
         Path(lock.lock_file).unlink(missing_ok=True)
         return False
 
-    # Among machines that share a server
+    # Claims among machines that share an MLflow server
 
     def share(self, tracker: Tracker) -> None:
         """Claim the trials on a server that machines share; add trials claimed by others to `elsewhere`.

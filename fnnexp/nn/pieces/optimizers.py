@@ -1,8 +1,8 @@
 """Optimizers: update rules that change the parameters of K lanes in place.
 
-The parameters θ, their gradient g and the slots (the optimizer's state) have shape (K, P). Hyperparameters
-may differ between lanes and have shape (K, 1). To add an optimizer, write its update rule and enter it in
-:data:`OPTIMIZERS`.
+The parameters θ, their gradient g and the slots (the optimizer's state) have shape (K, P), with P the number
+of parameters of a lane. Hyperparameters may differ between lanes and have shape (K, 1). To add an optimizer,
+write its update rule and enter it in :data:`OPTIMIZERS`.
 """
 
 from __future__ import annotations

@@ -288,7 +288,7 @@ class Sgd:
         self.lr = lr
 
     def step(self, parameters: Sequence[Array], gradients: Sequence[Array]) -> None:
-        """Take one step in place."""
+        """Update the parameters in place by one step."""
         for theta, g in zip(parameters, gradients, strict=True):
             theta -= self.lr * g
 
@@ -300,7 +300,7 @@ class Momentum:
         self.lr, self.momentum, self.v = lr, momentum, list[Array]()
 
     def step(self, parameters: Sequence[Array], gradients: Sequence[Array]) -> None:
-        """Take one step in place."""
+        """Update the parameters in place by one step."""
         self.v = self.v or [np.zeros_like(theta) for theta in parameters]
         for theta, g, v in zip(parameters, gradients, self.v, strict=True):
             v[...] = self.momentum * v + g
@@ -319,7 +319,7 @@ class Adam:
         self.t, self.m, self.v = 0, list[Array](), list[Array]()
 
     def step(self, parameters: Sequence[Array], gradients: Sequence[Array]) -> None:
-        """Take one step in place."""
+        """Update the parameters in place by one step."""
         self.t += 1
         self.m = self.m or [np.zeros_like(theta) for theta in parameters]
         self.v = self.v or [np.zeros_like(theta) for theta in parameters]

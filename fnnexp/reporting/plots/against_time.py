@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from fnnexp.reporting.plots.picture import Picture
 
-FILLS = ("none", "full", "bottom", "left", "top", "right")  # of the batching modes
+FILLS = ("none", "full", "bottom", "left", "top", "right")  # of a marker, one for each batching mode
 
 
 def against_time(runs: pd.DataFrame, metric: str) -> Picture | None:

@@ -75,7 +75,8 @@ def drift(trial: Trial, arrays: Arrays) -> pd.DataFrame:
 def vanished(trial: Trial, arrays: Arrays) -> float:
     """Return the share of the training images that the untrained network almost ignores.
 
-    These have p_y < ε, so the factor p_y / (p_y + ε) of their gradient is below one half.
+    The loss is −log(p_y + ε), with p_y the probability of an image's own class. If p_y < ε, the factor
+    p_y / (p_y + ε) of the image's gradient is below one half.
     """
     network = _network(trial, start(trial.recipe, [trial.lane()]).theta)
     count = 0

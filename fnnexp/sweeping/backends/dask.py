@@ -99,7 +99,7 @@ class Dask(Cluster):
             if now.keys() - self._workers.keys():
                 now = self._compared_workers()
         except ClusterError as error:
-            raise ClusterLostError(f"a worker joined during the sweep; {error}") from error
+            raise ClusterLostError(f"a worker that joined during the sweep is unusable: {error}") from error
         except Exception:  # disconnected; the client's status tells when it gives up
             return
         before, self._workers = self._workers, now

@@ -56,12 +56,12 @@ def _stacked(modes: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def table(findings: Findings) -> Table:
-    """Return the displayed table of the shares over all trials."""
+    """Return the table of the share of the variance, over all trials, of each factor and interaction."""
     return Table("", ["factor or interaction", SHARE], _rows(findings.shares, ["effect"]), 1)
 
 
 def of_modes(modes: dict[str, pd.DataFrame]) -> Table:
-    """Return the displayed table of the shares within each batching mode, grouped by mode."""
+    """Return the table of the shares of the variance within each batching mode."""
     rows = _rows(_stacked(modes), ["batching", "effect"]) if modes else []
     return Table("Within each batching mode", ["batching", "factor or interaction", SHARE], rows, 2)
 
