@@ -324,4 +324,4 @@ def test_the_same_command_is_refused_while_it_is_running(tmp_path):
     message = rf"another sweep \(process {first.pid}, since .*\) is training 2 of these"
     assert re.search(message, second.stdout)
     assert first.returncode == 130, output  # SIGTERM is like Ctrl-C
-    assert "start the same command again" in output
+    assert "run the same sweep again to resume" in output
