@@ -305,7 +305,7 @@ def test_a_late_worker_with_other_versions_ends_the_sweep(dask, other_versions):
     with connected(Execution(backend="dask", address=cluster.address)) as backend:
         assert list(backend.news()) == []
         cluster.worker(other_versions)
-        with pytest.raises(ClusterLostError, match=r"joined during the sweep; .*\n.* numpy 0\.9"):
+        with pytest.raises(ClusterLostError, match=r"joined during the sweep is unusable: .*\n.* numpy 0\.9"):
             until(lambda: list(backend.news()))
 
 
