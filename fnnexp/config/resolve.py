@@ -6,11 +6,12 @@ import re
 import unicodedata
 from collections.abc import Container, Mapping
 from dataclasses import asdict, fields, replace
+from functools import cache
 from typing import Any
 
 from fnnexp.config.execution import Execution
 from fnnexp.config.jobs import Job, key_of
-from fnnexp.config.schema import CHOICES, UNSCIENTIFIC, Config, DataConfig, keys_of
+from fnnexp.config.schema import ADDED_LATER, CHOICES, UNSCIENTIFIC, Config, DataConfig, keys_of
 from fnnexp.config.trial import Trial
 from fnnexp.data import sources
 from fnnexp.data.datasets import DATASETS, Prepared
@@ -143,6 +144,8 @@ def labels_from_values(config: Config) -> dict[str, str]:
         "batching": config.batching.mode,
         "optimizer": config.optimizer.name,
         "data": config.data.name,
+        "loss": config.loss.name,
+        "schedule": config.schedule.name,
     }
 
 
@@ -161,6 +164,8 @@ _NAMES_OF_VALUES: Mapping[str, Container[str]] = {
     "batching": MODES,
     "optimizer": OPTIMIZERS,
     "data": DATASETS,
+    "loss": ("cross_entropy", "binary_cross_entropy", "mse"),
+    "schedule": ("constant",),
 }
 
 _KEYS_IN_PREFIX = ("seed", "arch.hidden", "arch.activation", "init.method", "batching.mode")
@@ -192,15 +197,23 @@ def _adds_to_name(key: str, override: str, labels: Mapping[str, str]) -> bool:
 def _params(job: Job, labels: Mapping[str, str]) -> dict[str, Any]:
     """Return a trial's params: the label of each group, and every other value under its dotted key.
 
-    An option for reading files is a param only if it is not the default. So runs recorded before there were
-    such options have the same params.
+    An option for reading files, or a key of :data:`ADDED_LATER`, is a param only if it is not the default. So
+    runs recorded before there were such keys have the same params.
     """
     params: dict[str, Any] = dict(labels)
     if "experiment" in job.choices:
         params["experiment"] = job.choices["experiment"]
     params.update(_flat(_written(job.config)))
-    defaults = {f"data.{option.name}": option.default for option in fields(Reading)}
+    defaults = {f"data.{option.name}": option.default for option in fields(Reading)} | later_defaults()
     return {key: value for key, value in params.items() if value is not None and value != defaults.get(key)}
+
+
+@cache
+def later_defaults() -> Mapping[str, Any]:
+    """Return the default of each key in :data:`ADDED_LATER`, and the default option of such a group."""
+    flat = labels_from_values(Config()) | _flat(asdict(Config()))
+    groups = tuple(key for key in ADDED_LATER if key.endswith("."))
+    return {key: value for key, value in flat.items() if key in ADDED_LATER or key.startswith(groups)}
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:

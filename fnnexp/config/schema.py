@@ -18,20 +18,35 @@ from fnnexp.data.sources import Reading
 
 @dataclass
 class ArchConfig:
-    """The network: the widths of its hidden layers, their activation, and how biases start."""
+    """The network: the widths of its hidden layers, their activation, and how biases start.
+
+    ``activation`` is the name of one activation for all hidden layers, or a list with one for each. ``slope``
+    is the slope of ``leaky_relu`` for negative inputs.
+    """
 
     hidden: list[int] = MISSING
-    activation: str = MISSING
+    activation: Any = MISSING
+    slope: float | None = None
     hidden_bias: str = "zeros"
     output_bias: str = "zeros"
 
 
 @dataclass
 class InitConfig:
-    """The initializer of the weights, and the standard deviation of ``normal``."""
+    """The initializer of the weights, and how biases start.
+
+    ``std`` is the standard deviation of ``normal`` and ``truncated_normal``. ``low`` and ``high`` are the bounds
+    of ``uniform``. ``gain`` multiplies the weights. ``bias`` is null (zeros), ``constant``, ``normal`` or
+    ``uniform``; ``bias_scale`` is the constant, the standard deviation or the bound.
+    """
 
     method: str = MISSING
     std: float | None = None
+    low: float | None = None
+    high: float | None = None
+    gain: float = 1.0
+    bias: str | None = None
+    bias_scale: float | None = None
 
 
 @dataclass
@@ -45,7 +60,10 @@ class BatchingConfig:
 
 @dataclass
 class OptimizerConfig:
-    """The update rule. ``lr_for`` has the default learning rate of each batching mode."""
+    """The update rule. ``lr_for`` has the default learning rate of each batching mode.
+
+    If a lane's gradient is longer than ``clip_norm``, it is scaled to this length.
+    """
 
     name: str = MISSING
     lr: float = MISSING
@@ -54,14 +72,57 @@ class OptimizerConfig:
     beta1: float | None = None
     beta2: float | None = None
     epsilon: float | None = None
+    rho: float | None = None
+    weight_decay: float | None = None
+    clip_norm: float | None = None
 
 
 @dataclass
 class LossConfig:
-    """Cross-entropy −log(p + epsilon), its gradient averaged or summed over the batch."""
+    """The loss, its gradient averaged or summed over the batch.
 
+    ``output`` is the output function of ``mse``. ``epsilon`` is the ε in the cross-entropy −log(p + ε).
+    """
+
+    name: str = "cross_entropy"
+    output: str | None = None
+    label_smoothing: float = 0.0
     reduction: str = "mean"
     epsilon: float = 0.0
+
+
+@dataclass
+class RegularizationConfig:
+    """Penalties on the weights, dropout rates, and a bound on the weights of each unit.
+
+    ``dropout`` is one rate for all hidden layers, or a list: the rate of the inputs, then of each hidden layer.
+    """
+
+    l2: float = 0.0
+    l1: float = 0.0
+    dropout: Any = 0.0
+    max_norm: float | None = None
+
+
+@dataclass
+class ScheduleConfig:
+    """How the learning rate changes during training. ``warmup`` and ``every`` are numbers of epochs."""
+
+    name: str = "constant"
+    warmup: float = 0.0
+    every: float | None = None
+    gamma: float | None = None
+    end: float | None = None
+    peak: float | None = None
+
+
+@dataclass
+class StoppingConfig:
+    """Early stopping: stop after ``patience`` epochs in which ``metric`` did not improve by ``min_delta``."""
+
+    patience: int | None = None
+    min_delta: float = 0.0
+    metric: str = "val_loss"
 
 
 @dataclass
@@ -82,6 +143,8 @@ class DataConfig:
     scale: str = "unit"
     validation: int | None = II("data.holdout")
     holdout: int | None = None
+    subset: int | None = None
+    label_noise: float = 0.0
 
     @property
     def reading(self) -> Reading:
@@ -111,11 +174,18 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     data: DataConfig = field(default_factory=DataConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    regularization: RegularizationConfig = field(default_factory=RegularizationConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    stopping: StoppingConfig = field(default_factory=StoppingConfig)
     execution: Execution = field(default_factory=Execution)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     dtype: str = "float32"
     epochs: int = 10
     seed: int = 0
+    seed_init: int | None = None
+    seed_order: int | None = None
+    seed_noise: int | None = None
+    seed_split: int | None = None
     diagnostics: bool = False
     dry_run: bool = False
 
@@ -125,8 +195,19 @@ SCHEMA = "fnnexp_schema"
 
 ConfigStore.instance().store(name=SCHEMA, node=Config, provider="fnnexp")
 
-CHOICES = ("arch", "init", "batching", "optimizer", "data")
+CHOICES = ("arch", "init", "batching", "optimizer", "data", "loss", "schedule")
 """The groups whose chosen option is a param of a trial."""
+
+ADDED_LATER = (
+    "loss", "loss.name", "loss.output", "loss.label_smoothing", "schedule", "schedule.", "regularization.",
+    "stopping.", "arch.slope", "init.low", "init.high", "init.gain", "init.bias", "init.bias_scale",
+    "optimizer.rho", "optimizer.weight_decay", "optimizer.clip_norm", "data.subset", "data.label_noise",
+    "seed_init", "seed_order", "seed_noise", "seed_split",
+)  # fmt: skip
+"""The keys that are params only where they differ from their default; a final dot stands for a whole group.
+
+Runs recorded before there were such keys have the same params.
+"""
 
 UNSCIENTIFIC = ("execution", "tracking", "hydra", "diagnostics", "dry_run")
 """The top-level keys that change no result, so they are not params."""
@@ -154,6 +235,9 @@ NODES: dict[str, Any] = {
     "batching": BatchingConfig,
     "optimizer": OptimizerConfig,
     "loss": LossConfig,
+    "regularization": RegularizationConfig,
+    "schedule": ScheduleConfig,
+    "stopping": StoppingConfig,
     "data": DataConfig,
     "execution": Execution,
     "tracking": TrackingConfig,

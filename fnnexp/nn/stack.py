@@ -49,6 +49,12 @@ class Recipe:
         How many rows to hold out for validation, from the end of the training rows.
     dtype
         ``float32`` or ``float64``.
+    loss, output
+        A key of the table of losses, and the output function of ``mse``.
+    options
+        The names of the lanes' numbers beyond the optimizer's, such as ``l2``: which parts a step has.
+    seed_split
+        The seed that chooses the validation rows, a subset and noisy labels; None for the file's order.
     """
 
     architecture: Architecture
@@ -60,6 +66,10 @@ class Recipe:
     scale: str = "unit"
     validation: int = 0
     dtype: str = "float32"
+    loss: str = "cross_entropy"
+    output: str | None = None
+    options: tuple[str, ...] = ()
+    seed_split: int | None = None
 
 
 @dataclass(frozen=True)
@@ -75,13 +85,21 @@ class Lane:
     stds
         The standard deviation of each layer's initial weights.
     hyper
-        The hyperparameters as pairs (name, value), in the optimizer's order.
+        The hyperparameters as pairs (name, value): the optimizer's in its order, then those of
+        :attr:`Recipe.options`.
+    seeds
+        The seeds that differ from ``seed``, as pairs (purpose, seed); the purposes are init, order and noise.
     """
 
     key: str
     seed: int
     stds: tuple[float, ...]
     hyper: tuple[tuple[str, float], ...]
+    seeds: tuple[tuple[str, int], ...] = ()
+
+    def seed_for(self, purpose: str) -> int:
+        """Return the seed for init, order or noise."""
+        return dict(self.seeds).get(purpose, self.seed)
 
 
 @dataclass(frozen=True)
