@@ -35,9 +35,9 @@ class ArchConfig:
 class InitConfig:
     """The initializer of the weights, and how biases start.
 
-    ``std`` is the standard deviation of ``normal`` and ``truncated_normal``. ``low`` and ``high`` are the bounds
-    of ``uniform``. ``gain`` multiplies the weights. ``bias`` is null (zeros), ``constant``, ``normal`` or
-    ``uniform``; ``bias_scale`` is the constant, the standard deviation or the bound.
+    ``std`` is the standard deviation of ``normal`` and ``truncated_normal``. ``low`` and ``high`` are the
+    bounds of ``uniform``. ``gain`` multiplies the weights. ``bias`` is null (zeros), ``constant``, ``normal``
+    or ``uniform``; ``bias_scale`` is the constant, the standard deviation or the bound.
     """
 
     method: str = MISSING
@@ -95,7 +95,7 @@ class LossConfig:
 class RegularizationConfig:
     """Penalties on the weights, dropout rates, and a bound on the weights of each unit.
 
-    ``dropout`` is one rate for all hidden layers, or a list: the rate of the inputs, then of each hidden layer.
+    ``dropout`` is one rate for all hidden layers, or a list: the inputs' rate, then each hidden layer's.
     """
 
     l2: float = 0.0
