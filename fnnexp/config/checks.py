@@ -9,7 +9,7 @@ from typing import Any
 
 from fnnexp.config.execution import ADDRESSES, BACKENDS, MOST_WORKERS, Execution
 from fnnexp.config.schema import Config, DataConfig, OptimizerConfig
-from fnnexp.errors import ConfigError, DataError, did_you_mean
+from fnnexp.errors import ConfigError, DataError, did_you_mean, plural
 from fnnexp.nn.engines.base import ENGINES
 from fnnexp.nn.network import BIASES
 from fnnexp.nn.pieces.activations import ACTIVATIONS
@@ -56,6 +56,7 @@ def check(config: Config) -> None:
     _check_optimizer(config.optimizer)
     for mode in config.optimizer.lr_for:
         _one_of("optimizer.lr_for", str(mode), MODES)
+    _check_regularization(config)
     _one_of("loss.reduction", config.loss.reduction, ("mean", "sum"))
     _finite("loss.epsilon", config.loss.epsilon, 0)
     _one_of("data.scale", config.data.scale, ("unit", "raw"))
@@ -98,6 +99,49 @@ def _check_optimizer(optimizer: OptimizerConfig) -> None:
         value = getattr(optimizer, name)
         if value is not None and value >= 1:
             raise ConfigError(f"optimizer.{name}={value}: must be below 1; write optimizer.{name}=0.9")
+
+
+def dropout_rates(dropout: Any, hidden: int) -> list[float]:
+    """Return the dropout rate of the inputs and of each hidden layer.
+
+    >>> dropout_rates(0.5, 2), dropout_rates([0.2, 0.5, 0.5], 2)
+    ([0.0, 0.5, 0.5], [0.2, 0.5, 0.5])
+    """
+    return list(dropout) if isinstance(dropout, list) else [0.0] + [dropout] * hidden
+
+
+def _check_regularization(config: Config) -> None:
+    regularization, hidden = config.regularization, len(config.arch.hidden)
+    for name in ("l2", "l1"):
+        _finite(f"regularization.{name}", getattr(regularization, name), 0, "0.0001")
+    dropout, key = regularization.dropout, "regularization.dropout"
+    text = str(dropout).replace(" ", "")
+    example = "[0.2" + ",0.5" * max(hidden, 1) + "]"
+    rates = dropout if isinstance(dropout, list) else [dropout]
+    if not all(type(rate) in (int, float) for rate in rates):
+        raise ConfigError(
+            f"{key}={text}: must be one number, or a list of numbers; write {key}=0.5 or {key}={example}"
+        )
+    if not all(0 <= rate < 1 for rate in rates):
+        raise ConfigError(f"{key}={text}: a rate must be at least 0 and below 1; write {key}=0.5")
+    if isinstance(dropout, list) and len(dropout) != 1 + hidden:
+        raise ConfigError(
+            f"{key}={text}: has {plural(len(dropout), 'rate')}, but {1 + hidden} are needed: one for the "
+            f"inputs and one for each of the {plural(hidden, 'hidden layer')}; write "
+            f"{key}={example if hidden else '[0.2]'}"
+        )
+    if dropout and not isinstance(dropout, list) and not hidden:
+        raise MeaninglessError(
+            key,
+            f"{key}={text} has no meaning here: there is no hidden layer; omit it, or to drop inputs write "
+            f"{key}=[{text}]",
+        )
+    for key, value in (
+        ("regularization.max_norm", regularization.max_norm),
+        ("optimizer.clip_norm", config.optimizer.clip_norm),
+    ):
+        if value is not None and not 0 < value < math.inf:
+            raise ConfigError(f"{key}={value}: must be a finite number > 0; write {key}=3.0, or omit it")
 
 
 def _optimizer_with(hyperparameter: str) -> str:
@@ -151,9 +195,9 @@ def _at_least(key: str, value: int, least: int, example: str) -> None:
         raise ConfigError(f"{key}={value}: must be below 2**63; write {example}")
 
 
-def _finite(key: str, value: float, least: float) -> None:
+def _finite(key: str, value: float, least: float, example: str = "0.1") -> None:
     if not math.isfinite(value) or value < least:
-        raise ConfigError(f"{key}={value}: must be a finite number ≥ {least:g}; write {key}=0.1")
+        raise ConfigError(f"{key}={value}: must be a finite number ≥ {least:g}; write {key}={example}")
 
 
 def _printable(key: str, value: str | None) -> None:

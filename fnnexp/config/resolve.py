@@ -9,6 +9,7 @@ from dataclasses import asdict, fields, replace
 from functools import cache
 from typing import Any
 
+from fnnexp.config.checks import dropout_rates
 from fnnexp.config.execution import Execution
 from fnnexp.config.jobs import Job, key_of
 from fnnexp.config.schema import ADDED_LATER, CHOICES, UNSCIENTIFIC, Config, DataConfig, keys_of
@@ -22,6 +23,7 @@ from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.batching import MODES, Batching
 from fnnexp.nn.pieces.initializers import INITIALIZERS
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
+from fnnexp.nn.pieces.regularizers import DROPOUT
 from fnnexp.nn.training import Recipe
 
 MOST_PARAMETERS = 1 << 28
@@ -70,8 +72,12 @@ def trial(job: Job, data: Prepared) -> Trial:
         scale=config.data.scale,
         validation=validation,
         dtype=config.dtype,
+        options=tuple(options := _options(config)),
     )
-    hyper = tuple((name, float(getattr(config.optimizer, name))) for name in optimizer.hyperparameters)
+    hyper = (
+        *((name, float(getattr(config.optimizer, name))) for name in optimizer.hyperparameters),
+        *options.items(),
+    )
     labels = _labels(job)
     return Trial(
         recipe=recipe,
@@ -84,6 +90,22 @@ def trial(job: Job, data: Prepared) -> Trial:
         params=_params(job, labels),
         config=_written(config),
     )
+
+
+def _options(config: Config) -> dict[str, float]:
+    """Return the numbers of a lane beyond the optimizer's, sorted by name, for :attr:`Recipe.options`.
+
+    A number that has no effect, such as a penalty of 0, is omitted.
+    """
+    rates = dropout_rates(config.regularization.dropout, len(config.arch.hidden))
+    options: dict[str, float | None] = {
+        "l2": config.regularization.l2,
+        "l1": config.regularization.l1,
+        **{f"{DROPOUT}{layer}": rate for layer, rate in enumerate(rates)},
+        "max_norm": config.regularization.max_norm,
+        "clip_norm": config.optimizer.clip_norm,
+    }
+    return {name: float(value) for name, value in sorted(options.items()) if value}
 
 
 def _held_out(config: DataConfig, data: Prepared) -> int:
@@ -204,7 +226,8 @@ def _params(job: Job, labels: Mapping[str, str]) -> dict[str, Any]:
     if "experiment" in job.choices:
         params["experiment"] = job.choices["experiment"]
     params.update(_flat(_written(job.config)))
-    defaults = {f"data.{option.name}": option.default for option in fields(Reading)} | later_defaults()
+    reading = {f"data.{option.name}": option.default for option in fields(Reading)}
+    defaults = {**reading, **later_defaults()}
     return {key: value for key, value in params.items() if value is not None and value != defaults.get(key)}
 
 

@@ -5,6 +5,7 @@ A step computes one chunk of rows and one slice of lanes at a time, so that its 
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from itertools import groupby
 
 import numpy as np
@@ -12,12 +13,20 @@ from numpy.typing import NDArray
 
 from fnnexp.nn.arrays import Array
 from fnnexp.nn.engines.base import Descent, Engine, engine_named, per_sample_engine
-from fnnexp.nn.engines.numpy_engine import Inputs
-from fnnexp.nn.network import Parameters, Workspace, backward, forward
+from fnnexp.nn.engines.numpy_engine import DenseRows, Examples, Inputs
+from fnnexp.nn.network import Architecture, Parameters, Workspace, backward, forward
 from fnnexp.nn.pieces.batching import slices
 from fnnexp.nn.pieces.losses import gradient_in_place, losses_and_hits, probabilities
 from fnnexp.nn.pieces.metrics import Totals
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS, sgd
+from fnnexp.nn.pieces.regularizers import (
+    DROPOUT,
+    Dropout,
+    add_l1_gradient,
+    add_l2_gradient,
+    bound_norms,
+    clip_norms,
+)
 from fnnexp.nn.stack import DataArrays, Recipe, Stack
 
 CHUNK = 512
@@ -28,6 +37,12 @@ SLICE_BYTES = 1 << 18
 """The largest size in bytes of an array of activations, for the lanes of one slice. A core's cache then has
 room for several such arrays and for the first weights and inputs of a lane. The number changes no result."""
 
+PENALTIES = {"l2": add_l2_gradient, "l1": add_l1_gradient}
+"""The penalties on the weights, by the name of their coefficient."""
+
+NOT_IN_PLACE = frozenset({"l1", "clip_norm", "max_norm"})
+"""The options with which a step of plain descent can't be added to the parameters as it is computed."""
+
 
 def is_plain(recipe: Recipe) -> bool:
     """Return whether the optimizer is plain gradient descent, which has no state: θ ← θ − η g."""
@@ -36,7 +51,7 @@ def is_plain(recipe: Recipe) -> bool:
 
 def descends_by_row(recipe: Recipe) -> bool:
     """Return whether an epoch is plain descent with a step for each row, which has its own code."""
-    return recipe.batching.mode == "sample" and is_plain(recipe)
+    return recipe.batching.mode == "sample" and is_plain(recipe) and not recipe.options
 
 
 def engine_for(recipe: Recipe, name: str) -> Engine:
@@ -56,13 +71,20 @@ class EpochTrainer:
         dtype = np.dtype(recipe.dtype)
         self.batch_size = recipe.batching.batch_size(n)
         self.optimizer = OPTIMIZERS[recipe.optimizer]
+        numbers = [dict(lane.hyper) for lane in stack.lanes]
         self.hyper = {
-            name: np.array([[dict(lane.hyper)[name]] for lane in stack.lanes], dtype)
-            for name in self.optimizer.hyperparameters
+            name: np.array([[lane[name]] for lane in numbers], dtype)
+            for name in (*self.optimizer.hyperparameters, *recipe.options)
         }
+        self.dropout = Dropout(
+            numbers,
+            [lane.seed_for("noise") for lane in stack.lanes],
+            (self.images.shape[1], *recipe.architecture.hidden),
+            dtype,
+        )
         self.groups = same_order_groups(recipe, stack)
         # If a batch is one chunk, backward adds a step of plain descent directly to the parameters.
-        self.in_place = is_plain(recipe) and self.batch_size <= CHUNK
+        self.in_place = is_plain(recipe) and self.batch_size <= CHUNK and not {*recipe.options} & NOT_IN_PLACE
         self.descent: Descent | None = None
         if descends_by_row(recipe):
             self.descent = engine.per_sample(
@@ -74,9 +96,12 @@ class EpochTrainer:
             )
             size, make_rows = self.descent.max_rows, self.descent.make_rows
         else:
-            size, make_rows = min(CHUNK, self.batch_size), engine.make_rows
+            size = min(CHUNK, self.batch_size)
+            make_rows = DenseRows if self.dropout.of_inputs else engine.make_rows
             self.gradients = stack.theta if self.in_place else np.empty_like(stack.theta)
-            self.slices = lane_slices(recipe, stack.theta, self.gradients, size, engine)
+            self.slices = lane_slices(recipe, stack.theta, self.gradients, size, engine, self.dropout.hidden)
+            if not self.in_place:
+                self.penalized = _PenalizedWeights(recipe.architecture, stack.theta, self.gradients)
             self.weights: dict[int, Array] = {}  # by batch size: the last batch may be shorter
         self.rows = [make_rows(self.images, recipe.scale, size, dtype) for _ in self.groups]
 
@@ -110,22 +135,29 @@ class EpochTrainer:
     def _learn(self, batch: slice, orders: list[Array | None], step: int, totals: Totals) -> None:
         """Take one step for a batch. Its gradient is summed over chunks of rows in a fixed order."""
         size = batch.stop - batch.start
-        weight = self._row_weight(size)
+        weight, decay = self._row_weight(size), self._decay(size)
         if not self.in_place:
             self.gradients.fill(0)
+        self.dropout.begin(step)
         for chunk in slices(size, CHUNK):
+            self.dropout.draw(chunk.stop - chunk.start)
             inputs, labels = self._take(slice(batch.start + chunk.start, batch.start + chunk.stop), orders)
             for lane_slice in self.slices:
                 lanes, work = lane_slice.lanes, lane_slice.workspace(chunk.stop - chunk.start)
                 work.set_labels(labels[lanes])
+                self._write_masks(lanes, work)
                 slice_inputs = lane_slice.inputs(inputs)
                 dZ = forward(lane_slice.parameters, slice_inputs, work)
                 lane_slice.measure(work, labels[lanes], self.recipe.epsilon, totals)
                 gradient_in_place(dZ, work.onehot, self.recipe.epsilon, work.row)
                 np.multiply(dZ, weight[lanes], out=dZ)
-                backward(lane_slice.parameters, slice_inputs, work, lane_slice.gradients)
+                backward(lane_slice.parameters, slice_inputs, work, lane_slice.gradients, decay)
         if not self.in_place:
+            self._regularize_gradients(size)
             self.optimizer.update(self.stack.theta, self.gradients, self.stack.slots, step, self.hyper)
+            if "max_norm" in self.hyper:
+                for W in self.penalized.W:
+                    bound_norms(W, self.hyper["max_norm"])
             for lane_slice in self.slices:
                 lane_slice.parameters.first.weights_changed()
 
@@ -141,15 +173,68 @@ class EpochTrainer:
             self.weights[size] = -self.hyper["lr"][:, :, None] * weight if self.in_place else weight
         return self.weights[size]
 
+    def _decay(self, size: int) -> Array | None:
+        """Return the factor (K, 1, 1) of the weights in a step in place, or None: 1 − η · l2."""
+        if not self.in_place or "l2" not in self.hyper:
+            return None
+        l2 = self._penalty("l2", size)
+        decay: Array = 1 - self.hyper["lr"][:, :, None] * l2
+        return decay
+
+    def _penalty(self, name: str, size: int) -> Array:
+        """Return a penalty's coefficient (K, 1, 1), which belongs to the mean of the losses of a batch."""
+        coefficient: Array = self.hyper[name][:, :, None]
+        return coefficient if self.recipe.reduction == "mean" else coefficient * coefficient.dtype.type(size)
+
+    def _regularize_gradients(self, size: int) -> None:
+        """Add the gradients of the penalties, and then clip the gradients."""
+        for name, add in PENALTIES.items():
+            if name in self.hyper:
+                coefficient = self._penalty(name, size)
+                for W, gradient, buffer in self.penalized:
+                    add(gradient, W, coefficient, buffer)
+        if "clip_norm" in self.hyper:
+            clip_norms(self.gradients, self.hyper["clip_norm"])
+
+    def _write_masks(self, lanes: slice, work: Workspace) -> None:
+        """Write the dropout masks of these lanes to the workspace."""
+        for layer, masks in work.masks.items():
+            for k, lane in enumerate(range(*lanes.indices(len(self.stack.lanes)))):
+                self.dropout.mask(layer + 1, lane, masks[k])
+
+    def _dropped(self, lane: int, examples: Examples) -> Examples:
+        """Return rows of the input without the values that a lane drops."""
+        mask = np.empty((len(examples.X), self.images.shape[1]), examples.X.dtype)
+        self.dropout.mask(0, lane, mask)
+        return Examples(
+            examples.X * (mask if examples.used is None else mask[:, examples.used]), examples.used
+        )
+
     def _take(self, where: slice, orders: list[Array | None]) -> tuple[Inputs, NDArray[np.uint8]]:
         """Return the inputs of each group of lanes, and the labels of all lanes (K, B)."""
         inputs = []
         labels = np.empty((len(self.stack.lanes), where.stop - where.start), np.uint8)
         for (lanes, _), rows, order in zip(self.groups, self.rows, orders, strict=True):
             chosen = where if order is None else order[where]
-            inputs.append((lanes, rows.take(chosen)))
+            examples = rows.take(chosen)
+            if self.dropout.of_inputs:
+                examples = self._dropped(lanes.start, examples)
+            inputs.append((lanes, examples))
             labels[lanes.start : lanes.stop] = self.labels[chosen]
         return inputs, labels
+
+
+class _PenalizedWeights:
+    """The weights of all layers, their gradients, and buffers: what the penalties read and write."""
+
+    def __init__(self, architecture: Architecture, theta: Array, gradients: Array) -> None:
+        self.W = Parameters(architecture, theta).W
+        self._gradients = Parameters(architecture, gradients).W
+        self._buffers: list[Array] = []
+
+    def __iter__(self) -> Iterator[tuple[Array, Array, Array]]:
+        self._buffers = self._buffers or [np.empty_like(W) for W in self.W]
+        return zip(self.W, self._gradients, self._buffers, strict=True)
 
 
 class LaneSlice:
@@ -164,8 +249,16 @@ class LaneSlice:
         adds its steps to the parameters at once; both attributes are then the same object.
     """
 
-    def __init__(self, recipe: Recipe, lanes: slice, theta: Array, gradients: Array, engine: Engine) -> None:
-        self.architecture, self.lanes = recipe.architecture, lanes
+    def __init__(
+        self,
+        recipe: Recipe,
+        lanes: slice,
+        theta: Array,
+        gradients: Array,
+        engine: Engine,
+        dropout: Collection[int] = (),
+    ) -> None:
+        self.architecture, self.lanes, self._dropout = recipe.architecture, lanes, dropout
         self.parameters = self.gradients = Parameters(self.architecture, theta[lanes], engine.first_layer)
         if gradients is not theta:
             self.gradients = Parameters(self.architecture, gradients[lanes], engine.first_layer)
@@ -175,7 +268,7 @@ class LaneSlice:
         """Return the buffers for this number of rows."""
         if rows not in self._work:
             theta = self.parameters.theta
-            self._work[rows] = Workspace(self.architecture, len(theta), rows, theta.dtype)
+            self._work[rows] = Workspace(self.architecture, len(theta), rows, theta.dtype, self._dropout)
         return self._work[rows]
 
     def inputs(self, inputs: Inputs) -> Inputs:
@@ -195,15 +288,25 @@ class LaneSlice:
             totals.add_extra(self.lanes, probabilities(work.logits, work.row), labels)
 
 
-def lane_slices(recipe: Recipe, theta: Array, gradients: Array, rows: int, engine: Engine) -> list[LaneSlice]:
-    """Split the lanes of θ (K, P) into slices, for chunks of this number of rows."""
+def lane_slices(
+    recipe: Recipe, theta: Array, gradients: Array, rows: int, engine: Engine, dropout: Collection[int] = ()
+) -> list[LaneSlice]:
+    """Split the lanes of θ (K, P) into slices, for chunks of this number of rows.
+
+    ``dropout`` are the hidden layers with dropout, counted from 0.
+    """
     widest = max((*recipe.architecture.hidden, recipe.architecture.classes))
     size = max(SLICE_BYTES // (rows * widest * theta.itemsize), 1)
-    return [LaneSlice(recipe, lanes, theta, gradients, engine) for lanes in slices(len(theta), size)]
+    return [LaneSlice(recipe, lanes, theta, gradients, engine, dropout) for lanes in slices(len(theta), size)]
 
 
 def same_order_groups(recipe: Recipe, stack: Stack) -> list[tuple[range, int]]:
-    """Return the ranges of lanes that have the same order of rows, each with its seed."""
+    """Return the ranges of lanes that have the same order of rows, each with its seed.
+
+    A lane that drops inputs has rows of its own.
+    """
+    if f"{DROPOUT}0" in recipe.options:
+        return [(range(k, k + 1), lane.seed_for("order")) for k, lane in enumerate(stack.lanes)]
     if not recipe.batching.shuffle:
         return [(range(len(stack.lanes)), 0)]
     groups = []

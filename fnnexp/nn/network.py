@@ -11,7 +11,7 @@ in a loop over lanes: a lane's weights are then still in cache when they are nee
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -122,13 +122,25 @@ def initial_theta(architecture: Architecture, seed: int, stds: Sequence[float], 
 
 
 class Workspace:
-    """Buffers for forward and backward, allocated once for K lanes of B rows."""
+    """Buffers for forward and backward, allocated once for K lanes of B rows.
 
-    def __init__(self, architecture: Architecture, lanes: int, rows: int, dtype: DType) -> None:
+    ``outputs`` are the outputs of the hidden layers: A, or A times the mask in the layers of ``dropout``.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        lanes: int,
+        rows: int,
+        dtype: DType,
+        dropout: Collection[int] = (),
+    ) -> None:
         self.activation = ACTIVATIONS[architecture.activation]
         self.A = [np.empty((lanes, rows, width), dtype) for width in architecture.hidden]
         self.dA = [np.empty_like(a) for a in self.A]
         self.slope = [np.empty_like(a) for a in self.A]
+        self.masks = {layer: np.empty_like(self.A[layer]) for layer in dropout}
+        self.outputs = [np.empty_like(a) if layer in dropout else a for layer, a in enumerate(self.A)]
         # In memory the rows of one class are adjacent: reductions over the few classes then use whole
         # vectors.
         by_class = (lanes, architecture.classes, rows)
@@ -154,34 +166,49 @@ def forward(parameters: Parameters, inputs: Inputs, work: Workspace) -> Array:
                 for k in lanes:
                     parameters.first.forward(k, examples, Z[k])
         else:
-            np.matmul(work.A[layer - 1], W, out=Z)
+            np.matmul(work.outputs[layer - 1], W, out=Z)
         if b is not None:
             np.add(Z, b, out=Z)
         if layer != last:
             work.activation.forward(Z)
+            if layer in work.masks:
+                np.multiply(Z, work.masks[layer], out=work.outputs[layer])
     return work.logits
 
 
-def backward(parameters: Parameters, inputs: Inputs, work: Workspace, gradients: Parameters) -> None:
+def backward(
+    parameters: Parameters,
+    inputs: Inputs,
+    work: Workspace,
+    gradients: Parameters,
+    decay: Array | None = None,
+) -> None:
     """Add the gradients, summed over the B rows, to ``gradients``.
 
     On entry, ``work`` contains the last layer's dZ in ``logits``, and the activations from :func:`forward`.
     The gradient with respect to the inputs X is not computed. A layer's dA is computed before its gradient is
-    added, so ``gradients`` may be the parameters themselves: if dZ is multiplied by −η, that is a step.
+    added, so ``gradients`` may be the parameters themselves: if dZ is multiplied by −η, that is a step. With
+    ``decay`` (K, 1, 1), each W of ``gradients`` is multiplied by it before its gradient is added.
     """
     dZ = work.logits
     for layer in reversed(range(len(parameters.W))):
         W, db = gradients.W[layer], gradients.b[layer]
         if layer > 0:
             A, dA, dW = work.A[layer - 1], work.dA[layer - 1], work.dW[layer - 1]
-            np.matmul(A.transpose(0, 2, 1), dZ, out=dW)
+            np.matmul(work.outputs[layer - 1].transpose(0, 2, 1), dZ, out=dW)
             np.matmul(dZ, parameters.W[layer].transpose(0, 2, 1), out=dA)
+            if layer - 1 in work.masks:
+                np.multiply(dA, work.masks[layer - 1], out=dA)
             work.activation.slope(A, work.slope[layer - 1])
             np.multiply(dA, work.slope[layer - 1], out=dA)
+            if decay is not None:
+                np.multiply(W, decay, out=W)
             np.add(W, dW, out=W)
         else:
             for lanes, examples in inputs:
                 for k in lanes:
+                    if decay is not None:
+                        gradients.first.scale(k, decay[k, 0, 0])
                     gradients.first.add_gradient(k, examples, dZ[k])
         if db is not None:
             np.add(db, np.add.reduce(dZ, axis=1, keepdims=True, out=work.db[layer]), out=db)

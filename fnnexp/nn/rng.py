@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
-PURPOSES = {"weights": 1, "biases": 2, "order": 3}
+PURPOSES = {"weights": 1, "biases": 2, "order": 3, "dropout": 4}
 """The number that stands for each purpose in the seed. Never give a number to another purpose."""
 
 
-def generator(seed: int, purpose: str, index: int) -> np.random.Generator:
+def generator(seed: int, purpose: str, *index: int) -> np.random.Generator:
     """Return a new generator for one address.
 
     Parameters
@@ -21,11 +21,11 @@ def generator(seed: int, purpose: str, index: int) -> np.random.Generator:
     purpose
         A key of :data:`PURPOSES`.
     index
-        The layer, for weights and biases; the epoch, for an order.
+        The layer, for weights and biases; the epoch, for an order; the step and the layer, for dropout.
 
     >>> first = generator(0, "weights", 0).standard_normal(2)
     >>> second = generator(0, "weights", 0).standard_normal(2)
     >>> bool((first == second).all())
     True
     """
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, PURPOSES[purpose], index))))
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, PURPOSES[purpose], *index))))

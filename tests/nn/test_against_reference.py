@@ -36,7 +36,7 @@ from fnnexp.nn.training import Lane, Recipe, advance, start
 TOLERANCE = 1e-10
 MOVED = 1e6 * TOLERANCE  # the least movement to test, as a fraction of the array's largest entry
 
-WEIGHTS, BIASES, ORDER = 1, 2, 3
+WEIGHTS, BIASES, ORDER, DROPOUT = 1, 2, 3, 4
 
 STD = STDS | {"normal": lambda n_in, n_out: 0.3, "unit_normal": STDS["normal"]}
 
@@ -92,6 +92,21 @@ def generator(seed: int, purpose: int, index: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, purpose, index))))
 
 
+def dropout_masks(rates: dict[int, float], seed: int, widths: tuple[int, ...]):
+    """Return the masks of a step, drawn from the documented addresses."""
+
+    def masks(step: int, rows: int) -> list[np.ndarray]:
+        of_layers = []
+        for layer, width in enumerate(widths):
+            p = rates.get(layer, 0.0)
+            address = np.random.SeedSequence((seed, DROPOUT, step, layer))
+            u = np.random.Generator(np.random.PCG64(address)).random((rows, width), dtype=np.float32)
+            of_layers.append((u >= p) / (1 - p))
+        return of_layers
+
+    return masks if rates else None
+
+
 def initial_network(recipe: Recipe, seed: int, method: str) -> reference.Network:
     """Return the untrained reference network of a trial."""
     architecture = recipe.architecture
@@ -128,6 +143,10 @@ def reference_run(
 ) -> tuple[Curve, reference.Network]:
     """Train the reference; return the metrics of each epoch, and the trained network."""
     network, n = initial_network(recipe, seed, method), len(arrays.x_train) - recipe.validation
+    options = {name: hyper.pop(name) for name in recipe.options}
+    rates = {int(name.removeprefix("dropout.")): options.pop(name) for name in {*options} if "." in name}
+    widths = (784, *recipe.architecture.hidden)
+    regularization = reference.Regularization(**options, masks=dropout_masks(rates, seed, widths))
     optimizer = OPTIMIZERS[recipe.optimizer](**hyper)
     X, y = scaled(recipe, arrays.x_train), arrays.y_train
     splits = {"test": (scaled(recipe, arrays.x_test), arrays.y_test)}
@@ -136,7 +155,10 @@ def reference_run(
     curve = []
     for epoch in range(1, recipe.epochs + 1):
         rows = batches(recipe.batching, n, seed, epoch)
-        step_results = list(reference.train(network, optimizer, X[:n], y[:n], rows))
+        first_step = (epoch - 1) * len(rows) + 1
+        step_results = list(
+            reference.train(network, optimizer, X[:n], y[:n], rows, regularization, first_step)
+        )
         sizes = [len(batch) / n for batch in rows]
         metrics = dict(zip(("train_loss", "train_accuracy"), np.dot(sizes, step_results), strict=True))
         for split, (X_held_out, y_held_out) in splits.items():
@@ -148,11 +170,17 @@ def reference_run(
 
 
 def assert_trajectories_agree(
-    recipe: Recipe, arrays: Arrays, methods: tuple[str, ...] = tuple(INITIALIZERS), rate: float | None = None
+    recipe: Recipe,
+    arrays: Arrays,
+    methods: tuple[str, ...] = tuple(INITIALIZERS),
+    rate: float | None = None,
+    options: dict[str, float] | None = None,
+    tolerance: float = TOLERANCE,
 ) -> None:
     """Compare a stack with one lane for each method, trained with each engine, with the reference."""
-    recipe = replace(recipe, dtype="float64")
-    hyper = {"lr": rate or RATES[recipe.optimizer], **HYPER[recipe.optimizer]}
+    options = options or {}
+    recipe = replace(recipe, dtype="float64", options=tuple(sorted(options)))
+    hyper = {"lr": rate or RATES[recipe.optimizer], **HYPER[recipe.optimizer], **options}
     lanes = []
     for k, method in enumerate(methods):
         stds = tuple(STD[method](n_in, n_out) for n_in, n_out in recipe.architecture.shapes)
@@ -164,7 +192,7 @@ def assert_trajectories_agree(
         errors = {
             name: f"{error:.1e}"
             for name, error in differences(recipe, lanes, arrays, reference_runs, engine).items()
-            if not error <= TOLERANCE
+            if not error <= tolerance
         }
         assert not errors, engine
 
@@ -271,6 +299,33 @@ def test_the_published_full_batch_experiment_agrees() -> None:
         ARCHITECTURES["relu_100_published"], Batching("full"), "sgd", 50, reduction="sum", epsilon=1e-12
     )
     assert_trajectories_agree(recipe, images(600), ("unit_normal", "normal"), 1e-5)
+
+
+REGULARIZED = {
+    "l2": {"l2": 0.1},
+    "l1": {"l1": 0.01},
+    "dropout": {"dropout.1": 0.5, "dropout.2": 0.2},
+    "dropout_of_inputs": {"dropout.0": 0.2, "dropout.2": 0.5},
+    "max_norm": {"max_norm": 0.5},
+    "clip_norm": {"clip_norm": 0.2},
+    "all": {"l2": 0.1, "l1": 0.01, "dropout.0": 0.2, "dropout.1": 0.5, "max_norm": 1.0, "clip_norm": 0.2},
+}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("batching", ["full", "mini", "sample_shuffled"])
+@pytest.mark.parametrize("options", REGULARIZED)
+def test_regularized_training_agrees(options: str, batching: str, optimizer: str) -> None:
+    batching_config, rows, epochs = BATCHINGS[batching]
+    recipe = Recipe(ARCHITECTURES["tanh_64_32"], batching_config, optimizer, epochs)
+    assert_trajectories_agree(recipe, images(rows), ("he", "normal"), None, REGULARIZED[options], 1e-12)
+
+
+def test_the_penalty_of_summed_gradients_is_multiplied_by_the_rows_of_a_batch() -> None:
+    recipe = Recipe(ARCHITECTURES["relu_100"], Batching("mini", 32), "sgd", 13, reduction="sum")
+    options = {"l2": 0.1, "l1": 0.01}
+    for penalty in ({"l2": 0.1}, options):
+        assert_trajectories_agree(recipe, images(100), SOME_METHODS, RATES["sgd"] / 32, penalty)
 
 
 def drift(rate: float) -> float:

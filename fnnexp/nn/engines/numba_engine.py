@@ -523,6 +523,11 @@ class SparseFirstLayer:
         W = self._copies[lane].flat if tiled else self.W[lane].reshape(-1)
         add_transposed_product(*examples.by_column, dZ_tiles.flat, (dZ_tiles.width, H), self._row, W, tiled)
 
+    def scale(self, lane: int, factor: float) -> None:
+        """Multiply a lane's W by a factor."""
+        W = self._copies[lane].flat if lane in self._current else self.W[lane]
+        np.multiply(W, factor, out=W)
+
     def weights_changed(self) -> None:
         """Mark the copies as outdated, because other code has changed W."""
         self._current.clear()

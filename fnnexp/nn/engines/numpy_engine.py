@@ -106,6 +106,9 @@ class FirstLayer(Protocol):
     def add_gradient(self, lane: int, examples: Any, dZ: Array) -> None:
         """Add Xᵀ dZ to a lane's W, for dZ (B, H)."""
 
+    def scale(self, lane: int, factor: float) -> None:
+        """Multiply a lane's W by a factor."""
+
     def weights_changed(self) -> None:
         """Reload W, because other code has changed it."""
 
@@ -146,6 +149,10 @@ class BlasFirstLayer:
                 rows = np.take(W, used[columns], axis=0, out=selected[: columns.stop - start], mode="clip")
                 np.add(rows, gradient, out=rows)
                 W[used[columns]] = rows
+
+    def scale(self, lane: int, factor: float) -> None:
+        """Multiply a lane's W by a factor."""
+        np.multiply(self.W[lane], factor, out=self.W[lane])
 
     def weights_changed(self) -> None:
         """Do nothing: the products use W itself."""

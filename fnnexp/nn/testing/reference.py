@@ -10,6 +10,9 @@ The ops share no code with the core. The exception is `FromTable`, for activatio
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -20,7 +23,7 @@ from fnnexp.nn.pieces.activations import ACTIVATIONS as TABLE
 from fnnexp.nn.pieces.activations import Activation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 Array: TypeAlias = NDArray[np.float64]
 Bias: TypeAlias = Array | None
@@ -130,6 +133,19 @@ class FromTable:
         return slope * dA
 
 
+class Dropout:
+    """Y = A ∘ M with a mask M in the shape of A, 0 or 1 / (1 − p); dA = dY ∘ M (Srivastava et al., 2014)."""
+
+    def forward(self, A: Array, M: Array) -> Array:
+        """Return Y in the shape of A."""
+        self.M = M
+        return A * M
+
+    def backward(self, dY: Array) -> Array:
+        """Return dA in the shape of Y."""
+        return dY * self.M
+
+
 class Softmax:
     """p_c = exp(z_c) / Σ_k exp(z_k) for each row of Z (B, C) (Bridle, 1990).
 
@@ -234,12 +250,19 @@ class Network:
         self.matmuls = [Matmul() for _ in self.W]
         self.adds = [Add() for _ in self.b]
         self.activations = [new_activation() for _ in self.W[:-1]]
+        self.dropouts = [Dropout() for _ in self.W]
         self.softmax, self.log, self.reduction = Softmax(), Log(epsilon), reduction
 
-    def forward(self, X: Array) -> Array:
-        """Return the probabilities P (B, C) of the images X (B, D)."""
+    def forward(self, X: Array, masks: Sequence[Array] | None = None) -> Array:
+        """Return the probabilities P (B, C) of the images X (B, D).
+
+        With dropout, masks are those of the inputs (B, D) and of each hidden layer (B, H).
+        """
         A = np.asarray(X, dtype=np.float64)
+        self.has_masks = masks is not None
         for i, (W, b) in enumerate(zip(self.W, self.b, strict=True)):
+            if masks is not None:
+                A = self.dropouts[i].forward(A, masks[i])
             A = self.matmuls[i].forward(A, W)
             A = A if b is None else self.adds[i].forward(A, b)
             if i < len(self.activations):
@@ -264,6 +287,8 @@ class Network:
                 dA = self.activations[i].backward(dA)
             dA, db = (dA, None) if self.b[i] is None else self.adds[i].backward(dA)
             dA, dW = self.matmuls[i].backward(dA)
+            if self.has_masks:
+                dA = self.dropouts[i].backward(dA)
             dWs.insert(0, dW)
             dbs.insert(0, db)
         return dWs, dbs
@@ -279,6 +304,53 @@ class Network:
 def interleaved(W: Sequence[Array], b: Sequence[Bias]) -> list[Array]:
     """Return parameters or gradients in the order W1, b1, W2, b2, …, without None."""
     return [array for pair in zip(W, b, strict=True) for array in pair if array is not None]
+
+
+@dataclass(frozen=True)
+class Regularization:
+    """Terms of a training step; see `train`.
+
+    Attributes
+    ----------
+    l2, l1 : the penalty (l2 / 2) ΣW² + l1 Σ|W| on all weights, added to the mean loss
+    clip_norm : the largest norm of the gradient; a longer one is scaled (Pascanu et al., 2013)
+    max_norm : the largest norm of a column of W after a step (Srivastava et al., 2014)
+    masks : returns the masks of `Network.forward` for the number of a step, from 1, and of rows
+    """
+
+    l2: float = 0.0
+    l1: float = 0.0
+    clip_norm: float = math.inf
+    max_norm: float = math.inf
+    masks: Callable[[int, int], list[Array]] | None = None
+
+    def penalty(self, network: Network) -> float:
+        """Return the penalty."""
+        return sum(self.l2 / 2 * float((W**2).sum()) + self.l1 * float(abs(W).sum()) for W in network.W)
+
+    def penalized(self, network: Network, dWs: Sequence[Array], rows: int) -> list[Array]:
+        """Return the gradients of the loss of a batch with its penalty."""
+        factor = rows if network.reduction == "sum" else 1
+        return [
+            dW + factor * (self.l2 * W + self.l1 * np.sign(W)) for W, dW in zip(network.W, dWs, strict=True)
+        ]
+
+    def clip(self, gradients: Sequence[Array]) -> None:
+        """Scale the gradients in place, so that their common norm is at most `clip_norm`."""
+        norm = math.sqrt(sum(float((g**2).sum()) for g in gradients))
+        for g in gradients:
+            g *= min(1.0, self.clip_norm / norm) if norm else 1.0
+
+    def bound(self, network: Network) -> None:
+        """Scale the columns of each W in place, so that their norms are at most `max_norm`."""
+        for W in network.W:
+            for column in W.T:
+                norm = math.sqrt(float(column @ column))
+                if norm > self.max_norm:
+                    column *= self.max_norm / norm
+
+
+NO_REGULARIZATION: Final = Regularization()
 
 
 class Sgd:
@@ -331,22 +403,31 @@ class Adam:
 
 
 def train(
-    network: Network, optimizer: Sgd | Momentum | Adam, X: Array, y: Indices, batches: Iterable[Indices]
+    network: Network,
+    optimizer: Sgd | Momentum | Adam,
+    X: Array,
+    y: Indices,
+    batches: Iterable[Indices],
+    regularization: Regularization = NO_REGULARIZATION,
+    first_step: int = 1,
 ) -> Iterator[tuple[float, float]]:
     """Take one step in place for each batch; yield its mean loss and accuracy before the step.
 
     X is (N, D) and y (N,). A batch is an array of row numbers (B,). Each iteration of the result takes a
-    step.
+    step. The loss is without penalties, and with dropout.
 
     >>> network = Network([np.zeros((1, 2))], [None], "relu")
     >>> steps = train(network, Sgd(1.0), np.array([[1.0]]), np.array([0]), [np.array([0])] * 2)
     >>> [round(loss, 3) for loss, accuracy in steps]
     [0.693, 0.313]
     """
-    for rows in batches:
-        P = network.forward(X[rows])
+    for step, rows in enumerate(batches, start=first_step):
+        P = network.forward(X[rows], regularization.masks and regularization.masks(step, len(rows)))
         losses = network.loss(P, y[rows])
         dP = network.gradient(y[rows])
         dWs, dbs = network.backward(dP)
-        optimizer.step(network.parameters, interleaved(dWs, dbs))
+        gradients = interleaved(regularization.penalized(network, dWs, len(rows)), dbs)
+        regularization.clip(gradients)
+        optimizer.step(network.parameters, gradients)
+        regularization.bound(network)
         yield float(losses.mean()), float((P.argmax(axis=1) == y[rows]).mean())

@@ -1,0 +1,143 @@
+"""Regularization: penalties on the weights, dropout, and bounds on the norms of gradients and weights.
+
+Biases are exempt from the penalties and from the bound on weights. A norm is computed lane by lane, with the
+shapes of a lane alone, so that a lane's numbers do not depend on the other lanes of its stack.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from fnnexp.nn.arrays import Array, DType
+from fnnexp.nn.rng import generator
+
+DROPOUT = "dropout."
+"""The start of the name of a dropout rate, before the number of its layer. Layer 0 is the inputs, layer i the
+i-th hidden layer."""
+
+
+def add_l2_gradient(gradient: Array, W: Array, l2: Array, buffer: Array) -> None:
+    """Add l2 · W to a gradient: that of (l2/2) · ΣW² (weight decay; Krogh & Hertz 1991).
+
+    Parameters
+    ----------
+    gradient, W, buffer
+        The gradient, changed in place; the weights; overwritten: all (K, n_in, n_out).
+    l2
+        The coefficients (K, 1, 1).
+    """
+    np.multiply(W, l2, out=buffer)
+    np.add(gradient, buffer, out=gradient)
+
+
+def add_l1_gradient(gradient: Array, W: Array, l1: Array, buffer: Array) -> None:
+    """Add l1 · sign(W) to a gradient: that of l1 · Σ|W| (lasso; Tibshirani 1996), which is 0 at W = 0.
+
+    For the parameters see :func:`add_l2_gradient`.
+    """
+    np.sign(W, out=buffer)
+    np.multiply(buffer, l1, out=buffer)
+    np.add(gradient, buffer, out=gradient)
+
+
+def clip_norms(gradients: Array, limits: Array) -> None:
+    """Scale each lane's gradient to a norm of at most its limit (Pascanu et al. 2013, algorithm 1).
+
+    Parameters
+    ----------
+    gradients
+        (K, P), changed in place. A gradient whose norm is not finite stays as it is, so its lane diverges.
+    limits
+        (K, 1).
+    """
+    for gradient, limit in zip(gradients, limits[:, 0], strict=True):
+        norm = math.sqrt(np.dot(gradient, gradient))
+        if limit < norm < math.inf:
+            np.multiply(gradient, gradient.dtype.type(limit / norm), out=gradient)
+
+
+def bound_norms(W: Array, limits: Array) -> None:
+    """Scale the incoming weights of each unit to a norm of at most the limit (Srivastava et al. 2014, §5.1).
+
+    Parameters
+    ----------
+    W
+        (K, n_in, n_out), changed in place.
+    limits
+        (K, 1).
+    """
+    for weights, limit in zip(W, limits[:, 0], strict=True):
+        norms = np.sqrt(np.add.reduce(weights * weights, axis=0))
+        if (norms > limit).any():
+            np.multiply(weights, limit / np.maximum(norms, limit), out=weights)
+
+
+class Dropout:
+    """The dropout masks of a stack: inverted dropout (Srivastava et al. 2014, §10).
+
+    In a training step, each value of a layer is kept with probability 1 − p and divided by 1 − p, or set to
+    0. So its expectation is that of the full network, which is used for evaluation. A mask is drawn from
+    (seed for noise, step, layer). Lanes with the same seed share the uniform draws: a value that is kept at
+    one rate is also kept at every lower rate.
+
+    Parameters
+    ----------
+    hyper
+        The numbers of each lane by name; a name from :data:`DROPOUT` gives the rate p of a layer.
+    seeds
+        The seed for noise of each lane.
+    widths
+        The widths of the layers: D, then H of each hidden layer.
+    """
+
+    def __init__(
+        self,
+        hyper: Sequence[Mapping[str, float]],
+        seeds: Sequence[int],
+        widths: Sequence[int],
+        dtype: DType,
+    ) -> None:
+        self._dtype, self._seeds, self._widths = dtype, seeds, widths
+        self._rates: dict[int, list[float]] = {}
+        for numbers in hyper:
+            for name, rate in numbers.items():
+                if name.startswith(DROPOUT):
+                    self._rates.setdefault(int(name.removeprefix(DROPOUT)), []).append(rate)
+        self._generators: dict[tuple[int, int], np.random.Generator] = {}
+        self._draws: Mapping[tuple[int, int], Array] = {}
+
+    @property
+    def hidden(self) -> frozenset[int]:
+        """The hidden layers with dropout, counted from 0."""
+        return frozenset(layer - 1 for layer in self._rates if layer > 0)
+
+    @property
+    def of_inputs(self) -> bool:
+        """Whether inputs are dropped."""
+        return 0 in self._rates
+
+    def begin(self, step: int) -> None:
+        """Begin a step, counted from 1 over all epochs."""
+        self._generators = {
+            (layer, seed): generator(seed, "dropout", step, layer)
+            for layer in self._rates
+            for seed in set(self._seeds)
+        }
+
+    def draw(self, rows: int) -> None:
+        """Draw for the next rows of the step."""
+        self._draws = {
+            (layer, seed): drawn.random((rows, self._widths[layer]), dtype=np.float32)
+            for (layer, seed), drawn in self._generators.items()
+        }
+
+    def mask(self, layer: int, lane: int, out: Array) -> None:
+        """Write a lane's mask for the drawn rows to ``out`` (B, H): 0, or 1 / (1 − p).
+
+        ``layer`` counts the inputs as 0.
+        """
+        rate = self._rates[layer][lane]
+        np.multiply(self._draws[layer, self._seeds[lane]] >= rate, self._dtype.type(1 / (1 - rate)), out=out)
