@@ -122,6 +122,21 @@ def hypers(draw: Any, optimizer: str) -> tuple[tuple[str, float], ...]:
     return tuple((name, draw(values[name])) for name in names)
 
 
+OPTIONS = {
+    "l2": (1e-4, 0.1),
+    "l1": (1e-4, 0.1),
+    "max_norm": (0.1, 3.0),
+    "clip_nor": (1e-3, 1.0),
+    "dropout.": (0.2, 0.5, 0.9),
+}
+
+
+def _options(architecture: Architecture) -> list[str]:
+    """Return the names of the options that a recipe may have."""
+    rates = [f"dropout.{layer}" for layer in range(len(architecture.hidden) + 1)]
+    return ["l2", "l1", "max_norm", "clip_norm", *rates]
+
+
 @st.composite
 def stacks(draw: Any) -> tuple[Recipe, list[Lane], Arrays]:
     architecture = draw(architectures(st.integers(1, 40) | st.just(784)))
@@ -143,11 +158,16 @@ def stacks(draw: Any) -> tuple[Recipe, list[Lane], Arrays]:
         validation=held_out,
         dtype=draw(st.sampled_from(("float32", "float64"))),
     )
+    options = draw(st.just([]) | st.lists(st.sampled_from(_options(architecture)), unique=True))
+    recipe = replace(recipe, options=tuple(sorted(options)))
     lanes = []
     for k in range(draw(st.integers(1, 9))):
         method, std = draw(st.sampled_from(list(INITIALIZERS))), draw(st.sampled_from((0.3, 1.0)))
         stds = tuple(standard_deviation(method, *shape, std) for shape in architecture.shapes)
-        lanes.append(Lane(f"{k}", draw(st.integers(0, 3)), stds, draw(hypers(recipe.optimizer))))
+        numbers = tuple((name, draw(st.sampled_from(OPTIONS[name[:8]]))) for name in recipe.options)
+        noise = (("noise", draw(st.integers(0, 1))),) if draw(st.booleans()) else ()
+        hyper = draw(hypers(recipe.optimizer)) + numbers
+        lanes.append(Lane(f"{k}", draw(st.integers(0, 3)), stds, hyper, noise))
     arrays = images(
         draw(st.integers(0, 99)),
         n + held_out,

@@ -31,6 +31,7 @@ from fnnexp.nn.engines.base import engine_named
 from fnnexp.nn.engines.numpy_engine import Examples
 from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.losses import gradient_in_place, losses_and_hits
+from fnnexp.nn.pieces.regularizers import add_l1_gradient, add_l2_gradient
 from fnnexp.nn.testing import reference
 from fnnexp.nn.testing.reference import (
     Add,
@@ -167,6 +168,13 @@ def _probabilities(rng: np.random.Generator) -> list[Array]:
     return [rng.uniform(0.05, 1.0, (4, 5))]
 
 
+class _FixedDropout(reference.Dropout):
+    """Dropout with one mask, which keeps three of five values."""
+
+    def forward(self, A: Array) -> Array:  # type: ignore[override]
+        return super().forward(A, np.where(np.arange(A.size).reshape(A.shape) % 5 < 3, 1 / 0.6, 0.0))
+
+
 # Each op with its inputs. Those of ReLU are at least 0.1 from 0, where it has no derivative.
 OPERATIONS: Final[dict[str, tuple[Callable[[], _Operation], Draw]]] = {
     "matmul": (Matmul, _normal((4, 3), (3, 5))),
@@ -175,6 +183,7 @@ OPERATIONS: Final[dict[str, tuple[Callable[[], _Operation], Draw]]] = {
     "tanh": (Tanh, _normal((4, 5))),
     "tanh_as_published": (TanhAsPublished, _normal((4, 5))),
     "sigmoid": (Sigmoid, _normal((4, 5))),
+    "dropout": (_FixedDropout, _normal((4, 5))),
     "softmax": (Softmax, _normal((4, 5))),
     "log": (partial(Log, 0.01), _probabilities),
 }
@@ -222,6 +231,8 @@ class Example:
     activation, epsilon, reduction : as in `reference.Network`
     biases : whether each layer, including the last, has a bias; None if all have
     std : the standard deviation of the weights; None for 1/√n_in. If large, p_y is small and epsilon matters
+    dropout : the hidden layers with dropout, counted from 0
+    l2, l1 : the coefficients of the penalties on the weights
     """
 
     hidden: tuple[int, ...]
@@ -230,6 +241,9 @@ class Example:
     reduction: str = "mean"
     biases: tuple[bool, ...] | None = None
     std: float | None = None
+    dropout: tuple[int, ...] = ()
+    l2: float = 0.0
+    l1: float = 0.0
 
     @property
     def has_bias(self) -> Sequence[bool]:
@@ -283,7 +297,9 @@ class _Stacked:
         self.architecture = core.Architecture(12, example.hidden, 10, example.activation, bias[0], bias[-1])
         theta = np.stack([np.concatenate([p.ravel() for p in network.parameters]) for network, _, _ in lanes])
         self.parameters = core.Parameters(self.architecture, theta, self.engine.first_layer)
-        self.work = core.Workspace(self.architecture, 2, images, theta.dtype)
+        self.work = core.Workspace(self.architecture, 2, images, theta.dtype, example.dropout)
+        for mask in self.work.masks.values():
+            mask[...] = np.where(np.arange(mask.size).reshape(mask.shape) % 5 < 3, 1 / 0.6, 0.0)
         self.work.set_labels(self.labels)
 
     def _rows(self, X: Array) -> Any:
@@ -303,7 +319,11 @@ class _Stacked:
         self.parameters.first.weights_changed()
         logits = core.forward(self.parameters, self.inputs, self.work)
         losses, _ = losses_and_hits(logits, self.work.onehot, self.example.epsilon, self.work.row)
-        return sum(self.example.reduced(lane) for lane in losses)
+        penalties = [
+            self.example.l2 / 2 * float((W**2).sum()) + self.example.l1 * float(abs(W).sum())
+            for W in self.parameters.W
+        ]
+        return sum([*(self.example.reduced(lane) for lane in losses), *penalties])
 
     def check(self, name: str, gradient: Array) -> GradientCheck:
         """Compare the gradient (2, P) with finite differences of `loss`."""
@@ -339,6 +359,9 @@ def check_stacked(example: Example, name: str, engine: str = "numpy") -> Gradien
     if example.reduction == "mean":
         dZ /= images
     core.backward(stacked.parameters, stacked.inputs, stacked.work, gradients)
+    for W, dW in zip(stacked.parameters.W, gradients.W, strict=True):
+        add_l2_gradient(dW, W, np.array(example.l2), np.empty_like(W))
+        add_l1_gradient(dW, W, np.array(example.l1), np.empty_like(W))
     return stacked.check(name, gradients.theta)
 
 
@@ -373,6 +396,13 @@ ARCHITECTURES: Final[dict[str, Example]] = {
 }
 
 
+REGULARIZED: Final[dict[str, Example]] = {
+    "dropout": Example((32, 32), "tanh", dropout=(0, 1)),
+    "penalties": Example((32, 32), "tanh", l2=0.1, l1=0.01),
+}
+"""Networks with dropout and penalties, which the stacked core computes."""
+
+
 def architectures() -> dict[str, Example]:
     """Return `ARCHITECTURES`, and one more architecture for each added activation."""
     return ARCHITECTURES | {f"{name}_32_32": Example((32, 32), name) for name in added_activations()}
@@ -391,11 +421,14 @@ def checks() -> dict[str, Callable[[str], GradientCheck]]:
     available |= {
         f"per_sample {name}": partial(check_per_sample, example) for name, example in examples.items()
     }
+    available |= {f"stacked {name}": partial(check_stacked, example) for name, example in REGULARIZED.items()}
     try:
         numba = engine_named("numba")
     except ImportError:
         return available
     for name, example in examples.items():
+        available[f"numba stacked {name}"] = partial(check_stacked, example, engine="numba")
+    for name, example in REGULARIZED.items():
         available[f"numba stacked {name}"] = partial(check_stacked, example, engine="numba")
     for name, example in examples.items():
         if numba.can_descend(ACTIVATIONS[example.activation]):
