@@ -80,7 +80,7 @@ def test_a_failed_trial_is_printed_and_does_not_stop_the_others(store, monkeypat
         raise MemoryError("no more")
 
     tanh = ACTIVATIONS["tanh"]
-    monkeypatch.setitem(ACTIVATIONS, "tanh", Activation(broken, tanh.slope))
+    monkeypatch.setitem(ACTIVATIONS, "tanh", Activation(broken, tanh.derivative))
     runs = fnnexp.sweep(arch=["relu_100", "tanh_128"], **SMALL, **{"execution.retries": 0})
     assert runs.set_index("arch")["status"].to_dict() == {"relu_100": "finished", "tanh_128": "failed"}
     assert "MemoryError: no more" in capsys.readouterr().out

@@ -50,14 +50,17 @@ def is_plain(recipe: Recipe) -> bool:
 
 
 def descends_by_row(recipe: Recipe) -> bool:
-    """Return whether an epoch is plain descent with a step for each row, which has its own code."""
+    """Return whether an epoch is plain descent with a step for each row, without options.
+
+    An engine has its own code for this where its ``can_descend`` says so.
+    """
     return recipe.batching.mode == "sample" and is_plain(recipe) and not recipe.options
 
 
 def engine_for(recipe: Recipe, name: str) -> Engine:
     """Return the engine of this name, in its form for descent row by row if the recipe needs that."""
     if descends_by_row(recipe):
-        return per_sample_engine(name, recipe.architecture.activation)
+        return per_sample_engine(name, recipe.architecture)
     return engine_named(name)
 
 
@@ -86,7 +89,7 @@ class EpochTrainer:
         # If a batch is one chunk, backward adds a step of plain descent directly to the parameters.
         self.in_place = is_plain(recipe) and self.batch_size <= CHUNK and not {*recipe.options} & NOT_IN_PLACE
         self.descent: Descent | None = None
-        if descends_by_row(recipe):
+        if descends_by_row(recipe) and engine.can_descend(recipe.architecture):
             self.descent = engine.per_sample(
                 recipe.architecture,
                 Parameters(recipe.architecture, stack.theta, engine.first_layer),

@@ -18,8 +18,7 @@ import numpy as np
 
 from fnnexp.nn.arrays import Array
 from fnnexp.nn.engines.numpy_engine import DenseRows
-from fnnexp.nn.network import Architecture, Parameters, Workspace
-from fnnexp.nn.pieces.activations import ACTIVATIONS
+from fnnexp.nn.network import Architecture, Parameters, Workspace, activations_of
 from fnnexp.nn.pieces.losses import gradient_in_place, losses_and_hits
 from fnnexp.nn.stack import Recipe
 
@@ -39,7 +38,8 @@ QUANTITIES = ("z_std", "dz_std", "dead", "saturated", "update_ratio")
   activation defines it (:class:`fnnexp.nn.pieces.activations.Activation`). A ReLU is dead if it is 0 for
   every row.
 - ``saturated``: share of a hidden layer's activations, over rows and units, at which the activation function
-  is flat, where the activation defines it: |a| > 0.99 for tanh, a < 0.01 or a > 0.99 for sigmoid.
+  is flat, where the activation defines it: |a| > 0.99 for tanh and softsign, a < 0.01 or a > 0.99 for
+  sigmoid, and for elu and selu within 1% of the bound of negative inputs.
 - ``update_ratio``: ‖W − W₀‖ / ‖W₀‖ (Frobenius), where W₀ are the weights before the epoch. Not at epoch 0.
 """
 
@@ -70,11 +70,9 @@ def has_diagnostics(metrics: Iterable[str]) -> bool:
 
 def names(architecture: Architecture) -> Iterator[str]:
     """Yield the names of all diagnostics that a network can have, in order."""
-    activation = ACTIVATIONS[architecture.activation]
-    for layer in range(len(architecture.shapes)):
+    for layer, activation in enumerate([*activations_of(architecture), None]):
         for quantity in QUANTITIES:
-            is_hidden = layer < len(architecture.hidden)
-            if quantity not in HIDDEN_ONLY or (is_hidden and getattr(activation, quantity)):
+            if quantity not in HIDDEN_ONLY or getattr(activation, quantity, None):
                 yield name(layer, quantity)
 
 
@@ -123,7 +121,6 @@ class Probe:
     def _forward(self, parameters: Parameters) -> dict[str, float]:
         """Return the spread of each Z and the shares of each A; write A and the logits to ``work``."""
         work, values = self.work, {}
-        shares = {quantity: getattr(work.activation, quantity) for quantity in HIDDEN_ONLY}
         last = len(parameters.W) - 1
         for layer, (W, b) in enumerate(zip(parameters.W, parameters.b, strict=True)):
             Z = work.logits if layer == last else work.A[layer]
@@ -135,7 +132,8 @@ class Probe:
                 np.add(Z, b, out=Z)
             values[name(layer, "z_std")] = _spread(Z)
             if layer != last:
-                work.activation.forward(Z)
+                work.activate(layer)
+                shares = {quantity: getattr(work.activations[layer], quantity) for quantity in HIDDEN_ONLY}
                 values |= {name(layer, quantity): share(Z[0]) for quantity, share in shares.items() if share}
         return values
 
@@ -148,10 +146,9 @@ class Probe:
         for layer in reversed(range(len(parameters.W))):
             values[name(layer, "dz_std")] = _spread(dZ)
             if layer > 0:
-                dA, slope = work.dA[layer - 1], work.slope[layer - 1]
+                dA = work.dA[layer - 1]
                 np.matmul(dZ, parameters.W[layer].transpose(0, 2, 1), out=dA)
-                work.activation.slope(work.A[layer - 1], slope)
-                np.multiply(dA, slope, out=dA)
+                work.times_derivative(layer - 1)
                 dZ = dA
         return values
 

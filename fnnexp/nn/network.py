@@ -19,7 +19,7 @@ import numpy as np
 
 from fnnexp.nn.arrays import Array, DType
 from fnnexp.nn.engines.numpy_engine import BlasFirstLayer, FirstLayer, Inputs
-from fnnexp.nn.pieces.activations import ACTIVATIONS
+from fnnexp.nn.pieces.activations import LEAKY_SLOPE, Activation, activation_named
 from fnnexp.nn.pieces.initializers import draw
 
 BIASES = ("zeros", "normal", "none")
@@ -35,17 +35,40 @@ class Architecture:
     inputs, hidden, classes
         The number of inputs D, of units H of each hidden layer, and of classes C.
     activation
-        The activation of every hidden layer, a key of :data:`fnnexp.nn.pieces.activations.ACTIVATIONS`.
+        The activation of every hidden layer, a key of :data:`fnnexp.nn.pieces.activations.ACTIVATIONS`, or
+        a tuple with one for each. A tuple of equal names becomes the name.
     hidden_bias, output_bias
         One of :data:`BIASES`.
+    slope
+        The slope of ``leaky_relu`` for negative inputs. Without a ``leaky_relu`` it becomes the default.
+
+    Architectures that compute the same are equal:
+
+    >>> Architecture(784, (64, 32), 10, ("elu", "elu"), slope=0.5) == Architecture(784, (64, 32), 10, "elu")
+    True
     """
 
     inputs: int
     hidden: tuple[int, ...]
     classes: int
-    activation: str
+    activation: str | tuple[str, ...]
     hidden_bias: str = "zeros"
     output_bias: str = "zeros"
+    slope: float = LEAKY_SLOPE
+
+    def __post_init__(self) -> None:
+        names = set(self.activation) if isinstance(self.activation, tuple) else {self.activation}
+        if len(names) == 1:
+            object.__setattr__(self, "activation", *names)
+        if "leaky_relu" not in names:
+            object.__setattr__(self, "slope", LEAKY_SLOPE)
+
+    @property
+    def activations(self) -> list[str]:
+        """The name of the activation of each hidden layer."""
+        if isinstance(self.activation, tuple):
+            return list(self.activation)
+        return [self.activation] * len(self.hidden)
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -64,6 +87,11 @@ class Architecture:
             n_in * n_out + (n_out if bias != "none" else 0)
             for (n_in, n_out), bias in zip(self.shapes, self.biases, strict=True)
         )
+
+
+def activations_of(architecture: Architecture) -> list[Activation]:
+    """Return the activation of each hidden layer."""
+    return [activation_named(name, architecture.slope) for name in architecture.activations]
 
 
 class Parameters:
@@ -124,7 +152,9 @@ def initial_theta(architecture: Architecture, seed: int, stds: Sequence[float], 
 class Workspace:
     """Buffers for forward and backward, allocated once for K lanes of B rows.
 
-    ``outputs`` are the outputs of the hidden layers: A, or A times the mask in the layers of ``dropout``.
+    ``activations``, ``A``, ``Z``, ``dA`` and ``derivative`` have one entry for each hidden layer. ``Z[l]`` is
+    ``A[l]`` itself, which overwrites Z, unless the derivative needs Z. ``outputs`` are the outputs of the
+    hidden layers: A, or A times the mask in the layers of ``dropout``.
     """
 
     def __init__(
@@ -135,10 +165,11 @@ class Workspace:
         dtype: DType,
         dropout: Collection[int] = (),
     ) -> None:
-        self.activation = ACTIVATIONS[architecture.activation]
+        self.activations = activations_of(architecture)
         self.A = [np.empty((lanes, rows, width), dtype) for width in architecture.hidden]
+        self.Z = [np.empty_like(a) if f.needs_z else a for f, a in zip(self.activations, self.A, strict=True)]
         self.dA = [np.empty_like(a) for a in self.A]
-        self.slope = [np.empty_like(a) for a in self.A]
+        self.derivative = [np.empty_like(a) for a in self.A]
         self.masks = {layer: np.empty_like(self.A[layer]) for layer in dropout}
         self.outputs = [np.empty_like(a) if layer in dropout else a for layer, a in enumerate(self.A)]
         # In memory the rows of one class are adjacent: reductions over the few classes then use whole
@@ -155,6 +186,23 @@ class Workspace:
         """Write the labels to ``onehot``: (K, B), or (B,) if all lanes have the same labels."""
         np.copyto(self.onehot, labels[..., None] == self.classes)
 
+    def activate(self, layer: int) -> None:
+        """Write A = f(Z) of a hidden layer, where ``A[layer]`` contains Z, and its output."""
+        activation, A = self.activations[layer], self.A[layer]
+        if activation.needs_z:
+            np.copyto(self.Z[layer], A)
+        activation.forward(A)
+        if layer in self.masks:
+            np.multiply(A, self.masks[layer], out=self.outputs[layer])
+
+    def times_derivative(self, layer: int) -> None:
+        """Overwrite ``dA``, the gradient of a hidden layer's output, with dZ = dA · mask · f′(Z)."""
+        dA, derivative = self.dA[layer], self.derivative[layer]
+        if layer in self.masks:
+            np.multiply(dA, self.masks[layer], out=dA)
+        self.activations[layer].derivative(self.Z[layer], self.A[layer], derivative)
+        np.multiply(dA, derivative, out=dA)
+
 
 def forward(parameters: Parameters, inputs: Inputs, work: Workspace) -> Array:
     """Write the activations to ``work``; return its logits (K, B, C)."""
@@ -170,9 +218,7 @@ def forward(parameters: Parameters, inputs: Inputs, work: Workspace) -> Array:
         if b is not None:
             np.add(Z, b, out=Z)
         if layer != last:
-            work.activation.forward(Z)
-            if layer in work.masks:
-                np.multiply(Z, work.masks[layer], out=work.outputs[layer])
+            work.activate(layer)
     return work.logits
 
 
@@ -197,10 +243,7 @@ def backward(
             A, dA, dW = work.A[layer - 1], work.dA[layer - 1], work.dW[layer - 1]
             np.matmul(work.outputs[layer - 1].transpose(0, 2, 1), dZ, out=dW)
             np.matmul(dZ, parameters.W[layer].transpose(0, 2, 1), out=dA)
-            if layer - 1 in work.masks:
-                np.multiply(dA, work.masks[layer - 1], out=dA)
-            work.activation.slope(A, work.slope[layer - 1])
-            np.multiply(dA, work.slope[layer - 1], out=dA)
+            work.times_derivative(layer - 1)
             if decay is not None:
                 np.multiply(W, decay, out=W)
             np.add(W, dW, out=W)

@@ -49,6 +49,11 @@ ARCHITECTURES = {
     "relu_100_published": Architecture(784, (100,), 10, "relu", hidden_bias="normal", output_bias="none"),
     "tanh_as_published": Architecture(784, (128,), 10, "tanh_as_published"),
     "softmax": Architecture(784, (), 10, "relu"),
+    "leaky_relu": Architecture(784, (16, 8), 10, "leaky_relu", slope=0.3),
+    "elu+selu": Architecture(784, (16, 8), 10, ("elu", "selu")),
+    "softplus+softsign": Architecture(784, (16, 8), 10, ("softplus", "softsign")),
+    "gelu": Architecture(784, (16, 8), 10, "gelu"),
+    "silu+identity": Architecture(784, (16, 8), 10, ("silu", "identity")),
 }
 MAIN_ARCHITECTURES = list(ARCHITECTURES)[:6]
 
@@ -122,7 +127,9 @@ def initial_network(recipe: Recipe, seed: int, method: str) -> reference.Network
                 "normal": lambda n, std, i: generator(seed, BIASES, i).standard_normal((1, n))[0] * std,
             }[bias](n_out, std, layer)
         )
-    return reference.Network(W, b, architecture.activation, recipe.epsilon, recipe.reduction)
+    return reference.Network(
+        W, b, architecture.activation, recipe.epsilon, recipe.reduction, architecture.slope
+    )
 
 
 def batches(batching: Batching, n: int, seed: int, epoch: int) -> list[np.ndarray]:
@@ -253,6 +260,14 @@ def test_the_published_derivative_and_a_network_of_one_layer_match_the_reference
 ) -> None:
     batching_config, rows, epochs = BATCHINGS[batching]
     assert_trajectories_agree(Recipe(ARCHITECTURES[arch], batching_config, "sgd", epochs), images(rows))
+
+
+@pytest.mark.parametrize("batching", ["mini", "sample"])
+@pytest.mark.parametrize("arch", list(ARCHITECTURES)[8:])
+def test_every_activation_and_lists_of_them_agree(arch: str, batching: str) -> None:
+    batching_config, rows, epochs = BATCHINGS[batching]
+    recipe = Recipe(ARCHITECTURES[arch], batching_config, "sgd", epochs)
+    assert_trajectories_agree(recipe, images(rows), ("he", "normal"))
 
 
 @pytest.mark.parametrize("batching", BATCHINGS)

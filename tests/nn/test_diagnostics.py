@@ -23,7 +23,7 @@ from fnnexp.nn.testing import reference
 from fnnexp.nn.training import Lane, Recipe, Record, advance, start
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 MODES = {"full": Batching("full"), "mini": Batching("mini", 16, True), "sample": Batching("sample")}
 HYPER = (("lr", 0.05),)
@@ -35,7 +35,7 @@ def one_blas_thread() -> Iterator[None]:
         yield
 
 
-def recipe_of(activation: str = "relu", mode: str = "mini", **changes: Any) -> Recipe:
+def recipe_of(activation: str | tuple[str, ...] = "relu", mode: str = "mini", **changes: Any) -> Recipe:
     hidden = changes.pop("hidden", (9, 7))
     shape = Architecture(12, hidden, 4, activation, changes.pop("hidden_bias", "normal"))
     return Recipe(shape, MODES[mode], "sgd", **{"epochs": 3, "dtype": "float64", **changes})
@@ -86,10 +86,21 @@ def test_spreads_and_shares_equal_those_of_the_reference(activation: str, epsilo
             assert not {f"layer{layer}/dead", f"layer{layer}/saturated"} & set(metrics)
         elif activation == "relu":
             assert metrics[f"layer{layer}/dead"] == np.mean([(Z[:, j] <= 0).all() for j in range(Z.shape[1])])
+        elif activation in FLAT:
+            assert metrics[f"layer{layer}/saturated"] == FLAT[activation](Z).mean()
         else:
-            limits = {"sigmoid": math.log(0.99 / 0.01)}
-            flat = np.abs(Z) > limits.get(activation, math.atanh(0.99))
-            assert metrics[f"layer{layer}/saturated"] == flat.mean()
+            assert not {f"layer{layer}/dead", f"layer{layer}/saturated"} & set(metrics)
+
+
+FLAT: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "tanh": lambda Z: np.abs(Z) > math.atanh(0.99),
+    "tanh_as_published": lambda Z: np.abs(Z) > math.atanh(0.99),
+    "sigmoid": lambda Z: np.abs(Z) > math.log(0.99 / 0.01),
+    "softsign": lambda Z: np.abs(Z) > 99,
+    "elu": lambda Z: np.exp(Z) < 0.01,
+    "selu": lambda Z: np.exp(Z) < 0.01,
+}
+"""Where the activations are saturated, by Z."""
 
 
 def pre_activations(network: reference.Network, X: np.ndarray) -> list[np.ndarray]:
@@ -154,7 +165,9 @@ def test_units_that_are_dead_by_construction_are_counted() -> None:
     assert probe_of(recipe, arrays).measure(theta[0])["layer1/dead"] == 3 / 8
 
 
-@pytest.mark.parametrize(("activation", "limit"), [("tanh", math.atanh(0.99)), ("sigmoid", math.log(99))])
+@pytest.mark.parametrize(
+    ("activation", "limit"), [("tanh", math.atanh(0.99)), ("sigmoid", math.log(99)), ("softsign", 99)]
+)
 def test_only_units_beyond_the_saturation_limit_are_saturated(activation: str, limit: float) -> None:
     recipe = recipe_of(activation, hidden=(4,))
     arrays = images(3, 64, 8, 12, 4)
@@ -217,8 +230,16 @@ def test_names_lists_all_recorded_diagnostics_and_no_metric(activation: str) -> 
         names(recipe.architecture)
     )
     quantities = {name.partition("/")[2] for name in names(recipe.architecture)}
-    share = "dead" if activation == "relu" else "saturated"
-    assert quantities == {"z_std", "dz_std", "update_ratio", share} <= set(QUANTITIES)
+    share = {"dead"} if activation == "relu" else {"saturated"} if activation in FLAT else set()
+    assert quantities == {"z_std", "dz_std", "update_ratio"} | share <= set(QUANTITIES)
+
+
+def test_each_layer_of_a_list_of_activations_has_its_own_share() -> None:
+    recipe, arrays = recipe_of(("gelu", "relu"), mode="sample"), images(6, 64, 8, 12, 4)
+    _, records = advance(recipe, start(recipe, lanes_of(recipe)), arrays, diagnostics=True)
+    recorded = [name for name in records[-1].metrics if has_diagnostics([name])]
+    assert recorded == list(names(recipe.architecture))
+    assert [name for name in recorded if "dead" in name or "saturated" in name] == ["layer2/dead"]
 
 
 # --- law 2 and law 4: diagnostics change no other result ---

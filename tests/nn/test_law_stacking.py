@@ -99,11 +99,15 @@ def alone(recipe: Recipe, lanes: Sequence[Lane], arrays: Any, engine: str = "num
 
 @st.composite
 def architectures(draw: Any, inputs: st.SearchStrategy[int]) -> Architecture:
+    names = st.sampled_from(sorted(ACTIVATIONS))
+    hidden = tuple(draw(st.lists(st.integers(1, 40), max_size=3)))
+    each = st.tuples(*(names for _ in hidden))
     return Architecture(
         inputs=draw(inputs),
-        hidden=tuple(draw(st.lists(st.integers(1, 40), max_size=3))),
+        hidden=hidden,
         classes=draw(st.integers(2, 10)),
-        activation=draw(st.sampled_from(sorted(ACTIVATIONS))),
+        activation=draw(names | each if hidden else names),
+        slope=draw(st.sampled_from((0.0, 0.01, 0.3))),
         hidden_bias=draw(st.sampled_from(BIASES)),
         output_bias=draw(st.sampled_from(BIASES)),
     )

@@ -21,7 +21,7 @@ from fnnexp.data.datasets import Arrays
 from fnnexp.nn.engines.numpy_engine import DenseRows, Examples
 from fnnexp.nn.engines.per_sample import BLOCK, BlockDescent
 from fnnexp.nn.network import Architecture, Parameters, Workspace, backward, forward, initial_theta
-from fnnexp.nn.pieces.activations import ACTIVATIONS
+from fnnexp.nn.pieces.activations import ACTIVATIONS, activation_named
 from fnnexp.nn.pieces.batching import Batching, slices
 from fnnexp.nn.pieces.initializers import INITIALIZERS, draw, standard_deviation
 from fnnexp.nn.pieces.losses import gradient_in_place, losses_and_hits
@@ -307,21 +307,68 @@ def test_the_first_of_tied_logits_is_the_prediction() -> None:
 
 # --- activations --------------------------------------------------------------------------------------------
 
-CLOSED_FORMS = {
-    "relu": lambda z: max(z, 0.0),
-    "tanh": math.tanh,
-    "tanh_as_published": math.tanh,
-    "sigmoid": lambda z: 1 / (1 + math.exp(-max(z, -500.0))),
+
+def logistic(z: float) -> float:
+    return 1 / (1 + math.exp(-max(z, -500.0)))
+
+
+def gelu_and_derivative(z: float) -> tuple[float, float]:
+    if abs(z) > 30:
+        return max(z, 0.0), float(z > 0)
+    t = math.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))
+    dt = (1 - t * t) * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * z**2)
+    return z * (1 + t) / 2, (1 + t + z * dt) / 2
+
+
+LAMBDA, ALPHA = 1.0507009873554805, 1.6732632423543772
+CLOSED_FORMS = {  # f(z) and f′(z)
+    "relu": lambda z: (max(z, 0.0), z > 0),
+    "tanh": lambda z: (math.tanh(z), 1 - math.tanh(z) ** 2),
+    "tanh_as_published": lambda z: (math.tanh(z), 1 - math.tanh(math.tanh(z)) ** 2),
+    "sigmoid": lambda z: (logistic(z), logistic(z) * logistic(-z)),
+    "leaky_relu": lambda z: (z, 1) if z > 0 else (0.01 * z, 0.01),
+    "elu": lambda z: (z, 1) if z > 0 else (math.expm1(z), math.exp(z)),
+    "selu": lambda z: (
+        (LAMBDA * z, LAMBDA) if z > 0 else (LAMBDA * ALPHA * math.expm1(z), LAMBDA * ALPHA * math.exp(z))
+    ),
+    "softplus": lambda z: (max(z, 0.0) + math.log1p(math.exp(-abs(z))), logistic(z)),
+    "softsign": lambda z: (z / (1 + abs(z)), (1 + abs(z)) ** -2),
+    "gelu": gelu_and_derivative,
+    "silu": lambda z: (
+        z * logistic(z) if z > -700 else 0.0,
+        logistic(z) * (1 + max(z, -700.0) * logistic(-z)),
+    ),
+    "identity": lambda z: (z, 1),
 }
+POINTS = [0.0, -0.0, 1e-6, -1e-6, 0.5, -1.0, 3.0, -3.0, 12.0, -12.0, 30.0, -30.0, 1e3, -1e3, 1e6, -1e6]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activations_equal_their_closed_forms_and_never_overflow(name: str) -> None:
-    Z = np.array([-1e6, -600.0, -500.0, -1.0, 0.0, 0.5, 30.0, 1e6])
-    expected = [CLOSED_FORMS[name](z) for z in Z]
-    with np.errstate(all="raise", under="ignore"):
-        ACTIVATIONS[name].forward(Z)
-    np.testing.assert_allclose(Z, expected, rtol=1e-14, atol=0)
+def test_activations_and_derivatives_equal_their_closed_forms(name: str, dtype: str) -> None:
+    """Up to rounding relative to the value, or to 1 where a value near 0 is a difference from 1."""
+    largest = 3e38 if dtype == "float32" else 1e150
+    Z = np.array([*POINTS, largest, -largest], dtype)
+    expected = [CLOSED_FORMS[name](float(z)) for z in Z]
+    A, derivative, f = Z.copy(), np.empty_like(Z), ACTIVATIONS[name]
+    with np.errstate(all="raise", under="ignore", over="ignore"):
+        f.forward(A)
+        before = A.copy()
+        f.derivative(Z if f.needs_z else A, A, derivative)
+    np.testing.assert_array_equal(A, before)
+    for actual, exact in zip((A, derivative), np.transpose(expected), strict=True):
+        eps = np.finfo(dtype).eps
+        np.testing.assert_allclose(actual, exact, rtol=20 * eps, atol=20 * eps)
+
+
+def test_a_leaky_relu_has_the_slope_that_is_asked_for() -> None:
+    Z, out = np.array([-2.0, 0.0, 2.0]), np.empty(3)
+    for slope in (0.0, 0.25):
+        A, f = Z.copy(), activation_named("leaky_relu", slope)
+        f.forward(A)
+        f.derivative(A, A, out)
+        assert (A.tolist(), out.tolist()) == ([-2 * slope, 0, 2], [slope, slope, 1])
+    assert activation_named("elu", 0.25) is ACTIVATIONS["elu"]
 
 
 # --- update rules -------------------------------------------------------------------------------------------

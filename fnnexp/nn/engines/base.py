@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from fnnexp.nn.arrays import Array, DType
 from fnnexp.nn.engines.numpy_engine import BlasFirstLayer, DenseRows, FirstLayer, Inputs, RowSource
-from fnnexp.nn.engines.per_sample import BlockDescent
+from fnnexp.nn.engines.per_sample import BlockDescent, can_descend
 from fnnexp.nn.network import Architecture, Parameters
-from fnnexp.nn.pieces.activations import ACTIVATIONS, Activation
 
 MakeRows = Callable[[NDArray[np.uint8], str, int, DType], RowSource]
 
@@ -63,19 +62,19 @@ class Engine:
     per_sample
         Creates a :class:`Descent`.
     can_descend
-        Returns whether ``per_sample`` supports an activation.
+        Returns whether ``per_sample`` supports the activations of an architecture.
     """
 
     version: str
     make_rows: MakeRows
     first_layer: Callable[[Array], FirstLayer]
     per_sample: MakeDescent
-    can_descend: Callable[[Activation], bool] = lambda activation: True
+    can_descend: Callable[[Architecture], bool]
 
 
 def numpy_engine() -> Engine:
     """Return the engine that uses NumPy and its BLAS."""
-    return Engine(f"numpy {np.__version__}", DenseRows, BlasFirstLayer, BlockDescent)
+    return Engine(f"numpy {np.__version__}", DenseRows, BlasFirstLayer, BlockDescent, can_descend)
 
 
 def numba_engine() -> Engine:
@@ -93,7 +92,7 @@ def numba_engine() -> Engine:
         compiled.make_rows,
         compiled.SparseFirstLayer,
         compiled.RowDescent,
-        compiled.is_compiled,
+        compiled.can_descend,
     )
 
 
@@ -111,14 +110,16 @@ def engine_named(name: str) -> Engine:
     return ENGINES[name]()
 
 
-def per_sample_engine(name: str, activation: str) -> Engine:
-    """Return the engine that trains one row at a time with an activation.
+def per_sample_engine(name: str, architecture: Architecture) -> Engine:
+    """Return the engine that trains an architecture one row at a time.
 
-    If the named engine does not support the activation, NumPy computes the descent and the version says so.
+    If the named engine does not support its activations and NumPy does, NumPy computes the descent and the
+    version says so. If neither does, ``can_descend`` is false, and each row is a batch of its own.
     """
-    engine = engine_named(name)
-    if engine.can_descend(ACTIVATIONS[activation]):
+    engine, numpy = engine_named(name), engine_named("numpy")
+    if engine.can_descend(architecture) or not numpy.can_descend(architecture):
         return engine
-    numpy = engine_named("numpy")
-    version = f"{engine.version} (per-sample descent by {numpy.version}: {activation} is not compiled)"
-    return replace(engine, version=version, per_sample=numpy.per_sample)
+    version = (
+        f"{engine.version} (per-sample descent by {numpy.version}: {architecture.activation} is not compiled)"
+    )
+    return replace(engine, version=version, per_sample=numpy.per_sample, can_descend=numpy.can_descend)

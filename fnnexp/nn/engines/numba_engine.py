@@ -14,7 +14,7 @@ The results equal the NumPy engine's up to rounding, not bitwise, because they a
 Lanes are computed one by one, so a lane is bitwise the same in any stack with this engine too.
 
 Compiled code cannot call Python, so this module has its own definitions of the activations and the softmax
-for descent row by row. NumPy trains networks row by row if their activation is not in :data:`COMPILED`.
+for descent row by row. It does not train networks row by row if an activation is not in :data:`COMPILED`.
 
 All compiled functions are in this file, because Numba's cache checks the age of the file that contains a
 function, but not of the files it imports from.
@@ -23,6 +23,7 @@ function, but not of the files it imports from.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import llvmlite
@@ -36,18 +37,16 @@ from numpy.typing import NDArray
 
 from fnnexp.nn.arrays import Array, DType
 from fnnexp.nn.engines.numpy_engine import BlasFirstLayer, DenseRows, Examples, Inputs
-from fnnexp.nn.network import Architecture, Parameters
+from fnnexp.nn.network import Architecture, Parameters, activations_of
+from fnnexp.nn.pieces import activations as pieces
 from fnnexp.nn.pieces.activations import (
-    ACTIVATIONS,
+    GELU_CLIP,
+    GELU_CUBIC,
+    GELU_SCALE,
+    SELU_ALPHA,
+    SELU_SCALE,
     SIGMOID_CLIP,
     Activation,
-    relu_forward,
-    relu_slope,
-    sigmoid_forward,
-    sigmoid_slope,
-    tanh_as_published_slope,
-    tanh_forward,
-    tanh_slope,
 )
 from fnnexp.nn.pieces.losses import exponentiate, probabilities, subtract_largest
 from fnnexp.nn.pieces.metrics import METRICS
@@ -75,19 +74,37 @@ result."""
 ROWS_AT_ONCE = 256
 """The largest number of rows in one call of :meth:`RowDescent.descend`. The number changes no result."""
 
-RELU, TANH, TANH_AS_PUBLISHED, SIGMOID = range(4)
+RELU, TANH, TANH_AS_PUBLISHED, SIGMOID, LEAKY_RELU, ELU, SELU, SOFTPLUS, SOFTSIGN, IDENTITY = range(10)
+GELU, SILU = NEED_Z = (10, 11)
 COMPILED: dict[tuple[Callable[..., None], Callable[..., None]], int] = {
-    (relu_forward, relu_slope): RELU,
-    (tanh_forward, tanh_slope): TANH,
-    (tanh_forward, tanh_as_published_slope): TANH_AS_PUBLISHED,
-    (sigmoid_forward, sigmoid_slope): SIGMOID,
+    (pieces.relu_forward, pieces.relu_derivative): RELU,
+    (pieces.tanh_forward, pieces.tanh_derivative): TANH,
+    (pieces.tanh_forward, pieces.tanh_as_published_derivative): TANH_AS_PUBLISHED,
+    (pieces.sigmoid_forward, pieces.sigmoid_derivative): SIGMOID,
+    (pieces.leaky_relu_forward, pieces.leaky_relu_derivative): LEAKY_RELU,
+    (pieces.elu_forward, pieces.elu_derivative): ELU,
+    (pieces.selu_forward, pieces.selu_derivative): SELU,
+    (pieces.softplus_forward, pieces.softplus_derivative): SOFTPLUS,
+    (pieces.softsign_forward, pieces.softsign_derivative): SOFTSIGN,
+    (pieces.identity_forward, pieces.identity_derivative): IDENTITY,
+    (pieces.gelu_forward, pieces.gelu_derivative): GELU,
+    (pieces.silu_forward, pieces.silu_derivative): SILU,
 }
-"""The number that stands for each activation in compiled code. Keys are its forward and slope."""
+"""The number that stands for each activation in compiled code. Keys are its forward and derivative."""
 
 
-def is_compiled(activation: Activation) -> bool:
-    """Return whether :class:`RowDescent` supports an activation."""
-    return (activation.forward, activation.slope) in COMPILED
+def number_of(activation: Activation) -> int | None:
+    """Return the number of an activation in :data:`COMPILED`, or None. A leaky ReLU may have any slope."""
+    forward, derivative = (
+        function.func if isinstance(function, partial) else function
+        for function in (activation.forward, activation.derivative)
+    )
+    return COMPILED.get((forward, derivative))
+
+
+def can_descend(architecture: Architecture) -> bool:
+    """Return whether :class:`RowDescent` supports the activation of each hidden layer."""
+    return all(number_of(activation) is not None for activation in activations_of(architecture))
 
 
 def version() -> str:
@@ -559,25 +576,47 @@ def inner(a: Array, b: Array) -> Any:
 
 
 @inlined
-def activate(activation: int, Z: Array) -> None:
+def activate(activation: int, slope: float, Z: Array) -> None:
     """Overwrite Z with A = f(Z), as in :mod:`fnnexp.nn.pieces.activations`. A NaN stays a NaN."""
-    one, minimum = Z.dtype.type(1), Z.dtype.type(-SIGMOID_CLIP)
+    number = Z.dtype.type
+    zero, half, one, minimum = number(0), number(0.5), number(1), number(-SIGMOID_CLIP)
+    scale, scale_alpha = number(SELU_SCALE), number(SELU_SCALE * SELU_ALPHA)
+    gelu_scale, gelu_cubic = number(GELU_SCALE), number(GELU_CUBIC)
     for h in range(len(Z)):
+        z = Z[h]
         if activation == RELU:
-            if Z[h] < 0:
+            if z < 0:
                 Z[h] = 0
         elif activation == SIGMOID:
-            if Z[h] < minimum:
-                Z[h] = minimum
-            Z[h] = one / (one + np.exp(-Z[h]))
-        else:
-            Z[h] = np.tanh(Z[h])
+            Z[h] = one / (one + np.exp(-(minimum if z < minimum else z)))
+        elif activation == LEAKY_RELU:
+            if z < 0:
+                Z[h] = slope * z
+        elif activation == ELU:
+            if z < 0:
+                Z[h] = np.expm1(z)
+        elif activation == SELU:
+            Z[h] = scale_alpha * np.expm1(z) if z < 0 else scale * z
+        elif activation == SOFTPLUS:
+            Z[h] = (zero if z < 0 else z) + np.log1p(np.exp(-abs(z)))
+        elif activation == SOFTSIGN:
+            Z[h] = z / (one + abs(z))
+        elif activation == GELU:
+            Z[h] = half * z * (one + np.tanh(gelu_scale * z * (one + gelu_cubic * z * z)))
+        elif activation == SILU:
+            Z[h] = z / (one + np.exp(-z))
+        elif activation != IDENTITY:
+            Z[h] = np.tanh(z)
 
 
 @inlined
-def times_slope(activation: int, A: Array, dA: Array) -> None:
-    """Overwrite dA with dZ = dA · f′, where f′ is computed from A."""
-    one = A.dtype.type(1)
+def times_derivative(activation: int, slope: float, Z: Array, A: Array, dA: Array) -> None:
+    """Overwrite dA with dZ = dA · f′, where f′ is computed from A, and for :data:`NEED_Z` also from Z."""
+    number = A.dtype.type
+    half, one = number(0.5), number(1)
+    scale, scale_alpha = number(SELU_SCALE), number(SELU_SCALE * SELU_ALPHA)
+    gelu_scale, gelu_cubic = number(GELU_SCALE), number(GELU_CUBIC)
+    clip, three = number(GELU_CLIP), number(3)
     for h in range(len(A)):
         a = A[h]
         if activation == RELU:
@@ -585,7 +624,27 @@ def times_slope(activation: int, A: Array, dA: Array) -> None:
                 dA[h] = 0
         elif activation == SIGMOID:
             dA[h] *= a * (one - a)
-        else:
+        elif activation == LEAKY_RELU:
+            if a <= 0:
+                dA[h] *= slope
+        elif activation == ELU:
+            if a < 0:
+                dA[h] *= one + a
+        elif activation == SELU:
+            dA[h] *= scale if a > 0 else scale_alpha + a
+        elif activation == SOFTPLUS:
+            dA[h] *= -np.expm1(-a)
+        elif activation == SOFTSIGN:
+            dA[h] *= (one - abs(a)) * (one - abs(a))
+        elif activation == GELU:
+            z = clip if Z[h] > clip else (-clip if Z[h] < -clip else Z[h])
+            square = gelu_cubic * z * z
+            t = np.tanh(gelu_scale * z * (one + square))
+            dA[h] *= half * (one + t) + a * (one - t) * gelu_scale * (one + three * square)
+        elif activation == SILU:
+            s = one / (one + np.exp(-Z[h]))
+            dA[h] *= s + a * (one - s)
+        elif activation != IDENTITY:
             if activation == TANH_AS_PUBLISHED:
                 a = np.tanh(a)
             dA[h] *= one - a * a
@@ -624,10 +683,10 @@ def descend(
     labels: Array,
     theta: Array,
     first_W: tuple[Array, int],
-    network: tuple[Array, Array, int],
+    network: tuple[Array, Array, Array, float],
     eta: float,
     epsilon: float,
-    scratch: tuple[Array, Array, Array],
+    scratch: tuple[Array, Array, Array, Array],
     losses: Array,
     hits: Array,
     logits: Array,
@@ -644,11 +703,12 @@ def descend(
         The first W (D, H), flat and padded, changed in place; H.
     network
         n_out of each layer (L,); the offsets of its W and b in theta (L, 2), −1 for no bias; the number of
-        the activation in :data:`COMPILED`.
+        each hidden layer's activation in :data:`COMPILED` (L − 1,); the slope of a leaky ReLU.
     eta, epsilon
         The step size η; the ε of the loss.
     scratch
-        Buffers: the outputs of all layers (Σ n_out,); their gradients; a row (H,).
+        Buffers: the outputs of all layers (Σ n_out,); their gradients; a row (H,); the Z of hidden layers
+        whose derivative needs it (Σ n_out,).
     losses, hits
         Written to: the loss and hit of each row before its step (B,).
     logits
@@ -656,8 +716,8 @@ def descend(
     """
     pointers, columns, values = rows
     W1, H = first_W
-    widths, offsets, activation = network
-    A, dA, row = scratch
+    widths, offsets, activations, slope = network
+    A, dA, row, kept_Z = scratch
     last = len(widths) - 1
     for t in range(len(labels)):
         first, stop = pointers[t], pointers[t + 1]
@@ -680,7 +740,9 @@ def descend(
                     for h in range(n_out):
                         Z[h] += a * W[h]
             if layer < last:
-                activate(activation, Z)
+                if activations[layer] in NEED_Z:
+                    kept_Z[start : start + n_out] = Z
+                activate(activations[layer], slope, Z)
             start += n_out
         start -= widths[last]
         if t < len(logits):
@@ -698,7 +760,8 @@ def descend(
                     step = -eta * A[start - n_in + i]
                     for h in range(n_out):
                         W[h] += step * dZ[h]
-                times_slope(activation, A[start - n_in : start], dA[start - n_in : start])
+                inputs = slice(start - n_in, start)
+                times_derivative(activations[layer - 1], slope, kept_Z[inputs], A[inputs], dA[inputs])
             for h in range(n_out):
                 dZ[h] *= -eta
             if at_b >= 0:
@@ -739,10 +802,10 @@ class RowDescent:
             widths.append(n_out)
             offsets.append((offset, -1 if bias == "none" else end))
             offset = end if bias == "none" else end + n_out
-        activation = ACTIVATIONS[architecture.activation]
-        activation_number = COMPILED[activation.forward, activation.slope]
-        self._network = (np.array(widths), np.array(offsets), activation_number)
-        self._scratch = (np.empty(sum(widths), dtype), np.empty(sum(widths), dtype), padded(1, H, dtype)[0])
+        numbers = np.array([number_of(activation) for activation in activations_of(architecture)], np.int64)
+        self._network = (np.array(widths), np.array(offsets), numbers, dtype.type(architecture.slope))
+        outputs, gradients, kept_Z = (np.empty(sum(widths), dtype) for _ in range(3))
+        self._scratch = (outputs, gradients, padded(1, H, dtype)[0], kept_Z)
         kept_rows = ROWS_AT_ONCE if METRICS else 0
         self._logits = np.empty((len(self._theta), kept_rows, architecture.classes), dtype)
 

@@ -21,8 +21,8 @@ import numpy as np
 
 from fnnexp.nn.arrays import Array
 from fnnexp.nn.engines.numpy_engine import DenseRows, Inputs
-from fnnexp.nn.network import Architecture, Parameters, Workspace
-from fnnexp.nn.pieces.activations import ACTIVATIONS
+from fnnexp.nn.network import Architecture, Parameters, Workspace, activations_of
+from fnnexp.nn.pieces.activations import activation_named
 from fnnexp.nn.pieces.losses import (
     exponentiate,
     gradient_in_place,
@@ -37,6 +37,12 @@ cheaper. Changing the number changes results in the last bits, because it determ
 summation."""
 
 
+def can_descend(architecture: Architecture) -> bool:
+    """Return whether :class:`BlockDescent` supports the activation: only one, whose derivative needs no Z."""
+    is_one = isinstance(architecture.activation, str)
+    return is_one and not any(activation.needs_z for activation in activations_of(architecture))
+
+
 class BlockDescent:
     """The buffers to train one stack in blocks; :meth:`descend` changes its parameters in place.
 
@@ -45,7 +51,7 @@ class BlockDescent:
     Parameters
     ----------
     architecture, parameters
-        The network, and its parameters for K lanes.
+        The network, for which :func:`can_descend` is true, and its parameters for K lanes.
     lr
         Step sizes (K, 1).
     epsilon
@@ -67,7 +73,8 @@ class BlockDescent:
         lanes, dtype = parameters.theta.shape[0], parameters.theta.dtype
         widths, classes = [n_out for _, n_out in architecture.shapes], architecture.classes
         self.parameters, self.epsilon, self.max_rows = parameters, epsilon, BLOCK
-        self.activation = ACTIVATIONS[architecture.activation]
+        assert isinstance(architecture.activation, str)  # see `can_descend`
+        self.activation = activation_named(architecture.activation, architecture.slope)
         self.block = Workspace(architecture, lanes, BLOCK, dtype)
         # Row t contains x_t W_1 until step t, and then the first layer's −η dZ. With 1 on the diagonal of the
         # Gram matrix, the formula above is one product with the rows up to and including t.
@@ -163,12 +170,12 @@ class BlockDescent:
             np.multiply(dZ, self.minus_eta, out=step)
             return
         np.multiply(dZ, self.minus_eta, out=dZ)
-        activation.slope(later.inputs, later.slopes)
+        activation.derivative(later.inputs, later.inputs, later.derivatives)
         for layer in later.backwards:
             np.multiply(layer.dZT, layer.inputs, out=layer.dV)
             dA = step if layer.dA is None else layer.dA
             np.matmul(dZ, layer.W, out=dA)
-            np.multiply(dA, layer.slope, out=dA)
+            np.multiply(dA, layer.derivative, out=dA)
             dZ = dA
         np.add(later.V, later.dV, out=later.V)
 
@@ -178,7 +185,7 @@ class _LaterLayers:
 
     Attributes
     ----------
-    inputs, slopes
+    inputs, derivatives
         The inputs of all later layers (K, 1, Σ (n_in + 1)), and f′ at these inputs.
     V, dV
         The parameters of all later layers (K, Σ n_out (n_in + 1)), and their change in a step.
@@ -192,7 +199,7 @@ class _LaterLayers:
         widths = [W.shape[1] + (b is not None) for W, b in self._pairs]
         sizes = [W.shape[2] * width for (W, _), width in zip(self._pairs, widths, strict=True)]
         self.inputs = np.ones((lanes, 1, sum(widths)), dtype)
-        self.slopes = np.empty_like(self.inputs)
+        self.derivatives = np.empty_like(self.inputs)
         self.V = np.empty((lanes, sum(sizes)), dtype)
         self.dV = np.empty_like(self.V)
         self.layers: list[_Layer] = []
@@ -206,7 +213,7 @@ class _LaterLayers:
             layer = _Layer(
                 A=inputs[:, :, :n_in],
                 inputs=inputs,
-                slope=self.slopes[:, :, input_offset : input_offset + n_in],
+                derivative=self.derivatives[:, :, input_offset : input_offset + n_in],
                 V=V,
                 VT=V.transpose(0, 2, 1),
                 W=V[:, :, :n_in],
@@ -238,7 +245,7 @@ class _Layer:
 
     Attributes
     ----------
-    A, inputs, slope
+    A, inputs, derivative
         The input activation (K, 1, n_in); the input activation followed by a 1 for the bias; f′ at A.
     V, VT, W, dV
         Wᵀ with b as its last column (K, n_out, n_in + 1); its transpose; its part Wᵀ; the change of V in a
@@ -252,7 +259,7 @@ class _Layer:
 
     A: Array
     inputs: Array
-    slope: Array
+    derivative: Array
     V: Array
     VT: Array
     W: Array

@@ -29,6 +29,7 @@ import numpy as np
 from fnnexp.nn import network as core
 from fnnexp.nn.engines.base import engine_named
 from fnnexp.nn.engines.numpy_engine import Examples
+from fnnexp.nn.engines.per_sample import can_descend
 from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.losses import gradient_in_place, losses_and_hits
 from fnnexp.nn.pieces.regularizers import add_l1_gradient, add_l2_gradient
@@ -36,15 +37,15 @@ from fnnexp.nn.testing import reference
 from fnnexp.nn.testing.reference import (
     Add,
     Array,
+    Elu,
     FromTable,
+    LeakyRelu,
     Log,
     Matmul,
     Network,
     Relu,
-    Sigmoid,
+    Selu,
     Softmax,
-    Tanh,
-    TanhAsPublished,
     interleaved,
 )
 
@@ -175,14 +176,17 @@ class _FixedDropout(reference.Dropout):
         return super().forward(A, np.where(np.arange(A.size).reshape(A.shape) % 5 < 3, 1 / 0.6, 0.0))
 
 
-# Each op with its inputs. Those of ReLU are at least 0.1 from 0, where it has no derivative.
+KINKED = (Relu, LeakyRelu, Elu, Selu, FromTable)
+"""The activations whose first or second derivative jumps at 0, or may do so. They are checked away from 0."""
+
+# Each op with its inputs.
 OPERATIONS: Final[dict[str, tuple[Callable[[], _Operation], Draw]]] = {
     "matmul": (Matmul, _normal((4, 3), (3, 5))),
     "add": (Add, _normal((4, 5), (5,))),
-    "relu": (Relu, _away_from_zero),
-    "tanh": (Tanh, _normal((4, 5))),
-    "tanh_as_published": (TanhAsPublished, _normal((4, 5))),
-    "sigmoid": (Sigmoid, _normal((4, 5))),
+    **{
+        name: (make, _away_from_zero if make in KINKED else _normal((4, 5)))
+        for name, make in reference.ACTIVATIONS.items()
+    },
     "dropout": (_FixedDropout, _normal((4, 5))),
     "softmax": (Softmax, _normal((4, 5))),
     "log": (partial(Log, 0.01), _probabilities),
@@ -228,7 +232,7 @@ class Example:
     Attributes
     ----------
     hidden : H of each hidden layer
-    activation, epsilon, reduction : as in `reference.Network`
+    activation, epsilon, reduction, slope : as in `reference.Network`
     biases : whether each layer, including the last, has a bias; None if all have
     std : the standard deviation of the weights; None for 1/√n_in. If large, p_y is small and epsilon matters
     dropout : the hidden layers with dropout, counted from 0
@@ -236,7 +240,7 @@ class Example:
     """
 
     hidden: tuple[int, ...]
-    activation: str
+    activation: str | tuple[str, ...]
     epsilon: float = 0.0
     reduction: str = "mean"
     biases: tuple[bool, ...] | None = None
@@ -244,11 +248,18 @@ class Example:
     dropout: tuple[int, ...] = ()
     l2: float = 0.0
     l1: float = 0.0
+    slope: float = 0.01
 
     @property
     def has_bias(self) -> Sequence[bool]:
         """Whether each layer has a bias."""
         return self.biases or [True] * (len(self.hidden) + 1)
+
+    @property
+    def architecture(self) -> core.Architecture:
+        """The network's architecture in the stacked core."""
+        first, last = ("zeros" if self.has_bias[i] else "none" for i in (0, -1))
+        return core.Architecture(12, self.hidden, 10, self.activation, first, last, self.slope)
 
     def reduced(self, losses: Array) -> float:
         """Return the sum or the mean of the losses of a batch, according to `reduction`."""
@@ -260,26 +271,30 @@ class Example:
         """Return the network with normal weights and biases, images X (B, 12) and labels y (B,).
 
         X is standard normal by default; `draw_images` returns other images (240, 12). With ReLU, X consists
-        of those of 240 images whose pre-activations are furthest from 0, where ReLU has no derivative. Added
-        activations are treated the same, because they may have such a point too.
+        of those of 240 images whose pre-activations are furthest from 0, where ReLU has no derivative; the
+        same for each of `KINKED`.
         """
         rng = np.random.default_rng(seed)
         sizes = [12, *self.hidden, 10]
         W = [rng.normal(0.0, self.std or n_in**-0.5, (n_in, n_out)) for n_in, n_out in pairwise(sizes)]
         b = [rng.normal(0.0, 0.5, n_out) for n_out in sizes[1:]]
         b_or_none = [b_i if keep else None for b_i, keep in zip(b, self.has_bias, strict=True)]
-        network = Network(W, b_or_none, self.activation, self.epsilon, self.reduction)
+        network = Network(W, b_or_none, self.activation, self.epsilon, self.reduction, self.slope)
         X = draw_images(rng) if draw_images else rng.standard_normal((240, 12))
         y = rng.integers(0, 10, images)
         network.forward(X)
-        distances = [np.abs(f.Z).min(axis=1) for f in network.activations if isinstance(f, Relu | FromTable)]
+        distances = [np.abs(f.Z).min(axis=1) for f in network.activations if isinstance(f, KINKED)]
         order = np.argsort(-np.min(distances, axis=0)) if distances else np.arange(240)
         return network, X[order[:images]], y
 
 
 def _pixels(rng: np.random.Generator) -> Array:
-    """Return 240 images (240, 12) with values of bytes / 255, of which four fifths are 0 as in MNIST."""
-    return rng.integers(1, 256, (240, 12)) * (rng.random((240, 12)) < 0.2) / 255
+    """Return 240 images (240, 12) with values of bytes / 255, of which four fifths are 0 as in MNIST.
+
+    At most four pixels of an image are not 0: so any choice of images is sparse enough for compiled products.
+    """
+    is_set = rng.random((240, 12)) < 0.2
+    return rng.integers(1, 256, (240, 12)) * (is_set & (is_set.cumsum(axis=1) <= 4)) / 255
 
 
 class _Stacked:
@@ -293,8 +308,7 @@ class _Stacked:
         lanes = [example.draw(seed, images, None if engine == "numpy" else _pixels) for seed in (0, 1)]
         self.inputs = [(range(k, k + 1), self._rows(X)) for k, (_, X, _) in enumerate(lanes)]
         self.labels = np.stack([y for _, _, y in lanes])
-        bias = ["zeros" if keep else "none" for keep in example.has_bias]
-        self.architecture = core.Architecture(12, example.hidden, 10, example.activation, bias[0], bias[-1])
+        self.architecture = example.architecture
         theta = np.stack([np.concatenate([p.ravel() for p in network.parameters]) for network, _, _ in lanes])
         self.parameters = core.Parameters(self.architecture, theta, self.engine.first_layer)
         self.work = core.Workspace(self.architecture, 2, images, theta.dtype, example.dropout)
@@ -393,6 +407,12 @@ ARCHITECTURES: Final[dict[str, Example]] = {
     "tanh_64_32": Example((64, 32), "tanh"),
     "tanh_128_as_published": Example((128,), "tanh_as_published"),
     "relu_full_batch": Example((100,), "relu", 1e-12, "sum", (True, False), 1.0),
+    "leaky_relu_8_4": Example((8, 4), "leaky_relu", slope=0.2),
+    **{
+        f"{name}_8_4": Example((8, 4), name)
+        for name in ("elu", "selu", "softplus", "softsign", "gelu", "silu", "identity")
+    },
+    "relu+gelu_8_4": Example((8, 4), ("relu", "gelu")),
 }
 
 
@@ -411,15 +431,16 @@ def architectures() -> dict[str, Example]:
 def checks() -> dict[str, Callable[[str], GradientCheck]]:
     """Return the available checks by name. Those of the engine `numba` need Numba.
 
-    An activation that Numba's per-sample step does not support is omitted there, because it trains with
-    NumPy.
+    Activations that an engine's per-sample step does not support are omitted there.
     """
     examples = architectures()
     available: dict[str, Callable[[str], GradientCheck]] = dict.fromkeys(operations(), check_operation)
     available |= {name: partial(check_network, example) for name, example in examples.items()}
     available |= {f"stacked {name}": partial(check_stacked, example) for name, example in examples.items()}
     available |= {
-        f"per_sample {name}": partial(check_per_sample, example) for name, example in examples.items()
+        f"per_sample {name}": partial(check_per_sample, example)
+        for name, example in examples.items()
+        if can_descend(example.architecture)
     }
     available |= {f"stacked {name}": partial(check_stacked, example) for name, example in REGULARIZED.items()}
     try:
@@ -431,7 +452,7 @@ def checks() -> dict[str, Callable[[str], GradientCheck]]:
     for name, example in REGULARIZED.items():
         available[f"numba stacked {name}"] = partial(check_stacked, example, engine="numba")
     for name, example in examples.items():
-        if numba.can_descend(ACTIVATIONS[example.activation]):
+        if numba.can_descend(example.architecture):
             available[f"numba per_sample {name}"] = partial(check_per_sample, example, engine="numba")
     return available
 

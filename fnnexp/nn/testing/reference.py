@@ -13,8 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,10 +110,136 @@ class Sigmoid:
         return self.A * (1.0 - self.A) * dA
 
 
+def _sigmoid(Z: Array) -> Array:
+    """Return 1 / (1 + exp(−Z)) = (1 + tanh(Z / 2)) / 2, which cannot overflow."""
+    return 0.5 + 0.5 * np.tanh(0.5 * Z)
+
+
+class LeakyRelu:
+    """A = Z where Z > 0, else slope · Z; dZ = dA where Z > 0, else slope · dA (Maas, Hannun & Ng, 2013)."""
+
+    def __init__(self, slope: float = 0.01) -> None:
+        self.slope = slope
+
+    def forward(self, Z: Array) -> Array:
+        """Return A in the shape of Z."""
+        self.Z = Z
+        return np.where(Z > 0.0, Z, self.slope * Z)
+
+    def backward(self, dA: Array) -> Array:
+        """Return dZ in the shape of Z."""
+        return np.where(self.Z > 0.0, dA, self.slope * dA)
+
+
+class Elu:
+    """A = Z where Z > 0, else exp(Z) − 1; dZ = dA or exp(Z) dA (Clevert, Unterthiner & Hochreiter, 2016)."""
+
+    def forward(self, Z: Array) -> Array:
+        """Return A in the shape of Z."""
+        self.Z = Z
+        return np.where(Z > 0.0, Z, np.exp(np.minimum(Z, 0.0)) - 1.0)
+
+    def backward(self, dA: Array) -> Array:
+        """Return dZ in the shape of Z."""
+        return np.where(self.Z > 0.0, 1.0, np.exp(np.minimum(self.Z, 0.0))) * dA
+
+
+class Selu:
+    """A = λ Z where Z > 0, else λ α (exp(Z) − 1); dZ = λ dA or λ α exp(Z) dA (Klambauer et al., 2017).
+
+    λ and α are those of their equation (14). With Z ~ N(0, 1), A then has mean 0 and variance 1.
+    """
+
+    e, p, q = math.e, math.erfc(math.sqrt(0.5)), math.erfc(math.sqrt(2.0))
+    alpha = -math.sqrt(2.0 / math.pi) / (p * math.exp(0.5) - 1.0)
+    scale = (1.0 - p * math.sqrt(e)) * math.sqrt(2.0 * math.pi)
+    scale /= math.sqrt(
+        2.0 * q * e**2 + math.pi * p**2 * e - 2.0 * (2.0 + math.pi) * p * math.sqrt(e) + math.pi + 2.0
+    )
+
+    def forward(self, Z: Array) -> Array:
+        """Return A in the shape of Z."""
+        self.Z = Z
+        return self.scale * np.where(Z > 0.0, Z, self.alpha * (np.exp(np.minimum(Z, 0.0)) - 1.0))
+
+    def backward(self, dA: Array) -> Array:
+        """Return dZ in the shape of Z."""
+        return self.scale * np.where(self.Z > 0.0, 1.0, self.alpha * np.exp(np.minimum(self.Z, 0.0))) * dA
+
+
+class Softplus:
+    """A = log(1 + exp(Z)), elementwise; dZ = dA / (1 + exp(−Z)) (Dugas et al., 2001)."""
+
+    def forward(self, Z: Array) -> Array:
+        """Return A in the shape of Z."""
+        self.Z = Z
+        return np.logaddexp(0.0, Z)
+
+    def backward(self, dA: Array) -> Array:
+        """Return dZ in the shape of Z."""
+        return _sigmoid(self.Z) * dA
+
+
+class Softsign:
+    """A = Z / (1 + |Z|), elementwise; dZ = dA / (1 + |Z|)² (Bergstra et al., 2009)."""
+
+    def forward(self, Z: Array) -> Array:
+        """Return A in the shape of Z."""
+        self.Z = Z
+        return Z / (1.0 + np.abs(Z))
+
+    def backward(self, dA: Array) -> Array:
+        """Return dZ in the shape of Z."""
+        return dA / (1.0 + np.abs(self.Z)) ** 2
+
+
+class Gelu:
+    """A = Z S with S = σ(2 U) and U = √(2/π) (Z + 0.044715 Z³), the tanh form of Hendrycks & Gimpel (2016).
+
+    It is their Z (1 + tanh U) / 2, as (1 + tanh U) / 2 = σ(2 U). dZ = (S + 2 Z S (1 − S) U′) dA.
+    """
+
+    def forward(self, Z: Array) -> Array:
+        """Return A in the shape of Z."""
+        self.Z = Z
+        self.S = _sigmoid(math.sqrt(8.0 / math.pi) * (Z + 0.044715 * Z**3))
+        return Z * self.S
+
+    def backward(self, dA: Array) -> Array:
+        """Return dZ in the shape of Z."""
+        dU = math.sqrt(2.0 / math.pi) * (1.0 + 0.134145 * self.Z**2)
+        return (self.S + 2.0 * self.Z * self.S * (1.0 - self.S) * dU) * dA
+
+
+class Silu:
+    """A = Z S with S = σ(Z), elementwise; dZ = S (1 + Z (1 − S)) dA (Hendrycks & Gimpel, 2016)."""
+
+    def forward(self, Z: Array) -> Array:
+        """Return A in the shape of Z."""
+        self.Z, self.S = Z, _sigmoid(Z)
+        return Z * self.S
+
+    def backward(self, dA: Array) -> Array:
+        """Return dZ in the shape of Z."""
+        return self.S * (1.0 + self.Z * (1.0 - self.S)) * dA
+
+
+class Identity:
+    """A = Z; dZ = dA. With it alone, a network is linear up to the softmax."""
+
+    def forward(self, Z: Array) -> Array:
+        """Return A in the shape of Z."""
+        return Z
+
+    def backward(self, dA: Array) -> Array:
+        """Return dZ in the shape of Z."""
+        return dA
+
+
 class FromTable:
     """A = f(Z) and dZ = f′ dA, elementwise, with the two functions from the core's table.
 
-    It is for activations without an op in this module. Finite differences still test their slopes.
+    It is for activations without an op in this module. Finite differences still test their derivatives.
     """
 
     def __init__(self, activation: Activation) -> None:
@@ -128,9 +253,10 @@ class FromTable:
 
     def backward(self, dA: Array) -> Array:
         """Return dZ in the shape of Z."""
-        slope = np.empty_like(self.A)
-        self.activation.slope(self.A, slope)
-        return slope * dA
+        derivative = np.empty_like(self.A)
+        Z = self.Z if self.activation.needs_z else self.A
+        self.activation.derivative(Z, self.A, derivative)
+        return derivative * dA
 
 
 class Dropout:
@@ -188,28 +314,44 @@ class Log:
         return dL / np.maximum(self.P_plus_epsilon, np.finfo(np.float64).tiny)
 
 
-ActivationOp: TypeAlias = Relu | Tanh | TanhAsPublished | Sigmoid | FromTable
+class ActivationOp(Protocol):
+    """An op that computes A from Z, elementwise."""
 
-ACTIVATIONS: Final[dict[str, type[Relu | Tanh | TanhAsPublished | Sigmoid]]] = {
+    def forward(self, Z: Array, /) -> Array: ...  # noqa: D102
+
+    def backward(self, dA: Array, /) -> Array: ...  # noqa: D102
+
+
+ACTIVATIONS: Final[dict[str, Callable[[], ActivationOp]]] = {
     "relu": Relu,
     "tanh": Tanh,
     "tanh_as_published": TanhAsPublished,
     "sigmoid": Sigmoid,
+    "leaky_relu": LeakyRelu,
+    "elu": Elu,
+    "selu": Selu,
+    "softplus": Softplus,
+    "softsign": Softsign,
+    "gelu": Gelu,
+    "silu": Silu,
+    "identity": Identity,
 }
 
 
-def activation_op(name: str) -> Callable[[], ActivationOp]:
-    """Return the constructor of an activation's op, from `ACTIVATIONS` or else from the core's table.
+def activation_op(name: str, slope: float = 0.01) -> ActivationOp:
+    """Return a new op of an activation, from `ACTIVATIONS` or else from the core's table.
 
     Raises
     ------
     ValueError
         If neither contains the name.
     """
+    if name == "leaky_relu":
+        return LeakyRelu(slope)
     if name in ACTIVATIONS:
-        return ACTIVATIONS[name]
+        return ACTIVATIONS[name]()
     if name in TABLE:
-        return partial(FromTable, TABLE[name])
+        return FromTable(TABLE[name])
     allowed = ", ".join(dict.fromkeys((*ACTIVATIONS, *TABLE)))
     raise ValueError(f"activation '{name}': must be one of {allowed}")
 
@@ -224,9 +366,10 @@ class Network:
     Parameters
     ----------
     W, b : the weights (n_in, n_out) and biases (n_out,) of each layer, copied; None for a layer without bias
-    activation : the name of f, as for `activation_op`
+    activation : the name of f, as for `activation_op`, or a sequence with one for each hidden layer
     epsilon : added to p_y inside the logarithm, 0 or more
     reduction : "mean" or "sum"
+    slope : the slope of a leaky ReLU
 
     Raises
     ------
@@ -237,11 +380,13 @@ class Network:
         self,
         W: Sequence[Array],
         b: Sequence[Bias],
-        activation: str,
+        activation: str | Sequence[str],
         epsilon: float = 0.0,
         reduction: str = "mean",
+        slope: float = 0.01,
     ) -> None:
-        new_activation = activation_op(activation)
+        names = [activation] * (len(W) - 1) if isinstance(activation, str) else activation
+        self.activations = [activation_op(name, slope) for name, _ in zip(names, W[:-1], strict=True)]
         if reduction not in ("mean", "sum"):
             raise ValueError(f"reduction '{reduction}': must be one of mean, sum")
         self.W = [np.array(W_i, dtype=np.float64) for W_i in W]
@@ -249,7 +394,6 @@ class Network:
         self.parameters = interleaved(self.W, self.b)
         self.matmuls = [Matmul() for _ in self.W]
         self.adds = [Add() for _ in self.b]
-        self.activations = [new_activation() for _ in self.W[:-1]]
         self.dropouts = [Dropout() for _ in self.W]
         self.softmax, self.log, self.reduction = Softmax(), Log(epsilon), reduction
 
