@@ -240,7 +240,7 @@ def backward(
     for layer in reversed(range(len(parameters.W))):
         W, db = gradients.W[layer], gradients.b[layer]
         if layer > 0:
-            A, dA, dW = work.A[layer - 1], work.dA[layer - 1], work.dW[layer - 1]
+            dA, dW = work.dA[layer - 1], work.dW[layer - 1]
             np.matmul(work.outputs[layer - 1].transpose(0, 2, 1), dZ, out=dW)
             np.matmul(dZ, parameters.W[layer].transpose(0, 2, 1), out=dA)
             work.times_derivative(layer - 1)
