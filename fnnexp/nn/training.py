@@ -94,7 +94,7 @@ def advance(
             return stack.select(_not_diverged(records)), records
         if probe and stack.epoch == 0:
             records = [
-                Record(lane.key, 0, probe.measure(theta), 0.0)
+                Record(lane.key, 0, probe.measure(lane, theta), 0.0)
                 for lane, theta in zip(stack.lanes, stack.theta, strict=True)
             ]
         trainer = EpochTrainer(recipe, stack, arrays, compute_engine)
@@ -146,7 +146,7 @@ def _records(
     for k, lane in enumerate(stack.lanes):
         metrics = _metrics_of(k, measured)
         if probe:
-            metrics |= probe.measure(stack.theta[k], None if before is None else before[k])
+            metrics |= probe.measure(lane, stack.theta[k], None if before is None else before[k])
         theta = None if finite[k] else _with_canonical_nan(stack.theta[k])
         records.append(Record(lane.key, stack.epoch, metrics, seconds, theta))
     return records

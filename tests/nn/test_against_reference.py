@@ -18,8 +18,10 @@ would therefore detect a gradient that is wrong by one part in a million.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -30,6 +32,7 @@ from fnnexp.nn.engines.base import ENGINES
 from fnnexp.nn.network import Architecture, Parameters
 from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.pieces.initializers import INITIALIZERS
+from fnnexp.nn.pieces.losses import LOSSES
 from fnnexp.nn.testing import reference
 from fnnexp.nn.training import Lane, Recipe, advance, start
 
@@ -92,7 +95,7 @@ def generator(seed: int, purpose: int, index: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, purpose, index))))
 
 
-def initial_network(recipe: Recipe, seed: int, method: str) -> reference.Network:
+def initial_network(recipe: Recipe, seed: int, method: str, smoothing: float = 0.0) -> reference.Network:
     """Return the untrained reference network of a trial."""
     architecture = recipe.architecture
     W, b = [], []
@@ -107,7 +110,8 @@ def initial_network(recipe: Recipe, seed: int, method: str) -> reference.Network
                 "normal": lambda n, std, i: generator(seed, BIASES, i).standard_normal((1, n))[0] * std,
             }[bias](n_out, std, layer)
         )
-    return reference.Network(W, b, architecture.activation, recipe.epsilon, recipe.reduction)
+    loss = recipe.loss, recipe.output, smoothing
+    return reference.Network(W, b, architecture.activation, recipe.epsilon, recipe.reduction, *loss)
 
 
 def batches(batching: Batching, n: int, seed: int, epoch: int) -> list[np.ndarray]:
@@ -127,7 +131,8 @@ def reference_run(
     recipe: Recipe, arrays: Arrays, seed: int, method: str, hyper: dict[str, float]
 ) -> tuple[Curve, reference.Network]:
     """Train the reference; return the metrics of each epoch, and the trained network."""
-    network, n = initial_network(recipe, seed, method), len(arrays.x_train) - recipe.validation
+    smoothing = hyper.pop("label_smoothing", 0.0)
+    network, n = initial_network(recipe, seed, method, smoothing), len(arrays.x_train) - recipe.validation
     optimizer = OPTIMIZERS[recipe.optimizer](**hyper)
     X, y = scaled(recipe, arrays.x_train), arrays.y_train
     splits = {"test": (scaled(recipe, arrays.x_test), arrays.y_test)}
@@ -148,15 +153,24 @@ def reference_run(
 
 
 def assert_trajectories_agree(
-    recipe: Recipe, arrays: Arrays, methods: tuple[str, ...] = tuple(INITIALIZERS), rate: float | None = None
+    recipe: Recipe,
+    arrays: Arrays,
+    methods: tuple[str, ...] = tuple(INITIALIZERS),
+    rate: float | None = None,
+    options: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    tolerance: float = TOLERANCE,
 ) -> None:
-    """Compare a stack with one lane for each method, trained with each engine, with the reference."""
+    """Compare a stack with one lane for each method, trained with each engine, with the reference.
+
+    ``options`` has the values of each of the recipe's options, one for each lane.
+    """
     recipe = replace(recipe, dtype="float64")
     hyper = {"lr": rate or RATES[recipe.optimizer], **HYPER[recipe.optimizer]}
     lanes = []
     for k, method in enumerate(methods):
         stds = tuple(STD[method](n_in, n_out) for n_in, n_out in recipe.architecture.shapes)
-        lanes.append(Lane(method, 3 + 5 * (k % 2), stds, tuple(hyper.items())))
+        numbers = hyper | {name: options[name][k] for name in recipe.options}
+        lanes.append(Lane(method, 3 + 5 * (k % 2), stds, tuple(numbers.items())))
     reference_runs = {
         lane.key: reference_run(recipe, arrays, lane.seed, lane.key, dict(lane.hyper)) for lane in lanes
     }
@@ -164,7 +178,7 @@ def assert_trajectories_agree(
         errors = {
             name: f"{error:.1e}"
             for name, error in differences(recipe, lanes, arrays, reference_runs, engine).items()
-            if not error <= TOLERANCE
+            if not error <= tolerance
         }
         assert not errors, engine
 
@@ -244,6 +258,23 @@ def test_the_loss_with_epsilon_agrees(arch: str, epsilon: float, batching: str) 
     batching_config, rows, epochs = BATCHINGS[batching]
     recipe = Recipe(ARCHITECTURES[arch], batching_config, "sgd", epochs, epsilon=epsilon)
     assert_trajectories_agree(recipe, images(rows), SOME_METHODS)
+
+
+@pytest.mark.parametrize("smoothing", [(), (0.1, 0.2, 0.9)], ids=["onehot", "smoothed"])
+@pytest.mark.parametrize("batching", ["mini", "sample_shuffled"])
+@pytest.mark.parametrize(("loss", "output"), [(loss, o) for loss, outputs in LOSSES.items() for o in outputs])
+def test_every_loss_with_every_output_agrees(
+    loss: str, output: str, batching: str, smoothing: tuple[float, ...]
+) -> None:
+    batching_config, rows, epochs = BATCHINGS[batching]
+    recipe = Recipe(Architecture(784, (16,), 10, "tanh"), batching_config, "sgd", epochs, loss=loss)
+    recipe = replace(recipe, output=output if len(LOSSES[loss]) > 1 else None)
+    if smoothing:
+        recipe = replace(recipe, options=("label_smoothing",))
+    if smoothing and loss == "cross_entropy":
+        recipe = replace(recipe, epsilon=1e-2)
+    options = {"label_smoothing": smoothing}
+    assert_trajectories_agree(recipe, images(rows), SOME_METHODS, options=options, tolerance=1e-12)
 
 
 @pytest.mark.parametrize("batching", BATCHINGS)

@@ -31,6 +31,7 @@ from fnnexp.nn.network import BIASES, Architecture
 from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.pieces.initializers import INITIALIZERS, standard_deviation
+from fnnexp.nn.pieces.losses import LOSSES
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.training import Lane, Recipe, Record, Stack, advance, start
 from fnnexp.sweeping.executor import Executor
@@ -110,15 +111,27 @@ def architectures(draw: Any, inputs: st.SearchStrategy[int]) -> Architecture:
 
 
 @st.composite
-def hypers(draw: Any, optimizer: str) -> tuple[tuple[str, float], ...]:
+def losses(draw: Any) -> dict[str, Any]:
+    """Return the settings of a loss; every second time the plain cross-entropy, which has code of its own."""
+    pairs = [(loss, output) for loss, outputs in LOSSES.items() for output in outputs]
+    loss, output = draw(st.just(pairs[0]) | st.sampled_from(pairs))
+    settings: dict[str, Any] = {"loss": loss, "output": output if len(LOSSES[loss]) > 1 else None}
+    if draw(st.sampled_from((False, False, True))):
+        settings["options"] = ("label_smoothing",)
+    return settings
+
+
+@st.composite
+def hypers(draw: Any, optimizer: str, options: Sequence[str] = ()) -> tuple[tuple[str, float], ...]:
     values = {
+        "label_smoothing": st.sampled_from((1e-9, 0.1, 0.5, 0.999999999)),
         "lr": st.sampled_from(RATES[optimizer]),
         "momentum": st.sampled_from((0.0, 0.5, 0.9)),
         "beta1": st.sampled_from((0.0, 0.9)),
         "beta2": st.sampled_from((0.9, 0.999)),
         "epsilon": st.sampled_from((1e-8, 1e-3)),
     }
-    names = OPTIMIZERS[optimizer].hyperparameters
+    names = (*OPTIMIZERS[optimizer].hyperparameters, *options)
     return tuple((name, draw(values[name])) for name in names)
 
 
@@ -142,12 +155,14 @@ def stacks(draw: Any) -> tuple[Recipe, list[Lane], Arrays]:
         scale=draw(st.sampled_from(("unit", "unit", "raw"))),
         validation=held_out,
         dtype=draw(st.sampled_from(("float32", "float64"))),
+        **draw(losses()),
     )
     lanes = []
     for k in range(draw(st.integers(1, 9))):
         method, std = draw(st.sampled_from(list(INITIALIZERS))), draw(st.sampled_from((0.3, 1.0)))
         stds = tuple(standard_deviation(method, *shape, std) for shape in architecture.shapes)
-        lanes.append(Lane(f"{k}", draw(st.integers(0, 3)), stds, draw(hypers(recipe.optimizer))))
+        hyper = draw(hypers(recipe.optimizer, recipe.options))
+        lanes.append(Lane(f"{k}", draw(st.integers(0, 3)), stds, hyper))
     arrays = images(
         draw(st.integers(0, 99)),
         n + held_out,

@@ -21,7 +21,7 @@ from fnnexp.errors import FnnexpError
 from fnnexp.nn.evaluation import Predictions, parameters_from, predict
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.batching import Batching
-from fnnexp.nn.stack import Recipe
+from fnnexp.nn.stack import Lane, Recipe
 from fnnexp.nn.testing.reference import Network
 from fnnexp.reporting import write as report
 from fnnexp.reporting.plots import images as pictures
@@ -89,7 +89,7 @@ def test_the_evaluation_of_the_best_trial_agrees_with_the_reference(swept, store
     assert (evaluation.split, evaluation.first) == ("validation", trial.data.n_train - 300)
     predictions = evaluation.predictions
     assert predictions.predicted.tolist() == predicted.tolist()
-    assert predictions.probability == pytest.approx(P.max(axis=1), rel=1e-4)
+    assert predictions.output == pytest.approx(P.max(axis=1), rel=1e-4)
     assert predictions.loss == pytest.approx(-np.log(P[np.arange(300), labels]), rel=1e-3, abs=1e-5)
     assert mistakes.confusion(evaluation).to_numpy().tolist() == confusion_matrix(labels, predicted).tolist()
     assert (predicted == labels).mean() == pytest.approx(best["val_accuracy"])
@@ -357,7 +357,7 @@ def test_the_gallery_shows_the_worst_errors_first_and_titles_do_not_overlap():
         )
     )
     predictions = evaluation.predictions
-    percent = f"{100 * predictions.probability[i]:.0f}%"
+    percent = f"{100 * predictions.output[i]:.0f}%"
     title = f"{evaluation.real[i]} predicted as {predictions.predicted[i]} ({percent})"
     assert ax.texts[0].get_text() == title
     assert len(ax.texts) == 32
@@ -391,9 +391,9 @@ def test_predictions_of_many_rows_agree_with_the_reference(scale):
         rng.integers(0, 5, 1100).astype(np.uint8),
     )
     recipe = Recipe(shape, Batching("full"), "sgd", epochs=1, scale=scale, epsilon=1e-3)
-    predictions = predict(recipe, parameters_from(shape, arrays), images, labels)
+    predictions = predict(recipe, Lane("0", 0, (), ()), parameters_from(shape, arrays), images, labels)
     network = Network(W, [None, None, arrays["b3"]], "tanh", epsilon=1e-3)
     P = network.forward(images / 255 if scale == "unit" else images)
     assert (predictions.predicted == P.argmax(axis=1)).all()
-    assert predictions.probability == pytest.approx(P.max(axis=1))
+    assert predictions.output == pytest.approx(P.max(axis=1))
     assert predictions.loss == pytest.approx(network.loss(P, labels))

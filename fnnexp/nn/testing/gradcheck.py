@@ -19,7 +19,7 @@ formula.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
@@ -30,11 +30,13 @@ from fnnexp.nn import network as core
 from fnnexp.nn.engines.base import engine_named
 from fnnexp.nn.engines.numpy_engine import Examples
 from fnnexp.nn.pieces.activations import ACTIVATIONS
-from fnnexp.nn.pieces.losses import gradient_in_place, losses_and_hits
+from fnnexp.nn.pieces.losses import LOSSES, loss_for, target_values
 from fnnexp.nn.testing import reference
 from fnnexp.nn.testing.reference import (
     Add,
     Array,
+    BinaryCrossEntropy,
+    CrossEntropy,
     FromTable,
     Log,
     Matmul,
@@ -42,6 +44,7 @@ from fnnexp.nn.testing.reference import (
     Relu,
     Sigmoid,
     Softmax,
+    SquaredError,
     Tanh,
     TanhAsPublished,
     interleaved,
@@ -167,6 +170,16 @@ def _probabilities(rng: np.random.Generator) -> list[Array]:
     return [rng.uniform(0.05, 1.0, (4, 5))]
 
 
+class _WithTargets:
+    """The op of a loss with smoothed targets, as a function of the outputs or logits alone."""
+
+    def __init__(self, op: CrossEntropy | BinaryCrossEntropy | SquaredError) -> None:
+        self.op, self.backward = op, op.backward
+
+    def forward(self, A: Array) -> Array:
+        return self.op.forward(A, reference.targets(np.arange(len(A)), A.shape[1], 0.2, A.shape[1]))
+
+
 # Each op with its inputs. Those of ReLU are at least 0.1 from 0, where it has no derivative.
 OPERATIONS: Final[dict[str, tuple[Callable[[], _Operation], Draw]]] = {
     "matmul": (Matmul, _normal((4, 3), (3, 5))),
@@ -177,6 +190,9 @@ OPERATIONS: Final[dict[str, tuple[Callable[[], _Operation], Draw]]] = {
     "sigmoid": (Sigmoid, _normal((4, 5))),
     "softmax": (Softmax, _normal((4, 5))),
     "log": (partial(Log, 0.01), _probabilities),
+    "cross_entropy": (lambda: _WithTargets(CrossEntropy(0.01)), _probabilities),
+    "binary_cross_entropy": (lambda: _WithTargets(BinaryCrossEntropy()), _normal((4, 5))),
+    "squared_error": (lambda: _WithTargets(SquaredError()), _normal((4, 5))),
 }
 
 
@@ -220,6 +236,7 @@ class Example:
     ----------
     hidden : H of each hidden layer
     activation, epsilon, reduction : as in `reference.Network`
+    loss, output, smoothing : as in `reference.Network`
     biases : whether each layer, including the last, has a bias; None if all have
     std : the standard deviation of the weights; None for 1/√n_in. If large, p_y is small and epsilon matters
     """
@@ -230,6 +247,14 @@ class Example:
     reduction: str = "mean"
     biases: tuple[bool, ...] | None = None
     std: float | None = None
+    loss: str = "cross_entropy"
+    output: str | None = None
+    smoothing: float = 0.0
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The options of a recipe with this loss."""
+        return ("label_smoothing",) if self.smoothing else ()
 
     @property
     def has_bias(self) -> Sequence[bool]:
@@ -254,7 +279,16 @@ class Example:
         W = [rng.normal(0.0, self.std or n_in**-0.5, (n_in, n_out)) for n_in, n_out in pairwise(sizes)]
         b = [rng.normal(0.0, 0.5, n_out) for n_out in sizes[1:]]
         b_or_none = [b_i if keep else None for b_i, keep in zip(b, self.has_bias, strict=True)]
-        network = Network(W, b_or_none, self.activation, self.epsilon, self.reduction)
+        network = Network(
+            W,
+            b_or_none,
+            self.activation,
+            self.epsilon,
+            self.reduction,
+            self.loss,
+            self.output,
+            self.smoothing,
+        )
         X = draw_images(rng) if draw_images else rng.standard_normal((240, 12))
         y = rng.integers(0, 10, images)
         network.forward(X)
@@ -284,7 +318,10 @@ class _Stacked:
         theta = np.stack([np.concatenate([p.ravel() for p in network.parameters]) for network, _, _ in lanes])
         self.parameters = core.Parameters(self.architecture, theta, self.engine.first_layer)
         self.work = core.Workspace(self.architecture, 2, images, theta.dtype)
-        self.work.set_labels(self.labels)
+        self.loss_function = loss_for(example)
+        smoothing = np.full((2, 1, 1), example.smoothing)
+        smoothed = target_values(self.loss_function, smoothing, 10) if example.options else None
+        self.work.set_labels(self.labels, smoothed)
 
     def _rows(self, X: Array) -> Any:
         if self.engine is engine_named("numpy"):
@@ -301,9 +338,13 @@ class _Stacked:
     def loss(self) -> float:
         """Return the sum of the losses of both lanes."""
         self.parameters.first.weights_changed()
-        logits = core.forward(self.parameters, self.inputs, self.work)
-        losses, _ = losses_and_hits(logits, self.work.onehot, self.example.epsilon, self.work.row)
-        return sum(self.example.reduced(lane) for lane in losses)
+        return sum(self.example.reduced(lane) for lane in self.losses())
+
+    def losses(self) -> Array:
+        """Return the losses (2, B)."""
+        logits, work = core.forward(self.parameters, self.inputs, self.work), self.work
+        losses, _ = self.loss_function.losses_and_hits(logits, work.targets, self.example.epsilon, work.row)
+        return losses
 
     def check(self, name: str, gradient: Array) -> GradientCheck:
         """Compare the gradient (2, P) with finite differences of `loss`."""
@@ -333,9 +374,9 @@ def check_stacked(example: Example, name: str, engine: str = "numpy") -> Gradien
     zeros = np.zeros_like(stacked.parameters.theta)
     gradients = core.Parameters(stacked.architecture, zeros, stacked.engine.first_layer)
     work = stacked.work
-    dZ = core.forward(stacked.parameters, stacked.inputs, work)
-    losses_and_hits(dZ, work.onehot, example.epsilon, work.row)
-    gradient_in_place(dZ, work.onehot, example.epsilon, work.row)
+    stacked.losses()
+    dZ = work.logits
+    stacked.loss_function.gradient(dZ, work.targets, example.epsilon, work.row)
     if example.reduction == "mean":
         dZ /= images
     core.backward(stacked.parameters, stacked.inputs, stacked.work, gradients)
@@ -373,6 +414,19 @@ ARCHITECTURES: Final[dict[str, Example]] = {
 }
 
 
+def losses() -> dict[str, Example]:
+    """Return a network for each loss with each output, with and without label smoothing."""
+    examples = {}
+    for loss, outputs in LOSSES.items():
+        for output in outputs:
+            chosen, name = (output, f"{loss}_{output}") if len(outputs) > 1 else (None, loss)
+            plain = Example((8,), "tanh", std=1.0, loss=loss, output=chosen)
+            examples[f"{name}_loss"] = plain
+            examples[f"{name}_loss_smoothed"] = replace(plain, smoothing=0.2)
+    smoothed = examples["cross_entropy_loss_smoothed"]
+    return examples | {"cross_entropy_loss_smoothed_epsilon": replace(smoothed, epsilon=0.01)}
+
+
 def architectures() -> dict[str, Example]:
     """Return `ARCHITECTURES`, and one more architecture for each added activation."""
     return ARCHITECTURES | {f"{name}_32_32": Example((32, 32), name) for name in added_activations()}
@@ -384,12 +438,13 @@ def checks() -> dict[str, Callable[[str], GradientCheck]]:
     An activation that Numba's per-sample step does not support is omitted there, because it trains with
     NumPy.
     """
-    examples = architectures()
+    by_row = architectures()
+    examples = by_row | losses()
     available: dict[str, Callable[[str], GradientCheck]] = dict.fromkeys(operations(), check_operation)
     available |= {name: partial(check_network, example) for name, example in examples.items()}
     available |= {f"stacked {name}": partial(check_stacked, example) for name, example in examples.items()}
     available |= {
-        f"per_sample {name}": partial(check_per_sample, example) for name, example in examples.items()
+        f"per_sample {name}": partial(check_per_sample, example) for name, example in by_row.items()
     }
     try:
         numba = engine_named("numba")
@@ -397,7 +452,7 @@ def checks() -> dict[str, Callable[[str], GradientCheck]]:
         return available
     for name, example in examples.items():
         available[f"numba stacked {name}"] = partial(check_stacked, example, engine="numba")
-    for name, example in examples.items():
+    for name, example in by_row.items():
         if numba.can_descend(ACTIVATIONS[example.activation]):
             available[f"numba per_sample {name}"] = partial(check_per_sample, example, engine="numba")
     return available

@@ -130,7 +130,7 @@ def evaluate(best: pd.Series, uri: str | None = None) -> Evaluation:
     if recipe.validation:
         first, split = trial.data.n_train - recipe.validation, "validation"
         images, labels = arrays.x_train[first:], arrays.y_train[first:]
-    predictions = predict(recipe, parameters_from(architecture, trained), images, labels)
+    predictions = predict(recipe, trial.lane(), parameters_from(architecture, trained), images, labels)
     logged = float(best["val_accuracy" if recipe.validation else "test_accuracy"])
     real = np.asarray(labels, np.intp)
     return Evaluation(
@@ -208,7 +208,7 @@ def mistakes(evaluation: Evaluation) -> pd.DataFrame:
     wrong, predictions = evaluation.wrong, evaluation.predictions
     return pd.DataFrame({
         "row": evaluation.first + wrong, "real": evaluation.real[wrong],
-        "predicted": predictions.predicted[wrong], "probability": predictions.probability[wrong],
+        "predicted": predictions.predicted[wrong], "probability": predictions.output[wrong],
         "loss": predictions.loss[wrong],
     })  # fmt: skip
 
@@ -292,8 +292,7 @@ def _gallery(evaluation: Evaluation, side: int) -> picture.Picture:
     worst, predictions = evaluation.wrong[: rows * columns], evaluation.predictions
     images = np.asarray(evaluation.images[worst], np.uint8).reshape(len(worst), side, side)
     titles = [
-        f"{evaluation.real[i]} predicted as {predictions.predicted[i]} "
-        f"({100 * predictions.probability[i]:.0f}%)"
+        f"{evaluation.real[i]} predicted as {predictions.predicted[i]} ({100 * predictions.output[i]:.0f}%)"
         for i in worst
     ]
     return plots.gallery(images, titles, columns)
