@@ -21,6 +21,7 @@ from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.batching import MODES, Batching
 from fnnexp.nn.pieces.initializers import INITIALIZERS
+from fnnexp.nn.pieces.losses import LOSSES
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.training import Recipe
 
@@ -60,6 +61,7 @@ def trial(job: Job, data: Prepared) -> Trial:
             f"arch.hidden gives a network of {architecture.parameter_count} parameters on {data.name}; "
             f"at most {MOST_PARAMETERS} are allowed: write smaller widths, as in arch.hidden=[64,32]"
         )
+    options = _options(config)
     recipe = Recipe(
         architecture=architecture,
         batching=Batching(config.batching.mode, config.batching.size, config.batching.shuffle),
@@ -70,20 +72,32 @@ def trial(job: Job, data: Prepared) -> Trial:
         scale=config.data.scale,
         validation=validation,
         dtype=config.dtype,
+        loss=config.loss.name,
+        output=config.loss.output,
+        options=tuple(options),
     )
-    hyper = tuple((name, float(getattr(config.optimizer, name))) for name in optimizer.hyperparameters)
+    hyper = {name: float(getattr(config.optimizer, name)) for name in optimizer.hyperparameters} | options
     labels = _labels(job)
     return Trial(
         recipe=recipe,
         data=data,
         method=config.init.method,
         std=config.init.std,
-        hyper=hyper,
+        hyper=tuple(hyper.items()),
         seed=config.seed,
         name=_name(job, labels),
         params=_params(job, labels),
         config=_written(config),
     )
+
+
+def _options(config: Config) -> dict[str, float]:
+    """Return the numbers of the optional parts of a step, sorted by name; a part with 0 is left out.
+
+    So a trial with ``loss.label_smoothing=0`` is the trial without that key.
+    """
+    numbers = {"label_smoothing": config.loss.label_smoothing}
+    return {name: float(number) for name, number in sorted(numbers.items()) if number}
 
 
 def _held_out(config: DataConfig, data: Prepared) -> int:
@@ -164,7 +178,7 @@ _NAMES_OF_VALUES: Mapping[str, Container[str]] = {
     "batching": MODES,
     "optimizer": OPTIMIZERS,
     "data": DATASETS,
-    "loss": ("cross_entropy", "binary_cross_entropy", "mse"),
+    "loss": LOSSES,
     "schedule": ("constant",),
 }
 
@@ -190,7 +204,7 @@ def _adds_to_name(key: str, override: str, labels: Mapping[str, str]) -> bool:
         return False
     option = override.partition("=")[2].removesuffix(".yaml")
     if option == labels.get(key):
-        return key in ("optimizer", "data")
+        return key in ("optimizer", "data", "loss", "schedule")
     return key not in labels or not is_label_from_values(key, option)
 
 

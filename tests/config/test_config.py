@@ -76,6 +76,8 @@ def test_the_required_options_are_shipped():
         "batching": {"full", "mini", "sample"},
         "optimizer": {"sgd", "momentum", "adam"},
         "data": {"mnist", "digits", "files"},
+        "loss": {"cross_entropy", "binary_cross_entropy", "mse"},
+        "schedule": {"constant"},
     } == {group: {name for folder, name in OPTIONS if folder == group} for group in CHOICES}
 
 
@@ -272,6 +274,18 @@ BAD = [
     (["optimizer=adam", "optimizer.epsilon=-1"], ["optimizer.epsilon=-1", "≥ 0"]),
     (["loss.reduction=median"], ["loss.reduction=median", "mean, sum"]),
     (["loss.epsilon=-1"], ["loss.epsilon=-1", "≥ 0"]),
+    (["loss=mse", "loss.epsilon=1e-7"], ["loss.epsilon=1e-07", "no meaning", "loss=cross_entropy"]),
+    (["experiment=tanh_mini_batch", "loss=mse"], ["loss.epsilon=1e-10", "write loss.epsilon=0"]),
+    (["loss=msee"], ["loss", "msee", "cross_entropy, mse", "'mse'"]),
+    (["loss.name=msee"], ["loss.name=msee", "binary_cross_entropy, mse", "'mse'"]),
+    (["loss.name=mse"], ["loss.output has no value", "loss=mse loss.output=sigmoid, or softmax or identity"]),
+    (["loss.output=sigmoid"], ["loss.output=sigmoid", "no meaning", "loss=mse"]),
+    (["loss=binary_cross_entropy", "loss.output=softmax"], ["loss.output=softmax", "no meaning", "loss=mse"]),
+    (["loss=mse", "loss.output=softmx"], ["loss.output=softmx", "sigmoid, softmax, identity", "'softmax'"]),
+    (["loss.label_smoothing=1"], ["loss.label_smoothing=1", "below 1", "loss.label_smoothing=0.1"]),
+    (["loss.label_smoothing=-0.1"], ["loss.label_smoothing=-0.1", "≥ 0"]),
+    (["loss.label_smoothing=nan"], ["loss.label_smoothing=nan", "finite"]),
+    (["loss.label_smoothing=[0.1]"], ["loss.label_smoothing", "0.1"]),
     (["data.scale=bits"], ["data.scale=bits", "unit, raw"]),
     (["data.validation=-1"], ["data.validation=-1", "0 or more"]),
     (["dtype=float16"], ["dtype=float16", "float32, float64"]),

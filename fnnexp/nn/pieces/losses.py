@@ -4,10 +4,9 @@ Z are the logits of some rows with labels y, and T their targets: onehot(y), or 
 
     t = (1 − s) onehot(y) + s/C,
 
-where C is the number of classes (Szegedy et al. 2016, §7). For sigmoid outputs of ``binary_cross_entropy``,
-each of which answers a question with two answers, s/2 replaces s/C. The loss that is recorded is the one whose
-gradient trains: with smoothed targets, and the same function for every split. Penalties on the weights are
-not part of it.
+where C is the number of classes (Szegedy et al. 2016, §7). For ``binary_cross_entropy``, each of whose outputs
+answers a question with two answers, s/2 replaces s/C. The recorded loss is the one that the gradient descends:
+with smoothed targets, and the same function for every split. Penalties on the weights are not part of it.
 
 - ``cross_entropy``: p = softmax(z), and the loss is −Σ t_c log(p_c + ε). With one-hot targets it is
   −log(p_y + ε), and its exact gradient with respect to z is p_y / (p_y + ε) · (p − t). The factor matters
@@ -16,8 +15,8 @@ not part of it.
 - ``binary_cross_entropy``: a = σ(z) = 1 / (1 + exp(−z)), each class against all others. The loss is the *sum*
   over the classes −Σ t_c log a_c + (1 − t_c) log(1 − a_c) = Σ softplus(z_c) − t_c z_c (Nielsen 2015, eq. 63).
   Its gradient is a − t.
-- ``mse``: a = σ(z), softmax(z) or z, and the loss is ½ Σ (a_c − t_c)², a sum over the classes with the factor ½
-  of Nielsen (2015, eq. 6). Its gradient with respect to a is d = a − t; with respect to z it is d ∘ a ∘ (1 − a)
+- ``mse``: a = σ(z), softmax(z) or z, and the loss is ½ Σ (a_c − t_c)², a sum over the classes with the factor
+  ½ of Nielsen (2015, eq. 6). Its gradient with respect to a is d = a − t. With respect to z it is d a (1 − a)
   for σ, and a_j (d_j − Σ_c d_c a_c) for softmax.
 
 The prediction is the class with the largest logit, for every loss. In a tie it is the first of them.
@@ -54,8 +53,8 @@ class Loss:
     Attributes
     ----------
     losses_and_hits
-        ``losses_and_hits(Z, T, epsilon, row)`` returns each row's loss (K, B) float64, and whether its label is
-        the prediction (K, B). It overwrites Z, and the buffer ``row`` (K, B, 1), with what the other two
+        ``losses_and_hits(Z, T, epsilon, row)`` returns each row's loss (K, B) float64, and whether its label
+        is the prediction (K, B). It overwrites Z, and the buffer ``row`` (K, B, 1), with what the other two
         functions read. The label is the largest of a row's targets T.
     gradient
         ``gradient(Z, T, epsilon, row)`` then overwrites Z with dZ, the gradient of each row's loss.
@@ -178,7 +177,8 @@ def smoothed_gradient(Z: Array, T: Array, epsilon: float, row: Array) -> None:
 def binary_losses_and_hits(Z: Array, T: Array, epsilon: float, row: Array) -> tuple[Array, Array]:
     """Return Σ softplus(z) − t z and the hits; write σ(z) over Z.
 
-    softplus(z) − t z is computed as max(z, 0) − t z + log(1 + exp(−|z|)), which neither overflows nor cancels.
+    softplus(z) − t z is computed as max(z, 0) − t z + log(1 + exp(−|z|)), which neither overflows nor
+    cancels.
     """
     hits = _hits(Z, T)
     losses = np.maximum(Z, 0)
