@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from fnnexp.config.resolve import later_defaults
 from fnnexp.config.schema import CHOICES, NODES, UNSCIENTIFIC, Config, keys_of
 from fnnexp.errors import FnnexpError
 from fnnexp.nn.layer_stats import NAME, QUANTITIES
@@ -71,7 +72,7 @@ def params_of(runs: pd.DataFrame) -> list[str]:
     These are the chosen options and the config keys, except `seed`. Other columns, such as a user's own or a
     saved index, are kept but do not define a configuration.
 
-    >>> params_of(pd.DataFrame(columns=["gap", "optimizer.lr", "seed", "init", "epochs", "loss", 0]))
+    >>> params_of(pd.DataFrame(columns=["gap", "optimizer.lr", "seed", "init", "epochs", "width", 0]))
     ['init', 'epochs', 'optimizer.lr']
     """
     params = [str(column) for column in runs.columns if _is_param(str(column))]
@@ -110,7 +111,7 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
 
         - `run_id`; `trial`, the id of the trial's scientific content; `name`.
         - `status` (category): finished, diverged, failed, running or interrupted.
-        - `arch`, `init`, `batching`, `optimizer`, `data` (category). Shipped architectures, initializers and
+        - `arch`, `init`, `batching`, `optimizer`, `data`, `loss`, `schedule` (category). Shipped architectures, initializers and
           batching modes come first, in the order of the documentation; other options follow by name.
         - `seed` (Int64), then every other param in alphabetical order: Int64, float64 or boolean if all
           values in the column have that type (missing values are ignored), else `str`.
@@ -335,10 +336,14 @@ def _versions(run: Run) -> str | None:
 
 
 def _params(trials: Sequence[Run]) -> dict[str, pd.Series]:
-    """Return the typed columns of the params: the options, the seed, and the others by name."""
+    """Return the typed columns of the params: the options, the seed, and the others by name.
+
+    A run has no param for a later key at its default. Its column has this default.
+    """
+    defaults = {key: str(value) for key, value in later_defaults().items() if value is not None}
     names = {key for run in trials for key in run.data.params} - {*CHOICES, *RESULTS, "seed"}
     texts = {
-        name: pd.Series([run.data.params.get(name) for run in trials], dtype="str")
+        name: pd.Series([run.data.params.get(name, defaults.get(name)) for run in trials], dtype="str")
         for name in (*CHOICES, "seed", *sorted(names))
     }
     options = {name: as_options(texts[name], name) for name in CHOICES}

@@ -827,8 +827,13 @@ CHANGING = {
     "optimizer.beta1": "0.5",
     "optimizer.beta2": "0.5",
     "optimizer.epsilon": "0.5",
+    "optimizer.clip_norm": "1.0",
     "loss.reduction": "sum",
     "loss.epsilon": "1e-9",
+    "regularization.l2": "1e-4",
+    "regularization.l1": "1e-4",
+    "regularization.dropout": "0.5",
+    "regularization.max_norm": "3.0",
     "data.scale": "raw",
     "data.validation": "100",
     "data.holdout": "7",
@@ -985,7 +990,7 @@ def own_trials(tmp_path):
 
 
 def labels(trial):
-    return " ".join(trial.params[group] for group in CHOICES)
+    return " ".join(trial.params[group] for group in CHOICES if group in trial.params)
 
 
 ADAM = "optimizer.beta1=0.9 optimizer.beta2=0.9 optimizer.epsilon=1e-8"

@@ -109,6 +109,8 @@ IN_FILES = {
         ("batching", "full", "mode", "full"),
         ("optimizer", "adam", "name", "adam"),
         ("data", "digits", "name", "digits"),
+        ("loss", "mse", "name", "mse"),
+        ("schedule", "constant", "name", "constant"),
         ("execution", "local", "n_jobs", -1),
         ("tracking", "mlflow", "uri", None),
     ]
