@@ -757,6 +757,9 @@ OTHER = {
         "scale": "raw",
         "validation": 5000,
         "dtype": "float64",
+        "loss": "mse",
+        "output": "softmax",
+        "options": ("label_smoothing",),
     },
     Trial: {
         "data": replace(DATA, checksum="d" * 64),
@@ -828,6 +831,9 @@ CHANGING = {
     "optimizer.beta2": "0.5",
     "optimizer.epsilon": "0.5",
     "optimizer.clip_norm": "1.0",
+    "loss.name": "binary_cross_entropy",
+    "loss.output": "softmax",
+    "loss.label_smoothing": "0.1",
     "loss.reduction": "sum",
     "loss.epsilon": "1e-9",
     "regularization.l2": "1e-4",
@@ -873,6 +879,7 @@ NEEDS = {
     "optimizer.beta1": ["optimizer=adam"],
     "optimizer.beta2": ["optimizer=adam"],
     "optimizer.epsilon": ["optimizer=adam"],
+    "loss.output": ["loss=mse"],
     "optimizer.lr_for": ["optimizer.lr=0.1"],
 }
 

@@ -4,9 +4,9 @@ Z are the logits of some rows with labels y, and T their targets: onehot(y), or 
 
     t = (1 − s) onehot(y) + s/C,
 
-where C is the number of classes (Szegedy et al. 2016, §7). For ``binary_cross_entropy``, each of whose outputs
-answers a question with two answers, s/2 replaces s/C. The recorded loss is the one that the gradient descends:
-with smoothed targets, and the same function for every split. Penalties on the weights are not part of it.
+where C is the number of classes (Szegedy et al. 2016, §7). Each output of ``binary_cross_entropy`` answers a
+question with two answers, so s/2 replaces s/C. The recorded loss is the one that the gradient descends: with
+smoothed targets, and the same function for every split. Penalties on the weights are not part of it.
 
 - ``cross_entropy``: p = softmax(z), and the loss is −Σ t_c log(p_c + ε). With one-hot targets it is
   −log(p_y + ε), and its exact gradient with respect to z is p_y / (p_y + ε) · (p − t). The factor matters

@@ -18,9 +18,9 @@ METRICS: dict[str, Metric] = {}
 """The added metrics by name, that is all except loss and accuracy.
 
 ``metric(P, labels)`` gets the network's outputs P (B, C) and the labels (B,) of some rows of one lane, and
-returns a value for each row (B,). With cross-entropy the outputs are the softmax probabilities. The value of a
-row must depend on that row alone, because training and evaluation split the rows differently. The record omits
-a mean that is not finite.
+returns a value for each row (B,). With cross-entropy the outputs are the softmax probabilities. The value of
+a row must depend on that row alone, because training and evaluation split the rows differently. The record
+omits a mean that is not finite.
 
 >>> METRICS["confidence"] = lambda P, labels: P.max(axis=1)  # the probability of the predicted class
 >>> names(validation=False)[:3]

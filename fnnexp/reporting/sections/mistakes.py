@@ -20,6 +20,7 @@ from fnnexp.data import npz
 from fnnexp.errors import FnnexpError, plural
 from fnnexp.nn.arrays import Array, DType
 from fnnexp.nn.evaluation import Predictions, parameters_from, predict
+from fnnexp.nn.pieces.losses import output_of
 from fnnexp.reporting.document.blocks import Section, Text
 from fnnexp.reporting.document.wording import percent
 from fnnexp.reporting.plots import images as plots
@@ -56,6 +57,8 @@ class Evaluation(NamedTuple):
         The number of classes C, and the weights of the first layer (D, H).
     logged
         The accuracy on the split that the run has logged.
+    is_probability
+        Whether the network's outputs are probabilities of the classes, as those of softmax are.
     """
 
     trial: str
@@ -67,6 +70,7 @@ class Evaluation(NamedTuple):
     classes: int
     W1: Array
     logged: float
+    is_probability: bool
 
     @property
     def wrong(self) -> NDArray[np.intp]:
@@ -134,8 +138,9 @@ def evaluate(best: pd.Series, uri: str | None = None) -> Evaluation:
     logged = float(best["val_accuracy" if recipe.validation else "test_accuracy"])
     real = np.asarray(labels, np.intp)
     return Evaluation(
-        best["name"], split, first, images, real, predictions, architecture.classes, trained["W1"], logged
-    )
+        best["name"], split, first, images, real, predictions, architecture.classes, trained["W1"], logged,
+        output_of(recipe) == "softmax",
+    )  # fmt: skip
 
 
 def _trial(config: bytes, best: pd.Series) -> Trial:
@@ -203,12 +208,14 @@ def mistakes(evaluation: Evaluation) -> pd.DataFrame:
     """Return one row per mistake, the highest loss first.
 
     `row` is the row number, from 0, in the training file for validation rows, otherwise in the test file;
-    `probability` is the predicted class's; `loss` is −log(p + ε) for the real class.
+    `probability` is that of the predicted class; without softmax the column is `output`, the network's output.
+    `loss` is the loss that the trial was trained with.
     """
+    value = "probability" if evaluation.is_probability else "output"
     wrong, predictions = evaluation.wrong, evaluation.predictions
     return pd.DataFrame({
         "row": evaluation.first + wrong, "real": evaluation.real[wrong],
-        "predicted": predictions.predicted[wrong], "probability": predictions.output[wrong],
+        "predicted": predictions.predicted[wrong], value: predictions.output[wrong],
         "loss": predictions.loss[wrong],
     })  # fmt: skip
 
@@ -305,7 +312,7 @@ def _gallery_caption(evaluation: Evaluation) -> str:
     file = "training" if evaluation.split == "validation" else "test"
     return (
         f"{which} on {evaluation.split} images, the worst first, with the real class, the predicted class "
-        f"and its probability. mistakes.csv lists all mistakes with their row in the {file} file."
+        f"and its {'probability' if evaluation.is_probability else 'output'}. mistakes.csv lists all mistakes with their row in the {file} file."
     )
 
 
