@@ -127,7 +127,19 @@ def engine_version(recipe: Recipe, engine: str) -> str:
 
 
 def _splits(recipe: Recipe, arrays: DataArrays) -> dict[str, tuple[Array, Array]]:
-    """Return the images and labels of each split to evaluate."""
+    """Return the images and labels of each split to evaluate.
+
+    Raises
+    ------
+    ValueError
+        If a label is not a class of the architecture. Its targets would all be 0.
+    """
+    classes, largest = recipe.architecture.classes, max(arrays.y_train.max(), arrays.y_test.max())
+    if largest >= classes:
+        raise ValueError(
+            f"the labels go up to {largest}, but the network has {classes} classes, 0 to {classes - 1}; "
+            f"write classes={largest + 1}"
+        )
     n = len(arrays.x_train) - recipe.validation
     rows = {
         "train": (arrays.x_train[:n], arrays.y_train[:n]),

@@ -329,7 +329,7 @@ def random_evaluation(inputs=784, classes=10, units=5, wrong=40, n=60):
     predictions = Predictions(predicted, rng.uniform(0.5, 1, n), rng.uniform(0, 9, n))
     images = rng.integers(0, 256, (n, inputs)).astype(np.uint8)
     W1 = rng.normal(size=(inputs, units)).astype(np.float32)
-    return mistakes.Evaluation("t", "test", 0, images, real, predictions, classes, W1, (n - wrong) / n)
+    return mistakes.Evaluation("t", "test", 0, images, real, predictions, classes, W1, (n - wrong) / n, True)
 
 
 def test_inputs_that_are_not_square_and_too_many_classes_are_reported_and_not_drawn():
@@ -366,6 +366,15 @@ def test_the_gallery_shows_the_worst_errors_first_and_titles_do_not_overlap():
     boxes = [text.get_window_extent() for text in ax.texts]
     assert apart(boxes)
     assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height for box in boxes)
+
+
+def test_outputs_that_are_no_probabilities_are_not_called_so():
+    evaluation = random_evaluation(inputs=4)._replace(is_probability=False)
+    assert list(mistakes.mistakes(evaluation)) == ["row", "real", "predicted", "output", "loss"]
+    assert "probability" not in mistakes._gallery_caption(evaluation)
+    i = evaluation.wrong[0]
+    title = mistakes._gallery(evaluation, 2).axes[0].texts[0].get_text()
+    assert title.endswith(f"({evaluation.predictions.output[i]:.2f})")
 
 
 def test_weights_are_sorted_by_norm_and_their_scale_is_monotonic_in_grey():

@@ -208,7 +208,7 @@ def mistakes(evaluation: Evaluation) -> pd.DataFrame:
     """Return one row per mistake, the highest loss first.
 
     `row` is the row number, from 0, in the training file for validation rows, otherwise in the test file;
-    `probability` is that of the predicted class; without softmax the column is `output`, the network's output.
+    `probability` is that of the predicted class. Without softmax the column is `output`, the network's value.
     `loss` is the loss that the trial was trained with.
     """
     value = "probability" if evaluation.is_probability else "output"
@@ -298,10 +298,8 @@ def _gallery(evaluation: Evaluation, side: int) -> picture.Picture:
     rows, columns = GALLERY
     worst, predictions = evaluation.wrong[: rows * columns], evaluation.predictions
     images = np.asarray(evaluation.images[worst], np.uint8).reshape(len(worst), side, side)
-    titles = [
-        f"{evaluation.real[i]} predicted as {predictions.predicted[i]} ({100 * predictions.output[i]:.0f}%)"
-        for i in worst
-    ]
+    form = "{} predicted as {} ({:.0%})" if evaluation.is_probability else "{} predicted as {} ({:.2f})"
+    titles = [form.format(evaluation.real[i], predictions.predicted[i], predictions.output[i]) for i in worst]
     return plots.gallery(images, titles, columns)
 
 
@@ -310,9 +308,10 @@ def _gallery_caption(evaluation: Evaluation) -> str:
     complete = n == len(evaluation.wrong)
     which = "All mistakes" if complete else f"The {n} mistakes with the highest loss"
     file = "training" if evaluation.split == "validation" else "test"
+    value = "probability" if evaluation.is_probability else "output"
     return (
         f"{which} on {evaluation.split} images, the worst first, with the real class, the predicted class "
-        f"and its {'probability' if evaluation.is_probability else 'output'}. mistakes.csv lists all mistakes with their row in the {file} file."
+        f"and its {value}. mistakes.csv lists all mistakes with their row in the {file} file."
     )
 
 
