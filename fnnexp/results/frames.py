@@ -111,8 +111,9 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
 
         - `run_id`; `trial`, the id of the trial's scientific content; `name`.
         - `status` (category): finished, diverged, failed, running or interrupted.
-        - `arch`, `init`, `batching`, `optimizer`, `data`, `loss`, `schedule` (category). Shipped architectures, initializers and
-          batching modes come first, in the order of the documentation; other options follow by name.
+        - `arch`, `init`, `batching`, `optimizer`, `data`, `loss`, `schedule` (category). Shipped
+          architectures, initializers and batching modes come first, in the order of the documentation; other
+          options follow by name.
         - `seed` (Int64), then every other param in alphabetical order: Int64, float64 or boolean if all
           values in the column have that type (missing values are ignored), else `str`.
         - `train_loss`, `train_accuracy`, `val_loss`, `val_accuracy`, `test_loss`, `test_accuracy` (float64):
