@@ -218,7 +218,8 @@ def _params(job: Job, labels: Mapping[str, str]) -> dict[str, Any]:
     if "experiment" in job.choices:
         params["experiment"] = job.choices["experiment"]
     params.update(_flat(_written(job.config)))
-    defaults = {f"data.{option.name}": option.default for option in fields(Reading)} | later_defaults()
+    reading = {f"data.{option.name}": option.default for option in fields(Reading)}
+    defaults = {**reading, **later_defaults()}
     return {key: value for key, value in params.items() if value is not None and value != defaults.get(key)}
 
 

@@ -235,8 +235,8 @@ def different_losses_note(runs: pd.DataFrame, ranking: Ranking) -> str:
     if count < 2:
         return ""
     return (
-        f"These trials were trained with {count} different losses, and {ranking.metric} is each trial's own. Its "
-        "values cannot be compared between losses (loss, loss.output and loss.label_smoothing): rank by "
+        f"These trials were trained with {count} different losses, and {ranking.metric} is each trial's own. "
+        "Its values cannot be compared between losses (loss, loss.output and loss.label_smoothing): rank by "
         f"{ranking.metric.replace('loss', 'accuracy')}."
     )
 
