@@ -585,6 +585,9 @@ BAD_VALUES = {
     "data.scale": not_a_choice,
     "data.validation": not_a_count,
     "data.holdout": not_an_integer,
+    "loss.name": not_a_choice,
+    "loss.output": st.one_of(container, word),  # an output needs loss=mse
+    "loss.label_smoothing": st.one_of(not_a_positive_real, st.sampled_from(["1", "1.5"])),
     "loss.reduction": not_a_choice,
     "loss.epsilon": not_a_positive_real,
     "execution.n_jobs": st.one_of(not_an_integer, huge, st.just("0"), st.integers(1025, 10**30).map(str)),

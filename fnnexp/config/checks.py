@@ -8,13 +8,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from fnnexp.config.execution import ADDRESSES, BACKENDS, MOST_WORKERS, Execution
-from fnnexp.config.schema import Config, DataConfig, OptimizerConfig
+from fnnexp.config.schema import Config, DataConfig, LossConfig, OptimizerConfig
 from fnnexp.errors import ConfigError, DataError, did_you_mean, plural
 from fnnexp.nn.engines.base import ENGINES
 from fnnexp.nn.network import BIASES
 from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.batching import MODES
 from fnnexp.nn.pieces.initializers import INITIALIZERS
+from fnnexp.nn.pieces.losses import LOSSES
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 
 
@@ -57,8 +58,7 @@ def check(config: Config) -> None:
     for mode in config.optimizer.lr_for:
         _one_of("optimizer.lr_for", str(mode), MODES)
     _check_regularization(config)
-    _one_of("loss.reduction", config.loss.reduction, ("mean", "sum"))
-    _finite("loss.epsilon", config.loss.epsilon, 0)
+    _check_loss(config.loss)
     _one_of("data.scale", config.data.scale, ("unit", "raw"))
     if config.data.validation is not None:
         _at_least("data.validation", config.data.validation, 0, "data.validation=5000")
@@ -147,6 +147,29 @@ def _check_regularization(config: Config) -> None:
 def _optimizer_with(hyperparameter: str) -> str:
     name = next(name for name, rule in OPTIMIZERS.items() if hyperparameter in rule.hyperparameters)
     return f"optimizer={name} optimizer.{hyperparameter}=…"
+
+
+def _check_loss(loss: LossConfig) -> None:
+    _one_of("loss.name", loss.name, LOSSES)
+    outputs = LOSSES[loss.name]
+    _belongs(
+        "loss.output", loss.output, len(outputs) > 1, "loss=mse loss.output=sigmoid, or softmax or identity"
+    )
+    if loss.output is not None:
+        _one_of("loss.output", loss.output, outputs)
+    _one_of("loss.reduction", loss.reduction, ("mean", "sum"))
+    _finite("loss.epsilon", loss.epsilon, 0)
+    if loss.epsilon and loss.name != "cross_entropy":
+        raise MeaninglessError(
+            "loss.epsilon",
+            f"loss.epsilon={loss.epsilon} has no meaning with loss={loss.name}; it goes with "
+            "loss=cross_entropy; omit it, or if a file sets it write loss.epsilon=0",
+        )
+    _finite("loss.label_smoothing", loss.label_smoothing, 0)
+    if loss.label_smoothing >= 1:
+        raise ConfigError(
+            f"loss.label_smoothing={loss.label_smoothing}: must be below 1; write loss.label_smoothing=0.1"
+        )
 
 
 def _check_execution(execution: Execution) -> None:

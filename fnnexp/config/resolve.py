@@ -22,6 +22,7 @@ from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.batching import MODES, Batching
 from fnnexp.nn.pieces.initializers import INITIALIZERS
+from fnnexp.nn.pieces.losses import LOSSES
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.pieces.regularizers import DROPOUT
 from fnnexp.nn.training import Recipe
@@ -62,6 +63,7 @@ def trial(job: Job, data: Prepared) -> Trial:
             f"arch.hidden gives a network of {architecture.parameter_count} parameters on {data.name}; "
             f"at most {MOST_PARAMETERS} are allowed: write smaller widths, as in arch.hidden=[64,32]"
         )
+    options = _options(config)
     recipe = Recipe(
         architecture=architecture,
         batching=Batching(config.batching.mode, config.batching.size, config.batching.shuffle),
@@ -72,19 +74,18 @@ def trial(job: Job, data: Prepared) -> Trial:
         scale=config.data.scale,
         validation=validation,
         dtype=config.dtype,
-        options=tuple(options := _options(config)),
+        loss=config.loss.name,
+        output=config.loss.output,
+        options=tuple(options),
     )
-    hyper = (
-        *((name, float(getattr(config.optimizer, name))) for name in optimizer.hyperparameters),
-        *options.items(),
-    )
+    hyper = {name: float(getattr(config.optimizer, name)) for name in optimizer.hyperparameters} | options
     labels = _labels(job)
     return Trial(
         recipe=recipe,
         data=data,
         method=config.init.method,
         std=config.init.std,
-        hyper=hyper,
+        hyper=tuple(hyper.items()),
         seed=config.seed,
         name=_name(job, labels),
         params=_params(job, labels),
@@ -93,19 +94,20 @@ def trial(job: Job, data: Prepared) -> Trial:
 
 
 def _options(config: Config) -> dict[str, float]:
-    """Return the numbers of a lane beyond the optimizer's, sorted by name, for :attr:`Recipe.options`.
+    """Return the numbers of the optional parts of a step, sorted by name; a part without effect is left out.
 
-    A number that has no effect, such as a penalty of 0, is omitted.
+    So a trial with ``loss.label_smoothing=0`` is the trial without that key.
     """
     rates = dropout_rates(config.regularization.dropout, len(config.arch.hidden))
-    options: dict[str, float | None] = {
+    numbers: dict[str, float | None] = {
         "l2": config.regularization.l2,
         "l1": config.regularization.l1,
         **{f"{DROPOUT}{layer}": rate for layer, rate in enumerate(rates)},
         "max_norm": config.regularization.max_norm,
         "clip_norm": config.optimizer.clip_norm,
+        "label_smoothing": config.loss.label_smoothing,
     }
-    return {name: float(value) for name, value in sorted(options.items()) if value}
+    return {name: float(number) for name, number in sorted(numbers.items()) if number}
 
 
 def _held_out(config: DataConfig, data: Prepared) -> int:
@@ -186,7 +188,7 @@ _NAMES_OF_VALUES: Mapping[str, Container[str]] = {
     "batching": MODES,
     "optimizer": OPTIMIZERS,
     "data": DATASETS,
-    "loss": ("cross_entropy", "binary_cross_entropy", "mse"),
+    "loss": LOSSES,
     "schedule": ("constant",),
 }
 
@@ -212,7 +214,7 @@ def _adds_to_name(key: str, override: str, labels: Mapping[str, str]) -> bool:
         return False
     option = override.partition("=")[2].removesuffix(".yaml")
     if option == labels.get(key):
-        return key in ("optimizer", "data")
+        return key in ("optimizer", "data", "loss", "schedule")
     return key not in labels or not is_label_from_values(key, option)
 
 

@@ -79,9 +79,10 @@ class OptimizerConfig:
 
 @dataclass
 class LossConfig:
-    """The loss, its gradient averaged or summed over the batch.
+    """The loss, and whether a step uses the mean or the sum of its gradients in a batch.
 
-    ``output`` is the output function of ``mse``. ``epsilon`` is the ε in the cross-entropy −log(p + ε).
+    ``output`` is the output function of ``mse``. ``label_smoothing`` is the share of the targets that is
+    spread over the classes. ``epsilon`` is the ε in the cross-entropy −log(p + ε).
     """
 
     name: str = "cross_entropy"

@@ -16,7 +16,7 @@ from fnnexp.nn.engines.base import Descent, Engine, engine_named, per_sample_eng
 from fnnexp.nn.engines.numpy_engine import DenseRows, Examples, Inputs
 from fnnexp.nn.network import Architecture, Parameters, Workspace, backward, forward
 from fnnexp.nn.pieces.batching import slices
-from fnnexp.nn.pieces.losses import gradient_in_place, losses_and_hits, probabilities
+from fnnexp.nn.pieces.losses import loss_for
 from fnnexp.nn.pieces.metrics import Totals
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS, sgd
 from fnnexp.nn.pieces.regularizers import (
@@ -27,7 +27,7 @@ from fnnexp.nn.pieces.regularizers import (
     bound_norms,
     clip_norms,
 )
-from fnnexp.nn.stack import DataArrays, Recipe, Stack
+from fnnexp.nn.stack import DataArrays, Recipe, Stack, smoothed_targets
 
 CHUNK = 512
 """Rows computed at once: few enough that their activations stay in cache. Changing the number changes results
@@ -50,11 +50,13 @@ def is_plain(recipe: Recipe) -> bool:
 
 
 def descends_by_row(recipe: Recipe) -> bool:
-    """Return whether an epoch is plain descent with a step for each row, without options.
+    """Return whether an epoch is plain descent with a step for each row.
 
-    An engine has its own code for this where its ``can_descend`` says so.
+    An engine has its own code for this where its ``can_descend`` says so. That code computes the
+    cross-entropy of one-hot targets, and no optional part of a step.
     """
-    return recipe.batching.mode == "sample" and is_plain(recipe) and not recipe.options
+    plain = is_plain(recipe) and recipe.loss == "cross_entropy" and not recipe.options
+    return plain and recipe.batching.mode == "sample"
 
 
 def engine_for(recipe: Recipe, name: str) -> Engine:
@@ -102,7 +104,7 @@ class EpochTrainer:
             size = min(CHUNK, self.batch_size)
             make_rows = DenseRows if self.dropout.of_inputs else engine.make_rows
             self.gradients = stack.theta if self.in_place else np.empty_like(stack.theta)
-            self.slices = lane_slices(recipe, stack.theta, self.gradients, size, engine, self.dropout.hidden)
+            self.slices = lane_slices(recipe, stack, self.gradients, size, engine, self.dropout.hidden)
             if not self.in_place:
                 self.penalized = _PenalizedWeights(recipe.architecture, stack.theta, self.gradients)
             self.weights: dict[int, Array] = {}  # by batch size: the last batch may be shorter
@@ -132,7 +134,7 @@ class EpochTrainer:
         losses, hits = descent.descend(inputs, labels)
         all_lanes = slice(0, len(labels))
         totals.add(all_lanes, losses, hits)
-        if totals.needs_probabilities:
+        if totals.needs_outputs:
             totals.add_extra(all_lanes, descent.probabilities(labels.shape[1]), labels)
 
     def _learn(self, batch: slice, orders: list[Array | None], step: int, totals: Totals) -> None:
@@ -147,12 +149,12 @@ class EpochTrainer:
             inputs, labels = self._take(slice(batch.start + chunk.start, batch.start + chunk.stop), orders)
             for lane_slice in self.slices:
                 lanes, work = lane_slice.lanes, lane_slice.workspace(chunk.stop - chunk.start)
-                work.set_labels(labels[lanes])
+                work.set_labels(labels[lanes], lane_slice.target_values)
                 self._write_masks(lanes, work)
                 slice_inputs = lane_slice.inputs(inputs)
                 dZ = forward(lane_slice.parameters, slice_inputs, work)
                 lane_slice.measure(work, labels[lanes], self.recipe.epsilon, totals)
-                gradient_in_place(dZ, work.onehot, self.recipe.epsilon, work.row)
+                lane_slice.loss.gradient(dZ, work.targets, self.recipe.epsilon, work.row)
                 np.multiply(dZ, weight[lanes], out=dZ)
                 backward(lane_slice.parameters, slice_inputs, work, lane_slice.gradients, decay)
         if not self.in_place:
@@ -250,18 +252,22 @@ class LaneSlice:
     parameters, gradients
         The lanes' parameters, and the arrays to which gradients are added. Plain descent on small batches
         adds its steps to the parameters at once; both attributes are then the same object.
+    loss, target_values
+        The loss, and the lanes' smoothed targets; None for one-hot targets.
     """
 
     def __init__(
         self,
         recipe: Recipe,
         lanes: slice,
-        theta: Array,
+        stack: Stack,
         gradients: Array,
         engine: Engine,
         dropout: Collection[int] = (),
     ) -> None:
-        self.architecture, self.lanes, self._dropout = recipe.architecture, lanes, dropout
+        self.architecture, self.lanes, theta = recipe.architecture, lanes, stack.theta
+        self.loss, self.target_values = loss_for(recipe), smoothed_targets(recipe, stack.lanes[lanes])
+        self._dropout = dropout
         self.parameters = self.gradients = Parameters(self.architecture, theta[lanes], engine.first_layer)
         if gradients is not theta:
             self.gradients = Parameters(self.architecture, gradients[lanes], engine.first_layer)
@@ -284,23 +290,26 @@ class LaneSlice:
         ]
 
     def measure(self, work: Workspace, labels: Array, epsilon: float, totals: Totals) -> None:
-        """Add the metrics of the rows to the totals. :func:`losses_and_hits` overwrites ``work.logits``."""
-        losses, hits = losses_and_hits(work.logits, work.onehot, epsilon, work.row)
+        """Add the metrics of the rows to the totals. The loss overwrites ``work.logits``."""
+        losses, hits = self.loss.losses_and_hits(work.logits, work.targets, epsilon, work.row)
         totals.add(self.lanes, losses, hits)
-        if totals.needs_probabilities:
-            totals.add_extra(self.lanes, probabilities(work.logits, work.row), labels)
+        if totals.needs_outputs:
+            totals.add_extra(self.lanes, self.loss.outputs(work.logits, work.row), labels)
 
 
 def lane_slices(
-    recipe: Recipe, theta: Array, gradients: Array, rows: int, engine: Engine, dropout: Collection[int] = ()
+    recipe: Recipe, stack: Stack, gradients: Array, rows: int, engine: Engine, dropout: Collection[int] = ()
 ) -> list[LaneSlice]:
-    """Split the lanes of θ (K, P) into slices, for chunks of this number of rows.
+    """Split the lanes of a stack into slices, for chunks of this number of rows.
 
     ``dropout`` are the hidden layers with dropout, counted from 0.
     """
     widest = max((*recipe.architecture.hidden, recipe.architecture.classes))
-    size = max(SLICE_BYTES // (rows * widest * theta.itemsize), 1)
-    return [LaneSlice(recipe, lanes, theta, gradients, engine, dropout) for lanes in slices(len(theta), size)]
+    size = max(SLICE_BYTES // (rows * widest * stack.theta.itemsize), 1)
+    return [
+        LaneSlice(recipe, lanes, stack, gradients, engine, dropout)
+        for lanes in slices(len(stack.lanes), size)
+    ]
 
 
 def same_order_groups(recipe: Recipe, stack: Stack) -> list[tuple[range, int]]:

@@ -14,23 +14,23 @@ from fnnexp.nn.engines.numpy_engine import DenseRows
 from fnnexp.nn.epoch import CHUNK, lane_slices
 from fnnexp.nn.network import Architecture, Parameters, Workspace, forward
 from fnnexp.nn.pieces.batching import slices
-from fnnexp.nn.pieces.losses import losses_and_hits, probabilities
+from fnnexp.nn.pieces.losses import loss_for
 from fnnexp.nn.pieces.metrics import Totals
-from fnnexp.nn.stack import Recipe, Stack
+from fnnexp.nn.stack import Lane, Recipe, Stack, smoothed_targets
 
 
 def evaluate(recipe: Recipe, stack: Stack, engine: Engine, images: Array, labels: Array) -> dict[str, Array]:
     """Return the mean of each metric (K,) over images (n, D) with labels (n,)."""
     n, K = len(images), len(stack.lanes)
     size = min(CHUNK, n)
-    stack_slices = lane_slices(recipe, stack.theta, stack.theta, size, engine)
+    stack_slices = lane_slices(recipe, stack, stack.theta, size, engine)
     rows = engine.make_rows(images, recipe.scale, size, stack.theta.dtype)
     totals = Totals(K)
     for chunk in slices(n, CHUNK):
         inputs, chunk_labels = [(range(K), rows.take(chunk))], np.asarray(labels[chunk])
         for lane_slice in stack_slices:
             work = lane_slice.workspace(chunk.stop - chunk.start)
-            work.set_labels(chunk_labels)
+            work.set_labels(chunk_labels, lane_slice.target_values)
             forward(lane_slice.parameters, lane_slice.inputs(inputs), work)
             lane_slice.measure(work, chunk_labels, recipe.epsilon, totals)
     return totals.means(n)
@@ -44,14 +44,14 @@ class Predictions:
     ----------
     predicted
         (n,) the class with the largest logit; in a tie, the first of them.
-    probability
-        (n,) float64, the softmax probability of the predicted class.
+    output
+        (n,) float64, the network's output for the predicted class; with softmax, its probability.
     loss
-        (n,) float64, −log(p + ε) where p is the probability of the label.
+        (n,) float64, the loss that the network was trained with.
     """
 
     predicted: NDArray[np.intp]
-    probability: NDArray[np.float64]
+    output: NDArray[np.float64]
     loss: NDArray[np.float64]
 
 
@@ -67,7 +67,11 @@ def parameters_from(architecture: Architecture, arrays: Mapping[str, Array]) -> 
 
 
 def predict(
-    recipe: Recipe, parameters: Parameters, images: NDArray[np.uint8], labels: NDArray[np.uint8]
+    recipe: Recipe,
+    lane: Lane,
+    parameters: Parameters,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
 ) -> Predictions:
     """Return one lane's predictions for images (n, D) with labels (n,).
 
@@ -77,15 +81,16 @@ def predict(
     n, dtype = len(images), parameters.theta.dtype
     predictions = Predictions(np.empty(n, np.intp), np.empty(n), np.empty(n))
     rows = DenseRows(images, recipe.scale, min(CHUNK, n), dtype)
+    loss, target_values = loss_for(recipe), smoothed_targets(recipe, [lane])
     with np.errstate(all="ignore"):  # logits of a diverged network may overflow
         for chunk in slices(n, CHUNK):
             size = chunk.stop - chunk.start
             work = Workspace(recipe.architecture, 1, size, dtype)
-            work.set_labels(np.asarray(labels[chunk])[None])
+            work.set_labels(np.asarray(labels[chunk])[None], target_values)
             Z = forward(parameters, [(range(1), rows.take(chunk))], work)
             predicted = Z[0].argmax(axis=1)
-            losses, _ = losses_and_hits(Z, work.onehot, recipe.epsilon, work.row)
-            P = probabilities(Z, work.row, out=Z)
+            losses, _ = loss.losses_and_hits(Z, work.targets, recipe.epsilon, work.row)
+            outputs = loss.outputs(Z, work.row, out=Z)
             predictions.predicted[chunk], predictions.loss[chunk] = predicted, losses[0]
-            predictions.probability[chunk] = P[0, np.arange(size), predicted]
+            predictions.output[chunk] = outputs[0, np.arange(size), predicted]
     return predictions

@@ -19,8 +19,8 @@ import numpy as np
 from fnnexp.nn.arrays import Array
 from fnnexp.nn.engines.numpy_engine import DenseRows
 from fnnexp.nn.network import Architecture, Parameters, Workspace, activations_of
-from fnnexp.nn.pieces.losses import gradient_in_place, losses_and_hits
-from fnnexp.nn.stack import Recipe
+from fnnexp.nn.pieces.losses import loss_for
+from fnnexp.nn.stack import Lane, Recipe, smoothed_targets
 
 MAX_ROWS, SPACING = 512, 16
 """The probe has 512 training rows, or one in 16 if that is fewer, so that it takes little time compared with
@@ -91,12 +91,12 @@ class Probe:
         architecture, dtype = recipe.architecture, np.dtype(recipe.dtype)
         count = min(MAX_ROWS, -(-len(images) // SPACING))
         rows = np.arange(count) * len(images) // count
-        self.architecture, self.epsilon = architecture, recipe.epsilon
+        self.recipe, self.architecture, self.loss = recipe, architecture, loss_for(recipe)
         self.examples = DenseRows(images, recipe.scale, count, dtype).take(rows)
         self.work = Workspace(architecture, 1, count, dtype)
-        self.work.set_labels(np.asarray(labels)[rows])
+        self.labels = np.asarray(labels)[rows]
 
-    def measure(self, theta: Array, before: Array | None = None) -> dict[str, float]:
+    def measure(self, lane: Lane, theta: Array, before: Array | None = None) -> dict[str, float]:
         """Return the diagnostics of a lane with parameters θ (P,), by name.
 
         Parameters
@@ -109,6 +109,7 @@ class Probe:
         The diagnostics of :func:`names` that are finite. One that overflows is omitted.
         """
         parameters = Parameters(self.architecture, theta[None])
+        self.work.set_labels(self.labels, smoothed_targets(self.recipe, [lane]))
         values = self._forward(parameters) | self._backward(parameters)
         if before is not None:
             W_before = Parameters(self.architecture, before[None]).W
@@ -140,8 +141,8 @@ class Probe:
     def _backward(self, parameters: Parameters) -> dict[str, float]:
         """Return the spread of each dZ, from the activations that :meth:`_forward` wrote."""
         work, values = self.work, {}
-        losses_and_hits(work.logits, work.onehot, self.epsilon, work.row)
-        gradient_in_place(work.logits, work.onehot, self.epsilon, work.row)
+        self.loss.losses_and_hits(work.logits, work.targets, self.recipe.epsilon, work.row)
+        self.loss.gradient(work.logits, work.targets, self.recipe.epsilon, work.row)
         dZ = work.logits
         for layer in reversed(range(len(parameters.W))):
             values[name(layer, "dz_std")] = _spread(dZ)

@@ -176,15 +176,25 @@ class Workspace:
         # vectors.
         by_class = (lanes, architecture.classes, rows)
         self.logits = np.empty(by_class, dtype).transpose(0, 2, 1)
-        self.onehot = np.empty(by_class, dtype).transpose(0, 2, 1)
+        self.targets = np.empty(by_class, dtype).transpose(0, 2, 1)
         self.row = np.empty((lanes, rows, 1), dtype)
         self.classes = np.arange(architecture.classes, dtype=np.uint8)
         self.dW = [np.empty((lanes, *shape), dtype) for shape in architecture.shapes[1:]]
         self.db = [np.empty((lanes, 1, n_out), dtype) for _, n_out in architecture.shapes]
 
-    def set_labels(self, labels: Array) -> None:
-        """Write the labels to ``onehot``: (K, B), or (B,) if all lanes have the same labels."""
-        np.copyto(self.onehot, labels[..., None] == self.classes)
+    def set_labels(self, labels: Array, values: tuple[Array, Array] | None = None) -> None:
+        """Write ``targets`` for labels (K, B), or (B,) if all lanes have the same labels.
+
+        ``values`` are the targets of the other classes and of the label, each (K, 1, 1), as from
+        :func:`fnnexp.nn.stack.smoothed_targets`. Without them, the targets are one-hot.
+        """
+        is_label = labels[..., None] == self.classes
+        if values is None:
+            np.copyto(self.targets, is_label)
+        else:
+            other, label = values
+            np.copyto(self.targets, other)
+            np.copyto(self.targets, label, where=is_label)
 
     def activate(self, layer: int) -> None:
         """Write A = f(Z) of a hidden layer, where ``A[layer]`` contains Z, and its output."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fnnexp.nn.arrays import Array
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.batching import Batching
+from fnnexp.nn.pieces.losses import loss_for, target_values
 
 
 class DataArrays(Protocol):
@@ -42,7 +43,7 @@ class Recipe:
     reduction
         Whether a step uses the ``mean`` or the ``sum`` of the gradients of a batch.
     epsilon
-        The ε in the loss −log(p_y + ε).
+        The ε in the cross-entropy −log(p_y + ε).
     scale
         ``unit``: pixels divided by 255; ``raw``: pixels from 0 to 255.
     validation
@@ -50,7 +51,7 @@ class Recipe:
     dtype
         ``float32`` or ``float64``.
     loss, output
-        A key of the table of losses, and the output function of ``mse``.
+        A key of :data:`fnnexp.nn.pieces.losses.LOSSES`, and the output function if that loss has several.
     options
         The names of the lanes' numbers beyond the optimizer's, such as ``l2``: which parts a step has.
     seed_split
@@ -100,6 +101,14 @@ class Lane:
     def seed_for(self, purpose: str) -> int:
         """Return the seed for init, order or noise."""
         return dict(self.seeds).get(purpose, self.seed)
+
+
+def smoothed_targets(recipe: Recipe, lanes: Sequence[Lane]) -> tuple[Array, Array] | None:
+    """Return the targets of the other classes and of the label, each (K, 1, 1); None without smoothing."""
+    if "label_smoothing" not in recipe.options:
+        return None
+    smoothing = np.array([[[dict(lane.hyper)["label_smoothing"]]] for lane in lanes], recipe.dtype)
+    return target_values(loss_for(recipe), smoothing, recipe.architecture.classes)
 
 
 @dataclass(frozen=True)

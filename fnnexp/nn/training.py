@@ -94,7 +94,7 @@ def advance(
             return stack.select(_not_diverged(records)), records
         if probe and stack.epoch == 0:
             records = [
-                Record(lane.key, 0, probe.measure(theta), 0.0)
+                Record(lane.key, 0, probe.measure(lane, theta), 0.0)
                 for lane, theta in zip(stack.lanes, stack.theta, strict=True)
             ]
         trainer = EpochTrainer(recipe, stack, arrays, compute_engine)
@@ -127,7 +127,19 @@ def engine_version(recipe: Recipe, engine: str) -> str:
 
 
 def _splits(recipe: Recipe, arrays: DataArrays) -> dict[str, tuple[Array, Array]]:
-    """Return the images and labels of each split to evaluate."""
+    """Return the images and labels of each split to evaluate.
+
+    Raises
+    ------
+    ValueError
+        If a label is not a class of the architecture. Its targets would all be 0.
+    """
+    classes, largest = recipe.architecture.classes, max(arrays.y_train.max(), arrays.y_test.max())
+    if largest >= classes:
+        raise ValueError(
+            f"the labels go up to {largest}, but the network has {classes} classes, 0 to {classes - 1}; "
+            f"write classes={largest + 1}"
+        )
     n = len(arrays.x_train) - recipe.validation
     rows = {
         "train": (arrays.x_train[:n], arrays.y_train[:n]),
@@ -146,7 +158,7 @@ def _records(
     for k, lane in enumerate(stack.lanes):
         metrics = _metrics_of(k, measured)
         if probe:
-            metrics |= probe.measure(stack.theta[k], None if before is None else before[k])
+            metrics |= probe.measure(lane, stack.theta[k], None if before is None else before[k])
         theta = None if finite[k] else _with_canonical_nan(stack.theta[k])
         records.append(Record(lane.key, stack.epoch, metrics, seconds, theta))
     return records

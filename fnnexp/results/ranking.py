@@ -221,6 +221,26 @@ def matching_accuracy(runs: pd.DataFrame, ranking: Ranking) -> str:
     return ranking.metric.replace("loss", "accuracy") if loss else frames.ranking(runs)
 
 
+LOSS_KEYS = ("loss", "loss.name", "loss.output", "loss.label_smoothing")
+"""The columns that say which function the recorded loss is."""
+
+
+def different_losses_note(runs: pd.DataFrame, ranking: Ranking) -> str:
+    """Return a sentence if a loss ranks finished trials that record different losses; "" otherwise."""
+    columns = [column for column in LOSS_KEYS if column in runs]
+    if not ranking.metric.endswith("loss") or not columns:
+        return ""
+    finished = runs[runs["status"] == "finished"]
+    count = len(finished[columns].astype("str").drop_duplicates())
+    if count < 2:
+        return ""
+    return (
+        f"These trials were trained with {count} different losses, and {ranking.metric} is each trial's own. "
+        "Its values cannot be compared between losses (loss, loss.output and loss.label_smoothing): rank by "
+        f"{ranking.metric.replace('loss', 'accuracy')}."
+    )
+
+
 def missing_values_note(runs: pd.DataFrame, ranking: Ranking) -> str:
     """Return a sentence on how many finished trials lack the ranking metric; "" if all have it."""
     finished = runs[runs["status"] == "finished"]

@@ -18,8 +18,10 @@ would therefore detect a gradient that is wrong by one part in a million.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -30,6 +32,7 @@ from fnnexp.nn.engines.base import ENGINES
 from fnnexp.nn.network import Architecture, Parameters
 from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.pieces.initializers import INITIALIZERS
+from fnnexp.nn.pieces.losses import LOSSES
 from fnnexp.nn.testing import reference
 from fnnexp.nn.training import Lane, Recipe, advance, start
 
@@ -112,7 +115,7 @@ def dropout_masks(rates: dict[int, float], seed: int, widths: tuple[int, ...]):
     return masks if rates else None
 
 
-def initial_network(recipe: Recipe, seed: int, method: str) -> reference.Network:
+def initial_network(recipe: Recipe, seed: int, method: str, smoothing: float = 0.0) -> reference.Network:
     """Return the untrained reference network of a trial."""
     architecture = recipe.architecture
     W, b = [], []
@@ -127,9 +130,8 @@ def initial_network(recipe: Recipe, seed: int, method: str) -> reference.Network
                 "normal": lambda n, std, i: generator(seed, BIASES, i).standard_normal((1, n))[0] * std,
             }[bias](n_out, std, layer)
         )
-    return reference.Network(
-        W, b, architecture.activation, recipe.epsilon, recipe.reduction, architecture.slope
-    )
+    loss = recipe.loss, recipe.output, smoothing, architecture.slope
+    return reference.Network(W, b, architecture.activation, recipe.epsilon, recipe.reduction, *loss)
 
 
 def batches(batching: Batching, n: int, seed: int, epoch: int) -> list[np.ndarray]:
@@ -149,8 +151,9 @@ def reference_run(
     recipe: Recipe, arrays: Arrays, seed: int, method: str, hyper: dict[str, float]
 ) -> tuple[Curve, reference.Network]:
     """Train the reference; return the metrics of each epoch, and the trained network."""
-    network, n = initial_network(recipe, seed, method), len(arrays.x_train) - recipe.validation
     options = {name: hyper.pop(name) for name in recipe.options}
+    smoothing = options.pop("label_smoothing", 0.0)
+    network, n = initial_network(recipe, seed, method, smoothing), len(arrays.x_train) - recipe.validation
     rates = {int(name.removeprefix("dropout.")): options.pop(name) for name in {*options} if "." in name}
     widths = (784, *recipe.architecture.hidden)
     regularization = reference.Regularization(**options, masks=dropout_masks(rates, seed, widths))
@@ -181,17 +184,20 @@ def assert_trajectories_agree(
     arrays: Arrays,
     methods: tuple[str, ...] = tuple(INITIALIZERS),
     rate: float | None = None,
-    options: dict[str, float] | None = None,
+    options: Mapping[str, Sequence[float]] = MappingProxyType({}),
     tolerance: float = TOLERANCE,
 ) -> None:
-    """Compare a stack with one lane for each method, trained with each engine, with the reference."""
-    options = options or {}
+    """Compare a stack with one lane for each method, trained with each engine, with the reference.
+
+    ``options`` has the values of each of the recipe's options, one for each lane.
+    """
     recipe = replace(recipe, dtype="float64", options=tuple(sorted(options)))
-    hyper = {"lr": rate or RATES[recipe.optimizer], **HYPER[recipe.optimizer], **options}
+    hyper = {"lr": rate or RATES[recipe.optimizer], **HYPER[recipe.optimizer]}
     lanes = []
     for k, method in enumerate(methods):
         stds = tuple(STD[method](n_in, n_out) for n_in, n_out in recipe.architecture.shapes)
-        lanes.append(Lane(method, 3 + 5 * (k % 2), stds, tuple(hyper.items())))
+        numbers = hyper | {name: options[name][k] for name in recipe.options}
+        lanes.append(Lane(method, 3 + 5 * (k % 2), stds, tuple(numbers.items())))
     reference_runs = {
         lane.key: reference_run(recipe, arrays, lane.seed, lane.key, dict(lane.hyper)) for lane in lanes
     }
@@ -289,6 +295,21 @@ def test_the_loss_with_epsilon_agrees(arch: str, epsilon: float, batching: str) 
     assert_trajectories_agree(recipe, images(rows), SOME_METHODS)
 
 
+@pytest.mark.parametrize("smoothing", [(), (0.1, 0.2, 0.9)], ids=["onehot", "smoothed"])
+@pytest.mark.parametrize("batching", ["mini", "sample_shuffled"])
+@pytest.mark.parametrize(("loss", "output"), [(loss, o) for loss, outputs in LOSSES.items() for o in outputs])
+def test_every_loss_with_every_output_agrees(
+    loss: str, output: str, batching: str, smoothing: tuple[float, ...]
+) -> None:
+    batching_config, rows, epochs = BATCHINGS[batching]
+    recipe = Recipe(Architecture(784, (16,), 10, "tanh"), batching_config, "sgd", epochs, loss=loss)
+    recipe = replace(recipe, output=output if len(LOSSES[loss]) > 1 else None)
+    if smoothing and loss == "cross_entropy":
+        recipe = replace(recipe, epsilon=1e-2)
+    options = {"label_smoothing": smoothing} if smoothing else {}
+    assert_trajectories_agree(recipe, images(rows), SOME_METHODS, options=options, tolerance=1e-12)
+
+
 @pytest.mark.parametrize("batching", BATCHINGS)
 def test_raw_inputs_agree(batching: str) -> None:
     batching_config, rows, epochs = BATCHINGS[batching]
@@ -327,20 +348,30 @@ REGULARIZED = {
 }
 
 
+def for_each(options: dict[str, float], lanes: int) -> dict[str, list[float]]:
+    """Return the options with a value for each lane; the second lane has other values."""
+    return {
+        name: [value * (1.0 if lane != 1 else 0.9) for lane in range(lanes)]
+        for name, value in sorted(options.items())
+    }
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("batching", ["full", "mini", "sample_shuffled"])
 @pytest.mark.parametrize("options", REGULARIZED)
 def test_regularized_training_agrees(options: str, batching: str, optimizer: str) -> None:
     batching_config, rows, epochs = BATCHINGS[batching]
     recipe = Recipe(ARCHITECTURES["tanh_64_32"], batching_config, optimizer, epochs)
-    assert_trajectories_agree(recipe, images(rows), ("he", "normal"), None, REGULARIZED[options], 1e-12)
+    assert_trajectories_agree(
+        recipe, images(rows), ("he", "normal"), None, for_each(REGULARIZED[options], 2), 1e-12
+    )
 
 
 def test_the_penalty_of_summed_gradients_is_multiplied_by_the_rows_of_a_batch() -> None:
     recipe = Recipe(ARCHITECTURES["relu_100"], Batching("mini", 32), "sgd", 13, reduction="sum")
-    options = {"l2": 0.1, "l1": 0.01}
-    for penalty in ({"l2": 0.1}, options):
-        assert_trajectories_agree(recipe, images(100), SOME_METHODS, RATES["sgd"] / 32, penalty)
+    for penalty in ({"l2": 0.1}, {"l2": 0.1, "l1": 0.01}):
+        options = for_each(penalty, len(SOME_METHODS))
+        assert_trajectories_agree(recipe, images(100), SOME_METHODS, RATES["sgd"] / 32, options)
 
 
 def drift(rate: float) -> float:

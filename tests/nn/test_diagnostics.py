@@ -51,6 +51,10 @@ def probe_of(recipe: Recipe, arrays: Any) -> Probe:
     return Probe(recipe, arrays.x_train[:n], arrays.y_train[:n])
 
 
+def measured(recipe: Recipe, arrays: Any, theta: np.ndarray) -> dict[str, float]:
+    return probe_of(recipe, arrays).measure(lanes_of(recipe)[0], theta[0])
+
+
 # --- the definition of each quantity ---
 
 
@@ -162,7 +166,7 @@ def test_units_that_are_dead_by_construction_are_counted() -> None:
     W = Parameters(recipe.architecture, theta).W[0][0]
     W[:] = np.abs(W)
     W[:, [1, 4, 6]] *= -1
-    assert probe_of(recipe, arrays).measure(theta[0])["layer1/dead"] == 3 / 8
+    assert measured(recipe, arrays, theta)["layer1/dead"] == 3 / 8
 
 
 @pytest.mark.parametrize(
@@ -175,7 +179,7 @@ def test_only_units_beyond_the_saturation_limit_are_saturated(activation: str, l
     parameters = Parameters(recipe.architecture, theta)
     parameters.W[0][:] = 0
     parameters.b[0][0, 0] = np.array([-1.001, -0.999, 0.999, 1.001]) * limit
-    assert probe_of(recipe, arrays).measure(theta[0])["layer1/saturated"] == 0.5
+    assert measured(recipe, arrays, theta)["layer1/saturated"] == 0.5
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -191,7 +195,7 @@ def test_the_initial_spread_of_the_first_layer_follows_from_std_and_images(std: 
     units = 400
     recipe = Recipe(Architecture(784, (units,), 10, "tanh"), MODES["full"], "sgd", epochs=1)
     theta = start(recipe, [Lane("0", seed, (std, std), HYPER)]).theta
-    z_std = probe_of(recipe, arrays).measure(theta[0])["layer1/z_std"]
+    z_std = measured(recipe, arrays, theta)["layer1/z_std"]
     n = len(arrays.x_train)
     count = math.ceil(n / 8)
     X = np.asarray(arrays.x_train)[np.arange(count) * n // count] / 255
@@ -208,14 +212,13 @@ def test_the_probe_of_a_file_sorted_by_label_contains_all_labels() -> None:
     order = np.argsort(arrays.y_train, kind="stable")
     ordered = replace(arrays, x_train=arrays.x_train[order], y_train=arrays.y_train[order])
     recipe = Recipe(Architecture(12, (), 10, "relu"), MODES["mini"], "sgd", epochs=1, dtype="float64")
-    probe = Probe(recipe, ordered.x_train, ordered.y_train)
-    assert set(probe.work.onehot[0].argmax(axis=1)) == set(range(10))
+    assert set(Probe(recipe, ordered.x_train, ordered.y_train).labels) == set(range(10))
 
 
 def test_a_spread_that_overflows_is_omitted() -> None:
     recipe, arrays = recipe_of("relu", dtype="float32"), images(5, 64, 8, 12, 4)
     with np.errstate(all="ignore"):
-        values = probe_of(recipe, arrays).measure(start(recipe, lanes_of(recipe, std=1e30)).theta[0])
+        values = measured(recipe, arrays, start(recipe, lanes_of(recipe, std=1e30)).theta)
     assert set(values) < set(names(recipe.architecture))
     assert all(math.isfinite(value) for value in values.values())
 

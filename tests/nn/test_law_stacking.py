@@ -31,6 +31,7 @@ from fnnexp.nn.network import BIASES, Architecture
 from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.pieces.initializers import INITIALIZERS, standard_deviation
+from fnnexp.nn.pieces.losses import LOSSES
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.training import Lane, Recipe, Record, Stack, advance, start
 from fnnexp.sweeping.executor import Executor
@@ -114,31 +115,36 @@ def architectures(draw: Any, inputs: st.SearchStrategy[int]) -> Architecture:
 
 
 @st.composite
-def hypers(draw: Any, optimizer: str) -> tuple[tuple[str, float], ...]:
+def losses(draw: Any) -> dict[str, Any]:
+    """Return the settings of a loss; every second time the plain cross-entropy, which has code of its own."""
+    pairs = [(loss, output) for loss, outputs in LOSSES.items() for output in outputs]
+    loss, output = draw(st.just(pairs[0]) | st.sampled_from(pairs))
+    return {"loss": loss, "output": output if len(LOSSES[loss]) > 1 else None}
+
+
+@st.composite
+def hypers(draw: Any, optimizer: str, options: Sequence[str] = ()) -> tuple[tuple[str, float], ...]:
     values = {
         "lr": st.sampled_from(RATES[optimizer]),
         "momentum": st.sampled_from((0.0, 0.5, 0.9)),
         "beta1": st.sampled_from((0.0, 0.9)),
         "beta2": st.sampled_from((0.9, 0.999)),
         "epsilon": st.sampled_from((1e-8, 1e-3)),
+        "l2": st.sampled_from((1e-4, 0.1)),
+        "l1": st.sampled_from((1e-4, 0.1)),
+        "max_norm": st.sampled_from((0.1, 3.0)),
+        "clip_norm": st.sampled_from((1e-3, 1.0)),
+        "label_smoothing": st.sampled_from((1e-9, 0.1, 0.5, 0.999999999)),
+        **{name: st.sampled_from((0.2, 0.5, 0.9)) for name in options if name.startswith("dropout.")},
     }
-    names = OPTIMIZERS[optimizer].hyperparameters
+    names = (*OPTIMIZERS[optimizer].hyperparameters, *options)
     return tuple((name, draw(values[name])) for name in names)
-
-
-OPTIONS = {
-    "l2": (1e-4, 0.1),
-    "l1": (1e-4, 0.1),
-    "max_norm": (0.1, 3.0),
-    "clip_nor": (1e-3, 1.0),
-    "dropout.": (0.2, 0.5, 0.9),
-}
 
 
 def _options(architecture: Architecture) -> list[str]:
     """Return the names of the options that a recipe may have."""
     rates = [f"dropout.{layer}" for layer in range(len(architecture.hidden) + 1)]
-    return ["l2", "l1", "max_norm", "clip_norm", *rates]
+    return ["l2", "l1", "max_norm", "clip_norm", "label_smoothing", *rates]
 
 
 @st.composite
@@ -161,6 +167,7 @@ def stacks(draw: Any) -> tuple[Recipe, list[Lane], Arrays]:
         scale=draw(st.sampled_from(("unit", "unit", "raw"))),
         validation=held_out,
         dtype=draw(st.sampled_from(("float32", "float64"))),
+        **draw(losses()),
     )
     options = draw(st.just([]) | st.lists(st.sampled_from(_options(architecture)), unique=True))
     recipe = replace(recipe, options=tuple(sorted(options)))
@@ -168,9 +175,8 @@ def stacks(draw: Any) -> tuple[Recipe, list[Lane], Arrays]:
     for k in range(draw(st.integers(1, 9))):
         method, std = draw(st.sampled_from(list(INITIALIZERS))), draw(st.sampled_from((0.3, 1.0)))
         stds = tuple(standard_deviation(method, *shape, std) for shape in architecture.shapes)
-        numbers = tuple((name, draw(st.sampled_from(OPTIONS[name[:8]]))) for name in recipe.options)
         noise = (("noise", draw(st.integers(0, 1))),) if draw(st.booleans()) else ()
-        hyper = draw(hypers(recipe.optimizer)) + numbers
+        hyper = draw(hypers(recipe.optimizer, recipe.options))
         lanes.append(Lane(f"{k}", draw(st.integers(0, 3)), stds, hyper, noise))
     arrays = images(
         draw(st.integers(0, 99)),

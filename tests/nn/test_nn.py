@@ -452,9 +452,9 @@ def test_descent_by_block_equals_a_plain_step_for_each_row(
     for t in range(rows):
         row = [(lanes, Examples(X[t : t + 1])) for lanes, X in rows_of_lanes]
         work.set_labels(labels[:, t : t + 1])
-        row_results = losses_and_hits(forward(plain, row, work), work.onehot, epsilon, work.row)
+        row_results = losses_and_hits(forward(plain, row, work), work.targets, epsilon, work.row)
         losses[:, t : t + 1], hits[:, t : t + 1] = row_results
-        gradient_in_place(work.logits, work.onehot, epsilon, work.row)
+        gradient_in_place(work.logits, work.targets, epsilon, work.row)
         gradients.theta.fill(0)
         backward(plain, row, work, gradients)
         OPTIMIZERS["sgd"].update(plain.theta, gradients.theta, (), t + 1, {"lr": lr})

@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from fnnexp.nn.pieces.losses import LOSSES
 from fnnexp.nn.testing import gradcheck, reference
 from fnnexp.nn.testing.reference import Adam, Log, Momentum, Network, Sgd, Softmax, interleaved, train
 
@@ -62,12 +63,22 @@ AUTOGRAD_ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "identity": lambda Z: 1 * Z,
 }
 
+SMOOTHED = 0.8 * np.eye(4, 5) + 0.2 / 5
+
+
+def binary_log_likelihood(A: Any, T: np.ndarray) -> Any:
+    return (T * anp.log(A) + (1 - T) * anp.log(1 - A)).sum(axis=1)
+
+
 AUTOGRAD_OPERATIONS: dict[str, Callable[..., Any]] = {
     "matmul": lambda X, W: anp.einsum("bi,io->bo", X, W),
     "add": lambda Z, b: Z + b,
     **AUTOGRAD_ACTIVATIONS,
     "softmax": lambda Z: anp.exp(Z - logsumexp(Z, axis=1, keepdims=True)),
     "log": lambda P: anp.log(P + 0.01),
+    "cross_entropy": lambda P: -(SMOOTHED * anp.log(P + 0.01)).sum(axis=1),
+    "binary_cross_entropy": lambda Z: -binary_log_likelihood((1 + anp.tanh(Z / 2)) / 2, SMOOTHED),
+    "squared_error": lambda A: ((A - SMOOTHED) ** 2).sum(axis=1) / 2,
 }
 
 
@@ -137,6 +148,32 @@ def test_the_losses_and_gradients_of_a_network_equal_those_of_autograd(
     assert_same(-np.log(P[np.arange(9), y] + epsilon), losses)
     assert [db is not None for db in dbs] == list(biased)
     expected = grad(lambda parameters: reduce(losses_of(parameters)))(network.parameters)
+    for d_actual, d_expected in zip(interleaved(dWs, dbs), expected, strict=True):
+        assert_same(d_actual, d_expected)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize(("loss", "output"), [(loss, o) for loss, outputs in LOSSES.items() for o in outputs])
+def test_each_loss_with_each_output_equals_that_of_autograd(loss: str, output: str, smoothing: float) -> None:
+    (W,), (b,) = drawn_parameters((7, 4), (True,))
+    smooth = smoothing / (2 if loss == "binary_cross_entropy" else 4)
+    T = (1 - smoothing) * np.eye(4)[y] + smooth
+    apply = {
+        "softmax": AUTOGRAD_OPERATIONS["softmax"],
+        "sigmoid": AUTOGRAD_ACTIVATIONS["sigmoid"],
+        "identity": lambda Z: Z,
+    }[output]
+    value = {
+        "cross_entropy": lambda A: -(T * anp.log(A)).sum(axis=1),
+        "binary_cross_entropy": lambda A: -binary_log_likelihood(A, T),
+        "mse": lambda A: ((A - T) ** 2).sum(axis=1) / 2,
+    }[loss]
+    losses_of = lambda parameters: value(apply(X @ parameters[0] + parameters[1]))  # noqa: E731
+    network = Network([W], [b], "relu", loss=loss, output=output, smoothing=smoothing)
+    losses, P, dWs, dbs = network.loss_and_gradients(X, y)
+    assert_same(losses, losses_of((W, b)))
+    assert_same(P, apply(X @ W + b))
+    expected = grad(lambda parameters: anp.mean(losses_of(parameters)))((W, b))
     for d_actual, d_expected in zip(interleaved(dWs, dbs), expected, strict=True):
         assert_same(d_actual, d_expected)
 
@@ -248,17 +285,18 @@ def test_train_repeats_the_gradient_step_on_the_rows_of_each_batch(make: Callabl
 
 
 def test_all_gradient_checks_pass_except_those_of_the_published_mistake() -> None:
-    checks = gradcheck.run()
+    checks, examples = gradcheck.run(), [*gradcheck.ARCHITECTURES, *gradcheck.losses()]
     assert [c.name for c in checks] == [
         *gradcheck.OPERATIONS,
-        *gradcheck.ARCHITECTURES,
-        *(f"stacked {name}" for name in gradcheck.ARCHITECTURES),
+        *examples,
+        *(f"stacked {name}" for name in examples),
         *(
             f"per_sample {name}"
             for name in gradcheck.ARCHITECTURES
             if not re.match("relu.gelu|gelu|silu", name)
         ),
-        *(f"numba stacked {name}" for name in gradcheck.ARCHITECTURES),
+        *(f"stacked {name}" for name in gradcheck.REGULARIZED),
+        *(f"numba stacked {name}" for name in (*examples, *gradcheck.REGULARIZED)),
         *(f"numba per_sample {name}" for name in gradcheck.ARCHITECTURES),
     ]
     assert tuple(c.name for c in checks if not c.passed) == gradcheck.KNOWN_WRONG
@@ -286,7 +324,7 @@ def test_the_check_of_numba_uses_lists_of_pixels(name: str, images: int) -> None
 
 def test_the_gradient_check_detects_a_gradient_that_omits_epsilon(monkeypatch: pytest.MonkeyPatch) -> None:
     def without_epsilon(network: Network, y: np.ndarray) -> np.ndarray:
-        return -np.eye(10)[y] / network.softmax.P * (1 if network.reduction == "sum" else 1 / len(y))
+        return -np.eye(10)[y] / network.output.P * (1 if network.reduction == "sum" else 1 / len(y))
 
     monkeypatch.setattr(Network, "gradient", without_epsilon)
     assert [check.passed for check in gradcheck.run(["relu_full_batch", "relu_100"])] == [False, True]

@@ -21,7 +21,7 @@ from fnnexp.errors import FnnexpError
 from fnnexp.nn.evaluation import Predictions, parameters_from, predict
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.batching import Batching
-from fnnexp.nn.stack import Recipe
+from fnnexp.nn.stack import Lane, Recipe
 from fnnexp.nn.testing.reference import Network
 from fnnexp.reporting import write as report
 from fnnexp.reporting.plots import images as pictures
@@ -89,7 +89,7 @@ def test_the_evaluation_of_the_best_trial_agrees_with_the_reference(swept, store
     assert (evaluation.split, evaluation.first) == ("validation", trial.data.n_train - 300)
     predictions = evaluation.predictions
     assert predictions.predicted.tolist() == predicted.tolist()
-    assert predictions.probability == pytest.approx(P.max(axis=1), rel=1e-4)
+    assert predictions.output == pytest.approx(P.max(axis=1), rel=1e-4)
     assert predictions.loss == pytest.approx(-np.log(P[np.arange(300), labels]), rel=1e-3, abs=1e-5)
     assert mistakes.confusion(evaluation).to_numpy().tolist() == confusion_matrix(labels, predicted).tolist()
     assert (predicted == labels).mean() == pytest.approx(best["val_accuracy"])
@@ -329,7 +329,7 @@ def random_evaluation(inputs=784, classes=10, units=5, wrong=40, n=60):
     predictions = Predictions(predicted, rng.uniform(0.5, 1, n), rng.uniform(0, 9, n))
     images = rng.integers(0, 256, (n, inputs)).astype(np.uint8)
     W1 = rng.normal(size=(inputs, units)).astype(np.float32)
-    return mistakes.Evaluation("t", "test", 0, images, real, predictions, classes, W1, (n - wrong) / n)
+    return mistakes.Evaluation("t", "test", 0, images, real, predictions, classes, W1, (n - wrong) / n, True)
 
 
 def test_inputs_that_are_not_square_and_too_many_classes_are_reported_and_not_drawn():
@@ -357,7 +357,7 @@ def test_the_gallery_shows_the_worst_errors_first_and_titles_do_not_overlap():
         )
     )
     predictions = evaluation.predictions
-    percent = f"{100 * predictions.probability[i]:.0f}%"
+    percent = f"{100 * predictions.output[i]:.0f}%"
     title = f"{evaluation.real[i]} predicted as {predictions.predicted[i]} ({percent})"
     assert ax.texts[0].get_text() == title
     assert len(ax.texts) == 32
@@ -366,6 +366,15 @@ def test_the_gallery_shows_the_worst_errors_first_and_titles_do_not_overlap():
     boxes = [text.get_window_extent() for text in ax.texts]
     assert apart(boxes)
     assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height for box in boxes)
+
+
+def test_outputs_that_are_no_probabilities_are_not_called_so():
+    evaluation = random_evaluation(inputs=4)._replace(is_probability=False)
+    assert list(mistakes.mistakes(evaluation)) == ["row", "real", "predicted", "output", "loss"]
+    assert "probability" not in mistakes._gallery_caption(evaluation)
+    i = evaluation.wrong[0]
+    title = mistakes._gallery(evaluation, 2).axes[0].texts[0].get_text()
+    assert title.endswith(f"({evaluation.predictions.output[i]:.2f})")
 
 
 def test_weights_are_sorted_by_norm_and_their_scale_is_monotonic_in_grey():
@@ -391,9 +400,9 @@ def test_predictions_of_many_rows_agree_with_the_reference(scale):
         rng.integers(0, 5, 1100).astype(np.uint8),
     )
     recipe = Recipe(shape, Batching("full"), "sgd", epochs=1, scale=scale, epsilon=1e-3)
-    predictions = predict(recipe, parameters_from(shape, arrays), images, labels)
+    predictions = predict(recipe, Lane("0", 0, (), ()), parameters_from(shape, arrays), images, labels)
     network = Network(W, [None, None, arrays["b3"]], "tanh", epsilon=1e-3)
     P = network.forward(images / 255 if scale == "unit" else images)
     assert (predictions.predicted == P.argmax(axis=1)).all()
-    assert predictions.probability == pytest.approx(P.max(axis=1))
+    assert predictions.output == pytest.approx(P.max(axis=1))
     assert predictions.loss == pytest.approx(network.loss(P, labels))

@@ -54,6 +54,22 @@ def test_a_metric_that_cannot_rank_is_refused_with_suggestions(metric):
         ranking.ranking_of(runs, metric)
 
 
+def test_a_ranking_by_the_losses_of_different_losses_is_called_meaningless():
+    runs = grid(2)
+    half = np.arange(len(runs)) % 2 == 0
+    mixed = runs.assign(loss=np.where(half, "cross_entropy", "mse"))
+    smoothed = runs.assign(**{"loss.label_smoothing": np.where(half, 0.0, 0.1)})
+    for different in (mixed, smoothed):
+        note = ranking.different_losses_note(different, Ranking("train_loss"))
+        assert "trained with 2 different losses, and train_loss is each trial's own" in note
+        assert "rank by train_accuracy" in note
+        assert note in summary.headlines(different, comparisons.findings(different, Ranking("train_loss")))
+        assert not ranking.different_losses_note(different, Ranking("train_accuracy"))
+    one = mixed.assign(status=np.where(half, "finished", "failed"))
+    for same in (runs, runs.assign(loss="mse"), one):
+        assert not ranking.different_losses_note(same, Ranking("train_loss"))
+
+
 @pytest.mark.parametrize("margin", [0, -1, math.nan])
 def test_a_margin_of_0_or_less_is_refused(margin):
     with pytest.raises(FnnexpError, match=r"write percentage points above 0: margin=0\.2"):

@@ -135,7 +135,7 @@ class BlockDescent:
                 self.parameters.first.add_gradient(k, examples, first[k])
         if b1 is not None:
             np.add(b1, np.add.reduce(first, axis=1, keepdims=True), out=b1)
-        logits, onehot_buffer = block.logits[:, :rows], block.onehot[:, :rows]
+        logits, onehot_buffer = block.logits[:, :rows], block.targets[:, :rows]
         np.copyto(logits, self.logits[:, :rows])
         np.copyto(onehot_buffer, onehot)
         return losses_and_hits(logits, onehot_buffer, self.epsilon, block.row[:, :rows])

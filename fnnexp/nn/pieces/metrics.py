@@ -17,9 +17,10 @@ Metric = Callable[[Array, Array], Array]
 METRICS: dict[str, Metric] = {}
 """The added metrics by name, that is all except loss and accuracy.
 
-``metric(P, labels)`` gets the softmax probabilities P (B, C) and the labels (B,) of some rows of one lane,
-and returns a value for each row (B,). The value of a row must depend on that row alone, because training and
-evaluation split the rows differently. The record omits a mean that is not finite.
+``metric(P, labels)`` gets the network's outputs P (B, C) and the labels (B,) of some rows of one lane, and
+returns a value for each row (B,). With cross-entropy the outputs are the softmax probabilities. The value of
+a row must depend on that row alone, because training and evaluation split the rows differently. The record
+omits a mean that is not finite.
 
 >>> METRICS["confidence"] = lambda P, labels: P.max(axis=1)  # the probability of the predicted class
 >>> names(validation=False)[:3]
@@ -62,7 +63,7 @@ class Totals:
         self._extra = {name: np.zeros(lanes) for name in METRICS}
 
     @property
-    def needs_probabilities(self) -> bool:
+    def needs_outputs(self) -> bool:
         """Whether there are added metrics, so that :meth:`add_extra` must be called."""
         return bool(self._extra)
 
@@ -77,7 +78,7 @@ class Totals:
         Parameters
         ----------
         P
-            Probabilities (k, B, C).
+            Outputs (k, B, C).
         labels
             (k, B), or (B,) for all lanes.
 

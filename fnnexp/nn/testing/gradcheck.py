@@ -19,7 +19,7 @@ formula.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
@@ -31,12 +31,14 @@ from fnnexp.nn.engines.base import engine_named
 from fnnexp.nn.engines.numpy_engine import Examples
 from fnnexp.nn.engines.per_sample import can_descend
 from fnnexp.nn.pieces.activations import ACTIVATIONS
-from fnnexp.nn.pieces.losses import gradient_in_place, losses_and_hits
+from fnnexp.nn.pieces.losses import LOSSES, loss_for, target_values
 from fnnexp.nn.pieces.regularizers import add_l1_gradient, add_l2_gradient
 from fnnexp.nn.testing import reference
 from fnnexp.nn.testing.reference import (
     Add,
     Array,
+    BinaryCrossEntropy,
+    CrossEntropy,
     Elu,
     FromTable,
     LeakyRelu,
@@ -46,6 +48,7 @@ from fnnexp.nn.testing.reference import (
     Relu,
     Selu,
     Softmax,
+    SquaredError,
     interleaved,
 )
 
@@ -176,6 +179,16 @@ class _FixedDropout(reference.Dropout):
         return super().forward(A, np.where(np.arange(A.size).reshape(A.shape) % 5 < 3, 1 / 0.6, 0.0))
 
 
+class _WithTargets:
+    """The op of a loss with smoothed targets, as a function of the outputs or logits alone."""
+
+    def __init__(self, op: CrossEntropy | BinaryCrossEntropy | SquaredError) -> None:
+        self.op, self.backward = op, op.backward
+
+    def forward(self, A: Array) -> Array:
+        return self.op.forward(A, reference.targets(np.arange(len(A)), A.shape[1], 0.2, A.shape[1]))
+
+
 KINKED = (Relu, LeakyRelu, Elu, Selu, FromTable)
 """The activations whose first or second derivative jumps at 0, or may do so. They are checked away from 0."""
 
@@ -190,6 +203,9 @@ OPERATIONS: Final[dict[str, tuple[Callable[[], _Operation], Draw]]] = {
     "dropout": (_FixedDropout, _normal((4, 5))),
     "softmax": (Softmax, _normal((4, 5))),
     "log": (partial(Log, 0.01), _probabilities),
+    "cross_entropy": (lambda: _WithTargets(CrossEntropy(0.01)), _probabilities),
+    "binary_cross_entropy": (lambda: _WithTargets(BinaryCrossEntropy()), _normal((4, 5))),
+    "squared_error": (lambda: _WithTargets(SquaredError()), _normal((4, 5))),
 }
 
 
@@ -233,6 +249,7 @@ class Example:
     ----------
     hidden : H of each hidden layer
     activation, epsilon, reduction, slope : as in `reference.Network`
+    loss, output, smoothing : as in `reference.Network`
     biases : whether each layer, including the last, has a bias; None if all have
     std : the standard deviation of the weights; None for 1/√n_in. If large, p_y is small and epsilon matters
     dropout : the hidden layers with dropout, counted from 0
@@ -249,6 +266,14 @@ class Example:
     l2: float = 0.0
     l1: float = 0.0
     slope: float = 0.01
+    loss: str = "cross_entropy"
+    output: str | None = None
+    smoothing: float = 0.0
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The options of a recipe with this loss."""
+        return ("label_smoothing",) if self.smoothing else ()
 
     @property
     def has_bias(self) -> Sequence[bool]:
@@ -279,7 +304,17 @@ class Example:
         W = [rng.normal(0.0, self.std or n_in**-0.5, (n_in, n_out)) for n_in, n_out in pairwise(sizes)]
         b = [rng.normal(0.0, 0.5, n_out) for n_out in sizes[1:]]
         b_or_none = [b_i if keep else None for b_i, keep in zip(b, self.has_bias, strict=True)]
-        network = Network(W, b_or_none, self.activation, self.epsilon, self.reduction, self.slope)
+        network = Network(
+            W,
+            b_or_none,
+            self.activation,
+            self.epsilon,
+            self.reduction,
+            self.loss,
+            self.output,
+            self.smoothing,
+            self.slope,
+        )
         X = draw_images(rng) if draw_images else rng.standard_normal((240, 12))
         y = rng.integers(0, 10, images)
         network.forward(X)
@@ -314,7 +349,10 @@ class _Stacked:
         self.work = core.Workspace(self.architecture, 2, images, theta.dtype, example.dropout)
         for mask in self.work.masks.values():
             mask[...] = np.where(np.arange(mask.size).reshape(mask.shape) % 5 < 3, 1 / 0.6, 0.0)
-        self.work.set_labels(self.labels)
+        self.loss_function = loss_for(example)
+        smoothing = np.full((2, 1, 1), example.smoothing)
+        smoothed = target_values(self.loss_function, smoothing, 10) if example.options else None
+        self.work.set_labels(self.labels, smoothed)
 
     def _rows(self, X: Array) -> Any:
         if self.engine is engine_named("numpy"):
@@ -331,13 +369,17 @@ class _Stacked:
     def loss(self) -> float:
         """Return the sum of the losses of both lanes."""
         self.parameters.first.weights_changed()
-        logits = core.forward(self.parameters, self.inputs, self.work)
-        losses, _ = losses_and_hits(logits, self.work.onehot, self.example.epsilon, self.work.row)
         penalties = [
             self.example.l2 / 2 * float((W**2).sum()) + self.example.l1 * float(abs(W).sum())
             for W in self.parameters.W
         ]
-        return sum([*(self.example.reduced(lane) for lane in losses), *penalties])
+        return sum([*(self.example.reduced(lane) for lane in self.losses()), *penalties])
+
+    def losses(self) -> Array:
+        """Return the losses (2, B)."""
+        logits, work = core.forward(self.parameters, self.inputs, self.work), self.work
+        losses, _ = self.loss_function.losses_and_hits(logits, work.targets, self.example.epsilon, work.row)
+        return losses
 
     def check(self, name: str, gradient: Array) -> GradientCheck:
         """Compare the gradient (2, P) with finite differences of `loss`."""
@@ -367,9 +409,9 @@ def check_stacked(example: Example, name: str, engine: str = "numpy") -> Gradien
     zeros = np.zeros_like(stacked.parameters.theta)
     gradients = core.Parameters(stacked.architecture, zeros, stacked.engine.first_layer)
     work = stacked.work
-    dZ = core.forward(stacked.parameters, stacked.inputs, work)
-    losses_and_hits(dZ, work.onehot, example.epsilon, work.row)
-    gradient_in_place(dZ, work.onehot, example.epsilon, work.row)
+    stacked.losses()
+    dZ = work.logits
+    stacked.loss_function.gradient(dZ, work.targets, example.epsilon, work.row)
     if example.reduction == "mean":
         dZ /= images
     core.backward(stacked.parameters, stacked.inputs, stacked.work, gradients)
@@ -423,6 +465,19 @@ REGULARIZED: Final[dict[str, Example]] = {
 """Networks with dropout and penalties, which the stacked core computes."""
 
 
+def losses() -> dict[str, Example]:
+    """Return a network for each loss with each output, with and without label smoothing."""
+    examples = {}
+    for loss, outputs in LOSSES.items():
+        for output in outputs:
+            chosen, name = (output, f"{loss}_{output}") if len(outputs) > 1 else (None, loss)
+            plain = Example((8,), "tanh", std=1.0, loss=loss, output=chosen)
+            examples[f"{name}_loss"] = plain
+            examples[f"{name}_loss_smoothed"] = replace(plain, smoothing=0.2)
+    smoothed = examples["cross_entropy_loss_smoothed"]
+    return examples | {"cross_entropy_loss_smoothed_epsilon": replace(smoothed, epsilon=0.01)}
+
+
 def architectures() -> dict[str, Example]:
     """Return `ARCHITECTURES`, and one more architecture for each added activation."""
     return ARCHITECTURES | {f"{name}_32_32": Example((32, 32), name) for name in added_activations()}
@@ -433,13 +488,14 @@ def checks() -> dict[str, Callable[[str], GradientCheck]]:
 
     Activations that an engine's per-sample step does not support are omitted there.
     """
-    examples = architectures()
+    by_row = architectures()
+    examples = by_row | losses()
     available: dict[str, Callable[[str], GradientCheck]] = dict.fromkeys(operations(), check_operation)
     available |= {name: partial(check_network, example) for name, example in examples.items()}
     available |= {f"stacked {name}": partial(check_stacked, example) for name, example in examples.items()}
     available |= {
         f"per_sample {name}": partial(check_per_sample, example)
-        for name, example in examples.items()
+        for name, example in by_row.items()
         if can_descend(example.architecture)
     }
     available |= {f"stacked {name}": partial(check_stacked, example) for name, example in REGULARIZED.items()}
@@ -451,7 +507,7 @@ def checks() -> dict[str, Callable[[str], GradientCheck]]:
         available[f"numba stacked {name}"] = partial(check_stacked, example, engine="numba")
     for name, example in REGULARIZED.items():
         available[f"numba stacked {name}"] = partial(check_stacked, example, engine="numba")
-    for name, example in examples.items():
+    for name, example in by_row.items():
         if numba.can_descend(example.architecture):
             available[f"numba per_sample {name}"] = partial(check_per_sample, example, engine="numba")
     return available

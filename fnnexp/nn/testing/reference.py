@@ -314,6 +314,75 @@ class Log:
         return dL / np.maximum(self.P_plus_epsilon, np.finfo(np.float64).tiny)
 
 
+class CrossEntropy:
+    """L = −Σ_c t_c log(p_c + epsilon) for each row of P (B, C) with targets T (B, C), by the op `Log`."""
+
+    def __init__(self, epsilon: float = 0.0) -> None:
+        self.log = Log(epsilon)
+
+    def forward(self, P: Array, T: Array) -> Array:
+        """Return the losses (B,). A class with the target 0 adds nothing, also if its p is 0."""
+        self.T, terms = T, np.zeros_like(P)
+        np.multiply(T, self.log.forward(P), out=terms, where=T > 0)
+        losses: Array = -terms.sum(axis=1)
+        return losses
+
+    def backward(self, d_losses: Array) -> Array:
+        """Return dP (B, C)."""
+        return self.log.backward(-self.T * d_losses[:, None])
+
+
+class BinaryCrossEntropy:
+    """L = Σ_c softplus(z_c) − t_c z_c for each row of logits Z (B, C) (Nielsen, 2015, eq. 63).
+
+    With a = σ(z) it equals −Σ_c t_c log a_c + (1 − t_c) log(1 − a_c). The op reads the logits, because 1 − a
+    loses digits if a is near 1. dz_c = (σ(z_c) − t_c) dL.
+    """
+
+    def forward(self, Z: Array, T: Array) -> Array:
+        """Return the losses (B,)."""
+        self.Z, self.T = Z, T
+        losses: Array = (np.logaddexp(0.0, Z) - T * Z).sum(axis=1)
+        return losses
+
+    def backward(self, d_losses: Array) -> Array:
+        """Return dZ (B, C)."""
+        return (Sigmoid().forward(self.Z) - self.T) * d_losses[:, None]
+
+
+class SquaredError:
+    """L = ½ Σ_c (a_c − t_c)² for each row of A (B, C); da_c = (a_c − t_c) dL (Nielsen, 2015, eq. 6)."""
+
+    def forward(self, A: Array, T: Array) -> Array:
+        """Return the losses (B,)."""
+        self.difference = A - T
+        losses: Array = (self.difference**2).sum(axis=1) / 2.0
+        return losses
+
+    def backward(self, d_losses: Array) -> Array:
+        """Return dA (B, C)."""
+        return self.difference * d_losses[:, None]
+
+
+OUTPUTS: Final[dict[str, type[Softmax | Sigmoid | Identity]]] = {
+    "softmax": Softmax,
+    "sigmoid": Sigmoid,
+    "identity": Identity,
+}
+
+LOSSES: Final[dict[str, str]] = {
+    "cross_entropy": "softmax",
+    "binary_cross_entropy": "sigmoid",
+    "mse": "sigmoid",
+}
+"""The losses, each with its default output."""
+
+
+def targets(y: Indices, classes: int, smoothing: float, answers: int) -> Array:
+    """Return (1 − s) onehot(y) + s / answers in (B, C), for smoothing s (Szegedy et al., 2016, §7)."""
+    return (1.0 - smoothing) * np.eye(classes)[y] + smoothing / answers
+
+
 class ActivationOp(Protocol):
     """An op that computes A from Z, elementwise."""
 
@@ -361,7 +430,7 @@ class Network:
 
     The loss of an image is −log(p_y + epsilon). The gradient is the exact gradient of the mean or sum of the
     losses of a batch. With respect to the logits it is p_y / (p_y + epsilon) · (p − onehot(y)), divided by B
-    for the mean.
+    for the mean. Another loss or output replaces these, and smoothing replaces onehot(y) by `targets`.
 
     Parameters
     ----------
@@ -369,6 +438,8 @@ class Network:
     activation : the name of f, as for `activation_op`, or a sequence with one for each hidden layer
     epsilon : added to p_y inside the logarithm, 0 or more
     reduction : "mean" or "sum"
+    loss, output : names in `LOSSES` and `OUTPUTS`; None for the loss's default output
+    smoothing : the label smoothing s
     slope : the slope of a leaky ReLU
 
     Raises
@@ -383,6 +454,9 @@ class Network:
         activation: str | Sequence[str],
         epsilon: float = 0.0,
         reduction: str = "mean",
+        loss: str = "cross_entropy",
+        output: str | None = None,
+        smoothing: float = 0.0,
         slope: float = 0.01,
     ) -> None:
         names = [activation] * (len(W) - 1) if isinstance(activation, str) else activation
@@ -395,10 +469,14 @@ class Network:
         self.matmuls = [Matmul() for _ in self.W]
         self.adds = [Add() for _ in self.b]
         self.dropouts = [Dropout() for _ in self.W]
-        self.softmax, self.log, self.reduction = Softmax(), Log(epsilon), reduction
+        self.output, self.reduction = OUTPUTS[output or LOSSES[loss]](), reduction
+        self.loss_op: CrossEntropy | BinaryCrossEntropy | SquaredError = CrossEntropy(epsilon)
+        if loss != "cross_entropy":
+            self.loss_op = SquaredError() if loss == "mse" else BinaryCrossEntropy()
+        self.smoothing = smoothing
 
     def forward(self, X: Array, masks: Sequence[Array] | None = None) -> Array:
-        """Return the probabilities P (B, C) of the images X (B, D).
+        """Return the outputs P (B, C) of the images X (B, D): with softmax, their probabilities.
 
         With dropout, masks are those of the inputs (B, D) and of each hidden layer (B, H).
         """
@@ -411,21 +489,26 @@ class Network:
             A = A if b is None else self.adds[i].forward(A, b)
             if i < len(self.activations):
                 A = self.activations[i].forward(A)
-        return self.softmax.forward(A)
+        self.Z = A
+        return self.output.forward(A)
 
     def loss(self, P: Array, y: Indices) -> Array:
-        """Return the loss −log(p_y + epsilon) of each image (B,)."""
-        return -self.log.forward(P)[np.arange(len(y)), y]
+        """Return the loss of each image (B,), given the outputs P that `forward` returned last."""
+        reads_logits = isinstance(self.loss_op, BinaryCrossEntropy)
+        T = targets(y, P.shape[1], self.smoothing, 2 if reads_logits else P.shape[1])
+        return self.loss_op.forward(self.Z if reads_logits else P, T)
 
     def gradient(self, y: Indices) -> Array:
-        """Return dP (B, C), the gradient of the mean or sum of the losses that `loss` returned last."""
-        dL = np.zeros_like(self.log.P_plus_epsilon)
-        dL[np.arange(len(y)), y] = -1.0 / len(y) if self.reduction == "mean" else -1.0
-        return self.log.backward(dL)
+        """Return dP (B, C), the gradient of the mean or sum of the losses that `loss` returned last.
+
+        The binary cross-entropy reads logits, so its gradient is dZ.
+        """
+        return self.loss_op.backward(np.full(len(y), 1.0 / len(y) if self.reduction == "mean" else 1.0))
 
     def backward(self, dP: Array) -> tuple[list[Array], list[Bias]]:
         """Return the gradients dWs and dbs in the shapes of W and b; a db is None where b is None."""
-        dWs, dbs, dA = list[Array](), list[Bias](), self.softmax.backward(dP)
+        dA = dP if isinstance(self.loss_op, BinaryCrossEntropy) else self.output.backward(dP)
+        dWs, dbs = list[Array](), list[Bias]()
         for i in reversed(range(len(self.W))):
             if i < len(self.activations):
                 dA = self.activations[i].backward(dA)
@@ -438,7 +521,7 @@ class Network:
         return dWs, dbs
 
     def loss_and_gradients(self, X: Array, y: Indices) -> tuple[Array, Array, list[Array], list[Bias]]:
-        """Return the loss of each image (B,), the probabilities (B, C), dWs and dbs."""
+        """Return the loss of each image (B,), the outputs (B, C), dWs and dbs."""
         P = self.forward(X)
         losses = self.loss(P, y)
         dWs, dbs = self.backward(self.gradient(y))

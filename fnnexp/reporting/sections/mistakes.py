@@ -20,6 +20,7 @@ from fnnexp.data import npz
 from fnnexp.errors import FnnexpError, plural
 from fnnexp.nn.arrays import Array, DType
 from fnnexp.nn.evaluation import Predictions, parameters_from, predict
+from fnnexp.nn.pieces.losses import output_of
 from fnnexp.reporting.document.blocks import Section, Text
 from fnnexp.reporting.document.wording import percent
 from fnnexp.reporting.plots import images as plots
@@ -56,6 +57,8 @@ class Evaluation(NamedTuple):
         The number of classes C, and the weights of the first layer (D, H).
     logged
         The accuracy on the split that the run has logged.
+    is_probability
+        Whether the network's outputs are probabilities of the classes, as those of softmax are.
     """
 
     trial: str
@@ -67,6 +70,7 @@ class Evaluation(NamedTuple):
     classes: int
     W1: Array
     logged: float
+    is_probability: bool
 
     @property
     def wrong(self) -> NDArray[np.intp]:
@@ -130,12 +134,13 @@ def evaluate(best: pd.Series, uri: str | None = None) -> Evaluation:
     if recipe.validation:
         first, split = trial.data.n_train - recipe.validation, "validation"
         images, labels = arrays.x_train[first:], arrays.y_train[first:]
-    predictions = predict(recipe, parameters_from(architecture, trained), images, labels)
+    predictions = predict(recipe, trial.lane(), parameters_from(architecture, trained), images, labels)
     logged = float(best["val_accuracy" if recipe.validation else "test_accuracy"])
     real = np.asarray(labels, np.intp)
     return Evaluation(
-        best["name"], split, first, images, real, predictions, architecture.classes, trained["W1"], logged
-    )
+        best["name"], split, first, images, real, predictions, architecture.classes, trained["W1"], logged,
+        output_of(recipe) == "softmax",
+    )  # fmt: skip
 
 
 def _trial(config: bytes, best: pd.Series) -> Trial:
@@ -203,12 +208,14 @@ def mistakes(evaluation: Evaluation) -> pd.DataFrame:
     """Return one row per mistake, the highest loss first.
 
     `row` is the row number, from 0, in the training file for validation rows, otherwise in the test file;
-    `probability` is the predicted class's; `loss` is −log(p + ε) for the real class.
+    `probability` is that of the predicted class. Without softmax the column is `output`, the network's value.
+    `loss` is the loss that the trial was trained with.
     """
+    value = "probability" if evaluation.is_probability else "output"
     wrong, predictions = evaluation.wrong, evaluation.predictions
     return pd.DataFrame({
         "row": evaluation.first + wrong, "real": evaluation.real[wrong],
-        "predicted": predictions.predicted[wrong], "probability": predictions.probability[wrong],
+        "predicted": predictions.predicted[wrong], value: predictions.output[wrong],
         "loss": predictions.loss[wrong],
     })  # fmt: skip
 
@@ -291,11 +298,8 @@ def _gallery(evaluation: Evaluation, side: int) -> picture.Picture:
     rows, columns = GALLERY
     worst, predictions = evaluation.wrong[: rows * columns], evaluation.predictions
     images = np.asarray(evaluation.images[worst], np.uint8).reshape(len(worst), side, side)
-    titles = [
-        f"{evaluation.real[i]} predicted as {predictions.predicted[i]} "
-        f"({100 * predictions.probability[i]:.0f}%)"
-        for i in worst
-    ]
+    form = "{} predicted as {} ({:.0%})" if evaluation.is_probability else "{} predicted as {} ({:.2f})"
+    titles = [form.format(evaluation.real[i], predictions.predicted[i], predictions.output[i]) for i in worst]
     return plots.gallery(images, titles, columns)
 
 
@@ -304,9 +308,10 @@ def _gallery_caption(evaluation: Evaluation) -> str:
     complete = n == len(evaluation.wrong)
     which = "All mistakes" if complete else f"The {n} mistakes with the highest loss"
     file = "training" if evaluation.split == "validation" else "test"
+    value = "probability" if evaluation.is_probability else "output"
     return (
         f"{which} on {evaluation.split} images, the worst first, with the real class, the predicted class "
-        f"and its probability. mistakes.csv lists all mistakes with their row in the {file} file."
+        f"and its {value}. mistakes.csv lists all mistakes with their row in the {file} file."
     )
 
 

@@ -15,7 +15,7 @@ from fnnexp.reporting.plots import from_leader, picture
 from fnnexp.results import budgets, comparisons, filters, frames, numeric, questions, statistics
 from fnnexp.results.arguments import validate_frames
 from fnnexp.results.factors import as_text
-from fnnexp.results.ranking import ranking_of
+from fnnexp.results.ranking import different_losses_note, ranking_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,6 +113,7 @@ def headlines(runs: pd.DataFrame, findings: Findings) -> list[str]:
     if len(findings.in_each_cell) > 1 and not findings.ranking.is_time:
         texts += _by_cell(findings.in_each_cell, finished)
     doubts = [
+        *filter(None, [different_losses_note(runs, findings.ranking)]),
         *_data_sets(runs),
         *_equal_epochs(runs),
         *_not_finished(findings),
