@@ -15,7 +15,7 @@ from fnnexp import console as notebook
 from fnnexp.config.commands import Command, quoted
 from fnnexp.config.compose import Sweep, compose
 from fnnexp.config.execution import Execution
-from fnnexp.config.schema import LISTS, Config
+from fnnexp.config.schema import LISTS, LISTS_OR_VALUES, Config
 from fnnexp.data import sources
 from fnnexp.errors import ConfigError, FnnexpError, plural
 from fnnexp.tracking import store
@@ -65,6 +65,8 @@ def sweep(
     choices
         Values by key. A list, tuple, range or array is swept over: `init=["max", "he"]`. Pass a key with a
         dot as `**{"optimizer.lr": 0.1}`, and widths as a list of lists: `**{"arch.hidden": [[64, 32], [9]]}`.
+        `**{"arch.activation": ["relu", "tanh"]}` is a sweep over two names, and `[["relu", "tanh"], "gelu"]`
+        is a sweep over a list with one name for each layer, and a name for all layers.
 
     Returns
     -------
@@ -299,8 +301,9 @@ def _require_strings(grid: Any, overrides: Sequence[Any]) -> None:
 def _checked_depth(key: str, value: Any) -> tuple[str, Any]:
     """Return a key with its value or values, checked for the right depth of lists.
 
-    Values of `arch.hidden`, itself a list, must all be lists; values of another key must not be. These checks
-    are made here because the command line's messages advise in its own syntax, which does not help in Python.
+    Values of `arch.hidden`, itself a list, must all be lists; values of `arch.activation` may be lists; those
+    of most other keys must not be. These checks are made here because the command line's messages advise in
+    its own syntax, which does not help in Python.
     """
     values = list(value) if _has_values(value) else None
     are_lists = [_has_values(element) for element in values or ()]
@@ -310,7 +313,7 @@ def _checked_depth(key: str, value: Any) -> tuple[str, Any]:
             f"{key}={value!r}: must be a list of lists, because the outer list is swept over; write "
             f'**{{"{key}": [{example}]}}'
         )
-    if key not in LISTS and key.split(".")[0] in TOP_LEVEL_KEYS and any(are_lists):
+    if key not in LISTS | LISTS_OR_VALUES and key.split(".")[0] in TOP_LEVEL_KEYS and any(are_lists):
         raise ConfigError(
             f"{key}={value!r}: must be one value, or one list of values to sweep over; remove the inner "
             "brackets"

@@ -63,6 +63,22 @@ def test_the_returned_frame_contains_only_the_trials_of_the_sweep(store):
     assert len(fnnexp.runs("digits")) == 3
 
 
+def test_a_sweep_over_activations_may_contain_lists_with_one_for_each_layer(own_folder):
+    """A plain list is a sweep over names, as for every other key."""
+
+    def activations(value):
+        words = (
+            api.override("arch.hidden", [[8, 4]]),
+            api.override(*api._checked_depth("arch.activation", value)),
+        )
+        return [job.config.arch.activation for job in jobs_of(Command(overrides=words, multirun=True))]
+
+    assert activations("gelu") == ["gelu"]
+    assert activations(["relu", "tanh"]) == ["relu", "tanh"]
+    assert activations([["relu", "tanh"]]) == [["relu", "tanh"]]
+    assert activations([("relu", "tanh"), "gelu"]) == [["relu", "tanh"], "gelu"]
+
+
 def test_a_user_defined_grid_is_found_in_config_dir(store, own_folder):
     (own_folder / "my grids").mkdir()
     (own_folder / "my grids" / "mine.yaml").write_text(

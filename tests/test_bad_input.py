@@ -555,6 +555,7 @@ BAD_VALUES = {
         st.integers(10**7, 10**18).map(lambda n: f"[{n}]"),
     ),
     "arch.activation": not_a_choice,
+    "arch.slope": st.one_of(not_a_positive_real, st.just("0.1")),  # a slope needs a leaky ReLU
     "arch.hidden_bias": not_a_choice,
     "arch.output_bias": not_a_choice,
     "init.method": not_a_choice,

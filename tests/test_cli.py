@@ -377,6 +377,7 @@ LISTS = {
     "-m seed=[0,1],2": ("seed", {"0", "1"}),
     "optimizer.lr=[0.1,0.25]": ("optimizer.lr", {"0.1", "0.25"}),
     "dtype=[float32,float64]": ("dtype", {"float32", "float64"}),
+    "arch.activation=[elu,gelu]": ("arch.activation", {"elu", "gelu"}),
     "batching.shuffle=[true,false]": ("batching.shuffle", {"True", "False"}),
     "arch.hidden=[[32],[64,8]]": ("arch.hidden", {"[32]", "[64, 8]"}),
     "arch.hidden=[[32]]": ("arch.hidden", {"[32]"}),

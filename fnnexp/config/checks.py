@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fnnexp.config.execution import ADDRESSES, BACKENDS, MOST_WORKERS, Execution
-from fnnexp.config.schema import Config, DataConfig, LossConfig, OptimizerConfig
+from fnnexp.config.schema import ArchConfig, Config, DataConfig, LossConfig, OptimizerConfig
 from fnnexp.errors import ConfigError, DataError, did_you_mean, plural
 from fnnexp.nn.engines.base import ENGINES
 from fnnexp.nn.network import BIASES
@@ -29,7 +29,6 @@ class MeaninglessError(ConfigError):
 
 def check(config: Config) -> None:
     """Raise `ConfigError` for a value that is unknown, out of range or meaningless."""
-    _one_of("arch.activation", config.arch.activation, ACTIVATIONS)
     _one_of("arch.hidden_bias", config.arch.hidden_bias, BIASES)
     _one_of("arch.output_bias", config.arch.output_bias, BIASES)
     hidden: Any = config.arch.hidden  # OmegaConf checks neither nested lists nor resolved references
@@ -37,6 +36,7 @@ def check(config: Config) -> None:
         raise ConfigError(_no_widths(hidden))
     for width in hidden:
         _at_least("arch.hidden", width, 1, "every width as a whole number ≥ 1, as in arch.hidden=[64,32]")
+    _check_activation(config.arch)
     _one_of("init.method", config.init.method, INITIALIZERS)
     _belongs("init.std", config.init.std, config.init.method == "normal", "init=normal init.std=0.3")
     if config.init.std is not None:
@@ -85,6 +85,32 @@ def _no_widths(hidden: Any) -> str:
     if isinstance(hidden, list) and hidden and all(isinstance(widths, list) for widths in hidden):
         return f"{problem}write arch.hidden={text[1:-1]}{' with -m' if len(hidden) > 1 else ''}"
     return f"{problem}write arch.hidden=[64,32]"
+
+
+def _check_activation(arch: ArchConfig) -> None:
+    given: Any = arch.activation
+    names = given if isinstance(given, list) else [given]
+    text = str(given).replace(" ", "").replace("'", "").replace("None", "null")
+    problem = f"arch.activation={text}: must be one name, or a list with one for each hidden layer; "
+    if not names or not all(isinstance(name, str) for name in names):
+        if names and all(isinstance(name, (str, list)) for name in names):
+            raise ConfigError(f"{problem}write arch.activation={text[1:-1]}{' with -m' * (len(names) > 1)}")
+        raise ConfigError(f"{problem}write arch.activation=relu")
+    for name in names:
+        _one_of("arch.activation", name, ACTIVATIONS)
+    if isinstance(given, list) and len(given) != len(arch.hidden):
+        widths = str(arch.hidden).replace(" ", "")
+        sweep = f"{text[1:-1]} with -m, for one trial per name" if len(given) > 1 else text[1:-1]
+        raise ConfigError(
+            f"{problem}it has {plural(len(given), 'name')}, and arch.hidden={widths} has "
+            f"{plural(len(arch.hidden), 'layer')}; write arch.activation={sweep}"
+        )
+    if "leaky_relu" not in names:
+        _belongs("arch.slope", arch.slope, False, "arch.activation=leaky_relu arch.slope=0.1")
+    elif arch.slope is not None and not 0 <= arch.slope < 1:
+        raise ConfigError(
+            f"arch.slope={arch.slope}: must be a number from 0 to below 1; write arch.slope=0.1"
+        )
 
 
 def _check_optimizer(optimizer: OptimizerConfig) -> None:

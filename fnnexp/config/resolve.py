@@ -12,14 +12,14 @@ from typing import Any
 from fnnexp.config.checks import dropout_rates
 from fnnexp.config.execution import Execution
 from fnnexp.config.jobs import Job, key_of
-from fnnexp.config.schema import ADDED_LATER, CHOICES, UNSCIENTIFIC, Config, DataConfig, keys_of
+from fnnexp.config.schema import ADDED_LATER, CHOICES, UNSCIENTIFIC, ArchConfig, Config, DataConfig, keys_of
 from fnnexp.config.trial import Trial
 from fnnexp.data import sources
 from fnnexp.data.datasets import DATASETS, Prepared
 from fnnexp.data.sources import Reading
 from fnnexp.errors import ConfigError, plural
 from fnnexp.nn.network import Architecture
-from fnnexp.nn.pieces.activations import ACTIVATIONS
+from fnnexp.nn.pieces.activations import ACTIVATIONS, LEAKY_SLOPE
 from fnnexp.nn.pieces.batching import MODES, Batching
 from fnnexp.nn.pieces.initializers import INITIALIZERS
 from fnnexp.nn.pieces.losses import LOSSES
@@ -48,16 +48,10 @@ def trial(job: Job, data: Prepared) -> Trial:
     """
     validation = _held_out(job.config.data, data)
     job = replace(job, config=replace(job.config, data=replace(job.config.data, validation=validation)))
+    architecture = _architecture(job.config.arch, data)
+    job = replace(job, config=replace(job.config, arch=_canonical(job.config.arch, architecture)))
     config = job.config
     optimizer = OPTIMIZERS[config.optimizer.name]
-    architecture = Architecture(
-        data.input_size,
-        tuple(config.arch.hidden),
-        data.classes,
-        config.arch.activation,
-        config.arch.hidden_bias,
-        config.arch.output_bias,
-    )
     if architecture.parameter_count > MOST_PARAMETERS:
         raise ConfigError(
             f"arch.hidden gives a network of {architecture.parameter_count} parameters on {data.name}; "
@@ -108,6 +102,31 @@ def _options(config: Config) -> dict[str, float]:
         "label_smoothing": config.loss.label_smoothing,
     }
     return {name: float(number) for name, number in sorted(numbers.items()) if number}
+
+
+def _architecture(arch: ArchConfig, data: Prepared) -> Architecture:
+    """Return the architecture of a network on a data set."""
+    activation = arch.activation
+    return Architecture(
+        data.input_size,
+        tuple(arch.hidden),
+        data.classes,
+        tuple(activation) if isinstance(activation, list) else activation,
+        arch.hidden_bias,
+        arch.output_bias,
+        LEAKY_SLOPE if arch.slope is None else arch.slope,
+    )
+
+
+def _canonical(arch: ArchConfig, architecture: Architecture) -> ArchConfig:
+    """Return a config's network with a list of equal activations as one, and with the default slope."""
+    activation = architecture.activation
+    names = [activation] if isinstance(activation, str) else list(activation)
+    return replace(
+        arch,
+        activation=activation if isinstance(activation, str) else names,
+        slope=architecture.slope if "leaky_relu" in names else None,
+    )
 
 
 def _held_out(config: DataConfig, data: Prepared) -> int:
@@ -161,9 +180,14 @@ def data_name(job: Job) -> str:
 
 
 def labels_from_values(config: Config) -> dict[str, str]:
-    """Return a label for each group from its values: a network's activation and widths, a method's name."""
+    """Return a label for each group from its values: a network's activation and widths, a method's name.
+
+    The label of a network with different activations is as ``relu+tanh_64_32``.
+    """
+    activation = config.arch.activation
+    activations = activation if isinstance(activation, list) else [activation]
     return {
-        "arch": "_".join([config.arch.activation, *map(str, config.arch.hidden)]),
+        "arch": "_".join(["+".join(activations), *map(str, config.arch.hidden)]),
         "init": config.init.method,
         "batching": config.batching.mode,
         "optimizer": config.optimizer.name,
@@ -179,7 +203,8 @@ def is_label_from_values(group: str, option: str) -> bool:
     >>> is_label_from_values("arch", "sigmoid_32_32"), is_label_from_values("init", "mine")
     (True, False)
     """
-    return (re.sub(r"(_\d+)+$", "", option) if group == "arch" else option) in _NAMES_OF_VALUES[group]
+    names = re.sub(r"(_\d+)+$", "", option).split("+") if group == "arch" else [option]
+    return all(name in _NAMES_OF_VALUES[group] for name in names)
 
 
 _NAMES_OF_VALUES: Mapping[str, Container[str]] = {

@@ -21,7 +21,7 @@ class ArchConfig:
     """The network: the widths of its hidden layers, their activation, and how biases start.
 
     ``activation`` is the name of one activation for all hidden layers, or a list with one for each. ``slope``
-    is the slope of ``leaky_relu`` for negative inputs.
+    is the slope of ``leaky_relu`` for negative inputs, by default 0.01.
     """
 
     hidden: list[int] = MISSING
@@ -252,6 +252,11 @@ LISTS = frozenset(
     if str(field.type).startswith("list")
 )
 """The keys whose value is a list."""
+
+LISTS_OR_VALUES = frozenset(
+    f"{key}.{field.name}" for key, node in NODES.items() for field in fields(node) if field.type == "Any"
+)
+"""The keys whose value is a list with one value for each layer, or one value for all layers."""
 
 
 def keys_of(node: Any) -> list[str]:

@@ -33,7 +33,7 @@ FEWEST = 3
 WIDTH = "hidden units"
 """The axis of networks that differ only in the width of their hidden layers."""
 
-BELOW_ONE = ("optimizer.momentum", "optimizer.beta1", "optimizer.beta2", "data.test_fraction")
+BELOW_ONE = ("arch.slope", "optimizer.momentum", "optimizer.beta1", "optimizer.beta2", "data.test_fraction")
 """Factors whose values must be below 1. No value beyond the last is suggested for them."""
 
 NEAR = 0.15
@@ -130,13 +130,14 @@ def _family(hidden: str, activation: str) -> tuple[str | None, float]:
 
     The name is None if the layers have different widths.
 
-    >>> _family("[30]", "relu"), _family("[8, 8]", "tanh"), _family("[8, 4]", "tanh")
-    (('relu', 30.0), ('tanh 2 layers', 8.0), (None, nan))
+    >>> _family("[30]", "relu"), _family("[8, 8]", "['relu', 'tanh']"), _family("[8, 4]", "tanh")
+    (('relu', 30.0), ('relu+tanh 2 layers', 8.0), (None, nan))
     """
     widths = re.findall(r"\d+", hidden) if isinstance(hidden, str) else []
     if len({*widths}) != 1:
         return None, float("nan")
-    return activation + (f" {len(widths)} layers" if len(widths) > 1 else ""), float(widths[0])
+    names = "+".join(re.findall(r"\w+", activation))
+    return names + (f" {len(widths)} layers" if len(widths) > 1 else ""), float(widths[0])
 
 
 def at_best(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:

@@ -65,7 +65,9 @@ def _show_stacks(stacks: Sequence[PlannedStack], console: Console) -> None:
     table = Table("stack", "lanes", "network", "batching", box=None, pad_edge=False, header_style="bold")
     for i, stack in enumerate(stacks[:MOST_ROWS], start=1):
         shape = stack.recipe.architecture
-        network = f"{'-'.join(map(str, (shape.inputs, *shape.hidden, shape.classes)))} {shape.activation}"
+        widths = "-".join(map(str, (shape.inputs, *shape.hidden, shape.classes)))
+        activation = shape.activation if isinstance(shape.activation, str) else "+".join(shape.activation)
+        network = f"{widths} {activation}"
         table.add_row(str(i), str(len(stack.lanes)), network, stack.recipe.batching.mode)
     console.print(table)
 

@@ -250,6 +250,19 @@ BAD = [
     (["epoch=1"], ["epoch", "no such key", "'epochs'"]),
     (["+epoch=1"], ["epoch", "no such key", "'epochs'"]),
     (["arch.activation=rellu"], ["arch.activation=rellu", "relu, ", "tanh_as_published", "'relu'"]),
+    (["arch.activation=[relu,tanhh]", "arch.hidden=[3,2]"], ["arch.activation=tanhh", "'tanh'"]),
+    (["arch.activation=[elu,tanh]"], ["2 names", "arch.hidden=[100] has 1 layer", "=elu,tanh with -m"]),
+    (["arch.activation=[elu]", "arch.hidden=[3,2]"], ["1 name,", "2 layers", "write arch.activation=elu"]),
+    (["arch.activation=[]"], ["arch.activation=[]", "one for each hidden layer", "arch.activation=relu"]),
+    (["arch.activation=5"], ["arch.activation=5", "must be one name"]),
+    (["arch.activation=null"], ["arch.activation=null", "must be one name"]),
+    (["arch.activation=[relu,null]"], ["arch.activation=[relu,null]", "must be one name"]),
+    (["arch.activation=[[elu,tanh],[relu]]"], ["write arch.activation=[elu,tanh],[relu] with -m"]),
+    (["arch.slope=0.1"], ["arch.slope=0.1", "no meaning", "arch.activation=leaky_relu arch.slope=0.1"]),
+    (["arch.activation=leaky_relu", "arch.slope=1"], ["arch.slope=1.0", "from 0 to below 1"]),
+    (["arch.activation=leaky_relu", "arch.slope=nan"], ["arch.slope=nan", "arch.slope=0.1"]),
+    (["arch.activation=leaky_relu", "arch.slope=-0.1"], ["arch.slope=-0.1", "arch.slope=0.1"]),
+    (["arch.activation=leaky_relu", "arch.slope=[0.1]"], ["arch.slope=[0.1]", "a number"]),
     (["arch.hidden_bias=ones"], ["arch.hidden_bias=ones", "zeros, normal, none"]),
     (["arch.output_bias=ones"], ["arch.output_bias=ones", "zeros, normal, none"]),
     (["arch.hidden=[64,0]"], ["arch.hidden", "0", "1 or more", "arch.hidden=[64,32]"]),
@@ -970,6 +983,8 @@ def test_no_other_method_is_identical_to_xavier(init, trial_of):
         (["optimizer=adam"], "relu_100-he_normal-mini-s0-optimizer=adam"),
         (["arch.hidden=[64,32]", "arch.activation=tanh"], "tanh_64_32-he_normal-mini-s0"),
         (["arch=tanh_128", "arch.hidden=[64]"], "tanh_64-he_normal-mini-s0"),
+        (["arch.hidden=[6,3]", "arch.activation=[relu,elu]"], "relu+elu_6_3-he_normal-mini-s0"),
+        (["arch.activation=leaky_relu", "arch.slope=0.2"], "leaky_relu_100-he_normal-mini-s0-arch.slope=0.2"),
         (["experiment=tanh_mini_batch", "seed=1"], "tanh_128-normal-mini-s1-experiment=tanh_mini_batch"),
         (["execution.n_jobs=1", "tracking.experiment=x", "dry_run=true"], "relu_100-he_normal-mini-s0"),
         (["arch.hidden_bias=none"], "relu_100-he_normal-mini-s0-arch.hidden_bias=none"),
@@ -977,6 +992,32 @@ def test_no_other_method_is_identical_to_xavier(init, trial_of):
 )  # fmt: skip
 def test_a_trial_is_named_by_its_choices_followed_by_other_overrides(overrides, name, trial_of):
     assert trial_of(*overrides).name == name
+
+
+EQUAL_NETWORKS = [
+    (["arch.hidden=[6,3]", "arch.activation=[elu,elu]"], ["arch.hidden=[6,3]", "arch.activation=elu"]),
+    (["arch.activation=[leaky_relu]", "arch.slope=0.01"], ["arch.activation=leaky_relu"]),
+]
+
+
+@pytest.mark.parametrize(("given", "simple"), EQUAL_NETWORKS)
+def test_networks_with_the_same_activations_are_the_same_trial(given, simple, trial_of):
+    given, simple = trial_of(*given), trial_of(*simple)
+    assert given.id == simple.id
+    assert given.params == simple.params
+    assert given.config == simple.config
+
+
+def test_a_trial_depends_on_the_slope_and_on_the_order_of_activations(trial_of):
+    leaky = [trial_of("arch.activation=leaky_relu", f"arch.slope={slope}") for slope in (0, 0.01, 0.2)]
+    lists = [
+        trial_of("arch.hidden=[6,3]", f"arch.activation=[{names}]") for names in ("relu,elu", "elu,relu")
+    ]
+    assert len({trial.id for trial in [*leaky, *lists]}) == 5
+    assert [trial.params["arch.slope"] for trial in leaky] == [0.0, 0.01, 0.2]
+    assert [trial.params["arch.activation"] for trial in lists] == [["relu", "elu"], ["elu", "relu"]]
+    assert lists[0].recipe.architecture.activations == ["relu", "elu"]
+    assert "arch.slope" not in lists[0].params
 
 
 # --- labels ---
@@ -1021,6 +1062,7 @@ LABELS = {
     "batching.mode=sample batching.size=null": "relu_100 he_normal sample sgd mnist",
     "data.name=files data.path=x.npz": "relu_100 he_normal mini sgd files",
     "arch.activation=tanh": "tanh_100 he_normal mini sgd mnist",
+    "arch=deep arch.activation=[relu,elu]": "relu+elu_8_4 he_normal mini sgd mnist",
     "init={method:normal,std:0.3}": "relu_100 normal mini sgd mnist",
     "++init.method=he": "relu_100 he mini sgd mnist",
     "arch=relu_98.yaml init=he.yaml": "relu_98 he mini sgd mnist",

@@ -1,6 +1,6 @@
 """The building blocks of a network and its training, each a table of choices in a module.
 
-- ``activations``: ``ACTIVATIONS``, pairs of a function and its slope.
+- ``activations``: ``ACTIVATIONS``, pairs of a function and its derivative.
 - ``initializers``: ``INITIALIZERS``, formulas from a layer's shape to a standard deviation.
 - ``losses``: softmax cross-entropy and its gradient.
 - ``metrics``: ``METRICS``, which are recorded in addition to loss and accuracy.

@@ -99,7 +99,8 @@ def _network(trial: Trial, theta: NDArray[np.float64], first: float = 1.0) -> re
     W = [np.array(W_i[0], dtype=np.float64) for W_i in parameters.W]
     b = [None if b_i is None else np.array(b_i[0, 0], dtype=np.float64) for b_i in parameters.b]
     W[0] *= first
-    return reference.Network(W, b, recipe.architecture.activation, recipe.epsilon, recipe.reduction)
+    network = recipe.architecture
+    return reference.Network(W, b, network.activation, recipe.epsilon, recipe.reduction, network.slope)
 
 
 def _distance(a: reference.Network, b: reference.Network) -> float:

@@ -273,11 +273,12 @@ AT_START = (
     "The untrained networks, layer by layer; the last layer computes the logits. Pre-activations and"
     " gradients: standard deviation over all units and a fixed sample of training rows; the gradients are"
     " those of each row's loss with respect to the pre-activations. Dead or saturated: the share of hidden"
-    " ReLU units that are 0 for every row, or of hidden activations beyond ±0.99 (tanh), below 0.01 or above"
-    " 0.99 (sigmoid). Points are means over seeds, bars their range. Compare Glorot & Bengio (2010)."
+    " ReLU units that are 0 for every row, or of hidden activations beyond ±0.99 (tanh, softsign), below"
+    " 0.01 or above 0.99 (sigmoid), or within 1% of their lower bound (elu, selu). Points are"
+    " means over seeds, bars their range. Compare Glorot & Bengio (2010)."
 )
 IDLE_BY_EPOCH = (
-    "Share of dead (ReLU) or saturated (tanh, sigmoid) hidden units by epoch; epoch 0 is the untrained"
+    "Share of dead (ReLU) or saturated (tanh, sigmoid, …) hidden units by epoch; epoch 0 is the untrained"
     " network. Mean and range over the seeds of finished trials. Of more than three layers, the first, the"
     " middle and the last are shown."
 )
