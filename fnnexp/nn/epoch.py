@@ -203,11 +203,12 @@ def lane_slices(recipe: Recipe, theta: Array, gradients: Array, rows: int, engin
 
 
 def same_order_groups(recipe: Recipe, stack: Stack) -> list[tuple[range, int]]:
-    """Return the ranges of lanes that have the same order of rows, each with its seed."""
+    """Return the ranges of lanes that have the same order of rows, each with the seed of that order."""
     if not recipe.batching.shuffle:
         return [(range(len(stack.lanes)), 0)]
     groups = []
-    for seed, same_seed in groupby(range(len(stack.lanes)), key=lambda k: stack.lanes[k].seed):
+    lanes = stack.lanes
+    for seed, same_seed in groupby(range(len(lanes)), key=lambda k: lanes[k].seed_for("order")):
         members = list(same_seed)
         groups.append((range(members[0], members[-1] + 1), seed))
     return groups

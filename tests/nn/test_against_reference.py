@@ -23,13 +23,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from formulas import STDS
+from formulas import BOUNDS, STDS
 
 from fnnexp.data.datasets import Arrays
 from fnnexp.nn.engines.base import ENGINES
 from fnnexp.nn.network import Architecture, Parameters
 from fnnexp.nn.pieces.batching import Batching
-from fnnexp.nn.pieces.initializers import INITIALIZERS
+from fnnexp.nn.pieces.initializers import INITIALIZERS, distribution_of
 from fnnexp.nn.testing import reference
 from fnnexp.nn.training import Lane, Recipe, advance, start
 
@@ -38,6 +38,7 @@ MOVED = 1e6 * TOLERANCE  # the least movement to test, as a fraction of the arra
 
 WEIGHTS, BIASES, ORDER = 1, 2, 3
 
+METHODS = ("max", "sqrtmax", "xavier", "he", "he2", "normal", "glorot_normal", "he_normal")
 STD = STDS | {"normal": lambda n_in, n_out: 0.3, "unit_normal": STDS["normal"]}
 
 ARCHITECTURES = {
@@ -92,13 +93,40 @@ def generator(seed: int, purpose: int, index: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, purpose, index))))
 
 
+def uniform(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    return (2 * rng.random(shape) - 1) * 3**0.5
+
+
+def truncated_normal(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    draws = rng.standard_normal(shape).ravel()
+    while len(beyond := [i for i, draw in enumerate(draws) if abs(draw) > 2]):
+        draws[beyond] = rng.standard_normal(len(beyond))
+    return draws.reshape(shape)
+
+
+def orthogonal(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Return normal draws with orthogonal columns, or rows if they are fewer, by Gram and Schmidt."""
+    draws = rng.standard_normal(shape)
+    vectors = draws.T if shape[0] >= shape[1] else draws
+    for i, vector in enumerate(vectors):
+        for _ in range(2):  # twice is enough (Giraud, Langou & Rozložník 2005)
+            vector -= vectors[:i].T @ (vectors[:i] @ vector)
+        vector /= np.linalg.norm(vector)
+    return draws * max(shape) ** 0.5
+
+
+DRAWS = dict.fromkeys(BOUNDS, uniform) | {"truncated_normal": truncated_normal, "orthogonal": orthogonal}
+"""How the initializers draw that do not draw from a normal distribution."""
+
+
 def initial_network(recipe: Recipe, seed: int, method: str) -> reference.Network:
     """Return the untrained reference network of a trial."""
     architecture = recipe.architecture
     W, b = [], []
     for layer, (n_in, n_out) in enumerate(pairwise((784, *architecture.hidden, 10))):
         std = STD[method](n_in, n_out)
-        W.append(generator(seed, WEIGHTS, layer).standard_normal((n_in, n_out)) * std)
+        draw = DRAWS.get(method, lambda rng, shape: rng.standard_normal(shape))
+        W.append(draw(generator(seed, WEIGHTS, layer), (n_in, n_out)) * std)
         bias = architecture.output_bias if layer == len(architecture.hidden) else architecture.hidden_bias
         b.append(
             {
@@ -148,7 +176,7 @@ def reference_run(
 
 
 def assert_trajectories_agree(
-    recipe: Recipe, arrays: Arrays, methods: tuple[str, ...] = tuple(INITIALIZERS), rate: float | None = None
+    recipe: Recipe, arrays: Arrays, methods: tuple[str, ...] = METHODS, rate: float | None = None
 ) -> None:
     """Compare a stack with one lane for each method, trained with each engine, with the reference."""
     recipe = replace(recipe, dtype="float64")
@@ -156,7 +184,9 @@ def assert_trajectories_agree(
     lanes = []
     for k, method in enumerate(methods):
         stds = tuple(STD[method](n_in, n_out) for n_in, n_out in recipe.architecture.shapes)
-        lanes.append(Lane(method, 3 + 5 * (k % 2), stds, tuple(hyper.items())))
+        distribution = distribution_of(method) if method in INITIALIZERS else "normal"
+        seed = 3 + 5 * (k % 2)
+        lanes.append(Lane(method, seed, stds, tuple(hyper.items()), distribution=distribution))
     reference_runs = {
         lane.key: reference_run(recipe, arrays, lane.seed, lane.key, dict(lane.hyper)) for lane in lanes
     }
@@ -216,6 +246,12 @@ def test_every_lane_agrees_with_its_reference_for_50_steps(arch: str, batching: 
 
 
 SOME_METHODS = ("he", "normal", "sqrtmax")
+
+
+def test_every_distribution_of_initial_weights_agrees() -> None:
+    batching_config, rows, epochs = BATCHINGS["mini"]
+    recipe = Recipe(ARCHITECTURES["tanh_64_32"], batching_config, "sgd", epochs)
+    assert_trajectories_agree(recipe, images(rows), tuple(DRAWS))
 
 
 @pytest.mark.parametrize("arch", ["tanh_as_published", "softmax"])
