@@ -22,7 +22,7 @@ from fnnexp.data import datasets
 from fnnexp.errors import FnnexpError
 from fnnexp.nn.engines.base import ENGINES, engine_named
 from fnnexp.nn.pieces.activations import ACTIVATIONS, Activation
-from fnnexp.nn.pieces.initializers import INITIALIZERS
+from fnnexp.nn.pieces.initializers import INITIALIZERS, Initializer
 from fnnexp.nn.pieces.metrics import METRICS
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS, Optimizer
 from fnnexp.nn.testing import gradcheck
@@ -104,7 +104,7 @@ def toys(monkeypatch, own_folder):
     """Add a toy of each group to its table, write its config file, and return the folder of the files."""
     monkeypatch.setitem(ACTIVATIONS, "algebraic", Activation(algebraic_forward, algebraic_derivative))
     monkeypatch.setitem(ACTIVATIONS, "bent", Activation(bent_forward, bent_derivative, needs_z=True))
-    monkeypatch.setitem(INITIALIZERS, "fan_out", by_fan_out)
+    monkeypatch.setitem(INITIALIZERS, "fan_out", Initializer(by_fan_out))
     monkeypatch.setitem(OPTIMIZERS, "nesterov", Optimizer(("lr", "momentum"), 1, nesterov))
     monkeypatch.setitem(datasets.DATASETS, "stripes", prepare_stripes)
     monkeypatch.setitem(METRICS, "brier", brier)

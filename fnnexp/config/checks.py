@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from fnnexp.config.execution import ADDRESSES, BACKENDS, MOST_WORKERS, Execution
-from fnnexp.config.schema import ArchConfig, Config, DataConfig, LossConfig, OptimizerConfig
+from fnnexp.config.schema import ArchConfig, Config, DataConfig, InitConfig, LossConfig, OptimizerConfig
 from fnnexp.errors import ConfigError, DataError, did_you_mean, plural
 from fnnexp.nn.engines.base import ENGINES
 from fnnexp.nn.network import BIASES
 from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.batching import MODES
-from fnnexp.nn.pieces.initializers import INITIALIZERS
+from fnnexp.nn.pieces.initializers import BIAS_STARTS, INITIALIZERS
 from fnnexp.nn.pieces.losses import LOSSES
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 
@@ -37,10 +37,7 @@ def check(config: Config) -> None:
     for width in hidden:
         _at_least("arch.hidden", width, 1, "every width as a whole number ≥ 1, as in arch.hidden=[64,32]")
     _check_activation(config.arch)
-    _one_of("init.method", config.init.method, INITIALIZERS)
-    _belongs("init.std", config.init.std, config.init.method == "normal", "init=normal init.std=0.3")
-    if config.init.std is not None:
-        _finite("init.std", config.init.std, 0)
+    _check_init(config.init, _zero_biases(config.arch))
     _one_of("batching.mode", config.batching.mode, MODES)
     _belongs(
         "batching.size",
@@ -67,9 +64,80 @@ def check(config: Config) -> None:
     _check_reading(config.data)
     _one_of("dtype", config.dtype, ("float32", "float64"))
     _at_least("epochs", config.epochs, 0, "epochs=10")
-    _at_least("seed", config.seed, 0, "seed=0")
+    _check_seeds(config)
     _check_execution(config.execution)
     _check_uri(config.tracking.uri)
+
+
+def _zero_biases(arch: ArchConfig) -> bool:
+    """Return whether a layer has biases that start at zero, unless ``init.bias`` says otherwise."""
+    return "zeros" in ([arch.hidden_bias] if arch.hidden else []) + [arch.output_bias]
+
+
+def _check_init(init: InitConfig, zero_biases: bool) -> None:
+    _one_of("init.method", init.method, INITIALIZERS)
+    with_std = init.method in ("normal", "truncated_normal")
+    _belongs("init.std", init.std, with_std, "init=normal init.std=0.3")
+    if init.std is not None:
+        _finite("init.std", init.std, 0)
+    for key, value in (("init.low", init.low), ("init.high", init.high)):
+        _belongs(key, value, init.method == "uniform", "init=uniform init.low=-0.05 init.high=0.05")
+        if value is not None and not math.isfinite(value):
+            raise ConfigError(f"{key}={value}: must be a finite number; write init.low=-0.05 init.high=0.05")
+    if init.low is not None and init.high is not None:
+        if not init.low < init.high:
+            raise ConfigError(
+                f"init.low={init.low} and init.high={init.high}: low must be below high; write "
+                "init.low=-0.05 init.high=0.05"
+            )
+        if not math.isfinite(init.high - init.low):
+            raise ConfigError(
+                f"init.low={init.low} and init.high={init.high}: are too far apart; write init.low=-0.05 "
+                "init.high=0.05"
+            )
+    _above_zero("init.gain", init.gain, "init.gain=2")
+    if init.gain != 1 and init.method == "zeros":
+        raise MeaninglessError(
+            "init.gain", f"init.gain={init.gain} has no meaning with init=zeros; omit it or write init.gain=1"
+        )
+    _check_biases(init, zero_biases)
+
+
+def _check_biases(init: InitConfig, zero_biases: bool) -> None:
+    if init.bias is not None:
+        _one_of("init.bias", init.bias, BIAS_STARTS)
+        _belongs_if_given(
+            "init.bias", init.bias, zero_biases, "arch.hidden_bias=zeros or arch.output_bias=zeros"
+        )
+    example = f"init.bias={init.bias or 'constant'} init.bias_scale=0.1"
+    if init.bias_scale is None and init.bias in ("constant", "normal"):
+        raise ConfigError(f"init.bias_scale has no value; write {example}")
+    _belongs_if_given("init.bias_scale", init.bias_scale, init.bias is not None, example)
+    if init.bias_scale is None:
+        return
+    if init.bias != "constant":
+        _above_zero("init.bias_scale", init.bias_scale, "init.bias_scale=0.1")
+    elif not math.isfinite(init.bias_scale):
+        raise ConfigError(
+            f"init.bias_scale={init.bias_scale}: must be a finite number; write init.bias_scale=0.1"
+        )
+
+
+def _check_seeds(config: Config) -> None:
+    """Check every seed. One that draws nothing has no meaning, as it would only seem to make a difference."""
+    for name in ("seed", "seed_init", "seed_order", "seed_noise", "seed_split"):
+        seed = getattr(config, name)
+        if seed is not None:
+            _at_least(name, seed, 0, f"{name}=0")
+    drawn_biases = config.init.bias in ("normal", "uniform")
+    weights = config.init.method != "zeros"
+    _belongs_if_given(
+        "seed_init", config.seed_init, weights or drawn_biases, "a drawn start, such as init=he"
+    )
+    _belongs_if_given("seed_order", config.seed_order, config.batching.shuffle, "batching.shuffle=true")
+    rates = config.regularization.dropout
+    dropout = any(rates) if isinstance(rates, list) else bool(rates)
+    _belongs_if_given("seed_noise", config.seed_noise, dropout, "regularization.dropout=0.5")
 
 
 def _check_reading(data: DataConfig) -> None:
@@ -249,6 +317,11 @@ def _finite(key: str, value: float, least: float, example: str = "0.1") -> None:
         raise ConfigError(f"{key}={value}: must be a finite number ≥ {least:g}; write {key}={example}")
 
 
+def _above_zero(key: str, value: float, example: str) -> None:
+    if not math.isfinite(value) or value <= 0:
+        raise ConfigError(f"{key}={value}: must be a finite number above 0; write {example}")
+
+
 def _printable(key: str, value: str | None) -> None:
     if value is not None and not value.isprintable():
         raise ConfigError(f"{key}={value!r}: contains an invisible character; write it without")
@@ -258,7 +331,12 @@ def _belongs(key: str, value: Any, wanted: bool, example: str) -> None:
     """Raise if a value is missing although it is wanted, or given although it has no meaning."""
     if value is None and wanted:
         raise ConfigError(f"{key} has no value; write {example}")
-    if value is not None and not wanted:
+    _belongs_if_given(key, value, wanted, example)
+
+
+def _belongs_if_given(key: str, value: Any, meaningful: bool, example: str) -> None:
+    """Raise if a value is given although it has no meaning."""
+    if value is not None and not meaningful:
         raise MeaninglessError(
             key,
             f"{key}={value} has no meaning here; it goes with {example}; omit it, or if a file sets it write "

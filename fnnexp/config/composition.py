@@ -45,7 +45,7 @@ from fnnexp.config.commands import Command, grid_name, quoted
 from fnnexp.config.jobs import Job, key_of, read
 from fnnexp.config.messages import explain
 from fnnexp.config.resolve import is_label_from_values
-from fnnexp.config.schema import CHOICES, NODES, SCHEMA, UNSCIENTIFIC, conf_folder, sweeps_folder
+from fnnexp.config.schema import CHOICES, SCHEMA, UNSCIENTIFIC, Config, conf_folder, sweeps_folder
 from fnnexp.errors import ConfigError, FnnexpError, plural
 
 MOST_JOBS = 10_000
@@ -512,9 +512,8 @@ def _value(config: Any, key: str) -> Any:
 
 
 def _default(key: str) -> Any:
-    """Return the schema's default for a key such as ``batching.size``."""
-    node, _, name = key.partition(".")
-    return getattr(NODES[node](), name)
+    """Return the schema's default for a key such as ``batching.size`` or ``seed_order``."""
+    return _value(Config(), key)
 
 
 def _overlap(key: str, other: str) -> bool:

@@ -12,7 +12,16 @@ from typing import Any
 from fnnexp.config.checks import dropout_rates
 from fnnexp.config.execution import Execution
 from fnnexp.config.jobs import Job, key_of
-from fnnexp.config.schema import ADDED_LATER, CHOICES, UNSCIENTIFIC, ArchConfig, Config, DataConfig, keys_of
+from fnnexp.config.schema import (
+    ADDED_LATER,
+    CHOICES,
+    UNSCIENTIFIC,
+    ArchConfig,
+    Config,
+    DataConfig,
+    InitConfig,
+    keys_of,
+)
 from fnnexp.config.trial import Trial
 from fnnexp.data import sources
 from fnnexp.data.datasets import DATASETS, Prepared
@@ -21,7 +30,7 @@ from fnnexp.errors import ConfigError, plural
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.activations import ACTIVATIONS, LEAKY_SLOPE
 from fnnexp.nn.pieces.batching import MODES, Batching
-from fnnexp.nn.pieces.initializers import INITIALIZERS
+from fnnexp.nn.pieces.initializers import INITIALIZERS, Biases
 from fnnexp.nn.pieces.losses import LOSSES
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.pieces.regularizers import DROPOUT
@@ -84,6 +93,14 @@ def trial(job: Job, data: Prepared) -> Trial:
         name=_name(job, labels),
         params=_params(job, labels),
         config=_written(config),
+        gain=config.init.gain,
+        bounds=_bounds(config.init),
+        biases=_biases(config.init),
+        seeds=tuple(
+            (purpose, seed)
+            for purpose in ("init", "noise", "order")
+            if (seed := getattr(config, f"seed_{purpose}")) not in (None, config.seed)
+        ),
     )
 
 
@@ -127,6 +144,18 @@ def _canonical(arch: ArchConfig, architecture: Architecture) -> ArchConfig:
         activation=activation if isinstance(activation, str) else names,
         slope=architecture.slope if "leaky_relu" in names else None,
     )
+
+
+def _bounds(init: InitConfig) -> tuple[float, float] | None:
+    """Return the bounds of ``uniform``; None for other methods."""
+    return None if init.low is None or init.high is None else (init.low, init.high)
+
+
+def _biases(init: InitConfig) -> Biases | None:
+    """Return how biases start; None for zeros, also if they are given as a constant."""
+    if init.bias is None or (init.bias == "constant" and init.bias_scale == 0):
+        return None
+    return Biases(init.bias, init.bias_scale)
 
 
 def _held_out(config: DataConfig, data: Prepared) -> int:

@@ -37,7 +37,8 @@ class InitConfig:
 
     ``std`` is the standard deviation of ``normal`` and ``truncated_normal``. ``low`` and ``high`` are the
     bounds of ``uniform``. ``gain`` multiplies the weights. ``bias`` is null (zeros), ``constant``, ``normal``
-    or ``uniform``; ``bias_scale`` is the constant, the standard deviation or the bound.
+    or ``uniform``; ``bias_scale`` is the constant, the standard deviation or the bound (null: 1/√inputs). It
+    applies to the layers whose bias is ``zeros`` in ``arch``.
     """
 
     method: str = MISSING

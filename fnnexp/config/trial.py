@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from functools import cached_property
 from typing import Any
 
 from fnnexp.data.datasets import Prepared
-from fnnexp.nn.pieces.initializers import standard_deviation
+from fnnexp.nn.pieces.initializers import Biases, distribution_of, standard_deviation
 from fnnexp.nn.training import Lane, Recipe
 
 NUMERICS = 1
@@ -39,17 +40,25 @@ class Trial:
     data
         The prepared data set.
     method, std
-        The initializer, and the standard deviation of ``normal``.
+        The initializer, and the standard deviation of ``normal`` and ``truncated_normal``.
     hyper
         The optimizer's hyperparameters as pairs (name, value).
     seed
-        The seed of its random draws.
+        The seed of its random draws, unless `seeds` has another one for their purpose.
     name
         The name that people see, such as ``relu_100-he-mini-s3``.
     params
         The params of its MLflow run, by dotted key.
     config
         The resolved config, which is stored with the run as ``config.yaml``.
+    gain
+        The factor of the weights.
+    bounds
+        The lowest and the highest weight of ``uniform``.
+    biases
+        How the biases start that are otherwise zero.
+    seeds
+        The seeds that differ from `seed`, as sorted pairs (purpose, seed); see :class:`Lane`.
     """
 
     recipe: Recipe
@@ -61,23 +70,53 @@ class Trial:
     name: str = field(compare=False)
     params: Mapping[str, Any] = field(compare=False)
     config: Mapping[str, Any] = field(compare=False)
+    gain: float = 1.0
+    bounds: tuple[float, float] | None = None
+    biases: Biases | None = None
+    seeds: tuple[tuple[str, int], ...] = ()
 
     @cached_property
     def id(self) -> str:
         """A hash of the scientific content alone. It does not depend on where and when the trial runs."""
-        return _digest({**self._content(), "init": [self.method, self.std]})
+        added = {
+            "gain": self.gain if self.gain != 1 else None,
+            "bounds": self.bounds,
+            "seeds": dict(self.seeds),
+        }
+        content = {**self._content(), "init": [self.method, self.std], "seed": self.seed}
+        return _digest(content | {name: value for name, value in added.items() if value})
 
     @cached_property
     def numbers_id(self) -> str:
         """A hash of what is computed. Trials with the same `numbers_id` are numerically identical."""
-        return _digest({**self._content(), "stds": self.stds})
+        seed, seeds = self._seeds_in_use()
+        added = {
+            "distribution": self.distribution if self.distribution != "normal" else None,
+            "mean": self.mean,
+            "seeds": dict(seeds),
+        }
+        content = {**self._content(), "stds": self.stds, "seed": seed}
+        return _digest(content | {name: value for name, value in added.items() if value})
 
     @property
     def stds(self) -> tuple[float, ...]:
-        """The standard deviation of each layer's initial weights."""
+        """The standard deviation of each layer's weights; truncated draws have it before truncation."""
+        low, high = self.bounds or (0.0, 0.0)
+        std = (high - low) / math.sqrt(12) if self.bounds else self.std
         return tuple(
-            standard_deviation(self.method, *shape, self.std) for shape in self.recipe.architecture.shapes
+            standard_deviation(self.method, *shape, std) * self.gain
+            for shape in self.recipe.architecture.shapes
         )
+
+    @property
+    def mean(self) -> float:
+        """The mean of the initial weights."""
+        return sum(self.bounds or ()) / 2 * self.gain
+
+    @property
+    def distribution(self) -> str:
+        """The distribution of the initial weights."""
+        return distribution_of(self.method)
 
     @property
     def stack_key(self) -> tuple[Recipe, str]:
@@ -86,16 +125,44 @@ class Trial:
 
     def lane(self) -> Lane:
         """Return the trial's lane in a stack, with :attr:`numbers_id` as its key."""
-        return Lane(self.numbers_id, self.seed, self.stds, self.hyper)
+        return Lane(
+            self.numbers_id,
+            self.seed,
+            self.stds,
+            self.hyper,
+            self.seeds,
+            self.distribution,
+            self.mean,
+            self.biases,
+        )
+
+    def _seeds_in_use(self) -> tuple[int, tuple[tuple[str, int], ...]]:
+        """Return `seed` and `seeds` such that trials which draw the same numbers have the same ones.
+
+        A purpose that draws nothing is omitted: orders without shuffling, for example.
+        """
+        if not self.seeds:
+            return self.seed, ()
+        draws_biases = self.biases is not None and self.biases.distribution != "constant"
+        in_use = {
+            "init": self.distribution != "constant" or draws_biases,
+            "noise": any(option.startswith("dropout") for option in self.recipe.options),
+            "order": self.recipe.batching.shuffle,
+        }
+        own = dict(self.seeds)
+        seeds = {purpose: own.get(purpose, self.seed) for purpose, used in in_use.items() if used}
+        seed = next(iter(seeds.values()), self.seed)
+        return seed, tuple((purpose, value) for purpose, value in seeds.items() if value != seed)
 
     def _content(self) -> dict[str, Any]:
-        return {
+        """Return what is part of both ids."""
+        content = {
             "numerics": NUMERICS,
             "recipe": scientific(self.recipe),
             "hyper": dict(self.hyper),
-            "seed": self.seed,
             "data": self.data.checksum,
         }
+        return content if self.biases is None else {**content, "biases": asdict(self.biases)}
 
 
 def scientific(recipe: Any) -> dict[str, Any]:

@@ -313,7 +313,7 @@ def lane_slices(
 
 
 def same_order_groups(recipe: Recipe, stack: Stack) -> list[tuple[range, int]]:
-    """Return the ranges of lanes that have the same order of rows, each with its seed.
+    """Return the ranges of lanes that have the same order of rows, each with the seed of that order.
 
     A lane that drops inputs has rows of its own.
     """
@@ -322,7 +322,8 @@ def same_order_groups(recipe: Recipe, stack: Stack) -> list[tuple[range, int]]:
     if not recipe.batching.shuffle:
         return [(range(len(stack.lanes)), 0)]
     groups = []
-    for seed, same_seed in groupby(range(len(stack.lanes)), key=lambda k: stack.lanes[k].seed):
+    lanes = stack.lanes
+    for seed, same_seed in groupby(range(len(lanes)), key=lambda k: lanes[k].seed_for("order")):
         members = list(same_seed)
         groups.append((range(members[0], members[-1] + 1), seed))
     return groups

@@ -20,10 +20,11 @@ import numpy as np
 from fnnexp.nn.arrays import Array, DType
 from fnnexp.nn.engines.numpy_engine import BlasFirstLayer, FirstLayer, Inputs
 from fnnexp.nn.pieces.activations import LEAKY_SLOPE, Activation, activation_named
-from fnnexp.nn.pieces.initializers import draw
+from fnnexp.nn.pieces.initializers import Biases, draw
 
 BIASES = ("zeros", "normal", "none")
-"""How a bias is initialized: with zeros, or drawn like the layer's weights. ``none`` means no bias."""
+"""How a bias starts: at zero (or as ``init.bias`` says), or with normal draws that have the standard
+deviation of the layer's weights. ``none`` means no bias."""
 
 
 @dataclass(frozen=True)
@@ -130,21 +131,37 @@ class Parameters:
         return arrays
 
 
-def initial_theta(architecture: Architecture, seed: int, stds: Sequence[float], dtype: DType) -> Array:
+def initial_theta(
+    architecture: Architecture,
+    seed: int,
+    stds: Sequence[float],
+    dtype: DType,
+    *,
+    distribution: str = "normal",
+    mean: float = 0.0,
+    biases: Biases | None = None,
+) -> Array:
     """Return the initial parameters θ (P,) of one lane.
 
     Parameters
     ----------
     stds
         The standard deviation of each layer's weights, and of its bias if it is drawn.
+    distribution, mean
+        The distribution of the weights, a key of :data:`fnnexp.nn.pieces.initializers.DISTRIBUTIONS`, and
+        their mean.
+    biases
+        How the biases start that are otherwise zero.
     """
     theta = np.zeros((1, architecture.parameter_count), dtype)
     parameters = Parameters(architecture, theta)
     for layer, (std, bias) in enumerate(zip(stds, architecture.biases, strict=True)):
         W, b = parameters.W[layer], parameters.b[layer]
-        W[0] = draw(seed, "weights", layer, W.shape[1:], std)
+        W[0] = draw(seed, "weights", layer, W.shape[1:], std, distribution, mean)
         if b is not None and bias == "normal":
             b[0] = draw(seed, "biases", layer, b.shape[1:], std)
+        elif b is not None and biases is not None:
+            b[0] = biases.draw(seed, layer, *architecture.shapes[layer])
     initial: Array = theta[0]
     return initial
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fnnexp.nn.arrays import Array
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.batching import Batching
+from fnnexp.nn.pieces.initializers import Biases
 from fnnexp.nn.pieces.losses import loss_for, target_values
 
 
@@ -84,12 +85,17 @@ class Lane:
     seed
         The seed of its weights and of its order of rows.
     stds
-        The standard deviation of each layer's initial weights.
+        The standard deviation of each layer's initial weights; of truncated draws, before the truncation.
     hyper
         The hyperparameters as pairs (name, value): the optimizer's in its order, then those of
         :attr:`Recipe.options`.
     seeds
         The seeds that differ from ``seed``, as pairs (purpose, seed); the purposes are init, order and noise.
+    distribution, mean
+        The distribution of the weights, a key of :data:`fnnexp.nn.pieces.initializers.DISTRIBUTIONS`, and
+        their mean.
+    biases
+        How the biases start that are otherwise zero.
     """
 
     key: str
@@ -97,6 +103,9 @@ class Lane:
     stds: tuple[float, ...]
     hyper: tuple[tuple[str, float], ...]
     seeds: tuple[tuple[str, int], ...] = ()
+    distribution: str = "normal"
+    mean: float = 0.0
+    biases: Biases | None = None
 
     def seed_for(self, purpose: str) -> int:
         """Return the seed for init, order or noise."""

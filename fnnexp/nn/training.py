@@ -17,7 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fnnexp.nn.arrays import Array
+from fnnexp.nn.arrays import Array, DType
 from fnnexp.nn.epoch import EpochTrainer, engine_for
 from fnnexp.nn.evaluation import evaluate
 from fnnexp.nn.layer_stats import Probe
@@ -33,12 +33,26 @@ Measured = dict[str, dict[str, Array]]
 
 
 def start(recipe: Recipe, lanes: Sequence[Lane]) -> Stack:
-    """Return an untrained stack. With shuffling, lanes are sorted by seed, as equal seeds share an order."""
-    ordered = tuple(sorted(lanes, key=lambda lane: lane.seed)) if recipe.batching.shuffle else tuple(lanes)
+    """Return an untrained stack. With shuffling, lanes are sorted by the seed of their order of rows."""
+    ordered = tuple(lanes)
+    if recipe.batching.shuffle:
+        ordered = tuple(sorted(lanes, key=lambda lane: lane.seed_for("order")))
     dtype = np.dtype(recipe.dtype)
-    theta = np.stack([initial_theta(recipe.architecture, lane.seed, lane.stds, dtype) for lane in ordered])
+    theta = np.stack([_initial_theta(recipe, lane, dtype) for lane in ordered])
     slots = tuple(np.zeros_like(theta) for _ in range(OPTIMIZERS[recipe.optimizer].slots))
     return Stack(ordered, theta, slots)
+
+
+def _initial_theta(recipe: Recipe, lane: Lane, dtype: DType) -> Array:
+    return initial_theta(
+        recipe.architecture,
+        lane.seed_for("init"),
+        lane.stds,
+        dtype,
+        distribution=lane.distribution,
+        mean=lane.mean,
+        biases=lane.biases,
+    )
 
 
 def advance(

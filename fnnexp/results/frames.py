@@ -65,6 +65,9 @@ KEYS = frozenset(
 SCALARS = tuple(field.name for field in fields(Config) if field.name not in (*NODES, *UNSCIENTIFIC, "seed"))
 """The config keys that are params: inside a section (`optimizer.lr`) and outside of any (`epochs`)."""
 
+SEEDS = tuple(name for name in SCALARS if name.startswith("seed_"))
+"""The seeds of one purpose, such as `seed_init`. They are factors; `seed` repeats a configuration."""
+
 
 def params_of(runs: pd.DataFrame) -> list[str]:
     """Return the columns that define a trial's configuration, in the order of :func:`runs`.
@@ -349,6 +352,9 @@ def _params(trials: Sequence[Run]) -> dict[str, pd.Series]:
     }
     options = {name: as_options(texts[name], name) for name in CHOICES}
     seed = pd.to_numeric(texts["seed"], errors="coerce").astype("Int64")
+    if int(seed.nunique()) == 1:  # a trial without a seed_init is then one of its values
+        for name in names & {*SEEDS} - {"seed_split"}:
+            texts[name] = texts[name].fillna(texts["seed"])
     return {**options, "seed": seed, **{name: _typed(texts[name]) for name in sorted(names)}}
 
 

@@ -90,7 +90,7 @@ def _numeric_params(runs: pd.DataFrame) -> list[str]:
     for factor in factors_of(runs):
         option = factor.partition(".")[0]
         numbers = is_numeric_dtype(runs[factor]) and not is_bool_dtype(runs[factor])
-        if not numbers or (factor not in independent and option not in AXES):
+        if not numbers or factor in frames.SEEDS or (factor not in independent and option not in AXES):
             continue
         by = list(dict.fromkeys([*AXES, *([option] if option in CHOICES else [])]))
         within = [option] if option in AXES else by

@@ -90,8 +90,8 @@ def plan(
         stackable.setdefault((trial.stack_key, epoch), []).append(trial)
     stacks = []
     for ((recipe, _), epoch), trials in stackable.items():
-        if recipe.batching.shuffle:  # lanes with the same seed share the order of rows, so keep them together
-            trials = sorted(trials, key=lambda trial: trial.seed)
+        if recipe.batching.shuffle:  # keep lanes with the same order of rows together
+            trials = sorted(trials, key=lambda trial: trial.lane().seed_for("order"))
         count = -(-len(trials) // (max_lanes or USUAL_LANES[recipe.batching.mode]))
         for i in range(count):
             members = trials[i * len(trials) // count : (i + 1) * len(trials) // count]

@@ -32,6 +32,7 @@ from fnnexp.data.datasets import Prepared
 from fnnexp.errors import ConfigError, FnnexpError
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.batching import MODES, Batching
+from fnnexp.nn.pieces.initializers import Biases
 from fnnexp.nn.training import Recipe
 from fnnexp.results import frames
 
@@ -72,7 +73,24 @@ def error_message(jobs_of):
 def test_the_required_options_are_shipped():
     assert {
         "arch": {"relu_100", "tanh_128", "sigmoid_32_32", "relu_98"},
-        "init": {"max", "sqrtmax", "xavier", "he", "he2", "normal", "glorot_normal", "he_normal"},
+        "init": {
+            "max",
+            "sqrtmax",
+            "xavier",
+            "he",
+            "he2",
+            "normal",
+            "glorot_normal",
+            "he_normal",
+            "lecun_normal",
+            "glorot_uniform",
+            "he_uniform",
+            "lecun_uniform",
+            "uniform",
+            "truncated_normal",
+            "orthogonal",
+            "zeros",
+        },
         "batching": {"full", "mini", "sample"},
         "optimizer": {"sgd", "momentum", "adam"},
         "data": {"mnist", "digits", "files"},
@@ -93,7 +111,7 @@ def test_every_option_of_every_group_composes_to_a_trial(group, option, jobs_of)
     assert trial.params.get(group, option) == option
     assert len(trial.id) == 16
     assert trial.recipe.architecture.inputs == 784
-    assert all(std > 0 for std in trial.stds)
+    assert all(std > 0 for std in trial.stds) or option == "zeros"
 
 
 @pytest.mark.parametrize(
@@ -237,6 +255,44 @@ def test_the_default_learning_rate_depends_on_the_batching_mode(optimizer, trial
     assert dict(trial_of(f"optimizer={optimizer}", "optimizer.lr=0.25").hyper)["lr"] == 0.25
 
 
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [
+        ("seed=3 seed_init=3 seed_order=3", "seed=3"),
+        ("init.gain=1", ""),
+        ("init.bias=constant init.bias_scale=0", ""),
+    ],
+)
+def test_values_that_say_what_holds_anyway_do_not_change_the_id(words, same, trial_of):
+    assert trial_of(*words.split()).id == trial_of(*same.split()).id
+    assert trial_of(*words.split()).numbers_id == trial_of(*same.split()).numbers_id
+
+
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [
+        ("init=lecun_normal", "init=xavier"),
+        ("init=normal init.std=0.5 init.gain=2", "init=normal init.std=1"),
+        ("init=he init.gain=0.5", "init=xavier"),
+        ("seed=5 seed_init=3 seed_order=4", "seed=3 seed_order=4"),
+        ("seed=5 seed_init=3 seed_order=3", "seed=3"),
+        ("batching=full seed_init=3", "batching=full seed=3"),
+        ("init=zeros seed_order=3", "init=zeros seed=3"),
+    ],
+)
+def test_trials_that_draw_the_same_numbers_are_numerically_identical(words, same, trial_of):
+    one, other = trial_of(*words.split()), trial_of(*same.split())
+    assert one.numbers_id == other.numbers_id
+    assert one.id != other.id
+
+
+def test_uniform_weights_lie_between_the_bounds_times_the_gain(trial_of):
+    lane = trial_of("init=uniform", "init.low=0", "init.high=0.2", "init.gain=3").lane()
+    assert lane.distribution == "uniform"
+    assert lane.mean == pytest.approx(0.3)
+    assert lane.stds == pytest.approx((0.6 / 12**0.5,) * 2)
+
+
 # --- bad values ---
 
 BAD = [
@@ -272,6 +328,30 @@ BAD = [
     (["init.std=0.5"], ["init.std=0.5", "no meaning", "init=normal init.std="]),
     (["init=normal", "init.std=-1"], ["init.std=-1", "≥ 0"]),
     (["init=normal", "init.std=null"], ["init.std has no value", "init.std=0.3"]),
+    (["init=truncated_normal", "init.std=null"], ["init.std has no value", "init.std=0.3"]),
+    (["init.low=0"], ["init.low=0", "no meaning", "init=uniform init.low=-0.05"]),
+    (["init=uniform", "init.high=null"], ["init.high has no value", "init.high=0.05"]),
+    (["init=uniform", "init.low=1", "init.high=1"], ["init.low=1", "init.high=1", "low must be below high"]),
+    (["init=uniform", "init.low=-inf"], ["init.low=-inf", "finite", "init.low=-0.05"]),
+    (["init=uniform", "init.low=-1e308", "init.high=1e308"], ["init.low=-1e+308", "too far apart"]),
+    (["init.gain=0"], ["init.gain=0", "above 0", "init.gain=2"]),
+    (["init.gain=inf"], ["init.gain=inf", "finite"]),
+    (["init=zeros", "init.gain=2"], ["init.gain=2", "no meaning with init=zeros"]),
+    (["init.bias=ones"], ["init.bias=ones", "constant, normal, uniform"]),
+    (["init.bias=normal"], ["init.bias_scale has no value", "init.bias=normal init.bias_scale=0.1"]),
+    (["init.bias=normal", "init.bias_scale=0"], ["init.bias_scale=0", "above 0"]),
+    (["init.bias=constant", "init.bias_scale=nan"], ["init.bias_scale=nan", "finite"]),
+    (["init.bias_scale=1"], ["init.bias_scale=1", "no meaning", "init.bias=constant"]),
+    (
+        ["init.bias=uniform", "arch.hidden_bias=normal", "arch.output_bias=none"],
+        ["init.bias=uniform", "no meaning", "arch.hidden_bias=zeros"],
+    ),
+    (["seed_init=-1"], ["seed_init=-1", "0 or more"]),
+    (["seed_order=9223372036854775808"], ["seed_order=9223372036854775808", "below 2**63"]),
+    (["seed_split=1.5"], ["seed_split=1.5", "whole number"]),
+    (["batching=full", "seed_order=1"], ["seed_order=1", "no meaning", "batching.shuffle=true"]),
+    (["seed_noise=1"], ["seed_noise=1", "no meaning", "regularization.dropout="]),
+    (["init=zeros", "seed_init=1"], ["seed_init=1", "no meaning", "init=he"]),
     (["batching.size=0"], ["batching.size=0", "1 or more", "batching.size=128"]),
     (["batching.size=1.5"], ["batching.size=1.5", "whole number"]),
     (["batching=full", "batching.size=10"], ["batching.size=10", "no meaning", "batching=mini"]),
@@ -793,6 +873,10 @@ OTHER = {
         "std": 0.5,
         "hyper": (("lr", 0.1000000000000001),),
         "seed": 4,
+        "gain": 2.0,
+        "bounds": (-0.1, 0.1),
+        "biases": Biases("uniform"),
+        "seeds": (("init", 4),),
     },
 }
 
@@ -847,6 +931,11 @@ CHANGING = {
     "arch.output_bias": "none",
     "init.method": "max",
     "init.std": "0.5",
+    "init.low": "-0.1",
+    "init.high": "0.1",
+    "init.gain": "2",
+    "init.bias": "uniform",
+    "init.bias_scale": "0.2",
     "batching.mode": "sample",
     "batching.size": "64",
     "batching.shuffle": "false",
@@ -872,6 +961,10 @@ CHANGING = {
     "dtype": "float64",
     "epochs": "3",
     "seed": "3",
+    "seed_init": "3",
+    "seed_order": "3",
+    "seed_noise": "3",
+    "seed_split": "3",
 }
 UNCHANGING = {
     "data.name": "files",
@@ -899,6 +992,10 @@ NEEDS = {
     "execution.address": ["execution.backend=dask", "execution.address=tcp://g:2"],
     "init.method": ["init=he"],
     "init.std": ["init=normal"],
+    "init.low": ["init=uniform"],
+    "init.high": ["init=uniform"],
+    "init.bias_scale": ["init.bias=uniform"],
+    "seed_noise": ["regularization.dropout=0.5"],
     "batching.mode": ["batching.size=null", "optimizer.lr=0.1"],
     "optimizer.name": ["optimizer.beta1=0.9", "optimizer.beta2=0.9", "optimizer.epsilon=1e-8"],
     "optimizer.momentum": ["optimizer=momentum"],

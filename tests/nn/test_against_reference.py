@@ -25,13 +25,13 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
-from formulas import STDS
+from formulas import BOUNDS, STDS
 
 from fnnexp.data.datasets import Arrays
 from fnnexp.nn.engines.base import ENGINES
 from fnnexp.nn.network import Architecture, Parameters
 from fnnexp.nn.pieces.batching import Batching
-from fnnexp.nn.pieces.initializers import INITIALIZERS
+from fnnexp.nn.pieces.initializers import INITIALIZERS, distribution_of
 from fnnexp.nn.pieces.losses import LOSSES
 from fnnexp.nn.testing import reference
 from fnnexp.nn.training import Lane, Recipe, advance, start
@@ -41,6 +41,7 @@ MOVED = 1e6 * TOLERANCE  # the least movement to test, as a fraction of the arra
 
 WEIGHTS, BIASES, ORDER, DROPOUT = 1, 2, 3, 4
 
+METHODS = ("max", "sqrtmax", "xavier", "he", "he2", "normal", "glorot_normal", "he_normal")
 STD = STDS | {"normal": lambda n_in, n_out: 0.3, "unit_normal": STDS["normal"]}
 
 ARCHITECTURES = {
@@ -115,13 +116,40 @@ def dropout_masks(rates: dict[int, float], seed: int, widths: tuple[int, ...]):
     return masks if rates else None
 
 
+def uniform(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    return (2 * rng.random(shape) - 1) * 3**0.5
+
+
+def truncated_normal(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    draws = rng.standard_normal(shape).ravel()
+    while len(beyond := [i for i, draw in enumerate(draws) if abs(draw) > 2]):
+        draws[beyond] = rng.standard_normal(len(beyond))
+    return draws.reshape(shape)
+
+
+def orthogonal(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Return normal draws with orthogonal columns, or rows if they are fewer, by Gram and Schmidt."""
+    draws = rng.standard_normal(shape)
+    vectors = draws.T if shape[0] >= shape[1] else draws
+    for i, vector in enumerate(vectors):
+        for _ in range(2):  # twice is enough (Giraud, Langou & Rozložník 2005)
+            vector -= vectors[:i].T @ (vectors[:i] @ vector)
+        vector /= np.linalg.norm(vector)
+    return draws * max(shape) ** 0.5
+
+
+DRAWS = dict.fromkeys(BOUNDS, uniform) | {"truncated_normal": truncated_normal, "orthogonal": orthogonal}
+"""How the initializers draw that do not draw from a normal distribution."""
+
+
 def initial_network(recipe: Recipe, seed: int, method: str, smoothing: float = 0.0) -> reference.Network:
     """Return the untrained reference network of a trial."""
     architecture = recipe.architecture
     W, b = [], []
     for layer, (n_in, n_out) in enumerate(pairwise((784, *architecture.hidden, 10))):
         std = STD[method](n_in, n_out)
-        W.append(generator(seed, WEIGHTS, layer).standard_normal((n_in, n_out)) * std)
+        draw = DRAWS.get(method, lambda rng, shape: rng.standard_normal(shape))
+        W.append(draw(generator(seed, WEIGHTS, layer), (n_in, n_out)) * std)
         bias = architecture.output_bias if layer == len(architecture.hidden) else architecture.hidden_bias
         b.append(
             {
@@ -182,7 +210,7 @@ def reference_run(
 def assert_trajectories_agree(
     recipe: Recipe,
     arrays: Arrays,
-    methods: tuple[str, ...] = tuple(INITIALIZERS),
+    methods: tuple[str, ...] = METHODS,
     rate: float | None = None,
     options: Mapping[str, Sequence[float]] = MappingProxyType({}),
     tolerance: float = TOLERANCE,
@@ -196,8 +224,10 @@ def assert_trajectories_agree(
     lanes = []
     for k, method in enumerate(methods):
         stds = tuple(STD[method](n_in, n_out) for n_in, n_out in recipe.architecture.shapes)
+        distribution = distribution_of(method) if method in INITIALIZERS else "normal"
+        seed = 3 + 5 * (k % 2)
         numbers = hyper | {name: options[name][k] for name in recipe.options}
-        lanes.append(Lane(method, 3 + 5 * (k % 2), stds, tuple(numbers.items())))
+        lanes.append(Lane(method, seed, stds, tuple(numbers.items()), distribution=distribution))
     reference_runs = {
         lane.key: reference_run(recipe, arrays, lane.seed, lane.key, dict(lane.hyper)) for lane in lanes
     }
@@ -257,6 +287,12 @@ def test_every_lane_agrees_with_its_reference_for_50_steps(arch: str, batching: 
 
 
 SOME_METHODS = ("he", "normal", "sqrtmax")
+
+
+def test_every_distribution_of_initial_weights_agrees() -> None:
+    batching_config, rows, epochs = BATCHINGS["mini"]
+    recipe = Recipe(ARCHITECTURES["tanh_64_32"], batching_config, "sgd", epochs)
+    assert_trajectories_agree(recipe, images(rows), tuple(DRAWS))
 
 
 @pytest.mark.parametrize("arch", ["tanh_as_published", "softmax"])

@@ -30,7 +30,7 @@ from fnnexp.nn.engines.base import ENGINES
 from fnnexp.nn.network import BIASES, Architecture
 from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.batching import Batching
-from fnnexp.nn.pieces.initializers import INITIALIZERS, standard_deviation
+from fnnexp.nn.pieces.initializers import INITIALIZERS, Biases, distribution_of, standard_deviation
 from fnnexp.nn.pieces.losses import LOSSES
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.training import Lane, Recipe, Record, Stack, advance, start
@@ -147,6 +147,14 @@ def _options(architecture: Architecture) -> list[str]:
     return ["l2", "l1", "max_norm", "clip_norm", "label_smoothing", *rates]
 
 
+SEEDS = st.dictionaries(st.sampled_from(("init", "order", "noise")), st.integers(0, 3)).map(
+    lambda seeds: tuple(sorted(seeds.items()))
+)
+STARTS_OF_BIASES = st.sampled_from(
+    (None, None, Biases("constant", 0.1), Biases("normal", 0.3), Biases("uniform"))
+)
+
+
 @st.composite
 def stacks(draw: Any) -> tuple[Recipe, list[Lane], Arrays]:
     architecture = draw(architectures(st.integers(1, 40) | st.just(784)))
@@ -174,10 +182,18 @@ def stacks(draw: Any) -> tuple[Recipe, list[Lane], Arrays]:
     lanes = []
     for k in range(draw(st.integers(1, 9))):
         method, std = draw(st.sampled_from(list(INITIALIZERS))), draw(st.sampled_from((0.3, 1.0)))
-        stds = tuple(standard_deviation(method, *shape, std) for shape in architecture.shapes)
-        noise = (("noise", draw(st.integers(0, 1))),) if draw(st.booleans()) else ()
-        hyper = draw(hypers(recipe.optimizer, recipe.options))
-        lanes.append(Lane(f"{k}", draw(st.integers(0, 3)), stds, hyper, noise))
+        lanes.append(
+            Lane(
+                f"{k}",
+                draw(st.integers(0, 3)),
+                tuple(standard_deviation(method, *shape, std) for shape in architecture.shapes),
+                draw(hypers(recipe.optimizer, recipe.options)),
+                draw(SEEDS),
+                distribution_of(method),
+                draw(st.sampled_from((0.0, 0.0, 0.1))),
+                draw(STARTS_OF_BIASES),
+            )
+        )
     arrays = images(
         draw(st.integers(0, 99)),
         n + held_out,
@@ -324,6 +340,9 @@ def trials(draw: Any, prepared: data.Prepared) -> list[Trial]:
             name=f"{k}",
             params={},
             config={},
+            gain=draw(st.sampled_from((1.0, 1.0, 0.5))),
+            biases=draw(STARTS_OF_BIASES),
+            seeds=draw(SEEDS),
         )
         for k in range(draw(st.integers(2, 9)))
     ]

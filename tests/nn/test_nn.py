@@ -20,12 +20,21 @@ import fnnexp.nn
 from fnnexp.data.datasets import Arrays
 from fnnexp.nn.engines.numpy_engine import DenseRows, Examples
 from fnnexp.nn.engines.per_sample import BLOCK, BlockDescent
+from fnnexp.nn.epoch import same_order_groups
 from fnnexp.nn.network import Architecture, Parameters, Workspace, backward, forward, initial_theta
 from fnnexp.nn.pieces.activations import ACTIVATIONS, activation_named
 from fnnexp.nn.pieces.batching import Batching, slices
-from fnnexp.nn.pieces.initializers import INITIALIZERS, draw, standard_deviation
+from fnnexp.nn.pieces.initializers import (
+    DISTRIBUTIONS,
+    INITIALIZERS,
+    Biases,
+    distribution_of,
+    draw,
+    standard_deviation,
+)
 from fnnexp.nn.pieces.losses import gradient_in_place, losses_and_hits
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
+from fnnexp.nn.rng import generator
 from fnnexp.nn.training import Lane, Recipe, Stack, advance, start
 
 F32, F64 = np.dtype("float32"), np.dtype("float64")
@@ -84,10 +93,18 @@ TABLE = {
     "normal": (0.3, 0.3),
     "glorot_normal": ((2 / 884) ** 0.5, (2 / 160) ** 0.5),
     "he_normal": ((2 / 784) ** 0.5, 0.25),
+    "lecun_normal": (1 / 28, 32**-0.5),
+    "glorot_uniform": ((2 / 884) ** 0.5, (2 / 160) ** 0.5),
+    "he_uniform": ((2 / 784) ** 0.5, 0.25),
+    "lecun_uniform": (1 / 28, 32**-0.5),
+    "uniform": (0.3, 0.3),
+    "truncated_normal": (0.3, 0.3),
+    "orthogonal": (1 / 28, 128**-0.5),
+    "zeros": (0.0, 0.0),
 }
 
 
-def test_the_table_has_all_eight_methods() -> None:
+def test_the_table_has_every_method() -> None:
     assert set(INITIALIZERS) == set(TABLE)
 
 
@@ -97,20 +114,147 @@ def test_the_standard_deviation_of_a_method_is_its_formula(method: str) -> None:
         assert math.isclose(standard_deviation(method, *shape, 0.3), expected, rel_tol=1e-15)
 
 
-@pytest.mark.parametrize("method", INITIALIZERS)
-def test_weights_have_the_standard_deviation_of_the_method(method: str) -> None:
-    wide = Architecture(784, (100,), 10, "relu")
+@pytest.mark.parametrize("method", sorted({*INITIALIZERS} - {"zeros"}))
+def test_weights_have_the_moments_and_the_bounds_of_the_method(method: str) -> None:
+    wide, distribution = Architecture(784, (100,), 10, "relu"), distribution_of(method)
     stds = tuple(standard_deviation(method, *shape, 0.3) for shape in wide.shapes)
-    W1 = Parameters(wide, initial_theta(wide, 0, stds, F64)[None]).W[0]
-    # For n = 78,400 draws, the standard error is 1/√(2n) = 0.25% for the deviation and σ/√n for the mean.
-    # Four standard errors are allowed.
-    assert abs(W1.std() / TABLE[method][0] - 1) < 0.01
-    assert abs(W1.mean() / TABLE[method][0]) < 0.015
+    theta = initial_theta(wide, 0, stds, F64, distribution=distribution)
+    unit = Parameters(wide, theta[None]).W[0] / TABLE[method][0]
+    # The standard deviation, fourth moment and largest value of unit draws; the normal distribution that is
+    # truncated at 2 has the variance 1 - 4φ(2)/(2Φ(2) - 1) and the fourth moment 3 - 28φ(2)/(2Φ(2) - 1).
+    std, fourth, largest = {
+        "normal": (1, 3, 6),
+        "uniform": (1, 9 / 5, 3**0.5),
+        "truncated_normal": (0.87962566, 1.4161890, 2),
+        "orthogonal": (1, 3, 6),
+    }[distribution]
+    # For n = 78,400 draws, the standard error is at most 0.25% for the deviation and σ/√n for the mean. Four
+    # standard errors are allowed.
+    assert abs(unit.std() / std - 1) < 0.01
+    assert abs(unit.mean()) < 0.015
+    assert abs((unit**4).mean() / fourth - 1) < 0.04
+    assert 0.66 * largest < np.abs(unit).max() <= largest * (1 + 1e-15)
+
+
+def test_zeros_are_zeros() -> None:
+    assert not initial_theta(SMALL, 0, (0.0,) * 3, F64, distribution="constant").any()
+
+
+def test_truncated_draws_equal_the_normal_draws_that_are_not_truncated() -> None:
+    address = (3, "weights", 0)
+    normal, truncated = (draw(*address, (99, 99), 0.5, name) for name in ("normal", "truncated_normal"))
+    within = np.abs(normal) <= 1
+    assert 0.94 < within.mean() < 0.97
+    assert (truncated[within] == normal[within]).all()
+    assert (truncated != normal).sum() == (~within).sum()
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (40, 7), (7, 40), (1, 5), (5, 1)])
+def test_orthogonal_weights_have_orthonormal_columns_or_rows(shape: tuple[int, int]) -> None:
+    W = draw(3, "weights", 0, shape, standard_deviation("orthogonal", *shape), "orthogonal")
+    product = W.T @ W if shape[0] >= shape[1] else W @ W.T
+    np.testing.assert_allclose(product, np.eye(min(shape)), rtol=0, atol=1e-14)
+    # Gram and Schmidt's method gives the same columns, so the diagonal of R is positive.
+    A = generator(3, "weights", 0).standard_normal(shape)
+    first = A[:, 0] if shape[0] >= shape[1] else A[0]
+    np.testing.assert_allclose(
+        W[:, 0] if shape[0] >= shape[1] else W[0], first / np.linalg.norm(first), rtol=0, atol=1e-14
+    )
+
+
+def test_orthogonal_weights_are_those_of_pytorch_from_the_same_draws() -> None:
+    torch = pytest.importorskip("torch")
+
+    def normal(tensor: Any, *_: Any, **__: Any) -> Any:  # PyTorch's weights have the shape (n_out, n_in)
+        draws = generator(3, "weights", 0).standard_normal((n_in, n_out))
+        return tensor.copy_(torch.tensor(draws.T.copy()))
+
+    for n_in, n_out in [(9, 4), (4, 9)]:  # of a square matrix, PyTorch makes the rows orthogonal one by one
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.Tensor, "normal_", normal)
+            W = torch.nn.init.orthogonal_(torch.empty(n_out, n_in, dtype=torch.float64), gain=2)
+        std = 2 * standard_deviation("orthogonal", n_in, n_out)
+        ours = draw(3, "weights", 0, (n_in, n_out), std, "orthogonal")
+        np.testing.assert_allclose(ours, W.numpy().T, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "arguments"),
+    [
+        ("glorot_uniform", "xavier_uniform_", {}),
+        ("he_uniform", "kaiming_uniform_", {"nonlinearity": "relu"}),
+        ("lecun_uniform", "kaiming_uniform_", {"nonlinearity": "linear"}),
+        ("glorot_normal", "xavier_normal_", {}),
+        ("he_normal", "kaiming_normal_", {"nonlinearity": "relu"}),
+        ("lecun_normal", "kaiming_normal_", {"nonlinearity": "linear"}),
+    ],
+)
+def test_scales_are_those_of_pytorch(ours: str, theirs: str, arguments: dict[str, str]) -> None:
+    torch = pytest.importorskip("torch")
+    scales: list[float] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.Tensor, "uniform_", lambda self, low, high, **_: scales.append(high / 3**0.5))
+        patch.setattr(torch.Tensor, "normal_", lambda self, mean, std, **_: scales.append(std))
+        getattr(torch.nn.init, theirs)(torch.empty(30, 50), **arguments)
+    assert scales == pytest.approx([standard_deviation(ours, 50, 30)], rel=1e-14)
 
 
 def test_normal_without_a_standard_deviation_is_refused() -> None:
     with pytest.raises(ValueError, match="'normal' needs a standard deviation; pass std"):
         standard_deviation("normal", 2, 2)
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_the_mean_is_added_to_the_draws(distribution: str) -> None:
+    plain = draw(3, "weights", 0, (9, 7), 0.5, distribution)
+    np.testing.assert_allclose(draw(3, "weights", 0, (9, 7), 0.5, distribution, 2.0), plain + 2, rtol=1e-15)
+
+
+def test_biases_start_as_a_constant_normal_or_uniform_and_only_where_they_would_be_zero() -> None:
+    def started(biases: Biases | None, hidden: str = "zeros", output: str = "zeros") -> dict[str, np.ndarray]:
+        architecture = Architecture(16, (3000,), 2000, "relu", hidden, output)
+        return Parameters(
+            architecture, initial_theta(architecture, 3, (1.0, 1.0), F64, biases=biases)[None]
+        ).named(0)
+
+    plain, constant, normal, uniform, bounded = map(
+        started,
+        (None, Biases("constant", 0.1), Biases("normal", 0.2), Biases("uniform"), Biases("uniform", 0.3)),
+    )
+    for other in (constant, normal, uniform, bounded):
+        assert all((other[name] == plain[name]).all() for name in ("W1", "W2"))
+    assert (constant["b1"] == 0.1).all()
+    assert (constant["b2"] == 0.1).all()
+    for layer, bound in ((1, 1 / 4), (2, 3000**-0.5)):
+        assert abs(normal[f"b{layer}"].std() / 0.2 - 1) < 0.06
+        assert 0.99 * bound < np.abs(uniform[f"b{layer}"]).max() <= bound * (1 + 1e-15)
+        assert 0.29 < np.abs(bounded[f"b{layer}"]).max() <= 0.3 * (1 + 1e-15)
+    drawn = started(Biases("constant", 5.0), "normal", "none")
+    assert "b2" not in drawn
+    assert abs(drawn["b1"].std() - 1) < 0.06
+    np.testing.assert_allclose(normal["b1"] / 0.2, drawn["b1"], rtol=1e-15)  # the same address
+
+
+def test_weights_and_the_order_of_rows_have_seeds_of_their_own() -> None:
+    recipe, hyper = recipe_of(), HYPER["sgd"]
+    lanes = [
+        Lane("a", 7, (0.3,) * 3, hyper, (("init", 1), ("order", 2))),
+        Lane("b", 1, (0.3,) * 3, hyper, (("order", 2),)),
+        Lane("c", 2, (0.3,) * 3, hyper, (("init", 1),)),
+        Lane("d", 1, (0.3,) * 3, hyper),
+        Lane("e", 2, (0.3,) * 3, hyper),
+    ]
+    untrained = start(recipe, lanes)
+    assert [lane.key for lane in untrained.lanes] == ["d", "a", "b", "c", "e"]  # by the seed of the order
+    assert same_order_groups(recipe, untrained) == [(range(1), 1), (range(1, 5), 2)]
+    stack, _ = advance(recipe, untrained, ARRAYS)
+    at = {lane.key: k for k, lane in enumerate(stack.lanes)}
+    for theta in (untrained.theta, stack.theta):
+        assert (theta[at["a"]] == theta[at["b"]]).all()
+        assert (theta[at["a"]] == theta[at["c"]]).all()
+        assert not (theta[at["a"]] == theta[at["e"]]).all()
+    assert (untrained.theta[at["a"]] == untrained.theta[at["d"]]).all()
+    assert not (stack.theta[at["a"]] == stack.theta[at["d"]]).all()
 
 
 @pytest.mark.parametrize("bias", ["zeros", "normal", "none"])

@@ -1,39 +1,123 @@
-"""Initializers: formulas for the standard deviation of a layer's weights, and the normal draws they scale.
+"""Initializers: the distribution of a method's unit draws, and a formula for the standard deviation they get.
 
-The unit normal draws depend on (seed, layer) only. So with the same seed, two methods start from the same
-directions and differ in scale alone. To add a method, enter its formula in :data:`INITIALIZERS`.
+The unit draws depend on (seed, layer) and on the distribution only. So with the same seed, two methods with
+one distribution start from the same directions and differ in scale alone. To add a method, enter it in
+:data:`INITIALIZERS`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from fnnexp.nn.arrays import Array
 from fnnexp.nn.rng import generator
 
-INITIALIZERS: dict[str, Callable[[int, int], float] | None] = {
-    "max": lambda n_in, n_out: 1 / max(n_in, n_out),
-    "sqrtmax": lambda n_in, n_out: 1 / math.sqrt(max(n_in, n_out)),
-    # The published programs call this Xavier; textbooks call it LeCun's initializer (LeCun et al. 1998).
-    "xavier": lambda n_in, n_out: 1 / math.sqrt(n_in),
-    # The published programs call this He; the textbook formula is he_normal.
-    "he": lambda n_in, n_out: 2 / math.sqrt(n_in),
-    "he2": lambda n_in, n_out: 2 / math.sqrt(n_in + n_out),
-    # Glorot & Bengio 2010, eq. 12; He et al. 2015, eq. 10.
-    "glorot_normal": lambda n_in, n_out: math.sqrt(2 / (n_in + n_out)),
-    "he_normal": lambda n_in, n_out: math.sqrt(2 / n_in),
-    "normal": None,
+CUT = 2.0
+"""``truncated_normal`` has no draws beyond this many standard deviations."""
+
+
+def _normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Return draws from N(0, 1)."""
+    return rng.standard_normal(shape)
+
+
+def _uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Return draws from U(−√3, √3), whose standard deviation is 1."""
+    return rng.uniform(-math.sqrt(3), math.sqrt(3), shape)
+
+
+def _truncated_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Return draws from N(0, 1) without those beyond ±2, as Keras's ``TruncatedNormal``.
+
+    Draws beyond ±2 are drawn again after all others, until none is left. So the other weights, 95% of them,
+    equal those of ``normal`` with this seed. The standard deviation of the remaining draws is 0.88.
+    """
+    values = rng.standard_normal(shape)
+    while (beyond := np.abs(values) > CUT).any():
+        values[beyond] = rng.standard_normal(np.count_nonzero(beyond))
+    return values
+
+
+def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Return a random matrix with orthogonal columns, or rows if there are fewer rows, of mean square 1.
+
+    It is the Q of the QR decomposition of unit normal draws (Saxe et al. 2014), times √max(n_in, n_out). The
+    diagonal of R is made positive, so that Q is uniform among such matrices (Mezzadri 2007).
+    """
+    n_in, n_out = shape
+    values = rng.standard_normal(shape)
+    Q, R = np.linalg.qr(values if n_in >= n_out else values.T)
+    Q *= np.where(np.diagonal(R) < 0, -1.0, 1.0) * math.sqrt(max(shape))
+    matrix: Array = Q if n_in >= n_out else Q.T
+    return matrix
+
+
+def _constant(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Return zeros: the values are all equal to the mean."""
+    return np.zeros(shape)
+
+
+DISTRIBUTIONS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
+    "normal": _normal,
+    "uniform": _uniform,
+    "truncated_normal": _truncated_normal,
+    "orthogonal": _orthogonal,
+    "constant": _constant,
 }
-"""The methods. The keys are the allowed values of ``init.method``. A formula returns the standard deviation
-of a layer from its numbers of inputs and units, n_in and n_out. ``normal`` has no formula: its standard
-deviation is the constant ``init.std``."""
+"""The distributions: functions that return unit draws of a shape, in float64."""
+
+
+@dataclass(frozen=True)
+class Initializer:
+    """A method: its formula and the distribution of its draws.
+
+    Attributes
+    ----------
+    formula
+        Returns the standard deviation of a layer's weights from its numbers of inputs and units, n_in and
+        n_out. None: the standard deviation follows from the config.
+    distribution
+        A key of :data:`DISTRIBUTIONS`.
+    """
+
+    formula: Callable[[int, int], float] | None
+    distribution: str = "normal"
+
+
+INITIALIZERS: dict[str, Initializer] = {
+    "max": Initializer(lambda n_in, n_out: 1 / max(n_in, n_out)),
+    "sqrtmax": Initializer(lambda n_in, n_out: 1 / math.sqrt(max(n_in, n_out))),
+    # The published programs call this Xavier; textbooks call it LeCun's initializer (LeCun et al. 1998).
+    "xavier": Initializer(lambda n_in, n_out: 1 / math.sqrt(n_in)),
+    # The published programs call this He; the textbook formula is he_normal.
+    "he": Initializer(lambda n_in, n_out: 2 / math.sqrt(n_in)),
+    "he2": Initializer(lambda n_in, n_out: 2 / math.sqrt(n_in + n_out)),
+    # Glorot & Bengio 2010, eq. 12; He et al. 2015, eq. 10.
+    "glorot_normal": Initializer(lambda n_in, n_out: math.sqrt(2 / (n_in + n_out))),
+    "he_normal": Initializer(lambda n_in, n_out: math.sqrt(2 / n_in)),
+    "normal": Initializer(None),  # std
+    # LeCun et al. 1998, §4.6: the same formula as xavier.
+    "lecun_normal": Initializer(lambda n_in, n_out: 1 / math.sqrt(n_in)),
+    # The bound of a uniform distribution is √3 standard deviations: √(6/(n_in + n_out)) for Glorot & Bengio
+    # 2010, eq. 16; √(6/n_in) for He et al. 2015; √(3/n_in) for LeCun et al. 1998.
+    "glorot_uniform": Initializer(lambda n_in, n_out: math.sqrt(2 / (n_in + n_out)), "uniform"),
+    "he_uniform": Initializer(lambda n_in, n_out: math.sqrt(2 / n_in), "uniform"),
+    "lecun_uniform": Initializer(lambda n_in, n_out: 1 / math.sqrt(n_in), "uniform"),
+    "uniform": Initializer(None, "uniform"),  # (high − low)/√12, around (low + high)/2
+    "truncated_normal": Initializer(None, "truncated_normal"),  # std, before the truncation
+    # Saxe et al. 2014: orthonormal columns or rows, so the mean square of a weight is 1/max(n_in, n_out).
+    "orthogonal": Initializer(lambda n_in, n_out: 1 / math.sqrt(max(n_in, n_out)), "orthogonal"),
+    "zeros": Initializer(lambda n_in, n_out: 0.0, "constant"),
+}
+"""The methods. The keys are the allowed values of ``init.method``."""
 
 
 def standard_deviation(method: str, n_in: int, n_out: int, std: float | None = None) -> float:
-    """Return the standard deviation of one layer's weights.
+    """Return the standard deviation of one layer's weights; for ``truncated_normal``, before the truncation.
 
     Parameters
     ----------
@@ -42,12 +126,12 @@ def standard_deviation(method: str, n_in: int, n_out: int, std: float | None = N
     n_in, n_out
         The layer's numbers of inputs and units.
     std
-        The standard deviation for ``normal``; the other methods ignore it.
+        The standard deviation for the methods without a formula; the others ignore it.
 
     >>> standard_deviation("he", 784, 100)
     0.07142857142857142
     """
-    formula = INITIALIZERS[method]
+    formula = INITIALIZERS[method].formula
     if formula is not None:
         return formula(n_in, n_out)
     if std is None:
@@ -55,6 +139,53 @@ def standard_deviation(method: str, n_in: int, n_out: int, std: float | None = N
     return std
 
 
-def draw(seed: int, purpose: str, layer: int, shape: tuple[int, ...], std: float) -> Array:
-    """Return N(0, std²) draws in float64: unit normal draws for (seed, purpose, layer), times std."""
-    return generator(seed, purpose, layer).standard_normal(shape) * np.float64(std)
+def distribution_of(method: str) -> str:
+    """Return the distribution of a method's draws, a key of :data:`DISTRIBUTIONS`.
+
+    >>> distribution_of("he"), distribution_of("he_uniform")
+    ('normal', 'uniform')
+    """
+    return INITIALIZERS[method].distribution
+
+
+BIAS_STARTS = ("constant", "normal", "uniform")
+"""The allowed values of ``init.bias``."""
+
+
+@dataclass(frozen=True)
+class Biases:
+    """How the biases start that would otherwise be zero.
+
+    Attributes
+    ----------
+    distribution
+        One of :data:`BIAS_STARTS`.
+    scale
+        The constant, the standard deviation of ``normal``, or the bound of ``uniform``. None with
+        ``uniform`` is 1/√n_in, as in PyTorch's ``Linear``.
+    """
+
+    distribution: str
+    scale: float | None = None
+
+    def draw(self, seed: int, layer: int, n_in: int, n_out: int) -> Array:
+        """Return the biases (1, n_out) of one layer."""
+        scale = 1 / math.sqrt(n_in) if self.scale is None else self.scale
+        if self.distribution == "constant":
+            return np.full((1, n_out), scale)
+        std = scale / math.sqrt(3) if self.distribution == "uniform" else scale
+        return draw(seed, "biases", layer, (1, n_out), std, self.distribution)
+
+
+def draw(
+    seed: int,
+    purpose: str,
+    layer: int,
+    shape: tuple[int, ...],
+    std: float,
+    distribution: str = "normal",
+    mean: float = 0.0,
+) -> Array:
+    """Return draws in float64: unit draws for (seed, purpose, layer), times std, plus the mean."""
+    values = DISTRIBUTIONS[distribution](generator(seed, purpose, layer), shape) * np.float64(std)
+    return values + np.float64(mean) if mean else values

@@ -100,7 +100,7 @@ def _network(trial: Trial, theta: NDArray[np.float64], first: float = 1.0) -> re
     b = [None if b_i is None else np.array(b_i[0, 0], dtype=np.float64) for b_i in parameters.b]
     W[0] *= first
     network = recipe.architecture
-    return reference.Network(W, b, network.activation, recipe.epsilon, recipe.reduction, network.slope)
+    return reference.Network(W, b, network.activation, recipe.epsilon, recipe.reduction)
 
 
 def _distance(a: reference.Network, b: reference.Network) -> float:

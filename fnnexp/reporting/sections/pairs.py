@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from fnnexp.reporting.document.blocks import Cell, Section, Table, Text
-from fnnexp.reporting.document.wording import between, number, plain
-from fnnexp.results import comparisons, numeric
+from fnnexp.reporting.document.wording import between, listed, number, plain
+from fnnexp.results import comparisons, numeric, seeds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,11 +43,25 @@ def section(runs: pd.DataFrame, findings: Findings) -> Section:
     ]
     axes = numeric.axes_at_best(runs)
     at_best = [Text(f"Each option is compared at its own best {' and '.join(axes)}.")] if axes else []
+    weaker = map(Text, weaker_pairs(runs))
     return Section(
         "Pairs",
-        [*at_best, Text(note(findings.ranking), quiet=True), *tables],
+        [*at_best, *weaker, Text(note(findings.ranking), quiet=True), *tables],
         {"options": findings.of_options, "cells": findings.in_each_cell, "leader": findings.with_leader},
     )
+
+
+def weaker_pairs(runs: pd.DataFrame) -> list[str]:
+    """Return a sentence on pairs of initializers that draw from different distributions, if there are any."""
+    kinds = seeds.unpaired_draws(runs)
+    if not kinds:
+        return []
+    shuffled = "batching.shuffle" in runs and bool(runs["batching.shuffle"].fillna(False).any())
+    paired = "pairs only the order of rows" if shuffled else "pairs nothing"
+    return [
+        f"The initial weights are draws of {len(kinds)} kinds ({listed(kinds)}). Between initializers of "
+        f"different kinds, a seed {paired}, so intervals may be wider."
+    ]
 
 
 def note(ranking: Ranking) -> str:

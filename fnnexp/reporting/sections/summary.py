@@ -12,7 +12,8 @@ from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
 from fnnexp.reporting.document.markdown import escaped
 from fnnexp.reporting.document.wording import between, listed, percent, points, value
 from fnnexp.reporting.plots import from_leader, picture
-from fnnexp.results import budgets, comparisons, filters, frames, numeric, questions, statistics
+from fnnexp.reporting.sections.pairs import weaker_pairs
+from fnnexp.results import budgets, comparisons, filters, frames, numeric, questions, seeds, statistics
 from fnnexp.results.arguments import validate_frames
 from fnnexp.results.factors import as_text
 from fnnexp.results.ranking import different_losses_note, ranking_of
@@ -87,7 +88,7 @@ def section(runs: pd.DataFrame, findings: Findings) -> Section:
 
     The terminal shows only the headlines.
     """
-    figure = from_leader.from_leader(findings)
+    figure = None if _only_seeds(findings.configurations) else from_leader.from_leader(findings)
     figures = [picture.block(figure, "answer", from_leader.caption(findings.with_leader))] if figure else []
     answers = [Text(headline, EVERYWHERE) for headline in headlines(runs, findings)]
     return Section(TITLE, [*answers, *figures, *map(Text, details(runs, findings))])
@@ -109,6 +110,8 @@ def headlines(runs: pd.DataFrame, findings: Findings) -> list[str]:
     finished = [configuration for configuration in findings.configurations if len(configuration.metric)]
     if not finished:
         return ["No trial has finished, so there is no answer yet."]
+    if _only_seeds(finished) and (spread := _spread(runs, findings)):
+        return [*spread, *_not_finished(findings), *_not_learned(runs, finished, findings)]
     texts = [_best(runs, finished, findings), *_at_best(runs, finished)]
     if len(findings.in_each_cell) > 1 and not findings.ranking.is_time:
         texts += _by_cell(findings.in_each_cell, finished)
@@ -374,6 +377,8 @@ def details(runs: pd.DataFrame, findings: Findings) -> list[str]:
     finished = [configuration for configuration in findings.configurations if len(configuration.metric)]
     if not finished:
         return []
+    if _only_seeds(finished):
+        return [*_uncounted(runs), *_same(runs), *_shares(findings)]
     leader, pairs, chosen = finished[0], findings.with_leader, len(finished) > 1
     by_test = chosen and findings.metric.startswith("test_")
     texts = [
@@ -384,11 +389,16 @@ def details(runs: pd.DataFrame, findings: Findings) -> list[str]:
     if chosen and not findings.ranking.is_time:
         texts.append(_others(pairs, leader, findings.ranking))
     texts += _same(runs)
-    if len(findings.shares) > 1:
-        top = findings.shares.head(3).to_dict("records")
-        largest = ", ".join(f"{row['effect']} {100 * row['share']:.1f}%" for row in top)
-        texts.append(f"The largest shares of the variance: {largest}. {findings.about_shares}")
-    return texts
+    return [*texts, *weaker_pairs(runs), *_spread(runs, findings), *_shares(findings)]
+
+
+def _shares(findings: Findings) -> list[str]:
+    """Return a sentence on the factors that matter most."""
+    if len(findings.shares) < 2:
+        return []
+    top = findings.shares.head(3).to_dict("records")
+    largest = ", ".join(f"{row['effect']} {100 * row['share']:.1f}%" for row in top)
+    return [f"The largest shares of the variance: {largest}. {findings.about_shares}"]
 
 
 def _leader(leader: Configuration, ranking: Ranking, chosen: bool) -> str:
@@ -448,6 +458,26 @@ def _uncounted(runs: pd.DataFrame) -> list[str]:
     return [
         f"{plural(uncounted, 'trial')} {'is' if uncounted == 1 else 'are'} not counted, because another "
         "trial of the same configuration and seed has finished or was started later."
+    ]
+
+
+def _only_seeds(finished: Sequence[Configuration]) -> bool:
+    """Return whether configurations differ in seeds such as `seed_init` alone. Then there is no best one."""
+    return len(finished) > 1 and {*finished[0].levels} <= {*frames.SEEDS}
+
+
+def _spread(runs: pd.DataFrame, findings: Findings) -> list[str]:
+    """Return how much the metric varies over each seed alone, if a seed such as `seed_init` varies."""
+    rows = seeds.spread(runs, findings.ranking)
+    if rows.empty or findings.ranking.is_time:
+        return []
+    each = [
+        f"{points(row['deviation'], findings.ranking)} over {row['seed']} ({row['values']} values)"
+        for row in rows.to_dict("records")
+    ]
+    return [
+        f"The standard deviation of {findings.metric} is {listed(each)}, each among trials that agree in "
+        "everything else."
     ]
 
 

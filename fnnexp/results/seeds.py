@@ -1,0 +1,58 @@
+"""What seeds do: how much each of them changes the results, and what a seed shared by two options pairs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from fnnexp.nn.pieces.initializers import INITIALIZERS, distribution_of
+from fnnexp.results import filters
+from fnnexp.results.factors import factors_of
+from fnnexp.results.frames import SEEDS
+
+if TYPE_CHECKING:
+    from fnnexp.results.ranking import Ranking
+
+
+def spread(runs: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
+    """Return how much the metric varies over each seed alone, if a seed such as `seed_init` varies.
+
+    Returns
+    -------
+    DataFrame
+        `seed` (str), the key; `values` (int64), its number of values; `deviation` (float64): the standard
+        deviation of the metric among finished trials that differ in this key alone, pooled over everything
+        else. Empty if no key but `seed` itself varies.
+    """
+    columns = ["seed", "values", "deviation"]
+    runs = filters.once(runs)
+    varied = [key for key in (*SEEDS, "seed") if key in runs and int(runs[key].nunique(dropna=False)) > 1]
+    if not {*varied} - {"seed"}:
+        return pd.DataFrame(columns=columns)
+    finished = runs[(runs["status"] == "finished") & runs[ranking.metric].notna()]
+    others = [factor for factor in factors_of(runs) if factor not in varied]
+    rows = []
+    for key in varied:
+        by = [*others, *(other for other in varied if other != key)]
+        cells = finished.groupby(by, observed=True, dropna=False) if by else finished.groupby(lambda _: 0)
+        freedom = cells[ranking.metric].count() - 1
+        if freedom.sum() > 0:
+            squares = (freedom * cells[ranking.metric].var()).sum()
+            values = int(finished[key].nunique(dropna=False))
+            rows.append((key, values, float(np.sqrt(squares / freedom.sum()))))
+    return pd.DataFrame(rows, columns=columns)
+
+
+def unpaired_draws(runs: pd.DataFrame) -> list[str]:
+    """Return the kinds of draws of the initial weights, if there are several, between which seeds pair less.
+
+    Truncated normal draws count as normal: with one seed, 95% of the weights are equal.
+    """
+    if "init.method" not in runs:
+        return []
+    present = set(runs["init.method"].dropna().astype("str"))
+    kinds = [distribution_of(method) for method in INITIALIZERS if method in present]
+    kinds = list(dict.fromkeys("normal" if kind == "truncated_normal" else kind for kind in kinds))
+    return kinds if len(kinds) > 1 else []
