@@ -238,7 +238,7 @@ def train_alone():
         with threadpool_limits(1, "blas"):
             untrained, arrays = start(trial.recipe, [trial.lane()]), data.load(trial.data)
             stack, records = advance(trial.recipe, untrained, arrays, engine=engine)
-        theta = stack.theta[0] if stack.lanes else records[-1].theta
+        theta = stack.theta[0] if stack.lanes else records[-1].end.theta
         return records, Parameters(trial.recipe.architecture, theta[None]).named(0)
 
     return train_once

@@ -22,6 +22,7 @@ from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.batching import MODES, Batching
 from fnnexp.nn.pieces.initializers import INITIALIZERS
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
+from fnnexp.nn.pieces.stopping import Stopping
 from fnnexp.nn.training import Recipe
 
 MOST_PARAMETERS = 1 << 28
@@ -40,8 +41,9 @@ def trial(job: Job, data: Prepared) -> Trial:
     Raises
     ------
     ConfigError
-        If the validation rows leave no training rows, or none of some class; if the pixels are not on the
-        scale that the config says; or if the network is too large.
+        If the validation rows leave no training rows, or none of some class; if early stopping needs
+        validation rows and there are none; if the pixels are not on the scale that the config says; or if
+        the network is too large.
     """
     validation = _held_out(job.config.data, data)
     job = replace(job, config=replace(job.config, data=replace(job.config.data, validation=validation)))
@@ -70,6 +72,7 @@ def trial(job: Job, data: Prepared) -> Trial:
         scale=config.data.scale,
         validation=validation,
         dtype=config.dtype,
+        stopping=_stopping(config, data),
     )
     hyper = tuple((name, float(getattr(config.optimizer, name))) for name in optimizer.hyperparameters)
     labels = _labels(job)
@@ -108,6 +111,21 @@ def _held_out(config: DataConfig, data: Prepared) -> int:
             f"{data.brightest}; write data.scale=raw"
         )
     return validation
+
+
+def _stopping(config: Config, data: Prepared) -> Stopping | None:
+    """Return the rule of early stopping, or None; raise if it needs validation rows and there are none."""
+    patience, metric = config.stopping.patience, config.stopping.metric
+    if patience is None:
+        return None
+    if metric.startswith("val_") and not config.data.validation:
+        rows = config.data.holdout or max(data.n_train // 6, 1)
+        raise ConfigError(
+            f"stopping.patience={patience} with stopping.metric={metric} needs validation rows, but "
+            f"data.validation=0; write data.validation={rows}, or "
+            f"stopping.metric={metric.replace('val', 'train', 1)}"
+        )
+    return Stopping(patience, config.stopping.min_delta + 0.0, metric)  # + 0.0, since -0.0 has other bits
 
 
 def _labels(job: Job) -> dict[str, str]:

@@ -81,7 +81,7 @@ Outcome = tuple[list[tuple[int, bytes]], bytes | None]
 
 def outcomes(records: Sequence[Record], stacks: Sequence[Stack]) -> dict[str, Outcome]:
     last = {lane.key: stack.theta[k].tobytes() for stack in stacks for k, lane in enumerate(stack.lanes)}
-    last |= {record.key: record.theta.tobytes() for record in records if record.theta is not None}
+    last |= {record.key: record.end.theta.tobytes() for record in records if record.end is not None}
     curves: dict[str, list[tuple[int, bytes]]] = {}
     for record in records:
         packed = struct.pack(f"{len(record.metrics)}d", *record.metrics.values())
