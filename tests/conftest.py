@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -261,7 +261,10 @@ def same_bits():
 
 @pytest.fixture(scope="session")
 def agrees(train_alone, same_bits):
-    """Return a check that each trial in the store has the curve and weights of the trial trained alone."""
+    """Return a check that each trial in the store has the curve and weights of the trial trained alone.
+
+    With early stopping, its best weights must be those of the trial trained for as many epochs.
+    """
 
     from stores import curve_in, points, runs_in, weights_in
 
@@ -272,5 +275,11 @@ def agrees(train_alone, same_bits):
             records, weights = train_alone(trial, engine)
             assert curve_in(folder, runs[trial.id].info.run_id) == points(records), trial.name
             assert same_bits(weights_in(folder, runs[trial.id].info.run_id), weights), trial.name
+            if (rule := trial.recipe.stopping) is not None:
+                _, best_epoch = rule.best_of((record.epoch, record.metrics) for record in records)
+                assert runs[trial.id].data.tags["fnnexp.weights_best_epoch"] == str(best_epoch)
+                shorter = replace(trial, recipe=replace(trial.recipe, epochs=best_epoch, stopping=None))
+                best = weights_in(folder, runs[trial.id].info.run_id, "weights_best.npz")
+                assert same_bits(best, train_alone(shorter, engine)[1]), trial.name
 
     return check

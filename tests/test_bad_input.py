@@ -598,6 +598,9 @@ BAD_VALUES = {
     "tracking.experiment": st.one_of(
         container, unprintable, st.just("''"), st.integers(201, 3000).map(lambda n: "x" * n)
     ),
+    "stopping.patience": st.one_of(not_a_count, st.just("0")).filter(lambda text: text != "null"),
+    "stopping.min_delta": not_a_positive_real,
+    "stopping.metric": not_a_choice,
     "tracking.uri": st.one_of(container, unprintable),
     "dtype": not_a_choice,
     "epochs": not_a_count,
