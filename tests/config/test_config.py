@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import fields, is_dataclass, replace
 from functools import cache, partial
 from itertools import pairwise
@@ -32,6 +33,7 @@ from fnnexp.data.datasets import Prepared
 from fnnexp.errors import ConfigError, FnnexpError
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.batching import MODES, Batching
+from fnnexp.nn.pieces.stopping import Stopping
 from fnnexp.nn.training import Recipe
 from fnnexp.results import frames
 
@@ -327,6 +329,29 @@ def test_the_default_holds_out_the_rows_of_the_data_option_or_a_sixth(words, row
     first = resolve.trial(jobs_of(*words.split())[0], DATA)
     assert first.recipe.validation == first.params["data.validation"] == rows
     assert first.config["data"]["validation"] == rows
+
+
+@pytest.mark.parametrize("metric", ["val_loss", "val_accuracy"])
+def test_early_stopping_by_validation_rows_is_refused_without_any(metric, jobs_of):
+    patience, without = "stopping.patience=3", "data.validation=0"
+    by_training = f"stopping.metric={metric.replace('val', 'train')}"
+    message = (
+        f"stopping.patience=3 with stopping.metric={metric} needs validation rows, but data.validation=0; "
+        f"write data.validation=5000, or {by_training}"
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        resolve.trial(jobs_of(patience, f"stopping.metric={metric}", without)[0], DATA)
+    trial = resolve.trial(jobs_of(patience, by_training, without)[0], DATA)
+    assert trial.recipe.stopping == Stopping(3, 0.0, metric.replace("val", "train"))
+
+
+def test_a_value_of_early_stopping_that_means_the_same_gives_the_same_trial(trial_of):
+    trial = trial_of("stopping.patience=3")
+    assert trial.params["stopping.patience"] == 3
+    for same in ("stopping.min_delta=-0.0", "stopping.min_delta=0", "stopping.metric=val_loss"):
+        assert trial_of("stopping.patience=3", same).id == trial.id
+    assert trial_of("stopping.patience=null").id == trial_of().id
+    assert not [key for key in trial_of().params if key.startswith("stopping")]
 
 
 def test_the_default_hold_out_gives_the_same_trial_as_the_same_number_written_out(trial_of):
@@ -752,6 +777,7 @@ OTHER = {
         "scale": "raw",
         "validation": 5000,
         "dtype": "float64",
+        "stopping": Stopping(3),
     },
     Trial: {
         "data": replace(DATA, checksum="d" * 64),
@@ -807,6 +833,9 @@ def test_the_name_and_the_data_folder_are_not_part_of_the_id(same):
 
 
 CHANGING = {
+    "stopping.patience": "3",
+    "stopping.min_delta": "0.1",
+    "stopping.metric": "train_loss",
     "arch.hidden": "[99]",
     "arch.activation": "tanh",
     "arch.hidden_bias": "none",
@@ -854,6 +883,8 @@ UNCHANGING = {
     "dry_run": "true",
 }
 NEEDS = {
+    "stopping.min_delta": ["stopping.patience=3"],
+    "stopping.metric": ["stopping.patience=3"],
     "execution.address": ["execution.backend=dask", "execution.address=tcp://g:2"],
     "init.method": ["init=he"],
     "init.std": ["init=normal"],
