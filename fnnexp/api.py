@@ -20,6 +20,7 @@ from fnnexp.data import sources
 from fnnexp.errors import ConfigError, FnnexpError, plural
 from fnnexp.tracking import store
 from fnnexp.tracking.retry import shown
+from fnnexp.tracking.run_format import at_epochs
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -263,6 +264,8 @@ def _without_password(command: Command) -> str:
 
 def _summary(outcome: Outcome) -> str:
     parts = [f"{plural(len(outcome.finished), 'trial')} finished"]
+    if early := [epoch for _, epoch in outcome.stopped_early]:
+        parts[0] += f" ({len(early)} stopped early, {at_epochs(early)})"
     if outcome.elsewhere:
         verb = "is" if len(outcome.elsewhere) == 1 else "are"
         parts.append(f"{len(outcome.elsewhere)} {verb} left to another sweep ({outcome.elsewhere[0][1]})")

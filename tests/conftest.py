@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -238,7 +238,7 @@ def train_alone():
         with threadpool_limits(1, "blas"):
             untrained, arrays = start(trial.recipe, [trial.lane()]), data.load(trial.data)
             stack, records = advance(trial.recipe, untrained, arrays, engine=engine)
-        theta = stack.theta[0] if stack.lanes else records[-1].theta
+        theta = stack.theta[0] if stack.lanes else records[-1].end.theta
         return records, Parameters(trial.recipe.architecture, theta[None]).named(0)
 
     return train_once
@@ -261,7 +261,10 @@ def same_bits():
 
 @pytest.fixture(scope="session")
 def agrees(train_alone, same_bits):
-    """Return a check that each trial in the store has the curve and weights of the trial trained alone."""
+    """Return a check that each trial in the store has the curve and weights of the trial trained alone.
+
+    With early stopping, its best weights must be those of the trial trained for as many epochs.
+    """
 
     from stores import curve_in, points, runs_in, weights_in
 
@@ -272,5 +275,11 @@ def agrees(train_alone, same_bits):
             records, weights = train_alone(trial, engine)
             assert curve_in(folder, runs[trial.id].info.run_id) == points(records), trial.name
             assert same_bits(weights_in(folder, runs[trial.id].info.run_id), weights), trial.name
+            if (rule := trial.recipe.stopping) is not None:
+                _, best_epoch = rule.best_of((record.epoch, record.metrics) for record in records)
+                assert runs[trial.id].data.tags["fnnexp.weights_best_epoch"] == str(best_epoch)
+                shorter = replace(trial, recipe=replace(trial.recipe, epochs=best_epoch, stopping=None))
+                best = weights_in(folder, runs[trial.id].info.run_id, "weights_best.npz")
+                assert same_bits(best, train_alone(shorter, engine)[1]), trial.name
 
     return check

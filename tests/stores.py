@@ -45,9 +45,9 @@ def points(records):
     )
 
 
-def weights_in(folder, run_id):
-    """Return the arrays of the artifact `weights.npz` of a run."""
-    file = next((folder / "mlruns").glob(f"*/{run_id}/artifacts/weights.npz"))
+def weights_in(folder, run_id, name="weights.npz"):
+    """Return the arrays of an artifact with the weights of a run."""
+    file = next((folder / "mlruns").glob(f"*/{run_id}/artifacts/{name}"))
     with np.load(file, allow_pickle=False) as arrays:
         return dict(arrays)
 

@@ -35,7 +35,9 @@ from fnnexp.config import safety as guard
 from fnnexp.config.schema import Config, conf_folder
 from fnnexp.data import datasets as data
 from fnnexp.data import download, readers
-from fnnexp.nn.training import Stack, advance, start
+from fnnexp.data.npz import DamagedError
+from fnnexp.nn.pieces.stopping import Stopping
+from fnnexp.nn.training import Best, Stack, advance, start
 from fnnexp.sweeping.checkpoints import Checkpoints
 from fnnexp.sweeping.loop import Outcome
 
@@ -607,6 +609,9 @@ BAD_VALUES = {
     "tracking.experiment": st.one_of(
         container, unprintable, st.just("''"), st.integers(201, 3000).map(lambda n: "x" * n)
     ),
+    "stopping.patience": st.one_of(not_a_count, st.just("0")).filter(lambda text: text != "null"),
+    "stopping.min_delta": not_a_positive_real,
+    "stopping.metric": not_a_choice,
     "tracking.uri": st.one_of(container, unprintable),
     "dtype": not_a_choice,
     "epochs": not_a_count,
@@ -1109,6 +1114,19 @@ def test_a_checkpoint_with_wrong_arrays_is_set_aside_and_not_unpickled(checkpoin
     for name, content in broken_checkpoints(checkpoint.arrays, tmp_path / "sprung").items():
         assert checkpoint(content) is None, name
     assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("harm", ["missing", "too short", "infinite"])
+def test_a_checkpoint_with_wrong_best_parameters_is_set_aside(harm, half_trained, tmp_path):
+    trial, stack, records = half_trained
+    trial = replace(trial, recipe=replace(trial.recipe, stopping=Stopping(2)))
+    lane = trial.lane()
+    theta = {"too short": stack.theta[:, :-1], "infinite": stack.theta * np.inf}.get(harm)
+    best = None if theta is None else Best((0.5,), (1,), theta)
+    folder = Checkpoints(tmp_path)
+    folder.save(replace(stack, lanes=(lane,), best=best), {lane.key: records})
+    with pytest.raises(DamagedError, match="was set aside as"):
+        folder.load(lane, trial.recipe)
 
 
 def test_an_error_in_fnnexp_does_not_set_a_checkpoint_aside(checkpoint, half_trained, tmp_path, monkeypatch):

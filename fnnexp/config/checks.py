@@ -8,7 +8,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from fnnexp.config.execution import ADDRESSES, BACKENDS, MOST_WORKERS, Execution
-from fnnexp.config.schema import ArchConfig, Config, DataConfig, InitConfig, LossConfig, OptimizerConfig
+from fnnexp.config.schema import (
+    ArchConfig,
+    Config,
+    DataConfig,
+    InitConfig,
+    LossConfig,
+    OptimizerConfig,
+    StoppingConfig,
+)
 from fnnexp.errors import ConfigError, DataError, did_you_mean, plural
 from fnnexp.nn.engines.base import ENGINES
 from fnnexp.nn.network import BIASES
@@ -17,6 +25,7 @@ from fnnexp.nn.pieces.batching import MODES
 from fnnexp.nn.pieces.initializers import BIAS_STARTS, INITIALIZERS
 from fnnexp.nn.pieces.losses import LOSSES
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
+from fnnexp.nn.pieces.stopping import METRICS as STOPPING_METRICS
 
 
 class MeaninglessError(ConfigError):
@@ -65,6 +74,7 @@ def check(config: Config) -> None:
     _one_of("dtype", config.dtype, ("float32", "float64"))
     _at_least("epochs", config.epochs, 0, "epochs=10")
     _check_seeds(config)
+    _check_stopping(config.stopping, config.epochs)
     _check_execution(config.execution)
     _check_uri(config.tracking.uri)
 
@@ -264,6 +274,33 @@ def _check_loss(loss: LossConfig) -> None:
         raise ConfigError(
             f"loss.label_smoothing={loss.label_smoothing}: must be below 1; write loss.label_smoothing=0.1"
         )
+
+
+def _check_stopping(stopping: StoppingConfig, epochs: int) -> None:
+    if stopping.metric.startswith("test_"):
+        raise ConfigError(
+            f"stopping.metric={stopping.metric}: test images must not decide when training stops; "
+            f"write stopping.metric={stopping.metric.replace('test', 'val', 1)}"
+        )
+    _one_of("stopping.metric", stopping.metric, STOPPING_METRICS)
+    _finite("stopping.min_delta", stopping.min_delta, 0)
+    if stopping.patience is not None:
+        _at_least("stopping.patience", stopping.patience, 1, "stopping.patience=5")
+        if epochs == 0:
+            raise MeaninglessError(
+                "stopping.patience",
+                f"stopping.patience={stopping.patience} has no meaning with epochs=0, which trains nothing; "
+                "omit it, or if a file sets it write stopping.patience=null",
+            )
+        return
+    for key in ("min_delta", "metric"):
+        value, default = getattr(stopping, key), getattr(StoppingConfig(), key)
+        if value != default:
+            raise MeaninglessError(
+                f"stopping.{key}",
+                f"stopping.{key}={value} has no meaning without early stopping; it goes with "
+                f"stopping.patience=5; omit it, or if a file sets it write stopping.{key}={default}",
+            )
 
 
 def _check_execution(execution: Execution) -> None:

@@ -34,6 +34,7 @@ from fnnexp.nn.pieces.initializers import INITIALIZERS, Biases
 from fnnexp.nn.pieces.losses import LOSSES
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.pieces.regularizers import DROPOUT
+from fnnexp.nn.pieces.stopping import Stopping
 from fnnexp.nn.training import Recipe
 
 MOST_PARAMETERS = 1 << 28
@@ -52,8 +53,9 @@ def trial(job: Job, data: Prepared) -> Trial:
     Raises
     ------
     ConfigError
-        If the validation rows leave no training rows, or none of some class; if the pixels are not on the
-        scale that the config says; or if the network is too large.
+        If the validation rows leave no training rows, or none of some class; if early stopping needs
+        validation rows and there are none; if the pixels are not on the scale that the config says; or if
+        the network is too large.
     """
     validation = _held_out(job.config.data, data)
     job = replace(job, config=replace(job.config, data=replace(job.config.data, validation=validation)))
@@ -80,6 +82,7 @@ def trial(job: Job, data: Prepared) -> Trial:
         loss=config.loss.name,
         output=config.loss.output,
         options=tuple(options),
+        stopping=_stopping(config, data),
     )
     hyper = {name: float(getattr(config.optimizer, name)) for name in optimizer.hyperparameters} | options
     labels = _labels(job)
@@ -180,6 +183,21 @@ def _held_out(config: DataConfig, data: Prepared) -> int:
             f"{data.brightest}; write data.scale=raw"
         )
     return validation
+
+
+def _stopping(config: Config, data: Prepared) -> Stopping | None:
+    """Return the rule of early stopping, or None; raise if it needs validation rows and there are none."""
+    patience, metric = config.stopping.patience, config.stopping.metric
+    if patience is None:
+        return None
+    if metric.startswith("val_") and not config.data.validation:
+        rows = config.data.holdout or max(data.n_train // 6, 1)
+        raise ConfigError(
+            f"stopping.patience={patience} with stopping.metric={metric} needs validation rows, but "
+            f"data.validation=0; write data.validation={rows}, or "
+            f"stopping.metric={metric.replace('val', 'train', 1)}"
+        )
+    return Stopping(patience, config.stopping.min_delta + 0.0, metric)  # + 0.0, since -0.0 has other bits
 
 
 def _labels(job: Job) -> dict[str, str]:

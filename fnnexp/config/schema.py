@@ -120,7 +120,11 @@ class ScheduleConfig:
 
 @dataclass
 class StoppingConfig:
-    """Early stopping: stop after ``patience`` epochs in which ``metric`` did not improve by ``min_delta``."""
+    """Early stopping: stop after ``patience`` epochs in which ``metric`` did not improve.
+
+    An improvement by ``min_delta`` or less does not count. ``metric`` is one of
+    :data:`fnnexp.nn.pieces.stopping.METRICS`. With ``patience`` null, all epochs are trained.
+    """
 
     patience: int | None = None
     min_delta: float = 0.0

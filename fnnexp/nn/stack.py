@@ -1,4 +1,4 @@
-"""What training reads and returns: a recipe, the lanes that share it, their state, and their records."""
+"""What training reads and returns: a recipe, the lanes that share it, their state, records and ends."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.pieces.initializers import Biases
 from fnnexp.nn.pieces.losses import loss_for, target_values
+from fnnexp.nn.pieces.stopping import Stopping
 
 
 class DataArrays(Protocol):
@@ -57,6 +58,8 @@ class Recipe:
         The names of the lanes' numbers beyond the optimizer's, such as ``l2``: which parts a step has.
     seed_split
         The seed that chooses the validation rows, a subset and noisy labels; None for the file's order.
+    stopping
+        The rule of early stopping; None trains all epochs.
     """
 
     architecture: Architecture
@@ -72,6 +75,7 @@ class Recipe:
     output: str | None = None
     options: tuple[str, ...] = ()
     seed_split: int | None = None
+    stopping: Stopping | None = None
 
 
 @dataclass(frozen=True)
@@ -121,16 +125,51 @@ def smoothed_targets(recipe: Recipe, lanes: Sequence[Lane]) -> tuple[Array, Arra
 
 
 @dataclass(frozen=True)
+class Best:
+    """Each lane's best epoch so far, by the rule of early stopping.
+
+    Attributes
+    ----------
+    values, epochs
+        The metric at each lane's best epoch, and the epoch; 0 before the first epoch.
+    theta
+        The parameters (K, P) at the end of these epochs.
+    """
+
+    values: tuple[float, ...]
+    epochs: tuple[int, ...]
+    theta: Array
+
+    def select(self, which: Sequence[int]) -> Best:
+        """Return the best epochs of these lanes only, in this order."""
+        chosen = list(which)
+        return Best(
+            tuple(self.values[k] for k in chosen), tuple(self.epochs[k] for k in chosen), self.theta[chosen]
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Best]) -> Best:
+        """Return the best epochs of the lanes of several stacks."""
+        return cls(
+            tuple(value for part in parts for value in part.values),
+            tuple(epoch for part in parts for epoch in part.epochs),
+            np.concatenate([part.theta for part in parts]),
+        )
+
+
+@dataclass(frozen=True)
 class Stack:
     """K lanes after some whole epochs: their parameters θ (K, P), and the optimizer's slots (K, P).
 
-    A stack without parameters has θ (K, 0) and no slots; :func:`fnnexp.nn.training.advance` draws them.
+    With early stopping, ``best`` has each lane's best epoch so far. A stack without parameters has θ (K, 0)
+    and no slots; :func:`fnnexp.nn.training.advance` draws them.
     """
 
     lanes: tuple[Lane, ...]
     theta: Array
     slots: tuple[Array, ...]
     epoch: int = 0
+    best: Best | None = None
 
     @classmethod
     def without_parameters(cls, lanes: Sequence[Lane]) -> Stack:
@@ -142,6 +181,12 @@ class Stack:
         """Whether the initial parameters have been drawn."""
         return bool(self.theta.shape[1])
 
+    def copy(self) -> Stack:
+        """Return a stack whose arrays can be changed in place."""
+        best = self.best and replace(self.best, theta=self.best.theta.copy())
+        slots = tuple(slot.copy() for slot in self.slots)
+        return replace(self, theta=self.theta.copy(), slots=slots, best=best)
+
     def select(self, which: Sequence[int]) -> Stack:
         """Return a stack of these lanes only, in this order."""
         chosen = list(which)
@@ -150,7 +195,37 @@ class Stack:
             lanes=tuple(self.lanes[k] for k in chosen),
             theta=self.theta[chosen],
             slots=tuple(slot[chosen] for slot in self.slots),
+            best=self.best and self.best.select(chosen),
         )
+
+    def end(self, k: int, how: str = "complete") -> End:
+        """Return the end of lane k at this epoch."""
+        end = End(how, self.epoch, self.theta[k].copy())
+        if self.best is None or self.best.epochs[k] == 0:
+            return end
+        return replace(end, best_epoch=self.best.epochs[k], best_theta=self.best.theta[k].copy())
+
+
+@dataclass(frozen=True)
+class End:
+    """The end of a lane's training.
+
+    Attributes
+    ----------
+    how
+        ``complete`` after all epochs; ``stopped`` by early stopping before that; ``diverged`` when a loss or
+        a parameter was not finite.
+    epoch, theta
+        The last epoch, and the parameters (P,) at its end.
+    best_epoch, best_theta
+        With early stopping, the best epoch and the parameters (P,) at its end; None if there was none.
+    """
+
+    how: str
+    epoch: int
+    theta: Array
+    best_epoch: int | None = None
+    best_theta: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -160,7 +235,8 @@ class Record:
     A training metric is a mean over the rows of the epoch, where each row is evaluated just before the step
     that uses it. Validation and test metrics are computed after the last step of the epoch. At epoch 0 all
     splits are evaluated with the untrained network. ``seconds`` is the stack's wall time for the epoch
-    divided by its number of lanes. ``theta`` (P,) is None, or the last parameters of a lane that diverged.
+    divided by its number of lanes. ``end`` is None, or the end of a lane that left its stack at this epoch,
+    because it diverged or stopped early.
 
     With diagnostics on (:mod:`fnnexp.nn.layer_stats`), every record includes end-of-epoch diagnostics, and an
     extra record of epoch 0 contains only diagnostics. ``seconds`` does not include the time for diagnostics.
@@ -170,9 +246,9 @@ class Record:
     epoch: int
     metrics: dict[str, float]
     seconds: float
-    theta: Array | None = None
+    end: End | None = None
 
     @property
     def diverged(self) -> bool:
         """Whether a loss or a parameter of the lane is not finite."""
-        return self.theta is not None
+        return self.end is not None and self.end.how == "diverged"

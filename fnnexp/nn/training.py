@@ -24,9 +24,21 @@ from fnnexp.nn.layer_stats import Probe
 from fnnexp.nn.network import initial_theta
 from fnnexp.nn.pieces.metrics import splits
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
-from fnnexp.nn.stack import DataArrays, Lane, Recipe, Record, Stack
+from fnnexp.nn.pieces.stopping import Stopping
+from fnnexp.nn.stack import Best, DataArrays, End, Lane, Recipe, Record, Stack
 
-__all__ = ["DataArrays", "Lane", "Recipe", "Record", "Stack", "advance", "engine_version", "start"]
+__all__ = [
+    "Best",
+    "DataArrays",
+    "End",
+    "Lane",
+    "Recipe",
+    "Record",
+    "Stack",
+    "advance",
+    "engine_version",
+    "start",
+]
 
 Measured = dict[str, dict[str, Array]]
 """The means of the metrics (K,), by split and by metric."""
@@ -40,7 +52,10 @@ def start(recipe: Recipe, lanes: Sequence[Lane]) -> Stack:
     dtype = np.dtype(recipe.dtype)
     theta = np.stack([_initial_theta(recipe, lane, dtype) for lane in ordered])
     slots = tuple(np.zeros_like(theta) for _ in range(OPTIMIZERS[recipe.optimizer].slots))
-    return Stack(ordered, theta, slots)
+    best = None
+    if recipe.stopping is not None:
+        best = Best((recipe.stopping.worst,) * len(ordered), (0,) * len(ordered), theta.copy())
+    return Stack(ordered, theta, slots, best=best)
 
 
 def _initial_theta(recipe: Recipe, lane: Lane, dtype: DType) -> Array:
@@ -68,8 +83,8 @@ def advance(
     """Train the stack for whole epochs, at least one, until ``seconds`` have passed or training is complete.
 
     Training is complete when the stack's epoch is ``recipe.epochs`` or no lane is left. A lane has diverged
-    when a loss or a parameter is not finite at the end of an epoch. It then leaves the stack, and its record
-    for that epoch says so.
+    when a loss or a parameter is not finite at the end of an epoch; it stops early when ``recipe.stopping``
+    says so before the last epoch. It then leaves the stack, and its record for that epoch has its end.
 
     Parameters
     ----------
@@ -93,7 +108,7 @@ def advance(
     if not stack.has_parameters:
         stack = start(recipe, stack.lanes)
     with np.errstate(all="ignore"):  # an overflow makes the lane diverge, which is recorded
-        stack = replace(stack, theta=stack.theta.copy(), slots=tuple(slot.copy() for slot in stack.slots))
+        stack = stack.copy()
         rows = _splits(recipe, arrays)
         held_out = [split for split in rows if split != "train"]
         probe = Probe(recipe, *rows["train"]) if diagnostics else None
@@ -104,8 +119,8 @@ def advance(
                 for split, images_and_labels in rows.items()
             }
             seconds_per_lane = (clock() - epoch_began) / len(stack.lanes)
-            records = _records(stack, measured, seconds_per_lane, probe)
-            return stack.select(_not_diverged(records)), records
+            records = _records(recipe, stack, measured, seconds_per_lane, probe)
+            return stack.select(_not_ended(records)), records
         if probe and stack.epoch == 0:
             records = [
                 Record(lane.key, 0, probe.measure(lane, theta), 0.0)
@@ -120,9 +135,11 @@ def advance(
             for split in held_out:
                 measured[split] = evaluate(recipe, stack, compute_engine, *rows[split])
             seconds_per_lane = (clock() - epoch_began) / len(stack.lanes)
-            new_records = _records(stack, measured, seconds_per_lane, probe, before)
+            if recipe.stopping is not None:
+                stack = _with_best(recipe.stopping, stack, measured)
+            new_records = _records(recipe, stack, measured, seconds_per_lane, probe, before)
             records += new_records
-            remaining = _not_diverged(new_records)
+            remaining = _not_ended(new_records)
             if len(remaining) < len(new_records):
                 stack = stack.select(remaining)
                 if stack.lanes:
@@ -163,8 +180,29 @@ def _splits(recipe: Recipe, arrays: DataArrays) -> dict[str, tuple[Array, Array]
     return {split: rows[split] for split in splits(recipe.validation > 0)}
 
 
+def _with_best(rule: Stopping, stack: Stack, measured: Measured) -> Stack:
+    """Return the stack with the lanes' best epochs, given the metrics of its epoch.
+
+    An epoch in which a lane diverged is never its best.
+    """
+    assert stack.best is not None
+    split, name = rule.metric.split("_")
+    values, epochs = list(stack.best.values), list(stack.best.epochs)
+    for k, is_finite in enumerate(_finite(stack, measured)):
+        value = float(measured[split][name][k])
+        if is_finite and rule.improves(value, values[k]):
+            values[k], epochs[k] = value, stack.epoch
+            stack.best.theta[k] = stack.theta[k]
+    return replace(stack, best=Best(tuple(values), tuple(epochs), stack.best.theta))
+
+
 def _records(
-    stack: Stack, measured: Measured, seconds: float, probe: Probe | None, before: Array | None = None
+    recipe: Recipe,
+    stack: Stack,
+    measured: Measured,
+    seconds: float,
+    probe: Probe | None,
+    before: Array | None = None,
 ) -> list[Record]:
     """Return the record of each lane for the stack's epoch; ``before`` is θ (K, P) before the epoch."""
     finite = _finite(stack, measured)
@@ -173,14 +211,25 @@ def _records(
         metrics = _metrics_of(k, measured)
         if probe:
             metrics |= probe.measure(lane, stack.theta[k], None if before is None else before[k])
-        theta = None if finite[k] else _with_canonical_nan(stack.theta[k])
-        records.append(Record(lane.key, stack.epoch, metrics, seconds, theta))
+        end = None
+        if not finite[k]:
+            end = replace(stack.end(k, "diverged"), theta=_with_canonical_nan(stack.theta[k]))
+        elif _stops(recipe, stack, k):
+            end = stack.end(k, "stopped")
+        records.append(Record(lane.key, stack.epoch, metrics, seconds, end))
     return records
 
 
-def _not_diverged(records: Sequence[Record]) -> list[int]:
-    """Return the indices of the lanes that have not diverged, given the records of one epoch."""
-    return [k for k, record in enumerate(records) if not record.diverged]
+def _stops(recipe: Recipe, stack: Stack, k: int) -> bool:
+    """Return whether lane k stops early. At the last epoch it is complete instead."""
+    if recipe.stopping is None or stack.best is None or stack.epoch >= recipe.epochs:
+        return False
+    return recipe.stopping.is_due(stack.epoch, stack.best.epochs[k])
+
+
+def _not_ended(records: Sequence[Record]) -> list[int]:
+    """Return the indices of the lanes that stay in the stack, given the records of one epoch."""
+    return [k for k, record in enumerate(records) if record.end is None]
 
 
 def _finite(stack: Stack, measured: Measured) -> Array:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from fnnexp.config.schema import CHOICES
 from fnnexp.errors import FnnexpError
-from fnnexp.results.frames import COUNTS, RESULTS, as_options, params_of
+from fnnexp.results.frames import COUNTS, END, RESULTS, as_options, params_of
 from fnnexp.tracking.run_format import BEST, METRICS, STATUSES
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ TYPES: dict[str, dict[str, Any]] = {
     "runs": {
         **dict.fromkeys((*RESULTS, *CHOICES), "str"),
         **dict.fromkeys((*METRICS, BEST[0], "seconds_per_epoch", "seconds"), "float64"),
-        **dict.fromkeys((BEST[1], "seed", "diverged_epoch", "look", *COUNTS), "Int64"),
+        **dict.fromkeys((BEST[1], "seed", *END, "look", *COUNTS), "Int64"),
     },
     "curves": {"trial": "str", "epoch": "Int64", "metric": "str", "value": "float64"},
 }

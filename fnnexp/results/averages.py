@@ -16,17 +16,58 @@ if TYPE_CHECKING:
 def of_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Return `mean`, `low` and `high` over seeds for each arch, init, batching (labels) and epoch.
 
-    The interval is Student's t for any number of seeds, because thousands of points are too many to resample.
-    It is cut at 0 and, for an accuracy, at 1. With one seed both ends equal the mean.
+    A trial that stopped early keeps its last value, as :func:`carried_forward` says. The interval is
+    Student's t for any number of seeds, because thousands of points are too many to resample. It
+    is cut at 0 and, for an accuracy, at 1. With one seed both ends equal the mean.
     """
     runs = filters.once(runs)
     labels = runs[["trial"]].assign(**{axis: labels_of(runs, axis) for axis in AXES})
     points = curves.loc[curves["metric"] == metric, ["trial", "epoch", "value"]].astype({"trial": "str"})
     points = points.drop_duplicates(["trial", "epoch"], keep="last")
-    joined = labels.merge(points, on="trial", how="inner")
+    joined = carried_forward(labels.merge(points, on="trial", how="inner"), runs, AXES, ["trial"])
     grouped = joined.groupby(["arch", "batching", "init", "epoch"], observed=True)["value"]
     means = grouped.agg(["mean", "std", "count"]).reset_index().astype({"epoch": "float64"})
     return _with_interval(means, most=1 if metric.endswith("accuracy") else None)
+
+
+def carried_forward(
+    points: pd.DataFrame, runs: pd.DataFrame, line: Sequence[str], curve: Sequence[str]
+) -> pd.DataFrame:
+    """Return points with the last values of trials that stopped early repeated to the end of their lines.
+
+    A mean over the trials that remain would jump where another trial stops. With the last values, a line ends
+    at the mean that ranks it.
+
+    Parameters
+    ----------
+    points
+        Rows with `trial`, `epoch` and `value`.
+    runs
+        The trials.
+    line, curve
+        The columns of the points that tell lines apart, and those that tell the curves of trials apart. A
+        line ends at the last epoch of its trials.
+    """
+    stopped = runs.loc[runs["stopped_epoch"].notna(), "trial"] if "stopped_epoch" in runs else ()
+    if not points["trial"].isin(stopped).any():
+        return points
+    ends = points.groupby(list(line), observed=True, dropna=False)["epoch"].transform("max")
+    last = points.assign(missing=ends - points["epoch"]).sort_values("epoch", kind="stable")
+    last = last.drop_duplicates(list(curve), keep="last")
+    last = last[last["trial"].isin(stopped)]
+    added = last.loc[last.index.repeat(last["missing"].astype("int64"))]
+    added["epoch"] += added.groupby(list(curve), observed=True).cumcount() + 1
+    return pd.concat([points, added.drop(columns="missing")], ignore_index=True)
+
+
+def last_epochs(runs: pd.DataFrame) -> pd.Series:
+    """Return the last epoch of each finished trial (float64): where it stopped, or else `epochs`.
+
+    Where epochs are a numeric factor, the trials have their best number of epochs. NaN if it is unknown.
+    """
+    unknown = pd.Series(float("nan"), runs.index)
+    epochs = next((runs[column] for column in ("epochs", "best epochs") if column in runs), unknown)
+    return runs.get("stopped_epoch", unknown).astype("float64").fillna(epochs.astype("float64"))
 
 
 def of_values(rows: pd.DataFrame, metric: str, axes: Sequence[str]) -> pd.DataFrame:
@@ -63,9 +104,7 @@ def of_ends(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     """
     runs = filters.once(runs)
     labels = {axis: labels_of(runs, axis) for axis in AXES}
-    # Where epochs are a numeric factor, the trials have their best number of epochs.
-    epochs = next((runs[column] for column in ("epochs", "best epochs") if column in runs), 1)
-    time = runs["seconds_per_epoch"] * epochs
+    time = runs["seconds_per_epoch"] * last_epochs(runs).fillna(1)
     finished = runs.assign(**labels, value=runs[metric], time=time)[runs["status"] == "finished"]
     means = finished.groupby(list(AXES), observed=True).agg(
         mean=("value", "mean"), std=("value", "std"), count=("value", "count"), time=("time", "mean")

@@ -39,15 +39,17 @@ ORDER = {"arch": ARCHS, "init": tuple(INITIALIZERS), "batching": MODES}
 COUNTS = ("train_images", "test_images", "classes")
 """The tags with the sizes of a trial's data."""
 
+END = ("diverged_epoch", "stopped_epoch", "weights_best_epoch")
+"""The tags with the epochs at which a trial ended early, and of its best weights."""
+
 TAGS = (
-    "diverged_epoch", "identical_to", "seconds_per_epoch", *COUNTS, "error", "data_checksum", "blas",
-    "engine", "command",
+    *END, "identical_to", "seconds_per_epoch", *COUNTS, "error", "data_checksum", "blas", "engine", "command",
 )  # fmt: skip
 """The tags that become a column under their own name."""
 
 HEAD = ("run_id", "trial", "name", "status")
 TAIL = (
-    "diverged_epoch", "identical_to", "seconds_per_epoch", "started", "seconds", "look", *COUNTS, "error",
+    *END, "identical_to", "seconds_per_epoch", "started", "seconds", "look", *COUNTS, "error",
     "data_checksum", "git_commit", "versions", "blas", "engine", "command",
 )  # fmt: skip
 RESULTS = (*HEAD, *METRICS, *BEST, *TAIL)
@@ -124,7 +126,10 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
           from before its last epoch. `val_*` is NaN without validation rows.
         - `best_val_accuracy` (float64) and `best_val_epoch` (Int64), the first epoch that reached it; missing
           without validation rows.
-        - `diverged_epoch` (Int64); `identical_to`, the trial whose training is numerically the same.
+        - `diverged_epoch` (Int64); `stopped_epoch` (Int64), the last epoch of a trial that stopped early,
+          missing for others; `weights_best_epoch` (Int64), the epoch of the artifact `weights_best.npz`,
+          missing without `stopping.patience`.
+        - `identical_to`, the trial whose training is numerically the same.
         - `seconds_per_epoch` (float64); `started` (datetime, UTC); `seconds` (float64) from start to end, NaN
           while the trial runs.
         - `look` (Int64): the number of the first report that showed the trial's result, missing if none did.
@@ -305,7 +310,7 @@ def _runs_frame(trials: Sequence[Run], val_accuracy: pd.DataFrame, looks: Sequen
         },
         "best_val_accuracy": best["value"].astype("float64"),
         "best_val_epoch": best["epoch"].astype("Int64"),
-        "diverged_epoch": pd.to_numeric(tags["diverged_epoch"], errors="coerce").astype("Int64"),
+        **{key: pd.to_numeric(tags[key], errors="coerce").astype("Int64") for key in END},
         "identical_to": tags["identical_to"],
         "seconds_per_epoch": pd.to_numeric(tags["seconds_per_epoch"], errors="coerce").astype("float64"),
         "started": pd.to_datetime(started, unit="ms", utc=True),

@@ -31,7 +31,7 @@ from fnnexp.nn.arrays import Array
 from fnnexp.nn.engines.base import ENGINES
 from fnnexp.nn.pieces import metrics as measured
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
-from fnnexp.nn.training import Lane, Recipe, Record, Stack
+from fnnexp.nn.training import Best, Lane, Recipe, Record, Stack
 
 CHECKPOINTS = Path(".fnnexp/checkpoints")
 """The folder of checkpoints, relative to the folder in which the sweep was started."""
@@ -68,6 +68,8 @@ class Checkpoints:
             written = self._add(lane.key, curves[lane.key])
             curve = {"file": self._own, "size": written.size, "checksum": written.checksum}
             arrays = {f"slot{i}": slot[k] for i, slot in enumerate(stack.slots)}
+            if stack.best is not None:
+                arrays["best"] = stack.best.theta[k]
             meta = np.frombuffer(
                 json.dumps({"key": lane.key, "epoch": stack.epoch, "curve": curve}).encode(), np.uint8
             )
@@ -151,15 +153,16 @@ class Checkpoints:
     def _read(self, file: Path, lane: Lane, recipe: Recipe) -> tuple[Stack, list[Record]]:
         """Return a checkpoint's content; raise DamagedError unless it is a valid state of this lane."""
         slots = [f"slot{i}" for i in range(OPTIMIZERS[recipe.optimizer].slots)]
+        best_theta = ["best"] if recipe.stopping is not None else []
         optional = [*layer_stats.names(recipe.architecture), *measured.names()]
         largest = META + (META_AN_EPOCH + META_A_METRIC * len(optional)) * (1 + recipe.epochs)
         shape, dtype = (recipe.architecture.parameter_count,), np.dtype(recipe.dtype)
-        text, arrays = _contents(file, largest, ["theta", *slots], dtype, shape)
+        text, arrays = _contents(file, largest, ["theta", *best_theta, *slots], dtype, shape)
         meta = _parsed(text)
         if not isinstance(meta, dict) or meta.get("key") != lane.key:
             raise DamagedError("it belongs to another trial")
-        theta, *values = arrays
-        if not np.isfinite(theta).all():
+        parameters, values = arrays[: 1 + len(best_theta)], arrays[1 + len(best_theta) :]
+        if not np.isfinite(parameters).all():
             raise DamagedError("its parameters are not finite")
         curve = meta.get("curve")  # older checkpoints contain the curve itself
         if isinstance(curve, dict):
@@ -168,7 +171,11 @@ class Checkpoints:
         epoch = meta.get("epoch")
         if type(epoch) is not int or epoch != records[-1].epoch:
             raise DamagedError(f"its epoch is {epoch!r}, but its last record is of epoch {records[-1].epoch}")
-        return Stack((lane,), theta[None], tuple(slot[None] for slot in values), epoch), records
+        best = None
+        if recipe.stopping is not None:  # the curve says which epoch was the best, and its value
+            value, best_epoch = recipe.stopping.best_of((each.epoch, each.metrics) for each in records)
+            best = Best((value,), (best_epoch,), parameters[1][None])
+        return Stack((lane,), parameters[0][None], tuple(slot[None] for slot in values), epoch, best), records
 
     def _rows(self, curve: Mapping[str, Any], lane: Lane, largest: int) -> list[Any]:
         """Return the valid rows of a curve's file."""

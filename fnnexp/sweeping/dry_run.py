@@ -55,7 +55,8 @@ def _show_trials(
     table = Table("trial", "id", "epochs", "state", box=None, pad_edge=False, header_style="bold")
     for trial in trials[:MOST_ROWS]:
         state = "done" if trial.id in done else known[trial.id].status if trial.id in known else "to run"
-        table.add_row(escape(trial.name), trial.id, str(trial.recipe.epochs), state)
+        epochs = f"{'up to ' if trial.recipe.stopping else ''}{trial.recipe.epochs}"
+        table.add_row(escape(trial.name), trial.id, epochs, state)
     console.print(table)
     if len(trials) > MOST_ROWS:
         console.print(f"… and {len(trials) - MOST_ROWS} more")

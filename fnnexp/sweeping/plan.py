@@ -9,7 +9,7 @@ import numpy as np
 
 from fnnexp.config.trial import Trial
 from fnnexp.data.datasets import Prepared
-from fnnexp.nn.training import Lane, Recipe, Stack
+from fnnexp.nn.training import Best, Lane, Recipe, Stack
 
 USUAL_LANES = {"full": 12, "mini": 12, "sample": 48}
 """The largest number of lanes in a stack, by batching mode; within 1.3% of the fastest number measured."""
@@ -119,9 +119,11 @@ def spread(stacks: Sequence[PlannedStack], n: int) -> list[PlannedStack]:
 
 def _joined(stacks: Sequence[Stack]) -> Stack:
     """Return one stack with the lanes of several stacks at the same epoch."""
+    bests = [stack.best for stack in stacks if stack.best is not None]
     return Stack(
         lanes=tuple(lane for stack in stacks for lane in stack.lanes),
         theta=np.concatenate([stack.theta for stack in stacks]),
         slots=tuple(np.concatenate(slot) for slot in zip(*(stack.slots for stack in stacks), strict=True)),
         epoch=stacks[0].epoch,
+        best=Best.joined(bests) if bests else None,
     )

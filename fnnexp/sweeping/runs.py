@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 from rich.console import Console
 
 from fnnexp.config.trial import Trial
 from fnnexp.errors import plural
+from fnnexp.nn.arrays import Array
 from fnnexp.nn.network import Parameters
-from fnnexp.nn.training import Lane, Record
+from fnnexp.nn.training import End, Lane, Record
 from fnnexp.sweeping.plan import PlannedStack
 from fnnexp.sweeping.progress import SweepProgress
 from fnnexp.sweeping.worker import Broken, Trained
+from fnnexp.tracking.artifacts import BEST_WEIGHTS, WEIGHTS
 from fnnexp.tracking.reader import Known
-from fnnexp.tracking.run_format import TOO_GOOD, best_of, is_too_good
+from fnnexp.tracking.run_format import TOO_GOOD, best_of, is_too_good, tags_of_end
 from fnnexp.tracking.writer import Tracker
 
 DELETED = "its run was deleted in MLflow during the sweep; start the same command again to retrain it"
@@ -30,6 +31,10 @@ class Outcome:
     ----------
     elsewhere
         The trials that another sweep is training, with a description of that sweep.
+    stopped_early
+        Those of the finished trials that stopped early, with their last epoch.
+    diverged
+        The trials that diverged, with the epoch.
     too_good
         The trials whose test accuracy was 1.0 at the first epoch.
     page
@@ -39,6 +44,7 @@ class Outcome:
     done_before: int = 0
     elsewhere: list[tuple[str, str]] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
+    stopped_early: list[tuple[str, int]] = field(default_factory=list)
     diverged: list[tuple[str, int]] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
     too_good: list[str] = field(default_factory=list)
@@ -125,30 +131,26 @@ class Runs:
     def log(self, ended: Trained, unfinished: bool) -> list[str]:
         """Log a segment whose records were added, close the runs of lanes that ended, and return their keys.
 
-        A lane ends when it diverges, or when its stack is done.
+        A lane ends when it diverges or stops early, or when its stack is done.
         """
         stack = ended.stack
-        lanes: list[tuple[str, np.ndarray, int | None]]
-        lanes = [
-            (record.key, record.theta, record.epoch) for record in ended.records if record.theta is not None
-        ]
+        ends = {record.key: record.end for record in ended.records if record.end is not None}
         unfinished_lanes: Sequence[Lane] = stack.lanes if unfinished else ()
         if not unfinished:
-            lanes += [(lane.key, theta, None) for lane, theta in zip(stack.lanes, stack.theta, strict=True)]
+            ends |= {lane.key: stack.end(k) for k, lane in enumerate(stack.lanes)}
         with self.tracker.together():
-            for key, theta, diverged_at in lanes:
-                self._finish(key, theta, ended, diverged_at)
+            for key, end in ends.items():
+                self._finish(key, end, ended)
             for lane in unfinished_lanes:
                 for trial in self.groups[lane.key]:
                     self.tracker.log(self._ids[trial.id], self._not_logged(trial))
-        keys = [key for key, *_ in lanes]
-        self._fail_deleted([*keys, *(lane.key for lane in unfinished_lanes)])
-        for key, _, diverged_at in lanes:
-            self._count_end(key, diverged_at)
+        self._fail_deleted([*ends, *(lane.key for lane in unfinished_lanes)])
+        for key, end in ends.items():
+            self._count_end(key, end)
         for lane in unfinished_lanes:
             for trial in self._open_trials(lane.key):
                 self._count_epochs(trial)
-        return keys
+        return list(ends)
 
     def fail(self, planned: PlannedStack, broken: Broken) -> None:
         """Close the runs of a stack's only lane as failed."""
@@ -186,7 +188,7 @@ class Runs:
         last, curve = self._last_logged[trial.id], self.curves[trial.numbers_id]
         return [(record.epoch, record.metrics) for record in curve if record.epoch > last]
 
-    def _finish(self, key: str, theta: np.ndarray, ended: Trained, diverged_at: int | None) -> None:
+    def _finish(self, key: str, end: End, ended: Trained) -> None:
         """Log the rest of a lane's curve and close its runs."""
         curve = self.curves[key]
         seconds = sum(record.seconds for record in curve) / max(curve[-1].epoch, 1)
@@ -195,11 +197,11 @@ class Runs:
             self.tracker.finish(
                 self._ids[trial.id],
                 trial,
-                Parameters(trial.recipe.architecture, theta[None]).named(0),
+                {name: _named(trial, theta) for name, theta in _weight_files(end).items()},
                 seconds_per_epoch=seconds,
                 blas=ended.blas,
                 engine=ended.engine,
-                diverged_at=diverged_at,
+                how=tags_of_end(end, trial.recipe.stopping),
                 curve=self._not_logged(trial),
                 best=best,
             )
@@ -218,20 +220,31 @@ class Runs:
             self.outcome.too_good.append(trial.name)
         self._last_logged[trial.id] = self.curves[trial.numbers_id][-1].epoch
 
-    def _count_end(self, key: str, diverged_at: int | None) -> None:
-        """Count the trials of a lane whose runs are closed."""
+    def _count_end(self, key: str, end: End) -> None:
+        """Count the trials of a lane whose runs are closed, and the epochs that they do not train."""
         for trial in self._open_trials(key):
             self._closed.add(trial.id)
             self._count_epochs(trial)
-            if diverged_at is None:
-                self.outcome.finished.append(trial.name)
-                self.progress.done()
-            else:
-                self.outcome.diverged.append((trial.name, diverged_at))
-                self.progress.say(f"{trial.name} diverged at epoch {diverged_at}")
-                self.progress.epoch(max(trial.recipe.epochs, 1) - max(diverged_at, 1))
+            self.progress.epoch(max(trial.recipe.epochs, 1) - max(end.epoch, 1))
+            if end.how == "diverged":
+                self.outcome.diverged.append((trial.name, end.epoch))
+                self.progress.say(f"{trial.name} diverged at epoch {end.epoch}")
                 self.progress.drop(trial.name)
-                self.progress.done()
+            else:
+                self.outcome.finished.append(trial.name)
+            if end.how == "stopped":
+                self.outcome.stopped_early.append((trial.name, end.epoch))
+            self.progress.done()
+
+
+def _weight_files(end: End) -> dict[str, Array]:
+    """Return the parameters (P,) to keep, by the name of their file."""
+    best = {} if end.best_theta is None else {BEST_WEIGHTS: end.best_theta}
+    return {WEIGHTS: end.theta, **best}
+
+
+def _named(trial: Trial, theta: Array) -> dict[str, Array]:
+    return Parameters(trial.recipe.architecture, theta[None]).named(0)
 
 
 def print_undiagnosed(known: Mapping[str, Known], done: Sequence[Trial], console: Console) -> None:

@@ -1,4 +1,4 @@
-"""A run's files in MLflow, written and read: ``config.yaml``, ``weights.npz``, a report.
+"""A run's files in MLflow, written and read: ``config.yaml``, the weights, a report.
 
 A store records the address of each run's files. A store may come from someone else, so every address on this
 machine's disk goes through :func:`local`, and nothing outside the store's folder is read or written.
@@ -26,6 +26,9 @@ from fnnexp.tracking.store import MLRUNS
 
 if TYPE_CHECKING:
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
+
+WEIGHTS, BEST_WEIGHTS = "weights.npz", "weights_best.npz"
+"""The files with the weights after the last epoch and, with early stopping, after the best epoch."""
 
 _YAML = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
@@ -167,8 +170,10 @@ def _beside(path: Path, folder: Path) -> Path | None:
 # The files
 
 
-def write(files: ArtifactRepository, config: Mapping[str, Any], weights: Mapping[str, NDArray[Any]]) -> None:
-    """Write a trial's resolved config and its trained weights as artifacts of its run.
+def write(
+    files: ArtifactRepository, config: Mapping[str, Any], weights: Mapping[str, Mapping[str, NDArray[Any]]]
+) -> None:
+    """Write a trial's resolved config and its trained weights, by file, as artifacts of its run.
 
     On this machine the files are renamed into place. MLflow would copy them, and would follow a link of the
     same name.
@@ -181,7 +186,8 @@ def write(files: ArtifactRepository, config: Mapping[str, Any], weights: Mapping
     with tempfile.TemporaryDirectory(prefix=".", dir=folder) as temporary:
         text = yaml.dump(dict(config), Dumper=_YAML, sort_keys=False)
         Path(temporary, "config.yaml").write_text(text, encoding="utf-8")
-        np.savez(Path(temporary, "weights.npz"), **weights)  # type: ignore[arg-type]
+        for name, arrays in weights.items():
+            np.savez(Path(temporary, name), **arrays)  # type: ignore[arg-type]
         if folder is None:
             files.log_artifacts(temporary)  # type: ignore[no-untyped-call]
             return

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from fnnexp.errors import plural
 from fnnexp.nn.pieces import metrics
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
+
+    from fnnexp.nn.pieces.stopping import Stopping
+    from fnnexp.nn.stack import End
 
 Curve = Iterable[tuple[int, Mapping[str, float]]]
 """Pairs of an epoch and its metrics."""
@@ -95,6 +99,39 @@ def best_of(curve: Curve) -> dict[str, float]:
         return {}
     value, negative_epoch = max(finite)
     return dict(zip(BEST, (value, -negative_epoch), strict=True))
+
+
+def tags_of_end(end: End, stopping: Stopping | None = None) -> dict[str, str]:
+    """Return the tags of a run that say how its trial ended: its status, and when and why it ended early.
+
+    >>> from fnnexp.nn.pieces.stopping import Stopping
+    >>> from fnnexp.nn.stack import End
+    >>> tags_of_end(End("stopped", 9, None, 7), Stopping(2, 0.01))["fnnexp.stopped_because"]
+    'val_loss did not improve by more than 0.01 in 2 epochs; epoch 7 was the best'
+    """
+    tags = {STATUS: DIVERGED if end.how == "diverged" else FINISHED}
+    if end.how == "diverged":
+        tags["fnnexp.diverged_epoch"] = str(end.epoch)
+    if end.how == "stopped" and stopping is not None:
+        by = f" by more than {stopping.min_delta:g}" if stopping.min_delta else ""
+        tags["fnnexp.stopped_epoch"] = str(end.epoch)
+        tags["fnnexp.stopped_because"] = (
+            f"{stopping.metric} did not improve{by} in {plural(stopping.patience, 'epoch')}; "
+            f"epoch {end.best_epoch} was the best"
+        )
+    if end.best_epoch is not None:
+        tags["fnnexp.weights_best_epoch"] = str(end.best_epoch)
+    return tags
+
+
+def at_epochs(epochs: Collection[int]) -> str:
+    """Return when some trials ended.
+
+    >>> at_epochs([7]), at_epochs([12, 7, 8])
+    ('at epoch 7', 'at epochs 7 to 12')
+    """
+    first, last = min(epochs), max(epochs)
+    return f"at epoch {first}" if first == last else f"at epochs {first} to {last}"
 
 
 def batches_of(curve: Curve) -> list[list[Metric]]:

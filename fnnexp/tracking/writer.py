@@ -17,10 +17,8 @@ from fnnexp.tracking.reader import Known
 from fnnexp.tracking.retry import Answer, StoreError, is_remote, patiently, shown
 from fnnexp.tracking.run_format import (
     COMMAND,
-    DIVERGED,
     DONE,
     FAILED,
-    FINISHED,
     GONE,
     INTERRUPTED,
     LONGEST_TAG,
@@ -382,29 +380,28 @@ class Tracker:
         self,
         run_id: str,
         trial: Trial,
-        weights: Mapping[str, Array],
+        weights: Mapping[str, Mapping[str, Array]],
         *,
         seconds_per_epoch: float,
         blas: str,
         engine: str,
-        diverged_at: int | None = None,
+        how: Mapping[str, str],
         curve: Curve = (),
         best: Mapping[str, float] | None = None,
     ) -> None:
         """Log a run's artifacts and the rest of its curve, and close it as finished or diverged.
 
-        `diverged_at` is the epoch of divergence. `best` is the result of :func:`best_of` for the whole curve.
+        `weights` are the arrays of each file. `how` is the result of :func:`tags_of_end`, and `best` that of
+        :func:`best_of` for the whole curve.
         """
         with self._if_there(run_id):
             self._ask(artifacts.write, self._files_of(run_id), trial.config, weights)
         tags = {
-            STATUS: FINISHED if diverged_at is None else DIVERGED,
+            **how,
             "fnnexp.seconds_per_epoch": f"{seconds_per_epoch:.6g}",
             "fnnexp.blas": blas,
             "fnnexp.engine": engine,
         }
-        if diverged_at is not None:
-            tags["fnnexp.diverged_epoch"] = str(diverged_at)
         self._write(run_id, [*curve, (0, best or {})], tags, end="FINISHED")
 
     def fail(self, run_id: str, reason: str, traceback: str) -> None:

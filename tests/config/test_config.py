@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import fields, is_dataclass, replace
 from functools import cache, partial
 from itertools import pairwise
@@ -33,6 +34,7 @@ from fnnexp.errors import ConfigError, FnnexpError
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.batching import MODES, Batching
 from fnnexp.nn.pieces.initializers import Biases
+from fnnexp.nn.pieces.stopping import Stopping
 from fnnexp.nn.training import Recipe
 from fnnexp.results import frames
 
@@ -393,6 +395,15 @@ BAD = [
     (["loss.label_smoothing=[0.1]"], ["loss.label_smoothing", "0.1"]),
     (["data.scale=bits"], ["data.scale=bits", "unit, raw"]),
     (["data.validation=-1"], ["data.validation=-1", "0 or more"]),
+    (["stopping.patience=0"], ["stopping.patience=0", "1 or more", "stopping.patience=5"]),
+    (["stopping.patience=2.5"], ["stopping.patience=2.5", "whole number"]),
+    (["stopping.patience=3", "epochs=0"], ["no meaning with epochs=0", "stopping.patience=null"]),
+    (["stopping.patience=3", "stopping.min_delta=-1"], ["stopping.min_delta=-1", "≥ 0"]),
+    (["stopping.patience=3", "stopping.min_delta=nan"], ["stopping.min_delta=nan", "finite"]),
+    (["stopping.min_delta=0.1"], ["stopping.min_delta=0.1", "no meaning", "stopping.patience=5"]),
+    (["stopping.metric=train_loss"], ["stopping.metric=train_loss", "no meaning", "stopping.patience=5"]),
+    (["stopping.metric=val_los"], ["stopping.metric=val_los", "train_accuracy", "'val_loss'"]),
+    (["stopping.metric=test_loss"], ["test images must not decide", "write stopping.metric=val_loss"]),
     (["dtype=float16"], ["dtype=float16", "float32, float64"]),
     (["epochs=-1"], ["epochs=-1", "0 or more", "epochs=10"]),
     (["epochs=1.5"], ["epochs=1.5", "whole number"]),
@@ -437,6 +448,29 @@ def test_the_default_holds_out_the_rows_of_the_data_option_or_a_sixth(words, row
     first = resolve.trial(jobs_of(*words.split())[0], DATA)
     assert first.recipe.validation == first.params["data.validation"] == rows
     assert first.config["data"]["validation"] == rows
+
+
+@pytest.mark.parametrize("metric", ["val_loss", "val_accuracy"])
+def test_early_stopping_by_validation_rows_is_refused_without_any(metric, jobs_of):
+    patience, without = "stopping.patience=3", "data.validation=0"
+    by_training = f"stopping.metric={metric.replace('val', 'train')}"
+    message = (
+        f"stopping.patience=3 with stopping.metric={metric} needs validation rows, but data.validation=0; "
+        f"write data.validation=5000, or {by_training}"
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        resolve.trial(jobs_of(patience, f"stopping.metric={metric}", without)[0], DATA)
+    trial = resolve.trial(jobs_of(patience, by_training, without)[0], DATA)
+    assert trial.recipe.stopping == Stopping(3, 0.0, metric.replace("val", "train"))
+
+
+def test_a_value_of_early_stopping_that_means_the_same_gives_the_same_trial(trial_of):
+    trial = trial_of("stopping.patience=3")
+    assert trial.params["stopping.patience"] == 3
+    for same in ("stopping.min_delta=-0.0", "stopping.min_delta=0", "stopping.metric=val_loss"):
+        assert trial_of("stopping.patience=3", same).id == trial.id
+    assert trial_of("stopping.patience=null").id == trial_of().id
+    assert not [key for key in trial_of().params if key.startswith("stopping")]
 
 
 def test_the_default_hold_out_gives_the_same_trial_as_the_same_number_written_out(trial_of):
@@ -866,6 +900,7 @@ OTHER = {
         "output": "softmax",
         "options": ("label_smoothing",),
         "seed_split": 1,
+        "stopping": Stopping(3),
     },
     Trial: {
         "data": replace(DATA, checksum="d" * 64),
@@ -925,6 +960,9 @@ def test_the_name_and_the_data_folder_are_not_part_of_the_id(same):
 
 
 CHANGING = {
+    "stopping.patience": "3",
+    "stopping.min_delta": "0.1",
+    "stopping.metric": "train_loss",
     "arch.hidden": "[99]",
     "arch.activation": "tanh",
     "arch.hidden_bias": "none",
@@ -989,6 +1027,8 @@ UNCHANGING = {
     "dry_run": "true",
 }
 NEEDS = {
+    "stopping.min_delta": ["stopping.patience=3"],
+    "stopping.metric": ["stopping.patience=3"],
     "execution.address": ["execution.backend=dask", "execution.address=tcp://g:2"],
     "init.method": ["init=he"],
     "init.std": ["init=normal"],

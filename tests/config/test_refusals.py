@@ -310,6 +310,8 @@ def test_a_grid_with_a_value_replaced_on_purpose_runs(words, seeds):
             [True, False, True],
         ),
         (["optimizer=sgd,adam", "optimizer.beta1=0.5"], "optimizer.beta1", [True, False]),
+        (["stopping.patience=null,3", "stopping.min_delta=0.1"], "stopping.min_delta", [True, False]),
+        (["epochs=0,2", "stopping.patience=3"], "stopping.patience", [True, False]),
         (["experiment=tanh_mini_batch", "init=he,normal"], "init.std", [True, False]),
     ],
 )

@@ -33,6 +33,7 @@ from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.pieces.initializers import INITIALIZERS, Biases, distribution_of, standard_deviation
 from fnnexp.nn.pieces.losses import LOSSES
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
+from fnnexp.nn.pieces.stopping import METRICS, Stopping
 from fnnexp.nn.training import Lane, Recipe, Record, Stack, advance, start
 from fnnexp.sweeping.executor import Executor
 from fnnexp.sweeping.plan import PlannedStack, identical, plan
@@ -76,13 +77,23 @@ def chunk_and_block_sizes(chunk: int, block: int) -> Iterator[None]:
         yield
 
 
-# The outcome of a lane: the metrics of each epoch and the final parameters, as bytes.
-Outcome = tuple[list[tuple[int, bytes]], bytes | None]
+# The outcome of a lane: the metrics of each epoch, how it ended, and its last and best parameters, as bytes.
+Outcome = tuple[list[tuple[int, bytes]], tuple[str, int, bytes, int | None, bytes | None]]
 
 
 def outcomes(records: Sequence[Record], stacks: Sequence[Stack]) -> dict[str, Outcome]:
-    last = {lane.key: stack.theta[k].tobytes() for stack in stacks for k, lane in enumerate(stack.lanes)}
-    last |= {record.key: record.theta.tobytes() for record in records if record.theta is not None}
+    ends = {lane.key: stack.end(k) for stack in stacks for k, lane in enumerate(stack.lanes)}
+    ends |= {record.key: record.end for record in records if record.end is not None}
+    last = {
+        key: (
+            end.how,
+            end.epoch,
+            end.theta.tobytes(),
+            end.best_epoch,
+            None if end.best_theta is None else end.best_theta.tobytes(),
+        )
+        for key, end in ends.items()
+    }
     curves: dict[str, list[tuple[int, bytes]]] = {}
     for record in records:
         packed = struct.pack(f"{len(record.metrics)}d", *record.metrics.values())
@@ -156,6 +167,14 @@ STARTS_OF_BIASES = st.sampled_from(
 
 
 @st.composite
+def stoppings(draw: Any, validation: int) -> Stopping | None:
+    """Return no rule of early stopping, or one that suits the few epochs of these tests."""
+    metrics = [metric for metric in METRICS if validation or metric.startswith("train")]
+    rule = st.builds(Stopping, st.integers(1, 2), st.sampled_from((0.0, 0.1, 10.0)), st.sampled_from(metrics))
+    return draw(st.none() | rule)  # type: ignore[no-any-return]
+
+
+@st.composite
 def stacks(draw: Any) -> tuple[Recipe, list[Lane], Arrays]:
     architecture = draw(architectures(st.integers(1, 40) | st.just(784)))
     n = draw(st.integers(1, 200) | st.sampled_from((63, 64, 65, 127, 128, 129)))
@@ -176,6 +195,7 @@ def stacks(draw: Any) -> tuple[Recipe, list[Lane], Arrays]:
         validation=held_out,
         dtype=draw(st.sampled_from(("float32", "float64"))),
         **draw(losses()),
+        stopping=draw(stoppings(held_out)),
     )
     options = draw(st.just([]) | st.lists(st.sampled_from(_options(architecture)), unique=True))
     recipe = replace(recipe, options=tuple(sorted(options)))
@@ -321,13 +341,15 @@ def trials(draw: Any, prepared: data.Prepared) -> list[Trial]:
     """Return trials with two recipes, which cannot share a stack."""
     mode = draw(st.sampled_from(sorted(MODES)))
     optimizer = draw(st.sampled_from(sorted(RATES)))
+    validation = draw(st.sampled_from((0, 20)))
     shared = Recipe(
         architecture=replace(draw(architectures(st.just(49))), classes=6),
         batching=MODES[mode],
         optimizer=optimizer,
         epochs=draw(st.integers(1, 3)),
-        validation=draw(st.sampled_from((0, 20))),
+        validation=validation,
         dtype=draw(st.sampled_from(("float32", "float64"))),
+        stopping=draw(stoppings(validation)),
     )
     drawn = [
         Trial(

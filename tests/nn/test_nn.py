@@ -720,8 +720,8 @@ def test_a_lane_that_diverges_leaves_and_the_other_lanes_continue() -> None:
     bad = [record for record in records if record.key == "bad"]
     assert [record.diverged for record in bad] == [False] * (len(bad) - 1) + [True]
     assert 2 < bad[-1].epoch < 30
-    assert bad[-1].theta is not None
-    assert bad[-1].theta.shape == stack.theta[0].shape
+    assert bad[-1].end is not None
+    assert bad[-1].end.theta.shape == stack.theta[0].shape
     assert all(math.isfinite(value) for record in bad[:-1] for value in record.metrics.values())
     assert [remaining.key for remaining in stack.lanes] == ["good"]
     assert [r.epoch for r in records if r.key == "good"] == list(range(1, 31))
@@ -732,8 +732,8 @@ def test_a_lane_with_finite_parameters_and_infinite_logits_has_diverged() -> Non
         recipe_of("full", epochs=1, architecture=UNBOUNDED),
         lane(hyper=(("lr", 1e200),)),
     )
-    assert record.theta is not None
-    assert np.isfinite(record.theta).all()
+    assert record.end is not None
+    assert np.isfinite(record.end.theta).all()
     assert math.isfinite(record.metrics["train_loss"])
     assert math.isnan(record.metrics["test_loss"])
     assert record.diverged

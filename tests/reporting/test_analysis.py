@@ -206,7 +206,7 @@ def test_columns_are_typed(runs):
     kinds = {column: str(dtype) for column, dtype in runs.dtypes.items()}
     for column in ("status", *CHOICES):
         assert kinds[column] == "category"
-    for column in ("seed", "epochs", "batching.size", "data.validation", "best_val_epoch", "diverged_epoch"):
+    for column in ("seed", "epochs", "batching.size", "data.validation", "best_val_epoch", *frames.END):
         assert kinds[column] == "Int64"
     for column, count in zip(frames.COUNTS, (1237, 360, 10), strict=True):
         assert (kinds[column], set(runs[column])) == ("Int64", {count})

@@ -23,12 +23,14 @@ from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.stack import Lane, Recipe
 from fnnexp.nn.testing.reference import Network
+from fnnexp.nn.training import End
 from fnnexp.reporting import write as report
 from fnnexp.reporting.plots import images as pictures
 from fnnexp.reporting.sections import mistakes
 from fnnexp.results import comparisons, frames
 from fnnexp.tracking import artifacts
 from fnnexp.tracking import store as stores
+from fnnexp.tracking.run_format import tags_of_end
 from fnnexp.tracking.writer import Tracker
 
 GRID = ("arch=relu_100,sigmoid_32_32", "init=he,xavier", "epochs=1", "seed=0,1", "data.validation=300")
@@ -41,9 +43,9 @@ def record(trials, train_alone, experiment="digits", uri=None):
         records, weights = train_alone(trial)
         curve = [(record.epoch, record.metrics) for record in records]
         tracker.finish(
-            tracker.begin(trial), trial, weights, seconds_per_epoch=0.1, blas="here", engine="numpy",
-            curve=curve,
-            diverged_at=next((each.epoch for each in records if each.diverged), None),
+            tracker.begin(trial), trial, {"weights.npz": weights}, seconds_per_epoch=0.1, blas="here",
+            engine="numpy", curve=curve,
+            how=tags_of_end(records[-1].end or End("complete", records[-1].epoch, np.empty(0))),
         )  # fmt: skip
 
 

@@ -141,6 +141,18 @@ def test_trials_that_did_not_finish_are_not_changed():
     assert fnnexp.compare(cut, "batching")["seeds"].tolist() == [2]
 
 
+def test_a_seed_that_stopped_early_sets_the_budget_of_its_mode():
+    """All seeds of a mode are cut at the same epoch, which each of them has."""
+    runs, curves = trials()
+    runs["stopped_epoch"] = pd.Series(pd.NA, runs.index, "Int64").mask(runs["trial"] == "relu_100-mini-s1", 3)
+    curves = curves[(curves["trial"] != "relu_100-mini-s1") | (curves["epoch"] <= 3)]
+    for unit, full, mini in (("epochs", 3, 3), ("updates", 20, 2), ("seconds", 9, 3)):
+        cut, epochs = cut_at(runs, curves, unit)
+        assert epochs == {("relu_100", "full"): full, ("relu_100", "mini"): mini}
+        for row in cut.to_dict("records"):
+            assert row["val_accuracy"] == accuracy("relu_100", row["batching"], row["seed"], row["epoch"])
+
+
 def test_a_mode_without_an_epoch_within_the_budget_is_omitted_with_a_reason():
     runs, curves = trials(epochs={"full": 3, "mini": 2})
     reason = (

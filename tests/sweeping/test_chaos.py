@@ -24,9 +24,10 @@ GRID = ["data=digits", "arch.hidden=[12]", "init=sqrtmax,xavier,he", "batching=m
 EARLY = 0.1
 """The probability of a kill at each check before the sweep has workers."""
 
-EPOCHS = max(KILLS * 2, 10)
+EPOCHS = max(KILLS * 3, 12)
+GRID += [f"epochs={EPOCHS}", f"stopping.patience={EPOCHS // 3}"]  # about half of the trials stop early
 COMMAND = [
-    *(sys.executable, "-m", "fnnexp", "-m", *GRID, f"epochs={EPOCHS}"),
+    *(sys.executable, "-m", "fnnexp", "-m", *GRID),
     *("execution.n_jobs=2", "execution.segment_seconds=0.1", "execution.max_lanes=3"),
 ]
 
@@ -114,4 +115,4 @@ def test_a_sweep_that_is_killed_many_times_ends_with_the_same_results(tmp_path, 
         assert sweep.returncode == 0, (tmp_path / "output").read_text()
     assert {run.info.status for run in runs_in(tmp_path).values()} == {"FINISHED"}
     assert checkpointed(tmp_path) == {}
-    agrees(tmp_path, trials_of(*GRID, f"epochs={EPOCHS}"))
+    agrees(tmp_path, trials_of(*GRID))

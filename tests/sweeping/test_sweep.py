@@ -18,6 +18,7 @@ from contextlib import closing, suppress
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 import yaml
@@ -293,6 +294,64 @@ def test_a_diverging_trial_is_recorded_and_its_stack_continues(invoke, store, tm
     agrees(tmp_path, trials_of(*command))
     repeated = invoke("-m", *command, "execution.n_jobs=1")
     assert "4 were done before" in repeated.out
+
+
+def test_a_trial_that_stops_early_is_finished_and_its_stack_continues(
+    invoke, store, tmp_path, trials_of, agrees
+):
+    """One trial resumes after its best epoch; each segment has one epoch, so its stack is cut and saved."""
+    command = [
+        "data=digits",
+        "epochs=9",
+        "seed=0,1",
+        "init=he,xavier",
+        "optimizer.lr=0.5",
+        "stopping.patience=2",
+    ]
+    trials = trials_of(*command)
+    last = {trial.id: _last_epoch(trial) for trial in trials}
+    assert sorted(last.values()) == [3, 4, 8, 9]  # the last trial would stop at epoch 10
+    resumed = next(trial for trial in trials if last[trial.id] == 8)
+    Checkpoints(CHECKPOINTS).save(*_with_curve(half_trained(resumed, epochs=7)))
+    ran = invoke("-m", *command, "execution.n_jobs=1", "execution.segment_seconds=0")
+    assert ran.status == 0, ran.err
+    assert "resuming 1 trial from" in ran.out
+    assert "epochs 36/36 · trials 4/4" in ran.out
+    assert "4 trials finished (3 stopped early, at epochs 3 to 8) in" in ran.out
+    agrees(tmp_path, trials)
+    runs = frames.runs("digits", tracking_uri=store).set_index("trial")
+    for trial in trials:
+        tags = runs_in(tmp_path)[trial.id].data.tags
+        stopped = last[trial.id] if last[trial.id] < 9 else None
+        best = last[trial.id] - 2 if stopped else 8
+        because = f"val_loss did not improve in 2 epochs; epoch {best} was the best" if stopped else None
+        assert tags.get("fnnexp.stopped_because") == because
+        assert runs.loc[trial.id, "status"] == "finished"
+        assert runs.loc[trial.id, ["stopped_epoch", "weights_best_epoch"]].to_list() == [
+            stopped or pd.NA,
+            best,
+        ]
+    assert not list(CHECKPOINTS.glob("*"))
+    assert "0 trials finished in" in (repeated := invoke("-m", *command, "execution.n_jobs=1").out)
+    assert "4 were done before" in repeated
+    reported = " ".join(invoke("report", "digits").out.split())
+    assert "4 finished (3 stopped early), 0 diverged" in reported
+    for file in ("report.md", "report.html"):
+        text = (tmp_path / "reports" / "digits" / file).read_text("utf-8")
+        assert (
+            "3 trials stopped early, at epochs 3 to 8, because val_loss did not improve in 2 epochs." in text
+        )
+    assert "A trial that stopped early keeps its last value" in text  # in a caption of the page
+
+
+def _last_epoch(trial):
+    """Return the epoch at which a trial ends, from the curve of the same trial without early stopping."""
+    whole = replace(trial, recipe=replace(trial.recipe, stopping=None))
+    losses = [record.metrics["val_loss"] for record in half_trained(whole, trial.recipe.epochs)[1]]
+    for epoch in range(3, len(losses) + 1):
+        if min(losses[: epoch - 2]) <= min(losses[epoch - 2 : epoch]):
+            return epoch
+    return len(losses)
 
 
 def test_a_failing_trial_affects_no_other_and_is_listed_with_its_reason(
@@ -634,10 +693,14 @@ def half_trained(trial, epochs=1):
         return advance(recipe, start(recipe, [trial.lane()]), data.load(trial.data))
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
-def test_a_checkpoint_restores_what_was_saved(optimizer, tmp_path, trials_of):
-    (trial,) = trials_of(f"optimizer={optimizer}", "epochs=3")
+@pytest.mark.parametrize(
+    "words", [["optimizer=sgd"], ["optimizer=momentum"], ["optimizer=adam", "stopping.patience=2"]]
+)
+def test_a_checkpoint_restores_what_was_saved(words, tmp_path, trials_of):
+    (trial,) = trials_of(*words, "epochs=3")
     stack, records = half_trained(trial)
+    if stack.best is not None:
+        stack.best.theta[:] += 1  # other parameters than the last
     kept = Checkpoints(tmp_path / "new" / "folder")
     kept.save(stack, {trial.numbers_id: records})
     loaded, curve = kept.load(trial.lane(), trial.recipe)
@@ -645,6 +708,10 @@ def test_a_checkpoint_restores_what_was_saved(optimizer, tmp_path, trials_of):
     assert loaded.epoch == 1
     assert loaded.theta.tobytes() == stack.theta.tobytes()
     assert [slot.tobytes() for slot in loaded.slots] == [slot.tobytes() for slot in stack.slots]
+    assert (loaded.best is None) == (len(words) == 1)
+    if loaded.best is not None:
+        assert (loaded.best.values, loaded.best.epochs) == ((records[0].metrics["val_loss"],), (1,))  # noqa: PD011
+        assert loaded.best.theta.tobytes() == stack.best.theta.tobytes()
     assert [(record.epoch, record.metrics) for record in curve] == [
         (record.epoch, record.metrics) for record in records
     ]
@@ -994,9 +1061,10 @@ def test_a_sweep_first_prints_how_it_starts(trials_of, store):
 
 
 def test_all_epochs_are_counted_whatever_becomes_of_the_trials(store, trials_of, monkeypatch):
-    """One trial fails, one diverges, two are identical, and one resumes: all epochs are counted."""
+    """One trial fails, one diverges, one stops early, two are identical, and one resumes."""
     trials = trials_of("epochs=4", "init=sqrtmax,xavier,he,max", "optimizer.lr=0.1")
     trials += trials_of("epochs=4", "optimizer.lr=1e30")
+    trials += trials_of("epochs=4", "optimizer.lr=0.5", "init=he", "seed=1", "stopping.patience=1")
     half = next(trial for trial in trials if trial.method == "max")
     Checkpoints(CHECKPOINTS).save(*_with_curve(half_trained(half, epochs=2)))
     bad = next(trial for trial in trials if trial.method == "he").numbers_id
@@ -1008,8 +1076,9 @@ def test_all_epochs_are_counted_whatever_becomes_of_the_trials(store, trials_of,
 
     monkeypatch.setattr(executor_module, "train_segment", train)
     outcome, output = swept(trials, store)
-    assert (len(outcome.finished), len(outcome.diverged), len(outcome.failed)) == (3, 1, 1)
-    assert "epochs 20/20 · trials 4/5, 1 failed" in output
+    assert (len(outcome.finished), len(outcome.diverged), len(outcome.failed)) == (4, 1, 1)
+    assert outcome.stopped_early == [(trials[-1].name, 2)]
+    assert "epochs 24/24 · trials 5/6, 1 failed" in output
 
 
 # --- retries ---

@@ -23,13 +23,14 @@ from fnnexp.data.datasets import Prepared
 from fnnexp.errors import FnnexpError
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.batching import Batching
-from fnnexp.nn.training import Recipe
+from fnnexp.nn.pieces.stopping import Stopping
+from fnnexp.nn.training import End, Recipe
 from fnnexp.results import frames
 from fnnexp.tracking import artifacts, reader
 from fnnexp.tracking.environment import environment
 from fnnexp.tracking.experiment import About
 from fnnexp.tracking.reader import Known, known_trials, runs_of
-from fnnexp.tracking.run_format import METRICS, best_of
+from fnnexp.tracking.run_format import METRICS, best_of, tags_of_end
 from fnnexp.tracking.sql import SqlRuns
 from fnnexp.tracking.store import has_store, refuse_unreadable
 from fnnexp.tracking.writer import Tracker
@@ -79,10 +80,13 @@ def points(uri, run_id):
         return database.execute(query, (run_id,)).fetchall()
 
 
-def finish(tracker, run_id, trial, **more):
-    tracker.finish(
-        run_id, trial, WEIGHTS, seconds_per_epoch=0.25, blas="openblas 0.3 Zen", engine="numpy 2", **more
-    )
+def finish(tracker, run_id, trial, *, end=None, diverged_at=None, **more):
+    end = end or End("diverged" if diverged_at else "complete", diverged_at or 3, np.empty(0))
+    more = {
+        "weights": {"weights.npz": WEIGHTS}, "how": tags_of_end(end), "seconds_per_epoch": 0.25,
+        "blas": "openblas 0.3 Zen", "engine": "numpy 2", **more,
+    }  # fmt: skip
+    tracker.finish(run_id, trial, **more)
 
 
 # --- the run of a trial ---
@@ -346,6 +350,24 @@ def test_a_diverged_run_is_finished_and_tagged_with_its_epoch(tracker, run):
     assert ended.info.status == "FINISHED"
     assert ended.data.tags["fnnexp.status"] == "diverged"
     assert ended.data.tags["fnnexp.diverged_epoch"] == "7"
+
+
+def test_a_run_that_stopped_early_is_finished_and_says_when_and_why(tracker, uri, run, same_bits):
+    trial = trial_of(0)
+    run_id = tracker.begin(trial)
+    end = End("stopped", 9, np.empty(0), 6, np.empty(0))
+    how = tags_of_end(end, Stopping(3, 0.125, "train_accuracy"))
+    best = {name: array + 1 for name, array in WEIGHTS.items()}
+    finish(tracker, run_id, trial, how=how, weights={"weights.npz": WEIGHTS, "weights_best.npz": best})
+    tags = run(run_id).data.tags
+    assert (tags["fnnexp.status"], tags["fnnexp.stopped_epoch"]) == ("finished", "9")
+    assert tags["fnnexp.weights_best_epoch"] == "6"
+    assert tags["fnnexp.stopped_because"] == (
+        "train_accuracy did not improve by more than 0.125 in 3 epochs; epoch 6 was the best"
+    )
+    for name, weights in (("weights.npz", WEIGHTS), ("weights_best.npz", best)):
+        with np.load(MlflowClient(uri).download_artifacts(run_id, name), allow_pickle=False) as arrays:
+            assert same_bits(dict(arrays), weights)
 
 
 def test_a_failed_run_has_its_reason_and_traceback(tracker, uri, run):

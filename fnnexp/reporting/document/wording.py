@@ -15,6 +15,8 @@ from fnnexp.results.ranking import ACCURACY, Ranking
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
+
 
 def value(x: float, ranking: Ranking = ACCURACY) -> str:
     """Return a value of the ranking metric with its unit.
@@ -98,3 +100,10 @@ def listed(texts: Sequence[str]) -> str:
     """
     *first, last = texts
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def after_stopping(runs: pd.DataFrame) -> str:
+    """Return what the captions of means by epoch say if trials stopped early, else ""."""
+    if "stopped_epoch" not in runs or runs["stopped_epoch"].isna().all():
+        return ""
+    return " A trial that stopped early keeps its last value to the end of its line."

@@ -25,6 +25,8 @@ ACROSS, WIDEST = 2, 6.5
 def plot_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str | None = None) -> Picture:
     """Draw the mean curves over seeds with 95% intervals, one panel per architecture and batching mode.
 
+    A trial that stopped early keeps its last value to the end of its line.
+
     Parameters
     ----------
     runs

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fnnexp.reporting.document.blocks import Section
+from fnnexp.reporting.document.wording import after_stopping
 from fnnexp.reporting.figures import Drawing, of_finished_trials
 from fnnexp.reporting.plots.against_time import against_time as draw_against_time
 from fnnexp.reporting.plots.curves import curves as draw_curves
@@ -23,7 +24,11 @@ def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = 
 
     def drawing(quantity: str) -> Drawing:
         metric = f"{split}_{quantity}"
-        return Drawing(metric, _caption(metric), lambda trials: draw_curves(trials, curves, metric))
+        return Drawing(
+            metric,
+            _caption(metric) + after_stopping(runs),
+            lambda trials: draw_curves(trials, curves, metric),
+        )
 
     return Section("Curves", of_finished_trials(runs, [drawing("accuracy"), drawing("loss")], ranking))
 

@@ -9,10 +9,10 @@ import pandas as pd
 
 from fnnexp.errors import plural
 from fnnexp.reporting.document.blocks import Cell, Section, Table, Text
-from fnnexp.reporting.document.wording import listed
+from fnnexp.reporting.document.wording import after_stopping, listed
 from fnnexp.reporting.figures import Drawing, for_each
 from fnnexp.reporting.plots import layers as plots
-from fnnexp.results import filters, numeric
+from fnnexp.results import averages, filters, numeric
 from fnnexp.results.factors import AXES, as_text, labels_of, others
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def section(runs: pd.DataFrame, diagnostics: pd.DataFrame, ranking: Ranking | No
 def _points(runs: pd.DataFrame, diagnostics: pd.DataFrame) -> pd.DataFrame:
     """Return the diagnostics with the labels, factors, status and seed of their trials."""
     trials = runs[["trial", "status", "seed", *others(runs)]].copy()
-    trials["epochs"] = runs.get("epochs", runs.get("best epochs", pd.NA))
+    trials["last_epoch"] = averages.last_epochs(runs)
     for axis in AXES:
         trials[axis] = labels_of(runs, axis)
     points = diagnostics[["trial", "epoch", "layer", "quantity", "value"]]
@@ -113,7 +113,7 @@ def at_end(runs: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     The rows also distinguish the batching modes and all other factors. A trial is skipped if its diagnostics
     end before its training.
     """
-    ended = (points["status"] == "finished") & (points["epoch"] == points["epochs"])
+    ended = (points["status"] == "finished") & (points["epoch"] == points["last_epoch"])
     by = [*others(runs), "arch", "init", "batching", "layer", "quantity"]
     return _over_seeds(points[ended], by)
 
@@ -233,13 +233,20 @@ def figures(runs: pd.DataFrame, points: pd.DataFrame, start: pd.DataFrame) -> It
     yield from for_each(_idle_in_percent(start), by, [drawing], most=MOST_COMBINATIONS)
     factors = others(runs)
     finished = _idle_in_percent(points[points["status"] == "finished"])
-    by = [*factors, "arch", "layer", "batching", "init", "quantity", "epoch"]
-    means = _over_seeds(finished[_drawn_layers(finished)], by)
+    line = [*factors, "arch", "layer", "batching", "init", "quantity"]
+    drawn = finished[_drawn_layers(finished)]
+    drawn = averages.carried_forward(drawn, runs, line, ["trial", "layer", "quantity"])
+    means = _over_seeds(drawn, [*line, "epoch"])
+    note = after_stopping(runs)
     drawings = [
-        Drawing("idle_by_epoch", IDLE_BY_EPOCH, lambda part: _by_epoch(part, "idle", "dead or saturated %")),
+        Drawing(
+            "idle_by_epoch",
+            IDLE_BY_EPOCH + note,
+            lambda part: _by_epoch(part, "idle", "dead or saturated %"),
+        ),
         Drawing(
             "update_ratio_by_epoch",
-            UPDATE_RATIO_BY_EPOCH,
+            UPDATE_RATIO_BY_EPOCH + note,
             lambda part: _by_epoch(part, "update_ratio", "update ratio", log=True),
         ),
     ]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from fnnexp.errors import plural
 from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
 from fnnexp.results import frames, numeric
 from fnnexp.results.factors import AXES, as_text, factors_of, groups, others, varies_within
 from fnnexp.results.ranking import missing_values_note, ranking_of
-from fnnexp.tracking.run_format import METRICS, STATUSES, TOO_GOOD
+from fnnexp.tracking.run_format import METRICS, STATUSES, TOO_GOOD, at_epochs
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from fnnexp.results.ranking import Ranking
 
 ALWAYS_COUNTED = ("finished", "diverged", "failed")
@@ -25,7 +25,12 @@ MOST_SEEDS = 10
 
 def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     """Return the section, with the frames of the whole report as its data."""
-    sentences = [basis(runs, ranking), *(f"{text}." for text in followers(runs)), *namesakes(runs)]
+    sentences = [
+        basis(runs, ranking),
+        *stopped_early(runs),
+        *(f"{text}." for text in followers(runs)),
+        *namesakes(runs),
+    ]
     return Section(
         "What was run",
         [
@@ -41,8 +46,35 @@ def counts(runs: pd.DataFrame) -> str:
     """Return a sentence with the numbers of trials, in all and by status."""
     number = {status: int((runs["status"] == status).sum()) for status in STATUSES}
     configurations = sum(1 for _ in groups(runs, factors_of(runs)))
-    counted = ", ".join(f"{n} {status}" for status, n in number.items() if n or status in ALWAYS_COUNTED)
+    early = int(_stopped(runs).sum())
+    note = {"finished": f" ({early} stopped early)" if early else ""}
+    counted = ", ".join(
+        f"{n} {status}{note.get(status, '')}" for status, n in number.items() if n or status in ALWAYS_COUNTED
+    )
     return f"{plural(len(runs), 'trial')} of {plural(configurations, 'configuration')}: {counted}."
+
+
+def _stopped(runs: pd.DataFrame) -> pd.Series:
+    """Return which trials stopped early. Frames of older versions lack the column."""
+    column = runs.get("stopped_epoch")
+    return runs["status"].isna() if column is None else column.notna()
+
+
+def stopped_early(runs: pd.DataFrame) -> list[str]:
+    """Return a sentence on the trials that stopped early: how many, when, why, and which epoch counts."""
+    stopped = runs[_stopped(runs)]
+    if stopped.empty:
+        return []
+    metrics = {*stopped.get("stopping.metric", pd.Series("val_loss", stopped.index)).fillna("val_loss")}
+    patience = {*stopped["stopping.patience"].dropna()} if "stopping.patience" in stopped else set()
+    metric = metrics.pop() if len(metrics) == 1 else "the metric of stopping.metric"
+    waited = plural(int(patience.pop()), "epoch") if len(patience) == 1 else "stopping.patience epochs"
+    when = at_epochs(stopped["stopped_epoch"])
+    return [
+        f"{plural(len(stopped), 'trial')} stopped early, {when}, because {metric} did not improve in "
+        f"{waited}. Where values are of the last epoch, it is the epoch at which a trial stopped, not "
+        "its best epoch. The artifact weights_best.npz has the weights of the best epoch."
+    ]
 
 
 def namesakes(runs: pd.DataFrame) -> list[str]:
