@@ -9,6 +9,7 @@ from typing import Any
 
 from fnnexp.config.execution import ADDRESSES, BACKENDS, MOST_WORKERS, Execution
 from fnnexp.config.schema import Config, DataConfig, OptimizerConfig
+from fnnexp.data import toys
 from fnnexp.errors import ConfigError, DataError, did_you_mean
 from fnnexp.nn.engines.base import ENGINES
 from fnnexp.nn.network import BIASES
@@ -64,6 +65,7 @@ def check(config: Config) -> None:
     for key in ("name", "path", "test_path", "label"):
         _printable(f"data.{key}", getattr(config.data, key))
     _check_reading(config.data)
+    _check_toy(config.data)
     _one_of("dtype", config.dtype, ("float32", "float64"))
     _at_least("epochs", config.epochs, 0, "epochs=10")
     _at_least("seed", config.seed, 0, "seed=0")
@@ -76,6 +78,24 @@ def _check_reading(data: DataConfig) -> None:
         _ = data.reading
     except DataError as error:
         raise ConfigError(str(error)) from error
+
+
+def _check_toy(data: DataConfig) -> None:
+    toy = data.name in toys.TOYS
+    _belongs("data.n", data.n, toy, "data=moons data.n=1000")
+    _belongs("data.noise", data.noise, toy, "data=moons data.noise=0.1")
+    _belongs("data.classes", data.classes, data.name == "spirals", "data=spirals data.classes=2")
+    ranges: tuple[tuple[str, float, float, Any], ...] = (
+        ("n", 10, toys.MOST_ROWS, 1000),
+        ("noise", 0, toys.MOST_NOISE, 0.1),
+        ("classes", 2, toys.MOST_ARMS, 2),
+    )
+    for key, least, most, example in ranges:
+        value = getattr(data, key)
+        if value is not None and not least <= value <= most:
+            raise ConfigError(
+                f"data.{key}={value}: must be from {least} to {most:g}; write data.{key}={example}"
+            )
 
 
 def _no_widths(hidden: Any) -> str:

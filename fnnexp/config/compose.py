@@ -238,7 +238,7 @@ def _trials(jobs: Sequence[Job]) -> tuple[list[Trial], list[str]]:
     trials: dict[str, Trial] = {}
     for job in jobs:
         config = job.config.data
-        source = (config.name, config.path, config.test_path, config.reading)
+        source = (config.name, config.path, config.test_path, config.reading, config.toy)
         if source not in prepared:
             prepared[source] = datasets.prepare(*source)
         new = trial(job, prepared[source])

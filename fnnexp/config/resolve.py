@@ -15,6 +15,7 @@ from fnnexp.config.schema import ADDED_LATER, CHOICES, UNSCIENTIFIC, Config, Dat
 from fnnexp.config.trial import Trial
 from fnnexp.data import sources
 from fnnexp.data.datasets import DATASETS, Prepared
+from fnnexp.data.labelled import REAL
 from fnnexp.data.sources import Reading
 from fnnexp.errors import ConfigError, plural
 from fnnexp.nn.network import Architecture
@@ -101,6 +102,12 @@ def _held_out(config: DataConfig, data: Prepared) -> int:
             f"data.validation={validation}: {plural(training, 'row')} of {data.name} would remain for "
             "training, and they lack a class; shuffle the file's rows, or write at most "
             f"data.validation={data.n_train - data.all_classes}"
+        )
+    if config.scale == "unit" and data.real:
+        why = next((note for note in data.notes if note.startswith(REAL)), REAL)
+        raise ConfigError(
+            f"data.scale=unit divides bytes 0..255 by 255, but {data.name} has no bytes; {why}; write "
+            "data.scale=raw to train on them as they are, or data.scale=standardize"
         )
     if config.scale == "unit" and data.brightest < DARK:
         raise ConfigError(

@@ -75,7 +75,7 @@ def test_the_required_options_are_shipped():
         "init": {"max", "sqrtmax", "xavier", "he", "he2", "normal", "glorot_normal", "he_normal"},
         "batching": {"full", "mini", "sample"},
         "optimizer": {"sgd", "momentum", "adam"},
-        "data": {"mnist", "digits", "files"},
+        "data": {"mnist", "fashion_mnist", "kmnist", "digits", "files", "moons", "circles", "spirals"},
     } == {group: {name for folder, name in OPTIONS if folder == group} for group in CHOICES}
 
 
@@ -242,7 +242,7 @@ BAD = [
     (["init=hee"], ["init=hee", "glorot_normal", "xavier", "Did you mean 'he'?"]),
     (["batching=minni"], ["batching=minni", "full, mini, sample", "'mini'"]),
     (["optimizer=sdg"], ["optimizer=sdg", "adam, momentum, sgd", "'sgd'"]),
-    (["data=mnits"], ["data=mnits", "digits, files, mnist"]),
+    (["data=mnits"], ["data=mnits", "files, kmnist, mnist, moons", "'mnist'"]),
     (["experiment=tanh_mini_bach"], ["experiment=tanh_mini_bach", "'tanh_mini_batch'"]),
     (["optimizer.lrr=1"], ["optimizer.lrr", "no such key", "optimizer.lr,", "'optimizer.lr'"]),
     (["epoch=1"], ["epoch", "no such key", "'epochs'"]),

@@ -148,7 +148,9 @@ def _trial(config: bytes, best: pd.Series) -> Trial:
     ) as error:  # deeply nested YAML, or a tag on a value of the wrong form
         raise FnnexpError(f"it is not the config of a run: {error}") from error
     wanted = job.config.data
-    prepared = data.prepare(wanted.name, wanted.path, wanted.test_path, wanted.reading, may_download=False)
+    prepared = data.prepare(
+        wanted.name, wanted.path, wanted.test_path, wanted.reading, wanted.toy, may_download=False
+    )
     checksum = best.get("data_checksum")
     if prepared.checksum != checksum:
         raise FnnexpError(
