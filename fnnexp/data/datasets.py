@@ -44,8 +44,8 @@ class Prepared:
 
     `checksum` is its scientific identity: the SHA-256 over the names, shapes and bytes of the four arrays. It
     does not depend on the file format. `brightest` is the largest pixel. The first `all_classes` training
-    rows have a row of every class, and so do the last `last_classes`. `notes` are the decisions made while
-    reading.
+    rows have a row of every class, and so do the last `last_classes`. `real` says whether inputs are real
+    numbers instead of bytes. `notes` are the decisions made while reading.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Prepared:
     brightest: int = 255
     all_classes: int = 1
     last_classes: int = 1
+    real: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -232,5 +233,6 @@ def _prepared(name: str, folder: Path, description: cache.Description) -> Prepar
         brightest=max(int(arrays["x_train"].max()), int(arrays["x_test"].max())),
         all_classes=int(np.unique(labels, return_index=True)[1].max()) + 1,
         last_classes=int(np.unique(labels[::-1], return_index=True)[1].max()) + 1,
+        real=arrays["x_train"].dtype != np.uint8,
         notes=tuple(description.notes),
     )
