@@ -12,6 +12,7 @@ from fnnexp.config.schema import Config, DataConfig, OptimizerConfig
 from fnnexp.data import toys
 from fnnexp.errors import ConfigError, DataError, did_you_mean
 from fnnexp.nn.engines.base import ENGINES
+from fnnexp.nn.engines.numpy_engine import SCALES
 from fnnexp.nn.network import BIASES
 from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.batching import MODES
@@ -59,9 +60,7 @@ def check(config: Config) -> None:
         _one_of("optimizer.lr_for", str(mode), MODES)
     _one_of("loss.reduction", config.loss.reduction, ("mean", "sum"))
     _finite("loss.epsilon", config.loss.epsilon, 0)
-    _one_of("data.scale", config.data.scale, ("unit", "raw"))
-    if config.data.validation is not None:
-        _at_least("data.validation", config.data.validation, 0, "data.validation=5000")
+    _check_rows(config.data)
     for key in ("name", "path", "test_path", "label"):
         _printable(f"data.{key}", getattr(config.data, key))
     _check_reading(config.data)
@@ -69,8 +68,23 @@ def check(config: Config) -> None:
     _one_of("dtype", config.dtype, ("float32", "float64"))
     _at_least("epochs", config.epochs, 0, "epochs=10")
     _at_least("seed", config.seed, 0, "seed=0")
+    if config.seed_split is not None:
+        _at_least("seed_split", config.seed_split, 0, "seed_split=0")
     _check_execution(config.execution)
     _check_uri(config.tracking.uri)
+
+
+def _check_rows(data: DataConfig) -> None:
+    _one_of("data.scale", data.scale, SCALES)
+    if data.validation is not None:
+        _at_least("data.validation", data.validation, 0, "data.validation=5000")
+    if data.subset is not None:
+        _at_least("data.subset", data.subset, 1, "data.subset=1000")
+    if not 0 <= data.label_noise < 1:
+        raise ConfigError(
+            f"data.label_noise={data.label_noise}: must be a number from 0 to below 1, the share of wrong "
+            "labels; write data.label_noise=0.1"
+        )
 
 
 def _check_reading(data: DataConfig) -> None:

@@ -130,10 +130,16 @@ class StoppingConfig:
 class DataConfig:
     """The data set.
 
-    The last ``validation`` training rows are held out. The default is ``holdout`` rows or, without
-    ``holdout``, a sixth of the training rows. ``n``, ``noise`` and ``classes`` are for toys: their number of
-    training rows, which is also that of their test rows; the standard deviation of their noise; and the
-    number of arms of ``spirals``.
+    ``scale`` is ``unit`` (bytes divided by 255), ``raw``, ``center`` (minus the mean of each input over the
+    training rows) or ``standardize`` (also divided by its standard deviation).
+
+    The last ``validation`` training rows are held out, or rows that ``seed_split`` draws. The default is
+    ``holdout`` rows or, without ``holdout``, a sixth of the training rows. ``subset`` is how many of the
+    other rows train, null for all. ``label_noise`` is the probability with which the label of a training row
+    is replaced by another class.
+
+    ``n``, ``noise`` and ``classes`` are for toys: their number of training rows, which is also that of their
+    test rows; the standard deviation of their noise; and the number of arms of ``spirals``.
     """
 
     name: str = MISSING

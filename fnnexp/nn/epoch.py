@@ -18,7 +18,8 @@ from fnnexp.nn.pieces.batching import slices
 from fnnexp.nn.pieces.losses import gradient_in_place, losses_and_hits, probabilities
 from fnnexp.nn.pieces.metrics import Totals
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS, sgd
-from fnnexp.nn.stack import DataArrays, Recipe, Stack
+from fnnexp.nn.rows import Split
+from fnnexp.nn.stack import Recipe, Stack
 
 CHUNK = 512
 """Rows computed at once: few enough that their activations stay in cache. Changing the number changes results
@@ -49,12 +50,11 @@ def engine_for(recipe: Recipe, name: str) -> Engine:
 class EpochTrainer:
     """The buffers to train one stack; :meth:`train` changes its arrays in place."""
 
-    def __init__(self, recipe: Recipe, stack: Stack, arrays: DataArrays, engine: Engine) -> None:
+    def __init__(self, recipe: Recipe, stack: Stack, split: Split, engine: Engine) -> None:
         self.recipe, self.stack = recipe, stack
-        n = len(arrays.x_train) - recipe.validation
-        self.images, self.labels = np.asarray(arrays.x_train[:n]), np.asarray(arrays.y_train[:n])
+        self.images, self.labels = np.asarray(split.images), np.asarray(split.labels)
         dtype = np.dtype(recipe.dtype)
-        self.batch_size = recipe.batching.batch_size(n)
+        self.batch_size = recipe.batching.batch_size(len(self.images))
         self.optimizer = OPTIMIZERS[recipe.optimizer]
         self.hyper = {
             name: np.array([[dict(lane.hyper)[name]] for lane in stack.lanes], dtype)
@@ -78,7 +78,7 @@ class EpochTrainer:
             self.gradients = stack.theta if self.in_place else np.empty_like(stack.theta)
             self.slices = lane_slices(recipe, stack.theta, self.gradients, size, engine)
             self.weights: dict[int, Array] = {}  # by batch size: the last batch may be shorter
-        self.rows = [make_rows(self.images, recipe.scale, size, dtype) for _ in self.groups]
+        self.rows = [make_rows(self.images, split.scaling, size, dtype) for _ in self.groups]
 
     def train(self, epoch: int) -> dict[str, Array]:
         """Train one epoch; return the mean (K,) of each metric, where a row is evaluated before its step."""

@@ -21,6 +21,7 @@ from fnnexp.nn.engines.numpy_engine import DenseRows
 from fnnexp.nn.network import Architecture, Parameters, Workspace
 from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.losses import gradient_in_place, losses_and_hits
+from fnnexp.nn.rows import Split
 from fnnexp.nn.stack import Recipe
 
 MAX_ROWS, SPACING = 512, 16
@@ -85,18 +86,18 @@ class Probe:
     ----------
     recipe
         The recipe of the stack.
-    images, labels
-        The training rows (n, D) and (n,), uint8.
+    split
+        The training rows.
     """
 
-    def __init__(self, recipe: Recipe, images: Array, labels: Array) -> None:
+    def __init__(self, recipe: Recipe, split: Split) -> None:
         architecture, dtype = recipe.architecture, np.dtype(recipe.dtype)
-        count = min(MAX_ROWS, -(-len(images) // SPACING))
-        rows = np.arange(count) * len(images) // count
+        count = min(MAX_ROWS, -(-len(split.images) // SPACING))
+        rows = np.arange(count) * len(split.images) // count
         self.architecture, self.epsilon = architecture, recipe.epsilon
-        self.examples = DenseRows(images, recipe.scale, count, dtype).take(rows)
+        self.examples = DenseRows(split.images, split.scaling, count, dtype).take(rows)
         self.work = Workspace(architecture, 1, count, dtype)
-        self.work.set_labels(np.asarray(labels)[rows])
+        self.work.set_labels(np.asarray(split.labels)[rows])
 
     def measure(self, theta: Array, before: Array | None = None) -> dict[str, float]:
         """Return the diagnostics of a lane with parameters θ (P,), by name.

@@ -22,8 +22,8 @@ from fnnexp.nn.epoch import EpochTrainer, engine_for
 from fnnexp.nn.evaluation import evaluate
 from fnnexp.nn.layer_stats import Probe
 from fnnexp.nn.network import initial_theta
-from fnnexp.nn.pieces.metrics import splits
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
+from fnnexp.nn.rows import splits_of
 from fnnexp.nn.stack import DataArrays, Lane, Recipe, Record, Stack
 
 __all__ = ["DataArrays", "Lane", "Recipe", "Record", "Stack", "advance", "engine_version", "start"]
@@ -80,15 +80,12 @@ def advance(
         stack = start(recipe, stack.lanes)
     with np.errstate(all="ignore"):  # an overflow makes the lane diverge, which is recorded
         stack = replace(stack, theta=stack.theta.copy(), slots=tuple(slot.copy() for slot in stack.slots))
-        rows = _splits(recipe, arrays)
+        rows = splits_of(recipe, arrays)
         held_out = [split for split in rows if split != "train"]
-        probe = Probe(recipe, *rows["train"]) if diagnostics else None
+        probe = Probe(recipe, rows["train"]) if diagnostics else None
         if recipe.epochs == 0:
             epoch_began = clock()
-            measured = {
-                split: evaluate(recipe, stack, compute_engine, *images_and_labels)
-                for split, images_and_labels in rows.items()
-            }
+            measured = {name: evaluate(recipe, stack, compute_engine, split) for name, split in rows.items()}
             seconds_per_lane = (clock() - epoch_began) / len(stack.lanes)
             records = _records(stack, measured, seconds_per_lane, probe)
             return stack.select(_not_diverged(records)), records
@@ -97,14 +94,14 @@ def advance(
                 Record(lane.key, 0, probe.measure(theta), 0.0)
                 for lane, theta in zip(stack.lanes, stack.theta, strict=True)
             ]
-        trainer = EpochTrainer(recipe, stack, arrays, compute_engine)
+        trainer = EpochTrainer(recipe, stack, rows["train"], compute_engine)
         while stack.lanes and stack.epoch < recipe.epochs:
             before = stack.theta.copy() if probe else None
             epoch_began = clock()
             stack = replace(stack, epoch=stack.epoch + 1)
             measured = {"train": trainer.train(stack.epoch)}
             for split in held_out:
-                measured[split] = evaluate(recipe, stack, compute_engine, *rows[split])
+                measured[split] = evaluate(recipe, stack, compute_engine, rows[split])
             seconds_per_lane = (clock() - epoch_began) / len(stack.lanes)
             new_records = _records(stack, measured, seconds_per_lane, probe, before)
             records += new_records
@@ -112,7 +109,7 @@ def advance(
             if len(remaining) < len(new_records):
                 stack = stack.select(remaining)
                 if stack.lanes:
-                    trainer = EpochTrainer(recipe, stack, arrays, compute_engine)
+                    trainer = EpochTrainer(recipe, stack, rows["train"], compute_engine)
             if clock() - began >= seconds:
                 break
     return stack, records
@@ -124,17 +121,6 @@ def engine_version(recipe: Recipe, engine: str) -> str:
     The version also says when per-sample descent falls back to NumPy.
     """
     return engine_for(recipe, engine).version
-
-
-def _splits(recipe: Recipe, arrays: DataArrays) -> dict[str, tuple[Array, Array]]:
-    """Return the images and labels of each split to evaluate."""
-    n = len(arrays.x_train) - recipe.validation
-    rows = {
-        "train": (arrays.x_train[:n], arrays.y_train[:n]),
-        "val": (arrays.x_train[n:], arrays.y_train[n:]),
-        "test": (arrays.x_test, arrays.y_test),
-    }
-    return {split: rows[split] for split in splits(recipe.validation > 0)}
 
 
 def _records(

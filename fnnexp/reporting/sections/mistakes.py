@@ -20,6 +20,7 @@ from fnnexp.data import npz
 from fnnexp.errors import FnnexpError, plural
 from fnnexp.nn.arrays import Array, DType
 from fnnexp.nn.evaluation import Predictions, parameters_from, predict
+from fnnexp.nn.rows import numbers, splits_of
 from fnnexp.reporting.document.blocks import Section, Text
 from fnnexp.reporting.document.wording import percent
 from fnnexp.reporting.plots import images as plots
@@ -48,10 +49,10 @@ class Evaluation(NamedTuple):
 
     Attributes
     ----------
-    trial, split, first
-        The trial's name; `validation` or `test`; the number of the split's first row in its file.
+    trial, split, rows
+        The trial's name; `validation` or `test`; the number of each image's row in its file (n,).
     images, real, predictions
-        The images (n, D) as uint8, their labels (n,), and the predictions.
+        The images (n, D) as uint8 or float32, their labels (n,), and the predictions.
     classes, W1
         The number of classes C, and the weights of the first layer (D, H).
     logged
@@ -60,8 +61,8 @@ class Evaluation(NamedTuple):
 
     trial: str
     split: str
-    first: int
-    images: NDArray[np.uint8]
+    rows: NDArray[np.intp]
+    images: Array
     real: NDArray[np.intp]
     predictions: Predictions
     classes: int
@@ -126,15 +127,13 @@ def evaluate(best: pd.Series, uri: str | None = None) -> Evaluation:
     architecture, dtype = recipe.architecture, np.dtype(recipe.dtype)
     most = architecture.parameter_count * dtype.itemsize + OVERHEAD * (2 * len(architecture.shapes) + 1)
     trained = weights(artifacts.read(best["run_id"], "weights.npz", uri, most=most), architecture, dtype)
-    images, labels, first, split = arrays.x_test, arrays.y_test, 0, "test"
-    if recipe.validation:
-        first, split = trial.data.n_train - recipe.validation, "validation"
-        images, labels = arrays.x_train[first:], arrays.y_train[first:]
-    predictions = predict(recipe, parameters_from(architecture, trained), images, labels)
-    logged = float(best["val_accuracy" if recipe.validation else "test_accuracy"])
-    real = np.asarray(labels, np.intp)
+    key, name = ("val", "validation") if recipe.validation else ("test", "test")
+    split, (_, held_out) = splits_of(recipe, arrays)[key], numbers(recipe, trial.data.n_train)
+    rows = np.arange(trial.data.n_train)[held_out] if recipe.validation else np.arange(trial.data.n_test)
+    predictions = predict(recipe, parameters_from(architecture, trained), split)
+    logged, real = float(best[f"{key}_accuracy"]), np.asarray(split.labels, np.intp)
     return Evaluation(
-        best["name"], split, first, images, real, predictions, architecture.classes, trained["W1"], logged
+        best["name"], name, rows, split.images, real, predictions, architecture.classes, trained["W1"], logged
     )
 
 
@@ -209,7 +208,7 @@ def mistakes(evaluation: Evaluation) -> pd.DataFrame:
     """
     wrong, predictions = evaluation.wrong, evaluation.predictions
     return pd.DataFrame({
-        "row": evaluation.first + wrong, "real": evaluation.real[wrong],
+        "row": evaluation.rows[wrong], "real": evaluation.real[wrong],
         "predicted": predictions.predicted[wrong], "probability": predictions.probability[wrong],
         "loss": predictions.loss[wrong],
     })  # fmt: skip
@@ -271,6 +270,9 @@ def figures(evaluation: Evaluation) -> tuple[list[Figure], list[str]]:
         notes.append(
             f"The confusion matrix of {evaluation.classes} classes is too large to draw: see confusion.csv."
         )
+    if evaluation.images.dtype != np.uint8:
+        notes.append("Inputs that are real numbers are not pixels, so mistakes and weights are not drawn.")
+        return drawn, notes
     if side * side != pixels:
         notes.append(
             f"Inputs of {pixels} values are not square images, so mistakes and weights are not drawn."
