@@ -17,6 +17,7 @@ import pandas as pd
 from fnnexp.config import jobs, resolve
 from fnnexp.data import datasets as data
 from fnnexp.data import npz
+from fnnexp.data.labelled import is_real, row_name
 from fnnexp.errors import FnnexpError, plural
 from fnnexp.nn.arrays import Array, DType
 from fnnexp.nn.evaluation import Predictions, parameters_from, predict
@@ -68,6 +69,11 @@ class Evaluation(NamedTuple):
     classes: int
     W1: Array
     logged: float
+
+    @property
+    def things(self) -> str:
+        """What the text calls the images: rows, if they are real-valued inputs."""
+        return f"{row_name(self.images)}s"
 
     @property
     def wrong(self) -> NDArray[np.intp]:
@@ -219,17 +225,18 @@ def sentence(evaluation: Evaluation) -> str:
     n, wrong = len(evaluation.real), len(evaluation.wrong)
     text = (
         f"The best trial of the leading configuration is {as_text(evaluation.trial)}. On its {n:,} "
-        f"{evaluation.split} images it gets "
+        f"{evaluation.split} {evaluation.things} it gets "
     )
+    remark = REMARKS[evaluation.split].format(evaluation.things)
     if not wrong:
-        text += f"none wrong. {REMARKS[evaluation.split]}"
+        text += f"none wrong. {remark}"
     else:
         counts = confusion(evaluation).to_numpy(copy=True)
         np.fill_diagonal(counts, 0)
         real, predicted = np.unravel_index(counts.argmax(), counts.shape)
         times = plural(int(counts.max()), "time")
         text += (
-            f"{wrong:,} wrong ({percent(wrong / n)}). {REMARKS[evaluation.split]} "
+            f"{wrong:,} wrong ({percent(wrong / n)}). {remark} "
             f"Its most frequent mistake is to predict {predicted} for class {real} ({times})."
         )
     logged = round(evaluation.logged * n) if math.isfinite(evaluation.logged) else None
@@ -244,7 +251,7 @@ def sentence(evaluation: Evaluation) -> str:
 
 
 REMARKS = {
-    "validation": "It was chosen on these images, so expect a few more mistakes on new images.",
+    "validation": "It was chosen on these {0}, so expect a few more mistakes on new {0}.",
     "test": "It held out no validation rows.",
 }
 
@@ -265,12 +272,12 @@ def figures(evaluation: Evaluation) -> tuple[list[Figure], list[str]]:
     drawn, notes = [], []
     if evaluation.classes <= MOST_CLASSES:
         matrix = plots.confusion_matrix(confusion(evaluation).to_numpy())
-        drawn.append(picture.block(matrix, "confusion", CONFUSION))
+        drawn.append(picture.block(matrix, "confusion", CONFUSION.format(evaluation.things)))
     else:
         notes.append(
             f"The confusion matrix of {evaluation.classes} classes is too large to draw: see confusion.csv."
         )
-    if evaluation.images.dtype != np.uint8:
+    if is_real(evaluation.images):
         notes.append("Inputs that are real numbers are not pixels, so mistakes and weights are not drawn.")
         return drawn, notes
     if side * side != pixels:
@@ -286,7 +293,7 @@ def figures(evaluation: Evaluation) -> tuple[list[Figure], list[str]]:
 
 
 CONFUSION = (
-    "Number of images by real class (rows) and predicted class (columns). Only mistakes are shaded. The last"
+    "Number of {} by real class (rows) and predicted class (columns). Only mistakes are shaded. The last"
     " column is the percentage of each class that is predicted correctly."
 )
 
