@@ -7,6 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 
+import fnnexp
 from fnnexp.data.datasets import load, prepare
 from fnnexp.data.toys import TOYS, Toy, draw
 from fnnexp.errors import DataError
@@ -98,6 +99,12 @@ SUMS = {"moons": "5c2a565dbc28", "circles": "48cef05ba788", "spirals": "9db94313
 @pytest.mark.parametrize("other", [Toy(n=11), Toy(noise=0.2)])
 def test_another_size_or_noise_is_another_data_set(other):
     assert prepare("moons", toy=other).checksum != prepare("moons").checksum
+
+
+def test_a_toy_is_shown_as_a_table():
+    table = fnnexp.images("moons", rows=3)
+    assert table.columns.tolist() == ["label", "1", "2"]
+    assert np.array_equal(table[["1", "2"]], draw("moons", Toy())["x_train"][:3])
 
 
 def test_a_toy_accepts_no_path():

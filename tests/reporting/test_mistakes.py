@@ -75,6 +75,37 @@ def reference_probabilities(weights, images, activation):
     return network.forward(np.asarray(images) / 255)
 
 
+def test_real_valued_inputs_are_called_rows_and_are_not_drawn(store_of_moons, moons, train_alone):
+    store, runs = store_of_moons
+    best = best_trial(runs)
+    evaluation = mistakes.evaluate(best, store)
+    trial = next(each for each in moons if each.id == best["trial"])
+    x = data.load(trial.data).x_train[-6:].astype(float)
+    weights = train_alone(trial)[1]
+    network = Network([weights["W1"], weights["W2"]], [weights["b1"], weights["b2"]], "relu")
+    assert (evaluation.predictions.predicted == network.forward(x).argmax(axis=1)).all()
+    section = mistakes.section(runs, comparisons.findings(runs), store)
+    text = " ".join(block.text for block in section.blocks if hasattr(block, "text"))
+    assert "On its 6 validation rows it gets" in text
+    assert "are not drawn" in text
+    assert "image" not in text
+
+
+@pytest.fixture(scope="module")
+def moons(trials_of):
+    return trials_of("data=moons", "data.n=40", "arch.hidden=[4]", "epochs=1", "seed=0,1")
+
+
+@pytest.fixture(scope="module")
+def store_of_moons(empty_store, tmp_path_factory, moons, train_alone):
+    """Return a store with a sweep on moons, and its frame."""
+    folder = tmp_path_factory.mktemp("moons")
+    store = empty_store(folder)
+    with contextlib.chdir(folder):
+        record(moons, train_alone, "moons", store)
+    return store, frames.runs("moons", tracking_uri=store)
+
+
 def test_the_evaluation_of_the_best_trial_agrees_with_the_reference(swept, store, train_alone):
     trials, runs = swept
     best = best_trial(runs)
