@@ -589,6 +589,8 @@ BAD_VALUES = {
     "data.transpose": not_a_boolean,
     "data.scale": not_a_choice,
     "data.validation": not_a_count,
+    "data.subset": st.one_of(not_a_count, st.just("0")),
+    "data.label_noise": st.one_of(not_a_positive_real, st.sampled_from(["1", "1.5", "null"])),
     "data.holdout": not_an_integer,
     "data.n": word,  # size, noise and classes belong to toys
     "data.noise": st.one_of(not_a_real, fraction),
@@ -610,6 +612,7 @@ BAD_VALUES = {
     "dtype": not_a_choice,
     "epochs": not_a_count,
     "seed": not_a_count,
+    "seed_split": not_a_count,
     "diagnostics": not_a_boolean,
     "dry_run": not_a_boolean,
 }

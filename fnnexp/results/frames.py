@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from fnnexp.config.resolve import later_defaults
 from fnnexp.config.schema import CHOICES, NODES, UNSCIENTIFIC, Config, keys_of
 from fnnexp.errors import FnnexpError
 from fnnexp.nn.layer_stats import NAME, QUANTITIES
@@ -21,7 +22,7 @@ from fnnexp.nn.pieces.initializers import INITIALIZERS
 from fnnexp.tracking import reader
 from fnnexp.tracking.environment import LIBRARIES
 from fnnexp.tracking.reader import status_of
-from fnnexp.tracking.run_format import BEST, METRICS, STATUSES
+from fnnexp.tracking.run_format import BEST, METRICS, STATUSES, as_param
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -335,10 +336,18 @@ def _versions(run: Run) -> str | None:
 
 
 def _params(trials: Sequence[Run]) -> dict[str, pd.Series]:
-    """Return the typed columns of the params: the options, the seed, and the others by name."""
+    """Return the typed columns of the params: the options, the seed, and the others by name.
+
+    A run has no param for a key that was added later if its value is the default. If other runs have the
+    param, the column has this default, so that 0 is a value among others.
+    """
     names = {key for run in trials for key in run.data.params} - {*CHOICES, *RESULTS, "seed"}
+    defaults = {name: as_param(value) for name, value in later_defaults().items() if value is not None}
     texts = {
-        name: pd.Series([run.data.params.get(name) for run in trials], dtype="str")
+        name: pd.Series(
+            [run.data.params.get(name, defaults.get(name) if name in names else None) for run in trials],
+            dtype="str",
+        )
         for name in (*CHOICES, "seed", *sorted(names))
     }
     options = {name: as_options(texts[name], name) for name in CHOICES}
