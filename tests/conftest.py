@@ -209,7 +209,9 @@ def trials_of(jobs_of):
     def trials(*overrides, config="config"):
         default = () if any(word.startswith("data=") for word in overrides) else ("data=digits",)
         jobs = jobs_of(*default, *overrides, config=config)
-        return [trial(job, data.prepare(job.config.data.name, job.config.data.path)) for job in jobs]
+        wanted = [job.config.data for job in jobs]
+        prepared = [data.prepare(each.name, each.path, toy=each.toy) for each in wanted]
+        return [trial(job, its_data) for job, its_data in zip(jobs, prepared, strict=True)]
 
     return trials
 

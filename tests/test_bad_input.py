@@ -10,6 +10,7 @@ import contextlib
 import gzip
 import io
 import json
+import re
 import signal
 import string
 import struct
@@ -263,7 +264,10 @@ beyond = st.one_of(
     st.just(-np.inf),
 )
 broken_arrays = st.one_of(
-    st.tuples(st.just("value"), st.sampled_from(NAMES), beyond),
+    st.tuples(st.just("value"), st.sampled_from(["y_train", "y_test"]), beyond),
+    st.tuples(
+        st.just("value"), st.sampled_from(["x_train", "x_test"]), st.sampled_from([np.nan, -np.inf, 1e39])
+    ),
     st.tuples(st.just("dtype"), st.sampled_from(NAMES), st.sampled_from(BAD_DTYPES)),
     st.tuples(st.just("count"), st.sampled_from(NAMES), st.integers(0, 60).filter(lambda n: n not in (5, 7))),
     st.tuples(st.just("axes"), st.sampled_from(NAMES), st.integers(0, 5)),
@@ -438,6 +442,7 @@ def test_a_broken_csv_file_is_refused(harm, packed, files, tmp_path):
     rows = [[str(i % 4), "0", str(40 * i), "255"] for i in range(7)]
     if how == "cell":
         row, column, cell = by
+        assume(column == 0 or not re.fullmatch(r"-?[\d.]+", cell) or len(cell) > 300)  # not a real value
         rows[row][column] = cell
     if how == "ragged":
         rows[by[0]] = ["1"] * by[1]
@@ -592,10 +597,15 @@ BAD_VALUES = {
     "data.transpose": not_a_boolean,
     "data.scale": not_a_choice,
     "data.validation": not_a_count,
+    "data.subset": st.one_of(not_a_count, st.just("0")),
+    "data.label_noise": st.one_of(not_a_positive_real, st.sampled_from(["1", "1.5", "null"])),
     "data.holdout": not_an_integer,
     "loss.name": not_a_choice,
     "loss.output": st.one_of(container, word),  # an output needs loss=mse
     "loss.label_smoothing": st.one_of(not_a_positive_real, st.sampled_from(["1", "1.5"])),
+    "data.n": word,  # size, noise and classes belong to toys
+    "data.noise": st.one_of(not_a_real, fraction),
+    "data.classes": not_a_count,
     "loss.reduction": not_a_choice,
     "loss.epsilon": not_a_positive_real,
     "execution.n_jobs": st.one_of(not_an_integer, huge, st.just("0"), st.integers(1025, 10**30).map(str)),

@@ -17,8 +17,10 @@ from fnnexp.config.schema import (
     OptimizerConfig,
     StoppingConfig,
 )
+from fnnexp.data import toys
 from fnnexp.errors import ConfigError, DataError, did_you_mean, plural
 from fnnexp.nn.engines.base import ENGINES
+from fnnexp.nn.engines.numpy_engine import SCALES
 from fnnexp.nn.network import BIASES
 from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.batching import MODES
@@ -65,12 +67,11 @@ def check(config: Config) -> None:
         _one_of("optimizer.lr_for", str(mode), MODES)
     _check_regularization(config)
     _check_loss(config.loss)
-    _one_of("data.scale", config.data.scale, ("unit", "raw"))
-    if config.data.validation is not None:
-        _at_least("data.validation", config.data.validation, 0, "data.validation=5000")
+    _check_rows(config.data)
     for key in ("name", "path", "test_path", "label"):
         _printable(f"data.{key}", getattr(config.data, key))
     _check_reading(config.data)
+    _check_toy(config.data)
     _one_of("dtype", config.dtype, ("float32", "float64"))
     _at_least("epochs", config.epochs, 0, "epochs=10")
     _check_seeds(config)
@@ -150,11 +151,42 @@ def _check_seeds(config: Config) -> None:
     _belongs_if_given("seed_noise", config.seed_noise, dropout, "regularization.dropout=0.5")
 
 
+def _check_rows(data: DataConfig) -> None:
+    _one_of("data.scale", data.scale, SCALES)
+    if data.validation is not None:
+        _at_least("data.validation", data.validation, 0, "data.validation=5000")
+    if data.subset is not None:
+        _at_least("data.subset", data.subset, 1, "data.subset=1000")
+    if not 0 <= data.label_noise < 1:
+        raise ConfigError(
+            f"data.label_noise={data.label_noise}: must be a number from 0 to below 1, the share of wrong "
+            "labels; write data.label_noise=0.1"
+        )
+
+
 def _check_reading(data: DataConfig) -> None:
     try:
         _ = data.reading
     except DataError as error:
         raise ConfigError(str(error)) from error
+
+
+def _check_toy(data: DataConfig) -> None:
+    toy = data.name in toys.TOYS
+    _belongs("data.n", data.n, toy, "data=moons data.n=1000")
+    _belongs("data.noise", data.noise, toy, "data=moons data.noise=0.1")
+    _belongs("data.classes", data.classes, data.name == "spirals", "data=spirals data.classes=2")
+    ranges: tuple[tuple[str, float, float, Any], ...] = (
+        ("n", 10, toys.MOST_ROWS, 1000),
+        ("noise", 0, toys.MOST_NOISE, 0.1),
+        ("classes", 2, toys.MOST_ARMS, 2),
+    )
+    for key, least, most, example in ranges:
+        value = getattr(data, key)
+        if value is not None and not least <= value <= most:
+            raise ConfigError(
+                f"data.{key}={value}: must be from {least} to {most:g}; write data.{key}={example}"
+            )
 
 
 def _no_widths(hidden: Any) -> str:

@@ -24,6 +24,7 @@ from fnnexp.config.schema import Config, conf_folder, sweeps_folder
 from fnnexp.config.trial import Trial
 from fnnexp.data import datasets
 from fnnexp.errors import ConfigError, FnnexpError, plural
+from fnnexp.nn import rows
 from fnnexp.nn.engines.base import engine_named
 
 LONGEST_NAME = 200
@@ -238,7 +239,7 @@ def _trials(jobs: Sequence[Job]) -> tuple[list[Trial], list[str]]:
     trials: dict[str, Trial] = {}
     for job in jobs:
         config = job.config.data
-        source = (config.name, config.path, config.test_path, config.reading)
+        source = (config.name, config.path, config.test_path, config.reading, config.toy)
         if source not in prepared:
             prepared[source] = datasets.prepare(*source)
         new = trial(job, prepared[source])
@@ -248,7 +249,11 @@ def _trials(jobs: Sequence[Job]) -> tuple[list[Trial], list[str]]:
         for (name, path, *_), data in prepared.items()
         for note in data.notes
     ]
-    return list(trials.values()), [*notes, *_notes_of_validation([*trials.values()])]
+    return list(trials.values()), [
+        *notes,
+        *_notes_of_validation([*trials.values()]),
+        *_notes_of_drawn_rows([*trials.values()]),
+    ]
 
 
 def _notes_of_validation(trials: Sequence[Trial]) -> Iterator[str]:
@@ -259,20 +264,49 @@ def _notes_of_validation(trials: Sequence[Trial]) -> Iterator[str]:
     unvalidated = [each for each in trials if not each.recipe.validation and "experiment" not in each.params]
     if unvalidated:
         data = unvalidated[0].data
-        rows = unvalidated[0].config["data"]["holdout"] or max(data.n_train // 6, 1)
+        sixth = unvalidated[0].config["data"]["holdout"] or max(data.n_train // 6, 1)
         yield (
             f"data.validation=0 in {len(unvalidated)} of {plural(len(trials), 'trial')}: "
             f"{'it trains' if len(unvalidated) == 1 else 'they train'} on all rows, so the best "
             "trial is chosen by the test images, which is optimistic: expect it to do worse "
-            f"on new images; data.validation={rows} holds out rows of {data.name} to choose by"
+            f"on new images; data.validation={sixth} holds out rows of {data.name} to choose by"
         )
-    for data, rows in dict.fromkeys((each.data, each.recipe.validation) for each in trials):
-        if 0 < rows < data.last_classes:
+    in_order = (each for each in trials if each.recipe.seed_split is None)
+    for data, held_out in dict.fromkeys((each.data, each.recipe.validation) for each in in_order):
+        if 0 < held_out < data.last_classes:
             yield (
-                f"data.validation={rows}: validation rows are the last {plural(rows, 'training row')} of "
-                f"{data.name}. They lack a class, so they can't measure how well it is "
-                "learned; shuffle the file's rows"
+                f"data.validation={held_out}: validation rows are the last "
+                f"{plural(held_out, 'training row')} of {data.name}. They lack a class, so they can't "
+                "measure how well it is learned; shuffle the file's rows"
             )
+
+
+def _notes_of_drawn_rows(trials: Sequence[Trial]) -> Iterator[str]:
+    """Yield warnings about rows that a seed chooses and that lack a class, one for each number of rows."""
+    chosen = {
+        (each.data, each.recipe.validation, each.recipe.subset, each.recipe.seed_split): each.recipe
+        for each in trials
+        if each.recipe.subset is not None or each.recipe.seed_split is not None
+    }
+    warnings: dict[str, None] = {}
+    for (data, validation, subset, seed), recipe in chosen.items():
+        labels = datasets.load(data).y_train
+        train, held_out = rows.numbers(recipe, data.n_train)
+        if rows.lacks_a_class(labels[train], data.classes):
+            size = plural(recipe.rows_to_train(data.n_train), "training row")
+            number = f"data.validation={validation}" if subset is None else f"data.subset={subset}"
+            mend = "hold out fewer rows" if subset is None else "write a larger subset"
+            warnings[
+                f"{number}: {size} drawn from {data.name} lack a class, which can't be learned; "
+                f"{mend}, or another seed_split"
+            ] = None
+        if seed is not None and validation and rows.lacks_a_class(labels[held_out], data.classes):
+            size = plural(validation, "validation row")
+            warnings[
+                f"data.validation={validation}: {size} drawn from {data.name} lack a class, so they can't "
+                "measure how well it is learned; hold out more rows"
+            ] = None
+    yield from warnings
 
 
 def experiment_name(jobs: Sequence[Job], config_name: str) -> str:

@@ -25,6 +25,7 @@ from fnnexp.config.schema import (
 from fnnexp.config.trial import Trial
 from fnnexp.data import sources
 from fnnexp.data.datasets import DATASETS, Prepared
+from fnnexp.data.labelled import REAL
 from fnnexp.data.sources import Reading
 from fnnexp.errors import ConfigError, plural
 from fnnexp.nn.network import Architecture
@@ -53,15 +54,24 @@ def trial(job: Job, data: Prepared) -> Trial:
     Raises
     ------
     ConfigError
-        If the validation rows leave no training rows, or none of some class; if early stopping needs
-        validation rows and there are none; if the pixels are not on the scale that the config says; or if
-        the network is too large.
+        If the validation rows leave no training rows, or none of some class; if the subset has more rows than
+        remain; if early stopping needs validation rows and there are none; if the pixels are not on the scale
+        that the config says; or if the network is too large.
     """
-    validation = _held_out(job.config.data, data)
-    job = replace(job, config=replace(job.config, data=replace(job.config.data, validation=validation)))
+    validation = _held_out(job.config, data)
+    _check_scale(job.config.data, data)
     architecture = _architecture(job.config.arch, data)
-    job = replace(job, config=replace(job.config, arch=_canonical(job.config.arch, architecture)))
+    job = replace(
+        job,
+        config=replace(
+            job.config,
+            arch=_canonical(job.config.arch, architecture),
+            data=replace(job.config.data, validation=validation),
+            seed_split=job.config.seed_split if _uses_split(job.config, data, validation) else None,
+        ),
+    )
     config = job.config
+    every_row = config.data.subset == data.n_train - validation
     optimizer = OPTIMIZERS[config.optimizer.name]
     if architecture.parameter_count > MOST_PARAMETERS:
         raise ConfigError(
@@ -83,6 +93,9 @@ def trial(job: Job, data: Prepared) -> Trial:
         output=config.loss.output,
         options=tuple(options),
         stopping=_stopping(config, data),
+        seed_split=config.seed_split if validation else config.seed_split or None,  # None draws with seed 0
+        subset=None if every_row else config.data.subset,
+        label_noise=float(config.data.label_noise),
     )
     hyper = {name: float(getattr(config.optimizer, name)) for name in optimizer.hyperparameters} | options
     labels = _labels(job)
@@ -161,28 +174,52 @@ def _biases(init: InitConfig) -> Biases | None:
     return Biases(init.bias, init.bias_scale)
 
 
-def _held_out(config: DataConfig, data: Prepared) -> int:
-    """Return how many training rows to hold out; raise if the number or the scale does not fit the data."""
-    sixth = data.n_train // 6
-    validation = sixth if config.validation is None else config.validation
+def _held_out(config: Config, data: Prepared) -> int:
+    """Return how many training rows to hold out; raise if this number or the subset does not fit the data."""
+    sixth, subset = data.n_train // 6, config.data.subset
+    validation = sixth if config.data.validation is None else config.data.validation
     training = data.n_train - validation
     if training <= 0:
         raise ConfigError(
             f"data.validation={validation}: {data.name} has {data.n_train} training rows; "
             f"hold out fewer, as in data.validation={sixth}"
         )
-    if training < data.all_classes:
+    if subset is not None and subset > training:
+        held_out = f", and data.validation={validation} holds out some" if validation else ""
+        raise ConfigError(
+            f"data.subset={subset}: {data.name} has {data.n_train} training rows{held_out}; "
+            f"write at most data.subset={training}"
+        )
+    if config.seed_split is None and training < data.all_classes:
         raise ConfigError(
             f"data.validation={validation}: {plural(training, 'row')} of {data.name} would remain for "
             "training, and they lack a class; shuffle the file's rows, or write at most "
             f"data.validation={data.n_train - data.all_classes}"
         )
-    if config.scale == "unit" and data.brightest < DARK:
+    return validation
+
+
+def _check_scale(config: DataConfig, data: Prepared) -> None:
+    """Raise if ``data.scale=unit`` does not fit the data."""
+    if config.scale != "unit":
+        return
+    if data.real:
+        why = next((note for note in data.notes if note.startswith(REAL)), REAL)
+        raise ConfigError(
+            f"data.scale=unit divides bytes 0..255 by 255, but {data.name} has no bytes; {why}; write "
+            "data.scale=raw to train on them as they are, or data.scale=standardize"
+        )
+    if data.brightest < DARK:
         raise ConfigError(
             f"data.scale=unit divides pixels by 255, but the largest pixel of {data.name} is "
             f"{data.brightest}; write data.scale=raw"
         )
-    return validation
+
+
+def _uses_split(config: Config, data: Prepared, validation: int) -> bool:
+    """Return whether ``seed_split`` chooses anything: validation rows, a subset or noisy labels."""
+    has_subset = config.data.subset not in (None, data.n_train - validation)
+    return validation > 0 or has_subset or config.data.label_noise > 0
 
 
 def _stopping(config: Config, data: Prepared) -> Stopping | None:
@@ -275,7 +312,12 @@ def _name(job: Job, labels: Mapping[str, str]) -> str:
     return "-".join(
         [
             *prefix,
-            *(override for key, override in last.items() if _adds_to_name(key, override, labels)),
+            *(
+                override
+                for key, override in last.items()
+                if _adds_to_name(key, override, labels)
+                and not (key == "seed_split" and job.config.seed_split is None)
+            ),
         ]
     )
 

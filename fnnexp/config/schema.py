@@ -5,7 +5,7 @@ A choice in a config is a name that is looked up in a table. No value names code
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from omegaconf import II, MISSING
 
 from fnnexp.config.execution import Execution
 from fnnexp.data.sources import Reading
+from fnnexp.data.toys import DEFAULT_TOY, Toy
 
 
 @dataclass
@@ -135,8 +136,16 @@ class StoppingConfig:
 class DataConfig:
     """The data set.
 
-    The last ``validation`` training rows are held out. The default is ``holdout`` rows or, without
-    ``holdout``, a sixth of the training rows.
+    ``scale`` is ``unit`` (bytes divided by 255), ``raw``, ``center`` (minus the mean of each input over the
+    training rows) or ``standardize`` (also divided by its standard deviation).
+
+    The last ``validation`` training rows are held out, or rows that ``seed_split`` draws. The default is
+    ``holdout`` rows or, without ``holdout``, a sixth of the training rows. ``subset`` is how many of the
+    other rows train, null for all. ``label_noise`` is the probability with which the label of a training row
+    is replaced by another class.
+
+    ``n``, ``noise`` and ``classes`` are for toys: their number of training rows, which is also that of their
+    test rows; the standard deviation of their noise; and the number of arms of ``spirals``.
     """
 
     name: str = MISSING
@@ -151,6 +160,15 @@ class DataConfig:
     holdout: int | None = None
     subset: int | None = None
     label_noise: float = 0.0
+    n: int | None = None
+    noise: float | None = None
+    classes: int | None = None
+
+    @property
+    def toy(self) -> Toy:
+        """The size and noise of a toy; the default for other data sets."""
+        given = {key: value for key in ("n", "noise", "classes") if (value := getattr(self, key)) is not None}
+        return replace(DEFAULT_TOY, **given)
 
     @property
     def reading(self) -> Reading:

@@ -3,14 +3,15 @@
 ===========  ===============================================================================================
 module       what it does
 ===========  ===============================================================================================
-datasets     The named data sets (``mnist``, ``digits``, ``files``): ``prepare`` and ``load`` them.
+datasets     The named data sets (``mnist``, ``digits``, ``files``, …): ``prepare`` and ``load`` them.
 sources      Find the files of a data set: an ``.npz``, IDX files, or CSV files.
 readers      Read them into arrays of numbers.
-columns      Find the label column of a table, and check that all others are pixels.
-labelled     Convert the numbers to four arrays of bytes, and check that these are labelled images.
+columns      Find the label column of a table, and check that all others are inputs.
+labelled     Convert the numbers to four arrays, and check that these are labelled images or other rows.
+toys         Draw points in the plane: ``moons``, ``circles`` and ``spirals``.
 npz          Read arrays from an ``.npz`` without pickle; also used for checkpoints and weights.
 cache        Keep a prepared data set in the cache folder, and map it into memory from there.
-download     Download MNIST once, and compare its SHA-256.
+download     Download MNIST, Fashion-MNIST and KMNIST once, and compare their SHA-256.
 images       Show a data set as a pandas table.
 ===========  ===============================================================================================
 

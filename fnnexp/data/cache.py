@@ -23,7 +23,7 @@ import numpy as np
 import platformdirs
 
 from fnnexp.data import sources
-from fnnexp.data.labelled import ARRAYS, Bytes, Labelled
+from fnnexp.data.labelled import ARRAYS, Labelled, Numbers
 from fnnexp.data.npz import DamagedError
 from fnnexp.errors import DataError, printable
 
@@ -32,8 +32,9 @@ from fnnexp.errors import DataError, printable
 class Description:
     """The content of ``meta.json``, which describes the arrays in its folder.
 
-    `checksum` is the SHA-256 over the names, shapes and bytes of the four arrays. `sha256` maps an array's
-    name to the SHA-256 of its bytes. `notes` are the decisions made while reading.
+    `checksum` is the SHA-256 over the names, shapes, dtypes (uint8 is omitted) and bytes of the four arrays.
+    `sha256` maps an array's name to the SHA-256 of its bytes. `notes` are the decisions made while reading.
+    `inputs` is the dtype of the inputs: uint8, or float32 for real values.
     """
 
     checksum: str
@@ -43,6 +44,7 @@ class Description:
     input_size: int
     classes: int
     notes: tuple[str, ...] = ()
+    inputs: str = "uint8"
 
 
 def cache_folder() -> Path:
@@ -110,7 +112,7 @@ def keep(key: str, read: Callable[[], Labelled]) -> tuple[Path, Description]:
     raise DataError(f"{folder} is damaged or was removed while it was written; delete it and run again.")
 
 
-def open_arrays(folder: Path) -> tuple[Description, dict[str, Bytes]]:
+def open_arrays(folder: Path) -> tuple[Description, dict[str, Numbers]]:
     """Return a prepared folder's description, and its arrays mapped into memory read-only.
 
     Raises
@@ -128,6 +130,8 @@ def open_arrays(folder: Path) -> tuple[Description, dict[str, Bytes]]:
     if not isinstance(meta, dict) or not meta.keys() >= set(needed):
         raise DamagedError(f"meta.json lacks some of {', '.join(needed)}")
     description = Description(**{name: meta[name] for name in names if name in meta})
+    if description.inputs not in ("uint8", "float32"):
+        raise DamagedError(f"meta.json has inputs of the dtype {description.inputs}")
     shapes = {
         "x_train": (description.n_train, description.input_size),
         "y_train": (description.n_train,),
@@ -135,9 +139,10 @@ def open_arrays(folder: Path) -> tuple[Description, dict[str, Bytes]]:
         "y_test": (description.n_test,),
     }
     for key, array in arrays.items():
-        if array.shape != shapes[key] or array.dtype != np.uint8:
+        dtype = description.inputs if key[0] == "x" else "uint8"
+        if array.shape != shapes[key] or array.dtype != dtype:
             raise DamagedError(
-                f"{key} has shape {array.shape} and dtype {array.dtype}, not {shapes[key]} and uint8"
+                f"{key} has shape {array.shape} and dtype {array.dtype}, not {shapes[key]} and {dtype}"
             )
     return description, arrays
 
@@ -191,12 +196,15 @@ def _describe(data: Labelled) -> Description:
         input_size=arrays["x_train"].shape[1],
         classes=int(arrays["y_train"].max()) + 1,
         notes=data.notes,
+        inputs=str(arrays["x_train"].dtype),
     )
 
 
-def _checksum(arrays: Mapping[str, Bytes]) -> str:
+def _checksum(arrays: Mapping[str, Numbers]) -> str:
+    """Return the SHA-256 over the arrays: names, shapes, dtypes other than uint8, and bytes."""
     digest = hashlib.sha256()
     for key in ARRAYS:
-        digest.update(f"{key} {arrays[key].shape}\n".encode())
+        dtype = "" if arrays[key].dtype == np.uint8 else f" {arrays[key].dtype}"
+        digest.update(f"{key} {arrays[key].shape}{dtype}\n".encode())
         digest.update(arrays[key].data)
     return digest.hexdigest()

@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from fnnexp.data import cache, download, readers, sources
-from fnnexp.data.labelled import ARRAYS, Bytes, Labelled, checked
+from fnnexp.data import cache, download, readers, sources, toys
+from fnnexp.data.labelled import ARRAYS, Bytes, Labelled, Numbers, checked, is_real
 from fnnexp.data.npz import DamagedError
-from fnnexp.data.sources import DEFAULT_READING, Reading
+from fnnexp.data.sources import DEFAULT_READING, Reading, Source
+from fnnexp.data.toys import DEFAULT_TOY, Toy
 from fnnexp.errors import DataError, did_you_mean
 
 MNIST_ARRAY_SHA256 = {
@@ -30,12 +32,17 @@ DIGITS_TRAIN = 1437
 
 @dataclass(frozen=True)
 class Request:
-    """A request for a data set: its paths, if any; whether it may be downloaded; how to read its files."""
+    """A request for a data set.
+
+    It has the paths of the data set, if any; whether it may be downloaded; how to read its files; and the
+    size and noise of a toy.
+    """
 
     path: Path | None = None
     test_path: Path | None = None
     may_download: bool = True
     reading: Reading = DEFAULT_READING
+    toy: Toy = DEFAULT_TOY
 
 
 @dataclass(frozen=True)
@@ -44,8 +51,8 @@ class Prepared:
 
     `checksum` is its scientific identity: the SHA-256 over the names, shapes and bytes of the four arrays. It
     does not depend on the file format. `brightest` is the largest pixel. The first `all_classes` training
-    rows have a row of every class, and so do the last `last_classes`. `notes` are the decisions made while
-    reading.
+    rows have a row of every class, and so do the last `last_classes`. `real` says whether inputs are real
+    numbers instead of bytes. `notes` are the decisions made while reading.
     """
 
     name: str
@@ -58,16 +65,17 @@ class Prepared:
     brightest: int = 255
     all_classes: int = 1
     last_classes: int = 1
+    real: bool = False
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """The four arrays, read-only: images (n, D) and labels (n,), uint8."""
+    """The four arrays, read-only: inputs (n, D), uint8 or float32, and labels (n,), uint8."""
 
-    x_train: Bytes
+    x_train: Numbers
     y_train: Bytes
-    x_test: Bytes
+    x_test: Numbers
     y_test: Bytes
 
 
@@ -76,6 +84,7 @@ def prepare(
     path: str | None = None,
     test_path: str | None = None,
     reading: Reading = DEFAULT_READING,
+    toy: Toy = DEFAULT_TOY,
     *,
     may_download: bool = True,
 ) -> Prepared:
@@ -84,14 +93,17 @@ def prepare(
     Parameters
     ----------
     name
-        `mnist` (from `path`, `$FNNEXP_MNIST`, the cache or a download), `digits` (comes with scikit-learn) or
-        `files` (from `path`).
+        `mnist` (from `path`, `$FNNEXP_MNIST`, the cache or a download), `fashion_mnist` or `kmnist` (from
+        `path`, the cache or a download), `digits` (comes with scikit-learn), `files` (from `path`), or a toy:
+        `moons`, `circles` or `spirals`.
     path
         An `.npz`, a folder with IDX or CSV files, or a CSV.
     test_path
         The test CSV for a training CSV.
     reading
         How to read files that do not say it themselves.
+    toy
+        The size and noise of a toy.
     may_download
         If False, raise if the data set is not on this machine.
 
@@ -116,14 +128,14 @@ def prepare(
         )
     train, test = (sources.place(file) if file else None for file in (path, test_path))
     try:
-        return DATASETS[name](Request(train, test, may_download, reading))
+        return DATASETS[name](Request(train, test, may_download, reading, toy))
     except OSError as error:
         raise DataError(
             f"data={name} cannot be read or stored ({error}); give a file that can be read, and make room in "
             f"{cache.cache_folder()} or set FNNEXP_CACHE to another folder."
         ) from error
     except MemoryError as error:
-        raise DataError(f"data={name} does not fit into memory ({error}); use fewer images.") from error
+        raise DataError(f"data={name} does not fit into memory ({error}); use fewer rows.") from error
 
 
 def load(prepared: Prepared) -> Arrays:
@@ -134,7 +146,8 @@ def load(prepared: Prepared) -> Arrays:
     Returns
     -------
     Arrays
-        `x_train` (n, D), `y_train` (n,), `x_test` (m, D), `y_test` (m,), all uint8.
+        `x_train` (n, D), `y_train` (n,), `x_test` (m, D), `y_test` (m,), all uint8, or real-valued inputs
+        as float32.
 
     Raises
     ------
@@ -178,15 +191,42 @@ def _mnist(request: Request) -> Prepared:
     return _prepared("mnist", folder, description)
 
 
-def _digits(request: Request) -> Prepared:
+def _idx_set(name: str, request: Request) -> Prepared:
+    """Prepare a data set of :data:`fnnexp.data.download.IDX_SETS`, whose four files have known SHA-256."""
+    published = download.IDX_SETS[name]
+    _refuse_reading(f"data={name} is read from {', '.join(published.files)}", request)
     if request.path:
-        raise DataError(f"data=digits does not accept data.path={request.path}; write data=files.")
-    if request.reading != DEFAULT_READING:
+        folder, origin = request.path, f"data.path={request.path}"
+    else:
+        folder = download.idx_files(name, may_download=request.may_download)
+        origin = f"the cached {folder} (delete it to download it again)"
+    other = f"To train on other files, write data=files data.path={folder}."
+    files = tuple(folder / file for file in published.files)
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise DataError(f"{origin} lacks {' '.join(missing)}, which data={name} needs. {other}")
+    differing = [
+        file.name
+        for file, sha256 in zip(files, published.files.values(), strict=True)
+        if readers.file_sha256(file) != sha256
+    ]
+    if differing:
         raise DataError(
-            "data=digits comes with scikit-learn, so data.label, data.header, data.test_fraction and "
-            "data.transpose have no meaning; omit them, or write data=files data.path=…."
+            f"{origin} is not {published.title}: the SHA-256 of {' '.join(differing)} differs from the "
+            f"published one. {other}"
         )
+    return _prepared(name, *_from_source(Source("idx", files)))
+
+
+def _digits(request: Request) -> Prepared:
+    _refuse_files("digits", "comes with scikit-learn", request)
     return _prepared("digits", *cache.keep(readers.content_key("digits"), _read_digits))
+
+
+def _toy(name: str, request: Request) -> Prepared:
+    _refuse_files(name, "is drawn by fnnexp", request)
+    key = readers.content_key(f"{name} {request.toy}")
+    return _prepared(name, *cache.keep(key, lambda: checked(toys.draw(name, request.toy), f"data={name}")))
 
 
 def _files(request: Request) -> Prepared:
@@ -195,12 +235,37 @@ def _files(request: Request) -> Prepared:
     return _prepared("files", *_from_files(request.path, request))
 
 
-DATASETS: dict[str, Callable[[Request], Prepared]] = {"mnist": _mnist, "digits": _digits, "files": _files}
+DATASETS: dict[str, Callable[[Request], Prepared]] = {
+    "mnist": _mnist,
+    **{name: partial(_idx_set, name) for name in download.IDX_SETS},
+    "digits": _digits,
+    "files": _files,
+    **{name: partial(_toy, name) for name in toys.TOYS},
+}
+
+
+def _refuse_files(name: str, origin: str, request: Request) -> None:
+    """Raise if a request for a data set without files has a path or says how to read files."""
+    if request.path:
+        raise DataError(f"data={name} does not accept data.path={request.path}; write data=files.")
+    _refuse_reading(f"data={name} {origin}", request)
+
+
+def _refuse_reading(why: str, request: Request) -> None:
+    """Raise if a request says how to read files, or has a test file."""
+    if request.reading != DEFAULT_READING or request.test_path:
+        raise DataError(
+            f"{why}, so data.label, data.header, data.test_fraction, data.transpose and data.test_path have "
+            "no meaning; omit them, or write data=files data.path=…."
+        )
 
 
 def _from_files(path: Path, request: Request) -> tuple[Path, cache.Description]:
     """Return the prepared folder for a user's files, and its description."""
-    source = sources.find(path, request.test_path, request.reading)
+    return _from_source(sources.find(path, request.test_path, request.reading))
+
+
+def _from_source(source: Source) -> tuple[Path, cache.Description]:
     key = readers.content_key(f"{source.format} {source.reading}", source.files)
     return cache.keep(key, lambda: readers.read(source))
 
@@ -220,7 +285,8 @@ def _read_digits() -> Labelled:
 
 def _prepared(name: str, folder: Path, description: cache.Description) -> Prepared:
     arrays = cache.open_arrays(folder)[1]
-    labels = arrays["y_train"]
+    labels, real = arrays["y_train"], is_real(arrays["x_train"])
+    brightest = 255 if real else max(int(arrays["x_train"].max()), int(arrays["x_test"].max()))
     return Prepared(
         name,
         str(folder),
@@ -229,8 +295,9 @@ def _prepared(name: str, folder: Path, description: cache.Description) -> Prepar
         description.n_test,
         description.input_size,
         description.classes,
-        brightest=max(int(arrays["x_train"].max()), int(arrays["x_test"].max())),
+        brightest=brightest,
         all_classes=int(np.unique(labels, return_index=True)[1].max()) + 1,
         last_classes=int(np.unique(labels[::-1], return_index=True)[1].max()) + 1,
+        real=real,
         notes=tuple(description.notes),
     )

@@ -1,4 +1,4 @@
-"""Show a data set as a table: one row per image, one column per pixel."""
+"""Show a data set as a table: one row per image or other row, one column per pixel or other input."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def images(
     Parameters
     ----------
     data, path, test_path, label, header, test_fraction, transpose
-        Like the keys `data`, `data.path` and so on of a sweep. `data` is `mnist`, `digits` or `files`.
+        Like the keys `data`, `data.path` and so on of a sweep. `data` is `mnist`, `digits`, `files`
+        or another option of `data`; toys have their default size and noise.
     split
         `train` or `test`.
     rows
@@ -45,7 +46,7 @@ def images(
     DataFrame
         The column `label` and one column per pixel, named by row and column: `1x1`, `1x2`, …, `28x28`. All
         are uint8, so MNIST's 60,000 training images take 47 MB. If the images are not square, the pixels are
-        `1`, `2`, ….
+        `1`, `2`, …; real-valued inputs are called so too, and are float32.
 
     Raises
     ------
@@ -67,13 +68,13 @@ def images(
     arrays = datasets.load(prepared)
     pixels, labels = getattr(arrays, f"x_{split}")[:rows], getattr(arrays, f"y_{split}")[:rows]
     # Copied, because the arrays are read-only.
-    table = pd.DataFrame(pixels, columns=_pixel_names(prepared.input_size), copy=True)
+    table = pd.DataFrame(pixels, columns=_pixel_names(prepared.input_size, prepared.real), copy=True)
     table.insert(0, "label", labels)
     return table
 
 
-def _pixel_names(pixels: int) -> list[str]:
+def _pixel_names(pixels: int, real: bool) -> list[str]:
     side = math.isqrt(pixels)
-    if side * side != pixels:
+    if real or side * side != pixels:
         return [str(i) for i in range(1, pixels + 1)]
     return [f"{row}x{column}" for row in range(1, side + 1) for column in range(1, side + 1)]

@@ -1,6 +1,7 @@
-"""Labelled images: convert numbers as people store them to four arrays of bytes, and check these.
+"""Labelled rows: convert numbers as people store them to four arrays, and check these.
 
-Every data set goes through :func:`checked`, whatever its file format.
+Inputs are bytes, as of images, or real values. Every data set goes through :func:`checked`, whatever its file
+format.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ BRIGHTNESS_RATIO = 8
 """Largest ratio of the brightest pixels of the training images and the test images, either way around."""
 NOTED_SHARE = 0.01
 """Smallest share of test images among the training images that is reported in a note."""
+REAL = "its inputs are real-valued"
+"""The start of the note on inputs that are not bytes."""
+LARGEST_VALUE = float(np.finfo(np.float32).max)
+"""The largest absolute value of a real-valued input."""
 FEWEST_ROWS = 8
 """With fewer rows, a pixel can number the rows by chance."""
 ROWS_A_CLASS, ROWS = 4, 32
@@ -46,8 +51,9 @@ A pixel in a corner of an image is nearly always 0, and so exceeds the share.
 class Raw:
     """Arrays as they were read: any numbers, in any of the usual shapes.
 
-    `arrays` has `x_train` and `y_train`, and may have `x_test` and `y_test`. `fault(name, index)` returns the
-    error message for a value that is not a byte. `notes` are the decisions made while reading.
+    `arrays` has `x_train` and `y_train`, and may have `x_test` and `y_test`. `fault(name, index)` is about a
+    value that is not a byte: for a label it returns the error message, for an input a few words to quote in
+    a note, as this is not an error. `notes` are the decisions made while reading.
     """
 
     arrays: dict[str, Numbers]
@@ -57,25 +63,29 @@ class Raw:
 
 @dataclass(frozen=True)
 class Labelled:
-    """A data set in memory: images (n, D) and labels (n,), uint8, contiguous; and notes for the user."""
+    """A data set in memory: inputs (n, D), uint8 or float32, and labels (n,), uint8; and notes for the user.
 
-    arrays: dict[str, Bytes]
+    All arrays are contiguous.
+    """
+
+    arrays: dict[str, Numbers]
     notes: tuple[str, ...] = ()
 
 
 def labelled(raw: Raw, reading: Reading, where: str) -> Labelled:
-    """Convert the arrays that were read to a data set: bytes, with test rows.
+    """Convert the arrays that were read to a data set with test rows.
+
+    Inputs become bytes if all of them are bytes, or bytes divided by 255; otherwise they become float32.
 
     Raises
     ------
     DataError
-        If the arrays are not a data set of labelled images.
+        If the arrays are not a data set of labelled rows.
     """
     check_shapes({name: array.shape for name, array in raw.arrays.items()}, where)
     notes = list(raw.notes)
-    arrays, scaled = _in_bytes(raw, where)
-    if scaled:
-        notes.append("its pixels are bytes divided by 255; they are stored as bytes")
+    arrays, note = _converted(raw, where)
+    notes += [note] if note else []
     flat = {
         name: _flat(array, reading.transpose, where) if name[0] == "x" else array.reshape(-1)
         for name, array in arrays.items()
@@ -95,33 +105,50 @@ def labelled(raw: Raw, reading: Reading, where: str) -> Labelled:
     return Labelled(flat, tuple(notes))
 
 
-def checked(arrays: Mapping[str, Bytes], where: str) -> Labelled:
-    """Check four arrays and return them as a data set: images flat, all contiguous.
+def checked(arrays: Mapping[str, Numbers], where: str) -> Labelled:
+    """Check four arrays and return them as a data set: inputs flat, all contiguous.
 
     Parameters
     ----------
     arrays
-        `x_train` `y_train` `x_test` `y_test`, uint8; images (n, height, width) or (n, D).
+        `x_train` `y_train` `x_test` `y_test`; inputs (n, height, width) or (n, D), uint8 or float32; labels
+        uint8.
     where
         The source of the arrays, which starts every error message.
 
     Raises
     ------
     DataError
-        If the arrays are not labelled images, or a network could not learn or be tested on them.
+        If the arrays are not labelled rows, or a network could not learn or be tested on them.
     """
     check_shapes({name: arrays[name].shape for name in ARRAYS}, where)
     images = {name: arrays[name].reshape(len(arrays[name]), -1) for name in ("x_train", "x_test")}
     flat = {name: np.ascontiguousarray(images.get(name, arrays[name])) for name in ARRAYS}
     _check_classes(flat["y_train"], flat["y_test"], where)
     for split in ("train", "test"):
-        _check_pixels(flat[f"x_{split}"], flat[f"y_{split}"], f"{where}: x_{split}")
-    common = _count_common_images(flat["x_train"], flat["x_test"], where)
-    if common < NOTED_SHARE * len(flat["x_test"]):
-        return Labelled(flat)
-    share = f"{common} of {plural(len(flat['x_test']), 'test image')}"
-    verb = "is also a training image" if common == 1 else "are also training images"
-    return Labelled(flat, (f"{share} {verb}, so test accuracy partly measures memory",))
+        _check_columns(flat[f"x_{split}"], flat[f"y_{split}"], f"{where}: x_{split}")
+    common, row = _count_common_rows(flat["x_train"], flat["x_test"], where), row_name(flat["x_test"])
+    notes = [*_check_ranges(flat["x_train"], flat["x_test"], where)]
+    if common >= NOTED_SHARE * len(flat["x_test"]):
+        share = f"{common} of {plural(len(flat['x_test']), f'test {row}')}"
+        verb = f"is also a training {row}" if common == 1 else f"are also training {row}s"
+        notes.append(f"{share} {verb}, so test accuracy partly measures memory")
+    return Labelled(flat, tuple(notes))
+
+
+def is_real(inputs: Numbers) -> bool:
+    """Return whether inputs are real values, and not bytes."""
+    return inputs.dtype != np.uint8
+
+
+def row_name(inputs: Numbers) -> str:
+    """Return what messages call a row of inputs: an image, or a row if the inputs are real-valued."""
+    return "row" if is_real(inputs) else "image"
+
+
+def column_name(inputs: Numbers) -> str:
+    """Return what messages call a column of inputs: a pixel, or an input if they are real-valued."""
+    return "input" if is_real(inputs) else "pixel"
 
 
 # --- shapes -------------------------------------------------------------------------------------------------
@@ -172,7 +199,7 @@ def _without_unit_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[:1] + tuple(length for length in shape[1:] if length != 1)
 
 
-def _flat(images: Bytes, transpose: bool, where: str) -> Bytes:
+def _flat(images: Numbers, transpose: bool, where: str) -> Numbers:
     """Return images (n, …) as (n, D), with their pixels row by row."""
     if transpose:
         shape = _without_unit_axes(images.shape)
@@ -186,21 +213,28 @@ def _flat(images: Bytes, transpose: bool, where: str) -> Bytes:
     return np.ascontiguousarray(images.reshape(len(images), -1))
 
 
-# --- bytes --------------------------------------------------------------------------------------------------
+# --- bytes and real values ----------------------------------------------------------------------------------
 
 
-def _in_bytes(raw: Raw, where: str) -> tuple[dict[str, Bytes], bool]:
-    """Return the arrays as bytes, and whether their pixels were divided by 255."""
-    arrays: dict[str, Bytes] = {}
+def _converted(raw: Raw, where: str) -> tuple[dict[str, Numbers], str]:
+    """Return the arrays as bytes, or with real-valued inputs as float32; and a note on a conversion."""
+    arrays: dict[str, Numbers] = {}
     divided = {}
+    reason = ""
     for name, values in raw.arrays.items():
-        factors = (1, 255) if name[0] == "x" and values.dtype.kind == "f" else (1,)
-        for factor in factors:
-            if (multiplied := _multiplied_bytes(values, factor)) is not None:
-                arrays[name], divided[name] = multiplied, factor == 255
-                break
-        else:
-            raise DataError(raw.fault(name, _index_of_first_fault(values, factors)))
+        factors = _factors(name, values)
+        found = in_bytes(values, factors)
+        if found is not None:
+            arrays[name], divided[name] = found[0], found[1] == 255
+            continue
+        fault = raw.fault(name, _index_of_first_fault(values, factors))
+        if name[0] == "y":
+            raise DataError(fault)
+        _check_finite(values, f"{where}: {name}")
+        reason = reason or fault
+    if reason:
+        real = {name: _real(values) for name, values in raw.arrays.items() if name[0] == "x"}
+        return arrays | real, f"{REAL}: {reason}"
     scaled = any(divided.values())
     for name in [name for name in arrays if scaled and name[0] == "x" and not divided[name]]:
         if arrays[name].max() > 1:
@@ -210,7 +244,20 @@ def _in_bytes(raw: Raw, where: str) -> tuple[dict[str, Bytes], bool]:
                 f"store both as bytes 0..255, with np.round(255 * x).astype(np.uint8) for {other}."
             )
         arrays[name] = arrays[name] * np.uint8(255)
-    return arrays, scaled
+    return arrays, "its pixels are bytes divided by 255; they are stored as bytes" if scaled else ""
+
+
+def _factors(name: str, values: Numbers) -> tuple[int, ...]:
+    """Return the factors that may turn an array's values into bytes: 255 for fractions in images."""
+    return (1, 255) if name[0] == "x" and values.dtype.kind == "f" else (1,)
+
+
+def in_bytes(values: Numbers, factors: Sequence[int] = (1, 255)) -> tuple[Bytes, int] | None:
+    """Return the values times a factor as bytes, and the factor; None if there is no such factor."""
+    for factor in factors:
+        if (multiplied := _multiplied_bytes(values, factor)) is not None:
+            return multiplied, factor
+    return None
 
 
 def _multiplied_bytes(values: Numbers, factor: int) -> Bytes | None:
@@ -244,10 +291,28 @@ def _index_of_first_fault(values: Numbers, factors: Sequence[int]) -> tuple[int,
     return tuple(int(axis[0]) for axis in np.nonzero(faults))
 
 
+def _check_finite(values: Numbers, what: str) -> None:
+    """Raise if a value is NaN or infinite, or too large for float32."""
+    with np.errstate(invalid="ignore"):
+        faults = np.nonzero(~(np.abs(values) <= np.float64(LARGEST_VALUE)))
+    if len(faults[0]):
+        index = tuple(int(axis[0]) for axis in faults)
+        raise DataError(
+            f"{what} has {plural(len(faults[0]), 'value')} that training cannot use, such as {values[index]} "
+            f"in row {index[0]} (from 0); expected finite numbers up to {LARGEST_VALUE:.1e}, as float32 has: "
+            "remove these rows, or replace the values."
+        )
+
+
+def _real(values: Numbers) -> NDArray[np.float32]:
+    """Return the values as float32, with 0 for −0, so that equal numbers have equal bytes."""
+    return values.astype(np.float32) + np.float32(0)
+
+
 # --- test rows for a file without any -----------------------------------------------------------------------
 
 
-def _split(x: Bytes, y: Bytes, fraction: float, where: str) -> dict[str, Bytes]:
+def _split(x: Numbers, y: Bytes, fraction: float, where: str) -> dict[str, Numbers]:
     """Split a file's rows into training and test rows: a fraction of each class becomes test rows.
 
     The rows are shuffled first, always in the same way. The order comes from the raw output of PCG64, which
@@ -283,17 +348,28 @@ def _check_classes(train: Bytes, test: Bytes, where: str) -> None:
         )
 
 
-def _check_pixels(x: Bytes, y: Bytes, what: str) -> None:
-    """Raise if a column of pixels is a copy of the labels, or numbers the rows."""
-    for pixel in _label_columns(x, y):
+def _check_columns(x: Numbers, y: Bytes, what: str) -> None:
+    """Raise if a column of inputs is a copy of the labels, or numbers the rows."""
+    column, rows, article = column_name(x), f"{row_name(x)}s", "an" if is_real(x) else "a"
+    of_bytes = _byte_columns(x) if is_real(x) else np.arange(x.shape[1])
+    for index in _label_columns(x[:, of_bytes].astype(np.uint8) if is_real(x) else x, y):
         raise DataError(
-            f"{what}: pixel {pixel + 1} looks like a label: it contains class numbers, and they determine "
-            "the label of every row; save the images without it."
+            f"{what}: {column} {of_bytes[index] + 1} looks like a label: it contains class numbers, and they "
+            f"determine the label of every row; save the {rows} without it."
         )
-    for pixel in row_number_columns(x):
+    for index in row_number_columns(x):
         raise DataError(
-            f"{what}: pixel {pixel + 1} numbers the rows, so it is not a pixel; save the images without it."
+            f"{what}: {column} {index + 1} numbers the rows, so it is not {article} {column}; save the "
+            f"{rows} without it."
         )
+
+
+def _byte_columns(x: Numbers) -> NDArray[np.intp]:
+    """Return the columns in which every value is a byte."""
+    columns = np.arange(x.shape[1])
+    for start in range(0, len(x), BLOCK):
+        columns = columns[_are_bytes(x[start : start + BLOCK][:, columns], 1).all(axis=0)]
+    return columns
 
 
 def _label_columns(x: Bytes, y: Bytes) -> Iterator[int]:
@@ -303,7 +379,7 @@ def _label_columns(x: Bytes, y: Bytes) -> Iterator[int]:
     two values.
     """
     most, classes, brightest = len(y) // ROWS_A_CLASS, len(np.unique(y)), x.max(axis=0)
-    if len(y) < ROWS or classes > most or (classes == 2 and brightest.max() == 1):
+    if len(y) < ROWS or classes > most or (classes == 2 and brightest.max(initial=0) <= 1):
         return
     for pixel in np.flatnonzero((brightest > 0) & (brightest <= MOST_CLASSES)).tolist():
         column = x[:, pixel] * np.intp(256)
@@ -333,14 +409,26 @@ def row_number_columns(table: Numbers) -> Iterator[int]:
             yield column
 
 
-def _count_common_images(train: Bytes, test: Bytes, where: str) -> int:
-    """Return how many test images are also training images.
+def _check_ranges(train: Numbers, test: Numbers, where: str) -> Iterator[str]:
+    """Raise if bytes are on another scale in training and testing; yield a note if real values may be."""
+    largest = [float(np.abs(x).max()) for x in (train, test)]
+    if min(largest) * BRIGHTNESS_RATIO >= max(largest):
+        return
+    if is_real(train):
+        yield (
+            f"its largest absolute input is {largest[0]:.4g} in training and {largest[1]:.4g} in testing; "
+            "check that both are on the same scale"
+        )
+    else:
+        raise DataError(
+            f"{where}: the largest pixel is {train.max()} in training and {test.max()} in testing; "
+            "store both on the same scale, 0..255."
+        )
 
-    Raises
-    ------
-    DataError
-        If all images of one split are also in the other, or the two splits are on different scales.
-    """
+
+def _count_common_rows(train: Numbers, test: Numbers, where: str) -> int:
+    """Return how many test rows are also training rows; raise if all rows of a split are in the other."""
+    row = row_name(train)
     hashes = {
         name: {hash(image.tobytes()) for image in images}
         for name, images in (("training", train), ("test", test))
@@ -348,13 +436,7 @@ def _count_common_images(train: Bytes, test: Bytes, where: str) -> int:
     for inner, outer in (("test", "training"), ("training", "test")):
         if hashes[inner] <= hashes[outer]:
             raise DataError(
-                f"{where}: every {inner} image is also a {outer} image, so test accuracy would only "
-                "measure memorization; test on images that are not trained on."
+                f"{where}: every {inner} {row} is also a {outer} {row}, so test accuracy would only "
+                f"measure memorization; test on {row}s that are not trained on."
             )
-    brightest = sorted((int(train.max()), int(test.max())))
-    if brightest[0] * BRIGHTNESS_RATIO < brightest[1]:
-        raise DataError(
-            f"{where}: the largest pixel is {train.max()} in training and {test.max()} in testing; "
-            "store both on the same scale, 0..255."
-        )
     return sum(hash(image.tobytes()) in hashes["training"] for image in test)

@@ -1,4 +1,4 @@
-"""Read files of labelled images (``.npz``, IDX, CSV) into arrays of numbers.
+"""Read files of labelled rows (``.npz``, IDX, CSV) into arrays of numbers.
 
 Files are not trusted: no array is unpickled, and no header decides how much memory is used.
 """
@@ -23,7 +23,18 @@ import numpy as np
 
 from fnnexp.data import npz
 from fnnexp.data.columns import column_title, is_header, is_number, label_of
-from fnnexp.data.labelled import ARRAYS, Bytes, Labelled, Numbers, Raw, check_shapes, checked, labelled
+from fnnexp.data.labelled import (
+    ARRAYS,
+    LARGEST_VALUE,
+    Bytes,
+    Labelled,
+    Numbers,
+    Raw,
+    check_shapes,
+    checked,
+    in_bytes,
+    labelled,
+)
 from fnnexp.data.sources import Source, listed
 from fnnexp.errors import DataError, plural
 
@@ -37,8 +48,6 @@ CSV_ROWS, CSV_CELLS, CSV_CELL = 4096, 1 << 20, 32
 CSV_FIRST_LINE = 1 << 20
 """Maximum length of the first line of a CSV."""
 SEPARATORS = ",;\t"
-MOST = LARGEST
-"""The largest number in a CSV. Row numbers exceed 255, so the limit is not that of a byte."""
 
 
 def content_key(kind: str, files: tuple[Path, ...] = ()) -> str:
@@ -52,9 +61,14 @@ def content_key(kind: str, files: tuple[Path, ...] = ()) -> str:
     digest = hashlib.sha256(f"{READER_VERSION} {kind}".encode())
     for path in files:
         _check_size(path.stat().st_size, str(path))
-        with path.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+        digest.update(bytes.fromhex(file_sha256(path)))
     return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, as 64 hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read(source: Source) -> Labelled:
@@ -87,7 +101,7 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], int]]:
 
 def _check_size(size: int, what: str) -> None:
     if size > LARGEST:
-        raise DataError(f"{what} has {size} bytes; the largest size is {LARGEST}: use fewer images.")
+        raise DataError(f"{what} has {size} bytes; the largest size is {LARGEST}: use fewer rows.")
 
 
 # --- npz ----------------------------------------------------------------------------------------------------
@@ -131,7 +145,7 @@ def _read_npz(source: Source) -> Raw:
     )
     return Raw(
         arrays,
-        lambda array, index: _npz_fault(arrays[array], f"{names[array]} of {path}", index, array),
+        lambda array, index: _npz_fault(arrays[array], names[array], path, index, array),
         (unused,) if validation else (),
     )
 
@@ -167,25 +181,15 @@ AS_CLASSES = "store np.searchsorted(np.unique(y_train), y).astype(np.uint8) for 
 """How to convert labels of any kind to class numbers."""
 
 
-def _npz_fault(values: Numbers, what: str, index: tuple[int, ...], array: str) -> str:
-    """Return the message about a value of an .npz that is not a byte."""
-    value, dtype = values[index], values.dtype
-    if not (values.min() >= 0 and values.max() <= 255):
-        out_of_range = f"{what} has values from {values.min()} to {values.max()}; expected"
-        if array[0] == "y":
-            return f"{out_of_range} class numbers 0, 1, 2, …: {AS_CLASSES}"
-        return (
-            f"{out_of_range} bytes 0..255: store np.round(255 * (x - low) / (high - low)).astype(np.uint8) "
-            f"for all images, with low={values.min()} and high={values.max()}, or the smallest and largest "
-            "value of training and test images together."
-        )
+def _npz_fault(values: Numbers, name: str, path: Path, index: tuple[int, ...], array: str) -> str:
+    """Return what is wrong with a value of an .npz that is not a byte; see :class:`Raw`."""
+    if values.min() >= 0 and values.max() <= 255:
+        problem = f"fractions ({values.dtype}, such as {values[index]})"
+    else:
+        problem = f"values from {values.min()} to {values.max()}"
     if array[0] == "y":
-        fractions = f"{what} has fractions ({dtype}, such as {value})"
-        return f"{fractions}; expected class numbers 0, 1, 2, …: {AS_CLASSES}"
-    return (
-        f"{what} has fractions ({dtype}, such as {value}) that are not bytes divided by 255; expected bytes "
-        "0..255: store np.round(255 * x).astype(np.uint8) for images in 0..1. data.scale scales them."
-    )
+        return f"{name} of {path} has {problem}; expected class numbers 0, 1, 2, …: {AS_CLASSES}"
+    return f"{name} has {problem}"
 
 
 def _check_header(header: npz.Header, what: str) -> None:
@@ -197,7 +201,7 @@ def _check_header(header: npz.Header, what: str) -> None:
     if header.dtype.kind not in "iuf":
         raise DataError(
             f"{what} has dtype {header.dtype} and shape {header.shape}; "
-            "expected whole numbers 0..255, as uint8."
+            "expected whole numbers 0..255, as uint8, or real values, as float32."
         )
     _check_size(header.size, what)
 
@@ -266,10 +270,25 @@ def _read_csv(source: Source) -> Raw:
     def fault(array: str, index: tuple[int, ...]) -> str:
         table, row = splits[array[2:]], index[0]
         column = label if array[0] == "y" else index[1] + (index[1] >= label)
-        value = float(table.numbers[row, column])
-        return f"{table.path}{_cell_fault(table.names, column, row + 1, f'{value:.15g}', label)}"
+        cell = f"{float(table.numbers[row, column]):.15g}"
+        if array[0] == "y":
+            return f"{table.path}{_cell_fault(table.names, column, row + 1, cell, 'label')}"
+        place = f"column {column_title(table.names, column)}, row {row + 1}"
+        return f"{cell} in {place} of {table.path.name} (row 1 is the first with data)"
 
+    for split, table in splits.items():
+        if table.names is None and source.reading.header == "auto":
+            _check_first_line(arrays[f"x_{split}"], table.path)
     return Raw(arrays, fault, (note,) if note else ())
+
+
+def _check_first_line(x: Numbers, path: Path) -> None:
+    """Raise if all rows of a table are bytes except the first, as this row can be a header."""
+    if len(x) > 1 and in_bytes(x) is None and in_bytes(x[1:]) is not None:
+        raise DataError(
+            f"{path}: all its rows are pixels 0..255 except the first line; if this line has the column "
+            "names, write data.header=true, otherwise data.header=false."
+        )
 
 
 def _check_columns(train: _Table, test: _Table, label: int) -> None:
@@ -372,7 +391,7 @@ def _csv_numbers(lines: list[str], layout: _Layout, rows_before: int, path: Path
         )
     except ValueError:
         values = np.empty((0, 0))
-    valid = values.shape == (len(lines), layout.columns) and bool((np.abs(values) <= MOST).all())
+    valid = values.shape == (len(lines), layout.columns) and bool((np.abs(values) <= LARGEST_VALUE).all())
     if not valid or any(line.count('"') % 2 for line in lines):
         raise DataError(f"{path}{_csv_fault(lines, layout, rows_before)}")
     with np.errstate(invalid="ignore"):
@@ -395,17 +414,19 @@ def _csv_fault(lines: list[str], layout: _Layout, rows_before: int) -> str:
         for column, cell in enumerate(cells):
             if not _is_readable(cell):
                 return _cell_fault(layout.names, column, row, cell.strip())
-    return f" has a cell in rows {rows_before + 1} to {row} that NumPy cannot read; expected numbers 0..255."
+    return f" has a cell in rows {rows_before + 1} to {row} that NumPy cannot read; expected numbers."
 
 
-def _cell_fault(names: list[str] | None, column: int, row: int, cell: str, label: int | None = None) -> str:
-    """Return what is wrong with a cell, as a message that follows the file's name."""
-    kind = "cell" if label is None else "label" if column == label else "pixel"
+def _cell_fault(names: list[str] | None, column: int, row: int, cell: str, kind: str = "cell") -> str:
+    """Return what is wrong with a cell or a label, as a message that follows the file's name."""
     problem = f"is '{cell}'" if cell else "is missing"
     header = " If this line has the column names, write data.header=true." if row == 1 and not names else ""
+    expected = (
+        "a class number 0..255" if kind == "label" else "a class number or pixel 0..255, or a real value"
+    )
     return (
         f": the {kind} in column {column_title(names, column)}, row {row} (row 1 is the first with data) "
-        f"{problem}; expected a whole number 0..255, or a pixel 0..255 divided by 255.{header}"
+        f"{problem}; expected {expected}.{header}"
     )
 
 
@@ -414,7 +435,7 @@ def _is_readable(text: str) -> bool:
 
     Python also reads `1_0` and the digits of other scripts, which NumPy does not.
     """
-    return is_number(text) and text.isascii() and "_" not in text and abs(float(text)) <= MOST
+    return is_number(text) and text.isascii() and "_" not in text and abs(float(text)) <= LARGEST_VALUE
 
 
 READERS: dict[str, Callable[[Source], Raw]] = {

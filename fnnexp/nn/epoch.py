@@ -27,7 +27,8 @@ from fnnexp.nn.pieces.regularizers import (
     bound_norms,
     clip_norms,
 )
-from fnnexp.nn.stack import DataArrays, Recipe, Stack, smoothed_targets
+from fnnexp.nn.rows import Split
+from fnnexp.nn.stack import Recipe, Stack, smoothed_targets
 
 CHUNK = 512
 """Rows computed at once: few enough that their activations stay in cache. Changing the number changes results
@@ -69,12 +70,11 @@ def engine_for(recipe: Recipe, name: str) -> Engine:
 class EpochTrainer:
     """The buffers to train one stack; :meth:`train` changes its arrays in place."""
 
-    def __init__(self, recipe: Recipe, stack: Stack, arrays: DataArrays, engine: Engine) -> None:
+    def __init__(self, recipe: Recipe, stack: Stack, split: Split, engine: Engine) -> None:
         self.recipe, self.stack = recipe, stack
-        n = len(arrays.x_train) - recipe.validation
-        self.images, self.labels = np.asarray(arrays.x_train[:n]), np.asarray(arrays.y_train[:n])
+        self.images, self.labels = np.asarray(split.images), np.asarray(split.labels)
         dtype = np.dtype(recipe.dtype)
-        self.batch_size = recipe.batching.batch_size(n)
+        self.batch_size = recipe.batching.batch_size(len(self.images))
         self.optimizer = OPTIMIZERS[recipe.optimizer]
         numbers = [dict(lane.hyper) for lane in stack.lanes]
         self.hyper = {
@@ -108,7 +108,7 @@ class EpochTrainer:
             if not self.in_place:
                 self.penalized = _PenalizedWeights(recipe.architecture, stack.theta, self.gradients)
             self.weights: dict[int, Array] = {}  # by batch size: the last batch may be shorter
-        self.rows = [make_rows(self.images, recipe.scale, size, dtype) for _ in self.groups]
+        self.rows = [make_rows(self.images, split.scaling, size, dtype) for _ in self.groups]
 
     def train(self, epoch: int) -> dict[str, Array]:
         """Train one epoch; return the mean (K,) of each metric, where a row is evaluated before its step."""

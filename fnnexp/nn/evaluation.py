@@ -16,18 +16,19 @@ from fnnexp.nn.network import Architecture, Parameters, Workspace, forward
 from fnnexp.nn.pieces.batching import slices
 from fnnexp.nn.pieces.losses import loss_for
 from fnnexp.nn.pieces.metrics import Totals
+from fnnexp.nn.rows import Split
 from fnnexp.nn.stack import Lane, Recipe, Stack, smoothed_targets
 
 
-def evaluate(recipe: Recipe, stack: Stack, engine: Engine, images: Array, labels: Array) -> dict[str, Array]:
-    """Return the mean of each metric (K,) over images (n, D) with labels (n,)."""
-    n, K = len(images), len(stack.lanes)
+def evaluate(recipe: Recipe, stack: Stack, engine: Engine, split: Split) -> dict[str, Array]:
+    """Return the mean of each metric (K,) over the n rows of a split."""
+    n, K = len(split.images), len(stack.lanes)
     size = min(CHUNK, n)
     stack_slices = lane_slices(recipe, stack, stack.theta, size, engine)
-    rows = engine.make_rows(images, recipe.scale, size, stack.theta.dtype)
+    rows = engine.make_rows(split.images, split.scaling, size, stack.theta.dtype)
     totals = Totals(K)
     for chunk in slices(n, CHUNK):
-        inputs, chunk_labels = [(range(K), rows.take(chunk))], np.asarray(labels[chunk])
+        inputs, chunk_labels = [(range(K), rows.take(chunk))], np.asarray(split.labels[chunk])
         for lane_slice in stack_slices:
             work = lane_slice.workspace(chunk.stop - chunk.start)
             work.set_labels(chunk_labels, lane_slice.target_values)
@@ -66,27 +67,21 @@ def parameters_from(architecture: Architecture, arrays: Mapping[str, Array]) -> 
     return parameters
 
 
-def predict(
-    recipe: Recipe,
-    lane: Lane,
-    parameters: Parameters,
-    images: NDArray[np.uint8],
-    labels: NDArray[np.uint8],
-) -> Predictions:
-    """Return one lane's predictions for images (n, D) with labels (n,).
+def predict(recipe: Recipe, lane: Lane, parameters: Parameters, split: Split) -> Predictions:
+    """Return one lane's predictions for the n rows of a split.
 
     The rows are split into the same chunks as in :func:`evaluate`, so the accuracy equals the recorded one on
     the same machine.
     """
-    n, dtype = len(images), parameters.theta.dtype
+    n, dtype = len(split.images), parameters.theta.dtype
     predictions = Predictions(np.empty(n, np.intp), np.empty(n), np.empty(n))
-    rows = DenseRows(images, recipe.scale, min(CHUNK, n), dtype)
+    rows = DenseRows(split.images, split.scaling, min(CHUNK, n), dtype)
     loss, target_values = loss_for(recipe), smoothed_targets(recipe, [lane])
     with np.errstate(all="ignore"):  # logits of a diverged network may overflow
         for chunk in slices(n, CHUNK):
             size = chunk.stop - chunk.start
             work = Workspace(recipe.architecture, 1, size, dtype)
-            work.set_labels(np.asarray(labels[chunk])[None], target_values)
+            work.set_labels(np.asarray(split.labels[chunk])[None], target_values)
             Z = forward(parameters, [(range(1), rows.take(chunk))], work)
             predicted = Z[0].argmax(axis=1)
             losses, _ = loss.losses_and_hits(Z, work.targets, recipe.epsilon, work.row)

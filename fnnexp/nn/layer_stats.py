@@ -20,6 +20,7 @@ from fnnexp.nn.arrays import Array
 from fnnexp.nn.engines.numpy_engine import DenseRows
 from fnnexp.nn.network import Architecture, Parameters, Workspace, activations_of
 from fnnexp.nn.pieces.losses import loss_for
+from fnnexp.nn.rows import Split
 from fnnexp.nn.stack import Lane, Recipe, smoothed_targets
 
 MAX_ROWS, SPACING = 512, 16
@@ -83,18 +84,18 @@ class Probe:
     ----------
     recipe
         The recipe of the stack.
-    images, labels
-        The training rows (n, D) and (n,), uint8.
+    split
+        The training rows.
     """
 
-    def __init__(self, recipe: Recipe, images: Array, labels: Array) -> None:
+    def __init__(self, recipe: Recipe, split: Split) -> None:
         architecture, dtype = recipe.architecture, np.dtype(recipe.dtype)
-        count = min(MAX_ROWS, -(-len(images) // SPACING))
-        rows = np.arange(count) * len(images) // count
+        count = min(MAX_ROWS, -(-len(split.images) // SPACING))
+        rows = np.arange(count) * len(split.images) // count
         self.recipe, self.architecture, self.loss = recipe, architecture, loss_for(recipe)
-        self.examples = DenseRows(images, recipe.scale, count, dtype).take(rows)
+        self.examples = DenseRows(split.images, split.scaling, count, dtype).take(rows)
         self.work = Workspace(architecture, 1, count, dtype)
-        self.labels = np.asarray(labels)[rows]
+        self.labels = np.asarray(split.labels)[rows]
 
     def measure(self, lane: Lane, theta: Array, before: Array | None = None) -> dict[str, float]:
         """Return the diagnostics of a lane with parameters θ (P,), by name.

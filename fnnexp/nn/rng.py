@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-PURPOSES = {"weights": 1, "biases": 2, "order": 3, "dropout": 4}
+PURPOSES = {
+    "weights": 1, "biases": 2, "order": 3, "dropout": 4, "split": 7, "subset": 8, "labels": 9,
+}  # fmt: skip
 """The number that stands for each purpose in the seed. Never give a number to another purpose."""
 
 
@@ -21,7 +23,8 @@ def generator(seed: int, purpose: str, *index: int) -> np.random.Generator:
     purpose
         A key of :data:`PURPOSES`.
     index
-        The layer, for weights and biases; the epoch, for an order; the step and the layer, for dropout.
+        The layer, for weights and biases; the epoch, for an order; the step and the layer, for dropout; 0 for
+        the choice of rows and labels.
 
     >>> first = generator(0, "weights", 0).standard_normal(2)
     >>> second = generator(0, "weights", 0).standard_normal(2)

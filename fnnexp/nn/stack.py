@@ -18,14 +18,14 @@ from fnnexp.nn.pieces.stopping import Stopping
 
 
 class DataArrays(Protocol):
-    """The four arrays of a data set: images (n, D) and labels (n,), all uint8."""
+    """The four arrays of a data set: inputs (n, D), uint8 or float32, and labels (n,), uint8."""
 
     @property
-    def x_train(self) -> NDArray[np.uint8]: ...  # noqa: D102
+    def x_train(self) -> Array: ...  # noqa: D102
     @property
     def y_train(self) -> NDArray[np.uint8]: ...  # noqa: D102
     @property
-    def x_test(self) -> NDArray[np.uint8]: ...  # noqa: D102
+    def x_test(self) -> Array: ...  # noqa: D102
     @property
     def y_test(self) -> NDArray[np.uint8]: ...  # noqa: D102
 
@@ -47,9 +47,9 @@ class Recipe:
     epsilon
         The ε in the cross-entropy −log(p_y + ε).
     scale
-        ``unit``: pixels divided by 255; ``raw``: pixels from 0 to 255.
+        A value of :data:`fnnexp.nn.engines.numpy_engine.SCALES`; :func:`fnnexp.nn.rows.scaling` describes it.
     validation
-        How many rows to hold out for validation, from the end of the training rows.
+        How many rows to hold out for validation: the last training rows, or drawn with ``seed_split``.
     dtype
         ``float32`` or ``float64``.
     loss, output
@@ -57,7 +57,12 @@ class Recipe:
     options
         The names of the lanes' numbers beyond the optimizer's, such as ``l2``: which parts a step has.
     seed_split
-        The seed that chooses the validation rows, a subset and noisy labels; None for the file's order.
+        The seed that chooses the validation rows, the subset and the noisy labels. If it is None, the
+        validation rows are the last ones, and the others are drawn with seed 0.
+    subset
+        How many of the rows that are not held out train; None for all.
+    label_noise
+        The probability with which a training label is replaced by another.
     stopping
         The rule of early stopping; None trains all epochs.
     """
@@ -76,6 +81,12 @@ class Recipe:
     options: tuple[str, ...] = ()
     seed_split: int | None = None
     stopping: Stopping | None = None
+    subset: int | None = None
+    label_noise: float = 0.0
+
+    def rows_to_train(self, n: int) -> int:
+        """Return how many of a data set's n training rows train."""
+        return n - self.validation if self.subset is None else self.subset
 
 
 @dataclass(frozen=True)

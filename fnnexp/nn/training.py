@@ -22,9 +22,9 @@ from fnnexp.nn.epoch import EpochTrainer, engine_for
 from fnnexp.nn.evaluation import evaluate
 from fnnexp.nn.layer_stats import Probe
 from fnnexp.nn.network import initial_theta
-from fnnexp.nn.pieces.metrics import splits
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.pieces.stopping import Stopping
+from fnnexp.nn.rows import splits_of
 from fnnexp.nn.stack import Best, DataArrays, End, Lane, Recipe, Record, Stack
 
 __all__ = [
@@ -109,15 +109,12 @@ def advance(
         stack = start(recipe, stack.lanes)
     with np.errstate(all="ignore"):  # an overflow makes the lane diverge, which is recorded
         stack = stack.copy()
-        rows = _splits(recipe, arrays)
+        rows = splits_of(recipe, arrays)
         held_out = [split for split in rows if split != "train"]
-        probe = Probe(recipe, *rows["train"]) if diagnostics else None
+        probe = Probe(recipe, rows["train"]) if diagnostics else None
         if recipe.epochs == 0:
             epoch_began = clock()
-            measured = {
-                split: evaluate(recipe, stack, compute_engine, *images_and_labels)
-                for split, images_and_labels in rows.items()
-            }
+            measured = {name: evaluate(recipe, stack, compute_engine, split) for name, split in rows.items()}
             seconds_per_lane = (clock() - epoch_began) / len(stack.lanes)
             records = _records(recipe, stack, measured, seconds_per_lane, probe)
             return stack.select(_not_ended(records)), records
@@ -126,14 +123,14 @@ def advance(
                 Record(lane.key, 0, probe.measure(lane, theta), 0.0)
                 for lane, theta in zip(stack.lanes, stack.theta, strict=True)
             ]
-        trainer = EpochTrainer(recipe, stack, arrays, compute_engine)
+        trainer = EpochTrainer(recipe, stack, rows["train"], compute_engine)
         while stack.lanes and stack.epoch < recipe.epochs:
             before = stack.theta.copy() if probe else None
             epoch_began = clock()
             stack = replace(stack, epoch=stack.epoch + 1)
             measured = {"train": trainer.train(stack.epoch)}
             for split in held_out:
-                measured[split] = evaluate(recipe, stack, compute_engine, *rows[split])
+                measured[split] = evaluate(recipe, stack, compute_engine, rows[split])
             seconds_per_lane = (clock() - epoch_began) / len(stack.lanes)
             if recipe.stopping is not None:
                 stack = _with_best(recipe.stopping, stack, measured)
@@ -143,7 +140,7 @@ def advance(
             if len(remaining) < len(new_records):
                 stack = stack.select(remaining)
                 if stack.lanes:
-                    trainer = EpochTrainer(recipe, stack, arrays, compute_engine)
+                    trainer = EpochTrainer(recipe, stack, rows["train"], compute_engine)
             if clock() - began >= seconds:
                 break
     return stack, records
@@ -155,29 +152,6 @@ def engine_version(recipe: Recipe, engine: str) -> str:
     The version also says when per-sample descent falls back to NumPy.
     """
     return engine_for(recipe, engine).version
-
-
-def _splits(recipe: Recipe, arrays: DataArrays) -> dict[str, tuple[Array, Array]]:
-    """Return the images and labels of each split to evaluate.
-
-    Raises
-    ------
-    ValueError
-        If a label is not a class of the architecture. Its targets would all be 0.
-    """
-    classes, largest = recipe.architecture.classes, max(arrays.y_train.max(), arrays.y_test.max())
-    if largest >= classes:
-        raise ValueError(
-            f"the labels go up to {largest}, but the network has {classes} classes, 0 to {classes - 1}; "
-            f"write classes={largest + 1}"
-        )
-    n = len(arrays.x_train) - recipe.validation
-    rows = {
-        "train": (arrays.x_train[:n], arrays.y_train[:n]),
-        "val": (arrays.x_train[n:], arrays.y_train[n:]),
-        "test": (arrays.x_test, arrays.y_test),
-    }
-    return {split: rows[split] for split in splits(recipe.validation > 0)}
 
 
 def _with_best(rule: Stopping, stack: Stack, measured: Measured) -> Stack:

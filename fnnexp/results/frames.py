@@ -22,7 +22,7 @@ from fnnexp.nn.pieces.initializers import INITIALIZERS
 from fnnexp.tracking import reader
 from fnnexp.tracking.environment import LIBRARIES
 from fnnexp.tracking.reader import status_of
-from fnnexp.tracking.run_format import BEST, METRICS, STATUSES
+from fnnexp.tracking.run_format import BEST, METRICS, STATUSES, as_param
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -347,10 +347,11 @@ def _versions(run: Run) -> str | None:
 def _params(trials: Sequence[Run]) -> dict[str, pd.Series]:
     """Return the typed columns of the params: the options, the seed, and the others by name.
 
-    A run has no param for a later key at its default. Its column has this default.
+    A run has no param for a key that was added later if its value is the default. If other runs have the
+    param, the column has this default, so that 0 is a value among others.
     """
-    defaults = {key: str(value) for key, value in later_defaults().items() if value is not None}
     names = {key for run in trials for key in run.data.params} - {*CHOICES, *RESULTS, "seed"}
+    defaults = {name: as_param(value) for name, value in later_defaults().items() if value is not None}
     texts = {
         name: pd.Series([run.data.params.get(name, defaults.get(name)) for run in trials], dtype="str")
         for name in (*CHOICES, "seed", *sorted(names))

@@ -36,7 +36,7 @@ class PlannedStack:
     @property
     def epoch_cost(self) -> float:
         """The cost of an epoch, in relative units: weights times rows, plus Python's overhead per step."""
-        architecture, rows = self.recipe.architecture, self.data.n_train
+        architecture, rows = self.recipe.architecture, self.recipe.rows_to_train(self.data.n_train)
         steps = -(-rows // self.recipe.batching.batch_size(rows))
         return len(self.lanes) * (rows * architecture.parameter_count * 2e-11 + steps * 1e-6) + steps * 2e-5
 

@@ -295,7 +295,7 @@ class Tracker:
             "fnnexp.numbers": trial.numbers_id,
             STATUS: RUNNING,
             "fnnexp.data_checksum": trial.data.checksum,
-            "fnnexp.train_images": str(trial.data.n_train - trial.recipe.validation),
+            "fnnexp.train_images": str(trial.recipe.rows_to_train(trial.data.n_train)),
             "fnnexp.test_images": str(trial.data.n_test),
             "fnnexp.classes": str(trial.recipe.architecture.classes),
             "fnnexp.engine": engine,

@@ -95,7 +95,7 @@ def test_the_required_options_are_shipped():
         },
         "batching": {"full", "mini", "sample"},
         "optimizer": {"sgd", "momentum", "adam"},
-        "data": {"mnist", "digits", "files"},
+        "data": {"mnist", "fashion_mnist", "kmnist", "digits", "files", "moons", "circles", "spirals"},
         "loss": {"cross_entropy", "binary_cross_entropy", "mse"},
         "schedule": {"constant"},
     } == {group: {name for folder, name in OPTIONS if folder == group} for group in CHOICES}
@@ -302,7 +302,7 @@ BAD = [
     (["init=hee"], ["init=hee", "glorot_normal", "xavier", "Did you mean 'he'?"]),
     (["batching=minni"], ["batching=minni", "full, mini, sample", "'mini'"]),
     (["optimizer=sdg"], ["optimizer=sdg", "adam, momentum, sgd", "'sgd'"]),
-    (["data=mnits"], ["data=mnits", "digits, files, mnist"]),
+    (["data=mnits"], ["data=mnits", "files, kmnist, mnist, moons", "'mnist'"]),
     (["experiment=tanh_mini_bach"], ["experiment=tanh_mini_bach", "'tanh_mini_batch'"]),
     (["optimizer.lrr=1"], ["optimizer.lrr", "no such key", "optimizer.lr,", "'optimizer.lr'"]),
     (["epoch=1"], ["epoch", "no such key", "'epochs'"]),
@@ -393,8 +393,6 @@ BAD = [
     (["loss.label_smoothing=-0.1"], ["loss.label_smoothing=-0.1", "≥ 0"]),
     (["loss.label_smoothing=nan"], ["loss.label_smoothing=nan", "finite"]),
     (["loss.label_smoothing=[0.1]"], ["loss.label_smoothing", "0.1"]),
-    (["data.scale=bits"], ["data.scale=bits", "unit, raw"]),
-    (["data.validation=-1"], ["data.validation=-1", "0 or more"]),
     (["stopping.patience=0"], ["stopping.patience=0", "1 or more", "stopping.patience=5"]),
     (["stopping.patience=2.5"], ["stopping.patience=2.5", "whole number"]),
     (["stopping.patience=3", "epochs=0"], ["no meaning with epochs=0", "stopping.patience=null"]),
@@ -404,6 +402,17 @@ BAD = [
     (["stopping.metric=train_loss"], ["stopping.metric=train_loss", "no meaning", "stopping.patience=5"]),
     (["stopping.metric=val_los"], ["stopping.metric=val_los", "train_accuracy", "'val_loss'"]),
     (["stopping.metric=test_loss"], ["test images must not decide", "write stopping.metric=val_loss"]),
+    (["data.scale=bits"], ["data.scale=bits", "unit, raw, center, standardize"]),
+    (["data.validation=-1"], ["data.validation=-1", "0 or more"]),
+    (["data.subset=0"], ["data.subset=0", "1 or more", "data.subset=1000"]),
+    (["data.subset=0.5"], ["data.subset=0.5", "whole number"]),
+    (["data.label_noise=1"], ["data.label_noise=1", "from 0 to below 1", "data.label_noise=0.1"]),
+    (["data.label_noise=-0.1"], ["data.label_noise=-0.1", "from 0 to below 1"]),
+    (["data.label_noise=nan"], ["data.label_noise=nan", "from 0 to below 1"]),
+    (["data.label_noise=[0.1]"], ["data.label_noise", "[0.1]"]),
+    (["data.label_noise=null"], ["data.label_noise=null", "must have a value"]),
+    (["seed_split=-1"], ["seed_split=-1", "0 or more"]),
+    (["seed_split=x"], ["seed_split=x", "whole number"]),
     (["dtype=float16"], ["dtype=float16", "float32, float64"]),
     (["epochs=-1"], ["epochs=-1", "0 or more", "epochs=10"]),
     (["epochs=1.5"], ["epochs=1.5", "whole number"]),
@@ -490,6 +499,43 @@ def test_a_users_data_option_may_set_the_held_out_rows(own_trials):
     assert own_trials("data=mine")[0].recipe.validation == DATA.n_train // 6
     assert own_trials("data=held")[0].recipe.validation == 40
     assert own_trials("data=held", "data.validation=0")[0].recipe.validation == 0
+
+
+def test_a_subset_must_fit_into_the_rows_that_are_not_held_out(jobs_of):
+    for words in (["data.subset=1001"], ["data.subset=1000", "data.label_noise=0.1"], ["data.subset=1"]):
+        (job,) = jobs_of("data.validation=5000", *words)
+        if words != ["data.subset=1001"]:
+            assert resolve.trial(job, DATA).recipe.rows_to_train(6000) == int(words[0].partition("=")[2])
+            continue
+        with pytest.raises(ConfigError, match=r"data\.subset=1001: made-up has 6000 .* data\.subset=1000"):
+            resolve.trial(job, DATA)
+
+
+@pytest.mark.parametrize(
+    ("same", "as_this"),
+    [
+        ("data.subset=1000 seed_split=3 data.validation=5000", "data.validation=5000 seed_split=3"),
+        ("data.subset=6000 data.validation=0", "data.validation=0"),
+        ("data.label_noise=0 data.subset=null", ""),
+        ("data.validation=0 seed_split=3", "data.validation=0"),
+        ("data.validation=0 data.subset=6000 seed_split=3", "data.validation=0"),
+        ("data.validation=0 data.subset=9 seed_split=0", "data.validation=0 data.subset=9"),
+    ],
+)
+def test_values_that_choose_the_same_rows_give_the_same_trial(same, as_this, trial_of):
+    assert trial_of(*same.split()).id == trial_of(*as_this.split()).id
+
+
+def test_each_choice_of_rows_and_labels_is_another_trial_with_its_own_name(trial_of):
+    words = ["", "seed_split=0", "seed_split=1", "data.subset=9", "data.label_noise=0.1",
+             "data.validation=0 data.label_noise=0.1 seed_split=1", "data.scale=center", "data.scale=raw",
+             "data.scale=standardize"]  # fmt: skip
+    trials = [trial_of(*word.split()) for word in words]
+    assert len({trial.id for trial in trials}) == len({trial.name for trial in trials}) == len(words)
+    assert trials[1].params["seed_split"] == 0
+    without_use = trial_of("data.validation=0", "seed_split=3")
+    assert "seed_split" not in without_use.params
+    assert "seed_split" not in without_use.name
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 6])

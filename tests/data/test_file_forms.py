@@ -362,7 +362,7 @@ REFUSED = {
         "write data.label=first or data.label=last",
     ),
     "csv, label called digit": (csv(name="digit"), "write data.label=digit"),
-    "csv, labels in words": (csv(cell=lambda y: f"digit {y}", pixel=str), "expected a whole number 0..255"),
+    "csv, labels in words": (csv(cell=lambda y: f"digit {y}", pixel=str), "expected a class number"),
     "csv, no labels at all": (
         csv(encode=each_line(without_first)),
         "write data.label=first or data.label=last",
@@ -385,11 +385,7 @@ REFUSED = {
     ),
     "csv, a comma in the numbers": (
         csv(sep=";", pixel=lambda value: unit(value).replace(".", ",")),
-        "expected a whole number 0..255",
-    ),
-    "csv, mean 0 and deviation 1": (
-        csv(pixel=lambda value: f"{(value / 255 - 0.1307) / 0.3081:.4f}"),
-        "expected a whole number 0..255, or a pixel 0..255 divided by 255",
+        "or a real value",
     ),
     "csv, split by blanks": (csv(sep=" "), "separated by commas, semicolons or tabs"),
     "csv, called data": (
@@ -405,11 +401,6 @@ REFUSED = {
     "npz, pickled labels": (labels(lambda y: y.astype(object)), "save it with .astype(np.uint8)"),
     "npz, true and false": (images(lambda x: x > 99), "expected whole numbers 0..255, as uint8"),
     "npz, colours": (images(lambda x: np.stack([square(x)] * 3, -1)), "x.reshape(len(x), -1)"),
-    "npz, -1 to 1": (
-        images(lambda x: x / 127.5 - 1),
-        "expected bytes 0..255: store np.round(255 * (x - low)",
-    ),
-    "npz, fractions of 7": (images(lambda x: x / 7), "np.round(255 * x).astype(np.uint8)"),
     "npz, other names": (npz(names=("a", "b", "c", "d")), "np.savez(path, x_train=…, y_train=…"),
     "npz, no y_train": (npz(names=("x_train", "b", "x_test", "y_test")), "np.savez(path, x_train=…"),
     "npz, the training images as test images": (
@@ -454,6 +445,31 @@ REFUSED = {
 }
 
 
+REAL = {
+    "csv, mean 0 and deviation 1": (
+        csv(pixel=lambda value: f"{(value / 255 - 0.1307) / 0.3081:.4f}"),
+        "-0.4242 in column 'pixel0', row 1 of train.csv",
+    ),
+    "npz, -1 to 1": (images(lambda x: x / 127.5 - 1), "x_train has values from -1.0 to 1.0"),
+    "npz, fractions of 7": (images(lambda x: x / 7), "x_train has fractions (float64, such as "),
+    "npz, whole numbers beyond 255": (
+        images(lambda x: x.astype(np.int32) * 257),
+        "x_train has values from 0 to 65535",
+    ),
+}
+
+
+@pytest.mark.parametrize("format_", REAL)
+def test_a_format_of_real_values_is_read_as_float32_with_a_note(format_, truth, tmp_path):
+    write, reason = REAL[format_]
+    prepared = prepare("files", str(write(tmp_path, truth)))
+    loaded = load(prepared)
+    assert (prepared.real, loaded.x_train.dtype, loaded.x_test.dtype) == (True, "f4", "f4")
+    assert loaded.y_train.tolist() == truth["y_train"].tolist()
+    assert np.corrcoef(loaded.x_train.ravel(), truth["x_train"].ravel())[0, 1] > 0.9999
+    assert prepared.notes[0].startswith(f"its inputs are real-valued: {reason}")
+
+
 @pytest.mark.parametrize("format_", REFUSED)
 def test_a_format_is_refused_in_one_or_two_sentences_with_the_remedy(format_, truth, tmp_path):
     write, remedy = REFUSED[format_]
@@ -467,4 +483,4 @@ def test_a_format_is_refused_in_one_or_two_sentences_with_the_remedy(format_, tr
 
 
 def test_sixty_formats_are_tested():
-    assert len(READ) + len(WITH_KEYS) + len(ONE) + len(REFUSED) >= 60
+    assert len(READ) + len(WITH_KEYS) + len(ONE) + len(REFUSED) + len(REAL) >= 60

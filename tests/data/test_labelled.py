@@ -331,6 +331,22 @@ def test_a_warning_is_printed_only_if_the_held_out_rows_lack_a_class(arrays, tmp
         assert (ran.status, ran.out.count("lack a class")) == (0, count)
 
 
+def test_a_warning_is_printed_if_the_drawn_rows_lack_a_class(invoke):
+    few = ["data=digits", "dry_run=true", "-m", "data.subset=9,1000", "data.validation=237"]
+    for words, counts in ((few, (1, 0)), ([*few, "seed_split=0,1"], (1, 0))):
+        output = " ".join(invoke(*words).out.split())
+        assert output.count("data.subset=9: 9 training rows drawn from digits lack a class") == counts[0]
+        assert output.count("lack a class") == sum(counts)
+    output = " ".join(invoke("data=digits", "dry_run=true", "data.validation=9", "seed_split=0").out.split())
+    assert "data.validation=9: 9 validation rows drawn from digits lack a class" in output
+    ran = invoke("data=digits", "dry_run=true", "data.subset=1201", "data.validation=237")
+    assert ran.status == 2
+    assert (
+        "1437 training rows, and data.validation=237 holds out some; write at most data.subset=1200"
+        in ran.err
+    )
+
+
 def test_notes_on_the_data_are_printed_each_time_and_are_not_params(arrays, tmp_path, invoke):
     x, y = (np.concatenate([arrays[f"{kind}_train"], arrays[f"{kind}_test"]]) for kind in "xy")
     (tmp_path / "all.csv").write_text(csv_text(x, y, label="last"))
@@ -442,9 +458,3 @@ def test_the_advice_for_values_that_are_not_bytes_gives_readable_data(arrays, tm
         message.partition("store ")[2].partition(" for both")[0], {"np": np, "y_train": y_train, "y": y_train}
     )
     assert (advised == arrays["y_train"]).all()
-    x = arrays["x_train"] / 127.5 - 1
-    message = refusal(write_npz(tmp_path, {**arrays, "x_train": x, "x_test": arrays["x_test"] / 127.5 - 1}))
-    advised = eval(
-        message.partition("store ")[2].partition(" for all")[0], {"np": np, "x": x, "low": -1, "high": 1}
-    )
-    assert (advised == arrays["x_train"]).all()

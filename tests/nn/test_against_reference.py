@@ -168,8 +168,15 @@ def batches(batching: Batching, n: int, seed: int, epoch: int) -> list[np.ndarra
     return [order[i : i + size] for i in range(0, n, size)]
 
 
-def scaled(recipe: Recipe, X: np.ndarray) -> np.ndarray:
-    return X / 255.0 if recipe.scale == "unit" else X.astype(np.float64)
+def scaled(recipe: Recipe, X: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Return the inputs X, scaled with the statistics of the training rows."""
+    if recipe.scale == "raw":
+        return X.astype(np.float64)
+    X, train = (x / np.float64(255 if x.dtype == np.uint8 else 1) for x in (X, train))
+    if recipe.scale == "unit":
+        return X
+    centred, deviation = X - train.mean(axis=0), train.std(axis=0)
+    return centred if recipe.scale == "center" else centred / np.where(np.ptp(train, axis=0), deviation, 1)
 
 
 Curve = list[dict[str, float]]
@@ -186,8 +193,11 @@ def reference_run(
     widths = (784, *recipe.architecture.hidden)
     regularization = reference.Regularization(**options, masks=dropout_masks(rates, seed, widths))
     optimizer = OPTIMIZERS[recipe.optimizer](**hyper)
-    X, y = scaled(recipe, arrays.x_train), arrays.y_train
-    splits = {"test": (scaled(recipe, arrays.x_test), arrays.y_test)}
+    (X, X_test), y = (
+        (scaled(recipe, x, arrays.x_train[:n]) for x in (arrays.x_train, arrays.x_test)),
+        arrays.y_train,
+    )
+    splits = {"test": (X_test, arrays.y_test)}
     if recipe.validation:
         splits["val"] = (X[n:], y[n:])
     curve = []
@@ -347,10 +357,19 @@ def test_every_loss_with_every_output_agrees(
 
 
 @pytest.mark.parametrize("batching", BATCHINGS)
-def test_raw_inputs_agree(batching: str) -> None:
+@pytest.mark.parametrize("scale", ["raw", "center", "standardize", "real raw", "real standardize"])
+def test_inputs_of_every_scale_agree(scale: str, batching: str) -> None:
     batching_config, rows, epochs = BATCHINGS[batching]
-    recipe = Recipe(ARCHITECTURES["sigmoid_32_32"], batching_config, "sgd", epochs, scale="raw")
-    assert_trajectories_agree(recipe, images(rows), SOME_METHODS, 0.003)
+    kind, _, scale = scale.rpartition(" ")
+    held_out = 0 if scale == "raw" else 9  # the statistics are those of the other rows
+    recipe = Recipe(
+        ARCHITECTURES["sigmoid_32_32"], batching_config, "sgd", epochs, scale=scale, validation=held_out
+    )
+    arrays = images(rows + held_out)
+    if kind == "real":
+        x_train, x_test = (np.float32(x / 99 - 1) for x in (arrays.x_train, arrays.x_test))
+        arrays = replace(arrays, x_train=x_train, x_test=x_test)
+    assert_trajectories_agree(recipe, arrays, SOME_METHODS, 0.003)
 
 
 @pytest.mark.parametrize("batching", BATCHINGS)
@@ -418,7 +437,7 @@ def drift(rate: float) -> float:
     for factor in (1.0, 1.0 + 2**-52):
         network, optimizer = initial_network(recipe, 3, "he"), reference.Sgd(rate)
         network.W[0] *= factor
-        X = scaled(recipe, arrays.x_train)
+        X = scaled(recipe, arrays.x_train, arrays.x_train)
         list(reference.train(network, optimizer, X, arrays.y_train, batches(batching_config, rows, 3, 1)))
         final_weights.append(np.concatenate([W.ravel() for W in network.W]))
     return np.abs(final_weights[0] - final_weights[1]).max() / np.abs(final_weights[0]).max()

@@ -19,6 +19,7 @@ from fnnexp.nn.layer_stats import QUANTITIES, Probe, has_diagnostics, names
 from fnnexp.nn.network import Architecture, Parameters
 from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.batching import Batching
+from fnnexp.nn.rows import splits_of
 from fnnexp.nn.testing import reference
 from fnnexp.nn.training import Lane, Recipe, Record, advance, start
 
@@ -47,8 +48,7 @@ def lanes_of(recipe: Recipe, count: int = 1, std: float = 0.4) -> list[Lane]:
 
 
 def probe_of(recipe: Recipe, arrays: Any) -> Probe:
-    n = len(arrays.x_train) - recipe.validation
-    return Probe(recipe, arrays.x_train[:n], arrays.y_train[:n])
+    return Probe(recipe, splits_of(recipe, arrays)["train"])
 
 
 def measured(recipe: Recipe, arrays: Any, theta: np.ndarray) -> dict[str, float]:
@@ -212,7 +212,7 @@ def test_the_probe_of_a_file_sorted_by_label_contains_all_labels() -> None:
     order = np.argsort(arrays.y_train, kind="stable")
     ordered = replace(arrays, x_train=arrays.x_train[order], y_train=arrays.y_train[order])
     recipe = Recipe(Architecture(12, (), 10, "relu"), MODES["mini"], "sgd", epochs=1, dtype="float64")
-    assert set(Probe(recipe, ordered.x_train, ordered.y_train).labels) == set(range(10))
+    assert set(probe_of(recipe, ordered).labels) == set(range(10))
 
 
 def test_a_spread_that_overflows_is_omitted() -> None:

@@ -20,7 +20,7 @@ from fnnexp.config.execution import Execution
 from fnnexp.data import datasets as data
 from fnnexp.nn.engines import numba_engine as compiled
 from fnnexp.nn.engines.base import ENGINES, engine_named
-from fnnexp.nn.engines.numpy_engine import DenseRows, Examples
+from fnnexp.nn.engines.numpy_engine import DenseRows, Examples, Scaling
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.batching import Batching
@@ -78,7 +78,8 @@ def test_both_products_with_lists_of_pixels_equal_dense_products(
     X = images[where] / (255.0 if scale == "unit" else 1.0)
     W = rng.standard_normal((1, D, H)).astype(dtype)
     dZ = rng.standard_normal((B, H)).astype(dtype, order=order)
-    examples = compiled.SparseRows(images, scale, B, dtype).take(where)
+    scaling = Scaling(255.0 if scale == "unit" else None)
+    examples = compiled.SparseRows(images, scaling, B, dtype).take(where)
     for forward_first in (False, True):  # after forward, gradients are added to a padded copy of W
         W_after = W.copy()
         layer = compiled.SparseFirstLayer(W_after)
@@ -96,7 +97,7 @@ def test_both_products_with_lists_of_pixels_equal_dense_products(
 def test_weights_changed_marks_the_copy_as_outdated():
     images, W = np.full((1, 3), 2, np.uint8), np.ones((1, 3, 4))
     layer, Z = compiled.SparseFirstLayer(W), np.empty((1, 4))
-    examples = compiled.SparseRows(images, "raw", 1, W.dtype).take(slice(0, 1))
+    examples = compiled.SparseRows(images, Scaling(), 1, W.dtype).take(slice(0, 1))
     layer.forward(0, examples, Z)
     assert (Z == 6).all()
     W *= 10
@@ -108,11 +109,11 @@ def test_weights_changed_marks_the_copy_as_outdated():
 @pytest.mark.parametrize("mode", ["full", "mini"])
 def test_with_few_zero_pixels_both_engines_use_blas(mode):
     rng = np.random.default_rng(0)
-    dense = pixels(rng, 90, 30, 0.9)
-    assert isinstance(compiled.make_rows(dense, "unit", 9, np.dtype("f")), DenseRows)
-    assert isinstance(
-        compiled.make_rows(pixels(rng, 90, 30, 0.2), "unit", 9, np.dtype("f")), compiled.SparseRows
-    )
+    dense, sparse, single = pixels(rng, 90, 30, 0.9), pixels(rng, 90, 30, 0.2), np.dtype("f")
+    assert isinstance(compiled.make_rows(dense, Scaling(255.0), 9, single), DenseRows)
+    assert isinstance(compiled.make_rows(sparse, Scaling(255.0), 9, single), compiled.SparseRows)
+    assert isinstance(compiled.make_rows(sparse, Scaling(255.0, np.ones(30)), 9, single), DenseRows)
+    assert isinstance(compiled.make_rows(sparse.astype(single), Scaling(), 9, single), DenseRows)
     labels = rng.integers(0, 10, 90).astype(np.uint8)
     arrays = data.Arrays(dense, labels, dense, labels)
     recipe = Recipe(

@@ -68,6 +68,12 @@ def images(seed: int, n_train: int, n_test: int, inputs: int, classes: int) -> A
     return Arrays(*split(n_train), *split(n_test))
 
 
+def real_valued(arrays: Arrays) -> Arrays:
+    """Return the arrays with inputs that are real numbers."""
+    x_train, x_test = ((x / np.float32(99) - 1).astype(np.float32) for x in (arrays.x_train, arrays.x_test))
+    return replace(arrays, x_train=x_train, x_test=x_test)
+
+
 @contextmanager
 def chunk_and_block_sizes(chunk: int, block: int) -> Iterator[None]:
     with (
@@ -191,11 +197,14 @@ def stacks(draw: Any) -> tuple[Recipe, list[Lane], Arrays]:
         epochs=draw(st.integers(0, 4 if mode == "full" else 3)),
         reduction=draw(st.sampled_from(("mean", "sum"))),
         epsilon=draw(st.sampled_from((0.0, 1e-12, 1e-2))),
-        scale=draw(st.sampled_from(("unit", "unit", "raw"))),
+        scale=draw(st.sampled_from(("unit", "unit", "raw", "center", "standardize"))),
         validation=held_out,
         dtype=draw(st.sampled_from(("float32", "float64"))),
         **draw(losses()),
         stopping=draw(stoppings(held_out)),
+        seed_split=draw(st.sampled_from((None, None, 0, 3))),
+        subset=draw(st.none() | st.integers(1, n)),
+        label_noise=draw(st.sampled_from((0.0, 0.0, 0.3))),
     )
     options = draw(st.just([]) | st.lists(st.sampled_from(_options(architecture)), unique=True))
     recipe = replace(recipe, options=tuple(sorted(options)))
@@ -221,6 +230,8 @@ def stacks(draw: Any) -> tuple[Recipe, list[Lane], Arrays]:
         architecture.inputs,
         architecture.classes,
     )
+    if recipe.scale != "unit" and draw(st.booleans()):
+        arrays = real_valued(arrays)
     return recipe, lanes, arrays
 
 

@@ -18,7 +18,7 @@ from hypothesis.extra.numpy import arrays as np_arrays
 
 import fnnexp.nn
 from fnnexp.data.datasets import Arrays
-from fnnexp.nn.engines.numpy_engine import DenseRows, Examples
+from fnnexp.nn.engines.numpy_engine import DenseRows, Examples, Scaling
 from fnnexp.nn.engines.per_sample import BLOCK, BlockDescent
 from fnnexp.nn.epoch import same_order_groups
 from fnnexp.nn.network import Architecture, Parameters, Workspace, backward, forward, initial_theta
@@ -355,7 +355,7 @@ def test_slices_cover_every_row_once_and_only_the_last_may_be_shorter(n: int, si
 @pytest.mark.parametrize("dtype", [F32, F64])
 def test_rows_are_gathered_and_scaled(dtype: Any) -> None:
     X = np.arange(60, dtype=np.uint8).reshape(20, 3) * 4 + 1
-    unit, raw = DenseRows(X, "unit", 8, dtype), DenseRows(X, "raw", 8, dtype)
+    unit, raw = DenseRows(X, Scaling(255.0), 8, dtype), DenseRows(X, Scaling(), 8, dtype)
     for where in (slice(2, 9), np.array([19, 0, 0, 7])):
         assert raw.take(where).used is None
         np.testing.assert_array_equal(raw.take(where).X, X[where])
@@ -368,7 +368,7 @@ def test_columns_that_are_zero_in_all_selected_rows_are_omitted(where: Any) -> N
     X = np.zeros((5, 10), np.uint8)
     X[1, 2], X[2, 7], X[3, 7] = 5, 6, 7
     X[0] = X[4] = 9  # not selected
-    examples = DenseRows(X, "raw", 4, F32).take(where)
+    examples = DenseRows(X, Scaling(), 4, F32).take(where)
     np.testing.assert_array_equal(examples.used, [2, 7])
     np.testing.assert_array_equal(examples.X, X[where][:, [2, 7]])
 

@@ -12,6 +12,7 @@ import sys
 from html.parser import HTMLParser
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -248,6 +249,18 @@ def test_a_column_is_numeric_only_if_all_its_values_are():
     assert typed("1", "one") == (TEXT, ["1", "one"])
     assert typed("3", str(2**70)) == ("float64", [3.0, 2.0**70])
     assert typed(None, None) == (TEXT, [None, None])
+
+
+def test_a_param_that_was_added_later_has_its_default_where_other_runs_have_it():
+    def column(*values):
+        runs = [SimpleNamespace(data=SimpleNamespace(params={"seed": "0", **each})) for each in values]
+        return {name: list(each) for name, each in frames._params(runs).items() if name.startswith("data.")}
+
+    noise = "data.label_noise"
+    assert column({noise: "0.2"}, {}) == {noise: [0.2, 0.0]}
+    assert column({}, {}) == {}
+    assert overview.noisy(pd.DataFrame({noise: [0.0, 0.2]}))[0].startswith(f"With {noise}, some labels")
+    assert overview.noisy(pd.DataFrame({noise: [0.0]})) == overview.noisy(pd.DataFrame()) == []
 
 
 def test_curves_contain_every_recorded_value(store):

@@ -21,6 +21,7 @@ from fnnexp.errors import FnnexpError
 from fnnexp.nn.evaluation import Predictions, parameters_from, predict
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.batching import Batching
+from fnnexp.nn.rows import Split, scaling
 from fnnexp.nn.stack import Lane, Recipe
 from fnnexp.nn.testing.reference import Network
 from fnnexp.nn.training import End
@@ -76,6 +77,37 @@ def reference_probabilities(weights, images, activation):
     return network.forward(np.asarray(images) / 255)
 
 
+def test_real_valued_inputs_are_called_rows_and_are_not_drawn(store_of_moons, moons, train_alone):
+    store, runs = store_of_moons
+    best = best_trial(runs)
+    evaluation = mistakes.evaluate(best, store)
+    trial = next(each for each in moons if each.id == best["trial"])
+    x = data.load(trial.data).x_train[-6:].astype(float)
+    weights = train_alone(trial)[1]
+    network = Network([weights["W1"], weights["W2"]], [weights["b1"], weights["b2"]], "relu")
+    assert (evaluation.predictions.predicted == network.forward(x).argmax(axis=1)).all()
+    section = mistakes.section(runs, comparisons.findings(runs), store)
+    text = " ".join(block.text for block in section.blocks if hasattr(block, "text"))
+    assert "On its 6 validation rows it gets" in text
+    assert "are not drawn" in text
+    assert "image" not in text
+
+
+@pytest.fixture(scope="module")
+def moons(trials_of):
+    return trials_of("data=moons", "data.n=40", "arch.hidden=[4]", "epochs=1", "seed=0,1")
+
+
+@pytest.fixture(scope="module")
+def store_of_moons(empty_store, tmp_path_factory, moons, train_alone):
+    """Return a store with a sweep on moons, and its frame."""
+    folder = tmp_path_factory.mktemp("moons")
+    store = empty_store(folder)
+    with contextlib.chdir(folder):
+        record(moons, train_alone, "moons", store)
+    return store, frames.runs("moons", tracking_uri=store)
+
+
 def test_the_evaluation_of_the_best_trial_agrees_with_the_reference(swept, store, train_alone):
     trials, runs = swept
     best = best_trial(runs)
@@ -88,7 +120,8 @@ def test_the_evaluation_of_the_best_trial_agrees_with_the_reference(swept, store
     images, labels = arrays.x_train[-300:], arrays.y_train[-300:].astype(int)
     P = reference_probabilities(weights, images, trial.recipe.architecture.activation)
     predicted = P.argmax(axis=1)
-    assert (evaluation.split, evaluation.first) == ("validation", trial.data.n_train - 300)
+    assert evaluation.split == "validation"
+    assert evaluation.rows.tolist() == list(range(trial.data.n_train - 300, trial.data.n_train))
     predictions = evaluation.predictions
     assert predictions.predicted.tolist() == predicted.tolist()
     assert predictions.output == pytest.approx(P.max(axis=1), rel=1e-4)
@@ -96,7 +129,7 @@ def test_the_evaluation_of_the_best_trial_agrees_with_the_reference(swept, store
     assert mistakes.confusion(evaluation).to_numpy().tolist() == confusion_matrix(labels, predicted).tolist()
     assert (predicted == labels).mean() == pytest.approx(best["val_accuracy"])
     worst = mistakes.mistakes(evaluation)
-    assert sorted(worst["row"]) == sorted(np.flatnonzero(predicted != labels) + evaluation.first)
+    assert sorted(worst["row"]) == sorted(evaluation.rows[predicted != labels])
     assert (arrays.y_train[worst["row"]] == worst["real"]).all()
     assert worst["loss"].is_monotonic_decreasing
     sentence = mistakes.sentence(evaluation)
@@ -331,7 +364,8 @@ def random_evaluation(inputs=784, classes=10, units=5, wrong=40, n=60):
     predictions = Predictions(predicted, rng.uniform(0.5, 1, n), rng.uniform(0, 9, n))
     images = rng.integers(0, 256, (n, inputs)).astype(np.uint8)
     W1 = rng.normal(size=(inputs, units)).astype(np.float32)
-    return mistakes.Evaluation("t", "test", 0, images, real, predictions, classes, W1, (n - wrong) / n, True)
+    rows, logged = np.arange(n), (n - wrong) / n
+    return mistakes.Evaluation("t", "test", rows, images, real, predictions, classes, W1, logged, True)
 
 
 def test_inputs_that_are_not_square_and_too_many_classes_are_reported_and_not_drawn():
@@ -402,7 +436,8 @@ def test_predictions_of_many_rows_agree_with_the_reference(scale):
         rng.integers(0, 5, 1100).astype(np.uint8),
     )
     recipe = Recipe(shape, Batching("full"), "sgd", epochs=1, scale=scale, epsilon=1e-3)
-    predictions = predict(recipe, Lane("0", 0, (), ()), parameters_from(shape, arrays), images, labels)
+    split = Split(images, labels, scaling(scale, images))
+    predictions = predict(recipe, Lane("0", 0, (), ()), parameters_from(shape, arrays), split)
     network = Network(W, [None, None, arrays["b3"]], "tanh", epsilon=1e-3)
     P = network.forward(images / 255 if scale == "unit" else images)
     assert (predictions.predicted == P.argmax(axis=1)).all()

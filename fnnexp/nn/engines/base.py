@@ -13,14 +13,13 @@ from functools import cache
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fnnexp.nn.arrays import Array, DType
-from fnnexp.nn.engines.numpy_engine import BlasFirstLayer, DenseRows, FirstLayer, Inputs, RowSource
+from fnnexp.nn.engines.numpy_engine import BlasFirstLayer, DenseRows, FirstLayer, Inputs, RowSource, Scaling
 from fnnexp.nn.engines.per_sample import BlockDescent, can_descend
 from fnnexp.nn.network import Architecture, Parameters
 
-MakeRows = Callable[[NDArray[np.uint8], str, int, DType], RowSource]
+MakeRows = Callable[[Array, Scaling, int, DType], RowSource]
 
 
 class Descent(Protocol):

@@ -23,6 +23,7 @@ function, but not of the files it imports from.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -36,7 +37,7 @@ from numba.extending import intrinsic, models, register_model
 from numpy.typing import NDArray
 
 from fnnexp.nn.arrays import Array, DType
-from fnnexp.nn.engines.numpy_engine import BlasFirstLayer, DenseRows, Examples, Inputs
+from fnnexp.nn.engines.numpy_engine import BlasFirstLayer, DenseRows, Examples, Inputs, Scaling
 from fnnexp.nn.network import Architecture, Parameters, activations_of
 from fnnexp.nn.pieces import activations as pieces
 from fnnexp.nn.pieces.activations import (
@@ -470,13 +471,14 @@ class SparseExamples:
 
 
 class SparseRows:
-    """The rows of a split as lists of their nonzero pixels. For the parameters, see :class:`DenseRows`."""
+    """The rows of a split as lists of their nonzero pixels. For the parameters, see :class:`DenseRows`.
 
-    def __init__(self, images: NDArray[np.uint8], scale: str, size: int, dtype: DType) -> None:
+    The images are bytes that the scaling does not shift.
+    """
+
+    def __init__(self, images: NDArray[np.uint8], scaling: Scaling, size: int, dtype: DType) -> None:
         self._images = np.asarray(images)
-        self._table = np.arange(256).astype(dtype)
-        if scale == "unit":
-            self._table /= dtype.type(255)
+        self._table = scaling.scaled(np.arange(256), np.empty(256, dtype))
         self._examples = SparseExamples(size * images.shape[1], size, images.shape[1], dtype)
 
     def take(self, where: slice | NDArray[np.intp]) -> SparseExamples:
@@ -486,11 +488,41 @@ class SparseRows:
         return self._examples
 
 
-def make_rows(images: NDArray[np.uint8], scale: str, size: int, dtype: DType) -> DenseRows | SparseRows:
+@dataclass(frozen=True)
+class ListedExamples:
+    """Rows of the input as lists of all their values, in the format of :class:`SparseExamples`."""
+
+    by_row: tuple[Array, Array, Array]
+
+
+class ListedRows:
+    """The rows of a split as lists of all their values, for inputs that are not 0 where pixels are.
+
+    For the parameters, see :class:`DenseRows`.
+    """
+
+    def __init__(self, images: Array, scaling: Scaling, size: int, dtype: DType) -> None:
+        columns = images.shape[1]
+        self._rows = DenseRows(images, scaling, size, dtype)
+        self._pointers = np.arange(size + 1) * columns
+        self._columns = np.tile(np.arange(columns, dtype=np.uint32), size)
+
+    def take(self, where: slice | NDArray[np.intp]) -> ListedExamples:
+        """Return the rows at these indices, in buffers that the next call overwrites."""
+        X = self._rows.take(where).X
+        return ListedExamples((self._pointers[: len(X) + 1], self._columns, X.reshape(-1)))
+
+
+def make_rows(images: Array, scaling: Scaling, size: int, dtype: DType) -> DenseRows | SparseRows:
     """Return the source of a split's rows: lists of pixels if most are 0, else floats for BLAS."""
     sample = images[:: max(len(images) // SAMPLED_ROWS, 1)]
-    dense = np.count_nonzero(sample) >= DENSE * sample.size
-    return (DenseRows if dense else SparseRows)(images, scale, size, dtype)
+    dense = not scaling.skips_zeros(images) or np.count_nonzero(sample) >= DENSE * sample.size
+    return (DenseRows if dense else SparseRows)(images, scaling, size, dtype)
+
+
+def make_lists(images: Array, scaling: Scaling, size: int, dtype: DType) -> SparseRows | ListedRows:
+    """Return the source of a split's rows for descent row by row: lists, without zeros if these are free."""
+    return (SparseRows if scaling.skips_zeros(images) else ListedRows)(images, scaling, size, dtype)
 
 
 class SparseFirstLayer:
@@ -779,7 +811,7 @@ def descend(
 class RowDescent:
     """Plain descent one row at a time, as in textbooks; see :class:`fnnexp.nn.engines.base.Descent`."""
 
-    make_rows = SparseRows
+    make_rows = staticmethod(make_lists)
     max_rows = ROWS_AT_ONCE
 
     def __init__(

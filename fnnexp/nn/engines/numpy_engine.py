@@ -45,6 +45,43 @@ class Examples:
     used: NDArray[np.intp] | None = None
 
 
+SCALES = ("unit", "raw", "center", "standardize")
+"""How inputs can be scaled. The values are the allowed values of ``data.scale``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """How inputs become floats: (x − shift) / divisor.
+
+    Attributes
+    ----------
+    divisor
+        A number, or one for each input (D,); None for 1.
+    shift
+        A number for each input (D,); None for 0. Without a shift, zeros stay 0 and need not be computed.
+    """
+
+    divisor: float | NDArray[np.float64] | None = None
+    shift: NDArray[np.float64] | None = None
+
+    def scaled(self, X: Array, out: Array) -> Array:
+        """Write the scaled rows of X (n, D), uint8 or float32, to ``out`` (n, D), and return it.
+
+        A shift is subtracted in float64, as x is often close to it.
+        """
+        if self.shift is None:
+            np.copyto(out, X, casting="same_kind")
+        else:
+            np.subtract(X, self.shift, out=out, casting="same_kind")
+        if self.divisor is not None:
+            np.divide(out, np.asarray(self.divisor, out.dtype), out=out)
+        return out
+
+    def skips_zeros(self, X: Array) -> bool:
+        """Return whether the products with X may omit its zeros: whether X are bytes that stay 0."""
+        return self.shift is None and X.dtype == np.uint8
+
+
 class RowSource(Protocol):
     """The rows of a split, in the format that an engine's first layer reads."""
 
@@ -58,27 +95,29 @@ class DenseRows:
     Parameters
     ----------
     images
-        (N, D) uint8.
-    scale
-        ``unit``: pixels divided by 255; ``raw``: pixels from 0 to 255.
+        (N, D) uint8 or float32.
+    scaling
+        How they are scaled.
     size
         The largest number of rows in one call of :meth:`take`.
     """
 
-    def __init__(self, images: NDArray[np.uint8], scale: str, size: int, dtype: DType) -> None:
-        self._images = np.asarray(images)
-        self._divisor = dtype.type(255) if scale == "unit" else None
-        self._bytes = np.empty((size, images.shape[1]), np.uint8)
-        self._compact = np.empty(self._bytes.size, np.uint8)
-        self._inputs = np.empty(self._bytes.size, dtype)
+    def __init__(self, images: Array, scaling: Scaling, size: int, dtype: DType) -> None:
+        self._images, self._scaling = np.asarray(images), scaling
+        self._skips_zeros = scaling.skips_zeros(self._images)
+        self._gathered = np.empty((size, images.shape[1]), images.dtype)
+        self._compact = np.empty(self._gathered.size if self._skips_zeros else 0, np.uint8)
+        self._inputs = np.empty(self._gathered.size, dtype)
 
     def take(self, where: slice | NDArray[np.intp]) -> Examples:
         """Return the rows at these indices, in the buffer that the next call overwrites."""
         if isinstance(where, slice):
             gathered = self._images[where]
         else:
-            gathered = self._bytes[: len(where)]
+            gathered = self._gathered[: len(where)]
             np.take(self._images, where, axis=0, out=gathered, mode="clip")
+        if not self._skips_zeros:
+            return Examples(self._scaled(gathered))
         rows, columns = gathered.shape
         used = np.flatnonzero(np.bitwise_or.reduce(gathered, axis=0))
         if len(used) >= ALL_COLUMNS * columns:
@@ -86,12 +125,8 @@ class DenseRows:
         compact = self._compact[: rows * len(used)].reshape(rows, len(used))
         return Examples(self._scaled(np.take(gathered, used, axis=1, out=compact, mode="clip")), used)
 
-    def _scaled(self, images: NDArray[np.uint8]) -> Array:
-        inputs = self._inputs[: images.size].reshape(images.shape)
-        np.copyto(inputs, images)
-        if self._divisor is not None:
-            np.divide(inputs, self._divisor, out=inputs)
-        return inputs
+    def _scaled(self, images: Array) -> Array:
+        return self._scaling.scaled(images, self._inputs[: images.size].reshape(images.shape))
 
 
 class FirstLayer(Protocol):

@@ -28,7 +28,7 @@ import numpy as np
 
 from fnnexp.nn import network as core
 from fnnexp.nn.engines.base import engine_named
-from fnnexp.nn.engines.numpy_engine import Examples
+from fnnexp.nn.engines.numpy_engine import Examples, Scaling
 from fnnexp.nn.engines.per_sample import can_descend
 from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.losses import LOSSES, loss_for, target_values
@@ -357,7 +357,7 @@ class _Stacked:
     def _rows(self, X: Array) -> Any:
         if self.engine is engine_named("numpy"):
             return Examples(X)
-        return self.engine.make_rows(np.rint(X * 255).astype(np.uint8), "unit", len(X), X.dtype).take(
+        return self.engine.make_rows(np.rint(X * 255).astype(np.uint8), Scaling(255.0), len(X), X.dtype).take(
             slice(0, len(X))
         )
 

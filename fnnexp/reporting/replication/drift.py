@@ -10,6 +10,7 @@ import pandas as pd
 
 from fnnexp.data.datasets import Arrays
 from fnnexp.nn.network import Parameters
+from fnnexp.nn.rows import scaling
 from fnnexp.nn.testing import reference
 from fnnexp.nn.training import advance, start
 
@@ -88,8 +89,8 @@ def vanished(trial: Trial, arrays: Arrays) -> float:
 
 
 def _scaled(trial: Trial, X: NDArray[np.uint8]) -> NDArray[np.float64]:
-    scaled: NDArray[np.float64] = np.asarray(X, dtype=np.float64)
-    return scaled / 255 if trial.recipe.scale == "unit" else scaled
+    """Return the inputs of a trial with the scale `unit` or `raw`, which do not depend on other rows."""
+    return scaling(trial.recipe.scale, X).scaled(X, np.empty(X.shape))
 
 
 def _network(trial: Trial, theta: NDArray[np.float64], first: float = 1.0) -> reference.Network:

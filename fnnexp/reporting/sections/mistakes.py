@@ -17,10 +17,12 @@ import pandas as pd
 from fnnexp.config import jobs, resolve
 from fnnexp.data import datasets as data
 from fnnexp.data import npz
+from fnnexp.data.labelled import is_real, row_name
 from fnnexp.errors import FnnexpError, plural
 from fnnexp.nn.arrays import Array, DType
 from fnnexp.nn.evaluation import Predictions, parameters_from, predict
 from fnnexp.nn.pieces.losses import output_of
+from fnnexp.nn.rows import numbers, splits_of
 from fnnexp.reporting.document.blocks import Section, Text
 from fnnexp.reporting.document.wording import percent
 from fnnexp.reporting.plots import images as plots
@@ -49,10 +51,10 @@ class Evaluation(NamedTuple):
 
     Attributes
     ----------
-    trial, split, first
-        The trial's name; `validation` or `test`; the number of the split's first row in its file.
+    trial, split, rows
+        The trial's name; `validation` or `test`; the number of each image's row in its file (n,).
     images, real, predictions
-        The images (n, D) as uint8, their labels (n,), and the predictions.
+        The images (n, D) as uint8 or float32, their labels (n,), and the predictions.
     classes, W1
         The number of classes C, and the weights of the first layer (D, H).
     logged
@@ -63,14 +65,19 @@ class Evaluation(NamedTuple):
 
     trial: str
     split: str
-    first: int
-    images: NDArray[np.uint8]
+    rows: NDArray[np.intp]
+    images: Array
     real: NDArray[np.intp]
     predictions: Predictions
     classes: int
     W1: Array
     logged: float
     is_probability: bool
+
+    @property
+    def things(self) -> str:
+        """What the text calls the images: rows, if they are real-valued inputs."""
+        return f"{row_name(self.images)}s"
 
     @property
     def wrong(self) -> NDArray[np.intp]:
@@ -130,16 +137,14 @@ def evaluate(best: pd.Series, uri: str | None = None) -> Evaluation:
     architecture, dtype = recipe.architecture, np.dtype(recipe.dtype)
     most = architecture.parameter_count * dtype.itemsize + OVERHEAD * (2 * len(architecture.shapes) + 1)
     trained = weights(artifacts.read(best["run_id"], "weights.npz", uri, most=most), architecture, dtype)
-    images, labels, first, split = arrays.x_test, arrays.y_test, 0, "test"
-    if recipe.validation:
-        first, split = trial.data.n_train - recipe.validation, "validation"
-        images, labels = arrays.x_train[first:], arrays.y_train[first:]
-    predictions = predict(recipe, trial.lane(), parameters_from(architecture, trained), images, labels)
-    logged = float(best["val_accuracy" if recipe.validation else "test_accuracy"])
-    real = np.asarray(labels, np.intp)
+    key, name = ("val", "validation") if recipe.validation else ("test", "test")
+    split, (_, held_out) = splits_of(recipe, arrays)[key], numbers(recipe, trial.data.n_train)
+    rows = np.arange(trial.data.n_train)[held_out] if recipe.validation else np.arange(trial.data.n_test)
+    predictions = predict(recipe, trial.lane(), parameters_from(architecture, trained), split)
+    logged, real = float(best[f"{key}_accuracy"]), np.asarray(split.labels, np.intp)
     return Evaluation(
-        best["name"], split, first, images, real, predictions, architecture.classes, trained["W1"], logged,
-        output_of(recipe) == "softmax",
+        best["name"], name, rows, split.images, real, predictions, architecture.classes, trained["W1"],
+        logged, output_of(recipe) == "softmax",
     )  # fmt: skip
 
 
@@ -153,7 +158,9 @@ def _trial(config: bytes, best: pd.Series) -> Trial:
     ) as error:  # deeply nested YAML, or a tag on a value of the wrong form
         raise FnnexpError(f"it is not the config of a run: {error}") from error
     wanted = job.config.data
-    prepared = data.prepare(wanted.name, wanted.path, wanted.test_path, wanted.reading, may_download=False)
+    prepared = data.prepare(
+        wanted.name, wanted.path, wanted.test_path, wanted.reading, wanted.toy, may_download=False
+    )
     checksum = best.get("data_checksum")
     if prepared.checksum != checksum:
         raise FnnexpError(
@@ -214,7 +221,7 @@ def mistakes(evaluation: Evaluation) -> pd.DataFrame:
     value = "probability" if evaluation.is_probability else "output"
     wrong, predictions = evaluation.wrong, evaluation.predictions
     return pd.DataFrame({
-        "row": evaluation.first + wrong, "real": evaluation.real[wrong],
+        "row": evaluation.rows[wrong], "real": evaluation.real[wrong],
         "predicted": predictions.predicted[wrong], value: predictions.output[wrong],
         "loss": predictions.loss[wrong],
     })  # fmt: skip
@@ -225,17 +232,18 @@ def sentence(evaluation: Evaluation) -> str:
     n, wrong = len(evaluation.real), len(evaluation.wrong)
     text = (
         f"The best trial of the leading configuration is {as_text(evaluation.trial)}. On its {n:,} "
-        f"{evaluation.split} images it gets "
+        f"{evaluation.split} {evaluation.things} it gets "
     )
+    remark = REMARKS[evaluation.split].format(evaluation.things)
     if not wrong:
-        text += f"none wrong. {REMARKS[evaluation.split]}"
+        text += f"none wrong. {remark}"
     else:
         counts = confusion(evaluation).to_numpy(copy=True)
         np.fill_diagonal(counts, 0)
         real, predicted = np.unravel_index(counts.argmax(), counts.shape)
         times = plural(int(counts.max()), "time")
         text += (
-            f"{wrong:,} wrong ({percent(wrong / n)}). {REMARKS[evaluation.split]} "
+            f"{wrong:,} wrong ({percent(wrong / n)}). {remark} "
             f"Its most frequent mistake is to predict {predicted} for class {real} ({times})."
         )
     logged = round(evaluation.logged * n) if math.isfinite(evaluation.logged) else None
@@ -250,7 +258,7 @@ def sentence(evaluation: Evaluation) -> str:
 
 
 REMARKS = {
-    "validation": "It was chosen on these images, so expect a few more mistakes on new images.",
+    "validation": "It was chosen on these {0}, so expect a few more mistakes on new {0}.",
     "test": "It held out no validation rows.",
 }
 
@@ -271,11 +279,14 @@ def figures(evaluation: Evaluation) -> tuple[list[Figure], list[str]]:
     drawn, notes = [], []
     if evaluation.classes <= MOST_CLASSES:
         matrix = plots.confusion_matrix(confusion(evaluation).to_numpy())
-        drawn.append(picture.block(matrix, "confusion", CONFUSION))
+        drawn.append(picture.block(matrix, "confusion", CONFUSION.format(evaluation.things)))
     else:
         notes.append(
             f"The confusion matrix of {evaluation.classes} classes is too large to draw: see confusion.csv."
         )
+    if is_real(evaluation.images):
+        notes.append("Inputs that are real numbers are not pixels, so mistakes and weights are not drawn.")
+        return drawn, notes
     if side * side != pixels:
         notes.append(
             f"Inputs of {pixels} values are not square images, so mistakes and weights are not drawn."
@@ -289,7 +300,7 @@ def figures(evaluation: Evaluation) -> tuple[list[Figure], list[str]]:
 
 
 CONFUSION = (
-    "Number of images by real class (rows) and predicted class (columns). Only mistakes are shaded. The last"
+    "Number of {} by real class (rows) and predicted class (columns). Only mistakes are shaded. The last"
     " column is the percentage of each class that is predicted correctly."
 )
 

@@ -30,6 +30,7 @@ def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = 
         *stopped_early(runs),
         *(f"{text}." for text in followers(runs)),
         *namesakes(runs),
+        *noisy(runs),
     ]
     return Section(
         "What was run",
@@ -84,6 +85,16 @@ def namesakes(runs: pd.DataFrame) -> list[str]:
     return [
         "The initializer he has a standard deviation of 2/√n for n inputs, √2 times that of He et al. and of "
         "textbooks, which is called he_normal here."
+    ]
+
+
+def noisy(runs: pd.DataFrame) -> list[str]:
+    """Return a note on what training metrics are measured against, if labels are noisy."""
+    if "data.label_noise" not in runs or not (runs["data.label_noise"] > 0).any():
+        return []
+    return [
+        "With data.label_noise, some labels of the training rows are replaced by another class. Training "
+        "metrics are measured against these labels; validation and test labels are those of the data."
     ]
 
 
