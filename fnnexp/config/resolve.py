@@ -11,7 +11,7 @@ from typing import Any
 
 from fnnexp.config.execution import Execution
 from fnnexp.config.jobs import Job, key_of
-from fnnexp.config.schema import ADDED_LATER, CHOICES, UNSCIENTIFIC, Config, DataConfig, keys_of
+from fnnexp.config.schema import ADDED_LATER, CHOICES, UNSCIENTIFIC, Config, DataConfig, ScheduleConfig, keys_of
 from fnnexp.config.trial import Trial
 from fnnexp.data import sources
 from fnnexp.data.datasets import DATASETS, Prepared
@@ -22,6 +22,7 @@ from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.batching import MODES, Batching
 from fnnexp.nn.pieces.initializers import INITIALIZERS
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
+from fnnexp.nn.pieces.schedules import SCHEDULES, Schedule
 from fnnexp.nn.training import Recipe
 
 MOST_PARAMETERS = 1 << 28
@@ -60,6 +61,7 @@ def trial(job: Job, data: Prepared) -> Trial:
             f"arch.hidden gives a network of {architecture.parameter_count} parameters on {data.name}; "
             f"at most {MOST_PARAMETERS} are allowed: write smaller widths, as in arch.hidden=[64,32]"
         )
+    schedule = schedule_of(config.schedule)
     recipe = Recipe(
         architecture=architecture,
         batching=Batching(config.batching.mode, config.batching.size, config.batching.shuffle),
@@ -70,6 +72,7 @@ def trial(job: Job, data: Prepared) -> Trial:
         scale=config.data.scale,
         validation=validation,
         dtype=config.dtype,
+        options=() if schedule is None else ("schedule",),
     )
     hyper = tuple((name, float(getattr(config.optimizer, name))) for name in optimizer.hyperparameters)
     labels = _labels(job)
@@ -83,7 +86,16 @@ def trial(job: Job, data: Prepared) -> Trial:
         name=_name(job, labels),
         params=_params(job, labels),
         config=_written(config),
+        schedule=schedule,
     )
+
+
+def schedule_of(config: ScheduleConfig) -> Schedule | None:
+    """Return the schedule of a checked config, or None if the learning rate is constant."""
+    if config.name == "constant" and not config.warmup:
+        return None
+    parameters = tuple((name, float(getattr(config, name))) for name in SCHEDULES[config.name].parameters)
+    return Schedule(config.name, parameters, float(config.warmup))
 
 
 def _held_out(config: DataConfig, data: Prepared) -> int:
@@ -165,7 +177,7 @@ _NAMES_OF_VALUES: Mapping[str, Container[str]] = {
     "optimizer": OPTIMIZERS,
     "data": DATASETS,
     "loss": ("cross_entropy", "binary_cross_entropy", "mse"),
-    "schedule": ("constant",),
+    "schedule": SCHEDULES,
 }
 
 _KEYS_IN_PREFIX = ("seed", "arch.hidden", "arch.activation", "init.method", "batching.mode")
@@ -190,7 +202,7 @@ def _adds_to_name(key: str, override: str, labels: Mapping[str, str]) -> bool:
         return False
     option = override.partition("=")[2].removesuffix(".yaml")
     if option == labels.get(key):
-        return key in ("optimizer", "data")
+        return key in ("optimizer", "data", "schedule")
     return key not in labels or not is_label_from_values(key, option)
 
 

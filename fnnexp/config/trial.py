@@ -11,6 +11,7 @@ from typing import Any
 
 from fnnexp.data.datasets import Prepared
 from fnnexp.nn.pieces.initializers import standard_deviation
+from fnnexp.nn.pieces.schedules import Schedule
 from fnnexp.nn.training import Lane, Recipe
 
 NUMERICS = 1
@@ -50,6 +51,8 @@ class Trial:
         The params of its MLflow run, by dotted key.
     config
         The resolved config, which is stored with the run as ``config.yaml``.
+    schedule
+        How the learning rate changes; None if it is constant.
     """
 
     recipe: Recipe
@@ -61,6 +64,7 @@ class Trial:
     name: str = field(compare=False)
     params: Mapping[str, Any] = field(compare=False)
     config: Mapping[str, Any] = field(compare=False)
+    schedule: Schedule | None = None
 
     @cached_property
     def id(self) -> str:
@@ -86,16 +90,19 @@ class Trial:
 
     def lane(self) -> Lane:
         """Return the trial's lane in a stack, with :attr:`numbers_id` as its key."""
-        return Lane(self.numbers_id, self.seed, self.stds, self.hyper)
+        return Lane(self.numbers_id, self.seed, self.stds, self.hyper, schedule=self.schedule)
 
     def _content(self) -> dict[str, Any]:
-        return {
+        content = {
             "numerics": NUMERICS,
             "recipe": scientific(self.recipe),
             "hyper": dict(self.hyper),
             "seed": self.seed,
             "data": self.data.checksum,
         }
+        if self.schedule is not None:
+            content["schedule"] = asdict(self.schedule)
+        return content
 
 
 def scientific(recipe: Any) -> dict[str, Any]:

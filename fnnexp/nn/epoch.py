@@ -17,7 +17,8 @@ from fnnexp.nn.network import Parameters, Workspace, backward, forward
 from fnnexp.nn.pieces.batching import slices
 from fnnexp.nn.pieces.losses import gradient_in_place, losses_and_hits, probabilities
 from fnnexp.nn.pieces.metrics import Totals
-from fnnexp.nn.pieces.optimizers import OPTIMIZERS, sgd
+from fnnexp.nn.pieces.optimizers import OPTIMIZERS, decay, sgd
+from fnnexp.nn.pieces.schedules import Schedule, factors
 from fnnexp.nn.stack import DataArrays, Recipe, Stack
 
 CHUNK = 512
@@ -36,7 +37,7 @@ def is_plain(recipe: Recipe) -> bool:
 
 def descends_by_row(recipe: Recipe) -> bool:
     """Return whether an epoch is plain descent with a step for each row, which has its own code."""
-    return recipe.batching.mode == "sample" and is_plain(recipe)
+    return recipe.batching.mode == "sample" and is_plain(recipe) and not recipe.options
 
 
 def engine_for(recipe: Recipe, name: str) -> Engine:
@@ -56,10 +57,12 @@ class EpochTrainer:
         dtype = np.dtype(recipe.dtype)
         self.batch_size = recipe.batching.batch_size(n)
         self.optimizer = OPTIMIZERS[recipe.optimizer]
+        self.update = engine.updates.get(self.optimizer.update, self.optimizer.update)
         self.hyper = {
             name: np.array([[dict(lane.hyper)[name]] for lane in stack.lanes], dtype)
             for name in self.optimizer.hyperparameters
         }
+        self.W = Parameters(recipe.architecture, stack.theta).W
         self.groups = same_order_groups(recipe, stack)
         # If a batch is one chunk, backward adds a step of plain descent directly to the parameters.
         self.in_place = is_plain(recipe) and self.batch_size <= CHUNK
@@ -90,13 +93,29 @@ class EpochTrainer:
                 self._descend(self.descent, block, orders, totals)
             self.descent.write_back()
             return totals.means(n)
-        steps_before = (epoch - 1) * -(-n // self.batch_size)
-        for step, batch in enumerate(slices(n, self.batch_size), start=steps_before + 1):
-            self._learn(batch, orders, step, totals)
+        per_epoch = -(-n // self.batch_size)
+        steps_before = (epoch - 1) * per_epoch
+        rates = self._rates(steps_before, per_epoch) if "schedule" in self.recipe.options else None
+        for i, batch in enumerate(slices(n, self.batch_size)):
+            if rates is not None:
+                self.hyper["lr"] = rates[i]
+                self.weights.clear()
+            self._learn(batch, orders, steps_before + i + 1, totals)
         if self.in_place:
             for lane_slice in self.slices:
                 lane_slice.parameters.first.write_back()
         return totals.means(n)
+
+    def _rates(self, first_step: int, steps: int) -> Array:
+        """Return the learning rates (steps, K, 1) of an epoch, whose first step in the run is given."""
+        total = self.recipe.epochs * steps
+        lanes = self.stack.lanes
+        schedules = dict.fromkeys(lane.schedule or Schedule("constant") for lane in lanes)
+        by_schedule = {plan: factors(plan, first_step, steps, total, steps) for plan in schedules}
+        rates = [
+            dict(lane.hyper)["lr"] * by_schedule[lane.schedule or Schedule("constant")] for lane in lanes
+        ]
+        return np.stack(rates, axis=1)[:, :, None].astype(self.stack.theta.dtype)
 
     def _descend(self, descent: Descent, block: slice, orders: list[Array | None], totals: Totals) -> None:
         """Take one step for each row of the block."""
@@ -125,7 +144,9 @@ class EpochTrainer:
                 np.multiply(dZ, weight[lanes], out=dZ)
                 backward(lane_slice.parameters, slice_inputs, work, lane_slice.gradients)
         if not self.in_place:
-            self.optimizer.update(self.stack.theta, self.gradients, self.stack.slots, step, self.hyper)
+            if "weight_decay" in self.hyper:
+                decay(self.W, self.hyper)
+            self.update(self.stack.theta, self.gradients, self.stack.slots, step, self.hyper)
             for lane_slice in self.slices:
                 lane_slice.parameters.first.weights_changed()
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fnnexp.nn.arrays import Array
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.batching import Batching
+from fnnexp.nn.pieces.schedules import Schedule
 
 
 class DataArrays(Protocol):
@@ -89,6 +90,9 @@ class Lane:
         :attr:`Recipe.options`.
     seeds
         The seeds that differ from ``seed``, as pairs (purpose, seed); the purposes are init, order and noise.
+    schedule
+        How its learning rate changes; None: not at all. If a lane of a stack has a schedule, ``schedule`` is
+        in :attr:`Recipe.options`.
     """
 
     key: str
@@ -96,6 +100,7 @@ class Lane:
     stds: tuple[float, ...]
     hyper: tuple[tuple[str, float], ...]
     seeds: tuple[tuple[str, int], ...] = ()
+    schedule: Schedule | None = None
 
     def seed_for(self, purpose: str) -> int:
         """Return the seed for init, order or noise."""

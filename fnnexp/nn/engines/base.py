@@ -7,8 +7,8 @@ bitwise the same in any stack.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from fnnexp.nn.engines.numpy_engine import BlasFirstLayer, DenseRows, FirstLayer
 from fnnexp.nn.engines.per_sample import BlockDescent
 from fnnexp.nn.network import Architecture, Parameters
 from fnnexp.nn.pieces.activations import ACTIVATIONS, Activation
+from fnnexp.nn.pieces.optimizers import Update
 
 MakeRows = Callable[[NDArray[np.uint8], str, int, DType], RowSource]
 
@@ -64,6 +65,8 @@ class Engine:
         Creates a :class:`Descent`.
     can_descend
         Returns whether ``per_sample`` supports an activation.
+    updates
+        Compiled forms of update rules, bitwise equal to those in the table of optimizers.
     """
 
     version: str
@@ -71,6 +74,7 @@ class Engine:
     first_layer: Callable[[Array], FirstLayer]
     per_sample: MakeDescent
     can_descend: Callable[[Activation], bool] = lambda activation: True
+    updates: Mapping[Update, Update] = field(default_factory=dict)
 
 
 def numpy_engine() -> Engine:
@@ -94,6 +98,7 @@ def numba_engine() -> Engine:
         compiled.SparseFirstLayer,
         compiled.RowDescent,
         compiled.is_compiled,
+        compiled.UPDATES,
     )
 
 
