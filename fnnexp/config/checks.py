@@ -136,9 +136,13 @@ def _check_schedule(schedule: ScheduleConfig, epochs: int) -> None:
                 f"write schedule.every={left / 2:g}"
             )
     if schedule.peak is not None and not 1 < schedule.peak < math.inf:
-        raise ConfigError(f"schedule.peak={schedule.peak:g}: must be above 1 and finite; write schedule.peak=10")
+        raise ConfigError(
+            f"schedule.peak={schedule.peak:g}: must be above 1 and finite; write schedule.peak=10"
+        )
     if schedule.rise is not None and not 0 < schedule.rise < 1:
-        raise ConfigError(f"schedule.rise={schedule.rise:g}: must be between 0 and 1; write schedule.rise=0.3")
+        raise ConfigError(
+            f"schedule.rise={schedule.rise:g}: must be between 0 and 1; write schedule.rise=0.3"
+        )
     if schedule.end is not None:
         _finite("schedule.end", schedule.end, 0)
         if schedule.peak is None and schedule.end == 1:

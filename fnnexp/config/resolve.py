@@ -11,7 +11,15 @@ from typing import Any
 
 from fnnexp.config.execution import Execution
 from fnnexp.config.jobs import Job, key_of
-from fnnexp.config.schema import ADDED_LATER, CHOICES, UNSCIENTIFIC, Config, DataConfig, ScheduleConfig, keys_of
+from fnnexp.config.schema import (
+    ADDED_LATER,
+    CHOICES,
+    UNSCIENTIFIC,
+    Config,
+    DataConfig,
+    ScheduleConfig,
+    keys_of,
+)
 from fnnexp.config.trial import Trial
 from fnnexp.data import sources
 from fnnexp.data.datasets import DATASETS, Prepared

@@ -108,6 +108,7 @@ IN_FILES = {
         ("init", "he", "method", "he"),
         ("batching", "full", "mode", "full"),
         ("optimizer", "adam", "name", "adam"),
+        ("schedule", "cosine", "name", "cosine"),
         ("data", "digits", "name", "digits"),
         ("execution", "local", "n_jobs", -1),
         ("tracking", "mlflow", "uri", None),

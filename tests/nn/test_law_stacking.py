@@ -32,6 +32,7 @@ from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.pieces.initializers import INITIALIZERS, standard_deviation
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
+from fnnexp.nn.pieces.schedules import SCHEDULES, Schedule
 from fnnexp.nn.training import Lane, Recipe, Record, Stack, advance, start
 from fnnexp.sweeping.executor import Executor
 from fnnexp.sweeping.plan import PlannedStack, identical, plan
@@ -48,6 +49,10 @@ RATES = {  # from rates that learn to rates that diverge
     "sgd": (1e-3, 0.05, 0.5, 20.0, 1e30),
     "momentum": (1e-3, 0.05, 0.5, 20.0, 1e30),
     "adam": (1e-4, 1e-3, 0.05, 1.0, 1e30),
+    "nesterov": (1e-3, 0.05, 0.5, 20.0, 1e30),
+    "adagrad": (1e-4, 1e-3, 0.05, 1.0, 1e30),
+    "rmsprop": (1e-4, 1e-3, 0.05, 1.0, 1e30),
+    "adamw": (1e-4, 1e-3, 0.05, 1.0, 1e30),
 }
 
 
@@ -117,9 +122,22 @@ def hypers(draw: Any, optimizer: str) -> tuple[tuple[str, float], ...]:
         "beta1": st.sampled_from((0.0, 0.9)),
         "beta2": st.sampled_from((0.9, 0.999)),
         "epsilon": st.sampled_from((1e-8, 1e-3)),
+        "rho": st.sampled_from((0.0, 0.9)),
+        "weight_decay": st.sampled_from((0.0, 0.01, 5.0)),
     }
     names = OPTIMIZERS[optimizer].hyperparameters
     return tuple((name, draw(values[name])) for name in names)
+
+
+def schedules() -> st.SearchStrategy[Schedule]:
+    values = {"every": 1.0, "gamma": 0.5, "rate": 0.3, "peak": 3.0, "rise": 0.4, "end": 0.1}
+    return st.builds(
+        lambda name, warmup: Schedule(
+            name, tuple((key, values[key]) for key in SCHEDULES[name].parameters), warmup
+        ),
+        st.sampled_from(sorted(SCHEDULES)),
+        st.sampled_from((0.0, 0.5, 1.0)),
+    )
 
 
 @st.composite
@@ -142,12 +160,15 @@ def stacks(draw: Any) -> tuple[Recipe, list[Lane], Arrays]:
         scale=draw(st.sampled_from(("unit", "unit", "raw"))),
         validation=held_out,
         dtype=draw(st.sampled_from(("float32", "float64"))),
+        options=draw(st.sampled_from(((), ("schedule",)))),
     )
     lanes = []
     for k in range(draw(st.integers(1, 9))):
         method, std = draw(st.sampled_from(list(INITIALIZERS))), draw(st.sampled_from((0.3, 1.0)))
         stds = tuple(standard_deviation(method, *shape, std) for shape in architecture.shapes)
-        lanes.append(Lane(f"{k}", draw(st.integers(0, 3)), stds, draw(hypers(recipe.optimizer))))
+        schedule = draw(schedules()) if "schedule" in recipe.options else None
+        hyper = draw(hypers(recipe.optimizer))
+        lanes.append(Lane(f"{k}", draw(st.integers(0, 3)), stds, hyper, schedule=schedule))
     arrays = images(
         draw(st.integers(0, 99)),
         n + held_out,

@@ -78,9 +78,7 @@ def factors(schedule: Schedule, first_step: int, count: int, steps: int, steps_p
     result = (t + 1) / (warmup + 1)
     later = t >= warmup
     rule = SCHEDULES[schedule.name]
-    result[later] = rule.factor(
-        t[later] - warmup, steps - warmup, steps_per_epoch, dict(schedule.parameters)
-    )
+    result[later] = rule.factor(t[later] - warmup, steps - warmup, steps_per_epoch, dict(schedule.parameters))
     return result
 
 
