@@ -160,7 +160,8 @@ def _factor_other_than_1(name: str, value: float | None, example: float, unchang
         return
     if value == unchanged:
         raise ConfigError(
-            f"schedule.{name}={value:g}: changes nothing; write schedule=constant or schedule.{name}={example}"
+            f"schedule.{name}={value:g}: changes nothing; write schedule=constant, "
+            f"or schedule.{name}={example}"
         )
     if not 0 < value < math.inf:
         raise ConfigError(

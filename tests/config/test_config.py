@@ -130,9 +130,9 @@ def test_the_command_line_replaces_a_key_of_a_grid(jobs_of):
 
 
 def test_a_grid_omits_the_schedule_of_trials_that_do_not_train_and_keys_of_other_schedules(jobs_of):
-    jobs = jobs_of("epochs=0,10", "schedule=cosine,linear", "schedule.end=0.5", multirun=True)
+    jobs = jobs_of("epochs=0,10", "schedule=cosine,linear", "schedule.end=0.5")
     assert [job.config.schedule.name for job in jobs] == ["constant", "constant", "cosine", "linear"]
-    jobs = jobs_of("schedule=constant,cosine", "schedule.end=0.5", multirun=True)
+    jobs = jobs_of("schedule=constant,cosine", "schedule.end=0.5")
     assert [job.config.schedule.end for job in jobs] == [None, 0.5]
     trials = [resolve.trial(job, DATA) for job in jobs]
     assert [trial.schedule and trial.schedule.parameters for trial in trials] == [None, (("end", 0.5),)]

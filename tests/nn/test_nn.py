@@ -22,11 +22,11 @@ from fnnexp.nn.engines.base import engine_named
 from fnnexp.nn.engines.numpy_engine import DenseRows, Examples
 from fnnexp.nn.engines.per_sample import BLOCK, BlockDescent
 from fnnexp.nn.network import Architecture, Parameters, Workspace, backward, forward, initial_theta
+from fnnexp.nn.pieces import optimizers
 from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.batching import Batching, slices
 from fnnexp.nn.pieces.initializers import INITIALIZERS, draw, standard_deviation
 from fnnexp.nn.pieces.losses import gradient_in_place, losses_and_hits
-from fnnexp.nn.pieces import optimizers
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.training import Lane, Recipe, Stack, advance, start
 

@@ -536,7 +536,7 @@ class SparseFirstLayer:
 
 # --- update rules -------------------------------------------------------------------------------------------
 
-# Each loop reads and writes its arrays once. It computes an element by the same operations, in the same order,
+# Each loop reads and writes its arrays once. It computes an element by the same operations in the same order
 # as the rule of the same name in `fnnexp.nn.pieces.optimizers`, so the results are bitwise equal.
 
 

@@ -19,8 +19,8 @@ from fnnexp.nn.arrays import Array
 from fnnexp.nn.pieces.batching import slices
 
 BLOCK = 1 << 17
-"""Elements that an update rule computes at once: few enough that its arrays stay in cache, and enough that the
-calls of NumPy take little time (measured). The number changes no result."""
+"""Elements that an update rule computes at once: few enough that its arrays stay in cache, and enough that
+the calls of NumPy take little time (measured). The number changes no result."""
 
 Update = Callable[[Array, Array, tuple[Array, ...], int, Mapping[str, Array]], None]
 
