@@ -303,7 +303,7 @@ BAD = [
     (["schedule=exponential", "schedule.gamma=-1"], ["schedule.gamma=-1", "above 0"]),
     (["schedule=exponential", "schedule.gamma=[0.5]"], ["schedule.gamma=[0.5]", "a number"]),
     (["schedule=inverse_time", "schedule.rate=0"], ["schedule.rate=0", "changes nothing"]),
-    (["schedule=inverse_time", "schedule.rate=.inf"], ["schedule.rate=inf", "finite"]),
+    (["schedule=inverse_time", "schedule.rate=-1"], ["schedule.rate=-1", "finite"]),
     (["schedule=cosine", "schedule.end=-0.1"], ["schedule.end=-0.1", "≥ 0"]),
     (["schedule=linear", "schedule.end=1"], ["schedule.end=1", "changes nothing"]),
     (["schedule=one_cycle", "schedule.peak=1"], ["schedule.peak=1", "above 1", "schedule.peak=10"]),

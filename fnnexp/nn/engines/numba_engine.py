@@ -610,21 +610,21 @@ def _compiled_adam(
     theta: Array, grad: Array, slots: tuple[Array, ...], step: int, hyper: Mapping[str, Array]
 ) -> None:
     betas, epsilon = (hyper["beta1"], hyper["beta2"]), hyper["epsilon"]
-    adam_loop(theta, grad, *slots, hyper["lr"], betas, epsilon, bias_corrections(hyper, step))
+    adam_loop(theta, grad, slots[0], slots[1], hyper["lr"], betas, epsilon, bias_corrections(hyper, step))
 
 
 UPDATES: dict[Update, Update] = {
     momentum: lambda theta, grad, slots, step, hyper: momentum_loop(
-        theta, grad, *slots, hyper["lr"], hyper["momentum"]
+        theta, grad, slots[0], hyper["lr"], hyper["momentum"]
     ),
     nesterov: lambda theta, grad, slots, step, hyper: nesterov_loop(
-        theta, grad, *slots, hyper["lr"], hyper["momentum"]
+        theta, grad, slots[0], hyper["lr"], hyper["momentum"]
     ),
     adagrad: lambda theta, grad, slots, step, hyper: adagrad_loop(
-        theta, grad, *slots, hyper["lr"], hyper["epsilon"]
+        theta, grad, slots[0], hyper["lr"], hyper["epsilon"]
     ),
     rmsprop: lambda theta, grad, slots, step, hyper: rmsprop_loop(
-        theta, grad, *slots, hyper["lr"], hyper["rho"], hyper["epsilon"]
+        theta, grad, slots[0], hyper["lr"], hyper["rho"], hyper["epsilon"]
     ),
     adam: _compiled_adam,
 }

@@ -23,7 +23,7 @@ POINTS = 100
 
 def learning_rates(lines: Mapping[str, tuple[float, Schedule, int]]) -> Picture:
     """Return a figure of learning rates, each given by its label: the initial rate, schedule and epochs."""
-    figure, (ax,) = panels([(0, 0)], ["learning rate"], len(lines), y_label="learning rate")
+    figure, (ax,) = panels([(0, 0)], [""], 2 * len(lines), y_label="learning rate")
     entries = {}
     for i, (label, (lr, schedule, epochs)) in enumerate(lines.items()):
         steps = POINTS * epochs
@@ -31,5 +31,5 @@ def learning_rates(lines: Mapping[str, tuple[float, Schedule, int]]) -> Picture:
         ax.plot(np.arange(steps) / POINTS, lr * factors(schedule, 0, steps, steps, POINTS), **stroke)
         entries[label] = Line2D([], [], **stroke)
     ax.set_ylim(bottom=0)
-    add_legend(figure, entries)
+    add_legend(figure, entries, columns=1)
     return figure
