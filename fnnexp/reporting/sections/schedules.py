@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fnnexp.nn.pieces.schedules import SCHEDULES, Schedule
 from fnnexp.reporting.document.blocks import PAGE, Section, Text
 from fnnexp.reporting.plots import picture
-from fnnexp.reporting.plots.schedules import learning_rates
+from fnnexp.reporting.plots.curves import learning_rates
 from fnnexp.results.factors import as_text
 
 if TYPE_CHECKING:
