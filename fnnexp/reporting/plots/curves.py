@@ -1,4 +1,4 @@
-"""Lines by epoch: means of a metric over seeds, one panel per architecture and batching mode; learning rates."""
+"""Lines by epoch: the means of a metric over seeds, one panel per architecture and batching mode; rates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from fnnexp.reporting.plots.layout import (
     panels,
 )
 from fnnexp.reporting.plots.scales import EDGES, LEAST_LOSS, share_y_axis
-from fnnexp.reporting.plots.style import INK, STROKE, style, styles_in
+from fnnexp.reporting.plots.style import INK, STROKE, styles_in
+from fnnexp.reporting.plots.style import style as style_of
 from fnnexp.results import averages
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ def learning_rates(lines: Mapping[str, tuple[float, Schedule, int]]) -> Picture:
     entries = {}
     for i, (label, (lr, schedule, epochs)) in enumerate(lines.items()):
         steps = POINTS * epochs
-        stroke = STROKE | style(i, i)._asdict() | {"marker": ""}
+        stroke = STROKE | style_of(i, i)._asdict() | {"marker": ""}
         ax.plot(np.arange(steps) / POINTS, lr * factors(schedule, 0, steps, steps, POINTS), **stroke)
         entries[label] = Line2D([], [], **stroke)
     ax.set_ylim(bottom=0)
