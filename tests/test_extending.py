@@ -56,7 +56,7 @@ def by_fan_out(n_in, n_out):
     return n_out**-0.5
 
 
-def nesterov(theta, grad, slots, step, hyper):
+def lookahead(theta, grad, slots, step, hyper):
     (v,) = slots
     v *= hyper["momentum"]
     v += grad
@@ -84,10 +84,10 @@ def prepare_stripes(request):
 FILES = {
     "arch/algebraic_9.yaml": "hidden: [9]\nactivation: algebraic\n",
     "init/fan_out.yaml": "method: fan_out\n",
-    "optimizer/nesterov.yaml": "name: nesterov\nlr: 0.05\nmomentum: 0.5\n",
+    "optimizer/lookahead.yaml": "name: lookahead\nlr: 0.05\nmomentum: 0.5\n",
     "data/stripes.yaml": "name: stripes\n",
 }
-ALL_TOYS = {"arch": "algebraic_9", "init": "fan_out", "optimizer": "nesterov", "data": "stripes"}
+ALL_TOYS = {"arch": "algebraic_9", "init": "fan_out", "optimizer": "lookahead", "data": "stripes"}
 SETTINGS = {
     "batching": ["full", "mini", "sample"],
     "batching.shuffle": False,
@@ -105,7 +105,7 @@ def toys(monkeypatch, own_folder):
     monkeypatch.setitem(ACTIVATIONS, "algebraic", Activation(algebraic_forward, algebraic_derivative))
     monkeypatch.setitem(ACTIVATIONS, "bent", Activation(bent_forward, bent_derivative, needs_z=True))
     monkeypatch.setitem(INITIALIZERS, "fan_out", Initializer(by_fan_out))
-    monkeypatch.setitem(OPTIMIZERS, "nesterov", Optimizer(("lr", "momentum"), 1, nesterov))
+    monkeypatch.setitem(OPTIMIZERS, "lookahead", Optimizer(("lr", "momentum"), 1, lookahead))
     monkeypatch.setitem(datasets.DATASETS, "stripes", prepare_stripes)
     monkeypatch.setitem(METRICS, "brier", brier)
     for name, text in FILES.items():
@@ -152,7 +152,7 @@ def content(runs):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_toys_train_in_every_batching_mode_with_diagnostics_and_a_new_metric(engine, toys, store):
-    runs, frame = swept(toys, engine, **ALL_TOYS | {"optimizer": ["nesterov", "sgd"]})
+    runs, frame = swept(toys, engine, **ALL_TOYS | {"optimizer": ["lookahead", "sgd"]})
     assert set(frame["status"]) == {"finished"}
     assert sorted(frame["batching"]) == ["full", "full", "mini", "mini", "sample", "sample"]
     assert (frame[frame["batching"] == "sample"]["test_accuracy"] > 0.5).all()
@@ -187,7 +187,7 @@ def test_a_report_shows_toys(toys, store, invoke):
 def test_an_interrupted_sweep_of_toys_resumes_with_bitwise_the_same_results(
     engine, toys, store, monkeypatch, capsys, own_folder
 ):
-    choices = ALL_TOYS | {"optimizer": ["nesterov", "sgd"], "execution.segment_seconds": 0.0}
+    choices = ALL_TOYS | {"optimizer": ["lookahead", "sgd"], "execution.segment_seconds": 0.0}
     whole, _ = swept(toys, engine, **choices, **{"tracking.experiment": "whole"})
     monkeypatch.setitem(METRICS, "brier", interrupting(brier, 30))  # in the second epoch of some trial
     with pytest.raises(FnnexpError, match="interrupted"):
@@ -224,7 +224,7 @@ def test_a_checkpoint_written_before_a_metric_was_added_resumes(toys, store, mon
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_added_metric_leaves_the_other_metrics_bitwise_the_same(engine, toys, store):
-    choices = ALL_TOYS | {"optimizer": ["nesterov", "sgd"]}
+    choices = ALL_TOYS | {"optimizer": ["lookahead", "sgd"]}
     with_brier, _ = swept(toys, engine, **choices)
     with pytest.MonkeyPatch.context() as without:
         without.delitem(METRICS, "brier")
@@ -257,7 +257,7 @@ def test_a_metric_added_to_the_table_is_in_the_frames(store):
 
 @pytest.mark.parametrize("activation", ["algebraic", "relu", "bent", ["bent", "relu"]])
 def test_the_run_records_where_numpy_replaces_the_compiled_engine(activation, toys, store, capsys):
-    choices = ALL_TOYS | {"optimizer": ["nesterov", "sgd"], "arch.activation": activation}
+    choices = ALL_TOYS | {"optimizer": ["lookahead", "sgd"], "arch.activation": activation}
     choices |= (
         {"arch.hidden": [[9, 8]], "arch.activation": [activation]} if isinstance(activation, list) else {}
     )

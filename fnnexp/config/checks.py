@@ -15,6 +15,7 @@ from fnnexp.config.schema import (
     InitConfig,
     LossConfig,
     OptimizerConfig,
+    ScheduleConfig,
     StoppingConfig,
 )
 from fnnexp.data import toys
@@ -27,6 +28,7 @@ from fnnexp.nn.pieces.batching import MODES
 from fnnexp.nn.pieces.initializers import BIAS_STARTS, INITIALIZERS
 from fnnexp.nn.pieces.losses import LOSSES
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
+from fnnexp.nn.pieces.schedules import SCHEDULES
 from fnnexp.nn.pieces.stopping import METRICS as STOPPING_METRICS
 
 
@@ -75,6 +77,7 @@ def check(config: Config) -> None:
     _one_of("dtype", config.dtype, ("float32", "float64"))
     _at_least("epochs", config.epochs, 0, "epochs=10")
     _check_seeds(config)
+    _check_schedule(config.schedule, config.epochs)
     _check_stopping(config.stopping, config.epochs)
     _check_execution(config.execution)
     _check_uri(config.tracking.uri)
@@ -223,15 +226,18 @@ def _check_activation(arch: ArchConfig) -> None:
         )
 
 
+HYPERPARAMETERS = ("lr", "momentum", "beta1", "beta2", "epsilon", "rho", "weight_decay")
+
+
 def _check_optimizer(optimizer: OptimizerConfig) -> None:
     _one_of("optimizer.name", optimizer.name, OPTIMIZERS)
     wanted = OPTIMIZERS[optimizer.name].hyperparameters
-    for name in ("lr", "momentum", "beta1", "beta2", "epsilon"):
+    for name in HYPERPARAMETERS:
         value, key = getattr(optimizer, name), f"optimizer.{name}"
         _belongs(key, value, name in wanted, _optimizer_with(name))
         if value is not None:
             _finite(key, value, 0)
-    for name in ("momentum", "beta1", "beta2"):
+    for name in ("momentum", "beta1", "beta2", "rho"):
         value = getattr(optimizer, name)
         if value is not None and value >= 1:
             raise ConfigError(f"optimizer.{name}={value}: must be below 1; write optimizer.{name}=0.9")
@@ -333,6 +339,79 @@ def _check_stopping(stopping: StoppingConfig, epochs: int) -> None:
                 f"stopping.{key}={value} has no meaning without early stopping; it goes with "
                 f"stopping.patience=5; omit it, or if a file sets it write stopping.{key}={default}",
             )
+
+
+def _check_schedule(schedule: ScheduleConfig, epochs: int) -> None:
+    _one_of("schedule.name", schedule.name, SCHEDULES)
+    wanted = SCHEDULES[schedule.name].parameters
+    for name in ("every", "gamma", "rate", "peak", "rise", "end"):
+        value = getattr(schedule, name)
+        _belongs(f"schedule.{name}", value, name in wanted, _schedule_with(name))
+    _finite("schedule.warmup", schedule.warmup, 0)
+    if epochs == 0:
+        _untrained(schedule)
+        return
+    if schedule.warmup >= epochs:
+        raise ConfigError(
+            f"schedule.warmup={schedule.warmup:g}: must be below epochs={epochs}; "
+            f"write schedule.warmup={epochs / 10:g}"
+        )
+    _factor_other_than_1("gamma", schedule.gamma, 0.5)
+    _factor_other_than_1("rate", schedule.rate, 0.1, unchanged=0)
+    if schedule.every is not None:
+        left = epochs - schedule.warmup
+        if not 0 < schedule.every < left:
+            raise ConfigError(
+                f"schedule.every={schedule.every:g}: must be above 0 and below {left:g}, the epochs"
+                f"{' after the warmup' if schedule.warmup else ''}, or the rate would never change; "
+                f"write schedule.every={left / 2:g}"
+            )
+    if schedule.peak is not None and not 1 < schedule.peak < math.inf:
+        raise ConfigError(
+            f"schedule.peak={schedule.peak:g}: must be above 1 and finite; write schedule.peak=10"
+        )
+    if schedule.rise is not None and not 0 < schedule.rise < 1:
+        raise ConfigError(
+            f"schedule.rise={schedule.rise:g}: must be between 0 and 1; write schedule.rise=0.3"
+        )
+    if schedule.end is not None:
+        _finite("schedule.end", schedule.end, 0)
+        if schedule.peak is None and schedule.end == 1:
+            raise ConfigError("schedule.end=1: changes nothing; write schedule=constant or schedule.end=0.01")
+        if schedule.peak is not None and schedule.end >= schedule.peak:
+            raise ConfigError(
+                f"schedule.end={schedule.end:g}: must be below schedule.peak={schedule.peak:g}; "
+                "write schedule.end=0.01"
+            )
+
+
+def _factor_other_than_1(name: str, value: float | None, example: float, unchanged: float = 1) -> None:
+    """Raise if a parameter is not a finite number above 0, or if it is the value that changes nothing."""
+    if value is None:
+        return
+    if value == unchanged:
+        raise ConfigError(
+            f"schedule.{name}={value:g}: changes nothing; write schedule=constant, "
+            f"or schedule.{name}={example}"
+        )
+    if not 0 < value < math.inf:
+        raise ConfigError(
+            f"schedule.{name}={value:g}: must be a finite number above 0; write schedule.{name}={example}"
+        )
+
+
+def _untrained(schedule: ScheduleConfig) -> None:
+    """Raise if there is a schedule although nothing trains."""
+    meaningless = "has no meaning with epochs=0, which trains nothing; omit it"
+    if schedule.name != "constant":
+        raise MeaninglessError("schedule.name", f"schedule={schedule.name} {meaningless}")
+    if schedule.warmup:
+        raise MeaninglessError("schedule.warmup", f"schedule.warmup={schedule.warmup:g} {meaningless}")
+
+
+def _schedule_with(parameter: str) -> str:
+    name = next(name for name, rule in SCHEDULES.items() if parameter in rule.parameters)
+    return f"schedule={name} schedule.{parameter}=…"
 
 
 def _check_execution(execution: Execution) -> None:

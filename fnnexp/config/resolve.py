@@ -20,6 +20,7 @@ from fnnexp.config.schema import (
     Config,
     DataConfig,
     InitConfig,
+    ScheduleConfig,
     keys_of,
 )
 from fnnexp.config.trial import Trial
@@ -35,6 +36,7 @@ from fnnexp.nn.pieces.initializers import INITIALIZERS, Biases
 from fnnexp.nn.pieces.losses import LOSSES
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.pieces.regularizers import DROPOUT
+from fnnexp.nn.pieces.schedules import SCHEDULES, Schedule
 from fnnexp.nn.pieces.stopping import Stopping
 from fnnexp.nn.training import Recipe
 
@@ -78,7 +80,7 @@ def trial(job: Job, data: Prepared) -> Trial:
             f"arch.hidden gives a network of {architecture.parameter_count} parameters on {data.name}; "
             f"at most {MOST_PARAMETERS} are allowed: write smaller widths, as in arch.hidden=[64,32]"
         )
-    options = _options(config)
+    options, schedule = _options(config), schedule_of(config.schedule)
     recipe = Recipe(
         architecture=architecture,
         batching=Batching(config.batching.mode, config.batching.size, config.batching.shuffle),
@@ -91,7 +93,7 @@ def trial(job: Job, data: Prepared) -> Trial:
         dtype=config.dtype,
         loss=config.loss.name,
         output=config.loss.output,
-        options=tuple(options),
+        options=tuple(sorted([*options, *(["schedule"] if schedule else [])])),
         stopping=_stopping(config, data),
         seed_split=config.seed_split if validation else config.seed_split or None,  # None draws with seed 0
         subset=None if every_row else config.data.subset,
@@ -117,7 +119,16 @@ def trial(job: Job, data: Prepared) -> Trial:
             for purpose in ("init", "noise", "order")
             if (seed := getattr(config, f"seed_{purpose}")) not in (None, config.seed)
         ),
+        schedule=schedule,
     )
+
+
+def schedule_of(config: ScheduleConfig) -> Schedule | None:
+    """Return the schedule of a checked config, or None if the learning rate is constant."""
+    if config.name == "constant" and not config.warmup:
+        return None
+    parameters = tuple((name, float(getattr(config, name))) for name in SCHEDULES[config.name].parameters)
+    return Schedule(config.name, parameters, float(config.warmup))
 
 
 def _options(config: Config) -> dict[str, float]:
@@ -298,7 +309,7 @@ _NAMES_OF_VALUES: Mapping[str, Container[str]] = {
     "optimizer": OPTIMIZERS,
     "data": DATASETS,
     "loss": LOSSES,
-    "schedule": ("constant",),
+    "schedule": SCHEDULES,
 }
 
 _KEYS_IN_PREFIX = ("seed", "arch.hidden", "arch.activation", "init.method", "batching.mode")

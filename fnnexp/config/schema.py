@@ -64,6 +64,11 @@ class BatchingConfig:
 class OptimizerConfig:
     """The update rule. ``lr_for`` has the default learning rate of each batching mode.
 
+    ``momentum`` is the μ of ``momentum`` and ``nesterov``; ``beta1`` and ``beta2`` are the β₁ and β₂ of
+    ``adam`` and ``adamw``; ``rho`` is the ρ of ``rmsprop``; ``epsilon`` is added to the root by which these,
+    except the first two, and ``adagrad`` divide. A step of ``adamw`` multiplies the weights, but not the
+    biases, by 1 − ``lr`` · ``weight_decay``; see :mod:`fnnexp.nn.pieces.optimizers`.
+
     If a lane's gradient is longer than ``clip_norm``, it is scaled to this length.
     """
 
@@ -109,14 +114,23 @@ class RegularizationConfig:
 
 @dataclass
 class ScheduleConfig:
-    """How the learning rate changes during training. ``warmup`` and ``every`` are numbers of epochs."""
+    """How the learning rate changes during training: the factor by which ``optimizer.lr`` is multiplied.
+
+    ``warmup`` and ``every`` are numbers of epochs. In ``warmup`` the factor rises to 1; then the schedule
+    begins. ``gamma`` multiplies the factor, after ``every`` so many epochs (``step``) or gradually in each
+    epoch (``exponential``). ``rate`` is the r in 1/(1 + r · epochs) of ``inverse_time``. ``end`` is the last
+    factor of ``linear``, ``cosine`` and ``one_cycle``; ``one_cycle`` first rises to ``peak``, during the
+    share ``rise`` of the run. See :mod:`fnnexp.nn.pieces.schedules`.
+    """
 
     name: str = "constant"
     warmup: float = 0.0
     every: float | None = None
     gamma: float | None = None
-    end: float | None = None
+    rate: float | None = None
     peak: float | None = None
+    rise: float | None = None
+    end: float | None = None
 
 
 @dataclass

@@ -12,6 +12,7 @@ from typing import Any
 
 from fnnexp.data.datasets import Prepared
 from fnnexp.nn.pieces.initializers import Biases, distribution_of, standard_deviation
+from fnnexp.nn.pieces.schedules import Schedule
 from fnnexp.nn.training import Lane, Recipe
 
 NUMERICS = 1
@@ -59,6 +60,8 @@ class Trial:
         How the biases start that are otherwise zero.
     seeds
         The seeds that differ from `seed`, as sorted pairs (purpose, seed); see :class:`Lane`.
+    schedule
+        How the learning rate changes; None if it is constant.
     """
 
     recipe: Recipe
@@ -74,6 +77,7 @@ class Trial:
     bounds: tuple[float, float] | None = None
     biases: Biases | None = None
     seeds: tuple[tuple[str, int], ...] = ()
+    schedule: Schedule | None = None
 
     @cached_property
     def id(self) -> str:
@@ -134,6 +138,7 @@ class Trial:
             self.distribution,
             self.mean,
             self.biases,
+            self.schedule,
         )
 
     def _seeds_in_use(self) -> tuple[int, tuple[tuple[str, int], ...]]:
@@ -162,7 +167,11 @@ class Trial:
             "hyper": dict(self.hyper),
             "data": self.data.checksum,
         }
-        return content if self.biases is None else {**content, "biases": asdict(self.biases)}
+        if self.biases is not None:
+            content["biases"] = asdict(self.biases)
+        if self.schedule is not None:
+            content["schedule"] = asdict(self.schedule)
+        return content
 
 
 def scientific(recipe: Any) -> dict[str, Any]:

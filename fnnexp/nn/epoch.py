@@ -27,6 +27,7 @@ from fnnexp.nn.pieces.regularizers import (
     bound_norms,
     clip_norms,
 )
+from fnnexp.nn.pieces.schedules import Schedule, factors
 from fnnexp.nn.rows import Split
 from fnnexp.nn.stack import Recipe, Stack, smoothed_targets
 
@@ -77,9 +78,11 @@ class EpochTrainer:
         self.batch_size = recipe.batching.batch_size(len(self.images))
         self.optimizer = OPTIMIZERS[recipe.optimizer]
         numbers = [dict(lane.hyper) for lane in stack.lanes]
+        self.update = engine.updates.get(self.optimizer.update, self.optimizer.update)
         self.hyper = {
             name: np.array([[lane[name]] for lane in numbers], dtype)
             for name in (*self.optimizer.hyperparameters, *recipe.options)
+            if name != "schedule"
         }
         self.dropout = Dropout(
             numbers,
@@ -120,13 +123,29 @@ class EpochTrainer:
                 self._descend(self.descent, block, orders, totals)
             self.descent.write_back()
             return totals.means(n)
-        steps_before = (epoch - 1) * -(-n // self.batch_size)
-        for step, batch in enumerate(slices(n, self.batch_size), start=steps_before + 1):
-            self._learn(batch, orders, step, totals)
+        per_epoch = -(-n // self.batch_size)
+        steps_before = (epoch - 1) * per_epoch
+        rates = self._rates(steps_before, per_epoch) if "schedule" in self.recipe.options else None
+        for i, batch in enumerate(slices(n, self.batch_size)):
+            if rates is not None:
+                self.hyper["lr"] = rates[i]
+                self.weights.clear()
+            self._learn(batch, orders, steps_before + i + 1, totals)
         if self.in_place:
             for lane_slice in self.slices:
                 lane_slice.parameters.first.write_back()
         return totals.means(n)
+
+    def _rates(self, first_step: int, steps: int) -> Array:
+        """Return the learning rates (steps, K, 1) of an epoch, whose first step in the run is given."""
+        total = self.recipe.epochs * steps
+        lanes = self.stack.lanes
+        schedules = dict.fromkeys(lane.schedule or Schedule("constant") for lane in lanes)
+        by_schedule = {plan: factors(plan, first_step, steps, total, steps) for plan in schedules}
+        rates = [
+            dict(lane.hyper)["lr"] * by_schedule[lane.schedule or Schedule("constant")] for lane in lanes
+        ]
+        return np.stack(rates, axis=1)[:, :, None].astype(self.stack.theta.dtype)
 
     def _descend(self, descent: Descent, block: slice, orders: list[Array | None], totals: Totals) -> None:
         """Take one step for each row of the block."""
@@ -159,7 +178,9 @@ class EpochTrainer:
                 backward(lane_slice.parameters, slice_inputs, work, lane_slice.gradients, decay)
         if not self.in_place:
             self._regularize_gradients(size)
-            self.optimizer.update(self.stack.theta, self.gradients, self.stack.slots, step, self.hyper)
+            if "weight_decay" in self.hyper:
+                decay_weights(self.penalized.W, self.hyper)
+            self.update(self.stack.theta, self.gradients, self.stack.slots, step, self.hyper)
             if "max_norm" in self.hyper:
                 for W in self.penalized.W:
                     bound_norms(W, self.hyper["max_norm"])

@@ -14,6 +14,7 @@ from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.pieces.initializers import Biases
 from fnnexp.nn.pieces.losses import loss_for, target_values
+from fnnexp.nn.pieces.schedules import Schedule
 from fnnexp.nn.pieces.stopping import Stopping
 
 
@@ -111,6 +112,9 @@ class Lane:
         their mean.
     biases
         How the biases start that are otherwise zero.
+    schedule
+        How its learning rate changes; None: not at all. If a lane of a stack has a schedule, ``schedule`` is
+        in :attr:`Recipe.options`.
     """
 
     key: str
@@ -121,6 +125,7 @@ class Lane:
     distribution: str = "normal"
     mean: float = 0.0
     biases: Biases | None = None
+    schedule: Schedule | None = None
 
     def seed_for(self, purpose: str) -> int:
         """Return the seed for init, order or noise."""

@@ -32,6 +32,7 @@ from fnnexp.reporting.sections import (
     overview,
     pairs,
     provenance,
+    schedules,
     summary,
     troubles,
 )
@@ -182,6 +183,7 @@ def make(
         shares.section(runs, findings),
         curves.section(runs, whole.curves, ranking),
         curves.against_time(runs, ranking),
+        *schedules.sections(runs),
         mistakes.section(rows, findings, tracking_uri),
         troubles.section(runs),
     ]

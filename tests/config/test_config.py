@@ -94,10 +94,10 @@ def test_the_required_options_are_shipped():
             "zeros",
         },
         "batching": {"full", "mini", "sample"},
-        "optimizer": {"sgd", "momentum", "adam"},
+        "optimizer": {"sgd", "momentum", "adam", "nesterov", "adagrad", "rmsprop", "adamw"},
         "data": {"mnist", "fashion_mnist", "kmnist", "digits", "files", "moons", "circles", "spirals"},
         "loss": {"cross_entropy", "binary_cross_entropy", "mse"},
-        "schedule": {"constant"},
+        "schedule": {"constant", "step", "exponential", "inverse_time", "linear", "cosine", "one_cycle"},
     } == {group: {name for folder, name in OPTIONS if folder == group} for group in CHOICES}
 
 
@@ -147,6 +147,18 @@ def test_the_command_line_replaces_a_key_of_a_grid(jobs_of):
     assert len(jobs) == 3 * 3 * 5
     assert {job.config.epochs for job in jobs} == {1}
     assert {job.config.seed for job in jobs} == {0, 1, 2, 3, 4}
+
+
+def test_a_grid_omits_the_schedule_of_trials_that_do_not_train_and_keys_of_other_schedules(jobs_of):
+    jobs = jobs_of("epochs=0,10", "schedule=cosine,linear", "schedule.end=0.5")
+    assert [job.config.schedule.name for job in jobs] == ["constant", "constant", "cosine", "linear"]
+    jobs = jobs_of("schedule=constant,cosine", "schedule.end=0.5")
+    assert [job.config.schedule.end for job in jobs] == [None, 0.5]
+    trials = [resolve.trial(job, DATA) for job in jobs]
+    assert [trial.schedule and trial.schedule.parameters for trial in trials] == [None, (("end", 0.5),)]
+    assert [trial.recipe.options for trial in trials] == [(), ("schedule",)]
+    assert [trial.lane().schedule for trial in trials] == [trial.schedule for trial in trials]
+    assert [trial.params.get("schedule.end") for trial in trials] == [None, 0.5]
 
 
 @pytest.mark.parametrize("init", STDS)
@@ -249,7 +261,7 @@ def test_any_depth_and_widths_are_accepted(trial_of):
     assert trial_of("arch.hidden=[]").recipe.architecture.shapes == [(784, 10)]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"])
 def test_the_default_learning_rate_depends_on_the_batching_mode(optimizer, trial_of):
     trials = {mode: trial_of(f"optimizer={optimizer}", f"batching={mode}") for mode in MODES}
     steps = {mode: dict(trial.hyper)["lr"] for mode, trial in trials.items()}
@@ -301,7 +313,7 @@ BAD = [
     (["arch=relu_10O"], ["arch=relu_10O", "relu_100, relu_98, sigmoid_32_32, tanh_128", "mean 'relu_100'?"]),
     (["init=hee"], ["init=hee", "glorot_normal", "xavier", "Did you mean 'he'?"]),
     (["batching=minni"], ["batching=minni", "full, mini, sample", "'mini'"]),
-    (["optimizer=sdg"], ["optimizer=sdg", "adam, momentum, sgd", "'sgd'"]),
+    (["optimizer=sdg"], ["optimizer=sdg", "adagrad, adam, adamw, momentum, nesterov, rmsprop, sgd", "'sgd'"]),
     (["data=mnits"], ["data=mnits", "files, kmnist, mnist, moons", "'mnist'"]),
     (["experiment=tanh_mini_bach"], ["experiment=tanh_mini_bach", "'tanh_mini_batch'"]),
     (["optimizer.lrr=1"], ["optimizer.lrr", "no such key", "optimizer.lr,", "'optimizer.lr'"]),
@@ -379,6 +391,34 @@ BAD = [
         ["arch.hidden=[]", "regularization.dropout=0.5"],
         ["regularization.dropout=0.5", "no hidden layer", "regularization.dropout=[0.5]"],
     ),
+    (["optimizer=rmsprop", "optimizer.rho=1"], ["optimizer.rho=1", "below 1", "optimizer.rho=0.9"]),
+    (["optimizer=adamw", "optimizer.weight_decay=-1"], ["optimizer.weight_decay=-1", "≥ 0"]),
+    (["optimizer.weight_decay=0.1"], ["no meaning", "optimizer=adamw optimizer.weight_decay="]),
+    (["optimizer=nesterov", "optimizer.rho=0.5"], ["no meaning", "optimizer=rmsprop optimizer.rho="]),
+    (["schedule=cosin"], ["schedule=cosin", "one_cycle", "'cosine'"]),
+    (["schedule.name=cosin"], ["schedule.name=cosin", "one_cycle", "'cosine'"]),
+    (["schedule.warmup=10"], ["schedule.warmup=10", "below epochs=10", "schedule.warmup=1"]),
+    (["schedule.warmup=-1"], ["schedule.warmup=-1", "≥ 0"]),
+    (["schedule.warmup=nan"], ["schedule.warmup=nan", "finite"]),
+    (["schedule=step", "schedule.every=10"], ["schedule.every=10", "below 10", "schedule.every=5"]),
+    (["schedule=step", "schedule.every=0"], ["schedule.every=0", "above 0"]),
+    (
+        ["schedule=step", "schedule.warmup=8"],
+        ["schedule.every=3", "below 2, the epochs after the warmup", "schedule.every=1"],
+    ),
+    (["schedule=step", "schedule.gamma=1"], ["schedule.gamma=1", "changes nothing", "schedule=constant"]),
+    (["schedule=exponential", "schedule.gamma=-1"], ["schedule.gamma=-1", "above 0"]),
+    (["schedule=exponential", "schedule.gamma=[0.5]"], ["schedule.gamma=[0.5]", "a number"]),
+    (["schedule=inverse_time", "schedule.rate=0"], ["schedule.rate=0", "changes nothing"]),
+    (["schedule=inverse_time", "schedule.rate=-1"], ["schedule.rate=-1", "finite"]),
+    (["schedule=cosine", "schedule.end=-0.1"], ["schedule.end=-0.1", "≥ 0"]),
+    (["schedule=linear", "schedule.end=1"], ["schedule.end=1", "changes nothing"]),
+    (["schedule=one_cycle", "schedule.peak=1"], ["schedule.peak=1", "above 1", "schedule.peak=10"]),
+    (["schedule=one_cycle", "schedule.rise=1"], ["schedule.rise=1", "between 0 and 1"]),
+    (["schedule=one_cycle", "schedule.end=5"], ["schedule.end=5", "below schedule.peak=5"]),
+    (["schedule=cosine", "schedule.gamma=0.5"], ["no meaning", "schedule=step schedule.gamma="]),
+    (["schedule=step", "schedule.gamma=null"], ["schedule.gamma has no value", "schedule=step"]),
+    (["schedule=cosine", "epochs=0"], ["schedule=cosine", "epochs=0", "trains nothing"]),
     (["loss.reduction=median"], ["loss.reduction=median", "mean, sum"]),
     (["loss.epsilon=-1"], ["loss.epsilon=-1", "≥ 0"]),
     (["loss=mse", "loss.epsilon=1e-7"], ["loss.epsilon=1e-07", "no meaning", "loss=cross_entropy"]),
@@ -1033,6 +1073,16 @@ CHANGING = {
     "loss.name": "binary_cross_entropy",
     "loss.output": "softmax",
     "loss.label_smoothing": "0.1",
+    "optimizer.rho": "0.5",
+    "optimizer.weight_decay": "0.5",
+    "schedule.name": "linear",
+    "schedule.warmup": "0.5",
+    "schedule.every": "1",
+    "schedule.gamma": "0.25",
+    "schedule.rate": "0.5",
+    "schedule.peak": "2",
+    "schedule.rise": "0.5",
+    "schedule.end": "0.5",
     "loss.reduction": "sum",
     "loss.epsilon": "1e-9",
     "regularization.l2": "1e-4",
@@ -1089,6 +1139,15 @@ NEEDS = {
     "optimizer.beta2": ["optimizer=adam"],
     "optimizer.epsilon": ["optimizer=adam"],
     "loss.output": ["loss=mse"],
+    "optimizer.rho": ["optimizer=rmsprop"],
+    "optimizer.weight_decay": ["optimizer=adamw"],
+    "schedule.name": ["schedule=cosine"],
+    "schedule.every": ["schedule=step"],
+    "schedule.gamma": ["schedule=exponential"],
+    "schedule.rate": ["schedule=inverse_time"],
+    "schedule.peak": ["schedule=one_cycle"],
+    "schedule.rise": ["schedule=one_cycle"],
+    "schedule.end": ["schedule=cosine"],
     "optimizer.lr_for": ["optimizer.lr=0.1"],
 }
 

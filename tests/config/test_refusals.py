@@ -108,6 +108,7 @@ IN_FILES = {
         ("init", "he", "method", "he"),
         ("batching", "full", "mode", "full"),
         ("optimizer", "adam", "name", "adam"),
+        ("schedule", "cosine", "name", "cosine"),
         ("data", "digits", "name", "digits"),
         ("loss", "mse", "name", "mse"),
         ("schedule", "constant", "name", "constant"),

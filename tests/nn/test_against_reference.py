@@ -33,6 +33,8 @@ from fnnexp.nn.network import Architecture, Parameters
 from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.pieces.initializers import INITIALIZERS, distribution_of
 from fnnexp.nn.pieces.losses import LOSSES
+from fnnexp.nn.pieces.schedules import SCHEDULES as TABLE
+from fnnexp.nn.pieces.schedules import Schedule, factors
 from fnnexp.nn.testing import reference
 from fnnexp.nn.training import Lane, Recipe, advance, start
 
@@ -70,13 +72,40 @@ BATCHINGS = {
     "sample_shuffled": (Batching("sample", None, shuffle=True), 70, 1),
 }
 
-RATES = {"sgd": 0.01, "momentum": 0.002, "adam": 1e-4}
+RATES = {
+    "sgd": 0.01,
+    "momentum": 0.002,
+    "adam": 1e-4,
+    "nesterov": 0.002,
+    "adagrad": 1e-4,
+    "rmsprop": 1e-4,
+    "adamw": 1e-4,
+}
 HYPER = {
     "sgd": {},
     "momentum": {"momentum": 0.9},
     "adam": {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
+    "nesterov": {"momentum": 0.9},
+    "adagrad": {"epsilon": 1e-4},
+    "rmsprop": {"rho": 0.9, "epsilon": 1e-4},
+    "adamw": {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.1},
 }
 OPTIMIZERS = {"sgd": reference.Sgd, "momentum": reference.Momentum, "adam": reference.Adam}
+MORE_OPTIMIZERS = {
+    "nesterov": reference.Nesterov,
+    "adagrad": reference.Adagrad,
+    "rmsprop": reference.RmsProp,
+    "adamw": reference.AdamW,
+}
+SCHEDULES = [
+    Schedule("constant", warmup=3.5),
+    Schedule("step", (("every", 2.0), ("gamma", 0.5)), 1.0),
+    Schedule("exponential", (("gamma", 0.7),)),
+    Schedule("inverse_time", (("rate", 0.5),), 2.0),
+    Schedule("linear", (("end", 0.1),)),
+    Schedule("cosine", (("end", 0.0),), 1.0),
+    Schedule("one_cycle", (("peak", 3.0), ("rise", 0.3), ("end", 0.1))),
+]
 
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
@@ -183,16 +212,30 @@ Curve = list[dict[str, float]]
 
 
 def reference_run(
-    recipe: Recipe, arrays: Arrays, seed: int, method: str, hyper: dict[str, float]
+    recipe: Recipe,
+    arrays: Arrays,
+    seed: int,
+    method: str,
+    hyper: dict[str, float],
+    schedule: Schedule | None = None,
 ) -> tuple[Curve, reference.Network]:
     """Train the reference; return the metrics of each epoch, and the trained network."""
-    options = {name: hyper.pop(name) for name in recipe.options}
+    options = {name: hyper.pop(name) for name in recipe.options if name in hyper}
     smoothing = options.pop("label_smoothing", 0.0)
     network, n = initial_network(recipe, seed, method, smoothing), len(arrays.x_train) - recipe.validation
-    rates = {int(name.removeprefix("dropout.")): options.pop(name) for name in {*options} if "." in name}
+    dropout = {int(name.removeprefix("dropout.")): options.pop(name) for name in {*options} if "." in name}
     widths = (784, *recipe.architecture.hidden)
-    regularization = reference.Regularization(**options, masks=dropout_masks(rates, seed, widths))
-    optimizer = OPTIMIZERS[recipe.optimizer](**hyper)
+    regularization = reference.Regularization(**options, masks=dropout_masks(dropout, seed, widths))
+    optimizer = (OPTIMIZERS | MORE_OPTIMIZERS)[recipe.optimizer](**hyper)
+    per_epoch = len(batches(recipe.batching, n, seed, 1))
+    plan = (recipe.epochs * per_epoch, per_epoch)
+    rates = schedule and (
+        hyper["lr"]
+        * reference.schedule_factor(
+            schedule.name, t, *plan, warmup=schedule.warmup, **dict(schedule.parameters)
+        )
+        for t in range(plan[0])
+    )
     (X, X_test), y = (
         (scaled(recipe, x, arrays.x_train[:n]) for x in (arrays.x_train, arrays.x_test)),
         arrays.y_train,
@@ -205,7 +248,7 @@ def reference_run(
         rows = batches(recipe.batching, n, seed, epoch)
         first_step = (epoch - 1) * len(rows) + 1
         step_results = list(
-            reference.train(network, optimizer, X[:n], y[:n], rows, regularization, first_step)
+            reference.train(network, optimizer, X[:n], y[:n], rows, regularization, first_step, rates)
         )
         sizes = [len(batch) / n for batch in rows]
         metrics = dict(zip(("train_loss", "train_accuracy"), np.dot(sizes, step_results), strict=True))
@@ -224,22 +267,26 @@ def assert_trajectories_agree(
     rate: float | None = None,
     options: Mapping[str, Sequence[float]] = MappingProxyType({}),
     tolerance: float = TOLERANCE,
+    schedules: Sequence[Schedule | None] = (None,),
 ) -> None:
     """Compare a stack with one lane for each method, trained with each engine, with the reference.
 
-    ``options`` has the values of each of the recipe's options, one for each lane.
+    ``options`` has the values of each of the recipe's options, one for each lane. Lanes have the schedules in
+    turn.
     """
-    recipe = replace(recipe, dtype="float64", options=tuple(sorted(options)))
+    numbered = {*options, *(["schedule"] if any(schedules) else [])}
+    recipe = replace(recipe, dtype="float64", options=tuple(sorted(numbered)))
     hyper = {"lr": rate or RATES[recipe.optimizer], **HYPER[recipe.optimizer]}
     lanes = []
     for k, method in enumerate(methods):
         stds = tuple(STD[method](n_in, n_out) for n_in, n_out in recipe.architecture.shapes)
         distribution = distribution_of(method) if method in INITIALIZERS else "normal"
-        seed = 3 + 5 * (k % 2)
-        numbers = hyper | {name: options[name][k] for name in recipe.options}
-        lanes.append(Lane(method, seed, stds, tuple(numbers.items()), distribution=distribution))
+        schedule, seed = schedules[k % len(schedules)], 3 + 5 * (k % 2)
+        numbers = tuple((hyper | {name: options[name][k] for name in sorted(options)}).items())
+        lanes.append(Lane(method, seed, stds, numbers, distribution=distribution, schedule=schedule))
     reference_runs = {
-        lane.key: reference_run(recipe, arrays, lane.seed, lane.key, dict(lane.hyper)) for lane in lanes
+        lane.key: reference_run(recipe, arrays, lane.seed, lane.key, dict(lane.hyper), lane.schedule)
+        for lane in lanes
     }
     for engine in ENGINES:
         errors = {
@@ -294,6 +341,35 @@ def test_every_lane_agrees_with_its_reference_for_50_steps(arch: str, batching: 
     recipe = Recipe(ARCHITECTURES[arch], batching_config, optimizer, epochs)
     assert epochs * len(batches(batching_config, rows, 0, 1)) >= 50
     assert_trajectories_agree(recipe, images(rows))
+
+
+@pytest.mark.parametrize("optimizer", MORE_OPTIMIZERS)
+@pytest.mark.parametrize("batching", ["full", "mini", "sample"])
+def test_more_optimizers_agree_with_their_reference_for_50_steps(batching: str, optimizer: str) -> None:
+    batching_config, rows, epochs = BATCHINGS[batching]
+    recipe = Recipe(ARCHITECTURES["tanh_64_32"], batching_config, optimizer, epochs)
+    assert_trajectories_agree(recipe, images(rows), SOME_METHODS)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_every_schedule_agrees_with_its_reference_for_50_steps(optimizer: str) -> None:
+    assert {schedule.name for schedule in SCHEDULES} == set(TABLE)
+    batching_config, rows, epochs = BATCHINGS["mini"]
+    recipe = Recipe(ARCHITECTURES["tanh_64_32"], batching_config, optimizer, epochs, options=("schedule",))
+    methods = tuple(INITIALIZERS)[: len(SCHEDULES)]
+    assert_trajectories_agree(recipe, images(rows), methods, schedules=SCHEDULES)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: schedule.name)
+def test_the_factors_of_a_schedule_equal_its_reference(schedule: Schedule) -> None:
+    steps, per_epoch = 70, 7
+    expected = [
+        reference.schedule_factor(
+            schedule.name, t, steps, per_epoch, warmup=schedule.warmup, **dict(schedule.parameters)
+        )
+        for t in range(steps)
+    ]
+    np.testing.assert_allclose(factors(schedule, 0, steps, steps, per_epoch), expected, rtol=1e-13)
 
 
 SOME_METHODS = ("he", "normal", "sqrtmax")

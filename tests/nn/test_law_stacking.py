@@ -33,6 +33,7 @@ from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.pieces.initializers import INITIALIZERS, Biases, distribution_of, standard_deviation
 from fnnexp.nn.pieces.losses import LOSSES
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
+from fnnexp.nn.pieces.schedules import SCHEDULES, Schedule
 from fnnexp.nn.pieces.stopping import METRICS, Stopping
 from fnnexp.nn.training import Lane, Recipe, Record, Stack, advance, start
 from fnnexp.sweeping.executor import Executor
@@ -50,6 +51,10 @@ RATES = {  # from rates that learn to rates that diverge
     "sgd": (1e-3, 0.05, 0.5, 20.0, 1e30),
     "momentum": (1e-3, 0.05, 0.5, 20.0, 1e30),
     "adam": (1e-4, 1e-3, 0.05, 1.0, 1e30),
+    "nesterov": (1e-3, 0.05, 0.5, 20.0, 1e30),
+    "adagrad": (1e-4, 1e-3, 0.05, 1.0, 1e30),
+    "rmsprop": (1e-4, 1e-3, 0.05, 1.0, 1e30),
+    "adamw": (1e-4, 1e-3, 0.05, 1.0, 1e30),
 }
 
 
@@ -153,6 +158,8 @@ def hypers(draw: Any, optimizer: str, options: Sequence[str] = ()) -> tuple[tupl
         "clip_norm": st.sampled_from((1e-3, 1.0)),
         "label_smoothing": st.sampled_from((1e-9, 0.1, 0.5, 0.999999999)),
         **{name: st.sampled_from((0.2, 0.5, 0.9)) for name in options if name.startswith("dropout.")},
+        "rho": st.sampled_from((0.0, 0.9)),
+        "weight_decay": st.sampled_from((0.0, 0.01, 5.0)),
     }
     names = (*OPTIMIZERS[optimizer].hyperparameters, *options)
     return tuple((name, draw(values[name])) for name in names)
@@ -161,7 +168,7 @@ def hypers(draw: Any, optimizer: str, options: Sequence[str] = ()) -> tuple[tupl
 def _options(architecture: Architecture) -> list[str]:
     """Return the names of the options that a recipe may have."""
     rates = [f"dropout.{layer}" for layer in range(len(architecture.hidden) + 1)]
-    return ["l2", "l1", "max_norm", "clip_norm", "label_smoothing", *rates]
+    return ["l2", "l1", "max_norm", "clip_norm", "label_smoothing", "schedule", *rates]
 
 
 SEEDS = st.dictionaries(st.sampled_from(("init", "order", "noise")), st.integers(0, 3)).map(
@@ -178,6 +185,17 @@ def stoppings(draw: Any, validation: int) -> Stopping | None:
     metrics = [metric for metric in METRICS if validation or metric.startswith("train")]
     rule = st.builds(Stopping, st.integers(1, 2), st.sampled_from((0.0, 0.1, 10.0)), st.sampled_from(metrics))
     return draw(st.none() | rule)  # type: ignore[no-any-return]
+
+
+def schedules() -> st.SearchStrategy[Schedule]:
+    values = {"every": 1.0, "gamma": 0.5, "rate": 0.3, "peak": 3.0, "rise": 0.4, "end": 0.1}
+    return st.builds(
+        lambda name, warmup: Schedule(
+            name, tuple((key, values[key]) for key in SCHEDULES[name].parameters), warmup
+        ),
+        st.sampled_from(sorted(SCHEDULES)),
+        st.sampled_from((0.0, 0.5, 1.0)),
+    )
 
 
 @st.composite
@@ -211,16 +229,19 @@ def stacks(draw: Any) -> tuple[Recipe, list[Lane], Arrays]:
     lanes = []
     for k in range(draw(st.integers(1, 9))):
         method, std = draw(st.sampled_from(list(INITIALIZERS))), draw(st.sampled_from((0.3, 1.0)))
+        schedule = draw(schedules()) if "schedule" in recipe.options else None
+        numbers = [name for name in recipe.options if name != "schedule"]
         lanes.append(
             Lane(
                 f"{k}",
                 draw(st.integers(0, 3)),
                 tuple(standard_deviation(method, *shape, std) for shape in architecture.shapes),
-                draw(hypers(recipe.optimizer, recipe.options)),
+                draw(hypers(recipe.optimizer, numbers)),
                 draw(SEEDS),
                 distribution_of(method),
                 draw(st.sampled_from((0.0, 0.0, 0.1))),
                 draw(STARTS_OF_BIASES),
+                schedule,
             )
         )
     arrays = images(

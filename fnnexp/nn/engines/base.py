@@ -7,8 +7,8 @@ bitwise the same in any stack.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from fnnexp.nn.arrays import Array, DType
 from fnnexp.nn.engines.numpy_engine import BlasFirstLayer, DenseRows, FirstLayer, Inputs, RowSource, Scaling
 from fnnexp.nn.engines.per_sample import BlockDescent, can_descend
 from fnnexp.nn.network import Architecture, Parameters
+from fnnexp.nn.pieces.optimizers import Update
 
 MakeRows = Callable[[Array, Scaling, int, DType], RowSource]
 
@@ -62,6 +63,8 @@ class Engine:
         Creates a :class:`Descent`.
     can_descend
         Returns whether ``per_sample`` supports the activations of an architecture.
+    updates
+        Compiled forms of update rules, bitwise equal to those in the table of optimizers.
     """
 
     version: str
@@ -69,6 +72,7 @@ class Engine:
     first_layer: Callable[[Array], FirstLayer]
     per_sample: MakeDescent
     can_descend: Callable[[Architecture], bool]
+    updates: Mapping[Update, Update] = field(default_factory=dict)
 
 
 def numpy_engine() -> Engine:
@@ -92,6 +96,7 @@ def numba_engine() -> Engine:
         compiled.SparseFirstLayer,
         compiled.RowDescent,
         compiled.can_descend,
+        compiled.UPDATES,
     )
 
 

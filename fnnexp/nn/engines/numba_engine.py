@@ -22,7 +22,7 @@ function, but not of the files it imports from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -51,6 +51,7 @@ from fnnexp.nn.pieces.activations import (
 )
 from fnnexp.nn.pieces.losses import exponentiate, probabilities, subtract_largest
 from fnnexp.nn.pieces.metrics import METRICS
+from fnnexp.nn.pieces.optimizers import Update, adagrad, adam, bias_corrections, momentum, nesterov, rmsprop
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -585,6 +586,103 @@ class SparseFirstLayer:
         """Copy the tiles to W."""
         for lane in self._current:
             self._copies[lane].copy_to(self.W[lane])
+
+
+# --- update rules -------------------------------------------------------------------------------------------
+
+# Each loop reads and writes its arrays once. It computes an element by the same operations in the same order
+# as the rule of the same name in `fnnexp.nn.pieces.optimizers`, so the results are bitwise equal.
+
+
+@compiled
+def momentum_loop(theta: Array, grad: Array, v: Array, lr: Array, mu: Array) -> None:
+    """Apply :func:`fnnexp.nn.pieces.optimizers.momentum`."""
+    for k in range(len(theta)):
+        lr_k, mu_k, theta_k, grad_k, v_k = lr[k, 0], mu[k, 0], theta[k], grad[k], v[k]
+        for i in range(len(theta_k)):
+            v_k[i] = v_k[i] * mu_k + grad_k[i]
+            theta_k[i] -= v_k[i] * lr_k
+
+
+@compiled
+def nesterov_loop(theta: Array, grad: Array, v: Array, lr: Array, mu: Array) -> None:
+    """Apply :func:`fnnexp.nn.pieces.optimizers.nesterov`."""
+    for k in range(len(theta)):
+        lr_k, mu_k, theta_k, grad_k, v_k = lr[k, 0], mu[k, 0], theta[k], grad[k], v[k]
+        for i in range(len(theta_k)):
+            v_k[i] = v_k[i] * mu_k + grad_k[i]
+            theta_k[i] -= (grad_k[i] + mu_k * v_k[i]) * lr_k
+
+
+@compiled
+def adagrad_loop(theta: Array, grad: Array, s: Array, lr: Array, epsilon: Array) -> None:
+    """Apply :func:`fnnexp.nn.pieces.optimizers.adagrad`."""
+    for k in range(len(theta)):
+        lr_k, epsilon_k, theta_k, grad_k, s_k = lr[k, 0], epsilon[k, 0], theta[k], grad[k], s[k]
+        for i in range(len(theta_k)):
+            s_k[i] += grad_k[i] * grad_k[i]
+            theta_k[i] -= grad_k[i] / (np.sqrt(s_k[i]) + epsilon_k) * lr_k
+
+
+@compiled
+def rmsprop_loop(theta: Array, grad: Array, s: Array, lr: Array, rho: Array, epsilon: Array) -> None:
+    """Apply :func:`fnnexp.nn.pieces.optimizers.rmsprop`."""
+    for k in range(len(theta)):
+        lr_k, rho_k, epsilon_k = lr[k, 0], rho[k, 0], epsilon[k, 0]
+        theta_k, grad_k, s_k = theta[k], grad[k], s[k]
+        for i in range(len(theta_k)):
+            square = grad_k[i] * grad_k[i]
+            s_k[i] = (s_k[i] - square) * rho_k + square
+            theta_k[i] -= grad_k[i] / (np.sqrt(s_k[i]) + epsilon_k) * lr_k
+
+
+@compiled
+def adam_loop(
+    theta: Array,
+    grad: Array,
+    m: Array,
+    v: Array,
+    lr: Array,
+    betas: tuple[Array, Array],
+    epsilon: Array,
+    corrected: tuple[Array, Array],
+) -> None:
+    """Apply :func:`fnnexp.nn.pieces.optimizers.adam`."""
+    for k in range(len(theta)):
+        beta1, beta2, epsilon_k = betas[0][k, 0], betas[1][k, 0], epsilon[k, 0]
+        lr_k, corrected2 = lr[k, 0] / corrected[0][k, 0], corrected[1][k, 0]
+        theta_k, grad_k, m_k, v_k = theta[k], grad[k], m[k], v[k]
+        for i in range(len(theta_k)):
+            g = grad_k[i]
+            square = g * g
+            m_k[i] = (m_k[i] - g) * beta1 + g
+            v_k[i] = (v_k[i] - square) * beta2 + square
+            theta_k[i] -= m_k[i] / (np.sqrt(v_k[i] / corrected2) + epsilon_k) * lr_k
+
+
+def _compiled_adam(
+    theta: Array, grad: Array, slots: tuple[Array, ...], step: int, hyper: Mapping[str, Array]
+) -> None:
+    betas, epsilon = (hyper["beta1"], hyper["beta2"]), hyper["epsilon"]
+    adam_loop(theta, grad, slots[0], slots[1], hyper["lr"], betas, epsilon, bias_corrections(hyper, step))
+
+
+UPDATES: dict[Update, Update] = {
+    momentum: lambda theta, grad, slots, step, hyper: momentum_loop(
+        theta, grad, slots[0], hyper["lr"], hyper["momentum"]
+    ),
+    nesterov: lambda theta, grad, slots, step, hyper: nesterov_loop(
+        theta, grad, slots[0], hyper["lr"], hyper["momentum"]
+    ),
+    adagrad: lambda theta, grad, slots, step, hyper: adagrad_loop(
+        theta, grad, slots[0], hyper["lr"], hyper["epsilon"]
+    ),
+    rmsprop: lambda theta, grad, slots, step, hyper: rmsprop_loop(
+        theta, grad, slots[0], hyper["lr"], hyper["rho"], hyper["epsilon"]
+    ),
+    adam: _compiled_adam,
+}
+"""The compiled form of each update rule that has one."""
 
 
 # --- one row at a time --------------------------------------------------------------------------------------

@@ -3,16 +3,24 @@
 The parameters θ, their gradient g and the slots (the optimizer's state) have shape (K, P), with P the number
 of parameters of a lane. Hyperparameters may differ between lanes and have shape (K, 1). To add an optimizer,
 write its update rule and enter it in :data:`OPTIMIZERS`.
+
+In the formulas g is the gradient, η ``lr``, μ ``momentum``, ρ ``rho``, ε ``epsilon`` and λ ``weight_decay``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 
 import numpy as np
 
 from fnnexp.nn.arrays import Array
+from fnnexp.nn.pieces.batching import slices
+
+BLOCK = 1 << 17
+"""Elements that an update rule computes at once: few enough that its arrays stay in cache, and enough that
+the calls of NumPy take little time (measured). The number changes no result."""
 
 Update = Callable[[Array, Array, tuple[Array, ...], int, Mapping[str, Array]], None]
 
@@ -37,12 +45,33 @@ class Optimizer:
     update: Update
 
 
+def in_blocks(update: Update) -> Update:
+    """Return an elementwise update rule that computes :data:`BLOCK` elements at a time."""
+
+    @wraps(update)
+    def update_in_blocks(
+        theta: Array, grad: Array, slots: tuple[Array, ...], step: int, hyper: Mapping[str, Array]
+    ) -> None:
+        K, P = theta.shape
+        if K * P <= BLOCK:
+            update(theta, grad, slots, step, hyper)
+            return
+        for lanes in slices(K, max(BLOCK // P, 1)):
+            numbers = {name: values[lanes] for name, values in hyper.items()}
+            for columns in slices(P, BLOCK):
+                at = (lanes, columns)
+                update(theta[at], grad[at], tuple(slot[at] for slot in slots), step, numbers)
+
+    return update_in_blocks
+
+
 def sgd(theta: Array, grad: Array, slots: tuple[Array, ...], step: int, hyper: Mapping[str, Array]) -> None:
     """Apply θ ← θ − η g."""
     np.multiply(grad, hyper["lr"], out=grad)
     np.subtract(theta, grad, out=theta)
 
 
+@in_blocks
 def momentum(
     theta: Array, grad: Array, slots: tuple[Array, ...], step: int, hyper: Mapping[str, Array]
 ) -> None:
@@ -54,6 +83,56 @@ def momentum(
     np.subtract(theta, grad, out=theta)
 
 
+@in_blocks
+def nesterov(
+    theta: Array, grad: Array, slots: tuple[Array, ...], step: int, hyper: Mapping[str, Array]
+) -> None:
+    """Apply v ← μ v + g, θ ← θ − η (g + μ v).
+
+    This is Nesterov's accelerated gradient (Sutskever et al. 2013) in PyTorch's form: θ stands for the point
+    with lookahead, at which the gradient is taken.
+    """
+    (v,) = slots
+    np.multiply(v, hyper["momentum"], out=v)
+    np.add(v, grad, out=v)
+    np.add(grad, hyper["momentum"] * v, out=grad)
+    np.multiply(grad, hyper["lr"], out=grad)
+    np.subtract(theta, grad, out=theta)
+
+
+@in_blocks
+def adagrad(
+    theta: Array, grad: Array, slots: tuple[Array, ...], step: int, hyper: Mapping[str, Array]
+) -> None:
+    """Apply s ← s + g², θ ← θ − η g / (√s + ε)  (Duchi, Hazan & Singer 2011)."""
+    (s,) = slots
+    np.add(s, grad * grad, out=s)
+    _descend_scaled(theta, grad, s, hyper)
+
+
+@in_blocks
+def rmsprop(
+    theta: Array, grad: Array, slots: tuple[Array, ...], step: int, hyper: Mapping[str, Array]
+) -> None:
+    """Apply s ← ρ s + (1 − ρ) g², θ ← θ − η g / (√s + ε)  (Tieleman & Hinton 2012, lecture 6.5)."""
+    (s,) = slots
+    square = grad * grad
+    np.subtract(s, square, out=s)
+    np.multiply(s, hyper["rho"], out=s)
+    np.add(s, square, out=s)  # ρ (s − g²) + g²
+    _descend_scaled(theta, grad, s, hyper)
+
+
+def _descend_scaled(theta: Array, grad: Array, s: Array, hyper: Mapping[str, Array]) -> None:
+    """Apply θ ← θ − η g / (√s + ε)."""
+    scale = np.sqrt(s)
+    np.add(scale, hyper["epsilon"], out=scale)
+    np.divide(grad, scale, out=grad)
+    np.multiply(grad, hyper["lr"], out=grad)
+    np.subtract(theta, grad, out=theta)
+
+
+@in_blocks
 def adam(theta: Array, grad: Array, slots: tuple[Array, ...], step: int, hyper: Mapping[str, Array]) -> None:
     """Apply a step of Adam, with bias-corrected moments (Kingma & Ba 2015, algorithm 1).
 
@@ -61,6 +140,7 @@ def adam(theta: Array, grad: Array, slots: tuple[Array, ...], step: int, hyper: 
     """
     m, v = slots
     beta1, beta2 = hyper["beta1"], hyper["beta2"]
+    corrected1, corrected2 = bias_corrections(hyper, step)
     np.subtract(m, grad, out=m)
     np.multiply(m, beta1, out=m)
     np.add(m, grad, out=m)  # β₁ (m − g) + g
@@ -68,9 +148,6 @@ def adam(theta: Array, grad: Array, slots: tuple[Array, ...], step: int, hyper: 
     np.subtract(v, grad, out=v)
     np.multiply(v, beta2, out=v)
     np.add(v, grad, out=v)
-    dtype = theta.dtype.type
-    corrected1 = (1 - beta1.astype(np.float64) ** step).astype(dtype)
-    corrected2 = (1 - beta2.astype(np.float64) ** step).astype(dtype)
     np.divide(v, corrected2, out=grad)
     np.sqrt(grad, out=grad)
     np.add(grad, hyper["epsilon"], out=grad)
@@ -79,9 +156,31 @@ def adam(theta: Array, grad: Array, slots: tuple[Array, ...], step: int, hyper: 
     np.subtract(theta, grad, out=theta)
 
 
+def bias_corrections(hyper: Mapping[str, Array], step: int) -> tuple[Array, Array]:
+    """Return 1 − β₁ᵗ and 1 − β₂ᵗ (K, 1) of :func:`adam` at step t."""
+    beta1, beta2 = hyper["beta1"], hyper["beta2"]
+    corrected1, corrected2 = 1 - beta1.astype(np.float64) ** step, 1 - beta2.astype(np.float64) ** step
+    return corrected1.astype(beta1.dtype), corrected2.astype(beta2.dtype)
+
+
+def decay_weights(weights: Sequence[Array], hyper: Mapping[str, Array]) -> None:
+    """Apply W ← (1 − η λ) W to the weights (K, n_in, n_out) of each layer.
+
+    This is decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2), in PyTorch's form. It comes before
+    the update of an optimizer with the hyperparameter ``weight_decay``. Biases do not decay.
+    """
+    factor = 1 - hyper["lr"].astype(np.float64) * hyper["weight_decay"]
+    for W in weights:
+        np.multiply(W, factor.astype(W.dtype)[:, :, None], out=W)
+
+
 OPTIMIZERS: dict[str, Optimizer] = {
     "sgd": Optimizer(("lr",), 0, sgd),
     "momentum": Optimizer(("lr", "momentum"), 1, momentum),
     "adam": Optimizer(("lr", "beta1", "beta2", "epsilon"), 2, adam),
+    "nesterov": Optimizer(("lr", "momentum"), 1, nesterov),
+    "adagrad": Optimizer(("lr", "epsilon"), 1, adagrad),
+    "rmsprop": Optimizer(("lr", "rho", "epsilon"), 1, rmsprop),
+    "adamw": Optimizer(("lr", "beta1", "beta2", "epsilon", "weight_decay"), 2, adam),
 }
 """The optimizers. The keys are the allowed values of ``optimizer.name``."""

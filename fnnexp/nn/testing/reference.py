@@ -606,6 +606,48 @@ class Momentum:
             theta -= self.lr * v
 
 
+class Nesterov:
+    """v ← μ v + g and θ ← θ − lr (g + μ v), from v = 0 (Sutskever et al., 2013, with θ at the lookahead)."""
+
+    def __init__(self, lr: float, momentum: float = 0.9) -> None:
+        self.lr, self.momentum, self.v = lr, momentum, list[Array]()
+
+    def step(self, parameters: Sequence[Array], gradients: Sequence[Array]) -> None:
+        """Update the parameters in place by one step."""
+        self.v = self.v or [np.zeros_like(theta) for theta in parameters]
+        for theta, g, v in zip(parameters, gradients, self.v, strict=True):
+            v[...] = self.momentum * v + g
+            theta -= self.lr * (g + self.momentum * v)
+
+
+class Adagrad:
+    """s ← s + g² and θ ← θ − lr g / (√s + ε), from s = 0 (Duchi, Hazan & Singer, 2011)."""
+
+    def __init__(self, lr: float, epsilon: float = 1e-10) -> None:
+        self.lr, self.epsilon, self.s = lr, epsilon, list[Array]()
+
+    def step(self, parameters: Sequence[Array], gradients: Sequence[Array]) -> None:
+        """Update the parameters in place by one step."""
+        self.s = self.s or [np.zeros_like(theta) for theta in parameters]
+        for theta, g, s in zip(parameters, gradients, self.s, strict=True):
+            s += g**2
+            theta -= self.lr * g / (np.sqrt(s) + self.epsilon)
+
+
+class RmsProp:
+    """s ← ρ s + (1 − ρ) g² and θ ← θ − lr g / (√s + ε), from s = 0 (Tieleman & Hinton, 2012)."""
+
+    def __init__(self, lr: float, rho: float = 0.9, epsilon: float = 1e-7) -> None:
+        self.lr, self.rho, self.epsilon, self.s = lr, rho, epsilon, list[Array]()
+
+    def step(self, parameters: Sequence[Array], gradients: Sequence[Array]) -> None:
+        """Update the parameters in place by one step."""
+        self.s = self.s or [np.zeros_like(theta) for theta in parameters]
+        for theta, g, s in zip(parameters, gradients, self.s, strict=True):
+            s[...] = self.rho * s + (1.0 - self.rho) * g**2
+            theta -= self.lr * g / (np.sqrt(s) + self.epsilon)
+
+
 class Adam:
     """Algorithm 1 of Kingma & Ba (2015), from m = v = 0 and t = 0.
 
@@ -629,19 +671,70 @@ class Adam:
             theta -= self.lr * m_hat / (np.sqrt(v_hat) + self.epsilon)
 
 
+class AdamW(Adam):
+    """Algorithm 2 of Loshchilov & Hutter (2019): θ ← θ − lr λ θ for weights, two-dimensional, before Adam."""
+
+    def __init__(self, lr: float, weight_decay: float = 0.01, **others: float) -> None:
+        super().__init__(lr, **others)
+        self.weight_decay = weight_decay
+
+    def step(self, parameters: Sequence[Array], gradients: Sequence[Array]) -> None:
+        """Update the parameters in place by one step."""
+        for theta in parameters:
+            if theta.ndim == 2:
+                theta -= self.lr * self.weight_decay * theta
+        super().step(parameters, gradients)
+
+
+Optimizer: TypeAlias = Sgd | Momentum | Nesterov | Adagrad | RmsProp | Adam
+
+
+def schedule_factor(
+    name: str, step: int, steps: int, steps_per_epoch: int, warmup: float = 0.0, **of: float
+) -> float:
+    """Return the factor of the learning rate at a step, counted from 0, of a run of so many steps.
+
+    In a warmup of W steps, it is (t + 1)/(W + 1) (Goyal et al., 2017). The schedule takes the other steps;
+    the formulas are those of `fnnexp.nn.pieces.schedules`.
+    """
+    warmup_steps = round(warmup * steps_per_epoch)
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    step, steps = step - warmup_steps, steps - warmup_steps
+    if name == "step":
+        return float(of["gamma"] ** (step // (of["every"] * steps_per_epoch)))
+    if name == "exponential":
+        return float(of["gamma"] ** (step / steps_per_epoch))
+    if name == "inverse_time":
+        return 1.0 / (1.0 + of["rate"] * step / steps_per_epoch)
+    if name == "linear":
+        return ((steps - step) + of["end"] * step) / steps
+    if name == "cosine":
+        return of["end"] + (1.0 - of["end"]) * math.cos(math.pi * step / steps / 2.0) ** 2
+    if name == "one_cycle":
+        top = of["rise"] * steps
+        if step < top:
+            return ((top - step) + of["peak"] * step) / top
+        return ((steps - step) * of["peak"] + (step - top) * of["end"]) / (steps - top)
+    assert name == "constant"
+    return 1.0
+
+
 def train(
     network: Network,
-    optimizer: Sgd | Momentum | Adam,
+    optimizer: Optimizer,
     X: Array,
     y: Indices,
     batches: Iterable[Indices],
     regularization: Regularization = NO_REGULARIZATION,
     first_step: int = 1,
+    rates: Iterator[float] | None = None,
 ) -> Iterator[tuple[float, float]]:
     """Take one step in place for each batch; yield its mean loss and accuracy before the step.
 
     X is (N, D) and y (N,). A batch is an array of row numbers (B,). Each iteration of the result takes a
     step. The loss is without penalties, and with dropout.
+    step. ``rates`` are the learning rates of the steps, if they are not the optimizer's.
 
     >>> network = Network([np.zeros((1, 2))], [None], "relu")
     >>> steps = train(network, Sgd(1.0), np.array([[1.0]]), np.array([0]), [np.array([0])] * 2)
@@ -655,6 +748,8 @@ def train(
         dWs, dbs = network.backward(dP)
         gradients = interleaved(regularization.penalized(network, dWs, len(rows)), dbs)
         regularization.clip(gradients)
+        if rates is not None:
+            optimizer.lr = next(rates)
         optimizer.step(network.parameters, gradients)
         regularization.bound(network)
         yield float(losses.mean()), float((P.argmax(axis=1) == y[rows]).mean())

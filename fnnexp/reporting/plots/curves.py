@@ -1,4 +1,4 @@
-"""Curves of a metric by epoch: means over seeds, one panel per architecture and batching mode."""
+"""Lines by epoch: the means of a metric over seeds, one panel per architecture and batching mode; rates."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import math
 import textwrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+from matplotlib.lines import Line2D
+
+from fnnexp.nn.pieces.schedules import factors
 from fnnexp.reporting.plots.layout import (
     COLUMNS,
     add_legend,
@@ -16,13 +20,17 @@ from fnnexp.reporting.plots.layout import (
     panels,
 )
 from fnnexp.reporting.plots.scales import EDGES, LEAST_LOSS, share_y_axis
-from fnnexp.reporting.plots.style import INK, styles_in
+from fnnexp.reporting.plots.style import INK, STROKE, styles_in
+from fnnexp.reporting.plots.style import style as style_of
 from fnnexp.results import averages
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from fnnexp.nn.pieces.schedules import Schedule
     from fnnexp.reporting.plots.picture import Picture
     from fnnexp.reporting.plots.style import Style
 
@@ -146,3 +154,21 @@ def _draw_panel(ax: Axes, panel: pd.DataFrame, drawn: dict[str, Style], top: flo
     if single:
         ax.set_xticks([first])
         ax.set_xlim(first - 0.5, first + 0.5)
+
+
+POINTS = 100
+"""How many steps of an epoch are drawn; a run has its own number."""
+
+
+def learning_rates(lines: Mapping[str, tuple[float, Schedule, int]]) -> Picture:
+    """Return a figure of learning rates, each given by its label: the initial rate, schedule and epochs."""
+    figure, (ax,) = panels([(0, 0)], [""], 2 * len(lines), y_label="learning rate")
+    entries = {}
+    for i, (label, (lr, schedule, epochs)) in enumerate(lines.items()):
+        steps = POINTS * epochs
+        stroke = STROKE | style_of(i, i)._asdict() | {"marker": ""}
+        ax.plot(np.arange(steps) / POINTS, lr * factors(schedule, 0, steps, steps, POINTS), **stroke)
+        entries[label] = Line2D([], [], **stroke)
+    ax.set_ylim(bottom=0)
+    add_legend(figure, entries, columns=1)
+    return figure

@@ -161,9 +161,11 @@ def legend_lines(styles: dict[str, Style]) -> dict[str, Line2D]:
     return {name: Line2D([], [], **STROKE | style._asdict()) for name, style in styles.items()}
 
 
-def add_legend(figure: Picture, entries: dict[str, Any]) -> None:
+def add_legend(figure: Picture, entries: dict[str, Any], columns: int | None = None) -> None:
     """Add one legend for all panels below them."""
-    columns = _legend_columns(round((figure.get_figwidth() - LEFT - RIGHT + GAP[0]) / (PANEL[0] + GAP[0])))
+    columns = columns or _legend_columns(
+        round((figure.get_figwidth() - LEFT - RIGHT + GAP[0]) / (PANEL[0] + GAP[0]))
+    )
     columns = -(-len(entries) // -(-len(entries) // columns))  # the same number of rows, evenly filled
     style: dict[str, Any] = {
         "frameon": False,

@@ -1,0 +1,143 @@
+"""Schedules: factors of the learning rate that depend on the step alone.
+
+The learning rate of step t is ``optimizer.lr`` times the schedule's factor. Steps are counted from 0. With a
+warmup of w epochs, the factor rises linearly during the first W steps, those of w epochs: step t < W has the
+factor (t + 1) / (W + 1) (Goyal et al. 2017). The schedule begins at step W and runs over the other steps.
+
+In the formulas of the schedules, e is the number of epochs since the schedule began, a fraction within an
+epoch, and p = t / T is the part of the schedule's T steps that was taken before step t. So a factor that
+falls "to ``end``" would reach it at the step after the last.
+
+To add a schedule, write its function and enter it in :data:`SCHEDULES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from fnnexp.nn.arrays import Array
+
+Factor = Callable[[Array, int, int, Mapping[str, float]], Array]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A schedule's function with the names of its parameters.
+
+    Attributes
+    ----------
+    parameters
+        The names of its parameters, in the order of :attr:`Schedule.parameters`.
+    factor
+        ``factor(steps, count, steps_per_epoch, parameters)`` returns the factors at some of the schedule's
+        ``count`` steps: floats (n,), counted from 0.
+    """
+
+    parameters: tuple[str, ...]
+    factor: Factor
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a lane's learning rate changes.
+
+    Attributes
+    ----------
+    name
+        A key of :data:`SCHEDULES`.
+    parameters
+        Its parameters as pairs (name, value).
+    warmup
+        The epochs in which the rate first rises.
+    """
+
+    name: str
+    parameters: tuple[tuple[str, float], ...] = ()
+    warmup: float = 0.0
+
+
+def factors(schedule: Schedule, first_step: int, count: int, steps: int, steps_per_epoch: int) -> Array:
+    """Return the factors (count,) of some steps of a run, in float64.
+
+    Parameters
+    ----------
+    first_step, count
+        Which steps, counted from 0.
+    steps, steps_per_epoch
+        The number of steps of the run and of an epoch.
+
+    >>> cosine = Schedule("cosine", (("end", 0.0),), warmup=1.0)
+    >>> factors(cosine, 0, 6, steps=6, steps_per_epoch=2).round(3).tolist()
+    [0.333, 0.667, 1.0, 0.854, 0.5, 0.146]
+    """
+    warmup = warmup_steps(schedule, steps_per_epoch)
+    t = np.arange(first_step, first_step + count, dtype=np.float64)
+    result = (t + 1) / (warmup + 1)
+    later = t >= warmup
+    rule = SCHEDULES[schedule.name]
+    result[later] = rule.factor(t[later] - warmup, steps - warmup, steps_per_epoch, dict(schedule.parameters))
+    return result
+
+
+def warmup_steps(schedule: Schedule, steps_per_epoch: int) -> int:
+    """Return the number of steps of the warmup: at least one, unless there is no warmup."""
+    return max(round(schedule.warmup * steps_per_epoch), 1) if schedule.warmup else 0
+
+
+def constant(t: Array, steps: int, per_epoch: int, of: Mapping[str, float]) -> Array:
+    """Return 1."""
+    return np.ones_like(t)
+
+
+def step(t: Array, steps: int, per_epoch: int, of: Mapping[str, float]) -> Array:
+    """Return γ^⌊e / every⌋: the rate is multiplied by γ after every so many epochs.
+
+    He, Zhang, Ren & Sun (2016) divide it by 10.
+    """
+    return np.power(of["gamma"], np.floor(t / (of["every"] * per_epoch)))
+
+
+def exponential(t: Array, steps: int, per_epoch: int, of: Mapping[str, float]) -> Array:
+    """Return γ^e: the rate is multiplied by γ in each epoch, gradually  (Bengio 2012, section 3.1)."""
+    return np.power(of["gamma"], t / per_epoch)
+
+
+def inverse_time(t: Array, steps: int, per_epoch: int, of: Mapping[str, float]) -> Array:
+    """Return 1 / (1 + rate · e)  (Robbins & Monro 1951; the form of Bottou 2012, section 5.2)."""
+    return 1 / (1 + of["rate"] * (t / per_epoch))
+
+
+def linear(t: Array, steps: int, per_epoch: int, of: Mapping[str, float]) -> Array:
+    """Return 1 + (end − 1) p, a straight line from 1 to ``end``."""
+    return 1 + (of["end"] - 1) * (t / steps)
+
+
+def cosine(t: Array, steps: int, per_epoch: int, of: Mapping[str, float]) -> Array:
+    """Return end + (1 − end) (1 + cos π p) / 2  (Loshchilov & Hutter 2017, equation 5, without restarts)."""
+    return of["end"] + (1 - of["end"]) * (1 + np.cos(np.pi * (t / steps))) / 2
+
+
+def one_cycle(t: Array, steps: int, per_epoch: int, of: Mapping[str, float]) -> Array:
+    """Return a line from 1 up to ``peak``, while p < rise, and then a line down to ``end``.
+
+    This is the 1cycle policy of Smith (2018) with one fall; ``optimizer.lr`` is the rate at its start.
+    """
+    p, rise, peak = t / steps, of["rise"], of["peak"]
+    up = 1 + (peak - 1) * (p / rise)
+    down = peak + (of["end"] - peak) * ((p - rise) / (1 - rise))
+    return np.where(p < rise, up, down)
+
+
+SCHEDULES: dict[str, Rule] = {
+    "constant": Rule((), constant),
+    "step": Rule(("every", "gamma"), step),
+    "exponential": Rule(("gamma",), exponential),
+    "inverse_time": Rule(("rate",), inverse_time),
+    "linear": Rule(("end",), linear),
+    "cosine": Rule(("end",), cosine),
+    "one_cycle": Rule(("peak", "rise", "end"), one_cycle),
+}
+"""The schedules. The keys are the allowed values of ``schedule.name``."""
