@@ -88,7 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=ENCODE_ERRORS)
-    os.environ["MPLBACKEND"] = "agg"  # figures go to files; the import fails if a backend is missing
+    # Figures go to files, and importing Matplotlib fails if the user's MPLBACKEND is not installed.
+    os.environ["MPLBACKEND"] = "agg"
     gc.set_threshold(100_000, 20, 100)  # MLflow and 1,000 runs create a million objects that stay alive
     atexit.register(gc.freeze)  # skip the collection at exit: it takes 0.7 s, and the system frees all memory
     try:
@@ -316,7 +317,7 @@ def _list_experiments(arguments: argparse.Namespace) -> int:
 def _reproduce(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         "fnnexp reproduce",
-        description="Train the published experiments and compare the results with the printed numbers.",
+        description="Train the published experiments and compare the results with the published numbers.",
     )
     parser.add_argument(
         "--quick", action="store_true", help="use fewer seeds and epochs; takes under two minutes"
@@ -381,7 +382,7 @@ def _ui(words: Sequence[str]) -> int:
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="an address that other machines can reach; their users may then change and delete every run",
+        help="an address that other machines can reach; their users can then change and delete every run",
     )
     parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
     arguments = parser.parse_args(words)

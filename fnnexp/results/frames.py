@@ -119,8 +119,8 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
           be those of an epoch before the last. `val_*` is NaN without validation rows.
         - `best_val_accuracy` (float64) and `best_val_epoch` (Int64), the first epoch with this accuracy;
           missing without validation rows.
-        - `diverged_epoch` (Int64); `identical_to`, the id of the numerically identical trial that was trained in
-          place of this trial.
+        - `diverged_epoch` (Int64); `identical_to`, the id of the numerically identical trial that was trained
+          in place of this trial.
         - `seconds_per_epoch` (float64); `started` (datetime, UTC); `seconds` (float64) from start to end, NaN
           while the trial runs.
         - `look` (Int64): the number of the first report that showed the trial's result, missing if none did.
