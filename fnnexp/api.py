@@ -34,13 +34,13 @@ INTERRUPTED = "interrupted, and what was trained is saved; run the same sweep ag
 
 
 class TrialsFailedError(FnnexpError):
-    """Some trials failed; the others have finished."""
+    """Raised if some trials failed. All others have ended."""
 
     exit_status = 1
 
 
 class InterruptedSweepError(FnnexpError):
-    """Ctrl-C stopped the sweep; what was trained is saved."""
+    """Raised after Ctrl-C stopped a sweep. What was trained is saved."""
 
     exit_status = 130
 
@@ -50,8 +50,8 @@ def sweep(
 ) -> DataFrame:
     """Run a sweep with a progress bar and return its trials: `sweep("card_grid", epochs=2, seed=range(5))`.
 
-    It runs the same sweep as the command line: finished trials are not run again, interrupted trials resume,
-    and MLflow stores curves and weights. A trial that fails is printed, gets the status `failed`, and does
+    As on the command line, finished trials are not run again, interrupted trials resume, and MLflow stores
+    curves and weights. A trial that fails is printed, gets the status `failed`, and does
     not stop the others.
 
     Parameters
@@ -63,8 +63,9 @@ def sweep(
     config_dir
         A folder with your own configs, as after `-cd`.
     choices
-        Values by key. A list, tuple, range or array is swept over: `init=["max", "he"]`. Pass a key with a
-        dot as `**{"optimizer.lr": 0.1}`, and widths as a list of lists: `**{"arch.hidden": [[64, 32], [9]]}`.
+        Values by key. The sweep varies a key with a list, tuple, range or array of values: `init=["max",
+        "he"]`. Pass a key with a dot as `**{"optimizer.lr": 0.1}`, and widths as a list of lists:
+        `**{"arch.hidden": [[64, 32], [9]]}`.
 
     Returns
     -------
@@ -74,8 +75,8 @@ def sweep(
     Raises
     ------
     FnnexpError
-        If an input is bad, before anything trains. Also after Ctrl-C (in a notebook: Interrupt): what was
-        trained is saved, and the same call resumes.
+        If an input is bad, before anything trains. Also after Ctrl-C (in a notebook: Interrupt); then what
+        was trained is saved, and the same call resumes.
     """
     from fnnexp.results import filters, frames
 
@@ -159,7 +160,7 @@ def reproduce(
 def new_console() -> Console:
     """Return a console on the terminal; in a notebook or a file it writes plain lines.
 
-    In a notebook rich would show each line as a display of its own, with the colours that Jupyter requests.
+    In a notebook, rich would show each line as a separate display, with the colours that Jupyter requests.
     """
     plain: dict[str, Any] = (
         {"force_jupyter": False, "force_terminal": False} if notebook.in_notebook() else {}
@@ -169,7 +170,7 @@ def new_console() -> Console:
 
 @contextmanager
 def composed(command: Command, console: Console, *, may_be_dry: bool = True) -> Iterator[Sweep]:
-    """Yield the sweep of a command. Worker processes start while it is composed, and end if that fails."""
+    """Yield the sweep of a command. Workers start while the sweep is composed, and end if composing fails."""
     with ExitStack() as stack:
 
         def start_workers(config: Config, jobs: int) -> None:
@@ -196,7 +197,7 @@ def print_notes(requested: Sweep, console: Console) -> None:
 
 
 def _addresses_in_files(requested: Sweep) -> Iterator[str]:
-    """Yield a note for each address, of a store or a cluster, that a config file sets."""
+    """Yield a note for each address of a store or a cluster that a config file sets."""
     if "tracking.uri" in requested.named_by_files:
         yield f"a config file sets where results go: tracking.uri={shown(str(requested.tracking_uri))}"
     if "execution.address" in requested.named_by_files:
@@ -217,7 +218,7 @@ def train(
     console
         Where to print.
     command
-        The shell command that repeats the sweep. None stands for the sweep's own command.
+        The shell command that repeats the sweep; None means the command in `requested`.
 
     Raises
     ------
@@ -299,8 +300,8 @@ def _require_strings(grid: Any, overrides: Sequence[Any]) -> None:
 def _checked_depth(key: str, value: Any) -> tuple[str, Any]:
     """Return a key with its value or values, checked for the right depth of lists.
 
-    Values of `arch.hidden`, itself a list, must all be lists; values of another key must not be. These checks
-    are made here because the command line's messages advise in its own syntax, which does not help in Python.
+    Every value of `arch.hidden` is a list; values of other keys are not. The command line checks this too,
+    but its messages suggest its own syntax, which does not help in Python.
     """
     values = list(value) if _has_values(value) else None
     are_lists = [_has_values(element) for element in values or ()]

@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Warning as error:  # raised under PYTHONWARNINGS=error
         print(f"fnnexp: a warning was raised as an error: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # the reader of the output went away, as after `| head`
+    except BrokenPipeError:  # the reader of the output has ended, as after `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _open_streams() -> None:
     """Open closed standard streams on the null device.
 
-    A file opened later would get the descriptor of a closed stream, and workers would print into that file.
+    Otherwise a file that is opened later would get the stream's descriptor, and workers would print into it.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -184,7 +184,7 @@ def _train(words: Sequence[str]) -> None:
     arguments = _parser().parse_intermixed_args(words)
     if arguments.resolve and arguments.cfg is None:
         raise FnnexpError("--resolve: needs --cfg; write --cfg job --resolve")
-    gc.disable()  # objects made before the sweep starts stay alive, so collections would find nothing
+    gc.disable()  # objects created before the sweep starts stay alive, so collections would free nothing
     from fnnexp import api
     from fnnexp.config import compose
     from fnnexp.config.commands import program, report_command
@@ -226,7 +226,7 @@ def _run_hydra(words: Sequence[str]) -> None:
     parser.add_argument("--shell-completion", "--shell_completion", "-sc", action="store_true")
     arguments = parser.parse_intermixed_args(words)
     command = _training_command(arguments)
-    # After -sc the words are Hydra's own, as in install=bash, and not overrides.
+    # After -sc the words are arguments of Hydra's completion, as in install=bash, not overrides.
     compose.let_hydra_answer(replace(command, overrides=()) if arguments.shell_completion else command)
 
 
@@ -250,7 +250,7 @@ def _report(words: Sequence[str]) -> int:
     )
     parser.add_argument("--folder", help="folder of the page and its files (default: reports/EXPERIMENT)")
     parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
-    # After `--` a name may begin with a dash; parse_intermixed_args would read it as an option.
+    # After `--` a name may begin with a dash, but parse_intermixed_args would read that name as an option.
     options = list(words[: words.index("--")] if "--" in words else words)
     arguments = parser.parse_intermixed_args(options)
     names = [arguments.experiment, *arguments.where] if arguments.experiment is not None else []

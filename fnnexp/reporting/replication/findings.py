@@ -308,7 +308,7 @@ def which(rows: pd.DataFrame, experiment: str) -> str:
     for program, name in PROGRAMS[experiment].items():
         row = by_program[program]
         counts.append((name, int(row[APART]), int(row["rows"] - row[NOT_RUN])))
-    apart = ", ".join(f"{apart} of {run} with {name}" for name, apart, run in counts)
+    apart = "; ".join(f"{apart} of {run} with {name}" for name, apart, run in counts)
     (nearest, least, run), (_, most, _) = sorted(counts, key=lambda each: each[1])
     start = f"Published rows with the verdict '{APART}': {apart}."
     if least <= 0.1 * run and most >= 0.5 * run:
