@@ -1,7 +1,7 @@
 """The metric that ranks trials, its direction, and the margin within which options are equivalent.
 
-The metric is always a column of a frame of runs. :func:`seconds_to` adds one, the time to a level of
-accuracy.
+The metric is always a column of a frame of runs. :func:`seconds_to` adds such a column:
+the time to a level of accuracy.
 """
 
 from __future__ import annotations

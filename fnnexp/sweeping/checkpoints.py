@@ -1,8 +1,8 @@
-"""Checkpoints: each lane has one file with its state, replaced atomically, and one with its curve so far.
+"""Checkpoints: each lane has a file with its state, replaced atomically, and a file with its curve so far.
 
 A curve only grows, so records are appended to its file. The state stores how many bytes of the file are
 valid; bytes that a killed process appended after them are ignored. Each process writes its own curve file: a
-process that resumes a lane starts a new one.
+process that resumes a lane starts a new file.
 """
 
 from __future__ import annotations

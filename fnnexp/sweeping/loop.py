@@ -91,7 +91,7 @@ def _known(tracker: Tracker, claim: Claim) -> Mapping[str, Known]:
 
 
 def _fallback_engines(trials: Sequence[Trial], engine: str) -> list[str]:
-    """Return the versions, in the form that runs record, of engines that replace this one for some trials."""
+    """Return the versions, in the form that runs record, of engines that replace `engine` for some trials."""
     versions = {engine_version(trial.recipe, engine) for trial in trials}
     return sorted(versions - {engine_named(engine).version})
 

@@ -42,7 +42,7 @@ IN_BATCHES = 1.5
 
 @dataclass
 class _Running:
-    """A submitted stack, and the time since when a worker trains it; None while no worker is free."""
+    """A submitted stack. `since` is when a worker started to train it; None while no worker is free."""
 
     stack: PlannedStack
     since: float | None
@@ -283,7 +283,7 @@ class SweepProgress:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def best(self) -> str:
-        """Return the name and the metrics of the best trial so far; "" if none has an epoch yet."""
+        """Return the name and the metrics of the best trial so far, or "" before any trial has metrics."""
         if self._best is None:
             return ""
         metrics = self._latest[self._best]

@@ -144,7 +144,7 @@ def _path(address: str) -> Path | None:
     >>> _path("file:///a%20b/mlruns").as_posix(), _path("/a/mlruns").as_posix(), _path("s3://a/mlruns")
     ('/a b/mlruns', '/a/mlruns', None)
     """
-    scheme = re.match(r"([A-Za-z][\w+.-]+):", address)  # a single letter is a drive
+    scheme = re.match(r"([A-Za-z][\w+.-]+):", address)  # a single letter is a drive on Windows, not a scheme
     if scheme is None:
         return Path(url2pathname(address))
     if scheme[1].lower() != "file":

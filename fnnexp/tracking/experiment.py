@@ -256,7 +256,7 @@ def log_report(experiment: str, uri: str | None, files: Sequence[Path], summary:
     experiment, uri
         The experiment and its store.
     files
-        The report's files, its page first.
+        The report's files, the page first.
     summary
         The description of the run in Markdown. It also begins the experiment's description, which MLflow's
         UI shows above the runs, unless a user wrote another description.

@@ -157,7 +157,7 @@ def _mean_curves(
     if len(trials) <= LOADED:
         order: Mapping[str, object] = ranking
         shown = "SHOW_ALL" if len(groups) <= MOST_LINES else BEST_LINES
-    else:  # MLflow averages only the runs that it loads, which must not be the best seeds.
+    else:  # MLflow averages only the runs that it loads, so do not load the best seeds first.
         order, shown = {"orderByKey": _param("seed"), "orderByAsc": True}, "SHOW_ALL"
     charts = _charts("Curves by epoch", 2, [_line(key) for key in metrics])
     group_by = {

@@ -118,9 +118,8 @@ def _draw_line(ax: Axes, line: pd.DataFrame, style: Style, i: int, axis: str) ->
         mark = STROKE | style._asdict() | {"fillstyle": "full", "markersize": LARGE, "linestyle": ""}
         ax.plot(at[top.index], np.clip(top["mean"], *EDGES), **mark)
     diverged = at[line["diverged"] > 0]
-    bottom = np.full(
-        len(diverged), 0.03 + 0.04 * i
-    )  # share of the panel height, so that lines do not overlap
+    # The crosses of each line have a different height, so that they do not overlap.
+    bottom = np.full(len(diverged), 0.03 + 0.04 * i)
     cross = STROKE | {"color": style.color, "marker": "x", "linestyle": ""}
     ax.plot(diverged, bottom, transform=ax.get_xaxis_transform(), **cross)
 

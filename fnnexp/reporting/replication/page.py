@@ -77,7 +77,7 @@ def verdicts_table(rows: pd.DataFrame) -> Table:
 
 
 def _end(chosen: pd.DataFrame) -> list[Cell]:
-    """Return cells with the last published accuracy that has a comparison, and the range of ours."""
+    """Return cells with the last published accuracy that was compared, and the range of our accuracies."""
     chosen = chosen[chosen["accuracy_published"] != ""]
     if chosen.empty:
         return [Cell("–"), Cell("–")]

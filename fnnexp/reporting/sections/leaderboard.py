@@ -151,7 +151,7 @@ def table(runs: pd.DataFrame, board: pd.DataFrame, ranking: Ranking | None = Non
         row.append(Cell(str(record["seeds"]), float(record["seeds"])))
         row.append(_cell(record, metrics[0], ranking))
         row.append(Cell(between(record["low"], record["high"], ranking)))
-        for metric in metrics[1:]:  # only for the best configuration, so that test images choose nothing
+        for metric in metrics[1:]:  # only in the first row, so that no reader chooses by test results
             row.append(_cell(record, metric, ACCURACY) if i == 0 else Cell("", float(record[metric])))
         missing = [f"{record[status]} {status}" for status in NOT_FINISHED if record[status]]
         rows.append([*row, Cell("; ".join([*missing, record["note"]] if record["note"] else missing))])

@@ -451,7 +451,7 @@ def _uncounted(runs: pd.DataFrame) -> list[str]:
 
 
 def _data_sets(runs: pd.DataFrame) -> list[str]:
-    """Return a sentence, if the results come from several data sets, on what that means for comparisons."""
+    """Return a caveat about comparisons if the results come from several data sets."""
     counted = filters.once(runs)
     done = counted[counted["status"] == "finished"]
     sets = done[frames.CHECKSUM].nunique() if frames.CHECKSUM in done else 0

@@ -85,7 +85,7 @@ class Dask(Cluster):
         return ended
 
     def lost(self) -> ClusterLostError | None:
-        """Return an error if the scheduler is lost; wait while the client tries to reconnect."""
+        """Return an error if the scheduler is lost, else None; wait while the client tries to reconnect."""
         while self._client.status == "connecting":
             time.sleep(0.1)
         return self.gone() if self._client.status in GONE else None
