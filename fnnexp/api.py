@@ -35,13 +35,13 @@ INTERRUPTED = "interrupted, and what was trained is saved; run the same sweep ag
 
 
 class TrialsFailedError(FnnexpError):
-    """Some trials failed; the others have finished."""
+    """Raised if some trials failed. All others have ended."""
 
     exit_status = 1
 
 
 class InterruptedSweepError(FnnexpError):
-    """Ctrl-C stopped the sweep; what was trained is saved."""
+    """Raised after Ctrl-C stopped a sweep. What was trained is saved."""
 
     exit_status = 130
 
@@ -51,8 +51,8 @@ def sweep(
 ) -> DataFrame:
     """Run a sweep with a progress bar and return its trials: `sweep("card_grid", epochs=2, seed=range(5))`.
 
-    It runs the same sweep as the command line: finished trials are not run again, interrupted trials resume,
-    and MLflow stores curves and weights. A trial that fails is printed, gets the status `failed`, and does
+    As on the command line, finished trials are not run again, interrupted trials resume, and MLflow stores
+    curves and weights. A trial that fails is printed, gets the status `failed`, and does
     not stop the others.
 
     Parameters
@@ -77,8 +77,8 @@ def sweep(
     Raises
     ------
     FnnexpError
-        If an input is bad, before anything trains. Also after Ctrl-C (in a notebook: Interrupt): what was
-        trained is saved, and the same call resumes.
+        If an input is bad, before anything trains. Also after Ctrl-C (in a notebook: Interrupt); then what
+        was trained is saved, and the same call resumes.
     """
     from fnnexp.results import filters, frames
 
@@ -162,7 +162,7 @@ def reproduce(
 def new_console() -> Console:
     """Return a console on the terminal; in a notebook or a file it writes plain lines.
 
-    In a notebook rich would show each line as a display of its own, with the colours that Jupyter requests.
+    In a notebook, rich would show each line as a separate display, with the colours that Jupyter requests.
     """
     plain: dict[str, Any] = (
         {"force_jupyter": False, "force_terminal": False} if notebook.in_notebook() else {}
@@ -172,7 +172,7 @@ def new_console() -> Console:
 
 @contextmanager
 def composed(command: Command, console: Console, *, may_be_dry: bool = True) -> Iterator[Sweep]:
-    """Yield the sweep of a command. Worker processes start while it is composed, and end if that fails."""
+    """Yield the sweep of a command. Workers start while the sweep is composed, and end if composing fails."""
     with ExitStack() as stack:
 
         def start_workers(config: Config, jobs: int) -> None:
@@ -199,7 +199,7 @@ def print_notes(requested: Sweep, console: Console) -> None:
 
 
 def _addresses_in_files(requested: Sweep) -> Iterator[str]:
-    """Yield a note for each address, of a store or a cluster, that a config file sets."""
+    """Yield a note for each address of a store or a cluster that a config file sets."""
     if "tracking.uri" in requested.named_by_files:
         yield f"a config file sets where results go: tracking.uri={shown(str(requested.tracking_uri))}"
     if "execution.address" in requested.named_by_files:
@@ -220,7 +220,7 @@ def train(
     console
         Where to print.
     command
-        The shell command that repeats the sweep. None stands for the sweep's own command.
+        The shell command that repeats the sweep; None means the command in `requested`.
 
     Raises
     ------

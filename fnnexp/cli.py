@@ -88,7 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=ENCODE_ERRORS)
-    os.environ["MPLBACKEND"] = "agg"  # figures go to files; the import fails if a backend is missing
+    # Figures go to files, and importing Matplotlib fails if the user's MPLBACKEND is not installed.
+    os.environ["MPLBACKEND"] = "agg"
     gc.set_threshold(100_000, 20, 100)  # MLflow and 1,000 runs create a million objects that stay alive
     atexit.register(gc.freeze)  # skip the collection at exit: it takes 0.7 s, and the system frees all memory
     try:
@@ -112,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Warning as error:  # raised under PYTHONWARNINGS=error
         print(f"fnnexp: a warning was raised as an error: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # the reader of the output went away, as after `| head`
+    except BrokenPipeError:  # the reader of the output has ended, as after `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
@@ -121,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _open_streams() -> None:
     """Open closed standard streams on the null device.
 
-    A file opened later would get the descriptor of a closed stream, and workers would print into that file.
+    Otherwise a file that is opened later would get the stream's descriptor, and workers would print into it.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -183,7 +184,7 @@ def _train(words: Sequence[str]) -> None:
     arguments = _parser().parse_intermixed_args(words)
     if arguments.resolve and arguments.cfg is None:
         raise FnnexpError("--resolve: needs --cfg; write --cfg job --resolve")
-    gc.disable()  # objects made before the sweep starts stay alive, so collections would find nothing
+    gc.disable()  # objects created before the sweep starts stay alive, so collections would free nothing
     from fnnexp import api
     from fnnexp.config import compose
     from fnnexp.config.commands import program, report_command
@@ -225,7 +226,7 @@ def _run_hydra(words: Sequence[str]) -> None:
     parser.add_argument("--shell-completion", "--shell_completion", "-sc", action="store_true")
     arguments = parser.parse_intermixed_args(words)
     command = _training_command(arguments)
-    # After -sc the words are Hydra's own, as in install=bash, and not overrides.
+    # After -sc the words are arguments of Hydra's completion, as in install=bash, not overrides.
     compose.let_hydra_answer(replace(command, overrides=()) if arguments.shell_completion else command)
 
 
@@ -249,7 +250,7 @@ def _report(words: Sequence[str]) -> int:
     )
     parser.add_argument("--folder", help="folder of the page and its files (default: reports/EXPERIMENT)")
     parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
-    # After `--` a name may begin with a dash; parse_intermixed_args would read it as an option.
+    # After `--` a name may begin with a dash, but parse_intermixed_args would read that name as an option.
     options = list(words[: words.index("--")] if "--" in words else words)
     arguments = parser.parse_intermixed_args(options)
     names = [arguments.experiment, *arguments.where] if arguments.experiment is not None else []
@@ -316,7 +317,7 @@ def _list_experiments(arguments: argparse.Namespace) -> int:
 def _reproduce(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         "fnnexp reproduce",
-        description="Train the published experiments and compare the results with the printed numbers.",
+        description="Train the published experiments and compare the results with the published numbers.",
     )
     parser.add_argument(
         "--quick", action="store_true", help="use fewer seeds and epochs; takes under two minutes"
@@ -381,7 +382,7 @@ def _ui(words: Sequence[str]) -> int:
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="an address that other machines can reach; their users may then change and delete every run",
+        help="an address that other machines can reach; their users can then change and delete every run",
     )
     parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
     arguments = parser.parse_args(words)

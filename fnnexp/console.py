@@ -19,11 +19,11 @@ LOOKALIKES = {
     "−": "-", "–": "-", "×": "x", "·": "|", "…": "...", "→": "->", "±": "+-", "≤": "<=", "≥": ">=", "²": "^2",
     "√": "sqrt ", "ε": "epsilon", "━": "=", "╌": "-", **{chr(dots): "*" for dots in range(0x2800, 0x2900)},
 }  # fmt: skip
-"""ASCII replacements of fnnexp's own characters, for encodings without them; the last are rich's spinner."""
+"""ASCII replacements for fnnexp's characters in encodings that lack them; the last are rich's spinner."""
 
 
 def _replace(error: UnicodeError) -> tuple[str, int]:
-    """Replace characters that an encoding lacks: by an entry of LOOKALIKES, or else by an escape sequence.
+    """Replace characters that an encoding lacks by the entries of LOOKALIKES, or else by escape sequences.
 
     This is an error handler for `codecs.register_error`.
     """
@@ -41,7 +41,7 @@ codecs.register_error(ENCODE_ERRORS, _replace)
 
 
 class AnyText:
-    r"""A stream that writes to another and accepts any text, also characters that its encoding lacks.
+    r"""A stream that writes to another stream, and replaces characters that the other's encoding lacks.
 
     >>> import io
     >>> ascii = io.TextIOWrapper(io.BytesIO(), "ascii")
@@ -79,8 +79,8 @@ class AnyText:
 def terminal(**options: Any) -> Console:
     """Return a console on standard output that prints any text safely, in any encoding.
 
-    Control characters in the text are escaped. When the reader of the output goes away, as after `| head`,
-    the console turns silent and the work continues. `options` are passed to `rich.console.Console`.
+    Control characters in the text are escaped. If the reader of the output ends, as after `| head`, the
+    console turns silent and the work continues. `options` are passed to `rich.console.Console`.
     """
     from rich.console import Console  # not at the top: workers do not need it
 
@@ -92,7 +92,7 @@ def terminal(**options: Any) -> Console:
                 yield segment if segment.control else segment._replace(text=printable(segment.text))
 
         def on_broken_pipe(self) -> None:
-            with suppress(SystemExit):  # rich ends the program if nobody reads the output; go on
+            with suppress(SystemExit):  # rich would end the program if nobody reads the output
                 super().on_broken_pipe()
 
     stream = cast("TextIO", AnyText(sys.stdout)) if sys.stdout else None
@@ -119,9 +119,9 @@ def in_notebook() -> bool:
 
 
 def line() -> Callable[[str], None] | None:
-    """Return a function that shows a line and at each call replaces it; None outside of a notebook.
+    """Return a function that replaces a line in a notebook's output at each call; None outside of a notebook.
 
-    It needs no widgets. A notebook is saved with the last line.
+    The function needs no widgets. The notebook is saved with the last line.
     """
     if not in_notebook():
         return None

@@ -18,7 +18,7 @@ from fnnexp.nn.network import Architecture, Parameters, Workspace, backward, for
 from fnnexp.nn.pieces.batching import slices
 from fnnexp.nn.pieces.losses import loss_for
 from fnnexp.nn.pieces.metrics import Totals
-from fnnexp.nn.pieces.optimizers import OPTIMIZERS, sgd
+from fnnexp.nn.pieces.optimizers import OPTIMIZERS, decay_weights, sgd
 from fnnexp.nn.pieces.regularizers import (
     DROPOUT,
     Dropout,

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from fnnexp.results.ranking import Ranking
 
 MOST_COMBINATIONS = 12
-"""The largest number of combinations that are drawn; curves.csv has the rest."""
+"""The largest number of combinations that are drawn; curves.csv has the curves of all."""
 
 
 class Drawing(NamedTuple):
-    """A figure to draw: its name, its caption and the function, which returns None if it has no data."""
+    """A figure to draw: its name, its caption, and the function to call, which returns None without data."""
 
     name: str
     caption: str
@@ -39,7 +39,7 @@ def for_each(
     most: int,
     media: Medium = FILES,
 ) -> Iterator[Figure]:
-    """Yield the figures of the first `most` combinations of the factors, headed by its name."""
+    """Yield the figures of the first `most` combinations of the factors, with the combination as heading."""
     for i, (values, group) in enumerate(list(groups(rows, factors))[:most], start=1):
         heading = ", ".join(f"{name}={as_text(value)}" for name, value in zip(factors, values, strict=True))
         for name, caption, draw in drawings:
@@ -52,10 +52,10 @@ def for_each(
 def of_finished_trials(
     runs: pd.DataFrame, drawings: Sequence[Drawing], ranking: Ranking | None = None
 ) -> list[Block]:
-    """Return the figures for the page, and a sentence if there are none or some are omitted.
+    """Return the figures for the page, with a sentence if there are none or if some are omitted.
 
-    Each option is drawn at its best values of the numeric factors. Numeric factors have their own
-    figures (:mod:`fnnexp.reporting.sections.by_factor.numeric_factors`).
+    Each option is drawn at its best values of the numeric factors. Other figures show these factors as axes
+    (:mod:`fnnexp.reporting.sections.by_factor.numeric_factors`).
     """
     runs = numeric.at_best(runs, ranking)
     finished, factors = runs[runs["status"] == "finished"], others(runs)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 MOST_ROWS = 40
+"""The largest number of experiments in the list."""
 
 
 def show(tracking_uri: str | None, console: Console) -> None:
@@ -33,7 +34,7 @@ def show(tracking_uri: str | None, console: Console) -> None:
     Raises
     ------
     FnnexpError
-        If there is no such store, or no trial in it.
+        If the store does not exist, or it contains no trial.
     """
     # A server sends all runs, which may take seconds.
     with while_doing("reading the experiments", console):
@@ -47,7 +48,7 @@ def show(tracking_uri: str | None, console: Console) -> None:
     table.add_column("last run", no_wrap=True)
     table.add_column("data", overflow="fold")
     for summary in summaries[:MOST_ROWS]:
-        last = datetime.fromtimestamp(summary.last / 1000)  # in the time zone of the reader
+        last = datetime.fromtimestamp(summary.last / 1000)  # in the local time zone
         done = f"{summary.done} of {summary.trials}"
         table.add_row(escape(summary.name), done, f"{last:%Y-%m-%d %H:%M}", escape(summary.data))
     console.print(table)

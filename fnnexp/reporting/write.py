@@ -69,11 +69,11 @@ def write(
         The folder for `report.html` (self-contained), `report.md`, the tables as CSV and the figures as SVG
         and PNG; `reports/<experiment>` if None.
     where
-        Report only the trials with these options, as in :func:`fnnexp.results.filters.where`. Such a report
-        is not logged to MLflow.
+        Report only the trials with these options, as in :func:`fnnexp.results.filters.where`. A report on
+        selected trials is not logged to MLflow.
     metric, margin
         The ranking metric and the equivalence margin, as for :func:`fnnexp.compare`; the metric can also be
-        `seconds_to_0.95`. A report with either is not logged to MLflow.
+        `seconds_to_0.95`. If either is given, the report is not logged to MLflow.
     console
         Where to print; the terminal if None.
 
@@ -222,8 +222,8 @@ def write_files(document: Document, folder: Path, name: str) -> list[Path]:
 def for_spreadsheets(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the frame with an apostrophe before every text and column name that is a formula.
 
-    Spreadsheets evaluate text that begins with =, +, - or @, and a name in a store can be any text. Numbers
-    stay as they are. Control characters and line breaks are escaped.
+    Spreadsheets evaluate text that begins with =, +, - or @, and names in a store can be any text. Numbers
+    are unchanged. Control characters and line breaks are escaped.
 
     >>> for_spreadsheets(pd.DataFrame({"=a": ["=1+1", "-0.5", "he"], "x": [-1, 2, 3]})).to_dict("list")
     {"'=a": ["'=1+1", '-0.5', 'he'], 'x': [-1, 2, 3]}
@@ -244,9 +244,9 @@ FORMULA = r"(?i)\s*([=@]|[-+](?!(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*\Z))"
 def log_files(
     experiment: str, uri: str | None, files: Sequence[Path], sentences: Sequence[str], command: str
 ) -> str:
-    """Log the files of a report to MLflow, and return a line that says where it is or why logging failed.
+    """Log the files of a report to MLflow, and return a line that says where they are or why logging failed.
 
-    A failure must not lose the report. `command` is the command that makes the files.
+    This raises no exception, because the report has been written already. `command` makes the files.
     """
     try:
         text = "\n\n".join(map(markdown.escaped, sentences))
@@ -261,7 +261,7 @@ def log_files(
 def record_look(experiment: str, uri: str | None, runs: pd.DataFrame, when: int) -> list[str]:
     """Record in the store that results were seen at a time in milliseconds, if any of them are new.
 
-    Return the lines to print: none, or one that says why it was not recorded.
+    Return the lines to print: none, or one line with the reason if this could not be recorded.
     """
     if not (runs["look"].isna() & (runs["status"] == "finished")).any():
         return []
@@ -274,7 +274,7 @@ def record_look(experiment: str, uri: str | None, runs: pd.DataFrame, when: int)
 
 
 def _file_name(experiment: str) -> str:
-    """Return the experiment's name as a valid file name on every system; a changed name ends in a hash.
+    """Return the experiment's name as a file name that is valid on every system; changed names end in a hash.
 
     >>> _file_name("card_grid"), _file_name("a b"), _file_name("a/b"), _file_name("..")
     ('card_grid', 'a_b-c8687a08', 'a_b-c14cddc0', 'experiment-5ec1f7e7')

@@ -25,7 +25,7 @@ NEEDED = {
     ),
     "curves": ("trial", "epoch", "metric", "value"),
 }  # fmt: skip
-"""The columns that a frame must have, by the name of the parameter and of the function that makes it."""
+"""The columns that a frame must have, by the parameter's name. `fnnexp` has a function of each name."""
 
 
 def validate_frames(function: Callable[P, R]) -> Callable[P, R]:
@@ -64,7 +64,7 @@ def validate_frames(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _problem(argument: Any, required: tuple[str, ...]) -> str:
-    """Return what is wrong with an argument that must be a frame with these columns; "" if nothing is."""
+    """Return what is wrong with an argument that must be a frame with these columns, "" if it is valid."""
     type_name = type(argument).__name__
     if not isinstance(argument, pd.DataFrame):
         return f"{argument!r} ({type_name})" if isinstance(argument, str | int | float) else f"a {type_name}"
@@ -84,7 +84,7 @@ TYPES: dict[str, dict[str, Any]] = {
     },
     "curves": {"trial": "str", "epoch": "Int64", "metric": "str", "value": "float64"},
 }
-"""The types of the columns that every frame has. Categories and times are read as text first."""
+"""The types of the columns that every frame has. Categories and times are converted from text."""
 
 
 def restore_types(frame: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -124,7 +124,7 @@ def restore_types(frame: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 CONTENTS = {"Int64": "whole numbers", "float64": "numbers", "started": "times", "status": ", ".join(STATUSES)}
-"""What a column, or a column of a type, must contain, in words."""
+"""What a column must contain, in words, by its name or else by its type."""
 
 
 def _restored(column: pd.Series, name: str, wanted_dtype: Any) -> pd.Series:
@@ -142,7 +142,7 @@ def _restored(column: pd.Series, name: str, wanted_dtype: Any) -> pd.Series:
 
 
 def _converted(column: pd.Series, dtype: Any) -> pd.Series:
-    """Return a column converted to a type; without one, to the type that a param with these values has."""
+    """Return a column converted to `dtype`, or if that is None to the type of a param with these values."""
     values = [None if pd.isna(value) else value for value in column]
     dtype = dtype or _param_type([value for value in values if value is not None])
     if dtype == "str":

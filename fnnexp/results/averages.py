@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def of_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Return `mean`, `low` and `high` over seeds for each arch, init, batching (labels) and epoch.
 
-    A trial that stopped early keeps its last value, as :func:`carried_forward` says. The interval is
-    Student's t for any number of seeds, because thousands of points are too many to resample. It
-    is cut at 0 and, for an accuracy, at 1. With one seed both ends equal the mean.
+    A trial that stopped early keeps its last value, as :func:`carried_forward` says. `low` and `high` are the
+    95% interval of Student's t, because thousands of points are too many to resample. The interval is cut at
+    0 and, for an accuracy, at 1. With one seed both ends equal the mean.
     """
     runs = filters.once(runs)
     labels = runs[["trial"]].assign(**{axis: labels_of(runs, axis) for axis in AXES})
@@ -85,8 +85,9 @@ def of_values(rows: pd.DataFrame, metric: str, axes: Sequence[str]) -> pd.DataFr
     Returns
     -------
     DataFrame
-        Options are labels. There are also `count`, the number of finished seeds, and `diverged`, the number
-        of diverged trials. The mean is NaN where no trial finished. The interval is as in :func:`of_curves`.
+        Options are labels. Further columns are `count`, the number of finished seeds, and `diverged`, the
+        number of diverged trials. The mean is NaN where no trial finished. The interval is that of
+        :func:`of_curves`.
     """
     labels = {axis: labels_of(rows, axis) for axis in AXES}
     value = rows[metric].where(rows["status"] == "finished")
@@ -100,7 +101,7 @@ def of_values(rows: pd.DataFrame, metric: str, axes: Sequence[str]) -> pd.DataFr
 def of_ends(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Return `mean`, `low` and `high` of an accuracy, and `time`, for each arch, init and batching (labels).
 
-    They are over the finished seeds. `time` is the mean training time in seconds.
+    All are over the finished seeds. `time` is the mean training time in seconds.
     """
     runs = filters.once(runs)
     labels = {axis: labels_of(runs, axis) for axis in AXES}

@@ -22,16 +22,16 @@ UNITS = ("epochs", "updates", "seconds")
 """The units in which training can be counted."""
 
 SPENT = "spent"
-"""The column of :func:`at_equal` with the cost of a trial."""
+"""The column of :func:`at_equal` with the cost of a trial up to the cut."""
 
 ROUNDING = 1e-9
-"""An epoch that exceeds the budget by less than this fraction still counts as within it."""
+"""An epoch that exceeds the budget by less than this fraction counts as within the budget."""
 
 UNKNOWN = {
     "updates": "how many it made is unknown, because its runs do not record how many images they train on",
     "seconds": "how long its epochs took is not recorded",
 }
-"""Reasons why the cost of an epoch is unknown."""
+"""Reasons why the cost of an epoch is unknown, by unit."""
 
 
 class AtEqual(NamedTuple):
@@ -40,11 +40,12 @@ class AtEqual(NamedTuple):
     Attributes
     ----------
     runs
-        As returned by :func:`at_equal`.
+        The frame that :func:`at_equal` returns.
     costs
-        A row for each batching mode in each cell (combination of the other factors), with the columns: the
-        other factors; `batching`; `cost` of an epoch; `epochs` trained; `budget` (float64, NaN if unknown);
-        `epoch` (Int64) at which the mode was cut, 0 if no epoch ended within the budget.
+        A row for each batching mode in each cell (combination of the other factors). The columns are the
+        other factors; `batching`; `cost`, of an epoch; `epochs`, the number that were trained; `budget`
+        (float64, NaN if unknown); `epoch` (Int64), at which the mode was cut, 0 if no epoch ended within the
+        budget.
     """
 
     runs: pd.DataFrame
@@ -63,15 +64,16 @@ def at_equal(runs: pd.DataFrame, curves: pd.DataFrame, unit: str) -> pd.DataFram
     runs, curves
         The frames of :func:`fnnexp.runs` and :func:`fnnexp.curves` for one experiment, or some of their rows.
     unit
-        `epochs`, `updates` (steps of the optimizer) or `seconds` (`seconds_per_epoch`, averaged over seeds;
-        it includes evaluation and was measured while the trial trained in a stack with other trials).
+        `epochs`, `updates` (steps of the optimizer) or `seconds` (`seconds_per_epoch`, averaged over seeds,
+        which includes evaluation and was measured while the trial trained in a stack with other trials).
 
     Returns
     -------
     DataFrame
         A frame of runs for :func:`fnnexp.compare`, :func:`fnnexp.leaderboard` and :func:`fnnexp.answer`.
-        Finished trials have the metrics of their `epoch`, which has cost `spent`, in the unit. A mode without
-        an epoch within the budget is omitted from that cell, and a sentence in `.attrs["about"]` says so.
+        Finished trials have the metrics of the epoch at which they are cut. The columns `epoch` and `spent`
+        have its number and the cost up to it, in the unit. If no epoch of a mode ends within the budget of a
+        cell, the mode is omitted from that cell, and a sentence in `.attrs["about"]` says so.
 
     Raises
     ------
@@ -134,7 +136,7 @@ def cut_at_equal_cost(runs: pd.DataFrame, curves: pd.DataFrame, unit: str) -> At
 
 
 def cost_of_an_epoch(runs: pd.DataFrame, unit: str) -> pd.Series:
-    """Return the cost of an epoch for each trial (float64), NaN if it is unknown.
+    """Return the cost of an epoch of each trial (float64), NaN if it is unknown.
 
     >>> runs = pd.DataFrame({"batching.mode": ["full", "mini", "sample"], "batching.size": [None, 128, None]})
     >>> cost_of_an_epoch(runs.assign(train_images=55_000), "updates").tolist()
@@ -163,7 +165,7 @@ def _updates(mode: Any, size: Any, rows: Any) -> float:
 
 
 def _at_epoch(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs with the metrics that each trial had at its `epoch`, if it has one."""
+    """Return the runs with the metrics at each trial's `epoch`; trials without an `epoch` are unchanged."""
     points = curves[["trial", "epoch", "metric", "value"]].astype({"trial": "str", "metric": "str"})
     points = points.drop_duplicates(["trial", "epoch", "metric"], keep="last")
     ends = runs[["trial", "epoch"]].dropna().rename(columns={"epoch": "end"})
@@ -211,7 +213,7 @@ def omitted_modes(costs: pd.DataFrame, unit: str) -> list[str]:
 
 
 def _reason(row: pd.Series, cell: pd.DataFrame, unit: str) -> str:
-    """Return why a mode ended no epoch within the budget of its cell."""
+    """Return why no epoch of a mode ended within the budget of its cell."""
     if math.isnan(row["epochs"]):
         return "the curves contain none of its epochs"
     if math.isnan(row["cost"]):

@@ -2,13 +2,14 @@
 
 Trials are paired by seed, and each counts once (:func:`fnnexp.results.filters.once`). Numerically identical
 options or configurations are joined: `sqrtmax = xavier`. Every pair belongs to a question: which option of a
-factor is best, which option in one cell, or which configuration of all. The pairs of a question are its
-family, and p is corrected for them alone.
+factor is best overall, which option is best in one cell, or which of all configurations is best. The pairs of
+a question are its family, and p is corrected for them alone.
 
 The test is fixed before looking: Student's paired t test. If an option failed to learn in some of its seeds
 but not in others (:func:`failed_to_learn`), differences are far from normal, and a sign-flip test replaces
-it. Both are valid for seeds that are looked at once. If a report showed some of a pair's seeds before the
-others existed, tests that are valid at every look replace them (:func:`statistics.safe_t_test`).
+the t test. Both tests are valid for seeds that are looked at once. If a report showed some of a pair's seeds
+before its other seeds existed, :func:`statistics.safe_t_test` or :func:`statistics.safe_sign_test`, which are
+valid at every look, replace them.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MOST_OPTIONS = 10
-"""A factor with more options has rows only for the pairs with its best option, not for every pair."""
+"""For a factor with more options than this, only the pairs with its best option have rows."""
 
 MOST_TESTED = 40
-"""A question with more options is tested only in the pairs with its best option, not in all pairs."""
+"""For a question with more options than this, only the pairs with its best option are tested."""
 
 CLASSES = 10
-"""The number of classes for runs that do not record it: MNIST's."""
+"""The number of classes, as in MNIST, that is assumed for runs that do not record it."""
 
 ERROR_RATE = 1 - statistics.LEVEL
 """The largest corrected p value that settles a pair."""
@@ -61,11 +62,11 @@ class Configuration(NamedTuple):
     levels
         The configuration's option of each factor.
     name
-        Its name.
+        The configuration's name.
     metric
-        The ranking metric of its finished trials, by seed.
+        The ranking metric of the finished trials, by seed.
     tried
-        The seeds of all its trials, finished or not.
+        The seeds of all trials, finished or not.
     failed
         Whether each finished trial failed to learn, by seed.
     look
@@ -84,8 +85,8 @@ def levels(runs: pd.DataFrame) -> pd.DataFrame:
     """Return each trial's option of each factor, as printed.
 
     There is a column (an ordered category) for each factor that varies and is not determined by another:
-    first the axes, whose labels include their params, then the other factors. Options whose trials are all
-    numerically identical are joined.
+    first the axes, whose labels include the params that vary, then the other factors. Options whose trials
+    are all numerically identical are joined.
     """
     other_factors = others(runs)
     sections = {factor: factor.partition(".")[0] for factor in factors_of(runs)}
@@ -107,7 +108,7 @@ def _labels(runs: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _joined(options: pd.DataFrame, name: str, seed: pd.Series, training: pd.Series) -> pd.Series:
-    """Return a column in which options with the same trainings in the same cells share a name."""
+    """Return the column `name`, in which options with the same trainings in the same cells share a name."""
     trials = options.drop(columns=name).astype("str").assign(seed=seed.astype("str"), training=training)
     by_trainings: dict[frozenset[Any], list[str]] = {}
     for option in options[name].cat.categories:
@@ -120,7 +121,7 @@ def _joined(options: pd.DataFrame, name: str, seed: pd.Series, training: pd.Seri
 
 
 def configurations(runs: pd.DataFrame, ranking: Ranking | None = None) -> list[Configuration]:
-    """Return the configurations that differ numerically, best first and those without a result last."""
+    """Return the configurations that differ numerically, the best first; those without a result are last."""
     runs = filters.once(runs)
     if runs.empty:
         return []
@@ -149,7 +150,7 @@ def configurations(runs: pd.DataFrame, ranking: Ranking | None = None) -> list[C
 
 
 def _sort_key(configuration: Configuration, ranking: Ranking) -> tuple[float, float]:
-    """Return the sort key of a configuration: its mean, for times after the fraction of seeds with a time."""
+    """Return the sort key of a configuration: for times the fraction of seeds with a time, then the mean."""
     if not len(configuration.metric):
         return math.inf, math.inf
     reached = len(configuration.metric) / len(configuration.tried) if ranking.is_time else 1.0
@@ -159,15 +160,15 @@ def _sort_key(configuration: Configuration, ranking: Ranking) -> tuple[float, fl
 def failed_to_learn(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.Series:
     """Return which trials ended below twice the accuracy of guessing: 2/C for C classes.
 
-    For two classes the limit is half-way from guessing to all right, 75%. The accuracy is the ranking metric
-    or the one that belongs to it (:func:`matching_accuracy`). Runs that do not record the number of classes
-    count as having ten.
+    For two classes the limit is 75%, half-way from guessing to all right. The accuracy is the ranking metric
+    or, for a loss or a time, the accuracy that belongs to it (:func:`matching_accuracy`). Runs that do not
+    record the number of classes count as having ten.
     """
     return runs[matching_accuracy(runs, ranking or ranking_of(runs))] < _limit(runs)
 
 
 def learning_threshold(runs: pd.DataFrame) -> float:
-    """Return the accuracy from which a trial counts as having learned; the largest if data sets differ."""
+    """Return the accuracy at which a trial counts as having learned; the largest if data sets differ."""
     return float(_limit(runs).max())
 
 
@@ -196,7 +197,7 @@ def _name(options: Mapping[str, str]) -> str:
 
 
 def with_leader(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
-    """Return how the leading configuration compares with every other that finished, paired by seed.
+    """Return how the leading configuration compares with each other configuration that finished, by seed.
 
     The columns are the same as in :func:`fnnexp.compare`.
     """
@@ -205,10 +206,10 @@ def with_leader(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFr
 
 
 class _Option(NamedTuple):
-    """An option of a question: arrays of its finished trials, seeds × cells.
+    """An option of a question, with the results of its finished trials as arrays of seeds × cells.
 
     `metric` is :meth:`Ranking.goodness`, NaN where no trial finished; `failed` and `look` are as in
-    :class:`Configuration`. All options of a question have the same seeds and cells.
+    :class:`Configuration`. The arrays of all options of a question have the same seeds and cells.
     """
 
     name: str
@@ -223,9 +224,9 @@ class _Pair(NamedTuple):
     Attributes
     ----------
     a, b
-        Their names.
+        The names of the two options.
     x, y
-        Their metrics by seed, means over the cells.
+        The metrics of `a` and `b` by seed, averaged over the cells.
     cells, failed, looks
         As in :func:`fnnexp.compare`.
     mixed
@@ -248,7 +249,7 @@ class _Pair(NamedTuple):
 
     @property
     def test(self) -> str:
-        """The test that the rule in the module's docstring selects."""
+        """The test that the rule in the module's docstring selects, a key of `TESTS`."""
         looked_before = self.looks > 1
         if self.mixed:
             return "safe signs" if looked_before else "sign flip"
@@ -256,7 +257,7 @@ class _Pair(NamedTuple):
 
     @property
     def p(self) -> float:
-        """The p value of this test, uncorrected."""
+        """The uncorrected p value of :attr:`test`."""
         return TESTS[self.test](self.differences)
 
 
@@ -278,7 +279,7 @@ NO_TEST = {
     **dict.fromkeys(("low", "high", "p", "p_sign_flip", "p_equivalent"), float("nan")),
     "interval": "none", "test": "none", "verdict": "open",
 }  # fmt: skip
-"""The columns of a pair of times, which are not tested."""
+"""The values of these columns if the metric is a time, because times are not tested."""
 
 
 def _leader_against_others(configurations: Sequence[Configuration], ranking: Ranking) -> pd.DataFrame:
@@ -305,10 +306,10 @@ def _filled(table: pd.DataFrame, column: str) -> NDArray[Any]:
 
 
 def of_options(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
-    """Return how every two options of each factor compare, the better first, as :func:`with_leader` does.
+    """Return how every two options of each factor compare, in the columns of :func:`with_leader`.
 
-    A seed's difference is the mean over the `cells` (combinations of the other factors) in which both options
-    finished for every compared seed. Each factor is a question of its own.
+    `a` is the better option. The difference in a seed is the mean over the `cells` (combinations of the other
+    factors) in which both options finished for every compared seed. Each factor is a separate question.
     """
     ranking = ranking or ranking_of(runs)
     runs = filters.once(runs)
@@ -332,13 +333,13 @@ def of_options(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFra
 def in_each_cell(runs: pd.DataFrame, factor: str = "init", ranking: Ranking | None = None) -> pd.DataFrame:
     """Return the best option of a factor, compared with the next best, for each combination of other factors.
 
-    Each row is a question of its own: its family is the pairs of options in that cell.
+    Each row is a separate question: its family is the pairs of options in that cell.
 
     Returns
     -------
     DataFrame
-        The other factors; `a`, the best option; `b`, the next best that differs numerically; then the columns
-        of :func:`with_leader`. Empty if the factor does not vary, or no other factor does.
+        The other factors; `a`, the best option; `b`, the next best option that differs numerically; then the
+        columns of :func:`with_leader`. Empty if the factor does not vary, or no other factor does.
     """
     ranking = ranking or ranking_of(runs)
     runs = filters.once(runs)
@@ -355,7 +356,7 @@ def in_each_cell(runs: pd.DataFrame, factor: str = "init", ranking: Ranking | No
 
 
 def _options(table: pd.DataFrame, name: str, about: pd.DataFrame) -> list[_Option]:
-    """Return the options of a factor that have a finished trial, in their order.
+    """Return the options of a factor that have a finished trial, in the order of the categories.
 
     `about` contains each trial's seed, goodness, failure to learn, and first look.
     """
@@ -386,12 +387,13 @@ def _question(
 ) -> pd.DataFrame:
     """Return the pairs of a question's options with their verdicts.
 
-    The family is all pairs with a seed in common, also those without a row, because the best was picked by
-    looking. Up to :data:`MOST_TESTED` options, all pairs are tested and enter Holm's procedure. For more, the
-    best is tested with every other, and the remaining pairs count as larger p.
+    The family is all pairs with a seed in common, also the pairs without a row, because the best option was
+    picked by looking. Up to :data:`MOST_TESTED` options, all pairs are tested and enter Holm's procedure.
+    With more options, the best is tested against each other option, and the remaining pairs count as larger
+    p.
 
-    `about` are further columns of each row; `names` are the columns before those of a pair. With `best_only`,
-    or for more than :data:`MOST_OPTIONS` options, only the pairs with the best have rows.
+    `about` has further columns of each row; `names` are the columns before :data:`PAIR`. With `best_only`, or
+    with more than :data:`MOST_OPTIONS` options, only the pairs with the best option have rows.
     """
     if not options:
         return _verdicts([], names, ranking)
@@ -411,8 +413,8 @@ def _question(
 def _paired(a: _Option, b: _Option) -> _Pair:
     """Return the pair of two options, the better first.
 
-    It is over the cells that both finished for all seeds, or, if there are none, over the seeds that have all
-    cells.
+    The pair has the cells that both options finished for all seeds. If there are none, it has the seeds for
+    which both options finished all cells.
     """
     both = ~np.isnan(a.metric) & ~np.isnan(b.metric)
     seeds, cells = np.flatnonzero(both.any(axis=1)), np.flatnonzero(both.any(axis=0))
@@ -426,7 +428,7 @@ def _paired(a: _Option, b: _Option) -> _Pair:
         a, b = b, a
     failed = np.hstack([option.failed[compared] for option in (a, b)])
     look = np.hstack([option.look[compared] for option in (a, b)])
-    # A pair is seen at the look that sees the later of its two trials. Look 0: this is the first look.
+    # A look shows a pair once it shows the later of the two trials. Look 0 means that no earlier report did.
     last = np.where(look == 0, np.iinfo(np.int64).max, look).max(axis=1) if look.size else look
     return _Pair(
         a.name,
@@ -480,12 +482,12 @@ def _verdicts(
 ) -> pd.DataFrame:
     """Return the pairs of a question with corrected p values, seeds needed and verdicts.
 
-    `pairs` have a row, in which `names` are the columns before those of a pair. `without_row` are the other
+    `pairs` have a row, in which `names` are the columns before :data:`PAIR`. `without_row` are the other
     tested pairs, and `untested` is the number of pairs that are not tested.
     """
     tested = [*pairs, *without_row]
     family = untested + sum(len(pair.x) > 0 for pair in tested)
-    timed = ranking.is_time  # trials of one stack share a clock, so their times are not independent
+    timed = ranking.is_time  # trials of one stack share a clock, so times cannot be tested
     p_values = [float("nan") if timed else pair.p for pair in tested]
     corrected = statistics.holm(p_values, family)
     p_equivalent = statistics.holm([_p_equivalent(pair, ranking.limit) for pair in tested], family)
@@ -551,7 +553,7 @@ def shares(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFrame:
 
 
 def shares_by(runs: pd.DataFrame, ranking: Ranking | None = None) -> tuple[pd.DataFrame, str]:
-    """Return the shares of variance, and a sentence about them."""
+    """Return the shares as :func:`shares` does, for a ranking, and a sentence about them."""
     ranking = ranking or ranking_of(runs)
     runs = filters.once(runs)
     no_shares = pd.DataFrame({"effect": pd.Series(dtype="str"), "share": pd.Series(dtype="float64")})
@@ -591,7 +593,7 @@ def shares_by(runs: pd.DataFrame, ranking: Ranking | None = None) -> tuple[pd.Da
 
 
 class Findings(NamedTuple):
-    """All comparisons of a frame, computed once for all tables and sentences of a report."""
+    """All comparisons of a frame, computed once for every table and sentence of a report."""
 
     ranking: Ranking
     configurations: list[Configuration]

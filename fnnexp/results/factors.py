@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
 
 AXES = ("arch", "init", "batching")
-"""The factors of a table's rows and columns; each combination of other factors has a table of its own."""
+"""The factors of a table's rows and columns; each combination of other factors has a separate table."""
 
 SOURCES = ("data", "data.name", "data.path", "data.test_path",
            "data.label", "data.header", "data.test_fraction", "data.transpose")  # fmt: skip
-"""The params that say where the data comes from and how it was read."""
+"""The params that say where the data comes from and how its files are read."""
 
 SHORT = 12
-"""The number of digits shown of a checksum."""
+"""The number of digits of a checksum that are shown."""
 
 LONGEST = 100
-"""Maximum length of a value in a table, a figure or a sentence."""
+"""Maximum number of characters of a value in a table, a figure or a sentence."""
 
 EQUALS = r"(?<![0-9])([0-9]+)(?:(?:_|, )\1(?![0-9])){2,}"
 """Matches three or more equal widths in an architecture's name or in a list."""
@@ -52,7 +52,7 @@ def groups(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[tuple[tuple[H
 
 
 def others(runs: pd.DataFrame) -> list[str]:
-    """Return the factors outside the axes that split the table: those not determined by the axes."""
+    """Return the factors other than the axes that the axes do not determine; they split tables."""
     candidates = [factor for factor in factors_of(runs) if factor.partition(".")[0] not in AXES]
     return [factor for factor in candidates if varies_within(runs, list(AXES), factor)]
 
@@ -66,7 +66,7 @@ def varies_within(runs: pd.DataFrame, by: list[str], factor: str) -> bool:
 
 
 def labels_of(runs: pd.DataFrame, option: str) -> pd.Series:
-    """Return each trial's option with those of its params that vary: `normal`, or `normal std=0.3`.
+    """Return each trial's option, followed by the params of the option that vary: `normal std=0.3`.
 
     The result is a category, ordered by option and then by the params' values.
     """
@@ -95,7 +95,7 @@ def as_text(value: Any) -> str:
 
 
 def _shortened(text: str) -> str:
-    """Return a long text with equal widths counted, or cut; different texts stay different."""
+    """Shorten a long text: count repeated widths, or cut the middle. Different texts stay different."""
     if re.fullmatch("[0-9a-f]{64}", text):
         return text[:SHORT]
     if len(text) <= LONGEST:

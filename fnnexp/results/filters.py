@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 MOST = 10_000
-"""Maximum number of values that one KEY=VALUE may name; a sweep may have as many jobs."""
+"""Maximum number of values that one KEY=VALUE may name, the same as the maximum number of jobs in a sweep."""
 
 TRUTHS = {
     "true": True, "yes": True, "y": True, "on": True, "1": True,
@@ -27,7 +27,7 @@ TRUTHS = {
 
 
 def part(runs: pd.DataFrame, chosen: pd.Series) -> pd.DataFrame:
-    """Return the chosen rows. Options that occur in none of them are removed from the categories."""
+    """Return the rows where `chosen` is true, with categories of only the options that still occur."""
     rows = runs[chosen].reset_index(drop=True)
     options = rows.select_dtypes("category").columns.difference(["status"])
     return rows.assign(**{option: rows[option].cat.remove_unused_categories() for option in options})
@@ -37,7 +37,7 @@ def where(runs: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
     """Return the rows that have these options, e.g. `{"arch": "tanh_128", "seed": "0,1"}`.
 
     Values are in Hydra's grammar for sweeps: one value, several with commas, `range(3)`, `[64,32]`,
-    `glob(he*)` or `null`. A value as printed by :func:`as_text` also works.
+    `glob(he*)` or `null`. A value as :func:`as_text` shows it also works.
 
     Raises
     ------
@@ -70,8 +70,8 @@ def where(runs: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
 def once(runs: pd.DataFrame) -> pd.DataFrame:
     """Return one row per configuration and seed, in the order of :func:`fnnexp.results.frames.in_order`.
 
-    Of several trials, as from different versions of the numerics, a trial that is done is preferred, then the
-    one that started last.
+    There are several trials of one configuration and seed if, for example, the numerics changed between
+    versions. Of these, trials that are done go before the rest, and later trials before earlier trials.
     """
     runs = runs.reset_index(drop=True)
     content = [*params_of(runs), *(column for column in ("seed", CHECKSUM) if column in runs)]
@@ -83,8 +83,8 @@ def once(runs: pd.DataFrame) -> pd.DataFrame:
 def _having(column: pd.Series, shown: pd.Series, requested: str) -> pd.Series:
     """Return which rows of a column have one of the values named after `KEY=`.
 
-    `shown` is the column as tables print it. If `requested` equals a printed text, these rows match; only
-    otherwise is `requested` parsed.
+    `shown` is the column as tables show it. If `requested` equals a shown text, the rows with this text
+    match. Otherwise `requested` is parsed.
     """
     rows = shown == requested
     if rows.any():
@@ -102,7 +102,7 @@ def _having(column: pd.Series, shown: pd.Series, requested: str) -> pd.Series:
 def _values(column: pd.Series, shown: pd.Series, requested: str) -> Sequence[Any]:
     """Return the values that a text in Hydra's grammar names.
 
-    A text that does not parse is split at commas if all its parts are printed values of the column.
+    A text that does not parse is split at commas if every part is a value of the column as tables show it.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Glob
@@ -131,7 +131,7 @@ def _values(column: pd.Series, shown: pd.Series, requested: str) -> Sequence[Any
 
 
 def _unquoted(value: Any) -> Any:
-    """Return an element of a sweep with its quoted strings as plain strings."""
+    """Return an element of a sweep, with quoted strings converted to plain strings."""
     if isinstance(value, list):
         return [_unquoted(element) for element in value]
     return getattr(value, "text", value)

@@ -34,7 +34,7 @@ ARCHS = ("relu_100", "tanh_128", "sigmoid_32_32", "relu_98")
 """The shipped architectures, in the order of the documentation."""
 
 ORDER = {"arch": ARCHS, "init": tuple(INITIALIZERS), "batching": MODES}
-"""The order of the shipped options of a group in tables. Other options follow by name."""
+"""The order of the shipped options of a group in tables. Other options follow, sorted by name."""
 
 COUNTS = ("train_images", "test_images", "classes")
 """The tags with the sizes of a trial's data."""
@@ -45,7 +45,7 @@ END = ("diverged_epoch", "stopped_epoch", "weights_best_epoch")
 TAGS = (
     *END, "identical_to", "seconds_per_epoch", *COUNTS, "error", "data_checksum", "blas", "engine", "command",
 )  # fmt: skip
-"""The tags that become a column under their own name."""
+"""The tags that become columns with the same names."""
 
 HEAD = ("run_id", "trial", "name", "status")
 TAIL = (
@@ -58,14 +58,14 @@ RESULTS = (*HEAD, *METRICS, *BEST, *TAIL)
 CHECKSUM = "data_checksum"
 """The column with the checksum of the data's content.
 
-It is not a param but belongs to the configuration, because a file can change under its path.
+It is not a param but belongs to the configuration, because the file at a path can change.
 """
 
 KEYS = frozenset(
     f"{name}.{key}" for name, node in NODES.items() if name not in UNSCIENTIFIC for key in keys_of(node)
 )
 SCALARS = tuple(field.name for field in fields(Config) if field.name not in (*NODES, *UNSCIENTIFIC, "seed"))
-"""The config keys that are params: inside a section (`optimizer.lr`) and outside of any (`epochs`)."""
+"""The config keys that are params: `KEYS` of a section (`optimizer.lr`), and `SCALARS` (`epochs`)."""
 
 SEEDS = tuple(name for name in SCALARS if name.startswith("seed_"))
 """The seeds of one purpose, such as `seed_init`. They are factors; `seed` repeats a configuration."""
@@ -74,8 +74,8 @@ SEEDS = tuple(name for name in SCALARS if name.startswith("seed_"))
 def params_of(runs: pd.DataFrame) -> list[str]:
     """Return the columns that define a trial's configuration, in the order of :func:`runs`.
 
-    These are the chosen options and the config keys, except `seed`. Other columns, such as a user's own or a
-    saved index, are kept but do not define a configuration.
+    These are the chosen options and the config keys, except `seed`. Other columns of the frame, such as those
+    that a user added or a saved index, do not define a configuration.
 
     >>> params_of(pd.DataFrame(columns=["gap", "optimizer.lr", "seed", "init", "epochs", "width", 0]))
     ['init', 'epochs', 'optimizer.lr']
@@ -91,8 +91,8 @@ def _is_param(column: str) -> bool:
 def in_order(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the rows sorted by options, seed, name and trial, with a new index.
 
-    The order depends on the trials alone. Within a configuration, trials are sorted by seed. So draws and
-    sums over seeds give the same result for any order of the input rows.
+    The order depends on the trials alone. So draws and sums over seeds give the same result for any order of
+    the input rows.
     """
     by = [column for column in (*CHOICES, "seed", "name", "trial") if column in runs]
     return runs.sort_values(by, kind="stable", ignore_index=True)
@@ -122,24 +122,24 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
         - `seed` (Int64), then every other param in alphabetical order: Int64, float64 or boolean if all
           values in the column have that type (missing values are ignored), else `str`.
         - `train_loss`, `train_accuracy`, `val_loss`, `val_accuracy`, `test_loss`, `test_accuracy` (float64):
-          the last recorded value. Non-finite values are not recorded, so a diverged trial's values can be
-          from before its last epoch. `val_*` is NaN without validation rows.
-        - `best_val_accuracy` (float64) and `best_val_epoch` (Int64), the first epoch that reached it; missing
-          without validation rows.
+          the last recorded value. Non-finite values are not recorded, so the values of a diverged trial can
+          be those of an epoch before the last. `val_*` is NaN without validation rows.
+        - `best_val_accuracy` (float64) and `best_val_epoch` (Int64), the first epoch with this accuracy;
+          missing without validation rows.
         - `diverged_epoch` (Int64); `stopped_epoch` (Int64), the last epoch of a trial that stopped early,
           missing for others; `weights_best_epoch` (Int64), the epoch of the artifact `weights_best.npz`,
           missing without `stopping.patience`.
-        - `identical_to`, the trial whose training is numerically the same.
+        - `identical_to`, the id of the numerically identical trial that was trained in place of this trial.
         - `seconds_per_epoch` (float64); `started` (datetime, UTC); `seconds` (float64) from start to end, NaN
           while the trial runs.
         - `look` (Int64): the number of the first report that showed the trial's result, missing if none did.
-          Where seeds were added after a look, pairs are tested so that p is valid at every look.
-        - `train_images` (Int64), the images an epoch trains on, without those held out; `test_images`
-          (Int64), the images of the test metrics; `classes` (Int64). `train_images` and `classes` are missing
-          in older runs.
+          If seeds were added after a look, :func:`fnnexp.compare` uses tests that are valid at every look.
+        - `train_images` (Int64), the number of images that an epoch trains on, without held-out images;
+          `test_images` (Int64), the number of images of the test metrics; `classes` (Int64). `train_images`
+          and `classes` are missing in older runs.
         - `error`, one line.
-        - `data_checksum` (SHA-256; a factor where a file changed under its path); `git_commit`, which ends in
-          "and changes" if some were uncommitted; `versions` of fnnexp, Python and the libraries; `blas`,
+        - `data_checksum` (SHA-256), a factor if the file at a path changed; `git_commit`, which ends in "and
+          changes" if there were uncommitted changes; `versions` of fnnexp, Python and the libraries; `blas`,
           library and kernel; `engine`, `numpy` or `numba`, with its version once the trial has ended;
           `command`, the command line that created the run, missing for sweeps from Python.
 
@@ -204,7 +204,7 @@ class ExperimentFrames(NamedTuple):
 
 
 def whole(experiment: str, *, tracking_uri: str | None = None) -> ExperimentFrames:
-    """Return the three frames of an experiment, read at one moment and faster than by three calls."""
+    """Return the three frames of an experiment as of one moment; this is faster than three calls."""
     client, trials = reader.trials(experiment, tracking_uri)
     history = _history(client, trials, METRICS)
     val_accuracy = history[history["metric"] == "val_accuracy"]
@@ -229,7 +229,7 @@ def diagnostics(experiment: str, *, tracking_uri: str | None = None) -> pd.DataF
         - `trial`, `name`, `arch`, `init`, `batching`, `optimizer`, `data` (category) and `seed` (Int64), as
           in :func:`curves`.
         - `epoch` (Int64): 0 is the untrained network, other epochs are measured at their end. A trial that
-          started without diagnostics has them from the epoch at which it resumed with them.
+          started without diagnostics and resumed with them has rows only from that epoch on.
         - `layer` (Int64), from 1; the last layer computes the logits.
         - `quantity` (category), as described in `fnnexp.nn.layer_stats.QUANTITIES`: `z_std` and `dz_std` for
           every layer; `dead` (ReLU) or `saturated` (tanh, sigmoid), a fraction, for hidden layers;
@@ -258,8 +258,8 @@ def ranking(runs: pd.DataFrame) -> str:
 def held_out(runs: pd.DataFrame) -> pd.Series:
     """Return which trials held out validation rows (boolean Series).
 
-    For trials that have not finished, the param `data.validation` decides. For finished trials, or without
-    that column, the recorded `val_accuracy` decides.
+    For finished trials, the recorded `val_accuracy` decides. For other trials, the param `data.validation`
+    decides, or `val_accuracy` if the frame has no such column.
     """
     measured = runs["val_accuracy"].notna()
     if "data.validation" not in runs:
@@ -282,7 +282,7 @@ def _history(client: MlflowClient, trials: Sequence[Run], metrics: Iterable[str]
     points = reader.curves(client, trials, metrics)
     frame = pd.DataFrame(points, columns=["run_id", "metric", "epoch", "timestamp", "value"])
     frame = frame.astype({"epoch": "Int64", "value": "float64"}).sort_values("timestamp", kind="stable")
-    # An epoch recorded again after an interruption counts with its last values.
+    # An epoch that was recorded again after an interruption has several values; the last counts.
     return frame.drop_duplicates(["run_id", "metric", "epoch"], keep="last").drop(columns="timestamp")
 
 
@@ -345,7 +345,7 @@ def _versions(run: Run) -> str | None:
 
 
 def _params(trials: Sequence[Run]) -> dict[str, pd.Series]:
-    """Return the typed columns of the params: the options, the seed, and the others by name.
+    """Return the typed columns of the params: the options, the seed, and the other params by name.
 
     A run has no param for a key that was added later if its value is the default. If other runs have the
     param, the column has this default, so that 0 is a value among others.
@@ -375,7 +375,7 @@ def as_options(texts: pd.Series, group: str) -> pd.Series:
 
 
 def _by_number(text: str) -> list[tuple[int, str, str]]:
-    """Return a sort key that compares numbers within a text as numbers: `relu_98` before `relu_100`."""
+    """Return a sort key by which numbers in texts are compared as numbers: `relu_98` before `relu_100`."""
     return [(len(number), number, rest) for number, rest in re.findall(r"(\d*)(\D*)", text)]
 
 
@@ -384,7 +384,7 @@ def _by_appearance(texts: pd.Series) -> pd.CategoricalDtype:
 
 
 def _typed(texts: pd.Series) -> pd.Series:
-    """Return the column as boolean, Int64 or float64 if all its values can be read so, else unchanged."""
+    """Return the column as boolean, Int64 or float64 if every value can be converted, else unchanged."""
     present = texts.dropna()
     if present.empty:
         return texts
@@ -400,7 +400,7 @@ def _typed(texts: pd.Series) -> pd.Series:
 
 
 def _about_trials(history: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the points of curves with their trials' identity, and each trial's row number as `row`."""
+    """Return the points with their trial's id, name, options and seed; `row` is its row number in `runs`."""
     identity = runs[["run_id", "trial", "name", *CHOICES, "seed"]].reset_index(names="row")
     for column in ("trial", "name"):
         identity[column] = identity[column].astype(_by_appearance(runs[column]))

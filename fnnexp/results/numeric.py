@@ -3,9 +3,9 @@
 A numeric factor has at least three values, all of them numbers. A *cell* is a combination of the categorical
 factors: its trials agree in everything but numeric factors and the seed. A cell has a curve along each axis.
 
-The best values of a cell are picked by looking at the same seeds that then show how good they are. So their
-means are slightly too high ("winner's curse"), the more so the more values were tried and the fewer the
-seeds. With validation rows, the test images are free of this, because they chose nothing.
+The best values of a cell are picked by the results of the same seeds that their means are computed from. So
+these means are slightly too high ("winner's curse"), and more so with more values and fewer seeds. With
+validation rows, this does not affect test accuracy, because the test images are not used to pick values.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FEWEST = 3
-"""The least number of values for an axis."""
+"""The least number of values that make a factor an axis."""
 
 WIDTH = "hidden units"
-"""The axis of networks that differ only in the width of their hidden layers."""
+"""The name of the axis along which networks differ only in the width of their hidden layers."""
 
 BELOW_ONE = ("arch.slope", "optimizer.momentum", "optimizer.beta1", "optimizer.beta2", "data.test_fraction")
-"""Factors whose values must be below 1. No value beyond the last is suggested for them."""
+"""Factors whose values must be below 1, so that no value beyond the last tried value is suggested."""
 
 NEAR = 0.15
 """Maximum relative change when a suggested value is rounded."""
 
 DECIMALS = 12
-"""Means that agree in this many decimals count as equal."""
+"""Two means that agree in this many decimals count as equal."""
 
 
 class Layout(NamedTuple):
@@ -53,8 +53,8 @@ class Layout(NamedTuple):
         configurations. Networks that differ only in width share one `arch`, such as `relu` or `relu 2
         layers`.
     coordinates
-        The trials' value on each axis, a float64 column per axis; NaN where the axis does not apply, such as
-        the batch size of a full batch.
+        The value of each trial on each axis, in one float64 column per axis; NaN where the axis does not
+        apply, such as the batch size of a full batch.
     """
 
     rows: pd.DataFrame
@@ -78,8 +78,8 @@ def layout(runs: pd.DataFrame) -> Layout:
 def axes_of(runs: pd.DataFrame) -> list[str]:
     """Return the names of the numeric factors: params such as `optimizer.lr`, or `hidden units`.
 
-    A param that is determined by the architecture, initializer or batching mode is not an axis, because it
-    adds nothing to them. A param of such an option, e.g. `batching.size`, can be an axis.
+    A param that the architecture, initializer or batching mode determines is not an axis, because its effect
+    cannot be separated from theirs. A param of one of these options, e.g. `batching.size`, can be an axis.
     """
     return layout(runs).axes
 
@@ -102,9 +102,9 @@ def _numeric_params(runs: pd.DataFrame) -> list[str]:
 
 
 def _without_widths(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the trials with architectures that differ only in width as one, and their widths.
+    """Return the trials with one `arch` for all architectures that differ only in width, and the widths.
 
-    At least three widths are needed.
+    Architectures with fewer than three different widths are not merged.
     """
     values = pd.DataFrame(index=runs.index)
     if not {"arch.hidden", "arch.activation"} <= {*runs.columns}:
@@ -143,16 +143,17 @@ def _family(hidden: str, activation: str) -> tuple[str | None, float]:
 def at_best(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
     """Return the trials of each cell at its own best values of the numeric factors.
 
-    So `he` at its best learning rate is compared with `max` at its own. The best value has the best mean of
-    the ranking metric over its finished seeds, which is slightly too high (see the module's docstring). A
-    value with a diverged trial is chosen only if every value has one. Of equal values the smallest is chosen.
+    So `he` at its best learning rate is compared with `max` at the best learning rate of `max`. The best
+    value is that with the best mean of the ranking metric over its finished seeds; this mean is slightly too
+    high (see the module's docstring). A value with a diverged trial is chosen only if every value has a
+    diverged trial. If several values have the same mean, the smallest is chosen.
 
     Returns
     -------
     DataFrame
         Rows of `runs` without the numeric params, so each cell is one configuration in every comparison. Each
-        axis has a column `best AXIS` (float64), e.g. `best optimizer.lr`, which is not a param. Without
-        numeric factors, the frame itself.
+        axis has a column `best AXIS` (float64), e.g. `best optimizer.lr`, which is not a param. If there are
+        no numeric factors, `runs` itself.
 
     Examples
     --------
@@ -167,7 +168,7 @@ def at_best(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
 
 
 def axes_at_best(rows: pd.DataFrame) -> list[str]:
-    """Return the axes of a frame that :func:`at_best` returned; none for any other frame.
+    """Return the axes of a frame that :func:`at_best` returned; any other frame has none.
 
     >>> axes_at_best(pd.DataFrame(columns=["trial", "best optimizer.lr", "best_val_accuracy"]))
     ['optimizer.lr']
@@ -185,7 +186,7 @@ def _cells(rows: pd.DataFrame) -> pd.Series:
 
 
 def _best(separated: Layout, ranking: Ranking | None = None) -> pd.DataFrame:
-    """Return the best values of each trial's cell, as described in :func:`at_best`."""
+    """Return the best values of the cell of each trial, chosen as :func:`at_best` describes."""
     rows, values = separated
     ranking, cell = ranking or ranking_of(rows), _cells(rows).rename("cell")
     scores = values.assign(
@@ -214,10 +215,10 @@ def along(runs: pd.DataFrame, *axes: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Rows as in :attr:`Layout.rows`, with a column `at AXIS` for the trial's value on each of the axes and
-        a column `best AXIS` for the best value of the trial's cell on every axis. Trials without a value on
-        one of the axes are omitted. Empty if no cell has three values on each of the axes, e.g. if all
-        factors were drawn at random.
+        Rows as in :attr:`Layout.rows`. For each of `axes`, a column `at AXIS` has the trial's value. For
+        every axis of the frame, a column `best AXIS` has the best value of the trial's cell. Trials without a
+        value on one of `axes` are omitted. Empty if no cell has three values on each of `axes`, e.g. if the
+        values of all factors were drawn at random.
     """
     rows, values = separated = layout(runs)
     best = _best(separated)
@@ -235,20 +236,22 @@ class Optimum(NamedTuple):
     Attributes
     ----------
     options
-        The cell's option of each factor that distinguishes the axis's cells, as printed.
+        The cell's option of each factor that distinguishes the cells of this axis, as tables show it.
     tried
-        The values, ascending.
+        The values that were tried, ascending.
     best, seeds, learned
         The best value, its number of finished seeds, and whether any of them learned
         (:func:`fnnexp.results.comparisons.failed_to_learn`).
     mean, low, high
         The ranking metric at the best value, and its 95% interval (Student's t; NaN with one seed).
     near
-        The best value and those not distinguished from it, ascending; empty if no pair has two seeds to test.
+        The best value and the values that the tests do not distinguish from it, ascending; empty if no other
+        value has two seeds in common with the best.
     diverged
-        The number of diverged trials by value, for values that have any.
+        The number of diverged trials by value, without values at which no trial diverged.
     beyond
-        The next value to try if the best is the first or the last; NaN otherwise or if unknown.
+        The next value to try if the best value is the first or the last; NaN if it is not, or if the next
+        value is unknown.
     """
 
     options: dict[str, str]
@@ -280,9 +283,9 @@ class Optimum(NamedTuple):
 def optima(runs: pd.DataFrame, axis: str) -> list[Optimum]:
     """Return the best value on an axis for each cell that has a result, in the order of the cells' options.
 
-    The best value is compared with every other on its curve, paired by seed, as a leader with the others
-    (:func:`fnnexp.results.comparisons.with_leader`). It was picked by looking, so p is corrected for all
-    pairs of the curve's values (Holm), although only the pairs with the best are computed.
+    The best value is compared with every other value of the cell, paired by seed, as
+    :func:`fnnexp.results.comparisons.with_leader` compares configurations. The best value was picked by
+    looking, so p is corrected for all pairs of the cell's values (Holm).
     """
     rows = along(runs, axis)
     names = options_of(rows)
@@ -293,7 +296,7 @@ def optima(runs: pd.DataFrame, axis: str) -> list[Optimum]:
 
 
 def options_of(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the options of each trial's cell as printed, with a column for each factor.
+    """Return the options of each trial's cell as tables show them, with a column for each factor.
 
     `rows` come from :func:`at_best` or :func:`along`. Params of an option are in the option's label.
     """
@@ -310,7 +313,7 @@ def _optimum(cell: pd.DataFrame, axis: str, options: dict[str, str]) -> Optimum:
     diverged = Counter(map(float, cell.loc[cell["status"] == "diverged", at]))
     best_trials = cell[cell[at] == best].dropna(subset="metric")
     interval = statistics.student_interval(best_trials["metric"], within=statistics.ACCURACY)
-    # A value that diverged ranks below values that did not, so they are not compared.
+    # Values with diverged trials rank below the best whatever their mean, so their means are not compared.
     compared = cell if best in diverged else cell[~cell[at].isin([*diverged])]
     return Optimum(
         options,
@@ -328,9 +331,9 @@ def _optimum(cell: pd.DataFrame, axis: str, options: dict[str, str]) -> Optimum:
 
 
 def _near(cell: pd.DataFrame, axis: str, best: float) -> list[float]:
-    """Return the best value of a cell and those not distinguished from it, ascending."""
+    """Return the best value of a cell and the values that are not distinguished from it, ascending."""
     values = sorted({*cell.dropna(subset="metric")[f"at {axis}"]})
-    # Positions replace the values, because two values can have the same printed name.
+    # Positions replace the values, because tables can show two values as the same text.
     positions = cell[f"at {axis}"].map({value: i for i, value in enumerate(values)}).astype("Int64")
     pairs = comparisons.with_leader(cell.assign(**{"arch.hidden" if axis == WIDTH else axis: positions}))
     if not (pairs["seeds"] > 1).any():
@@ -354,7 +357,7 @@ def is_log(values: Sequence[float]) -> bool:
 
 
 def _beyond(values: Sequence[float], best: float, axis: str) -> float:
-    """Return the next value of a logarithmic axis beyond the best, if the best is at an end; else NaN.
+    """Return the next value beyond the best, if the axis is logarithmic and the best is at an end; else NaN.
 
     >>> _beyond([0.01, 0.03, 0.1], 0.1, "optimizer.lr"), _beyond([8, 16, 32], 8, "batching.size")
     (0.3, 4.0)

@@ -36,7 +36,7 @@ def rows_to_compare(runs: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
 def rows_and_findings(
     runs: pd.DataFrame, ranking: Ranking | None = None
 ) -> tuple[pd.DataFrame, comparisons.Findings]:
-    """Return the rows to compare, and the findings in them. The shares of variance are over all rows."""
+    """Return the rows to compare, and their comparisons; only the shares of variance are over all rows."""
     ranking = ranking or ranking_of(runs)
     rows = rows_to_compare(runs, ranking)
     findings = comparisons.findings(rows, ranking)
@@ -66,36 +66,36 @@ def compare(
         by :func:`fnnexp.seconds_to`. For a loss or a time less is better. Default: validation accuracy if
         every trial held out rows, else test accuracy.
     margin
-        Options whose difference is surely smaller are equivalent. In percentage points for an accuracy
-        (default 0.2), else in the metric's unit (default: no options are equivalent).
+        Options are equivalent if their difference is surely smaller than this: in percentage points for an
+        accuracy (default 0.2), else in the metric's unit (default: no options are equivalent).
 
     Returns
     -------
     DataFrame
-        One row per pair; accuracies are fractions. Of more than ten options, only the pairs with the best
-        have rows.
+        One row per pair; accuracies are fractions. With more than ten options, only the pairs with the best
+        option have rows.
 
-        - `a` (str), the better; `b` (str), the other; with `factor` also `cells` (int64), the number of
-          combinations of the other factors that both finished.
-        - `seeds` (int64), the number that both finished; `looks` (int64), how often their results were looked
-          at while seeds were added, including now.
+        - `a` (str), the better option or configuration; `b` (str), the other; with `factor` also `cells`
+          (int64), the number of combinations of the other factors that both finished.
+        - `seeds` (int64), the number of seeds that both finished; `looks` (int64), how often their results
+          were looked at while seeds were added, including now.
         - `difference` (float64): by how much `a` is better, averaged over seeds: a − b, for a loss or a time
           b − a. `low` and `high`: its 95% interval, if any; `interval`: the method
           (:mod:`fnnexp.results.statistics`).
-        - `ahead` (int64), in how many seeds `a` is better; `probability` (float64) that a new seed of `a`
+        - `ahead` (int64), in how many seeds `a` is better; `probability` (float64), that a new seed of `a`
           beats a new seed of `b`, missing with one seed.
         - `failed` (int64): in how many seeds a trial failed to learn (:func:`failed_to_learn`).
         - `test`: `t`, Student's paired t test, or `sign flip` if an option failed to learn in some seeds but
           not in others; from the second look on `safe t` and `safe signs`. For times it is `none` and all
           verdicts are open: trials of one stack share a clock, so their times are not independent.
-        - `p` of this test; `p_sign_flip` of the sign-flip test for one look, which assumes only symmetric
-          differences.
-        - `family` (int64): the number of pairs of options or configurations, all of them because the best was
-          picked by looking; `p_corrected`: p corrected for the family (Holm).
-        - `p_equivalent` of two one-sided tests for a mean difference within ±`margin`, also corrected;
-          missing without a margin and where an option failed in some seeds but not in others.
-        - `seeds_needed` (Int64) to settle an open pair at a second look, given this difference and spread;
-          missing if unknown or above 1,000.
+        - `p`, the p value of `test`; `p_sign_flip`, that of the sign-flip test for one look, which assumes
+          only symmetric differences.
+        - `family` (int64): the number of all pairs of options or configurations, also of pairs without a row,
+          because the best was picked by looking; `p_corrected`: p corrected for the family (Holm).
+        - `p_equivalent`: p of two one-sided tests for a mean difference within ±`margin`, also corrected;
+          missing without a margin, and if an option failed to learn in some seeds but not in others.
+        - `seeds_needed` (Int64): about how many seeds would settle an open pair at a second look, given this
+          difference and spread; missing if unknown or above 1,000.
         - `verdict`: `equivalent` if the interval is within ±`margin` and `p_equivalent` ≤ 5%; else `better`
           if `p_corrected` ≤ 5%; else `open`.
 

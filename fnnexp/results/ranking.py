@@ -1,7 +1,7 @@
 """The metric that ranks trials, its direction, and the margin within which options are equivalent.
 
-The metric is always a column of a frame of runs. :func:`seconds_to` adds one, the time to a level of
-accuracy.
+The metric is always a column of a frame of runs. :func:`seconds_to` adds such a column:
+the time to a level of accuracy.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from fnnexp.results.arguments import validate_frames
 from fnnexp.tracking.run_format import BEST
 
 MARGIN = 0.2
-"""Default margin in percentage points of accuracy: options that surely differ by less are equivalent."""
+"""Default margin, in percentage points of accuracy: options that surely differ by less are equivalent."""
 
 MOST_MARGIN = 1e9
-"""Margins must be below this. A larger one would make all options equivalent."""
+"""Margins must be below this: a larger margin would make all options equivalent."""
 
 NAMES = ("val_accuracy", "val_loss", BEST[0], "test_accuracy", "test_loss", "train_accuracy", "train_loss")
 """The columns of :func:`fnnexp.runs` that can rank trials."""
@@ -43,8 +43,8 @@ class Ranking:
     metric
         A column of the runs.
     margin
-        Options whose mean difference is surely smaller are equivalent. In percentage points for an accuracy,
-        else in the metric's unit. None: no options are equivalent.
+        Options are equivalent if their mean difference is surely smaller than this: in percentage points for
+        an accuracy, else in the metric's unit. None: no options are equivalent.
     """
 
     metric: str
@@ -62,12 +62,12 @@ class Ranking:
 
     @property
     def scale(self) -> int:
-        """The factor from the column's numbers to the printed numbers."""
+        """The factor by which the column's values are multiplied when they are shown."""
         return 100 if self.is_accuracy else 1
 
     @property
     def unit(self) -> str:
-        """The unit of a printed difference; "" for a loss."""
+        """The unit of a difference when it is shown; "" for a loss."""
         return "points" if self.is_accuracy else "s" if self.is_time else ""
 
     @property
@@ -86,7 +86,7 @@ class Ranking:
         return (-1.0, 1.0) if self.is_accuracy else (-math.inf, math.inf)
 
     def goodness(self, values: Numbers) -> Numbers:
-        """Return numbers where more is better: the values of an accuracy, the negative of a loss or a time.
+        """Return numbers of which more is better: accuracies unchanged, losses and times negated.
 
         >>> Ranking("val_loss").goodness(pd.Series([0.25])).tolist()
         [-0.25]
@@ -95,11 +95,11 @@ class Ranking:
 
 
 ACCURACY = Ranking("test_accuracy", MARGIN)
-"""The format of accuracies that do not rank."""
+"""The ranking that defines the format of accuracies that do not rank trials."""
 
 
 def ranking_of(runs: pd.DataFrame, metric: str | None = None, margin: float | None = None) -> Ranking:
-    """Return the ranking of these runs by a metric, with a margin; both default as in :func:`fnnexp.compare`.
+    """Return the ranking of these runs. `metric` and `margin` have the defaults of :func:`fnnexp.compare`.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def ranking_of(runs: pd.DataFrame, metric: str | None = None, margin: float | No
 
 
 def _checked(runs: pd.DataFrame, metric: str) -> str:
-    """Return the column that a metric names. Raise if it cannot rank trials."""
+    """Return the column that a metric names. Raise if the metric cannot rank these trials."""
     level = level_of(metric)
     name = metric if level is None else column_of(level)
     if level is None and name not in NAMES:
@@ -168,7 +168,7 @@ def column_of(level: float) -> str:
 
 @validate_frames
 def seconds_to(runs: pd.DataFrame, curves: pd.DataFrame, level: float) -> pd.DataFrame:
-    """Return the runs with the training time in seconds until each first reached a level of accuracy.
+    """Return the runs with the training time in seconds until each trial first reached a level of accuracy.
 
     The accuracy is validation accuracy if every trial held out rows, else test accuracy.
 
@@ -182,9 +182,9 @@ def seconds_to(runs: pd.DataFrame, curves: pd.DataFrame, level: float) -> pd.Dat
     Returns
     -------
     DataFrame
-        `runs` with one more column (float64), e.g. `seconds_to_0.95`: the first epoch that ended at the level
-        or above, times `seconds_per_epoch`, which was measured while the trial trained in a stack with other
-        trials. NaN if the trial never reached the level.
+        `runs` with one more column (float64), e.g. `seconds_to_0.95`: the number of the first epoch that
+        ended at the level or above, times `seconds_per_epoch`, which was measured while the trial trained in
+        a stack with other trials. NaN if the trial never reached the level.
 
     Raises
     ------

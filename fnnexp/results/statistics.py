@@ -2,7 +2,7 @@
 
 One seed has no interval. With fewer than six seeds, neither an interval of resampled means nor a sign-flip
 test can reach 95%. Student's t can, if the differences are roughly normal; `docs/statistics.md` shows how
-often it errs on real seeds. More seeds do not replace more test images.
+often it errs on real seeds. More seeds do not reduce the error from a finite number of test images.
 
 Sources
 -------
@@ -10,7 +10,8 @@ Sources
 - Efron 1987, *Better bootstrap confidence intervals*; computed by `scipy.stats.bootstrap`.
 - Fisher 1935, *The design of experiments*, §21: the sign-flip test.
 - Gönen, Johnson, Lu and Westfall 2005, *The Bayesian two-sample t test*: the Bayes factor of a t statistic.
-- Grünwald, de Heide and Koolen 2024, *Safe testing*: its inverse is a p value that is valid at every look.
+- Grünwald, de Heide and Koolen 2024, *Safe testing*: the inverse of this Bayes factor is a p value that is
+  valid at every look.
 - Hesterberg 2015, *What teachers should know about the bootstrap*, §3.4: why small-sample intervals are too
   narrow.
 - Hoeffding 1963, *Probability inequalities for sums of bounded random variables*.
@@ -44,23 +45,25 @@ BOOTSTRAP_FROM = 6
 """The least number of values for a bootstrap interval: see :func:`mean_interval`."""
 
 ROUNDING = 1e-12
-"""Accuracies, or differences of accuracies, count as equal if they differ by less: by rounding alone."""
+"""Accuracies, or differences of them, that differ by at most this differ by rounding and count as equal."""
 
 SAME_SUM = 1e-9
-"""Signed sums of the same differences are equal if they differ by less than this fraction of Σ|d|."""
+"""Signed sums of the same differences d count as equal if they differ by less than this fraction of Σ|d|."""
 
 RESAMPLES = 4999
+"""The number of resamples of a bootstrap."""
 
 EXACT_UP_TO = 32
-"""With more differences, not all sign patterns are counted, but :data:`PATTERNS` random ones."""
+"""With more differences than this, the sign-flip test counts :data:`PATTERNS` random patterns, not all."""
 
 PATTERNS = 2**16
+"""The number of random sign patterns of a sign-flip test."""
 
 PRIOR = 2.0
 """τ, the standard deviation of the prior N(0, τ²) on the effect: see :func:`safe_t_test`."""
 
 AT_ONCE = 1 << 22
-"""Maximum number of random numbers drawn at once (32 MB). Results do not depend on it."""
+"""Maximum number of random numbers drawn at once (32 MB). It limits memory and does not change results."""
 
 
 class Interval(NamedTuple):
@@ -105,15 +108,15 @@ def mean_interval(
     """Return a confidence interval for the mean of the distribution that the n values come from.
 
     - n ≤ 1: no interval.
-    - All values equal up to rounding: that point for n ≥ 6, else no interval. Nothing varied, but that does
-      not mean that nothing could.
+    - All values equal up to rounding: that point for n ≥ 6, else no interval, because a few equal values do
+      not show that further values will be equal.
     - n = 2 to 5: Student's t, exact for normal values. An interval of resampled means cannot reach 95% here:
       it is inside the range of the values, and with probability 2^(1−n) all of them are on one side of a
       symmetric distribution's centre.
     - n ≥ 6: the bias-corrected, accelerated (BCa) bootstrap (Efron 1987) with a fixed random seed. Its level
-      is raised to 1 − 2Φ(−√(n/(n−1)) t), because it is too narrow in small samples (Hesterberg 2015).
-      Measured coverage at n = 6: 94% for normal or uniform values, 92% for skewed ones (a gamma of shape 4);
-      at n = 10: 94 to 96%, and 93%.
+      is raised to 1 − 2Φ(−√(n/(n−1)) t), where t is Student's quantile for the level, because the bootstrap
+      interval is too narrow in small samples (Hesterberg 2015). Measured coverage at n = 6: 94% for normal
+      or uniform values, 92% for skewed values (a gamma of shape 4). At n = 10: 94 to 96%, and 93%.
 
     `within` are known bounds of the mean, such as `ACCURACY` or `DIFFERENCE`. The interval is cut there,
     which does not change its coverage.
@@ -150,7 +153,7 @@ def student_interval(
 ) -> Interval:
     """Return Student's confidence interval x̄ ± t s/√n for a mean, for two or more values.
 
-    Equal values have that point as their interval from n = 6 on, else none: see :func:`mean_interval`. The
+    Equal values have that point as their interval if n ≥ 6, else no interval: see :func:`mean_interval`. The
     interval contains 0 exactly if :func:`paired_t_test` of the values gives p > 1 − `level`.
 
     >>> student_interval([1.0, 2.0, 3.0]).low.__round__(2), student_interval([0.5] * 6).method
@@ -169,6 +172,8 @@ def student_interval(
 
 def t_half_width(deviations: ArrayLike, counts: ArrayLike, level: float = LEVEL) -> NDArray[np.float64]:
     """Return half the width of Student's interval for many means at once, 0 where a count is below two.
+
+    `deviations` are the standard deviations of the values of each mean, `counts` the numbers of values.
 
     >>> t_half_width([1.0, float("nan")], [3, 1]).round(3).tolist()
     [2.484, 0.0]
@@ -217,8 +222,8 @@ def equivalence_test(differences: ArrayLike, margin: float) -> float:
     """Return the p value of two one-sided t tests for a mean within ±margin (Schuirmann 1987).
 
     It is the larger of the p values for a mean above −margin and for a mean below +margin. Differences that
-    do not vary and are within ±margin count as n successes in n, which have probability 2^−n
-    if half of all seeds are outside. NaN for fewer than two differences.
+    do not vary have no spread. If they are within ±margin, p is 2^−n: the probability that n of n seeds are
+    within if half of all possible seeds are outside. NaN for fewer than two differences.
 
     >>> round(equivalence_test([-0.1, 0.0, 0.1], 0.5), 4), equivalence_test([0.0, 0.0], 0.5)
     (0.0065, 0.25)
@@ -235,13 +240,15 @@ def equivalence_test(differences: ArrayLike, margin: float) -> float:
 def sign_flip_test(differences: ArrayLike) -> float:
     """Return the two-sided p value for paired differences that are symmetric about 0 (Fisher 1935).
 
-    If neither option of a pair is better, each difference could equally have the other sign. So p is the
-    fraction of all sign patterns whose mean is at least as far from 0. NaN if there are no differences.
+    If neither option of a pair is better, each difference could equally have the opposite sign. So p is the
+    fraction of all sign patterns for which the mean is at least as far from 0 as the observed mean. NaN if
+    there are no differences.
 
-    Up to 32 differences, all patterns count: each combines a pattern of the first half and of the second, so
-    two sorted lists of sums cover them all (Horowitz and Sahni 1974). With more, 65,536 random patterns and
-    the observed pattern count (Phipson and Smyth 2010). If none of the random patterns is as far, p is at
-    most Hoeffding's bound 2 exp(−(Σd)²/2Σd²). Sums that differ by less than 1e-9 of Σ|d| are equal up to
+    Up to 32 differences, all patterns are counted. Each combines a pattern of the first half of the
+    differences with a pattern of the second half, so two lists of sums cover all patterns (Horowitz and
+    Sahni 1974). With more differences, 65,536 random patterns and the observed pattern are
+    counted (Phipson and Smyth 2010). If no random pattern is as far from 0, p is at most Hoeffding's bound
+    2 exp(−(Σd)²/2Σd²). Sums that differ by less than 1e-9 of Σ|d| count as equal: such a difference is
     rounding, since accuracies over N images are far coarser.
 
     >>> sign_flip_test([0.1, 0.2, 0.3]), sign_flip_test([0.1, 0.2, 0.3, -0.6])
@@ -266,7 +273,7 @@ def sign_flip_test(differences: ArrayLike) -> float:
 
 
 def _hoeffding(d: NDArray[np.float64]) -> float:
-    """Return Hoeffding's upper bound on the fraction of sign patterns that are as far from 0."""
+    """Return Hoeffding's upper bound on the p value of :func:`sign_flip_test`."""
     return min(1.0, 2 * math.exp(-(float(d.sum()) ** 2) / (2 * float((d**2).sum()))))
 
 
@@ -282,16 +289,17 @@ def _signed_sums(d: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def safe_t_test(differences: ArrayLike, mean_difference: float = 0.0) -> float:
-    """Return a p value for a mean difference that is valid at every look, however seeds were added.
+    """Return a p value, valid at every look, for the null hypothesis that the mean is `mean_difference`.
 
-    It is 1/BF, with the Bayes factor of Student's t for an effect (the mean in standard deviations) from N(0,
-    τ²) against the given mean (Gönen et al. 2005), τ = :data:`PRIOR`:
+    For n differences with mean x̄, standard deviation s and t = (x̄ − `mean_difference`) / (s/√n), p is 1/BF,
+    at most 1. The Bayes factor BF compares an effect drawn from N(0, τ²) with no effect (Gönen et al. 2005):
 
         BF = (1 + nτ²)^(−1/2) · [(1 + t²/ν) / (1 + t²/(ν(1 + nτ²)))]^((ν+1)/2),  ν = n − 1.
 
-    Under the null hypothesis, the probability that BF is at least 1/α at any look is at most α (Ville's
-    inequality; Grünwald et al. 2024). Differences that do not vary are judged by :func:`safe_sign_test`. NaN
-    for fewer than two differences.
+    The effect is the true mean minus `mean_difference`, in standard deviations; τ is :data:`PRIOR`. Under the
+    null hypothesis, the probability that BF reaches 1/α at any look is at most α (Ville's inequality;
+    Grünwald et al. 2024). So seeds may be added for any reason. Differences that do not vary have no t, so
+    :func:`safe_sign_test` judges their signs alone. NaN for fewer than two differences.
 
     >>> round(safe_t_test([1.0, 2.0, 3.0]), 4), safe_t_test([1.0])
     (0.344, nan)
@@ -310,9 +318,9 @@ def safe_t_test(differences: ArrayLike, mean_difference: float = 0.0) -> float:
 def safe_t_interval(
     differences: ArrayLike, level: float = LEVEL, *, within: tuple[float, float] = (-math.inf, math.inf)
 ) -> Interval:
-    """Return the means that :func:`safe_t_test` does not reject: an interval that is valid at every look.
+    """Return the interval of the means that :func:`safe_t_test` does not reject; it is valid at every look.
 
-    With very few differences no mean is rejected, and the interval is all of `within`.
+    With very few differences the test rejects no mean, and the interval is all of `within`.
 
     >>> safe_t_interval([0.010, 0.012, 0.011, 0.013], within=DIFFERENCE).low.__round__(4)
     0.0068
@@ -327,7 +335,7 @@ def safe_t_interval(
 
 
 def _safe_critical(n: NDArray[np.int_], alpha: float) -> NDArray[np.float64]:
-    """Return the least |t| of n differences for which :func:`safe_t_test` gives p ≤ α, or infinity."""
+    """Return the least |t| for which :func:`safe_t_test` of n differences gives p ≤ α; infinity if none."""
     a = 1 + n * PRIOR**2
     r = (np.sqrt(a) / alpha) ** (2 / n)
     with np.errstate(divide="ignore"):
@@ -335,10 +343,10 @@ def _safe_critical(n: NDArray[np.int_], alpha: float) -> NDArray[np.float64]:
 
 
 def safe_equivalence_test(differences: ArrayLike, margin: float) -> float:
-    """Return a p value for a mean within ±margin that is valid at every look.
+    """Return a p value, valid at every look, of the test that the mean is within ±margin.
 
-    It is the larger p of :func:`safe_t_test` at the two ends, since a mean beyond an end is rejected no later
-    than the end itself. 1 if the observed mean is outside.
+    It is the larger p of :func:`safe_t_test` for the means −margin and +margin: if both are rejected, so is
+    every mean beyond them. It is 1 if the observed mean is not within ±margin.
 
     >>> round(safe_equivalence_test([-0.1, 0.0, 0.1, 0.0], 0.5), 3), safe_equivalence_test([0.6, 0.7], 0.5)
     (0.025, 1.0)
@@ -352,11 +360,14 @@ def safe_equivalence_test(differences: ArrayLike, margin: float) -> float:
 
 
 def safe_sign_test(differences: ArrayLike) -> float:
-    """Return a p value for equally frequent positive and negative differences that is valid at every look.
+    """Return a p value, valid at every look, for the null hypothesis that either sign is equally likely.
 
-    It is 1/e with e = 2^n B(k + 1, n − k + 1): the likelihood of k positive signs out of n, averaged
-    uniformly over the probability of a positive sign, divided by the likelihood under one half. Differences
-    of 0 are ignored; p is 1 if there are no others.
+    For k positive differences among the n that are not 0, p is 1/e, at most 1, with the Beta function B in
+
+        e = 2^n B(k + 1, n − k + 1).
+
+    This is the likelihood of the signs, averaged uniformly over the probability of a positive sign, divided
+    by their likelihood if that probability is one half. If all differences are 0, p is 1.
 
     >>> safe_sign_test([0.1, 0.2, 0.3, 0.4, 0.1, 0.2]), safe_sign_test([0.0])
     (0.109375, 1.0)
@@ -374,8 +385,8 @@ def holm(p_values: ArrayLike, pairs: int | None = None) -> NDArray[np.float64]:
     p_values
         One p value per pair.
     pairs
-        The number of pairs in the family, if the given pairs were picked from it by looking. The missing
-        pairs count as larger p, which can only raise the result.
+        The number of pairs in the family, if `p_values` has only some of them, picked by looking. The
+        other pairs count as if their p were larger, which can only raise the result.
 
     Examples
     --------
@@ -393,9 +404,10 @@ def holm(p_values: ArrayLike, pairs: int | None = None) -> NDArray[np.float64]:
 def superiority(a: ArrayLike, b: ArrayLike) -> float:
     """Return the probability that a new value of a exceeds a new value of b; a tie counts one half.
 
-    It is the mean over all pairs of values, not only those with the same seed: "probability of improvement"
-    in rliable (Agarwal et al. 2021), Mann and Whitney's U divided by n·m. With few values it is coarse: three
-    values that all exceed three others give 1. NaN if there are no values.
+    It is the fraction of all pairs of a value of a and a value of b, not only of pairs with the same seed:
+    "probability of improvement" in rliable (Agarwal et al. 2021), Mann and Whitney's U divided by n·m for n
+    and m values. With few values it is coarse: if three values of a all exceed three values of b, it is 1.
+    NaN if there are no values.
 
     >>> superiority([3, 2], [1, 2])
     0.875
@@ -419,9 +431,10 @@ def seeds_needed(
 ) -> int | None:
     """Return how many seeds would settle a comparison if further differences are like these.
 
-    Adding seeds after a look makes a second look. So this is the least n at which :func:`safe_t_test`, at
-    level 1 − (1 − level)/pairs, detects this mean with this standard deviation with the given power, by the
-    noncentral t distribution. With few differences it is a rough guess, since their mean and spread are.
+    Seeds that are added now will be looked at a second time. So this is the least n at which
+    :func:`safe_t_test`, at level 1 − (1 − level)/pairs, detects a true effect of this mean and standard
+    deviation with probability `power`, by the noncentral t distribution. With few differences it is a rough
+    guess, as are their mean and standard deviation.
 
     Parameters
     ----------
@@ -446,7 +459,7 @@ def seeds_needed(
     if d.size < 2 or not np.isfinite(d).all() or abs(d.mean()) <= ROUNDING:
         return None
     spread = float(d.std(ddof=1))
-    constant = np.ptp(d) <= ROUNDING  # then its signs are tested, as in safe_t_test
+    constant = np.ptp(d) <= ROUNDING  # equal differences get the sign test, as in safe_t_test
     n = np.arange(2, most + 1)
     sufficient = np.ones(len(n), dtype=bool)
     if signs or constant:
@@ -455,7 +468,7 @@ def seeds_needed(
         critical = _safe_critical(n, (1 - level) / pairs)
         effect = abs(float(d.mean())) / spread * np.sqrt(n)
         finite = np.where(np.isfinite(critical), critical, 0.0)
-        # The noncentral t underflows to NaN for large effects, where the power is 1.
+        # For large effects the power is 1, but the noncentral t distribution underflows to NaN.
         powerful = (stats.nct.sf(finite, n - 1, effect) >= power) | (effect > critical + 6)
         sufficient &= np.isfinite(critical) & powerful
     return int(n[np.argmax(sufficient)]) if sufficient.any() else None
@@ -468,8 +481,8 @@ def test_set_error(accuracy: float, images: int) -> float:
     """Return the standard error of an accuracy measured on a number of images, about √(p(1 − p)/n).
 
     It is half the width of Wilson's interval (1927) at one standard error, so an accuracy of 100% has an
-    error too. More seeds do not reduce it: all trials are measured on the same images, and others would shift
-    them together.
+    error too. More seeds do not reduce it: all trials are measured on the same images, and other images would
+    shift all accuracies together.
 
     >>> round(test_set_error(0.96, 10_000), 5)
     0.00196
@@ -486,14 +499,16 @@ test_set_error.__test__ = False  # type: ignore[attr-defined]  # pytest would co
 
 
 def variance_shares(values: ArrayLike, names: Sequence[str]) -> dict[tuple[str, ...], float]:
-    """Return the shares of the variance of each factor, each interaction and the seeds on a full grid.
+    """Return the share of each factor, each interaction and the seeds in the variance over a full grid.
 
-    These are the sums of squares of a balanced analysis of variance (Fisher 1925), divided by their total.
+    The shares are the sums of squares of a balanced analysis of variance (Fisher 1925), divided by their
+    total.
 
     Parameters
     ----------
     values
-        An array with an axis for each factor, in order, and a last axis for seeds. Every cell is filled.
+        An array with an axis for each factor, in the order of `names`, and a last axis for seeds. No value is
+        NaN or infinite.
     names
         The factors' names.
 
@@ -506,7 +521,7 @@ def variance_shares(values: ArrayLike, names: Sequence[str]) -> dict[tuple[str, 
     Raises
     ------
     ValueError
-        If a cell is empty or the names do not fit the axes.
+        If a value is missing or the number of names does not fit the axes.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""Checkpoints: each lane has one file with its state, replaced atomically, and one with its curve so far.
+"""Checkpoints: each lane has a file with its state, replaced atomically, and a file with its curve so far.
 
 A curve only grows, so records are appended to its file. The state stores how many bytes of the file are
 valid; bytes that a killed process appended after them are ignored. Each process writes its own curve file: a
-process that resumes a lane starts a new one.
+process that resumes a lane starts a new file.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ CHECKPOINTS = Path(".fnnexp/checkpoints")
 """The folder of checkpoints, relative to the folder in which the sweep was started."""
 
 META, META_AN_EPOCH, META_A_METRIC = 1024, 1024, 128
-"""The largest size in bytes of a description, per epoch, and per diagnostic of an epoch. About 300 bytes per
-epoch and 45 per diagnostic are written."""
+"""The largest size in bytes of a description: in all, plus per epoch, plus per diagnostic of an epoch. About
+300 bytes per epoch and 45 per diagnostic are written."""
 
 
 class _Written(NamedTuple):
@@ -88,7 +88,7 @@ class Checkpoints:
         """Append new records to a curve's file, and return its valid part."""
         file, written = self._curve(key, self._own), self._written.get(key, _Written())
         if not file.is_file() or file.stat().st_size < written.size:
-            written = _Written()  # the file is new, or another process removed it
+            written = _Written()  # there is no file yet, or another process removed it
         rows = [[record.epoch, record.metrics, record.seconds] for record in curve[written.records :]]
         added = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
         with file.open("r+b" if written.size else "wb") as stream:
@@ -98,7 +98,7 @@ class Checkpoints:
         return _Written(len(curve), written.size + len(added), zlib.crc32(added, written.checksum))
 
     def tidy(self) -> None:
-        """Remove partial files older than an hour. Another process may still be writing the fresh ones."""
+        """Remove partial files older than an hour. Another process may still be writing newer files."""
         for partial in self.folder.glob("*.partial"):
             with contextlib.suppress(OSError):
                 if time.time() - partial.stat().st_mtime > 3600:
@@ -117,7 +117,8 @@ class Checkpoints:
         Raises
         ------
         DamagedError
-            If the file is damaged or belongs to another trial. The file is renamed to ``.broken`` first.
+            If the file is damaged or belongs to another trial. The file is first renamed to end in
+            ``.broken``.
         """
         file = self._file(lane.key)
         if not file.exists():
@@ -164,7 +165,7 @@ class Checkpoints:
         parameters, values = arrays[: 1 + len(best_theta)], arrays[1 + len(best_theta) :]
         if not np.isfinite(parameters).all():
             raise DamagedError("its parameters are not finite")
-        curve = meta.get("curve")  # older checkpoints contain the curve itself
+        curve = meta.get("curve")  # checkpoints written by older versions contain the curve itself
         if isinstance(curve, dict):
             curve = self._rows(curve, lane, largest)
         records = _records(curve, lane, recipe)
@@ -244,7 +245,7 @@ def _parsed(text: bytes) -> Any:
 def _contents(
     file: Path, largest: int, names: Iterable[str], dtype: np.dtype[Any], shape: tuple[int, ...]
 ) -> tuple[bytes, list[Array]]:
-    """Return a file's description and arrays. The caller limits how much is read, not the file."""
+    """Return a file's description and arrays. The arguments, not the file, limit how much is read."""
     try:
         if not file.is_file():
             raise DamagedError("it is not a regular file")
@@ -262,8 +263,8 @@ def _contents(
 def _metric_names(recipe: Recipe) -> tuple[tuple[set[str], set[str]], tuple[set[str], set[str]]]:
     """Return the required and the allowed metrics of a record, at epoch 0 and at later epochs.
 
-    Metrics that extend the table are optional, since a checkpoint may be older than they are. Diagnostics are
-    optional at every epoch; the record of epoch 0 has nothing else.
+    Metrics that were added to fnnexp later are optional, since a checkpoint may be older. Diagnostics are
+    optional at every epoch; a record of epoch 0 contains only diagnostics.
     """
     required = set(measured.required_names(recipe.validation > 0))
     diagnostics = set(layer_stats.names(recipe.architecture))

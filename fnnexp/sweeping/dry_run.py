@@ -18,6 +18,7 @@ from fnnexp.sweeping.runs import print_undiagnosed
 from fnnexp.tracking.reader import Known, known_trials, runs_of
 
 MOST_ROWS = 40
+"""The largest number of rows in each table of the plan."""
 
 
 def show(
@@ -74,7 +75,7 @@ def _show_stacks(stacks: Sequence[PlannedStack], console: Console) -> None:
 
 
 def print_identical(trials: Sequence[Trial], console: Console) -> None:
-    """Print how many trials are numerically identical to another, and which initializers coincide."""
+    """Print how many trials are numerically identical to another trial, and which initializers coincide."""
     groups = [group for group in identical(trials).values() if len(group) > 1]
     if not groups:
         return

@@ -1,4 +1,4 @@
-"""Run several segments at a time with joblib or on a cluster, and return each result as its segment ends.
+"""Run several segments at a time with joblib or on a cluster, and return each result when its segment ends.
 
 joblib's Parallel accepts no new work while it runs. Therefore each of ``n_jobs`` threads of the parent runs
 Parallel with one segment at a time. The threads share loky's reusable processes; with a cluster, they wait
@@ -28,14 +28,14 @@ from fnnexp.sweeping.plan import PlannedStack
 from fnnexp.sweeping.worker import Broken, Trained, WorkerDied, blas_kernel, train_segment
 
 CORES = "LOKY_MAX_CPU_COUNT"
-"""The environment variable that limits the number of cores joblib uses."""
+"""The environment variable that limits the number of cores that joblib uses."""
 
 CHECK_SECONDS = 0.5
 """Seconds between two checks of the workers."""
 
 
 def worker_count(n_jobs: int, cluster: Cluster | None = None) -> int:
-    """Return the number of workers that ``n_jobs`` means in joblib: −1 is one per core, −2 one fewer."""
+    """Return the number of workers for ``n_jobs``, as joblib counts: −1 is one per core, −2 is one fewer."""
     cores = cluster.cores if cluster else cores_here()
     return n_jobs if n_jobs > 0 else max(cores + 1 + n_jobs, 1)
 
@@ -90,8 +90,8 @@ class Executor:
         self._results: queue.SimpleQueue[tuple[PlannedStack, Trained | Broken | FnnexpError]]
         self._results = queue.SimpleQueue()
         if self._trains_here:
-            # Finding BLAS takes the dynamic loader's lock and then needs the GIL. In a thread, this would
-            # deadlock with an import that loads a library in another thread.
+            # Call this before threads start: it takes the dynamic loader's lock and then needs the GIL, so in
+            # a thread it would deadlock with another thread that imports a library.
             blas_kernel()
         # Daemon threads let the parent exit without waiting for a segment.
         self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(self.n_jobs)]
@@ -164,7 +164,7 @@ class Executor:
             self._tasks.put(None)
 
     def _check_workers(self) -> None:
-        """Check that no segment waits for a dead worker."""
+        """Ensure that no segment waits forever for a worker that died."""
         if self.cluster is None:
             self._watch.check()
         else:
@@ -174,14 +174,14 @@ class Executor:
             self.beat()
 
     def _compare_kernels(self, kernel: str) -> None:
-        """Warn if the workers' processors differ: their results then agree to rounding, not to the bit."""
+        """Warn if the workers' processors differ: results then agree up to rounding, not bit by bit."""
         if self._kernels and kernel not in self._kernels:
             others = ", ".join(sorted(self._kernels))
             self.say(f"workers compute with {kernel} and {others}: results agree to rounding, not bit by bit")
         self._kernels.add(kernel)
 
     def _serve(self) -> None:
-        """Train the submitted stacks one after another. Each thread runs this method."""
+        """Train submitted stacks one after another. This is the body of each thread."""
         loky.block_interrupts()
         while (planned := self._tasks.get()) is not None:
             self._results.put((planned, self._train(planned)))
@@ -209,7 +209,7 @@ def _train_on(
         return cluster.train(planned, execution)
     except FnnexpError as error:
         return error
-    except BaseException as error:  # from the cluster; exceptions of a trial are returned as Broken
+    except BaseException as error:  # an error of the cluster; exceptions of a trial are returned as Broken
         if (lost := cluster.lost()) is not None:
             return lost
         if isinstance(error, cluster.died):

@@ -36,7 +36,7 @@ SILENT = 90.0
 PREFIX = "fnnexp.claim."
 
 DIGITS, A_TAG = 10, 450
-"""How many of a trial id's 16 digits a tag stores, and how many trials fit in its 5,000 characters."""
+"""How many of the 16 digits of a trial id a tag stores, and how many trials fit in the tag."""
 
 
 class Claim:
@@ -45,8 +45,8 @@ class Claim:
     Parameters
     ----------
     folder
-        The folder from :func:`folder_for`. If it is not writable, the sweeps on this machine do not
-        see each other's claims.
+        The folder from :func:`folder_for`. If it is not writable, the sweeps on this machine do not see each
+        other's claims.
     experiment, trials
         The experiment and the trial ids that the sweep wants to train.
     now
@@ -84,7 +84,7 @@ class Claim:
 
     def __exit__(self, *_: object) -> None:
         if self._tracker is not None:
-            with contextlib.suppress(StoreError):  # if the server is away, the claim expires there
+            with contextlib.suppress(StoreError):  # if the server is away, the claim on it expires later
                 for key in self._tracker.experiment_tags():
                     if key.startswith(self._prefix):
                         self._tracker.untag_experiment(key)
@@ -109,7 +109,7 @@ class Claim:
             yield
 
     def _read_claims(self) -> None:
-        """Add the claims of the experiment's other sweeps on this machine; remove files of dead sweeps."""
+        """Read the claims of the experiment's other sweeps on this machine; remove files of dead sweeps."""
         for file in self._folder.glob("*.json"):
             try:
                 claim = json.loads(file.read_text("utf-8"))
@@ -125,7 +125,7 @@ class Claim:
                 file.unlink(missing_ok=True)
 
     def _is_alive(self, owner: str) -> bool:
-        """Return whether a sweep holds its lock; remove the lock file if it does not."""
+        """Return whether a sweep still holds its lock; if not, remove the lock file."""
         lock = FileLock(self._folder / f"{owner}.lock", timeout=0)
         try:
             with lock:
@@ -140,9 +140,9 @@ class Claim:
     def share(self, tracker: Tracker) -> None:
         """Claim the trials on a server that machines share; add trials claimed by others to `elsewhere`.
 
-        The claim is written before other claims are read. Of two sweeps that start at once, at least one sees
-        the other. A sweep whose claim is not settled yet yields to one that is settled; otherwise the later
-        sweep yields to the earlier one.
+        The claim is written before other claims are read, so of two sweeps that start at once at least one
+        sees the other. A sweep whose claim is not settled yet yields to a sweep whose claim is settled.
+        Otherwise the later sweep yields to the earlier sweep.
         """
         self._tracker = tracker
         self._write(tracker, settled=False)
@@ -150,7 +150,7 @@ class Claim:
         self._write(tracker, settled=True)
 
     def beat(self) -> None:
-        """Write a heartbeat if the claim is shared and the last one is older than :data:`BEAT`.
+        """Write a heartbeat if the claim is shared and the last heartbeat is older than :data:`BEAT`.
 
         Raises
         ------
@@ -170,7 +170,7 @@ class Claim:
         self._write(self._tracker, settled=True)
 
     def _write(self, tracker: Tracker, *, settled: bool) -> None:
-        """Write the claim to tags ``fnnexp.claim.OWNER.NUMBER``, as many as its trials need."""
+        """Write the claim to as many tags ``fnnexp.claim.OWNER.NUMBER`` as its trials need."""
         self._beat = self._now()
         began = time.strftime("%H:%M", time.localtime(self._since))
         who = f"process {os.getpid()} on {platform.node()[:40] or 'another machine'}, since {began}"
@@ -205,14 +205,15 @@ class Claim:
 
 
 def folder_for(uri: str, elsewhere: Path) -> Path:
-    """Return the folder of the claims on a store: beside a SQLite file, or one folder per server.
+    """Return the folder for claims on the trials of a store: beside a SQLite file, or one folder per server.
 
     Parameters
     ----------
     uri
         The address of the store.
     elsewhere
-        The parent of the servers' folders. It belongs to this user; sweeps on other machines do not see it.
+        The parent of the folders for servers. It belongs to this user, and sweeps on other machines do not
+        see it.
     """
     if (file := store_file(uri)) is not None:
         return file.parent / ".fnnexp" / "claims"

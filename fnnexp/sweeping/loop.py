@@ -1,4 +1,4 @@
-"""The sweep loop: workers train segments; the parent logs them, saves them, and submits the next ones."""
+"""The sweep loop: workers train segments; the parent logs and saves them and submits the next segments."""
 
 from __future__ import annotations
 
@@ -77,9 +77,9 @@ def run(trials: Sequence[Trial], tracker: Tracker, execution: Execution, console
 
 
 def _known(tracker: Tracker, claim: Claim) -> Mapping[str, Known]:
-    """Return the store's runs by trial id; on a server, also claim the trials there.
+    """Return the store's runs by trial id. If the store is a server, also claim the trials on it.
 
-    A new experiment has no runs. Its store is opened later, while the workers already train.
+    A new experiment has no runs. Then the store is opened later, while the workers train.
     """
     if tracker.is_new:
         return {}
@@ -91,13 +91,13 @@ def _known(tracker: Tracker, claim: Claim) -> Mapping[str, Known]:
 
 
 def _fallback_engines(trials: Sequence[Trial], engine: str) -> list[str]:
-    """Return the versions, as runs record them, of engines that replace this engine for some trials."""
+    """Return the versions, in the form that runs record, of engines that replace `engine` for some trials."""
     versions = {engine_version(trial.recipe, engine) for trial in trials}
     return sorted(versions - {engine_named(engine).version})
 
 
 def _how_workers_start(executor: Executor) -> str:
-    """Return what the progress shows while the workers start."""
+    """Return the text that the progress shows while the workers start."""
     if executor.cluster is not None:
         return f"handing work to {plural(executor.n_jobs, 'worker')}"
     return f"starting {plural(executor.n_jobs, 'worker')}" if executor.n_jobs > 1 else "starting"
@@ -131,7 +131,7 @@ class _Sweep:
                 while executor.under_way or (self.waiting and not self._is_stopping):
                     self._hand_out()
                     while not executor.ready() and self.tracker.describe():
-                        pass  # use the wait to log what is not urgent
+                        pass  # use the wait to log params, which are not urgent
                     if self._is_stopping:
                         executor.forget()
                     if executor.under_way:
@@ -148,7 +148,7 @@ class _Sweep:
                 self.runs.interrupt()
 
     def _begin(self) -> None:
-        """Start the workers, and then open the store, which takes MLflow seconds."""
+        """Start the workers first and then open the store, which takes MLflow seconds."""
         workers = _how_workers_start(self.executor)
         self.progress.start(workers, len(self.waiting.stacks))
         ahead = self.executor.n_jobs * (1 if self.tracker.is_open else AHEAD)
@@ -192,7 +192,7 @@ class _Sweep:
         if rest:
             self.waiting.put_back(rest, self.executor.under_way)
         try:
-            self._hand_out()  # the worker trains while we log
+            self._hand_out()  # the worker trains while this process logs
             if unfinished:
                 self._save(stack)
             self.checkpoints.remove(self.runs.log(ended, unfinished))
@@ -201,7 +201,7 @@ class _Sweep:
             raise
 
     def _retry(self, planned: PlannedStack, broken: Broken) -> None:
-        """Queue a broken stack again, in halves; fail a single lane that broke too often."""
+        """Queue a broken stack again, whole or in halves; fail a single lane that broke too often."""
         first, *_ = self.runs.groups[planned.lanes[0].key]
         if message := self.suspicion.retry(planned, broken, name=first.name):
             self.progress.say(message)
@@ -227,7 +227,7 @@ class _Sweep:
             self.cannot_save = True
 
     def _save_running_segments(self) -> None:
-        """Save the running segments, which can't be logged now. The same command logs them later."""
+        """Save the running segments, which can't be logged now; the same command can log them later."""
         self.progress.say("results can't be logged: saving the running segments, then stopping")
         self.executor.forget()
         while self.executor.under_way:

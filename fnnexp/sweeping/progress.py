@@ -28,21 +28,21 @@ from fnnexp.nn.training import Record
 from fnnexp.sweeping.plan import PlannedStack
 
 SECONDS_BETWEEN_LINES = 10.0
-"""Between two plain lines."""
+"""Seconds between two plain lines."""
 
 SECONDS_IN_A_NOTEBOOK = 0.2
-"""Between two updates of a notebook's line."""
+"""Seconds between two updates of the line in a notebook."""
 
 ENOUGH_SHARE, ENOUGH_SECONDS = 0.05, 20.0
-"""No time left is shown before each worker has trained for 5% of its share of the sweep, or for 20 s."""
+"""The time left is shown once the workers have trained for 5% of the sweep, or for 20 s each."""
 
 IN_BATCHES = 1.5
-"""Seconds per unit of cost in batches, relative to one row at a time; as measured on MNIST."""
+"""Seconds per unit of cost with batches, relative to one row at a time, as measured on MNIST."""
 
 
 @dataclass
 class _Running:
-    """A stack that a worker has, and since when; None while it waits for a worker to be free."""
+    """A submitted stack. `since` is when a worker started to train it; None while no worker is free."""
 
     stack: PlannedStack
     since: float | None
@@ -51,11 +51,11 @@ class _Running:
 class TimeLeft:
     """Estimates the time left from the planned cost of the stacks and the seconds that segments took.
 
-    The estimate divides the remaining work among the workers, but is at least the time of the longest epoch
-    under way. Each kind of stack, as :attr:`PlannedStack.kind` says, has its own measured seconds per unit of
-    cost. A kind that was not measured yet is assumed to be like the measured kinds with its batching mode, or
-    else like all measured kinds. Recent segments count most, since other programs slow a machine down for a
-    while.
+    The estimate divides the remaining work among the workers, but is at least the time of the longest running
+    epoch. The seconds per unit of cost are measured for each kind of stack (:attr:`PlannedStack.kind`). A
+    kind that was not measured yet is assumed to be like the measured kinds with the same batching mode, or
+    else like all measured kinds. Recent segments count most, since other programs may slow the machine down
+    for a while.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class TimeLeft:
         stack
             The stack as it was submitted.
         rest
-            What is left of it; None if it is done, or has failed.
+            The stack with its remaining epochs; None if the stack is done or has failed.
         records
             The records of the segment.
         """
@@ -121,7 +121,7 @@ class TimeLeft:
                 self._costs[group] = self._costs.get(group, 0.0) / 2 + cost
 
     def seconds(self) -> float | None:
-        """Return the estimated seconds left; None before enough is measured for an estimate."""
+        """Return the estimated seconds left, or None until enough is measured for an estimate."""
         if self._segments < self.n_jobs or None not in self._costs:
             return None
         left = sum(max(cost, 0.0) * self._rate(kind) for kind, cost in self._cost_left.items())
@@ -147,7 +147,7 @@ class TimeLeft:
 
 
 def in_words(seconds: float) -> str:
-    """Return an estimated time with as many digits as it deserves.
+    """Return an estimated time in words, rounded more the longer it is.
 
     >>> in_words(3.2), in_words(43), in_words(400), in_words(7000)
     ('a few seconds left', 'about 45 s left', 'about 7 min left', 'about 1 h 55 min left')
@@ -171,7 +171,7 @@ class SweepProgress:
     console
         Where to write.
     epochs, trials
-        How many there are in all.
+        The total numbers of epochs and of trials.
     clock
         Returns the seconds since some moment.
 
@@ -221,7 +221,7 @@ class SweepProgress:
             self._bar.stop()
 
     def start(self, workers: str, stacks: int) -> None:
-        """Say how the sweep starts, as in "starting 2 workers: 36 trials in 9 stacks"."""
+        """Print how the sweep starts, as in "starting 2 workers: 36 trials in 9 stacks"."""
         trials, of = plural(self.trials, "trial"), plural(stacks, "stack")
         if self._bar or self._line:
             self.stage(workers)
@@ -229,7 +229,7 @@ class SweepProgress:
             self.say(f"{workers}: {trials} in {of}")
 
     def stage(self, stage: str) -> None:
-        """Set the text on what the sweep is doing, which is shown until an epoch is counted."""
+        """Set the text that says what the sweep is doing; it is shown until an epoch is counted."""
         self._stage = stage
         if self._bar or self._line:
             self._show(at_once=True)
@@ -247,8 +247,8 @@ class SweepProgress:
         name, metrics
             The trial's name; its metrics.
         metric
-            The accuracy that ranks trials: of the validation images if every trial has some, else of the
-            test images.
+            The accuracy that ranks trials: on the validation images if every trial has some, else on the test
+            images.
         """
         if metric not in metrics:
             return
@@ -283,7 +283,7 @@ class SweepProgress:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def best(self) -> str:
-        """Return the name and the metrics of the best trial so far; "" if none has an epoch yet."""
+        """Return the name and the metrics of the best trial so far, or "" before any trial has metrics."""
         if self._best is None:
             return ""
         metrics = self._latest[self._best]
@@ -319,7 +319,7 @@ class SweepProgress:
 
 
 class _TimeLeftColumn(ProgressColumn):
-    """The time left, which also falls between two segments."""
+    """The time left, which also counts down between the ends of two segments."""
 
     def __init__(self, text: Callable[[], str]) -> None:
         super().__init__()
@@ -331,7 +331,7 @@ class _TimeLeftColumn(ProgressColumn):
 
 
 class _Bar(Progress):
-    """A bar with a line of its own below it, so that a long name does not squeeze the bar."""
+    """A bar with a separate line below it, so that a long name does not shorten the bar."""
 
     note = ""
 

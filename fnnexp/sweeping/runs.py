@@ -30,7 +30,7 @@ class Outcome:
     Attributes
     ----------
     elsewhere
-        The trials that another sweep is training, with a description of that sweep.
+        The trials that another sweep is training, each with a description of that sweep.
     stopped_early
         Those of the finished trials that stopped early, with their last epoch.
     diverged
@@ -55,7 +55,7 @@ class Outcome:
 
     @property
     def ended(self) -> int:
-        """The number of trials with nothing left to train."""
+        """The number of trials that need no more training."""
         return self.done_before + len(self.finished) + len(self.diverged) + len(self.failed)
 
 
@@ -63,7 +63,7 @@ class Runs:
     """The MLflow runs of a sweep.
 
     Runs are opened when their stack is submitted, and closed when their lane ends. A lane trains a group of
-    numerically identical trials, each of which has its own run.
+    numerically identical trials. Each trial of the group has a run.
 
     Parameters
     ----------
@@ -72,11 +72,11 @@ class Runs:
     known
         The runs in the store, by trial id.
     engine
-        The name of the engine that computes.
+        The name of the engine that trains.
     curves
         The records of the lanes restored from checkpoints, by key.
     tracker, progress, outcome
-        MLflow's writer, the display, and the summary, which are updated.
+        The writer to MLflow, the display, and the summary, all of which are updated.
     """
 
     def __init__(
@@ -120,16 +120,16 @@ class Runs:
         self._last_logged[trial.id] = -1
 
     def _can_resume(self, known: Known, trial: Trial) -> bool:
-        """Return whether a run contains the start of this trial's curve, computed by the same engine."""
+        """Return whether a run can resume: its trial has a checkpoint, and this engine computed the run."""
         return trial.numbers_id in self.curves and self.tracker.engine_of(known.run_id) == self.engine
 
     def add(self, records: Iterable[Record]) -> None:
-        """Add records to the curves. They are logged later, so an interruption leaves no gap in a curve."""
+        """Add records to the curves, to be logged later. So an interruption leaves no gap in a curve."""
         for record in records:
             self.curves.setdefault(record.key, []).append(record)
 
     def log(self, ended: Trained, unfinished: bool) -> list[str]:
-        """Log a segment whose records were added, close the runs of lanes that ended, and return their keys.
+        """Log a segment whose records were added, close the runs of ended lanes, and return their keys.
 
         A lane ends when it diverges or stops early, or when its stack is done.
         """
@@ -178,7 +178,7 @@ class Runs:
         return [trial for trial in self.groups[key] if trial.id not in self._closed]
 
     def interrupt(self) -> None:
-        """Close the open runs as interrupted. A finished sweep has none."""
+        """Close the open runs as interrupted. A finished sweep has no open runs."""
         for trial_id, run_id in self._ids.items():
             if trial_id not in self._closed:
                 self.tracker.interrupt(run_id)

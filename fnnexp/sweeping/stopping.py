@@ -15,9 +15,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def stopping(request_stop: Callable[[], None]) -> Iterator[None]:
     """Call ``request_stop`` at the first signal, and raise KeyboardInterrupt at every later signal.
 
-    The first signal therefore never interrupts the logging of a segment. The context does nothing outside the
-    main thread, since Python handles signals only there. It leaves a signal alone whose handler was not
-    installed by Python, since that handler could not be restored.
+    So the first signal never interrupts the logging of a segment. The context does nothing outside the main
+    thread, since Python handles signals only there. It does not change a handler that was installed outside
+    of Python, since such a handler could not be restored.
     """
     requested = False
 

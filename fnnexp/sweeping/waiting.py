@@ -36,9 +36,9 @@ class Waiting:
         return [self.stacks.popleft() for _ in range(min(count, len(self.stacks)))]
 
     def next(self, under_way: int) -> PlannedStack | None:
-        """Remove and return the next stack to submit; None if no stack waits or may run now.
+        """Remove and return the next stack to submit; None if no stack waits, or none may run now.
 
-        ``under_way`` is the number of stacks submitted and not returned yet.
+        ``under_way`` is the number of stacks that were submitted and have not returned yet.
         """
         if self._suspect is not None or under_way >= self.n_jobs:
             return None
@@ -63,18 +63,18 @@ class Waiting:
 
 
 class Suspicion:
-    """Finds the trial that breaks its stack: it halves the stack, and retries a single lane.
+    """Finds the trial that breaks its stack, by halving the stack and retrying single lanes.
 
-    When a worker of loky's pool dies, every running segment fails. The death therefore counts only against a
-    stack that ran alone. In a cluster, only the worker's own segment fails. Its first death is not counted,
-    since machines of a cluster come and go.
+    When a worker of loky's pool dies, every running segment fails. So the death counts only against a stack
+    that ran alone. When a worker of a cluster dies, only its segment fails. The first death while a stack is
+    trained does not count against the stack, since machines of a cluster come and go.
 
     Parameters
     ----------
     waiting
         The queue for the stacks to retry.
     retries
-        How often a lane that broke is retried.
+        How often a single lane that broke is retried.
     die_together
         Whether a worker's death fails all running segments.
     """

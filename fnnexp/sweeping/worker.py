@@ -43,7 +43,7 @@ class Broken:
 
     @classmethod
     def by(cls, error: BaseException) -> Broken:
-        """Return the broken segment of the exception that is being handled."""
+        """Return a broken segment for the exception that is being handled."""
         return cls(f"{type(error).__name__}: {error}", traceback.format_exc())
 
 
@@ -73,7 +73,7 @@ _RECEIVED: dict[str, Arrays] = {}
 
 
 def receive(prepared: Prepared, arrays: Arrays) -> None:
-    """Keep a data set in memory, unless this machine's cache has it, from which all processes share it."""
+    """Keep a data set in memory, unless it is in this machine's cache, which all processes share."""
     try:
         data.load(prepared)
     except DataError:
@@ -115,8 +115,8 @@ def _exit_with(parent: int | None) -> None:
 class _OneThread:
     """A context that limits BLAS to one thread while any segment of this process is running.
 
-    The limit belongs to the process if BLAS has its own threads, and to each thread if BLAS uses OpenMP.
-    Therefore every segment sets the limit, and the last segment to end restores the previous setting.
+    The limit applies to the process if BLAS has its own threads, and to each thread if BLAS uses OpenMP. So
+    every segment sets the limit, and the last segment to end restores the previous setting.
     """
 
     def __init__(self) -> None:
@@ -143,7 +143,8 @@ class _OneThread:
     def _controller() -> Any:
         """Return the thread-pool controller for this thread.
 
-        Without clearing its controlling thread, some libraries silently ignore every thread but the first.
+        Some libraries ignore limits set by any thread but their first controlling thread, so clear that
+        thread.
         """
         for library in _thread_pools().lib_controllers:
             if hasattr(library, "clear_controlling_thread"):  # since threadpoolctl 3.8
@@ -161,7 +162,7 @@ def _thread_pools() -> Any:
 
 @cache
 def blas_kernel() -> str:
-    """Return the name and version of NumPy's BLAS and the kernel it chose for this processor."""
+    """Return the name and version of NumPy's BLAS, and the kernel that it chose for this processor."""
     libraries = [library for library in _thread_pools().info() if library["user_api"] == "blas"]
     if not libraries:
         return "unknown"

@@ -39,15 +39,15 @@ _YAML = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 def local(address: str, uri: str) -> Path | None:
     """Return the folder on this machine at an artifact address, or None if it is on another machine.
 
-    The address belongs to an experiment or to a run. A SQLite store that was moved or copied still records
-    addresses in its old folder. A path below ``mlruns`` there is read as the same path below the ``mlruns``
-    beside the store.
+    The address is that of an experiment or of a run. A SQLite store that was moved or copied still records
+    addresses in its old folder. So a path below ``mlruns`` in the old folder is read as the same path below
+    the ``mlruns`` beside the store.
 
     Raises
     ------
     FnnexpError
-        If the folder is outside the store's folder (:func:`fnnexp.tracking.store.root`). The folder's
-        ``mlruns`` may be a link to another disk.
+        If the folder is outside the store's folder (:func:`fnnexp.tracking.store.root`). But ``mlruns`` in
+        the store's folder may be a link to another disk.
     """
     if address.lower().startswith(("runs:", "models:")):
         raise FnnexpError(
@@ -93,12 +93,12 @@ def repository(run_id: str, address: str, uri: str) -> ArtifactRepository:
 
 
 def location_note(experiment: str, address: str, uri: str) -> str | None:
-    """Return a note on where files go if that is not beside their SQLite store, else None.
+    """Return a note on where an experiment's files go, or None if they go beside its SQLite store.
 
     Raises
     ------
     FnnexpError
-        If the address is outside the store's folder, as :func:`local` does.
+        If the address is outside the store's folder: see :func:`local`.
     """
     path, folder = local(address, uri), store.root(uri).resolve()
     if store.store_file(uri) is None or (path and path.resolve().is_relative_to(folder)):
@@ -110,8 +110,8 @@ def location_note(experiment: str, address: str, uri: str) -> str | None:
 def correct_addresses(uri: str) -> str | None:
     """Correct the file addresses in a SQLite store that was moved or copied, and return a note about it.
 
-    The new addresses are beside the store. Runs whose files were left behind keep their addresses. Return
-    None if nothing changed.
+    The new addresses are beside the store. Runs whose files are only in the old folder keep their addresses.
+    Return None if nothing changed.
     """
     file = store.store_file(uri)
     if file is None:
@@ -123,18 +123,18 @@ def correct_addresses(uri: str) -> str | None:
     if not moved:
         return None
     return (
-        f"this store was moved or copied: its files were at {_path(moved[0])}; files that came with it and "
-        f"new files are in {file.parent / MLRUNS}"
+        f"this store was moved or copied: its files were at {_path(moved[0])}; fnnexp now reads and writes "
+        f"them in {file.parent / MLRUNS}, but reads files that were left behind where they are"
     )
 
 
 def _new_address(address: str, folder: Path, *, keep_left_behind: bool = False) -> str | None:
-    """Return the address in a store's folder of files recorded in its former folder, or None to keep it.
+    """Return the address in the store's `folder` for an address in its old folder, or None to keep it.
 
-    With `keep_left_behind`, files that exist only in the former folder keep their address.
+    With `keep_left_behind`, files that exist only in the old folder keep their address.
     """
     if address.startswith((f"{folder.as_uri()}/", f"{folder.as_posix()}/")):
-        return None  # the usual case needs no access to the disk
+        return None  # the usual case, which needs no access to the disk
     old = _path(address)
     if old is None or _is_within(old, folder) or not (new := _beside(old, folder)):
         return None
@@ -147,7 +147,7 @@ def _path(address: str) -> Path | None:
     >>> _path("file:///a%20b/mlruns").as_posix(), _path("/a/mlruns").as_posix(), _path("s3://a/mlruns")
     ('/a b/mlruns', '/a/mlruns', None)
     """
-    scheme = re.match(r"([A-Za-z][\w+.-]+):", address)  # a single letter is a drive
+    scheme = re.match(r"([A-Za-z][\w+.-]+):", address)  # a single letter is a drive on Windows, not a scheme
     if scheme is None:
         return Path(url2pathname(address))
     if scheme[1].lower() != "file":
@@ -157,12 +157,12 @@ def _path(address: str) -> Path | None:
 
 
 def _is_within(path: Path, folder: Path) -> bool:
-    """Return whether a path is in a folder, or in the target of its ``mlruns``; links are followed."""
+    """Return whether a path is in a folder or in the target of the folder's ``mlruns``, following links."""
     return any(path.resolve().is_relative_to(root.resolve()) for root in (folder, folder / MLRUNS))
 
 
 def _beside(path: Path, folder: Path) -> Path | None:
-    """Return a path below some ``mlruns`` moved below this folder's ``mlruns``; None for any other path."""
+    """Return a path below any ``mlruns``, moved below this folder's ``mlruns``; None for other paths."""
     _, separator, below = f"/{path.as_posix()}".rpartition(f"/{MLRUNS}/")
     return folder / MLRUNS / below if separator else None
 
@@ -175,8 +175,8 @@ def write(
 ) -> None:
     """Write a trial's resolved config and its trained weights, by file, as artifacts of its run.
 
-    On this machine the files are renamed into place. MLflow would copy them, and would follow a link of the
-    same name.
+    If the files are on this machine, they are renamed into place. MLflow would copy them, and if a link had
+    the name of a file, MLflow would write to the link's target.
     """
     from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
@@ -209,7 +209,7 @@ def read(run_id: str, name: str, uri: str | None, *, most: int) -> bytes:
     Raises
     ------
     FnnexpError
-        If the artifact is missing or larger than `most` bytes, or the store does not return it.
+        If the artifact is missing or larger than `most` bytes, or the store can't read it.
     """
     try:
         with mlflow_settings(), tempfile.TemporaryDirectory() as folder:

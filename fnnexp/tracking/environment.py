@@ -1,4 +1,4 @@
-"""The tags that record how a run was made: versions, git commit, machine."""
+"""The tags that record where a run was made: versions, git commit, machine."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ LIBRARIES = ("numpy", "scipy", "mlflow", "hydra-core", "joblib", "pandas")
 
 @cache
 def environment() -> dict[str, str]:
-    """Return the tags that every run of this process has."""
+    """Return the tags that are the same for every run of this process."""
     tags = {"fnnexp.python": platform.python_version()}
     for library in ("fnnexp", *LIBRARIES):
         try:
             tags["fnnexp.version" if library == "fnnexp" else f"fnnexp.{library}"] = version(library)
-        except PackageNotFoundError:  # sources that are not installed
+        except PackageNotFoundError:  # a run from sources that are not installed
             continue
     tags["fnnexp.machine"] = (
         f"{platform.node()} ({platform.system()} {platform.machine()}, {plural(os.cpu_count() or 1, 'core')})"

@@ -24,24 +24,24 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
 REPORT = "report"
-"""The name of the run with an experiment's report. The run is not a trial."""
+"""The name of the run that contains an experiment's report. This run is not a trial."""
 
 NOTE_HASH, COMMANDS = "fnnexp.note", "fnnexp.commands"
-"""Tags of an experiment: the hash of the last description that fnnexp wrote; the commands that made it."""
+"""Tags of an experiment: the hash of the last description that fnnexp wrote; the commands of its sweeps."""
 
 KIND, TRAINING = "mlflow.experimentKind", "custom_model_development"
 
 FIRST = ("arch", "init", "batching", "seed")
-"""The params of the first columns. Other params follow if they vary among trials with the same option."""
+"""The params in the first columns. Other params follow if they vary among trials with the same option."""
 
 LABELS = ("experiment",)
-"""Params that only name the other params' values."""
+"""Params that only name the values of other params, as a preset does."""
 
 MOST_OTHERS = 6
-"""Maximum number of columns of other params; a tag has no room for more."""
+"""Maximum number of columns for other params; a tag has no room for more columns."""
 
 LONGEST_PART = 2000
-"""Characters of the commands, and of a description's first part. MLflow accepts 5,000 in a tag."""
+"""Maximum number of characters of the commands, and of a description's summary. A tag may have 5,000."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class About:
 
     @cached_property
     def configuration_keys(self) -> list[str]:
-        """The params that tell the configurations apart: trials that agree in these differ in seed alone.
+        """The params that distinguish configurations: trials that agree in all of these differ in seed alone.
 
         A param is skipped if the params before it determine its value, as ``init`` determines
         ``init.method``.
@@ -145,7 +145,7 @@ class About:
         return [*FIRST, *[key for key in others if self._varies_beside(key)][:MOST_OTHERS]]
 
     def _varies_beside(self, key: str) -> bool:
-        """Return whether a param has several values among trials with the same option and first columns."""
+        """Return whether a param varies among trials that agree in its option and in the params `FIRST`."""
         agreed = sorted({*FIRST, key.partition(".")[0]} - {key, "seed"})
         values = defaultdict(set)
         for trial in self._configurations:
@@ -188,7 +188,7 @@ def description(
     experiment_id, tags
         The experiment's id and tags. The tags contain its views and the commands that made it.
     summary
-        The first part. Until the description is opened, MLflow shows only its first line.
+        The first part. MLflow shows only its first line until a user expands the description.
     command
         The command that makes the report.
     report
@@ -211,7 +211,8 @@ def description(
 def record_look(experiment: str, uri: str | None, when: int) -> None:
     """Record that a report read the experiment's trials at a time in milliseconds.
 
-    A statistical test is valid for seeds that are looked at once. Seeds trained later belong to another look.
+    Tests depend on this: most are valid only if all seeds are looked at once. Seeds that are trained after
+    this time belong to the next look.
 
     Raises
     ------
@@ -247,14 +248,15 @@ def _existing_experiment(client: MlflowClient, name: str) -> Experiment:
 def log_report(experiment: str, uri: str | None, files: Sequence[Path], summary: str, command: str) -> str:
     """Log a report's files as artifacts of the experiment's report run, and return the run's id.
 
-    The run has no trial's tag, so frames and sweeps ignore it. Files of the same names are replaced.
+    The run lacks the tag of a trial, so frames and sweeps ignore it. Existing files of the same names are
+    replaced.
 
     Parameters
     ----------
     experiment, uri
         The experiment and its store.
     files
-        The report's files, its page first.
+        The report's files, the page first.
     summary
         The description of the run in Markdown. It also begins the experiment's description, which MLflow's
         UI shows above the runs, unless a user wrote another description.
@@ -306,7 +308,7 @@ def _cut(text: str) -> str:
 
 
 def _last(lines: Sequence[str]) -> list[str]:
-    """Return the last lines that fit in LONGEST_PART characters, at least one. A longer line is cut."""
+    """Return as many of the last lines as fit in LONGEST_PART characters; longer lines are cut."""
     kept: list[str] = []
     for line in reversed(lines):
         if kept and len(line) + sum(len(later) + 5 for later in kept) > LONGEST_PART:

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from fnnexp.config.trial import Trial
 
 RUNS_A_PAGE = 1000
+"""The number of runs in one answer of MLflow's search."""
+
 NAMES_SHOWN = 20
+"""The largest number of experiments that a message lists."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,9 @@ class Known:
 
 @dataclass(frozen=True)
 class FoundRun:
-    """The parts of a trial's run that a sweep needs, with MLflow's status and the trial's status.
+    """The parts of a trial's run that a sweep needs. `status` is the trial's, `mlflow_status` is MLflow's.
 
-    `params` is empty if the run was read by SQL; :func:`trial_params` reads them.
+    `params` is empty if the run was read by SQL; :func:`trial_params` reads the params.
     """
 
     run_id: str
@@ -53,7 +56,7 @@ class FoundRun:
 def known(runs: Iterable[FoundRun]) -> dict[str, Known]:
     """Return one run for each trial id, given the runs with the newest first.
 
-    A run that is done goes before any other.
+    If a trial has a run that is done, this run is returned rather than any other run of the trial.
     """
     chosen: dict[str, Known] = {}
     for run in runs:
@@ -70,7 +73,7 @@ def known_trials(experiment: str, uri: str | None) -> dict[str, Known]:
     with mlflow_settings(), store.asked_first(uri):
         try:
             client = store.client(uri)
-        except NoStoreError:  # a file without tables, or only artifacts
+        except NoStoreError:  # there is a file without tables, or there are only artifacts
             return {}
         existing = find_experiment(client, experiment)
         if existing is None:
@@ -90,7 +93,7 @@ def trial_runs(client: MlflowClient, experiment_id: str) -> Iterable[FoundRun]:
 
 
 def trial_runs_by_client(client: MlflowClient, experiment_id: str) -> Iterator[FoundRun]:
-    """Yield the same as :func:`trial_runs` from MLflow's own search, which servers support too."""
+    """Yield the same runs as :func:`trial_runs`, from MLflow's own search, which servers support too."""
     for run in _pages(client, experiment_id, f"tags.`{TRIAL}` LIKE '%'"):
         tags, diagnosed = run.data.tags, layer_stats.has_diagnostics(run.data.metrics)
         status = tags.get(STATUS, RUNNING)
@@ -98,7 +101,7 @@ def trial_runs_by_client(client: MlflowClient, experiment_id: str) -> Iterator[F
 
 
 def trial_params(client: MlflowClient, experiment_id: str) -> list[Mapping[str, str]]:
-    """Return the params of each trial's run in an experiment. From a server this reads the whole runs."""
+    """Return the params of each trial's run in an experiment. A server must send the whole runs."""
     file = store.store_file(str(client.tracking_uri))
     params = None if file is None else sql.trial_params(file, experiment_id)
     if params is None:
@@ -120,7 +123,7 @@ def find_experiment(client: MlflowClient, name: str) -> Experiment | None:
 
 
 def trials(experiment: str, uri: str | None) -> tuple[MlflowClient, list[Run]]:
-    """Return a client, and one run for each trial of the experiment, in order of their start.
+    """Return a client, and one run for each trial of the experiment, ordered by start time.
 
     Of several runs of a trial, the last run that is done counts. If none is done, the last run counts.
 
@@ -143,7 +146,7 @@ def trials(experiment: str, uri: str | None) -> tuple[MlflowClient, list[Run]]:
                 f"There is no experiment '{experiment}' in the store.{did_you_mean(experiment, names)} "
                 f"There are: {', '.join(names[:NAMES_SHOWN])}{more}.{name_first}"
             )
-        # A filter on the trial's tag would cost more than it saves.
+        # Letting MLflow filter by the trial's tag would take longer.
         runs = [run for run in _pages(client, existing.experiment_id) if TRIAL in run.data.tags]
     chosen: dict[str, Run] = {}
     for run in sorted(runs, key=lambda run: (status_of(run) in DONE, run.info.start_time)):
@@ -204,9 +207,9 @@ def _pages(client: MlflowClient, experiment_id: str, filter_string: str = "") ->
 
 @contextmanager
 def without_collector() -> Iterator[None]:
-    """Pause Python's cycle collector in a block that makes a million lasting objects.
+    """Pause Python's cycle collector in a block that makes a million objects that stay alive.
 
-    The collector would scan them all repeatedly: without it, 1,000 runs load in 1.0 s instead of 2.0 s.
+    The collector would scan these objects repeatedly: without it, 1,000 runs load in 1.0 s instead of 2.0 s.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -218,9 +221,10 @@ def without_collector() -> Iterator[None]:
 
 
 class ExperimentSummary(NamedTuple):
-    """An experiment with trials: how many there are and are done, the last run's time, and the data.
+    """An experiment: its numbers of trials and of done trials, the time of its last run, and its data.
 
-    `last` is in milliseconds since 1970: the latest end of a run, or start of one that has not ended.
+    `last` is in milliseconds since 1970: the latest time at which a run ended, or started if it has not
+    ended.
     """
 
     name: str
@@ -236,7 +240,7 @@ def experiment_summaries(uri: str | None) -> list[ExperimentSummary]:
     Raises
     ------
     FnnexpError
-        If there is no such store, or it does not answer.
+        If the store does not exist or does not answer.
     """
     with mlflow_settings(), without_collector(), store.asked_first(uri):
         file = store.store_file(store.full_address(store.address_or_default(uri)))

@@ -15,7 +15,7 @@ from typing import TypeVar
 from fnnexp.errors import FnnexpError
 
 AT_START = 10.0
-"""Seconds that a store has to answer the first call."""
+"""Seconds within which a store must answer the first call."""
 
 PATIENCE = 900.0
 """Seconds that a running sweep waits for its store."""
@@ -24,23 +24,24 @@ SLOW = 10.0
 """Seconds after which a pending call is reported as slow."""
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
+"""Seconds before the first retry, and the most seconds between two retries."""
 
 SYSTEM = (OSError, sqlite3.Error)
-"""Errors of the system or SQLite: a file or a connection failed, while the call itself was valid."""
+"""Errors of the system or of SQLite: a file or a connection failed, but the call was valid."""
 
 LONGEST_REASON = 2000
-"""Characters shown of an error; a server may answer with a whole page."""
+"""Maximum number of characters of an error that are shown; a server may answer with a whole page."""
 
 VARIABLES = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""The variables that :func:`mlflow_settings` sets. MLflow's own retries last minutes, are silent, and may
-create a run twice. MLflow also prints a server's address with the password."""
+"""The variables that :func:`mlflow_settings` sets. Without them, MLflow retries silently for minutes, may
+create a run twice, and prints a server's address with the password."""
 
 LOGGERS = {"mlflow": logging.WARNING, "alembic": logging.WARNING, "mlflow.store.db.utils": logging.CRITICAL}
-"""The lowest log level that :func:`quiet_mlflow` shows. What the last logger reports is raised as well."""
+"""The lowest level that is shown of each logger. The last logger only repeats exceptions that are raised."""
 
 Answer = TypeVar("Answer")
 
@@ -57,9 +58,9 @@ class StoreAwayError(StoreError):
 
 _LOCK = threading.Lock()
 _BEFORE: list[dict[str, str | None]] = []
-"""The variables' former values, for each open :func:`mlflow_settings` in any thread."""
+"""The former values of the variables, for each open :func:`mlflow_settings` in any thread."""
 _LEVELS: dict[str, int] = {}
-"""The loggers' former levels while :func:`quiet_mlflow` has changed them."""
+"""The former levels of the loggers, while :func:`quiet_mlflow` has changed these levels."""
 
 
 @contextlib.contextmanager
@@ -85,7 +86,7 @@ def mlflow_settings() -> Iterator[None]:
 
 
 def quiet_mlflow() -> None:
-    """Raise the log levels of MLflow, once imported, until :func:`mlflow_settings` ends."""
+    """Raise the log levels of MLflow until :func:`mlflow_settings` ends. Call this after importing MLflow."""
     with _LOCK:
         for name, least in LOGGERS.items():
             logger = logging.getLogger(name)
@@ -94,7 +95,7 @@ def quiet_mlflow() -> None:
 
 
 def is_remote(uri: str) -> bool:
-    """Return whether a store is a server, which may be unreachable for a while, and not a file."""
+    """Return whether a store is a server, which may be unreachable for a while, rather than a file."""
     scheme, separator, _ = uri.partition("://")
     return bool(separator) and not scheme.startswith(("sqlite", "file"))
 
@@ -104,7 +105,7 @@ def patiently(
 ) -> Answer:
     """Return the result of a call to a store; while the store is away, retry with growing waits.
 
-    A server is away while it is unreachable, a SQLite file while another program locks it.
+    A server is away while it is unreachable. A SQLite file is away while another program locks it.
 
     Parameters
     ----------
@@ -122,8 +123,8 @@ def patiently(
     StoreAwayError
         If the store is still away after the limit.
     StoreError
-        At once, if a local store has failed: the disk is full, or the file is missing or read-only. Any other
-        exception of the call is raised unchanged.
+        If a local store has failed: the disk is full, or the file is missing or read-only. This is not
+        retried. Any other exception of the call is raised unchanged.
     """
     name, remote = f"MLflow at {shown(uri)}", is_remote(uri)
     patience = AT_START if at_start else PATIENCE
@@ -173,7 +174,7 @@ def _reporting_slowness(name: str, say: Callable[[str], None]) -> Iterator[None]
 
 
 def is_away(error: BaseException, remote: bool) -> bool:
-    """Return whether an error means that the store was not reached, rather than that it refused."""
+    """Return whether an error means that the store was not reached, rather than that the store refused."""
     from mlflow.exceptions import MlflowException
     from requests import exceptions
 
@@ -195,7 +196,7 @@ def has_failed(error: BaseException) -> bool:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and the errors that led to it."""
+    """Yield an error, then the error that caused it, and so on."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
@@ -213,8 +214,8 @@ def shown(uri: str) -> str:
 def reason(error: BaseException) -> str:
     r"""Return the cause of an error in one line.
 
-    If a library raised its exception because of an error of the system or of SQLite, that error is returned.
-    A library's own message is kept whole, since it may end with the remedy.
+    If an error of the system or of SQLite caused a library's exception, return that error. Otherwise return
+    the library's whole message, since it may end with the remedy.
 
     >>> reason(ValueError("the schema is old.\nRun `mlflow db upgrade`"))
     'ValueError: the schema is old. Run `mlflow db upgrade`'

@@ -24,12 +24,12 @@ METRICS = tuple(metrics.names())
 """The names of a curve's metrics."""
 
 BEST = ("best_val_accuracy", "best_val_epoch")
-"""Two more metrics of a finished run: its best validation accuracy, and the first epoch with that value."""
+"""Two more metrics of a finished run: its best validation accuracy, and the first epoch with this value."""
 
 FINISHED, DIVERGED, FAILED, RUNNING, INTERRUPTED = "finished", "diverged", "failed", "running", "interrupted"
 
 STATUSES = (FINISHED, DIVERGED, FAILED, RUNNING, INTERRUPTED)
-"""The statuses of a trial. A run whose process was killed outright stays running until it resumes."""
+"""The statuses of a trial. If its process was killed outright, a run stays `running` until it resumes."""
 
 DONE = (FINISHED, DIVERGED)
 """The statuses of trials that a sweep does not run again."""
@@ -44,10 +44,10 @@ LOOKS = "fnnexp.looks"
 """A tag of an experiment: when reports read its trials, in milliseconds since 1970, the oldest first."""
 
 LONGEST_TAG = 5000
-"""Characters of a tag's value that every MLflow version accepts; 3.x cuts values after 8,000."""
+"""Maximum number of characters of a tag in all MLflow versions; MLflow 3 cuts values after 8,000."""
 
 MOST_METRICS = 1000
-"""The metrics that MLflow accepts in one batch."""
+"""Maximum number of metrics that MLflow accepts in one batch."""
 
 GONE = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST")
 """MLflow's error codes for writing to a deleted run or tag."""
@@ -75,7 +75,7 @@ TOO_GOOD = (
     "training images, or the label in a column among the pixels. Check the data before you believe any "
     "number here"
 )
-"""What a test accuracy of 1.0 at the first epoch means."""
+"""A warning about a test accuracy of 1.0 at the first epoch."""
 
 
 def is_too_good(epoch: int, metrics: Mapping[str, float]) -> bool:
@@ -137,7 +137,7 @@ def at_epochs(epochs: Collection[int]) -> str:
 def batches_of(curve: Curve) -> list[list[Metric]]:
     """Return a curve's metrics in batches of at most :data:`MOST_METRICS`; the last may be empty.
 
-    An epoch that fits one batch is never split, so that a kill between two batches leaves no epoch half
+    An epoch is not split if it fits in one batch, so that a kill between two batches leaves no epoch half
     logged.
     """
     from mlflow.entities import Metric

@@ -2,9 +2,9 @@
 
 MLflow stores a saved view as the experiment tag ``mlflow.sharedViewState.ID``, and a link opens it with
 ``viewStateShareKey=ID``. The UI's format is private and undocumented. Each tag contains the view twice:
-MLflow 3.17 reads ``state`` and lists the name in its menu *Views*; older versions, which support only links,
-read the other keys. Without a view, the UI's table shows neither params nor metrics in a new browser. For an
-MLflow version that may have another format (:func:`is_known`), no view is written.
+MLflow 3.17 reads ``state`` and lists the view's name in its menu *Views*; older versions, which support only
+links, read the other keys. Without a view, the UI's table shows neither params nor metrics in a new browser.
+If the installed MLflow version may use another format (:func:`is_known`), no view is written.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from importlib.metadata import version
 from fnnexp.tracking.run_format import BEST, LONGEST_TAG
 
 RUNS, CURVES, PARALLEL = "fnnexp-runs", "fnnexp-curves", "fnnexp-parallel"
-"""The ids of our views."""
+"""The ids of fnnexp's views."""
 
 PREFIX = "mlflow.sharedViewState."
 """The beginning of the tags of saved views."""
 
 KNOWN_MAJOR = "3"
-"""The major version of MLflow that has this format."""
+"""The major version of MLflow with this format."""
 
 MOST_COLLAPSED = 50
-"""Maximum number of groups that a view shows without their runs, if its tag has room for them."""
+"""Maximum number of groups of runs that a view shows collapsed, if the view's tag has room for them."""
 
 DEFAULT_KEYS = ("arch", "init", "batching")
-"""The params that label the mean curve of a single configuration."""
+"""The params that label the mean curve if there is only one configuration."""
 
 LOADED = 100
 """The number of runs that MLflow's page loads at first."""
 
 MOST_LINES, BEST_LINES = 20, "FIRST_20_RUNS"
-"""With more configurations, a chart shows the mean curves of the best 20 at first."""
+"""With more configurations than this, a chart at first shows only the mean curves of the best 20."""
 
 WIDTHS = {"attributes.`Run Name`": 215, "runDateAndNestInfo": 135}
 """The widths in pixels of the columns that MLflow always shows first."""
@@ -75,7 +75,7 @@ def tags(
     configuration_keys: Sequence[str],
     splits: Sequence[str],
 ) -> dict[str, str]:
-    """Return the views of an experiment as its tags, without any view that is too long for a tag.
+    """Return the views of an experiment as its tags, without views that are too long for a tag.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def tags(
     columns
         The params to show as columns.
     configuration_keys
-        The params that tell the configurations apart. Mean curves are grouped by all of them, so that every
+        The params that distinguish configurations. Mean curves are grouped by all of these, so that every
         curve is a mean over seeds alone.
     splits
         The splits whose metrics are shown, `val` or `test` or both. The first split ranks the trials.
@@ -157,7 +157,7 @@ def _mean_curves(
     if len(trials) <= LOADED:
         order: Mapping[str, object] = ranking
         shown = "SHOW_ALL" if len(groups) <= MOST_LINES else BEST_LINES
-    else:  # MLflow averages only the runs that it loads. Sorted by metric, it would load the better seeds.
+    else:  # MLflow averages only the runs that it loads, so do not load the best seeds first.
         order, shown = {"orderByKey": _param("seed"), "orderByAsc": True}, "SHOW_ALL"
     charts = _charts("Curves by epoch", 2, [_line(key) for key in metrics])
     group_by = {
@@ -204,7 +204,7 @@ def _width(texts: Iterable[str]) -> int:
 
 
 def _view(name: str, created_at: int, state: Mapping[str, object]) -> str:
-    """Return a saved view in MLflow's format. MLflow's menu lists the latest `created_at` first."""
+    """Return a saved view in MLflow's format. MLflow's menu lists views with a later `created_at` first."""
     inner = json.dumps(state, separators=(",", ":"))
     return json.dumps(
         {"name": name, "createdAt": created_at, "state": inner, **WHOLE, **state}, separators=(",", ":")

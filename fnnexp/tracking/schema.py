@@ -2,12 +2,12 @@
 
 MLflow creates and upgrades its tables step by step in the given file. If a kill or a full disk stops it
 half-way, no version of MLflow can open the file. Here MLflow works on another file instead, in a temporary
-folder beside the store, and the result is renamed to the store in one step (:func:`ready`). To read an old
-store without changing it, use an upgraded copy (:func:`readable`).
+folder beside the store, and then that file is renamed to the store in one step (:func:`ready`). To read an
+old store without changing it, use an upgraded copy (:func:`readable`).
 
 This module uses two private parts of MLflow: its table ``alembic_version`` and the files of its migrations.
-They show whether an upgrade is needed without importing MLflow. If they are not found, MLflow opens every
-store itself.
+From them, fnnexp knows without importing MLflow whether an upgrade is needed. If they are not found, MLflow
+opens every store itself.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ KEPT = ("experiments", "runs", "params", "metrics")
 """Tables whose rows an upgrade must keep."""
 
 HALF_WAY = re.compile("already exists|duplicate column|no such (table|column|index)")
-"""SQLite's messages about an upgrade step that was partly done before."""
+"""SQLite's messages if a step of an earlier upgrade was stopped half-way."""
 
 SIDES = ("-wal", "-shm", "-journal")
 """The suffixes of the files that SQLite writes beside a database."""
 
 _copies: dict[tuple[Path, int], tempfile.TemporaryDirectory[str]] = {}
-"""The folders of this process's upgraded copies, by file and modification time. They end with the process."""
+"""The folders of upgraded copies, by file and modification time. They are removed when the process ends."""
 
 
 class NoStoreError(FnnexpError):
@@ -55,7 +55,7 @@ class NoStoreError(FnnexpError):
 
 
 class HalfWayError(Exception):
-    """Raised if a step of an upgrade was partly done before."""
+    """Raised if an earlier upgrade was stopped within a step and the store can't be upgraded now."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Schema:
     tables
         The names of the tables.
     revisions
-        The revision of MLflow's migrations, or none if MLflow did not finish the file.
+        The revision of MLflow's migrations; empty if MLflow was stopped before it finished the file.
     """
 
     tables: frozenset[str]
@@ -93,7 +93,7 @@ class Schema:
 
 @cache
 def migrations() -> tuple[frozenset[str], frozenset[str]]:
-    """Return all revisions of the installed MLflow, and the last revision; two empty sets if not found."""
+    """Return the sets of all revisions and of the last revision of this MLflow; both empty if not found."""
     package = find_spec("mlflow")
     folders = package.submodule_search_locations if package else None
     files = [
@@ -133,8 +133,8 @@ def refuse(file: Path, existing: Schema) -> None:
 def ready(file: Path, say: Callable[[str], None]) -> None:
     """Create a store, or upgrade an old store, so that MLflow opens it without changing its tables.
 
-    If stopped at any moment, the file is either the former store or the complete new store. The old file is
-    kept beside it.
+    If the process is stopped at any moment, the file is either the old store or the complete new store. The
+    file of an old store is kept in the same folder.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def ready(file: Path, say: Callable[[str], None]) -> None:
     if existing.tables:
         say(
             f"MLflow's store {file} was written by an older MLflow version: MLflow {version('mlflow')} "
-            "upgrades a copy, which replaces it, and the old file is kept beside it"
+            "upgrades a copy, the copy replaces the store, and the old file is kept in the same folder"
         )
     with _locked(file) as source, _folder_beside(file) as folder:
         existing = Schema.of(source)
@@ -184,7 +184,9 @@ def ready(file: Path, say: Callable[[str], None]) -> None:
 
 
 def readable(file: Path, say: Callable[[str], None]) -> Path:
-    """Return the file to read a store from: the store, or an upgraded copy that ends with this process.
+    """Return the file from which to read a store: the store itself, or an upgraded temporary copy.
+
+    The copy is removed when this process ends.
 
     Parameters
     ----------
@@ -287,7 +289,7 @@ def _make_new(file: Path) -> None:
         _make(new)
         sql.write_ahead(new)
         if not file.exists():
-            for side in SIDES:  # left by a removed store; SQLite would apply them to the new one
+            for side in SIDES:  # left by a removed store; SQLite would apply them to the new store
                 Path(f"{file}{side}").unlink(missing_ok=True)
         with contextlib.suppress(FileExistsError):
             _link(new, file)
@@ -312,7 +314,7 @@ def _link(file: Path, name: Path) -> None:
 def _locked(file: Path) -> Iterator[sqlite3.Connection]:
     """Open a file that no other program has open, without a write-ahead log, and lock it.
 
-    This process must not open and close the file elsewhere meanwhile: on Unix that would release the lock.
+    Meanwhile, no other code of this process may open and close the file: on Unix that would release the lock.
     """
     with sql.opened(file, mode="rw", timeout=0) as source:
         source.isolation_level = None
@@ -338,7 +340,7 @@ def _open_elsewhere(file: Path, who: str) -> FnnexpError:
 
 
 def _processes_with(file: Path) -> list[str]:
-    """Return the ids of the other processes that have a file open, where the system lists them (Linux).
+    """Return the ids of other processes that have a file open, if the system lists open files (Linux).
 
     Without a write-ahead log, SQLite does not detect a process that has the file open but is idle.
     """
@@ -356,7 +358,7 @@ def _upgrade(source: sqlite3.Connection, copy: Path) -> None:
     Raises
     ------
     HalfWayError
-        If a step of the upgrade was partly done before and can't be undone.
+        If an earlier upgrade was stopped within a step, and what it did can't be undone.
     FnnexpError
         If the upgrade fails for any other reason.
     """
@@ -379,7 +381,7 @@ def _upgrade(source: sqlite3.Connection, copy: Path) -> None:
 
 
 def _failure_of_upgrade(source: sqlite3.Connection, copy: Path, half_made: Iterable[str]) -> str:
-    """Copy an old store and let MLflow upgrade the copy. Return the reason for a failure, or "".
+    """Copy an old store and let MLflow upgrade the copy. Return the reason if this fails, else "".
 
     The copy omits `half_made`, the tables and indices that a stopped upgrade created but did not fill.
     """
@@ -416,7 +418,7 @@ def _rows(store: sqlite3.Connection) -> dict[str, int]:
 
 
 def _keep(file: Path, suffix: str, source: sqlite3.Connection, folder: Path) -> Path:
-    """Keep an old store, open as `source`, under a second name with a suffix, and return that name."""
+    """Keep an old store, open as `source`, under a second name that has a suffix, and return that name."""
     for number in count(1):
         kept = file.with_name(f"{file.name}.{suffix}" if number == 1 else f"{file.name}.{suffix}-{number}")
         if kept.exists() and kept.samefile(file):  # linked by an earlier upgrade that was killed

@@ -4,11 +4,11 @@ MLflow does not guarantee any of these, so every use has a fallback:
 
 - The functions that read a SQLite file (:func:`trials`, :func:`trial_params`, :func:`lacks_experiment`,
   :func:`latest_experiments`) or correct the addresses in it (:func:`move_artifacts`) do not import MLflow,
-  which takes seconds. Each has a return value for a file that it can't read.
-- :class:`SqlRuns` writes many runs in one transaction. The client needs seven transactions for every run:
-  108 runs take 0.7 s instead of 8.5 s. :meth:`SqlRuns.of` returns None if the tables have :func:`changed`.
+  because the import takes seconds. Each has a special return value for a file that it can't read.
+- :class:`SqlRuns` writes many runs in one transaction, so that 108 runs take 0.7 s. The client needs seven
+  transactions for every run, and 8.5 s. :meth:`SqlRuns.of` returns None if the tables have :func:`changed`.
 - :func:`points` reads curves in bulk, by ``get_metric_history_bulk`` of the client's store or by a server's
-  request ``get-history-bulk``. The public call reads one metric of one run in 1 to 8 ms.
+  request ``get-history-bulk``. The public call reads a single metric of a single run, in 1 to 8 ms.
 
 ``tests/tracking/test_mlflow_seams.py`` explains what changed if a new version of MLflow breaks one of these.
 """
@@ -44,10 +44,10 @@ Point = tuple[str, str, int, int, float]
 PAIR = {"run_uuid", "key", "value"}
 POINT = PAIR | {"timestamp", "step", "is_nan"}
 WRITTEN = {"tags": PAIR, "params": PAIR, "metrics": POINT, "latest_metrics": POINT}
-"""The exact columns that these tables must have to be written."""
+"""The columns of the tables to write. A table with other columns is not written."""
 
 COPIED = {"run_uuid", "name", "status", "start_time", "end_time", "artifact_uri", "lifecycle_stage"}
-"""The columns that the table `runs` must have. Further columns are copied from a run that MLflow made."""
+"""The columns that the table `runs` must have. Its other columns are copied from a run that MLflow made."""
 
 
 # The SQLite file, read without MLflow
@@ -62,12 +62,12 @@ def opened(file: Path, *, mode: str = "ro", timeout: float = 5.0) -> Iterator[sq
 
 
 def unreadable(file: Path) -> sqlite3.Error | None:
-    """Return the error if SQLite can't read a file. A lock of another program does not count."""
+    """Return the error if SQLite can't read a file, else None. A lock of another program does not count."""
     return _failure(file, "ro", "SELECT count(*) FROM sqlite_master")
 
 
 def unwritable(file: Path) -> sqlite3.Error | None:
-    """Return the error if SQLite can't write a file. A lock of another program does not count."""
+    """Return the error if SQLite can't write a file, else None. A lock of another program does not count."""
     return _failure(file, "rw", "BEGIN IMMEDIATE")
 
 
@@ -122,7 +122,7 @@ WHERE e.lifecycle_stage = 'active' GROUP BY e.experiment_id ORDER BY max(r.start
 
 
 def latest_experiments(file: Path, most: int) -> list[tuple[str, str]]:
-    """Return the id and name of the latest experiments, the last first. Empty if the store can't be read."""
+    """Return the ids and names of the latest experiments, latest first; empty if the store can't be read."""
     try:
         with opened(file) as store:
             return [(str(key), str(name)) for key, name in store.execute(LATEST, (most,))]
@@ -217,8 +217,8 @@ ARTIFACTS = {
 def move_artifacts(file: Path, new_address: Mapping[str, Callable[[str], str | None]]) -> list[str]:
     """Change the addresses of fnnexp's files in a store, all or none, and return the old addresses.
 
-    `new_address` has a function for every table of :data:`ARTIFACTS`. It returns the new address of an old
-    address, or None to keep it. A file that is missing or can't be written stays unchanged.
+    `new_address` has a function for every table of :data:`ARTIFACTS`, from an old address to its new address,
+    or to None to keep the old. A store that is missing or can't be written stays unchanged.
     """
     moved: list[str] = []
     try:
@@ -239,16 +239,16 @@ def move_artifacts(file: Path, new_address: Mapping[str, Callable[[str], str | N
 
 
 def changed() -> str | None:
-    """Return a message if MLflow's tables are not the tables that :class:`SqlRuns` writes, else None.
+    """Return a message if MLflow's tables are not those that :class:`SqlRuns` can write, else None.
 
     Examples
     --------
     A later MLflow might give: MLflow 9.0: table `tags` has columns key, run_uuid, type, value;
-    fnnexp.tracking.sql writes key, run_uuid, value; runs are written by MLflow's client until it is adapted
+    fnnexp.tracking.sql writes key, run_uuid, value; MLflow's client writes the runs until fnnexp is adapted
     """
     import mlflow
 
-    fallback = "runs are written by MLflow's client until it is adapted"
+    fallback = "MLflow's client writes the runs until fnnexp is adapted"
     try:
         actual = {name: set(table.columns.keys()) for name, table in _tables().items()}
     except (ImportError, AttributeError) as error:
@@ -308,9 +308,9 @@ class Batch:
 class SqlRuns:
     """Writes many runs of one experiment to a SQLite store at once.
 
-    MLflow creates the first run of a sweep. Its row and MLflow's own tags are copied for the other runs, so
-    that they have the form of this MLflow version. A failure raises the exception of MLflow's client, and
-    writes nothing.
+    MLflow creates the first run of a sweep. The row and MLflow's tags of this run are copied for the other
+    runs, so that these have the form of this MLflow version. If writing fails, nothing is written, and the
+    exception is that of MLflow's client.
     """
 
     def __init__(
@@ -322,7 +322,7 @@ class SqlRuns:
 
     @classmethod
     def of(cls, client: MlflowClient) -> SqlRuns | None:
-        """Return the writer of a client's store, or None unless it is SQLite with the expected tables."""
+        """Return a writer for a client's store, or None if that is not SQLite with the expected tables."""
         try:
             store = client._tracking_client.store
             session = store.ManagedSessionMaker
@@ -335,7 +335,7 @@ class SqlRuns:
 
     @property
     def has_example(self) -> bool:
-        """Whether :meth:`follow` has an example run to copy."""
+        """Whether :meth:`follow` has set an example run to copy."""
         return self._example is not None
 
     def follow(self, run_id: str, own_tags: Iterable[str]) -> None:
@@ -361,9 +361,9 @@ class SqlRuns:
         return run_id, artifact_uri
 
     def write(self, batch: Batch) -> set[str]:
-        """Write a batch in one transaction, except for runs that were deleted; return these runs.
+        """Write a batch in one transaction, except to runs that were deleted; return the deleted runs.
 
-        Every run gets a start time of its own in milliseconds, which keeps their order.
+        Every new run gets a different start time, in milliseconds, which keeps the order of the runs.
         """
         first = max(self._last_start + 1, int(time.time() * 1000) - len(batch.runs))
         for start, row in enumerate(batch.runs, first):
@@ -376,7 +376,7 @@ class SqlRuns:
         return deleted
 
     def _deleted(self, session: Session, batch: Batch) -> set[str]:
-        """Return the runs that this batch updates, but that were deleted or marked as deleted."""
+        """Return the runs that this batch would update but that were deleted or marked as deleted."""
         from sqlalchemy import select
 
         runs = self._tables["runs"]
@@ -420,8 +420,10 @@ class SqlRuns:
 # Curves, read many at a time
 
 RUNS_A_QUERY, RUNS_A_LOOK = 1000, 500
+"""Maximum number of runs in one query for points, and in one query for deleted runs."""
+
 RUNS_A_REQUEST, POINTS_A_REQUEST = 100, 25_000
-"""A server's limits of a request ``get-history-bulk``."""
+"""A server's limits for one request ``get-history-bulk``."""
 
 
 def points(client: MlflowClient, run_ids: Sequence[str], metric: str) -> list[Point]:
@@ -437,7 +439,7 @@ def points(client: MlflowClient, run_ids: Sequence[str], metric: str) -> list[Po
 
 
 def points_of_database(client: MlflowClient, run_ids: Sequence[str], metric: str) -> list[Point]:
-    """Return the points from a database, by the call that MLflow's own server uses."""
+    """Return the points of :func:`points` from a database, by the call that MLflow's own server uses."""
     read = client._tracking_client.store.get_metric_history_bulk
     return [
         (point.run_id, metric, point.step, point.timestamp, point.value)
@@ -447,7 +449,10 @@ def points_of_database(client: MlflowClient, run_ids: Sequence[str], metric: str
 
 
 def points_of_server(client: MlflowClient, run_ids: Sequence[str], metric: str) -> list[Point]:
-    """Return the points from a server, by the request of MLflow's UI, split if an answer is full."""
+    """Return the points of :func:`points` from a server, by the request of MLflow's UI.
+
+    If an answer is full, it may lack points, so the request is split.
+    """
     from mlflow.utils.rest_utils import http_request_safe
 
     host = client._tracking_client.store.get_host_creds()
@@ -473,7 +478,7 @@ def points_of_server(client: MlflowClient, run_ids: Sequence[str], metric: str) 
 
 
 def points_by_client(client: MlflowClient, run_ids: Sequence[str], metric: str) -> list[Point]:
-    """Return the points by MLflow's public call, run by run."""
+    """Return the points of :func:`points` by MLflow's public call, run by run."""
     return [
         (run_id, metric, point.step, point.timestamp, point.value)
         for run_id in run_ids

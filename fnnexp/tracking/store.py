@@ -49,10 +49,10 @@ DEFAULT_STORE = "sqlite:///mlflow.db"
 SQLITE = "sqlite:///"
 
 MLRUNS = "mlruns"
-"""The folder of artifacts, beside a SQLite file."""
+"""The name of the folder of artifacts, which is beside a SQLite file."""
 
 LONGEST_FOLDER = 40
-"""Characters of an experiment's name in the name of its folder."""
+"""Maximum number of characters of an experiment's name that its folder's name contains."""
 
 
 def address_or_default(uri: str | None) -> str:
@@ -64,7 +64,7 @@ def address_or_default(uri: str | None) -> str:
 
 
 def has_store(uri: str | None) -> bool:
-    """Return whether there may be results to read; this neither imports MLflow nor creates a database."""
+    """Return whether a store may contain results, without importing MLflow or creating a database."""
     address = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not address and any(Path(MLRUNS).glob("*/meta.yaml")):  # the folder of runs of MLflow 2
         return True
@@ -101,7 +101,7 @@ def store_file(uri: str) -> Path | None:
 
 
 def full_address(uri: str) -> str:
-    """Return a SQLite store's address with the full, decoded path of its file; return others unchanged.
+    """Return the address of a SQLite store with the full, decoded path, and other addresses unchanged.
 
     MLflow encodes the path of its default store. If the path contains a space or an umlaut, MLflow creates a
     folder with the encoded name before it decodes the path.
@@ -142,13 +142,13 @@ def full_address(uri: str) -> str:
 
 
 OPTIONS = r"(?!(.*&)?(uri|mode)=)\w+=[^&/?]*(&\w+=[^&/?]*)*"
-"""The options of SQLite that do not change which file is opened."""
+"""Matches options of SQLite that do not change which file is opened."""
 
 
 def root(uri: str) -> Path:
-    """Return the folder that must contain a store's files on this machine.
+    """Return the folder that must contain the artifacts that a store has on this machine.
 
-    It is the folder of a SQLite file, and the working directory for a server or another database.
+    For a SQLite store it is the folder of the file; for a server or another database, the working directory.
     """
     file = store_file(uri)
     return Path.cwd() if file is None else file.parent
@@ -157,8 +157,8 @@ def root(uri: str) -> Path:
 def place_of_artifacts(uri: str, experiment: str) -> str | None:
     """Return the address for the artifacts of a new experiment, or None if the server chooses it.
 
-    Artifacts go beside a SQLite file, so that both can be moved together. MLflow would put them into the
-    working directory.
+    The artifacts of a SQLite store go beside its file, so that both can be moved together. MLflow would put
+    artifacts into the working directory.
     """
     if store_file(uri) is None:
         return None
@@ -172,14 +172,15 @@ def option(uri: str | None) -> str:
 
 
 def mlflow_command(uri: str | None) -> str:
-    """Return the beginning of an `mlflow` command on a store, quoted for a shell."""
+    """Return the beginning of an `mlflow` command for a store, quoted for a shell."""
     return f"MLFLOW_TRACKING_URI={address} mlflow" if (address := _shell_address(uri)) else "mlflow"
 
 
 def _shell_address(uri: str | None) -> str:
     """Return a store's address quoted for a shell, or "" if commands find the store without it.
 
-    A password is not shown. The shell takes it from MLFLOW_TRACKING_URI, and complains if that is not set.
+    If the address has a password, the command refers to MLFLOW_TRACKING_URI instead of showing the address.
+    The shell reports an error if the variable is not set.
     """
     address = full_address(address_or_default(uri))
     if store_file(address) == store_file(DEFAULT_STORE) and not os.environ.get("MLFLOW_TRACKING_URI"):
@@ -191,12 +192,12 @@ def _shell_address(uri: str | None) -> str:
 
 
 def refuse_read_only(uri: str) -> None:
-    """Raise if a SQLite store can't be written. MLflow would retry for minutes first.
+    """Raise if a SQLite store can't be written. Without this check, MLflow would retry for minutes.
 
     Raises
     ------
     FnnexpError
-        With the file and the reason.
+        With the problem and what to write instead.
     """
     file = store_file(full_address(uri))
     if file is None:
@@ -223,18 +224,18 @@ def refuse_read_only(uri: str) -> None:
 
 
 def refuse_unreadable(uri: str | None) -> None:
-    """Raise if a store does not answer. MLflow would retry for minutes to open a SQLite file.
+    """Raise if a store can't be read. Without this check, MLflow would retry for minutes.
 
     A file that another program has locked is accepted, since the next call waits for it.
 
     Raises
     ------
     FnnexpError
-        With the store and the reason.
+        With the problem and what to write instead.
     """
     address, file = uri or os.environ.get("MLFLOW_TRACKING_URI"), store_file(address_or_default(uri))
     with mlflow_settings(), asked_first(uri):
-        # If the SQLite file does not exist, MLflow may open the folder mlruns as a store.
+        # If the default SQLite file does not exist, MLflow may open the folder mlruns as a store.
         if file is None or not (address or file.exists()):
             client(uri)
         elif file.exists() and (problem := sql.unreadable(file)):
@@ -259,7 +260,7 @@ def client(
     uri
         The store; None: MLFLOW_TRACKING_URI or MLflow's default.
     writing
-        Whether to create a missing SQLite store and upgrade an old store. Otherwise the client reads an
+        Whether to create a missing SQLite store and to upgrade an old store. If false, the client reads an
         upgraded copy of an old store.
     say
         Prints a message about an upgrade; None prints to standard error.
@@ -293,7 +294,7 @@ def asked_first(uri: str | None) -> Iterator[None]:
 
 
 def _problem(error: Exception, uri: str | None) -> str | None:
-    """Return the problem with a store and what to write instead, or None if no store failed."""
+    """Return a message on a problem of a store, with what to write; None if the error has another cause."""
     from mlflow.exceptions import MlflowException
 
     name = f"MLflow's store {shown(uri or DEFAULT_STORE)}"
@@ -331,7 +332,7 @@ def _problem(error: Exception, uri: str | None) -> str | None:
 
 
 def _another(uri: str | None) -> str:
-    """Return the address of another local store."""
+    """Return the address of another local store, to suggest."""
     same = store_file(uri or DEFAULT_STORE) == store_file(DEFAULT_STORE)
     return f"{SQLITE}another.db" if same else DEFAULT_STORE
 
@@ -341,7 +342,7 @@ def _folder_of(address: str) -> str:
 
 
 def is_up_to_date(uri: str) -> bool:
-    """Return whether MLflow can open a store unchanged: a SQLite file exists and needs no upgrade."""
+    """Return whether a store needs neither creation nor an upgrade before MLflow can open it."""
     file = store_file(uri)
     try:
         return file is None or schema.look(file).is_current

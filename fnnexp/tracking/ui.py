@@ -28,16 +28,16 @@ from fnnexp.tracking.store import (
 HOST = "127.0.0.1"
 
 MOST_LATEST = 5
-"""How many experiments are linked, the latest first."""
+"""The number of experiments to which links are printed, the latest first."""
 
 PATIENCE = 10
-"""Seconds that the server has to stop before it is killed."""
+"""Seconds within which the server must stop before it is killed."""
 
 
 def serve(port: int, uri: str | None, host: str = HOST) -> int:
     """Run the UI until it is stopped, and return its exit status.
 
-    Print a warning if other machines can reach it.
+    Print a warning if other machines can reach the UI.
 
     Raises
     ------
@@ -71,11 +71,11 @@ def serve(port: int, uri: str | None, host: str = HOST) -> int:
         )
     if file is not None:
         with asked_first(uri):
-            schema.ready(file, on_stderr)  # MLflow's server would upgrade it in place
+            schema.ready(file, on_stderr)  # MLflow's server would upgrade the store in place
     if line := correct_addresses(backend):
         on_stderr(line)
     command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port), "--workers", "1"]
-    if file is None or file.exists():  # otherwise MLflow finds the files of MLflow 2
+    if file is None or file.exists():  # otherwise MLflow itself looks for the files of MLflow 2
         command += ["--backend-store-uri", backend]
     server_at = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     print(f"MLflow's UI: {server_at} (Ctrl-C stops it)", flush=True)
@@ -84,10 +84,10 @@ def serve(port: int, uri: str | None, host: str = HOST) -> int:
     environment = {
         "MLFLOW_DISABLE_TELEMETRY": "true",  # the page would send usage data to MLflow's developers
         **os.environ,
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its queue has no work here
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # the queue of jobs would be empty
     }
     server = subprocess.Popen(command, env=environment)
-    # A shell ignores Ctrl-C for its background commands, and this process would inherit that.
+    # A shell starts background commands with Ctrl-C ignored, so set the handler explicitly.
     signals = (signal.SIGINT, signal.SIGTERM)
     former = {number: signal.signal(number, signal.default_int_handler) for number in signals}
     try:

@@ -43,13 +43,13 @@ P = ParamSpec("P")
 
 
 class ExperimentGoneError(StoreError):
-    """Raised if the experiment was deleted during the sweep, so that nothing more can be logged."""
+    """Raised if the experiment was deleted during the sweep: nothing more can be logged."""
 
 
 class Tracker:
     """Writes the runs of one sweep.
 
-    It waits for a store over the network that is away, and :attr:`say` prints a message. Use it within
+    While the store is away, the tracker waits and prints a message with :attr:`say`. Use the tracker within
     :func:`fnnexp.tracking.retry.mlflow_settings`, or MLflow retries as well.
 
     Parameters
@@ -227,10 +227,10 @@ class Tracker:
     # Runs
 
     def known(self) -> dict[str, Known]:
-        """Return one run for each trial id in the experiment. A run that is done goes before any other.
+        """Return one run for each trial id in the experiment, a run that is done if there is one.
 
-        Close runs of finished trials that a killed sweep left open. On a server, set the experiment's views
-        and description.
+        Also close runs of finished trials that a killed sweep left open, and on a server set the experiment's
+        views and description.
         """
         runs = list(reader.trial_runs(self._client, self._id))
         if self.is_remote:
@@ -242,9 +242,9 @@ class Tracker:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[sql.Batch | None]:
-        """Write everything logged in the block in one transaction at its end, or nothing if that fails.
+        """Write everything that the block logs in one transaction at its end; if that fails, write nothing.
 
-        This yields the batch of a SQLite store. On a server, calls write at once, run by run.
+        This yields the batch if the store is SQLite. With a server, calls write at once, run by run.
         """
         self.open()
         if self._sql is None or self._batch is not None:
@@ -348,7 +348,7 @@ class Tracker:
             raise
 
     def describe(self) -> bool:
-        """Log the params of one run that still lacks them, and return whether there was any."""
+        """Log the params of one run that still lacks them, and return whether such a run existed."""
         if not self._undescribed:
             return False
         self._write(next(iter(self._undescribed)))
@@ -357,7 +357,7 @@ class Tracker:
     def engine_of(self, run_id: str) -> str | None:
         """Return the name of the engine that computes a run, or None if the run was deleted meanwhile.
 
-        Runs without the tag were computed by numpy.
+        NumPy computed the runs that lack the tag.
         """
         if self._is_gone(run_id):
             return None
@@ -365,7 +365,7 @@ class Tracker:
         return str(tags.get("fnnexp.engine", "numpy").partition(" ")[0])
 
     def resume(self, run_id: str) -> int:
-        """Set a run to running again, and return the last epoch with metrics, or −1."""
+        """Set a run to running again, and return its last epoch with metrics, or −1 if there is none."""
         self._ask(self._client.update_run, run_id, status="RUNNING")
         self._write(run_id, tags={STATUS: RUNNING})
         history = self._client.get_metric_history
@@ -412,7 +412,7 @@ class Tracker:
             self._ask(self._client.set_terminated, run_id, "FAILED")
 
     def _files_of(self, run_id: str) -> ArtifactRepository:
-        """Return the artifact repository of a run that ends."""
+        """Return the repository in which a run that ends stores its artifacts."""
         address = self._artifact_uris.pop(run_id, None)
         if address is None:
             address = str(self._ask(self._client.get_run, run_id).info.artifact_uri)
@@ -430,7 +430,7 @@ class Tracker:
                 raise
 
     def discard(self, run_id: str) -> None:
-        """Delete a run that can't resume, so that its trial has only one run."""
+        """Delete a run that can't resume, because a new run of its trial replaces it."""
         self._undescribed.pop(run_id, None)
         with self._if_there(run_id):
             self._ask(self._client.delete_run, run_id)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fnnexp.nn.engines.base import ENGINES, engine_named
-from fnnexp.nn.pieces.optimizers import OPTIMIZERS, decay
+from fnnexp.nn.pieces.optimizers import OPTIMIZERS, decay_weights
 from fnnexp.nn.pieces.schedules import Schedule, factors
 
 torch = pytest.importorskip("torch")
@@ -54,7 +54,7 @@ def test_an_optimizer_equals_pytorchs(name: str, engine: str) -> None:
         W.grad, b.grad = torch.tensor(grad[0, :12]), torch.tensor(grad[0, 12:])
         theirs.step()
         if "weight_decay" in hyper:
-            decay([theta[:, :12].reshape(1, 4, 3)], hyper)
+            decay_weights([theta[:, :12].reshape(1, 4, 3)], hyper)
         update(theta, grad, slots, step, hyper)
     expected = np.concatenate([W.detach().numpy(), b.detach().numpy()])
     np.testing.assert_allclose(theta[0], expected, rtol=1e-10)

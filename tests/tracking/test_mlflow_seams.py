@@ -217,7 +217,7 @@ def test_a_sweep_explains_why_its_runs_are_written_slowly(close, store, invoke, 
         assert messages[0] == (
             f"{SAYS} table `tags` has columns key, run_uuid, value; "
             "fnnexp.tracking.sql writes key, run_uuid, type, value; "
-            "runs are written by MLflow's client until it is adapted"
+            "MLflow's client writes the runs until fnnexp is adapted"
         )
 
 

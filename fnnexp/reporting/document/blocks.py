@@ -24,7 +24,7 @@ EVERYWHERE = FILES | Medium.TERMINAL
 
 
 class Text(NamedTuple):
-    """A paragraph. `code` is appended in code style; `quiet` marks a remark, which is printed in grey."""
+    """A paragraph, with `code` appended in code style. A `quiet` paragraph is a remark, shown in grey."""
 
     text: str
     media: Medium = FILES
@@ -69,11 +69,11 @@ class Table(NamedTuple):
     title, head, rows
         The content.
     names
-        How many of the first columns are names, which are left-aligned.
+        The number of leading columns that contain names; they are left-aligned.
     folds
-        Whether the page shows a long table collapsed.
+        Whether the page collapses the table if it is long.
     file, wide
-        For the terminal: the file with all rows, and the columns that are omitted.
+        For the terminal: the file that has all rows, and the columns that the terminal omits.
     """
 
     title: str
@@ -86,7 +86,7 @@ class Table(NamedTuple):
     wide: Sequence[str] = ()
 
     def is_number(self, column: int) -> bool:
-        """Return whether a column has numbers: it is neither a name nor a note."""
+        """Return whether a column contains numbers rather than names or notes."""
         return column >= self.names and self.head[column] not in ("note", "verdict")
 
     def without(self, *columns: str) -> Table:
@@ -115,7 +115,7 @@ Block = Text | Code | Items | Links | Table | Figure
 
 @dataclass(frozen=True)
 class Section:
-    """A titled sequence of blocks, and the data behind them as {name of the CSV file: frame}."""
+    """A title, blocks, and the data that the blocks show, as {name of the CSV file: frame}."""
 
     title: str
     blocks: Sequence[Block]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fnnexp.reporting.document.blocks import Cell, Document, Table
 
 ROWS_OPEN = 12
-"""A folding table with more rows is collapsed."""
+"""A table with `folds` and more rows than this is collapsed."""
 
 
 def render(document: Document) -> str:

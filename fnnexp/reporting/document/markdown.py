@@ -49,7 +49,7 @@ def _table(table: Table) -> str:
 
 
 def escaped(text: str) -> str:
-    r"""Return the text with the characters escaped that Markdown would interpret.
+    r"""Escape the characters of a text that Markdown would interpret.
 
     >>> escaped("a|b <b> relu_100 *")
     'a\\|b &lt;b> relu_100 \\*'

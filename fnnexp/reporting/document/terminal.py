@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 LINES = 21
-"""Maximum number of lines of a document: a terminal has 24, and a few lines follow the document."""
+"""Maximum number of lines of a document: a terminal has 24, and a few more lines follow the document."""
 
 LEAST_ROWS = 3
-"""A table is omitted if fewer rows than this fit."""
+"""A longer table is omitted if fewer of its rows than this fit."""
 
 
 def show(document: Document, console: Console, lines: int = LINES) -> None:
-    """Print the document on one screen: its texts in full, then as many table rows as fit.
+    """Print the document on one screen: all texts in full, and as many table rows as fit.
 
     A table that is cut ends with the number of omitted rows.
     """
@@ -37,7 +37,7 @@ def show(document: Document, console: Console, lines: int = LINES) -> None:
     for i, block in enumerate(shown):
         if isinstance(block, Table):
             lines_left -= _show_table(console, block.without(*block.wide), lines_left)
-        elif i in texts:  # a wrapped command must not contain line breaks when it is copied
+        elif i in texts:  # hard line breaks would break a command that is copied
             console.print(texts[i], soft_wrap=isinstance(block, Code))
 
 
@@ -53,7 +53,7 @@ def _height(console: Console, text: RichText) -> int:
 
 
 def _show_table(console: Console, table: Table, lines: int) -> int:
-    """Print the table rows that fit into `lines` lines, and return how many lines were printed.
+    """Print as many table rows as fit into `lines` lines, and return the number of printed lines.
 
     Notes are printed below the table, so that the numbers have the full width.
     """

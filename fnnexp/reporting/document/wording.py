@@ -69,7 +69,7 @@ def between(low: float, high: float, ranking: Ranking = ACCURACY) -> str:
 
 
 def plain(x: float, ranking: Ranking = ACCURACY) -> str:
-    """Return a value of the ranking metric without the unit, with a minus sign (−) that 0 never has.
+    """Return a value of the ranking metric without the unit, formatted as :func:`number` formats numbers.
 
     An accuracy is a percentage with two decimals. A loss has four decimals, a time three significant digits.
 
@@ -83,7 +83,7 @@ def plain(x: float, ranking: Ranking = ACCURACY) -> str:
 
 
 def number(value: float, format_spec: str) -> str:
-    """Return a number in a format, with a minus sign (−) that 0 never has.
+    """Return a number in a format. Negative numbers have a minus sign (−), numbers that round to 0 never.
 
     >>> number(-0.25, ".2f"), number(-0.001, ".2f"), number(math.nan, ".3g")
     ('−0.25', '0.00', '–')

@@ -1,1 +1,1 @@
-"""Figures: one module per figure, and the shared modules style, scales, layout and picture."""
+"""Figures: one module per figure, the public api, and the shared style, scales, layout and picture."""

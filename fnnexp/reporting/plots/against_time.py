@@ -22,7 +22,7 @@ FILLS = ("none", "full", "bottom", "left", "top", "right")  # of a marker, one f
 
 
 def against_time(runs: pd.DataFrame, metric: str) -> Picture | None:
-    """Return a figure of each configuration's mean and interval against its training time in seconds.
+    """Return a figure of each configuration's mean, with its interval, against its training time in seconds.
 
     The marker shows the initializer, as in all figures; its fill shows the batching mode. Return None if no
     finished trial has a recorded time.

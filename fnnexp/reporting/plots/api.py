@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fnnexp.reporting.plots.picture import Picture
 
 ACROSS, WIDEST = 2, 6.5
-"""Panels side by side, and inches: fewer than on a page, to be readable on a projector."""
+"""Panels side by side, and the width in inches: less than on a page, to be readable on a projector."""
 
 
 @validate_frames
@@ -31,9 +31,9 @@ def plot_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str | None = N
     ----------
     runs
         The trials to draw: the frame of :func:`fnnexp.runs` or :func:`fnnexp.sweep`, or some of its rows.
-        They may differ in arch, init and batching with their parameters, and in seed.
+        They may differ in seed, in arch, init and batching, and in the params of these three.
     curves
-        The frame of :func:`fnnexp.curves` for their experiment; curves of other trials are ignored.
+        The frame of :func:`fnnexp.curves` for the same experiment; curves of other trials are ignored.
     metric
         `train_loss`, `train_accuracy`, `val_loss`, `val_accuracy`, `test_loss` or `test_accuracy`; the
         ranking metric if None. A loss axis is cut where a few curves would flatten the rest; curves that end
@@ -55,7 +55,7 @@ def plot_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str | None = N
 
 @validate_frames
 def plot_heat_map(runs: pd.DataFrame, metric: str | None = None) -> Picture:
-    """Draw the mean over seeds of each arch × init × batching, in percent, one panel per batching mode.
+    """Draw a heat map of the mean over seeds by arch and init, in percent, one panel per batching mode.
 
     Parameters
     ----------

@@ -48,12 +48,12 @@ def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str, *, across: int
     runs
         The trials to draw, with one combination of the factors other than arch, init and batching.
     curves
-        Their curves; those of other trials are ignored.
+        The curves of these trials; curves of other trials are ignored.
     metric
         One of `run_format.METRICS`. A loss axis is cut where a few curves would flatten the rest; curves that
         end above it are listed.
     across
-        The largest number of panels in a row, if they are not a grid.
+        The largest number of panels in a row, unless the columns are batching modes.
 
     Returns
     -------
@@ -142,7 +142,7 @@ def _draw_panel(ax: Axes, panel: pd.DataFrame, drawn: dict[str, Style], top: flo
         line = panel[panel["init"] == name].sort_values("epoch")
         if line.empty:
             continue
-        # With one epoch all points have the same x, so spread them.
+        # With one epoch all points have the same x and would overlap.
         x = line["epoch"].to_numpy() + (0.6 * ((i + 0.5) / len(drawn) - 0.5) if single else 0)
         draw_band(ax, x, line, style, i, within=within)
         if top is not None and line["mean"].iloc[-1] > top:

@@ -1,4 +1,4 @@
-"""The figure of the answer: the difference of every other configuration from the leader."""
+"""The figure of the answer: how every other configuration differs from the leader."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from fnnexp.results.ranking import Ranking
 
 MOST_ROWS = 12
-"""The largest number of configurations that are drawn besides the leader; the closest are drawn."""
+"""The largest number of configurations that are drawn; the closest to the leader are chosen."""
 
 LONGEST_NAME = 48
-"""Characters of a configuration's name; a longer name is cut in the middle."""
+"""Maximum number of characters of a configuration's name; longer names are cut in the middle."""
 
 WIDTH, ROW, TOP, BOTTOM, LETTER = 8.2, 0.27, 0.35, 0.95, 0.072  # inches
 
@@ -117,9 +117,9 @@ def _label(ax: Axes, names: Sequence[str], ranking: Ranking) -> None:
 
 
 def _set_limits(ax: Axes, drawn: Sequence[float], intervals: Sequence[tuple[int, float, float, str]]) -> None:
-    """Set limits that show all points. Intervals that reach beyond the axis end with an arrow.
+    """Set limits that show all points, and mark with an arrow each interval that reaches beyond the axis.
 
-    Intervals of two seeds can be as wide as the whole range of accuracies.
+    An interval of two seeds can be as wide as the whole range of accuracies.
     """
     least, most = min(drawn), max(drawn)
     room = (most - least) or 1.0

@@ -24,7 +24,7 @@ CELL = (0.82, 0.36)  # inches
 
 
 class Cells(NamedTuple):
-    """A panel: its title, its means by row and column (NaN if missing), and the position of the best mean."""
+    """A panel: its title, its means by row and column (NaN if missing), and the cell of the best mean."""
 
     title: str
     means: Sequence[Sequence[float]]
@@ -34,8 +34,8 @@ class Cells(NamedTuple):
 def heat_map(runs: pd.DataFrame, metric: str, *, widest: float = WIDEST) -> Picture | None:
     """Return a heat map of the mean over seeds by arch and init, one panel per batching mode.
 
-    `runs` have one combination of the factors other than these three. A row of panels is at most `widest`
-    inches wide. None if no trial finished.
+    `runs` have one combination of the factors other than arch, init and batching. A row of panels is at most
+    `widest` inches wide. Return None if no trial finished.
     """
     means = averages.of_ends(runs, metric)
     if means.empty:
@@ -57,12 +57,12 @@ def cell_panels(
     y_label: str = "",
     widest: float = WIDEST,
 ) -> Picture:
-    """Return panels of cells that are shaded by the logits of their accuracies, on a common scale.
+    """Return a figure of panels whose cells are shaded by the logits of accuracies, on a common scale.
 
     Parameters
     ----------
     columns, rows
-        The names of the columns, and of the rows from the top, of every panel.
+        The names of the columns and of the rows (from the top) in every panel.
     x_label, y_label
         The labels of the columns and rows.
     widest
@@ -114,7 +114,7 @@ def _draw_cells(ax: Axes, panel: Cells, least: float, most: float) -> None:
 
 
 def depth(value: float, least: float, most: float) -> float:
-    """Return the shade of an accuracy from 0 (the least) to 1 (the most), by their logits.
+    """Return the shade of an accuracy, from 0 for `least` to 1 for `most`, linear in the logit.
 
     >>> depth(0.9, 0.8, 0.9), depth(0.8, 0.8, 0.9), depth(0.8, 0.8, 0.8)
     (1.0, 0.0, 0.0)

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CLIP = 99.5
-"""The percentile of absolute weights at which the scale ends, so that outliers do not pale the rest."""
+"""The percentile of absolute weights at which the scale ends, so that outliers do not make the rest pale."""
 
 NEGATIVE, ZERO, POSITIVE = (0.03, 0.19, 0.42), (0.66, 0.66, 0.66), (1.0, 0.93, 0.72)
 """These colours run from dark to light, so a print in grey still shows the sign."""
 
 
 def confusion_matrix(counts: NDArray[np.int64]) -> Picture:
-    """Return a figure of the counts (C, C), real classes down and predicted across, with shaded mistakes."""
+    """Return a figure of the counts (C, C), with real classes as rows, and with shaded mistakes."""
     n = len(counts)
     cell, left, top, right, bottom = (0.52, 0.34), 0.5, 0.5, 0.7, 0.1
     width, height = left + n * cell[0] + right, top + n * cell[1] + bottom
@@ -75,7 +75,7 @@ def first_weights(W1: Array, side: int, most: int, columns: int) -> Picture:
     W1
         The weights (D, H), with D = side².
     most, columns
-        The largest number of units that are drawn, and how many of them in a row.
+        The largest number of units that are drawn, and the number of units in a row.
     """
     norms = np.linalg.norm(W1.astype(np.float64), axis=0)
     units = np.argsort(-norms, kind="stable")[:most]
@@ -108,9 +108,9 @@ def _tiled(
     titles: Sequence[str] = (),
     below: float = 0.1,
 ) -> tuple[Picture, float]:
-    """Return a figure of square images (n, S, S, 3) that are `tile` inches wide, and where the last row ends.
+    """Return a figure of square images (n, S, S, 3), each `tile` inches wide, and where the last row ends.
 
-    All images are drawn as one transparent image, which is as fast for a hundred as for one.
+    All images are drawn as one transparent image, so a hundred images take no longer than one.
     """
     n, side = tiles.shape[:2]
     columns = min(columns, n)

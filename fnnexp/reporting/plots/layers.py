@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 HEIGHT = 1.7  # inches of a panel; lower than elsewhere, because there are many
 TITLE = 46  # characters that fit above a panel
-WIDE = 0.6  # inches between panels with y axes of their own
-ASIDE = 0.3  # width, in layers, over which the markers of one layer are spread to keep them apart
+WIDE = 0.6  # inches between panels that do not share a y axis
+ASIDE = 0.3  # the markers of one layer are spread over this width, in layers, so that they do not overlap
 
 MOST_PANELS = 36
-"""The largest number of panels by epoch; diagnostics.csv has the rest."""
+"""The largest number of panels by epoch; diagnostics.csv has the numbers of all."""
 
 
 class Quantity(NamedTuple):
@@ -142,6 +142,6 @@ def _share_y_axis(axes: Sequence[Axes], lines: pd.DataFrame, log: bool) -> None:
     low = positive["low"].where(positive["low"] > 0, positive["mean"]).min()
     high = positive["high"].max()
     for ax in axes:
-        ax.set_ylim(low / 1.5, high * 1.5)  # before set_yscale: a panel of zeros has no logarithmic limits
+        ax.set_ylim(low / 1.5, high * 1.5)  # before set_yscale, which cannot find limits for a panel of zeros
         ax.set_yscale("log")
         ax.tick_params(which="minor", colors=INK, labelleft=False, length=2)

@@ -56,9 +56,9 @@ def panels(
     legend_entries
         The number of entries of the legend.
     x_label, y_label
-        The labels of the lowest panel of each column, and of the first panel of each row.
+        The x label of the lowest panel of each column, and the y label of the first panel of each row.
     headers
-        If given, a line of text above each row.
+        A line of text above each row, or no lines if empty.
     height, gap
         The height of a panel, and the horizontal gap between panels, in inches.
     """
@@ -92,7 +92,7 @@ def panels(
 
 
 def in_rows(panels: int, columns: int) -> list[tuple[int, int]]:
-    """Return the (row, column) positions of a number of panels, row by row.
+    """Return the (row, column) positions of a number of panels that fill rows.
 
     >>> in_rows(3, 2)
     [(0, 0), (0, 1), (1, 0)]
@@ -136,12 +136,12 @@ def draw_band(
     bars: bool = False,
     within: tuple[float, float] | None = None,
 ) -> None:
-    """Draw the i-th line of a panel, `mean`, in its band from `low` to `high`.
+    """Draw the i-th line of a panel: the column `mean`, in a band from the column `low` to `high`.
 
     Parameters
     ----------
     bars
-        Whether to draw a marker and a bar for each point instead of a band; always so for a single point.
+        Whether to draw a marker and a bar for each point instead of a band. A single point always has a bar.
     within
         Limits to clip values to, because some renderers lose lines that go far beyond the axis.
     """

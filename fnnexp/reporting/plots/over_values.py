@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from fnnexp.reporting.plots.style import Style
 
 MOST_MAPS = 12
-"""The largest number of panels of a map."""
+"""The largest number of panels in a map."""
 
 MOST_NUMBERED = 15
-"""A map of factors with at most this many values shows the numbers."""
+"""If neither factor has more values than this, a map has cells with numbers, else points."""
 
 MOST_POINTS = 1000
-"""More points in a panel are drawn as an image, because as shapes they would be megabytes of SVG."""
+"""With more points than this, a panel draws them as an image; as shapes they would be megabytes of SVG."""
 
 SMALL = 4.0
 """The smallest side of a square, in typographic points."""
@@ -95,9 +95,9 @@ def lines(rows: pd.DataFrame, metric: str, axis: str) -> Picture | None:
 
 
 def _within_sight(points: pd.DataFrame) -> pd.DataFrame:
-    """Return the points with bands that are cut where they would flatten the lines.
+    """Return the points, with intervals cut where they would flatten the lines.
 
-    The interval of few seeds can reach 0 or 1, whose logits are infinite.
+    With few seeds, an interval can reach 0 or 1, where the logit is infinite.
     """
     worst, best = points["mean"].min(), points["mean"].max()
     low, high = points["low"].clip(lower=worst / 2), points["high"].clip(upper=(1 + best) / 2)
@@ -112,15 +112,14 @@ def _mark(marker: str) -> Line2D:
 def _draw_line(ax: Axes, line: pd.DataFrame, style: Style, i: int, axis: str) -> None:
     at, best, finished = line[f"at {axis}"], line[f"best {axis}"], line["mean"].notna()
     if finished.any():
-        # Values without a result are skipped: with gaps, a point without neighbours would be invisible.
+        # Skip values without a result: gaps in the line would hide a point without neighbours.
         draw_band(ax, at[finished].to_numpy(float), line[finished], style, i, within=EDGES)
         top = line[finished & (at == best)]
         mark = STROKE | style._asdict() | {"fillstyle": "full", "markersize": LARGE, "linestyle": ""}
         ax.plot(at[top.index], np.clip(top["mean"], *EDGES), **mark)
     diverged = at[line["diverged"] > 0]
-    bottom = np.full(
-        len(diverged), 0.03 + 0.04 * i
-    )  # share of the panel height, so that lines do not overlap
+    # The crosses of each line have a different height, so that they do not overlap.
+    bottom = np.full(len(diverged), 0.03 + 0.04 * i)
     cross = STROKE | {"color": style.color, "marker": "x", "linestyle": ""}
     ax.plot(diverged, bottom, transform=ax.get_xaxis_transform(), **cross)
 
@@ -138,8 +137,8 @@ def plane(rows: pd.DataFrame, metric: str, x: str, y: str) -> Picture | None:
     Returns
     -------
     Picture or None
-        At most twelve panels, the first in the order of options. Few values make a table of cells with
-        numbers, many values a scatter plot. None if no trial finished.
+        At most twelve panels, the first in the order of options. With few values the panels have cells with
+        numbers, with many values they are scatter plots. None if no trial finished.
     """
     points = averages.of_values(rows, metric, [f"at {x}", f"at {y}", f"best {x}", f"best {y}"])
     points = points[points["mean"].notna()]
@@ -153,7 +152,7 @@ def plane(rows: pd.DataFrame, metric: str, x: str, y: str) -> Picture | None:
 
 
 def _cells(parts: Sequence[pd.DataFrame], titles: Sequence[str], x: str, y: str) -> Picture:
-    """Return a map of cells with numbers; the values of y increase upwards."""
+    """Return a map of cells with numbers, where y increases upwards."""
     points = pd.concat(parts)
     columns, lines = (sorted(map(float, {*points[f"at {axis}"]})) for axis in (x, y))
     lines.reverse()

@@ -21,10 +21,10 @@ _LOCK = threading.Lock()
 
 
 class Picture(Figure):
-    """A figure that a notebook shows enlarged and on white in any theme, to be readable on a projector."""
+    """A figure that a notebook shows enlarged, to be readable on a projector, and on white in any theme."""
 
     def _ipython_display_(self) -> None:
-        """Show the figure. IPython prefers this method to the formats that pyplot registers for figures."""
+        """Show the figure. IPython calls this method instead of using the formats that pyplot registers."""
         zoom = min(max(NOTEBOOK_WIDTH / (96 * self.get_figwidth()), 1.0), MOST_ZOOM)
         width, height = (round(96 * zoom * inches) for inches in self.get_size_inches())
         notebook.picture(png(self, dpi=round(2 * 96 * zoom)), width, height)
@@ -45,7 +45,7 @@ def block(
     Parameters
     ----------
     name, number
-        The name of its files, and its number if several figures share the name.
+        The name of the files, and a number to tell figures with the same name apart.
     caption, heading, media
         As for :class:`fnnexp.reporting.document.blocks.Figure`.
     label
@@ -64,7 +64,7 @@ def png(figure: Figure, dpi: int = 150) -> bytes:
 
 
 def svg_file(svg: str) -> str:
-    """Return an inline SVG as the text of a file, dark on white in any viewer."""
+    """Return the text of an SVG file from an inline SVG, with dark lines on white in any viewer."""
     style = "<style>:root { color: #1c2127; background: #fff }</style>"
     return '<?xml version="1.0" encoding="utf-8"?>\n' + re.sub(r"(<svg[^>]*>)", rf"\1{style}", svg, count=1)
 

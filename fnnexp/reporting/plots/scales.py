@@ -28,7 +28,7 @@ POWERS = tuple(digit * 10.0**power for digit in (1, 5, 2, 3, 7) for power in (0,
 """Candidate ticks of loss and time axes, the most important first."""
 
 EDGES = (1e-3, 1 - 5e-4)
-"""Accuracies outside these limits are drawn at them, because the logits of 0 and 1 are infinite."""
+"""Accuracies beyond a limit are drawn at that limit, because the logits of 0 and 1 are infinite."""
 
 LEAST_LOSS = 1e-4
 
@@ -47,14 +47,14 @@ LOG = Scale("log", np.log, np.exp, POWERS)
 LINEAR = Scale("linear", lambda x: x, lambda x: x, ())
 
 FEW = 10
-"""Up to this many values of a factor are all candidate ticks."""
+"""If a factor has at most this many values, all of them are candidate ticks."""
 
 
 def share_y_axis(axes: Sequence[Axes], points: pd.DataFrame, top: float | None = None) -> None:
     """Give all panels the same y axis, so that they can be compared.
 
-    On a logit axis, the steps from 90 to 95 and to 98% look as hard as they are. On a logarithmic axis, a
-    high loss at the start does not flatten the rest.
+    Accuracies get a logit axis, which is stretched towards 100%, where improvements are hardest. Losses get a
+    logarithmic axis, on which a high loss at the start does not flatten the rest.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def share_time_axis(axes: Sequence[Axes], seconds: pd.Series) -> None:
 def share_value_axis(axes: Sequence[Axes], values: Sequence[float], which: Literal["x", "y"] = "x") -> None:
     """Give all panels the same axis for a factor, logarithmic if its values are spaced by ratios.
 
-    Few values are all ticks; for many values the ticks are round numbers.
+    If there are few values, all of them are ticks, else the ticks are round numbers.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -108,7 +108,7 @@ def share_value_axis(axes: Sequence[Axes], values: Sequence[float], which: Liter
 
 
 def _powers_between(low: float, high: float) -> list[float]:
-    """Return round values between two ends and slightly beyond, the most important first."""
+    """Return round values from slightly below `low` to slightly above `high`, the most important first."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     return [float(f"{digit}e{power}") for digit in (1, 3, 2, 5) for power in powers]
 
@@ -121,7 +121,7 @@ def _ticks(ends: NDArray[np.float64], scale: Scale) -> list[float]:
 
 
 def _apart(values: Iterable[float], ends: NDArray[np.float64], scale: Scale) -> list[float]:
-    """Return the values between the transformed ends that are not too close to an earlier value."""
+    """Return those values between the transformed ends that are not too close to a value before them."""
     ticks: list[float] = []
     low, high = scale.back(ends)
     room = 0.09 * (ends[1] - ends[0])

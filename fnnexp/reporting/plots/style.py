@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KNOWN = ("max", "sqrtmax", "xavier", "he", "he2", "normal", "glorot_normal", "he_normal")
-"""Initializers with a fixed style, so that reports can be compared; others get the next styles."""
+"""Initializers with a fixed style, so that reports can be compared. Any others get the next styles."""
 
 # The contrast is at least 3 : 1 on the white and on the dark page.
 COLOURS = ("#3a7fd5", "#d9730d", "#16916c", "#d6455d", "#8f63d2", "#7d7a1a", "#c750a8", "#747b85")
 MARKERS = ("o", "s", "^", "D", "v", "p", "X", "*", "<", ">", "d", "h", "8", "P", "1", "2", "3", "4")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 STROKE: dict[str, Any] = {"linewidth": 1.4, "markersize": 4.5, "markeredgewidth": 1.2, "fillstyle": "none"}
-INK = "#010203"  # stands for the page's text colour until the drawing is SVG
+INK = "#010203"  # a placeholder that becomes the text colour of the page in the SVG
 
 LIGHTEST, DARKEST = (0.91, 0.95, 0.99), (0.05, 0.24, 0.47)
 ON_LIGHT, ON_DARK = "#10151b", "#ffffff"  # numbers in a cell
@@ -62,6 +62,6 @@ def style(family: int, i: int) -> Style:
 
 
 def shade(depth: float) -> tuple[tuple[float, float, float], str]:
-    """Return the colour of a cell, from 0 (lightest) to 1 (darkest), and the colour of its number."""
+    """Return the colour of a cell with a depth from 0 (lightest) to 1 (darkest), and of the number in it."""
     red, green, blue = (a + (b - a) * depth for a, b in zip(LIGHTEST, DARKEST, strict=True))
     return (red, green, blue), ON_DARK if depth > DARK else ON_LIGHT

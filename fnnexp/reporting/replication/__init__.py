@@ -1,1 +1,1 @@
-"""The published experiments beside ours."""
+"""The published experiments, run again and compared with their published tables."""

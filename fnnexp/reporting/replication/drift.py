@@ -1,4 +1,4 @@
-"""How fast two correct programs diverge, and how many images have a vanishing gradient."""
+"""How fast two correct programs drift apart, and how many images have a vanishing gradient."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def drift(trial: Trial, arrays: Arrays) -> pd.DataFrame:
     DataFrame
         - `samples`: the number of samples.
         - `programs`: the distance between the op-by-op reference and the stacked core that trains sweeps.
-        - `last_bit`: that between the reference and itself, started with first weights larger by a factor of
-          1 + 2⁻⁵².
-        - `moved`: that between the reference and its initial parameters.
+        - `last_bit`: the distance between the reference and a second run of it, whose first weights are
+          larger by a factor of 1 + 2⁻⁵².
+        - `moved`: the distance between the reference and its initial parameters.
 
         A distance is the largest absolute difference of a parameter, relative to the largest parameter.
     """
@@ -74,7 +74,7 @@ def drift(trial: Trial, arrays: Arrays) -> pd.DataFrame:
 
 
 def vanished(trial: Trial, arrays: Arrays) -> float:
-    """Return the share of the training images that the untrained network almost ignores.
+    """Return the share of training images with a vanishing gradient in the untrained network.
 
     The loss is −log(p_y + ε), with p_y the probability of an image's own class. If p_y < ε, the factor
     p_y / (p_y + ε) of the image's gradient is below one half.
@@ -94,7 +94,7 @@ def _scaled(trial: Trial, X: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def _network(trial: Trial, theta: NDArray[np.float64], first: float = 1.0) -> reference.Network:
-    """Return the reference network with parameters θ (1, P), the first weights multiplied by `first`."""
+    """Return the reference network with parameters θ (1, P), but with first weights multiplied by `first`."""
     recipe = trial.recipe
     parameters = Parameters(recipe.architecture, theta)
     W = [np.array(W_i[0], dtype=np.float64) for W_i in parameters.W]

@@ -1,4 +1,4 @@
-"""The findings on the published experiments: one section each, computed from our own runs."""
+"""The findings on the published experiments: a section for each experiment, computed from our own runs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Ours(NamedTuple):
         return last.sort_index()
 
     def line(self, preset: str, metric: str, name: str, since: int = 0) -> Line:
-        """Return the mean, minimum and maximum by epoch, over the seeds that reached the last epoch."""
+        """Return the mean, minimum and maximum by epoch over the seeds that finished the last epoch."""
         part = self.of(preset, metric)
         part = part[part["seed"].isin(self.ends(preset, metric).index)]
         by = part[part["epoch"] >= since].groupby("epoch")["value"].agg(["mean", "min", "max"])
@@ -54,7 +54,7 @@ class Ours(NamedTuple):
 
 
 def printed(tables: pd.DataFrame, experiment: str, split: str, quantity: str, run: str = "a") -> Line:
-    """Return the printed numbers of a table as points."""
+    """Return the published numbers of a table as points."""
     chosen = tables[
         (tables["experiment"] == experiment) & (tables["run"] == run) & (tables["split"] == split)
     ]
@@ -69,7 +69,7 @@ def sections(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> list[Secti
     Parameters
     ----------
     tables, rows
-        As :func:`fnnexp.reporting.replication.published.printed` and `compare` return them.
+        The results of :func:`fnnexp.reporting.replication.published.printed` and `compare`.
     """
     return [
         derivative(ours, tables, rows),
@@ -83,22 +83,22 @@ def sections(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> list[Secti
 
 
 def derivative(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
-    """Show the wrong derivative in `tanh_mini_batch`: gradient check, curves and final accuracies."""
+    """Return the section on the wrong derivative in `tanh_mini_batch`, with a gradient check and curves."""
     checks = gradcheck.run(CHECKS)
     metric = "test_accuracy"
     wrong, right = ours.ends(SLIP, metric), ours.ends(RIGHT, metric)
     epochs = int(ours.of(SLIP, metric)["epoch"].max())
     sentences = [
-        "The printed backward pass applies tanh to the activation a second time: it computes 1 − tanh(a)²,"
-        " but 1 − a² is right. The gradient check finds this error. With the printed derivative, the"
-        f" relative error is {checks[1].max_relative_error:.2f} in the op and"
+        "The published backward pass applies tanh to the activation a second time: it computes 1 − tanh(a)²,"
+        " but 1 − a² is right. The gradient check finds this error. With the published derivative,"
+        f" the relative error is {checks[1].max_relative_error:.2f} in the op and"
         f" {checks[3].max_relative_error:.2f} in the trained network, where {checks[1].tolerance:.0e} is"
         " allowed; with the right derivative, it is"
         f" {checks[0].max_relative_error:.0e} and {checks[2].max_relative_error:.0e}.",
         which(rows, "tanh_mini_batch"),
-        f"After {plural(epochs, 'epoch')} the test accuracy is {_mean(wrong)} with the printed derivative and"
-        f" {_mean(right)} with the right one; {percent(float(_last(tables, 'tanh_mini_batch', 'test')))} was"
-        " published."
+        f"After {plural(epochs, 'epoch')} the test accuracy is {_mean(wrong)} with the published derivative"
+        f" and {_mean(right)} with the right one;"
+        f" {percent(float(_last(tables, 'tanh_mini_batch', 'test')))} was published."
         f" {_paired(right - wrong)}",
     ]
     programs = PROGRAMS["tanh_mini_batch"].items()
@@ -128,7 +128,7 @@ def derivative(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
         names=1,
         media=EVERYWHERE,
     )
-    caption = "tanh_mini_batch: the mean and range over our seeds, and the printed numbers."
+    caption = "tanh_mini_batch: the mean and range over our seeds, and the published numbers."
     return _section(
         "tanh_mini_batch: the derivative", sentences, _figure("tanh_mini_batch", caption, panels), table
     )
@@ -138,7 +138,7 @@ def derivative(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
 
 
 def optimizer(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
-    """Show which optimizer computed the printed numbers of `relu98_full_batch`."""
+    """Return the section on which optimizer computed the published numbers of `relu98_full_batch`."""
     programs = PROGRAMS["relu98_full_batch"].items()
     published = tables[tables["experiment"] == "relu98_full_batch"]
     lines = []
@@ -151,8 +151,8 @@ def optimizer(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
                 values = part.loc[part["epoch"] == row["epoch"], "value"]
                 line.append(Cell(extent(values, ".3f")))
         lines.append(line)
-    head = ["at", "loss printed", "plain SGD", "Adam", "accuracy printed", "plain SGD", "Adam"]
-    sentences = ["The printed listing builds Adam. " + which(rows, "relu98_full_batch")]
+    head = ["at", "published loss", "plain SGD", "Adam", "published accuracy", "plain SGD", "Adam"]
+    sentences = ["The published listing builds Adam. " + which(rows, "relu98_full_batch")]
     last = int(ours.of(SGD, "train_loss")["epoch"].max())
     at_last = published["epoch"] == published["epoch"].max()
     end = published[at_last & (published["split"] == "train")].iloc[0]
@@ -177,8 +177,8 @@ def optimizer(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
         )
         for quantity in ("loss", "accuracy")
     ]
-    caption = "relu98_full_batch: the mean and range over our seeds, and the printed numbers."
-    title = "Printed numbers compared with the range of our seeds"
+    caption = "relu98_full_batch: the mean and range over our seeds, and the published numbers."
+    title = "Published numbers compared with the range of our seeds"
     return _section(
         "relu98_full_batch: the optimizer",
         sentences,
@@ -191,7 +191,7 @@ def optimizer(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
 
 
 def chaos(ours: Ours, tables: pd.DataFrame) -> Section:
-    """Show how fast programs that round differently diverge, and how much their final results differ."""
+    """Return the section on how fast programs that round differently drift apart in `sigmoid_per_sample`."""
     trial = ours.trials[SAMPLE][0]
     parted = drift.drift(trial, data.load(trial.data))
     close = parted[parted["programs"] <= 1e-9]["samples"]
@@ -245,7 +245,7 @@ def chaos(ours: Ours, tables: pd.DataFrame) -> Section:
 
 
 def start(ours: Ours, tables: pd.DataFrame) -> Section:
-    """Show how much the seeds of `relu_full_batch` differ, and how many gradients vanish before training."""
+    """Return the section on the different seeds of `relu_full_batch`, and on its vanishing gradients."""
     ends = ours.ends(FULL, "test_accuracy")
     epochs = int(ours.of(FULL, "test_accuracy")["epoch"].max())
     shares = pd.DataFrame(
@@ -273,7 +273,7 @@ def start(ours: Ours, tables: pd.DataFrame) -> Section:
         )
         for quantity in ("loss", "accuracy")
     ]
-    caption = "relu_full_batch: the mean and range over our seeds, and both printed runs."
+    caption = "relu_full_batch: the mean and range over our seeds, and both published runs."
     return _section(
         "relu_full_batch: the start",
         sentences,
@@ -300,7 +300,7 @@ def _figure(name: str, caption: str, panels: Sequence[Panel]) -> Figure:
 
 
 def which(rows: pd.DataFrame, experiment: str) -> str:
-    """Return which of two programs computed the printed numbers, as far as the verdicts show."""
+    """Return sentences on which of two programs computed the published numbers, by their verdicts."""
     by_program = {
         row["program"]: row for row in summary(rows[rows["experiment"] == experiment]).to_dict("records")
     }
@@ -308,16 +308,16 @@ def which(rows: pd.DataFrame, experiment: str) -> str:
     for program, name in PROGRAMS[experiment].items():
         row = by_program[program]
         counts.append((name, int(row[APART]), int(row["rows"] - row[NOT_RUN])))
-    apart = " and ".join(f"{apart} of {run} are apart from {name}" for name, apart, run in counts)
+    apart = "; ".join(f"{apart} of {run} with {name}" for name, apart, run in counts)
     (nearest, least, run), (_, most, _) = sorted(counts, key=lambda each: each[1])
-    start = f"Of the printed rows that were run again, {apart}."
+    start = f"Published rows with the verdict '{APART}': {apart}."
     if least <= 0.1 * run and most >= 0.5 * run:
-        return f"{start} So the printed numbers are those of {nearest}."
-    return f"{start} These seeds and rows are too few to tell which one was published."
+        return f"{start} So the published numbers are those of {nearest}."
+    return f"{start} These seeds and rows are too few to tell which program was published."
 
 
 def _reached(ours: Ours, preset: str, loss: float) -> str:
-    """Return the epochs by which the training loss is as low as a printed loss, by seed."""
+    """Return, in words, the first epoch of each seed with a training loss as low as a published loss."""
     part = ours.of(preset, "train_loss")
     part = part[part["seed"].isin(ours.ends(preset, "train_loss").index)]
     seeds = part["seed"].nunique()

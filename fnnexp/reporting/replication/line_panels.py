@@ -1,4 +1,4 @@
-"""Panels of lines with independent axes, for published numbers and ours."""
+"""Panels of lines, each panel with its own axes, for published numbers and ours."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Line(NamedTuple):
-    """A line with an optional band from `low` to `high`. With `alone`, points without a joining line."""
+    """A line with an optional band from `low` to `high`. With `alone`, its points are not joined."""
 
     name: str
     x: Sequence[float]
@@ -24,7 +24,7 @@ class Line(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """Lines of one quantity, which is the title. `log` names the logarithmic axes, as in "xy"."""
+    """A panel with lines of one quantity. `title` is the quantity, `log` the logarithmic axes, e.g. "xy"."""
 
     title: str
     lines: Sequence[Line]

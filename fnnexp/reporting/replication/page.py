@@ -51,17 +51,17 @@ if TYPE_CHECKING:
 TITLE = "The published tables, run again"
 
 READING = (
-    "A printed number comes from a program that was run once; ours come from one run per seed. within: it is"
-    " between our minimum and maximum, where one more run of the same program ends with probability"
-    " (n − 1) / (n + 1) for n seeds and any distribution. near: outside, but in the 95% prediction"
-    " interval of one more run (Student's t). apart: outside of both, as about one in 20 numbers of the same"
-    " program. A row has the worse verdict of its loss and its accuracy. All rows of a table come from one"
-    " run, so fifty epochs that agree are not fifty independent confirmations."
+    "A published number comes from a program that was run once; our numbers come from one run per seed."
+    " within: it is between our minimum and maximum. One more run of the same program ends there with"
+    " probability (n − 1) / (n + 1) for n seeds and any distribution. near: it is outside, but in the 95%"
+    " prediction interval of one more run (Student's t). apart: it is outside of both, as are about one in 20"
+    " numbers of the same program. A row has the worse verdict of its loss and its accuracy. All rows of"
+    " a table come from one run, so fifty epochs that agree are not fifty independent confirmations."
 )
 
 
 def verdicts_table(rows: pd.DataFrame) -> Table:
-    """Return the displayed numbers of rows by verdict for each published table."""
+    """Return the table to show of the numbers of rows by verdict, for each published table and program."""
     counted = summary(rows)
     verdicts = [verdict for verdict in VERDICTS if verdict in VERDICTS[:3] or counted[verdict].any()]
     lines = []
@@ -77,7 +77,7 @@ def verdicts_table(rows: pd.DataFrame) -> Table:
 
 
 def _end(chosen: pd.DataFrame) -> list[Cell]:
-    """Return the last printed accuracy that was also run, and ours."""
+    """Return cells with the last published accuracy that was compared, and the range of our accuracies."""
     chosen = chosen[chosen["accuracy_published"] != ""]
     if chosen.empty:
         return [Cell("–"), Cell("–")]
@@ -88,7 +88,7 @@ def _end(chosen: pd.DataFrame) -> list[Cell]:
 
 
 def rows_table(rows: pd.DataFrame, title: str) -> Table:
-    """Return rows of :func:`compare` as a displayed table: printed values, ours, and their rank."""
+    """Return rows of :func:`compare` as a table to show: published values, ours, and the rank among ours."""
     lines = []
     for row in rows.to_dict("records"):
         line = [Cell(str(row["epoch"])), Cell(row["split"])]
@@ -120,7 +120,7 @@ def _numbers(row: Mapping[Hashable, Any], quantity: str) -> list[Cell]:
 
 
 def verdicts(rows: pd.DataFrame) -> list[str]:
-    """Return a sentence for each published table, compared with the program that should have its numbers."""
+    """Return a sentence per published table on its comparison with the program that should produce it."""
     sentences = []
     for each in summary(rows).to_dict("records"):
         if each["program"] != next(iter(PROGRAMS[each["experiment"]])):
@@ -178,7 +178,7 @@ def make(ours: Ours, left_out: str, facts: Sequence[str], command: str) -> Docum
 
 
 EVERY_ROW = (
-    "The printed number, then ours. below: the number of our seeds below it. Accuracies are fractions."
+    "The published number, then ours. below: how many of our seeds are below it. Accuracies are fractions."
 )
 
 
@@ -192,7 +192,7 @@ def _tables_of_rows(rows: pd.DataFrame) -> Iterator[Table]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder of the page, or raise before hours of training if it cannot be written."""
+    """Make the folder of the page. Raise if it cannot be written, before hours of training are lost."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -211,7 +211,7 @@ def write(
     left_out: str = "",
     command: str,
 ) -> Path:
-    """Compare the published tables with the finished trials; print, write and log the page.
+    """Compare the published tables with the finished trials, and print, write and log the page.
 
     Parameters
     ----------

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 EXPERIMENT = "reproduce"
-"""The MLflow experiment that the runs are recorded in."""
+"""The MLflow experiment in which the runs are recorded."""
 
 
 class Share(NamedTuple):
-    """Some seeds of a preset, with overrides."""
+    """Some seeds of a preset, with the overrides in `changed`."""
 
     preset: str
     seeds: range

@@ -2,8 +2,8 @@
 
 A published number is one draw from a program that was run once, with initial weights that are not known. Our
 n seeds are n draws from our version of that program. If the programs are the same, all n + 1 draws have the
-same distribution, which can be tested. Where trajectories are chaotic, only the rank of the published number
-among ours is compared. Where seeds differ little, epochs are compared one by one, to two or three digits.
+same distribution, which can be tested. If trajectories are chaotic, only the rank of the published number
+among ours is compared. If seeds differ little, epochs are compared one by one, to two or three digits.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ PROGRAMS: dict[str, dict[str, str]] = {
     "sigmoid_per_sample": {"sigmoid_per_sample": "as published"},
     "relu_full_batch": {"relu_full_batch": "as published"},
 }
-"""The presets that each published experiment is compared with, and their descriptions; the first preset
-should have the published numbers."""
+"""The presets that each published experiment is compared with, and their descriptions. The first preset is
+expected to give the published numbers."""
 
 CHAOTIC = ("sigmoid_per_sample", "relu_full_batch")
-"""Experiments with chaotic trajectories, of which only ranks among the seeds are compared."""
+"""Experiments with chaotic trajectories. Only the ranks of their numbers among the seeds are compared."""
 
 
 def published() -> pd.DataFrame:
@@ -55,7 +55,7 @@ def published() -> pd.DataFrame:
         - `run` (category): `a`, or `b` for a second published run of an experiment.
         - `epoch` (Int64): 0 is before training.
         - `split` (category): train or test. Training values are means over the rows during the epoch.
-        - `loss`, `accuracy` (float64, a fraction): as many digits as were printed; NaN if not printed.
+        - `loss`, `accuracy` (float64, a fraction): with the published digits; NaN if not published.
 
     Examples
     --------
@@ -74,22 +74,22 @@ def published() -> pd.DataFrame:
 
 
 def printed() -> pd.DataFrame:
-    """Return the published tables as they were printed.
+    """Return the published tables with their numbers as text.
 
-    The columns are `experiment run epoch split` (epoch int64), `loss` and `accuracy` (str). Text keeps the
-    printed digits, which show the precision; "" was not printed.
+    The columns are `experiment run epoch split` (epoch int64), `loss` and `accuracy` (str). The text has the
+    published digits, which show the precision; "" means not published.
     """
     with resources.files(__package__).joinpath("published.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file, dtype="str", keep_default_na=False).astype({"epoch": "int64"})
 
 
 class Place(NamedTuple):
-    """The position of a printed number among n of our numbers.
+    """The position of a published number among our numbers.
 
     Attributes
     ----------
     seeds, below
-        The number of our seeds, and how many of their numbers are smaller.
+        The number of our seeds, and how many of our numbers are below the published number.
     mean, low, high
         Our mean, minimum and maximum.
     predicted_low, predicted_high
@@ -109,15 +109,15 @@ class Place(NamedTuple):
 
 
 def place(printed: str, ours: ArrayLike) -> Place:
-    """Return the position of a printed number among our numbers, and the verdict.
+    """Return the position of a published number among our numbers, and the verdict.
 
-    - `within`: between our minimum and maximum. One more run is there with probability (n − 1) / (n + 1) for
-      any continuous distribution.
+    - `within`: between our minimum and maximum. One more run ends there with probability (n − 1) / (n + 1)
+      for any continuous distribution.
     - `near`: outside, but in the 95% prediction interval for one more run, x̄ ± t s √(1 + 1/n).
-    - `apart`: outside of both, as about one in 20 numbers of the same program.
-    - `too few`: there is one seed, which has no spread. `not run`: there is none.
+    - `apart`: outside of both, as are about one in 20 numbers of the same program.
+    - `too few`: there is one seed, which has no spread. `not run`: there is no seed.
 
-    The verdict allows for rounding of the printed number by half a unit of its last digit.
+    The verdict allows for rounding of the published number by half a unit of its last digit.
 
     >>> place("0.96", [0.951, 0.962]).verdict, place("0.99", [0.951, 0.962, 0.955]).verdict
     ('within', 'apart')
@@ -147,15 +147,15 @@ def compare(tables: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     tables
-        As :func:`printed` returns them.
+        The result of :func:`printed`.
     ours
         One row per point of a curve: `preset`, `epoch`, `metric`, `value`.
 
     Returns
     -------
     DataFrame
-        `experiment run epoch split`; `program` (the preset); `verdict`, the worse of those of loss and
-        accuracy; then for both `…_published` and the fields of :class:`Place`, as in `loss_mean`.
+        `experiment run epoch split`; `program` (the preset); `verdict`, the worse of the verdicts on loss and
+        accuracy; then for each of these two `…_published` and the fields of :class:`Place`, e.g. `loss_mean`.
     """
     points = {
         key: group.to_numpy() for key, group in ours.groupby(["preset", "epoch", "metric"])["value"]

@@ -23,36 +23,37 @@ if TYPE_CHECKING:
     from fnnexp.results.ranking import Ranking
 
 AFTER_THE_START = ("optimizer", "epochs")
-"""Factors besides batching that do not affect the untrained network."""
+"""Factors that, like batching, do not affect the untrained network."""
 
 FOLD = 2.0
-"""A standard deviation "stays" if it changes by less than this factor between the first and last layer."""
+"""A standard deviation that changes by less than this factor from first to last layer is said to stay."""
 
 NOTED = 0.05
-"""Configurations with at least this share of dead or saturated units are named."""
+"""Sentences name configurations with at least this share of dead or saturated units in a layer."""
 
 NAMED = 5
-"""The largest number of configurations that are named."""
+"""The largest number of configurations that a sentence names."""
 
 LAYERS = 3
-"""Up to this many layers are all drawn by epoch; of more, the first, the middle and the last."""
+"""If there are more layers than this, only the first, the middle and the last are drawn by epoch."""
 
 MOST_COMBINATIONS = 4
 """The largest number of combinations of other factors that are drawn; diagnostics.csv has the rest."""
 
 IDLE = ("dead", "saturated")
+"""The quantities that are shares of units with almost no gradient."""
 
 
 TITLE = "Why"
 
 
 def section(runs: pd.DataFrame, diagnostics: pd.DataFrame, ranking: Ranking | None = None) -> Section:
-    """Return the section on the layers of these trials, empty if no diagnostics were recorded.
+    """Return the section on the layers of these trials; it is empty if no diagnostics were recorded.
 
     Parameters
     ----------
     runs, diagnostics
-        The frame of :func:`fnnexp.runs` or some of its rows, and that of :func:`fnnexp.diagnostics`.
+        The frame of :func:`fnnexp.runs` or some of its rows, and the frame of :func:`fnnexp.diagnostics`.
     """
     runs = numeric.at_best(filters.once(runs), ranking)
     points = _points(runs, diagnostics)
@@ -110,8 +111,8 @@ def at_start(runs: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
 def at_end(runs: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     """Return the statistics of :func:`at_start` for finished trials after their last epoch.
 
-    The rows also distinguish the batching modes and all other factors. A trial is skipped if its diagnostics
-    end before its training.
+    The rows also distinguish the batching modes and all other factors. A trial is skipped if its last epoch
+    has no diagnostics.
     """
     ended = (points["status"] == "finished") & (points["epoch"] == points["last_epoch"])
     by = [*others(runs), "arch", "init", "batching", "layer", "quantity"]
@@ -127,7 +128,7 @@ def _over_seeds(points: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 
 def start_sentences(start: pd.DataFrame) -> list[str]:
-    """Return for each architecture how standard deviations change across layers with each initializer."""
+    """Return a sentence per architecture on how standard deviations change across layers by initializer."""
     sentences = []
     for arch, part in start.groupby("arch", observed=True):
         if part["layer"].nunique() < 2:
@@ -142,7 +143,7 @@ def start_sentences(start: pd.DataFrame) -> list[str]:
 
 
 def _folds(part: pd.DataFrame, quantity: str, begin: int, end: int) -> dict[str, float]:
-    """Return by initializer the standard deviation of layer `end` divided by that of layer `begin`."""
+    """Return, by initializer, the standard deviation of layer `end` divided by that of layer `begin`."""
     means = part[part["quantity"] == quantity]
     table = means.pivot_table(index="init", columns="layer", values="mean", observed=True)
     if table.shape[1] < 2:
@@ -152,7 +153,7 @@ def _folds(part: pd.DataFrame, quantity: str, begin: int, end: int) -> dict[str,
 
 
 def _trend(folds: Mapping[str, float]) -> str:
-    """Return the initializers with which a standard deviation shrinks, grows and stays.
+    """Return, in words, with which initializers a standard deviation shrinks, grows or stays.
 
     >>> _trend({"max": 0.0812, "he": 1.5, "normal": 12.0})
     'shrinks with max (×0.081), grows with normal (×12) and stays within a factor of 2 with he'
@@ -166,7 +167,7 @@ def _trend(folds: Mapping[str, float]) -> str:
 
 
 def end_sentences(runs: pd.DataFrame, end: pd.DataFrame) -> list[str]:
-    """Return which configurations end with dead or saturated units, and how many do not."""
+    """Return sentences on which configurations end with dead or saturated units, and how many do not."""
     sentences = []
     for idle, units in (("dead", "dead ReLUs"), ("saturated", "saturated activations")):
         shares = end[end["quantity"] == idle]
@@ -208,11 +209,11 @@ SHOWN = (
     ("dead or saturated %", IDLE),
     ("update ratio", ("update_ratio",)),
 )
-"""The columns of the tables, and the quantities in each."""
+"""The columns of the tables, each with the quantities that it shows."""
 
 
 def _table(title: str, values: pd.DataFrame, columns: Sequence[tuple[str, tuple[str, ...]]]) -> Table:
-    """Return the displayed table; each cell lists its values from the first layer to the last."""
+    """Return the table to show. Each cell lists values from the first layer to the last."""
     by = [column for column in values.columns if column not in (*POINT, "layer", "quantity")]
     rows = []
     for key, part in values.groupby(by, observed=True, dropna=False, sort=True):
@@ -227,7 +228,7 @@ def _table(title: str, values: pd.DataFrame, columns: Sequence[tuple[str, tuple[
 
 
 def figures(runs: pd.DataFrame, points: pd.DataFrame, start: pd.DataFrame) -> Iterator[Figure]:
-    """Yield the figures of the untrained networks, and those by epoch of the finished trials."""
+    """Yield the figures of the untrained networks, and the figures by epoch of the finished trials."""
     by = [column for column in start.columns if column not in (*POINT, "layer", "quantity", "arch", "init")]
     drawing = Drawing("at_start", AT_START, plots.at_start)
     yield from for_each(_idle_in_percent(start), by, [drawing], most=MOST_COMBINATIONS)
@@ -268,7 +269,7 @@ def _idle_in_percent(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def _drawn_layers(points: pd.DataFrame) -> pd.Series:
-    """Return a mask of the points to draw: all layers if there are few, else the first, middle and last."""
+    """Return which points to draw: of all layers, or of the first, middle and last (:data:`LAYERS`)."""
     keys = [points["arch"], points["quantity"]]
     first = points["layer"].groupby(keys, observed=True).transform("min")
     last = points["layer"].groupby(keys, observed=True).transform("max")

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from fnnexp.reporting.document.blocks import Block
 
 NOT_FINISHED = STATUSES[1:]
+"""The statuses of trials without a result."""
 
 MOST_SHOWN = 40
-"""The largest number of configurations in the table of the page."""
+"""The largest number of configurations in the table on the page."""
 
 MOST_NAMED = 5
 """The largest number of identical configurations that a note names."""
@@ -61,11 +62,11 @@ def leaderboard(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFram
         - The factors that vary in this frame.
         - `seeds`: the number of finished trials; `diverged`, `failed`, `running`, `interrupted`: the numbers
           of other trials.
-        - The ranking metric and test accuracy, as mean and standard deviation (`…_sd`) over seeds (fractions;
-          NaN for one seed). Unless test accuracy ranks, only the first row has it.
+        - The ranking metric and test accuracy: the mean and the standard deviation (`…_sd`, NaN for one seed)
+          over seeds; accuracies are fractions. Unless test accuracy ranks, only the first row has it.
         - `low`, `high`: the 95% interval of the ranking metric's mean; `interval`: how it was computed
           (:func:`fnnexp.results.statistics.mean_interval`).
-        - `note`: the configurations of this frame that are numerically identical.
+        - `note`: the configurations of this frame that are numerically identical to the row's.
 
         Configurations without a finished trial come last.
     """
@@ -89,7 +90,7 @@ def leaderboard(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFram
 
 
 def over_seeds(group: pd.DataFrame, metrics: Sequence[str], ranking: Ranking) -> dict[str, Any]:
-    """Return the statistics of one configuration, by the column names of :func:`leaderboard`."""
+    """Return the statistics of one configuration, by column name of :func:`leaderboard`."""
     finished = group.loc[group["status"] == "finished", metrics[0]]
     interval = statistics.mean_interval(finished.dropna(), within=ranking.bounds)
     ends = {"low": interval.low, "high": interval.high, "interval": interval.method}
@@ -108,7 +109,7 @@ def means_over_seeds(group: pd.DataFrame, metrics: Sequence[str]) -> dict[str, A
 
 
 def _notes(runs: pd.DataFrame, groups: Sequence[pd.DataFrame], factors: Sequence[str]) -> list[str]:
-    """Return for each configuration a note on those that are numerically identical: `same as sqrtmax`."""
+    """Return a note per configuration that names numerically identical configurations: `same as sqrtmax`."""
     training = runs["identical_to"].fillna(runs["trial"])
     groups_with = defaultdict(list)
     for i, group in enumerate(groups):
@@ -127,7 +128,7 @@ def _notes(runs: pd.DataFrame, groups: Sequence[pd.DataFrame], factors: Sequence
 
 
 def _difference(group: pd.DataFrame, other: pd.DataFrame, factors: Sequence[str]) -> str:
-    """Return the name of the other configuration, shortened to the options that differ."""
+    """Return the name of the other configuration, shortened to its options that differ."""
     options, other_options = ({f: as_text(g[f].iloc[0]) for f in factors} for g in (group, other))
     return " ".join(
         other_options[f] if f in CHOICES else f"{f}={other_options[f]}"
@@ -137,7 +138,7 @@ def _difference(group: pd.DataFrame, other: pd.DataFrame, factors: Sequence[str]
 
 
 def table(runs: pd.DataFrame, board: pd.DataFrame, ranking: Ranking | None = None) -> Table:
-    """Return the displayed leaderboard. Option labels include their parameters, notes list missing trials."""
+    """Return the leaderboard to show. Labels of options include their params; notes list missing trials."""
     ranking = ranking or ranking_of(runs)
     metrics = list(dict.fromkeys([ranking.metric, "test_accuracy"]))
     factors = factors_of(runs)
@@ -150,7 +151,7 @@ def table(runs: pd.DataFrame, board: pd.DataFrame, ranking: Ranking | None = Non
         row.append(Cell(str(record["seeds"]), float(record["seeds"])))
         row.append(_cell(record, metrics[0], ranking))
         row.append(Cell(between(record["low"], record["high"], ranking)))
-        for metric in metrics[1:]:  # only for the best configuration, so that test images choose nothing
+        for metric in metrics[1:]:  # only in the first row, so that no reader chooses by test results
             row.append(_cell(record, metric, ACCURACY) if i == 0 else Cell("", float(record[metric])))
         missing = [f"{record[status]} {status}" for status in NOT_FINISHED if record[status]]
         rows.append([*row, Cell("; ".join([*missing, record["note"]] if record["note"] else missing))])

@@ -1,8 +1,8 @@
 """The mistakes of the best trial: its confusion matrix, its worst errors and its first weights.
 
-The best trial is the trial of the leading configuration with the best ranking metric. Its weights and config
+Of the trials of the leading configuration, the best trial has the best ranking metric. Its weights and config
 are artifacts of its run, and its data must be on this machine. The predictions are computed again from these
-and compared with the logged accuracy.
+files, and their accuracy is compared with the logged accuracy.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from fnnexp.results.comparisons import Findings
 
 CONFIG_BYTES = 1 << 16
-"""The largest config.yaml that is read; a usual one has about 1,000 bytes."""
+"""The largest config.yaml that is read, in bytes; it usually has about 1,000."""
 
 OVERHEAD = 1 << 10
-"""The largest number of bytes of an array's entry in an .npz besides its numbers: zip and NumPy headers."""
+"""The largest size in bytes of the headers (of zip and NumPy) of an array in an .npz file."""
 
 
 class Evaluation(NamedTuple):
@@ -81,7 +81,7 @@ class Evaluation(NamedTuple):
 
     @property
     def wrong(self) -> NDArray[np.intp]:
-        """The indices of the mistakes, the highest loss first."""
+        """The indices of the misclassified images, the highest loss first."""
         indices = np.flatnonzero(self.predictions.predicted != self.real)
         return indices[np.argsort(-self.predictions.loss[indices], kind="stable")]
 
@@ -90,7 +90,7 @@ TITLE = "Mistakes"
 
 
 def section(runs: pd.DataFrame, findings: Findings, uri: str | None = None) -> Section:
-    """Return the section on the best trial of a frame of runs, or on why it cannot be evaluated."""
+    """Return the section on the best trial of a frame of runs, or on why that trial cannot be evaluated."""
     best = best_trial(runs, findings)
     if best is None:
         return Section(TITLE, [Text("No trial has finished, so there are no mistakes to show.")])
@@ -110,7 +110,7 @@ def section(runs: pd.DataFrame, findings: Findings, uri: str | None = None) -> S
 
 
 def best_trial(runs: pd.DataFrame, findings: Findings) -> pd.Series | None:
-    """Return the row of the leading configuration's best trial, or None if no trial has finished."""
+    """Return the row of the best trial of the leading configuration, or None if no trial has finished."""
     if not findings.configurations:
         return None
     trials = comparisons.finished_trials(runs, findings.configurations[0]).dropna(subset=findings.metric)
@@ -119,14 +119,14 @@ def best_trial(runs: pd.DataFrame, findings: Findings) -> pd.Series | None:
 
 
 def evaluate(best: pd.Series, uri: str | None = None) -> Evaluation:
-    """Return the predictions of a finished trial, a row of :func:`fnnexp.runs`, for its validation images.
+    """Return the predictions of a finished trial for its validation images, or else for its test images.
 
-    A trial without validation rows is evaluated on the test images.
+    `best` is the trial's row of :func:`fnnexp.runs`.
 
     Raises
     ------
     FnnexpError
-        If its artifacts or its data are missing, damaged or not those that it was trained with.
+        If the trial's artifacts or data are missing, damaged, or not those that it was trained with.
     """
     config = artifacts.read(best["run_id"], "config.yaml", uri, most=CONFIG_BYTES)
     try:
@@ -149,7 +149,7 @@ def evaluate(best: pd.Series, uri: str | None = None) -> Evaluation:
 
 
 def _trial(config: bytes, best: pd.Series) -> Trial:
-    """Return the trial of a config.yaml, after checking that its data is here and the same as at training."""
+    """Return the trial of a config.yaml. Raise if its data is not here, or differs from the training data."""
     try:
         job = jobs.from_artifact(config)
     except (
@@ -173,12 +173,12 @@ def _trial(config: bytes, best: pd.Series) -> Trial:
 def weights(content: bytes, architecture: Architecture, dtype: DType) -> dict[str, Array]:
     """Return the arrays ``W1 b1 …`` of an .npz after checking their shapes and types, without unpickling.
 
-    The architecture alone decides how much memory is allocated, not the headers in the file.
+    The architecture alone decides how much memory is allocated, because the headers in the file may be wrong.
 
     Raises
     ------
     FnnexpError
-        If the file is damaged, or its arrays are not those of the architecture or not finite.
+        If the file is damaged, or its arrays are not finite or do not fit the architecture.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     layers = zip(architecture.shapes, architecture.biases, strict=True)
@@ -214,9 +214,9 @@ def confusion(evaluation: Evaluation) -> pd.DataFrame:
 def mistakes(evaluation: Evaluation) -> pd.DataFrame:
     """Return one row per mistake, the highest loss first.
 
-    `row` is the row number, from 0, in the training file for validation rows, otherwise in the test file;
-    `probability` is that of the predicted class. Without softmax the column is `output`, the network's value.
-    `loss` is the loss that the trial was trained with.
+    `row` is the row number, from 0, in the file of the images: the training file for validation rows, else
+    the test file. `probability` is that of the predicted class. Without softmax the column is `output`, the
+    network's value. `loss` is the loss that the trial was trained with.
     """
     value = "probability" if evaluation.is_probability else "output"
     wrong, predictions = evaluation.wrong, evaluation.predictions
@@ -228,7 +228,7 @@ def mistakes(evaluation: Evaluation) -> pd.DataFrame:
 
 
 def sentence(evaluation: Evaluation) -> str:
-    """Return the number of mistakes, the most frequent mistake, and whether the logged accuracy differs."""
+    """Return the number of mistakes, the most frequent mistake, and a note if the logged accuracy differs."""
     n, wrong = len(evaluation.real), len(evaluation.wrong)
     text = (
         f"The best trial of the leading configuration is {as_text(evaluation.trial)}. On its {n:,} "
@@ -263,13 +263,13 @@ REMARKS = {
 }
 
 MOST_CLASSES = 30
-"""The confusion matrix of more classes is not drawn, because it would not be readable."""
+"""With more classes than this, the confusion matrix is not drawn, because it would not be readable."""
 
 GALLERY = (4, 8)
-"""Rows and columns of the figure of the worst errors."""
+"""The number of rows and columns in the figure of the worst errors."""
 
 MOST_UNITS, UNITS_ACROSS = 100, 10
-"""The largest number of hidden units that are drawn, and how many of them in a row."""
+"""The largest number of hidden units that are drawn, and the number of units in a row."""
 
 
 def figures(evaluation: Evaluation) -> tuple[list[Figure], list[str]]:

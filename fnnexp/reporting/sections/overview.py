@@ -20,11 +20,11 @@ ALWAYS_COUNTED = ("finished", "diverged", "failed")
 """The statuses that are listed even if no trial has them."""
 
 MOST_SEEDS = 10
-"""Up to this many seeds are all listed; more are written as a range."""
+"""If there are more seeds than this, the text gives the first, the last and the number of seeds."""
 
 
 def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = None) -> Section:
-    """Return the section, with the frames of the whole report as its data."""
+    """Return the section. Its data are the frames of runs and curves of the whole report."""
     sentences = [
         basis(runs, ranking),
         *stopped_early(runs),
@@ -44,7 +44,7 @@ def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = 
 
 
 def counts(runs: pd.DataFrame) -> str:
-    """Return a sentence with the numbers of trials, in all and by status."""
+    """Return a sentence with the total number of trials and their number by status."""
     number = {status: int((runs["status"] == status).sum()) for status in STATUSES}
     configurations = sum(1 for _ in groups(runs, factors_of(runs)))
     early = int(_stopped(runs).sum())
@@ -79,12 +79,12 @@ def stopped_early(runs: pd.DataFrame) -> list[str]:
 
 
 def namesakes(runs: pd.DataFrame) -> list[str]:
-    """Return a note that the initializer `he` is not the one of textbooks, if it was run."""
+    """Return a note, if the initializer `he` was run, that textbooks define it differently."""
     if "he" not in set(runs["init"].astype("str")):
         return []
     return [
         "The initializer he has a standard deviation of 2/√n for n inputs, √2 times that of He et al. and of "
-        "textbooks, which is called he_normal here."
+        "textbooks. Their initializer is called he_normal here."
     ]
 
 
@@ -108,7 +108,7 @@ def too_good(curves: pd.DataFrame) -> list[str]:
 
 
 def basis(runs: pd.DataFrame, ranking: Ranking | None = None) -> str:
-    """Return a sentence on the ranking metric, and its caveats."""
+    """Return a sentence on the ranking metric, followed by its caveats."""
     ranking = ranking or ranking_of(runs)
     metric, default = ranking.metric, frames.ranking(runs)
     why = ""

@@ -37,7 +37,7 @@ HEAD = (
 
 
 def section(runs: pd.DataFrame, findings: Findings) -> Section:
-    """Return the section on the trials and findings that :func:`questions.asked` returns."""
+    """Return the section on the trials and findings that :func:`questions.rows_and_findings` returns."""
     tables = [
         table for table in (best_in_each_cell(findings), options(findings), leader(findings)) if table.rows
     ]
@@ -75,7 +75,7 @@ def note(ranking: Ranking) -> str:
 
 
 def leader(findings: Findings) -> Table:
-    """Return the displayed table of the leader against every other configuration."""
+    """Return the table to show of the leader against every other configuration."""
     return Table(
         "The leader against every other configuration",
         ["against", *_head(findings)],
@@ -85,14 +85,14 @@ def leader(findings: Findings) -> Table:
 
 
 def options(findings: Findings) -> Table:
-    """Return the displayed table of all pairs of options of each factor."""
+    """Return the table to show of the pairs of options of each factor."""
     rows = _rows(findings.of_options, ["factor", "a", "b"], findings.ranking)
     head = ["factor", "better", "than", *_head(findings)]
     return Table("The options of each factor, in pairs", head, rows, names=3)
 
 
 def best_in_each_cell(findings: Findings) -> Table:
-    """Return the displayed table of the best initializer in each combination of the other factors."""
+    """Return the table to show of the best initializer in each combination of the other factors."""
     names = [name for name in findings.in_each_cell.columns if name not in comparisons.PAIR]
     return Table(
         "The best initializer in each combination, against the next best",
@@ -103,7 +103,7 @@ def best_in_each_cell(findings: Findings) -> Table:
 
 
 def _head(findings: Findings) -> list[str]:
-    """Return the heads of the columns on a pair; the first column is the difference."""
+    """Return the headings of the columns that describe a pair; the first column is the difference."""
     unit = findings.ranking.unit
     return [unit if unit == "points" else f"ahead by {unit}".rstrip(), *HEAD]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fnnexp.reporting.document.blocks import Block
 
 MOST_COMMANDS = 8
-"""The largest number of commands that are printed."""
+"""The largest number of commands that the report shows."""
 
 VALIDATION = "data.validation"
 
@@ -38,7 +38,7 @@ def section(
     files: Sequence[str],
     folder: Path | None = None,
 ) -> Section:
-    """Return the section of a report on its reproduction.
+    """Return the section on how to reproduce the report and its trials.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def section(
 
 
 def _training(command: Callable[..., str], where: Sequence[str], runs: pd.DataFrame) -> list[Block]:
-    """Return the commands that train these trials, and a note on other trials that they train."""
+    """Return the commands that train these trials, and a note if the commands also train other trials."""
     if frames.CHECKSUM in factors_of(runs):
         return [Text(_data_changed(command, runs))]
     by_trial = commands(runs)
@@ -100,8 +100,8 @@ def _data_changed(command: Callable[..., str], runs: pd.DataFrame) -> str:
 def commands(runs: pd.DataFrame) -> pd.Series:
     """Return the command that trained each trial, missing if no valid command is recorded.
 
-    Early versions held out no validation rows by default. Their commands need `data.validation=0` now, except
-    those of presets, which set it.
+    Early versions of fnnexp held out no validation rows by default. So commands from these versions now need
+    `data.validation=0`, except commands with presets, because presets set it.
     """
     trials = runs.drop_duplicates("trial")
     recorded = trials["command"] if "command" in trials else pd.Series(None, trials.index, dtype="object")
@@ -119,9 +119,9 @@ def _with_no_validation(command: str) -> str:
 
 
 def _quoted(command: str) -> str | None:
-    """Return the command with its words quoted for a shell, because a store can contain any text.
+    """Return a recorded command with its words quoted for a shell, because a store can contain any text.
 
-    None if it is not a command of fnnexp.
+    Return None if the text is not a command of fnnexp.
 
     >>> _quoted("fnnexp -m init=max,he"), _quoted("fnnexp a; reboot"), _quoted("reboot")
     ('fnnexp -m init=max,he', "fnnexp 'a;' reboot", None)
@@ -134,7 +134,7 @@ def _quoted(command: str) -> str | None:
 
 
 def ran_with(runs: pd.DataFrame) -> list[str]:
-    """Return the data, commit, versions, BLAS and engine of the trials, with counts where they differ."""
+    """Return the data, commit, versions, BLAS and engine of the trials, with counts if they differ."""
     names = {
         "data_checksum": "data (SHA-256)", "git_commit": "commit", "versions": "versions",
         "blas": "BLAS and its kernel", "engine": "engine",

@@ -1,4 +1,4 @@
-"""The answer in sentences, and its evidence, from the same comparisons as the tables below it."""
+"""The answer in sentences, with evidence from the same comparisons as the tables further down the report."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ KINDS = {
     "init": "initializer", "arch": "architecture", "batching": "batching mode", "optimizer": "optimizer",
     "data": "data set",
 }  # fmt: skip
-"""The noun for an option of a factor; the options of other factors are called values."""
+"""The noun for an option, by factor; the options of all other factors are called values."""
 
 BATCHES = {"full": "full batches", "mini": "mini-batches", "sample": "one row at a time"}
 
 CLOSE = 4
-"""Up to this many configurations are all named; of more, the first are named and the rest counted."""
+"""If there are more configurations than this, the first are named and the rest are counted."""
 
 MOST_SEEDS = 10
-"""Up to this many seeds are all listed."""
+"""If there are more seeds than this, only the first and the last are listed."""
 
 TITLE = "The answer"
 
 
 class Answer(str):
-    """Sentences on lines of their own, which a notebook shows as paragraphs."""
+    """A string with one or two sentences per line; a notebook shows each line as a paragraph."""
 
     __slots__ = ()
 
@@ -84,7 +84,7 @@ def answer(runs: pd.DataFrame, *, metric: str | None = None, margin: float | Non
 
 
 def section(runs: pd.DataFrame, findings: Findings) -> Section:
-    """Return the section on the trials and findings that :func:`questions.asked` returns.
+    """Return the section on the trials and findings that :func:`questions.rows_and_findings` returns.
 
     The terminal shows only the headlines.
     """
@@ -106,7 +106,7 @@ def sentences(runs: pd.DataFrame, findings: Findings) -> list[str]:
 
 
 def headlines(runs: pd.DataFrame, findings: Findings) -> list[str]:
-    """Return the overall answer, the answer in each part of a grid, and the doubts about them."""
+    """Return the overall answer, the best initializer in each combination, and caveats about both."""
     finished = [configuration for configuration in findings.configurations if len(configuration.metric)]
     if not finished:
         return ["No trial has finished, so there is no answer yet."]
@@ -144,7 +144,7 @@ def _at_best(runs: pd.DataFrame, finished: Sequence[Configuration]) -> list[str]
 
 
 def _best(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findings) -> str:
-    """Return which configuration is best and by how much, or which ones cannot be told apart."""
+    """Return which configuration is best and by how much, or which configurations cannot be told apart."""
     leader, pairs = finished[0], findings.with_leader
     where = "" if len(leader.levels) > 1 else _where(runs)
     if axes := numeric.axes_at_best(runs):
@@ -194,12 +194,12 @@ def _margin(ranking: Ranking) -> str:
 
 
 def _begin(where: str, text: str) -> str:
-    """Return the sentence after its introduction `where`, or capitalized if there is none."""
+    """Return the sentence after an introduction, or capitalized if the introduction is empty."""
     return f"{where}{text}" if where else text[0].upper() + text[1:]
 
 
 def _candidates(leader: Configuration, undecided: Sequence[str], among: str, where: str) -> str:
-    """Return which configurations can be the best: the leader and all that cannot be told apart from it."""
+    """Return which configurations may be the best: the leader and those that cannot be told apart from it."""
     best = f"{leader.name} or one of {len(undecided)} others that cannot be told apart from it"
     if len(undecided) < CLOSE:
         *first, last = [leader.name, *undecided]
@@ -208,7 +208,7 @@ def _candidates(leader: Configuration, undecided: Sequence[str], among: str, whe
 
 
 def _verdict(pairs: pd.DataFrame, leader: Configuration) -> pd.Series:
-    """Return each pair's verdict, or "open" if on the common seeds the leader is the worse of the two."""
+    """Return the verdict on each pair, but "open" if the leader is worse on the seeds that both have."""
     return pairs["verdict"].where((pairs["a"] == leader.name) | (pairs["verdict"] != "better"), "open")
 
 
@@ -243,7 +243,7 @@ def _first(pair: pd.Series, leader: Configuration, verb: str, ranking: Ranking) 
     if pair.difference == 0:
         return f"{leader.name} and {name} are level{details}"
     gap = points(pair.difference, ranking)
-    if not leads:  # its higher mean comes from seeds that the other lacks
+    if not leads:  # its higher mean comes from seeds that the other configuration lacks
         return f"{leader.name} {verb} {gap} behind {name} on the seeds that both have{details}"
     return f"{leader.name} {verb} {gap} ahead of {name}{details}"
 
@@ -263,7 +263,7 @@ def _are(names: Sequence[str]) -> str:
 
 
 def _needed(pair: pd.Series) -> str:
-    """Return how many seeds would settle an open pair, as the end of a sentence."""
+    """Return the end of a sentence on how many seeds would settle an open pair."""
     if pair.verdict == "better":
         return ", which is significant; it leads only by seeds that the other lacks"
     if pair.seeds < 2 or pair.difference == 0:
@@ -274,7 +274,7 @@ def _needed(pair: pd.Series) -> str:
 
 
 def _few(names: Sequence[str]) -> str:
-    """Return the names as a list; of more than four, the first three and the number of the rest.
+    """Return names as a list. If there are more than four, return the first three and the number of the rest.
 
     >>> _few(["max"]), _few(["max", "he"]), _few(["a", "b", "c", "d", "e", "f"])
     ('max', 'max and he', 'a, b, c and 3 more')
@@ -285,9 +285,9 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _by_cell(cells: pd.DataFrame, finished: Sequence[Configuration]) -> list[str]:
-    """Return how often each initializer leads among the combinations of the other factors, and how surely.
+    """Return in how many combinations of the other factors each initializer leads, and how surely.
 
-    Combinations in which nothing learned, or in which no two initializers share a seed, do not count.
+    Combinations do not count if nothing learned or if no two initializers share a seed.
     """
     cells = cells[cells["seeds"] > 0]
     others = [str(name) for name in cells.columns[: list(cells.columns).index("a")]]
@@ -318,7 +318,7 @@ def _by_cell(cells: pd.DataFrame, finished: Sequence[Configuration]) -> list[str
 
 
 def _equal_epochs(runs: pd.DataFrame) -> list[str]:
-    """Return a note that batching modes differ in cost, with the section that compares them at equal cost."""
+    """Return a note, if batching varies, that names the section which compares modes at equal cost."""
     if runs["batching"].astype("str").nunique() < 2 or budgets.SPENT in runs:
         return []
     return ["Batching modes are compared as trained; see 'Batching modes at equal cost'."]
@@ -373,7 +373,7 @@ def _looked_at(findings: Findings) -> list[str]:
 
 
 def details(runs: pd.DataFrame, findings: Findings) -> list[str]:
-    """Return the leader's accuracy and errors, its comparisons, and the factors that matter most."""
+    """Return sentences on the leader's accuracy and errors, its comparisons, and the shares of factors."""
     finished = [configuration for configuration in findings.configurations if len(configuration.metric)]
     if not finished:
         return []
@@ -422,7 +422,7 @@ def _leader(leader: Configuration, ranking: Ranking, chosen: bool) -> str:
 
 
 def _tested(runs: pd.DataFrame, leader: Configuration, by_test: bool, ranking: Ranking) -> str:
-    """Return the leader's test accuracy, which no other configuration shows, and its standard errors."""
+    """Return the leader's test accuracy with its standard errors. No other test accuracy is reported."""
     trials = comparisons.finished_trials(runs, leader)
     test = statistics.mean(trials["test_accuracy"])
     sentence = f"On the test images, which were not used to choose it, it has {percent(test)}."
@@ -482,7 +482,7 @@ def _spread(runs: pd.DataFrame, findings: Findings) -> list[str]:
 
 
 def _data_sets(runs: pd.DataFrame) -> list[str]:
-    """Return a sentence on results from different data sets."""
+    """Return a caveat about comparisons if the results come from several data sets."""
     counted = filters.once(runs)
     done = counted[counted["status"] == "finished"]
     sets = done[frames.CHECKSUM].nunique() if frames.CHECKSUM in done else 0
@@ -495,7 +495,7 @@ def _data_sets(runs: pd.DataFrame) -> list[str]:
 
 
 def _same(runs: pd.DataFrame) -> list[str]:
-    """Return a sentence for each set of numerically identical options."""
+    """Return a sentence for each set of options that are numerically identical."""
     table = comparisons.levels(runs)
     joined = [str(option) for name in table for option in table[name].cat.categories if " = " in str(option)]
     return [
@@ -505,7 +505,7 @@ def _same(runs: pd.DataFrame) -> list[str]:
 
 
 def _unpaired(leader: Configuration, other: Configuration) -> str:
-    """Return a sentence that two configurations share no seed, with the seeds to run."""
+    """Return a sentence on two configurations that share no seed, with the seeds to run to pair them."""
     leader_seeds, other_seeds = sorted(leader.metric.index), sorted(other.metric.index)
     sentence = (
         f"It has no finished seed in common with {other.name}, the next best ({_seeds(leader_seeds)} and "
@@ -525,7 +525,7 @@ def _unpaired(leader: Configuration, other: Configuration) -> str:
 
 
 def _seeds(seeds: Sequence[int]) -> str:
-    """Return seeds as an override, shortened to the first and the last if there are many.
+    """Return seeds as an override; if there are many, only the first and the last are listed.
 
     >>> _seeds([3, 4]), _seeds(range(12))
     ('seed=3,4', 'seed=0,…,11')

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def section(runs: pd.DataFrame) -> Section:
-    """Return the section for a frame of runs."""
+    """Return the section on these trials of a frame of runs; the terminal shows only one failure."""
     failures = diverged_and_failed(runs)
     blocks: list[Block] = [table for table in (failures, identical(runs)) if table.rows]
     if failures.rows:
@@ -42,7 +42,7 @@ def diverged_and_failed(runs: pd.DataFrame) -> Table:
 
 
 def identical(runs: pd.DataFrame) -> Table:
-    """Return the table of trials that share the training of a bitwise identical trial."""
+    """Return the table of trials that were not trained, because a numerically identical trial was."""
     names = dict(zip(runs["trial"], runs["name"].map(as_text), strict=True))
     copies = runs[runs["identical_to"].notna()]
     pairs = zip(copies["name"].map(as_text), copies["identical_to"], strict=True)

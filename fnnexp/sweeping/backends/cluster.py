@@ -1,4 +1,4 @@
-"""The interface of a cluster, the connection to it, and the check that its packages match ours."""
+"""The interface of a cluster, the connection to it, and the check of its workers' package versions."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from fnnexp.sweeping.plan import PlannedStack
 from fnnexp.sweeping.worker import Broken, Trained
 
 PATIENCE = 5.0
-"""Seconds within which a cluster must answer and have a worker before a sweep starts."""
+"""Seconds within which a cluster must answer and have a worker when a sweep starts."""
 
 PACKAGES = ("fnnexp", "numpy", "scipy", "cloudpickle", "threadpoolctl")
-"""The packages that need the same version everywhere, since they compute or transfer a segment."""
+"""The packages that must have the same version everywhere, since they compute or transfer segments."""
 
 ENGINE_PACKAGES = {"numba": ("numba", "llvmlite")}
 """The further packages that an engine needs."""
 
 
 class ClusterError(FnnexpError):
-    """The cluster can't run the sweep. Nothing was started."""
+    """Raised if a cluster can't run the sweep. Nothing was started."""
 
 
 class ClusterLostError(FnnexpError):
-    """The cluster was lost during the sweep. The same command resumes from the last checkpoints."""
+    """Raised if the cluster is lost during the sweep. The same command resumes from the last checkpoints."""
 
     exit_status = 1
 
@@ -83,7 +83,7 @@ class Cluster(ABC):
 
     @abstractmethod
     def lost(self) -> ClusterLostError | None:
-        """Return the error that ends the sweep if the cluster is lost for good; wait until that is known."""
+        """Return the error to raise if the cluster is lost for good, else None; wait until this is known."""
 
     @abstractmethod
     def news(self) -> Iterator[str]:
@@ -97,7 +97,7 @@ class Cluster(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Disconnect from the cluster, which keeps running; running segments are abandoned."""
+        """Disconnect from the cluster, which keeps running. Running segments are abandoned."""
 
     def gone(self) -> ClusterLostError:
         """Return the error that reports the loss of the cluster."""
@@ -108,7 +108,7 @@ class Cluster(ABC):
 
 
 CLUSTERS = {"dask": "distributed", "ray": "ray"}
-"""The package and logger of each backend; the module next to this one has the backend's name."""
+"""The package of each backend, which is also its logger's name. The backend's module has its own name."""
 
 
 @contextlib.contextmanager
@@ -134,7 +134,7 @@ def connected(execution: Execution) -> Iterator[Cluster | None]:
     module = import_module(f"fnnexp.sweeping.backends.{backend}")
     logger = logging.getLogger(CLUSTERS[backend])
     level = logger.level
-    logger.setLevel(logging.CRITICAL)  # our own messages report what matters
+    logger.setLevel(logging.CRITICAL)  # fnnexp's own messages report what matters
     try:
         with contextlib.closing(module.connect(execution.address, packages)) as cluster:
             yield cluster

@@ -66,7 +66,7 @@ class Dask(Cluster):
         self._workers = self._compared_workers()
         self.cores = sum(self._workers.values())
         self._settings = ExitStack()
-        # Stacks pass through the scheduler, so that it can reassign them; silence its warning about size.
+        # Stacks pass through the scheduler, which can then reassign them; silence Dask's warning about size.
         self._settings.enter_context(
             dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"})
         )
@@ -74,7 +74,7 @@ class Dask(Cluster):
     def send(self, prepared: Prepared, arrays: Arrays) -> None:
         """Send a data set to the scheduler, which passes it to each present and future worker once.
 
-        The scheduler keeps it for the next sweep.
+        The scheduler keeps the data set for the next sweep.
         """
         name = f"fnnexp-{version('fnnexp')}-{prepared.checksum}"
         self._client.register_plugin(_DataSet(prepared, arrays), name=name)
@@ -85,7 +85,7 @@ class Dask(Cluster):
         return ended
 
     def lost(self) -> ClusterLostError | None:
-        """Return an error if the scheduler is lost; wait while the client tries to reconnect."""
+        """Return an error if the scheduler is lost, else None; wait while the client tries to reconnect."""
         while self._client.status == "connecting":
             time.sleep(0.1)
         return self.gone() if self._client.status in GONE else None
@@ -100,7 +100,7 @@ class Dask(Cluster):
                 now = self._compared_workers()
         except ClusterError as error:
             raise ClusterLostError(f"a worker that joined during the sweep is unusable: {error}") from error
-        except Exception:  # disconnected; the client's status tells when it gives up
+        except Exception:  # disconnected; `lost` checks whether the client gave up
             return
         before, self._workers = self._workers, now
         for worker in sorted(before.keys() - now.keys()):

@@ -1,7 +1,7 @@
 """Private parts of loky: joblib's ``_executor``, its ``_processes`` and ``_result_queue``, and its tracker.
 
-They are needed for two reasons. A worker that is killed while it sends a result would leave the sweep waiting
-forever; see :class:`Watch`. And Ctrl-C or an error must end the workers at once. The public function
+They are needed for two reasons. Without :class:`Watch`, the sweep would wait forever if a worker is killed
+while it sends a result. And Ctrl-C or an error must end the workers at once. The public function
 ``get_reusable_executor()`` does not help: if joblib has no pool or a broken one, it creates a pool with which
 joblib's next call fails.
 
@@ -22,11 +22,11 @@ from typing import Any
 from fnnexp.sweeping.worker import initialize_worker
 
 GRACE = 3.0
-"""Seconds within which loky notices a dead worker. It does so within milliseconds or not at all."""
+"""Seconds after which fnnexp acts on a dead worker. loky notices it within milliseconds or not at all."""
 
 
 def settings(engine: str) -> dict[str, Any]:
-    """Return joblib's arguments for its pool. All calls use the same, or joblib would start new processes.
+    """Return joblib's arguments for its pool. Use no others, or joblib would start new processes.
 
     ``max_nbytes=None`` turns memory mapping off, since stacks are small and a pipe is faster.
     """
@@ -39,7 +39,7 @@ def pool() -> Any:
 
 
 def processes() -> list[BaseProcess]:
-    """Return the worker processes, including recently died ones."""
+    """Return the worker processes, including processes that died recently."""
     return list((getattr(pool(), "_processes", None) or {}).values())
 
 
@@ -52,16 +52,16 @@ def shut_down() -> None:
 def kill_workers() -> None:
     """Kill the worker processes, so that their tasks fail.
 
-    Use it while workers start, since :func:`shut_down` raises a KeyError in a loky thread if a task was
-    submitted just before. Use :func:`shut_down` while workers train: after a kill, each thread that sees the
-    broken pool removes joblib's folder, and joblib complains when the second thread tries.
+    Use this while workers start, because :func:`shut_down` then raises a KeyError in a thread of loky if a
+    task was just submitted. Use :func:`shut_down` while workers train: after a kill, each thread that sees
+    the broken pool removes joblib's folder, and joblib complains when a second thread tries.
     """
     for worker in processes():
         _kill(worker)
 
 
 class Watch:
-    """Breaks the pool if the pool does not notice that a worker has died.
+    """Breaks the pool if loky does not notice that a worker has died.
 
     A worker that is killed while it sends a result leaves half a message in the pipe that all workers share.
     loky waits for the other half as long as any process can write to the pipe. When no writer is left, loky
@@ -93,7 +93,7 @@ def block_interrupts() -> None:
         return
     for tracker in (resource_tracker, _loky_module("backend.resource_tracker")):
         if hasattr(tracker, "ensure_running"):
-            tracker.ensure_running()  # start it now, since starting it later would unblock Ctrl-C
+            tracker.ensure_running()  # start the tracker now, since starting it later would unblock Ctrl-C
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 

@@ -68,7 +68,7 @@ class Ray(Cluster):
         self._machines = self._compared(_machines())
 
     def send(self, prepared: Prepared, arrays: Arrays) -> Any:
-        """Put a data set into Ray's object store, which each machine fetches from once; return its handle."""
+        """Put a data set into Ray's object store, where each machine fetches it once; return its handle."""
         return ray.put(arrays)
 
     def train_with(self, handle: Any, planned: PlannedStack, execution: Execution) -> Trained | Broken:
@@ -78,7 +78,7 @@ class Ray(Cluster):
         return ended
 
     def lost(self) -> ClusterLostError | None:
-        """Return an error if the head node is lost."""
+        """Return an error if the head node is lost, else None."""
         return None if ray.is_initialized() else self.gone()
 
     def news(self) -> Iterator[str]:
@@ -133,7 +133,7 @@ class Ray(Cluster):
 
 
 def _machines() -> dict[str, str]:
-    """Return the name of each connected machine by its id."""
+    """Return the names of the connected machines, by id."""
     return {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
-    """Return the section for a frame of runs; if a loss or a time ranks, the heat map shows an accuracy."""
+    """Return the section for a frame of runs. If a loss or a time ranks, the heat map shows an accuracy."""
     ranking = ranking or ranking_of(runs)
     metric, cells = matching_accuracy(runs, ranking), table(runs, ranking)
     best = numeric.at_best(runs, ranking)
@@ -43,9 +43,9 @@ def table(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
     """Return the ranking metric as text, accuracies in percent; rows are arch and init, columns batching.
 
     A cell is the mean and standard deviation over seeds, `95.12 ± 0.21`, followed by `(2/3)` if only two of
-    three trials finished. If none finished, the cell says why; if none was run, it is empty. Other factors
-    that vary (`optimizer.lr`, `epochs`) are index levels before arch and init. Labels include the parameters
-    of an option that vary (`normal std=0.3`).
+    three trials finished. If no trial finished, the cell says why; if no trial was run, the cell is empty.
+    Other factors that vary (`optimizer.lr`, `epochs`) are index levels before arch and init. The label of an
+    option includes those of its params that vary (`normal std=0.3`).
     """
     ranking = ranking or ranking_of(runs)
     runs = filters.once(runs)
@@ -72,7 +72,7 @@ def _cell(group: pd.DataFrame, ranking: Ranking) -> str:
 
 
 def tables(runs: pd.DataFrame, cells: pd.DataFrame) -> Iterator[Table]:
-    """Yield the displayed tables, one per combination of the factors other than arch, init and batching."""
+    """Yield the tables to show, one per combination of the factors other than arch, init and batching."""
     factors = others(runs)
     levels = [cells.index.get_level_values(name) for name in factors]
     for values, group in list(cells.groupby(levels, sort=False)) if factors else [((), cells)]:

@@ -67,7 +67,7 @@ def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = 
 
 
 def _stacked(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the frames of all units in one frame, with the unit as the first column."""
+    """Return the frames of all units as one frame, with the unit as the first column."""
     return pd.concat(frames, names=["at_equal"]).reset_index("at_equal")
 
 
@@ -79,14 +79,14 @@ def _pairs(cut: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
 
 
 def _an_epoch(costs: pd.DataFrame) -> str:
-    """Return a sentence with the number of updates per epoch of each mode, where it is known."""
+    """Return a sentence with the number of updates per epoch of each mode for which it is known."""
     known = costs.dropna(subset="cost").groupby("batching", observed=True)["cost"]
     parts = [f"{_range(cost)} with {option}" for option, cost in known]
     return f"Updates per epoch: {', '.join(parts)}." if parts else ""
 
 
 def _verdicts(unit: str, pairs: pd.DataFrame, ranking: Ranking) -> str:
-    """Return which mode leads at equal cost, and how it compares with the others."""
+    """Return which mode leads at equal cost, and how the leader compares with the other modes."""
     leading = set(pairs["a"]).difference(pairs["b"])
     with_leader = pairs[pairs["a"].isin(leading)]
     if len(leading) != 1 or (with_leader["difference"] == 0).any():
@@ -105,7 +105,7 @@ def _verdicts(unit: str, pairs: pd.DataFrame, ranking: Ranking) -> str:
 
 
 def _other(pair: dict[Hashable, Any], ranking: Ranking) -> str:
-    """Return the other mode of a pair, with its distance from the leader."""
+    """Return the name of the other mode of a pair, with its distance from the leader."""
     interval = (
         f"95% interval {between(pair['low'], pair['high'], ranking)}" if pair["seeds"] > 1 else "in one seed"
     )
@@ -113,7 +113,7 @@ def _other(pair: dict[Hashable, Any], ranking: Ranking) -> str:
 
 
 def _rows(unit: str, cut: pd.DataFrame, pairs: pd.DataFrame, ranking: Ranking) -> Iterable[list[Cell]]:
-    """Yield a table row per pair, with the epochs and the cost of its two modes in their common cells."""
+    """Yield a table row per pair, with the epochs and the cost of both modes in the cells that both have."""
     done = comparisons.levels(cut)[cut["status"] == "finished"].join(cut[["epoch", "spent"]])
     names = [name for name in done.columns if name not in ("batching", "epoch", "spent")]
     cells = [cell for _, cell in groups(done, names)]
@@ -134,7 +134,7 @@ def _rows(unit: str, cut: pd.DataFrame, pairs: pd.DataFrame, ranking: Ranking) -
 
 
 def _range(values: pd.Series, format_spec: str = ",.0f") -> str:
-    """Return the minimum and maximum of some numbers, or the number if they are all the same.
+    """Return the minimum and maximum of some numbers, or the number if all are equal.
 
     >>> _range(pd.Series([1234, 1234])), _range(pd.Series([0.25, 0.5]), ".3g")
     ('1,234', '0.25–0.5')

@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from fnnexp.results.numeric import Optimum
 
 MOST_NAMED = 5
-"""Up to this many best values are named in sentences."""
+"""The largest number of cells whose best values sentences name."""
 
 MOST_COMBINATIONS = 4
-"""The largest number of combinations of other factors that are drawn; runs.csv has the rest."""
+"""The largest number of combinations of other factors that are drawn; runs.csv has all trials."""
 
 MOST_PAIRS = 3
 """The largest number of pairs of numeric factors that are drawn as a map."""
 
 MOST_ROWS = 40
-"""The largest number of rows of a table; optima.csv has the rest."""
+"""The largest number of rows of a table; optima.csv has all rows."""
 
 
 def sections(runs: pd.DataFrame) -> list[Section]:
-    """Return a section for each numeric factor of a frame of runs, and one with the maps of pairs of them.
+    """Return a section for each numeric factor of a frame of runs, and a section with maps of factor pairs.
 
-    The best values of all factors are data of the first section.
+    The data of the first section contains the best values of all factors.
     """
     axes, metric = numeric.axes_of(runs), ranking(runs)
     optima = {axis: numeric.optima(runs, axis) for axis in axes}
@@ -102,7 +102,7 @@ def _file(*axes: str) -> str:
 
 
 def sentences(axis: str, optima: Sequence[Optimum]) -> list[str]:
-    """Return the best value of each option, values that may be as good, and ranges that were too short."""
+    """Return sentences on the best values, values that may be as good, and ranges that end too early."""
     if not optima:
         return []
     texts = [" ".join(_best(axis, each) for each in optima)]
@@ -166,7 +166,7 @@ def _range(low: float, high: float) -> str:
 
 
 def _table(axis: str, metric: str, optima: Sequence[Optimum]) -> list[Block]:
-    """Return the displayed best values, one row per cell; nothing for one cell, which has a sentence."""
+    """Return a table of the best values, one row per cell. A single cell has no table, only a sentence."""
     if len(optima) < 2:
         return []
     names = list(optima[0].options)

@@ -33,9 +33,10 @@ def section(runs: pd.DataFrame, findings: Findings) -> Section:
 def within_batching(
     runs: pd.DataFrame, ranking: Ranking | None = None
 ) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
-    """Return the shares within each batching mode, and a sentence about them, if other factors vary too.
+    """Return the shares within each batching mode and a sentence about them, both by mode.
 
-    A large difference between modes, as after one epoch, would hide the factors that matter within a mode.
+    Both are empty unless batching and other factors vary. A large difference between modes, as after one
+    epoch, would hide the factors that matter within a mode.
     """
     runs = filters.once(runs)
     table = comparisons.levels(runs) if len(runs) else runs[[]]
@@ -51,17 +52,17 @@ def within_batching(
 
 
 def _stacked(modes: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the shares of all modes in one frame, with the mode as the first column."""
+    """Return the shares of all modes as one frame, with the mode as the first column."""
     return pd.concat(modes, names=["batching"]).reset_index("batching")
 
 
 def table(findings: Findings) -> Table:
-    """Return the table of the share of the variance, over all trials, of each factor and interaction."""
+    """Return the table of the share of each factor and interaction in the variance over all trials."""
     return Table("", ["factor or interaction", SHARE], _rows(findings.shares, ["effect"]), 1)
 
 
 def of_modes(modes: dict[str, pd.DataFrame]) -> Table:
-    """Return the table of the shares of the variance within each batching mode."""
+    """Return the table of the shares in the variance within each batching mode."""
     rows = _rows(_stacked(modes), ["batching", "effect"]) if modes else []
     return Table("Within each batching mode", ["batching", "factor or interaction", SHARE], rows, 2)
 
