@@ -257,7 +257,7 @@ def _check_regularization(config: Config) -> None:
     for name in ("l2", "l1"):
         _finite(f"regularization.{name}", getattr(regularization, name), 0, "0.0001")
     dropout, key = regularization.dropout, "regularization.dropout"
-    text = str(dropout).replace(" ", "")
+    text = str(dropout).replace(" ", "").replace("'", "")
     example = "[0.2" + ",0.5" * max(hidden, 1) + "]"
     rates = dropout if isinstance(dropout, list) else [dropout]
     if not all(type(rate) in (int, float) for rate in rates):

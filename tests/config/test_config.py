@@ -972,6 +972,7 @@ OTHER = {
         "activation": "tanh",
         "hidden_bias": "normal",
         "output_bias": "none",
+        "slope": 0.1,
     },
     Batching: {"mode": "sample", "size": 64, "shuffle": False},
     Recipe: {
@@ -1046,6 +1047,9 @@ def test_the_name_and_the_data_folder_are_not_part_of_the_id(same):
 
 
 CHANGING = {
+    "arch.slope": "0.1",
+    "data.subset": "1000",
+    "data.label_noise": "0.1",
     "stopping.patience": "3",
     "stopping.min_delta": "0.1",
     "stopping.metric": "train_loss",
@@ -1101,6 +1105,9 @@ CHANGING = {
     "seed_split": "3",
 }
 UNCHANGING = {
+    "data.n": "300",
+    "data.noise": "0.2",
+    "data.classes": "3",
     "data.name": "files",
     "data.path": "elsewhere.npz",
     "data.test_path": "elsewhere.csv",
@@ -1123,6 +1130,10 @@ UNCHANGING = {
     "dry_run": "true",
 }
 NEEDS = {
+    "data.n": ["data=moons"],
+    "data.noise": ["data=moons"],
+    "data.classes": ["data=spirals"],
+    "arch.slope": ["arch.activation=leaky_relu"],
     "stopping.min_delta": ["stopping.patience=3"],
     "stopping.metric": ["stopping.patience=3"],
     "execution.address": ["execution.backend=dask", "execution.address=tcp://g:2"],

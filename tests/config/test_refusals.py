@@ -166,7 +166,7 @@ ON_COMMAND_LINES = {
     "loss=mean": "must be one of binary_cross_entropy, cross_entropy, mse",
     "loss.name=mse": "write loss=mse loss.output=sigmoid, or softmax or identity",
     "data=/a/mnist.npz": "write data=files data.path=/a/mnist.npz",
-    "data=fashion": "must be one of digits, files, mnist; for a value write data=files data.path=fashion",
+    "data=fashion": "moons, spirals; for a value write data=files data.path=fashion",
     "tracking=sqlite:///x.db": "write tracking.uri=sqlite:///x.db",
     "execution=dask": "write execution.backend=dask",
     "card_grid": "write fnnexp -cn card_grid",

@@ -14,6 +14,7 @@ from fnnexp.nn.evaluation import parameters_from, predict
 from fnnexp.nn.network import Architecture, Parameters
 from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.pieces.losses import LOSSES, loss_for, target_values
+from fnnexp.nn.rows import splits_of
 from fnnexp.nn.training import Lane, Recipe, advance, start
 
 ALL = [(loss, output) for loss, outputs in LOSSES.items() for output in outputs]
@@ -90,9 +91,8 @@ def test_predictions_have_the_recorded_loss_and_the_outputs(loss: str, output: s
     arrays = images(1, 40, 30, 12, 5)
     stack, records = advance(recipe, start(recipe, [lane]), arrays, diagnostics=True)
     weights = Parameters(recipe.architecture, stack.theta).named(0)
-    predictions = predict(
-        recipe, lane, parameters_from(recipe.architecture, weights), arrays.x_test, arrays.y_test
-    )
+    test = splits_of(recipe, arrays)["test"]
+    predictions = predict(recipe, lane, parameters_from(recipe.architecture, weights), test)
     assert predictions.loss.mean() == pytest.approx(records[-1].metrics["test_loss"], rel=1e-14)
     assert (predictions.predicted == arrays.y_test).mean() == records[-1].metrics["test_accuracy"]
     A1 = np.tanh(np.asarray(arrays.x_test) / 255 @ weights["W1"] + weights["b1"])

@@ -74,6 +74,7 @@ AUTOGRAD_OPERATIONS: dict[str, Callable[..., Any]] = {
     "matmul": lambda X, W: anp.einsum("bi,io->bo", X, W),
     "add": lambda Z, b: Z + b,
     **AUTOGRAD_ACTIVATIONS,
+    "dropout": lambda A: A * np.where(np.arange(20).reshape(4, 5) % 5 < 3, 1 / 0.6, 0.0),
     "softmax": lambda Z: anp.exp(Z - logsumexp(Z, axis=1, keepdims=True)),
     "log": lambda P: anp.log(P + 0.01),
     "cross_entropy": lambda P: -(SMOOTHED * anp.log(P + 0.01)).sum(axis=1),
