@@ -33,7 +33,7 @@ from threadpoolctl import threadpool_limits
 
 from fnnexp import api
 from fnnexp.config import safety as guard
-from fnnexp.config.schema import Config, conf_folder
+from fnnexp.config.schema import CHOICES, Config, conf_folder
 from fnnexp.data import datasets as data
 from fnnexp.data import download, readers
 from fnnexp.data.npz import DamagedError
@@ -584,6 +584,11 @@ BAD_VALUES = {
     "optimizer.beta1": not_a_positive_real,
     "optimizer.beta2": not_a_positive_real,
     "optimizer.epsilon": not_a_positive_real,
+    "optimizer.clip_norm": not_a_positive_real,
+    "regularization.l2": not_a_positive_real,
+    "regularization.l1": not_a_positive_real,
+    "regularization.dropout": st.one_of(not_a_positive_real, st.sampled_from(["1", "1.5", "[0,1]"])),
+    "regularization.max_norm": not_a_positive_real,
     "optimizer.rho": not_a_positive_real,
     "optimizer.weight_decay": not_a_positive_real,
     "schedule.name": not_a_choice,
@@ -678,7 +683,7 @@ def test_a_misspelt_key_is_refused(quick, misspelling, mark):
     assert quick("key", "data=digits", f"{mark}{wrong}=1"), wrong
 
 
-GROUPS = ["arch", "init", "batching", "optimizer", "data", "experiment", "execution", "tracking"]
+GROUPS = [*CHOICES, "experiment", "execution", "tracking"]
 not_an_option = st.one_of(
     word.map(lambda text: f"{text}_"),
     st.sampled_from(

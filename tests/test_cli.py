@@ -280,7 +280,7 @@ def test_completion_prints_a_script(invoke, own_folder):
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        ("init=he", {"init=he", "init=he2", "init=he_normal"}),
+        ("init=he", {"init=he", "init=he2", "init=he_normal", "init=he_uniform"}),
         ("optimizer.l", {"optimizer.lr=", "optimizer.lr_for."}),
     ],
 )

@@ -15,7 +15,7 @@ from fnnexp.reporting.sections import leaderboard
 from fnnexp.reporting.sections.by_factor import architecture as by_architecture
 from fnnexp.results import averages, comparisons, filters, frames, statistics
 
-OWN_COLUMNS = {"seven": 7, "gap": "wide", "Unnamed: 0": 0, "loss": 0.5, 3: "three"}
+OWN_COLUMNS = {"seven": 7, "gap": "wide", "Unnamed: 0": 0, "cost": 0.5, 3: "three"}
 """Columns that a user added, or that a saved index left: they do not describe trials."""
 
 
