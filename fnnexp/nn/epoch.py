@@ -175,7 +175,8 @@ class EpochTrainer:
                 lane_slice.measure(work, labels[lanes], self.recipe.epsilon, totals)
                 lane_slice.loss.gradient(dZ, work.targets, self.recipe.epsilon, work.row)
                 np.multiply(dZ, weight[lanes], out=dZ)
-                backward(lane_slice.parameters, slice_inputs, work, lane_slice.gradients, decay)
+                slice_decay = None if decay is None else decay[lanes]
+                backward(lane_slice.parameters, slice_inputs, work, lane_slice.gradients, slice_decay)
         if not self.in_place:
             self._regularize_gradients(size)
             if "weight_decay" in self.hyper:

@@ -224,7 +224,7 @@ def stacks(draw: Any) -> tuple[Recipe, list[Lane], Arrays]:
         subset=draw(st.none() | st.integers(1, n)),
         label_noise=draw(st.sampled_from((0.0, 0.0, 0.3))),
     )
-    options = draw(st.just([]) | st.lists(st.sampled_from(_options(architecture)), unique=True))
+    options = draw(st.just([]) | st.lists(st.sampled_from(_options(architecture)), unique=True, max_size=3))
     recipe = replace(recipe, options=tuple(sorted(options)))
     lanes = []
     for k in range(draw(st.integers(1, 9))):
@@ -298,6 +298,38 @@ def test_a_trial_is_bitwise_the_same_in_any_stack(
         expected = alone(recipe, lanes, arrays, engine)
         records, done = train_in_segments(random.draw, recipe, lanes, arrays, engine=engine)
     assert outcomes(records, done) == expected
+
+
+ONE_OPTION = {
+    "l2": 0.1, "l1": 0.01, "max_norm": 0.5, "clip_norm": 0.1, "label_smoothing": 0.2,
+    "dropout.0": 0.2, "dropout.1": 0.5, "dropout.2": 0.5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("slice_bytes", [1, 9999])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("option", ONE_OPTION)
+def test_each_option_alone_is_invisible_in_a_stack(
+    option: str, optimizer: str, slice_bytes: int, engine: str
+) -> None:
+    recipe = Recipe(
+        Architecture(30, (9, 8), 10, "tanh"),
+        Batching("mini", 16, shuffle=True),
+        optimizer,
+        2,
+        options=(option,),
+    )
+    hyper = {"lr": 0.05, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
+    names = OPTIMIZERS[optimizer].hyperparameters
+    lanes = [
+        Lane(f"{k}", k, (0.2, 0.3, 0.3), (*((name, hyper[name]) for name in names), (option, value)))
+        for k, value in enumerate((ONE_OPTION[option], ONE_OPTION[option] / 2, ONE_OPTION[option]))
+    ]
+    arrays = images(0, 70, 20, 30, 10)
+    with mock.patch.object(epoch, "SLICE_BYTES", slice_bytes):
+        stack, records = advance(recipe, start(recipe, lanes), arrays, engine=engine)
+        assert outcomes(records, [stack]) == alone(recipe, lanes, arrays, engine)
 
 
 MODES = {
