@@ -88,7 +88,7 @@ TOYS: dict[str, Curves] = {"moons": moons, "circles": circles, "spirals": spiral
 
 
 def draw(name: str, toy: Toy) -> dict[str, Numbers]:
-    """Return the four arrays of a toy: inputs (n, 2) float32, and labels (n,) uint8.
+    """Return the four arrays of a toy: inputs (n, 2) float32 and labels (n,) uint8, for train and for test.
 
     The draws come from the raw output of PCG64, which NumPy promises never to change; the noise is normal by
     the transformation of Box and Muller (1958): √(−2 ln v) (cos 2πw, sin 2πw) for uniform v and w.

@@ -112,7 +112,7 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
     -------
     DataFrame
         The columns and their types are the same for every experiment, even one without trials; only the
-        dotted params differ. Columns are `str` where no type is given. Categories are ordered.
+        params with a dot, such as `optimizer.lr`, differ. Columns are `str` where no type is given. Categories are ordered.
 
         - `run_id`; `trial`, the id of the trial's scientific content; `name`.
         - `status` (category): finished, diverged, failed, running or interrupted.
@@ -138,10 +138,11 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
           `test_images` (Int64), the number of images of the test metrics; `classes` (Int64). `train_images`
           and `classes` are missing in older runs.
         - `error`, one line.
-        - `data_checksum` (SHA-256), a factor if the file at a path changed; `git_commit`, which ends in "and
-          changes" if there were uncommitted changes; `versions` of fnnexp, Python and the libraries; `blas`,
-          library and kernel; `engine`, `numpy` or `numba`, with its version once the trial has ended;
-          `command`, the command line that created the run, missing for sweeps from Python.
+        - `data_checksum`, the SHA-256 of the data, a factor if trials read different data from one source;
+          `git_commit`, which ends in "and changes" if there were uncommitted changes; `versions` of fnnexp,
+          Python and the libraries; `blas`, library and kernel; `engine`, `numpy` or `numba`, with its version
+          once the trial has ended; `command`, the command line that created the run, missing for sweeps from
+          Python.
 
     Raises
     ------

@@ -79,7 +79,7 @@ class TimeLeft:
             self._modes[stack.kind] = stack.recipe.batching.mode
             self._lanes_left += len(stack.lanes)
         self._measured = 0.0
-        self._seconds: dict[object, float] = {}  # measured, by kind, by batching mode, and of all (None)
+        self._seconds: dict[object, float] = {}  # by kind, by batching mode, and for all with the key None
         self._costs: dict[object, float] = {}
         self._running: list[_Running] = []
         self._segments = 0

@@ -319,7 +319,7 @@ def _locked(file: Path) -> Iterator[sqlite3.Connection]:
     with sql.opened(file, mode="rw", timeout=0) as source:
         source.isolation_level = None
         try:
-            source.execute("PRAGMA journal_mode = DELETE")  # fails while another program reads the log
+            source.execute("PRAGMA journal_mode = DELETE")  # must fail if another program has the log open
             source.execute("PRAGMA locking_mode = EXCLUSIVE")
             source.execute("BEGIN EXCLUSIVE")
             source.execute("COMMIT")  # keeps the lock; SQLite can't copy a file within a transaction

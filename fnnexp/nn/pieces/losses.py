@@ -153,7 +153,7 @@ def smoothed_losses_and_hits(Z: Array, T: Array, epsilon: float, row: Array) -> 
     subtract_largest(Z, row, out=Z)
     weighted = np.add.reduce(Z * T, axis=-1)
     exponentiate(Z, row)
-    if epsilon == 0:  # the targets have the sum 1
+    if epsilon == 0:  # −Σ t log p, as the targets sum to 1
         losses = np.log(row[..., 0]) - weighted
     else:
         losses = -np.add.reduce(np.log(Z / row + Z.dtype.type(epsilon)) * T, axis=-1)
