@@ -112,8 +112,8 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
     -------
     DataFrame
         The columns and their types are the same for every experiment, even one without trials; only the
-        params with a dot, such as `optimizer.lr`, differ. Columns are `str` where no type is given. Categories
-        are ordered.
+        params with a dot, such as `optimizer.lr`, differ. Columns are `str` where no type is given.
+        Categories are ordered.
 
         - `run_id`; `trial`, the id of the trial's scientific content; `name`.
         - `status` (category): finished, diverged, failed, running or interrupted.
