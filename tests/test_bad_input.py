@@ -346,6 +346,7 @@ headers = st.one_of(
 )
 
 
+@pytest.mark.long
 @many(170)
 @given(name=st.sampled_from(NAMES), header=headers, packed=st.booleans())
 def test_an_npy_with_a_false_header_is_refused(name, header, packed, files, tmp_path):
@@ -434,6 +435,7 @@ broken_csv = st.one_of(
 )
 
 
+@pytest.mark.long
 @many(300)
 @given(harm=broken_csv, packed=st.booleans())
 def test_a_broken_csv_file_is_refused(harm, packed, files, tmp_path):
@@ -654,7 +656,7 @@ def test_bad_values_are_defined_for_every_key():
     assert sorted(BAD_VALUES) == KEYS
 
 
-@many(150)
+@many(100)
 @given(
     st.sampled_from(KEYS).flatmap(lambda key: st.tuples(st.just(key), BAD_VALUES[key])),
     st.sampled_from(["", "++"]),

@@ -824,6 +824,7 @@ def test_ui_of_a_server_is_refused_with_its_address(invoke, started):
     assert started == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_ui_ends_it_and_its_server(stop, store, port):
     process = subprocess.Popen(

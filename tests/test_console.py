@@ -144,6 +144,7 @@ write.write("digits")
 """
 
 
+@pytest.mark.long
 def test_commands_run_in_encodings_that_lack_characters(store):
     """The numbers in the report contain a minus sign, a ± and box-drawing characters."""
     grid = ("data=digits", "epochs=1", "init=max,he", "seed=range(3)", "tracking.experiment='größe−×'")

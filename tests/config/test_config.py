@@ -34,6 +34,7 @@ from fnnexp.errors import ConfigError, FnnexpError
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.batching import MODES, Batching
 from fnnexp.nn.pieces.initializers import Biases
+from fnnexp.nn.pieces.schedules import Schedule
 from fnnexp.nn.pieces.stopping import Stopping
 from fnnexp.nn.training import Recipe
 from fnnexp.results import frames
@@ -995,6 +996,7 @@ OTHER = {
         "method": "max",
         "std": 0.5,
         "hyper": (("lr", 0.1000000000000001),),
+        "schedule": Schedule("cosine", (("end", 0.0),)),
         "seed": 4,
         "gain": 2.0,
         "bounds": (-0.1, 0.1),

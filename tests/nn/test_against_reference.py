@@ -333,7 +333,7 @@ def differences(
     return largest_errors
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("batching", BATCHINGS)
 @pytest.mark.parametrize("arch", MAIN_ARCHITECTURES)
 def test_every_lane_agrees_with_its_reference_for_50_steps(arch: str, batching: str, optimizer: str) -> None:

@@ -259,7 +259,7 @@ def without_diagnostics(records: list[Record]) -> list[Record]:
     return [record for record in stripped if record.metrics]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(stacks(), st.sampled_from((1, 7, 512)), st.data())
 def test_diagnostics_change_no_result_and_are_bitwise_the_same_in_any_stack_and_segment(
     case: tuple[Recipe, list[Lane], Arrays], rows: int, random: st.DataObject

@@ -47,6 +47,7 @@ READERS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("reader", READERS)
 def test_frames_read_back_from_report_files_give_the_results_of_the_store(reader, reported):
     if reader == "Arrow's types":

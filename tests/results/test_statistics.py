@@ -427,6 +427,7 @@ def test_all_sign_patterns_of_up_to_32_differences_are_counted():
     assert sign_flip_test(np.full(33, 1.0)) == pytest.approx(2 * math.exp(-33 / 2))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("n", "pairs"), [(4, 1), (6, 36), (14, 500_000)])
 def test_seeds_needed_settle_a_pair_of_a_large_family_in_four_of_five_experiments(n, pairs):
     """The pilot has the true mean and spread."""

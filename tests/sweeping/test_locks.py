@@ -288,6 +288,7 @@ def test_a_sweep_whose_trials_were_taken_over_saves_its_segments_and_stops(
 COMMAND = [sys.executable, "-m", "fnnexp", "-m", "data=digits", "init=he,max", "batching=sample"]
 
 
+@pytest.mark.long
 def test_two_sweeps_started_at_once_train_each_trial_once(tmp_path):
     """The two sweeps share one seed; each trains the trials that the other has not claimed."""
     # Long enough that the second sweep opens the store, which takes seconds, before the first one ends.

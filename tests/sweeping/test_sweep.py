@@ -566,6 +566,7 @@ def test_curves_are_visible_during_training_and_kept_after_ctrl_c(invoke, store,
         assert set(before) <= set(curve_in(tmp_path, run_id))
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name == "nt", reason="Windows can't suspend a process")
 def test_a_suspended_sweep_continues(store, tmp_path, trials_of, agrees):
     with Process("-m", *LONG, WORKERS, CUT) as process:
@@ -1340,6 +1341,7 @@ def test_segments_that_a_failing_store_rejects_are_saved_and_logged_later(
     assert checkpoints_in(tmp_path) == []
 
 
+@pytest.mark.long
 def test_a_sweep_waits_for_a_locked_store(trials_of, store, tmp_path, agrees):
     trials = trials_of("epochs=2", "seed=0,1")
     held = threading.Event()

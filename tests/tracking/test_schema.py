@@ -184,6 +184,7 @@ def test_reading_commands_read_an_upgraded_copy_and_print_a_note(old, invoke, ow
     assert names_in(own_folder) == ["mlflow.db"]
 
 
+@pytest.mark.long
 def test_the_copy_is_renewed_if_the_store_changes(old):
     assert len(fnnexp.runs("digits")) == 1
     with closing(sqlite3.connect(old)) as database:
@@ -251,6 +252,7 @@ _upgrade_db(engine)
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("statements", [2, *(pytest.param(n, marks=pytest.mark.long) for n in (4, 5))])
 def test_a_stopped_upgrade_is_completed_without_losing_runs(statements, old, trained, invoke):
     """MLflow is stopped in the first step of its own upgrade in place."""
@@ -282,6 +284,7 @@ def test_files_left_by_a_killed_upgrade_are_removed(old, own_folder):
 # --- stores that can't be upgraded ---
 
 
+@pytest.mark.long
 def test_a_half_upgraded_store_with_runs_is_refused_unchanged(old, invoke, own_folder):
     break_half_way(old)
     content = old.read_bytes()
