@@ -393,7 +393,7 @@ def test_links_among_a_runs_files_are_not_followed(outside, own_folder):
     (folder := Path(files.artifact_dir)).mkdir(parents=True)
     for name in ("config.yaml", "weights.npz", "traceback.txt"):
         (folder / name).symlink_to(outside / "report.html")
-    artifacts.write(files, {"seed": 1}, {"W1": np.zeros(3)})
+    artifacts.write(files, {"seed": 1}, {"weights.npz": {"W1": np.zeros(3)}})
     with pytest.raises(MlflowException, match="outside the artifact directory"):
         artifacts.write_text(files, "traceback.txt", "why")
     assert files_in(outside) == {"report.html": b"mine"}
