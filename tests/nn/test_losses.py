@@ -75,6 +75,21 @@ def test_the_prediction_is_the_first_of_the_largest_logits(
     assert hits.tolist() == [[True, True, False, True]]
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize(("loss", "output"), ALL)
+def test_rows_beside_it_do_not_change_a_rows_prediction(loss: str, output: str, smoothing: float) -> None:
+    nan, inf = np.nan, np.inf
+    rows = [[3e38, -3e38, 0.0], [7.0, 7.0, 0.0], [nan, 1.0, 0.0], [nan] * 3, [inf, 1.0, -inf], [-inf] * 3]
+    Z, labels = np.array([rows], np.float32), [0] * len(rows)
+    recipe = recipe_of(loss, output, smoothing)
+    with np.errstate(all="ignore"):
+        together = measured(recipe, Z, [labels], smoothing)[:2]
+        alone = [measured(recipe, Z[:, [b]], [[0]], smoothing)[:2] for b in range(len(rows))]
+    for result, results in zip(together, zip(*alone, strict=True), strict=True):
+        np.testing.assert_array_equal(result, np.concatenate(results, axis=1))
+    assert together[1][0, :2].all()
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_smoothed_targets_have_their_closed_form(loss: str) -> None:
     smoothing = np.array([0.0, 0.1, 0.6]).reshape(3, 1, 1)
