@@ -114,8 +114,8 @@ def losses_and_hits(Z: Array, onehot: Array, epsilon: float, row: Array) -> tupl
     subtract_largest(Z, row, out=Z)
     z_y = np.add.reduce(Z * onehot, axis=-1)  # exact: all terms but one are 0
     hits = z_y == 0
-    # The comparison finds the prediction except in a tie, with NaN logits, and where z − max z overflows to −∞,
-    # because z_y is then NaN.
+    # The comparison finds the prediction except in a tie, with NaN logits, and where z − max z overflows to
+    # −∞, because z_y is then NaN.
     if (np.add.reduce(Z == 0, axis=-1, dtype=np.uint8) != 1).any() or np.isnan(z_y).any():
         hits = Z.argmax(axis=-1) == onehot.argmax(axis=-1)
     exponentiate(Z, row)
