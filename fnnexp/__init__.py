@@ -72,6 +72,8 @@ _DEFINED_IN = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "pieces":
+        return import_module("fnnexp.pieces")
     if name not in _DEFINED_IN:
         raise AttributeError(f"module 'fnnexp' has no attribute {name!r}")
     return getattr(import_module(_DEFINED_IN[name]), name)

@@ -47,7 +47,12 @@ class InterruptedSweepError(FnnexpError):
 
 
 def sweep(
-    grid: str | None = None, /, *overrides: str, config_dir: str | Path | None = None, **choices: Any
+    grid: str | None = None,
+    /,
+    *overrides: str,
+    config_dir: str | Path | None = None,
+    pieces: str | Path | Sequence[str | Path] = (),
+    **choices: Any,
 ) -> DataFrame:
     """Run a sweep with a progress bar and return its trials: `sweep("card_grid", epochs=2, seed=range(5))`.
 
@@ -63,6 +68,8 @@ def sweep(
         Overrides in Hydra's grammar, as on the command line: `"optimizer.lr=0.1,0.01"`.
     config_dir
         A folder with your own configs, as after `-cd`.
+    pieces
+        A file with your own pieces, as after `--pieces`, or a list of files; see :mod:`fnnexp.pieces`.
     choices
         Values by key. A list, tuple, range or array is swept over: `init=["max", "he"]`. Pass a key with a
         dot as `**{"optimizer.lr": 0.1}`, and widths as a list of lists: `**{"arch.hidden": [[64, 32], [9]]}`.
@@ -86,7 +93,9 @@ def sweep(
     first_word = [grid] if grid is not None and "=" in grid else []
     words = [*first_word, *overrides, *(override(*_checked_depth(*choice)) for choice in choices.items())]
     name = "config" if grid is None or first_word else grid
-    command = Command(name, tuple(words), None if config_dir is None else _folder(config_dir), multirun=True)
+    folder = None if config_dir is None else _folder(config_dir)
+    files = [pieces] if isinstance(pieces, str | Path) else pieces
+    command = Command(name, tuple(words), folder, multirun=True, pieces=tuple(map(str, files)))
     console = new_console()
     with composed(command, console, may_be_dry=False) as requested:
         print_notes(requested, console)

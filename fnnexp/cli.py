@@ -8,6 +8,7 @@ import gc
 import io
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -164,6 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder with your own configs")
     parser.add_argument("--config-path", "-cp", help=argparse.SUPPRESS)
+    parser.add_argument("--pieces", action="append", default=[], metavar="FILE", help="your own pieces")
     parser.add_argument("--cfg", "-c", choices=("job", "hydra", "all"), help="show the composed config")
     parser.add_argument(
         "--resolve", action="store_true", help="with --cfg: replace references by their values"
@@ -184,7 +186,9 @@ def _training_command(arguments: argparse.Namespace) -> Command:
     folder = None if arguments.config_dir is None else Path(arguments.config_dir)
     if folder is not None and not folder.is_dir():
         raise FnnexpError(f"-cd {folder}: this folder does not exist; write -cd FOLDER with one that does")
-    return Command(arguments.config_name, tuple(arguments.overrides), folder, arguments.multirun)
+    return Command(
+        arguments.config_name, tuple(arguments.overrides), folder, arguments.multirun, tuple(arguments.pieces)
+    )
 
 
 def _train(words: Sequence[str]) -> None:
@@ -216,7 +220,8 @@ def _train(words: Sequence[str]) -> None:
         gc.enable()
         outcome = api.train(requested, console)
     store = option(requested.tracking_uri)
-    report = report_command(requested.experiment, store=store, program=program())
+    with_pieces = "".join(f" --pieces {shlex.quote(file)}" for file in arguments.pieces)
+    report = report_command(requested.experiment, store=store + with_pieces, program=program())
     lines = f"compare them: {report}\nlook at them: {outcome.page or f'{program()} ui{store}'}"
     console.print(lines, highlight=False, soft_wrap=True, markup=False)
     api.refuse_failures(outcome, len(requested.trials))
@@ -260,6 +265,9 @@ def _report(words: Sequence[str]) -> int:
     parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
     # After `--` a name may begin with a dash, but parse_intermixed_args would read that name as an option.
     options = list(words[: words.index("--")] if "--" in words else words)
+    parser.add_argument(
+        "--pieces", action="append", default=[], metavar="FILE", help="a file with your own pieces"
+    )
     arguments = parser.parse_intermixed_args(options)
     names = [arguments.experiment, *arguments.where] if arguments.experiment is not None else []
     arguments.experiment, *arguments.where = [*names, *words[len(options) + 1 :]] or [None]
@@ -291,8 +299,12 @@ def _report(words: Sequence[str]) -> int:
         if selection.setdefault(key, values) != values:
             both = command(f"{key}={selection[key]},{values}")
             raise FnnexpError(f"{key} is given twice, as {selection[key]} and {values}; write {both}")
+    from fnnexp.pieces import files
     from fnnexp.reporting.write import write
 
+    files.load_installed()
+    for file in arguments.pieces:
+        files.load(file)
     write(
         arguments.experiment,
         arguments.folder,

@@ -104,12 +104,15 @@ class Command:
         A folder of the user's configs, which take precedence over fnnexp's.
     multirun
         Whether to run every combination of values. A grid with ``hydra.mode: MULTIRUN`` always does.
+    pieces
+        Files of the user's pieces, each of which may end in ``#sha256=`` and the start of its checksum.
     """
 
     config_name: str = "config"
     overrides: tuple[str, ...] = ()
     config_dir: Path | None = None
     multirun: bool = False
+    pieces: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Return the shell command.
@@ -117,7 +120,10 @@ class Command:
         >>> str(Command("card_grid", ("seed=range(5)",)))
         "fnnexp -cn card_grid 'seed=range(5)'"
         """
-        words = ["fnnexp", *(["-m"] if self.multirun else [])]
+        words = ["fnnexp"]
+        for file in self.pieces:
+            words += ["--pieces", file]
+        words += ["-m"] if self.multirun else []
         words += [] if self.config_dir is None else ["-cd", str(self.config_dir)]
         words += [] if self.config_name == "config" else ["-cn", self.config_name]
         return shlex.join([*words, *self.overrides])

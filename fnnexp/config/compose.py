@@ -26,6 +26,7 @@ from fnnexp.data import datasets
 from fnnexp.errors import ConfigError, FnnexpError, plural
 from fnnexp.nn import rows
 from fnnexp.nn.engines.base import engine_named
+from fnnexp.pieces import files
 
 LONGEST_NAME = 200
 """Maximum length of an experiment's name; MLflow allows 500."""
@@ -88,12 +89,14 @@ def compose(command: Command, begin: Callable[[Config, int], None] | None = None
         If the command cannot be composed, with what was given, what is allowed and what to write.
     """
     jobs: list[Job] = []
+    failures = files.load_installed()
+    command = replace(command, pieces=tuple(map(files.load, command.pieces)))
     with composing(command) as composition:
         for job in composition.jobs():
             jobs.append(job)
             if begin is not None and len(jobs) == 1:
                 begin(job.config, composition.count)
-        notes = [*_notes_of_own_files(command, composition.search_path), *composition.notes()]
+        notes = [*failures, *_notes_of_own_files(command, composition.search_path), *composition.notes()]
     config = _shared_config(jobs)
     _refuse_absent_engine(config.execution.engine)
     experiment = experiment_name(jobs, command.config_name)

@@ -47,6 +47,8 @@ from fnnexp.config.messages import explain
 from fnnexp.config.resolve import is_label_from_values
 from fnnexp.config.schema import CHOICES, SCHEMA, UNSCIENTIFIC, Config, conf_folder, sweeps_folder
 from fnnexp.errors import ConfigError, FnnexpError, plural
+from fnnexp.pieces import files
+from fnnexp.pieces.registry import GROUPS, announced
 
 MOST_JOBS = 10_000
 """Maximum number of jobs of a sweep: all of them are composed and kept in memory until the sweep is done."""
@@ -69,6 +71,9 @@ _RESOLVERS: dict[str, Any] = getattr(BaseContainer, "_resolvers", {})
 @contextmanager
 def composing(command: Command) -> Iterator[Composition]:
     """Yield the composition of a command; restore Hydra's state afterwards, also within a Hydra app."""
+    files.load_installed()
+    for file in command.pieces:
+        files.load(file)
     with hydra_state_restored(), explained(HydraException, OmegaConfBaseException, RecursionError):
         folder = str((command.config_dir or conf_folder()).absolute())
         with initialize_config_dir(version_base="1.3", config_dir=folder, job_name="fnnexp"):
@@ -91,6 +96,9 @@ def hydra_state_restored() -> Iterator[None]:
         app.clear()
         job.conf = job.conf.copy()  # Hydra writes the job's name into it
         store.repo = {name: schema for name, schema in store.repo.items() if _is_known(name, schema)}
+        for kind, group in GROUPS.items():
+            for piece in announced(kind):
+                store.store(piece.name, dict(piece.option), group, provider="fnnexp")
         try:
             yield
         finally:

@@ -34,11 +34,13 @@ from fnnexp.nn.pieces.activations import ACTIVATIONS, LEAKY_SLOPE
 from fnnexp.nn.pieces.batching import MODES, Batching
 from fnnexp.nn.pieces.initializers import INITIALIZERS, Biases
 from fnnexp.nn.pieces.losses import LOSSES
+from fnnexp.nn.pieces.metrics import METRICS
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.pieces.regularizers import DROPOUT
 from fnnexp.nn.pieces.schedules import SCHEDULES, Schedule
 from fnnexp.nn.pieces.stopping import Stopping
 from fnnexp.nn.training import Recipe
+from fnnexp.pieces import registry
 
 MOST_PARAMETERS = 1 << 28
 """Maximum number of parameters of a network: 1 GB of float32."""
@@ -82,29 +84,30 @@ def trial(job: Job, data: Prepared) -> Trial:
         )
     options, schedule = _options(config), schedule_of(config.schedule)
     recipe = Recipe(
-        architecture=architecture,
+        architecture=replace(architecture, activation=_exact(architecture.activation)),
         batching=Batching(config.batching.mode, config.batching.size, config.batching.shuffle),
-        optimizer=config.optimizer.name,
+        optimizer=OPTIMIZERS.exact(config.optimizer.name),
         epochs=config.epochs,
         reduction=config.loss.reduction,
         epsilon=config.loss.epsilon,
         scale=config.data.scale,
         validation=validation,
         dtype=config.dtype,
-        loss=config.loss.name,
+        loss=LOSSES.exact(config.loss.name),
         output=config.loss.output,
         options=tuple(sorted([*options, *(["schedule"] if schedule else [])])),
         stopping=_stopping(config, data),
         seed_split=config.seed_split if validation else config.seed_split or None,  # None draws with seed 0
         subset=None if every_row else config.data.subset,
         label_noise=float(config.data.label_noise),
+        metrics=tuple(sorted(METRICS.own.values())),
     )
     hyper = {name: float(getattr(config.optimizer, name)) for name in optimizer.hyperparameters} | options
     labels = _labels(job)
     return Trial(
         recipe=recipe,
         data=data,
-        method=config.init.method,
+        method=INITIALIZERS.exact(config.init.method),
         std=config.init.std,
         hyper=tuple(hyper.items()),
         seed=config.seed,
@@ -128,7 +131,7 @@ def schedule_of(config: ScheduleConfig) -> Schedule | None:
     if config.name == "constant" and not config.warmup:
         return None
     parameters = tuple((name, float(getattr(config, name))) for name in SCHEDULES[config.name].parameters)
-    return Schedule(config.name, parameters, float(config.warmup))
+    return Schedule(SCHEDULES.exact(config.name), parameters, float(config.warmup))
 
 
 def _options(config: Config) -> dict[str, float]:
@@ -160,6 +163,13 @@ def _architecture(arch: ArchConfig, data: Prepared) -> Architecture:
         arch.output_bias,
         LEAKY_SLOPE if arch.slope is None else arch.slope,
     )
+
+
+def _exact(activation: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    """Return the exact name of an activation, or of each hidden layer's."""
+    if isinstance(activation, str):
+        return ACTIVATIONS.exact(activation)
+    return tuple(map(ACTIVATIONS.exact, activation))
 
 
 def _canonical(arch: ArchConfig, architecture: Architecture) -> ArchConfig:
@@ -353,9 +363,25 @@ def _params(job: Job, labels: Mapping[str, str]) -> dict[str, Any]:
     if "experiment" in job.choices:
         params["experiment"] = job.choices["experiment"]
     params.update(_flat(_written(job.config)))
+    params["pieces"] = _files_of_pieces(job.config)
     reading = {f"data.{option.name}": option.default for option in fields(Reading)}
     defaults = {**reading, **later_defaults()}
     return {key: value for key, value in params.items() if value is not None and value != defaults.get(key)}
+
+
+def _files_of_pieces(config: Config) -> str | None:
+    """Return the files of the user's pieces that a trial uses; None if it uses none."""
+    activation = config.arch.activation
+    return registry.files_of(
+        {
+            "initializer": [config.init.method],
+            "activation": activation if isinstance(activation, list) else [activation],
+            "optimizer": [config.optimizer.name],
+            "loss": [config.loss.name],
+            "schedule": [config.schedule.name],
+            "dataset": [config.data.name],
+        }
+    )
 
 
 @cache

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fnnexp.data import cache, download, readers, sources, toys
-from fnnexp.data.labelled import ARRAYS, Bytes, Labelled, Numbers, checked, is_real
+from fnnexp.data.labelled import ARRAYS, Bytes, Labelled, Numbers, Raw, checked, is_real, labelled
 from fnnexp.data.npz import DamagedError
 from fnnexp.data.sources import DEFAULT_READING, Reading, Source
 from fnnexp.data.toys import DEFAULT_TOY, Toy
@@ -242,6 +243,66 @@ DATASETS: dict[str, Callable[[Request], Prepared]] = {
     "files": _files,
     **{name: partial(_toy, name) for name in toys.TOYS},
 }
+
+
+def from_function(name: str, make: Callable[[], Any], version: str, request: Request) -> Prepared:
+    """Prepare the data set that a user's function returns.
+
+    Parameters
+    ----------
+    name
+        The name of the data set.
+    make
+        Returns `x_train`, `y_train`, `x_test` and `y_test`, in this order. It is called twice, unless the
+        data set is in the cache.
+    version
+        The checksum of the function's file; the cache keeps one data set for each.
+
+    Raises
+    ------
+    DataError
+        If the function fails, or returns something else, or other arrays the second time.
+    """
+    _refuse_files(name, "is a piece of your own", request)
+    key = readers.content_key(f"piece {name} {version}")
+    return _prepared(name, *cache.keep(key, lambda: _made(name, make)))
+
+
+def _made(name: str, make: Callable[[], Any]) -> Labelled:
+    """Return the data set of a user's function, if it is the same in two calls."""
+    where = f"data={name}"
+    first, second = (_four_arrays(name, make) for _ in range(2))
+    if any(not np.array_equal(first[key], second[key]) for key in ARRAYS):
+        raise DataError(
+            f"{where}: its function returned other arrays when called again; draw random numbers from a "
+            "generator with a seed, as in numpy.random.default_rng(0)"
+        )
+
+    def fault(array: str, index: tuple[int, ...]) -> str:
+        value = first[array][index]
+        if array[0] == "y":
+            return f"{where}: {array} has the value {value}; expected class numbers 0, 1, 2, …"
+        return f"{array} has the value {value}"
+
+    unchecked = labelled(Raw(first, fault), DEFAULT_READING, where)
+    data = checked(unchecked.arrays, where)
+    return replace(data, notes=(*unchecked.notes, *data.notes))
+
+
+def _four_arrays(name: str, make: Callable[[], Any]) -> dict[str, Numbers]:
+    """Return the four arrays that a user's function returns."""
+    expected = f"data={name}: its function must return {', '.join(ARRAYS)}"
+    try:
+        returned = make()
+    except Exception as error:
+        raise DataError(f"data={name}: its function raised {type(error).__name__}: {error}") from error
+    arrays = list(returned) if isinstance(returned, tuple | list) else []
+    if len(arrays) != len(ARRAYS) or not all(isinstance(array, np.ndarray) for array in arrays):
+        given = f"{len(arrays)} values" if arrays else f"a {type(returned).__name__}"
+        raise DataError(f"{expected}, as NumPy arrays; it returned {given}")
+    if wrong := [key for key, array in zip(ARRAYS, arrays, strict=True) if array.dtype.kind not in "iuf"]:
+        raise DataError(f"{expected} of numbers; {wrong[0]} is of {arrays[ARRAYS.index(wrong[0])].dtype}")
+    return dict(zip(ARRAYS, arrays, strict=True))
 
 
 def _refuse_files(name: str, origin: str, request: Request) -> None:

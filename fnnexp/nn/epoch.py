@@ -117,7 +117,7 @@ class EpochTrainer:
         """Train one epoch; return the mean (K,) of each metric, where a row is evaluated before its step."""
         n = len(self.images)
         orders = [self.recipe.batching.order(n, seed, epoch) for _, seed in self.groups]
-        totals = Totals(len(self.stack.lanes))
+        totals = Totals(len(self.stack.lanes), self.recipe.metrics)
         if self.descent is not None:
             for block in slices(n, self.descent.max_rows):
                 self._descend(self.descent, block, orders, totals)

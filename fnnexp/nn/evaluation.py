@@ -26,7 +26,7 @@ def evaluate(recipe: Recipe, stack: Stack, engine: Engine, split: Split) -> dict
     size = min(CHUNK, n)
     stack_slices = lane_slices(recipe, stack, stack.theta, size, engine)
     rows = engine.make_rows(split.images, split.scaling, size, stack.theta.dtype)
-    totals = Totals(K)
+    totals = Totals(K, recipe.metrics)
     for chunk in slices(n, CHUNK):
         inputs, chunk_labels = [(range(K), rows.take(chunk))], np.asarray(split.labels[chunk])
         for lane_slice in stack_slices:

@@ -64,6 +64,8 @@ class Recipe:
         How many of the rows that are not held out train; None for all.
     label_noise
         The probability with which a training label is replaced by another.
+    metrics
+        The exact names of the user's metrics, which every record has; see :mod:`fnnexp.nn.pieces.metrics`.
     stopping
         The rule of early stopping; None trains all epochs.
     """
@@ -84,6 +86,7 @@ class Recipe:
     stopping: Stopping | None = None
     subset: int | None = None
     label_noise: float = 0.0
+    metrics: tuple[str, ...] = ()
 
     def rows_to_train(self, n: int) -> int:
         """Return how many of a data set's n training rows train."""

@@ -24,6 +24,7 @@ from fnnexp.nn.layer_stats import Probe
 from fnnexp.nn.network import initial_theta
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.pieces.stopping import Stopping
+from fnnexp.nn.pieces.table import short
 from fnnexp.nn.rows import splits_of
 from fnnexp.nn.stack import Best, DataArrays, End, Lane, Recipe, Record, Stack
 
@@ -149,9 +150,15 @@ def advance(
 def engine_version(recipe: Recipe, engine: str) -> str:
     """Return the version of the engine that trains a recipe, as runs record it.
 
-    The version also says when per-sample descent falls back to NumPy.
+    The version also says when per-sample descent falls back to NumPy, and which of the user's pieces NumPy
+    computes although the engine compiles fnnexp's.
     """
-    return engine_for(recipe, engine).version
+    version = engine_for(recipe, engine).version
+    names = (recipe.optimizer, *recipe.architecture.activations)
+    own = [short(name) for name in names if short(name) != name]
+    if own and engine != "numpy":
+        version += f" (NumPy computes {', '.join(dict.fromkeys(own))}, not compiled)"
+    return version
 
 
 def _with_best(rule: Stopping, stack: Stack, measured: Measured) -> Stack:

@@ -30,6 +30,7 @@ from fnnexp.reporting.sections import (
     leaderboard,
     mistakes,
     overview,
+    own,
     pairs,
     provenance,
     schedules,
@@ -186,6 +187,7 @@ def make(
         *schedules.sections(runs),
         mistakes.section(rows, findings, tracking_uri),
         troubles.section(runs),
+        *own.sections(runs),
     ]
     files = [*(f"{name}.csv" for section in sections for name in section.data), "report.md"]
     sections.append(provenance.section(command, where, runs, files, folder))

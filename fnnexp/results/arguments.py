@@ -10,7 +10,8 @@ import pandas as pd
 
 from fnnexp.config.schema import CHOICES
 from fnnexp.errors import FnnexpError
-from fnnexp.results.frames import COUNTS, END, RESULTS, as_options, params_of
+from fnnexp.nn.pieces.metrics import required_names
+from fnnexp.results.frames import COUNTS, END, as_options, params_of, result_columns
 from fnnexp.tracking.run_format import BEST, METRICS, STATUSES
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ R = TypeVar("R")
 
 NEEDED = {
     "runs": (
-        "trial", "status", "arch", "init", "batching", "seed", *METRICS, "identical_to", "seconds_per_epoch",
+        "trial", "status", "arch", "init", "batching", "seed", *required_names(), "identical_to",
+        "seconds_per_epoch",
     ),
     "curves": ("trial", "epoch", "metric", "value"),
 }  # fmt: skip
@@ -71,20 +73,23 @@ def _problem(argument: Any, required: tuple[str, ...]) -> str:
     if missing := [column for column in required if column not in argument.columns]:
         return f"a frame without {', '.join(missing)}"
     duplicated = argument.columns[argument.columns.duplicated()].intersection(
-        [*RESULTS, *required, *params_of(argument)]
+        [*result_columns(), *required, *params_of(argument)]
     )
     return f"a frame with two columns {duplicated[0]}" if len(duplicated) else ""
 
 
-TYPES: dict[str, dict[str, Any]] = {
-    "runs": {
-        **dict.fromkeys((*RESULTS, *CHOICES), "str"),
+def column_types(name: str) -> dict[str, Any]:
+    """Return the types of the columns of a frame, `runs` or `curves`.
+
+    Categories and times are converted from text.
+    """
+    if name == "curves":
+        return {"trial": "str", "epoch": "Int64", "metric": "str", "value": "float64"}
+    return {
+        **dict.fromkeys((*result_columns(), *CHOICES), "str"),
         **dict.fromkeys((*METRICS, BEST[0], "seconds_per_epoch", "seconds"), "float64"),
         **dict.fromkeys((BEST[1], "seed", *END, "look", *COUNTS), "Int64"),
-    },
-    "curves": {"trial": "str", "epoch": "Int64", "metric": "str", "value": "float64"},
-}
-"""The types of the columns that every frame has. Categories and times are converted from text."""
+    }
 
 
 def restore_types(frame: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -110,7 +115,7 @@ def restore_types(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     >>> restore_types(read, "runs").dtypes.astype("str").to_list()
     ['Int64', 'category', 'int64']
     """
-    frame, types, restored = frame.reset_index(drop=True), TYPES[name], {}
+    frame, types, restored = frame.reset_index(drop=True), column_types(name), {}
     params = params_of(frame) if name == "runs" else []
     for column in [*params, *frame.columns.intersection([*types])]:
         dtype = types.get(column)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from fnnexp.results.frames import CHECKSUM, params_of
+from fnnexp.results.frames import CHECKSUM, PIECES, params_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
@@ -35,12 +35,13 @@ def factors_of(runs: pd.DataFrame) -> list[str]:
 
     A param of an option (`optimizer.lr` of `optimizer`) is included only if it differs among trials with the
     same option; otherwise the option already implies it. `data_checksum` is included if it differs among
-    trials whose data has the same source.
+    trials whose data has the same source, and `pieces` if it differs among trials with the same params.
     """
     params = params_of(runs)
     factors = [param for param in params if _varies(runs, param, params)]
     sources = [source for source in SOURCES if source in params]
-    return [*factors, CHECKSUM] if CHECKSUM in runs and varies_within(runs, sources, CHECKSUM) else factors
+    versions = ((CHECKSUM, sources), (PIECES, params))
+    return factors + [name for name, by in versions if name in runs and varies_within(runs, by, name)]
 
 
 def groups(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[tuple[tuple[Hashable, ...], pd.DataFrame]]:

@@ -10,7 +10,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from fnnexp.errors import FnnexpError, did_you_mean
 from fnnexp.results.factors import as_text
-from fnnexp.results.frames import CHECKSUM, RESULTS, in_order, params_of
+from fnnexp.results.frames import CHECKSUM, PIECES, in_order, params_of, result_columns
 from fnnexp.tracking.run_format import DONE, METRICS
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ def where(runs: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
     0           0.1     0
     """
     chosen = pd.Series(True, runs.index)
-    columns = [str(column) for column in runs.columns if column not in RESULTS or column == CHECKSUM]
+    results = set(result_columns()) - {CHECKSUM}
+    columns = [str(column) for column in runs.columns if column not in results]
     for key, values in wanted.items():
         if key not in columns:
             raise FnnexpError(
@@ -74,7 +75,7 @@ def once(runs: pd.DataFrame) -> pd.DataFrame:
     versions. Of these, trials that are done go before the rest, and later trials before earlier trials.
     """
     runs = runs.reset_index(drop=True)
-    content = [*params_of(runs), *(column for column in ("seed", CHECKSUM) if column in runs)]
+    content = [*params_of(runs), *(column for column in ("seed", CHECKSUM, PIECES) if column in runs)]
     rank = [column for column in ("started", "trial", "run_id", *METRICS) if column in runs]
     ranked = runs[rank].assign(done=runs["status"].isin(DONE)).sort_values(["done", *rank])
     return in_order(runs.loc[ranked.index].drop_duplicates(content, keep="last"))

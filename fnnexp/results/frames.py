@@ -52,8 +52,15 @@ TAIL = (
     *END, "identical_to", "seconds_per_epoch", "started", "seconds", "look", *COUNTS, "error",
     "data_checksum", "git_commit", "versions", "blas", "engine", "command",
 )  # fmt: skip
-RESULTS = (*HEAD, *METRICS, *BEST, *TAIL)
-"""The columns of :func:`runs` that are not params."""
+
+
+def result_columns() -> tuple[str, ...]:
+    """Return the columns of :func:`runs` that are not params."""
+    return (*HEAD, *METRICS, *BEST, *TAIL)
+
+
+PIECES = "pieces"
+"""The column with the files of the user's pieces that a trial used, with their checksums."""
 
 CHECKSUM = "data_checksum"
 """The column with the checksum of the data's content.
@@ -352,7 +359,7 @@ def _params(trials: Sequence[Run]) -> dict[str, pd.Series]:
     A run has no param for a key that was added later if its value is the default. If other runs have the
     param, the column has this default, so that 0 is a value among others.
     """
-    names = {key for run in trials for key in run.data.params} - {*CHOICES, *RESULTS, "seed"}
+    names = {key for run in trials for key in run.data.params} - {*CHOICES, *result_columns(), "seed"}
     defaults = {name: as_param(value) for name, value in later_defaults().items() if value is not None}
     texts = {
         name: pd.Series([run.data.params.get(name, defaults.get(name)) for run in trials], dtype="str")

@@ -11,6 +11,7 @@ from rich.table import Table
 from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
 from fnnexp.errors import plural
+from fnnexp.nn.pieces.table import short
 from fnnexp.sweeping.backends.cluster import connected
 from fnnexp.sweeping.executor import worker_count
 from fnnexp.sweeping.plan import PlannedStack, identical, plan
@@ -68,8 +69,8 @@ def _show_stacks(stacks: Sequence[PlannedStack], console: Console) -> None:
     for i, stack in enumerate(stacks[:MOST_ROWS], start=1):
         shape = stack.recipe.architecture
         widths = "-".join(map(str, (shape.inputs, *shape.hidden, shape.classes)))
-        activation = shape.activation if isinstance(shape.activation, str) else "+".join(shape.activation)
-        network = f"{widths} {activation}"
+        activations = [shape.activation] if isinstance(shape.activation, str) else shape.activation
+        network = f"{widths} {'+'.join(map(short, activations))}"
         table.add_row(str(i), str(len(stack.lanes)), network, stack.recipe.batching.mode)
     console.print(table)
 
@@ -80,7 +81,7 @@ def print_identical(trials: Sequence[Trial], console: Console) -> None:
     if not groups:
         return
     extra = sum(len(group) - 1 for group in groups)
-    methods = sorted({" = ".join(dict.fromkeys(trial.method for trial in group)) for group in groups})
+    methods = sorted({" = ".join(dict.fromkeys(short(trial.method) for trial in group)) for group in groups})
     verb = "coincides" if extra == 1 else "coincide"
     console.print(
         f"numerically identical: {plural(extra, 'trial')} {verb} with another ({'; '.join(methods)}); "

@@ -10,6 +10,7 @@ import numpy as np
 from fnnexp.config.trial import Trial
 from fnnexp.data.datasets import Prepared
 from fnnexp.nn.training import Best, Lane, Recipe, Stack
+from fnnexp.pieces.registry import Shipped, shipped
 
 USUAL_LANES = {"full": 12, "mini": 12, "sample": 48}
 """The largest number of lanes in a stack, by batching mode; no other number was measured 1.3% faster."""
@@ -17,11 +18,12 @@ USUAL_LANES = {"full": 12, "mini": 12, "sample": 48}
 
 @dataclass(frozen=True)
 class PlannedStack:
-    """A stack with the recipe and the data that its lanes share: all that a worker needs to train it."""
+    """All that a worker needs: a stack, the recipe and data that its lanes share, and the user's pieces."""
 
     recipe: Recipe
     data: Prepared
     stack: Stack
+    pieces: Shipped | None = None
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
@@ -89,7 +91,7 @@ def plan(
     for key, (trial, *_) in groups.items():
         epoch = begun[key].epoch if key in begun else 0
         stackable.setdefault((trial.stack_key, epoch), []).append(trial)
-    stacks = []
+    stacks, pieces = [], shipped()
     for ((recipe, _), epoch), trials in stackable.items():
         if recipe.batching.shuffle:  # keep lanes with the same order of rows together
             trials = sorted(trials, key=lambda trial: trial.lane().seed_for("order"))
@@ -100,7 +102,7 @@ def plan(
                 stack = _joined([begun[trial.numbers_id] for trial in members])
             else:
                 stack = Stack.without_parameters([trial.lane() for trial in members])
-            stacks.append(PlannedStack(recipe, members[0].data, stack))
+            stacks.append(PlannedStack(recipe, members[0].data, stack, pieces))
     return spread(stacks, n_jobs)
 
 

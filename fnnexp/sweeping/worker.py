@@ -21,6 +21,7 @@ from fnnexp.data.datasets import Arrays, Prepared
 from fnnexp.errors import DataError
 from fnnexp.nn.engines.base import engine_named
 from fnnexp.nn.training import Record, Stack, advance, engine_version
+from fnnexp.pieces.registry import receive as receive_pieces
 from fnnexp.sweeping.plan import PlannedStack
 
 
@@ -54,6 +55,7 @@ class WorkerDied(Broken):
 def train_segment(planned: PlannedStack, execution: Execution) -> Trained | Broken:
     """Train whole epochs of a stack for about ``segment_seconds``, with BLAS on one thread."""
     try:
+        receive_pieces(planned.pieces)
         with _ONE_THREAD:
             stack, records = advance(
                 planned.recipe,

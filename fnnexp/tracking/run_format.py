@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fnnexp.errors import plural
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Curve = Iterable[tuple[int, Mapping[str, float]]]
 """Pairs of an epoch and its metrics."""
 
-METRICS = tuple(metrics.names())
+METRICS: Sequence[str] = metrics.Names()
 """The names of a curve's metrics."""
 
 BEST = ("best_val_accuracy", "best_val_epoch")

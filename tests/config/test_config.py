@@ -989,6 +989,7 @@ OTHER = {
         "seed_split": 1,
         "subset": 900,
         "label_noise": 0.1,
+        "metrics": ("mine@1a2b",),
         "stopping": Stopping(3),
     },
     Trial: {

@@ -39,7 +39,7 @@ class Descent(Protocol):
     def probabilities(self, rows: int) -> Array:
         """Return the softmax (K, B, C) of the B rows of the last call, each before its step.
 
-        It is available only if :data:`fnnexp.nn.pieces.metrics.METRICS` is not empty.
+        It is available only if :data:`fnnexp.nn.pieces.metrics.METRICS` is used.
         """
 
     def write_back(self) -> None:

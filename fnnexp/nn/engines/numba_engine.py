@@ -936,7 +936,7 @@ class RowDescent:
         self._network = (np.array(widths), np.array(offsets), numbers, dtype.type(architecture.slope))
         outputs, gradients, kept_Z = (np.empty(sum(widths), dtype) for _ in range(3))
         self._scratch = (outputs, gradients, padded(1, H, dtype)[0], kept_Z)
-        kept_rows = ROWS_AT_ONCE if METRICS else 0
+        kept_rows = ROWS_AT_ONCE if METRICS.is_used else 0
         self._logits = np.empty((len(self._theta), kept_rows, architecture.classes), dtype)
 
     def descend(self, inputs: Inputs, labels: Array) -> tuple[Array, Array]:

@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np
 
 from fnnexp.nn.arrays import Array
+from fnnexp.nn.pieces.table import Table
 
 SIGMOID_CLIP = 500.0
 """The largest argument of exp in the sigmoid. exp(500) is finite in float64. In float32 it is infinite, which
@@ -283,20 +284,22 @@ def identity_derivative(Z: Array, A: Array, out: Array) -> None:
     out.fill(1)
 
 
-ACTIVATIONS: dict[str, Activation] = {
-    "relu": Activation(relu_forward, relu_derivative, dead=relu_dead),
-    "tanh": Activation(tanh_forward, tanh_derivative, saturated=beyond_099),
-    "tanh_as_published": Activation(tanh_forward, tanh_as_published_derivative, saturated=beyond_099),
-    "sigmoid": Activation(sigmoid_forward, sigmoid_derivative, saturated=sigmoid_saturated),
-    "leaky_relu": leaky_relu(LEAKY_SLOPE),
-    "elu": Activation(elu_forward, elu_derivative, saturated=elu_saturated),
-    "selu": Activation(selu_forward, selu_derivative, saturated=selu_saturated),
-    "softplus": Activation(softplus_forward, softplus_derivative),
-    "softsign": Activation(softsign_forward, softsign_derivative, saturated=beyond_099),
-    "gelu": Activation(gelu_forward, gelu_derivative, needs_z=True),
-    "silu": Activation(silu_forward, silu_derivative, needs_z=True),
-    "identity": Activation(identity_forward, identity_derivative),
-}
+ACTIVATIONS: Table[Activation] = Table(
+    {
+        "relu": Activation(relu_forward, relu_derivative, dead=relu_dead),
+        "tanh": Activation(tanh_forward, tanh_derivative, saturated=beyond_099),
+        "tanh_as_published": Activation(tanh_forward, tanh_as_published_derivative, saturated=beyond_099),
+        "sigmoid": Activation(sigmoid_forward, sigmoid_derivative, saturated=sigmoid_saturated),
+        "leaky_relu": leaky_relu(LEAKY_SLOPE),
+        "elu": Activation(elu_forward, elu_derivative, saturated=elu_saturated),
+        "selu": Activation(selu_forward, selu_derivative, saturated=selu_saturated),
+        "softplus": Activation(softplus_forward, softplus_derivative),
+        "softsign": Activation(softsign_forward, softsign_derivative, saturated=beyond_099),
+        "gelu": Activation(gelu_forward, gelu_derivative, needs_z=True),
+        "silu": Activation(silu_forward, silu_derivative, needs_z=True),
+        "identity": Activation(identity_forward, identity_derivative),
+    }
+)
 """The activation functions. The keys are the allowed values of ``arch.activation``."""
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fnnexp.nn.arrays import Array
+from fnnexp.nn.pieces.table import Table
 from fnnexp.nn.rng import generator
 
 CUT = 2.0
@@ -61,13 +62,15 @@ def _constant(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return np.zeros(shape)
 
 
-DISTRIBUTIONS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
-    "normal": _normal,
-    "uniform": _uniform,
-    "truncated_normal": _truncated_normal,
-    "orthogonal": _orthogonal,
-    "constant": _constant,
-}
+DISTRIBUTIONS: Table[Callable[[np.random.Generator, tuple[int, ...]], Array]] = Table(
+    {
+        "normal": _normal,
+        "uniform": _uniform,
+        "truncated_normal": _truncated_normal,
+        "orthogonal": _orthogonal,
+        "constant": _constant,
+    }
+)
 """The distributions: functions that return unit draws of a shape, in float64."""
 
 
@@ -88,31 +91,33 @@ class Initializer:
     distribution: str = "normal"
 
 
-INITIALIZERS: dict[str, Initializer] = {
-    "max": Initializer(lambda n_in, n_out: 1 / max(n_in, n_out)),
-    "sqrtmax": Initializer(lambda n_in, n_out: 1 / math.sqrt(max(n_in, n_out))),
-    # The published programs call this Xavier; textbooks call it LeCun's initializer (LeCun et al. 1998).
-    "xavier": Initializer(lambda n_in, n_out: 1 / math.sqrt(n_in)),
-    # The published programs call this He; the textbook formula is he_normal.
-    "he": Initializer(lambda n_in, n_out: 2 / math.sqrt(n_in)),
-    "he2": Initializer(lambda n_in, n_out: 2 / math.sqrt(n_in + n_out)),
-    # Glorot & Bengio 2010, eq. 12; He et al. 2015, eq. 10.
-    "glorot_normal": Initializer(lambda n_in, n_out: math.sqrt(2 / (n_in + n_out))),
-    "he_normal": Initializer(lambda n_in, n_out: math.sqrt(2 / n_in)),
-    "normal": Initializer(None),  # std
-    # LeCun et al. 1998, §4.6: the same formula as xavier.
-    "lecun_normal": Initializer(lambda n_in, n_out: 1 / math.sqrt(n_in)),
-    # The bound of a uniform distribution is √3 standard deviations: √(6/(n_in + n_out)) for Glorot & Bengio
-    # 2010, eq. 16; √(6/n_in) for He et al. 2015; √(3/n_in) for LeCun et al. 1998.
-    "glorot_uniform": Initializer(lambda n_in, n_out: math.sqrt(2 / (n_in + n_out)), "uniform"),
-    "he_uniform": Initializer(lambda n_in, n_out: math.sqrt(2 / n_in), "uniform"),
-    "lecun_uniform": Initializer(lambda n_in, n_out: 1 / math.sqrt(n_in), "uniform"),
-    "uniform": Initializer(None, "uniform"),  # (high − low)/√12, around (low + high)/2
-    "truncated_normal": Initializer(None, "truncated_normal"),  # std, before the truncation
-    # Saxe et al. 2014: orthonormal columns or rows, so the mean square of a weight is 1/max(n_in, n_out).
-    "orthogonal": Initializer(lambda n_in, n_out: 1 / math.sqrt(max(n_in, n_out)), "orthogonal"),
-    "zeros": Initializer(lambda n_in, n_out: 0.0, "constant"),
-}
+INITIALIZERS: Table[Initializer] = Table(
+    {
+        "max": Initializer(lambda n_in, n_out: 1 / max(n_in, n_out)),
+        "sqrtmax": Initializer(lambda n_in, n_out: 1 / math.sqrt(max(n_in, n_out))),
+        # The published programs call this Xavier; textbooks call it LeCun's initializer (LeCun et al. 1998).
+        "xavier": Initializer(lambda n_in, n_out: 1 / math.sqrt(n_in)),
+        # The published programs call this He; the textbook formula is he_normal.
+        "he": Initializer(lambda n_in, n_out: 2 / math.sqrt(n_in)),
+        "he2": Initializer(lambda n_in, n_out: 2 / math.sqrt(n_in + n_out)),
+        # Glorot & Bengio 2010, eq. 12; He et al. 2015, eq. 10.
+        "glorot_normal": Initializer(lambda n_in, n_out: math.sqrt(2 / (n_in + n_out))),
+        "he_normal": Initializer(lambda n_in, n_out: math.sqrt(2 / n_in)),
+        "normal": Initializer(None),  # std
+        # LeCun et al. 1998, §4.6: the same formula as xavier.
+        "lecun_normal": Initializer(lambda n_in, n_out: 1 / math.sqrt(n_in)),
+        # The bound of a uniform distribution is √3 standard deviations: √(6/(n_in + n_out)) for Glorot &
+        # Bengio 2010, eq. 16; √(6/n_in) for He et al. 2015; √(3/n_in) for LeCun et al. 1998.
+        "glorot_uniform": Initializer(lambda n_in, n_out: math.sqrt(2 / (n_in + n_out)), "uniform"),
+        "he_uniform": Initializer(lambda n_in, n_out: math.sqrt(2 / n_in), "uniform"),
+        "lecun_uniform": Initializer(lambda n_in, n_out: 1 / math.sqrt(n_in), "uniform"),
+        "uniform": Initializer(None, "uniform"),  # (high − low)/√12, around (low + high)/2
+        "truncated_normal": Initializer(None, "truncated_normal"),  # std, before the truncation
+        # Saxe et al. 2014: orthonormal columns or rows, so the mean square of a weight is 1/max(n_in, n_out).
+        "orthogonal": Initializer(lambda n_in, n_out: 1 / math.sqrt(max(n_in, n_out)), "orthogonal"),
+        "zeros": Initializer(lambda n_in, n_out: 0.0, "constant"),
+    }
+)
 """The methods. The keys are the allowed values of ``init.method``."""
 
 

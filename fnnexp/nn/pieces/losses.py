@@ -35,6 +35,7 @@ from typing import Protocol
 import numpy as np
 
 from fnnexp.nn.arrays import Array
+from fnnexp.nn.pieces.table import Table
 
 
 class Outputs(Protocol):
@@ -259,24 +260,26 @@ def _hits(Z: Array, T: Array) -> Array:
 
 # --- the table ----------------------------------------------------------------------------------------------
 
-LOSSES: dict[str, dict[str, Loss]] = {
-    "cross_entropy": {
-        "softmax": Loss(
-            losses_and_hits,
-            gradient_in_place,
-            probabilities,
-            smoothed=Loss(smoothed_losses_and_hits, smoothed_gradient, probabilities),
-        ),
-    },
-    "binary_cross_entropy": {
-        "sigmoid": Loss(binary_losses_and_hits, outputs_minus_targets, as_written, one_against_all=True),
-    },
-    "mse": {
-        "sigmoid": Loss(partial(squared_losses_and_hits, sigmoid), sigmoid_squared_gradient, as_written),
-        "softmax": Loss(partial(squared_losses_and_hits, softmax), softmax_squared_gradient, as_written),
-        "identity": Loss(partial(squared_losses_and_hits, identity), outputs_minus_targets, as_written),
-    },
-}
+LOSSES: Table[dict[str, Loss]] = Table(
+    {
+        "cross_entropy": {
+            "softmax": Loss(
+                losses_and_hits,
+                gradient_in_place,
+                probabilities,
+                smoothed=Loss(smoothed_losses_and_hits, smoothed_gradient, probabilities),
+            ),
+        },
+        "binary_cross_entropy": {
+            "sigmoid": Loss(binary_losses_and_hits, outputs_minus_targets, as_written, one_against_all=True),
+        },
+        "mse": {
+            "sigmoid": Loss(partial(squared_losses_and_hits, sigmoid), sigmoid_squared_gradient, as_written),
+            "softmax": Loss(partial(squared_losses_and_hits, softmax), softmax_squared_gradient, as_written),
+            "identity": Loss(partial(squared_losses_and_hits, identity), outputs_minus_targets, as_written),
+        },
+    }
+)
 """The losses by name, each with its output functions. The names are the allowed values of ``loss.name``.
 
 ``loss.output`` chooses among the outputs of a loss that has several.

@@ -1,20 +1,22 @@
 """Metrics: quantities that every epoch records for each split, as means over the rows of the split.
 
 Every record has the loss and the accuracy (:mod:`fnnexp.nn.pieces.losses`). To add a metric, enter its
-function in :data:`METRICS`. From then on every trial records it for every split.
+function in :data:`METRICS`. From then on every trial records it for every split. A user's own metrics are in
+:attr:`fnnexp.nn.stack.Recipe.metrics` too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from fnnexp.nn.arrays import Array
+from fnnexp.nn.pieces.table import Table, short
 
 Metric = Callable[[Array, Array], Array]
 
-METRICS: dict[str, Metric] = {}
+METRICS: Table[Metric] = Table({})
 """The added metrics by name, that is all except loss and accuracy.
 
 ``metric(P, labels)`` gets the network's outputs P (B, C) and the labels (B,) of some rows of one lane, and
@@ -55,12 +57,30 @@ def splits(validation: bool = True) -> tuple[str, ...]:
     return ("train", "val", "test") if validation else ("train", "test")
 
 
-class Totals:
-    """Sums of the metrics over the rows of a split, for K lanes."""
+class Names(Sequence[str]):
+    """The names of the metrics in a record, as they are when they are read: an own metric may be added."""
 
-    def __init__(self, lanes: int) -> None:
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        return names()[index]
+
+    def __len__(self) -> int:
+        return len(names())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(names())
+
+
+class Totals:
+    """Sums of the metrics over the rows of a split, for K lanes.
+
+    ``own`` are the exact names of the user's metrics.
+    """
+
+    def __init__(self, lanes: int, own: Sequence[str] = ()) -> None:
         self._loss, self._hits = np.zeros(lanes), np.zeros(lanes)
-        self._extra = {name: np.zeros(lanes) for name in METRICS}
+        self._metrics = {name: METRICS[name] for name in METRICS if name not in METRICS.own}
+        self._metrics |= {short(name): METRICS[name] for name in own}
+        self._extra = {name: np.zeros(lanes) for name in self._metrics}
 
     @property
     def needs_outputs(self) -> bool:
@@ -73,7 +93,7 @@ class Totals:
         self._hits[lanes] += np.count_nonzero(hits, axis=1)
 
     def add_extra(self, lanes: slice, P: Array, labels: Array) -> None:
-        """Add the metrics of :data:`METRICS` to the sums of k lanes.
+        """Add the other metrics to the sums of k lanes.
 
         Parameters
         ----------
@@ -90,7 +110,7 @@ class Totals:
         labels = np.broadcast_to(labels, P.shape[:2])
         for name, total in self._extra.items():
             for k, lane in enumerate(range(*lanes.indices(len(total)))):
-                values = np.asarray(METRICS[name](P[k], labels[k]))
+                values = np.asarray(self._metrics[name](P[k], labels[k]))
                 if values.shape != labels[k].shape:
                     raise ValueError(
                         f"the metric '{name}' returned an array of shape {values.shape} for {len(labels[k])} "

@@ -17,6 +17,7 @@ import numpy as np
 
 from fnnexp.nn.arrays import Array
 from fnnexp.nn.pieces.batching import slices
+from fnnexp.nn.pieces.table import Table
 
 BLOCK = 1 << 17
 """Elements that an update rule computes at once: few enough that its arrays stay in cache, and enough that
@@ -174,13 +175,15 @@ def decay_weights(weights: Sequence[Array], hyper: Mapping[str, Array]) -> None:
         np.multiply(W, factor.astype(W.dtype)[:, :, None], out=W)
 
 
-OPTIMIZERS: dict[str, Optimizer] = {
-    "sgd": Optimizer(("lr",), 0, sgd),
-    "momentum": Optimizer(("lr", "momentum"), 1, momentum),
-    "adam": Optimizer(("lr", "beta1", "beta2", "epsilon"), 2, adam),
-    "nesterov": Optimizer(("lr", "momentum"), 1, nesterov),
-    "adagrad": Optimizer(("lr", "epsilon"), 1, adagrad),
-    "rmsprop": Optimizer(("lr", "rho", "epsilon"), 1, rmsprop),
-    "adamw": Optimizer(("lr", "beta1", "beta2", "epsilon", "weight_decay"), 2, adam),
-}
+OPTIMIZERS: Table[Optimizer] = Table(
+    {
+        "sgd": Optimizer(("lr",), 0, sgd),
+        "momentum": Optimizer(("lr", "momentum"), 1, momentum),
+        "adam": Optimizer(("lr", "beta1", "beta2", "epsilon"), 2, adam),
+        "nesterov": Optimizer(("lr", "momentum"), 1, nesterov),
+        "adagrad": Optimizer(("lr", "epsilon"), 1, adagrad),
+        "rmsprop": Optimizer(("lr", "rho", "epsilon"), 1, rmsprop),
+        "adamw": Optimizer(("lr", "beta1", "beta2", "epsilon", "weight_decay"), 2, adam),
+    }
+)
 """The optimizers. The keys are the allowed values of ``optimizer.name``."""

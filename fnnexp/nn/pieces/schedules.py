@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fnnexp.nn.arrays import Array
+from fnnexp.nn.pieces.table import Table
 
 Factor = Callable[[Array, int, int, Mapping[str, float]], Array]
 
@@ -131,13 +132,15 @@ def one_cycle(t: Array, steps: int, per_epoch: int, of: Mapping[str, float]) -> 
     return np.where(p < rise, up, down)
 
 
-SCHEDULES: dict[str, Rule] = {
-    "constant": Rule((), constant),
-    "step": Rule(("every", "gamma"), step),
-    "exponential": Rule(("gamma",), exponential),
-    "inverse_time": Rule(("rate",), inverse_time),
-    "linear": Rule(("end",), linear),
-    "cosine": Rule(("end",), cosine),
-    "one_cycle": Rule(("peak", "rise", "end"), one_cycle),
-}
+SCHEDULES: Table[Rule] = Table(
+    {
+        "constant": Rule((), constant),
+        "step": Rule(("every", "gamma"), step),
+        "exponential": Rule(("gamma",), exponential),
+        "inverse_time": Rule(("rate",), inverse_time),
+        "linear": Rule(("end",), linear),
+        "cosine": Rule(("end",), cosine),
+        "one_cycle": Rule(("peak", "rise", "end"), one_cycle),
+    }
+)
 """The schedules. The keys are the allowed values of ``schedule.name``."""

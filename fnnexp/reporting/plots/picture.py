@@ -56,6 +56,11 @@ def block(
     return blocks.Figure(file, caption, svg(figure, label), png(figure), heading, media)
 
 
+def is_figure(value: object) -> bool:
+    """Return whether a value is a figure of Matplotlib."""
+    return isinstance(value, Figure)
+
+
 def png(figure: Figure, dpi: int = 150) -> bytes:
     """Return the figure as a PNG on white, for programs that do not read SVG."""
     buffer = io.BytesIO()

@@ -18,7 +18,7 @@ from fnnexp.config import jobs, resolve
 from fnnexp.data import datasets as data
 from fnnexp.data import npz
 from fnnexp.data.labelled import is_real, row_name
-from fnnexp.errors import FnnexpError, plural
+from fnnexp.errors import ConfigError, FnnexpError, plural
 from fnnexp.nn.arrays import Array, DType
 from fnnexp.nn.evaluation import Predictions, parameters_from, predict
 from fnnexp.nn.pieces.losses import output_of
@@ -29,6 +29,7 @@ from fnnexp.reporting.plots import images as plots
 from fnnexp.reporting.plots import picture
 from fnnexp.results import comparisons
 from fnnexp.results.factors import as_text
+from fnnexp.results.frames import PIECES
 from fnnexp.tracking import artifacts
 
 if TYPE_CHECKING:
@@ -150,8 +151,15 @@ def evaluate(best: pd.Series, uri: str | None = None) -> Evaluation:
 
 def _trial(config: bytes, best: pd.Series) -> Trial:
     """Return the trial of a config.yaml. Raise if its data is not here, or differs from the training data."""
+    pieces = best.get(PIECES)
     try:
         job = jobs.from_artifact(config)
+    except ConfigError as error:
+        if pd.isna(pieces):
+            raise
+        raise FnnexpError(
+            f"it was trained with pieces from {pieces}, which are not here; add --pieces FILE ({error})"
+        ) from error
     except (
         RecursionError,
         AttributeError,
@@ -167,7 +175,13 @@ def _trial(config: bytes, best: pd.Series) -> Trial:
             f"data={wanted.name} on this machine is not the data that it was trained on (checksum "
             f"{prepared.checksum[:12]}… instead of {str(checksum)[:12]}…)"
         )
-    return resolve.trial(job, prepared)
+    trial = resolve.trial(job, prepared)
+    if trial.params.get(PIECES) != (None if pd.isna(pieces) else pieces):
+        raise FnnexpError(
+            f"it was trained with pieces from {pieces}, but those here are from {trial.params.get(PIECES)}; "
+            "add --pieces FILE with that version of the file"
+        )
+    return trial
 
 
 def weights(content: bytes, architecture: Architecture, dtype: DType) -> dict[str, Array]:

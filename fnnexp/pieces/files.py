@@ -1,0 +1,117 @@
+"""Load files of pieces, and the pieces of installed packages."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+import traceback
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+
+from fnnexp.data.sources import place
+from fnnexp.errors import ConfigError, FnnexpError
+from fnnexp.pieces.registry import ANNOUNCED, LOADING, Source, withdraw
+
+ENTRY_POINTS = "fnnexp.pieces"
+"""The group of the entry points by which installed packages announce pieces."""
+
+CHECKSUM = "#sha256="
+"""Stands between the name of a file and the start of the checksum that it must have."""
+
+FEWEST_DIGITS = 8
+
+
+def load(written: str | Path) -> str:
+    """Run a file of pieces, unless it has been run, and return its name with its checksum.
+
+    Parameters
+    ----------
+    written
+        The path of a Python file, which may end in ``#sha256=`` and the first digits of its checksum.
+
+    Returns
+    -------
+    str
+        The path, ``#sha256=``, and the first 16 digits of the checksum of the file.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing, has another checksum, fails, or announces nothing.
+    """
+    text, separator, wanted = str(written).partition(CHECKSUM)
+    path = place(text)
+    if not path.is_file():
+        problem = "is not a file" if path.exists() else "does not exist"
+        raise ConfigError(
+            f"--pieces {text}: {problem} (searched at {path.absolute()}); write --pieces FILE with the name "
+            "of a Python file"
+        )
+    content = path.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    if separator and (len(wanted) < FEWEST_DIGITS or not re.fullmatch("[0-9a-f]+", wanted)):
+        raise ConfigError(
+            f"--pieces {written}: after {CHECKSUM} must stand at least {FEWEST_DIGITS} digits of a checksum; "
+            f"write --pieces {text}"
+        )
+    if not sha256.startswith(wanted):
+        raise ConfigError(
+            f"--pieces {written}: the file has changed, and its checksum is now {sha256[:16]}; restore the "
+            f"file, or write --pieces {text} to train with the file as it is"
+        )
+    source = Source(str(path.resolve()), sha256)
+    if all(piece.source != source for piece in ANNOUNCED.values()):
+        _run(source, content, text)
+    return f"{text}{CHECKSUM}{sha256[:16]}"
+
+
+def _run(source: Source, content: bytes, text: str) -> None:
+    """Run a file, and remove what it announced if it fails."""
+    withdraw(source.name)
+    module = ModuleType(f"fnnexp_pieces_{source.sha256[:16]}")
+    module.__file__ = source.name
+    sys.modules[module.__name__] = module  # for the names of classes that it defines
+    token = LOADING.set(source)
+    try:
+        exec(compile(content, source.name, "exec"), module.__dict__)
+    except BaseException as error:
+        withdraw(source.name)
+        del sys.modules[module.__name__]
+        if isinstance(error, FnnexpError) or not isinstance(error, Exception | SystemExit):
+            raise
+        raise ConfigError(f"--pieces {text}: {_reason(error, source.name)}") from error
+    finally:
+        LOADING.reset(token)
+    if all(piece.source != source for piece in ANNOUNCED.values()):
+        raise ConfigError(
+            f"--pieces {text}: announces no piece; write @fnnexp.pieces.initializer above a function, or "
+            "another kind of piece"
+        )
+
+
+def _reason(error: BaseException, file: str) -> str:
+    """Return an exception of a file, with the last line of the file that led to it."""
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}: {error.msg}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    where = f"line {lines[-1]}: " if lines else ""
+    return f"{where}{type(error).__name__}: {error}; a file of pieces must run by itself"
+
+
+@cache
+def load_installed() -> tuple[str, ...]:
+    """Import the modules that installed packages name as pieces; return a note for each that fails."""
+    notes = []
+    for entry in entry_points(group=ENTRY_POINTS):
+        package = entry.dist.name if entry.dist is not None else entry.module
+        try:
+            entry.load()
+        except Exception as error:
+            notes.append(
+                f"the pieces of the installed package {package} are not available: "
+                f"{type(error).__name__}: {error}"
+            )
+    return tuple(notes)

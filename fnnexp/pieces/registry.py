@@ -1,0 +1,261 @@
+"""The pieces that were announced in this process: where each is from, and how it enters fnnexp's tables."""
+
+from __future__ import annotations
+
+import hashlib
+import linecache
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cloudpickle
+
+from fnnexp.data.datasets import DATASETS
+from fnnexp.errors import ConfigError
+from fnnexp.nn.pieces.activations import ACTIVATIONS
+from fnnexp.nn.pieces.initializers import DISTRIBUTIONS, INITIALIZERS
+from fnnexp.nn.pieces.losses import LOSSES
+from fnnexp.nn.pieces.metrics import LOSS_AND_ACCURACY, METRICS
+from fnnexp.nn.pieces.optimizers import OPTIMIZERS
+from fnnexp.nn.pieces.schedules import SCHEDULES
+from fnnexp.nn.pieces.table import Table
+
+TABLES: Mapping[str, Table[Any]] = {
+    "initializer": INITIALIZERS,
+    "distribution": DISTRIBUTIONS,
+    "activation": ACTIVATIONS,
+    "optimizer": OPTIMIZERS,
+    "loss": LOSSES,
+    "schedule": SCHEDULES,
+    "metric": METRICS,
+}
+"""The tables that the pieces of each kind enter. A ``distribution`` belongs to an initializer that draws."""
+
+GROUPS = {
+    "initializer": "init",
+    "optimizer": "optimizer",
+    "loss": "loss",
+    "schedule": "schedule",
+    "dataset": "data",
+}
+"""The config group in which a piece of a kind becomes an option."""
+
+DIGITS = 12
+"""Hexadecimal digits of a checksum in an exact name."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The file or notebook cell that announced a piece, and the SHA-256 of its content."""
+
+    name: str
+    sha256: str
+    is_file: bool = True
+
+    @property
+    def label(self) -> str:
+        """The name without the folder, and the start of the checksum."""
+        return f"{Path(self.name).name}@{self.sha256[:DIGITS]}"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece that the user announced.
+
+    Attributes
+    ----------
+    kind, name, source
+        What it is, its name in configs, and where it is from.
+    value
+        Its entry in the table of its kind; for a data set or a section, the user's function.
+    also
+        Its entries in other tables, by their kind.
+    option
+        The values of the option that chooses it, for a kind in :data:`GROUPS`.
+    """
+
+    kind: str
+    name: str
+    source: Source
+    value: Any
+    also: Mapping[str, Any] = field(default_factory=dict)
+    option: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def exact(self) -> str:
+        """Its exact name, which ends in the checksum of its file."""
+        return f"{self.name}@{self.source.sha256[:DIGITS]}"
+
+    def __str__(self) -> str:
+        return f"{self.kind} '{self.name}'"
+
+
+ANNOUNCED: dict[tuple[str, str], Piece] = {}
+"""The announced pieces by kind and name."""
+
+LOADING: ContextVar[Source | None] = ContextVar("LOADING", default=None)
+"""The file that is being loaded; None outside of :func:`fnnexp.pieces.files.load`."""
+
+
+def files_of(names: Mapping[str, Iterable[str]]) -> str | None:
+    """Return the files of some pieces and of all metrics, with their checksums; None if there are none.
+
+    Parameters
+    ----------
+    names
+        The names of pieces by their kind; names of fnnexp's pieces are ignored.
+    """
+    used = [ANNOUNCED.get((kind, name)) for kind, each in names.items() for name in each]
+    pieces = [*filter(None, used), *announced("metric")]
+    return ", ".join(sorted({piece.source.label for piece in pieces})) or None
+
+
+def announced(kind: str) -> Iterator[Piece]:
+    """Yield the announced pieces of a kind, in the order in which they were announced."""
+    return (piece for piece in ANNOUNCED.values() if piece.kind == kind)
+
+
+def announce(piece: Piece) -> None:
+    """Enter a piece in the tables. It replaces an earlier version of itself.
+
+    Raises
+    ------
+    ConfigError
+        If fnnexp, or another file, has a piece of this kind and name.
+    """
+    known = ANNOUNCED.get((piece.kind, piece.name))
+    shipped = DATASETS if piece.kind == "dataset" else TABLES.get(piece.kind, {})
+    taken = piece.name in shipped or (piece.kind == "metric" and piece.name in LOSS_AND_ACCURACY)
+    if known is None and taken:
+        raise ConfigError(f"{piece}: fnnexp has a piece of this name; give yours another one")
+    both = known is not None and known.source.is_file and piece.source.is_file
+    if known is not None and both and known.source.name != piece.source.name:
+        raise ConfigError(
+            f"{piece}: {known.source.name} and {piece.source.name} both announce it; "
+            "give one of them another name"
+        )
+    ANNOUNCED[piece.kind, piece.name] = piece
+    if piece.kind in TABLES:
+        TABLES[piece.kind].add(piece.exact, piece.value)
+    for kind, value in piece.also.items():
+        TABLES[kind].keep(piece.exact, value)
+    if piece.kind == "dataset":
+        DATASETS[piece.name] = piece.value
+
+
+def withdraw(source_name: str) -> None:
+    """Remove the pieces that a file announced, before it is loaded again."""
+    for key, piece in list(ANNOUNCED.items()):
+        if piece.source.name == source_name:
+            del ANNOUNCED[key]
+            if piece.kind in TABLES:
+                TABLES[piece.kind].remove(piece.name)
+            if piece.kind == "dataset":
+                del DATASETS[piece.name]
+
+
+def source_of(function: Callable[..., Any], what: str) -> Source:
+    """Return the file or notebook cell that defines a function.
+
+    Raises
+    ------
+    ConfigError
+        If the source text of the function is not available, so that an edited piece could not be told from
+        this one.
+    """
+    loading = LOADING.get()
+    if loading is not None:
+        return loading
+    file = getattr(getattr(function, "__code__", None), "co_filename", None)
+    if file is None:
+        raise ConfigError(
+            f"{what}: {function!r} is not a function written in Python; write one that calls it, as in "
+            "lambda Z: np.cos(Z)"
+        )
+    path = Path(file)
+    if path.is_file():
+        return Source(str(path), hashlib.sha256(path.read_bytes()).hexdigest())
+    text = "".join(linecache.getlines(file, getattr(function, "__globals__", None)))
+    if not text:
+        raise ConfigError(f"{what}: its source text is not available; write the piece in a file")
+    return Source("a notebook cell", hashlib.sha256(text.encode()).hexdigest(), is_file=False)
+
+
+# --- workers ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """The announced pieces as bytes, for workers: their entries in the tables, under their exact names."""
+
+    digest: str
+    content: bytes
+
+
+def shipped() -> Shipped | None:
+    """Return the pieces that workers need; None if there are none."""
+    entries = [
+        (kind, piece.exact, value)
+        for piece in ANNOUNCED.values()
+        for kind, value in ({piece.kind: piece.value} | dict(piece.also)).items()
+        if kind in TABLES
+    ]
+    if not entries:
+        return None
+    digest = hashlib.sha256(" ".join(f"{kind} {exact}" for kind, exact, _ in entries).encode()).hexdigest()
+    _RECEIVED.add(digest)
+    return Shipped(digest, pickled(entries))
+
+
+def pickled(entries: Any) -> bytes:
+    """Return objects as bytes that contain the code of the user's functions.
+
+    So a worker needs neither the user's file nor its folder.
+    """
+    with ExitStack() as stack:
+        for module in _MODULES:
+            if sys.modules.get(module.__name__) is not module:
+                continue  # its file failed
+            stack.enter_context(_by_value(module))
+        content: bytes = cloudpickle.dumps(entries)
+    return content
+
+
+_MODULES: list[ModuleType] = []
+"""The modules of functions that were announced. Their functions are pickled as code, not by name."""
+
+
+def remember_module(function: Callable[..., Any]) -> None:
+    """Let workers get the code of the functions in a function's module."""
+    module = sys.modules.get(function.__module__)
+    if module is not None and module not in _MODULES and module.__name__ != "__main__":
+        _MODULES.append(module)
+
+
+@contextmanager
+def _by_value(module: ModuleType) -> Iterator[None]:
+    if module.__name__ in cloudpickle.list_registry_pickle_by_value():
+        yield
+        return
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+
+
+_RECEIVED: set[str] = set()
+
+
+def receive(content: Shipped | None) -> None:
+    """Enter the pieces that the parent sent in this worker's tables, under their exact names."""
+    if content is None or content.digest in _RECEIVED:
+        return
+    for kind, exact, value in cloudpickle.loads(content.content):
+        TABLES[kind].keep(exact, value)
+    _RECEIVED.add(content.digest)

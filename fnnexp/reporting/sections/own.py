@@ -1,0 +1,61 @@
+"""The sections of the user's own, which :func:`fnnexp.pieces.section` announces."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pandas as pd
+
+from fnnexp.errors import printable
+from fnnexp.pieces.registry import announced
+from fnnexp.reporting.document.blocks import Block, Cell, Section, Table, Text
+from fnnexp.reporting.plots import picture
+from fnnexp.results.factors import as_text
+
+EXPECTED = "a text, a pandas frame, a Matplotlib figure, or a list of these"
+
+
+def sections(runs: pd.DataFrame) -> list[Section]:
+    """Return the user's sections on these trials of a frame of runs.
+
+    A function that fails gets a sentence with its exception, so that the rest of the report is written.
+    """
+    return [_section(piece.name, piece.value, runs) for piece in announced("section")]
+
+
+def _section(title: str, function: Any, runs: pd.DataFrame) -> Section:
+    blocks: list[Block] = []
+    data: dict[str, pd.DataFrame] = {}
+    name = re.sub(r"\W+", "_", title.lower()).strip("_") or "own"
+    try:
+        returned = function(runs.copy())
+        for number, part in enumerate(returned if isinstance(returned, list | tuple) else [returned]):
+            file = name if number == 0 else f"{name}_{number + 1}"
+            if isinstance(part, pd.DataFrame):
+                blocks.append(_table(part))
+                data[file] = part
+            else:
+                blocks += _blocks(part, file)
+    except Exception as error:
+        return Section(title, [Text(f"This section failed: {type(error).__name__}: {printable(str(error))}")])
+    return Section(title, blocks, data)
+
+
+def _blocks(part: Any, file: str) -> list[Block]:
+    """Return a text as paragraphs, or a figure."""
+    if isinstance(part, str):
+        paragraphs = re.split(r"\n\s*\n", part.strip())
+        return [Text(" ".join(paragraph.split())) for paragraph in paragraphs]
+    if picture.is_figure(part):
+        return [picture.block(part, file, "")]
+    raise TypeError(f"it returned a {type(part).__name__}, and must return {EXPECTED}")
+
+
+def _table(frame: pd.DataFrame) -> Table:
+    """Return a frame as a table; its index is shown if it has a name."""
+    shown = frame.reset_index() if frame.index.name or frame.index.nlevels > 1 else frame
+    texts = [not pd.api.types.is_numeric_dtype(dtype) for dtype in shown.dtypes]
+    names = texts.index(False) if False in texts else len(texts)
+    rows = [[Cell(as_text(value)) for value in row] for row in shown.itertuples(index=False)]
+    return Table("", [str(column) for column in shown.columns], rows, names, folds=True)
