@@ -5,7 +5,9 @@ The command line, ``fnnexp.sweep()`` and ``fnnexp reproduce`` all compose here.
 
 from __future__ import annotations
 
+import argparse
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -160,8 +162,11 @@ def let_hydra_answer(command: Command) -> None:
     # To complete such a line, Hydra would import the packages that it names.
     if SEARCH_PATH in os.environ.get("COMP_LINE", ""):
         return
-    before = os.environ.get(FULL_ERROR)
+    before, argv = os.environ.get(FULL_ERROR), sys.argv
     os.environ[FULL_ERROR] = "1"  # so that Hydra raises errors instead of printing them
+    ours = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    ours.add_argument("--pieces", action="append")
+    sys.argv = [argv[0], *ours.parse_known_args(argv[1:])[1]]
     try:
         with hydra_state_restored():
             hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(print)()
@@ -170,6 +175,7 @@ def let_hydra_answer(command: Command) -> None:
             raise
         raise ConfigError(explain(error)) from error
     finally:
+        sys.argv = argv
         os.environ.pop(FULL_ERROR) if before is None else os.environ.update({FULL_ERROR: before})
 
 

@@ -183,7 +183,7 @@ def source_of(function: Callable[..., Any], what: str) -> Source:
     text = "".join(linecache.getlines(file, getattr(function, "__globals__", None)))
     if not text:
         raise ConfigError(f"{what}: its source text is not available; write the piece in a file")
-    return Source("a notebook cell", hashlib.sha256(text.encode()).hexdigest(), is_file=False)
+    return Source("cell", hashlib.sha256(text.encode()).hexdigest(), is_file=False)
 
 
 # --- workers ------------------------------------------------------------------------------------------------
