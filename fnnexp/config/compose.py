@@ -154,7 +154,7 @@ def let_hydra_answer(command: Command) -> None:
     """
     with composing(command) as composition:
         composition.refuse_several()
-    # To complete such a line, Hydra would import the packages that it names.
+    # To complete a line with hydra.searchpath, Hydra would import the packages that the line names.
     if SEARCH_PATH in os.environ.get("COMP_LINE", ""):
         return
     before = os.environ.get(FULL_ERROR)
@@ -228,8 +228,8 @@ def _refuse_absent_engine(name: str) -> None:
         engine_named(name)
     except ImportError as error:
         raise ConfigError(
-            f"execution.engine={name} needs a package that can't be imported ({error}); write: "
-            f'pip install "fnnexp[{name}]", or execution.engine=numpy'
+            f"execution.engine={name} needs a package that can't be imported ({error}); run "
+            f'pip install "fnnexp[{name}]", or write execution.engine=numpy'
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Read arrays from an ``.npz`` safely: without pickle, and without trusting a header's size."""
+"""Read arrays from an ``.npz`` safely: without pickle, and without trusting the sizes in its headers."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Archive:
         return Header(shape, dtype, size)
 
     def array(self, name: str, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
-        """Return an array of this dtype and shape; raise before reading an array of any other."""
+        """Return an array of this dtype and shape. If it has another, raise without reading its values."""
         header, dtype = self.header(name), np.dtype(dtype)
         if (header.shape, header.dtype) != (shape, dtype):
             raise DamagedError(

@@ -360,7 +360,7 @@ def _params(trials: Sequence[Run]) -> dict[str, pd.Series]:
     }
     options = {name: as_options(texts[name], name) for name in CHOICES}
     seed = pd.to_numeric(texts["seed"], errors="coerce").astype("Int64")
-    if int(seed.nunique()) == 1:  # a trial without a seed_init is then one of its values
+    if int(seed.nunique()) == 1:  # a trial without seed_init used `seed` for it
         for name in names & {*SEEDS} - {"seed_split"}:
             texts[name] = texts[name].fillna(texts["seed"])
     return {**options, "seed": seed, **{name: _typed(texts[name]) for name in sorted(names)}}

@@ -19,8 +19,8 @@ from fnnexp.nn.arrays import Array
 from fnnexp.nn.pieces.batching import slices
 
 BLOCK = 1 << 17
-"""Elements that an update rule computes at once: few enough that its arrays stay in cache, and enough that
-the calls of NumPy take little time (measured). The number changes no result."""
+"""How many elements an update rule computes at once. They are few enough to stay in cache, and so many that
+the calls of NumPy take little of the time (measured). The number changes no result."""
 
 Update = Callable[[Array, Array, tuple[Array, ...], int, Mapping[str, Array]], None]
 
@@ -89,8 +89,8 @@ def nesterov(
 ) -> None:
     """Apply v ← μ v + g, θ ← θ − η (g + μ v).
 
-    This is Nesterov's accelerated gradient (Sutskever et al. 2013) in PyTorch's form: θ stands for the point
-    with lookahead, at which the gradient is taken.
+    This is Nesterov's accelerated gradient (Sutskever et al. 2013) in PyTorch's form: θ is the point one
+    momentum step ahead, where the gradient is computed.
     """
     (v,) = slots
     np.multiply(v, hyper["momentum"], out=v)
@@ -166,8 +166,8 @@ def bias_corrections(hyper: Mapping[str, Array], step: int) -> tuple[Array, Arra
 def decay_weights(weights: Sequence[Array], hyper: Mapping[str, Array]) -> None:
     """Apply W ← (1 − η λ) W to the weights (K, n_in, n_out) of each layer.
 
-    This is decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2), in PyTorch's form. It comes before
-    the update of an optimizer with the hyperparameter ``weight_decay``. Biases do not decay.
+    This is decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2), in PyTorch's form. Optimizers with
+    the hyperparameter ``weight_decay`` do this before their update. Biases do not decay.
     """
     factor = 1 - hyper["lr"].astype(np.float64) * hyper["weight_decay"]
     for W in weights:

@@ -213,7 +213,7 @@ def _verdict(pairs: pd.DataFrame, leader: Configuration) -> pd.Series:
 
 
 def _against(pairs: pd.DataFrame, leader: Configuration) -> list[str]:
-    """Return the name of the configuration that the leader is compared with in each pair."""
+    """Return, for each pair, the name of the configuration compared with the leader."""
     return [str(name) for name in pairs["b"].where(pairs["a"] == leader.name, pairs["a"])]
 
 
