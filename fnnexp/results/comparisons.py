@@ -385,12 +385,12 @@ def _question(
     *,
     best_only: bool = False,
 ) -> pd.DataFrame:
-    """Return the pairs of a question's options with their verdicts.
+    """Return the pairs of options of a question, such as which initializer is best, with their verdicts.
 
-    The family is all pairs with a seed in common, also the pairs without a row, because the best option was
-    picked by looking. Up to :data:`MOST_TESTED` options, all pairs are tested and enter Holm's procedure.
-    With more options, the best is tested against each other option, and the remaining pairs count as if their
-    p were larger.
+    p is corrected for all pairs that have a seed in common, even if they get no row, because the best option
+    was picked by looking at all of them. Up to :data:`MOST_TESTED` options, all pairs are tested and enter
+    Holm's procedure. With more options, the best is tested against each other option, and the remaining pairs
+    count as if their p were larger.
 
     `about` has further columns of each row; `names` are the columns before :data:`PAIR`. With `best_only`, or
     with more than :data:`MOST_OPTIONS` options, only the pairs with the best option have rows.

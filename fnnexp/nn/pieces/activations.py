@@ -103,7 +103,7 @@ def tanh_as_published_derivative(Z: Array, A: Array, out: Array) -> None:
 
 
 def sigmoid_forward(Z: Array) -> None:
-    """Write A = 1 / (1 + exp(−Z)), with Z clipped below at −500; clipping above would change nothing."""
+    """Write A = 1 / (1 + exp(−Z)). In float64, Z below −500 counts as −500, so that exp(−Z) is finite."""
     np.negative(Z, out=Z)
     if Z.itemsize == 8:
         np.minimum(Z, SIGMOID_CLIP, out=Z)

@@ -119,7 +119,7 @@ def rmsprop(
     square = grad * grad
     np.subtract(s, square, out=s)
     np.multiply(s, hyper["rho"], out=s)
-    np.add(s, square, out=s)  # ρ (s − g²) + g²
+    np.add(s, square, out=s)  # s is now ρ (s − g²) + g²
     _descend_scaled(theta, grad, s, hyper)
 
 
@@ -143,7 +143,7 @@ def adam(theta: Array, grad: Array, slots: tuple[Array, ...], step: int, hyper: 
     corrected1, corrected2 = bias_corrections(hyper, step)
     np.subtract(m, grad, out=m)
     np.multiply(m, beta1, out=m)
-    np.add(m, grad, out=m)  # β₁ (m − g) + g
+    np.add(m, grad, out=m)  # m is now β₁ (m − g) + g
     np.multiply(grad, grad, out=grad)
     np.subtract(v, grad, out=v)
     np.multiply(v, beta2, out=v)

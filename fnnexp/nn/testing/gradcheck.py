@@ -486,7 +486,7 @@ def architectures() -> dict[str, Example]:
 def checks() -> dict[str, Callable[[str], GradientCheck]]:
     """Return the available checks by name. Those of the engine `numba` need Numba.
 
-    Activations that an engine's per-sample step does not support are omitted there.
+    Each engine's per-sample checks omit the activations that its per-sample step does not support.
     """
     by_row = architectures()
     examples = by_row | losses()

@@ -149,7 +149,7 @@ def evaluate(best: pd.Series, uri: str | None = None) -> Evaluation:
 
 
 def _trial(config: bytes, best: pd.Series) -> Trial:
-    """Return the trial of a config.yaml. Raise if its data is not here, or differs from the training data."""
+    """Return the trial of a run's config.yaml. Raise if the trial's data is missing or has changed."""
     try:
         job = jobs.from_artifact(config)
     except (
