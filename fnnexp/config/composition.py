@@ -332,7 +332,7 @@ class Composition:
                 f"the sweep has more than {MOST_JOBS} jobs; write fewer values, above all for {largest}"
             )
         axes: dict[str, list[str]] = {}
-        for override in overrides:  # a later override of a key replaces the earlier, at its position
+        for override in overrides:  # a later override of a key takes the place of an earlier one
             axes[override.get_key_element()] = _values(override)
         grid = [list(combination) for combination in itertools.product(*axes.values())]
         if not grid:

@@ -401,7 +401,7 @@ def is_label(column: Numbers) -> bool:
 
 
 def row_number_columns(table: Numbers) -> Iterator[int]:
-    """Yield the columns that number the rows, in any order, as an index does."""
+    """Yield the columns that number the rows, in any order, such as an index saved with the table."""
     rows = len(table)
     if rows < FEWEST_ROWS:
         return

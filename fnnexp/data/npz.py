@@ -87,9 +87,8 @@ class Archive:
         if min(shape, default=0) < 0:
             raise DamagedError(f"{name} has the shape {shape}")
         stored = entry.file_size - head.tell()
-        size = (
-            stored if dtype.hasobject else math.prod(shape) * dtype.itemsize
-        )  # arrays of objects are not read
+        # An array of objects is never read, so its size need not be right.
+        size = stored if dtype.hasobject else math.prod(shape) * dtype.itemsize
         if stored > size:
             raise DamagedError(f"{name} has more than the {size} bytes that its header promises")
         if stored < size:

@@ -402,7 +402,7 @@ def _typed(texts: pd.Series) -> pd.Series:
 
 
 def _about_trials(history: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the points with their trial's id, name, options and seed; `row` is its row number in `runs`."""
+    """Return the points with their trial's id, name, options and seed; `row` is the trial's row in `runs`."""
     identity = runs[["run_id", "trial", "name", *CHOICES, "seed"]].reset_index(names="row")
     for column in ("trial", "name"):
         identity[column] = identity[column].astype(_by_appearance(runs[column]))

@@ -251,8 +251,8 @@ def sentence(evaluation: Evaluation) -> str:
         logged_text = "no accuracy" if logged is None else f"{logged:,} right"
         text += (
             f" On this machine it gets {n - wrong:,} right, but its run logged {logged_text}. Another "
-            "processor or engine rounds differently, which can change an image or two. If more changed, "
-            "these are not the weights of the run."
+            "processor or engine rounds differently, which can change one or two predictions. If more "
+            "changed, these are not the weights of the run."
         )
     return text
 
