@@ -218,9 +218,11 @@ def _read_idx(source: Source) -> Raw:
 
 
 def _read_idx_file(path: Path, axes: int) -> Bytes:
-    """Read an IDX file: 0, 0, 8 for uint8, the number of axes, their lengths (big-endian uint32), the bytes.
+    """Read an IDX file of bytes, and return its array.
 
-    Described by Y. LeCun, C. Cortes and C. Burges, "The MNIST database".
+    The file begins with the bytes 0, 0, 8 (for uint8) and the number of axes. The lengths of the axes follow
+    (big-endian uint32), and then the values. Described by Y. LeCun, C. Cortes and C. Burges, "The MNIST
+    database".
     """
     with _opened(path) as (stream, most):
         magic, *shape = struct.unpack(f">{axes + 1}I", stream.read(4 * (axes + 1)))

@@ -289,7 +289,7 @@ def _leader_against_others(configurations: Sequence[Configuration], ranking: Ran
     tables = {
         column: pd.DataFrame({i: getattr(configuration, column) for i, configuration in enumerate(finished)})
         for column in ("metric", "failed", "look")
-    }  # seeds down, configurations across
+    }  # a row per seed, a column per configuration
     tables["metric"] = tables["metric"].apply(ranking.goodness)
     options = [
         _Option(configuration.name, *(_filled(table[[i]], column) for column, table in tables.items()))
