@@ -266,7 +266,7 @@ def _second_option(message: str, _: list[str]) -> str | None:
 
 
 def _several_values(message: str, _: list[str]) -> str | None:
-    """Explain ``seed=0,1`` without ``-m``."""
+    """Explain ``seed=0,1`` without ``-m``: several values are for sweeps."""
     match = re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(([^=]+)=.*)'", message)
     if not match:
         return None

@@ -79,7 +79,7 @@ class Archive:
     def header(self, name: str) -> Header:
         """Return an array's header, after comparing it with the number of bytes in the file."""
         entry, npy = self._entry(name), np.lib.format
-        # Python's parser raises MemoryError for deep nesting.
+        # For a deeply nested header, Python's parser raises MemoryError.
         with _damage(MemoryError), self._zip.open(entry) as stream:
             head = io.BytesIO(stream.read(HEADER_BYTES))
             first = npy.read_magic(head) == (1, 0)

@@ -1,9 +1,9 @@
 """The numba engine: compiled products that use only the nonzero pixels, and compiled descent row by row.
 
 80.9% of MNIST's pixels are 0. The NumPy engine omits the columns that are zero in a whole batch, which saves
-a third of a product. Omitting every zero saves four fifths, but BLAS cannot do that. Here a batch is a list
-of its nonzero pixels, row by row and column by column (CSR and CSC). Both products are sums over a few rows
-of a matrix:
+a third of the time of a product. Omitting every zero saves four fifths of the multiplications, but BLAS
+cannot do that. Here a batch is a list of its nonzero pixels, row by row and column by column (CSR and CSC).
+Both products are sums over a few rows of a matrix:
 
     (X W)_b = Σ_d x_bd W_d        (Xᵀ dZ)_d = Σ_b x_bd dZ_b
 
