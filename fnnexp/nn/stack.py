@@ -176,7 +176,7 @@ class Best:
 
 @dataclass(frozen=True)
 class Stack:
-    """K lanes after some whole epochs: their parameters θ (K, P), and the optimizer's state, its slots (K, P).
+    """K lanes after some whole epochs: their parameters θ (K, P), and the optimizer's state, slots (K, P).
 
     With early stopping, ``best`` has each lane's best epoch so far. A stack without parameters has θ (K, 0)
     and no slots; :func:`fnnexp.nn.training.advance` draws them.
