@@ -69,7 +69,7 @@ _RESOLVERS: dict[str, Any] = getattr(BaseContainer, "_resolvers", {})
 
 @contextmanager
 def composing(command: Command) -> Iterator[Composition]:
-    """Yield the composition of a command; afterwards restore Hydra's state, for a Hydra app that calls this."""
+    """Yield the composition of a command; afterwards restore the state of the caller's Hydra app, if any."""
     with hydra_state_restored(), explained(HydraException, OmegaConfBaseException, RecursionError):
         folder = str((command.config_dir or conf_folder()).absolute())
         with initialize_config_dir(version_base="1.3", config_dir=folder, job_name="fnnexp"):
