@@ -73,8 +73,8 @@ def sweep(
     choices
         Values by key. A list, tuple, range or array is swept over: `init=["max", "he"]`. Pass a key with a
         dot as `**{"optimizer.lr": 0.1}`, and widths as a list of lists: `**{"arch.hidden": [[64, 32], [9]]}`.
-        `**{"arch.activation": ["relu", "tanh"]}` is a sweep over two names, and `[["relu", "tanh"], "gelu"]`
-        is a sweep over a list with one name for each layer, and a name for all layers.
+        `**{"arch.activation": ["relu", "tanh"]}` sweeps over two names. `[["relu", "tanh"], "gelu"]` sweeps
+        over two values too: a list with a name for each layer, and one name for all layers.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The command line: a first argument without `=` is a command, as in `fnnexp report`; all others train."""
+"""The command line: if the first word has no `=`, it names a command, as in `fnnexp report`; else, train."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def _command_named(word: str) -> Callable[[Sequence[str]], int]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    """Return the parser of a command line that trains: overrides, and flags named as Hydra's."""
+    """Return the parser of a training command: KEY=VALUE overrides, and flags with the names of Hydra's."""
     parser = argparse.ArgumentParser("fnnexp", add_help=False, allow_abbrev=False)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--multirun", "-m", action="store_true", help="run every combination of values")
@@ -251,7 +251,7 @@ def _report(words: Sequence[str]) -> int:
     parser.add_argument(
         "where",
         nargs="*",
-        default=[],  # without it the usage shows this as required
+        default=[],  # without a default the usage shows it as required
         metavar="KEY=VALUE",
         help="only trials with these options, as in arch=tanh_128",
     )
@@ -259,7 +259,9 @@ def _report(words: Sequence[str]) -> int:
         "--metric", help="the metric that ranks: val_accuracy, val_loss, test_accuracy, …, seconds_to_0.95"
     )
     parser.add_argument(
-        "--margin", type=float, help="a difference that does not matter; percentage points (default: 0.2)"
+        "--margin",
+        type=float,
+        help="the largest difference that does not matter, in percentage points (default: 0.2)",
     )
     parser.add_argument("--folder", help="folder of the page and its files (default: reports/EXPERIMENT)")
     parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
@@ -366,8 +368,8 @@ def _gradcheck(words: Sequence[str]) -> int:
 def _show_gradients(names: Sequence[str]) -> int:
     """Print the gradient checks of these names, or all checks without names; return 1 if one fails, else 0.
 
-    The published derivative of tanh is wrong, and its check is shown as failed. It sets the status 1 only
-    when it is named.
+    The published derivative of tanh is wrong, so its check fails. This failure sets the status 1 only when
+    the check is named.
     """
     from rich.table import Table
 

@@ -19,7 +19,8 @@ LOOKALIKES = {
     "−": "-", "–": "-", "×": "x", "·": "|", "…": "...", "→": "->", "±": "+-", "≤": "<=", "≥": ">=", "²": "^2",
     "√": "sqrt ", "ε": "epsilon", "━": "=", "╌": "-", **{chr(dots): "*" for dots in range(0x2800, 0x2900)},
 }  # fmt: skip
-"""ASCII replacements for fnnexp's characters in encodings that lack them; the last are rich's spinner."""
+"""ASCII replacements for the characters that fnnexp prints, in encodings that lack them. The last ones are
+the dots of rich's spinner."""
 
 
 def _replace(error: UnicodeError) -> tuple[str, int]:

@@ -44,7 +44,7 @@ def _is_control(character: str) -> bool:
 
 
 def plural(n: int, noun: str) -> str:
-    """Return a number of things.
+    """Return a number with its noun, in the plural unless the number is 1.
 
     >>> plural(1, "pair"), plural(2, "pair")
     ('1 pair', '2 pairs')

@@ -52,7 +52,7 @@ def test_validation_rows_are_held_out_by_default_from_python_too(store, capsys):
     assert "chosen by the test images" not in capsys.readouterr().out
     runs = fnnexp.sweep(**SMALL, **{"data.validation": 0})
     assert runs["val_accuracy"].isna().all()
-    assert capsys.readouterr().out.count("chosen by the test images, which is optimistic") == 1
+    assert capsys.readouterr().out.count("chosen by the test images, and its accuracy is optimistic") == 1
 
 
 def test_the_returned_frame_contains_only_the_trials_of_the_sweep(store):

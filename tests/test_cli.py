@@ -305,7 +305,7 @@ def test_a_dry_run_shows_trials_stacks_and_identical_trials_and_writes_no_file(i
     assert file_names(own_folder) == []
 
 
-NONE_HELD_OUT = "chosen by the test images, which is optimistic"
+NONE_HELD_OUT = "chosen by the test images, and its accuracy is optimistic"
 
 
 @pytest.mark.parametrize("words", ["", "-m seed=0,1", "-cn init_grid seed=0"])
@@ -318,7 +318,7 @@ def test_validation_rows_are_held_out_by_default_and_their_absence_prints_one_wa
     (warning,) = (line for line in none.out.splitlines() if NONE_HELD_OUT in line)
     trained = "1 of 1 trial: it trains" if n == 1 else f"{n} of {n} trials: they train"
     assert none.out.startswith(f"data.validation=0 in {trained} on all rows")
-    assert "data.validation=237 holds out rows of digits to choose by" in warning
+    assert "To choose by held-out rows of digits, write data.validation=237" in warning
     ids = [set(re.findall(r"\b[0-9a-f]{16}\b", ran.out)) for ran in (plain, none)]
     assert len(ids[0]) == len(ids[1]) == n
     assert not ids[0] & ids[1]

@@ -138,7 +138,7 @@ def _check_biases(init: InitConfig, zero_biases: bool) -> None:
 
 
 def _check_seeds(config: Config) -> None:
-    """Check every seed. One that draws nothing has no meaning, as it would only seem to make a difference."""
+    """Check every seed. Raise for a seed that draws nothing: it would only seem to make a difference."""
     for name in ("seed", "seed_init", "seed_order", "seed_noise", "seed_split"):
         seed = getattr(config, name)
         if seed is not None:
@@ -386,7 +386,7 @@ def _check_schedule(schedule: ScheduleConfig, epochs: int) -> None:
 
 
 def _factor_other_than_1(name: str, value: float | None, example: float, unchanged: float = 1) -> None:
-    """Raise if a parameter is not a finite number above 0, or if it is the value that changes nothing."""
+    """Raise if a parameter is not a finite number above 0, or if it leaves the learning rate constant."""
     if value is None:
         return
     if value == unchanged:
@@ -472,11 +472,11 @@ def _above_zero(key: str, value: float, example: str) -> None:
 
 def _printable(key: str, value: str | None) -> None:
     if value is not None and not value.isprintable():
-        raise ConfigError(f"{key}={value!r}: contains an invisible character; write it without")
+        raise ConfigError(f"{key}={value!r}: contains an invisible character; write the value without it")
 
 
 def _belongs(key: str, value: Any, wanted: bool, example: str) -> None:
-    """Raise if a value is missing although it is wanted, or given although it has no meaning."""
+    """Raise if a value is missing although the chosen options need it, or given without a meaning."""
     if value is None and wanted:
         raise ConfigError(f"{key} has no value; write {example}")
     _belongs_if_given(key, value, wanted, example)

@@ -1,8 +1,8 @@
 """Compose many sets of options from a few compositions of Hydra, for speed.
 
 A plain option, such as ``init=he``, is a file that fills the node of its own group, independently of the
-other options. So Hydra composes a grid of plain options only until it has composed each option once: as
-often as the longest group has options. Every other set is a copy with other nodes.
+other options. So Hydra composes a grid of plain options only until it has composed each option once: as often
+as the longest group has options. For every other set, these compositions supply the nodes.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Combinations:
         if any(plain not in family.nodes for plain in chosen):
             try:
                 self._compose_into(family, self._with_new_options(family, options))
-            except FnnexpError:  # an expected option may be at fault; if this set is, `of` raises
+            except FnnexpError:  # if this set is at fault, `of` raises; else an expected option was
                 return None
         if family.first is None:
             return None
@@ -193,7 +193,7 @@ class Combinations:
             ((key, option),) = default.items()
             key = re.sub(r"^override ", "", str(key))
             if key.lstrip("/").startswith("hydra/") or option is None:
-                return True  # Hydra's own, or no option
+                return True  # an entry of Hydra's own, or without an option
             if not isinstance(option, str):
                 return False
             names = [f"{key}/{option}"]

@@ -159,7 +159,7 @@ def let_hydra_answer(command: Command) -> None:
     """
     with composing(command) as composition:
         composition.refuse_several()
-    # To complete such a line, Hydra would import the packages that it names.
+    # To complete a line with hydra.searchpath, Hydra would import the packages that the line names.
     if SEARCH_PATH in os.environ.get("COMP_LINE", ""):
         return
     before, argv = os.environ.get(FULL_ERROR), sys.argv
@@ -237,8 +237,8 @@ def _refuse_absent_engine(name: str) -> None:
         engine_named(name)
     except ImportError as error:
         raise ConfigError(
-            f"execution.engine={name} needs a package that can't be imported ({error}); write: "
-            f'pip install "fnnexp[{name}]", or execution.engine=numpy'
+            f"execution.engine={name} needs a package that can't be imported ({error}); run "
+            f'pip install "fnnexp[{name}]", or write execution.engine=numpy'
         ) from error
 
 
@@ -277,8 +277,8 @@ def _notes_of_validation(trials: Sequence[Trial]) -> Iterator[str]:
         yield (
             f"data.validation=0 in {len(unvalidated)} of {plural(len(trials), 'trial')}: "
             f"{'it trains' if len(unvalidated) == 1 else 'they train'} on all rows, so the best "
-            "trial is chosen by the test images, which is optimistic: expect it to do worse "
-            f"on new images; data.validation={sixth} holds out rows of {data.name} to choose by"
+            "trial is chosen by the test images, and its accuracy is optimistic: expect worse on new "
+            f"images. To choose by held-out rows of {data.name}, write data.validation={sixth}"
         )
     in_order = (each for each in trials if each.recipe.seed_split is None)
     for data, held_out in dict.fromkeys((each.data, each.recipe.validation) for each in in_order):
@@ -286,7 +286,7 @@ def _notes_of_validation(trials: Sequence[Trial]) -> Iterator[str]:
             yield (
                 f"data.validation={held_out}: validation rows are the last "
                 f"{plural(held_out, 'training row')} of {data.name}. They lack a class, so they can't "
-                "measure how well it is learned; shuffle the file's rows"
+                "measure how well that class is learned; shuffle the file's rows"
             )
 
 
@@ -313,7 +313,7 @@ def _notes_of_drawn_rows(trials: Sequence[Trial]) -> Iterator[str]:
             size = plural(validation, "validation row")
             warnings[
                 f"data.validation={validation}: {size} drawn from {data.name} lack a class, so they can't "
-                "measure how well it is learned; hold out more rows"
+                "measure how well that class is learned; hold out more rows"
             ] = None
     yield from warnings
 

@@ -5,7 +5,8 @@ its override parser. A job's values (``seed=3``) are applied to a copy of that c
 function that Hydra itself uses. Hydra does nothing but compose here: no callbacks, no folders, no logging.
 :mod:`fnnexp.config.safety` checks every file before Hydra reads it.
 
-Private part of OmegaConf used: the table of its resolvers, to which Hydra adds, and which is restored.
+This module uses a private part of OmegaConf: the table of its resolvers, from which it removes those that
+Hydra has added.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ _RESOLVERS: dict[str, Any] = getattr(BaseContainer, "_resolvers", {})
 
 @contextmanager
 def composing(command: Command) -> Iterator[Composition]:
-    """Yield the composition of a command; restore Hydra's state afterwards, also within a Hydra app."""
+    """Yield the composition of a command; afterwards restore the state of the caller's Hydra app, if any."""
     files.load_installed()
     for file in command.pieces:
         files.load(file)
@@ -84,10 +85,10 @@ def composing(command: Command) -> Iterator[Composition]:
 
 @contextmanager
 def hydra_state_restored() -> Iterator[None]:
-    """Let only this thread use Hydra, for fnnexp; restore the state of the previous Hydra app afterwards.
+    """Let only this thread use Hydra, for fnnexp; afterwards restore the state of the caller's Hydra app.
 
-    The store then has only the schemas of Hydra and fnnexp. Hydra would match another app's schema named
-    ``config`` with fnnexp's file of that name.
+    Meanwhile Hydra's store has only the schemas of Hydra and fnnexp. Otherwise Hydra would use another app's
+    schema named ``config`` for fnnexp's file of that name.
     """
     with _LOCK, safety.composing_for_fnnexp():
         app, job, store = GlobalHydra.instance(), JobRuntime.instance(), ConfigStore.instance()
@@ -210,7 +211,7 @@ class Composition:
                 raise error
 
     def _meaningful_job(self, overrides: Sequence[str], errors: dict[str, MeaninglessError]) -> Job:
-        """Return the job of some overrides without its meaningless values; add their errors by key."""
+        """Return the job of some overrides without its meaningless values, and record their errors by key."""
         composed, omitted = self.composed(overrides), set[str]()
         while True:
             try:
@@ -336,10 +337,10 @@ class Composition:
         if math.prod(counts.values()) > MOST_JOBS:
             largest = max(counts, key=lambda key: counts[key])
             raise ConfigError(
-                f"the sweep has more than {MOST_JOBS} jobs, most of them by {largest}; write fewer values"
+                f"the sweep has more than {MOST_JOBS} jobs; write fewer values, above all for {largest}"
             )
         axes: dict[str, list[str]] = {}
-        for override in overrides:  # a later override of a key replaces the earlier, at its position
+        for override in overrides:  # a later override of a key takes the place of an earlier one
             axes[override.get_key_element()] = _values(override)
         grid = [list(combination) for combination in itertools.product(*axes.values())]
         if not grid:
@@ -347,7 +348,7 @@ class Composition:
         return grid
 
     def _params(self) -> list[str]:
-        """Return ``hydra.sweeper.params`` as overrides; its references may lead to the config only."""
+        """Return ``hydra.sweeper.params`` as overrides. Their references may name only keys of the config."""
         config = self._master.copy()
         unresolved: Any = OmegaConf.to_container(
             config.hydra.sweeper.params or OmegaConf.create(), resolve=False
@@ -407,7 +408,7 @@ class Composition:
 
 
 def _search_path(command: Command, parsed: Sequence[Override]) -> list[str]:
-    """Return the folders of ``hydra.searchpath`` as addresses for our reader.
+    """Return the folders of ``hydra.searchpath`` as addresses that fnnexp's reader accepts.
 
     As in Hydra, the command line overrides the primary config, and no other config may set it.
     """

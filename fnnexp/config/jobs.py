@@ -31,7 +31,7 @@ class Job:
     choices
         The chosen options, by group.
     overrides
-        The overrides that it was composed with.
+        The overrides from which the config was composed.
     changed
         The groups in which a value differs from the chosen option's.
     """
@@ -45,7 +45,7 @@ class Job:
 def read(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str]) -> Job:
     """Return a composed config as a checked Job.
 
-    While Hydra composed it, the schema has refused unknown keys and wrong types already.
+    Unknown keys and wrong types were refused before, while Hydra composed the config by the schema.
 
     Raises
     ------

@@ -23,7 +23,7 @@ INSTEAD = {
 """What to write instead of choosing a plugin of Hydra."""
 
 VALUES = {"data": "data=files data.path", "tracking": "tracking.uri", "execution": "execution.backend"}
-"""For a group, the key of a value that users often write as the group's option."""
+"""The key of a value that users often give to the group itself, as in ``data=my.npz``."""
 
 
 def explain(error: Exception) -> str:
@@ -74,7 +74,7 @@ def _chain(error: BaseException | None) -> list[str]:
 
 
 def _unknown_option(message: str, _: list[str]) -> str | None:
-    """``arch=relu_10O``: the group exists, but not the option."""
+    """Explain ``arch=relu_10O``: the group exists, but not the option."""
     match = re.search(r"Could not find '([^']*)'\s+Available options in '([^']*)':\n((?:\t\S+\n?)+)", message)
     if not match:
         return None
@@ -88,7 +88,7 @@ def _unknown_option(message: str, _: list[str]) -> str | None:
 
 
 def _unknown_config(message: str, _: list[str]) -> str | None:
-    """``-cn card_gird``: there is no such config."""
+    """Explain ``-cn card_gird``: there is no such config."""
     match = re.search(r"Cannot find primary config '([^']+)'", message)
     if not match:
         return None
@@ -100,7 +100,7 @@ def _unknown_config(message: str, _: list[str]) -> str | None:
 
 
 def _unknown_default(message: str, _: list[str]) -> str | None:
-    """``defaults: [confg, _self_]``: a defaults list names a config that does not exist."""
+    """Explain ``defaults: [confg, _self_]``: a defaults list names a config that does not exist."""
     match = re.search(r"In '([^']+)': Could not load '([^']+)'", message)
     if not match:
         return None
@@ -115,7 +115,7 @@ def _unknown_default(message: str, _: list[str]) -> str | None:
 
 
 def _unresolved(message: str, _: list[str]) -> str | None:
-    """``epochs: ${epoch}``: a reference leads nowhere, or back to itself."""
+    """Explain ``epochs: ${epoch}``: a reference leads nowhere, or back to itself."""
     key = re.search(r"full_key: (\S+)", message)
     missing = re.search(r"Interpolation key '([^']*)' not found", message)
     if not key:
@@ -128,7 +128,7 @@ def _unresolved(message: str, _: list[str]) -> str | None:
 
 
 def _unknown_key(message: str, messages: list[str]) -> str | None:
-    """``optimizer.lrr=1``: the schema has no such key."""
+    """Explain ``optimizer.lrr=1``: the schema has no such key."""
     match = re.search(r"Key '([^']+)' (?:is )?not in '(\w+)'", message)
     full_key = re.search(r"full_key: (\S+)", message)
     if not match:
@@ -189,7 +189,7 @@ def _configs() -> list[str]:
 
 
 def _wrong_type(message: str, messages: list[str]) -> str | None:
-    """``optimizer.lr=abc``: the value has the wrong type."""
+    """Explain ``optimizer.lr=abc``: the value has the wrong type."""
     match = re.search(
         r"Value '(.*?)' (?:of type '(\w+)' )?could not be converted to (\w+)", message
     ) or re.search(r"Value '(.*?)' (?:\((\w+)\) )?is not a valid (\w+)", message)
@@ -206,7 +206,7 @@ def _wrong_type(message: str, messages: list[str]) -> str | None:
 
 
 def _not_text(message: str, messages: list[str]) -> str | None:
-    """``dtype=[float32,float64]``: the value must be a text."""
+    """Explain ``dtype=[float32,float64]``: the value must be a text."""
     match = re.search(r"Cannot convert '\w+' to string: '(.*)'", message)
     key = re.search(r"full_key: (\S+)", message)
     return f"{key[1]}={match[1]}: must be a text{_as_sweep(key[1], match[1])}" if match and key else None
@@ -222,7 +222,7 @@ def _as_sweep(key: str, value: str) -> str:
 
 
 def _not_list(message: str, messages: list[str]) -> str | None:
-    """``arch.hidden=5``: the value must be a list."""
+    """Explain ``arch.hidden=5``: the value must be a list."""
     override = re.search(r"Error merging override (.*)", messages[0])
     if not override or "is not a ListConfig" not in message:
         return None
@@ -231,7 +231,7 @@ def _not_list(message: str, messages: list[str]) -> str | None:
 
 
 def _null(message: str, messages: list[str]) -> str | None:
-    """``epochs=null``, ``arch.hidden=[32,null]``: the value must not be null."""
+    """Explain ``epochs=null``, ``arch.hidden=[32,null]``: the value must not be null."""
     in_list = re.search(r"full_key: (\S+)\[\d+\]", message)
     if in_list and "NoneType is not a subclass of" in message:
         return f"{in_list[1]}: its list contains null, but every value must be a whole number; omit null"
@@ -240,7 +240,7 @@ def _null(message: str, messages: list[str]) -> str | None:
 
 
 def _node_as_value(message: str, _: list[str]) -> str | None:
-    """``loss=mean``: a node has keys and cannot be set to a value."""
+    """Explain ``loss=mean``: a node has keys and cannot be set to a value."""
     match = re.search(r"is not a subclass of (\w+)\. value: (.*)", message)
     node = node_named(match[1]) if match else None
     key = next((key for key, known in NODES.items() if known is node), None)
@@ -251,7 +251,7 @@ def _node_as_value(message: str, _: list[str]) -> str | None:
 
 
 def _second_option(message: str, _: list[str]) -> str | None:
-    """``+experiment=x``: the group is in the defaults list already."""
+    """Explain ``+experiment=x``: the group is in the defaults list already."""
     replaced = re.search(
         r"Multiple values for ([\w/@.]+)\. To override a value use 'override \S+ (.*)'", message
     )
@@ -266,7 +266,7 @@ def _second_option(message: str, _: list[str]) -> str | None:
 
 
 def _several_values(message: str, _: list[str]) -> str | None:
-    """``seed=0,1`` without ``-m``."""
+    """Explain ``seed=0,1`` without ``-m``: several values are for sweeps."""
     match = re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(([^=]+)=.*)'", message)
     if not match:
         return None

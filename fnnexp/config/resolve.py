@@ -135,7 +135,7 @@ def schedule_of(config: ScheduleConfig) -> Schedule | None:
 
 
 def _options(config: Config) -> dict[str, float]:
-    """Return the numbers of the optional parts of a step, sorted by name; a part without effect is left out.
+    """Return the hyperparameters of the optional parts of a step, sorted by name, without those that are 0.
 
     So a trial with ``loss.label_smoothing=0`` is the trial without that key.
     """
@@ -189,7 +189,7 @@ def _bounds(init: InitConfig) -> tuple[float, float] | None:
 
 
 def _biases(init: InitConfig) -> Biases | None:
-    """Return how biases start; None for zeros, also if they are given as a constant."""
+    """Return how biases start; None for zeros, also if the config writes zeros as a constant."""
     if init.bias is None or (init.bias == "constant" and init.bias_scale == 0):
         return None
     return Biases(init.bias, init.bias_scale)
@@ -287,7 +287,7 @@ def data_name(job: Job) -> str:
 def labels_from_values(config: Config) -> dict[str, str]:
     """Return a label for each group from its values: a network's activation and widths, a method's name.
 
-    The label of a network with different activations is as ``relu+tanh_64_32``.
+    A network with different activations gets a label such as ``relu+tanh_64_32``.
     """
     activation = config.arch.activation
     activations = activation if isinstance(activation, list) else [activation]

@@ -31,7 +31,8 @@ SCHEME = "fnnexp"
 
 LARGEST_FILE = 1 << 20
 LONGEST_SCALAR = 3000
-"""Characters: fewer than the 4300 digits that Python converts to a number, also if they are hexadecimal."""
+"""Maximum length of a value. Python reads no number of more than 4300 digits. Even a hexadecimal
+number of this length has fewer."""
 DEEPEST = 32
 
 GLOBAL = "@package _global_"
@@ -90,7 +91,7 @@ def is_composing_for_fnnexp() -> bool:
     return _for_fnnexp
 
 
-# After composing
+# Check a config after Hydra composed it
 
 
 def refuse_more_than_data(config: DictConfig) -> None:
@@ -143,7 +144,7 @@ def address(folder: str) -> str:
     Raises
     ------
     ConfigError
-        If it is not a folder: Hydra would import a package to search it for configs.
+        If the address names a package, which Hydra would import to search it for configs.
     """
     scheme, separator, path = folder.partition("://")
     if not separator:
@@ -218,7 +219,7 @@ def _not_a_list(group: str, options: Sequence[Any]) -> str:
     )
 
 
-# Before a file is read
+# Check a file before Hydra reads it
 
 
 def refuse_outside(config_path: str, folder: str | Path) -> None:
@@ -231,7 +232,7 @@ def refuse_outside(config_path: str, folder: str | Path) -> None:
 
 
 def load(file: Path, group: str = "") -> Container:
-    """Return the content of a YAML file, which is checked before any of it is built.
+    """Check a YAML file, and return its content if it is nothing but data.
 
     Parameters
     ----------
@@ -377,8 +378,8 @@ def check_file(file: Path) -> None:
 def refuse_resolvers(text: str, where: str) -> None:
     """Raise if a text in a file would resolve to anything but values of the config.
 
-    OmegaConf has resolvers that read the environment (``${oc.env:HOME}``), the time or the machine, that
-    build a reference from pieces, and that programs add.
+    OmegaConf's resolvers can read the environment (``${oc.env:HOME}``), the time or the machine, and build a
+    reference from pieces. Programs can add more resolvers.
     """
     plain = text
     while (shorter := REFERENCE.sub("x", plain)) != plain:

@@ -57,7 +57,7 @@ class Trial:
     bounds
         The lowest and the highest weight of ``uniform``.
     biases
-        How the biases start that are otherwise zero.
+        How to draw the biases that would otherwise start at zero; None to leave them at zero.
     seeds
         The seeds that differ from `seed`, as sorted pairs (purpose, seed); see :class:`Lane`.
     schedule
@@ -142,7 +142,7 @@ class Trial:
         )
 
     def _seeds_in_use(self) -> tuple[int, tuple[tuple[str, int], ...]]:
-        """Return `seed` and `seeds` such that trials which draw the same numbers have the same ones.
+        """Return `seed` and `seeds` in a standard form, equal for all trials that draw the same numbers.
 
         A purpose that draws nothing is omitted: orders without shuffling, for example.
         """
@@ -160,7 +160,7 @@ class Trial:
         return seed, tuple((purpose, value) for purpose, value in seeds.items() if value != seed)
 
     def _content(self) -> dict[str, Any]:
-        """Return what is part of both ids."""
+        """Return the content that both ids are hashes of."""
         content = {
             "numerics": NUMERICS,
             "recipe": scientific(self.recipe),

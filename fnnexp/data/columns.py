@@ -18,7 +18,8 @@ INDEX = ("", "id", "index")
 """Names of a column that numbers the rows."""
 
 FEWEST_NUMBERS = 5
-"""A first line of at least this many consecutive numbers numbers the columns and is not an image."""
+"""If a first line has at least this many consecutive numbers, they number the columns and are not an
+image."""
 
 
 def is_header(fields: Sequence[str]) -> bool:

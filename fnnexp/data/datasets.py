@@ -51,8 +51,8 @@ class Prepared:
     """A data set on disk, ready to be mapped. It is small and picklable: the parent sends it to the workers.
 
     `checksum` is its scientific identity: the SHA-256 over the names, shapes and bytes of the four arrays. It
-    does not depend on the file format. `brightest` is the largest pixel. The first `all_classes` training
-    rows have a row of every class, and so do the last `last_classes`. `real` says whether inputs are real
+    does not depend on the file format. `brightest` is the largest pixel. Every class is among the first
+    `all_classes` training rows, and among the last `last_classes`. `real` says whether inputs are real
     numbers instead of bytes. `notes` are the decisions made while reading.
     """
 
@@ -102,7 +102,7 @@ def prepare(
     test_path
         The test CSV for a training CSV.
     reading
-        How to read files that do not say it themselves.
+        How to read the files.
     toy
         The size and noise of a toy.
     may_download

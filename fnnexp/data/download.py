@@ -136,7 +136,7 @@ def idx_files(name: str, *, may_download: bool = True) -> Path:
                     f"{published.title} was downloaded from {mirror}, because a mirror failed: {failure}"
                 )
             return folder
-    with contextlib.suppress(OSError):  # unless it has some of the files
+    with contextlib.suppress(OSError):  # the folder stays if it has some of the files
         folder.rmdir()
     tried = "\n".join(f"  {failure}" for failure in failures)
     raise DataError(

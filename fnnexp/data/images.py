@@ -46,7 +46,7 @@ def images(
     DataFrame
         The column `label` and one column per pixel, named by row and column: `1x1`, `1x2`, …, `28x28`. All
         are uint8, so MNIST's 60,000 training images take 47 MB. If the images are not square, the pixels are
-        `1`, `2`, …; real-valued inputs are called so too, and are float32.
+        named `1`, `2`, …. So are real-valued inputs, which are float32.
 
     Raises
     ------

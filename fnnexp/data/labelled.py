@@ -29,7 +29,8 @@ ROUNDING = 0.02
 SPLIT_SEED = 0
 """The seed of the shuffle before a file's rows are split into training and test rows."""
 BRIGHTNESS_RATIO = 8
-"""Largest ratio of the brightest pixels of the training images and the test images, either way around."""
+"""The brightest pixel of the training images may be at most this many times that of the test images, or the
+reverse."""
 NOTED_SHARE = 0.01
 """Smallest share of test images among the training images that is reported in a note."""
 REAL = "its inputs are real-valued"
@@ -43,7 +44,7 @@ ROWS_A_CLASS, ROWS = 4, 32
 MOST_CLASSES, LARGEST_SHARE = 100, 0.9
 """Maximum number of classes of a label column, and maximum share of its rows in one class.
 
-A pixel in a corner of an image is nearly always 0, and so exceeds the share.
+A pixel in a corner of an image is nearly always 0. By this share it is not taken for a label.
 """
 
 
@@ -52,8 +53,8 @@ class Raw:
     """Arrays as they were read: any numbers, in any of the usual shapes.
 
     `arrays` has `x_train` and `y_train`, and may have `x_test` and `y_test`. `fault(name, index)` is about a
-    value that is not a byte: for a label it returns the error message, for an input a few words to quote in
-    a note, as this is not an error. `notes` are the decisions made while reading.
+    value that is not a byte: for a label it returns the error message, for an input a few words to quote in a
+    note, because real-valued inputs are allowed. `notes` are the decisions made while reading.
     """
 
     arrays: dict[str, Numbers]
@@ -248,7 +249,7 @@ def _converted(raw: Raw, where: str) -> tuple[dict[str, Numbers], str]:
 
 
 def _factors(name: str, values: Numbers) -> tuple[int, ...]:
-    """Return the factors that may turn an array's values into bytes: 255 for fractions in images."""
+    """Return the factors that may turn an array's values into bytes: 1, and 255 for inputs in floats."""
     return (1, 255) if name[0] == "x" and values.dtype.kind == "f" else (1,)
 
 
@@ -286,7 +287,7 @@ def _are_bytes(values: Numbers, factor: int) -> NDArray[np.bool_]:
 
 
 def _index_of_first_fault(values: Numbers, factors: Sequence[int]) -> tuple[int, ...]:
-    """Return the index of the first value that is not a byte, with the factor that makes the most bytes."""
+    """Return the index of the first value that is not a byte after the factor that makes the most bytes."""
     faults = min((~_are_bytes(values, factor) for factor in factors), key=np.count_nonzero)
     return tuple(int(axis[0]) for axis in np.nonzero(faults))
 
@@ -375,8 +376,8 @@ def _byte_columns(x: Numbers) -> NDArray[np.intp]:
 def _label_columns(x: Bytes, y: Bytes) -> Iterator[int]:
     """Yield the pixels that contain class numbers and determine the label of every row.
 
-    With two classes a real pixel can do this too: in images that are black or white, or if it has more than
-    two values.
+    With two classes, an ordinary pixel can do this too. So nothing is yielded for images that are only black
+    and white, nor for a pixel with more than two values.
     """
     most, classes, brightest = len(y) // ROWS_A_CLASS, len(np.unique(y)), x.max(axis=0)
     if len(y) < ROWS or classes > most or (classes == 2 and brightest.max(initial=0) <= 1):
@@ -400,7 +401,7 @@ def is_label(column: Numbers) -> bool:
 
 
 def row_number_columns(table: Numbers) -> Iterator[int]:
-    """Yield the columns that number the rows, in any order, as an index does."""
+    """Yield the columns that number the rows, in any order, such as an index saved with the table."""
     rows = len(table)
     if rows < FEWEST_ROWS:
         return
@@ -410,7 +411,7 @@ def row_number_columns(table: Numbers) -> Iterator[int]:
 
 
 def _check_ranges(train: Numbers, test: Numbers, where: str) -> Iterator[str]:
-    """Raise if bytes are on another scale in training and testing; yield a note if real values may be."""
+    """Raise if bytes have different scales in training and testing; yield a note if real values seem to."""
     largest = [float(np.abs(x).max()) for x in (train, test)]
     if min(largest) * BRIGHTNESS_RATIO >= max(largest):
         return

@@ -1,4 +1,4 @@
-"""Read arrays from an ``.npz`` safely: without pickle, and without trusting a header's size."""
+"""Read arrays from an ``.npz`` safely: without pickle, and without trusting the sizes in its headers."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Archive:
     def header(self, name: str) -> Header:
         """Return an array's header, after comparing it with the number of bytes in the file."""
         entry, npy = self._entry(name), np.lib.format
-        # Python's parser raises MemoryError for deep nesting.
+        # For a deeply nested header, Python's parser raises MemoryError.
         with _damage(MemoryError), self._zip.open(entry) as stream:
             head = io.BytesIO(stream.read(HEADER_BYTES))
             first = npy.read_magic(head) == (1, 0)
@@ -87,7 +87,8 @@ class Archive:
         if min(shape, default=0) < 0:
             raise DamagedError(f"{name} has the shape {shape}")
         stored = entry.file_size - head.tell()
-        size = stored if dtype.hasobject else math.prod(shape) * dtype.itemsize  # objects are never read
+        # An array of objects is never read, so its size need not be right.
+        size = stored if dtype.hasobject else math.prod(shape) * dtype.itemsize
         if stored > size:
             raise DamagedError(f"{name} has more than the {size} bytes that its header promises")
         if stored < size:
@@ -95,7 +96,7 @@ class Archive:
         return Header(shape, dtype, size)
 
     def array(self, name: str, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
-        """Return an array of this dtype and shape; raise before reading an array of any other."""
+        """Return an array of this dtype and shape. If it has another, raise without reading its values."""
         header, dtype = self.header(name), np.dtype(dtype)
         if (header.shape, header.dtype) != (shape, dtype):
             raise DamagedError(

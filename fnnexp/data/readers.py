@@ -39,12 +39,12 @@ from fnnexp.data.sources import Source, listed
 from fnnexp.errors import DataError, plural
 
 READER_VERSION = 2
-"""Raise this number if a reader starts to read the same file differently. It makes caches unused."""
+"""Raise this number if a reader starts to read the same file differently. Older caches are then ignored."""
 
 LARGEST = 1 << 33
 """Maximum bytes of a file or an array: 8 GB, more than a hundred times MNIST."""
 CSV_ROWS, CSV_CELLS, CSV_CELL = 4096, 1 << 20, 32
-"""Of a block of a CSV: maximum rows, approximate number of cells, and maximum characters per cell."""
+"""The limits of one block of a CSV: its rows, its cells (about), and the characters of a cell."""
 CSV_FIRST_LINE = 1 << 20
 """Maximum length of the first line of a CSV."""
 SEPARATORS = ",;\t"
@@ -108,7 +108,7 @@ def _check_size(size: int, what: str) -> None:
 
 WHOLE = {"x": "x_train", "images": "x_train", "data": "x_train",
          "y": "y_train", "labels": "y_train", "target": "y_train"}  # fmt: skip
-"""Names for an array of all rows, and the array it is read as before test rows are split off."""
+"""Names that a file may give an array of all its rows, and fnnexp's name for that array."""
 SPLIT = {
     name: f"{array[0]}_{split}"
     for stem, array in WHOLE.items()
@@ -218,9 +218,11 @@ def _read_idx(source: Source) -> Raw:
 
 
 def _read_idx_file(path: Path, axes: int) -> Bytes:
-    """Read an IDX file: 0, 0, 8 for uint8, the number of axes, their lengths (big-endian uint32), the bytes.
+    """Read an IDX file of bytes, and return its array.
 
-    Described by Y. LeCun, C. Cortes and C. Burges, "The MNIST database".
+    The file begins with the bytes 0, 0, 8 (for uint8) and the number of axes. The lengths of the axes follow
+    (big-endian uint32), and then the values. Described by Y. LeCun, C. Cortes and C. Burges, "The MNIST
+    database".
     """
     with _opened(path) as (stream, most):
         magic, *shape = struct.unpack(f">{axes + 1}I", stream.read(4 * (axes + 1)))
@@ -231,7 +233,7 @@ def _read_idx_file(path: Path, axes: int) -> Bytes:
             )
         size = math.prod(shape)
         _check_size(min(size, most), str(path))
-        # Read a byte more than needed: at the end of the stream, gzip compares its CRC.
+        # The extra byte takes gzip to the end of the stream, where it checks the CRC.
         body = stream.read(size + 1) if size <= most else b""
     if len(body) < size:
         raise DataError(
@@ -283,7 +285,7 @@ def _read_csv(source: Source) -> Raw:
 
 
 def _check_first_line(x: Numbers, path: Path) -> None:
-    """Raise if all rows of a table are bytes except the first, as this row can be a header."""
+    """Raise if all rows of a table are bytes except the first, because this row can be a header."""
     if len(x) > 1 and in_bytes(x) is None and in_bytes(x[1:]) is not None:
         raise DataError(
             f"{path}: all its rows are pixels 0..255 except the first line; if this line has the column "

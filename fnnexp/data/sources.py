@@ -18,7 +18,7 @@ IDX_NAME = re.compile(
     r"(?P<prefix>(?:.*[-_.])?)(?P<split>train|t10k|test)[-_](?P<content>images[-_.]idx3|labels[-_.]idx1)"
     r"[-_.]ubyte(?P<packed>\.gz)?"
 )
-"""``train-images-idx3-ubyte``, ``t10k-labels.idx1-ubyte.gz``, ``emnist-letters-test-images-idx3-ubyte``."""
+"""Matches the name of an IDX file, such as ``train-images-idx3-ubyte`` or ``t10k-labels.idx1-ubyte.gz``."""
 
 HEADERS = ("auto", "true", "false")
 TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
@@ -49,7 +49,7 @@ def place(written: str | Path) -> Path:
 
 @dataclass(frozen=True)
 class Reading:
-    """How to read files that do not say it themselves: the keys ``data.label``, ``data.header`` and so on.
+    """How to read files: the keys ``data.label``, ``data.header`` and so on.
 
     `label` is the CSV column with the classes: `first`, `last`, a name, or None to find it. `header` says
     whether a CSV's first line has the column names: `auto`, `true` or `false`. `test_fraction` is the share

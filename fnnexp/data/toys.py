@@ -1,8 +1,9 @@
-"""Two-dimensional toy data sets: points near curves in the plane, whose decision boundary can be drawn.
+"""Two-dimensional toy data sets: points near curves in the plane. A decision boundary can be drawn there.
 
 Each function returns the curve of every class: points (n, 2) at the positions u from 0 to 1 along the curve
 of the classes y. Normal noise is added to both coordinates. The classes take turns: row i has class i mod C.
-So any part of the rows has all classes in equal shares, and more rows continue fewer rows.
+So any part of the rows has all classes in equal shares, and a larger toy begins with the rows of a smaller
+one.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ SEED = 0
 """The seed of all points. Changing it changes the ids of all trials on toys."""
 
 TURNS, RADIUS = 1.5, 2.0
-"""Of a spiral: its turns, and its distance from the origin at its end."""
+"""The turns of a spiral, and the distance of its end from the origin."""
 
 INNER = 0.5
 """The radius of the inner circle; the radius of the outer circle is 1."""
 
 MOST_ROWS, MOST_NOISE, MOST_ARMS = 1_000_000, 10.0, 10
-"""The largest values of :class:`Toy`."""
+"""The largest `n`, `noise` and `classes` of a :class:`Toy`."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ DEFAULT_TOY = Toy()
 
 Points = NDArray[np.float64]
 Curves = Callable[[Points, NDArray[np.intp], int], Points]
-"""From the positions u (n,), the classes y (n,) and the number of classes to the points (n, 2)."""
+"""A function from positions u (n,), classes y (n,) and the number of classes to the points (n, 2)."""
 
 
 def moons(u: Points, y: NDArray[np.intp], classes: int) -> Points:

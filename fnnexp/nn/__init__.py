@@ -3,7 +3,7 @@
 A stack is K trials whose arrays share a leading axis and train in one pass. A lane is one trial's place in a
 stack. The modules, from the inside out:
 
-- ``pieces/``: tables of choices: activations, initializers, losses, metrics, optimizers, batching.
+- ``pieces/``: tables of choices, such as activations, initializers, losses and optimizers.
 - ``network``: the architecture, its parameters, and forward and backward for K lanes.
 - ``engines/``: how to multiply with images and to train one row at a time, with NumPy or with Numba.
 - ``stack``: what training reads and returns: Recipe, Lane, Stack, Record.

@@ -43,7 +43,7 @@ PENALTIES = {"l2": add_l2_gradient, "l1": add_l1_gradient}
 """The penalties on the weights, by the name of their coefficient."""
 
 NOT_IN_PLACE = frozenset({"l1", "clip_norm", "max_norm"})
-"""The options with which a step of plain descent can't be added to the parameters as it is computed."""
+"""Options with which plain descent needs the whole gradient of a batch before it changes the parameters."""
 
 
 def is_plain(recipe: Recipe) -> bool:
@@ -54,15 +54,15 @@ def is_plain(recipe: Recipe) -> bool:
 def descends_by_row(recipe: Recipe) -> bool:
     """Return whether an epoch is plain descent with a step for each row.
 
-    An engine has its own code for this where its ``can_descend`` says so. That code computes the
-    cross-entropy of one-hot targets, and no optional part of a step.
+    Engines have special code for such epochs. It supports only the cross-entropy of one-hot targets, and no
+    options such as ``l2``. An engine's ``can_descend`` says which architectures its code supports.
     """
     plain = is_plain(recipe) and recipe.loss == "cross_entropy" and not recipe.options
     return plain and recipe.batching.mode == "sample"
 
 
 def engine_for(recipe: Recipe, name: str) -> Engine:
-    """Return the engine of this name, in its form for descent row by row if the recipe needs that."""
+    """Return the engine of this name; for a recipe that trains row by row, in its form for that."""
     if descends_by_row(recipe):
         return per_sample_engine(name, recipe.architecture)
     return engine_named(name)
@@ -114,7 +114,7 @@ class EpochTrainer:
         self.rows = [make_rows(self.images, split.scaling, size, dtype) for _ in self.groups]
 
     def train(self, epoch: int) -> dict[str, Array]:
-        """Train one epoch; return the mean (K,) of each metric, where a row is evaluated before its step."""
+        """Train one epoch; return the mean (K,) of each metric. Each row is evaluated before its step."""
         n = len(self.images)
         orders = [self.recipe.batching.order(n, seed, epoch) for _, seed in self.groups]
         totals = Totals(len(self.stack.lanes), self.recipe.metrics)
@@ -137,7 +137,7 @@ class EpochTrainer:
         return totals.means(n)
 
     def _rates(self, first_step: int, steps: int) -> Array:
-        """Return the learning rates (steps, K, 1) of an epoch, whose first step in the run is given."""
+        """Return the learning rates (steps, K, 1) of the epoch that begins with this step of the run."""
         total = self.recipe.epochs * steps
         lanes = self.stack.lanes
         schedules = dict.fromkeys(lane.schedule or Schedule("constant") for lane in lanes)
@@ -189,9 +189,9 @@ class EpochTrainer:
                 lane_slice.parameters.first.weights_changed()
 
     def _row_weight(self, size: int) -> Array:
-        """Return the factor (K, 1, 1) of a row's gradient in a batch of this size.
+        """Return the factor (K, 1, 1) by which a row's gradient is multiplied in a batch of this size.
 
-        If the step is taken in place, the factor includes −η.
+        If steps are added to the parameters at once, the factor includes −η.
         """
         if size not in self.weights:
             weight = np.ones((len(self.stack.lanes), 1, 1), self.stack.theta.dtype)
@@ -201,7 +201,7 @@ class EpochTrainer:
         return self.weights[size]
 
     def _decay(self, size: int) -> Array | None:
-        """Return the factor (K, 1, 1) of the weights in a step in place, or None: 1 − η · l2."""
+        """Return 1 − η · l2 (K, 1, 1), the factor of the weights if steps are in place; None without l2."""
         if not self.in_place or "l2" not in self.hyper:
             return None
         l2 = self._penalty("l2", size)
@@ -209,7 +209,7 @@ class EpochTrainer:
         return decay
 
     def _penalty(self, name: str, size: int) -> Array:
-        """Return a penalty's coefficient (K, 1, 1), which belongs to the mean of the losses of a batch."""
+        """Return a penalty's coefficient (K, 1, 1), times the batch size if a step sums over the batch."""
         coefficient: Array = self.hyper[name][:, :, None]
         return coefficient if self.recipe.reduction == "mean" else coefficient * coefficient.dtype.type(size)
 
@@ -230,7 +230,7 @@ class EpochTrainer:
                 self.dropout.mask(layer + 1, lane, masks[k])
 
     def _dropped(self, lane: int, examples: Examples) -> Examples:
-        """Return rows of the input without the values that a lane drops."""
+        """Return rows of the input with the values that dropout removes in this lane set to 0."""
         mask = np.empty((len(examples.X), self.images.shape[1]), examples.X.dtype)
         self.dropout.mask(0, lane, mask)
         return Examples(
@@ -252,7 +252,7 @@ class EpochTrainer:
 
 
 class _PenalizedWeights:
-    """The weights of all layers, their gradients, and buffers: what the penalties read and write."""
+    """The weights W; iterating yields each layer's W, the gradient for its penalty, and a buffer."""
 
     def __init__(self, architecture: Architecture, theta: Array, gradients: Array) -> None:
         self.W = Parameters(architecture, theta).W
@@ -337,7 +337,7 @@ def lane_slices(
 def same_order_groups(recipe: Recipe, stack: Stack) -> list[tuple[range, int]]:
     """Return the ranges of lanes that have the same order of rows, each with the seed of that order.
 
-    A lane that drops inputs has rows of its own.
+    With dropout of inputs each lane is a range of its own, because its rows differ from those of others.
     """
     if f"{DROPOUT}0" in recipe.options:
         return [(range(k, k + 1), lane.seed_for("order")) for k, lane in enumerate(stack.lanes)]

@@ -24,24 +24,26 @@ from fnnexp.nn.rows import Split
 from fnnexp.nn.stack import Lane, Recipe, smoothed_targets
 
 MAX_ROWS, SPACING = 512, 16
-"""The probe has 512 training rows, or one in 16 if that is fewer, so that it takes little time compared with
-training. The rows are evenly spaced: the first rows of a file that is sorted by label would all have one
-label."""
+"""Diagnostics are computed on 512 training rows, or on one row in 16 if that is fewer, so they take little
+time compared with training. The rows are evenly spaced: the first rows of a file that is sorted by label
+would all have one label."""
 
 QUANTITIES = ("z_std", "dz_std", "dead", "saturated", "update_ratio")
-"""The statistics of a layer, each recorded where it is defined:
+"""The statistics of a layer:
 
 - ``z_std``: standard deviation of the pre-activations Z over all rows and units. The Z of the last layer are
   the logits.
 - ``dz_std``: standard deviation of dZ, the gradient of *each row's own* loss with respect to Z, over all rows
   and units. It is not divided by the number of rows, so it does not depend on the batch size.
-- ``dead``: share of a hidden layer's units that pass no gradient on for any row of the probe, where the
-  activation defines it (:class:`fnnexp.nn.pieces.activations.Activation`). A ReLU is dead if it is 0 for
-  every row.
-- ``saturated``: share of a hidden layer's activations, over rows and units, at which the activation function
-  is flat, where the activation defines it: |a| > 0.99 for tanh and softsign, a < 0.01 or a > 0.99 for
-  sigmoid, and for elu and selu within 1% of the bound of negative inputs.
-- ``update_ratio``: ‖W − W₀‖ / ‖W₀‖ (Frobenius), where W₀ are the weights before the epoch. Not at epoch 0.
+- ``dead``: share of a hidden layer's units that are dead. A ReLU unit is dead if its output is 0 for every
+  row, so that it passes no gradient on.
+- ``saturated``: share of a hidden layer's outputs, over all rows and units, where the activation function is
+  almost flat: beyond ±0.99 for tanh and softsign, below 0.01 or above 0.99 for sigmoid, and within 1% of the
+  lower bound for elu and selu.
+- ``update_ratio``: ‖W − W₀‖ / ‖W₀‖ (Frobenius norms), where W₀ are the weights before the epoch. Epoch 0 has
+  none.
+
+Hidden layers have ``dead`` and ``saturated`` only if :class:`fnnexp.nn.pieces.activations.Activation` does.
 """
 
 HIDDEN_ONLY = ("dead", "saturated")
@@ -103,11 +105,11 @@ class Probe:
         Parameters
         ----------
         before
-            θ (P,) before the epoch, for the update ratio; None leaves it out.
+            θ (P,) before the epoch, for the update ratio; None to omit this ratio.
 
         Returns
         -------
-        The diagnostics of :func:`names` that are finite. One that overflows is omitted.
+        The diagnostics of :func:`names`, except those that are not finite.
         """
         parameters = Parameters(self.architecture, theta[None])
         self.work.set_labels(self.labels, smoothed_targets(self.recipe, [lane]))

@@ -23,8 +23,8 @@ from fnnexp.nn.pieces.activations import LEAKY_SLOPE, Activation, activation_nam
 from fnnexp.nn.pieces.initializers import Biases, draw
 
 BIASES = ("zeros", "normal", "none")
-"""How a bias starts: at zero (or as ``init.bias`` says), or with normal draws that have the standard
-deviation of the layer's weights. ``none`` means no bias."""
+"""How a bias starts. ``zeros``: at zero, or as ``init.bias`` says. ``normal``: with normal draws that have
+the standard deviation of the layer's weights. ``none``: the layer has no bias."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Architecture:
     hidden_bias, output_bias
         One of :data:`BIASES`.
     slope
-        The slope of ``leaky_relu`` for negative inputs. Without a ``leaky_relu`` it becomes the default.
+        The slope of ``leaky_relu`` for negative inputs. A network without ``leaky_relu`` gets the default.
 
     Architectures that compute the same are equal:
 
@@ -146,12 +146,12 @@ def initial_theta(
     Parameters
     ----------
     stds
-        The standard deviation of each layer's weights, and of its bias if it is drawn.
+        The standard deviation of each layer's weights, and of its bias if the bias is ``normal``.
     distribution, mean
         The distribution of the weights, a key of :data:`fnnexp.nn.pieces.initializers.DISTRIBUTIONS`, and
         their mean.
     biases
-        How the biases start that are otherwise zero.
+        How to draw the biases that would otherwise start at zero; None to leave them at zero.
     """
     theta = np.zeros((1, architecture.parameter_count), dtype)
     parameters = Parameters(architecture, theta)
@@ -169,9 +169,9 @@ def initial_theta(
 class Workspace:
     """Buffers for forward and backward, allocated once for K lanes of B rows.
 
-    ``activations``, ``A``, ``Z``, ``dA`` and ``derivative`` have one entry for each hidden layer. ``Z[l]`` is
-    ``A[l]`` itself, which overwrites Z, unless the derivative needs Z. ``outputs`` are the outputs of the
-    hidden layers: A, or A times the mask in the layers of ``dropout``.
+    ``activations``, ``A``, ``Z``, ``dA`` and ``derivative`` have one entry for each hidden layer. If the
+    derivative needs Z, ``Z[l]`` is an array of its own. Otherwise it is ``A[l]`` itself: A overwrites Z.
+    ``outputs`` are the outputs of the hidden layers: A, or A times the mask in the layers of ``dropout``.
     """
 
     def __init__(
@@ -214,7 +214,7 @@ class Workspace:
             np.copyto(self.targets, label, where=is_label)
 
     def activate(self, layer: int) -> None:
-        """Write A = f(Z) of a hidden layer, where ``A[layer]`` contains Z, and its output."""
+        """Overwrite Z in ``A[layer]`` with A = f(Z), and write the output of this hidden layer."""
         activation, A = self.activations[layer], self.A[layer]
         if activation.needs_z:
             np.copyto(self.Z[layer], A)
@@ -260,8 +260,9 @@ def backward(
 
     On entry, ``work`` contains the last layer's dZ in ``logits``, and the activations from :func:`forward`.
     The gradient with respect to the inputs X is not computed. A layer's dA is computed before its gradient is
-    added, so ``gradients`` may be the parameters themselves: if dZ is multiplied by −η, that is a step. With
-    ``decay`` (K, 1, 1), each W of ``gradients`` is multiplied by it before its gradient is added.
+    added. So ``gradients`` may be the parameters themselves: if the caller has multiplied dZ by −η, adding
+    the gradients is a step. If ``decay`` (K, 1, 1) is given, each W of ``gradients`` is first multiplied by
+    ``decay``.
     """
     dZ = work.logits
     for layer in reversed(range(len(parameters.W))):

@@ -22,7 +22,7 @@ ROWS_AT_ONCE = 256
 """How many rows are converted to float64 at once to compute their mean, so that they stay in cache."""
 
 Chosen = slice | NDArray[np.intp]
-"""Numbers of rows, ascending. Rows that a slice selects are not copied."""
+"""Which rows: a slice, or ascending row numbers. Rows that a slice selects are not copied."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ def splits_of(recipe: Recipe, arrays: DataArrays) -> dict[str, Split]:
     Raises
     ------
     ValueError
-        If a label is not a class of the architecture. Its targets would all be 0.
+        If a label is not a class of the architecture, so that its targets would all be 0.
     """
     classes, largest = recipe.architecture.classes, max(arrays.y_train.max(), arrays.y_test.max())
     if largest >= classes:
@@ -72,9 +72,9 @@ def splits_of(recipe: Recipe, arrays: DataArrays) -> dict[str, Split]:
 def numbers(recipe: Recipe, n: int) -> tuple[Chosen, Chosen]:
     """Return which of a data set's n training rows train, and which are held out.
 
-    With a ``seed_split``, the rows that are held out are the last ones of a random order; without, of the
-    file. A subset has the first rows of another random order of those that remain. So the held-out rows are
-    the same for every subset, and a larger subset contains a smaller one.
+    The held-out rows are the last ones of the file, or with a ``seed_split`` the last ones of a random order.
+    The remaining rows are put into another random order, and a subset has its first rows. So the held-out
+    rows are the same for every subset, and a larger subset contains every smaller one.
     """
     seed, remaining = recipe.seed_split, n - recipe.validation
     train: Chosen = slice(0, remaining)
@@ -91,8 +91,9 @@ def numbers(recipe: Recipe, n: int) -> tuple[Chosen, Chosen]:
 def noisy(recipe: Recipe, labels: Array) -> Array:
     """Return the labels (n,) of a data set's training rows, some of them replaced by another class.
 
-    A label is replaced if its uniform draw is below ``label_noise``, by one of the other classes with equal
-    probability. So the rows with a wrong label at one noise also have it at a higher one.
+    Each label has a uniform draw. If the draw is below ``label_noise``, one of the other classes replaces the
+    label, each with equal probability. So the wrong labels at one noise level are also there at every higher
+    level.
     """
     if not recipe.label_noise:
         return labels

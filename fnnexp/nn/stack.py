@@ -56,10 +56,11 @@ class Recipe:
     loss, output
         A key of :data:`fnnexp.nn.pieces.losses.LOSSES`, and the output function if that loss has several.
     options
-        The names of the lanes' numbers beyond the optimizer's, such as ``l2``: which parts a step has.
+        The names of the lanes' hyperparameters that are not the optimizer's, such as ``l2``. They determine
+        which optional parts a step has.
     seed_split
         The seed that chooses the validation rows, the subset and the noisy labels. If it is None, the
-        validation rows are the last ones, and the others are drawn with seed 0.
+        validation rows are the last ones, and the subset and the noise are drawn with seed 0.
     subset
         How many of the rows that are not held out train; None for all.
     label_noise
@@ -114,10 +115,10 @@ class Lane:
         The distribution of the weights, a key of :data:`fnnexp.nn.pieces.initializers.DISTRIBUTIONS`, and
         their mean.
     biases
-        How the biases start that are otherwise zero.
+        How to draw the biases that would otherwise start at zero; None to leave them at zero.
     schedule
-        How its learning rate changes; None: not at all. If a lane of a stack has a schedule, ``schedule`` is
-        in :attr:`Recipe.options`.
+        How its learning rate changes; None if it does not change. If a lane of a stack has a schedule,
+        ``schedule`` is in :attr:`Recipe.options`.
     """
 
     key: str
@@ -150,7 +151,7 @@ class Best:
     Attributes
     ----------
     values, epochs
-        The metric at each lane's best epoch, and the epoch; 0 before the first epoch.
+        The metric at each lane's best epoch, and the number of that epoch, 0 before the first.
     theta
         The parameters (K, P) at the end of these epochs.
     """
@@ -178,7 +179,7 @@ class Best:
 
 @dataclass(frozen=True)
 class Stack:
-    """K lanes after some whole epochs: their parameters θ (K, P), and the optimizer's slots (K, P).
+    """K lanes after some whole epochs: their parameters θ (K, P), and the optimizer's state, slots (K, P).
 
     With early stopping, ``best`` has each lane's best epoch so far. A stack without parameters has θ (K, 0)
     and no slots; :func:`fnnexp.nn.training.advance` draws them.

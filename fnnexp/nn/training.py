@@ -84,8 +84,9 @@ def advance(
     """Train the stack for whole epochs, at least one, until ``seconds`` have passed or training is complete.
 
     Training is complete when the stack's epoch is ``recipe.epochs`` or no lane is left. A lane has diverged
-    when a loss or a parameter is not finite at the end of an epoch; it stops early when ``recipe.stopping``
-    says so before the last epoch. It then leaves the stack, and its record for that epoch has its end.
+    if a loss or a parameter is not finite at the end of an epoch. A lane stops early if ``recipe.stopping``
+    says so before the last epoch. In both cases the lane leaves the stack, and its last record contains its
+    :class:`fnnexp.nn.stack.End`.
 
     Parameters
     ----------
@@ -202,7 +203,7 @@ def _records(
 
 
 def _stops(recipe: Recipe, stack: Stack, k: int) -> bool:
-    """Return whether lane k stops early. At the last epoch it is complete instead."""
+    """Return whether lane k stops early. At the last epoch a lane is complete, not stopped."""
     if recipe.stopping is None or stack.best is None or stack.epoch >= recipe.epochs:
         return False
     return recipe.stopping.is_due(stack.epoch, stack.best.epochs[k])
@@ -227,8 +228,8 @@ def _finite(stack: Stack, measured: Measured) -> Array:
 def _with_canonical_nan(theta: Array) -> Array:
     """Return a copy of the parameters in which every NaN has the bits of ``np.nan``.
 
-    The sign of a computed NaN depends on whether its element is in the SIMD body or in the tail of a loop,
-    and so on the other lanes of the stack.
+    The sign of a computed NaN depends on whether its element is in the SIMD body or in the tail of a loop. So
+    it would depend on the other lanes of the stack.
     """
     copy: Array = theta.copy()
     copy[np.isnan(copy)] = np.nan

@@ -108,7 +108,7 @@ def _labels(runs: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _joined(options: pd.DataFrame, name: str, seed: pd.Series, training: pd.Series) -> pd.Series:
-    """Return the column `name`, in which options with the same trainings in the same cells share a name."""
+    """Return the column `name`, in which options that train identically in every cell share a name."""
     trials = options.drop(columns=name).astype("str").assign(seed=seed.astype("str"), training=training)
     by_trainings: dict[frozenset[Any], list[str]] = {}
     for option in options[name].cat.categories:
@@ -289,7 +289,7 @@ def _leader_against_others(configurations: Sequence[Configuration], ranking: Ran
     tables = {
         column: pd.DataFrame({i: getattr(configuration, column) for i, configuration in enumerate(finished)})
         for column in ("metric", "failed", "look")
-    }  # seeds down, configurations across
+    }  # a row per seed, a column per configuration
     tables["metric"] = tables["metric"].apply(ranking.goodness)
     options = [
         _Option(configuration.name, *(_filled(table[[i]], column) for column, table in tables.items()))
@@ -385,12 +385,12 @@ def _question(
     *,
     best_only: bool = False,
 ) -> pd.DataFrame:
-    """Return the pairs of a question's options with their verdicts.
+    """Return the pairs of options of a question, such as which initializer is best, with their verdicts.
 
-    The family is all pairs with a seed in common, also the pairs without a row, because the best option was
-    picked by looking. Up to :data:`MOST_TESTED` options, all pairs are tested and enter Holm's procedure.
-    With more options, the best is tested against each other option, and the remaining pairs count as larger
-    p.
+    p is corrected for all pairs that have a seed in common, even if they get no row, because the best option
+    was picked by looking at all of them. Up to :data:`MOST_TESTED` options, all pairs are tested and enter
+    Holm's procedure. With more options, the best is tested against each other option, and the remaining pairs
+    count as if their p were larger.
 
     `about` has further columns of each row; `names` are the columns before :data:`PAIR`. With `best_only`, or
     with more than :data:`MOST_OPTIONS` options, only the pairs with the best option have rows.
@@ -428,7 +428,8 @@ def _paired(a: _Option, b: _Option) -> _Pair:
         a, b = b, a
     failed = np.hstack([option.failed[compared] for option in (a, b)])
     look = np.hstack([option.look[compared] for option in (a, b)])
-    # A look shows a pair once it shows the later of the two trials. Look 0 means that no earlier report did.
+    # A report can compare two trials once it shows both, so the later of their first looks counts. Look 0
+    # means that no earlier report showed the trial: it is new in the present look, the last of all.
     last = np.where(look == 0, np.iinfo(np.int64).max, look).max(axis=1) if look.size else look
     return _Pair(
         a.name,

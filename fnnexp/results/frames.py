@@ -367,7 +367,7 @@ def _params(trials: Sequence[Run]) -> dict[str, pd.Series]:
     }
     options = {name: as_options(texts[name], name) for name in CHOICES}
     seed = pd.to_numeric(texts["seed"], errors="coerce").astype("Int64")
-    if int(seed.nunique()) == 1:  # a trial without a seed_init is then one of its values
+    if int(seed.nunique()) == 1:  # a trial without seed_init used `seed` for it
         for name in names & {*SEEDS} - {"seed_split"}:
             texts[name] = texts[name].fillna(texts["seed"])
     return {**options, "seed": seed, **{name: _typed(texts[name]) for name in sorted(names)}}
@@ -409,7 +409,7 @@ def _typed(texts: pd.Series) -> pd.Series:
 
 
 def _about_trials(history: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the points with their trial's id, name, options and seed; `row` is its row number in `runs`."""
+    """Return the points with their trial's id, name, options and seed; `row` is the trial's row in `runs`."""
     identity = runs[["run_id", "trial", "name", *CHOICES, "seed"]].reset_index(names="row")
     for column in ("trial", "name"):
         identity[column] = identity[column].astype(_by_appearance(runs[column]))

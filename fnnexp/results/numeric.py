@@ -313,7 +313,7 @@ def _optimum(cell: pd.DataFrame, axis: str, options: dict[str, str]) -> Optimum:
     diverged = Counter(map(float, cell.loc[cell["status"] == "diverged", at]))
     best_trials = cell[cell[at] == best].dropna(subset="metric")
     interval = statistics.student_interval(best_trials["metric"], within=statistics.ACCURACY)
-    # Values with diverged trials rank below the best whatever their mean, so their means are not compared.
+    # A value at which a trial diverged ranks below the best, whatever its mean. So its mean is not compared.
     compared = cell if best in diverged else cell[~cell[at].isin([*diverged])]
     return Optimum(
         options,

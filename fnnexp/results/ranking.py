@@ -72,7 +72,7 @@ class Ranking:
 
     @property
     def limit(self) -> float:
-        """The margin in the column's own scale; NaN without a margin."""
+        """The margin in the unit of the metric's column (accuracies are fractions); NaN without a margin."""
         return math.nan if self.margin is None else self.margin / self.scale
 
     @property

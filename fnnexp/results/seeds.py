@@ -1,4 +1,4 @@
-"""What seeds do: how much each of them changes the results, and what a seed shared by two options pairs."""
+"""What seeds do: how much each seed changes the results, and whether options share a seed's random draws."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def spread(runs: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
-    """Return how much the metric varies over each seed alone, if a seed such as `seed_init` varies.
+    """Return how much the metric varies if one seed alone changes, such as `seed_init`.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def spread(runs: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
 
 
 def unpaired_draws(runs: pd.DataFrame) -> list[str]:
-    """Return the kinds of draws of the initial weights, if there are several, between which seeds pair less.
+    """Return the distributions of the initial weights if there are several; options share fewer draws then.
 
     Truncated normal draws count as normal: with one seed, 95% of the weights are equal.
     """

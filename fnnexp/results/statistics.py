@@ -203,8 +203,8 @@ def prediction_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
 def paired_t_test(differences: ArrayLike) -> float:
     """Return the two-sided p value of Student's t test for a mean difference of 0 (Student 1908).
 
-    Differences that do not vary have no spread, so :func:`sign_flip_test` judges their signs alone. NaN for
-    fewer than two differences.
+    If all differences are equal, t is undefined, and p is that of :func:`sign_flip_test`. With fewer than two
+    differences, p is NaN.
 
     >>> round(paired_t_test([1.0, 2.0, 3.0]), 4), paired_t_test([0.1, 0.1, 0.1]), paired_t_test([0.1])
     (0.0742, 0.25, nan)
@@ -221,9 +221,9 @@ def paired_t_test(differences: ArrayLike) -> float:
 def equivalence_test(differences: ArrayLike, margin: float) -> float:
     """Return the p value of two one-sided t tests for a mean within ±margin (Schuirmann 1987).
 
-    It is the larger of the p values for a mean above −margin and for a mean below +margin. Differences that
-    do not vary have no spread. If they are within ±margin, p is 2^−n: the probability that n of n seeds are
-    within if half of all possible seeds are outside. NaN for fewer than two differences.
+    One test is for a mean above −margin, the other for a mean below +margin. The larger of their p values is
+    returned. If all differences are equal and within ±margin, p is 2^−n: the probability that n of n seeds
+    are within if half of all possible seeds are outside. With fewer than two differences, p is NaN.
 
     >>> round(equivalence_test([-0.1, 0.0, 0.1], 0.5), 4), equivalence_test([0.0, 0.0], 0.5)
     (0.0065, 0.25)
@@ -285,7 +285,7 @@ def _signed_sums(d: NDArray[np.float64]) -> NDArray[np.float64]:
     return sums
 
 
-# Pairs that are looked at more than once
+# Tests for seeds that are looked at more than once
 
 
 def safe_t_test(differences: ArrayLike, mean_difference: float = 0.0) -> float:
@@ -298,8 +298,9 @@ def safe_t_test(differences: ArrayLike, mean_difference: float = 0.0) -> float:
 
     The effect is the true mean minus `mean_difference`, in standard deviations; τ is :data:`PRIOR`. Under the
     null hypothesis, the probability that BF reaches 1/α at any look is at most α (Ville's inequality;
-    Grünwald et al. 2024). So seeds may be added for any reason. Differences that do not vary have no t, so
-    :func:`safe_sign_test` judges their signs alone. NaN for fewer than two differences.
+    Grünwald et al. 2024). So seeds may be added after any look at the results, for any reason. If all
+    differences are equal, t is undefined, and p is that of :func:`safe_sign_test`. With fewer than two
+    differences, p is NaN.
 
     >>> round(safe_t_test([1.0, 2.0, 3.0]), 4), safe_t_test([1.0])
     (0.344, nan)
@@ -343,10 +344,11 @@ def _safe_critical(n: NDArray[np.int_], alpha: float) -> NDArray[np.float64]:
 
 
 def safe_equivalence_test(differences: ArrayLike, margin: float) -> float:
-    """Return a p value, valid at every look, of the test that the mean is within ±margin.
+    """Return a p value, valid at every look at the results, of the test that the mean is within ±margin.
 
-    It is the larger p of :func:`safe_t_test` for the means −margin and +margin: if both are rejected, so is
-    every mean beyond them. It is 1 if the observed mean is not within ±margin.
+    :func:`safe_t_test` tests the means −margin and +margin, and the larger of its two p values is returned.
+    If it rejects both, it also rejects every mean beyond them. If the observed mean is not within ±margin,
+    p is 1.
 
     >>> round(safe_equivalence_test([-0.1, 0.0, 0.1, 0.0], 0.5), 3), safe_equivalence_test([0.6, 0.7], 0.5)
     (0.025, 1.0)
@@ -360,14 +362,14 @@ def safe_equivalence_test(differences: ArrayLike, margin: float) -> float:
 
 
 def safe_sign_test(differences: ArrayLike) -> float:
-    """Return a p value, valid at every look, for the null hypothesis that either sign is equally likely.
+    """Return a p value, valid at every look at the results, of the test that both signs are equally likely.
 
-    For k positive differences among the n that are not 0, p is 1/e, at most 1, with the Beta function B in
+    Of the n differences that are not 0, k are positive. The Bayes factor
 
-        e = 2^n B(k + 1, n − k + 1).
+        BF = 2^n B(k + 1, n − k + 1),  where B is the Beta function,
 
-    This is the likelihood of the signs, averaged uniformly over the probability of a positive sign, divided
-    by their likelihood if that probability is one half. If all differences are 0, p is 1.
+    compares two hypotheses about the probability of a positive sign: that any value from 0 to 1 is equally
+    likely, and that it is one half. p is 1/BF, but at most 1. If all differences are 0, p is 1.
 
     >>> safe_sign_test([0.1, 0.2, 0.3, 0.4, 0.1, 0.2]), safe_sign_test([0.0])
     (0.109375, 1.0)

@@ -232,8 +232,8 @@ def newer(store: str, revisions: Iterable[str]) -> str:
     """Return the message about a store that a newer MLflow version wrote."""
     return (
         f"MLflow's store {store} was written by a newer MLflow than {version('mlflow')}, which is installed "
-        f"here and can't read its revision {', '.join(sorted(revisions))}; write pip install -U mlflow, "
-        "or tracking.uri=sqlite:///FOLDER/mlflow.db for another store"
+        f"here and can't read its revision {', '.join(sorted(revisions))}; run pip install -U mlflow, "
+        "or write tracking.uri=sqlite:///FOLDER/mlflow.db for another store"
     )
 
 

@@ -396,7 +396,7 @@ class SqlRuns:
         from sqlalchemy import bindparam, delete, insert, update
 
         runs, params, metrics = (self._tables[name] for name in ("runs", "params", "metrics"))
-        last = {(row["run_uuid"], row["key"]): row for row in batch.metrics}  # the epochs come in order
+        last = {(row["run_uuid"], row["key"]): row for row in batch.metrics}  # later epochs replace earlier
         tags = [{"run_uuid": of, "key": key, "value": value} for (of, key), value in batch.tags.items()]
         new = {row["run_uuid"] for row in batch.runs}
         yield insert(runs), batch.runs

@@ -321,8 +321,8 @@ def _problem(error: Exception, uri: str | None) -> str | None:
         folder = shlex.quote(_folder_of(address_of(uri)))
         return (
             f"{folder} is a store written by MLflow 2, a folder of files, which MLflow {version('mlflow')} "
-            f"can't open; write mlflow migrate-filestore --source {folder} --target {target}, which copies "
-            f"its runs, and then tracking.uri={target} (for a command, --uri), or MLflow reads the folder "
+            f"can't open; run mlflow migrate-filestore --source {folder} --target {target}, which copies its "
+            f"runs, and then write tracking.uri={target} (for a command, --uri), or MLflow reads the folder "
             f"again. For a new store, tracking.uri={target} is enough"
         )
     revision = re.search(r"found version (\w+)", str(error))

@@ -357,7 +357,7 @@ class Tracker:
     def engine_of(self, run_id: str) -> str | None:
         """Return the name of the engine that computes a run, or None if the run was deleted meanwhile.
 
-        NumPy computed the runs that lack the tag.
+        If the run has no tag that names the engine, it is an old run, which NumPy computed.
         """
         if self._is_gone(run_id):
             return None

@@ -318,7 +318,7 @@ def test_a_store_of_a_newer_mlflow_is_refused_with_advice(words, store, invoke, 
     ran = invoke(*words, *(["--port", str(free_port())] if words == ["ui"] else []))
     assert ran.status == 2
     assert "written by a newer MLflow" in ran.err
-    assert "feedbeef0000; write pip install -U mlflow" in ran.err
+    assert "feedbeef0000; run pip install -U mlflow" in ran.err
     assert "sqlite:///mlflow.db" not in ran.err
     assert started == []
 

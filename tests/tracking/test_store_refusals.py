@@ -104,7 +104,7 @@ def test_mlflows_remedy_for_an_old_database_is_shown_completely():
 
 def test_no_upgrade_is_advised_for_a_newer_database():
     message = message_of(MlflowException(OUT_OF_DATE.format("feedbeef0000")), "postgresql://db/runs")
-    assert "feedbeef0000; write pip install -U mlflow" in message
+    assert "feedbeef0000; run pip install -U mlflow" in message
     assert "db upgrade" not in message
 
 
@@ -185,7 +185,7 @@ def test_a_folder_of_mlflow_2_is_refused_with_a_migration_command_that_works(
     assert not (own_folder / "mlflow.db").exists()
     if words is not ONE:
         return
-    (command,) = re.findall(r"write (mlflow migrate-filestore .*?),", ran.err)
+    (command,) = re.findall(r"run (mlflow migrate-filestore .*?),", ran.err)
     (uri,) = set(re.findall(r"tracking\.uri=(\S+)", ran.err))
     done = subprocess.run([sys.executable, "-m", *shlex.split(command)], check=False, env=os.environ | QUIET)
     assert done.returncode == 0

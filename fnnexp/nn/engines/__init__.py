@@ -3,5 +3,6 @@
 - ``base``: the interface of an engine, and the table ``ENGINES``.
 - ``numpy_engine``: the first layer with NumPy and BLAS, without the columns that are zero in all rows.
 - ``per_sample``: descent one row at a time with NumPy, in blocks of rows.
-- ``numba_engine``: both with compiled loops over the nonzero pixels. No other module imports Numba.
+- ``numba_engine``: the first layer and descent one row at a time, in compiled loops over the nonzero pixels.
+  No other module imports Numba.
 """

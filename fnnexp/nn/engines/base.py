@@ -31,7 +31,7 @@ class Descent(Protocol):
 
     @property
     def make_rows(self) -> MakeRows:
-        """The function that creates the source of its rows."""
+        """The function that prepares the rows of a split for :meth:`descend`."""
 
     def descend(self, inputs: Inputs, labels: Array) -> tuple[Array, Array]:
         """Take one step for each row; return the losses (K, B) and hits (K, B) before the steps."""
@@ -39,7 +39,7 @@ class Descent(Protocol):
     def probabilities(self, rows: int) -> Array:
         """Return the softmax (K, B, C) of the B rows of the last call, each before its step.
 
-        It is available only if :data:`fnnexp.nn.pieces.metrics.METRICS` is used.
+        The softmax is available only if :data:`fnnexp.nn.pieces.metrics.METRICS` is used.
         """
 
     def write_back(self) -> None:
@@ -58,7 +58,8 @@ class Engine:
     version
         The name and version of the software, recorded with each run.
     make_rows, first_layer
-        Create the source of a split's rows, and the first layer that multiplies with them.
+        ``make_rows`` prepares the rows of a split; ``first_layer`` creates the first layer, which multiplies
+        with such rows.
     per_sample
         Creates a :class:`Descent`.
     can_descend
@@ -117,8 +118,8 @@ def engine_named(name: str) -> Engine:
 def per_sample_engine(name: str, architecture: Architecture) -> Engine:
     """Return the engine that trains an architecture one row at a time.
 
-    If the named engine does not support its activations and NumPy does, NumPy computes the descent and the
-    version says so. If neither does, ``can_descend`` is false, and each row is a batch of its own.
+    If the named engine does not support the activations and NumPy does, NumPy computes the descent, and the
+    engine's version says so. If neither does, ``can_descend`` is false, and each row is a batch of its own.
     """
     engine, numpy = engine_named(name), engine_named("numpy")
     if engine.can_descend(architecture) or not numpy.can_descend(architecture):

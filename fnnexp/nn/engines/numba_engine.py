@@ -1,14 +1,14 @@
 """The numba engine: compiled products that use only the nonzero pixels, and compiled descent row by row.
 
 80.9% of MNIST's pixels are 0. The NumPy engine omits the columns that are zero in a whole batch, which saves
-a third of a product. Omitting every zero saves four fifths, but BLAS cannot do that. Here a batch is a list
-of its nonzero pixels, row by row and column by column (CSR and CSC). Both products are sums over a few rows
-of a matrix:
+a third of the time of a product. Omitting every zero saves four fifths of the multiplications, but BLAS
+cannot do that. Here a batch is a list of its nonzero pixels, row by row and column by column (CSR and CSC).
+Both products are sums over a few rows of a matrix:
 
     (X W)_b = Σ_d x_bd W_d        (Xᵀ dZ)_d = Σ_b x_bd dZ_b
 
-The running sums stay in the vector registers of the processor. Numba's vectorizer would load and store them
-for each term, so this module defines the necessary vector operations in LLVM.
+The running sums stay in the vector registers of the processor. Numba's vectorizer would load and store the
+sums for each term, so this module defines the necessary vector operations in LLVM.
 
 The results equal the NumPy engine's up to rounding, not bitwise, because they are summed in another order.
 Lanes are computed one by one, so a lane is bitwise the same in any stack with this engine too.
@@ -62,7 +62,7 @@ SAMPLED_ROWS = 1000
 """How many evenly spaced rows of a split are used to estimate its share of nonzero pixels."""
 
 VECTOR = 16
-"""Rows of a matrix are padded to a multiple of this length. They start at a cache line, as otherwise every
+"""Rows of a matrix are padded to a multiple of this length. Each row starts at a cache line. Otherwise every
 load would touch two cache lines."""
 
 CACHE_LINE = 64
@@ -96,7 +96,10 @@ COMPILED: dict[tuple[Callable[..., None], Callable[..., None]], int] = {
 
 
 def number_of(activation: Activation) -> int | None:
-    """Return the number of an activation in :data:`COMPILED`, or None. A leaky ReLU may have any slope."""
+    """Return the number of an activation in :data:`COMPILED`, or None if it is not compiled.
+
+    Leaky ReLUs of all slopes have the same number.
+    """
     forward, derivative = (
         function.func if isinstance(function, partial) else function
         for function in (activation.forward, activation.derivative)
@@ -110,7 +113,7 @@ def can_descend(architecture: Architecture) -> bool:
 
 
 def version() -> str:
-    """Return the versions and the processor for the run's record. They determine how results are rounded."""
+    """Return the versions of Numba and LLVM, and the processor, which determine how results are rounded."""
     return f"numba {numba.__version__}, llvmlite {llvmlite.__version__}, {get_host_cpu_name()}"
 
 
@@ -308,7 +311,7 @@ def compress(
             if words[w] != 0:
                 for d in range(8 * w, 8 * w + 8):
                     columns[n], values[n] = d, table[row[d]]
-                    n += row[d] != 0  # no branch: the next pixel overwrites this one if it is 0
+                    n += row[d] != 0  # faster than `if`: the next pixel overwrites a 0
         for d in range(words_end, D):
             columns[n], values[n] = d, table[row[d]]
             n += row[d] != 0
@@ -319,10 +322,10 @@ def compress(
 def transpose(
     pointers: Array, columns: Array, values: Array, starts: Array, rows: Array, by_column: Array
 ) -> None:
-    """Write the list of the same pixels, column by column.
+    """Write the pixels that :func:`compress` listed row by row, now column by column.
 
-    The rows and inputs of column d are at starts[d] to starts[d + 1] − 1. ``starts`` is (D + 2,); its last
-    element is only used while the list is written.
+    The row numbers and values of column d are at starts[d] to starts[d + 1] − 1. ``starts`` is (D + 2,); its
+    last element is only used while the list is written.
     """
     starts[:] = 0
     for i in range(pointers[-1]):
@@ -338,7 +341,7 @@ def transpose(
 
 
 class Tiles:
-    """A matrix (R, H) stored as tiles of :data:`TILE` columns, each row by row and padded.
+    """A matrix (R, H) stored as tiles of :data:`TILE` columns. Each tile is stored row by row, padded.
 
     Attributes
     ----------
@@ -497,7 +500,7 @@ class ListedExamples:
 
 
 class ListedRows:
-    """The rows of a split as lists of all their values, for inputs that are not 0 where pixels are.
+    """The rows of a split as lists of all their values, for inputs that are no bytes or are shifted.
 
     For the parameters, see :class:`DenseRows`.
     """
@@ -515,14 +518,14 @@ class ListedRows:
 
 
 def make_rows(images: Array, scaling: Scaling, size: int, dtype: DType) -> DenseRows | SparseRows:
-    """Return the source of a split's rows: lists of pixels if most are 0, else floats for BLAS."""
+    """Prepare the rows of a split: as lists of nonzero pixels if most are 0, else as floats for BLAS."""
     sample = images[:: max(len(images) // SAMPLED_ROWS, 1)]
     dense = not scaling.skips_zeros(images) or np.count_nonzero(sample) >= DENSE * sample.size
     return (DenseRows if dense else SparseRows)(images, scaling, size, dtype)
 
 
 def make_lists(images: Array, scaling: Scaling, size: int, dtype: DType) -> SparseRows | ListedRows:
-    """Return the source of a split's rows for descent row by row: lists, without zeros if these are free."""
+    """Prepare the rows of a split for descent row by row: as lists of nonzero pixels, or of all values."""
     return (SparseRows if scaling.skips_zeros(images) else ListedRows)(images, scaling, size, dtype)
 
 

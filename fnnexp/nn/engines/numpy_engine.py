@@ -67,7 +67,7 @@ class Scaling:
     def scaled(self, X: Array, out: Array) -> Array:
         """Write the scaled rows of X (n, D), uint8 or float32, to ``out`` (n, D), and return it.
 
-        A shift is subtracted in float64, as x is often close to it.
+        The shift is subtracted in float64, because x is often close to it.
         """
         if self.shift is None:
             np.copyto(out, X, casting="same_kind")
@@ -78,7 +78,7 @@ class Scaling:
         return out
 
     def skips_zeros(self, X: Array) -> bool:
-        """Return whether the products with X may omit its zeros: whether X are bytes that stay 0."""
+        """Return whether products with X may omit its zeros: X has bytes, and scaling leaves a 0 at 0."""
         return self.shift is None and X.dtype == np.uint8
 
 
@@ -97,7 +97,7 @@ class DenseRows:
     images
         (N, D) uint8 or float32.
     scaling
-        How they are scaled.
+        How the images are scaled.
     size
         The largest number of rows in one call of :meth:`take`.
     """

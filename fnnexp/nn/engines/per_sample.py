@@ -38,7 +38,10 @@ summation."""
 
 
 def can_descend(architecture: Architecture) -> bool:
-    """Return whether :class:`BlockDescent` supports the activation: only one, whose derivative needs no Z."""
+    """Return whether all hidden layers have the same activation, and its derivative needs no Z.
+
+    :class:`BlockDescent` trains no other network.
+    """
     is_one = isinstance(architecture.activation, str)
     return is_one and not any(activation.needs_z for activation in activations_of(architecture))
 
@@ -76,8 +79,8 @@ class BlockDescent:
         assert isinstance(architecture.activation, str)  # see `can_descend`
         self.activation = activation_named(architecture.activation, architecture.slope)
         self.block = Workspace(architecture, lanes, BLOCK, dtype)
-        # Row t contains x_t W_1 until step t, and then the first layer's −η dZ. With 1 on the diagonal of the
-        # Gram matrix, the formula above is one product with the rows up to and including t.
+        # Row t contains x_t W_1 before step t, and −η dZ of the first layer after it. With 1 on the diagonal
+        # of the Gram matrix, the module's formula is one product with the rows up to and including t.
         self.first = np.empty((lanes, BLOCK, widths[0]), dtype)
         self.logits = np.empty((lanes, BLOCK, classes), dtype)
         self.onehot = np.empty((lanes, BLOCK, classes), dtype)

@@ -1,8 +1,8 @@
 """Activation functions, their derivatives, and tests for units that have stopped learning.
 
 To add an activation, write its two functions and enter them in :data:`ACTIVATIONS`. Both work in place and
-elementwise, on arrays of any shape, in float32 or float64. They must give finite results for every finite
-input that the results can represent.
+elementwise, on arrays of any shape, in float32 or float64. For every finite input, the result must be finite
+if its dtype can represent it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ LEAKY_SLOPE = 0.01
 
 SELU_SCALE = 1.0507009873554804934193349852946
 SELU_ALPHA = 1.6732632423543772848170429916717
-"""λ and α of SELU: zero mean and unit variance are then a fixed point (Klambauer et al. 2017, eq. 14)."""
+"""λ and α of SELU. With them, activations of zero mean and unit variance keep both (Klambauer et al. 2017,
+eq. 14)."""
 
 GELU_SCALE = math.sqrt(2 / math.pi)
 GELU_CUBIC = 0.044715
@@ -103,7 +104,7 @@ def tanh_as_published_derivative(Z: Array, A: Array, out: Array) -> None:
 
 
 def sigmoid_forward(Z: Array) -> None:
-    """Write A = 1 / (1 + exp(−Z)), with Z clipped below at −500; clipping above would change nothing."""
+    """Write A = 1 / (1 + exp(−Z)). In float64, Z below −500 counts as −500, so that exp(−Z) is finite."""
     np.negative(Z, out=Z)
     if Z.itemsize == 8:
         np.minimum(Z, SIGMOID_CLIP, out=Z)
@@ -126,7 +127,7 @@ def sigmoid_saturated(A: Array) -> float:
 def leaky_relu_forward(slope: float, Z: Array) -> None:
     """Write A = Z where Z > 0, else slope · Z  (Maas, Hannun & Ng 2013).
 
-    A is the maximum of the two, as slope < 1.
+    A is the maximum of the two, because slope < 1.
     """
     np.maximum(Z, Z * slope, out=Z)
 
@@ -145,7 +146,7 @@ def leaky_relu(slope: float) -> Activation:
 def elu_forward(Z: Array) -> None:
     """Write A = Z where Z > 0, else exp(Z) − 1: the ELU of Clevert, Unterthiner & Hochreiter (2016), α = 1.
 
-    As exp(z) − 1 ≥ z, A is the maximum of Z and exp(min(Z, 0)) − 1.
+    Because exp(z) − 1 ≥ z, A is the maximum of Z and exp(min(Z, 0)) − 1.
     """
     negative = np.minimum(Z, 0)
     np.expm1(negative, out=negative)
@@ -190,7 +191,7 @@ def selu_saturated(A: Array) -> float:
 def softplus_forward(Z: Array) -> None:
     """Write A = log(1 + exp(Z))  (Dugas et al. 2001).
 
-    It is max(Z, 0) + log(1 + exp(−|Z|)), which cannot overflow.
+    It is computed as max(Z, 0) + log(1 + exp(−|Z|)), which cannot overflow.
     """
     tail = np.abs(Z)
     np.negative(tail, out=tail)
@@ -224,7 +225,7 @@ def softsign_derivative(Z: Array, A: Array, out: Array) -> None:
 def gelu_forward(Z: Array) -> None:
     """Write A = Z (1 + tanh U) / 2 with U = √(2/π) (Z + 0.044715 Z³)  (Hendrycks & Gimpel 2016).
 
-    This is their approximation of Z Φ(Z), where Φ is the distribution function of N(0, 1).
+    This is the authors' approximation of Z Φ(Z), where Φ is the distribution function of N(0, 1).
     """
     T = Z * Z
     np.multiply(T, GELU_SCALE * GELU_CUBIC, out=T)
@@ -239,7 +240,7 @@ def gelu_forward(Z: Array) -> None:
 def gelu_derivative(Z: Array, A: Array, out: Array) -> None:
     """Write (1 + T) / 2 + A (1 − T) U′ with T = tanh U and U′ = √(2/π) (1 + 3 · 0.044715 Z²).
 
-    Z is clipped, as U′ may overflow where 1 − T = 0.
+    Z is clipped first. Otherwise U′ might overflow where 1 − T is 0, and the product would be NaN.
     """
     T = np.clip(Z, -GELU_CLIP, GELU_CLIP)
     np.multiply(T, T, out=out)

@@ -1,8 +1,8 @@
-"""Initializers: the distribution of a method's unit draws, and a formula for the standard deviation they get.
+"""Initializers: methods to draw a layer's initial weights, each a distribution and a formula for their size.
 
-The unit draws depend on (seed, layer) and on the distribution only. So with the same seed, two methods with
-one distribution start from the same directions and differ in scale alone. To add a method, enter it in
-:data:`INITIALIZERS`.
+A weight is a unit draw from the distribution, times the standard deviation that the formula gives, plus a
+mean. The unit draws depend on the seed, the layer and the distribution alone. So with the same seed, two
+methods of one distribution differ in scale alone. To add a method, enter it in :data:`INITIALIZERS`.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 def _truncated_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Return draws from N(0, 1) without those beyond ±2, as Keras's ``TruncatedNormal``.
 
-    Draws beyond ±2 are drawn again after all others, until none is left. So the other weights, 95% of them,
-    equal those of ``normal`` with this seed. The standard deviation of the remaining draws is 0.88.
+    Draws beyond ±2 are drawn again after all others, until none is beyond ±2. So the other weights, 95% of
+    them, equal those of ``normal`` with this seed. The standard deviation of the remaining draws is 0.88.
     """
     values = rng.standard_normal(shape)
     while (beyond := np.abs(values) > CUT).any():
@@ -44,10 +44,10 @@ def _truncated_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array
 
 
 def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Return a random matrix with orthogonal columns, or rows if there are fewer rows, of mean square 1.
+    """Return a random matrix of mean square 1 whose columns (or rows, if there are fewer) are orthogonal.
 
-    It is the Q of the QR decomposition of unit normal draws (Saxe et al. 2014), times √max(n_in, n_out). The
-    diagonal of R is made positive, so that Q is uniform among such matrices (Mezzadri 2007).
+    The matrix is the Q of the QR decomposition of unit normal draws (Saxe et al. 2014), times √max(n_in,
+    n_out). The diagonal of R is made positive, so that Q is uniform among such matrices (Mezzadri 2007).
     """
     n_in, n_out = shape
     values = rng.standard_normal(shape)
@@ -58,7 +58,7 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 
 
 def _constant(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Return zeros: the values are all equal to the mean."""
+    """Return zeros, so that all weights equal the mean."""
     return np.zeros(shape)
 
 
@@ -76,13 +76,13 @@ DISTRIBUTIONS: Table[Callable[[np.random.Generator, tuple[int, ...]], Array]] = 
 
 @dataclass(frozen=True)
 class Initializer:
-    """A method: its formula and the distribution of its draws.
+    """A method to draw initial weights: its formula and the distribution of its draws.
 
     Attributes
     ----------
     formula
         Returns the standard deviation of a layer's weights from its numbers of inputs and units, n_in and
-        n_out. None: the standard deviation follows from the config.
+        n_out. None if the config determines the standard deviation.
     distribution
         A key of :data:`DISTRIBUTIONS`.
     """
@@ -103,7 +103,7 @@ INITIALIZERS: Table[Initializer] = Table(
         # Glorot & Bengio 2010, eq. 12; He et al. 2015, eq. 10.
         "glorot_normal": Initializer(lambda n_in, n_out: math.sqrt(2 / (n_in + n_out))),
         "he_normal": Initializer(lambda n_in, n_out: math.sqrt(2 / n_in)),
-        "normal": Initializer(None),  # std
+        "normal": Initializer(None),  # init.std
         # LeCun et al. 1998, §4.6: the same formula as xavier.
         "lecun_normal": Initializer(lambda n_in, n_out: 1 / math.sqrt(n_in)),
         # The bound of a uniform distribution is √3 standard deviations: √(6/(n_in + n_out)) for Glorot &
@@ -111,8 +111,8 @@ INITIALIZERS: Table[Initializer] = Table(
         "glorot_uniform": Initializer(lambda n_in, n_out: math.sqrt(2 / (n_in + n_out)), "uniform"),
         "he_uniform": Initializer(lambda n_in, n_out: math.sqrt(2 / n_in), "uniform"),
         "lecun_uniform": Initializer(lambda n_in, n_out: 1 / math.sqrt(n_in), "uniform"),
-        "uniform": Initializer(None, "uniform"),  # (high − low)/√12, around (low + high)/2
-        "truncated_normal": Initializer(None, "truncated_normal"),  # std, before the truncation
+        "uniform": Initializer(None, "uniform"),  # standard deviation (high − low)/√12, mean (low + high)/2
+        "truncated_normal": Initializer(None, "truncated_normal"),  # init.std, before truncation
         # Saxe et al. 2014: orthonormal columns or rows, so the mean square of a weight is 1/max(n_in, n_out).
         "orthogonal": Initializer(lambda n_in, n_out: 1 / math.sqrt(max(n_in, n_out)), "orthogonal"),
         "zeros": Initializer(lambda n_in, n_out: 0.0, "constant"),
@@ -159,14 +159,14 @@ BIAS_STARTS = ("constant", "normal", "uniform")
 
 @dataclass(frozen=True)
 class Biases:
-    """How the biases start that would otherwise be zero.
+    """How to draw the initial biases that would otherwise be zero.
 
     Attributes
     ----------
     distribution
         One of :data:`BIAS_STARTS`.
     scale
-        The constant, the standard deviation of ``normal``, or the bound of ``uniform``. None with
+        The constant, the standard deviation of ``normal``, or the bound of ``uniform``. If None, the bound of
         ``uniform`` is 1/√n_in, as in PyTorch's ``Linear``.
     """
 

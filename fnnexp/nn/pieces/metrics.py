@@ -48,7 +48,7 @@ def names(validation: bool = True) -> list[str]:
 
 
 def required_names(validation: bool = True) -> list[str]:
-    """Return the names of the metrics in every record, whatever :data:`METRICS` contains."""
+    """Return the names of the metrics that every record has: the loss and the accuracy of each split."""
     return [f"{split}_{metric}" for split in splits(validation) for metric in LOSS_AND_ACCURACY]
 
 

@@ -20,8 +20,8 @@ from fnnexp.nn.pieces.batching import slices
 from fnnexp.nn.pieces.table import Table
 
 BLOCK = 1 << 17
-"""Elements that an update rule computes at once: few enough that its arrays stay in cache, and enough that
-the calls of NumPy take little time (measured). The number changes no result."""
+"""How many elements an update rule computes at once. They are few enough to stay in cache, and so many that
+the calls of NumPy take little of the time (measured). The number changes no result."""
 
 Update = Callable[[Array, Array, tuple[Array, ...], int, Mapping[str, Array]], None]
 
@@ -90,8 +90,8 @@ def nesterov(
 ) -> None:
     """Apply v ← μ v + g, θ ← θ − η (g + μ v).
 
-    This is Nesterov's accelerated gradient (Sutskever et al. 2013) in PyTorch's form: θ stands for the point
-    with lookahead, at which the gradient is taken.
+    This is Nesterov's accelerated gradient (Sutskever et al. 2013) in PyTorch's form: θ is the point one
+    momentum step ahead, where the gradient is computed.
     """
     (v,) = slots
     np.multiply(v, hyper["momentum"], out=v)
@@ -120,7 +120,7 @@ def rmsprop(
     square = grad * grad
     np.subtract(s, square, out=s)
     np.multiply(s, hyper["rho"], out=s)
-    np.add(s, square, out=s)  # ρ (s − g²) + g²
+    np.add(s, square, out=s)  # s is now ρ (s − g²) + g²
     _descend_scaled(theta, grad, s, hyper)
 
 
@@ -144,7 +144,7 @@ def adam(theta: Array, grad: Array, slots: tuple[Array, ...], step: int, hyper: 
     corrected1, corrected2 = bias_corrections(hyper, step)
     np.subtract(m, grad, out=m)
     np.multiply(m, beta1, out=m)
-    np.add(m, grad, out=m)  # β₁ (m − g) + g
+    np.add(m, grad, out=m)  # m is now β₁ (m − g) + g
     np.multiply(grad, grad, out=grad)
     np.subtract(v, grad, out=v)
     np.multiply(v, beta2, out=v)
@@ -167,8 +167,8 @@ def bias_corrections(hyper: Mapping[str, Array], step: int) -> tuple[Array, Arra
 def decay_weights(weights: Sequence[Array], hyper: Mapping[str, Array]) -> None:
     """Apply W ← (1 − η λ) W to the weights (K, n_in, n_out) of each layer.
 
-    This is decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2), in PyTorch's form. It comes before
-    the update of an optimizer with the hyperparameter ``weight_decay``. Biases do not decay.
+    This is decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2), in PyTorch's form. Optimizers with
+    the hyperparameter ``weight_decay`` do this before their update. Biases do not decay.
     """
     factor = 1 - hyper["lr"].astype(np.float64) * hyper["weight_decay"]
     for W in weights:

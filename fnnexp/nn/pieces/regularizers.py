@@ -15,17 +15,17 @@ from fnnexp.nn.arrays import Array, DType
 from fnnexp.nn.rng import generator
 
 DROPOUT = "dropout."
-"""The start of the name of a dropout rate, before the number of its layer. Layer 0 is the inputs, layer i the
-i-th hidden layer."""
+"""The start of the name of a dropout rate. ``dropout.0`` is the rate of the inputs, ``dropout.1`` that of the
+first hidden layer."""
 
 
 def add_l2_gradient(gradient: Array, W: Array, l2: Array, buffer: Array) -> None:
-    """Add l2 · W to a gradient: that of (l2/2) · ΣW² (weight decay; Krogh & Hertz 1991).
+    """Add l2 · W, the gradient of (l2/2) · ΣW², to a gradient (weight decay; Krogh & Hertz 1991).
 
     Parameters
     ----------
     gradient, W, buffer
-        The gradient, changed in place; the weights; overwritten: all (K, n_in, n_out).
+        The gradient, changed in place; the weights; an array to overwrite. Each has shape (K, n_in, n_out).
     l2
         The coefficients (K, 1, 1).
     """
@@ -34,7 +34,7 @@ def add_l2_gradient(gradient: Array, W: Array, l2: Array, buffer: Array) -> None
 
 
 def add_l1_gradient(gradient: Array, W: Array, l1: Array, buffer: Array) -> None:
-    """Add l1 · sign(W) to a gradient: that of l1 · Σ|W| (lasso; Tibshirani 1996), which is 0 at W = 0.
+    """Add l1 · sign(W), the gradient of l1 · Σ|W|, to a gradient (lasso; Tibshirani 1996). At W = 0 it is 0.
 
     For the parameters see :func:`add_l2_gradient`.
     """
@@ -79,14 +79,14 @@ class Dropout:
     """The dropout masks of a stack: inverted dropout (Srivastava et al. 2014, §10).
 
     In a training step, each value of a layer is kept with probability 1 − p and divided by 1 − p, or set to
-    0. So its expectation is that of the full network, which is used for evaluation. A mask is drawn from
-    (seed for noise, step, layer). Lanes with the same seed share the uniform draws: a value that is kept at
-    one rate is also kept at every lower rate.
+    0. So the expected value equals the value in the full network, which is used for evaluation. The draws for
+    a mask depend on (seed for noise, step, layer) alone. Lanes with the same seed share the uniform draws: a
+    value that is kept at one rate is also kept at every lower rate.
 
     Parameters
     ----------
     hyper
-        The numbers of each lane by name; a name from :data:`DROPOUT` gives the rate p of a layer.
+        The hyperparameters of each lane by name, with the dropout rate p of each layer; see :data:`DROPOUT`.
     seeds
         The seed for noise of each lane.
     widths
@@ -128,7 +128,7 @@ class Dropout:
         }
 
     def draw(self, rows: int) -> None:
-        """Draw for the next rows of the step."""
+        """Make the uniform draws for the next rows of the step."""
         self._draws = {
             (layer, seed): drawn.random((rows, self._widths[layer]), dtype=np.float32)
             for (layer, seed), drawn in self._generators.items()

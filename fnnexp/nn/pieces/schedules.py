@@ -33,8 +33,8 @@ class Rule:
     parameters
         The names of its parameters, in the order of :attr:`Schedule.parameters`.
     factor
-        ``factor(steps, count, steps_per_epoch, parameters)`` returns the factors at some of the schedule's
-        ``count`` steps: floats (n,), counted from 0.
+        ``factor(steps, count, steps_per_epoch, parameters)`` returns the factors (n,) at some of the
+        schedule's ``count`` steps. ``steps`` (n,) are the numbers of these steps, floats counted from 0.
     """
 
     parameters: tuple[str, ...]
@@ -94,9 +94,9 @@ def constant(t: Array, steps: int, per_epoch: int, of: Mapping[str, float]) -> A
 
 
 def step(t: Array, steps: int, per_epoch: int, of: Mapping[str, float]) -> Array:
-    """Return γ^⌊e / every⌋: the rate is multiplied by γ after every so many epochs.
+    """Return γ^⌊e / every⌋: after each ``every`` epochs, the rate is multiplied by γ.
 
-    He, Zhang, Ren & Sun (2016) divide it by 10.
+    He, Zhang, Ren & Sun (2016) use γ = 0.1.
     """
     return np.power(of["gamma"], np.floor(t / (of["every"] * per_epoch)))
 
@@ -122,7 +122,7 @@ def cosine(t: Array, steps: int, per_epoch: int, of: Mapping[str, float]) -> Arr
 
 
 def one_cycle(t: Array, steps: int, per_epoch: int, of: Mapping[str, float]) -> Array:
-    """Return a line from 1 up to ``peak``, while p < rise, and then a line down to ``end``.
+    """Return factors that rise linearly from 1 to ``peak`` while p < rise, and then fall linearly to ``end``.
 
     This is the 1cycle policy of Smith (2018) with one fall; ``optimizer.lr`` is the rate at its start.
     """

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 METRICS = ("val_loss", "val_accuracy", "train_loss", "train_accuracy")
-"""The metrics that can decide. The test images never do."""
+"""The metrics that can decide when to stop. Those of the test images can not."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Stopping:
 
     @property
     def worst(self) -> float:
-        """The value than which every finite value is better."""
+        """The worst value of the metric: ∞ for a loss, −∞ for an accuracy."""
         return -math.inf if self.metric.endswith("accuracy") else math.inf
 
     def improves(self, value: float, best: float) -> bool:

@@ -295,9 +295,9 @@ class Example:
     ) -> tuple[Network, Array, NDArray[np.integer]]:
         """Return the network with normal weights and biases, images X (B, 12) and labels y (B,).
 
-        X is standard normal by default; `draw_images` returns other images (240, 12). With ReLU, X consists
-        of those of 240 images whose pre-activations are furthest from 0, where ReLU has no derivative; the
-        same for each of `KINKED`.
+        X is standard normal by default; `draw_images` returns other images (240, 12). For ReLU and the other
+        activations of `KINKED`, X has the images, out of 240, whose pre-activations are furthest from 0,
+        where the derivative jumps.
         """
         rng = np.random.default_rng(seed)
         sizes = [12, *self.hidden, 10]
@@ -326,7 +326,7 @@ class Example:
 def _pixels(rng: np.random.Generator) -> Array:
     """Return 240 images (240, 12) with values of bytes / 255, of which four fifths are 0 as in MNIST.
 
-    At most four pixels of an image are not 0: so any choice of images is sparse enough for compiled products.
+    At most four pixels of an image are not 0, so any choice of images is sparse enough for compiled products.
     """
     is_set = rng.random((240, 12)) < 0.2
     return rng.integers(1, 256, (240, 12)) * (is_set & (is_set.cumsum(axis=1) <= 4)) / 255
@@ -486,7 +486,7 @@ def architectures() -> dict[str, Example]:
 def checks() -> dict[str, Callable[[str], GradientCheck]]:
     """Return the available checks by name. Those of the engine `numba` need Numba.
 
-    Activations that an engine's per-sample step does not support are omitted there.
+    Each engine's per-sample checks omit the activations that its per-sample step does not support.
     """
     by_row = architectures()
     examples = by_row | losses()

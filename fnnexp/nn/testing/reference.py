@@ -147,7 +147,7 @@ class Elu:
 class Selu:
     """A = λ Z where Z > 0, else λ α (exp(Z) − 1); dZ = λ dA or λ α exp(Z) dA (Klambauer et al., 2017).
 
-    λ and α are those of their equation (14). With Z ~ N(0, 1), A then has mean 0 and variance 1.
+    λ and α are those of equation (14) there. With Z ~ N(0, 1), A then has mean 0 and variance 1.
     """
 
     e, p, q = math.e, math.erfc(math.sqrt(0.5)), math.erfc(math.sqrt(2.0))
@@ -196,7 +196,8 @@ class Softsign:
 class Gelu:
     """A = Z S with S = σ(2 U) and U = √(2/π) (Z + 0.044715 Z³), the tanh form of Hendrycks & Gimpel (2016).
 
-    It is their Z (1 + tanh U) / 2, as (1 + tanh U) / 2 = σ(2 U). dZ = (S + 2 Z S (1 − S) U′) dA.
+    This equals the authors' Z (1 + tanh U) / 2, because (1 + tanh U) / 2 = σ(2 U). dZ = (S + 2 Z S (1 − S)
+    U′) dA.
     """
 
     def forward(self, Z: Array) -> Array:
@@ -239,7 +240,8 @@ class Identity:
 class FromTable:
     """A = f(Z) and dZ = f′ dA, elementwise, with the two functions from the core's table.
 
-    It is for activations without an op in this module. Finite differences still test their derivatives.
+    This op is for activations that have no op of their own in this module. Finite differences still test
+    their derivatives.
     """
 
     def __init__(self, activation: Activation) -> None:
@@ -672,7 +674,7 @@ class Adam:
 
 
 class AdamW(Adam):
-    """Algorithm 2 of Loshchilov & Hutter (2019): θ ← θ − lr λ θ for weights, two-dimensional, before Adam."""
+    """Algorithm 2 of Loshchilov & Hutter (2019): θ ← θ − lr λ θ for weights, not biases, then Adam."""
 
     def __init__(self, lr: float, weight_decay: float = 0.01, **others: float) -> None:
         super().__init__(lr, **others)
@@ -692,9 +694,9 @@ Optimizer: TypeAlias = Sgd | Momentum | Nesterov | Adagrad | RmsProp | Adam
 def schedule_factor(
     name: str, step: int, steps: int, steps_per_epoch: int, warmup: float = 0.0, **of: float
 ) -> float:
-    """Return the factor of the learning rate at a step, counted from 0, of a run of so many steps.
+    """Return the factor of the learning rate at `step`, counted from 0, in a run of `steps` steps.
 
-    In a warmup of W steps, it is (t + 1)/(W + 1) (Goyal et al., 2017). The schedule takes the other steps;
+    In a warmup of W steps, the factor is (t + 1)/(W + 1) (Goyal et al., 2017). The schedule begins after it;
     the formulas are those of `fnnexp.nn.pieces.schedules`.
     """
     warmup_steps = round(warmup * steps_per_epoch)
@@ -733,8 +735,8 @@ def train(
     """Take one step in place for each batch; yield its mean loss and accuracy before the step.
 
     X is (N, D) and y (N,). A batch is an array of row numbers (B,). Each iteration of the result takes a
-    step. The loss is without penalties, and with dropout.
-    step. ``rates`` are the learning rates of the steps, if they are not the optimizer's.
+    step. The loss includes dropout but no penalties. ``rates`` are the learning rates of the steps, if they
+    are not the optimizer's.
 
     >>> network = Network([np.zeros((1, 2))], [None], "relu")
     >>> steps = train(network, Sgd(1.0), np.array([[1.0]]), np.array([0]), [np.array([0])] * 2)

@@ -83,7 +83,7 @@ def plain(x: float, ranking: Ranking = ACCURACY) -> str:
 
 
 def number(value: float, format_spec: str) -> str:
-    """Return a number in a format. Negative numbers have a minus sign (−), numbers that round to 0 never.
+    """Return a number in a format. Negative numbers have a minus sign (−), unless they round to 0.
 
     >>> number(-0.25, ".2f"), number(-0.001, ".2f"), number(math.nan, ".3g")
     ('−0.25', '0.00', '–')

@@ -114,14 +114,14 @@ def _powers_between(low: float, high: float) -> list[float]:
 
 
 def _ticks(ends: NDArray[np.float64], scale: Scale) -> list[float]:
-    """Return round values between the transformed ends that are not too close to each other."""
+    """Return round values on the axis that are not too close to each other; `ends` are transformed."""
     from matplotlib.ticker import MaxNLocator
 
     return _apart((*scale.wanted, *MaxNLocator(4).tick_values(*scale.back(ends))), ends, scale)
 
 
 def _apart(values: Iterable[float], ends: NDArray[np.float64], scale: Scale) -> list[float]:
-    """Return those values between the transformed ends that are not too close to a value before them."""
+    """Return the values that are on the axis and not too close to a value before them; see :func:`_ticks`."""
     ticks: list[float] = []
     low, high = scale.back(ends)
     room = 0.09 * (ends[1] - ends[0])

@@ -259,7 +259,7 @@ def _by_epoch(part: pd.DataFrame, quantity: str, title: str, *, log: bool = Fals
 
 
 def _idle_in_percent(points: pd.DataFrame) -> pd.DataFrame:
-    """Return the points with the quantities dead and saturated merged into `idle`, in percent."""
+    """Return the diagnostics with `dead` and `saturated` renamed to `idle`, and their values in percent."""
     idle = points["quantity"].isin(IDLE)
     points = points.assign(quantity=points["quantity"].where(~idle, "idle"))
     for column in ("value", "mean", "low", "high"):

@@ -150,7 +150,7 @@ def evaluate(best: pd.Series, uri: str | None = None) -> Evaluation:
 
 
 def _trial(config: bytes, best: pd.Series) -> Trial:
-    """Return the trial of a config.yaml. Raise if its data is not here, or differs from the training data."""
+    """Return the trial of a run's config.yaml. Raise if the trial's data is missing or has changed."""
     pieces = best.get(PIECES)
     try:
         job = jobs.from_artifact(config)
@@ -265,8 +265,8 @@ def sentence(evaluation: Evaluation) -> str:
         logged_text = "no accuracy" if logged is None else f"{logged:,} right"
         text += (
             f" On this machine it gets {n - wrong:,} right, but its run logged {logged_text}. Another "
-            "processor or engine rounds differently, which can change an image or two. If more changed, "
-            "these are not the weights of the run."
+            "processor or engine rounds differently, which can change one or two predictions. If more "
+            "changed, these are not the weights of the run."
         )
     return text
 

@@ -73,7 +73,7 @@ def stopped_early(runs: pd.DataFrame) -> list[str]:
     when = at_epochs(stopped["stopped_epoch"])
     return [
         f"{plural(len(stopped), 'trial')} stopped early, {when}, because {metric} did not improve in "
-        f"{waited}. Where values are of the last epoch, it is the epoch at which a trial stopped, not "
+        f"{waited}. Values of the last epoch are those of the epoch at which a trial stopped, which is not "
         "its best epoch. The artifact weights_best.npz has the weights of the best epoch."
     ]
 

@@ -213,7 +213,7 @@ def _verdict(pairs: pd.DataFrame, leader: Configuration) -> pd.Series:
 
 
 def _against(pairs: pd.DataFrame, leader: Configuration) -> list[str]:
-    """Return the name of the configuration that the leader is compared with in each pair."""
+    """Return, for each pair, the name of the configuration compared with the leader."""
     return [str(name) for name in pairs["b"].where(pairs["a"] == leader.name, pairs["a"])]
 
 
@@ -462,12 +462,12 @@ def _uncounted(runs: pd.DataFrame) -> list[str]:
 
 
 def _only_seeds(finished: Sequence[Configuration]) -> bool:
-    """Return whether configurations differ in seeds such as `seed_init` alone. Then there is no best one."""
+    """Return whether configurations differ in seeds such as `seed_init` alone, so that none is the best."""
     return len(finished) > 1 and {*finished[0].levels} <= {*frames.SEEDS}
 
 
 def _spread(runs: pd.DataFrame, findings: Findings) -> list[str]:
-    """Return how much the metric varies over each seed alone, if a seed such as `seed_init` varies."""
+    """Return a sentence on how much the metric varies if one seed alone changes, such as `seed_init`."""
     rows = seeds.spread(runs, findings.ranking)
     if rows.empty or findings.ranking.is_time:
         return []

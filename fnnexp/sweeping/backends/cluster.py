@@ -128,7 +128,7 @@ def connected(execution: Execution) -> Iterator[Cluster | None]:
     if importlib.util.find_spec(CLUSTERS[backend]) is None:
         raise ClusterError(
             f"execution.backend={backend} needs the package {CLUSTERS[backend]}, which is not installed; "
-            f'write: pip install "fnnexp[{backend}]"'
+            f'run pip install "fnnexp[{backend}]"'
         )
     packages = (*PACKAGES, *ENGINE_PACKAGES.get(execution.engine, ()))
     module = import_module(f"fnnexp.sweeping.backends.{backend}")

@@ -33,12 +33,12 @@ def connect(address: str, packages: Sequence[str]) -> Dask:
     """Return the cluster of a scheduler; see :func:`fnnexp.sweeping.backends.cluster.connected`."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # refuse_other_versions reports them
+            warnings.simplefilter("ignore")  # about package versions, which refuse_other_versions compares
             client = Client(address, timeout=PATIENCE, name="fnnexp", set_as_default=False)
     except (OSError, ValueError) as error:
         raise ClusterError(
             f"execution.address={address}: no Dask scheduler answers within {PATIENCE:g} s ({error}); start "
-            "one with `dask scheduler`, or drop execution.backend=dask"
+            "one with `dask scheduler`, or omit execution.backend=dask"
         ) from error
     try:
         return Dask(address, client, packages)

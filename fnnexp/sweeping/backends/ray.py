@@ -36,7 +36,7 @@ def connect(address: str, packages: Sequence[str]) -> Ray:
     except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(
             f"execution.address={address}: no cluster of Ray {ray.__version__} answers ({error}); start "
-            "one with `ray start --head`, or drop execution.backend=ray"
+            "one with `ray start --head`, or omit execution.backend=ray"
         ) from error
     try:
         return Ray(address, packages)

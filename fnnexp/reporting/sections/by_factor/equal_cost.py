@@ -79,7 +79,7 @@ def _pairs(cut: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
 
 
 def _an_epoch(costs: pd.DataFrame) -> str:
-    """Return a sentence with the number of updates per epoch of each mode for which it is known."""
+    """Return a sentence with the updates per epoch of each batching mode, where the costs include them."""
     known = costs.dropna(subset="cost").groupby("batching", observed=True)["cost"]
     parts = [f"{_range(cost)} with {option}" for option, cost in known]
     return f"Updates per epoch: {', '.join(parts)}." if parts else ""
