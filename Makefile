@@ -36,7 +36,7 @@ help:
 	@echo "make test-ray      install Ray and run the tests of execution.backend=ray"
 	@echo "make postgres      run an MLflow server with PostgreSQL on this machine, until Ctrl-C"
 	@echo "make notebooks     execute the notebooks, including the published experiments, and save their outputs"
-	@echo "make reference     write what the schema and the tables say: the choices in the help and the README, docs/reference.md"
+	@echo "make reference     write docs/reference.md, and the choices in the help and the README"
 	@echo "make lint          check style and types with ruff and mypy"
 	@echo "make format        format the code with ruff"
 	@echo "make bench         measure fnnexp, PyTorch, JAX, scikit-learn and a plain loop on MNIST, and parts of a sweep"

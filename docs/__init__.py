@@ -80,17 +80,14 @@ def keys_in(group: str) -> list[str]:
     """Return the keys of a group in full, without the key that names the option."""
     if group not in NODES:
         return []
-    return [
-        f"{group}.{name}"
-        for name, (_, about) in declared(NODES[group]).items()
-        if not names_option(group, about)
-    ]
+    return [f"{group}.{name}" for name in declared(NODES[group]) if not names_option(f"{group}.{name}")]
 
 
-def names_option(group: str, about: Key) -> bool:
-    """Return whether a key of a group has the name of the chosen option, such as ``init.method``."""
-    names = set(about.names)
-    return bool(names) and names >= {file.stem for file in files_of(group)} != set()
+def names_option(key: str) -> bool:
+    """Return whether a key has the name of the chosen option, as ``init.method``: the first of its group."""
+    group, _, name = key.rpartition(".")
+    keys = declared(NODES[group]) if group else {}
+    return name == next(iter(keys), None) and bool(keys[name][1].names)
 
 
 def files_of(group: str) -> list[Path]:
@@ -214,13 +211,13 @@ def in_columns(title: str, words: Iterable[str]) -> list[str]:
 
 def readme(text: str) -> str:
     """Return the README with new tables between its markers."""
-    for name, table in (("choices", choices_table()), ("initializers", initializers_table())):
+    for name, made in (("choices", choices_table()), ("initializers", initializers_table())):
         begin, end = f"<!-- {name}: made by `make reference` -->\n", f"<!-- end of {name} -->\n"
         before, found, rest = text.partition(begin)
         _, closed, after = rest.partition(end)
         if not (found and closed):
             raise ValueError(f"README.md lacks the lines {begin}and {end}")
-        text = f"{before}{begin}\n{table}\n{end}{after}"
+        text = f"{before}{begin}\n{made}\n{end}{after}"
     return text
 
 
@@ -232,8 +229,8 @@ def choices_table() -> str:
         names = " ".join(f"`{key.partition('.')[2]}`" for key in keys_in(group))
         rows.append([f"[`{group}`](docs/reference.md#{group})", options, names])
         for key in keys_in(group):
-            if names := long_list(key):
-                rows.append([f"`{key}`", " ".join(f"`{name}`" for name in names), ""])
+            if listed := long_list(key):
+                rows.append([f"`{key}`", " ".join(f"`{name}`" for name in listed), ""])
     rows.append(["other keys", "", " ".join(f"`{name}`" for name in declared(Config))])
     return table(("group", "options", "keys, as in `arch.hidden=[64,32]`"), rows)
 
@@ -298,7 +295,7 @@ def keys_table(group: str, defaults: dict[str, Any]) -> str:
     for name, (field, about) in declared(NODES[group] if group else Config).items():
         full = f"{group}.{name}" if group else name
         default = (defaults[group] if group else defaults)[name]
-        of_option = names_option(group, about) if group else False
+        of_option = names_option(full)
         meaning = f"{about.meaning} `{group}=…` sets it." if of_option else about.meaning
         rows.append(
             [

@@ -211,7 +211,8 @@ class DataConfig:
     )
     validation: int | None = key(
         II("data.holdout"),
-        "The validation rows: the last training rows, or rows that `seed_split` draws. Null: a sixth.",
+        "How many training rows are held out for validation: the last, or those that `seed_split` draws. "
+        "Null: a sixth.",
         unit="rows",
         least=0,
     )
