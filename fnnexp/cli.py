@@ -50,7 +50,7 @@ More
   fnnexp -cn card_grid 'seed=range(5)'              five seeds
   fnnexp -m experiment=relu_full_batch seed=0,1     a published experiment
   fnnexp report card_grid --metric val_loss         rank by another metric; or by seconds_to_0.95
-  fnnexp reproduce                                  train the published experiments; compare with their tables
+  fnnexp reproduce                                  train the published experiments; compare tables
   fnnexp reproduce --quick                          the same with fewer seeds, in under two minutes
   fnnexp reproduce --engine numba                   the same, compiled, in two thirds of the time
   fnnexp gradcheck                                  compare every gradient with finite differences
