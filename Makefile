@@ -23,7 +23,7 @@ SHORT := -m "not long"
 # The interpreters of test-versions; each may be a path.
 PYTHONS ?= python3.11 python3.12 python3.13 python3.14
 
-.PHONY: help demo demo-report test test-long test-lowest test-newest test-versions test-seams-newest chaos test-ray postgres notebooks lint format bench clean
+.PHONY: help demo demo-report test test-long test-lowest test-newest test-versions test-seams-newest chaos test-ray postgres notebooks reference lint format bench clean
 
 help:
 	@echo "make demo          train 360 small networks on embedded digits and compare them"
@@ -36,6 +36,7 @@ help:
 	@echo "make test-ray      install Ray and run the tests of execution.backend=ray"
 	@echo "make postgres      run an MLflow server with PostgreSQL on this machine, until Ctrl-C"
 	@echo "make notebooks     execute the notebooks, including the published experiments, and save their outputs"
+	@echo "make reference     write docs/reference.md, and the choices in the help and the README"
 	@echo "make lint          check style and types with ruff and mypy"
 	@echo "make format        format the code with ruff"
 	@echo "make bench         measure fnnexp, PyTorch, JAX, scikit-learn and a plain loop on MNIST, and parts of a sweep"
@@ -143,6 +144,9 @@ postgres: $(READY)
 # This takes minutes. The last notebook needs MNIST.
 notebooks: $(READY)
 	$(BIN)/python -m notebooks
+
+reference: $(READY)
+	$(BIN)/python -m docs
 
 lint: $(READY)
 	$(BIN)/python -m ruff check .

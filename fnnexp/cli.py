@@ -51,32 +51,16 @@ More
   fnnexp -cn card_grid 'seed=range(5)'              five seeds
   fnnexp -m experiment=relu_full_batch seed=0,1     a published experiment
   fnnexp report card_grid --metric val_loss         rank by another metric; or by seconds_to_0.95
-  fnnexp reproduce                                  train the published experiments; compare with their tables
+  fnnexp reproduce                                  train the published experiments; compare tables
   fnnexp reproduce --quick                          the same with fewer seeds, in under two minutes
   fnnexp reproduce --engine numba                   the same, compiled, in two thirds of the time
   fnnexp gradcheck                                  compare every gradient with finite differences
+"""
 
-Choices
-  arch       relu_100  tanh_128  sigmoid_32_32  relu_98      arch.hidden=[…] arch.activation=…
-             activations: relu tanh sigmoid leaky_relu elu selu softplus softsign gelu silu identity
-  init       max  sqrtmax  xavier  he  he2  normal  glorot_normal  he_normal  lecun_normal  glorot_uniform
-             he_uniform  lecun_uniform  uniform  truncated_normal  orthogonal  zeros   init.gain=… init.bias=…
-  batching   full  mini  sample                              batching.size=… batching.shuffle=…
-  optimizer  sgd  momentum  nesterov  adagrad  rmsprop  adam  adamw   optimizer.lr=… optimizer.clip_norm=…
-  schedule   constant  step  exponential  inverse_time  linear  cosine  one_cycle   schedule.warmup=…
-  loss       cross_entropy  binary_cross_entropy  mse        loss.label_smoothing=… loss.reduction=mean|sum
-  data       mnist  fashion_mnist  kmnist  digits  files  moons  circles  spirals
-             data.path=… data.scale=unit|raw|center|standardize data.validation=… data.subset=…
-             data.label_noise=… data.n=… data.noise=…
-  experiment relu_full_batch  tanh_mini_batch  sigmoid_per_sample  relu98_full_batch
-             tanh_mini_batch_as_published  relu98_full_batch_as_listed
-  and        regularization.l2  regularization.l1  regularization.dropout  regularization.max_norm
-             stopping.patience  stopping.min_delta  stopping.metric
-             epochs  seed  seed_init  seed_order  seed_noise  seed_split  dtype=float32|float64  loss.epsilon
-             execution.n_jobs  execution.backend  execution.engine=numpy|numba  execution.max_lanes
-             execution.segment_seconds  execution.address  execution.retries  execution.fail_fast
-             tracking.experiment  tracking.uri
+CHOICES = Path(__file__).with_name("choices.txt")
+"""The part of the help with all choices, which ``make reference`` makes from the schema and the tables."""
 
+HYDRA_HELP = """\
 Hydra       -m  -cn NAME  -cd FOLDER  --cfg job  --info  --hydra-help
             shell completion: eval "$(fnnexp -sc install=bash)"
             fnnexp COMMAND --help   fnnexp --version
@@ -104,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         first = words[0] if words else ""
         if first == "help" or (not _is_command(first) and {"-h", "--help"} & set(words)):
-            print(HELP, end="")
+            print(HELP, CHOICES.read_text("utf-8"), HYDRA_HELP, sep="\n", end="")
         elif not _is_command(first) and "--version" in words:
             print(f"fnnexp {__version__}")
         elif _is_command(first):

@@ -9,4 +9,54 @@
 - ``execution``: where and how trials run.
 - ``messages``: turn Hydra's errors into messages that say what to write.
 - ``commands``: commands and values in the syntax of the shell and of Hydra.
+
+A key of the schema is declared by :func:`key`. ``make reference`` makes the help, the README's table and
+docs/reference.md from these declarations.
 """
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Key:
+    """What the schema says about a key, besides its type and its default.
+
+    Attributes
+    ----------
+    meaning
+        One sentence.
+    unit
+        What a number counts or measures, such as ``epochs``.
+    names
+        The allowed names: a table, so that an entry added to it is allowed too.
+    least, above, most, below
+        The bounds of a number: value ≥ least, value > above, value ≤ most, value < below.
+    """
+
+    meaning: str
+    unit: str = ""
+    names: Collection[str] = ()
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+    below: float | None = None
+
+
+def key(default: Any, meaning: str, **about: Any) -> Any:
+    """Return the dataclass field of a key.
+
+    Parameters
+    ----------
+    default
+        The default, or a function without arguments that returns it.
+    meaning, about
+        The attributes of :class:`Key`.
+    """
+    metadata = {"key": Key(meaning, **about)}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)

@@ -9,6 +9,8 @@ from typing import Any
 
 from fnnexp.config.execution import ADDRESSES, BACKENDS, MOST_WORKERS, Execution
 from fnnexp.config.schema import (
+    DTYPES,
+    REDUCTIONS,
     ArchConfig,
     Config,
     DataConfig,
@@ -74,7 +76,7 @@ def check(config: Config) -> None:
         _printable(f"data.{key}", getattr(config.data, key))
     _check_reading(config.data)
     _check_toy(config.data)
-    _one_of("dtype", config.dtype, ("float32", "float64"))
+    _one_of("dtype", config.dtype, DTYPES)
     _at_least("epochs", config.epochs, 0, "epochs=10")
     _check_seeds(config)
     _check_schedule(config.schedule, config.epochs)
@@ -294,12 +296,16 @@ def _optimizer_with(hyperparameter: str) -> str:
 def _check_loss(loss: LossConfig) -> None:
     _one_of("loss.name", loss.name, LOSSES)
     outputs = LOSSES[loss.name]
+    example, *others = LOSSES["mse"]
     _belongs(
-        "loss.output", loss.output, len(outputs) > 1, "loss=mse loss.output=sigmoid, or softmax or identity"
+        "loss.output",
+        loss.output,
+        len(outputs) > 1,
+        f"loss=mse loss.output={example}, or {' or '.join(others)}",
     )
     if loss.output is not None:
         _one_of("loss.output", loss.output, outputs)
-    _one_of("loss.reduction", loss.reduction, ("mean", "sum"))
+    _one_of("loss.reduction", loss.reduction, REDUCTIONS)
     _finite("loss.epsilon", loss.epsilon, 0)
     if loss.epsilon and loss.name != "cross_entropy":
         raise MeaninglessError(

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from fnnexp.config import key
+from fnnexp.nn.engines.base import ENGINES
+
 ADDRESSES = {
     "dask": (r"(tcp|tls)://[^/:]+:\d+", "tcp://HOST:8786"),
     "ray": (r"(ray://)?[^/:]+:\d+", "HOST:6379"),
 }
 """For each cluster backend, the pattern of its address and an example."""
+
+EXAMPLES = " or ".join(example for _, example in ADDRESSES.values())
 
 BACKENDS = ("loky", "multiprocessing", "threading", "sequential", *ADDRESSES)
 
@@ -17,32 +22,25 @@ MOST_WORKERS = 1024
 
 @dataclass
 class Execution:
-    """How a sweep runs: the config's node ``execution``, and the key ``diagnostics``.
+    """Where and how trials run. It changes no result, except that engines differ by rounding."""
 
-    Attributes
-    ----------
-    n_jobs
-        Number of workers, as in joblib: -1 is one per core.
-    backend, address
-        One of :data:`BACKENDS`; the address of a cluster.
-    engine
-        A key of :data:`fnnexp.nn.engines.base.ENGINES`.
-    max_lanes
-        The most lanes (trials) in a stack; None lets the plan decide.
-    segment_seconds
-        Seconds that a worker trains before it returns records to the parent.
-    retries, fail_fast
-        How often to retry a trial that failed; whether the first failure stops the sweep.
-    diagnostics
-        Whether to record layer statistics. In a config this is the top-level key ``diagnostics``.
-    """
-
-    n_jobs: int = -1
-    backend: str = "loky"
-    engine: str = "numpy"
-    max_lanes: int | None = None
-    segment_seconds: float = 5.0
-    retries: int = 1
-    fail_fast: bool = False
-    address: str | None = None
+    n_jobs: int = key(
+        -1,
+        f"The number of workers, up to {MOST_WORKERS}, as in joblib: -1 is one for each core.",
+        unit="workers",
+    )
+    backend: str = key("loky", "A backend of joblib, or a cluster.", names=BACKENDS)
+    engine: str = key(
+        "numpy", "How to compute. `numba` is compiled and faster, and needs the extra `numba`.", names=ENGINES
+    )
+    max_lanes: int | None = key(
+        None, "The most trials in a stack. Null: chosen for the batching mode.", unit="trials", least=1
+    )
+    segment_seconds: float = key(
+        5.0, "How long a worker trains before its curves are logged.", unit="seconds", least=0
+    )
+    retries: int = key(1, "How often to retry a trial that failed.", least=0)
+    fail_fast: bool = key(False, "Whether the first trial that failed stops the sweep.")
+    address: str | None = key(None, f"The address of a cluster, as {EXAMPLES}.")
+    # Whether to record layer statistics: in a config, the key `diagnostics` without a group.
     diagnostics: bool = field(default=False, metadata={"omegaconf_ignore": True})

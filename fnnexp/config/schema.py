@@ -1,6 +1,7 @@
 """The schema of a config: its keys, their types and defaults, and the folders of the shipped files.
 
-A choice in a config is a name that is looked up in a table. No value names code.
+A choice in a config is a name that is looked up in a table. No value names code. ``make reference`` makes the
+list of choices in ``fnnexp --help``, the README's tables and docs/reference.md from this schema.
 """
 
 from __future__ import annotations
@@ -12,171 +13,222 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import II, MISSING
 
+from fnnexp.config import key
 from fnnexp.config.execution import Execution
-from fnnexp.data.sources import Reading
-from fnnexp.data.toys import DEFAULT_TOY, Toy
+from fnnexp.data.datasets import DATASETS
+from fnnexp.data.sources import HEADERS, Reading
+from fnnexp.data.toys import DEFAULT_TOY, MOST_ARMS, MOST_NOISE, MOST_ROWS, Toy
+from fnnexp.nn.engines.numpy_engine import SCALES
+from fnnexp.nn.network import BIASES
+from fnnexp.nn.pieces.activations import ACTIVATIONS, LEAKY_SLOPE
+from fnnexp.nn.pieces.batching import MODES
+from fnnexp.nn.pieces.initializers import BIAS_STARTS, INITIALIZERS
+from fnnexp.nn.pieces.losses import LOSSES
+from fnnexp.nn.pieces.optimizers import OPTIMIZERS
+from fnnexp.nn.pieces.schedules import SCHEDULES
+from fnnexp.nn.pieces.stopping import METRICS as STOPPING_METRICS
+
+DTYPES = ("float32", "float64")
+
+REDUCTIONS = ("mean", "sum")
 
 
 @dataclass
 class ArchConfig:
-    """The network: the widths of its hidden layers, their activation, and how biases start.
+    """The network: its hidden layers, and its biases."""
 
-    ``activation`` is the name of one activation for all hidden layers, or a list with one for each. ``slope``
-    is the slope of ``leaky_relu`` for negative inputs, by default 0.01.
-    """
-
-    hidden: list[int] = MISSING
-    activation: Any = MISSING
-    slope: float | None = None
-    hidden_bias: str = "zeros"
-    output_bias: str = "zeros"
+    hidden: list[int] = key(MISSING, "The widths of the hidden layers; `[]` for none.", least=1)
+    activation: Any = key(
+        MISSING, "The activation of all hidden layers, or a list with one for each.", names=ACTIVATIONS
+    )
+    slope: float | None = key(
+        None, f"The slope of `leaky_relu` for negative inputs. Null: {LEAKY_SLOPE:g}.", least=0, below=1
+    )
+    hidden_bias: str = key(
+        "zeros", "How the biases of hidden layers start. `normal` draws them like the weights.", names=BIASES
+    )
+    output_bias: str = key("zeros", "The same for the last layer. `none` means no biases.", names=BIASES)
 
 
 @dataclass
 class InitConfig:
-    """The initializer of the weights, and how biases start.
+    """How the weights start, and the biases that are `zeros` in `arch`."""
 
-    ``std`` is the standard deviation of ``normal`` and ``truncated_normal``. ``low`` and ``high`` are the
-    bounds of ``uniform``. ``gain`` multiplies the weights. ``bias`` is null (zeros), ``constant``, ``normal``
-    or ``uniform``; ``bias_scale`` is the constant, the standard deviation or the bound (null: 1/√inputs). It
-    applies to the layers whose bias is ``zeros`` in ``arch``.
-    """
-
-    method: str = MISSING
-    std: float | None = None
-    low: float | None = None
-    high: float | None = None
-    gain: float = 1.0
-    bias: str | None = None
-    bias_scale: float | None = None
+    method: str = key(MISSING, "The method.", names=INITIALIZERS)
+    std: float | None = key(None, "The standard deviation of `normal` and `truncated_normal`.", least=0)
+    low: float | None = key(None, "The lower bound of the weights of `uniform`.")
+    high: float | None = key(None, "The upper bound of the weights of `uniform`, above `init.low`.")
+    gain: float = key(1.0, "A factor of all weights.", above=0)
+    bias: str | None = key(
+        None,
+        "The distribution of the biases that are `zeros` in `arch`. Null: they stay zero.",
+        names=BIAS_STARTS,
+    )
+    bias_scale: float | None = key(
+        None,
+        "Of `init.bias`: the constant, the standard deviation of `normal`, or the bound of `uniform`. Null, "
+        "with `uniform` only: 1/√n_in.",
+    )
 
 
 @dataclass
 class BatchingConfig:
     """How an epoch is divided into batches."""
 
-    mode: str = MISSING
-    size: int | None = None
-    shuffle: bool = False
+    mode: str = key(MISSING, "The mode.", names=MODES)
+    size: int | None = key(
+        None, "The size of the batches of `mini`. The last of an epoch may be smaller.", unit="rows", least=1
+    )
+    shuffle: bool = key(False, "Whether each epoch has a new order of the rows, or the order of the file.")
 
 
 @dataclass
 class OptimizerConfig:
-    """The update rule. ``lr_for`` has the default learning rate of each batching mode.
+    """The update rule, and its hyperparameters."""
 
-    ``momentum`` is the μ of ``momentum`` and ``nesterov``; ``beta1`` and ``beta2`` are the β₁ and β₂ of
-    ``adam`` and ``adamw``; ``rho`` is the ρ of ``rmsprop``; ``epsilon`` is added to the root by which these,
-    except the first two, and ``adagrad`` divide. A step of ``adamw`` multiplies the weights, but not the
-    biases, by 1 − ``lr`` · ``weight_decay``; see :mod:`fnnexp.nn.pieces.optimizers`.
-
-    If a lane's gradient is longer than ``clip_norm``, it is scaled to this length.
-    """
-
-    name: str = MISSING
-    lr: float = MISSING
-    lr_for: dict[str, float] = field(default_factory=dict)
-    momentum: float | None = None
-    beta1: float | None = None
-    beta2: float | None = None
-    epsilon: float | None = None
-    rho: float | None = None
-    weight_decay: float | None = None
-    clip_norm: float | None = None
+    name: str = key(MISSING, "The rule.", names=OPTIMIZERS)
+    lr: float = key(MISSING, "The learning rate η. Its default depends on the batching mode.", least=0)
+    lr_for: dict[str, float] = key(dict, "The default learning rate of each batching mode.")
+    momentum: float | None = key(None, "μ of `momentum` and `nesterov`.", least=0, below=1)
+    beta1: float | None = key(None, "β₁ of `adam` and `adamw`.", least=0, below=1)
+    beta2: float | None = key(None, "β₂ of `adam` and `adamw`.", least=0, below=1)
+    epsilon: float | None = key(
+        None,
+        "ε, which `adagrad`, `rmsprop`, `adam` and `adamw` add to the root that they divide by.",
+        least=0,
+    )
+    rho: float | None = key(
+        None, "ρ of `rmsprop`: the share of the mean square that remains at each step.", least=0, below=1
+    )
+    weight_decay: float | None = key(
+        None, "λ of `adamw`: a step first multiplies the weights, but not the biases, by 1 − η λ.", least=0
+    )
+    clip_norm: float | None = key(
+        None, "A gradient that is longer is scaled to this length. Null: gradients stay as they are.", above=0
+    )
 
 
 @dataclass
 class LossConfig:
-    """The loss, and whether a step uses the mean or the sum of its gradients in a batch.
+    """What training minimizes."""
 
-    ``output`` is the output function of ``mse``. ``label_smoothing`` is the share of the targets that is
-    spread over the classes. ``epsilon`` is the ε in the cross-entropy −log(p + ε).
-    """
-
-    name: str = "cross_entropy"
-    output: str | None = None
-    label_smoothing: float = 0.0
-    reduction: str = "mean"
-    epsilon: float = 0.0
+    name: str = key("cross_entropy", "The loss.", names=LOSSES)
+    output: str | None = key(None, "The output function of `mse`.", names=LOSSES["mse"])
+    label_smoothing: float = key(
+        0.0, "The share of the targets that is spread over the classes.", least=0, below=1
+    )
+    reduction: str = key(
+        "mean", "Whether a step uses the mean or the sum of the gradients in a batch.", names=REDUCTIONS
+    )
+    epsilon: float = key(0.0, "ε in the loss −log(p + ε) of `cross_entropy`.", least=0)
 
 
 @dataclass
 class RegularizationConfig:
-    """Penalties on the weights, dropout rates, and a bound on the weights of each unit.
+    """Penalties on the weights, dropout, and a bound on the weights. Biases are exempt."""
 
-    ``dropout`` is one rate for all hidden layers, or a list: the inputs' rate, then each hidden layer's.
-    """
-
-    l2: float = 0.0
-    l1: float = 0.0
-    dropout: Any = 0.0
-    max_norm: float | None = None
+    l2: float = key(0.0, "Adds (l2/2) Σ W² to the mean loss.", least=0)
+    l1: float = key(0.0, "Adds l1 Σ |W| to the mean loss.", least=0)
+    dropout: Any = key(
+        0.0,
+        "The dropout rate of all hidden layers, or a list: the rate of the inputs, then of each hidden one.",
+        least=0,
+        below=1,
+    )
+    max_norm: float | None = key(
+        None, "The greatest length of the incoming weights of a unit. Null: no bound.", above=0
+    )
 
 
 @dataclass
 class ScheduleConfig:
-    """How the learning rate changes during training: the factor by which ``optimizer.lr`` is multiplied.
+    """How the learning rate changes: the factor by which `optimizer.lr` is multiplied at each step."""
 
-    ``warmup`` and ``every`` are numbers of epochs. In ``warmup`` the factor rises to 1; then the schedule
-    begins. ``gamma`` multiplies the factor, after ``every`` so many epochs (``step``) or gradually in each
-    epoch (``exponential``). ``rate`` is the r in 1/(1 + r · epochs) of ``inverse_time``. ``end`` is the last
-    factor of ``linear``, ``cosine`` and ``one_cycle``; ``one_cycle`` first rises to ``peak``, during the
-    share ``rise`` of the run. See :mod:`fnnexp.nn.pieces.schedules`.
-    """
-
-    name: str = "constant"
-    warmup: float = 0.0
-    every: float | None = None
-    gamma: float | None = None
-    rate: float | None = None
-    peak: float | None = None
-    rise: float | None = None
-    end: float | None = None
+    name: str = key("constant", "The schedule.", names=SCHEDULES)
+    warmup: float = key(
+        0.0,
+        "In these epochs the factor rises to 1; then the schedule begins. Below `epochs`.",
+        unit="epochs",
+        least=0,
+    )
+    every: float | None = key(
+        None,
+        "`step` multiplies the factor by γ after every so many epochs. Below `epochs`.",
+        unit="epochs",
+        above=0,
+    )
+    gamma: float | None = key(None, "γ of `step` and `exponential`, other than 1.", above=0)
+    rate: float | None = key(None, "The rate of `inverse_time`.", above=0)
+    peak: float | None = key(None, "The greatest factor of `one_cycle`.", above=1)
+    rise: float | None = key(None, "The share of the run in which `one_cycle` rises.", above=0, below=1)
+    end: float | None = key(
+        None,
+        "The last factor of `linear`, `cosine` and `one_cycle`. Not 1 for the first two; below the peak.",
+        least=0,
+    )
 
 
 @dataclass
 class StoppingConfig:
-    """Early stopping: stop after ``patience`` epochs in which ``metric`` did not improve.
+    """Early stopping: a trial ends, and is finished, when a metric no longer improves."""
 
-    An improvement by ``min_delta`` or less does not count. ``metric`` is one of
-    :data:`fnnexp.nn.pieces.stopping.METRICS`. With ``patience`` null, all epochs are trained.
-    """
-
-    patience: int | None = None
-    min_delta: float = 0.0
-    metric: str = "val_loss"
+    patience: int | None = key(
+        None,
+        "Stop after so many epochs without an improvement. Null: train all epochs.",
+        unit="epochs",
+        least=1,
+    )
+    min_delta: float = key(0.0, "An improvement by this much or less does not count.", least=0)
+    metric: str = key("val_loss", "The metric that must improve.", names=STOPPING_METRICS)
 
 
 @dataclass
 class DataConfig:
-    """The data set.
+    """The data set, its rows, and how inputs are scaled."""
 
-    ``scale`` is ``unit`` (bytes divided by 255), ``raw``, ``center`` (minus the mean of each input over the
-    training rows) or ``standardize`` (also divided by its standard deviation).
-
-    The last ``validation`` training rows are held out, or rows that ``seed_split`` draws. The default is
-    ``holdout`` rows or, without ``holdout``, a sixth of the training rows. ``subset`` is how many of the
-    other rows train, null for all. ``label_noise`` is the probability with which the label of a training row
-    is replaced by another class.
-
-    ``n``, ``noise`` and ``classes`` are for toys: their number of training rows, which is also that of their
-    test rows; the standard deviation of their noise; and the number of arms of ``spirals``.
-    """
-
-    name: str = MISSING
-    path: str | None = None
-    test_path: str | None = None
-    label: str | None = Reading.label
-    header: str = Reading.header
-    test_fraction: float = Reading.test_fraction
-    transpose: bool = Reading.transpose
-    scale: str = "unit"
-    validation: int | None = II("data.holdout")
-    holdout: int | None = None
-    subset: int | None = None
-    label_noise: float = 0.0
-    n: int | None = None
-    noise: float | None = None
-    classes: int | None = None
+    name: str = key(MISSING, "The data set.", names=DATASETS)
+    path: str | None = key(
+        None,
+        "The file or folder of the data; `files` needs it. Null: `$FNNEXP_MNIST` (of `mnist`), else the "
+        "cache, else a download.",
+    )
+    test_path: str | None = key(None, "The test CSV of a training CSV.")
+    label: str | None = key(
+        Reading.label, "The column of labels of a CSV: `first`, `last` or its name. Null: find it."
+    )
+    header: str = key(
+        Reading.header, "Whether the first line of a CSV has the names of the columns.", names=HEADERS
+    )
+    test_fraction: float = key(
+        Reading.test_fraction, "The share of test rows, if a file has none.", above=0, below=1
+    )
+    transpose: bool = key(Reading.transpose, "Whether images are stored column by column, as in EMNIST.")
+    scale: str = key(
+        "unit",
+        "How inputs are scaled: `unit` divides bytes by 255, `center` subtracts the mean of each input over "
+        "the training rows, and `standardize` also divides by its standard deviation.",
+        names=SCALES,
+    )
+    validation: int | None = key(
+        II("data.holdout"),
+        "How many training rows are held out for validation: the last, or those that `seed_split` draws. "
+        "Null: a sixth.",
+        unit="rows",
+        least=0,
+    )
+    holdout: int | None = key(None, "The default of `data.validation`, which each data set has.", unit="rows")
+    subset: int | None = key(None, "How many of the other rows train. Null: all.", unit="rows", least=1)
+    label_noise: float = key(
+        0.0,
+        "The probability that the label of a training row is replaced by another class.",
+        least=0,
+        below=1,
+    )
+    n: int | None = key(
+        None, "The training rows of a toy, and as many test rows.", unit="rows", least=10, most=MOST_ROWS
+    )
+    noise: float | None = key(None, "The standard deviation of the noise of a toy.", least=0, most=MOST_NOISE)
+    classes: int | None = key(None, "The number of arms of `spirals`.", unit="arms", least=2, most=MOST_ARMS)
 
     @property
     def toy(self) -> Toy:
@@ -192,19 +244,18 @@ class DataConfig:
 
 @dataclass
 class TrackingConfig:
-    """Where results go.
+    """Where results go."""
 
-    ``experiment`` names the MLflow experiment. Without it, the grid names the experiment; without a grid, the
-    preset; without a preset, the data.
-    """
-
-    experiment: str | None = None
-    uri: str | None = None
+    experiment: str | None = key(
+        None,
+        "The name of the MLflow experiment. Null: that of the grid, else of the preset, else of the data.",
+    )
+    uri: str | None = key(None, "The store. Null: `MLFLOW_TRACKING_URI`, else MLflow's default.")
 
 
 @dataclass
 class Config:
-    """The whole config of a trial."""
+    """The keys without a group, and the groups."""
 
     arch: ArchConfig = field(default_factory=ArchConfig)
     init: InitConfig = field(default_factory=InitConfig)
@@ -217,15 +268,22 @@ class Config:
     stopping: StoppingConfig = field(default_factory=StoppingConfig)
     execution: Execution = field(default_factory=Execution)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    dtype: str = "float32"
-    epochs: int = 10
-    seed: int = 0
-    seed_init: int | None = None
-    seed_order: int | None = None
-    seed_noise: int | None = None
-    seed_split: int | None = None
-    diagnostics: bool = False
-    dry_run: bool = False
+    dtype: str = key("float32", "The type of the numbers in training.", names=DTYPES)
+    epochs: int = key(10, "How often training goes through its rows.", unit="epochs", least=0)
+    seed: int = key(0, "The seed of every draw.", least=0)
+    seed_init: int | None = key(None, "The seed of the initial weights. Null: `seed`.", least=0)
+    seed_order: int | None = key(None, "The seed of the order of the rows. Null: `seed`.", least=0)
+    seed_noise: int | None = key(None, "The seed of dropout. Null: `seed`.", least=0)
+    seed_split: int | None = key(
+        None,
+        "The seed that chooses subsets, validation rows and noisy labels. Null: a fixed choice, in which the "
+        "last rows are the validation rows.",
+        least=0,
+    )
+    diagnostics: bool = key(
+        False, "Whether to record statistics of each layer's signals and gradients. Changes no other result."
+    )
+    dry_run: bool = key(False, "Whether to show what would run, and train nothing.")
 
 
 SCHEMA = "fnnexp_schema"
