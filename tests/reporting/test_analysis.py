@@ -754,6 +754,7 @@ def test_the_default_folder_is_reports_and_the_experiment(store, tmp_path, monke
     assert page.resolve() == tmp_path / "reports" / "untrained" / "report.html"
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_reports_have_different_folders_and_a_plain_name_is_kept(store, tmp_path, monkeypatch):
     plain = ["card_grid", "v1.2-b", "ü", "experiment", "a_b", "x" * 100]
     changed = ["a b", "a/b", "a\\b", "a_b_", "..", ".", "*", "nul", "CON.x", "x" * 101, "x" * 102, "a b\0c=d"]

@@ -225,6 +225,7 @@ def out_of_memory(*_, **__):
     raise MemoryError
 
 
+@pytest.mark.usefixtures("blank_figures")
 @pytest.mark.parametrize("fails", [too_large, out_of_memory])
 @pytest.mark.parametrize("where", [(mistakes, "predict"), (mistakes, "figures"), (mistakes, "confusion")])
 def test_too_little_memory_is_reported_in_a_sentence(fails, where, swept, store, tmp_path, monkeypatch):
