@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from functools import cache, partial
 from itertools import pairwise
@@ -46,8 +47,8 @@ OPTIONS = sorted((file.parent.name, file.stem) for file in conf_folder().glob("*
 
 
 @pytest.fixture(scope="module")
-def job_of():
-    """Return ``job_of(*overrides)``: a checked job, from one composition for all tests.
+def shared_composition():
+    """Return ``shared_composition()``: the context of one composition, the same for all tests.
 
     Hydra composes each option once, and fnnexp combines the options. Tests below show that combined jobs are
     equal to those that Hydra composes alone.
@@ -55,9 +56,21 @@ def job_of():
     with composing() as composition:
         hydra = GlobalHydra.instance().hydra
 
-    def job(*overrides):
+    @contextmanager
+    def again():
         with hydra_state_restored():
             GlobalHydra.instance().initialize(hydra)
+            yield composition
+
+    return again
+
+
+@pytest.fixture(scope="module")
+def job_of(shared_composition):
+    """Return ``job_of(*overrides)``: the checked job of some overrides."""
+
+    def job(*overrides):
+        with shared_composition() as composition:
             return composition.job(overrides)
 
     return job
@@ -726,9 +739,10 @@ def master(loader):
 
 
 @pytest.mark.parametrize("override", EVERYTHING)
-def test_a_single_override_composes_as_in_hydra(override, loader, master):
-    with composing() as composition:
-        assert composed_by_fnnexp([override], composition) == composed_by_hydra(loader, master, [override])
+def test_a_single_override_composes_as_in_hydra(override, loader, master, shared_composition):
+    with shared_composition() as composition:
+        composed = composed_by_fnnexp([override], composition)
+    assert composed == composed_by_hydra(loader, master, [override])
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
