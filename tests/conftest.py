@@ -158,6 +158,15 @@ def store(empty_store, own_folder):
 
 
 @pytest.fixture
+def blank_figures(monkeypatch):
+    """Make figures without drawing them, which takes most of the time of a report."""
+    from fnnexp.reporting.plots import picture
+
+    monkeypatch.setattr(picture, "svg", lambda figure, label: "<svg></svg>")
+    monkeypatch.setattr(picture, "png", lambda figure: b"")
+
+
+@pytest.fixture
 def started(monkeypatch):
     """Return the commands that `fnnexp ui` would start; none is started, and each ends with status 7."""
     from fnnexp.tracking import ui

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise, product
 from types import MappingProxyType
 
 import numpy as np
@@ -333,14 +333,28 @@ def differences(
     return largest_errors
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("batching", BATCHINGS)
-@pytest.mark.parametrize("arch", MAIN_ARCHITECTURES)
-def test_every_lane_agrees_with_its_reference_for_50_steps(arch: str, batching: str, optimizer: str) -> None:
+# Each pair of an architecture, a batching, an optimizer and half of the methods, but not each combination.
+PAIRS = [
+    (arch, batching, ("sgd", "adam")[(i + j) % 2], METHODS[(i + j // 2) % 2 :: 2])
+    for i, arch in enumerate(MAIN_ARCHITECTURES)
+    for j, batching in enumerate(BATCHINGS)
+]
+
+
+@pytest.mark.parametrize(("arch", "batching", "optimizer", "methods"), PAIRS)
+def test_every_lane_agrees_with_its_reference_for_50_steps(
+    arch: str, batching: str, optimizer: str, methods: tuple[str, ...]
+) -> None:
     batching_config, rows, epochs = BATCHINGS[batching]
     recipe = Recipe(ARCHITECTURES[arch], batching_config, optimizer, epochs)
     assert epochs * len(batches(batching_config, rows, 0, 1)) >= 50
-    assert_trajectories_agree(recipe, images(rows))
+    assert_trajectories_agree(recipe, images(rows), methods)
+
+
+def test_every_pair_of_two_choices_is_compared_with_the_reference() -> None:
+    values = MAIN_ARCHITECTURES, list(BATCHINGS), ["sgd", "adam"], [METHODS[::2], METHODS[1::2]]
+    for a, b in combinations(range(4), 2):
+        assert {(case[a], case[b]) for case in PAIRS} == set(product(values[a], values[b]))
 
 
 @pytest.mark.parametrize("optimizer", MORE_OPTIMIZERS)
@@ -487,9 +501,17 @@ def for_each(options: dict[str, float], lanes: int) -> dict[str, list[float]]:
     }
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("batching", ["full", "mini", "sample_shuffled"])
-@pytest.mark.parametrize("options", REGULARIZED)
+# "all" has each batching with each optimizer; the other options have each batching and each optimizer.
+REGULARIZED_CASES = [
+    (options, batching, optimizer)
+    for i, options in enumerate(REGULARIZED)
+    for j, batching in enumerate(("full", "mini", "sample_shuffled"))
+    for k, optimizer in enumerate(("sgd", "adam"))
+    if options == "all" or (i + j + k) % 2 == 0
+]
+
+
+@pytest.mark.parametrize(("options", "batching", "optimizer"), REGULARIZED_CASES)
 def test_regularized_training_agrees(options: str, batching: str, optimizer: str) -> None:
     batching_config, rows, epochs = BATCHINGS[batching]
     recipe = Recipe(ARCHITECTURES["tanh_64_32"], batching_config, optimizer, epochs)

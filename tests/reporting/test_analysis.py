@@ -740,6 +740,7 @@ def test_networks_with_hundreds_of_layers_have_distinct_short_names(empty_store,
     assert set(pd.read_csv(tmp_path / "r" / "runs.csv")["arch.hidden"]) == set(map(str, nets.values()))
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_an_empty_experiment_and_an_unwritable_folder_are_clear_errors(store, tmp_path):
     with pytest.raises(FnnexpError, match="has no fnnexp trials"):
         report.write("empty", tmp_path, tracking_uri=store.uri)
@@ -748,12 +749,14 @@ def test_an_empty_experiment_and_an_unwritable_folder_are_clear_errors(store, tm
         report.write("grid", tmp_path / "file", tracking_uri=store.uri)
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_the_default_folder_is_reports_and_the_experiment(store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = report.write("untrained", tracking_uri=store.uri, console=Console(file=io.StringIO()))
     assert page.resolve() == tmp_path / "reports" / "untrained" / "report.html"
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_reports_have_different_folders_and_a_plain_name_is_kept(store, tmp_path, monkeypatch):
     plain = ["card_grid", "v1.2-b", "ü", "experiment", "a_b", "x" * 100]
     changed = ["a b", "a/b", "a\\b", "a_b_", "..", ".", "*", "nul", "CON.x", "x" * 101, "x" * 102, "a b\0c=d"]

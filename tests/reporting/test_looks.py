@@ -1,5 +1,6 @@
 """A report records that results were seen, and seeds that are added later are tested accordingly."""
 
+import pytest
 from mlflow import MlflowClient
 
 import fnnexp
@@ -15,6 +16,7 @@ def looks_in(store):
     return tags.get(LOOKS, "").split()
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_seeds_added_after_a_report_are_tested_for_repeated_looks(invoke, store):
     assert invoke(*SWEEP, "seed=0,1,2").status == 0
     fresh = fnnexp.runs("digits")
@@ -39,6 +41,7 @@ def test_seeds_added_after_a_report_are_tested_for_repeated_looks(invoke, store)
     assert written["look"].tolist() == fnnexp.runs("digits")["look"].tolist()
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_look_that_cannot_be_recorded_is_reported_and_keeps_the_report(invoke, store, monkeypatch):
     assert invoke(*SWEEP, "seed=0").status == 0
 

@@ -225,11 +225,19 @@ def out_of_memory(*_, **__):
     raise MemoryError
 
 
-@pytest.mark.parametrize("fails", [too_large, out_of_memory])
-@pytest.mark.parametrize("where", [(mistakes, "predict"), (mistakes, "figures"), (mistakes, "confusion")])
-def test_too_little_memory_is_reported_in_a_sentence(fails, where, swept, store, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("blank_figures")
+@pytest.mark.parametrize(
+    ("name", "fails"),
+    [
+        ("predict", too_large),
+        ("predict", out_of_memory),
+        ("figures", out_of_memory),
+        ("confusion", too_large),
+    ],
+)
+def test_too_little_memory_is_reported_in_a_sentence(name, fails, swept, store, tmp_path, monkeypatch):
     reason = {too_large: "Unable to allocate", out_of_memory: "none is left"}[fails]
-    monkeypatch.setattr(*where, fails)
+    monkeypatch.setattr(mistakes, name, fails)
     console = Console(file=io.StringIO(), width=80)
     page = report.write("digits", tmp_path / "r", tracking_uri=store, console=console).read_text("utf-8")
     section = page.partition("<h2>Mistakes")[2].partition("<h2>")[0]

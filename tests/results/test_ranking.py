@@ -263,6 +263,7 @@ def test_times_are_compared_without_a_test():
     assert "Times are not tested" in answer
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_report_is_ranked_by_the_metric_of_the_command_line(invoke, tmp_path):
     sweep = ("-m", "data=digits", "data.validation=200", "init=he,max", "batching=full,mini", "seed=0,1")
     assert invoke(*sweep, "epochs=2", "execution.n_jobs=1", cwd=tmp_path).status == 0

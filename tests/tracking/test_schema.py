@@ -5,6 +5,7 @@ The independent truth: MLflow's own migrations make the old stores, and SQLite r
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import re
@@ -13,7 +14,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 
 import mlflow
 import pytest
@@ -24,6 +25,7 @@ from stores import OLD, make_old_store, revision_of, rows_of_runs
 
 import fnnexp
 from fnnexp.tracking import schema
+from fnnexp.tracking.writer import Tracker
 from servers.processes import free_port
 
 KILLS = max(int(os.environ.get("FNNEXP_KILLS", "30")) // 10, 3)
@@ -342,46 +344,66 @@ def test_without_known_migrations_mlflow_opens_the_store(monkeypatch, store, own
 
 # --- kills and full disks ---
 
-OPEN = "import sys; from fnnexp.tracking.writer import Tracker; Tracker('digits', None).open()"
+
+def open_store(folder):
+    """Open the store in a folder as a sweep does, which creates or upgrades it; show no messages."""
+    os.setsid()
+    os.chdir(folder)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    Tracker("digits", None).open()
 
 
-def killed_after(seconds, command):
-    with subprocess.Popen(command, start_new_session=True, stderr=-3) as process:
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+@pytest.fixture(scope="module")
+def opening():
+    """Return ``opening(folder)``: a started process that opens the store there.
+
+    It has imported MLflow when it starts, so a kill hits the work and not the imports.
+    """
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(
+        ["fnnexp.tracking.writer", "mlflow.store.tracking.sqlalchemy_store", "pytest"]
+    )
+
+    def start(folder):
+        process = processes.Process(target=open_store, args=(folder,))
+        process.start()
+        return process
+
+    return start
 
 
-def duration_of(command):
-    began = time.monotonic()
-    subprocess.run(command, check=True)
-    return time.monotonic() - began
+def status_of(process):
+    process.join(60)
+    return process.exitcode
 
 
 @unix
 @pytest.mark.long
 @pytest.mark.parametrize("start", ["nothing", "old"])
-def test_a_kill_at_any_moment_leaves_the_old_or_the_new_store(start, before, own_folder):
+def test_a_kill_at_any_moment_leaves_the_old_or_the_new_store(start, before, own_folder, opening):
     """Kill the process at a random moment, every time in a new folder."""
-    command = [sys.executable, "-c", OPEN]
     chance = random.Random(int(os.environ.get("FNNEXP_CHAOS_SEED", "0")))
     runs, whole, left = rows_of_runs(before), None, set()
-    for kill in range(KILLS + 1):
+    for kill in range(KILLS + 2):  # the first process starts the server that the others are forked from
         folder = own_folder / str(kill)
         folder.mkdir()
-        os.chdir(folder)
         file = folder / "mlflow.db"
         if start == "old":
             file.write_bytes(before.read_bytes())
-        if whole is None:
-            whole = duration_of(command)
+        began, process = time.monotonic(), opening(folder)
+        if kill < 2:
+            assert status_of(process) == 0
+            whole = time.monotonic() - began
         else:
-            killed_after(chance.uniform(0, whole), command)
+            process.join(chance.uniform(0, whole))
+            for end in (os.kill, os.killpg):  # the group has MLflow's own command too
+                with suppress(ProcessLookupError):
+                    end(process.pid, signal.SIGKILL)
+            process.join()
         left.add(revision_of(file) if file.exists() else None)
         if file.exists() and start == "old":
             assert rows_of_runs(file) == runs
-        assert subprocess.run(command, check=False, capture_output=True).returncode == 0
+        assert status_of(opening(folder)) == 0
         answers(file)
         assert not [name for name in names_in(folder) if name.startswith(".")]
         if start == "old":
