@@ -106,17 +106,29 @@ def _check_init(init: InitConfig, zero_biases: bool) -> None:
                 f"init.low={init.low} and init.high={init.high}: low must be below high; write "
                 "init.low=-0.05 init.high=0.05"
             )
-        if not math.isfinite(init.high - init.low):
+        if not math.isfinite(2 * max(-init.low, init.high)):
             raise ConfigError(
-                f"init.low={init.low} and init.high={init.high}: are too far apart; write init.low=-0.05 "
+                f"init.low={init.low} and init.high={init.high}: are too large; write init.low=-0.05 "
                 "init.high=0.05"
             )
     _above_zero("init.gain", init.gain, "init.gain=2")
+    _check_largest_weight(init)
     if init.gain != 1 and init.method == "zeros":
         raise MeaninglessError(
             "init.gain", f"init.gain={init.gain} has no meaning with init=zeros; omit it or write init.gain=1"
         )
     _check_biases(init, zero_biases)
+
+
+def _check_largest_weight(init: InitConfig) -> None:
+    """Raise if the gain makes the standard deviation or the mean of the weights overflow."""
+    largest = max(LARGEST_STD, *(abs(number or 0) for number in (init.std, init.low, init.high)))
+    if not math.isfinite(2 * largest * init.gain):
+        raise ConfigError(f"init.gain={init.gain}: makes the weights infinite; write init.gain=2")
+
+
+LARGEST_STD = 2.0
+"""The largest standard deviation that a formula gives: that of ``he`` for one input."""
 
 
 def _check_biases(init: InitConfig, zero_biases: bool) -> None:
@@ -220,8 +232,9 @@ def _check_activation(arch: ArchConfig) -> None:
             f"{problem}it has {plural(len(given), 'name')}, and arch.hidden={widths} has "
             f"{plural(len(arch.hidden), 'layer')}; write arch.activation={sweep}"
         )
-    if "leaky_relu" not in names:
-        _belongs("arch.slope", arch.slope, False, "arch.activation=leaky_relu arch.slope=0.1")
+    if "leaky_relu" not in names or not arch.hidden:
+        hidden = "" if arch.hidden else "arch.hidden=[64] "
+        _belongs("arch.slope", arch.slope, False, f"{hidden}arch.activation=leaky_relu arch.slope=0.1")
     elif arch.slope is not None and not 0 <= arch.slope < 1:
         raise ConfigError(
             f"arch.slope={arch.slope}: must be a number from 0 to below 1; write arch.slope=0.1"
@@ -236,7 +249,7 @@ def _check_optimizer(optimizer: OptimizerConfig) -> None:
     wanted = OPTIMIZERS[optimizer.name].hyperparameters
     for name in HYPERPARAMETERS:
         value, key = getattr(optimizer, name), f"optimizer.{name}"
-        _belongs(key, value, name in wanted, _optimizer_with(name))
+        _belongs(key, value, name in wanted, _optimizer_with(name, optimizer.name))
         if value is not None:
             _finite(key, value, 0)
     for name in ("momentum", "beta1", "beta2", "rho"):
@@ -259,7 +272,7 @@ def _check_regularization(config: Config) -> None:
     for name in ("l2", "l1"):
         _finite(f"regularization.{name}", getattr(regularization, name), 0, "0.0001")
     dropout, key = regularization.dropout, "regularization.dropout"
-    text = str(dropout).replace(" ", "").replace("'", "")
+    text = str([dropout])[1:-1].replace(" ", "").replace("None", "null")  # a text has its quotes
     example = "[0.2" + ",0.5" * max(hidden, 1) + "]"
     rates = dropout if isinstance(dropout, list) else [dropout]
     if not all(type(rate) in (int, float) for rate in rates):
@@ -271,7 +284,7 @@ def _check_regularization(config: Config) -> None:
     if isinstance(dropout, list) and len(dropout) != 1 + hidden:
         raise ConfigError(
             f"{key}={text}: has {plural(len(dropout), 'rate')}, but {1 + hidden} are needed: one for the "
-            f"inputs and one for each of the {plural(hidden, 'hidden layer')}; write "
+            f"inputs and one for each hidden layer ({hidden}); write "
             f"{key}={example if hidden else '[0.2]'}"
         )
     if dropout and not isinstance(dropout, list) and not hidden:
@@ -288,8 +301,10 @@ def _check_regularization(config: Config) -> None:
             raise ConfigError(f"{key}={value}: must be a finite number > 0; write {key}=3.0, or omit it")
 
 
-def _optimizer_with(hyperparameter: str) -> str:
-    name = next(name for name, rule in OPTIMIZERS.items() if hyperparameter in rule.hyperparameters)
+def _optimizer_with(hyperparameter: str, chosen: str) -> str:
+    """Return an example of a hyperparameter, with the chosen optimizer if that has it."""
+    having = [name for name, rule in OPTIMIZERS.items() if hyperparameter in rule.hyperparameters]
+    name = chosen if chosen in having else having[0]
     return f"optimizer={name} optimizer.{hyperparameter}=…"
 
 
@@ -352,7 +367,7 @@ def _check_schedule(schedule: ScheduleConfig, epochs: int) -> None:
     wanted = SCHEDULES[schedule.name].parameters
     for name in ("every", "gamma", "rate", "peak", "rise", "end"):
         value = getattr(schedule, name)
-        _belongs(f"schedule.{name}", value, name in wanted, _schedule_with(name))
+        _belongs(f"schedule.{name}", value, name in wanted, _schedule_with(name, schedule.name))
     _finite("schedule.warmup", schedule.warmup, 0)
     if epochs == 0:
         _untrained(schedule)
@@ -415,8 +430,10 @@ def _untrained(schedule: ScheduleConfig) -> None:
         raise MeaninglessError("schedule.warmup", f"schedule.warmup={schedule.warmup:g} {meaningless}")
 
 
-def _schedule_with(parameter: str) -> str:
-    name = next(name for name, rule in SCHEDULES.items() if parameter in rule.parameters)
+def _schedule_with(parameter: str, chosen: str) -> str:
+    """Return an example of a parameter, with the chosen schedule if that has it."""
+    having = [name for name, rule in SCHEDULES.items() if parameter in rule.parameters]
+    name = chosen if chosen in having else having[0]
     return f"schedule={name} schedule.{parameter}=…"
 
 

@@ -302,12 +302,12 @@ def _notes_of_drawn_rows(trials: Sequence[Trial]) -> Iterator[str]:
         labels = datasets.load(data).y_train
         train, held_out = rows.numbers(recipe, data.n_train)
         if rows.lacks_a_class(labels[train], data.classes):
-            size = plural(recipe.rows_to_train(data.n_train), "training row")
+            size = plural(count := recipe.rows_to_train(data.n_train), "training row")
             number = f"data.validation={validation}" if subset is None else f"data.subset={subset}"
             mend = "hold out fewer rows" if subset is None else "write a larger subset"
             warnings[
-                f"{number}: {size} drawn from {data.name} lack a class, which can't be learned; "
-                f"{mend}, or another seed_split"
+                f"{number}: {size} drawn from {data.name} lack{'s' * (count == 1)} a class, which can't be "
+                f"learned; {mend}, or another seed_split"
             ] = None
         if seed is not None and validation and rows.lacks_a_class(labels[held_out], data.classes):
             size = plural(validation, "validation row")

@@ -202,7 +202,10 @@ def _wrong_type(message: str, messages: list[str]) -> str | None:
         "Boolean": "true or false",
         "bool": "true or false",
     }
-    return f"{key[1]}={match[1]}: must be {types.get(match[3], match[3])}{_as_sweep(key[1], match[1])}"
+    instead = _as_sweep(key[1], match[1])
+    if match[3] == "Integer" and (whole := re.fullmatch(r"(-?\d+)\.0", match[1])):
+        instead = f"; write {key[1]}={whole[1]}"
+    return f"{key[1]}={match[1]}: must be {types.get(match[3], match[3])}{instead}"
 
 
 def _not_text(message: str, messages: list[str]) -> str | None:
@@ -236,7 +239,9 @@ def _null(message: str, messages: list[str]) -> str | None:
     if in_list and "NoneType is not a subclass of" in message:
         return f"{in_list[1]}: its list contains null, but every value must be a whole number; omit null"
     override = re.search(r"Error merging override (.*)", messages[0])
-    return f"{override[1]}: must have a value" if override and "is not Optional" in message else None
+    if not override or "is not Optional" not in message:
+        return None
+    return f"{override[1]}: must have a value; omit it, or write {override[1].partition('=')[0]}=VALUE"
 
 
 def _node_as_value(message: str, _: list[str]) -> str | None:

@@ -130,7 +130,8 @@ def schedule_of(config: ScheduleConfig) -> Schedule | None:
     """Return the schedule of a checked config, or None if the learning rate is constant."""
     if config.name == "constant" and not config.warmup:
         return None
-    parameters = tuple((name, float(getattr(config, name))) for name in SCHEDULES[config.name].parameters)
+    numbers = ((name, float(getattr(config, name))) for name in SCHEDULES[config.name].parameters)
+    parameters = tuple((name, number + 0.0) for name, number in numbers)  # -0.0 would be another trial
     return Schedule(SCHEDULES.exact(config.name), parameters, float(config.warmup))
 
 
@@ -185,7 +186,7 @@ def _canonical(arch: ArchConfig, architecture: Architecture) -> ArchConfig:
 
 def _bounds(init: InitConfig) -> tuple[float, float] | None:
     """Return the bounds of ``uniform``; None for other methods."""
-    return None if init.low is None or init.high is None else (init.low, init.high)
+    return None if init.low is None or init.high is None else (init.low + 0.0, init.high + 0.0)
 
 
 def _biases(init: InitConfig) -> Biases | None:
@@ -214,7 +215,7 @@ def _held_out(config: Config, data: Prepared) -> int:
     if config.seed_split is None and training < data.all_classes:
         raise ConfigError(
             f"data.validation={validation}: {plural(training, 'row')} of {data.name} would remain for "
-            "training, and they lack a class; shuffle the file's rows, or write at most "
+            "training, too few for every class; shuffle the file's rows, or write at most "
             f"data.validation={data.n_train - data.all_classes}"
         )
     return validation

@@ -12,6 +12,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
+from pandas.api.types import is_float_dtype
 
 from fnnexp.config.resolve import later_defaults
 from fnnexp.config.schema import CHOICES, NODES, UNSCIENTIFIC, Config, keys_of
@@ -82,12 +83,19 @@ def params_of(runs: pd.DataFrame) -> list[str]:
     """Return the columns that define a trial's configuration, in the order of :func:`runs`.
 
     These are the chosen options and the config keys, except `seed`. Other columns of the frame, such as those
-    that a user added or a saved index, do not define a configuration.
+    that a user added or a saved index, do not define a configuration. Options are names, so a column `loss`
+    of floats is a user's measurement.
 
     >>> params_of(pd.DataFrame(columns=["gap", "optimizer.lr", "seed", "init", "epochs", "width", 0]))
     ['init', 'epochs', 'optimizer.lr']
+    >>> params_of(pd.DataFrame({"init": ["he", "max"], "loss": [0.25, 0.5]}))
+    ['init']
     """
-    params = [str(column) for column in runs.columns if _is_param(str(column))]
+    params = [
+        str(column)
+        for column in runs.columns
+        if _is_param(str(column)) and not (column in CHOICES and is_float_dtype(runs[column]))
+    ]
     return [*(choice for choice in CHOICES if choice in params), *sorted({*params} - {*CHOICES})]
 
 

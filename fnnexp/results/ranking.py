@@ -227,7 +227,7 @@ LOSS_KEYS = ("loss", "loss.name", "loss.output", "loss.label_smoothing")
 
 def different_losses_note(runs: pd.DataFrame, ranking: Ranking) -> str:
     """Return a sentence if a loss ranks finished trials that record different losses; "" otherwise."""
-    columns = [column for column in LOSS_KEYS if column in runs]
+    columns = [column for column in frames.params_of(runs) if column in LOSS_KEYS]
     if not ranking.metric.endswith("loss") or not columns:
         return ""
     finished = runs[runs["status"] == "finished"]

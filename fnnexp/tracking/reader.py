@@ -56,12 +56,13 @@ class FoundRun:
 def known(runs: Iterable[FoundRun]) -> dict[str, Known]:
     """Return one run for each trial id, given the runs with the newest first.
 
-    If a trial has a run that is done, this run is returned rather than any other run of the trial.
+    Of several runs of a trial, the newest run that is done is returned. If none is done, it is the newest
+    run, as in :func:`trials`.
     """
     chosen: dict[str, Known] = {}
     for run in runs:
         former = chosen.get(run.trial)
-        if former is None or former.status not in DONE:
+        if former is None or (former.status not in DONE and run.status in DONE):
             chosen[run.trial] = Known(run.run_id, run.status, run.diagnosed)
     return chosen
 

@@ -336,6 +336,12 @@ def test_uniform_weights_lie_between_the_bounds_times_the_gain(trial_of):
     assert lane.stds == pytest.approx((0.6 / 12**0.5,) * 2)
 
 
+@pytest.mark.parametrize("words", ["init=uniform init.low=0", "schedule=cosine schedule.end=0"])
+def test_minus_zero_is_zero(words, trial_of):
+    group, value = words.split()
+    assert trial_of(group, value.replace("=0", "=-0.0")).id == trial_of(group, value).id
+
+
 # --- bad values ---
 
 BAD = [
@@ -358,6 +364,7 @@ BAD = [
     (["arch.activation=[relu,null]"], ["arch.activation=[relu,null]", "must be one name"]),
     (["arch.activation=[[elu,tanh],[relu]]"], ["write arch.activation=[elu,tanh],[relu] with -m"]),
     (["arch.slope=0.1"], ["arch.slope=0.1", "no meaning", "arch.activation=leaky_relu arch.slope=0.1"]),
+    (["arch.hidden=[]", "arch.activation=leaky_relu", "arch.slope=0.1"], ["no meaning", "arch.hidden=[64]"]),
     (["arch.activation=leaky_relu", "arch.slope=1"], ["arch.slope=1.0", "from 0 to below 1"]),
     (["arch.activation=leaky_relu", "arch.slope=nan"], ["arch.slope=nan", "arch.slope=0.1"]),
     (["arch.activation=leaky_relu", "arch.slope=-0.1"], ["arch.slope=-0.1", "arch.slope=0.1"]),
@@ -375,8 +382,10 @@ BAD = [
     (["init.low=0"], ["init.low=0", "no meaning", "init=uniform init.low=-0.05"]),
     (["init=uniform", "init.high=null"], ["init.high has no value", "init.high=0.05"]),
     (["init=uniform", "init.low=1", "init.high=1"], ["init.low=1", "init.high=1", "low must be below high"]),
+    (["init=uniform", "init.low=1e308", "init.high=1.7e308"], ["init.high=1.7e+308", "too large"]),
+    (["init=normal", "init.std=10", "init.gain=1e308"], ["init.gain=1e+308", "infinite", "init.gain=2"]),
     (["init=uniform", "init.low=-inf"], ["init.low=-inf", "finite", "init.low=-0.05"]),
-    (["init=uniform", "init.low=-1e308", "init.high=1e308"], ["init.low=-1e+308", "too far apart"]),
+    (["init=uniform", "init.low=-1e308", "init.high=1e308"], ["init.low=-1e+308", "too large"]),
     (["init.gain=0"], ["init.gain=0", "above 0", "init.gain=2"]),
     (["init.gain=inf"], ["init.gain=inf", "finite"]),
     (["init=zeros", "init.gain=2"], ["init.gain=2", "no meaning with init=zeros"]),
@@ -413,8 +422,10 @@ BAD = [
     (["regularization.l1=nan"], ["regularization.l1=nan", "finite"]),
     (["regularization.max_norm=inf"], ["regularization.max_norm=inf", "finite"]),
     (["regularization.dropout=1.0"], ["regularization.dropout=1.0", "below 1", "regularization.dropout=0.5"]),
+    (["regularization.dropout='0.5'"], ["regularization.dropout='0.5': must be one number"]),
+    (["regularization.dropout=[0.5,null]"], ["regularization.dropout=[0.5,null]"]),
     (["regularization.dropout=true"], ["regularization.dropout=True", "one number, or a list"]),
-    (["regularization.dropout=[0.5,a]"], ["regularization.dropout=[0.5,a]", "one number, or a list"]),
+    (["regularization.dropout=[0.5,a]"], ["regularization.dropout=[0.5,'a']", "one number, or a list"]),
     (["regularization.dropout=[0.5]"], ["1 rate", "2 are needed", "regularization.dropout=[0.2,0.5]"]),
     (
         ["arch.hidden=[]", "regularization.dropout=0.5"],
@@ -447,6 +458,8 @@ BAD = [
     (["schedule=one_cycle", "schedule.end=5"], ["schedule.end=5", "below schedule.peak=5"]),
     (["schedule=cosine", "schedule.gamma=0.5"], ["no meaning", "schedule=step schedule.gamma="]),
     (["schedule=step", "schedule.gamma=null"], ["schedule.gamma has no value", "schedule=step"]),
+    (["schedule.name=cosine"], ["schedule.end has no value", "schedule=cosine schedule.end="]),
+    (["optimizer=nesterov", "optimizer.momentum=null"], ["optimizer=nesterov optimizer.momentum="]),
     (["schedule=cosine", "epochs=0"], ["schedule=cosine", "epochs=0", "trains nothing"]),
     (["loss.reduction=median"], ["loss.reduction=median", "mean, sum"]),
     (["loss.epsilon=-1"], ["loss.epsilon=-1", "≥ 0"]),
@@ -464,6 +477,7 @@ BAD = [
     (["loss.label_smoothing=[0.1]"], ["loss.label_smoothing", "0.1"]),
     (["stopping.patience=0"], ["stopping.patience=0", "1 or more", "stopping.patience=5"]),
     (["stopping.patience=2.5"], ["stopping.patience=2.5", "whole number"]),
+    (["stopping.patience=3.0"], ["stopping.patience=3.0", "whole number", "write stopping.patience=3"]),
     (["stopping.patience=3", "epochs=0"], ["no meaning with epochs=0", "stopping.patience=null"]),
     (["stopping.patience=3", "stopping.min_delta=-1"], ["stopping.min_delta=-1", "≥ 0"]),
     (["stopping.patience=3", "stopping.min_delta=nan"], ["stopping.min_delta=nan", "finite"]),
@@ -485,7 +499,7 @@ BAD = [
     (["dtype=float16"], ["dtype=float16", "float32, float64"]),
     (["epochs=-1"], ["epochs=-1", "0 or more", "epochs=10"]),
     (["epochs=1.5"], ["epochs=1.5", "whole number"]),
-    (["epochs=null"], ["epochs=null", "must have a value"]),
+    (["epochs=null"], ["epochs=null", "must have a value", "write epochs=VALUE"]),
     (["seed=1.5"], ["seed=1.5", "whole number"]),
     (["seed=-1"], ["seed=-1", "0 or more"]),
     (["seed=100000000000000000000"], ["seed=100000000000000000000", "below 2**63"]),

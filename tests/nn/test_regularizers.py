@@ -63,6 +63,13 @@ def test_a_gradient_that_overflows_is_not_clipped_so_the_lane_diverges():
     assert gradients.tolist() == [[np.inf, 1.0], [1e200, 1e200]]
 
 
+def test_a_gradient_whose_squares_overflow_in_float32_is_clipped():
+    gradients = np.array([[3e30, 4e30], [np.inf, 1]], np.float32)
+    with np.errstate(over="ignore"):
+        clip_norms(gradients, np.full((2, 1), 10, np.float32))
+    assert gradients.tolist() == [[pytest.approx(6), pytest.approx(8)], [np.inf, 1.0]]
+
+
 @pytest.mark.parametrize("engine", ["numpy", "numba"])
 @pytest.mark.parametrize(
     "options", [{"l2": 0.05}, {"l1": 0.01}, {"clip_norm": 0.5}, {"l2": 0.05, "clip_norm": 0.5}]

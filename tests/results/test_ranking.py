@@ -66,7 +66,8 @@ def test_a_ranking_by_the_losses_of_different_losses_is_called_meaningless():
         assert note in summary.headlines(different, comparisons.findings(different, Ranking("train_loss")))
         assert not ranking.different_losses_note(different, Ranking("train_accuracy"))
     one = mixed.assign(status=np.where(half, "finished", "failed"))
-    for same in (runs, runs.assign(loss="mse"), one):
+    measured = runs.assign(loss=np.linspace(0, 1, len(runs)))  # a user's own column, not an option
+    for same in (runs, runs.assign(loss="mse"), one, measured):
         assert not ranking.different_losses_note(same, Ranking("train_loss"))
 
 

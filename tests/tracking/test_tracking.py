@@ -29,7 +29,7 @@ from fnnexp.results import frames
 from fnnexp.tracking import artifacts, reader
 from fnnexp.tracking.environment import environment
 from fnnexp.tracking.experiment import About
-from fnnexp.tracking.reader import Known, known_trials, runs_of
+from fnnexp.tracking.reader import FoundRun, Known, known_trials, runs_of
 from fnnexp.tracking.run_format import METRICS, best_of, tags_of_end
 from fnnexp.tracking.sql import SqlRuns
 from fnnexp.tracking.store import has_store, refuse_unreadable
@@ -418,6 +418,11 @@ def test_a_discarded_run_is_not_known(tracker):
     trial = trial_of(0)
     tracker.discard(tracker.begin(trial))
     assert tracker.known() == {}
+
+
+def test_of_two_unfinished_runs_of_a_trial_a_sweep_resumes_the_run_that_reports_read():
+    runs = [FoundRun(name, "KILLED", "a trial", "interrupted", False) for name in ("newer", "older")]
+    assert reader.known(runs)["a trial"].run_id == "newer"
 
 
 @pytest.mark.parametrize("finished_first", [True, False])

@@ -49,12 +49,14 @@ def clip_norms(gradients: Array, limits: Array) -> None:
     Parameters
     ----------
     gradients
-        (K, P), changed in place. A gradient whose norm is not finite stays as it is, so its lane diverges.
+        (K, P), changed in place. A gradient that is not finite stays as it is, so its lane diverges.
     limits
         (K, 1).
     """
     for gradient, limit in zip(gradients, limits[:, 0], strict=True):
         norm = math.sqrt(np.dot(gradient, gradient))
+        if norm == math.inf:  # float32 may overflow where the gradient is finite
+            norm = float(np.linalg.norm(gradient.astype(np.float64)))
         if limit < norm < math.inf:
             np.multiply(gradient, gradient.dtype.type(limit / norm), out=gradient)
 
