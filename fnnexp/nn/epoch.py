@@ -160,8 +160,6 @@ class EpochTrainer:
         """Take one step for a batch. Its gradient is summed over chunks of rows in a fixed order."""
         size = batch.stop - batch.start
         weight, decay = self._row_weight(size), self._decay(size)
-        if not self.in_place:
-            self.gradients.fill(0)
         self.dropout.begin(step)
         for chunk in slices(size, CHUNK):
             self.dropout.draw(chunk.stop - chunk.start)
@@ -176,7 +174,14 @@ class EpochTrainer:
                 lane_slice.loss.gradient(dZ, work.targets, self.recipe.epsilon, work.row)
                 np.multiply(dZ, weight[lanes], out=dZ)
                 slice_decay = None if decay is None else decay[lanes]
-                backward(lane_slice.parameters, slice_inputs, work, lane_slice.gradients, slice_decay)
+                backward(
+                    lane_slice.parameters,
+                    slice_inputs,
+                    work,
+                    lane_slice.gradients,
+                    slice_decay,
+                    overwrite=not self.in_place and chunk.start == 0,
+                )
         if not self.in_place:
             self._regularize_gradients(size)
             if "weight_decay" in self.hyper:

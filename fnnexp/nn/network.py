@@ -255,8 +255,10 @@ def backward(
     work: Workspace,
     gradients: Parameters,
     decay: Array | None = None,
+    *,
+    overwrite: bool = False,
 ) -> None:
-    """Add the gradients, summed over the B rows, to ``gradients``.
+    """Add the gradients, summed over the B rows, to ``gradients``, or overwrite them.
 
     On entry, ``work`` contains the last layer's dZ in ``logits``, and the activations from :func:`forward`.
     The gradient with respect to the inputs X is not computed. A layer's dA is computed before its gradient is
@@ -268,19 +270,21 @@ def backward(
         W, db = gradients.W[layer], gradients.b[layer]
         if layer > 0:
             dA, dW = work.dA[layer - 1], work.dW[layer - 1]
-            np.matmul(work.outputs[layer - 1].transpose(0, 2, 1), dZ, out=dW)
+            np.matmul(work.outputs[layer - 1].transpose(0, 2, 1), dZ, out=W if overwrite else dW)
             np.matmul(dZ, parameters.W[layer].transpose(0, 2, 1), out=dA)
             work.times_derivative(layer - 1)
             if decay is not None:
                 np.multiply(W, decay, out=W)
-            np.add(W, dW, out=W)
+            if not overwrite:
+                np.add(W, dW, out=W)
         else:
             for lanes, examples in inputs:
                 for k in lanes:
                     if decay is not None:
                         gradients.first.scale(k, decay[k, 0, 0])
-                    gradients.first.add_gradient(k, examples, dZ[k])
+                    gradients.first.add_gradient(k, examples, dZ[k], overwrite=overwrite)
         if db is not None:
-            np.add(db, np.add.reduce(dZ, axis=1, keepdims=True, out=work.db[layer]), out=db)
+            total = np.add.reduce(dZ, axis=1, keepdims=True, out=work.db[layer])
+            np.add(0 if overwrite else db, total, out=db)
         if layer > 0:
             dZ = dA

@@ -155,8 +155,8 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
 def _row_sum(width: int) -> Any:
     """Return two compiled functions for sums of rows, with vectors of ``width`` columns.
 
-    The first writes the sum to ``out``, as :func:`row_sum` does. The second adds it to ``out[at:]``; its
-    matrix M has exactly ``width`` columns.
+    The first writes the sum to ``out``, as :func:`row_sum` does. The second adds it to ``out[at:]``, or to 0
+    instead of what ``out`` contains; its matrix M has exactly ``width`` columns.
     """
 
     def vector_address(context: Any, builder: Any, array_type: Any, array: Any, at: Any) -> Any:
@@ -231,12 +231,13 @@ def _row_sum(width: int) -> Any:
 
     @inlined
     def add_total_of(
-        indices: Array, values: Array, first: int, stop: int, M: Array, out: Array, at: int
+        indices: Array, values: Array, first: int, stop: int, M: Array, out: Array, at: int, overwrite: bool
     ) -> None:
         total = zeros(M)
         for i in range(first, stop):
             total = multiply_add(item(values, i), load(M, np.intp(item(indices, i)) * width), total)
-        store(multiply_add(M.dtype.type(1), load(out, at), total), out, at)
+        before = zeros(M) if overwrite else load(out, at)
+        store(multiply_add(M.dtype.type(1), before, total), out, at)
 
     return total_of, add_total_of
 
@@ -402,8 +403,9 @@ def add_transposed_product(
     row: Array,
     W: Array,
     tiled: bool,
+    overwrite: bool,
 ) -> None:
-    """Add Xᵀ dZ to W.
+    """Add Xᵀ dZ to W, or overwrite W with it.
 
     Parameters
     ----------
@@ -421,18 +423,19 @@ def add_transposed_product(
     for first_column in range(0, H, TILE):
         width = min(TILE, H - first_column)
         tile = dZ[first_column * B : (first_column + width) * B]
+        used_width = min(width, columns - first_column)
         for d in range(D):
+            at = first_column * D + d * width if tiled else d * columns + first_column
             if starts[d] == starts[d + 1]:
+                if overwrite:
+                    W[at : at + used_width] = 0
                 continue
-            if tiled and width == TILE:
-                _add_sum_by_64(
-                    rows, by_column, starts[d], starts[d + 1], tile, W, first_column * D + d * TILE
-                )
+            if used_width == TILE:
+                _add_sum_by_64(rows, by_column, starts[d], starts[d + 1], tile, W, at, overwrite)
                 continue
             row_sum(rows, by_column, starts[d], starts[d + 1], tile, width, row)
-            at = first_column * D + d * width if tiled else d * columns + first_column
-            for h in range(min(width, columns - first_column)):
-                W[at + h] += row[h]
+            for h in range(used_width):
+                W[at + h] = row[h] + (0 if overwrite else W[at + h])
 
 
 class SparseExamples:
@@ -559,10 +562,12 @@ class SparseFirstLayer:
         if Z is not out:  # the logits of a network without hidden layers are not C-ordered
             out[...] = Z
 
-    def add_gradient(self, lane: int, examples: Examples | SparseExamples, dZ: Array) -> None:
-        """Add Xᵀ dZ to a lane's W, for dZ (B, H)."""
+    def add_gradient(
+        self, lane: int, examples: Examples | SparseExamples, dZ: Array, *, overwrite: bool = False
+    ) -> None:
+        """Add Xᵀ dZ to a lane's W, or overwrite W with it, for dZ (B, H)."""
         if isinstance(examples, Examples):
-            self._blas.add_gradient(lane, examples, dZ)
+            self._blas.add_gradient(lane, examples, dZ, overwrite=overwrite)
             return
         B, H = dZ.shape
         if B not in self._dZ:
@@ -571,7 +576,9 @@ class SparseFirstLayer:
         dZ_tiles.copy_from(dZ)
         tiled = lane in self._current
         W = self._copies[lane].flat if tiled else self.W[lane].reshape(-1)
-        add_transposed_product(*examples.by_column, dZ_tiles.flat, (dZ_tiles.width, H), self._row, W, tiled)
+        add_transposed_product(
+            *examples.by_column, dZ_tiles.flat, (dZ_tiles.width, H), self._row, W, tiled, overwrite
+        )
 
     def scale(self, lane: int, factor: float) -> None:
         """Multiply a lane's W by a factor."""
