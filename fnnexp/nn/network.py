@@ -238,8 +238,7 @@ def forward(parameters: Parameters, inputs: Inputs, work: Workspace) -> Array:
         Z = work.logits if layer == last else work.A[layer]
         if layer == 0:
             for lanes, examples in inputs:
-                for k in lanes:
-                    parameters.first.forward(k, examples, Z[k])
+                parameters.first.forward(lanes, examples, Z)
         else:
             np.matmul(work.outputs[layer - 1], W, out=Z)
         if b is not None:
@@ -279,10 +278,12 @@ def backward(
                 np.add(W, dW, out=W)
         else:
             for lanes, examples in inputs:
-                for k in lanes:
-                    if decay is not None:
+                if decay is None:
+                    gradients.first.add_gradient(lanes, examples, dZ, overwrite=overwrite)
+                else:
+                    for k in lanes:
                         gradients.first.scale(k, decay[k, 0, 0])
-                    gradients.first.add_gradient(k, examples, dZ[k], overwrite=overwrite)
+                        gradients.first.add_gradient(range(k, k + 1), examples, dZ)
         if db is not None:
             total = np.add.reduce(dZ, axis=1, keepdims=True, out=work.db[layer])
             np.add(0 if overwrite else db, total, out=db)

@@ -85,10 +85,10 @@ def test_both_products_with_lists_of_pixels_equal_dense_products(
         layer = compiled.SparseFirstLayer(W_after)
         if forward_first:
             Z = np.empty((B, H), dtype, order=order)
-            layer.forward(0, examples, Z)
+            layer.forward(range(1), examples, Z[None])
             size = np.abs(X) @ np.abs(W[0].astype(float))
             assert (np.abs(Z - X @ W[0].astype(float)) <= (D + 1) * np.finfo(dtype).eps * size).all()
-        layer.add_gradient(0, examples, dZ)
+        layer.add_gradient(range(1), examples, dZ[None])
         layer.write_back()
         change, size = X.T @ dZ.astype(float), np.abs(X.T) @ np.abs(dZ.astype(float)) + np.abs(W[0])
         assert (np.abs(W_after[0] - (W[0] + change)) <= (B + 2) * np.finfo(dtype).eps * size).all()
@@ -98,11 +98,11 @@ def test_weights_changed_marks_the_copy_as_outdated():
     images, W = np.full((1, 3), 2, np.uint8), np.ones((1, 3, 4))
     layer, Z = compiled.SparseFirstLayer(W), np.empty((1, 4))
     examples = compiled.SparseRows(images, Scaling(), 1, W.dtype).take(slice(0, 1))
-    layer.forward(0, examples, Z)
+    layer.forward(range(1), examples, Z[None])
     assert (Z == 6).all()
     W *= 10
     layer.weights_changed()
-    layer.forward(0, examples, Z)
+    layer.forward(range(1), examples, Z[None])
     assert (Z == 60).all()
 
 
@@ -127,9 +127,9 @@ def test_with_few_zero_pixels_both_engines_use_blas(mode):
 def test_the_compiled_first_layer_also_accepts_dense_rows():
     W, X = np.arange(6.0).reshape(1, 3, 2), np.array([[1.0, 2.0]])
     layer, Z = compiled.SparseFirstLayer(W.copy()), np.empty((1, 2))
-    layer.forward(0, Examples(X, np.array([0, 2])), Z)
+    layer.forward(range(1), Examples(X, np.array([0, 2])), Z[None])
     np.testing.assert_array_equal(Z, X @ W[0, [0, 2]])
-    layer.add_gradient(0, Examples(X, np.array([0, 2])), np.ones((1, 2)))
+    layer.add_gradient(range(1), Examples(X, np.array([0, 2])), np.ones((1, 1, 2)))
     layer.write_back()
     np.testing.assert_array_equal(layer.W[0], W[0] + [[1, 1], [0, 0], [2, 2]])
 

@@ -243,8 +243,8 @@ def _row_sum(width: int) -> Any:
 
 
 _sum_by_64, _add_sum_by_64 = _row_sum(64)
-_sum_by_32, _ = _row_sum(32)
-_sum_by_16, _ = _row_sum(16)
+_sum_by_32, _add_sum_by_32 = _row_sum(32)
+_sum_by_16, _add_sum_by_16 = _row_sum(16)
 
 
 @inlined
@@ -339,33 +339,36 @@ def transpose(
 
 
 class Tiles:
-    """A matrix (R, H) stored as tiles of :data:`TILE` columns, each row by row and padded.
+    """K matrices (R, H) stored as tiles of :data:`TILE` columns, each row by row and padded.
 
     Attributes
     ----------
     flat
-        The tiles, one after another; the last may be narrower.
+        For each matrix its tiles, one after another; the last may be narrower (K, R · width).
     width
         H including the padding.
     """
 
-    def __init__(self, rows: int, columns: int, dtype: DType) -> None:
-        matrix = padded(rows, columns, dtype)
-        self.flat, self.width = matrix.reshape(-1), matrix.shape[1]
-        tile_bounds = [(at, min(at + TILE, self.width)) for at in range(0, self.width, TILE)]
+    def __init__(self, matrices: int, rows: int, columns: int, dtype: DType) -> None:
+        padded_rows = padded(matrices * rows, columns, dtype)
+        self.flat, self.width = padded_rows.reshape(matrices, -1), padded_rows.shape[1]
+        bounds = [(at, min(at + TILE, self.width)) for at in range(0, self.width, TILE)]
         self._tiles = [
-            (slice(at, min(stop, columns)), self.flat[rows * at : rows * stop].reshape(rows, -1))
-            for at, stop in tile_bounds
+            [
+                (slice(at, min(stop, columns)), flat[rows * at : rows * stop].reshape(rows, -1))
+                for at, stop in bounds
+            ]
+            for flat in self.flat
         ]
 
-    def copy_from(self, matrix: Array) -> None:
-        """Copy a matrix with R rows and H columns into the tiles."""
-        for columns, tile in self._tiles:
+    def copy_from(self, k: int, matrix: Array) -> None:
+        """Copy a matrix with R rows and H columns into tiles."""
+        for columns, tile in self._tiles[k]:
             tile[:, : columns.stop - columns.start] = matrix[:, columns]
 
-    def copy_to(self, matrix: Array) -> None:
-        """Copy the tiles to a matrix with R rows and H columns."""
-        for columns, tile in self._tiles:
+    def copy_to(self, k: int, matrix: Array) -> None:
+        """Copy tiles to a matrix with R rows and H columns."""
+        for columns, tile in self._tiles[k]:
             matrix[:, columns] = tile[:, : columns.stop - columns.start]
 
 
@@ -373,24 +376,25 @@ class Tiles:
 def multiply(
     pointers: Array, columns: Array, values: Array, W: Array, H: int, row: Array, out: Array
 ) -> None:
-    """Write X W to ``out`` (B, H'), C-ordered.
+    """Write X W of each lane to ``out`` (K, B, H'), C-ordered.
 
-    W (D, H), H ≥ H', is the flat array of :class:`Tiles`. ``row`` (H,) is a buffer.
+    W (K, D · H), H ≥ H', is the flat array of :class:`Tiles`. ``row`` (H,) is a buffer.
     """
-    D, B, out_width = len(W) // H, len(pointers) - 1, out.shape[1]
-    flat = out.reshape(-1)
-    for first_column in range(0, H, TILE):
-        width = min(TILE, H - first_column)
-        tile = W[first_column * D : (first_column + width) * D]
-        if first_column + TILE <= out_width:  # faster, because the compiler knows the width
+    D, B, out_width = W.shape[1] // H, len(pointers) - 1, out.shape[2]
+    for k in range(len(W)):
+        flat = out[k].reshape(-1)
+        for first_column in range(0, H, TILE):
+            width = min(TILE, H - first_column)
+            tile = W[k, first_column * D : (first_column + width) * D]
+            if first_column + TILE <= out_width:  # faster, because the compiler knows the width
+                for b in range(B):
+                    out_row = flat[b * out_width + first_column : b * out_width + first_column + TILE]
+                    _sum_by_64(columns, values, pointers[b], pointers[b + 1], tile, TILE, out_row)
+                continue
             for b in range(B):
-                out_row = flat[b * out_width + first_column : b * out_width + first_column + TILE]
-                _sum_by_64(columns, values, pointers[b], pointers[b + 1], tile, TILE, out_row)
-            continue
-        for b in range(B):
-            row_sum(columns, values, pointers[b], pointers[b + 1], tile, width, row)
-            for h in range(out_width - first_column):
-                out[b, first_column + h] = row[h]
+                row_sum(columns, values, pointers[b], pointers[b + 1], tile, width, row)
+                for h in range(out_width - first_column):
+                    out[k, b, first_column + h] = row[h]
 
 
 @compiled
@@ -399,43 +403,56 @@ def add_transposed_product(
     rows: Array,
     by_column: Array,
     dZ: Array,
-    widths: tuple[int, int],
+    tiles: Array,
+    H: int,
     row: Array,
     W: Array,
     tiled: bool,
     overwrite: bool,
 ) -> None:
-    """Add Xᵀ dZ to W, or overwrite W with it.
+    """Add Xᵀ dZ of each lane to its W, or overwrite W with it.
 
     Parameters
     ----------
     starts, rows, by_column
         X, as :func:`transpose` writes it.
-    dZ, widths
-        (B, H), the flat array of :class:`Tiles`; H, and H' without the padding.
-    row
-        A buffer (H,).
+    dZ, tiles
+        (K, B, H'), C-ordered; a buffer (1, B · H), the flat array of :class:`Tiles`, whose padding is 0.
+    H, row
+        H' with the padding; a buffer (H,).
     W, tiled
-        A flat array, and whether it is (D, H) in tiles, else (D, H') row by row.
+        (K, D · H), the flat array of :class:`Tiles`, or (K, D · H') row by row.
     """
-    H, columns = widths
-    D, B = len(starts) - 2, len(dZ) // H
-    for first_column in range(0, H, TILE):
-        width = min(TILE, H - first_column)
-        tile = dZ[first_column * B : (first_column + width) * B]
-        used_width = min(width, columns - first_column)
-        for d in range(D):
-            at = first_column * D + d * width if tiled else d * columns + first_column
-            if starts[d] == starts[d + 1]:
-                if overwrite:
-                    W[at : at + used_width] = 0
-                continue
-            if used_width == TILE:
-                _add_sum_by_64(rows, by_column, starts[d], starts[d + 1], tile, W, at, overwrite)
-                continue
-            row_sum(rows, by_column, starts[d], starts[d + 1], tile, width, row)
-            for h in range(used_width):
-                W[at + h] = row[h] + (0 if overwrite else W[at + h])
+    K, B, columns = dZ.shape
+    D = len(starts) - 2
+    for k in range(K):
+        W_k, dZ_k = W[k], dZ[k].reshape(-1)
+        for first_column in range(0, H, TILE):
+            width = min(TILE, H - first_column)
+            used_width = min(width, columns - first_column)
+            tile = tiles[0, first_column * B : (first_column + width) * B]
+            for b in range(B):
+                tile_row = tile[b * width : b * width + used_width]
+                dZ_row = dZ_k[b * columns + first_column : b * columns + first_column + used_width]
+                for h in range(used_width):
+                    tile_row[h] = dZ_row[h]
+            # With the padding, whose gradient is 0, a row of a tile is a whole number of vectors.
+            by_vectors = width if tiled or used_width == width else 0
+            for d in range(D):
+                at = first_column * D + d * width if tiled else d * columns + first_column
+                if starts[d] == starts[d + 1]:
+                    if overwrite:
+                        W_k[at : at + used_width] = 0
+                elif by_vectors == 64:
+                    _add_sum_by_64(rows, by_column, starts[d], starts[d + 1], tile, W_k, at, overwrite)
+                elif by_vectors == 32:
+                    _add_sum_by_32(rows, by_column, starts[d], starts[d + 1], tile, W_k, at, overwrite)
+                elif by_vectors == 16:
+                    _add_sum_by_16(rows, by_column, starts[d], starts[d + 1], tile, W_k, at, overwrite)
+                else:
+                    row_sum(rows, by_column, starts[d], starts[d + 1], tile, width, row)
+                    for h in range(used_width):
+                        W_k[at + h] = row[h] + (0 if overwrite else W_k[at + h])
 
 
 class SparseExamples:
@@ -540,49 +557,56 @@ class SparseFirstLayer:
     def __init__(self, W: Array) -> None:
         self.W = W
         self._blas = BlasFirstLayer(W)
-        self._copies: dict[int, Tiles] = {}
+        self._copies: Tiles | None = None
         self._current: set[int] = set()
         self._row = padded(1, W.shape[2], W.dtype)[0]
         self._dZ: dict[int, Tiles] = {}
 
-    def forward(self, lane: int, examples: Examples | SparseExamples, out: Array) -> None:
-        """Write X W of a lane to ``out`` (B, H)."""
+    def forward(self, lanes: range, examples: Examples | SparseExamples, out: Array) -> None:
+        """Write X W of some lanes to ``out`` (K, B, H)."""
         if isinstance(examples, Examples):
-            self._blas.forward(lane, examples, out)
+            self._blas.forward(lanes, examples, out)
             return
-        if lane not in self._copies:
-            _, D, H = self.W.shape
-            self._copies[lane] = Tiles(D, H, self.W.dtype)
-        W = self._copies[lane]
-        if lane not in self._current:
-            W.copy_from(self.W[lane])
-            self._current.add(lane)
-        Z = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
-        multiply(*examples.by_row, W.flat, W.width, self._row, Z)
-        if Z is not out:  # the logits of a network without hidden layers are not C-ordered
-            out[...] = Z
+        if self._copies is None:
+            self._copies = Tiles(*self.W.shape, self.W.dtype)
+        for lane in lanes:
+            if lane not in self._current:
+                self._copies.copy_from(lane, self.W[lane])
+                self._current.add(lane)
+        chosen = slice(lanes.start, lanes.stop)
+        Z = np.ascontiguousarray(out[chosen])  # a copy only of the logits of a network without hidden layers
+        multiply(*examples.by_row, self._copies.flat[chosen], self._copies.width, self._row, Z)
+        if not out.flags.c_contiguous:
+            out[chosen] = Z
 
     def add_gradient(
-        self, lane: int, examples: Examples | SparseExamples, dZ: Array, *, overwrite: bool = False
+        self, lanes: range, examples: Examples | SparseExamples, dZ: Array, *, overwrite: bool = False
     ) -> None:
-        """Add Xᵀ dZ to a lane's W, or overwrite W with it, for dZ (B, H)."""
+        """Add Xᵀ dZ to W of some lanes, or overwrite W with it, for dZ (K, B, H)."""
         if isinstance(examples, Examples):
-            self._blas.add_gradient(lane, examples, dZ, overwrite=overwrite)
+            self._blas.add_gradient(lanes, examples, dZ, overwrite=overwrite)
             return
-        B, H = dZ.shape
+        _, B, H = dZ.shape
         if B not in self._dZ:
-            self._dZ[B] = Tiles(B, H, dZ.dtype)
-        dZ_tiles = self._dZ[B]
-        dZ_tiles.copy_from(dZ)
-        tiled = lane in self._current
-        W = self._copies[lane].flat if tiled else self.W[lane].reshape(-1)
-        add_transposed_product(
-            *examples.by_column, dZ_tiles.flat, (dZ_tiles.width, H), self._row, W, tiled, overwrite
-        )
+            self._dZ[B] = Tiles(1, B, H, dZ.dtype)
+        buffers = (self._dZ[B].flat, self._dZ[B].width, self._row)
+        by_column = examples.by_column
+        if self._copies is not None and self._current.issuperset(lanes):
+            chosen = slice(lanes.start, lanes.stop)
+            dZ_chosen = np.ascontiguousarray(dZ[chosen])
+            add_transposed_product(
+                *by_column, dZ_chosen, *buffers, self._copies.flat[chosen], True, overwrite
+            )
+            return
+        for k in lanes:
+            dZ_k = np.ascontiguousarray(dZ[k : k + 1])
+            add_transposed_product(*by_column, dZ_k, *buffers, self.W[k].reshape(1, -1), False, overwrite)
 
     def scale(self, lane: int, factor: float) -> None:
         """Multiply a lane's W by a factor."""
-        W = self._copies[lane].flat if lane in self._current else self.W[lane]
+        W = self.W[lane]
+        if self._copies is not None and lane in self._current:
+            W = self._copies.flat[lane]
         np.multiply(W, factor, out=W)
 
     def weights_changed(self) -> None:
@@ -592,7 +616,8 @@ class SparseFirstLayer:
     def write_back(self) -> None:
         """Copy the tiles to W."""
         for lane in self._current:
-            self._copies[lane].copy_to(self.W[lane])
+            assert self._copies is not None
+            self._copies.copy_to(lane, self.W[lane])
 
 
 # --- update rules -------------------------------------------------------------------------------------------
