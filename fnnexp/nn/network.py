@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -255,6 +256,7 @@ def backward(
     gradients: Parameters,
     decay: Array | None = None,
     *,
+    first_step: Callable[[range, Any, Array], None] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Add the gradients, summed over the B rows, to ``gradients``, or overwrite them.
@@ -263,6 +265,7 @@ def backward(
     The gradient with respect to the inputs X is not computed. A layer's dA is computed before its gradient is
     added, so ``gradients`` may be the parameters themselves: if dZ is multiplied by −η, that is a step. With
     ``decay`` (K, 1, 1), each W of ``gradients`` is multiplied by it before its gradient is added.
+    With ``first_step``, the first layer calls it with dZ instead of computing its gradient.
     """
     dZ = work.logits
     for layer in reversed(range(len(parameters.W))):
@@ -278,7 +281,9 @@ def backward(
                 np.add(W, dW, out=W)
         else:
             for lanes, examples in inputs:
-                if decay is None:
+                if first_step is not None:
+                    first_step(lanes, examples, dZ)
+                elif decay is None:
                     gradients.first.add_gradient(lanes, examples, dZ, overwrite=overwrite)
                 else:
                     for k in lanes:

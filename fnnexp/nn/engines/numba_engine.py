@@ -51,7 +51,16 @@ from fnnexp.nn.pieces.activations import (
 )
 from fnnexp.nn.pieces.losses import exponentiate, probabilities, subtract_largest
 from fnnexp.nn.pieces.metrics import METRICS
-from fnnexp.nn.pieces.optimizers import Update, adagrad, adam, bias_corrections, momentum, nesterov, rmsprop
+from fnnexp.nn.pieces.optimizers import (
+    Update,
+    adagrad,
+    adam,
+    bias_corrections,
+    decay_factors,
+    momentum,
+    nesterov,
+    rmsprop,
+)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -72,6 +81,10 @@ TILE = 64
 """The number of columns in a tile, which is stored contiguously, row by row. A tile of 128 rows fits in the
 first-level cache, and the second-level cache delivers only 32 to 64 bytes a cycle. The number changes no
 result."""
+
+ROWS_OF_A_STEP = 32
+"""The number of rows of the first weights in a tile that are changed at once. Their gradient stays in the
+first-level cache. The number changes no result."""
 
 ROWS_AT_ONCE = 256
 """The largest number of rows in one call of :meth:`RowDescent.descend`. The number changes no result."""
@@ -567,17 +580,29 @@ class SparseFirstLayer:
         if isinstance(examples, Examples):
             self._blas.forward(lanes, examples, out)
             return
+        W, chosen = self.tiles(lanes), slice(lanes.start, lanes.stop)
+        Z = np.ascontiguousarray(out[chosen])  # a copy only of the logits of a network without hidden layers
+        multiply(*examples.by_row, W.flat[chosen], W.width, self._row, Z)
+        if not out.flags.c_contiguous:
+            out[chosen] = Z
+
+    def tiles(self, lanes: range) -> Tiles:
+        """Return the copies of W, which are up to date for these lanes."""
         if self._copies is None:
-            self._copies = Tiles(*self.W.shape, self.W.dtype)
+            lanes_in_all, D, H = self.W.shape
+            self._copies = Tiles(lanes_in_all, D, H, self.W.dtype)
         for lane in lanes:
             if lane not in self._current:
                 self._copies.copy_from(lane, self.W[lane])
                 self._current.add(lane)
-        chosen = slice(lanes.start, lanes.stop)
-        Z = np.ascontiguousarray(out[chosen])  # a copy only of the logits of a network without hidden layers
-        multiply(*examples.by_row, self._copies.flat[chosen], self._copies.width, self._row, Z)
-        if not out.flags.c_contiguous:
-            out[chosen] = Z
+        return self._copies
+
+    def buffer_for(self, dZ: Array) -> Tiles:
+        """Return a buffer for one lane's dZ."""
+        _, B, H = dZ.shape
+        if B not in self._dZ:
+            self._dZ[B] = Tiles(1, B, H, dZ.dtype)
+        return self._dZ[B]
 
     def add_gradient(
         self, lanes: range, examples: Examples | SparseExamples, dZ: Array, *, overwrite: bool = False
@@ -586,11 +611,8 @@ class SparseFirstLayer:
         if isinstance(examples, Examples):
             self._blas.add_gradient(lanes, examples, dZ, overwrite=overwrite)
             return
-        _, B, H = dZ.shape
-        if B not in self._dZ:
-            self._dZ[B] = Tiles(1, B, H, dZ.dtype)
-        buffers = (self._dZ[B].flat, self._dZ[B].width, self._row)
-        by_column = examples.by_column
+        buffer = self.buffer_for(dZ)
+        buffers, by_column = (buffer.flat, buffer.width, self._row), examples.by_column
         if self._copies is not None and self._current.issuperset(lanes):
             chosen = slice(lanes.start, lanes.stop)
             dZ_chosen = np.ascontiguousarray(dZ[chosen])
@@ -622,99 +644,207 @@ class SparseFirstLayer:
 
 # --- update rules -------------------------------------------------------------------------------------------
 
-# Each loop reads and writes its arrays once. It computes an element by the same operations in the same order
-# as the rule of the same name in `fnnexp.nn.pieces.optimizers`, so the results are bitwise equal.
-
-
-@compiled
-def momentum_loop(theta: Array, grad: Array, v: Array, lr: Array, mu: Array) -> None:
-    """Apply :func:`fnnexp.nn.pieces.optimizers.momentum`."""
-    for k in range(len(theta)):
-        lr_k, mu_k, theta_k, grad_k, v_k = lr[k, 0], mu[k, 0], theta[k], grad[k], v[k]
-        for i in range(len(theta_k)):
-            v_k[i] = v_k[i] * mu_k + grad_k[i]
-            theta_k[i] -= v_k[i] * lr_k
-
-
-@compiled
-def nesterov_loop(theta: Array, grad: Array, v: Array, lr: Array, mu: Array) -> None:
-    """Apply :func:`fnnexp.nn.pieces.optimizers.nesterov`."""
-    for k in range(len(theta)):
-        lr_k, mu_k, theta_k, grad_k, v_k = lr[k, 0], mu[k, 0], theta[k], grad[k], v[k]
-        for i in range(len(theta_k)):
-            v_k[i] = v_k[i] * mu_k + grad_k[i]
-            theta_k[i] -= (grad_k[i] + mu_k * v_k[i]) * lr_k
-
-
-@compiled
-def adagrad_loop(theta: Array, grad: Array, s: Array, lr: Array, epsilon: Array) -> None:
-    """Apply :func:`fnnexp.nn.pieces.optimizers.adagrad`."""
-    for k in range(len(theta)):
-        lr_k, epsilon_k, theta_k, grad_k, s_k = lr[k, 0], epsilon[k, 0], theta[k], grad[k], s[k]
-        for i in range(len(theta_k)):
-            s_k[i] += grad_k[i] * grad_k[i]
-            theta_k[i] -= grad_k[i] / (np.sqrt(s_k[i]) + epsilon_k) * lr_k
-
-
-@compiled
-def rmsprop_loop(theta: Array, grad: Array, s: Array, lr: Array, rho: Array, epsilon: Array) -> None:
-    """Apply :func:`fnnexp.nn.pieces.optimizers.rmsprop`."""
-    for k in range(len(theta)):
-        lr_k, rho_k, epsilon_k = lr[k, 0], rho[k, 0], epsilon[k, 0]
-        theta_k, grad_k, s_k = theta[k], grad[k], s[k]
-        for i in range(len(theta_k)):
-            square = grad_k[i] * grad_k[i]
-            s_k[i] = (s_k[i] - square) * rho_k + square
-            theta_k[i] -= grad_k[i] / (np.sqrt(s_k[i]) + epsilon_k) * lr_k
-
-
-@compiled
-def adam_loop(
-    theta: Array,
-    grad: Array,
-    m: Array,
-    v: Array,
-    lr: Array,
-    betas: tuple[Array, Array],
-    epsilon: Array,
-    corrected: tuple[Array, Array],
-) -> None:
-    """Apply :func:`fnnexp.nn.pieces.optimizers.adam`."""
-    for k in range(len(theta)):
-        beta1, beta2, epsilon_k = betas[0][k, 0], betas[1][k, 0], epsilon[k, 0]
-        lr_k, corrected2 = lr[k, 0] / corrected[0][k, 0], corrected[1][k, 0]
-        theta_k, grad_k, m_k, v_k = theta[k], grad[k], m[k], v[k]
-        for i in range(len(theta_k)):
-            g = grad_k[i]
-            square = g * g
-            m_k[i] = (m_k[i] - g) * beta1 + g
-            v_k[i] = (v_k[i] - square) * beta2 + square
-            theta_k[i] -= m_k[i] / (np.sqrt(v_k[i] / corrected2) + epsilon_k) * lr_k
-
-
-def _compiled_adam(
-    theta: Array, grad: Array, slots: tuple[Array, ...], step: int, hyper: Mapping[str, Array]
-) -> None:
-    betas, epsilon = (hyper["beta1"], hyper["beta2"]), hyper["epsilon"]
-    adam_loop(theta, grad, slots[0], slots[1], hyper["lr"], betas, epsilon, bias_corrections(hyper, step))
-
-
-UPDATES: dict[Update, Update] = {
-    momentum: lambda theta, grad, slots, step, hyper: momentum_loop(
-        theta, grad, slots[0], hyper["lr"], hyper["momentum"]
-    ),
-    nesterov: lambda theta, grad, slots, step, hyper: nesterov_loop(
-        theta, grad, slots[0], hyper["lr"], hyper["momentum"]
-    ),
-    adagrad: lambda theta, grad, slots, step, hyper: adagrad_loop(
-        theta, grad, slots[0], hyper["lr"], hyper["epsilon"]
-    ),
-    rmsprop: lambda theta, grad, slots, step, hyper: rmsprop_loop(
-        theta, grad, slots[0], hyper["lr"], hyper["rho"], hyper["epsilon"]
-    ),
-    adam: _compiled_adam,
+MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM = range(5)
+RULES: dict[Update, tuple[int, tuple[str, ...]]] = {
+    momentum: (MOMENTUM, ("lr", "momentum")),
+    nesterov: (NESTEROV, ("lr", "momentum")),
+    adagrad: (ADAGRAD, ("lr", "epsilon")),
+    rmsprop: (RMSPROP, ("lr", "epsilon", "rho")),
+    adam: (ADAM, ("lr", "epsilon", "beta1", "beta2")),
 }
+"""The number of each update rule that is compiled, and the names of the numbers that it uses."""
+
+
+@inlined
+def apply(rule: int, theta: Array, grad: Array, a: Array, b: Array, numbers: Array) -> None:
+    """Apply a rule to some elements (n,) of a lane: θ, the gradient, and the first and last slot.
+
+    Each array is read and written once. An element is computed by the same operations in the same order as
+    by the rule in :mod:`fnnexp.nn.pieces.optimizers`, so the results are bitwise equal.
+    """
+    lr = numbers[0]
+    if rule == MOMENTUM:
+        mu = numbers[1]
+        for i in range(len(theta)):
+            a[i] = a[i] * mu + grad[i]
+            theta[i] -= a[i] * lr
+    elif rule == NESTEROV:
+        mu = numbers[1]
+        for i in range(len(theta)):
+            a[i] = a[i] * mu + grad[i]
+            theta[i] -= (grad[i] + mu * a[i]) * lr
+    elif rule == ADAGRAD:
+        epsilon = numbers[1]
+        for i in range(len(theta)):
+            a[i] += grad[i] * grad[i]
+            theta[i] -= grad[i] / (np.sqrt(a[i]) + epsilon) * lr
+    elif rule == RMSPROP:
+        epsilon, rho = numbers[1], numbers[2]
+        for i in range(len(theta)):
+            square = grad[i] * grad[i]
+            a[i] = (a[i] - square) * rho + square
+            theta[i] -= grad[i] / (np.sqrt(a[i]) + epsilon) * lr
+    else:
+        epsilon, beta1, beta2, corrected2 = numbers[1], numbers[2], numbers[3], numbers[4]
+        for i in range(len(theta)):
+            g = grad[i]
+            square = g * g
+            a[i] = (a[i] - g) * beta1 + g
+            b[i] = (b[i] - square) * beta2 + square
+            theta[i] -= a[i] / (np.sqrt(b[i] / corrected2) + epsilon) * lr
+
+
+@compiled
+def apply_from(first: int, rule: int, theta: Array, grad: Array, a: Array, b: Array, numbers: Array) -> None:
+    """Apply a rule to the elements from ``first`` on of each lane; all arrays are (K, P)."""
+    for k in range(len(theta)):
+        apply(rule, theta[k, first:], grad[k, first:], a[k, first:], b[k, first:], numbers[k])
+
+
+def numbers_of(update: Update, step: int, hyper: Mapping[str, Array]) -> Array:
+    """Return the numbers (K, n) that :func:`apply` reads. Those of Adam contain the bias corrections."""
+    numbers = np.concatenate([hyper[name] for name in RULES[update][1]], axis=1)
+    if update is adam:
+        corrected1, corrected2 = bias_corrections(hyper, step)
+        numbers[:, :1] /= corrected1
+        numbers = np.concatenate([numbers, corrected2], axis=1)
+    return numbers
+
+
+def compiled_update(update: Update) -> Update:
+    """Return the compiled form of an update rule."""
+    rule, _ = RULES[update]
+
+    def apply_compiled(
+        theta: Array, grad: Array, slots: tuple[Array, ...], step: int, hyper: Mapping[str, Array]
+    ) -> None:
+        apply_from(0, rule, theta, grad, slots[0], slots[-1], numbers_of(update, step, hyper))
+
+    return apply_compiled
+
+
+UPDATES: dict[Update, Update] = {update: compiled_update(update) for update in RULES}
 """The compiled form of each update rule that has one."""
+
+
+@compiled
+def step_first_weights(
+    X: tuple[Array, Array, Array],
+    dZ: Array,
+    tiles: Array,
+    H: int,
+    gradient: Array,
+    W: Array,
+    a: Array,
+    b: Array,
+    rule: int,
+    numbers: Array,
+    decay: Array,
+) -> None:
+    """Take a step of the first weights of each lane, a few rows at a time.
+
+    Parameters
+    ----------
+    X, dZ, tiles, H
+        As for :func:`add_transposed_product`.
+    gradient
+        A buffer (n,): the gradient of the rows that are computed together.
+    W, a, b
+        The weights, and the first and last slot (K, D · H): flat arrays of :class:`Tiles`.
+    rule, numbers, decay
+        As for :func:`apply`; the factor (K,) of the weights before their step.
+    """
+    starts, rows, by_column = X
+    K, B, columns = dZ.shape
+    D = len(starts) - 2
+    for k in range(K):
+        dZ_k = dZ[k].reshape(-1)
+        for first_column in range(0, H, TILE):
+            width = min(TILE, H - first_column)
+            used_width = min(width, columns - first_column)
+            tile = tiles[0, first_column * B : (first_column + width) * B]
+            for r in range(B):
+                tile_row = tile[r * width : r * width + used_width]
+                dZ_row = dZ_k[r * columns + first_column : r * columns + first_column + used_width]
+                for h in range(used_width):
+                    tile_row[h] = dZ_row[h]
+            at_once = len(gradient) // width
+            for first_row in range(0, D, at_once):
+                stop = min(first_row + at_once, D)
+                for d in range(first_row, stop):
+                    at = (d - first_row) * width
+                    if starts[d] == starts[d + 1]:
+                        gradient[at : at + width] = 0
+                    elif width == 64:
+                        _add_sum_by_64(rows, by_column, starts[d], starts[d + 1], tile, gradient, at, True)
+                    else:
+                        total = gradient[at : at + width]
+                        row_sum(rows, by_column, starts[d], starts[d + 1], tile, width, total)
+                part = slice(first_column * D + first_row * width, first_column * D + stop * width)
+                W_part, count = W[k, part], (stop - first_row) * width
+                if decay[k] != 1:
+                    for i in range(count):
+                        W_part[i] *= decay[k]
+                apply(rule, W_part, gradient[:count], a[k, part], b[k, part], numbers[k])
+
+
+class FirstStep:
+    """Takes the steps of the first weights; see :class:`fnnexp.nn.engines.base.FirstStep`.
+
+    Their gradient is never in memory as a whole. The weights and slots are in tiles, until
+    :meth:`write_back` copies them to the arrays of the stack.
+    """
+
+    def __init__(self, first: SparseFirstLayer, slots: Sequence[Array], update: Update) -> None:
+        lanes, D, H = first.W.shape
+        self._first, self._update, self._slots = first, update, slots
+        self._copies = []
+        for slot in slots:
+            tiles = Tiles(lanes, D, H, slot.dtype)
+            for k in range(lanes):
+                tiles.copy_from(k, slot[:, : D * H].reshape(first.W.shape)[k])
+            self._copies.append(tiles)
+        self._gradient = padded(ROWS_OF_A_STEP, TILE, first.W.dtype).reshape(-1)
+        self._numbers, self._decay = np.empty((lanes, 0)), np.empty(lanes)
+
+    def begin(self, step: int, hyper: Mapping[str, Array]) -> None:
+        """Begin a step, counted from 1, with these hyperparameters (K, 1)."""
+        self._numbers = numbers_of(self._update, step, hyper)
+        dtype = self._numbers.dtype
+        factors = decay_factors(hyper) if "weight_decay" in hyper else np.ones(len(self._numbers))
+        self._decay = factors.astype(dtype)
+
+    def __call__(self, lanes: range, examples: SparseExamples, dZ: Array) -> None:
+        """Take the step of some lanes' W, whose gradient is Xᵀ dZ for dZ (K, B, H)."""
+        chosen = slice(lanes.start, lanes.stop)
+        W, tiles = self._first.tiles(lanes).flat, self._first.buffer_for(dZ)
+        a, b = self._copies[0].flat, self._copies[-1].flat
+        step_first_weights(
+            examples.by_column,
+            np.ascontiguousarray(dZ[chosen]),
+            tiles.flat,
+            tiles.width,
+            self._gradient,
+            W[chosen],
+            a[chosen],
+            b[chosen],
+            RULES[self._update][0],
+            self._numbers[chosen],
+            self._decay[chosen],
+        )
+
+    def finish(self, theta: Array, gradients: Array) -> None:
+        """Take the step of all other parameters of θ (K, P)."""
+        first, (rule, _) = self._first.W[0].size, RULES[self._update]
+        apply_from(first, rule, theta, gradients, self._slots[0], self._slots[-1], self._numbers)
+
+    def write_back(self) -> None:
+        """Copy the weights and the slots to the arrays of the stack."""
+        self._first.write_back()
+        for tiles, slot in zip(self._copies, self._slots, strict=True):
+            matrices = slot[:, : self._first.W[0].size].reshape(self._first.W.shape)
+            for k, matrix in enumerate(matrices):
+                tiles.copy_to(k, matrix)
 
 
 # --- one row at a time --------------------------------------------------------------------------------------
