@@ -76,8 +76,11 @@ SETTINGS = {
     "keras_without_dropout": replace(KERAS_MLP, dropout=0.0),
     "nielsen": Setting((784, 30, 10), "sigmoid", batch=10, lr=3.0, std=1.0, loss="mse"),
 }
-"""The settings of the speed benchmark by mode. ``keras`` is Keras's ``mnist_mlp``, and ``nielsen`` the network
-of chapter 1 of his "Neural Networks and Deep Learning", with sigmoid outputs and the quadratic cost."""
+"""The settings of the speed benchmark, by mode.
+
+``keras`` is ``mnist_mlp`` of Keras's examples. ``nielsen`` is the network of chapter 1 of Nielsen's "Neural
+Networks and Deep Learning" (2015), with sigmoid outputs and the quadratic cost.
+"""
 
 
 @dataclass(frozen=True)
