@@ -167,9 +167,12 @@ def main() -> None:
             contender.close()
         measured += faster_variants(mode_contenders)
     frame = as_frame(measured)
-    RESULTS.mkdir(exist_ok=True)
-    frame.to_csv(RESULTS / "speed.csv", index=False)
     show(frame, console)
+    RESULTS.mkdir(exist_ok=True)
+    if arguments.mode and (RESULTS / "speed.csv").exists():  # keep the modes that were not measured
+        before = pd.read_csv(RESULTS / "speed.csv")
+        frame = pd.concat([before[~before["mode"].isin(arguments.mode)], frame], ignore_index=True)
+    frame.to_csv(RESULTS / "speed.csv", index=False)
     from benchmarks.picture import draw
 
     draw(frame, RESULTS / "speed.png")
@@ -206,7 +209,7 @@ def show(frame: pd.DataFrame, console: Console) -> None:
     ratio_columns = {f"÷ {name} {k}": f"times_{name}_{k}" for name in FNNEXP.values() for k in LANES}
     table = Table("mode", "contender", "lanes", "dtype", "s / lane epoch", *ratio_columns)
     for row in frame.sort_values(["mode", "seconds"]).to_dict("records"):
-        ratios = [f"{row[column]:.2f}" for column in ratio_columns.values()]
+        ratios = ["" if pd.isna(row[column]) else f"{row[column]:.2f}" for column in ratio_columns.values()]
         cells = (row["mode"], row["contender"], str(row["lanes"]), row["dtype"], f"{row['seconds']:.4f}")
         table.add_row(*cells, *ratios)
     console.print(table)
