@@ -161,6 +161,7 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.pieces
 	$(BIN)/python -m benchmarks.diagnostics
 	$(BIN)/python -m benchmarks.sweep
 

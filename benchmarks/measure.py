@@ -22,11 +22,15 @@ def main() -> None:
         os.environ[name] = threads
     if arguments.threads == 1:
         os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-    from benchmarks.contenders import CONTENDERS
+    from benchmarks.contenders import CONTENDERS, SETTINGS
 
     out, sys.stdout = sys.stdout, sys.stderr
     train = CONTENDERS[arguments.contender](
-        arguments.mode, arguments.lanes, arguments.dtype, arguments.rows, arguments.threads
+        SETTINGS[arguments.mode],
+        arguments.lanes,
+        arguments.dtype,
+        arguments.rows,
+        arguments.threads,
     )
     train()  # compile, and warm up the caches
     print("ready", file=out, flush=True)

@@ -13,11 +13,15 @@ COLORS = {
     "plain loop": "#8a6d3b",
     "PyTorch": "#c64600",
     "JAX": "#613583",
+    "row-by-row loop": "#8a6d3b",
 }
 TITLES = {
     "full": "full batches: 784-100-10 ReLU",
     "mini": "mini-batches of 128: 784-128-10 tanh",
     "sample": "one row at a time: 784-32-32-10 sigmoid",
+    "keras": "Keras's mnist_mlp: 784-512-512-10 ReLU, dropout, RMSprop, batches of 128",
+    "keras_without_dropout": "Keras's mnist_mlp without dropout",
+    "nielsen": "Nielsen's batches of 10: 784-30-10 sigmoid, quadratic cost",
 }
 
 

@@ -1,11 +1,14 @@
 """Measure the seconds for one lane's epoch on MNIST with all cores busy, for fnnexp and other libraries.
 
 python -m benchmarks.speed [--rounds 5] [--mode full] [--quick]
+
+A library that is not installed is left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import statistics
 import subprocess
@@ -22,6 +25,10 @@ RESULTS = Path(__file__).parent / "results"
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 ALL_ROWS = 60_000
 LANES = (1, 4, 12, 48)
+MODES = ("full", "mini", "sample", "keras", "keras_without_dropout", "nielsen")
+PEERS = {"PyTorch": "torch", "JAX": "jax", "scikit-learn": "sklearn"}
+"""The libraries that may be missing, and their modules."""
+
 FNNEXP = {"fnnexp": "fnnexp", "fnnexp, numba": "numba"}
 """The contenders that use fnnexp, one for each engine, and their names in the columns of ratios."""
 
@@ -73,12 +80,47 @@ class Contender:
 
 
 def contenders(mode: str, quick: bool) -> Iterator[Contender]:
-    """Yield the contenders of a mode. PyTorch and JAX are measured with one thread and with all cores."""
+    """Yield the contenders of a mode whose library is installed."""
+    named = {"keras": keras, "keras_without_dropout": keras, "nielsen": nielsen}.get(mode, three_batchings)
+    for contender in named(mode, quick):
+        if contender.name not in PEERS or importlib.util.find_spec(PEERS[contender.name]):
+            yield contender
 
-    def variants(name: str, lanes: int, dtype: str, rows: int) -> Iterator[Contender]:
-        yield Contender(mode, name, lanes, dtype, rows, CORES, 1)
-        yield Contender(mode, name, lanes, dtype, rows, 1, CORES)
 
+def variants(mode: str, name: str, lanes: int, dtype: str, rows: int) -> Iterator[Contender]:
+    """Yield a contender that can use several cores, with one thread in each process, and with all cores."""
+    yield Contender(mode, name, lanes, dtype, rows, CORES, 1)
+    yield Contender(mode, name, lanes, dtype, rows, 1, CORES)
+
+
+def keras(mode: str, quick: bool) -> Iterator[Contender]:
+    """Yield the contenders for Keras's mnist_mlp. scikit-learn has no dropout."""
+    rows = ALL_ROWS // 10
+    for lanes in (4,) if quick else (1, 4, 12):
+        for name in FNNEXP:
+            yield Contender(mode, name, lanes, "float32", rows, CORES, 1)
+    yield Contender(mode, "bare products", 1, "float32", rows, CORES, 1)
+    yield from variants(mode, "PyTorch", 1, "float32", rows)
+    for lanes in (1, 4, 12):
+        yield from variants(mode, "JAX", lanes, "float32", rows)
+    if mode == "keras_without_dropout":
+        yield Contender(mode, "scikit-learn", 1, "float32", rows, CORES, 1)
+
+
+def nielsen(mode: str, quick: bool) -> Iterator[Contender]:
+    """Yield the contenders for Nielsen's batches of 10."""
+    for lanes in (12,) if quick else (1, 4, 12):
+        for name in FNNEXP:
+            yield Contender(mode, name, lanes, "float32", ALL_ROWS // 5, CORES, 1)
+    yield Contender(mode, "bare products", 1, "float32", ALL_ROWS, CORES, 1)
+    yield Contender(mode, "row-by-row loop", 1, "float64", ALL_ROWS // 20, CORES, 1)
+    yield from variants(mode, "PyTorch", 1, "float32", ALL_ROWS // 10)
+    for lanes in (1, 12):
+        yield from variants(mode, "JAX", lanes, "float32", ALL_ROWS // 5)
+
+
+def three_batchings(mode: str, quick: bool) -> Iterator[Contender]:
+    """Yield the contenders for plain steps on full batches, mini-batches and single rows."""
     slow_rows = ALL_ROWS // 10 if mode == "sample" else ALL_ROWS
     for dtype in ("float32", "float64"):
         for lanes in (12,) if quick else LANES:
@@ -88,12 +130,12 @@ def contenders(mode: str, quick: bool) -> Iterator[Contender]:
     yield Contender(mode, "bare products", 1, "float32", ALL_ROWS, CORES, 1)
     yield Contender(mode, "bare products", 1, "float64", ALL_ROWS, CORES, 1)
     yield Contender(mode, "plain loop", 1, "float64", slow_rows, CORES, 1)
-    yield from variants("PyTorch", 1, "float32", slow_rows // 3 if mode == "sample" else slow_rows)
-    yield from variants("JAX", 1, "float32", ALL_ROWS)
+    yield from variants(mode, "PyTorch", 1, "float32", slow_rows // 3 if mode == "sample" else slow_rows)
+    yield from variants(mode, "JAX", 1, "float32", ALL_ROWS)
     if mode != "full":
         yield Contender(mode, "scikit-learn", 1, "float32", slow_rows, CORES, 1)
         for lanes in {"mini": (12,), "sample": (12, 48)}[mode]:
-            yield from variants("JAX", lanes, "float32", ALL_ROWS if mode == "mini" else ALL_ROWS // 5)
+            yield from variants(mode, "JAX", lanes, "float32", ALL_ROWS if mode == "mini" else ALL_ROWS // 5)
 
 
 def faster_variants(measured: list[Contender]) -> list[Contender]:
@@ -109,11 +151,11 @@ def faster_variants(measured: list[Contender]) -> list[Contender]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--mode", action="append", choices=["full", "mini", "sample"])
-    parser.add_argument("--quick", action="store_true", help="measure fnnexp with 12 lanes only")
+    parser.add_argument("--mode", action="append", choices=MODES)
+    parser.add_argument("--quick", action="store_true", help="measure fnnexp with one number of lanes")
     arguments = parser.parse_args()
     console, measured = Console(width=None if sys.stdout.isatty() else 160), []
-    for mode in arguments.mode or ["full", "mini", "sample"]:
+    for mode in arguments.mode or MODES:
         mode_contenders = list(contenders(mode, arguments.quick))
         for contender in mode_contenders:
             contender.open()
@@ -125,9 +167,12 @@ def main() -> None:
             contender.close()
         measured += faster_variants(mode_contenders)
     frame = as_frame(measured)
-    RESULTS.mkdir(exist_ok=True)
-    frame.to_csv(RESULTS / "speed.csv", index=False)
     show(frame, console)
+    RESULTS.mkdir(exist_ok=True)
+    if arguments.mode and (RESULTS / "speed.csv").exists():  # keep the modes that were not measured
+        before = pd.read_csv(RESULTS / "speed.csv")
+        frame = pd.concat([before[~before["mode"].isin(arguments.mode)], frame], ignore_index=True)
+    frame.to_csv(RESULTS / "speed.csv", index=False)
     from benchmarks.picture import draw
 
     draw(frame, RESULTS / "speed.png")
@@ -164,7 +209,7 @@ def show(frame: pd.DataFrame, console: Console) -> None:
     ratio_columns = {f"÷ {name} {k}": f"times_{name}_{k}" for name in FNNEXP.values() for k in LANES}
     table = Table("mode", "contender", "lanes", "dtype", "s / lane epoch", *ratio_columns)
     for row in frame.sort_values(["mode", "seconds"]).to_dict("records"):
-        ratios = [f"{row[column]:.2f}" for column in ratio_columns.values()]
+        ratios = ["" if pd.isna(row[column]) else f"{row[column]:.2f}" for column in ratio_columns.values()]
         cells = (row["mode"], row["contender"], str(row["lanes"]), row["dtype"], f"{row['seconds']:.4f}")
         table.add_row(*cells, *ratios)
     console.print(table)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fnnexp.nn.arrays import Array
-from fnnexp.nn.engines.base import Descent, Engine, engine_named, per_sample_engine
+from fnnexp.nn.engines.base import Descent, Engine, FirstStep, engine_named, per_sample_engine
 from fnnexp.nn.engines.numpy_engine import DenseRows, Examples, Inputs
 from fnnexp.nn.network import Architecture, Parameters, Workspace, backward, forward
 from fnnexp.nn.pieces.batching import slices
@@ -112,6 +112,25 @@ class EpochTrainer:
                 self.penalized = _PenalizedWeights(recipe.architecture, stack.theta, self.gradients)
             self.weights: dict[int, Array] = {}  # by batch size: the last batch may be shorter
         self.rows = [make_rows(self.images, split.scaling, size, dtype) for _ in self.groups]
+        self._step_first_weights_at_once(engine)
+
+    def _step_first_weights_at_once(self, engine: Engine) -> None:
+        """Let each slice of lanes take the steps of the first weights itself, if the engine can do that."""
+        self.first_steps = (
+            engine.first_step is not None
+            and self.descent is None
+            and self.optimizer.update in engine.updates
+            and self.batch_size <= CHUNK
+            and not {*self.recipe.options} & (NOT_IN_PLACE | {"l2"})
+            and not isinstance(self.rows[0], DenseRows)
+        )
+        if self.first_steps:
+            assert engine.first_step is not None
+            for lane_slice in self.slices:
+                slots = [slot[lane_slice.lanes] for slot in self.stack.slots]
+                lane_slice.first_step = engine.first_step(
+                    lane_slice.parameters.first, slots, self.optimizer.update
+                )
 
     def train(self, epoch: int) -> dict[str, Array]:
         """Train one epoch; return the mean (K,) of each metric. Each row is evaluated before its step."""
@@ -134,6 +153,9 @@ class EpochTrainer:
         if self.in_place:
             for lane_slice in self.slices:
                 lane_slice.parameters.first.write_back()
+        for lane_slice in self.slices:
+            if lane_slice.first_step is not None:
+                lane_slice.first_step.write_back()
         return totals.means(n)
 
     def _rates(self, first_step: int, steps: int) -> Array:
@@ -160,9 +182,11 @@ class EpochTrainer:
         """Take one step for a batch. Its gradient is summed over chunks of rows in a fixed order."""
         size = batch.stop - batch.start
         weight, decay = self._row_weight(size), self._decay(size)
-        if not self.in_place:
-            self.gradients.fill(0)
         self.dropout.begin(step)
+        for lane_slice in self.slices:
+            if lane_slice.first_step is not None:
+                hyper = {name: values[lane_slice.lanes] for name, values in self.hyper.items()}
+                lane_slice.first_step.begin(step, hyper)
         for chunk in slices(size, CHUNK):
             self.dropout.draw(chunk.stop - chunk.start)
             inputs, labels = self._take(slice(batch.start + chunk.start, batch.start + chunk.stop), orders)
@@ -176,8 +200,24 @@ class EpochTrainer:
                 lane_slice.loss.gradient(dZ, work.targets, self.recipe.epsilon, work.row)
                 np.multiply(dZ, weight[lanes], out=dZ)
                 slice_decay = None if decay is None else decay[lanes]
-                backward(lane_slice.parameters, slice_inputs, work, lane_slice.gradients, slice_decay)
-        if not self.in_place:
+                backward(
+                    lane_slice.parameters,
+                    slice_inputs,
+                    work,
+                    lane_slice.gradients,
+                    slice_decay,
+                    first_step=lane_slice.first_step,
+                    overwrite=not self.in_place and chunk.start == 0,
+                )
+        if self.first_steps:
+            if "weight_decay" in self.hyper:
+                decay_weights(self.penalized.W[1:], self.hyper)
+            for lane_slice in self.slices:
+                assert lane_slice.first_step is not None
+                lane_slice.first_step.finish(
+                    self.stack.theta[lane_slice.lanes], self.gradients[lane_slice.lanes]
+                )
+        elif not self.in_place:
             self._regularize_gradients(size)
             if "weight_decay" in self.hyper:
                 decay_weights(self.penalized.W, self.hyper)
@@ -274,6 +314,8 @@ class LaneSlice:
     parameters, gradients
         The lanes' parameters, and the arrays to which gradients are added. Plain descent on small batches
         adds its steps to the parameters at once; both attributes are then the same object.
+    first_step
+        Takes the steps of the first weights; None if they are taken with those of the other parameters.
     loss, target_values
         The loss, and the lanes' smoothed targets; None for one-hot targets.
     """
@@ -290,6 +332,7 @@ class LaneSlice:
         self.architecture, self.lanes, theta = recipe.architecture, lanes, stack.theta
         self.loss, self.target_values = loss_for(recipe), smoothed_targets(recipe, stack.lanes[lanes])
         self._dropout = dropout
+        self.first_step: FirstStep | None = None
         self.parameters = self.gradients = Parameters(self.architecture, theta[lanes], engine.first_layer)
         if gradients is not theta:
             self.gradients = Parameters(self.architecture, gradients[lanes], engine.first_layer)

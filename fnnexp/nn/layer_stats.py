@@ -129,7 +129,7 @@ class Probe:
         for layer, (W, b) in enumerate(zip(parameters.W, parameters.b, strict=True)):
             Z = work.logits if layer == last else work.A[layer]
             if layer == 0:
-                parameters.first.forward(0, self.examples, Z[0])
+                parameters.first.forward(range(1), self.examples, Z)
             else:
                 np.matmul(work.A[layer - 1], W, out=Z)
             if b is not None:

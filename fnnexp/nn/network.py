@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -238,8 +239,7 @@ def forward(parameters: Parameters, inputs: Inputs, work: Workspace) -> Array:
         Z = work.logits if layer == last else work.A[layer]
         if layer == 0:
             for lanes, examples in inputs:
-                for k in lanes:
-                    parameters.first.forward(k, examples, Z[k])
+                parameters.first.forward(lanes, examples, Z)
         else:
             np.matmul(work.outputs[layer - 1], W, out=Z)
         if b is not None:
@@ -255,33 +255,43 @@ def backward(
     work: Workspace,
     gradients: Parameters,
     decay: Array | None = None,
+    *,
+    first_step: Callable[[range, Any, Array], None] | None = None,
+    overwrite: bool = False,
 ) -> None:
-    """Add the gradients, summed over the B rows, to ``gradients``.
+    """Add the gradients, summed over the B rows, to ``gradients``, or overwrite them.
 
     On entry, ``work`` contains the last layer's dZ in ``logits``, and the activations from :func:`forward`.
     The gradient with respect to the inputs X is not computed. A layer's dA is computed before its gradient is
     added. So ``gradients`` may be the parameters themselves: if the caller has multiplied dZ by −η, adding
     the gradients is a step. If ``decay`` (K, 1, 1) is given, each W of ``gradients`` is first multiplied by
     ``decay``.
+    If ``first_step`` is given, the first layer calls it with dZ instead of computing its gradient.
     """
     dZ = work.logits
     for layer in reversed(range(len(parameters.W))):
         W, db = gradients.W[layer], gradients.b[layer]
         if layer > 0:
             dA, dW = work.dA[layer - 1], work.dW[layer - 1]
-            np.matmul(work.outputs[layer - 1].transpose(0, 2, 1), dZ, out=dW)
+            np.matmul(work.outputs[layer - 1].transpose(0, 2, 1), dZ, out=W if overwrite else dW)
             np.matmul(dZ, parameters.W[layer].transpose(0, 2, 1), out=dA)
             work.times_derivative(layer - 1)
             if decay is not None:
                 np.multiply(W, decay, out=W)
-            np.add(W, dW, out=W)
+            if not overwrite:
+                np.add(W, dW, out=W)
         else:
             for lanes, examples in inputs:
-                for k in lanes:
-                    if decay is not None:
+                if first_step is not None:
+                    first_step(lanes, examples, dZ)
+                elif decay is None:
+                    gradients.first.add_gradient(lanes, examples, dZ, overwrite=overwrite)
+                else:
+                    for k in lanes:
                         gradients.first.scale(k, decay[k, 0, 0])
-                    gradients.first.add_gradient(k, examples, dZ[k])
+                        gradients.first.add_gradient(range(k, k + 1), examples, dZ)
         if db is not None:
-            np.add(db, np.add.reduce(dZ, axis=1, keepdims=True, out=work.db[layer]), out=db)
+            total = np.add.reduce(dZ, axis=1, keepdims=True, out=work.db[layer])
+            np.add(0 if overwrite else db, total, out=db)
         if layer > 0:
             dZ = dA

@@ -7,6 +7,7 @@ stacking is invisible with each.
 import io
 import signal
 import sys
+from dataclasses import replace
 
 import numba
 import numpy as np
@@ -21,9 +22,12 @@ from fnnexp.data import datasets as data
 from fnnexp.nn.engines import numba_engine as compiled
 from fnnexp.nn.engines.base import ENGINES, engine_named
 from fnnexp.nn.engines.numpy_engine import DenseRows, Examples, Scaling
+from fnnexp.nn.epoch import EpochTrainer
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.activations import ACTIVATIONS
 from fnnexp.nn.pieces.batching import Batching
+from fnnexp.nn.pieces.optimizers import OPTIMIZERS
+from fnnexp.nn.rows import splits_of
 from fnnexp.nn.training import Lane, Recipe, advance, start
 from fnnexp.sweeping import executor as executor_module
 from fnnexp.sweeping.backends.cluster import ClusterError, own_versions, refuse_other_versions
@@ -85,10 +89,10 @@ def test_both_products_with_lists_of_pixels_equal_dense_products(
         layer = compiled.SparseFirstLayer(W_after)
         if forward_first:
             Z = np.empty((B, H), dtype, order=order)
-            layer.forward(0, examples, Z)
+            layer.forward(range(1), examples, Z[None])
             size = np.abs(X) @ np.abs(W[0].astype(float))
             assert (np.abs(Z - X @ W[0].astype(float)) <= (D + 1) * np.finfo(dtype).eps * size).all()
-        layer.add_gradient(0, examples, dZ)
+        layer.add_gradient(range(1), examples, dZ[None])
         layer.write_back()
         change, size = X.T @ dZ.astype(float), np.abs(X.T) @ np.abs(dZ.astype(float)) + np.abs(W[0])
         assert (np.abs(W_after[0] - (W[0] + change)) <= (B + 2) * np.finfo(dtype).eps * size).all()
@@ -98,12 +102,47 @@ def test_weights_changed_marks_the_copy_as_outdated():
     images, W = np.full((1, 3), 2, np.uint8), np.ones((1, 3, 4))
     layer, Z = compiled.SparseFirstLayer(W), np.empty((1, 4))
     examples = compiled.SparseRows(images, Scaling(), 1, W.dtype).take(slice(0, 1))
-    layer.forward(0, examples, Z)
+    layer.forward(range(1), examples, Z[None])
     assert (Z == 6).all()
     W *= 10
     layer.weights_changed()
-    layer.forward(0, examples, Z)
+    layer.forward(range(1), examples, Z[None])
     assert (Z == 60).all()
+
+
+@pytest.mark.parametrize("optimizer", [name for name, rule in OPTIMIZERS.items() if rule.slots])
+def test_steps_of_the_first_weights_have_the_same_bits_as_the_rule_applied_to_their_gradient(optimizer):
+    rng = np.random.default_rng(1)
+    images = pixels(rng, 50, 70, 0.2)
+    images[:, 3] = 0  # a column without pixels
+    labels = rng.integers(0, 10, 50).astype(np.uint8)
+    arrays = data.Arrays(images, labels, images, labels)
+    numbers = {"lr": 0.1, "momentum": 0.9, "beta1": 0.9, "beta2": 0.99, "rho": 0.8, "epsilon": 1e-7}
+    numbers["weight_decay"] = 0.1
+    at_once = engine_named("numba")
+    by_gradient = replace(at_once, first_step=None, updates={})
+    for hidden in ((64,), (100, 9), (17,)):  # whole tiles, a narrower last tile, padding
+        architecture = Architecture(70, hidden, 10, "tanh")
+        recipe = Recipe(architecture, Batching("mini", 16, True), optimizer, 2)
+        of = OPTIMIZERS[optimizer].hyperparameters
+        lanes = [
+            Lane(
+                f"{k}",
+                k % 2,
+                (0.1,) * (len(hidden) + 1),
+                tuple((name, numbers[name] * (1 - 0.1 * k)) for name in of),
+            )
+            for k in range(3)
+        ]
+        stacks = []
+        for engine in (at_once, by_gradient):
+            stack = start(recipe, lanes)
+            trainer = EpochTrainer(recipe, stack, splits_of(recipe, arrays)["train"], engine)
+            assert trainer.first_steps == (engine is at_once)
+            for epoch in (1, 2):
+                trainer.train(epoch)
+            stacks.append([array.tobytes() for array in (stack.theta, *stack.slots)])
+        assert stacks[0] == stacks[1], hidden
 
 
 @pytest.mark.parametrize("mode", ["full", "mini"])
@@ -127,9 +166,9 @@ def test_with_few_zero_pixels_both_engines_use_blas(mode):
 def test_the_compiled_first_layer_also_accepts_dense_rows():
     W, X = np.arange(6.0).reshape(1, 3, 2), np.array([[1.0, 2.0]])
     layer, Z = compiled.SparseFirstLayer(W.copy()), np.empty((1, 2))
-    layer.forward(0, Examples(X, np.array([0, 2])), Z)
+    layer.forward(range(1), Examples(X, np.array([0, 2])), Z[None])
     np.testing.assert_array_equal(Z, X @ W[0, [0, 2]])
-    layer.add_gradient(0, Examples(X, np.array([0, 2])), np.ones((1, 2)))
+    layer.add_gradient(range(1), Examples(X, np.array([0, 2])), np.ones((1, 1, 2)))
     layer.write_back()
     np.testing.assert_array_equal(layer.W[0], W[0] + [[1, 1], [0, 0], [2, 2]])
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -46,6 +46,25 @@ class Descent(Protocol):
         """Copy the trained weights to the parameters."""
 
 
+class FirstStep(Protocol):
+    """Takes a step of the first weights while it computes their gradient, with a compiled update rule.
+
+    The gradient of the first weights is by far the largest, and is then never written to memory.
+    """
+
+    def begin(self, step: int, hyper: Mapping[str, Array]) -> None:
+        """Begin a step, counted from 1, with these hyperparameters (K, 1)."""
+
+    def __call__(self, lanes: range, examples: Any, dZ: Array) -> None:
+        """Take the step of some lanes' first weights, whose gradient is Xᵀ dZ for dZ (K, B, H)."""
+
+    def finish(self, theta: Array, gradients: Array) -> None:
+        """Take the step of all other parameters of θ (K, P)."""
+
+    def write_back(self) -> None:
+        """Copy the weights and the slots to the arrays of the stack."""
+
+
 MakeDescent = Callable[[Architecture, Parameters, Array, float, Sequence[range]], Descent]
 
 
@@ -66,6 +85,9 @@ class Engine:
         Returns whether ``per_sample`` supports the activations of an architecture.
     updates
         Compiled forms of update rules, bitwise equal to those in the table of optimizers.
+    first_step
+        Creates a :class:`FirstStep` for a first layer, its slots (K, P) and one of ``updates``. It reads
+        rows from ``make_rows`` that are not :class:`DenseRows`.
     """
 
     version: str
@@ -74,6 +96,7 @@ class Engine:
     per_sample: MakeDescent
     can_descend: Callable[[Architecture], bool]
     updates: Mapping[Update, Update] = field(default_factory=dict)
+    first_step: Callable[[Any, Sequence[Array], Update], FirstStep] | None = None
 
 
 def numpy_engine() -> Engine:
@@ -98,6 +121,7 @@ def numba_engine() -> Engine:
         compiled.RowDescent,
         compiled.can_descend,
         compiled.UPDATES,
+        compiled.FirstStep,
     )
 
 

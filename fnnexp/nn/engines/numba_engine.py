@@ -51,7 +51,16 @@ from fnnexp.nn.pieces.activations import (
 )
 from fnnexp.nn.pieces.losses import exponentiate, probabilities, subtract_largest
 from fnnexp.nn.pieces.metrics import METRICS
-from fnnexp.nn.pieces.optimizers import Update, adagrad, adam, bias_corrections, momentum, nesterov, rmsprop
+from fnnexp.nn.pieces.optimizers import (
+    Update,
+    adagrad,
+    adam,
+    bias_corrections,
+    decay_factors,
+    momentum,
+    nesterov,
+    rmsprop,
+)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -72,6 +81,10 @@ TILE = 64
 """The number of columns in a tile, which is stored contiguously, row by row. A tile of 128 rows fits in the
 first-level cache, and the second-level cache delivers only 32 to 64 bytes a cycle. The number changes no
 result."""
+
+ROWS_OF_A_STEP = 32
+"""The number of rows of the first weights in a tile that are changed at once. Their gradient stays in the
+first-level cache. The number changes no result."""
 
 ROWS_AT_ONCE = 256
 """The largest number of rows in one call of :meth:`RowDescent.descend`. The number changes no result."""
@@ -158,8 +171,8 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
 def _row_sum(width: int) -> Any:
     """Return two compiled functions for sums of rows, with vectors of ``width`` columns.
 
-    The first writes the sum to ``out``, as :func:`row_sum` does. The second adds it to ``out[at:]``; its
-    matrix M has exactly ``width`` columns.
+    The first writes the sum to ``out``, as :func:`row_sum` does. The second adds it to ``out[at:]``, or to 0
+    instead of what ``out`` contains; its matrix M has exactly ``width`` columns.
     """
 
     def vector_address(context: Any, builder: Any, array_type: Any, array: Any, at: Any) -> Any:
@@ -234,19 +247,20 @@ def _row_sum(width: int) -> Any:
 
     @inlined
     def add_total_of(
-        indices: Array, values: Array, first: int, stop: int, M: Array, out: Array, at: int
+        indices: Array, values: Array, first: int, stop: int, M: Array, out: Array, at: int, overwrite: bool
     ) -> None:
         total = zeros(M)
         for i in range(first, stop):
             total = multiply_add(item(values, i), load(M, np.intp(item(indices, i)) * width), total)
-        store(multiply_add(M.dtype.type(1), load(out, at), total), out, at)
+        before = zeros(M) if overwrite else load(out, at)
+        store(multiply_add(M.dtype.type(1), before, total), out, at)
 
     return total_of, add_total_of
 
 
 _sum_by_64, _add_sum_by_64 = _row_sum(64)
-_sum_by_32, _ = _row_sum(32)
-_sum_by_16, _ = _row_sum(16)
+_sum_by_32, _add_sum_by_32 = _row_sum(32)
+_sum_by_16, _add_sum_by_16 = _row_sum(16)
 
 
 @inlined
@@ -341,33 +355,36 @@ def transpose(
 
 
 class Tiles:
-    """A matrix (R, H) stored as tiles of :data:`TILE` columns. Each tile is stored row by row, padded.
+    """K matrices (R, H) stored as tiles of :data:`TILE` columns. Each tile is stored row by row, padded.
 
     Attributes
     ----------
     flat
-        The tiles, one after another; the last may be narrower.
+        For each matrix its tiles, one after another; the last may be narrower (K, R · width).
     width
         H including the padding.
     """
 
-    def __init__(self, rows: int, columns: int, dtype: DType) -> None:
-        matrix = padded(rows, columns, dtype)
-        self.flat, self.width = matrix.reshape(-1), matrix.shape[1]
-        tile_bounds = [(at, min(at + TILE, self.width)) for at in range(0, self.width, TILE)]
+    def __init__(self, matrices: int, rows: int, columns: int, dtype: DType) -> None:
+        padded_rows = padded(matrices * rows, columns, dtype)
+        self.flat, self.width = padded_rows.reshape(matrices, -1), padded_rows.shape[1]
+        bounds = [(at, min(at + TILE, self.width)) for at in range(0, self.width, TILE)]
         self._tiles = [
-            (slice(at, min(stop, columns)), self.flat[rows * at : rows * stop].reshape(rows, -1))
-            for at, stop in tile_bounds
+            [
+                (slice(at, min(stop, columns)), flat[rows * at : rows * stop].reshape(rows, -1))
+                for at, stop in bounds
+            ]
+            for flat in self.flat
         ]
 
-    def copy_from(self, matrix: Array) -> None:
-        """Copy a matrix with R rows and H columns into the tiles."""
-        for columns, tile in self._tiles:
+    def copy_from(self, k: int, matrix: Array) -> None:
+        """Copy a matrix with R rows and H columns into tiles."""
+        for columns, tile in self._tiles[k]:
             tile[:, : columns.stop - columns.start] = matrix[:, columns]
 
-    def copy_to(self, matrix: Array) -> None:
-        """Copy the tiles to a matrix with R rows and H columns."""
-        for columns, tile in self._tiles:
+    def copy_to(self, k: int, matrix: Array) -> None:
+        """Copy tiles to a matrix with R rows and H columns."""
+        for columns, tile in self._tiles[k]:
             matrix[:, columns] = tile[:, : columns.stop - columns.start]
 
 
@@ -375,24 +392,25 @@ class Tiles:
 def multiply(
     pointers: Array, columns: Array, values: Array, W: Array, H: int, row: Array, out: Array
 ) -> None:
-    """Write X W to ``out`` (B, H'), C-ordered.
+    """Write X W of each lane to ``out`` (K, B, H'), C-ordered.
 
-    W (D, H), H ≥ H', is the flat array of :class:`Tiles`. ``row`` (H,) is a buffer.
+    W (K, D · H), H ≥ H', is the flat array of :class:`Tiles`. ``row`` (H,) is a buffer.
     """
-    D, B, out_width = len(W) // H, len(pointers) - 1, out.shape[1]
-    flat = out.reshape(-1)
-    for first_column in range(0, H, TILE):
-        width = min(TILE, H - first_column)
-        tile = W[first_column * D : (first_column + width) * D]
-        if first_column + TILE <= out_width:  # faster, because the compiler knows the width
+    D, B, out_width = W.shape[1] // H, len(pointers) - 1, out.shape[2]
+    for k in range(len(W)):
+        flat = out[k].reshape(-1)
+        for first_column in range(0, H, TILE):
+            width = min(TILE, H - first_column)
+            tile = W[k, first_column * D : (first_column + width) * D]
+            if first_column + TILE <= out_width:  # faster, because the compiler knows the width
+                for b in range(B):
+                    out_row = flat[b * out_width + first_column : b * out_width + first_column + TILE]
+                    _sum_by_64(columns, values, pointers[b], pointers[b + 1], tile, TILE, out_row)
+                continue
             for b in range(B):
-                out_row = flat[b * out_width + first_column : b * out_width + first_column + TILE]
-                _sum_by_64(columns, values, pointers[b], pointers[b + 1], tile, TILE, out_row)
-            continue
-        for b in range(B):
-            row_sum(columns, values, pointers[b], pointers[b + 1], tile, width, row)
-            for h in range(out_width - first_column):
-                out[b, first_column + h] = row[h]
+                row_sum(columns, values, pointers[b], pointers[b + 1], tile, width, row)
+                for h in range(out_width - first_column):
+                    out[k, b, first_column + h] = row[h]
 
 
 @compiled
@@ -401,41 +419,56 @@ def add_transposed_product(
     rows: Array,
     by_column: Array,
     dZ: Array,
-    widths: tuple[int, int],
+    tiles: Array,
+    H: int,
     row: Array,
     W: Array,
     tiled: bool,
+    overwrite: bool,
 ) -> None:
-    """Add Xᵀ dZ to W.
+    """Add Xᵀ dZ of each lane to its W, or overwrite W with it.
 
     Parameters
     ----------
     starts, rows, by_column
         X, as :func:`transpose` writes it.
-    dZ, widths
-        (B, H), the flat array of :class:`Tiles`; H, and H' without the padding.
-    row
-        A buffer (H,).
+    dZ, tiles
+        (K, B, H'), C-ordered; a buffer (1, B · H), the flat array of :class:`Tiles`, whose padding is 0.
+    H, row
+        H' with the padding; a buffer (H,).
     W, tiled
-        A flat array, and whether it is (D, H) in tiles, else (D, H') row by row.
+        (K, D · H), the flat array of :class:`Tiles`, or (K, D · H') row by row.
     """
-    H, columns = widths
-    D, B = len(starts) - 2, len(dZ) // H
-    for first_column in range(0, H, TILE):
-        width = min(TILE, H - first_column)
-        tile = dZ[first_column * B : (first_column + width) * B]
-        for d in range(D):
-            if starts[d] == starts[d + 1]:
-                continue
-            if tiled and width == TILE:
-                _add_sum_by_64(
-                    rows, by_column, starts[d], starts[d + 1], tile, W, first_column * D + d * TILE
-                )
-                continue
-            row_sum(rows, by_column, starts[d], starts[d + 1], tile, width, row)
-            at = first_column * D + d * width if tiled else d * columns + first_column
-            for h in range(min(width, columns - first_column)):
-                W[at + h] += row[h]
+    K, B, columns = dZ.shape
+    D = len(starts) - 2
+    for k in range(K):
+        W_k, dZ_k = W[k], dZ[k].reshape(-1)
+        for first_column in range(0, H, TILE):
+            width = min(TILE, H - first_column)
+            used_width = min(width, columns - first_column)
+            tile = tiles[0, first_column * B : (first_column + width) * B]
+            for b in range(B):
+                tile_row = tile[b * width : b * width + used_width]
+                dZ_row = dZ_k[b * columns + first_column : b * columns + first_column + used_width]
+                for h in range(used_width):
+                    tile_row[h] = dZ_row[h]
+            # With the padding, whose gradient is 0, a row of a tile is a whole number of vectors.
+            by_vectors = width if tiled or used_width == width else 0
+            for d in range(D):
+                at = first_column * D + d * width if tiled else d * columns + first_column
+                if starts[d] == starts[d + 1]:
+                    if overwrite:
+                        W_k[at : at + used_width] = 0
+                elif by_vectors == 64:
+                    _add_sum_by_64(rows, by_column, starts[d], starts[d + 1], tile, W_k, at, overwrite)
+                elif by_vectors == 32:
+                    _add_sum_by_32(rows, by_column, starts[d], starts[d + 1], tile, W_k, at, overwrite)
+                elif by_vectors == 16:
+                    _add_sum_by_16(rows, by_column, starts[d], starts[d + 1], tile, W_k, at, overwrite)
+                else:
+                    row_sum(rows, by_column, starts[d], starts[d + 1], tile, width, row)
+                    for h in range(used_width):
+                        W_k[at + h] = row[h] + (0 if overwrite else W_k[at + h])
 
 
 class SparseExamples:
@@ -540,45 +573,65 @@ class SparseFirstLayer:
     def __init__(self, W: Array) -> None:
         self.W = W
         self._blas = BlasFirstLayer(W)
-        self._copies: dict[int, Tiles] = {}
+        self._copies: Tiles | None = None
         self._current: set[int] = set()
         self._row = padded(1, W.shape[2], W.dtype)[0]
         self._dZ: dict[int, Tiles] = {}
 
-    def forward(self, lane: int, examples: Examples | SparseExamples, out: Array) -> None:
-        """Write X W of a lane to ``out`` (B, H)."""
+    def forward(self, lanes: range, examples: Examples | SparseExamples, out: Array) -> None:
+        """Write X W of some lanes to ``out`` (K, B, H)."""
         if isinstance(examples, Examples):
-            self._blas.forward(lane, examples, out)
+            self._blas.forward(lanes, examples, out)
             return
-        if lane not in self._copies:
-            _, D, H = self.W.shape
-            self._copies[lane] = Tiles(D, H, self.W.dtype)
-        W = self._copies[lane]
-        if lane not in self._current:
-            W.copy_from(self.W[lane])
-            self._current.add(lane)
-        Z = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
-        multiply(*examples.by_row, W.flat, W.width, self._row, Z)
-        if Z is not out:  # the logits of a network without hidden layers are not C-ordered
-            out[...] = Z
+        W, chosen = self.tiles(lanes), slice(lanes.start, lanes.stop)
+        Z = np.ascontiguousarray(out[chosen])  # a copy only of the logits of a network without hidden layers
+        multiply(*examples.by_row, W.flat[chosen], W.width, self._row, Z)
+        if not out.flags.c_contiguous:
+            out[chosen] = Z
 
-    def add_gradient(self, lane: int, examples: Examples | SparseExamples, dZ: Array) -> None:
-        """Add Xᵀ dZ to a lane's W, for dZ (B, H)."""
-        if isinstance(examples, Examples):
-            self._blas.add_gradient(lane, examples, dZ)
-            return
-        B, H = dZ.shape
+    def tiles(self, lanes: range) -> Tiles:
+        """Return the copies of W, which are up to date for these lanes."""
+        if self._copies is None:
+            lanes_in_all, D, H = self.W.shape
+            self._copies = Tiles(lanes_in_all, D, H, self.W.dtype)
+        for lane in lanes:
+            if lane not in self._current:
+                self._copies.copy_from(lane, self.W[lane])
+                self._current.add(lane)
+        return self._copies
+
+    def buffer_for(self, dZ: Array) -> Tiles:
+        """Return a buffer for one lane's dZ."""
+        _, B, H = dZ.shape
         if B not in self._dZ:
-            self._dZ[B] = Tiles(B, H, dZ.dtype)
-        dZ_tiles = self._dZ[B]
-        dZ_tiles.copy_from(dZ)
-        tiled = lane in self._current
-        W = self._copies[lane].flat if tiled else self.W[lane].reshape(-1)
-        add_transposed_product(*examples.by_column, dZ_tiles.flat, (dZ_tiles.width, H), self._row, W, tiled)
+            self._dZ[B] = Tiles(1, B, H, dZ.dtype)
+        return self._dZ[B]
+
+    def add_gradient(
+        self, lanes: range, examples: Examples | SparseExamples, dZ: Array, *, overwrite: bool = False
+    ) -> None:
+        """Add Xᵀ dZ to W of some lanes, or overwrite W with it, for dZ (K, B, H)."""
+        if isinstance(examples, Examples):
+            self._blas.add_gradient(lanes, examples, dZ, overwrite=overwrite)
+            return
+        buffer = self.buffer_for(dZ)
+        buffers, by_column = (buffer.flat, buffer.width, self._row), examples.by_column
+        if self._copies is not None and self._current.issuperset(lanes):
+            chosen = slice(lanes.start, lanes.stop)
+            dZ_chosen = np.ascontiguousarray(dZ[chosen])
+            add_transposed_product(
+                *by_column, dZ_chosen, *buffers, self._copies.flat[chosen], True, overwrite
+            )
+            return
+        for k in lanes:
+            dZ_k = np.ascontiguousarray(dZ[k : k + 1])
+            add_transposed_product(*by_column, dZ_k, *buffers, self.W[k].reshape(1, -1), False, overwrite)
 
     def scale(self, lane: int, factor: float) -> None:
         """Multiply a lane's W by a factor."""
-        W = self._copies[lane].flat if lane in self._current else self.W[lane]
+        W = self.W[lane]
+        if self._copies is not None and lane in self._current:
+            W = self._copies.flat[lane]
         np.multiply(W, factor, out=W)
 
     def weights_changed(self) -> None:
@@ -588,104 +641,213 @@ class SparseFirstLayer:
     def write_back(self) -> None:
         """Copy the tiles to W."""
         for lane in self._current:
-            self._copies[lane].copy_to(self.W[lane])
+            assert self._copies is not None
+            self._copies.copy_to(lane, self.W[lane])
 
 
 # --- update rules -------------------------------------------------------------------------------------------
 
-# Each loop reads and writes its arrays once. It computes an element by the same operations in the same order
-# as the rule of the same name in `fnnexp.nn.pieces.optimizers`, so the results are bitwise equal.
-
-
-@compiled
-def momentum_loop(theta: Array, grad: Array, v: Array, lr: Array, mu: Array) -> None:
-    """Apply :func:`fnnexp.nn.pieces.optimizers.momentum`."""
-    for k in range(len(theta)):
-        lr_k, mu_k, theta_k, grad_k, v_k = lr[k, 0], mu[k, 0], theta[k], grad[k], v[k]
-        for i in range(len(theta_k)):
-            v_k[i] = v_k[i] * mu_k + grad_k[i]
-            theta_k[i] -= v_k[i] * lr_k
-
-
-@compiled
-def nesterov_loop(theta: Array, grad: Array, v: Array, lr: Array, mu: Array) -> None:
-    """Apply :func:`fnnexp.nn.pieces.optimizers.nesterov`."""
-    for k in range(len(theta)):
-        lr_k, mu_k, theta_k, grad_k, v_k = lr[k, 0], mu[k, 0], theta[k], grad[k], v[k]
-        for i in range(len(theta_k)):
-            v_k[i] = v_k[i] * mu_k + grad_k[i]
-            theta_k[i] -= (grad_k[i] + mu_k * v_k[i]) * lr_k
-
-
-@compiled
-def adagrad_loop(theta: Array, grad: Array, s: Array, lr: Array, epsilon: Array) -> None:
-    """Apply :func:`fnnexp.nn.pieces.optimizers.adagrad`."""
-    for k in range(len(theta)):
-        lr_k, epsilon_k, theta_k, grad_k, s_k = lr[k, 0], epsilon[k, 0], theta[k], grad[k], s[k]
-        for i in range(len(theta_k)):
-            s_k[i] += grad_k[i] * grad_k[i]
-            theta_k[i] -= grad_k[i] / (np.sqrt(s_k[i]) + epsilon_k) * lr_k
-
-
-@compiled
-def rmsprop_loop(theta: Array, grad: Array, s: Array, lr: Array, rho: Array, epsilon: Array) -> None:
-    """Apply :func:`fnnexp.nn.pieces.optimizers.rmsprop`."""
-    for k in range(len(theta)):
-        lr_k, rho_k, epsilon_k = lr[k, 0], rho[k, 0], epsilon[k, 0]
-        theta_k, grad_k, s_k = theta[k], grad[k], s[k]
-        for i in range(len(theta_k)):
-            square = grad_k[i] * grad_k[i]
-            s_k[i] = (s_k[i] - square) * rho_k + square
-            theta_k[i] -= grad_k[i] / (np.sqrt(s_k[i]) + epsilon_k) * lr_k
-
-
-@compiled
-def adam_loop(
-    theta: Array,
-    grad: Array,
-    m: Array,
-    v: Array,
-    lr: Array,
-    betas: tuple[Array, Array],
-    epsilon: Array,
-    corrected: tuple[Array, Array],
-) -> None:
-    """Apply :func:`fnnexp.nn.pieces.optimizers.adam`."""
-    for k in range(len(theta)):
-        beta1, beta2, epsilon_k = betas[0][k, 0], betas[1][k, 0], epsilon[k, 0]
-        lr_k, corrected2 = lr[k, 0] / corrected[0][k, 0], corrected[1][k, 0]
-        theta_k, grad_k, m_k, v_k = theta[k], grad[k], m[k], v[k]
-        for i in range(len(theta_k)):
-            g = grad_k[i]
-            square = g * g
-            m_k[i] = (m_k[i] - g) * beta1 + g
-            v_k[i] = (v_k[i] - square) * beta2 + square
-            theta_k[i] -= m_k[i] / (np.sqrt(v_k[i] / corrected2) + epsilon_k) * lr_k
-
-
-def _compiled_adam(
-    theta: Array, grad: Array, slots: tuple[Array, ...], step: int, hyper: Mapping[str, Array]
-) -> None:
-    betas, epsilon = (hyper["beta1"], hyper["beta2"]), hyper["epsilon"]
-    adam_loop(theta, grad, slots[0], slots[1], hyper["lr"], betas, epsilon, bias_corrections(hyper, step))
-
-
-UPDATES: dict[Update, Update] = {
-    momentum: lambda theta, grad, slots, step, hyper: momentum_loop(
-        theta, grad, slots[0], hyper["lr"], hyper["momentum"]
-    ),
-    nesterov: lambda theta, grad, slots, step, hyper: nesterov_loop(
-        theta, grad, slots[0], hyper["lr"], hyper["momentum"]
-    ),
-    adagrad: lambda theta, grad, slots, step, hyper: adagrad_loop(
-        theta, grad, slots[0], hyper["lr"], hyper["epsilon"]
-    ),
-    rmsprop: lambda theta, grad, slots, step, hyper: rmsprop_loop(
-        theta, grad, slots[0], hyper["lr"], hyper["rho"], hyper["epsilon"]
-    ),
-    adam: _compiled_adam,
+MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM = range(5)
+RULES: dict[Update, tuple[int, tuple[str, ...]]] = {
+    momentum: (MOMENTUM, ("lr", "momentum")),
+    nesterov: (NESTEROV, ("lr", "momentum")),
+    adagrad: (ADAGRAD, ("lr", "epsilon")),
+    rmsprop: (RMSPROP, ("lr", "epsilon", "rho")),
+    adam: (ADAM, ("lr", "epsilon", "beta1", "beta2")),
 }
+"""The number of each update rule that is compiled, and the names of the numbers that it uses."""
+
+
+@inlined
+def apply(rule: int, theta: Array, grad: Array, a: Array, b: Array, numbers: Array) -> None:
+    """Apply a rule to some elements (n,) of a lane: θ, the gradient, and the first and last slot.
+
+    Each array is read and written once. An element is computed by the same operations in the same order as
+    by the rule in :mod:`fnnexp.nn.pieces.optimizers`, so the results are bitwise equal.
+    """
+    lr = numbers[0]
+    if rule == MOMENTUM:
+        mu = numbers[1]
+        for i in range(len(theta)):
+            a[i] = a[i] * mu + grad[i]
+            theta[i] -= a[i] * lr
+    elif rule == NESTEROV:
+        mu = numbers[1]
+        for i in range(len(theta)):
+            a[i] = a[i] * mu + grad[i]
+            theta[i] -= (grad[i] + mu * a[i]) * lr
+    elif rule == ADAGRAD:
+        epsilon = numbers[1]
+        for i in range(len(theta)):
+            a[i] += grad[i] * grad[i]
+            theta[i] -= grad[i] / (np.sqrt(a[i]) + epsilon) * lr
+    elif rule == RMSPROP:
+        epsilon, rho = numbers[1], numbers[2]
+        for i in range(len(theta)):
+            square = grad[i] * grad[i]
+            a[i] = (a[i] - square) * rho + square
+            theta[i] -= grad[i] / (np.sqrt(a[i]) + epsilon) * lr
+    else:
+        epsilon, beta1, beta2, corrected2 = numbers[1], numbers[2], numbers[3], numbers[4]
+        for i in range(len(theta)):
+            g = grad[i]
+            square = g * g
+            a[i] = (a[i] - g) * beta1 + g
+            b[i] = (b[i] - square) * beta2 + square
+            theta[i] -= a[i] / (np.sqrt(b[i] / corrected2) + epsilon) * lr
+
+
+@compiled
+def apply_from(first: int, rule: int, theta: Array, grad: Array, a: Array, b: Array, numbers: Array) -> None:
+    """Apply a rule to the elements from ``first`` on of each lane; all arrays are (K, P)."""
+    for k in range(len(theta)):
+        apply(rule, theta[k, first:], grad[k, first:], a[k, first:], b[k, first:], numbers[k])
+
+
+def numbers_of(update: Update, step: int, hyper: Mapping[str, Array]) -> Array:
+    """Return the numbers (K, n) that :func:`apply` reads. Those of Adam contain the bias corrections."""
+    numbers = np.concatenate([hyper[name] for name in RULES[update][1]], axis=1)
+    if update is adam:
+        corrected1, corrected2 = bias_corrections(hyper, step)
+        numbers[:, :1] /= corrected1
+        numbers = np.concatenate([numbers, corrected2], axis=1)
+    return numbers
+
+
+def compiled_update(update: Update) -> Update:
+    """Return the compiled form of an update rule."""
+    rule, _ = RULES[update]
+
+    def apply_compiled(
+        theta: Array, grad: Array, slots: tuple[Array, ...], step: int, hyper: Mapping[str, Array]
+    ) -> None:
+        apply_from(0, rule, theta, grad, slots[0], slots[-1], numbers_of(update, step, hyper))
+
+    return apply_compiled
+
+
+UPDATES: dict[Update, Update] = {update: compiled_update(update) for update in RULES}
 """The compiled form of each update rule that has one."""
+
+
+@compiled
+def step_first_weights(
+    X: tuple[Array, Array, Array],
+    dZ: Array,
+    tiles: Array,
+    H: int,
+    gradient: Array,
+    W: Array,
+    a: Array,
+    b: Array,
+    rule: int,
+    numbers: Array,
+    decay: Array,
+) -> None:
+    """Take a step of the first weights of each lane, a few rows at a time.
+
+    Parameters
+    ----------
+    X, dZ, tiles, H
+        As for :func:`add_transposed_product`.
+    gradient
+        A buffer (n,): the gradient of the rows that are computed together.
+    W, a, b
+        The weights, and the first and last slot (K, D · H): flat arrays of :class:`Tiles`.
+    rule, numbers, decay
+        As for :func:`apply`; the factor (K,) of the weights before their step.
+    """
+    starts, rows, by_column = X
+    K, B, columns = dZ.shape
+    D = len(starts) - 2
+    for k in range(K):
+        dZ_k = dZ[k].reshape(-1)
+        for first_column in range(0, H, TILE):
+            width = min(TILE, H - first_column)
+            used_width = min(width, columns - first_column)
+            tile = tiles[0, first_column * B : (first_column + width) * B]
+            for r in range(B):
+                tile_row = tile[r * width : r * width + used_width]
+                dZ_row = dZ_k[r * columns + first_column : r * columns + first_column + used_width]
+                for h in range(used_width):
+                    tile_row[h] = dZ_row[h]
+            at_once = len(gradient) // width
+            for first_row in range(0, D, at_once):
+                stop = min(first_row + at_once, D)
+                for d in range(first_row, stop):
+                    at = (d - first_row) * width
+                    if starts[d] == starts[d + 1]:
+                        gradient[at : at + width] = 0
+                    elif width == 64:
+                        _add_sum_by_64(rows, by_column, starts[d], starts[d + 1], tile, gradient, at, True)
+                    else:
+                        total = gradient[at : at + width]
+                        row_sum(rows, by_column, starts[d], starts[d + 1], tile, width, total)
+                part = slice(first_column * D + first_row * width, first_column * D + stop * width)
+                W_part, count = W[k, part], (stop - first_row) * width
+                if decay[k] != 1:
+                    for i in range(count):
+                        W_part[i] *= decay[k]
+                apply(rule, W_part, gradient[:count], a[k, part], b[k, part], numbers[k])
+
+
+class FirstStep:
+    """Takes the steps of the first weights; see :class:`fnnexp.nn.engines.base.FirstStep`.
+
+    Their gradient is never in memory as a whole. The weights and slots are in tiles, until
+    :meth:`write_back` copies them to the arrays of the stack.
+    """
+
+    def __init__(self, first: SparseFirstLayer, slots: Sequence[Array], update: Update) -> None:
+        lanes, D, H = first.W.shape
+        self._first, self._update, self._slots = first, update, slots
+        self._copies = []
+        for slot in slots:
+            tiles = Tiles(lanes, D, H, slot.dtype)
+            for k in range(lanes):
+                tiles.copy_from(k, slot[:, : D * H].reshape(first.W.shape)[k])
+            self._copies.append(tiles)
+        self._gradient = padded(ROWS_OF_A_STEP, TILE, first.W.dtype).reshape(-1)
+        self._numbers, self._decay = np.empty((lanes, 0)), np.empty(lanes)
+
+    def begin(self, step: int, hyper: Mapping[str, Array]) -> None:
+        """Begin a step, counted from 1, with these hyperparameters (K, 1)."""
+        self._numbers = numbers_of(self._update, step, hyper)
+        dtype = self._numbers.dtype
+        factors = decay_factors(hyper) if "weight_decay" in hyper else np.ones(len(self._numbers))
+        self._decay = factors.astype(dtype)
+
+    def __call__(self, lanes: range, examples: SparseExamples, dZ: Array) -> None:
+        """Take the step of some lanes' W, whose gradient is Xᵀ dZ for dZ (K, B, H)."""
+        chosen = slice(lanes.start, lanes.stop)
+        W, tiles = self._first.tiles(lanes).flat, self._first.buffer_for(dZ)
+        a, b = self._copies[0].flat, self._copies[-1].flat
+        step_first_weights(
+            examples.by_column,
+            np.ascontiguousarray(dZ[chosen]),
+            tiles.flat,
+            tiles.width,
+            self._gradient,
+            W[chosen],
+            a[chosen],
+            b[chosen],
+            RULES[self._update][0],
+            self._numbers[chosen],
+            self._decay[chosen],
+        )
+
+    def finish(self, theta: Array, gradients: Array) -> None:
+        """Take the step of all other parameters of θ (K, P)."""
+        first, (rule, _) = self._first.W[0].size, RULES[self._update]
+        apply_from(first, rule, theta, gradients, self._slots[0], self._slots[-1], self._numbers)
+
+    def write_back(self) -> None:
+        """Copy the weights and the slots to the arrays of the stack."""
+        self._first.write_back()
+        for tiles, slot in zip(self._copies, self._slots, strict=True):
+            matrices = slot[:, : self._first.W[0].size].reshape(self._first.W.shape)
+            for k, matrix in enumerate(matrices):
+                tiles.copy_to(k, matrix)
 
 
 # --- one row at a time --------------------------------------------------------------------------------------

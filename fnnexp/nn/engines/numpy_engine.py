@@ -135,11 +135,11 @@ class FirstLayer(Protocol):
     An engine may use a copy of W; ``weights_changed`` and ``write_back`` synchronize it with W.
     """
 
-    def forward(self, lane: int, examples: Any, out: Array) -> None:
-        """Write X W of a lane to ``out`` (B, H)."""
+    def forward(self, lanes: range, examples: Any, out: Array) -> None:
+        """Write X W of some lanes to ``out`` (K, B, H)."""
 
-    def add_gradient(self, lane: int, examples: Any, dZ: Array) -> None:
-        """Add Xᵀ dZ to a lane's W, for dZ (B, H)."""
+    def add_gradient(self, lanes: range, examples: Any, dZ: Array, *, overwrite: bool = False) -> None:
+        """Add Xᵀ dZ to W of some lanes, or overwrite W with it, for dZ (K, B, H)."""
 
     def scale(self, lane: int, factor: float) -> None:
         """Multiply a lane's W by a factor."""
@@ -159,26 +159,37 @@ class BlasFirstLayer:
         self._selected_rows: Array | None = None
         self._gradient: Array | None = None
 
-    def forward(self, lane: int, examples: Examples, out: Array) -> None:
-        """Write X W of a lane to ``out`` (B, H)."""
-        W = self.W[lane]
-        if examples.used is not None:
-            selected = self._buffers(W)[0][: len(examples.used)]
-            W = np.take(W, examples.used, axis=0, out=selected, mode="clip")
-        np.matmul(examples.X, W, out=out)
+    def forward(self, lanes: range, examples: Examples, out: Array) -> None:
+        """Write X W of some lanes to ``out`` (K, B, H)."""
+        for lane in lanes:
+            W = self.W[lane]
+            if examples.used is not None:
+                selected = self._buffers(W)[0][: len(examples.used)]
+                W = np.take(W, examples.used, axis=0, out=selected, mode="clip")
+            np.matmul(examples.X, W, out=out[lane])
 
-    def add_gradient(self, lane: int, examples: Examples, dZ: Array) -> None:
-        """Add Xᵀ dZ to a lane's W, for dZ (B, H). Only the rows for the columns in use change.
+    def add_gradient(self, lanes: range, examples: Examples, dZ: Array, *, overwrite: bool = False) -> None:
+        """Add Xᵀ dZ to W of some lanes, or overwrite W with it, for dZ (K, B, H)."""
+        for lane in lanes:
+            self._add_gradient(self.W[lane], examples, dZ[lane], overwrite=overwrite)
 
-        W is updated a few rows at a time, so that they fit in the cache together with X.
+    def _add_gradient(self, W: Array, examples: Examples, dZ: Array, *, overwrite: bool) -> None:
+        """Add Xᵀ dZ to W (D, H), or overwrite W with it, for dZ (B, H).
+
+        W is updated a few rows at a time, so that they fit in the cache together with X. Only the rows for
+        the columns in use are computed; the gradient of the others is 0.
         """
-        W, X, used = self.W[lane], examples.X, examples.used
+        X, used = examples.X, examples.used
         selected, gradients = self._buffers(W)
+        if overwrite and used is not None:
+            W.fill(0)
         step = max(UPDATE_BYTES // (W.shape[1] * W.itemsize), 1)
         for start in range(0, X.shape[1], step):
             columns = slice(start, min(start + step, X.shape[1]))
             gradient = np.matmul(X[:, columns].T, dZ, out=gradients[: columns.stop - start])
-            if used is None:
+            if overwrite:
+                W[columns if used is None else used[columns]] = gradient
+            elif used is None:
                 np.add(W[columns], gradient, out=W[columns])
             else:
                 rows = np.take(W, used[columns], axis=0, out=selected[: columns.stop - start], mode="clip")

@@ -123,8 +123,7 @@ class BlockDescent:
         np.copyto(onehot, labels[..., None] == block.classes)
         for (lanes, examples), gram_buffer in zip(inputs, self.grams, strict=True):
             X, gram = examples.X, gram_buffer[:rows, :rows]
-            for k in lanes:
-                self.parameters.first.forward(k, examples, first[k])
+            self.parameters.first.forward(lanes, examples, first)
             np.matmul(X, X.T, out=gram)
             if b1 is not None:
                 np.add(gram, 1, out=gram)
@@ -134,8 +133,7 @@ class BlockDescent:
         for t in range(rows):
             self._step(t)
         for lanes, examples in inputs:
-            for k in lanes:
-                self.parameters.first.add_gradient(k, examples, first[k])
+            self.parameters.first.add_gradient(lanes, examples, first)
         if b1 is not None:
             np.add(b1, np.add.reduce(first, axis=1, keepdims=True), out=b1)
         logits, onehot_buffer = block.logits[:, :rows], block.targets[:, :rows]

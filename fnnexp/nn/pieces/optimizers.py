@@ -170,9 +170,17 @@ def decay_weights(weights: Sequence[Array], hyper: Mapping[str, Array]) -> None:
     This is decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2), in PyTorch's form. Optimizers with
     the hyperparameter ``weight_decay`` do this before their update. Biases do not decay.
     """
-    factor = 1 - hyper["lr"].astype(np.float64) * hyper["weight_decay"]
     for W in weights:
-        np.multiply(W, factor.astype(W.dtype)[:, :, None], out=W)
+        for lane, factor in zip(
+            W, decay_factors(hyper).astype(W.dtype), strict=True
+        ):  # faster than all at once
+            np.multiply(lane, factor, out=lane)
+
+
+def decay_factors(hyper: Mapping[str, Array]) -> Array:
+    """Return 1 − η λ (K,) in float64."""
+    factors: Array = 1 - hyper["lr"].astype(np.float64) * hyper["weight_decay"]
+    return factors[:, 0]
 
 
 OPTIMIZERS: Table[Optimizer] = Table(
