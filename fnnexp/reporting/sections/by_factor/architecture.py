@@ -15,6 +15,7 @@ from fnnexp.reporting.sections.leaderboard import NOT_FINISHED, means_over_seeds
 from fnnexp.results import filters, numeric
 from fnnexp.results.factors import AXES, as_text, groups, labels_of, others
 from fnnexp.results.ranking import Ranking, matching_accuracy, ranking_of
+from fnnexp.results.seeds import averaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     """Return the section for a frame of runs. If a loss or a time ranks, the heat map shows an accuracy."""
-    ranking = ranking or ranking_of(runs)
+    ranking, runs = ranking or ranking_of(runs), averaged(runs)
     metric, cells = matching_accuracy(runs, ranking), table(runs, ranking)
     best = numeric.at_best(runs, ranking)
     caption = f"{metric} in percent, mean over seeds. Darker is better; the shades follow the logit."
