@@ -26,6 +26,7 @@ from fnnexp.results import filters, statistics
 from fnnexp.results.arguments import validate_frames
 from fnnexp.results.factors import AXES, as_text, factors_of, groups, labels_of, others
 from fnnexp.results.ranking import Ranking, matching_accuracy, ranking_of
+from fnnexp.results.seeds import spread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -603,6 +604,7 @@ class Findings(NamedTuple):
     in_each_cell: pd.DataFrame
     shares: pd.DataFrame
     about_shares: str
+    spread: pd.DataFrame
 
     @property
     def metric(self) -> str:
@@ -621,4 +623,5 @@ def findings(runs: pd.DataFrame, ranking: Ranking | None = None) -> Findings:
         of_options(runs, ranking),
         in_each_cell(runs, ranking=ranking),
         *shares_by(runs, ranking),
+        spread(runs, ranking),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fnnexp.errors import FnnexpError, did_you_mean
-from fnnexp.results import comparisons, frames
+from fnnexp.results import comparisons, frames, seeds
 from fnnexp.results.arguments import validate_frames
 from fnnexp.results.numeric import at_best
 from fnnexp.results.ranking import ranking_of
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 def rows_to_compare(runs: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
     """Return the rows to compare.
 
-    With numeric factors, each option is compared at its own best values (:func:`at_best`). If nothing but
-    numeric factors varies, all rows are compared.
+    Trials that differ in seeds such as `seed_init` alone are averaged (:func:`seeds.averaged`). With numeric
+    factors, each option is compared at its own best values (:func:`at_best`). If nothing but numeric factors
+    varies, all rows are compared.
     """
+    runs = seeds.averaged(runs)
     best = at_best(runs, ranking)
     if best is runs:
         return runs
@@ -36,13 +38,14 @@ def rows_to_compare(runs: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
 def rows_and_findings(
     runs: pd.DataFrame, ranking: Ranking | None = None
 ) -> tuple[pd.DataFrame, comparisons.Findings]:
-    """Return the rows to compare, and their comparisons; only the shares of variance are over all rows."""
+    """Return the rows to compare, and their comparisons; shares and spreads of variance are over all rows."""
     ranking = ranking or ranking_of(runs)
     rows = rows_to_compare(runs, ranking)
     findings = comparisons.findings(rows, ranking)
     if rows is not runs:
         shares, about = comparisons.shares_by(runs, ranking)
-        findings = findings._replace(shares=shares, about_shares=about)
+        spread = seeds.spread(runs, ranking)
+        findings = findings._replace(shares=shares, about_shares=about, spread=spread)
     return rows, findings
 
 

@@ -11,6 +11,7 @@ from fnnexp.nn.pieces.initializers import INITIALIZERS, distribution_of
 from fnnexp.results import filters
 from fnnexp.results.factors import factors_of
 from fnnexp.results.frames import SEEDS
+from fnnexp.results.ranking import NAMES, SECONDS_TO
 
 if TYPE_CHECKING:
     from fnnexp.results.ranking import Ranking
@@ -43,6 +44,35 @@ def spread(runs: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
             values = int(finished[key].nunique(dropna=False))
             rows.append((key, values, float(np.sqrt(squares / freedom.sum()))))
     return pd.DataFrame(rows, columns=columns)
+
+
+def averaged(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the trials with one row for those that differ in seeds such as `seed_init` alone.
+
+    Such seeds repeat a configuration and have no best value. So the metrics are means over them, and `seed`
+    repeats what is left. If `seed` has one value, the seed with the most values takes its place.
+
+    Returns
+    -------
+    DataFrame
+        Trials without the columns of the seeds. A row is finished if all its trials are; its other columns
+        are those of the first trial, or of the first that has not finished. If no such seed varies, or
+        nothing else does, `runs` itself.
+    """
+    varied = [key for key in SEEDS if key in runs and int(runs[key].nunique(dropna=False)) > 1]
+    if not varied or not {*factors_of(runs)} - {*varied}:
+        return runs
+    runs = filters.once(runs)
+    if int(runs["seed"].nunique()) == 1:
+        repeats = str(runs[varied].nunique().idxmax())
+        runs = runs.assign(seed=runs[repeats].astype("Int64"))
+    by = [*(factor for factor in factors_of(runs) if factor not in varied), "seed"]
+    cell = runs.groupby(by, observed=True, dropna=False).ngroup()
+    means = [column for column in runs if column in NAMES or str(column).startswith(SECONDS_TO)]
+    over = runs[means].groupby(cell).transform("mean")
+    unfinished = (runs["status"] != "finished").sort_values(ascending=False, kind="stable")
+    first = cell[unfinished.index].drop_duplicates().index.sort_values()
+    return runs.assign(**over).loc[first].drop(columns=varied).reset_index(drop=True)
 
 
 def unpaired_draws(runs: pd.DataFrame) -> list[str]:

@@ -115,6 +115,13 @@ def test_the_table_shows_the_best_values_and_the_file_all_values():
     assert len(section.data["table"]) == len(RATES) * len(PEAKS)
 
 
+def test_there_are_no_tables_of_one_cell_where_only_other_factors_vary():
+    runs = sweep(values=(0.1, 0.3), momenta=(0.5, 0.9))
+    assert by_architecture.section(runs).blocks
+    one = by_architecture.section(runs[runs["init"] == "he"])
+    assert (one.blocks, len(one.data["table"])) == ([], 4)
+
+
 def test_a_long_leaderboard_is_cut_and_names_the_file_with_all_rows():
     section = leaderboard.section(sweep(np.geomspace(0.01, 1, 30).round(5), seeds=2))
     table, note = section.blocks

@@ -14,6 +14,8 @@ from fnnexp.results import numeric, seeds
 from fnnexp.results.factors import factors_of
 from fnnexp.results.ranking import ranking_of
 
+ACCURACIES = ("train_accuracy", "val_accuracy", "test_accuracy")
+
 
 def runs_of(rows: list[dict[str, object]]) -> pd.DataFrame:
     """Return a frame of finished trials, from their params and accuracies."""
@@ -92,3 +94,33 @@ def test_the_report_says_where_seeds_pair_less(
     assert [text for text in fragments if text not in note] == []
     assert bool(note) == bool(fragments)
     assert note in str(fnnexp.answer(runs))
+
+
+def test_initializers_are_compared_over_seeds_set_apart_which_have_no_best_value(grid: pd.DataFrame) -> None:
+    gain = np.random.default_rng(1).uniform(0.05, 0.06, 12)
+    better = grid.assign(init="max", trial=grid["trial"] + "b")
+    better = better.assign(**{name: grid[name] + gain for name in ACCURACIES})
+    both = pd.concat([grid.assign(init="he"), better], ignore_index=True)
+    both["init"] = both["init"].astype("category")
+    (row,) = fnnexp.compare(both).to_dict("records")
+    assert (row["a"], row["b"], row["seeds"], row["ahead"]) == ("max", "he", 4, 4)
+    assert row["difference"] == pytest.approx(gain.mean())
+    answer = str(fnnexp.answer(both))
+    assert "max is the best of 2 initializers" in answer
+    assert "over seed_init (4 values) and " in answer
+    assert "seed_order=" not in answer
+    board = fnnexp.leaderboard(both)
+    means = grid["val_accuracy"].to_numpy().reshape(4, 3).mean(axis=1)
+    assert list(board["init"]) == ["max", "he"]
+    assert board["val_accuracy"].tolist() == pytest.approx([means.mean() + gain.mean(), means.mean()])
+    assert board["val_accuracy_sd"].iloc[1] == pytest.approx(means.std(ddof=1))
+
+
+def test_a_mean_over_seeds_is_finished_if_all_its_trials_are(grid: pd.DataFrame) -> None:
+    status = ["finished"] * 23 + ["diverged"]
+    both = pd.concat([grid, grid.assign(init="max")], ignore_index=True).assign(status=status)
+    merged = seeds.averaged(both)
+    assert merged["status"].tolist().count("finished") == 7
+    assert list(merged.loc[merged["status"] == "diverged", ["init", "seed"]].iloc[0]) == ["max", 3]
+    assert seeds.averaged(merged) is merged
+    assert seeds.averaged(grid) is grid

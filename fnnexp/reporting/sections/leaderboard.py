@@ -16,6 +16,7 @@ from fnnexp.results import filters, statistics
 from fnnexp.results.arguments import validate_frames
 from fnnexp.results.factors import AXES, as_text, factors_of, groups, labels_of, others
 from fnnexp.results.ranking import ACCURACY, Ranking, ranking_of
+from fnnexp.results.seeds import averaged
 from fnnexp.tracking.run_format import STATUSES
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ MOST_NAMED = 5
 
 def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     """Return the leaderboard section for a frame of runs."""
-    ranking = ranking or ranking_of(runs)
+    ranking, runs = ranking or ranking_of(runs), averaged(runs)
     board = leaderboard(runs, metric=ranking.metric)
     whole = table(runs, board, ranking)
     blocks: list[Block] = [whole._replace(rows=whole.rows[:MOST_SHOWN])]
@@ -71,7 +72,7 @@ def leaderboard(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFram
         Configurations without a finished trial come last.
     """
     ranking = ranking_of(runs, metric)
-    runs = filters.once(runs)
+    runs = filters.once(averaged(runs))
     metrics = list(dict.fromkeys([ranking.metric, "test_accuracy"]))
     factors = factors_of(runs)
     by_configuration = [group for _, group in groups(runs, factors)]

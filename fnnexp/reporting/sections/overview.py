@@ -11,6 +11,7 @@ from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
 from fnnexp.results import frames, numeric
 from fnnexp.results.factors import AXES, as_text, factors_of, groups, others, varies_within
 from fnnexp.results.ranking import missing_values_note, ranking_of
+from fnnexp.results.seeds import averaged
 from fnnexp.tracking.run_format import METRICS, STATUSES, TOO_GOOD, at_epochs
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = 
 def counts(runs: pd.DataFrame) -> str:
     """Return a sentence with the total number of trials and their number by status."""
     number = {status: int((runs["status"] == status).sum()) for status in STATUSES}
-    configurations = sum(1 for _ in groups(runs, factors_of(runs)))
+    repeated = averaged(runs)
+    configurations = sum(1 for _ in groups(repeated, factors_of(repeated)))
     early = int(_stopped(runs).sum())
     note = {"finished": f" ({early} stopped early)" if early else ""}
     counted = ", ".join(

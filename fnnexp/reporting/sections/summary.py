@@ -13,7 +13,7 @@ from fnnexp.reporting.document.markdown import escaped
 from fnnexp.reporting.document.wording import between, listed, percent, points, value
 from fnnexp.reporting.plots import from_leader, picture
 from fnnexp.reporting.sections.pairs import weaker_pairs
-from fnnexp.results import budgets, comparisons, filters, frames, numeric, questions, seeds, statistics
+from fnnexp.results import budgets, comparisons, filters, frames, numeric, questions, statistics
 from fnnexp.results.arguments import validate_frames
 from fnnexp.results.factors import as_text
 from fnnexp.results.ranking import different_losses_note, ranking_of
@@ -110,7 +110,7 @@ def headlines(runs: pd.DataFrame, findings: Findings) -> list[str]:
     finished = [configuration for configuration in findings.configurations if len(configuration.metric)]
     if not finished:
         return ["No trial has finished, so there is no answer yet."]
-    if _only_seeds(finished) and (spread := _spread(runs, findings)):
+    if _only_seeds(finished) and (spread := _spread(findings)):
         return [*spread, *_not_finished(findings), *_not_learned(runs, finished, findings)]
     texts = [_best(runs, finished, findings), *_at_best(runs, finished)]
     if len(findings.in_each_cell) > 1 and not findings.ranking.is_time:
@@ -389,7 +389,7 @@ def details(runs: pd.DataFrame, findings: Findings) -> list[str]:
     if chosen and not findings.ranking.is_time:
         texts.append(_others(pairs, leader, findings.ranking))
     texts += _same(runs)
-    return [*texts, *weaker_pairs(runs), *_spread(runs, findings), *_shares(findings)]
+    return [*texts, *weaker_pairs(runs), *_spread(findings), *_averaged(findings), *_shares(findings)]
 
 
 def _shares(findings: Findings) -> list[str]:
@@ -466,9 +466,16 @@ def _only_seeds(finished: Sequence[Configuration]) -> bool:
     return len(finished) > 1 and {*finished[0].levels} <= {*frames.SEEDS}
 
 
-def _spread(runs: pd.DataFrame, findings: Findings) -> list[str]:
+def _averaged(findings: Findings) -> list[str]:
+    """Return that comparisons do not choose among the values of such a seed; see :func:`seeds.averaged`."""
+    if findings.spread.empty:
+        return []
+    return ["No comparison chooses a seed: results are means over these seeds, or are paired by one of them."]
+
+
+def _spread(findings: Findings) -> list[str]:
     """Return a sentence on how much the metric varies if one seed alone changes, such as `seed_init`."""
-    rows = seeds.spread(runs, findings.ranking)
+    rows = findings.spread
     if rows.empty or findings.ranking.is_time:
         return []
     each = [

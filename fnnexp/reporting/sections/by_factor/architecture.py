@@ -12,19 +12,29 @@ from fnnexp.reporting.document.wording import mean_and_spread
 from fnnexp.reporting.figures import Drawing, of_finished_trials
 from fnnexp.reporting.plots.heat_map import heat_map
 from fnnexp.reporting.sections.leaderboard import NOT_FINISHED, means_over_seeds
-from fnnexp.results import filters, numeric
+from fnnexp.results import comparisons, filters, numeric
 from fnnexp.results.factors import AXES, as_text, groups, labels_of, others
 from fnnexp.results.ranking import Ranking, matching_accuracy, ranking_of
+from fnnexp.results.seeds import averaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+TITLE = "By architecture, initializer and batching"
+
 
 def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
-    """Return the section for a frame of runs. If a loss or a time ranks, the heat map shows an accuracy."""
-    ranking = ranking or ranking_of(runs)
+    """Return the section for a frame of runs. If a loss or a time ranks, the heat map shows an accuracy.
+
+    If other factors vary and these three do not, each table would have one cell, and the leaderboard has all
+    of them. Then the section has no blocks.
+    """
+    ranking, runs = ranking or ranking_of(runs), averaged(runs)
     metric, cells = matching_accuracy(runs, ranking), table(runs, ranking)
     best = numeric.at_best(runs, ranking)
+    data = {"table": cells.reset_index()}
+    if others(best) and not set(comparisons.levels(best)) & set(AXES):
+        return Section(TITLE, [], data)
     caption = f"{metric} in percent, mean over seeds. Darker is better; the shades follow the logit."
     drawing = Drawing("heat_map", caption, lambda trials: heat_map(trials, metric))
     unit = " in percent" * ranking.is_accuracy
@@ -32,11 +42,7 @@ def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     if best is not runs:
         note += " Each cell is at its best values of the numeric factors, which follow `at`."
     shown = [*of_finished_trials(runs, [drawing], ranking), *tables(best, table(best, ranking))]
-    return Section(
-        "By architecture, initializer and batching",
-        [Text(note, quiet=True), *shown],
-        {"table": cells.reset_index()},
-    )
+    return Section(TITLE, [Text(note, quiet=True), *shown], data)
 
 
 def table(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
