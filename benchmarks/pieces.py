@@ -1,6 +1,6 @@
 """Measure what each piece adds to a step: the time of an epoch relative to that of plain steps, on one core.
 
-python -m benchmarks.pieces [--rounds 15] [--rows 6000]
+python -m benchmarks.pieces [--rounds 8] [--rows 12000]
 
 The network is 784-128-10 on MNIST, with batches of 128. Rounds alternate between all pieces, and the least
 CPU time of each counts, because other programs can only add to it.
@@ -55,8 +55,8 @@ def settings() -> dict[str, tuple[Setting, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--rows", type=int, default=6000)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rows", type=int, default=12_000)
     arguments = parser.parse_args()
     rows = []
     for engine in FNNEXP:
