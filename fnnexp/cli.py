@@ -69,6 +69,8 @@ Choices
              data.label_noise=… data.n=… data.noise=…
   experiment relu_full_batch  tanh_mini_batch  sigmoid_per_sample  relu98_full_batch
              tanh_mini_batch_as_published  relu98_full_batch_as_listed
+             nielsen_30  nielsen_100  nielsen_100_ce_l2  nielsen_100_ce_l2_60  keras_mlp
+             glorot_bengio_standard  glorot_bengio_normalized
   and        regularization.l2  regularization.l1  regularization.dropout  regularization.max_norm
              stopping.patience  stopping.min_delta  stopping.metric
              epochs  seed  seed_init  seed_order  seed_noise  seed_split  dtype=float32|float64  loss.epsilon

@@ -246,6 +246,35 @@ PRESETS["relu98_full_batch_as_listed"] = PRESETS["relu98_full_batch"] | {
     "optimizer.epsilon": 1e-8,
 }
 
+PRESETS["nielsen_30"] = {
+    "arch.hidden": [30], "arch.activation": "sigmoid", "init": "normal", "init.std": 1.0,
+    "init.bias": "normal", "init.bias_scale": 1.0, "batching.mode": "mini", "batching.size": 10,
+    "batching.shuffle": True, "optimizer": "sgd", "optimizer.lr": 3.0, "loss": "mse",
+    "loss.output": "sigmoid",
+    "data.scale": "unit", "data.validation": 10000, "dtype": "float32", "epochs": 30,
+}  # fmt: skip
+PRESETS["nielsen_100"] = PRESETS["nielsen_30"] | {"arch.hidden": [100]}
+PRESETS["nielsen_100_ce_l2"] = PRESETS["nielsen_100"] | {
+    "loss": "binary_cross_entropy", "loss.output": None, "regularization.l2": 5.0 / 50_000,
+    "optimizer.lr": 0.5,
+}  # fmt: skip
+PRESETS["nielsen_100_ce_l2_60"] = PRESETS["nielsen_100_ce_l2"] | {"optimizer.lr": 0.1, "epochs": 60}
+PRESETS["keras_mlp"] = {
+    "arch.hidden": [512, 512], "arch.activation": "relu", "init": "glorot_uniform",
+    "regularization.dropout": 0.2, "batching.mode": "mini", "batching.size": 128, "batching.shuffle": True,
+    "optimizer": "rmsprop", "optimizer.lr": 0.001, "optimizer.rho": 0.9, "optimizer.epsilon": 1e-7,
+    "dtype": "float32", "epochs": 20,
+}  # fmt: skip
+PRESETS["glorot_bengio_standard"] = {
+    "arch.hidden": [100] * 5, "arch.activation": "tanh", "init": "lecun_uniform", "init.gain": 3**-0.5,
+    "batching.mode": "mini", "batching.size": 10, "batching.shuffle": True, "optimizer": "sgd",
+    "optimizer.lr": 0.1, "data.validation": 10000, "dtype": "float32", "epochs": 5,
+}  # fmt: skip
+PRESETS["glorot_bengio_normalized"] = PRESETS["glorot_bengio_standard"] | {
+    "init": "glorot_uniform",
+    "init.gain": None,
+}
+
 
 @pytest.mark.parametrize("preset", [option for group, option in OPTIONS if group == "experiment"])
 def test_a_preset_has_exactly_the_published_settings(preset, trial_of):
