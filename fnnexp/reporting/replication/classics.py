@@ -9,11 +9,11 @@ import pandas as pd
 
 from fnnexp.errors import plural
 from fnnexp.reporting.document.blocks import EVERYWHERE, Cell, Section, Table, Text
-from fnnexp.reporting.document.wording import listed, percent, points
+from fnnexp.reporting.document.wording import listed, percent
 from fnnexp.reporting.plots import picture
 from fnnexp.reporting.replication.findings import Ours, extent, printed
 from fnnexp.reporting.replication.line_panels import Line, Panel, line_panels
-from fnnexp.reporting.replication.published import CLASSICS, METRICS
+from fnnexp.reporting.replication.published import CLASSICS, METRICS, PROGRAMS
 from fnnexp.results import statistics
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _network(ours: Ours, tables: pd.DataFrame, preset: str) -> str:
 def standing(ours: Ours, tables: pd.DataFrame, preset: str) -> str:
     """Return sentences on where the last published accuracy of a network stands among ours."""
     row = tables[tables["experiment"] == preset].iloc[-1]
-    values, epoch = _ours_at_end(ours, row)
+    values, epoch = _ours_at_end(ours, row, preset)
     text, value = str(row["accuracy"]), float(row["accuracy"])
     what = "highest validation" if row["split"] == "validation" else "test"
     sentence = (
@@ -114,34 +114,52 @@ def never_learnt(ours: Ours, preset: str) -> str:
     return (
         f"After {epochs}, {len(failed)} of {seeds} of {preset} recognize fewer than {percent(LEARNT)} of the"
         f" test images of a digit: {which}. The smallest share among all other digits and seeds is"
-        f" {percent(rest)}."
+        f" {percent(rest)}.{_others(ours, preset, list(failed))}"
     )
+
+
+def _others(ours: Ours, preset: str, failed: list[int]) -> str:
+    """Return a sentence on the accuracies of the seeds that end with every digit."""
+    ends = ours.ends(preset, "test_accuracy")
+    ends = ends[~ends.index.isin(failed)]
+    if ends.empty:
+        return ""
+    return f" The test accuracy of {plural(len(ends), 'seed')} with every digit is {extent(ends, '.4f')}."
 
 
 def gap(ours: Ours, tables: pd.DataFrame, preset: str) -> str:
-    """Return a sentence on how far a printed highest validation accuracy is from those of our seeds.
+    """Return sentences on how far a printed highest validation accuracy is from those of our seeds.
 
-    Within a program, the standard deviation over seeds is the unit of the distance.
+    The unit of the distance is the standard deviation over the seeds of a program. Half the decay is what a
+    program does that takes (λ/2n) w, instead of (λ/n) w, for the gradient of (λ/2n) Σw².
     """
     row = tables[tables["experiment"] == preset].iloc[-1]
-    values, epoch = _ours_at_end(ours, row)
-    if epoch != row["epoch"] or len(values) < 2:
-        return ""
-    distance = float(row["accuracy"]) - statistics.mean(values)
-    spread = statistics.standard_deviation(values)
-    return (
-        f"The published {row['accuracy']} is {points(distance)} above the mean of our seeds, which is"
-        f" {distance / spread:.1f} of their standard deviations ({points(spread)})."
-    )
+    sentences = []
+    for program, name in PROGRAMS[preset].items():
+        values, epoch = _ours_at_end(ours, row, program)
+        if epoch != row["epoch"] or len(values) < 2:
+            continue
+        mean, spread = statistics.mean(values), statistics.standard_deviation(values)
+        distance = float(row["accuracy"]) - mean
+        sentences.append(
+            f"Trained {name}, {plural(len(values), 'seed')} have mean {mean:.4f} and reach"
+            f" {values.max():.4f}: the published number is {abs(distance) / spread:.1f} standard deviations"
+            f" {'above' if distance > 0 else 'below'} the mean."
+        )
+    if len(sentences) > 1:
+        sentences.append("The published listing has the whole decay, ηλ/n in each step.")
+    return " ".join(sentences)
 
 
 def _split(tables: pd.DataFrame, preset: str) -> str:
     return str(tables.loc[tables["experiment"] == preset, "split"].iloc[-1])
 
 
-def _ours_at_end(ours: Ours, row: pd.Series) -> tuple[pd.Series, int]:
-    """Return our accuracies for a row of the tables, at its epoch or our last one if that is earlier."""
-    part = ours.of(row["experiment"], f"{METRICS[row['split']]}_accuracy")
+def _ours_at_end(ours: Ours, row: pd.Series, program: str) -> tuple[pd.Series, int]:
+    """Return a program's accuracies for a row of the tables, at the row's epoch or, if earlier, our last."""
+    part = ours.of(program, f"{METRICS[row['split']]}_accuracy")
+    if part.empty:
+        return part["value"], 0
     epoch = min(int(part["epoch"].max()), int(row["epoch"]))
     if row["split"] == "validation":
         return part[part["epoch"] <= epoch].groupby("seed")["value"].max(), epoch
@@ -154,28 +172,26 @@ def _ours_at_end(ours: Ours, row: pd.Series) -> tuple[pd.Series, int]:
 def _table(ours: Ours, tables: pd.DataFrame, presets: list[str]) -> Table:
     """Return the distribution of each network's last published accuracy over our seeds."""
     rows = []
-    for preset in presets:
+    for preset, program in [(name, program) for name in presets for program in PROGRAMS[name]]:
         row = tables[tables["experiment"] == preset].iloc[-1]
-        values, epoch = _ours_at_end(ours, row)
+        values, epoch = _ours_at_end(ours, row, program)
+        if not len(values):
+            continue
         published = Cell(str(row["accuracy"]), float(row["accuracy"]))
-        numbers = [
-            values.mean(),
-            statistics.standard_deviation(values),
-            values.min(),
-            values.median(),
-            values.max(),
-        ]
+        spread = statistics.standard_deviation(values)
+        numbers = [values.mean(), spread, values.min(), values.median(), values.max()]
         what = "highest on validation" if row["split"] == "validation" else "test"
         rows.append([
-            Cell(preset), Cell(what), Cell(str(epoch), epoch), Cell(str(len(values)), len(values)),
+            Cell(preset), Cell(PROGRAMS[preset][program]), Cell(what), Cell(str(epoch), epoch),
+            Cell(str(len(values)), len(values)),
             *(Cell(f"{number:.4f}", float(number)) for number in numbers),
-            Cell(str(len(unlearnt(ours, preset)))), published if epoch == row["epoch"] else Cell("–"),
+            Cell(str(len(unlearnt(ours, program)))), published if epoch == row["epoch"] else Cell("–"),
         ])  # fmt: skip
     head = [
-        "network", "accuracy", "epochs", "seeds", "mean", "sd", "least", "median", "greatest",
+        "network", "trained", "accuracy", "epochs", "seeds", "mean", "sd", "least", "median", "greatest",
         "without a digit", "published",
     ]  # fmt: skip
-    return Table("Accuracies over our seeds", head, rows, names=2, media=EVERYWHERE)
+    return Table("Accuracies over our seeds", head, rows, names=3, media=EVERYWHERE)
 
 
 def _figure(ours: Ours, tables: pd.DataFrame, presets: list[str]) -> Figure:

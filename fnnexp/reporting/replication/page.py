@@ -255,7 +255,7 @@ def write(
         )
     presets = {trial.id: preset for preset, group in done.items() for trial in group}
     facts = ran_with(filters.part(runs, runs["trial"].isin(presets)))
-    with_recalls = {preset: group for preset, group in done.items() if preset in CLASSICS}
+    with_recalls = {preset: group for preset, group in done.items() if preset.partition(" ")[0] in CLASSICS}
     recalled = recalls.of_test_images(
         with_recalls, dict(zip(runs["trial"], runs["run_id"], strict=True)), tracking_uri
     )

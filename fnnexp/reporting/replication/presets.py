@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from fnnexp.errors import FnnexpError
+from fnnexp.reporting.replication.published import HALF
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +53,7 @@ FULL = (
     Share("nielsen_30", range(24)),
     Share("nielsen_100", range(24)),
     Share("nielsen_100_ce_l2", range(24)),
+    Share("nielsen_100_ce_l2", range(12), ("regularization.l2=5e-5",), HALF),
     Share("nielsen_100_ce_l2_60", range(20)),
     Share("keras_mlp", range(6)),
     *NETWORKS.values(),

@@ -25,6 +25,8 @@ WITHIN, NEAR, APART, TOO_FEW, NOT_RUN = "within", "near", "apart", "too few", "n
 VERDICTS = (WITHIN, NEAR, APART, TOO_FEW, NOT_RUN)
 QUANTITIES = ("loss", "accuracy")
 
+HALF = "half_decay"
+"""The part of a preset that decays weights by ηλ/2n at each step instead of ηλ/n."""
 
 PROGRAMS: dict[str, dict[str, str]] = {
     "tanh_mini_batch": {
@@ -39,7 +41,10 @@ PROGRAMS: dict[str, dict[str, str]] = {
     "relu_full_batch": {"relu_full_batch": "as published"},
     "nielsen_30": {"nielsen_30": "as published"},
     "nielsen_100": {"nielsen_100": "as published"},
-    "nielsen_100_ce_l2": {"nielsen_100_ce_l2": "as published"},
+    "nielsen_100_ce_l2": {
+        "nielsen_100_ce_l2": "as published",
+        f"nielsen_100_ce_l2 {HALF}": "with half the decay",
+    },
     "nielsen_100_ce_l2_60": {"nielsen_100_ce_l2_60": "as published"},
     "keras_mlp": {"keras_mlp": "as published"},
 }
