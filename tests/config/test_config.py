@@ -40,6 +40,7 @@ from fnnexp.nn.training import Recipe
 from fnnexp.results import frames
 
 DATA = Prepared("made-up", "nowhere", "c" * 64, n_train=6000, n_test=1000, input_size=784, classes=10)
+AS_MNIST = Prepared("made-up", "nowhere", "c" * 64, n_train=60000, n_test=10000, input_size=784, classes=10)
 OPTIONS = sorted((file.parent.name, file.stem) for file in conf_folder().glob("*/*.yaml"))
 
 
@@ -110,7 +111,7 @@ def test_frames_order_every_shipped_architecture():
 def test_every_option_of_every_group_composes_to_a_trial(group, option, jobs_of):
     (job,) = jobs_of(f"{group}={option}")
     assert job.choices[group] == option
-    trial = resolve.trial(job, DATA)
+    trial = resolve.trial(job, AS_MNIST)
     assert trial.params.get(group, option) == option
     assert len(trial.id) == 16
     assert trial.recipe.architecture.inputs == 784
@@ -266,7 +267,7 @@ PRESETS["keras_mlp"] = {
     "dtype": "float32", "epochs": 20,
 }  # fmt: skip
 PRESETS["glorot_bengio_standard"] = {
-    "arch.hidden": [100] * 5, "arch.activation": "tanh", "init": "lecun_uniform", "init.gain": 3**-0.5,
+    "arch.hidden": [100] * 5, "arch.activation": "tanh", "init": "lecun_uniform", "init.gain": 1 / 3**0.5,
     "batching.mode": "mini", "batching.size": 10, "batching.shuffle": True, "optimizer": "sgd",
     "optimizer.lr": 0.1, "data.validation": 10000, "dtype": "float32", "epochs": 5,
 }  # fmt: skip
@@ -277,9 +278,10 @@ PRESETS["glorot_bengio_normalized"] = PRESETS["glorot_bengio_standard"] | {
 
 
 @pytest.mark.parametrize("preset", [option for group, option in OPTIONS if group == "experiment"])
-def test_a_preset_has_exactly_the_published_settings(preset, trial_of):
+def test_a_preset_has_exactly_the_published_settings(preset, jobs_of):
     expected = ALIKE | PRESETS[preset]
-    trial = trial_of(f"experiment={preset}")
+    (job,) = jobs_of(f"experiment={preset}")
+    trial = resolve.trial(job, AS_MNIST)
     assert {key: trial.params.get(key) for key in expected} == expected
     assert trial.params["experiment"] == preset
 

@@ -147,7 +147,7 @@ def gap(ours: Ours, tables: pd.DataFrame, preset: str) -> str:
             f" {'above' if distance > 0 else 'below'} the mean."
         )
     if len(sentences) > 1:
-        sentences.append("The published listing has the whole decay, ηλ/n in each step.")
+        sentences.append("The published listing has the whole decay.")
     return " ".join(sentences)
 
 
