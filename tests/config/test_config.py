@@ -561,9 +561,11 @@ def test_the_default_hold_out_gives_the_same_trial_as_the_same_number_written_ou
     assert trial_of().id != trial_of("data.validation=0").id
 
 
-@pytest.mark.parametrize("preset", [option for group, option in OPTIONS if group == "experiment"])
-def test_a_preset_trains_on_all_rows(preset, trial_of):
-    assert trial_of(f"experiment={preset}").recipe.validation == 0
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_holds_out_only_the_rows_that_its_publication_does(preset, jobs_of):
+    (job,) = jobs_of(f"experiment={preset}")
+    held_out = PRESETS[preset].get("data.validation", 0)
+    assert resolve.trial(job, AS_MNIST).recipe.validation == held_out
 
 
 def test_a_users_data_option_may_set_the_held_out_rows(own_trials):
