@@ -107,12 +107,19 @@ def sweep(
 
 
 def reproduce(
-    *, quick: bool = False, engine: str = "numpy", folder: str | None = None, uri: str | None = None
+    names: Sequence[str] = (),
+    *,
+    quick: bool = False,
+    engine: str = "numpy",
+    folder: str | None = None,
+    uri: str | None = None,
 ) -> Path:
-    """Train the published experiments as one sweep, write the page that compares them, and return its path.
+    """Train the published experiments as a sweep, write the page that compares them, and return its path.
 
     Parameters
     ----------
+    names
+        The names of published experiments; without names, all of them.
     quick
         Whether to use fewer seeds and epochs.
     engine
@@ -131,26 +138,31 @@ def reproduce(
 
     if folder is not None and not folder.strip():
         raise FnnexpError(f"--folder {folder!r}: must be a name; write --folder NAME, or omit it")
+    shares = presets.chosen(names, quick=quick)
     target = Path("reports", presets.EXPERIMENT) if folder is None else sources.place(folder)
     console = new_console()
     shared = {"execution.engine": engine, "tracking.experiment": presets.EXPERIMENT}
     shared |= {} if uri is None else {"tracking.uri": uri}
     trials: dict[str, list[Trial]] = {}
-    for share in presets.QUICK if quick else presets.FULL:
+    sweeps: dict[bool, Sweep] = {}  # one sweep trains all its trials with diagnostics, or none
+    for share in shares:
         words = [f"experiment={share.preset}", override("seed", share.seeds), *share.changed]
         words += [override(key, value) for key, value in shared.items()]
         requested = compose(Command(overrides=tuple(words), multirun=True))
         print_notes(requested, console)
-        trials.setdefault(share.preset, []).extend(requested.trials)
+        trials.setdefault(share.name, []).extend(requested.trials)
+        others = sweeps.get(requested.execution.diagnostics)
+        before = others.trials if others else ()
+        sweeps[requested.execution.diagnostics] = replace(requested, trials=before + requested.trials)
     page.make_folder(target)
     options = [] if engine == Execution.engine else ["--engine", engine]
     options += [] if folder is None else ["--folder", folder]
     full, command = (
-        shlex.join(["fnnexp", "reproduce", *length, *options])
+        shlex.join(["fnnexp", "reproduce", *dict.fromkeys(names), *length, *options])
         for length in ([], ["--quick"] if quick else [])
     )
-    whole = replace(requested, trials=tuple(trial for group in trials.values() for trial in group))
-    outcome = train(whole, console, command + ("" if uri is None else f" --uri {shlex.quote(shown(uri))}"))
+    recorded = command + ("" if uri is None else f" --uri {shlex.quote(shown(uri))}")
+    failed = [failure for whole in sweeps.values() for failure in train(whole, console, recorded).failed]
     path = page.write(
         trials,
         target,
@@ -160,8 +172,8 @@ def reproduce(
         left_out=f"{presets.LEFT_OUT} `{full}{store.option(uri)}` runs all." if quick else "",
         command=command + store.option(uri),
     )
-    if outcome.failed:
-        raise TrialsFailedError(f"{plural(len(outcome.failed), 'trial')} failed; the page shows the others")
+    if failed:
+        raise TrialsFailedError(f"{plural(len(failed), 'trial')} failed; the page shows the others")
     return path
 
 

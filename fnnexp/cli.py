@@ -327,6 +327,9 @@ def _reproduce(words: Sequence[str]) -> int:
         description="Train the published experiments and compare the results with the published numbers.",
     )
     parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="a published experiment, such as nielsen_30 (default: all)"
+    )
+    parser.add_argument(
         "--quick", action="store_true", help="use fewer seeds and epochs; takes under two minutes"
     )
     parser.add_argument("--engine", default="numpy", help="numpy (default) or numba, which is faster")
@@ -335,7 +338,13 @@ def _reproduce(words: Sequence[str]) -> int:
     arguments = parser.parse_args(words)
     from fnnexp import api
 
-    api.reproduce(quick=arguments.quick, engine=arguments.engine, folder=arguments.folder, uri=arguments.uri)
+    api.reproduce(
+        arguments.names,
+        quick=arguments.quick,
+        engine=arguments.engine,
+        folder=arguments.folder,
+        uri=arguments.uri,
+    )
     return 0
 
 

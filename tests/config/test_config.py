@@ -43,6 +43,7 @@ from fnnexp.nn.training import Recipe
 from fnnexp.results import frames
 
 DATA = Prepared("made-up", "nowhere", "c" * 64, n_train=6000, n_test=1000, input_size=784, classes=10)
+AS_MNIST = Prepared("made-up", "nowhere", "c" * 64, n_train=60000, n_test=10000, input_size=784, classes=10)
 OPTIONS = sorted((file.parent.name, file.stem) for file in conf_folder().glob("*/*.yaml"))
 
 
@@ -138,7 +139,7 @@ def test_frames_order_every_shipped_architecture():
 def test_every_option_of_every_group_composes_to_a_trial(group, option, job_of):
     job = job_of(f"{group}={option}")
     assert job.choices[group] == option
-    trial = resolve.trial(job, DATA)
+    trial = resolve.trial(job, AS_MNIST)
     assert trial.params.get(group, option) == option
     assert len(trial.id) == 16
     assert trial.recipe.architecture.inputs == 784
@@ -274,11 +275,41 @@ PRESETS["relu98_full_batch_as_listed"] = PRESETS["relu98_full_batch"] | {
     "optimizer.epsilon": 1e-8,
 }
 
+PRESETS["nielsen_30"] = {
+    "arch.hidden": [30], "arch.activation": "sigmoid", "init": "normal", "init.std": 1.0,
+    "init.bias": "normal", "init.bias_scale": 1.0, "batching.mode": "mini", "batching.size": 10,
+    "batching.shuffle": True, "optimizer": "sgd", "optimizer.lr": 3.0, "loss": "mse",
+    "loss.output": "sigmoid",
+    "data.scale": "unit", "data.validation": 10000, "dtype": "float32", "epochs": 30,
+}  # fmt: skip
+PRESETS["nielsen_100"] = PRESETS["nielsen_30"] | {"arch.hidden": [100]}
+PRESETS["nielsen_100_ce_l2"] = PRESETS["nielsen_100"] | {
+    "loss": "binary_cross_entropy", "loss.output": None, "regularization.l2": 5.0 / 50_000,
+    "optimizer.lr": 0.5,
+}  # fmt: skip
+PRESETS["nielsen_100_ce_l2_60"] = PRESETS["nielsen_100_ce_l2"] | {"optimizer.lr": 0.1, "epochs": 60}
+PRESETS["keras_mlp"] = {
+    "arch.hidden": [512, 512], "arch.activation": "relu", "init": "glorot_uniform",
+    "regularization.dropout": 0.2, "batching.mode": "mini", "batching.size": 128, "batching.shuffle": True,
+    "optimizer": "rmsprop", "optimizer.lr": 0.001, "optimizer.rho": 0.9, "optimizer.epsilon": 1e-7,
+    "dtype": "float32", "epochs": 20,
+}  # fmt: skip
+PRESETS["glorot_bengio_standard"] = {
+    "arch.hidden": [100] * 5, "arch.activation": "tanh", "init": "lecun_uniform", "init.gain": 1 / 3**0.5,
+    "batching.mode": "mini", "batching.size": 10, "batching.shuffle": True, "optimizer": "sgd",
+    "optimizer.lr": 0.1, "data.validation": 10000, "dtype": "float32", "epochs": 5,
+}  # fmt: skip
+PRESETS["glorot_bengio_normalized"] = PRESETS["glorot_bengio_standard"] | {
+    "init": "glorot_uniform",
+    "init.gain": None,
+}
+
 
 @pytest.mark.parametrize("preset", [option for group, option in OPTIONS if group == "experiment"])
-def test_a_preset_has_exactly_the_published_settings(preset, trial_of):
+def test_a_preset_has_exactly_the_published_settings(preset, jobs_of):
     expected = ALIKE | PRESETS[preset]
-    trial = trial_of(f"experiment={preset}")
+    (job,) = jobs_of(f"experiment={preset}")
+    trial = resolve.trial(job, AS_MNIST)
     assert {key: trial.params.get(key) for key in expected} == expected
     assert trial.params["experiment"] == preset
 
@@ -582,9 +613,11 @@ def test_the_default_hold_out_gives_the_same_trial_as_the_same_number_written_ou
     assert trial_of().id != trial_of("data.validation=0").id
 
 
-@pytest.mark.parametrize("preset", [option for group, option in OPTIONS if group == "experiment"])
-def test_a_preset_trains_on_all_rows(preset, trial_of):
-    assert trial_of(f"experiment={preset}").recipe.validation == 0
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_holds_out_only_the_rows_that_its_publication_does(preset, jobs_of):
+    (job,) = jobs_of(f"experiment={preset}")
+    held_out = PRESETS[preset].get("data.validation", 0)
+    assert resolve.trial(job, AS_MNIST).recipe.validation == held_out
 
 
 def test_a_users_data_option_may_set_the_held_out_rows(own_trials):

@@ -82,8 +82,8 @@ def test_the_published_table_has_the_numbers_of_the_file_and_types():
     table = fnnexp.published()
     with (Path(published.__file__).parent / "published.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(table) == len(rows)
-    for record, row in zip(table.to_dict("records"), rows, strict=True):
+    assert len(table) == len(rows) + len(published.classics())
+    for record, row in zip(table[: len(rows)].to_dict("records"), rows, strict=True):
         assert (record["experiment"], record["run"], record["split"]) == (
             row["experiment"],
             row["run"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,10 +30,15 @@ CHECKS = ("tanh", "tanh_as_published", "stacked tanh_128", "stacked tanh_128_as_
 
 
 class Ours(NamedTuple):
-    """Our finished trials by preset, and the points of their curves."""
+    """Our finished trials by preset, the points of their curves, and their diagnostics.
+
+    `recalls` is the result of :func:`fnnexp.reporting.replication.recalls.of_test_images` for the classics.
+    """
 
     trials: Mapping[str, Sequence[Trial]]
     points: pd.DataFrame
+    diagnostics: pd.DataFrame
+    recalls: pd.DataFrame
 
     def of(self, preset: str, metric: str) -> pd.DataFrame:
         """Return the points of one metric of a preset's trials."""
@@ -64,19 +69,20 @@ def printed(tables: pd.DataFrame, experiment: str, split: str, quantity: str, ru
 
 
 def sections(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> list[Section]:
-    """Return a section for each published experiment.
+    """Return a section for each published program with a finding of its own, if it was trained.
 
     Parameters
     ----------
     tables, rows
         The results of :func:`fnnexp.reporting.replication.published.printed` and `compare`.
     """
-    return [
-        derivative(ours, tables, rows),
-        optimizer(ours, tables, rows),
-        chaos(ours, tables),
-        start(ours, tables),
-    ]
+    made: dict[str, Callable[[], Section]] = {
+        RIGHT: lambda: derivative(ours, tables, rows),
+        SGD: lambda: optimizer(ours, tables, rows),
+        SAMPLE: lambda: chaos(ours, tables),
+        FULL: lambda: start(ours, tables),
+    }
+    return [section() for preset, section in made.items() if preset in ours.trials]
 
 
 # The derivative of tanh_mini_batch

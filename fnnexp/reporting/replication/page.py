@@ -21,11 +21,12 @@ from fnnexp.reporting.document.blocks import (
     Table,
     Text,
 )
-from fnnexp.reporting.replication import findings
+from fnnexp.reporting.replication import classics, findings, glorot_bengio, recalls
 from fnnexp.reporting.replication.findings import Ours, extent
 from fnnexp.reporting.replication.published import (
     APART,
-    CHAOTIC,
+    BY_RANK,
+    CLASSICS,
     NOT_RUN,
     PROGRAMS,
     QUANTITIES,
@@ -130,7 +131,7 @@ def verdicts(rows: pd.DataFrame) -> list[str]:
         part = part[(part["program"] == each["program"]) & (part["verdict"] == APART)]
         counts = ", ".join(f"{each[v]} {v}" for v in VERDICTS[:-1] if each[v] or v == WITHIN)
         where = ", ".join(f"{row['split']} {row['epoch']}" for row in part.to_dict("records"))
-        how = "by their rank among" if each["experiment"] in CHAOTIC else "epoch by epoch with"
+        how = "by their rank among" if each["experiment"] in BY_RANK else "epoch by epoch with"
         sentences.append(
             f"{each['experiment']} {each['run']}: {compared} of {plural(each['rows'], 'row')} compared {how}"
             f" {plural(each['seeds'], 'seed')}: {counts}" + (f" (apart: {where})." if where else ".")
@@ -153,30 +154,34 @@ def make(ours: Ours, left_out: str, facts: Sequence[str], command: str) -> Docum
         The command that makes the page.
     """
     tables = printed()
-    rows = compare(tables, ours.points)
+    tables = tables[[not ours.trials.keys().isdisjoint(PROGRAMS[name]) for name in tables["experiment"]]]
     counts = ", ".join(
         f"{preset} {len({trial.seed for trial in trials})}" for preset, trials in ours.trials.items()
     )
     run = [f"Number of seeds of each preset: {counts}.", *([left_out] if left_out else []), *facts]
-    sections = [
-        Section("What was run", [Text(each, EVERYWHERE) for each in run]),
-        Section(
-            "Published numbers compared with ours",
-            [*(Text(each, EVERYWHERE) for each in (*verdicts(rows), READING)), verdicts_table(rows)],
-            {"rows": rows, "tables": summary(rows)},
-        ),
-        *findings.sections(ours, tables, rows),
-        Section("Every row", [Text(EVERY_ROW), *_tables_of_rows(rows)]),
-    ]
+    sections = [Section("What was run", [Text(each, EVERYWHERE) for each in run])]
+    if len(tables):
+        rows = compare(tables, ours.points)
+        texts = [Text(each, EVERYWHERE) for each in (*verdicts(rows), READING)]
+        data = {"rows": rows, "tables": summary(rows)}
+        sections += [
+            Section("Published numbers compared with ours", [*texts, verdicts_table(rows)], data),
+            *findings.sections(ours, tables, rows),
+            *classics.sections(ours, tables),
+        ]
+    sections += glorot_bengio.sections(ours)
+    if len(tables):
+        sections.append(Section(EVERY_ROW_TITLE, [Text(EVERY_ROW), *_tables_of_rows(rows)]))
     files = [f"{name}.csv" for section in sections for name in section.data]
     reproduction: list[Block] = [
         Text("This command makes the page again and trains only unfinished trials:", PAGE),
         Code(command, PAGE),
         Links("Files with the numbers:", [*files, "reproduce.md"]),
     ]
-    return Document(TITLE, [*sections, Section("How to reproduce this page", reproduction)])
+    return Document(TITLE, [*sections, Section(AGAIN_TITLE, reproduction)])
 
 
+AGAIN_TITLE, EVERY_ROW_TITLE = "How to reproduce this page", "Every row"
 EVERY_ROW = (
     "The published number, then ours. below: how many of our seeds are below it. Accuracies are fractions."
 )
@@ -189,6 +194,13 @@ def _tables_of_rows(rows: pd.DataFrame) -> Iterator[Table]:
             for program, name in programs.items():
                 table = selected[(selected["run"] == run) & (selected["program"] == program)]
                 yield rows_table(table, f"{experiment}, run {run}, compared with {name}")
+
+
+def _layers(diagnostics: pd.DataFrame, presets: Mapping[str, str]) -> pd.DataFrame:
+    """Return the diagnostics of the presets' trials: `preset seed epoch layer quantity value`."""
+    named = diagnostics.assign(preset=diagnostics["trial"].astype("str").map(presets)).dropna(subset="preset")
+    named = named.astype({"seed": "int64", "epoch": "int64", "layer": "int64", "quantity": "str"})
+    return named[["preset", "seed", "epoch", "layer", "quantity", "value"]]
 
 
 def make_folder(folder: Path) -> None:
@@ -233,7 +245,7 @@ def write(
     FnnexpError
         If the folder cannot be written, or if no trial of a preset has finished.
     """
-    runs, curves, _ = frames.whole(experiment, tracking_uri=tracking_uri)
+    runs, curves, diagnostics = frames.whole(experiment, tracking_uri=tracking_uri)
     finished = set(runs.loc[runs["status"] == "finished", "trial"].astype("str"))
     done = {preset: [each for each in group if each.id in finished] for preset, group in trials.items()}
     if unfinished := [preset for preset, group in done.items() if not group]:
@@ -243,10 +255,16 @@ def write(
         )
     presets = {trial.id: preset for preset, group in done.items() for trial in group}
     facts = ran_with(filters.part(runs, runs["trial"].isin(presets)))
-    document = make(Ours(done, labelled(curves, presets)), left_out, facts, command)
+    with_recalls = {preset: group for preset, group in done.items() if preset.partition(" ")[0] in CLASSICS}
+    recalled = recalls.of_test_images(
+        with_recalls, dict(zip(runs["trial"], runs["run_id"], strict=True)), tracking_uri
+    )
+    ours = Ours(done, labelled(curves, presets), _layers(diagnostics, presets), recalled)
+    document = make(ours, left_out, facts, command)
     files = write_files(document, folder, "reproduce")
     terminal.show(document, console)
-    sentences = [each for section in document.sections[:-2] for each in section.sentences]
+    kept = [each for each in document.sections if each.title not in (EVERY_ROW_TITLE, AGAIN_TITLE)]
+    sentences = [each for section in kept for each in section.sentences]
     logged = log_files(experiment, tracking_uri, files, sentences, command)
     for line in (logged, f"Page: {folder / 'reproduce.html'}"):
         console.print(line, soft_wrap=True, markup=False, highlight=False)

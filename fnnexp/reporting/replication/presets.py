@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from fnnexp.errors import FnnexpError
+from fnnexp.reporting.replication.published import HALF
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 EXPERIMENT = "reproduce"
 """The MLflow experiment in which the runs are recorded."""
 
 
 class Share(NamedTuple):
-    """Some seeds of a preset, with the overrides in `changed`."""
+    """Some seeds of a preset, with the overrides in `changed`.
+
+    `part` tells parts of a preset apart that are compared with each other, such as activations.
+    """
 
     preset: str
     seeds: range
     changed: tuple[str, ...] = ()
+    part: str = ""
 
+    @property
+    def name(self) -> str:
+        """The name of the trials on the page: the preset and, if there is one, the part."""
+        return f"{self.preset} {self.part}".rstrip()
+
+
+STANDARD, NORMALIZED = "glorot_bengio_standard", "glorot_bengio_normalized"
+
+NETWORKS = {
+    "sigmoid": Share(STANDARD, range(6), ("arch.activation=sigmoid", "optimizer.lr=1"), "sigmoid"),
+    "tanh": Share(STANDARD, range(6)),
+    "tanh N": Share(NORMALIZED, range(6)),
+    "softsign": Share(STANDARD, range(6), ("arch.activation=softsign",), "softsign"),
+    "softsign N": Share(NORMALIZED, range(6), ("arch.activation=softsign",), "softsign"),
+}
+"""The networks of Glorot & Bengio (2010), by their names in its table 1; N is the normalized start."""
 
 FULL = (
     Share("tanh_mini_batch_as_published", range(6)),
@@ -24,6 +50,13 @@ FULL = (
     Share("relu_full_batch", range(8)),
     Share("sigmoid_per_sample", range(12)),
     Share("sigmoid_per_sample", range(12), ("epochs=0",)),
+    Share("nielsen_30", range(24)),
+    Share("nielsen_100", range(24)),
+    Share("nielsen_100_ce_l2", range(24)),
+    Share("nielsen_100_ce_l2", range(12), ("regularization.l2=5e-5",), HALF),
+    Share("nielsen_100_ce_l2_60", range(20)),
+    Share("keras_mlp", range(6)),
+    *NETWORKS.values(),
 )
 
 QUICK = (
@@ -36,10 +69,53 @@ QUICK = (
     Share("relu_full_batch", range(3), ("dtype=float32",)),
     Share("sigmoid_per_sample", range(6)),
     Share("sigmoid_per_sample", range(6), ("epochs=0",)),
+    Share("nielsen_30", range(6), ("epochs=3",)),
+    *(
+        each._replace(seeds=range(2), changed=(*each.changed, "data.subset=5000", "epochs=3"))
+        for each in NETWORKS.values()
+    ),
 )
 
 LEFT_OUT = (
     "This is the quick run. It has fewer seeds, so it can tell less apart. It runs tanh_mini_batch and"
     " relu_full_batch in float32, although they were published in float64. Of the 500 epochs of"
-    " relu98_full_batch it runs 100 for one seed and 25 for two, so four of its five rows are not run."
+    " relu98_full_batch it runs 100 for one seed and 25 for two, so four of its five rows are not run. It"
+    " runs 3 of the 30 epochs of nielsen_30 and, for the networks of Glorot & Bengio, 3 of 5 epochs on a"
+    " tenth of the images. It leaves out the other networks of Nielsen, and keras_mlp."
 )
+
+
+def experiments(shares: Sequence[Share]) -> list[str]:
+    """Return the names of the experiments whose presets are among these shares, in the order of the page."""
+    names = [experiment_of(share.preset) for share in shares]
+    return list(dict.fromkeys(names))
+
+
+def experiment_of(preset: str) -> str:
+    """Return the name of the published experiment to which a preset belongs.
+
+    >>> experiment_of("tanh_mini_batch_as_published"), experiment_of("glorot_bengio_normalized")
+    ('tanh_mini_batch', 'glorot_bengio')
+    """
+    for ending in ("_as_published", "_as_listed", "_standard", "_normalized"):
+        preset = preset.removesuffix(ending)
+    return preset
+
+
+def chosen(names: Sequence[str], *, quick: bool) -> list[Share]:
+    """Return the shares of the experiments of these names, or all shares without names.
+
+    Raises
+    ------
+    FnnexpError
+        If no experiment has one of the names, or the quick run leaves it out.
+    """
+    shares = QUICK if quick else FULL
+    for name in names:
+        if name not in experiments(FULL):
+            raise FnnexpError(
+                f"{name!r}: no published experiment has this name; they are {', '.join(experiments(FULL))}"
+            )
+        if name not in experiments(shares):
+            raise FnnexpError(f"{name}: the quick run leaves it out; omit --quick")
+    return [share for share in shares if not names or experiment_of(share.preset) in names]

@@ -25,6 +25,8 @@ WITHIN, NEAR, APART, TOO_FEW, NOT_RUN = "within", "near", "apart", "too few", "n
 VERDICTS = (WITHIN, NEAR, APART, TOO_FEW, NOT_RUN)
 QUANTITIES = ("loss", "accuracy")
 
+HALF = "half_decay"
+"""The part of a preset that decays weights by ηλ/2n at each step instead of ηλ/n."""
 
 PROGRAMS: dict[str, dict[str, str]] = {
     "tanh_mini_batch": {
@@ -37,12 +39,26 @@ PROGRAMS: dict[str, dict[str, str]] = {
     },
     "sigmoid_per_sample": {"sigmoid_per_sample": "as published"},
     "relu_full_batch": {"relu_full_batch": "as published"},
+    "nielsen_30": {"nielsen_30": "as published"},
+    "nielsen_100": {"nielsen_100": "as published"},
+    "nielsen_100_ce_l2": {
+        "nielsen_100_ce_l2": "as published",
+        f"nielsen_100_ce_l2 {HALF}": "with half the decay",
+    },
+    "nielsen_100_ce_l2_60": {"nielsen_100_ce_l2_60": "as published"},
+    "keras_mlp": {"keras_mlp": "as published"},
 }
 """The presets that each published experiment is compared with, and their descriptions. The first preset is
 expected to give the published numbers."""
 
-CHAOTIC = ("sigmoid_per_sample", "relu_full_batch")
-"""Experiments with chaotic trajectories. Only the ranks of their numbers among the seeds are compared."""
+CLASSICS = ("nielsen_30", "nielsen_100", "nielsen_100_ce_l2", "nielsen_100_ce_l2_60", "keras_mlp")
+"""The experiments of ``classics.csv``."""
+
+BY_RANK = ("sigmoid_per_sample", "relu_full_batch", "nielsen_30", "nielsen_100")
+"""Experiments whose seeds differ widely. Only the ranks of their numbers among the seeds are compared."""
+
+METRICS = {"train": "train", "validation": "val", "test": "test"}
+"""The splits of the tables, and the beginnings of their metrics' names."""
 
 
 def published() -> pd.DataFrame:
@@ -54,7 +70,8 @@ def published() -> pd.DataFrame:
         - `experiment` (category): the name of the preset (`fnnexp.sweep(experiment="tanh_mini_batch")`).
         - `run` (category): `a`, or `b` for a second published run of an experiment.
         - `epoch` (Int64): 0 is before training.
-        - `split` (category): train or test. Training values are means over the rows during the epoch.
+        - `split` (category): train, validation or test. Training values are means over the rows during the
+          epoch. A validation accuracy is the highest of all epochs so far.
         - `loss`, `accuracy` (float64, a fraction): with the published digits; NaN if not published.
 
     Examples
@@ -69,7 +86,7 @@ def published() -> pd.DataFrame:
     for column in ("experiment", "run"):
         names = table[column].drop_duplicates().to_list()
         table[column] = table[column].astype(pd.CategoricalDtype(names, ordered=True))
-    split = pd.CategoricalDtype(["train", "test"], ordered=True)
+    split = pd.CategoricalDtype(list(METRICS), ordered=True)
     return table.astype({"split": split, "epoch": "Int64"})
 
 
@@ -79,8 +96,20 @@ def printed() -> pd.DataFrame:
     The columns are `experiment run epoch split` (epoch int64), `loss` and `accuracy` (str). The text has the
     published digits, which show the precision; "" means not published.
     """
-    with resources.files(__package__).joinpath("published.csv").open(encoding="utf-8") as file:
-        return pd.read_csv(file, dtype="str", keep_default_na=False).astype({"epoch": "int64"})
+    texts = classics()
+    texts["split"] = texts["split"].str.partition(" ")[0]  # "validation (images 50001 to 60000)"
+    texts = texts.assign(run="a", loss="")[["experiment", "run", "epoch", "split", "loss", "accuracy"]]
+    return pd.concat([_read("published.csv"), texts], ignore_index=True).astype({"epoch": "int64"})
+
+
+def classics() -> pd.DataFrame:
+    """Return what is printed of the classic texts, as text, with its source, setting and notes."""
+    return _read("classics.csv")
+
+
+def _read(name: str) -> pd.DataFrame:
+    with resources.files(__package__).joinpath(name).open(encoding="utf-8") as file:
+        return pd.read_csv(file, dtype="str", keep_default_na=False)
 
 
 class Place(NamedTuple):
@@ -149,7 +178,7 @@ def compare(tables: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
     tables
         The result of :func:`printed`.
     ours
-        One row per point of a curve: `preset`, `epoch`, `metric`, `value`.
+        One row per point of a curve: `preset`, `seed`, `epoch`, `metric`, `value`.
 
     Returns
     -------
@@ -157,6 +186,10 @@ def compare(tables: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
         `experiment run epoch split`; `program` (the preset); `verdict`, the worse of the verdicts on loss and
         accuracy; then for each of these two `…_published` and the fields of :class:`Place`, e.g. `loss_mean`.
     """
+    ours = ours.sort_values("epoch", kind="stable")
+    highest = ours.groupby(["preset", "seed", "metric"])["value"].cummax()
+    validated = ours["metric"] == f"{METRICS['validation']}_accuracy"
+    ours = ours.assign(value=ours["value"].where(~validated, highest))
     points = {
         key: group.to_numpy() for key, group in ours.groupby(["preset", "epoch", "metric"])["value"]
     }  # fmt: skip
@@ -166,7 +199,7 @@ def compare(tables: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
             places = {
                 quantity: place(
                     row[quantity],
-                    points.get((program, row["epoch"], f"{row['split']}_{quantity}"), []),
+                    points.get((program, row["epoch"], f"{METRICS[row['split']]}_{quantity}"), []),
                 )
                 for quantity in QUANTITIES
                 if row[quantity]
@@ -198,7 +231,8 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """
     counted = []
     for (experiment, run, program), part in rows.groupby(["experiment", "run", "program"], sort=False):
-        seeds = part.loc[part["verdict"] != NOT_RUN, "loss_seeds"]
+        counts_of = part.reindex(columns=[f"{quantity}_seeds" for quantity in QUANTITIES])
+        seeds = counts_of[part["verdict"] != NOT_RUN].min(axis="columns")
         counts = {verdict: int((part["verdict"] == verdict).sum()) for verdict in VERDICTS}
         fewest = int(seeds.min()) if len(seeds) else 0
         counted.append({"experiment": experiment, "run": run, "program": program, "seeds": fewest}

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from fnnexp.config.trial import Trial
     from fnnexp.nn.network import Architecture
+    from fnnexp.nn.stack import Recipe
     from fnnexp.reporting.document.blocks import Figure
     from fnnexp.results.comparisons import Findings
 
@@ -135,9 +136,7 @@ def evaluate(best: pd.Series, uri: str | None = None) -> Evaluation:
     except FnnexpError as error:
         raise FnnexpError(f"its data cannot be loaded from its artifact config.yaml: {error}") from error
     recipe, arrays = trial.recipe, data.load(trial.data)
-    architecture, dtype = recipe.architecture, np.dtype(recipe.dtype)
-    most = architecture.parameter_count * dtype.itemsize + OVERHEAD * (2 * len(architecture.shapes) + 1)
-    trained = weights(artifacts.read(best["run_id"], "weights.npz", uri, most=most), architecture, dtype)
+    architecture, trained = recipe.architecture, weights_of(best["run_id"], recipe, uri)
     key, name = ("val", "validation") if recipe.validation else ("test", "test")
     split, (_, held_out) = splits_of(recipe, arrays)[key], numbers(recipe, trial.data.n_train)
     rows = np.arange(trial.data.n_train)[held_out] if recipe.validation else np.arange(trial.data.n_test)
@@ -182,6 +181,13 @@ def _trial(config: bytes, best: pd.Series) -> Trial:
             "add --pieces FILE with that version of the file"
         )
     return trial
+
+
+def weights_of(run_id: str, recipe: Recipe, uri: str | None = None) -> dict[str, Array]:
+    """Return the final weights of a run. Raise if they are missing, or as :func:`weights` does."""
+    architecture, dtype = recipe.architecture, np.dtype(recipe.dtype)
+    most = architecture.parameter_count * dtype.itemsize + OVERHEAD * (2 * len(architecture.shapes) + 1)
+    return weights(artifacts.read(run_id, artifacts.WEIGHTS, uri, most=most), architecture, dtype)
 
 
 def weights(content: bytes, architecture: Architecture, dtype: DType) -> dict[str, Array]:
