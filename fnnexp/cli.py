@@ -53,6 +53,7 @@ More
   fnnexp --pieces my_pieces.py -m init=mine,he      an initializer of your own; see docs/pieces.md
   fnnexp report card_grid --metric val_loss         rank by another metric; or by seconds_to_0.95
   fnnexp reproduce                                  train the published experiments; compare tables
+  fnnexp reproduce nielsen_30 glorot_bengio         some of them
   fnnexp reproduce --quick                          the same with fewer seeds, in under two minutes
   fnnexp reproduce --engine numba                   the same, compiled, in two thirds of the time
   fnnexp gradcheck                                  compare every gradient with finite differences
