@@ -377,25 +377,35 @@ def status_of(process):
     return process.exitcode
 
 
+def moments_of_writing(process, folder):
+    """Return the seconds from now at which SQLite is writing in a folder, until the process has ended."""
+    began, moments = time.monotonic(), []
+    while process.is_alive():
+        if any(folder.rglob("*-journal")):
+            moments.append(time.monotonic() - began)
+        time.sleep(0.002)
+    return moments
+
+
 @unix
 @pytest.mark.long
 @pytest.mark.parametrize("start", ["nothing", "old"])
 def test_a_kill_at_any_moment_leaves_the_old_or_the_new_store(start, before, own_folder, opening):
-    """Kill the process at a random moment, every time in a new folder."""
+    """Kill the process at a random moment of its writing, every time in a new folder."""
     chance = random.Random(int(os.environ.get("FNNEXP_CHAOS_SEED", "0")))
-    runs, whole, left = rows_of_runs(before), None, set()
+    runs, moments, left = rows_of_runs(before), [], set()
     for kill in range(KILLS + 2):  # the first process starts the server that the others are forked from
         folder = own_folder / str(kill)
         folder.mkdir()
         file = folder / "mlflow.db"
         if start == "old":
             file.write_bytes(before.read_bytes())
-        began, process = time.monotonic(), opening(folder)
+        process = opening(folder)
         if kill < 2:
+            moments = moments_of_writing(process, folder)
             assert status_of(process) == 0
-            whole = time.monotonic() - began
         else:
-            process.join(chance.uniform(0, whole))
+            process.join(chance.choice(moments))
             for end in (os.kill, os.killpg):  # the group has MLflow's own command too
                 with suppress(ProcessLookupError):
                     end(process.pid, signal.SIGKILL)
