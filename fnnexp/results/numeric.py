@@ -1,7 +1,8 @@
 """Numeric factors as axes: learning rates, widths and batch sizes, and the best value of each option on them.
 
-A numeric factor has at least three values, all of them numbers. A *cell* is a combination of the categorical
-factors: its trials agree in everything but numeric factors and the seed. A cell has a curve along each axis.
+A numeric factor is a setting that varies and has at least three values, all of them numbers. A *cell* is a
+combination of the categorical factors: its trials agree in everything but numeric factors and the seed. A
+cell has a curve along each axis.
 
 The best values of a cell are picked by the results of the same seeds that their means are computed from. So
 these means are slightly too high ("winner's curse"), and more so with more values and fewer seeds. With
@@ -62,12 +63,15 @@ class Layout(NamedTuple):
 
     @property
     def axes(self) -> list[str]:
-        """The names of the axes."""
+        """The names of the numeric factors, which are the columns of `coordinates`."""
         return [str(name) for name in self.coordinates.columns]
 
 
 def layout(runs: pd.DataFrame) -> Layout:
-    """Return each trial once, with its numeric factors as axes."""
+    """Return a frame with a row per trial, and a frame of numeric settings, such as `optimizer.lr`.
+
+    The second frame has a column for each numeric factor (a setting that varies among the trials).
+    """
     runs = filters.once(runs)
     rows, values = _without_widths(runs)
     for factor in _numeric_params(rows):
@@ -205,12 +209,12 @@ def _best(separated: Layout, ranking: Ranking | None = None) -> pd.DataFrame:
 
 
 def along(runs: pd.DataFrame, *axes: str) -> pd.DataFrame:
-    """Return the trials along some axes; on every other axis they have the best value of their cell.
+    """Return the trials with all values of the numeric factors `axes`, and the best values of the others.
 
     Parameters
     ----------
     axes
-        Names from :func:`axes_of`.
+        The names of some numeric factors, from :func:`axes_of`.
 
     Returns
     -------
