@@ -129,7 +129,7 @@ class Runs:
             self.curves.setdefault(record.key, []).append(record)
 
     def log(self, ended: Trained, unfinished: bool) -> list[str]:
-        """Log a segment whose records were added, close the runs of ended lanes, and return their keys.
+        """Log the epochs whose records were added, close the runs of ended lanes, and return their keys.
 
         A lane ends when it diverges or stops early, or when its stack is done.
         """
