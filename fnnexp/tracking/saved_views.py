@@ -85,7 +85,7 @@ def tags(
         The params to show as columns.
     configuration_keys
         The params that distinguish configurations. Mean curves are grouped by all of these, so that every
-        curve is a mean over seeds alone.
+        curve is a mean only over seeds.
     splits
         The splits whose metrics are shown, `val` or `test` or both. The first split ranks the trials.
     """

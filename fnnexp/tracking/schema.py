@@ -81,7 +81,7 @@ class Schema:
 
     @classmethod
     def of(cls, store: sqlite3.Connection) -> Schema:
-        """Return the schema of an open file."""
+        """Return the tables and the migrations that an open database contains."""
         tables = {
             str(name) for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         }
@@ -106,7 +106,7 @@ def migrations() -> tuple[frozenset[str], frozenset[str]]:
 
 
 def look(file: Path) -> Schema:
-    """Return the schema of a file."""
+    """Return the tables and the migrations that a SQLite file contains."""
     with sql.opened(file) as store:
         return Schema.of(store)
 

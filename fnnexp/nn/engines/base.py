@@ -43,7 +43,7 @@ class Descent(Protocol):
         """
 
     def write_back(self) -> None:
-        """Copy the trained weights to the parameters."""
+        """Copy the trained weights to the parameters of the stack, if the engine trained a copy of them."""
 
 
 class FirstStep(Protocol):
@@ -76,9 +76,10 @@ class Engine:
     ----------
     version
         The name and version of the software, recorded with each run.
-    make_rows, first_layer
-        ``make_rows`` prepares the rows of a split; ``first_layer`` creates the first layer, which multiplies
-        with such rows.
+    make_rows
+        Prepares the rows of a split.
+    first_layer
+        Creates the first layer, which multiplies with such rows.
     per_sample
         Creates a :class:`Descent`.
     can_descend
