@@ -197,7 +197,7 @@ def amount(value: float, unit: str) -> str:
 
 
 def omitted_modes(costs: pd.DataFrame, unit: str) -> list[str]:
-    """Return a sentence for each batching mode that can't be compared in some cell, with the numbers."""
+    """Return a sentence for each batching mode that can't be compared in some combination of factors."""
     names = [str(name) for name in costs.columns[: list(costs.columns).index("batching")]]
     texts = []
     for option in dict.fromkeys(costs["batching"]):
@@ -214,7 +214,7 @@ def omitted_modes(costs: pd.DataFrame, unit: str) -> list[str]:
 
 
 def _reason(row: pd.Series, cell: pd.DataFrame, unit: str) -> str:
-    """Return why no epoch of a mode ended within the budget of its cell."""
+    """Return why no epoch of a batching mode ended within its budget of epochs, updates or seconds."""
     if math.isnan(row["epochs"]):
         return "the curves contain none of its epochs"
     if math.isnan(row["cost"]):

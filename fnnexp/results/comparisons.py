@@ -111,7 +111,7 @@ def _labels(runs: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _joined(options: pd.DataFrame, name: str, seed: pd.Series, training: pd.Series) -> pd.Series:
-    """Return the column `name`, in which options that train identically in every cell share a name."""
+    """Return the column `name`, in which options that train identically in all combinations share a name."""
     trials = options.drop(columns=name).astype("str").assign(seed=seed.astype("str"), training=training)
     by_trainings: dict[frozenset[Any], list[str]] = {}
     for option in options[name].cat.categories:
@@ -210,10 +210,11 @@ def with_leader(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFr
 
 
 class _Option(NamedTuple):
-    """An option of a question, with the results of its finished trials as arrays of seeds × cells.
+    """An option of a factor, with the results of its finished trials as arrays of seeds × cells.
 
-    `metric` is :meth:`Ranking.goodness`, NaN where no trial finished; `failed` and `look` are as in
-    :class:`Configuration`. The arrays of all options of a question have the same seeds and cells.
+    A cell is a combination of the other factors. `metric` is :meth:`Ranking.goodness`, NaN where no trial
+    finished; `failed` and `look` are as in :class:`Configuration`. The arrays of all options that are
+    compared have the same seeds and cells.
     """
 
     name: str
@@ -224,6 +225,8 @@ class _Option(NamedTuple):
 
 class _Pair(NamedTuple):
     """Two options on the seeds and cells that both finished, the better first.
+
+    A cell is a combination of the other factors.
 
     Attributes
     ----------

@@ -238,7 +238,7 @@ class Runs:
 
 
 def _weight_files(end: End) -> dict[str, Array]:
-    """Return the parameters (P,) to keep, by the name of their file."""
+    """Return the weights (P,) that a run keeps: the last and, with early stopping, the best, by file name."""
     best = {} if end.best_theta is None else {BEST_WEIGHTS: end.best_theta}
     return {WEIGHTS: end.theta, **best}
 

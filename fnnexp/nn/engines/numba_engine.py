@@ -599,7 +599,7 @@ class SparseFirstLayer:
             self._blas.forward(lanes, examples, out)
             return
         W, chosen = self.tiles(lanes), slice(lanes.start, lanes.stop)
-        Z = np.ascontiguousarray(out[chosen])  # a copy only of the logits of a network without hidden layers
+        Z = np.ascontiguousarray(out[chosen])  # copies only if `out` is the logits
         multiply(*examples.by_row, W.flat[chosen], W.width, self._row, Z)
         if not out.flags.c_contiguous:
             out[chosen] = Z
@@ -964,7 +964,7 @@ def times_derivative(activation: int, slope: float, Z: Array, A: Array, dA: Arra
 
 @inlined
 def softmax_gradient(Z: Array, label: int, epsilon: float) -> tuple[float, bool]:
-    """Overwrite the logits Z (C,) of one row with dZ; return its loss and whether it is a hit.
+    """Overwrite the logits Z (C,) of a row with dZ; return its loss and whether its prediction is right.
 
     The formulas are the same as in :mod:`fnnexp.nn.pieces.losses`.
     """
@@ -1122,7 +1122,7 @@ class RowDescent:
         self._logits = np.empty((len(self._theta), kept_rows, architecture.classes), dtype)
 
     def descend(self, inputs: Inputs, labels: Array) -> tuple[Array, Array]:
-        """Take one step for each row; return the losses (K, B) and hits (K, B) before the steps."""
+        """Take one step for each row; return the losses (K, B), and whether each row was right (K, B)."""
         losses, hits = np.empty(labels.shape), np.empty(labels.shape, bool)
         for lanes, examples in inputs:
             for k in lanes:

@@ -213,7 +213,7 @@ SHOWN = (
 
 
 def _table(title: str, values: pd.DataFrame, columns: Sequence[tuple[str, tuple[str, ...]]]) -> Table:
-    """Return the table to show. Each cell lists values from the first layer to the last."""
+    """Return a table of the layers' diagnostics. Each cell lists values from the first layer to the last."""
     by = [column for column in values.columns if column not in (*POINT, "layer", "quantity")]
     rows = []
     for key, part in values.groupby(by, observed=True, dropna=False, sort=True):

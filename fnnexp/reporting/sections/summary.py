@@ -245,7 +245,7 @@ def _first(pair: pd.Series, leader: Configuration, verb: str, ranking: Ranking) 
     if pair.difference == 0:
         return f"{leader.name} and {name} are level{details}"
     gap = points(pair.difference, ranking)
-    if not leads:  # its higher mean comes from seeds that the other configuration lacks
+    if not leads:  # the leader has the higher mean only thanks to seeds that the other lacks
         return f"{leader.name} {verb} {gap} behind {name} on the seeds that both have{details}"
     return f"{leader.name} {verb} {gap} ahead of {name}{details}"
 
