@@ -5,9 +5,10 @@
 :func:`shares`, :func:`answer`, :func:`plot_curves` and :func:`plot_heat_map` accept the frame of runs, or any
 rows of it.
 
-:func:`at_equal` cuts trials at equal cost, to compare batching modes fairly. :func:`seconds_to` adds the time
-in which a trial reached a level. :func:`images` returns a data set as a table, and :func:`published` the
-numbers that the published experiments printed.
+:func:`at_equal` takes the results of trials at equal cost, to compare batching modes fairly.
+:func:`seconds_to` adds a column to the frame of runs: the seconds of training until each trial reached an
+accuracy. :func:`images` returns a data set as a table. :func:`published` returns the numbers that the
+publications report for the published experiments.
 
 Errors that a user can fix are raised as :class:`FnnexpError`.
 """

@@ -26,7 +26,7 @@ class Execution:
 
     n_jobs: int = key(
         -1,
-        f"The number of workers, up to {MOST_WORKERS}, as in joblib: -1 is one for each core.",
+        f"The number of workers, up to {MOST_WORKERS}; -1 means one worker per core.",
         unit="workers",
     )
     backend: str = key("loky", "A backend of joblib, or a cluster.", names=BACKENDS)

@@ -81,7 +81,7 @@ class Trial:
 
     @cached_property
     def id(self) -> str:
-        """A hash of the scientific content alone. It does not depend on where and when the trial runs."""
+        """A hash of all settings that can change the results, and not of where and when the trial runs."""
         added = {
             "gain": self.gain if self.gain != 1 else None,
             "bounds": self.bounds,

@@ -29,8 +29,9 @@ ROUNDING = 0.02
 SPLIT_SEED = 0
 """The seed of the shuffle before a file's rows are split into training and test rows."""
 BRIGHTNESS_RATIO = 8
-"""The brightest pixel of the training images may be at most this many times that of the test images, or the
-reverse."""
+"""The largest pixel values of the training images and of the test images may differ by at most this factor.
+
+A larger ratio means that the two are on different scales, such as 0 to 1 and 0 to 255."""
 NOTED_SHARE = 0.01
 """Smallest share of test images among the training images that is reported in a note."""
 REAL = "its inputs are real-valued"

@@ -110,7 +110,8 @@ class EpochTrainer:
             self.slices = lane_slices(recipe, stack, self.gradients, size, engine, self.dropout.hidden)
             if not self.in_place:
                 self.penalized = _PenalizedWeights(recipe.architecture, stack.theta, self.gradients)
-            self.weights: dict[int, Array] = {}  # by batch size: the last batch may be shorter
+            # The weight of a row in the loss, by batch size, because the last batch may be shorter.
+            self.row_weights: dict[int, Array] = {}
         self.rows = [make_rows(self.images, split.scaling, size, dtype) for _ in self.groups]
         self._step_first_weights_at_once(engine)
 
@@ -148,7 +149,7 @@ class EpochTrainer:
         for i, batch in enumerate(slices(n, self.batch_size)):
             if rates is not None:
                 self.hyper["lr"] = rates[i]
-                self.weights.clear()
+                self.row_weights.clear()
             self._learn(batch, orders, steps_before + i + 1, totals)
         if self.in_place:
             for lane_slice in self.slices:
@@ -233,12 +234,12 @@ class EpochTrainer:
 
         If steps are added to the parameters at once, the factor includes −η.
         """
-        if size not in self.weights:
+        if size not in self.row_weights:
             weight = np.ones((len(self.stack.lanes), 1, 1), self.stack.theta.dtype)
             if self.recipe.reduction == "mean":
                 weight /= size
-            self.weights[size] = -self.hyper["lr"][:, :, None] * weight if self.in_place else weight
-        return self.weights[size]
+            self.row_weights[size] = -self.hyper["lr"][:, :, None] * weight if self.in_place else weight
+        return self.row_weights[size]
 
     def _decay(self, size: int) -> Array | None:
         """Return 1 − η · l2 (K, 1, 1), the factor of the weights if steps are in place; None without l2."""

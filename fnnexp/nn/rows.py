@@ -1,6 +1,6 @@
 """The rows of a data set that a recipe trains, validates and tests on, with their labels and their scaling.
 
-All of this depends on the data and the recipe alone, so it is the same for every lane, epoch and segment. The
+All of this depends only on the data and the recipe, so it is the same for every lane and every epoch. The
 chosen rows keep the order of the file.
 """
 

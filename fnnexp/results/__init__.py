@@ -7,7 +7,7 @@
 - ``statistics``: functions from an array to a number or an interval.
 - ``averages``: means and intervals over seeds, for figures.
 - ``comparisons``: pairs, leaders and shares of variance.
-- ``budgets``: trials cut where their batching modes cost the same.
+- ``budgets``: batching modes after equal numbers of epochs, updates or seconds of training.
 - ``numeric``: numeric factors as axes, and the best values on them.
 - ``questions``: which rows to compare, and ``fnnexp.compare``.
 """

@@ -45,8 +45,8 @@ def carried_forward(
     runs
         The trials.
     line, curve
-        The columns of the points that tell lines apart, and those that tell the curves of trials apart. A
-        line ends at the last epoch of its trials.
+        The columns whose values distinguish the lines of a figure, and those whose values distinguish the
+        curves of single trials. A line ends at the last epoch of its trials.
     """
     stopped = runs.loc[runs["stopped_epoch"].notna(), "trial"] if "stopped_epoch" in runs else ()
     if not points["trial"].isin(stopped).any():

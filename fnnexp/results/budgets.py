@@ -1,4 +1,4 @@
-"""Cut trials where their batching modes cost the same: equal epochs, updates or seconds of training.
+"""Compare batching modes at equal cost: after equal numbers of epochs, updates or seconds of training.
 
 An epoch of full batches is one update; an epoch of single rows is one update per row. So modes that are
 compared at equal epochs differ in updates by orders of magnitude.
@@ -22,7 +22,7 @@ UNITS = ("epochs", "updates", "seconds")
 """The units in which training can be counted."""
 
 SPENT = "spent"
-"""The column of :func:`at_equal` with the cost of a trial up to the cut."""
+"""The column of :func:`at_equal` with the cost of a trial until the epoch at which it is compared."""
 
 ROUNDING = 1e-9
 """An epoch that exceeds the budget by less than this fraction counts as within the budget."""
@@ -35,7 +35,7 @@ UNKNOWN = {
 
 
 class AtEqual(NamedTuple):
-    """Trials cut at equal cost.
+    """Trials with their results at the epochs at which their batching modes had cost the same.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ def at_equal(runs: pd.DataFrame, curves: pd.DataFrame, unit: str) -> pd.DataFram
     """Return the trials as they were when their batching modes had cost the same.
 
     In each cell (combination of the other factors), the budget is the total cost of the mode that was trained
-    least. Each mode is cut at its last epoch within the budget, the same epoch for all its seeds.
+    least. Each mode is compared at its last epoch within the budget, the same epoch for all its seeds.
 
     Parameters
     ----------
@@ -71,9 +71,10 @@ def at_equal(runs: pd.DataFrame, curves: pd.DataFrame, unit: str) -> pd.DataFram
     -------
     DataFrame
         A frame of runs for :func:`fnnexp.compare`, :func:`fnnexp.leaderboard` and :func:`fnnexp.answer`.
-        Finished trials have the metrics of the epoch at which they are cut. The columns `epoch` and `spent`
-        have its number and the cost up to it, in the unit. If no epoch of a mode ends within the budget of a
-        cell, the mode is omitted from that cell, and a sentence in `.attrs["about"]` says so.
+        Finished trials have the metrics of the epoch at which they are compared. The columns `epoch` and
+        `spent` have the number of this epoch and the cost until its end, in the unit. If no epoch of a mode
+        ends within the budget of a cell, the mode is omitted from that cell, and a sentence in
+        `.attrs["about"]` says so.
 
     Raises
     ------
@@ -109,7 +110,7 @@ def batching_varies(runs: pd.DataFrame) -> bool:
 
 
 def cut_at_equal_cost(runs: pd.DataFrame, curves: pd.DataFrame, unit: str) -> AtEqual:
-    """Return trials of several batching modes, cut at equal cost, and the costs."""
+    """Return trials of several batching modes at equal cost (:func:`at_equal`), and the costs."""
     runs = filters.once(runs)
     options = comparisons.levels(runs)
     factors = [str(name) for name in options.columns]
@@ -196,7 +197,7 @@ def amount(value: float, unit: str) -> str:
 
 
 def omitted_modes(costs: pd.DataFrame, unit: str) -> list[str]:
-    """Return a sentence for each batching mode that can't be compared in some cell, with the numbers."""
+    """Return a sentence for each batching mode that can't be compared in some combination of factors."""
     names = [str(name) for name in costs.columns[: list(costs.columns).index("batching")]]
     texts = []
     for option in dict.fromkeys(costs["batching"]):
@@ -213,7 +214,7 @@ def omitted_modes(costs: pd.DataFrame, unit: str) -> list[str]:
 
 
 def _reason(row: pd.Series, cell: pd.DataFrame, unit: str) -> str:
-    """Return why no epoch of a mode ended within the budget of its cell."""
+    """Return why no epoch of a batching mode ended within its budget of epochs, updates or seconds."""
     if math.isnan(row["epochs"]):
         return "the curves contain none of its epochs"
     if math.isnan(row["cost"]):

@@ -1,9 +1,10 @@
 """Compare configurations and options in pairs, and divide the variance among the factors.
 
-Trials are paired by seed, and each counts once (:func:`fnnexp.results.filters.once`). Numerically identical
+Trials are paired by seed. Of several trials with the same configuration and seed, one counts
+(:func:`fnnexp.results.filters.once`). Numerically identical
 options or configurations are joined: `sqrtmax = xavier`. Every pair belongs to a question: which option of a
 factor is best overall, which option is best in one cell, or which of all configurations is best. The pairs of
-a question are its family, and p is corrected for them alone.
+a question are its family, and p is corrected only for them.
 
 The test is fixed before looking: Student's paired t test. If an option failed to learn in some of its seeds
 but not in others (:func:`failed_to_learn`), differences are far from normal, and a sign-flip test replaces
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MOST_OPTIONS = 10
-"""For a factor with more options than this, only the pairs with its best option have rows."""
+"""For a factor (a setting that varies) with more options (values) than this, only the pairs with its best
+option have rows."""
 
 MOST_TESTED = 40
 """For a question with more options than this, only the pairs with its best option are tested."""
@@ -83,7 +85,7 @@ class Configuration(NamedTuple):
 
 
 def levels(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return each trial's option of each factor, as printed.
+    """Return each trial's option (value) of each factor (a setting that varies), as printed.
 
     There is a column (an ordered category) for each factor that varies and is not determined by another:
     first the axes, whose labels include the params that vary, then the other factors. Options whose trials
@@ -109,7 +111,7 @@ def _labels(runs: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _joined(options: pd.DataFrame, name: str, seed: pd.Series, training: pd.Series) -> pd.Series:
-    """Return the column `name`, in which options that train identically in every cell share a name."""
+    """Return the column `name`, in which options that train identically in all combinations share a name."""
     trials = options.drop(columns=name).astype("str").assign(seed=seed.astype("str"), training=training)
     by_trainings: dict[frozenset[Any], list[str]] = {}
     for option in options[name].cat.categories:
@@ -136,7 +138,8 @@ def configurations(runs: pd.DataFrame, ranking: Ranking | None = None) -> list[C
         values = pd.Series(finished[metric].to_numpy(float), index=finished["seed"].to_numpy())
         own_options = {name: str(group[name].iloc[0]) for name in options_by_trial.columns}
         name = _name(own_options) or "the one configuration"
-        tried = frozenset(rows["seed"])  # each seed counts once for joined options
+        # Options that train identically share a name, so one configuration may have two trials with one seed.
+        tried = frozenset(rows["seed"])
         failed = pd.Series(failed_to_learn(finished, ranking).to_numpy(), index=values.index)
         look = pd.Series(_looks(finished).to_numpy(), index=values.index)
         trainings = frozenset(zip(rows["seed"], training[rows.index], strict=True))
@@ -181,7 +184,7 @@ def _limit(runs: pd.DataFrame) -> pd.Series:
 
 
 def _looks(runs: pd.DataFrame) -> pd.Series:
-    """Return the first report that showed each trial, 0 for none."""
+    """Return the number of the first report that showed each trial's result, 0 if none did."""
     return runs["look"].fillna(0).astype("int64") if "look" in runs else pd.Series(0, runs.index)
 
 
@@ -198,19 +201,20 @@ def _name(options: Mapping[str, str]) -> str:
 
 
 def with_leader(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
-    """Return how the leading configuration compares with each other configuration that finished, by seed.
+    """Compare the leading configuration with every other finished configuration, pairing trials by seed.
 
-    The columns are the same as in :func:`fnnexp.compare`.
+    The frame has a row for each pair. The columns are the same as in :func:`fnnexp.compare`.
     """
     ranking = ranking or ranking_of(runs)
     return _leader_against_others(configurations(runs, ranking), ranking)
 
 
 class _Option(NamedTuple):
-    """An option of a question, with the results of its finished trials as arrays of seeds × cells.
+    """An option of a factor, with the results of its finished trials as arrays of seeds × cells.
 
-    `metric` is :meth:`Ranking.goodness`, NaN where no trial finished; `failed` and `look` are as in
-    :class:`Configuration`. The arrays of all options of a question have the same seeds and cells.
+    A cell is a combination of the other factors. `metric` is :meth:`Ranking.goodness`, NaN where no trial
+    finished; `failed` and `look` are as in :class:`Configuration`. The arrays of all options that are
+    compared have the same seeds and cells.
     """
 
     name: str
@@ -221,6 +225,8 @@ class _Option(NamedTuple):
 
 class _Pair(NamedTuple):
     """Two options on the seeds and cells that both finished, the better first.
+
+    A cell is a combination of the other factors.
 
     Attributes
     ----------
@@ -307,7 +313,7 @@ def _filled(table: pd.DataFrame, column: str) -> NDArray[Any]:
 
 
 def of_options(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
-    """Return how every two options of each factor compare, in the columns of :func:`with_leader`.
+    """Compare every two options (values) of each factor, in the columns of :func:`with_leader`.
 
     `a` is the better option. The difference in a seed is the mean over the `cells` (combinations of the other
     factors) in which both options finished for every compared seed. Each factor is a separate question.
@@ -359,7 +365,7 @@ def in_each_cell(runs: pd.DataFrame, factor: str = "init", ranking: Ranking | No
 def _options(table: pd.DataFrame, name: str, about: pd.DataFrame) -> list[_Option]:
     """Return the options of a factor that have a finished trial, in the order of the categories.
 
-    `about` contains each trial's seed, goodness, failure to learn, and first look.
+    `about` contains each trial's seed, goodness, failure to learn, and the first report that showed it.
     """
     other_options = table.drop(columns=name).astype("str")
     cell = other_options.agg("\0".join, axis=1) if len(other_options.columns) else pd.Series("", table.index)
@@ -429,8 +435,8 @@ def _paired(a: _Option, b: _Option) -> _Pair:
         a, b = b, a
     failed = np.hstack([option.failed[compared] for option in (a, b)])
     look = np.hstack([option.look[compared] for option in (a, b)])
-    # A report can compare two trials once it shows both, so the later of their first looks counts. Look 0
-    # means that no earlier report showed the trial: it is new in the present look, the last of all.
+    # A report can compare two trials once it shows both, so the later of the first reports that showed them
+    # counts. 0 means that no earlier report showed the trial, so the present report, the last, is the first.
     last = np.where(look == 0, np.iinfo(np.int64).max, look).max(axis=1) if look.size else look
     return _Pair(
         a.name,
@@ -445,7 +451,7 @@ def _paired(a: _Option, b: _Option) -> _Pair:
 
 
 def _numbers(pair: _Pair, p: float, ranking: Ranking) -> dict[str, Any]:
-    """Return the columns that depend on the pair alone; `p` is the p value of its test."""
+    """Return the columns of a pair that depend on no other pair; `p` is the p value of its test."""
     d = pair.differences
     p_sign_flip = p if pair.test == "sign flip" else statistics.sign_flip_test(d)
     (difference,) = _without_rounding(np.array([statistics.mean(d)]))
@@ -484,8 +490,8 @@ def _verdicts(
 ) -> pd.DataFrame:
     """Return the pairs of a question with corrected p values, seeds needed and verdicts.
 
-    `pairs` have a row, in which `names` are the columns before :data:`PAIR`. `without_row` are the other
-    tested pairs, and `untested` is the number of pairs that are not tested.
+    The result has a row for each of `pairs`, with the columns `names` before those of :data:`PAIR`.
+    `without_row` are the other tested pairs, and `untested` is the number of pairs that are not tested.
     """
     tested = [*pairs, *without_row]
     family = untested + sum(len(pair.x) > 0 for pair in tested)

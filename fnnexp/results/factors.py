@@ -53,7 +53,10 @@ def groups(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[tuple[tuple[H
 
 
 def others(runs: pd.DataFrame) -> list[str]:
-    """Return the factors other than the axes that the axes do not determine; they split tables."""
+    """Return the factors besides `arch`, `init` and `batching` that these three do not determine.
+
+    Each combination of the returned factors has a separate table.
+    """
     candidates = [factor for factor in factors_of(runs) if factor.partition(".")[0] not in AXES]
     return [factor for factor in candidates if varies_within(runs, list(AXES), factor)]
 

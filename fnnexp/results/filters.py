@@ -72,7 +72,7 @@ def once(runs: pd.DataFrame) -> pd.DataFrame:
     """Return one row per configuration and seed, in the order of :func:`fnnexp.results.frames.in_order`.
 
     There are several trials of one configuration and seed if, for example, the numerics changed between
-    versions. Of these, trials that are done go before the rest, and later trials before earlier trials.
+    versions. Of these, a finished or diverged trial is kept rather than any other, and then the latest.
     """
     runs = runs.reset_index(drop=True)
     content = [*params_of(runs), *(column for column in ("seed", CHECKSUM, PIECES) if column in runs)]

@@ -106,8 +106,8 @@ def _is_param(column: str) -> bool:
 def in_order(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the rows sorted by options, seed, name and trial, with a new index.
 
-    The order depends on the trials alone. So draws and sums over seeds give the same result for any order of
-    the input rows.
+    The order depends only on the trials. So random draws and sums over seeds give the same result for any
+    order of the input rows.
     """
     by = [column for column in (*CHOICES, "seed", "name", "trial") if column in runs]
     return runs.sort_values(by, kind="stable", ignore_index=True)
@@ -130,7 +130,7 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
         params with a dot, such as `optimizer.lr`, differ. Columns are `str` where no type is given.
         Categories are ordered.
 
-        - `run_id`; `trial`, the id of the trial's scientific content; `name`.
+        - `run_id`; `trial`, the trial's id: a hash of all settings that can change its results; `name`.
         - `status` (category): finished, diverged, failed, running or interrupted.
         - `arch`, `init`, `batching`, `optimizer`, `data`, `loss`, `schedule` (category). Shipped
           architectures, initializers and batching modes come first, in the order of the documentation; other
@@ -149,14 +149,16 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
         - `seconds_per_epoch` (float64); `started` (datetime, UTC); `seconds` (float64) from start to end, NaN
           while the trial runs.
         - `look` (Int64): the number of the first report that showed the trial's result, missing if none did.
-          If seeds were added after a look, :func:`fnnexp.compare` uses tests that are valid at every look.
+          If seeds were added after a report had shown results, :func:`fnnexp.compare` uses tests that are
+          valid at every look (each report that shows the results).
         - `train_images` (Int64), the number of images that an epoch trains on, without held-out images;
           `test_images` (Int64), the number of images of the test metrics; `classes` (Int64). `train_images`
           and `classes` are missing in older runs.
         - `error`, one line.
-        - `data_checksum`, the SHA-256 of the data, a factor if trials read different data from one source;
-          `git_commit`, which ends in "and changes" if there were uncommitted changes; `versions` of fnnexp,
-          Python and the libraries; `blas`, library and kernel; `engine`, `numpy` or `numba`, with its version
+        - `data_checksum`, the SHA-256 of the data. Trials that read different data from one source count as
+          different configurations. `git_commit`, which ends in "and changes" if there were uncommitted
+          changes; `versions` of fnnexp, Python and the libraries; `blas`, the library of the matrix products
+          and its kernel (its code for one kind of processor); `engine`, `numpy` or `numba`, with its version
           once the trial has ended; `command`, the command line that created the run, missing for sweeps from
           Python.
 
@@ -346,7 +348,7 @@ def _runs_frame(trials: Sequence[Run], val_accuracy: pd.DataFrame, looks: Sequen
 
 
 def _first_looks(ended: pd.Series, looks: Sequence[int]) -> pd.Series:
-    """Return the number, from 1, of the first look after each trial ended; missing if there was none."""
+    """Return the number, from 1, of the first report after each trial ended; missing if there was none."""
     first = pd.Series([bisect_left(looks, end) + 1 for end in ended.fillna(0)], dtype="Int64")
     return first.where(ended.notna() & (first <= len(looks)))
 

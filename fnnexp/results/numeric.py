@@ -1,7 +1,8 @@
 """Numeric factors as axes: learning rates, widths and batch sizes, and the best value of each option on them.
 
-A numeric factor has at least three values, all of them numbers. A *cell* is a combination of the categorical
-factors: its trials agree in everything but numeric factors and the seed. A cell has a curve along each axis.
+A numeric factor is a setting that varies and has at least three values, all of them numbers. A *cell* is a
+combination of the categorical factors: its trials agree in everything but numeric factors and the seed. A
+cell has a curve along each axis.
 
 The best values of a cell are picked by the results of the same seeds that their means are computed from. So
 these means are slightly too high ("winner's curse"), and more so with more values and fewer seeds. With
@@ -62,12 +63,15 @@ class Layout(NamedTuple):
 
     @property
     def axes(self) -> list[str]:
-        """The names of the axes."""
+        """The names of the numeric factors, which are the columns of `coordinates`."""
         return [str(name) for name in self.coordinates.columns]
 
 
 def layout(runs: pd.DataFrame) -> Layout:
-    """Return each trial once, with its numeric factors as axes."""
+    """Return a frame with a row per trial, and a frame of numeric settings, such as `optimizer.lr`.
+
+    The second frame has a column for each numeric factor (a setting that varies among the trials).
+    """
     runs = filters.once(runs)
     rows, values = _without_widths(runs)
     for factor in _numeric_params(rows):
@@ -141,7 +145,7 @@ def _family(hidden: str, activation: str) -> tuple[str | None, float]:
 
 
 def at_best(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
-    """Return the trials of each cell at its own best values of the numeric factors.
+    """Return the trials of each combination of categorical factors (a cell) at its best numeric values.
 
     So `he` at its best learning rate is compared with `max` at the best learning rate of `max`. The best
     value is that with the best mean of the ranking metric over its finished seeds; this mean is slightly too
@@ -178,7 +182,7 @@ def axes_at_best(rows: pd.DataFrame) -> list[str]:
 
 
 def _cells(rows: pd.DataFrame) -> pd.Series:
-    """Return the number of each trial's cell."""
+    """Return the number of each trial's cell (a combination of the categorical factors)."""
     factors = factors_of(rows)
     if not factors:
         return pd.Series(0, rows.index)
@@ -186,7 +190,7 @@ def _cells(rows: pd.DataFrame) -> pd.Series:
 
 
 def _best(separated: Layout, ranking: Ranking | None = None) -> pd.DataFrame:
-    """Return the best values of the cell of each trial, chosen as :func:`at_best` describes."""
+    """Return the best numeric values for each trial's cell, chosen as :func:`at_best` describes."""
     rows, values = separated
     ranking, cell = ranking or ranking_of(rows), _cells(rows).rename("cell")
     scores = values.assign(
@@ -205,12 +209,12 @@ def _best(separated: Layout, ranking: Ranking | None = None) -> pd.DataFrame:
 
 
 def along(runs: pd.DataFrame, *axes: str) -> pd.DataFrame:
-    """Return the trials along some axes; on every other axis they have the best value of their cell.
+    """Return the trials with all values of the numeric factors `axes`, and the best values of the others.
 
     Parameters
     ----------
     axes
-        Names from :func:`axes_of`.
+        The names of some numeric factors, from :func:`axes_of`.
 
     Returns
     -------
@@ -231,7 +235,7 @@ def along(runs: pd.DataFrame, *axes: str) -> pd.DataFrame:
 
 
 class Optimum(NamedTuple):
-    """The best value of one cell on one axis.
+    """The best value of one numeric factor in one cell (a combination of the categorical factors).
 
     Attributes
     ----------
@@ -281,8 +285,9 @@ class Optimum(NamedTuple):
 
 
 def optima(runs: pd.DataFrame, axis: str) -> list[Optimum]:
-    """Return the best value on an axis for each cell that has a result, in the order of the cells' options.
+    """Return the best value of a numeric factor for each cell (combination of categorical factors).
 
+    Cells without a result are omitted; the rest are in the order of their options.
     The best value is compared with every other value of the cell, paired by seed, as
     :func:`fnnexp.results.comparisons.with_leader` compares configurations. The best value was picked by
     looking, so p is corrected for all pairs of the cell's values (Holm).
@@ -296,7 +301,7 @@ def optima(runs: pd.DataFrame, axis: str) -> list[Optimum]:
 
 
 def options_of(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the options of each trial's cell as tables show them, with a column for each factor.
+    """Return each trial's categorical options as tables show them, with a column for each factor.
 
     `rows` come from :func:`at_best` or :func:`along`. Params of an option are in the option's label.
     """
@@ -307,7 +312,7 @@ def options_of(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _optimum(cell: pd.DataFrame, axis: str, options: dict[str, str]) -> Optimum:
-    """Return the best value of one cell, from its trials along an axis (:func:`along`)."""
+    """Return the best value of a numeric factor in one cell, from its trials (:func:`along`)."""
     at, best = f"at {axis}", float(cell[f"best {axis}"].iloc[0])
     tried = sorted({*map(float, cell.loc[cell["status"].isin(DONE), at])})
     diverged = Counter(map(float, cell.loc[cell["status"] == "diverged", at]))
@@ -331,7 +336,7 @@ def _optimum(cell: pd.DataFrame, axis: str, options: dict[str, str]) -> Optimum:
 
 
 def _near(cell: pd.DataFrame, axis: str, best: float) -> list[float]:
-    """Return the best value of a cell and the values that are not distinguished from it, ascending."""
+    """Return the best value of a numeric factor, and the values that tests do not distinguish from it."""
     values = sorted({*cell.dropna(subset="metric")[f"at {axis}"]})
     # Positions replace the values, because tables can show two values as the same text.
     positions = cell[f"at {axis}"].map({value: i for i, value in enumerate(values)}).astype("Int64")

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def rows_to_compare(runs: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
-    """Return the rows to compare.
+    """Return the rows of a frame of runs that comparisons use.
 
-    Trials that differ in seeds such as `seed_init` alone are averaged (:func:`seeds.averaged`). With numeric
+    Trials that differ only in seeds such as `seed_init` are averaged (:func:`seeds.averaged`). With numeric
     factors, each option is compared at its own best values (:func:`at_best`). If nothing but numeric factors
     varies, all rows are compared.
     """

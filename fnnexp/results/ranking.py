@@ -1,7 +1,7 @@
 """The metric that ranks trials, its direction, and the margin within which options are equivalent.
 
 The metric is always a column of a frame of runs. :func:`seconds_to` adds such a column:
-the time to a level of accuracy.
+the seconds until a trial reached an accuracy.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Ranking:
 
     @property
     def is_time(self) -> bool:
-        """Whether the metric is the time to a level, which some trials may never reach."""
+        """Whether the metric is the time until an accuracy is reached, which some trials may never reach."""
         return self.metric.startswith(SECONDS_TO)
 
     @property
@@ -77,12 +77,12 @@ class Ranking:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The smallest and the largest possible value."""
+        """The smallest and the largest possible value of the metric."""
         return 0.0, 1.0 if self.is_accuracy else math.inf
 
     @property
     def difference_bounds(self) -> tuple[float, float]:
-        """The smallest and the largest possible difference of two values."""
+        """The smallest and the largest possible difference of two values of the metric."""
         return (-1.0, 1.0) if self.is_accuracy else (-math.inf, math.inf)
 
     def goodness(self, values: Numbers) -> Numbers:
@@ -143,7 +143,7 @@ def _checked(runs: pd.DataFrame, metric: str) -> str:
 
 
 def level_of(metric: Any) -> float | None:
-    """Return the level in the name of a time, or None if the metric is not a time to a level from 0 to 1.
+    """Return the accuracy in a metric's name such as `seconds_to_0.95`; None for any other name.
 
     >>> level_of("seconds_to_0.95"), level_of("seconds_to_.950"), level_of("seconds_to_95"), level_of("loss")
     (0.95, 0.95, None, None)
@@ -158,7 +158,7 @@ def level_of(metric: Any) -> float | None:
 
 
 def column_of(level: float) -> str:
-    """Return the name of the column with the time to a level.
+    """Return the name of the column with the seconds until an accuracy was reached.
 
     >>> column_of(0.950)
     'seconds_to_0.95'

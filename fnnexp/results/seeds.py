@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def spread(runs: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
-    """Return how much the metric varies if one seed alone changes, such as `seed_init`.
+    """Return how much the metric varies if only one of the seeds changes, such as `seed_init`.
 
     Returns
     -------
     DataFrame
         `seed` (str), the key; `values` (int64), its number of values; `deviation` (float64): the standard
-        deviation of the metric among finished trials that differ in this key alone, pooled over everything
+        deviation of the metric among finished trials that differ only in this key, pooled over everything
         else. Empty if no key but `seed` itself varies.
     """
     columns = ["seed", "values", "deviation"]
@@ -47,10 +47,11 @@ def spread(runs: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
 
 
 def averaged(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the trials with one row for those that differ in seeds such as `seed_init` alone.
+    """Return the trials with one row for all that differ only in seeds such as `seed_init`.
 
-    Such seeds repeat a configuration and have no best value. So the metrics are means over them, and `seed`
-    repeats what is left. If `seed` has one value, the seed with the most values takes its place.
+    Such seeds repeat a configuration and have no best value. So the metrics are means over them, and the
+    rows of a configuration differ in `seed`. If `seed` has only one value, the column `seed` gets the values
+    of that other seed which has the most values, and the metrics are means over the rest.
 
     Returns
     -------

@@ -289,7 +289,9 @@ def _signed_sums(d: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def safe_t_test(differences: ArrayLike, mean_difference: float = 0.0) -> float:
-    """Return a p value, valid at every look, for the null hypothesis that the mean is `mean_difference`.
+    """Return a p value for the null hypothesis that the mean is `mean_difference`; it is valid at every look.
+
+    A look is an occasion on which the results are seen.
 
     For n differences with mean x̄, standard deviation s and t = (x̄ − `mean_difference`) / (s/√n), p is 1/BF,
     at most 1. The Bayes factor BF compares an effect drawn from N(0, τ²) with no effect (Gönen et al. 2005):
@@ -319,7 +321,9 @@ def safe_t_test(differences: ArrayLike, mean_difference: float = 0.0) -> float:
 def safe_t_interval(
     differences: ArrayLike, level: float = LEVEL, *, within: tuple[float, float] = (-math.inf, math.inf)
 ) -> Interval:
-    """Return the interval of the means that :func:`safe_t_test` does not reject; it is valid at every look.
+    """Return an interval for a mean that stays valid if results are seen repeatedly while seeds are added.
+
+    The interval contains the means that :func:`safe_t_test` does not reject.
 
     With very few differences the test rejects no mean, and the interval is all of `within`.
 
@@ -387,7 +391,7 @@ def holm(p_values: ArrayLike, pairs: int | None = None) -> NDArray[np.float64]:
     p_values
         One p value per pair.
     pairs
-        The number of pairs in the family, if `p_values` has only some of them, picked by looking. The
+        The number of pairs in the family, if `p_values` has only some of them, picked by their results. The
         other pairs count as if their p were larger, which can only raise the result.
 
     Examples
@@ -433,7 +437,7 @@ def seeds_needed(
 ) -> int | None:
     """Return how many seeds would settle a comparison if further differences are like these.
 
-    Seeds that are added now will be looked at a second time. So this is the least n at which
+    After seeds are added, the results are seen a second time. So this is the least n at which
     :func:`safe_t_test`, at level 1 − (1 − level)/pairs, detects a true effect of this mean and standard
     deviation with probability `power`, by the noncentral t distribution. With few differences it is a rough
     guess, as are their mean and standard deviation.
@@ -461,7 +465,8 @@ def seeds_needed(
     if d.size < 2 or not np.isfinite(d).all() or abs(d.mean()) <= ROUNDING:
         return None
     spread = float(d.std(ddof=1))
-    constant = np.ptp(d) <= ROUNDING  # equal differences get the sign test, as in safe_t_test
+    # If all differences are equal, their variance is 0 and t is undefined, so safe_t_test uses the sign test.
+    constant = np.ptp(d) <= ROUNDING
     n = np.arange(2, most + 1)
     sufficient = np.ones(len(n), dtype=bool)
     if signs or constant:

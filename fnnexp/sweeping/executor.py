@@ -1,4 +1,6 @@
-"""Run several segments at a time with joblib or on a cluster, and return each result when its segment ends.
+"""Train segments (some epochs of a stack) with joblib or on a cluster, several at a time.
+
+The result of a segment is returned when the segment ends.
 
 joblib's Parallel accepts no new work while it runs. Therefore each of ``n_jobs`` threads of the parent runs
 Parallel with one segment at a time. The threads share loky's reusable processes; with a cluster, they wait
@@ -58,7 +60,9 @@ def cores_here() -> int:
 
 
 class Executor:
-    """Trains up to ``n_jobs`` segments at a time. ``submit`` never waits; ``result`` waits for a segment.
+    """Trains up to ``n_jobs`` segments (some epochs of a stack) at a time.
+
+    ``submit`` never waits; ``result`` waits for a segment.
 
     Parameters
     ----------
@@ -90,22 +94,22 @@ class Executor:
         self._results: queue.SimpleQueue[tuple[PlannedStack, Trained | Broken | FnnexpError]]
         self._results = queue.SimpleQueue()
         if self._trains_here:
-            # Call this before threads start: it takes the dynamic loader's lock and then needs the GIL, so in
-            # a thread it would deadlock with another thread that imports a library.
+            # Call this before threads start. The call takes the dynamic loader's lock and then waits for the
+            # GIL. Another thread that imports a library holds the GIL and waits for the lock: a deadlock.
             blas_kernel()
-        # Daemon threads let the parent exit without waiting for a segment.
+        # Daemon threads let the parent process exit before the epochs that a worker is training have ended.
         self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(self.n_jobs)]
         for thread in self._threads:
             thread.start()
 
     @property
     def _trains_here(self) -> bool:
-        """Whether threads of this process train the segments."""
+        """Whether threads of this process train the stacks."""
         uses_threads = self.n_jobs == 1 or self.execution.backend in ("threading", "sequential")
         return self.cluster is None and uses_threads
 
     def submit(self, planned: PlannedStack) -> None:
-        """Submit a stack; the next free worker trains a segment of it."""
+        """Submit a stack; the next free worker trains some epochs of it."""
         self.under_way += 1
         self._tasks.put(planned)
 
@@ -159,12 +163,12 @@ class Executor:
                 thread.join()
 
     def close(self) -> None:
-        """Let each thread end after its current segment."""
+        """Let each thread end after the epochs that it is training."""
         for _ in self._threads:
             self._tasks.put(None)
 
     def _check_workers(self) -> None:
-        """Ensure that no segment waits forever for a worker that died."""
+        """Ensure that no thread waits forever for a worker that died."""
         if self.cluster is None:
             self._watch.check()
         else:
@@ -204,7 +208,7 @@ class Executor:
 def _train_on(
     cluster: Cluster, planned: PlannedStack, execution: Execution
 ) -> Trained | Broken | FnnexpError:
-    """Train a segment on a cluster; return the error that ends the sweep if the cluster is lost."""
+    """Train some epochs of a stack on a cluster; return the error to end with if the cluster is lost."""
     try:
         return cluster.train(planned, execution)
     except FnnexpError as error:

@@ -1,4 +1,7 @@
-"""The sweep loop: workers train segments; the parent logs and saves them and submits the next segments."""
+"""The sweep loop: workers train segments (some epochs of a stack); the parent logs and saves their results.
+
+The parent then submits the remaining epochs of each stack.
+"""
 
 from __future__ import annotations
 
@@ -123,7 +126,7 @@ class _Sweep:
         self.cannot_save = False
 
     def run(self) -> None:
-        """Submit stacks and process the segments that come back, until no stack is left."""
+        """Submit stacks and process the results that come back, until no stack is left."""
         executor = self.executor
         try:
             with stopping(self._interrupt), self.progress:
@@ -179,12 +182,12 @@ class _Sweep:
             self.runs.open(planned.lanes)
 
     def _take_in(self, planned: PlannedStack, ended: Trained | Broken) -> None:
-        """Log and save a segment and queue the rest of its stack; retry the stack if the segment broke."""
+        """Log and save trained epochs, and queue the rest of their stack; queue a stack that failed again."""
         if isinstance(ended, Broken):
             self._retry(planned, ended)
             return
         self.suspicion.clear(planned)
-        self.runs.add(ended.records)  # first, so that a Ctrl-C below loses no record
+        self.runs.add(ended.records)  # before anything that Ctrl-C could interrupt
         stack = ended.stack
         unfinished = bool(stack.lanes) and stack.epoch < planned.recipe.epochs
         rest = replace(planned, stack=stack) if unfinished else None
@@ -212,7 +215,7 @@ class _Sweep:
         if self.executor.execution.fail_fast and not self.outcome.stopped:
             self.outcome.stopped = True
             self.progress.time_left = None
-            self.progress.say("execution.fail_fast=true: stopping after the running segments")
+            self.progress.say("execution.fail_fast=true: stopping after the epochs in training")
 
     def _save(self, stack: Stack) -> None:
         """Write a stack's checkpoints; warn once if they can't be written."""
@@ -227,8 +230,8 @@ class _Sweep:
             self.cannot_save = True
 
     def _save_running_segments(self) -> None:
-        """Save the running segments, which can't be logged now; the same command can log them later."""
-        self.progress.say("results can't be logged: saving the running segments, then stopping")
+        """Save the results that can't be logged now; the same command can log them later."""
+        self.progress.say("results can't be logged: saving the epochs in training, then stopping")
         self.executor.forget()
         while self.executor.under_way:
             _, ended = self.executor.result()
@@ -243,4 +246,4 @@ class _Sweep:
     def _interrupt(self) -> None:
         self.outcome.interrupted = True
         self.progress.time_left = None
-        self.progress.say("interrupted: stopping after the running segments; Ctrl-C again stops at once")
+        self.progress.say("interrupted: stopping after the epochs in training; Ctrl-C again stops at once")

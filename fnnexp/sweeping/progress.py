@@ -49,7 +49,7 @@ class _Running:
 
 
 class TimeLeft:
-    """Estimates the time left from the planned cost of the stacks and the seconds that segments took.
+    """Estimates the time left from the planned cost of the stacks and the seconds that their epochs took.
 
     The estimate divides the remaining work among the workers, but is at least the time of the longest running
     epoch. The seconds per unit of cost are measured for each kind of stack (:attr:`PlannedStack.kind`). A
@@ -92,7 +92,7 @@ class TimeLeft:
     def returned(
         self, stack: PlannedStack, rest: PlannedStack | None = None, records: Iterable[Record] = ()
     ) -> None:
-        """Note the end of a segment.
+        """Note that a worker has returned a stack.
 
         Parameters
         ----------
@@ -319,7 +319,7 @@ class SweepProgress:
 
 
 class _TimeLeftColumn(ProgressColumn):
-    """The time left, which also counts down between the ends of two segments."""
+    """The time left, which also counts down while no worker returns a result."""
 
     def __init__(self, text: Callable[[], str]) -> None:
         super().__init__()

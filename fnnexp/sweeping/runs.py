@@ -129,7 +129,7 @@ class Runs:
             self.curves.setdefault(record.key, []).append(record)
 
     def log(self, ended: Trained, unfinished: bool) -> list[str]:
-        """Log a segment whose records were added, close the runs of ended lanes, and return their keys.
+        """Log the epochs whose records were added, close the runs of ended lanes, and return their keys.
 
         A lane ends when it diverges or stops early, or when its stack is done.
         """
@@ -238,7 +238,7 @@ class Runs:
 
 
 def _weight_files(end: End) -> dict[str, Array]:
-    """Return the parameters (P,) to keep, by the name of their file."""
+    """Return the weights (P,) that a run keeps: the last and, with early stopping, the best, by file name."""
     best = {} if end.best_theta is None else {BEST_WEIGHTS: end.best_theta}
     return {WEIGHTS: end.theta, **best}
 

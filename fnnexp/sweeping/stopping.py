@@ -1,4 +1,4 @@
-"""Handling of Ctrl-C and SIGTERM: the first stops the sweep after its segments, the second at once."""
+"""Ctrl-C and SIGTERM: the first stops a sweep after the epochs in training, the second at once."""
 
 from __future__ import annotations
 

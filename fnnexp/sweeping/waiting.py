@@ -55,7 +55,7 @@ class Waiting:
         self.stacks.extendleft(reversed(spread([rest], idle)))
 
     def ended(self, planned: PlannedStack) -> bool:
-        """Note that a stack's segment ended; return whether no other stack ran at the same time."""
+        """Note that a worker returned a stack; return whether no other stack ran at the same time."""
         was_suspect = planned is self._suspect
         if was_suspect:
             self._suspect = None
@@ -85,7 +85,7 @@ class Suspicion:
         self._deaths: Counter[tuple[str, ...]] = Counter()
 
     def clear(self, planned: PlannedStack) -> None:
-        """Clear a stack of all suspicion, since it has trained a segment."""
+        """Clear a stack of all suspicion, since it has been trained for some epochs."""
         self._waiting.ended(planned)
         self._deaths.pop(_keys(planned), None)
         for key in _keys(planned):

@@ -1,4 +1,4 @@
-"""The work of one worker call: train a segment of a stack. A worker reads data and writes nothing."""
+"""The work of one worker call: train some epochs of a stack. A worker reads data and writes nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from fnnexp.sweeping.plan import PlannedStack
 
 @dataclass(frozen=True)
 class Trained:
-    """The result of a segment: the stack's new state, the records, and the BLAS kernel and engine used."""
+    """The result of some epochs: the stack's new state, the records, the BLAS kernel and the engine."""
 
     stack: Stack
     records: list[Record]
@@ -37,19 +37,19 @@ class Trained:
 
 @dataclass(frozen=True)
 class Broken:
-    """A segment that raised an exception: the reason in one line, and the traceback."""
+    """A segment (some epochs of a stack) that raised an exception: the reason and the traceback."""
 
     reason: str
     traceback: str
 
     @classmethod
     def by(cls, error: BaseException) -> Broken:
-        """Return a broken segment for the exception that is being handled."""
+        """Return the record of a segment that raised the exception that is being handled."""
         return cls(f"{type(error).__name__}: {error}", traceback.format_exc())
 
 
 class WorkerDied(Broken):
-    """A segment whose worker process died, for example because memory ran out."""
+    """A segment (some epochs of a stack) whose worker process died, for example because memory ran out."""
 
 
 def train_segment(planned: PlannedStack, execution: Execution) -> Trained | Broken:
@@ -115,7 +115,7 @@ def _exit_with(parent: int | None) -> None:
 
 
 class _OneThread:
-    """A context that limits BLAS to one thread while any segment of this process is running.
+    """A context that limits BLAS to one thread while this process trains any stack.
 
     The limit applies to the process if BLAS has its own threads, and to each thread if BLAS uses OpenMP. So
     every segment sets the limit, and the last segment to end restores the previous setting.

@@ -173,7 +173,7 @@ def _beside(path: Path, folder: Path) -> Path | None:
 def write(
     files: ArtifactRepository, config: Mapping[str, Any], weights: Mapping[str, Mapping[str, NDArray[Any]]]
 ) -> None:
-    """Write a trial's resolved config and its trained weights, by file, as artifacts of its run.
+    """Write a trial's resolved config and its trained weights as files (artifacts) of its MLflow run.
 
     If the files are on this machine, they are renamed into place. MLflow would copy them, and if a link had
     the name of a file, MLflow would write to the link's target.

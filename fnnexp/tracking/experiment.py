@@ -111,7 +111,7 @@ class About:
 
     @cached_property
     def configuration_keys(self) -> list[str]:
-        """The params that distinguish configurations: trials that agree in all of these differ in seed alone.
+        """The params that distinguish configurations: trials that agree in all of them differ only in seed.
 
         A param is skipped if the params before it determine its value, as ``init`` determines
         ``init.method``.
@@ -212,7 +212,7 @@ def record_look(experiment: str, uri: str | None, when: int) -> None:
     """Record that a report read the experiment's trials at a time in milliseconds.
 
     Tests depend on this: most are valid only if all seeds are looked at once. Seeds that are trained after
-    this time belong to the next look.
+    this time are first seen by a later report.
 
     Raises
     ------

@@ -56,8 +56,8 @@ class FoundRun:
 def known(runs: Iterable[FoundRun]) -> dict[str, Known]:
     """Return one run for each trial id, given the runs with the newest first.
 
-    Of several runs of a trial, the newest run that is done is returned. If none is done, it is the newest
-    run, as in :func:`trials`.
+    Of several runs of a trial, the newest run that is done (finished or diverged) is returned. If none is
+    done, it is the newest run, as in :func:`trials`.
     """
     chosen: dict[str, Known] = {}
     for run in runs:
@@ -111,7 +111,7 @@ def trial_params(client: MlflowClient, experiment_id: str) -> list[Mapping[str, 
 
 
 def runs_of(known: Mapping[str, Known], trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
-    """Return the trials that are done, and the trials to run."""
+    """Return the trials that are done (finished or diverged), and the trials to run."""
     done = [trial for trial in trials if trial.id in known and known[trial.id].status in DONE]
     finished = {trial.id for trial in done}
     return done, [trial for trial in trials if trial.id not in finished]

@@ -103,7 +103,7 @@ def is_remote(uri: str) -> bool:
 def patiently(
     call: Callable[[], Answer], *, uri: str, say: Callable[[str], None], at_start: bool = False
 ) -> Answer:
-    """Return the result of a call to a store; while the store is away, retry with growing waits.
+    """Return the result of a call to a store; while the store does not answer, retry with growing waits.
 
     A server is away while it is unreachable. A SQLite file is away while another program locks it.
 

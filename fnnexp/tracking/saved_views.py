@@ -85,7 +85,7 @@ def tags(
         The params to show as columns.
     configuration_keys
         The params that distinguish configurations. Mean curves are grouped by all of these, so that every
-        curve is a mean over seeds alone.
+        curve is a mean only over seeds.
     splits
         The splits whose metrics are shown, `val` or `test` or both. The first split ranks the trials.
     """
@@ -94,7 +94,7 @@ def tags(
     last = {split: (f"{split}_accuracy", f"{split}_loss") for split in (*splits, "train")}
     best = {"val": BEST}
     metrics = [key for split in last for key in (*best.get(split, ()), *last[split])]
-    charts = [key for split in [*last][:2] for key in last[split]]  # the tag has no room for more
+    charts = [key for split in [*last][:2] for key in last[split]]  # a tag has room for two charts only
     axes = [key for key in columns if len({trial.get(key) for trial in trials}) > 1] or columns
     ranking = {"orderByKey": _metric(metrics[0]), "orderByAsc": False}
     views = {

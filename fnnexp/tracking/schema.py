@@ -81,7 +81,7 @@ class Schema:
 
     @classmethod
     def of(cls, store: sqlite3.Connection) -> Schema:
-        """Return the schema of an open file."""
+        """Return the tables and the migrations that an open database contains."""
         tables = {
             str(name) for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         }
@@ -106,7 +106,7 @@ def migrations() -> tuple[frozenset[str], frozenset[str]]:
 
 
 def look(file: Path) -> Schema:
-    """Return the schema of a file."""
+    """Return the tables and the migrations that a SQLite file contains."""
     with sql.opened(file) as store:
         return Schema.of(store)
 
@@ -289,7 +289,7 @@ def _make_new(file: Path) -> None:
         _make(new)
         sql.write_ahead(new)
         if not file.exists():
-            for side in SIDES:  # left by a removed store; SQLite would apply them to the new store
+            for side in SIDES:  # SQLite would apply the logs of a removed store to the new one
                 Path(f"{file}{side}").unlink(missing_ok=True)
         with contextlib.suppress(FileExistsError):
             _link(new, file)
@@ -319,10 +319,10 @@ def _locked(file: Path) -> Iterator[sqlite3.Connection]:
     with sql.opened(file, mode="rw", timeout=0) as source:
         source.isolation_level = None
         try:
-            source.execute("PRAGMA journal_mode = DELETE")  # must fail if another program has the log open
+            source.execute("PRAGMA journal_mode = DELETE")  # fails if another program has the log open
             source.execute("PRAGMA locking_mode = EXCLUSIVE")
             source.execute("BEGIN EXCLUSIVE")
-            source.execute("COMMIT")  # keeps the lock; SQLite can't copy a file within a transaction
+            source.execute("COMMIT")  # the lock remains; SQLite can't copy within a transaction
         except sqlite3.OperationalError as error:
             if "locked" not in str(error):
                 raise

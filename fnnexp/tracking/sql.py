@@ -272,7 +272,7 @@ def _tables() -> dict[str, Table]:
 
 @dataclass
 class Batch:
-    """Data of some runs, to be written completely or not at all."""
+    """Metrics, tags, params and statuses of some runs, to be written completely or not at all."""
 
     runs: list[Row] = field(default_factory=list)
     params: list[Row] = field(default_factory=list)

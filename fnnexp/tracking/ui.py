@@ -75,7 +75,8 @@ def serve(port: int, uri: str | None, host: str = HOST) -> int:
     if line := correct_addresses(backend):
         on_stderr(line)
     command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port), "--workers", "1"]
-    if file is None or file.exists():  # otherwise MLflow itself looks for the files of MLflow 2
+    # If the SQLite file does not exist, give MLflow no address: it may then open a folder mlruns of MLflow 2.
+    if file is None or file.exists():
         command += ["--backend-store-uri", backend]
     server_at = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     print(f"MLflow's UI: {server_at} (Ctrl-C stops it)", flush=True)

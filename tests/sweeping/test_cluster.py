@@ -186,7 +186,7 @@ def test_a_sweep_on_dask_has_the_bits_of_one_machine_even_if_a_worker_is_killed(
     assert outcome.failed == []
     assert len(outcome.finished) == len(trials) == 8
     assert ("a worker died; retrying a stack" in output) == (allowed_failures == 0)
-    assert "left; another worker trains its segment again" in output
+    assert "left; another worker trains its epochs again" in output
     assert_same_results(results(store, "digits"), on_this_machine, same_bits)
     assert not cluster.cache.exists(), "a worker wrote"
 

@@ -275,7 +275,7 @@ def test_a_sweep_whose_trials_were_taken_over_saves_its_segments_and_stops(
         patch.setattr(Claim, "beat", taken)
         with pytest.raises(StoreError, match="took over 1 of its trials"):
             swept()
-    assert "saving the running segments" in output.getvalue()
+    assert "saving the epochs in training" in output.getvalue()
     assert list((tmp_path / ".fnnexp" / "checkpoints").glob("*.npz"))
     assert len(swept().finished) == 2
     assert "resuming 2 trials from the last checkpoint" in output.getvalue()

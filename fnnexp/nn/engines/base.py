@@ -24,7 +24,7 @@ MakeRows = Callable[[Array, Scaling, int, DType], RowSource]
 
 
 class Descent(Protocol):
-    """Plain gradient descent with one step for each row; see :mod:`fnnexp.nn.engines.per_sample`."""
+    """Trains by plain descent with one step for each row; see :mod:`fnnexp.nn.engines.per_sample`."""
 
     max_rows: int
     """The largest number of rows in one call of :meth:`descend`."""
@@ -34,16 +34,19 @@ class Descent(Protocol):
         """The function that prepares the rows of a split for :meth:`descend`."""
 
     def descend(self, inputs: Inputs, labels: Array) -> tuple[Array, Array]:
-        """Take one step for each row; return the losses (K, B) and hits (K, B) before the steps."""
+        """Take one step for each row; return the losses (K, B), and whether each row was right (K, B).
+
+        Both are computed before the step of their row.
+        """
 
     def probabilities(self, rows: int) -> Array:
         """Return the softmax (K, B, C) of the B rows of the last call, each before its step.
 
-        The softmax is available only if :data:`fnnexp.nn.pieces.metrics.METRICS` is used.
+        The softmax is available only if :data:`fnnexp.nn.pieces.metrics.METRICS` has a metric of the user's.
         """
 
     def write_back(self) -> None:
-        """Copy the trained weights to the parameters."""
+        """Copy the trained weights to the parameters of the stack, if the engine trained a copy of them."""
 
 
 class FirstStep(Protocol):
@@ -76,9 +79,10 @@ class Engine:
     ----------
     version
         The name and version of the software, recorded with each run.
-    make_rows, first_layer
-        ``make_rows`` prepares the rows of a split; ``first_layer`` creates the first layer, which multiplies
-        with such rows.
+    make_rows
+        Prepares the rows of a split.
+    first_layer
+        Creates the first layer, which multiplies with such rows.
     per_sample
         Creates a :class:`Descent`.
     can_descend

@@ -271,8 +271,10 @@ def row_sum(indices: Array, values: Array, first: int, stop: int, M: Array, H: i
     ----------
     indices, values
         The row numbers of M, and their weights.
-    M, H
-        A flat C-ordered matrix, and the length of its rows, a multiple of :data:`VECTOR`.
+    M
+        A flat C-ordered matrix.
+    H
+        The length of its rows, a multiple of :data:`VECTOR`.
     out
         (H,).
     """
@@ -307,8 +309,10 @@ def compress(
 
     Parameters
     ----------
-    images, where
-        (N, D) uint8; row numbers (B,).
+    images
+        (N, D) uint8.
+    where
+        Row numbers (B,).
     table
         The input value for each byte (256,).
     pointers, columns, values
@@ -432,12 +436,18 @@ def add_transposed_product(
     ----------
     starts, rows, by_column
         X, as :func:`transpose` writes it.
-    dZ, tiles
-        (K, B, H'), C-ordered; a buffer (1, B · H), the flat array of :class:`Tiles`, whose padding is 0.
-    H, row
-        H' with the padding; a buffer (H,).
-    W, tiled
-        (K, D · H), the flat array of :class:`Tiles`, or (K, D · H') row by row.
+    dZ
+        (K, B, H'), C-ordered.
+    tiles
+        A buffer (1, B · H): the flat array of :class:`Tiles`, whose padding is 0.
+    H
+        The number of hidden units H' with the padding.
+    row
+        A buffer (H,).
+    W
+        The weights: (K, D · H), the flat array of :class:`Tiles`, or (K, D · H') row by row.
+    tiled
+        Whether W is the array of :class:`Tiles`.
     """
     K, B, columns = dZ.shape
     D = len(starts) - 2
@@ -476,8 +486,12 @@ class SparseExamples:
 
     Parameters
     ----------
-    max_pixels, max_rows, columns
-        The largest number of nonzero pixels and of rows; D.
+    max_pixels
+        The largest number of nonzero pixels in all rows together.
+    max_rows
+        The largest number of rows.
+    columns
+        The number of pixels of a row, D.
     """
 
     def __init__(self, max_pixels: int, max_rows: int, columns: int, dtype: DType) -> None:
@@ -533,9 +547,10 @@ class ListedExamples:
 
 
 class ListedRows:
-    """The rows of a split as lists of all their values, for inputs that are no bytes or are shifted.
+    """The rows of a split as lists of all their values.
 
-    For the parameters, see :class:`DenseRows`.
+    They serve for inputs that are not bytes or that the scaling shifts. For the parameters, see
+    :class:`DenseRows`.
     """
 
     def __init__(self, images: Array, scaling: Scaling, size: int, dtype: DType) -> None:
@@ -584,7 +599,7 @@ class SparseFirstLayer:
             self._blas.forward(lanes, examples, out)
             return
         W, chosen = self.tiles(lanes), slice(lanes.start, lanes.stop)
-        Z = np.ascontiguousarray(out[chosen])  # a copy only of the logits of a network without hidden layers
+        Z = np.ascontiguousarray(out[chosen])  # copies only if `out` is the logits
         multiply(*examples.by_row, W.flat[chosen], W.width, self._row, Z)
         if not out.flags.c_contiguous:
             out[chosen] = Z
@@ -754,8 +769,10 @@ def step_first_weights(
         A buffer (n,): the gradient of the rows that are computed together.
     W, a, b
         The weights, and the first and last slot (K, D · H): flat arrays of :class:`Tiles`.
-    rule, numbers, decay
-        As for :func:`apply`; the factor (K,) of the weights before their step.
+    rule, numbers
+        As for :func:`apply`.
+    decay
+        The factor (K,) by which the weights are multiplied before their step.
     """
     starts, rows, by_column = X
     K, B, columns = dZ.shape
@@ -947,7 +964,7 @@ def times_derivative(activation: int, slope: float, Z: Array, A: Array, dA: Arra
 
 @inlined
 def softmax_gradient(Z: Array, label: int, epsilon: float) -> tuple[float, bool]:
-    """Overwrite the logits Z (C,) of one row with dZ; return its loss and whether it is a hit.
+    """Overwrite the logits Z (C,) of a row with dZ; return its loss and whether its prediction is right.
 
     The formulas are the same as in :mod:`fnnexp.nn.pieces.losses`.
     """
@@ -1105,7 +1122,7 @@ class RowDescent:
         self._logits = np.empty((len(self._theta), kept_rows, architecture.classes), dtype)
 
     def descend(self, inputs: Inputs, labels: Array) -> tuple[Array, Array]:
-        """Take one step for each row; return the losses (K, B) and hits (K, B) before the steps."""
+        """Take one step for each row; return the losses (K, B), and whether each row was right (K, B)."""
         losses, hits = np.empty(labels.shape), np.empty(labels.shape, bool)
         for lanes, examples in inputs:
             for k in lanes:

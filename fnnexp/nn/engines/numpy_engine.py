@@ -201,10 +201,10 @@ class BlasFirstLayer:
         np.multiply(self.W[lane], factor, out=self.W[lane])
 
     def weights_changed(self) -> None:
-        """Do nothing: the products use W itself."""
+        """Do nothing: this engine keeps no copy of W that could be out of date."""
 
     def write_back(self) -> None:
-        """Do nothing: gradients were added to W itself."""
+        """Do nothing: this engine keeps no copy of W, and :meth:`add_gradient` has changed W itself."""
 
     def _buffers(self, W: Array) -> tuple[Array, Array]:
         if self._selected_rows is None or self._gradient is None:

@@ -79,8 +79,9 @@ class BlockDescent:
         assert isinstance(architecture.activation, str)  # see `can_descend`
         self.activation = activation_named(architecture.activation, architecture.slope)
         self.block = Workspace(architecture, lanes, BLOCK, dtype)
-        # Row t contains x_t W_1 before step t, and −η dZ of the first layer after it. With 1 on the diagonal
-        # of the Gram matrix, the module's formula is one product with the rows up to and including t.
+        # Before step t, row t of `first` is x_t W_1. After step t, row t is −η dZ_t of the first layer. If
+        # the diagonal of the Gram matrix is 1, the formula for x_t W_t in the module's docstring is one
+        # product: row t of the Gram matrix times rows 1 to t of `first`.
         self.first = np.empty((lanes, BLOCK, widths[0]), dtype)
         self.logits = np.empty((lanes, BLOCK, classes), dtype)
         self.onehot = np.empty((lanes, BLOCK, classes), dtype)

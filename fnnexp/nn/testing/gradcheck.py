@@ -180,7 +180,7 @@ class _FixedDropout(reference.Dropout):
 
 
 class _WithTargets:
-    """The op of a loss with smoothed targets, as a function of the outputs or logits alone."""
+    """The op of a loss with smoothed targets, as a function only of the outputs or logits."""
 
     def __init__(self, op: CrossEntropy | BinaryCrossEntropy | SquaredError) -> None:
         self.op, self.backward = op, op.backward

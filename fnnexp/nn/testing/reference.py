@@ -226,7 +226,7 @@ class Silu:
 
 
 class Identity:
-    """A = Z; dZ = dA. With it alone, a network is linear up to the softmax."""
+    """A = Z; dZ = dA. If all layers have this activation, a network is linear up to the softmax."""
 
     def forward(self, Z: Array) -> Array:
         """Return A in the shape of Z."""

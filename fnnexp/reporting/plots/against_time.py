@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from fnnexp.reporting.plots.picture import Picture
 
-FILLS = ("none", "full", "bottom", "left", "top", "right")  # of a marker, one for each batching mode
+FILLS = ("none", "full", "bottom", "left", "top", "right")  # the fill of a marker shows the batching mode
 
 
 def against_time(runs: pd.DataFrame, metric: str) -> Picture | None:

@@ -139,7 +139,7 @@ def _short(name: str) -> str:
 
 
 def caption(pairs: pd.DataFrame) -> str:
-    """Return the caption of the figure."""
+    """Return the caption of the figure of differences from the leading configuration."""
     most = int(pairs["seeds"].max()) if len(pairs) else 0
     return (
         "Difference of each configuration from the leader: the mean with its 95% interval, and below it a "

@@ -125,7 +125,9 @@ def _draw_line(ax: Axes, line: pd.DataFrame, style: Style, i: int, axis: str) ->
 
 
 def plane(rows: pd.DataFrame, metric: str, x: str, y: str) -> Picture | None:
-    """Return a map of the mean over seeds by two numeric factors, one panel per cell, the best framed.
+    """Return a map of the mean over seeds by two numeric factors, with the best value framed.
+
+    There is one panel per combination of the categorical factors.
 
     Parameters
     ----------

@@ -84,7 +84,7 @@ def svg(figure: Figure, label: str) -> str:
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
-    # The style sheet sets the size, so remove the size in points.
+    # The style below sets the size of the figure, so remove the size that matplotlib wrote in points.
     text = re.sub(r'(<svg[^>]*?) width="[\d.]+pt" height="[\d.]+pt"', r"\1", text.replace("\n", " "), count=1)
     width = math.ceil(figure.get_figwidth() * 96)
     text = text.replace(

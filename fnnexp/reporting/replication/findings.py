@@ -144,7 +144,7 @@ def derivative(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
 
 
 def optimizer(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
-    """Return the section on which optimizer computed the published numbers of `relu98_full_batch`."""
+    """Return the section that says which optimizer the published numbers of `relu98_full_batch` came from."""
     programs = PROGRAMS["relu98_full_batch"].items()
     published = tables[tables["experiment"] == "relu98_full_batch"]
     lines = []
@@ -251,7 +251,10 @@ def chaos(ours: Ours, tables: pd.DataFrame) -> Section:
 
 
 def start(ours: Ours, tables: pd.DataFrame) -> Section:
-    """Return the section on the different seeds of `relu_full_batch`, and on its vanishing gradients."""
+    """Return the section on the start of training in `relu_full_batch`: its seeds and vanishing gradients.
+
+    It shows how the results of our seeds differ, and for how many images the gradient vanishes.
+    """
     ends = ours.ends(FULL, "test_accuracy")
     epochs = int(ours.of(FULL, "test_accuracy")["epoch"].max())
     shares = pd.DataFrame(

@@ -213,7 +213,7 @@ SHOWN = (
 
 
 def _table(title: str, values: pd.DataFrame, columns: Sequence[tuple[str, tuple[str, ...]]]) -> Table:
-    """Return the table to show. Each cell lists values from the first layer to the last."""
+    """Return a table of the layers' diagnostics. Each cell lists values from the first layer to the last."""
     by = [column for column in values.columns if column not in (*POINT, "layer", "quantity")]
     rows = []
     for key, part in values.groupby(by, observed=True, dropna=False, sort=True):
@@ -287,8 +287,8 @@ AT_START = (
 )
 IDLE_BY_EPOCH = (
     "Share of dead (ReLU) or saturated (tanh, sigmoid, …) hidden units by epoch; epoch 0 is the untrained"
-    " network. Mean and range over the seeds of finished trials. Of more than three layers, the first, the"
-    " middle and the last are shown."
+    " network. Mean and range over the seeds of finished trials. If there are more than"
+    " three layers, the plot shows only the first, the middle and the last."
 )
 UPDATE_RATIO_BY_EPOCH = (
     "Relative change of a layer's weights in one epoch: ‖W − W₀‖ / ‖W₀‖, where W₀ are the weights before the"

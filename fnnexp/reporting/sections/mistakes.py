@@ -193,7 +193,7 @@ def weights_of(run_id: str, recipe: Recipe, uri: str | None = None) -> dict[str,
 def weights(content: bytes, architecture: Architecture, dtype: DType) -> dict[str, Array]:
     """Return the arrays ``W1 b1 …`` of an .npz after checking their shapes and types, without unpickling.
 
-    The architecture alone decides how much memory is allocated, because the headers in the file may be wrong.
+    Only the architecture decides how much memory is allocated, because the headers in the file may be wrong.
 
     Raises
     ------

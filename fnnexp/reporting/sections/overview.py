@@ -25,7 +25,10 @@ MOST_SEEDS = 10
 
 
 def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = None) -> Section:
-    """Return the section. Its data are the frames of runs and curves of the whole report."""
+    """Return the section on what was run: numbers of trials, the ranking metric, and the shared parameters.
+
+    Its data are the frames of runs and curves of the whole report.
+    """
     sentences = [
         basis(runs, ranking),
         *stopped_early(runs),
@@ -143,9 +146,10 @@ DOUBTS = {
 
 
 def followers(runs: pd.DataFrame) -> list[str]:
-    """Return the factors that an axis determines: `optimizer.lr varies only with batching: full 0.5, …`.
+    """Return texts about settings that arch, init or batching determines.
 
-    The effect of such a factor cannot be separated from that of the axis.
+    An example is `optimizer.lr varies only with batching: full 0.5, …`. The effect of such a setting cannot
+    be separated from the effect of `batching`.
     """
     independent = others(runs)
     texts = []

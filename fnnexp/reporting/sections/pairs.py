@@ -37,7 +37,10 @@ HEAD = (
 
 
 def section(runs: pd.DataFrame, findings: Findings) -> Section:
-    """Return the section on the trials and findings that :func:`questions.rows_and_findings` returns."""
+    """Return the section on configurations and options compared in pairs, by seed.
+
+    The arguments are those that :func:`questions.rows_and_findings` returns.
+    """
     tables = [
         table for table in (best_in_each_cell(findings), options(findings), leader(findings)) if table.rows
     ]
@@ -65,7 +68,7 @@ def weaker_pairs(runs: pd.DataFrame) -> list[str]:
 
 
 def note(ranking: Ranking) -> str:
-    """Return the explanation of the columns."""
+    """Return the explanation of the columns of the tables of pairs."""
     unit = {"points": ", in percentage points", "s": ", in seconds"}.get(ranking.unit, "")
     margin = "No pair is called equivalent, because no margin was given."
     if ranking.margin is not None:
@@ -75,7 +78,7 @@ def note(ranking: Ranking) -> str:
 
 
 def leader(findings: Findings) -> Table:
-    """Return the table to show of the leader against every other configuration."""
+    """Return the table of comparisons between the leading configuration and every other."""
     return Table(
         "The leader against every other configuration",
         ["against", *_head(findings)],

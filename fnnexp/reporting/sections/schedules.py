@@ -25,7 +25,7 @@ CAPTION = (
 
 
 def sections(runs: pd.DataFrame) -> list[Section]:
-    """Return the section with the learning rates, or none if all are constant."""
+    """Return the section with the figure of learning rates by epoch, or [] if all rates are constant."""
     lines = learning_rates_of(runs)
     if all(schedule == Schedule("constant") for _, schedule, _ in lines.values()):
         return []

@@ -84,7 +84,9 @@ def answer(runs: pd.DataFrame, *, metric: str | None = None, margin: float | Non
 
 
 def section(runs: pd.DataFrame, findings: Findings) -> Section:
-    """Return the section on the trials and findings that :func:`questions.rows_and_findings` returns.
+    """Return the section that says which configuration is best, with evidence.
+
+    The arguments are those that :func:`questions.rows_and_findings` returns.
 
     The terminal shows only the headlines.
     """
@@ -95,7 +97,7 @@ def section(runs: pd.DataFrame, findings: Findings) -> Section:
 
 
 def sentences(runs: pd.DataFrame, findings: Findings) -> list[str]:
-    """Return the answer and its evidence.
+    """Return the sentences that say which configuration is best, and the sentences with evidence.
 
     `findings` is the result of :func:`fnnexp.results.comparisons.findings` for the same trials.
     """
@@ -243,7 +245,7 @@ def _first(pair: pd.Series, leader: Configuration, verb: str, ranking: Ranking) 
     if pair.difference == 0:
         return f"{leader.name} and {name} are level{details}"
     gap = points(pair.difference, ranking)
-    if not leads:  # its higher mean comes from seeds that the other configuration lacks
+    if not leads:  # the leader has the higher mean only thanks to seeds that the other lacks
         return f"{leader.name} {verb} {gap} behind {name} on the seeds that both have{details}"
     return f"{leader.name} {verb} {gap} ahead of {name}{details}"
 
@@ -462,19 +464,22 @@ def _uncounted(runs: pd.DataFrame) -> list[str]:
 
 
 def _only_seeds(finished: Sequence[Configuration]) -> bool:
-    """Return whether configurations differ in seeds such as `seed_init` alone, so that none is the best."""
+    """Return whether configurations differ only in seeds such as `seed_init`, none of which is the best."""
     return len(finished) > 1 and {*finished[0].levels} <= {*frames.SEEDS}
 
 
 def _averaged(findings: Findings) -> list[str]:
-    """Return that comparisons do not choose among the values of such a seed; see :func:`seeds.averaged`."""
+    """Return a sentence that no comparison chooses a `seed_init` or similar seed; [] if no such seed varies.
+
+    :func:`fnnexp.results.seeds.averaged` says how the results for different seeds are averaged.
+    """
     if findings.spread.empty:
         return []
     return ["No comparison chooses a seed: results are means over these seeds, or are paired by one of them."]
 
 
 def _spread(findings: Findings) -> list[str]:
-    """Return a sentence on how much the metric varies if one seed alone changes, such as `seed_init`."""
+    """Return a sentence on how much the metric varies if only one seed changes, such as `seed_init`."""
     rows = findings.spread
     if rows.empty or findings.ranking.is_time:
         return []

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def section(runs: pd.DataFrame) -> Section:
-    """Return the section on these trials of a frame of runs; the terminal shows only one failure."""
+    """Return the section on diverged, failed and identical trials; the terminal shows only one failure."""
     failures = diverged_and_failed(runs)
     blocks: list[Block] = [table for table in (failures, identical(runs)) if table.rows]
     if failures.rows:

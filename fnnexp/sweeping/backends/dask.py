@@ -1,4 +1,7 @@
-"""A Dask cluster. Its scheduler assigns segments to workers, and reassigns them when a worker dies."""
+"""A Dask cluster. Its scheduler assigns segments to workers, and reassigns them when a worker dies.
+
+A segment is some epochs of a stack.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +83,7 @@ class Dask(Cluster):
         self._client.register_plugin(_DataSet(prepared, arrays), name=name)
 
     def train_with(self, handle: None, planned: PlannedStack, execution: Execution) -> Trained | Broken:
-        """Train a segment on a worker that the scheduler chooses. All workers have the data."""
+        """Train some epochs of a stack on a worker that the scheduler chooses. All workers have the data."""
         ended: Trained | Broken = self._client.submit(train_segment, planned, execution, pure=False).result()
         return ended
 
@@ -104,7 +107,7 @@ class Dask(Cluster):
             return
         before, self._workers = self._workers, now
         for worker in sorted(before.keys() - now.keys()):
-            yield f"worker {worker} left; another worker trains its segment again"
+            yield f"worker {worker} left; another worker trains its epochs again"
         for worker in sorted(now.keys() - before.keys()):
             yield f"worker {worker} joined"
         if before and not now:

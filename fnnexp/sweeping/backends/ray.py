@@ -1,4 +1,4 @@
-"""A Ray cluster. Each segment is a task; the data is in the shared memory of each machine."""
+"""A Ray cluster. Some epochs of a stack are a task; the data is in the shared memory of each machine."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Ray(Cluster):
         return ray.put(arrays)
 
     def train_with(self, handle: Any, planned: PlannedStack, execution: Execution) -> Trained | Broken:
-        """Train a segment as a task that Ray does not retry, since the sweep retries it."""
+        """Train some epochs of a stack as a task that Ray does not retry, since the sweep retries it."""
         task = ray.remote(num_cpus=1, max_retries=0)(_train_with_data)
         ended: Trained | Broken = task.remote(planned, execution, handle).future().result()
         return ended
@@ -92,7 +92,7 @@ class Ray(Cluster):
             raise ClusterLostError(f"a machine joined during the sweep; {error}") from error
         self._machines = now
         for node in before.keys() - now.keys():
-            yield f"machine {before[node]} left; another machine trains its segment again"
+            yield f"machine {before[node]} left; another machine trains its epochs again"
         for node in now.keys() - before.keys():
             yield f"machine {now[node]} joined"
 
@@ -138,6 +138,6 @@ def _machines() -> dict[str, str]:
 
 
 def _train_with_data(planned: PlannedStack, execution: Execution, arrays: Arrays) -> Trained | Broken:
-    """Train a segment on a worker with arrays that Ray maps from the machine's shared memory."""
+    """Train some epochs of a stack on a worker with arrays that Ray maps from the machine's shared memory."""
     receive(planned.data, arrays)
     return train_segment(planned, execution)

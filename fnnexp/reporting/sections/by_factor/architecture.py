@@ -24,7 +24,9 @@ TITLE = "By architecture, initializer and batching"
 
 
 def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
-    """Return the section for a frame of runs. If a loss or a time ranks, the heat map shows an accuracy.
+    """Return the section on the ranking metric by architecture, initializer and batching.
+
+    If the ranking metric is a loss or a time, the heat map shows an accuracy.
 
     If other factors vary and these three do not, each table would have one cell, and the leaderboard has all
     of them. Then the section has no blocks.

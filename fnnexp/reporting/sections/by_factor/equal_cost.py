@@ -72,7 +72,7 @@ def _stacked(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def _pairs(cut: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
-    """Return the comparisons of all pairs of batching modes that share a seed and a cell."""
+    """Return the comparisons of batching modes that ran with the same seed and the same other factors."""
     pairs = comparisons.of_options(cut, ranking)
     pairs = pairs[(pairs["factor"] == "batching") & (pairs["seeds"] > 0)]
     return pairs.drop(columns="factor").reset_index(drop=True)
@@ -113,7 +113,7 @@ def _other(pair: dict[Hashable, Any], ranking: Ranking) -> str:
 
 
 def _rows(unit: str, cut: pd.DataFrame, pairs: pd.DataFrame, ranking: Ranking) -> Iterable[list[Cell]]:
-    """Yield a table row per pair, with the epochs and the cost of both modes in the cells that both have."""
+    """Yield a table row per pair, with the epochs and the cost of both batching modes."""
     done = comparisons.levels(cut)[cut["status"] == "finished"].join(cut[["epoch", "spent"]])
     names = [name for name in done.columns if name not in ("batching", "epoch", "spent")]
     cells = [cell for _, cell in groups(done, names)]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fnnexp.results.numeric import Optimum
 
 MOST_NAMED = 5
-"""The largest number of cells whose best values sentences name."""
+"""The largest number of combinations of factors whose best values sentences name."""
 
 MOST_COMBINATIONS = 4
 """The largest number of combinations of other factors that are drawn; runs.csv has all trials."""
@@ -81,13 +81,13 @@ def _maps(runs: pd.DataFrame, metric: str, x: str, y: str) -> list[Figure]:
 
 
 def _best_values(runs: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
-    """Return the best values of all numeric factors together, with a row per cell and a column per axis."""
+    """Return the best values of all numeric factors, with a row for each combination of the others."""
     best = numeric.at_best(runs)
     return numeric.options_of(best).assign(**{axis: best[f"best {axis}"] for axis in axes}).drop_duplicates()
 
 
 def _together(best: pd.DataFrame, axes: Sequence[str]) -> str:
-    """Return sentences with the best values of the first cells."""
+    """Return sentences with the best values of all numeric factors, for the first few combinations."""
     texts = []
     for cell in best.head(MOST_NAMED).to_dict("records"):
         name = _name({str(key): text for key, text in cell.items() if key not in axes})
@@ -145,7 +145,7 @@ def _best(axis: str, optimum: Optimum) -> str:
 
 
 def _name(options: Mapping[str, str]) -> str:
-    """Return the name of a cell from its options.
+    """Return the name of a combination of factors from its options.
 
     >>> _name({"init": "he", "optimizer": "adam", "data.scale": "unit"})
     'he adam data.scale=unit'
@@ -166,7 +166,7 @@ def _range(low: float, high: float) -> str:
 
 
 def _table(axis: str, metric: str, optima: Sequence[Optimum]) -> list[Block]:
-    """Return a table of the best values, one row per cell. A single cell has no table, only a sentence."""
+    """Return a table of best values, a row per combination of factors; a single combination has no table."""
     if len(optima) < 2:
         return []
     names = list(optima[0].options)
@@ -190,7 +190,7 @@ def _table(axis: str, metric: str, optima: Sequence[Optimum]) -> list[Block]:
 
 
 def _frame(optima: dict[str, list[Optimum]]) -> pd.DataFrame:
-    """Return the best values on all axes, with a row per cell and axis."""
+    """Return the best values, with a row for each combination and each numeric factor."""
     rows: list[dict[str, Any]] = [
         {
             "axis": axis,

@@ -19,7 +19,7 @@ TITLE, SHARE = "How much each factor matters", "share of variance %"
 
 
 def section(runs: pd.DataFrame, findings: Findings) -> Section:
-    """Return the section for a frame of runs and its findings."""
+    """Return the section on how much each factor (a setting that varies) and each interaction matters."""
     modes, about = within_batching(runs, findings.ranking)
     blocks: list[Block] = [
         Text(findings.about_shares),
