@@ -13,7 +13,7 @@ from types import ModuleType
 
 from fnnexp.data.sources import place
 from fnnexp.errors import ConfigError, FnnexpError
-from fnnexp.pieces.registry import ANNOUNCED, LOADING, Source, withdraw
+from fnnexp.pieces.registry import ANNOUNCED, LOADING, Source, withdraw, world_as_it_was
 
 ENTRY_POINTS = "fnnexp.pieces"
 """The group of the entry points by which installed packages announce pieces."""
@@ -42,6 +42,10 @@ def load(written: str | Path) -> str:
     ConfigError
         If the file is missing, has another checksum, fails, or announces nothing.
     """
+    if LOADING.get() is not None:
+        raise ConfigError(
+            f"--pieces {written}: a file of pieces cannot load another; write --pieces for each file"
+        )
     text, separator, wanted = str(written).partition(CHECKSUM)
     path = place(text)
     if not path.is_file():
@@ -68,6 +72,15 @@ def load(written: str | Path) -> str:
     return f"{text}{CHECKSUM}{sha256[:16]}"
 
 
+def refuse_within_a_file() -> None:
+    """Raise if a file of pieces is being loaded: it cannot run a sweep too."""
+    if LOADING.get() is not None:
+        raise ConfigError(
+            "a file of pieces cannot run a sweep while it is loaded; move the sweep to another file, or "
+            'write it below if __name__ == "__main__":'
+        )
+
+
 def _run(source: Source, content: bytes, text: str) -> None:
     """Run a file, and remove what it announced if it fails."""
     withdraw(source.name)
@@ -76,7 +89,8 @@ def _run(source: Source, content: bytes, text: str) -> None:
     sys.modules[module.__name__] = module  # for the names of classes that it defines
     token = LOADING.set(source)
     try:
-        exec(compile(content, source.name, "exec"), module.__dict__)
+        with world_as_it_was():
+            exec(compile(content, source.name, "exec"), module.__dict__)
     except BaseException as error:
         withdraw(source.name)
         del sys.modules[module.__name__]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import linecache
+import os
+import random
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -14,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import cloudpickle
+import numpy as np
 
 from fnnexp.data.datasets import DATASETS
 from fnnexp.errors import ConfigError
@@ -24,6 +28,7 @@ from fnnexp.nn.pieces.metrics import LOSS_AND_ACCURACY, METRICS
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.pieces.schedules import SCHEDULES
 from fnnexp.nn.pieces.table import Table
+from fnnexp.pieces.outside import used_by
 
 TABLES: Mapping[str, Table[Any]] = {
     "initializer": INITIALIZERS,
@@ -129,6 +134,8 @@ def announce(piece: Piece) -> None:
         If fnnexp, or another file, has a piece of this kind and name.
     """
     known = ANNOUNCED.get((piece.kind, piece.name))
+    if known is not None and LOADING.get() == known.source:
+        raise ConfigError(f"{piece}: the file announces it twice; give one of them another name")
     shipped = DATASETS if piece.kind == "dataset" else TABLES.get(piece.kind, {})
     taken = piece.name in shipped or (piece.kind == "metric" and piece.name in LOSS_AND_ACCURACY)
     if known is None and taken:
@@ -159,18 +166,39 @@ def withdraw(source_name: str) -> None:
                 del DATASETS[piece.name]
 
 
-def source_of(function: Callable[..., Any], what: str) -> Source:
-    """Return the file or notebook cell that defines a function.
+@contextmanager
+def world_as_it_was() -> Iterator[None]:
+    """Let a user's code run, and then undo what it changed in this process beside the pieces."""
+    folder, words, paths, environment = Path.cwd(), list(sys.argv), list(sys.path), dict(os.environ)
+    generators = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with warnings.catch_warnings(), np.errstate():
+        try:
+            yield
+        finally:
+            os.chdir(folder)
+            sys.argv[:], sys.path[:] = words, paths
+            if os.environ != environment:
+                os.environ.clear()
+                os.environ.update(environment)
+            random.setstate(generators[0])
+            np.random.set_state(generators[1])  # noqa: NPY002
+
+
+def source_of(what: str, *functions: Callable[..., Any]) -> Source:
+    """Return the file or notebook cell that defines a piece, whose first function is given first.
+
+    Outside of a file of pieces, the checksum includes what the functions use from other cells or modules.
 
     Raises
     ------
     ConfigError
-        If the source text of the function is not available, so that an edited piece could not be told from
-        this one.
+        If the source text of the first function is not available, so that an edited piece could not be told
+        from this one.
     """
     loading = LOADING.get()
     if loading is not None:
         return loading
+    function = functions[0]
     file = getattr(getattr(function, "__code__", None), "co_filename", None)
     if file is None:
         raise ConfigError(
@@ -178,12 +206,12 @@ def source_of(function: Callable[..., Any], what: str) -> Source:
             "lambda Z: np.cos(Z)"
         )
     path = Path(file)
-    if path.is_file():
-        return Source(str(path), hashlib.sha256(path.read_bytes()).hexdigest())
     text = "".join(linecache.getlines(file, getattr(function, "__globals__", None)))
-    if not text:
+    if not text and not path.is_file():
         raise ConfigError(f"{what}: its source text is not available; write the piece in a file")
-    return Source("cell", hashlib.sha256(text.encode()).hexdigest(), is_file=False)
+    content = path.read_bytes() if path.is_file() else text.encode()
+    sha256 = hashlib.sha256(content + used_by(functions).encode()).hexdigest()
+    return Source(str(path), sha256) if path.is_file() else Source("cell", sha256, is_file=False)
 
 
 # --- workers ------------------------------------------------------------------------------------------------
