@@ -6,6 +6,7 @@ import linecache
 import os
 import random
 import re
+import subprocess
 import sys
 import warnings
 from dataclasses import replace
@@ -241,6 +242,7 @@ RANDOM = np.random.default_rng(0)
 BAD = {
     "initializer('he', lambda a, b: 1.0)": "fnnexp has a piece of this name",
     "initializer('My init', lambda a, b: 1.0)": "small letters",
+    "initializer('null', lambda a, b: 1.0)": "null has another meaning in commands",
     "initializer(lambda a, b: 1.0)": r"write pieces.initializer\('mine'",
     "initializer('a', lambda a: 1.0)": r"must be a function of \(n_in, n_out\)",
     "initializer('a', lambda a, b: -1.0)": "returned -1.0 for n_in=784, n_out=100; it must return a standard",
@@ -304,7 +306,7 @@ def test_a_data_set_that_is_none_is_refused(returned, problem):
         compose(Command(overrides=("data=a",), pieces=(file,)))
 
 
-def test_a_file_that_cannot_be_used_is_refused():
+def test_a_file_that_cannot_be_used_is_refused(monkeypatch):
     good = written("good.py", "pieces.initializer('mine', lambda a, b: 1 / a)")
     checksum = files.load(good)
     assert re.fullmatch("good.py#sha256=[0-9a-f]{16}", checksum)
@@ -323,15 +325,51 @@ def test_a_file_that_cannot_be_used_is_refused():
         written(
             "twice.py", "for k in (1, 2):\n    pieces.schedule('s', lambda step, n: k)"
         ): "announces it twice",
+        written(
+            "beside.py", "import of_mine\npieces.initializer('c', lambda a, b: 1 / a)"
+        ): "from a file in its",
         written("loads.py", "pieces.load('good.py')"): "cannot load another",
         written(
             "sweeps.py", "import fnnexp\nfnnexp.sweep(epochs=0)"
         ): "cannot run a sweep while it is loaded",
     }
+    written("of_mine.py", "")
+    monkeypatch.syspath_prepend(".")
     for file, problem in bad.items():
         with pytest.raises(ConfigError, match=problem):
             files.load(file)
+    sys.modules.pop("of_mine")
     assert {name for _, name in registry.ANNOUNCED} == {"mine"}
+
+
+LOADS = "import pickle, sys; assert len(pickle.loads(sys.stdin.buffer.read())) == 5"
+
+
+def test_all_that_can_be_called_can_be_a_piece():
+    file = written(
+        "a.py",
+        """
+from functools import partial
+from scipy.special import expit
+
+class Scaled:
+    def __init__(self, scale):
+        self.scale = scale
+    def __call__(self, n_in, n_out):
+        return self.scale / n_in
+
+pieces.initializer("scaled", Scaled(2.0))
+pieces.initializer("part", partial(lambda scale, n_in, n_out: scale / n_in, 2.0))
+pieces.activation("expit", expit, lambda Z, A: A * (1 - A))
+pieces.activation("logistic", lambda Z: expit(Z), lambda Z, A: A * (1 - A))
+pieces.activation("cosine", np.cos, lambda Z: -np.sin(Z))
+""",
+    )
+    files.load(file)
+    assert INITIALIZERS["scaled"].formula(4, 1) == INITIALIZERS["part"].formula(4, 1) == 0.5
+    content = registry.shipped().content
+    assert len(content) < 20_000  # NumPy is not part of it
+    assert subprocess.run([sys.executable, "-c", LOADS], input=content, check=False).returncode == 0
 
 
 SQUARES = "lambda Z, T: ((Z - T) ** 2).sum(axis=1)"

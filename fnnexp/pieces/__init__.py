@@ -338,8 +338,12 @@ def _decorate(
 
 def _check_name(kind: str, name: str) -> None:
     """Raise if a name cannot be the value of a key on the command line."""
+    if name in RESERVED:
+        raise ConfigError(
+            f"{kind} '{name}': {name} has another meaning in commands; write pieces.{kind}('mine', …)"
+        )
     numbered = kind == "activation" and re.search(r"_\d+$", name)  # it would look like a width
-    if not re.fullmatch("[a-z][a-z0-9_]*", name) or len(name) > LONGEST_NAME or name in RESERVED or numbered:
+    if not re.fullmatch("[a-z][a-z0-9_]*", name) or len(name) > LONGEST_NAME or numbered:
         ending = ", and not end in _ and a number" if kind == "activation" else ""
         raise ConfigError(
             f"{kind} '{name}': a name must consist of at most {LONGEST_NAME} small letters, digits and _, "

@@ -7,7 +7,6 @@ expected and what came.
 from __future__ import annotations
 
 import inspect
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -221,7 +220,7 @@ def section(title: str, function: Function) -> None:
 def sent(what: str, values: Any) -> Any:
     """Return the values of a piece as workers get them, or raise if they cannot be sent."""
     try:
-        return pickle.loads(registry.pickled(values))
+        return registry.unpickled(registry.pickled(values))
     except Exception as error:
         raise ConfigError(
             f"{what}: cannot be sent to workers ({type(error).__name__}: {error}); it must not use open "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import re
 import sys
@@ -13,7 +14,8 @@ from types import ModuleType
 
 from fnnexp.data.sources import place
 from fnnexp.errors import ConfigError, FnnexpError
-from fnnexp.pieces.registry import ANNOUNCED, LOADING, Source, withdraw, world_as_it_was
+from fnnexp.pieces.outside import is_installed
+from fnnexp.pieces.registry import ANNOUNCED, LOADING, MODULES, Source, withdraw, world_as_it_was
 
 ENTRY_POINTS = "fnnexp.pieces"
 """The group of the entry points by which installed packages announce pieces."""
@@ -87,10 +89,12 @@ def _run(source: Source, content: bytes, text: str) -> None:
     module = ModuleType(f"fnnexp_pieces_{source.sha256[:16]}")
     module.__file__ = source.name
     sys.modules[module.__name__] = module  # for the names of classes that it defines
+    MODULES.append(module)
     token = LOADING.set(source)
     try:
         with world_as_it_was():
             exec(compile(content, source.name, "exec"), module.__dict__)
+        _refuse_files_beside(source.name, content, text)
     except BaseException as error:
         withdraw(source.name)
         del sys.modules[module.__name__]
@@ -106,10 +110,29 @@ def _run(source: Source, content: bytes, text: str) -> None:
         )
 
 
+def _refuse_files_beside(file: str, content: bytes, text: str) -> None:
+    """Raise if a file imports another file of its folder."""
+    for statement in ast.walk(ast.parse(content)):
+        if isinstance(statement, ast.Import):
+            names = [alias.name for alias in statement.names]
+        elif isinstance(statement, ast.ImportFrom):
+            names = [statement.module or ""]
+        else:
+            continue
+        for name in names:
+            imported = getattr(sys.modules.get(name.partition(".")[0]), "__file__", None) or ""
+            if Path(file).parent in Path(imported).resolve().parents[:2] and not is_installed(imported):
+                raise ConfigError(
+                    f"--pieces {text}: line {statement.lineno}: imports {name} from a file in its folder, "
+                    "whose changes would go unnoticed; copy what it uses into the file, or install it as a "
+                    "package"
+                )
+
+
 def _reason(error: BaseException, file: str) -> str:
     """Return an exception of a file, with the last line of the file that led to it."""
     if isinstance(error, SyntaxError):
-        return f"line {error.lineno}: {error.msg}"
+        return error.msg if error.lineno is None else f"line {error.lineno}: {error.msg}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     where = f"line {lines[-1]}: " if lines else ""
     return f"{where}{type(error).__name__}: {error}; a file of pieces must run by itself"

@@ -26,6 +26,11 @@ INSTALLED = (*sysconfig.get_paths().values(), str(Path(__file__).parents[1]))
 """The folders of Python, of installed packages, and of fnnexp. A function there counts by its name."""
 
 
+def is_installed(file: str) -> bool:
+    """Return whether a file of code belongs to Python, to an installed package, or to fnnexp."""
+    return file.startswith(INSTALLED)
+
+
 def used_by(functions: Iterable[Callable[..., Any]]) -> str:
     """Return a text that changes when values change that functions use from outside of themselves.
 
@@ -72,7 +77,7 @@ def _lines(value: Any, seen: set[int]) -> Iterator[str]:
 
 def _of_function(function: FunctionType, seen: set[int]) -> Iterator[str]:
     code = function.__code__
-    if code.co_filename.startswith(INSTALLED):
+    if is_installed(code.co_filename):
         yield f"{function.__module__}.{function.__qualname__}"
         return
     yield f"{function.__qualname__} in line {code.co_firstlineno}"

@@ -9,10 +9,12 @@ import random
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from threading import RLock
 from types import ModuleType
 from typing import Any
 
@@ -28,7 +30,7 @@ from fnnexp.nn.pieces.metrics import LOSS_AND_ACCURACY, METRICS
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.pieces.schedules import SCHEDULES
 from fnnexp.nn.pieces.table import Table
-from fnnexp.pieces.outside import used_by
+from fnnexp.pieces.outside import is_installed, used_by
 
 TABLES: Mapping[str, Table[Any]] = {
     "initializer": INITIALIZERS,
@@ -245,37 +247,51 @@ def pickled(entries: Any) -> bytes:
 
     So a worker needs neither the user's file nor its folder.
     """
-    with ExitStack() as stack:
-        for module in _MODULES:
-            if sys.modules.get(module.__name__) is not module:
-                continue  # its file failed
-            stack.enter_context(_by_value(module))
+    with _hidden_modules():
         content: bytes = cloudpickle.dumps(entries)
     return content
 
 
-_MODULES: list[ModuleType] = []
-"""The modules of functions that were announced. Their functions are pickled as code, not by name."""
+def unpickled(content: bytes) -> Any:
+    """Return the objects of :func:`pickled` as a worker gets them, which lacks the modules of pieces."""
+    with _hidden_modules():
+        return cloudpickle.loads(content)
+
+
+MODULES: list[ModuleType] = []
+"""The modules of pieces, which workers lack. Their functions are pickled as code, not by name."""
 
 
 def remember_module(function: Callable[..., Any]) -> None:
-    """Let workers get the code of the functions in a function's module."""
-    module = sys.modules.get(function.__module__)
-    if module is not None and module not in _MODULES and module.__name__ != "__main__":
-        _MODULES.append(module)
+    """Let workers get the code of the functions in a function's module, unless it is installed."""
+    while isinstance(function, partial):
+        function = function.func
+    module = sys.modules.get(getattr(function, "__module__", None) or "__main__")
+    file = getattr(module, "__file__", None)
+    if module is None or file is None or is_installed(file) or module.__name__ == "__main__":
+        return
+    if module not in MODULES:
+        MODULES.append(module)
 
 
 @contextmanager
-def _by_value(module: ModuleType) -> Iterator[None]:
-    if module.__name__ in cloudpickle.list_registry_pickle_by_value():
-        yield
-        return
-    cloudpickle.register_pickle_by_value(module)
-    try:
-        yield
-    finally:
-        cloudpickle.unregister_pickle_by_value(module)
+def _hidden_modules() -> Iterator[None]:
+    """Remove the modules of pieces from those that are loaded, so that nothing in them is pickled by name.
 
+    Otherwise pickle may also refer to a function of SciPy by the module of a piece that imports it.
+    """
+    with _HIDING:
+        own = set(map(id, MODULES))
+        hidden = {name: module for name, module in sys.modules.items() if id(module) in own}
+        for name in hidden:
+            del sys.modules[name]
+        try:
+            yield
+        finally:
+            sys.modules.update(hidden)
+
+
+_HIDING = RLock()
 
 _RECEIVED: set[str] = set()
 
