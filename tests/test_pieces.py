@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import linecache
 import os
 import random
@@ -89,6 +90,7 @@ def test_the_guides_pieces_train_in_workers_and_the_report_shows_them(guide, inv
     without = invoke("report", "stripes")
     assert without.status == 0, without.err
     page = Path("reports/stripes/report.html").read_text("utf-8")
+    assert "not shown: it was trained with pieces from my_pieces.py@" in page
     assert "which are not here; add --pieces FILE" in page
     with_pieces = invoke("report", "stripes", "--pieces", "my_pieces.py")
     assert with_pieces.status == 0, with_pieces.err
@@ -96,6 +98,7 @@ def test_the_guides_pieces_train_in_workers_and_the_report_shows_them(guide, inv
     assert "The five slowest trials" in page
     assert "not shown" not in page  # the mistakes of the best trial are
     assert "learning rate" in page  # of the schedule
+    assert f"fnnexp report stripes --pieces 'my_pieces.py#sha256={checksum[:16]}'" in html.unescape(page)
 
 
 def test_a_sweep_in_python_uses_a_file_or_a_function(guide, store):
@@ -398,6 +401,10 @@ LATE = {
     "initializer('a', lambda a, b: 1.0 if (a, b) != (100, 11) else 1 / 0)": (
         lambda: compose(Command(overrides=("init=a", "arch.hidden=[100,11]", "data=digits"))).trials[0].stds,
         r"initializer 'a': \(100, 11\) raised ZeroDivisionError: division by zero \(a.py, line 3\)",
+    ),
+    "metric('a', lambda P, labels: P.max(axis=1) if len(P) < 50 else exit(3))": (
+        lambda: registry.TABLES["metric"]["a"](LARGE[0], LARGE[0, :, 0]),
+        r"metric 'a' raised SystemExit: 3 \(a.py, line 3\)",
     ),
     "metric('a', lambda P, labels: P.max(axis=1) if len(P) < 50 else P.sort())": (
         lambda: registry.TABLES["metric"]["a"](LARGE[0], LARGE[0, :, 0]),

@@ -294,7 +294,7 @@ def _four_arrays(name: str, make: Callable[[], Any]) -> dict[str, Numbers]:
     expected = f"data={name}: its function must return {', '.join(ARRAYS)}"
     try:
         returned = make()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DataError(f"data={name}: its function raised {raised(error)}") from error
     arrays = list(returned) if isinstance(returned, tuple | list) else []
     if len(arrays) != len(ARRAYS) or not all(isinstance(array, np.ndarray) for array in arrays):

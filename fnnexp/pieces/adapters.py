@@ -46,7 +46,7 @@ class Own:
         try:
             with np.errstate(all="ignore"):
                 return self.function(*arguments, **keywords)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             numbers = ", ".join(str(each) for each in arguments if isinstance(each, int))
             call = f"{self.what}: ({numbers})" if numbers else self.what
             raise PieceError(f"{call} raised {raised(error)}") from error

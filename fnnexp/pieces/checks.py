@@ -271,7 +271,7 @@ def _called(what: str, call: str, function: Function, *arguments: Any, **keyword
     try:
         with np.errstate(all="ignore"):
             return function(*arguments, **keywords)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         hint = ""
         if "read-only" in str(error):
             hint = "; it must return a new array and not change its arguments"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
+import shlex
 import sys
 import traceback
 from functools import cache
@@ -71,7 +72,18 @@ def load(written: str | Path) -> str:
     source = Source(str(path.resolve()), sha256)
     if all(piece.source != source for piece in ANNOUNCED.values()):
         _run(source, content, text)
-    return f"{text}{CHECKSUM}{sha256[:16]}"
+    LOADED[source.name] = f"{text}{CHECKSUM}{sha256[:16]}"
+    return LOADED[source.name]
+
+
+LOADED: dict[str, str] = {}
+"""How :func:`load` named each file, with its checksum, by the file's whole path."""
+
+
+def options() -> str:
+    """Return the options of a command that loads the files of the announced pieces, or an empty text."""
+    sources = {piece.source.name for piece in ANNOUNCED.values()}
+    return "".join(f" --pieces {shlex.quote(LOADED[name])}" for name in LOADED if name in sources)
 
 
 def refuse_within_a_file() -> None:

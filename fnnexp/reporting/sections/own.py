@@ -37,7 +37,7 @@ def _section(title: str, function: Any, runs: pd.DataFrame) -> Section:
                 data[file] = part
             else:
                 blocks += _blocks(part, file)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return Section(title, [Text(f"This section failed: {printable(raised(error))}")])
     return Section(title, blocks, data)
 
