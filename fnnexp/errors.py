@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class FnnexpError(Exception):
@@ -41,6 +43,23 @@ def printable(text: str) -> str:
 def _is_control(character: str) -> bool:
     is_invisible = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
     return is_invisible and character not in "\n\t\u00ad\u200c\u200d"
+
+
+def raised(error: BaseException, below: int = 1) -> str:
+    """Return what a user's function raised, with the file and line where it did.
+
+    Parameters
+    ----------
+    error
+        The exception, as it is handled.
+    below
+        How many calls there are between the ``try`` and the user's function. The line is the last one of this
+        function's file, so that it is the user's line also if a library raised the exception.
+    """
+    frames = traceback.extract_tb(error.__traceback__)[below:]
+    lines = [frame.lineno for frame in frames if frame.filename == frames[0].filename]
+    where = f" ({Path(frames[0].filename).name}, line {lines[-1]})" if lines else ""
+    return f"{type(error).__name__}: {error}{where}"
 
 
 def plural(n: int, noun: str) -> str:

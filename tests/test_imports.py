@@ -162,7 +162,7 @@ SEAMS = {
     "hydra": [*COMPOSING, "hydra_plugins", "fnnexp.results.filters"],
     "mlflow": ["fnnexp.tracking", "fnnexp.results.frames"],
     "sqlalchemy": ["fnnexp.tracking.sql"],
-    "cloudpickle": ["fnnexp.pieces.registry"],
+    "cloudpickle": ["fnnexp.pieces.registry", "fnnexp.pieces.outside"],
     "joblib": ["fnnexp.sweeping.executor", "fnnexp.sweeping.backends.loky"],
     "dask": ["fnnexp.sweeping.backends.dask"],
     "distributed": ["fnnexp.sweeping.backends.dask"],

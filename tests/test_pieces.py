@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import html
+import linecache
+import os
+import random
 import re
+import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +23,7 @@ from fnnexp.config.compose import compose
 from fnnexp.errors import ConfigError, FnnexpError
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.batching import Batching
+from fnnexp.nn.pieces.initializers import DISTRIBUTIONS, INITIALIZERS
 from fnnexp.nn.pieces.losses import LOSSES
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.pieces.schedules import Schedule
@@ -83,6 +90,7 @@ def test_the_guides_pieces_train_in_workers_and_the_report_shows_them(guide, inv
     without = invoke("report", "stripes")
     assert without.status == 0, without.err
     page = Path("reports/stripes/report.html").read_text("utf-8")
+    assert "not shown: it was trained with pieces from my_pieces.py@" in page
     assert "which are not here; add --pieces FILE" in page
     with_pieces = invoke("report", "stripes", "--pieces", "my_pieces.py")
     assert with_pieces.status == 0, with_pieces.err
@@ -90,6 +98,7 @@ def test_the_guides_pieces_train_in_workers_and_the_report_shows_them(guide, inv
     assert "The five slowest trials" in page
     assert "not shown" not in page  # the mistakes of the best trial are
     assert "learning rate" in page  # of the schedule
+    assert f"fnnexp report stripes --pieces 'my_pieces.py#sha256={checksum[:16]}'" in html.unescape(page)
 
 
 def test_a_sweep_in_python_uses_a_file_or_a_function(guide, store):
@@ -236,6 +245,7 @@ RANDOM = np.random.default_rng(0)
 BAD = {
     "initializer('he', lambda a, b: 1.0)": "fnnexp has a piece of this name",
     "initializer('My init', lambda a, b: 1.0)": "small letters",
+    "initializer('null', lambda a, b: 1.0)": "null has another meaning in commands",
     "initializer(lambda a, b: 1.0)": r"write pieces.initializer\('mine'",
     "initializer('a', lambda a: 1.0)": r"must be a function of \(n_in, n_out\)",
     "initializer('a', lambda a, b: -1.0)": "returned -1.0 for n_in=784, n_out=100; it must return a standard",
@@ -299,7 +309,7 @@ def test_a_data_set_that_is_none_is_refused(returned, problem):
         compose(Command(overrides=("data=a",), pieces=(file,)))
 
 
-def test_a_file_that_cannot_be_used_is_refused():
+def test_a_file_that_cannot_be_used_is_refused(monkeypatch):
     good = written("good.py", "pieces.initializer('mine', lambda a, b: 1 / a)")
     checksum = files.load(good)
     assert re.fullmatch("good.py#sha256=[0-9a-f]{16}", checksum)
@@ -315,11 +325,165 @@ def test_a_file_that_cannot_be_used_is_refused():
         ): "line 4: ZeroDivisionError",
         written("exits.py", "exit(3)"): "SystemExit",
         written("twin.py", "pieces.initializer('mine', lambda a, b: 1 / b)"): "both announce it",
+        written(
+            "twice.py", "for k in (1, 2):\n    pieces.schedule('s', lambda step, n: k)"
+        ): "announces it twice",
+        written(
+            "beside.py", "import of_mine\npieces.initializer('c', lambda a, b: 1 / a)"
+        ): "from a file in its",
+        written("loads.py", "pieces.load('good.py')"): "cannot load another",
+        written(
+            "sweeps.py", "import fnnexp\nfnnexp.sweep(epochs=0)"
+        ): "cannot run a sweep while it is loaded",
     }
+    written("of_mine.py", "")
+    monkeypatch.syspath_prepend(".")
     for file, problem in bad.items():
         with pytest.raises(ConfigError, match=problem):
             files.load(file)
+    sys.modules.pop("of_mine")
     assert {name for _, name in registry.ANNOUNCED} == {"mine"}
+
+
+LOADS = "import pickle, sys; assert len(pickle.loads(sys.stdin.buffer.read())) == 5"
+
+
+def test_all_that_can_be_called_can_be_a_piece():
+    file = written(
+        "a.py",
+        """
+from functools import partial
+from scipy.special import expit
+
+class Scaled:
+    def __init__(self, scale):
+        self.scale = scale
+    def __call__(self, n_in, n_out):
+        return self.scale / n_in
+
+pieces.initializer("scaled", Scaled(2.0))
+pieces.initializer("part", partial(lambda scale, n_in, n_out: scale / n_in, 2.0))
+pieces.activation("expit", expit, lambda Z, A: A * (1 - A))
+pieces.activation("logistic", lambda Z: expit(Z), lambda Z, A: A * (1 - A))
+pieces.activation("cosine", np.cos, lambda Z: -np.sin(Z))
+""",
+    )
+    files.load(file)
+    assert INITIALIZERS["scaled"].formula(4, 1) == INITIALIZERS["part"].formula(4, 1) == 0.5
+    content = registry.shipped().content
+    assert len(content) < 20_000  # NumPy is not part of it
+    assert subprocess.run([sys.executable, "-c", LOADS], input=content, check=False).returncode == 0
+
+
+SQUARES = "lambda Z, T: ((Z - T) ** 2).sum(axis=1)"
+LARGE = np.ones((2, 60, 3), np.float32)
+LATE = {
+    "activation('a', lambda Z: Z[:, :1] if len(Z) > 50 else Z * 1, lambda Z: 1)": (
+        lambda: registry.TABLES["activation"]["a"].forward(LARGE.copy()),
+        r"activation 'a': returned an array of shape \(60, 1\); it must return an array of shape \(60, 3\)",
+    ),
+    "activation('a', lambda Z: Z * 1, lambda Z: Z[:1] * 0 + 1 if len(Z) > 50 else 1)": (
+        lambda: registry.TABLES["activation"]["a"].derivative(LARGE, LARGE, LARGE.copy()),
+        "activation 'a', its derivative: returned an array of shape",
+    ),
+    f"loss('a', {SQUARES}, lambda Z, T: 2 * (Z - T) if len(Z) < 50 else 1 / 0)": (
+        lambda: LOSSES["a"]["softmax"].gradient(LARGE.copy(), LARGE, 0, LARGE),
+        r"loss 'a', its gradient raised ZeroDivisionError: division by zero \(a.py, line 3\)",
+    ),
+    "schedule('a', lambda step, steps: 1 if steps < 50 else float('nan'))": (
+        lambda: registry.TABLES["schedule"]["a"].factor(np.arange(2), 60, 1, {}),
+        r"schedule 'a': returned nan for \(0, 60\); it must return a finite number of at least 0",
+    ),
+    "initializer('a', lambda a, b, *, rng: rng.random((1 if a == 64 else a, b)))": (
+        lambda: DISTRIBUTIONS[INITIALIZERS["a"].distribution](RANDOM, (64, 3)),
+        r"initializer 'a': returned an array of shape \(1, 3\)",
+    ),
+    "initializer('a', lambda a, b: 1.0 if (a, b) != (100, 11) else 1 / 0)": (
+        lambda: compose(Command(overrides=("init=a", "arch.hidden=[100,11]", "data=digits"))).trials[0].stds,
+        r"initializer 'a': \(100, 11\) raised ZeroDivisionError: division by zero \(a.py, line 3\)",
+    ),
+    "metric('a', lambda P, labels: P.max(axis=1) if len(P) < 50 else exit(3))": (
+        lambda: registry.TABLES["metric"]["a"](LARGE[0], LARGE[0, :, 0]),
+        r"metric 'a' raised SystemExit: 3 \(a.py, line 3\)",
+    ),
+    "metric('a', lambda P, labels: P.max(axis=1) if len(P) < 50 else P.sort())": (
+        lambda: registry.TABLES["metric"]["a"](LARGE[0], LARGE[0, :, 0]),
+        "metric 'a' raised ValueError: .*read-only",
+    ),
+}
+
+
+@pytest.mark.parametrize("call", LATE)
+def test_a_piece_that_fails_after_its_checks_is_named(call):
+    use, problem = LATE[call]
+    files.load(written("a.py", f"pieces.{call}"))
+    with pytest.raises(FnnexpError, match=problem):
+        use()
+
+
+def test_a_file_leaves_the_world_as_it_was():
+    changes = """
+        import os, random, sys, warnings
+        def change():
+            os.chdir("/")
+            os.environ["CHANGED"] = "1"
+            sys.argv[:], sys.path[:] = [], []
+            warnings.simplefilter("error")
+            np.seterr(all="raise")
+            np.random.seed(1)
+            random.seed(1)
+        def changes(Z):
+            change()
+            return Z * 1
+        change()
+        pieces.activation("a", changes, lambda Z: 1)
+    """
+    changes = "\n".join(line[8:] for line in changes.splitlines())
+
+    def world():
+        numbers = np.random.get_state()[1].tobytes()  # noqa: NPY002
+        state = numbers, random.getstate(), np.geterr(), list(warnings.filters)
+        return Path.cwd(), dict(os.environ), list(sys.argv), list(sys.path), *state
+
+    before = world()
+    files.load(written("a.py", changes))
+    assert world() == before
+
+
+def announced_in_cells(*cells):
+    """Run notebook cells, and return the exact name of the activation 'a' that they announce."""
+    names = {}
+    for number, text in enumerate(cells):
+        file = f"<cell {number} of {hash(cells)}>"
+        cell = CELL + text
+        linecache.cache[file] = (len(cell), None, cell.splitlines(keepends=True), file)
+        exec(compile(cell, file, "exec"), names)
+    return registry.TABLES["activation"].exact("a")
+
+
+def test_a_cell_counts_with_what_it_uses_from_other_cells():
+    piece = "pieces.activation('a', lambda Z: scale * curve(Z), slope)"
+    rest = "slope = lambda Z: scale * (1 - np.tanh(Z) ** 2)\ncurve = lambda Z: np.tanh(Z)"
+    versions = [
+        ("scale = 2", rest, piece),
+        ("scale = 3", rest, piece),
+        ("scale = 2", rest.replace("1 -", "1.0 -"), piece),
+        ("scale = 2", rest.replace("= lambda Z: np.tanh", "= lambda Z: 1 * np.tanh"), piece),
+    ]
+    assert len({announced_in_cells(*cells) for cells in versions}) == 4
+    assert announced_in_cells(*versions[0]) == announced_in_cells("unused = 1", "scale = 2", rest, piece)
+
+
+def test_a_variable_that_changes_later_changes_no_piece():
+    scale = 2
+
+    def forward(Z):
+        return scale * Z
+
+    pieces.activation("a", forward, lambda Z: scale)
+    scale, Z = 3, np.ones((1, 2, 2))
+    registry.TABLES["activation"]["a"].forward(Z)
+    assert (Z == 2).all()
 
 
 def test_a_name_that_was_not_announced_is_refused_with_those_that_were():

@@ -91,6 +91,7 @@ def compose(command: Command, begin: Callable[[Config, int], None] | None = None
         If the command cannot be composed, with what was given, what is allowed and what to write.
     """
     jobs: list[Job] = []
+    files.refuse_within_a_file()
     failures = files.load_installed()
     command = replace(command, pieces=tuple(map(files.load, command.pieces)))
     with composing(command) as composition:

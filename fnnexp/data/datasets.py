@@ -20,7 +20,7 @@ from fnnexp.data.labelled import ARRAYS, Bytes, Labelled, Numbers, Raw, checked,
 from fnnexp.data.npz import DamagedError
 from fnnexp.data.sources import DEFAULT_READING, Reading, Source
 from fnnexp.data.toys import DEFAULT_TOY, Toy
-from fnnexp.errors import DataError, did_you_mean
+from fnnexp.errors import DataError, did_you_mean, raised
 
 MNIST_ARRAY_SHA256 = {
     "x_train": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
@@ -294,8 +294,8 @@ def _four_arrays(name: str, make: Callable[[], Any]) -> dict[str, Numbers]:
     expected = f"data={name}: its function must return {', '.join(ARRAYS)}"
     try:
         returned = make()
-    except Exception as error:
-        raise DataError(f"data={name}: its function raised {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise DataError(f"data={name}: its function raised {raised(error)}") from error
     arrays = list(returned) if isinstance(returned, tuple | list) else []
     if len(arrays) != len(ARRAYS) or not all(isinstance(array, np.ndarray) for array in arrays):
         given = f"{len(arrays)} values" if arrays else f"a {type(returned).__name__}"

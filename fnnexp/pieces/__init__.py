@@ -76,11 +76,11 @@ def initializer(name: str | F | None = None, function: F | None = None) -> Any:
 
     def announce(what: str, function: Callable[..., Any]) -> None:
         checks.initializer(what, function)
-        piece = _piece("initializer", what, function, None)
-        exact, also = piece.exact, {}
+        piece = _piece("initializer", what, function)
+        own, also = adapters.Own(str(piece), function), {}
         if adapters.draws_array(function):
-            also = {"distribution": partial(adapters.weights, function)}
-        _announce(piece, adapters.initializer(function, exact), also, {"method": what})
+            also = {"distribution": partial(adapters.weights, own)}
+        _announce(piece, adapters.initializer(own, piece.exact), also, {"method": what})
 
     return _decorate("initializer", name, function, announce)
 
@@ -114,11 +114,10 @@ def activation(
                 f"activation '{what}': has no derivative; write pieces.activation('{what}', forward, "
                 "derivative)"
             )
-        entry = adapters.activation(forward, derivative)
         checks.activation(what, forward, derivative)
-        piece = _piece("activation", what, forward, entry)
-        registry.remember_module(derivative)
-        _announce(piece, entry)
+        piece = _piece("activation", what, forward, derivative)
+        functions = adapters.Own(str(piece), forward), adapters.Own(f"{piece}, its derivative", derivative)
+        _announce(piece, adapters.activation(*functions))
 
     return _decorate("activation", name, forward, announce)
 
@@ -164,8 +163,9 @@ def optimizer(
         checks.numbers(what, hyperparameters)
         numbers = {key: float(value) for key, value in hyperparameters.items()}
         checks.optimizer(what, function, slots, numbers)
-        entry = adapters.optimizer(function, slots, tuple(numbers))
-        _announce(_piece("optimizer", what, function, entry), entry, {}, {"name": what, **numbers})
+        piece = _piece("optimizer", what, function)
+        entry = adapters.optimizer(adapters.Own(str(piece), function), slots, tuple(numbers))
+        _announce(piece, entry, {}, {"name": what, **numbers})
 
     return _decorate("optimizer", name, function, announce)
 
@@ -207,10 +207,9 @@ def loss(
                 "output='softmax'"
             )
         checks.loss(what, value, gradient)
-        entry = adapters.loss(value, gradient, output)
-        piece = _piece("loss", what, value, entry)
-        registry.remember_module(gradient)
-        _announce(piece, entry, {}, {"name": what})
+        piece = _piece("loss", what, value, gradient)
+        functions = adapters.Own(str(piece), value), adapters.Own(f"{piece}, its gradient", gradient)
+        _announce(piece, adapters.loss(*functions, output), {}, {"name": what})
 
     return _decorate("loss", name, value, announce)
 
@@ -234,8 +233,8 @@ def schedule(name: str | F | None = None, function: F | None = None) -> Any:
 
     def announce(what: str, function: Callable[..., Any]) -> None:
         checks.schedule(what, function)
-        entry = adapters.schedule(function)
-        _announce(_piece("schedule", what, function, entry), entry, {}, {"name": what})
+        piece = _piece("schedule", what, function)
+        _announce(piece, adapters.schedule(adapters.Own(str(piece), function)), {}, {"name": what})
 
     return _decorate("schedule", name, function, announce)
 
@@ -262,7 +261,7 @@ def dataset(name: str | F | None = None, function: F | None = None, *, scale: st
 
     def announce(what: str, function: Callable[..., Any]) -> None:
         checks.dataset(what, function, scale)
-        piece = _piece("dataset", what, function, None)
+        piece = _piece("dataset", what, function)
         prepare = partial(datasets.from_function, what, function, piece.source.sha256)
         _announce(piece, prepare, {}, {"name": what, "scale": scale})
 
@@ -289,7 +288,8 @@ def metric(name: str | F | None = None, function: F | None = None) -> Any:
 
     def announce(what: str, function: Callable[..., Any]) -> None:
         checks.metric(what, function)
-        _announce(_piece("metric", what, function, function), function)
+        piece = _piece("metric", what, function)
+        _announce(piece, partial(adapters.measure, adapters.Own(str(piece), function)))
 
     return _decorate("metric", name, function, announce)
 
@@ -308,7 +308,7 @@ def section(title: str | F | None = None, function: F | None = None) -> Any:
 
     def announce(what: str, function: Callable[..., Any]) -> None:
         checks.section(what, function)
-        registry.announce(Piece("section", what, registry.source_of(function, f"section '{what}'"), function))
+        registry.announce(replace(_piece("section", what, function), value=function))
 
     return _decorate("section", title, function, announce)
 
@@ -327,18 +327,23 @@ def _decorate(
             f"pieces.{kind}('mine', function)"
         )
     given = getattr(function, "__name__", "") if name is None else name
-    if kind == "section":
-        announce(given if name is not None else given.replace("_", " ").capitalize(), function)
-    else:
+    if kind == "section" and name is None:
+        given = given.replace("_", " ").capitalize()
+    elif kind != "section":
         _check_name(kind, given)
+    with registry.world_as_it_was():
         announce(given, function)
     return function
 
 
 def _check_name(kind: str, name: str) -> None:
     """Raise if a name cannot be the value of a key on the command line."""
+    if name in RESERVED:
+        raise ConfigError(
+            f"{kind} '{name}': {name} has another meaning in commands; write pieces.{kind}('mine', …)"
+        )
     numbered = kind == "activation" and re.search(r"_\d+$", name)  # it would look like a width
-    if not re.fullmatch("[a-z][a-z0-9_]*", name) or len(name) > LONGEST_NAME or name in RESERVED or numbered:
+    if not re.fullmatch("[a-z][a-z0-9_]*", name) or len(name) > LONGEST_NAME or numbered:
         ending = ", and not end in _ and a number" if kind == "activation" else ""
         raise ConfigError(
             f"{kind} '{name}': a name must consist of at most {LONGEST_NAME} small letters, digits and _, "
@@ -346,17 +351,20 @@ def _check_name(kind: str, name: str) -> None:
         )
 
 
-def _piece(kind: str, name: str, function: Callable[..., Any], value: Any) -> Piece:
-    """Return a piece with the source of its function, which workers will get as code."""
-    source = registry.source_of(function, f"{kind} '{name}'")
-    registry.remember_module(function)
-    return Piece(kind, name, source, value)
+def _piece(kind: str, name: str, *functions: Callable[..., Any]) -> Piece:
+    """Return a piece with the source of its functions, which workers will get as code."""
+    source = registry.source_of(f"{kind} '{name}'", *functions)
+    for function in functions:
+        registry.remember_module(function)
+    return Piece(kind, name, source, None)
 
 
 def _announce(
     piece: Piece, value: Any, also: dict[str, Any] | None = None, option: dict[str, Any] | None = None
 ) -> None:
-    """Enter a piece with its values, once it is known that workers can get it."""
-    whole = replace(piece, value=value, also=also or {}, option=option or {})
-    checks.can_be_sent(f"{piece.kind} '{piece.name}'", [value, *(also or {}).values()])
-    registry.announce(whole)
+    """Enter a piece with its values, as workers get them.
+
+    They are copies, so that a later change to a variable that the piece uses changes nothing.
+    """
+    value, also = checks.sent(str(piece), (value, also or {}))
+    registry.announce(replace(piece, value=value, also=also, option=option or {}))

@@ -1,12 +1,14 @@
 """Turn a user's functions into entries of fnnexp's tables.
 
 A user's function gets the arrays of one lane, never those of a stack. So what it computes for a lane cannot
-depend on the lanes beside it. Arrays that it must not change are read-only.
+depend on the lanes beside it. Arrays that it must not change are read-only. If it raises, or returns an array
+of another shape than in the checks, the trial fails with a message that names the piece.
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from fnnexp.errors import FnnexpError, raised
 from fnnexp.nn.arrays import Array
 from fnnexp.nn.pieces.activations import Activation
 from fnnexp.nn.pieces.initializers import Initializer
@@ -25,6 +28,52 @@ Function = Callable[..., Any]
 
 OUTPUTS = {"softmax": softmax, "sigmoid": sigmoid, "identity": identity}
 """The output functions that a loss can name."""
+
+
+class PieceError(FnnexpError):
+    """A user's function raised an exception, or returned something else than in the checks."""
+
+
+@dataclass(frozen=True)
+class Own:
+    """A user's function; ``what`` names it in messages."""
+
+    what: str
+    function: Function
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """Return what the function returns, with NumPy's warnings off, as everywhere in training."""
+        try:
+            with np.errstate(all="ignore"):
+                return self.function(*arguments, **keywords)
+        except (Exception, SystemExit) as error:
+            numbers = ", ".join(str(each) for each in arguments if isinstance(each, int))
+            call = f"{self.what}: ({numbers})" if numbers else self.what
+            raise PieceError(f"{call} raised {raised(error)}") from error
+
+    def array(self, shape: tuple[int, ...], *arguments: Any, **keywords: Any) -> Array:
+        """Return the array that the function returns. Unchecked, NumPy would repeat a smaller one."""
+        returned: Array = self(*arguments, **keywords)
+        if getattr(returned, "shape", None) != shape:
+            given = getattr(returned, "shape", None)
+            given = f"a {type(returned).__name__}" if given is None else f"an array of shape {given}"
+            raise PieceError(f"{self.what}: returned {given}; it must return an array of shape {shape}")
+        return returned
+
+    def number(self, *arguments: int) -> float:
+        """Return the number that the function returns for whole numbers, as a float of at least 0."""
+        value = self(*arguments)
+        if not is_number(value) or not 0 <= value < math.inf:
+            raise PieceError(
+                f"{self.what}: returned {value!r} for {arguments}; it must return a finite number of at "
+                "least 0"
+            )
+        return float(value)
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is a number of Python or NumPy."""
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def read_only(array: Array) -> Array:
@@ -47,11 +96,11 @@ def draws_array(function: Function) -> bool:
     return "rng" in parameters_of(function)
 
 
-def initializer(function: Function, exact: str) -> Initializer:
+def initializer(own: Own, exact: str) -> Initializer:
     """Return the method of an initializer's function."""
-    if draws_array(function):
+    if draws_array(own.function):
         return Initializer(unit, exact)
-    return Initializer(function)
+    return Initializer(own.number)
 
 
 def unit(n_in: int, n_out: int) -> float:
@@ -59,30 +108,37 @@ def unit(n_in: int, n_out: int) -> float:
     return 1.0
 
 
-def weights(function: Function, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+def weights(own: Own, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Return the weights (n_in, n_out) that an initializer draws."""
-    return np.asarray(function(*shape, rng=rng), np.float64)
+    return own.array(shape, *shape, rng=rng).astype(np.float64)
 
 
 # --- activations --------------------------------------------------------------------------------------------
 
 
-def activation(forward: Function, derivative: Function) -> Activation:
+def activation(forward: Own, derivative: Own) -> Activation:
     """Return the activation of two functions: A = forward(Z), and f′ = derivative(Z) or derivative(Z, A)."""
-    uses_a = len(parameters_of(derivative)) > 1
+    uses_a = len(parameters_of(derivative.function)) > 1
     return Activation(partial(activate, forward), partial(differentiate, derivative, uses_a), needs_z=True)
 
 
-def activate(forward: Function, Z: Array) -> None:
+def activate(forward: Own, Z: Array) -> None:
     """Write A = forward(Z) over Z (K, B, H), lane by lane."""
     for z in lanes_of(Z):
-        z[...] = forward(read_only(z))
+        z[...] = forward.array(z.shape, read_only(z))
 
 
-def differentiate(derivative: Function, uses_a: bool, Z: Array, A: Array, out: Array) -> None:
+def differentiate(derivative: Own, uses_a: bool, Z: Array, A: Array, out: Array) -> None:
     """Write f′(Z) to ``out``, lane by lane."""
     for z, a, slope in zip(lanes_of(Z), lanes_of(A), lanes_of(out), strict=True):
-        slope[...] = derivative(read_only(z), read_only(a)) if uses_a else derivative(read_only(z))
+        returned = derivative(read_only(z), read_only(a)) if uses_a else derivative(read_only(z))
+        shape = np.shape(returned)
+        if shape not in ((), slope.shape):  # a number is the same everywhere
+            raise PieceError(
+                f"{derivative.what}: returned an array of shape {shape}; it must return one of shape "
+                f"{slope.shape}"
+            )
+        slope[...] = returned
 
 
 def lanes_of(array: Array) -> list[Array]:
@@ -93,13 +149,13 @@ def lanes_of(array: Array) -> list[Array]:
 # --- optimizers ---------------------------------------------------------------------------------------------
 
 
-def optimizer(function: Function, slots: int, hyperparameters: tuple[str, ...]) -> Optimizer:
+def optimizer(own: Own, slots: int, hyperparameters: tuple[str, ...]) -> Optimizer:
     """Return the optimizer of an update function."""
-    return Optimizer(hyperparameters, slots, partial(update, function))
+    return Optimizer(hyperparameters, slots, partial(update, own))
 
 
 def update(
-    function: Function,
+    own: Own,
     theta: Array,
     grad: Array,
     slots: tuple[Array, ...],
@@ -109,7 +165,7 @@ def update(
     """Let a user's optimizer change the parameters (P,) and slots of each lane."""
     for k in range(len(theta)):
         numbers = {name: float(values[k, 0]) for name, values in hyper.items()}
-        function(theta[k], grad[k], tuple(slot[k] for slot in slots), step, numbers)
+        own(theta[k], grad[k], tuple(slot[k] for slot in slots), step, numbers)
 
 
 # --- losses -------------------------------------------------------------------------------------------------
@@ -119,22 +175,22 @@ def update(
 class OwnLoss:
     """A user's loss: ``value(Z, T)`` and ``gradient(Z, T)`` of the logits and targets (B, C) of one lane."""
 
-    value: Function
-    gradient: Function
+    value: Own
+    gradient: Own
     output: str
 
     def losses_and_hits(self, Z: Array, T: Array, epsilon: float, row: Array) -> tuple[Array, Array]:
         """Return each row's loss (K, B) and whether the largest logit is its label's; Z is kept."""
         losses = np.empty(Z.shape[:2])
         for k in range(len(Z)):
-            losses[k] = self.value(*self._of_lane(Z, T, k))
+            losses[k] = self.value.array(Z.shape[1:2], *self._of_lane(Z, T, k))
         hits: Array = Z.argmax(axis=-1) == T.argmax(axis=-1)
         return losses, hits
 
     def write_gradient(self, Z: Array, T: Array, epsilon: float, row: Array) -> None:
         """Overwrite the logits Z with dZ."""
         for k in range(len(Z)):
-            Z[k] = self.gradient(*self._of_lane(Z, T, k))
+            Z[k] = self.gradient.array(Z.shape[1:], *self._of_lane(Z, T, k))
 
     def outputs(self, Z: Array, row: Array, out: Array | None = None) -> Array:
         """Return the outputs of the network, in ``out`` if given."""
@@ -148,22 +204,28 @@ class OwnLoss:
         return np.array(Z[k], order="C"), np.array(T[k], order="C")
 
 
-def loss(value: Function, gradient: Function, output: str) -> dict[str, Loss]:
+def loss(value: Own, gradient: Own, output: str) -> dict[str, Loss]:
     """Return the loss of two functions, as the table of losses has it."""
-    own = OwnLoss(value, gradient, output)
-    return {output: Loss(own.losses_and_hits, own.write_gradient, own.outputs)}
+    both = OwnLoss(value, gradient, output)
+    return {output: Loss(both.losses_and_hits, both.write_gradient, both.outputs)}
 
 
 # --- schedules ----------------------------------------------------------------------------------------------
 
 
-def schedule(function: Function) -> Rule:
+def schedule(own: Own) -> Rule:
     """Return the schedule of a function of the step and the number of steps."""
-    return Rule((), partial(factors, function))
+    return Rule((), partial(factors, own))
 
 
-def factors(
-    function: Function, t: Array, count: int, steps_per_epoch: int, parameters: Mapping[str, float]
-) -> Array:
+def factors(own: Own, t: Array, count: int, steps_per_epoch: int, parameters: Mapping[str, float]) -> Array:
     """Return a user's factors (n,) at the steps t (n,)."""
-    return np.array([function(int(step), count) for step in t], np.float64)
+    return np.array([own.number(int(step), count) for step in t], np.float64)
+
+
+# --- metrics ------------------------------------------------------------------------------------------------
+
+
+def measure(own: Own, P: Array, labels: Array) -> Array:
+    """Return a user's metric of each row, for the outputs P (B, C) and labels (B,) of one lane."""
+    return own.array(labels.shape, read_only(P), read_only(labels))

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fnnexp.errors import ConfigError
+from fnnexp.errors import ConfigError, raised
 from fnnexp.nn.arrays import Array
 from fnnexp.nn.engines.numpy_engine import SCALES
 from fnnexp.pieces import adapters, registry
+from fnnexp.pieces.adapters import is_number
 
 Function = Callable[..., Any]
 Floats = NDArray[np.floating[Any]]
@@ -47,7 +48,7 @@ def initializer(name: str, function: Function) -> None:
         first, second = (_called(what, call, function, n_in, n_out, **keywords) for keywords in arguments)
         if draws:
             _is_array(what, call, first, (n_in, n_out), "the weights")
-        elif not _is_number(first) or not np.isfinite(first) or first < 0:
+        elif not is_number(first) or not np.isfinite(first) or first < 0:
             raise ConfigError(
                 f"{what}: returned {_shown(first)} for {call}; it must return a standard deviation, a finite "
                 "number of at least 0, or have a keyword rng and return the weights"
@@ -78,7 +79,7 @@ def activation(name: str, forward: Function, derivative: Function) -> None:
     )
     numeric = (_activated(what, forward, Z + STEP) - _activated(what, forward, Z - STEP)) / (2 * STEP)
     _agree(f"{what}: its derivative", "Z", Z, slope, numeric)
-    table = adapters.activation(forward, derivative)
+    table = adapters.activation(adapters.Own(what, forward), adapters.Own(what, derivative))
     stack, single = np.stack([Z[:3], Z[3:]]), Z[3:].copy()
     table.forward(stack)
     table.forward(single)
@@ -98,7 +99,7 @@ def optimizer(name: str, function: Function, slots: int, hyper: Mapping[str, flo
 def numbers(name: str, hyperparameters: Mapping[str, Any]) -> None:
     """Check the defaults of an optimizer's hyperparameters."""
     for key, value in hyperparameters.items():
-        if not _is_number(value) or not np.isfinite(value) or value < 0:
+        if not is_number(value) or not np.isfinite(value) or value < 0:
             raise ConfigError(
                 f"optimizer '{name}': {key}={value!r}: must be a finite number of at least 0; write {key}=0.1"
             )
@@ -172,7 +173,7 @@ def schedule(name: str, function: Function) -> None:
     for step in range(STEPS):
         call = f"step={step}, steps={STEPS}"
         factor = _called(what, call, function, step, STEPS)
-        if not _is_number(factor) or not np.isfinite(factor) or factor < 0:
+        if not is_number(factor) or not np.isfinite(factor) or factor < 0:
             raise ConfigError(
                 f"{what}: returned {_shown(factor)} for {call}; it must return a finite number of at least 0"
             )
@@ -216,10 +217,10 @@ def section(title: str, function: Function) -> None:
     _takes(f"section '{title}'", function, "runs")
 
 
-def can_be_sent(what: str, values: Sequence[Any]) -> None:
-    """Check that workers can get a piece."""
+def sent(what: str, values: Any) -> Any:
+    """Return the values of a piece as workers get them, or raise if they cannot be sent."""
     try:
-        registry.pickled(list(values))
+        return registry.unpickled(registry.pickled(values))
     except Exception as error:
         raise ConfigError(
             f"{what}: cannot be sent to workers ({type(error).__name__}: {error}); it must not use open "
@@ -270,11 +271,11 @@ def _called(what: str, call: str, function: Function, *arguments: Any, **keyword
     try:
         with np.errstate(all="ignore"):
             return function(*arguments, **keywords)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         hint = ""
         if "read-only" in str(error):
             hint = "; it must return a new array and not change its arguments"
-        raise ConfigError(f"{what}: raised {type(error).__name__}: {error} (for {call}){hint}") from error
+        raise ConfigError(f"{what}: raised {raised(error)} for {call}{hint}") from error
 
 
 def _activated(what: str, forward: Function, Z: Array) -> Floats:
@@ -286,7 +287,7 @@ def _differentiated(what: str, derivative: Function, Z: Array, A: Array) -> Floa
     arguments = [_locked(Z), _locked(A)][: 2 if len(adapters.parameters_of(derivative)) > 1 else 1]
     call, named = f"Z of shape {Z.shape}", f"{what}, its derivative"
     slope = _called(named, call, derivative, *arguments)
-    if _is_number(slope):
+    if is_number(slope):
         slope = np.full(Z.shape, slope, Z.dtype)  # as for a derivative that is the same everywhere
     if isinstance(slope, np.ndarray) and slope.dtype.kind in "bi":
         slope = slope.astype(Z.dtype)  # as of Z > 0
@@ -316,10 +317,6 @@ def _is_array(
         raise ConfigError(f"{what}: returned numbers that are not finite for {call}")
     array: Floats = returned
     return array
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def _same(what: str, first: Any, second: Any, problem: str = AGAIN, cause: str = "its arguments") -> None:

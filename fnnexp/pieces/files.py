@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import re
+import shlex
 import sys
 import traceback
 from functools import cache
@@ -13,7 +15,8 @@ from types import ModuleType
 
 from fnnexp.data.sources import place
 from fnnexp.errors import ConfigError, FnnexpError
-from fnnexp.pieces.registry import ANNOUNCED, LOADING, Source, withdraw
+from fnnexp.pieces.outside import is_installed
+from fnnexp.pieces.registry import ANNOUNCED, LOADING, MODULES, Source, withdraw, world_as_it_was
 
 ENTRY_POINTS = "fnnexp.pieces"
 """The group of the entry points by which installed packages announce pieces."""
@@ -42,6 +45,10 @@ def load(written: str | Path) -> str:
     ConfigError
         If the file is missing, has another checksum, fails, or announces nothing.
     """
+    if LOADING.get() is not None:
+        raise ConfigError(
+            f"--pieces {written}: a file of pieces cannot load another; write --pieces for each file"
+        )
     text, separator, wanted = str(written).partition(CHECKSUM)
     path = place(text)
     if not path.is_file():
@@ -65,7 +72,27 @@ def load(written: str | Path) -> str:
     source = Source(str(path.resolve()), sha256)
     if all(piece.source != source for piece in ANNOUNCED.values()):
         _run(source, content, text)
-    return f"{text}{CHECKSUM}{sha256[:16]}"
+    LOADED[source.name] = f"{text}{CHECKSUM}{sha256[:16]}"
+    return LOADED[source.name]
+
+
+LOADED: dict[str, str] = {}
+"""How :func:`load` named each file, with its checksum, by the file's whole path."""
+
+
+def options() -> str:
+    """Return the options of a command that loads the files of the announced pieces, or an empty text."""
+    sources = {piece.source.name for piece in ANNOUNCED.values()}
+    return "".join(f" --pieces {shlex.quote(LOADED[name])}" for name in LOADED if name in sources)
+
+
+def refuse_within_a_file() -> None:
+    """Raise if a file of pieces is being loaded: it cannot run a sweep too."""
+    if LOADING.get() is not None:
+        raise ConfigError(
+            "a file of pieces cannot run a sweep while it is loaded; move the sweep to another file, or "
+            'write it below if __name__ == "__main__":'
+        )
 
 
 def _run(source: Source, content: bytes, text: str) -> None:
@@ -74,9 +101,12 @@ def _run(source: Source, content: bytes, text: str) -> None:
     module = ModuleType(f"fnnexp_pieces_{source.sha256[:16]}")
     module.__file__ = source.name
     sys.modules[module.__name__] = module  # for the names of classes that it defines
+    MODULES.append(module)
     token = LOADING.set(source)
     try:
-        exec(compile(content, source.name, "exec"), module.__dict__)
+        with world_as_it_was():
+            exec(compile(content, source.name, "exec"), module.__dict__)
+        _refuse_files_beside(source.name, content, text)
     except BaseException as error:
         withdraw(source.name)
         del sys.modules[module.__name__]
@@ -92,10 +122,29 @@ def _run(source: Source, content: bytes, text: str) -> None:
         )
 
 
+def _refuse_files_beside(file: str, content: bytes, text: str) -> None:
+    """Raise if a file imports another file of its folder."""
+    for statement in ast.walk(ast.parse(content)):
+        if isinstance(statement, ast.Import):
+            names = [alias.name for alias in statement.names]
+        elif isinstance(statement, ast.ImportFrom):
+            names = [statement.module or ""]
+        else:
+            continue
+        for name in names:
+            imported = getattr(sys.modules.get(name.partition(".")[0]), "__file__", None) or ""
+            if Path(file).parent in Path(imported).resolve().parents[:2] and not is_installed(imported):
+                raise ConfigError(
+                    f"--pieces {text}: line {statement.lineno}: imports {name} from a file in its folder, "
+                    "whose changes would go unnoticed; copy what it uses into the file, or install it as a "
+                    "package"
+                )
+
+
 def _reason(error: BaseException, file: str) -> str:
     """Return an exception of a file, with the last line of the file that led to it."""
     if isinstance(error, SyntaxError):
-        return f"line {error.lineno}: {error.msg}"
+        return error.msg if error.lineno is None else f"line {error.lineno}: {error.msg}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     where = f"line {lines[-1]}: " if lines else ""
     return f"{where}{type(error).__name__}: {error}; a file of pieces must run by itself"

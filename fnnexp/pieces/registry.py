@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import linecache
+import os
+import random
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from threading import RLock
 from types import ModuleType
 from typing import Any
 
 import cloudpickle
+import numpy as np
 
 from fnnexp.data.datasets import DATASETS
 from fnnexp.errors import ConfigError
@@ -24,6 +30,7 @@ from fnnexp.nn.pieces.metrics import LOSS_AND_ACCURACY, METRICS
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.pieces.schedules import SCHEDULES
 from fnnexp.nn.pieces.table import Table
+from fnnexp.pieces.outside import is_installed, used_by
 
 TABLES: Mapping[str, Table[Any]] = {
     "initializer": INITIALIZERS,
@@ -129,6 +136,8 @@ def announce(piece: Piece) -> None:
         If fnnexp, or another file, has a piece of this kind and name.
     """
     known = ANNOUNCED.get((piece.kind, piece.name))
+    if known is not None and LOADING.get() == known.source:
+        raise ConfigError(f"{piece}: the file announces it twice; give one of them another name")
     shipped = DATASETS if piece.kind == "dataset" else TABLES.get(piece.kind, {})
     taken = piece.name in shipped or (piece.kind == "metric" and piece.name in LOSS_AND_ACCURACY)
     if known is None and taken:
@@ -159,18 +168,39 @@ def withdraw(source_name: str) -> None:
                 del DATASETS[piece.name]
 
 
-def source_of(function: Callable[..., Any], what: str) -> Source:
-    """Return the file or notebook cell that defines a function.
+@contextmanager
+def world_as_it_was() -> Iterator[None]:
+    """Let a user's code run, and then undo what it changed in this process beside the pieces."""
+    folder, words, paths, environment = Path.cwd(), list(sys.argv), list(sys.path), dict(os.environ)
+    generators = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with warnings.catch_warnings(), np.errstate():
+        try:
+            yield
+        finally:
+            os.chdir(folder)
+            sys.argv[:], sys.path[:] = words, paths
+            if os.environ != environment:
+                os.environ.clear()
+                os.environ.update(environment)
+            random.setstate(generators[0])
+            np.random.set_state(generators[1])  # noqa: NPY002
+
+
+def source_of(what: str, *functions: Callable[..., Any]) -> Source:
+    """Return the file or notebook cell that defines a piece, whose first function is given first.
+
+    Outside of a file of pieces, the checksum includes what the functions use from other cells or modules.
 
     Raises
     ------
     ConfigError
-        If the source text of the function is not available, so that an edited piece could not be told from
-        this one.
+        If the source text of the first function is not available, so that an edited piece could not be told
+        from this one.
     """
     loading = LOADING.get()
     if loading is not None:
         return loading
+    function = functions[0]
     file = getattr(getattr(function, "__code__", None), "co_filename", None)
     if file is None:
         raise ConfigError(
@@ -178,12 +208,12 @@ def source_of(function: Callable[..., Any], what: str) -> Source:
             "lambda Z: np.cos(Z)"
         )
     path = Path(file)
-    if path.is_file():
-        return Source(str(path), hashlib.sha256(path.read_bytes()).hexdigest())
     text = "".join(linecache.getlines(file, getattr(function, "__globals__", None)))
-    if not text:
+    if not text and not path.is_file():
         raise ConfigError(f"{what}: its source text is not available; write the piece in a file")
-    return Source("cell", hashlib.sha256(text.encode()).hexdigest(), is_file=False)
+    content = path.read_bytes() if path.is_file() else text.encode()
+    sha256 = hashlib.sha256(content + used_by(functions).encode()).hexdigest()
+    return Source(str(path), sha256) if path.is_file() else Source("cell", sha256, is_file=False)
 
 
 # --- workers ------------------------------------------------------------------------------------------------
@@ -217,37 +247,51 @@ def pickled(entries: Any) -> bytes:
 
     So a worker needs neither the user's file nor its folder.
     """
-    with ExitStack() as stack:
-        for module in _MODULES:
-            if sys.modules.get(module.__name__) is not module:
-                continue  # its file failed
-            stack.enter_context(_by_value(module))
+    with _hidden_modules():
         content: bytes = cloudpickle.dumps(entries)
     return content
 
 
-_MODULES: list[ModuleType] = []
-"""The modules of functions that were announced. Their functions are pickled as code, not by name."""
+def unpickled(content: bytes) -> Any:
+    """Return the objects of :func:`pickled` as a worker gets them, which lacks the modules of pieces."""
+    with _hidden_modules():
+        return cloudpickle.loads(content)
+
+
+MODULES: list[ModuleType] = []
+"""The modules of pieces, which workers lack. Their functions are pickled as code, not by name."""
 
 
 def remember_module(function: Callable[..., Any]) -> None:
-    """Let workers get the code of the functions in a function's module."""
-    module = sys.modules.get(function.__module__)
-    if module is not None and module not in _MODULES and module.__name__ != "__main__":
-        _MODULES.append(module)
+    """Let workers get the code of the functions in a function's module, unless it is installed."""
+    while isinstance(function, partial):
+        function = function.func
+    module = sys.modules.get(getattr(function, "__module__", None) or "__main__")
+    file = getattr(module, "__file__", None)
+    if module is None or file is None or is_installed(file) or module.__name__ == "__main__":
+        return
+    if module not in MODULES:
+        MODULES.append(module)
 
 
 @contextmanager
-def _by_value(module: ModuleType) -> Iterator[None]:
-    if module.__name__ in cloudpickle.list_registry_pickle_by_value():
-        yield
-        return
-    cloudpickle.register_pickle_by_value(module)
-    try:
-        yield
-    finally:
-        cloudpickle.unregister_pickle_by_value(module)
+def _hidden_modules() -> Iterator[None]:
+    """Remove the modules of pieces from those that are loaded, so that nothing in them is pickled by name.
 
+    Otherwise pickle may also refer to a function of SciPy by the module of a piece that imports it.
+    """
+    with _HIDING:
+        own = set(map(id, MODULES))
+        hidden = {name: module for name, module in sys.modules.items() if id(module) in own}
+        for name in hidden:
+            del sys.modules[name]
+        try:
+            yield
+        finally:
+            sys.modules.update(hidden)
+
+
+_HIDING = RLock()
 
 _RECEIVED: set[str] = set()
 

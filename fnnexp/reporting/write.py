@@ -21,6 +21,7 @@ from fnnexp import console as notebook
 from fnnexp.config.commands import ranking_options, report_command
 from fnnexp.data import sources
 from fnnexp.errors import FnnexpError, plural, printable
+from fnnexp.pieces import files as files_of_pieces
 from fnnexp.reporting.document import html, markdown, terminal
 from fnnexp.reporting.document.blocks import Document
 from fnnexp.reporting.plots.picture import svg_file
@@ -114,7 +115,7 @@ def write(
         if not where and not rank_options:
             show_stage("logging the report to MLflow")
             sentences = [*document.section(summary.TITLE).sentences, overview.counts(whole.runs)]
-            command = report_command(experiment, store=store.option(tracking_uri))
+            command = report_command(experiment, store=store.option(tracking_uri) + files_of_pieces.options())
             lines.append(log_files(experiment, tracking_uri, files, sentences, command))
         lines += record_look(experiment, tracking_uri, whole.runs, now)
         lines.append(f"Report: {target / 'report.html'}")
@@ -171,7 +172,8 @@ def make(
     ranking = ranking_of(runs, metric, margin)
     rows, findings = questions.rows_and_findings(runs, ranking)
     rank_options = ranking_options(metric, margin)
-    command = partial(report_command, experiment, store=store.option(tracking_uri), ranked=rank_options)
+    options = store.option(tracking_uri) + files_of_pieces.options()
+    command = partial(report_command, experiment, store=options, ranked=rank_options)
     sections = [
         summary.section(rows, findings),
         layers.section(runs, whole.diagnostics, ranking),

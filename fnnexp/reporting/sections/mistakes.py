@@ -120,6 +120,10 @@ def best_trial(runs: pd.DataFrame, findings: Findings) -> pd.Series | None:
     return None if trials.empty else trials.iloc[int(goodness.argmax())]
 
 
+class OtherPiecesError(FnnexpError):
+    """The user's pieces with which a trial was trained are not here."""
+
+
 def evaluate(best: pd.Series, uri: str | None = None) -> Evaluation:
     """Return the predictions of a finished trial for its validation images, or else for its test images.
 
@@ -133,6 +137,8 @@ def evaluate(best: pd.Series, uri: str | None = None) -> Evaluation:
     config = artifacts.read(best["run_id"], "config.yaml", uri, most=CONFIG_BYTES)
     try:
         trial = _trial(config, best)
+    except OtherPiecesError:
+        raise
     except FnnexpError as error:
         raise FnnexpError(f"its data cannot be loaded from its artifact config.yaml: {error}") from error
     recipe, arrays = trial.recipe, data.load(trial.data)
@@ -156,7 +162,7 @@ def _trial(config: bytes, best: pd.Series) -> Trial:
     except ConfigError as error:
         if pd.isna(pieces):
             raise
-        raise FnnexpError(
+        raise OtherPiecesError(
             f"it was trained with pieces from {pieces}, which are not here; add --pieces FILE ({error})"
         ) from error
     except (
@@ -176,7 +182,7 @@ def _trial(config: bytes, best: pd.Series) -> Trial:
         )
     trial = resolve.trial(job, prepared)
     if trial.params.get(PIECES) != (None if pd.isna(pieces) else pieces):
-        raise FnnexpError(
+        raise OtherPiecesError(
             f"it was trained with pieces from {pieces}, but those here are from {trial.params.get(PIECES)}; "
             "add --pieces FILE with that version of the file"
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from fnnexp.errors import printable
+from fnnexp.errors import printable, raised
 from fnnexp.pieces.registry import announced
 from fnnexp.reporting.document.blocks import Block, Cell, Section, Table, Text
 from fnnexp.reporting.plots import picture
@@ -37,8 +37,8 @@ def _section(title: str, function: Any, runs: pd.DataFrame) -> Section:
                 data[file] = part
             else:
                 blocks += _blocks(part, file)
-    except Exception as error:
-        return Section(title, [Text(f"This section failed: {type(error).__name__}: {printable(str(error))}")])
+    except (Exception, SystemExit) as error:
+        return Section(title, [Text(f"This section failed: {printable(raised(error))}")])
     return Section(title, blocks, data)
 
 
