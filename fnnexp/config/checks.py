@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fnnexp.config.execution import ADDRESSES, BACKENDS, MOST_WORKERS, Execution
+from fnnexp.config.messages import OWN_PIECE
 from fnnexp.config.schema import (
     DTYPES,
     REDUCTIONS,
@@ -32,6 +33,7 @@ from fnnexp.nn.pieces.losses import LOSSES
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.pieces.schedules import SCHEDULES
 from fnnexp.nn.pieces.stopping import METRICS as STOPPING_METRICS
+from fnnexp.nn.pieces.table import Table
 
 
 class MeaninglessError(ConfigError):
@@ -473,7 +475,8 @@ def _check_uri(uri: str | None) -> None:
 def _one_of(key: str, value: str, allowed: Iterable[str]) -> None:
     if value not in allowed:
         names = list(allowed)
-        raise ConfigError(f"{key}={value}: must be one of {', '.join(names)}.{did_you_mean(value, names)}")
+        hint = did_you_mean(value, names) or (OWN_PIECE if isinstance(allowed, Table) else "")
+        raise ConfigError(f"{key}={value}: must be one of {', '.join(names)}.{hint}")
 
 
 def _at_least(key: str, value: int, least: int, example: str) -> None:

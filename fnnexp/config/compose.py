@@ -30,6 +30,9 @@ from fnnexp.nn import rows
 from fnnexp.nn.engines.base import engine_named
 from fnnexp.pieces import files
 
+SMALL_BATCH = 8
+"""A last batch with less than one in so many rows of the others is small."""
+
 LONGEST_NAME = 200
 """Maximum length of an experiment's name; MLflow allows 500."""
 
@@ -263,6 +266,7 @@ def _trials(jobs: Sequence[Job]) -> tuple[list[Trial], list[str]]:
         *notes,
         *_notes_of_validation([*trials.values()]),
         *_notes_of_drawn_rows([*trials.values()]),
+        *_notes_of_last_batches([*trials.values()]),
     ]
 
 
@@ -317,6 +321,29 @@ def _notes_of_drawn_rows(trials: Sequence[Trial]) -> Iterator[str]:
                 "measure how well that class is learned; hold out more rows"
             ] = None
     yield from warnings
+
+
+def _notes_of_last_batches(trials: Sequence[Trial]) -> Iterator[str]:
+    """Yield a warning for each size of mini-batches that leaves few rows for the last batch of an epoch.
+
+    The gradient of few rows is noisy, but its step is as long as any other, and the results of an epoch are
+    measured right after it. Presets are exempt: they run as published.
+    """
+    sizes = {
+        (each.recipe.batching.size, each.recipe.rows_to_train(each.data.n_train)): each
+        for each in trials
+        if each.recipe.batching.mode == "mini"
+        and each.recipe.reduction == "mean"
+        and "experiment" not in each.params
+    }
+    for (size, n), each in sizes.items():
+        rest = n % size if size else 0
+        if size and n > size and 0 < rest < size / SMALL_BATCH:
+            yield (
+                f"batching.size={size}: the last batch of an epoch has only {plural(rest, 'row')}, as "
+                f"{n} rows of {each.data.name} train. Its step is noisy, and the results of an epoch are "
+                f"measured right after it; write data.subset={n - rest}, or another batching.size"
+            )
 
 
 def experiment_name(jobs: Sequence[Job], config_name: str) -> str:

@@ -12,8 +12,11 @@ from omegaconf.errors import OmegaConfBaseException
 from fnnexp.config.commands import quoted
 from fnnexp.config.schema import NODES, SCHEMA, conf_folder, every_key, keys_of, node_named, sweeps_folder
 from fnnexp.errors import did_you_mean
+from fnnexp.pieces.registry import GROUPS
 
 LONGEST_CHAIN = 20
+
+OWN_PIECE = " For a piece of your own, add --pieces FILE."
 
 INSTEAD = {
     "launcher": "fnnexp runs a sweep itself; write execution.n_jobs=4 for four workers, and "
@@ -84,7 +87,9 @@ def _unknown_option(message: str, _: list[str]) -> str | None:
         return f"{group}={option}: {INSTEAD[plugin]}"
     options = listed.split()
     value = f"; for a value write {VALUES[group]}={option}" if group in VALUES else ""
-    return f"{group}={option}: must be one of {', '.join(options)}{value}.{did_you_mean(option, options)}"
+    own = OWN_PIECE if group in GROUPS.values() else ""
+    hint = did_you_mean(option, options) or own
+    return f"{group}={option}: must be one of {', '.join(options)}{value}.{hint}"
 
 
 def _unknown_config(message: str, _: list[str]) -> str | None:

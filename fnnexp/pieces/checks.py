@@ -65,6 +65,8 @@ def activation(name: str, forward: Function, derivative: Function) -> None:
         Z = _spread(6, 7).astype(dtype)
         A = _activated(what, forward, Z)
         slope = _differentiated(what, derivative, Z, A)
+        _same(what, A, _activated(what, forward, Z))
+        _same(what, slope, _differentiated(what, derivative, Z, A))
         for part in (slice(1, 3), slice(4, 5)):
             others = _activated(what, forward, Z[part]), _differentiated(what, derivative, Z[part], A[part])
             if not all(map(_close, (A[part], slope[part]), others)):
@@ -202,6 +204,7 @@ def metric(name: str, function: Function) -> None:
                 f"{what}: returned {_shown(values)} for 6 rows; it must return a value for each row, and not "
                 "their mean"
             )
+        _same(what, values, _called(what, "P, labels", function, _locked(P), _locked(labels)))
         part = _called(what, "P, labels", function, _locked(P[2:]), _locked(labels[2:]))
         if not _close(np.asarray(values)[2:], np.asarray(part)):
             raise ConfigError(
