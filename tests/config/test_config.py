@@ -46,9 +46,14 @@ DATA = Prepared("made-up", "nowhere", "c" * 64, n_train=6000, n_test=1000, input
 OPTIONS = sorted((file.parent.name, file.stem) for file in conf_folder().glob("*/*.yaml"))
 
 
-def reusable(config_name="config", folder=None):
-    """Return ``again()``: the context of one composition, which can be entered several times."""
-    with composing(config_name, folder=folder) as composition:
+@pytest.fixture(scope="module")
+def shared_composition():
+    """Return ``shared_composition()``: the context of one composition, the same for all tests.
+
+    Hydra composes each option once, and fnnexp combines the options. Tests below show that combined jobs are
+    equal to those that Hydra composes alone.
+    """
+    with composing() as composition:
         hydra = GlobalHydra.instance().hydra
 
     @contextmanager
@@ -58,16 +63,6 @@ def reusable(config_name="config", folder=None):
             yield composition
 
     return again
-
-
-@pytest.fixture(scope="module")
-def shared_composition():
-    """Return ``shared_composition()``: the context of one composition, the same for all tests.
-
-    Hydra composes each option once, and fnnexp combines the options. Tests below show that combined jobs are
-    equal to those that Hydra composes alone.
-    """
-    return reusable()
 
 
 @pytest.fixture(scope="module")
