@@ -47,9 +47,14 @@ AS_MNIST = Prepared("made-up", "nowhere", "c" * 64, n_train=60000, n_test=10000,
 OPTIONS = sorted((file.parent.name, file.stem) for file in conf_folder().glob("*/*.yaml"))
 
 
-def reusable(config_name="config", folder=None):
-    """Return ``again()``: the context of one composition, which can be entered several times."""
-    with composing(config_name, folder=folder) as composition:
+@pytest.fixture(scope="module")
+def shared_composition():
+    """Return ``shared_composition()``: the context of one composition, the same for all tests.
+
+    Hydra composes each option once, and fnnexp combines the options. Tests below show that combined jobs are
+    equal to those that Hydra composes alone.
+    """
+    with composing() as composition:
         hydra = GlobalHydra.instance().hydra
 
     @contextmanager
@@ -59,16 +64,6 @@ def reusable(config_name="config", folder=None):
             yield composition
 
     return again
-
-
-@pytest.fixture(scope="module")
-def shared_composition():
-    """Return ``shared_composition()``: the context of one composition, the same for all tests.
-
-    Hydra composes each option once, and fnnexp combines the options. Tests below show that combined jobs are
-    equal to those that Hydra composes alone.
-    """
-    return reusable()
 
 
 @pytest.fixture(scope="module")

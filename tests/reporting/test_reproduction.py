@@ -219,7 +219,7 @@ def test_the_page_compares_every_printed_row_and_a_second_call_trains_nothing(
 
 
 def test_another_engine_trains_only_unfinished_trials_and_the_page_counts_both(
-    small, store, own_folder, invoke
+    small, store, own_folder, invoke, blank_figures
 ):
     by_numpy = ["-m", "experiment=sigmoid_per_sample", "seed=0", "epochs=1", *SMALL]
     assert invoke(*by_numpy, "tracking.experiment=reproduce").status == 0

@@ -10,6 +10,7 @@ import pytest
 from test_comparisons import grid
 
 import fnnexp
+from fnnexp.reporting.plots import picture
 from fnnexp.results import arguments, frames
 
 FUNCTIONS_OF_RUNS = ("leaderboard", "answer", "compare", "shares")
@@ -17,7 +18,7 @@ FUNCTIONS_OF_RUNS = ("leaderboard", "answer", "compare", "shares")
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory, invoke, shared_cache):
-    """Run a sweep and a report; return the folder, the frames and the results of the frame of runs."""
+    """Run a sweep and a report without figures; return the folder, the frames and the results of the runs."""
     folder = tmp_path_factory.mktemp("reported")
     settings = (
         "init=he,max",
@@ -27,7 +28,10 @@ def reported(tmp_path_factory, invoke, shared_cache):
         "data.validation=200",
     )
     assert invoke("-m", "data=digits", "epochs=2", "execution.n_jobs=1", *settings, cwd=folder).status == 0
-    assert invoke("report", "digits", cwd=folder).status == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(picture, "svg", lambda figure, label: "<svg></svg>")
+        patch.setattr(picture, "png", lambda figure: b"")
+        assert invoke("report", "digits", cwd=folder).status == 0
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     runs, curves = (read("digits", tracking_uri=uri) for read in (fnnexp.runs, fnnexp.curves))
     return folder, runs, curves, all_results(runs)
