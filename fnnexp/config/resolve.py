@@ -174,7 +174,7 @@ def _exact(activation: str | tuple[str, ...]) -> str | tuple[str, ...]:
 
 
 def _canonical(arch: ArchConfig, architecture: Architecture) -> ArchConfig:
-    """Return a config's network with a list of equal activations as one, and with the default slope."""
+    """Return a config's network with one name for a list of equal activations, and with the default slope."""
     activation = architecture.activation
     names = [activation] if isinstance(activation, str) else list(activation)
     return replace(
@@ -185,7 +185,7 @@ def _canonical(arch: ArchConfig, architecture: Architecture) -> ArchConfig:
 
 
 def _bounds(init: InitConfig) -> tuple[float, float] | None:
-    """Return the bounds of ``uniform``; None for other methods."""
+    """Return the bounds of the initializer ``uniform``; None for other initializers."""
     return None if init.low is None or init.high is None else (init.low + 0.0, init.high + 0.0)
 
 

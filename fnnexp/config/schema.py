@@ -232,7 +232,7 @@ class DataConfig:
 
     @property
     def toy(self) -> Toy:
-        """The size and noise of a toy; the default for other data sets."""
+        """The numbers of rows and classes, and the noise, of a generated data set such as `moons`."""
         given = {key: value for key in ("n", "noise", "classes") if (value := getattr(self, key)) is not None}
         return replace(DEFAULT_TOY, **given)
 

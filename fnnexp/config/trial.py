@@ -160,7 +160,7 @@ class Trial:
         return seed, tuple((purpose, value) for purpose, value in seeds.items() if value != seed)
 
     def _content(self) -> dict[str, Any]:
-        """Return the content that both ids are hashes of."""
+        """Return the settings that can change the results; both ids of the trial are hashes of them."""
         content = {
             "numerics": NUMERICS,
             "recipe": scientific(self.recipe),

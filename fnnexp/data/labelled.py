@@ -288,7 +288,10 @@ def _are_bytes(values: Numbers, factor: int) -> NDArray[np.bool_]:
 
 
 def _index_of_first_fault(values: Numbers, factors: Sequence[int]) -> tuple[int, ...]:
-    """Return the index of the first value that is not a byte after the factor that makes the most bytes."""
+    """Return the index of the first value that is not a byte, even if multiplied by the best of the factors.
+
+    The best factor makes the most values bytes.
+    """
     faults = min((~_are_bytes(values, factor) for factor in factors), key=np.count_nonzero)
     return tuple(int(axis[0]) for axis in np.nonzero(faults))
 

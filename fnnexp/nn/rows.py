@@ -143,7 +143,7 @@ def _mean(images: Array, origin: NDArray[np.float64], power: int) -> NDArray[np.
 
 
 def lacks_a_class(labels: Array, classes: int) -> bool:
-    """Return whether the rows with these labels have no row of some class.
+    """Return whether one of the classes 0 to ``classes`` − 1 does not occur among these labels.
 
     >>> lacks_a_class(np.array([0, 1, 0]), 2), lacks_a_class(np.array([0, 1, 0]), 3)
     (False, True)

@@ -132,7 +132,7 @@ class Lane:
     schedule: Schedule | None = None
 
     def seed_for(self, purpose: str) -> int:
-        """Return the seed for init, order or noise."""
+        """Return the lane's seed for a purpose: initial weights (init), order of the rows, or noise."""
         return dict(self.seeds).get(purpose, self.seed)
 
 

@@ -147,7 +147,7 @@ def _restored(column: pd.Series, name: str, wanted_dtype: Any) -> pd.Series:
 
 
 def _converted(column: pd.Series, dtype: Any) -> pd.Series:
-    """Return a column converted to `dtype`, or if that is None to the type of a param with these values."""
+    """Return a column converted to `dtype`; None: the type that suits a setting with these values."""
     values = [None if pd.isna(value) else value for value in column]
     dtype = dtype or _param_type([value for value in values if value is not None])
     if dtype == "str":

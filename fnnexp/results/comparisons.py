@@ -619,7 +619,7 @@ class Findings(NamedTuple):
 
 
 def findings(runs: pd.DataFrame, ranking: Ranking | None = None) -> Findings:
-    """Return all comparisons of a frame, or of some of its rows."""
+    """Return all comparisons of the trials in a frame of runs: of leader, options and shares of variance."""
     ranking = ranking or ranking_of(runs)
     ranked = configurations(runs, ranking)
     return Findings(

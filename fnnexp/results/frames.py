@@ -439,7 +439,7 @@ def _curves_frame(runs: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
 
 
 def _diagnostics_of(trials: Sequence[Run]) -> list[str]:
-    """Return the names of the diagnostics that any of the trials recorded."""
+    """Return the names of the diagnostics (measurements of the layers) that any of the trials recorded."""
     return sorted({name for run in trials for name in run.data.metrics if NAME.fullmatch(name)})
 
 

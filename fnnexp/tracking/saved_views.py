@@ -75,7 +75,7 @@ def tags(
     configuration_keys: Sequence[str],
     splits: Sequence[str],
 ) -> dict[str, str]:
-    """Return the views of an experiment as its tags, without views that are too long for a tag.
+    """Return the saved views of an experiment in MLflow's UI, as tags; a view too long for a tag is omitted.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def links(experiment_id: str, tags: Mapping[str, str]) -> list[str]:
 
 
 def link(experiment_id: str, view: str = RUNS, server: str = "") -> str:
-    """Return the address of a view.
+    """Return the address at which MLflow's UI shows a saved view.
 
     >>> link("1", server="http://127.0.0.1:5000/")
     'http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=fnnexp-runs'

@@ -127,12 +127,12 @@ class Section:
 
     @property
     def sentences(self) -> list[str]:
-        """The texts of the paragraphs that are not remarks."""
+        """The section's paragraphs, without the remarks in grey."""
         return [block.text for block in self.blocks if isinstance(block, Text) and not block.quiet]
 
     @property
     def figures(self) -> list[Figure]:
-        """The figures, in order."""
+        """The section's figures, in order."""
         return [block for block in self.blocks if isinstance(block, Figure)]
 
 
@@ -149,7 +149,7 @@ class Document:
 
     @property
     def figures(self) -> list[Figure]:
-        """The figures of all sections."""
+        """The figures of all sections of the document."""
         return [figure for section in self.sections for figure in section.figures]
 
     @property

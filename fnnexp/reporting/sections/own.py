@@ -17,7 +17,7 @@ EXPECTED = "a text, a pandas frame, a Matplotlib figure, or a list of these"
 
 
 def sections(runs: pd.DataFrame) -> list[Section]:
-    """Return the user's sections on these trials of a frame of runs.
+    """Return the report sections that the user's own functions make of a frame of runs.
 
     A function that fails gets a sentence with its exception, so that the rest of the report is written.
     """

@@ -88,14 +88,14 @@ def leader(findings: Findings) -> Table:
 
 
 def options(findings: Findings) -> Table:
-    """Return the table to show of the pairs of options of each factor."""
+    """Return the table of comparisons between the options (values) of each factor, in pairs."""
     rows = _rows(findings.of_options, ["factor", "a", "b"], findings.ranking)
     head = ["factor", "better", "than", *_head(findings)]
     return Table("The options of each factor, in pairs", head, rows, names=3)
 
 
 def best_in_each_cell(findings: Findings) -> Table:
-    """Return the table to show of the best initializer in each combination of the other factors."""
+    """Return the table of the best initializer in each combination of the other factors."""
     names = [name for name in findings.in_each_cell.columns if name not in comparisons.PAIR]
     return Table(
         "The best initializer in each combination, against the next best",

@@ -33,7 +33,7 @@ def section(runs: pd.DataFrame, findings: Findings) -> Section:
 def within_batching(
     runs: pd.DataFrame, ranking: Ranking | None = None
 ) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
-    """Return the shares within each batching mode and a sentence about them, both by mode.
+    """Return the factors' shares of the variance within each batching mode, and a sentence about them.
 
     Both are empty unless batching and other factors vary. A large difference between modes, as after one
     epoch, would hide the factors that matter within a mode.
@@ -62,7 +62,7 @@ def table(findings: Findings) -> Table:
 
 
 def of_modes(modes: dict[str, pd.DataFrame]) -> Table:
-    """Return the table of the shares in the variance within each batching mode."""
+    """Return the table of each factor's share in the variance, within each batching mode."""
     rows = _rows(_stacked(modes), ["batching", "effect"]) if modes else []
     return Table("Within each batching mode", ["batching", "factor or interaction", SHARE], rows, 2)
 
