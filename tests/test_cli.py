@@ -28,6 +28,7 @@ from fnnexp.config.commands import quoted
 from fnnexp.config.schema import conf_folder, sweeps_folder
 from fnnexp.data import datasets as data
 from fnnexp.data import download
+from fnnexp.pieces import registry
 from fnnexp.reporting.sections import overview
 from fnnexp.sweeping.loop import Outcome
 from fnnexp.tracking import reader, ui
@@ -75,6 +76,8 @@ def test_the_examples_of_help_run(invoke, monkeypatch):
     """Run each example that trains as a dry run on generated data."""
     monkeypatch.setattr(data, "prepare", lambda *_: prepared)
     prepared = data.Prepared("digits", "nowhere", "a" * 64, 60000, 10000, 784, 10)
+    text = "from fnnexp import pieces\n\npieces.initializer('mine', lambda n_in, n_out: n_in**-0.5)\n"
+    Path("my_pieces.py").write_text(text, "utf-8")
     examples = re.findall(r"^  fnnexp(.*?)(?:   .*)?$", invoke("--help").out, re.MULTILINE)
     commands = [example.replace("'", "").split() for example in examples if example.strip()]
     commands = [words for words in commands if words[0] not in COMMANDS]
@@ -83,6 +86,7 @@ def test_the_examples_of_help_run(invoke, monkeypatch):
         ran = invoke(*words, "dry_run=true")
         assert ran.status == 0, (words, ran.err)
         assert "to run" in ran.out
+    registry.withdraw(str(Path("my_pieces.py").resolve()))
 
 
 def test_help_and_version_are_shown_at_any_position(invoke):
