@@ -15,6 +15,7 @@ import time
 import urllib.request
 import warnings
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
