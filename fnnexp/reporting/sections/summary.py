@@ -343,10 +343,7 @@ def _not_learned(runs: pd.DataFrame, finished: Sequence[Configuration], findings
     some = [
         f"{each.name} ({int(each.failed.sum())} of {plural(len(each.failed), 'seed')})" for each in partly
     ]
-    least = comparisons.learning_threshold(runs)
-    guessing = "twice the accuracy of guessing" if least < 0.75 else "halfway between guessing and 100%"
-    limit = f"below {100 * least:.3g}%, {guessing}"
-    texts = []
+    limit, texts = _below(runs, findings.ranking) if never or some else "", []
     if len(never) == len(finished):
         texts.append(f"No network learned: all end {limit}.")
     elif never:
@@ -357,6 +354,23 @@ def _not_learned(runs: pd.DataFrame, finished: Sequence[Configuration], findings
         tested = "" if findings.ranking.is_time else "; their pairs are tested by sign only"
         texts.append(f"Some seeds did not learn{rule}: {_few(some)}{tested}.")
     return texts
+
+
+def _below(runs: pd.DataFrame, ranking: Ranking) -> str:
+    """Return the accuracies below which the trials that did not learn are, by their numbers of classes."""
+    counted = filters.once(runs)
+    finished = counted[(counted["status"] == "finished") & counted[ranking.metric].notna()]
+    failed = finished[comparisons.failed_to_learn(finished, ranking)]
+    limits = {
+        classes: f"{100 * comparisons.learning_limit(classes):.3g}%"
+        for classes in sorted({*comparisons.numbers_of_classes(failed)})
+    }
+    if len(limits) == 1:
+        ((classes, limit),) = limits.items()
+        few = classes < comparisons.CLASSES
+        rule = "a ninth of the way from guessing to 100%" if few else "twice the accuracy of guessing"
+        return f"below {limit}, {rule}"
+    return "below " + listed([f"{limit} with {classes} classes" for classes, limit in limits.items()])
 
 
 def _looked_at(findings: Findings) -> list[str]:
