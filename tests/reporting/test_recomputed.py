@@ -297,7 +297,9 @@ def sentences(report):
     several = seeds if seeds > 1 else math.nan
     pairs, leader = report.leader.set_index("b"), report.leader["a"][0]
     ends = read(report, "leader").set_index("b")[["low", "high"]].loc[pairs.index]
-    leads = pairs[["difference", "ahead", "seeds_needed"]].assign(low=ends["low"], high=ends["high"])
+    leads = pairs[["difference", "ahead", "seeds_needed", "verdict", "p_corrected", "family"]].assign(
+        low=ends["low"], high=ends["high"]
+    )
     better, same = ((pairs["verdict"] == verdict).sum() for verdict in ("better", "equivalent"))
     failed = recompute.failures(report.asked, report.options_of)
     wins = winners(report.cells, [name for name, *count in failed if len({*count}) == 1])
@@ -306,10 +308,11 @@ def sentences(report):
         for metric, images, name in (("val_accuracy", 5000, "validation"), ("test_accuracy", 10_000, "test"))
     ]
     return {
-        r"(\d\S+) points ahead of (.+?)(?: \((?:95% interval (\S+) to (\S+); )?"
+        r"(\d\S+) points ahead of (.+?)(?: \((?:95% interval (\S+) to ([^\s,;]+)"
+        r"(?:, but p = (\S+)(?: by a sign-flip test)?(?: after correction for (\d+) pairs)?)?; )?"
         r"ahead in (\d+) of (\d+) seeds\))?(?:; about (\d+) seeds would settle it)?\.\s": [
             (100 * lead.difference, lead.Index, 100 * lead.low, 100 * lead.high,
-             lead.ahead if seeds > 1 else math.nan, several, lead.seeds_needed)
+             *correction(lead), lead.ahead if seeds > 1 else math.nan, several, lead.seeds_needed)
             for lead in leads.itertuples()
         ],
         r"(\d+) of (\d+) configurations did not learn": [
@@ -346,6 +349,13 @@ def sentences(report):
         r"Over (\d+) seeds? that": [(seeds,)],
         r"its 95% interval": [()],
     }  # fmt: skip
+
+
+def correction(lead):
+    """Return p and the number of pairs if a pair is open although its own interval excludes 0, else NaN."""
+    if lead.verdict != "open" or not (lead.low > 0 or lead.high < 0):
+        return math.nan, math.nan
+    return lead.p_corrected, lead.family if lead.family > 1 else math.nan
 
 
 def winners(cells, lost):

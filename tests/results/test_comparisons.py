@@ -841,6 +841,22 @@ def test_each_trial_is_judged_by_its_own_number_of_classes():
     assert f"No network learned: all end below {limits}." in answer
 
 
+def test_an_open_pair_whose_interval_excludes_0_says_why():
+    near = [0.9 - d for d in (0.002, 0.001, 0.003, 0.002)]
+    two = one_factor({"a": [0.9] * 4, "b": near})
+    assert "but p" not in fnnexp.answer(two)
+    more = one_factor({"a": [0.9] * 4, "b": near, **{name: [0.5, 0.6, 0.7, 0.8] for name in "cde"}})
+    pair = fnnexp.compare(more).iloc[0]
+    assert pair["verdict"] == "open"
+    assert pair["low"] > 0
+    expected = (
+        f" to {100 * pair['high']:.2f}, but p = {pair['p_corrected']:.3g} after correction for 10 pairs; "
+    )
+    assert expected in fnnexp.answer(more)
+    failing = one_factor({"a": [0.9, 0.91, 0.9], "b": [0.1, 0.21, 0.1]})
+    assert ", but p = 0.25 by a sign-flip test; ahead in 3 of 3 seeds)" in fnnexp.answer(failing)
+
+
 def test_the_leader_is_compared_with_the_next_that_shares_a_seed():
     runs = one_factor({"a": [0.8, 0.81], "b": [0.7, 0.71], "c": [0.6, 0.62]}, {"b": [2, 3]})
     answer = fnnexp.answer(runs)

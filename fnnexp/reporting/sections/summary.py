@@ -10,7 +10,7 @@ import pandas as pd
 from fnnexp.errors import plural
 from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
 from fnnexp.reporting.document.markdown import escaped
-from fnnexp.reporting.document.wording import between, listed, percent, points, value
+from fnnexp.reporting.document.wording import between, listed, number, percent, points, value
 from fnnexp.reporting.plots import from_leader, picture
 from fnnexp.reporting.sections.pairs import weaker_pairs
 from fnnexp.results import budgets, comparisons, filters, frames, numeric, questions, statistics
@@ -237,7 +237,8 @@ def _first(pair: pd.Series, leader: Configuration, verb: str, ranking: Ranking) 
     """Return the leader's lead in a pair, with its interval and the number of seeds in which it is ahead."""
     name = pair.b if pair.a == leader.name else pair.a
     leads = pair.a == leader.name
-    about = [] if math.isnan(pair.low) else [f"95% interval {between(pair.low, pair.high, ranking)}"]
+    interval = f"95% interval {between(pair.low, pair.high, ranking)}{_unsettled(pair)}"
+    about = [] if math.isnan(pair.low) else [interval]
     if pair.seeds > 1:
         ahead = f"{'ahead' if leads else 'behind'} in {pair.ahead} of {pair.seeds} seeds"
         about.append(f"over {pair.seeds} seeds" if pair.difference == 0 else ahead)
@@ -248,6 +249,15 @@ def _first(pair: pd.Series, leader: Configuration, verb: str, ranking: Ranking) 
     if not leads:  # the leader has the higher mean only thanks to seeds that the other lacks
         return f"{leader.name} {verb} {gap} behind {name} on the seeds that both have{details}"
     return f"{leader.name} {verb} {gap} ahead of {name}{details}"
+
+
+def _unsettled(pair: pd.Series) -> str:
+    """Return why a pair is open although its interval excludes 0: the interval is of this pair alone."""
+    if pair.verdict != "open" or pair.low <= 0 <= pair.high:
+        return ""
+    test = {"sign flip": " by a sign-flip test", "safe signs": " by a sign test"}.get(pair.test, "")
+    corrected = f" after correction for {plural(pair.family, 'pair')}" if pair.family > 1 else ""
+    return f", but p = {number(pair.p_corrected, '.3g')}{test}{corrected}"
 
 
 def _are_worse(names: Sequence[str]) -> str:
