@@ -32,8 +32,8 @@ NOTE = (
 )
 
 HEAD = (
-    "95% interval", "ahead in", "P(better)", "p", "signs", "pairs", "Holm p", "seeds needed",
-    "verdict",
+    "verdict", "95% interval", "ahead in", "P(better)", "p", "signs", "pairs", "Holm p",
+    "seeds needed",
 )  # fmt: skip
 
 
@@ -121,6 +121,7 @@ def _rows(pairs: pd.DataFrame, names: Sequence[str], ranking: Ranking) -> list[l
         rows.append([
             *(Cell(str(pair[name])) for name in names),
             Cell(plain(pair["difference"], ranking), pair["difference"]),
+            Cell(pair["verdict"]),
             Cell(between(pair["low"], pair["high"], ranking)),
             Cell(f"{pair['ahead']} of {pair['seeds']}", float(pair["ahead"])),
             Cell(number(pair["probability"], ".2f"), pair["probability"]),
@@ -129,6 +130,5 @@ def _rows(pairs: pd.DataFrame, names: Sequence[str], ranking: Ranking) -> list[l
             Cell(str(pair["family"]), float(pair["family"])),
             Cell(number(pair["p_corrected"], ".3g"), pair["p_corrected"]),
             Cell(needed),
-            Cell(pair["verdict"]),
         ])  # fmt: skip
     return rows
