@@ -49,6 +49,23 @@ def for_each(
                 yield picture.block(figure, name, caption, heading, number=number, media=media)
 
 
+def shared_scale(
+    rows: pd.DataFrame, factors: Sequence[str], means: Callable[[pd.DataFrame], pd.Series]
+) -> tuple[float, float] | None:
+    """Return the least and the largest of the means that the figures of :func:`for_each` show, if any.
+
+    Parameters
+    ----------
+    rows, factors
+        As for :func:`for_each`, whose first :data:`MOST_COMBINATIONS` figures share the scale.
+    means
+        A function that returns the means that a figure shows of its rows.
+    """
+    first = list(groups(rows, factors))[:MOST_COMBINATIONS]
+    known = [mean for _, group in first for mean in means(group).dropna()]
+    return (min(known), max(known)) if known else None
+
+
 def of_finished_trials(
     runs: pd.DataFrame, drawings: Sequence[Drawing], ranking: Ranking | None = None
 ) -> list[Block]:

@@ -162,25 +162,33 @@ def _sort_key(configuration: Configuration, ranking: Ranking) -> tuple[float, fl
 
 
 def failed_to_learn(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.Series:
-    """Return which trials ended below twice the accuracy of guessing: 2/C for C classes.
+    """Return which trials ended below the :func:`learning_limit` of their number of classes.
 
-    For two classes the limit is 75%, half-way from guessing to all right. The accuracy is the ranking metric
-    or, for a loss or a time, the accuracy that belongs to it (:func:`matching_accuracy`). Runs that do not
-    record the number of classes count as having ten.
+    The accuracy is the ranking metric or, for a loss or a time, the accuracy that belongs to it
+    (:func:`matching_accuracy`).
     """
-    return runs[matching_accuracy(runs, ranking or ranking_of(runs))] < _limit(runs)
+    accuracy = runs[matching_accuracy(runs, ranking or ranking_of(runs))]
+    return accuracy < numbers_of_classes(runs).map(learning_limit)
 
 
-def learning_threshold(runs: pd.DataFrame) -> float:
-    """Return the accuracy at which a trial counts as having learned; the largest if data sets differ."""
-    return float(_limit(runs).max())
+def learning_limit(classes: int) -> float:
+    """Return the accuracy below which a trial failed to learn, with this number of classes.
+
+    From ten classes on it is twice the accuracy of guessing, 2/C for C classes. That would be 100% for two
+    classes. So with fewer than ten, it is a ninth of the way from guessing to 100%, which is as far as 20%
+    is with ten: where noise limits the accuracy, the rest of the way may be out of reach.
+
+    >>> [round(learning_limit(classes), 3) for classes in (2, 5, 10, 100)]
+    [0.556, 0.289, 0.2, 0.02]
+    """
+    guessing = 1 / max(classes, 2)
+    return 2 * guessing if classes >= CLASSES else guessing + (1 - guessing) / 9
 
 
-def _limit(runs: pd.DataFrame) -> pd.Series:
-    """Return the accuracy below which each trial failed to learn."""
+def numbers_of_classes(runs: pd.DataFrame) -> pd.Series:
+    """Return each trial's number of classes; runs that do not record it count as having ten."""
     classes = runs["classes"] if "classes" in runs else pd.Series(np.nan, runs.index)
-    guessing = 1 / classes.astype("float64").fillna(CLASSES).clip(lower=2)
-    return (2 * guessing).clip(upper=(1 + guessing) / 2)
+    return classes.astype("float64").fillna(CLASSES).astype("int64")
 
 
 def _looks(runs: pd.DataFrame) -> pd.Series:

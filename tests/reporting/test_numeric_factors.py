@@ -3,18 +3,20 @@
 import doctest
 import itertools
 import math
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 from boxes import assert_legible
 from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure as Blank
 from scipy import stats
 
 from fnnexp.reporting import figures, write
 from fnnexp.reporting.document.blocks import Figure, Table, Text
-from fnnexp.reporting.plots import heat_map, over_values, scales
+from fnnexp.reporting.plots import heat_map, over_values, scales, style
 from fnnexp.reporting.sections import curves, leaderboard
 from fnnexp.reporting.sections.by_factor import architecture as by_architecture
 from fnnexp.reporting.sections.by_factor import numeric_factors
@@ -244,6 +246,26 @@ def test_a_map_of_few_values_shows_their_means_and_frames_the_best():
         "0.3",
         "1",
     ]
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_heat_maps_of_several_combinations_share_their_shades(many):
+    rates = np.geomspace(0.01, 1, 20).round(5) if many else RATES
+    better = sweep(rates, seeds=1, momenta=(0.25, 0.5, 0.75))
+    worse = better.assign(optimizer="adam", val_accuracy=better["val_accuracy"] - 0.3)
+    worse[["run_id", "trial", "name"]] += "-adam"
+    runs = pd.concat([better.assign(optimizer="sgd"), worse], ignore_index=True)
+    runs["optimizer"] = runs["optimizer"].astype(pd.CategoricalDtype(["sgd", "adam"], ordered=True))
+    lightest, darkest = (to_hex(style.shade(depth)[0]) for depth in (0.0, 1.0))
+    for section in (by_architecture.section(runs), numeric_factors.sections(runs)[-1]):
+        sgd, adam = (_shades(block.svg) for block in section.blocks if isinstance(block, Figure))
+        assert (darkest in sgd, lightest in sgd) == (True, False)
+        assert (darkest in adam, lightest in adam) == (False, True)
+
+
+def _shades(svg):
+    """Return the colours that fill the shapes of a figure, without its legend."""
+    return {*re.findall(r"fill: (#[0-9a-f]{6})", svg.partition('id="legend')[0])}
 
 
 def test_a_map_of_many_values_has_a_point_for_each_pair_of_values():

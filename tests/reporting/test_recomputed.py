@@ -242,6 +242,8 @@ def test_the_displayed_tables_of_pairs_agree_with_the_recomputation(report):
     truths = [each for each in (report.cells, report.options, report.leader) if len(each)]
     assert [len(table) for table in shown] == [len(truth) for truth in truths]
     for table, truth in zip(shown, truths, strict=True):
+        heads = [*table[0]]
+        assert heads[heads.index("points") + 1] == "verdict"  # in sight even if the page cuts a wide table
         for row in table:
             keys = {NAMES.get(head, head): text for head, text in row.items() if head in NAMES}
             keys |= {name: row[name] for name in ("factor", *report.factors) if name in row}
@@ -297,7 +299,9 @@ def sentences(report):
     several = seeds if seeds > 1 else math.nan
     pairs, leader = report.leader.set_index("b"), report.leader["a"][0]
     ends = read(report, "leader").set_index("b")[["low", "high"]].loc[pairs.index]
-    leads = pairs[["difference", "ahead", "seeds_needed"]].assign(low=ends["low"], high=ends["high"])
+    leads = pairs[["difference", "ahead", "seeds_needed", "verdict", "p_corrected", "family"]].assign(
+        low=ends["low"], high=ends["high"]
+    )
     better, same = ((pairs["verdict"] == verdict).sum() for verdict in ("better", "equivalent"))
     failed = recompute.failures(report.asked, report.options_of)
     wins = winners(report.cells, [name for name, *count in failed if len({*count}) == 1])
@@ -306,10 +310,11 @@ def sentences(report):
         for metric, images, name in (("val_accuracy", 5000, "validation"), ("test_accuracy", 10_000, "test"))
     ]
     return {
-        r"(\d\S+) points ahead of (.+?)(?: \((?:95% interval (\S+) to (\S+); )?"
+        r"(\d\S+) points ahead of (.+?)(?: \((?:95% interval (\S+) to ([^\s,;]+)"
+        r"(?:, but p = (\S+)(?: by a sign-flip test)?(?: after correction for (\d+) pairs)?)?; )?"
         r"ahead in (\d+) of (\d+) seeds\))?(?:; about (\d+) seeds would settle it)?\.\s": [
             (100 * lead.difference, lead.Index, 100 * lead.low, 100 * lead.high,
-             lead.ahead if seeds > 1 else math.nan, several, lead.seeds_needed)
+             *correction(lead), lead.ahead if seeds > 1 else math.nan, several, lead.seeds_needed)
             for lead in leads.itertuples()
         ],
         r"(\d+) of (\d+) configurations did not learn": [
@@ -346,6 +351,13 @@ def sentences(report):
         r"Over (\d+) seeds? that": [(seeds,)],
         r"its 95% interval": [()],
     }  # fmt: skip
+
+
+def correction(lead):
+    """Return p and the number of pairs if a pair is open although its own interval excludes 0, else NaN."""
+    if lead.verdict != "open" or not (lead.low > 0 or lead.high < 0):
+        return math.nan, math.nan
+    return lead.p_corrected, lead.family if lead.family > 1 else math.nan
 
 
 def winners(cells, lost):

@@ -799,7 +799,7 @@ def test_accuracy_against_time_shows_each_configuration_once():
     assert against_time(runs.assign(seconds_per_epoch=np.nan), "val_accuracy") is None
 
 
-@pytest.mark.parametrize("module", [summary, markdown, wording])
+@pytest.mark.parametrize("module", [comparisons, summary, markdown, wording])
 def test_the_examples_run(module):
     assert doctest.testmod(module).failed == 0
 
@@ -818,15 +818,44 @@ def one_factor(values, seeds=None):
     return pd.concat(rows, ignore_index=True).astype({"init": "category", "seed": "Int64"})
 
 
-def test_with_two_classes_a_trial_has_learned_if_it_reaches_75_percent():
-    runs = one_factor({"a": [0.97, 0.96, 0.98], "b": [0.93, 0.92, 1.0]}).assign(classes=2)
+def test_with_few_classes_a_trial_has_learned_a_ninth_of_the_way_from_guessing():
+    runs = one_factor({"a": [0.97, 0.96, 0.98], "b": [0.74, 0.57, 1.0]}).assign(classes=2)
     assert not comparisons.failed_to_learn(runs).any()
     assert set(fnnexp.compare(runs)["test"]) == {"t"}
-    assert comparisons.failed_to_learn(runs.assign(val_accuracy=0.74)).all()
+    assert comparisons.failed_to_learn(runs.assign(val_accuracy=0.55)).all()
     answer = fnnexp.answer(runs.assign(val_accuracy=0.5 + 0.01 * runs["seed"].astype(float)))
-    assert "No network learned: all end below 75%, halfway between guessing and 100%." in answer
-    for classes, limit in ((3, 2 / 3), (10, 0.2), (100, 0.02)):
-        assert comparisons.learning_threshold(runs.assign(classes=classes)) == pytest.approx(limit)
+    assert "No network learned: all end below 55.6%, a ninth of the way from guessing to 100%." in answer
+    for classes, limit in ((3, 11 / 27), (9, 1 / 9 + 8 / 81), (11, 2 / 11), (100, 0.02)):
+        assert comparisons.learning_limit(classes) == pytest.approx(limit)
+    assert comparisons.learning_limit(10) == 0.2
+
+
+def test_each_trial_is_judged_by_its_own_number_of_classes():
+    runs = one_factor({"two": [0.54, 0.53], "five": [0.54, 0.53], "ten": [0.54, 0.53]})
+    runs["classes"] = runs["init"].astype("str").map({"two": 2, "five": 5, "ten": 10})
+    assert {*runs["init"][comparisons.failed_to_learn(runs)]} == {"two"}
+    answer = fnnexp.answer(runs)
+    limit = "below 55.6%, a ninth of the way from guessing to 100%"
+    assert f"1 of 3 configurations did not learn ({limit}): two." in answer
+    answer = fnnexp.answer(runs.assign(val_accuracy=0.1 + 0.001 * runs["seed"].astype(float)))
+    limits = "55.6% with 2 classes, 28.9% with 5 classes and 20% with 10 classes"
+    assert f"No network learned: all end below {limits}." in answer
+
+
+def test_an_open_pair_whose_interval_excludes_0_says_why():
+    near = [0.9 - d for d in (0.002, 0.001, 0.003, 0.002)]
+    two = one_factor({"a": [0.9] * 4, "b": near})
+    assert "but p" not in fnnexp.answer(two)
+    more = one_factor({"a": [0.9] * 4, "b": near, **{name: [0.5, 0.6, 0.7, 0.8] for name in "cde"}})
+    pair = fnnexp.compare(more).iloc[0]
+    assert pair["verdict"] == "open"
+    assert pair["low"] > 0
+    expected = (
+        f" to {100 * pair['high']:.2f}, but p = {pair['p_corrected']:.3g} after correction for 10 pairs; "
+    )
+    assert expected in fnnexp.answer(more)
+    failing = one_factor({"a": [0.9, 0.91, 0.9], "b": [0.1, 0.21, 0.1]})
+    assert ", but p = 0.25 by a sign-flip test; ahead in 3 of 3 seeds)" in fnnexp.answer(failing)
 
 
 def test_the_leader_is_compared_with_the_next_that_shares_a_seed():

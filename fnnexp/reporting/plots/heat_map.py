@@ -31,11 +31,13 @@ class Cells(NamedTuple):
     best: tuple[int, int] | None = None
 
 
-def heat_map(runs: pd.DataFrame, metric: str, *, widest: float = WIDEST) -> Picture | None:
+def heat_map(
+    runs: pd.DataFrame, metric: str, *, scale: tuple[float, float] | None = None, widest: float = WIDEST
+) -> Picture | None:
     """Return a heat map of the mean over seeds by arch and init, one panel per batching mode.
 
     `runs` have one combination of the factors other than arch, init and batching. A row of panels is at most
-    `widest` inches wide. Return None if no trial finished.
+    `widest` inches wide. `scale` is as for :func:`cell_panels`. Return None if no trial finished.
     """
     means = averages.of_ends(runs, metric)
     if means.empty:
@@ -45,7 +47,7 @@ def heat_map(runs: pd.DataFrame, metric: str, *, widest: float = WIDEST) -> Pict
     panels = [
         Cells(str(b), [[values.get((b, a, n), math.nan) for n in inits] for a in archs]) for b in batchings
     ]
-    return cell_panels(panels, inits, archs, widest=widest)
+    return cell_panels(panels, inits, archs, scale=scale, widest=widest)
 
 
 def cell_panels(
@@ -55,6 +57,7 @@ def cell_panels(
     *,
     x_label: str = "",
     y_label: str = "",
+    scale: tuple[float, float] | None = None,
     widest: float = WIDEST,
 ) -> Picture:
     """Return a figure of panels whose cells are shaded by the logits of accuracies, on a common scale.
@@ -65,11 +68,14 @@ def cell_panels(
         The names of the columns and of the rows (from the top) in every panel.
     x_label, y_label
         The labels of the columns and rows.
+    scale
+        The accuracies with the lightest and the darkest shade, if other figures share them; by default the
+        least and the largest of the panels.
     widest
         The maximum width of a row of panels, in inches.
     """
     known = [v for panel in panels for row in panel.means for v in row if not math.isnan(v)]
-    least, most = min(known), max(known)
+    least, most = scale or (min(known), max(known))
     label = 0.09 * max(map(len, rows)) + 0.25 + 0.25 * bool(y_label)
     tilt = max(map(len, columns)) > 9
     top = 0.65 + (0.06 * max(map(len, columns)) if tilt else 0) + 0.2 * bool(x_label)

@@ -124,7 +124,9 @@ def _draw_line(ax: Axes, line: pd.DataFrame, style: Style, i: int, axis: str) ->
     ax.plot(diverged, bottom, transform=ax.get_xaxis_transform(), **cross)
 
 
-def plane(rows: pd.DataFrame, metric: str, x: str, y: str) -> Picture | None:
+def plane(
+    rows: pd.DataFrame, metric: str, x: str, y: str, scale: tuple[float, float] | None = None
+) -> Picture | None:
     """Return a map of the mean over seeds by two numeric factors, with the best value framed.
 
     There is one panel per combination of the categorical factors.
@@ -135,6 +137,8 @@ def plane(rows: pd.DataFrame, metric: str, x: str, y: str) -> Picture | None:
         As for :func:`lines`, with trials along both axes.
     x, y
         The names of the factors.
+    scale
+        The accuracies with the lightest and the darkest shade, by default the least and the largest drawn.
 
     Returns
     -------
@@ -142,18 +146,26 @@ def plane(rows: pd.DataFrame, metric: str, x: str, y: str) -> Picture | None:
         At most twelve panels, the first in the order of options. With few values the panels have cells with
         numbers, with many values they are scatter plots. None if no trial finished.
     """
-    points = averages.of_values(rows, metric, [f"at {x}", f"at {y}", f"best {x}", f"best {y}"])
-    points = points[points["mean"].notna()]
+    points = of_plane(rows, metric, x, y)
     if points.empty:
         return None
+    scale = scale or (float(points["mean"].min()), float(points["mean"].max()))
     varied = [axis for axis in AXES if len({*points[axis]}) > 1]
     parts = [part for _, part in points.groupby(list(AXES), observed=True)][:MOST_MAPS]
     titles = [" · ".join(str(part[axis].iloc[0]) for axis in varied) for part in parts]
     few = max(points[f"at {axis}"].nunique() for axis in (x, y)) <= MOST_NUMBERED
-    return (_cells if few else _scatter)(parts, titles, x, y)
+    return (_cells if few else _scatter)(parts, titles, x, y, scale)
 
 
-def _cells(parts: Sequence[pd.DataFrame], titles: Sequence[str], x: str, y: str) -> Picture:
+def of_plane(rows: pd.DataFrame, metric: str, x: str, y: str) -> pd.DataFrame:
+    """Return the means over seeds that :func:`plane` shows."""
+    points = averages.of_values(rows, metric, [f"at {x}", f"at {y}", f"best {x}", f"best {y}"])
+    return points[points["mean"].notna()]
+
+
+def _cells(
+    parts: Sequence[pd.DataFrame], titles: Sequence[str], x: str, y: str, scale: tuple[float, float]
+) -> Picture:
     """Return a map of cells with numbers, where y increases upwards."""
     points = pd.concat(parts)
     columns, lines = (sorted(map(float, {*points[f"at {axis}"]})) for axis in (x, y))
@@ -164,13 +176,16 @@ def _cells(parts: Sequence[pd.DataFrame], titles: Sequence[str], x: str, y: str)
         values = [[means.get((b, a), math.nan) for a in columns] for b in lines]
         best = (lines.index(part[f"best {y}"].iloc[0]), columns.index(part[f"best {x}"].iloc[0]))
         maps.append(Cells(title, values, best))
-    return cell_panels(maps, *([*map(as_text, values)] for values in (columns, lines)), x_label=x, y_label=y)
+    names = ([*map(as_text, values)] for values in (columns, lines))
+    return cell_panels(maps, *names, x_label=x, y_label=y, scale=scale)
 
 
-def _scatter(parts: Sequence[pd.DataFrame], titles: Sequence[str], x: str, y: str) -> Picture:
+def _scatter(
+    parts: Sequence[pd.DataFrame], titles: Sequence[str], x: str, y: str, scale: tuple[float, float]
+) -> Picture:
     """Return a scatter plot with a shaded point for each pair of values."""
     points = pd.concat(parts)
-    least, most = float(points["mean"].min()), float(points["mean"].max())
+    least, most = scale
     low, high = logit(np.clip([least, most], *EDGES))
     shades = {f"{100 * expit(low + z * (high - low)):.1f} %": shade(z)[0] for z in (0.0, 0.5, 1.0)}
     entries = {name: Line2D([], [], color=colour, **DOT) for name, colour in shades.items()}

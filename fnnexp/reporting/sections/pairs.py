@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 NOTE = (
     "Each row is the mean difference between two options with the same seeds{unit}. P(better): the"
     " probability that a new seed of the better option beats a new seed of the other. p: Student's paired t"
-    " test. If an option failed to learn in some seeds only (less than twice the accuracy of guessing), it"
-    " is a sign-flip test, marked ±. If seeds were added after a report had been read, it is a test that"
+    " test. If an option failed to learn in some seeds only (less than twice the accuracy of guessing; with"
+    " fewer than ten classes, less than a ninth of the way from guessing to 100%), it is a sign-flip test,"
+    " marked ±. If seeds were added after a report had been read, it is a test that"
     " stays valid at repeated looks, marked *. Signs: p of the sign-flip test, which assumes nothing about"
     " the shape of the distribution; with fewer than six seeds it cannot reach 5%. Pairs: the number of pairs"
     " that Holm p is corrected for: all pairs of a factor's options, of configurations, or of the"
@@ -31,8 +32,8 @@ NOTE = (
 )
 
 HEAD = (
-    "95% interval", "ahead in", "P(better)", "p", "signs", "pairs", "Holm p", "seeds needed",
-    "verdict",
+    "verdict", "95% interval", "ahead in", "P(better)", "p", "signs", "pairs", "Holm p",
+    "seeds needed",
 )  # fmt: skip
 
 
@@ -120,6 +121,7 @@ def _rows(pairs: pd.DataFrame, names: Sequence[str], ranking: Ranking) -> list[l
         rows.append([
             *(Cell(str(pair[name])) for name in names),
             Cell(plain(pair["difference"], ranking), pair["difference"]),
+            Cell(pair["verdict"]),
             Cell(between(pair["low"], pair["high"], ranking)),
             Cell(f"{pair['ahead']} of {pair['seeds']}", float(pair["ahead"])),
             Cell(number(pair["probability"], ".2f"), pair["probability"]),
@@ -128,6 +130,5 @@ def _rows(pairs: pd.DataFrame, names: Sequence[str], ranking: Ranking) -> list[l
             Cell(str(pair["family"]), float(pair["family"])),
             Cell(number(pair["p_corrected"], ".3g"), pair["p_corrected"]),
             Cell(needed),
-            Cell(pair["verdict"]),
         ])  # fmt: skip
     return rows

@@ -10,7 +10,7 @@ import pandas as pd
 from fnnexp.errors import plural
 from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
 from fnnexp.reporting.document.markdown import escaped
-from fnnexp.reporting.document.wording import between, listed, percent, points, value
+from fnnexp.reporting.document.wording import between, listed, number, percent, points, value
 from fnnexp.reporting.plots import from_leader, picture
 from fnnexp.reporting.sections.pairs import weaker_pairs
 from fnnexp.results import budgets, comparisons, filters, frames, numeric, questions, statistics
@@ -237,7 +237,8 @@ def _first(pair: pd.Series, leader: Configuration, verb: str, ranking: Ranking) 
     """Return the leader's lead in a pair, with its interval and the number of seeds in which it is ahead."""
     name = pair.b if pair.a == leader.name else pair.a
     leads = pair.a == leader.name
-    about = [] if math.isnan(pair.low) else [f"95% interval {between(pair.low, pair.high, ranking)}"]
+    interval = f"95% interval {between(pair.low, pair.high, ranking)}{_unsettled(pair)}"
+    about = [] if math.isnan(pair.low) else [interval]
     if pair.seeds > 1:
         ahead = f"{'ahead' if leads else 'behind'} in {pair.ahead} of {pair.seeds} seeds"
         about.append(f"over {pair.seeds} seeds" if pair.difference == 0 else ahead)
@@ -248,6 +249,15 @@ def _first(pair: pd.Series, leader: Configuration, verb: str, ranking: Ranking) 
     if not leads:  # the leader has the higher mean only thanks to seeds that the other lacks
         return f"{leader.name} {verb} {gap} behind {name} on the seeds that both have{details}"
     return f"{leader.name} {verb} {gap} ahead of {name}{details}"
+
+
+def _unsettled(pair: pd.Series) -> str:
+    """Return why a pair is open although its interval excludes 0: the interval is of this pair alone."""
+    if pair.verdict != "open" or pair.low <= 0 <= pair.high:
+        return ""
+    test = {"sign flip": " by a sign-flip test", "safe signs": " by a sign test"}.get(pair.test, "")
+    corrected = f" after correction for {plural(pair.family, 'pair')}" if pair.family > 1 else ""
+    return f", but p = {number(pair.p_corrected, '.3g')}{test}{corrected}"
 
 
 def _are_worse(names: Sequence[str]) -> str:
@@ -343,10 +353,7 @@ def _not_learned(runs: pd.DataFrame, finished: Sequence[Configuration], findings
     some = [
         f"{each.name} ({int(each.failed.sum())} of {plural(len(each.failed), 'seed')})" for each in partly
     ]
-    least = comparisons.learning_threshold(runs)
-    guessing = "twice the accuracy of guessing" if least < 0.75 else "halfway between guessing and 100%"
-    limit = f"below {100 * least:.3g}%, {guessing}"
-    texts = []
+    limit, texts = _below(runs, findings.ranking) if never or some else "", []
     if len(never) == len(finished):
         texts.append(f"No network learned: all end {limit}.")
     elif never:
@@ -357,6 +364,23 @@ def _not_learned(runs: pd.DataFrame, finished: Sequence[Configuration], findings
         tested = "" if findings.ranking.is_time else "; their pairs are tested by sign only"
         texts.append(f"Some seeds did not learn{rule}: {_few(some)}{tested}.")
     return texts
+
+
+def _below(runs: pd.DataFrame, ranking: Ranking) -> str:
+    """Return the accuracies below which the trials that did not learn are, by their numbers of classes."""
+    counted = filters.once(runs)
+    finished = counted[(counted["status"] == "finished") & counted[ranking.metric].notna()]
+    failed = finished[comparisons.failed_to_learn(finished, ranking)]
+    limits = {
+        classes: f"{100 * comparisons.learning_limit(classes):.3g}%"
+        for classes in sorted({*comparisons.numbers_of_classes(failed)})
+    }
+    if len(limits) == 1:
+        ((classes, limit),) = limits.items()
+        few = classes < comparisons.CLASSES
+        rule = "a ninth of the way from guessing to 100%" if few else "twice the accuracy of guessing"
+        return f"below {limit}, {rule}"
+    return "below " + listed([f"{limit} with {classes} classes" for classes, limit in limits.items()])
 
 
 def _looked_at(findings: Findings) -> list[str]:

@@ -9,10 +9,10 @@ import pandas as pd
 
 from fnnexp.reporting.document.blocks import Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import mean_and_spread
-from fnnexp.reporting.figures import Drawing, of_finished_trials
+from fnnexp.reporting.figures import Drawing, of_finished_trials, shared_scale
 from fnnexp.reporting.plots.heat_map import heat_map
 from fnnexp.reporting.sections.leaderboard import NOT_FINISHED, means_over_seeds
-from fnnexp.results import comparisons, filters, numeric
+from fnnexp.results import averages, comparisons, filters, numeric
 from fnnexp.results.factors import AXES, as_text, groups, labels_of, others
 from fnnexp.results.ranking import Ranking, matching_accuracy, ranking_of
 from fnnexp.results.seeds import averaged
@@ -38,7 +38,9 @@ def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     if others(best) and not set(comparisons.levels(best)) & set(AXES):
         return Section(TITLE, [], data)
     caption = f"{metric} in percent, mean over seeds. Darker is better; the shades follow the logit."
-    drawing = Drawing("heat_map", caption, lambda trials: heat_map(trials, metric))
+    finished = best[best["status"] == "finished"]
+    scale = shared_scale(finished, others(best), lambda trials: averages.of_ends(trials, metric)["mean"])
+    drawing = Drawing("heat_map", caption, lambda trials: heat_map(trials, metric, scale=scale))
     unit = " in percent" * ranking.is_accuracy
     note = f"{ranking.metric}{unit}: mean ± standard deviation over seeds. (2/3): 2 of 3 trials finished."
     if best is not runs:

@@ -13,8 +13,8 @@ from fnnexp.config.schema import CHOICES
 from fnnexp.errors import plural
 from fnnexp.reporting.document.blocks import Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import between, mean_and_spread
-from fnnexp.reporting.figures import Drawing, for_each
-from fnnexp.reporting.plots.over_values import MOST_MAPS, lines, plane
+from fnnexp.reporting.figures import Drawing, for_each, shared_scale
+from fnnexp.reporting.plots.over_values import MOST_MAPS, lines, of_plane, plane
 from fnnexp.results import numeric
 from fnnexp.results.factors import as_text, others
 from fnnexp.results.frames import ranking
@@ -76,7 +76,8 @@ def _lines(runs: pd.DataFrame, metric: str, axis: str, *, alone: bool) -> list[F
 def _maps(runs: pd.DataFrame, metric: str, x: str, y: str) -> list[Figure]:
     rows = numeric.along(runs, x, y)
     caption = f"{metric} in percent by {x} and {y}{MAP}"
-    drawing = Drawing(_file(x, y), caption, lambda trials: plane(trials, metric, x, y))
+    scale = shared_scale(rows, others(rows), lambda trials: of_plane(trials, metric, x, y)["mean"])
+    drawing = Drawing(_file(x, y), caption, lambda trials: plane(trials, metric, x, y, scale))
     return [*for_each(rows, others(rows), [drawing], most=MOST_COMBINATIONS)]
 
 
