@@ -202,7 +202,19 @@ def test_nothing_is_drawn_if_no_trial_finished():
     runs = sweep().assign(status="failed")
     assert over_values.lines(numeric.along(runs, "optimizer.lr"), "val_accuracy", "optimizer.lr") is None
     (section,) = numeric_factors.sections(runs)
-    assert texts(section) == [numeric_factors.NO_LINE]
+    assert texts(section) == ["No line is drawn, because no trial has finished."]
+
+
+def test_a_factor_without_a_line_points_to_its_map():
+    """Three momenta were tried, but only one of them at the best learning rate."""
+    runs = sweep(values=(0.01, 0.03, 0.1), momenta=(0.25, 0.5, 0.75))
+    best_rate_only = (runs["optimizer.lr"] == 0.1) & (runs["optimizer.momentum"] != 0.5)
+    runs = runs[~best_rate_only].reset_index(drop=True)
+    *_, of_momentum, of_both = numeric_factors.sections(runs)
+    assert texts(of_momentum) == [
+        "No line is drawn: no configuration has three values of this factor with every other numeric factor "
+        f"at its best value. Under '{of_both.title}' a map shows its other values."
+    ]
 
 
 @pytest.mark.parametrize(

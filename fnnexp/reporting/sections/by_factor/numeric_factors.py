@@ -45,25 +45,36 @@ def sections(runs: pd.DataFrame) -> list[Section]:
     """
     axes, metric = numeric.axes_of(runs), ranking(runs)
     optima = {axis: numeric.optima(runs, axis) for axis in axes}
+    pairs = [*combinations(axes, 2)][:MOST_PAIRS]
+    maps = {pair: _maps(runs, metric, *pair) for pair in pairs}
     made: list[Section] = []
     for axis, axis_optima in optima.items():
         figures = _lines(runs, metric, axis, alone=len(axes) == 1)
         table = _table(axis, metric, axis_optima)
         blocks: list[Block] = [*map(Text, sentences(axis, axis_optima)), *figures, *table]
         data = {} if made else {"optima": _frame(optima)}
-        made.append(Section(f"By {axis}", blocks or [Text(NO_LINE)], data))
-    pairs = list(combinations(axes, 2))
-    maps = [figure for x, y in pairs[:MOST_PAIRS] for figure in _maps(runs, metric, x, y)]
-    if maps:
+        if not blocks:
+            mapped = any(axis in pair and figures for pair, figures in maps.items())
+            blocks = [Text(_no_line(runs, alone=len(axes) == 1, mapped=mapped))]
+        made.append(Section(f"By {axis}", blocks, data))
+    if drawn := [figure for figures in maps.values() for figure in figures]:
         best = _best_values(runs, axes)
         text = Text(_together(best, axes))
-        made.append(Section("By two numeric factors", [text, *maps], {"best_values": best}))
+        made.append(Section(TWO, [text, *drawn], {"best_values": best}))
     return made
 
 
-NO_LINE = (
-    "No line is drawn: no trials have three values of this factor with every other numeric factor fixed."
-)
+TWO = "By two numeric factors"
+"""The title of the section of maps."""
+
+
+def _no_line(runs: pd.DataFrame, *, alone: bool, mapped: bool) -> str:
+    """Return why the section of a factor has no line, and where its values are shown instead."""
+    if not (runs["status"] == "finished").any():
+        return "No line is drawn, because no trial has finished."
+    where = "" if alone else " with every other numeric factor at its best value"
+    elsewhere = f" Under '{TWO}' a map shows its other values." if mapped else ""
+    return f"No line is drawn: no configuration has three values of this factor{where}.{elsewhere}"
 
 
 def _lines(runs: pd.DataFrame, metric: str, axis: str, *, alone: bool) -> list[Figure]:
