@@ -361,6 +361,18 @@ def is_log(values: Sequence[float]) -> bool:
     return bool(by_ratio.std() / by_ratio.mean() < by_difference.std() / by_difference.mean())
 
 
+def is_log_beside_zero(values: Sequence[float]) -> bool:
+    """Return whether the values are 0 and positive values that are spaced by ratios over a decade or more.
+
+    >>> is_log_beside_zero([0, 1e-5, 1e-4, 1e-2]), is_log_beside_zero([0, 0.1, 0.2, 0.5])
+    (True, False)
+    """
+    zero, *positive = np.unique(np.asarray(values, dtype=np.float64))
+    if zero != 0 or len(positive) < 2 or positive[-1] / positive[0] < 10:
+        return False
+    return len(positive) == 2 or is_log(positive)
+
+
 def _beyond(values: Sequence[float], best: float, axis: str) -> float:
     """Return the next value beyond the best, if the axis is logarithmic and the best is at an end; else NaN.
 

@@ -222,6 +222,7 @@ def test_a_factor_without_a_line_points_to_its_map():
     [
         ((0.01, 0.03, 0.1), "log", [0.01, 0.03, 0.1]),
         ((0.0, 0.25, 0.5, 1.0), "linear", [0.0, 0.25, 0.5, 1.0]),
+        ((0.0, 1e-5, 1e-4, 1e-3, 1e-2), "function", [0.0, 1e-5, 1e-4, 1e-3, 1e-2]),
         (np.geomspace(1e-6, 1e-3, 50), "log", [1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3]),
     ],
 )
@@ -230,6 +231,9 @@ def test_ticks_are_at_all_of_few_values_and_at_round_values_of_many(values, scal
     scales.share_value_axis([ax], list(values))
     assert ax.get_xscale() == scale
     assert list(ax.get_xticks()) == pytest.approx(ticks)
+    if scale == "function":
+        pixels = ax.transData.transform([(tick, 0.0) for tick in ticks])[:, 0]
+        assert np.diff(pixels) == pytest.approx((pixels[-1] - pixels[0]) / 4)  # equal steps, also from 0
 
 
 # The map

@@ -80,6 +80,8 @@ def _no_line(runs: pd.DataFrame, *, alone: bool, mapped: bool) -> str:
 def _lines(runs: pd.DataFrame, metric: str, axis: str, *, alone: bool) -> list[Figure]:
     rows = numeric.along(runs, axis)
     caption = f"{metric} over {axis}{LINES}" + ("" if alone else OTHERS_AT_BEST)
+    if len(rows) and numeric.is_log_beside_zero(rows[f"at {axis}"].tolist()):
+        caption += ZERO
     drawing = Drawing(_file(axis), caption, lambda trials: lines(trials, metric, axis))
     return [*for_each(rows, others(rows), [drawing], most=MOST_COMBINATIONS)]
 
@@ -227,6 +229,7 @@ LINES = (
     " towards 100% (logit)."
 )
 OTHERS_AT_BEST = " The other numeric factors have the values that are best for each line."
+ZERO = " The axis of the factor is logarithmic, with a linear part between 0 and the smallest value above it."
 MAP = (
     ": mean over the finished seeds. Darker is better; the shades follow the logit. The best value of each"
     f" panel is framed. At most {MOST_MAPS} panels are drawn."
