@@ -15,7 +15,7 @@ from fnnexp.reporting.plots import from_leader, picture
 from fnnexp.reporting.sections.pairs import weaker_pairs
 from fnnexp.results import budgets, comparisons, filters, frames, numeric, questions, statistics
 from fnnexp.results.arguments import validate_frames
-from fnnexp.results.factors import as_text
+from fnnexp.results.factors import as_text, by_version
 from fnnexp.results.ranking import different_losses_note, ranking_of
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def answer(runs: pd.DataFrame, *, metric: str | None = None, margin: float | Non
     --------
     >>> print(fnnexp.answer(runs[runs["batching"] == "mini"]))  # doctest: +SKIP
     """
+    runs = by_version(runs)
     return Answer("\n".join(sentences(*questions.rows_and_findings(runs, ranking_of(runs, metric, margin)))))
 
 
