@@ -348,6 +348,15 @@ def _near(cell: pd.DataFrame, axis: str, best: float) -> list[float]:
     return [float(value) for value in values if value not in beaten]
 
 
+def setting(axis: str, value: float) -> str:
+    """Return a value with the name of its axis.
+
+    >>> setting("optimizer.lr", 0.1), setting(WIDTH, 30.0)
+    ('optimizer.lr=0.1', '30 hidden units')
+    """
+    return f"{as_text(value)} {axis}" if axis == WIDTH else f"{axis}={as_text(value)}"
+
+
 def is_log(values: Sequence[float]) -> bool:
     """Return whether values are spaced by ratios rather than differences, as on a logarithmic axis.
 

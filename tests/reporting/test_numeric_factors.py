@@ -13,9 +13,9 @@ from matplotlib.figure import Figure as Blank
 from scipy import stats
 
 from fnnexp.reporting import figures, write
-from fnnexp.reporting.document.blocks import Figure, Table, Text
+from fnnexp.reporting.document.blocks import TERMINAL, Figure, Table, Text
 from fnnexp.reporting.plots import heat_map, over_values, scales
-from fnnexp.reporting.sections import curves, leaderboard
+from fnnexp.reporting.sections import curves, leaderboard, summary
 from fnnexp.reporting.sections.by_factor import architecture as by_architecture
 from fnnexp.reporting.sections.by_factor import numeric_factors
 from fnnexp.results import frames, numeric
@@ -296,7 +296,23 @@ def test_the_sentences_name_best_values_and_values_that_may_be_as_good():
     noisy = sweep(seeds=2, noise=0.02)
     optima = numeric.optima(noisy, "optimizer.lr")
     assert all(len(each.near) > 1 for each in optima)
-    assert "cannot be told apart)" in texts(numeric_factors.sections(noisy)[0])[0]
+    (section,) = numeric_factors.sections(noisy)
+    assert "cannot be told apart)" in texts(section)[0]
+    (short,) = (block.text for block in section.blocks if isinstance(block, Text) and block.media == TERMINAL)
+    ranges = [text.split("(")[1].split(" cannot")[0] for text in texts(section)[0].split(". ")]
+    assert short == (
+        "Values of optimizer.lr that cannot be told apart from the best: "
+        f"{ranges[0]} for max; {ranges[1]} for he."
+    )
+
+
+def test_the_answer_names_the_best_value_of_each_factor():
+    runs = sweep(momenta=(0.25, 0.5, 0.75))
+    (sentence,) = (line for line in summary.answer(runs).splitlines() if line.startswith("Best values: "))
+    assert sorted(sentence.removeprefix("Best values: ").rstrip(".").split("; ")) == [
+        "he at optimizer.lr=0.1 and optimizer.momentum=0.5",
+        "max at optimizer.lr=0.3 and optimizer.momentum=0.5",
+    ]
 
 
 def test_the_sentences_say_that_one_seed_gives_no_interval():
