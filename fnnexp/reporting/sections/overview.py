@@ -56,7 +56,9 @@ def counts(runs: pd.DataFrame) -> str:
     repeated = averaged(runs)
     configurations = sum(1 for _ in groups(repeated, factors_of(repeated)))
     early = int(_stopped(runs).sum())
-    note = {"finished": f" ({early} stopped early)" if early else ""}
+    patient = runs["stopping.patience"].notna() if "stopping.patience" in runs else _stopped(runs)
+    said = bool((patient & (runs["status"] == "finished")).any())
+    note = {"finished": f" ({early or 'none'} stopped early)" if said else ""}
     counted = ", ".join(
         f"{n} {status}{note.get(status, '')}" for status, n in number.items() if n or status in ALWAYS_COUNTED
     )
