@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 LOOKALIKES = {
     "−": "-", "–": "-", "×": "x", "·": "|", "…": "...", "→": "->", "±": "+-", "≤": "<=", "≥": ">=", "²": "^2",
     "√": "sqrt ", "ε": "epsilon", "β": "beta", "γ": "gamma", "η": "eta", "λ": "lambda", "μ": "mu", "ρ": "rho",
-    "Σ": "sum ", "₁": "1", "₂": "2", "′": "'", "━": "=", "╌": "-", **{chr(dots): "*" for dots in range(0x2800, 0x2900)},
+    "Σ": "sum ", "₁": "1", "₂": "2", "′": "'", "━": "=", "╌": "-",
+    **{chr(dots): "*" for dots in range(0x2800, 0x2900)},
 }  # fmt: skip
 """ASCII replacements for the characters that fnnexp prints, in encodings that lack them. The last ones are
 the dots of rich's spinner."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import linecache
 import os
 import random
@@ -14,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import fnnexp
@@ -29,6 +31,8 @@ from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.pieces.schedules import Schedule
 from fnnexp.nn.training import Lane, Recipe, advance, start
 from fnnexp.pieces import files, registry
+from fnnexp.reporting.sections import overview
+from fnnexp.results.factors import by_version, factors_of
 
 GUIDE = Path(__file__).parent.parent / "docs" / "pieces.md"
 CODE = "\n\n".join(re.findall(r"^```python\n(.*?)^```", GUIDE.read_text("utf-8"), re.DOTALL | re.MULTILINE))
@@ -107,7 +111,7 @@ def test_a_sweep_in_python_uses_a_file_or_a_function(guide, store):
     assert set(frame["init"]) == {"mine", "xavier"}
     pieces.initializer("twice", lambda n_in, n_out: 2 / n_in**0.5)
     again = fnnexp.sweep(init=["twice", "he"], **settings)
-    assert again["test_loss"].nunique() == 1  # the formula is that of `he`
+    assert len(set(again["test_loss"])) == 1  # the formula is that of `he`
     assert again["identical_to"].notna().sum() == 1
 
 
@@ -140,6 +144,32 @@ def test_an_edited_file_is_another_experiment_for_the_trials_that_use_it():
     assert before[mine].numbers_id == after[mine].numbers_id  # the standard deviations are the same
     assert before[he].id == after[he].id == plain[he].id
     assert "pieces" not in before[he].params
+
+
+@pytest.mark.parametrize("group", ["init", "optimizer"])
+def test_versions_of_a_piece_are_options_of_its_group(group):
+    """`he` uses no piece, and the file of `mine` was edited; `mine` was trained in two other settings."""
+    versions = ["a.py@ffffff000000"] * 2 + ["a.py@abcdef000000"] * 2
+    shared = {"init": "he", "optimizer": "sgd", "arch": "relu_100", "batching": "full"}
+    rows = [
+        {"status": "finished", **shared, group: option, "epochs": epochs, "seed": 0, "pieces": version}
+        for option, used in (("he", [None, None]), ("mine", versions))
+        for epochs, version in zip(itertools.cycle([1, 2]), used, strict=False)
+    ]
+    runs = pd.DataFrame(rows)
+    runs["started"] = pd.date_range("2026-01-01", periods=len(runs))
+    assert factors_of(runs) == [group, "epochs", "pieces"]
+    labelled = by_version(runs)
+    assert list(labelled[group].cat.categories) == ["he", "mine@ffffff", "mine@abcdef"]  # as trained
+    assert factors_of(labelled) == [group, "epochs"]
+    assert labelled.drop(columns=group).equals(runs.drop(columns=group))
+    assert overview.versions(labelled) == [
+        "The file of mine was edited between these trials. Its versions are named by their checksums, the "
+        "first trained first: mine@ffffff, mine@abcdef."
+    ]
+    assert overview.versions(runs) == []
+    for known in (runs[:4], runs.assign(pieces=runs["pieces"].fillna("a.py@ffffff000000"))):
+        assert by_version(known) is known  # one version, or a metric that belongs to every trial
 
 
 def test_a_metric_belongs_to_every_trial():

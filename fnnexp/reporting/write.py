@@ -40,6 +40,7 @@ from fnnexp.reporting.sections import (
 )
 from fnnexp.reporting.sections.by_factor import architecture, equal_cost, numeric_factors, shares
 from fnnexp.results import filters, frames, questions
+from fnnexp.results.factors import by_version
 from fnnexp.results.ranking import level_of, ranking_of, seconds_to
 from fnnexp.tracking import experiment as experiments
 from fnnexp.tracking import store
@@ -166,6 +167,7 @@ def make(
     metric, margin
         As for :func:`write`.
     """
+    whole = whole._replace(runs=by_version(whole.runs))
     if (level := level_of(metric)) is not None:
         whole = whole._replace(runs=seconds_to(whole.runs, whole.curves, level))
     runs = frames.in_order(whole.runs)

@@ -25,7 +25,7 @@ import pandas as pd
 from fnnexp.config.schema import CHOICES
 from fnnexp.results import filters, statistics
 from fnnexp.results.arguments import validate_frames
-from fnnexp.results.factors import AXES, as_text, factors_of, groups, labels_of, others
+from fnnexp.results.factors import AXES, as_text, by_version, factors_of, groups, labels_of, others
 from fnnexp.results.ranking import Ranking, matching_accuracy, ranking_of
 from fnnexp.results.seeds import spread
 
@@ -563,6 +563,7 @@ def shares(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFrame:
     --------
     >>> fnnexp.shares(runs).set_index("effect")  # doctest: +SKIP
     """
+    runs = by_version(runs)
     shares_of_effects, about = shares_by(runs, ranking_of(runs, metric))
     shares_of_effects.attrs["about"] = about
     return shares_of_effects

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from fnnexp.config.schema import CHOICES
 from fnnexp.results.frames import CHECKSUM, PIECES, params_of
 
 if TYPE_CHECKING:
@@ -42,6 +43,42 @@ def factors_of(runs: pd.DataFrame) -> list[str]:
     sources = [source for source in SOURCES if source in params]
     versions = ((CHECKSUM, sources), (PIECES, params))
     return factors + [name for name, by in versions if name in runs and varies_within(runs, by, name)]
+
+
+def by_version(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the trials with options such as `mine@96e63b` where a file of pieces was edited between them.
+
+    Otherwise `pieces` would be a factor that only some options have. The digits are the start of the file's
+    checksum. The versions take the place of their option, the first trained first.
+
+    Returns
+    -------
+    DataFrame
+        `runs` itself if `pieces` is not a factor, or if no group has both options whose trials all use pieces
+        and options whose trials use none, so that it is unknown which option is the user's.
+    """
+    if PIECES not in runs or not varies_within(runs, params := params_of(runs), PIECES):
+        return runs
+    uses = runs[PIECES].notna()
+    for choice in (name for name in CHOICES if name in params and name != "data"):
+        by_option = uses.groupby(runs[choice].astype("str"))
+        if uses.all() or not by_option.nunique().eq(1).all():
+            continue
+        options = runs[choice].astype("str").mask(uses, runs[choice].astype("str") + _versions(runs, choice))
+        by = [choice, *runs.columns.intersection(["started"])]
+        names = list(dict.fromkeys(options[runs.sort_values(by, kind="stable").index].dropna()))
+        labelled = runs.assign(**{choice: options.astype(pd.CategoricalDtype(names, ordered=True))})
+        return runs if varies_within(labelled, params, PIECES) else labelled
+    return runs
+
+
+def _versions(runs: pd.DataFrame, choice: str) -> pd.Series:
+    """Return `@` and the checksums' first digits for trials of options with several versions, else ""."""
+    several = _values_within(runs, choice, PIECES) > 1
+    checksums = runs[PIECES].astype("str").str.findall("@([0-9a-f]+)").str.join("+")
+    short = checksums.str.replace(r"([0-9a-f]{6})[0-9a-f]*", r"\1", regex=True)
+    shown = short if short.nunique() == checksums.nunique() else checksums
+    return ("@" + shown).where(runs[choice].map(several.to_dict()).astype("bool"), "")
 
 
 def groups(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[tuple[tuple[Hashable, ...], pd.DataFrame]]:

@@ -348,6 +348,15 @@ def _near(cell: pd.DataFrame, axis: str, best: float) -> list[float]:
     return [float(value) for value in values if value not in beaten]
 
 
+def setting(axis: str, value: float) -> str:
+    """Return a value with the name of its axis.
+
+    >>> setting("optimizer.lr", 0.1), setting(WIDTH, 30.0)
+    ('optimizer.lr=0.1', '30 hidden units')
+    """
+    return f"{as_text(value)} {axis}" if axis == WIDTH else f"{axis}={as_text(value)}"
+
+
 def is_log(values: Sequence[float]) -> bool:
     """Return whether values are spaced by ratios rather than differences, as on a logarithmic axis.
 
@@ -359,6 +368,18 @@ def is_log(values: Sequence[float]) -> bool:
         return False
     by_ratio, by_difference = (np.diff(np.log(x)), np.diff(x))
     return bool(by_ratio.std() / by_ratio.mean() < by_difference.std() / by_difference.mean())
+
+
+def is_log_beside_zero(values: Sequence[float]) -> bool:
+    """Return whether the values are 0 and positive values that are spaced by ratios over a decade or more.
+
+    >>> is_log_beside_zero([0, 1e-5, 1e-4, 1e-2]), is_log_beside_zero([0, 0.1, 0.2, 0.5])
+    (True, False)
+    """
+    zero, *positive = np.unique(np.asarray(values, dtype=np.float64))
+    if zero != 0 or len(positive) < 2 or positive[-1] / positive[0] < 10:
+        return False
+    return len(positive) == 2 or is_log(positive)
 
 
 def _beyond(values: Sequence[float], best: float, axis: str) -> float:

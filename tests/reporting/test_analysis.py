@@ -304,6 +304,9 @@ def test_a_killed_run_is_counted_as_interrupted(store):
         == "2 trials of 1 configuration: 0 finished, 0 diverged, 0 failed, 2 interrupted."
     )
     assert by_architecture.table(runs).iloc[0, 0] == "interrupted"
+    done = runs.assign(status="finished")
+    assert "2 finished, 0 diverged" in overview.counts(done)
+    assert "2 finished (none stopped early), 0 " in overview.counts(done.assign(**{"stopping.patience": 5}))
 
 
 def test_reading_leaves_the_garbage_collector_enabled(store):

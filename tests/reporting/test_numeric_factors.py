@@ -15,9 +15,9 @@ from matplotlib.figure import Figure as Blank
 from scipy import stats
 
 from fnnexp.reporting import figures, write
-from fnnexp.reporting.document.blocks import Figure, Table, Text
+from fnnexp.reporting.document.blocks import TERMINAL, Figure, Table, Text
 from fnnexp.reporting.plots import heat_map, over_values, scales, style
-from fnnexp.reporting.sections import curves, leaderboard
+from fnnexp.reporting.sections import curves, leaderboard, summary
 from fnnexp.reporting.sections.by_factor import architecture as by_architecture
 from fnnexp.reporting.sections.by_factor import numeric_factors
 from fnnexp.results import frames, numeric
@@ -204,7 +204,19 @@ def test_nothing_is_drawn_if_no_trial_finished():
     runs = sweep().assign(status="failed")
     assert over_values.lines(numeric.along(runs, "optimizer.lr"), "val_accuracy", "optimizer.lr") is None
     (section,) = numeric_factors.sections(runs)
-    assert texts(section) == [numeric_factors.NO_LINE]
+    assert texts(section) == ["No line is drawn, because no trial has finished."]
+
+
+def test_a_factor_without_a_line_points_to_its_map():
+    """Three momenta were tried, but only one of them at the best learning rate."""
+    runs = sweep(values=(0.01, 0.03, 0.1), momenta=(0.25, 0.5, 0.75))
+    best_rate_only = (runs["optimizer.lr"] == 0.1) & (runs["optimizer.momentum"] != 0.5)
+    runs = runs[~best_rate_only].reset_index(drop=True)
+    *_, of_momentum, of_both = numeric_factors.sections(runs)
+    assert texts(of_momentum) == [
+        "No line is drawn: no configuration has three values of this factor with every other numeric factor "
+        f"at its best value. Under '{of_both.title}' a map shows its other values."
+    ]
 
 
 @pytest.mark.parametrize(
@@ -212,6 +224,7 @@ def test_nothing_is_drawn_if_no_trial_finished():
     [
         ((0.01, 0.03, 0.1), "log", [0.01, 0.03, 0.1]),
         ((0.0, 0.25, 0.5, 1.0), "linear", [0.0, 0.25, 0.5, 1.0]),
+        ((0.0, 1e-5, 1e-4, 1e-3, 1e-2), "function", [0.0, 1e-5, 1e-4, 1e-3, 1e-2]),
         (np.geomspace(1e-6, 1e-3, 50), "log", [1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3]),
     ],
 )
@@ -220,6 +233,9 @@ def test_ticks_are_at_all_of_few_values_and_at_round_values_of_many(values, scal
     scales.share_value_axis([ax], list(values))
     assert ax.get_xscale() == scale
     assert list(ax.get_xticks()) == pytest.approx(ticks)
+    if scale == "function":
+        pixels = ax.transData.transform([(tick, 0.0) for tick in ticks])[:, 0]
+        assert np.diff(pixels) == pytest.approx((pixels[-1] - pixels[0]) / 4)  # equal steps, also from 0
 
 
 # The map
@@ -302,7 +318,23 @@ def test_the_sentences_name_best_values_and_values_that_may_be_as_good():
     noisy = sweep(seeds=2, noise=0.02)
     optima = numeric.optima(noisy, "optimizer.lr")
     assert all(len(each.near) > 1 for each in optima)
-    assert "cannot be told apart)" in texts(numeric_factors.sections(noisy)[0])[0]
+    (section,) = numeric_factors.sections(noisy)
+    assert "cannot be told apart)" in texts(section)[0]
+    (short,) = (block.text for block in section.blocks if isinstance(block, Text) and block.media == TERMINAL)
+    ranges = [text.split("(")[1].split(" cannot")[0] for text in texts(section)[0].split(". ")]
+    assert short == (
+        "Values of optimizer.lr that cannot be told apart from the best: "
+        f"{ranges[0]} for max; {ranges[1]} for he."
+    )
+
+
+def test_the_answer_names_the_best_value_of_each_factor():
+    runs = sweep(momenta=(0.25, 0.5, 0.75))
+    (sentence,) = (line for line in summary.answer(runs).splitlines() if line.startswith("Best values: "))
+    assert sorted(sentence.removeprefix("Best values: ").rstrip(".").split("; ")) == [
+        "he at optimizer.lr=0.1 and optimizer.momentum=0.5",
+        "max at optimizer.lr=0.3 and optimizer.momentum=0.5",
+    ]
 
 
 def test_the_sentences_say_that_one_seed_gives_no_interval():

@@ -1,4 +1,4 @@
-"""Axes for metrics: logit scales for accuracies, logarithmic scales for losses and seconds."""
+"""Axes for metrics and numeric factors: logit, logarithmic and linear scales."""
 
 from __future__ import annotations
 
@@ -46,6 +46,26 @@ LOGIT = Scale("logit", logit, expit, ROUND)
 LOG = Scale("log", np.log, np.exp, POWERS)
 LINEAR = Scale("linear", lambda x: x, lambda x: x, ())
 
+
+def _log_beside_zero(positive: NDArray[np.float64]) -> Scale:
+    """Return a logarithmic scale with 0, as far below the smallest value as the values are from each other.
+
+    Between 0 and the smallest value, the scale is linear.
+    """
+    least = float(positive[0])
+    step = float(np.diff(np.log(positive)).mean())
+
+    def transform(x: Any) -> Any:
+        ratio = np.asarray(x, dtype=np.float64) / least
+        return np.where(ratio < 1, step * ratio, step + np.log(np.maximum(ratio, 1)))
+
+    def back(z: Any) -> Any:
+        z = np.asarray(z, dtype=np.float64)
+        return least * np.where(z < step, z / step, np.exp(np.maximum(z, step) - step))
+
+    return Scale("function", transform, back, ())
+
+
 FEW = 10
 """If a factor has at most this many values, all of them are candidate ticks."""
 
@@ -91,19 +111,25 @@ def share_time_axis(axes: Sequence[Axes], seconds: pd.Series) -> None:
 def share_value_axis(axes: Sequence[Axes], values: Sequence[float], which: Literal["x", "y"] = "x") -> None:
     """Give all panels the same axis for a factor, logarithmic if its values are spaced by ratios.
 
-    If there are few values, all of them are ticks, else the ticks are round numbers.
+    A logarithmic axis can include 0 (:func:`_log_beside_zero`). If there are few values, all of them are
+    ticks, else the ticks are round numbers.
     """
     from matplotlib.ticker import MaxNLocator
 
     x, log = np.unique(np.asarray(values, dtype=np.float64)), numeric.is_log(values)
-    scale = LOG if log else LINEAR
+    zero = numeric.is_log_beside_zero(values)
+    scale = _log_beside_zero(x[1:]) if zero else LOG if log else LINEAR
+    functions = {"functions": (scale.transform, scale.back)} if zero else {}
     ends = scale.transform(x[[0, -1]])
     ends = ends + np.array([-1, 1]) * (0.04 * (ends[1] - ends[0]) or 0.05)
     first, last = float(x[0]), float(x[-1])
-    many = _powers_between(first, last) if log else MaxNLocator(6).tick_values(first, last)
+    many = MaxNLocator(6).tick_values(first, last)
+    if log or zero:
+        many = [*[0.0] * zero, *_powers_between(float(x[x > 0][0]), last)]
     ticks = _apart(x if len(x) <= FEW else many, ends, scale)
     for ax in axes:
-        ax.set(**{f"{which}scale": scale.name, f"{which}lim": scale.back(ends)})
+        (ax.set_xscale if which == "x" else ax.set_yscale)(scale.name, **functions)
+        ax.set(**{f"{which}lim": scale.back(ends)})
         _name_ticks(ax.xaxis if which == "x" else ax.yaxis, ticks, as_text)
 
 

@@ -14,7 +14,7 @@ from fnnexp.reporting.document.blocks import EVERYWHERE, Cell, Section, Table, T
 from fnnexp.reporting.document.wording import between, mean_and_spread
 from fnnexp.results import filters, statistics
 from fnnexp.results.arguments import validate_frames
-from fnnexp.results.factors import AXES, as_text, factors_of, groups, labels_of, others
+from fnnexp.results.factors import AXES, as_text, by_version, factors_of, groups, labels_of, others
 from fnnexp.results.ranking import ACCURACY, Ranking, ranking_of
 from fnnexp.results.seeds import averaged
 from fnnexp.tracking.run_format import STATUSES
@@ -71,6 +71,7 @@ def leaderboard(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFram
 
         Configurations without a finished trial come last.
     """
+    runs = by_version(runs)
     ranking = ranking_of(runs, metric)
     runs = filters.once(averaged(runs))
     metrics = list(dict.fromkeys([ranking.metric, "test_accuracy"]))

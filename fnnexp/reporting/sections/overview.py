@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from fnnexp.config.schema import CHOICES
 from fnnexp.errors import plural
 from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
 from fnnexp.results import frames, numeric
@@ -34,6 +36,7 @@ def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = 
         *stopped_early(runs),
         *(f"{text}." for text in followers(runs)),
         *namesakes(runs),
+        *versions(runs),
         *noisy(runs),
     ]
     return Section(
@@ -53,7 +56,9 @@ def counts(runs: pd.DataFrame) -> str:
     repeated = averaged(runs)
     configurations = sum(1 for _ in groups(repeated, factors_of(repeated)))
     early = int(_stopped(runs).sum())
-    note = {"finished": f" ({early} stopped early)" if early else ""}
+    patient = runs["stopping.patience"].notna() if "stopping.patience" in runs else _stopped(runs)
+    said = bool((patient & (runs["status"] == "finished")).any())
+    note = {"finished": f" ({early or 'none'} stopped early)" if said else ""}
     counted = ", ".join(
         f"{n} {status}{note.get(status, '')}" for status, n in number.items() if n or status in ALWAYS_COUNTED
     )
@@ -91,6 +96,26 @@ def namesakes(runs: pd.DataFrame) -> list[str]:
         "The initializer he has a standard deviation of 2/√n for n inputs, √2 times that of He et al. and of "
         "textbooks. Their initializer is called he_normal here."
     ]
+
+
+def versions(runs: pd.DataFrame) -> list[str]:
+    """Return a sentence for each option with versions (:func:`by_version`), with their order in time."""
+    if frames.PIECES not in runs:
+        return []
+    texts = []
+    own = runs[runs[frames.PIECES].notna()]
+    for choice in (choice for choice in CHOICES if choice in own):
+        named = dict.fromkeys(map(str, own[choice].sort_values().dropna()))
+        edited: dict[str, list[str]] = {}
+        for name in named:
+            if match := re.fullmatch(r"(.+)@[0-9a-f]{6,}(\+[0-9a-f]{6,})*", name):
+                edited.setdefault(match[1], []).append(name)
+        texts += [
+            f"The file of {option} was edited between these trials. Its versions are named by their "
+            f"checksums, the first trained first: {', '.join(names)}."
+            for option, names in edited.items()
+        ]
+    return texts
 
 
 def noisy(runs: pd.DataFrame) -> list[str]:

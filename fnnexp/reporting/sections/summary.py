@@ -15,7 +15,7 @@ from fnnexp.reporting.plots import from_leader, picture
 from fnnexp.reporting.sections.pairs import weaker_pairs
 from fnnexp.results import budgets, comparisons, filters, frames, numeric, questions, statistics
 from fnnexp.results.arguments import validate_frames
-from fnnexp.results.factors import as_text
+from fnnexp.results.factors import as_text, by_version
 from fnnexp.results.ranking import different_losses_note, ranking_of
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def answer(runs: pd.DataFrame, *, metric: str | None = None, margin: float | Non
     --------
     >>> print(fnnexp.answer(runs[runs["batching"] == "mini"]))  # doctest: +SKIP
     """
+    runs = by_version(runs)
     return Answer("\n".join(sentences(*questions.rows_and_findings(runs, ranking_of(runs, metric, margin)))))
 
 
@@ -138,11 +139,18 @@ def _at_best(runs: pd.DataFrame, finished: Sequence[Configuration]) -> list[str]
     if not axes:
         return []
     for configuration in finished[:CLOSE]:  # the rest are only counted
-        trials = comparisons.finished_trials(runs, configuration)
-        values = ", ".join(as_text(trials[f"best {axis}"].iloc[0]) for axis in axes)
-        best_values.append(f"{values} for {configuration.name}")
+        values = comparisons.finished_trials(runs, configuration).iloc[0]
+        at = {axis: values[f"best {axis}"] for axis in axes if not pd.isna(values[f"best {axis}"])}
+        if len(axes) == 1:
+            best_values.append(f"{as_text(values[f'best {axes[0]}'])} for {configuration.name}")
+        elif at:
+            each = " and ".join(numeric.setting(axis, value) for axis, value in at.items())
+            best_values.append(f"{configuration.name} at {each}")
+    if len(axes) > 1:
+        more = len(finished) - CLOSE
+        return [f"Best values: {'; '.join([*best_values, *[f'{more} more'] * (more > 0)])}."]
     best_values += [configuration.name for configuration in finished[CLOSE:]]
-    return [f"The best {' and '.join(axes)} is {_few(best_values)}."]
+    return [f"The best {axes[0]} is {_few(best_values)}."]
 
 
 def _best(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findings) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from fnnexp.config.schema import CHOICES
 from fnnexp.errors import plural
-from fnnexp.reporting.document.blocks import Cell, Section, Table, Text
+from fnnexp.reporting.document.blocks import TERMINAL, Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import between, mean_and_spread
 from fnnexp.reporting.figures import Drawing, for_each, shared_scale
 from fnnexp.reporting.plots.over_values import MOST_MAPS, lines, of_plane, plane
@@ -45,30 +45,45 @@ def sections(runs: pd.DataFrame) -> list[Section]:
     """
     axes, metric = numeric.axes_of(runs), ranking(runs)
     optima = {axis: numeric.optima(runs, axis) for axis in axes}
+    pairs = [*combinations(axes, 2)][:MOST_PAIRS]
+    maps = {pair: _maps(runs, metric, *pair) for pair in pairs}
     made: list[Section] = []
     for axis, axis_optima in optima.items():
         figures = _lines(runs, metric, axis, alone=len(axes) == 1)
         table = _table(axis, metric, axis_optima)
-        blocks: list[Block] = [*map(Text, sentences(axis, axis_optima)), *figures, *table]
+        only = len(axes) == 1 and len(axis_optima) == 1  # the answer compares its values
+        near = [] if only else [Text(text, TERMINAL) for text in _as_good(axis, axis_optima)]
+        blocks: list[Block] = [*map(Text, sentences(axis, axis_optima)), *near, *figures, *table]
         data = {} if made else {"optima": _frame(optima)}
-        made.append(Section(f"By {axis}", blocks or [Text(NO_LINE)], data))
-    pairs = list(combinations(axes, 2))
-    maps = [figure for x, y in pairs[:MOST_PAIRS] for figure in _maps(runs, metric, x, y)]
-    if maps:
+        if not blocks:
+            mapped = any(axis in pair and figures for pair, figures in maps.items())
+            blocks = [Text(_no_line(runs, alone=len(axes) == 1, mapped=mapped))]
+        made.append(Section(f"By {axis}", blocks, data))
+    if drawn := [figure for figures in maps.values() for figure in figures]:
         best = _best_values(runs, axes)
         text = Text(_together(best, axes))
-        made.append(Section("By two numeric factors", [text, *maps], {"best_values": best}))
+        made.append(Section(TWO, [text, *drawn], {"best_values": best}))
     return made
 
 
-NO_LINE = (
-    "No line is drawn: no trials have three values of this factor with every other numeric factor fixed."
-)
+TWO = "By two numeric factors"
+"""The title of the section of maps."""
+
+
+def _no_line(runs: pd.DataFrame, *, alone: bool, mapped: bool) -> str:
+    """Return why the section of a factor has no line, and where its values are shown instead."""
+    if not (runs["status"] == "finished").any():
+        return "No line is drawn, because no trial has finished."
+    where = "" if alone else " with every other numeric factor at its best value"
+    elsewhere = f" Under '{TWO}' a map shows its other values." if mapped else ""
+    return f"No line is drawn: no configuration has three values of this factor{where}.{elsewhere}"
 
 
 def _lines(runs: pd.DataFrame, metric: str, axis: str, *, alone: bool) -> list[Figure]:
     rows = numeric.along(runs, axis)
     caption = f"{metric} over {axis}{LINES}" + ("" if alone else OTHERS_AT_BEST)
+    if len(rows) and numeric.is_log_beside_zero(rows[f"at {axis}"].tolist()):
+        caption += ZERO
     drawing = Drawing(_file(axis), caption, lambda trials: lines(trials, metric, axis))
     return [*for_each(rows, others(rows), [drawing], most=MOST_COMBINATIONS)]
 
@@ -92,7 +107,9 @@ def _together(best: pd.DataFrame, axes: Sequence[str]) -> str:
     texts = []
     for cell in best.head(MOST_NAMED).to_dict("records"):
         name = _name({str(key): text for key, text in cell.items() if key not in axes})
-        values = " and ".join(_at(axis, cell[axis]) for axis in axes if not math.isnan(cell[axis]))
+        values = " and ".join(
+            numeric.setting(axis, cell[axis]) for axis in axes if not math.isnan(cell[axis])
+        )
         texts.append(f"{name} is best at {values}." if name else f"The best values are {values}.")
     more = len(best) - len(texts)
     return " ".join([*texts, *([f"best_values.csv lists {more} more."] if more else [])])
@@ -119,7 +136,7 @@ def sentences(axis: str, optima: Sequence[Optimum]) -> list[str]:
         if each.at_end and each.learned:
             ends.setdefault(each.beyond, []).append(_name(each.options))
     for beyond, names in ends.items():
-        advice = "" if math.isnan(beyond) else f": try {_at(axis, beyond)}"
+        advice = "" if math.isnan(beyond) else f": try {numeric.setting(axis, beyond)}"
         subject = " and ".join(names) if len(names) <= MOST_NAMED else f"{len(names)} of them"
         verb = "is" if len(names) == 1 else "are"
         texts.append(f"{subject or 'The network'} {verb} best at the end of the tried range{advice}.")
@@ -132,8 +149,17 @@ def sentences(axis: str, optima: Sequence[Optimum]) -> list[str]:
     return texts
 
 
+def _as_good(axis: str, optima: Sequence[Optimum]) -> list[str]:
+    """Return a short sentence for the terminal on the values that may be as good as the best."""
+    near = [each for each in optima if each.learned and len(each.near) > 1]
+    if not near or len(optima) > MOST_NAMED:
+        return []
+    texts = [" for ".join(filter(None, [_near(each), _name(each.options)])) for each in near]
+    return [f"Values of {axis} that cannot be told apart from the best: {'; '.join(texts)}."]
+
+
 def _best(axis: str, optimum: Optimum) -> str:
-    name, where = _name(optimum.options), _at(axis, optimum.best)
+    name, where = _name(optimum.options), numeric.setting(axis, optimum.best)
     if not optimum.learned:
         return f"{name or 'The network'} did not learn at any {axis}."
     start = f"{name} is best at {where}" if name else f"The best value is {where}"
@@ -152,10 +178,6 @@ def _name(options: Mapping[str, str]) -> str:
     'he adam data.scale=unit'
     """
     return " ".join(text if name in CHOICES else f"{name}={text}" for name, text in options.items())
-
-
-def _at(axis: str, value: float) -> str:
-    return f"{as_text(value)} {axis}" if axis == numeric.WIDTH else f"{axis}={as_text(value)}"
 
 
 def _near(optimum: Optimum) -> str:
@@ -217,6 +239,7 @@ LINES = (
     " towards 100% (logit)."
 )
 OTHERS_AT_BEST = " The other numeric factors have the values that are best for each line."
+ZERO = " The axis of the factor is logarithmic, with a linear part between 0 and the smallest value above it."
 MAP = (
     ": mean over the finished seeds. Darker is better; the shades follow the logit. The best value of each"
     f" panel is framed. At most {MOST_MAPS} panels are drawn."
