@@ -321,7 +321,7 @@ def test_reading_leaves_the_garbage_collector_enabled(store):
 @pytest.mark.parametrize("experiment", ["empty", "grid", "untrained"])
 def test_every_experiment_has_the_same_columns_and_types(store, runs, experiment):
     table, curves, _ = frames.whole(experiment, tracking_uri=store.uri)
-    fixed = [*frames.RESULTS, "seed"]
+    fixed = [*frames.result_columns(), "seed"]
     assert table[fixed].dtypes.astype(str).equals(runs[fixed].dtypes.astype(str))
     assert set(CHOICES) < set(table.columns)
     assert str(curves["value"].dtype) == "float64"
