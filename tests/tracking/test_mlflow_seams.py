@@ -184,7 +184,7 @@ def no_saved_views(patch):
 
 SAME = [
     column
-    for column in frames.RESULTS
+    for column in frames.result_columns()
     if column not in ("run_id", "started", "seconds", "seconds_per_epoch", "look")
 ]
 
