@@ -514,7 +514,8 @@ def test_the_sentences_agree_with_the_tables(seeds):
         assert f"95% interval {first['95% interval']} over {seeds} seeds" in sentences
     nearest = dict(zip(pairs.leader(findings).head, pairs.leader(findings).rows[0], strict=True))
     assert f"{nearest['points'].text} points ahead of {nearest['against'].text}" in sentences
-    better = sum(row[-1].text == "better" for row in pairs.leader(findings).rows)
+    verdict = pairs.leader(findings).head.index("verdict")
+    better = sum(row[verdict].text == "better" for row in pairs.leader(findings).rows)
     assert f"better than {better} of 7 others" in sentences
     if needed := nearest["seeds needed"].text.strip("?"):
         assert f"about {needed} seeds would settle it" in sentences
