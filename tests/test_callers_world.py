@@ -290,6 +290,7 @@ RUN = ["hydra.run.dir=out", "hydra/job_logging=disabled"]
 MULTIRUN = ["-m", "hydra.sweep.dir=out", "hydra.sweeper.max_batch_size=1", "hydra/job_logging=disabled"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("base", "words"), [("1.3", RUN), ("1.1", MULTIRUN)], ids=["run", "multirun"])
 def test_a_sweep_within_a_hydra_app_does_not_change_its_jobs(base, words, store, own_folder):
     (own_folder / "app.py").write_text(APP.format(base=base))

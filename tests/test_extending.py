@@ -250,6 +250,7 @@ assert "test_confidence" not in fnnexp.leaderboard(runs).columns  # it is not a 
 """
 
 
+@pytest.mark.long
 def test_a_metric_added_to_the_table_is_in_the_frames(store):
     ran = subprocess.run([sys.executable, "-c", ADD_METRIC], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr

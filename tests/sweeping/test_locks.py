@@ -320,6 +320,7 @@ def test_two_sweeps_started_at_once_train_each_trial_once(tmp_path):
         assert steps == list(range(1, 151))
 
 
+@pytest.mark.long
 def test_the_same_command_is_refused_while_it_is_running(tmp_path):
     words = ["execution.n_jobs=1", "epochs=3000", "execution.segment_seconds=0.2"]
     pipes = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}

@@ -543,6 +543,7 @@ def test_a_sweep_resumes_after_its_process_was_killed(invoke, store, tmp_path, t
     agrees(tmp_path, trials_of(*LONG))
 
 
+@pytest.mark.long
 def test_curves_are_visible_during_training_and_kept_after_ctrl_c(invoke, store, tmp_path, trials_of, agrees):
     command = ["-m", *LONG, WORKERS, CUT]
     with Process(*command) as process:
@@ -580,6 +581,7 @@ def test_a_suspended_sweep_continues(store, tmp_path, trials_of, agrees):
     agrees(tmp_path, trials_of(*LONG))
 
 
+@pytest.mark.long
 def test_a_second_ctrl_c_stops_at_once_and_loses_no_finished_trial(
     invoke, store, tmp_path, trials_of, agrees
 ):
@@ -1271,6 +1273,7 @@ def test_an_experiment_deleted_during_a_sweep_is_reported_and_the_sweep_resumes(
 # --- a store that fails ---
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no limit on file sizes")
 def test_a_full_disk_stops_the_sweep_cleanly_and_the_command_resumes(
     invoke, store, tmp_path, trials_of, agrees

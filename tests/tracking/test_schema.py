@@ -172,6 +172,7 @@ def test_a_sweep_announces_an_upgrade_and_keeps_the_old_file(
     assert (revision_of(kept), rows_of_runs(kept)) == (OLD, runs)
 
 
+@pytest.mark.long
 def test_reading_commands_read_an_upgraded_copy_and_print_a_note(old, invoke, own_folder):
     content = old.read_bytes()
     ran = invoke("report", "digits")
@@ -195,6 +196,7 @@ def test_the_copy_is_renewed_if_the_store_changes(old):
     assert len(fnnexp.runs("digits")) == 0
 
 
+@pytest.mark.long
 def test_the_ui_upgrades_an_old_store_before_the_server_starts(old, invoke, started):
     runs = rows_of_runs(old)
     ran = invoke("ui", "--port", str(free_port()))

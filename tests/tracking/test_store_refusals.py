@@ -174,6 +174,7 @@ def files_of_mlflow_2(own_folder):
     pytest.skip("this MLflow version opens a folder of files")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("words", [ONE, ["report", "before"], ["ui"], [*ONE, "dry_run=true"]])
 def test_a_folder_of_mlflow_2_is_refused_with_a_migration_command_that_works(
     words, files_of_mlflow_2, own_folder, invoke, started
