@@ -20,6 +20,9 @@ DEMO := demo
 SPREAD ?= -n 2 --dist worksteal
 # `make test` skips tests that start servers, kill sweeps, drive a browser or execute notebooks: tests/conftest.py.
 SHORT := -m "not long"
+
+# Environments are installed without bytecode. Python writes that of the modules that are imported, once.
+unexport PYTHONDONTWRITEBYTECODE
 # The interpreters of test-versions; each may be a path.
 PYTHONS ?= python3.11 python3.12 python3.13 python3.14
 
