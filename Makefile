@@ -161,8 +161,12 @@ format: $(READY)
 	$(BIN)/python -m ruff format .
 
 # The other libraries are large, so only this target installs them.
+# These tests compare numbers with PyTorch's; `make test` skips them where it is not installed.
+PEERS := $(addprefix tests/nn/,test_against_torch.py test_activations.py test_losses.py test_nn.py test_regularizers.py)
+
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	$(BIN)/python -m pytest $(SPREAD) $(PEERS)
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.pieces
 	$(BIN)/python -m benchmarks.diagnostics

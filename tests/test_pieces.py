@@ -100,6 +100,7 @@ def test_the_guides_pieces_train_in_workers_and_the_report_shows_them(guide, inv
     assert with_pieces.status == 0, with_pieces.err
     page = Path("reports/stripes/report.html").read_text("utf-8")
     assert "The five slowest trials" in page
+    assert Path("reports/stripes/own_1_the_five_slowest_trials.csv").is_file()  # no other section's file
     assert "not shown" not in page  # the mistakes of the best trial are
     assert "learning rate" in page  # of the schedule
     assert f"fnnexp report stripes --pieces 'my_pieces.py#sha256={checksum[:16]}'" in html.unescape(page)

@@ -417,6 +417,21 @@ def multiply(
                     out[k, b, first_column + h] = row[h]
 
 
+@inlined
+def copy_to_tile(M: Array, columns: int, first: int, width: int, tile: Array) -> int:
+    """Copy the columns of a flat matrix M (B, columns) from ``first`` on to a flat tile (B, width).
+
+    Return how many columns were copied. The padding of a narrower last tile is not changed.
+    """
+    used_width = min(width, columns - first)
+    for b in range(len(tile) // width):
+        tile_row = tile[b * width : b * width + used_width]
+        row = M[b * columns + first : b * columns + first + used_width]
+        for h in range(used_width):
+            tile_row[h] = row[h]
+    return used_width
+
+
 @compiled
 def add_transposed_product(
     starts: Array,
@@ -455,13 +470,8 @@ def add_transposed_product(
         W_k, dZ_k = W[k], dZ[k].reshape(-1)
         for first_column in range(0, H, TILE):
             width = min(TILE, H - first_column)
-            used_width = min(width, columns - first_column)
             tile = tiles[0, first_column * B : (first_column + width) * B]
-            for b in range(B):
-                tile_row = tile[b * width : b * width + used_width]
-                dZ_row = dZ_k[b * columns + first_column : b * columns + first_column + used_width]
-                for h in range(used_width):
-                    tile_row[h] = dZ_row[h]
+            used_width = copy_to_tile(dZ_k, columns, first_column, width, tile)
             # With the padding, whose gradient is 0, a row of a tile is a whole number of vectors.
             by_vectors = width if tiled or used_width == width else 0
             for d in range(D):
@@ -781,13 +791,8 @@ def step_first_weights(
         dZ_k = dZ[k].reshape(-1)
         for first_column in range(0, H, TILE):
             width = min(TILE, H - first_column)
-            used_width = min(width, columns - first_column)
             tile = tiles[0, first_column * B : (first_column + width) * B]
-            for r in range(B):
-                tile_row = tile[r * width : r * width + used_width]
-                dZ_row = dZ_k[r * columns + first_column : r * columns + first_column + used_width]
-                for h in range(used_width):
-                    tile_row[h] = dZ_row[h]
+            copy_to_tile(dZ_k, columns, first_column, width, tile)
             at_once = len(gradient) // width
             for first_row in range(0, D, at_once):
                 stop = min(first_row + at_once, D)

@@ -83,6 +83,10 @@ class Layers(NamedTuple):
         part = part[(part["network"] == network) & (part["epoch"] == epoch)]
         return part.set_index("seed")["value"].sort_index()
 
+    def gain(self, network: str, epoch: int) -> pd.Series:
+        """Return by how much the normalized start improves a network's test accuracy, by seed."""
+        return self.accuracy(f"{network} N", epoch) - self.accuracy(network, epoch)
+
 
 def sections(ours: Ours) -> list[Section]:
     """Return the section on the networks of Glorot & Bengio, or no section if they were not trained."""
@@ -229,7 +233,7 @@ def trend_reverses(layers: Layers) -> Claim:
 
 def converges_faster(layers: Layers) -> Claim:
     """Return the claim on how the normalized start speeds up the tanh network."""
-    gain = layers.accuracy("tanh N", 1) - layers.accuracy("tanh", 1)
+    gain = layers.gain("tanh", 1)
     return Claim(
         "a tanh network learns faster from the normalized start",
         "section 5",
@@ -240,7 +244,7 @@ def converges_faster(layers: Layers) -> Claim:
 
 def ends_better(layers: Layers) -> Claim:
     """Return the claim on where the tanh networks end."""
-    gain = layers.accuracy("tanh N", layers.last) - layers.accuracy("tanh", layers.last)
+    gain = layers.gain("tanh", layers.last)
     return Claim(
         "a tanh network ends better from the normalized start",
         "table 1",
@@ -251,10 +255,7 @@ def ends_better(layers: Layers) -> Claim:
 
 def softsign_is_robust(layers: Layers) -> Claim:
     """Return the claim that the start matters less for softsign."""
-    tanh, softsign = (
-        layers.accuracy(f"{name} N", layers.last) - layers.accuracy(name, layers.last)
-        for name in ("tanh", "softsign")
-    )
+    tanh, softsign = (layers.gain(name, layers.last) for name in ("tanh", "softsign"))
     return Claim(
         "the start matters less for softsign than for tanh",
         "section 5",

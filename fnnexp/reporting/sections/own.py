@@ -21,13 +21,14 @@ def sections(runs: pd.DataFrame) -> list[Section]:
 
     A function that fails gets a sentence with its exception, so that the rest of the report is written.
     """
-    return [_section(piece.name, piece.value, runs) for piece in announced("section")]
+    return [_section(i, piece.name, piece.value, runs) for i, piece in enumerate(announced("section"), 1)]
 
 
-def _section(title: str, function: Any, runs: pd.DataFrame) -> Section:
+def _section(i: int, title: str, function: Any, runs: pd.DataFrame) -> Section:
+    """Return the i-th of the user's sections; its files have names that no other section's files have."""
     blocks: list[Block] = []
     data: dict[str, pd.DataFrame] = {}
-    name = re.sub(r"\W+", "_", title.lower()).strip("_") or "own"
+    name = f"own_{i}_{re.sub(r'[^a-z0-9]+', '_', title.lower()).strip('_')}".rstrip("_")
     try:
         returned = function(runs.copy())
         for number, part in enumerate(returned if isinstance(returned, list | tuple) else [returned]):
