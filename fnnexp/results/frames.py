@@ -9,27 +9,29 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
+import numpy as np
 import pandas as pd
 from pandas.api.types import is_float_dtype
 
 from fnnexp.config.resolve import later_defaults
 from fnnexp.config.schema import CHOICES, NODES, UNSCIENTIFIC, Config, keys_of
-from fnnexp.errors import FnnexpError
+from fnnexp.errors import FnnexpError, did_you_mean
 from fnnexp.nn.layer_stats import NAME, QUANTITIES
 from fnnexp.nn.pieces.batching import MODES
 from fnnexp.nn.pieces.initializers import INITIALIZERS
 from fnnexp.tracking import reader
 from fnnexp.tracking.environment import LIBRARIES
-from fnnexp.tracking.reader import status_of
 from fnnexp.tracking.run_format import BEST, METRICS, STATUSES, as_param
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from numpy.typing import NDArray
+
+    from fnnexp.tracking.reader import TrialRuns
 
 ARCHS = ("relu_100", "tanh_128", "sigmoid_32_32", "relu_98")
 """The shipped architectures, in the order of the documentation."""
@@ -175,21 +177,54 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
     --------
     >>> fnnexp.runs("card_grid").groupby("init", observed=True).test_accuracy.mean()  # doctest: +SKIP
     """
-    client, trials = _trials(experiment, tracking_uri, "runs")
-    return _runs_frame(trials, _history(client, trials, ["val_accuracy"]), reader.looks(client, trials))
+    trials = _trials(experiment, tracking_uri, "runs")
+    return _runs_frame(trials, reader.points(trials, ["val_accuracy"]), reader.looks(trials))
 
 
-def curves(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
+@overload
+def curves(
+    experiment: str,
+    *,
+    metrics: str | Sequence[str] | None = None,
+    chunksize: None = None,
+    tracking_uri: str | None = None,
+) -> pd.DataFrame: ...
+
+
+@overload
+def curves(
+    experiment: str,
+    *,
+    metrics: str | Sequence[str] | None = None,
+    chunksize: int,
+    tracking_uri: str | None = None,
+) -> Iterator[pd.DataFrame]: ...
+
+
+def curves(
+    experiment: str,
+    *,
+    metrics: str | Sequence[str] | None = None,
+    chunksize: int | None = None,
+    tracking_uri: str | None = None,
+) -> pd.DataFrame | Iterator[pd.DataFrame]:
     """Return one row per trial, epoch and metric of an experiment, in that order.
 
     Parameters
     ----------
     experiment, tracking_uri
         As for :func:`runs`.
+    metrics
+        The metrics to read, such as `val_loss`. Default: all.
+    chunksize
+        The number of trials in each part. With it, the result is an iterator of frames, as in
+        :func:`pandas.read_sql`; a part has whole trials and is read when the iterator reaches it. All parts
+        have the same types, so :func:`pandas.concat` makes the whole frame of them. A million rows take
+        about 50 MB.
 
     Returns
     -------
-    DataFrame
+    DataFrame, or an iterator of DataFrames
         - `trial`, `name`, `arch`, `init`, `batching`, `optimizer`, `data` (ordered category), as in
           :func:`runs`.
         - `seed` (Int64); `epoch` (Int64), 0 only for trials of zero epochs.
@@ -203,15 +238,40 @@ def curves(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
     Raises
     ------
     FnnexpError
-        If the experiment or the store does not exist.
+        If the experiment or the store does not exist, or `metrics` or `chunksize` is not valid.
 
     Examples
     --------
     >>> fnnexp.curves("card_grid").query("metric == 'val_loss'")  # doctest: +SKIP
+    >>> last = [
+    ...     part.groupby("trial", observed=True)["value"].last()
+    ...     for part in fnnexp.curves("card_grid", metrics="val_loss", chunksize=10_000)
+    ... ]  # doctest: +SKIP
     """
-    client, trials = _trials(experiment, tracking_uri, "curves")
-    history = _history(client, trials, METRICS)
-    return _curves_frame(_runs_frame(trials, history[:0]), history)
+    names = _metric_names(metrics)
+    if chunksize is not None and (not isinstance(chunksize, int) or chunksize < 1):
+        raise FnnexpError(
+            f"fnnexp.curves: chunksize={chunksize!r} must be a number of trials, 1 or more; write "
+            "chunksize=10_000"
+        )
+    trials = _trials(experiment, tracking_uri, "curves")
+    identity = _identity(_runs_frame(trials))
+    if chunksize is None:
+        return _curves_frame(identity, reader.points(trials, names), names)
+    parts = (range(first, min(first + chunksize, len(trials))) for first in range(0, len(trials), chunksize))
+    return (_curves_frame(identity, reader.points(trials, names, part), names) for part in parts)
+
+
+def _metric_names(metrics: str | Sequence[str] | None) -> list[str]:
+    """Return the names of the metrics that a user asks for, in the order of :data:`METRICS`."""
+    asked = [*METRICS] if metrics is None else [metrics] if isinstance(metrics, str) else [*metrics]
+    for name in asked:
+        if name not in METRICS:
+            raise FnnexpError(
+                f"fnnexp.curves: there is no metric {name!r}.{did_you_mean(str(name), METRICS)} "
+                f"There are: {', '.join(METRICS)}"
+            )
+    return [name for name in METRICS if name in asked]
 
 
 class ExperimentFrames(NamedTuple):
@@ -224,12 +284,14 @@ class ExperimentFrames(NamedTuple):
 
 def whole(experiment: str, *, tracking_uri: str | None = None) -> ExperimentFrames:
     """Return the three frames of an experiment as of one moment; this is faster than three calls."""
-    client, trials = reader.trials(experiment, tracking_uri)
-    history = _history(client, trials, METRICS)
-    val_accuracy = history[history["metric"] == "val_accuracy"]
-    runs = _runs_frame(trials, val_accuracy, reader.looks(client, trials))
-    layer_points = _history(client, trials, _diagnostics_of(trials))
-    return ExperimentFrames(runs, _curves_frame(runs, history), _diagnostics_frame(runs, layer_points))
+    trials = reader.trials(experiment, tracking_uri)
+    points = reader.points(trials, METRICS)
+    is_val_accuracy = points.metric == list(METRICS).index("val_accuracy")
+    val_accuracy = reader.Points(*(array[is_val_accuracy] for array in points))
+    runs = _runs_frame(trials, val_accuracy, reader.looks(trials))
+    identity, names = _identity(runs), _diagnostics_of(trials)
+    layers = _diagnostics_frame(identity, reader.points(trials, names), names)
+    return ExperimentFrames(runs, _curves_frame(identity, points, METRICS), layers)
 
 
 def diagnostics(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
@@ -264,9 +326,9 @@ def diagnostics(experiment: str, *, tracking_uri: str | None = None) -> pd.DataF
     --------
     >>> fnnexp.diagnostics("card_grid").query("epoch == 0 and quantity == 'z_std'")  # doctest: +SKIP
     """
-    client, trials = _trials(experiment, tracking_uri, "diagnostics")
-    history = _history(client, trials, _diagnostics_of(trials))
-    return _diagnostics_frame(_runs_frame(trials, history[:0]), history)
+    trials = _trials(experiment, tracking_uri, "diagnostics")
+    names = _diagnostics_of(trials)
+    return _diagnostics_frame(_identity(_runs_frame(trials)), reader.points(trials, names), names)
 
 
 def ranking(runs: pd.DataFrame) -> str:
@@ -286,8 +348,8 @@ def held_out(runs: pd.DataFrame) -> pd.Series:
     return measured.where(runs["status"] == "finished", runs["data.validation"].fillna(0) > 0).astype(bool)
 
 
-def _trials(experiment: str, uri: str | None, function: str) -> tuple[MlflowClient, list[Run]]:
-    """Return a client and the runs of an experiment. Raise if the name is not a string."""
+def _trials(experiment: str, uri: str | None, function: str) -> TrialRuns:
+    """Return the runs of an experiment. Raise if the name is not a string."""
     if not isinstance(experiment, str):
         names = [*experiment] if isinstance(experiment, list | tuple) else []
         calls = ", ".join(f'fnnexp.{function}("{name}")' for name in names)
@@ -296,39 +358,27 @@ def _trials(experiment: str, uri: str | None, function: str) -> tuple[MlflowClie
     return reader.trials(experiment, uri)
 
 
-def _history(client: MlflowClient, trials: Sequence[Run], metrics: Iterable[str]) -> pd.DataFrame:
-    """Return every recorded point of the metrics as a frame with the columns `run_id metric epoch value`."""
-    points = reader.curves(client, trials, metrics)
-    frame = pd.DataFrame(points, columns=["run_id", "metric", "epoch", "timestamp", "value"])
-    frame = frame.astype({"epoch": "Int64", "value": "float64"}).sort_values("timestamp", kind="stable")
-    # An epoch that was recorded again after an interruption has several values; the last counts.
-    return frame.drop_duplicates(["run_id", "metric", "epoch"], keep="last").drop(columns="timestamp")
-
-
-def _tag(run: Run, key: str) -> str | None:
-    value: str | None = run.data.tags.get(f"fnnexp.{key}")
-    return value
-
-
-def _runs_frame(trials: Sequence[Run], val_accuracy: pd.DataFrame, looks: Sequence[int] = ()) -> pd.DataFrame:
-    started = pd.Series([run.info.start_time for run in trials], dtype="Int64")
-    ended = pd.Series([run.info.end_time for run in trials], dtype="Int64")
-    tags = {key: pd.Series([_tag(run, key) for run in trials], dtype="str") for key in ("trial", *TAGS)}
-    best = val_accuracy.sort_values(["value", "epoch"], ascending=[False, True]).drop_duplicates("run_id")
-    best = best.set_index("run_id").reindex([run.info.run_id for run in trials]).reset_index()
+def _runs_frame(
+    trials: TrialRuns, val_accuracy: reader.Points | None = None, looks: Sequence[int] = ()
+) -> pd.DataFrame:
+    """Return the frame of :func:`runs`, given the points of `val_accuracy` and the reports' times."""
+    started, ended = (pd.Series([*times], dtype="Int64") for times in (trials.started, trials.ended))
+    tags = {key: pd.Series([*_tag(trials, key)], dtype="str") for key in ("trial", *TAGS)}
+    best = _best(val_accuracy, len(trials))
     status = pd.CategoricalDtype(list(STATUSES), ordered=True)
+    names = [name or run_id for name, run_id in zip(trials.names, trials.run_ids, strict=True)]
     columns: dict[str, pd.Series] = {
-        "run_id": best["run_id"].astype("str"),
+        "run_id": pd.Series(trials.run_ids, dtype="str"),
         "trial": tags["trial"],
-        "name": pd.Series([run.info.run_name or run.info.run_id for run in trials], dtype="str"),
-        "status": pd.Series([status_of(run) for run in trials], dtype=status),
+        "name": pd.Series(names, dtype="str"),
+        "status": pd.Series(trials.statuses, dtype=status),
         **_params(trials),
         **{
-            metric: pd.Series([run.data.metrics.get(metric) for run in trials], dtype="float64")
+            metric: pd.Series(trials.metrics.get(metric, [None] * len(trials)), dtype="float64")
             for metric in METRICS
         },
-        "best_val_accuracy": best["value"].astype("float64"),
-        "best_val_epoch": best["epoch"].astype("Int64"),
+        "best_val_accuracy": best["value"],
+        "best_val_epoch": best["epoch"],
         **{key: pd.to_numeric(tags[key], errors="coerce").astype("Int64") for key in END},
         "identical_to": tags["identical_to"],
         "seconds_per_epoch": pd.to_numeric(tags["seconds_per_epoch"], errors="coerce").astype("float64"),
@@ -338,13 +388,28 @@ def _runs_frame(trials: Sequence[Run], val_accuracy: pd.DataFrame, looks: Sequen
         **{count: pd.to_numeric(tags[count], errors="coerce").astype("Int64") for count in COUNTS},
         "error": tags["error"],
         "data_checksum": tags["data_checksum"],
-        "git_commit": pd.Series([_commit(run) for run in trials], dtype="str"),
-        "versions": pd.Series([_versions(run) for run in trials], dtype="str"),
+        "git_commit": pd.Series(_joined(trials, _commit, ("git_commit", "git_dirty")), dtype="str"),
+        "versions": pd.Series(_joined(trials, _versions, ("version", "python", *LIBRARIES)), dtype="str"),
         "blas": tags["blas"],
         "engine": tags["engine"],
         "command": tags["command"],
     }
     return pd.DataFrame(columns)
+
+
+def _tag(trials: TrialRuns, key: str) -> Sequence[str | None]:
+    return trials.tags.get(f"fnnexp.{key}") or [None] * len(trials)
+
+
+def _best(val_accuracy: reader.Points | None, count: int) -> pd.DataFrame:
+    """Return the best `value` of each of so many trials, and the first `epoch` with this value."""
+    points = () if val_accuracy is None else (val_accuracy.row, val_accuracy.value, val_accuracy.epoch)
+    frame = pd.DataFrame(
+        dict(zip(("row", "value", "epoch"), points, strict=False)), columns=["row", "value", "epoch"]
+    )
+    frame = frame.astype({"row": "int64", "value": "float64", "epoch": "Int64"})
+    best = frame.sort_values(["value", "epoch"], ascending=[False, True]).drop_duplicates("row")
+    return best.set_index("row").reindex(range(count)).reset_index()
 
 
 def _first_looks(ended: pd.Series, looks: Sequence[int]) -> pd.Series:
@@ -353,26 +418,34 @@ def _first_looks(ended: pd.Series, looks: Sequence[int]) -> pd.Series:
     return first.where(ended.notna() & (first <= len(looks)))
 
 
-def _commit(run: Run) -> str | None:
-    commit = _tag(run, "git_commit")
-    return f"{commit} and changes" if commit and _tag(run, "git_dirty") == "true" else commit
+def _joined(trials: TrialRuns, text: Callable[..., str | None], keys: Sequence[str]) -> list[str | None]:
+    """Return a text made from some tags of each trial. It is made once for trials with equal tags."""
+    made = cache(text)
+    return [made(*values) for values in zip(*(_tag(trials, key) for key in keys), strict=True)]
 
 
-def _versions(run: Run) -> str | None:
-    numbers = {"fnnexp": _tag(run, "version")} | {name: _tag(run, name) for name in ("python", *LIBRARIES)}
-    return ", ".join(f"{name} {number}" for name, number in numbers.items() if number) or None
+def _commit(commit: str | None, has_changes: str | None) -> str | None:
+    return f"{commit} and changes" if commit and has_changes == "true" else commit
 
 
-def _params(trials: Sequence[Run]) -> dict[str, pd.Series]:
+def _versions(*numbers: str | None) -> str | None:
+    names = ("fnnexp", "python", *LIBRARIES)
+    return (
+        ", ".join(f"{name} {number}" for name, number in zip(names, numbers, strict=True) if number) or None
+    )
+
+
+def _params(trials: TrialRuns) -> dict[str, pd.Series]:
     """Return the typed columns of the params: the options, the seed, and the other params by name.
 
     A run has no param for a key that was added later if its value is the default. If other runs have the
     param, the column has this default, so that 0 is a value among others.
     """
-    names = {key for run in trials for key in run.data.params} - {*CHOICES, *result_columns(), "seed"}
+    recorded = {key for key, column in trials.params.items() if _is_recorded(column)}
+    names = recorded - {*CHOICES, *result_columns(), "seed"}
     defaults = {name: as_param(value) for name, value in later_defaults().items() if value is not None}
     texts = {
-        name: pd.Series([run.data.params.get(name, defaults.get(name)) for run in trials], dtype="str")
+        name: _filled(trials.params.get(name, [None] * len(trials)), defaults.get(name))
         for name in (*CHOICES, "seed", *sorted(names))
     }
     options = {name: as_options(texts[name], name) for name in CHOICES}
@@ -381,6 +454,14 @@ def _params(trials: Sequence[Run]) -> dict[str, pd.Series]:
         for name in names & {*SEEDS} - {"seed_split"}:
             texts[name] = texts[name].fillna(texts["seed"])
     return {**options, "seed": seed, **{name: _typed(texts[name]) for name in sorted(names)}}
+
+
+def _is_recorded(column: Sequence[object]) -> bool:
+    return any(value is not None for value in column)
+
+
+def _filled(column: Sequence[str | None], default: str | None) -> pd.Series:
+    return pd.Series([default if text is None else text for text in column], dtype="str")
 
 
 def as_options(texts: pd.Series, group: str) -> pd.Series:
@@ -411,43 +492,67 @@ def _typed(texts: pd.Series) -> pd.Series:
         return texts.str.lower().map({"true": True, "false": False}).astype("boolean")
     for convert in (int, float):
         try:
-            values: list[Any] = [None if pd.isna(text) else convert(text) for text in texts]
-            return pd.Series(values, dtype="Int64" if convert is int else "float64")
+            values: dict[str, Any] = {text: convert(text) for text in present.unique()}
+            return pd.Series(
+                [values.get(text) for text in texts], dtype="Int64" if convert is int else "float64"
+            )
         except (ValueError, OverflowError):  # not a number, or an integer beyond 64 bits
             continue
     return texts
 
 
-def _about_trials(history: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the points with their trial's id, name, options and seed; `row` is the trial's row in `runs`."""
-    identity = runs[["run_id", "trial", "name", *CHOICES, "seed"]].reset_index(names="row")
+def _identity(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the ids, names, options and seeds of trials, in the form that curves have them."""
+    identity = runs[["trial", "name", *CHOICES, "seed"]].copy()
     for column in ("trial", "name"):
         identity[column] = identity[column].astype(_by_appearance(runs[column]))
-    return history.merge(identity, on="run_id", how="inner")
+    return identity
 
 
-def _curves_frame(runs: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
-    frame = _about_trials(history, runs)
-    frame["metric"] = frame["metric"].astype(pd.CategoricalDtype(list(METRICS), ordered=True))
-    frame = frame.sort_values(["row", "epoch", "metric"], kind="stable", ignore_index=True)
-    for half, column in enumerate(("split", "quantity")):
-        halves = {metric: metric.split("_", 1)[half] for metric in METRICS}
-        dtype = pd.CategoricalDtype(list(dict.fromkeys(halves.values())), ordered=True)
-        frame[column] = frame["metric"].astype("str").map(halves).astype(dtype)
-    order = ["trial", "name", *CHOICES, "seed", "epoch", "metric", "split", "quantity", "value"]
-    return frame[order]
+def _about_trials(identity: pd.DataFrame, points: reader.Points) -> pd.DataFrame:
+    """Return the points with their trial's identity."""
+    frame = identity.take(points.row).reset_index(drop=True)
+    return frame.assign(epoch=pd.array(points.epoch, dtype="Int64"))
 
 
-def _diagnostics_of(trials: Sequence[Run]) -> list[str]:
-    """Return the names of the diagnostics (measurements of the layers) that any of the trials recorded."""
-    return sorted({name for run in trials for name in run.data.metrics if NAME.fullmatch(name)})
+def _curves_frame(identity: pd.DataFrame, points: reader.Points, metrics: Sequence[str]) -> pd.DataFrame:
+    """Return the frame of :func:`curves`, given the points of some metrics, in their usual order."""
+    frame = _about_trials(identity, points)
+    every = list(METRICS)
+    number = np.array([every.index(metric) for metric in metrics], "int64")[points.metric]
+    for column, texts in (
+        ("metric", every),
+        ("split", [metric.split("_", 1)[0] for metric in every]),
+        ("quantity", [metric.split("_", 1)[1] for metric in every]),
+    ):
+        names = list(dict.fromkeys(texts))
+        codes = np.array([names.index(text) for text in texts], "int64")
+        frame[column] = _category(codes[number], names, ordered=True)
+    return frame.assign(value=points.value)
 
 
-def _diagnostics_frame(runs: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
-    frame = _about_trials(history, runs)
-    parts = frame["metric"].str.extract(NAME.pattern)
-    frame["layer"] = parts[0].astype("Int64")
-    frame["quantity"] = parts[1].astype(pd.CategoricalDtype(list(QUANTITIES)))
-    order = ["row", "epoch", "layer", "quantity"]
-    frame = frame.sort_values(order, kind="stable", ignore_index=True)
-    return frame[["trial", "name", *CHOICES, "seed", *order[1:], "value"]]
+def _category(codes: NDArray[np.int64], names: Sequence[str], *, ordered: bool = False) -> Any:
+    return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(list(names), ordered=ordered))
+
+
+def _diagnostics_of(trials: TrialRuns) -> list[str]:
+    """Return the names of the diagnostics (measurements of the layers) that any trial recorded, in order."""
+    found = (NAME.fullmatch(name) for name, column in trials.metrics.items() if _is_recorded(column))
+    matches = sorted((match for match in found if match), key=lambda match: _layer_and_quantity(match[0]))
+    return [match[0] for match in matches]
+
+
+def _layer_and_quantity(name: str) -> tuple[int, int]:
+    """Return the layer of a diagnostic, and the number of its quantity."""
+    match = NAME.fullmatch(name)
+    assert match
+    return int(match[1]), QUANTITIES.index(match[2])
+
+
+def _diagnostics_frame(identity: pd.DataFrame, points: reader.Points, names: Sequence[str]) -> pd.DataFrame:
+    """Return the frame of :func:`diagnostics`, given the points of the names of :func:`_diagnostics_of`."""
+    frame = _about_trials(identity, points)
+    layers, quantities = np.array([_layer_and_quantity(name) for name in names], "int64").reshape(-1, 2).T
+    frame["layer"] = pd.array(layers[points.metric], dtype="Int64")
+    frame["quantity"] = _category(quantities[points.metric], QUANTITIES)
+    return frame.assign(value=points.value)

@@ -6,7 +6,10 @@ import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from fnnexp.errors import FnnexpError, did_you_mean
 from fnnexp.nn import layer_stats
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
     from mlflow.store.entities import PagedList
+    from numpy.typing import NDArray
 
     from fnnexp.config.trial import Trial
 
@@ -84,7 +88,7 @@ def known_trials(experiment: str, uri: str | None) -> dict[str, Known]:
 
 def trial_runs(client: MlflowClient, experiment_id: str) -> Iterable[FoundRun]:
     """Return the run of each trial with the parts that a sweep needs, the newest first."""
-    file = store.store_file(str(client.tracking_uri))
+    file = _file(client)
     rows = None
     if file is not None:
         rows = sql.trials(file, experiment_id, diagnosed=layer_stats.name(0, "z_std"))
@@ -103,7 +107,7 @@ def trial_runs_by_client(client: MlflowClient, experiment_id: str) -> Iterator[F
 
 def trial_params(client: MlflowClient, experiment_id: str) -> list[Mapping[str, str]]:
     """Return the params of each trial's run in an experiment. A server must send the whole runs."""
-    file = store.store_file(str(client.tracking_uri))
+    file = _file(client)
     params = None if file is None else sql.trial_params(file, experiment_id)
     if params is None:
         return [run.params for run in trial_runs_by_client(client, experiment_id)]
@@ -123,8 +127,41 @@ def find_experiment(client: MlflowClient, name: str) -> Experiment | None:
     return experiment
 
 
-def trials(experiment: str, uri: str | None) -> tuple[MlflowClient, list[Run]]:
-    """Return a client, and one run for each trial of the experiment, ordered by start time.
+@dataclass(frozen=True)
+class TrialRuns:
+    """One run for each trial of an experiment, ordered by start time, as columns.
+
+    Attributes
+    ----------
+    client, experiment_id
+        A client of the store, and the experiment.
+    run_ids, names
+        The runs' ids and names.
+    statuses
+        The trials' statuses, some of :data:`STATUSES`.
+    started, ended
+        The times in milliseconds since 1970; the end is None while a run is open.
+    tags, params, metrics
+        The values by key, None where a run has none. Tags are those of fnnexp, and metrics the last values.
+    """
+
+    client: MlflowClient
+    experiment_id: str
+    run_ids: Sequence[str]
+    names: Sequence[str | None]
+    statuses: Sequence[str]
+    started: Sequence[int]
+    ended: Sequence[int | None]
+    tags: Mapping[str, Sequence[str | None]]
+    params: Mapping[str, Sequence[str | None]]
+    metrics: Mapping[str, Sequence[float | None]]
+
+    def __len__(self) -> int:
+        return len(self.run_ids)
+
+
+def trials(experiment: str, uri: str | None) -> TrialRuns:
+    """Return one run for each trial of an experiment.
 
     Of several runs of a trial, the last run that is done counts. If none is done, the last run counts.
 
@@ -147,38 +184,125 @@ def trials(experiment: str, uri: str | None) -> tuple[MlflowClient, list[Run]]:
                 f"There is no experiment '{experiment}' in the store.{did_you_mean(experiment, names)} "
                 f"There are: {', '.join(names[:NAMES_SHOWN])}{more}.{name_first}"
             )
-        # Letting MLflow filter by the trial's tag would take longer.
-        runs = [run for run in _pages(client, existing.experiment_id) if TRIAL in run.data.tags]
-    chosen: dict[str, Run] = {}
-    for run in sorted(runs, key=lambda run: (status_of(run) in DONE, run.info.start_time)):
-        chosen[run.data.tags[TRIAL]] = run
-    return client, sorted(chosen.values(), key=lambda run: (run.info.start_time, run.info.run_name or ""))
+        file, experiment_id = _file(client), existing.experiment_id
+        table = None if file is None else sql.run_table(file, experiment_id)
+        return _one_each(client, experiment_id, table or _run_table_by_client(client, experiment_id))
 
 
-def looks(client: MlflowClient, runs: Sequence[Run]) -> list[int]:
+def _run_table_by_client(client: MlflowClient, experiment_id: str) -> sql.RunTable:
+    """Return the same as :func:`sql.run_table`, with more tags, from MLflow's own search."""
+    table = sql.RunTable()
+    for run in _pages(client, experiment_id):  # letting MLflow filter by the trial's tag would take longer
+        if TRIAL not in run.data.tags:
+            continue
+        info, row = run.info, len(table.heads)
+        table.heads.append((info.run_id, info.run_name, info.status, info.start_time, info.end_time))
+        for columns, values in (
+            (table.tags, run.data.tags),
+            (table.params, run.data.params),
+            (table.metrics, run.data.metrics),
+        ):
+            for key, value in values.items():
+                columns.add(row, key, value)
+    return table
+
+
+def _one_each(client: MlflowClient, experiment_id: str, table: sql.RunTable) -> TrialRuns:
+    """Return the run of each trial that counts."""
+    every = range(len(table.heads))
+    tags = table.tags.take(every)
+    own = tags.get(STATUS, [None] * len(every))
+    statuses = [status_of(own[row], table.heads[row][2]) for row in every]
+    start = [head[3] for head in table.heads]
+    chosen = {
+        tags[TRIAL][row]: row for row in sorted(every, key=lambda row: (statuses[row] in DONE, start[row]))
+    }
+    rows = sorted(chosen.values(), key=lambda row: (start[row], table.heads[row][1] or ""))
+    ids, names, _, started, ended = (
+        zip(*(table.heads[row] for row in rows), strict=True) if rows else [()] * 5
+    )
+    return TrialRuns(
+        client,
+        experiment_id,
+        ids,
+        names,
+        [statuses[row] for row in rows],
+        started,
+        ended,
+        tags if rows == list(every) else table.tags.take(rows),
+        table.params.take(rows),
+        table.metrics.take(rows),
+    )
+
+
+def _file(client: MlflowClient) -> Path | None:
+    """Return the SQLite file that a client reads, or None if the store is not a file."""
+    return store.store_file(str(client.tracking_uri))
+
+
+def looks(runs: TrialRuns) -> list[int]:
     """Return the times when reports read the experiment of some runs: see :data:`LOOKS`."""
-    if not runs:
+    if not len(runs):
         return []
     with mlflow_settings():
-        return looks_of(client.get_experiment(runs[0].info.experiment_id).tags)
+        return looks_of(runs.client.get_experiment(runs.experiment_id).tags)
 
 
-def status_of(run: Run) -> str:
-    """Return the status of a run's trial, one of :data:`STATUSES`."""
-    status = run.data.tags.get(STATUS)
-    if status in STATUSES and not (status == RUNNING and run.info.status == "KILLED"):
-        return str(status)
-    return {"FAILED": "failed", "KILLED": "interrupted"}.get(run.info.status, RUNNING)
+def status_of(own: str | None, mlflows: str) -> str:
+    """Return the status of a run's trial, one of :data:`STATUSES`, given its tag and MLflow's status."""
+    if own in STATUSES and not (own == RUNNING and mlflows == "KILLED"):
+        return str(own)
+    return {"FAILED": "failed", "KILLED": "interrupted"}.get(mlflows, RUNNING)
 
 
-def curves(client: MlflowClient, runs: Sequence[Run], metrics: Iterable[str]) -> list[sql.Point]:
-    """Return every recorded point of some metrics of some runs."""
-    points: list[sql.Point] = []
+class Points(NamedTuple):
+    """Points of curves, as arrays: the run's row, the metric's number, the epoch, and the value.
+
+    They are sorted in this order, and each point is unique.
+    """
+
+    row: NDArray[np.int64]
+    metric: NDArray[np.int64]
+    epoch: NDArray[np.int64]
+    value: NDArray[np.float64]
+
+
+def points(runs: TrialRuns, metrics: Sequence[str], rows: range | None = None) -> Points:
+    """Return the points of some metrics of the runs in these rows (None: of all runs)."""
+    everything = range(len(runs)) if rows is None else rows
+    pieces = [Points(*(np.array([], dtype) for dtype in ("int64", "int64", "int64", "float64")))]
     with mlflow_settings(), without_collector():
-        for metric in metrics:
-            run_ids = [run.info.run_id for run in runs if metric in run.data.metrics]
-            points += sql.points(client, run_ids, metric)
-    return points
+        for first in range(everything.start, everything.stop, sql.RUNS_A_QUERY):
+            pieces.append(
+                _points(runs, metrics, range(first, min(first + sql.RUNS_A_QUERY, everything.stop)))
+            )
+    return Points(*(np.concatenate(arrays) for arrays in zip(*pieces, strict=True)))
+
+
+def _points(runs: TrialRuns, metrics: Sequence[str], rows: range) -> Points:
+    """Return the points of :func:`points`, of at most :data:`sql.RUNS_A_QUERY` runs."""
+    row_of = {runs.run_ids[row]: row for row in rows}
+    file = _file(runs.client)
+    found = None if file is None else sql.points_of_file(file, list(row_of), metrics)
+    if found is None:
+        found = []
+        for name in metrics:
+            last = runs.metrics.get(name, [None] * len(runs))
+            recorded = [run_id for run_id, row in row_of.items() if last[row] is not None]
+            found += sql.points(runs.client, recorded, name)
+    number = {metric: i for i, metric in enumerate(metrics)}
+    run_ids, names, epochs, timestamps, values = zip(*found, strict=True) if found else [()] * 5
+    row = np.array([row_of[run_id] for run_id in run_ids], "int64")
+    metric = np.array([number[name] for name in names], "int64")
+    epoch, timestamp = np.array(epochs, "int64"), np.array(timestamps, "int64")
+    value = np.array(values, "float64")
+    order = np.lexsort((value, timestamp, metric, epoch, row))
+    points = Points(*(array[order] for array in (row, metric, epoch, value)))
+    # An epoch that was recorded again after an interruption has several values; the last counts.
+    same = [array[1:] == array[:-1] for array in points[:3]]
+    is_last = np.ones(len(row), "bool")
+    is_last[:-1] = ~np.logical_and.reduce(same)
+    return Points(*(array[is_last] for array in points))
 
 
 def _client_of_existing_store(uri: str | None) -> MlflowClient:

@@ -237,6 +237,21 @@ def test_the_frames_that_are_read_together_equal_those_of_single_calls(swept):
             pd.testing.assert_frame_equal(frame, getattr(fnnexp, name)(experiment, tracking_uri=uri))
 
 
+def test_parts_of_curves_make_the_whole_and_metrics_can_be_chosen(swept):
+    uri = f"sqlite:///{swept / 'mlflow.db'}"
+    whole = fnnexp.curves("why", tracking_uri=uri)
+    parts = list(fnnexp.curves("why", chunksize=3, tracking_uri=uri))
+    assert [part["trial"].nunique() for part in parts[:-1]] == [3] * (len(parts) - 1)
+    pd.testing.assert_frame_equal(pd.concat(parts, ignore_index=True), whole)
+    two = fnnexp.curves("why", metrics=["test_loss", "train_loss"], tracking_uri=uri)
+    chosen = whole[whole["metric"].isin(["train_loss", "test_loss"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(two, chosen)
+    with pytest.raises(fnnexp.FnnexpError, match=r"no metric 'val_los'\. Did you mean 'val_loss'"):
+        fnnexp.curves("why", metrics="val_los", tracking_uri=uri)
+    with pytest.raises(fnnexp.FnnexpError, match="chunksize=0 must be a number of trials"):
+        fnnexp.curves("why", chunksize=0, tracking_uri=uri)
+
+
 # --- the report ---
 
 

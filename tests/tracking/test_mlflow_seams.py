@@ -76,7 +76,8 @@ def test_mlflows_file_has_the_tables_that_fnnexp_reads(swept):
 
 
 def test_mlflows_file_has_the_artifact_addresses(swept):
-    client, runs = reader.trials("seams", swept)
+    client = MlflowClient(swept)
+    runs = client.search_runs([client.get_experiment_by_name("seams").experiment_id])
     seen: list[str] = []
     sql.move_artifacts(file_of(swept), dict.fromkeys(sql.ARTIFACTS, seen.append))
     addresses = [client.get_experiment_by_name("seams").artifact_location]
@@ -87,8 +88,8 @@ def test_mlflows_file_has_the_artifact_addresses(swept):
 
 
 def test_a_database_returns_the_same_curves_in_bulk_as_run_by_run(swept):
-    client, runs = reader.trials("seams", swept)
-    ids = [run.info.run_id for run in runs]
+    runs = reader.trials("seams", swept)
+    client, ids = runs.client, runs.run_ids
     try:
         fast = sql.points_of_database(client, ids, "val_loss")
     except (AttributeError, TypeError) as error:
@@ -98,6 +99,11 @@ def test_a_database_returns_the_same_curves_in_bulk_as_run_by_run(swept):
         )
     assert len(fast) == 6
     assert sorted(fast) == sorted(sql.points_by_client(client, ids, "val_loss"))
+    from_file = sql.points_of_file(file_of(swept), ids, ["val_loss"])
+    assert from_file, (
+        f"{SAYS} a table of its SQLite file has changed; fnnexp.tracking.sql.POINTS can't read it"
+    )
+    assert sorted(from_file) == sorted(fast)
 
 
 SERVER = """
@@ -123,8 +129,8 @@ def server(swept):
 
 def test_a_server_returns_the_same_curves_as_its_database(swept, server, monkeypatch):
     direct = frames.curves("seams", tracking_uri=swept)
-    client, runs = reader.trials("seams", server)
-    ids = [run.info.run_id for run in runs]
+    runs = reader.trials("seams", server)
+    client, ids = runs.client, runs.run_ids
     with monkeypatch.context() as without_fallback:
         without_fallback.setattr(sql, "points_by_client", None)
         try:
@@ -170,11 +176,12 @@ def no_models(patch):
 
 
 def no_tables_to_read(patch):
-    for query in ("TRIALS", "LATEST", "EXPERIMENT"):
+    for query in ("TRIALS", "LATEST", "EXPERIMENT", "HEADS", "POINTS"):
         patch.setattr(sql, query, "SELECT of_another_version FROM runs")
 
 
 def no_curves_in_bulk(patch):
+    patch.setattr(sql, "POINTS", "SELECT of_another_version FROM metrics")
     patch.delattr(SqlAlchemyStore, "get_metric_history_bulk")
 
 
