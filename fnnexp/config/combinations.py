@@ -193,7 +193,7 @@ class Combinations:
             ((key, option),) = default.items()
             key = re.sub(r"^override ", "", str(key))
             if key.lstrip("/").startswith("hydra/") or option is None:
-                return True  # an entry of Hydra's own, or without an option
+                return True  # the entry is for Hydra, or it selects no option
             if not isinstance(option, str):
                 return False
             names = [f"{key}/{option}"]

@@ -131,7 +131,7 @@ def schedule_of(config: ScheduleConfig) -> Schedule | None:
     if config.name == "constant" and not config.warmup:
         return None
     numbers = ((name, float(getattr(config, name))) for name in SCHEDULES[config.name].parameters)
-    parameters = tuple((name, number + 0.0) for name, number in numbers)  # -0.0 would be another trial
+    parameters = tuple((name, number + 0.0) for name, number in numbers)  # no -0.0 in ids
     return Schedule(SCHEDULES.exact(config.name), parameters, float(config.warmup))
 
 

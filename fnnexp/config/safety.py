@@ -397,7 +397,7 @@ def _short(value: Any) -> str:
 
 
 def _problem(error: Exception) -> str:
-    """Return an error message of YAML in one line."""
+    """Return the message of a YAML error as one line."""
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error).replace(os.linesep, " ")
     return f"{problem} (line {mark.line + 1})" if mark else problem

@@ -83,7 +83,7 @@ def advance(
 ) -> tuple[Stack, list[Record]]:
     """Train the stack for whole epochs, at least one, until ``seconds`` have passed or training is complete.
 
-    Training is complete when the stack's epoch is ``recipe.epochs`` or no lane is left. A lane has diverged
+    Training is complete after ``recipe.epochs`` epochs, or when no lane is left. A lane has diverged
     if a loss or a parameter is not finite at the end of an epoch. A lane stops early if ``recipe.stopping``
     says so before the last epoch. In both cases the lane leaves the stack, and its last record contains its
     :class:`fnnexp.nn.stack.End`.
@@ -186,7 +186,7 @@ def _records(
     probe: Probe | None,
     before: Array | None = None,
 ) -> list[Record]:
-    """Return the record of each lane for the stack's epoch; ``before`` is θ (K, P) before the epoch."""
+    """Return each lane's record of the epoch just trained; ``before`` is θ, (K, P), as it was before it."""
     finite = _finite(stack, measured)
     records = []
     for k, lane in enumerate(stack.lanes):

@@ -272,7 +272,7 @@ class _Pair(NamedTuple):
 
     @property
     def p(self) -> float:
-        """The uncorrected p value of :attr:`test`."""
+        """The p value of :attr:`test`, not corrected for the number of comparisons."""
         return TESTS[self.test](self.differences)
 
 

@@ -315,7 +315,7 @@ def _problem(error: Exception, uri: str | None) -> str | None:
             "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, to the values from its owner"
         )
     if "migrate-filestore" in str(error) and not any(Path(_folder_of(address_of(uri))).glob("*/meta.yaml")):
-        return f"{name} is not a store and has no runs of MLflow 2; {advice}"
+        return f"{name} is neither a store nor a folder of runs that MLflow 2 wrote; {advice}"
     if "migrate-filestore" in str(error):
         target = DEFAULT_STORE if not Path("mlflow.db").exists() else _another(None)
         folder = shlex.quote(_folder_of(address_of(uri)))

@@ -167,7 +167,7 @@ DOUBTS = {
         "sweep ran. Trials of one stack share its time, so ± does not show how much times vary."
     ),
 }
-"""Caveats about a metric, by the first word of its name."""
+"""Caveats about a metric. The key is the first word of the metric's name."""
 
 
 def followers(runs: pd.DataFrame) -> list[str]:
