@@ -95,7 +95,7 @@ def hydra_state_restored() -> Iterator[None]:
         singletons = (app, job, store, HydraConfig.instance(), version.VersionBase.instance())
         before, resolvers = [dict(vars(singleton)) for singleton in singletons], dict(_RESOLVERS)
         app.clear()
-        job.conf = job.conf.copy()  # Hydra writes the job's name into it
+        job.conf = job.conf.copy()  # a copy, because Hydra writes the job's name into it
         store.repo = {name: schema for name, schema in store.repo.items() if _is_known(name, schema)}
         for kind, group in GROUPS.items():
             for piece in announced(kind):

@@ -133,7 +133,7 @@ def refuse_more_than_data(config: DictConfig) -> None:
 
 @cache
 def _default_node(plugin: str) -> dict[Any, Any]:
-    """Return the node of Hydra's default launcher or sweeper, the only allowed value. fnnexp uses neither."""
+    """Return the node of Hydra's default launcher or sweeper. Configs may name no other."""
     node: Any = OmegaConf.to_container(ConfigStore.instance().load(f"hydra/{plugin}/basic.yaml").node)
     return dict(node)
 

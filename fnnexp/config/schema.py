@@ -163,7 +163,8 @@ class ScheduleConfig:
     rise: float | None = key(None, "The share of the run in which `one_cycle` rises.", above=0, below=1)
     end: float | None = key(
         None,
-        "The last factor of `linear`, `cosine` and `one_cycle`. Not 1 for the first two; below the peak.",
+        "What `linear`, `cosine` and `one_cycle` multiply the learning rate by at the end of the run. Not 1 "
+        "for `linear` and `cosine`; less than the peak for `one_cycle`.",
         least=0,
     )
 

@@ -175,7 +175,9 @@ class Trial:
 
 
 def scientific(recipe: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass that are part of a trial's id, nested; see :data:`ALWAYS`.
+    """Return the part of a trial's id that comes from a dataclass, as a nested dict.
+
+    It has the fields in :data:`ALWAYS`, and every other field whose value is not its default.
 
     Raises
     ------

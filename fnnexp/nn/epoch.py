@@ -91,7 +91,7 @@ class EpochTrainer:
             dtype,
         )
         self.groups = same_order_groups(recipe, stack)
-        # If a batch is one chunk, backward adds a step of plain descent directly to the parameters.
+        # With plain descent and one chunk a batch, backward changes the parameters and stores no gradient.
         self.in_place = is_plain(recipe) and self.batch_size <= CHUNK and not {*recipe.options} & NOT_IN_PLACE
         self.descent: Descent | None = None
         if descends_by_row(recipe) and engine.can_descend(recipe.architecture):

@@ -141,7 +141,7 @@ def announce(piece: Piece) -> None:
     shipped = DATASETS if piece.kind == "dataset" else TABLES.get(piece.kind, {})
     taken = piece.name in shipped or (piece.kind == "metric" and piece.name in LOSS_AND_ACCURACY)
     if known is None and taken:
-        raise ConfigError(f"{piece}: fnnexp has a piece of this name; give yours another one")
+        raise ConfigError(f"{piece}: fnnexp has a piece of this name; give yours another name")
     both = known is not None and known.source.is_file and piece.source.is_file
     if known is not None and both and known.source.name != piece.source.name:
         raise ConfigError(

@@ -252,7 +252,8 @@ def log_files(
 ) -> str:
     """Log the files of a report to MLflow, and return a line that says where they are or why logging failed.
 
-    This raises no exception, because the report has been written already. `command` makes the files.
+    This raises no exception, because the report has been written already. `command` is the shell command that
+    writes these files again; MLflow shows it.
     """
     try:
         text = "\n\n".join(map(markdown.escaped, sentences))

@@ -303,7 +303,8 @@ def optima(runs: pd.DataFrame, axis: str) -> list[Optimum]:
 def options_of(rows: pd.DataFrame) -> pd.DataFrame:
     """Return each trial's categorical options as tables show them, with a column for each factor.
 
-    `rows` come from :func:`at_best` or :func:`along`. Params of an option are in the option's label.
+    `rows` come from :func:`at_best` or :func:`along`. An option's own settings, as the momentum of an
+    optimizer, have no column; the option's label includes them.
     """
     varied = {factor.partition(".")[0] for factor in factors_of(rows)}
     labels = {axis: labels_of(rows, axis).astype("str") for axis in AXES if axis in varied}

@@ -187,7 +187,7 @@ class _Sweep:
             self._retry(planned, ended)
             return
         self.suspicion.clear(planned)
-        self.runs.add(ended.records)  # before anything that Ctrl-C could interrupt
+        self.runs.add(ended.records)  # first, so that Ctrl-C in a later line does not lose them
         stack = ended.stack
         unfinished = bool(stack.lanes) and stack.epoch < planned.recipe.epochs
         rest = replace(planned, stack=stack) if unfinished else None

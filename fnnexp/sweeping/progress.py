@@ -336,6 +336,6 @@ class _Bar(Progress):
     note = ""
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """Return the bar and the line."""
+        """Return the bar and the line below it."""
         yield from super().get_renderables()
         yield Text(self.note, no_wrap=True, overflow="ellipsis")

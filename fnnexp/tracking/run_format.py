@@ -50,7 +50,7 @@ MOST_METRICS = 1000
 """Maximum number of metrics that MLflow accepts in one batch."""
 
 GONE = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST")
-"""MLflow's error codes for writing to a deleted run or tag."""
+"""The codes of MLflow's errors when a run to write to, or a tag to delete, does not exist any more."""
 
 
 def as_param(value: object) -> str:

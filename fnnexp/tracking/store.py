@@ -69,7 +69,7 @@ def has_store(uri: str | None) -> bool:
     if not address and any(Path(MLRUNS).glob("*/meta.yaml")):  # the folder of runs of MLflow 2
         return True
     file = store_file(full_address(address_or_default(address)))
-    return file is None or os.path.exists(file)  # noqa: PTH110 - False in a folder without access
+    return file is None or os.path.exists(file)  # noqa: PTH110 - Path.exists may raise PermissionError
 
 
 def no_sweep(uri: str | None, where: str) -> str:
