@@ -221,7 +221,7 @@ def source_of(what: str, *functions: Callable[..., Any]) -> Source:
 
 @dataclass(frozen=True)
 class Shipped:
-    """The announced pieces as bytes, for workers: their entries in the tables, under their exact names."""
+    """The user's pieces, as bytes that workers can load; `digest` identifies them."""
 
     digest: str
     content: bytes

@@ -139,7 +139,7 @@ class _OneThread:
             if self._segments == 0:
                 self._controller()
                 self._limit.restore_original_limits()
-                self._controller()  # lets the next thread that sets a limit take control
+                self._controller()  # so that any thread can set the next limit on BLAS threads
 
     @staticmethod
     def _controller() -> Any:

@@ -320,10 +320,10 @@ def _problem(error: Exception, uri: str | None) -> str | None:
         target = DEFAULT_STORE if not Path("mlflow.db").exists() else _another(None)
         folder = shlex.quote(_folder_of(address_of(uri)))
         return (
-            f"{folder} is a store written by MLflow 2, a folder of files, which MLflow {version('mlflow')} "
-            f"can't open; run mlflow migrate-filestore --source {folder} --target {target}, which copies its "
-            f"runs, and then write tracking.uri={target} (for a command, --uri), or MLflow reads the folder "
-            f"again. For a new store, tracking.uri={target} is enough"
+            f"{folder} is a store written by MLflow 2, a folder of files. MLflow {version('mlflow')} can't "
+            "open it. To keep its runs, copy them: run mlflow migrate-filestore "
+            f"--source {folder} --target {target}. From then on write tracking.uri={target} (fnnexp report "
+            f"and fnnexp ui: --uri {target}). To start with an empty store, only write tracking.uri={target}"
         )
     revision = re.search(r"found version (\w+)", str(error))
     if revision and schema.migrations()[0] and revision[1] not in schema.migrations()[0]:
