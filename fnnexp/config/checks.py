@@ -88,7 +88,7 @@ def check(config: Config) -> None:
 
 
 def _zero_biases(arch: ArchConfig) -> bool:
-    """Return whether a layer has biases that start at zero, unless ``init.bias`` says otherwise."""
+    """Return whether ``arch`` gives a layer biases that start at zero, which ``init.bias`` can change."""
     return "zeros" in ([arch.hidden_bias] if arch.hidden else []) + [arch.output_bias]
 
 
@@ -292,8 +292,8 @@ def _check_regularization(config: Config) -> None:
     if dropout and not isinstance(dropout, list) and not hidden:
         raise MeaninglessError(
             key,
-            f"{key}={text} has no meaning here: there is no hidden layer; omit it, or to drop inputs write "
-            f"{key}=[{text}]",
+            f"{key}={text} has no meaning here: there is no hidden layer; omit it, or write "
+            f"{key}=[{text}] to drop inputs",
         )
     for key, value in (
         ("regularization.max_norm", regularization.max_norm),

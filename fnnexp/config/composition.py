@@ -348,7 +348,10 @@ class Composition:
         return grid
 
     def _params(self) -> list[str]:
-        """Return ``hydra.sweeper.params`` as overrides. Their references may name only keys of the config."""
+        """Return ``hydra.sweeper.params`` as overrides, with their references ``${key}`` replaced by values.
+
+        A reference may name a key of the config, but no resolver.
+        """
         config = self._master.copy()
         unresolved: Any = OmegaConf.to_container(
             config.hydra.sweeper.params or OmegaConf.create(), resolve=False

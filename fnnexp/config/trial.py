@@ -104,7 +104,7 @@ class Trial:
 
     @property
     def stds(self) -> tuple[float, ...]:
-        """The standard deviation of each layer's weights; truncated draws have it before truncation."""
+        """The standard deviation of each layer's weights; for truncated draws, that before truncation."""
         low, high = self.bounds or (0.0, 0.0)
         std = (high - low) / math.sqrt(12) if self.bounds else self.std
         return tuple(

@@ -125,7 +125,7 @@ def _without_widths(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     order = dict.fromkeys(names[runs["arch"].sort_values(kind="stable").index])
     arch = names.astype(pd.CategoricalDtype(list(order), ordered=True))
     values[WIDTH] = width.where(wide)
-    # The names of the other networks include their widths.
+    # Only merged names lose their widths, which are returned; all other names include them.
     return runs.assign(arch=arch).drop(columns="arch.hidden"), values
 
 

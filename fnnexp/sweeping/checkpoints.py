@@ -85,7 +85,10 @@ class Checkpoints:
             self._written[lane.key] = written
 
     def _add(self, key: str, curve: Sequence[Record]) -> _Written:
-        """Append new records to a curve's file, and return its valid part."""
+        """Append new records to a curve's file, and return the size and checksum of its complete records.
+
+        What a killed process left after the complete records is overwritten.
+        """
         file, written = self._curve(key, self._own), self._written.get(key, _Written())
         if not file.is_file() or file.stat().st_size < written.size:
             written = _Written()  # there is no file yet, or another process removed it

@@ -25,7 +25,7 @@ class Waiting:
         self.n_jobs = n_jobs
         self.stacks = deque(stacks)
         self.suspects: deque[PlannedStack] = deque()
-        self._suspect: PlannedStack | None = None  # the suspect that is running
+        self._suspect: PlannedStack | None = None  # runs alone, to see whether it ends its worker
 
     def __bool__(self) -> bool:
         """Return whether any stack waits."""

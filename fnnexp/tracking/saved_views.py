@@ -106,7 +106,7 @@ def tags(
 
 
 def links(experiment_id: str, tags: Mapping[str, str]) -> list[str]:
-    """Return a Markdown link to each view of this module among an experiment's tags."""
+    """Return a Markdown link to each view that an experiment's tags contain."""
     views = [(key, tags.get(f"{PREFIX}{key}")) for key in (RUNS, CURVES, PARALLEL)]
     return [f"[{json.loads(view)['name']}]({link(experiment_id, key)[1:]})" for key, view in views if view]
 
