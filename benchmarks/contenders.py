@@ -134,7 +134,7 @@ def fnnexp_stack(
     hyper = (("lr", setting.lr), *setting.hyper, *options.items())
     lane = Lane("", 0, setting.stds(), hyper, schedule=setting.schedule)
     stack = start(recipe, [replace(lane, key=str(k)) for k in range(lanes)])
-    return lambda: advance(recipe, stack, arrays, engine=engine)
+    return lambda: advance(recipe, stack, arrays, engine=engine, threads=threads)
 
 
 def bare_products(setting: Setting, lanes: int, dtype: str, rows: int, threads: int) -> Train:
