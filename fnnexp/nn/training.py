@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import numpy as np
@@ -82,6 +83,7 @@ def advance(
     diagnostics: bool = False,
     engine: str = "numpy",
     threads: int = 1,
+    around_threads: AbstractContextManager[None] | None = None,
 ) -> tuple[Stack, list[Record]]:
     """Train the stack for whole epochs, at least one, until ``seconds`` have passed or training is complete.
 
@@ -102,6 +104,8 @@ def advance(
         A key of :data:`fnnexp.nn.engines.base.ENGINES`. The results of engines agree up to rounding.
     threads
         How many threads may compute. Their number changes no bit of a result.
+    around_threads
+        A context for the life of each thread that the function starts.
 
     Returns
     -------
@@ -115,7 +119,7 @@ def advance(
         stack = start(recipe, stack.lanes)
     with (
         np.errstate(all="ignore"),
-        Team(threads) as team,
+        Team(threads, around_threads) as team,
     ):  # an overflow makes the lane diverge, which is recorded
         stack = stack.copy()
         rows = splits_of(recipe, arrays)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from functools import partial
 from typing import Generic, Self, TypeVar
@@ -24,14 +25,18 @@ class Team:
     ----------
     size
         The number of threads, including the caller.
+    around
+        A context for the life of each thread except the caller.
     """
 
-    def __init__(self, size: int = 1) -> None:
+    def __init__(self, size: int = 1, around: AbstractContextManager[None] | None = None) -> None:
         self.size = size
+        self._around = around or nullcontext()
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         # Daemon threads let the process exit before an epoch that is in training has ended.
-        for _ in range(size - 1):
-            threading.Thread(target=self._serve, daemon=True).start()
+        self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(size - 1)]
+        for thread in self._threads:
+            thread.start()
 
     def __enter__(self) -> Self:
         return self
@@ -40,9 +45,11 @@ class Team:
         self.close()
 
     def close(self) -> None:
-        """Let the threads end."""
-        for _ in range(self.size - 1):
+        """Wait until the threads have ended."""
+        for _ in self._threads:
             self._tasks.put(None)
+        for thread in self._threads:
+            thread.join()
 
     def in_order(
         self,
@@ -82,8 +89,9 @@ class Team:
         work.wait()
 
     def _serve(self) -> None:
-        while (task := self._tasks.get()) is not None:
-            task()
+        with self._around:
+            while (task := self._tasks.get()) is not None:
+                task()
 
 
 class _Work(Generic[Part, Result]):
