@@ -74,11 +74,13 @@ SETTINGS = {
     "sample": Setting((784, 32, 32, 10), "sigmoid", batch=1, lr=0.01),
     "keras": KERAS_MLP,
     "keras_without_dropout": replace(KERAS_MLP, dropout=0.0),
+    "full_alone": Setting((784, 100, 10), "relu", batch=None, lr=0.1),
+    "mini_alone": Setting((784, 128, 10), "tanh", batch=128, lr=0.1),
     "nielsen": Setting((784, 30, 10), "sigmoid", batch=10, lr=3.0, std=1.0, loss="mse"),
 }
 """The settings of the speed benchmark, by mode.
 
-``keras`` is ``mnist_mlp`` of Keras's examples. ``nielsen`` is the network of chapter 1 of Nielsen's "Neural
+In ``full_alone`` and ``mini_alone`` one network trains by itself. ``keras`` is ``mnist_mlp`` of Keras's examples. ``nielsen`` is the network of chapter 1 of Nielsen's "Neural
 Networks and Deep Learning" (2015), with sigmoid outputs and the quadratic cost.
 """
 
