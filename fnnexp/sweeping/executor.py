@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from typing import Any
 
 from joblib import Parallel, cpu_count, delayed
@@ -90,7 +91,7 @@ class Executor:
         self._kernels: set[str] = set()
         self._checked = time.monotonic()
         self._watch = loky.Watch()
-        self._tasks: queue.SimpleQueue[PlannedStack | None] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[tuple[PlannedStack, int] | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[tuple[PlannedStack, Trained | Broken | FnnexpError]]
         self._results = queue.SimpleQueue()
         if self._trains_here:
@@ -108,10 +109,18 @@ class Executor:
         uses_threads = self.n_jobs == 1 or self.execution.backend in ("threading", "sequential")
         return self.cluster is None and uses_threads
 
-    def submit(self, planned: PlannedStack) -> None:
-        """Submit a stack; the next free worker trains some epochs of it."""
+    def submit(self, planned: PlannedStack, waiting: int | None = None) -> None:
+        """Submit a stack; the next free worker trains some epochs of it.
+
+        ``waiting`` is the number of stacks that wait to be submitted. If these and the submitted ones are
+        fewer than the workers, the worker also uses the cores of idle workers, in threads, but not on a
+        cluster, where the workers may be on other machines. None means one thread.
+        """
         self.under_way += 1
-        self._tasks.put(planned)
+        threads = 1
+        if waiting is not None and self.cluster is None:
+            threads = max(min(self.n_jobs, cores_here()) // (self.under_way + waiting), 1)
+        self._tasks.put((planned, threads))
 
     def ready(self) -> bool:
         """Return whether :meth:`result` would return without waiting."""
@@ -187,8 +196,9 @@ class Executor:
     def _serve(self) -> None:
         """Train submitted stacks one after another. This is the body of each thread."""
         loky.block_interrupts()
-        while (planned := self._tasks.get()) is not None:
-            self._results.put((planned, self._train(planned)))
+        while (task := self._tasks.get()) is not None:
+            planned, threads = task
+            self._results.put((planned, self._train(replace(planned, threads=threads))))
 
     def _train(self, planned: PlannedStack) -> Trained | Broken | FnnexpError:
         if self.cluster is not None:

@@ -155,9 +155,10 @@ class _Sweep:
         workers = _how_workers_start(self.executor)
         self.progress.start(workers, len(self.waiting.stacks))
         ahead = self.executor.n_jobs * (1 if self.tracker.is_open else AHEAD)
-        first = self.waiting.first(ahead)
-        for planned in first:
+        first = []
+        for planned in self.waiting.first(ahead):
             self._submit(planned)
+            first.append(planned)
         if not self.tracker.is_open:
             self.progress.stage(f"{workers} and opening the MLflow store")
         try:
@@ -172,7 +173,7 @@ class _Sweep:
         self.progress.stage(f"training the first epochs{compiles}")
 
     def _submit(self, planned: PlannedStack) -> None:
-        self.executor.submit(planned)
+        self.executor.submit(planned, len(self.waiting))
         self.time_left.submitted(planned)
 
     def _hand_out(self) -> None:

@@ -18,12 +18,16 @@ USUAL_LANES = {"full": 12, "mini": 12, "sample": 48}
 
 @dataclass(frozen=True)
 class PlannedStack:
-    """All that a worker needs: a stack, the recipe and data that its lanes share, and the user's pieces."""
+    """All that a worker needs: a stack, the recipe and data that its lanes share, and the user's pieces.
+
+    ``threads`` is the number of threads that may train the stack. It changes no result.
+    """
 
     recipe: Recipe
     data: Prepared
     stack: Stack
     pieces: Shipped | None = None
+    threads: int = 1
 
     @property
     def lanes(self) -> tuple[Lane, ...]:

@@ -53,7 +53,7 @@ class WorkerDied(Broken):
 
 
 def train_segment(planned: PlannedStack, execution: Execution) -> Trained | Broken:
-    """Train whole epochs of a stack for about ``segment_seconds``, with BLAS on one thread."""
+    """Train whole epochs of a stack for about ``segment_seconds``; each call of BLAS uses one thread."""
     try:
         receive_pieces(planned.pieces)
         with _ONE_THREAD:
@@ -64,6 +64,8 @@ def train_segment(planned: PlannedStack, execution: Execution) -> Trained | Brok
                 execution.segment_seconds,
                 diagnostics=execution.diagnostics,
                 engine=execution.engine,
+                threads=planned.threads,
+                around_threads=_ONE_THREAD,
             )
         return Trained(stack, records, blas_kernel(), engine_version(planned.recipe, execution.engine))
     except Exception as error:

@@ -1430,6 +1430,25 @@ def test_a_store_that_cannot_be_opened_ends_the_sweep_with_its_error(trials_of, 
         swept(trials_of("epochs=1", "seed=0,1"), f"sqlite:///{tmp_path / 'new.db'}", backend="loky", n_jobs=2)
 
 
+def test_the_last_trial_uses_the_cores_of_idle_workers(trials_of, store, tmp_path, monkeypatch, agrees):
+    seen = []
+
+    def noted(planned, execution):
+        seen.append((planned.recipe.epochs, planned.threads))
+        return train_segment(planned, execution)
+
+    monkeypatch.setattr(executor_module, "train_segment", noted)
+    monkeypatch.setattr(executor_module, "cores_here", lambda: 4)
+    trials = [
+        trial for epochs in (1, 6) for trial in trials_of(f"epochs={epochs}", "batching=full", "init=he")
+    ]
+    outcome, _ = swept(trials, store, n_jobs=4, segment_seconds=0.0)
+    assert len(outcome.finished) == 2
+    assert (1, 2) in seen
+    assert [threads for epochs, threads in seen if epochs == 6][::5] == [2, 4]
+    agrees(tmp_path, trials)
+
+
 def test_the_last_stack_is_split_for_an_idle_worker(trials_of, store, tmp_path, train_alone, monkeypatch):
     sizes = []
 

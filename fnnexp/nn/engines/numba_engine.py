@@ -633,12 +633,13 @@ class SparseFirstLayer:
         return self._dZ[B]
 
     def add_gradient(
-        self, lanes: range, examples: Examples | SparseExamples, dZ: Array, *, overwrite: bool = False
+        self, lanes: range, examples: Examples | SparseExamples, dZ: Array, *, empty: float | None = None
     ) -> None:
-        """Add Xᵀ dZ to W of some lanes, or overwrite W with it, for dZ (K, B, H)."""
+        """Add Xᵀ dZ to W of some lanes for dZ (K, B, H), or overwrite W; see :class:`FirstLayer`."""
         if isinstance(examples, Examples):
-            self._blas.add_gradient(lanes, examples, dZ, overwrite=overwrite)
+            self._blas.add_gradient(lanes, examples, dZ, empty=empty)
             return
+        overwrite = empty is not None  # writes 0 for both: these sums are never −0, so adding 0 changes none
         buffer = self.buffer_for(dZ)
         buffers, by_column = (buffer.flat, buffer.width, self._row), examples.by_column
         if self._copies is not None and self._current.issuperset(lanes):
