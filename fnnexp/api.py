@@ -250,6 +250,7 @@ def train(
     InterruptedSweepError
         After Ctrl-C.
     """
+    from fnnexp.config.resolve import ParamsOfTrials
     from fnnexp.sweeping.dry_run import print_identical
     from fnnexp.sweeping.loop import run
     from fnnexp.tracking.experiment import About
@@ -257,10 +258,9 @@ def train(
 
     trials = requested.trials
     print_identical(trials, console)
-    params = [{key: str(value) for key, value in trial.params.items()} for trial in trials]
     store_option = store.option(requested.tracking_uri)
     command = command or _without_password(requested.command)
-    about = About(requested.experiment, params, command, store_option)
+    about = About(requested.experiment, ParamsOfTrials(trials), command, store_option)
     tracker = Tracker(requested.experiment, requested.tracking_uri, about)
     outcome = run(trials, tracker, requested.execution, console)
     outcome.page = tracker.page

@@ -98,7 +98,7 @@ def plan(
     stacks, pieces = [], shipped()
     for ((recipe, _), epoch), trials in stackable.items():
         if recipe.batching.shuffle:  # keep lanes with the same order of rows together
-            trials = sorted(trials, key=lambda trial: trial.lane().seed_for("order"))
+            trials = sorted(trials, key=lambda trial: trial.seed_for("order"))
         count = -(-len(trials) // (max_lanes or USUAL_LANES[recipe.batching.mode]))
         for i in range(count):
             members = trials[i * len(trials) // count : (i + 1) * len(trials) // count]
