@@ -22,9 +22,9 @@ from fnnexp.nn.training import Stack, engine_version
 from fnnexp.sweeping.backends.cluster import connected
 from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints, resume
 from fnnexp.sweeping.executor import Executor
-from fnnexp.sweeping.locks import Claim, folder_for
 from fnnexp.sweeping.plan import PlannedStack, identical, plan
 from fnnexp.sweeping.progress import SweepProgress, TimeLeft
+from fnnexp.sweeping.resources.locks import Claim, folder_for
 from fnnexp.sweeping.runs import Outcome, Runs, print_undiagnosed
 from fnnexp.sweeping.stopping import stopping
 from fnnexp.sweeping.waiting import Suspicion, Waiting
