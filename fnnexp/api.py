@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fnnexp import console as notebook
 from fnnexp.config.commands import Command, quoted
 from fnnexp.config.compose import Sweep, compose
-from fnnexp.config.execution import Execution
+from fnnexp.config.execution import AUTO
 from fnnexp.config.schema import LISTS, LISTS_OR_VALUES, Config
 from fnnexp.data import sources
 from fnnexp.errors import ConfigError, FnnexpError, plural
@@ -110,7 +110,7 @@ def reproduce(
     names: Sequence[str] = (),
     *,
     quick: bool = False,
-    engine: str = "numpy",
+    engine: str = AUTO,
     folder: str | None = None,
     uri: str | None = None,
 ) -> Path:
@@ -123,7 +123,7 @@ def reproduce(
     quick
         Whether to use fewer seeds and epochs.
     engine
-        The engine for trials that have not finished. Finished trials are not run again.
+        The engine for trials that have not finished, or `auto`. Finished trials are not run again.
     folder
         Where to write the page and its files; None is `reports/reproduce`.
     uri
@@ -155,7 +155,7 @@ def reproduce(
         before = others.trials if others else ()
         sweeps[requested.execution.diagnostics] = replace(requested, trials=before + requested.trials)
     page.make_folder(target)
-    options = [] if engine == Execution.engine else ["--engine", engine]
+    options = [] if engine == AUTO else ["--engine", engine]
     options += [] if folder is None else ["--folder", folder]
     full, command = (
         shlex.join(["fnnexp", "reproduce", *dict.fromkeys(names), *length, *options])

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from fnnexp.config.execution import ADDRESSES, BACKENDS, MOST_WORKERS, Execution
+from fnnexp.config.execution import ADDRESSES, AUTO, BACKENDS, MOST_WORKERS, Execution
 from fnnexp.config.messages import OWN_PIECE
 from fnnexp.config.schema import (
     DTYPES,
@@ -449,7 +449,7 @@ def _check_execution(execution: Execution) -> None:
             f"execution.n_jobs={execution.n_jobs}: must be {MOST_WORKERS} or less; write execution.n_jobs=2"
         )
     _one_of("execution.backend", execution.backend, BACKENDS)
-    _one_of("execution.engine", execution.engine, ENGINES)
+    _one_of("execution.engine", execution.engine, (AUTO, *ENGINES))
     if execution.max_lanes is not None:
         _at_least("execution.max_lanes", execution.max_lanes, 1, "execution.max_lanes=12")
     _finite("execution.segment_seconds", execution.segment_seconds, 0)

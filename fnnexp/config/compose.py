@@ -18,7 +18,7 @@ from omegaconf import OmegaConf, open_dict
 
 from fnnexp.config.commands import Command, grid_name
 from fnnexp.config.composition import FULL_ERROR, SEARCH_PATH, composing, hydra_state_restored
-from fnnexp.config.execution import Execution
+from fnnexp.config.execution import AUTO, Execution
 from fnnexp.config.jobs import Job, key_of
 from fnnexp.config.messages import explain
 from fnnexp.config.resolve import data_name, trial
@@ -237,12 +237,14 @@ def _shared_config(jobs: Sequence[Job]) -> Config:
 
 
 def _refuse_absent_engine(name: str) -> None:
+    if name == AUTO:
+        return
     try:
         engine_named(name)
     except ImportError as error:
         raise ConfigError(
             f"execution.engine={name} needs a package that can't be imported ({error}); run "
-            f'pip install "fnnexp[{name}]", or write execution.engine=numpy'
+            f'pip install "fnnexp[{name}]", or write execution.engine=auto'
         ) from error
 
 

@@ -204,7 +204,7 @@ class Executor:
         if self.cluster is not None:
             return _train_on(self.cluster, planned, self.execution)
         backend = self.execution.backend
-        settings = loky.settings(self.execution.engine) if backend == "loky" else {"backend": backend}
+        settings = loky.settings() if backend == "loky" else {"backend": backend}
         ended: Trained | Broken
         try:
             (ended,) = _parallel(self.n_jobs, settings)([delayed(train_segment)(planned, self.execution)])
@@ -243,7 +243,7 @@ def workers_starting(execution: Execution) -> Iterator[None]:
         return
     # Start in a thread, so that Ctrl-C does not interrupt it. One task starts all processes.
     with ThreadPoolExecutor(1, initializer=loky.block_interrupts) as thread:
-        started = thread.submit(_start_workers, n_jobs, execution.engine)
+        started = thread.submit(_start_workers, n_jobs)
         try:
             yield
         except BaseException:
@@ -253,8 +253,8 @@ def workers_starting(execution: Execution) -> Iterator[None]:
             raise
 
 
-def _start_workers(n_jobs: int, engine: str) -> None:
-    _parallel(n_jobs, loky.settings(engine))([delayed(blas_kernel)()])
+def _start_workers(n_jobs: int) -> None:
+    _parallel(n_jobs, loky.settings())([delayed(blas_kernel)()])
 
 
 _START_METHOD_LOCK = threading.Lock()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import signal
@@ -19,7 +18,6 @@ from fnnexp.config.execution import Execution
 from fnnexp.data import datasets as data
 from fnnexp.data.datasets import Arrays, Prepared
 from fnnexp.errors import DataError
-from fnnexp.nn.engines.base import engine_named
 from fnnexp.nn.training import Record, Stack, advance, engine_version
 from fnnexp.pieces.registry import receive as receive_pieces
 from fnnexp.sweeping.plan import PlannedStack
@@ -86,11 +84,12 @@ def receive(prepared: Prepared, arrays: Arrays) -> None:
         _RECEIVED[prepared.checksum] = arrays
 
 
-def initialize_worker(engine: str) -> None:
-    """Initialize a worker process: import what its first segment needs, and exit when the parent dies."""
+def initialize_worker() -> None:
+    """Initialize a worker process: import what its first segment needs, and exit when the parent dies.
+
+    It starts before the engine is known. So numba is imported by the first segment that uses it.
+    """
     depend_on_the_parent()
-    with contextlib.suppress(ImportError):  # the parent reports a missing engine
-        engine_named(engine)
     blas_kernel()
 
 

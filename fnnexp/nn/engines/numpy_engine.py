@@ -21,6 +21,13 @@ Inputs = Sequence[tuple[range, Any]]
 ALL_COLUMNS = 0.9
 """If at least this share of the columns is nonzero, use all columns: omitting a few would not save time."""
 
+DENSE = 0.35
+"""If at least this share of the pixels is nonzero, BLAS is faster than products that omit every zero
+(measured). MNIST has 0.19."""
+
+SAMPLED_ROWS = 1000
+"""How many evenly spaced rows of a split are used to estimate its share of nonzero pixels."""
+
 UPDATE_BYTES = 96 * 1024
 """The size in bytes of the part of a lane's first weights that is updated at a time. Changing the number
 changes results in the last bits, because it determines the shapes of the products."""
@@ -80,6 +87,12 @@ class Scaling:
     def skips_zeros(self, X: Array) -> bool:
         """Return whether products with X may omit its zeros: X has bytes, and scaling leaves a 0 at 0."""
         return self.shift is None and X.dtype == np.uint8
+
+
+def mostly_zero(images: Array, scaling: Scaling) -> bool:
+    """Return whether products may omit zeros, and so many are zero that omitting each of them pays."""
+    sample = images[:: max(len(images) // SAMPLED_ROWS, 1)]
+    return scaling.skips_zeros(images) and bool(np.count_nonzero(sample) < DENSE * sample.size)
 
 
 class RowSource(Protocol):
