@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from fnnexp.reporting.document.blocks import Cell, Section, Table, Text
+from fnnexp.errors import plural
+from fnnexp.reporting.document.blocks import MOST_ROWS, Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import mean_and_spread
 from fnnexp.reporting.figures import Drawing, of_finished_trials, shared_scale
 from fnnexp.reporting.plots.heat_map import heat_map
@@ -19,6 +21,9 @@ from fnnexp.results.seeds import averaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+MOST_TABLES = 40
+"""The largest number of tables on the page; table.csv has all combinations."""
 
 TITLE = "By architecture, initializer and batching"
 
@@ -92,14 +97,22 @@ def _cell(numbers: dict[str, Any], trials: int, best_values: str, ranking: Ranki
     return mean_and_spread(numbers[metric], numbers[f"{metric}_sd"], ranking) + at + finished
 
 
-def tables(runs: pd.DataFrame, cells: pd.DataFrame) -> Iterator[Table]:
-    """Yield the tables to show, one per combination of the factors other than arch, init and batching."""
+def tables(runs: pd.DataFrame, cells: pd.DataFrame) -> Iterator[Table | Text]:
+    """Yield the tables to show, one per combination of the factors other than arch, init and batching.
+
+    At most :data:`MOST_TABLES` are shown, and a sentence has the number of the rest.
+    """
     factors = others(runs)
     levels = [cells.index.get_level_values(name) for name in factors]
-    for values, group in list(cells.groupby(levels, sort=False)) if factors else [((), cells)]:
+    parts = cells.groupby(levels, sort=False) if factors else [((), cells)]
+    for values, group in islice(parts, MOST_TABLES):
+        shown = group.head(MOST_ROWS)
         rows = [
             [*map(Cell, map(str, index[-2:])), *map(Cell, map(str, row))]
-            for index, row in zip(group.index, group.to_numpy(), strict=True)
+            for index, row in zip(shown.index, shown.to_numpy(), strict=True)
         ]
         title = ", ".join(f"{name}={value}" for name, value in zip(factors, values, strict=True))
-        yield Table(title, ["arch", "init", *map(str, group.columns)], rows, 2, file="table.csv")
+        head = ["arch", "init", *map(str, group.columns)]
+        yield Table(title, head, rows, 2, file="table.csv", total=len(group))
+    if (more := len(parts) - MOST_TABLES) > 0:
+        yield Text(f"table.csv has {plural(more, 'more combination')} of {', '.join(factors)}.", quiet=True)
