@@ -252,7 +252,7 @@ class _Option(NamedTuple):
     """An option of a factor, with the results of its finished trials as arrays of seeds × cells.
 
     A cell is a combination of the other factors. `metric` is :meth:`Ranking.goodness`, NaN where no trial
-    finished; `failed` and `look` are as in :class:`Configuration`. The arrays of all options that are
+    finished; `mean` is its mean; `failed` and `look` are as in :class:`Configuration`. The arrays of all options that are
     compared have the same seeds and cells.
     """
 
@@ -260,6 +260,7 @@ class _Option(NamedTuple):
     metric: NDArray[np.float64]
     failed: NDArray[np.bool_]
     look: NDArray[np.int64]
+    mean: float
 
 
 class _Pair(NamedTuple):
@@ -334,23 +335,16 @@ def _leader_against_others(configurations: Sequence[Configuration], ranking: Ran
         return _verdicts([], ["a", "b"], ranking)
     seeds = pd.Index(np.concatenate([each.metric.index for each in finished]))
     rows = (distinct := seeds.unique().sort_values()).get_indexer(seeds)
-    columns = np.repeat(np.arange(len(finished)), [len(each.metric) for each in finished])
-    shape = (len(finished), len(distinct), 1)  # of each configuration: a row per seed, in one cell
-    metric, failed, look = np.full(shape, np.nan), np.zeros(shape, bool), np.zeros(shape, np.int64)
-    for column, array in (("metric", metric), ("failed", failed), ("look", look)):
-        array[columns, rows, 0] = np.concatenate([getattr(each, column).to_numpy() for each in finished])
-    metric = ranking.goodness(metric)
-    options = [
-        _Option(each.name, metric[i], failed[i], look[i]) for i, each in enumerate(finished)
-    ]
+    number = np.repeat(np.arange(len(finished)), [len(each.metric) for each in finished])
+    results = pd.DataFrame({
+        column: np.concatenate([getattr(each, column) for each in finished])
+        for column in ("metric", "failed", "look")
+    })  # fmt: skip
+    results["metric"] = ranking.goodness(results["metric"])
+    means = [statistics.mean(ranking.goodness(each.metric)) for each in finished]
+    place, one_cell = (number, rows, np.zeros_like(rows)), (len(distinct), 1)
+    options = _as_options([each.name for each in finished], place, one_cell, results, means)
     return _question(options, {}, ["a", "b"], ranking, best_only=True)
-
-
-def _filled(table: pd.DataFrame, column: str) -> NDArray[Any]:
-    """Return a table as an array; missing trials are NaN in `metric`, False or 0 in `failed` and `look`."""
-    if column == "metric":
-        return table.to_numpy(np.float64, na_value=np.nan)
-    return table.astype("float64").fillna(0).to_numpy().astype(bool if column == "failed" else np.int64)
 
 
 def of_options(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
@@ -414,17 +408,32 @@ def _options(table: pd.DataFrame, name: str, about: pd.DataFrame) -> list[_Optio
     cell = _cells(table.drop(columns=name))
     long = about.assign(option=table[name].astype("str"), cell=cell, seed=about["seed"].astype("str"))
     long = long.dropna(subset="metric").drop_duplicates(["option", "cell", "seed"])
-    long = long.set_index(["seed", "cell", "option"]).sort_index()
-    tables = {column: long[column].unstack("option") for column in ("metric", "failed", "look")}  # noqa: PD010
-    finished = set(tables["metric"].columns)
-    return [
-        _Option(
-            str(option),
-            *(_filled(table[option].unstack("cell"), column) for column, table in tables.items()),  # noqa: PD010
-        )
-        for option in table[name].cat.categories
-        if option in finished
-    ]
+    means = long.groupby("option")["metric"].mean()
+    names = [str(option) for option in table[name].cat.categories if option in means.index]
+    if len(names) > MOST_TESTED:  # only pairs with the best option are tested, in the cells that it has
+        best = long["option"] == max(names, key=means.__getitem__)
+        long = long[long["cell"].isin(long.loc[best, "cell"])]
+    (rows, seeds), (columns, cells) = (pd.factorize(long[key], sort=True) for key in ("seed", "cell"))
+    place = pd.Index(names).get_indexer(long["option"]), rows, columns
+    return _as_options(names, place, (len(seeds), len(cells)), long, means[names].tolist())
+
+
+def _as_options(
+    names: Sequence[str],
+    place: tuple[NDArray[np.intp], ...],
+    shape: tuple[int, int],
+    results: pd.DataFrame,
+    means: Sequence[float],
+) -> list[_Option]:
+    """Return options from a frame with the columns `metric`, `failed` and `look` of trials.
+
+    `place` has the positions of each trial's option, seed and cell; `shape` are the numbers of seeds and cells.
+    """
+    metric = np.full((len(names), *shape), np.nan)
+    failed, look = np.zeros(metric.shape, bool), np.zeros(metric.shape, np.int64)
+    for column, array in (("metric", metric), ("failed", failed), ("look", look)):
+        array[place] = results[column].to_numpy(array.dtype)
+    return [_Option(name, *arrays) for name, *arrays in zip(names, metric, failed, look, means, strict=True)]
 
 
 def _cells(options: pd.DataFrame) -> pd.Series:
@@ -455,7 +464,7 @@ def _question(
     """
     if not options:
         return _verdicts([], names, ranking)
-    best = max(options, key=lambda option: float(np.nanmean(option.metric)))
+    best = max(options, key=lambda option: option.mean)
     best_only = best_only or len(options) > MOST_OPTIONS
     if len(options) > MOST_TESTED:
         place = next(i for i, option in enumerate(options) if option is best)
