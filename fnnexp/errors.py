@@ -37,6 +37,8 @@ def printable(text: str) -> str:
     >>> print(printable("a\x1b[2J b"))
     a\x1b[2J b
     """
+    if text.isprintable():
+        return text
     return "".join(c.encode("unicode_escape").decode() if _is_control(c) else c for c in text)
 
 

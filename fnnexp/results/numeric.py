@@ -21,7 +21,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from fnnexp.config.schema import CHOICES
 from fnnexp.results import comparisons, filters, frames, statistics
-from fnnexp.results.factors import AXES, as_text, factors_of, labels_of, others, varies_within
+from fnnexp.results.factors import AXES, as_text, as_texts, factors_of, group_numbers, labels_of, others, varies_within
 from fnnexp.results.ranking import Ranking, ranking_of
 from fnnexp.tracking.run_format import DONE
 
@@ -113,10 +113,12 @@ def _without_widths(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     values = pd.DataFrame(index=runs.index)
     if not {"arch.hidden", "arch.activation"} <= {*runs.columns}:
         return runs, values
-    shapes = zip(runs["arch.hidden"].astype("str"), runs["arch.activation"].astype("str"), strict=True)
-    families = [_family(hidden, activation) for hidden, activation in shapes]
-    family = pd.Series([name for name, _ in families], runs.index, "str")
-    width = pd.Series([width for _, width in families], runs.index, "float64")
+    shapes = runs[["arch.hidden", "arch.activation"]].astype("str")
+    number = group_numbers(shapes, [*shapes.columns])
+    distinct = shapes.loc[number.drop_duplicates().sort_values().index].itertuples(index=False, name=None)
+    families = [_family(hidden, activation) for hidden, activation in distinct]
+    family = pd.Series(pd.array([name for name, _ in families], "str").take(number), runs.index)
+    width = pd.Series(np.array([width for _, width in families], "float64")[number], runs.index)
     wide = width.groupby(family).transform("nunique") >= FEWEST
     if not wide.any():
         return runs, values
@@ -183,10 +185,7 @@ def axes_at_best(rows: pd.DataFrame) -> list[str]:
 
 def _cells(rows: pd.DataFrame) -> pd.Series:
     """Return the number of each trial's cell (a combination of the categorical factors)."""
-    factors = factors_of(rows)
-    if not factors:
-        return pd.Series(0, rows.index)
-    return rows.groupby(factors, observed=True, dropna=False).ngroup()
+    return group_numbers(rows, factors_of(rows))
 
 
 def _best(separated: Layout, ranking: Ranking | None = None) -> pd.DataFrame:
@@ -308,7 +307,7 @@ def options_of(rows: pd.DataFrame) -> pd.DataFrame:
     """
     varied = {factor.partition(".")[0] for factor in factors_of(rows)}
     labels = {axis: labels_of(rows, axis).astype("str") for axis in AXES if axis in varied}
-    texts = {factor: rows[factor].map(as_text, na_action=None).astype("str") for factor in others(rows)}
+    texts = {factor: as_texts(rows[factor]) for factor in others(rows)}
     return pd.DataFrame(labels | texts, index=rows.index)
 
 
