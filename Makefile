@@ -46,14 +46,16 @@ help:
 	@echo "make clean         remove the environments and the results of the demo"
 
 # --no-compile saves time and 150 MB: Python compiles the modules that are imported, which are a part of all.
+# Some systems have no wheels of Numba. There the demo is installed without it.
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e .
+	$(INSTALL) --only-binary numba,llvmlite -e ".[numba]" || $(INSTALL) -e .
 	@echo made > $(INSTALLED)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(INSTALL) -e ".[dev]"
 	@echo made > $(INSTALLED)
 	@echo made > $(READY)
 

@@ -74,11 +74,13 @@ SETTINGS = {
     "sample": Setting((784, 32, 32, 10), "sigmoid", batch=1, lr=0.01),
     "keras": KERAS_MLP,
     "keras_without_dropout": replace(KERAS_MLP, dropout=0.0),
+    "full_alone": Setting((784, 100, 10), "relu", batch=None, lr=0.1),
+    "mini_alone": Setting((784, 128, 10), "tanh", batch=128, lr=0.1),
     "nielsen": Setting((784, 30, 10), "sigmoid", batch=10, lr=3.0, std=1.0, loss="mse"),
 }
 """The settings of the speed benchmark, by mode.
 
-``keras`` is ``mnist_mlp`` of Keras's examples. ``nielsen`` is the network of chapter 1 of Nielsen's "Neural
+In ``full_alone`` and ``mini_alone`` one network trains by itself. ``keras`` is ``mnist_mlp`` of Keras's examples. ``nielsen`` is the network of chapter 1 of Nielsen's "Neural
 Networks and Deep Learning" (2015), with sigmoid outputs and the quadratic cost.
 """
 
@@ -134,7 +136,7 @@ def fnnexp_stack(
     hyper = (("lr", setting.lr), *setting.hyper, *options.items())
     lane = Lane("", 0, setting.stds(), hyper, schedule=setting.schedule)
     stack = start(recipe, [replace(lane, key=str(k)) for k in range(lanes)])
-    return lambda: advance(recipe, stack, arrays, engine=engine)
+    return lambda: advance(recipe, stack, arrays, engine=engine, threads=threads)
 
 
 def bare_products(setting: Setting, lanes: int, dtype: str, rows: int, threads: int) -> Train:

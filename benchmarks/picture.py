@@ -19,6 +19,8 @@ TITLES = {
     "full": "full batches: 784-100-10 ReLU",
     "mini": "mini-batches of 128: 784-128-10 tanh",
     "sample": "one row at a time: 784-32-32-10 sigmoid",
+    "full_alone": "full batches: one 784-100-10 ReLU alone, with all cores",
+    "mini_alone": "mini-batches of 128: one 784-128-10 tanh alone, with all cores",
     "keras": "Keras's mnist_mlp: 784-512-512-10 ReLU, dropout, RMSprop, batches of 128",
     "keras_without_dropout": "Keras's mnist_mlp without dropout",
     "nielsen": "Nielsen's batches of 10: 784-30-10 sigmoid, quadratic cost",

@@ -25,7 +25,7 @@ RESULTS = Path(__file__).parent / "results"
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 ALL_ROWS = 60_000
 LANES = (1, 4, 12, 48)
-MODES = ("full", "mini", "sample", "keras", "keras_without_dropout", "nielsen")
+MODES = ("full", "mini", "sample", "full_alone", "mini_alone", "keras", "keras_without_dropout", "nielsen")
 PEERS = {"PyTorch": "torch", "JAX": "jax", "scikit-learn": "sklearn"}
 """The libraries that may be missing, and their modules."""
 
@@ -81,7 +81,13 @@ class Contender:
 
 def contenders(mode: str, quick: bool) -> Iterator[Contender]:
     """Yield the contenders of a mode whose library is installed."""
-    named = {"keras": keras, "keras_without_dropout": keras, "nielsen": nielsen}.get(mode, three_batchings)
+    named = {
+        "keras": keras,
+        "keras_without_dropout": keras,
+        "nielsen": nielsen,
+        "full_alone": alone,
+        "mini_alone": alone,
+    }.get(mode, three_batchings)
     for contender in named(mode, quick):
         if contender.name not in PEERS or importlib.util.find_spec(PEERS[contender.name]):
             yield contender
@@ -91,6 +97,13 @@ def variants(mode: str, name: str, lanes: int, dtype: str, rows: int) -> Iterato
     """Yield a contender that can use several cores, with one thread in each process, and with all cores."""
     yield Contender(mode, name, lanes, dtype, rows, CORES, 1)
     yield Contender(mode, name, lanes, dtype, rows, 1, CORES)
+
+
+def alone(mode: str, quick: bool) -> Iterator[Contender]:
+    """Yield the contenders for one network that is trained by itself: in one process, with all cores."""
+    for name in (*FNNEXP, "PyTorch", "JAX"):
+        for threads in (1, CORES):
+            yield Contender(mode, name, 1, "float32", ALL_ROWS, 1, threads)
 
 
 def keras(mode: str, quick: bool) -> Iterator[Contender]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fnnexp import console as notebook
 from fnnexp.config.commands import Command, quoted
 from fnnexp.config.compose import Sweep, compose
-from fnnexp.config.execution import Execution
+from fnnexp.config.execution import AUTO
 from fnnexp.config.schema import LISTS, LISTS_OR_VALUES, Config
 from fnnexp.data import sources
 from fnnexp.errors import ConfigError, FnnexpError, plural
@@ -110,7 +110,7 @@ def reproduce(
     names: Sequence[str] = (),
     *,
     quick: bool = False,
-    engine: str = "numpy",
+    engine: str = AUTO,
     folder: str | None = None,
     uri: str | None = None,
 ) -> Path:
@@ -123,7 +123,7 @@ def reproduce(
     quick
         Whether to use fewer seeds and epochs.
     engine
-        The engine for trials that have not finished. Finished trials are not run again.
+        The engine for trials that have not finished, or `auto`. Finished trials are not run again.
     folder
         Where to write the page and its files; None is `reports/reproduce`.
     uri
@@ -155,7 +155,7 @@ def reproduce(
         before = others.trials if others else ()
         sweeps[requested.execution.diagnostics] = replace(requested, trials=before + requested.trials)
     page.make_folder(target)
-    options = [] if engine == Execution.engine else ["--engine", engine]
+    options = [] if engine == AUTO else ["--engine", engine]
     options += [] if folder is None else ["--folder", folder]
     full, command = (
         shlex.join(["fnnexp", "reproduce", *dict.fromkeys(names), *length, *options])
@@ -250,6 +250,7 @@ def train(
     InterruptedSweepError
         After Ctrl-C.
     """
+    from fnnexp.config.resolve import ParamsOfTrials
     from fnnexp.sweeping.dry_run import print_identical
     from fnnexp.sweeping.loop import run
     from fnnexp.tracking.experiment import About
@@ -257,10 +258,9 @@ def train(
 
     trials = requested.trials
     print_identical(trials, console)
-    params = [{key: str(value) for key, value in trial.params.items()} for trial in trials]
     store_option = store.option(requested.tracking_uri)
     command = command or _without_password(requested.command)
-    about = About(requested.experiment, params, command, store_option)
+    about = About(requested.experiment, ParamsOfTrials(trials), command, store_option)
     tracker = Tracker(requested.experiment, requested.tracking_uri, about)
     outcome = run(trials, tracker, requested.execution, console)
     outcome.page = tracker.page

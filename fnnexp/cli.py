@@ -55,7 +55,7 @@ More
   fnnexp reproduce                                  train the published experiments; compare tables
   fnnexp reproduce nielsen_30 glorot_bengio         some of them
   fnnexp reproduce --quick                          the same with fewer seeds, in under two minutes
-  fnnexp reproduce --engine numba                   the same, compiled, in two thirds of the time
+  fnnexp reproduce --engine numpy                   the same with NumPy, also where numba is installed
   fnnexp gradcheck                                  compare every gradient with finite differences
 """
 
@@ -333,7 +333,11 @@ def _reproduce(words: Sequence[str]) -> int:
     parser.add_argument(
         "--quick", action="store_true", help="use fewer seeds and epochs; takes under two minutes"
     )
-    parser.add_argument("--engine", default="numpy", help="numpy (default) or numba, which is faster")
+    parser.add_argument(
+        "--engine",
+        default="auto",
+        help="numpy; numba, which is faster; auto (default): numba if installed",
+    )
     parser.add_argument("--folder", help="folder of the page and its files (default: reports/reproduce)")
     parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
     arguments = parser.parse_args(words)

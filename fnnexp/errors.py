@@ -37,6 +37,8 @@ def printable(text: str) -> str:
     >>> print(printable("a\x1b[2J b"))
     a\x1b[2J b
     """
+    if text.isprintable():
+        return text
     return "".join(c.encode("unicode_escape").decode() if _is_control(c) else c for c in text)
 
 
@@ -71,12 +73,29 @@ def plural(n: int, noun: str) -> str:
     return f"{n} {noun}" + ("" if n == 1 else "s")
 
 
-def did_you_mean(given: str, allowed: Iterable[str]) -> str:
-    """Return " Did you mean 'x'?" with the allowed name that is most similar, or "" if none is similar.
+ELSEWHERE = {
+    "quadratic": "mse", "squared_error": "mse", "mse_loss": "mse", "l2_loss": "mse",
+    "bce": "binary_cross_entropy", "log_loss": "cross_entropy", "nll": "cross_entropy",
+    "categorical_crossentropy": "cross_entropy", "binary_crossentropy": "binary_cross_entropy",
+    "swish": "silu", "logistic": "sigmoid", "linear": "identity", "lrelu": "leaky_relu",
+    "kaiming": "he_normal", "kaiming_normal": "he_normal", "kaiming_uniform": "he_uniform",
+    "glorot": "glorot_normal", "xavier_normal": "glorot_normal", "xavier_uniform": "glorot_uniform",
+    "gradient_descent": "sgd", "gd": "sgd", "nag": "nesterov", "online": "sample", "stochastic": "sample",
+    "minibatch": "mini", "mini_batch": "mini", "batch": "full",
+}  # fmt: skip
+"""fnnexp's name for what other libraries and books call by another name."""
 
-    >>> did_you_mean("hee", ["max", "he", "xavier"])
-    " Did you mean 'he'?"
+
+def did_you_mean(given: str, allowed: Iterable[str]) -> str:
+    """Return " Did you mean 'x'?" with the allowed name that `given` may stand for, or "" if there is none.
+
+    That is the name that fnnexp has for it (:data:`ELSEWHERE`), or else the most similar one.
+
+    >>> did_you_mean("hee", ["max", "he", "xavier"]), did_you_mean("quadratic", ["cross_entropy", "mse"])
+    (" Did you mean 'he'?", " Did you mean 'mse'?")
     """
     by_lower_case = {name.lower(): name for name in allowed}
+    if (name := ELSEWHERE.get(given.lower())) in by_lower_case:
+        return f" Did you mean '{name}'?"
     similar = difflib.get_close_matches(given.lower(), by_lower_case, n=1)
     return f" Did you mean '{by_lower_case[similar[0]]}'?" if similar else ""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from fnnexp.config.execution import ADDRESSES, BACKENDS, MOST_WORKERS, Execution
+from fnnexp.config.execution import ADDRESSES, AUTO, BACKENDS, MOST_WORKERS, Execution
 from fnnexp.config.messages import OWN_PIECE
 from fnnexp.config.schema import (
     DTYPES,
@@ -88,7 +88,7 @@ def check(config: Config) -> None:
 
 
 def _zero_biases(arch: ArchConfig) -> bool:
-    """Return whether a layer has biases that start at zero, unless ``init.bias`` says otherwise."""
+    """Return whether ``arch`` gives a layer biases that start at zero, which ``init.bias`` can change."""
     return "zeros" in ([arch.hidden_bias] if arch.hidden else []) + [arch.output_bias]
 
 
@@ -292,8 +292,8 @@ def _check_regularization(config: Config) -> None:
     if dropout and not isinstance(dropout, list) and not hidden:
         raise MeaninglessError(
             key,
-            f"{key}={text} has no meaning here: there is no hidden layer; omit it, or to drop inputs write "
-            f"{key}=[{text}]",
+            f"{key}={text} has no meaning here: there is no hidden layer; omit it, or write "
+            f"{key}=[{text}] to drop inputs",
         )
     for key, value in (
         ("regularization.max_norm", regularization.max_norm),
@@ -449,7 +449,7 @@ def _check_execution(execution: Execution) -> None:
             f"execution.n_jobs={execution.n_jobs}: must be {MOST_WORKERS} or less; write execution.n_jobs=2"
         )
     _one_of("execution.backend", execution.backend, BACKENDS)
-    _one_of("execution.engine", execution.engine, ENGINES)
+    _one_of("execution.engine", execution.engine, (AUTO, *ENGINES))
     if execution.max_lanes is not None:
         _at_least("execution.max_lanes", execution.max_lanes, 1, "execution.max_lanes=12")
     _finite("execution.segment_seconds", execution.segment_seconds, 0)

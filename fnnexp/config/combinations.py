@@ -18,6 +18,7 @@ from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf
 
 from fnnexp.config import safety
+from fnnexp.config.jobs import make_room
 from fnnexp.config.schema import SCHEMA
 from fnnexp.errors import ConfigError, FnnexpError
 
@@ -99,6 +100,7 @@ class Combinations:
     def of(self, options: Options) -> Composed:
         """Return the composition of a set of options."""
         if options not in self._known:
+            make_room(self._known)
             self._known[options] = self._combined(options) or self._compose(options)
         return self._known[options]
 
@@ -123,6 +125,8 @@ class Combinations:
 
     def _family(self, options: Options) -> _Family:
         key = tuple(plain[0] if (plain := self._plain(line)) else (line,) for line in options)
+        if key not in self._families:
+            make_room(self._families)
         return self._families.setdefault(key, _Family())
 
     def _with_new_options(self, family: _Family, options: Options) -> Options:
@@ -193,7 +197,7 @@ class Combinations:
             ((key, option),) = default.items()
             key = re.sub(r"^override ", "", str(key))
             if key.lstrip("/").startswith("hydra/") or option is None:
-                return True  # an entry of Hydra's own, or without an option
+                return True  # the entry is for Hydra, or it selects no option
             if not isinstance(option, str):
                 return False
             names = [f"{key}/{option}"]

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf, open_dict
 
 from fnnexp.config.commands import Command, grid_name
 from fnnexp.config.composition import FULL_ERROR, SEARCH_PATH, composing, hydra_state_restored
-from fnnexp.config.execution import Execution
+from fnnexp.config.execution import AUTO, Execution
 from fnnexp.config.jobs import Job, key_of
 from fnnexp.config.messages import explain
 from fnnexp.config.resolve import data_name, trial
@@ -237,12 +237,14 @@ def _shared_config(jobs: Sequence[Job]) -> Config:
 
 
 def _refuse_absent_engine(name: str) -> None:
+    if name == AUTO:
+        return
     try:
         engine_named(name)
     except ImportError as error:
         raise ConfigError(
             f"execution.engine={name} needs a package that can't be imported ({error}); run "
-            f'pip install "fnnexp[{name}]", or write execution.engine=numpy'
+            f'pip install "fnnexp[{name}]", or write execution.engine=auto'
         ) from error
 
 
@@ -250,13 +252,16 @@ def _trials(jobs: Sequence[Job]) -> tuple[list[Trial], list[str]]:
     """Prepare the jobs' data; return their trials without duplicates, and notes on the data."""
     prepared: dict[tuple[Any, ...], datasets.Prepared] = {}
     trials: dict[str, Trial] = {}
+    published: set[str] = set()
     for job in jobs:
         config = job.config.data
         source = (config.name, config.path, config.test_path, config.reading, config.toy)
         if source not in prepared:
             prepared[source] = datasets.prepare(*source)
         new = trial(job, prepared[source])
-        trials.setdefault(new.id, new)
+        if trials.setdefault(new.id, new) is new and "experiment" in job.choices:
+            published.add(new.id)
+    own = [each for each in trials.values() if each.id not in published]
     notes = [
         f"{path or f'data={name}'}: {note}"
         for (name, path, *_), data in prepared.items()
@@ -264,18 +269,19 @@ def _trials(jobs: Sequence[Job]) -> tuple[list[Trial], list[str]]:
     ]
     return list(trials.values()), [
         *notes,
-        *_notes_of_validation([*trials.values()]),
+        *_notes_of_validation([*trials.values()], own),
         *_notes_of_drawn_rows([*trials.values()]),
-        *_notes_of_last_batches([*trials.values()]),
+        *_notes_of_last_batches(own),
     ]
 
 
-def _notes_of_validation(trials: Sequence[Trial]) -> Iterator[str]:
+def _notes_of_validation(trials: Sequence[Trial], own: Sequence[Trial]) -> Iterator[str]:
     """Yield warnings about validation rows: a trial has none, or they lack a class.
 
-    Presets are exempt from the first warning: they run as published, and nothing is chosen among them.
+    Presets, which are not among the user's `own` trials, are exempt from the first warning: they run as
+    published, and nothing is chosen among them.
     """
-    unvalidated = [each for each in trials if not each.recipe.validation and "experiment" not in each.params]
+    unvalidated = [each for each in own if not each.recipe.validation]
     if unvalidated:
         data = unvalidated[0].data
         sixth = unvalidated[0].config["data"]["holdout"] or max(data.n_train // 6, 1)
@@ -323,7 +329,7 @@ def _notes_of_drawn_rows(trials: Sequence[Trial]) -> Iterator[str]:
     yield from warnings
 
 
-def _notes_of_last_batches(trials: Sequence[Trial]) -> Iterator[str]:
+def _notes_of_last_batches(own: Sequence[Trial]) -> Iterator[str]:
     """Yield a warning for each size of mini-batches that leaves few rows for the last batch of an epoch.
 
     The gradient of few rows is noisy, but its step is as long as any other, and the results of an epoch are
@@ -331,10 +337,8 @@ def _notes_of_last_batches(trials: Sequence[Trial]) -> Iterator[str]:
     """
     sizes = {
         (each.recipe.batching.size, each.recipe.rows_to_train(each.data.n_train)): each
-        for each in trials
-        if each.recipe.batching.mode == "mini"
-        and each.recipe.reduction == "mean"
-        and "experiment" not in each.params
+        for each in own
+        if each.recipe.batching.mode == "mini" and each.recipe.reduction == "mean"
     }
     for (size, n), each in sizes.items():
         rest = n % size if size else 0
@@ -373,7 +377,8 @@ def experiment_name(jobs: Sequence[Job], config_name: str) -> str:
 
 def _named_after_data(jobs: Sequence[Job]) -> str:
     """Return the names of the jobs' data sets, joined by ``_``: as many as there is room for."""
-    names = sorted({data_name(job) for job in jobs})
+    distinct = {(id(job.config.data), id(job.choices), job.changed): job for job in jobs}
+    names = sorted({data_name(job) for job in distinct.values()})
     for kept in range(len(names), 0, -1):
         rest = [f"and_{len(names) - kept}_more"] if kept < len(names) else []
         name = "_".join([*names[:kept], *rest])

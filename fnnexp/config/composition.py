@@ -19,10 +19,10 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cache, reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir, version
@@ -31,7 +31,14 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, OverrideType, RangeSweep
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    Glob,
+    Override,
+    OverrideType,
+    RangeSweep,
+    Transformer,
+)
 from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -40,19 +47,31 @@ from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import OmegaConfBaseException
 
 from fnnexp.config import safety
-from fnnexp.config.checks import MeaninglessError
+from fnnexp.config.checks import MeaninglessError, check
 from fnnexp.config.combinations import Combinations, Composed
 from fnnexp.config.commands import Command, grid_name, quoted
-from fnnexp.config.jobs import Job, key_of, read
+from fnnexp.config.jobs import (
+    Job,
+    PlainValues,
+    Template,
+    has_values,
+    is_plain,
+    key_of,
+    make_room,
+    read,
+    read_unchecked,
+    references,
+)
 from fnnexp.config.messages import explain
 from fnnexp.config.resolve import is_label_from_values
 from fnnexp.config.schema import CHOICES, SCHEMA, UNSCIENTIFIC, Config, conf_folder, sweeps_folder
+from fnnexp.data import room
 from fnnexp.errors import ConfigError, FnnexpError, plural
 from fnnexp.pieces import files
 from fnnexp.pieces.registry import GROUPS, announced
 
-MOST_JOBS = 10_000
-"""Maximum number of jobs of a sweep: all of them are composed and kept in memory until the sweep is done."""
+BYTES_A_TRIAL = 3 << 10
+"""The memory that this process keeps for each trial until the sweep is done, as measured."""
 
 SEARCH_PATH = "hydra.searchpath"
 
@@ -95,7 +114,7 @@ def hydra_state_restored() -> Iterator[None]:
         singletons = (app, job, store, HydraConfig.instance(), version.VersionBase.instance())
         before, resolvers = [dict(vars(singleton)) for singleton in singletons], dict(_RESOLVERS)
         app.clear()
-        job.conf = job.conf.copy()  # Hydra writes the job's name into it
+        job.conf = job.conf.copy()  # a copy, because Hydra writes the job's name into it
         store.repo = {name: schema for name, schema in store.repo.items() if _is_known(name, schema)}
         for kind, group in GROUPS.items():
             for piece in announced(kind):
@@ -126,6 +145,54 @@ def explained(*errors: type[Exception]) -> Iterator[None]:
         if os.environ.get(FULL_ERROR) == "1":
             raise
         raise ConfigError(explain(error)) from error
+
+
+class Setting(NamedTuple):
+    """An override with a single value: as a line in Hydra's grammar, and the value of a plain axis."""
+
+    line: str
+    value: Any = None
+
+
+class Axis(NamedTuple):
+    """A key of a grid, and its settings. A plain axis sets values and chooses no options."""
+
+    key: str
+    settings: Sequence[Setting]
+    is_plain: bool
+
+
+@dataclass(frozen=True)
+class _Freedom:
+    """What may differ among jobs that are made from one template.
+
+    Attributes
+    ----------
+    axes
+        The indices of the axes with plain values.
+    read
+        The keys that references read. Replacing their values would change other values.
+    """
+
+    axes: frozenset[int] = frozenset()
+    read: frozenset[str] = frozenset()
+
+    def allows(self, key: str) -> bool:
+        """Return whether the value of this key may be replaced."""
+        return has_values(key) and not any(not other or _overlap(key, other) for other in self.read)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A template, the config from which it was read, and its options whose names say more than their values.
+
+    `changed` are the groups of these options that differ from the option, by the jobs' values in them.
+    """
+
+    template: Template
+    config: DictConfig
+    own: Sequence[tuple[str, str]]
+    changed: dict[str, frozenset[str]] = field(default_factory=dict)
 
 
 class Composition:
@@ -167,13 +234,22 @@ class Composition:
             validate_sweep_overrides=False,
         )
         safety.refuse_more_than_data(self._master)
-        self._grid = self._expanded(command.multirun)
-        self._combinations.expect(tuple(self._options_and_values(job)[0]) for job in self._grid or ())
+        self._axes = self._expanded(command.multirun)
+        self._plain = PlainValues()
+        self._freedoms: dict[tuple[str, ...], _Freedom] = {}
+        self._templates: dict[tuple[str, ...], _Made] = {}
+        self._combinations.expect(self._sets_of_options())
 
     @property
     def count(self) -> int:
         """The number of jobs."""
-        return 1 if self._grid is None else len(self._grid)
+        return math.prod(len(axis.settings) for axis in self._axes or ())
+
+    def _sets_of_options(self) -> Iterator[tuple[str, ...]]:
+        """Yield the sets of options of a grid's jobs, if all jobs with a set differ in plain values only."""
+        axes = [axis.settings for axis in self._axes or () if not axis.is_plain]
+        for settings in itertools.product(*axes):
+            yield tuple(setting.line for setting in settings)
 
     def whole(self) -> DictConfig:
         """Return the config of a single job, with Hydra's node.
@@ -190,7 +266,7 @@ class Composition:
     def refuse_several(self) -> None:
         """Raise if the command is a grid, where only a single job can be shown."""
         swept = [line for line in self._tasks if self._parse(line).is_sweep_override()]
-        if swept and self._grid is not None:
+        if swept and self._axes is not None:
             raise ConfigError(f"{swept[0]}: --cfg and --info show a single job; write one value")
 
     def jobs(self) -> Iterator[Job]:
@@ -198,21 +274,35 @@ class Composition:
 
         In a grid, a job omits a value that has no meaning in it, such as the batch size of full batches.
         """
-        if self._grid is None:
+        if self._axes is None:
             yield self._read(_without_hydra(self.whole()), self._tasks)
             return
         jobs: list[Job] = []
         errors: dict[str, MeaninglessError] = {}
-        for overrides in self._grid:
-            jobs.append(self._meaningful_job(overrides, errors))
+        for settings in self._grid():
+            jobs.append(self._meaningful_job(settings, errors))
             yield jobs[-1]
         for key, error in errors.items():
             if all(_value(job.config, key) == _default(key) for job in jobs):
                 raise error
 
-    def _meaningful_job(self, overrides: Sequence[str], errors: dict[str, MeaninglessError]) -> Job:
-        """Return the job of some overrides without its meaningless values, and record their errors by key."""
-        composed, omitted = self.composed(overrides), set[str]()
+    def _grid(self) -> Iterator[tuple[Setting, ...]]:
+        """Yield the settings of each job of a grid."""
+        return itertools.product(*(axis.settings for axis in self._axes or ()))
+
+    def _meaningful_job(self, settings: Sequence[Setting], errors: dict[str, MeaninglessError]) -> Job:
+        """Return the job of some settings without its meaningless values, and record their errors by key."""
+        omitted: dict[str, MeaninglessError] = {}
+        job = self._made_from_template(settings, omitted)
+        if job is None:
+            omitted.clear()
+            job = self._composed_job([setting.line for setting in settings], omitted)
+        errors.update(omitted)
+        self._omitted.update(omitted.keys())
+        return job
+
+    def _composed_job(self, overrides: Sequence[str], omitted: dict[str, MeaninglessError]) -> Job:
+        composed = self.composed(overrides)
         while True:
             try:
                 kept = [line for line in overrides if key_of(line) not in omitted]
@@ -220,10 +310,79 @@ class Composition:
             except MeaninglessError as error:
                 if error.key in omitted:
                     raise
-                omitted.add(error.key)
-                errors[error.key] = error
-                self._omitted[error.key] += 1
+                omitted[error.key] = error
                 OmegaConf.update(composed.config, error.key, _default(error.key))
+
+    def _made_from_template(
+        self, settings: Sequence[Setting], omitted: dict[str, MeaninglessError]
+    ) -> Job | None:
+        """Return the same job as :meth:`_composed_job` in a hundredth of the time.
+
+        Among the jobs with the same options, the first is composed, and the others replace its plain values.
+        Return None if a job differs in more than plain values.
+        """
+        assert self._axes is not None
+        options = tuple(
+            setting.line for setting, axis in zip(settings, self._axes, strict=True) if not axis.is_plain
+        )
+        if options not in self._freedoms:
+            make_room(self._freedoms)
+            self._freedoms[options] = self._freedom(options)
+        freedom = self._freedoms[options]
+        if not freedom.axes:
+            return None
+        try:
+            values = {
+                self._axes[i].key: self._plain.converted(self._axes[i].key, settings[i].value)
+                for i in freedom.axes
+            }
+        except OmegaConfBaseException:  # composing the job gives the message
+            return None
+        shared = tuple(setting.line for i, setting in enumerate(settings) if i not in freedom.axes)
+        lines = tuple(setting.line for setting in settings)
+        if shared not in self._templates:
+            make_room(self._templates)
+            composed = self.composed(lines)
+            job = read_unchecked(composed.config, composed.choices, lines)
+            self._templates[shared] = _Made(Template(job), composed.config, _own_options(job.choices))
+        made = self._templates[shared]
+        while True:
+            config = made.template.config(values)
+            try:
+                check(config)
+                break
+            except MeaninglessError as error:
+                if error.key in omitted:
+                    raise
+                default = _default(error.key)
+                if not freedom.allows(error.key) or not is_plain(default):
+                    return None
+                omitted[error.key], values[error.key] = error, default
+        if omitted:
+            lines = tuple(line for line in lines if key_of(line) not in omitted)
+        return replace(made.template.job, config=config, overrides=lines, changed=self._changed(made, values))
+
+    def _freedom(self, options: Sequence[str]) -> _Freedom:
+        """Return which axes have plain values in the jobs with these options."""
+        assert self._axes is not None
+        plain = [axis for axis in self._axes if axis.is_plain]
+        lines = [*options, *(axis.settings[0].line for axis in plain)]
+        if not plain or not self._options_and_values(lines)[1]:
+            return _Freedom()
+        config = self._combinations.of(tuple(options)).config
+        read = [*references(OmegaConf.to_container(config, resolve=False))]
+        for axis in plain:
+            read += [key for setting in axis.settings for key in references(setting.value, axis.key)]
+        freedom = _Freedom(read=frozenset(read))
+        free = [
+            i
+            for i, axis in enumerate(self._axes)
+            if axis.is_plain
+            and freedom.allows(axis.key)
+            and all(is_plain(setting.value) for setting in axis.settings)
+            and not any(_overlap(axis.key, other.key) for other in plain if other is not axis)
+        ]
+        return replace(freedom, axes=frozenset(free))
 
     def job(self, overrides: Sequence[str]) -> Job:
         """Return the checked job of some overrides, each with a single value; raise if one is meaningless."""
@@ -231,13 +390,25 @@ class Composition:
 
     def _read(self, composed: Composed, overrides: Sequence[str]) -> Job:
         job = read(composed.config, composed.choices, overrides)
-        changed = [
-            group
-            for group in CHOICES
-            if (option := job.choices.get(group)) and not is_label_from_values(group, option)
-            if not self._has_values_of(group, option, composed.config)
-        ]
-        return replace(job, changed=frozenset(changed))
+        own = _own_options(job.choices)
+        return replace(job, changed=self._changed(_Made(Template(job), composed.config, own), {}))
+
+    def _changed(self, made: _Made, values: Mapping[str, Any]) -> frozenset[str]:
+        """Return the groups in which a config with these plain values differs from the chosen option."""
+        groups = dict(made.own)
+        inside = {key: value for key, value in values.items() if key.partition(".")[0] in groups}
+        known = repr(inside)
+        if known not in made.changed:
+            make_room(made.changed)
+            config = made.config
+            if inside:
+                config = config.copy()
+                for key, value in inside.items():
+                    OmegaConf.update(config, key, value)
+            made.changed[known] = frozenset(
+                group for group, option in made.own if not self._has_values_of(group, option, config)
+            )
+        return made.changed[known]
 
     def _has_values_of(self, group: str, option: str, config: DictConfig) -> bool:
         """Return whether a group has the values of an option: merging them again changes nothing."""
@@ -282,7 +453,7 @@ class Composition:
     def _notes_of_repeats(self) -> Iterator[str]:
         for key, overrides in self._repeats.items():
             note = f"{key} is given {len(overrides)} times, and the last counts: {_line(overrides[-1])}"
-            may_differ = self._grid is None and _is_scientific(key)
+            may_differ = self._axes is None and _is_scientific(key)
             yield note + (
                 f"; for one trial per value write -m {_as_sweep(key, overrides)}" if may_differ else ""
             )
@@ -302,7 +473,7 @@ class Composition:
     def _note_of_ignored_grid(self) -> str | None:
         """Return the note that a single trial runs although the config has a grid, or None."""
         params = self._master.hydra.sweeper.params
-        if self._grid is not None or not params:
+        if self._axes is not None or not params:
             return None
         unresolved: Any = OmegaConf.to_container(params, resolve=False)
         grid = self._parse_all(_lines_of(unresolved))
@@ -317,8 +488,8 @@ class Composition:
             f"{math.prod(counts.values())}"
         )
 
-    def _expanded(self, multirun: bool) -> list[list[str]] | None:
-        """Return the overrides of each job of a grid; None if the command is a single trial."""
+    def _expanded(self, multirun: bool) -> list[Axis] | None:
+        """Return the axes of a grid; None if the command is a single trial."""
         if not multirun and self._master.hydra.mode is not RunMode.MULTIRUN:
             return None
         swept = [line for line in self._hydras if self._parse(line).is_sweep_override()]
@@ -333,22 +504,36 @@ class Composition:
                 f"{_line(hydras[0])}: Hydra's own keys cannot be swept; remove this line "
                 "from hydra.sweeper.params"
             )
-        counts = _value_counts(overrides)
-        if math.prod(counts.values()) > MOST_JOBS:
-            largest = max(counts, key=lambda key: counts[key])
-            raise ConfigError(
-                f"the sweep has more than {MOST_JOBS} jobs; write fewer values, above all for {largest}"
-            )
-        axes: dict[str, list[str]] = {}
-        for override in overrides:  # a later override of a key takes the place of an earlier one
-            axes[override.get_key_element()] = _values(override)
-        grid = [list(combination) for combination in itertools.product(*axes.values())]
-        if not grid:
+        _refuse_too_many(_value_counts(overrides))
+        for override in overrides:
+            _refuse_continuous(override)
+        # A later override of a key takes the place of an earlier one.
+        last = {override.get_key_element(): override for override in overrides}
+        axes = [self._axis(override) for override in last.values()]
+        if not all(axis.settings for axis in axes):
             raise ConfigError(f"the sweep has no jobs, because a key has no values: {' '.join(lines)}")
-        return grid
+        return axes
+
+    def _axis(self, override: Override) -> Axis:
+        """Return the settings of an override."""
+        key = override.key_or_group
+        sets_value = override.type is OverrideType.CHANGE and override.package is None
+        is_plain = sets_value and not self._is_group(key)
+        settings = [
+            Setting(line, self._value_in(line, element) if is_plain else None)
+            for line, element in _values(override)
+        ]
+        return Axis(key, settings, is_plain)
+
+    def _value_in(self, line: str, element: Any) -> Any:
+        """Return the value of an override with a single value, given its element in Hydra's grammar."""
+        return element if type(element) in (int, float) else self._parse(line).value()
 
     def _params(self) -> list[str]:
-        """Return ``hydra.sweeper.params`` as overrides. Their references may name only keys of the config."""
+        """Return ``hydra.sweeper.params`` as overrides, with their references ``${key}`` replaced by values.
+
+        A reference may name a key of the config, but no resolver.
+        """
         config = self._master.copy()
         unresolved: Any = OmegaConf.to_container(
             config.hydra.sweeper.params or OmegaConf.create(), resolve=False
@@ -447,6 +632,12 @@ def _without_hydra(whole: DictConfig) -> Composed:
     return Composed(whole, choices)
 
 
+def _own_options(choices: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return the groups with an option whose name is not made from its values, and the options."""
+    chosen = ((group, choices.get(group)) for group in CHOICES)
+    return [(group, option) for group, option in chosen if option and not is_label_from_values(group, option)]
+
+
 def _line(override: Override) -> str:
     return str(override.input_line)
 
@@ -463,16 +654,36 @@ def _lines_of(params: Mapping[str, Any]) -> list[str]:
     return [f"{key}={value}" for key, value in params.items()]
 
 
-def _values(override: Override) -> list[str]:
-    """Return an override ``key=value``, in Hydra's grammar, for each value that an override sweeps over."""
-    key = override.get_key_element()
-    if not override.is_sweep_override():
-        return [f"{key}={override.get_value_element_as_str()}"]
-    if not override.is_discrete_sweep():
+def _refuse_continuous(override: Override) -> None:
+    if override.is_sweep_override() and not override.is_discrete_sweep():
+        key = override.get_key_element()
         raise ConfigError(
             f"{_line(override)}: a sweep needs a list of values; write {key}=1,2 or {key}=range(3)"
         )
-    return [f"{key}={value}" for value in override.sweep_string_iterator()]
+
+
+def _values(override: Override) -> Iterator[tuple[str, Any]]:
+    """Yield each value that an override sweeps over, after an override ``key=value`` in Hydra's grammar."""
+    key = override.get_key_element()
+    if not override.is_sweep_override():
+        yield f"{key}={override.get_value_element_as_str()}", override.value()
+        return
+    for element in override.sweep_iterator():
+        yield f"{key}={Transformer.str(element)}", element
+
+
+def _refuse_too_many(counts: Mapping[str, float]) -> None:
+    """Raise if a grid has more jobs than there is memory for, before any is made."""
+    jobs, available = math.prod(counts.values()), room.available_memory()
+    if available is None or jobs * BYTES_A_TRIAL <= available:
+        return
+    largest = max(counts, key=lambda key: counts[key])
+    count = f"{jobs:,.0f}" if math.isfinite(jobs) else "endless"
+    raise ConfigError(
+        f"the sweep has {count} jobs, and each takes {BYTES_A_TRIAL >> 10} KB of memory, but only "
+        f"{available / 1e9:.3g} GB are left, enough for {available // BYTES_A_TRIAL:,}; write fewer values, "
+        f"above all for {largest}"
+    )
 
 
 def _value_counts(overrides: Iterable[Override]) -> dict[str, float]:

@@ -20,6 +20,10 @@ BACKENDS = ("loky", "multiprocessing", "threading", "sequential", *ADDRESSES)
 MOST_WORKERS = 1024
 
 
+AUTO = "auto"
+"""The value of ``execution.engine`` that chooses an engine for the whole sweep."""
+
+
 @dataclass
 class Execution:
     """Where and how trials run. It changes no result, except that engines differ by rounding."""
@@ -31,7 +35,10 @@ class Execution:
     )
     backend: str = key("loky", "A backend of joblib, or a cluster.", names=BACKENDS)
     engine: str = key(
-        "numpy", "How to compute. `numba` is compiled and faster, and needs the extra `numba`.", names=ENGINES
+        AUTO,
+        "How to compute. `numba` is compiled and faster, and needs the extra `numba`. `auto` is numba where "
+        "it is installed and saves time, else NumPy; it goes on with the engine that began the sweep.",
+        names=(AUTO, *ENGINES),
     )
     max_lanes: int | None = key(
         None, "The most trials in a stack. Null: chosen for the batching mode.", unit="trials", least=1

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any
 
@@ -20,9 +21,15 @@ MOST_REFERENCES = 32
 """Maximum number of references ``${…}`` in a config: strings of references grow exponentially."""
 
 
-@dataclass(frozen=True)
+MOST_KEPT = 256
+"""Maximum number of compositions that are kept, and of what is made from them to be shared among jobs."""
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One composed config.
+
+    The jobs of a grid share the nodes of their configs that are equal. So nothing may change a config.
 
     Attributes
     ----------
@@ -45,12 +52,25 @@ class Job:
 def read(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str]) -> Job:
     """Return a composed config as a checked Job.
 
+    Raises
+    ------
+    ConfigError
+        If a value is missing or not allowed, with what was given, what is allowed and what to write.
+    """
+    job = read_unchecked(composed, choices, overrides)
+    check(job.config)
+    return job
+
+
+def read_unchecked(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str]) -> Job:
+    """Return a composed config as a Job with every value, but without the checks of its values.
+
     Unknown keys and wrong types were refused before, while Hydra composed the config by the schema.
 
     Raises
     ------
     ConfigError
-        If a value is missing or not allowed, with what was given, what is allowed and what to write.
+        If a value is missing.
     """
     values = OmegaConf.to_container(composed, resolve=False)
     assert isinstance(values, dict)
@@ -75,9 +95,122 @@ def read(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[s
             raise ConfigError(f"{key} has no keys; start your own config with 'defaults: [config, _self_]'")
         _known_keys(f"{key}.", values[key], node)
     config = Config(**{str(key): NODES[key](**v) if key in NODES else v for key, v in values.items()})
-    check(config)
     options = {key: str(value).removesuffix(".yaml") for key, value in choices.items() if value}
     return Job(config, options, tuple(overrides))
+
+
+def make_room(kept: dict[Any, Any]) -> None:
+    """Remove the oldest entry if there are :data:`MOST_KEPT`."""
+    if len(kept) >= MOST_KEPT:
+        del kept[next(iter(kept))]
+
+
+class Template:
+    """A job from which others are made that differ from it in plain values only.
+
+    A value is plain if :func:`is_plain` holds for it and no reference depends on its key. So replacing it
+    changes no other value.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._nodes: dict[tuple[str, str], Any] = {}
+
+    def config(self, values: Mapping[str, Any]) -> Config:
+        """Return the job's config with these values, by key. It is not checked."""
+        replaced: dict[str, Any] = {}
+        in_nodes: dict[str, dict[str, Any]] = {}
+        for key, value in values.items():
+            node, dot, name = key.rpartition(".")
+            if dot:
+                in_nodes.setdefault(node, {})[name] = value
+            else:
+                replaced[key] = value
+        for node, inner in in_nodes.items():
+            replaced[node] = self._node(node, inner)
+        return replace(self.job.config, **replaced)
+
+    def _node(self, name: str, values: Mapping[str, Any]) -> Any:
+        """Return a node of the config with these values, the same object for the same values."""
+        key = name, repr(values)
+        if key not in self._nodes:
+            make_room(self._nodes)
+            self._nodes[key] = replace(getattr(self.job.config, name), **values)
+        return self._nodes[key]
+
+
+class PlainValues:
+    """Converts plain values as OmegaConf does when it sets them in a config: ``data.label=3`` is a text."""
+
+    _SAME: Mapping[type, tuple[str, ...]] = {int: ("int", "int | None"), float: ("float", "float | None")}
+    """The types of keys that take numbers of a type as they are."""
+
+    def __init__(self) -> None:
+        self._config = OmegaConf.structured(Config)
+        self._converted: dict[tuple[str, str], Any] = {}
+
+    def converted(self, key: str, value: Any) -> Any:
+        """Return a plain value of a key; raise OmegaConf's exception if the key can't have it."""
+        if _types_of_values()[key] in self._SAME.get(type(value), ()):
+            return value
+        known = key, repr(value)
+        if known not in self._converted:
+            make_room(self._converted)
+            OmegaConf.update(self._config, key, value, merge=True)
+            node = OmegaConf.select(self._config, key)
+            self._converted[known] = OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
+        return self._converted[known]
+
+
+def is_plain(value: Any) -> bool:
+    """Return whether a value is a number, a text, null or a list of these, without a reference."""
+    if isinstance(value, list):
+        return all(is_plain(element) and not isinstance(element, list) for element in value)
+    if isinstance(value, str):
+        return "${" not in value and value != "???"
+    return value is None or isinstance(value, (bool, int, float))
+
+
+def has_values(key: str) -> bool:
+    """Return whether a key of the schema has values, and is neither a node nor inside of a value."""
+    return key in _types_of_values()
+
+
+@cache
+def _types_of_values() -> Mapping[str, str]:
+    """Return the type of each key of the schema that is not a node."""
+    nodes = [(f"{name}.", node) for name, node in NODES.items()]
+    types = {
+        prefix + attribute.name: str(attribute.type)
+        for prefix, node in [("", Config), *nodes]
+        for attribute in fields(node)
+        if not attribute.metadata.get("omegaconf_ignore")
+    }
+    return {key: kind for key, kind in types.items() if key not in NODES}
+
+
+def references(value: Any, key: str = "") -> Iterator[str]:
+    """Yield the keys that the references in a value read: the whole node if a name is made of others.
+
+    >>> list(references({"lr": "${.lr_for.${batching.mode}}", "n": "${oc.select: seed, 3}"}, "optimizer"))
+    ['optimizer.lr_for', 'batching.mode', 'seed']
+
+    An empty key stands for the whole config.
+    """
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from references(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        yield from [""] * count_references(value)
+    elif isinstance(value, str):
+        for text in re.split(r"\$\{", value)[1:]:
+            name = re.sub(r"^\s*(oc\.select\s*:)?\s*", "", text)
+            path = re.match(r"[\w.]*", name)[0]  # type: ignore[index]
+            whole = name[len(path) :].lstrip()[:1] in ("}", ",")
+            dots = len(path) - len(path.lstrip("."))
+            above = key.split(".")[:-dots] if dots else []
+            inside = path.strip(".").split(".")
+            yield ".".join([*above, *(inside if whole else path.lstrip(".").split(".")[:-1])])
 
 
 def from_artifact(content: bytes) -> Job:

@@ -152,7 +152,7 @@ ELSEWHERE = {
     "learning_rate": "optimizer.lr", "batch_size": "batching.size", "random_state": "seed",
     "n_epochs": "epochs", "num_epochs": "epochs", "hidden_layer_sizes": "arch.hidden", "units": "arch.hidden",
 }  # fmt: skip
-"""The key of fnnexp for a name in other libraries."""
+"""fnnexp's key for each name that other libraries use."""
 
 
 def no_such_key(key: str, known: Sequence[str]) -> str:

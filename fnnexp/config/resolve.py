@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from fnnexp.config.checks import dropout_rates
 from fnnexp.config.execution import Execution
-from fnnexp.config.jobs import Job, key_of
+from fnnexp.config.jobs import Job, key_of, make_room
 from fnnexp.config.schema import (
     ADDED_LATER,
     CHOICES,
+    NODES,
     UNSCIENTIFIC,
     ArchConfig,
     Config,
@@ -42,6 +43,8 @@ from fnnexp.nn.pieces.stopping import Stopping
 from fnnexp.nn.training import Recipe
 from fnnexp.pieces import registry
 
+T = TypeVar("T")
+
 MOST_PARAMETERS = 1 << 28
 """Maximum number of parameters of a network: 1 GB of float32."""
 
@@ -50,6 +53,64 @@ FILE_ENDING = re.compile(r"\.(npz|[ct]sv(\.gz)?)$", re.IGNORECASE)
 
 DARK = 128
 """If the brightest pixel is below this, pixels are not on the scale 0..255 but on 0..1, 0..16 or such."""
+
+
+class _OnDemand(Mapping[str, Any]):
+    """A mapping that is made from a job whenever it is read, since a sweep keeps many jobs."""
+
+    __slots__ = ("_args", "_make")
+
+    def __init__(self, make: Callable[..., dict[str, Any]], *args: Any) -> None:
+        self._make, self._args = make, args
+
+    def __getitem__(self, key: str) -> Any:
+        return self._make(*self._args)[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._make(*self._args))
+
+    def __len__(self) -> int:
+        return len(self._make(*self._args))
+
+    def items(self) -> Any:
+        """Return the items, made once for all of them."""
+        return self._make(*self._args).items()
+
+    def without_seed(self) -> Hashable:
+        """Return a key that is equal for mappings that differ only in seed, while both exist."""
+        job, *others = self._args
+        config = vars(job.config).items()
+        values = (id(value) if name in NODES else value for name, value in config if name != "seed")
+        return self._make, id(job.choices), job.changed, *others, *values
+
+    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        return self._make(*self._args) | dict(other)
+
+    def __repr__(self) -> str:
+        return repr(self._make(*self._args))
+
+
+class ParamsOfTrials(Iterable[Mapping[str, str]]):
+    """The params of each trial as texts. They are made once for the trials that differ only in seed.
+
+    Parameters
+    ----------
+    trials
+        The trials.
+    """
+
+    def __init__(self, trials: Sequence[Trial]) -> None:
+        self._trials = trials
+
+    def __iter__(self) -> Iterator[Mapping[str, str]]:
+        shared: dict[Hashable, dict[str, str]] = {}
+        for trial in self._trials:
+            params = trial.params
+            key = params.without_seed() if isinstance(params, _OnDemand) else id(params)
+            if key not in shared:
+                make_room(shared)
+                shared[key] = {name: str(value) for name, value in params.items()}
+            yield {**shared[key], "seed": str(trial.seed)} if "seed" in shared[key] else shared[key]
 
 
 def trial(job: Job, data: Prepared) -> Trial:
@@ -65,15 +126,7 @@ def trial(job: Job, data: Prepared) -> Trial:
     validation = _held_out(job.config, data)
     _check_scale(job.config.data, data)
     architecture = _architecture(job.config.arch, data)
-    job = replace(
-        job,
-        config=replace(
-            job.config,
-            arch=_canonical(job.config.arch, architecture),
-            data=replace(job.config.data, validation=validation),
-            seed_split=job.config.seed_split if _uses_split(job.config, data, validation) else None,
-        ),
-    )
+    job = _resolved(job, data, validation, architecture)
     config = job.config
     every_row = config.data.subset == data.n_train - validation
     optimizer = OPTIMIZERS[config.optimizer.name]
@@ -83,37 +136,41 @@ def trial(job: Job, data: Prepared) -> Trial:
             f"at most {MOST_PARAMETERS} are allowed: write smaller widths, as in arch.hidden=[64,32]"
         )
     options, schedule = _options(config), schedule_of(config.schedule)
-    recipe = Recipe(
-        architecture=replace(architecture, activation=_exact(architecture.activation)),
-        batching=Batching(config.batching.mode, config.batching.size, config.batching.shuffle),
-        optimizer=OPTIMIZERS.exact(config.optimizer.name),
-        epochs=config.epochs,
-        reduction=config.loss.reduction,
-        epsilon=config.loss.epsilon,
-        scale=config.data.scale,
-        validation=validation,
-        dtype=config.dtype,
-        loss=LOSSES.exact(config.loss.name),
-        output=config.loss.output,
-        options=tuple(sorted([*options, *(["schedule"] if schedule else [])])),
-        stopping=_stopping(config, data),
-        seed_split=config.seed_split if validation else config.seed_split or None,  # None draws with seed 0
-        subset=None if every_row else config.data.subset,
-        label_noise=float(config.data.label_noise),
-        metrics=tuple(sorted(METRICS.own.values())),
+    recipe = _same(
+        Recipe(
+            architecture=replace(architecture, activation=_exact(architecture.activation)),
+            batching=Batching(config.batching.mode, config.batching.size, config.batching.shuffle),
+            optimizer=OPTIMIZERS.exact(config.optimizer.name),
+            epochs=config.epochs,
+            reduction=config.loss.reduction,
+            epsilon=config.loss.epsilon,
+            scale=config.data.scale,
+            validation=validation,
+            dtype=config.dtype,
+            loss=LOSSES.exact(config.loss.name),
+            output=config.loss.output,
+            options=tuple(sorted([*options, *(["schedule"] if schedule else [])])),
+            stopping=_stopping(config, data),
+            seed_split=config.seed_split
+            if validation
+            else config.seed_split or None,  # None draws with seed 0
+            subset=None if every_row else config.data.subset,
+            label_noise=float(config.data.label_noise),
+            metrics=tuple(sorted(METRICS.own.values())),
+        )
     )
+    pieces = _files_of_pieces(config)  # now, since a file may change and be loaded again
     hyper = {name: float(getattr(config.optimizer, name)) for name in optimizer.hyperparameters} | options
-    labels = _labels(job)
     return Trial(
         recipe=recipe,
         data=data,
         method=INITIALIZERS.exact(config.init.method),
         std=config.init.std,
-        hyper=tuple(hyper.items()),
+        hyper=_same(tuple(hyper.items())),
         seed=config.seed,
-        name=_name(job, labels),
-        params=_params(job, labels),
-        config=_written(config),
+        name=_name(job, _labels(job)),
+        params=_OnDemand(_params, job, pieces),
+        config=_OnDemand(_written, job),
         gain=config.init.gain,
         bounds=_bounds(config.init),
         biases=_biases(config.init),
@@ -126,12 +183,41 @@ def trial(job: Job, data: Prepared) -> Trial:
     )
 
 
+MOST_SHARED = 4096
+"""Maximum number of values that are kept to share them among trials."""
+
+_shared: dict[str, Any] = {}
+
+
+def _same(value: T) -> T:
+    """Return the same object for values that are written in the same way, so that trials share it.
+
+    Equal values may be written differently: 0.0 and -0.0 have different bits, and so different ids.
+    """
+    if len(_shared) >= MOST_SHARED:
+        _shared.clear()
+    same: T = _shared.setdefault(repr(value), value)
+    return same
+
+
+def _resolved(job: Job, data: Prepared, validation: int, architecture: Architecture) -> Job:
+    """Return a job whose config says what is trained; nodes that said it before stay the same objects."""
+    config = job.config
+    arch, rows = _canonical(config.arch, architecture), config.data
+    if rows.validation != validation:
+        rows = replace(rows, validation=validation)
+    split = config.seed_split if _uses_split(config, data, validation) else None
+    if arch is config.arch and rows is config.data and split == config.seed_split:
+        return job
+    return replace(job, config=replace(config, arch=arch, data=rows, seed_split=split))
+
+
 def schedule_of(config: ScheduleConfig) -> Schedule | None:
     """Return the schedule of a checked config, or None if the learning rate is constant."""
     if config.name == "constant" and not config.warmup:
         return None
     numbers = ((name, float(getattr(config, name))) for name in SCHEDULES[config.name].parameters)
-    parameters = tuple((name, number + 0.0) for name, number in numbers)  # -0.0 would be another trial
+    parameters = tuple((name, number + 0.0) for name, number in numbers)  # no -0.0 in ids
     return Schedule(SCHEDULES.exact(config.name), parameters, float(config.warmup))
 
 
@@ -177,11 +263,11 @@ def _canonical(arch: ArchConfig, architecture: Architecture) -> ArchConfig:
     """Return a config's network with one name for a list of equal activations, and with the default slope."""
     activation = architecture.activation
     names = [activation] if isinstance(activation, str) else list(activation)
-    return replace(
-        arch,
-        activation=activation if isinstance(activation, str) else names,
-        slope=architecture.slope if "leaky_relu" in names else None,
-    )
+    canonical = activation if isinstance(activation, str) else names
+    slope = architecture.slope if "leaky_relu" in names else None
+    if (canonical, slope) == (arch.activation, arch.slope):
+        return arch
+    return replace(arch, activation=canonical, slope=slope)
 
 
 def _bounds(init: InitConfig) -> tuple[float, float] | None:
@@ -354,17 +440,17 @@ def _adds_to_name(key: str, override: str, labels: Mapping[str, str]) -> bool:
     return key not in labels or not is_label_from_values(key, option)
 
 
-def _params(job: Job, labels: Mapping[str, str]) -> dict[str, Any]:
+def _params(job: Job, pieces: str | None) -> dict[str, Any]:
     """Return a trial's params: the label of each group, and every other value under its dotted key.
 
     An option for reading files, or a key of :data:`ADDED_LATER`, is a param only if it is not the default. So
     runs recorded before there were such keys have the same params.
     """
-    params: dict[str, Any] = dict(labels)
+    params: dict[str, Any] = dict(_labels(job))
     if "experiment" in job.choices:
         params["experiment"] = job.choices["experiment"]
-    params.update(_flat(_written(job.config)))
-    params["pieces"] = _files_of_pieces(job.config)
+    params.update(_flat(_written(job)))
+    params["pieces"] = pieces
     reading = {f"data.{option.name}": option.default for option in fields(Reading)}
     defaults = {**reading, **later_defaults()}
     return {key: value for key, value in params.items() if value is not None and value != defaults.get(key)}
@@ -406,8 +492,8 @@ def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _written(config: Config) -> dict[str, Any]:
-    """Return a config as nested dictionaries, as in a run's ``config.yaml``."""
-    values = asdict(config)
+def _written(job: Job) -> dict[str, Any]:
+    """Return a job's config as nested dictionaries, as in a run's ``config.yaml``."""
+    values = asdict(job.config)
     values["execution"] = {key: values["execution"][key] for key in keys_of(Execution)}
     return values

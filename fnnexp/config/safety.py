@@ -133,7 +133,7 @@ def refuse_more_than_data(config: DictConfig) -> None:
 
 @cache
 def _default_node(plugin: str) -> dict[Any, Any]:
-    """Return the node of Hydra's default launcher or sweeper, the only allowed value. fnnexp uses neither."""
+    """Return the node of Hydra's default launcher or sweeper. Configs may name no other."""
     node: Any = OmegaConf.to_container(ConfigStore.instance().load(f"hydra/{plugin}/basic.yaml").node)
     return dict(node)
 
@@ -397,7 +397,7 @@ def _short(value: Any) -> str:
 
 
 def _problem(error: Exception) -> str:
-    """Return an error message of YAML in one line."""
+    """Return the message of a YAML error as one line."""
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error).replace(os.linesep, " ")
     return f"{problem} (line {mark.line + 1})" if mark else problem

@@ -61,7 +61,7 @@ class InitConfig:
     gain: float = key(1.0, "A factor of all weights.", above=0)
     bias: str | None = key(
         None,
-        "The distribution of the biases that are `zeros` in `arch`. Null: they stay zero.",
+        "How biases start where `arch` says `zeros`: the distribution. Null: they start at zero.",
         names=BIAS_STARTS,
     )
     bias_scale: float | None = key(
@@ -163,7 +163,8 @@ class ScheduleConfig:
     rise: float | None = key(None, "The share of the run in which `one_cycle` rises.", above=0, below=1)
     end: float | None = key(
         None,
-        "The last factor of `linear`, `cosine` and `one_cycle`. Not 1 for the first two; below the peak.",
+        "The multiple of the learning rate at which `linear`, `cosine` and `one_cycle` end. It must not be 1 "
+        "for `linear` and `cosine`, and must be below the peak for `one_cycle`.",
         least=0,
     )
 

@@ -18,6 +18,9 @@ from fnnexp.nn.training import Lane, Recipe
 NUMERICS = 1
 """Raise this number if trials train to other results than before. It is part of every trial's id."""
 
+MOST_RECIPES = 4096
+"""Maximum number of recipes whose content is kept."""
+
 ALWAYS = frozenset({
     "architecture", "inputs", "hidden", "classes", "activation", "hidden_bias", "output_bias",
     "batching", "mode", "size", "shuffle",
@@ -87,8 +90,8 @@ class Trial:
             "bounds": self.bounds,
             "seeds": dict(self.seeds),
         }
-        content = {**self._content(), "init": [self.method, self.std], "seed": self.seed}
-        return _digest(content | {name: value for name, value in added.items() if value})
+        content = {"init": [self.method, self.std], "seed": self.seed}
+        return self._digest(content | {name: value for name, value in added.items() if value})
 
     @cached_property
     def numbers_id(self) -> str:
@@ -99,12 +102,12 @@ class Trial:
             "mean": self.mean,
             "seeds": dict(seeds),
         }
-        content = {**self._content(), "stds": self.stds, "seed": seed}
-        return _digest(content | {name: value for name, value in added.items() if value})
+        content = {"stds": self.stds, "seed": seed}
+        return self._digest(content | {name: value for name, value in added.items() if value})
 
     @property
     def stds(self) -> tuple[float, ...]:
-        """The standard deviation of each layer's weights; truncated draws have it before truncation."""
+        """The standard deviation of each layer's weights; for truncated draws, that before truncation."""
         low, high = self.bounds or (0.0, 0.0)
         std = (high - low) / math.sqrt(12) if self.bounds else self.std
         return tuple(
@@ -126,6 +129,10 @@ class Trial:
     def stack_key(self) -> tuple[Recipe, str]:
         """The key for stacking: trials with the same key can share a stack."""
         return self.recipe, self.data.checksum
+
+    def seed_for(self, purpose: str) -> int:
+        """Return the seed for a purpose: see :meth:`Lane.seed_for`."""
+        return dict(self.seeds).get(purpose, self.seed)
 
     def lane(self) -> Lane:
         """Return the trial's lane in a stack, with :attr:`numbers_id` as its key."""
@@ -159,23 +166,50 @@ class Trial:
         seed = next(iter(seeds.values()), self.seed)
         return seed, tuple((purpose, value) for purpose, value in seeds.items() if value != seed)
 
-    def _content(self) -> dict[str, Any]:
-        """Return the settings that can change the results; both ids of the trial are hashes of them."""
+    def _digest(self, content: Mapping[str, Any]) -> str:
+        """Return a hash of this content and of the other settings that can change the results.
+
+        It is 16 hex digits of the SHA-256 of canonical JSON, with floats to their last bit.
+        """
         content = {
             "numerics": NUMERICS,
-            "recipe": scientific(self.recipe),
             "hyper": dict(self.hyper),
             "data": self.data.checksum,
+            **content,
         }
         if self.biases is not None:
             content["biases"] = asdict(self.biases)
         if self.schedule is not None:
             content["schedule"] = asdict(self.schedule)
-        return content
+        before, after = (
+            {k: v for k, v in content.items() if (k > "recipe") is late} for late in (False, True)
+        )
+        text = f'{_JSON.encode(before)[:-1]},"recipe":{_as_json(self.recipe)},{_JSON.encode(after)[1:]}'
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+_recipes: dict[int, tuple[Recipe, str]] = {}
+
+
+def _as_json(recipe: Recipe) -> str:
+    """Return the scientific content of a recipe, made once for the trials that share the object.
+
+    Recipes that are equal may still differ in a bit: 0.0 equals -0.0.
+    """
+    known = _recipes.get(id(recipe))
+    if known is None or known[0] is not recipe:
+        if len(_recipes) >= MOST_RECIPES:
+            _recipes.clear()
+        known = _recipes[id(recipe)] = recipe, _JSON.encode(scientific(recipe))
+    return known[1]
 
 
 def scientific(recipe: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass that are part of a trial's id, nested; see :data:`ALWAYS`.
+    """Return the part of a trial's id that comes from a dataclass, as a nested dict.
+
+    It has the fields in :data:`ALWAYS`, and every other field whose value is not its default.
 
     Raises
     ------
@@ -195,9 +229,3 @@ def scientific(recipe: Any) -> dict[str, Any]:
         else:
             content[name] = value
     return content
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    """Return 16 hex digits of the SHA-256 of the content as canonical JSON, with floats to their last bit."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

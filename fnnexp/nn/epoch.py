@@ -5,7 +5,9 @@ A step computes one chunk of rows and one slice of lanes at a time, so that its 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -13,7 +15,8 @@ from numpy.typing import NDArray
 
 from fnnexp.nn.arrays import Array
 from fnnexp.nn.engines.base import Descent, Engine, FirstStep, engine_named, per_sample_engine
-from fnnexp.nn.engines.numpy_engine import DenseRows, Examples, Inputs
+from fnnexp.nn.engines.numpy_engine import DenseRows, Examples, Inputs, RowSource
+from fnnexp.nn.engines.threads import Team
 from fnnexp.nn.network import Architecture, Parameters, Workspace, backward, forward
 from fnnexp.nn.pieces.batching import slices
 from fnnexp.nn.pieces.losses import loss_for
@@ -21,6 +24,7 @@ from fnnexp.nn.pieces.metrics import Totals
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS, decay_weights, sgd
 from fnnexp.nn.pieces.regularizers import (
     DROPOUT,
+    Draws,
     Dropout,
     add_l1_gradient,
     add_l2_gradient,
@@ -68,11 +72,26 @@ def engine_for(recipe: Recipe, name: str) -> Engine:
     return engine_named(name)
 
 
-class EpochTrainer:
-    """The buffers to train one stack; :meth:`train` changes its arrays in place."""
+@dataclass(frozen=True)
+class Step:
+    """What the chunks of one step share: the order of rows of each group of lanes, and factors (K, 1, 1)."""
 
-    def __init__(self, recipe: Recipe, stack: Stack, split: Split, engine: Engine) -> None:
-        self.recipe, self.stack = recipe, stack
+    batch: slice
+    orders: list[Array | None]
+    row_weight: Array
+    decay: Array | None
+
+
+class EpochTrainer:
+    """The buffers to train one stack; :meth:`train` changes its arrays in place.
+
+    The threads of ``team`` compute the chunks of a batch, each with its own buffers.
+    """
+
+    def __init__(
+        self, recipe: Recipe, stack: Stack, split: Split, engine: Engine, team: Team | None = None
+    ) -> None:
+        self.recipe, self.stack, self.team = recipe, stack, team or Team()
         self.images, self.labels = np.asarray(split.images), np.asarray(split.labels)
         dtype = np.dtype(recipe.dtype)
         self.batch_size = recipe.batching.batch_size(len(self.images))
@@ -91,9 +110,10 @@ class EpochTrainer:
             dtype,
         )
         self.groups = same_order_groups(recipe, stack)
-        # If a batch is one chunk, backward adds a step of plain descent directly to the parameters.
+        # With plain descent and one chunk a batch, backward changes the parameters and stores no gradient.
         self.in_place = is_plain(recipe) and self.batch_size <= CHUNK and not {*recipe.options} & NOT_IN_PLACE
         self.descent: Descent | None = None
+        self.benches: list[Bench] = []
         if descends_by_row(recipe) and engine.can_descend(recipe.architecture):
             self.descent = engine.per_sample(
                 recipe.architecture,
@@ -102,32 +122,43 @@ class EpochTrainer:
                 recipe.epsilon,
                 [lanes for lanes, _ in self.groups],
             )
-            size, make_rows = self.descent.max_rows, self.descent.make_rows
+            make_rows = self.descent.make_rows
+            self.rows = [
+                make_rows(self.images, split.scaling, self.descent.max_rows, dtype) for _ in self.groups
+            ]
         else:
             size = min(CHUNK, self.batch_size)
             make_rows = DenseRows if self.dropout.of_inputs else engine.make_rows
             self.gradients = stack.theta if self.in_place else np.empty_like(stack.theta)
-            self.slices = lane_slices(recipe, stack, self.gradients, size, engine, self.dropout.hidden)
+            threads = min(self.team.size, -(-self.batch_size // CHUNK))
+            for _ in range(threads):
+                gradients = self.gradients if threads == 1 else np.empty_like(stack.theta)
+                self.benches.append(
+                    Bench(
+                        [make_rows(self.images, split.scaling, size, dtype) for _ in self.groups],
+                        lane_slices(recipe, stack, gradients, size, engine, self.dropout.hidden),
+                        gradients,
+                    )
+                )
             if not self.in_place:
                 self.penalized = _PenalizedWeights(recipe.architecture, stack.theta, self.gradients)
             # The weight of a row in the loss, by batch size, because the last batch may be shorter.
             self.row_weights: dict[int, Array] = {}
-        self.rows = [make_rows(self.images, split.scaling, size, dtype) for _ in self.groups]
-        self._step_first_weights_at_once(engine)
+            self._step_first_weights_at_once(engine)
 
     def _step_first_weights_at_once(self, engine: Engine) -> None:
         """Let each slice of lanes take the steps of the first weights itself, if the engine can do that."""
+        bench = self.benches[0]
         self.first_steps = (
             engine.first_step is not None
-            and self.descent is None
             and self.optimizer.update in engine.updates
             and self.batch_size <= CHUNK
             and not {*self.recipe.options} & (NOT_IN_PLACE | {"l2"})
-            and not isinstance(self.rows[0], DenseRows)
+            and not isinstance(bench.rows[0], DenseRows)
         )
         if self.first_steps:
             assert engine.first_step is not None
-            for lane_slice in self.slices:
+            for lane_slice in bench.slices:
                 slots = [slot[lane_slice.lanes] for slot in self.stack.slots]
                 lane_slice.first_step = engine.first_step(
                     lane_slice.parameters.first, slots, self.optimizer.update
@@ -138,6 +169,7 @@ class EpochTrainer:
         n = len(self.images)
         orders = [self.recipe.batching.order(n, seed, epoch) for _, seed in self.groups]
         totals = Totals(len(self.stack.lanes), self.recipe.metrics)
+        self.with_outputs = totals.needs_outputs
         if self.descent is not None:
             for block in slices(n, self.descent.max_rows):
                 self._descend(self.descent, block, orders, totals)
@@ -151,10 +183,11 @@ class EpochTrainer:
                 self.hyper["lr"] = rates[i]
                 self.row_weights.clear()
             self._learn(batch, orders, steps_before + i + 1, totals)
+        (first_bench, *_) = self.benches
         if self.in_place:
-            for lane_slice in self.slices:
+            for lane_slice in first_bench.slices:
                 lane_slice.parameters.first.write_back()
-        for lane_slice in self.slices:
+        for lane_slice in first_bench.slices:
             if lane_slice.first_step is not None:
                 lane_slice.first_step.write_back()
         return totals.means(n)
@@ -172,48 +205,33 @@ class EpochTrainer:
 
     def _descend(self, descent: Descent, block: slice, orders: list[Array | None], totals: Totals) -> None:
         """Take one step for each row of the block."""
-        inputs, labels = self._take(block, orders)
+        inputs, labels = self._take(self.rows, block, orders)
         losses, hits = descent.descend(inputs, labels)
         all_lanes = slice(0, len(labels))
         totals.add(all_lanes, losses, hits)
         if totals.needs_outputs:
             totals.add_extra(all_lanes, descent.probabilities(labels.shape[1]), labels)
 
-    def _learn(self, batch: slice, orders: list[Array | None], step: int, totals: Totals) -> None:
+    def _learn(self, batch: slice, orders: list[Array | None], number: int, totals: Totals) -> None:
         """Take one step for a batch. Its gradient is summed over chunks of rows in a fixed order."""
         size = batch.stop - batch.start
-        weight, decay = self._row_weight(size), self._decay(size)
-        self.dropout.begin(step)
-        for lane_slice in self.slices:
-            if lane_slice.first_step is not None:
+        step = Step(batch, orders, self._row_weight(size), self._decay(size))
+        self.dropout.begin(number)
+        if self.first_steps:
+            for lane_slice in self.benches[0].slices:
+                assert lane_slice.first_step is not None
                 hyper = {name: values[lane_slice.lanes] for name, values in self.hyper.items()}
-                lane_slice.first_step.begin(step, hyper)
-        for chunk in slices(size, CHUNK):
-            self.dropout.draw(chunk.stop - chunk.start)
-            inputs, labels = self._take(slice(batch.start + chunk.start, batch.start + chunk.stop), orders)
-            for lane_slice in self.slices:
-                lanes, work = lane_slice.lanes, lane_slice.workspace(chunk.stop - chunk.start)
-                work.set_labels(labels[lanes], lane_slice.target_values)
-                self._write_masks(lanes, work)
-                slice_inputs = lane_slice.inputs(inputs)
-                dZ = forward(lane_slice.parameters, slice_inputs, work)
-                lane_slice.measure(work, labels[lanes], self.recipe.epsilon, totals)
-                lane_slice.loss.gradient(dZ, work.targets, self.recipe.epsilon, work.row)
-                np.multiply(dZ, weight[lanes], out=dZ)
-                slice_decay = None if decay is None else decay[lanes]
-                backward(
-                    lane_slice.parameters,
-                    slice_inputs,
-                    work,
-                    lane_slice.gradients,
-                    slice_decay,
-                    first_step=lane_slice.first_step,
-                    overwrite=not self.in_place and chunk.start == 0,
-                )
+                lane_slice.first_step.begin(number, hyper)
+        self.team.in_order(
+            self._chunks(size),
+            partial(self._compute, step),
+            partial(self._add, totals),
+            size=len(self.benches),
+        )
         if self.first_steps:
             if "weight_decay" in self.hyper:
                 decay_weights(self.penalized.W[1:], self.hyper)
-            for lane_slice in self.slices:
+            for lane_slice in self.benches[0].slices:
                 assert lane_slice.first_step is not None
                 lane_slice.first_step.finish(
                     self.stack.theta[lane_slice.lanes], self.gradients[lane_slice.lanes]
@@ -222,12 +240,64 @@ class EpochTrainer:
             self._regularize_gradients(size)
             if "weight_decay" in self.hyper:
                 decay_weights(self.penalized.W, self.hyper)
-            self.update(self.stack.theta, self.gradients, self.stack.slots, step, self.hyper)
+            self.update(self.stack.theta, self.gradients, self.stack.slots, number, self.hyper)
             if "max_norm" in self.hyper:
                 for W in self.penalized.W:
                     bound_norms(W, self.hyper["max_norm"])
-            for lane_slice in self.slices:
-                lane_slice.parameters.first.weights_changed()
+            for bench in self.benches:
+                for lane_slice in bench.slices:
+                    lane_slice.parameters.first.weights_changed()
+
+    def _chunks(self, size: int) -> Iterator[tuple[slice, Draws]]:
+        """Yield the chunks of a batch, each with its draws for dropout, which depend on the order."""
+        for chunk in slices(size, CHUNK):
+            yield chunk, self.dropout.draw(chunk.stop - chunk.start)
+
+    def _compute(self, step: Step, thread: int, part: tuple[slice, Draws]) -> Computed:
+        """Compute the metrics and the gradient of a chunk."""
+        bench, (chunk, draws), batch = self.benches[thread], part, step.batch
+        empty = self._empty(chunk)
+        rows = slice(batch.start + chunk.start, batch.start + chunk.stop)
+        inputs, labels = self._take(bench.rows, rows, step.orders, draws)
+        measured = []
+        for lane_slice in bench.slices:
+            lanes, work = lane_slice.lanes, lane_slice.workspace(chunk.stop - chunk.start)
+            work.set_labels(labels[lanes], lane_slice.target_values)
+            self._write_masks(draws, lanes, work)
+            slice_inputs = lane_slice.inputs(inputs)
+            dZ = forward(lane_slice.parameters, slice_inputs, work)
+            measured.append(
+                lane_slice.measure(work, labels[lanes], self.recipe.epsilon, with_outputs=self.with_outputs)
+            )
+            lane_slice.loss.gradient(dZ, work.targets, self.recipe.epsilon, work.row)
+            np.multiply(dZ, step.row_weight[lanes], out=dZ)
+            backward(
+                lane_slice.parameters,
+                slice_inputs,
+                work,
+                lane_slice.gradients,
+                None if step.decay is None else step.decay[lanes],
+                first_step=lane_slice.first_step,
+                empty=empty,
+            )
+        return Computed(chunk, bench, measured)
+
+    def _empty(self, chunk: slice) -> float | None:
+        """Return what :func:`backward` writes for inputs that are 0 in a chunk; None to add the gradient."""
+        if self.in_place or (chunk.start > 0 and len(self.benches) == 1):
+            return None
+        return 0.0 if chunk.start == 0 else -0.0
+
+    def _add(self, totals: Totals, computed: Computed) -> None:
+        """Add the metrics of a chunk to the totals, and its gradient to the sum if it is not part of it."""
+        add_metrics(totals, computed.measured)
+        gradients = computed.bench.gradients
+        if gradients is self.gradients:
+            return
+        if computed.chunk.start == 0:
+            np.copyto(self.gradients, gradients)
+        else:
+            np.add(self.gradients, gradients, out=self.gradients)
 
     def _row_weight(self, size: int) -> Array:
         """Return the factor (K, 1, 1) by which a row's gradient is multiplied in a batch of this size.
@@ -264,29 +334,35 @@ class EpochTrainer:
         if "clip_norm" in self.hyper:
             clip_norms(self.gradients, self.hyper["clip_norm"])
 
-    def _write_masks(self, lanes: slice, work: Workspace) -> None:
+    def _write_masks(self, draws: Draws, lanes: slice, work: Workspace) -> None:
         """Write the dropout masks of these lanes to the workspace."""
         for layer, masks in work.masks.items():
             for k, lane in enumerate(range(*lanes.indices(len(self.stack.lanes)))):
-                self.dropout.mask(layer + 1, lane, masks[k])
+                self.dropout.mask(draws, layer + 1, lane, masks[k])
 
-    def _dropped(self, lane: int, examples: Examples) -> Examples:
+    def _dropped(self, draws: Draws, lane: int, examples: Examples) -> Examples:
         """Return rows of the input with the values that dropout removes in this lane set to 0."""
         mask = np.empty((len(examples.X), self.images.shape[1]), examples.X.dtype)
-        self.dropout.mask(0, lane, mask)
+        self.dropout.mask(draws, 0, lane, mask)
         return Examples(
             examples.X * (mask if examples.used is None else mask[:, examples.used]), examples.used
         )
 
-    def _take(self, where: slice, orders: list[Array | None]) -> tuple[Inputs, NDArray[np.uint8]]:
+    def _take(
+        self,
+        sources: Sequence[RowSource],
+        where: slice,
+        orders: list[Array | None],
+        draws: Draws | None = None,
+    ) -> tuple[Inputs, NDArray[np.uint8]]:
         """Return the inputs of each group of lanes, and the labels of all lanes (K, B)."""
         inputs = []
         labels = np.empty((len(self.stack.lanes), where.stop - where.start), np.uint8)
-        for (lanes, _), rows, order in zip(self.groups, self.rows, orders, strict=True):
+        for (lanes, _), rows, order in zip(self.groups, sources, orders, strict=True):
             chosen = where if order is None else order[where]
             examples = rows.take(chosen)
-            if self.dropout.of_inputs:
-                examples = self._dropped(lanes.start, examples)
+            if draws is not None and self.dropout.of_inputs:
+                examples = self._dropped(draws, lanes.start, examples)
             inputs.append((lanes, examples))
             labels[lanes.start : lanes.stop] = self.labels[chosen]
         return inputs, labels
@@ -355,12 +431,44 @@ class LaneSlice:
             if lanes.start < stop and lanes.stop > first
         ]
 
-    def measure(self, work: Workspace, labels: Array, epsilon: float, totals: Totals) -> None:
-        """Add the metrics of the rows to the totals. The loss overwrites ``work.logits``."""
+    def measure(self, work: Workspace, labels: Array, epsilon: float, *, with_outputs: bool) -> Measured:
+        """Return what the metrics of the rows are computed from. The loss overwrites ``work.logits``."""
         losses, hits = self.loss.losses_and_hits(work.logits, work.targets, epsilon, work.row)
-        totals.add(self.lanes, losses, hits)
-        if totals.needs_outputs:
-            totals.add_extra(self.lanes, self.loss.outputs(work.logits, work.row), labels)
+        outputs = self.loss.outputs(work.logits, work.row) if with_outputs else None
+        return self.lanes, losses, hits, outputs, labels
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What one thread needs to compute chunks: rows of each group of lanes, slices of lanes, and gradients.
+
+    The gradients (K, P) are the sum over the chunks if there is only one thread.
+    """
+
+    rows: Sequence[RowSource]
+    slices: Sequence[LaneSlice]
+    gradients: Array
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A chunk whose metrics are measured, and whose gradient is in the bench's."""
+
+    chunk: slice
+    bench: Bench
+    measured: Sequence[Measured]
+
+
+Measured = tuple[slice, Array, Array, Array | None, Array]
+"""Some lanes; the losses and the hits of some rows; if there are added metrics, the outputs; the labels."""
+
+
+def add_metrics(totals: Totals, measured: Sequence[Measured]) -> None:
+    """Add the metrics of some rows to the totals."""
+    for lanes, losses, hits, outputs, labels in measured:
+        totals.add(lanes, losses, hits)
+        if outputs is not None:
+            totals.add_extra(lanes, outputs, labels)
 
 
 def lane_slices(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fnnexp.nn.arrays import Array
 from fnnexp.nn.engines.base import Engine
-from fnnexp.nn.engines.numpy_engine import DenseRows
-from fnnexp.nn.epoch import CHUNK, lane_slices
+from fnnexp.nn.engines.numpy_engine import DenseRows, RowSource
+from fnnexp.nn.engines.threads import Team
+from fnnexp.nn.epoch import CHUNK, LaneSlice, Measured, add_metrics, lane_slices
 from fnnexp.nn.network import Architecture, Parameters, Workspace, forward
 from fnnexp.nn.pieces.batching import slices
 from fnnexp.nn.pieces.losses import loss_for
@@ -20,20 +22,32 @@ from fnnexp.nn.rows import Split
 from fnnexp.nn.stack import Lane, Recipe, Stack, smoothed_targets
 
 
-def evaluate(recipe: Recipe, stack: Stack, engine: Engine, split: Split) -> dict[str, Array]:
-    """Return the mean of each metric (K,) over the n rows of a split."""
+def evaluate(
+    recipe: Recipe, stack: Stack, engine: Engine, split: Split, team: Team | None = None
+) -> dict[str, Array]:
+    """Return the mean of each metric (K,) over the n rows of a split, with the threads of a team."""
     n, K = len(split.images), len(stack.lanes)
-    size = min(CHUNK, n)
-    stack_slices = lane_slices(recipe, stack, stack.theta, size, engine)
-    rows = engine.make_rows(split.images, split.scaling, size, stack.theta.dtype)
+    size, team = min(CHUNK, n), team or Team()
     totals = Totals(K, recipe.metrics)
-    for chunk in slices(n, CHUNK):
-        inputs, chunk_labels = [(range(K), rows.take(chunk))], np.asarray(split.labels[chunk])
+    benches: dict[int, tuple[RowSource, list[LaneSlice]]] = {}
+
+    def compute(thread: int, chunk: slice) -> list[Measured]:
+        if thread not in benches:
+            rows = engine.make_rows(split.images, split.scaling, size, stack.theta.dtype)
+            benches[thread] = rows, lane_slices(recipe, stack, stack.theta, size, engine)
+        rows, stack_slices = benches[thread]
+        inputs, labels = [(range(K), rows.take(chunk))], np.asarray(split.labels[chunk])
+        measured = []
         for lane_slice in stack_slices:
             work = lane_slice.workspace(chunk.stop - chunk.start)
-            work.set_labels(chunk_labels, lane_slice.target_values)
+            work.set_labels(labels, lane_slice.target_values)
             forward(lane_slice.parameters, lane_slice.inputs(inputs), work)
-            lane_slice.measure(work, chunk_labels, recipe.epsilon, totals)
+            measured.append(
+                lane_slice.measure(work, labels, recipe.epsilon, with_outputs=totals.needs_outputs)
+            )
+        return measured
+
+    team.in_order(slices(n, CHUNK), compute, partial(add_metrics, totals))
     return totals.means(n)
 
 

@@ -257,9 +257,9 @@ def backward(
     decay: Array | None = None,
     *,
     first_step: Callable[[range, Any, Array], None] | None = None,
-    overwrite: bool = False,
+    empty: float | None = None,
 ) -> None:
-    """Add the gradients, summed over the B rows, to ``gradients``, or overwrite them.
+    """Add the gradients, summed over the B rows, to ``gradients``, or overwrite them if ``empty`` is given.
 
     On entry, ``work`` contains the last layer's dZ in ``logits``, and the activations from :func:`forward`.
     The gradient with respect to the inputs X is not computed. A layer's dA is computed before its gradient is
@@ -267,8 +267,10 @@ def backward(
     the gradients is a step. If ``decay`` (K, 1, 1) is given, each W of ``gradients`` is first multiplied by
     ``decay``.
     If ``first_step`` is given, the first layer calls it with dZ instead of computing its gradient.
+    ``empty`` is the gradient to write for first weights whose inputs are 0 in all rows: 0, or −0 if the
+    gradients will be added to others, because x + (−0) is x for every x.
     """
-    dZ = work.logits
+    dZ, overwrite = work.logits, empty is not None
     for layer in reversed(range(len(parameters.W))):
         W, db = gradients.W[layer], gradients.b[layer]
         if layer > 0:
@@ -285,7 +287,7 @@ def backward(
                 if first_step is not None:
                     first_step(lanes, examples, dZ)
                 elif decay is None:
-                    gradients.first.add_gradient(lanes, examples, dZ, overwrite=overwrite)
+                    gradients.first.add_gradient(lanes, examples, dZ, empty=empty)
                 else:
                     for k in lanes:
                         gradients.first.scale(k, decay[k, 0, 0])

@@ -1,11 +1,11 @@
 """Train a stack: ``start`` initializes it, ``advance`` trains it for whole epochs.
 
     start(recipe, lanes) → stack
-    advance(recipe, stack, arrays, seconds, diagnostics, engine) → (stack', records)
+    advance(recipe, stack, arrays, seconds, diagnostics, engine, threads) → (stack', records)
 
 Both are pure functions. The stack contains the complete state of its lanes, and every random draw depends on
 its address alone (:mod:`fnnexp.nn.rng`). So a lane's curve and weights are bitwise the same alone and in any
-stack, however the epochs are cut into segments.
+stack, however the epochs are cut into segments, and with any number of threads.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import numpy as np
 
 from fnnexp.nn.arrays import Array, DType
+from fnnexp.nn.engines.threads import Team
 from fnnexp.nn.epoch import EpochTrainer, engine_for
 from fnnexp.nn.evaluation import evaluate
 from fnnexp.nn.layer_stats import Probe
@@ -80,10 +82,12 @@ def advance(
     *,
     diagnostics: bool = False,
     engine: str = "numpy",
+    threads: int = 1,
+    around_threads: AbstractContextManager[None] | None = None,
 ) -> tuple[Stack, list[Record]]:
     """Train the stack for whole epochs, at least one, until ``seconds`` have passed or training is complete.
 
-    Training is complete when the stack's epoch is ``recipe.epochs`` or no lane is left. A lane has diverged
+    Training is complete after ``recipe.epochs`` epochs, or when no lane is left. A lane has diverged
     if a loss or a parameter is not finite at the end of an epoch. A lane stops early if ``recipe.stopping``
     says so before the last epoch. In both cases the lane leaves the stack, and its last record contains its
     :class:`fnnexp.nn.stack.End`.
@@ -98,6 +102,10 @@ def advance(
         Whether the records include diagnostics. They change nothing else.
     engine
         A key of :data:`fnnexp.nn.engines.base.ENGINES`. The results of engines agree up to rounding.
+    threads
+        How many threads may compute. Their number changes no bit of a result.
+    around_threads
+        A context for the life of each thread that the function starts.
 
     Returns
     -------
@@ -109,14 +117,19 @@ def advance(
     compute_engine = engine_for(recipe, engine)
     if not stack.has_parameters:
         stack = start(recipe, stack.lanes)
-    with np.errstate(all="ignore"):  # an overflow makes the lane diverge, which is recorded
+    with (
+        np.errstate(all="ignore"),
+        Team(threads, around_threads) as team,
+    ):  # an overflow makes the lane diverge, which is recorded
         stack = stack.copy()
         rows = splits_of(recipe, arrays)
         held_out = [split for split in rows if split != "train"]
         probe = Probe(recipe, rows["train"]) if diagnostics else None
         if recipe.epochs == 0:
             epoch_began = clock()
-            measured = {name: evaluate(recipe, stack, compute_engine, split) for name, split in rows.items()}
+            measured = {
+                name: evaluate(recipe, stack, compute_engine, split, team) for name, split in rows.items()
+            }
             seconds_per_lane = (clock() - epoch_began) / len(stack.lanes)
             records = _records(recipe, stack, measured, seconds_per_lane, probe)
             return stack.select(_not_ended(records)), records
@@ -125,14 +138,14 @@ def advance(
                 Record(lane.key, 0, probe.measure(lane, theta), 0.0)
                 for lane, theta in zip(stack.lanes, stack.theta, strict=True)
             ]
-        trainer = EpochTrainer(recipe, stack, rows["train"], compute_engine)
+        trainer = EpochTrainer(recipe, stack, rows["train"], compute_engine, team)
         while stack.lanes and stack.epoch < recipe.epochs:
             before = stack.theta.copy() if probe else None
             epoch_began = clock()
             stack = replace(stack, epoch=stack.epoch + 1)
             measured = {"train": trainer.train(stack.epoch)}
             for split in held_out:
-                measured[split] = evaluate(recipe, stack, compute_engine, rows[split])
+                measured[split] = evaluate(recipe, stack, compute_engine, rows[split], team)
             seconds_per_lane = (clock() - epoch_began) / len(stack.lanes)
             if recipe.stopping is not None:
                 stack = _with_best(recipe.stopping, stack, measured)
@@ -142,7 +155,7 @@ def advance(
             if len(remaining) < len(new_records):
                 stack = stack.select(remaining)
                 if stack.lanes:
-                    trainer = EpochTrainer(recipe, stack, rows["train"], compute_engine)
+                    trainer = EpochTrainer(recipe, stack, rows["train"], compute_engine, team)
             if clock() - began >= seconds:
                 break
     return stack, records
@@ -186,7 +199,7 @@ def _records(
     probe: Probe | None,
     before: Array | None = None,
 ) -> list[Record]:
-    """Return the record of each lane for the stack's epoch; ``before`` is θ (K, P) before the epoch."""
+    """Return each lane's record of the epoch just trained; ``before`` is θ, (K, P), as it was before it."""
     finite = _finite(stack, measured)
     records = []
     for k, lane in enumerate(stack.lanes):

@@ -342,7 +342,7 @@ def _check_name(kind: str, name: str) -> None:
         raise ConfigError(
             f"{kind} '{name}': {name} has another meaning in commands; write pieces.{kind}('mine', …)"
         )
-    numbered = kind == "activation" and re.search(r"_\d+$", name)  # it would look like a width
+    numbered = kind == "activation" and re.search(r"_\d+$", name)  # labels would show it as a width
     if not re.fullmatch("[a-z][a-z0-9_]*", name) or len(name) > LONGEST_NAME or numbered:
         ending = ", and not end in _ and a number" if kind == "activation" else ""
         raise ConfigError(

@@ -133,7 +133,7 @@ def differentiate(derivative: Own, uses_a: bool, Z: Array, A: Array, out: Array)
     for z, a, slope in zip(lanes_of(Z), lanes_of(A), lanes_of(out), strict=True):
         returned = derivative(read_only(z), read_only(a)) if uses_a else derivative(read_only(z))
         shape = np.shape(returned)
-        if shape not in ((), slope.shape):  # a number is the same everywhere
+        if shape not in ((), slope.shape):  # a single number is the derivative at every element
             raise PieceError(
                 f"{derivative.what}: returned an array of shape {shape}; it must return one of shape "
                 f"{slope.shape}"

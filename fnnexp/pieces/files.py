@@ -100,7 +100,7 @@ def _run(source: Source, content: bytes, text: str) -> None:
     withdraw(source.name)
     module = ModuleType(f"fnnexp_pieces_{source.sha256[:16]}")
     module.__file__ = source.name
-    sys.modules[module.__name__] = module  # for the names of classes that it defines
+    sys.modules[module.__name__] = module  # dataclasses look up the module of a class there
     MODULES.append(module)
     token = LOADING.set(source)
     try:

@@ -141,7 +141,7 @@ def announce(piece: Piece) -> None:
     shipped = DATASETS if piece.kind == "dataset" else TABLES.get(piece.kind, {})
     taken = piece.name in shipped or (piece.kind == "metric" and piece.name in LOSS_AND_ACCURACY)
     if known is None and taken:
-        raise ConfigError(f"{piece}: fnnexp has a piece of this name; give yours another one")
+        raise ConfigError(f"{piece}: fnnexp has a piece of this name; give yours another name")
     both = known is not None and known.source.is_file and piece.source.is_file
     if known is not None and both and known.source.name != piece.source.name:
         raise ConfigError(
@@ -221,7 +221,7 @@ def source_of(what: str, *functions: Callable[..., Any]) -> Source:
 
 @dataclass(frozen=True)
 class Shipped:
-    """The announced pieces as bytes, for workers: their entries in the tables, under their exact names."""
+    """The user's pieces, as bytes that workers can load; `digest` identifies them."""
 
     digest: str
     content: bytes

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from fnnexp.errors import plural
 from fnnexp.reporting.document.blocks import FILES, PAGE, Text
+from fnnexp.reporting.document.wording import listed
 from fnnexp.reporting.plots import picture
 from fnnexp.results import numeric
-from fnnexp.results.factors import as_text, groups, others
+from fnnexp.results.factors import AXES, as_text, group_numbers, groups, labels_of, others
+from fnnexp.results.ranking import ranking_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,6 +24,10 @@ if TYPE_CHECKING:
 
 MOST_COMBINATIONS = 12
 """The largest number of combinations that are drawn; curves.csv has the curves of all."""
+
+
+MOST_OPTIONS = 24
+"""The largest number of architectures, of initializers and of batching modes in a figure."""
 
 
 class Drawing(NamedTuple):
@@ -40,7 +47,7 @@ def for_each(
     media: Medium = FILES,
 ) -> Iterator[Figure]:
     """Yield the figures of the first `most` combinations of the factors, with the combination as heading."""
-    for i, (values, group) in enumerate(list(groups(rows, factors))[:most], start=1):
+    for i, (values, group) in enumerate(islice(groups(rows, factors), most), start=1):
         heading = ", ".join(f"{name}={as_text(value)}" for name, value in zip(factors, values, strict=True))
         for name, caption, draw in drawings:
             figure = draw(group)
@@ -61,9 +68,27 @@ def shared_scale(
     means
         A function that returns the means that a figure shows of its rows.
     """
-    first = list(groups(rows, factors))[:MOST_COMBINATIONS]
+    first = islice(groups(rows, factors), MOST_COMBINATIONS)
     known = [mean for _, group in first for mean in means(group).dropna()]
     return (min(known), max(known)) if known else None
+
+
+def of_the_best(finished: pd.DataFrame, ranking: Ranking) -> tuple[pd.DataFrame, str]:
+    """Return the trials of the best architectures, initializers and batching modes, and a sentence on them.
+
+    A figure has a panel or a line for each of these options. If there are at most :data:`MOST_OPTIONS`, all
+    trials are returned and the sentence is empty. The best options have the best trials.
+    """
+    notes = []
+    goodness = ranking.goodness(finished[ranking.metric])
+    for axis in AXES:
+        labels = labels_of(finished, axis)
+        best = goodness.groupby(labels, observed=True).max().sort_values(ascending=False, kind="stable")
+        if len(best) > MOST_OPTIONS:
+            finished = finished[labels.isin(best.index[:MOST_OPTIONS])]
+            goodness = goodness[finished.index]
+            notes.append(f"{MOST_OPTIONS} of {len(best):,} options of {axis}")
+    return finished, f"The figures show the {listed(notes)} with the best trials." if notes else ""
 
 
 def of_finished_trials(
@@ -76,10 +101,13 @@ def of_finished_trials(
     """
     runs = numeric.at_best(runs, ranking)
     finished, factors = runs[runs["status"] == "finished"], others(runs)
-    blocks: list[Block] = [*for_each(finished, factors, drawings, most=MOST_COMBINATIONS, media=PAGE)]
+    drawn, note = of_the_best(finished, ranking or ranking_of(runs))
+    blocks: list[Block] = [*for_each(drawn, factors, drawings, most=MOST_COMBINATIONS, media=PAGE)]
+    if blocks and note:
+        blocks.insert(0, Text(note, PAGE))
     if blocks and (axes := numeric.axes_at_best(runs)):
         blocks.insert(0, Text(f"Each option is shown at its own best {' and '.join(axes)}.", PAGE))
-    omitted = sum(1 for _ in groups(finished, factors)) - MOST_COMBINATIONS
+    omitted = group_numbers(drawn, factors).nunique() - MOST_COMBINATIONS
     if not blocks:
         blocks.append(Text("No trial has finished, so there is nothing to draw.", PAGE))
     elif omitted > 0:

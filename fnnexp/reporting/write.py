@@ -235,7 +235,16 @@ def for_spreadsheets(frame: pd.DataFrame) -> pd.DataFrame:
     {"'=a": ["'=1+1", '-0.5', 'he'], 'x': [-1, 2, 3]}
     """
     texts = [column for column in frame.columns if not is_numeric_dtype(frame[column].dtype)]
-    return frame.assign(**{text: frame[text].map(_harmless) for text in texts}).rename(columns=_harmless)
+    return frame.assign(**{text: _each_harmless(frame[text]) for text in texts}).rename(columns=_harmless)
+
+
+def _each_harmless(column: pd.Series) -> pd.Series:
+    """Return a column with harmless texts. A text that occurs in many rows is looked at once."""
+    if column.dtype == object:  # it can contain values that are not hashable
+        return column.map(_harmless)
+    codes, values = pd.factorize(column)
+    harmless = pd.Series([_harmless(value) for value in values], dtype=object)
+    return pd.Series(harmless.reindex(codes).to_numpy(), column.index)
 
 
 def _harmless(cell: Any) -> Any:
@@ -252,7 +261,8 @@ def log_files(
 ) -> str:
     """Log the files of a report to MLflow, and return a line that says where they are or why logging failed.
 
-    This raises no exception, because the report has been written already. `command` makes the files.
+    This raises no exception, because the report has been written already. `command` is the shell command that
+    writes these files again; MLflow shows it.
     """
     try:
         text = "\n\n".join(map(markdown.escaped, sentences))

@@ -25,7 +25,7 @@ import pandas as pd
 from fnnexp.config.schema import CHOICES
 from fnnexp.results import filters, statistics
 from fnnexp.results.arguments import validate_frames
-from fnnexp.results.factors import AXES, as_text, by_version, factors_of, groups, labels_of, others
+from fnnexp.results.factors import AXES, as_text, as_texts, by_version, factors_of, group_numbers, groups, labels_of, others
 from fnnexp.results.ranking import Ranking, matching_accuracy, ranking_of
 from fnnexp.results.seeds import spread
 
@@ -40,6 +40,9 @@ option have rows."""
 
 MOST_TESTED = 40
 """For a question with more options than this, only the pairs with its best option are tested."""
+
+MOST_CELLS = 200
+"""With more combinations of the other factors than this, the best option in each of them is not looked for."""
 
 CLASSES = 10
 """The number of classes, as in MNIST, that is assumed for runs that do not record it."""
@@ -106,12 +109,14 @@ def _labels(runs: pd.DataFrame, name: str) -> pd.Series:
     if name in AXES:
         return labels_of(runs, name)
     order = [as_text(value) for value in sorted(runs[name].dropna().unique())]
-    text = runs[name].map(as_text, na_action=None)
-    return text.astype(pd.CategoricalDtype(list(dict.fromkeys([*order, *text])), ordered=True))
+    text = as_texts(runs[name])
+    return text.astype(pd.CategoricalDtype(list(dict.fromkeys([*order, *text.unique()])), ordered=True))
 
 
 def _joined(options: pd.DataFrame, name: str, seed: pd.Series, training: pd.Series) -> pd.Series:
     """Return the column `name`, in which options that train identically in all combinations share a name."""
+    if training.is_unique:
+        return options[name].cat.remove_unused_categories()
     trials = options.drop(columns=name).astype("str").assign(seed=seed.astype("str"), training=training)
     by_trainings: dict[frozenset[Any], list[str]] = {}
     for option in options[name].cat.categories:
@@ -132,25 +137,48 @@ def configurations(runs: pd.DataFrame, ranking: Ranking | None = None) -> list[C
     metric, options_by_trial = ranking.metric, levels(runs)
     training = runs["identical_to"].fillna(runs["trial"])
     by_trainings: dict[frozenset[Any], list[Configuration]] = {}
-    for _, group in groups(options_by_trial.assign(row=runs.index), list(options_by_trial.columns)):
-        rows = runs.loc[group.index]
-        finished = rows[(rows["status"] == "finished") & rows[metric].notna()].drop_duplicates("seed")
-        values = pd.Series(finished[metric].to_numpy(float), index=finished["seed"].to_numpy())
-        own_options = {name: str(group[name].iloc[0]) for name in options_by_trial.columns}
-        name = _name(own_options) or "the one configuration"
-        # Options that train identically share a name, so one configuration may have two trials with one seed.
-        tried = frozenset(rows["seed"])
-        failed = pd.Series(failed_to_learn(finished, ranking).to_numpy(), index=values.index)
-        look = pd.Series(_looks(finished).to_numpy(), index=values.index)
-        trainings = frozenset(zip(rows["seed"], training[rows.index], strict=True))
-        by_trainings.setdefault(trainings, []).append(
-            Configuration(own_options, name, values, tried, failed, look)
+    names = [str(name) for name in options_by_trial.columns]
+    trials = pd.DataFrame({
+        "group": group_numbers(options_by_trial, names),
+        "seed": runs["seed"],
+        "training": training,
+        "metric": runs[metric].where(runs["status"] == "finished").astype("float64"),
+        "failed": failed_to_learn(runs, ranking),
+        "look": _looks(runs),
+    }).sort_values("group", kind="stable")  # fmt: skip
+    # Options that train identically share a name, so one configuration may have two trials with one seed.
+    finished = trials[trials["metric"].notna()].drop_duplicates(["group", "seed"])
+    first = trials.drop_duplicates("group")
+    texts = options_by_trial.loc[first.index].astype("str").to_dict("records")
+    of_trials, of_finished = (_slices(rows["group"], len(first)) for rows in (trials, finished))
+    seeds, trained = list(trials["seed"]), list(trials["training"])
+    columns = {column: finished[column].to_numpy() for column in ("seed", "metric", "failed", "look")}
+    for own_options, tried, done in zip(texts, of_trials, of_finished, strict=True):
+        metrics, failed, look = (
+            pd.Series(columns[column][done], index=columns["seed"][done])
+            for column in ("metric", "failed", "look")
+        )
+        by_trainings.setdefault(frozenset(zip(seeds[tried], trained[tried], strict=True)), []).append(
+            Configuration(
+                {str(name): option for name, option in own_options.items()},
+                _name(own_options) or "the one configuration",
+                metrics,
+                frozenset(seeds[tried]),
+                failed,
+                look,
+            )
         )
     distinct = [
         identical[0]._replace(name=" = ".join(configuration.name for configuration in identical))
         for identical in by_trainings.values()
     ]
     return sorted(distinct, key=lambda configuration: _sort_key(configuration, ranking))
+
+
+def _slices(numbers: pd.Series, groups: int) -> list[slice]:
+    """Return the slice of each group's rows, given the ascending number of each row's group."""
+    ends = np.searchsorted(numbers.to_numpy(), np.arange(groups + 1))
+    return [slice(*pair) for pair in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
 
 
 def _sort_key(configuration: Configuration, ranking: Ranking) -> tuple[float, float]:
@@ -168,7 +196,8 @@ def failed_to_learn(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.Se
     (:func:`matching_accuracy`).
     """
     accuracy = runs[matching_accuracy(runs, ranking or ranking_of(runs))]
-    return accuracy < numbers_of_classes(runs).map(learning_limit)
+    classes = numbers_of_classes(runs)
+    return accuracy < classes.map({number: learning_limit(number) for number in classes.unique()})
 
 
 def learning_limit(classes: int) -> float:
@@ -199,7 +228,9 @@ def _looks(runs: pd.DataFrame) -> pd.Series:
 def finished_trials(runs: pd.DataFrame, configuration: Configuration) -> pd.DataFrame:
     """Return the finished trials of one of the frame's :func:`configurations`, one per seed."""
     runs = filters.once(runs)
-    selected = levels(runs).astype("str").eq(pd.Series(dict(configuration.levels), dtype="str")).all(axis=1)
+    selected, options = pd.Series(True, runs.index), levels(runs)
+    for name, option in configuration.levels.items():
+        selected &= options[name].astype("str") == option
     return runs[selected & (runs["status"] == "finished")].drop_duplicates("seed")
 
 
@@ -221,7 +252,7 @@ class _Option(NamedTuple):
     """An option of a factor, with the results of its finished trials as arrays of seeds × cells.
 
     A cell is a combination of the other factors. `metric` is :meth:`Ranking.goodness`, NaN where no trial
-    finished; `failed` and `look` are as in :class:`Configuration`. The arrays of all options that are
+    finished; `mean` is its mean; `failed` and `look` are as in :class:`Configuration`. The arrays of all options that are
     compared have the same seeds and cells.
     """
 
@@ -229,6 +260,7 @@ class _Option(NamedTuple):
     metric: NDArray[np.float64]
     failed: NDArray[np.bool_]
     look: NDArray[np.int64]
+    mean: float
 
 
 class _Pair(NamedTuple):
@@ -272,7 +304,7 @@ class _Pair(NamedTuple):
 
     @property
     def p(self) -> float:
-        """The uncorrected p value of :attr:`test`."""
+        """The p value of :attr:`test`, not corrected for the number of comparisons."""
         return TESTS[self.test](self.differences)
 
 
@@ -301,23 +333,18 @@ def _leader_against_others(configurations: Sequence[Configuration], ranking: Ran
     finished = [configuration for configuration in configurations if len(configuration.metric)]
     if len(finished) < 2:
         return _verdicts([], ["a", "b"], ranking)
-    tables = {
-        column: pd.DataFrame({i: getattr(configuration, column) for i, configuration in enumerate(finished)})
+    seeds = pd.Index(np.concatenate([each.metric.index for each in finished]))
+    rows = (distinct := seeds.unique().sort_values()).get_indexer(seeds)
+    number = np.repeat(np.arange(len(finished)), [len(each.metric) for each in finished])
+    results = pd.DataFrame({
+        column: np.concatenate([getattr(each, column) for each in finished])
         for column in ("metric", "failed", "look")
-    }  # a row per seed, a column per configuration
-    tables["metric"] = tables["metric"].apply(ranking.goodness)
-    options = [
-        _Option(configuration.name, *(_filled(table[[i]], column) for column, table in tables.items()))
-        for i, configuration in enumerate(finished)
-    ]
+    })  # fmt: skip
+    results["metric"] = ranking.goodness(results["metric"])
+    means = [statistics.mean(ranking.goodness(each.metric)) for each in finished]
+    place, one_cell = (number, rows, np.zeros_like(rows)), (len(distinct), 1)
+    options = _as_options([each.name for each in finished], place, one_cell, results, means)
     return _question(options, {}, ["a", "b"], ranking, best_only=True)
-
-
-def _filled(table: pd.DataFrame, column: str) -> NDArray[Any]:
-    """Return a table as an array; missing trials are NaN in `metric`, False or 0 in `failed` and `look`."""
-    if column == "metric":
-        return table.to_numpy(np.float64, na_value=np.nan)
-    return table.astype("float64").fillna(0).to_numpy().astype(bool if column == "failed" else np.int64)
 
 
 def of_options(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
@@ -354,13 +381,16 @@ def in_each_cell(runs: pd.DataFrame, factor: str = "init", ranking: Ranking | No
     -------
     DataFrame
         The other factors; `a`, the best option; `b`, the next best option that differs numerically; then the
-        columns of :func:`with_leader`. Empty if the factor does not vary, or no other factor does.
+        columns of :func:`with_leader`. Empty if the factor does not vary, if no other factor does, or if there
+        are more than :data:`MOST_CELLS` combinations.
     """
     ranking = ranking or ranking_of(runs)
     runs = filters.once(runs)
     options = levels(runs) if len(runs) else pd.DataFrame()
     names = [str(name) for name in options.columns if name != factor]
     if factor not in options or not names:
+        return _verdicts([], [*names, "a", "b"], ranking)
+    if len(options[names].drop_duplicates()) > MOST_CELLS:
         return _verdicts([], [*names, "a", "b"], ranking)
     rows = []
     for key, group in groups(options, names):
@@ -375,21 +405,43 @@ def _options(table: pd.DataFrame, name: str, about: pd.DataFrame) -> list[_Optio
 
     `about` contains each trial's seed, goodness, failure to learn, and the first report that showed it.
     """
-    other_options = table.drop(columns=name).astype("str")
-    cell = other_options.agg("\0".join, axis=1) if len(other_options.columns) else pd.Series("", table.index)
+    cell = _cells(table.drop(columns=name))
     long = about.assign(option=table[name].astype("str"), cell=cell, seed=about["seed"].astype("str"))
     long = long.dropna(subset="metric").drop_duplicates(["option", "cell", "seed"])
-    long = long.set_index(["seed", "cell", "option"]).sort_index()
-    tables = {column: long[column].unstack("option") for column in ("metric", "failed", "look")}  # noqa: PD010
-    finished = set(tables["metric"].columns)
-    return [
-        _Option(
-            str(option),
-            *(_filled(table[option].unstack("cell"), column) for column, table in tables.items()),  # noqa: PD010
-        )
-        for option in table[name].cat.categories
-        if option in finished
-    ]
+    means = long.groupby("option")["metric"].mean()
+    names = [str(option) for option in table[name].cat.categories if option in means.index]
+    if len(names) > MOST_TESTED:  # only pairs with the best option are tested, in the cells that it has
+        best = long["option"] == max(names, key=means.__getitem__)
+        long = long[long["cell"].isin(long.loc[best, "cell"])]
+    (rows, seeds), (columns, cells) = (pd.factorize(long[key], sort=True) for key in ("seed", "cell"))
+    place = pd.Index(names).get_indexer(long["option"]), rows, columns
+    return _as_options(names, place, (len(seeds), len(cells)), long, means[names].tolist())
+
+
+def _as_options(
+    names: Sequence[str],
+    place: tuple[NDArray[np.intp], ...],
+    shape: tuple[int, int],
+    results: pd.DataFrame,
+    means: Sequence[float],
+) -> list[_Option]:
+    """Return options from a frame with the columns `metric`, `failed` and `look` of trials.
+
+    `place` has the positions of each trial's option, seed and cell; `shape` are the numbers of seeds and cells.
+    """
+    metric = np.full((len(names), *shape), np.nan)
+    failed, look = np.zeros(metric.shape, bool), np.zeros(metric.shape, np.int64)
+    for column, array in (("metric", metric), ("failed", failed), ("look", look)):
+        array[place] = results[column].to_numpy(array.dtype)
+    return [_Option(name, *arrays) for name, *arrays in zip(names, metric, failed, look, means, strict=True)]
+
+
+def _cells(options: pd.DataFrame) -> pd.Series:
+    """Return the name of each trial's cell (combination of these factors)."""
+    number = group_numbers(options, [*options.columns])
+    first = options[~number.duplicated()].astype("str")
+    names = ["\0".join(row) for row in first.itertuples(index=False, name=None)]
+    return number.map(dict(zip(number[first.index], names, strict=True))).astype("str")
 
 
 def _question(
@@ -412,17 +464,18 @@ def _question(
     """
     if not options:
         return _verdicts([], names, ranking)
-    best = max(options, key=lambda option: float(np.nanmean(option.metric)))
+    best = max(options, key=lambda option: option.mean)
     best_only = best_only or len(options) > MOST_OPTIONS
-    shown, without_row, untested = [], [], 0
+    if len(options) > MOST_TESTED:
+        place = next(i for i, option in enumerate(options) if option is best)
+        shown = [_paired(option, best) for option in options[:place]]
+        shown += [_paired(best, option) for option in options[place + 1 :]]
+        untested = math.comb(len(options), 2) - len(shown)
+        return _verdicts(shown, names, ranking, untested=untested).assign(**about)
+    shown, without_row = [], []
     for a, b in combinations(options, 2):
-        if a is best or b is best or not best_only:
-            shown.append(_paired(a, b))
-        elif len(options) <= MOST_TESTED:
-            without_row.append(_paired(a, b))
-        else:
-            untested += 1
-    return _verdicts(shown, names, ranking, without_row, untested).assign(**about)
+        (shown if a is best or b is best or not best_only else without_row).append(_paired(a, b))
+    return _verdicts(shown, names, ranking, without_row).assign(**about)
 
 
 def _paired(a: _Option, b: _Option) -> _Pair:
@@ -579,24 +632,25 @@ def shares_by(runs: pd.DataFrame, ranking: Ranking | None = None) -> tuple[pd.Da
     if not names:
         return no_shares, "No factor varies, so the variance has no shares."
     values = runs[ranking.metric].where(runs["status"] == "finished")
-    cells = list(product(*(options[name].cat.categories for name in names)))
-    cell_of_trial = options.astype("str").agg(tuple, axis=1)
-    by_cell = {key: group.dropna() for key, group in values.groupby(cell_of_trial)}
-    missing = [cell for cell in cells if by_cell.get(cell, values[:0]).empty]
-    if missing:
-        first = _name(dict(zip(names, missing[0], strict=True)))
-        examples, verb = (f"({first}, …)", "have") if len(missing) > 1 else (f"({first})", "has")
+    finished = options[values.notna()].apply(lambda column: column.cat.codes)
+    finished = finished.assign(seed=runs["seed"], value=values).drop_duplicates([*names, "seed"])
+    shape = [len(options[name].cat.categories) for name in names]
+    cells = finished[names].drop_duplicates()
+    if missing := math.prod(shape) - len(cells):
+        known = set(cells.itertuples(index=False, name=None))
+        codes = next(codes for codes in product(*map(range, shape)) if codes not in known)
+        first = _name({name: options[name].cat.categories[i] for name, i in zip(names, codes, strict=True)})
+        examples, verb = (f"({first}, …)", "have") if missing > 1 else (f"({first})", "has")
         return no_shares, (
-            f"The grid is not full: {len(missing)} of {len(cells)} combinations {verb} no finished trial "
+            f"The grid is not full: {missing} of {math.prod(shape)} combinations {verb} no finished trial "
             f"{examples}. So the factors' shares can't be separated."
         )
-    seeds = set.intersection(*(set(runs.loc[by_cell[cell].index, "seed"]) for cell in cells))
-    if not seeds:
+    everywhere = finished["seed"].value_counts() == len(cells)
+    used = sorted(everywhere.index[everywhere])
+    if not used:
         return no_shares, "No seed finished in all combinations, so the factors' shares can't be separated."
-    used = sorted(seeds)
-    full = [by_cell[cell].groupby(runs["seed"]).first()[used].to_numpy(float) for cell in cells]
-    shape = [len(options[name].cat.categories) for name in names]
-    shares = statistics.variance_shares(np.array(full).reshape(*shape, len(used)), names)
+    full = finished[finished["seed"].isin(used)].sort_values([*names, "seed"])["value"].to_numpy(float)
+    shares = statistics.variance_shares(full.reshape(*shape, len(used)), names)
     if not shares:
         return no_shares, "All trials have the same result, so there is no variance."
     rows = [{"effect": " × ".join(effect) or "seed", "share": share} for effect, share in shares.items()]

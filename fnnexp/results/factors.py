@@ -6,6 +6,7 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from fnnexp.config.schema import CHOICES
@@ -89,6 +90,13 @@ def groups(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[tuple[tuple[H
         yield (), runs
 
 
+def group_numbers(runs: pd.DataFrame, factors: Sequence[str]) -> pd.Series:
+    """Return the number of each trial's group, in the order of :func:`groups`."""
+    if not factors:
+        return pd.Series(0, runs.index)
+    return runs.groupby(list(factors), observed=True, dropna=False, sort=True).ngroup()
+
+
 def others(runs: pd.DataFrame) -> list[str]:
     """Return the factors besides `arch`, `init` and `batching` that these three do not determine.
 
@@ -112,14 +120,22 @@ def labels_of(runs: pd.DataFrame, option: str) -> pd.Series:
     The result is a category, ordered by option and then by the params' values.
     """
     params = [param for param in factors_of(runs) if param.startswith(f"{option}.")]
-    text = runs[option].astype("str").fillna("–").map(as_text)
+    text = as_texts(runs[option].astype("str").fillna("–"))
     for param in params:
         values = _values_within(runs, option, param)
         varies = runs[option].map(values.to_dict()).astype("Int64").fillna(1) > 1
-        addition = " " + param.removeprefix(f"{option}.") + "=" + runs[param].map(as_text)
+        addition = " " + param.removeprefix(f"{option}.") + "=" + as_texts(runs[param])
         text = text.where(~varies | runs[param].isna(), text + addition)
-    order = runs[[option, *params]].assign(text=text).sort_values([option, *params], kind="stable")["text"]
+    distinct = runs[[option, *params]].assign(text=text).drop_duplicates()
+    order = distinct.sort_values([option, *params], kind="stable")["text"]
     return text.astype(pd.CategoricalDtype(order.drop_duplicates().to_list(), ordered=True))
+
+
+def as_texts(values: pd.Series) -> pd.Series:
+    """Return each value of a column as :func:`as_text` shows it."""
+    codes, distinct = pd.factorize(values, use_na_sentinel=False)
+    texts = np.array([as_text(value) for value in distinct], dtype=object)
+    return pd.Series(texts[codes] if len(texts) else [], values.index, dtype="str")
 
 
 def as_text(value: Any) -> str:
@@ -151,6 +167,8 @@ def _varies(runs: pd.DataFrame, param: str, params: Sequence[str]) -> bool:
     option = param.partition(".")[0]
     if option == param or option not in params:
         return int(runs[param].nunique(dropna=False)) > 1
+    if int(runs[param].nunique(dropna=False)) < 2:
+        return False
     return bool((_values_within(runs, option, param) > 1).any())
 
 

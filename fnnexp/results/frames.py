@@ -339,8 +339,8 @@ def ranking(runs: pd.DataFrame) -> str:
 def held_out(runs: pd.DataFrame) -> pd.Series:
     """Return which trials held out validation rows (boolean Series).
 
-    For finished trials, the recorded `val_accuracy` decides. For other trials, the param `data.validation`
-    decides, or `val_accuracy` if the frame has no such column.
+    For a finished trial, whether it recorded `val_accuracy` decides. For other trials, the param
+    `data.validation` decides, or `val_accuracy` if the frame has no such column.
     """
     measured = runs["val_accuracy"].notna()
     if "data.validation" not in runs:

@@ -21,7 +21,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from fnnexp.config.schema import CHOICES
 from fnnexp.results import comparisons, filters, frames, statistics
-from fnnexp.results.factors import AXES, as_text, factors_of, labels_of, others, varies_within
+from fnnexp.results.factors import AXES, as_text, as_texts, factors_of, group_numbers, labels_of, others, varies_within
 from fnnexp.results.ranking import Ranking, ranking_of
 from fnnexp.tracking.run_format import DONE
 
@@ -113,10 +113,12 @@ def _without_widths(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     values = pd.DataFrame(index=runs.index)
     if not {"arch.hidden", "arch.activation"} <= {*runs.columns}:
         return runs, values
-    shapes = zip(runs["arch.hidden"].astype("str"), runs["arch.activation"].astype("str"), strict=True)
-    families = [_family(hidden, activation) for hidden, activation in shapes]
-    family = pd.Series([name for name, _ in families], runs.index, "str")
-    width = pd.Series([width for _, width in families], runs.index, "float64")
+    shapes = runs[["arch.hidden", "arch.activation"]].astype("str")
+    number = group_numbers(shapes, [*shapes.columns])
+    distinct = shapes.loc[number.drop_duplicates().sort_values().index].itertuples(index=False, name=None)
+    families = [_family(hidden, activation) for hidden, activation in distinct]
+    family = pd.Series(pd.array([name for name, _ in families], "str").take(number), runs.index)
+    width = pd.Series(np.array([width for _, width in families], "float64")[number], runs.index)
     wide = width.groupby(family).transform("nunique") >= FEWEST
     if not wide.any():
         return runs, values
@@ -125,7 +127,7 @@ def _without_widths(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     order = dict.fromkeys(names[runs["arch"].sort_values(kind="stable").index])
     arch = names.astype(pd.CategoricalDtype(list(order), ordered=True))
     values[WIDTH] = width.where(wide)
-    # The names of the other networks include their widths.
+    # Only merged names lose their widths, which are returned; all other names include them.
     return runs.assign(arch=arch).drop(columns="arch.hidden"), values
 
 
@@ -183,10 +185,7 @@ def axes_at_best(rows: pd.DataFrame) -> list[str]:
 
 def _cells(rows: pd.DataFrame) -> pd.Series:
     """Return the number of each trial's cell (a combination of the categorical factors)."""
-    factors = factors_of(rows)
-    if not factors:
-        return pd.Series(0, rows.index)
-    return rows.groupby(factors, observed=True, dropna=False).ngroup()
+    return group_numbers(rows, factors_of(rows))
 
 
 def _best(separated: Layout, ranking: Ranking | None = None) -> pd.DataFrame:
@@ -303,11 +302,12 @@ def optima(runs: pd.DataFrame, axis: str) -> list[Optimum]:
 def options_of(rows: pd.DataFrame) -> pd.DataFrame:
     """Return each trial's categorical options as tables show them, with a column for each factor.
 
-    `rows` come from :func:`at_best` or :func:`along`. Params of an option are in the option's label.
+    `rows` come from :func:`at_best` or :func:`along`. An option's own settings, as the momentum of an
+    optimizer, have no column; the option's label includes them.
     """
     varied = {factor.partition(".")[0] for factor in factors_of(rows)}
     labels = {axis: labels_of(rows, axis).astype("str") for axis in AXES if axis in varied}
-    texts = {factor: rows[factor].map(as_text, na_action=None).astype("str") for factor in others(rows)}
+    texts = {factor: as_texts(rows[factor]) for factor in others(rows)}
     return pd.DataFrame(labels | texts, index=rows.index)
 
 

@@ -67,7 +67,7 @@ class Ranking:
 
     @property
     def unit(self) -> str:
-        """The unit of a difference when it is shown; "" for a loss."""
+        """The unit that is printed after a difference: "points" or "s"; "" for a loss, which has none."""
         return "points" if self.is_accuracy else "s" if self.is_time else ""
 
     @property

@@ -16,7 +16,8 @@ import time
 import uuid
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,7 +86,10 @@ class Checkpoints:
             self._written[lane.key] = written
 
     def _add(self, key: str, curve: Sequence[Record]) -> _Written:
-        """Append new records to a curve's file, and return its valid part."""
+        """Append new records to a curve's file, and return the size and checksum of its complete records.
+
+        What a killed process left after the complete records is overwritten.
+        """
         file, written = self._curve(key, self._own), self._written.get(key, _Written())
         if not file.is_file() or file.stat().st_size < written.size:
             written = _Written()  # there is no file yet, or another process removed it
@@ -195,6 +199,16 @@ class Checkpoints:
         return [_parsed(line) for line in text.splitlines()]
 
 
+def begun_by(folder: Path, keys: Container[str]) -> Counter[str]:
+    """Return how many of these lanes have a checkpoint of each engine, by the engine's name."""
+    counts: Counter[str] = Counter()
+    for file in folder.glob("*.npz"):
+        key, _, engine = file.stem.partition(".")
+        if key in keys:
+            counts[engine or "numpy"] += 1
+    return counts
+
+
 def resume(
     checkpoints: Checkpoints,
     groups: Mapping[str, Sequence[Trial]],
@@ -221,7 +235,7 @@ def resume(
     for engine, count in others.items():
         say(
             f"{plural(count, 'trial')} begun with execution.engine={engine} must start over, since one "
-            f"engine trains a trial from beginning to end; write execution.engine={engine} to resume instead"
+            f"engine trains a trial from beginning to end; {_to_resume_with(engine)}"
         )
     wanted = execution.diagnostics
     changed = [
@@ -233,6 +247,13 @@ def resume(
         before = "diagnostics=false" if wanted else "diagnostics=true"
         say(f"diagnostics are {recorded} for {plural(count, 'trial')} that started with {before}")
     return begun, curves
+
+
+def _to_resume_with(engine: str) -> str:
+    """Return what to do to resume the trials that an engine began."""
+    if find_spec(engine) is None:
+        return f'it is not installed; to resume instead, run pip install "fnnexp[{engine}]"'
+    return f"write execution.engine={engine} to resume instead"
 
 
 def _parsed(text: bytes) -> Any:

@@ -15,6 +15,7 @@ from fnnexp.nn.pieces.table import short
 from fnnexp.sweeping.backends.cluster import connected
 from fnnexp.sweeping.executor import worker_count
 from fnnexp.sweeping.plan import PlannedStack, identical, plan
+from fnnexp.sweeping.resources.engine import with_engine
 from fnnexp.sweeping.runs import print_undiagnosed
 from fnnexp.tracking.reader import Known, known_trials, runs_of
 
@@ -38,6 +39,11 @@ def show(
     if execution.diagnostics:
         print_undiagnosed(known, done, console)
     _show_trials(trials, known, {trial.id for trial in done}, console)
+    if wanted:
+        n_jobs = worker_count(execution.n_jobs)
+        execution, chosen = with_engine(execution, trials, known, n_jobs=n_jobs)
+        if chosen is not None:
+            console.print(chosen, highlight=False, markup=False, soft_wrap=True)
     with connected(execution) as cluster:
         n_jobs = worker_count(execution.n_jobs, cluster)
     if stacks := plan(identical(wanted), max_lanes=execution.max_lanes, n_jobs=n_jobs):

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from typing import Any
 
 from joblib import Parallel, cpu_count, delayed
@@ -90,7 +91,7 @@ class Executor:
         self._kernels: set[str] = set()
         self._checked = time.monotonic()
         self._watch = loky.Watch()
-        self._tasks: queue.SimpleQueue[PlannedStack | None] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[tuple[PlannedStack, int] | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[tuple[PlannedStack, Trained | Broken | FnnexpError]]
         self._results = queue.SimpleQueue()
         if self._trains_here:
@@ -108,10 +109,18 @@ class Executor:
         uses_threads = self.n_jobs == 1 or self.execution.backend in ("threading", "sequential")
         return self.cluster is None and uses_threads
 
-    def submit(self, planned: PlannedStack) -> None:
-        """Submit a stack; the next free worker trains some epochs of it."""
+    def submit(self, planned: PlannedStack, waiting: int | None = None) -> None:
+        """Submit a stack; the next free worker trains some epochs of it.
+
+        ``waiting`` is the number of stacks that wait to be submitted. If these and the submitted ones are
+        fewer than the workers, the worker also uses the cores of idle workers, in threads, but not on a
+        cluster, where the workers may be on other machines. None means one thread.
+        """
         self.under_way += 1
-        self._tasks.put(planned)
+        threads = 1
+        if waiting is not None and self.cluster is None:
+            threads = max(min(self.n_jobs, cores_here()) // (self.under_way + waiting), 1)
+        self._tasks.put((planned, threads))
 
     def ready(self) -> bool:
         """Return whether :meth:`result` would return without waiting."""
@@ -187,14 +196,15 @@ class Executor:
     def _serve(self) -> None:
         """Train submitted stacks one after another. This is the body of each thread."""
         loky.block_interrupts()
-        while (planned := self._tasks.get()) is not None:
-            self._results.put((planned, self._train(planned)))
+        while (task := self._tasks.get()) is not None:
+            planned, threads = task
+            self._results.put((planned, self._train(replace(planned, threads=threads))))
 
     def _train(self, planned: PlannedStack) -> Trained | Broken | FnnexpError:
         if self.cluster is not None:
             return _train_on(self.cluster, planned, self.execution)
         backend = self.execution.backend
-        settings = loky.settings(self.execution.engine) if backend == "loky" else {"backend": backend}
+        settings = loky.settings() if backend == "loky" else {"backend": backend}
         ended: Trained | Broken
         try:
             (ended,) = _parallel(self.n_jobs, settings)([delayed(train_segment)(planned, self.execution)])
@@ -233,7 +243,7 @@ def workers_starting(execution: Execution) -> Iterator[None]:
         return
     # Start in a thread, so that Ctrl-C does not interrupt it. One task starts all processes.
     with ThreadPoolExecutor(1, initializer=loky.block_interrupts) as thread:
-        started = thread.submit(_start_workers, n_jobs, execution.engine)
+        started = thread.submit(_start_workers, n_jobs)
         try:
             yield
         except BaseException:
@@ -243,8 +253,8 @@ def workers_starting(execution: Execution) -> Iterator[None]:
             raise
 
 
-def _start_workers(n_jobs: int, engine: str) -> None:
-    _parallel(n_jobs, loky.settings(engine))([delayed(blas_kernel)()])
+def _start_workers(n_jobs: int) -> None:
+    _parallel(n_jobs, loky.settings())([delayed(blas_kernel)()])
 
 
 _START_METHOD_LOCK = threading.Lock()

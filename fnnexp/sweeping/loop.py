@@ -21,10 +21,11 @@ from fnnexp.nn.engines.base import engine_named
 from fnnexp.nn.training import Stack, engine_version
 from fnnexp.sweeping.backends.cluster import connected
 from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints, resume
-from fnnexp.sweeping.executor import Executor
-from fnnexp.sweeping.locks import Claim, folder_for
+from fnnexp.sweeping.executor import Executor, worker_count
 from fnnexp.sweeping.plan import PlannedStack, identical, plan
 from fnnexp.sweeping.progress import SweepProgress, TimeLeft
+from fnnexp.sweeping.resources.engine import must_compile, with_engine
+from fnnexp.sweeping.resources.locks import Claim, folder_for
 from fnnexp.sweeping.runs import Outcome, Runs, print_undiagnosed
 from fnnexp.sweeping.stopping import stopping
 from fnnexp.sweeping.waiting import Suspicion, Waiting
@@ -37,6 +38,9 @@ __all__ = ["Outcome", "run"]
 
 AHEAD = 2
 """Stacks submitted per worker before the MLflow store is open, so that no worker waits for the store."""
+
+
+COMPILING = "{} compiles its code for this kind of training: some seconds, once on this machine"
 
 
 def run(trials: Sequence[Trial], tracker: Tracker, execution: Execution, console: Console) -> Outcome:
@@ -55,6 +59,7 @@ def run(trials: Sequence[Trial], tracker: Tracker, execution: Execution, console
         done, wanted = runs_of(known, trials)
         if execution.diagnostics:
             print_undiagnosed(known, done, console)
+        execution, chosen = with_engine(execution, trials, known, n_jobs=worker_count(execution.n_jobs))
         checkpoints = Checkpoints(CHECKPOINTS, execution.engine)
         checkpoints.tidy()
         # A sweep that was killed may have left checkpoints of finished trials.
@@ -68,8 +73,12 @@ def run(trials: Sequence[Trial], tracker: Tracker, execution: Execution, console
             with connected(execution) as cluster:
                 progress = SweepProgress(console, epochs=epochs, trials=len(claimed))
                 tracker.say = progress.say
+                if chosen is not None:
+                    progress.say(chosen)
                 for version in _fallback_engines(claimed, execution.engine):
                     progress.say(f"computed by {version}")
+                if cluster is None and must_compile(claimed, execution.engine):
+                    progress.say(COMPILING.format(execution.engine))
                 begun, curves = resume(checkpoints, groups, execution, progress.say)
                 executor = Executor(execution, cluster, say=progress.say, beat=claim.beat)
                 stacks = plan(groups, max_lanes=execution.max_lanes, n_jobs=executor.n_jobs, begun=begun)
@@ -155,9 +164,10 @@ class _Sweep:
         workers = _how_workers_start(self.executor)
         self.progress.start(workers, len(self.waiting.stacks))
         ahead = self.executor.n_jobs * (1 if self.tracker.is_open else AHEAD)
-        first = self.waiting.first(ahead)
-        for planned in first:
+        first = []
+        for planned in self.waiting.first(ahead):
             self._submit(planned)
+            first.append(planned)
         if not self.tracker.is_open:
             self.progress.stage(f"{workers} and opening the MLflow store")
         try:
@@ -168,11 +178,10 @@ class _Sweep:
             raise
         for planned in first:
             self.runs.open(planned.lanes)
-        compiles = "; numba compiles on its first use" if self.executor.execution.engine == "numba" else ""
-        self.progress.stage(f"training the first epochs{compiles}")
+        self.progress.stage("training the first epochs")
 
     def _submit(self, planned: PlannedStack) -> None:
-        self.executor.submit(planned)
+        self.executor.submit(planned, len(self.waiting))
         self.time_left.submitted(planned)
 
     def _hand_out(self) -> None:
@@ -187,7 +196,7 @@ class _Sweep:
             self._retry(planned, ended)
             return
         self.suspicion.clear(planned)
-        self.runs.add(ended.records)  # before anything that Ctrl-C could interrupt
+        self.runs.add(ended.records)  # first, so that Ctrl-C in a later line does not lose them
         stack = ended.stack
         unfinished = bool(stack.lanes) and stack.epoch < planned.recipe.epochs
         rest = replace(planned, stack=stack) if unfinished else None

@@ -18,12 +18,16 @@ USUAL_LANES = {"full": 12, "mini": 12, "sample": 48}
 
 @dataclass(frozen=True)
 class PlannedStack:
-    """All that a worker needs: a stack, the recipe and data that its lanes share, and the user's pieces."""
+    """All that a worker needs: a stack, the recipe and data that its lanes share, and the user's pieces.
+
+    ``threads`` is the number of threads that may train the stack. It changes no result.
+    """
 
     recipe: Recipe
     data: Prepared
     stack: Stack
     pieces: Shipped | None = None
+    threads: int = 1
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
@@ -94,7 +98,7 @@ def plan(
     stacks, pieces = [], shipped()
     for ((recipe, _), epoch), trials in stackable.items():
         if recipe.batching.shuffle:  # keep lanes with the same order of rows together
-            trials = sorted(trials, key=lambda trial: trial.lane().seed_for("order"))
+            trials = sorted(trials, key=lambda trial: trial.seed_for("order"))
         count = -(-len(trials) // (max_lanes or USUAL_LANES[recipe.batching.mode]))
         for i in range(count):
             members = trials[i * len(trials) // count : (i + 1) * len(trials) // count]

@@ -191,6 +191,7 @@ class SweepProgress:
         self._latest: dict[str, Mapping[str, float]] = {}
         self._metric = ""
         self._best: str | None = None
+        self._finished: str | None = None  # the best of the finished trials
         self._stage = ""
         self._began = self._shown_at = clock()
         self._bar: _Bar | None = None
@@ -258,6 +259,15 @@ class SweepProgress:
             self._find_best()
         elif metrics[metric] > self._latest[self._best][metric]:
             self._best = name
+
+    def finished(self, name: str) -> None:
+        """Note that a trial's metrics are final. Of the finished trials, only the best is remembered."""
+        former, self._finished = self._finished, name
+        if name not in self._latest or former not in self._latest or former == name:
+            return
+        better = max((former, name), key=lambda each: (self._latest[each][self._metric], each == self._best))
+        self._finished = better
+        del self._latest[former if better == name else name]
 
     def drop(self, name: str) -> None:
         """Forget the metrics of a trial that diverged or failed."""
@@ -336,6 +346,6 @@ class _Bar(Progress):
     note = ""
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """Return the bar and the line."""
+        """Return the bar and the line below it."""
         yield from super().get_renderables()
         yield Text(self.note, no_wrap=True, overflow="ellipsis")

@@ -150,6 +150,8 @@ class Runs:
         for lane in unfinished_lanes:
             for trial in self._open_trials(lane.key):
                 self._count_epochs(trial)
+        for key in ends:
+            del self.curves[key]
         return list(ends)
 
     def fail(self, planned: PlannedStack, broken: Broken) -> None:
@@ -232,6 +234,7 @@ class Runs:
                 self.progress.drop(trial.name)
             else:
                 self.outcome.finished.append(trial.name)
+                self.progress.finished(trial.name)
             if end.how == "stopped":
                 self.outcome.stopped_early.append((trial.name, end.epoch))
             self.progress.done()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from fnnexp.errors import plural
 from fnnexp.sweeping.plan import PlannedStack, spread
@@ -25,15 +25,16 @@ class Waiting:
         self.n_jobs = n_jobs
         self.stacks = deque(stacks)
         self.suspects: deque[PlannedStack] = deque()
-        self._suspect: PlannedStack | None = None  # the suspect that is running
+        self._suspect: PlannedStack | None = None  # runs alone, to see whether it ends its worker
 
-    def __bool__(self) -> bool:
-        """Return whether any stack waits."""
-        return bool(self.stacks or self.suspects)
+    def __len__(self) -> int:
+        """Return the number of stacks that wait."""
+        return len(self.stacks) + len(self.suspects)
 
-    def first(self, count: int) -> list[PlannedStack]:
-        """Remove and return up to ``count`` stacks from the front of the queue."""
-        return [self.stacks.popleft() for _ in range(min(count, len(self.stacks)))]
+    def first(self, count: int) -> Iterator[PlannedStack]:
+        """Remove up to ``count`` stacks from the front of the queue, one after another, and yield them."""
+        for _ in range(min(count, len(self.stacks))):
+            yield self.stacks.popleft()
 
     def next(self, under_way: int) -> PlannedStack | None:
         """Remove and return the next stack to submit; None if no stack waits, or none may run now.

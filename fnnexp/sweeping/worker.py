@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import signal
@@ -19,7 +18,6 @@ from fnnexp.config.execution import Execution
 from fnnexp.data import datasets as data
 from fnnexp.data.datasets import Arrays, Prepared
 from fnnexp.errors import DataError
-from fnnexp.nn.engines.base import engine_named
 from fnnexp.nn.training import Record, Stack, advance, engine_version
 from fnnexp.pieces.registry import receive as receive_pieces
 from fnnexp.sweeping.plan import PlannedStack
@@ -53,7 +51,7 @@ class WorkerDied(Broken):
 
 
 def train_segment(planned: PlannedStack, execution: Execution) -> Trained | Broken:
-    """Train whole epochs of a stack for about ``segment_seconds``, with BLAS on one thread."""
+    """Train whole epochs of a stack for about ``segment_seconds``; each call of BLAS uses one thread."""
     try:
         receive_pieces(planned.pieces)
         with _ONE_THREAD:
@@ -64,6 +62,8 @@ def train_segment(planned: PlannedStack, execution: Execution) -> Trained | Brok
                 execution.segment_seconds,
                 diagnostics=execution.diagnostics,
                 engine=execution.engine,
+                threads=planned.threads,
+                around_threads=_ONE_THREAD,
             )
         return Trained(stack, records, blas_kernel(), engine_version(planned.recipe, execution.engine))
     except Exception as error:
@@ -84,11 +84,12 @@ def receive(prepared: Prepared, arrays: Arrays) -> None:
         _RECEIVED[prepared.checksum] = arrays
 
 
-def initialize_worker(engine: str) -> None:
-    """Initialize a worker process: import what its first segment needs, and exit when the parent dies."""
+def initialize_worker() -> None:
+    """Initialize a worker process: import what its first segment needs, and exit when the parent dies.
+
+    It starts before the engine is known. So numba is imported by the first segment that uses it.
+    """
     depend_on_the_parent()
-    with contextlib.suppress(ImportError):  # the parent reports a missing engine
-        engine_named(engine)
     blas_kernel()
 
 
@@ -139,7 +140,7 @@ class _OneThread:
             if self._segments == 0:
                 self._controller()
                 self._limit.restore_original_limits()
-                self._controller()  # lets the next thread that sets a limit take control
+                self._controller()  # so that any thread can set the next limit on BLAS threads
 
     @staticmethod
     def _controller() -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+import uuid
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -180,19 +181,32 @@ def write(
     """
     from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
-    folder = Path(files.artifact_dir) if isinstance(files, LocalArtifactRepository) else None
-    if folder is not None:
+    if isinstance(files, LocalArtifactRepository):
+        folder = Path(files.artifact_dir)
         folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as temporary:
-        text = yaml.dump(dict(config), Dumper=_YAML, sort_keys=False)
-        Path(temporary, "config.yaml").write_text(text, encoding="utf-8")
-        for name, arrays in weights.items():
-            np.savez(Path(temporary, name), **arrays)  # type: ignore[arg-type]
-        if folder is None:
-            files.log_artifacts(temporary)  # type: ignore[no-untyped-call]
-            return
-        for file in Path(temporary).iterdir():
-            file.replace(folder / file.name)
+        prefix = f".{uuid.uuid4().hex}."  # removing a temporary folder would take longer than the writing
+        try:
+            for name in _write_in(folder, prefix, config, weights):
+                (folder / f"{prefix}{name}").replace(folder / name)
+        except BaseException:
+            for file in folder.glob(f"{prefix}*"):
+                file.unlink()
+            raise
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        _write_in(Path(temporary), "", config, weights)
+        files.log_artifacts(temporary)  # type: ignore[no-untyped-call]
+
+
+def _write_in(
+    folder: Path, prefix: str, config: Mapping[str, Any], weights: Mapping[str, Mapping[str, NDArray[Any]]]
+) -> list[str]:
+    """Write the files of a trial with a prefix before their names, and return the names."""
+    text = yaml.dump(dict(config.items()), Dumper=_YAML, sort_keys=False)
+    (folder / f"{prefix}config.yaml").write_text(text, encoding="utf-8")
+    for name, arrays in weights.items():
+        np.savez(folder / f"{prefix}{name}", **arrays)  # type: ignore[arg-type]
+    return ["config.yaml", *weights]
 
 
 def write_text(files: ArtifactRepository, name: str, text: str) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -63,29 +64,30 @@ class About:
     """
 
     experiment: str
-    params: Sequence[Mapping[str, str]]
+    params: Iterable[Mapping[str, str]]
     command: str | None = None
     store: str = ""
-    stored: Sequence[Mapping[str, str]] = ()
+    stored: Iterable[Mapping[str, str]] = ()
 
     def tags(self, existing: Mapping[str, str]) -> dict[str, str]:
         """Return the experiment's tags without its description, given the existing tags."""
         before = [line for line in existing.get(COMMANDS, "").splitlines() if line != self.command]
         commands = _last([*before, self.command] if self.command else before)
         made_by = {COMMANDS: "\n".join(commands)} if commands else {}
-        views = saved_views.tags(self.trials, self._columns, self.configuration_keys, self._splits)
+        trials = saved_views.Trials(self._count, self._configurations, self._values)
+        views = saved_views.tags(trials, self._columns, self.configuration_keys, self._splits)
         return {KIND: TRAINING, **existing, **views, **made_by}
 
     def text(self) -> str:
         """Return one sentence that describes the experiment's trials."""
-        counts = {key: len({trial.get(key) for trial in self.trials}) for key in self._columns}
+        counts = {key: len(self._values(key)) for key in self._columns}
         varied = [f"{key} ({count})" for key, count in counts.items() if count > 1]
-        data = " and ".join(sorted({trial["data"] for trial in self.trials if "data" in trial}))
-        if len(self.trials) == 1:
+        data = " and ".join(sorted(filter(None, self._values("data"))))
+        if self._count == 1:
             return f"One trial on {data}."
-        is_grid = math.prod(counts.values()) == len(self.trials)
+        is_grid = math.prod(counts.values()) == self._count
         by = f": {(' × ' if is_grid else ', ').join(varied)}" if varied else ""
-        return f"{len(self.trials)} trials on {data}, one run each{by}."
+        return f"{self._count} trials on {data}, one run each{by}."
 
     def changed_tags(self, experiment_id: str, existing: Mapping[str, str]) -> dict[str, str]:
         """Return the experiment's tags that differ from the existing tags, with its description.
@@ -100,14 +102,32 @@ class About:
         return changed | _note(existing, description(experiment_id, tags, self.text(), command))
 
     @cached_property
-    def trials(self) -> list[Mapping[str, str]]:
-        """The params of every trial in the sweep or the store. A trial in both counts once."""
-        return list({frozenset(params.items()): params for params in (*self.stored, *self.params)}.values())
+    def _trials(self) -> Mapping[frozenset[tuple[str, str]], tuple[Mapping[str, str], set[str | None]]]:
+        """The configurations of the trials in the sweep or the store: params of one trial, and all seeds.
 
-    @cached_property
+        A trial in both counts once. Trials are read once, since a sweep may have many.
+        """
+        trials: dict[frozenset[tuple[str, str]], tuple[Mapping[str, str], set[str | None]]] = {}
+        for params in itertools.chain(self.stored, self.params):
+            _, seeds = trials.setdefault(frozenset({**params, "seed": ""}.items()), (params, set()))
+            seeds.add(params.get("seed"))
+        return trials
+
+    @property
+    def _count(self) -> int:
+        """The number of trials."""
+        return sum(len(seeds) for _, seeds in self._trials.values())
+
+    @property
     def _configurations(self) -> list[Mapping[str, str]]:
         """One trial of each configuration."""
-        return list({frozenset({**trial, "seed": ""}.items()): trial for trial in self.trials}.values())
+        return [params for params, _ in self._trials.values()]
+
+    def _values(self, key: str) -> set[str | None]:
+        """Return the values of a param; None stands for trials without it."""
+        if key == "seed":
+            return set().union(*(seeds for _, seeds in self._trials.values()))
+        return {trial.get(key) for trial in self._configurations}
 
     @cached_property
     def configuration_keys(self) -> list[str]:
@@ -133,7 +153,7 @@ class About:
 
         Validation metrics rank only if every trial has them, as in the report.
         """
-        validated = {trial.get("data.validation", "0") != "0" for trial in self.trials}
+        validated = {(value or "0") != "0" for value in self._values("data.validation")}
         if len(validated) == 1:
             return ["val" if validated.pop() else "test"]
         return ["test", "val"]

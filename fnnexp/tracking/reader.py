@@ -15,7 +15,16 @@ from fnnexp.errors import FnnexpError, did_you_mean
 from fnnexp.nn import layer_stats
 from fnnexp.tracking import sql, store
 from fnnexp.tracking.retry import mlflow_settings
-from fnnexp.tracking.run_format import DONE, RUNNING, STATUS, STATUSES, TRIAL, looks_of
+from fnnexp.tracking.run_format import (
+    DONE,
+    ENGINE,
+    RUNNING,
+    STATUS,
+    STATUSES,
+    TRIAL,
+    engine_name,
+    looks_of,
+)
 from fnnexp.tracking.schema import NoStoreError
 
 if TYPE_CHECKING:
@@ -35,11 +44,12 @@ NAMES_SHOWN = 20
 
 @dataclass(frozen=True)
 class Known:
-    """A run in the store, its status, and whether it has diagnostics."""
+    """A run in the store, its status, whether it has diagnostics, and the name of its engine."""
 
     run_id: str
     status: str
     diagnosed: bool = False
+    engine: str = "numpy"
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,7 @@ class FoundRun:
     trial: str
     status: str
     diagnosed: bool
+    engine: str = "numpy"
     params: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
@@ -67,7 +78,7 @@ def known(runs: Iterable[FoundRun]) -> dict[str, Known]:
     for run in runs:
         former = chosen.get(run.trial)
         if former is None or (former.status not in DONE and run.status in DONE):
-            chosen[run.trial] = Known(run.run_id, run.status, run.diagnosed)
+            chosen[run.trial] = Known(run.run_id, run.status, run.diagnosed, run.engine)
     return chosen
 
 
@@ -102,7 +113,10 @@ def trial_runs_by_client(client: MlflowClient, experiment_id: str) -> Iterator[F
     for run in _pages(client, experiment_id, f"tags.`{TRIAL}` LIKE '%'"):
         tags, diagnosed = run.data.tags, layer_stats.has_diagnostics(run.data.metrics)
         status = tags.get(STATUS, RUNNING)
-        yield FoundRun(run.info.run_id, run.info.status, tags[TRIAL], status, diagnosed, run.data.params)
+        engine = engine_name(tags.get(ENGINE))
+        yield FoundRun(
+            run.info.run_id, run.info.status, tags[TRIAL], status, diagnosed, engine, run.data.params
+        )
 
 
 def trial_params(client: MlflowClient, experiment_id: str) -> list[Mapping[str, str]]:

@@ -35,6 +35,7 @@ DONE = (FINISHED, DIVERGED)
 """The statuses of trials that a sweep does not run again."""
 
 TRIAL, STATUS, COMMAND = "fnnexp.trial", "fnnexp.status", "fnnexp.command"
+ENGINE = "fnnexp.engine"
 """Tags of a run: the id of its trial, its status, and the command line that made it."""
 
 REPORTED, NOTE = "fnnexp.report", "mlflow.note.content"
@@ -50,7 +51,7 @@ MOST_METRICS = 1000
 """Maximum number of metrics that MLflow accepts in one batch."""
 
 GONE = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST")
-"""MLflow's error codes for writing to a deleted run or tag."""
+"""The codes of MLflow's errors when a run to write to, or a tag to delete, does not exist any more."""
 
 
 def as_param(value: object) -> str:
@@ -153,3 +154,12 @@ def batches_of(curve: Curve) -> list[list[Metric]]:
             points = points[MOST_METRICS:]
         batches[-1] += points
     return batches
+
+
+def engine_name(tag: str | None) -> str:
+    """Return the name of the engine that a run's tag :data:`ENGINE` names; old runs without it used NumPy.
+
+    >>> engine_name("numba 0.61.0, llvmlite 0.44.0, znver3"), engine_name(None)
+    ('numba', 'numpy')
+    """
+    return (tag or "numpy").partition(" ")[0]

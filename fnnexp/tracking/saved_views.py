@@ -10,8 +10,9 @@ If the installed MLflow version may use another format (:func:`is_known`), no vi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib.metadata import version
+from typing import NamedTuple
 
 from fnnexp.tracking.run_format import BEST, LONGEST_TAG
 
@@ -69,8 +70,19 @@ def is_known() -> bool:
     return version("mlflow").partition(".")[0] == KNOWN_MAJOR
 
 
+class Trials(NamedTuple):
+    """The trials of an experiment: how many there are, one of each configuration, and the values of a param.
+
+    Trials of a configuration differ only in seed. None is the value of a trial without the param.
+    """
+
+    total: int
+    configurations: Sequence[Mapping[str, str]]
+    values: Callable[[str], Collection[str | None]]
+
+
 def tags(
-    trials: Sequence[Mapping[str, str]],
+    trials: Trials,
     columns: Sequence[str],
     configuration_keys: Sequence[str],
     splits: Sequence[str],
@@ -80,7 +92,7 @@ def tags(
     Parameters
     ----------
     trials
-        The params of each trial.
+        The trials.
     columns
         The params to show as columns.
     configuration_keys
@@ -95,7 +107,7 @@ def tags(
     best = {"val": BEST}
     metrics = [key for split in last for key in (*best.get(split, ()), *last[split])]
     charts = [key for split in [*last][:2] for key in last[split]]  # a tag has room for two charts only
-    axes = [key for key in columns if len({trial.get(key) for trial in trials}) > 1] or columns
+    axes = [key for key in columns if len(trials.values(key)) > 1] or columns
     ranking = {"orderByKey": _metric(metrics[0]), "orderByAsc": False}
     views = {
         RUNS: _runs(ranking, trials, columns, metrics),
@@ -106,7 +118,7 @@ def tags(
 
 
 def links(experiment_id: str, tags: Mapping[str, str]) -> list[str]:
-    """Return a Markdown link to each view of this module among an experiment's tags."""
+    """Return a Markdown link to each view that an experiment's tags contain."""
     views = [(key, tags.get(f"{PREFIX}{key}")) for key in (RUNS, CURVES, PARALLEL)]
     return [f"[{json.loads(view)['name']}]({link(experiment_id, key)[1:]})" for key, view in views if view]
 
@@ -132,11 +144,11 @@ ALL_SHOWN = {"runsHiddenMode": "SHOW_ALL", "isAccordionReordered": True}
 
 def _runs(
     ranking: Mapping[str, object],
-    trials: Sequence[Mapping[str, str]],
+    trials: Trials,
     columns: Sequence[str],
     metrics: list[str],
 ) -> str:
-    widths = {_param(key): _width([key, *_values(trials, key)]) for key in columns}
+    widths = {_param(key): _width([key, *filter(None, trials.values(key))]) for key in columns}
     widths |= {_metric(key): _width([key, "0.123456"]) for key in metrics}
     selected = [*widths, "attributes.`Duration`"]
     table = {"selectedColumns": selected, "columnOrder": [*WIDTHS, *selected]}
@@ -145,16 +157,16 @@ def _runs(
 
 def _mean_curves(
     ranking: Mapping[str, object],
-    trials: Sequence[Mapping[str, str]],
+    trials: Trials,
     configuration_keys: Sequence[str],
     metrics: Sequence[str],
 ) -> str:
     keys = configuration_keys or DEFAULT_KEYS
-    groups = sorted({tuple(trial.get(key, "null") for key in keys) for trial in trials})
+    groups = sorted({tuple(trial.get(key, "null") for key in keys) for trial in trials.configurations})
     group_ids = [
         ",".join(f"param.{key}.{value}" for key, value in zip(keys, group, strict=True)) for group in groups
     ]
-    if len(trials) <= LOADED:
+    if trials.total <= LOADED:
         order: Mapping[str, object] = ranking
         shown = "SHOW_ALL" if len(groups) <= MOST_LINES else BEST_LINES
     else:  # MLflow averages only the runs that it loads, so do not load the best seeds first.
@@ -192,10 +204,6 @@ def _param(key: str) -> str:
 
 def _metric(key: str) -> str:
     return f"metrics.`{key}`"
-
-
-def _values(trials: Iterable[Mapping[str, str]], key: str) -> list[str]:
-    return sorted({trial[key] for trial in trials if key in trial})
 
 
 def _width(texts: Iterable[str]) -> int:

@@ -289,7 +289,7 @@ def _make_new(file: Path) -> None:
         _make(new)
         sql.write_ahead(new)
         if not file.exists():
-            for side in SIDES:  # SQLite would apply the logs of a removed store to the new one
+            for side in SIDES:  # otherwise SQLite applies the logs of a removed store to the new one
                 Path(f"{file}{side}").unlink(missing_ok=True)
         with contextlib.suppress(FileExistsError):
             _link(new, file)

@@ -29,7 +29,7 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fnnexp.tracking.run_format import DONE, REPORTED, RUNNING, STATUS, TRIAL
+from fnnexp.tracking.run_format import DONE, ENGINE, REPORTED, RUNNING, STATUS, TRIAL, engine_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -131,27 +131,31 @@ def latest_experiments(file: Path, most: int) -> list[tuple[str, str]]:
 
 
 TRIALS = f"""
-SELECT runs.run_uuid, runs.status, trial.value, coalesce(ours.value, '{RUNNING}'), layer.key IS NOT NULL
+SELECT runs.run_uuid, runs.status, trial.value, coalesce(ours.value, '{RUNNING}'), layer.key IS NOT NULL,
+  engine.value
 FROM runs JOIN tags AS trial ON trial.run_uuid = runs.run_uuid AND trial.key = '{TRIAL}'
 LEFT JOIN tags AS ours ON ours.run_uuid = runs.run_uuid AND ours.key = '{STATUS}'
 LEFT JOIN latest_metrics AS layer ON layer.run_uuid = runs.run_uuid AND layer.key = ?
+LEFT JOIN tags AS engine ON engine.run_uuid = runs.run_uuid AND engine.key = '{ENGINE}'
 WHERE runs.experiment_id = ? AND runs.lifecycle_stage = 'active' ORDER BY runs.start_time DESC, runs.run_uuid
 """
 
 
-def trials(file: Path, experiment_id: str, *, diagnosed: str) -> list[tuple[str, str, str, str, bool]] | None:
+def trials(
+    file: Path, experiment_id: str, *, diagnosed: str
+) -> list[tuple[str, str, str, str, bool, str]] | None:
     """Return the runs of trials, the newest first, or None if the file can't be read.
 
-    A row is (run id, MLflow's status, trial id, trial's status, whether the run has diagnostics). For 10,000
-    runs this takes a tenth of a second; MLflow, which builds whole runs, takes ten seconds. `diagnosed` is a
-    metric that only runs with diagnostics have.
+    A row is (run id, MLflow's status, trial id, trial's status, whether the run has diagnostics, name of its
+    engine). For 10,000 runs this takes a tenth of a second; MLflow, which builds whole runs, takes ten
+    seconds. `diagnosed` is a metric that only runs with diagnostics have.
     """
     try:
         with opened(file) as store:
             rows = store.execute(TRIALS, (diagnosed, int(experiment_id))).fetchall()
     except sqlite3.Error:
         return None
-    return [(run_id, mlflows, trial, status, bool(layer)) for run_id, mlflows, trial, status, layer in rows]
+    return [(*texts, bool(layer), engine_name(engine)) for *texts, layer, engine in rows]
 
 
 PARAMS = f"""

@@ -69,7 +69,7 @@ def has_store(uri: str | None) -> bool:
     if not address and any(Path(MLRUNS).glob("*/meta.yaml")):  # the folder of runs of MLflow 2
         return True
     file = store_file(full_address(address_or_default(address)))
-    return file is None or os.path.exists(file)  # noqa: PTH110 - False in a folder without access
+    return file is None or os.path.exists(file)  # noqa: PTH110 - Path.exists may raise PermissionError
 
 
 def no_sweep(uri: str | None, where: str) -> str:
@@ -315,15 +315,15 @@ def _problem(error: Exception, uri: str | None) -> str | None:
             "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, to the values from its owner"
         )
     if "migrate-filestore" in str(error) and not any(Path(_folder_of(address_of(uri))).glob("*/meta.yaml")):
-        return f"{name} is not a store and has no runs of MLflow 2; {advice}"
+        return f"{name} is neither a store nor a folder of runs that MLflow 2 wrote; {advice}"
     if "migrate-filestore" in str(error):
         target = DEFAULT_STORE if not Path("mlflow.db").exists() else _another(None)
         folder = shlex.quote(_folder_of(address_of(uri)))
         return (
-            f"{folder} is a store written by MLflow 2, a folder of files, which MLflow {version('mlflow')} "
-            f"can't open; run mlflow migrate-filestore --source {folder} --target {target}, which copies its "
-            f"runs, and then write tracking.uri={target} (for a command, --uri), or MLflow reads the folder "
-            f"again. For a new store, tracking.uri={target} is enough"
+            f"{folder} is a store written by MLflow 2, a folder of files. MLflow {version('mlflow')} can't "
+            "open it. To keep its runs, copy them: run mlflow migrate-filestore "
+            f"--source {folder} --target {target}. From then on write tracking.uri={target} (fnnexp report "
+            f"and fnnexp ui: --uri {target}). To start with an empty store, only write tracking.uri={target}"
         )
     revision = re.search(r"found version (\w+)", str(error))
     if revision and schema.migrations()[0] and revision[1] not in schema.migrations()[0]:

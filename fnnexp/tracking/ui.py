@@ -71,7 +71,7 @@ def serve(port: int, uri: str | None, host: str = HOST) -> int:
         )
     if file is not None:
         with asked_first(uri):
-            schema.ready(file, on_stderr)  # MLflow's server would upgrade the store in place
+            schema.ready(file, on_stderr)  # otherwise MLflow's server upgrades the store in place
     if line := correct_addresses(backend):
         on_stderr(line)
     command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port), "--workers", "1"]
@@ -83,9 +83,9 @@ def serve(port: int, uri: str | None, host: str = HOST) -> int:
     for experiment_id, name in sql.latest_experiments(file, MOST_LATEST) if file else ():
         print(f"  {printable(name)}: {link(experiment_id, server=server_at)}", flush=True)
     environment = {
-        "MLFLOW_DISABLE_TELEMETRY": "true",  # the page would send usage data to MLflow's developers
+        "MLFLOW_DISABLE_TELEMETRY": "true",  # otherwise the page sends usage data to MLflow's developers
         **os.environ,
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # the queue of jobs would be empty
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # nothing ever puts a job in this queue
     }
     server = subprocess.Popen(command, env=environment)
     # A shell starts background commands with Ctrl-C ignored, so set the handler explicitly.

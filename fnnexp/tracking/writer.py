@@ -18,6 +18,7 @@ from fnnexp.tracking.retry import Answer, StoreError, is_remote, patiently, show
 from fnnexp.tracking.run_format import (
     COMMAND,
     DONE,
+    ENGINE,
     FAILED,
     GONE,
     INTERRUPTED,
@@ -29,6 +30,7 @@ from fnnexp.tracking.run_format import (
     Curve,
     as_param,
     batches_of,
+    engine_name,
 )
 
 if TYPE_CHECKING:
@@ -298,7 +300,7 @@ class Tracker:
             "fnnexp.train_images": str(trial.recipe.rows_to_train(trial.data.n_train)),
             "fnnexp.test_images": str(trial.data.n_test),
             "fnnexp.classes": str(trial.recipe.architecture.classes),
-            "fnnexp.engine": engine,
+            ENGINE: engine,
             **environment(),
         }
         if self.about and self.about.command and len(self.about.command) <= LONGEST_TAG:
@@ -362,7 +364,7 @@ class Tracker:
         if self._is_gone(run_id):
             return None
         tags = self._ask(self._client.get_run, run_id).data.tags
-        return str(tags.get("fnnexp.engine", "numpy").partition(" ")[0])
+        return engine_name(tags.get(ENGINE))
 
     def resume(self, run_id: str) -> int:
         """Set a run to running again, and return its last epoch with metrics, or −1 if there is none."""
@@ -400,7 +402,7 @@ class Tracker:
             **how,
             "fnnexp.seconds_per_epoch": f"{seconds_per_epoch:.6g}",
             "fnnexp.blas": blas,
-            "fnnexp.engine": engine,
+            ENGINE: engine,
         }
         self._write(run_id, [*curve, (0, best or {})], tags, end="FINISHED")
 

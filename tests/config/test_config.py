@@ -1009,6 +1009,39 @@ def test_each_job_of_a_users_configs_composes_as_in_hydra(case, tmp_path):
     loader = loader_with(files, tmp_path)
     command = partial(composing, "mine", words, tmp_path)
     assert_jobs_equal_hydras(loader, *swept(loader, "mine", words), command)
+    with command() as composition:
+        assert_jobs_made_from_templates_are_as_composed(composition)
+
+
+def assert_jobs_made_from_templates_are_as_composed(composition):
+    """Compare a grid's jobs with those composed one by one, which other tests compare with Hydra's."""
+    one_by_one = until_error(
+        composition._composed_job([setting.line for setting in job], {}) for job in composition._grid()
+    )
+    made = until_error(composition.jobs())
+    assert [repr(job) for job in made[: len(one_by_one)]] == [repr(job) for job in one_by_one]
+
+
+TEMPLATES = {
+    "numbers, texts and lists": "data.label=3,first arch.hidden=[4],[],[2,3] optimizer.lr=0.1,-0.0,0,'1'",
+    "null and lists for one key": "regularization.dropout=0,[0.1,0.2],0.5 seed_noise=null,1 seed=range(2)",
+    "values that references read": "data.holdout=10,20 batching.mode=sample,full seed=0,1 data.subset=null,9",
+    "values without a meaning": "batching=full,mini batching.size=32,64 seed_order=null,1 seed=0,1",
+    "values of an option": "optimizer=sgd,momentum,adam optimizer.momentum=0.5,0.9 optimizer.lr=0.1 seed=0,1",
+    "a node and its keys": "regularization={l2:0.1},{l1:0.2} regularization.l2=0,0.3 seed=0,1",
+    "a key inside of a value": "optimizer.lr_for.mini=0.1,0.2 optimizer.lr_for.full=1 seed=0,1",
+    "references in values": "seed=${epochs},3 epochs=1,2 seed_order=${.seed},null",
+    "a preset": "experiment=nielsen_30,keras_mlp seed=0,1 optimizer.lr=0.1,0.2 epochs=1,0",
+    "a wrong type in a later job": "seed=0,1,x epochs=1,2",
+    "an impossible value in a later job": "epochs=1 seed=0,1,-1",
+    "an unknown key": "seed=0,1 optimizer.foo=1,2",
+}
+
+
+@pytest.mark.parametrize("case", TEMPLATES)
+def test_jobs_that_differ_in_values_are_made_as_they_compose(case):
+    with composing("config", TEMPLATES[case].split()) as composition:
+        assert_jobs_made_from_templates_are_as_composed(composition)
 
 
 COMMANDS = [
@@ -1034,7 +1067,7 @@ COMMANDS = [
 def test_each_job_of_a_command_line_composes_as_in_hydra(words, loader):
     master, jobs = swept(loader, "config", words)
     with composing("config", words) as composition:
-        assert composition._grid == jobs
+        assert [[setting.line for setting in job] for job in composition._grid()] == jobs
         assert_compositions_equal_hydras(loader, master, jobs, nullcontext(composition))
 
 

@@ -4,6 +4,7 @@ test_against_reference compares each engine with the op-by-op reference, and tes
 stacking is invisible with each.
 """
 
+import importlib.util
 import io
 import signal
 import sys
@@ -33,6 +34,7 @@ from fnnexp.sweeping import executor as executor_module
 from fnnexp.sweeping.backends.cluster import ClusterError, own_versions, refuse_other_versions
 from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints
 from fnnexp.sweeping.loop import run
+from fnnexp.sweeping.resources import engine as choosing
 from fnnexp.sweeping.worker import train_segment
 from fnnexp.tracking.writer import Tracker
 
@@ -265,23 +267,31 @@ def test_a_trial_begun_with_another_engine_starts_over(
 
     monkeypatch.setattr(executor_module, "train_segment", train)
     console = Console(file=io.StringIO(), width=300)
-    run(trials, Tracker("sparse", store), Execution(n_jobs=1, backend="threading"), console)
-    assert "1 trial begun with execution.engine=numba must start over" in console.file.getvalue()
+    settings = Execution(n_jobs=1, backend="threading", engine="numpy")
+    run(trials, Tracker("sparse", store), settings, console)
+    output = console.file.getvalue()
+    assert "1 trial begun with execution.engine=numba must start over" in output
+    assert "write execution.engine=numba to resume instead" in output
     assert began_at == [(0, "numpy")]
     agrees(own_folder, trials, "sparse")
     assert not list(CHECKPOINTS.glob("*.npz"))  # the checkpoint of the other engine is removed too
 
 
-def test_a_trial_resumes_with_the_engine_that_began_it(sparse_file, store, trials_of, own_folder, agrees):
+@pytest.mark.parametrize("engine", ["numba", "auto"])
+def test_a_trial_resumes_with_the_engine_that_began_it(
+    engine, sparse_file, store, trials_of, own_folder, agrees
+):
     trials = trials_of(*SPARSE, "epochs=3", "batching=sample")
     (trial,) = trials
     recipe, arrays = trial.recipe, data.load(trial.data)
     stack, records = advance(recipe, start(recipe, [trial.lane()]), arrays, seconds=0, engine="numba")
     Checkpoints(CHECKPOINTS, "numba").save(stack, {trial.numbers_id: records})
     console = Console(file=io.StringIO(), width=300)
-    settings = Execution(n_jobs=1, backend="threading", engine="numba")
+    settings = Execution(n_jobs=1, backend="threading", engine=engine)
     run(trials, Tracker("sparse", store), settings, console)
-    assert "resuming 1 trial from the last checkpoint" in console.file.getvalue()
+    output = console.file.getvalue()
+    assert "resuming 1 trial from the last checkpoint" in output
+    assert ("computing with numba, which began 1 trial of this sweep" in output) == (engine == "auto")
     agrees(own_folder, trials, "sparse", engine="numba")
 
 
@@ -317,6 +327,78 @@ def test_a_trial_interrupted_with_two_engines_resumes_with_one_of_them(
     agrees(own_folder, trials, "sparse", engine="numba")
 
 
+# --- execution.engine=auto ----------------------------------------------------------------------------------
+
+CHEAP = ["-m", *SPARSE, "execution.n_jobs=1", "execution.backend=threading", "epochs=1"]
+
+
+def test_auto_takes_numba_where_it_saves_time_and_goes_on_with_what_began_a_sweep(
+    sparse_file, store, invoke, monkeypatch
+):
+    def swept(*words):
+        """Return the printed line about the engine, and the names of the engines of all runs."""
+        result = invoke(*CHEAP, *words)
+        assert result.status == 0, result.err
+        lines = [line for line in result.out.splitlines() if line.startswith("computing with")]
+        runs = fnnexp.runs("sparse")["engine"] if "dry_run=true" not in words else ()
+        return lines, {name.partition(" ")[0] for name in runs}
+
+    monkeypatch.setattr(choosing, "WORTH", 0.0)
+    assert swept("seed=0,1", "dry_run=true") == (["computing with numba"], set())
+    assert swept("seed=0,1") == (["computing with numba"], {"numba"})
+    monkeypatch.setattr(choosing, "WORTH", 1.0)  # by itself, the sweep would be too small
+    began = "computing with numba, which began 2 trials of this sweep"
+    assert swept("seed=0,1,2") == ([began], {"numba"})
+    assert swept("seed=0,1,2") == ([], {"numba"})  # nothing is left to compute
+    too_small = "computing with NumPy, since numba would save too little time"
+    assert swept("seed=7") == ([too_small], {"numba", "numpy"})
+    monkeypatch.setattr(choosing, "WORTH", 0.0)
+    assert swept("seed=7,8") == (
+        ["computing with NumPy, which began 1 trial of this sweep"],
+        {"numba", "numpy"},
+    )
+
+
+def test_numba_saves_no_time_where_numpy_computes_anyway(sparse_file, trials_of):
+    def saved(*words):
+        return choosing.seconds_saved(trials_of(*words))
+
+    sparse = saved(*SPARSE, "epochs=3")
+    assert 0 < sparse < saved(*SPARSE, "epochs=4") < saved(*SPARSE, "epochs=4", "seed=0,1")
+    assert saved(*SPARSE, "epochs=3", "batching=sample") > 0
+    assert saved(*SPARSE, "epochs=3", "regularization.dropout=[0.2,0]") == 0
+    assert saved(*SPARSE, "epochs=3", "data.scale=standardize") == 0
+    assert saved("data=digits", "epochs=3") == 0  # half of its pixels are not 0
+    own = Recipe(Architecture(49, (9,), 10, "mine@1"), Batching("sample"), "sgd", 3)
+    (trial,) = trials_of(*SPARSE, "batching=sample")
+    assert choosing.seconds_saved([replace(trial, recipe=own)]) == 0
+
+
+def test_numba_tells_what_it_has_to_compile(own_folder, monkeypatch):
+    """A function is compiled for a dtype at its first call, once for all processes."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(own_folder / "cache"))
+    monkeypatch.setattr(numba.core.config, "CACHE_DIR", str(own_folder / "cache"))
+    (own_folder / "twice.py").write_text("def twice(a):\n    return 2 * a\n")
+
+    def new():
+        """Return the function as a new process would load it."""
+        spec = importlib.util.spec_from_file_location("twice", own_folder / "twice.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return compiled.compiled(module.twice)
+
+    def has_code(function):
+        return [compiled._has_code(function, np.dtype(name)) for name in ("float32", "float64")]
+
+    first = new()
+    assert has_code(first) == [False, False]
+    first(np.ones(3, np.float32))
+    assert has_code(first) == has_code(new()) == [True, False], (
+        "Numba has changed: fnnexp.nn.engines.numba_engine._has_code can't read its cache; until it is "
+        "adapted, every sweep prints that numba compiles"
+    )
+
+
 # --- errors -------------------------------------------------------------------------------------------------
 
 
@@ -330,6 +412,24 @@ def without_numba(monkeypatch):
     engine_named.cache_clear()
 
 
+def test_without_numba_auto_starts_over_with_numpy_what_numba_began(
+    sparse_file, store, trials_of, own_folder, request, monkeypatch
+):
+    trials = trials_of(*SPARSE, "epochs=3", "seed=0,1")
+    recipe, arrays = trials[0].recipe, data.load(trials[0].data)
+    stack, records = advance(recipe, start(recipe, [trials[0].lane()]), arrays, seconds=0, engine="numba")
+    Checkpoints(CHECKPOINTS, "numba").save(stack, {trials[0].numbers_id: records})
+    request.getfixturevalue("without_numba")
+    monkeypatch.setattr(choosing, "WORTH", 0.0)
+    console = Console(file=io.StringIO(), width=300)
+    run(trials, Tracker("sparse", store), Execution(n_jobs=1, backend="threading"), console)
+    output = console.file.getvalue()
+    assert "computing with NumPy, since numba is not installed" in output
+    assert "1 trial begun with execution.engine=numba must start over" in output
+    assert output.count('pip install "fnnexp[numba]"') == 2
+    assert set(fnnexp.runs("sparse")["engine"]) == {f"numpy {np.__version__}"}
+
+
 @pytest.mark.parametrize("word", ["dry_run=true", "dry_run=false"])
 def test_an_engine_that_is_not_installed_is_refused_before_anything_trains(
     word, without_numba, store, invoke, own_folder
@@ -337,7 +437,7 @@ def test_an_engine_that_is_not_installed_is_refused_before_anything_trains(
     before = set(own_folder.iterdir())
     result = invoke("data=digits", "epochs=1", "execution.engine=numba", word)
     assert result.status == 2
-    for part in ("execution.engine=numba", 'pip install "fnnexp[numba]"', "execution.engine=numpy"):
+    for part in ("execution.engine=numba", 'pip install "fnnexp[numba]"', "execution.engine=auto"):
         assert part in result.err
     assert set(own_folder.iterdir()) == before
 
@@ -345,7 +445,7 @@ def test_an_engine_that_is_not_installed_is_refused_before_anything_trains(
 def test_a_mistyped_engine_is_refused_with_a_suggestion(invoke):
     result = invoke("data=digits", "execution.engine=numbra")
     assert result.status == 2
-    assert "execution.engine=numbra: must be one of numpy, numba" in result.err
+    assert "execution.engine=numbra: must be one of auto, numpy, numba" in result.err
     assert "Did you mean 'numba'?" in result.err
 
 

@@ -259,12 +259,16 @@ def stacks(draw: Any) -> tuple[Recipe, list[Lane], Arrays]:
 def train_in_segments(
     draw: Any, recipe: Recipe, lanes: Sequence[Lane], arrays: Any, **options: Any
 ) -> tuple[list[Record], list[Stack]]:
-    """Train the lanes as a sweep might, in segments of random length between which stacks are split."""
+    """Train the lanes as a sweep might, in segments of random length between which stacks are split.
+
+    Each segment uses one, two or three threads.
+    """
     queue, done, records = [start(recipe, draw(st.permutations(lanes)))], [], []
     while queue:
         stack = queue.pop()
+        seconds, threads = draw(st.integers(0, 9)), draw(st.sampled_from((1, 2, 3)))
         stack, new = advance(
-            recipe, stack, arrays, seconds=draw(st.integers(0, 9)), clock=count().__next__, **options
+            recipe, stack, arrays, seconds, clock=count().__next__, threads=threads, **options
         )  # the clock ticks at each call, so a segment has one epoch or a few
         records += new
         if not stack.lanes or stack.epoch == recipe.epochs:

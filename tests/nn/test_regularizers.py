@@ -17,10 +17,10 @@ pytestmark = pytest.mark.usefixtures("one_blas_thread")
 def masks(rates, seeds, step=1, rows=200, width=50):
     dropout = Dropout([{"dropout.1": rate} for rate in rates], seeds, (3, width), np.dtype("f8"))
     dropout.begin(step)
-    dropout.draw(rows)
+    draws = dropout.draw(rows)
     drawn = np.empty((len(rates), rows, width))
     for lane in range(len(rates)):
-        dropout.mask(1, lane, drawn[lane])
+        dropout.mask(draws, 1, lane, drawn[lane])
     return drawn
 
 

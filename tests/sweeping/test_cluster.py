@@ -197,7 +197,7 @@ def test_a_cluster_has_a_worker_per_thread_and_sends_each_data_set_once(dask, tr
     planned = plan(identical(trials_of("seed=0,1,2,3", "epochs=1")), max_lanes=1, n_jobs=4)
     sent = []
     in_memory = cluster_module.in_memory
-    execution = Execution(2, "dask", address=cluster.address, diagnostics=True)
+    execution = Execution(2, "dask", "numpy", address=cluster.address, diagnostics=True)
     with connected(execution) as backend:
         until(lambda: list(backend.news()) or backend.cores == 4)  # both workers have joined
         monkeypatch.setattr(
@@ -340,7 +340,7 @@ def test_only_versions_that_may_change_results_are_compared():
 
 def test_different_kernels_are_reported_once(trials_of, monkeypatch):
     messages = []
-    executor = Executor(Execution(1, "sequential"), say=messages.append)
+    executor = Executor(Execution(1, "sequential", "numpy"), say=messages.append)
     for kernel in ("openblas Zen", "openblas Zen", "openblas SkylakeX", "openblas Zen"):
         executor._compare_kernels(kernel)
     executor.close()
@@ -354,7 +354,7 @@ def test_received_data_is_read_only_and_used_without_a_cache(trials_of, monkeypa
     from fnnexp.sweeping import worker
 
     (planned,) = plan(identical(trials_of("epochs=1")), max_lanes=1, n_jobs=1)
-    expected = train_segment(planned, Execution())
+    expected = train_segment(planned, Execution(engine="numpy"))
     arrays = cluster_module.in_memory(planned.data)
 
     def nothing(prepared):
@@ -362,10 +362,13 @@ def test_received_data_is_read_only_and_used_without_a_cache(trials_of, monkeypa
 
     monkeypatch.setattr(data, "load", nothing)
     monkeypatch.setattr(worker, "_RECEIVED", {})
-    assert "no disk" in train_segment(planned, Execution()).reason
+    assert "no disk" in train_segment(planned, Execution(engine="numpy")).reason
     worker.receive(planned.data, arrays)
     assert not arrays.x_train.flags.writeable
-    assert train_segment(planned, Execution()).stack.theta.tobytes() == expected.stack.theta.tobytes()
+    assert (
+        train_segment(planned, Execution(engine="numpy")).stack.theta.tobytes()
+        == expected.stack.theta.tobytes()
+    )
 
 
 # --- Ray ---

@@ -21,8 +21,8 @@ from rich.console import Console
 
 from fnnexp.config.execution import Execution
 from fnnexp.sweeping import executor
-from fnnexp.sweeping.locks import BEAT, PREFIX, SILENT, Claim, folder_for
 from fnnexp.sweeping.loop import run
+from fnnexp.sweeping.resources.locks import BEAT, PREFIX, SILENT, Claim, folder_for
 from fnnexp.sweeping.worker import train_segment
 from fnnexp.tracking.retry import StoreError
 from fnnexp.tracking.writer import Tracker
@@ -56,7 +56,7 @@ def test_an_error_releases_the_claims(tmp_path):
 
 def test_the_claim_of_a_killed_sweep_is_not_valid(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from fnnexp.sweeping.locks import Claim\n"
+        "import sys, time; from pathlib import Path; from fnnexp.sweeping.resources.locks import Claim\n"
         "with Claim(Path(sys.argv[1]), 'here', ['a']): print('claimed', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as other:

@@ -27,7 +27,7 @@ def pids():
     """Run joblib's pool in two processes, as a sweep does; return their process ids, as tasks report them."""
     if loky.pool() is not None:
         loky.pool().shutdown(wait=True, kill_workers=True)
-    ran = joblib.Parallel(n_jobs=2, **loky.settings("numpy"))(joblib.delayed(own_pid)(i) for i in range(8))
+    ran = joblib.Parallel(n_jobs=2, **loky.settings())(joblib.delayed(own_pid)(i) for i in range(8))
     yield set(ran)
     loky.pool().shutdown(wait=True, kill_workers=True)
 

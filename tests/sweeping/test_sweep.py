@@ -480,7 +480,7 @@ def test_a_worker_killed_while_it_sends_its_result_is_noticed(monkeypatch, tmp_p
         return planned.lanes[0].key
 
     monkeypatch.setattr(executor_module, "train_segment", train)
-    executor = Executor(Execution(2, "loky"))
+    executor = Executor(Execution(2, "loky", "numpy"))
     planned = plan(identical(trials_of("data=digits", "seed=0,1")), max_lanes=1, n_jobs=2)
     for stack in planned:
         executor.submit(stack)
@@ -667,7 +667,7 @@ def test_workers_start_while_the_block_runs(no_workers, trials_of):
         until(lambda: len(processes()) == 2)
         begun = {worker.pid for worker in processes()}
     assert {worker.pid for worker in processes()} == begun
-    with closing(Executor(Execution(2, "loky"))) as executor:
+    with closing(Executor(Execution(2, "loky", "numpy"))) as executor:
         for stack in plan(identical(trials_of("epochs=1", "seed=0,1")), max_lanes=1, n_jobs=2):
             executor.submit(stack)
         while executor.under_way:
@@ -1371,7 +1371,7 @@ def test_a_sweep_waits_for_a_locked_store(trials_of, store, tmp_path, agrees):
 
 def test_an_executor_returns_each_result_with_its_submitted_stack(trials_of):
     stacks = plan(identical(trials_of("epochs=1", "seed=0,1,2")), max_lanes=1, n_jobs=1)
-    executor = Executor(Execution(2, "threading"))
+    executor = Executor(Execution(2, "threading", "numpy"))
     for stack in stacks:
         executor.submit(stack)
     assert executor.under_way == 3
@@ -1392,7 +1392,7 @@ def test_stacks_that_no_worker_has_started_can_be_withdrawn(trials_of, monkeypat
         return Broken("held", "")
 
     monkeypatch.setattr(executor_module, "train_segment", held)
-    executor = Executor(Execution(1, "threading"))
+    executor = Executor(Execution(1, "threading", "numpy"))
     for stack in plan(identical(trials_of("epochs=1", "seed=0,1,2")), max_lanes=1, n_jobs=1):
         executor.submit(stack)
     assert going.wait(30)
@@ -1430,6 +1430,25 @@ def test_a_store_that_cannot_be_opened_ends_the_sweep_with_its_error(trials_of, 
         swept(trials_of("epochs=1", "seed=0,1"), f"sqlite:///{tmp_path / 'new.db'}", backend="loky", n_jobs=2)
 
 
+def test_the_last_trial_uses_the_cores_of_idle_workers(trials_of, store, tmp_path, monkeypatch, agrees):
+    seen = []
+
+    def noted(planned, execution):
+        seen.append((planned.recipe.epochs, planned.threads))
+        return train_segment(planned, execution)
+
+    monkeypatch.setattr(executor_module, "train_segment", noted)
+    monkeypatch.setattr(executor_module, "cores_here", lambda: 4)
+    trials = [
+        trial for epochs in (1, 6) for trial in trials_of(f"epochs={epochs}", "batching=full", "init=he")
+    ]
+    outcome, _ = swept(trials, store, n_jobs=4, segment_seconds=0.0)
+    assert len(outcome.finished) == 2
+    assert (1, 2) in seen
+    assert [threads for epochs, threads in seen if epochs == 6][::5] == [2, 4]
+    agrees(tmp_path, trials)
+
+
 def test_the_last_stack_is_split_for_an_idle_worker(trials_of, store, tmp_path, train_alone, monkeypatch):
     sizes = []
 
@@ -1463,19 +1482,22 @@ def test_blas_uses_one_thread_whichever_thread_trains_a_segment(trials_of):
     """The first thread that trained is still alive, and threadpoolctl would ignore the other threads."""
     (planned,) = plan(identical(trials_of("data=digits", "epochs=1")), max_lanes=1, n_jobs=1)
     with threadpool_limits(1, "blas"):
-        expected = train_segment(planned, Execution()).stack.theta.tobytes()
-    assert train_segment(planned, Execution()).stack.theta.tobytes() == expected
+        expected = train_segment(planned, Execution(engine="numpy")).stack.theta.tobytes()
+    assert train_segment(planned, Execution(engine="numpy")).stack.theta.tobytes() == expected
     with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as second:
         for thread in (first, second, first):
             assert (
-                thread.submit(train_segment, planned, Execution()).result().stack.theta.tobytes() == expected
+                thread.submit(train_segment, planned, Execution(engine="numpy"))
+                .result()
+                .stack.theta.tobytes()
+                == expected
             )
 
 
 def test_the_callers_blas_limit_applies_after_a_segment(trials_of):
     (planned,) = plan(identical(trials_of("data=digits", "epochs=1")), max_lanes=1, n_jobs=1)
     with ThreadPoolExecutor(1) as other:
-        assert other.submit(train_segment, planned, Execution()).result().stack.epoch == 1
+        assert other.submit(train_segment, planned, Execution(engine="numpy")).result().stack.epoch == 1
         for count in (1, 2):
             with threadpool_limits(count, "blas"):
                 threads = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]

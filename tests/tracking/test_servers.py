@@ -23,8 +23,8 @@ from stores import assert_same_results, results
 import fnnexp
 from fnnexp.config.execution import Execution
 from fnnexp.errors import FnnexpError
-from fnnexp.sweeping.locks import PREFIX
 from fnnexp.sweeping.loop import run
+from fnnexp.sweeping.resources.locks import PREFIX
 from fnnexp.tracking import retry
 from fnnexp.tracking.retry import StoreAwayError, StoreError, is_remote, mlflow_settings, patiently
 from fnnexp.tracking.writer import Tracker

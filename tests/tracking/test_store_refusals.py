@@ -186,7 +186,7 @@ def test_a_folder_of_mlflow_2_is_refused_with_a_migration_command_that_works(
     assert not (own_folder / "mlflow.db").exists()
     if words is not ONE:
         return
-    (command,) = re.findall(r"run (mlflow migrate-filestore .*?),", ran.err)
+    (command,) = re.findall(r"run (mlflow migrate-filestore .*?)\. ", ran.err)
     (uri,) = set(re.findall(r"tracking\.uri=(\S+)", ran.err))
     done = subprocess.run([sys.executable, "-m", *shlex.split(command)], check=False, env=os.environ | QUIET)
     assert done.returncode == 0

@@ -68,6 +68,14 @@ class FirstStep(Protocol):
         """Copy the weights and the slots to the arrays of the stack."""
 
 
+class IsCompiled(Protocol):
+    """Returns whether an engine's code for a kind of training is compiled already."""
+
+    def __call__(  # noqa: D102
+        self, dtype: DType, *, by_row: bool, skips_pixels: bool, update: Update
+    ) -> bool: ...
+
+
 MakeDescent = Callable[[Architecture, Parameters, Array, float, Sequence[range]], Descent]
 
 
@@ -92,6 +100,8 @@ class Engine:
     first_step
         Creates a :class:`FirstStep` for a first layer, its slots (K, P) and one of ``updates``. It reads
         rows from ``make_rows`` that are not :class:`DenseRows`.
+    is_compiled
+        Whether its code for a kind of training is compiled already; None if it compiles nothing.
     """
 
     version: str
@@ -101,6 +111,7 @@ class Engine:
     can_descend: Callable[[Architecture], bool]
     updates: Mapping[Update, Update] = field(default_factory=dict)
     first_step: Callable[[Any, Sequence[Array], Update], FirstStep] | None = None
+    is_compiled: IsCompiled | None = None
 
 
 def numpy_engine() -> Engine:
@@ -126,6 +137,7 @@ def numba_engine() -> Engine:
         compiled.can_descend,
         compiled.UPDATES,
         compiled.FirstStep,
+        compiled.is_compiled,
     )
 
 

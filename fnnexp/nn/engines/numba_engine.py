@@ -37,7 +37,14 @@ from numba.extending import intrinsic, models, register_model
 from numpy.typing import NDArray
 
 from fnnexp.nn.arrays import Array, DType
-from fnnexp.nn.engines.numpy_engine import BlasFirstLayer, DenseRows, Examples, Inputs, Scaling
+from fnnexp.nn.engines.numpy_engine import (
+    BlasFirstLayer,
+    DenseRows,
+    Examples,
+    Inputs,
+    Scaling,
+    mostly_zero,
+)
 from fnnexp.nn.network import Architecture, Parameters, activations_of
 from fnnexp.nn.pieces import activations as pieces
 from fnnexp.nn.pieces.activations import (
@@ -63,12 +70,6 @@ from fnnexp.nn.pieces.optimizers import (
 )
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-DENSE = 0.35
-"""If at least this share of the pixels is nonzero, BLAS is faster (measured). MNIST has 0.19."""
-
-SAMPLED_ROWS = 1000
-"""How many evenly spaced rows of a split are used to estimate its share of nonzero pixels."""
 
 VECTOR = 16
 """Rows of a matrix are padded to a multiple of this length. Each row starts at a cache line. Otherwise every
@@ -577,9 +578,7 @@ class ListedRows:
 
 def make_rows(images: Array, scaling: Scaling, size: int, dtype: DType) -> DenseRows | SparseRows:
     """Prepare the rows of a split: as lists of nonzero pixels if most are 0, else as floats for BLAS."""
-    sample = images[:: max(len(images) // SAMPLED_ROWS, 1)]
-    dense = not scaling.skips_zeros(images) or np.count_nonzero(sample) >= DENSE * sample.size
-    return (DenseRows if dense else SparseRows)(images, scaling, size, dtype)
+    return (SparseRows if mostly_zero(images, scaling) else DenseRows)(images, scaling, size, dtype)
 
 
 def make_lists(images: Array, scaling: Scaling, size: int, dtype: DType) -> SparseRows | ListedRows:
@@ -633,12 +632,13 @@ class SparseFirstLayer:
         return self._dZ[B]
 
     def add_gradient(
-        self, lanes: range, examples: Examples | SparseExamples, dZ: Array, *, overwrite: bool = False
+        self, lanes: range, examples: Examples | SparseExamples, dZ: Array, *, empty: float | None = None
     ) -> None:
-        """Add Xᵀ dZ to W of some lanes, or overwrite W with it, for dZ (K, B, H)."""
+        """Add Xᵀ dZ to W of some lanes for dZ (K, B, H), or overwrite W; see :class:`FirstLayer`."""
         if isinstance(examples, Examples):
-            self._blas.add_gradient(lanes, examples, dZ, overwrite=overwrite)
+            self._blas.add_gradient(lanes, examples, dZ, empty=empty)
             return
+        overwrite = empty is not None  # writes 0 for both: these sums are never −0, so adding 0 changes none
         buffer = self.buffer_for(dZ)
         buffers, by_column = (buffer.flat, buffer.width, self._row), examples.by_column
         if self._copies is not None and self._current.issuperset(lanes):
@@ -1159,3 +1159,33 @@ class RowDescent:
         """Copy the first weights to the parameters; the other parameters were changed in place."""
         for copy, W in zip(self._copies, self._W, strict=True):
             W[...] = copy[:, : W.shape[1]]
+
+
+# --- the cache of compiled code -----------------------------------------------------------------------------
+
+
+def is_compiled(dtype: DType, *, by_row: bool, skips_pixels: bool, update: Update) -> bool:
+    """Return whether the code for a kind of training is compiled already, in this process or in the cache.
+
+    Parameters
+    ----------
+    dtype
+        The dtype of the parameters.
+    by_row, skips_pixels
+        Whether it trains by :class:`RowDescent`, or multiplies by the nonzero pixels only.
+    update
+        The update rule.
+    """
+    if by_row:
+        return _has_code(descend, dtype)
+    functions = [*([multiply] if skips_pixels else []), *([apply_from] if update in RULES else [])]
+    return all(_has_code(function, dtype) for function in functions)
+
+
+def _has_code(function: Any, dtype: DType) -> bool:
+    """Return whether a function is compiled for a dtype; False if Numba does not tell what its cache has."""
+    try:
+        kinds = [*function.signatures, *(key[0] for key in function._cache._cache_file._load_index())]
+    except (AttributeError, OSError, TypeError, IndexError):
+        kinds = function.signatures
+    return any(dtype.name in str(kind) for kind in kinds)

@@ -18,6 +18,9 @@ DROPOUT = "dropout."
 """The start of the name of a dropout rate. ``dropout.0`` is the rate of the inputs, ``dropout.1`` that of the
 first hidden layer."""
 
+Draws = Mapping[tuple[int, int], Array]
+"""Uniform draws (B, H) for some rows, by layer and seed."""
+
 
 def add_l2_gradient(gradient: Array, W: Array, l2: Array, buffer: Array) -> None:
     """Add l2 · W, the gradient of (l2/2) · ΣW², to a gradient (weight decay; Krogh & Hertz 1991).
@@ -109,7 +112,6 @@ class Dropout:
                 if name.startswith(DROPOUT):
                     self._rates.setdefault(int(name.removeprefix(DROPOUT)), []).append(rate)
         self._generators: dict[tuple[int, int], np.random.Generator] = {}
-        self._draws: Mapping[tuple[int, int], Array] = {}
 
     @property
     def hidden(self) -> frozenset[int]:
@@ -129,17 +131,17 @@ class Dropout:
             for seed in set(self._seeds)
         }
 
-    def draw(self, rows: int) -> None:
-        """Make the uniform draws for the next rows of the step."""
-        self._draws = {
+    def draw(self, rows: int) -> Draws:
+        """Return the uniform draws for the next rows of the step."""
+        return {
             (layer, seed): drawn.random((rows, self._widths[layer]), dtype=np.float32)
             for (layer, seed), drawn in self._generators.items()
         }
 
-    def mask(self, layer: int, lane: int, out: Array) -> None:
+    def mask(self, draws: Draws, layer: int, lane: int, out: Array) -> None:
         """Write a lane's mask for the drawn rows to ``out`` (B, H): 0, or 1 / (1 − p).
 
         ``layer`` counts the inputs as 0.
         """
         rate = self._rates[layer][lane]
-        np.multiply(self._draws[layer, self._seeds[lane]] >= rate, self._dtype.type(1 / (1 - rate)), out=out)
+        np.multiply(draws[layer, self._seeds[lane]] >= rate, self._dtype.type(1 / (1 - rate)), out=out)

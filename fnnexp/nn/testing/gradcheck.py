@@ -324,9 +324,9 @@ class Example:
 
 
 def _pixels(rng: np.random.Generator) -> Array:
-    """Return 240 images (240, 12) with values of bytes / 255, of which four fifths are 0 as in MNIST.
+    """Return 240 images (240, 12) of pixels n / 255 for whole n, of which four fifths are 0 as in MNIST.
 
-    At most four pixels of an image are not 0, so any choice of images is sparse enough for compiled products.
+    At most four pixels of an image are not 0, so the compiled engine uses its products of sparse rows.
     """
     is_set = rng.random((240, 12)) < 0.2
     return rng.integers(1, 256, (240, 12)) * (is_set & (is_set.cumsum(axis=1) <= 4)) / 255

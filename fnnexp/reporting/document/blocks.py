@@ -61,6 +61,10 @@ class Cell(NamedTuple):
     value: float | None = None
 
 
+MOST_ROWS = 400
+"""The largest number of rows of a table in a document; a file has the rest."""
+
+
 class Table(NamedTuple):
     """A table.
 
@@ -72,8 +76,12 @@ class Table(NamedTuple):
         The number of leading columns that contain names; they are left-aligned.
     folds
         Whether the page collapses the table if it is long.
-    file, wide
-        For the terminal: the file that has all rows, and the columns that the terminal omits.
+    file
+        The name of the file that has all rows.
+    wide
+        The columns that the terminal omits.
+    total
+        The number of rows of the whole table, if `rows` are only the first of them.
     """
 
     title: str
@@ -84,6 +92,19 @@ class Table(NamedTuple):
     folds: bool = False
     file: str = ""
     wide: Sequence[str] = ()
+    total: int = 0
+
+    @property
+    def count(self) -> int:
+        """The number of rows of the whole table."""
+        return max(self.total, len(self.rows))
+
+    @property
+    def rest(self) -> str:
+        """A sentence on the rows that are not in `rows`, "" if all are."""
+        if self.count == len(self.rows):
+            return ""
+        return f"The first {len(self.rows):,} of {self.count:,} rows are shown; {self.file} has all."
 
     def is_number(self, column: int) -> bool:
         """Return whether a column contains numbers rather than names or notes."""

@@ -45,7 +45,8 @@ def _table(table: Table) -> str:
     rows = [[escaped(cell.text) for cell in row] for row in table.rows]
     lines = [f"| {' | '.join(row)} |" for row in (map(escaped, table.head), rule, *rows)]
     title = f"### {escaped(table.title)}\n\n" if table.title else ""
-    return title + "\n".join(lines)
+    rest = f"\n\n{escaped(table.rest)}" if table.rest else ""
+    return title + "\n".join(lines) + rest
 
 
 def escaped(text: str) -> str:

@@ -57,7 +57,8 @@ def _show_table(console: Console, table: Table, lines: int) -> int:
 
     Notes are printed below the table, so that the numbers have the full width.
     """
-    for rows in range(len(table.rows), min(LEAST_ROWS, len(table.rows)) - 1, -1):
+    most = min(len(table.rows), max(lines, 0))
+    for rows in range(most, min(LEAST_ROWS, len(table.rows)) - 1, -1):
         renderables = _with_notes(table, rows)
         height = sum(len(console.render_lines(renderable, pad=False)) for renderable in renderables)
         if rows and height <= lines:
@@ -86,8 +87,8 @@ def _with_notes(table: Table, rows: int) -> list[RichTable | RichText]:
             texts[-1] = marks.setdefault(texts[-1], f"[{len(marks)}]")
         shown.add_row(*map(RichText, texts))
     notes = [RichText(f"{mark} {note}") for note, mark in list(marks.items())[1:]]
-    if len(table.rows) > rows:
-        more = plural(len(table.rows) - rows, "more row")
+    if table.count > rows:
+        more = plural(table.count - rows, "more row")
         notes.append(RichText(f"… and {more} in {table.file}", style="dim"))
     return [shown, *notes]
 

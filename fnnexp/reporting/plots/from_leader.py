@@ -52,7 +52,7 @@ def from_leader(findings: Findings) -> Picture | None:
     ranking, margin = findings.ranking, findings.ranking.margin or 0.0
     by_name = {each.name: each for each in findings.configurations}
     against = pairs["b"].where(pairs["a"] == leader.name, pairs["a"])
-    # Configurations that did not learn would stretch the axis and flatten the others.
+    # Omit configurations that did not learn: with them on the axis, the others look alike.
     failed = against.map(lambda name: bool(by_name[name].failed.all()))
     pairs = pairs[~failed] if not failed.all() else pairs
     rows = pairs.head(MOST_ROWS).to_dict("records")

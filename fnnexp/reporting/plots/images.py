@@ -1,4 +1,4 @@
-"""Figures of one network: its confusion matrix, misclassified images, and its first weights."""
+"""Figures of one network: its confusion matrix, misclassified images, and the weights of its first layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of the diagnostics: standard deviations by layer before training, and quantities by epoch."""
+"""Figures of the diagnostics: the state of each layer before training, and after each epoch."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ def drift(trial: Trial, arrays: Arrays) -> pd.DataFrame:
     DataFrame
         - `samples`: the number of samples.
         - `programs`: the distance between the op-by-op reference and the stacked core that trains sweeps.
-        - `last_bit`: the distance between the reference and a second run of it, whose first weights are
-          larger by a factor of 1 + 2⁻⁵².
+        - `last_bit`: the distance between the reference and a second run of it, whose weights of the
+          first layer are larger by a factor of 1 + 2⁻⁵².
         - `moved`: the distance between the reference and its initial parameters.
 
         A distance is the largest absolute difference of a parameter, relative to the largest parameter.
@@ -94,7 +94,7 @@ def _scaled(trial: Trial, X: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def _network(trial: Trial, theta: NDArray[np.float64], first: float = 1.0) -> reference.Network:
-    """Return the reference network with parameters θ (1, P), but with first weights multiplied by `first`."""
+    """Return the reference network with parameters θ (1, P), and its first layer multiplied by `first`."""
     recipe = trial.recipe
     parameters = Parameters(recipe.architecture, theta)
     W = [np.array(W_i[0], dtype=np.float64) for W_i in parameters.W]

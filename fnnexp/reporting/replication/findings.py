@@ -211,9 +211,9 @@ def chaos(ours: Ours, tables: pd.DataFrame) -> Section:
         + (f"is below 1e-9 for {close.max()} images, " if len(close) else "")
         + (f"reaches 1% by image {hundredth.min():,} " if len(hundredth) else "")
         + f"and is {percent(last['programs'])} after {int(last['samples']):,} images; training itself changed"
-        f" no parameter by more than {percent(last['moved'])}. If only the last bit of the first weights is"
-        f" changed, the reference differs from itself as much, by {percent(last['last_bit'])}. So training"
-        " amplifies rounding; neither program is wrong.",
+        f" no parameter by more than {percent(last['moved'])}. If only the last bit of the first layer's"
+        f" weights is changed, the reference differs from itself as much, by {percent(last['last_bit'])}. So"
+        " training amplifies rounding; neither program is wrong.",
         "After the first images, therefore, only the rank of this table among many runs can be compared."
         f" After {plural(epochs, 'epoch')} our {plural(len(ends), 'seed')} end with test accuracies"
         f" of {extent(ends, '.4f')}; {_last(tables, SAMPLE, 'test')} was published.",

@@ -266,7 +266,7 @@ def softsign_is_robust(layers: Layers) -> Claim:
 
 
 def sigmoid_is_worst(layers: Layers) -> Claim:
-    """Return the claim on the error of the sigmoid network."""
+    """Return the paper's claim about the error of the sigmoid network."""
     sigmoid = layers.accuracy("sigmoid", layers.last)
     others = min(layers.accuracy(name, layers.last).min() for name in NETWORKS if name != "sigmoid")
     return Claim(

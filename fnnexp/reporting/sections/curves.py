@@ -24,10 +24,11 @@ def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = 
 
     def drawing(quantity: str) -> Drawing:
         metric = f"{split}_{quantity}"
+        of_metric = curves[curves["metric"] == metric]
         return Drawing(
             metric,
             _caption(metric) + after_stopping(runs),
-            lambda trials: draw_curves(trials, curves, metric),
+            lambda trials: draw_curves(trials, of_metric, metric),
         )
 
     return Section("Curves", of_finished_trials(runs, [drawing("accuracy"), drawing("loss")], ranking))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from fnnexp.errors import plural
-from fnnexp.reporting.document.blocks import Cell, Section, Table, Text
+from fnnexp.reporting.document.blocks import MOST_ROWS, Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import after_stopping, listed
 from fnnexp.reporting.figures import Drawing, for_each
 from fnnexp.reporting.plots import layers as plots
@@ -216,7 +217,8 @@ def _table(title: str, values: pd.DataFrame, columns: Sequence[tuple[str, tuple[
     """Return a table of the layers' diagnostics. Each cell lists values from the first layer to the last."""
     by = [column for column in values.columns if column not in (*POINT, "layer", "quantity")]
     rows = []
-    for key, part in values.groupby(by, observed=True, dropna=False, sort=True):
+    parts = values.groupby(by, observed=True, dropna=False, sort=True)
+    for key, part in islice(parts, MOST_ROWS):
         row = [Cell(as_text(value)) for value in key]
         row.append(Cell(str(int(part["seeds"].max()))))
         for _, quantities in columns:
@@ -224,7 +226,8 @@ def _table(title: str, values: pd.DataFrame, columns: Sequence[tuple[str, tuple[
             layers = part[part["quantity"].isin(quantities)].sort_values("layer")
             row.append(Cell(" → ".join(f"{scale * value:.3g}" for value in layers["mean"]) or "–"))
         rows.append(row)
-    return Table(title, [*by, "seeds", *(name for name, _ in columns)], rows, names=len(by))
+    head = [*by, "seeds", *(name for name, _ in columns)]
+    return Table(title, head, rows, names=len(by), file="why.csv", total=parts.ngroups)
 
 
 def figures(runs: pd.DataFrame, points: pd.DataFrame, start: pd.DataFrame) -> Iterator[Figure]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from itertools import islice
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,13 +14,15 @@ from fnnexp.reporting.document.blocks import EVERYWHERE, Cell, Section, Table, T
 from fnnexp.reporting.document.wording import between, mean_and_spread
 from fnnexp.results import filters, statistics
 from fnnexp.results.arguments import validate_frames
-from fnnexp.results.factors import AXES, as_text, by_version, factors_of, groups, labels_of, others
+from fnnexp.results.factors import AXES, as_text, by_version, factors_of, group_numbers, labels_of, others
 from fnnexp.results.ranking import ACCURACY, Ranking, ranking_of
 from fnnexp.results.seeds import averaged
 from fnnexp.tracking.run_format import STATUSES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
 
     from fnnexp.reporting.document.blocks import Block
 
@@ -38,8 +40,7 @@ def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     """Return the leaderboard section for a frame of runs."""
     ranking, runs = ranking or ranking_of(runs), averaged(runs)
     board = leaderboard(runs, metric=ranking.metric)
-    whole = table(runs, board, ranking)
-    blocks: list[Block] = [whole._replace(rows=whole.rows[:MOST_SHOWN])]
+    blocks: list[Block] = [table(runs, board, ranking)]
     if len(board) > MOST_SHOWN:
         note = f"The best {MOST_SHOWN} of {len(board):,} configurations; leaderboard.csv lists all."
         blocks.append(Text(note, EVERYWHERE, quiet=True))
@@ -76,12 +77,10 @@ def leaderboard(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFram
     runs = filters.once(averaged(runs))
     metrics = list(dict.fromkeys([ranking.metric, "test_accuracy"]))
     factors = factors_of(runs)
-    by_configuration = [group for _, group in groups(runs, factors)]
-    first = runs.loc[[group.index[0] for group in by_configuration], factors].reset_index(drop=True)
-    numbers = pd.DataFrame(
-        [over_seeds(group, metrics, ranking) for group in by_configuration], index=first.index
-    )
-    board = pd.concat([first, numbers], axis=1).assign(note=_notes(runs, by_configuration, factors))
+    number = group_numbers(runs, factors)
+    first = runs.loc[number.drop_duplicates().sort_values().index, factors].reset_index(drop=True)
+    numbers = pd.DataFrame(over_seeds(runs, number, metrics, ranking), index=first.index)
+    board = pd.concat([first, numbers], axis=1).assign(note=_notes(runs, number, factors))
     if board.empty:
         return board
     ascending = not ranking.is_accuracy
@@ -91,28 +90,54 @@ def leaderboard(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFram
     return board
 
 
-def over_seeds(group: pd.DataFrame, metrics: Sequence[str], ranking: Ranking) -> dict[str, Any]:
-    """Return the statistics of one configuration, by column name of :func:`leaderboard`."""
-    finished = group.loc[group["status"] == "finished", metrics[0]]
-    interval = statistics.mean_interval(finished.dropna(), within=ranking.bounds)
-    ends = {"low": interval.low, "high": interval.high, "interval": interval.method}
-    return means_over_seeds(group, metrics) | ends
+def over_seeds(
+    runs: pd.DataFrame, number: pd.Series, metrics: Sequence[str], ranking: Ranking
+) -> list[dict[str, Any]]:
+    """Return the statistics of each group of trials, by column name of :func:`leaderboard`.
+
+    `number` is the number of each trial's group (:func:`group_numbers`).
+    """
+    rows = means_over_seeds(runs, number, metrics)
+    for row, values in zip(rows, _values_of_groups(runs, number, metrics), strict=True):
+        interval = statistics.mean_interval(values[0], within=ranking.bounds)
+        row |= {"low": interval.low, "high": interval.high, "interval": interval.method}
+    return rows
 
 
-def means_over_seeds(group: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any]:
+def means_over_seeds(
+    runs: pd.DataFrame, number: pd.Series, metrics: Sequence[str]
+) -> list[dict[str, Any]]:
     """Return the statistics of :func:`over_seeds` without the interval, which is slow to compute."""
-    finished = group[(group["status"] == "finished") & group[metrics[0]].notna()]
-    numbers: dict[str, Any] = {"seeds": len(finished)}
-    numbers |= {status: int((group["status"] == status).sum()) for status in NOT_FINISHED}
-    for metric in metrics:
-        numbers[metric] = statistics.mean(finished[metric])
-        numbers[f"{metric}_sd"] = statistics.standard_deviation(finished[metric])
-    return numbers
+    counts = runs.groupby([number, "status"], observed=False).size().unstack()  # noqa: PD010
+    missing = counts[list(NOT_FINISHED)].to_dict("records")
+    rows = []
+    for unfinished, values in zip(missing, _values_of_groups(runs, number, metrics), strict=True):
+        row: dict[str, Any] = {"seeds": values.shape[1], **{str(s): int(n) for s, n in unfinished.items()}}
+        for metric, of_metric in zip(metrics, values, strict=True):
+            row[metric] = statistics.mean(of_metric)
+            row[f"{metric}_sd"] = statistics.standard_deviation(of_metric)
+        rows.append(row)
+    return rows
 
 
-def _notes(runs: pd.DataFrame, groups: Sequence[pd.DataFrame], factors: Sequence[str]) -> list[str]:
+def _values_of_groups(
+    runs: pd.DataFrame, number: pd.Series, metrics: Sequence[str]
+) -> Iterator[NDArray[np.float64]]:
+    """Yield the metrics of each group's finished trials as an array of metrics × trials."""
+    has_result = (runs["status"] == "finished") & runs[metrics[0]].notna()
+    order = number[has_result].sort_values(kind="stable")
+    values = np.ascontiguousarray(runs.loc[order.index, list(metrics)].to_numpy(np.float64).T)
+    ends = np.searchsorted(order.to_numpy(), np.arange(int(number.max()) + 2 if len(number) else 1))
+    for start, end in pairwise(ends.tolist()):
+        yield values[:, start:end]
+
+
+def _notes(runs: pd.DataFrame, number: pd.Series, factors: Sequence[str]) -> list[str]:
     """Return a note per configuration that names numerically identical configurations: `same as sqrtmax`."""
     training = runs["identical_to"].fillna(runs["trial"])
+    if training.is_unique:
+        return [""] * number.nunique()
+    groups = [group for _, group in runs.groupby(number)]
     groups_with = defaultdict(list)
     for i, group in enumerate(groups):
         for trial in training[group.index]:
@@ -140,7 +165,7 @@ def _difference(group: pd.DataFrame, other: pd.DataFrame, factors: Sequence[str]
 
 
 def table(runs: pd.DataFrame, board: pd.DataFrame, ranking: Ranking | None = None) -> Table:
-    """Return the leaderboard to show. Labels of options include their params; notes list missing trials."""
+    """Return the first rows of the leaderboard. Labels include their params; notes list missing trials."""
     ranking = ranking or ranking_of(runs)
     metrics = list(dict.fromkeys([ranking.metric, "test_accuracy"]))
     factors = factors_of(runs)
@@ -148,7 +173,7 @@ def table(runs: pd.DataFrame, board: pd.DataFrame, ranking: Ranking | None = Non
     names = [name for name in names if name.partition(".")[0] in AXES or name in others(runs)]
     labels = {factor: labels_of(board, factor) for factor in names if factor in CHOICES}
     rows = []
-    for i, record in enumerate(board.to_dict("records")):
+    for i, record in enumerate(board.head(MOST_SHOWN).to_dict("records")):
         row = [Cell(str(labels[f].iloc[i]) if f in labels else as_text(record[f])) for f in names]
         row.append(Cell(str(record["seeds"]), float(record["seeds"])))
         row.append(_cell(record, metrics[0], ranking))
@@ -164,7 +189,8 @@ def table(runs: pd.DataFrame, board: pd.DataFrame, ranking: Ranking | None = Non
     ]
     head = [*columns, "seeds", titles[0], "95% interval", *titles[1:], "note"]
     whole = Table("", head, rows, len(names), EVERYWHERE, file="leaderboard.csv", wide=titles[1:])
-    return whole if any(row[-1].text for row in rows) else whole.without("note")
+    noted = len(board) and (board["note"].ne("").any() or board[[*NOT_FINISHED]].to_numpy().any())
+    return whole if noted else whole.without("note")
 
 
 def _cell(record: Any, metric: str, ranking: Ranking) -> Cell:

@@ -1,6 +1,6 @@
-"""The mistakes of the best trial: its confusion matrix, its worst errors and its first weights.
+"""The mistakes of the best trial: its confusion matrix, its surest wrong answers, its first layer's weights.
 
-Of the trials of the leading configuration, the best trial has the best ranking metric. Its weights and config
+The best trial is the trial of the leading configuration with the best ranking metric. Its weights and config
 are artifacts of its run, and its data must be on this machine. The predictions are computed again from these
 files, and their accuracy is compared with the logged accuracy.
 """

@@ -11,7 +11,7 @@ from fnnexp.config.schema import CHOICES
 from fnnexp.errors import plural
 from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
 from fnnexp.results import frames, numeric
-from fnnexp.results.factors import AXES, as_text, factors_of, groups, others, varies_within
+from fnnexp.results.factors import AXES, as_text, factors_of, group_numbers, others, varies_within
 from fnnexp.results.ranking import missing_values_note, ranking_of
 from fnnexp.results.seeds import averaged
 from fnnexp.tracking.run_format import METRICS, STATUSES, TOO_GOOD, at_epochs
@@ -26,11 +26,19 @@ MOST_SEEDS = 10
 """If there are more seeds than this, the text gives the first, the last and the number of seeds."""
 
 
+MOST_POINTS = 1_000_000
+"""Curves with more points than this are not written as CSV, because this would take minutes."""
+
+TOO_MANY = "There is no curves.csv, because the curves have {:,} points. fnnexp.curves returns them."
+
+
 def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     """Return the section on what was run: numbers of trials, the ranking metric, and the shared parameters.
 
-    Its data are the frames of runs and curves of the whole report.
+    Its data are the frames of runs and curves of the whole report. More than :data:`MOST_POINTS` points of
+    curves are omitted.
     """
+    omitted = [Text(TOO_MANY.format(len(curves)))] if len(curves) > MOST_POINTS else []
     sentences = [
         basis(runs, ranking),
         *stopped_early(runs),
@@ -44,9 +52,10 @@ def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = 
         [
             *(Text(sentence, EVERYWHERE) for sentence in [*too_good(curves), counts(runs)]),
             *map(Text, sentences),
+            *omitted,
             Text("Common to all trials:", quiet=True, code=common(runs)),
         ],
-        {"runs": runs, "curves": curves},
+        {"runs": runs} | ({} if omitted else {"curves": curves}),
     )
 
 
@@ -54,7 +63,7 @@ def counts(runs: pd.DataFrame) -> str:
     """Return a sentence with the total number of trials and their number by status."""
     number = {status: int((runs["status"] == status).sum()) for status in STATUSES}
     repeated = averaged(runs)
-    configurations = sum(1 for _ in groups(repeated, factors_of(repeated)))
+    configurations = group_numbers(repeated, factors_of(repeated)).nunique()
     early = int(_stopped(runs).sum())
     patient = runs["stopping.patience"].notna() if "stopping.patience" in runs else _stopped(runs)
     said = bool((patient & (runs["status"] == "finished")).any())
@@ -167,7 +176,7 @@ DOUBTS = {
         "sweep ran. Trials of one stack share its time, so ± does not show how much times vary."
     ),
 }
-"""Caveats about a metric, by the first word of its name."""
+"""Caveats about a metric. The key is the first word of the metric's name."""
 
 
 def followers(runs: pd.DataFrame) -> list[str]:

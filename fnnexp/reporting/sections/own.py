@@ -9,7 +9,7 @@ import pandas as pd
 
 from fnnexp.errors import printable, raised
 from fnnexp.pieces.registry import announced
-from fnnexp.reporting.document.blocks import Block, Cell, Section, Table, Text
+from fnnexp.reporting.document.blocks import MOST_ROWS, Block, Cell, Section, Table, Text
 from fnnexp.reporting.plots import picture
 from fnnexp.results.factors import as_text
 
@@ -34,7 +34,7 @@ def _section(i: int, title: str, function: Any, runs: pd.DataFrame) -> Section:
         for number, part in enumerate(returned if isinstance(returned, list | tuple) else [returned]):
             file = name if number == 0 else f"{name}_{number + 1}"
             if isinstance(part, pd.DataFrame):
-                blocks.append(_table(part))
+                blocks.append(_table(part, f"{file}.csv"))
                 data[file] = part
             else:
                 blocks += _blocks(part, file)
@@ -53,10 +53,12 @@ def _blocks(part: Any, file: str) -> list[Block]:
     raise TypeError(f"it returned a {type(part).__name__}, and must return {EXPECTED}")
 
 
-def _table(frame: pd.DataFrame) -> Table:
+def _table(frame: pd.DataFrame, file: str) -> Table:
     """Return a frame as a table; its index is shown if it has a name."""
     shown = frame.reset_index() if frame.index.name or frame.index.nlevels > 1 else frame
     texts = [not pd.api.types.is_numeric_dtype(dtype) for dtype in shown.dtypes]
     names = texts.index(False) if False in texts else len(texts)
-    rows = [[Cell(as_text(value)) for value in row] for row in shown.itertuples(index=False)]
-    return Table("", [str(column) for column in shown.columns], rows, names, folds=True)
+    first = shown.head(MOST_ROWS).itertuples(index=False)
+    rows = [[Cell(as_text(value)) for value in row] for row in first]
+    head = [str(column) for column in shown.columns]
+    return Table("", head, rows, names, folds=True, file=file, total=len(shown))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from fnnexp.reporting.document.blocks import Cell, Section, Table, Text
+from fnnexp.reporting.document.blocks import MOST_ROWS, Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import between, listed, number, plain
 from fnnexp.results import comparisons, numeric, seeds
 
@@ -48,9 +48,10 @@ def section(runs: pd.DataFrame, findings: Findings) -> Section:
     axes = numeric.axes_at_best(runs)
     at_best = [Text(f"Each option is compared at its own best {' and '.join(axes)}.")] if axes else []
     weaker = map(Text, weaker_pairs(runs))
+    cells = map(Text, too_many_cells(runs, findings))
     return Section(
         "Pairs",
-        [*at_best, *weaker, Text(note(findings.ranking), quiet=True), *tables],
+        [*at_best, *weaker, *cells, Text(note(findings.ranking), quiet=True), *tables],
         {"options": findings.of_options, "cells": findings.in_each_cell, "leader": findings.with_leader},
     )
 
@@ -65,6 +66,21 @@ def weaker_pairs(runs: pd.DataFrame) -> list[str]:
     return [
         f"The initial weights are draws of {len(kinds)} kinds ({listed(kinds)}). Between initializers of "
         f"different kinds, a seed {paired}, so intervals may be wider."
+    ]
+
+
+def too_many_cells(runs: pd.DataFrame, findings: Findings) -> list[str]:
+    """Return a sentence if there are so many combinations that none names its best initializer."""
+    initializers = findings.of_options["factor"] == "init"
+    if len(findings.in_each_cell) or not initializers.any() or not len(findings.configurations):
+        return []
+    levels = [dict(each.levels) for each in findings.configurations]
+    cells = len({tuple(text for name, text in each.items() if name != "init") for each in levels})
+    if cells <= comparisons.MOST_CELLS:
+        return []
+    return [
+        f"The other factors have {cells:,} combinations. The best initializer in each of them is shown for at "
+        f"most {comparisons.MOST_CELLS}; `--where` selects some of them."
     ]
 
 
@@ -85,6 +101,8 @@ def leader(findings: Findings) -> Table:
         ["against", *_head(findings)],
         _rows(findings.with_leader, ["b"], findings.ranking),
         names=1,
+        file="leader.csv",
+        total=len(findings.with_leader),
     )
 
 
@@ -92,7 +110,14 @@ def options(findings: Findings) -> Table:
     """Return the table of comparisons between the options (values) of each factor, in pairs."""
     rows = _rows(findings.of_options, ["factor", "a", "b"], findings.ranking)
     head = ["factor", "better", "than", *_head(findings)]
-    return Table("The options of each factor, in pairs", head, rows, names=3)
+    return Table(
+        "The options of each factor, in pairs",
+        head,
+        rows,
+        names=3,
+        file="options.csv",
+        total=len(findings.of_options),
+    )
 
 
 def best_in_each_cell(findings: Findings) -> Table:
@@ -114,7 +139,7 @@ def _head(findings: Findings) -> list[str]:
 
 def _rows(pairs: pd.DataFrame, names: Sequence[str], ranking: Ranking) -> list[list[Cell]]:
     rows = []
-    for pair in pairs.to_dict("records"):
+    for pair in pairs.head(MOST_ROWS).to_dict("records"):
         unknown = "?" if pair["verdict"] == "open" else ""
         marks = "±" * (pair["test"] in comparisons.SIGNS) + "*" * (pair["looks"] > 1)
         needed = unknown if pd.isna(pair["seeds_needed"]) else str(int(pair["seeds_needed"]))

@@ -105,13 +105,15 @@ def commands(runs: pd.DataFrame) -> pd.Series:
     """
     trials = runs.drop_duplicates("trial")
     recorded = trials["command"] if "command" in trials else pd.Series(None, trials.index, dtype="object")
-    quoted = recorded.map(_quoted, na_action="ignore")
+    texts = {command: _quoted(command) for command in recorded.dropna().unique()}
+    quoted = recorded.map(texts)
     if VALIDATION not in trials:
         return quoted
     none_held_out = (trials[VALIDATION] == 0).fillna(False)
     if "experiment" in trials:
         none_held_out &= trials["experiment"].isna()
-    return quoted.mask(none_held_out, quoted.map(_with_no_validation, na_action="ignore"))
+    with_none = {text: _with_no_validation(text) for text in quoted.dropna().unique()}
+    return quoted.mask(none_held_out, quoted.map(with_none))
 
 
 def _with_no_validation(command: str) -> str:

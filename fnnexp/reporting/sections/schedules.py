@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MOST_LINES = 16
 
+KEYS = ("schedule", "optimizer.lr", "epochs")
+
 CAPTION = (
     "The learning rate of the trials by epoch. One line stands for all trials with the same schedule, initial"
     " rate and number of epochs."
@@ -42,7 +44,8 @@ def learning_rates_of(runs: pd.DataFrame) -> dict[str, tuple[float, Schedule, in
     Schedules that this version does not know, and trials without training, are omitted.
     """
     found: dict[tuple[float, Schedule, int], None] = {}
-    for row in runs.to_dict("records"):
+    keys = [*KEYS, *(str(key) for key in runs if str(key).startswith("schedule."))]
+    for row in runs[runs.columns.intersection(keys)].drop_duplicates().to_dict("records"):
         name = _value(row, "schedule.name", _value(row, "schedule", "constant"))
         lr, epochs = _value(row, "optimizer.lr", None), _value(row, "epochs", 0)
         if name not in SCHEDULES or lr is None or not epochs:

@@ -25,12 +25,12 @@ GRACE = 3.0
 """Seconds after which fnnexp acts on a dead worker. loky notices it within milliseconds or not at all."""
 
 
-def settings(engine: str) -> dict[str, Any]:
+def settings() -> dict[str, Any]:
     """Return joblib's arguments for its pool. Use no others, or joblib would start new processes.
 
     ``max_nbytes=None`` turns memory mapping off, since stacks are small and a pipe is faster.
     """
-    return {"backend": "loky", "max_nbytes": None, "initializer": initialize_worker, "initargs": (engine,)}
+    return {"backend": "loky", "max_nbytes": None, "initializer": initialize_worker}
 
 
 def pool() -> Any:

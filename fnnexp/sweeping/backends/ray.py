@@ -31,7 +31,7 @@ def connect(address: str, packages: Sequence[str]) -> Ray:
     """Return the cluster of a head node; see :func:`fnnexp.sweeping.backends.cluster.connected`."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=PATIENCE).close()  # Ray would wait a minute
+        socket.create_connection((host, int(port)), timeout=PATIENCE).close()  # Ray itself waits for a minute
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from fnnexp.reporting.document.blocks import Cell, Section, Table, Text
+from fnnexp.errors import plural
+from fnnexp.reporting.document.blocks import MOST_ROWS, Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import mean_and_spread
 from fnnexp.reporting.figures import Drawing, of_finished_trials, shared_scale
 from fnnexp.reporting.plots.heat_map import heat_map
 from fnnexp.reporting.sections.leaderboard import NOT_FINISHED, means_over_seeds
 from fnnexp.results import averages, comparisons, filters, numeric
-from fnnexp.results.factors import AXES, as_text, groups, labels_of, others
+from fnnexp.results.factors import AXES, as_text, group_numbers, labels_of, others
 from fnnexp.results.ranking import Ranking, matching_accuracy, ranking_of
 from fnnexp.results.seeds import averaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+MOST_TABLES = 40
+"""The largest number of tables on the page; table.csv has all combinations."""
 
 TITLE = "By architecture, initializer and batching"
 
@@ -61,34 +66,53 @@ def table(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
     runs = filters.once(runs)
     factors = others(runs)
     labelled = runs.assign(**{axis: labels_of(runs, axis) for axis in AXES})
+    number = group_numbers(labelled, by := [*factors, *AXES])
+    first = labelled.loc[number.drop_duplicates().sort_values().index]
+    numbers = means_over_seeds(labelled, number, [ranking.metric])
+    counts, best_values = number.value_counts(sort=False).sort_index(), _best_values(first)
     cells: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
-    for key, group in groups(labelled, [*factors, *AXES]):
+    for key, *about in zip(
+        first[by].itertuples(index=False, name=None), numbers, counts, best_values, strict=True
+    ):
         *row, batching = (as_text(value) for value in key)
-        cells[tuple(row)][batching] = _cell(group, ranking)
+        cells[tuple(row)][batching] = _cell(*about, ranking)
     columns = pd.Index([str(option) for option in labelled["batching"].cat.categories], name="batching")
     index = pd.MultiIndex.from_tuples(list(cells), names=[*factors, "arch", "init"]) if cells else None
     return pd.DataFrame(list(cells.values()), index=index, columns=columns).fillna("")
 
 
-def _cell(group: pd.DataFrame, ranking: Ranking) -> str:
+def _best_values(first: pd.DataFrame) -> list[str]:
+    """Return the best values of the numeric factors in each row of a frame, as text."""
+    columns = [first[f"best {axis}"].tolist() for axis in numeric.axes_at_best(first)]
+    rows = zip(*columns, strict=True) if columns else [()] * len(first)
+    return [", ".join(as_text(value) for value in row if not pd.isna(value)) for row in rows]
+
+
+def _cell(numbers: dict[str, Any], trials: int, best_values: str, ranking: Ranking) -> str:
     metric = ranking.metric
-    numbers = means_over_seeds(group, [metric])
     if not numbers["seeds"]:
         return ", ".join(status for status in NOT_FINISHED if numbers[status]) or "–"
-    finished = f" ({numbers['seeds']}/{len(group)})" if numbers["seeds"] < len(group) else ""
-    best_values = group[[f"best {axis}" for axis in numeric.axes_at_best(group)]].iloc[0].dropna()
-    at = f" at {', '.join(map(as_text, best_values))}" if len(best_values) else ""
+    finished = f" ({numbers['seeds']}/{trials})" if numbers["seeds"] < trials else ""
+    at = f" at {best_values}" if best_values else ""
     return mean_and_spread(numbers[metric], numbers[f"{metric}_sd"], ranking) + at + finished
 
 
-def tables(runs: pd.DataFrame, cells: pd.DataFrame) -> Iterator[Table]:
-    """Yield the tables to show, one per combination of the factors other than arch, init and batching."""
+def tables(runs: pd.DataFrame, cells: pd.DataFrame) -> Iterator[Table | Text]:
+    """Yield the tables to show, one per combination of the factors other than arch, init and batching.
+
+    At most :data:`MOST_TABLES` are shown, and a sentence has the number of the rest.
+    """
     factors = others(runs)
     levels = [cells.index.get_level_values(name) for name in factors]
-    for values, group in list(cells.groupby(levels, sort=False)) if factors else [((), cells)]:
+    parts = cells.groupby(levels, sort=False) if factors else [((), cells)]
+    for values, group in islice(parts, MOST_TABLES):
+        shown = group.head(MOST_ROWS)
         rows = [
             [*map(Cell, map(str, index[-2:])), *map(Cell, map(str, row))]
-            for index, row in zip(group.index, group.to_numpy(), strict=True)
+            for index, row in zip(shown.index, shown.to_numpy(), strict=True)
         ]
         title = ", ".join(f"{name}={value}" for name, value in zip(factors, values, strict=True))
-        yield Table(title, ["arch", "init", *map(str, group.columns)], rows, 2, file="table.csv")
+        head = ["arch", "init", *map(str, group.columns)]
+        yield Table(title, head, rows, 2, file="table.csv", total=len(group))
+    if (more := len(parts) - MOST_TABLES) > 0:
+        yield Text(f"table.csv has {plural(more, 'more combination')} of {', '.join(factors)}.", quiet=True)

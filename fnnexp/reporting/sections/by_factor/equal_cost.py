@@ -38,7 +38,7 @@ TITLE = "Batching modes at equal cost"
 
 
 def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = None) -> Section:
-    """Return the section that compares batching modes at equal epochs, updates and seconds.
+    """Return the section that compares batching modes after equal epochs, updates or seconds.
 
     It is empty if batching does not vary, or if the ranking metric is the time to reach a level.
     """

@@ -13,11 +13,12 @@ from fnnexp.config.schema import CHOICES
 from fnnexp.errors import plural
 from fnnexp.reporting.document.blocks import TERMINAL, Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import between, mean_and_spread
-from fnnexp.reporting.figures import Drawing, for_each, shared_scale
+from fnnexp.reporting.figures import Drawing, for_each, of_the_best, shared_scale
 from fnnexp.reporting.plots.over_values import MOST_MAPS, lines, of_plane, plane
 from fnnexp.results import numeric
 from fnnexp.results.factors import as_text, others
 from fnnexp.results.frames import ranking
+from fnnexp.results.ranking import Ranking
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,7 +81,7 @@ def _no_line(runs: pd.DataFrame, *, alone: bool, mapped: bool) -> str:
 
 
 def _lines(runs: pd.DataFrame, metric: str, axis: str, *, alone: bool) -> list[Figure]:
-    rows = numeric.along(runs, axis)
+    rows, _ = of_the_best(numeric.along(runs, axis), Ranking(metric))
     caption = f"{metric} over {axis}{LINES}" + ("" if alone else OTHERS_AT_BEST)
     if len(rows) and numeric.is_log_beside_zero(rows[f"at {axis}"].tolist()):
         caption += ZERO
@@ -89,7 +90,7 @@ def _lines(runs: pd.DataFrame, metric: str, axis: str, *, alone: bool) -> list[F
 
 
 def _maps(runs: pd.DataFrame, metric: str, x: str, y: str) -> list[Figure]:
-    rows = numeric.along(runs, x, y)
+    rows, _ = of_the_best(numeric.along(runs, x, y), Ranking(metric))
     caption = f"{metric} in percent by {x} and {y}{MAP}"
     scale = shared_scale(rows, others(rows), lambda trials: of_plane(trials, metric, x, y)["mean"])
     drawing = Drawing(_file(x, y), caption, lambda trials: plane(trials, metric, x, y, scale))

@@ -1,0 +1,5 @@
+"""What a sweep uses while it runs.
+
+- ``engine``: NumPy or numba, chosen for the whole sweep.
+- ``locks``: the trials that it claims, so that two sweeps do not train one trial.
+"""

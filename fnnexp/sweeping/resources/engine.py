@@ -1,0 +1,145 @@
+"""The engine of a sweep. ``execution.engine=auto`` chooses one of :data:`fnnexp.nn.engines.base.ENGINES`.
+
+The choice depends on all trials of the sweep, also on those that are done. So the same command, started
+again, chooses the same engine. It follows the engine that began trials of the sweep, if there is one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+
+import numpy as np
+
+from fnnexp.config.execution import AUTO, Execution
+from fnnexp.config.trial import Trial
+from fnnexp.data import datasets
+from fnnexp.data.datasets import Prepared
+from fnnexp.errors import plural
+from fnnexp.nn.engines.base import ENGINES, engine_named
+from fnnexp.nn.engines.numpy_engine import Scaling, mostly_zero
+from fnnexp.nn.epoch import descends_by_row
+from fnnexp.nn.pieces.optimizers import OPTIMIZERS
+from fnnexp.nn.pieces.regularizers import DROPOUT
+from fnnexp.nn.pieces.table import short
+from fnnexp.nn.training import Recipe
+from fnnexp.sweeping.backends.cluster import CLUSTERS
+from fnnexp.sweeping.checkpoints import CHECKPOINTS, begun_by
+from fnnexp.sweeping.plan import USUAL_LANES
+from fnnexp.tracking.reader import Known, runs_of
+
+WORTH = 1.0
+"""Numba pays if it saves each worker more than this many seconds. To import it and to load its compiled code
+takes a worker 0.5 s (measured). The margin is for compiling, which takes 2 to 6 s, once on a machine."""
+
+SAVED = {"full": (0.8e-12, 5e-12), "mini": (4e-12, 10e-12)}
+"""The seconds that numba saves for each row and each weight of the first layer, by the mode of batching, in
+float32 and in float64 (``benchmarks/results/speed.csv``). Batches of one row save at least as much as
+mini-batches."""
+
+SAVED_A_ROW, SAVED_A_CALL = 5e-7, 8e-6
+"""The seconds that numba saves for each row if a network descends row by row, and for each call of NumPy that
+it avoids. All lanes of a stack share such a call."""
+
+NAMES = {"numpy": "NumPy", "numba": "numba"}
+
+
+def with_engine(
+    execution: Execution, trials: Sequence[Trial], known: Mapping[str, Known], *, n_jobs: int
+) -> tuple[Execution, str | None]:
+    """Return an execution with the name of an engine instead of ``auto``, and a message that names it.
+
+    Without ``auto``, the execution is returned as it is, and the message is None.
+
+    Parameters
+    ----------
+    execution
+        The settings.
+    trials
+        All trials of the sweep.
+    known
+        The runs in the store, by trial id.
+    n_jobs
+        The number of workers.
+    """
+    if execution.engine != AUTO:
+        return execution, None
+    name, why = _choice(execution, trials, known, n_jobs)
+    return replace(execution, engine=name), f"computing with {NAMES[name]}{why}"
+
+
+def _choice(
+    execution: Execution, trials: Sequence[Trial], known: Mapping[str, Known], n_jobs: int
+) -> tuple[str, str]:
+    """Return the name of an engine and the reason, as the end of a sentence."""
+    _, wanted = runs_of(known, trials)
+    saved = Counter(begun_by(CHECKPOINTS, {trial.numbers_id for trial in wanted}))
+    recorded = Counter(known[trial.id].engine for trial in trials if trial.id in known)
+    for counts in (saved, recorded):
+        begun = max(ENGINES, key=lambda name: counts[name])
+        if counts[begun]:
+            return _if_importable(begun, f", which began {plural(counts[begun], 'trial')} of this sweep")
+    if execution.backend in CLUSTERS:
+        return "numpy", "; for numba, which the workers must have too, write execution.engine=numba"
+    if seconds_saved(trials) <= WORTH * min(n_jobs, len(trials)):
+        return "numpy", ", since numba would save too little time"
+    return _if_importable("numba", "")
+
+
+def _if_importable(name: str, why: str) -> tuple[str, str]:
+    """Return this engine and the reason for it; NumPy and another reason if it can't be imported."""
+    if name != "numpy" and find_spec(name) is None:
+        return "numpy", f', since {name} is not installed; it is faster here: pip install "fnnexp[{name}]"'
+    try:
+        engine_named(name)
+    except ImportError as error:
+        return "numpy", f", since {name} can't be imported ({error})"
+    return name, why
+
+
+def seconds_saved(trials: Iterable[Trial]) -> float:
+    """Return a low estimate of the seconds that numba would save in all epochs of these trials."""
+    kinds = Counter((trial.recipe, trial.data) for trial in trials)
+    return sum(
+        count * max(recipe.epochs, 1) * _saved_an_epoch(recipe, prepared, count)
+        for (recipe, prepared), count in kinds.items()
+    )
+
+
+def _saved_an_epoch(recipe: Recipe, prepared: Prepared, lanes: int) -> float:
+    """Return the seconds saved in one epoch of a lane, if this many lanes share a recipe."""
+    rows, architecture = recipe.rows_to_train(prepared.n_train), recipe.architecture
+    if descends_by_row(recipe):
+        if any(short(name) != name for name in architecture.activations):
+            return 0.0  # NumPy computes activations of the user's
+        return rows * (SAVED_A_ROW + SAVED_A_CALL / min(lanes, USUAL_LANES["sample"]))
+    if not _skips_pixels(recipe, prepared):
+        return 0.0
+    first_weights = architecture.shapes[0][0] * architecture.shapes[0][1]
+    mode = "full" if recipe.batching.mode == "full" else "mini"
+    return rows * first_weights * SAVED[mode][recipe.dtype == "float64"]
+
+
+def _skips_pixels(recipe: Recipe, prepared: Prepared) -> bool:
+    """Return whether numba would multiply by the nonzero pixels only, and not leave the product to BLAS."""
+    if prepared.real or recipe.scale not in ("unit", "raw") or f"{DROPOUT}0" in recipe.options:
+        return False
+    return mostly_zero(datasets.load(prepared).x_train, Scaling())
+
+
+def must_compile(trials: Iterable[Trial], engine: str) -> bool:
+    """Return whether an engine has to compile code before it trains these trials."""
+    compiled = engine_named(engine).is_compiled
+    if compiled is None:
+        return False
+    return not all(
+        compiled(
+            np.dtype(recipe.dtype),
+            by_row=descends_by_row(recipe),
+            skips_pixels=_skips_pixels(recipe, prepared),
+            update=OPTIMIZERS[recipe.optimizer].update,
+        )
+        for recipe, prepared in {(trial.recipe, trial.data) for trial in trials}
+    )
