@@ -68,6 +68,30 @@ class FirstStep(Protocol):
         """Copy the weights and the slots to the arrays of the stack."""
 
 
+class Assistant(Protocol):
+    """A second thread for the mini-batches of one lane, which changes no bit of a result.
+
+    Between :meth:`begin` and :meth:`end` the rows, the first layer and the first step of this lane divide
+    their work between the caller and the assistant.
+    """
+
+    def begin(self, order: Array, size: int, works: Mapping[int, tuple[Array, Array]]) -> Callable[[], None]:
+        """Begin an epoch; return the task of the assistant's thread.
+
+        Parameters
+        ----------
+        order
+            The rows (n,) in the order in which they train.
+        size
+            The number of rows in a batch.
+        works
+            Z and dZ (1, B, H) of the first layer for each number of rows B.
+        """
+
+    def end(self) -> None:
+        """End the epoch, also one that an exception has ended early."""
+
+
 MakeDescent = Callable[[Architecture, Parameters, Array, float, Sequence[range]], Descent]
 
 
@@ -92,6 +116,8 @@ class Engine:
     first_step
         Creates a :class:`FirstStep` for a first layer, its slots (K, P) and one of ``updates``. It reads
         rows from ``make_rows`` that are not :class:`DenseRows`.
+    assistant
+        Creates an :class:`Assistant` for such rows, a first layer, and its first step or None.
     """
 
     version: str
@@ -101,6 +127,7 @@ class Engine:
     can_descend: Callable[[Architecture], bool]
     updates: Mapping[Update, Update] = field(default_factory=dict)
     first_step: Callable[[Any, Sequence[Array], Update], FirstStep] | None = None
+    assistant: Callable[[Any, Any, Any], Assistant] | None = None
 
 
 def numpy_engine() -> Engine:
@@ -126,6 +153,7 @@ def numba_engine() -> Engine:
         compiled.can_descend,
         compiled.UPDATES,
         compiled.FirstStep,
+        compiled.Assistant,
     )
 
 
