@@ -80,8 +80,9 @@ SETTINGS = {
 }
 """The settings of the speed benchmark, by mode.
 
-In ``full_alone`` and ``mini_alone`` one network trains by itself. ``keras`` is ``mnist_mlp`` of Keras's examples. ``nielsen`` is the network of chapter 1 of Nielsen's "Neural
-Networks and Deep Learning" (2015), with sigmoid outputs and the quadratic cost.
+In ``full_alone`` and ``mini_alone`` one network trains by itself. ``keras`` is ``mnist_mlp`` of Keras's
+examples. ``nielsen`` is the network of chapter 1 of Nielsen's "Neural Networks and Deep Learning" (2015),
+with sigmoid outputs and the quadratic cost.
 """
 
 

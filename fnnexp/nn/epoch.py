@@ -6,6 +6,7 @@ A step computes one chunk of rows and one slice of lanes at a time, so that its 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fnnexp.nn.arrays import Array
-from fnnexp.nn.engines.base import Descent, Engine, FirstStep, engine_named, per_sample_engine
+from fnnexp.nn.engines.base import Assistant, Descent, Engine, FirstStep, engine_named, per_sample_engine
 from fnnexp.nn.engines.numpy_engine import DenseRows, Examples, Inputs, RowSource
 from fnnexp.nn.engines.threads import Team
 from fnnexp.nn.network import Architecture, Parameters, Workspace, backward, forward
@@ -145,6 +146,7 @@ class EpochTrainer:
             # The weight of a row in the loss, by batch size, because the last batch may be shorter.
             self.row_weights: dict[int, Array] = {}
             self._step_first_weights_at_once(engine)
+            self.assistant = self._assistant(engine)
 
     def _step_first_weights_at_once(self, engine: Engine) -> None:
         """Let each slice of lanes take the steps of the first weights itself, if the engine can do that."""
@@ -164,6 +166,41 @@ class EpochTrainer:
                     lane_slice.parameters.first, slots, self.optimizer.update
                 )
 
+    def _assistant(self, engine: Engine) -> Assistant | None:
+        """Return a second thread for the mini-batches of one lane, if there is a thread to spare."""
+        (bench, *others), lanes = self.benches, self.stack.lanes
+        can_assist = (
+            engine.assistant is not None
+            and self.team.size > 1
+            and not others
+            and len(lanes) == 1
+            and bool(self.recipe.architecture.hidden)
+            and (self.in_place or self.first_steps)
+            and not isinstance(bench.rows[0], DenseRows)
+        )
+        if not can_assist:
+            return None
+        assert engine.assistant is not None
+        (lane_slice,) = bench.slices
+        return engine.assistant(bench.rows[0], lane_slice.parameters.first, lane_slice.first_step)
+
+    @contextmanager
+    def _assisted(self, order: Array | None) -> Iterator[None]:
+        """Let the assistant, if there is one, work while the block trains an epoch."""
+        if self.assistant is None:
+            yield
+            return
+        n = len(self.images)
+        (lane_slice,) = self.benches[0].slices
+        works = {rows: lane_slice.workspace(rows) for rows in {self.batch_size, n % self.batch_size} - {0}}
+        buffers = {rows: (work.A[0], work.dA[0]) for rows, work in works.items()}
+        order = np.arange(n) if order is None else order
+        self.team.start(self.assistant.begin(order, self.batch_size, buffers))
+        try:
+            yield
+        finally:
+            self.assistant.end()
+
     def train(self, epoch: int) -> dict[str, Array]:
         """Train one epoch; return the mean (K,) of each metric. Each row is evaluated before its step."""
         n = len(self.images)
@@ -178,11 +215,12 @@ class EpochTrainer:
         per_epoch = -(-n // self.batch_size)
         steps_before = (epoch - 1) * per_epoch
         rates = self._rates(steps_before, per_epoch) if "schedule" in self.recipe.options else None
-        for i, batch in enumerate(slices(n, self.batch_size)):
-            if rates is not None:
-                self.hyper["lr"] = rates[i]
-                self.row_weights.clear()
-            self._learn(batch, orders, steps_before + i + 1, totals)
+        with self._assisted(orders[0]):
+            for i, batch in enumerate(slices(n, self.batch_size)):
+                if rates is not None:
+                    self.hyper["lr"] = rates[i]
+                    self.row_weights.clear()
+                self._learn(batch, orders, steps_before + i + 1, totals)
         (first_bench, *_) = self.benches
         if self.in_place:
             for lane_slice in first_bench.slices:

@@ -1,4 +1,4 @@
-"""Test teams of threads: results are added in the order of the parts, and errors reach the caller."""
+"""Test threads: results are added in the order of the parts, errors reach the caller, bits stay the same."""
 
 import threading
 import time
@@ -6,7 +6,15 @@ import time
 import numpy as np
 import pytest
 
+from fnnexp.data.datasets import Arrays
+from fnnexp.nn.engines.base import engine_named
 from fnnexp.nn.engines.threads import Team
+from fnnexp.nn.epoch import EpochTrainer
+from fnnexp.nn.network import Architecture
+from fnnexp.nn.pieces.batching import Batching
+from fnnexp.nn.pieces.optimizers import OPTIMIZERS
+from fnnexp.nn.rows import splits_of
+from fnnexp.nn.training import Lane, Recipe, advance, start
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
@@ -60,3 +68,34 @@ def test_threads_compute_with_the_floating_point_settings_of_the_caller():
     with np.errstate(all="ignore"), Team(2) as team:
         team.in_order(range(2), compute, found.append)
     assert found == [dict.fromkeys(("divide", "over", "under", "invalid"), "ignore")] * 2
+
+
+@pytest.mark.parametrize("hidden", [(100,), (16, 9)])
+@pytest.mark.parametrize(
+    ("optimizer", "options"),
+    [("sgd", {}), ("sgd", {"l2": 0.01, "dropout.1": 0.2}), ("adamw", {}), ("momentum", {})],
+)
+def test_mini_batches_with_an_assistant_have_the_same_bits(optimizer, options, hidden):
+    rng = np.random.default_rng(0)
+    images = (rng.integers(0, 256, (150, 60)) * (rng.random((150, 60)) < 0.2)).astype(np.uint8)
+    arrays = Arrays(images, labels := rng.integers(0, 10, 150).astype(np.uint8), images, labels)
+    numbers = {"lr": 0.1, "momentum": 0.9, "beta1": 0.9, "beta2": 0.99, "epsilon": 1e-7, "weight_decay": 0.1}
+    recipe = Recipe(
+        Architecture(60, hidden, 10, "tanh"),
+        Batching("mini", 64, shuffle=True),
+        optimizer,
+        3,
+        options=tuple(options),
+    )
+    hyper = {name: numbers[name] for name in OPTIMIZERS[optimizer].hyperparameters} | options
+    lane = Lane("", 0, (0.1,) * (len(hidden) + 1), tuple(hyper.items()))
+    stack = start(recipe, [lane])
+    with Team(2) as team:
+        trainer = EpochTrainer(recipe, stack, splits_of(recipe, arrays)["train"], engine_named("numba"), team)
+        assert trainer.assistant is not None
+    results = [advance(recipe, stack, arrays, engine="numba", threads=threads) for threads in (1, 2)]
+    (theta, curve), (theta_of_two, curve_of_two) = (
+        (stack.theta.tobytes(), [record.metrics for record in records]) for stack, records in results
+    )
+    assert theta == theta_of_two
+    assert curve == curve_of_two

@@ -76,6 +76,30 @@ class IsCompiled(Protocol):
     ) -> bool: ...
 
 
+class Assistant(Protocol):
+    """A second thread for the mini-batches of one lane, which changes no bit of a result.
+
+    Between :meth:`begin` and :meth:`end` the rows, the first layer and the first step of this lane divide
+    their work between the caller and the assistant.
+    """
+
+    def begin(self, order: Array, size: int, works: Mapping[int, tuple[Array, Array]]) -> Callable[[], None]:
+        """Begin an epoch; return the task of the assistant's thread.
+
+        Parameters
+        ----------
+        order
+            The rows (n,) in the order in which they train.
+        size
+            The number of rows in a batch.
+        works
+            Z and dZ (1, B, H) of the first layer for each number of rows B.
+        """
+
+    def end(self) -> None:
+        """End the epoch, also one that an exception has ended early."""
+
+
 MakeDescent = Callable[[Architecture, Parameters, Array, float, Sequence[range]], Descent]
 
 
@@ -102,6 +126,8 @@ class Engine:
         rows from ``make_rows`` that are not :class:`DenseRows`.
     is_compiled
         Whether its code for a kind of training is compiled already; None if it compiles nothing.
+    assistant
+        Creates an :class:`Assistant` for such rows, a first layer, and its first step or None.
     """
 
     version: str
@@ -112,6 +138,7 @@ class Engine:
     updates: Mapping[Update, Update] = field(default_factory=dict)
     first_step: Callable[[Any, Sequence[Array], Update], FirstStep] | None = None
     is_compiled: IsCompiled | None = None
+    assistant: Callable[[Any, Any, Any], Assistant] | None = None
 
 
 def numpy_engine() -> Engine:
@@ -137,7 +164,8 @@ def numba_engine() -> Engine:
         compiled.can_descend,
         compiled.UPDATES,
         compiled.FirstStep,
-        compiled.is_compiled,
+        is_compiled=compiled.is_compiled,
+        assistant=compiled.Assistant,
     )
 
 

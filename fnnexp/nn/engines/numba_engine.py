@@ -22,6 +22,7 @@ function, but not of the files it imports from.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -395,16 +396,25 @@ class Tiles:
 
 @compiled
 def multiply(
-    pointers: Array, columns: Array, values: Array, W: Array, H: int, row: Array, out: Array
+    pointers: Array,
+    columns: Array,
+    values: Array,
+    W: Array,
+    H: int,
+    row: Array,
+    out: Array,
+    first: int,
+    stop: int,
 ) -> None:
-    """Write X W of each lane to ``out`` (K, B, H'), C-ordered.
+    """Write the columns ``first`` to ``stop`` − 1 of X W of each lane to ``out`` (K, B, H'), C-ordered.
 
-    W (K, D · H), H ≥ H', is the flat array of :class:`Tiles`. ``row`` (H,) is a buffer.
+    W (K, D · H), H ≥ H', is the flat array of :class:`Tiles`. ``row`` (H,) is a buffer. The columns are those
+    of whole tiles.
     """
     D, B, out_width = W.shape[1] // H, len(pointers) - 1, out.shape[2]
     for k in range(len(W)):
         flat = out[k].reshape(-1)
-        for first_column in range(0, H, TILE):
+        for first_column in range(first, stop, TILE):
             width = min(TILE, H - first_column)
             tile = W[k, first_column * D : (first_column + width) * D]
             if first_column + TILE <= out_width:  # faster, because the compiler knows the width
@@ -445,6 +455,8 @@ def add_transposed_product(
     W: Array,
     tiled: bool,
     overwrite: bool,
+    first: int,
+    stop: int,
 ) -> None:
     """Add Xᵀ dZ of each lane to its W, or overwrite W with it.
 
@@ -464,12 +476,14 @@ def add_transposed_product(
         The weights: (K, D · H), the flat array of :class:`Tiles`, or (K, D · H') row by row.
     tiled
         Whether W is the array of :class:`Tiles`.
+    first, stop
+        The columns of W to change: those of whole tiles.
     """
     K, B, columns = dZ.shape
     D = len(starts) - 2
     for k in range(K):
         W_k, dZ_k = W[k], dZ[k].reshape(-1)
-        for first_column in range(0, H, TILE):
+        for first_column in range(first, stop, TILE):
             width = min(TILE, H - first_column)
             tile = tiles[0, first_column * B : (first_column + width) * B]
             used_width = copy_to_tile(dZ_k, columns, first_column, width, tile)
@@ -514,8 +528,17 @@ class SparseExamples:
 
     def fill(self, images: Array, where: Array, table: Array) -> None:
         """Replace the rows by images[where]; see :func:`compress`."""
-        self.rows, self._transposed = len(where), False
+        self.are_filled(len(where))
         compress(images, where, table, *self.by_row)
+
+    def are_filled(self, rows: int) -> None:
+        """Note how many rows the buffers have, which were not transposed yet."""
+        self.rows, self._transposed = rows, False
+
+    @property
+    def buffers(self) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array]]:
+        """The buffers for rows, and for columns."""
+        return (self._pointers, self._columns, self._values), (self._starts, self._rows, self._by_column)
 
     @property
     def by_row(self) -> tuple[Array, Array, Array]:
@@ -539,14 +562,22 @@ class SparseRows:
     """
 
     def __init__(self, images: NDArray[np.uint8], scaling: Scaling, size: int, dtype: DType) -> None:
-        self._images = np.asarray(images)
-        self._table = scaling.scaled(np.arange(256), np.empty(256, dtype))
-        self._examples = SparseExamples(size * images.shape[1], size, images.shape[1], dtype)
+        self.images = np.asarray(images)
+        self.table = scaling.scaled(np.arange(256), np.empty(256, dtype))
+        self._shape = size * images.shape[1], size, images.shape[1], dtype
+        self._examples = self.new_examples()
+        self.assistant: Assistant | None = None
+
+    def new_examples(self) -> SparseExamples:
+        """Return buffers for rows."""
+        return SparseExamples(*self._shape)
 
     def take(self, where: slice | NDArray[np.intp]) -> SparseExamples:
         """Return the rows at these indices, in buffers that the next call overwrites."""
         row_numbers = np.arange(where.start, where.stop) if isinstance(where, slice) else where
-        self._examples.fill(self._images, row_numbers, self._table)
+        if self.assistant is not None:
+            return self.assistant.take(len(row_numbers))
+        self._examples.fill(self.images, row_numbers, self.table)
         return self._examples
 
 
@@ -601,6 +632,7 @@ class SparseFirstLayer:
         self._current: set[int] = set()
         self._row = padded(1, W.shape[2], W.dtype)[0]
         self._dZ: dict[int, Tiles] = {}
+        self.assistant: Assistant | None = None
 
     def forward(self, lanes: range, examples: Examples | SparseExamples, out: Array) -> None:
         """Write X W of some lanes to ``out`` (K, B, H)."""
@@ -609,7 +641,10 @@ class SparseFirstLayer:
             return
         W, chosen = self.tiles(lanes), slice(lanes.start, lanes.stop)
         Z = np.ascontiguousarray(out[chosen])  # copies only if `out` is the logits
-        multiply(*examples.by_row, W.flat[chosen], W.width, self._row, Z)
+        if self.assistant is not None:
+            self.assistant.multiply(examples, W, self._row, Z)
+            return
+        multiply(*examples.by_row, W.flat[chosen], W.width, self._row, Z, 0, W.width)
         if not out.flags.c_contiguous:
             out[chosen] = Z
 
@@ -644,13 +679,17 @@ class SparseFirstLayer:
         if self._copies is not None and self._current.issuperset(lanes):
             chosen = slice(lanes.start, lanes.stop)
             dZ_chosen = np.ascontiguousarray(dZ[chosen])
+            if self.assistant is not None:
+                self.assistant.add_transposed_product(by_column, dZ_chosen, buffers, self._copies)
+                return
             add_transposed_product(
-                *by_column, dZ_chosen, *buffers, self._copies.flat[chosen], True, overwrite
+                *by_column, dZ_chosen, *buffers, self._copies.flat[chosen], True, overwrite, 0, buffer.width
             )
             return
         for k in lanes:
             dZ_k = np.ascontiguousarray(dZ[k : k + 1])
-            add_transposed_product(*by_column, dZ_k, *buffers, self.W[k].reshape(1, -1), False, overwrite)
+            W = self.W[k].reshape(1, -1)
+            add_transposed_product(*by_column, dZ_k, *buffers, W, False, overwrite, 0, buffer.width)
 
     def scale(self, lane: int, factor: float) -> None:
         """Multiply a lane's W by a factor."""
@@ -739,6 +778,10 @@ def numbers_of(update: Update, step: int, hyper: Mapping[str, Array]) -> Array:
     return numbers
 
 
+MOST_NUMBERS = 5
+"""The largest number of numbers that :func:`apply` reads."""
+
+
 def compiled_update(update: Update) -> Update:
     """Return the compiled form of an update rule."""
     rule, _ = RULES[update]
@@ -768,12 +811,14 @@ def step_first_weights(
     rule: int,
     numbers: Array,
     decay: Array,
+    first: int,
+    stop: int,
 ) -> None:
     """Take a step of the first weights of each lane, a few rows at a time.
 
     Parameters
     ----------
-    X, dZ, tiles, H
+    X, dZ, tiles, H, first, stop
         As for :func:`add_transposed_product`.
     gradient
         A buffer (n,): the gradient of the rows that are computed together.
@@ -789,14 +834,14 @@ def step_first_weights(
     D = len(starts) - 2
     for k in range(K):
         dZ_k = dZ[k].reshape(-1)
-        for first_column in range(0, H, TILE):
+        for first_column in range(first, stop, TILE):
             width = min(TILE, H - first_column)
             tile = tiles[0, first_column * B : (first_column + width) * B]
             copy_to_tile(dZ_k, columns, first_column, width, tile)
             at_once = len(gradient) // width
             for first_row in range(0, D, at_once):
-                stop = min(first_row + at_once, D)
-                for d in range(first_row, stop):
+                last_row = min(first_row + at_once, D)
+                for d in range(first_row, last_row):
                     at = (d - first_row) * width
                     if starts[d] == starts[d + 1]:
                         gradient[at : at + width] = 0
@@ -805,8 +850,8 @@ def step_first_weights(
                     else:
                         total = gradient[at : at + width]
                         row_sum(rows, by_column, starts[d], starts[d + 1], tile, width, total)
-                part = slice(first_column * D + first_row * width, first_column * D + stop * width)
-                W_part, count = W[k, part], (stop - first_row) * width
+                part = slice(first_column * D + first_row * width, first_column * D + last_row * width)
+                W_part, count = W[k, part], (last_row - first_row) * width
                 if decay[k] != 1:
                     for i in range(count):
                         W_part[i] *= decay[k]
@@ -829,6 +874,7 @@ class FirstStep:
             for k in range(lanes):
                 tiles.copy_from(k, slot[:, : D * H].reshape(first.W.shape)[k])
             self._copies.append(tiles)
+        self.slots, self.rule = self._copies, RULES[update][0]
         self._gradient = padded(ROWS_OF_A_STEP, TILE, first.W.dtype).reshape(-1)
         self._numbers, self._decay = np.empty((lanes, 0)), np.empty(lanes)
 
@@ -844,7 +890,7 @@ class FirstStep:
         chosen = slice(lanes.start, lanes.stop)
         W, tiles = self._first.tiles(lanes).flat, self._first.buffer_for(dZ)
         a, b = self._copies[0].flat, self._copies[-1].flat
-        step_first_weights(
+        arguments = (
             examples.by_column,
             np.ascontiguousarray(dZ[chosen]),
             tiles.flat,
@@ -857,6 +903,10 @@ class FirstStep:
             self._numbers[chosen],
             self._decay[chosen],
         )
+        if self._first.assistant is not None:
+            self._first.assistant.step_first_weights(arguments)
+            return
+        step_first_weights(*arguments, 0, tiles.width)
 
     def finish(self, theta: Array, gradients: Array) -> None:
         """Take the step of all other parameters of θ (K, P)."""
@@ -870,6 +920,279 @@ class FirstStep:
             matrices = slot[:, : self._first.W[0].size].reshape(self._first.W.shape)
             for k, matrix in enumerate(matrices):
                 tiles.copy_to(k, matrix)
+
+
+# --- an assistant for mini-batches --------------------------------------------------------------------------
+
+STARTED, DONE, FILLED = 0, CACHE_LINE // 8, 2 * CACHE_LINE // 8
+"""The positions of the signals between a caller and its assistant, each in a cache line of its own.
+
+STARTED and DONE count phases: a step has two, the product with the first weights and the step of the first
+weights. FILLED counts the batches whose rows are ready.
+"""
+
+LONG_WAIT = 1_000_000
+"""How often compiled code looks for a signal before it lets Python run: about a millisecond."""
+
+PLAIN = -1
+"""The number of plain descent, in the place of a rule of :data:`RULES`."""
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def received(_: Any, signals: Any, at: Any) -> Any:
+    """Return signals[at]; what the other thread wrote before it sent the signal can then be read."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signals)(context, builder, arguments[0]).data
+        return builder.load_atomic(builder.gep(data, [arguments[1]]), "acquire", 8)
+
+    return types.int64(signals, types.intp), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def send(_: Any, signals: Any, at: Any, value: Any) -> Any:
+    """Write signals[at] after everything that this thread wrote before."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signals)(context, builder, arguments[0]).data
+        builder.store_atomic(arguments[2], builder.gep(data, [arguments[1]]), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(signals, types.intp, types.int64), generate
+
+
+@inlined
+def arrives(signals: Array, at: int, value: int) -> bool:
+    """Wait until signals[at] is at least ``value``; return False after :data:`LONG_WAIT`."""
+    looks = 0
+    while received(signals, at) < value:
+        looks += 1
+        if looks == LONG_WAIT:
+            return False
+    return True
+
+
+@compiled
+def wait_for(signals: Array, at: int, value: int) -> bool:
+    """Wait until signals[at] is at least ``value``; return False after :data:`LONG_WAIT`."""
+    return arrives(signals, at, value)
+
+
+@compiled
+def multiply_together(
+    signals: Array,
+    phase: int,
+    rows: tuple[Array, Array, Array],
+    W: Array,
+    H: int,
+    row: Array,
+    out: Array,
+    stop: int,
+) -> bool:
+    """Start a phase, compute the caller's columns of X W, and wait for the assistant's."""
+    send(signals, STARTED, phase)
+    multiply(rows[0], rows[1], rows[2], W, H, row, out, 0, stop)
+    return arrives(signals, DONE, phase)
+
+
+@compiled
+def add_together(
+    signals: Array,
+    phase: int,
+    X: tuple[Array, Array, Array],
+    dZ: Array,
+    tiles: Array,
+    H: int,
+    row: Array,
+    W: Array,
+    stop: int,
+) -> bool:
+    """Start a phase, add the caller's columns of Xᵀ dZ to W, and wait for the assistant's."""
+    send(signals, STARTED, phase)
+    add_transposed_product(X[0], X[1], X[2], dZ, tiles, H, row, W, True, False, 0, stop)
+    return arrives(signals, DONE, phase)
+
+
+@compiled
+def step_together(
+    signals: Array,
+    phase: int,
+    arguments: Any,
+    stop: int,
+) -> bool:
+    """Start a phase, take the step of the caller's columns of W, and wait for the assistant's.
+
+    ``arguments`` are those of :func:`step_first_weights`.
+    """
+    X, dZ, tiles, H, gradient, W, a, b, rule, numbers, decay = arguments
+    send(signals, STARTED, phase)
+    step_first_weights(X, dZ, tiles, H, gradient, W, a, b, rule, numbers, decay, 0, stop)
+    return arrives(signals, DONE, phase)
+
+
+@compiled
+def assist(
+    signals: Array,
+    source: tuple[Array, Array, Array, int],
+    even: tuple[tuple[Array, Array, Array], tuple[Array, Array, Array]],
+    odd: tuple[tuple[Array, Array, Array], tuple[Array, Array, Array]],
+    full: tuple[Array, Array, Array],
+    last: tuple[Array, Array, Array],
+    weights: tuple[Array, Array, Array, int, int],
+    buffers: tuple[Array, Array],
+    rule: int,
+    numbers: Array,
+    decay: Array,
+) -> bool:
+    """Do the assistant's part of an epoch; return False if the caller lets it wait for long.
+
+    The signals say how far the epoch is, so a next call carries on.
+
+    Parameters
+    ----------
+    source
+        The images, the order of the rows, the input value for each byte, and the number of rows in a batch.
+    even, odd
+        :attr:`SparseExamples.buffers` of every other batch.
+    full, last
+        Z and dZ (1, B, H'), and a buffer for tiles of dZ, for full batches and for the last one.
+    weights
+        W, and the first and last slot (1, D · H); H; the first column that is the assistant's.
+    buffers
+        A row (H,), and the gradient of some rows.
+    rule, numbers, decay
+        As for :func:`step_first_weights`; or :data:`PLAIN`.
+    """
+    images, order, table, size = source
+    W, a, b, H, first = weights
+    row, gradient = buffers
+    steps = -(-len(order) // size)
+    for step in range(received(signals, DONE) // 2, steps):
+        is_last = (step + 1) * size > len(order)
+        for ready in range(received(signals, FILLED), step + 1):  # only the first batch
+            pointers, columns, values = even[0] if ready % 2 == 0 else odd[0]
+            batch = order[ready * size : (ready + 1) * size]
+            compress(images, batch, table, pointers[: len(batch) + 1], columns, values)
+            send(signals, FILLED, ready + 1)
+        rows, X = even if step % 2 == 0 else odd
+        Z, dZ, tiles = last if is_last else full
+        if received(signals, DONE) == 2 * step:
+            if not arrives(signals, STARTED, 2 * step + 1):
+                return False
+            multiply(rows[0][: Z.shape[1] + 1], rows[1], rows[2], W, H, row, Z, first, H)
+            send(signals, DONE, 2 * step + 1)
+        if step + 1 < steps and received(signals, FILLED) == step + 1:
+            pointers, columns, values = odd[0] if step % 2 == 0 else even[0]
+            batch = order[(step + 1) * size : (step + 2) * size]
+            compress(images, batch, table, pointers[: len(batch) + 1], columns, values)
+            send(signals, FILLED, step + 2)
+        if not arrives(signals, STARTED, 2 * step + 2):
+            return False
+        if rule == PLAIN:
+            add_transposed_product(X[0], X[1], X[2], dZ, tiles, H, row, W, True, False, first, H)
+        else:
+            step_first_weights(X, dZ, tiles, H, gradient, W, a, b, rule, numbers, decay, first, H)
+        send(signals, DONE, 2 * step + 2)
+    return True
+
+
+class Assistant:
+    """A second thread for the mini-batches of one lane; see :class:`fnnexp.nn.engines.base.Assistant`.
+
+    It lists the pixels of the next batch while the caller computes, and it computes the last tiles of the
+    first layer. A column is the same sum in every thread, so the results have the same bits.
+    """
+
+    def __init__(self, rows: SparseRows, first: SparseFirstLayer, step: FirstStep | None) -> None:
+        self._rows, self._first, self._step_of_weights = rows, first, step
+        self._examples = [rows.new_examples() for _ in range(2)]
+        self._signals = padded(1, 3 * CACHE_LINE // 8, np.dtype(np.int64)).reshape(-1)
+        H, dtype = padded(1, first.W.shape[2], first.W.dtype).shape[1], first.W.dtype
+        self._middle = min((-(-H // TILE) + 1) // 2 * TILE, H)
+        self._buffers = padded(1, H, dtype)[0], padded(ROWS_OF_A_STEP, TILE, dtype).reshape(-1)
+        self._numbers, self._decay = np.zeros((1, MOST_NUMBERS), dtype), np.ones(1, dtype)
+        self._phase = self._taken = 0
+        self._stopped = False
+
+    def begin(self, order: Array, size: int, works: Mapping[int, tuple[Array, Array]]) -> Callable[[], None]:
+        """Begin an epoch; return the task of the assistant's thread.
+
+        Parameters
+        ----------
+        order
+            The rows (n,) in the order in which they train.
+        size
+            The number of rows in a batch.
+        works
+            Z and dZ (1, B, H) of the first layer for each number of rows B.
+        """
+        W = self._first.tiles(range(1))
+        slots = [W, W] if self._step_of_weights is None else self._step_of_weights.slots
+        tiles = {rows: Tiles(1, rows, dZ.shape[2], dZ.dtype).flat for rows, (_, dZ) in works.items()}
+        parts = {rows: (*works[rows], tiles[rows]) for rows in works}
+        self._signals[:] = 0
+        self._phase = self._taken = 0
+        self._stopped = False
+        self._rows.assistant = self._first.assistant = self
+        arguments: tuple[Any, ...] = (
+            self._signals,
+            (self._rows.images, order, self._rows.table, size),
+            *(examples.buffers for examples in self._examples),
+            parts[min(size, len(order))],
+            parts[len(order) % size or size],
+            (W.flat, slots[0].flat, slots[-1].flat, W.width, self._middle),
+            self._buffers,
+            PLAIN if self._step_of_weights is None else self._step_of_weights.rule,
+            self._numbers,
+            self._decay,
+        )
+
+        def work() -> None:
+            while not self._stopped and not assist(*arguments):
+                time.sleep(0)
+
+        return work
+
+    def end(self) -> None:
+        """End the epoch, also one that an exception has ended early."""
+        self._stopped = True
+        self._rows.assistant = self._first.assistant = None
+
+    def take(self, rows: int) -> SparseExamples:
+        """Return the next batch, which has this number of rows."""
+        examples = self._examples[self._taken % 2]
+        self._taken += 1
+        self._wait(FILLED, self._taken)
+        examples.are_filled(rows)
+        return examples
+
+    def multiply(self, examples: SparseExamples, W: Tiles, row: Array, Z: Array) -> None:
+        """Write X W to Z (1, B, H)."""
+        self._phase += 1
+        if not multiply_together(
+            self._signals, self._phase, examples.by_row, W.flat, W.width, row, Z, self._middle
+        ):
+            self._wait(DONE, self._phase)
+
+    def add_transposed_product(
+        self, X: tuple[Array, Array, Array], dZ: Array, buffers: tuple[Array, int, Array], W: Tiles
+    ) -> None:
+        """Add Xᵀ dZ to W."""
+        self._phase += 1
+        if not add_together(self._signals, self._phase, X, dZ, *buffers, W.flat, self._middle):
+            self._wait(DONE, self._phase)
+
+    def step_first_weights(self, arguments: tuple[Any, ...]) -> None:
+        """Take the step of the first weights; the arguments are those of :func:`step_first_weights`."""
+        *_, numbers, decay = arguments
+        self._numbers[:, : numbers.shape[1]], self._decay[:] = numbers, decay
+        self._phase += 1
+        if not step_together(self._signals, self._phase, arguments, self._middle):
+            self._wait(DONE, self._phase)
+
+    def _wait(self, signal: int, value: int) -> None:
+        while not wait_for(self._signals, signal, value):
+            time.sleep(0)
 
 
 # --- one row at a time --------------------------------------------------------------------------------------

@@ -51,6 +51,10 @@ class Team:
         for thread in self._threads:
             thread.join()
 
+    def start(self, task: Callable[[], None]) -> None:
+        """Run a task in one of the other threads."""
+        self._tasks.put(task)
+
     def in_order(
         self,
         parts: Iterable[Part],
