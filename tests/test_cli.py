@@ -307,6 +307,8 @@ def test_a_dry_run_shows_trials_stacks_and_identical_trials_and_writes_no_file(i
     assert len(re.findall(r"^\S+-s0\S* +[0-9a-f]{16}  3 +to run", ran.out, re.MULTILINE)) == 36
     assert "numerically identical: 9 trials coincide with another (sqrtmax = xavier)" in ran.out
     assert re.search(r"^27 lanes in \d+ stacks on \d+ workers \(loky\)", ran.out, re.MULTILINE)
+    memory = r"up to \d+ MB in (each of \d+ workers|the worker), and \d+ MB in this process; a worker may "
+    assert re.search(f"^memory: {memory}", ran.out, re.MULTILINE)
     assert file_names(own_folder) == []
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from fnnexp.config.execution import ADDRESSES, AUTO, BACKENDS, MOST_WORKERS, Execution
+from fnnexp.config.execution import ADDRESSES, AUTO, BACKENDS, MOST_WORKERS, UNITS, Execution, bytes_of
 from fnnexp.config.messages import OWN_PIECE
 from fnnexp.config.schema import (
     DTYPES,
@@ -452,6 +452,14 @@ def _check_execution(execution: Execution) -> None:
     _one_of("execution.engine", execution.engine, (AUTO, *ENGINES))
     if execution.max_lanes is not None:
         _at_least("execution.max_lanes", execution.max_lanes, 1, "execution.max_lanes=12")
+    if execution.memory is not None:
+        try:
+            bytes_of(execution.memory)
+        except ValueError as error:
+            raise ConfigError(
+                f"execution.memory={execution.memory}: must be a number and one of {', '.join(UNITS)}; "
+                "write execution.memory=4GB"
+            ) from error
     _finite("execution.segment_seconds", execution.segment_seconds, 0)
     _at_least("execution.retries", execution.retries, 0, "execution.retries=1")
     pattern, address = ADDRESSES.get(execution.backend, (None, "tcp://HOST:8786"))

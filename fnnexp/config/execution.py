@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from fnnexp.config import key
@@ -18,6 +19,32 @@ EXAMPLES = " or ".join(example for _, example in ADDRESSES.values())
 BACKENDS = ("loky", "multiprocessing", "threading", "sequential", *ADDRESSES)
 
 MOST_WORKERS = 1024
+
+
+UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+"""The units of ``execution.memory``, in bytes."""
+
+SIZES = "500MB or 4GB"
+
+
+def bytes_of(text: str) -> int:
+    """Return a size in bytes.
+
+    Raises
+    ------
+    ValueError
+        If the text is not a number above 0 and a unit.
+
+    Examples
+    --------
+    >>> bytes_of("4GB"), bytes_of("1.5 GiB")
+    (4000000000, 1610612736)
+    """
+    found = re.fullmatch(rf"(\d{{1,9}}(?:\.\d{{1,9}})?) ?({'|'.join(UNITS)})", text)
+    count = int(float(found[1]) * UNITS[found[2]]) if found else 0
+    if count == 0:
+        raise ValueError(f"{text!r} is not a size; write {SIZES}")
+    return count
 
 
 AUTO = "auto"
@@ -42,6 +69,12 @@ class Execution:
     )
     max_lanes: int | None = key(
         None, "The most trials in a stack. Null: chosen for the batching mode.", unit="trials", least=1
+    )
+    memory: str | None = key(
+        None,
+        f"The most memory that a worker takes, as {SIZES}; wider stacks are cut, and a trial that does not "
+        "fit is refused. Null: what the machine, or the limit of its container, has left, divided by the "
+        "workers.",
     )
     segment_seconds: float = key(
         5.0, "How long a worker trains before its curves are logged.", unit="seconds", least=0

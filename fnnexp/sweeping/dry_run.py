@@ -15,6 +15,7 @@ from fnnexp.nn.pieces.table import short
 from fnnexp.sweeping.backends.cluster import connected
 from fnnexp.sweeping.executor import worker_count
 from fnnexp.sweeping.plan import PlannedStack, identical, plan
+from fnnexp.sweeping.resources import memory
 from fnnexp.sweeping.resources.engine import with_engine
 from fnnexp.sweeping.runs import print_undiagnosed
 from fnnexp.tracking.reader import Known, known_trials, runs_of
@@ -46,7 +47,9 @@ def show(
             console.print(chosen, highlight=False, markup=False, soft_wrap=True)
     with connected(execution) as cluster:
         n_jobs = worker_count(execution.n_jobs, cluster)
-    if stacks := plan(identical(wanted), max_lanes=execution.max_lanes, n_jobs=n_jobs):
+    groups = identical(wanted)
+    planned = plan(groups, max_lanes=execution.max_lanes, n_jobs=n_jobs)
+    if stacks := memory.fitting(planned, groups, execution, n_jobs):
         _show_stacks(stacks, console)
         lanes = sum(len(stack.lanes) for stack in stacks)
         console.print(
@@ -54,6 +57,7 @@ def show(
             f"({execution.backend})",
             highlight=False,
         )
+        console.print(memory.summary(stacks, len(trials), execution, n_jobs), highlight=False, soft_wrap=True)
     print_identical(trials, console)
 
 

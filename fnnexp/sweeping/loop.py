@@ -24,6 +24,7 @@ from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints, resume
 from fnnexp.sweeping.executor import Executor, worker_count
 from fnnexp.sweeping.plan import PlannedStack, identical, plan
 from fnnexp.sweeping.progress import SweepProgress, TimeLeft
+from fnnexp.sweeping.resources import memory
 from fnnexp.sweeping.resources.engine import must_compile, with_engine
 from fnnexp.sweeping.resources.locks import Claim, folder_for
 from fnnexp.sweeping.runs import Outcome, Runs, print_undiagnosed
@@ -80,8 +81,10 @@ def run(trials: Sequence[Trial], tracker: Tracker, execution: Execution, console
                 if cluster is None and must_compile(claimed, execution.engine):
                     progress.say(COMPILING.format(execution.engine))
                 begun, curves = resume(checkpoints, groups, execution, progress.say)
+                n_jobs = worker_count(execution.n_jobs, cluster)
+                planned = plan(groups, max_lanes=execution.max_lanes, n_jobs=n_jobs, begun=begun)
+                stacks = memory.fitting(planned, groups, execution, n_jobs)
                 executor = Executor(execution, cluster, say=progress.say, beat=claim.beat)
-                stacks = plan(groups, max_lanes=execution.max_lanes, n_jobs=executor.n_jobs, begun=begun)
                 runs = Runs(groups, known, execution.engine, curves, tracker, progress, outcome)
                 _Sweep(stacks, executor, runs, checkpoints, claim).run()
     outcome.seconds = time.monotonic() - began

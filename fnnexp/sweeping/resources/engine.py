@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from importlib.util import find_spec
 
 import numpy as np
@@ -17,7 +18,7 @@ from fnnexp.config.execution import AUTO, Execution
 from fnnexp.config.trial import Trial
 from fnnexp.data import datasets
 from fnnexp.data.datasets import Prepared
-from fnnexp.errors import plural
+from fnnexp.errors import DataError, plural
 from fnnexp.nn.engines.base import ENGINES, engine_named
 from fnnexp.nn.engines.numpy_engine import Scaling, mostly_zero
 from fnnexp.nn.epoch import descends_by_row
@@ -115,17 +116,25 @@ def _saved_an_epoch(recipe: Recipe, prepared: Prepared, lanes: int) -> float:
         if any(short(name) != name for name in architecture.activations):
             return 0.0  # NumPy computes activations of the user's
         return rows * (SAVED_A_ROW + SAVED_A_CALL / min(lanes, USUAL_LANES["sample"]))
-    if not _skips_pixels(recipe, prepared):
+    if not skips_pixels(recipe, prepared):
         return 0.0
     first_weights = architecture.shapes[0][0] * architecture.shapes[0][1]
     mode = "full" if recipe.batching.mode == "full" else "mini"
     return rows * first_weights * SAVED[mode][recipe.dtype == "float64"]
 
 
-def _skips_pixels(recipe: Recipe, prepared: Prepared) -> bool:
+def skips_pixels(recipe: Recipe, prepared: Prepared) -> bool:
     """Return whether numba would multiply by the nonzero pixels only, and not leave the product to BLAS."""
     if prepared.real or recipe.scale not in ("unit", "raw") or f"{DROPOUT}0" in recipe.options:
         return False
+    try:
+        return _is_mostly_zero(prepared)
+    except DataError:  # the data is gone, which the first segment reports
+        return False
+
+
+@cache
+def _is_mostly_zero(prepared: Prepared) -> bool:
     return mostly_zero(datasets.load(prepared).x_train, Scaling())
 
 
@@ -138,7 +147,7 @@ def must_compile(trials: Iterable[Trial], engine: str) -> bool:
         compiled(
             np.dtype(recipe.dtype),
             by_row=descends_by_row(recipe),
-            skips_pixels=_skips_pixels(recipe, prepared),
+            skips_pixels=skips_pixels(recipe, prepared),
             update=OPTIMIZERS[recipe.optimizer].update,
         )
         for recipe, prepared in {(trial.recipe, trial.data) for trial in trials}

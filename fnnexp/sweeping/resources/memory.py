@@ -1,0 +1,315 @@
+"""Memory: what a worker needs to train a stack, what is available, and stacks that fit.
+
+The estimates count the large arrays of :mod:`fnnexp.nn.training`, as far as they are written to: pages that
+are never touched take no memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fnnexp.config.execution import Execution, bytes_of
+from fnnexp.config.trial import Trial
+from fnnexp.errors import FnnexpError, plural
+from fnnexp.nn.epoch import CHUNK, NOT_IN_PLACE, SLICE_BYTES, descends_by_row, is_plain, same_order_groups
+from fnnexp.nn.network import activations_of
+from fnnexp.nn.pieces.optimizers import OPTIMIZERS
+from fnnexp.nn.pieces.regularizers import DROPOUT
+from fnnexp.nn.training import Recipe
+from fnnexp.sweeping.backends.cluster import CLUSTERS
+from fnnexp.sweeping.plan import PlannedStack, spread
+from fnnexp.sweeping.resources.engine import skips_pixels
+
+MB, GB = 10**6, 10**9
+
+PYTHON, NUMBA, COMPILED = 50 * MB, 60 * MB, 65 * MB
+"""What a worker takes before it trains (measured): Python with NumPy, Numba, and its compiled code."""
+
+PARENT, A_TRIAL = 270 * MB, 3000
+"""What the parent takes: Python with Hydra and MLflow (measured), and what it keeps of each trial."""
+
+SHARE = 0.9
+"""The share of the available memory that the workers may take. The rest is for the parent and for others."""
+
+AGAIN = 2
+"""Arrays of an evaluation are freed before the next, but the next takes other memory in part (measured)."""
+
+ROWS_BY_ROW = 256
+"""The largest number of rows that an engine takes at once to train row by row."""
+
+
+# --- what a stack needs -------------------------------------------------------------------------------------
+
+
+def needed(planned: PlannedStack, execution: Execution) -> dict[str, int]:
+    """Return the bytes that a worker needs to train a stack, by what they are for."""
+    recipe, data = planned.recipe, planned.data
+    count = recipe.rows_to_train(data.n_train)
+    size = min(CHUNK, recipe.batching.batch_size(count))
+    if descends_by_row(recipe):
+        size = min(ROWS_BY_ROW, count)
+    sparse = execution.engine == "numba" and skips_pixels(recipe, data)
+    compiles = execution.engine == "numba" and (sparse or descends_by_row(recipe))
+    state, copies = _state(planned), _copies(planned, size, sparse=sparse)
+    if execution.diagnostics:  # keeps the parameters before an epoch
+        copies += _theta(planned)
+    rows, activations = _rows(planned, size, sparse=sparse), _activations(planned, size)
+    # The worker trains a copy of what it received. Then it frees the rest and pickles the copy.
+    sending = max(state - copies - rows - activations, 0)
+    return {
+        "Python": PYTHON + NUMBA * (execution.engine == "numba") + COMPILED * compiles,
+        "data": _data(planned),
+        "parameters": 2 * state + copies + sending,
+        "rows": rows,
+        "activations": activations,
+    }
+
+
+def _theta(planned: PlannedStack) -> int:
+    """Return the size of the parameters of all lanes."""
+    count = planned.recipe.architecture.parameter_count
+    return len(planned.lanes) * count * np.dtype(planned.recipe.dtype).itemsize
+
+
+def _state(planned: PlannedStack) -> int:
+    """Return the size of a stack: its parameters, the optimizer's slots, and those of the best epochs."""
+    recipe = planned.recipe
+    return _theta(planned) * (1 + OPTIMIZERS[recipe.optimizer].slots + (recipe.stopping is not None))
+
+
+def _copies(planned: PlannedStack, size: int, *, sparse: bool) -> int:
+    """Return the size of gradients and of copies of weights, for chunks of this number of rows."""
+    recipe, lanes, theta = planned.recipe, len(planned.lanes), _theta(planned)
+    itemsize, architecture = np.dtype(recipe.dtype).itemsize, recipe.architecture
+    inputs, outputs = architecture.shapes[0]
+    one_first = inputs * outputs * itemsize
+    first, slots = lanes * one_first, OPTIMIZERS[recipe.optimizer].slots
+    later = theta - lanes * inputs * outputs * itemsize
+    # BLAS gathers the used rows of a lane's first weights in a buffer for each slice of lanes.
+    evaluating = AGAIN * (first if sparse else one_first * _slices(recipe, lanes, CHUNK))
+    if descends_by_row(recipe):
+        return evaluating + (first if sparse else one_first + 2 * later)
+    count = recipe.rows_to_train(planned.data.n_train)
+    size_of_batch = recipe.batching.batch_size(count)
+    later_sums = later * (1 + (count % size > 0))
+    whole_gradient = not is_plain(recipe) or size_of_batch > CHUNK or bool({*recipe.options} & NOT_IN_PLACE)
+    gradients = theta if whole_gradient else 0
+    penalties = theta if whole_gradient and {*recipe.options} & {"l1", "l2"} else 0
+    if not sparse:
+        buffers = one_first * _slices(recipe, lanes, size)
+        return evaluating + later_sums + gradients + penalties + buffers
+    if slots and size_of_batch <= CHUNK and not penalties:  # the gradient of the first weights is not stored
+        return evaluating + later_sums + gradients + first * slots
+    return evaluating + later_sums + gradients + penalties + first
+
+
+def _slices(recipe: Recipe, lanes: int, rows: int) -> int:
+    """Return the number of slices of lanes that are computed together; see :class:`nn.epoch.LaneSlice`."""
+    widest = max((*recipe.architecture.hidden, recipe.architecture.classes))
+    width = max(SLICE_BYTES // (rows * widest * np.dtype(recipe.dtype).itemsize), 1)
+    return -(-lanes // width)
+
+
+def _rows(planned: PlannedStack, size: int, *, sparse: bool) -> int:
+    """Return the size of the rows of a chunk, and of the orders of all rows."""
+    recipe, n, itemsize = planned.recipe, planned.data.n_train, np.dtype(planned.recipe.dtype).itemsize
+    columns, of_bytes = planned.data.input_size, 4 if planned.data.real else 2
+    a_row = columns * (0.2 * 2 * (4 + itemsize) if sparse else of_bytes + itemsize)
+    groups = len(same_order_groups(recipe, planned.stack))
+    order = n * 8 if recipe.batching.shuffle else 0
+    return int(groups * (size * a_row + order) + min(CHUNK, planned.data.n_test) * a_row)
+
+
+def _activations(planned: PlannedStack, size: int) -> int:
+    """Return the size of what forward and backward compute for a chunk, and of an evaluation."""
+    recipe, architecture = planned.recipe, planned.recipe.architecture
+    lanes, itemsize = len(planned.lanes), np.dtype(recipe.dtype).itemsize
+    dropped = any(option.startswith(DROPOUT) for option in recipe.options)
+    arrays = [3 + activation.needs_z + 2 * dropped for activation in activations_of(architecture)]
+    trained = sum(n * width for n, width in zip(arrays, architecture.hidden, strict=True))
+    evaluated = sum(architecture.hidden)
+    rest = recipe.rows_to_train(planned.data.n_train) % size
+    values = (size + rest) * (trained + 3 * architecture.classes)
+    shorter = planned.data.n_test % CHUNK
+    values += AGAIN * (CHUNK + shorter) * (evaluated + 3 * architecture.classes)
+    return lanes * itemsize * values
+
+
+def _data(planned: PlannedStack) -> int:
+    """Return the size of the images that a worker reads, and of the rows that it copies."""
+    data, recipe = planned.data, planned.recipe
+    a_row = data.input_size * (4 if data.real else 1)
+    copied = recipe.rows_to_train(data.n_train) if recipe.subset is not None else 0
+    if recipe.seed_split is not None and recipe.validation:
+        copied = copied or data.n_train
+    return (data.n_train + data.n_test + copied) * a_row
+
+
+def of_parent(stacks: Sequence[PlannedStack], trials: int, n_jobs: int) -> int:
+    """Return the bytes that the parent needs: of each trial a little, and the stacks that workers train."""
+    return PARENT + trials * A_TRIAL + 3 * n_jobs * max((_state(stack) for stack in stacks), default=0)
+
+
+# --- what is available --------------------------------------------------------------------------------------
+
+
+def available() -> int | None:
+    """Return the bytes that this machine, or the limit of its container, has left; None if unknown."""
+    known = [left for left in (_left_on_machine(), *_left_in_containers(Path("/"))) if left is not None]
+    return max(min(known), 0) if known else None
+
+
+def _left_on_machine() -> int | None:
+    with suppress(OSError, ValueError, AttributeError, subprocess.SubprocessError):
+        if sys.platform == "win32":
+            return _left_on_windows()
+        if sys.platform == "darwin":
+            told = subprocess.run(["/usr/bin/vm_stat"], capture_output=True, text=True, timeout=5, check=True)
+            return left_on_macos(told.stdout)
+        return 1024 * _number_after("MemAvailable:", Path("/proc/meminfo").read_text("utf-8"))
+    return None
+
+
+def left_on_macos(text: str) -> int:
+    """Return the bytes of the pages that ``vm_stat`` calls free, inactive or speculative."""
+    page = _number_after("page size of", text)
+    return page * sum(_number_after(f"Pages {kind}:", text) for kind in ("free", "inactive", "speculative"))
+
+
+def _left_on_windows() -> int:
+    class Status(ctypes.Structure):
+        _fields_ = [
+            ("length", ctypes.c_ulong),
+            ("load", ctypes.c_ulong),
+            *((name, ctypes.c_ulonglong) for name in ("total", "left", *"abcde")),
+        ]
+
+    status = Status(ctypes.sizeof(Status))
+    windows: Any = ctypes
+    if not windows.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
+        raise OSError("GlobalMemoryStatusEx failed")
+    return int(status.left)
+
+
+def _number_after(words: str, text: str) -> int:
+    """Return the first number after these words; raise ValueError if there is none."""
+    found = re.search(rf"{re.escape(words)}\s+(\d+)", text)
+    if found is None:
+        raise ValueError(f"no {words}")
+    return int(found[1])
+
+
+CGROUPS = {
+    "": ("", "memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+"""Of cgroup version 2, and of version 1 (https://docs.kernel.org/admin-guide/cgroup-v1/memory.html): the
+folder, the files with the limit and the usage, and the name of the file pages that can be given back."""
+
+
+def _left_in_containers(root: Path) -> Iterator[int]:
+    """Yield what each limit on this process leaves, from its own group up to the outermost."""
+    with suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text("utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            for controller in {*controllers.split(",")} & CGROUPS.keys():
+                folder, *names = CGROUPS[controller]
+                top, parts = root / "sys/fs/cgroup" / folder, Path(path).parts[1:]
+                for depth in range(len(parts), -1, -1):
+                    # A container may see its own group as the outermost, so folders may not exist.
+                    with suppress(OSError, ValueError):
+                        yield _left_in_group(top.joinpath(*parts[:depth]), *names)
+
+
+def _left_in_group(folder: Path, limit: str, usage: str, reclaimable: str) -> int:
+    """Return what the limit of a group leaves; raise ValueError if it has none."""
+    most, used = (int((folder / name).read_text("utf-8")) for name in (limit, usage))
+    kept = _number_after(f"\n{reclaimable}", "\n" + (folder / "memory.stat").read_text("utf-8"))
+    return most - used + kept
+
+
+# --- stacks that fit ----------------------------------------------------------------------------------------
+
+
+def limit(execution: Execution, n_jobs: int) -> int | None:
+    """Return the most bytes that a worker may take; None if that is unknown, as on a cluster."""
+    if execution.memory is not None:
+        return bytes_of(execution.memory)
+    left = None if execution.backend in CLUSTERS else available()
+    return None if left is None else int(left * SHARE / n_jobs)
+
+
+def fitting(
+    stacks: Iterable[PlannedStack],
+    groups: Mapping[str, Sequence[Trial]],
+    execution: Execution,
+    n_jobs: int,
+) -> list[PlannedStack]:
+    """Return the stacks, cut so that each fits into a worker's memory. Cutting changes no result.
+
+    Raises
+    ------
+    FnnexpError
+        If a trial does not fit alone, with the sizes.
+    """
+    most = limit(execution, n_jobs)
+    if most is None:
+        return list(stacks)
+    parts: list[PlannedStack] = []
+    waiting = [*stacks]
+    while waiting:
+        planned = waiting.pop(0)
+        parts_needed = needed(planned, execution)
+        if sum(parts_needed.values()) <= most:
+            parts.append(planned)
+        elif len(planned.lanes) > 1:
+            waiting[:0] = planned.split()
+        else:
+            name = groups[planned.lanes[0].key][0].name
+            raise FnnexpError(_refusal(name, parts_needed, most, execution, n_jobs))
+    return spread(parts, n_jobs)
+
+
+def _refusal(name: str, parts: Mapping[str, int], most: int, execution: Execution, n_jobs: int) -> str:
+    total = sum(parts.values())
+    enough = f"{-(-total // GB)}GB" if total > GB else f"{-(-total // (10 * MB))}0MB"
+    sizes = ", ".join(f"{what} {size(count)}" for what, count in parts.items())
+    if execution.memory is not None:
+        why, larger = f"execution.memory={execution.memory}", f"write execution.memory={enough}"
+    else:
+        why = f"what is left here, divided by {plural(n_jobs, 'worker')}"
+        fits_alone = n_jobs > 1 and total <= most * n_jobs
+        larger = "write execution.n_jobs=1" if fits_alone else "free some memory"
+        larger += f", or write execution.memory={enough} to try it all the same"
+    return (
+        f"{name} needs about {size(total)} of memory ({sizes}), but a worker may take {size(most)} ({why}); "
+        f"{larger}, or train a smaller network"
+    )
+
+
+def size(count: float) -> str:
+    """Return a number of bytes as text.
+
+    >>> size(1_250_000), size(34_000_000_000)
+    ('1 MB', '34.0 GB')
+    """
+    return f"{count / GB:.1f} GB" if count >= GB else f"{count / MB:.0f} MB"
+
+
+def summary(stacks: Sequence[PlannedStack], trials: int, execution: Execution, n_jobs: int) -> str:
+    """Return a sentence about the memory that a sweep of planned stacks will take."""
+    largest = max(sum(needed(planned, execution).values()) for planned in stacks)
+    most, used = limit(execution, n_jobs), min(n_jobs, len(stacks))
+    workers = f"each of {used} workers" if used > 1 else "the worker"
+    may = "" if most is None else f"; a worker may take {size(most)}"
+    parent = size(of_parent(stacks, trials, n_jobs))
+    return f"memory: up to {size(largest)} in {workers}, and {parent} in this process{may}"

@@ -1,0 +1,133 @@
+"""Test memory: what limits leave, what a stack needs, and stacks that are cut so that they fit."""
+
+from __future__ import annotations
+
+import re
+import tracemalloc
+
+import pytest
+from mlflow import MlflowClient
+
+from fnnexp.config.execution import Execution
+from fnnexp.data import datasets as data
+from fnnexp.errors import FnnexpError
+from fnnexp.nn.training import Stack, advance
+from fnnexp.sweeping.plan import identical, plan
+from fnnexp.sweeping.resources import memory
+
+DIGITS = ["data=digits", "epochs=1"]
+
+
+def tree(root, files):
+    for name, text in files.items():
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, "utf-8")
+
+
+VERSION_2 = {
+    "proc/self/cgroup": "0::/a/b\n",
+    "sys/fs/cgroup/a/b/memory.max": "max\n",
+    "sys/fs/cgroup/a/b/memory.current": "100\n",
+    "sys/fs/cgroup/a/b/memory.stat": "anon 5\ninactive_file 40\n",
+    "sys/fs/cgroup/a/memory.max": "1000\n",
+    "sys/fs/cgroup/a/memory.current": "300\n",
+    "sys/fs/cgroup/a/memory.stat": "anon 5\ninactive_file 50\n",
+}
+VERSION_1 = {  # a container that sees its own group as the outermost
+    "proc/self/cgroup": "9:name=systemd:/\n4:cpu,memory:/docker/1f\n0::/\n",
+    "sys/fs/cgroup/memory/memory.limit_in_bytes": "2000\n",
+    "sys/fs/cgroup/memory/memory.usage_in_bytes": "1500\n",
+    "sys/fs/cgroup/memory/memory.stat": "inactive_file 1\ntotal_inactive_file 500\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "left"), [(VERSION_2, [1000 - 300 + 50]), (VERSION_1, [2000 - 1500 + 500]), ({}, [])]
+)
+def test_a_container_leaves_its_limit_without_its_usage(files, left, tmp_path):
+    """File pages that can be given back at once are not counted as used."""
+    tree(tmp_path, files)
+    assert list(memory._left_in_containers(tmp_path)) == left
+
+
+def test_macos_leaves_the_pages_that_are_free_or_can_be_taken():
+    text = """Mach Virtual Memory Statistics: (page size of 16384 bytes)
+Pages free:                               10.
+Pages active:                            999.
+Pages inactive:                           20.
+Pages speculative:                         3.
+"""
+    assert memory.left_on_macos(text) == 33 * 16384
+
+
+def test_this_machine_says_what_it_has_left():
+    assert 10**7 < memory.available() < 10**14
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["arch.hidden=[1000]", "optimizer=momentum", "batching=mini", "data.subset=256"],
+        ["arch.hidden=[600,600]", "optimizer=adam", "batching=full", "stopping.patience=1"],
+        ["arch.hidden=[300]", "batching=mini", "seed=range(6)"],
+    ],
+)
+def test_the_estimate_is_near_what_numpy_allocates(words, trials_of):
+    """tracemalloc counts NumPy's arrays. It counts neither Python itself nor images mapped from files."""
+    trials = trials_of(*DIGITS, *words)
+    execution = Execution(engine="numpy")
+    (planned,) = plan(identical(trials), max_lanes=None, n_jobs=1)
+    arrays = data.load(planned.data)
+    untrained = Stack.without_parameters(planned.lanes)
+    tracemalloc.start()
+    try:
+        advance(planned.recipe, untrained, arrays)
+        measured = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    parts = memory.needed(planned, execution)
+    counted = parts["parameters"] + parts["rows"] + parts["activations"] - memory._state(planned)
+    assert counted == pytest.approx(measured, rel=0.35)
+
+
+def test_stacks_are_cut_until_each_fits(trials_of):
+    trials = trials_of(*DIGITS, "init=max,he", "seed=range(5)", "batching=mini,full")
+    groups = identical(trials)
+    stacks = plan(groups, max_lanes=None, n_jobs=1)
+    execution = Execution(engine="numpy", memory="75MB")
+    cut = memory.fitting(stacks, groups, execution, 1)
+    assert max(len(stack.lanes) for stack in cut) < max(len(stack.lanes) for stack in stacks)
+    assert sorted(lane.key for stack in cut for lane in stack.lanes) == sorted(groups)
+    assert all(sum(memory.needed(stack, execution).values()) <= 75 * memory.MB for stack in cut)
+    assert memory.fitting(stacks, groups, Execution(engine="numpy", memory="1TB"), 1) == stacks
+
+
+def test_a_sweep_whose_stacks_are_cut_has_the_same_bits(store, invoke, trials_of, agrees, own_folder):
+    words = [*DIGITS, "arch=tanh_128", "seed=range(6)"]
+    narrow = invoke("-m", *words, "execution.memory=66MB", "execution.n_jobs=1", "dry_run=true")
+    assert re.search(r"^6 lanes in [2-6] stacks", narrow.out, re.MULTILINE), narrow.out
+    ran = invoke("-m", *words, "execution.memory=66MB", "execution.n_jobs=1")
+    assert ran.status == 0, ran.err
+    agrees(own_folder, trials_of(*words), "digits")
+
+
+@pytest.mark.parametrize("word", ["dry_run=true", "dry_run=false"])
+def test_a_trial_that_does_not_fit_is_refused_before_anything_trains(word, store, invoke):
+    ran = invoke("-m", *DIGITS, "arch.hidden=[16],[3000,3000]", "execution.memory=200MB", word)
+    assert ran.status == 2
+    assert re.search(
+        r"activations \d+ MB\), but a worker may take 200 MB \(execution.memory=200MB\)", ran.err
+    )
+    for part in ("relu_3000_3000", "needs about", "write execution.memory=3"):
+        assert part in ran.err
+    assert MlflowClient(store).get_experiment_by_name("digits") is None
+
+
+def test_a_trial_that_fits_alone_is_refused_with_fewer_workers_as_the_remedy(trials_of, monkeypatch):
+    groups = identical(trials_of(*DIGITS))
+    stacks = plan(groups, max_lanes=None, n_jobs=4)
+    monkeypatch.setattr(memory, "available", lambda: 200 * memory.MB)
+    with pytest.raises(FnnexpError, match=r"divided by 4 workers\); write execution.n_jobs=1, or write"):
+        memory.fitting(stacks, groups, Execution(engine="numpy"), 4)
+    assert memory.fitting(stacks, groups, Execution(engine="numpy"), 1) == stacks
