@@ -99,7 +99,7 @@ def _known(tracker: Tracker, claim: Claim) -> Mapping[str, Known]:
     if tracker.is_new:
         return {}
     with claim.turn():
-        tracker.open()
+        tracker.open(describe=False)
     if tracker.is_remote:
         claim.share(tracker)
     return tracker.known()

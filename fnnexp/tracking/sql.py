@@ -168,14 +168,14 @@ WHERE runs.experiment_id = ? AND runs.lifecycle_stage = 'active'
 
 def trial_params(file: Path, experiment_id: str) -> list[dict[str, str]] | None:
     """Return the params of each trial's run, or None if the file can't be read. 1,000 runs take 20 ms."""
+    params: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    same: dict[str, str] = {}  # equal texts are kept once
     try:
         with opened(file) as store:
-            rows = store.execute(PARAMS, (int(experiment_id),)).fetchall()
+            for run_id, key, value in store.execute(PARAMS, (int(experiment_id),)):
+                params[run_id][same.setdefault(key, key)] = same.setdefault(value, value)
     except sqlite3.Error:
         return None
-    params: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    for run_id, key, value in rows:
-        params[run_id][key] = value
     return list(params.values())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, ParamSpec
@@ -78,6 +78,7 @@ class Tracker:
         self.say: Callable[[str], None] = store.on_stderr
         self._given_uri = uri
         self._opened: tuple[MlflowClient, str] | None = None
+        self._described = False
         self._artifact_uris: dict[str, str] = {}
         self._undescribed: dict[str, dict[str, str]] = {}
         self._sql: sql.SqlRuns | None = None
@@ -118,16 +119,24 @@ class Tracker:
         """Raise if the store can't be written, without opening it."""
         store.refuse_read_only(self.uri)
 
-    def open(self) -> None:
+    def open(self, *, describe: bool = True) -> None:
         """Open the store and the experiment, and create them if they do not exist.
+
+        Unless `describe` is false, also set the experiment's views and description, which takes seconds if
+        the store has many trials. On a server :meth:`known` does that.
 
         Raises
         ------
         FnnexpError
             If the store does not answer, or the experiment was deleted.
         """
-        if self._opened:
-            return
+        if not self._opened:
+            self._open()
+        if describe and not self._described and not self.is_remote:
+            self._described = True
+            self._describe(reader.trial_params(self._client, self._id))
+
+    def _open(self) -> None:
         with store.asked_first(self._given_uri):
             open_client = partial(store.client, self._given_uri, writing=True, say=self.say)
             client = patiently(open_client, uri=self.uri, say=self.say, at_start=True)
@@ -147,10 +156,8 @@ class Tracker:
         self._sql = sql.SqlRuns.of(client)
         if self._sql is None and not self.is_remote and (changed := sql.changed()):
             self.say(changed)
-        if not self.is_remote:  # a server needs seconds for a thousand runs, and `known` reads them anyway
-            self._describe(reader.trial_params(client, experiment.experiment_id))
 
-    def _describe(self, stored: Sequence[Mapping[str, str]]) -> None:
+    def _describe(self, stored: Iterable[Mapping[str, str]]) -> None:
         """Set the experiment's views and description, given the params of the trials in the store."""
         if self.about:
             about = replace(self.about, stored=stored)
@@ -218,7 +225,7 @@ class Tracker:
 
     def _store(self) -> tuple[MlflowClient, str]:
         """Return the client and the experiment's id. Open the store if necessary."""
-        self.open()
+        self.open(describe=False)
         assert self._opened
         return self._opened
 
