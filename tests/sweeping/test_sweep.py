@@ -1485,19 +1485,18 @@ def test_blas_uses_one_thread_whichever_thread_trains_a_segment(trials_of):
         expected = train_segment(planned, Execution(engine="numpy")).stack.theta.tobytes()
     assert train_segment(planned, Execution(engine="numpy")).stack.theta.tobytes() == expected
     with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as second:
-        for thread in (first, second, first):
-            assert (
-                thread.submit(train_segment, planned, Execution(engine="numpy"))
-                .result()
-                .stack.theta.tobytes()
-                == expected
-            )
+        for thread, threads in ((first, 1), (second, 2), (first, 2)):
+            segment = replace(planned, threads=threads)
+            trained = thread.submit(train_segment, segment, Execution(engine="numpy")).result()
+            assert trained.stack.theta.tobytes() == expected
 
 
 def test_the_callers_blas_limit_applies_after_a_segment(trials_of):
     (planned,) = plan(identical(trials_of("data=digits", "epochs=1")), max_lanes=1, n_jobs=1)
     with ThreadPoolExecutor(1) as other:
-        assert other.submit(train_segment, planned, Execution(engine="numpy")).result().stack.epoch == 1
+        for threads in (1, 2):
+            segment = replace(planned, threads=threads)
+            assert other.submit(train_segment, segment, Execution(engine="numpy")).result().stack.epoch == 1
         for count in (1, 2):
             with threadpool_limits(count, "blas"):
                 threads = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]

@@ -934,6 +934,13 @@ weights. FILLED counts the batches whose rows are ready.
 LONG_WAIT = 1_000_000
 """How often compiled code looks for a signal before it lets Python run: about a millisecond."""
 
+TO_TILES = (True, False)
+"""How the gradient is added to the tiles: ``tiled`` and ``overwrite`` of :func:`add_transposed_product`.
+
+Compiled functions get these two, and the first column, as arguments. For constants in their code, Numba would
+compile the functions that they call once more.
+"""
+
 PLAIN = -1
 """The number of plain descent, in the place of a rule of :data:`RULES`."""
 
@@ -987,11 +994,12 @@ def multiply_together(
     H: int,
     row: Array,
     out: Array,
+    first: int,
     stop: int,
 ) -> bool:
     """Start a phase, compute the caller's columns of X W, and wait for the assistant's."""
     send(signals, STARTED, phase)
-    multiply(rows[0], rows[1], rows[2], W, H, row, out, 0, stop)
+    multiply(rows[0], rows[1], rows[2], W, H, row, out, first, stop)
     return arrives(signals, DONE, phase)
 
 
@@ -1005,11 +1013,13 @@ def add_together(
     H: int,
     row: Array,
     W: Array,
+    how: tuple[bool, bool],
+    first: int,
     stop: int,
 ) -> bool:
     """Start a phase, add the caller's columns of Xᵀ dZ to W, and wait for the assistant's."""
     send(signals, STARTED, phase)
-    add_transposed_product(X[0], X[1], X[2], dZ, tiles, H, row, W, True, False, 0, stop)
+    add_transposed_product(X[0], X[1], X[2], dZ, tiles, H, row, W, how[0], how[1], first, stop)
     return arrives(signals, DONE, phase)
 
 
@@ -1018,6 +1028,7 @@ def step_together(
     signals: Array,
     phase: int,
     arguments: Any,
+    first: int,
     stop: int,
 ) -> bool:
     """Start a phase, take the step of the caller's columns of W, and wait for the assistant's.
@@ -1026,7 +1037,7 @@ def step_together(
     """
     X, dZ, tiles, H, gradient, W, a, b, rule, numbers, decay = arguments
     send(signals, STARTED, phase)
-    step_first_weights(X, dZ, tiles, H, gradient, W, a, b, rule, numbers, decay, 0, stop)
+    step_first_weights(X, dZ, tiles, H, gradient, W, a, b, rule, numbers, decay, first, stop)
     return arrives(signals, DONE, phase)
 
 
@@ -1043,6 +1054,7 @@ def assist(
     rule: int,
     numbers: Array,
     decay: Array,
+    how: tuple[bool, bool],
 ) -> bool:
     """Do the assistant's part of an epoch; return False if the caller lets it wait for long.
 
@@ -1062,6 +1074,8 @@ def assist(
         A row (H,), and the gradient of some rows.
     rule, numbers, decay
         As for :func:`step_first_weights`; or :data:`PLAIN`.
+    how
+        :data:`TO_TILES`.
     """
     images, order, table, size = source
     W, a, b, H, first = weights
@@ -1089,7 +1103,7 @@ def assist(
         if not arrives(signals, STARTED, 2 * step + 2):
             return False
         if rule == PLAIN:
-            add_transposed_product(X[0], X[1], X[2], dZ, tiles, H, row, W, True, False, first, H)
+            add_transposed_product(X[0], X[1], X[2], dZ, tiles, H, row, W, how[0], how[1], first, H)
         else:
             step_first_weights(X, dZ, tiles, H, gradient, W, a, b, rule, numbers, decay, first, H)
         send(signals, DONE, 2 * step + 2)
@@ -1145,6 +1159,7 @@ class Assistant:
             PLAIN if self._step_of_weights is None else self._step_of_weights.rule,
             self._numbers,
             self._decay,
+            TO_TILES,
         )
 
         def work() -> None:
@@ -1170,7 +1185,7 @@ class Assistant:
         """Write X W to Z (1, B, H)."""
         self._phase += 1
         if not multiply_together(
-            self._signals, self._phase, examples.by_row, W.flat, W.width, row, Z, self._middle
+            self._signals, self._phase, examples.by_row, W.flat, W.width, row, Z, 0, self._middle
         ):
             self._wait(DONE, self._phase)
 
@@ -1179,7 +1194,7 @@ class Assistant:
     ) -> None:
         """Add Xᵀ dZ to W."""
         self._phase += 1
-        if not add_together(self._signals, self._phase, X, dZ, *buffers, W.flat, self._middle):
+        if not add_together(self._signals, self._phase, X, dZ, *buffers, W.flat, TO_TILES, 0, self._middle):
             self._wait(DONE, self._phase)
 
     def step_first_weights(self, arguments: tuple[Any, ...]) -> None:
@@ -1187,7 +1202,7 @@ class Assistant:
         *_, numbers, decay = arguments
         self._numbers[:, : numbers.shape[1]], self._decay[:] = numbers, decay
         self._phase += 1
-        if not step_together(self._signals, self._phase, arguments, self._middle):
+        if not step_together(self._signals, self._phase, arguments, 0, self._middle):
             self._wait(DONE, self._phase)
 
     def _wait(self, signal: int, value: int) -> None:
