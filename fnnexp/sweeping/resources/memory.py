@@ -40,11 +40,11 @@ PARENT, A_TRIAL = 270 * MB, 3000
 SHARE = 0.9
 """The share of the available memory that the workers may take. The rest is for the parent and for others."""
 
-AGAIN = 2
+AGAIN = 1.5
 """Arrays of an evaluation are freed before the next, but the next takes other memory in part (measured)."""
 
-ROWS_BY_ROW = 256
-"""The largest number of rows that an engine takes at once to train row by row."""
+BY_ROW = {"numpy": 64, "numba": 256}
+"""How many rows an engine takes at once to train row by row."""
 
 
 # --- what a stack needs -------------------------------------------------------------------------------------
@@ -56,7 +56,7 @@ def needed(planned: PlannedStack, execution: Execution) -> dict[str, int]:
     count = recipe.rows_to_train(data.n_train)
     size = min(CHUNK, recipe.batching.batch_size(count))
     if descends_by_row(recipe):
-        size = min(ROWS_BY_ROW, count)
+        size = min(BY_ROW[execution.engine], count)
     sparse = execution.engine == "numba" and skips_pixels(recipe, data)
     compiles = execution.engine == "numba" and (sparse or descends_by_row(recipe))
     state, copies = _state(planned), _copies(planned, size, sparse=sparse)
@@ -95,7 +95,7 @@ def _copies(planned: PlannedStack, size: int, *, sparse: bool) -> int:
     first, slots = lanes * one_first, OPTIMIZERS[recipe.optimizer].slots
     later = theta - lanes * inputs * outputs * itemsize
     # BLAS gathers the used rows of a lane's first weights in a buffer for each slice of lanes.
-    evaluating = AGAIN * (first if sparse else one_first * _slices(recipe, lanes, CHUNK))
+    evaluating = int(AGAIN * (first if sparse else one_first * _slices(recipe, lanes, CHUNK)))
     if descends_by_row(recipe):
         return evaluating + (first if sparse else one_first + 2 * later)
     count = recipe.rows_to_train(planned.data.n_train)
@@ -121,11 +121,11 @@ def _slices(recipe: Recipe, lanes: int, rows: int) -> int:
 
 def _rows(planned: PlannedStack, size: int, *, sparse: bool) -> int:
     """Return the size of the rows of a chunk, and of the orders of all rows."""
-    recipe, n, itemsize = planned.recipe, planned.data.n_train, np.dtype(planned.recipe.dtype).itemsize
+    recipe, itemsize = planned.recipe, np.dtype(planned.recipe.dtype).itemsize
     columns, of_bytes = planned.data.input_size, 4 if planned.data.real else 2
     a_row = columns * (0.2 * 2 * (4 + itemsize) if sparse else of_bytes + itemsize)
     groups = len(same_order_groups(recipe, planned.stack))
-    order = n * 8 if recipe.batching.shuffle else 0
+    order = recipe.rows_to_train(planned.data.n_train) * 8 if recipe.batching.shuffle else 0
     return int(groups * (size * a_row + order) + min(CHUNK, planned.data.n_test) * a_row)
 
 
@@ -136,12 +136,10 @@ def _activations(planned: PlannedStack, size: int) -> int:
     dropped = any(option.startswith(DROPOUT) for option in recipe.options)
     arrays = [3 + activation.needs_z + 2 * dropped for activation in activations_of(architecture)]
     trained = sum(n * width for n, width in zip(arrays, architecture.hidden, strict=True))
-    evaluated = sum(architecture.hidden)
-    rest = recipe.rows_to_train(planned.data.n_train) % size
-    values = (size + rest) * (trained + 3 * architecture.classes)
-    shorter = planned.data.n_test % CHUNK
-    values += AGAIN * (CHUNK + shorter) * (evaluated + 3 * architecture.classes)
-    return lanes * itemsize * values
+    rest, shorter = recipe.rows_to_train(planned.data.n_train) % size, planned.data.n_test % CHUNK
+    evaluated = AGAIN * (CHUNK + shorter) * (sum(architecture.hidden) + 3 * architecture.classes)
+    values = (size + rest) * (trained + 3 * architecture.classes) + evaluated
+    return int(lanes * itemsize * values)
 
 
 def _data(planned: PlannedStack) -> int:
