@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, ParamSpec
@@ -13,7 +13,7 @@ from fnnexp.errors import FnnexpError
 from fnnexp.tracking import artifacts, reader, saved_views, sql, store
 from fnnexp.tracking.environment import environment
 from fnnexp.tracking.experiment import About, find_or_make
-from fnnexp.tracking.reader import Known
+from fnnexp.tracking.reader import FoundRun, Known
 from fnnexp.tracking.retry import Answer, StoreError, is_remote, patiently, shown
 from fnnexp.tracking.run_format import (
     COMMAND,
@@ -150,7 +150,7 @@ class Tracker:
         if not self.is_remote:  # a server needs seconds for a thousand runs, and `known` reads them anyway
             self._describe(reader.trial_params(client, experiment.experiment_id))
 
-    def _describe(self, stored: Sequence[Mapping[str, str]]) -> None:
+    def _describe(self, stored: Iterable[Mapping[str, str]]) -> None:
         """Set the experiment's views and description, given the params of the trials in the store."""
         if self.about:
             about = replace(self.about, stored=stored)
@@ -234,13 +234,22 @@ class Tracker:
         Also close runs of finished trials that a killed sweep left open, and on a server set the experiment's
         views and description.
         """
-        runs = list(reader.trial_runs(self._client, self._id))
+        runs: Iterable[FoundRun] = reader.trial_runs(self._client, self._id)
         if self.is_remote:
+            runs = list(runs)
             self._describe([run.params for run in runs])
-        for run in runs:
-            if run.mlflow_status == "RUNNING" and run.status in DONE:
-                self._ask(self._client.set_terminated, run.run_id, "FINISHED")
-        return reader.known(runs)
+        left_open: list[str] = []
+
+        def looked_at() -> Iterator[FoundRun]:
+            for run in runs:
+                if run.mlflow_status == "RUNNING" and run.status in DONE:
+                    left_open.append(run.run_id)
+                yield run
+
+        known = reader.known(looked_at())
+        for run_id in left_open:
+            self._ask(self._client.set_terminated, run_id, "FINISHED")
+        return known
 
     @contextlib.contextmanager
     def together(self) -> Iterator[sql.Batch | None]:
