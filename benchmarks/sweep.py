@@ -31,7 +31,7 @@ from rich.table import Table
 from benchmarks.plain_trial import ARCHITECTURES, INITS, STEP
 from benchmarks.speed import CORES, RESULTS
 from fnnexp.data import datasets as data
-from tests.stores import fill
+from tests.stores import copy_run
 
 FNNEXP = (sys.executable, "-m", "fnnexp")
 EMPTY_APP = (sys.executable, "-m", "benchmarks.empty_app", "-m", "hydra.sweep.dir=.", "hydra.sweep.subdir=.")
@@ -98,7 +98,7 @@ def main() -> None:
             record(f"fnnexp.{name}() of 1,000 trials", float(completed.stdout), "s", target)
     with new_folder() as folder:
         timed(folder, [*FNNEXP, "data=digits", "epochs=1", "seed=999"])
-        fill(folder, 10_000)
+        copy_run(folder, 10_000)
         milliseconds = timed(folder, [*FNNEXP, *TINY])
         record("the same in a store of 10,000 runs, per trial", milliseconds, "ms", "25 or less")
     frame = pd.DataFrame(rows)

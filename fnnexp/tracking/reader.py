@@ -42,7 +42,7 @@ NAMES_SHOWN = 20
 """The largest number of experiments that a message lists."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Known:
     """A run in the store, its status, whether it has diagnostics, and the name of its engine."""
 
@@ -52,7 +52,7 @@ class Known:
     engine: str = "numpy"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FoundRun:
     """The parts of a trial's run that a sweep needs. `status` is the trial's, `mlflow_status` is MLflow's.
 
@@ -97,15 +97,15 @@ def known_trials(experiment: str, uri: str | None) -> dict[str, Known]:
         return known(trial_runs(client, existing.experiment_id))
 
 
-def trial_runs(client: MlflowClient, experiment_id: str) -> Iterable[FoundRun]:
-    """Return the run of each trial with the parts that a sweep needs, the newest first."""
+def trial_runs(client: MlflowClient, experiment_id: str) -> Iterator[FoundRun]:
+    """Return the run of each trial with the parts that a sweep needs, the newest first, one by one."""
     file = _file(client)
     rows = None
     if file is not None:
         rows = sql.trials(file, experiment_id, diagnosed=layer_stats.name(0, "z_std"))
     if rows is None:
         return trial_runs_by_client(client, experiment_id)
-    return [FoundRun(*row) for row in rows]
+    return (FoundRun(*row) for row in rows)
 
 
 def trial_runs_by_client(client: MlflowClient, experiment_id: str) -> Iterator[FoundRun]:
@@ -119,13 +119,13 @@ def trial_runs_by_client(client: MlflowClient, experiment_id: str) -> Iterator[F
         )
 
 
-def trial_params(client: MlflowClient, experiment_id: str) -> list[Mapping[str, str]]:
-    """Return the params of each trial's run in an experiment. A server must send the whole runs."""
+def trial_params(client: MlflowClient, experiment_id: str) -> Iterator[Mapping[str, str]]:
+    """Return the params of each trial's run in an experiment, one by one. A server must send whole runs."""
     file = _file(client)
     params = None if file is None else sql.trial_params(file, experiment_id)
     if params is None:
-        return [run.params for run in trial_runs_by_client(client, experiment_id)]
-    return [*params]
+        return (run.params for run in trial_runs_by_client(client, experiment_id))
+    return params
 
 
 def runs_of(known: Mapping[str, Known], trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
@@ -311,12 +311,11 @@ def _points(runs: TrialRuns, metrics: Sequence[str], rows: range) -> Points:
     epoch, timestamp = np.array(epochs, "int64"), np.array(timestamps, "int64")
     value = np.array(values, "float64")
     order = np.lexsort((value, timestamp, metric, epoch, row))
-    points = Points(*(array[order] for array in (row, metric, epoch, value)))
+    row, metric, epoch, value = row[order], metric[order], epoch[order], value[order]
     # An epoch that was recorded again after an interruption has several values; the last counts.
-    same = [array[1:] == array[:-1] for array in points[:3]]
     is_last = np.ones(len(row), "bool")
-    is_last[:-1] = ~np.logical_and.reduce(same)
-    return Points(*(array[is_last] for array in points))
+    is_last[:-1] = (row[1:] != row[:-1]) | (metric[1:] != metric[:-1]) | (epoch[1:] != epoch[:-1])
+    return Points(row[is_last], metric[is_last], epoch[is_last], value[is_last])
 
 
 def _client_of_existing_store(uri: str | None) -> MlflowClient:

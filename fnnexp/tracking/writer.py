@@ -13,7 +13,7 @@ from fnnexp.errors import FnnexpError
 from fnnexp.tracking import artifacts, reader, saved_views, sql, store
 from fnnexp.tracking.environment import environment
 from fnnexp.tracking.experiment import About, find_or_make
-from fnnexp.tracking.reader import Known
+from fnnexp.tracking.reader import FoundRun, Known
 from fnnexp.tracking.retry import Answer, StoreError, is_remote, patiently, shown
 from fnnexp.tracking.run_format import (
     COMMAND,
@@ -241,13 +241,22 @@ class Tracker:
         Also close runs of finished trials that a killed sweep left open, and on a server set the experiment's
         views and description.
         """
-        runs = list(reader.trial_runs(self._client, self._id))
+        runs: Iterable[FoundRun] = reader.trial_runs(self._client, self._id)
         if self.is_remote:
+            runs = list(runs)
             self._describe([run.params for run in runs])
-        for run in runs:
-            if run.mlflow_status == "RUNNING" and run.status in DONE:
-                self._ask(self._client.set_terminated, run.run_id, "FINISHED")
-        return reader.known(runs)
+        left_open: list[str] = []
+
+        def looked_at() -> Iterator[FoundRun]:
+            for run in runs:
+                if run.mlflow_status == "RUNNING" and run.status in DONE:
+                    left_open.append(run.run_id)
+                yield run
+
+        known = reader.known(looked_at())
+        for run_id in left_open:
+            self._ask(self._client.set_terminated, run_id, "FINISHED")
+        return known
 
     @contextlib.contextmanager
     def together(self) -> Iterator[sql.Batch | None]:

@@ -61,10 +61,12 @@ def test_mlflows_file_has_the_tables_that_fnnexp_reads(swept):
     experiment = MlflowClient(swept).get_experiment_by_name("seams").experiment_id
     adapt = f"{SAYS} a table of its SQLite file has changed; fnnexp.tracking.sql.{{}} can't read it; {{}}"
     trials = sql.trials(file, experiment, diagnosed="layer1/z_std")
-    assert trials, adapt.format("TRIALS", "MLflow's client searches for the runs until it is adapted")
-    assert len(trials) == 2
+    assert trials is not None, adapt.format(
+        "TRIALS", "MLflow's client searches for the runs until it is adapted"
+    )
+    assert len(list(trials)) == 2
     params = sql.trial_params(file, experiment)
-    assert params, adapt.format("PARAMS", "MLflow's client reads the params until it is adapted")
+    assert params is not None, adapt.format("PARAMS", "MLflow's client reads the params until it is adapted")
     by_client = [run.params for run in reader.trial_runs_by_client(MlflowClient(swept), experiment)]
     assert sorted(params, key=str) == sorted(by_client, key=str)
     latest = sql.latest_experiments(file, 5)

@@ -451,7 +451,7 @@ def test_sql_finds_the_same_runs_as_mlflows_search(tracker, monkeypatch):
     tracker.interrupt(ids[2])
     tracker.discard(ids[3])
     again = tracker.begin(trials[4])
-    read = reader.trial_runs(tracker._client, tracker._id)
+    read = list(reader.trial_runs(tracker._client, tracker._id))
     assert len(read) == 5
     assert {run.run_id for run in read} == {*ids[:3], ids[4], again}
     by_client = reader.trial_runs_by_client(tracker._client, tracker._id)
