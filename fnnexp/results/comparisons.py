@@ -25,7 +25,17 @@ import pandas as pd
 from fnnexp.config.schema import CHOICES
 from fnnexp.results import filters, statistics
 from fnnexp.results.arguments import validate_frames
-from fnnexp.results.factors import AXES, as_text, as_texts, by_version, factors_of, group_numbers, groups, labels_of, others
+from fnnexp.results.factors import (
+    AXES,
+    as_text,
+    as_texts,
+    by_version,
+    factors_of,
+    group_numbers,
+    groups,
+    labels_of,
+    others,
+)
 from fnnexp.results.ranking import Ranking, matching_accuracy, ranking_of
 from fnnexp.results.seeds import spread
 
@@ -42,7 +52,7 @@ MOST_TESTED = 40
 """For a question with more options than this, only the pairs with its best option are tested."""
 
 MOST_CELLS = 200
-"""With more combinations of the other factors than this, the best option in each of them is not looked for."""
+"""With more combinations of the other factors than this, none of them gets its best option."""
 
 CLASSES = 10
 """The number of classes, as in MNIST, that is assumed for runs that do not record it."""
@@ -149,7 +159,10 @@ def configurations(runs: pd.DataFrame, ranking: Ranking | None = None) -> list[C
     # Options that train identically share a name, so one configuration may have two trials with one seed.
     finished = trials[trials["metric"].notna()].drop_duplicates(["group", "seed"])
     first = trials.drop_duplicates("group")
-    texts = options_by_trial.loc[first.index].astype("str").to_dict("records")
+    texts = [
+        {str(name): str(option) for name, option in row.items()}
+        for row in options_by_trial.loc[first.index].astype("str").to_dict("records")
+    ]
     of_trials, of_finished = (_slices(rows["group"], len(first)) for rows in (trials, finished))
     seeds, trained = list(trials["seed"]), list(trials["training"])
     columns = {column: finished[column].to_numpy() for column in ("seed", "metric", "failed", "look")}
@@ -160,7 +173,7 @@ def configurations(runs: pd.DataFrame, ranking: Ranking | None = None) -> list[C
         )
         by_trainings.setdefault(frozenset(zip(seeds[tried], trained[tried], strict=True)), []).append(
             Configuration(
-                {str(name): option for name, option in own_options.items()},
+                own_options,
                 _name(own_options) or "the one configuration",
                 metrics,
                 frozenset(seeds[tried]),
@@ -252,8 +265,8 @@ class _Option(NamedTuple):
     """An option of a factor, with the results of its finished trials as arrays of seeds × cells.
 
     A cell is a combination of the other factors. `metric` is :meth:`Ranking.goodness`, NaN where no trial
-    finished; `mean` is its mean; `failed` and `look` are as in :class:`Configuration`. The arrays of all options that are
-    compared have the same seeds and cells.
+    finished; `mean` is its mean over all of the option's trials; `failed` and `look` are as in
+    :class:`Configuration`. The arrays of all options that are compared have the same seeds and cells.
     """
 
     name: str
@@ -381,8 +394,8 @@ def in_each_cell(runs: pd.DataFrame, factor: str = "init", ranking: Ranking | No
     -------
     DataFrame
         The other factors; `a`, the best option; `b`, the next best option that differs numerically; then the
-        columns of :func:`with_leader`. Empty if the factor does not vary, if no other factor does, or if there
-        are more than :data:`MOST_CELLS` combinations.
+        columns of :func:`with_leader`. Empty if the factor does not vary, if no other factor does, or if
+        there are more than :data:`MOST_CELLS` combinations.
     """
     ranking = ranking or ranking_of(runs)
     runs = filters.once(runs)
@@ -414,7 +427,7 @@ def _options(table: pd.DataFrame, name: str, about: pd.DataFrame) -> list[_Optio
         best = long["option"] == max(names, key=means.__getitem__)
         long = long[long["cell"].isin(long.loc[best, "cell"])]
     (rows, seeds), (columns, cells) = (pd.factorize(long[key], sort=True) for key in ("seed", "cell"))
-    place = pd.Index(names).get_indexer(long["option"]), rows, columns
+    place = pd.Index(names).get_indexer(pd.Index(long["option"])), rows, columns
     return _as_options(names, place, (len(seeds), len(cells)), long, means[names].tolist())
 
 
@@ -427,13 +440,14 @@ def _as_options(
 ) -> list[_Option]:
     """Return options from a frame with the columns `metric`, `failed` and `look` of trials.
 
-    `place` has the positions of each trial's option, seed and cell; `shape` are the numbers of seeds and cells.
+    `place` has the positions of each trial's option, seed and cell; `shape` is the number of seeds and of
+    cells.
     """
     metric = np.full((len(names), *shape), np.nan)
     failed, look = np.zeros(metric.shape, bool), np.zeros(metric.shape, np.int64)
     for column, array in (("metric", metric), ("failed", failed), ("look", look)):
         array[place] = results[column].to_numpy(array.dtype)
-    return [_Option(name, *arrays) for name, *arrays in zip(names, metric, failed, look, means, strict=True)]
+    return [_Option(*option) for option in zip(names, metric, failed, look, means, strict=True)]
 
 
 def _cells(options: pd.DataFrame) -> pd.Series:
@@ -472,7 +486,7 @@ def _question(
         shown += [_paired(best, option) for option in options[place + 1 :]]
         untested = math.comb(len(options), 2) - len(shown)
         return _verdicts(shown, names, ranking, untested=untested).assign(**about)
-    shown, without_row = [], []
+    shown, without_row = [], list[_Pair]()
     for a, b in combinations(options, 2):
         (shown if a is best or b is best or not best_only else without_row).append(_paired(a, b))
     return _verdicts(shown, names, ranking, without_row).assign(**about)

@@ -21,7 +21,16 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from fnnexp.config.schema import CHOICES
 from fnnexp.results import comparisons, filters, frames, statistics
-from fnnexp.results.factors import AXES, as_text, as_texts, factors_of, group_numbers, labels_of, others, varies_within
+from fnnexp.results.factors import (
+    AXES,
+    as_text,
+    as_texts,
+    factors_of,
+    group_numbers,
+    labels_of,
+    others,
+    varies_within,
+)
 from fnnexp.results.ranking import Ranking, ranking_of
 from fnnexp.tracking.run_format import DONE
 
@@ -117,7 +126,7 @@ def _without_widths(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     number = group_numbers(shapes, [*shapes.columns])
     distinct = shapes.loc[number.drop_duplicates().sort_values().index].itertuples(index=False, name=None)
     families = [_family(hidden, activation) for hidden, activation in distinct]
-    family = pd.Series(pd.array([name for name, _ in families], "str").take(number), runs.index)
+    family = pd.Series(pd.array([name for name, _ in families], "str").take(number.to_numpy()), runs.index)
     width = pd.Series(np.array([width for _, width in families], "float64")[number], runs.index)
     wide = width.groupby(family).transform("nunique") >= FEWEST
     if not wide.any():

@@ -504,9 +504,9 @@ def seeds_needed(
         return int(n[np.argmax(possible)]) if possible.any() else None
     critical = _safe_critical(n, (1 - level) / pairs)
     effect = abs(float(d.mean())) / spread * np.sqrt(n)
-    # The noncentral t distribution is slow, so leave out n that cannot have the power. T is (Z + effect)/s, and
-    # s is below 1 with a probability of at most 68%. So if the critical value exceeds the effect by 3, T exceeds
-    # it with a probability below 69%.
+    # The noncentral t distribution is slow, so leave out n that cannot have the power. T is (Z + effect)/s,
+    # and s is below 1 with a probability of at most 68%. So if the critical value exceeds the effect by 3, T
+    # exceeds it with a probability below 69%.
     possible &= np.isfinite(critical) & (effect > critical - 3)
     for some in np.split(np.flatnonzero(possible), range(32, most, 32)):
         # For large effects the power is 1, but the noncentral t distribution underflows to NaN.

@@ -95,16 +95,16 @@ class Table(NamedTuple):
     total: int = 0
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """The number of rows of the whole table."""
         return max(self.total, len(self.rows))
 
     @property
     def rest(self) -> str:
         """A sentence on the rows that are not in `rows`, "" if all are."""
-        if self.count == len(self.rows):
+        if self.size == len(self.rows):
             return ""
-        return f"The first {len(self.rows):,} of {self.count:,} rows are shown; {self.file} has all."
+        return f"The first {len(self.rows):,} of {self.size:,} rows are shown; {self.file} has all."
 
     def is_number(self, column: int) -> bool:
         """Return whether a column contains numbers rather than names or notes."""

@@ -87,8 +87,8 @@ def _with_notes(table: Table, rows: int) -> list[RichTable | RichText]:
             texts[-1] = marks.setdefault(texts[-1], f"[{len(marks)}]")
         shown.add_row(*map(RichText, texts))
     notes = [RichText(f"{mark} {note}") for note, mark in list(marks.items())[1:]]
-    if table.count > rows:
-        more = plural(table.count - rows, "more row")
+    if table.size > rows:
+        more = plural(table.size - rows, "more row")
         notes.append(RichText(f"… and {more} in {table.file}", style="dim"))
     return [shown, *notes]
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 MOST_ROWS = 12
 """The largest number of configurations that are drawn; the closest to the leader are chosen."""
 
+MOST_TICKS = 200
+"""With more seeds than this, they have no ticks, which would be a grey bar and megabytes of SVG."""
+
 LONGEST_NAME = 48
 """Maximum number of characters of a configuration's name; longer names are cut in the middle."""
 
@@ -75,6 +78,7 @@ def from_leader(findings: Findings) -> Picture | None:
         stroke = STROKES[row["verdict"] if sign < 0 or row["verdict"] != "better" else "open"]
         gains = ranking.goodness(by_name[name].metric) - ranking.goodness(leader.metric)
         seeds = ranking.scale * gains.dropna().to_numpy(float)
+        seeds = seeds if len(seeds) <= MOST_TICKS else seeds[:0]
         drawn += [*seeds, sign * row["difference"]]
         ax.plot(seeds, np.full(len(seeds), y + 0.22), "|", color=stroke["color"], alpha=0.55, markersize=5)
         ends = sign * row["low"], sign * row["high"]
@@ -141,8 +145,10 @@ def _short(name: str) -> str:
 def caption(pairs: pd.DataFrame) -> str:
     """Return the caption of the figure of differences from the leading configuration."""
     most = int(pairs["seeds"].max()) if len(pairs) else 0
+    ticks = f", and below it a tick for each seed that both have, {most} at most"
+    if most > MOST_TICKS:
+        ticks = f" over the seeds that both have, {most:,} at most (with up to {MOST_TICKS}, each has a tick)"
     return (
-        "Difference of each configuration from the leader: the mean with its 95% interval, and below it a "
-        f"tick for each seed that both have, {most} at most. An arrow marks an interval that is cut. "
-        "Differences in the shaded band are too small to matter."
+        f"Difference of each configuration from the leader: the mean with its 95% interval{ticks}. An arrow "
+        "marks an interval that is cut. Differences in the shaded band are too small to matter."
     )

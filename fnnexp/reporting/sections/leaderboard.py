@@ -104,12 +104,10 @@ def over_seeds(
     return rows
 
 
-def means_over_seeds(
-    runs: pd.DataFrame, number: pd.Series, metrics: Sequence[str]
-) -> list[dict[str, Any]]:
+def means_over_seeds(runs: pd.DataFrame, number: pd.Series, metrics: Sequence[str]) -> list[dict[str, Any]]:
     """Return the statistics of :func:`over_seeds` without the interval, which is slow to compute."""
-    counts = runs.groupby([number, "status"], observed=False).size().unstack()  # noqa: PD010
-    missing = counts[list(NOT_FINISHED)].to_dict("records")
+    counts = {status: (runs["status"] == status).groupby(number).sum() for status in NOT_FINISHED}
+    missing = pd.DataFrame(counts).to_dict("records")
     rows = []
     for unfinished, values in zip(missing, _values_of_groups(runs, number, metrics), strict=True):
         row: dict[str, Any] = {"seeds": values.shape[1], **{str(s): int(n) for s, n in unfinished.items()}}

@@ -79,8 +79,8 @@ def too_many_cells(runs: pd.DataFrame, findings: Findings) -> list[str]:
     if cells <= comparisons.MOST_CELLS:
         return []
     return [
-        f"The other factors have {cells:,} combinations. The best initializer in each of them is shown for at "
-        f"most {comparisons.MOST_CELLS}; `--where` selects some of them."
+        f"The other factors have {cells:,} combinations. The best initializer in each of them is shown "
+        f"for at most {comparisons.MOST_CELLS}; a report on some options (KEY=VALUE) has fewer."
     ]
 
 

@@ -21,7 +21,7 @@ def section(runs: pd.DataFrame) -> Section:
     if failures.rows:
         trial, status, why = (cell.text for cell in failures.rows[0])
         where = "runs.csv" if failures.rest else "report.html"
-        more = f" ({failures.count - 1} more in {where})" if failures.count > 1 else ""
+        more = f" ({failures.size - 1} more in {where})" if failures.size > 1 else ""
         blocks.append(Text(f"{trial} {status}: {why}{more}", TERMINAL))
     if copies := int(runs["identical_to"].notna().sum()):
         sentence = f"{plural(copies, 'trial')} shared the training of a numerically identical trial."

@@ -71,11 +71,10 @@ def table(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
     numbers = means_over_seeds(labelled, number, [ranking.metric])
     counts, best_values = number.value_counts(sort=False).sort_index(), _best_values(first)
     cells: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
-    for key, *about in zip(
-        first[by].itertuples(index=False, name=None), numbers, counts, best_values, strict=True
-    ):
+    keys = first[by].itertuples(index=False, name=None)
+    for key, values, trials, at in zip(keys, numbers, counts, best_values, strict=True):
         *row, batching = (as_text(value) for value in key)
-        cells[tuple(row)][batching] = _cell(*about, ranking)
+        cells[tuple(row)][batching] = _cell(values, trials, at, ranking)
     columns = pd.Index([str(option) for option in labelled["batching"].cat.categories], name="batching")
     index = pd.MultiIndex.from_tuples(list(cells), names=[*factors, "arch", "init"]) if cells else None
     return pd.DataFrame(list(cells.values()), index=index, columns=columns).fillna("")
