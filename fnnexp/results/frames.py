@@ -27,7 +27,7 @@ from fnnexp.tracking.environment import LIBRARIES
 from fnnexp.tracking.run_format import BEST, METRICS, STATUSES, as_param
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -372,7 +372,7 @@ def _runs_frame(
         "trial": tags["trial"],
         "name": pd.Series(names, dtype="str"),
         "status": pd.Series(trials.statuses, dtype=status),
-        **_params(trials),
+        **_params(trials.params, len(trials)),
         **{
             metric: pd.Series(trials.metrics.get(metric, [None] * len(trials)), dtype="float64")
             for metric in METRICS
@@ -435,17 +435,17 @@ def _versions(*numbers: str | None) -> str | None:
     )
 
 
-def _params(trials: TrialRuns) -> dict[str, pd.Series]:
-    """Return the typed columns of the params: the options, the seed, and the other params by name.
+def _params(columns: Mapping[str, Sequence[str | None]], count: int) -> dict[str, pd.Series]:
+    """Return the typed columns of the params of so many runs: the options, the seed, the others by name.
 
     A run has no param for a key that was added later if its value is the default. If other runs have the
     param, the column has this default, so that 0 is a value among others.
     """
-    recorded = {key for key, column in trials.params.items() if _is_recorded(column)}
+    recorded = {key for key, column in columns.items() if _is_recorded(column)}
     names = recorded - {*CHOICES, *result_columns(), "seed"}
     defaults = {name: as_param(value) for name, value in later_defaults().items() if value is not None}
     texts = {
-        name: _filled(trials.params.get(name, [None] * len(trials)), defaults.get(name))
+        name: _filled(columns.get(name, [None] * count), defaults.get(name))
         for name in (*CHOICES, "seed", *sorted(names))
     }
     options = {name: as_options(texts[name], name) for name in CHOICES}

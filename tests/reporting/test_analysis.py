@@ -12,7 +12,6 @@ import sys
 from html.parser import HTMLParser
 from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -253,8 +252,12 @@ def test_a_column_is_numeric_only_if_all_its_values_are():
 
 def test_a_param_that_was_added_later_has_its_default_where_other_runs_have_it():
     def column(*values):
-        runs = [SimpleNamespace(data=SimpleNamespace(params={"seed": "0", **each})) for each in values]
-        return {name: list(each) for name, each in frames._params(runs).items() if name.startswith("data.")}
+        params = {"seed": ["0"] * len(values)}
+        params |= {
+            key: [each.get(key) for each in values] for key in {key for each in values for key in each}
+        }
+        typed = frames._params(params, len(values))
+        return {name: list(each) for name, each in typed.items() if name.startswith("data.")}
 
     noise = "data.label_noise"
     assert column({noise: "0.2"}, {}) == {noise: [0.2, 0.0]}
