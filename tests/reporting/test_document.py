@@ -178,3 +178,15 @@ def test_csv_files_have_no_formulas_and_keep_numbers(own_folder):
     assert [row[:2] for row in rows] == [[shown, shown] for shown in CELLS.values()]
     assert [int(row[2]) for row in rows] == frame["n"].tolist()
     assert {tuple(row[3:]) for row in rows} == {("-0.5", "2024-01-01 00:00:00+00:00", "")}
+
+
+def test_a_table_of_the_first_rows_says_how_many_there_are():
+    table = Table("", ["name"], [[Cell("a")], [Cell("b")]], 1, EVERYWHERE, file="all.csv", total=1234)
+    document = Document("x", [Section("y", [table])])
+    sentence = "The first 2 of 1,234 rows are shown; all.csv has all."
+    assert sentence in html.render(document)
+    assert sentence in markdown.render(document)
+    assert sentence not in html.render(Document("x", [Section("y", [table._replace(total=0)])]))
+    console = Console(file=io.StringIO(), width=80)
+    terminal.show(document, console)
+    assert "1232 more rows in all.csv" in console.file.getvalue()

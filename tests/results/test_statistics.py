@@ -134,6 +134,16 @@ def test_sign_flip_test_agrees_with_scipy():
     assert math.isnan(sign_flip_test([]))
 
 
+def test_sign_flip_test_of_thousands_of_differences_agrees_with_the_normal_distribution():
+    rng = np.random.default_rng(3)
+    for mean in (0.0, 0.03, 0.06):
+        d = rng.normal(mean, 1, 2_001)
+        normal = 2 * stats.norm.sf(abs(d.sum()) / math.sqrt((d**2).sum()))
+        assert sign_flip_test(d) == pytest.approx(normal, abs=0.01)
+    assert sign_flip_test(np.full(2_001, 0.5)) < 1e-300
+    assert sign_flip_test(np.zeros(2_001)) == 1
+
+
 def exact_sign_flip(numerators):
     """Return the exact p value of differences with a common denominator, from their numerators."""
     n, observed = len(numerators), abs(sum(numerators))
