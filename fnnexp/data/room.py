@@ -1,50 +1,87 @@
-"""Tell how much memory this process may still use: the machine's, or what its container's limit leaves."""
+"""Tell how much memory is left: of this machine, or of what its container may use."""
 
 from __future__ import annotations
 
-import os
+import ctypes
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-
-CGROUPS = Path("/sys/fs/cgroup")
-"""Where Linux shows the limits of containers."""
-
-LIMITS = (
-    ("", "memory.max", "memory.current", "inactive_file"),
-    ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-)
-"""Versions 2 and 1 of Linux's control groups: the folder, the files of the limit and of the use, and the line
-of ``memory.stat`` with the cached files, which Linux drops when memory is needed."""
+from typing import Any
 
 
 def available_memory() -> int | None:
-    """Return how many bytes this process may still use; None if the system does not say."""
-    return min([*_of_the_machine(), *_of_containers()], default=None)
+    """Return the bytes that this machine, or the limit of its container, has left; None if unknown."""
+    known = [left for left in (_left_on_machine(), *_left_in_containers(Path("/"))) if left is not None]
+    return max(min(known), 0) if known else None
 
 
-def _of_the_machine() -> Iterator[int]:
-    with suppress(OSError, ValueError, IndexError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        yield next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
-        return
-    with suppress(OSError, ValueError, AttributeError):  # not on Windows; elsewhere it is all memory
-        yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def _left_on_machine() -> int | None:
+    with suppress(OSError, ValueError, AttributeError, subprocess.SubprocessError):
+        if sys.platform == "win32":
+            return _left_on_windows()
+        if sys.platform == "darwin":
+            told = subprocess.run(["/usr/bin/vm_stat"], capture_output=True, text=True, timeout=5, check=True)
+            return left_on_macos(told.stdout)
+        return 1024 * _number_after("MemAvailable:", Path("/proc/meminfo").read_text("utf-8"))
+    return None
 
 
-def _of_containers() -> Iterator[int]:
-    """Yield what the limit of each control group of this process leaves."""
+def left_on_macos(text: str) -> int:
+    """Return the bytes of the pages that ``vm_stat`` calls free, inactive or speculative."""
+    page = _number_after("page size of", text)
+    return page * sum(_number_after(f"Pages {kind}:", text) for kind in ("free", "inactive", "speculative"))
+
+
+def _left_on_windows() -> int:
+    class Status(ctypes.Structure):
+        _fields_ = [
+            ("length", ctypes.c_ulong),
+            ("load", ctypes.c_ulong),
+            *((name, ctypes.c_ulonglong) for name in ("total", "left", *"abcde")),
+        ]
+
+    status = Status(ctypes.sizeof(Status))
+    windows: Any = ctypes
+    if not windows.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
+        raise OSError("GlobalMemoryStatusEx failed")
+    return int(status.left)
+
+
+def _number_after(words: str, text: str) -> int:
+    """Return the first number after these words; raise ValueError if there is none."""
+    found = re.search(rf"{re.escape(words)}\s+(\d+)", text)
+    if found is None:
+        raise ValueError(f"no {words}")
+    return int(found[1])
+
+
+CGROUPS = {
+    "": ("", "memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+"""Of cgroup version 2, and of version 1 (https://docs.kernel.org/admin-guide/cgroup-v1/memory.html): the
+folder, the files with the limit and the usage, and the name of the file pages that can be given back."""
+
+
+def _left_in_containers(root: Path) -> Iterator[int]:
+    """Yield what each limit on this process leaves, from its own group up to the outermost."""
     with suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
+        for line in (root / "proc/self/cgroup").read_text("utf-8").splitlines():
             _, controllers, path = line.split(":", 2)
-            for folder, limit, used, cached in LIMITS:
-                if folder not in controllers.split(","):
-                    continue
-                group = CGROUPS / folder
-                # A container may show its own group as the root.
-                for place in {group / path.lstrip("/"), group}:
-                    with suppress(OSError, ValueError):  # no limit is the word "max"
-                        allowed = int((place / limit).read_text())
-                        stat = dict(row.split() for row in (place / "memory.stat").read_text().splitlines())
-                        use = int((place / used).read_text()) - int(stat.get(cached, 0))
-                        yield max(allowed - use, 0)
+            for controller in {*controllers.split(",")} & CGROUPS.keys():
+                folder, *names = CGROUPS[controller]
+                top, parts = root / "sys/fs/cgroup" / folder, Path(path).parts[1:]
+                for depth in range(len(parts), -1, -1):
+                    # A container may see its own group as the outermost, so folders may not exist.
+                    with suppress(OSError, ValueError):
+                        yield _left_in_group(top.joinpath(*parts[:depth]), *names)
+
+
+def _left_in_group(folder: Path, limit: str, usage: str, reclaimable: str) -> int:
+    """Return what the limit of a group leaves; raise ValueError if it has none."""
+    most, used = (int((folder / name).read_text("utf-8")) for name in (limit, usage))
+    kept = _number_after(f"\n{reclaimable}", "\n" + (folder / "memory.stat").read_text("utf-8"))
+    return most - used + kept

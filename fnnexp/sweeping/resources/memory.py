@@ -1,4 +1,4 @@
-"""Memory: what a worker needs to train a stack, what is available, and stacks that fit.
+"""Memory: what a worker needs to train a stack, and stacks that fit into what it may take.
 
 The estimates count the large arrays of :mod:`fnnexp.nn.training`, as far as they are written to: pages that
 are never touched take no memory.
@@ -6,19 +6,13 @@ are never touched take no memory.
 
 from __future__ import annotations
 
-import ctypes
-import re
-import subprocess
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from fnnexp.config.execution import Execution, bytes_of
 from fnnexp.config.trial import Trial
+from fnnexp.data.room import available_memory
 from fnnexp.errors import FnnexpError, plural
 from fnnexp.nn.epoch import CHUNK, NOT_IN_PLACE, SLICE_BYTES, descends_by_row, is_plain, same_order_groups
 from fnnexp.nn.network import activations_of
@@ -157,84 +151,6 @@ def of_parent(stacks: Sequence[PlannedStack], trials: int, n_jobs: int) -> int:
     return PARENT + trials * A_TRIAL + 3 * n_jobs * max((_state(stack) for stack in stacks), default=0)
 
 
-# --- what is available --------------------------------------------------------------------------------------
-
-
-def available() -> int | None:
-    """Return the bytes that this machine, or the limit of its container, has left; None if unknown."""
-    known = [left for left in (_left_on_machine(), *_left_in_containers(Path("/"))) if left is not None]
-    return max(min(known), 0) if known else None
-
-
-def _left_on_machine() -> int | None:
-    with suppress(OSError, ValueError, AttributeError, subprocess.SubprocessError):
-        if sys.platform == "win32":
-            return _left_on_windows()
-        if sys.platform == "darwin":
-            told = subprocess.run(["/usr/bin/vm_stat"], capture_output=True, text=True, timeout=5, check=True)
-            return left_on_macos(told.stdout)
-        return 1024 * _number_after("MemAvailable:", Path("/proc/meminfo").read_text("utf-8"))
-    return None
-
-
-def left_on_macos(text: str) -> int:
-    """Return the bytes of the pages that ``vm_stat`` calls free, inactive or speculative."""
-    page = _number_after("page size of", text)
-    return page * sum(_number_after(f"Pages {kind}:", text) for kind in ("free", "inactive", "speculative"))
-
-
-def _left_on_windows() -> int:
-    class Status(ctypes.Structure):
-        _fields_ = [
-            ("length", ctypes.c_ulong),
-            ("load", ctypes.c_ulong),
-            *((name, ctypes.c_ulonglong) for name in ("total", "left", *"abcde")),
-        ]
-
-    status = Status(ctypes.sizeof(Status))
-    windows: Any = ctypes
-    if not windows.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
-        raise OSError("GlobalMemoryStatusEx failed")
-    return int(status.left)
-
-
-def _number_after(words: str, text: str) -> int:
-    """Return the first number after these words; raise ValueError if there is none."""
-    found = re.search(rf"{re.escape(words)}\s+(\d+)", text)
-    if found is None:
-        raise ValueError(f"no {words}")
-    return int(found[1])
-
-
-CGROUPS = {
-    "": ("", "memory.max", "memory.current", "inactive_file"),
-    "memory": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-}
-"""Of cgroup version 2, and of version 1 (https://docs.kernel.org/admin-guide/cgroup-v1/memory.html): the
-folder, the files with the limit and the usage, and the name of the file pages that can be given back."""
-
-
-def _left_in_containers(root: Path) -> Iterator[int]:
-    """Yield what each limit on this process leaves, from its own group up to the outermost."""
-    with suppress(OSError):
-        for line in (root / "proc/self/cgroup").read_text("utf-8").splitlines():
-            _, controllers, path = line.split(":", 2)
-            for controller in {*controllers.split(",")} & CGROUPS.keys():
-                folder, *names = CGROUPS[controller]
-                top, parts = root / "sys/fs/cgroup" / folder, Path(path).parts[1:]
-                for depth in range(len(parts), -1, -1):
-                    # A container may see its own group as the outermost, so folders may not exist.
-                    with suppress(OSError, ValueError):
-                        yield _left_in_group(top.joinpath(*parts[:depth]), *names)
-
-
-def _left_in_group(folder: Path, limit: str, usage: str, reclaimable: str) -> int:
-    """Return what the limit of a group leaves; raise ValueError if it has none."""
-    most, used = (int((folder / name).read_text("utf-8")) for name in (limit, usage))
-    kept = _number_after(f"\n{reclaimable}", "\n" + (folder / "memory.stat").read_text("utf-8"))
-    return most - used + kept
-
-
 # --- stacks that fit ----------------------------------------------------------------------------------------
 
 
@@ -242,7 +158,7 @@ def limit(execution: Execution, n_jobs: int) -> int | None:
     """Return the most bytes that a worker may take; None if that is unknown, as on a cluster."""
     if execution.memory is not None:
         return bytes_of(execution.memory)
-    left = None if execution.backend in CLUSTERS else available()
+    left = None if execution.backend in CLUSTERS else available_memory()
     return None if left is None else int(left * SHARE / n_jobs)
 
 
