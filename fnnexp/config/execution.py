@@ -57,7 +57,8 @@ class Execution:
 
     n_jobs: int = key(
         -1,
-        f"The number of workers, up to {MOST_WORKERS}; -1 means one worker per core.",
+        f"The number of workers, up to {MOST_WORKERS}; -1 means one worker per core. While there are fewer "
+        "stacks than workers, a worker uses the idle cores too, in threads.",
         unit="workers",
     )
     backend: str = key("loky", "A backend of joblib, or a cluster.", names=BACKENDS)

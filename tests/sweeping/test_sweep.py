@@ -1412,9 +1412,9 @@ def test_workers_train_before_a_new_store_is_open(trials_of, tmp_path, monkeypat
         began.set()
         return train_segment(planned, execution)
 
-    def late(tracker):
+    def late(tracker, **options):
         assert began.wait(30), "the store was opened first"
-        opened(tracker)
+        opened(tracker, **options)
 
     monkeypatch.setattr(executor_module, "train_segment", noted)
     monkeypatch.setattr(Tracker, "open", late)
