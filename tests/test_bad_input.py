@@ -27,7 +27,7 @@ import pytest
 import yaml
 from files import IDX_NAMES, NAMES, in_first_format
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, example, given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
@@ -226,6 +226,7 @@ def test_an_npz_truncated_at_any_byte_is_refused(how, length, files, tmp_path):
     how=st.sampled_from(sorted(VALID)),
     changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), min_size=1, max_size=4),
 )
+@example(how="stored", changes=[(1000, 45)])  # a comment that covers the entries of the test images
 def test_an_npz_with_changed_bytes_is_refused_or_read_as_the_same_data(
     how, changes, files, tmp_path, trained
 ):

@@ -21,6 +21,10 @@ DEFLATE = 1032
 HEADER_BYTES = 1 << 16
 """Bytes read of an array's header; NumPy itself accepts 10,000 characters."""
 
+END_RECORD, ZIP64 = struct.Struct("<4s4H2LH"), 0xFFFF
+"""The record at the end of a zip file, whose fifth field is the number of entries (APPNOTE.TXT, 4.3.16), and
+the number that stands there if a record of version ZIP64 has it."""
+
 LIBRARY_ERRORS = (
     OSError, EOFError, ValueError, TypeError, KeyError, SyntaxError, OverflowError, RuntimeError,
     struct.error, tokenize.TokenError, zlib.error, zipfile.BadZipFile,
@@ -71,10 +75,14 @@ class Archive:
             self._zip = zipfile.ZipFile(file)
             entries = self._zip.infolist()
             self._file_size = file.seek(0, io.SEEK_END)
+            file.seek(self._file_size - END_RECORD.size - len(self._zip.comment))
+            count = END_RECORD.unpack(file.read(END_RECORD.size))[4]
         self._entries = {entry.filename.removesuffix(".npy"): entry for entry in entries}
         self.names = list(self._entries)
         if len(self.names) < len(entries):
             raise DamagedError("several of its arrays have the same name")
+        if count not in (len(entries), ZIP64):  # zipfile skips entries that a damaged length covers
+            raise DamagedError(f"it lists {len(entries)} arrays, but it was written with {count}")
 
     def header(self, name: str) -> Header:
         """Return an array's header, after comparing it with the number of bytes in the file."""
