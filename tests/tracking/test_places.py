@@ -174,7 +174,7 @@ def test_a_folder_name_that_mlflow_would_misread_is_refused(name, own_folder, in
 def test_a_bare_word_is_not_taken_for_a_store_of_mlflow_2(own_folder, invoke):
     ran = invoke("report", "x", "--uri", "results")
     assert ran.status == 2
-    assert "results is not a store" in ran.err
+    assert "results is neither a store" in ran.err
     assert "migrate" not in ran.err
 
 
