@@ -81,8 +81,8 @@ def _no_line(runs: pd.DataFrame, *, alone: bool, mapped: bool) -> str:
 
 
 def _lines(runs: pd.DataFrame, metric: str, axis: str, *, alone: bool) -> list[Figure]:
-    rows, _ = of_the_best(numeric.along(runs, axis), Ranking(metric))
-    caption = f"{metric} over {axis}{LINES}" + ("" if alone else OTHERS_AT_BEST)
+    rows, note = of_the_best(numeric.along(runs, axis), Ranking(metric))
+    caption = f"{metric} over {axis}{LINES}" + ("" if alone else OTHERS_AT_BEST) + (note and f" {note}")
     if len(rows) and numeric.is_log_beside_zero(rows[f"at {axis}"].tolist()):
         caption += ZERO
     drawing = Drawing(_file(axis), caption, lambda trials: lines(trials, metric, axis))
@@ -90,8 +90,8 @@ def _lines(runs: pd.DataFrame, metric: str, axis: str, *, alone: bool) -> list[F
 
 
 def _maps(runs: pd.DataFrame, metric: str, x: str, y: str) -> list[Figure]:
-    rows, _ = of_the_best(numeric.along(runs, x, y), Ranking(metric))
-    caption = f"{metric} in percent by {x} and {y}{MAP}"
+    rows, note = of_the_best(numeric.along(runs, x, y), Ranking(metric))
+    caption = f"{metric} in percent by {x} and {y}{MAP}" + (note and f" {note}")
     scale = shared_scale(rows, others(rows), lambda trials: of_plane(trials, metric, x, y)["mean"])
     drawing = Drawing(_file(x, y), caption, lambda trials: plane(trials, metric, x, y, scale))
     return [*for_each(rows, others(rows), [drawing], most=MOST_COMBINATIONS)]
