@@ -35,6 +35,7 @@ from fnnexp.results.factors import (
     groups,
     labels_of,
     others,
+    tuples_of,
 )
 from fnnexp.results.ranking import Ranking, matching_accuracy, ranking_of
 from fnnexp.results.seeds import spread
@@ -160,8 +161,8 @@ def configurations(runs: pd.DataFrame, ranking: Ranking | None = None) -> list[C
     finished = trials[trials["metric"].notna()].drop_duplicates(["group", "seed"])
     first = trials.drop_duplicates("group")
     texts = [
-        {str(name): str(option) for name, option in row.items()}
-        for row in options_by_trial.loc[first.index].astype("str").to_dict("records")
+        dict(zip(names, map(str, row), strict=True))
+        for row in tuples_of(options_by_trial.loc[first.index].astype("str"))
     ]
     of_trials, of_finished = (_slices(rows["group"], len(first)) for rows in (trials, finished))
     seeds, trained = list(trials["seed"]), list(trials["training"])
@@ -454,7 +455,7 @@ def _cells(options: pd.DataFrame) -> pd.Series:
     """Return the name of each trial's cell (combination of these factors)."""
     number = group_numbers(options, [*options.columns])
     first = options[~number.duplicated()].astype("str")
-    names = ["\0".join(row) for row in first.itertuples(index=False, name=None)]
+    names = ["\0".join(row) for row in tuples_of(first)]
     return number.map(dict(zip(number[first.index], names, strict=True))).astype("str")
 
 

@@ -97,6 +97,12 @@ def group_numbers(runs: pd.DataFrame, factors: Sequence[str]) -> pd.Series:
     return runs.groupby(list(factors), observed=True, dropna=False, sort=True).ngroup()
 
 
+def tuples_of(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
+    """Return the rows of a frame as tuples. Without columns, itertuples of pandas 2 has no rows."""
+    columns = [rows[name].tolist() for name in rows.columns]
+    return list(zip(*columns, strict=True)) if columns else [()] * len(rows)
+
+
 def others(runs: pd.DataFrame) -> list[str]:
     """Return the factors besides `arch`, `init` and `batching` that these three do not determine.
 
