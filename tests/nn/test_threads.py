@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fnnexp.data.datasets import Arrays
+from fnnexp.nn.engines import numba_engine
 from fnnexp.nn.engines.base import engine_named
 from fnnexp.nn.engines.threads import Team
 from fnnexp.nn.epoch import EpochTrainer
@@ -70,15 +71,19 @@ def test_threads_compute_with_the_floating_point_settings_of_the_caller():
     assert found == [dict.fromkeys(("divide", "over", "under", "invalid"), "ignore")] * 2
 
 
+def mostly_zeros():
+    rng = np.random.default_rng(0)
+    images = (rng.integers(0, 256, (150, 60)) * (rng.random((150, 60)) < 0.2)).astype(np.uint8)
+    return Arrays(images, labels := rng.integers(0, 10, 150).astype(np.uint8), images, labels)
+
+
 @pytest.mark.parametrize("hidden", [(100,), (16, 9)])
 @pytest.mark.parametrize(
     ("optimizer", "options"),
     [("sgd", {}), ("sgd", {"l2": 0.01, "dropout.1": 0.2}), ("adamw", {}), ("momentum", {})],
 )
 def test_mini_batches_with_an_assistant_have_the_same_bits(optimizer, options, hidden):
-    rng = np.random.default_rng(0)
-    images = (rng.integers(0, 256, (150, 60)) * (rng.random((150, 60)) < 0.2)).astype(np.uint8)
-    arrays = Arrays(images, labels := rng.integers(0, 10, 150).astype(np.uint8), images, labels)
+    arrays = mostly_zeros()
     numbers = {"lr": 0.1, "momentum": 0.9, "beta1": 0.9, "beta2": 0.99, "epsilon": 1e-7, "weight_decay": 0.1}
     recipe = Recipe(
         Architecture(60, hidden, 10, "tanh"),
@@ -99,3 +104,16 @@ def test_mini_batches_with_an_assistant_have_the_same_bits(optimizer, options, h
     )
     assert theta == theta_of_two
     assert curve == curve_of_two
+
+
+def test_an_error_of_the_assistant_reaches_the_caller(monkeypatch):
+    """Otherwise the caller would wait for ever."""
+
+    def fail(*_):
+        raise MemoryError("of the assistant")
+
+    monkeypatch.setattr(numba_engine, "assist", fail)
+    recipe = Recipe(Architecture(60, (100,), 10, "tanh"), Batching("mini", 64), "sgd", 1)
+    stack = start(recipe, [Lane("", 0, (0.1, 0.1), (("lr", 0.1),))])
+    with pytest.raises(MemoryError, match="of the assistant"):
+        advance(recipe, stack, mostly_zeros(), engine="numba", threads=2)

@@ -1127,19 +1127,10 @@ class Assistant:
         self._numbers, self._decay = np.zeros((1, MOST_NUMBERS), dtype), np.ones(1, dtype)
         self._phase = self._taken = 0
         self._stopped = False
+        self._error: BaseException | None = None
 
     def begin(self, order: Array, size: int, works: Mapping[int, tuple[Array, Array]]) -> Callable[[], None]:
-        """Begin an epoch; return the task of the assistant's thread.
-
-        Parameters
-        ----------
-        order
-            The rows (n,) in the order in which they train.
-        size
-            The number of rows in a batch.
-        works
-            Z and dZ (1, B, H) of the first layer for each number of rows B.
-        """
+        """Begin an epoch; see :meth:`fnnexp.nn.engines.base.Assistant.begin`."""
         W = self._first.tiles(range(1))
         slots = [W, W] if self._step_of_weights is None else self._step_of_weights.slots
         tiles = {rows: Tiles(1, rows, dZ.shape[2], dZ.dtype).flat for rows, (_, dZ) in works.items()}
@@ -1163,8 +1154,11 @@ class Assistant:
         )
 
         def work() -> None:
-            while not self._stopped and not assist(*arguments):
-                time.sleep(0)
+            try:
+                while not self._stopped and not assist(*arguments):
+                    time.sleep(0)
+            except BaseException as error:  # which the caller raises, since it would wait for ever
+                self._error = error
 
         return work
 
@@ -1207,6 +1201,8 @@ class Assistant:
 
     def _wait(self, signal: int, value: int) -> None:
         while not wait_for(self._signals, signal, value):
+            if self._error is not None:
+                raise self._error
             time.sleep(0)
 
 
