@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, replace
@@ -15,7 +16,7 @@ from fnnexp import console as notebook
 from fnnexp.config.commands import Command, quoted
 from fnnexp.config.compose import Sweep, compose
 from fnnexp.config.execution import AUTO
-from fnnexp.config.schema import LISTS, LISTS_OR_VALUES, Config
+from fnnexp.config.schema import LISTS, LISTS_OR_VALUES, WHOLE, Config
 from fnnexp.data import sources
 from fnnexp.errors import ConfigError, FnnexpError, plural
 from fnnexp.tracking import store
@@ -96,14 +97,14 @@ def sweep(
     folder = None if config_dir is None else _folder(config_dir)
     files = [pieces] if isinstance(pieces, str | Path) else pieces
     command = Command(name, tuple(words), folder, multirun=True, pieces=tuple(map(str, files)))
-    console = new_console()
+    console, began = new_console(), time.monotonic()
     with composed(command, console, may_be_dry=False) as requested:
         print_notes(requested, console)
-        outcome = train(requested, console)
+        outcome = train(requested, console, began=began)
     for name, reason in outcome.failed:
         console.print(f"{name} failed: {reason}", markup=False, highlight=False, soft_wrap=True)
     runs = frames.runs(requested.experiment, tracking_uri=requested.tracking_uri)
-    return filters.part(runs, runs["trial"].isin([trial.id for trial in requested.trials]))
+    return filters.part(runs, runs["trial"].isin(outcome.ids))
 
 
 def reproduce(
@@ -231,6 +232,7 @@ def train(
     requested: Sweep,
     console: Console,
     command: str | None = None,
+    began: float | None = None,
 ) -> Outcome:
     """Train the trials of a sweep that have not finished, print a summary, and return the outcome.
 
@@ -242,6 +244,8 @@ def train(
         Where to print.
     command
         The shell command that repeats the sweep; None means the command in `requested`.
+    began
+        When the command began, by ``time.monotonic``; None means now. The time of a budget counts from there.
 
     Raises
     ------
@@ -251,6 +255,8 @@ def train(
         After Ctrl-C.
     """
     from fnnexp.config.resolve import ParamsOfTrials
+    from fnnexp.search.budgets import Purse, by_seed
+    from fnnexp.search.settled import Settling
     from fnnexp.sweeping.dry_run import print_identical
     from fnnexp.sweeping.loop import run
     from fnnexp.tracking.experiment import About
@@ -262,9 +268,34 @@ def train(
     command = command or _without_password(requested.command)
     about = About(requested.experiment, ParamsOfTrials(trials), command, store_option)
     tracker = Tracker(requested.experiment, requested.tracking_uri, about)
-    outcome = run(trials, tracker, requested.execution, console)
-    outcome.page = tracker.page
+    purse = Purse(requested.budget, time.monotonic() if began is None else began)
+    purse.refuse_too_little(trials)
+
+    def train_now(chosen: Sequence[Trial], is_later: bool = False) -> Outcome:
+        return run(
+            chosen,
+            tracker,
+            requested.execution,
+            console,
+            deadline=purse.deadline,
+            keep_order=requested.budget is not None,
+            quiet=is_later,
+        )
+
+    if requested.until.name is not None:
+        settling = Settling(requested, train_now, purse, console)
+        outcome = settling.run()
+        trials = tuple(settling.trials)
+    elif requested.budget is not None:
+        payable = purse.take(by_seed(trials))
+        outcome = train_now(payable)
+        outcome.not_run += len(trials) - len(payable)
+    else:
+        outcome = train_now(trials)
+    outcome.page, outcome.ids = tracker.page, [trial.id for trial in trials]
     console.print(_summary(outcome), markup=False, highlight=False)
+    if line := _about_budget(outcome, requested, len(trials)):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     if outcome.elsewhere and len(outcome.elsewhere) + outcome.done_before == len(trials):
         raise FnnexpError(
             f"another sweep ({outcome.elsewhere[0][1]}) is training {len(outcome.elsewhere)} of these trials "
@@ -300,6 +331,22 @@ def _summary(outcome: Outcome) -> str:
     return f"{', '.join(parts)} in {outcome.seconds:.1f} s{before if outcome.done_before else ''}"
 
 
+def _about_budget(outcome: Outcome, requested: Sweep, trials: int) -> str | None:
+    """Return what a budget left untrained, and how to go on; None if nothing."""
+    if requested.budget is None or outcome.interrupted:
+        return None
+    not_run = outcome.not_run
+    if outcome.out_of_time:
+        not_run += max(trials - outcome.not_run - outcome.ended - len(outcome.elsewhere), 0)
+    if not not_run:
+        return None
+    verb = "is" if not_run == 1 else "are"
+    more = "the same command goes on" if requested.budget.seconds else "a larger budget goes on"
+    return (
+        f"budget={requested.budget.text} is used up: {plural(not_run, 'trial')} {verb} not finished; {more}"
+    )
+
+
 def refuse_failures(outcome: Outcome, trials: int) -> None:
     """Raise TrialsFailedError, with the name and reason of each failed trial, if any trial failed."""
     if not outcome.failed:
@@ -331,6 +378,8 @@ def _checked_depth(key: str, value: Any) -> tuple[str, Any]:
     """
     values = list(value) if _has_values(value) else None
     are_lists = [_has_values(element) for element in values or ()]
+    if key in WHOLE:
+        return key, [values] if values is not None else value
     if key in LISTS and values != [] and not (are_lists and all(are_lists)):
         example = [64, 32] if values is None or any(are_lists) else values
         raise ConfigError(

@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -179,6 +180,7 @@ def _training_command(arguments: argparse.Namespace) -> Command:
 
 def _train(words: Sequence[str]) -> None:
     """Run the trials of a command; with dry_run=true show what would run, with --cfg show the config."""
+    began = time.monotonic()
     arguments = _parser().parse_intermixed_args(words)
     if arguments.resolve and arguments.cfg is None:
         raise FnnexpError("--resolve: needs --cfg; write --cfg job --resolve")
@@ -204,7 +206,7 @@ def _train(words: Sequence[str]) -> None:
             return
         gc.freeze()
         gc.enable()
-        outcome = api.train(requested, console)
+        outcome = api.train(requested, console, began=began)
     store = option(requested.tracking_uri)
     with_pieces = "".join(f" --pieces {shlex.quote(file)}" for file in arguments.pieces)
     report = report_command(requested.experiment, store=store + with_pieces, program=program())

@@ -7,11 +7,13 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from fnnexp.config.budget import budget_of
 from fnnexp.config.execution import ADDRESSES, AUTO, BACKENDS, MOST_WORKERS, UNITS, Execution, bytes_of
 from fnnexp.config.messages import OWN_PIECE
 from fnnexp.config.schema import (
     DTYPES,
     REDUCTIONS,
+    UNTIL,
     ArchConfig,
     Config,
     DataConfig,
@@ -20,6 +22,7 @@ from fnnexp.config.schema import (
     OptimizerConfig,
     ScheduleConfig,
     StoppingConfig,
+    UntilConfig,
 )
 from fnnexp.data import toys
 from fnnexp.errors import ConfigError, DataError, did_you_mean, plural
@@ -84,6 +87,7 @@ def check(config: Config) -> None:
     _check_schedule(config.schedule, config.epochs)
     _check_stopping(config.stopping, config.epochs)
     _check_execution(config.execution)
+    _check_end(config)
     _check_uri(config.tracking.uri)
 
 
@@ -470,6 +474,32 @@ def _check_execution(execution: Execution) -> None:
         raise ConfigError(
             f"execution.address={execution.address}: is not an address of {backend}; write {example}"
         )
+
+
+def _check_end(config: Config) -> None:
+    """Raise if a key that says when a sweep ends is impossible."""
+    until, settled = config.until, "until=settled"
+    if until.name is not None:
+        _one_of("until.name", until.name, UNTIL)
+        _at_least("until.most_seeds", until.most_seeds, 2, "until.most_seeds=30")
+    elif until != UntilConfig():
+        raise ConfigError(
+            f"until.most_seeds={until.most_seeds} has no meaning without {settled}; write {settled}"
+        )
+    _belongs_if_given("compare", config.compare, until.name is not None, settled)
+    _belongs_if_given("margin", config.margin, until.name is not None, settled)
+    names = config.compare if isinstance(config.compare, list) else [config.compare]
+    if config.compare is not None and not (names and all(isinstance(name, str) for name in names)):
+        raise ConfigError(
+            f"compare={config.compare}: must be a factor or a list of factors; write compare=init"
+        )
+    if config.margin is not None:
+        _above_zero("margin", config.margin, "margin=0.2")
+    if config.budget is not None:
+        try:
+            budget_of(config.budget)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
 
 
 def _check_uri(uri: str | None) -> None:

@@ -9,23 +9,24 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import hydra
 from omegaconf import OmegaConf, open_dict
 
+from fnnexp.config.budget import Budget, budget_of
 from fnnexp.config.commands import Command, grid_name
 from fnnexp.config.composition import FULL_ERROR, SEARCH_PATH, composing, hydra_state_restored
 from fnnexp.config.execution import AUTO, Execution
 from fnnexp.config.jobs import Job, key_of
 from fnnexp.config.messages import explain
-from fnnexp.config.resolve import data_name, trial
-from fnnexp.config.schema import Config, conf_folder, sweeps_folder
+from fnnexp.config.resolve import ParamsOfTrials, data_name, trial
+from fnnexp.config.schema import OF_SWEEPS, Config, UntilConfig, conf_folder, sweeps_folder
 from fnnexp.config.trial import Trial
 from fnnexp.data import datasets
-from fnnexp.errors import ConfigError, FnnexpError, plural
+from fnnexp.errors import ConfigError, FnnexpError, did_you_mean, plural
 from fnnexp.nn import rows
 from fnnexp.nn.engines.base import engine_named
 from fnnexp.pieces import files
@@ -65,6 +66,12 @@ class Sweep:
         Notes to print before training.
     named_by_files
         The keys of :data:`PLACES` that a file sets and the command does not.
+    budget
+        The most that the command trains; None is no limit.
+    until
+        When the sweep ends. With ``until=settled``, `trials` are those of the first round.
+    compare, margin
+        What ``until=settled`` compares, all factors if empty; and the margin of equivalence.
     """
 
     command: Command
@@ -75,6 +82,10 @@ class Sweep:
     dry_run: bool
     notes: tuple[str, ...] = ()
     named_by_files: tuple[str, ...] = ()
+    budget: Budget | None = None
+    until: UntilConfig = field(default_factory=UntilConfig)
+    compare: tuple[str, ...] = ()
+    margin: float | None = None
 
 
 def compose(command: Command, begin: Callable[[Config, int], None] | None = None) -> Sweep:
@@ -107,6 +118,8 @@ def compose(command: Command, begin: Callable[[Config, int], None] | None = None
     _refuse_absent_engine(config.execution.engine)
     experiment = experiment_name(jobs, command.config_name)
     trials, data_notes = _trials(jobs)
+    if config.until.name is not None:
+        _refuse_seeds_in_command(command, trials)
     repeated = len(jobs) - len(trials)
     verb = "duplicates another job" if repeated == 1 else "duplicate other jobs"
     duplicates = [f"{repeated} of {len(jobs)} jobs {verb}; each trial runs once"]
@@ -119,6 +132,10 @@ def compose(command: Command, begin: Callable[[Config, int], None] | None = None
         dry_run=config.dry_run,
         notes=(*(duplicates if len(trials) < len(jobs) else ()), *notes, *data_notes),
         named_by_files=tuple(_named_by_files(config, command)),
+        budget=None if config.budget is None else budget_of(config.budget),
+        until=config.until,
+        compare=_compared(config, trials),
+        margin=config.margin,
     )
 
 
@@ -228,12 +245,51 @@ def _shared_config(jobs: Sequence[Job]) -> Config:
     """Return the first job's config; raise if the jobs differ in how they run."""
     first = jobs[0].config
     for job in jobs:
-        for key in ("execution", "tracking", "diagnostics", "dry_run"):
+        for key in ("execution", "tracking", "diagnostics", "dry_run", *OF_SWEEPS):
             if getattr(job.config, key) != getattr(first, key):
-                raise ConfigError(
-                    f"{key} differs between jobs; it must be the same for all trials: write one value"
-                )
+                values = "write one value" if key != "compare" else "write a list, as in compare=[init,arch]"
+                raise ConfigError(f"{key} differs between jobs; it must be the same for all trials: {values}")
     return first
+
+
+def _refuse_seeds_in_command(command: Command, trials: Sequence[Trial]) -> None:
+    """Raise if a command with ``until=settled`` sweeps over seeds."""
+    seeds = [line for line in command.overrides if key_of(line) == "seed"]
+    if seeds and len({trial.seed for trial in trials}) > 1:
+        raise ConfigError(
+            f"{seeds[-1]}: until=settled adds seeds itself, as many as each question needs; omit "
+            f"{seeds[-1]}, or omit until=settled"
+        )
+    for purpose in ("init", "order", "noise", "split"):
+        if len({trial.params.get(f"seed_{purpose}") for trial in trials}) > 1:
+            raise ConfigError(
+                f"until=settled compares options by `seed`, so seed_{purpose} must not be swept over; write "
+                f"one value of seed_{purpose}, or omit until=settled"
+            )
+
+
+def _compared(config: Config, trials: Sequence[Trial]) -> tuple[str, ...]:
+    """Return the factors to compare; raise if one does not vary, or if nothing varies but the seed."""
+    if config.until.name is None:
+        return ()
+    values: dict[str, set[str]] = {}
+    for params in ParamsOfTrials(trials):
+        for key, value in params.items():
+            values.setdefault(key, set()).add(value)
+    varied = [key for key, different in values.items() if len(different) > 1 and key != "seed"]
+    if not varied:
+        raise ConfigError(
+            "until=settled compares options, but nothing varies in this sweep except the seed; write several "
+            "values, as in -m init=max,he"
+        )
+    names = config.compare if isinstance(config.compare, list) else [config.compare]
+    for name in filter(None, names):
+        if name not in varied:
+            raise ConfigError(
+                f"compare={name}: does not vary in this sweep; what varies is {', '.join(varied)}."
+                f"{did_you_mean(name, varied)}"
+            )
+    return tuple(filter(None, dict.fromkeys(names)))
 
 
 def _refuse_absent_engine(name: str) -> None:

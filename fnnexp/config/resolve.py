@@ -16,6 +16,7 @@ from fnnexp.config.schema import (
     ADDED_LATER,
     CHOICES,
     NODES,
+    OF_SWEEPS,
     UNSCIENTIFIC,
     ArchConfig,
     Config,
@@ -72,6 +73,12 @@ class _OnDemand(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._make(*self._args))
 
+    @property
+    def job(self) -> Job:
+        """The job."""
+        job: Job = self._args[0]
+        return job
+
     def items(self) -> Any:
         """Return the items, made once for all of them."""
         return self._make(*self._args).items()
@@ -82,6 +89,11 @@ class _OnDemand(Mapping[str, Any]):
         config = vars(job.config).items()
         values = (id(value) if name in NODES else value for name, value in config if name != "seed")
         return self._make, id(job.choices), job.changed, *others, *values
+
+    def with_seed(self, seed: int) -> _OnDemand:
+        """Return the mapping of the same job with another seed."""
+        job, *others = self._args
+        return _OnDemand(self._make, replace(job, config=replace(job.config, seed=seed)), *others)
 
     def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
         return self._make(*self._args) | dict(other)
@@ -174,12 +186,34 @@ def trial(job: Job, data: Prepared) -> Trial:
         gain=config.init.gain,
         bounds=_bounds(config.init),
         biases=_biases(config.init),
-        seeds=tuple(
-            (purpose, seed)
-            for purpose in ("init", "noise", "order")
-            if (seed := getattr(config, f"seed_{purpose}")) not in (None, config.seed)
-        ),
+        seeds=_seeds(config),
         schedule=schedule,
+    )
+
+
+def with_seed(trial: Trial, seed: int) -> Trial:
+    """Return a trial that differs in `seed` alone."""
+    params, config = trial.params, trial.config
+    if not isinstance(params, _OnDemand) or not isinstance(config, _OnDemand):
+        raise TypeError("the trial was not made from a job")
+    params, config = params.with_seed(seed), config.with_seed(seed)
+    job = params.job
+    return replace(
+        trial,
+        seed=seed,
+        name=_name(job, _labels(job)),
+        params=params,
+        config=config,
+        seeds=_seeds(job.config),
+    )
+
+
+def _seeds(config: Config) -> tuple[tuple[str, int], ...]:
+    """Return the seeds that differ from `seed`, by purpose: see :class:`Trial`."""
+    return tuple(
+        (purpose, seed)
+        for purpose in ("init", "noise", "order")
+        if (seed := getattr(config, f"seed_{purpose}")) not in (None, config.seed)
     )
 
 
@@ -496,4 +530,6 @@ def _written(job: Job) -> dict[str, Any]:
     """Return a job's config as nested dictionaries, as in a run's ``config.yaml``."""
     values = asdict(job.config)
     values["execution"] = {key: values["execution"][key] for key in keys_of(Execution)}
+    for key in OF_SWEEPS:
+        del values[key]
     return values

@@ -14,6 +14,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import II, MISSING
 
 from fnnexp.config import key
+from fnnexp.config.budget import EXAMPLES
 from fnnexp.config.execution import Execution
 from fnnexp.data.datasets import DATASETS
 from fnnexp.data.sources import HEADERS, Reading
@@ -31,6 +32,8 @@ from fnnexp.nn.pieces.stopping import METRICS as STOPPING_METRICS
 DTYPES = ("float32", "float64")
 
 REDUCTIONS = ("mean", "sum")
+
+UNTIL = ("settled",)
 
 
 @dataclass
@@ -255,6 +258,19 @@ class TrackingConfig:
 
 
 @dataclass
+class UntilConfig:
+    """When a sweep ends. Without this group, it ends when all trials of the grid have ended."""
+
+    name: str | None = key(
+        None,
+        "`settled`: seeds are added until every question of the sweep is settled. Null: all trials of the "
+        "grid are trained.",
+        names=UNTIL,
+    )
+    most_seeds: int = key(30, "The most seeds for an option.", unit="seeds", least=2)
+
+
+@dataclass
 class Config:
     """The keys without a group, and the groups."""
 
@@ -269,6 +285,7 @@ class Config:
     stopping: StoppingConfig = field(default_factory=StoppingConfig)
     execution: Execution = field(default_factory=Execution)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    until: UntilConfig = field(default_factory=UntilConfig)
     dtype: str = key("float32", "The type of the numbers in training.", names=DTYPES)
     epochs: int = key(10, "How often training goes through its rows.", unit="epochs", least=0)
     seed: int = key(0, "The seed of every draw.", least=0)
@@ -284,6 +301,22 @@ class Config:
     diagnostics: bool = key(
         False, "Whether to record statistics of each layer's signals and gradients. Changes no other result."
     )
+    budget: str | None = key(
+        None,
+        f"The most that a command trains, as {EXAMPLES}. Then it ends in order, and the same command "
+        "with a larger budget goes on. Null: no limit.",
+    )
+    compare: Any = key(
+        None,
+        "With `until=settled`: the factor whose options are compared, such as `init`, or a list of factors. "
+        "Null: all that vary.",
+    )
+    margin: float | None = key(
+        None,
+        "With `until=settled`: options whose mean difference is smaller than this are equivalent, in "
+        "percentage points. Null: 0.2.",
+        above=0,
+    )
     dry_run: bool = key(False, "Whether to show what would run, and train nothing.")
 
 
@@ -291,6 +324,9 @@ SCHEMA = "fnnexp_schema"
 """The schema's name in a defaults list. It must be unique, as all Hydra apps of a process share one store."""
 
 ConfigStore.instance().store(name=SCHEMA, node=Config, provider="fnnexp")
+
+OF_SWEEPS = ("until", "budget", "compare", "margin")
+"""The top-level keys that say which trials a sweep trains, and that belong to no trial."""
 
 CHOICES = ("arch", "init", "batching", "optimizer", "data", "loss", "schedule")
 """The groups whose chosen option is a param of a trial."""
@@ -306,7 +342,7 @@ ADDED_LATER = (
 Runs recorded before there were such keys have the same params.
 """
 
-UNSCIENTIFIC = ("execution", "tracking", "hydra", "diagnostics", "dry_run")
+UNSCIENTIFIC = ("execution", "tracking", "hydra", "diagnostics", "dry_run", *OF_SWEEPS)
 """The top-level keys that change no result, so they are not params."""
 
 
@@ -338,6 +374,7 @@ NODES: dict[str, Any] = {
     "data": DataConfig,
     "execution": Execution,
     "tracking": TrackingConfig,
+    "until": UntilConfig,
 }
 
 
@@ -348,6 +385,9 @@ LISTS = frozenset(
     if str(field.type).startswith("list")
 )
 """The keys whose value is a list."""
+
+WHOLE = frozenset({"compare"})
+"""The keys that one sweep has one value of, which may be a list."""
 
 LISTS_OR_VALUES = frozenset(
     f"{key}.{field.name}" for key, node in NODES.items() for field in fields(node) if field.type == "Any"

@@ -317,7 +317,7 @@ def _signed_sums(d: NDArray[np.float64]) -> NDArray[np.float64]:
 # Tests for seeds that are looked at more than once
 
 
-def safe_t_test(differences: ArrayLike, mean_difference: float = 0.0) -> float:
+def safe_t_test(differences: ArrayLike, mean_difference: float = 0.0, *, prior: float = PRIOR) -> float:
     """Return a p value for the null hypothesis that the mean is `mean_difference`; it is valid at every look.
 
     A look is an occasion on which the results are seen.
@@ -327,7 +327,7 @@ def safe_t_test(differences: ArrayLike, mean_difference: float = 0.0) -> float:
 
         BF = (1 + nτ²)^(−1/2) · [(1 + t²/ν) / (1 + t²/(ν(1 + nτ²)))]^((ν+1)/2),  ν = n − 1.
 
-    The effect is the true mean minus `mean_difference`, in standard deviations; τ is :data:`PRIOR`. Under the
+    The effect is the true mean minus `mean_difference`, in standard deviations; τ is `prior`. Under the
     null hypothesis, the probability that BF reaches 1/α at any look is at most α (Ville's inequality;
     Grünwald et al. 2024). So seeds may be added after any look at the results, for any reason. If all
     differences are equal, t is undefined, and p is that of :func:`safe_sign_test`. With fewer than two
@@ -342,7 +342,7 @@ def safe_t_test(differences: ArrayLike, mean_difference: float = 0.0) -> float:
     if np.ptp(d) <= ROUNDING:
         return safe_sign_test(d)
     t = mean(d) / (standard_deviation(d) / math.sqrt(d.size))
-    nu, a = d.size - 1, 1 + d.size * PRIOR**2
+    nu, a = d.size - 1, 1 + d.size * prior**2
     log_bf = (nu + 1) / 2 * (math.log1p(t**2 / nu) - math.log1p(t**2 / (nu * a))) - math.log(a) / 2
     return math.exp(min(0.0, -log_bf))
 
@@ -368,15 +368,26 @@ def safe_t_interval(
     return Interval(float(low), float(high), "safe t")
 
 
-def _safe_critical(n: NDArray[np.int_], alpha: float) -> NDArray[np.float64]:
+def _safe_critical(n: NDArray[np.int_], alpha: float, prior: float = PRIOR) -> NDArray[np.float64]:
     """Return the least |t| for which :func:`safe_t_test` of n differences gives p ≤ α; infinity if none."""
-    a = 1 + n * PRIOR**2
+    a = 1 + n * prior**2
     r = (np.sqrt(a) / alpha) ** (2 / n)
     with np.errstate(divide="ignore"):
         return np.where(r < a, np.sqrt((n - 1) * (r - 1) / np.maximum(1 - r / a, 0.0)), np.inf)
 
 
-def safe_equivalence_test(differences: ArrayLike, margin: float) -> float:
+def safe_half_width(n: NDArray[np.int_], alpha: float, *, prior: float = PRIOR) -> NDArray[np.float64]:
+    """Return half the width of :func:`safe_t_interval` at level 1 − α, in standard deviations.
+
+    It is infinite where n differences are too few for an interval.
+
+    >>> safe_half_width(np.array([2, 10]), 0.05).round(3).tolist()
+    [inf, 1.256]
+    """
+    return _safe_critical(n, alpha, prior) / np.sqrt(n)
+
+
+def safe_equivalence_test(differences: ArrayLike, margin: float, *, prior: float = PRIOR) -> float:
     """Return a p value, valid at every look at the results, of the test that the mean is within ±margin.
 
     :func:`safe_t_test` tests the means −margin and +margin, and the larger of its two p values is returned.
@@ -391,7 +402,7 @@ def safe_equivalence_test(differences: ArrayLike, margin: float) -> float:
         return float("nan")
     if abs(mean(d)) >= margin:
         return 1.0
-    return max(safe_t_test(d, margin), safe_t_test(d, -margin))
+    return max(safe_t_test(d, margin, prior=prior), safe_t_test(d, -margin, prior=prior))
 
 
 def safe_sign_test(differences: ArrayLike) -> float:

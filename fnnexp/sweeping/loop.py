@@ -5,6 +5,7 @@ The parent then submits the remaining epochs of each stack.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -22,7 +23,7 @@ from fnnexp.nn.training import Stack, engine_version
 from fnnexp.sweeping.backends.cluster import connected
 from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints, resume
 from fnnexp.sweeping.executor import Executor, worker_count
-from fnnexp.sweeping.plan import PlannedStack, identical, plan
+from fnnexp.sweeping.plan import PlannedStack, identical, in_order, plan
 from fnnexp.sweeping.progress import SweepProgress, TimeLeft
 from fnnexp.sweeping.resources import memory
 from fnnexp.sweeping.resources.engine import must_compile, with_engine
@@ -44,12 +45,24 @@ AHEAD = 2
 COMPILING = "{} compiles its code for this kind of training: some seconds, once on this machine"
 
 
-def run(trials: Sequence[Trial], tracker: Tracker, execution: Execution, console: Console) -> Outcome:
+def run(
+    trials: Sequence[Trial],
+    tracker: Tracker,
+    execution: Execution,
+    console: Console,
+    *,
+    deadline: float | None = None,
+    keep_order: bool = False,
+    quiet: bool = False,
+) -> Outcome:
     """Train the trials that are not done yet, and return what became of all trials.
 
     An exception in a trial is recorded on its run and does not affect other trials. With ``fail_fast`` the
     first exception stops the sweep. After Ctrl-C or SIGTERM the running segments end and are saved; the
-    outcome's ``interrupted`` is then true.
+    outcome's ``interrupted`` is then true. After the deadline, a time of ``time.monotonic``, the sweep ends
+    in the same way, and ``out_of_time`` is true. With ``keep_order`` the stacks train in the order of their
+    trials, instead of the most expensive first. With ``quiet``, for the later rounds of a search, the
+    progress leaves no lines behind.
     """
     began = time.monotonic()
     tracker.check()
@@ -72,9 +85,9 @@ def run(trials: Sequence[Trial], tracker: Tracker, execution: Execution, console
             groups = identical(claimed)
             epochs = sum(max(trial.recipe.epochs, 1) for trial in claimed)
             with connected(execution) as cluster:
-                progress = SweepProgress(console, epochs=epochs, trials=len(claimed))
+                progress = SweepProgress(console, epochs=epochs, trials=len(claimed), quiet=quiet)
                 tracker.say = progress.say
-                if chosen is not None:
+                if chosen is not None and not quiet:
                     progress.say(chosen)
                 for version in _fallback_engines(claimed, execution.engine):
                     progress.say(f"computed by {version}")
@@ -84,9 +97,11 @@ def run(trials: Sequence[Trial], tracker: Tracker, execution: Execution, console
                 n_jobs = worker_count(execution.n_jobs, cluster)
                 planned = plan(groups, max_lanes=execution.max_lanes, n_jobs=n_jobs, begun=begun)
                 stacks = memory.fitting(planned, groups, execution, n_jobs)
+                if keep_order:
+                    stacks = in_order(stacks, groups)
                 executor = Executor(execution, cluster, say=progress.say, beat=claim.beat)
                 runs = Runs(groups, known, execution.engine, curves, tracker, progress, outcome)
-                _Sweep(stacks, executor, runs, checkpoints, claim).run()
+                _Sweep(stacks, executor, runs, checkpoints, claim, deadline).run()
     outcome.seconds = time.monotonic() - began
     return outcome
 
@@ -128,7 +143,9 @@ class _Sweep:
         runs: Runs,
         checkpoints: Checkpoints,
         claim: Claim,
+        deadline: float | None = None,
     ) -> None:
+        self.deadline = math.inf if deadline is None else deadline
         self.executor, self.runs, self.checkpoints, self.claim = executor, runs, checkpoints, claim
         self.tracker, self.progress, self.outcome = runs.tracker, runs.progress, runs.outcome
         self.time_left = self.progress.time_left = TimeLeft(stacks, executor.n_jobs)
@@ -253,7 +270,15 @@ class _Sweep:
 
     @property
     def _is_stopping(self) -> bool:
-        return self.outcome.interrupted or self.outcome.stopped
+        if (
+            not self.outcome.out_of_time
+            and time.monotonic() >= self.deadline
+            and (self.waiting or self.executor.under_way)
+        ):
+            self.outcome.out_of_time = True
+            self.progress.time_left = None
+            self.progress.say("the time of the budget is over: stopping after the epochs in training")
+        return self.outcome.interrupted or self.outcome.stopped or self.outcome.out_of_time
 
     def _interrupt(self) -> None:
         self.outcome.interrupted = True

@@ -124,6 +124,16 @@ def spread(stacks: Sequence[PlannedStack], n: int) -> list[PlannedStack]:
     return sorted(stacks, key=lambda stack: -stack.cost)
 
 
+def in_order(stacks: Iterable[PlannedStack], groups: Mapping[str, Sequence[Trial]]) -> list[PlannedStack]:
+    """Return the stacks in the order of their first trial; those that were begun come first."""
+    position = {key: i for i, key in enumerate(groups)}
+
+    def place(planned: PlannedStack) -> tuple[bool, int]:
+        return planned.stack.epoch == 0, min(position[lane.key] for lane in planned.lanes)
+
+    return sorted(stacks, key=place)
+
+
 def _joined(stacks: Sequence[Stack]) -> Stack:
     """Return one stack with the lanes of several stacks at the same epoch."""
     bests = [stack.best for stack in stacks if stack.best is not None]

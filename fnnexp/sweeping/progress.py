@@ -172,6 +172,8 @@ class SweepProgress:
         Where to write.
     epochs, trials
         The total numbers of epochs and of trials.
+    quiet
+        Whether this is a later round of a sweep: it leaves no lines behind unless it takes long.
     clock
         Returns the seconds since some moment.
 
@@ -182,9 +184,15 @@ class SweepProgress:
     """
 
     def __init__(
-        self, console: Console, *, epochs: int, trials: int, clock: Callable[[], float] = time.monotonic
+        self,
+        console: Console,
+        *,
+        epochs: int,
+        trials: int,
+        quiet: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.console, self.clock = console, clock
+        self.console, self.clock, self.quiet = console, clock, quiet
         self.epochs, self.trials = epochs, trials
         self.epochs_done = self.trials_done = self.failed = 0
         self.time_left: TimeLeft | None = None
@@ -206,6 +214,7 @@ class SweepProgress:
                 _TimeLeftColumn(self._left),
                 console=console,
                 expand=True,
+                transient=quiet,
             )
             self._bar.note = self._note()
             self._task = self._bar.add_task("epochs", total=epochs)
@@ -226,7 +235,7 @@ class SweepProgress:
         trials, of = plural(self.trials, "trial"), plural(stacks, "stack")
         if self._bar or self._line:
             self.stage(workers)
-        else:
+        elif not self.quiet:
             self.say(f"{workers}: {trials} in {of}")
 
     def stage(self, stage: str) -> None:
@@ -313,7 +322,7 @@ class SweepProgress:
             return
         now, finished = self.clock(), self.trials_done + self.failed == self.trials
         pause = SECONDS_IN_A_NOTEBOOK if self._line else SECONDS_BETWEEN_LINES
-        if at_once or finished or now - self._shown_at >= pause:
+        if at_once or (finished and not self.quiet) or now - self._shown_at >= pause:
             self._shown_at = now
             epochs = f"epochs {self.epochs_done}/{self.epochs}"
             left = f"{now - self._began:.0f} s" if finished else self._left()

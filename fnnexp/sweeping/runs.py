@@ -37,8 +37,14 @@ class Outcome:
         The trials that diverged, with the epoch.
     too_good
         The trials whose test accuracy was 1.0 at the first epoch.
+    out_of_time
+        Whether the sweep stopped because its time was over.
+    not_run
+        How many trials a budget left untrained.
     page
         The address of the experiment in MLflow's UI, if it is known.
+    ids
+        The ids of all trials of the sweep.
     """
 
     done_before: int = 0
@@ -50,13 +56,28 @@ class Outcome:
     too_good: list[str] = field(default_factory=list)
     interrupted: bool = False
     stopped: bool = False
+    out_of_time: bool = False
+    not_run: int = 0
     seconds: float = 0.0
     page: str | None = None
+    ids: list[str] = field(default_factory=list)
 
     @property
     def ended(self) -> int:
         """The number of trials that need no more training."""
         return self.done_before + len(self.finished) + len(self.diverged) + len(self.failed)
+
+    def add(self, later: Outcome) -> None:
+        """Add the outcome of a later round of the same sweep."""
+        for name in ("elsewhere", "finished", "stopped_early", "diverged", "failed", "too_good"):
+            getattr(self, name).extend(getattr(later, name))
+        self.done_before += later.done_before
+        self.not_run += later.not_run
+        self.seconds += later.seconds
+        self.interrupted |= later.interrupted
+        self.stopped |= later.stopped
+        self.out_of_time |= later.out_of_time
+        self.page = later.page or self.page
 
 
 class Runs:

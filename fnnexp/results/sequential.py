@@ -1,0 +1,297 @@
+"""Decide, after each round of seeds, which questions of a sweep are settled.
+
+A question is a pair of options of one factor, with everything else equal: is `he` better than `max` on
+`tanh_128` with mini-batches? After each round, the two options are compared on the seeds that both finished.
+The tests are valid at every look (:func:`statistics.safe_t_test`,
+:func:`statistics.safe_equivalence_test` and, where an option failed to learn in some seeds but not in others,
+:func:`statistics.safe_sign_test`).
+
+Each question is settled at the level 5% divided by the number of all questions (Bonferroni). The mean
+differences that its test does not reject at this level are an interval, which contains the true difference at
+all looks together. `better` says that 0 is not in the interval, `equivalent` that all of it is within the
+margin. So with at least 95% probability all verdicts are right, however many rounds there are and whenever
+they end. (Holm's procedure is not valid here: options that are rightly called equivalent could as well have
+been called better, so the other questions must not profit.) A settled question keeps its verdict.
+
+The test assumes that differences are roughly normal. `benchmarks/races.py` measures how often verdicts are
+wrong on real seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from fnnexp.results import comparisons, filters, statistics
+from fnnexp.results.factors import tuples_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from fnnexp.results.ranking import Ranking
+
+OPEN, BETTER, EQUIVALENT, OUT_OF_REACH = "open", "better", "equivalent", "out of reach"
+
+PRIOR = 3.0
+"""τ of the safe t test. It is larger than for a report, whose seeds are more and whose questions are fewer.
+
+With many questions an effect must be large to be seen in few seeds. On the card grid's mini-batches, τ of 2,
+3 and 4 takes 6.15, 5.8 and 5.7 seeds an option (`benchmarks/races.py`).
+"""
+
+PLAUSIBLE = 0.975
+"""How sure it must be that no plausible spread or difference lets more seeds settle a question."""
+
+FROM_SEEDS = 4
+"""With fewer seeds than this, no question is out of reach."""
+
+MOST_NEEDED = 10_000
+"""Above this many seeds, the number that a question needs is not said."""
+
+
+class Results(NamedTuple):
+    """The results of a sweep's trials as arrays of configurations × seeds.
+
+    Attributes
+    ----------
+    options
+        Each configuration's option of each factor.
+    goodness
+        The ranking metric, of which more is better; NaN where no trial finished.
+    failed
+        Whether a trial failed to learn.
+    """
+
+    options: list[dict[str, str]]
+    goodness: NDArray[np.float64]
+    failed: NDArray[np.bool_]
+
+
+def results_of(runs: pd.DataFrame, ranking: Ranking) -> Results:
+    """Return the results of these trials. Configurations that train identically are joined."""
+    runs = filters.once(runs)
+    levels = comparisons.levels(runs)
+    names = [str(name) for name in levels.columns]
+    keys = tuples_of(levels.astype("str"))
+    number = {key: i for i, key in enumerate(sorted(set(keys)))}
+    rows = np.array([number[key] for key in keys])
+    columns, seeds = pd.factorize(runs["seed"], sort=True)
+    finished = (runs["status"] == "finished").to_numpy(bool)
+    shape = len(number), len(seeds)
+    goodness, failed = np.full(shape, np.nan), np.zeros(shape, bool)
+    place = rows[finished], columns[finished]
+    goodness[place] = ranking.goodness(runs[ranking.metric].astype("float64")).to_numpy()[finished]
+    failed[place] = comparisons.failed_to_learn(runs, ranking).to_numpy(bool)[finished]
+    return Results([dict(zip(names, key, strict=True)) for key in number], goodness, failed)
+
+
+@dataclass
+class Question:
+    """A pair of configurations that differ in one factor, and what is known about it.
+
+    Attributes
+    ----------
+    factor
+        The factor.
+    cell
+        The options of all other factors.
+    options
+        The two options of the factor; once the question is settled, the better one is first.
+    rows
+        The rows of the two configurations in :class:`Results`, in the order of `options`.
+    verdict
+        `open`, `better`, `equivalent` or `out of reach`.
+    p
+        The p value of the verdict, not corrected for the number of questions; 1 while there is none.
+    difference
+        By how much the first option is better, averaged over the seeds.
+    seeds
+        The number of seeds that both options had finished at the last look, or when the question was settled.
+    needed
+        About how many seeds would settle the question; None if it is settled, unknown or above
+        :data:`MOST_NEEDED`.
+    """
+
+    factor: str
+    cell: dict[str, str]
+    options: tuple[str, str]
+    rows: tuple[int, int]
+    verdict: str = OPEN
+    p: float = 1.0
+    difference: float = float("nan")
+    seeds: int = 0
+    needed: int | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether one option is better, or both are equivalent."""
+        return self.verdict in (BETTER, EQUIVALENT)
+
+
+def questions_of(options: Sequence[Mapping[str, str]], factors: Iterable[str]) -> list[Question]:
+    """Return the questions of these configurations: for each factor, all pairs that differ in it alone."""
+    questions = []
+    for factor in factors:
+        cells: dict[tuple[tuple[str, str], ...], list[int]] = {}
+        for row, of in enumerate(options):
+            cell = tuple((name, option) for name, option in of.items() if name != factor)
+            cells.setdefault(cell, []).append(row)
+        questions += [
+            Question(factor, dict(cell), (options[i][factor], options[j][factor]), (i, j))
+            for cell, rows in cells.items()
+            for i, j in combinations(rows, 2)
+        ]
+    return questions
+
+
+@dataclass
+class Race:
+    """The questions of a sweep, and what the rounds so far say about them.
+
+    Parameters
+    ----------
+    questions
+        All questions of the sweep, from :func:`questions_of`.
+    limit
+        Options whose mean difference is within ±limit are equivalent; NaN: no options are.
+    most_seeds
+        The largest number of seeds for an option.
+    """
+
+    questions: list[Question]
+    limit: float
+    most_seeds: int
+    rounds: int = field(default=0, init=False)
+
+    @property
+    def alpha(self) -> float:
+        """The largest p value of a verdict."""
+        return comparisons.ERROR_RATE / max(len(self.questions), 1)
+
+    @property
+    def unsettled(self) -> list[Question]:
+        """The questions that further seeds may settle."""
+        return [question for question in self.questions if question.verdict == OPEN]
+
+    @property
+    def rows(self) -> list[int]:
+        """The configurations that need further seeds: those of the unsettled questions."""
+        return sorted({row for question in self.unsettled for row in question.rows})
+
+    def look(self, results: Results) -> None:
+        """Decide which questions are settled by the results of all rounds so far."""
+        self.rounds += 1
+        unsettled = self.unsettled
+        p_better, p_equivalent = (np.ones(len(unsettled)) for _ in range(2))
+        differences = []
+        for i, question in enumerate(unsettled):
+            d, mixed = _differences(question, results)
+            differences.append((d, mixed))
+            question.difference, question.seeds = statistics.mean(d), len(d)
+            p_better[i], p_equivalent[i] = _p_values(d, self.limit, mixed=mixed)
+        for i, question in enumerate(unsettled):
+            question.p = float(min(p_better[i], p_equivalent[i]))
+            if question.p <= self.alpha:
+                question.verdict = EQUIVALENT if p_equivalent[i] < p_better[i] else BETTER
+        for question, (d, mixed) in zip(unsettled, differences, strict=True):
+            if question.difference < 0:
+                question.options, question.rows = question.options[::-1], question.rows[::-1]
+                question.difference = -question.difference
+            if question.verdict == OPEN and not self._can_be_settled(d, mixed=mixed):
+                question.verdict = OUT_OF_REACH
+                question.needed = _needed(d, self.limit, self.alpha, mixed=mixed)
+
+    def _can_be_settled(self, d: NDArray[np.float64], *, mixed: bool) -> bool:
+        """Return whether seeds up to the largest number may settle a question with these differences."""
+        if len(d) < FROM_SEEDS or len(d) >= self.most_seeds:
+            return len(d) < self.most_seeds
+        return _within_reach(d, self.limit, self.alpha, self.most_seeds, mixed=mixed)
+
+
+def _differences(question: Question, results: Results) -> tuple[NDArray[np.float64], bool]:
+    """Return the differences of a question's options on the seeds that both finished.
+
+    Also return whether an option failed to learn in some of these seeds but not in others.
+    """
+    rows = list(question.rows)
+    both = np.isfinite(results.goodness[rows]).all(axis=0)
+    a, b = results.goodness[rows][:, both]
+    failed = results.failed[rows][:, both]
+    d = a - b
+    d[np.abs(d) <= statistics.ROUNDING] = 0.0
+    return d, bool((failed.any(axis=1) & ~failed.all(axis=1)).any())
+
+
+def _p_values(d: NDArray[np.float64], limit: float, *, mixed: bool) -> tuple[float, float]:
+    """Return the p values of a difference and of equivalence, 1 where there is no test."""
+    if len(d) < 2:
+        return 1.0, 1.0
+    if mixed:
+        return statistics.safe_sign_test(d), 1.0
+    p_equivalent = 1.0 if math.isnan(limit) else statistics.safe_equivalence_test(d, limit, prior=PRIOR)
+    return statistics.safe_t_test(d, prior=PRIOR), p_equivalent
+
+
+def _within_reach(d: NDArray[np.float64], limit: float, alpha: float, most: int, *, mixed: bool) -> bool:
+    """Return whether further seeds, up to `most` in all, may settle a question, in the most favourable case.
+
+    That case has the smallest spread and the largest difference, or none, that these differences leave
+    plausible.
+    """
+    n = len(d)
+    totals = np.arange(n + 1, most + 1)
+    if mixed:
+        ahead, signs = int(max((d > 0).sum(), (d < 0).sum())), int((d != 0).sum())
+        return any(_sign_p(ahead + more, signs + more) <= alpha for more in range(1, most - n + 1))
+    spread = float(d.std(ddof=1))
+    if spread <= statistics.ROUNDING:
+        return True
+    least = spread * math.sqrt((n - 1) / stats.chi2.ppf(PLAUSIBLE, n - 1))
+    largest = abs(statistics.mean(d)) + stats.t.ppf(PLAUSIBLE, n - 1) * spread / math.sqrt(n)
+    half = statistics.safe_half_width(totals, alpha, prior=PRIOR) * least
+    return bool((half < largest).any() or (not math.isnan(limit) and (half < limit).any()))
+
+
+def _sign_p(ahead: int, n: int) -> float:
+    """Return the p value of :func:`statistics.safe_sign_test` for `ahead` positive signs among n."""
+    return min(1.0, (n + 1) * math.comb(n, ahead) / (1 << n))
+
+
+def _needed(d: NDArray[np.float64], limit: float, alpha: float, *, mixed: bool) -> int | None:
+    """Return about how many seeds would settle a question if further differences are like these."""
+    if len(d) < 2 or mixed:
+        return None
+    spread, mean = float(d.std(ddof=1)), abs(statistics.mean(d))
+    totals = np.arange(len(d) + 1, MOST_NEEDED + 1)
+    half = statistics.safe_half_width(totals, alpha, prior=PRIOR) * spread
+    settles = half < mean
+    if not math.isnan(limit):
+        settles |= half < limit - mean
+    return int(totals[np.argmax(settles)]) if settles.any() else None
+
+
+def as_frame(race: Race) -> pd.DataFrame:
+    """Return the questions as a frame with a row for each, in the order of the questions."""
+    rows: list[dict[str, Any]] = [
+        {
+            "factor": question.factor,
+            **question.cell,
+            "a": question.options[0],
+            "b": question.options[1],
+            "seeds": question.seeds,
+            "difference": question.difference,
+            "p": question.p,
+            "verdict": question.verdict,
+            "seeds_needed": question.needed,
+        }
+        for question in race.questions
+    ]
+    return pd.DataFrame(rows)

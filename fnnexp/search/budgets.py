@@ -1,0 +1,74 @@
+"""Budgets: train the first trials of a sweep, or train until a time."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+
+from fnnexp.config.budget import Budget
+from fnnexp.config.trial import Trial
+from fnnexp.errors import ConfigError, plural
+
+
+class Purse:
+    """What is left of a budget.
+
+    Trials and epochs are counted from the first trial of the sweep, done or not. So which trials are trained
+    does not depend on the number of workers, nor on how often the command was started.
+
+    Parameters
+    ----------
+    budget
+        The budget; None has no limit.
+    began
+        When the command began, by `clock`.
+    clock
+        Returns the seconds since some moment.
+    """
+
+    def __init__(
+        self, budget: Budget | None, began: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.budget = budget
+        self.clock = clock
+        limited = budget is not None and budget.seconds is not None
+        self.deadline = began + budget.seconds if limited and budget and budget.seconds else None
+        self._trials = math.inf if budget is None or budget.trials is None else budget.trials
+        self._epochs = math.inf if budget is None or budget.epochs is None else budget.epochs
+
+    def take(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Return the first of these trials that what is left can pay for, and take their cost."""
+        for count, trial in enumerate(trials):
+            epochs = max(trial.recipe.epochs, 1)
+            if self._trials < 1 or self._epochs < epochs:
+                self._trials = self._epochs = (
+                    0  # what a longer trial could not have, a shorter one does not get
+                )
+                return list(trials[:count])
+            self._trials -= 1
+            self._epochs -= epochs
+        return list(trials)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the time is over."""
+        return self.deadline is not None and self.clock() >= self.deadline
+
+    def refuse_too_little(self, trials: Sequence[Trial]) -> None:
+        """Raise if the budget does not reach for the first trial."""
+        if trials and self._epochs < (epochs := max(trials[0].recipe.epochs, 1)):
+            assert self.budget is not None
+            raise ConfigError(
+                f"budget={self.budget.text}: a trial has {plural(epochs, 'epoch')}; write "
+                f"budget={epochs}epochs or more, or fewer epochs a trial"
+            )
+
+
+def by_seed(trials: Sequence[Trial]) -> list[Trial]:
+    """Return the trials in the order of their seeds: all trials of the grid's first seed come first.
+
+    So what a budget allows can be compared: every option has the same seeds, but perhaps for the last.
+    """
+    rank = {seed: i for i, seed in enumerate(dict.fromkeys(trial.seed for trial in trials))}
+    return sorted(trials, key=lambda trial: rank[trial.seed])

@@ -1,0 +1,218 @@
+"""`until=settled`: train seeds round by round, until every question of a sweep is settled.
+
+The first round has the grid's seeds, or three. Each later round has one more seed for every configuration
+that is still in question. After a round, :class:`fnnexp.results.sequential.Race` decides by the results of
+these rounds alone. So the same command, started again, takes the same decisions and goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count, islice
+
+from rich.console import Console
+from rich.table import Table
+
+from fnnexp.config.compose import Sweep
+from fnnexp.config.resolve import ParamsOfTrials, with_seed
+from fnnexp.config.trial import Trial
+from fnnexp.errors import FnnexpError, plural
+from fnnexp.results import comparisons, frames, sequential
+from fnnexp.results.ranking import Ranking, ranking_of
+from fnnexp.search.budgets import Purse
+from fnnexp.sweeping.runs import Outcome
+from fnnexp.tracking.experiment import record_look
+
+FIRST_SEEDS = 3
+"""The number of seeds of the first round, if the grid has fewer than two."""
+
+MOST_QUESTIONS = 2000
+
+MOST_ROWS = 40
+"""The largest number of rows of the table of questions."""
+
+
+def more_seeds(used: int) -> int:
+    """Return how many seeds the next round adds for each configuration that is still in question.
+
+    >>> [more_seeds(used) for used in (3, 7, 8, 20)]
+    [1, 1, 2, 5]
+    """
+    return max(1, used // 4)
+
+
+class Settling:
+    """A sweep with ``until=settled``.
+
+    Parameters
+    ----------
+    requested
+        The sweep. Its trials are those of the grid.
+    train
+        Trains the trials of a round that are not done, and returns what became of them. Its second argument
+        is whether this is a later round.
+    purse
+        What is left of the budget.
+    console
+        Where to print.
+    """
+
+    def __init__(
+        self,
+        requested: Sweep,
+        train: Callable[[Sequence[Trial], bool], Outcome],
+        purse: Purse,
+        console: Console,
+    ) -> None:
+        self.requested, self.train, self.purse, self.console = requested, train, purse, console
+        self.trials: list[Trial] = []
+        self.outcome = Outcome()
+        self.race: sequential.Race | None = None
+        self.ranking: Ranking | None = None
+
+    def run(self) -> Outcome:
+        """Train round after round until no question is open, and print what is settled."""
+        first, bases = first_round(self.requested.trials)
+        later = self._later_seeds(first)
+        wanted = first
+        while wanted:
+            payable = self.purse.take(wanted)
+            self.trials += payable
+            self.outcome.add(self.train(payable, self.race is not None))
+            self.outcome.not_run += len(wanted) - len(payable)
+            if len(payable) < len(wanted) or self._is_stopped:
+                break
+            rows = self._look(bases)
+            seeds = list(islice(later, more_seeds(len({trial.seed for trial in self.trials}))))
+            wanted = [with_seed(base, seed) for seed in seeds for base in rows]
+            if wanted:
+                options = plural(len(rows), "option")
+                self._say(f"{self._so_far()}; {plural(len(seeds), 'more seed')} for {options}")
+            if wanted and self.purse.is_late:
+                self.outcome.out_of_time = True
+                self.outcome.not_run += len(wanted)
+                break
+        self._show()
+        return self.outcome
+
+    @property
+    def _is_stopped(self) -> bool:
+        outcome = self.outcome
+        return bool(outcome.interrupted or outcome.stopped or outcome.out_of_time or outcome.elsewhere)
+
+    def _later_seeds(self, first: Sequence[Trial]) -> Iterator[int]:
+        """Yield the seeds of the later rounds: the numbers from the first round's lowest seed on."""
+        used = {trial.seed for trial in first}
+        unused = (seed for seed in count(min(used)) if seed not in used)
+        return islice(unused, max(self.requested.until.most_seeds - len(used), 0))
+
+    def _look(self, bases: Sequence[Trial]) -> list[Trial]:
+        """Decide by the results so far; return a trial of each configuration that needs further seeds."""
+        runs = frames.runs(self.requested.experiment, tracking_uri=self.requested.tracking_uri)
+        runs = runs[runs["trial"].isin([trial.id for trial in self.trials])].reset_index(drop=True)
+        record_look(self.requested.experiment, self.requested.tracking_uri, int(time.time() * 1000))
+        if not (runs["status"] == "finished").any():
+            return []
+        if self.ranking is None:
+            self.ranking = ranking_of(runs, margin=self.requested.margin)
+        results = sequential.results_of(runs, self.ranking)
+        if self.race is None:
+            self.race = self._race(results)
+        self.race.look(results)
+        keys = [frozenset(results.options[row].items()) for row in self.race.rows]
+        options = comparisons.levels(runs).astype("str")
+        of_trial = {
+            trial: frozenset(zip(options.columns, row, strict=True))
+            for trial, row in zip(runs["trial"], options.itertuples(index=False), strict=True)
+        }
+        return [base for base in bases if of_trial.get(base.id) in set(keys)]
+
+    def _race(self, results: sequential.Results) -> sequential.Race:
+        """Return the race, once the factors are known."""
+        factors = list(results.options[0])
+        chosen = self.requested.compare or factors
+        sections = [name if name in factors else name.partition(".")[0] for name in chosen]
+        if absent := [name for name in sections if name not in factors]:
+            raise FnnexpError(
+                f"compare={absent[0]}: follows from another factor; what varies is {', '.join(factors)}"
+            )
+        questions = sequential.questions_of(results.options, dict.fromkeys(sections))
+        if len(questions) > MOST_QUESTIONS:
+            raise FnnexpError(
+                f"until=settled: this sweep has {len(questions)} questions, and at most {MOST_QUESTIONS} can "
+                f"be settled; write fewer values, or one factor, as in compare={factors[0]}"
+            )
+        assert self.ranking is not None
+        return sequential.Race(questions, self.ranking.limit, self.requested.until.most_seeds)
+
+    # What is printed
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _so_far(self) -> str:
+        assert self.race is not None
+        settled = sum(question.is_settled for question in self.race.questions)
+        return (
+            f"round {self.race.rounds}: {settled} of {plural(len(self.race.questions), 'question')} settled"
+        )
+
+    def _show(self) -> None:
+        """Print the questions with their answers."""
+        if self.race is None or self.ranking is None:
+            return
+        ranking, questions = self.ranking, self.race.questions
+        table = Table("with", "answer", "seeds", box=None, pad_edge=False, header_style="bold")
+        for question in questions[:MOST_ROWS]:
+            table.add_row(_cell(question), answer(question, ranking), str(question.seeds))
+        self.console.print(table)
+        if len(questions) > MOST_ROWS:
+            self._say(f"… and {plural(len(questions) - MOST_ROWS, 'more question')}")
+        settled = sum(question.is_settled for question in questions)
+        configurations = len({row for question in questions for row in question.rows})
+        mean = len(self.trials) / max(configurations, 1)
+        self._say(
+            f"until=settled: {settled} of {plural(len(questions), 'question')} settled after "
+            f"{plural(self.race.rounds, 'round')}, with {mean:.1f} seeds an option on average"
+        )
+
+
+def first_round(trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
+    """Return the trials of the first round, and one trial of each configuration.
+
+    The first round has the seeds of the grid, or if there are fewer than two, three.
+    """
+    bases: dict[frozenset[tuple[str, str]], Trial] = {}
+    for trial, params in zip(trials, ParamsOfTrials(trials), strict=True):
+        bases.setdefault(frozenset(item for item in params.items() if item[0] != "seed"), trial)
+    if len({trial.seed for trial in trials}) > 1:
+        return list(trials), list(bases.values())
+    seed = trials[0].seed
+    return [with_seed(base, seed + i) for i in range(FIRST_SEEDS) for base in bases.values()], list(
+        bases.values()
+    )
+
+
+def _cell(question: sequential.Question) -> str:
+    parts = [
+        option if name in ("arch", "init", "batching") else f"{name}={option}"
+        for name, option in question.cell.items()
+    ]
+    return " ".join(parts)
+
+
+def answer(question: sequential.Question, ranking: Ranking) -> str:
+    """Return a question's answer in words."""
+    a, b = question.options
+    difference = f"{question.difference * ranking.scale:.2f} {ranking.unit}".strip()
+    if question.verdict == sequential.BETTER:
+        return f"{a} is better than {b}, by {difference}"
+    if question.verdict == sequential.EQUIVALENT:
+        return f"{a} and {b} are equivalent: they differ by {difference}, less than {ranking.margin:g}"
+    if question.seeds == 0:
+        return f"{a} or {b}: no seed finished for both"
+    if question.verdict == sequential.OUT_OF_REACH:
+        needed = "more than 10,000" if question.needed is None else f"about {question.needed}"
+        return f"{a} or {b} cannot be settled: {a} is ahead by {difference}, and it would take {needed} seeds"
+    return f"{a} or {b}: open; {a} is ahead by {difference}"
