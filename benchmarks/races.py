@@ -1,11 +1,12 @@
 """Estimate how many seeds `until=settled` needs, and how often it is wrong, from real seeds.
 
-python -m benchmarks.races train    train the card grid's mini-batches for 3 epochs with 40 seeds; write races_seeds.csv
+python -m benchmarks.races train    train 40 seeds of nine configurations and write races_seeds.csv
 python -m benchmarks.races          simulate thousands of sweeps and write races.csv
 
-`races_seeds.csv` has a row for each seed and a column for each configuration: the number of correct predictions
-for MNIST's 10,000 validation images. `significance_seeds.csv` has 4,000 seeds of small networks on the digits.
-A simulated sweep draws seeds without replacement and settles its questions with them, round by round.
+The nine are the card grid's mini-batches, trained for 3 epochs. `races_seeds.csv` has a row for each seed and a
+column for each configuration: the number of correct predictions for the 10,000 validation images of MNIST.
+`significance_seeds.csv` has 4,000 seeds of small networks on the digits. A simulated sweep draws seeds without
+replacement and settles its questions with them, round by round.
 
 - *as it is*: the results as they are. A verdict is wrong if the worse option is called better, or if options
   are called equivalent that differ by the margin or more.
@@ -25,7 +26,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from fnnexp.results import sequential
+from fnnexp.search import race as races
 from fnnexp.search.settled import FIRST_SEEDS, more_seeds
 
 RESULTS = Path(__file__).parent / "results"
@@ -51,14 +52,14 @@ def train() -> None:
     names = runs["arch"].astype("str") + " " + runs["init"].astype("str")
     correct = (runs["val_accuracy"] * IMAGES).round().astype(int)
     table = pd.DataFrame({"seed": runs["seed"], "name": names, "correct": correct})
-    table.pivot(index="seed", columns="name", values="correct").to_csv(
+    table.pivot_table(index="seed", columns="name", values="correct").to_csv(
         TRAINED, index=False, lineterminator="\n"
     )
 
 
 def settle(accuracy: np.ndarray, failed: np.ndarray, options: list[dict[str, str]], limit: float) -> tuple:
     """Settle the questions about the options' initializers; return the race and the seeds of each option."""
-    race = sequential.Race(sequential.questions_of(options, ["init"]), limit, accuracy.shape[1])
+    race = races.Race(races.questions_of(options, ["init"]), limit, accuracy.shape[1])
     results = np.full(accuracy.shape, np.nan)
     used, more = 0, FIRST_SEEDS
     rows = list(range(len(accuracy)))
@@ -66,17 +67,17 @@ def settle(accuracy: np.ndarray, failed: np.ndarray, options: list[dict[str, str
         new = slice(used, min(used + more, accuracy.shape[1]))
         results[rows, new] = accuracy[rows, new]
         used = new.stop
-        race.look(sequential.Results(options, results[:, :used], failed[:, :used]))
+        race.look(races.Results(options, results[:, :used], failed[:, :used]))
         rows, more = race.rows, more_seeds(used)
     return race, np.isfinite(results).sum(axis=1)
 
 
-def is_wrong(question: sequential.Question, mean: np.ndarray, limit: float) -> bool:
+def is_wrong(question: races.Question, mean: np.ndarray, limit: float) -> bool:
     """Return whether a verdict is wrong, given the true mean of each option."""
     a, b = (mean[row] for row in question.rows)
-    if question.verdict == sequential.BETTER:
+    if question.verdict == races.BETTER:
         return bool(a - b <= 1e-9)
-    return question.verdict == sequential.EQUIVALENT and bool(abs(a - b) >= limit - 1e-9)
+    return question.verdict == races.EQUIVALENT and bool(abs(a - b) >= limit - 1e-9)
 
 
 def centred(accuracy: np.ndarray, means: np.ndarray) -> np.ndarray:

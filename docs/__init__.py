@@ -99,9 +99,13 @@ def files_of(group: str) -> list[Path]:
 
 
 def options_of(group: str) -> list[str]:
-    """Return the options of a group among which to choose; a single option is no choice."""
+    """Return the options of a group among which to choose. A single option is a choice if none is chosen."""
     names = [file.stem for file in files_of(group)]
-    return names if len(names) > 1 else []
+    keys = declared(NODES[group]) if group in NODES else {}
+    may_be_none = any(
+        names_option(f"{group}.{name}") and field.default is None for name, (field, _) in keys.items()
+    )
+    return names if len(names) > 1 or may_be_none else []
 
 
 def meaning_of(group: str, file: Path) -> str:

@@ -7,8 +7,16 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from fnnexp.config.budget import budget_of
-from fnnexp.config.execution import ADDRESSES, AUTO, BACKENDS, MOST_WORKERS, UNITS, Execution, bytes_of
+from fnnexp.config.execution import (
+    ADDRESSES,
+    AUTO,
+    BACKENDS,
+    MOST_WORKERS,
+    UNITS,
+    Execution,
+    budget_of,
+    bytes_of,
+)
 from fnnexp.config.messages import OWN_PIECE
 from fnnexp.config.schema import (
     DTYPES,

@@ -16,10 +16,9 @@ from typing import Any
 import hydra
 from omegaconf import OmegaConf, open_dict
 
-from fnnexp.config.budget import Budget, budget_of
 from fnnexp.config.commands import Command, grid_name
 from fnnexp.config.composition import FULL_ERROR, SEARCH_PATH, composing, hydra_state_restored
-from fnnexp.config.execution import AUTO, Execution
+from fnnexp.config.execution import AUTO, Budget, Execution, budget_of
 from fnnexp.config.jobs import Job, key_of
 from fnnexp.config.messages import explain
 from fnnexp.config.resolve import ParamsOfTrials, data_name, trial

@@ -14,8 +14,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import II, MISSING
 
 from fnnexp.config import key
-from fnnexp.config.budget import EXAMPLES
-from fnnexp.config.execution import Execution
+from fnnexp.config.execution import BUDGETS, Execution
 from fnnexp.data.datasets import DATASETS
 from fnnexp.data.sources import HEADERS, Reading
 from fnnexp.data.toys import DEFAULT_TOY, MOST_ARMS, MOST_NOISE, MOST_ROWS, Toy
@@ -303,7 +302,7 @@ class Config:
     )
     budget: str | None = key(
         None,
-        f"The most that a command trains, as {EXAMPLES}. Then it ends in order, and the same command "
+        f"The most that a command trains, as {BUDGETS}. Then it ends in order, and the same command "
         "with a larger budget goes on. Null: no limit.",
     )
     compare: Any = key(

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
-from fnnexp.config.budget import Budget
+from fnnexp.config.execution import Budget
 from fnnexp.config.trial import Trial
 from fnnexp.errors import ConfigError, plural
 

@@ -1,7 +1,7 @@
 """`until=settled`: train seeds round by round, until every question of a sweep is settled.
 
 The first round has the grid's seeds, or three. Each later round has one more seed for every configuration
-that is still in question. After a round, :class:`fnnexp.results.sequential.Race` decides by the results of
+that is still in question. After a round, :class:`fnnexp.search.race.Race` decides by the results of
 these rounds alone. So the same command, started again, takes the same decisions and goes on.
 """
 
@@ -18,8 +18,9 @@ from fnnexp.config.compose import Sweep
 from fnnexp.config.resolve import ParamsOfTrials, with_seed
 from fnnexp.config.trial import Trial
 from fnnexp.errors import FnnexpError, plural
-from fnnexp.results import comparisons, frames, sequential
+from fnnexp.results import comparisons, frames
 from fnnexp.results.ranking import Ranking, ranking_of
+from fnnexp.search import race as races
 from fnnexp.search.budgets import Purse
 from fnnexp.sweeping.runs import Outcome
 from fnnexp.tracking.experiment import record_look
@@ -68,7 +69,7 @@ class Settling:
         self.requested, self.train, self.purse, self.console = requested, train, purse, console
         self.trials: list[Trial] = []
         self.outcome = Outcome()
-        self.race: sequential.Race | None = None
+        self.race: races.Race | None = None
         self.ranking: Ranking | None = None
 
     def run(self) -> Outcome:
@@ -116,7 +117,7 @@ class Settling:
             return []
         if self.ranking is None:
             self.ranking = ranking_of(runs, margin=self.requested.margin)
-        results = sequential.results_of(runs, self.ranking)
+        results = races.results_of(runs, self.ranking)
         if self.race is None:
             self.race = self._race(results)
         self.race.look(results)
@@ -128,7 +129,7 @@ class Settling:
         }
         return [base for base in bases if of_trial.get(base.id) in set(keys)]
 
-    def _race(self, results: sequential.Results) -> sequential.Race:
+    def _race(self, results: races.Results) -> races.Race:
         """Return the race, once the factors are known."""
         factors = list(results.options[0])
         chosen = self.requested.compare or factors
@@ -137,14 +138,14 @@ class Settling:
             raise FnnexpError(
                 f"compare={absent[0]}: follows from another factor; what varies is {', '.join(factors)}"
             )
-        questions = sequential.questions_of(results.options, dict.fromkeys(sections))
+        questions = races.questions_of(results.options, dict.fromkeys(sections))
         if len(questions) > MOST_QUESTIONS:
             raise FnnexpError(
                 f"until=settled: this sweep has {len(questions)} questions, and at most {MOST_QUESTIONS} can "
                 f"be settled; write fewer values, or one factor, as in compare={factors[0]}"
             )
         assert self.ranking is not None
-        return sequential.Race(questions, self.ranking.limit, self.requested.until.most_seeds)
+        return races.Race(questions, self.ranking.limit, self.requested.until.most_seeds)
 
     # What is printed
 
@@ -194,7 +195,7 @@ def first_round(trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
     )
 
 
-def _cell(question: sequential.Question) -> str:
+def _cell(question: races.Question) -> str:
     parts = [
         option if name in ("arch", "init", "batching") else f"{name}={option}"
         for name, option in question.cell.items()
@@ -202,17 +203,17 @@ def _cell(question: sequential.Question) -> str:
     return " ".join(parts)
 
 
-def answer(question: sequential.Question, ranking: Ranking) -> str:
+def answer(question: races.Question, ranking: Ranking) -> str:
     """Return a question's answer in words."""
     a, b = question.options
     difference = f"{question.difference * ranking.scale:.2f} {ranking.unit}".strip()
-    if question.verdict == sequential.BETTER:
+    if question.verdict == races.BETTER:
         return f"{a} is better than {b}, by {difference}"
-    if question.verdict == sequential.EQUIVALENT:
+    if question.verdict == races.EQUIVALENT:
         return f"{a} and {b} are equivalent: they differ by {difference}, less than {ranking.margin:g}"
     if question.seeds == 0:
         return f"{a} or {b}: no seed finished for both"
-    if question.verdict == sequential.OUT_OF_REACH:
+    if question.verdict == races.OUT_OF_REACH:
         needed = "more than 10,000" if question.needed is None else f"about {question.needed}"
         return f"{a} or {b} cannot be settled: {a} is ahead by {difference}, and it would take {needed} seeds"
     return f"{a} or {b}: open; {a} is ahead by {difference}"

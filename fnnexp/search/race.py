@@ -6,14 +6,14 @@ The tests are valid at every look (:func:`statistics.safe_t_test`,
 :func:`statistics.safe_equivalence_test` and, where an option failed to learn in some seeds but not in others,
 :func:`statistics.safe_sign_test`).
 
-Each question is settled at the level 5% divided by the number of all questions (Bonferroni). The mean
-differences that its test does not reject at this level are an interval, which contains the true difference at
-all looks together. `better` says that 0 is not in the interval, `equivalent` that all of it is within the
+Each question is settled at the level :data:`ERROR_RATE`, divided by the number of all questions (Bonferroni).
+The mean differences that its test does not reject at this level are an interval, which contains the true
+difference at all looks together. `better` says that 0 is not in the interval, `equivalent` that all of it is within the
 margin. So with at least 95% probability all verdicts are right, however many rounds there are and whenever
 they end. (Holm's procedure is not valid here: options that are rightly called equivalent could as well have
 been called better, so the other questions must not profit.) A settled question keeps its verdict.
 
-The test assumes that differences are roughly normal. `benchmarks/races.py` measures how often verdicts are
+The test assumes that differences are roughly normal. `benchmarks/races.py` measures how often a verdict is
 wrong on real seeds.
 """
 
@@ -45,6 +45,12 @@ PRIOR = 3.0
 
 With many questions an effect must be large to be seen in few seeds. On the card grid's mini-batches, τ of 2,
 3 and 4 takes 6.15, 5.8 and 5.7 seeds an option (`benchmarks/races.py`).
+"""
+
+ERROR_RATE = 0.04
+"""The level of all verdicts of a sweep together.
+
+It is a little below 5%, because real differences are somewhat skewed: see `benchmarks/races.py`.
 """
 
 PLAUSIBLE = 0.975
@@ -174,7 +180,7 @@ class Race:
     @property
     def alpha(self) -> float:
         """The largest p value of a verdict."""
-        return comparisons.ERROR_RATE / max(len(self.questions), 1)
+        return ERROR_RATE / max(len(self.questions), 1)
 
     @property
     def unsettled(self) -> list[Question]:
