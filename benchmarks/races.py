@@ -3,10 +3,10 @@
 python -m benchmarks.races train    train 40 seeds of nine configurations and write races_seeds.csv
 python -m benchmarks.races          simulate thousands of sweeps and write races.csv
 
-The nine are the card grid's mini-batches, trained for 3 epochs. `races_seeds.csv` has a row for each seed and a
-column for each configuration: the number of correct predictions for the 10,000 validation images of MNIST.
-`significance_seeds.csv` has 4,000 seeds of small networks on the digits. A simulated sweep draws seeds without
-replacement and settles its questions with them, round by round.
+The nine are the card grid's mini-batches, trained for 3 epochs. `races_seeds.csv` has a row for each seed
+and a column for each configuration: the number of correct predictions for MNIST's 10,000 validation images.
+`significance_seeds.csv` has 4,000 seeds of small networks on the digits. A simulated sweep draws seeds
+without replacement and settles its questions with them, round by round.
 
 - *as it is*: the results as they are. A verdict is wrong if the worse option is called better, or if options
   are called equivalent that differ by the margin or more.

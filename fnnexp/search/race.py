@@ -6,12 +6,13 @@ The tests are valid at every look (:func:`statistics.safe_t_test`,
 :func:`statistics.safe_equivalence_test` and, where an option failed to learn in some seeds but not in others,
 :func:`statistics.safe_sign_test`).
 
-Each question is settled at the level :data:`ERROR_RATE`, divided by the number of all questions (Bonferroni).
-The mean differences that its test does not reject at this level are an interval, which contains the true
-difference at all looks together. `better` says that 0 is not in the interval, `equivalent` that all of it is within the
-margin. So with at least 95% probability all verdicts are right, however many rounds there are and whenever
-they end. (Holm's procedure is not valid here: options that are rightly called equivalent could as well have
-been called better, so the other questions must not profit.) A settled question keeps its verdict.
+Each question is settled at the level :data:`ERROR_RATE`, divided by the number of all questions
+(Bonferroni). The mean differences that its test does not reject at this level are an interval, which contains
+the true difference at all looks together. `better` says that 0 is not in the interval, `equivalent` that all
+of it is within the margin. So with at least 95% probability all verdicts are right, however many rounds there
+are and whenever they end. (Holm's procedure is not valid here: options that are rightly called equivalent
+could as well have been called better, so the other questions must not profit.) A settled question keeps its
+verdict.
 
 The test assumes that differences are roughly normal. `benchmarks/races.py` measures how often a verdict is
 wrong on real seeds.
