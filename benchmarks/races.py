@@ -26,8 +26,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from fnnexp.search import race as races
-from fnnexp.search.settled import FIRST_SEEDS, more_seeds
+from fnnexp.sweeping.search import race as races
+from fnnexp.sweeping.search.settled import FIRST_SEEDS, more_seeds
 
 RESULTS = Path(__file__).parent / "results"
 TRAINED, SMALL = RESULTS / "races_seeds.csv", RESULTS / "significance_seeds.csv"

@@ -255,10 +255,10 @@ def train(
         After Ctrl-C.
     """
     from fnnexp.config.resolve import ParamsOfTrials
-    from fnnexp.search.budgets import Purse, by_seed
-    from fnnexp.search.settled import Settling
-    from fnnexp.sweeping.dry_run import print_identical
     from fnnexp.sweeping.loop import run
+    from fnnexp.sweeping.search.budgets import Purse, by_seed
+    from fnnexp.sweeping.search.settled import Settling
+    from fnnexp.sweeping.terminal.dry_run import print_identical
     from fnnexp.tracking.experiment import About
     from fnnexp.tracking.writer import Tracker
 

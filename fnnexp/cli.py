@@ -200,7 +200,7 @@ def _train(words: Sequence[str]) -> None:
     with api.composed(command, console) as requested:
         api.print_notes(requested, console)
         if requested.dry_run:
-            from fnnexp.sweeping.dry_run import show
+            from fnnexp.sweeping.terminal.dry_run import show
 
             show(requested.trials, requested.experiment, requested.tracking_uri, requested.execution, console)
             return

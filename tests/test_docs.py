@@ -23,6 +23,7 @@ MEANINGFUL = {
     "seed_noise": {"regularization.dropout": 0.5},
     "stopping.metric": {"stopping.patience": 3},
     "stopping.min_delta": {"stopping.patience": 3},
+    "margin": {"until.name": "settled"},
 }
 """The values with which a key has a meaning, if no option of its group has a value for it."""
 

@@ -26,7 +26,7 @@ from fnnexp.data import datasets as data
 from fnnexp.data import download
 from fnnexp.errors import FnnexpError
 from fnnexp.reporting import write as report
-from fnnexp.sweeping import dry_run
+from fnnexp.sweeping.terminal import dry_run
 
 YAML_TRAPS = [
     "!!python/object/apply:os.system ['touch SPRUNG']",

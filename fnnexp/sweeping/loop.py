@@ -24,12 +24,12 @@ from fnnexp.sweeping.backends.cluster import connected
 from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints, resume
 from fnnexp.sweeping.executor import Executor, worker_count
 from fnnexp.sweeping.plan import PlannedStack, identical, in_order, plan
-from fnnexp.sweeping.progress import SweepProgress, TimeLeft
 from fnnexp.sweeping.resources import memory
 from fnnexp.sweeping.resources.engine import must_compile, with_engine
 from fnnexp.sweeping.resources.locks import Claim, folder_for
 from fnnexp.sweeping.runs import Outcome, Runs, print_undiagnosed
-from fnnexp.sweeping.stopping import stopping
+from fnnexp.sweeping.terminal.progress import SweepProgress, TimeLeft
+from fnnexp.sweeping.terminal.stopping import stopping
 from fnnexp.sweeping.waiting import Suspicion, Waiting
 from fnnexp.sweeping.worker import Broken, Trained
 from fnnexp.tracking.reader import Known, runs_of

@@ -13,7 +13,7 @@ from fnnexp.nn.arrays import Array
 from fnnexp.nn.network import Parameters
 from fnnexp.nn.training import End, Lane, Record
 from fnnexp.sweeping.plan import PlannedStack
-from fnnexp.sweeping.progress import SweepProgress
+from fnnexp.sweeping.terminal.progress import SweepProgress
 from fnnexp.sweeping.worker import Broken, Trained
 from fnnexp.tracking.artifacts import BEST_WEIGHTS, WEIGHTS
 from fnnexp.tracking.reader import Known

@@ -44,14 +44,14 @@ from fnnexp.nn.training import Recipe, Record, Stack, advance, start
 from fnnexp.reporting.sections import overview
 from fnnexp.results import frames
 from fnnexp.sweeping import executor as executor_module
-from fnnexp.sweeping import progress as progress_module
 from fnnexp.sweeping.backends import loky
 from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints
 from fnnexp.sweeping.executor import Executor, worker_count, workers_starting
 from fnnexp.sweeping.loop import run as run_sweep
 from fnnexp.sweeping.plan import USUAL_LANES, PlannedStack, identical, plan, spread
-from fnnexp.sweeping.progress import SweepProgress, TimeLeft
 from fnnexp.sweeping.runs import DELETED
+from fnnexp.sweeping.terminal import progress as progress_module
+from fnnexp.sweeping.terminal.progress import SweepProgress, TimeLeft
 from fnnexp.sweeping.waiting import Suspicion, Waiting
 from fnnexp.sweeping.worker import Broken, WorkerDied, train_segment
 from fnnexp.tracking.retry import StoreError

@@ -1,7 +1,7 @@
 """`until=settled`: train seeds round by round, until every question of a sweep is settled.
 
 The first round has the grid's seeds, or three. Each later round has one more seed for every configuration
-that is still in question. After a round, :class:`fnnexp.search.race.Race` decides by the results of
+that is still in question. After a round, :class:`fnnexp.sweeping.search.race.Race` decides by the results of
 these rounds alone. So the same command, started again, takes the same decisions and goes on.
 """
 
@@ -20,9 +20,9 @@ from fnnexp.config.trial import Trial
 from fnnexp.errors import FnnexpError, plural
 from fnnexp.results import comparisons, frames
 from fnnexp.results.ranking import Ranking, ranking_of
-from fnnexp.search import race as races
-from fnnexp.search.budgets import Purse
 from fnnexp.sweeping.runs import Outcome
+from fnnexp.sweeping.search import race as races
+from fnnexp.sweeping.search.budgets import Purse
 from fnnexp.tracking.experiment import record_look
 
 FIRST_SEEDS = 3

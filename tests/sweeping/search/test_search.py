@@ -1,0 +1,186 @@
+"""Sweeps that decide what to train next, on the digits: until=settled, and budgets."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pytest
+from stores import runs_in
+
+import fnnexp
+from fnnexp.config.execution import budget_of
+from fnnexp.results import frames
+from fnnexp.sweeping.search.budgets import Purse, by_seed
+
+UNTIL = ["-m", "data=digits", "arch.hidden=[16]", "epochs=2", "init=max,sqrtmax,he", "until=settled"]
+QUICK = ["until.most_seeds=9", "execution.n_jobs=1"]
+
+
+def answers(out):
+    """Return the lines with an answer, without their widths."""
+    return [re.sub(r" +", " ", line).strip() for line in out.splitlines() if " is better than " in line]
+
+
+def trained(folder):
+    """Return the initializer and seed of each trial in a store."""
+    params = [run.data.params for run in runs_in(folder).values()]
+    return sorted((each["init"], int(each["seed"])) for each in params)
+
+
+@pytest.fixture(scope="module")
+def settled(tmp_path_factory, empty_store, invoke):
+    """Settle a sweep; return its folder and its output."""
+    folder = tmp_path_factory.mktemp("settled")
+    empty_store(folder)
+    ran = invoke(*UNTIL, *QUICK, cwd=folder)
+    assert ran.status == 0, ran.err
+    return folder, ran.out
+
+
+def test_until_settled_adds_seeds_while_a_question_is_open(settled):
+    folder, out = settled
+    seeds = Counter(init for init, _ in trained(folder))
+    assert set(seeds) == {"max", "sqrtmax", "he"}
+    assert all(3 <= count <= 9 for count in seeds.values())
+    for init, count in seeds.items():
+        assert [seed for name, seed in trained(folder) if name == init] == list(range(count))
+    assert "round 1: " in out
+    assert re.search(r"until=settled: \d of 3 questions settled after \d+ rounds", out)
+    assert any("sqrtmax is better than max" in line for line in answers(out))
+
+
+def test_the_same_command_takes_the_same_decisions_and_trains_nothing(settled, invoke):
+    folder, out = settled
+    before = trained(folder)
+    again = invoke(*UNTIL, *QUICK, cwd=folder)
+    assert again.status == 0
+    assert trained(folder) == before
+    assert answers(again.out) == answers(out)
+    assert re.search(rf"0 trials finished in .* s; {len(before)} were done before", again.out)
+
+
+def test_with_two_workers_and_after_a_stop_the_decisions_are_the_same(settled, empty_store, invoke, tmp_path):
+    folder, out = settled
+    empty_store(tmp_path)
+    words = [*UNTIL, "until.most_seeds=9", "execution.n_jobs=2"]
+    for budget in ("4trials", "13trials"):
+        stopped = invoke(*words, f"budget={budget}", cwd=tmp_path)
+        assert stopped.status == 0, stopped.err
+        assert f"budget={budget} is used up" in stopped.out
+        assert len(trained(tmp_path)) == int(budget.removesuffix("trials"))
+    assert invoke(*words, cwd=tmp_path).status == 0
+    assert trained(tmp_path) == trained(folder)
+    assert answers(invoke(*words, cwd=tmp_path).out) == answers(out)
+
+
+def test_each_round_is_a_look_for_the_tests_of_a_report(settled):
+    folder, out = settled
+    rounds = int(re.search(r"after (\d+) rounds", out)[1])
+    runs = frames.runs("digits", tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
+    by_seed = runs.groupby("seed")["look"].max()
+    assert by_seed[0] == 1
+    assert by_seed.max() == rounds
+    pairs = fnnexp.compare(runs, "init")
+    assert (pairs[pairs["looks"] > 1]["test"] == "safe t").all()
+
+
+def test_sweep_returns_the_trials_of_all_rounds(settled, monkeypatch):
+    folder, _ = settled
+    monkeypatch.chdir(folder)
+    runs = fnnexp.sweep(
+        data="digits", until="settled", compare="init", epochs=2, init=["max", "sqrtmax", "he"],
+        **{"arch.hidden": [[16]], "until.most_seeds": 9, "execution.n_jobs": 1},
+    )  # fmt: skip
+    assert sorted(zip(runs["init"].astype(str), runs["seed"], strict=True)) == trained(folder)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["seed=0,1"], "seed=0,1: until=settled adds seeds itself"),
+        (["seed_init=0,1"], "seed_init must not be swept over"),
+        (["compare=arch"], "compare=arch: does not vary in this sweep; what varies is init"),
+        (["compare=int"], "Did you mean 'init'?"),
+        (["margin=0"], "margin=0.0: must be a finite number above 0"),
+        (["until.most_seeds=1"], "until.most_seeds=1: must be 2 or more"),
+        (["budget=5"], "budget=5: must be above 0, with a unit; write 5m"),
+        (["budget=0m"], "budget=0m: must be above 0"),
+        (["budget=1epochs"], "budget=1epochs: a trial has 2 epochs; write budget=2epochs or more"),
+        (["budget=1.5trials"], "must be a whole number of trials"),
+        (["budget=1m,2m"], "budget differs between jobs"),
+    ],
+)
+def test_impossible_searches_are_refused_before_anything_trains(invoke, store, words, message):
+    ran = invoke(*UNTIL, *words)
+    assert ran.status == 2
+    assert message in ran.err
+    assert "digits" not in invoke("report").out
+
+
+def test_keys_of_until_need_it(invoke, store):
+    for words in (["compare=init"], ["margin=1"], ["until.most_seeds=9"]):
+        ran = invoke("-m", "data=digits", "init=max,he", *words)
+        assert ran.status == 2
+        assert "until=settled" in ran.err
+    ran = invoke("-m", "data=digits", "until=settled")
+    assert ran.status == 2
+    assert "nothing varies in this sweep except the seed" in ran.err
+
+
+def test_a_budget_of_trials_has_the_same_seeds_of_all_options(invoke, store, tmp_path):
+    grid = [
+        "-m",
+        "data=digits",
+        "arch.hidden=[8]",
+        "init=max,sqrtmax,he",
+        "seed=3,1",
+        "epochs=1",
+        "execution.n_jobs=1",
+    ]
+    ran = invoke(*grid, "budget=4trials")
+    assert ran.status == 0
+    assert "budget=4trials is used up: 2 trials are not finished; a larger budget goes on" in ran.out
+    assert trained(tmp_path) == [("he", 3), ("max", 1), ("max", 3), ("sqrtmax", 3)]
+    assert "budget" not in invoke(*grid, "budget=9epochs").out
+    assert len(trained(tmp_path)) == 6
+
+
+def test_after_a_budget_of_time_the_same_command_goes_on(invoke, store, tmp_path, agrees, trials_of):
+    grid = ["data=digits", "arch.hidden=[300]", "seed=0,1,2", "epochs=40"]
+    words = ["-m", *grid, "execution.n_jobs=1", "execution.segment_seconds=0.1", "execution.max_lanes=1"]
+    ran = invoke(*words, "budget=1s", "execution.engine=numpy")
+    assert ran.status == 0
+    assert "budget=1s is used up: " in ran.out
+    assert "the same command goes on" in ran.out
+    assert "compare them: " in ran.out
+    assert invoke(*words).status == 0
+    agrees(tmp_path, trials_of(*grid))
+
+
+def test_a_purse_counts_trials_from_the_first(trials_of):
+    trials = by_seed(trials_of("init=max,he", "seed=5,2", "epochs=3"))
+    assert [(trial.method, trial.seed) for trial in trials] == [("max", 5), ("he", 5), ("max", 2), ("he", 2)]
+    purse = Purse(budget_of("7epochs"), 0.0)
+    assert purse.take(trials[:1]) == trials[:1]
+    assert purse.take(trials[1:]) == trials[1:2]
+    assert purse.take(trials[2:]) == []
+    late = Purse(budget_of("2m"), 100.0, clock=lambda: 219.0)
+    assert (late.deadline, late.is_late) == (220.0, False)
+    assert Purse(budget_of("2m"), 100.0, clock=lambda: 220.0).is_late
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [
+        ("5m", 300.0),
+        ("90s", 90.0),
+        ("1.5h", 5400.0),
+        ("200trials", 200),
+        ("1 trial", 1),
+        ("1000epochs", 1000),
+    ],
+)
+def test_budgets(text, amount):
+    budget = budget_of(text)
+    assert {budget.seconds, budget.trials, budget.epochs} == {None, amount}
