@@ -308,6 +308,33 @@ def train(
     return outcome
 
 
+def planned_first(requested: Sweep) -> tuple[Sequence[Trial], list[str]]:
+    """Return the trials that a sweep trains first, and notes on what may follow.
+
+    They are all its trials, unless its budget or its results decide how many are trained.
+    """
+    from fnnexp.sweeping.search.budgets import Purse, by_seed
+    from fnnexp.sweeping.search.settled import first_round
+
+    trials, notes = requested.trials, []
+    if requested.until.name is not None:
+        trials = tuple(first_round(trials)[0])
+        most = requested.until.most_seeds
+        notes.append(
+            f"until=settled: this is the first round; later rounds add seeds, up to {most} an option"
+        )
+    if requested.budget is not None:
+        purse = Purse(requested.budget, time.monotonic())
+        purse.refuse_too_little(trials)
+        affordable = purse.take(by_seed(trials))
+        if len(affordable) < len(trials):
+            notes.append(
+                f"budget={requested.budget.text}: the first {len(affordable)} of {len(trials)} trials"
+            )
+        trials = tuple(affordable)
+    return trials, notes
+
+
 def _without_password(command: Command) -> str:
     """Return a command for a shell, without the user and password in the address of its store."""
     words = [shown(word) if word.lstrip("+").startswith("tracking") else word for word in command.overrides]

@@ -35,6 +35,8 @@ Train
   fnnexp -cn card_grid                    a sweep from sweeps/card_grid.yaml
   fnnexp -cn card_grid epochs=1           the same, with a value replaced
   fnnexp data=files data.path=my.npz      your own images
+  fnnexp -cn card_grid until=settled budget=10m
+                                          as many seeds as the answer needs
   fnnexp dry_run=true -cn card_grid       show what would run; train nothing
   The same command again resumes: finished trials do not run again.
 
@@ -202,7 +204,10 @@ def _train(words: Sequence[str]) -> None:
         if requested.dry_run:
             from fnnexp.sweeping.terminal.dry_run import show
 
-            show(requested.trials, requested.experiment, requested.tracking_uri, requested.execution, console)
+            trials, notes = api.planned_first(requested)
+            for note in notes:
+                console.print(note, highlight=False, markup=False, soft_wrap=True)
+            show(trials, requested.experiment, requested.tracking_uri, requested.execution, console)
             return
         gc.freeze()
         gc.enable()

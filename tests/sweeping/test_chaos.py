@@ -116,3 +116,46 @@ def test_a_sweep_that_is_killed_many_times_ends_with_the_same_results(tmp_path, 
     assert {run.info.status for run in runs_in(tmp_path).values()} == {"FINISHED"}
     assert checkpointed(tmp_path) == {}
     agrees(tmp_path, trials_of(*GRID))
+
+
+SEARCHES = {
+    "until": ["init=max,sqrtmax,he", "epochs=30", "until=settled", "until.most_seeds=8"],
+}
+"""Commands that decide what to train next."""
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_a_search_that_is_killed_many_times_takes_the_same_decisions(tmp_path, search, trials_of, agrees):
+    chance, finished = random.Random(SEED), set()
+    words = [*COMMAND[:4], "data=digits", "arch.hidden=[12]", *SEARCHES[search], *COMMAND[-3:]]
+    killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+    for folder in (killed, undisturbed):
+        folder.mkdir()
+    for _ in range(max(KILLS // 4, 5) if "FNNEXP_KILLS" not in os.environ else KILLS):
+        sweep = subprocess.Popen(
+            words, cwd=killed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        try:
+            sweep.wait(timeout=chance.uniform(1.5, 6.0))
+        except subprocess.TimeoutExpired:
+            sweep.kill()
+            sweep.wait()
+        assert finished <= finished_in(killed), "a finished trial was lost"
+        finished = finished_in(killed)
+    ended = [
+        subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+        for folder in (killed, undisturbed)
+    ]
+    assert [each.returncode for each in ended] == [0, 0], ended[0].stderr
+    found, expected = (
+        {trial: run.data.params["seed"] for trial, run in runs_in(folder).items()}
+        for folder in (killed, undisturbed)
+    )
+    assert found == expected
+    answers = [
+        each.stdout[each.stdout.index("with  answer") :].partition("until=settled")[0] for each in ended
+    ]
+    assert answers[0] == answers[1]
+    seeds = ",".join(sorted(set(found.values()), key=int))
+    trials = trials_of("arch.hidden=[12]", "init=max,sqrtmax,he", "epochs=30", f"seed={seeds}")
+    agrees(killed, [trial for trial in trials if trial.id in found])
