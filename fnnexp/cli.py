@@ -199,6 +199,14 @@ def _train(words: Sequence[str]) -> None:
         )
         return
     console = api.new_console()
+
+    def print_what_to_do_next(page: str | None) -> None:
+        store = option(requested.tracking_uri)
+        with_pieces = "".join(f" --pieces {shlex.quote(file)}" for file in arguments.pieces)
+        report = report_command(requested.experiment, store=store + with_pieces, program=program())
+        lines = f"compare them: {report}\nlook at them: {page or f'{program()} ui{store}'}"
+        console.print(lines, highlight=False, soft_wrap=True, markup=False)
+
     with api.composed(command, console) as requested:
         api.print_notes(requested, console)
         if requested.dry_run:
@@ -211,12 +219,12 @@ def _train(words: Sequence[str]) -> None:
             return
         gc.freeze()
         gc.enable()
-        outcome = api.train(requested, console, began=began)
-    store = option(requested.tracking_uri)
-    with_pieces = "".join(f" --pieces {shlex.quote(file)}" for file in arguments.pieces)
-    report = report_command(requested.experiment, store=store + with_pieces, program=program())
-    lines = f"compare them: {report}\nlook at them: {outcome.page or f'{program()} ui{store}'}"
-    console.print(lines, highlight=False, soft_wrap=True, markup=False)
+        try:
+            outcome = api.train(requested, console, began=began)
+        except api.InterruptedSweepError:
+            print_what_to_do_next(None)
+            raise
+    print_what_to_do_next(outcome.page)
     api.refuse_failures(outcome, len(requested.trials))
 
 

@@ -58,7 +58,7 @@ class Relu:
     """A = max(Z, 0), elementwise; dZ = dA where Z > 0, else 0 (Glorot, Bordes & Bengio, 2011)."""
 
     def forward(self, Z: Array) -> Array:
-        """Return A in the shape of Z."""
+        """Return A = f(Z), an array of the same shape as Z."""
         self.Z = Z
         return np.maximum(Z, 0.0)
 
@@ -71,7 +71,7 @@ class Tanh:
     """A = tanh(Z), elementwise; dZ = (1 − A²) dA (LeCun, Bottou, Orr & Müller, 1998)."""
 
     def forward(self, Z: Array) -> Array:
-        """Return A in the shape of Z."""
+        """Return A = f(Z), an array of the same shape as Z."""
         self.A = np.tanh(Z)
         return self.A
 
@@ -88,7 +88,7 @@ class TanhAsPublished:
     """
 
     def forward(self, Z: Array) -> Array:
-        """Return A in the shape of Z."""
+        """Return A = f(Z), an array of the same shape as Z."""
         self.A = np.tanh(Z)
         return self.A
 
@@ -101,7 +101,7 @@ class Sigmoid:
     """A = 1 / (1 + exp(−Z)), Z clipped to ±500 to keep exp finite; dZ = A (1 − A) dA (Rumelhart et al.)."""
 
     def forward(self, Z: Array) -> Array:
-        """Return A in the shape of Z."""
+        """Return A = f(Z), an array of the same shape as Z."""
         self.A = 1.0 / (1.0 + np.exp(-np.clip(Z, -500.0, 500.0)))
         return self.A
 
@@ -122,7 +122,7 @@ class LeakyRelu:
         self.slope = slope
 
     def forward(self, Z: Array) -> Array:
-        """Return A in the shape of Z."""
+        """Return A = f(Z), an array of the same shape as Z."""
         self.Z = Z
         return np.where(Z > 0.0, Z, self.slope * Z)
 
@@ -135,7 +135,7 @@ class Elu:
     """A = Z where Z > 0, else exp(Z) − 1; dZ = dA or exp(Z) dA (Clevert, Unterthiner & Hochreiter, 2016)."""
 
     def forward(self, Z: Array) -> Array:
-        """Return A in the shape of Z."""
+        """Return A = f(Z), an array of the same shape as Z."""
         self.Z = Z
         return np.where(Z > 0.0, Z, np.exp(np.minimum(Z, 0.0)) - 1.0)
 
@@ -158,7 +158,7 @@ class Selu:
     )
 
     def forward(self, Z: Array) -> Array:
-        """Return A in the shape of Z."""
+        """Return A = f(Z), an array of the same shape as Z."""
         self.Z = Z
         return self.scale * np.where(Z > 0.0, Z, self.alpha * (np.exp(np.minimum(Z, 0.0)) - 1.0))
 
@@ -171,7 +171,7 @@ class Softplus:
     """A = log(1 + exp(Z)), elementwise; dZ = dA / (1 + exp(−Z)) (Dugas et al., 2001)."""
 
     def forward(self, Z: Array) -> Array:
-        """Return A in the shape of Z."""
+        """Return A = f(Z), an array of the same shape as Z."""
         self.Z = Z
         return np.logaddexp(0.0, Z)
 
@@ -184,7 +184,7 @@ class Softsign:
     """A = Z / (1 + |Z|), elementwise; dZ = dA / (1 + |Z|)² (Bergstra et al., 2009)."""
 
     def forward(self, Z: Array) -> Array:
-        """Return A in the shape of Z."""
+        """Return A = f(Z), an array of the same shape as Z."""
         self.Z = Z
         return Z / (1.0 + np.abs(Z))
 
@@ -201,7 +201,7 @@ class Gelu:
     """
 
     def forward(self, Z: Array) -> Array:
-        """Return A in the shape of Z."""
+        """Return A = f(Z), an array of the same shape as Z."""
         self.Z = Z
         self.S = _sigmoid(math.sqrt(8.0 / math.pi) * (Z + 0.044715 * Z**3))
         return Z * self.S
@@ -216,7 +216,7 @@ class Silu:
     """A = Z S with S = σ(Z), elementwise; dZ = S (1 + Z (1 − S)) dA (Hendrycks & Gimpel, 2016)."""
 
     def forward(self, Z: Array) -> Array:
-        """Return A in the shape of Z."""
+        """Return A = f(Z), an array of the same shape as Z."""
         self.Z, self.S = Z, _sigmoid(Z)
         return Z * self.S
 
@@ -229,7 +229,7 @@ class Identity:
     """A = Z; dZ = dA. If all layers have this activation, a network is linear up to the softmax."""
 
     def forward(self, Z: Array) -> Array:
-        """Return A in the shape of Z."""
+        """Return A = f(Z), an array of the same shape as Z."""
         return Z
 
     def backward(self, dA: Array) -> Array:
@@ -248,7 +248,7 @@ class FromTable:
         self.activation = activation
 
     def forward(self, Z: Array) -> Array:
-        """Return A in the shape of Z."""
+        """Return A = f(Z), an array of the same shape as Z."""
         self.Z, self.A = Z, Z.copy()
         self.activation.forward(self.A)
         return self.A
