@@ -114,8 +114,8 @@ class Combinations:
             try:
                 self._compose_into(family, self._with_new_options(family, options))
             except FnnexpError:
-                # An option is wrong. If it is one of this set, `of` raises the error. Otherwise it is an option
-                # that is composed early, for a later set.
+                # An option is wrong. If it is one of this set, `of` raises the error. Otherwise it is an
+                # option that is composed early, for a later set.
                 return None
         if family.first is None:
             return None

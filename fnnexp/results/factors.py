@@ -158,7 +158,10 @@ def as_text(value: Any) -> str:
 
 
 def _shortened(text: str) -> str:
-    """Shorten a long text: count repeated widths, or cut the middle. Different texts stay different."""
+    """Shorten a long text: write repeated widths of layers as a count, or cut the middle.
+
+    Different texts stay different.
+    """
     if re.fullmatch("[0-9a-f]{64}", text):
         return text[:SHORT]
     if len(text) <= LONGEST:

@@ -132,7 +132,7 @@ def _values(column: pd.Series, shown: pd.Series, requested: str) -> Sequence[Any
 
 
 def _unquoted(value: Any) -> Any:
-    """Return an element of a sweep, with quoted strings converted to plain strings."""
+    """Return one of several values, as in `init='max',he`, with quoted strings made plain strings."""
     if isinstance(value, list):
         return [_unquoted(element) for element in value]
     return getattr(value, "text", value)

@@ -63,7 +63,7 @@ class Relu:
         return np.maximum(Z, 0.0)
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ in the shape of Z."""
+        """Return dZ, an array of the same shape as Z."""
         return np.where(self.Z > 0.0, dA, 0.0)
 
 
@@ -76,7 +76,7 @@ class Tanh:
         return self.A
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ in the shape of Z."""
+        """Return dZ, an array of the same shape as Z."""
         return (1.0 - self.A**2) * dA
 
 
@@ -106,7 +106,7 @@ class Sigmoid:
         return self.A
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ in the shape of Z."""
+        """Return dZ, an array of the same shape as Z."""
         return self.A * (1.0 - self.A) * dA
 
 
@@ -127,7 +127,7 @@ class LeakyRelu:
         return np.where(Z > 0.0, Z, self.slope * Z)
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ in the shape of Z."""
+        """Return dZ, an array of the same shape as Z."""
         return np.where(self.Z > 0.0, dA, self.slope * dA)
 
 
@@ -140,7 +140,7 @@ class Elu:
         return np.where(Z > 0.0, Z, np.exp(np.minimum(Z, 0.0)) - 1.0)
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ in the shape of Z."""
+        """Return dZ, an array of the same shape as Z."""
         return np.where(self.Z > 0.0, 1.0, np.exp(np.minimum(self.Z, 0.0))) * dA
 
 
@@ -163,7 +163,7 @@ class Selu:
         return self.scale * np.where(Z > 0.0, Z, self.alpha * (np.exp(np.minimum(Z, 0.0)) - 1.0))
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ in the shape of Z."""
+        """Return dZ, an array of the same shape as Z."""
         return self.scale * np.where(self.Z > 0.0, 1.0, self.alpha * np.exp(np.minimum(self.Z, 0.0))) * dA
 
 
@@ -176,7 +176,7 @@ class Softplus:
         return np.logaddexp(0.0, Z)
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ in the shape of Z."""
+        """Return dZ, an array of the same shape as Z."""
         return _sigmoid(self.Z) * dA
 
 
@@ -189,7 +189,7 @@ class Softsign:
         return Z / (1.0 + np.abs(Z))
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ in the shape of Z."""
+        """Return dZ, an array of the same shape as Z."""
         return dA / (1.0 + np.abs(self.Z)) ** 2
 
 
@@ -207,7 +207,7 @@ class Gelu:
         return Z * self.S
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ in the shape of Z."""
+        """Return dZ, an array of the same shape as Z."""
         dU = math.sqrt(2.0 / math.pi) * (1.0 + 0.134145 * self.Z**2)
         return (self.S + 2.0 * self.Z * self.S * (1.0 - self.S) * dU) * dA
 
@@ -221,7 +221,7 @@ class Silu:
         return Z * self.S
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ in the shape of Z."""
+        """Return dZ, an array of the same shape as Z."""
         return self.S * (1.0 + self.Z * (1.0 - self.S)) * dA
 
 
@@ -233,7 +233,7 @@ class Identity:
         return Z
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ in the shape of Z."""
+        """Return dZ, an array of the same shape as Z."""
         return dA
 
 
@@ -254,7 +254,7 @@ class FromTable:
         return self.A
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ in the shape of Z."""
+        """Return dZ, an array of the same shape as Z."""
         derivative = np.empty_like(self.A)
         Z = self.Z if self.activation.needs_z else self.A
         self.activation.derivative(Z, self.A, derivative)
