@@ -16,6 +16,7 @@ from fnnexp.config.schema import (
     ADDED_LATER,
     CHOICES,
     NODES,
+    OF_GRIDS,
     UNSCIENTIFIC,
     ArchConfig,
     Config,
@@ -496,4 +497,4 @@ def _written(job: Job) -> dict[str, Any]:
     """Return a job's config as nested dictionaries, as in a run's ``config.yaml``."""
     values = asdict(job.config)
     values["execution"] = {key: values["execution"][key] for key in keys_of(Execution)}
-    return values
+    return {key: value for key, value in values.items() if key not in OF_GRIDS}

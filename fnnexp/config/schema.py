@@ -285,6 +285,18 @@ class Config:
         False, "Whether to record statistics of each layer's signals and gradients. Changes no other result."
     )
     dry_run: bool = key(False, "Whether to show what would run, and train nothing.")
+    zip: Any = key(
+        None,
+        "Groups of keys that a sweep changes together: the first value of one key goes with the first of the "
+        "others. `zip=[[init,optimizer.lr]]`.",
+        kind="list of lists of keys",
+    )
+    where: Any = key(
+        None,
+        'Which jobs of a sweep to keep: a sentence, or a list of them. `where="init=he -> '
+        'arch.activation=relu"`. [grids.md](grids.md) has its grammar.',
+        kind="text, or list of texts",
+    )
 
 
 SCHEMA = "fnnexp_schema"
@@ -306,7 +318,10 @@ ADDED_LATER = (
 Runs recorded before there were such keys have the same params.
 """
 
-UNSCIENTIFIC = ("execution", "tracking", "hydra", "diagnostics", "dry_run")
+OF_GRIDS = ("zip", "where")
+"""The keys that say which jobs a grid has. A trial's config does not have them."""
+
+UNSCIENTIFIC = ("execution", "tracking", "hydra", "diagnostics", "dry_run", *OF_GRIDS)
 """The top-level keys that change no result, so they are not params."""
 
 
