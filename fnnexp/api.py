@@ -16,7 +16,7 @@ from fnnexp import console as notebook
 from fnnexp.config.commands import Command, quoted
 from fnnexp.config.compose import Sweep, compose
 from fnnexp.config.execution import AUTO
-from fnnexp.config.schema import LISTS, LISTS_OR_VALUES, WHOLE, Config
+from fnnexp.config.schema import LISTS, LISTS_OR_VALUES, OF_GRIDS, WHOLE, Config
 from fnnexp.data import sources
 from fnnexp.errors import ConfigError, FnnexpError, plural
 from fnnexp.tracking import store
@@ -75,7 +75,9 @@ def sweep(
         Values by key. A list, tuple, range or array is swept over: `init=["max", "he"]`. Pass a key with a
         dot as `**{"optimizer.lr": 0.1}`, and widths as a list of lists: `**{"arch.hidden": [[64, 32], [9]]}`.
         `**{"arch.activation": ["relu", "tanh"]}` sweeps over two names. `[["relu", "tanh"], "gelu"]` sweeps
-        over two values too: a list with a name for each layer, and one name for all layers.
+        over two values too: a list with a name for each layer, and one name for all layers. `zip` and `where`
+        are not swept over: `zip=[["init", "optimizer.lr"]]` sweeps over these keys together, and
+        `where="init=he -> epochs=5"`, or a list of such sentences, leaves out the other combinations.
 
     Returns
     -------
@@ -404,6 +406,9 @@ def _checked_depth(key: str, value: Any) -> tuple[str, Any]:
     its own syntax, which does not help in Python.
     """
     values = list(value) if _has_values(value) else None
+    if key == "zip" and values and not all(map(_has_values, values)):
+        groups = [values] if len(values) > 1 else [["init", "optimizer.lr"]]
+        raise ConfigError(f"zip={value!r}: must be a list of lists of keys; write zip={groups}")
     are_lists = [_has_values(element) for element in values or ()]
     if key in WHOLE:
         return key, [values] if values is not None else value
@@ -413,7 +418,11 @@ def _checked_depth(key: str, value: Any) -> tuple[str, Any]:
             f"{key}={value!r}: must be a list of lists, because the outer list is swept over; write "
             f'**{{"{key}": [{example}]}}'
         )
-    if key not in LISTS | LISTS_OR_VALUES and key.split(".")[0] in TOP_LEVEL_KEYS and any(are_lists):
+    if (
+        key not in (*LISTS, *LISTS_OR_VALUES, "zip")
+        and key.split(".")[0] in TOP_LEVEL_KEYS
+        and any(are_lists)
+    ):
         raise ConfigError(
             f"{key}={value!r}: must be one value, or one list of values to sweep over; remove the inner "
             "brackets"
@@ -432,13 +441,23 @@ def override(key: str, value: Any) -> str:
     ('init=max,he', 'seed=0,1,2', "data.path='a b.npz'")
     >>> override("arch.hidden", [[64, 32], [10]]), override("batching.shuffle", False)
     ('arch.hidden=[64,32],[10]', 'batching.shuffle=false')
+    >>> override("zip", [["init", "optimizer.lr"]]), override("where", "init=he -> epochs=5")
+    ('zip=[[init,optimizer.lr]]', 'where=init=he -> epochs=5')
     """
+    if key in OF_GRIDS:
+        # A sentence gets its quotes when the command is composed, so a printed command is easy to read.
+        return f"{key}={value if isinstance(value, str) else _text(key, _as_lists(value))}"
     if _has_values(value):
         values = list(value)
         if not values:
             raise ConfigError(f"{key}={value!r}: has no values; write at least one value")
         return f"{key}={','.join(_text(key, element) for element in values)}"
     return f"{key}={_text(key, value)}"
+
+
+def _as_lists(value: Any) -> Any:
+    """Return a value with a list for every iterable in it."""
+    return [_as_lists(element) for element in value] if _has_values(value) else value
 
 
 def _text(key: str, value: Any) -> str:
@@ -450,6 +469,8 @@ def _text(key: str, value: Any) -> str:
         return str(int(value))
     if isinstance(value, Real):
         return repr(float(value))
+    if key == "where" and isinstance(value, str) and not set('"\\') & set(value):
+        return f'"{value}"'
     if isinstance(value, (str, Path)):
         return quoted(str(value))
     if isinstance(value, (list, tuple)):

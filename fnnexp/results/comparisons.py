@@ -37,13 +37,17 @@ from fnnexp.results.factors import (
     others,
     tuples_of,
 )
+from fnnexp.results.frames import SEEDS
 from fnnexp.results.ranking import Ranking, matching_accuracy, ranking_of
 from fnnexp.results.seeds import spread
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
     from numpy.typing import NDArray
+
+WITH = " with "
+"""Joins the names of factors that vary together."""
 
 MOST_OPTIONS = 10
 """For a factor (a setting that varies) with more options (values) than this, only the pairs with its best
@@ -103,7 +107,8 @@ def levels(runs: pd.DataFrame) -> pd.DataFrame:
 
     There is a column (an ordered category) for each factor that varies and is not determined by another:
     first the axes, whose labels include the params that vary, then the other factors. Options whose trials
-    are all numerically identical are joined.
+    are all numerically identical are joined. Factors that vary together, so that no trial can tell their
+    effects apart, share a column such as `arch with init`.
     """
     other_factors = others(runs)
     sections = {factor: factor.partition(".")[0] for factor in factors_of(runs)}
@@ -113,7 +118,24 @@ def levels(runs: pd.DataFrame) -> pd.DataFrame:
     training = runs["identical_to"].fillna(runs["trial"])
     for name in names:
         options[name] = _joined(options, name, runs["seed"], training)
-    return options
+    return _merged(options)
+
+
+def _merged(options: pd.DataFrame) -> pd.DataFrame:
+    """Return the options with one column for all factors that vary together; seeds stay as they are."""
+    alike: dict[Hashable, list[str]] = {}
+    for name in map(str, options.columns):
+        numbers, distinct = pd.factorize(options[name])
+        alone = name in SEEDS or len(distinct) < 2
+        alike.setdefault(name if alone else numbers.tobytes(), []).append(name)
+    merged = {}
+    for names in alike.values():
+        first = merged[WITH.join(names)] = options[names[0]]
+        if len(names) > 1:
+            rows = options[names].loc[~first.duplicated()].sort_values(names[0])
+            texts = [_name(dict(zip(names, row, strict=True))) for row in tuples_of(rows.astype("str"))]
+            merged[WITH.join(names)] = first.cat.remove_unused_categories().cat.rename_categories(texts)
+    return pd.DataFrame(merged, index=options.index)
 
 
 def _labels(runs: pd.DataFrame, name: str) -> pd.Series:
@@ -249,7 +271,7 @@ def finished_trials(runs: pd.DataFrame, configuration: Configuration) -> pd.Data
 
 
 def _name(options: Mapping[str, str]) -> str:
-    texts = [text if name in CHOICES else f"{name}={text}" for name, text in options.items()]
+    texts = [text if name in CHOICES or WITH in name else f"{name}={text}" for name, text in options.items()]
     return " ".join(texts)
 
 

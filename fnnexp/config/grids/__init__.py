@@ -1,0 +1,6 @@
+"""Grids: which jobs a sweep has.
+
+- ``axes``: the keys of a grid and their values; keys that are swept together (``zip``).
+- ``conditions``: sentences about the jobs that a grid keeps (``where``).
+- ``combinations``: compose many sets of options from a few compositions of Hydra.
+"""
