@@ -144,14 +144,19 @@ def _downloads(_: str) -> Places:
 
 
 def _compiled(_: str) -> Places:
+    folder = _folder_of_compiled_code()
+    return [(folder, _entries(folder, "numba_engine.*.nb[ci]"))]
+
+
+def _folder_of_compiled_code() -> Path:
     """Return the folder of Numba's cache with the code of this installation."""
-    folder = Path(next(iter(fnnexp.nn.engines.__path__))) / "__pycache__"
-    with suppress(ImportError):
+    try:
         from fnnexp.nn.engines import numba_engine
 
         function: Any = numba_engine.multiply
-        folder = Path(function.stats.cache_path)
-    return [(folder, _entries(folder, "numba_engine.*.nb[ci]"))]
+        return Path(function.stats.cache_path)
+    except (ImportError, TypeError):  # there is no numba, or no folder that it can write to
+        return Path(next(iter(fnnexp.nn.engines.__path__))) / "__pycache__"
 
 
 def _temporary(address: str) -> Places:
