@@ -39,6 +39,7 @@ Train
                                           as many seeds as the answer needs
   fnnexp dry_run=true -cn card_grid       show what would run; train nothing
   The same command again resumes: finished trials do not run again.
+  With more epochs, they go on where they ended, if the schedule allows it.
 
 Compare
   fnnexp report                           list the experiments
@@ -60,6 +61,7 @@ More
   fnnexp reproduce --quick                          the same with fewer seeds, in under two minutes
   fnnexp reproduce --engine numpy                   the same with NumPy, also where numba is installed
   fnnexp gradcheck                                  compare every gradient with finite differences
+  fnnexp clean                                      what sweeps left behind, and what removes it
 """
 
 CHOICES = Path(__file__).with_name("choices.txt")
@@ -409,6 +411,63 @@ def _show_gradients(names: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
+def _clean(words: Sequence[str]) -> int:
+    """List what fnnexp left behind; with --yes remove it. Return 1 if something can't be removed, else 0."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from fnnexp.config.commands import program
+    from fnnexp.console import terminal
+    from fnnexp.sweeping.resources import leftovers
+    from fnnexp.sweeping.resources.memory import size
+    from fnnexp.tracking.store import option
+
+    parser = argparse.ArgumentParser(
+        "fnnexp clean",
+        description="List what fnnexp left behind in this folder and in its cache, and remove it with --yes. "
+        "Results are never removed: stores, their artifacts, reports.",
+    )
+    parser.add_argument(
+        "kinds", nargs="*", metavar="KIND", help=f"{', '.join(leftovers.KINDS)} (default: all)"
+    )
+    parser.add_argument("--yes", action="store_true", help="remove it")
+    parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
+    arguments = parser.parse_intermixed_args(words)
+    for kind in arguments.kinds:
+        if kind not in leftovers.KINDS:
+            raise FnnexpError(
+                f"there is no kind '{kind}' to clean; the kinds are {', '.join(leftovers.KINDS)}."
+                f"{did_you_mean(kind, leftovers.KINDS)}"
+            )
+    found = leftovers.find(dict.fromkeys(arguments.kinds or leftovers.KINDS), arguments.uri)
+    table = Table(
+        "kind", "files", "size", "if removed", "where", box=None, pad_edge=False, header_style="bold"
+    )
+    table.columns[-1].overflow = "fold"
+    for left in found:
+        after = "stays: a sweep is running" if left.in_use else leftovers.KINDS[left.kind][0]
+        table.add_row(left.kind, str(len(left.files)), size(left.size), after, escape(str(left.place)))
+    console = terminal()
+    if found:
+        console.print(table)
+    removable = [left for left in found if not left.in_use]
+    total = size(sum(left.size for left in removable))
+    errors = leftovers.remove(removable) if arguments.yes else []
+    if not removable:
+        console.print("nothing to remove", highlight=False)
+    elif arguments.yes:
+        console.print("\n".join(errors) or f"removed {total}", highlight=False, markup=False, soft_wrap=True)
+    else:
+        command = " ".join(["clean", *dict.fromkeys(arguments.kinds), "--yes"])
+        console.print(
+            f"nothing was removed; to remove {total}: {program()} {command}{option(arguments.uri)}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    return 1 if errors else 0
+
+
 def _ui(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         "fnnexp ui",
@@ -432,6 +491,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "reproduce": _reproduce,
     "gradcheck": _gradcheck,
     "ui": _ui,
+    "clean": _clean,
 }
 
 if __name__ == "__main__":

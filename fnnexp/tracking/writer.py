@@ -303,9 +303,17 @@ class Tracker:
         except MlflowException as error:
             return error.error_code in GONE
 
-    def begin(self, trial: Trial, identical_to: Trial | None = None, *, engine: str = "numpy") -> str:
+    def begin(
+        self,
+        trial: Trial,
+        identical_to: Trial | None = None,
+        *,
+        engine: str = "numpy",
+        went_on_from: int | None = None,
+    ) -> str:
         """Create the run of a trial with its tags, and return the run's id.
 
+        If the trial goes on from the final state of a shorter one, `went_on_from` is that one's last epoch.
         On a server, the params follow with :meth:`describe` or with the first write to the run.
         """
         tags = {
@@ -321,6 +329,8 @@ class Tracker:
         }
         if self.about and self.about.command and len(self.about.command) <= LONGEST_TAG:
             tags[COMMAND] = self.about.command
+        if went_on_from is not None:
+            tags["fnnexp.went_on_from_epoch"] = str(went_on_from)
         if trial.data.notes:
             tags["fnnexp.data_notes"] = "; ".join(trial.data.notes)
         if identical_to is not None:
