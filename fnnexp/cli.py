@@ -53,6 +53,7 @@ Compare
 More
   fnnexp arch.hidden=[64,32] arch.activation=tanh   any depth and widths
   fnnexp -cn card_grid 'seed=range(5)'              five seeds
+  fnnexp -m init=max,he epochs=5,3 'zip=[[init,epochs]]'   not every combination; see docs/grids.md
   fnnexp -m experiment=relu_full_batch seed=0,1     a published experiment
   fnnexp --pieces my_pieces.py -m init=mine,he      an initializer of your own; see docs/pieces.md
   fnnexp report card_grid --metric val_loss         rank by another metric; or by seconds_to_0.95
