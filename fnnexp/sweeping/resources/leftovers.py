@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import fnnexp.nn.engines
 from fnnexp.data.cache import cache_folder
 from fnnexp.data.download import IDX_SETS
+from fnnexp.nn.engines.base import engine_named
 from fnnexp.sweeping.checkpoints import CHECKPOINTS
 from fnnexp.sweeping.resources.locks import folder_for, is_held
 from fnnexp.sweeping.resources.states import STATES
@@ -150,13 +150,11 @@ def _compiled(_: str) -> Places:
 
 def _folder_of_compiled_code() -> Path:
     """Return the folder of Numba's cache with the code of this installation."""
+    beside = Path(next(iter(fnnexp.nn.engines.__path__))) / "__pycache__"
     try:
-        from fnnexp.nn.engines import numba_engine
-
-        function: Any = numba_engine.multiply
-        return Path(function.stats.cache_path)
-    except (ImportError, TypeError):  # there is no numba, or no folder that it can write to
-        return Path(next(iter(fnnexp.nn.engines.__path__))) / "__pycache__"
+        return Path(engine_named("numba").code_folder or beside)
+    except ImportError:  # Numba was removed
+        return beside
 
 
 def _temporary(address: str) -> Places:

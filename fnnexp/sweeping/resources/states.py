@@ -13,7 +13,7 @@ import re
 import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -118,8 +118,11 @@ class States:
 
     # --- going on -------------------------------------------------------------------------------------------
 
-    def ends_of(self, trials: Iterable[Trial]) -> Ends:
-        """Return how the same trials with fewer epochs ended, as far as the folder knows."""
+    def ends_of(self, trials: Iterable[Trial], *, dry: bool = False) -> Ends:
+        """Return how the same trials with fewer epochs ended, as far as the folder knows.
+
+        Damaged files are removed, unless `dry` is true.
+        """
         names = self._names()
         if not names:
             return {}
@@ -131,10 +134,11 @@ class States:
         for file, kind, epochs in names:
             if epochs < most.get(kind, 0):
                 try:
-                    for trajectory, end in _ends(file, epochs):
-                        found.setdefault(trajectory, []).append(end)
+                    with nullcontext() if dry else _removed_if_damaged(file):
+                        for trajectory, end in _ends(file, epochs):
+                            found.setdefault(trajectory, []).append(end)
                 except DamagedError as error:
-                    self.say(f"its trials start over: {error}")
+                    self.say(f"the trials of {file.name} start over: {error}")
         return found
 
     def go_on(
@@ -395,17 +399,16 @@ def _undiagnosed(record: Record) -> Record:
 
 def _ends(file: Path, epochs: int) -> Iterator[tuple[str, End]]:
     """Yield the ends in a file with the trajectories of their trials; raise DamagedError if it is damaged."""
-    with _removed_if_damaged(file):
-        (text,), _ = contents(file, {"ends": MOST_ENDS})
-        try:
-            said = parsed(text)
-            engine, blas = (printable(str(said[key])) for key in ("engine", "blas"))
-            rows = int(said["rows"])
-            for trajectory, how, row, diagnosed in said["ends"]:
-                row = None if row is None else range(rows)[row]
-                yield str(trajectory), End(file, row, rows, epochs, str(how), engine, blas, bool(diagnosed))
-        except (TypeError, ValueError, KeyError, IndexError) as error:
-            raise DamagedError(f"it does not say how trials ended: {error!r}") from error
+    (text,), _ = contents(file, {"ends": MOST_ENDS})
+    try:
+        said = parsed(text)
+        engine, blas = (printable(str(said[key])) for key in ("engine", "blas"))
+        rows = int(said["rows"])
+        for trajectory, how, row, diagnosed in said["ends"]:
+            row = None if row is None else range(rows)[row]
+            yield str(trajectory), End(file, row, rows, epochs, str(how), engine, blas, bool(diagnosed))
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        raise DamagedError(f"it does not say how trials ended: {error!r}") from error
 
 
 def _content(file: Path, rows: int, recipe: Recipe) -> tuple[list[Any], Array, Array | None, list[Array]]:

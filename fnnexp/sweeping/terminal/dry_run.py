@@ -44,7 +44,7 @@ def show(
     _show_trials(trials, known, {trial.id for trial in done}, console)
     states = States(STATES)
     states.say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    shorter = states.ends_of(wanted)
+    shorter = states.ends_of(wanted, dry=True)
     if wanted:
         n_jobs = worker_count(execution.n_jobs)
         execution, chosen = with_engine(
