@@ -131,10 +131,12 @@ def _joined(options: pd.DataFrame, name: str, seed: pd.Series, training: pd.Seri
     if training.is_unique:
         return options[name].cat.remove_unused_categories()
     trials = options.drop(columns=name).astype("str").assign(seed=seed.astype("str"), training=training)
+    codes, categories = options[name].cat.codes, options[name].cat.categories
+    order = np.argsort(codes.to_numpy(), kind="stable")
+    codes, rows = codes.iloc[order], tuples_of(trials.iloc[order])
     by_trainings: dict[frozenset[Any], list[str]] = {}
-    for option in options[name].cat.categories:
-        trainings = frozenset(trials[options[name] == option].itertuples(index=False, name=None))
-        if trainings:
+    for option, of_option in zip(categories, _slices(codes, len(categories)), strict=True):
+        if trainings := frozenset(rows[of_option]):
             by_trainings.setdefault(trainings, []).append(str(option))
     joined = {option: " = ".join(identical) for identical in by_trainings.values() for option in identical}
     text = options[name].astype("str").map(joined)

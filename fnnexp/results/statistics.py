@@ -292,8 +292,8 @@ def _over_all_patterns(d: NDArray[np.float64]) -> float:
     """Return the fraction of all sign patterns with a sum as far from 0 as Σd."""
     least = _least(d)
     first, second = _signed_sums(d[: d.size // 2]), _signed_sums(d[d.size // 2 :])
-    first.sort()  # SciPy's search is faster for sorted values
     second.sort()
+    first.sort()  # a search for sorted values is faster
     above = len(second) - np.searchsorted(second, least - first, side="left")
     below = np.searchsorted(second, -least - first, side="right")
     return min(1.0, float((above + below).sum()) / float(2**d.size))
@@ -328,6 +328,7 @@ def _as_far(d: NDArray[np.float64], least: NDArray[np.float64]) -> list[int]:
         step = max(1, AT_ONCE // size)
         for i in range(0, PATTERNS, step):
             signs = rng.integers(0, 2, (min(step, PATTERNS - i), size)) * 2.0 - 1
+            # The other lists change only the rounding of a list's sums, for which `least` leaves room.
             counts += (np.abs(signs @ d.T) >= least).sum(axis=0)
         return [int(count) for count in counts]
     # A block of 16 signs has 65,536 patterns. Their sums are computed once and looked up.
