@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 METHODS = {
     "bca": "by a BCa bootstrap over seeds",
     "t": "by Student's t, because fewer than six seeds cannot be resampled",
+    "t of many": "by Student's t, because the mean of so many seeds is as good as normal",
     "equal": "all seeds gave the same value",
 }
 """How the interval of a configuration's mean was computed, in words."""
@@ -481,7 +482,8 @@ def _leader(leader: Configuration, ranking: Ranking, chosen: bool) -> str:
         sentence += f", the mean of {n} seeds"
     else:
         ends = between(interval.low, interval.high, ranking)
-        sentence += f" (95% interval {ends} over {n} seeds, {METHODS[interval.method]})"
+        many = " of many" if interval.method == "t" and n > statistics.BOOTSTRAP_UP_TO else ""
+        sentence += f" (95% interval {ends} over {n} seeds, {METHODS[interval.method + many]})"
     if n < (tried := len(leader.tried)):
         never = " or never reached it" if ranking.is_time else ""
         sentence += f"; {tried - n} of its {tried} trials did not finish{never}"
