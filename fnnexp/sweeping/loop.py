@@ -184,7 +184,8 @@ class _Sweep:
         self.progress.stage("training the first epochs")
 
     def _submit(self, planned: PlannedStack) -> None:
-        self.executor.submit(planned, len(self.waiting))
+        threads = self.executor.threads_for(len(self.waiting))
+        self.executor.submit(planned, memory.threads_that_fit(planned, threads, self.executor.execution))
         self.time_left.submitted(planned)
 
     def _hand_out(self) -> None:
