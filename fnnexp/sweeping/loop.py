@@ -24,7 +24,7 @@ from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints, resume
 from fnnexp.sweeping.executor import Executor, worker_count
 from fnnexp.sweeping.plan import PlannedStack, identical, plan
 from fnnexp.sweeping.progress import SweepProgress, TimeLeft
-from fnnexp.sweeping.resources import memory
+from fnnexp.sweeping.resources import disk, memory
 from fnnexp.sweeping.resources.engine import must_compile, with_engine
 from fnnexp.sweeping.resources.locks import Claim, folder_for
 from fnnexp.sweeping.runs import Outcome, Runs, print_undiagnosed
@@ -69,6 +69,8 @@ def run(trials: Sequence[Trial], tracker: Tracker, execution: Execution, console
         owners = claim.elsewhere
         outcome.elsewhere = [(trial.name, owners[trial.id]) for trial in wanted if trial.id in owners]
         if claimed := [trial for trial in wanted if trial.id not in owners]:
+            results = disk.needed(claimed, diagnostics=execution.diagnostics)
+            disk.check(results, tracker.uri, tracker.experiment)
             groups = identical(claimed)
             epochs = sum(max(trial.recipe.epochs, 1) for trial in claimed)
             with connected(execution) as cluster:
