@@ -506,12 +506,10 @@ def _as_dict(node: Any) -> dict[str, Any]:
 
     ``asdict`` calls ``deepcopy`` for every number and text. A sweep of many tiny trials would feel that.
     """
-    copied: dict[str, Any] = {}
-    for attribute in fields(node):
-        value = getattr(node, attribute.name)
+    copied = dict(vars(node))
+    for key, value in copied.items():
         if not isinstance(value, _PLAIN):
-            value = _as_dict(value) if is_dataclass(value) else deepcopy(value)
-        copied[attribute.name] = value
+            copied[key] = _as_dict(value) if is_dataclass(value) else deepcopy(value)
     return copied
 
 
