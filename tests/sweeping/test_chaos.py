@@ -31,7 +31,7 @@ GRID += [f"epochs={EPOCHS}", f"stopping.patience={EPOCHS // 3}"]  # about half o
 ALONE = ["data=digits", "arch.hidden=[300]", "init=he", "batching=full", f"epochs={max(KILLS * 8, 12)}"]
 """A trial that trains in two threads, since nothing else needs the second core."""
 
-SETTINGS = ["execution.n_jobs=2", "execution.segment_seconds=0.1"]
+SETTINGS = ["execution.n_jobs=2", "execution.segment_seconds=0.1", "execution.engine=numpy"]
 SWEEPS = {
     "many": (GRID, [*SETTINGS, "execution.max_lanes=3"], KILLS),
     "alone": (ALONE, [*SETTINGS, f"execution.retries={KILLS}"], -(-KILLS // 3)),
