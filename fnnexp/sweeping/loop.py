@@ -26,7 +26,7 @@ from fnnexp.sweeping.backends.cluster import connected
 from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints, resume
 from fnnexp.sweeping.executor import Executor, worker_count
 from fnnexp.sweeping.plan import PlannedStack, identical, in_order, plan
-from fnnexp.sweeping.resources import memory
+from fnnexp.sweeping.resources import disk, memory
 from fnnexp.sweeping.resources.engine import must_compile, with_engine
 from fnnexp.sweeping.resources.locks import Claim, folder_for, in_use
 from fnnexp.sweeping.resources.states import STATES, States, begun_with
@@ -95,6 +95,8 @@ def run(
         owners = claim.elsewhere
         outcome.elsewhere = [(trial.name, owners[trial.id]) for trial in wanted if trial.id in owners]
         if claimed := [trial for trial in wanted if trial.id not in owners]:
+            results = disk.needed(claimed, diagnostics=execution.diagnostics)
+            disk.check(results, tracker.uri, tracker.experiment)
             groups = identical(claimed)
             epochs = sum(max(trial.recipe.epochs, 1) for trial in claimed)
             with connected(execution) as cluster:
@@ -219,7 +221,8 @@ class _Sweep:
         """Submit a stack, and return it with the parameters from which it goes on."""
         if planned.stack.epoch and not planned.stack.has_parameters:
             planned = self._loaded(planned)
-        self.executor.submit(planned, len(self.waiting))
+        threads = self.executor.threads_for(len(self.waiting))
+        self.executor.submit(planned, memory.threads_that_fit(planned, threads, self.executor.execution))
         self.time_left.submitted(planned)
         return planned
 

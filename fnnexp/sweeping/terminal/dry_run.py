@@ -16,10 +16,11 @@ from fnnexp.nn.pieces.table import short
 from fnnexp.sweeping.backends.cluster import connected
 from fnnexp.sweeping.executor import worker_count
 from fnnexp.sweeping.plan import PlannedStack, identical, plan
-from fnnexp.sweeping.resources import memory
+from fnnexp.sweeping.resources import disk, memory
 from fnnexp.sweeping.resources.engine import with_engine
 from fnnexp.sweeping.resources.states import STATES, States, begun_with
 from fnnexp.sweeping.runs import print_undiagnosed
+from fnnexp.tracking import store
 from fnnexp.tracking.reader import Known, known_trials, runs_of
 
 MOST_ROWS = 40
@@ -66,6 +67,11 @@ def show(
             highlight=False,
         )
         console.print(memory.summary(stacks, len(trials), execution, n_jobs), highlight=False, soft_wrap=True)
+        address = store.address_or_default(uri)
+        results = disk.needed(wanted, diagnostics=execution.diagnostics)
+        if line := disk.summary(results, address, experiment):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        disk.check(results, address, experiment)
     print_identical(trials, console)
 
 
