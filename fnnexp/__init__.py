@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from fnnexp.api import sweep
     from fnnexp.data.images import images
     from fnnexp.errors import FnnexpError
+    from fnnexp.mapping.arrays import read_map
+    from fnnexp.mapping.picture import plot_map
     from fnnexp.reporting.plots.api import plot_curves, plot_heat_map
     from fnnexp.reporting.replication.published import published
     from fnnexp.reporting.sections.leaderboard import leaderboard
@@ -45,7 +47,9 @@ __all__ = [
     "leaderboard",
     "plot_curves",
     "plot_heat_map",
+    "plot_map",
     "published",
+    "read_map",
     "runs",
     "seconds_to",
     "shares",
@@ -63,7 +67,9 @@ _DEFINED_IN = {
     "leaderboard": "fnnexp.reporting.sections.leaderboard",
     "plot_curves": "fnnexp.reporting.plots.api",
     "plot_heat_map": "fnnexp.reporting.plots.api",
+    "plot_map": "fnnexp.mapping.picture",
     "published": "fnnexp.reporting.replication.published",
+    "read_map": "fnnexp.mapping.arrays",
     "runs": "fnnexp.results.frames",
     "seconds_to": "fnnexp.results.ranking",
     "shares": "fnnexp.results.comparisons",

@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -174,7 +174,23 @@ def _beside(path: Path, folder: Path) -> Path | None:
 def write(
     files: ArtifactRepository, config: Mapping[str, Any], weights: Mapping[str, Mapping[str, NDArray[Any]]]
 ) -> None:
-    """Write a trial's resolved config and its trained weights as files (artifacts) of its MLflow run.
+    """Write a trial's resolved config and its trained weights as files (artifacts) of its MLflow run."""
+    _place(files, partial(_write_in, config=config, weights=weights))
+
+
+def write_contents(files: ArtifactRepository, contents: Mapping[str, bytes]) -> None:
+    """Write files (artifacts) of a run, given their contents by name."""
+
+    def write_them(folder: Path, prefix: str) -> list[str]:
+        for name, content in contents.items():
+            (folder / f"{prefix}{name}").write_bytes(content)
+        return list(contents)
+
+    _place(files, write_them)
+
+
+def _place(files: ArtifactRepository, write_them: Callable[[Path, str], list[str]]) -> None:
+    """Let a function write files into a folder, with a prefix before their names, which it returns.
 
     If the files are on this machine, they are renamed into place. MLflow would copy them, and if a link had
     the name of a file, MLflow would write to the link's target.
@@ -186,7 +202,7 @@ def write(
         folder.mkdir(parents=True, exist_ok=True)
         prefix = f".{uuid.uuid4().hex}."  # removing a temporary folder would take longer than the writing
         try:
-            for name in _write_in(folder, prefix, config, weights):
+            for name in write_them(folder, prefix):
                 (folder / f"{prefix}{name}").replace(folder / name)
         except BaseException:
             for file in folder.glob(f"{prefix}*"):
@@ -194,7 +210,7 @@ def write(
             raise
         return
     with tempfile.TemporaryDirectory() as temporary:
-        _write_in(Path(temporary), "", config, weights)
+        write_them(Path(temporary), "")
         files.log_artifacts(temporary)  # type: ignore[no-untyped-call]
 
 
