@@ -447,12 +447,13 @@ def _map(words: Sequence[str]) -> int:
     from fnnexp.mapping import command, request
 
     folder = _existing_folder(arguments.config_dir)
+    console = api.new_console()
     wanted = request.parse(arguments.words, folder, tuple(arguments.pieces))
     if wanted.cell is not None:
-        print(f"this cell: {wanted.command}")
-        _train_command(wanted.command)
+        trial = command.of_cell(wanted)
+        console.print(f"this cell: {trial}", markup=False, highlight=False, soft_wrap=True)
+        _train_command(trial)
         return 0
-    console = api.new_console()
     with api.composed(wanted.command, console) as sweep:
         api.print_notes(sweep, console)
         gc.freeze()

@@ -78,8 +78,31 @@ class Axis:
         return int(value) if numeric_keys()[self.key] == "int" and value.is_integer() else value
 
     def finer(self, factor: int) -> Axis:
-        """Return the axis with a whole multiple of the values, which include those of this axis."""
-        return replace(self, n=self.n * factor, first=self.first * factor, stop=self.stop * factor)
+        """Return the axis with a whole multiple of the values, which include those of this axis.
+
+        Raises
+        ------
+        ConfigError
+            If the key has whole numbers and would get fractions, or the axis would have too many values.
+        """
+        finer = replace(self, n=self.n * factor, first=self.first * factor, stop=self.stop * factor)
+        if (fraction := finer.fraction()) is not None:
+            raise ConfigError(
+                f"finer={factor}: {self.key} has whole numbers, but would get {fraction:g}; omit finer, and "
+                "write more values for the other axis"
+            )
+        if finer.n > MOST_VALUES:
+            raise ConfigError(
+                f"finer={factor}: {self.key} would have {finer.n:,} values, but an axis has at most "
+                f"{MOST_VALUES:,}; write finer={MOST_VALUES // self.n}"
+            )
+        return finer
+
+    def fraction(self) -> float | None:
+        """Return a value that is no whole number, if the key has whole numbers; None if there is none."""
+        if numeric_keys()[self.key] != "int":
+            return None
+        return next((value for value in map(self.value, self.indices) if not isinstance(value, int)), None)
 
     @property
     def is_whole(self) -> bool:
@@ -142,7 +165,11 @@ def axis(name: str, text: str) -> Axis:
         )
     n = int(count)
     chosen = Axis(key, low, high, n, scale or _usual(low, high), 0, n)
-    _refuse_fractions(word, chosen)
+    if (fraction := chosen.fraction()) is not None:
+        raise ConfigError(
+            f"{word}: {key} has whole numbers, but the axis would have {fraction:g}; write "
+            f"{name}={key}:{math.floor(low)}..{math.floor(low) + n}:{n}:{LINEAR}"
+        )
     if not math.isfinite(high - low) or chosen.value(1) == low:
         raise ConfigError(f"{word}: the ends are too close or too far for {n} values; write {name}={EXAMPLE}")
     return chosen
@@ -194,19 +221,6 @@ def _number(word: str, text: str) -> float:
         name = word.partition("=")[0]
         raise ConfigError(f"{word}: {text or 'nothing'} is not a finite number; write {name}={EXAMPLE}")
     return number
-
-
-def _refuse_fractions(word: str, chosen: Axis) -> None:
-    """Raise if a key of whole numbers would get fractions."""
-    if numeric_keys()[chosen.key] != "int":
-        return
-    fraction = next((value for value in chosen.values if not isinstance(value, int)), None)
-    if fraction is not None:
-        low = math.floor(chosen.low)
-        raise ConfigError(
-            f"{word}: {chosen.key} has whole numbers, but the axis would have {fraction:g}; write "
-            f"{word.partition('=')[0]}={chosen.key}:{low}..{low + chosen.n}:{chosen.n}:{LINEAR}"
-        )
 
 
 def _usual(low: float, high: float) -> str:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fnnexp.data.npz import Archive, DamagedError
+from fnnexp.nn.engines.base import ENGINES
 
 CELLS = Path(".fnnexp/cells")
 """The folder of finished cells, relative to the folder in which a map was started."""
@@ -82,6 +83,12 @@ def joined(tables: Sequence[Table]) -> Table:
     }
     computed_by = dict.fromkeys(by for table in tables for by in table.computed_by)
     return Table(trials[first], columns, tuple(computed_by))
+
+
+def engine_of(trial: str, folder: Path = CELLS) -> str | None:
+    """Return the name of the engine that has finished a cell; None if none has."""
+    wanted = np.array([trial], ID)
+    return next((name for name in ENGINES if len(Cells(folder, name).find(wanted))), None)
 
 
 class Cells:

@@ -13,15 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from fnnexp.config.commands import program
-from fnnexp.config.compose import Sweep
-from fnnexp.config.execution import Execution
+from fnnexp.config.commands import Command, program
+from fnnexp.config.compose import Sweep, compose
+from fnnexp.config.execution import AUTO, Execution
+from fnnexp.config.jobs import key_of
 from fnnexp.config.trial import Trial
 from fnnexp.data import datasets
 from fnnexp.errors import FnnexpError, plural
 from fnnexp.mapping import arrays, picture
 from fnnexp.mapping.arrays import Map
-from fnnexp.mapping.cells import CELLS, ID, Cells, joined
+from fnnexp.mapping.cells import CELLS, ID, Cells, Table, engine_of, joined
 from fnnexp.mapping.request import Request, experiment_of, trials_of
 from fnnexp.mapping.training import Outcome, train
 from fnnexp.nn import rows
@@ -50,6 +51,20 @@ class CellsFailedError(FnnexpError):
     exit_status = 1
 
 
+def of_cell(request: Request) -> Command:
+    """Return the command that trains the request's cell as a trial, with the engine that has finished it.
+
+    Engines differ in the last bits, and for a single trial ``auto`` may choose another one than for a map.
+    """
+    assert request.cell is not None
+    command = request.command_of(*request.cell)
+    (trial,) = compose(command).trials
+    engine = engine_of(trial.id)
+    if engine is None or any(key_of(word) == "execution.engine" for word in command.overrides):
+        return command
+    return replace(command, overrides=(*command.overrides, f"execution.engine={engine}"))
+
+
 def run(request: Request, sweep: Sweep, console: Console) -> Map | None:
     """Train the new cells of a map, log the map to MLflow and print a summary; return the map.
 
@@ -67,9 +82,8 @@ def run(request: Request, sweep: Sweep, console: Console) -> Map | None:
 
     trials = trials_of(request, sweep)
     ids = np.array([trial.id for trial in trials], ID)
-    execution = _with_engine(sweep.execution, trials, say)
+    execution, known = _with_engine(sweep.execution, trials, ids, say)
     cells = Cells(CELLS, execution.engine, say)
-    known = cells.find(ids)
     finished = set(known.trials.tolist())
     new = [trial for trial, id_ in zip(trials, ids.tolist(), strict=True) if id_ not in finished]
     rows_, columns = request.shape
@@ -127,18 +141,24 @@ def run(request: Request, sweep: Sweep, console: Console) -> Map | None:
     return m
 
 
-def _with_engine(execution: Execution, trials: Sequence[Trial], say: Callable[[str], None]) -> Execution:
-    """Return the execution with the engine that computes all cells of the map.
+def _with_engine(
+    execution: Execution, trials: Sequence[Trial], ids: NDArray[Any], say: Callable[[str], None]
+) -> tuple[Execution, Table]:
+    """Return the execution with the engine that computes all cells of the map, and its finished cells.
 
-    ``auto`` is the engine that has finished the most of them; if none has, it is chosen as for a sweep.
+    ``auto`` is the engine that has finished the most cells; if none has any, it is chosen as for a sweep.
     """
-    ids = np.array([trial.id for trial in trials], ID)
-    found = {name: Cells(CELLS, name, say).find(ids).trials.tolist() for name in ENGINES}
-    known = {id_.decode(): Known("", FINISHED, engine=name) for name, own in found.items() for id_ in own}
+    names = ENGINES if execution.engine == AUTO else [execution.engine]
+    found = {name: Cells(CELLS, name, say).find(ids) for name in names}
+    known = {
+        trial.decode(): Known("", FINISHED, engine=name)
+        for name in sorted(found, key=lambda name: len(found[name]))
+        for trial in found[name].trials.tolist()
+    }
     chosen, message = with_engine(execution, trials, known, n_jobs=worker_count(execution.n_jobs))
     if message is not None:
         say(message)
-    return chosen
+    return chosen, found.get(chosen.engine) or joined([])
 
 
 def _described(m: Map, request: Request, trial: Trial) -> Map:

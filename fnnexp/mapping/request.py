@@ -55,9 +55,7 @@ class Request:
 
     @property
     def command(self) -> Command:
-        """The sweep over all cells, row by row; of a single cell, its trial."""
-        if self.cell is not None:
-            return self.command_of(*self.cell)
+        """The sweep over all cells, row by row."""
         axes = (self._override(each, *each.indices) for each in (self.y, self.x))
         return Command("config", (*self.shared, *axes), self.config_dir, multirun=True, pieces=self.pieces)
 

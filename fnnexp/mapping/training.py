@@ -9,6 +9,7 @@ from rich.console import Console
 
 from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
+from fnnexp.errors import plural
 from fnnexp.mapping.cells import CELLS, Cells, Table, table_of
 from fnnexp.nn.training import Record
 from fnnexp.sweeping.backends.cluster import connected
@@ -30,12 +31,13 @@ EPOCH, DIVERGED = "epoch", "diverged"
 BEGUN = CELLS / "begun"
 """The folder with the checkpoints of cells in training."""
 
-LANES = 96
-"""The largest number of cells in a stack. On small data a stack then trains for some tenths of a second: long
-enough to hide the cost of handing it over, and short enough to lose little to a kill."""
+LANES, FEWEST = 96, 12
+"""The largest number of cells in a stack, and the number in the stacks of a small map. On small data a stack
+then trains for some tenths of a second: long enough to hide the cost of handing it over, and short enough to
+lose little to a kill."""
 
 STACKS = 8
-"""The least number of stacks for each worker, so that all workers end at about the same time."""
+"""The least number of stacks for each worker of a larger map, so that all workers end at the same time."""
 
 
 @dataclass
@@ -81,7 +83,8 @@ def train(
         checkpoints = Checkpoints(BEGUN, execution.engine)
         checkpoints.tidy()
         begun, curves = resume(checkpoints, groups, execution, progress.say)
-        widest = execution.max_lanes or min(LANES, -(-len(groups) // (STACKS * n_jobs)))
+        even = -(-len(groups) // (STACKS * n_jobs))
+        widest = execution.max_lanes or min(max(even, FEWEST), LANES)
         planned = plan(groups, max_lanes=widest, n_jobs=n_jobs, begun=begun)
         fitting = memory.fitting(planned, groups, execution, n_jobs)
         stacks = [replace(stack, keeps_weights=False) for stack in fitting]
@@ -118,7 +121,7 @@ class _Training:
         executor = self.executor
         try:
             with stopping(self._interrupt), self.progress:
-                self.progress.start(f"starting {executor.n_jobs} workers", len(self.waiting))
+                self.progress.start(f"starting {plural(executor.n_jobs, 'worker')}", len(self.waiting))
                 self._hand_out()
                 begin()
                 while executor.under_way or (self.waiting and not self._is_stopping):
