@@ -3,7 +3,7 @@
 :func:`sweep` trains a grid of networks and records them in MLflow. :func:`runs`, :func:`curves` and
 :func:`diagnostics` return the records of an experiment as data frames. :func:`leaderboard`, :func:`compare`,
 :func:`shares`, :func:`answer`, :func:`plot_curves` and :func:`plot_heat_map` accept the frame of runs, or any
-rows of it.
+rows of it. :func:`read_map` returns the arrays of a map, which :func:`plot_map` draws.
 
 :func:`at_equal` takes the results of trials at equal cost, to compare batching modes fairly.
 :func:`seconds_to` adds a column to the frame of runs: the seconds of training until each trial reached an

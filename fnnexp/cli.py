@@ -46,6 +46,14 @@ Compare
                                           experiment named after their data
   fnnexp ui                               the curves in MLflow's UI
 
+Map two numbers
+  fnnexp map x=optimizer.lr:1e-3..10:64 y=init.gain:0.1..10:64 data=digits epochs=1
+                                          64 x 64 trials as one run, with a picture
+  fnnexp map x=optimizer.lr:1e-3..10:64 y=init.gain:0.1..10:64 data=digits epochs=1 zoom=32..48,8..24 finer=4
+                                          some of the cells, each divided into 4 x 4
+  fnnexp map x=optimizer.lr:1e-3..10:64 y=init.gain:0.1..10:64 data=digits epochs=1 cell=12,40
+                                          one cell as an ordinary trial
+
 More
   fnnexp arch.hidden=[64,32] arch.activation=tanh   any depth and widths
   fnnexp -cn card_grid 'seed=range(5)'              five seeds
@@ -444,17 +452,21 @@ def _map(words: Sequence[str]) -> int:
     arguments = parser.parse_intermixed_args(words)
     gc.disable()  # as in _train
     from fnnexp import api
-    from fnnexp.mapping import command, request
+    from fnnexp.mapping import request
 
     folder = _existing_folder(arguments.config_dir)
     console = api.new_console()
     wanted = request.parse(arguments.words, folder, tuple(arguments.pieces))
     if wanted.cell is not None:
-        trial = command.of_cell(wanted)
+        from fnnexp.mapping.command import of_cell
+
+        trial = of_cell(wanted)
         console.print(f"this cell: {trial}", markup=False, highlight=False, soft_wrap=True)
         _train_command(trial)
         return 0
     with api.composed(wanted.command, console) as sweep:
+        from fnnexp.mapping import command  # while the workers start
+
         api.print_notes(sweep, console)
         gc.freeze()
         gc.enable()

@@ -115,6 +115,7 @@ def test_a_folder_has_few_entries(folder: Path) -> None:
     if folder == ROOT / "fnnexp":
         assert len(files) <= 5
         assert len(folders) <= 9
+        return
     assert len(files) - 1 + len(folders) <= 12  # not counted: __init__.py and __main__.py
 
 

@@ -20,14 +20,13 @@ from fnnexp.config.jobs import key_of
 from fnnexp.config.trial import Trial
 from fnnexp.data import datasets
 from fnnexp.errors import FnnexpError, plural
-from fnnexp.mapping import arrays, picture
+from fnnexp.mapping import arrays
 from fnnexp.mapping.arrays import Map
 from fnnexp.mapping.cells import CELLS, ID, Cells, Table, engine_of, joined
 from fnnexp.mapping.request import Request, experiment_of, trials_of
 from fnnexp.mapping.training import Outcome, train
 from fnnexp.nn import rows
 from fnnexp.nn.engines.base import ENGINES
-from fnnexp.reporting.plots.picture import png
 from fnnexp.sweeping.executor import worker_count
 from fnnexp.sweeping.resources.engine import with_engine
 from fnnexp.tracking.experiment import MapLog
@@ -98,7 +97,7 @@ def run(request: Request, sweep: Sweep, console: Console) -> Map | None:
         log.check()
         outcome = Outcome()
         if new:
-            outcome = train(new, cells, execution, console, log.open)
+            outcome = train(new, cells, execution, console, lambda: _prepare_end(log))
         cells.tidy()
         if outcome.interrupted:
             raise InterruptedMapError(
@@ -126,7 +125,7 @@ def run(request: Request, sweep: Sweep, console: Console) -> Map | None:
                 "fnnexp.computed_by": " | ".join(table.computed_by),
                 "fnnexp.data_checksum": trials[0].data.checksum,
             },
-            files=lambda: {arrays.FILE: arrays.as_bytes(m), "map.png": png(picture.plot_map(m), dpi=200)},
+            files=lambda: _files(m),
             complete=not outcome.failed,
         )
     say(_summary(m, len(new), time.monotonic() - began))
@@ -139,6 +138,21 @@ def run(request: Request, sweep: Sweep, console: Console) -> Map | None:
         reasons = "\n".join(f"  {name}: {reason}" for name, reason in outcome.failed[:20])
         raise CellsFailedError(f"{len(outcome.failed)} of {plural(len(new), 'new cell')} failed:\n{reasons}")
     return m
+
+
+def _prepare_end(log: MapLog) -> None:
+    """Open the store and import Matplotlib, which takes seconds, while the workers train."""
+    import fnnexp.mapping.picture  # noqa: F401
+
+    log.open()
+
+
+def _files(m: Map) -> dict[str, bytes]:
+    """Return the files of a map's run."""
+    from fnnexp.mapping.picture import plot_map
+    from fnnexp.reporting.plots.picture import png
+
+    return {arrays.FILE: arrays.as_bytes(m), "map.png": png(plot_map(m), dpi=200)}
 
 
 def _with_engine(

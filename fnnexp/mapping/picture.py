@@ -149,7 +149,7 @@ def _boundary(ax: Axes, learns: Any, x0: int, y0: int) -> Any:
         return None
     cells = max(learns.shape)
     line = LineCollection(
-        list(segments), colors=LINE, linewidths=max(0.5, min(1.6, 100 / cells)), capstyle="projecting"
+        list(segments), colors=LINE, linewidths=max(0.4, min(1.6, 60 / cells)), capstyle="projecting"
     )
     ax.add_collection(line, autolim=False)
     return line
