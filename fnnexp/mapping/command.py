@@ -128,6 +128,9 @@ def run(request: Request, sweep: Sweep, console: Console) -> Map | None:
             files=lambda: _files(m),
             complete=not outcome.failed,
         )
+    if len(table.computed_by) > 1:
+        by = ", ".join(table.computed_by)
+        say(f"cells were computed by {by}: across these they agree to rounding, not bit by bit")
     say(_summary(m, len(new), time.monotonic() - began))
     say(f"picture: {folder}/map.png")
     uri = "" if sweep.tracking_uri is None else f", tracking_uri={shown(sweep.tracking_uri)!r}"

@@ -132,6 +132,13 @@ def runs_in_experiment(name):
     return map_runs(name, None)
 
 
+def test_a_map_says_if_its_cells_were_computed_in_several_ways(invoke, store, monkeypatch):
+    assert "bit by bit" not in invoke("map", *AXES, *SHARED).out
+    monkeypatch.setattr("fnnexp.sweeping.worker.blas_kernel", lambda: "another kernel")
+    ran = invoke("map", *AXES, *SHARED, "finer=2")
+    assert "another kernel: across these they agree to rounding, not bit by bit" in ran.out
+
+
 def test_a_map_is_one_run_whose_arrays_numpy_reads(invoke, store, own_folder):
     from mlflow import MlflowClient
 
@@ -157,6 +164,32 @@ def test_a_map_is_one_run_whose_arrays_numpy_reads(invoke, store, own_folder):
     }
     assert invoke("map", *AXES, *SHARED).status == 0  # the same map again is the same run
     assert len(client.search_runs([experiment.experiment_id])) == 1
+
+
+def test_failed_cells_are_reported_and_trained_by_the_same_command(invoke, store, monkeypatch):
+    from mlflow import MlflowClient
+
+    from fnnexp.sweeping import executor
+    from fnnexp.sweeping.worker import Broken, train_segment
+
+    def breaks(planned, execution):
+        if any(dict(lane.hyper)["lr"] == 0.01 for lane in planned.lanes):
+            return Broken("ValueError: no", "")
+        return train_segment(planned, execution)
+
+    words = ("map", *AXES, *SHARED, "execution.retries=0")
+    with monkeypatch.context() as patch:
+        patch.setattr(executor, "train_segment", breaks)
+        ran = invoke(*words)
+    assert ran.status == 1
+    assert "3 of 12 new cells failed" in ran.err
+    assert "ValueError: no" in ran.err
+    assert new_cells(invoke(*words)) == 3
+    m = fnnexp.read_map("digits_map")
+    assert not m.missing.any()
+    client = MlflowClient(store)
+    experiment = client.get_experiment_by_name("digits_map")
+    assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FINISHED"]
 
 
 def test_a_map_changes_nothing_for_sweeps(invoke, store):
