@@ -3,7 +3,7 @@
 :func:`sweep` trains a grid of networks and records them in MLflow. :func:`runs`, :func:`curves` and
 :func:`diagnostics` return the records of an experiment as data frames. :func:`leaderboard`, :func:`compare`,
 :func:`shares`, :func:`answer`, :func:`plot_curves` and :func:`plot_heat_map` accept the frame of runs, or any
-rows of it.
+rows of it. :func:`read_map` returns the arrays of a map, which :func:`plot_map` draws.
 
 :func:`at_equal` takes the results of trials at equal cost, to compare batching modes fairly.
 :func:`seconds_to` adds a column to the frame of runs: the seconds of training until each trial reached an
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from fnnexp.api import sweep
     from fnnexp.data.images import images
     from fnnexp.errors import FnnexpError
+    from fnnexp.mapping.arrays import read_map
+    from fnnexp.mapping.picture import plot_map
     from fnnexp.reporting.plots.api import plot_curves, plot_heat_map
     from fnnexp.reporting.replication.published import published
     from fnnexp.reporting.sections.leaderboard import leaderboard
@@ -45,7 +47,9 @@ __all__ = [
     "leaderboard",
     "plot_curves",
     "plot_heat_map",
+    "plot_map",
     "published",
+    "read_map",
     "runs",
     "seconds_to",
     "shares",
@@ -63,7 +67,9 @@ _DEFINED_IN = {
     "leaderboard": "fnnexp.reporting.sections.leaderboard",
     "plot_curves": "fnnexp.reporting.plots.api",
     "plot_heat_map": "fnnexp.reporting.plots.api",
+    "plot_map": "fnnexp.mapping.picture",
     "published": "fnnexp.reporting.replication.published",
+    "read_map": "fnnexp.mapping.arrays",
     "runs": "fnnexp.results.frames",
     "seconds_to": "fnnexp.results.ranking",
     "shares": "fnnexp.results.comparisons",

@@ -50,6 +50,14 @@ Compare
                                           experiment named after their data
   fnnexp ui                               the curves in MLflow's UI
 
+Map two numbers
+  fnnexp map x=optimizer.lr:1e-3..10:64 y=init.gain:0.1..10:64 data=digits epochs=1
+                                          64 x 64 trials as one run, with a picture
+  fnnexp map x=optimizer.lr:1e-3..10:64 y=init.gain:0.1..10:64 data=digits epochs=1 zoom=32..48,8..24 finer=4
+                                          some of the cells, each divided into 4 x 4
+  fnnexp map x=optimizer.lr:1e-3..10:64 y=init.gain:0.1..10:64 data=digits epochs=1 cell=12,40
+                                          one cell as an ordinary trial
+
 More
   fnnexp arch.hidden=[64,32] arch.activation=tanh   any depth and widths
   fnnexp -cn card_grid 'seed=range(5)'              five seeds
@@ -175,12 +183,21 @@ def _training_command(arguments: argparse.Namespace) -> Command:
             f"--config-path {arguments.config_path}: fnnexp reads configs from its own folders and from the "
             "folder of --config-dir; write -cd FOLDER"
         )
-    folder = None if arguments.config_dir is None else Path(arguments.config_dir)
+    return Command(
+        arguments.config_name,
+        tuple(arguments.overrides),
+        _existing_folder(arguments.config_dir),
+        arguments.multirun,
+        tuple(arguments.pieces),
+    )
+
+
+def _existing_folder(name: str | None) -> Path | None:
+    """Return the folder of ``-cd``; raise if it does not exist."""
+    folder = None if name is None else Path(name)
     if folder is not None and not folder.is_dir():
         raise FnnexpError(f"-cd {folder}: this folder does not exist; write -cd FOLDER with one that does")
-    return Command(
-        arguments.config_name, tuple(arguments.overrides), folder, arguments.multirun, tuple(arguments.pieces)
-    )
+    return folder
 
 
 def _train(words: Sequence[str]) -> None:
@@ -190,10 +207,7 @@ def _train(words: Sequence[str]) -> None:
     if arguments.resolve and arguments.cfg is None:
         raise FnnexpError("--resolve: needs --cfg; write --cfg job --resolve")
     gc.disable()  # objects created before the sweep starts stay alive, so collections would free nothing
-    from fnnexp import api
     from fnnexp.config import compose
-    from fnnexp.config.commands import program, report_command
-    from fnnexp.tracking.store import option
 
     command = _training_command(arguments)
     if arguments.cfg is not None:
@@ -201,11 +215,20 @@ def _train(words: Sequence[str]) -> None:
             compose.show(command, arguments.cfg, package=arguments.package, resolve=arguments.resolve), end=""
         )
         return
+    _train_command(command, began)
+
+
+def _train_command(command: Command, began: float | None = None) -> None:
+    """Run the trials of a command; with dry_run=true show what would run."""
+    from fnnexp import api
+    from fnnexp.config.commands import program, report_command
+    from fnnexp.tracking.store import option
+
     console = api.new_console()
 
     def print_what_to_do_next(page: str | None) -> None:
         store = option(requested.tracking_uri)
-        with_pieces = "".join(f" --pieces {shlex.quote(file)}" for file in arguments.pieces)
+        with_pieces = "".join(f" --pieces {shlex.quote(file)}" for file in command.pieces)
         report = report_command(requested.experiment, store=store + with_pieces, program=program())
         lines = f"compare them: {report}\nlook at them: {page or f'{program()} ui{store}'}"
         console.print(lines, highlight=False, soft_wrap=True, markup=False)
@@ -487,8 +510,48 @@ def _ui(words: Sequence[str]) -> int:
     return serve(arguments.port, arguments.uri, arguments.host)
 
 
+def _map(words: Sequence[str]) -> int:
+    """Train a trial for each cell of two axes, or with ``cell=I,J`` the trial of one cell."""
+    parser = argparse.ArgumentParser(
+        "fnnexp map",
+        usage="fnnexp map x=KEY:LOW..HIGH:N y=KEY:LOW..HIGH:N [zoom=I0..I1,J0..J1] [finer=K] [cell=I,J] "
+        "[KEY=VALUE ...] [--pieces FILE] [-cd FOLDER]",
+        description="Train one trial for each cell of two numeric axes, and keep them as one run. An axis is "
+        "logarithmic if HIGH/LOW is 100 or more; :log or :linear after it says which. zoom= trains a part of "
+        "the cells, finer= divides each cell into K x K, and cell= trains one cell as an ordinary trial.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="the axes, and what all cells share")
+    parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder with your own configs")
+    parser.add_argument("--pieces", action="append", default=[], metavar="FILE", help="your own pieces")
+    arguments = parser.parse_intermixed_args(words)
+    gc.disable()  # as in _train
+    from fnnexp import api
+    from fnnexp.mapping import request
+
+    folder = _existing_folder(arguments.config_dir)
+    console = api.new_console()
+    wanted = request.parse(arguments.words, folder, tuple(arguments.pieces))
+    if wanted.cell is not None:
+        from fnnexp.mapping.command import of_cell
+
+        trial = of_cell(wanted)
+        console.print(f"this cell: {trial}", markup=False, highlight=False, soft_wrap=True)
+        _train_command(trial)
+        return 0
+    with api.composed(wanted.command, console) as sweep:
+        from fnnexp.mapping import command  # while the workers start
+
+        api.print_notes(sweep, console)
+        gc.freeze()
+        gc.enable()
+        command.run(wanted, sweep, console)
+    return 0
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "report": _report,
+    "map": _map,
     "reproduce": _reproduce,
     "gradcheck": _gradcheck,
     "ui": _ui,

@@ -139,7 +139,7 @@ BAD = {
     "data=files": ["data=files", "data.path=…"],
     "data=digits data.path=x.npz": ["data=digits does not accept data.path"],
     "data.path=nowhere.npz": ["data.path=nowhere.npz", "does not exist"],
-    "trian": ["no command 'trian'", "report, reproduce, gradcheck, ui", "--help"],
+    "trian": ["no command 'trian'", "report, map, reproduce, gradcheck, ui", "--help"],
     "reprot card_grid": ["no command 'reprot'", "Did you mean 'report'?"],
     "optimizer.lrr=0.1": ["optimizer.lrr", "optimizer.lr,", "Did you mean 'optimizer.lr'?"],
     "arch.hidden=5": ["arch.hidden=5", "a list", "arch.hidden=[5]"],

@@ -21,7 +21,7 @@ import numpy as np
 from fnnexp.nn.arrays import Array, DType
 from fnnexp.nn.engines.numpy_engine import BlasFirstLayer, FirstLayer, Inputs
 from fnnexp.nn.pieces.activations import LEAKY_SLOPE, Activation, activation_named
-from fnnexp.nn.pieces.initializers import Biases, draw
+from fnnexp.nn.pieces.initializers import Biases, UnitDraws, draw, unit_draws
 
 BIASES = ("zeros", "normal", "none")
 """How a bias starts. ``zeros``: at zero, or as ``init.bias`` says. ``normal``: with normal draws that have
@@ -141,6 +141,7 @@ def initial_theta(
     distribution: str = "normal",
     mean: float = 0.0,
     biases: Biases | None = None,
+    unit: UnitDraws = unit_draws,
 ) -> Array:
     """Return the initial parameters θ (P,) of one lane.
 
@@ -153,12 +154,14 @@ def initial_theta(
         their mean.
     biases
         How to draw the biases that would otherwise start at zero; None to leave them at zero.
+    unit
+        As for :func:`fnnexp.nn.pieces.initializers.draw`.
     """
     theta = np.zeros((1, architecture.parameter_count), dtype)
     parameters = Parameters(architecture, theta)
     for layer, (std, bias) in enumerate(zip(stds, architecture.biases, strict=True)):
         W, b = parameters.W[layer], parameters.b[layer]
-        W[0] = draw(seed, "weights", layer, W.shape[1:], std, distribution, mean)
+        W[0] = draw(seed, "weights", layer, W.shape[1:], std, distribution, mean, unit)
         if b is not None and bias == "normal":
             b[0] = draw(seed, "biases", layer, b.shape[1:], std)
         elif b is not None and biases is not None:

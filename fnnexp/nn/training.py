@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from fnnexp.nn.epoch import EpochTrainer, engine_for
 from fnnexp.nn.evaluation import evaluate
 from fnnexp.nn.layer_stats import Probe
 from fnnexp.nn.network import initial_theta
+from fnnexp.nn.pieces.initializers import UnitDraws, unit_draws
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.pieces.stopping import Stopping
 from fnnexp.nn.pieces.table import short
@@ -53,7 +55,10 @@ def start(recipe: Recipe, lanes: Sequence[Lane]) -> Stack:
     if recipe.batching.shuffle:
         ordered = tuple(sorted(lanes, key=lambda lane: lane.seed_for("order")))
     dtype = np.dtype(recipe.dtype)
-    theta = np.stack([_initial_theta(recipe, lane, dtype) for lane in ordered])
+    unit: UnitDraws = unit_draws
+    if len(ordered) > 1:  # lanes with one seed have the same unit draws
+        unit = lru_cache(maxsize=len(recipe.architecture.shapes))(unit_draws)
+    theta = np.stack([_initial_theta(recipe, lane, dtype, unit) for lane in ordered])
     slots = tuple(np.zeros_like(theta) for _ in range(OPTIMIZERS[recipe.optimizer].slots))
     best = None
     if recipe.stopping is not None:
@@ -61,7 +66,7 @@ def start(recipe: Recipe, lanes: Sequence[Lane]) -> Stack:
     return Stack(ordered, theta, slots, best=best)
 
 
-def _initial_theta(recipe: Recipe, lane: Lane, dtype: DType) -> Array:
+def _initial_theta(recipe: Recipe, lane: Lane, dtype: DType, unit: UnitDraws) -> Array:
     return initial_theta(
         recipe.architecture,
         lane.seed_for("init"),
@@ -70,6 +75,7 @@ def _initial_theta(recipe: Recipe, lane: Lane, dtype: DType) -> Array:
         distribution=lane.distribution,
         mean=lane.mean,
         biases=lane.biases,
+        unit=unit,
     )
 
 

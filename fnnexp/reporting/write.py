@@ -43,7 +43,7 @@ from fnnexp.results import filters, frames, questions
 from fnnexp.results.factors import by_version
 from fnnexp.results.ranking import level_of, ranking_of, seconds_to
 from fnnexp.tracking import experiment as experiments
-from fnnexp.tracking import store
+from fnnexp.tracking import reader, store
 from fnnexp.tracking.retry import reason
 
 if TYPE_CHECKING:
@@ -100,6 +100,11 @@ def write(
         now = time.time_ns() // 1_000_000
         whole = frames.whole(experiment, tracking_uri=tracking_uri)
         if whole.runs.empty:
+            if reader.map_runs(experiment, tracking_uri):
+                raise FnnexpError(
+                    f"The experiment '{experiment}' has only maps, which have no report; "
+                    f"fnnexp.read_map({experiment!r}) returns the arrays of the newest"
+                )
             raise FnnexpError(f"The experiment '{experiment}' has no fnnexp trials yet; run a sweep first.")
         if where:
             whole = _selected(whole, where)

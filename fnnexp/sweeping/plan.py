@@ -20,7 +20,8 @@ USUAL_LANES = {"full": 12, "mini": 12, "sample": 48}
 class PlannedStack:
     """All that a worker needs: a stack, the recipe and data that its lanes share, and the user's pieces.
 
-    ``threads`` is the number of threads that may train the stack. It changes no result.
+    ``threads`` is the number of threads that may train the stack. It changes no result. Without
+    ``keeps_weights``, the weights of lanes that end are not returned.
     """
 
     recipe: Recipe
@@ -28,6 +29,7 @@ class PlannedStack:
     stack: Stack
     pieces: Shipped | None = None
     threads: int = 1
+    keeps_weights: bool = True
 
     @property
     def lanes(self) -> tuple[Lane, ...]:

@@ -8,17 +8,18 @@ import signal
 import threading
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from fnnexp.config.execution import Execution
 from fnnexp.data import datasets as data
 from fnnexp.data.datasets import Arrays, Prepared
 from fnnexp.errors import DataError
-from fnnexp.nn.training import Record, Stack, advance, engine_version
+from fnnexp.nn.training import End, Recipe, Record, Stack, advance, engine_version
 from fnnexp.pieces.registry import receive as receive_pieces
 from fnnexp.sweeping.plan import PlannedStack
 
@@ -65,9 +66,23 @@ def train_segment(planned: PlannedStack, execution: Execution) -> Trained | Brok
                 threads=planned.threads,
                 around_threads=_ONE_THREAD,
             )
+        if not planned.keeps_weights:
+            stack, records = _without_weights(planned.recipe, stack, records)
         return Trained(stack, records, blas_kernel(), engine_version(planned.recipe, execution.engine))
     except Exception as error:
         return Broken.by(error)
+
+
+def _without_weights(recipe: Recipe, stack: Stack, records: list[Record]) -> tuple[Stack, list[Record]]:
+    """Return a stack and its records without the weights of lanes that ended, which are most of the bytes."""
+    if stack.epoch >= recipe.epochs:
+        stack = Stack(stack.lanes, np.empty((len(stack.lanes), 0)), (), stack.epoch)
+    nothing = np.empty(0)
+    ended = [
+        record if record.end is None else replace(record, end=End(record.end.how, record.end.epoch, nothing))
+        for record in records
+    ]
+    return stack, ended
 
 
 _RECEIVED: dict[str, Arrays] = {}

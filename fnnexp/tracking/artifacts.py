@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -193,7 +193,21 @@ class RunFiles:
     uri: str
 
     def write(self, config: Mapping[str, Any], weights: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
-        """Write a trial's resolved config and its trained weights.
+        """Write a trial's resolved config and its trained weights."""
+        self._place(partial(_write_in, config=config, weights=weights))
+
+    def write_contents(self, contents: Mapping[str, bytes]) -> None:
+        """Write files, given their contents by name."""
+
+        def write_them(folder: Path, prefix: str) -> list[str]:
+            for name, content in contents.items():
+                (folder / f"{prefix}{name}").write_bytes(content)
+            return list(contents)
+
+        self._place(write_them)
+
+    def _place(self, write_them: Callable[[Path, str], list[str]]) -> None:
+        """Let a function write files into a folder, with a prefix before their names, which it returns.
 
         If the files are on this machine, they are renamed into place. MLflow would copy them, and if a link
         had the name of a file, MLflow would write to the link's target.
@@ -201,13 +215,13 @@ class RunFiles:
         folder = _folder(self.run_id, self.address, self.uri)
         if folder is None:
             with tempfile.TemporaryDirectory() as temporary:
-                _write_in(Path(temporary), "", config, weights)
+                write_them(Path(temporary), "")
                 self._repository().log_artifacts(temporary)  # type: ignore[no-untyped-call]
             return
         folder.mkdir(parents=True, exist_ok=True)
         prefix = f".{uuid.uuid4().hex}."  # removing a temporary folder would take longer than the writing
         try:
-            for name in _write_in(folder, prefix, config, weights):
+            for name in write_them(folder, prefix):
                 (folder / f"{prefix}{name}").replace(folder / name)
         except BaseException:
             for file in folder.glob(f"{prefix}*"):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from fnnexp.tracking import artifacts, saved_views, store
 from fnnexp.tracking.environment import environment
 from fnnexp.tracking.reader import find_experiment
 from fnnexp.tracking.retry import mlflow_settings
-from fnnexp.tracking.run_format import LONGEST_TAG, LOOKS, NOTE, REPORTED, looks_of
+from fnnexp.tracking.run_format import ENGINE, LONGEST_TAG, LOOKS, MAP, NOTE, REPORTED, looks_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -342,6 +343,117 @@ def log_report(experiment: str, uri: str | None, files: Sequence[Path], summary:
         if run.info.status != "FINISHED":
             store.ask(client, client.set_terminated, run_id, "FINISHED")
     return run_id
+
+
+class MapLog:
+    """Writes the run of a map to MLflow. Use it within :func:`fnnexp.tracking.retry.mlflow_settings`.
+
+    Parameters
+    ----------
+    experiment, uri
+        The experiment, which is made if it does not exist, and its store.
+    """
+
+    def __init__(self, experiment: str, uri: str | None) -> None:
+        self.experiment, self._uri = experiment, uri
+        self._opened: tuple[MlflowClient, Experiment] | None = None
+
+    def check(self) -> None:
+        """Raise if the store can't be written, without opening it."""
+        store.refuse_read_only(store.address_or_default(self._uri))
+
+    def open(self) -> None:
+        """Open the store and the experiment, and create them if they do not exist; this takes seconds.
+
+        Raises
+        ------
+        FnnexpError
+            If the store does not answer, or the experiment was deleted.
+        """
+        if self._opened is not None:
+            return
+        with store.asked_first(self._uri):
+            client = store.client(self._uri, writing=True)
+            address = store.address_of(self._uri)
+            if line := artifacts.correct_addresses(address):
+                store.on_stderr(line)
+            existing = store.ask(client, find_or_make, client, self.experiment, None)
+        if existing.lifecycle_stage == "deleted":
+            raise FnnexpError(
+                f"{store.deleted(self.experiment, existing.experiment_id, address)}, "
+                "tracking.experiment=NAME uses another experiment"
+            )
+        artifacts.local(existing.artifact_location, address)
+        self._opened = client, existing
+
+    def write(
+        self,
+        identity: str,
+        *,
+        name: str,
+        params: Mapping[str, str],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        files: Callable[[], Mapping[str, bytes]],
+        complete: bool,
+    ) -> str:
+        """Write the run of a map, unless it has a complete one, and return the address of its files.
+
+        Parameters
+        ----------
+        identity
+            The hash of the map's cells.
+        name, params, metrics, tags
+            The run's.
+        files
+            Returns the contents of its files, by name.
+        complete
+            Whether all cells have ended. Otherwise the run has the status FAILED, and the same map, run
+            again, replaces its content.
+        """
+        from mlflow.entities import Metric, Param, RunTag
+
+        self.open()
+        assert self._opened is not None
+        client, existing = self._opened
+        own = {MAP: identity, ENGINE: tags[ENGINE]}
+        same = " and ".join(f"tags.`{key}` = '{value}'" for key, value in own.items())
+        runs = store.ask(client, client.search_runs, [existing.experiment_id], same)
+        run = next((run for run in runs if run.info.status == "FINISHED"), runs[0] if runs else None)
+        address = store.address_of(self._uri)
+        if run is None:
+            run = store.ask(
+                client,
+                client.create_run,
+                existing.experiment_id,
+                run_name=name,
+                tags={**own, **environment()},
+            )
+        run_id, place = str(run.info.run_id), str(run.info.artifact_uri)
+        if run.info.status != "FINISHED":
+            store.ask(client, artifacts.RunFiles(run_id, place, address).write_contents, files())
+            now = int(time.time() * 1000)
+            store.ask(
+                client,
+                client.log_batch,
+                run_id,
+                metrics=[Metric(key, value, now, 0) for key, value in metrics.items()],
+                params=[Param(key, value) for key, value in params.items()],
+                tags=[RunTag(key, value[:LONGEST_TAG]) for key, value in tags.items()],
+            )
+            store.ask(client, client.set_terminated, run_id, "FINISHED" if complete else "FAILED")
+            self._describe(client, existing)
+        local = artifacts.local(place, address)
+        return place if local is None else str(local)
+
+    def _describe(self, client: MlflowClient, existing: Experiment) -> None:
+        """Describe an experiment that has only maps."""
+        if not existing.tags.get(NOTE):
+            text = (
+                "Maps of two numeric axes, one run each: `map.npz` has the arrays, `map.png` is the picture."
+            )
+            for key, value in {KIND: TRAINING, **_note(existing.tags, text)}.items():
+                store.ask(client, client.set_experiment_tag, existing.experiment_id, key, value)
 
 
 def _note(tags: Mapping[str, str], text: str) -> dict[str, str]:

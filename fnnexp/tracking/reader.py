@@ -18,6 +18,7 @@ from fnnexp.tracking.retry import mlflow_settings
 from fnnexp.tracking.run_format import (
     DONE,
     ENGINE,
+    MAP,
     RUNNING,
     STATUS,
     STATUSES,
@@ -356,6 +357,23 @@ def without_collector() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+def map_runs(experiment: str, uri: str | None) -> list[str]:
+    """Return the ids of the runs of an experiment's maps, the newest first.
+
+    Raises
+    ------
+    FnnexpError
+        If the experiment or the store does not exist.
+    """
+    with mlflow_settings(), store.asked_first(uri):
+        client = _client_of_existing_store(uri)
+        existing = find_experiment(client, experiment)
+        if existing is None:
+            raise FnnexpError(f"There is no experiment '{experiment}' in the store; fnnexp map makes one.")
+        runs = list(_pages(client, existing.experiment_id, f"tags.`{MAP}` LIKE '%'"))
+    return [run.info.run_id for run in runs if run.info.status == "FINISHED"]
 
 
 class ExperimentSummary(NamedTuple):

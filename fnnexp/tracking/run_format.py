@@ -38,6 +38,9 @@ TRIAL, STATUS, COMMAND = "fnnexp.trial", "fnnexp.status", "fnnexp.command"
 ENGINE = "fnnexp.engine"
 """Tags of a run: the id of its trial, its status, and the command line that made it."""
 
+MAP = "fnnexp.map"
+"""A tag of the run of a map: a hash of its cells. The run is no trial's."""
+
 REPORTED, NOTE = "fnnexp.report", "mlflow.note.content"
 """Tags of an experiment: the id of the run with its report; its description, which MLflow's UI shows."""
 

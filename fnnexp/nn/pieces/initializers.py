@@ -182,6 +182,14 @@ class Biases:
         return draw(seed, "biases", layer, (1, n_out), std, self.distribution)
 
 
+UnitDraws = Callable[[int, str, int, tuple[int, ...], str], Array]
+
+
+def unit_draws(seed: int, purpose: str, layer: int, shape: tuple[int, ...], distribution: str) -> Array:
+    """Return the unit draws in float64 for (seed, purpose, layer)."""
+    return DISTRIBUTIONS[distribution](generator(seed, purpose, layer), shape)
+
+
 def draw(
     seed: int,
     purpose: str,
@@ -190,7 +198,11 @@ def draw(
     std: float,
     distribution: str = "normal",
     mean: float = 0.0,
+    unit: UnitDraws = unit_draws,
 ) -> Array:
-    """Return draws in float64: unit draws for (seed, purpose, layer), times std, plus the mean."""
-    values = DISTRIBUTIONS[distribution](generator(seed, purpose, layer), shape) * np.float64(std)
+    """Return draws in float64: unit draws for (seed, purpose, layer), times std, plus the mean.
+
+    ``unit`` is :func:`unit_draws`, or remembers what that has returned.
+    """
+    values: Array = unit(seed, purpose, layer, shape, distribution) * np.float64(std)
     return values + np.float64(mean) if mean else values

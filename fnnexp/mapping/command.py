@@ -1,0 +1,254 @@
+"""Run a map: find the cells that are finished, train the others, and log all of them as one MLflow run."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from fnnexp.config.commands import Command, program
+from fnnexp.config.compose import Sweep, compose
+from fnnexp.config.execution import AUTO, Execution
+from fnnexp.config.jobs import key_of
+from fnnexp.config.trial import Trial
+from fnnexp.data import datasets
+from fnnexp.errors import FnnexpError, plural
+from fnnexp.mapping import arrays
+from fnnexp.mapping.arrays import Map
+from fnnexp.mapping.cells import CELLS, ID, Cells, Table, engine_of, joined
+from fnnexp.mapping.request import Request, experiment_of, trials_of
+from fnnexp.mapping.training import Outcome, train
+from fnnexp.nn import rows
+from fnnexp.nn.engines.base import ENGINES
+from fnnexp.sweeping.executor import worker_count
+from fnnexp.sweeping.resources.engine import with_engine
+from fnnexp.tracking.experiment import MapLog
+from fnnexp.tracking.reader import Known
+from fnnexp.tracking.retry import mlflow_settings, shown
+from fnnexp.tracking.run_format import COMMAND, ENGINE, FINISHED, as_param
+
+CLEAR = 3.0
+"""A network is better than guessing if its accuracy is this many standard errors above that of guessing."""
+
+
+class InterruptedMapError(FnnexpError):
+    """Raised after Ctrl-C stopped a map. The cells that ended are kept."""
+
+    exit_status = 130
+
+
+class CellsFailedError(FnnexpError):
+    """Raised if some cells failed. All others have ended."""
+
+    exit_status = 1
+
+
+def of_cell(request: Request) -> Command:
+    """Return the command that trains the request's cell as a trial, with the engine that has finished it.
+
+    Engines differ in the last bits, and for a single trial ``auto`` may choose another one than for a map.
+    """
+    assert request.cell is not None
+    command = request.command_of(*request.cell)
+    (trial,) = compose(command).trials
+    engine = engine_of(trial.id)
+    if engine is None or any(key_of(word) == "execution.engine" for word in command.overrides):
+        return command
+    return replace(command, overrides=(*command.overrides, f"execution.engine={engine}"))
+
+
+def run(request: Request, sweep: Sweep, console: Console) -> Map | None:
+    """Train the new cells of a map, log the map to MLflow and print a summary; return the map.
+
+    With ``dry_run=true``, only print how many cells are new, and return None.
+
+    Raises
+    ------
+    FnnexpError
+        If the input is bad, before anything trains; after Ctrl-C; or if cells failed.
+    """
+    began = time.monotonic()
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    trials = trials_of(request, sweep)
+    ids = np.array([trial.id for trial in trials], ID)
+    execution, known = _with_engine(sweep.execution, trials, ids, say)
+    cells = Cells(CELLS, execution.engine, say)
+    finished = set(known.trials.tolist())
+    new = [trial for trial, id_ in zip(trials, ids.tolist(), strict=True) if id_ not in finished]
+    rows_, columns = request.shape
+    say(
+        f"{request.x.key} × {request.y.key}: {columns} × {rows_} = {plural(len(trials), 'cell')}, "
+        f"{len(trials) - len(new)} finished before"
+    )
+    if sweep.dry_run:
+        return None
+    with mlflow_settings():
+        log = MapLog(experiment_of(sweep, trials), sweep.tracking_uri)
+        log.check()
+        outcome = Outcome()
+        if new:
+            outcome = train(new, cells, execution, console, lambda: _prepare_end(log))
+        cells.tidy()
+        if outcome.interrupted:
+            raise InterruptedMapError(
+                "interrupted, and the cells that ended are kept; run the same command again to go on"
+            )
+        table = joined([known, *outcome.tables])
+        m = _described(
+            arrays.made_of(
+                table,
+                ids.reshape(request.shape),
+                (request.x.key, request.y.key),
+                (request.x.values, request.y.values),
+            ),
+            request,
+            trials[0],
+        )
+        folder = log.write(
+            _identity(ids, request),
+            name=f"{request.x.key} × {request.y.key}",
+            params=_params(request, trials),
+            metrics=_metrics(m),
+            tags={
+                COMMAND: request.words(),
+                ENGINE: execution.engine,
+                "fnnexp.computed_by": " | ".join(table.computed_by),
+                "fnnexp.data_checksum": trials[0].data.checksum,
+            },
+            files=lambda: _files(m),
+            complete=not outcome.failed,
+        )
+    if len(table.computed_by) > 1:
+        by = ", ".join(table.computed_by)
+        say(f"cells were computed by {by}: across these they agree to rounding, not bit by bit")
+    say(_summary(m, len(new), time.monotonic() - began))
+    say(f"picture: {folder}/map.png")
+    uri = "" if sweep.tracking_uri is None else f", tracking_uri={shown(sweep.tracking_uri)!r}"
+    say(f"arrays: fnnexp.read_map({log.experiment!r}{uri})")
+    if zoom := _zoom(request, m):
+        say(f"zoom in: {zoom}")
+    if outcome.failed:
+        reasons = "\n".join(f"  {name}: {reason}" for name, reason in outcome.failed[:20])
+        raise CellsFailedError(f"{len(outcome.failed)} of {plural(len(new), 'new cell')} failed:\n{reasons}")
+    return m
+
+
+def _prepare_end(log: MapLog) -> None:
+    """Open the store and import Matplotlib, which takes seconds, while the workers train."""
+    import fnnexp.mapping.picture  # noqa: F401
+
+    log.open()
+
+
+def _files(m: Map) -> dict[str, bytes]:
+    """Return the files of a map's run."""
+    from fnnexp.mapping.picture import plot_map
+    from fnnexp.reporting.plots.picture import png
+
+    return {arrays.FILE: arrays.as_bytes(m), "map.png": png(plot_map(m), dpi=200)}
+
+
+def _with_engine(
+    execution: Execution, trials: Sequence[Trial], ids: NDArray[Any], say: Callable[[str], None]
+) -> tuple[Execution, Table]:
+    """Return the execution with the engine that computes all cells of the map, and its finished cells.
+
+    ``auto`` is the engine that has finished the most cells; if none has any, it is chosen as for a sweep.
+    """
+    names = ENGINES if execution.engine == AUTO else [execution.engine]
+    found = {name: Cells(CELLS, name, say).find(ids) for name in names}
+    known = {
+        trial.decode(): Known("", FINISHED, engine=name)
+        for name in sorted(found, key=lambda name: len(found[name]))
+        for trial in found[name].trials.tolist()
+    }
+    n_jobs = worker_count(execution.n_jobs)
+    chosen, message = with_engine(execution, trials, known, n_jobs=n_jobs, shorter={})
+    if message is not None:
+        say(message)
+    return chosen, found.get(chosen.engine) or joined([])
+
+
+def _described(m: Map, request: Request, trial: Trial) -> Map:
+    """Return a map with the metric that ranks its cells, the accuracy of guessing, and its command."""
+    recipe, labels = trial.recipe, datasets.load(trial.data)
+    _, held_out = rows.numbers(recipe, trial.data.n_train)
+    split = labels.y_train[held_out] if recipe.validation else labels.y_test
+    share = float(np.bincount(split).max() / len(split))  # of the most frequent class
+    guessing = share + CLEAR * math.sqrt(share * (1 - share) / len(split))
+    about = {
+        "x": str(request.x), "y": str(request.y), "first_x": request.x.first, "first_y": request.y.first,
+        "command": request.words(),
+    }  # fmt: skip
+    metric = "val_accuracy" if recipe.validation else "test_accuracy"
+    if metric not in m.columns:  # no cell has ended
+        m = replace(m, columns={**m.columns, metric: np.full(m.trials.shape, np.nan)})
+    return replace(m, metric=metric, guessing=min(guessing, 1.0), about=about)
+
+
+def _identity(ids: NDArray[Any], request: Request) -> str:
+    """Return a hash of the cells and of their places."""
+    content = f"{request.x} {request.y} {request.shape} ".encode() + ids.tobytes()
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _params(request: Request, trials: Sequence[Trial]) -> dict[str, str]:
+    """Return the params that all cells share, and the axes."""
+    corners = [dict(trials[i].params.items()) for i in (0, request.shape[1] - 1, -request.shape[1], -1)]
+    axes = {"x": str(request.x), "y": str(request.y)}
+    if not (request.x.is_whole and request.y.is_whole):
+        axes["zoom"] = request.zoom
+    shared = {
+        key: as_param(value)
+        for key, value in corners[0].items()
+        if key not in (request.x.key, request.y.key) and all(each.get(key) == value for each in corners)
+    }
+    return {**axes, **shared}
+
+
+def _metrics(m: Map) -> dict[str, float]:
+    """Return the metrics of a map's run: the best accuracy, and the shares that learn or diverged."""
+    ended = ~m.missing
+    values = m[m.metric][ended & ~m.diverged]
+    best = {f"best_{m.metric}": float(values.max())} if values.size else {}
+    shares = {"learns": m.learns, "diverged": m.diverged} if ended.any() else {}
+    return {**best, **{f"share_{name}": float(mask[ended].mean()) for name, mask in shares.items()}}
+
+
+def _summary(m: Map, new: int, seconds: float) -> str:
+    learns, diverged = int(m.learns.sum()), int(m.diverged.sum())
+    missing = int(m.missing.sum())
+    guess = m.trials.size - learns - diverged - missing
+    failed = f", {missing} failed" if missing else ""
+    return (
+        f"{plural(m.trials.size, 'cell')}: {learns} better than guessing, {guess} not, {diverged} "
+        f"diverged{failed}; {new} trained in {seconds:.1f} s"
+    )
+
+
+def _zoom(request: Request, m: Map) -> str | None:
+    """Return the command that shows the quarter of the map with the longest boundary four times as fine."""
+    learns = m.learns
+    edges = np.zeros(learns.shape)
+    edges[:, 1:] += learns[:, 1:] != learns[:, :-1]
+    edges[1:] += learns[1:] != learns[:-1]
+    if not edges.any():
+        return None
+    high, wide = (max(n // 4, 2) for n in learns.shape)
+    sums = np.pad(edges.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    totals = sums[high:, wide:] - sums[:-high, wide:] - sums[high:, :-wide] + sums[:-high, :-wide]
+    j, i = np.unravel_index(int(totals.argmax()), totals.shape)
+    first_x, first_y = request.x.first + int(i), request.y.first + int(j)
+    return request.words(
+        program(), zoom=f"{first_x}..{first_x + wide},{first_y}..{first_y + high}", finer="4"
+    )

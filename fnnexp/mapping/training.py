@@ -1,0 +1,227 @@
+"""Train the new cells of a map in large stacks, and keep each cell as soon as it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from rich.console import Console
+
+from fnnexp.config.execution import Execution
+from fnnexp.config.trial import Trial
+from fnnexp.errors import plural
+from fnnexp.mapping.cells import CELLS, Cells, Table, table_of
+from fnnexp.nn.training import Record
+from fnnexp.sweeping.backends.cluster import connected
+from fnnexp.sweeping.checkpoints import Checkpoints, resume
+from fnnexp.sweeping.executor import Executor, worker_count
+from fnnexp.sweeping.loop import COMPILING
+from fnnexp.sweeping.plan import PlannedStack, identical, plan
+from fnnexp.sweeping.resources import memory
+from fnnexp.sweeping.resources.engine import must_compile
+from fnnexp.sweeping.terminal.progress import SweepProgress, TimeLeft
+from fnnexp.sweeping.terminal.stopping import stopping
+from fnnexp.sweeping.waiting import Suspicion, Waiting
+from fnnexp.sweeping.worker import Broken, Trained
+from fnnexp.tracking.run_format import best_of
+
+EPOCH, DIVERGED = "epoch", "diverged"
+"""Two values of a cell besides its metrics: its last epoch, and 1 if it diverged, else 0."""
+
+BEGUN = CELLS / "begun"
+"""The folder with the checkpoints of cells in training."""
+
+LANES, FEWEST = 96, 12
+"""The largest number of cells in a stack, and the number in the stacks of a small map. On small data a stack
+then trains for some tenths of a second: long enough to hide the cost of handing it over, and short enough to
+lose little to a kill."""
+
+STACKS = 8
+"""The least number of stacks for each worker of a larger map, so that all workers end at the same time."""
+
+
+@dataclass
+class Outcome:
+    """What became of the new cells: the results of those that ended, and the failed ones by name."""
+
+    tables: list[Table] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    interrupted: bool = False
+    stopped: bool = False
+
+
+def train(
+    trials: Sequence[Trial],
+    cells: Cells,
+    execution: Execution,
+    console: Console,
+    begin: Callable[[], None],
+) -> Outcome:
+    """Train these trials, and keep their results in ``cells``.
+
+    Parameters
+    ----------
+    trials
+        The trials of the new cells.
+    cells
+        Where results are kept.
+    execution
+        How to train, with the name of an engine.
+    console
+        Where to show the progress.
+    begin
+        Called once while the first stacks train.
+    """
+    outcome = Outcome()
+    groups = identical(trials)
+    with connected(execution) as cluster:
+        n_jobs = worker_count(execution.n_jobs, cluster)
+        epochs = sum(max(trial.recipe.epochs, 1) for trial in trials)
+        progress = SweepProgress(console, epochs=epochs, trials=len(trials))
+        if cluster is None and must_compile(trials, execution.engine):
+            progress.say(COMPILING.format(execution.engine))
+        checkpoints = Checkpoints(BEGUN, execution.engine)
+        checkpoints.tidy()
+        begun, curves = resume(checkpoints, groups, execution, progress.say)
+        even = -(-len(groups) // (STACKS * n_jobs))
+        widest = execution.max_lanes or min(max(even, FEWEST), LANES)
+        planned = plan(groups, max_lanes=widest, n_jobs=n_jobs, begun=begun)
+        fitting = memory.fitting(planned, groups, execution, n_jobs)
+        stacks = [replace(stack, keeps_weights=False) for stack in fitting]
+        executor = Executor(execution, cluster, say=progress.say)
+        _Training(stacks, groups, curves, executor, cells, checkpoints, progress, outcome).run(begin)
+    return outcome
+
+
+class _Training:
+    """The loop with its state: the queue, the workers, and the curves of the cells in training."""
+
+    def __init__(
+        self,
+        stacks: Sequence[PlannedStack],
+        groups: Mapping[str, Sequence[Trial]],
+        curves: dict[str, list[Record]],
+        executor: Executor,
+        cells: Cells,
+        checkpoints: Checkpoints,
+        progress: SweepProgress,
+        outcome: Outcome,
+    ) -> None:
+        self.groups, self.curves, self.executor, self.cells = groups, curves, executor, cells
+        self.checkpoints, self.progress, self.outcome = checkpoints, progress, outcome
+        self.waiting = Waiting(stacks, executor.n_jobs)
+        self.time_left = progress.time_left = TimeLeft(stacks, executor.n_jobs)
+        retries, die_together = executor.execution.retries, executor.cluster is None
+        self.suspicion = Suspicion(self.waiting, retries=retries, die_together=die_together)
+        self.cannot_save = False
+        progress.epoch(sum(curve[-1].epoch * len(groups[key]) for key, curve in curves.items()))
+
+    def run(self, begin: Callable[[], None]) -> None:
+        """Submit stacks and keep the results that come back, until no stack is left."""
+        executor = self.executor
+        try:
+            with stopping(self._interrupt), self.progress:
+                self.progress.start(f"starting {plural(executor.n_jobs, 'worker')}", len(self.waiting))
+                self._hand_out()
+                begin()
+                while executor.under_way or (self.waiting and not self._is_stopping):
+                    self._hand_out()
+                    if self._is_stopping:
+                        executor.forget()
+                    if executor.under_way:
+                        self._take_in(*executor.result())
+        except BaseException as error:
+            executor.abandon(at_once=isinstance(error, KeyboardInterrupt))
+            raise
+        finally:
+            executor.close()
+
+    def _hand_out(self) -> None:
+        """Submit stacks until every worker is busy."""
+        while not self._is_stopping and (planned := self.waiting.next(self.executor.under_way)):
+            self.executor.submit(planned, self.executor.threads_for(len(self.waiting)))
+            self.time_left.submitted(planned)
+
+    def _take_in(self, planned: PlannedStack, ended: Trained | Broken) -> None:
+        """Keep what ended, queue the rest of a stack, and queue a stack that broke again."""
+        if isinstance(ended, Broken):
+            self._retry(planned, ended)
+            return
+        self.suspicion.clear(planned)
+        for record in ended.records:
+            self.curves.setdefault(record.key, []).append(record)
+        stack = ended.stack
+        unfinished = bool(stack.lanes) and stack.epoch < planned.recipe.epochs
+        rest = replace(planned, stack=stack) if unfinished else None
+        self.time_left.returned(planned, rest, ended.records)
+        if rest:
+            self.waiting.put_back(rest, self.executor.under_way)
+        self._hand_out()  # the worker trains while this process writes
+        going_on = {lane.key for lane in stack.lanes} if rest else set()
+        self._count(ended.records)
+        self._save(rest, [lane.key for lane in planned.lanes if lane.key not in going_on], ended)
+
+    def _save(self, rest: PlannedStack | None, ended_keys: Sequence[str], ended: Trained) -> None:
+        """Keep the cells that ended, and save the state of the others; warn once if that is impossible."""
+        rows = {trial.id: values_of(self.curves[key]) for key in ended_keys for trial in self.groups[key]}
+        new = table_of(rows, [f"{ended.engine}; {ended.blas}"])
+        self.outcome.tables.append(new)
+        try:
+            if rest:
+                self.checkpoints.save(rest.stack, self.curves)
+            if rows:
+                self.cells.add(new)
+            self.checkpoints.remove(ended_keys)
+        except OSError as error:
+            if not self.cannot_save:
+                self.progress.say(
+                    f"cells can't be written to {self.cells.folder} ({error}); the map continues, but if it "
+                    "is stopped they start over"
+                )
+            self.cannot_save = True
+        for key in ended_keys:
+            del self.curves[key]
+            for _ in self.groups[key]:
+                self.progress.done()
+
+    def _count(self, records: Iterable[Record]) -> None:
+        """Count the epochs. A cell that ends early also counts the epochs that it does not train."""
+        for record in records:
+            for trial in self.groups[record.key]:
+                left = 0 if record.end is None else trial.recipe.epochs - max(record.epoch, 1)
+                self.progress.epoch(1 + max(left, 0))
+
+    def _retry(self, planned: PlannedStack, broken: Broken) -> None:
+        """Queue a broken stack again, whole or in halves; fail a single cell that broke too often."""
+        (first, *_) = self.groups[planned.lanes[0].key]
+        if message := self.suspicion.retry(planned, broken, name=first.name):
+            self.progress.say(message)
+            self.time_left.returned(planned, planned)
+            return
+        self.time_left.returned(planned)
+        for lane in planned.lanes:
+            for trial in self.groups[lane.key]:
+                self.outcome.failed.append((trial.name, broken.reason))
+                self.progress.failure()
+        if self.executor.execution.fail_fast and not self.outcome.stopped:
+            self.outcome.stopped = True
+            self.progress.say("execution.fail_fast=true: stopping after the epochs in training")
+
+    @property
+    def _is_stopping(self) -> bool:
+        return self.outcome.interrupted or self.outcome.stopped
+
+    def _interrupt(self) -> None:
+        self.outcome.interrupted = True
+        self.progress.time_left = None
+        self.progress.say("interrupted: stopping after the epochs in training; Ctrl-C again stops at once")
+
+
+def values_of(curve: Sequence[Record]) -> dict[str, float]:
+    """Return the values of a cell from its records: its last metrics, its best, its last epoch and its end.
+
+    A loss that is infinite is kept as it is.
+    """
+    last = curve[-1]
+    best = best_of((record.epoch, record.metrics) for record in curve)
+    return {**last.metrics, **best, EPOCH: last.epoch, DIVERGED: float(last.diverged)}
