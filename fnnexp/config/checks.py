@@ -12,7 +12,6 @@ from fnnexp.config.execution import (
     AUTO,
     BACKENDS,
     MOST_WORKERS,
-    UNITS,
     Execution,
     budget_of,
     bytes_of,
@@ -469,8 +468,7 @@ def _check_execution(execution: Execution) -> None:
             bytes_of(execution.memory)
         except ValueError as error:
             raise ConfigError(
-                f"execution.memory={execution.memory}: must be a number and one of {', '.join(UNITS)}; "
-                "write execution.memory=4GB"
+                f"execution.memory={execution.memory}: {error}; write execution.memory=4GB"
             ) from error
     _finite("execution.segment_seconds", execution.segment_seconds, 0)
     _at_least("execution.retries", execution.retries, 0, "execution.retries=1")
