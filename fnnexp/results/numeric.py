@@ -264,6 +264,9 @@ class Optimum(NamedTuple):
     beyond
         The next value to try if the best value is the first or the last; NaN if it is not, or if the next
         value is unknown.
+    inseparable, seeds_needed
+        How many values of `near` these seeds cannot separate from the best, whatever their results
+        (:func:`fnnexp.results.comparisons.inseparable`), and how many seeds that takes at the least.
     """
 
     options: dict[str, str]
@@ -277,6 +280,8 @@ class Optimum(NamedTuple):
     near: list[float]
     diverged: dict[float, int]
     beyond: float
+    inseparable: int = 0
+    seeds_needed: int = 0
 
     @property
     def at_end(self) -> bool:
@@ -329,6 +334,7 @@ def _optimum(cell: pd.DataFrame, axis: str, options: dict[str, str]) -> Optimum:
     interval = statistics.student_interval(best_trials["metric"], within=statistics.ACCURACY)
     # A value at which a trial diverged ranks below the best, whatever its mean. So its mean is not compared.
     compared = cell if best in diverged else cell[~cell[at].isin([*diverged])]
+    near, inseparable, seeds_needed = _near(compared, axis, best)
     return Optimum(
         options,
         tried,
@@ -338,23 +344,27 @@ def _optimum(cell: pd.DataFrame, axis: str, options: dict[str, str]) -> Optimum:
         statistics.mean(best_trials["metric"]),
         interval.low,
         interval.high,
-        _near(compared, axis, best),
+        near,
         dict(diverged),
         _beyond(tried, best, axis),
+        inseparable,
+        seeds_needed,
     )
 
 
-def _near(cell: pd.DataFrame, axis: str, best: float) -> list[float]:
-    """Return the best value of a numeric factor, and the values that tests do not distinguish from it."""
+def _near(cell: pd.DataFrame, axis: str, best: float) -> tuple[list[float], int, int]:
+    """Return :attr:`Optimum.near`, :attr:`Optimum.inseparable` and :attr:`Optimum.seeds_needed` of a cell."""
     values = sorted({*cell.dropna(subset="metric")[f"at {axis}"]})
     # Positions replace the values, because tables can show two values as the same text.
     positions = cell[f"at {axis}"].map({value: i for i, value in enumerate(values)}).astype("Int64")
     pairs = comparisons.with_leader(cell.assign(**{"arch.hidden" if axis == WIDTH else axis: positions}))
     if not (pairs["seeds"] > 1).any():
-        return []
+        return [], 0, 0
     names = " ".join(pairs.loc[pairs["verdict"] == "better", "b"])
     beaten = {values[int(position)] for position in re.findall(r"=(\d+)(?= |$)", names)} - {best}
-    return [float(value) for value in values if value not in beaten]
+    near = [float(value) for value in values if value not in beaten]
+    count = int(comparisons.inseparable(pairs).sum())
+    return near, count, statistics.fewest_for_signs(int(pairs["family"].iloc[0]))
 
 
 def setting(axis: str, value: float) -> str:

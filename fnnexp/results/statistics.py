@@ -510,7 +510,7 @@ def seeds_needed(
     n = np.arange(2, most + 1)
     possible = np.ones(len(n), dtype=bool)
     if signs or constant:
-        possible &= (n + 1) * np.exp2(-n.astype(np.float64)) * pairs <= 1 - level
+        possible &= n >= fewest_for_signs(pairs, level=level)
     if constant:
         return int(n[np.argmax(possible)]) if possible.any() else None
     critical = _safe_critical(n, (1 - level) / pairs)
@@ -526,6 +526,20 @@ def seeds_needed(
         if reached.any():
             return int(n[some[np.argmax(reached)]])
     return None
+
+
+def fewest_for_signs(pairs: int = 1, *, level: float = LEVEL) -> int:
+    """Return the least number of seeds at which :func:`safe_sign_test` can settle one of these pairs.
+
+    With n differences of the same sign, its p is (n + 1)/2ⁿ.
+
+    >>> fewest_for_signs(), fewest_for_signs(2775)
+    (8, 21)
+    """
+    n = 1
+    while (n + 1) / 2**n * pairs > 1 - level:
+        n += 1
+    return n
 
 
 # The error from a finite test set
