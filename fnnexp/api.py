@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, replace
+from itertools import islice
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
     from fnnexp.sweeping.loop import Outcome
 
 TOP_LEVEL_KEYS = frozenset(field.name for field in fields(Config)) | {"experiment"}
+
+LONGEST_LIST = 100
+"""A range of more values than this is passed to Hydra as a range, and not as a list of its values."""
+
+MOST_VALUES = 1_000_000
+"""The largest number of values of a key that are not a range."""
 
 INTERRUPTED = "interrupted, and what was trained is saved; run the same sweep again to resume"
 
@@ -211,8 +218,8 @@ def composed(command: Command, console: Console, *, may_be_dry: bool = True) -> 
             if jobs > 1 and not config.dry_run:
                 stack.enter_context(workers_starting(config.execution))
 
-        with notebook.while_doing("preparing the trials and the data", console):
-            requested = compose(command, start_workers)
+        with notebook.while_doing("preparing the trials and the data", console) as tell:
+            requested = compose(command, start_workers, tell)
         yield requested
 
 
@@ -295,7 +302,7 @@ def train(
     else:
         outcome = train_now(trials)
     outcome.page, outcome.ids = tracker.page, [trial.id for trial in trials]
-    console.print(_summary(outcome), markup=False, highlight=False)
+    console.print(_summary(outcome, len(trials)), markup=False, highlight=False, soft_wrap=True)
     if line := _about_budget(outcome, requested, len(trials)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if outcome.elsewhere and len(outcome.elsewhere) + outcome.done_before == len(trials):
@@ -343,7 +350,8 @@ def _without_password(command: Command) -> str:
     return str(replace(command, overrides=tuple(words)))
 
 
-def _summary(outcome: Outcome) -> str:
+def _summary(outcome: Outcome, trials: int) -> str:
+    """Return what became of the trials of a sweep; if it was stopped, also how many are left."""
     parts = [f"{plural(len(outcome.finished), 'trial')} finished"]
     if early := [epoch for _, epoch in outcome.stopped_early]:
         parts[0] += f" ({len(early)} stopped early, {at_epochs(early)})"
@@ -356,8 +364,21 @@ def _summary(outcome: Outcome) -> str:
         parts.append(f"{len(outcome.failed)} failed")
     if outcome.too_good:
         parts.append(f"{len(outcome.too_good)} had a test accuracy of 1.0 at the first epoch")
-    before = f"; {outcome.done_before} {'was' if outcome.done_before == 1 else 'were'} done before"
-    return f"{', '.join(parts)} in {outcome.seconds:.1f} s{before if outcome.done_before else ''}"
+    ends = [f"{', '.join(parts)} in {outcome.seconds:.1f} s"]
+    if before := outcome.done_before:
+        ends.append(f"{before} {'was' if before == 1 else 'were'} done before{_by_engines(outcome)}")
+    left = trials - outcome.not_run - outcome.ended - len(outcome.elsewhere)
+    if (outcome.interrupted or outcome.stopped) and left > 0:
+        ends.append(f"{left} of {trials} {'is' if left == 1 else 'are'} not finished")
+    return "; ".join(ends)
+
+
+def _by_engines(outcome: Outcome) -> str:
+    """Return which of the trials done before were computed by other engines, as the end of a sentence."""
+    others = outcome.by_other_engines
+    if len(others) == 1 and others.total() == outcome.done_before:
+        return f", with {next(iter(others))}"
+    return "".join(f", {count} of them with {name}" for name, count in others.items())
 
 
 def _about_budget(outcome: Outcome, requested: Sweep, trials: int) -> str | None:
@@ -405,7 +426,9 @@ def _checked_depth(key: str, value: Any) -> tuple[str, Any]:
     of most other keys must not be. These checks are made here because the command line's messages advise in
     its own syntax, which does not help in Python.
     """
-    values = list(value) if _has_values(value) else None
+    if isinstance(value, range) and key not in WHOLE | LISTS:
+        return key, value
+    values = _listed(key, value) if _has_values(value) else None
     if key == "zip" and values and not all(map(_has_values, values)):
         groups = [values] if len(values) > 1 else [["init", "optimizer.lr"]]
         raise ConfigError(f"zip={value!r}: must be a list of lists of keys; write zip={groups}")
@@ -430,6 +453,17 @@ def _checked_depth(key: str, value: Any) -> tuple[str, Any]:
     return key, value if values is None else values
 
 
+def _listed(key: str, values: Iterable[Any]) -> list[Any]:
+    """Return the values of a key as a list; raise if they are too many, as those of an endless iterator."""
+    listed = list(islice(values, MOST_VALUES + 1))
+    if len(listed) > MOST_VALUES:
+        raise ConfigError(
+            f"{key}: this {type(values).__name__} has more than {MOST_VALUES:,} values; write fewer, or a "
+            f"range, as in {key}=range(1000)"
+        )
+    return listed
+
+
 def _has_values(value: Any) -> bool:
     return isinstance(value, Iterable) and not isinstance(value, (str, bytes, dict))
 
@@ -439,16 +473,22 @@ def override(key: str, value: Any) -> str:
 
     >>> override("init", ["max", "he"]), override("seed", range(3)), override("data.path", "a b.npz")
     ('init=max,he', 'seed=0,1,2', "data.path='a b.npz'")
-    >>> override("arch.hidden", [[64, 32], [10]]), override("batching.shuffle", False)
-    ('arch.hidden=[64,32],[10]', 'batching.shuffle=false')
+    >>> override("arch.hidden", [[64, 32], [10]]), override("seed", range(0, 100_000, 2))
+    ('arch.hidden=[64,32],[10]', 'seed=range(0,100000,2)')
     >>> override("zip", [["init", "optimizer.lr"]]), override("where", "init=he -> epochs=5")
     ('zip=[[init,optimizer.lr]]', 'where=init=he -> epochs=5')
     """
     if key in OF_GRIDS:
         # A sentence gets its quotes when the command is composed, so a printed command is easy to read.
         return f"{key}={value if isinstance(value, str) else _text(key, _as_lists(value))}"
+    if isinstance(value, dict):
+        example = ", ".join(f'"{key}.{name}": {inner!r}' for name, inner in value.items())
+        raise ConfigError(f"{key}={value!r}: a dict is not a value; write **{{{example}}}")
+    if isinstance(value, range) and len(value) > LONGEST_LIST:
+        step = "" if value.step == 1 else f",{value.step}"
+        return f"{key}=range({value.start},{value.stop}{step})"
     if _has_values(value):
-        values = list(value)
+        values = _listed(key, value)
         if not values:
             raise ConfigError(f"{key}={value!r}: has no values; write at least one value")
         return f"{key}={','.join(_text(key, element) for element in values)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -145,24 +146,53 @@ def picture(png: bytes, width: int, height: int) -> None:
     display(Image(png, width=width, height=height))
 
 
+BETWEEN_LINES, BETWEEN_UPDATES = 10.0, 0.2
+"""Seconds between two plain lines and between two updates of a terminal, in :func:`while_doing`."""
+
+
 @contextmanager
-def while_doing(what: str, console: Console) -> Iterator[None]:
-    """Show on a terminal what is being done, and remove the line when the block ends."""
+def while_doing(what: str, console: Console) -> Iterator[Callable[[str], None]]:
+    """Show on a terminal what is being done, and remove the line when the block ends.
+
+    Yield a function that shows another text. In a file or a notebook, which show nothing at first, it prints
+    a plain line at most every :data:`BETWEEN_LINES` seconds.
+    """
+    shown_at = time.monotonic()
     if not console.is_interactive:
-        yield
+
+        def say(text: str) -> None:
+            nonlocal shown_at
+            if time.monotonic() - shown_at >= BETWEEN_LINES:
+                console.print(text, markup=False, highlight=False, soft_wrap=True)
+                shown_at = time.monotonic()
+
+        yield say
         return
     from rich.control import Control
     from rich.segment import ControlType
 
     to_the_left = Control(ControlType.CARRIAGE_RETURN)
-    line = f"{what} …"[: console.width - 1]  # a line that wraps could not be removed
-    try:
-        console.print(f"[dim]{line}", end="")
+    width = 0
+
+    def show(text: str) -> None:
+        nonlocal width
+        line = f"{text} …"[: console.width - 1]  # a line that wraps could not be removed
+        console.print(line.ljust(width), style="dim", markup=False, highlight=False, end="")
         console.control(to_the_left)
-        yield
+        width = len(line)
+
+    def update(text: str) -> None:
+        nonlocal shown_at
+        if time.monotonic() - shown_at >= BETWEEN_UPDATES:
+            show(text)
+            shown_at = time.monotonic()
+
+    try:
+        show(what)
+        yield update
     finally:
         console.control(to_the_left)
-        console.print(" " * len(line), end="")
+        console.print(" " * width, end="")
         console.control(to_the_left)
 
 

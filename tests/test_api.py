@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import itertools
 import re
 import subprocess
 import sys
@@ -116,6 +117,13 @@ def test_a_failed_trial_is_printed_and_does_not_stop_the_others(store, monkeypat
         (None, dict.fromkeys(("seed", "seed_init", "epochs"), range(5000)), "125,000,000,000 jobs, and each"),
         (3, {}, r"sweep\(3\): the grid must be a string"),
         (None, {"arch.hidden": []}, r"arch.hidden=\[\]: has no values"),
+        (None, {"seed": range(10**10)}, "10,000,000,000 jobs, and each takes 3 KB of memory"),
+        (None, {"seed": itertools.count()}, "seed: this count has more than 1,000,000 values; write fewer"),
+        (
+            None,
+            {"execution": {"memory": "1GB", "n_jobs": 1}},
+            r"a dict is not a value; write \*\*{\"execution.memory\": '1GB', \"execution.n_jobs\": 1}",
+        ),
     ],
 )
 def test_bad_input_raises_before_anything_trains(grid, choices, message, own_folder):
@@ -218,8 +226,10 @@ def test_a_sweep_leaves_hydra_usable_for_the_caller(store, own_folder):
 @pytest.mark.parametrize("ended", [[], ["a"]])
 def test_ctrl_c_asks_to_resume_only_if_a_trial_is_left(ended, monkeypatch, store):
     outcome = Outcome(done_before=1, finished=ended, interrupted=True)
-    monkeypatch.setattr("fnnexp.sweeping.loop.run", lambda *_: outcome)
+    monkeypatch.setattr("fnnexp.sweeping.loop.run", lambda *_, **__: outcome)
     command = Command(overrides=("data=digits", "seed=0,1"), multirun=True)
+    console = Console(file=io.StringIO(), width=200)
     with pytest.raises(api.InterruptedSweepError) as error:
-        api.train(compose(command), Console(file=io.StringIO()))
+        api.train(compose(command), console)
+    assert ("; 1 of 2 is not finished\n" in console.file.getvalue()) is (not ended)
     assert ("resume" in str(error.value)) is (not ended)

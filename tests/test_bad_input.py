@@ -630,7 +630,7 @@ BAD_VALUES = {
     "execution.backend": not_a_choice,
     "execution.engine": not_a_choice,
     "execution.max_lanes": st.one_of(not_a_count, st.just("0")),
-    "execution.memory": st.one_of(container, word, unprintable, st.sampled_from(["0GB", "-1GB", "4", "4gb"])),
+    "execution.memory": st.one_of(container, word, unprintable, st.sampled_from(["0GB", "-1GB", "4", "4kb"])),
     "execution.address": word,  # an address needs a cluster
     "execution.retries": not_a_count,
     "execution.fail_fast": not_a_boolean,

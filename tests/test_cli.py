@@ -306,7 +306,12 @@ def test_a_dry_run_shows_trials_stacks_and_identical_trials_and_writes_no_file(i
     assert "card_grid: 36 trials, 0 done, 36 to run" in ran.out
     assert len(re.findall(r"^\S+-s0\S* +[0-9a-f]{16}  3 +to run", ran.out, re.MULTILINE)) == 36
     assert "numerically identical: 9 trials coincide with another (sqrtmax = xavier)" in ran.out
-    assert re.search(r"^27 lanes in \d+ stacks on \d+ workers \(loky\)", ran.out, re.MULTILINE)
+    assert re.search(
+        r"^27 lanes in \d+ stacks on \d+ workers \(loky\); 81 epochs in all$", ran.out, re.MULTILINE
+    )
+    table = re.findall(r"^(\d+) +(\d+)(?: each)? +784-\S+ +(\w+) +(\w+) *$", ran.out, re.MULTILINE)
+    assert len(table) == len(set(table))  # equal stacks share a row
+    assert sum(int(stacks) * int(lanes) for stacks, lanes, *_ in table) == 27
     memory = r"up to \d+ MB in (each of \d+ workers|the worker), and \d+ MB in this process; a worker may "
     assert re.search(f"^memory: {memory}", ran.out, re.MULTILINE)
     assert file_names(own_folder) == []

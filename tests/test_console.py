@@ -64,6 +64,23 @@ def test_a_terminal_shows_what_is_being_done_and_then_removes_it(capsys, monkeyp
     assert capsys.readouterr().out == ""
 
 
+def test_a_long_wait_shows_how_far_it_is(capsys, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("fnnexp.console.time.monotonic", lambda: now)
+    terminal = console.terminal(
+        force_terminal=True, force_interactive=True, color_system=None, legacy_windows=False
+    )
+    with console.while_doing("reading it all", terminal) as tell:
+        now = 1.0
+        tell("reading 9")
+        tell("reading 10")
+    assert capsys.readouterr().out == "reading it all …\rreading 9 …     \r\r           \r"
+    with console.while_doing("reading", console.terminal(force_terminal=False)) as tell:
+        for now in (2.0, 9.0, 12.0, 15.0, 23.0):
+            tell(f"reading [{now:.0f}]")
+    assert capsys.readouterr().out == "reading [12]\nreading [23]\n"
+
+
 def test_styles_still_reach_a_terminal(capsys):
     terminal = console.terminal(force_terminal=True, color_system="standard", legacy_windows=False)
     terminal.print("[bold]a[/] \x1b[31m", highlight=False)

@@ -12,7 +12,6 @@ from fnnexp.config.execution import (
     AUTO,
     BACKENDS,
     MOST_WORKERS,
-    UNITS,
     Execution,
     budget_of,
     bytes_of,
@@ -511,9 +510,7 @@ def _size(key: str, text: str, example: str) -> None:
     try:
         bytes_of(text)
     except ValueError as error:
-        raise ConfigError(
-            f"{key}={text}: must be a number and one of {', '.join(UNITS)}; write {example}"
-        ) from error
+        raise ConfigError(f"{key}={text}: {error}; write {example}") from error
 
 
 def _check_uri(uri: str | None) -> None:

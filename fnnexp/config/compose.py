@@ -39,6 +39,9 @@ LONGEST_NAME = 200
 LONGEST_DATA_NAME = 60
 """Maximum length of an experiment's name that is made from the names of data sets."""
 
+TOLD = 500
+"""After so many jobs, :func:`compose` says how far it is."""
+
 PLACES = ("tracking.uri", "execution.address")
 """The keys that name the store of results and the cluster that trains."""
 
@@ -87,7 +90,11 @@ class Sweep:
     margin: float | None = None
 
 
-def compose(command: Command, begin: Callable[[Config, int], None] | None = None) -> Sweep:
+def compose(
+    command: Command,
+    begin: Callable[[Config, int], None] | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Sweep:
     """Return the sweep of a command, with its data prepared.
 
     Parameters
@@ -97,6 +104,8 @@ def compose(command: Command, begin: Callable[[Config, int], None] | None = None
     begin
         Called with the first job's config and the number of jobs, as soon as the first job is composed. So
         workers can start while the other jobs are composed.
+    tell
+        Called again and again with what is done of a large sweep, as in "composing 100,000 jobs: 45%".
 
     Raises
     ------
@@ -112,11 +121,13 @@ def compose(command: Command, begin: Callable[[Config, int], None] | None = None
             jobs.append(job)
             if begin is not None and len(jobs) == 1:
                 begin(job.config, composition.count)
+            if tell is not None and len(jobs) % TOLD == 0:
+                tell(f"composing {composition.count:,} jobs: {len(jobs) / composition.count:.0%}")
         notes = [*failures, *_notes_of_own_files(command, composition.search_path), *composition.notes()]
     config = _shared_config(jobs)
     _refuse_absent_engine(config.execution.engine)
     experiment = experiment_name(jobs, command.config_name)
-    trials, data_notes = _trials(jobs)
+    trials, data_notes = _trials(jobs, tell)
     if config.until.name is not None:
         _refuse_seeds_in_command(command, trials)
     repeated = len(jobs) - len(trials)
@@ -303,12 +314,14 @@ def _refuse_absent_engine(name: str) -> None:
         ) from error
 
 
-def _trials(jobs: Sequence[Job]) -> tuple[list[Trial], list[str]]:
+def _trials(jobs: Sequence[Job], tell: Callable[[str], None] | None = None) -> tuple[list[Trial], list[str]]:
     """Prepare the jobs' data; return their trials without duplicates, and notes on the data."""
     prepared: dict[tuple[Any, ...], datasets.Prepared] = {}
     trials: dict[str, Trial] = {}
     published: set[str] = set()
-    for job in jobs:
+    for i, job in enumerate(jobs):
+        if tell is not None and i % TOLD == TOLD - 1:
+            tell(f"preparing {len(jobs):,} trials: {i / len(jobs):.0%}")
         config = job.config.data
         source = (config.name, config.path, config.test_path, config.reading, config.toy)
         if source not in prepared:

@@ -81,7 +81,7 @@ from fnnexp.errors import ConfigError, FnnexpError, plural
 from fnnexp.pieces import files
 from fnnexp.pieces.registry import GROUPS, announced
 
-BYTES_A_TRIAL = 3 << 10
+BYTES_A_TRIAL = 3000
 """The memory that this process keeps for each trial until the sweep is done, as measured."""
 
 SEARCH_PATH = "hydra.searchpath"
@@ -766,7 +766,8 @@ def _values(override: Override) -> Iterator[tuple[str, Any]]:
     """Yield each value that an override sweeps over, after an override ``key=value`` in Hydra's grammar."""
     key = override.get_key_element()
     if not override.is_sweep_override():
-        yield f"{key}={override.get_value_element_as_str()}", override.value()
+        line = f"{key}={override.get_value_element_as_str()}"
+        yield _line(override) if override.is_delete() else line, override.value()
         return
     for element in override.sweep_iterator():
         yield f"{key}={Transformer.str(element)}", element
@@ -801,7 +802,7 @@ def _refuse_without_memory(jobs: float, largest: str) -> None:
     if available is None or jobs * BYTES_A_TRIAL <= available:
         return
     raise ConfigError(
-        f"the sweep has {_count(jobs)} jobs, and each takes {BYTES_A_TRIAL >> 10} KB of memory, but only "
+        f"the sweep has {_count(jobs)} jobs, and each takes {BYTES_A_TRIAL // 1000} KB of memory, but only "
         f"{available / 1e9:.3g} GB are left, enough for {available // BYTES_A_TRIAL:,}; write fewer values, "
         f"above all for {largest}"
     )

@@ -37,14 +37,20 @@ def bytes_of(text: str) -> int:
 
     Examples
     --------
-    >>> bytes_of("4GB"), bytes_of("1.5 GiB")
+    >>> bytes_of("4GB"), bytes_of("1.5 gib")
     (4000000000, 1610612736)
     """
-    found = re.fullmatch(rf"(\d{{1,9}}(?:\.\d{{1,9}})?) ?({'|'.join(UNITS)})", text)
-    count = int(float(found[1]) * UNITS[found[2]]) if found else 0
-    if count == 0:
-        raise ValueError(f"{text!r} is not a size; write {SIZES}")
-    return count
+    units = {unit.lower(): size for unit, size in UNITS.items()}
+    found = re.fullmatch(r"(-?\d{1,9}(?:\.\d{1,9})?)\s*([a-z]*)", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise ValueError(f"must be a number and one of {', '.join(UNITS)}")
+    number, unit = float(found[1]), found[2].lower()
+    if number <= 0:
+        raise ValueError("must be above 0")
+    if unit not in units:
+        what = f"{found[2]} is not a unit" if unit else "has no unit"
+        raise ValueError(f"{what}; the units are {', '.join(UNITS)}")
+    return max(int(number * units[unit]), 1)
 
 
 TIMES = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -117,8 +123,9 @@ class Execution:
 
     n_jobs: int = key(
         -1,
-        f"The number of workers, up to {MOST_WORKERS}; -1 means one worker per core. While there are fewer "
-        "stacks than workers, a worker uses the idle cores too, in threads.",
+        f"The number of workers, up to {MOST_WORKERS}; -1 means one worker per core, -2 all cores but one, "
+        "and so on, but at least one worker. While there are fewer stacks than workers, a worker uses the "
+        "idle cores too, in threads.",
         unit="workers",
     )
     backend: str = key("loky", "A backend of joblib, or a cluster.", names=BACKENDS)

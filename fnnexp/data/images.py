@@ -58,6 +58,9 @@ def images(
     >>> images("digits", rows=2)[["label", "1x1", "14x14"]].dtypes.unique()
     array([dtype('uint8')], dtype=object)
     """
+    if not isinstance(data, str):
+        given = type(data).__name__
+        raise DataError(f'images reads a data set by its name, not a {given}; write images("mnist")')
     if split not in SPLITS:
         raise DataError(f"split={split!r} is unknown; it can be {' or '.join(SPLITS)}.")
     if rows is not None and rows < 0:

@@ -173,8 +173,8 @@ def _with_engine(
         for trial in found[name].trials.tolist()
     }
     n_jobs = worker_count(execution.n_jobs)
-    chosen, message = with_engine(execution, trials, known, n_jobs=n_jobs, shorter={})
-    if message is not None:
+    chosen, messages = with_engine(execution, trials, known, n_jobs=n_jobs, shorter={})
+    for message in messages:
         say(message)
     return chosen, found.get(chosen.engine) or joined([])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -68,6 +69,8 @@ def validate_frames(function: Callable[P, R]) -> Callable[P, R]:
 def _problem(argument: Any, required: tuple[str, ...]) -> str:
     """Return what is wrong with an argument that must be a frame with these columns, "" if it is valid."""
     type_name = type(argument).__name__
+    if isinstance(argument, Iterator):
+        return f"a {type_name}, as fnnexp.curves returns with chunksize; omit chunksize"
     if not isinstance(argument, pd.DataFrame):
         return f"{argument!r} ({type_name})" if isinstance(argument, str | int | float) else f"a {type_name}"
     if missing := [column for column in required if column not in argument.columns]:

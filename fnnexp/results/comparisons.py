@@ -428,6 +428,17 @@ def best_against_others(names: Sequence[str], results: Results, ranking: Ranking
     return _question(_as_options(names, place, one_cell, results._asdict(), means), ranking, best_only=True)
 
 
+def inseparable(pairs: pd.DataFrame) -> pd.Series:
+    """Return which pairs have too few seeds for any result to settle them, in the rows of a frame of pairs.
+
+    Where a network failed to learn in some seeds, a test of signs compares the options. With n seeds the
+    least p of a sign-flip test is 2/2ⁿ, and that of a safe sign test is (n + 1)/2ⁿ.
+    """
+    n = pairs["seeds"].astype("float64")
+    least = (n + 1).where(pairs["test"] == "safe signs", 2.0) / np.exp2(n) * pairs["family"]
+    return pairs["test"].isin(SIGNS) & (pairs["verdict"] == "open") & (n > 1) & (least > ERROR_RATE)
+
+
 def of_options(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
     """Compare every two options (values) of each factor, in the columns of :func:`with_leader`.
 

@@ -405,6 +405,11 @@ def held_out(runs: pd.DataFrame) -> pd.Series:
 
 def _trials(experiment: str, uri: str | None, function: str) -> TrialRuns:
     """Return the runs of an experiment. Raise if the name is not a string."""
+    if isinstance(experiment, pd.DataFrame):
+        raise FnnexpError(
+            f"fnnexp.{function} reads an experiment by its name, and was given a frame; write "
+            f'frame = fnnexp.{function}("NAME"), and for some of its trials frame[frame["trial"].isin(…)]'
+        )
     if not isinstance(experiment, str):
         names = [*experiment] if isinstance(experiment, list | tuple) else []
         calls = ", ".join(f'fnnexp.{function}("{name}")' for name in names)

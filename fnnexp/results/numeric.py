@@ -269,6 +269,9 @@ class Optimum(NamedTuple):
     beyond
         The next value to try if the best value is the first or the last; NaN if it is not, or if the next
         value is unknown.
+    inseparable, seeds_needed
+        How many values of `near` these seeds cannot separate from the best, whatever their results
+        (:func:`fnnexp.results.comparisons.inseparable`), and how many seeds that takes at the least.
     """
 
     options: dict[str, str]
@@ -282,6 +285,8 @@ class Optimum(NamedTuple):
     near: list[float]
     diverged: dict[float, int]
     beyond: float
+    inseparable: int = 0
+    seeds_needed: int = 0
 
     @property
     def at_end(self) -> bool:
@@ -396,6 +401,7 @@ def _optimum(cell: _Trials, axis: str, options: dict[str, str]) -> Optimum:
     interval = statistics.student_interval(cell.metric[of_best], within=statistics.ACCURACY)
     # A value at which a trial diverged ranks below the best, whatever its mean. So its mean is not compared.
     compared = cell if best in diverged else cell.at(~np.isin(cell.value, [*diverged]))
+    near, inseparable, seeds_needed = _near(compared, best)
     return Optimum(
         options,
         tried,
@@ -405,14 +411,16 @@ def _optimum(cell: _Trials, axis: str, options: dict[str, str]) -> Optimum:
         statistics.mean(cell.metric[of_best]),
         interval.low,
         interval.high,
-        _near(compared, best),
+        near,
         dict(diverged),
         _beyond(tried, best, axis),
+        inseparable,
+        seeds_needed,
     )
 
 
-def _near(cell: _Trials, best: float) -> list[float]:
-    """Return the best value of a numeric factor, and the values that tests do not distinguish from it."""
+def _near(cell: _Trials, best: float) -> tuple[list[float], int, int]:
+    """Return :attr:`Optimum.near`, :attr:`Optimum.inseparable` and :attr:`Optimum.seeds_needed` of a cell."""
     metric = "val_accuracy" if len(cell.held_out) and cell.held_out.all() else "test_accuracy"
     results, values = cell.by_metric[metric], np.unique(cell.value[cell.has_result])
     joined: dict[frozenset[tuple[int, int]], list[float]] = {}  # values that train identically
@@ -427,10 +435,12 @@ def _near(cell: _Trials, best: float) -> list[float]:
     names = [str(i) for i in range(len(joined))]
     pairs = comparisons.best_against_others(names, results, Ranking(metric, MARGIN)) if len(names) > 1 else []
     if not any(pair["seeds"] > 1 for pair in pairs):
-        return []
+        return [], 0, 0
     equals = [*joined.values()]
     worse = [value for pair in pairs if pair["verdict"] == "better" for value in equals[int(pair["b"])]]
-    return [value for value in values.tolist() if value == best or value not in worse]
+    near = [value for value in values.tolist() if value == best or value not in worse]
+    count = int(comparisons.inseparable(pd.DataFrame(pairs)).sum())
+    return near, count, statistics.fewest_for_signs(int(pairs[0]["family"]))
 
 
 def setting(axis: str, value: float) -> str:

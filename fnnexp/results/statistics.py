@@ -598,6 +598,20 @@ def seeds_needed_by(
     return [int(n) if ok else None for n, ok in zip(enough, found, strict=True)]
 
 
+def fewest_for_signs(pairs: int = 1, *, level: float = LEVEL) -> int:
+    """Return the least number of seeds at which :func:`safe_sign_test` can settle one of these pairs.
+
+    With n differences of the same sign, its p is (n + 1)/2ⁿ.
+
+    >>> fewest_for_signs(), fewest_for_signs(2775)
+    (8, 21)
+    """
+    n = 1
+    while (n + 1) / 2**n * pairs > 1 - level:
+        n += 1
+    return n
+
+
 # The error from a finite test set
 
 

@@ -34,6 +34,7 @@ from fnnexp.nn.engines.base import ENGINES
 from fnnexp.nn.pieces import metrics as measured
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.training import Best, Lane, Recipe, Record, Stack
+from fnnexp.tracking.run_format import at_epochs
 
 CHECKPOINTS = Path(".fnnexp/checkpoints")
 """The folder of checkpoints, relative to the folder in which the sweep was started."""
@@ -96,7 +97,9 @@ class Checkpoints:
         """Remove what killed processes left unfinished."""
         tidy(self.folder)
 
-    def load(self, lane: Lane, recipe: Recipe) -> tuple[Stack, list[Record]] | None:
+    def load(
+        self, lane: Lane, recipe: Recipe, *, set_aside: bool = True
+    ) -> tuple[Stack, list[Record]] | None:
         """Return a lane's state as a stack of one lane, and its records; None if it has no checkpoint.
 
         Parameters
@@ -105,12 +108,13 @@ class Checkpoints:
             The lane.
         recipe
             The lane's recipe, which decides the expected shapes and dtype of the arrays.
+        set_aside
+            Whether a damaged file is renamed to end in ``.broken``.
 
         Raises
         ------
         DamagedError
-            If the file is damaged or belongs to another trial. The file is first renamed to end in
-            ``.broken``.
+            If the file is damaged or belongs to another trial.
         """
         file = self._file(lane.key)
         if not file.exists():
@@ -118,6 +122,8 @@ class Checkpoints:
         try:
             return self._read(file, lane, recipe)
         except DamagedError as error:
+            if not set_aside:
+                raise DamagedError(f"{file} can't be read ({error})") from error
             broken = file.with_suffix(".broken")
             file.replace(broken)
             raise DamagedError(
@@ -198,14 +204,19 @@ def resume(
     groups: Mapping[str, Sequence[Trial]],
     execution: Execution,
     say: Callable[[str], None],
+    *,
+    set_aside: bool = True,
 ) -> tuple[dict[str, Stack], dict[str, list[Record]]]:
-    """Return the state and the curve of each lane that has a checkpoint, by key; print how many resume."""
+    """Return the state and the curve of each lane that has a checkpoint, by key; print how many resume.
+
+    With ``set_aside``, damaged checkpoints are renamed; without, nothing is written.
+    """
     begun: dict[str, Stack] = {}
     curves: dict[str, list[Record]] = {}
     others: Counter[str] = Counter()
     for key, (trial, *_) in groups.items():
         try:
-            checkpoint = checkpoints.load(trial.lane(), trial.recipe)
+            checkpoint = checkpoints.load(trial.lane(), trial.recipe, set_aside=set_aside)
         except DamagedError as error:
             say(f"{trial.name} starts over: {error}")
             continue
@@ -215,7 +226,8 @@ def resume(
             others.update(dict.fromkeys(checkpoints.engines_with_checkpoint(key), len(groups[key])))
     if begun:
         resumed = sum(len(groups[key]) for key in begun)
-        say(f"resuming {plural(resumed, 'trial')} from the last checkpoint")
+        after = at_epochs([stack.epoch for stack in begun.values()])
+        say(f"resuming {plural(resumed, 'trial')} from the last checkpoint, {after}")
     for engine, count in others.items():
         say(
             f"{plural(count, 'trial')} begun with execution.engine={engine} must start over, since one "

@@ -24,7 +24,7 @@ from joblib import Parallel, cpu_count, delayed
 from joblib.externals.loky import BrokenProcessPool
 
 from fnnexp.config.execution import Execution
-from fnnexp.errors import FnnexpError
+from fnnexp.errors import FnnexpError, plural
 from fnnexp.sweeping.backends import loky
 from fnnexp.sweeping.backends.cluster import Cluster
 from fnnexp.sweeping.plan import PlannedStack
@@ -41,6 +41,22 @@ def worker_count(n_jobs: int, cluster: Cluster | None = None) -> int:
     """Return the number of workers for ``n_jobs``, as joblib counts: −1 is one per core, −2 is one fewer."""
     cores = cluster.cores if cluster else cores_here()
     return n_jobs if n_jobs > 0 else max(cores + 1 + n_jobs, 1)
+
+
+def too_many_workers(n_jobs: int, cluster: Cluster | None = None) -> str | None:
+    """Return a note if there are more workers than cores of this machine, else None."""
+    cores = cores_here()
+    if cluster is not None or n_jobs <= cores:
+        return None
+    return (
+        f"execution.n_jobs={n_jobs}: there are only {plural(cores, 'core')} here, so the workers share them, "
+        "which takes more memory and is no faster; execution.n_jobs=-1 is one worker per core"
+    )
+
+
+def threads_each(n_jobs: int, stacks: int) -> int:
+    """Return how many threads a worker may use, if so few stacks are left that some workers are idle."""
+    return max(min(n_jobs, cores_here()) // max(stacks, 1), 1)
 
 
 def cores_here() -> int:
@@ -117,7 +133,7 @@ class Executor:
         """
         if self.cluster is not None:
             return 1
-        return max(min(self.n_jobs, cores_here()) // (self.under_way + 1 + waiting), 1)
+        return threads_each(self.n_jobs, self.under_way + 1 + waiting)
 
     def submit(self, planned: PlannedStack, threads: int = 1) -> None:
         """Submit a stack; the next free worker trains some epochs of it, in this number of threads."""

@@ -24,14 +24,14 @@ from fnnexp.nn.engines.base import engine_named
 from fnnexp.nn.training import Stack, engine_version
 from fnnexp.sweeping.backends.cluster import connected
 from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints, resume
-from fnnexp.sweeping.executor import Executor, worker_count
+from fnnexp.sweeping.executor import Executor, too_many_workers, worker_count
 from fnnexp.sweeping.plan import PlannedStack, identical, in_order, plan
 from fnnexp.sweeping.resources import disk, memory
-from fnnexp.sweeping.resources.engine import must_compile, with_engine
+from fnnexp.sweeping.resources.engine import done_by_others, must_compile, with_engine
 from fnnexp.sweeping.resources.locks import Claim, folder_for, in_use
 from fnnexp.sweeping.resources.states import STATES, States, begun_with
 from fnnexp.sweeping.runs import Outcome, Runs, print_undiagnosed
-from fnnexp.sweeping.terminal.progress import SweepProgress, TimeLeft
+from fnnexp.sweeping.terminal.progress import SweepProgress, TimeLeft, cores_used
 from fnnexp.sweeping.terminal.stopping import stopping
 from fnnexp.sweeping.waiting import Suspicion, Waiting
 from fnnexp.sweeping.worker import Broken, Trained
@@ -80,7 +80,7 @@ def run(
         states = States(STATES, execution.keep_states)
         states.say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
         shorter = states.ends_of(wanted)
-        execution, chosen = with_engine(
+        execution, about_engines = with_engine(
             execution,
             trials,
             known,
@@ -91,7 +91,8 @@ def run(
         checkpoints.tidy()
         # A sweep that was killed may have left checkpoints of finished trials.
         checkpoints.remove({trial.numbers_id for trial in done} - {trial.numbers_id for trial in wanted})
-        outcome = Outcome(done_before=len(done))
+        by_others = done_by_others(done, known, execution.engine)
+        outcome = Outcome(done_before=len(done), by_other_engines=by_others)
         owners = claim.elsewhere
         outcome.elsewhere = [(trial.name, owners[trial.id]) for trial in wanted if trial.id in owners]
         if claimed := [trial for trial in wanted if trial.id not in owners]:
@@ -102,15 +103,16 @@ def run(
             with connected(execution) as cluster:
                 progress = SweepProgress(console, epochs=epochs, trials=len(claimed), quiet=quiet)
                 tracker.say = states.say = progress.say
-                if chosen is not None and not quiet:
-                    progress.say(chosen)
+                n_jobs = worker_count(execution.n_jobs, cluster)
+                if not quiet:
+                    for line in filter(None, [*about_engines, too_many_workers(n_jobs, cluster)]):
+                        progress.say(line)
                 for version in _fallback_engines(claimed, execution.engine):
                     progress.say(f"computed by {version}")
                 if cluster is None and must_compile(claimed, execution.engine):
                     progress.say(COMPILING.format(execution.engine))
                 begun, curves = resume(checkpoints, groups, execution, progress.say)
                 begun |= states.go_on(shorter, groups, execution, begun)
-                n_jobs = worker_count(execution.n_jobs, cluster)
                 planned = plan(groups, max_lanes=execution.max_lanes, n_jobs=n_jobs, begun=begun)
                 stacks = memory.fitting(planned, groups, execution, n_jobs)
                 if keep_order:
@@ -200,7 +202,7 @@ class _Sweep:
     def _begin(self) -> None:
         """Start the workers first and then open the store, which takes MLflow seconds."""
         workers = _how_workers_start(self.executor)
-        self.progress.start(workers, len(self.waiting.stacks))
+        self.progress.start(workers, len(self.waiting.stacks), self._cores_used())
         ahead = self.executor.n_jobs * (1 if self.tracker.is_open else AHEAD)
         first = []
         for planned in self.waiting.first(ahead):
@@ -216,6 +218,12 @@ class _Sweep:
         for planned in first:
             self.runs.open(planned.lanes)
         self.progress.stage("training the first epochs")
+
+    def _cores_used(self) -> str:
+        """Return what the first line says about the cores that the workers use."""
+        if self.executor.cluster is not None:
+            return ""
+        return cores_used(self.waiting.stacks, self.executor.execution.engine, self.executor.n_jobs)
 
     def _submit(self, planned: PlannedStack) -> PlannedStack:
         """Submit a stack, and return it with the parameters from which it goes on."""

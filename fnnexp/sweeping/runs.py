@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -29,6 +30,9 @@ class Outcome:
 
     Attributes
     ----------
+    done_before, by_other_engines
+        How many trials were done before. How many of them another engine computed than this sweep uses, by
+        its name.
     elsewhere
         The trials that another sweep is training, each with a description of that sweep.
     stopped_early
@@ -48,6 +52,7 @@ class Outcome:
     """
 
     done_before: int = 0
+    by_other_engines: Counter[str] = field(default_factory=Counter)
     elsewhere: list[tuple[str, str]] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
     stopped_early: list[tuple[str, int]] = field(default_factory=list)
@@ -72,6 +77,8 @@ class Outcome:
         for name in ("elsewhere", "finished", "stopped_early", "diverged", "failed", "too_good"):
             getattr(self, name).extend(getattr(later, name))
         self.done_before += later.done_before
+        self.by_other_engines.update(later.by_other_engines)
+        self.by_other_engines += later.by_other_engines
         self.not_run += later.not_run
         self.seconds += later.seconds
         self.interrupted |= later.interrupted

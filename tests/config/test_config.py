@@ -537,7 +537,10 @@ BAD = [
     (["execution.n_jobs=0"], ["execution.n_jobs=0", "-1 for one per core"]),
     (["execution.backend=celery"], ["execution.backend=celery", "loky"]),
     (["execution.max_lanes=0"], ["execution.max_lanes=0", "1 or more"]),
-    (["execution.memory=4"], ["execution.memory=4", "MB, GB, TB", "execution.memory=4GB"]),
+    (["execution.memory=4"], ["execution.memory=4: has no unit", "MB, GB, TB", "execution.memory=4GB"]),
+    (["execution.memory=-1"], ["execution.memory=-1: must be above 0", "execution.memory=4GB"]),
+    (["execution.memory=0"], ["execution.memory=0: must be above 0", "execution.memory=4GB"]),
+    (["execution.memory=4kb"], ["execution.memory=4kb: kb is not a unit", "MB, GB, TB"]),
     (["execution.segment_seconds=-1"], ["execution.segment_seconds=-1", "≥ 0"]),
     (["execution.retries=-1"], ["execution.retries=-1", "0 or more"]),
     (["execution.fail_fast=perhaps"], ["execution.fail_fast=perhaps"]),
@@ -772,6 +775,15 @@ def forget_combinations(composition):
         family.nodes.clear()
 
 
+@pytest.mark.parametrize("words", [("loss=mse", "~loss"), ("~schedule",), ("schedule=cosine", "~schedule")])
+def test_a_grid_of_one_job_with_a_deletion_is_that_job(words):
+    (alone,), (job,) = (
+        compose.jobs_of(Command(overrides=words, multirun=multirun)) for multirun in (False, True)
+    )
+    assert (job.choices, job.overrides) == (alone.choices, alone.overrides)
+    assert resolve.trial(job, DATA) == resolve.trial(alone, DATA)
+
+
 def assert_jobs_equal_hydras(loader, master, jobs, command):
     """Compare in both orders: fnnexp makes later jobs from the first, and Hydra composes each anew."""
     hydra_job = cache(partial(read_by_hydra, loader, master))
@@ -845,6 +857,7 @@ GRIDS = {
     "an addition": {"optimizer": "momentum,adam", "+optimizer.nesterov": "null", "init": "he,max"},
     "a preset for all": {"experiment": "tanh_mini_batch", "init": "he,normal", "optimizer": "adam,sgd"},
     "a group that is deleted": {"~batching": "mini,mini", "optimizer": "sgd,adam", "init": "he,max"},
+    "a deleted option": {"loss": "mse,cross_entropy", "~loss": "null,null", "init": "he,max"},
 }
 
 

@@ -466,11 +466,9 @@ def test_files_that_name_each_other_twice_are_refused_quickly(files, words, own)
 
 
 def test_a_grid_is_refused_before_it_is_made_if_memory_can_not_hold_it(monkeypatch):
-    monkeypatch.setattr("fnnexp.data.room.available_memory", lambda: 3072 * 400)
+    monkeypatch.setattr("fnnexp.data.room.available_memory", lambda: 3000 * 400)
     words = ("seed=range(100)", "epochs=1,2,3,4")
     assert len(jobs_of(Command(overrides=words, multirun=True))) == 400
-    message = (
-        "401 jobs, and each takes 3 KB of memory, but only 0.00123 GB are left, enough for 400; .* seed$"
-    )
+    message = "401 jobs, and each takes 3 KB of memory, but only 0.0012 GB are left, enough for 400; .* seed$"
     with pytest.raises(ConfigError, match=message):
         jobs_of(Command(overrides=("seed=range(401)",), multirun=True))

@@ -23,6 +23,7 @@ from fnnexp.data import datasets as data
 from fnnexp.nn.engines import numba_engine as compiled
 from fnnexp.nn.engines.base import ENGINES, engine_named
 from fnnexp.nn.engines.numpy_engine import DenseRows, Examples, Scaling
+from fnnexp.nn.engines.threads import Team
 from fnnexp.nn.epoch import EpochTrainer
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.activations import ACTIVATIONS
@@ -30,11 +31,14 @@ from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.rows import splits_of
 from fnnexp.nn.training import Lane, Recipe, advance, start
+from fnnexp.reporting.sections import provenance
 from fnnexp.sweeping import executor as executor_module
 from fnnexp.sweeping.backends.cluster import ClusterError, own_versions, refuse_other_versions
 from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints
 from fnnexp.sweeping.loop import run
+from fnnexp.sweeping.plan import identical, plan
 from fnnexp.sweeping.resources import engine as choosing
+from fnnexp.sweeping.terminal import dry_run
 from fnnexp.sweeping.worker import train_segment
 from fnnexp.tracking.writer import Tracker
 
@@ -268,9 +272,13 @@ def test_a_trial_begun_with_another_engine_starts_over(
     monkeypatch.setattr(executor_module, "train_segment", train)
     console = Console(file=io.StringIO(), width=300)
     settings = Execution(n_jobs=1, backend="threading", engine="numpy")
+    planned = Console(file=io.StringIO(), width=300)
+    dry_run.show(trials, "sparse", store, settings, planned)
     run(trials, Tracker("sparse", store), settings, console)
     output = console.file.getvalue()
-    assert "1 trial begun with execution.engine=numba must start over" in output
+    (line,) = (line for line in output.splitlines() if line.startswith("1 trial begun with"))
+    assert "1 trial begun with execution.engine=numba must start over" in line
+    assert line in planned.file.getvalue().splitlines()
     assert "write execution.engine=numba to resume instead" in output
     assert began_at == [(0, "numpy")]
     agrees(own_folder, trials, "sparse")
@@ -288,9 +296,11 @@ def test_a_trial_resumes_with_the_engine_that_began_it(
     Checkpoints(CHECKPOINTS, "numba").save(stack, {trial.numbers_id: records})
     console = Console(file=io.StringIO(), width=300)
     settings = Execution(n_jobs=1, backend="threading", engine=engine)
+    dry_run.show(trials, "sparse", store, settings, console)
+    assert "; 2 epochs in all\n" in console.file.getvalue()
     run(trials, Tracker("sparse", store), settings, console)
     output = console.file.getvalue()
-    assert "resuming 1 trial from the last checkpoint" in output
+    assert output.count("resuming 1 trial from the last checkpoint, at epoch 1\n") == 2
     assert ("computing with numba, which began 1 trial of this sweep" in output) == (engine == "auto")
     agrees(own_folder, trials, "sparse", engine="numba")
 
@@ -357,6 +367,55 @@ def test_auto_takes_numba_where_it_saves_time_and_goes_on_with_what_began_a_swee
         ["computing with NumPy, which began 1 trial of this sweep"],
         {"numba", "numpy"},
     )
+
+
+def test_a_sweep_of_two_engines_says_so(sparse_file, store, invoke):
+    assert invoke(*CHEAP, "seed=0,1", "execution.engine=numpy").status == 0
+    mixed = "2 of these trials were computed with numpy; results of two engines agree only up to rounding"
+    for word in ("dry_run=true", "dry_run=false"):
+        ran = invoke(*CHEAP, "seed=0,1,2", "execution.engine=numba", word)
+        assert ran.status == 0, ran.err
+        advice = "execution.engine=numpy (or auto) goes on with one engine"
+        assert [line for line in ran.out.splitlines() if "computed with" in line] == [f"{mixed}; {advice}"]
+    again = invoke(*CHEAP, "seed=0,1,2", "execution.engine=numba").out
+    assert mixed not in again  # nothing is computed
+    assert "; 3 were done before, 2 of them with numpy" in again
+    assert "; 2 were done before, with numpy" in invoke(*CHEAP, "seed=0,1", "execution.engine=numba").out
+    auto = invoke(*CHEAP, "seed=0,1,2,3").out.splitlines()
+    assert auto[:2] == [
+        "computing with NumPy, which began 2 trials of this sweep",
+        "1 of these trials was computed with numba; results of two engines agree only up to rounding",
+    ]
+    reproduction = provenance.section(lambda *_, **__: "", [], fnnexp.runs("sparse"), []).blocks
+    (text,) = (each.text for each in reproduction if getattr(each, "text", "").startswith("Data and"))
+    assert "3 by numpy and 1 by numba" in text
+    assert "only up to rounding" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "engine", "threads"),
+    [
+        (["data=digits", "batching=full"], "numpy", 3),
+        ([*SPARSE, "batching=mini"], "numpy", 1),
+        ([*SPARSE, "batching=mini"], "numba", 2),
+        ([*SPARSE, "batching=mini", "optimizer=adam"], "numba", 2),
+        ([*SPARSE, "batching=mini", "optimizer=adam", "regularization.l2=0.1"], "numba", 1),
+        ([*SPARSE, "batching=mini", "regularization.l1=0.1"], "numba", 1),
+        ([*SPARSE, "batching=mini", "regularization.dropout=[0.2,0]"], "numba", 1),
+        (["data=digits", "batching=mini"], "numba", 1),
+        ([*SPARSE, "batching=sample"], "numba", 1),
+    ],
+)
+def test_as_many_threads_are_announced_as_train(words, engine, threads, sparse_file, trials_of):
+    (trial,) = trials_of(*words)
+    (planned,) = plan(identical([trial]), max_lanes=None, n_jobs=1)
+    recipe, arrays = trial.recipe, data.load(trial.data)
+    with Team(4) as team:
+        stack, split = start(recipe, [trial.lane()]), splits_of(recipe, arrays)["train"]
+        trainer = EpochTrainer(recipe, stack, split, engine_named(engine), team)
+        assisted = trainer.descent is None and trainer.assistant is not None
+        assert max(len(trainer.benches), 1 + assisted) == threads
+    assert choosing.threads_used(planned, engine, 4) == threads
 
 
 def test_numba_saves_no_time_where_numpy_computes_anyway(sparse_file, trials_of):

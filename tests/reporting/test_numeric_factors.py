@@ -328,6 +328,24 @@ def test_the_sentences_name_best_values_and_values_that_may_be_as_good():
     )
 
 
+def test_seeds_that_can_not_separate_any_values_are_said_to_be_too_few():
+    """Of 20 values 190 pairs are tested: ten signs have p of at least 2/2^10, which is 0.37 in all."""
+    runs = sweep(np.geomspace(0.01, 1, 20).round(5), seeds=10)
+    runs.loc[(runs["init"] == "max") & (runs["seed"] == 3), "val_accuracy"] = 0.1
+    (section,) = numeric_factors.sections(runs)
+    needed = next(n for n in itertools.count(1) if 190 * (n + 1) / 2**n <= 0.05)
+    first, too_few = texts(section)[:2]
+    assert "(10 seeds cannot separate the 20 values). he is best" in first
+    assert too_few == (
+        "10 seeds cannot separate the 20 values of optimizer.lr for max: where a network fails to learn in "
+        f"some seeds, at least {needed} are needed."
+    )
+    (table,) = (block for block in section.blocks if isinstance(block, Table))
+    assert table.rows[0][2].text == "too few seeds"
+    alone = summary.answer(runs[runs["init"] == "max"])
+    assert f"by 10 seeds: where a network fails to learn in some seeds, at least {needed} are needed" in alone
+
+
 def test_the_answer_names_the_best_value_of_each_factor():
     runs = sweep(momenta=(0.25, 0.5, 0.75))
     (sentence,) = (line for line in summary.answer(runs).splitlines() if line.startswith("Best values: "))

@@ -115,6 +115,19 @@ def test_anything_but_one_name_of_an_experiment_is_refused(function, experiment)
     assert repr(experiment) in str(error.value)
 
 
+def test_a_frame_in_place_of_a_name_is_not_printed():
+    with pytest.raises(
+        fnnexp.FnnexpError, match="reads an experiment by its name, and was given a frame"
+    ) as error:
+        fnnexp.curves(grid(2))
+    assert len(str(error.value)) < 300
+
+
+def test_parts_of_curves_in_place_of_the_frame_are_refused_with_the_reason():
+    with pytest.raises(fnnexp.FnnexpError, match=r"as fnnexp\.curves returns with chunksize; omit"):
+        fnnexp.plot_curves(grid(2), iter([]))
+
+
 def of_curves(runs):
     return runs[["trial"]].assign(epoch=1, metric="test_accuracy", value=runs["test_accuracy"])
 

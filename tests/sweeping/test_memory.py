@@ -94,6 +94,14 @@ def test_a_trial_that_does_not_fit_is_refused_before_anything_trains(word, store
     assert MlflowClient(store).get_experiment_by_name("digits") is None
 
 
+def test_a_trial_that_fits_with_numpy_only_is_refused_with_numpy_as_the_remedy(trials_of):
+    groups = identical(trials_of(*DIGITS, "batching=sample"))
+    stacks = plan(groups, max_lanes=None, n_jobs=1)
+    with pytest.raises(FnnexpError, match=r"write execution.engine=numpy, which needs \d\d MB, or write"):
+        memory.fitting(stacks, groups, Execution(engine="numba", memory="120MB"), 1)
+    assert memory.fitting(stacks, groups, Execution(engine="numpy", memory=" 120 mb"), 1) == stacks
+
+
 def test_a_trial_that_fits_alone_is_refused_with_fewer_workers_as_the_remedy(trials_of, monkeypatch):
     groups = identical(trials_of(*DIGITS))
     stacks = plan(groups, max_lanes=None, n_jobs=4)

@@ -165,15 +165,19 @@ class Combinations:
         return group, option
 
     def _has_fixed_defaults(self, options: Options) -> bool:
-        """Return False if a default may depend on another choice, as in ``init: from_${batching}``."""
+        """Return False if a default may depend on another choice, as in ``init: from_${batching}``.
+
+        Also return False if an option is chosen whose group is deleted.
+        """
         names = [self._primary]
-        for line in options:
-            override = self._parse(line)
+        parsed = [self._parse(line) for line in options]
+        deleted = {override.key_or_group for override in parsed if override.is_delete()}
+        for line, override in zip(options, parsed, strict=True):
             option = override.value()
             if "${" in line or override.package is not None:
                 return False
             if self._is_group(override.key_or_group) and not override.is_delete():
-                if not isinstance(option, str):
+                if not isinstance(option, str) or override.key_or_group in deleted:
                     return False
                 names.append(f"{override.key_or_group}/{option}")
         return all(map(self._is_fixed, names))

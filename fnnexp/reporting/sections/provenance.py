@@ -11,6 +11,7 @@ from fnnexp.errors import plural
 from fnnexp.reporting.document.blocks import Code, Items, Links, Section, Text
 from fnnexp.results import frames
 from fnnexp.results.factors import as_text, factors_of
+from fnnexp.tracking.run_format import engine_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,12 +58,24 @@ def section(
         "How to reproduce this report",
         [
             *_training(command, where, runs),
-            Text("Data and software. On the same kind of processor they give bitwise the same results:"),
+            Text(_data_and_software(runs)),
             Items(ran_with(runs)),
             Text("To write this page and its files again:"),
             Code(command(where, folder=folder)),
             Links("Files with the numbers:", files),
         ],
+    )
+
+
+def _data_and_software(runs: pd.DataFrame) -> str:
+    """Return the sentence before the list of data and software: whether results can be bitwise the same."""
+    engines = runs["engine"].dropna().map(engine_name).value_counts() if "engine" in runs else pd.Series()
+    if len(engines) < 2:
+        return "Data and software. On the same kind of processor they give bitwise the same results:"
+    counted = " and ".join(f"{count} by {name}" for name, count in engines.items())
+    return (
+        f"Data and software. The engines differ: {counted}. In an empty store, one engine computes a whole "
+        "sweep, so results may agree only up to rounding:"
     )
 
 

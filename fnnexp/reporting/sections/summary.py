@@ -190,7 +190,7 @@ def _best(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findi
         if nearest.empty:
             return f"{candidates}{rest}."
         first = _first(nearest.iloc[0], leader, "is", findings.ranking)
-        return f"{candidates}{rest}. {first}{_needed(nearest.iloc[0])}."
+        return f"{candidates}{_too_few_seeds(pairs)}{rest}. {first}{_needed(nearest.iloc[0])}."
     if not equivalent:
         closest = pairs.sort_values("difference", kind="stable").iloc[0]
         first = _first(closest, leader, f"is the best of {among} {kind}:", findings.ranking)
@@ -229,6 +229,17 @@ def _margin(ranking: Ranking) -> str:
 def _begin(where: str, text: str) -> str:
     """Return the sentence after an introduction, or capitalized if the introduction is empty."""
     return f"{where}{text}" if where else text[0].upper() + text[1:]
+
+
+def _too_few_seeds(pairs: pd.DataFrame) -> str:
+    """Return the end of a sentence on how many seeds it takes, if these cannot separate any two options."""
+    if not comparisons.inseparable(pairs).all():
+        return ""
+    needed = statistics.fewest_for_signs(int(pairs["family"].iloc[0]))
+    return (
+        f" by {plural(int(pairs['seeds'].max()), 'seed')}: where a network fails to learn in some seeds, at "
+        f"least {needed} are needed"
+    )
 
 
 def _candidates(leader: Configuration, undecided: Sequence[str], among: str, where: str) -> str:

@@ -21,15 +21,16 @@ from fnnexp.data.datasets import Prepared
 from fnnexp.errors import DataError, plural
 from fnnexp.nn.engines.base import ENGINES, engine_named
 from fnnexp.nn.engines.numpy_engine import Scaling, mostly_zero
-from fnnexp.nn.epoch import descends_by_row
+from fnnexp.nn.epoch import CHUNK, NOT_IN_PLACE, descends_by_row, is_plain
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.pieces.regularizers import DROPOUT
 from fnnexp.nn.pieces.table import short
-from fnnexp.nn.training import Recipe
+from fnnexp.nn.training import Recipe, engine_version
 from fnnexp.sweeping.backends.cluster import CLUSTERS
 from fnnexp.sweeping.checkpoints import CHECKPOINTS, begun_by
-from fnnexp.sweeping.plan import USUAL_LANES
+from fnnexp.sweeping.plan import USUAL_LANES, PlannedStack
 from fnnexp.tracking.reader import Known, runs_of
+from fnnexp.tracking.run_format import engine_name
 
 WORTH = 1.0
 """Numba pays if it saves each worker more than this many seconds. To import it and to load its compiled code
@@ -46,6 +47,8 @@ it avoids. All lanes of a stack share such a call."""
 
 NAMES = {"numpy": "NumPy", "numba": "numba"}
 
+AGREE = "results of two engines agree only up to rounding"
+
 
 def with_engine(
     execution: Execution,
@@ -54,10 +57,11 @@ def with_engine(
     *,
     n_jobs: int,
     shorter: Mapping[str, int],
-) -> tuple[Execution, str | None]:
-    """Return an execution with the name of an engine instead of ``auto``, and a message that names it.
+) -> tuple[Execution, list[str]]:
+    """Return an execution with the name of an engine instead of ``auto``, and messages to print.
 
-    Without ``auto``, the execution is returned as it is, and the message is None.
+    One names the engine that ``auto`` chose, another says that some trials of the sweep were computed by
+    another engine. Without ``auto``, the execution is returned as it is.
 
     Parameters
     ----------
@@ -73,9 +77,49 @@ def with_engine(
         How many trials can go on from the final state of a shorter one, by the name of its engine.
     """
     if execution.engine != AUTO:
-        return execution, None
+        return execution, _mixed(execution, trials, known, n_jobs, shorter)
     name, why = _choice(execution, trials, known, n_jobs, shorter)
-    return replace(execution, engine=name), f"computing with {NAMES[name]}{why}"
+    chosen = replace(execution, engine=name)
+    return chosen, [
+        f"computing with {NAMES[name]}{why}",
+        *_mixed(execution, trials, known, n_jobs, shorter, name),
+    ]
+
+
+def done_by_others(done: Iterable[Trial], known: Mapping[str, Known], engine: str) -> Counter[str]:
+    """Return how many finished trials were computed by an engine that `engine` would not use, by its name.
+
+    An engine that can't compute a recipe uses NumPy.
+    """
+    return Counter(
+        name
+        for trial in done
+        if (name := known[trial.id].engine) not in (engine, engine_name(engine_version(trial.recipe, engine)))
+    )
+
+
+def _mixed(
+    execution: Execution,
+    trials: Sequence[Trial],
+    known: Mapping[str, Known],
+    n_jobs: int,
+    shorter: Mapping[str, int],
+    chosen: str | None = None,
+) -> list[str]:
+    """Return a message if another engine computed some trials of the sweep, and how to avoid a mixture."""
+    done, _ = runs_of(known, trials)
+    others = done_by_others(done, known, chosen or execution.engine)
+    if not others:
+        return []
+    counted = ", ".join(f"{count} with {name}" for name, count in others.items())
+    number, engines = counted.split(" ", 1)
+    verb = "was" if number == "1" else "were"
+    text = f"{number} of these trials {verb} computed {engines}; {AGREE}"
+    (name, count), *more = others.items()
+    if chosen is None and not more and count == len(done) and find_spec(name) is not None:
+        auto = " (or auto)" if _choice(execution, trials, known, n_jobs, shorter)[0] == name else ""
+        text += f"; execution.engine={name}{auto} goes on with one engine"
+    return [text]
 
 
 def _choice(
@@ -166,3 +210,24 @@ def must_compile(trials: Iterable[Trial], engine: str) -> bool:
         )
         for recipe, prepared in {(trial.recipe, trial.data) for trial in trials}
     )
+
+
+def threads_used(planned: PlannedStack, engine: str, threads: int) -> int:
+    """Return how many of the given threads train a stack; see :class:`fnnexp.nn.epoch.EpochTrainer`."""
+    recipe, prepared = planned.recipe, planned.data
+    if descends_by_row(recipe):
+        return 1
+    size = recipe.batching.batch_size(recipe.rows_to_train(prepared.n_train))
+    if size > CHUNK:
+        return min(threads, -(-size // CHUNK))
+    computing, options = engine_named(engine), {*recipe.options}
+    steps_at_once = OPTIMIZERS[recipe.optimizer].update in computing.updates and "l2" not in options
+    assisted = (
+        computing.assistant is not None
+        and len(planned.lanes) == 1
+        and bool(recipe.architecture.hidden)
+        and not options & NOT_IN_PLACE
+        and (is_plain(recipe) or (computing.first_step is not None and steps_at_once))
+        and skips_pixels(recipe, prepared)
+    )
+    return min(threads, 2) if assisted else 1

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from fnnexp.config.composition import BYTES_A_TRIAL
 from fnnexp.config.execution import Execution, bytes_of
 from fnnexp.config.trial import Trial
 from fnnexp.data.room import available_memory
@@ -164,7 +165,7 @@ def _data(planned: PlannedStack) -> int:
 
 def of_parent(stacks: Sequence[PlannedStack], trials: int, n_jobs: int) -> int:
     """Return the bytes that the parent needs: of each trial a little, and the stacks that workers train."""
-    return PARENT + trials * A_TRIAL + 3 * n_jobs * max((_state(stack) for stack in stacks), default=0)
+    return PARENT + trials * BYTES_A_TRIAL + 3 * n_jobs * max((_state(stack) for stack in stacks), default=0)
 
 
 # --- stacks that fit ----------------------------------------------------------------------------------------
@@ -205,7 +206,8 @@ def fitting(
             waiting[:0] = planned.split()
         else:
             name = groups[planned.lanes[0].key][0].name
-            raise FnnexpError(_refusal(name, parts_needed, most, execution, n_jobs))
+            by_numpy = needed(planned, replace(execution, engine="numpy"))
+            raise FnnexpError(_refusal(name, parts_needed, by_numpy, most, execution, n_jobs))
     return spread(parts, n_jobs)
 
 
@@ -225,8 +227,16 @@ def threads_that_fit(planned: PlannedStack, most: int, execution: Execution) -> 
     return next(counts, 1)
 
 
-def _refusal(name: str, parts: Mapping[str, int], most: int, execution: Execution, n_jobs: int) -> str:
-    total = sum(parts.values())
+def _refusal(
+    name: str,
+    parts: Mapping[str, int],
+    by_numpy: Mapping[str, int],
+    most: int,
+    execution: Execution,
+    n_jobs: int,
+) -> str:
+    """Return why a trial is refused: the parts of the memory that it needs, and what would fit."""
+    total, with_numpy = sum(parts.values()), sum(by_numpy.values())
     enough = f"{-(-total // GB)}GB" if total > GB else f"{-(-total // (10 * MB))}0MB"
     sizes = ", ".join(f"{what} {size(count)}" for what, count in parts.items())
     if execution.memory is not None:
@@ -236,6 +246,8 @@ def _refusal(name: str, parts: Mapping[str, int], most: int, execution: Executio
         fits_alone = n_jobs > 1 and total <= most * n_jobs
         larger = "write execution.n_jobs=1" if fits_alone else "free some memory"
         larger += f", or write execution.memory={enough} to try it all the same"
+    if with_numpy <= most:
+        larger = f"write execution.engine=numpy, which needs {size(with_numpy)}, or {larger}"
     return (
         f"{name} needs about {size(total)} of memory ({sizes}), but a worker may take {size(most)} ({why}); "
         f"{larger}, or train a smaller network"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from functools import partial
 
@@ -12,14 +13,18 @@ from rich.table import Table
 from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
 from fnnexp.errors import plural
+from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.table import short
+from fnnexp.nn.training import Stack
 from fnnexp.sweeping.backends.cluster import connected
-from fnnexp.sweeping.executor import worker_count
+from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints, resume
+from fnnexp.sweeping.executor import too_many_workers, worker_count
 from fnnexp.sweeping.plan import PlannedStack, identical, plan
 from fnnexp.sweeping.resources import disk, memory
 from fnnexp.sweeping.resources.engine import with_engine
 from fnnexp.sweeping.resources.states import STATES, States, begun_with
 from fnnexp.sweeping.runs import print_undiagnosed
+from fnnexp.sweeping.terminal.progress import cores_used
 from fnnexp.tracking import store
 from fnnexp.tracking.reader import Known, known_trials, runs_of
 
@@ -31,6 +36,10 @@ def show(
     trials: Sequence[Trial], experiment: str, uri: str | None, execution: Execution, console: Console
 ) -> None:
     """Print the plan of a sweep."""
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
     known = known_trials(experiment, uri)
     done, wanted = runs_of(known, trials)
     console.print(
@@ -38,8 +47,8 @@ def show(
         f"{len(wanted)} to run",
         highlight=False,
     )
-    if begun := sum(trial.id in known for trial in wanted):
-        console.print(f"{begun} of them {'was' if begun == 1 else 'were'} started before", highlight=False)
+    if started := sum(trial.id in known for trial in wanted):
+        say(f"{started} of them {'was' if started == 1 else 'were'} started before")
     if execution.diagnostics:
         print_undiagnosed(known, done, console)
     _show_trials(trials, known, {trial.id for trial in done}, console)
@@ -48,31 +57,43 @@ def show(
     shorter = states.ends_of(wanted, dry=True)
     if wanted:
         n_jobs = worker_count(execution.n_jobs)
-        execution, chosen = with_engine(
+        execution, about_engines = with_engine(
             execution, trials, known, n_jobs=n_jobs, shorter=begun_with(shorter, wanted, execution)
         )
-        if chosen is not None:
-            console.print(chosen, highlight=False, markup=False, soft_wrap=True)
+        for line in about_engines:
+            say(line)
     with connected(execution) as cluster:
         n_jobs = worker_count(execution.n_jobs, cluster)
+        if note := too_many_workers(n_jobs, cluster):
+            say(note)
     groups = identical(wanted)
-    goes_on = states.go_on(shorter, groups, execution)
-    planned = plan(groups, max_lanes=execution.max_lanes, n_jobs=n_jobs, begun=goes_on)
+    begun: Mapping[str, Stack] = {}
+    if wanted:
+        begun, _ = resume(Checkpoints(CHECKPOINTS, execution.engine), groups, execution, say, set_aside=False)
+    begun = {**begun, **states.go_on(shorter, groups, execution, begun)}
+    planned = plan(groups, max_lanes=execution.max_lanes, n_jobs=n_jobs, begun=begun)
     if stacks := memory.fitting(planned, groups, execution, n_jobs):
         _show_stacks(stacks, console)
         lanes = sum(len(stack.lanes) for stack in stacks)
-        console.print(
+        cores = "" if cluster else cores_used(stacks, execution.engine, n_jobs)
+        say(
             f"{plural(lanes, 'lane')} in {plural(len(stacks), 'stack')} on {plural(n_jobs, 'worker')} "
-            f"({execution.backend})",
-            highlight=False,
+            f"({execution.backend}){cores}; {_epochs(stacks)}"
         )
-        console.print(memory.summary(stacks, len(trials), execution, n_jobs), highlight=False, soft_wrap=True)
+        say(memory.summary(stacks, len(trials), execution, n_jobs))
         address = store.address_or_default(uri)
         results = disk.needed(wanted, diagnostics=execution.diagnostics)
-        if line := disk.summary(results, address, experiment):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        if about_disk := disk.summary(results, address, experiment):
+            say(about_disk)
         disk.check(results, address, experiment)
     print_identical(trials, console)
+
+
+def _epochs(stacks: Sequence[PlannedStack]) -> str:
+    """Return how many epochs the lanes of these stacks train in all."""
+    count = sum(len(stack.lanes) * (stack.recipe.epochs - stack.stack.epoch) for stack in stacks)
+    up_to = "up to " if any(stack.recipe.stopping for stack in stacks) else ""
+    return f"{up_to}{plural(count, 'epoch')} in all"
 
 
 def _show_trials(
@@ -89,14 +110,25 @@ def _show_trials(
 
 
 def _show_stacks(stacks: Sequence[PlannedStack], console: Console) -> None:
-    table = Table("stack", "lanes", "network", "batching", box=None, pad_edge=False, header_style="bold")
-    for i, stack in enumerate(stacks[:MOST_ROWS], start=1):
-        shape = stack.recipe.architecture
-        widths = "-".join(map(str, (shape.inputs, *shape.hidden, shape.classes)))
-        activations = [shape.activation] if isinstance(shape.activation, str) else shape.activation
-        network = f"{widths} {'+'.join(map(short, activations))}"
-        table.add_row(str(i), str(len(stack.lanes)), network, stack.recipe.batching.mode)
+    table = Table("stacks", "lanes", "network", "batching", box=None, pad_edge=False, header_style="bold")
+    counts = Counter(
+        (len(stack.lanes), _network(stack.recipe.architecture), stack.recipe.batching.mode)
+        for stack in stacks
+    )
+    for (lanes, network, batching), count in [*counts.items()][:MOST_ROWS]:
+        each = " each" if count > 1 else ""
+        table.add_row(str(count), f"{lanes}{each}", network, batching)
     console.print(table)
+    if (more := sum([*counts.values()][MOST_ROWS:])) > 0:
+        console.print(f"… and {more} more", highlight=False)
+
+
+def _network(architecture: Architecture) -> str:
+    """Return the widths and the activations of a network."""
+    widths = "-".join(map(str, (architecture.inputs, *architecture.hidden, architecture.classes)))
+    names = architecture.activation
+    activations = [names] if isinstance(names, str) else names
+    return f"{widths} {'+'.join(map(short, activations))}"
 
 
 def print_identical(trials: Sequence[Trial], console: Console) -> None:

@@ -25,7 +25,9 @@ from rich.text import Text
 from fnnexp import console as notebook
 from fnnexp.errors import plural
 from fnnexp.nn.training import Record
+from fnnexp.sweeping.executor import threads_each
 from fnnexp.sweeping.plan import PlannedStack
+from fnnexp.sweeping.resources.engine import threads_used
 
 SECONDS_BETWEEN_LINES = 10.0
 """Seconds between two plain lines."""
@@ -163,6 +165,18 @@ def in_words(seconds: float) -> str:
     return f"about {hours} h {minutes} min left" if hours < 10 and minutes else f"about {hours} h left"
 
 
+def cores_used(stacks: Sequence[PlannedStack], engine: str, n_jobs: int) -> str:
+    """Return how many cores train each stack, as ", with 2 threads", if workers are idle; else ""."""
+    threads = threads_each(n_jobs, len(stacks))
+    if not stacks or threads == 1:
+        return ""
+    used = {threads_used(stack, engine, threads) for stack in stacks}
+    each = " each" if len(stacks) > 1 else ""
+    if used == {1}:
+        return f", on one core{each}"
+    return f", with {' or '.join(map(str, sorted(used)))} threads{each}"
+
+
 class SweepProgress:
     """Shows the epochs and trials done, the failures, the best trial so far, and the time left.
 
@@ -230,13 +244,16 @@ class SweepProgress:
         if self._bar:
             self._bar.stop()
 
-    def start(self, workers: str, stacks: int) -> None:
-        """Print how the sweep starts, as in "starting 2 workers: 36 trials in 9 stacks"."""
+    def start(self, workers: str, stacks: int, cores: str = "") -> None:
+        """Print how the sweep starts, as in "starting 2 workers: 36 trials in 9 stacks".
+
+        `cores` is what :func:`cores_used` returns.
+        """
         trials, of = plural(self.trials, "trial"), plural(stacks, "stack")
         if self._bar or self._line:
             self.stage(workers)
         elif not self.quiet:
-            self.say(f"{workers}: {trials} in {of}")
+            self.say(f"{workers}: {trials} in {of}{cores}")
 
     def stage(self, stage: str) -> None:
         """Set the text that says what the sweep is doing; it is shown until an epoch is counted."""

@@ -132,6 +132,7 @@ def sentences(axis: str, optima: Sequence[Optimum]) -> list[str]:
         texts = [f"The best {axis} in {len(optima)} combinations of the other factors: {', '.join(values)}."]
     if not any(each.near for each in optima):
         texts.append("With one seed there is no interval, so it is unknown which other values are as good.")
+    texts += _too_few_seeds(axis, optima) if len(optima) <= MOST_NAMED else []
     ends: dict[float, list[str]] = {}
     for each in optima:
         if each.at_end and each.learned:
@@ -155,8 +156,36 @@ def _as_good(axis: str, optima: Sequence[Optimum]) -> list[str]:
     near = [each for each in optima if each.learned and len(each.near) > 1]
     if not near or len(optima) > MOST_NAMED:
         return []
-    texts = [" for ".join(filter(None, [_near(each), _name(each.options)])) for each in near]
-    return [f"Values of {axis} that cannot be told apart from the best: {'; '.join(texts)}."]
+    known = [each for each in near if not _none_separable(each)]
+    texts = [" for ".join(filter(None, [_near(each), _name(each.options)])) for each in known]
+    known_text = f"Values of {axis} that cannot be told apart from the best: {'; '.join(texts)}."
+    return [*([known_text] if known else []), *_too_few_seeds(axis, near)]
+
+
+def _none_separable(optimum: Optimum) -> bool:
+    """Return whether the seeds are too few to separate any value from the best, whatever the results."""
+    return 0 < len(optimum.near) - 1 == optimum.inseparable
+
+
+def _too_few_seeds(axis: str, optima: Sequence[Optimum]) -> list[str]:
+    """Return a sentence for each combination in which the seeds cannot separate values from the best.
+
+    Combinations with the same numbers share a sentence.
+    """
+    alike: dict[tuple[int, int, int, bool], list[str]] = {}
+    for each in optima:
+        if each.inseparable:
+            key = (each.seeds, each.inseparable, each.seeds_needed, _none_separable(each))
+            alike.setdefault(key, []).append(_name(each.options))
+    texts = []
+    for (seeds, count, needed, none), names in alike.items():
+        values = f"the {count + 1} values of {axis}" if none else f"{count} of these values from the best"
+        where = " for " + " or ".join(names) if any(names) else ""
+        texts.append(
+            f"{plural(seeds, 'seed')} cannot separate {values}{where}: where a network fails to learn in "
+            f"some seeds, at least {needed} are needed."
+        )
+    return texts
 
 
 def _best(axis: str, optimum: Optimum) -> str:
@@ -169,6 +198,8 @@ def _best(axis: str, optimum: Optimum) -> str:
         return f"{start}."
     if optimum.near == [optimum.best]:
         return f"{start} (significantly better than the {plural(others, 'other value')})."
+    if _none_separable(optimum):
+        return f"{start} ({plural(optimum.seeds, 'seed')} cannot separate the {len(optimum.near)} values)."
     return f"{start} ({_near(optimum)} cannot be told apart)."
 
 
@@ -198,7 +229,7 @@ def _table(axis: str, metric: str, optima: Sequence[Optimum]) -> list[Block]:
         [
             *map(Cell, each.options.values()),
             Cell(as_text(each.best), each.best),
-            Cell(_near(each) or "?"),
+            Cell("too few seeds" if _none_separable(each) else _near(each) or "?"),
             Cell(mean_and_spread(each.mean, math.nan), each.mean),
             Cell(between(each.low, each.high)),
             Cell(str(each.seeds), float(each.seeds)),
