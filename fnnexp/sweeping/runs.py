@@ -77,7 +77,6 @@ class Outcome:
         for name in ("elsewhere", "finished", "stopped_early", "diverged", "failed", "too_good"):
             getattr(self, name).extend(getattr(later, name))
         self.done_before += later.done_before
-        self.by_other_engines.update(later.by_other_engines)
         self.by_other_engines += later.by_other_engines
         self.not_run += later.not_run
         self.seconds += later.seconds
