@@ -651,6 +651,14 @@ BAD_VALUES = {
     "seed_split": not_a_count,
     "diagnostics": not_a_boolean,
     "dry_run": not_a_boolean,
+    "until.name": not_a_choice,
+    "until.most_seeds": word,  # needs until=settled
+    "budget": st.one_of(container, word, unprintable, st.sampled_from(["0m", "5", "-1trials", "1.5epochs"])),
+    "compare": word,  # needs until=settled, as does a margin
+    "margin": st.one_of(not_a_real, fraction),
+    "zip": st.one_of(word, st.sampled_from(["[]", "[init]", "[[init]]"])),
+    "where": word,
+    "execution.keep_states": st.one_of(container, word, unprintable, st.sampled_from(["-1GB", "4", "4kb"])),
 }
 
 

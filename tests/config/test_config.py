@@ -1081,7 +1081,9 @@ COMMANDS = [
 def test_each_job_of_a_command_line_composes_as_in_hydra(words, loader):
     master, jobs = swept(loader, "config", words)
     with composing("config", words) as composition:
-        assert [[setting.line for setting in job] for job in composition._grid or ()] == jobs
+        # Hydra's sweeper writes ~key=null for ~key, which fnnexp keeps as in a single run.
+        written = [[re.sub(r"^(~[^=]+)=null$", r"\1", line) for line in job] for job in jobs]
+        assert [[setting.line for setting in job] for job in composition._grid or ()] == written
         assert_compositions_equal_hydras(loader, master, jobs, nullcontext(composition))
 
 
