@@ -2,7 +2,7 @@
 
 - ``schema``: the keys, their types and defaults; the folders of the shipped files.
 - ``compose``: the only entry point: turn a command into a sweep.
-- ``composition``, ``combinations``: compose configs with Hydra.
+- ``composition``: compose configs with Hydra; ``grids``: the sets of options and values of one command.
 - ``safety``: refuse configs that are more than data, before Hydra reads a file and after it composed one.
 - ``jobs``, ``checks``: read a composed config, and refuse impossible values.
 - ``resolve``, ``trial``: turn a job and its data into a trial; a trial's identity.

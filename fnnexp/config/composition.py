@@ -37,6 +37,7 @@ from hydra.core.override_parser.types import (
     Override,
     OverrideType,
     RangeSweep,
+    Sweep,
     Transformer,
 )
 from hydra.core.utils import JobRuntime
@@ -47,9 +48,10 @@ from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import OmegaConfBaseException
 
 from fnnexp.config import safety
-from fnnexp.config.checks import MeaninglessError, check
-from fnnexp.config.combinations import Combinations, Composed
+from fnnexp.config.checks import MeaninglessError, check, check_search
 from fnnexp.config.commands import Command, grid_name, quoted
+from fnnexp.config.grids import spaces
+from fnnexp.config.grids.combinations import Combinations, Composed
 from fnnexp.config.jobs import (
     Job,
     PlainValues,
@@ -64,7 +66,16 @@ from fnnexp.config.jobs import (
 )
 from fnnexp.config.messages import explain
 from fnnexp.config.resolve import is_label_from_values
-from fnnexp.config.schema import CHOICES, SCHEMA, UNSCIENTIFIC, Config, conf_folder, sweeps_folder
+from fnnexp.config.schema import (
+    CHOICES,
+    SCHEMA,
+    SEEDS,
+    UNSCIENTIFIC,
+    Config,
+    SearchConfig,
+    conf_folder,
+    sweeps_folder,
+)
 from fnnexp.data import room
 from fnnexp.errors import ConfigError, FnnexpError, plural
 from fnnexp.pieces import files
@@ -211,6 +222,7 @@ class Composition:
         self._values_of_option = cache(self._values_of)
         safety.refuse_lists_and_numbers(command.overrides)
         parsed = self._parse_all(list(command.overrides))
+        _refuse_nested(parsed)
         folders = _search_path(command, parsed)
         own = [] if command.config_dir is None else [command.config_dir]
         self.search_path = [Path(safety.path_of(folder)) for folder in folders]
@@ -234,6 +246,8 @@ class Composition:
             validate_sweep_overrides=False,
         )
         safety.refuse_more_than_data(self._master)
+        self._search = SearchConfig()
+        self._drawn: list[dict[int, Setting]] = [{}]
         self._axes = self._expanded(command.multirun)
         self._plain = PlainValues()
         self._freedoms: dict[tuple[str, ...], _Freedom] = {}
@@ -243,12 +257,12 @@ class Composition:
     @property
     def count(self) -> int:
         """The number of jobs."""
-        return math.prod(len(axis.settings) for axis in self._axes or ())
+        axes = enumerate(self._axes or ())
+        return len(self._drawn) * math.prod(len(axis.settings) for i, axis in axes if i not in self._drawn[0])
 
     def _sets_of_options(self) -> Iterator[tuple[str, ...]]:
         """Yield the sets of options of a grid's jobs, if all jobs with a set differ in plain values only."""
-        axes = [axis.settings for axis in self._axes or () if not axis.is_plain]
-        for settings in itertools.product(*axes):
+        for settings in self._combined([i for i, axis in enumerate(self._axes or ()) if not axis.is_plain]):
             yield tuple(setting.line for setting in settings)
 
     def whole(self) -> DictConfig:
@@ -275,6 +289,7 @@ class Composition:
         In a grid, a job omits a value that has no meaning in it, such as the batch size of full batches.
         """
         if self._axes is None:
+            self._refuse_search_without_sweep()
             yield self._read(_without_hydra(self.whole()), self._tasks)
             return
         jobs: list[Job] = []
@@ -288,7 +303,14 @@ class Composition:
 
     def _grid(self) -> Iterator[tuple[Setting, ...]]:
         """Yield the settings of each job of a grid."""
-        return itertools.product(*(axis.settings for axis in self._axes or ()))
+        return self._combined(range(len(self._axes or ())))
+
+    def _combined(self, axes: Sequence[int]) -> Iterator[tuple[Setting, ...]]:
+        """Yield the combinations of the settings of some axes, those of a drawn configuration together."""
+        assert self._axes is not None or not axes
+        for row in self._drawn:
+            settings = ([row[i]] if i in row else (self._axes or ())[i].settings for i in axes)
+            yield from itertools.product(*settings)
 
     def _meaningful_job(self, settings: Sequence[Setting], errors: dict[str, MeaninglessError]) -> Job:
         """Return the job of some settings without its meaningless values, and record their errors by key."""
@@ -448,7 +470,11 @@ class Composition:
             f"{key} is omitted in {count} of {plural(self.count, 'job')}, where it has no meaning"
             for key, count in self._omitted.items()
         ]
-        return [*filter(None, [self._note_of_ignored_grid()]), *self._notes_of_repeats(), *omitted]
+        return [
+            *filter(None, [self._note_of_ignored_grid(), self._note_of_search()]),
+            *self._notes_of_repeats(),
+            *omitted,
+        ]
 
     def _notes_of_repeats(self) -> Iterator[str]:
         for key, overrides in self._repeats.items():
@@ -499,29 +525,118 @@ class Composition:
         lines = [*self._params(), *self._tasks]
         safety.refuse_lists_and_numbers(lines)
         overrides = self._parse_all(lines)
+        _refuse_nested(overrides)
         if hydras := [override for override in overrides if override.is_hydra_override()]:
             raise ConfigError(
                 f"{_line(hydras[0])}: Hydra's own keys cannot be swept; remove this line "
                 "from hydra.sweeper.params"
             )
-        _refuse_too_many(_value_counts(overrides))
-        for override in overrides:
-            _refuse_continuous(override)
         # A later override of a key takes the place of an earlier one.
-        last = {override.get_key_element(): override for override in overrides}
-        axes = [self._axis(override) for override in last.values()]
+        last = list({override.get_key_element(): override for override in overrides}.values())
+        self._search = self._search_of(last)
+        trials = self._search.trials
+        if trials is not None:
+            drawn = self._spaces(last)
+            counts = _value_counts(override for i, override in enumerate(last) if i not in drawn)
+            _refuse_too_many(counts | {"search.trials": min(spaces.size_of(drawn.values()), trials)})
+            axes = self._draw(last, drawn, trials)
+        else:
+            _refuse_too_many(_value_counts(overrides))
+            for override in overrides:
+                _refuse_continuous(override)
+            axes = [self._axis(override) for override in last]
         if not all(axis.settings for axis in axes):
             raise ConfigError(f"the sweep has no jobs, because a key has no values: {' '.join(lines)}")
         return axes
 
-    def _axis(self, override: Override) -> Axis:
-        """Return the settings of an override."""
+    def _search_of(self, overrides: Sequence[Override]) -> SearchConfig:
+        """Return the checked search of a sweep; raise if several are given."""
+        given = [override for override in overrides if _is_of("search", override)]
+        for override in given:
+            if override.is_sweep_override():
+                raise ConfigError(f"{_line(override)}: a sweep has one search; write one value")
+        master = self._master
+        if in_file := [line for line in map(_line, given) if line not in self._tasks]:
+            master = self._loader.load_configuration(
+                self._name,
+                [*self._hydras, *in_file, *self._tasks],
+                RunMode.MULTIRUN,
+                from_shell=False,
+                validate_sweep_overrides=False,
+            )
+        values: Any = OmegaConf.to_container(master.get("search") or OmegaConf.create(), resolve=True)
+        search = SearchConfig(**values)
+        check_search(search)
+        return search
+
+    def _spaces(self, overrides: Sequence[Override]) -> dict[int, spaces.Space]:
+        """Return the space of each key to draw, by its place: all that are swept over except seeds."""
+        swept = {i: override for i, override in enumerate(overrides) if override.is_sweep_override()}
+        seeds = {i for i, override in swept.items() if override.key_or_group in SEEDS}
+        for i in seeds:
+            if not swept[i].is_discrete_sweep():
+                key = swept[i].get_key_element()
+                raise ConfigError(
+                    f"{_line(swept[i])}: seeds are not drawn, as each configuration is trained with all of "
+                    f"them; write {key}=range(3)"
+                )
+        if not swept.keys() - seeds:
+            raise ConfigError(
+                f"search={self._search.name}: there is nothing to draw, because no key has several values "
+                "except seeds; write an interval or a list, as in 'optimizer.lr=tag(log,interval(1e-4,1))'"
+            )
+        return {
+            i: spaces.space_of(override, self._is_group(override.key_or_group))
+            for i, override in swept.items()
+            if i not in seeds
+        }
+
+    def _draw(
+        self, overrides: Sequence[Override], dimensions: Mapping[int, spaces.Space], trials: int
+    ) -> list[Axis]:
+        """Draw configurations, and return the axes with the settings that were drawn."""
+        axes = {i: self._axis(overrides[i]) for i in range(len(overrides)) if i not in dimensions}
+        keyed = [(key_of(overrides[i].key_or_group), space) for i, space in dimensions.items()]
+        rows = spaces.drawn(keyed, trials, self._search.name) if all(s.size for _, s in keyed) else []
+        for i, values in zip(dimensions, zip(*rows, strict=True) if rows else [()] * len(keyed), strict=True):
+            axes[i] = self._axis(overrides[i], values)
+        if rows:
+            columns = {i: axes[i].settings for i in dimensions}
+            self._drawn = [{i: column[row] for i, column in columns.items()} for row in range(len(rows))]
+        return [axes[i] for i in range(len(overrides))]
+
+    def _refuse_search_without_sweep(self) -> None:
+        """Raise if the command of a single trial draws configurations."""
+        name = OmegaConf.select(self._master, "search.name", default="grid")
+        if name not in ("grid", None):
+            raise ConfigError(
+                f"search={name}: draws the configurations of a sweep; write -m and the values to draw from, "
+                f"as in fnnexp -m search={name} 'optimizer.lr=tag(log,interval(1e-4,1))', or omit it"
+            )
+
+    def _note_of_search(self) -> str | None:
+        """Return the note that says what a search has drawn; None for a grid."""
+        if self._axes is None or self._search.trials is None:
+            return None
+        search, trials, n, count = self._search, self._search.trials, len(self._drawn), self.count
+        keys = ", ".join(self._axes[i].key for i in self._drawn[0])
+        seeds = count // n
+        seeded = f"; with {plural(seeds, 'seed')} each, {plural(count, 'trial')}" if seeds > 1 else ""
+        if n < trials:
+            return (
+                f"search.trials={trials}: there are only {plural(n, 'different configuration')} of "
+                f"{keys}, and all are trained{seeded}"
+            )
+        return f"search={search.name}: {plural(n, 'configuration')} drawn from {keys}{seeded}"
+
+    def _axis(self, override: Override, drawn: Sequence[Any] | None = None) -> Axis:
+        """Return the settings of an override, or of the values that were drawn from it."""
         key = override.key_or_group
         sets_value = override.type is OverrideType.CHANGE and override.package is None
         is_plain = sets_value and not self._is_group(key)
         settings = [
             Setting(line, self._value_in(line, element) if is_plain else None)
-            for line, element in _values(override)
+            for line, element in _values(override, drawn)
         ]
         return Axis(key, settings, is_plain)
 
@@ -654,21 +769,40 @@ def _lines_of(params: Mapping[str, Any]) -> list[str]:
     return [f"{key}={value}" for key, value in params.items()]
 
 
+def _refuse_nested(overrides: Iterable[Override]) -> None:
+    """Raise for ``lr=interval(0,1),interval(2,3)``, which Hydra can parse and not use."""
+    for override in overrides:
+        value = override.value()
+        if isinstance(value, ChoiceSweep) and any(isinstance(element, Sweep) for element in value.list):
+            raise ConfigError(
+                f"{_line(override)}: an interval or a range must stand alone; write one of them, or values"
+            )
+
+
 def _refuse_continuous(override: Override) -> None:
     if override.is_sweep_override() and not override.is_discrete_sweep():
         key = override.get_key_element()
         raise ConfigError(
-            f"{_line(override)}: a sweep needs a list of values; write {key}=1,2 or {key}=range(3)"
+            f"{_line(override)}: a sweep needs a list of values; write {key}=1,2 or {key}=range(3), or to "
+            "draw values add search=random search.trials=20"
         )
 
 
-def _values(override: Override) -> Iterator[tuple[str, Any]]:
-    """Yield each value that an override sweeps over, after an override ``key=value`` in Hydra's grammar."""
+def _is_of(group: str, override: Override) -> bool:
+    """Return whether an override chooses an option of a group or sets one of its keys."""
+    return str(override.key_or_group).partition(".")[0] == group
+
+
+def _values(override: Override, drawn: Sequence[Any] | None) -> Iterator[tuple[str, Any]]:
+    """Yield each value that an override sweeps over, after an override ``key=value`` in Hydra's grammar.
+
+    If `drawn` is given, these are the values.
+    """
     key = override.get_key_element()
     if not override.is_sweep_override():
         yield f"{key}={override.get_value_element_as_str()}", override.value()
         return
-    for element in override.sweep_iterator():
+    for element in override.sweep_iterator() if drawn is None else drawn:
         yield f"{key}={Transformer.str(element)}", element
 
 
