@@ -262,8 +262,11 @@ class Optimum(NamedTuple):
     diverged
         The number of diverged trials by value, without values at which no trial diverged.
     beyond
-        The next value to try if the best value is the first or the last; NaN if it is not, or if the next
-        value is unknown.
+        The next value to try if the best value is at an end; NaN if it is not, or if the next value is
+        unknown.
+    at_end
+        Whether the best value is the smallest or the largest that the cell tried, with any values of the
+        other numeric factors. Among drawn configurations, `tried` may be a small part of these values.
     """
 
     options: dict[str, str]
@@ -277,11 +280,7 @@ class Optimum(NamedTuple):
     near: list[float]
     diverged: dict[float, int]
     beyond: float
-
-    @property
-    def at_end(self) -> bool:
-        """Whether the best value is the first or the last."""
-        return self.best in (self.tried[0], self.tried[-1])
+    at_end: bool
 
     @property
     def ranges(self) -> list[tuple[float, float]]:
@@ -300,12 +299,24 @@ def optima(runs: pd.DataFrame, axis: str) -> list[Optimum]:
     :func:`fnnexp.results.comparisons.with_leader` compares configurations. The best value was picked by
     looking, so p is corrected for all pairs of the cell's values (Holm).
     """
-    rows = along(runs, axis)
+    rows, ends = along(runs, axis), _ends(runs, axis)
     names = options_of(rows)
     metric = rows[frames.ranking(runs)].where(rows["status"] == "finished")
     rows = rows.assign(failed_to_learn=comparisons.failed_to_learn(rows), metric=metric)
     cells = [cell for _, cell in rows.groupby(_cells(rows)) if cell["metric"].notna().any()]
-    return [_optimum(cell, axis, names.loc[cell.index[0]].to_dict()) for cell in cells]
+    return [
+        _optimum(cell, axis, names.loc[cell.index[0]].to_dict(), ends[cell["trial"].iloc[0]])
+        for cell in cells
+    ]
+
+
+def _ends(runs: pd.DataFrame, axis: str) -> dict[str, tuple[float, float]]:
+    """Return the smallest and the largest value of a numeric factor in each trial's cell, by trial."""
+    rows, values = layout(runs)
+    tried = values[axis].where(rows["status"].isin(DONE)).groupby(_cells(rows))
+    return dict(
+        zip(rows["trial"], zip(tried.transform("min"), tried.transform("max"), strict=True), strict=True)
+    )
 
 
 def options_of(rows: pd.DataFrame) -> pd.DataFrame:
@@ -320,7 +331,7 @@ def options_of(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(labels | texts, index=rows.index)
 
 
-def _optimum(cell: pd.DataFrame, axis: str, options: dict[str, str]) -> Optimum:
+def _optimum(cell: pd.DataFrame, axis: str, options: dict[str, str], ends: tuple[float, float]) -> Optimum:
     """Return the best value of a numeric factor in one cell, from its trials (:func:`along`)."""
     at, best = f"at {axis}", float(cell[f"best {axis}"].iloc[0])
     tried = sorted({*map(float, cell.loc[cell["status"].isin(DONE), at])})
@@ -340,7 +351,8 @@ def _optimum(cell: pd.DataFrame, axis: str, options: dict[str, str]) -> Optimum:
         interval.high,
         _near(compared, axis, best),
         dict(diverged),
-        _beyond(tried, best, axis),
+        _beyond(tried, best, axis) if best in ends else float("nan"),
+        best in ends,
     )
 
 
