@@ -242,6 +242,17 @@ def along(runs: pd.DataFrame, *axes: str) -> pd.DataFrame:
     return filters.part(rows.assign(**at), chosen)
 
 
+def at_all_values(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return all trials, with their values of the numeric factors in columns `at AXIS`.
+
+    Rows are as in :attr:`Layout.rows`. For every axis, `best AXIS` has the best value of the trial's cell.
+    """
+    rows, values = separated = layout(runs)
+    best = _best(separated)
+    at = {f"at {axis}": values[axis] for axis in values} | {f"best {axis}": best[axis] for axis in values}
+    return rows.assign(**at)
+
+
 class Optimum(NamedTuple):
     """The best value of one numeric factor in one cell (a combination of the categorical factors).
 
