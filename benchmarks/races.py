@@ -32,7 +32,7 @@ from fnnexp.sweeping.search.settled import FIRST_SEEDS, more_seeds
 RESULTS = Path(__file__).parent / "results"
 TRAINED, SMALL = RESULTS / "races_seeds.csv", RESULTS / "significance_seeds.csv"
 SEEDS, IMAGES, SMALL_IMAGES, CLASSES = 40, 10_000, 300, 10
-SWEEPS = 2000
+SWEEPS = 1000
 MOST_SEEDS = 30
 FAILING = "relu_32_3 he_normal"
 

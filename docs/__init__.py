@@ -317,6 +317,8 @@ def type_of(field: Field[Any], about: Key) -> str:
     """Return the type of a key's values, in words."""
     kind = str(field.type).removesuffix(" | None")
     number = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text"}
+    if about.kind:
+        return f"{about.kind}, or null"
     if kind == "Any":
         words = "name, or list of names" if about.names else "number, or list of numbers"
     elif kind.startswith("list"):

@@ -18,7 +18,7 @@ from fnnexp.config.commands import Command, quoted
 from fnnexp.config.compose import Sweep, compose
 from fnnexp.config.execution import AUTO
 from fnnexp.config.jobs import number_type
-from fnnexp.config.schema import LISTS, LISTS_OR_VALUES, WHOLE, Config
+from fnnexp.config.schema import LISTS, LISTS_OR_VALUES, OF_GRIDS, WHOLE, Config
 from fnnexp.data import sources
 from fnnexp.errors import ConfigError, FnnexpError, plural
 from fnnexp.tracking import store
@@ -81,7 +81,9 @@ def sweep(
         Values by key. A list, tuple, range or array is swept over: `init=["max", "he"]`. Pass a key with a
         dot as `**{"optimizer.lr": 0.1}`, and widths as a list of lists: `**{"arch.hidden": [[64, 32], [9]]}`.
         `**{"arch.activation": ["relu", "tanh"]}` sweeps over two names. `[["relu", "tanh"], "gelu"]` sweeps
-        over two values too: a list with a name for each layer, and one name for all layers.
+        over two values too: a list with a name for each layer, and one name for all layers. `zip` and `where`
+        are not swept over: `zip=[["init", "optimizer.lr"]]` sweeps over these keys together, and
+        `where="init=he -> epochs=5"`, or a list of such sentences, leaves out the other combinations.
 
     Returns
     -------
@@ -314,6 +316,33 @@ def train(
     return outcome
 
 
+def planned_first(requested: Sweep) -> tuple[Sequence[Trial], list[str]]:
+    """Return the trials that a sweep trains first, and notes on what may follow.
+
+    They are all its trials, unless its budget or its results decide how many are trained.
+    """
+    from fnnexp.sweeping.search.budgets import Purse, by_seed
+    from fnnexp.sweeping.search.settled import first_round
+
+    trials, notes = requested.trials, []
+    if requested.until.name is not None:
+        trials = tuple(first_round(trials)[0])
+        most = requested.until.most_seeds
+        notes.append(
+            f"until=settled: this is the first round; later rounds add seeds, up to {most} an option"
+        )
+    if requested.budget is not None:
+        purse = Purse(requested.budget, time.monotonic())
+        purse.refuse_too_little(trials)
+        affordable = purse.take(by_seed(trials))
+        if len(affordable) < len(trials):
+            notes.append(
+                f"budget={requested.budget.text}: the first {len(affordable)} of {len(trials)} trials"
+            )
+        trials = tuple(affordable)
+    return trials, notes
+
+
 def _without_password(command: Command) -> str:
     """Return a command for a shell, without the user and password in the address of its store."""
     words = [shown(word) if word.lstrip("+").startswith("tracking") else word for word in command.overrides]
@@ -383,6 +412,9 @@ def _checked_depth(key: str, value: Any) -> tuple[str, Any]:
     its own syntax, which does not help in Python.
     """
     values = list(value) if _has_values(value) else None
+    if key == "zip" and values and not all(map(_has_values, values)):
+        groups = [values] if len(values) > 1 else [["init", "optimizer.lr"]]
+        raise ConfigError(f"zip={value!r}: must be a list of lists of keys; write zip={groups}")
     are_lists = [_has_values(element) for element in values or ()]
     if key in WHOLE:
         return key, [values] if values is not None else value
@@ -397,7 +429,11 @@ def _checked_depth(key: str, value: Any) -> tuple[str, Any]:
             f"{key}={value!r}: a keyword's value is taken as it is; write Hydra's grammar before the "
             f'keywords, as in fnnexp.sweep("{key}={value}", …)'
         )
-    if key not in LISTS | LISTS_OR_VALUES and key.split(".")[0] in TOP_LEVEL_KEYS and any(are_lists):
+    if (
+        key not in (*LISTS, *LISTS_OR_VALUES, "zip")
+        and key.split(".")[0] in TOP_LEVEL_KEYS
+        and any(are_lists)
+    ):
         raise ConfigError(
             f"{key}={value!r}: must be one value, or one list of values to sweep over; remove the inner "
             "brackets"
@@ -416,13 +452,23 @@ def override(key: str, value: Any) -> str:
     ('init=max,he', 'seed=0,1,2', "data.path='a b.npz'")
     >>> override("arch.hidden", [[64, 32], [10]]), override("batching.shuffle", False)
     ('arch.hidden=[64,32],[10]', 'batching.shuffle=false')
+    >>> override("zip", [["init", "optimizer.lr"]]), override("where", "init=he -> epochs=5")
+    ('zip=[[init,optimizer.lr]]', 'where=init=he -> epochs=5')
     """
+    if key in OF_GRIDS:
+        # A sentence gets its quotes when the command is composed, so a printed command is easy to read.
+        return f"{key}={value if isinstance(value, str) else _text(key, _as_lists(value))}"
     if _has_values(value):
         values = list(value)
         if not values:
             raise ConfigError(f"{key}={value!r}: has no values; write at least one value")
         return f"{key}={','.join(_text(key, element) for element in values)}"
     return f"{key}={_text(key, value)}"
+
+
+def _as_lists(value: Any) -> Any:
+    """Return a value with a list for every iterable in it."""
+    return [_as_lists(element) for element in value] if _has_values(value) else value
 
 
 def _text(key: str, value: Any) -> str:
@@ -434,6 +480,8 @@ def _text(key: str, value: Any) -> str:
         return str(int(value))
     if isinstance(value, Real):
         return repr(float(value))
+    if key == "where" and isinstance(value, str) and not set('"\\') & set(value):
+        return f'"{value}"'
     if isinstance(value, (str, Path)):
         return quoted(str(value))
     if isinstance(value, (list, tuple)):

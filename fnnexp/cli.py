@@ -35,8 +35,11 @@ Train
   fnnexp -cn card_grid                    a sweep from sweeps/card_grid.yaml
   fnnexp -cn card_grid epochs=1           the same, with a value replaced
   fnnexp data=files data.path=my.npz      your own images
+  fnnexp -cn card_grid until=settled budget=10m
+                                          as many seeds as the answer needs
   fnnexp dry_run=true -cn card_grid       show what would run; train nothing
   The same command again resumes: finished trials do not run again.
+  With more epochs, they go on where they ended, if the schedule allows it.
 
 Compare
   fnnexp report                           list the experiments
@@ -50,6 +53,7 @@ Compare
 More
   fnnexp arch.hidden=[64,32] arch.activation=tanh   any depth and widths
   fnnexp -cn card_grid 'seed=range(5)'              five seeds
+  fnnexp -m init=max,he epochs=5,3 'zip=[[init,epochs]]'   not every combination; see docs/grids.md
   fnnexp -m experiment=relu_full_batch seed=0,1     a published experiment
   fnnexp --pieces my_pieces.py -m init=mine,he      an initializer of your own; see docs/pieces.md
   fnnexp report card_grid --metric val_loss         rank by another metric; or by seconds_to_0.95
@@ -58,6 +62,7 @@ More
   fnnexp reproduce --quick                          the same with fewer seeds, in under two minutes
   fnnexp reproduce --engine numpy                   the same with NumPy, also where numba is installed
   fnnexp gradcheck                                  compare every gradient with finite differences
+  fnnexp clean                                      what sweeps left behind, and what removes it
 """
 
 CHOICES = Path(__file__).with_name("choices.txt")
@@ -197,21 +202,32 @@ def _train(words: Sequence[str]) -> None:
         )
         return
     console = api.new_console()
+
+    def print_what_to_do_next(page: str | None) -> None:
+        store = option(requested.tracking_uri)
+        with_pieces = "".join(f" --pieces {shlex.quote(file)}" for file in arguments.pieces)
+        report = report_command(requested.experiment, store=store + with_pieces, program=program())
+        lines = f"compare them: {report}\nlook at them: {page or f'{program()} ui{store}'}"
+        console.print(lines, highlight=False, soft_wrap=True, markup=False)
+
     with api.composed(command, console) as requested:
         api.print_notes(requested, console)
         if requested.dry_run:
             from fnnexp.sweeping.terminal.dry_run import show
 
-            show(requested.trials, requested.experiment, requested.tracking_uri, requested.execution, console)
+            trials, notes = api.planned_first(requested)
+            for note in notes:
+                console.print(note, highlight=False, markup=False, soft_wrap=True)
+            show(trials, requested.experiment, requested.tracking_uri, requested.execution, console)
             return
         gc.freeze()
         gc.enable()
-        outcome = api.train(requested, console, began=began)
-    store = option(requested.tracking_uri)
-    with_pieces = "".join(f" --pieces {shlex.quote(file)}" for file in arguments.pieces)
-    report = report_command(requested.experiment, store=store + with_pieces, program=program())
-    lines = f"compare them: {report}\nlook at them: {outcome.page or f'{program()} ui{store}'}"
-    console.print(lines, highlight=False, soft_wrap=True, markup=False)
+        try:
+            outcome = api.train(requested, console, began=began)
+        except api.InterruptedSweepError:
+            print_what_to_do_next(None)
+            raise
+    print_what_to_do_next(outcome.page)
     api.refuse_failures(outcome, len(requested.trials))
 
 
@@ -396,6 +412,63 @@ def _show_gradients(names: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
+def _clean(words: Sequence[str]) -> int:
+    """List what fnnexp left behind; with --yes remove it. Return 1 if something can't be removed, else 0."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from fnnexp.config.commands import program
+    from fnnexp.console import terminal
+    from fnnexp.sweeping.resources import leftovers
+    from fnnexp.sweeping.resources.memory import size
+    from fnnexp.tracking.store import option
+
+    parser = argparse.ArgumentParser(
+        "fnnexp clean",
+        description="List what fnnexp left behind in this folder and in its cache, and remove it with --yes. "
+        "Results are never removed: stores, their artifacts, reports.",
+    )
+    parser.add_argument(
+        "kinds", nargs="*", metavar="KIND", help=f"{', '.join(leftovers.KINDS)} (default: all)"
+    )
+    parser.add_argument("--yes", action="store_true", help="remove it")
+    parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
+    arguments = parser.parse_intermixed_args(words)
+    for kind in arguments.kinds:
+        if kind not in leftovers.KINDS:
+            raise FnnexpError(
+                f"there is no kind '{kind}' to clean; the kinds are {', '.join(leftovers.KINDS)}."
+                f"{did_you_mean(kind, leftovers.KINDS)}"
+            )
+    found = leftovers.find(dict.fromkeys(arguments.kinds or leftovers.KINDS), arguments.uri)
+    table = Table(
+        "kind", "files", "size", "if removed", "where", box=None, pad_edge=False, header_style="bold"
+    )
+    table.columns[-1].overflow = "fold"
+    for left in found:
+        after = "stays: a sweep is running" if left.in_use else leftovers.KINDS[left.kind][0]
+        table.add_row(left.kind, str(len(left.files)), size(left.size), after, escape(str(left.place)))
+    console = terminal()
+    if found:
+        console.print(table)
+    removable = [left for left in found if not left.in_use]
+    total = size(sum(left.size for left in removable))
+    errors = leftovers.remove(removable) if arguments.yes else []
+    if not removable:
+        console.print("nothing to remove", highlight=False)
+    elif arguments.yes:
+        console.print("\n".join(errors) or f"removed {total}", highlight=False, markup=False, soft_wrap=True)
+    else:
+        command = " ".join(["clean", *dict.fromkeys(arguments.kinds), "--yes"])
+        console.print(
+            f"nothing was removed; to remove {total}: {program()} {command}{option(arguments.uri)}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    return 1 if errors else 0
+
+
 def _ui(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         "fnnexp ui",
@@ -419,6 +492,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "reproduce": _reproduce,
     "gradcheck": _gradcheck,
     "ui": _ui,
+    "clean": _clean,
 }
 
 if __name__ == "__main__":

@@ -192,7 +192,7 @@ def test_an_interrupted_sweep_of_toys_resumes_with_bitwise_the_same_results(
     monkeypatch.setitem(METRICS, "brier", interrupting(brier, 30))  # in the second epoch of some trial
     with pytest.raises(FnnexpError, match="interrupted"):
         swept(toys, engine, **choices)
-    assert list((own_folder / ".fnnexp").rglob("*.npz"))
+    assert list((own_folder / ".fnnexp" / "checkpoints").glob("*.npz"))
     capsys.readouterr()
     runs, frame = swept(toys, engine, **choices)
     out = capsys.readouterr().out
@@ -200,7 +200,7 @@ def test_an_interrupted_sweep_of_toys_resumes_with_bitwise_the_same_results(
     assert "start over" not in out
     assert set(frame["status"]) == {"finished"}
     assert content(runs) == content(whole)
-    assert not list((own_folder / ".fnnexp").rglob("*.npz"))
+    assert not list((own_folder / ".fnnexp" / "checkpoints").glob("*.npz"))
 
 
 def test_a_checkpoint_written_before_a_metric_was_added_resumes(toys, store, monkeypatch, capsys):

@@ -2,7 +2,7 @@
 
 - ``schema``: the keys, their types and defaults; the folders of the shipped files.
 - ``compose``: the only entry point: turn a command into a sweep.
-- ``composition``: compose configs with Hydra; ``grids``: the sets of options and values of one command.
+- ``composition``: compose configs with Hydra; ``grids``: which jobs a sweep has.
 - ``safety``: refuse configs that are more than data, before Hydra reads a file and after it composed one.
 - ``jobs``, ``checks``: read a composed config, and refuse impossible values.
 - ``resolve``, ``trial``: turn a job and its data into a trial; a trial's identity.
@@ -33,6 +33,8 @@ class Key:
         What a number counts or measures, such as ``epochs``.
     names
         The allowed names: a table, so that an entry added to it is allowed too.
+    kind
+        The type in words, where the annotation does not say it.
     least, above, most, below
         The bounds of a number: value ≥ least, value > above, value ≤ most, value < below.
     """
@@ -40,6 +42,7 @@ class Key:
     meaning: str
     unit: str = ""
     names: Collection[str] = ()
+    kind: str = ""
     least: float | None = None
     above: float | None = None
     most: float | None = None

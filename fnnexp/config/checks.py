@@ -468,13 +468,10 @@ def _check_execution(execution: Execution) -> None:
     if execution.max_lanes is not None:
         _at_least("execution.max_lanes", execution.max_lanes, 1, "execution.max_lanes=12")
     if execution.memory is not None:
-        try:
-            bytes_of(execution.memory)
-        except ValueError as error:
-            raise ConfigError(
-                f"execution.memory={execution.memory}: must be a number and one of {', '.join(UNITS)}; "
-                "write execution.memory=4GB"
-            ) from error
+        _size("execution.memory", execution.memory, "execution.memory=4GB")
+    if execution.keep_states not in (None, "0"):
+        keep = "execution.keep_states"
+        _size(keep, str(execution.keep_states), f"{keep}=4GB, or {keep}=0 to keep none")
     _finite("execution.segment_seconds", execution.segment_seconds, 0)
     _at_least("execution.retries", execution.retries, 0, "execution.retries=1")
     pattern, address = ADDRESSES.get(execution.backend, (None, "tcp://HOST:8786"))
@@ -519,6 +516,15 @@ def _check_end(config: Config) -> None:
             budget_of(config.budget)
         except ValueError as error:
             raise ConfigError(str(error)) from error
+
+
+def _size(key: str, text: str, example: str) -> None:
+    try:
+        bytes_of(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"{key}={text}: must be a number and one of {', '.join(UNITS)}; write {example}"
+        ) from error
 
 
 def _check_uri(uri: str | None) -> None:

@@ -11,7 +11,6 @@ Hydra has added.
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import re
@@ -22,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, reduce
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir, version
@@ -50,7 +49,8 @@ from omegaconf.errors import OmegaConfBaseException
 from fnnexp.config import safety
 from fnnexp.config.checks import MeaninglessError, check, check_search
 from fnnexp.config.commands import Command, grid_name, quoted
-from fnnexp.config.grids import spaces
+from fnnexp.config.grids import axes, conditions, spaces
+from fnnexp.config.grids.axes import Axis, Grid, Setting
 from fnnexp.config.grids.combinations import Combinations, Composed
 from fnnexp.config.jobs import (
     Job,
@@ -64,16 +64,19 @@ from fnnexp.config.jobs import (
     read_unchecked,
     references,
 )
-from fnnexp.config.messages import explain
-from fnnexp.config.resolve import is_label_from_values
+from fnnexp.config.messages import explain, no_such_key
+from fnnexp.config.resolve import is_label_from_values, labels_from_values
 from fnnexp.config.schema import (
     CHOICES,
+    NODES,
+    OF_GRIDS,
     SCHEMA,
     SEEDS,
     UNSCIENTIFIC,
     Config,
     SearchConfig,
     conf_folder,
+    keys_of,
     sweeps_folder,
 )
 from fnnexp.data import room
@@ -158,21 +161,6 @@ def explained(*errors: type[Exception]) -> Iterator[None]:
         raise ConfigError(explain(error)) from error
 
 
-class Setting(NamedTuple):
-    """An override with a single value: as a line in Hydra's grammar, and the value of a plain axis."""
-
-    line: str
-    value: Any = None
-
-
-class Axis(NamedTuple):
-    """A key of a grid, and its settings. A plain axis sets values and chooses no options."""
-
-    key: str
-    settings: Sequence[Setting]
-    is_plain: bool
-
-
 @dataclass(frozen=True)
 class _Freedom:
     """What may differ among jobs that are made from one template.
@@ -221,7 +209,7 @@ class Composition:
         self._is_group = cache(lambda key: bool(self._loader.get_group_options(key)))
         self._values_of_option = cache(self._values_of)
         safety.refuse_lists_and_numbers(command.overrides)
-        parsed = self._parse_all(list(command.overrides))
+        parsed = self._parse_all(list(map(conditions.as_override, command.overrides)))
         _refuse_nested(parsed)
         folders = _search_path(command, parsed)
         own = [] if command.config_dir is None else [command.config_dir]
@@ -246,24 +234,25 @@ class Composition:
             validate_sweep_overrides=False,
         )
         safety.refuse_more_than_data(self._master)
-        self._search = SearchConfig()
-        self._drawn: list[dict[int, Setting]] = [{}]
-        self._axes = self._expanded(command.multirun)
         self._plain = PlainValues()
         self._freedoms: dict[tuple[str, ...], _Freedom] = {}
         self._templates: dict[tuple[str, ...], _Made] = {}
-        self._combinations.expect(self._sets_of_options())
+        self._grid: Grid | None = None
+        self._notes_of_grid: list[str] = []
+        if command.multirun or self._master.hydra.mode is RunMode.MULTIRUN:
+            self._grid = self._expanded()
+            self._combinations.expect(self._grid.sets_of_options())
+            self._leave_out()
 
     @property
     def count(self) -> int:
         """The number of jobs."""
-        axes = enumerate(self._axes or ())
-        return len(self._drawn) * math.prod(len(axis.settings) for i, axis in axes if i not in self._drawn[0])
+        return 1 if self._grid is None else self._grid.count
 
-    def _sets_of_options(self) -> Iterator[tuple[str, ...]]:
-        """Yield the sets of options of a grid's jobs, if all jobs with a set differ in plain values only."""
-        for settings in self._combined([i for i, axis in enumerate(self._axes or ()) if not axis.is_plain]):
-            yield tuple(setting.line for setting in settings)
+    @property
+    def _axes(self) -> Sequence[Axis]:
+        """The axes of the grid; none for a single trial."""
+        return () if self._grid is None else self._grid.axes
 
     def whole(self) -> DictConfig:
         """Return the config of a single job, with Hydra's node.
@@ -280,7 +269,7 @@ class Composition:
     def refuse_several(self) -> None:
         """Raise if the command is a grid, where only a single job can be shown."""
         swept = [line for line in self._tasks if self._parse(line).is_sweep_override()]
-        if swept and self._axes is not None:
+        if swept and self._grid is not None:
             raise ConfigError(f"{swept[0]}: --cfg and --info show a single job; write one value")
 
     def jobs(self) -> Iterator[Job]:
@@ -288,29 +277,18 @@ class Composition:
 
         In a grid, a job omits a value that has no meaning in it, such as the batch size of full batches.
         """
-        if self._axes is None:
+        if self._grid is None:
             self._refuse_search_without_sweep()
             yield self._read(_without_hydra(self.whole()), self._tasks)
             return
         jobs: list[Job] = []
         errors: dict[str, MeaninglessError] = {}
-        for settings in self._grid():
+        for settings in self._grid:
             jobs.append(self._meaningful_job(settings, errors))
             yield jobs[-1]
         for key, error in errors.items():
             if all(_value(job.config, key) == _default(key) for job in jobs):
                 raise error
-
-    def _grid(self) -> Iterator[tuple[Setting, ...]]:
-        """Yield the settings of each job of a grid."""
-        return self._combined(range(len(self._axes or ())))
-
-    def _combined(self, axes: Sequence[int]) -> Iterator[tuple[Setting, ...]]:
-        """Yield the combinations of the settings of some axes, those of a drawn configuration together."""
-        assert self._axes is not None or not axes
-        for row in self._drawn:
-            settings = ([row[i]] if i in row else (self._axes or ())[i].settings for i in axes)
-            yield from itertools.product(*settings)
 
     def _meaningful_job(self, settings: Sequence[Setting], errors: dict[str, MeaninglessError]) -> Job:
         """Return the job of some settings without its meaningless values, and record their errors by key."""
@@ -343,14 +321,10 @@ class Composition:
         Among the jobs with the same options, the first is composed, and the others replace its plain values.
         Return None if a job differs in more than plain values.
         """
-        assert self._axes is not None
         options = tuple(
             setting.line for setting, axis in zip(settings, self._axes, strict=True) if not axis.is_plain
         )
-        if options not in self._freedoms:
-            make_room(self._freedoms)
-            self._freedoms[options] = self._freedom(options)
-        freedom = self._freedoms[options]
+        freedom = self._freedom(options)
         if not freedom.axes:
             return None
         try:
@@ -384,14 +358,19 @@ class Composition:
             lines = tuple(line for line in lines if key_of(line) not in omitted)
         return replace(made.template.job, config=config, overrides=lines, changed=self._changed(made, values))
 
-    def _freedom(self, options: Sequence[str]) -> _Freedom:
+    def _freedom(self, options: tuple[str, ...]) -> _Freedom:
         """Return which axes have plain values in the jobs with these options."""
-        assert self._axes is not None
+        if options not in self._freedoms:
+            make_room(self._freedoms)
+            self._freedoms[options] = self._new_freedom(options)
+        return self._freedoms[options]
+
+    def _new_freedom(self, options: tuple[str, ...]) -> _Freedom:
         plain = [axis for axis in self._axes if axis.is_plain]
         lines = [*options, *(axis.settings[0].line for axis in plain)]
         if not plain or not self._options_and_values(lines)[1]:
             return _Freedom()
-        config = self._combinations.of(tuple(options)).config
+        config = self._combinations.of(options).config
         read = [*references(OmegaConf.to_container(config, resolve=False))]
         for axis in plain:
             read += [key for setting in axis.settings for key in references(setting.value, axis.key)]
@@ -470,16 +449,13 @@ class Composition:
             f"{key} is omitted in {count} of {plural(self.count, 'job')}, where it has no meaning"
             for key, count in self._omitted.items()
         ]
-        return [
-            *filter(None, [self._note_of_ignored_grid(), self._note_of_search()]),
-            *self._notes_of_repeats(),
-            *omitted,
-        ]
+        ignored = filter(None, [self._note_of_ignored_grid()])
+        return [*ignored, *self._notes_of_grid, *self._notes_of_repeats(), *omitted]
 
     def _notes_of_repeats(self) -> Iterator[str]:
         for key, overrides in self._repeats.items():
             note = f"{key} is given {len(overrides)} times, and the last counts: {_line(overrides[-1])}"
-            may_differ = self._axes is None and _is_scientific(key)
+            may_differ = self._grid is None and _is_scientific(key)
             yield note + (
                 f"; for one trial per value write -m {_as_sweep(key, overrides)}" if may_differ else ""
             )
@@ -498,26 +474,32 @@ class Composition:
 
     def _note_of_ignored_grid(self) -> str | None:
         """Return the note that a single trial runs although the config has a grid, or None."""
-        params = self._master.hydra.sweeper.params
-        if self._axes is not None or not params:
+        if self._grid is not None:
             return None
-        unresolved: Any = OmegaConf.to_container(params, resolve=False)
+        given = [key for key in OF_GRIDS if self._of_grid(key)]
+        if in_command := [line for line in self._tasks if key_of(line) in given]:
+            raise ConfigError(f"{in_command[0]}: is for sweeps, and this command runs a single trial; add -m")
+        unresolved: Any = OmegaConf.to_container(
+            self._master.hydra.sweeper.params or OmegaConf.create(), resolve=False
+        )
         grid = self._parse_all(_lines_of(unresolved))
         overridden = {self._parse(line).get_key_element() for line in self._tasks}
         counts = _value_counts(override for override in grid if override.get_key_element() not in overridden)
         if not counts:
-            return None
+            ignored = " and ".join(given)
+            return f"ignoring {ignored}: running a single trial; -m runs a sweep" if given else None
         name = grid_name(self._name)
         in_file = "" if name is None else f", or hydra.mode: MULTIRUN in {name}.yaml,"
-        return (
-            f"ignoring hydra.sweeper.params: running a single trial; -m{in_file} runs the grid of "
-            f"{math.prod(counts.values())}"
-        )
+        size = "" if given else f" of {math.prod(counts.values())}"
+        return f"ignoring hydra.sweeper.params: running a single trial; -m{in_file} runs the grid{size}"
 
-    def _expanded(self, multirun: bool) -> list[Axis] | None:
-        """Return the axes of a grid; None if the command is a single trial."""
-        if not multirun and self._master.hydra.mode is not RunMode.MULTIRUN:
-            return None
+    def _of_grid(self, key: str) -> Any:
+        """Return the value of ``zip`` or ``where``."""
+        value = OmegaConf.select(self._master, key)
+        return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+    def _expanded(self) -> Grid:
+        """Return the grid with all combinations of its axes."""
         swept = [line for line in self._hydras if self._parse(line).is_sweep_override()]
         if swept:
             raise ConfigError(f"{swept[0]}: Hydra's own keys must have a single value; write one value")
@@ -525,29 +507,57 @@ class Composition:
         lines = [*self._params(), *self._tasks]
         safety.refuse_lists_and_numbers(lines)
         overrides = self._parse_all(lines)
-        _refuse_nested(overrides)
         if hydras := [override for override in overrides if override.is_hydra_override()]:
             raise ConfigError(
                 f"{_line(hydras[0])}: Hydra's own keys cannot be swept; remove this line "
                 "from hydra.sweeper.params"
             )
+        of_grid = [override for override in overrides if key_of(override.key_or_group) in OF_GRIDS]
+        if swept := [_line(override) for override in of_grid if override.is_sweep_override()]:
+            raise ConfigError(f"{swept[0]}: must be a single list; write {key_of(swept[0])}=[…,…]")
         # A later override of a key takes the place of an earlier one.
-        last = list({override.get_key_element(): override for override in overrides}.values())
-        self._search = self._search_of(last)
-        trials = self._search.trials
-        if trials is not None:
-            drawn = self._spaces(last)
-            counts = _value_counts(override for i, override in enumerate(last) if i not in drawn)
-            _refuse_too_many(counts | {"search.trials": min(spaces.size_of(drawn.values()), trials)})
-            axes = self._draw(last, drawn, trials)
-        else:
-            _refuse_too_many(_value_counts(overrides))
-            for override in overrides:
-                _refuse_continuous(override)
-            axes = [self._axis(override) for override in last]
-        if not all(axis.settings for axis in axes):
+        last = {o.get_key_element(): o for o in overrides if o not in of_grid}
+        _refuse_nested(last.values())
+        self._search = self._search_of([*last.values()])
+        if self._search.trials is not None:
+            return self._drawn([*last.values()], self._search.trials)
+        counts = _value_counts(last.values())
+        groups = axes.together(self._of_grid("zip"), counts)
+        _refuse_too_many({group[0]: counts[group[0]] for group in groups}, bool(self._of_grid("where")))
+        for override in last.values():
+            _refuse_continuous(override)
+        if not all(counts.values()):
             raise ConfigError(f"the sweep has no jobs, because a key has no values: {' '.join(lines)}")
-        return axes
+        index = {key: i for i, key in enumerate(last)}
+        return Grid(
+            [self._axis(override) for override in last.values()],
+            [[index[key] for key in group] for group in groups],
+        )
+
+    def _drawn(self, overrides: Sequence[Override], trials: int) -> Grid:
+        """Return the grid of configurations that are drawn: its drawn axes advance together."""
+        if self._of_grid("zip"):
+            raise ConfigError(
+                f"search={self._search.name}: draws each key by itself, so zip has no meaning; write "
+                "zip=null, or search=grid"
+            )
+        dimensions = self._spaces(overrides)
+        others = [i for i in range(len(overrides)) if i not in dimensions]
+        counts = _value_counts(overrides[i] for i in others)
+        size = spaces.size_of(dimensions.values())
+        _refuse_too_many(counts | {"search.trials": min(size, trials)}, bool(self._of_grid("where")))
+        if not (size and all(counts.values())):
+            raise ConfigError(
+                f"the sweep has no jobs, because a key has no values: {' '.join(map(_line, overrides))}"
+            )
+        keyed = [(key_of(overrides[i].key_or_group), space) for i, space in dimensions.items()]
+        rows = spaces.drawn(keyed, trials, self._search.name)
+        columns = dict(zip(dimensions, zip(*rows, strict=True), strict=True))
+        drawn = [self._axis(override, columns.get(i)) for i, override in enumerate(overrides)]
+        seeds = math.prod(len(drawn[i].settings) for i in others)
+        keys = [drawn[i].key for i in dimensions]
+        self._notes_of_grid.append(self._note_of_search(trials, len(rows), keys, seeds))
+        return Grid(drawn, [[*dimensions], *([i] for i in others)])
 
     def _search_of(self, overrides: Sequence[Override]) -> SearchConfig:
         """Return the checked search of a sweep; raise if several are given."""
@@ -591,20 +601,6 @@ class Composition:
             if i not in seeds
         }
 
-    def _draw(
-        self, overrides: Sequence[Override], dimensions: Mapping[int, spaces.Space], trials: int
-    ) -> list[Axis]:
-        """Draw configurations, and return the axes with the settings that were drawn."""
-        axes = {i: self._axis(overrides[i]) for i in range(len(overrides)) if i not in dimensions}
-        keyed = [(key_of(overrides[i].key_or_group), space) for i, space in dimensions.items()]
-        rows = spaces.drawn(keyed, trials, self._search.name) if all(s.size for _, s in keyed) else []
-        for i, values in zip(dimensions, zip(*rows, strict=True) if rows else [()] * len(keyed), strict=True):
-            axes[i] = self._axis(overrides[i], values)
-        if rows:
-            columns = {i: axes[i].settings for i in dimensions}
-            self._drawn = [{i: column[row] for i, column in columns.items()} for row in range(len(rows))]
-        return [axes[i] for i in range(len(overrides))]
-
     def _refuse_search_without_sweep(self) -> None:
         """Raise if the command of a single trial draws configurations."""
         name = OmegaConf.select(self._master, "search.name", default="grid")
@@ -614,20 +610,97 @@ class Composition:
                 f"as in fnnexp -m search={name} 'optimizer.lr=tag(log,interval(1e-4,1))', or omit it"
             )
 
-    def _note_of_search(self) -> str | None:
-        """Return the note that says what a search has drawn; None for a grid."""
-        if self._axes is None or self._search.trials is None:
-            return None
-        search, trials, n, count = self._search, self._search.trials, len(self._drawn), self.count
-        keys = ", ".join(self._axes[i].key for i in self._drawn[0])
-        seeds = count // n
+    def _note_of_search(self, trials: int, n: int, keys: Sequence[str], seeds: int) -> str:
+        """Return the note that says what a search has drawn."""
+        listed, count = ", ".join(keys), n * seeds
         seeded = f"; with {plural(seeds, 'seed')} each, {plural(count, 'trial')}" if seeds > 1 else ""
         if n < trials:
             return (
                 f"search.trials={trials}: there are only {plural(n, 'different configuration')} of "
-                f"{keys}, and all are trained{seeded}"
+                f"{listed}, and all are trained{seeded}"
             )
-        return f"search={search.name}: {plural(n, 'configuration')} drawn from {keys}{seeded}"
+        return f"search={self._search.name}: {plural(n, 'configuration')} drawn from {listed}{seeded}"
+
+    def _leave_out(self) -> None:
+        """Leave out the jobs of the grid in which a sentence of ``where`` does not hold."""
+        sentences = conditions.sentences(self._of_grid("where"), self._named)
+        if self._grid is None or not sentences:
+            return
+        values = self._values_of_keys({each.key for sentence in sentences for each in sentence.comparisons})
+        in_command = {key_of(line) for line in self._tasks}
+        for key, message in conditions.never(sentences, values):
+            if "where" in in_command or not any(_overlap(key, other) for other in in_command):
+                raise ConfigError(message)
+            self._notes_of_grid.append(message)  # the command changes the grid of a file
+        count = self._grid.combinations
+        self._grid = replace(self._grid, kept=conditions.kept(sentences, self._grid.shape, values))
+        if not self._grid.count:
+            raise ConfigError(
+                f"where leaves out {'the only job' if count == 1 else f'all {count} jobs'}; write conditions "
+                "that some jobs meet, or where=null"
+            )
+        _refuse_without_memory(self._grid.count, max(self._axes, key=lambda axis: len(axis.settings)).key)
+        left_out = count - self._grid.count
+        self._notes_of_grid.append(f"where leaves out {left_out or 'none'} of {plural(count, 'job')}")
+
+    def _named(self, key: str, text: str) -> Any:
+        """Return the value that a text in a sentence of ``where`` stands for, as a value of this key."""
+        if key in NODES and not self._is_group(key):
+            raise ConfigError(f"where: {key} has keys; write {key}.{keys_of(NODES[key])[0]}=…")
+        if not self._is_group(key) and not has_values(key):
+            raise ConfigError(f"where: {no_such_key(key, keys_of(Config))}")
+        no_value = ConfigError(
+            f"where: {key}={text}: is not a value; write a name, a number or a list; a text with other "
+            f"characters needs quotes, as in {key}='a;b'"
+        )
+        try:
+            override = self._parse(f"{key}={text}")
+        except HydraException as error:
+            raise no_value from error
+        value = override.value()
+        if override.is_sweep_override() or not is_plain(value):
+            raise no_value
+        return _option(override) if self._is_group(key) else self._plain.converted(key, value)
+
+    def _values_of_keys(self, keys: Iterable[str]) -> dict[str, conditions.Values]:
+        """Return the values of some keys in the combinations of the grid."""
+        assert self._grid is not None
+        values: dict[str, conditions.Values] = {}
+        for number, group in enumerate(self._grid.together):
+            for axis in (self._axes[i] for i in group):
+                if axis.key in keys and self._is_group(axis.key):
+                    options = [_option(self._parse(setting.line)) for setting in axis.settings]
+                    values[axis.key] = conditions.Values((number,), options)
+                elif axis.key in keys and axis.is_plain:
+                    given = [setting.value for setting in axis.settings]
+                    if all(map(is_plain, given)):
+                        plain = [self._plain.converted(axis.key, value) for value in given]
+                        values[axis.key] = conditions.Values((number,), plain)
+        others = [key for key in keys if key not in values]
+        return values | self._values_in_jobs(others) if others else values
+
+    def _values_in_jobs(self, keys: Sequence[str]) -> dict[str, conditions.Values]:
+        """Return the values of keys that are not axes of the grid, from compositions of its jobs.
+
+        These values depend on the options, and on the values that references read.
+        """
+        assert self._grid is not None
+        free = frozenset(range(len(self._axes)))
+        for options in dict.fromkeys(self._grid.sets_of_options()):
+            free &= self._freedom(options).axes
+        groups = [i for i, group in enumerate(self._grid.together) if not free.issuperset(group)]
+        jobs = []
+        for settings in self._grid.varying(groups):
+            lines = [setting.line for setting in settings]
+            composed = self.composed(lines)
+            jobs.append(read_unchecked(composed.config, composed.choices, lines))
+        return {
+            key: conditions.Values(
+                tuple(groups),
+                [_label(job, key) if self._is_group(key) else _value(job.config, key) for job in jobs],
+            )
+            for key in keys
+        }
 
     def _axis(self, override: Override, drawn: Sequence[Any] | None = None) -> Axis:
         """Return the settings of an override, or of the values that were drawn from it."""
@@ -739,11 +812,14 @@ def _search_path_in_file(command: Command) -> Any:
 
 
 def _without_hydra(whole: DictConfig) -> Composed:
-    """Return a composed config without Hydra's node, and the options chosen."""
+    """Return a composed config without Hydra's node and the keys of grids, and the options chosen."""
     choices: Any = OmegaConf.to_container(whole.hydra.runtime.choices, resolve=False)
     choices = {group: option for group, option in choices.items() if not group.startswith("hydra/")}
     with open_dict(whole):
         del whole["hydra"]
+        for key in OF_GRIDS:
+            if key in whole:
+                whole[key] = None
     return Composed(whole, choices)
 
 
@@ -760,6 +836,11 @@ def _line(override: Override) -> str:
 def _lines_of(params: Mapping[str, Any]) -> list[str]:
     """Return the parameters of a grid as overrides."""
     for key, value in params.items():
+        if key in OF_GRIDS:
+            raise ConfigError(
+                f"hydra.sweeper.params.{key}: is not swept over; write {key}: at the top level of the file, "
+                "beside hydra:"
+            )
         if isinstance(value, dict):
             inner = next(iter(value), "KEY")
             raise ConfigError(
@@ -806,18 +887,43 @@ def _values(override: Override, drawn: Sequence[Any] | None) -> Iterator[tuple[s
         yield f"{key}={Transformer.str(element)}", element
 
 
-def _refuse_too_many(counts: Mapping[str, float]) -> None:
-    """Raise if a grid has more jobs than there is memory for, before any is made."""
-    jobs, available = math.prod(counts.values()), room.available_memory()
+def _refuse_too_many(counts: Mapping[str, float], is_part: bool) -> None:
+    """Raise if a grid has more jobs than there is memory for, before any is made.
+
+    Parameters
+    ----------
+    counts
+        The number of values of each key.
+    is_part
+        Whether only some of the combinations are jobs, as ``where`` will tell.
+    """
+    combinations, most = math.prod(counts.values()), conditions.MOST_COMBINATIONS
+    largest = max(counts, key=lambda key: counts[key], default="")
+    if not is_part:
+        _refuse_without_memory(combinations, largest)
+    elif combinations > most:
+        raise ConfigError(
+            f"the sweep has {_count(combinations)} jobs, and where can choose from at most {most:,}; write "
+            f"fewer values, above all for {largest}"
+        )
+    else:
+        _refuse_without_memory(counts[largest], largest)
+
+
+def _refuse_without_memory(jobs: float, largest: str) -> None:
+    """Raise if there is too little memory for so many jobs; `largest` is the key with the most values."""
+    available = room.available_memory()
     if available is None or jobs * BYTES_A_TRIAL <= available:
         return
-    largest = max(counts, key=lambda key: counts[key])
-    count = f"{jobs:,.0f}" if math.isfinite(jobs) else "endless"
     raise ConfigError(
-        f"the sweep has {count} jobs, and each takes {BYTES_A_TRIAL >> 10} KB of memory, but only "
+        f"the sweep has {_count(jobs)} jobs, and each takes {BYTES_A_TRIAL >> 10} KB of memory, but only "
         f"{available / 1e9:.3g} GB are left, enough for {available // BYTES_A_TRIAL:,}; write fewer values, "
         f"above all for {largest}"
     )
+
+
+def _count(jobs: float) -> str:
+    return f"{jobs:,.0f}" if math.isfinite(jobs) else "endless"
 
 
 def _value_counts(overrides: Iterable[Override]) -> dict[str, float]:
@@ -845,6 +951,19 @@ def _repeats(overrides: Iterable[Override]) -> dict[str, list[Override]]:
     for override in overrides:
         by_key.setdefault(override.get_key_element(), []).append(override)
     return {key: lines for key, lines in by_key.items() if len(set(map(_line, lines))) > 1}
+
+
+def _option(override: Override) -> str | None:
+    """Return the option that an override chooses; None if it chooses none."""
+    return None if override.is_delete() else str(override.value()).removesuffix(".yaml")
+
+
+def _label(job: Job, group: str) -> str | None:
+    """Return a job's option of a group; made from the values if its name says no more than they do."""
+    option = job.choices.get(group)
+    if option is None or group not in CHOICES or not is_label_from_values(group, option):
+        return option
+    return labels_from_values(job.config)[group]
 
 
 def _is_scientific(key: str) -> bool:

@@ -22,7 +22,7 @@ MOST_WORKERS = 1024
 
 
 UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-"""The units of ``execution.memory``, in bytes."""
+"""The units of ``execution.memory`` and ``execution.keep_states``, in bytes."""
 
 SIZES = "500MB or 4GB"
 
@@ -98,6 +98,15 @@ def budget_of(text: str) -> Budget:
     return Budget(text, **{f"{unit.rstrip('s')}s": int(number)})
 
 
+def bytes_kept(text: str | None) -> int:
+    """Return the value of ``execution.keep_states`` in bytes; 0 if no states are kept.
+
+    >>> bytes_kept("500MB"), bytes_kept("0"), bytes_kept(None)
+    (500000000, 0, 0)
+    """
+    return 0 if text in (None, "0") else bytes_of(str(text))
+
+
 AUTO = "auto"
 """The value of ``execution.engine`` that chooses an engine for the whole sweep."""
 
@@ -127,6 +136,11 @@ class Execution:
         f"The most memory that a worker takes, as {SIZES}; wider stacks are cut, and a trial that does not "
         "fit is refused. Null: what the machine, or the limit of its container, has left, divided by the "
         "workers.",
+    )
+    keep_states: str | None = key(
+        "1GB",
+        "The most disk space for the final states of trials, from which trials with more epochs go on. The "
+        "oldest leave first. 0 or null: none are kept.",
     )
     segment_seconds: float = key(
         5.0, "How long a worker trains before its curves are logged.", unit="seconds", least=0

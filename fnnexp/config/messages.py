@@ -44,6 +44,9 @@ def explain(error: Exception) -> str:
         if "=" not in str(error.override):
             return f"'{error.override}' is not an override; {what_to_write(str(error.override))}"
         key, _, value = str(error.override).partition("=")
+        if key == "where":
+            example = shlex.quote('where=["init=he -> epochs=3","seed<5"]')
+            return f"{error.override}: each sentence of a list needs quotes; write {example}"
         if key and re.fullmatch(r"[^][(){},]+", value):  # a single value, as a path, can be quoted as a whole
             as_text = shlex.quote(f"{key}={quoted(value)}")
             return f"{error.override}: has characters that need quotes in Hydra's grammar; write {as_text}"

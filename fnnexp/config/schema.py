@@ -333,6 +333,18 @@ class Config:
         above=0,
     )
     dry_run: bool = key(False, "Whether to show what would run, and train nothing.")
+    zip: Any = key(
+        None,
+        "Groups of keys that a sweep changes together: the first value of one key goes with the first of the "
+        "others. `zip=[[init,optimizer.lr]]`.",
+        kind="list of lists of keys",
+    )
+    where: Any = key(
+        None,
+        'Which jobs of a sweep to keep: a sentence, or a list of them. `where="init=he -> '
+        'arch.activation=relu"`. [grids.md](grids.md) has its grammar.',
+        kind="text, or list of texts",
+    )
 
 
 SCHEMA = "fnnexp_schema"
@@ -340,7 +352,10 @@ SCHEMA = "fnnexp_schema"
 
 ConfigStore.instance().store(name=SCHEMA, node=Config, provider="fnnexp")
 
-OF_SWEEPS = ("search", "until", "budget", "compare", "margin")
+OF_GRIDS = ("zip", "where")
+"""The keys that say which jobs a grid has."""
+
+OF_SWEEPS = ("search", "until", "budget", "compare", "margin", *OF_GRIDS)
 """The top-level keys that say which trials a sweep trains, and that belong to no trial."""
 
 SEEDS = ("seed", "seed_init", "seed_order", "seed_noise", "seed_split")

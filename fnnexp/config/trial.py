@@ -96,14 +96,33 @@ class Trial:
     @cached_property
     def numbers_id(self) -> str:
         """A hash of what is computed. Trials with the same `numbers_id` are numerically identical."""
+        return self._digest(self._numbers())
+
+    @cached_property
+    def trajectory_id(self) -> str:
+        """A hash of what is computed in each epoch, whatever the number of epochs.
+
+        If no schedule depends on the number of epochs, trials with the same `trajectory_id` have the same
+        numbers as far as both train.
+        """
+        return self._digest(self._numbers(), with_epochs=False)
+
+    @property
+    def kind(self) -> str:
+        """A hash of :attr:`stack_key` without the number of epochs."""
+        text = f"{NUMERICS} {self.data.checksum} {_as_json(self.recipe, with_epochs=False)}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _numbers(self) -> dict[str, Any]:
+        """Return the content of :attr:`numbers_id` that the recipe and :meth:`_digest` do not have."""
         seed, seeds = self._seeds_in_use()
         added = {
             "distribution": self.distribution if self.distribution != "normal" else None,
             "mean": self.mean,
             "seeds": dict(seeds),
         }
-        content = {"stds": self.stds, "seed": seed}
-        return self._digest(content | {name: value for name, value in added.items() if value})
+        content: dict[str, Any] = {"stds": self.stds, "seed": seed}
+        return content | {name: value for name, value in added.items() if value}
 
     @property
     def stds(self) -> tuple[float, ...]:
@@ -166,7 +185,7 @@ class Trial:
         seed = next(iter(seeds.values()), self.seed)
         return seed, tuple((purpose, value) for purpose, value in seeds.items() if value != seed)
 
-    def _digest(self, content: Mapping[str, Any]) -> str:
+    def _digest(self, content: Mapping[str, Any], *, with_epochs: bool = True) -> str:
         """Return a hash of this content and of the other settings that can change the results.
 
         It is 16 hex digits of the SHA-256 of canonical JSON, with floats to their last bit.
@@ -184,25 +203,29 @@ class Trial:
         before, after = (
             {k: v for k, v in content.items() if (k > "recipe") is late} for late in (False, True)
         )
-        text = f'{_JSON.encode(before)[:-1]},"recipe":{_as_json(self.recipe)},{_JSON.encode(after)[1:]}'
+        recipe = _as_json(self.recipe, with_epochs=with_epochs)
+        text = f'{_JSON.encode(before)[:-1]},"recipe":{recipe},{_JSON.encode(after)[1:]}'
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 _JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
-_recipes: dict[int, tuple[Recipe, str]] = {}
+_recipes: dict[tuple[int, bool], tuple[Recipe, str]] = {}
 
 
-def _as_json(recipe: Recipe) -> str:
+def _as_json(recipe: Recipe, *, with_epochs: bool = True) -> str:
     """Return the scientific content of a recipe, made once for the trials that share the object.
 
     Recipes that are equal may still differ in a bit: 0.0 equals -0.0.
     """
-    known = _recipes.get(id(recipe))
+    known = _recipes.get((id(recipe), with_epochs))
     if known is None or known[0] is not recipe:
         if len(_recipes) >= MOST_RECIPES:
             _recipes.clear()
-        known = _recipes[id(recipe)] = recipe, _JSON.encode(scientific(recipe))
+        content = scientific(recipe)
+        if not with_epochs:
+            del content["epochs"]
+        known = _recipes[id(recipe), with_epochs] = recipe, _JSON.encode(content)
     return known[1]
 
 

@@ -142,8 +142,8 @@ def _label_by_name(names: Sequence[str], not_pixels: Sequence[int], path: Path) 
     if not candidates:
         guess = next((names[index] for index in not_pixels if names[index].lower() not in INDEX), "NAME")
         raise DataError(
-            f"{path} has no label column; it has {listed(list(names))}. Name the column with the class "
-            f"numbers 'label', or write data.label={guess}."
+            f"{path} has no label column; it has {listed(list(names))}. Rename the column of "
+            f"class numbers to 'label', or write data.label={guess}."
         )
     return candidates[0]
 

@@ -190,8 +190,8 @@ class Workspace:
         self.derivative = [np.empty_like(a) for a in self.A]
         self.masks = {layer: np.empty_like(self.A[layer]) for layer in dropout}
         self.outputs = [np.empty_like(a) if layer in dropout else a for layer, a in enumerate(self.A)]
-        # In memory the rows of one class are adjacent: reductions over the few classes then use whole
-        # vectors.
+        # In memory, the values of all rows for one class are adjacent. So a sum or a maximum over the few
+        # classes works on long vectors, one for each class.
         by_class = (lanes, architecture.classes, rows)
         self.logits = np.empty(by_class, dtype).transpose(0, 2, 1)
         self.targets = np.empty(by_class, dtype).transpose(0, 2, 1)

@@ -23,7 +23,7 @@ from fnnexp.data import sources
 from fnnexp.errors import FnnexpError, plural, printable
 from fnnexp.pieces import files as files_of_pieces
 from fnnexp.reporting.document import html, markdown, terminal
-from fnnexp.reporting.document.blocks import Document
+from fnnexp.reporting.document.blocks import Document, Section
 from fnnexp.reporting.plots.picture import svg_file
 from fnnexp.reporting.sections import (
     curves,
@@ -167,16 +167,28 @@ def make(
     metric, margin
         As for :func:`write`.
     """
+    with frames.remembering():
+        runs, sections = _sections(whole, tracking_uri, metric, margin)
+    sections += own.sections(runs)
+    rank_options = ranking_options(metric, margin)
+    options = store.option(tracking_uri) + files_of_pieces.options()
+    command = partial(report_command, experiment, store=options, ranked=rank_options)
+    files = [*(f"{name}.csv" for section in sections for name in section.data), "report.md"]
+    sections.append(provenance.section(command, where, runs, files, folder))
+    return Document(" ".join([experiment, *where]) + (f" by {metric}" if metric else ""), sections)
+
+
+def _sections(
+    whole: frames.ExperimentFrames, tracking_uri: str | None, metric: str | None, margin: float | None
+) -> tuple[pd.DataFrame, list[Section]]:
+    """Return the runs as the report shows them, and its sections except the user's and the last."""
     whole = whole._replace(runs=by_version(whole.runs))
     if (level := level_of(metric)) is not None:
         whole = whole._replace(runs=seconds_to(whole.runs, whole.curves, level))
     runs = frames.in_order(whole.runs)
     ranking = ranking_of(runs, metric, margin)
     rows, findings = questions.rows_and_findings(runs, ranking)
-    rank_options = ranking_options(metric, margin)
-    options = store.option(tracking_uri) + files_of_pieces.options()
-    command = partial(report_command, experiment, store=options, ranked=rank_options)
-    sections = [
+    return runs, [
         summary.section(rows, findings),
         layers.section(runs, whole.diagnostics, ranking),
         *(numeric_factors.sections(runs) if ranking.metric == frames.ranking(runs) else []),
@@ -191,11 +203,7 @@ def make(
         *schedules.sections(runs),
         mistakes.section(rows, findings, tracking_uri),
         troubles.section(runs),
-        *own.sections(runs),
     ]
-    files = [*(f"{name}.csv" for section in sections for name in section.data), "report.md"]
-    sections.append(provenance.section(command, where, runs, files, folder))
-    return Document(" ".join([experiment, *where]) + (f" by {metric}" if metric else ""), sections)
 
 
 def write_files(document: Document, folder: Path, name: str) -> list[Path]:

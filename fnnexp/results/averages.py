@@ -22,7 +22,8 @@ def of_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> pd.DataF
     """
     runs = filters.once(runs)
     labels = runs[["trial"]].assign(**{axis: labels_of(runs, axis) for axis in AXES})
-    points = curves.loc[curves["metric"] == metric, ["trial", "epoch", "value"]].astype({"trial": "str"})
+    chosen = (curves["metric"] == metric) & curves["trial"].isin(runs["trial"])
+    points = curves.loc[chosen, ["trial", "epoch", "value"]].astype({"trial": "str"})
     points = points.drop_duplicates(["trial", "epoch"], keep="last")
     joined = carried_forward(labels.merge(points, on="trial", how="inner"), runs, AXES, ["trial"])
     grouped = joined.groupby(["arch", "batching", "init", "epoch"], observed=True)["value"]

@@ -117,7 +117,8 @@ def cut_at_equal_cost(runs: pd.DataFrame, curves: pd.DataFrame, unit: str) -> At
     cell = [name for name in factors if name != "batching"]
     finished = runs["status"] == "finished"
     epoch_cost = cost_of_an_epoch(runs, unit)
-    last = curves.groupby(curves["trial"].astype("str"))["epoch"].max()
+    last = curves.groupby("trial", observed=True)["epoch"].max()
+    last.index = last.index.astype("str")
     finished_options = options.assign(
         cost=epoch_cost, epochs=runs["trial"].astype("str").map(last).astype("float64")
     )[finished]
@@ -167,13 +168,16 @@ def _updates(mode: Any, size: Any, rows: Any) -> float:
 
 def _at_epoch(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     """Return the runs with the metrics at each trial's `epoch`; trials without an `epoch` are unchanged."""
-    points = curves[["trial", "epoch", "metric", "value"]].astype({"trial": "str", "metric": "str"})
+    ends = runs.dropna(subset="epoch").astype({"trial": "str"}).set_index("trial")["epoch"]
+    end = curves["trial"].map(ends).astype("Int64")
+    of_best = (curves["metric"] == "val_accuracy") & (curves["epoch"] < end)
+    chosen = (of_best | (curves["epoch"] == end)).fillna(False)
+    points = curves.loc[chosen, ["trial", "epoch", "metric", "value"]].assign(end=end[chosen])
+    points = points.astype({"trial": "str", "metric": "str"})
     points = points.drop_duplicates(["trial", "epoch", "metric"], keep="last")
-    ends = runs[["trial", "epoch"]].dropna().rename(columns={"epoch": "end"})
-    points = points.merge(ends.astype({"trial": "str"}), on="trial", how="inner")
     last = points[points["epoch"] == points["end"]]
     values = last.set_index(["trial", "metric"])["value"].unstack("metric")  # noqa: PD010
-    best = points[(points["metric"] == "val_accuracy") & (points["epoch"] <= points["end"])]
+    best = points[points["metric"] == "val_accuracy"]
     best = best.sort_values(["value", "epoch"], ascending=[False, True]).drop_duplicates("trial")
     values = values.reindex(columns=list(METRICS))
     values[list(BEST)] = best.set_index("trial")[["value", "epoch"]].reindex(values.index)

@@ -16,7 +16,7 @@ valid at every look, replace them.
 from __future__ import annotations
 
 import math
-from itertools import combinations, product
+from itertools import combinations, pairwise, product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -37,13 +37,17 @@ from fnnexp.results.factors import (
     others,
     tuples_of,
 )
+from fnnexp.results.frames import SEEDS, remembered
 from fnnexp.results.ranking import Ranking, matching_accuracy, ranking_of
 from fnnexp.results.seeds import spread
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
     from numpy.typing import NDArray
+
+WITH = " with "
+"""Joins the names of factors that vary together."""
 
 MOST_OPTIONS = 10
 """For a factor (a setting that varies) with more options (values) than this, only the pairs with its best
@@ -85,25 +89,27 @@ class Configuration(NamedTuple):
     tried
         The seeds of all trials, finished or not.
     failed
-        Whether each finished trial failed to learn, by seed.
+        Whether each finished trial failed to learn, in the order of `metric`.
     look
-        The first report that showed each finished trial, by seed; 0 for none.
+        The first report that showed each finished trial, in the same order; 0 for none.
     """
 
     levels: Mapping[str, str]
     name: str
     metric: pd.Series
     tried: frozenset[Any]
-    failed: pd.Series
-    look: pd.Series
+    failed: NDArray[np.bool_]
+    look: NDArray[np.int64]
 
 
+@remembered
 def levels(runs: pd.DataFrame) -> pd.DataFrame:
     """Return each trial's option (value) of each factor (a setting that varies), as printed.
 
     There is a column (an ordered category) for each factor that varies and is not determined by another:
     first the axes, whose labels include the params that vary, then the other factors. Options whose trials
-    are all numerically identical are joined.
+    are all numerically identical are joined. Factors that vary together, so that no trial can tell their
+    effects apart, share a column such as `arch with init`.
     """
     other_factors = others(runs)
     sections = {factor: factor.partition(".")[0] for factor in factors_of(runs)}
@@ -113,7 +119,24 @@ def levels(runs: pd.DataFrame) -> pd.DataFrame:
     training = runs["identical_to"].fillna(runs["trial"])
     for name in names:
         options[name] = _joined(options, name, runs["seed"], training)
-    return options
+    return _merged(options)
+
+
+def _merged(options: pd.DataFrame) -> pd.DataFrame:
+    """Return the options with one column for all factors that vary together; seeds stay as they are."""
+    alike: dict[Hashable, list[str]] = {}
+    for name in map(str, options.columns):
+        numbers, distinct = pd.factorize(options[name])
+        alone = name in SEEDS or len(distinct) < 2
+        alike.setdefault(name if alone else numbers.tobytes(), []).append(name)
+    merged = {}
+    for names in alike.values():
+        first = merged[WITH.join(names)] = options[names[0]]
+        if len(names) > 1:
+            rows = options[names].loc[~first.duplicated()].sort_values(names[0])
+            texts = [_name(dict(zip(names, row, strict=True))) for row in tuples_of(rows.astype("str"))]
+            merged[WITH.join(names)] = first.cat.remove_unused_categories().cat.rename_categories(texts)
+    return pd.DataFrame(merged, index=options.index)
 
 
 def _labels(runs: pd.DataFrame, name: str) -> pd.Series:
@@ -129,16 +152,19 @@ def _joined(options: pd.DataFrame, name: str, seed: pd.Series, training: pd.Seri
     if training.is_unique:
         return options[name].cat.remove_unused_categories()
     trials = options.drop(columns=name).astype("str").assign(seed=seed.astype("str"), training=training)
+    codes, categories = options[name].cat.codes, options[name].cat.categories
+    order = np.argsort(codes.to_numpy(), kind="stable")
+    codes, rows = codes.iloc[order], tuples_of(trials.iloc[order])
     by_trainings: dict[frozenset[Any], list[str]] = {}
-    for option in options[name].cat.categories:
-        trainings = frozenset(trials[options[name] == option].itertuples(index=False, name=None))
-        if trainings:
+    for option, of_option in zip(categories, _slices(codes, len(categories)), strict=True):
+        if trainings := frozenset(rows[of_option]):
             by_trainings.setdefault(trainings, []).append(str(option))
     joined = {option: " = ".join(identical) for identical in by_trainings.values() for option in identical}
     text = options[name].astype("str").map(joined)
     return text.astype(pd.CategoricalDtype(list(dict.fromkeys(joined.values())), ordered=True))
 
 
+@remembered
 def configurations(runs: pd.DataFrame, ranking: Ranking | None = None) -> list[Configuration]:
     """Return the configurations that differ numerically, the best first; those without a result are last."""
     runs = filters.once(runs)
@@ -168,15 +194,12 @@ def configurations(runs: pd.DataFrame, ranking: Ranking | None = None) -> list[C
     seeds, trained = list(trials["seed"]), list(trials["training"])
     columns = {column: finished[column].to_numpy() for column in ("seed", "metric", "failed", "look")}
     for own_options, tried, done in zip(texts, of_trials, of_finished, strict=True):
-        metrics, failed, look = (
-            pd.Series(columns[column][done], index=columns["seed"][done])
-            for column in ("metric", "failed", "look")
-        )
+        values, failed, look = (columns[column][done] for column in ("metric", "failed", "look"))
         by_trainings.setdefault(frozenset(zip(seeds[tried], trained[tried], strict=True)), []).append(
             Configuration(
                 own_options,
                 _name(own_options) or "the one configuration",
-                metrics,
+                pd.Series(values, index=columns["seed"][done]),
                 frozenset(seeds[tried]),
                 failed,
                 look,
@@ -203,6 +226,7 @@ def _sort_key(configuration: Configuration, ranking: Ranking) -> tuple[float, fl
     return -reached, -statistics.mean(ranking.goodness(configuration.metric))
 
 
+@remembered
 def failed_to_learn(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.Series:
     """Return which trials ended below the :func:`learning_limit` of their number of classes.
 
@@ -249,7 +273,7 @@ def finished_trials(runs: pd.DataFrame, configuration: Configuration) -> pd.Data
 
 
 def _name(options: Mapping[str, str]) -> str:
-    texts = [text if name in CHOICES else f"{name}={text}" for name, text in options.items()]
+    texts = [text if name in CHOICES or WITH in name else f"{name}={text}" for name, text in options.items()]
     return " ".join(texts)
 
 
@@ -310,31 +334,27 @@ class _Pair(NamedTuple):
 
     @property
     def test(self) -> str:
-        """The test that the rule in the module's docstring selects, a key of `TESTS`."""
+        """The test that the rule in the module's docstring selects, a key of `INTERVALS`."""
         looked_before = self.looks > 1
         if self.mixed:
             return "safe signs" if looked_before else "sign flip"
         return "safe t" if looked_before else "t"
 
-    @property
-    def p(self) -> float:
-        """The p value of :attr:`test`, not corrected for the number of comparisons."""
-        return TESTS[self.test](self.differences)
-
 
 TESTS = {
     "t": statistics.paired_t_test,
     "safe t": statistics.safe_t_test,
-    "sign flip": statistics.sign_flip_test,
     "safe signs": statistics.safe_sign_test,
 }
+"""The tests except `sign flip`, which is computed for all pairs of a question at once."""
+
 INTERVALS = {
     "t": statistics.student_interval,
     "safe t": statistics.safe_t_interval,
     "sign flip": statistics.mean_interval,
     "safe signs": statistics.mean_interval,
 }
-"""The interval that belongs to each test in `TESTS`."""
+"""The interval that belongs to each test."""
 
 NO_TEST = {
     **dict.fromkeys(("low", "high", "p", "p_sign_flip", "p_equivalent"), float("nan")),
@@ -346,19 +366,66 @@ NO_TEST = {
 def _leader_against_others(configurations: Sequence[Configuration], ranking: Ranking) -> pd.DataFrame:
     finished = [configuration for configuration in configurations if len(configuration.metric)]
     if len(finished) < 2:
-        return _verdicts([], ["a", "b"], ranking)
-    seeds = pd.Index(np.concatenate([each.metric.index for each in finished]))
-    rows = (distinct := seeds.unique().sort_values()).get_indexer(seeds)
+        return _frame([], ["a", "b"])
     number = np.repeat(np.arange(len(finished)), [len(each.metric) for each in finished])
-    results = pd.DataFrame({
-        column: np.concatenate([getattr(each, column) for each in finished])
+    seeds = pd.Index(np.concatenate([each.metric.index for each in finished]))
+    metric, failed, look = (
+        np.concatenate([getattr(each, column) for each in finished])
         for column in ("metric", "failed", "look")
-    })  # fmt: skip
-    results["metric"] = ranking.goodness(results["metric"])
-    means = [statistics.mean(ranking.goodness(each.metric)) for each in finished]
-    place, one_cell = (number, rows, np.zeros_like(rows)), (len(distinct), 1)
-    options = _as_options([each.name for each in finished], place, one_cell, results, means)
-    return _question(options, {}, ["a", "b"], ranking, best_only=True)
+    )
+    results = Results(number, pd.factorize(seeds, sort=True)[0], ranking.goodness(metric), failed, look)
+    return _frame(best_against_others([each.name for each in finished], results, ranking), ["a", "b"])
+
+
+class Results(NamedTuple):
+    """The results of finished trials, as arrays.
+
+    Attributes
+    ----------
+    option, seed
+        The numbers, from 0, of each trial's option and seed.
+    metric
+        Its :meth:`Ranking.goodness`.
+    failed, look
+        As in :class:`Configuration`.
+    """
+
+    option: NDArray[np.intp]
+    seed: NDArray[np.intp]
+    metric: NDArray[np.float64]
+    failed: NDArray[np.bool_]
+    look: NDArray[np.int64]
+
+    def at(self, places: NDArray[Any]) -> Results:
+        """Return the results at some places."""
+        return Results(*(array[places] for array in self))
+
+
+def results_of(runs: pd.DataFrame, ranking: Ranking) -> Results:
+    """Return the results of all trials of a frame as of one option; the metric of unfinished ones is NaN."""
+    metric = ranking.goodness(runs[ranking.metric].where(runs["status"] == "finished"))
+    return Results(
+        np.zeros(len(runs), dtype=np.intp),
+        pd.factorize(runs["seed"], sort=True)[0],
+        metric.to_numpy(np.float64),
+        failed_to_learn(runs, ranking).to_numpy(),
+        _looks(runs).to_numpy(),
+    )
+
+
+def best_against_others(names: Sequence[str], results: Results, ranking: Ranking) -> list[dict[str, Any]]:
+    """Compare the best of some named options with every other, as :func:`with_leader` does.
+
+    All options have results, sorted by option. The pairs are returned as rows by column name.
+    """
+    ends = np.searchsorted(results.option, np.arange(len(names) + 1)).tolist()
+    means = [statistics.mean(results.metric[slice(*pair)]) for pair in pairwise(ends)]
+    if len(names) > MOST_TESTED:  # only pairs with the best option are tested, on the seeds that it has
+        best = max(range(len(names)), key=means.__getitem__)
+        results = results.at(np.isin(results.seed, results.seed[slice(*ends[best : best + 2])]))
+    distinct, seed = np.unique(results.seed, return_inverse=True)
+    place, one_cell = (results.option, seed, np.zeros_like(seed)), (len(distinct), 1)
+    return _question(_as_options(names, place, one_cell, results._asdict(), means), ranking, best_only=True)
 
 
 def of_options(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
@@ -371,7 +438,7 @@ def of_options(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFra
     runs = filters.once(runs)
     names = ["factor", "a", "b", "cells"]
     if runs.empty:
-        return _verdicts([], names, ranking)
+        return _frame([], names)
     options = levels(runs)
     trials = pd.DataFrame({
         "seed": runs["seed"],
@@ -380,10 +447,10 @@ def of_options(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFra
         "look": _looks(runs),
     })  # fmt: skip
     questions = [
-        _question(_options(options, name, trials), {"factor": name}, names, ranking)
+        _frame(_question(_options(options, name, trials), ranking), names).assign(factor=name)
         for name in options.columns
     ]
-    return pd.concat(questions, ignore_index=True) if questions else _verdicts([], names, ranking)
+    return pd.concat(questions, ignore_index=True) if questions else _frame([], names)
 
 
 def in_each_cell(runs: pd.DataFrame, factor: str = "init", ranking: Ranking | None = None) -> pd.DataFrame:
@@ -403,14 +470,14 @@ def in_each_cell(runs: pd.DataFrame, factor: str = "init", ranking: Ranking | No
     options = levels(runs) if len(runs) else pd.DataFrame()
     names = [str(name) for name in options.columns if name != factor]
     if factor not in options or not names:
-        return _verdicts([], [*names, "a", "b"], ranking)
+        return _frame([], [*names, "a", "b"])
     if len(options[names].drop_duplicates()) > MOST_CELLS:
-        return _verdicts([], [*names, "a", "b"], ranking)
+        return _frame([], [*names, "a", "b"])
     rows = []
     for key, group in groups(options, names):
         pairs = _leader_against_others(configurations(runs.loc[group.index], ranking), ranking).head(1)
         rows.append(pairs.assign(**dict(zip(names, map(str, key), strict=True))))
-    frame = pd.concat(rows or [_verdicts([], ["a", "b", *names], ranking)])
+    frame = pd.concat(rows or [_frame([], ["a", "b", *names])])
     return frame[[*names, "a", "b", *PAIR]].reset_index(drop=True)
 
 
@@ -436,10 +503,10 @@ def _as_options(
     names: Sequence[str],
     place: tuple[NDArray[np.intp], ...],
     shape: tuple[int, int],
-    results: pd.DataFrame,
+    results: pd.DataFrame | Mapping[str, NDArray[Any]],
     means: Sequence[float],
 ) -> list[_Option]:
-    """Return options from a frame with the columns `metric`, `failed` and `look` of trials.
+    """Return options from the columns `metric`, `failed` and `look` of trials.
 
     `place` has the positions of each trial's option, seed and cell; `shape` is the number of seeds and of
     cells.
@@ -447,7 +514,7 @@ def _as_options(
     metric = np.full((len(names), *shape), np.nan)
     failed, look = np.zeros(metric.shape, bool), np.zeros(metric.shape, np.int64)
     for column, array in (("metric", metric), ("failed", failed), ("look", look)):
-        array[place] = results[column].to_numpy(array.dtype)
+        array[place] = np.asarray(results[column], array.dtype)
     return [_Option(*option) for option in zip(names, metric, failed, look, means, strict=True)]
 
 
@@ -460,13 +527,8 @@ def _cells(options: pd.DataFrame) -> pd.Series:
 
 
 def _question(
-    options: Sequence[_Option],
-    about: Mapping[str, str],
-    names: list[str],
-    ranking: Ranking,
-    *,
-    best_only: bool = False,
-) -> pd.DataFrame:
+    options: Sequence[_Option], ranking: Ranking, *, best_only: bool = False
+) -> list[dict[str, Any]]:
     """Return the pairs of options of a question, such as which initializer is best, with their verdicts.
 
     p is corrected for all pairs that have a seed in common, even if they get no row, because the best option
@@ -474,23 +536,22 @@ def _question(
     Holm's procedure. With more options, the best is tested against each other option, and the remaining pairs
     count as if their p were larger.
 
-    `about` has further columns of each row; `names` are the columns before :data:`PAIR`. With `best_only`, or
-    with more than :data:`MOST_OPTIONS` options, only the pairs with the best option have rows.
+    With `best_only`, or with more than :data:`MOST_OPTIONS` options, only the pairs with the best option have
+    rows.
     """
     if not options:
-        return _verdicts([], names, ranking)
+        return []
     best = max(options, key=lambda option: option.mean)
     best_only = best_only or len(options) > MOST_OPTIONS
     if len(options) > MOST_TESTED:
         place = next(i for i, option in enumerate(options) if option is best)
         shown = [_paired(option, best) for option in options[:place]]
         shown += [_paired(best, option) for option in options[place + 1 :]]
-        untested = math.comb(len(options), 2) - len(shown)
-        return _verdicts(shown, names, ranking, untested=untested).assign(**about)
+        return _verdicts(shown, ranking, untested=math.comb(len(options), 2) - len(shown))
     shown, without_row = [], list[_Pair]()
     for a, b in combinations(options, 2):
         (shown if a is best or b is best or not best_only else without_row).append(_paired(a, b))
-    return _verdicts(shown, names, ranking, without_row).assign(**about)
+    return _verdicts(shown, ranking, without_row)
 
 
 def _paired(a: _Option, b: _Option) -> _Pair:
@@ -499,37 +560,42 @@ def _paired(a: _Option, b: _Option) -> _Pair:
     The pair has the cells that both options finished for all seeds. If there are none, it has the seeds for
     which both options finished all cells.
     """
-    both = ~np.isnan(a.metric) & ~np.isnan(b.metric)
-    seeds, cells = np.flatnonzero(both.any(axis=1)), np.flatnonzero(both.any(axis=0))
-    both_finished = both[np.ix_(seeds, cells)]
-    if both_finished.all(axis=0).any():
-        cells = cells[both_finished.all(axis=0)]
-    else:
-        seeds = seeds[both_finished.all(axis=1)]
-    compared = np.ix_(seeds, cells)
-    if len(seeds) and (a.metric[compared] - b.metric[compared]).mean() < -statistics.ROUNDING:
+    both = ~(np.isnan(a.metric) | np.isnan(b.metric))
+    if not both.all():
+        seeds, cells = np.flatnonzero(both.any(axis=1)), np.flatnonzero(both.any(axis=0))
+        both_finished = both[np.ix_(seeds, cells)]
+        if both_finished.all(axis=0).any():
+            cells = cells[both_finished.all(axis=0)]
+        else:
+            seeds = seeds[both_finished.all(axis=1)]
+        compared = np.ix_(seeds, cells)
+        a, b = (
+            option._replace(
+                metric=option.metric[compared], failed=option.failed[compared], look=option.look[compared]
+            )
+            for option in (a, b)
+        )
+    if len(a.metric) and (a.metric - b.metric).mean() < -statistics.ROUNDING:
         a, b = b, a
-    failed = np.hstack([option.failed[compared] for option in (a, b)])
-    look = np.hstack([option.look[compared] for option in (a, b)])
+    failed = np.hstack([a.failed, b.failed])
+    look = np.hstack([a.look, b.look])
     # A report can compare two trials once it shows both, so the later of the first reports that showed them
     # counts. 0 means that no earlier report showed the trial, so the present report, the last, is the first.
     last = np.where(look == 0, np.iinfo(np.int64).max, look).max(axis=1) if look.size else look
     return _Pair(
         a.name,
         b.name,
-        a.metric[compared].mean(axis=1) if len(cells) else np.empty(0),
-        b.metric[compared].mean(axis=1) if len(cells) else np.empty(0),
-        cells=len(cells),
+        a.metric.mean(axis=1) if a.metric.shape[1] else np.empty(0),
+        b.metric.mean(axis=1) if b.metric.shape[1] else np.empty(0),
+        cells=a.metric.shape[1],
         failed=int(failed.any(axis=1).sum()),
         looks=len(np.unique(last)),
         mixed=bool((failed.any(axis=0) & ~failed.all(axis=0)).any()),
     )
 
 
-def _numbers(pair: _Pair, p: float, ranking: Ranking) -> dict[str, Any]:
-    """Return the columns of a pair that depend on no other pair; `p` is the p value of its test."""
-    d = pair.differences
-    p_sign_flip = p if pair.test == "sign flip" else statistics.sign_flip_test(d)
+def _numbers(pair: _Pair, d: NDArray[np.float64], ranking: Ranking) -> dict[str, Any]:
+    """Return the columns of a pair that depend on no other pair, but no p values; `d`: its differences."""
     (difference,) = _without_rounding(np.array([statistics.mean(d)]))
     interval = INTERVALS[pair.test](d, within=ranking.difference_bounds)
     return {
@@ -537,11 +603,11 @@ def _numbers(pair: _Pair, p: float, ranking: Ranking) -> dict[str, Any]:
         "difference": float(difference), "low": interval.low, "high": interval.high,
         "interval": interval.method, "ahead": int((d > 0).sum()),
         "probability": statistics.superiority(pair.x, pair.y) if len(d) > 1 else float("nan"),
-        "failed": pair.failed, "test": pair.test, "p": p, "p_sign_flip": p_sign_flip,
+        "failed": pair.failed, "test": pair.test,
     }  # fmt: skip
 
 
-def _p_equivalent(pair: _Pair, limit: float) -> float:
+def _p_equivalent(pair: _Pair, d: NDArray[np.float64], limit: float) -> float:
     """Return the p value of the test that the mean difference is within ±limit.
 
     It is NaN if the limit is NaN or the pair is `mixed`.
@@ -549,7 +615,7 @@ def _p_equivalent(pair: _Pair, limit: float) -> float:
     if pair.mixed or math.isnan(limit):
         return float("nan")
     test = statistics.safe_equivalence_test if pair.looks > 1 else statistics.equivalence_test
-    return test(pair.differences, limit)
+    return test(d, limit)
 
 
 def _without_rounding(differences: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -558,29 +624,38 @@ def _without_rounding(differences: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _verdicts(
-    pairs: Sequence[_Pair],
-    names: list[str],
-    ranking: Ranking,
-    without_row: Sequence[_Pair] = (),
-    untested: int = 0,
-) -> pd.DataFrame:
-    """Return the pairs of a question with corrected p values, seeds needed and verdicts.
+    pairs: Sequence[_Pair], ranking: Ranking, without_row: Sequence[_Pair] = (), untested: int = 0
+) -> list[dict[str, Any]]:
+    """Return a row for each of some pairs of a question, with corrected p values, seeds needed and verdicts.
 
-    The result has a row for each of `pairs`, with the columns `names` before those of :data:`PAIR`.
     `without_row` are the other tested pairs, and `untested` is the number of pairs that are not tested.
     """
     tested = [*pairs, *without_row]
     family = untested + sum(len(pair.x) > 0 for pair in tested)
     timed = ranking.is_time  # trials of one stack share a clock, so times cannot be tested
-    p_values = [float("nan") if timed else pair.p for pair in tested]
+    differences = [pair.differences for pair in tested]
+    flipped = [
+        i for i, pair in enumerate(tested) if not timed and (i < len(pairs) or pair.test == "sign flip")
+    ]
+    p_sign_flip = np.full(len(tested), np.nan)
+    p_sign_flip[flipped] = statistics.sign_flip_tests([differences[i] for i in flipped])
+    p_values = [
+        math.nan if timed else TESTS[pair.test](d) if pair.test in TESTS else float(p)
+        for pair, d, p in zip(tested, differences, p_sign_flip, strict=True)
+    ]
     corrected = statistics.holm(p_values, family)
-    p_equivalent = statistics.holm([_p_equivalent(pair, ranking.limit) for pair in tested], family)
+    p_equivalent = statistics.holm(
+        [_p_equivalent(pair, d, ranking.limit) for pair, d in zip(tested, differences, strict=True)], family
+    )
     limit, rows = ranking.limit, []
     for i, pair in enumerate(pairs):
-        row = _numbers(pair, p_values[i], ranking) | {
+        row = _numbers(pair, differences[i], ranking) | {
+            "p": p_values[i],
+            "p_sign_flip": float(p_sign_flip[i]),
             "family": family,
             "p_corrected": corrected[i],
             "p_equivalent": p_equivalent[i],
+            "seeds_needed": None,
         }
         within = -limit <= row["low"] and row["high"] <= limit
         row["verdict"] = (
@@ -588,12 +663,18 @@ def _verdicts(
             else "better" if corrected[i] <= ERROR_RATE
             else "open"
         )  # fmt: skip
-        row["seeds_needed"] = None
-        if timed:
-            row |= NO_TEST
-        elif row["verdict"] == "open":
-            row["seeds_needed"] = statistics.seeds_needed(pair.differences, pairs=family, signs=pair.mixed)
-        rows.append(row)
+        rows.append(row | NO_TEST if timed else row)
+    unsettled = [i for i, row in enumerate(rows) if row["verdict"] == "open" and not timed]
+    needed = statistics.seeds_needed_by(
+        [differences[i] for i in unsettled], [pairs[i].mixed for i in unsettled], pairs=family
+    )
+    for i, seeds in zip(unsettled, needed, strict=True):
+        rows[i]["seeds_needed"] = seeds
+    return rows
+
+
+def _frame(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> pd.DataFrame:
+    """Return the rows of :func:`_verdicts` as a frame, with the columns `names` before those of `PAIR`."""
     counts = dict.fromkeys(("seeds", "looks", "ahead", "failed", "family"), "int64")
     return pd.DataFrame(rows, columns=[*names, *PAIR]).astype(
         {**counts, "seeds_needed": "Int64", "test": "str", "verdict": "str"}

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fnnexp.config.schema import CHOICES
-from fnnexp.results.frames import CHECKSUM, PIECES, params_of
+from fnnexp.results.frames import CHECKSUM, PIECES, params_of, remembered
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
@@ -32,6 +32,7 @@ EQUALS = r"(?<![0-9])([0-9]+)(?:(?:_|, )\1(?![0-9])){2,}"
 """Matches three or more equal widths in an architecture's name or in a list."""
 
 
+@remembered
 def factors_of(runs: pd.DataFrame) -> list[str]:
     """Return the columns that distinguish this frame's configurations: params, never `seed`.
 
@@ -103,6 +104,7 @@ def tuples_of(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
     return list(zip(*columns, strict=True)) if columns else [()] * len(rows)
 
 
+@remembered
 def others(runs: pd.DataFrame) -> list[str]:
     """Return the factors besides `arch`, `init` and `batching` that these three do not determine.
 
@@ -120,6 +122,7 @@ def varies_within(runs: pd.DataFrame, by: list[str], factor: str) -> bool:
     return bool(values.gt(1).any())
 
 
+@remembered
 def labels_of(runs: pd.DataFrame, option: str) -> pd.Series:
     """Return each trial's option, followed by the params of the option that vary: `normal std=0.3`.
 
@@ -158,7 +161,10 @@ def as_text(value: Any) -> str:
 
 
 def _shortened(text: str) -> str:
-    """Shorten a long text: count repeated widths, or cut the middle. Different texts stay different."""
+    """Shorten a long text: write repeated widths of layers as a count, or cut the middle.
+
+    Different texts stay different.
+    """
     if re.fullmatch("[0-9a-f]{64}", text):
         return text[:SHORT]
     if len(text) <= LONGEST:

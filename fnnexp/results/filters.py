@@ -10,7 +10,15 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from fnnexp.errors import FnnexpError, did_you_mean
 from fnnexp.results.factors import as_text
-from fnnexp.results.frames import CHECKSUM, PIECES, in_order, params_of, result_columns
+from fnnexp.results.frames import (
+    CHECKSUM,
+    PIECES,
+    in_order,
+    numbered,
+    params_of,
+    remembered,
+    result_columns,
+)
 from fnnexp.tracking.run_format import DONE, METRICS
 
 if TYPE_CHECKING:
@@ -68,14 +76,18 @@ def where(runs: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
     return part(runs, chosen)
 
 
+@remembered
 def once(runs: pd.DataFrame) -> pd.DataFrame:
     """Return one row per configuration and seed, in the order of :func:`fnnexp.results.frames.in_order`.
 
     There are several trials of one configuration and seed if, for example, the numerics changed between
     versions. Of these, a finished or diverged trial is kept rather than any other, and then the latest.
+    If no rows are left out and they are in order, the result is `runs` itself.
     """
-    runs = runs.reset_index(drop=True)
+    runs = numbered(runs)
     content = [*params_of(runs), *(column for column in ("seed", CHECKSUM, PIECES) if column in runs)]
+    if runs["trial"].is_unique and not runs.duplicated(content).any():
+        return in_order(runs)
     rank = [column for column in ("started", "trial", "run_id", *METRICS) if column in runs]
     ranked = runs[rank].assign(done=runs["status"].isin(DONE)).sort_values(["done", *rank])
     return in_order(runs.loc[ranked.index].drop_duplicates(content, keep="last"))
@@ -132,7 +144,7 @@ def _values(column: pd.Series, shown: pd.Series, requested: str) -> Sequence[Any
 
 
 def _unquoted(value: Any) -> Any:
-    """Return an element of a sweep, with quoted strings converted to plain strings."""
+    """Return one of several values, as in `init='max',he`, with quoted strings made plain strings."""
     if isinstance(value, list):
         return [_unquoted(element) for element in value]
     return getattr(value, "text", value)

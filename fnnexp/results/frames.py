@@ -7,10 +7,14 @@ tables works on them.
 from __future__ import annotations
 
 import re
+import weakref
 from bisect import bisect_left
+from contextlib import contextmanager
+from contextvars import ContextVar
+from copy import copy
 from dataclasses import fields
-from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from functools import cache, wraps
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar, overload
 
 import numpy as np
 import pandas as pd
@@ -105,14 +109,65 @@ def _is_param(column: str) -> bool:
     return column in KEYS or column in (*CHOICES, *SCALARS, "experiment")
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_remembered: ContextVar[dict[int, tuple[weakref.ref[pd.DataFrame], dict[Any, Any]]] | None] = ContextVar(
+    "remembered", default=None
+)
+
+
+@contextmanager
+def remembering() -> Iterator[None]:
+    """Remember, until the block ends, what functions marked :func:`remembered` return for a frame.
+
+    No frame may change in place in the block. A result lives no longer than its frame.
+    """
+    token = _remembered.set({})
+    try:
+        yield
+    finally:
+        _remembered.reset(token)
+
+
+def remembered(
+    function: Callable[Concatenate[pd.DataFrame, P], R],
+) -> Callable[Concatenate[pd.DataFrame, P], R]:
+    """Decorate a function of a frame to compute its result once per frame in :func:`remembering` blocks."""
+
+    @wraps(function)
+    def wrapper(runs: pd.DataFrame, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+        frames = _remembered.get()
+        if frames is None:
+            return function(runs, *args, **kwargs)
+        if (key := id(runs)) not in frames:
+            frames[key] = weakref.ref(runs, lambda _: frames.pop(key)), {}
+        results, call = frames[key][1], (function, args, *kwargs.items())
+        if call not in results:
+            result: Any = function(runs, *args, **kwargs)
+            results[call] = None if result is runs else result  # a frame must not keep itself alive
+        result = runs if results[call] is None else results[call]
+        return copy(result) if isinstance(result, list) else result
+
+    return wrapper
+
+
 def in_order(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows sorted by options, seed, name and trial, with a new index.
+    """Return the rows sorted by options, seed, name and trial, with a new index; `runs` itself if they are.
 
     The order depends only on the trials. So random draws and sums over seeds give the same result for any
     order of the input rows.
     """
     by = [column for column in (*CHOICES, "seed", "name", "trial") if column in runs]
-    return runs.sort_values(by, kind="stable", ignore_index=True)
+    runs = numbered(runs)
+    order = runs[by].sort_values(by, kind="stable").index
+    return runs if order.is_monotonic_increasing else runs.loc[order].reset_index(drop=True)
+
+
+def numbered(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with the index 0, 1, …; `runs` itself if it has this index."""
+    is_numbered = isinstance(runs.index, pd.RangeIndex) and runs.index.equals(pd.RangeIndex(len(runs)))
+    return runs if is_numbered and runs.index.name is None else runs.reset_index(drop=True)
 
 
 def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -31,11 +32,13 @@ from fnnexp.results.factors import (
     others,
     varies_within,
 )
-from fnnexp.results.ranking import Ranking, ranking_of
+from fnnexp.results.ranking import MARGIN, Ranking, ranking_of
 from fnnexp.tracking.run_format import DONE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
 
 FEWEST = 3
 """The least number of values that make a factor an axis."""
@@ -76,6 +79,7 @@ class Layout(NamedTuple):
         return [str(name) for name in self.coordinates.columns]
 
 
+@frames.remembered
 def layout(runs: pd.DataFrame) -> Layout:
     """Return a frame with a row per trial, and a frame of numeric settings, such as `optimizer.lr`.
 
@@ -155,6 +159,7 @@ def _family(hidden: str, activation: str) -> tuple[str | None, float]:
     return names + (f" {len(widths)} layers" if len(widths) > 1 else ""), float(widths[0])
 
 
+@frames.remembered
 def at_best(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
     """Return the trials of each combination of categorical factors (a cell) at its best numeric values.
 
@@ -311,13 +316,15 @@ def optima(runs: pd.DataFrame, axis: str) -> list[Optimum]:
     looking, so p is corrected for all pairs of the cell's values (Holm).
     """
     rows, ends = along(runs, axis), _ends(runs, axis)
-    names = options_of(rows)
-    metric = rows[frames.ranking(runs)].where(rows["status"] == "finished")
-    rows = rows.assign(failed_to_learn=comparisons.failed_to_learn(rows), metric=metric)
-    cells = [cell for _, cell in rows.groupby(_cells(rows)) if cell["metric"].notna().any()]
+    trial = rows["trial"].tolist()
+    names, cell = options_of(rows), _cells(rows).to_numpy()
+    trials = _Trials.of(rows, axis, frames.ranking(runs))
+    order = np.argsort(cell, kind="stable")
+    cells = np.split(order, np.flatnonzero(np.diff(cell[order])) + 1)
     return [
-        _optimum(cell, axis, names.loc[cell.index[0]].to_dict(), ends[cell["trial"].iloc[0]])
-        for cell in cells
+        _optimum(trials.at(places), axis, names.iloc[places[0]].to_dict(), ends[trial[places[0]]])
+        for places in cells
+        if trials.has_result[places].any()
     ]
 
 
@@ -342,42 +349,109 @@ def options_of(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(labels | texts, index=rows.index)
 
 
-def _optimum(cell: pd.DataFrame, axis: str, options: dict[str, str], ends: tuple[float, float]) -> Optimum:
-    """Return the best value of a numeric factor in one cell, from its trials (:func:`along`)."""
-    at, best = f"at {axis}", float(cell[f"best {axis}"].iloc[0])
-    tried = sorted({*map(float, cell.loc[cell["status"].isin(DONE), at])})
-    diverged = Counter(map(float, cell.loc[cell["status"] == "diverged", at]))
-    best_trials = cell[cell[at] == best].dropna(subset="metric")
-    interval = statistics.student_interval(best_trials["metric"], within=statistics.ACCURACY)
+@dataclass(frozen=True)
+class _Trials:
+    """Trials along an axis, as arrays, because a frame for each of thousands of cells would take minutes.
+
+    Attributes
+    ----------
+    value, best
+        The trials' values on the axis, and the best value of their cell.
+    done, diverged
+        Whether the trial is finished or diverged, and whether it is diverged.
+    metric, has_result
+        The ranking metric of finished trials, and whether the trial has it.
+    learned, held_out
+        Whether it learned, and whether it held out validation rows.
+    seed, training
+        The numbers of its seed, and of its training: that of numerically identical trials is the same.
+    by_metric
+        By the metric that may rank a cell: the results as :class:`fnnexp.results.comparisons.Results`.
+    """
+
+    value: NDArray[np.float64]
+    best: NDArray[np.float64]
+    done: NDArray[np.bool_]
+    diverged: NDArray[np.bool_]
+    metric: NDArray[np.float64]
+    has_result: NDArray[np.bool_]
+    learned: NDArray[np.bool_]
+    held_out: NDArray[np.bool_]
+    training: NDArray[np.intp]
+    by_metric: Mapping[str, comparisons.Results]
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, axis: str, metric: str) -> _Trials:
+        """Return the trials of a frame that :func:`along` returned."""
+        finished = rows["status"] == "finished"
+        values = rows[metric].where(finished).to_numpy(np.float64)
+        return cls(
+            rows[f"at {axis}"].to_numpy(np.float64),
+            rows[f"best {axis}"].to_numpy(np.float64),
+            rows["status"].isin(DONE).to_numpy(),
+            (rows["status"] == "diverged").to_numpy(),
+            values,
+            ~np.isnan(values),
+            ~comparisons.failed_to_learn(rows).to_numpy(),
+            frames.held_out(rows).to_numpy(),
+            pd.factorize(rows["identical_to"].fillna(rows["trial"]))[0],
+            {name: comparisons.results_of(rows, Ranking(name)) for name in ("val_accuracy", "test_accuracy")},
+        )
+
+    def at(self, places: NDArray[Any]) -> _Trials:
+        """Return the trials at some places."""
+        arrays = {
+            field.name: getattr(self, field.name)[places]
+            for field in fields(self)
+            if field.name != "by_metric"
+        }
+        return _Trials(**arrays, by_metric={name: part.at(places) for name, part in self.by_metric.items()})
+
+
+def _optimum(cell: _Trials, axis: str, options: dict[str, str], ends: tuple[float, float]) -> Optimum:
+    """Return the best value of a numeric factor in one cell."""
+    best, tried = float(cell.best[0]), np.unique(cell.value[cell.done]).tolist()
+    diverged = Counter(cell.value[cell.diverged].tolist())
+    of_best = (cell.value == best) & cell.has_result
+    interval = statistics.student_interval(cell.metric[of_best], within=statistics.ACCURACY)
     # A value at which a trial diverged ranks below the best, whatever its mean. So its mean is not compared.
-    compared = cell if best in diverged else cell[~cell[at].isin([*diverged])]
+    compared = cell if best in diverged else cell.at(~np.isin(cell.value, [*diverged]))
     return Optimum(
         options,
         tried,
         best,
-        len(best_trials),
-        not best_trials["failed_to_learn"].all(),
-        statistics.mean(best_trials["metric"]),
+        int(of_best.sum()),
+        bool(cell.learned[of_best].any()),
+        statistics.mean(cell.metric[of_best]),
         interval.low,
         interval.high,
-        _near(compared, axis, best),
+        _near(compared, best),
         dict(diverged),
         _beyond(tried, best, axis) if best in ends else float("nan"),
         best in ends,
     )
 
 
-def _near(cell: pd.DataFrame, axis: str, best: float) -> list[float]:
+def _near(cell: _Trials, best: float) -> list[float]:
     """Return the best value of a numeric factor, and the values that tests do not distinguish from it."""
-    values = sorted({*cell.dropna(subset="metric")[f"at {axis}"]})
-    # Positions replace the values, because tables can show two values as the same text.
-    positions = cell[f"at {axis}"].map({value: i for i, value in enumerate(values)}).astype("Int64")
-    pairs = comparisons.with_leader(cell.assign(**{"arch.hidden" if axis == WIDTH else axis: positions}))
-    if not (pairs["seeds"] > 1).any():
+    metric = "val_accuracy" if len(cell.held_out) and cell.held_out.all() else "test_accuracy"
+    results, values = cell.by_metric[metric], np.unique(cell.value[cell.has_result])
+    joined: dict[frozenset[tuple[int, int]], list[float]] = {}  # values that train identically
+    for value in values.tolist():
+        at = cell.value == value
+        trainings = frozenset(zip(results.seed[at].tolist(), cell.training[at].tolist(), strict=True))
+        joined.setdefault(trainings, []).append(value)
+    option = pd.Index([equal[0] for equal in joined.values()]).get_indexer(pd.Index(cell.value))
+    chosen = np.flatnonzero((option >= 0) & ~np.isnan(results.metric))
+    chosen = chosen[np.argsort(option[chosen], kind="stable")]
+    results = results.at(chosen)._replace(option=option[chosen])
+    names = [str(i) for i in range(len(joined))]
+    pairs = comparisons.best_against_others(names, results, Ranking(metric, MARGIN)) if len(names) > 1 else []
+    if not any(pair["seeds"] > 1 for pair in pairs):
         return []
-    names = " ".join(pairs.loc[pairs["verdict"] == "better", "b"])
-    beaten = {values[int(position)] for position in re.findall(r"=(\d+)(?= |$)", names)} - {best}
-    return [float(value) for value in values if value not in beaten]
+    equals = [*joined.values()]
+    worse = [value for pair in pairs if pair["verdict"] == "better" for value in equals[int(pair["b"])]]
+    return [value for value in values.tolist() if value == best or value not in worse]
 
 
 def setting(axis: str, value: float) -> str:

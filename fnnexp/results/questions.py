@@ -120,10 +120,12 @@ def compare(
     if factor is None:
         return comparisons.with_leader(rows, ranking)
     factors = [list(comparisons.levels(frame.reset_index(drop=True)).columns) for frame in (rows, runs)]
+    # Factors that vary together are compared together, by the name of either.
+    varied = list(dict.fromkeys([*factors[0], *factors[1]]))
+    factor = next((name for name in varied if factor in name.split(comparisons.WITH)), factor)
     compared = rows if factor in factors[0] else runs
     if factor not in factors[1] and factor not in factors[0]:
         problem = "does not vary in" if factor in frames.params_of(runs) else "is not a factor of"
-        varied = list(dict.fromkeys([*factors[0], *factors[1]]))
         these = "this trial" if len(runs) == 1 else f"these {len(runs)} trials"
         raise FnnexpError(
             f"factor={factor!r} {problem} {these}; the factors that vary are "

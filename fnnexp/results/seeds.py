@@ -10,7 +10,7 @@ import pandas as pd
 from fnnexp.nn.pieces.initializers import INITIALIZERS, distribution_of
 from fnnexp.results import filters
 from fnnexp.results.factors import factors_of
-from fnnexp.results.frames import SEEDS
+from fnnexp.results.frames import SEEDS, remembered
 from fnnexp.results.ranking import NAMES, SECONDS_TO
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def spread(runs: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+@remembered
 def averaged(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the trials with one row for all that differ only in seeds such as `seed_init`.
 

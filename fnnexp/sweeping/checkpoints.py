@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
@@ -71,18 +72,8 @@ class Checkpoints:
             arrays = {f"slot{i}": slot[k] for i, slot in enumerate(stack.slots)}
             if stack.best is not None:
                 arrays["best"] = stack.best.theta[k]
-            meta = np.frombuffer(
-                json.dumps({"key": lane.key, "epoch": stack.epoch, "curve": curve}).encode(), np.uint8
-            )
-            partial = self._file(lane.key).with_suffix(f".{os.getpid()}.partial")
-            try:
-                with partial.open("wb") as file:
-                    np.savez(file, meta=meta, theta=stack.theta[k], **arrays)
-                partial.replace(self._file(lane.key))
-            except OSError:
-                with contextlib.suppress(OSError):
-                    partial.unlink()
-                raise
+            meta = as_text({"key": lane.key, "epoch": stack.epoch, "curve": curve})
+            write(self._file(lane.key), meta=meta, theta=stack.theta[k], **arrays)
             self._written[lane.key] = written
 
     def _add(self, key: str, curve: Sequence[Record]) -> _Written:
@@ -102,11 +93,8 @@ class Checkpoints:
         return _Written(len(curve), written.size + len(added), zlib.crc32(added, written.checksum))
 
     def tidy(self) -> None:
-        """Remove partial files older than an hour. Another process may still be writing newer files."""
-        for partial in self.folder.glob("*.partial"):
-            with contextlib.suppress(OSError):
-                if time.time() - partial.stat().st_mtime > 3600:
-                    partial.unlink()
+        """Remove what killed processes left unfinished."""
+        tidy(self.folder)
 
     def load(self, lane: Lane, recipe: Recipe) -> tuple[Stack, list[Record]] | None:
         """Return a lane's state as a stack of one lane, and its records; None if it has no checkpoint.
@@ -159,11 +147,10 @@ class Checkpoints:
         """Return a checkpoint's content; raise DamagedError unless it is a valid state of this lane."""
         slots = [f"slot{i}" for i in range(OPTIMIZERS[recipe.optimizer].slots)]
         best_theta = ["best"] if recipe.stopping is not None else []
-        optional = [*layer_stats.names(recipe.architecture), *measured.names()]
-        largest = META + (META_AN_EPOCH + META_A_METRIC * len(optional)) * (1 + recipe.epochs)
+        largest = largest_curve(recipe)
         shape, dtype = (recipe.architecture.parameter_count,), np.dtype(recipe.dtype)
-        text, arrays = _contents(file, largest, ["theta", *best_theta, *slots], dtype, shape)
-        meta = _parsed(text)
+        (text,), arrays = contents(file, {"meta": largest}, ["theta", *best_theta, *slots], dtype, shape)
+        meta = parsed(text)
         if not isinstance(meta, dict) or meta.get("key") != lane.key:
             raise DamagedError("it belongs to another trial")
         parameters, values = arrays[: 1 + len(best_theta)], arrays[1 + len(best_theta) :]
@@ -172,14 +159,11 @@ class Checkpoints:
         curve = meta.get("curve")  # checkpoints written by older versions contain the curve itself
         if isinstance(curve, dict):
             curve = self._rows(curve, lane, largest)
-        records = _records(curve, lane, recipe)
+        records = records_from(curve, lane, recipe)
         epoch = meta.get("epoch")
         if type(epoch) is not int or epoch != records[-1].epoch:
             raise DamagedError(f"its epoch is {epoch!r}, but its last record is of epoch {records[-1].epoch}")
-        best = None
-        if recipe.stopping is not None:  # the curve says which epoch was the best, and its value
-            value, best_epoch = recipe.stopping.best_of((each.epoch, each.metrics) for each in records)
-            best = Best((value,), (best_epoch,), parameters[1][None])
+        best = best_from(recipe, records, parameters[1]) if best_theta else None
         return Stack((lane,), parameters[0][None], tuple(slot[None] for slot in values), epoch, best), records
 
     def _rows(self, curve: Mapping[str, Any], lane: Lane, largest: int) -> list[Any]:
@@ -196,7 +180,7 @@ class Checkpoints:
             raise DamagedError(f"its curve can't be read: {error}") from error
         if len(text) < size or zlib.crc32(text) != checksum:
             raise DamagedError("its curve has changed since it was saved")
-        return [_parsed(line) for line in text.splitlines()]
+        return [parsed(line) for line in text.splitlines()]
 
 
 def begun_by(folder: Path, keys: Container[str]) -> Counter[str]:
@@ -235,7 +219,7 @@ def resume(
     for engine, count in others.items():
         say(
             f"{plural(count, 'trial')} begun with execution.engine={engine} must start over, since one "
-            f"engine trains a trial from beginning to end; {_to_resume_with(engine)}"
+            f"engine trains a trial from beginning to end; {to_resume_with(engine)}"
         )
     wanted = execution.diagnostics
     changed = [
@@ -249,34 +233,91 @@ def resume(
     return begun, curves
 
 
-def _to_resume_with(engine: str) -> str:
+def to_resume_with(engine: str) -> str:
     """Return what to do to resume the trials that an engine began."""
     if find_spec(engine) is None:
         return f'it is not installed; to resume instead, run pip install "fnnexp[{engine}]"'
     return f"write execution.engine={engine} to resume instead"
 
 
-def _parsed(text: bytes) -> Any:
+# --- the content of files -----------------------------------------------------------------------------------
+
+
+def largest_curve(recipe: Recipe) -> int:
+    """Return the largest size in bytes of a curve with its description."""
+    optional = [*layer_stats.names(recipe.architecture), *measured.names()]
+    return META + (META_AN_EPOCH + META_A_METRIC * len(optional)) * (1 + recipe.epochs)
+
+
+def write(file: Path, **arrays: Array) -> None:
+    """Write arrays as an ``.npz`` under another name and rename it; leave nothing behind if that fails."""
+    partial = file.with_suffix(f".{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as stream:
+            np.savez(stream, **arrays)  # type: ignore[arg-type]
+        partial.replace(file)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+
+
+def tidy(folder: Path) -> None:
+    """Remove partial files older than an hour. Another process may still be writing newer files."""
+    for partial in folder.glob("*.partial"):
+        with contextlib.suppress(OSError):
+            if time.time() - partial.stat().st_mtime > 3600:
+                partial.unlink()
+
+
+def as_text(value: object) -> NDArray[np.uint8]:
+    """Return a value as JSON, in an array that :func:`write` takes and :func:`contents` reads as a text."""
+    return np.frombuffer(json.dumps(value).encode(), np.uint8)
+
+
+def parsed(text: bytes) -> Any:
+    """Return the value of a JSON text; raise DamagedError if it is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"its description is not JSON: {error}") from error
 
 
-def _contents(
-    file: Path, largest: int, names: Iterable[str], dtype: np.dtype[Any], shape: tuple[int, ...]
-) -> tuple[bytes, list[Array]]:
-    """Return a file's description and arrays. The arguments, not the file, limit how much is read."""
+def contents(
+    file: Path,
+    texts: Mapping[str, int],
+    names: Iterable[str] = (),
+    dtype: DTypeLike = np.uint8,
+    shape: tuple[int, ...] = (),
+) -> tuple[list[bytes], list[Array]]:
+    """Return a file's texts and arrays. The arguments, not the file, limit how much is read.
+
+    Parameters
+    ----------
+    file
+        An ``.npz``.
+    texts
+        The largest size in bytes of each text, by its name.
+    names, dtype, shape
+        The names of the arrays, which all have this dtype and shape.
+
+    Raises
+    ------
+    DamagedError
+        If the file can't be read, or its content is not as described.
+    """
     try:
         if not file.is_file():
             raise DamagedError("it is not a regular file")
         with file.open("rb") as stream:
             archive = Archive(stream)
-            size = archive.header("meta").size
-            if size > largest:
-                raise DamagedError(f"its description has {size} bytes")
-            meta = archive.array("meta", np.uint8, (size,))
-            return meta.tobytes(), [archive.array(name, dtype, shape) for name in names]
+            found = []
+            for name, largest in texts.items():
+                size = archive.header(name).size
+                if size > largest:
+                    raise DamagedError(f"its description has {size} bytes")
+                found.append(archive.array(name, np.uint8, (size,)).tobytes())
+            return found, [archive.array(name, dtype, shape) for name in names]
     except OSError as error:
         raise DamagedError(str(error)) from error
 
@@ -292,8 +333,21 @@ def _metric_names(recipe: Recipe) -> tuple[tuple[set[str], set[str]], tuple[set[
     return (set(), diagnostics), (required, diagnostics | set(measured.names(recipe.validation > 0)))
 
 
-def _records(curve: object, lane: Lane, recipe: Recipe) -> list[Record]:
-    """Return the records of a curve: epochs 1 to n, and with diagnostics also epoch 0."""
+def best_from(recipe: Recipe, records: Iterable[Record], theta: Array) -> Best:
+    """Return the best epoch of a lane with early stopping. Its curve says which epoch was the best."""
+    assert recipe.stopping is not None
+    value, best_epoch = recipe.stopping.best_of((each.epoch, each.metrics) for each in records)
+    return Best((value,), (best_epoch,), theta[None])
+
+
+def records_from(curve: object, lane: Lane, recipe: Recipe) -> list[Record]:
+    """Return the records of a curve: epochs 1 to n, and with diagnostics also epoch 0.
+
+    Raises
+    ------
+    DamagedError
+        If the curve is not one of this recipe.
+    """
     at_start, at_end = _metric_names(recipe)
     if not isinstance(curve, list) or not curve:
         raise DamagedError("it has no curve")

@@ -109,17 +109,19 @@ class Executor:
         uses_threads = self.n_jobs == 1 or self.execution.backend in ("threading", "sequential")
         return self.cluster is None and uses_threads
 
-    def submit(self, planned: PlannedStack, waiting: int | None = None) -> None:
-        """Submit a stack; the next free worker trains some epochs of it.
+    def threads_for(self, waiting: int) -> int:
+        """Return the number of cores that the next stack may use, if `waiting` others wait with it.
 
-        ``waiting`` is the number of stacks that wait to be submitted. If these and the submitted ones are
-        fewer than the workers, the worker also uses the cores of idle workers, in threads, but not on a
-        cluster, where the workers may be on other machines. None means one thread.
+        If these stacks and the submitted ones are fewer than the workers, a worker also uses the cores of
+        idle workers, in threads. It does not do so on a cluster, where the workers may be on other machines.
         """
+        if self.cluster is not None:
+            return 1
+        return max(min(self.n_jobs, cores_here()) // (self.under_way + 1 + waiting), 1)
+
+    def submit(self, planned: PlannedStack, threads: int = 1) -> None:
+        """Submit a stack; the next free worker trains some epochs of it, in this number of threads."""
         self.under_way += 1
-        threads = 1
-        if waiting is not None and self.cluster is None:
-            threads = max(min(self.n_jobs, cores_here()) // (self.under_way + waiting), 1)
         self._tasks.put((planned, threads))
 
     def ready(self) -> bool:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from rich.console import Console
 
@@ -17,6 +18,7 @@ from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
 from fnnexp.console import while_doing
 from fnnexp.data.cache import cache_folder
+from fnnexp.data.npz import DamagedError
 from fnnexp.errors import plural
 from fnnexp.nn.engines.base import engine_named
 from fnnexp.nn.training import Stack, engine_version
@@ -24,9 +26,10 @@ from fnnexp.sweeping.backends.cluster import connected
 from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints, resume
 from fnnexp.sweeping.executor import Executor, worker_count
 from fnnexp.sweeping.plan import PlannedStack, identical, in_order, plan
-from fnnexp.sweeping.resources import memory
+from fnnexp.sweeping.resources import disk, memory
 from fnnexp.sweeping.resources.engine import must_compile, with_engine
-from fnnexp.sweeping.resources.locks import Claim, folder_for
+from fnnexp.sweeping.resources.locks import Claim, folder_for, in_use
+from fnnexp.sweeping.resources.states import STATES, States, begun_with
 from fnnexp.sweeping.runs import Outcome, Runs, print_undiagnosed
 from fnnexp.sweeping.terminal.progress import SweepProgress, TimeLeft
 from fnnexp.sweeping.terminal.stopping import stopping
@@ -67,13 +70,23 @@ def run(
     began = time.monotonic()
     tracker.check()
     folder = folder_for(tracker.uri, cache_folder())
-    with mlflow_settings(), Claim(folder, tracker.experiment, [trial.id for trial in trials]) as claim:
+    claim = Claim(folder, tracker.experiment, [trial.id for trial in trials])
+    with mlflow_settings(), in_use(STATES.parent, cache_folder()), claim:
         with while_doing("opening the MLflow store", console):
             known = _known(tracker, claim)
         done, wanted = runs_of(known, trials)
         if execution.diagnostics:
             print_undiagnosed(known, done, console)
-        execution, chosen = with_engine(execution, trials, known, n_jobs=worker_count(execution.n_jobs))
+        states = States(STATES, execution.keep_states)
+        states.say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+        shorter = states.ends_of(wanted)
+        execution, chosen = with_engine(
+            execution,
+            trials,
+            known,
+            n_jobs=worker_count(execution.n_jobs),
+            shorter=begun_with(shorter, wanted, execution),
+        )
         checkpoints = Checkpoints(CHECKPOINTS, execution.engine)
         checkpoints.tidy()
         # A sweep that was killed may have left checkpoints of finished trials.
@@ -82,11 +95,13 @@ def run(
         owners = claim.elsewhere
         outcome.elsewhere = [(trial.name, owners[trial.id]) for trial in wanted if trial.id in owners]
         if claimed := [trial for trial in wanted if trial.id not in owners]:
+            results = disk.needed(claimed, diagnostics=execution.diagnostics)
+            disk.check(results, tracker.uri, tracker.experiment)
             groups = identical(claimed)
             epochs = sum(max(trial.recipe.epochs, 1) for trial in claimed)
             with connected(execution) as cluster:
                 progress = SweepProgress(console, epochs=epochs, trials=len(claimed), quiet=quiet)
-                tracker.say = progress.say
+                tracker.say = states.say = progress.say
                 if chosen is not None and not quiet:
                     progress.say(chosen)
                 for version in _fallback_engines(claimed, execution.engine):
@@ -94,6 +109,7 @@ def run(
                 if cluster is None and must_compile(claimed, execution.engine):
                     progress.say(COMPILING.format(execution.engine))
                 begun, curves = resume(checkpoints, groups, execution, progress.say)
+                begun |= states.go_on(shorter, groups, execution, begun)
                 n_jobs = worker_count(execution.n_jobs, cluster)
                 planned = plan(groups, max_lanes=execution.max_lanes, n_jobs=n_jobs, begun=begun)
                 stacks = memory.fitting(planned, groups, execution, n_jobs)
@@ -101,7 +117,7 @@ def run(
                     stacks = in_order(stacks, groups)
                 executor = Executor(execution, cluster, say=progress.say, beat=claim.beat)
                 runs = Runs(groups, known, execution.engine, curves, tracker, progress, outcome)
-                _Sweep(stacks, executor, runs, checkpoints, claim, deadline).run()
+                _Sweep(stacks, executor, runs, checkpoints, states, claim, deadline).run()
     outcome.seconds = time.monotonic() - began
     return outcome
 
@@ -134,7 +150,7 @@ def _how_workers_start(executor: Executor) -> str:
 
 
 class _Sweep:
-    """The sweep loop with its state: the queue, the workers, the runs, the checkpoints and the claim."""
+    """The sweep loop: the queue, the workers, the runs, the checkpoints, the final states and the claim."""
 
     def __init__(
         self,
@@ -142,11 +158,13 @@ class _Sweep:
         executor: Executor,
         runs: Runs,
         checkpoints: Checkpoints,
+        states: States,
         claim: Claim,
         deadline: float | None = None,
     ) -> None:
         self.deadline = math.inf if deadline is None else deadline
-        self.executor, self.runs, self.checkpoints, self.claim = executor, runs, checkpoints, claim
+        self.executor, self.runs, self.claim = executor, runs, claim
+        self.checkpoints, self.states = checkpoints, states
         self.tracker, self.progress, self.outcome = runs.tracker, runs.progress, runs.outcome
         self.time_left = self.progress.time_left = TimeLeft(stacks, executor.n_jobs)
         self.waiting = Waiting(stacks, executor.n_jobs)
@@ -186,8 +204,7 @@ class _Sweep:
         ahead = self.executor.n_jobs * (1 if self.tracker.is_open else AHEAD)
         first = []
         for planned in self.waiting.first(ahead):
-            self._submit(planned)
-            first.append(planned)
+            first.append(self._submit(planned))
         if not self.tracker.is_open:
             self.progress.stage(f"{workers} and opening the MLflow store")
         try:
@@ -200,15 +217,32 @@ class _Sweep:
             self.runs.open(planned.lanes)
         self.progress.stage("training the first epochs")
 
-    def _submit(self, planned: PlannedStack) -> None:
-        self.executor.submit(planned, len(self.waiting))
+    def _submit(self, planned: PlannedStack) -> PlannedStack:
+        """Submit a stack, and return it with the parameters from which it goes on."""
+        if planned.stack.epoch and not planned.stack.has_parameters:
+            planned = self._loaded(planned)
+        threads = self.executor.threads_for(len(self.waiting))
+        self.executor.submit(planned, memory.threads_that_fit(planned, threads, self.executor.execution))
         self.time_left.submitted(planned)
+        return planned
+
+    def _loaded(self, planned: PlannedStack) -> PlannedStack:
+        """Return a stack with its final states; if they can't be read, return it as it was at the start."""
+        try:
+            stack, records = self.states.loaded(planned, diagnostics=self.executor.execution.diagnostics)
+        except DamagedError as error:
+            trials = sum(len(self.runs.groups[lane.key]) for lane in planned.lanes)
+            self.progress.say(f"{plural(trials, 'trial')} of a stack start over after all: {error}")
+            fresh = replace(planned, stack=Stack.without_parameters(planned.lanes))
+            self.time_left.returned(planned, fresh)
+            return fresh
+        self.runs.go_on(records)
+        return replace(planned, stack=stack)
 
     def _hand_out(self) -> None:
         """Submit stacks until every worker is busy."""
         while not self._is_stopping and (planned := self.waiting.next(self.executor.under_way)):
-            self._submit(planned)
-            self.runs.open(planned.lanes)
+            self.runs.open(self._submit(planned).lanes)
 
     def _take_in(self, planned: PlannedStack, ended: Trained | Broken) -> None:
         """Log and save trained epochs, and queue the rest of their stack; queue a stack that failed again."""
@@ -227,6 +261,7 @@ class _Sweep:
             self._hand_out()  # the worker trains while this process logs
             if unfinished:
                 self._save(stack)
+            self.states.keep(ended, not unfinished, self.runs.groups, self.runs.curves)
             self.checkpoints.remove(self.runs.log(ended, unfinished))
         except StoreError:
             self._save(stack)

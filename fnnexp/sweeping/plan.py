@@ -88,22 +88,23 @@ def plan(
     n_jobs
         The number of workers. Stacks are halved until there is a stack for every worker.
     begun
-        Stacks of a single lane that were restored from checkpoints, by ``numbers_id``.
+        Stacks of a single lane that do not start at epoch 0, by ``numbers_id``. Those without parameters do
+        not share a stack with others.
     """
     begun = begun or {}
-    stackable: dict[tuple[tuple[Recipe, str], int], list[Trial]] = {}
+    stackable: dict[tuple[tuple[Recipe, str], int, bool], list[Trial]] = {}
     for key, (trial, *_) in groups.items():
-        epoch = begun[key].epoch if key in begun else 0
-        stackable.setdefault((trial.stack_key, epoch), []).append(trial)
+        epoch, restored = (begun[key].epoch, begun[key].has_parameters) if key in begun else (0, False)
+        stackable.setdefault((trial.stack_key, epoch, restored), []).append(trial)
     stacks, pieces = [], shipped()
-    for ((recipe, _), epoch), trials in stackable.items():
+    for ((recipe, _), epoch, _), trials in stackable.items():
         if recipe.batching.shuffle:  # keep lanes with the same order of rows together
             trials = sorted(trials, key=lambda trial: trial.seed_for("order"))
         count = -(-len(trials) // (max_lanes or USUAL_LANES[recipe.batching.mode]))
         for i in range(count):
             members = trials[i * len(trials) // count : (i + 1) * len(trials) // count]
             if epoch:
-                stack = _joined([begun[trial.numbers_id] for trial in members])
+                stack = joined([begun[trial.numbers_id] for trial in members])
             else:
                 stack = Stack.without_parameters([trial.lane() for trial in members])
             stacks.append(PlannedStack(recipe, members[0].data, stack, pieces))
@@ -134,7 +135,7 @@ def in_order(stacks: Iterable[PlannedStack], groups: Mapping[str, Sequence[Trial
     return sorted(stacks, key=place)
 
 
-def _joined(stacks: Sequence[Stack]) -> Stack:
+def joined(stacks: Sequence[Stack]) -> Stack:
     """Return one stack with the lanes of several stacks at the same epoch."""
     bests = [stack.best for stack in stacks if stack.best is not None]
     return Stack(

@@ -117,6 +117,7 @@ class Runs:
         self._known = known
         self._ids: dict[str, str] = {}
         self._last_logged: dict[str, int] = {}
+        self._went_on_from: dict[str, int] = {}
         self._closed: set[str] = set()
 
     def open(self, lanes: Iterable[Lane]) -> None:
@@ -137,7 +138,10 @@ class Runs:
             return
         if known is not None:
             self.tracker.discard(known.run_id)
-        self._ids[trial.id] = self.tracker.begin(trial, identical_to=identical_to, engine=self.engine)
+        went_on = self._went_on_from.get(trial.numbers_id)
+        self._ids[trial.id] = self.tracker.begin(
+            trial, identical_to=identical_to, engine=self.engine, went_on_from=went_on
+        )
         self._last_logged[trial.id] = -1
 
     def _can_resume(self, known: Known, trial: Trial) -> bool:
@@ -148,6 +152,12 @@ class Runs:
         """Add records to the curves, to be logged later. So an interruption leaves no gap in a curve."""
         for record in records:
             self.curves.setdefault(record.key, []).append(record)
+
+    def go_on(self, records: Iterable[Record]) -> None:
+        """Add the records of trials with fewer epochs, from whose final states lanes go on."""
+        for record in records:
+            self.curves.setdefault(record.key, []).append(record)
+            self._went_on_from[record.key] = record.epoch
 
     def log(self, ended: Trained, unfinished: bool) -> list[str]:
         """Log the epochs whose records were added, close the runs of ended lanes, and return their keys.

@@ -11,6 +11,7 @@ import re
 import tempfile
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 WEIGHTS, BEST_WEIGHTS = "weights.npz", "weights_best.npz"
 """The files with the weights after the last epoch and, with early stopping, after the best epoch."""
+
+MOST_TEXTS = 1000
+"""The largest number of parts of configs that are kept as YAML."""
 
 _YAML = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
@@ -59,7 +63,9 @@ def local(address: str, uri: str) -> Path | None:
     if path is None:
         return None
     folder = store.root(uri)
-    if not _is_within(path, folder) and store.store_file(uri) and (moved := _beside(path, folder)):
+    if _is_within(path, folder):
+        return path
+    if store.store_file(uri) and (moved := _beside(path, folder)):
         path = moved
     if not _is_within(path, folder):
         other = (
@@ -84,13 +90,19 @@ def repository(run_id: str, address: str, uri: str) -> ArtifactRepository:
     """
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+    path = _folder(run_id, address, uri)
+    return get_artifact_repository(address if path is None else path.as_uri(), tracking_uri=uri)
+
+
+def _folder(run_id: str, address: str, uri: str) -> Path | None:
+    """Return the folder of a run's files on this machine; None if they are on another machine."""
     path = local(address, uri)
     if path is not None and path.parts[-2:] != (run_id, "artifacts"):
         raise FnnexpError(
             f"MLflow's store {shown(uri)} records the files of the run {run_id} in {path}; they must be in "
             f"{run_id}/artifacts"
         )
-    return get_artifact_repository(address if path is None else path.as_uri(), tracking_uri=uri)
+    return path
 
 
 def location_note(experiment: str, address: str, uri: str) -> str | None:
@@ -159,7 +171,8 @@ def _path(address: str) -> Path | None:
 
 def _is_within(path: Path, folder: Path) -> bool:
     """Return whether a path is in a folder or in the target of the folder's ``mlruns``, following links."""
-    return any(path.resolve().is_relative_to(root.resolve()) for root in (folder, folder / MLRUNS))
+    path = path.resolve()
+    return any(path.is_relative_to(root.resolve()) for root in (folder, folder / MLRUNS))
 
 
 def _beside(path: Path, folder: Path) -> Path | None:
@@ -171,18 +184,26 @@ def _beside(path: Path, folder: Path) -> Path | None:
 # The files
 
 
-def write(
-    files: ArtifactRepository, config: Mapping[str, Any], weights: Mapping[str, Mapping[str, NDArray[Any]]]
-) -> None:
-    """Write a trial's resolved config and its trained weights as files (artifacts) of its MLflow run.
+@dataclass(frozen=True)
+class RunFiles:
+    """Where the files (artifacts) of an MLflow run go: the address that the store `uri` records."""
 
-    If the files are on this machine, they are renamed into place. MLflow would copy them, and if a link had
-    the name of a file, MLflow would write to the link's target.
-    """
-    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+    run_id: str
+    address: str
+    uri: str
 
-    if isinstance(files, LocalArtifactRepository):
-        folder = Path(files.artifact_dir)
+    def write(self, config: Mapping[str, Any], weights: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
+        """Write a trial's resolved config and its trained weights.
+
+        If the files are on this machine, they are renamed into place. MLflow would copy them, and if a link
+        had the name of a file, MLflow would write to the link's target.
+        """
+        folder = _folder(self.run_id, self.address, self.uri)
+        if folder is None:
+            with tempfile.TemporaryDirectory() as temporary:
+                _write_in(Path(temporary), "", config, weights)
+                self._repository().log_artifacts(temporary)  # type: ignore[no-untyped-call]
+            return
         folder.mkdir(parents=True, exist_ok=True)
         prefix = f".{uuid.uuid4().hex}."  # removing a temporary folder would take longer than the writing
         try:
@@ -192,29 +213,40 @@ def write(
             for file in folder.glob(f"{prefix}*"):
                 file.unlink()
             raise
-        return
-    with tempfile.TemporaryDirectory() as temporary:
-        _write_in(Path(temporary), "", config, weights)
-        files.log_artifacts(temporary)  # type: ignore[no-untyped-call]
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, name)
+            file.write_text(text, encoding="utf-8")
+            self._repository().log_artifact(str(file))  # type: ignore[no-untyped-call]
+
+    def _repository(self) -> ArtifactRepository:
+        return repository(self.run_id, self.address, self.uri)
 
 
 def _write_in(
     folder: Path, prefix: str, config: Mapping[str, Any], weights: Mapping[str, Mapping[str, NDArray[Any]]]
 ) -> list[str]:
     """Write the files of a trial with a prefix before their names, and return the names."""
-    text = yaml.dump(dict(config.items()), Dumper=_YAML, sort_keys=False)
+    text = "".join(_as_yaml(key, value) for key, value in config.items())
     (folder / f"{prefix}config.yaml").write_text(text, encoding="utf-8")
     for name, arrays in weights.items():
         np.savez(folder / f"{prefix}{name}", **arrays)  # type: ignore[arg-type]
     return ["config.yaml", *weights]
 
 
-def write_text(files: ArtifactRepository, name: str, text: str) -> None:
-    """Write a text file as an artifact of a run."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, name)
-        file.write_text(text, encoding="utf-8")
-        files.log_artifact(str(file))  # type: ignore[no-untyped-call]
+_texts: dict[tuple[str, str], str] = {}
+
+
+def _as_yaml(key: str, value: object) -> str:
+    """Return a key of a config with its value as YAML. Trials of a sweep have most values in common."""
+    given = key, repr(value)
+    if given not in _texts:
+        if len(_texts) >= MOST_TEXTS:
+            _texts.clear()
+        _texts[given] = yaml.dump({key: value}, Dumper=_YAML, sort_keys=False)
+    return _texts[given]
 
 
 def read(run_id: str, name: str, uri: str | None, *, most: int) -> bytes:

@@ -6,8 +6,8 @@ import hashlib
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,7 +74,7 @@ class About:
         before = [line for line in existing.get(COMMANDS, "").splitlines() if line != self.command]
         commands = _last([*before, self.command] if self.command else before)
         made_by = {COMMANDS: "\n".join(commands)} if commands else {}
-        trials = saved_views.Trials(self._count, self._configurations, self._values)
+        trials = saved_views.Trials(self._count, self._trials.rows, self._values)
         views = saved_views.tags(trials, self._columns, self.configuration_keys, self._splits)
         return {KIND: TRAINING, **existing, **views, **made_by}
 
@@ -102,32 +102,18 @@ class About:
         return changed | _note(existing, description(experiment_id, tags, self.text(), command))
 
     @cached_property
-    def _trials(self) -> Mapping[frozenset[tuple[str, str]], tuple[Mapping[str, str], set[str | None]]]:
-        """The configurations of the trials in the sweep or the store: params of one trial, and all seeds.
-
-        A trial in both counts once. Trials are read once, since a sweep may have many.
-        """
-        trials: dict[frozenset[tuple[str, str]], tuple[Mapping[str, str], set[str | None]]] = {}
-        for params in itertools.chain(self.stored, self.params):
-            _, seeds = trials.setdefault(frozenset({**params, "seed": ""}.items()), (params, set()))
-            seeds.add(params.get("seed"))
-        return trials
+    def _trials(self) -> _Configurations:
+        """The configurations of the trials in the sweep or the store. Trials are read once."""
+        return _Configurations(itertools.chain(self.stored, self.params))
 
     @property
     def _count(self) -> int:
         """The number of trials."""
-        return sum(len(seeds) for _, seeds in self._trials.values())
-
-    @property
-    def _configurations(self) -> list[Mapping[str, str]]:
-        """One trial of each configuration."""
-        return [params for params, _ in self._trials.values()]
+        return sum(len(seeds) for seeds in self._trials.seeds.values())
 
     def _values(self, key: str) -> set[str | None]:
         """Return the values of a param; None stands for trials without it."""
-        if key == "seed":
-            return set().union(*(seeds for _, seeds in self._trials.values()))
-        return {trial.get(key) for trial in self._configurations}
+        return self._trials.values(key)
 
     @cached_property
     def configuration_keys(self) -> list[str]:
@@ -136,12 +122,12 @@ class About:
         A param is skipped if the params before it determine its value, as ``init`` determines
         ``init.method``.
         """
-        others = {key for trial in self._configurations for key in trial} - {*FIRST, *LABELS}
+        others = set(self._trials.keys) - {*FIRST, *LABELS}
         options_first = sorted(others, key=lambda key: ("." in key, key))
         chosen: list[str] = []
-        groups = [self._configurations]
+        groups = [[*self._trials.seeds]]
         for key in (*[key for key in FIRST if key != "seed"], *options_first, *LABELS):
-            split = [part for group in groups for part in _by_value(group, key)]
+            split = [part for group in groups for part in self._trials.by_value(group, key)]
             if len(split) > len(groups):
                 chosen.append(key)
                 groups = split
@@ -161,24 +147,70 @@ class About:
     @cached_property
     def _columns(self) -> list[str]:
         """The params to show as columns of MLflow's table."""
-        others = sorted({key for trial in self._configurations for key in trial} - {*FIRST})
+        others = sorted(set(self._trials.keys) - {*FIRST})
         return [*FIRST, *[key for key in others if self._varies_beside(key)][:MOST_OTHERS]]
 
     def _varies_beside(self, key: str) -> bool:
         """Return whether a param varies among trials that agree in its option and in the params `FIRST`."""
         agreed = sorted({*FIRST, key.partition(".")[0]} - {key, "seed"})
         values = defaultdict(set)
-        for trial in self._configurations:
-            values[tuple(trial.get(name) for name in agreed)].add(trial.get(key))
+        for *others, value in self._trials.rows([*agreed, key]):
+            values[tuple(others)].add(value)
         return any(len(distinct) > 1 for distinct in values.values())
 
 
-def _by_value(trials: Sequence[Mapping[str, str]], key: str) -> list[list[Mapping[str, str]]]:
-    """Split trials by the value of a param."""
-    groups = defaultdict(list)
-    for trial in trials:
-        groups[trial.get(key)].append(trial)
-    return list(groups.values())
+Row = tuple[str | None, ...]
+
+
+class _Configurations:
+    """Trials by configuration: the params without the seed, as a row of values, and the seeds.
+
+    A sweep of 100,000 learning rates has as many configurations, so a row is a tuple and equal texts are kept
+    once. A trial that is given twice counts once.
+
+    Attributes
+    ----------
+    keys
+        The position of each param in a row; None there, or a shorter row, stands for a trial without it.
+    seeds
+        The seeds of each row.
+    """
+
+    def __init__(self, trials: Iterable[Mapping[str, str]]) -> None:
+        self.keys: dict[str, int] = {}
+        self.seeds: dict[Row, set[str | None]] = {}
+        texts: dict[str, str] = {}
+        for params in trials:
+            row: list[str | None] = [None] * len(self.keys)
+            for key, text in params.items():
+                if key == "seed":
+                    continue
+                if self.keys.setdefault(key, len(self.keys)) == len(row):
+                    row.append(None)
+                row[self.keys[key]] = texts.setdefault(text, text)
+            while row and row[-1] is None:
+                row.pop()
+            self.seeds.setdefault(tuple(row), set()).add(params.get("seed"))
+
+    def values(self, key: str) -> set[str | None]:
+        """Return the values of a param."""
+        if key == "seed":
+            return set().union(*self.seeds.values())
+        return {value for (value,) in self.rows([key])}
+
+    def rows(self, keys: Sequence[str]) -> Iterator[Row]:
+        """Yield the values of these params, which do not include the seed, in each configuration."""
+        places = [self.keys.get(key, len(self.keys)) for key in keys]
+        for row in self.seeds:
+            yield tuple(row[place] if place < len(row) else None for place in places)
+
+    def by_value(self, rows: Iterable[Row], key: str) -> list[list[Row]]:
+        """Split rows by the value of a param."""
+        place = self.keys.get(key, len(self.keys))
+        groups = defaultdict(list)
+        for row in rows:
+            groups[row[place] if place < len(row) else None].append(row)
+        return list(groups.values())
 
 
 def find_or_make(client: MlflowClient, name: str, about: About | None) -> Experiment:
@@ -189,7 +221,8 @@ def find_or_make(client: MlflowClient, name: str, about: About | None) -> Experi
     if experiment is None:
         address = store.place_of_artifacts(str(client.tracking_uri), name)
         try:
-            client.create_experiment(name, address, tags=about.tags({}) if about else {})
+            # A copy of `about`, since `about` would keep what it read of each trial during the sweep.
+            client.create_experiment(name, address, tags=replace(about).tags({}) if about else {})
         except MlflowException as error:  # another machine may have created it meanwhile
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

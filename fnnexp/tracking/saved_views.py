@@ -71,13 +71,14 @@ def is_known() -> bool:
 
 
 class Trials(NamedTuple):
-    """The trials of an experiment: how many there are, one of each configuration, and the values of a param.
+    """The trials of an experiment: how many there are, and the values of their params.
 
-    Trials of a configuration differ only in seed. None is the value of a trial without the param.
+    Trials of a configuration differ only in seed. ``rows`` yields the values of some params in each
+    configuration; ``values`` returns those of one param. None is the value of a trial without the param.
     """
 
     total: int
-    configurations: Sequence[Mapping[str, str]]
+    rows: Callable[[Sequence[str]], Iterable[tuple[str | None, ...]]]
     values: Callable[[str], Collection[str | None]]
 
 
@@ -162,7 +163,8 @@ def _mean_curves(
     metrics: Sequence[str],
 ) -> str:
     keys = configuration_keys or DEFAULT_KEYS
-    groups = sorted({tuple(trial.get(key, "null") for key in keys) for trial in trials.configurations})
+    rows = trials.rows(keys)
+    groups = sorted({tuple("null" if value is None else value for value in row) for row in rows})
     group_ids = [
         ",".join(f"param.{key}.{value}" for key, value in zip(keys, group, strict=True)) for group in groups
     ]

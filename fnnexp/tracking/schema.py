@@ -263,13 +263,19 @@ def _folder_beside(file: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def left_beside(file: Path) -> list[Path]:
+    """Return the temporary folders of killed processes beside a file."""
+    folders = []
+    for lock in file.parent.glob(f".{file.name}.*/lock"):
+        with contextlib.suppress(OSError, Timeout), FileLock(lock, timeout=0):
+            folders.append(lock.parent)
+    return folders
+
+
 def _tidy(file: Path) -> None:
     """Remove the temporary folders of killed processes beside a file."""
-    for lock in file.parent.glob(f".{file.name}.*/lock"):
-        with contextlib.suppress(OSError, Timeout):
-            with FileLock(lock, timeout=0):
-                pass
-            shutil.rmtree(lock.parent, ignore_errors=True)
+    for folder in left_beside(file):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _make(file: Path) -> None:

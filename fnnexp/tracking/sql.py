@@ -20,7 +20,7 @@ import math
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,10 +35,11 @@ from fnnexp.tracking.run_format import DONE, ENGINE, REPORTED, RUNNING, STATUS, 
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from sqlalchemy import Delete, Insert, Table, Update
+    from sqlalchemy import Connection, Table
     from sqlalchemy.orm import Session
 
 Row = dict[str, Any]
+Values = tuple[Any, ...]
 
 Point = tuple[str, str, int, int, float | None]
 """A point of a curve: run id, metric, epoch, timestamp, value. None stands for not a number."""
@@ -48,7 +49,16 @@ POINT = PAIR | {"timestamp", "step", "is_nan"}
 WRITTEN = {"tags": PAIR, "params": PAIR, "metrics": POINT, "latest_metrics": POINT}
 """The columns of the tables to write. A table with other columns is not written."""
 
-COPIED = {"run_uuid", "name", "status", "start_time", "end_time", "artifact_uri", "lifecycle_stage"}
+COPIED = {
+    "run_uuid",
+    "experiment_id",
+    "name",
+    "status",
+    "start_time",
+    "end_time",
+    "artifact_uri",
+    "lifecycle_stage",
+}
 """The columns that the table `runs` must have. Its other columns are copied from a run that MLflow made."""
 
 
@@ -115,6 +125,17 @@ def lacks_experiment(file: Path, name: str) -> bool:
             return not store.execute(EXPERIMENT, (name,)).fetchall()
     except sqlite3.Error:
         return False
+
+
+def location(file: Path, name: str) -> str | None:
+    """Return the address of an experiment's files; None if there is no such experiment, or no such table."""
+    try:
+        with opened(file) as store:
+            query = "SELECT artifact_location FROM experiments WHERE name = ?"
+            found = store.execute(query, (name,)).fetchone()
+    except sqlite3.Error:
+        return None
+    return found[0] if found else None
 
 
 LATEST = """
@@ -325,6 +346,10 @@ class Batch:
             self.ends[run_id] = end, now
 
 
+ACTIVE_RUNS = "SELECT run_uuid FROM runs WHERE lifecycle_stage = 'active' AND run_uuid IN ({runs})"
+ACTIVE_EXPERIMENT = "SELECT 1 FROM experiments WHERE lifecycle_stage = 'active' AND experiment_id = ?"
+
+
 class SqlRuns:
     """Writes many runs of one experiment to a SQLite store at once.
 
@@ -373,7 +398,7 @@ class SqlRuns:
         """Add a new run like the example, and return its id and the address of its artifacts."""
         assert self._example
         row, mlflow_tags = self._example
-        run_id = uuid.uuid4().hex
+        run_id = _new_id()
         artifact_uri = row["artifact_uri"].replace(row["run_uuid"], run_id)
         batch.runs.append({**row, "run_uuid": run_id, "name": name, "artifact_uri": artifact_uri})
         copied = {key: name if value == row["name"] else value for key, value in mlflow_tags.items()}
@@ -389,52 +414,63 @@ class SqlRuns:
         for start, row in enumerate(batch.runs, first):
             row["start_time"] = self._last_start = start
         with self._session() as session:
-            deleted = self._deleted(session, batch)
-            for statement, rows in self._statements(batch):
-                if kept := [row for row in rows if row.get("run_uuid", row.get("of")) not in deleted]:
-                    session.execute(statement, kept)
+            connection = session.connection()
+            deleted = self._deleted(connection, batch)
+            for statement, rows in self._statements(batch, deleted):
+                if rows:
+                    connection.exec_driver_sql(statement, rows)
         return deleted
 
-    def _deleted(self, session: Session, batch: Batch) -> set[str]:
-        """Return the runs that this batch would update but that were deleted or marked as deleted."""
-        from sqlalchemy import select
+    def _deleted(self, connection: Connection, batch: Batch) -> set[str]:
+        """Return the runs of a batch that were deleted, or marked as deleted.
 
-        runs = self._tables["runs"]
+        New runs count as deleted if their experiment was deleted.
+        """
+        new = {row["run_uuid"] for row in batch.runs}
         written = {row["run_uuid"] for row in (*batch.params, *batch.metrics)} | batch.ends.keys()
-        earlier = (written | {of for of, _ in batch.tags}) - {row["run_uuid"] for row in batch.runs}
-        active = {
-            run_id
-            for part in _parts(sorted(earlier), RUNS_A_QUERY)
-            for (run_id,) in session.execute(
-                select(runs.c.run_uuid).where(runs.c.run_uuid.in_(part), runs.c.lifecycle_stage == "active")
-            )
-        }
-        return earlier - active
+        earlier = (written | {of for of, _ in batch.tags}) - new
+        found: set[str] = set()
+        for part in _parts(sorted(earlier), RUNS_A_QUERY):
+            query = ACTIVE_RUNS.format(runs=",".join("?" * len(part)))
+            found |= {run_id for (run_id,) in connection.exec_driver_sql(query, tuple(part))}
+        experiments = {row["experiment_id"] for row in batch.runs}
+        if any(not connection.exec_driver_sql(ACTIVE_EXPERIMENT, (each,)).all() for each in experiments):
+            return (earlier - found) | new
+        return earlier - found
 
-    def _statements(self, batch: Batch) -> Iterator[tuple[Insert | Delete | Update, list[Row]]]:
-        """Yield the statements with their rows. Tags and last values replace the former rows."""
-        from sqlalchemy import bindparam, delete, insert, update
-
-        runs, params, metrics = (self._tables[name] for name in ("runs", "params", "metrics"))
+    def _statements(self, batch: Batch, deleted: Container[str]) -> Iterator[tuple[str, list[Values]]]:
+        """Yield SQLite's statements with their values. Tags and last values replace the former ones."""
         last = {(row["run_uuid"], row["key"]): row for row in batch.metrics}  # later epochs replace earlier
         tags = [{"run_uuid": of, "key": key, "value": value} for (of, key), value in batch.tags.items()]
-        new = {row["run_uuid"] for row in batch.runs}
-        yield insert(runs), batch.runs
-        yield insert(params), batch.params
-        yield insert(metrics), batch.metrics
-        for name, rows in (("latest_metrics", list(last.values())), ("tags", tags)):
-            table = self._tables[name]
-            replaced = [
-                {"of": row["run_uuid"], "named": row["key"]} for row in rows if row["run_uuid"] not in new
-            ]
-            same = (table.c.run_uuid == bindparam("of"), table.c.key == bindparam("named"))
-            yield delete(table).where(*same), replaced
-            yield insert(table), rows
-        ends = [
-            {"of": of, "status": status, "end_time": max(when, self._last_start)}
-            for of, (status, when) in batch.ends.items()
-        ]
-        yield update(runs).where(runs.c.run_uuid == bindparam("of")), ends
+        for verb, table, rows in (
+            ("INSERT", "runs", batch.runs),
+            ("INSERT", "params", batch.params),
+            ("INSERT", "metrics", batch.metrics),
+            ("INSERT OR REPLACE", "latest_metrics", [*last.values()]),
+            ("INSERT OR REPLACE", "tags", tags),
+        ):
+            for columns, same in groupby(rows, tuple):
+                names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+                kept = [tuple(row.values()) for row in same if row["run_uuid"] not in deleted]
+                yield f"{verb} INTO {table} ({names}) VALUES ({marks})", kept
+        yield (
+            "UPDATE runs SET status = ?, end_time = ? WHERE run_uuid = ?",
+            [
+                (status, max(when, self._last_start), of)
+                for of, (status, when) in batch.ends.items()
+                if of not in deleted
+            ],
+        )
+
+
+def _new_id() -> str:
+    """Return a new run's id: a UUID of version 7 (RFC 9562), which begins with the time.
+
+    MLflow's own ids are random. In a store of many runs, each row of a random id goes to another page of an
+    index, and SQLite would write hundreds of pages for a run.
+    """
+    random = uuid.uuid4().int & ~(0xFFFF_FFFF_FFFF << 80 | 0xF << 76)
+    return f"{random | int(time.time() * 1000) << 80 | 7 << 76:032x}"
 
 
 # Runs and curves, read many at a time

@@ -36,7 +36,6 @@ from fnnexp.tracking.run_format import (
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
-    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
     from fnnexp.config.trial import Trial
     from fnnexp.nn.arrays import Array
@@ -271,8 +270,6 @@ class Tracker:
         batch = self._batch = sql.Batch()
         try:
             yield batch
-            if batch.runs:
-                self._experiment()
             self._note_gone(self._ask(self._sql.write, batch))
         finally:
             self._batch = None
@@ -303,9 +300,17 @@ class Tracker:
         except MlflowException as error:
             return error.error_code in GONE
 
-    def begin(self, trial: Trial, identical_to: Trial | None = None, *, engine: str = "numpy") -> str:
+    def begin(
+        self,
+        trial: Trial,
+        identical_to: Trial | None = None,
+        *,
+        engine: str = "numpy",
+        went_on_from: int | None = None,
+    ) -> str:
         """Create the run of a trial with its tags, and return the run's id.
 
+        If the trial goes on from the final state of a shorter one, `went_on_from` is that one's last epoch.
         On a server, the params follow with :meth:`describe` or with the first write to the run.
         """
         tags = {
@@ -321,6 +326,8 @@ class Tracker:
         }
         if self.about and self.about.command and len(self.about.command) <= LONGEST_TAG:
             tags[COMMAND] = self.about.command
+        if went_on_from is not None:
+            tags["fnnexp.went_on_from_epoch"] = str(went_on_from)
         if trial.data.notes:
             tags["fnnexp.data_notes"] = "; ".join(trial.data.notes)
         if identical_to is not None:
@@ -413,7 +420,7 @@ class Tracker:
         :func:`best_of` for the whole curve.
         """
         with self._if_there(run_id):
-            self._ask(artifacts.write, self._files_of(run_id), trial.config, weights)
+            self._ask(self._files_of(run_id).write, trial.config, weights)
         tags = {
             **how,
             "fnnexp.seconds_per_epoch": f"{seconds_per_epoch:.6g}",
@@ -426,15 +433,15 @@ class Tracker:
         """Close a run as failed, with the reason as a tag and the whole traceback as an artifact."""
         self._write(run_id, tags={STATUS: FAILED, "fnnexp.error": reason[:4000]})
         with self._if_there(run_id):
-            self._ask(artifacts.write_text, self._files_of(run_id), "traceback.txt", traceback)
+            self._ask(self._files_of(run_id).write_text, "traceback.txt", traceback)
             self._ask(self._client.set_terminated, run_id, "FAILED")
 
-    def _files_of(self, run_id: str) -> ArtifactRepository:
-        """Return the repository in which a run that ends stores its artifacts."""
+    def _files_of(self, run_id: str) -> artifacts.RunFiles:
+        """Return where a run that ends stores its artifacts."""
         address = self._artifact_uris.pop(run_id, None)
         if address is None:
             address = str(self._ask(self._client.get_run, run_id).info.artifact_uri)
-        return artifacts.repository(run_id, address, self.uri)
+        return artifacts.RunFiles(run_id, address, self.uri)
 
     def interrupt(self, run_id: str) -> None:
         """Close a run, if it exists and is open, as interrupted. The same command resumes it."""

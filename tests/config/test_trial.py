@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, dataclass, fields, make_dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, make_dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from fnnexp.config.commands import Command
 from fnnexp.config.compose import jobs_of
-from fnnexp.config.resolve import trial
+from fnnexp.config.resolve import _as_dict, trial
 from fnnexp.config.trial import ALWAYS, scientific
 from fnnexp.data.datasets import Prepared
 from fnnexp.nn.network import Architecture
@@ -84,3 +84,12 @@ def test_the_first_fields_are_part_of_every_id_and_later_fields_have_defaults():
     every = {field.name: field for cls in (Recipe, Architecture, Batching) for field in fields(cls)}
     assert set(every) > ALWAYS
     assert all(field.default is not MISSING for name, field in every.items() if name not in ALWAYS)
+
+
+def test_a_config_is_copied_as_asdict_copies_it():
+    words = ["arch.hidden=[9,9]", "arch.activation=[tanh,relu]", "regularization.dropout=[0,0.5,0.5]"]
+    (job,) = jobs_of(Command(overrides=("data=digits", *words), multirun=True))
+    copied = _as_dict(job.config)
+    assert repr(copied) == repr(asdict(job.config))
+    copied["arch"]["hidden"].append(9)
+    assert job.config.arch.hidden == [9, 9]

@@ -264,11 +264,15 @@ def many_options(options):
 def test_work_grows_with_the_options_and_not_with_their_pairs(monkeypatch):
     """Intervals (4,999 resamples) and seeds needed (a thousand candidates) are the costly parts."""
     calls = []
-    for name in ("mean_interval", "seeds_needed"):
-        real = getattr(statistics, name)
-        monkeypatch.setattr(
-            statistics, name, lambda *args, real=real, **kwargs: calls.append(1) or real(*args, **kwargs)
-        )
+    interval, seeds_needed_by = statistics.mean_interval, statistics.seeds_needed_by
+    monkeypatch.setattr(
+        statistics, "mean_interval", lambda *args, **kwargs: calls.append(1) or interval(*args, **kwargs)
+    )
+    monkeypatch.setattr(
+        statistics,
+        "seeds_needed_by",
+        lambda many, *args, **kwargs: calls.extend(many) or seeds_needed_by(many, *args, **kwargs),
+    )
     counts = []
     for options in (15, 30):
         calls.clear()

@@ -351,6 +351,24 @@ def test_values_with_the_same_training_are_equally_good():
     assert (optimum.best, optimum.near) == (64, [64, 1024])
 
 
+def test_values_near_the_best_are_those_that_comparing_configurations_does_not_distinguish():
+    """With failures, divergences, seeds that a value lacks, and results that a report has shown."""
+    rng = np.random.default_rng(1)
+    runs = rates(seeds=9, noise=0.004, values=tuple(np.geomspace(0.01, 1, 7)))
+    runs.loc[rng.random(len(runs)) < 0.1, ["status", "val_accuracy"]] = ["failed", math.nan]
+    runs.loc[rng.random(len(runs)) < 0.03, "status"] = "diverged"
+    runs.loc[rng.random(len(runs)) < 0.05, "val_accuracy"] = 0.1
+    for shown in (runs, runs.assign(look=(runs["seed"] // 5 + 1).astype("Int64"))):
+        for optimum in numeric.optima(shown, "optimizer.lr"):
+            cell = shown[shown["init"].astype("str") == optimum.options["init"]]
+            lr = cell["optimizer.lr"]
+            assert not optimum.diverged.keys() & {optimum.best}
+            pairs = comparisons.with_leader(cell[~lr.isin([*optimum.diverged])])
+            worse = pairs.loc[pairs["verdict"] == "better", "b"].str.removeprefix("optimizer.lr=").tolist()
+            named = {value: f"{value:g}" for value in optimum.tried if value not in optimum.diverged}
+            assert optimum.near == [value for value, name in named.items() if name not in worse]
+
+
 @pytest.mark.parametrize(
     ("values", "log"),
     [

@@ -1,6 +1,8 @@
 """A set has no order: results depend on the trials alone, not on the frame that contains them."""
 
+import gc
 import math
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -181,3 +183,37 @@ def test_every_config_key_is_a_factor_but_the_seed_is_not():
     more = runs.assign(dtype=["float32", "float64"] * (len(runs) // 2), **{"optimizer.momentum": 0.9})
     assert {"dtype", "optimizer.momentum"} <= {*frames.params_of(more)}
     assert len(leaderboard.leaderboard(more)) == len(leaderboard.leaderboard(runs)) * 2
+
+
+def test_results_are_remembered_for_a_frame_while_it_lives():
+    calls = []
+
+    @frames.remembered
+    def count(runs, more=0):
+        calls.append(more)
+        return [len(runs) + more]
+
+    runs = RUNS.copy()
+    count(runs), count(runs)
+    assert len(calls) == 2
+    with frames.remembering():
+        count(runs).append("changed by the caller")
+        assert count(runs) == [len(RUNS)]
+        assert count(runs, 1) == count(runs, more=1) == [len(RUNS) + 1]
+        assert calls[2:] == [0, 1, 1]
+        in_order = filters.once(runs)
+        assert filters.once(in_order) is in_order  # a frame that is its own result …
+        part, gone = filters.once(runs)[2::-1].copy(), []
+        assert count(part) == [3]
+        weakref.finalize(filters.once(part), gone.append, "result")
+        weakref.finalize(part, gone.append, "frame")
+        del part, in_order
+        gc.collect()
+        assert {*gone} == {"frame", "result"}  # … does not keep itself alive
+
+
+def test_trials_that_are_in_order_and_all_count_are_not_copied():
+    runs = filters.once(RUNS)
+    assert filters.once(runs) is runs
+    again = pd.concat([runs, runs[:1].assign(trial="other", started=pd.Timestamp(0, tz="UTC"))])
+    pd.testing.assert_frame_equal(filters.once(again)[["name", "seed"]], runs[["name", "seed"]])

@@ -391,6 +391,48 @@ def test_memory_for_many_seeds_is_bounded(monkeypatch):
     assert peak < 1500 * statistics.RESAMPLES  # one byte per drawn number; drawing all at once takes 16
 
 
+def test_sign_flip_tests_of_many_lists_count_the_random_patterns_of_each():
+    rng = np.random.default_rng(0)
+    lists = [np.round(rng.normal(0.004, 0.03, n), 3) for n in (40, 1, 40, 1003, 6, 40, 1003, 77)]
+    lists += [np.zeros(40), np.full(40, 0.1), np.array([])]
+    together = statistics.sign_flip_tests(lists)
+    for d, p in zip(lists, together, strict=True):
+        assert p == sign_flip_test(d) or (math.isnan(p) and not len(d))
+    draws, patterns = np.random.default_rng(0), statistics.PATTERNS
+    signs = draws.integers(0, 2, (patterns, 40)) * 2.0 - 1
+    for d, p in ((lists[i], together[i]) for i in (0, 2, 5)):
+        as_far = np.abs(signs @ d) >= abs(d.sum()) - 1e-12
+        assert p == (1 + as_far.sum()) / (patterns + 1)
+
+
+@pytest.mark.parametrize("pairs", [1, 45, 199_990_000])
+def test_seeds_needed_by_many_lists_are_the_first_that_have_the_power(pairs):
+    """The power grows with the number of seeds, so bisection finds the number that trying all finds."""
+    rng, alpha = np.random.default_rng(pairs), 0.05 / pairs
+    lists = [rng.normal(10 ** rng.uniform(-2, 1.5), 1, int(rng.integers(2, 20))) for _ in range(60)]
+    signs = (rng.random(60) < 0.3).tolist()
+    n = np.arange(2, 1001)
+    a = 1 + n * statistics.PRIOR**2
+    r = (np.sqrt(a) / alpha) ** (2 / n)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        critical = np.where(r < a, np.sqrt((n - 1) * (r - 1) / (1 - r / a)), np.inf)
+    expected = []
+    for d, sign in zip(lists, signs, strict=True):
+        shift = abs(d.mean()) / d.std(ddof=1) * np.sqrt(n)
+        # far above the critical value, where SciPy's distribution is NaN, the power is 1
+        power = np.where(shift > critical + 6, 1.0, stats.nct.sf(critical, n - 1, shift))
+        settled = (power >= 0.8) & (((n + 1) * 2.0**-n * pairs <= 0.05) | (not sign))
+        expected.append(int(n[np.argmax(settled)]) if settled.any() else None)
+    assert statistics.seeds_needed_by(lists, signs, pairs=pairs) == expected
+    assert seeds_needed(lists[0], pairs=pairs, signs=signs[0]) == expected[0]
+
+
+def test_more_than_10000_values_have_students_interval():
+    x = np.random.default_rng(0).normal(size=10_001)
+    assert mean_interval(x) == statistics.student_interval(x)
+    assert mean_interval(x[:6]).method == "bca"
+
+
 # Student's t and equivalence
 
 

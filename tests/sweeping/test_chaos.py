@@ -18,6 +18,8 @@ import psutil
 import pytest
 from stores import curve_in, runs_in
 
+from fnnexp.sweeping.executor import Executor, cores_here
+
 KILLS = int(os.environ.get("FNNEXP_KILLS", "30"))
 SEED = int(os.environ.get("FNNEXP_CHAOS_SEED", "0"))
 GRID = ["data=digits", "arch.hidden=[12]", "init=sqrtmax,xavier,he", "batching=mini,full,sample", "seed=0,1"]
@@ -26,10 +28,14 @@ EARLY = 0.1
 
 EPOCHS = max(KILLS * 3, 12)
 GRID += [f"epochs={EPOCHS}", f"stopping.patience={EPOCHS // 3}"]  # about half of the trials stop early
-COMMAND = [
-    *(sys.executable, "-m", "fnnexp", "-m", *GRID),
-    *("execution.n_jobs=2", "execution.segment_seconds=0.1", "execution.max_lanes=3"),
-]
+ALONE = ["data=digits", "arch.hidden=[300]", "init=he", "batching=full", f"epochs={max(KILLS * 8, 12)}"]
+"""A trial that trains in two threads, since nothing else needs the second core."""
+
+SETTINGS = ["execution.n_jobs=2", "execution.segment_seconds=0.1", "execution.engine=numpy"]
+SWEEPS = {
+    "many": (GRID, [*SETTINGS, "execution.max_lanes=3"], KILLS),
+    "alone": (ALONE, [*SETTINGS, f"execution.retries={KILLS}"], -(-KILLS // 3)),
+}
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 
@@ -66,15 +72,32 @@ def finished_in(folder):
     return {trial for trial, run in runs_in(folder).items() if run.info.status == "FINISHED"}
 
 
-def test_a_sweep_that_is_killed_many_times_ends_with_the_same_results(tmp_path, trials_of, agrees):
+def test_the_trial_alone_trains_in_two_threads(invoke, monkeypatch):
+    """So every kill of a worker that trains this trial hits two threads."""
+    submitted, submit = [], Executor.submit
+
+    def record(executor, planned, threads=1):
+        submitted.append(threads)
+        submit(executor, planned, threads)
+
+    monkeypatch.setattr(Executor, "submit", record)
+    grid, settings, _ = SWEEPS["alone"]
+    assert invoke("-m", *grid, "++epochs=2", *settings).status == 0
+    assert {*submitted} == {min(cores_here(), 2)}
+
+
+@pytest.mark.parametrize("sweep_of", SWEEPS)
+def test_a_sweep_that_is_killed_many_times_ends_with_the_same_results(sweep_of, tmp_path, trials_of, agrees):
     """Kills happen from the start of the process in a new folder, also while the store is created."""
+    grid, settings, kills = SWEEPS[sweep_of]
+    command = [sys.executable, "-m", "fnnexp", "-m", *grid, *settings]
     chance = random.Random(SEED)
-    left, finished = KILLS, set()
+    left, finished = kills, set()
     log = (tmp_path / "output").open("w")
     sweep = None
     try:
         while True:
-            sweep = subprocess.Popen(COMMAND, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
+            sweep = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
             while sweep.poll() is None:
                 if not left:
                     sweep.wait(timeout=300)
@@ -110,9 +133,53 @@ def test_a_sweep_that_is_killed_many_times_ends_with_the_same_results(tmp_path, 
         log.close()
     assert left == 0, f"the sweep ended before {left} of the kills: train more epochs"
     if sweep.returncode == 1:  # a trial whose worker was killed twice in a row has failed; retry it
-        assert subprocess.run(COMMAND, cwd=tmp_path, capture_output=True, check=False).returncode == 0
+        assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == 0
     else:
         assert sweep.returncode == 0, (tmp_path / "output").read_text()
     assert {run.info.status for run in runs_in(tmp_path).values()} == {"FINISHED"}
     assert checkpointed(tmp_path) == {}
-    agrees(tmp_path, trials_of(*GRID))
+    agrees(tmp_path, trials_of(*grid))
+
+
+SEARCHES = {
+    "until": ["init=max,sqrtmax,he", "epochs=30", "until=settled", "until.most_seeds=8"],
+}
+"""Commands that decide what to train next."""
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_a_search_that_is_killed_many_times_takes_the_same_decisions(tmp_path, search, trials_of, agrees):
+    chance, finished = random.Random(SEED), set()
+    grid = ["data=digits", "arch.hidden=[12]", *SEARCHES[search], *SETTINGS]
+    words = [sys.executable, "-m", "fnnexp", "-m", *grid]
+    killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+    for folder in (killed, undisturbed):
+        folder.mkdir()
+    for _ in range(KILLS if "FNNEXP_KILLS" in os.environ else 5):
+        sweep = subprocess.Popen(
+            words, cwd=killed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        try:
+            sweep.wait(timeout=chance.uniform(1.5, 6.0))
+        except subprocess.TimeoutExpired:
+            sweep.kill()
+            sweep.wait()
+        assert finished <= finished_in(killed), "a finished trial was lost"
+        finished = finished_in(killed)
+    ended = [
+        subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+        for folder in (killed, undisturbed)
+    ]
+    assert [each.returncode for each in ended] == [0, 0], ended[0].stderr
+    found, expected = (
+        {trial: run.data.params["seed"] for trial, run in runs_in(folder).items()}
+        for folder in (killed, undisturbed)
+    )
+    assert found == expected
+    answers = [
+        each.stdout[each.stdout.index("with  answer") :].partition("until=settled")[0] for each in ended
+    ]
+    assert answers[0] == answers[1]
+    seeds = ",".join(sorted(set(found.values()), key=int))
+    trials = trials_of("arch.hidden=[12]", "init=max,sqrtmax,he", "epochs=30", f"seed={seeds}")
+    agrees(killed, [trial for trial in trials if trial.id in found])

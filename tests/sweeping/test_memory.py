@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tracemalloc
+from dataclasses import replace
 
 import pytest
 from mlflow import MlflowClient
@@ -19,29 +20,45 @@ DIGITS = ["data=digits", "epochs=1"]
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "threads"),
     [
-        ["arch.hidden=[1000]", "optimizer=momentum", "batching=mini", "data.subset=256"],
-        ["arch.hidden=[600,600]", "optimizer=adam", "batching=full", "stopping.patience=1"],
-        ["arch.hidden=[300]", "batching=mini", "seed=range(6)"],
+        (["arch.hidden=[1000]", "optimizer=momentum", "batching=mini", "data.subset=256"], 1),
+        (["arch.hidden=[600,600]", "optimizer=adam", "batching=full", "stopping.patience=1"], 1),
+        (["arch.hidden=[600,600]", "optimizer=adam", "batching=full", "stopping.patience=1"], 2),
+        (["arch.hidden=[2000]", "batching=full", "seed=0,1"], 3),
+        (["arch.hidden=[300]", "batching=mini", "seed=range(6)"], 1),
     ],
 )
-def test_the_estimate_is_near_what_numpy_allocates(words, trials_of):
+def test_the_estimate_is_near_what_numpy_allocates(words, threads, trials_of):
     """tracemalloc counts NumPy's arrays. It counts neither Python itself nor images mapped from files."""
     trials = trials_of(*DIGITS, *words)
     execution = Execution(engine="numpy")
     (planned,) = plan(identical(trials), max_lanes=None, n_jobs=1)
+    planned = replace(planned, threads=threads)
     arrays = data.load(planned.data)
     untrained = Stack.without_parameters(planned.lanes)
     tracemalloc.start()
     try:
-        advance(planned.recipe, untrained, arrays)
+        advance(planned.recipe, untrained, arrays, threads=threads)
         measured = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     parts = memory.needed(planned, execution)
     counted = parts["parameters"] + parts["rows"] + parts["activations"] - memory._state(planned)
     assert counted == pytest.approx(measured, rel=0.35)
+
+
+def test_a_stack_trains_in_as_many_threads_as_its_memory_allows(trials_of):
+    (planned,) = plan(identical(trials_of(*DIGITS, "batching=full")), max_lanes=None, n_jobs=1)
+    two, three = (
+        sum(memory.needed(replace(planned, threads=count), Execution(engine="numpy")).values())
+        for count in (2, 3)
+    )
+    assert three > two
+    limited = Execution(engine="numpy", memory=f"{(two + three) / 2 / memory.MB:.6f}MB")
+    assert memory.threads_that_fit(planned, 4, limited) == 2
+    assert memory.threads_that_fit(planned, 4, replace(limited, memory="1MB")) == 1
+    assert memory.threads_that_fit(planned, 4, replace(limited, memory=None)) == 4
 
 
 def test_stacks_are_cut_until_each_fits(trials_of):

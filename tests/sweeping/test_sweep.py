@@ -165,7 +165,7 @@ def test_an_identical_trial_trains_in_the_same_lane(trials_of):
 
 
 def test_a_finished_sweep_leaves_no_checkpoints(grid):
-    assert list((grid[0] / ".fnnexp").rglob("*.npz")) == []
+    assert list((grid[0] / ".fnnexp" / "checkpoints").glob("*")) == []
 
 
 def test_every_number_is_the_same_in_mlflow_in_the_frames_and_in_the_report(grid, invoke):

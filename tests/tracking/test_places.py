@@ -389,13 +389,13 @@ def test_weights_are_never_written_or_read_outside_the_stores_folder(project, ow
 def test_links_among_a_runs_files_are_not_followed(outside, own_folder):
     uri, run = f"sqlite:///{own_folder}/mlflow.db", "a" * 32
     address = (own_folder / "mlruns" / "1" / run / "artifacts").as_uri()
-    files = artifacts.repository(run, address, uri)
-    (folder := Path(files.artifact_dir)).mkdir(parents=True)
+    files = artifacts.RunFiles(run, address, uri)
+    (folder := Path(artifacts.repository(run, address, uri).artifact_dir)).mkdir(parents=True)
     for name in ("config.yaml", "weights.npz", "traceback.txt"):
         (folder / name).symlink_to(outside / "report.html")
-    artifacts.write(files, {"seed": 1}, {"weights.npz": {"W1": np.zeros(3)}})
+    files.write({"seed": 1}, {"weights.npz": {"W1": np.zeros(3)}})
     with pytest.raises(MlflowException, match="outside the artifact directory"):
-        artifacts.write_text(files, "traceback.txt", "why")
+        files.write_text("traceback.txt", "why")
     assert files_in(outside) == {"report.html": b"mine"}
     assert sorted(files_in(folder)) == ["config.yaml", "traceback.txt", "weights.npz"]
     assert (folder / "config.yaml").read_text() == "seed: 1\n"

@@ -8,7 +8,9 @@ import re
 import sqlite3
 import subprocess
 import time
+import uuid
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -682,3 +684,24 @@ def test_in_a_repository_the_commit_and_its_state_are_recorded(fresh_environment
     assert fresh_environment()["fnnexp.git_dirty"] == "false"
     file.write_text("two")
     assert fresh_environment()["fnnexp.git_dirty"] == "true"
+
+
+def test_ids_of_new_runs_begin_with_the_time(tracker, run):
+    """So runs of one sweep are neighbours in every index of the store."""
+    before = time.time_ns() // 10**6
+    ids = [tracker.begin(trial_of(seed)) for seed in range(3)]
+    after = time.time_ns() // 10**6
+    assert [run(each).info.run_id for each in ids] == ids
+    if tracker._sql is not None:
+        for each in map(uuid.UUID, ids[1:]):  # MLflow makes the first run
+            assert (each.version, each.variant) == (7, uuid.RFC_4122)
+            assert before <= each.int >> 80 <= after
+
+
+def test_a_config_is_written_as_yaml_would_write_it_whole(tracker, own_folder):
+    config = {"seed": 3, "name": "yes", "arch": {"hidden": [64, 32], "slope": 1e-5}, "other": None, "e": {}}
+    for change in ({}, {"seed": 4}, {"seed": 4.0}, {"seed": True}, {"seed": 1}):
+        run_id = tracker.begin(trial := replace(trial_of(0), config=config | change))
+        tracker.finish(run_id, trial, {}, seconds_per_epoch=1.0, blas="", engine="numpy", how={})
+        text = artifacts.read(run_id, "config.yaml", tracker.uri, most=10**6).decode()
+        assert text == yaml.safe_dump(config | change, sort_keys=False)

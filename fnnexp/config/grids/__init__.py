@@ -1,5 +1,7 @@
-"""Grids: the sets of options and values that one command trains.
+"""Grids: which jobs a sweep has.
 
+- ``axes``: the keys of a grid and their values; keys that are swept together (``zip``).
+- ``conditions``: sentences about the jobs that a grid keeps (``where``).
 - ``combinations``: compose many sets of options from a few compositions of Hydra.
-- ``spaces``: draw configurations instead of training all: ``search=random`` and ``search=sobol``.
+- ``spaces``: draw configurations instead of training all (``search=random``, ``search=sobol``).
 """

@@ -113,7 +113,9 @@ class Combinations:
         if any(plain not in family.nodes for plain in chosen):
             try:
                 self._compose_into(family, self._with_new_options(family, options))
-            except FnnexpError:  # if this set is at fault, `of` raises; else an expected option was
+            except FnnexpError:
+                # An option is wrong. If it is one of this set, `of` raises the error. Otherwise it is an
+                # option that is composed early, for a later set.
                 return None
         if family.first is None:
             return None

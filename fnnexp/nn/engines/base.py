@@ -128,6 +128,8 @@ class Engine:
         Whether its code for a kind of training is compiled already; None if it compiles nothing.
     assistant
         Creates an :class:`Assistant` for such rows, a first layer, and its first step or None.
+    code_folder
+        The folder in which its compiled code is kept; None if none is kept.
     """
 
     version: str
@@ -139,6 +141,7 @@ class Engine:
     first_step: Callable[[Any, Sequence[Array], Update], FirstStep] | None = None
     is_compiled: IsCompiled | None = None
     assistant: Callable[[Any, Any, Any], Assistant] | None = None
+    code_folder: str | None = None
 
 
 def numpy_engine() -> Engine:
@@ -166,6 +169,7 @@ def numba_engine() -> Engine:
         compiled.FirstStep,
         is_compiled=compiled.is_compiled,
         assistant=compiled.Assistant,
+        code_folder=compiled.code_folder(),
     )
 
 

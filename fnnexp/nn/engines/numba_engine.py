@@ -1516,6 +1516,13 @@ def is_compiled(dtype: DType, *, by_row: bool, skips_pixels: bool, update: Updat
     return all(_has_code(function, dtype) for function in functions)
 
 
+def code_folder() -> str | None:
+    """Return the folder in which Numba keeps the code of this module; None if it keeps none."""
+    function: Any = multiply
+    folder: str | None = function.stats.cache_path
+    return folder
+
+
 def _has_code(function: Any, dtype: DType) -> bool:
     """Return whether a function is compiled for a dtype; False if Numba does not tell what its cache has."""
     try:

@@ -155,7 +155,10 @@ class BlockDescent:
         self.later.write_back()
 
     def _step(self, t: int) -> None:
-        """Take the step of row t of the block. Every dZ is multiplied by −η from the start."""
+        """Update the weights from row t of the block.
+
+        The output layer's dZ is already multiplied by −η, so no gradient needs a factor.
+        """
         step, logits, onehot, groups = self.row_views[t]
         dZ, row, later, activation = self.dZ_last, self.row, self.later, self.activation
 

@@ -35,10 +35,13 @@ class Rule:
     factor
         ``factor(steps, count, steps_per_epoch, parameters)`` returns the factors (n,) at some of the
         schedule's ``count`` steps. ``steps`` (n,) are the numbers of these steps, floats counted from 0.
+    needs_count
+        Whether a factor depends on ``count``. If it does not, a run of more epochs begins like a shorter one.
     """
 
     parameters: tuple[str, ...]
     factor: Factor
+    needs_count: bool = True
 
 
 @dataclass(frozen=True)
@@ -134,10 +137,10 @@ def one_cycle(t: Array, steps: int, per_epoch: int, of: Mapping[str, float]) -> 
 
 SCHEDULES: Table[Rule] = Table(
     {
-        "constant": Rule((), constant),
-        "step": Rule(("every", "gamma"), step),
-        "exponential": Rule(("gamma",), exponential),
-        "inverse_time": Rule(("rate",), inverse_time),
+        "constant": Rule((), constant, needs_count=False),
+        "step": Rule(("every", "gamma"), step, needs_count=False),
+        "exponential": Rule(("gamma",), exponential, needs_count=False),
+        "inverse_time": Rule(("rate",), inverse_time, needs_count=False),
         "linear": Rule(("end",), linear),
         "cosine": Rule(("end",), cosine),
         "one_cycle": Rule(("peak", "rise", "end"), one_cycle),

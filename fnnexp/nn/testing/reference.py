@@ -58,12 +58,12 @@ class Relu:
     """A = max(Z, 0), elementwise; dZ = dA where Z > 0, else 0 (Glorot, Bordes & Bengio, 2011)."""
 
     def forward(self, Z: Array) -> Array:
-        """Return A in the shape of Z."""
+        """Return A = f(Z), an array of the same shape as Z."""
         self.Z = Z
         return np.maximum(Z, 0.0)
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ in the shape of Z."""
+        """Return dZ, an array of the same shape as Z."""
         return np.where(self.Z > 0.0, dA, 0.0)
 
 
@@ -71,12 +71,12 @@ class Tanh:
     """A = tanh(Z), elementwise; dZ = (1 − A²) dA (LeCun, Bottou, Orr & Müller, 1998)."""
 
     def forward(self, Z: Array) -> Array:
-        """Return A in the shape of Z."""
+        """Return A = f(Z), an array of the same shape as Z."""
         self.A = np.tanh(Z)
         return self.A
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ in the shape of Z."""
+        """Return dZ, an array of the same shape as Z."""
         return (1.0 - self.A**2) * dA
 
 
@@ -88,7 +88,7 @@ class TanhAsPublished:
     """
 
     def forward(self, Z: Array) -> Array:
-        """Return A in the shape of Z."""
+        """Return A = f(Z), an array of the same shape as Z."""
         self.A = np.tanh(Z)
         return self.A
 
@@ -101,12 +101,12 @@ class Sigmoid:
     """A = 1 / (1 + exp(−Z)), Z clipped to ±500 to keep exp finite; dZ = A (1 − A) dA (Rumelhart et al.)."""
 
     def forward(self, Z: Array) -> Array:
-        """Return A in the shape of Z."""
+        """Return A = f(Z), an array of the same shape as Z."""
         self.A = 1.0 / (1.0 + np.exp(-np.clip(Z, -500.0, 500.0)))
         return self.A
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ in the shape of Z."""
+        """Return dZ, an array of the same shape as Z."""
         return self.A * (1.0 - self.A) * dA
 
 
@@ -122,12 +122,12 @@ class LeakyRelu:
         self.slope = slope
 
     def forward(self, Z: Array) -> Array:
-        """Return A in the shape of Z."""
+        """Return A = f(Z), an array of the same shape as Z."""
         self.Z = Z
         return np.where(Z > 0.0, Z, self.slope * Z)
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ in the shape of Z."""
+        """Return dZ, an array of the same shape as Z."""
         return np.where(self.Z > 0.0, dA, self.slope * dA)
 
 
@@ -135,12 +135,12 @@ class Elu:
     """A = Z where Z > 0, else exp(Z) − 1; dZ = dA or exp(Z) dA (Clevert, Unterthiner & Hochreiter, 2016)."""
 
     def forward(self, Z: Array) -> Array:
-        """Return A in the shape of Z."""
+        """Return A = f(Z), an array of the same shape as Z."""
         self.Z = Z
         return np.where(Z > 0.0, Z, np.exp(np.minimum(Z, 0.0)) - 1.0)
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ in the shape of Z."""
+        """Return dZ, an array of the same shape as Z."""
         return np.where(self.Z > 0.0, 1.0, np.exp(np.minimum(self.Z, 0.0))) * dA
 
 
@@ -158,12 +158,12 @@ class Selu:
     )
 
     def forward(self, Z: Array) -> Array:
-        """Return A in the shape of Z."""
+        """Return A = f(Z), an array of the same shape as Z."""
         self.Z = Z
         return self.scale * np.where(Z > 0.0, Z, self.alpha * (np.exp(np.minimum(Z, 0.0)) - 1.0))
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ in the shape of Z."""
+        """Return dZ, an array of the same shape as Z."""
         return self.scale * np.where(self.Z > 0.0, 1.0, self.alpha * np.exp(np.minimum(self.Z, 0.0))) * dA
 
 
@@ -171,12 +171,12 @@ class Softplus:
     """A = log(1 + exp(Z)), elementwise; dZ = dA / (1 + exp(−Z)) (Dugas et al., 2001)."""
 
     def forward(self, Z: Array) -> Array:
-        """Return A in the shape of Z."""
+        """Return A = f(Z), an array of the same shape as Z."""
         self.Z = Z
         return np.logaddexp(0.0, Z)
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ in the shape of Z."""
+        """Return dZ, an array of the same shape as Z."""
         return _sigmoid(self.Z) * dA
 
 
@@ -184,12 +184,12 @@ class Softsign:
     """A = Z / (1 + |Z|), elementwise; dZ = dA / (1 + |Z|)² (Bergstra et al., 2009)."""
 
     def forward(self, Z: Array) -> Array:
-        """Return A in the shape of Z."""
+        """Return A = f(Z), an array of the same shape as Z."""
         self.Z = Z
         return Z / (1.0 + np.abs(Z))
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ in the shape of Z."""
+        """Return dZ, an array of the same shape as Z."""
         return dA / (1.0 + np.abs(self.Z)) ** 2
 
 
@@ -201,13 +201,13 @@ class Gelu:
     """
 
     def forward(self, Z: Array) -> Array:
-        """Return A in the shape of Z."""
+        """Return A = f(Z), an array of the same shape as Z."""
         self.Z = Z
         self.S = _sigmoid(math.sqrt(8.0 / math.pi) * (Z + 0.044715 * Z**3))
         return Z * self.S
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ in the shape of Z."""
+        """Return dZ, an array of the same shape as Z."""
         dU = math.sqrt(2.0 / math.pi) * (1.0 + 0.134145 * self.Z**2)
         return (self.S + 2.0 * self.Z * self.S * (1.0 - self.S) * dU) * dA
 
@@ -216,12 +216,12 @@ class Silu:
     """A = Z S with S = σ(Z), elementwise; dZ = S (1 + Z (1 − S)) dA (Hendrycks & Gimpel, 2016)."""
 
     def forward(self, Z: Array) -> Array:
-        """Return A in the shape of Z."""
+        """Return A = f(Z), an array of the same shape as Z."""
         self.Z, self.S = Z, _sigmoid(Z)
         return Z * self.S
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ in the shape of Z."""
+        """Return dZ, an array of the same shape as Z."""
         return self.S * (1.0 + self.Z * (1.0 - self.S)) * dA
 
 
@@ -229,11 +229,11 @@ class Identity:
     """A = Z; dZ = dA. If all layers have this activation, a network is linear up to the softmax."""
 
     def forward(self, Z: Array) -> Array:
-        """Return A in the shape of Z."""
+        """Return A = f(Z), an array of the same shape as Z."""
         return Z
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ in the shape of Z."""
+        """Return dZ, an array of the same shape as Z."""
         return dA
 
 
@@ -248,13 +248,13 @@ class FromTable:
         self.activation = activation
 
     def forward(self, Z: Array) -> Array:
-        """Return A in the shape of Z."""
+        """Return A = f(Z), an array of the same shape as Z."""
         self.Z, self.A = Z, Z.copy()
         self.activation.forward(self.A)
         return self.A
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ in the shape of Z."""
+        """Return dZ, an array of the same shape as Z."""
         derivative = np.empty_like(self.A)
         Z = self.Z if self.activation.needs_z else self.A
         self.activation.derivative(Z, self.A, derivative)

@@ -112,7 +112,8 @@ def _drawn(
     columns, options
         The number of panels in a row, and further arguments of :func:`layout.panels`.
     aside
-        The width, in layers, over which the points of one layer are spread.
+        How far the points of one layer are spread along x, so that they do not overlap; 1 is the distance of
+        two layers.
     """
     drawn = styles_in(pd.concat(panels.values())["init"])
     titles = [textwrap.shorten(title, TITLE, placeholder=" …") for title in panels]

@@ -14,7 +14,7 @@ from fnnexp.reporting.document.wording import after_stopping, listed
 from fnnexp.reporting.figures import Drawing, for_each
 from fnnexp.reporting.plots import layers as plots
 from fnnexp.results import averages, filters, numeric
-from fnnexp.results.factors import AXES, as_text, labels_of, others
+from fnnexp.results.factors import AXES, as_text, group_numbers, labels_of, others
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -173,14 +173,17 @@ def end_sentences(runs: pd.DataFrame, end: pd.DataFrame) -> list[str]:
     for idle, units in (("dead", "dead ReLUs"), ("saturated", "saturated activations")):
         shares = end[end["quantity"] == idle]
         by = [*others(runs), "arch", "init", "batching"]
-        worst = []
-        for key, part in shares.groupby(by, observed=True, dropna=False):
-            top = part.sort_values("mean", ascending=False, kind="stable").to_dict("records")[0]
-            worst.append((float(top["mean"]), _name(by, key), int(top["layer"])))
-        if not worst:
+        if shares.empty:
             continue
-        noted = sorted((layer for layer in worst if layer[0] >= NOTED), key=lambda layer: -layer[0])
-        examples = [f"{name} ({100 * share:.0f}% of layer {layer})" for share, name, layer in noted[:NAMED]]
+        shares = shares.assign(configuration=group_numbers(shares, by)).sort_values(
+            "configuration", kind="stable"
+        )
+        worst = shares.sort_values("mean", ascending=False, kind="stable").drop_duplicates("configuration")
+        noted = worst[worst["mean"] >= NOTED]
+        examples = [
+            f"{_name(by, [row[name] for name in by])} ({100 * row['mean']:.0f}% of layer {row['layer']})"
+            for row in noted.head(NAMED).to_dict("records")
+        ]
         more = f" and {len(noted) - NAMED} more" if len(noted) > NAMED else ""
         rest = len(worst) - len(noted)
         under = f"under {100 * NOTED:g}% in every layer of {plural(rest, 'configuration')}"

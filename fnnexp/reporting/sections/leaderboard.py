@@ -14,13 +14,22 @@ from fnnexp.reporting.document.blocks import EVERYWHERE, Cell, Section, Table, T
 from fnnexp.reporting.document.wording import between, mean_and_spread
 from fnnexp.results import filters, statistics
 from fnnexp.results.arguments import validate_frames
-from fnnexp.results.factors import AXES, as_text, by_version, factors_of, group_numbers, labels_of, others
+from fnnexp.results.factors import (
+    AXES,
+    as_text,
+    as_texts,
+    by_version,
+    factors_of,
+    group_numbers,
+    labels_of,
+    others,
+)
 from fnnexp.results.ranking import ACCURACY, Ranking, ranking_of
 from fnnexp.results.seeds import averaged
 from fnnexp.tracking.run_format import STATUSES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -39,7 +48,7 @@ MOST_NAMED = 5
 def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     """Return the leaderboard section for a frame of runs."""
     ranking, runs = ranking or ranking_of(runs), averaged(runs)
-    board = leaderboard(runs, metric=ranking.metric)
+    board = _board(runs, ranking)
     blocks: list[Block] = [table(runs, board, ranking)]
     if len(board) > MOST_SHOWN:
         note = f"The best {MOST_SHOWN} of {len(board):,} configurations; leaderboard.csv lists all."
@@ -73,14 +82,18 @@ def leaderboard(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFram
         Configurations without a finished trial come last.
     """
     runs = by_version(runs)
-    ranking = ranking_of(runs, metric)
+    return _board(runs, ranking_of(runs, metric))
+
+
+def _board(runs: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
+    """Return the frame of :func:`leaderboard` for a ranking."""
     runs = filters.once(averaged(runs))
     metrics = list(dict.fromkeys([ranking.metric, "test_accuracy"]))
     factors = factors_of(runs)
     number = group_numbers(runs, factors)
     first = runs.loc[number.drop_duplicates().sort_values().index, factors].reset_index(drop=True)
     numbers = pd.DataFrame(over_seeds(runs, number, metrics, ranking), index=first.index)
-    board = pd.concat([first, numbers], axis=1).assign(note=_notes(runs, number, factors))
+    board = pd.concat([first, numbers], axis=1).assign(note=_notes(runs, number, first))
     if board.empty:
         return board
     ascending = not ranking.is_accuracy
@@ -130,35 +143,43 @@ def _values_of_groups(
         yield values[:, start:end]
 
 
-def _notes(runs: pd.DataFrame, number: pd.Series, factors: Sequence[str]) -> list[str]:
-    """Return a note per configuration that names numerically identical configurations: `same as sqrtmax`."""
+def _notes(runs: pd.DataFrame, number: pd.Series, first: pd.DataFrame) -> list[str]:
+    """Return a note per configuration that names numerically identical configurations: `same as sqrtmax`.
+
+    `first` has the factors of each configuration's first trial.
+    """
     training = runs["identical_to"].fillna(runs["trial"])
     if training.is_unique:
-        return [""] * number.nunique()
-    groups = [group for _, group in runs.groupby(number)]
-    groups_with = defaultdict(list)
-    for i, group in enumerate(groups):
-        for trial in training[group.index]:
-            groups_with[trial].append(i)
-    notes = []
-    for i, group in enumerate(groups):
-        shared = Counter(j for trial in training[group.index] for j in groups_with[trial] if j != i)
+        return [""] * len(first)
+    order = number[training.duplicated(keep=False)].sort_values(kind="stable").index
+    # How often each configuration has each training that occurs more than once, and the other way round.
+    trainings: dict[int, Counter[str]] = defaultdict(Counter)
+    configurations: dict[str, Counter[int]] = defaultdict(Counter)
+    for i, trained in zip(number[order].tolist(), training[order].tolist(), strict=True):
+        trainings[i][trained] += 1
+        configurations[trained][i] += 1
+    texts = {str(factor): as_texts(first[factor]).tolist() for factor in first}
+    sizes = number.value_counts(sort=False)
+    notes = [""] * len(first)
+    for i, own in trainings.items():
+        shared = Counter[int]()
+        for trained, times in own.items():
+            shared.update({j: times * n for j, n in configurations[trained].items() if j != i})
         names = [
-            _difference(group, groups[j], factors) + (f" in {n} of {len(group)}" if n < len(group) else "")
+            _difference(i, j, texts) + (f" in {n} of {sizes[i]}" if n < sizes[i] else "")
             for j, n in islice(shared.items(), MOST_NAMED)
         ]
         more = f" and {len(shared) - MOST_NAMED} more" if len(shared) > MOST_NAMED else ""
-        notes.append(f"same as {', '.join(names)}{more}" if names else "")
+        notes[i] = f"same as {', '.join(names)}{more}" if names else ""
     return notes
 
 
-def _difference(group: pd.DataFrame, other: pd.DataFrame, factors: Sequence[str]) -> str:
-    """Return the name of the other configuration, shortened to its options that differ."""
-    options, other_options = ({f: as_text(g[f].iloc[0]) for f in factors} for g in (group, other))
+def _difference(i: int, j: int, texts: Mapping[str, Sequence[str]]) -> str:
+    """Return the name of configuration j, shortened to its options that differ from those of i."""
     return " ".join(
-        other_options[f] if f in CHOICES else f"{f}={other_options[f]}"
-        for f in factors
-        if other_options[f] != options[f]
+        options[j] if factor in CHOICES else f"{factor}={options[j]}"
+        for factor, options in texts.items()
+        if options[i] != options[j]
     )
 
 

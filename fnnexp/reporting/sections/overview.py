@@ -185,12 +185,8 @@ def followers(runs: pd.DataFrame) -> list[str]:
     An example is `optimizer.lr varies only with batching: full 0.5, …`. The effect of such a setting cannot
     be separated from the effect of `batching`.
     """
-    independent = others(runs)
     texts = []
-    for factor in factors_of(runs):
-        if factor.partition(".")[0] in AXES or factor in independent:
-            continue
-        axis = next((axis for axis in AXES if not varies_within(runs, [axis], factor)), None)
+    for factor, axis in followed(runs).items():
         if axis is None:
             texts.append(f"{factor} varies only with {', '.join(AXES)}")
             continue
@@ -198,6 +194,34 @@ def followers(runs: pd.DataFrame) -> list[str]:
         pairs = ", ".join(f"{option} {as_text(value)}" for option, value in values.items())
         texts.append(f"{factor} varies only with {axis}: {pairs}")
     return texts
+
+
+def followed(runs: pd.DataFrame) -> dict[str, str | None]:
+    """Return each setting that arch, init or batching determines, with that axis; None for all together."""
+    independent = others(runs)
+    return {
+        factor: next((axis for axis in AXES if not varies_within(runs, [axis], factor)), None)
+        for factor in factors_of(runs)
+        if factor.partition(".")[0] not in AXES and factor not in independent
+    }
+
+
+def together(runs: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return the options of the factors that vary together: one row for each combination that was run.
+
+    Their effects cannot be told apart, as after ``zip=[[init,optimizer.lr]]``. Omitted are presets, which
+    stand for all their settings, and the default learning rates of the batching modes.
+    """
+    alike: dict[bytes, list[str]] = {}
+    for factor in factors_of(runs):
+        if factor not in (*frames.SEEDS, frames.CHECKSUM, frames.PIECES):
+            numbers = pd.factorize(runs[factor], use_na_sentinel=False)[0]
+            alike.setdefault(numbers.tobytes(), []).append(factor)
+    return [
+        runs[names].drop_duplicates().sort_values(names[0])
+        for names in alike.values()
+        if len(names) > 1 and "experiment" not in names and names != ["batching", "optimizer.lr"]
+    ]
 
 
 def common(runs: pd.DataFrame) -> str:

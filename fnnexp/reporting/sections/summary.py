@@ -12,10 +12,11 @@ from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
 from fnnexp.reporting.document.markdown import escaped
 from fnnexp.reporting.document.wording import between, listed, number, percent, points, value
 from fnnexp.reporting.plots import from_leader, picture
+from fnnexp.reporting.sections import overview
 from fnnexp.reporting.sections.pairs import weaker_pairs
 from fnnexp.results import budgets, comparisons, filters, frames, numeric, questions, statistics
 from fnnexp.results.arguments import validate_frames
-from fnnexp.results.factors import as_text, by_version
+from fnnexp.results.factors import as_text, by_version, tuples_of
 from fnnexp.results.ranking import different_losses_note, ranking_of
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 METHODS = {
     "bca": "by a BCa bootstrap over seeds",
     "t": "by Student's t, because fewer than six seeds cannot be resampled",
+    "t of many": "by Student's t, because the mean of so many seeds is as good as normal",
     "equal": "all seeds gave the same value",
 }
 """How the interval of a configuration's mean was computed, in words."""
@@ -119,6 +121,7 @@ def headlines(runs: pd.DataFrame, findings: Findings) -> list[str]:
     if len(findings.in_each_cell) > 1 and not findings.ranking.is_time:
         texts += _by_cell(findings.in_each_cell, finished)
     doubts = [
+        *_together(runs),
         *filter(None, [different_losses_note(runs, findings.ranking)]),
         *_data_sets(runs),
         *_equal_epochs(runs),
@@ -158,8 +161,9 @@ def _best(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findi
     leader, pairs = finished[0], findings.with_leader
     where = "" if len(leader.levels) > 1 else _where(runs)
     if axes := numeric.axes_at_best(runs):
-        at_best = f"each at its own best {' and '.join(axes)}, "
-        where = f"{where}{at_best}" if where else at_best[0].upper() + at_best[1:]
+        where = _begin(where, f"each at its own best {' and '.join(axes)}, ")
+    if own := _own_settings(runs, leader):
+        where = _begin(where, f"each with its own {' and '.join(own)}, ")
     if pairs.empty:
         mean = value(statistics.mean(leader.metric), findings.ranking)
         return f"{where}{leader.name} has {mean} {findings.metric}."
@@ -197,6 +201,25 @@ def _best(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findi
     return f"{_begin(where, best)}{_are_worse(worse)}."
 
 
+def _own_settings(runs: pd.DataFrame, leader: Configuration) -> list[str]:
+    """Return the settings that the compared options determine, unless these are default learning rates."""
+    axis, *more = leader.levels
+    followed = overview.followed(runs) if not more and axis != "batching" else {}
+    return [factor for factor, by in followed.items() if by == axis]
+
+
+def _together(runs: pd.DataFrame) -> list[str]:
+    """Return a sentence on each set of factors that vary together."""
+    texts = []
+    for options in overview.together(runs):
+        each = [" with ".join(map(as_text, row)) for row in tuples_of(options)]
+        texts.append(
+            f"{listed([str(name) for name in options])} vary together ({_few(each)}), so these trials cannot "
+            "tell their effects apart."
+        )
+    return texts
+
+
 def _margin(ranking: Ranking) -> str:
     """Return the equivalence margin with its unit, "" if there is none."""
     unit = "point" if ranking.margin == 1 and ranking.unit == "points" else ranking.unit
@@ -230,7 +253,7 @@ def _against(pairs: pd.DataFrame, leader: Configuration) -> list[str]:
 def _kind(leader: Configuration) -> str:
     """Return the noun for the compared options: an initializer, a value of a parameter, a configuration."""
     factor, *more = leader.levels
-    return "configuration" if more else KINDS.get(factor, f"{factor} value")
+    return "configuration" if more or comparisons.WITH in factor else KINDS.get(factor, f"{factor} value")
 
 
 def _where(runs: pd.DataFrame) -> str:
@@ -320,6 +343,7 @@ def _by_cell(cells: pd.DataFrame, finished: Sequence[Configuration]) -> list[str
         return []
     kind = KINDS.get(others[0], f"{others[0]} value") + "s" if len(others) == 1 else ""
     among = f"{len(cells)} {kind or 'combinations of ' + ' and '.join(others)}{' that learn' * some_failed}"
+    few = _tried_in_few(cells[others], finished)
     decided = cells[cells["difference"] != 0]
     leads = decided["a"].value_counts()
     significant = decided.loc[decided["verdict"] == "better", "a"].value_counts()
@@ -327,19 +351,29 @@ def _by_cell(cells: pd.DataFrame, finished: Sequence[Configuration]) -> list[str
         n = int(significant.sum())
         count = "each" if n == len(cells) else str(n) if n else "none"
         best_init = f"{leads.index[0]} is the best initializer in each of the {among}"
-        return [f"{best_init}; its lead is significant in {count}."]
+        return [f"{best_init}; its lead is significant in {count}.{few}"]
     counts = [f"{name} in {n}" for name, n in leads.items()]
     if level := len(cells) - len(decided):
         counts.append(f"level in {level}")
     surely = "no lead is significant"
     if len(significant):
         surely = f"significant leads: {', '.join(f'{name} in {n}' for name, n in significant.items())}"
-    return [f"Best initializer in each of {among}: {', '.join(counts)}; {surely}."]
+    return [f"Best initializer in each of {among}: {', '.join(counts)}; {surely}.{few}"]
+
+
+def _tried_in_few(cells: pd.DataFrame, finished: Sequence[Configuration]) -> str:
+    """Return a sentence on the initializers that only some of the combinations have, "" if there are none."""
+    shown = set(tuples_of(cells.astype("str")))
+    tried: dict[str, set[tuple[str, ...]]] = {}
+    for each in finished:
+        tried.setdefault(each.levels["init"], set()).add(tuple(each.levels[name] for name in cells.columns))
+    few = [f"{name} only in {n}" for name, found in tried.items() if (n := len(found & shown)) < len(shown)]
+    return f" Not every initializer was tried in each: {_few(few)}." if few else ""
 
 
 def _equal_epochs(runs: pd.DataFrame) -> list[str]:
     """Return a note, if batching varies, that names the section which compares modes at equal cost."""
-    if runs["batching"].astype("str").nunique() < 2 or budgets.SPENT in runs:
+    if budgets.SPENT in runs or not budgets.batching_varies(runs):
         return []
     return ["Batching modes are compared as trained; see 'Batching modes at equal cost'."]
 
@@ -448,7 +482,8 @@ def _leader(leader: Configuration, ranking: Ranking, chosen: bool) -> str:
         sentence += f", the mean of {n} seeds"
     else:
         ends = between(interval.low, interval.high, ranking)
-        sentence += f" (95% interval {ends} over {n} seeds, {METHODS[interval.method]})"
+        many = " of many" if interval.method == "t" and n > statistics.BOOTSTRAP_UP_TO else ""
+        sentence += f" (95% interval {ends} over {n} seeds, {METHODS[interval.method + many]})"
     if n < (tried := len(leader.tried)):
         never = " or never reached it" if ranking.is_time else ""
         sentence += f"; {tried - n} of its {tried} trials did not finish{never}"

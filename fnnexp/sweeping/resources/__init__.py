@@ -1,6 +1,9 @@
-"""What a sweep uses while it runs.
+"""What a sweep uses while it runs, and what it leaves behind.
 
 - ``engine``: NumPy or numba, chosen for the whole sweep.
 - ``memory``: what a worker needs, and stacks that fit.
+- ``disk``: what the results take, and whether it is left.
 - ``locks``: the trials that it claims, so that two sweeps do not train one trial.
+- ``states``: the final states of its trials, from which the same trials with more epochs go on.
+- ``leftovers``: all that ``fnnexp clean`` removes.
 """

@@ -48,7 +48,12 @@ NAMES = {"numpy": "NumPy", "numba": "numba"}
 
 
 def with_engine(
-    execution: Execution, trials: Sequence[Trial], known: Mapping[str, Known], *, n_jobs: int
+    execution: Execution,
+    trials: Sequence[Trial],
+    known: Mapping[str, Known],
+    *,
+    n_jobs: int,
+    shorter: Mapping[str, int],
 ) -> tuple[Execution, str | None]:
     """Return an execution with the name of an engine instead of ``auto``, and a message that names it.
 
@@ -64,15 +69,21 @@ def with_engine(
         The runs in the store, by trial id.
     n_jobs
         The number of workers.
+    shorter
+        How many trials can go on from the final state of a shorter one, by the name of its engine.
     """
     if execution.engine != AUTO:
         return execution, None
-    name, why = _choice(execution, trials, known, n_jobs)
+    name, why = _choice(execution, trials, known, n_jobs, shorter)
     return replace(execution, engine=name), f"computing with {NAMES[name]}{why}"
 
 
 def _choice(
-    execution: Execution, trials: Sequence[Trial], known: Mapping[str, Known], n_jobs: int
+    execution: Execution,
+    trials: Sequence[Trial],
+    known: Mapping[str, Known],
+    n_jobs: int,
+    shorter: Mapping[str, int],
 ) -> tuple[str, str]:
     """Return the name of an engine and the reason, as the end of a sentence."""
     _, wanted = runs_of(known, trials)
@@ -82,6 +93,9 @@ def _choice(
         begun = max(ENGINES, key=lambda name: counts[name])
         if counts[begun]:
             return _if_importable(begun, f", which began {plural(counts[begun], 'trial')} of this sweep")
+    for name, count in shorter.items():
+        if 2 * count > len(wanted):
+            return _if_importable(name, f", which computed the first epochs of {plural(count, 'trial')}")
     if execution.backend in CLUSTERS:
         return "numpy", "; for numba, which the workers must have too, write execution.engine=numba"
     if seconds_saved(trials) <= WORTH * min(n_jobs, len(trials)):

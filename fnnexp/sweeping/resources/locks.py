@@ -90,8 +90,7 @@ class Claim:
                         self._tracker.untag_experiment(key)
         with contextlib.suppress(OSError):
             self._file.unlink(missing_ok=True)
-            self._lock.release()
-            Path(self._lock.lock_file).unlink(missing_ok=True)
+        _remove(self._lock)
 
     @property
     def trials(self) -> list[str]:
@@ -126,14 +125,11 @@ class Claim:
 
     def _is_alive(self, owner: str) -> bool:
         """Return whether a sweep still holds its lock; if not, remove the lock file."""
-        lock = FileLock(self._folder / f"{owner}.lock", timeout=0)
-        try:
-            with lock:
-                pass
-        except Timeout:
-            return True
-        Path(lock.lock_file).unlink(missing_ok=True)
-        return False
+        lock = self._folder / f"{owner}.lock"
+        alive = is_held(lock)
+        if not alive:
+            lock.unlink(missing_ok=True)
+        return alive
 
     # Claims among machines that share an MLflow server
 
@@ -202,6 +198,37 @@ class Claim:
             elif goes_first:
                 claimed |= {trial: who for trial in self.trials if trial[:DIGITS] in ids}
         return claimed
+
+
+def is_held(lock: Path) -> bool:
+    """Return whether a process holds a lock file."""
+    try:
+        with FileLock(lock, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+@contextlib.contextmanager
+def in_use(*folders: Path) -> Iterator[None]:
+    """Hold a lock file in each folder while the block runs, so that ``fnnexp clean`` leaves what is there.
+
+    A folder that can't be written gets no lock.
+    """
+    with contextlib.ExitStack() as stack:
+        for folder in folders:
+            lock = FileLock(folder.absolute() / f"{uuid.uuid4().hex}.lock")
+            with contextlib.suppress(OSError):
+                folder.mkdir(parents=True, exist_ok=True)
+                lock.acquire(timeout=0)
+                stack.callback(_remove, lock)
+        yield
+
+
+def _remove(lock: FileLock) -> None:
+    with contextlib.suppress(OSError):
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def folder_for(uri: str, elsewhere: Path) -> Path:

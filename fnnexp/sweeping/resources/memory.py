@@ -7,6 +7,7 @@ are never touched take no memory.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -29,7 +30,8 @@ PYTHON, NUMBA, COMPILED = 50 * MB, 60 * MB, 65 * MB
 """What a worker takes before it trains (measured): Python with NumPy, Numba, and its compiled code."""
 
 PARENT, A_TRIAL = 270 * MB, 3000
-"""What the parent takes: Python with Hydra and MLflow (measured), and what it keeps of each trial."""
+"""What the parent takes: Python with Hydra and MLflow, and what it keeps of each trial (measured at 1,000 and
+10,000 trials)."""
 
 SHARE = 0.9
 """The share of the available memory that the workers may take. The rest is for the parent and for others."""
@@ -80,8 +82,16 @@ def _state(planned: PlannedStack) -> int:
     return _theta(planned) * (1 + OPTIMIZERS[recipe.optimizer].slots + (recipe.stopping is not None))
 
 
+def _threads(planned: PlannedStack) -> tuple[int, int]:
+    """Return how many threads have arrays of their own: to compute a batch, and to evaluate."""
+    recipe, data = planned.recipe, planned.data
+    batch = recipe.batching.batch_size(recipe.rows_to_train(data.n_train))
+    return min(planned.threads, -(-batch // CHUNK)), min(planned.threads, -(-data.n_test // CHUNK))
+
+
 def _copies(planned: PlannedStack, size: int, *, sparse: bool) -> int:
     """Return the size of gradients and of copies of weights, for chunks of this number of rows."""
+    training, measuring = _threads(planned)
     recipe, lanes, theta = planned.recipe, len(planned.lanes), _theta(planned)
     itemsize, architecture = np.dtype(recipe.dtype).itemsize, recipe.architecture
     inputs, outputs = architecture.shapes[0]
@@ -89,21 +99,21 @@ def _copies(planned: PlannedStack, size: int, *, sparse: bool) -> int:
     first, slots = lanes * one_first, OPTIMIZERS[recipe.optimizer].slots
     later = theta - lanes * inputs * outputs * itemsize
     # BLAS gathers the used rows of a lane's first weights in a buffer for each slice of lanes.
-    evaluating = int(AGAIN * (first if sparse else one_first * _slices(recipe, lanes, CHUNK)))
+    evaluating = int(measuring * AGAIN * (first if sparse else one_first * _slices(recipe, lanes, CHUNK)))
     if descends_by_row(recipe):
         return evaluating + (first if sparse else one_first + 2 * later)
     count = recipe.rows_to_train(planned.data.n_train)
     size_of_batch = recipe.batching.batch_size(count)
-    later_sums = later * (1 + (count % size > 0))
+    later_sums = training * later * (1 + (count % size > 0))
     whole_gradient = not is_plain(recipe) or size_of_batch > CHUNK or bool({*recipe.options} & NOT_IN_PLACE)
-    gradients = theta if whole_gradient else 0
+    gradients = theta * (1 + training if training > 1 else 1) if whole_gradient else 0
     penalties = theta if whole_gradient and {*recipe.options} & {"l1", "l2"} else 0
     if not sparse:
-        buffers = one_first * _slices(recipe, lanes, size)
+        buffers = training * one_first * _slices(recipe, lanes, size)
         return evaluating + later_sums + gradients + penalties + buffers
     if slots and size_of_batch <= CHUNK and not penalties:  # the gradient of the first weights is not stored
         return evaluating + later_sums + gradients + first * slots
-    return evaluating + later_sums + gradients + penalties + first
+    return evaluating + later_sums + gradients + penalties + training * first
 
 
 def _slices(recipe: Recipe, lanes: int, rows: int) -> int:
@@ -120,7 +130,12 @@ def _rows(planned: PlannedStack, size: int, *, sparse: bool) -> int:
     a_row = columns * (0.2 * 2 * (4 + itemsize) if sparse else of_bytes + itemsize)
     groups = len(same_order_groups(recipe, planned.stack))
     order = recipe.rows_to_train(planned.data.n_train) * 8 if recipe.batching.shuffle else 0
-    return int(groups * (size * a_row + order) + min(CHUNK, planned.data.n_test) * a_row)
+    training, measuring = _threads(planned)
+    if sparse and training == 1 and planned.threads > 1 and len(planned.lanes) == 1:
+        training = 3  # numba's assistant has two more batches of rows
+    return int(
+        groups * (training * size * a_row + order) + measuring * min(CHUNK, planned.data.n_test) * a_row
+    )
 
 
 def _activations(planned: PlannedStack, size: int) -> int:
@@ -131,8 +146,9 @@ def _activations(planned: PlannedStack, size: int) -> int:
     arrays = [3 + activation.needs_z + 2 * dropped for activation in activations_of(architecture)]
     trained = sum(n * width for n, width in zip(arrays, architecture.hidden, strict=True))
     rest, shorter = recipe.rows_to_train(planned.data.n_train) % size, planned.data.n_test % CHUNK
-    evaluated = AGAIN * (CHUNK + shorter) * (sum(architecture.hidden) + 3 * architecture.classes)
-    values = (size + rest) * (trained + 3 * architecture.classes) + evaluated
+    training, measuring = _threads(planned)
+    evaluated = AGAIN * (measuring * CHUNK + shorter) * (sum(architecture.hidden) + 3 * architecture.classes)
+    values = training * (size + rest) * (trained + 3 * architecture.classes) + evaluated
     return int(lanes * itemsize * values)
 
 
@@ -193,6 +209,22 @@ def fitting(
     return spread(parts, n_jobs)
 
 
+def threads_that_fit(planned: PlannedStack, most: int, execution: Execution) -> int:
+    """Return with how many threads, at most `most`, a stack fits into ``execution.memory``.
+
+    Without that limit all fit: they take the cores of idle workers, and less memory than these would.
+    """
+    if execution.memory is None:
+        return most
+    limit = bytes_of(execution.memory)
+    counts = (
+        count
+        for count in range(most, 1, -1)
+        if sum(needed(replace(planned, threads=count), execution).values()) <= limit
+    )
+    return next(counts, 1)
+
+
 def _refusal(name: str, parts: Mapping[str, int], most: int, execution: Execution, n_jobs: int) -> str:
     total = sum(parts.values())
     enough = f"{-(-total // GB)}GB" if total > GB else f"{-(-total // (10 * MB))}0MB"
@@ -213,9 +245,11 @@ def _refusal(name: str, parts: Mapping[str, int], most: int, execution: Executio
 def size(count: float) -> str:
     """Return a number of bytes as text.
 
-    >>> size(1_250_000), size(34_000_000_000)
-    ('1 MB', '34.0 GB')
+    >>> size(345_600), size(1_250_000), size(34_000_000_000)
+    ('346 KB', '1 MB', '34.0 GB')
     """
+    if count < MB:
+        return f"{count / 1000:.0f} KB"
     return f"{count / GB:.1f} GB" if count >= GB else f"{count / MB:.0f} MB"
 
 

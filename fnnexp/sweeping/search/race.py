@@ -41,11 +41,11 @@ if TYPE_CHECKING:
 
 OPEN, BETTER, EQUIVALENT, OUT_OF_REACH = "open", "better", "equivalent", "out of reach"
 
-PRIOR = 3.0
+PRIOR = 4.0
 """τ of the safe t test. It is larger than for a report, whose seeds are more and whose questions are fewer.
 
-With many questions an effect must be large to be seen in few seeds. On the card grid's mini-batches, τ of 2,
-3 and 4 takes 6.15, 5.8 and 5.7 seeds an option (`benchmarks/races.py`).
+With many questions an effect must be large to be seen in few seeds. On the card grid's mini-batches, τ of 2
+takes 6.4 seeds an option, and 4 takes 5.9 (`benchmarks/races.py`).
 """
 
 ERROR_RATE = 0.04

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -71,6 +72,7 @@ class Settling:
         self.outcome = Outcome()
         self.race: races.Race | None = None
         self.ranking: Ranking | None = None
+        self.seeds_used = np.zeros(1)
 
     def run(self) -> Outcome:
         """Train round after round until no question is open, and print what is settled."""
@@ -121,6 +123,7 @@ class Settling:
         if self.race is None:
             self.race = self._race(results)
         self.race.look(results)
+        self.seeds_used = np.isfinite(results.goodness).sum(axis=1)
         keys = [frozenset(results.options[row].items()) for row in self.race.rows]
         options = comparisons.levels(runs).astype("str")
         of_trial = {
@@ -171,8 +174,7 @@ class Settling:
         if len(questions) > MOST_ROWS:
             self._say(f"… and {plural(len(questions) - MOST_ROWS, 'more question')}")
         settled = sum(question.is_settled for question in questions)
-        configurations = len({row for question in questions for row in question.rows})
-        mean = len(self.trials) / max(configurations, 1)
+        mean = self.seeds_used.mean()
         self._say(
             f"until=settled: {settled} of {plural(len(questions), 'question')} settled after "
             f"{plural(self.race.rounds, 'round')}, with {mean:.1f} seeds an option on average"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from functools import partial
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,9 +16,11 @@ from fnnexp.nn.pieces.table import short
 from fnnexp.sweeping.backends.cluster import connected
 from fnnexp.sweeping.executor import worker_count
 from fnnexp.sweeping.plan import PlannedStack, identical, plan
-from fnnexp.sweeping.resources import memory
+from fnnexp.sweeping.resources import disk, memory
 from fnnexp.sweeping.resources.engine import with_engine
+from fnnexp.sweeping.resources.states import STATES, States, begun_with
 from fnnexp.sweeping.runs import print_undiagnosed
+from fnnexp.tracking import store
 from fnnexp.tracking.reader import Known, known_trials, runs_of
 
 MOST_ROWS = 40
@@ -40,15 +43,21 @@ def show(
     if execution.diagnostics:
         print_undiagnosed(known, done, console)
     _show_trials(trials, known, {trial.id for trial in done}, console)
+    states = States(STATES)
+    states.say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    shorter = states.ends_of(wanted, dry=True)
     if wanted:
         n_jobs = worker_count(execution.n_jobs)
-        execution, chosen = with_engine(execution, trials, known, n_jobs=n_jobs)
+        execution, chosen = with_engine(
+            execution, trials, known, n_jobs=n_jobs, shorter=begun_with(shorter, wanted, execution)
+        )
         if chosen is not None:
             console.print(chosen, highlight=False, markup=False, soft_wrap=True)
     with connected(execution) as cluster:
         n_jobs = worker_count(execution.n_jobs, cluster)
     groups = identical(wanted)
-    planned = plan(groups, max_lanes=execution.max_lanes, n_jobs=n_jobs)
+    goes_on = states.go_on(shorter, groups, execution)
+    planned = plan(groups, max_lanes=execution.max_lanes, n_jobs=n_jobs, begun=goes_on)
     if stacks := memory.fitting(planned, groups, execution, n_jobs):
         _show_stacks(stacks, console)
         lanes = sum(len(stack.lanes) for stack in stacks)
@@ -58,6 +67,11 @@ def show(
             highlight=False,
         )
         console.print(memory.summary(stacks, len(trials), execution, n_jobs), highlight=False, soft_wrap=True)
+        address = store.address_or_default(uri)
+        results = disk.needed(wanted, diagnostics=execution.diagnostics)
+        if line := disk.summary(results, address, experiment):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        disk.check(results, address, experiment)
     print_identical(trials, console)
 
 

@@ -27,12 +27,12 @@ def pair():
 
 
 def evidence(d, mean):
-    """Return the Bayes factor against a mean: the density of t for effects from N(0, 3²), over that for 0."""
+    """Return the Bayes factor against a mean: the density of t for effects from N(0, 4²), over that for 0."""
     n = len(d)
     t = (np.mean(d) - mean) / (np.std(d, ddof=1) / math.sqrt(n))
 
     def density(effect):
-        return stats.nct.pdf(t, n - 1, effect * math.sqrt(n)) * stats.norm.pdf(effect, 0, 3)
+        return stats.nct.pdf(t, n - 1, effect * math.sqrt(n)) * stats.norm.pdf(effect, 0, 4)
 
     around = np.mean(d - mean) / np.std(d, ddof=1)
     spread = [around - 6, around - 1, around, around + 1, around + 6]

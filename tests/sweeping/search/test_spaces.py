@@ -153,6 +153,13 @@ def test_a_small_space_is_trained_whole_and_this_is_said(invoke, store):
     assert "digits: 12 trials, 0 done, 12 to run" in out
 
 
+def test_conditions_leave_out_drawn_configurations():
+    rows = settings(*SEARCH, "seed=0,1")
+    kept = settings(*SEARCH, "seed=0,1", "where=init=he -> batching.size=40..64")
+    assert 0 < len(kept) < len(rows)
+    assert kept == [row for row in rows if row[1] != "he" or row[2] >= 40]
+
+
 def test_a_search_in_a_grids_file(tmp_path):
     text = "defaults: [config, _self_]\nhydra:\n  sweeper:\n    params: {%s}\n  mode: MULTIRUN\n"
     lines = "search: random, search.trials: 5, init: 'he,max', optimizer.lr: 'tag(log,interval(1e-4,1))'"
@@ -187,6 +194,7 @@ def test_a_search_in_a_grids_file(tmp_path):
         ("search=random init=glob(zz*)", "the sweep has no jobs, because a key has no values"),
         ("search=random init=he,max seed=range(0)", "the sweep has no jobs, because a key has no values"),
         ("search=random optimizer.lr=interval(0,1),interval(2,3)", "must stand alone"),
+        ("search=random init=he,max epochs=1,2 zip=[[init,epochs]]", "so zip has no meaning"),
         ("optimizer.lr=interval(0,1)", "or to draw values add search=random search.trials=20"),
         ("search=random search.trials=99999999999 optimizer.lr=interval(0,1)", "GB are left"),
     ],

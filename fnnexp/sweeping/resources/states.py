@@ -1,0 +1,439 @@
+"""Final states: what a finished trial leaves, so that the same trial with more epochs goes on from there.
+
+The lanes that end together share a file ``KIND-EPOCHS-HASH.npz``. KIND is that of their trials
+(:attr:`fnnexp.config.trial.Trial.kind`), EPOCHS is how many they were to train, and HASH is of the text
+``ends``, which says how each of the lanes ended, and what computed it. So a sweep opens only files of
+its own kinds with fewer epochs. The file has the final states of those lanes that can go on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fnnexp.config.execution import Execution, bytes_kept
+from fnnexp.config.trial import Trial
+from fnnexp.data.npz import DamagedError
+from fnnexp.errors import plural, printable
+from fnnexp.nn import layer_stats
+from fnnexp.nn.arrays import Array
+from fnnexp.nn.pieces.optimizers import OPTIMIZERS
+from fnnexp.nn.pieces.schedules import SCHEDULES
+from fnnexp.nn.pieces.table import short
+from fnnexp.nn.training import Recipe, Record, Stack, engine_version
+from fnnexp.sweeping.checkpoints import (
+    as_text,
+    best_from,
+    contents,
+    largest_curve,
+    parsed,
+    records_from,
+    tidy,
+    to_resume_with,
+    write,
+)
+from fnnexp.sweeping.plan import PlannedStack, joined
+from fnnexp.sweeping.worker import Trained, blas_kernel
+from fnnexp.tracking.run_format import engine_name
+
+STATES = Path(".fnnexp/states")
+"""The folder of final states, relative to the folder in which the sweep was started."""
+
+NAME = re.compile(r"([0-9a-f]{16})-(\d{1,9})-[0-9a-f]{16}\.npz")
+
+FREE = 10**9
+"""No state is kept if the disk has fewer bytes left, since results need them."""
+
+MOST_ENDS = 1 << 24
+"""The largest size in bytes of the text ``ends``; a lane takes about 60."""
+
+
+@dataclass(frozen=True)
+class End:
+    """How a lane of a finished trial ended.
+
+    Attributes
+    ----------
+    file, row, rows
+        Its file, its row in the file's arrays, and how many rows they have. The row is None if the lane's
+        state is not in the file, since it can't go on.
+    epochs
+        How many epochs it was to train.
+    how
+        The ``how`` of :class:`fnnexp.nn.training.End`, but ``stopped`` also if early stopping would have
+        ended it in a longer run.
+    engine, blas
+        The version of its engine and its BLAS kernel.
+    diagnosed
+        Whether all its epochs have diagnostics.
+    """
+
+    file: Path
+    row: int | None
+    rows: int
+    epochs: int
+    how: str
+    engine: str
+    blas: str
+    diagnosed: bool
+
+
+Ends = Mapping[str, Sequence[End]]
+"""How trials with fewer epochs ended, by :attr:`fnnexp.config.trial.Trial.trajectory_id`."""
+
+
+class States:
+    """A folder with final states.
+
+    Parameters
+    ----------
+    folder
+        The folder; it is made when the first state is kept.
+    limit
+        The value of ``execution.keep_states``. The oldest files leave first, but none that this sweep wrote
+        or goes on from.
+
+    Attributes
+    ----------
+    say
+        Called with each message.
+    """
+
+    def __init__(self, folder: Path, limit: str | None = None) -> None:
+        self.folder, self.limit = folder, limit
+        self.say: Callable[[str], None] = print
+        self.most = bytes_kept(limit)
+        self._in_use: dict[str, End] = {}  # by the key of the lane that goes on from it
+        self._older: deque[tuple[Path, int]] | None = None
+        self._staying = self._leaving = 0  # bytes that this sweep uses or wrote, and the others
+
+    # --- going on -------------------------------------------------------------------------------------------
+
+    def ends_of(self, trials: Iterable[Trial], *, dry: bool = False) -> Ends:
+        """Return how the same trials with fewer epochs ended, as far as the folder knows.
+
+        Damaged files are removed, unless `dry` is true.
+        """
+        names = self._names()
+        if not names:
+            return {}
+        most: dict[str, int] = {}
+        for trial in trials:
+            kind, epochs = trial.kind, trial.recipe.epochs
+            most[kind] = max(epochs, most.get(kind, 0))
+        found: dict[str, list[End]] = {}
+        for file, kind, epochs in names:
+            if epochs < most.get(kind, 0):
+                try:
+                    with nullcontext() if dry else _removed_if_damaged(file):
+                        for trajectory, end in _ends(file, epochs):
+                            found.setdefault(trajectory, []).append(end)
+                except DamagedError as error:
+                    self.say(f"the trials of {file.name} start over: {error}")
+        return found
+
+    def go_on(
+        self,
+        ends: Ends,
+        groups: Mapping[str, Sequence[Trial]],
+        execution: Execution,
+        begun: Collection[str] = (),
+    ) -> dict[str, Stack]:
+        """Return stacks of a single lane, by key, for the lanes that go on from a final state.
+
+        The stacks have the epoch of the state, but not its parameters, which :meth:`loaded` reads. Print how
+        many trials go on, and why others start over although a shorter trial was trained.
+
+        Parameters
+        ----------
+        ends
+            What :meth:`ends_of` returned.
+        groups
+            The trials to train, by the key of their lane.
+        execution
+            The settings, with the name of an engine.
+        begun
+            The keys of lanes that resume from a checkpoint.
+        """
+        stacks: dict[str, Stack] = {}
+        went_on: Counter[int] = Counter()
+        start_over: Counter[tuple[int, str]] = Counter()
+        for key, (trial, *others) in groups.items() if ends else ():
+            shorter = [end for end in ends.get(trial.trajectory_id, ()) if end.epochs < trial.recipe.epochs]
+            if not shorter or key in begun:
+                continue
+            obstacles = {end: _obstacle(end, trial, execution) for end in shorter}
+            longest = max(shorter, key=lambda end: (not obstacles[end], end.epochs))
+            if obstacle := obstacles[longest]:
+                start_over[longest.epochs, obstacle] += 1 + len(others)
+                continue
+            self._in_use[key] = longest
+            went_on[longest.epochs] += 1 + len(others)
+            stacks[key] = replace(Stack.without_parameters([trial.lane()]), epoch=longest.epochs)
+        for epochs, count in sorted(went_on.items()):
+            self.say(f"{_go(count, 'goes', 'go')} on from {plural(epochs, 'epoch')}")
+        for (epochs, obstacle), count in sorted(start_over.items()):
+            starts = _go(count, "starts", "start")
+            self.say(f"{starts} over instead of going on from {plural(epochs, 'epoch')}: {obstacle}")
+        return stacks
+
+    def loaded(self, planned: PlannedStack, *, diagnostics: bool) -> tuple[Stack, list[Record]]:
+        """Return the final states of a stack that goes on, and the records that lead there.
+
+        Raises
+        ------
+        DamagedError
+            If a state is damaged, or was removed meanwhile.
+        """
+        ends = {lane.key: self._in_use[lane.key] for lane in planned.lanes}
+        files = {end.file: end for end in ends.values()}
+        read = {}
+        for file, end in files.items():
+            with _removed_if_damaged(file):
+                read[file] = _content(file, end.rows, planned.recipe)
+        stacks, records = [], []
+        for lane in planned.lanes:
+            end = ends[lane.key]
+            curves, theta, best, slots = read[end.file]
+            assert end.row is not None
+            with _removed_if_damaged(end.file):
+                curve = records_from(curves[end.row], lane, planned.recipe)
+                if curve[-1].epoch != end.epochs:
+                    raise DamagedError(f"a curve ends at epoch {curve[-1].epoch}, not {end.epochs}")
+            if not diagnostics:
+                curve = [_undiagnosed(record) for record in curve if record.epoch > 0]
+            records += curve
+            stacks.append(
+                Stack(
+                    (lane,),
+                    theta[[end.row]],
+                    tuple(slot[[end.row]] for slot in slots),
+                    end.epochs,
+                    None if best is None else best_from(planned.recipe, curve, best[end.row]),
+                )
+            )
+        return joined(stacks), records
+
+    def _names(self) -> list[tuple[Path, str, int]]:
+        """Return the files with their kinds and epochs."""
+        try:
+            names = [NAME.fullmatch(file.name) for file in self.folder.iterdir()]
+        except OSError:
+            return []
+        return [(self.folder / name[0], name[1], int(name[2])) for name in names if name]
+
+    # --- keeping --------------------------------------------------------------------------------------------
+
+    def keep(
+        self,
+        ended: Trained,
+        complete: bool,
+        groups: Mapping[str, Sequence[Trial]],
+        curves: Mapping[str, Sequence[Record]],
+    ) -> None:
+        """Keep the final states of the lanes that ended with a segment, as far as they can go on.
+
+        Parameters
+        ----------
+        ended
+            The result of the segment.
+        complete
+            Whether the lanes that are left have trained all their epochs.
+        groups, curves
+            The trials and the curves, by the key of their lane.
+        """
+        stack = ended.stack
+        how = {record.key: record.end.how for record in ended.records if record.end is not None}
+        if complete:
+            how |= {lane.key: "complete" for lane in stack.lanes}
+        if not how or not self.most:
+            return
+        (first, *_) = groups[next(iter(how))]
+        if first.recipe.epochs == 0:
+            return
+        rows: list[int] = []
+        for k, lane in enumerate(stack.lanes if complete else ()):
+            if _would_stop(first.recipe, stack, k):
+                how[lane.key] = "stopped"
+            elif not _counts_epochs(groups[lane.key][0]):
+                rows.append(k)
+        numbers = {stack.lanes[k].key: i for i, k in enumerate(rows)}
+        ends = [
+            [groups[key][0].trajectory_id, ending, numbers.get(key), _is_diagnosed(curves[key])]
+            for key, ending in how.items()
+        ]
+        text = as_text({"engine": ended.engine, "blas": ended.blas, "rows": len(rows), "ends": ends})
+        arrays: dict[str, Array] = {"ends": text}
+        if rows:
+            arrays["curves"] = as_text(
+                [
+                    [[record.epoch, record.metrics, record.seconds] for record in curves[stack.lanes[k].key]]
+                    for k in rows
+                ]
+            )
+            part = stack if len(rows) == len(stack.lanes) else stack.select(rows)
+            arrays["theta"] = part.theta
+            arrays |= {f"slot{i}": slot for i, slot in enumerate(part.slots)}
+            if part.best is not None:
+                arrays["best"] = part.best.theta
+        name = hashlib.sha256(text.tobytes()).hexdigest()[:16]
+        self._write(self.folder / f"{first.kind}-{first.recipe.epochs}-{name}.npz", arrays)
+
+    def _write(self, file: Path, arrays: Mapping[str, Array]) -> None:
+        """Write a file if there is room for it. Otherwise keep no more, and say why."""
+        size = sum(array.nbytes for array in arrays.values())
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            obstacle = self._make_room(size)
+            if obstacle is None:
+                write(file, **arrays)
+                self._staying += size
+        except OSError as error:
+            obstacle = f"{self.folder} can't be written ({error})"
+        if obstacle is not None:
+            self.say(
+                f"{obstacle}: the final states of more trials are not kept, so these trials start over if "
+                "they are to train for more epochs"
+            )
+            self.most = 0
+
+    def _make_room(self, size: int) -> str | None:
+        """Remove the oldest files until a file of this size fits; return why it does not fit, or None."""
+        if shutil.disk_usage(self.folder).free < FREE:
+            return f"the disk has less than {FREE // 10**9} GB left"
+        if self._older is None:
+            tidy(self.folder)
+            self._older = self._removable()
+        if self._staying + size > self.most:
+            return f"execution.keep_states={self.limit} is reached"
+        while self._staying + self._leaving + size > self.most:
+            file, freed = self._older.popleft()
+            self._leaving -= freed
+            file.unlink(missing_ok=True)
+        return None
+
+    def _removable(self) -> deque[tuple[Path, int]]:
+        """Return the files that this sweep does not use with their sizes, the oldest first."""
+        in_use, found = {end.file for end in self._in_use.values()}, []
+        for file, *_ in self._names():
+            with suppress(FileNotFoundError):  # another sweep removed it
+                stat = file.stat()
+                if file in in_use:
+                    self._staying += stat.st_size
+                else:
+                    self._leaving += stat.st_size
+                    found.append((stat.st_mtime, file, stat.st_size))
+        return deque((file, size) for _, file, size in sorted(found))
+
+
+def begun_with(ends: Ends, trials: Iterable[Trial], execution: Execution) -> Counter[str]:
+    """Return how many trials have at least half of their epochs in a final state, by the engine's name."""
+    counts: Counter[str] = Counter()
+    for trial in trials if ends else ():
+        counts.update(
+            {
+                engine_name(end.engine)
+                for end in ends.get(trial.trajectory_id, ())
+                if end.row is not None
+                and end.epochs < trial.recipe.epochs <= 2 * end.epochs
+                and (end.diagnosed or not execution.diagnostics)
+            }
+        )
+    return counts
+
+
+def _counts_epochs(trial: Trial) -> bool:
+    """Return whether a trial's learning rate depends on the number of epochs."""
+    return trial.schedule is not None and SCHEDULES[trial.schedule.name].needs_count
+
+
+def _would_stop(recipe: Recipe, stack: Stack, k: int) -> bool:
+    """Return whether early stopping would end lane k, which has trained all its epochs, in a longer run."""
+    if recipe.stopping is None or stack.best is None:
+        return False
+    return recipe.stopping.is_due(stack.epoch, stack.best.epochs[k])
+
+
+def _obstacle(end: End, trial: Trial, execution: Execution) -> str:
+    """Return why a trial can't go on from an end; "" if it can."""
+    if _counts_epochs(trial):
+        assert trial.schedule is not None
+        return f"schedule={short(trial.schedule.name)} depends on the number of epochs"
+    if end.how != "complete":
+        return "training diverged" if end.how == "diverged" else "early stopping ended training"
+    engine, blas = engine_version(trial.recipe, execution.engine), blas_kernel()
+    if (before := engine_name(end.engine)) != engine_name(engine):
+        return f"{end.engine} computed these; {to_resume_with(before)}"
+    if (end.engine, end.blas) != (engine, blas):
+        return f"{end.engine} with {end.blas} computed these, and this is {engine} with {blas}"
+    if execution.diagnostics and not end.diagnosed:
+        return "no diagnostics were recorded for these; write diagnostics=false to go on"
+    return "" if end.row is not None else "the state was not kept"
+
+
+def _go(count: int, one: str, several: str) -> str:
+    return f"{plural(count, 'trial')} {one if count == 1 else several}"
+
+
+def _is_diagnosed(curve: Sequence[Record]) -> bool:
+    """Return whether a curve has diagnostics at all its epochs and at epoch 0."""
+    return curve[0].epoch == 0 and all(layer_stats.has_diagnostics(record.metrics) for record in curve)
+
+
+def _undiagnosed(record: Record) -> Record:
+    """Return a record without diagnostics."""
+    metrics = {
+        name: value for name, value in record.metrics.items() if not layer_stats.has_diagnostics([name])
+    }
+    return replace(record, metrics=metrics)
+
+
+def _ends(file: Path, epochs: int) -> Iterator[tuple[str, End]]:
+    """Yield the ends in a file with the trajectories of their trials; raise DamagedError if it is damaged."""
+    (text,), _ = contents(file, {"ends": MOST_ENDS})
+    try:
+        said = parsed(text)
+        engine, blas = (printable(str(said[key])) for key in ("engine", "blas"))
+        rows = int(said["rows"])
+        for trajectory, how, row, diagnosed in said["ends"]:
+            row = None if row is None else range(rows)[row]
+            yield str(trajectory), End(file, row, rows, epochs, str(how), engine, blas, bool(diagnosed))
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        raise DamagedError(f"it does not say how trials ended: {error!r}") from error
+
+
+def _content(file: Path, rows: int, recipe: Recipe) -> tuple[list[Any], Array, Array | None, list[Array]]:
+    """Return a file's curves, parameters (K, P), parameters of best epochs, and slots, all checked."""
+    best = ["best"] if recipe.stopping is not None else []
+    names = ["theta", *best, *(f"slot{i}" for i in range(OPTIMIZERS[recipe.optimizer].slots))]
+    shape = (rows, recipe.architecture.parameter_count)
+    (text,), arrays = contents(file, {"curves": rows * largest_curve(recipe)}, names, recipe.dtype, shape)
+    curves = parsed(text)
+    if not isinstance(curves, list) or len(curves) != rows:
+        raise DamagedError(f"it does not have {rows} curves")
+    parameters, slots = arrays[: 1 + len(best)], arrays[1 + len(best) :]
+    if not np.isfinite(parameters).all():
+        raise DamagedError("its parameters are not finite")
+    return curves, parameters[0], parameters[1] if best else None, slots
+
+
+@contextmanager
+def _removed_if_damaged(file: Path) -> Iterator[None]:
+    """Remove a damaged file, and name it in the error."""
+    try:
+        yield
+    except DamagedError as error:
+        if not file.exists():
+            raise DamagedError(f"{file} was removed meanwhile") from error
+        with suppress(OSError):
+            file.unlink()
+        raise DamagedError(f"{file} could not be read ({error}), and was removed") from error

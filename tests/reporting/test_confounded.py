@@ -1,0 +1,112 @@
+"""Reports of grids that are no products: factors that vary together, and combinations that were left out."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import fnnexp
+from fnnexp.reporting.sections import overview
+from fnnexp.results import comparisons
+from fnnexp.results.ranking import ranking_of
+from fnnexp.tracking.run_format import METRICS
+
+OPTIONS = {"arch": "relu_100", "init": "he", "batching": "mini", "optimizer": "sgd", "data": "digits"}
+
+
+def frame(*configurations, seeds=6):
+    """Return the frame of finished trials; each configuration is better than the one before."""
+    rng, rows = np.random.default_rng(5), []
+    for number, configuration in enumerate(configurations):
+        for seed in range(seeds):
+            value = 0.7 + 0.05 * number + 0.004 * rng.normal()
+            name = f"{configuration}-{seed}"
+            rows.append({
+                "trial": name, "name": name, "status": "finished", "identical_to": None, **OPTIONS,
+                "optimizer.lr": 0.1, "seed": seed, "epochs": 2, "data.validation": 500, "test_images": 360,
+                "seconds_per_epoch": 0.1, "diverged_epoch": None, "error": None,
+                **dict.fromkeys(METRICS, 0.5), "val_accuracy": value, "test_accuracy": value, **configuration,
+            })  # fmt: skip
+    return pd.DataFrame(rows).astype({"seed": "Int64", **dict.fromkeys(OPTIONS, "category")})
+
+
+RATES = [{"init": init, "optimizer.lr": lr} for init, lr in (("max", 1.0), ("he", 0.1), ("xavier", 0.3))]
+TOGETHER = "vary together (he with 0.1, max with 1 and xavier with 0.3), so these trials cannot tell"
+
+
+def test_the_answer_says_that_the_initializers_have_their_own_learning_rates():
+    answer = str(fnnexp.answer(frame(*RATES)))
+    begin = (
+        "On relu_100 with mini-batches, each with its own optimizer.lr, xavier is the best of 3 initializers"
+    )
+    assert answer.startswith(begin)
+    assert f"init and optimizer.lr {TOGETHER} their effects apart." in answer
+    crossed = [{**each, "arch": arch} for arch in ("relu_100", "tanh_128") for each in RATES]
+    assert f"init and optimizer.lr {TOGETHER}" in str(fnnexp.answer(frame(*crossed)))
+
+
+def test_settings_that_several_initializers_share_are_said_to_be_their_own():
+    answer = str(fnnexp.answer(frame(*RATES, {"init": "normal", "optimizer.lr": 0.1})))
+    assert "each with its own optimizer.lr, normal is the best of 4 initializers" in answer
+    assert "vary together" not in answer
+
+
+def test_default_learning_rates_and_presets_are_no_news():
+    batching = [{"batching": "full", "optimizer.lr": 0.5}, {"batching": "mini", "optimizer.lr": 0.1}]
+    preset = [{"experiment": "a", "epochs": 3}, {"experiment": "b", "epochs": 4}]
+    assert overview.together(frame(*batching)) == overview.together(frame(*preset)) == []
+    full = [{"init": init, "optimizer.lr": lr} for init in ("he", "max") for lr in (0.1, 0.2)]
+    assert overview.together(frame(*full)) == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "configurations", "names"),
+    [
+        (
+            "arch with init",
+            [{"arch": "relu_100", "init": "max"}, {"arch": "tanh_128", "init": "he"}],
+            ["relu_100 max", "tanh_128 he"],
+        ),
+        (
+            "batching with optimizer.lr",
+            [{"batching.size": 16, "optimizer.lr": 0.2}, {"batching.size": 64, "optimizer.lr": 0.1}],
+            ["mini size=16 optimizer.lr=0.2", "mini size=64 optimizer.lr=0.1"],
+        ),
+        (
+            "optimizer with epochs",
+            [{"optimizer": "adam", "epochs": 3}, {"optimizer": "sgd", "epochs": 5}],
+            ["adam epochs=3", "sgd epochs=5"],
+        ),
+    ],
+)
+def test_factors_that_vary_together_are_compared_together(keys, configurations, names):
+    runs = frame(*configurations)
+    assert list(comparisons.levels(runs).columns) == [keys]
+    first, second = (runs.loc[part, "val_accuracy"].to_numpy() for part in np.split(np.arange(len(runs)), 2))
+    p = stats.ttest_rel(second, first).pvalue
+    for factor in (keys, *keys.split(" with ")):
+        (pair,) = fnnexp.compare(runs, factor).to_dict("records")
+        assert (pair["a"], pair["b"], pair["seeds"]) == (names[1], names[0], 6)
+        assert pair["p"] == pytest.approx(p)
+        assert pair["difference"] == pytest.approx((second - first).mean())
+    shares = fnnexp.shares(runs).set_index("effect")["share"]
+    assert set(shares.index) == {keys, "seed"}
+    assert shares.sum() == pytest.approx(1)
+    assert f"{names[1]} is the best of 2 configurations" in str(fnnexp.answer(runs))
+    (table,) = overview.together(runs)
+    assert len(table) == 2
+
+
+def test_factors_that_only_repeat_are_not_joined():
+    seeds = frame({"seed_init": 1, "seed_order": 3}, {"seed_init": 2, "seed_order": 4})
+    assert list(comparisons.levels(seeds).columns) == ["seed_init", "seed_order"]
+
+
+def test_the_answer_says_which_initializers_only_some_combinations_have():
+    trained = [("relu_100", "max"), ("relu_100", "he"), ("tanh_128", "max"), ("tanh_128", "xavier")]
+    runs = frame(*({"arch": arch, "init": init} for arch, init in trained))
+    answer = str(fnnexp.answer(runs))
+    assert "Not every initializer was tried in each: xavier only in 1 and he only in 1." in answer
+    assert len(comparisons.configurations(runs, ranking_of(runs))) == 4
+    full = [{"arch": arch, "init": init} for arch in ("relu_100", "tanh_128") for init in ("max", "he")]
+    assert "Not every initializer" not in str(fnnexp.answer(frame(*full)))
