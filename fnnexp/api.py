@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 import time
@@ -17,6 +18,7 @@ from fnnexp import console as notebook
 from fnnexp.config.commands import Command, quoted
 from fnnexp.config.compose import Sweep, compose
 from fnnexp.config.execution import AUTO
+from fnnexp.config.jobs import number_type
 from fnnexp.config.schema import LISTS, LISTS_OR_VALUES, OF_GRIDS, WHOLE, Config
 from fnnexp.data import sources
 from fnnexp.errors import ConfigError, FnnexpError, plural
@@ -38,6 +40,9 @@ LONGEST_LIST = 100
 
 MOST_VALUES = 1_000_000
 """The largest number of values of a key that are not a range."""
+
+GRAMMAR = re.compile(r"(tag|interval|range|choice|glob|shuffle|sort|int|float)\(.*\)", re.DOTALL)
+"""A call in Hydra's grammar, such as `range(5)`."""
 
 INTERRUPTED = "interrupted, and what was trained is saved; run the same sweep again to resume"
 
@@ -73,7 +78,8 @@ def sweep(
     grid
         The name of a grid, as after `-cn`; None runs one trial with the defaults.
     overrides
-        Overrides in Hydra's grammar, as on the command line: `"optimizer.lr=0.1,0.01"`.
+        Overrides in Hydra's grammar, as on the command line: `"optimizer.lr=0.1,0.01"`. An interval that a
+        search draws from is such an override: `"optimizer.lr=tag(log,interval(1e-4,1))"`.
     config_dir
         A folder with your own configs, as after `-cd`.
     pieces
@@ -440,6 +446,11 @@ def _checked_depth(key: str, value: Any) -> tuple[str, Any]:
         raise ConfigError(
             f"{key}={value!r}: must be a list of lists, because the outer list is swept over; write "
             f'**{{"{key}": [{example}]}}'
+        )
+    if isinstance(value, str) and GRAMMAR.fullmatch(value) and number_type(key) is not None:
+        raise ConfigError(
+            f"{key}={value!r}: a keyword's value is taken as it is; write Hydra's grammar before the "
+            f'keywords, as in fnnexp.sweep("{key}={value}", …)'
         )
     if (
         key not in (*LISTS, *LISTS_OR_VALUES, "zip")

@@ -20,6 +20,7 @@ from fnnexp.config.messages import OWN_PIECE
 from fnnexp.config.schema import (
     DTYPES,
     REDUCTIONS,
+    SEARCHES,
     UNTIL,
     ArchConfig,
     Config,
@@ -28,6 +29,7 @@ from fnnexp.config.schema import (
     LossConfig,
     OptimizerConfig,
     ScheduleConfig,
+    SearchConfig,
     StoppingConfig,
     UntilConfig,
 )
@@ -94,6 +96,7 @@ def check(config: Config) -> None:
     _check_schedule(config.schedule, config.epochs)
     _check_stopping(config.stopping, config.epochs)
     _check_execution(config.execution)
+    check_search(config.search)
     _check_end(config)
     _check_uri(config.tracking.uri)
 
@@ -478,6 +481,14 @@ def _check_execution(execution: Execution) -> None:
         raise ConfigError(
             f"execution.address={execution.address}: is not an address of {backend}; write {example}"
         )
+
+
+def check_search(search: SearchConfig) -> None:
+    """Raise `ConfigError` for an unknown search, or an impossible number of configurations."""
+    _one_of("search.name", search.name, SEARCHES)
+    _belongs("search.trials", search.trials, search.name != "grid", "search=random search.trials=20")
+    if search.trials is not None:
+        _at_least("search.trials", search.trials, 1, "search.trials=20")
 
 
 def _check_end(config: Config) -> None:

@@ -36,6 +36,7 @@ from hydra.core.override_parser.types import (
     Override,
     OverrideType,
     RangeSweep,
+    Sweep,
     Transformer,
 )
 from hydra.core.utils import JobRuntime
@@ -46,9 +47,9 @@ from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import OmegaConfBaseException
 
 from fnnexp.config import safety
-from fnnexp.config.checks import MeaninglessError, check
+from fnnexp.config.checks import MeaninglessError, check, check_search
 from fnnexp.config.commands import Command, grid_name, quoted
-from fnnexp.config.grids import axes, conditions
+from fnnexp.config.grids import axes, conditions, spaces
 from fnnexp.config.grids.axes import Axis, Grid, Setting
 from fnnexp.config.grids.combinations import Combinations, Composed
 from fnnexp.config.jobs import (
@@ -70,8 +71,10 @@ from fnnexp.config.schema import (
     NODES,
     OF_GRIDS,
     SCHEMA,
+    SEEDS,
     UNSCIENTIFIC,
     Config,
+    SearchConfig,
     conf_folder,
     keys_of,
     sweeps_folder,
@@ -207,6 +210,7 @@ class Composition:
         self._values_of_option = cache(self._values_of)
         safety.refuse_lists_and_numbers(command.overrides)
         parsed = self._parse_all(list(map(conditions.as_override, command.overrides)))
+        _refuse_nested(parsed)
         folders = _search_path(command, parsed)
         own = [] if command.config_dir is None else [command.config_dir]
         self.search_path = [Path(safety.path_of(folder)) for folder in folders]
@@ -274,6 +278,7 @@ class Composition:
         In a grid, a job omits a value that has no meaning in it, such as the batch size of full batches.
         """
         if self._grid is None:
+            self._refuse_search_without_sweep()
             yield self._read(_without_hydra(self.whole()), self._tasks)
             return
         jobs: list[Job] = []
@@ -512,6 +517,10 @@ class Composition:
             raise ConfigError(f"{swept[0]}: must be a single list; write {key_of(swept[0])}=[…,…]")
         # A later override of a key takes the place of an earlier one.
         last = {o.get_key_element(): o for o in overrides if o not in of_grid}
+        _refuse_nested(last.values())
+        self._search = self._search_of([*last.values()])
+        if self._search.trials is not None:
+            return self._drawn([*last.values()], self._search.trials)
         counts = _value_counts(last.values())
         groups = axes.together(self._of_grid("zip"), counts)
         _refuse_too_many({group[0]: counts[group[0]] for group in groups}, bool(self._of_grid("where")))
@@ -524,6 +533,93 @@ class Composition:
             [self._axis(override) for override in last.values()],
             [[index[key] for key in group] for group in groups],
         )
+
+    def _drawn(self, overrides: Sequence[Override], trials: int) -> Grid:
+        """Return the grid of configurations that are drawn: its drawn axes advance together."""
+        if self._of_grid("zip"):
+            raise ConfigError(
+                f"search={self._search.name}: draws each key by itself, so zip has no meaning; write "
+                "zip=null, or search=grid"
+            )
+        dimensions = self._spaces(overrides)
+        others = [i for i in range(len(overrides)) if i not in dimensions]
+        counts = _value_counts(overrides[i] for i in others)
+        size = spaces.size_of(dimensions.values())
+        _refuse_too_many(counts | {"search.trials": min(size, trials)}, bool(self._of_grid("where")))
+        if not (size and all(counts.values())):
+            raise ConfigError(
+                f"the sweep has no jobs, because a key has no values: {' '.join(map(_line, overrides))}"
+            )
+        keyed = [(key_of(overrides[i].key_or_group), space) for i, space in dimensions.items()]
+        rows = spaces.drawn(keyed, trials, self._search.name)
+        columns = dict(zip(dimensions, zip(*rows, strict=True), strict=True))
+        drawn = [self._axis(override, columns.get(i)) for i, override in enumerate(overrides)]
+        seeds = math.prod(len(drawn[i].settings) for i in others)
+        keys = [drawn[i].key for i in dimensions]
+        self._notes_of_grid.append(self._note_of_search(trials, len(rows), keys, seeds))
+        return Grid(drawn, [[*dimensions], *([i] for i in others)])
+
+    def _search_of(self, overrides: Sequence[Override]) -> SearchConfig:
+        """Return the checked search of a sweep; raise if several are given."""
+        given = [override for override in overrides if _is_of("search", override)]
+        for override in given:
+            if override.is_sweep_override():
+                raise ConfigError(f"{_line(override)}: a sweep has one search; write one value")
+        master = self._master
+        if in_file := [line for line in map(_line, given) if line not in self._tasks]:
+            master = self._loader.load_configuration(
+                self._name,
+                [*self._hydras, *in_file, *self._tasks],
+                RunMode.MULTIRUN,
+                from_shell=False,
+                validate_sweep_overrides=False,
+            )
+        values: Any = OmegaConf.to_container(master.get("search") or OmegaConf.create(), resolve=True)
+        search = SearchConfig(**values)
+        check_search(search)
+        return search
+
+    def _spaces(self, overrides: Sequence[Override]) -> dict[int, spaces.Space]:
+        """Return the space of each key to draw, by its place: all that are swept over except seeds."""
+        swept = {i: override for i, override in enumerate(overrides) if override.is_sweep_override()}
+        seeds = {i for i, override in swept.items() if override.key_or_group in SEEDS}
+        for i in seeds:
+            if not swept[i].is_discrete_sweep():
+                key = swept[i].get_key_element()
+                raise ConfigError(
+                    f"{_line(swept[i])}: seeds are not drawn, as each configuration is trained with all of "
+                    f"them; write {key}=range(3)"
+                )
+        if not swept.keys() - seeds:
+            raise ConfigError(
+                f"search={self._search.name}: there is nothing to draw, because no key has several values "
+                "except seeds; write an interval or a list, as in 'optimizer.lr=tag(log,interval(1e-4,1))'"
+            )
+        return {
+            i: spaces.space_of(override, self._is_group(override.key_or_group))
+            for i, override in swept.items()
+            if i not in seeds
+        }
+
+    def _refuse_search_without_sweep(self) -> None:
+        """Raise if the command of a single trial draws configurations."""
+        name = OmegaConf.select(self._master, "search.name", default="grid")
+        if name not in ("grid", None):
+            raise ConfigError(
+                f"search={name}: draws the configurations of a sweep; write -m and the values to draw from, "
+                f"as in fnnexp -m search={name} 'optimizer.lr=tag(log,interval(1e-4,1))', or omit it"
+            )
+
+    def _note_of_search(self, trials: int, n: int, keys: Sequence[str], seeds: int) -> str:
+        """Return the note that says what a search has drawn."""
+        listed, count = ", ".join(keys), n * seeds
+        seeded = f"; with {plural(seeds, 'seed')} each, {plural(count, 'trial')}" if seeds > 1 else ""
+        if n < trials:
+            return (
+                f"search.trials={trials}: there are only {plural(n, 'different configuration')} of "
+                f"{listed}, and all are trained{seeded}"
+            )
+        return f"search={self._search.name}: {plural(n, 'configuration')} drawn from {listed}{seeded}"
 
     def _leave_out(self) -> None:
         """Leave out the jobs of the grid in which a sentence of ``where`` does not hold."""
@@ -606,14 +702,14 @@ class Composition:
             for key in keys
         }
 
-    def _axis(self, override: Override) -> Axis:
-        """Return the settings of an override."""
+    def _axis(self, override: Override, drawn: Sequence[Any] | None = None) -> Axis:
+        """Return the settings of an override, or of the values that were drawn from it."""
         key = override.key_or_group
         sets_value = override.type is OverrideType.CHANGE and override.package is None
         is_plain = sets_value and not self._is_group(key)
         settings = [
             Setting(line, self._value_in(line, element) if is_plain else None)
-            for line, element in _values(override)
+            for line, element in _values(override, drawn)
         ]
         return Axis(key, settings, is_plain)
 
@@ -754,22 +850,41 @@ def _lines_of(params: Mapping[str, Any]) -> list[str]:
     return [f"{key}={value}" for key, value in params.items()]
 
 
+def _refuse_nested(overrides: Iterable[Override]) -> None:
+    """Raise for ``lr=interval(0,1),interval(2,3)``, which Hydra can parse and not use."""
+    for override in overrides:
+        value = override.value()
+        if isinstance(value, ChoiceSweep) and any(isinstance(element, Sweep) for element in value.list):
+            raise ConfigError(
+                f"{_line(override)}: an interval or a range must stand alone; write one of them, or values"
+            )
+
+
 def _refuse_continuous(override: Override) -> None:
     if override.is_sweep_override() and not override.is_discrete_sweep():
         key = override.get_key_element()
         raise ConfigError(
-            f"{_line(override)}: a sweep needs a list of values; write {key}=1,2 or {key}=range(3)"
+            f"{_line(override)}: a sweep needs a list of values; write {key}=1,2 or {key}=range(3), or to "
+            "draw values add search=random search.trials=20"
         )
 
 
-def _values(override: Override) -> Iterator[tuple[str, Any]]:
-    """Yield each value that an override sweeps over, after an override ``key=value`` in Hydra's grammar."""
+def _is_of(group: str, override: Override) -> bool:
+    """Return whether an override chooses an option of a group or sets one of its keys."""
+    return str(override.key_or_group).partition(".")[0] == group
+
+
+def _values(override: Override, drawn: Sequence[Any] | None) -> Iterator[tuple[str, Any]]:
+    """Yield each value that an override sweeps over, after an override ``key=value`` in Hydra's grammar.
+
+    If `drawn` is given, these are the values.
+    """
     key = override.get_key_element()
     if not override.is_sweep_override():
         line = f"{key}={override.get_value_element_as_str()}"
         yield _line(override) if override.is_delete() else line, override.value()
         return
-    for element in override.sweep_iterator():
+    for element in override.sweep_iterator() if drawn is None else drawn:
         yield f"{key}={Transformer.str(element)}", element
 
 

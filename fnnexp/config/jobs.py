@@ -176,6 +176,16 @@ def has_values(key: str) -> bool:
     return key in _types_of_values()
 
 
+def number_type(key: str) -> type | None:
+    """Return the type of a key's value if it is one number, or may be one; None for other keys.
+
+    >>> number_type("batching.size"), number_type("optimizer.lr"), number_type("arch.hidden")
+    (<class 'int'>, <class 'float'>, None)
+    """
+    kind = _types_of_values().get(key, "").removesuffix(" | None")
+    return {"int": int, "float": float, "Any": float}.get(kind)
+
+
 @cache
 def _types_of_values() -> Mapping[str, str]:
     """Return the type of each key of the schema that is not a node."""

@@ -34,6 +34,8 @@ REDUCTIONS = ("mean", "sum")
 
 UNTIL = ("settled",)
 
+SEARCHES = ("grid", "random", "sobol")
+
 
 @dataclass
 class ArchConfig:
@@ -270,6 +272,19 @@ class UntilConfig:
 
 
 @dataclass
+class SearchConfig:
+    """Which configurations of the swept values are trained: all, or some that are drawn."""
+
+    name: str = key("grid", "The search.", names=SEARCHES)
+    trials: int | None = key(
+        None,
+        "How many configurations `random` and `sobol` draw. Each is trained with every `seed` of the sweep.",
+        unit="configurations",
+        least=1,
+    )
+
+
+@dataclass
 class Config:
     """The keys without a group, and the groups."""
 
@@ -285,6 +300,7 @@ class Config:
     execution: Execution = field(default_factory=Execution)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     until: UntilConfig = field(default_factory=UntilConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
     dtype: str = key("float32", "The type of the numbers in training.", names=DTYPES)
     epochs: int = key(10, "How often training goes through its rows.", unit="epochs", least=0)
     seed: int = key(0, "The seed of every draw.", least=0)
@@ -339,8 +355,11 @@ ConfigStore.instance().store(name=SCHEMA, node=Config, provider="fnnexp")
 OF_GRIDS = ("zip", "where")
 """The keys that say which jobs a grid has."""
 
-OF_SWEEPS = ("until", "budget", "compare", "margin", *OF_GRIDS)
+OF_SWEEPS = ("search", "until", "budget", "compare", "margin", *OF_GRIDS)
 """The top-level keys that say which trials a sweep trains, and that belong to no trial."""
+
+SEEDS = ("seed", "seed_init", "seed_order", "seed_noise", "seed_split")
+"""The keys of seeds. A search draws configurations, and trains each with all of its seeds."""
 
 CHOICES = ("arch", "init", "batching", "optimizer", "data", "loss", "schedule")
 """The groups whose chosen option is a param of a trial."""
@@ -389,6 +408,7 @@ NODES: dict[str, Any] = {
     "execution": Execution,
     "tracking": TrackingConfig,
     "until": UntilConfig,
+    "search": SearchConfig,
 }
 
 

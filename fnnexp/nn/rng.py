@@ -9,6 +9,7 @@ import numpy as np
 
 PURPOSES = {
     "weights": 1, "biases": 2, "order": 3, "dropout": 4, "split": 7, "subset": 8, "labels": 9,
+    "search": 10,
 }  # fmt: skip
 """The number that stands for each purpose in the seed. Never give a number to another purpose."""
 
@@ -19,12 +20,12 @@ def generator(seed: int, purpose: str, *index: int) -> np.random.Generator:
     Parameters
     ----------
     seed
-        The trial's seed, at least 0.
+        The trial's seed, at least 0; 0 for a search.
     purpose
         A key of :data:`PURPOSES`.
     index
         The layer, for weights and biases; the epoch, for an order; the step and the layer, for dropout; 0 for
-        the choice of rows and labels.
+        the choice of rows and labels; a number that stands for the key, for a search.
 
     >>> first = generator(0, "weights", 0).standard_normal(2)
     >>> second = generator(0, "weights", 0).standard_normal(2)

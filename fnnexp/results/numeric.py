@@ -247,6 +247,17 @@ def along(runs: pd.DataFrame, *axes: str) -> pd.DataFrame:
     return filters.part(rows.assign(**at), chosen)
 
 
+def at_all_values(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return all trials, with their values of the numeric factors in columns `at AXIS`.
+
+    Rows are as in :attr:`Layout.rows`. For every axis, `best AXIS` has the best value of the trial's cell.
+    """
+    rows, values = separated = layout(runs)
+    best = _best(separated)
+    at = {f"at {axis}": values[axis] for axis in values} | {f"best {axis}": best[axis] for axis in values}
+    return rows.assign(**at)
+
+
 class Optimum(NamedTuple):
     """The best value of one numeric factor in one cell (a combination of the categorical factors).
 
@@ -267,8 +278,11 @@ class Optimum(NamedTuple):
     diverged
         The number of diverged trials by value, without values at which no trial diverged.
     beyond
-        The next value to try if the best value is the first or the last; NaN if it is not, or if the next
-        value is unknown.
+        The next value to try if the best value is at an end; NaN if it is not, or if the next value is
+        unknown.
+    at_end
+        Whether the best value is the smallest or the largest that the cell tried, with any values of the
+        other numeric factors. Among drawn configurations, `tried` may be a small part of these values.
     inseparable, seeds_needed
         How many values of `near` these seeds cannot separate from the best, whatever their results
         (:func:`fnnexp.results.comparisons.inseparable`), and how many seeds that takes at the least.
@@ -285,13 +299,9 @@ class Optimum(NamedTuple):
     near: list[float]
     diverged: dict[float, int]
     beyond: float
+    at_end: bool
     inseparable: int = 0
     seeds_needed: int = 0
-
-    @property
-    def at_end(self) -> bool:
-        """Whether the best value is the first or the last."""
-        return self.best in (self.tried[0], self.tried[-1])
 
     @property
     def ranges(self) -> list[tuple[float, float]]:
@@ -310,16 +320,26 @@ def optima(runs: pd.DataFrame, axis: str) -> list[Optimum]:
     :func:`fnnexp.results.comparisons.with_leader` compares configurations. The best value was picked by
     looking, so p is corrected for all pairs of the cell's values (Holm).
     """
-    rows = along(runs, axis)
+    rows, ends = along(runs, axis), _ends(runs, axis)
+    trial = rows["trial"].tolist()
     names, cell = options_of(rows), _cells(rows).to_numpy()
     trials = _Trials.of(rows, axis, frames.ranking(runs))
     order = np.argsort(cell, kind="stable")
     cells = np.split(order, np.flatnonzero(np.diff(cell[order])) + 1)
     return [
-        _optimum(trials.at(places), axis, names.iloc[places[0]].to_dict())
+        _optimum(trials.at(places), axis, names.iloc[places[0]].to_dict(), ends[trial[places[0]]])
         for places in cells
         if trials.has_result[places].any()
     ]
+
+
+def _ends(runs: pd.DataFrame, axis: str) -> dict[str, tuple[float, float]]:
+    """Return the smallest and the largest value of a numeric factor in each trial's cell, by trial."""
+    rows, values = layout(runs)
+    tried = values[axis].where(rows["status"].isin(DONE)).groupby(_cells(rows))
+    return dict(
+        zip(rows["trial"], zip(tried.transform("min"), tried.transform("max"), strict=True), strict=True)
+    )
 
 
 def options_of(rows: pd.DataFrame) -> pd.DataFrame:
@@ -393,7 +413,7 @@ class _Trials:
         return _Trials(**arrays, by_metric={name: part.at(places) for name, part in self.by_metric.items()})
 
 
-def _optimum(cell: _Trials, axis: str, options: dict[str, str]) -> Optimum:
+def _optimum(cell: _Trials, axis: str, options: dict[str, str], ends: tuple[float, float]) -> Optimum:
     """Return the best value of a numeric factor in one cell."""
     best, tried = float(cell.best[0]), np.unique(cell.value[cell.done]).tolist()
     diverged = Counter(cell.value[cell.diverged].tolist())
@@ -413,7 +433,8 @@ def _optimum(cell: _Trials, axis: str, options: dict[str, str]) -> Optimum:
         interval.high,
         near,
         dict(diverged),
-        _beyond(tried, best, axis),
+        _beyond(tried, best, axis) if best in ends else float("nan"),
+        best in ends,
         inseparable,
         seeds_needed,
     )

@@ -219,6 +219,21 @@ def test_a_factor_without_a_line_points_to_its_map():
     ]
 
 
+def test_a_factor_without_a_line_has_a_point_for_each_configuration():
+    """As after search=random: no two configurations have a value in common."""
+    runs = sweep(values=np.geomspace(0.01, 1, 7), momenta=np.linspace(0.1, 0.9, 7))
+    drawn = [int(7 * math.log(rate / 0.01) / math.log(100.1)) for rate in runs["optimizer.lr"]]
+    runs = runs[runs["optimizer.momentum"] == np.linspace(0.1, 0.9, 7)[drawn]].reset_index(drop=True)
+    figure = over_values.dots(numeric.at_all_values(runs), "val_accuracy", "optimizer.lr")
+    assert_legible(figure)
+    points = {tuple(point) for line in figure.axes[0].lines for point in line.get_xydata()}
+    cells = runs.groupby(["init", "optimizer.lr"], observed=True)["val_accuracy"].mean()
+    expected = sorted((rate, mean) for (_, rate), mean in cells.items())
+    assert np.array(sorted(points)) == pytest.approx(np.array(expected))
+    failed = runs.assign(status="failed")
+    assert over_values.dots(numeric.at_all_values(failed), "val_accuracy", "optimizer.lr") is None
+
+
 @pytest.mark.parametrize(
     ("values", "scale", "ticks"),
     [

@@ -225,10 +225,9 @@ def test_the_optimum_and_the_values_near_it_agree_with_scipy(noise):
 
 
 def test_adjacent_values_near_the_best_form_ranges():
-    optimum = numeric.Optimum({}, [1, 2, 3, 4, 5, 6], 2, 3, True, 0.9, 0.8, 1.0, [1, 2, 4, 5], {}, math.nan)
+    tried = [1, 2, 3, 4, 5, 6]
+    optimum = numeric.Optimum({}, tried, 2, 3, True, 0.9, 0.8, 1.0, [1, 2, 4, 5], {}, math.nan, False)
     assert optimum.ranges == [(1, 2), (4, 5)]
-    assert not optimum.at_end
-    assert optimum._replace(best=6).at_end
 
 
 def test_one_seed_has_a_best_value_and_no_interval():
@@ -387,3 +386,23 @@ def test_an_axis_is_logarithmic_if_its_values_are_spaced_by_ratios(values, log):
 
 def test_the_examples_run():
     assert doctest.testmod(numeric).failed == 0
+
+
+def test_among_drawn_configurations_an_end_is_that_of_all_values_of_the_cell():
+    rng = np.random.default_rng(0)
+    drawn = [
+        {"optimizer.lr": float(f"{10 ** rng.uniform(-4, 0):.3e}"), "batching.size": int(size), "seed": seed}
+        for size in rng.integers(1, 4, 60)
+        for seed in (0,)
+    ]
+    peak = [{**row, "val_accuracy": 0.9 - abs(math.log10(row["optimizer.lr"]) + 1) / 10} for row in drawn]
+    best = max(peak, key=lambda row: row["val_accuracy"])
+    same = [row for row in peak if row["batching.size"] == best["batching.size"]]
+    below = [row for row in peak if row not in same or row["optimizer.lr"] <= best["optimizer.lr"]]
+    (optimum,) = numeric.optima(trials(below), "optimizer.lr")
+    assert optimum.best == best["optimizer.lr"] == optimum.tried[-1]
+    assert not optimum.at_end
+    assert math.isnan(optimum.beyond)
+    (alone,) = numeric.optima(trials([row for row in same if row in below]), "optimizer.lr")
+    assert alone.at_end
+    assert not math.isnan(alone.beyond)

@@ -3,4 +3,5 @@
 - ``axes``: the keys of a grid and their values; keys that are swept together (``zip``).
 - ``conditions``: sentences about the jobs that a grid keeps (``where``).
 - ``combinations``: compose many sets of options from a few compositions of Hydra.
+- ``spaces``: draw configurations instead of training all (``search=random``, ``search=sobol``).
 """

@@ -94,6 +94,49 @@ def lines(rows: pd.DataFrame, metric: str, axis: str) -> Picture | None:
     return figure
 
 
+def dots(rows: pd.DataFrame, metric: str, axis: str) -> Picture | None:
+    """Return a figure of a metric over one numeric factor, with a point per configuration.
+
+    There is one panel per architecture and batching mode.
+
+    Parameters
+    ----------
+    rows
+        Trials with the values of their numeric factors (:func:`fnnexp.results.numeric.at_all_values`), with
+        one combination of the factors other than arch, init and batching.
+    metric, axis
+        As for :func:`lines`.
+
+    Returns
+    -------
+    Picture or None
+        Means over the finished seeds. A filled marker is the best configuration of an initializer. None if no
+        trial finished.
+    """
+    all_at = [str(column) for column in rows if str(column).startswith("at ")]
+    all_best = [column.replace("at ", "best ", 1) for column in all_at]
+    rows = rows.dropna(subset=[f"at {axis}"]).fillna(dict.fromkeys([*all_at, *all_best], -1.0))
+    points = averages.of_values(rows, metric, [*all_at, *all_best])
+    points = points[points["mean"].notna()]
+    if points.empty:
+        return None
+    drawn = styles_in(points["init"])
+    figure, axes, groups = by_arch_and_batching(
+        points, len(drawn) + 1, x_label=axis, y_label=axis_title(metric)
+    )
+    share_value_axis(axes, points[f"at {axis}"].tolist())
+    share_y_axis(axes, points.assign(low=points["mean"], high=points["mean"]))
+    for ax, panel in zip(axes, groups, strict=True):
+        for name, style in drawn.items():
+            own = panel[panel["init"] == name]
+            is_best = (own[all_at].to_numpy() == own[all_best].to_numpy()).all(axis=1)
+            mark = STROKE | style._asdict() | {"linestyle": ""}
+            for part, more in ((own, {}), (own[is_best], {"fillstyle": "full", "markersize": LARGE})):
+                ax.plot(part[f"at {axis}"], np.clip(part["mean"], *EDGES), **mark | more)
+    add_legend(figure, legend_lines(drawn) | {"best": _mark("o")})
+    return figure
+
+
 def _within_sight(points: pd.DataFrame) -> pd.DataFrame:
     """Return the points, with intervals cut where they would flatten the lines.
 

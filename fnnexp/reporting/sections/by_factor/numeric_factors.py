@@ -14,7 +14,7 @@ from fnnexp.errors import plural
 from fnnexp.reporting.document.blocks import TERMINAL, Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import between, mean_and_spread
 from fnnexp.reporting.figures import Drawing, for_each, of_the_best, shared_scale
-from fnnexp.reporting.plots.over_values import MOST_MAPS, lines, of_plane, plane
+from fnnexp.reporting.plots.over_values import MOST_MAPS, dots, lines, of_plane, plane
 from fnnexp.results import numeric
 from fnnexp.results.factors import as_text, others
 from fnnexp.results.frames import ranking
@@ -58,7 +58,7 @@ def sections(runs: pd.DataFrame) -> list[Section]:
         data = {} if made else {"optima": _frame(optima)}
         if not blocks:
             mapped = any(axis in pair and figures for pair, figures in maps.items())
-            blocks = [Text(_no_line(runs, alone=len(axes) == 1, mapped=mapped))]
+            blocks = [Text(_no_line(runs, alone=len(axes) == 1, mapped=mapped)), *_dots(runs, metric, axis)]
         made.append(Section(f"By {axis}", blocks, data))
     if drawn := [figure for figures in maps.values() for figure in figures]:
         best = _best_values(runs, axes)
@@ -86,6 +86,14 @@ def _lines(runs: pd.DataFrame, metric: str, axis: str, *, alone: bool) -> list[F
     if len(rows) and numeric.is_log_beside_zero(rows[f"at {axis}"].tolist()):
         caption += ZERO
     drawing = Drawing(_file(axis), caption, lambda trials: lines(trials, metric, axis))
+    return [*for_each(rows, others(rows), [drawing], most=MOST_COMBINATIONS)]
+
+
+def _dots(runs: pd.DataFrame, metric: str, axis: str) -> list[Figure]:
+    """Return figures with a point for each configuration, as for configurations that were drawn at random."""
+    rows, note = of_the_best(numeric.at_all_values(runs), Ranking(metric))
+    caption = f"{metric} over {axis}{DOTS}" + (note and f" {note}")
+    drawing = Drawing(_file(axis), caption, lambda trials: dots(trials, metric, axis))
     return [*for_each(rows, others(rows), [drawing], most=MOST_COMBINATIONS)]
 
 
@@ -269,6 +277,11 @@ LINES = (
     ": mean over the finished seeds, with its 95% interval (Student's t). The filled marker is the best value"
     " of a line; a cross at the bottom is a value at which trials diverged. The accuracy axis is stretched"
     " towards 100% (logit)."
+)
+DOTS = (
+    ": a point for each configuration, its mean over the finished seeds, with its own values of the other"
+    " numeric factors. The filled marker is the best configuration. The accuracy axis is stretched towards"
+    " 100% (logit)."
 )
 OTHERS_AT_BEST = " The other numeric factors have the values that are best for each line."
 ZERO = " The axis of the factor is logarithmic, with a linear part between 0 and the smallest value above it."

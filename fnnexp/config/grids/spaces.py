@@ -1,0 +1,269 @@
+"""Draw configurations from the values of a sweep's keys: ``search=random`` and ``search=sobol``.
+
+The space has a dimension for each key with several values: a list, a range, a glob or an interval. Which
+configurations are drawn depends on the keys and their values alone, not on their order. A search for more
+configurations draws the same ones first, so it goes on where a search for fewer ended.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+import numpy as np
+from hydra.core.override_parser.types import FloatRange, IntervalSweep, Override, RangeSweep, Transformer
+from hydra.core.override_parser.types import Sweep as SweptValue
+
+from fnnexp.config.jobs import number_type
+from fnnexp.errors import ConfigError
+from fnnexp.nn.rng import generator
+
+DIGITS = 4
+"""The significant digits of a drawn number, which becomes part of names. In narrow intervals it has more."""
+
+FEWEST = 100
+"""The least number of different values in an interval, after rounding."""
+
+SEED = 0
+"""The seed of every draw of a search."""
+
+LOG = "log"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """A finite number of values, each as likely as the others."""
+
+    values: Sequence[Any]
+
+    @property
+    def size(self) -> float:
+        """The number of values."""
+        return len(self.values)
+
+    def at(self, u: float) -> Any:
+        """Return the value at a place from 0 to below 1."""
+        return self.values[min(int(u * len(self.values)), len(self.values) - 1)]
+
+
+@dataclass(frozen=True)
+class WholeNumbers:
+    """The whole numbers from `low` to `high`, both included; with `is_log`, uniform in their logarithm."""
+
+    low: int
+    high: int
+    is_log: bool = False
+
+    @property
+    def values(self) -> Sequence[int]:
+        """The numbers, ascending."""
+        return range(self.low, self.high + 1)
+
+    @property
+    def size(self) -> float:
+        """The number of values."""
+        return self.high + 1 - self.low
+
+    def at(self, u: float) -> int:
+        """Return the number at a place from 0 to below 1: each has the part from ½ below it to ½ above it."""
+        if self.is_log:
+            exact = _between(math.log(self.low - 0.5), math.log(self.high + 0.5), u)
+            return min(max(round(math.exp(exact)), self.low), self.high)
+        return min(self.low + int(u * (self.high + 1 - self.low)), self.high)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The numbers from `low` to `high`, uniform, or with `is_log` uniform in their logarithm."""
+
+    low: float
+    high: float
+    is_log: bool = False
+
+    size = math.inf
+
+    @property
+    def values(self) -> Sequence[float]:
+        """An interval has endlessly many values."""
+        raise NotImplementedError
+
+    def at(self, u: float) -> float:
+        """Return the number at a place from 0 to below 1, rounded to :data:`DIGITS` or more.
+
+        >>> Interval(1e-4, 1, is_log=True).at(0.3), Interval(0.98765, 0.98769).at(0.3)
+        (0.001585, 0.9876620)
+        """
+        if self.is_log:
+            exact = math.exp(_between(math.log(self.low), math.log(self.high), u))
+        else:
+            exact = _between(self.low, self.high, u)
+        return min(max(float(f"{exact:.{self._digits - 1}e}"), self.low), self.high)
+
+    @property
+    def _digits(self) -> int:
+        """The significant digits with which at least :data:`FEWEST` values differ, and at least DIGITS."""
+        step = self.high / FEWEST - self.low / FEWEST
+        largest = math.floor(math.log10(max(abs(self.low), abs(self.high))))
+        return min(max(DIGITS, largest + 1 - math.floor(math.log10(step))), 17)
+
+
+def _between(low: float, high: float, u: float) -> float:
+    return low * (1 - u) + high * u
+
+
+Space = Choices | WholeNumbers | Interval
+
+
+class _Steps(Sequence[float]):
+    """The values of a range of floats, as Hydra makes them, each made when it is needed."""
+
+    def __init__(self, steps: FloatRange) -> None:
+        self._start, self._stop, self._step = (Decimal(x) for x in (steps.start, steps.stop, steps.step))
+
+    def __len__(self) -> int:
+        return max(math.ceil((self._stop - self._start) / self._step), 0)
+
+    def __getitem__(self, i: Any) -> Any:
+        return float(self._start + range(len(self))[i] * self._step)
+
+
+def space_of(override: Override, is_group: bool) -> Space:
+    """Return the space of a key that is swept over.
+
+    Parameters
+    ----------
+    override
+        The override, with several values in Hydra's grammar.
+    is_group
+        Whether the key is a group, whose values are options.
+
+    Raises
+    ------
+    ConfigError
+        If the space is empty or impossible, with what was given, what is allowed and what to write.
+    """
+    key, value = override.get_key_element(), override.value()
+    tags = value.tags if isinstance(value, SweptValue) else set()
+    if isinstance(value, IntervalSweep):
+        return _interval(override, value, None if is_group else number_type(override.key_or_group))
+    if tags:
+        raise ConfigError(
+            f"{override.input_line}: a tag goes with an interval, as in {key}=tag(log,interval(1e-4,1)); "
+            "omit tag(…)"
+        )
+    if isinstance(value, RangeSweep):
+        steps = value.range()
+        return Choices(_Steps(steps) if isinstance(steps, FloatRange) else steps)
+    values = {Transformer.str(element): element for element in override.sweep_iterator()}
+    return Choices([*values.values()])
+
+
+def _interval(override: Override, interval: IntervalSweep, number: type | None) -> Space:
+    """Return the space of an interval for a key with numbers of a type; None if it has none."""
+    assert interval.start is not None
+    assert interval.end is not None
+    key, line, low, high = override.get_key_element(), override.input_line, interval.start, interval.end
+    if number is None:
+        raise ConfigError(
+            f"{line}: an interval draws a number, and {key} is not one number; write its values, as {key}=A,B"
+        )
+    if unknown := sorted(map(str, interval.tags - {LOG})):
+        raise ConfigError(
+            f"{line}: the only tag is log, for numbers that are uniform in their logarithm, and this has "
+            f"{', '.join(unknown)}; write {key}=tag(log,interval({low:g},{high:g}))"
+        )
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ConfigError(f"{line}: the ends of an interval must be finite; write {key}=interval(1,10)")
+    if low >= high:
+        instead = f"{key}={low:g}" if low == high else f"{key}={_written(interval, high, low)}"
+        raise ConfigError(f"{line}: the start of an interval must be below its end; write {instead}")
+    is_log = LOG in interval.tags
+    if is_log and low <= 0:
+        start = 1 if number is int else high / 1e4
+        instead = _written(interval, start, high) if high > start else "interval(1,10)"
+        raise ConfigError(f"{line}: with log, the interval must start above 0; write {key}={instead}")
+    if number is not int:
+        return Interval(float(low), float(high), is_log)
+    first, last = math.ceil(low), math.floor(high)
+    if first > last:
+        raise ConfigError(
+            f"{line}: {key} must be a whole number, and there is none in the interval; write "
+            f"{key}={_written(interval, last, first)}"
+        )
+    return WholeNumbers(first, last, is_log)
+
+
+def _written(interval: IntervalSweep, low: float, high: float) -> str:
+    """Return an interval in Hydra's grammar."""
+    text = f"interval({low:g},{high:g})"
+    return f"tag(log,{text})" if LOG in interval.tags else text
+
+
+def size_of(spaces: Iterable[Space]) -> float:
+    """Return the number of configurations in a space with these dimensions."""
+    return math.prod(space.size for space in spaces)
+
+
+def drawn(dimensions: Sequence[tuple[str, Space]], n: int, search: str) -> list[tuple[Any, ...]]:
+    """Return `n` different configurations, or all if the space has no more.
+
+    Parameters
+    ----------
+    dimensions
+        The keys and their spaces.
+    n
+        The number of configurations.
+    search
+        ``random`` or ``sobol``.
+
+    Returns
+    -------
+    list
+        For each configuration, its values in the order of `dimensions`. There are fewer than `n` if rounding
+        leaves too few different values in narrow intervals.
+    """
+    keys, spaces = [key for key, _ in dimensions], [space for _, space in dimensions]
+    if size_of(spaces) <= n:
+        return [*itertools.product(*(space.values for space in spaces))]
+    draw, draws = partial(DRAWS[search], keys), n
+    while True:
+        rows = zip(
+            *(map(space.at, column) for space, column in zip(spaces, draw(draws).T.tolist(), strict=True)),
+            strict=True,
+        )
+        different = {repr(row): row for row in rows}
+        if len(different) >= n or draws > 64 * (n + 64):
+            return [*itertools.islice(different.values(), n)]
+        draws *= 2
+
+
+def uniform(keys: Sequence[str], n: int) -> np.ndarray:
+    """Return `n` independent uniform draws for each key, (n, keys). Those of a key depend on no other key."""
+    return np.column_stack([_generator(key).random(n) for key in keys])
+
+
+def _generator(key: str) -> np.random.Generator:
+    return generator(SEED, "search", int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]))
+
+
+def sobol(keys: Sequence[str], n: int) -> np.ndarray:
+    """Return the first `n` points of a scrambled Sobol' sequence, (n, keys), by SciPy.
+
+    Its dimensions are the keys in alphabetical order. The points fill the space more evenly than independent
+    draws do. See A. B. Owen, "Scrambling Sobol' and Niederreiter–Xing points", 1998.
+    """
+    from scipy.stats import qmc  # here, because it takes long to import
+
+    engine = qmc.Sobol(len(keys), rng=SEED)
+    points = engine.random_base2(math.ceil(math.log2(n)))[:n]  # for other numbers of points SciPy warns
+    places = {key: i for i, key in enumerate(sorted(keys))}
+    return np.asarray(points[:, [places[key] for key in keys]])
+
+
+DRAWS = {"random": uniform, "sobol": sobol}
