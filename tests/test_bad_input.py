@@ -656,6 +656,8 @@ BAD_VALUES = {
     "budget": st.one_of(container, word, unprintable, st.sampled_from(["0m", "5", "-1trials", "1.5epochs"])),
     "compare": word,  # needs until=settled, as does a margin
     "margin": st.one_of(not_a_real, fraction),
+    "search.name": not_a_choice,
+    "search.trials": word,  # needs a search
     "zip": st.one_of(word, st.sampled_from(["[]", "[init]", "[[init]]"])),
     "where": word,
     "execution.keep_states": st.one_of(container, word, unprintable, st.sampled_from(["-1GB", "4", "4kb"])),

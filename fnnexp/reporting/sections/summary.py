@@ -203,6 +203,8 @@ def _best(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findi
 
 def _own_settings(runs: pd.DataFrame, leader: Configuration) -> list[str]:
     """Return the settings that the compared options determine, unless these are default learning rates."""
+    if not leader.levels:
+        return []
     axis, *more = leader.levels
     followed = overview.followed(runs) if not more and axis != "batching" else {}
     return [factor for factor, by in followed.items() if by == axis]
