@@ -38,6 +38,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import fnnexp
 from fnnexp.errors import FnnexpError
+from fnnexp.mapping.arrays import Map
 from fnnexp.reporting import write as report
 from fnnexp.sweeping.executor import Executor
 
@@ -194,6 +195,14 @@ def sweep_into_a_store_that_fails(runs, curves):
         fnnexp.sweep(**SMALL, **{"tracking.experiment": "new"})
 
 
+def small_map():
+    """Return a map of two by two cells."""
+    trials, accuracy = np.array([["a", "b"], ["c", "d"]]), np.array([[0.1, 0.5], [0.1, 0.9]])
+    columns = {"val_accuracy": accuracy, "diverged": np.zeros((2, 2))}
+    values = np.array([0.1, 1.0])
+    return Map("optimizer.lr", "init.gain", values, values, columns, trials, "val_accuracy", 0.1)
+
+
 CALLS = {
     "sweep": lambda runs, curves: fnnexp.sweep(init=["he", "max"], seed=2, **SMALL),
     "sweep by two workers": lambda runs, curves: fnnexp.sweep(
@@ -221,6 +230,8 @@ CALLS = {
     "plot_heat_map": lambda runs, curves: fnnexp.plot_heat_map(runs),
     "images": lambda runs, curves: fnnexp.images("digits"),
     "images that do not exist": lambda runs, curves: fnnexp.images("none"),
+    "read_map that does not exist": lambda runs, curves: fnnexp.read_map("none"),
+    "plot_map": lambda runs, curves: fnnexp.plot_map(small_map()).savefig("map.svg"),
     "published": lambda runs, curves: fnnexp.published(),
     "report": lambda runs, curves: report.write("digits"),
     "report that has no experiment": lambda runs, curves: report.write("none"),

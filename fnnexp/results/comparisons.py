@@ -134,7 +134,10 @@ def _merged(options: pd.DataFrame) -> pd.DataFrame:
         first = merged[WITH.join(names)] = options[names[0]]
         if len(names) > 1:
             rows = options[names].loc[~first.duplicated()].sort_values(names[0])
-            texts = [_name(dict(zip(names, row, strict=True))) for row in tuples_of(rows.astype("str"))]
+            values = tuples_of(rows.astype("str"))
+            texts = [_name(dict(zip(names, row, strict=True))) for row in values]
+            if len(set(texts)) < len(texts):  # spaces in options: `p` with `q r` reads as `p q` with `r`
+                texts = list(map(repr, values))
             merged[WITH.join(names)] = first.cat.remove_unused_categories().cat.rename_categories(texts)
     return pd.DataFrame(merged, index=options.index)
 

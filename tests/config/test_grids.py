@@ -14,6 +14,7 @@ import fnnexp
 from fnnexp import api, cli
 from fnnexp.config.commands import Command
 from fnnexp.config.compose import compose, jobs_of
+from fnnexp.config.composition import BYTES_A_TRIAL
 from fnnexp.errors import ConfigError
 
 GRID = {
@@ -287,7 +288,7 @@ def test_python_refuses_keys_that_are_not_in_a_list_of_lists():
 
 
 def test_memory_must_hold_the_jobs_that_are_kept(monkeypatch):
-    monkeypatch.setattr("fnnexp.data.room.available_memory", lambda: 3072 * 300)
+    monkeypatch.setattr("fnnexp.data.room.available_memory", lambda: BYTES_A_TRIAL * 300)
     words = ("seed=range(300)", "epochs=range(1,301)")
     assert len(jobs_of(command(*words, "zip=[[seed,epochs]]"))) == 300
     assert len(jobs_of(command(*words, "where=seed<3, epochs<=100"))) == 300

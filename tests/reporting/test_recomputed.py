@@ -292,6 +292,11 @@ def agrees(text, value):
     return math.isnan(value) if text is None else is_shown(text.replace(",", ""), value)
 
 
+def fewest(pairs):
+    """Return how many differences of one sign settle one of so many pairs: (n + 1)/2ⁿ is at most 5%."""
+    return next(n for n in range(1, 100) if pairs * (n + 1) / 2**n <= 0.05)
+
+
 def sentences(report):
     """Return {pattern of a sentence in the answer: possible values of its groups}."""
     best, own = report.board.loc[report.board["val_accuracy"].idxmax()], read(report, "leaderboard").iloc[0]
@@ -323,6 +328,10 @@ def sentences(report):
         r"below (\d+)%, twice": [(20,)],
         r"(?:: |, | and )([^:,()]+) \((\d+) of (\d+) seeds\)": failed,
         r"\b(?:of|[Tt]he) (\d+) (?:initializers|configurations)\b": [(len(pairs) + 1,)],
+        r"cannot be told apart by (\d+) seeds: .*?, at least (\d+) are needed": [
+            (seeds, fewest(math.comb(count, 2)))
+            for count in (len(pairs) + 1, report.runs["init"].nunique() - 1)
+        ],
         r"the other (\d+) are worse": [(better,)],
         r"(\S+(?: = \S+)?) is the best initializer in each of the (\d+) \w+.*?; "
         r"its lead is significant in (\w+)\.": wins[:1],

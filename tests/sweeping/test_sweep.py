@@ -49,6 +49,7 @@ from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints
 from fnnexp.sweeping.executor import Executor, worker_count, workers_starting
 from fnnexp.sweeping.loop import run as run_sweep
 from fnnexp.sweeping.plan import USUAL_LANES, PlannedStack, identical, plan, spread
+from fnnexp.sweeping.resources import disk
 from fnnexp.sweeping.runs import DELETED
 from fnnexp.sweeping.terminal import progress as progress_module
 from fnnexp.sweeping.terminal.progress import SweepProgress, TimeLeft
@@ -358,6 +359,7 @@ def test_a_failing_trial_affects_no_other_and_is_listed_with_its_reason(
     invoke, store, tmp_path, trials_of, train_alone, monkeypatch
 ):
     monkeypatch.setattr(resolve, "MOST_PARAMETERS", 10**18)  # so that a trial can run out of memory
+    monkeypatch.setattr(disk, "check", lambda *_: None)  # its weights would not fit on any disk
     command = ["data=digits", "epochs=1", "arch.hidden=[20],[1000000000000],[30]"]
     ran = invoke("-m", *command, WORKERS, "execution.memory=999999999TB")
     assert ran.status == 1

@@ -119,7 +119,7 @@ def headlines(runs: pd.DataFrame, findings: Findings) -> list[str]:
         return [*spread, *_not_finished(findings), *_not_learned(runs, finished, findings)]
     texts = [_best(runs, finished, findings), *_at_best(runs, finished)]
     if len(findings.in_each_cell) > 1 and not findings.ranking.is_time:
-        texts += _by_cell(findings.in_each_cell, finished)
+        texts += _by_cell(findings.in_each_cell, finished, findings.configurations)
     doubts = [
         *_together(runs),
         *filter(None, [different_losses_note(runs, findings.ranking)]),
@@ -340,7 +340,9 @@ def _few(names: Sequence[str]) -> str:
     return listed(names)
 
 
-def _by_cell(cells: pd.DataFrame, finished: Sequence[Configuration]) -> list[str]:
+def _by_cell(
+    cells: pd.DataFrame, finished: Sequence[Configuration], tried: Sequence[Configuration]
+) -> list[str]:
     """Return in how many combinations of the other factors each initializer leads, and how surely.
 
     Combinations do not count if nothing learned or if no two initializers share a seed.
@@ -356,7 +358,7 @@ def _by_cell(cells: pd.DataFrame, finished: Sequence[Configuration]) -> list[str
         return []
     kind = KINDS.get(others[0], f"{others[0]} value") + "s" if len(others) == 1 else ""
     among = f"{len(cells)} {kind or 'combinations of ' + ' and '.join(others)}{' that learn' * some_failed}"
-    few = _tried_in_few(cells[others], finished)
+    few = _tried_in_few(cells[others], tried)
     decided = cells[cells["difference"] != 0]
     leads = decided["a"].value_counts()
     significant = decided.loc[decided["verdict"] == "better", "a"].value_counts()
@@ -374,11 +376,11 @@ def _by_cell(cells: pd.DataFrame, finished: Sequence[Configuration]) -> list[str
     return [f"Best initializer in each of {among}: {', '.join(counts)}; {surely}.{few}"]
 
 
-def _tried_in_few(cells: pd.DataFrame, finished: Sequence[Configuration]) -> str:
+def _tried_in_few(cells: pd.DataFrame, configurations: Sequence[Configuration]) -> str:
     """Return a sentence on the initializers that only some of the combinations have, "" if there are none."""
     shown = set(tuples_of(cells.astype("str")))
     tried: dict[str, set[tuple[str, ...]]] = {}
-    for each in finished:
+    for each in configurations:
         tried.setdefault(each.levels["init"], set()).add(tuple(each.levels[name] for name in cells.columns))
     few = [f"{name} only in {n}" for name, found in tried.items() if (n := len(found & shown)) < len(shown)]
     return f" Not every initializer was tried in each: {_few(few)}." if few else ""
