@@ -34,7 +34,7 @@ ALONE = ["data=digits", "arch.hidden=[300]", "init=he", "batching=full", f"epoch
 SETTINGS = ["execution.n_jobs=2", "execution.segment_seconds=0.1", "execution.engine=numpy"]
 SWEEPS = {
     "many": (GRID, [*SETTINGS, "execution.max_lanes=3"], KILLS),
-    "alone": (ALONE, [*SETTINGS, f"execution.retries={KILLS}"], -(-KILLS // 3)),
+    "alone": (ALONE, [*SETTINGS, f"execution.retries={KILLS}"], -(-KILLS // 6)),
 }
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
@@ -155,7 +155,7 @@ def test_a_search_that_is_killed_many_times_takes_the_same_decisions(tmp_path, s
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
     for folder in (killed, undisturbed):
         folder.mkdir()
-    for _ in range(KILLS if "FNNEXP_KILLS" in os.environ else 5):
+    for _ in range(KILLS if "FNNEXP_KILLS" in os.environ else 3):
         sweep = subprocess.Popen(
             words, cwd=killed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )

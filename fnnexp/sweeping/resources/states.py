@@ -336,18 +336,21 @@ class States:
 
 
 def begun_with(ends: Ends, trials: Iterable[Trial], execution: Execution) -> Counter[str]:
-    """Return how many trials have at least half of their epochs in a final state, by the engine's name."""
+    """Return how many trials have at least half of their epochs in a final state, by the engine's name.
+
+    Of a trial with several such states, the longest counts.
+    """
     counts: Counter[str] = Counter()
     for trial in trials if ends else ():
-        counts.update(
-            {
-                engine_name(end.engine)
-                for end in ends.get(trial.trajectory_id, ())
-                if end.row is not None
-                and end.epochs < trial.recipe.epochs <= 2 * end.epochs
-                and (end.diagnosed or not execution.diagnostics)
-            }
-        )
+        usable = [
+            (end.epochs, engine_name(end.engine))
+            for end in ends.get(trial.trajectory_id, ())
+            if end.row is not None
+            and end.epochs < trial.recipe.epochs <= 2 * end.epochs
+            and (end.diagnosed or not execution.diagnostics)
+        ]
+        if usable:
+            counts[max(usable)[1]] += 1
     return counts
 
 
