@@ -213,16 +213,25 @@ def is_held(lock: Path) -> bool:
 def in_use(*folders: Path) -> Iterator[None]:
     """Hold a lock file in each folder while the block runs, so that ``fnnexp clean`` leaves what is there.
 
-    A folder that can't be written gets no lock.
+    A folder that can't be written gets no lock. A folder that did not exist is removed again if it stays
+    empty, as when the store does not answer.
     """
     with contextlib.ExitStack() as stack:
         for folder in folders:
             lock = FileLock(folder.absolute() / f"{uuid.uuid4().hex}.lock")
+            is_new = not folder.exists()
             with contextlib.suppress(OSError):
                 folder.mkdir(parents=True, exist_ok=True)
                 lock.acquire(timeout=0)
+                if is_new:
+                    stack.callback(_remove_if_empty, folder)
                 stack.callback(_remove, lock)
         yield
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _remove(lock: FileLock) -> None:
