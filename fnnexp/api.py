@@ -329,11 +329,13 @@ def planned_first(requested: Sweep) -> tuple[Sequence[Trial], list[str]]:
     They are all its trials, unless its budget or its results decide how many are trained.
     """
     from fnnexp.sweeping.search.budgets import Purse, by_seed
-    from fnnexp.sweeping.search.settled import first_round
+    from fnnexp.sweeping.search.settled import first_round, refuse_too_many
 
     trials, notes = requested.trials, []
     if requested.until.name is not None:
-        trials = tuple(first_round(trials)[0])
+        first, configurations = first_round(trials)
+        refuse_too_many(configurations, requested.compare)
+        trials = tuple(first)
         most = requested.until.most_seeds
         notes.append(
             f"until=settled: this is the first round; later rounds add seeds, up to {most} an option"

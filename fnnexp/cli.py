@@ -251,7 +251,7 @@ def _train_command(command: Command, began: float | None = None) -> None:
             print_what_to_do_next(None)
             raise
     print_what_to_do_next(outcome.page)
-    api.refuse_failures(outcome, len(requested.trials))
+    api.refuse_failures(outcome, len(outcome.ids))
 
 
 def _run_hydra(words: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from stores import runs_in
 
-from fnnexp.sweeping.checkpoints import CHECKPOINTS
+from fnnexp.sweeping.checkpoints import CELLS, CHECKPOINTS
 from fnnexp.sweeping.resources import leftovers
 from fnnexp.sweeping.resources.states import STATES
 
@@ -34,6 +34,8 @@ def left_behind(cache, invoke, store, tmp_path):
     CHECKPOINTS.mkdir()
     for name in ("0123.npz", "0123.12345678.curve", "45.broken", "67.99.partial"):
         (CHECKPOINTS / name).write_bytes(b"unfinished")
+    CELLS.mkdir()
+    (CELLS / "0123.numpy.npz").write_bytes(b"finished cells")
     claims = Path(".fnnexp/claims")
     (claims / "dead.json").write_text(json.dumps({"experiment": "digits", "who": "x", "trials": []}))
     (claims / "dead.lock").touch()

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from functools import cache, reduce
 from pathlib import Path
 from typing import Any
@@ -939,8 +940,10 @@ def _value_count(override: Override) -> float:
     if isinstance(value, RangeSweep) and value.step:
         assert value.start is not None
         assert value.stop is not None
-        values = (value.stop - value.start) / value.step
-        return max(0, math.ceil(values)) if math.isfinite(values) else math.inf
+        if not math.isfinite((value.stop - value.start) / value.step):
+            return math.inf
+        start, stop, step = map(Decimal, (value.start, value.stop, value.step))  # as Hydra adds them up
+        return max(0, math.ceil((stop - start) / step))
     if isinstance(value, Glob) and override.config_loader is not None:
         return len(list(override.sweep_iterator()))
     return len(value.list) if isinstance(value, ChoiceSweep) else 1

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +20,7 @@ from numpy.typing import NDArray
 
 from fnnexp.data.npz import Archive, DamagedError
 from fnnexp.nn.engines.base import ENGINES
-
-CELLS = Path(".fnnexp/cells")
-"""The folder of finished cells, relative to the folder in which a map was started."""
+from fnnexp.sweeping.checkpoints import CELLS, as_text, tidy, write
 
 MOST_FILES = 64
 """If the folder has more files of an engine, they are joined at the end of a map."""
@@ -120,27 +116,15 @@ class Cells:
         """Write the results of finished cells. Raises OSError if the folder can't be written."""
         self.folder.mkdir(parents=True, exist_ok=True)
         names = list(table.columns)
-        text = json.dumps({"columns": names, "computed_by": table.computed_by})
-        file = self.folder / f"{uuid.uuid4().hex}.{self.engine}.npz"
-        partial = file.with_suffix(f".{os.getpid()}.partial")
         values = np.array([table.columns[name] for name in names], np.float64).reshape(len(names), -1)
-        try:
-            with partial.open("wb") as stream:
-                np.savez(
-                    stream, meta=np.frombuffer(text.encode(), np.uint8), trials=table.trials, values=values
-                )
-            partial.replace(file)
-        except OSError:
-            with contextlib.suppress(OSError):
-                partial.unlink()
-            raise
+        meta = as_text({"columns": names, "computed_by": table.computed_by})
+        file = self.folder / f"{uuid.uuid4().hex}.{self.engine}.npz"
+        write(file, meta=meta, trials=table.trials, values=values)
 
     def tidy(self) -> None:
         """Join the files if there are many, and remove what a killed process left an hour ago or earlier."""
         with contextlib.suppress(OSError):
-            for partial in self.folder.glob("*.partial"):
-                if time.time() - partial.stat().st_mtime > 3600:
-                    partial.unlink()
+            tidy(self.folder)
             files = list(self._files())
             if len(files) > MOST_FILES:
                 tables = [(file, table) for file in files if (table := self._read(file)) is not None]

@@ -19,16 +19,20 @@ from fnnexp.config.execution import AUTO, Execution
 from fnnexp.config.jobs import key_of
 from fnnexp.config.trial import Trial
 from fnnexp.data import datasets
+from fnnexp.data.cache import cache_folder
 from fnnexp.errors import FnnexpError, plural
 from fnnexp.mapping import arrays
 from fnnexp.mapping.arrays import Map
-from fnnexp.mapping.cells import CELLS, ID, Cells, Table, engine_of, joined
+from fnnexp.mapping.cells import ID, Cells, Table, engine_of, joined
 from fnnexp.mapping.request import Request, experiment_of, trials_of
 from fnnexp.mapping.training import Outcome, train
 from fnnexp.nn import rows
 from fnnexp.nn.engines.base import ENGINES
+from fnnexp.sweeping.checkpoints import CELLS
 from fnnexp.sweeping.executor import worker_count
 from fnnexp.sweeping.resources.engine import with_engine
+from fnnexp.sweeping.resources.leftovers import HERE
+from fnnexp.sweeping.resources.locks import in_use
 from fnnexp.tracking.experiment import MapLog
 from fnnexp.tracking.reader import Known
 from fnnexp.tracking.retry import mlflow_settings, shown
@@ -92,7 +96,7 @@ def run(request: Request, sweep: Sweep, console: Console) -> Map | None:
     )
     if sweep.dry_run:
         return None
-    with mlflow_settings():
+    with mlflow_settings(), in_use(HERE, cache_folder()):
         log = MapLog(experiment_of(sweep, trials), sweep.tracking_uri)
         log.check()
         outcome = Outcome()

@@ -210,6 +210,6 @@ def _refuse_too_many(request: Request) -> None:
         most = math.isqrt(available // BYTES_A_TRIAL)
         raise ConfigError(
             f"the map has {request.shape[1]:,} x {request.shape[0]:,} = {count:,} cells, and each takes "
-            f"{BYTES_A_TRIAL >> 10} KB of memory, but only {available / 1e9:.3g} GB are left; "
+            f"{BYTES_A_TRIAL // 1000} KB of memory, but only {available / 1e9:.3g} GB are left; "
             f"write at most {most:,} x {most:,}"
         )

@@ -10,10 +10,10 @@ from rich.console import Console
 from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
 from fnnexp.errors import plural
-from fnnexp.mapping.cells import CELLS, Cells, Table, table_of
+from fnnexp.mapping.cells import Cells, Table, table_of
 from fnnexp.nn.training import Record
 from fnnexp.sweeping.backends.cluster import connected
-from fnnexp.sweeping.checkpoints import Checkpoints, resume
+from fnnexp.sweeping.checkpoints import CELLS, Checkpoints, resume
 from fnnexp.sweeping.executor import Executor, worker_count
 from fnnexp.sweeping.loop import COMPILING
 from fnnexp.sweeping.plan import PlannedStack, identical, plan

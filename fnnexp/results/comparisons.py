@@ -135,7 +135,7 @@ def _merged(options: pd.DataFrame) -> pd.DataFrame:
         if len(names) > 1:
             rows = options[names].loc[~first.duplicated()].sort_values(names[0])
             values = tuples_of(rows.astype("str"))
-            texts = [_name(dict(zip(names, row, strict=True))) for row in values]
+            texts = [name_of(dict(zip(names, row, strict=True))) for row in values]
             if len(set(texts)) < len(texts):  # spaces in options: `p` with `q r` reads as `p q` with `r`
                 texts = list(map(repr, values))
             merged[WITH.join(names)] = first.cat.remove_unused_categories().cat.rename_categories(texts)
@@ -201,7 +201,7 @@ def configurations(runs: pd.DataFrame, ranking: Ranking | None = None) -> list[C
         by_trainings.setdefault(frozenset(zip(seeds[tried], trained[tried], strict=True)), []).append(
             Configuration(
                 own_options,
-                _name(own_options) or "the one configuration",
+                name_of(own_options) or "the one configuration",
                 pd.Series(values, index=columns["seed"][done]),
                 frozenset(seeds[tried]),
                 failed,
@@ -275,7 +275,8 @@ def finished_trials(runs: pd.DataFrame, configuration: Configuration) -> pd.Data
     return runs[selected & (runs["status"] == "finished")].drop_duplicates("seed")
 
 
-def _name(options: Mapping[str, str]) -> str:
+def name_of(options: Mapping[str, str]) -> str:
+    """Return the name of a configuration or a cell: `he`, `optimizer.lr=0.1`, … for each factor."""
     texts = [text if name in CHOICES or WITH in name else f"{name}={text}" for name, text in options.items()]
     return " ".join(texts)
 
@@ -749,7 +750,7 @@ def shares_by(runs: pd.DataFrame, ranking: Ranking | None = None) -> tuple[pd.Da
     if missing := math.prod(shape) - len(cells):
         known = set(cells.itertuples(index=False, name=None))
         codes = next(codes for codes in product(*map(range, shape)) if codes not in known)
-        first = _name({name: options[name].cat.categories[i] for name, i in zip(names, codes, strict=True)})
+        first = name_of({name: options[name].cat.categories[i] for name, i in zip(names, codes, strict=True)})
         examples, verb = (f"({first}, …)", "have") if missing > 1 else (f"({first})", "has")
         return no_shares, (
             f"The grid is not full: {missing} of {math.prod(shape)} combinations {verb} no finished trial "

@@ -39,6 +39,9 @@ from fnnexp.tracking.run_format import at_epochs
 CHECKPOINTS = Path(".fnnexp/checkpoints")
 """The folder of checkpoints, relative to the folder in which the sweep was started."""
 
+CELLS = Path(".fnnexp/cells")
+"""The folder of the finished cells of maps, relative to the folder in which a map was started."""
+
 META, META_AN_EPOCH, META_A_METRIC = 1024, 1024, 128
 """The largest size in bytes of a description: in all, plus per epoch, plus per diagnostic of an epoch. About
 300 bytes per epoch and 45 per diagnostic are written."""

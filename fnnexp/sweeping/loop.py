@@ -249,6 +249,8 @@ class _Sweep:
 
     def _hand_out(self) -> None:
         """Submit stacks until every worker is busy."""
+        if self.waiting:
+            self._note_the_time()
         while not self._is_stopping and (planned := self.waiting.next(self.executor.under_way)):
             self.runs.open(self._submit(planned).lanes)
 
@@ -313,15 +315,14 @@ class _Sweep:
 
     @property
     def _is_stopping(self) -> bool:
-        if (
-            not self.outcome.out_of_time
-            and time.monotonic() >= self.deadline
-            and (self.waiting or self.executor.under_way)
-        ):
+        return self.outcome.interrupted or self.outcome.stopped or self.outcome.out_of_time
+
+    def _note_the_time(self) -> None:
+        """Stop if the time of the budget is over."""
+        if time.monotonic() >= self.deadline and not self.outcome.out_of_time:
             self.outcome.out_of_time = True
             self.progress.time_left = None
             self.progress.say("the time of the budget is over: stopping after the epochs in training")
-        return self.outcome.interrupted or self.outcome.stopped or self.outcome.out_of_time
 
     def _interrupt(self) -> None:
         self.outcome.interrupted = True

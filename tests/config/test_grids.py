@@ -65,6 +65,12 @@ def test_keys_that_are_swept_together_advance_together(together):
     assert list(map(settings, jobs_of(command(*WORDS, f"zip={text}")))) == list(product(together))
 
 
+def test_a_range_of_floats_has_as_many_values_as_hydra_makes():
+    """In binary digits 0.1 + 3 · 0.3 is below 1.0, so the range has four values, not (1.0 − 0.1) / 0.3."""
+    words = ("init=max,he,he2,xavier", "init.gain=range(0.1,1.0,0.3)", "zip=[[init,init.gain]]")
+    assert [job.config.init.gain for job in jobs_of(command(*words))] == [0.1, 0.4, 0.7, 1.0]
+
+
 def test_a_grid_may_have_several_groups_of_keys():
     words = ("init=max,he", "seed=0,1,2", "optimizer.lr=0.1,0.3", "epochs=1,2,3")
     jobs = jobs_of(command(*words, "zip=[[init,optimizer.lr],[seed,epochs]]"))

@@ -16,9 +16,10 @@ import time
 import numpy as np
 import psutil
 import pytest
+from processes import workers_of
 
 import fnnexp
-from fnnexp.mapping.cells import CELLS
+from fnnexp.sweeping.checkpoints import CELLS
 
 KILLS = int(os.environ.get("FNNEXP_KILLS", "8"))
 SEED = int(os.environ.get("FNNEXP_CHAOS_SEED", "0"))
@@ -33,14 +34,6 @@ pytestmark = [
     pytest.mark.long,
     pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL"),
 ]
-
-
-def workers_of(parent):
-    try:
-        children = psutil.Process(parent.pid).children()
-        return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
-    except psutil.Error:
-        return []
 
 
 def test_a_map_that_is_killed_many_times_has_the_same_cells(own_folder, invoke, tmp_path):

@@ -16,6 +16,7 @@ import time
 import numpy as np
 import psutil
 import pytest
+from processes import workers_of
 from stores import curve_in, runs_in
 
 from fnnexp.sweeping.executor import Executor, cores_here
@@ -38,15 +39,6 @@ SWEEPS = {
 }
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
-
-
-def workers_of(parent):
-    """Return the worker processes: the children that are not loky's resource tracker."""
-    try:
-        children = psutil.Process(parent.pid).children()
-        return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
-    except psutil.Error:
-        return []
 
 
 def checkpointed(folder):

@@ -79,7 +79,7 @@ class Grid:
 
     def __iter__(self) -> Iterator[tuple[Setting, ...]]:
         """Yield the settings of each job, one for each axis."""
-        if self.kept is None and len(self.together) == len(self.axes):
+        if self.kept is None and [*map(list, self.together)] == [[i] for i in range(len(self.axes))]:
             yield from itertools.product(*(axis.settings for axis in self.axes))
             return
         yield from self._settings(self._positions())

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from hydra.core.override_parser.types import FloatRange, IntervalSweep, Override, RangeSweep, Transformer
@@ -87,11 +87,7 @@ class Interval:
     is_log: bool = False
 
     size = math.inf
-
-    @property
-    def values(self) -> Sequence[float]:
-        """An interval has endlessly many values."""
-        raise NotImplementedError
+    values: ClassVar[Sequence[float]] = ()  # endlessly many, so they are never listed
 
     def at(self, u: float) -> float:
         """Return the number at a place from 0 to below 1, rounded to :data:`DIGITS` or more.

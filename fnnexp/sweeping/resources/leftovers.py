@@ -15,14 +15,14 @@ import fnnexp.nn.engines
 from fnnexp.data.cache import cache_folder
 from fnnexp.data.download import IDX_SETS
 from fnnexp.nn.engines.base import engine_named
-from fnnexp.sweeping.checkpoints import CHECKPOINTS
+from fnnexp.sweeping.checkpoints import CELLS, CHECKPOINTS
 from fnnexp.sweeping.resources.locks import folder_for, is_held
 from fnnexp.sweeping.resources.states import STATES
 from fnnexp.tracking.schema import left_beside
 from fnnexp.tracking.store import address_or_default, full_address, store_file
 
 HERE = STATES.parent
-"""The folder of checkpoints and final states. A sweep that runs here holds a lock in it."""
+"""The folder of checkpoints, final states and cells. A sweep or a map that runs here holds a lock in it."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,10 @@ def _checkpoints(_: str) -> Places:
     return [(CHECKPOINTS, _entries(CHECKPOINTS))]
 
 
+def _cells(_: str) -> Places:
+    return [(CELLS, _entries(CELLS))]
+
+
 def _claims(address: str) -> Places:
     """Return files of sweeps that have ended: claims on a store or on servers, and locks of other folders."""
     servers = cache_folder() / "claims"
@@ -166,6 +170,7 @@ def _temporary(address: str) -> Places:
 KINDS: dict[str, tuple[str, Callable[[str], Places], Callable[[], Path] | None]] = {
     "states": ("trials with more epochs start over", _states, lambda: HERE),
     "checkpoints": ("unfinished trials start over", _checkpoints, lambda: HERE),
+    "cells": ("maps train them again", _cells, lambda: HERE),
     "claims": ("of sweeps that have ended", _claims, None),
     "data": ("prepared again from its files", _data, cache_folder),
     "downloads": ("downloaded again", _downloads, cache_folder),
@@ -174,5 +179,5 @@ KINDS: dict[str, tuple[str, Callable[[str], Places], Callable[[], Path] | None]]
 }
 """What becomes of it, where it is, and the folder in which sweeps that use it hold a lock, by kind."""
 
-OWN_FOLDERS = (".fnnexp", "states", "checkpoints", "claims", "prepared")
+OWN_FOLDERS = (".fnnexp", "states", "checkpoints", "cells", "claims", "prepared")
 """The names of folders that are removed when they are empty."""

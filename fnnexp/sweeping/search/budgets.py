@@ -32,8 +32,8 @@ class Purse:
     ) -> None:
         self.budget = budget
         self.clock = clock
-        limited = budget is not None and budget.seconds is not None
-        self.deadline = began + budget.seconds if limited and budget and budget.seconds else None
+        seconds = None if budget is None else budget.seconds
+        self.deadline = None if seconds is None else began + seconds
         self._trials = math.inf if budget is None or budget.trials is None else budget.trials
         self._epochs = math.inf if budget is None or budget.epochs is None else budget.epochs
 
@@ -42,9 +42,7 @@ class Purse:
         for count, trial in enumerate(trials):
             epochs = max(trial.recipe.epochs, 1)
             if self._trials < 1 or self._epochs < epochs:
-                self._trials = self._epochs = (
-                    0  # what a longer trial could not have, a shorter one does not get
-                )
+                self._trials = self._epochs = 0  # a shorter trial that comes later gets nothing either
                 return list(trials[:count])
             self._trials -= 1
             self._epochs -= epochs

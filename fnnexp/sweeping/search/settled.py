@@ -1,13 +1,15 @@
 """`until=settled`: train seeds round by round, until every question of a sweep is settled.
 
-The first round has the grid's seeds, or three. Each later round has one more seed for every configuration
-that is still in question. After a round, :class:`fnnexp.sweeping.search.race.Race` decides by the results of
+The first round has the grid's seeds, or three. Each later round has more seeds for every configuration that
+is still in question. After a round, :class:`fnnexp.sweeping.search.race.Race` decides by the results of
 these rounds alone. So the same command, started again, takes the same decisions and goes on.
 """
 
 from __future__ import annotations
 
+import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
 
@@ -18,7 +20,7 @@ from rich.table import Table
 from fnnexp.config.compose import Sweep
 from fnnexp.config.resolve import ParamsOfTrials, with_seed
 from fnnexp.config.trial import Trial
-from fnnexp.errors import FnnexpError, plural
+from fnnexp.errors import ConfigError, FnnexpError, plural
 from fnnexp.results import comparisons, frames
 from fnnexp.results.ranking import Ranking, ranking_of
 from fnnexp.sweeping.runs import Outcome
@@ -30,6 +32,7 @@ FIRST_SEEDS = 3
 """The number of seeds of the first round, if the grid has fewer than two."""
 
 MOST_QUESTIONS = 2000
+"""The largest number of questions of a sweep. With more, each would need many seeds."""
 
 MOST_ROWS = 40
 """The largest number of rows of the table of questions."""
@@ -77,6 +80,7 @@ class Settling:
     def run(self) -> Outcome:
         """Train round after round until no question is open, and print what is settled."""
         first, bases = first_round(self.requested.trials)
+        refuse_too_many(bases, self.requested.compare)
         later = self._later_seeds(first)
         wanted = first
         while wanted:
@@ -114,8 +118,10 @@ class Settling:
         """Decide by the results so far; return a trial of each configuration that needs further seeds."""
         runs = frames.runs(self.requested.experiment, tracking_uri=self.requested.tracking_uri)
         runs = runs[runs["trial"].isin([trial.id for trial in self.trials])].reset_index(drop=True)
-        record_look(self.requested.experiment, self.requested.tracking_uri, int(time.time() * 1000))
-        if not (runs["status"] == "finished").any():
+        finished = runs["status"] == "finished"
+        if (runs["look"].isna() & finished).any():
+            record_look(self.requested.experiment, self.requested.tracking_uri, int(time.time() * 1000))
+        if not finished.any():
             return []
         if self.ranking is None:
             self.ranking = ranking_of(runs, margin=self.requested.margin)
@@ -135,18 +141,8 @@ class Settling:
     def _race(self, results: races.Results) -> races.Race:
         """Return the race, once the factors are known."""
         factors = list(results.options[0])
-        chosen = self.requested.compare or factors
-        sections = [name if name in factors else name.partition(".")[0] for name in chosen]
-        if absent := [name for name in sections if name not in factors]:
-            raise FnnexpError(
-                f"compare={absent[0]}: follows from another factor; what varies is {', '.join(factors)}"
-            )
-        questions = races.questions_of(results.options, dict.fromkeys(sections))
-        if len(questions) > MOST_QUESTIONS:
-            raise FnnexpError(
-                f"until=settled: this sweep has {len(questions)} questions, and at most {MOST_QUESTIONS} can "
-                f"be settled; write fewer values, or one factor, as in compare={factors[0]}"
-            )
+        chosen = [_factor(name, factors) for name in self.requested.compare] or factors
+        questions = races.questions_of(results.options, dict.fromkeys(chosen))
         assert self.ranking is not None
         return races.Race(questions, self.ranking.limit, self.requested.until.most_seeds)
 
@@ -169,7 +165,7 @@ class Settling:
         ranking, questions = self.ranking, self.race.questions
         table = Table("with", "answer", "seeds", box=None, pad_edge=False, header_style="bold")
         for question in questions[:MOST_ROWS]:
-            table.add_row(_cell(question), answer(question, ranking), str(question.seeds))
+            table.add_row(comparisons.name_of(question.cell), answer(question, ranking), str(question.seeds))
         self.console.print(table)
         if len(questions) > MOST_ROWS:
             self._say(f"… and {plural(len(questions) - MOST_ROWS, 'more question')}")
@@ -189,20 +185,47 @@ def first_round(trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
     bases: dict[frozenset[tuple[str, str]], Trial] = {}
     for trial, params in zip(trials, ParamsOfTrials(trials), strict=True):
         bases.setdefault(frozenset(item for item in params.items() if item[0] != "seed"), trial)
+    configurations = list(bases.values())
     if len({trial.seed for trial in trials}) > 1:
-        return list(trials), list(bases.values())
-    seed = trials[0].seed
-    return [with_seed(base, seed + i) for i in range(FIRST_SEEDS) for base in bases.values()], list(
-        bases.values()
+        return list(trials), configurations
+    seeds = range(trials[0].seed, trials[0].seed + FIRST_SEEDS)
+    return [with_seed(base, seed) for seed in seeds for base in configurations], configurations
+
+
+def _factor(name: str, factors: Sequence[str]) -> str:
+    """Return the factor that has a name; factors that vary together share one, as in `arch with init`."""
+    names = (name, name.partition(".")[0])
+    for factor in factors:
+        if factor == name or set(names) & set(factor.split(comparisons.WITH)):
+            return factor
+    raise FnnexpError(f"compare={name}: follows from another factor; what varies is {', '.join(factors)}")
+
+
+def refuse_too_many(bases: Sequence[Trial], compare: Sequence[str]) -> None:
+    """Raise if a sweep of these configurations may have too many questions, before any of them trains."""
+    options: list[dict[str, str]] = []
+    for params in ParamsOfTrials(bases):
+        sections: dict[str, str] = {}
+        for key, value in params.items():
+            if key != "seed":
+                section = key.partition(".")[0]
+                sections[section] = f"{sections.get(section, '')} {key}={value}"
+        options.append(sections)
+    varied = [name for name in options[0] if len({each.get(name) for each in options}) > 1]
+    chosen = [name.partition(".")[0] for name in compare] or varied
+    count = sum(
+        math.comb(size, 2)
+        for factor in dict.fromkeys(chosen)
+        for size in Counter(
+            tuple(each.get(name) for name in varied if name != factor) for each in options
+        ).values()
     )
-
-
-def _cell(question: races.Question) -> str:
-    parts = [
-        option if name in ("arch", "init", "batching") else f"{name}={option}"
-        for name, option in question.cell.items()
-    ]
-    return " ".join(parts)
+    if count > MOST_QUESTIONS:
+        fewer = "" if len(varied) == 1 else f", or one factor, as in compare={varied[0]}"
+        raise ConfigError(
+            f"until=settled: this sweep has {count:,} questions, and at most {MOST_QUESTIONS:,} can be "
+            f"settled; write fewer values{fewer}"
+        )
 
 
 def answer(question: races.Question, ranking: Ranking) -> str:

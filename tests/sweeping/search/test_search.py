@@ -128,6 +128,22 @@ def test_keys_of_until_need_it(invoke, store):
     assert "nothing varies in this sweep except the seed" in ran.err
 
 
+def test_too_many_questions_are_refused_before_anything_trains(invoke, store):
+    rates = "optimizer.lr=range(0.001,0.065,0.001)"
+    ran = invoke("-m", "data=digits", rates, "until=settled")
+    assert ran.status == 2
+    assert "until=settled: this sweep has 2,080 questions, and at most 2,000 can be settled" in ran.err
+    assert "digits" not in invoke("report").out
+    assert invoke("-m", "data=digits", rates, "until=settled", "dry_run=true").status == 2
+
+
+def test_a_zipped_factor_is_compared_with_what_goes_with_it(invoke, store):
+    grid = ["-m", "data=digits", "arch.hidden=[8]", "epochs=1", "init=max,he", "optimizer.lr=0.1,0.3"]
+    ran = invoke(*grid, "zip=[[init,optimizer.lr]]", "compare=init", "until=settled", *QUICK)
+    assert ran.status == 0, ran.err
+    assert re.search(r"until=settled: \d of 1 question settled", ran.out)
+
+
 def test_a_budget_of_trials_has_the_same_seeds_of_all_options(invoke, store, tmp_path):
     grid = [
         "-m",

@@ -113,6 +113,9 @@ def test_the_draws_of_a_key_do_not_depend_on_other_keys():
 def test_each_configuration_has_every_seed():
     once, twice = settings(*SEARCH), settings(*SEARCH, "seed=3,1")
     assert twice == [(*row[:3], seed) for row in once for seed in (3, 1)]
+    one_key = ["data=digits", "search=random", "search.trials=5", LOG]
+    once, twice = settings(*one_key), settings("seed=3,1", *one_key)
+    assert twice == [(*row[:3], seed) for row in once for seed in (3, 1)]
 
 
 def test_sobol_draws_the_points_of_scipy():
