@@ -318,7 +318,8 @@ def train(
             "tracking.experiment=NAME to use another experiment"
         )
     if outcome.interrupted:
-        is_complete = outcome.ended + len(outcome.elsewhere) == len(trials)
+        ended = outcome.ended + len(outcome.elsewhere) == len(trials)
+        is_complete = ended and requested.until.name is None  # else only a round has ended
         raise InterruptedSweepError("interrupted, but no trial was left" if is_complete else INTERRUPTED)
     return outcome
 
@@ -329,12 +330,12 @@ def planned_first(requested: Sweep) -> tuple[Sequence[Trial], list[str]]:
     They are all its trials, unless its budget or its results decide how many are trained.
     """
     from fnnexp.sweeping.search.budgets import Purse, by_seed
-    from fnnexp.sweeping.search.settled import first_round, refuse_too_many
+    from fnnexp.sweeping.search.settled import first_round, refuse_impossible
 
     trials, notes = requested.trials, []
     if requested.until.name is not None:
-        first, configurations = first_round(trials)
-        refuse_too_many(configurations, requested.compare)
+        first, configurations = first_round(trials, requested.until.most_seeds)
+        refuse_impossible(configurations, requested.compare)
         trials = tuple(first)
         most = requested.until.most_seeds
         notes.append(
@@ -393,16 +394,15 @@ def _about_budget(outcome: Outcome, requested: Sweep, trials: int) -> str | None
     """Return what a budget left untrained, and how to go on; None if nothing."""
     if requested.budget is None or outcome.interrupted:
         return None
-    not_run = outcome.not_run
+    text = f"budget={requested.budget.text} is used up"
+    if requested.budget.seconds is None:
+        more = f"{plural(outcome.not_run, 'more trial')} of the sweep"
+        return f"{text}: it does not reach for {more}; a larger budget goes on" if outcome.not_run else None
+    left = outcome.not_run
     if outcome.out_of_time:
-        not_run += max(trials - outcome.not_run - outcome.ended - len(outcome.elsewhere), 0)
-    if not not_run:
-        return None
-    verb = "is" if not_run == 1 else "are"
-    more = "the same command goes on" if requested.budget.seconds else "a larger budget goes on"
-    return (
-        f"budget={requested.budget.text} is used up: {plural(not_run, 'trial')} {verb} not finished; {more}"
-    )
+        left += max(trials - outcome.not_run - outcome.ended - len(outcome.elsewhere), 0)
+    verb = "is" if left == 1 else "are"
+    return f"{text}: {plural(left, 'trial')} {verb} not finished; the same command goes on" if left else None
 
 
 def refuse_failures(outcome: Outcome, trials: int) -> None:

@@ -22,7 +22,7 @@ from fnnexp.config.execution import AUTO, Budget, Execution, budget_of
 from fnnexp.config.jobs import Job, key_of
 from fnnexp.config.messages import explain
 from fnnexp.config.resolve import ParamsOfTrials, data_name, trial
-from fnnexp.config.schema import OF_SWEEPS, Config, UntilConfig, conf_folder, sweeps_folder
+from fnnexp.config.schema import CHOICES, OF_SWEEPS, Config, UntilConfig, conf_folder, sweeps_folder
 from fnnexp.config.trial import Trial
 from fnnexp.data import datasets
 from fnnexp.errors import ConfigError, FnnexpError, did_you_mean, plural
@@ -295,9 +295,11 @@ def _compared(config: Config, trials: Sequence[Trial]) -> tuple[str, ...]:
     names = config.compare if isinstance(config.compare, list) else [config.compare]
     for name in filter(None, names):
         if name not in varied:
+            known = [key for key in varied if key not in CHOICES and key.partition(".")[0] in varied]
+            factors = [key for key in varied if key not in known]  # `init` says more than `init.method`
             raise ConfigError(
-                f"compare={name}: does not vary in this sweep; what varies is {', '.join(varied)}."
-                f"{did_you_mean(name, varied)}"
+                f"compare={name}: does not vary in this sweep; what varies is {', '.join(factors)}."
+                f"{did_you_mean(name, factors)}"
             )
     return tuple(filter(None, dict.fromkeys(names)))
 

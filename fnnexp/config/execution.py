@@ -95,7 +95,7 @@ def budget_of(text: str) -> Budget:
     """
     found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) ?(s|m|h|trials?|epochs?)", text.strip())
     if found is None or float(found[1]) == 0:
-        raise ValueError(f"budget={text}: must be above 0, with a unit; write {BUDGETS}")
+        raise ValueError(f"budget={text}: must be a number above 0 and a unit; write {BUDGETS}")
     number, unit = float(found[1]), found[2]
     if unit in TIMES:
         return Budget(text, seconds=number * TIMES[unit])

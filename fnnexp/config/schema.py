@@ -325,6 +325,7 @@ class Config:
         None,
         "With `until=settled`: the factor whose options are compared, such as `init`, or a list of factors. "
         "Null: all that vary.",
+        kind="name, or list of names",
     )
     margin: float | None = key(
         None,

@@ -12,6 +12,7 @@ from fnnexp.config.commands import Command
 from fnnexp.config.compose import Sweep
 from fnnexp.config.composition import BYTES_A_TRIAL
 from fnnexp.config.jobs import key_of
+from fnnexp.config.schema import OF_SWEEPS
 from fnnexp.config.trial import Trial
 from fnnexp.data import room
 from fnnexp.errors import ConfigError
@@ -195,6 +196,8 @@ def _refuse_values(shared: Sequence[str], x: Axis, y: Axis) -> None:
         for name, each in (("x", x), ("y", y)):
             if key == each.key:
                 raise ConfigError(f"{word}: {key} is the axis {name}; omit {word}")
+        if key.partition(".")[0] in OF_SWEEPS:
+            raise ConfigError(f"{word}: has no meaning for a map, which trains all its cells; omit {word}")
         outside = re.sub(r"'[^']*'|\"[^\"]*\"|\[[^]]*\]|\{[^}]*\}", "", word.partition("=")[2])
         if "," in outside or re.match(r"(range|choice|glob|interval)\(", outside):
             raise ConfigError(

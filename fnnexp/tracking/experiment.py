@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -448,12 +448,21 @@ class MapLog:
 
     def _describe(self, client: MlflowClient, existing: Experiment) -> None:
         """Describe an experiment that has only maps."""
+        from mlflow.exceptions import MlflowException
+
         if not existing.tags.get(NOTE):
             text = (
                 "Maps of two numeric axes, one run each: `map.npz` has the arrays, `map.png` is the picture."
             )
             for key, value in {KIND: TRAINING, **_note(existing.tags, text)}.items():
-                store.ask(client, client.set_experiment_tag, existing.experiment_id, key, value)
+                set_tag = partial(client.set_experiment_tag, existing.experiment_id, key, value)
+                try:
+                    store.ask(client, set_tag)
+                except (
+                    FnnexpError,
+                    MlflowException,
+                ):  # if two maps insert a new tag at once, the second insert fails
+                    store.ask(client, set_tag)
 
 
 def _note(tags: Mapping[str, str], text: str) -> dict[str, str]:

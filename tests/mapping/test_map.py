@@ -264,6 +264,8 @@ BAD = {
     ("x=init.gain:0.1..10:4", "y=init.std:0.1..1:4"): ["init.std", "no meaning"],
     ("x=seed_split:0..4:4", Y, "data.validation=0"): ["4 different trials", "changes nothing"],
     ("x=optimizer.lr:1..10:4", Y, "nonsense"): ["nonsense"],
+    ("x=optimizer.lr:1..10:4", Y, "budget=3s"): ["budget=3s: has no meaning for a map"],
+    ("x=optimizer.lr:1..10:4", Y, "search.trials=9"): ["search.trials=9: has no meaning for a map"],
     ("x=optimizer.lr:1..10:4", Y, "optimiser.lr=3"): ["optimiser"],
 }
 

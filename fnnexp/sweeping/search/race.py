@@ -212,12 +212,19 @@ class Race:
             if question.difference < 0:
                 question.options, question.rows = question.options[::-1], question.rows[::-1]
                 question.difference = -question.difference
-            if question.verdict == OPEN and not self._can_be_settled(d, mixed=mixed):
+            tried = results.goodness.shape[1]
+            if question.verdict == OPEN and not self._can_be_settled(d, tried, mixed=mixed):
                 question.verdict = OUT_OF_REACH
                 question.needed = _needed(d, self.limit, self.alpha, mixed=mixed)
 
-    def _can_be_settled(self, d: NDArray[np.float64], *, mixed: bool) -> bool:
-        """Return whether seeds up to the largest number may settle a question with these differences."""
+    def _can_be_settled(self, d: NDArray[np.float64], tried: int, *, mixed: bool) -> bool:
+        """Return whether seeds up to the largest number may settle a question with these differences.
+
+        `tried` is the number of seeds that were trained. If hardly any finished for both options, because one
+        diverges, further seeds would not help.
+        """
+        if tried >= FROM_SEEDS and len(d) < 2:
+            return False
         if len(d) < FROM_SEEDS or len(d) >= self.most_seeds:
             return len(d) < self.most_seeds
         return _within_reach(d, self.limit, self.alpha, self.most_seeds, mixed=mixed)

@@ -10,10 +10,9 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count, islice
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -22,6 +21,7 @@ from fnnexp.config.resolve import ParamsOfTrials, with_seed
 from fnnexp.config.trial import Trial
 from fnnexp.errors import ConfigError, FnnexpError, plural
 from fnnexp.results import comparisons, frames
+from fnnexp.results.factors import AXES
 from fnnexp.results.ranking import Ranking, ranking_of
 from fnnexp.sweeping.runs import Outcome
 from fnnexp.sweeping.search import race as races
@@ -75,12 +75,12 @@ class Settling:
         self.outcome = Outcome()
         self.race: races.Race | None = None
         self.ranking: Ranking | None = None
-        self.seeds_used = np.zeros(1)
+        self.seeds_an_option = 0.0
 
     def run(self) -> Outcome:
         """Train round after round until no question is open, and print what is settled."""
-        first, bases = first_round(self.requested.trials)
-        refuse_too_many(bases, self.requested.compare)
+        first, bases = first_round(self.requested.trials, self.requested.until.most_seeds)
+        refuse_impossible(bases, self.requested.compare)
         later = self._later_seeds(first)
         wanted = first
         while wanted:
@@ -129,13 +129,14 @@ class Settling:
         if self.race is None:
             self.race = self._race(results)
         self.race.look(results)
-        self.seeds_used = np.isfinite(results.goodness).sum(axis=1)
         keys = [frozenset(results.options[row].items()) for row in self.race.rows]
         options = comparisons.levels(runs).astype("str")
         of_trial = {
             trial: frozenset(zip(options.columns, row, strict=True))
             for trial, row in zip(runs["trial"], options.itertuples(index=False), strict=True)
         }
+        trained = {(key, seed) for key, seed in zip(of_trial.values(), runs["seed"], strict=True)}
+        self.seeds_an_option = len(trained) / len(results.options)
         return [base for base in bases if of_trial.get(base.id) in set(keys)]
 
     def _race(self, results: races.Results) -> races.Race:
@@ -161,6 +162,11 @@ class Settling:
     def _show(self) -> None:
         """Print the questions with their answers."""
         if self.race is None or self.ranking is None:
+            if not self._is_stopped:
+                self._say("until=settled: no trial finished, so there is nothing to compare")
+            return
+        if not self.race.questions:
+            self._say("until=settled: the options train identically, so there is no question")
             return
         ranking, questions = self.ranking, self.race.questions
         table = Table("with", "answer", "seeds", box=None, pad_edge=False, header_style="bold")
@@ -170,17 +176,16 @@ class Settling:
         if len(questions) > MOST_ROWS:
             self._say(f"… and {plural(len(questions) - MOST_ROWS, 'more question')}")
         settled = sum(question.is_settled for question in questions)
-        mean = self.seeds_used.mean()
         self._say(
             f"until=settled: {settled} of {plural(len(questions), 'question')} settled after "
-            f"{plural(self.race.rounds, 'round')}, with {mean:.1f} seeds an option on average"
+            f"{plural(self.race.rounds, 'round')}, with {self.seeds_an_option:.1f} seeds an option on average"
         )
 
 
-def first_round(trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
+def first_round(trials: Sequence[Trial], most_seeds: int) -> tuple[list[Trial], list[Trial]]:
     """Return the trials of the first round, and one trial of each configuration.
 
-    The first round has the seeds of the grid, or if there are fewer than two, three.
+    The first round has the seeds of the grid, or if there are fewer than two, three (at most `most_seeds`).
     """
     bases: dict[frozenset[tuple[str, str]], Trial] = {}
     for trial, params in zip(trials, ParamsOfTrials(trials), strict=True):
@@ -188,7 +193,7 @@ def first_round(trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
     configurations = list(bases.values())
     if len({trial.seed for trial in trials}) > 1:
         return list(trials), configurations
-    seeds = range(trials[0].seed, trials[0].seed + FIRST_SEEDS)
+    seeds = range(trials[0].seed, trials[0].seed + min(FIRST_SEEDS, most_seeds))
     return [with_seed(base, seed) for seed in seeds for base in configurations], configurations
 
 
@@ -201,8 +206,22 @@ def _factor(name: str, factors: Sequence[str]) -> str:
     raise FnnexpError(f"compare={name}: follows from another factor; what varies is {', '.join(factors)}")
 
 
-def refuse_too_many(bases: Sequence[Trial], compare: Sequence[str]) -> None:
-    """Raise if a sweep of these configurations may have too many questions, before any of them trains."""
+def _refuse_follower(name: str, section: str, options: Sequence[Mapping[str, str]]) -> None:
+    """Raise if a factor follows from the axes of a report, such as the initializer."""
+    if section in AXES:
+        return
+    by_axes: dict[tuple[str | None, ...], set[str | None]] = {}
+    for each in options:
+        by_axes.setdefault(tuple(map(each.get, AXES)), set()).add(each.get(section))
+    if all(len(values) == 1 for values in by_axes.values()):
+        varied = [axis for axis in AXES if len({each.get(axis) for each in options}) > 1]
+        raise ConfigError(
+            f"compare={name}: follows from {' and '.join(varied)} in this sweep; write compare={varied[0]}"
+        )
+
+
+def refuse_impossible(bases: Sequence[Trial], compare: Sequence[str]) -> None:
+    """Raise if these configurations may give too many questions, or if a compared factor is none."""
     options: list[dict[str, str]] = []
     for params in ParamsOfTrials(bases):
         sections: dict[str, str] = {}
@@ -212,6 +231,8 @@ def refuse_too_many(bases: Sequence[Trial], compare: Sequence[str]) -> None:
                 sections[section] = f"{sections.get(section, '')} {key}={value}"
         options.append(sections)
     varied = [name for name in options[0] if len({each.get(name) for each in options}) > 1]
+    for name in compare:
+        _refuse_follower(name, name.partition(".")[0], options)
     chosen = [name.partition(".")[0] for name in compare] or varied
     count = sum(
         math.comb(size, 2)
@@ -230,7 +251,7 @@ def refuse_too_many(bases: Sequence[Trial], compare: Sequence[str]) -> None:
 
 def answer(question: races.Question, ranking: Ranking) -> str:
     """Return a question's answer in words."""
-    a, b = question.options
+    a, b = (comparisons.name_of({question.factor: option}) for option in question.options)
     difference = f"{question.difference * ranking.scale:.2f} {ranking.unit}".strip()
     if question.verdict == races.BETTER:
         return f"{a} is better than {b}, by {difference}"

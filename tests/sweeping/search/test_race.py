@@ -130,10 +130,12 @@ def test_where_an_option_fails_in_some_seeds_signs_are_counted_and_no_pair_is_eq
 
 def test_seeds_that_only_one_option_finished_do_not_count():
     race = Race(pair(), math.nan, 30)
-    race.look(results([[1.0, np.nan, 2.0, np.nan], [0.0, 0.0, np.nan, np.nan]]))
+    race.look(results([[1.0, np.nan, 2.0], [0.0, 0.0, np.nan]]))
     assert race.questions[0].seeds == 1
     assert race.questions[0].difference == 1.0
     assert race.rows == [0, 1]
+    race.look(results([[1.0, np.nan, 2.0, np.nan], [0.0, 0.0, np.nan, np.nan]]))
+    assert race.questions[0].verdict == "out of reach"
 
 
 @pytest.mark.parametrize("shuffle", [0, 1, 2])

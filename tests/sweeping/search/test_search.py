@@ -104,8 +104,8 @@ def test_sweep_returns_the_trials_of_all_rounds(settled, monkeypatch):
         (["compare=int"], "Did you mean 'init'?"),
         (["margin=0"], "margin=0.0: must be a finite number above 0"),
         (["until.most_seeds=1"], "until.most_seeds=1: must be 2 or more"),
-        (["budget=5"], "budget=5: must be above 0, with a unit; write 5m"),
-        (["budget=0m"], "budget=0m: must be above 0"),
+        (["budget=5"], "budget=5: must be a number above 0 and a unit; write 5m"),
+        (["budget=0m"], "budget=0m: must be a number above 0"),
         (["budget=1epochs"], "budget=1epochs: a trial has 2 epochs; write budget=2epochs or more"),
         (["budget=1.5trials"], "must be a whole number of trials"),
         (["budget=1m,2m"], "budget differs between jobs"),
@@ -126,6 +126,35 @@ def test_keys_of_until_need_it(invoke, store):
     ran = invoke("-m", "data=digits", "until=settled")
     assert ran.status == 2
     assert "nothing varies in this sweep except the seed" in ran.err
+
+
+def test_no_option_gets_more_seeds_than_the_most(invoke, store, tmp_path):
+    grid = ["-m", "data=digits", "arch.hidden=[8]", "epochs=1", "optimizer.lr=0.1,0.3", QUICK[1]]
+    ran = invoke(*grid, "until=settled", "until.most_seeds=2")
+    assert ran.status == 0
+    assert len(trained(tmp_path)) == 2 * 2
+    assert "optimizer.lr=0.3" in ran.out
+
+
+def test_an_option_that_diverges_gets_few_seeds_and_this_is_said(invoke, store, tmp_path):
+    grid = ["-m", "data=digits", "arch.hidden=[16]", "epochs=1", "until=settled", *QUICK]
+    ran = invoke(*grid, "optimizer.lr=1e30,0.1")
+    assert ran.status == 0
+    assert "no seed finished for both" in ran.out
+    assert len(trained(tmp_path)) == 2 * 4
+    assert "4.0 seeds an option" in ran.out
+    assert "no trial finished, so there is nothing" in invoke(*grid, "optimizer.lr=1e30,1e31").out
+    assert "the options train identically" in invoke(*grid, "init=xavier,sqrtmax").out
+
+
+@pytest.mark.parametrize(
+    "words", [["init=max,he", "optimizer.lr=0.1,0.3", "zip=[[init,optimizer.lr]]"], ["batching=mini,full"]]
+)
+def test_a_factor_that_follows_from_another_is_refused_first(invoke, store, words):
+    ran = invoke("-m", "data=digits", "epochs=1", *words, "compare=optimizer.lr", "until=settled")
+    assert ran.status == 2
+    assert "compare=optimizer.lr: follows from " in ran.err
+    assert "digits" not in invoke("report").out
 
 
 def test_too_many_questions_are_refused_before_anything_trains(invoke, store):
@@ -156,7 +185,10 @@ def test_a_budget_of_trials_has_the_same_seeds_of_all_options(invoke, store, tmp
     ]
     ran = invoke(*grid, "budget=4trials")
     assert ran.status == 0
-    assert "budget=4trials is used up: 2 trials are not finished; a larger budget goes on" in ran.out
+    assert (
+        "budget=4trials is used up: it does not reach for 2 more trials of the sweep; a larger budget goes "
+        "on\n" in ran.out
+    )
     assert trained(tmp_path) == [("he", 3), ("max", 1), ("max", 3), ("sqrtmax", 3)]
     assert "budget" not in invoke(*grid, "budget=9epochs").out
     assert len(trained(tmp_path)) == 6
