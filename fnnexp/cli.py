@@ -525,7 +525,7 @@ def _map(words: Sequence[str]) -> int:
     parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder with your own configs")
     parser.add_argument("--pieces", action="append", default=[], metavar="FILE", help="your own pieces")
     arguments = parser.parse_intermixed_args(words)
-    gc.disable()  # as in _train
+    gc.disable()  # for a faster start, as in _train
     from fnnexp import api
     from fnnexp.mapping import request
 

@@ -469,7 +469,7 @@ class Composition:
             last = _line(overrides[-1])
             raise ConfigError(
                 f"{key} is given {len(overrides)} times, as when a shell expands {key}={{…}}, and only the "
-                f"last would run; write {_as_sweep(key, overrides)}, or for the last value only "
+                f"last would run; write {_as_sweep(key, overrides)}, or, for just the last value, "
                 f"{last if self._is_group(key) else f'++{last}'}"
             )
 

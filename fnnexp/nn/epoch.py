@@ -490,7 +490,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Computed:
-    """A chunk whose metrics are measured, and whose gradient is in the bench's."""
+    """A chunk whose metrics are measured, and whose gradient is in the gradients of its bench."""
 
     chunk: slice
     bench: Bench

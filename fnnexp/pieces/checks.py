@@ -235,9 +235,9 @@ def sent(what: str, values: Any) -> Any:
 
 
 def _spread(rows: int, columns: int) -> Floats:
-    """Return numbers (rows, columns) between −3 and 3, in no order, none of them near a whole or half number.
+    """Return unsorted numbers (rows, columns) between −3 and 3, none of them near a whole or half number.
 
-    So a function with a bend at such a number has a derivative there.
+    So a function that bends only at whole or half numbers has a derivative at each of them.
     """
     fractions = np.arange(1, rows * columns + 1) * 0.6180339887498949 % 1
     halves = np.arange(rows * columns) * 7 % 12 - 6

@@ -64,7 +64,7 @@ def _lines(value: Any, seen: set[int]) -> Iterator[str]:
         yield from _lines([*value.items()], seen)
     elif isinstance(value, partial):
         yield from _lines((value.func, value.args, value.keywords), seen)
-    elif isinstance(function := getattr(value, "py_func", value), FunctionType):  # py_func: compiled by numba
+    elif isinstance(function := getattr(value, "py_func", value), FunctionType):  # Numba keeps the original
         yield from _of_function(function, seen)
     elif isinstance(value, type) and value.__module__ != "__main__":
         yield f"{value.__module__}.{value.__qualname__}"

@@ -257,7 +257,7 @@ def test_repeated_keys_from_shell_braces_are_refused_with_one_override_for_all(o
     assert f"write {pasted}, or" in message
     jobs = jobs_of(Command(overrides=(advice,), multirun=True))
     assert [job.config.seed for job in jobs] == values
-    last = re.search(r"for the last value only (\S+)$", message)[1]
+    last = re.search(r"for just the last value, (\S+)$", message)[1]
     if not last.startswith("++++"):
         (job,) = jobs_of(Command(overrides=("seed=0", last), multirun=True))
         assert job.config.seed == values[-1]

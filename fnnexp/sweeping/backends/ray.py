@@ -127,7 +127,7 @@ class Ray(Cluster):
         try:
             answers = ray.get(references, timeout=START)
         except exceptions.RayError as error:
-            raise ClusterError(f"a machine of {self.address} can't run tasks: {error}") from error
+            raise ClusterError(f"a machine of the cluster {self.address} can't run tasks: {error}") from error
         refuse_other_versions(dict(zip(machines.values(), answers, strict=True)), self._packages)
         return machines
 

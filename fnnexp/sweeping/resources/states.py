@@ -112,9 +112,10 @@ class States:
         self.folder, self.limit = folder, limit
         self.say: Callable[[str], None] = print
         self.most = bytes_kept(limit)
-        self._in_use: dict[str, End] = {}  # by the key of the lane that goes on from it
+        self._in_use: dict[str, End] = {}  # by a lane's key: the final state from which the lane goes on
         self._older: deque[tuple[Path, int]] | None = None
-        self._staying = self._leaving = 0  # bytes that this sweep uses or wrote, and the others
+        self._staying = 0  # bytes of the states that this sweep uses or wrote
+        self._leaving = 0  # bytes of all other states
 
     # --- going on -------------------------------------------------------------------------------------------
 
