@@ -237,7 +237,7 @@ def sent(what: str, values: Any) -> Any:
 def _spread(rows: int, columns: int) -> Floats:
     """Return unsorted numbers (rows, columns) between −3 and 3, none of them near a whole or half number.
 
-    So a function that bends only at whole or half numbers has a derivative at each of them.
+    A function that has kinks only at whole and half numbers has a derivative at every number returned.
     """
     fractions = np.arange(1, rows * columns + 1) * 0.6180339887498949 % 1
     halves = np.arange(rows * columns) * 7 % 12 - 6

@@ -71,7 +71,7 @@ def _lines(value: Any, seen: set[int]) -> Iterator[str]:
     elif callable(value) and hasattr(value, "__name__") and not isinstance(value, type):  # built in
         yield value.__name__
     else:  # another object: at worst it has other bytes in another session, and then trials run again
-        with contextlib.suppress(Exception):  # workers cannot get it; a check says so
+        with contextlib.suppress(Exception):  # workers can't get what can't be pickled: a check says so
             yield hashlib.sha256(cloudpickle.dumps(value)).hexdigest()
 
 

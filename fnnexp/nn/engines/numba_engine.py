@@ -527,7 +527,7 @@ class SparseExamples:
         self._transposed = False
 
     def fill(self, images: Array, where: Array, table: Array) -> None:
-        """Replace the rows by images[where]; see :func:`compress`."""
+        """Replace the compressed rows held here by those of images[where]; see :func:`compress`."""
         self.are_filled(len(where))
         compress(images, where, table, *self.by_row)
 
@@ -1083,7 +1083,7 @@ def assist(
     steps = -(-len(order) // size)
     for step in range(received(signals, DONE) // 2, steps):
         is_last = (step + 1) * size > len(order)
-        for ready in range(received(signals, FILLED), step + 1):  # only the first batch
+        for ready in range(received(signals, FILLED), step + 1):  # runs for the first batch only
             pointers, columns, values = even[0] if ready % 2 == 0 else odd[0]
             batch = order[ready * size : (ready + 1) * size]
             compress(images, batch, table, pointers[: len(batch) + 1], columns, values)
@@ -1192,7 +1192,7 @@ class Assistant:
             self._wait(DONE, self._phase)
 
     def step_first_weights(self, arguments: tuple[Any, ...]) -> None:
-        """Take the step of the first weights; the arguments are those of :func:`step_first_weights`."""
+        """Change the first weights by the function :func:`step_first_weights` with these arguments."""
         *_, numbers, decay = arguments
         self._numbers[:, : numbers.shape[1]], self._decay[:] = numbers, decay
         self._phase += 1

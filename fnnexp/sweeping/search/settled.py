@@ -244,8 +244,8 @@ def refuse_impossible(bases: Sequence[Trial], compare: Sequence[str]) -> None:
     if count > MOST_QUESTIONS:
         fewer = "" if len(varied) == 1 else f", or one factor, as in compare={varied[0]}"
         raise ConfigError(
-            f"until=settled: this sweep has {count:,} questions, and at most {MOST_QUESTIONS:,} can be "
-            f"settled; write fewer values{fewer}"
+            f"until=settled: this sweep has {count:,} pairs of options to compare, and at most "
+            f"{MOST_QUESTIONS:,} can be settled; write fewer values{fewer}"
         )
 
 

@@ -161,7 +161,7 @@ def test_too_many_questions_are_refused_before_anything_trains(invoke, store):
     rates = "optimizer.lr=range(0.001,0.065,0.001)"
     ran = invoke("-m", "data=digits", rates, "until=settled")
     assert ran.status == 2
-    assert "until=settled: this sweep has 2,080 questions, and at most 2,000 can be settled" in ran.err
+    assert "this sweep has 2,080 pairs of options to compare, and at most 2,000 can be settled" in ran.err
     assert "digits" not in invoke("report").out
     assert invoke("-m", "data=digits", rates, "until=settled", "dry_run=true").status == 2
 
