@@ -165,8 +165,8 @@ def _part(given: dict[str, str], x: Axis, y: Axis) -> tuple[Axis, Axis]:
         text = given["finer"]
         if not re.fullmatch(r"\d{1,4}", text, re.ASCII) or not 1 <= int(text) <= MOST_FINER:
             raise ConfigError(
-                f"finer={text}: must be a whole number, so that the finer map has all the cells of this one, "
-                f"and at most {MOST_FINER}; write finer=4"
+                f"finer={text}: must be a whole number from 1 to {MOST_FINER}. Then every network of "
+                "this map is in the finer map too. Write, for example, finer=4"
             )
         x, y = x.finer(int(text)), y.finer(int(text))
     for name, each in (("x", x), ("y", y)):

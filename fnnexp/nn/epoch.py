@@ -478,7 +478,7 @@ class LaneSlice:
 
 @dataclass(frozen=True)
 class Bench:
-    """What one thread needs to compute chunks: the sources of rows, the slices of lanes, and its gradients.
+    """What one thread needs to compute chunks: where rows come from, the lanes in slices, its own gradients.
 
     The gradients (K, P) are the sum over the chunks if there is only one thread.
     """

@@ -70,8 +70,8 @@ def _lines(value: Any, seen: set[int]) -> Iterator[str]:
         yield f"{value.__module__}.{value.__qualname__}"
     elif callable(value) and hasattr(value, "__name__") and not isinstance(value, type):  # built in
         yield value.__name__
-    else:  # another object: at worst it has other bytes in another session, and then trials run again
-        with contextlib.suppress(Exception):  # workers can't get what can't be pickled: a check says so
+    else:  # another object: at worst its pickle differs in another session, and trials run again
+        with contextlib.suppress(Exception):  # it can't be sent to workers: a check reports that
             yield hashlib.sha256(cloudpickle.dumps(value)).hexdigest()
 
 

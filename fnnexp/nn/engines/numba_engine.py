@@ -1192,7 +1192,7 @@ class Assistant:
             self._wait(DONE, self._phase)
 
     def step_first_weights(self, arguments: tuple[Any, ...]) -> None:
-        """Change the first weights by the function :func:`step_first_weights` with these arguments."""
+        """Update the first layer's weights: call :func:`step_first_weights` with these arguments."""
         *_, numbers, decay = arguments
         self._numbers[:, : numbers.shape[1]], self._decay[:] = numbers, decay
         self._phase += 1
