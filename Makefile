@@ -26,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The interpreters of test-versions; each may be a path.
 PYTHONS ?= python3.11 python3.12 python3.13 python3.14
 
-.PHONY: help demo demo-report test test-long test-lowest test-newest test-versions test-seams-newest chaos test-ray postgres notebooks reference lint format bench clean
+.PHONY: help demo demo-report test test-long test-lowest test-newest test-versions test-seams-newest chaos test-ray postgres notebooks reference docs lint format bench clean
 
 help:
 	@echo "make demo          train 360 small networks on embedded digits and compare them"
@@ -40,6 +40,7 @@ help:
 	@echo "make postgres      run an MLflow server with PostgreSQL on this machine, until Ctrl-C"
 	@echo "make notebooks     execute the notebooks, including the published experiments, and save their outputs"
 	@echo "make reference     write docs/reference.md, and the choices in the help and the README"
+	@echo "make docs          build the documentation site in build/site"
 	@echo "make lint          check style and types with ruff and mypy"
 	@echo "make format        format the code with ruff"
 	@echo "make bench         measure fnnexp, PyTorch, JAX, scikit-learn and a plain loop on MNIST, and parts of a sweep"
@@ -153,6 +154,12 @@ notebooks: $(READY)
 
 reference: $(READY)
 	$(BIN)/python -m docs
+
+# A warning is an error. The pages open from the disk; build/site/docs/index.html is the first.
+docs: $(READY)
+	$(INSTALL) -e ".[docs]"
+	$(BIN)/python -m sphinx -W --keep-going -q -j auto -c docs -d build/doctrees . build/site
+	@echo "open build/site/docs/index.html"
 
 lint: $(READY)
 	$(BIN)/python -m ruff check .

@@ -34,8 +34,8 @@ def code(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def test_there_are_three_notebooks():
-    assert [file.name[0] for file in NOTEBOOKS] == ["1", "2", "3"]
+def test_there_are_four_notebooks():
+    assert [file.name[0] for file in NOTEBOOKS] == ["1", "2", "3", "4"]
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)

@@ -21,7 +21,7 @@ RULES = {target: re.search(rf"^{target}:(.*)$", MAKEFILE, re.MULTILINE)[1].split
 """The prerequisites of each target in the Makefile that makes no file."""
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 FORMS = [ROOT / ".github" / "ISSUE_TEMPLATE" / f"{name}.yml" for name in ("bug", "feature", "question")]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / ".github").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").glob("*.md")])
 
 
 def loaded(path):
