@@ -120,6 +120,7 @@ def run(
                 executor = Executor(execution, cluster, say=progress.say, beat=claim.beat)
                 runs = Runs(groups, known, execution.engine, curves, tracker, progress, outcome)
                 _Sweep(stacks, executor, runs, checkpoints, states, claim, deadline).run()
+                tracker.note_sizes()
     outcome.seconds = time.monotonic() - began
     return outcome
 

@@ -115,6 +115,17 @@ def write_ahead(file: Path) -> None:
         store.execute("PRAGMA journal_mode=WAL")
 
 
+def note_sizes(file: Path) -> None:
+    """Let SQLite note how many rows its tables have, which its plans for queries need.
+
+    Without that, MLflow's UI sorts runs by a metric in time that is quadratic in their number: minutes for
+    100,000. A sample of the rows is enough, and takes milliseconds.
+    """
+    with contextlib.suppress(sqlite3.Error), opened(file, mode="rw", timeout=1) as store:
+        store.execute("PRAGMA analysis_limit=1000")
+        store.execute("ANALYZE")
+
+
 EXPERIMENT = "SELECT 1 FROM experiments WHERE name = ?"
 
 

@@ -156,6 +156,11 @@ class Tracker:
         if self._sql is None and not self.is_remote and (changed := sql.changed()):
             self.say(changed)
 
+    def note_sizes(self) -> None:
+        """Let a SQLite store note how many rows it has; see :func:`fnnexp.tracking.sql.note_sizes`."""
+        if (file := store.store_file(self.uri)) is not None:
+            sql.note_sizes(file)
+
     def _describe(self, stored: Iterable[Mapping[str, str]]) -> None:
         """Set the experiment's views and description, given the params of the trials in the store."""
         if self.about:
