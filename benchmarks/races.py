@@ -26,8 +26,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from fnnexp.sweeping.search import race as races
-from fnnexp.sweeping.search.settled import FIRST_SEEDS, more_seeds
+from fnnexp.results import race as races
+from fnnexp.sweeping.search.settled import FIRST_SEEDS
 
 RESULTS = Path(__file__).parent / "results"
 TRAINED, SMALL = RESULTS / "races_seeds.csv", RESULTS / "significance_seeds.csv"
@@ -68,7 +68,7 @@ def settle(accuracy: np.ndarray, failed: np.ndarray, options: list[dict[str, str
         results[rows, new] = accuracy[rows, new]
         used = new.stop
         race.look(races.Results(options, results[:, :used], failed[:, :used]))
-        rows, more = race.rows, more_seeds(used)
+        rows, more = race.rows, races.more_seeds(used)
     return race, np.isfinite(results).sum(axis=1)
 
 

@@ -290,6 +290,12 @@ def _report(words: Sequence[str]) -> int:
         type=float,
         help="the largest difference that does not matter, in percentage points (default: 0.2)",
     )
+    parser.add_argument(
+        "--compare",
+        metavar="FACTORS",
+        help="the factors whose options the answer compares first, as in init or init,arch (default: what "
+        "until=settled asked)",
+    )
     parser.add_argument("--folder", help="folder of the page and its files (default: reports/EXPERIMENT)")
     parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
     # After `--` a name may begin with a dash, but parse_intermixed_args would read that name as an option.
@@ -303,11 +309,15 @@ def _report(words: Sequence[str]) -> int:
     if arguments.experiment is None:
         return _list_experiments(arguments)
 
+    compare = [name for name in (arguments.compare or "").split(",") if name]
+    if arguments.compare is not None and not compare:
+        raise FnnexpError(f"--compare {arguments.compare!r}: names no factor; write --compare init")
+
     def command(*where: str) -> str:
         from fnnexp.config.commands import program, ranking_options, report_command
         from fnnexp.tracking.store import option
 
-        ranked = ranking_options(arguments.metric, arguments.margin)
+        ranked = ranking_options(arguments.metric, arguments.margin, compare)
         return report_command(
             arguments.experiment, where, store=option(arguments.uri), ranked=ranked, program=program()
         )
@@ -340,6 +350,7 @@ def _report(words: Sequence[str]) -> int:
         where=selection,
         metric=arguments.metric,
         margin=arguments.margin,
+        compare=compare,
         tracking_uri=arguments.uri,
     )
     return 0
@@ -352,7 +363,9 @@ def _list_experiments(arguments: argparse.Namespace) -> int:
     from fnnexp.reporting import listing
 
     unusable = [
-        f"--{name}" for name in ("metric", "margin", "folder") if getattr(arguments, name) is not None
+        f"--{name}"
+        for name in ("metric", "margin", "compare", "folder")
+        if getattr(arguments, name) is not None
     ]
     if unusable:
         raise FnnexpError(
@@ -533,10 +546,12 @@ def _map(words: Sequence[str]) -> int:
     console = api.new_console()
     wanted = request.parse(arguments.words, folder, tuple(arguments.pieces))
     if wanted.cell is not None:
+        from fnnexp.config.commands import program
         from fnnexp.mapping.command import of_cell
 
         trial = of_cell(wanted)
-        console.print(f"this cell: {trial}", markup=False, highlight=False, soft_wrap=True)
+        line = f"this cell: {trial.line(program())}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
         _train_command(trial)
         return 0
     with api.composed(wanted.command, console) as sweep:

@@ -25,14 +25,15 @@ def program() -> str:
     return shlex.quote(sys.argv[0])
 
 
-def ranking_options(metric: str | None, margin: float | None) -> str:
-    """Return the command-line options for a report's metric and margin.
+def ranking_options(metric: str | None, margin: float | None, compare: Sequence[str] = ()) -> str:
+    """Return the command-line options for a report's metric, margin and factors to compare.
 
     >>> ranking_options("val_loss", 0.5), ranking_options(None, None)
     (' --metric val_loss --margin 0.5', '')
     """
     named = "" if metric is None else f" --metric {shlex.quote(metric)}"
-    return named + ("" if margin is None else f" --margin {margin:g}")
+    named += "" if margin is None else f" --margin {margin:g}"
+    return named + (f" --compare {shlex.quote(','.join(compare))}" if compare else "")
 
 
 def report_command(
@@ -55,7 +56,7 @@ def report_command(
     store
         The option for the store, from :func:`fnnexp.tracking.store.option`.
     ranked
-        The options for metric and margin, from :func:`ranking_options`.
+        The options for metric, margin and factors, from :func:`ranking_options`.
     folder
         The folder of the report; None is the default folder.
     program
@@ -120,13 +121,17 @@ class Command:
         >>> str(Command("card_grid", ("seed=range(5)",)))
         "fnnexp -cn card_grid 'seed=range(5)'"
         """
-        words = ["fnnexp"]
+        return self.line()
+
+    def line(self, program: str = "fnnexp") -> str:
+        """Return the shell command, given how the shell calls fnnexp, from :func:`program`."""
+        words: list[str] = []
         for file in self.pieces:
             words += ["--pieces", file]
         words += ["-m"] if self.multirun else []
         words += [] if self.config_dir is None else ["-cd", str(self.config_dir)]
         words += [] if self.config_name == "config" else ["-cn", self.config_name]
-        return shlex.join([*words, *self.overrides])
+        return f"{program} {shlex.join([*words, *self.overrides])}".rstrip()
 
 
 def grid_name(config_name: str) -> str | None:

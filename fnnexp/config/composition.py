@@ -186,13 +186,13 @@ class _Freedom:
 class _Made:
     """A template, the config from which it was read, and its options whose names say more than their values.
 
-    `changed` are the groups of these options that differ from the option, by the jobs' values in them.
+    `given` are the keys that these options set, by group: see :meth:`Composition._given_by`.
     """
 
     template: Template
     config: DictConfig
     own: Sequence[tuple[str, str]]
-    changed: dict[str, frozenset[str]] = field(default_factory=dict)
+    given: dict[str, Mapping[str, tuple[Any, Any]] | None] = field(default_factory=dict)
 
 
 class Composition:
@@ -397,31 +397,30 @@ class Composition:
 
     def _changed(self, made: _Made, values: Mapping[str, Any]) -> frozenset[str]:
         """Return the groups in which a config with these plain values differs from the chosen option."""
-        groups = dict(made.own)
-        inside = {key: value for key, value in values.items() if key.partition(".")[0] in groups}
-        known = repr(inside)
-        if known not in made.changed:
-            make_room(made.changed)
-            config = made.config
-            if inside:
-                config = config.copy()
-                for key, value in inside.items():
-                    OmegaConf.update(config, key, value)
-            made.changed[known] = frozenset(
-                group for group, option in made.own if not self._has_values_of(group, option, config)
-            )
-        return made.changed[known]
+        for group, option in made.own:
+            if group not in made.given:
+                made.given[group] = self._given_by(group, option, made.config)
 
-    def _has_values_of(self, group: str, option: str, config: DictConfig) -> bool:
-        """Return whether a group has the values of an option: merging them again changes nothing."""
+        def differs(given: Mapping[str, tuple[Any, Any]] | None) -> bool:
+            return given is None or any(values.get(key, now) != own for key, (now, own) in given.items())
+
+        return frozenset(group for group, _ in made.own if differs(made.given[group]))
+
+    def _given_by(self, group: str, option: str, config: DictConfig) -> dict[str, tuple[Any, Any]] | None:
+        """Return the keys that an option sets, each with its value in a config and the one of the option.
+
+        Return None if the option can only be composed with other configs.
+        """
         values = self._values_of_option(f"{group}/{option}")
         if values is None:
-            return False
+            return None
         merged = config.copy()
         merged.merge_with(values)
-        before: Any = OmegaConf.to_container(config, resolve=False)
-        after: Any = OmegaConf.to_container(merged, resolve=False)
-        return bool(after[group] == before[group])
+        containers: list[Any] = [
+            OmegaConf.to_container(each, resolve=False) for each in (config, merged, values)
+        ]
+        now, after, own = (container[group] for container in containers)
+        return {f"{group}.{name}": (now[name], after[name]) for name, value in own.items() if value != "???"}
 
     def _values_of(self, name: str) -> DictConfig | None:
         """Return the values of an option by itself; None if it can only be composed with other configs."""
@@ -526,6 +525,8 @@ class Composition:
         groups = axes.together(self._of_grid("zip"), counts)
         _refuse_too_many({group[0]: counts[group[0]] for group in groups}, bool(self._of_grid("where")))
         for override in last.values():
+            if override.is_sweep_override() and not override.is_discrete_sweep():
+                self._refuse_unknown(override.key_or_group)
             _refuse_continuous(override)
         if not all(counts.values()):
             raise ConfigError(f"the sweep has no jobs, because a key has no values: {' '.join(lines)}")
@@ -583,6 +584,8 @@ class Composition:
     def _spaces(self, overrides: Sequence[Override]) -> dict[int, spaces.Space]:
         """Return the space of each key to draw, by its place: all that are swept over except seeds."""
         swept = {i: override for i, override in enumerate(overrides) if override.is_sweep_override()}
+        for override in swept.values():
+            self._refuse_unknown(override.key_or_group)
         seeds = {i for i, override in swept.items() if override.key_or_group in SEEDS}
         for i in seeds:
             if not swept[i].is_discrete_sweep():
@@ -601,6 +604,16 @@ class Composition:
             for i, override in swept.items()
             if i not in seeds
         }
+
+    def _refuse_unknown(self, key: str) -> None:
+        """Raise if there is no such key, before its values are judged. Keys inside of a value may be new."""
+        parts = key.split(".")
+        starts = [".".join(parts[:n]) for n in range(1, len(parts) + 1)]
+        if self._is_group(key) or key in NODES or any(map(has_values, starts)):
+            return
+        node = next((start for start in reversed(starts) if start in NODES), "")
+        known = [f"{node}.{name}" for name in keys_of(NODES[node])] if node else keys_of(Config)
+        raise ConfigError(no_such_key(key, known))
 
     def _refuse_search_without_sweep(self) -> None:
         """Raise if the command of a single trial draws configurations."""

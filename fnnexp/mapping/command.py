@@ -25,7 +25,7 @@ from fnnexp.mapping import arrays
 from fnnexp.mapping.arrays import Map
 from fnnexp.mapping.cells import ID, Cells, Table, engine_of, joined
 from fnnexp.mapping.request import Request, experiment_of, trials_of
-from fnnexp.mapping.training import Outcome, train
+from fnnexp.mapping.training import Outcome, planned, train
 from fnnexp.nn import rows
 from fnnexp.nn.engines.base import ENGINES
 from fnnexp.sweeping.checkpoints import CELLS
@@ -71,7 +71,7 @@ def of_cell(request: Request) -> Command:
 def run(request: Request, sweep: Sweep, console: Console) -> Map | None:
     """Train the new cells of a map, log the map to MLflow and print a summary; return the map.
 
-    With ``dry_run=true``, only print how many cells are new, and return None.
+    With ``dry_run=true``, only print how many cells are new and what they take, and return None.
 
     Raises
     ------
@@ -95,6 +95,8 @@ def run(request: Request, sweep: Sweep, console: Console) -> Map | None:
         f"{len(trials) - len(new)} finished before"
     )
     if sweep.dry_run:
+        for line in planned(new, len(trials), execution) if new else ():
+            say(line)
         return None
     with mlflow_settings(), in_use(HERE, cache_folder()):
         log = MapLog(experiment_of(sweep, trials), sweep.tracking_uri)

@@ -80,9 +80,7 @@ class Request:
             *self.shared,
             *(f"{name}={text}" for name, text in added.items()),
         )
-        return str(Command("config", own, self.config_dir, pieces=self.pieces)).replace(
-            "fnnexp", f"{program} map", 1
-        )
+        return Command("config", own, self.config_dir, pieces=self.pieces).line(f"{program} map")
 
     @staticmethod
     def _override(each: Axis, *indices: int) -> str:

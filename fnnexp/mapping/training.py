@@ -10,8 +10,9 @@ from rich.console import Console
 from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
 from fnnexp.errors import plural
-from fnnexp.mapping.cells import Cells, Table, table_of
-from fnnexp.nn.training import Record
+from fnnexp.mapping.cells import ID, Cells, Table, table_of
+from fnnexp.nn.pieces import metrics
+from fnnexp.nn.training import Record, Stack
 from fnnexp.sweeping.backends.cluster import connected
 from fnnexp.sweeping.checkpoints import CELLS, Checkpoints, resume
 from fnnexp.sweeping.executor import Executor, worker_count
@@ -23,7 +24,7 @@ from fnnexp.sweeping.terminal.progress import SweepProgress, TimeLeft
 from fnnexp.sweeping.terminal.stopping import stopping
 from fnnexp.sweeping.waiting import Suspicion, Waiting
 from fnnexp.sweeping.worker import Broken, Trained
-from fnnexp.tracking.run_format import best_of
+from fnnexp.tracking.run_format import BEST, best_of
 
 EPOCH, DIVERGED = "epoch", "diverged"
 """Two values of a cell besides its metrics: its last epoch, and 1 if it diverged, else 0."""
@@ -83,14 +84,43 @@ def train(
         checkpoints = Checkpoints(BEGUN, execution.engine)
         checkpoints.tidy()
         begun, curves = resume(checkpoints, groups, execution, progress.say)
-        even = -(-len(groups) // (STACKS * n_jobs))
-        widest = execution.max_lanes or min(max(even, FEWEST), LANES)
-        planned = plan(groups, max_lanes=widest, n_jobs=n_jobs, begun=begun)
-        fitting = memory.fitting(planned, groups, execution, n_jobs)
-        stacks = [replace(stack, keeps_weights=False) for stack in fitting]
+        stacks = _stacks(groups, execution, n_jobs, begun)
         executor = Executor(execution, cluster, say=progress.say)
         _Training(stacks, groups, curves, executor, cells, checkpoints, progress, outcome).run(begin)
     return outcome
+
+
+def planned(trials: Sequence[Trial], cells: int, execution: Execution) -> list[str]:
+    """Return sentences on what it takes to train the new cells of a map with so many cells in all."""
+    with connected(execution) as cluster:
+        n_jobs = worker_count(execution.n_jobs, cluster)
+    stacks = _stacks(identical(trials), execution, n_jobs)
+    lanes = sum(len(stack.lanes) for stack in stacks)
+    epochs = sum(len(stack.lanes) * stack.recipe.epochs for stack in stacks)
+    validated = any(trial.recipe.validation for trial in trials)
+    values = [*metrics.names(validated), *(BEST if validated else ()), EPOCH, DIVERGED]
+    a_cell = ID.itemsize + 8 * len(values)  # float64
+    return [
+        f"{plural(lanes, 'lane')} in {plural(len(stacks), 'stack')} on {plural(n_jobs, 'worker')} "
+        f"({execution.backend}); {plural(epochs, 'epoch')} in all",
+        memory.summary(stacks, cells, execution, n_jobs),
+        f"disk: about {memory.size(len(trials) * a_cell)} in {CELLS}, and "
+        f"{memory.size(cells * a_cell)} for the arrays of the run",
+    ]
+
+
+def _stacks(
+    groups: Mapping[str, Sequence[Trial]],
+    execution: Execution,
+    n_jobs: int,
+    begun: Mapping[str, Stack] | None = None,
+) -> list[PlannedStack]:
+    """Return the stacks that train these cells, each of which fits into a worker's memory."""
+    even = -(-len(groups) // (STACKS * n_jobs))
+    widest = execution.max_lanes or min(max(even, FEWEST), LANES)
+    stacks = plan(groups, max_lanes=widest, n_jobs=n_jobs, begun=begun)
+    fitting = memory.fitting(stacks, groups, execution, n_jobs)
+    return [replace(stack, keeps_weights=False) for stack in fitting]
 
 
 class _Training:
@@ -139,7 +169,8 @@ class _Training:
     def _hand_out(self) -> None:
         """Submit stacks until every worker is busy."""
         while not self._is_stopping and (planned := self.waiting.next(self.executor.under_way)):
-            self.executor.submit(planned, self.executor.threads_for(len(self.waiting)))
+            threads = self.executor.threads_for(len(self.waiting))
+            self.executor.submit(planned, memory.threads_that_fit(planned, threads, self.executor.execution))
             self.time_left.submitted(planned)
 
     def _take_in(self, planned: PlannedStack, ended: Trained | Broken) -> None:

@@ -39,6 +39,7 @@ from fnnexp.reporting.sections import (
     troubles,
 )
 from fnnexp.reporting.sections.by_factor import architecture, equal_cost, numeric_factors, shares
+from fnnexp.reporting.sections.by_factor import asked as questions_asked
 from fnnexp.results import filters, frames, questions
 from fnnexp.results.factors import by_version
 from fnnexp.results.ranking import level_of, ranking_of, seconds_to
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from fnnexp.tracking.run_format import Asked
+
 
 def write(
     experiment: str,
@@ -59,6 +62,7 @@ def write(
     where: Mapping[str, str] | None = None,
     metric: str | None = None,
     margin: float | None = None,
+    compare: Sequence[str] = (),
     tracking_uri: str | None = None,
     console: Console | None = None,
 ) -> Path:
@@ -77,6 +81,9 @@ def write(
     metric, margin
         The ranking metric and the equivalence margin, as for :func:`fnnexp.compare`; the metric can also be
         `seconds_to_0.95`. If either is given, the report is not logged to MLflow.
+    compare
+        The factors whose options the answer compares first. By default the answer begins with what the last
+        sweep with `until=settled` asked. If any are given, the report is not logged to MLflow.
     console
         Where to print; the terminal if None.
 
@@ -88,8 +95,8 @@ def write(
     Raises
     ------
     FnnexpError
-        If the experiment does not exist or has no matching trials, if the metric cannot rank them, or if the
-        folder name is empty or the folder cannot be written.
+        If the experiment does not exist or has no matching trials, if the metric cannot rank them, if a
+        factor to compare does not vary, or if the folder name is empty or the folder cannot be written.
     """
     if folder is not None and not str(folder).strip():
         raise FnnexpError(f"folder={str(folder)!r}: must be a path; omit it for reports/EXPERIMENT")
@@ -108,10 +115,28 @@ def write(
             raise FnnexpError(f"The experiment '{experiment}' has no fnnexp trials yet; run a sweep first.")
         if where:
             whole = _selected(whole, where)
+        asked = reader.asked(experiment, tracking_uri)
+        if compare and level_of(metric) is not None:
+            raise FnnexpError(
+                f"--compare {','.join(compare)}: times are not tested, because trials that train in one "
+                "stack share a clock; omit --compare, or rank by another metric"
+            )
+        if compare:
+            asked = questions_asked.by_compare(whole.runs, compare)
         options = [f"{key}={value}" for key, value in (where or {}).items()]
-        rank_options = ranking_options(metric, margin)
+        rank_options = ranking_options(metric, margin, compare)
         show_stage(f"comparing and drawing {plural(len(whole.runs), 'trial')}")
-        document = make(experiment, options, whole, tracking_uri, given_folder, metric=metric, margin=margin)
+        document = make(
+            experiment,
+            options,
+            whole,
+            tracking_uri,
+            given_folder,
+            metric=metric,
+            margin=margin,
+            asked=asked,
+            compare=compare,
+        )
         name = _file_name("\0".join([experiment, *options]) + rank_options.replace(" --", "\0"))
         target = given_folder or Path("reports", name)
         show_stage(f"writing to {terminal.in_a_line(str(target))}".replace("[", r"\["))
@@ -156,6 +181,8 @@ def make(
     *,
     metric: str | None = None,
     margin: float | None = None,
+    asked: Asked | None = None,
+    compare: Sequence[str] = (),
 ) -> Document:
     """Return the report on some trials as data.
 
@@ -169,13 +196,15 @@ def make(
         The frames of these trials.
     folder
         Where the report is written, if not in the default folder.
-    metric, margin
+    metric, margin, compare
         As for :func:`write`.
+    asked
+        What the answer begins with, if anything was asked.
     """
     with frames.remembering():
-        runs, sections = _sections(whole, tracking_uri, metric, margin)
+        runs, sections = _sections(whole, tracking_uri, metric, margin, asked)
     sections += own.sections(runs)
-    rank_options = ranking_options(metric, margin)
+    rank_options = ranking_options(metric, margin, compare)
     options = store.option(tracking_uri) + files_of_pieces.options()
     command = partial(report_command, experiment, store=options, ranked=rank_options)
     files = [*(f"{name}.csv" for section in sections for name in section.data), "report.md"]
@@ -184,17 +213,22 @@ def make(
 
 
 def _sections(
-    whole: frames.ExperimentFrames, tracking_uri: str | None, metric: str | None, margin: float | None
+    whole: frames.ExperimentFrames,
+    tracking_uri: str | None,
+    metric: str | None,
+    margin: float | None,
+    asked: Asked | None,
 ) -> tuple[pd.DataFrame, list[Section]]:
     """Return the runs as the report shows them, and its sections except the user's and the last."""
     whole = whole._replace(runs=by_version(whole.runs))
     if (level := level_of(metric)) is not None:
         whole = whole._replace(runs=seconds_to(whole.runs, whole.curves, level))
     runs = frames.in_order(whole.runs)
-    ranking = ranking_of(runs, metric, margin)
+    answers = None if asked is None else questions_asked.answers(runs, asked, metric, margin)
+    ranking = ranking_of(runs, metric, margin if answers is None else answers.margin)
     rows, findings = questions.rows_and_findings(runs, ranking)
     return runs, [
-        summary.section(rows, findings),
+        summary.section(rows, findings, answers),
         layers.section(runs, whole.diagnostics, ranking),
         *(numeric_factors.sections(runs) if ranking.metric == frames.ranking(runs) else []),
         overview.section(whole.runs, whole.curves, ranking),

@@ -10,6 +10,7 @@ for its workers.
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import queue
@@ -91,6 +92,8 @@ class Executor:
         Called with each message about the workers.
     beat
         Called about every :data:`CHECK_SECONDS` while waiting.
+    deadline
+        When segments end at the latest, after the epoch in training, by ``time.monotonic``; None: no limit.
     """
 
     def __init__(
@@ -100,8 +103,10 @@ class Executor:
         *,
         say: Callable[[str], None] = print,
         beat: Callable[[], None] | None = None,
+        deadline: float | None = None,
     ) -> None:
         self.execution, self.cluster, self.say, self.beat = execution, cluster, say, beat
+        self.deadline = math.inf if deadline is None else deadline
         self.n_jobs = worker_count(execution.n_jobs, cluster)
         self.under_way = 0
         self._kernels: set[str] = set()
@@ -219,13 +224,16 @@ class Executor:
             self._results.put((planned, self._train(replace(planned, threads=threads))))
 
     def _train(self, planned: PlannedStack) -> Trained | Broken | FnnexpError:
+        left = max(self.deadline - time.monotonic(), 0.0)
+        seconds = min(self.execution.segment_seconds, left)
+        execution = replace(self.execution, segment_seconds=seconds)
         if self.cluster is not None:
-            return _train_on(self.cluster, planned, self.execution)
-        backend = self.execution.backend
+            return _train_on(self.cluster, planned, execution)
+        backend = execution.backend
         settings = loky.settings() if backend == "loky" else {"backend": backend}
         ended: Trained | Broken
         try:
-            (ended,) = _parallel(self.n_jobs, settings)([delayed(train_segment)(planned, self.execution)])
+            (ended,) = _parallel(self.n_jobs, settings)([delayed(train_segment)(planned, execution)])
         except BrokenProcessPool as error:  # the base class of joblib's TerminatedWorkerError
             return WorkerDied("the worker process died (killed, or out of memory)", str(error))
         except Exception as error:

@@ -117,7 +117,7 @@ def run(
                 stacks = memory.fitting(planned, groups, execution, n_jobs)
                 if keep_order:
                     stacks = in_order(stacks, groups)
-                executor = Executor(execution, cluster, say=progress.say, beat=claim.beat)
+                executor = Executor(execution, cluster, say=progress.say, beat=claim.beat, deadline=deadline)
                 runs = Runs(groups, known, execution.engine, curves, tracker, progress, outcome)
                 _Sweep(stacks, executor, runs, checkpoints, states, claim, deadline).run()
                 tracker.note_sizes()
@@ -204,7 +204,9 @@ class _Sweep:
         """Start the workers first and then open the store, which takes MLflow seconds."""
         workers = _how_workers_start(self.executor)
         self.progress.start(workers, len(self.waiting.stacks), self._cores_used())
-        ahead = self.executor.n_jobs * (1 if self.tracker.is_open else AHEAD)
+        # With a deadline, no stack is queued at a worker, which would begin it when the time is over.
+        at_once = self.tracker.is_open or self.deadline < math.inf
+        ahead = self.executor.n_jobs * (1 if at_once else AHEAD)
         first = []
         for planned in self.waiting.first(ahead):
             first.append(self._submit(planned))

@@ -19,7 +19,17 @@ from fnnexp.tracking import artifacts, saved_views, store
 from fnnexp.tracking.environment import environment
 from fnnexp.tracking.reader import find_experiment
 from fnnexp.tracking.retry import mlflow_settings
-from fnnexp.tracking.run_format import ENGINE, LONGEST_TAG, LOOKS, MAP, NOTE, REPORTED, looks_of
+from fnnexp.tracking.run_format import (
+    ASKED,
+    ENGINE,
+    LONGEST_TAG,
+    LOOKS,
+    MAP,
+    NOTE,
+    REPORTED,
+    Asked,
+    looks_of,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -281,6 +291,22 @@ def record_look(experiment: str, uri: str | None, when: int) -> None:
         looks = sorted({*looks_of(existing.tags), when})[-LONGEST_TAG // 20 :]
         text = " ".join(map(str, looks))
         store.ask(client, client.set_experiment_tag, existing.experiment_id, LOOKS, text)
+
+
+def record_asked(experiment: str, uri: str | None, asked: Asked) -> None:
+    """Record in the experiment what a sweep with ``until=settled`` asks, so that reports answer it first.
+
+    Raises
+    ------
+    FnnexpError
+        If the experiment was deleted.
+    """
+    text = asked.as_tag()
+    with mlflow_settings():
+        client = store.client(uri)
+        existing = _existing_experiment(client, experiment)
+        if text is not None and existing.tags.get(ASKED) != text:
+            store.ask(client, client.set_experiment_tag, existing.experiment_id, ASKED, text)
 
 
 def _refuse_older(address: str) -> None:

@@ -23,6 +23,8 @@ from fnnexp.tracking.run_format import (
     STATUS,
     STATUSES,
     TRIAL,
+    Asked,
+    asked_of,
     engine_name,
     looks_of,
 )
@@ -261,6 +263,13 @@ def looks(runs: TrialRuns) -> list[int]:
         return []
     with mlflow_settings():
         return looks_of(runs.client.get_experiment(runs.experiment_id).tags)
+
+
+def asked(experiment: str, uri: str | None) -> Asked | None:
+    """Return what the last sweep with ``until=settled`` into an experiment asked, if there was one."""
+    with mlflow_settings():
+        existing = find_experiment(_client_of_existing_store(uri), experiment)
+    return None if existing is None else asked_of(existing.tags)
 
 
 def status_of(own: str | None, mlflows: str) -> str:

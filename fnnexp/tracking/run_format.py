@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from fnnexp.errors import plural
@@ -47,6 +49,9 @@ REPORTED, NOTE = "fnnexp.report", "mlflow.note.content"
 LOOKS = "fnnexp.looks"
 """A tag of an experiment: when reports read its trials, in milliseconds since 1970, the oldest first."""
 
+ASKED = "fnnexp.asked"
+"""A tag of an experiment: what its last sweep with ``until=settled`` asked, as JSON (:class:`Asked`)."""
+
 LONGEST_TAG = 5000
 """Maximum number of characters of a tag in all MLflow versions; MLflow 3 cuts values after 8,000."""
 
@@ -72,6 +77,75 @@ def looks_of(tags: Mapping[str, str]) -> list[int]:
     """
     words = tags.get(LOOKS, "").split()
     return sorted(map(int, words)) if all(re.fullmatch("[0-9]{1,18}", word) for word in words) else []
+
+
+START, MOST_ASKED, MOST_MARGIN = 8, 1_000_000, 1e9
+"""How many characters of a trial's id :class:`Asked` keeps, and the limits of its numbers of seeds and
+questions and of its margin."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a sweep with ``until=settled`` asked.
+
+    Attributes
+    ----------
+    compare
+        The factors that it compared; all if empty.
+    margin
+        The margin of equivalence that it was given, if any.
+    seeds
+        The seeds of its first round.
+    most_seeds
+        The largest number of seeds of an option.
+    questions
+        How many questions it had.
+    trials
+        The start of the id of one trial of each configuration; empty for all trials of the experiment.
+    """
+
+    compare: tuple[str, ...]
+    margin: float | None
+    seeds: tuple[int, ...]
+    most_seeds: int
+    questions: int = 0
+    trials: tuple[str, ...] = ()
+
+    def as_tag(self) -> str | None:
+        """Return the text of the tag, without trials that have no room; None if the seeds alone are too long.
+
+        >>> Asked(("init",), None, (0, 1, 2), 30, 9, ("0123456789abcdef",)).as_tag()
+        '{"compare":["init"],"margin":null,"seeds":[0,1,2],"most_seeds":30,"questions":9,"trials":"01234567"}'
+        """
+        starts = " ".join(trial[:START] for trial in self.trials)
+        texts = (
+            json.dumps(asdict(self) | {"trials": trials}, separators=(",", ":")) for trials in (starts, "")
+        )
+        return next((text for text in texts if len(text) <= LONGEST_TAG), None)
+
+
+def asked_of(tags: Mapping[str, str]) -> Asked | None:
+    """Return what an experiment's tag says was asked; None without a valid tag.
+
+    >>> asked = Asked(("init",), 0.5, (0, 1), 30, 9, ("01234567",))
+    >>> asked_of({ASKED: asked.as_tag()}) == asked, asked_of({ASKED: "a user's text"})
+    (True, None)
+    """
+    try:
+        found = json.loads(tags.get(ASKED, ""))
+        margin, most, questions = found["margin"], int(found["most_seeds"]), int(found["questions"])
+        asked = Asked(
+            tuple(map(str, found["compare"])),
+            None if margin is None else float(margin),
+            tuple(map(int, found["seeds"])),
+            most,
+            questions,
+            tuple(str(found["trials"]).split()),
+        )
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return None
+    valid = asked.seeds and 2 <= most <= MOST_ASKED and 0 <= questions <= MOST_ASKED
+    return asked if valid and (asked.margin is None or 0 < asked.margin < MOST_MARGIN) else None
 
 
 TOO_GOOD = (

@@ -263,6 +263,8 @@ REFUSED = {
     "where=init": "'init' is not a comparison; write KEY=VALUE",
     "where=init=he ->": "'' is not a comparison",
     "where=init=he -> seed=0 -> seed=1": "has 2 arrows",
+    "where=init=he or seed=0": "a sentence has no `or`; write init=he,max .*init!=he -> seed<5",
+    "where=init=he and seed=0 -> epochs=1": 'a comma means "and"; write where="init=he, seed=0 -> epochs=1"',
     "where=init==he": "there is no sign ==; write init=he",
     "where=init<3": "< compares numbers",
     "where=init.std<3": "needs numbers, but in this grid init.std is null",

@@ -92,10 +92,12 @@ def test_each_cell_is_bitwise_the_trial_alone(invoke, store, engine, mode):
             assert m["epoch"][j, i] == 2
 
 
-def test_the_printed_command_of_a_cell_trains_it(invoke, store):
+def test_the_printed_command_of_a_cell_trains_it(invoke, store, monkeypatch):
     assert new_cells(invoke("map", *AXES, *SHARED)) == 12
+    monkeypatch.setattr("fnnexp.config.commands.program", lambda: "'my env'/fnnexp")
     one = invoke("map", *AXES, *SHARED, "cell=1,2")
     words = shlex.split(re.search(r"this cell: (.*)", one.out)[1])
+    assert words[0] == "my env/fnnexp"
     assert "execution.engine=numpy" in words  # the engine of the map
     again = invoke(*words[1:])
     assert "1 was done before" in again.out
@@ -280,7 +282,13 @@ def test_bad_input_is_refused_before_anything_trains(invoke, own_folder, words):
 
 
 def test_dry_run_shows_what_is_new(invoke, own_folder):
-    assert new_cells(invoke("map", *AXES, *SHARED, "dry_run=true")) == 12
+    ran = invoke("map", *AXES, *SHARED, "dry_run=true")
+    assert new_cells(ran) == 12
+    assert "12 lanes in 1 stack on 1 worker (loky); 24 epochs in all" in ran.out
+    assert re.search(
+        r"^memory: up to \d+ MB in the worker, and \d+ MB in this process", ran.out, re.MULTILINE
+    )
+    assert "disk: about 1 KB in .fnnexp/cells, and 1 KB for the arrays of the run" in ran.out
     assert not (own_folder / ".fnnexp").exists()
 
 

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import numpy as np
 import psutil
@@ -38,6 +39,9 @@ SWEEPS = {
     "alone": (ALONE, [*SETTINGS, f"execution.retries={KILLS}"], -(-KILLS // 6)),
 }
 
+SEARCH_KILLS = KILLS if "FNNEXP_KILLS" in os.environ else 3
+SEARCH_EPOCHS = max(SEARCH_KILLS * 15, 60)
+
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 
 
@@ -56,6 +60,22 @@ def check_that_logged_epochs_are_saved(folder):
         if run.info.status != "FINISHED":
             logged = max((step for _, step, _ in curve_in(folder, run.info.run_id)), default=0)
             assert saved.get(run.data.tags["fnnexp.numbers"], 0) >= logged
+
+
+def kill(sweep, chance):
+    """Kill a worker, all workers or the parent of a sweep; return which, or None if it is too early.
+
+    Also return the workers that there were.
+    """
+    workers = workers_of(sweep)
+    if not workers and chance.random() > EARLY:
+        return None, workers  # the sweep has not started its workers yet
+    target = chance.choice(["worker", "worker", "workers", "parent"]) if workers else "parent"
+    process = [chance.choice(workers or [sweep])]
+    for victim in {"worker": process, "workers": workers, "parent": [sweep]}[target]:
+        with suppress(ProcessLookupError):
+            os.kill(victim.pid, signal.SIGKILL)
+    return target, workers
 
 
 def finished_in(folder):
@@ -95,18 +115,8 @@ def test_a_sweep_that_is_killed_many_times_ends_with_the_same_results(sweep_of, 
                     sweep.wait(timeout=300)
                     break
                 time.sleep(chance.uniform(0.05, 0.6))
-                workers = workers_of(sweep)
-                if not workers and chance.random() > EARLY:
-                    continue  # the sweep has not started its workers yet
-                target = chance.choice(["worker", "worker", "workers", "parent"]) if workers else "parent"
-                process = [chance.choice(workers or [sweep])]
-                victims = {"worker": process, "workers": workers, "parent": [sweep]}[target]
-                for victim in victims:
-                    try:
-                        os.kill(victim.pid, signal.SIGKILL)
-                    except ProcessLookupError:
-                        continue
-                left -= 1
+                target, workers = kill(sweep, chance)
+                left -= target is not None
                 if target == "parent":
                     sweep.wait()
                     assert finished <= finished_in(tmp_path), "a finished trial was lost"
@@ -134,7 +144,7 @@ def test_a_sweep_that_is_killed_many_times_ends_with_the_same_results(sweep_of, 
 
 
 SEARCHES = {
-    "until": ["init=max,sqrtmax,he", "epochs=30", "until=settled", "until.most_seeds=8"],
+    "until": ["init=max,sqrtmax,he", f"epochs={SEARCH_EPOCHS}", "until=settled", "until.most_seeds=8"],
 }
 """Commands that decide what to train next."""
 
@@ -143,19 +153,29 @@ SEARCHES = {
 def test_a_search_that_is_killed_many_times_takes_the_same_decisions(tmp_path, search, trials_of, agrees):
     chance, finished = random.Random(SEED), set()
     grid = ["data=digits", "arch.hidden=[12]", *SEARCHES[search], *SETTINGS]
+    grid += [f"execution.retries={SEARCH_KILLS}"]  # a trial that failed would enter the decisions
     words = [sys.executable, "-m", "fnnexp", "-m", *grid]
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
     for folder in (killed, undisturbed):
         folder.mkdir()
-    for _ in range(KILLS if "FNNEXP_KILLS" in os.environ else 3):
+    left = SEARCH_KILLS
+    while left:
         sweep = subprocess.Popen(
             words, cwd=killed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
         try:
-            sweep.wait(timeout=chance.uniform(1.5, 6.0))
-        except subprocess.TimeoutExpired:
-            sweep.kill()
-            sweep.wait()
+            while left and sweep.poll() is None:
+                time.sleep(chance.uniform(0.05, 0.6))
+                target, workers = kill(sweep, chance)
+                left -= target is not None
+                if target == "parent":
+                    sweep.wait()
+                    psutil.wait_procs(workers, timeout=30)
+            assert sweep.poll() != 0 or not left, f"it ended before {left} of the kills: train more epochs"
+        finally:
+            if sweep.poll() is None:
+                os.killpg(sweep.pid, signal.SIGKILL)
+                sweep.wait()
         assert finished <= finished_in(killed), "a finished trial was lost"
         finished = finished_in(killed)
     ended = [
@@ -173,5 +193,5 @@ def test_a_search_that_is_killed_many_times_takes_the_same_decisions(tmp_path, s
     ]
     assert answers[0] == answers[1]
     seeds = ",".join(sorted(set(found.values()), key=int))
-    trials = trials_of("arch.hidden=[12]", "init=max,sqrtmax,he", "epochs=30", f"seed={seeds}")
+    trials = trials_of("arch.hidden=[12]", "init=max,sqrtmax,he", f"epochs={SEARCH_EPOCHS}", f"seed={seeds}")
     agrees(killed, [trial for trial in trials if trial.id in found])

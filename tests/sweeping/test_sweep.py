@@ -924,7 +924,9 @@ def test_progress_in_a_file_is_an_occasional_plain_line():
     first, second, last = console.file.getvalue().splitlines()
     assert first == "starting 2 workers: 3 trials in 1 stack"
     assert second == "epochs 10/30 · trials 0/3"
-    assert last == "epochs 15/30 · trials 2/3, 1 failed · best val_accuracy 0.2500, val_loss 2.0000 he · 30 s"
+    assert last == (
+        "epochs 15/30 · trials 2/3, 1 failed · leading with val_accuracy 0.2500, val_loss 2.0000: he · 30 s"
+    )
     assert "\x1b" not in console.file.getvalue()
 
 
@@ -953,7 +955,7 @@ def test_progress_on_a_terminal_is_one_bar():
     assert "━" in written
     assert "4/4" in written
     assert "trials 0/2 · starting 2 workers" in written
-    assert "trials 2/2 · best test_accuracy 0.5000, test_loss 1.5000 he" in written
+    assert "trials 2/2 · leading with test_accuracy 0.5000, test_loss 1.5000: he" in written
     assert "a line above" in written
 
 
@@ -965,12 +967,12 @@ def test_the_best_trial_has_the_best_latest_epoch_and_has_not_diverged():
         return progress.best()
 
     assert progress.best() == ""
-    assert best_after("he", 0.5) == "best val_accuracy 0.5000 he"
-    assert best_after("max", 0.75) == "best val_accuracy 0.7500 max"
-    assert best_after("xavier", 0.625) == "best val_accuracy 0.7500 max"
-    assert best_after("max", 0.25) == "best val_accuracy 0.6250 xavier"
+    assert best_after("he", 0.5) == "leading with val_accuracy 0.5000: he"
+    assert best_after("max", 0.75) == "leading with val_accuracy 0.7500: max"
+    assert best_after("xavier", 0.625) == "leading with val_accuracy 0.7500: max"
+    assert best_after("max", 0.25) == "leading with val_accuracy 0.6250: xavier"
     progress.drop("xavier")
-    assert progress.best() == "best val_accuracy 0.5000 he"
+    assert progress.best() == "leading with val_accuracy 0.5000: he"
 
 
 def test_the_examples_of_progress_are_right():

@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 
 EXAMPLE = 'where="init=he -> arch.activation=relu"'
 
+TWO = """'where=["init=he -> epochs=3","seed<5 -> epochs=3"]'"""
+
 ARROW = "->"
+
+WORDS = {" or ": "or", " OR ": "or", " || ": "or", " and ": "and", " AND ": "and", " && ": "and"}
+"""What other languages write between comparisons, and what it means. The grammar has none of these."""
 
 MOST_COMBINATIONS = 10**8
 """Maximum number of combinations of a grid with ``where``; one byte of memory is needed for each."""
@@ -125,6 +130,7 @@ def sentences(given: Any, read: Callable[[str, str], Any]) -> list[Sentence]:
 
 
 def _sentence(text: str, read: Callable[[str, str], Any]) -> Sentence:
+    _refuse_words(text)
     sides = _split(text, ARROW, text)
     if len(sides) > 2:
         raise ConfigError(
@@ -133,6 +139,21 @@ def _sentence(text: str, read: Callable[[str, str], Any]) -> Sentence:
         )
     *conditions, consequences = (tuple(_comparisons(side, text, read)) for side in sides)
     return Sentence(text, conditions[0] if conditions else (), consequences)
+
+
+def _refuse_words(text: str) -> None:
+    """Raise if a sentence has `or` or `and` between comparisons."""
+    for word, meaning in WORDS.items():
+        parts = [part.strip() for part in _split(text, word, text)]
+        if len(parts) == 1:
+            continue
+        if meaning == "and":
+            raise ConfigError(f'where={text}: a comma means "and"; write where="{", ".join(parts)}"')
+        raise ConfigError(
+            f"where={text}: a sentence has no `or`; write init=he,max for one of several values, two "
+            f'sentences for a condition with `or`, as in {TWO}, and where="init!=he -> seed<5" for '
+            "init=he or seed<5"
+        )
 
 
 def _comparisons(side: str, text: str, read: Callable[[str, str], Any]) -> Iterator[Comparison]:

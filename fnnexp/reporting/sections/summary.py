@@ -22,6 +22,8 @@ from fnnexp.results.ranking import different_losses_note, ranking_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fnnexp.reporting.document.blocks import Block
+    from fnnexp.reporting.sections.by_factor.asked import Answers
     from fnnexp.results.comparisons import Configuration, Findings
     from fnnexp.results.ranking import Ranking
 
@@ -86,17 +88,20 @@ def answer(runs: pd.DataFrame, *, metric: str | None = None, margin: float | Non
     return Answer("\n".join(sentences(*questions.rows_and_findings(runs, ranking_of(runs, metric, margin)))))
 
 
-def section(runs: pd.DataFrame, findings: Findings) -> Section:
-    """Return the section that says which configuration is best, with evidence.
+def section(runs: pd.DataFrame, findings: Findings, asked: Answers | None = None) -> Section:
+    """Return the section that says what was asked, and which configuration is best, with evidence.
 
-    The arguments are those that :func:`questions.rows_and_findings` returns.
+    The first two arguments are those that :func:`questions.rows_and_findings` returns.
 
     The terminal shows only the headlines.
     """
     figure = None if _only_seeds(findings.configurations) else from_leader.from_leader(findings)
     figures = [picture.block(figure, "answer", from_leader.caption(findings.with_leader))] if figure else []
     answers = [Text(headline, EVERYWHERE) for headline in headlines(runs, findings)]
-    return Section(TITLE, [*answers, *figures, *map(Text, details(runs, findings))])
+    blocks: list[Block] = [*answers, *figures, *map(Text, details(runs, findings))]
+    if asked is None:
+        return Section(TITLE, blocks)
+    return Section(TITLE, [*asked.blocks, *blocks], {"asked": asked.frame})
 
 
 def sentences(runs: pd.DataFrame, findings: Findings) -> list[str]:

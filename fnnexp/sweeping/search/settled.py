@@ -1,7 +1,7 @@
 """`until=settled`: train seeds round by round, until every question of a sweep is settled.
 
 The first round has the grid's seeds, or three. Each later round has more seeds for every configuration that
-is still in question. After a round, :class:`fnnexp.sweeping.search.race.Race` decides by the results of
+is still in question. After a round, :class:`fnnexp.results.race.Race` decides by the results of
 these rounds alone. So the same command, started again, takes the same decisions and goes on.
 """
 
@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import count, islice
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -21,30 +20,19 @@ from fnnexp.config.resolve import ParamsOfTrials, with_seed
 from fnnexp.config.trial import Trial
 from fnnexp.errors import ConfigError, FnnexpError, plural
 from fnnexp.results import comparisons, frames
+from fnnexp.results import race as races
 from fnnexp.results.factors import AXES
 from fnnexp.results.ranking import Ranking, ranking_of
 from fnnexp.sweeping.runs import Outcome
-from fnnexp.sweeping.search import race as races
 from fnnexp.sweeping.search.budgets import Purse
-from fnnexp.tracking.experiment import record_look
+from fnnexp.tracking.experiment import record_asked, record_look
+from fnnexp.tracking.run_format import DONE, Asked
 
 FIRST_SEEDS = 3
 """The number of seeds of the first round, if the grid has fewer than two."""
 
-MOST_QUESTIONS = 2000
-"""The largest number of questions of a sweep. With more, each would need many seeds."""
-
 MOST_ROWS = 40
 """The largest number of rows of the table of questions."""
-
-
-def more_seeds(used: int) -> int:
-    """Return how many seeds the next round adds for each configuration that is still in question.
-
-    >>> [more_seeds(used) for used in (3, 7, 8, 20)]
-    [1, 1, 2, 5]
-    """
-    return max(1, used // 4)
 
 
 class Settling:
@@ -76,12 +64,14 @@ class Settling:
         self.race: races.Race | None = None
         self.ranking: Ranking | None = None
         self.seeds_an_option = 0.0
+        self.done: frozenset[str] = frozenset()
 
     def run(self) -> Outcome:
         """Train round after round until no question is open, and print what is settled."""
         first, bases = first_round(self.requested.trials, self.requested.until.most_seeds)
         refuse_impossible(bases, self.requested.compare)
-        later = self._later_seeds(first)
+        rounds = races.rounds({trial.seed for trial in first}, self.requested.until.most_seeds)
+        next(rounds)
         wanted = first
         while wanted:
             payable = self.purse.take(wanted)
@@ -91,16 +81,22 @@ class Settling:
             if len(payable) < len(wanted) or self._is_stopped:
                 break
             rows = self._look(bases)
-            seeds = list(islice(later, more_seeds(len({trial.seed for trial in self.trials}))))
+            seeds = next(rounds, [])
             wanted = [with_seed(base, seed) for seed in seeds for base in rows]
-            if wanted:
+            left = [trial for trial in wanted if trial.id not in self.done]
+            if left:
                 options = plural(len(rows), "option")
                 self._say(f"{self._so_far()}; {plural(len(seeds), 'more seed')} for {options}")
-            if wanted and self.purse.is_late:
+            if left and self.purse.is_late:
                 self.outcome.out_of_time = True
-                self.outcome.not_run += len(wanted)
+                self.outcome.not_run += len(left)
                 break
         self._show()
+        if self.outcome.elsewhere:
+            self._say(
+                "until=settled: this round needs the trials of another sweep; when that has ended, start the "
+                "same command again"
+            )
         return self.outcome
 
     @property
@@ -108,15 +104,10 @@ class Settling:
         outcome = self.outcome
         return bool(outcome.interrupted or outcome.stopped or outcome.out_of_time or outcome.elsewhere)
 
-    def _later_seeds(self, first: Sequence[Trial]) -> Iterator[int]:
-        """Yield the seeds of the later rounds: the numbers from the first round's lowest seed on."""
-        used = {trial.seed for trial in first}
-        unused = (seed for seed in count(min(used)) if seed not in used)
-        return islice(unused, max(self.requested.until.most_seeds - len(used), 0))
-
     def _look(self, bases: Sequence[Trial]) -> list[Trial]:
         """Decide by the results so far; return a trial of each configuration that needs further seeds."""
         runs = frames.runs(self.requested.experiment, tracking_uri=self.requested.tracking_uri)
+        self.done = frozenset(runs.loc[runs["status"].isin(DONE), "trial"].astype("str"))
         runs = runs[runs["trial"].isin([trial.id for trial in self.trials])].reset_index(drop=True)
         finished = runs["status"] == "finished"
         if (runs["look"].isna() & finished).any():
@@ -128,6 +119,7 @@ class Settling:
         results = races.results_of(runs, self.ranking)
         if self.race is None:
             self.race = self._race(results)
+            self._record(self.race, bases)
         self.race.look(results)
         keys = [frozenset(results.options[row].items()) for row in self.race.rows]
         options = comparisons.levels(runs).astype("str")
@@ -142,10 +134,25 @@ class Settling:
     def _race(self, results: races.Results) -> races.Race:
         """Return the race, once the factors are known."""
         factors = list(results.options[0])
-        chosen = [_factor(name, factors) for name in self.requested.compare] or factors
-        questions = races.questions_of(results.options, dict.fromkeys(chosen))
+        chosen = factors
+        if self.requested.compare:
+            chosen = list(dict.fromkeys(_factor(name, factors) for name in self.requested.compare))
+        questions = races.questions_of(results.options, chosen)
         assert self.ranking is not None
         return races.Race(questions, self.ranking.limit, self.requested.until.most_seeds)
+
+    def _record(self, race: races.Race, bases: Sequence[Trial]) -> None:
+        """Record what is asked, for reports."""
+        requested = self.requested
+        asked = Asked(
+            requested.compare,
+            requested.margin,
+            tuple(sorted({trial.seed for trial in self.trials})),
+            requested.until.most_seeds,
+            len(race.questions),
+            tuple(base.id for base in bases),
+        )
+        record_asked(requested.experiment, requested.tracking_uri, asked)
 
     # What is printed
 
@@ -171,7 +178,8 @@ class Settling:
         ranking, questions = self.ranking, self.race.questions
         table = Table("with", "answer", "seeds", box=None, pad_edge=False, header_style="bold")
         for question in questions[:MOST_ROWS]:
-            table.add_row(comparisons.name_of(question.cell), answer(question, ranking), str(question.seeds))
+            cell = comparisons.name_of(question.cell)
+            table.add_row(cell, races.answer(question, ranking), str(question.seeds))
         self.console.print(table)
         if len(questions) > MOST_ROWS:
             self._say(f"… and {plural(len(questions) - MOST_ROWS, 'more question')}")
@@ -198,11 +206,9 @@ def first_round(trials: Sequence[Trial], most_seeds: int) -> tuple[list[Trial], 
 
 
 def _factor(name: str, factors: Sequence[str]) -> str:
-    """Return the factor that has a name; factors that vary together share one, as in `arch with init`."""
-    names = (name, name.partition(".")[0])
-    for factor in factors:
-        if factor == name or set(names) & set(factor.split(comparisons.WITH)):
-            return factor
+    """Return the factor that a name stands for; raise if there is none."""
+    if (factor := races.factor_named(name, factors)) is not None:
+        return factor
     raise FnnexpError(f"compare={name}: follows from another factor; what varies is {', '.join(factors)}")
 
 
@@ -241,25 +247,9 @@ def refuse_impossible(bases: Sequence[Trial], compare: Sequence[str]) -> None:
             tuple(each.get(name) for name in varied if name != factor) for each in options
         ).values()
     )
-    if count > MOST_QUESTIONS:
+    if count > races.MOST_QUESTIONS:
         fewer = "" if len(varied) == 1 else f", or one factor, as in compare={varied[0]}"
         raise ConfigError(
             f"until=settled: this sweep has {count:,} pairs of options to compare, and at most "
-            f"{MOST_QUESTIONS:,} can be settled; write fewer values{fewer}"
+            f"{races.MOST_QUESTIONS:,} can be settled; write fewer values{fewer}"
         )
-
-
-def answer(question: races.Question, ranking: Ranking) -> str:
-    """Return a question's answer in words."""
-    a, b = (comparisons.name_of({question.factor: option}) for option in question.options)
-    difference = f"{question.difference * ranking.scale:.2f} {ranking.unit}".strip()
-    if question.verdict == races.BETTER:
-        return f"{a} is better than {b}, by {difference}"
-    if question.verdict == races.EQUIVALENT:
-        return f"{a} and {b} are equivalent: they differ by {difference}, less than {ranking.margin:g}"
-    if question.seeds == 0:
-        return f"{a} or {b}: no seed finished for both"
-    if question.verdict == races.OUT_OF_REACH:
-        needed = "more than 10,000" if question.needed is None else f"about {question.needed}"
-        return f"{a} or {b} cannot be settled: {a} is ahead by {difference}, and it would take {needed} seeds"
-    return f"{a} or {b}: open; {a} is ahead by {difference}"

@@ -178,7 +178,7 @@ def cores_used(stacks: Sequence[PlannedStack], engine: str, n_jobs: int) -> str:
 
 
 class SweepProgress:
-    """Shows the epochs and trials done, the failures, the best trial so far, and the time left.
+    """Shows the epochs and trials done, the failures, the trial that leads, and the time left.
 
     Parameters
     ----------
@@ -319,13 +319,13 @@ class SweepProgress:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def best(self) -> str:
-        """Return the name and the metrics of the best trial so far, or "" before any trial has metrics."""
+        """Return the latest metrics and the name of the trial that leads, or "" before there is one."""
         if self._best is None:
             return ""
         metrics = self._latest[self._best]
         loss = self._metric.replace("accuracy", "loss")
         losses = f", {loss} {metrics[loss]:.4f}" if loss in metrics else ""
-        return f"best {self._metric} {metrics[self._metric]:.4f}{losses} {self._best}"
+        return f"leading with {self._metric} {metrics[self._metric]:.4f}{losses}: {self._best}"
 
     def _note(self) -> str:
         failed = f", {self.failed} failed" if self.failed else ""

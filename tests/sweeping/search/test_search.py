@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
+from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from stores import runs_in
 
 import fnnexp
-from fnnexp.config.execution import budget_of
+from fnnexp.config.execution import Execution, budget_of
+from fnnexp.reporting.sections.by_factor import asked
 from fnnexp.results import frames
+from fnnexp.sweeping.executor import Executor
+from fnnexp.sweeping.plan import identical, plan
 from fnnexp.sweeping.search.budgets import Purse, by_seed
+from fnnexp.tracking import reader
 
 UNTIL = ["-m", "data=digits", "arch.hidden=[16]", "epochs=2", "init=max,sqrtmax,he", "until=settled"]
 QUICK = ["until.most_seeds=9", "execution.n_jobs=1"]
@@ -57,6 +64,8 @@ def test_the_same_command_takes_the_same_decisions_and_trains_nothing(settled, i
     assert again.status == 0
     assert trained(folder) == before
     assert answers(again.out) == answers(out)
+    assert "more seed" in out
+    assert "more seed" not in again.out
     assert re.search(rf"0 trials finished in .* s; {len(before)} were done before", again.out)
 
 
@@ -83,6 +92,46 @@ def test_each_round_is_a_look_for_the_tests_of_a_report(settled):
     assert by_seed.max() == rounds
     pairs = fnnexp.compare(runs, "init")
     assert (pairs[pairs["looks"] > 1]["test"] == "safe t").all()
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_the_report_begins_with_what_was_asked(settled, invoke):
+    folder, out = settled
+    count, n = re.search(r"until=settled: (\d) of (\d) questions settled", out).groups()
+    ran = invoke("report", "digits", cwd=folder)
+    assert ran.status == 0, ran.err
+    title, first = ran.out.splitlines()[:2]
+    assert title == "digits"
+    assert first.startswith(
+        "All 3 questions that were asked" if count == n else f"{count} of the 3 questions"
+    )
+    text = (folder / "reports" / "digits" / "report.md").read_text("utf-8")
+    rows = [row.strip("| ").split(" | ") for row in text.splitlines() if row.startswith("|")]
+    rows = [row for row in rows if " is better than " in row[0]]
+    told = [line.rsplit(" ", 1) for line in answers(out)]
+    assert rows == told
+    ran = invoke("report", "digits", "--compare", "arch", cwd=folder)
+    assert ran.status == 2
+    assert "--compare arch: does not vary in these trials, or follows" in ran.err
+
+
+def test_the_options_of_a_report_take_the_place_of_what_was_asked(settled):
+    folder, _ = settled
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    runs, known = frames.runs("digits", tracking_uri=uri), reader.asked("digits", uri)
+    assert (known.compare, known.margin, known.seeds, known.most_seeds) == ((), None, (0, 1, 2), 9)
+    assert len(known.trials) == known.questions == 3
+    found = asked.answers(runs, known, None, None)
+    assert found.margin is None
+    assert asked.answers(runs, replace(known, margin=0.5), None, None).margin == 0.5
+    assert asked.answers(runs, replace(known, margin=0.5), "val_loss", None).margin is None
+    wide = asked.answers(runs, known, None, 60.0)
+    assert set(wide.frame["verdict"]) <= {"better", "equivalent"}
+    assert (wide.frame["verdict"] == "equivalent").any()
+    by_loss = asked.answers(runs, known, "val_loss", None)
+    assert not by_loss.frame["difference"].equals(found.frame["difference"])
+    compared = asked.answers(runs, asked.by_compare(runs, ["init"]), None, None)
+    assert set(compared.frame["factor"]) == {"init"}
 
 
 def test_sweep_returns_the_trials_of_all_rounds(settled, monkeypatch):
@@ -204,6 +253,17 @@ def test_after_a_budget_of_time_the_same_command_goes_on(invoke, store, tmp_path
     assert "compare them: " in ran.out
     assert invoke(*words).status == 0
     agrees(tmp_path, trials_of(*grid))
+
+
+def test_a_segment_ends_when_the_time_is_over(trials_of):
+    trials = trials_of("arch.hidden=[4]", "epochs=1000000")
+    execution = Execution(1, "sequential", "numpy", segment_seconds=60)
+    (stack,) = plan(identical(trials), max_lanes=1, n_jobs=1)
+    for left, epochs in ((0.3, range(2, 1_000_000)), (-1.0, range(1, 2))):
+        with closing(Executor(execution, deadline=time.monotonic() + left)) as executor:
+            executor.submit(stack)
+            _, ended = executor.result()
+        assert ended.stack.epoch in epochs
 
 
 def test_a_purse_counts_trials_from_the_first(trials_of):

@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 from scipy import integrate, optimize, stats
 
+from fnnexp.results import filters
+from fnnexp.results import race as races
+from fnnexp.results.race import Question, Race, Results, questions_of
 from fnnexp.results.ranking import Ranking
-from fnnexp.sweeping.search import race as races
-from fnnexp.sweeping.search.race import Question, Race, Results, questions_of
+from fnnexp.tracking.run_format import Asked
 
 GRID = [{"arch": arch, "init": init} for arch in ("relu_9", "tanh_9") for init in ("he", "max", "xavier")]
 
@@ -153,3 +155,80 @@ def test_results_do_not_depend_on_the_order_of_rows(shuffle):
     assert found.options == expected.options == [{"init": "he"}, {"init": "max"}]
     assert np.array_equal(found.goodness, expected.goodness)
     assert np.array_equal(found.goodness[0], runs["val_accuracy"][:4])
+
+
+SPREAD = {"relu_9": 0.01, "tanh_9": 0.001}
+"""The standard deviation of the accuracy over seeds, by architecture."""
+
+
+@pytest.fixture
+def raced():
+    """Return the trials of a sweep that added seeds round by round, what it asked, and its race."""
+    rng = np.random.default_rng(11)
+    means = {"he": 0.9, "max": 0.885, "xavier": 0.899}
+    accuracy = np.array([rng.normal(means[of["init"]], SPREAD[of["arch"]], 12) for of in GRID])
+    race, known = Race(questions_of(GRID, ["init"]), 0.002, 12), np.full(accuracy.shape, np.nan)
+    rows, used, more = list(range(len(GRID))), 0, 3
+    while rows and used < 12:
+        new = slice(used, min(used + more, 12))
+        known[rows, new] = accuracy[rows, new]
+        used = new.stop
+        race.look(results(known[:, :used]))
+        rows, more = race.rows, max(1, used // 4)
+    trained = zip(*np.nonzero(np.isfinite(known)), strict=True)
+    runs = frame([(GRID[row], int(seed), known[row, seed]) for row, seed in trained])
+    starts = tuple(runs.loc[runs["seed"] == 0, "trial"])
+    return runs, Asked(("init",), None, (0, 1, 2), 12, len(race.questions), starts), race
+
+
+def frame(trials):
+    """Return finished trials as a frame of runs."""
+    runs = pd.DataFrame([
+        {**of, "seed": seed, "trial": f"{of['arch']}{of['init']}{seed:02}", "status": "finished",
+         "run_id": f"{i}", "val_accuracy": value, "test_accuracy": 0.5, "identical_to": None,
+         "batching": "mini"}
+        for i, (of, seed, value) in enumerate(trials)
+    ])  # fmt: skip
+    return runs.astype(dict.fromkeys(("arch", "init", "batching"), "category"))
+
+
+def verdicts(race, **cell):
+    return {
+        (question.options, *question.cell.values()): (question.verdict, question.seeds, question.needed)
+        for question in race.questions
+        if cell.items() <= question.cell.items()
+    }
+
+
+RANKING = Ranking("val_accuracy", 0.2)
+
+
+def test_a_report_decides_what_the_rounds_decided(raced):
+    runs, asked, race = raced
+    assert len({question.seeds for question in race.questions}) > 1  # some were settled before others
+    others = frame([({"arch": "relu_9", "init": "he"}, seed, 0.1) for seed in range(5)]).assign(
+        arch="sigmoid_9", trial="other"
+    )
+    everything = pd.concat([others, runs], ignore_index=True).astype({"arch": "category"})
+    rows = races.rows_of(everything, asked)
+    assert sorted(rows["trial"]) == sorted(runs["trial"])
+    assert verdicts(races.replayed(rows, RANKING, asked)) == verdicts(race)
+    part = filters.part(runs, runs["arch"] == "tanh_9")
+    of_part = {key[0]: verdict for key, verdict in verdicts(race, arch="tanh_9").items()}
+    found = verdicts(races.replayed(races.rows_of(part, asked), RANKING, asked))
+    assert {key[0]: verdict for key, verdict in found.items()} == of_part
+
+
+def test_seeds_that_a_sweep_did_not_train_decide_what_its_rounds_could_not():
+    he, max_ = ({"arch": "relu_9", "init": init} for init in ("he", "max"))
+    rng = np.random.default_rng(3)
+    trials = [
+        (of, seed, rng.normal(0.9 + 0.006 * (of is he), 0.004)) for seed in range(30) for of in (he, max_)
+    ]
+    asked = Asked((), None, (0, 1, 2), 5, 1)
+    few = races.replayed(frame(trials[:10]), RANKING, asked)
+    (question,) = few.questions
+    assert (question.verdict, question.seeds) == ("out of reach", 5)
+    (question,) = races.replayed(frame(trials), RANKING, asked).questions
+    assert (question.verdict, question.options, question.seeds) == ("better", ("he", "max"), 30)
+    assert races.replayed(frame(trials[::2]), RANKING, asked) is None  # nothing varies

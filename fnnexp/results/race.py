@@ -21,8 +21,9 @@ wrong on real seeds.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, count, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -30,14 +31,16 @@ import pandas as pd
 from scipy import stats
 
 from fnnexp.results import comparisons, filters, statistics
-from fnnexp.results.factors import tuples_of
+from fnnexp.results.factors import group_numbers, tuples_of
+from fnnexp.results.frames import CHECKSUM, params_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from fnnexp.results.ranking import Ranking
+    from fnnexp.tracking.run_format import Asked
 
 OPEN, BETTER, EQUIVALENT, OUT_OF_REACH = "open", "better", "equivalent", "out of reach"
 
@@ -60,8 +63,36 @@ PLAUSIBLE = 0.975
 FROM_SEEDS = 4
 """With fewer seeds than this, no question is out of reach."""
 
+MOST_QUESTIONS = 2000
+"""The largest number of questions together. With more, each would need many seeds."""
+
 MOST_NEEDED = 10_000
 """Above this many seeds, the number that a question needs is not said."""
+
+
+def more_seeds(used: int) -> int:
+    """Return how many seeds the next round adds for each configuration that is still in question.
+
+    >>> [more_seeds(used) for used in (3, 7, 8, 20)]
+    [1, 1, 2, 5]
+    """
+    return max(1, used // 4)
+
+
+def rounds(first: Collection[int], most: int) -> Iterator[list[int]]:
+    """Yield the seeds of each round: the given ones, then the unused numbers from the lowest of them on.
+
+    >>> list(rounds([5, 3], 6))
+    [[3, 5], [4], [6], [7], [8]]
+    """
+    used = sorted({*first})
+    unused = (seed for seed in count(used[0]) if seed not in first)
+    later = islice(unused, max(most - len(used), 0))
+    total, seeds = 0, used
+    while seeds:
+        yield seeds
+        total += len(seeds)
+        seeds = list(islice(later, more_seeds(total)))
 
 
 class Results(NamedTuple):
@@ -75,11 +106,24 @@ class Results(NamedTuple):
         The ranking metric, of which more is better; NaN where no trial finished.
     failed
         Whether a trial failed to learn.
+    seeds
+        The seed of each column.
     """
 
     options: list[dict[str, str]]
     goodness: NDArray[np.float64]
     failed: NDArray[np.bool_]
+    seeds: Sequence[int] = ()
+
+    def of_seeds(self, seeds: Collection[int]) -> Results:
+        """Return the results of some of the seeds."""
+        columns = [i for i, seed in enumerate(self.seeds) if seed in seeds]
+        return Results(
+            self.options,
+            self.goodness[:, columns],
+            self.failed[:, columns],
+            [self.seeds[i] for i in columns],
+        )
 
 
 def results_of(runs: pd.DataFrame, ranking: Ranking) -> Results:
@@ -97,7 +141,8 @@ def results_of(runs: pd.DataFrame, ranking: Ranking) -> Results:
     place = rows[finished], columns[finished]
     goodness[place] = ranking.goodness(runs[ranking.metric].astype("float64")).to_numpy()[finished]
     failed[place] = comparisons.failed_to_learn(runs, ranking).to_numpy(bool)[finished]
-    return Results([dict(zip(names, key, strict=True)) for key in number], goodness, failed)
+    options = [dict(zip(names, key, strict=True)) for key in number]
+    return Results(options, goodness, failed, [int(seed) for seed in seeds])
 
 
 @dataclass
@@ -159,6 +204,17 @@ def questions_of(options: Sequence[Mapping[str, str]], factors: Iterable[str]) -
     return questions
 
 
+def count_questions(options: Sequence[Mapping[str, str]], factors: Iterable[str]) -> int:
+    """Return the number of :func:`questions_of`, without making them."""
+    return sum(
+        math.comb(size, 2)
+        for factor in factors
+        for size in Counter(
+            tuple(option for name, option in of.items() if name != factor) for of in options
+        ).values()
+    )
+
+
 @dataclass
 class Race:
     """The questions of a sweep, and what the rounds so far say about them.
@@ -171,17 +227,20 @@ class Race:
         Options whose mean difference is within ±limit are equivalent; NaN: no options are.
     most_seeds
         The largest number of seeds for an option.
+    family
+        How many questions share the level, if these are only some of them.
     """
 
     questions: list[Question]
     limit: float
     most_seeds: int
+    family: int = 0
     rounds: int = field(default=0, init=False)
 
     @property
     def alpha(self) -> float:
         """The largest p value of a verdict."""
-        return ERROR_RATE / max(len(self.questions), 1)
+        return ERROR_RATE / max(len(self.questions), self.family, 1)
 
     @property
     def unsettled(self) -> list[Question]:
@@ -192,6 +251,12 @@ class Race:
     def rows(self) -> list[int]:
         """The configurations that need further seeds: those of the unsettled questions."""
         return sorted({row for question in self.unsettled for row in question.rows})
+
+    def reopen(self) -> None:
+        """Open the questions that were out of reach, as there are more seeds than were planned."""
+        for question in self.questions:
+            if question.verdict == OUT_OF_REACH:
+                question.verdict, question.needed = OPEN, None
 
     def look(self, results: Results) -> None:
         """Decide which questions are settled by the results of all rounds so far."""
@@ -309,3 +374,87 @@ def as_frame(race: Race) -> pd.DataFrame:
         for question in race.questions
     ]
     return pd.DataFrame(rows)
+
+
+def answer(question: Question, ranking: Ranking) -> str:
+    """Return a question's answer in words."""
+    a, b = (comparisons.name_of({question.factor: option}) for option in question.options)
+    difference = f"{question.difference * ranking.scale:.2f} {ranking.unit}".strip()
+    if question.verdict == BETTER:
+        return f"{a} is better than {b}, by {difference}"
+    if question.verdict == EQUIVALENT:
+        return f"{a} and {b} are equivalent: they differ by {difference}, less than {ranking.margin:g}"
+    if question.seeds == 0:
+        return f"{a} or {b}: no seed finished for both"
+    if question.verdict == OUT_OF_REACH:
+        needed = "more than 10,000" if question.needed is None else f"about {question.needed}"
+        return f"{a} or {b} cannot be settled: {a} is ahead by {difference}, and it would take {needed} seeds"
+    return f"{a} or {b}: open; {a} is ahead by {difference}"
+
+
+def factor_named(name: str, factors: Sequence[str]) -> str | None:
+    """Return the factor that a name stands for, if any; factors that vary together share one.
+
+    >>> factors = ["arch with init", "optimizer.lr"]
+    >>> [factor_named(name, factors) for name in ("init", "init.std", "optimizer.lr", "epochs")]
+    ['arch with init', 'arch with init', 'optimizer.lr', None]
+    """
+    names = {name, name.partition(".")[0]}
+    return next((each for each in factors if each == name or names & {*each.split(comparisons.WITH)}), None)
+
+
+# The race of a sweep that is over, or was stopped, as a report sees it
+
+
+def rows_of(runs: pd.DataFrame, asked: Asked) -> pd.DataFrame:
+    """Return the trials, among these runs, of the configurations that a sweep asked about, with all seeds."""
+    if not asked.trials:
+        return runs
+    lengths = {len(start) for start in asked.trials}
+    starts = {*asked.trials}
+    named = [any(trial[:length] in starts for length in lengths) for trial in runs["trial"].astype("str")]
+    columns = [name for name in (*params_of(runs), CHECKSUM) if name in runs]
+    varied = [name for name in columns if int(runs[name].nunique(dropna=False)) > 1]
+    configuration = group_numbers(runs, varied)
+    return filters.part(runs, configuration.isin(configuration[named]))
+
+
+def replayed(rows: pd.DataFrame, ranking: Ranking, asked: Asked) -> Race | None:
+    """Return the race of a sweep, decided again round by round by the results of its trials.
+
+    If there are results of further seeds, as after a sweep over `seed`, one more look at all results decides
+    what the rounds could not.
+
+    Parameters
+    ----------
+    rows
+        The trials of :func:`rows_of`.
+    ranking
+        The metric and the margin.
+    asked
+        What the sweep asked.
+
+    Returns
+    -------
+    The race; None if no trial has a result, or these trials have no such question or too many.
+    """
+    if rows.empty or not rows.loc[rows["status"] == "finished", ranking.metric].notna().any():
+        return None
+    results = results_of(rows, ranking)
+    factors = list(results.options[0])
+    chosen = [factor_named(name, factors) for name in asked.compare] or factors
+    asked_about = list(filter(None, dict.fromkeys(chosen)))
+    if not 0 < count_questions(results.options, asked_about) <= MOST_QUESTIONS:
+        return None
+    questions = questions_of(results.options, asked_about)
+    race = Race(questions, ranking.limit, asked.most_seeds, asked.questions)
+    seen: set[int] = set()
+    for seeds in rounds(asked.seeds, asked.most_seeds):
+        if not race.unsettled or not {*seeds} & {*results.seeds}:
+            break
+        seen |= {*seeds}
+        race.look(results.of_seeds(seen))
+    if {*results.seeds} - seen:
+        race.reopen()
+        race.look(results)
+    return race

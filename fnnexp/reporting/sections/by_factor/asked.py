@@ -1,0 +1,172 @@
+"""The answers to what a sweep with ``until=settled`` asked, or ``--compare``: they lead the report.
+
+A question is a pair of options of a factor, with everything else equal. Its test is valid at every look
+(:mod:`fnnexp.results.race`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import pandas as pd
+
+from fnnexp.errors import FnnexpError, did_you_mean
+from fnnexp.reporting.document.blocks import EVERYWHERE, MOST_ROWS, Cell, Table, Text
+from fnnexp.reporting.document.wording import listed
+from fnnexp.results import comparisons
+from fnnexp.results import race as races
+from fnnexp.results.factors import tuples_of
+from fnnexp.results.ranking import ranking_of
+from fnnexp.tracking.run_format import Asked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from fnnexp.reporting.document.blocks import Block
+    from fnnexp.results.race import Question, Race
+    from fnnexp.results.ranking import Ranking
+
+CLOSE = 4
+"""If there are more combinations than this, the first are named and the rest are counted."""
+
+MOST_SEEDS = 30
+"""A question of ``--compare`` that needs more seeds than this is out of reach."""
+
+REST = "The rest compares all configurations with each other, which takes more seeds."
+
+
+class Answers(NamedTuple):
+    """The answers to what was asked: blocks for the report, the questions as a frame, and the margin."""
+
+    blocks: Sequence[Block]
+    frame: pd.DataFrame
+    margin: float | None
+
+
+def by_compare(runs: pd.DataFrame, compare: Sequence[str]) -> Asked:
+    """Return what ``--compare`` asks about these trials; raise if a factor does not vary."""
+    factors = [str(name) for name in comparisons.levels(runs).columns]
+    for name in compare:
+        if races.factor_named(name, factors) is None:
+            raise FnnexpError(
+                f"--compare {name}: does not vary in these trials, or follows from another factor; what "
+                f"varies is {', '.join(factors) or 'nothing'}.{did_you_mean(name, factors)}"
+            )
+    levels = comparisons.levels(runs).astype("str").drop_duplicates()
+    options = [dict(zip(factors, row, strict=True)) for row in tuples_of(levels)]
+    chosen = {str(races.factor_named(name, factors)) for name in compare}
+    if (count := races.count_questions(options, chosen)) > races.MOST_QUESTIONS:
+        raise FnnexpError(
+            f"--compare {','.join(compare)}: has {count:,} questions, and at most "
+            f"{races.MOST_QUESTIONS:,} can be answered; report on fewer options, as in KEY=VALUE,VALUE"
+        )
+    seeds = tuple(sorted(int(seed) for seed in runs["seed"].dropna().unique()))
+    return Asked(tuple(compare), None, seeds, max(MOST_SEEDS, len(seeds)))
+
+
+def answers(runs: pd.DataFrame, asked: Asked, metric: str | None, margin: float | None) -> Answers | None:
+    """Return the answers to what was asked; None if these trials have none.
+
+    Parameters
+    ----------
+    runs
+        The trials of the report.
+    asked
+        What was asked.
+    metric, margin
+        The options of the report, which take the place of the sweep's.
+    """
+    rows = races.rows_of(runs, asked)
+    if rows.empty:
+        return None
+    if margin is None and metric is None:
+        margin = asked.margin
+    ranking = ranking_of(rows, metric, margin)
+    race = None if ranking.is_time else races.replayed(rows, ranking, asked)
+    if race is None:
+        return None
+    factors = [*_by_factor(race.questions)]
+    compare = [name for name in asked.compare if races.factor_named(name, factors)]
+    texts = [_headline(race.questions, compare, ranking), *_unsettled(race), REST]
+    first, *others = [Text(text, EVERYWHERE) for text in texts]
+    frame = races.as_frame(race).astype({"seeds_needed": "Int64"})
+    return Answers([first, _table(race, ranking), *others], frame, margin)
+
+
+def _headline(questions: Sequence[Question], compare: Sequence[str], ranking: Ranking) -> str:
+    """Return how many questions are settled, and the options that are better than all others."""
+    n, settled = len(questions), sum(question.is_settled for question in questions)
+    by = f" (compare={','.join(compare)})" if compare else ""
+    if n == 1:
+        end = "is settled" if settled else "is not settled"
+        return f"The question that was asked{by} {end}: {races.answer(questions[0], ranking)}."
+    if settled in (0, n):
+        count = f"All {n}" if settled else f"None of the {n}"
+        count = f"{count} questions that were asked{by} {'are' if settled else 'is'} settled"
+    else:
+        count = (
+            f"{settled} of the {n} questions that were asked{by} {'is' if settled == 1 else 'are'} settled"
+        )
+    found = [text for factor, of in _by_factor(questions).items() for text in _winners(factor, of)]
+    return f"{count}{': ' * bool(found)}{'; '.join(found)}."
+
+
+def _by_factor(questions: Iterable[Question]) -> Mapping[str, list[Question]]:
+    factors: dict[str, list[Question]] = {}
+    for question in questions:
+        factors.setdefault(question.factor, []).append(question)
+    return factors
+
+
+def _winners(factor: str, questions: Iterable[Question]) -> list[str]:
+    """Return which options of a factor are surely better than all others, and in which combinations."""
+    by_cell: dict[str, list[Question]] = {}
+    for question in questions:
+        by_cell.setdefault(comparisons.name_of(question.cell), []).append(question)
+    found: dict[tuple[str, str], list[str]] = {}
+    for cell, of_cell in by_cell.items():
+        options = sorted({option for question in of_cell for option in question.options})
+        wins = [question.options[0] for question in of_cell if question.verdict == races.BETTER]
+        best = next((option for option in options if wins.count(option) == len(options) - 1), None)
+        if best is not None:
+            others = f"every other {factor}"
+            if len(options) == 2:
+                (other,) = {*options} - {best}
+                others = comparisons.name_of({factor: other})
+            found.setdefault((comparisons.name_of({factor: best}), others), []).append(cell)
+    texts = []
+    for (best, others), cells in found.items():
+        several = len(cells) > CLOSE
+        named = [*cells[: CLOSE - 1], f"{len(cells) - CLOSE + 1} more"] if several else cells
+        where = f" with {listed(named)}" if any(cells) else ""
+        texts.append(f"{best} is better than {others}{where}")
+    return texts
+
+
+def _unsettled(race: Race) -> list[str]:
+    """Return a sentence on the questions that are not settled, if there are several questions."""
+    verdicts = [question.verdict for question in race.questions]
+    if len(verdicts) == 1:
+        return []
+    out, is_open = verdicts.count(races.OUT_OF_REACH), verdicts.count(races.OPEN)
+    texts = []
+    if out:
+        texts.append(f"{out} cannot be settled with {race.most_seeds} seeds an option")
+    if is_open:
+        texts.append(f"{is_open} {'is' if is_open == 1 else 'are'} open, which further seeds may settle")
+    return [f"Of {len(verdicts)} questions, {' and '.join(texts)}."] if texts else []
+
+
+def _table(race: Race, ranking: Ranking) -> Table:
+    """Return the table of the questions with their answers."""
+    rows = [
+        [
+            Cell(comparisons.name_of(question.cell)),
+            Cell(races.answer(question, ranking)),
+            Cell(str(question.seeds), float(question.seeds)),
+        ]
+        for question in race.questions[:MOST_ROWS]
+    ]
+    head = ["with", "answer", "seeds"]
+    table = Table("", head, rows, names=2, media=EVERYWHERE, file="asked.csv", total=len(race.questions))
+    return table if any(row[0].text for row in rows) else table.without("with")
