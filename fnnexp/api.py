@@ -273,6 +273,7 @@ def train(
     from fnnexp.sweeping.loop import run
     from fnnexp.sweeping.search.budgets import Purse, by_seed
     from fnnexp.sweeping.search.settled import Settling
+    from fnnexp.sweeping.search.tpe import Asking
     from fnnexp.sweeping.terminal.dry_run import print_identical
     from fnnexp.tracking.experiment import About
     from fnnexp.tracking.writer import Tracker
@@ -301,6 +302,10 @@ def train(
         settling = Settling(requested, train_now, purse, console)
         outcome = settling.run()
         trials = tuple(settling.trials)
+    elif requested.drawn is not None:
+        asking = Asking(requested, train_now, purse, console)
+        outcome = asking.run()
+        trials = tuple(asking.trials)
     elif requested.budget is not None:
         payable = purse.take(by_seed(trials))
         outcome = train_now(payable)
@@ -308,8 +313,9 @@ def train(
     else:
         outcome = train_now(trials)
     outcome.page, outcome.ids = tracker.page, [trial.id for trial in trials]
-    console.print(_summary(outcome, len(trials)), markup=False, highlight=False, soft_wrap=True)
-    if line := _about_budget(outcome, requested, len(trials)):
+    wanted = len(trials) + (outcome.not_run if requested.drawn is not None else 0)
+    console.print(_summary(outcome, wanted), markup=False, highlight=False, soft_wrap=True)
+    if line := _about_budget(outcome, requested, wanted):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if outcome.elsewhere and len(outcome.elsewhere) + outcome.done_before == len(trials):
         raise FnnexpError(
@@ -319,7 +325,8 @@ def train(
         )
     if outcome.interrupted:
         ended = outcome.ended + len(outcome.elsewhere) == len(trials)
-        is_complete = ended and requested.until.name is None  # else only a round has ended
+        in_rounds = requested.until.name is not None or requested.drawn is not None
+        is_complete = ended and not in_rounds  # else only a round has ended
         raise InterruptedSweepError("interrupted, but no trial was left" if is_complete else INTERRUPTED)
     return outcome
 
@@ -331,6 +338,7 @@ def planned_first(requested: Sweep) -> tuple[Sequence[Trial], list[str]]:
     """
     from fnnexp.sweeping.search.budgets import Purse, by_seed
     from fnnexp.sweeping.search.settled import first_round, refuse_impossible
+    from fnnexp.sweeping.search.tpe import left_to_ask
 
     trials, notes = requested.trials, []
     if requested.until.name is not None:
@@ -340,6 +348,11 @@ def planned_first(requested: Sweep) -> tuple[Sequence[Trial], list[str]]:
         most = requested.until.most_seeds
         notes.append(
             f"until=settled: this is the first round; later rounds add seeds, up to {most} an option"
+        )
+    if requested.drawn is not None and (left := left_to_ask(requested, len(requested.drawn.rows))):
+        notes.append(
+            f"search=tpe: this is the first batch; {plural(left, 'more configuration')} will be chosen "
+            "by the results"
         )
     if requested.budget is not None:
         purse = Purse(requested.budget, time.monotonic())

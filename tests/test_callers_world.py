@@ -208,6 +208,9 @@ CALLS = {
     "sweep by two workers": lambda runs, curves: fnnexp.sweep(
         "init_grid", init="he", seed=[3, 4], **{**SMALL, "execution.n_jobs": 2}
     ),
+    "sweep by Optuna": lambda runs, curves: fnnexp.sweep(
+        search="tpe", **SMALL, **{"optimizer.lr": np.linspace(0.1, 0.2, 14), "search.trials": 13}
+    ),
     "sweep that is refused": lambda runs, curves: fnnexp.sweep(arch="none", **SMALL),
     "sweep that is refused by its data": lambda runs, curves: fnnexp.sweep(data="files", epochs=1),
     "sweep that is interrupted": sweep_that_is_interrupted,

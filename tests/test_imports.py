@@ -173,6 +173,11 @@ SEAMS = {
     "matplotlib": ["fnnexp.reporting.plots", "fnnexp.mapping.picture"],
     "IPython": ["fnnexp.console"],
     "sklearn": ["fnnexp.data.datasets"],
+    "optuna": [
+        "fnnexp.sweeping.search.tpe",
+        "fnnexp.sweeping.search.study",
+        "fnnexp.reporting.sections.by_factor.importance",
+    ],
     "pooch": ["fnnexp.data.download"],
 }
 

@@ -486,7 +486,8 @@ def _check_execution(execution: Execution) -> None:
 def check_search(search: SearchConfig) -> None:
     """Raise `ConfigError` for an unknown search, or an impossible number of configurations."""
     _one_of("search.name", search.name, SEARCHES)
-    _belongs("search.trials", search.trials, search.name != "grid", "search=random search.trials=20")
+    example = "search=tpe search.trials=60" if search.name == "tpe" else "search=random search.trials=20"
+    _belongs("search.trials", search.trials, search.name != "grid", example)
     if search.trials is not None:
         _at_least("search.trials", search.trials, 1, "search.trials=20")
 
@@ -497,6 +498,11 @@ def _check_end(config: Config) -> None:
     if until.name is not None:
         _one_of("until.name", until.name, UNTIL)
         _at_least("until.most_seeds", until.most_seeds, 2, "until.most_seeds=30")
+        if config.search.name == "tpe":
+            raise ConfigError(
+                "search=tpe chooses configurations by their results, and until=settled adds seeds to "
+                "configurations that are known from the start; omit until=settled, or write search=random"
+            )
     elif until != UntilConfig():
         raise ConfigError(
             f"until.most_seeds={until.most_seeds} has no meaning without {settled}; write {settled}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 import shutil
@@ -142,3 +143,19 @@ def grid_name(config_name: str) -> str | None:
     """
     name = Path(config_name).name.removesuffix(".yaml")
     return None if name == "config" else name
+
+
+DEVICE = r"(?i)(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?"
+"""Names that Windows reserves for devices, in any folder and with any suffix."""
+
+
+def file_name(experiment: str) -> str:
+    """Return the experiment's name as a file name that is valid on every system; changed names end in a hash.
+
+    >>> file_name("card_grid"), file_name("a b"), file_name("a/b"), file_name("..")
+    ('card_grid', 'a_b-c8687a08', 'a_b-c14cddc0', 'experiment-5ec1f7e7')
+    """
+    name = re.sub(r"[^\w.-]+", "_", experiment).strip("._")[:100].rstrip(".") or "experiment"
+    name = f"experiment_{name}" if re.fullmatch(DEVICE, name) else name
+    digest = hashlib.sha256(experiment.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return name if name == experiment else f"{name}-{digest}"

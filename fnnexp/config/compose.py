@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,19 @@ from omegaconf import OmegaConf, open_dict
 from fnnexp.config.commands import Command, grid_name
 from fnnexp.config.composition import FULL_ERROR, SEARCH_PATH, composing, hydra_state_restored
 from fnnexp.config.execution import AUTO, Budget, Execution, budget_of
+from fnnexp.config.grids.spaces import Drawn
 from fnnexp.config.jobs import Job, key_of
 from fnnexp.config.messages import explain
 from fnnexp.config.resolve import ParamsOfTrials, data_name, trial
-from fnnexp.config.schema import CHOICES, OF_SWEEPS, Config, UntilConfig, conf_folder, sweeps_folder
+from fnnexp.config.schema import (
+    CHOICES,
+    OF_SWEEPS,
+    Config,
+    SearchConfig,
+    UntilConfig,
+    conf_folder,
+    sweeps_folder,
+)
 from fnnexp.config.trial import Trial
 from fnnexp.data import datasets
 from fnnexp.errors import ConfigError, FnnexpError, did_you_mean, plural
@@ -41,6 +51,9 @@ LONGEST_DATA_NAME = 60
 
 TOLD = 500
 """After so many jobs, :func:`compose` says how far it is."""
+
+OPTUNA = 5
+"""The least version of Optuna."""
 
 PLACES = ("tracking.uri", "execution.address")
 """The keys that name the store of results and the cluster that trains."""
@@ -74,6 +87,10 @@ class Sweep:
         When the sweep ends. With ``until=settled``, `trials` are those of the first round.
     compare, margin
         What ``until=settled`` compares, all factors if empty; and the margin of equivalence.
+    search
+        The search. With ``search=tpe``, `trials` are those of the first batch.
+    drawn
+        The configurations of these trials, with ``search=tpe``.
     """
 
     command: Command
@@ -88,6 +105,8 @@ class Sweep:
     until: UntilConfig = field(default_factory=UntilConfig)
     compare: tuple[str, ...] = ()
     margin: float | None = None
+    search: SearchConfig = field(default_factory=SearchConfig)
+    drawn: Drawn | None = None
 
 
 def compose(
@@ -126,8 +145,10 @@ def compose(
         notes = [*failures, *_notes_of_own_files(command, composition.search_path), *composition.notes()]
     config = _shared_config(jobs)
     _refuse_absent_engine(config.execution.engine)
+    if config.search.name == "tpe":
+        _refuse_absent_optuna()
     experiment = experiment_name(jobs, command.config_name)
-    trials, data_notes = _trials(jobs, tell)
+    trials, ids, data_notes = _trials(jobs, tell)
     if config.until.name is not None:
         _refuse_seeds_in_command(command, trials)
     repeated = len(jobs) - len(trials)
@@ -146,7 +167,20 @@ def compose(
         until=config.until,
         compare=_compared(config, trials),
         margin=config.margin,
+        search=config.search,
+        drawn=composition.drawn(ids),
     )
+
+
+def batch(search: Sweep, rows: Sequence[tuple[Any, ...]]) -> Sweep:
+    """Return another batch of a search: the sweep of these configurations, values of the keys that are drawn.
+
+    It has no trials if ``where`` leaves all of them out.
+    """
+    with composing(search.command, rows) as composition:
+        jobs = list(composition.jobs())
+    trials, ids, _ = _trials(jobs)
+    return replace(search, trials=tuple(trials), notes=(), drawn=composition.drawn(ids))
 
 
 def jobs_of(command: Command) -> list[Job]:
@@ -316,10 +350,29 @@ def _refuse_absent_engine(name: str) -> None:
         ) from error
 
 
-def _trials(jobs: Sequence[Job], tell: Callable[[str], None] | None = None) -> tuple[list[Trial], list[str]]:
-    """Prepare the jobs' data; return their trials without duplicates, and notes on the data."""
+def _refuse_absent_optuna() -> None:
+    """Raise if Optuna, which chooses the configurations of ``search=tpe``, is not installed or too old."""
+    try:
+        version = metadata.version("optuna")
+    except metadata.PackageNotFoundError:
+        found = "is not installed"
+    else:
+        if int(version.partition(".")[0]) >= OPTUNA:
+            return
+        found = f"is installed as version {version}"
+    raise ConfigError(
+        f"search=tpe needs Optuna {OPTUNA} or newer, which {found}; run "
+        'pip install "fnnexp[optuna]", or write search=random'
+    )
+
+
+def _trials(
+    jobs: Sequence[Job], tell: Callable[[str], None] | None = None
+) -> tuple[list[Trial], list[str], list[str]]:
+    """Prepare the jobs' data; return the trials without duplicates, each job's id, and notes on the data."""
     prepared: dict[tuple[Any, ...], datasets.Prepared] = {}
     trials: dict[str, Trial] = {}
+    ids: list[str] = []
     published: set[str] = set()
     for i, job in enumerate(jobs):
         if tell is not None and i % TOLD == TOLD - 1:
@@ -329,6 +382,7 @@ def _trials(jobs: Sequence[Job], tell: Callable[[str], None] | None = None) -> t
         if source not in prepared:
             prepared[source] = datasets.prepare(*source)
         new = trial(job, prepared[source])
+        ids.append(new.id)
         if trials.setdefault(new.id, new) is new and "experiment" in job.choices:
             published.add(new.id)
     own = [each for each in trials.values() if each.id not in published]
@@ -337,12 +391,16 @@ def _trials(jobs: Sequence[Job], tell: Callable[[str], None] | None = None) -> t
         for (name, path, *_), data in prepared.items()
         for note in data.notes
     ]
-    return list(trials.values()), [
-        *notes,
-        *_notes_of_validation([*trials.values()], own),
-        *_notes_of_drawn_rows([*trials.values()]),
-        *_notes_of_last_batches(own),
-    ]
+    return (
+        list(trials.values()),
+        ids,
+        [
+            *notes,
+            *_notes_of_validation([*trials.values()], own),
+            *_notes_of_drawn_rows([*trials.values()]),
+            *_notes_of_last_batches(own),
+        ],
+    )
 
 
 def _notes_of_validation(trials: Sequence[Trial], own: Sequence[Trial]) -> Iterator[str]:

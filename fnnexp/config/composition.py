@@ -104,8 +104,11 @@ _RESOLVERS: dict[str, Any] = getattr(BaseContainer, "_resolvers", {})
 
 
 @contextmanager
-def composing(command: Command) -> Iterator[Composition]:
-    """Yield the composition of a command; afterwards restore the state of the caller's Hydra app, if any."""
+def composing(command: Command, rows: Sequence[tuple[Any, ...]] | None = None) -> Iterator[Composition]:
+    """Yield the composition of a command; afterwards restore the state of the caller's Hydra app, if any.
+
+    `rows` are as for :class:`Composition`.
+    """
     files.load_installed()
     for file in command.pieces:
         files.load(file)
@@ -113,7 +116,7 @@ def composing(command: Command) -> Iterator[Composition]:
         folder = str((command.config_dir or conf_folder()).absolute())
         with initialize_config_dir(version_base="1.3", config_dir=folder, job_name="fnnexp"):
             with explained(Exception):  # every error of Hydra here is caused by the input
-                composition = Composition(command)
+                composition = Composition(command, rows)
             yield composition
 
 
@@ -200,10 +203,18 @@ class Composition:
 
     The master is the config that Hydra composes before it expands a grid. It omits sweep overrides, and its
     groups may lack a choice.
+
+    Parameters
+    ----------
+    command
+        The command.
+    rows
+        The configurations of a search, instead of those that it draws first: the values of the drawn keys.
     """
 
-    def __init__(self, command: Command) -> None:
-        self._name = command.config_name
+    def __init__(self, command: Command, rows: Sequence[tuple[Any, ...]] | None = None) -> None:
+        self._name, self._rows = command.config_name, rows
+        self._configurations: spaces.Drawn | None = None
         self._loader: ConfigLoader = GlobalHydra.instance().config_loader()
         self._parse_all = OverridesParser.create(config_loader=self._loader).parse_overrides
         self._parse = cache(lambda override: self._parse_all([override])[0])
@@ -250,6 +261,23 @@ class Composition:
         """The number of jobs."""
         return 1 if self._grid is None else self._grid.count
 
+    def drawn(self, trials: Sequence[str]) -> spaces.Drawn | None:
+        """Return the configurations that a search with several batches has drawn; None for other sweeps.
+
+        Parameters
+        ----------
+        trials
+            The id of each job's trial.
+        """
+        if self._configurations is None or self._grid is None:
+            return None
+        jobs = range(self._grid.combinations) if self._grid.kept is None else self._grid.kept.tolist()
+        of_rows: list[list[str]] = [[] for _ in self._configurations.rows]
+        jobs_a_row = self._grid.combinations // len(of_rows)
+        for number, trial in zip(jobs, trials, strict=True):
+            of_rows[number // jobs_a_row].append(trial)
+        return replace(self._configurations, trials=of_rows)
+
     @property
     def _axes(self) -> Sequence[Axis]:
         """The axes of the grid; none for a single trial."""
@@ -287,6 +315,8 @@ class Composition:
         for settings in self._grid:
             jobs.append(self._meaningful_job(settings, errors))
             yield jobs[-1]
+        if self._rows is not None:  # other batches of the search have jobs in which the key has a meaning
+            return
         for key, error in errors.items():
             if all(_value(job.config, key) == _default(key) for job in jobs):
                 raise error
@@ -553,12 +583,19 @@ class Composition:
                 f"the sweep has no jobs, because a key has no values: {' '.join(map(_line, overrides))}"
             )
         keyed = [(key_of(overrides[i].key_or_group), space) for i, space in dimensions.items()]
-        rows = spaces.drawn(keyed, trials, self._search.name)
+        rows = self._rows
+        if rows is None:
+            first = trials if size <= trials or self._search.name != "tpe" else min(trials, spaces.BATCH)
+            rows = spaces.drawn(keyed, first, self._search.name)
+        if self._search.name == "tpe":
+            self._configurations = spaces.Drawn(keyed, rows)
         columns = dict(zip(dimensions, zip(*rows, strict=True), strict=True))
         drawn = [self._axis(override, columns.get(i)) for i, override in enumerate(overrides)]
         seeds = math.prod(len(drawn[i].settings) for i in others)
         keys = [drawn[i].key for i in dimensions]
-        self._notes_of_grid.append(self._note_of_search(trials, len(rows), keys, seeds))
+        in_batches = self._search.name == "tpe" and size > trials
+        n = trials if in_batches else len(rows)
+        self._notes_of_grid.append(self._note_of_search(trials, n, keys, seeds))
         return Grid(drawn, [[*dimensions], *([i] for i in others)])
 
     def _search_of(self, overrides: Sequence[Override]) -> SearchConfig:
@@ -633,7 +670,10 @@ class Composition:
                 f"search.trials={trials}: there are only {plural(n, 'different configuration')} of "
                 f"{listed}, and all are trained{seeded}"
             )
-        return f"search={self._search.name}: {plural(n, 'configuration')} drawn from {listed}{seeded}"
+        batches = f", in batches of {spaces.BATCH}" if self._search.name == "tpe" else ""
+        return (
+            f"search={self._search.name}: {plural(n, 'configuration')} drawn from {listed}{batches}{seeded}"
+        )
 
     def _leave_out(self) -> None:
         """Leave out the jobs of the grid in which a sentence of ``where`` does not hold."""
@@ -642,13 +682,14 @@ class Composition:
             return
         values = self._values_of_keys({each.key for sentence in sentences for each in sentence.comparisons})
         in_command = {key_of(line) for line in self._tasks}
-        for key, message in conditions.never(sentences, values):
+        is_batch = self._configurations is not None  # what never occurs in it may occur in another batch
+        for key, message in () if is_batch else conditions.never(sentences, values):
             if "where" in in_command or not any(_overlap(key, other) for other in in_command):
                 raise ConfigError(message)
             self._notes_of_grid.append(message)  # the command changes the grid of a file
         count = self._grid.combinations
         self._grid = replace(self._grid, kept=conditions.kept(sentences, self._grid.shape, values))
-        if not self._grid.count:
+        if not self._grid.count and self._rows is None:
             raise ConfigError(
                 f"where leaves out {'the only job' if count == 1 else f'all {count} jobs'}; write conditions "
                 "that some jobs meet, or where=null"

@@ -34,7 +34,7 @@ REDUCTIONS = ("mean", "sum")
 
 UNTIL = ("settled",)
 
-SEARCHES = ("grid", "random", "sobol")
+SEARCHES = ("grid", "random", "sobol", "tpe")
 
 
 @dataclass
@@ -278,7 +278,8 @@ class SearchConfig:
     name: str = key("grid", "The search.", names=SEARCHES)
     trials: int | None = key(
         None,
-        "How many configurations `random` and `sobol` draw. Each is trained with every `seed` of the sweep.",
+        "How many configurations `random`, `sobol` and `tpe` draw. Each is trained with every `seed` of the "
+        "sweep.",
         unit="configurations",
         least=1,
     )

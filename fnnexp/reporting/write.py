@@ -6,7 +6,6 @@ any part of an experiment.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from fnnexp import console as notebook
-from fnnexp.config.commands import ranking_options, report_command
+from fnnexp.config.commands import file_name, ranking_options, report_command
 from fnnexp.data import sources
 from fnnexp.errors import FnnexpError, plural, printable
 from fnnexp.pieces import files as files_of_pieces
@@ -137,7 +136,7 @@ def write(
             asked=asked,
             compare=compare,
         )
-        name = _file_name("\0".join([experiment, *options]) + rank_options.replace(" --", "\0"))
+        name = file_name("\0".join([experiment, *options]) + rank_options.replace(" --", "\0"))
         target = given_folder or Path("reports", name)
         show_stage(f"writing to {terminal.in_a_line(str(target))}".replace("[", r"\["))
         files = write_files(document, target, "report")
@@ -334,19 +333,3 @@ def record_look(experiment: str, uri: str | None, runs: pd.DataFrame, when: int)
         why = str(error) if isinstance(error, FnnexpError) else reason(error)
         return [f"Could not record that these results were seen: {why}"]
     return []
-
-
-def _file_name(experiment: str) -> str:
-    """Return the experiment's name as a file name that is valid on every system; changed names end in a hash.
-
-    >>> _file_name("card_grid"), _file_name("a b"), _file_name("a/b"), _file_name("..")
-    ('card_grid', 'a_b-c8687a08', 'a_b-c14cddc0', 'experiment-5ec1f7e7')
-    """
-    name = re.sub(r"[^\w.-]+", "_", experiment).strip("._")[:100].rstrip(".") or "experiment"
-    name = f"experiment_{name}" if re.fullmatch(DEVICE, name) else name
-    digest = hashlib.sha256(experiment.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return name if name == experiment else f"{name}-{digest}"
-
-
-DEVICE = r"(?i)(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?"
-"""Names that Windows reserves for devices, in any folder and with any suffix."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import time
 from contextlib import suppress
 
 import numpy as np
+import optuna
 import psutil
 import pytest
 from processes import workers_of
@@ -84,6 +86,14 @@ def finished_in(folder):
     return {trial for trial, run in runs_in(folder).items() if run.info.status == "FINISHED"}
 
 
+def study_in(folder):
+    """Return the trials of the study of a search; none if it has none."""
+    file = folder / "studies" / "digits.db"
+    if not file.exists():
+        return []
+    return optuna.load_study(study_name="digits", storage=f"sqlite:///{file}").trials
+
+
 def test_the_trial_alone_trains_in_two_threads(invoke, monkeypatch):
     """So every kill of a worker that trains this trial hits two threads."""
     submitted, submit = [], Executor.submit
@@ -144,15 +154,25 @@ def test_a_sweep_that_is_killed_many_times_ends_with_the_same_results(sweep_of, 
 
 
 SEARCHES = {
-    "until": ["init=max,sqrtmax,he", f"epochs={SEARCH_EPOCHS}", "until=settled", "until.most_seeds=8"],
+    "until": (
+        ["init=max,sqrtmax,he", "until=settled", "until.most_seeds=8"],
+        ["seed"],
+        "^with  answer.*?(?=^until)",
+    ),
+    "tpe": (
+        ["init=max,sqrtmax,he", "optimizer.lr=tag(log,interval(1e-3,1))", "search=tpe", "search.trials=40"],
+        ["optimizer.lr"],
+        "^(?:batch|search=tpe: best).*?$",
+    ),
 }
-"""Commands that decide what to train next."""
+"""Commands that decide what to train next, what they choose, and the decisions that they print."""
 
 
 @pytest.mark.parametrize("search", SEARCHES)
 def test_a_search_that_is_killed_many_times_takes_the_same_decisions(tmp_path, search, trials_of, agrees):
     chance, finished = random.Random(SEED), set()
-    grid = ["data=digits", "arch.hidden=[12]", *SEARCHES[search], *SETTINGS]
+    options, chosen, decisions = SEARCHES[search]
+    grid = ["data=digits", "arch.hidden=[12]", f"epochs={SEARCH_EPOCHS}", *options, *SETTINGS]
     grid += [f"execution.retries={SEARCH_KILLS}"]  # a trial that failed would enter the decisions
     words = [sys.executable, "-m", "fnnexp", "-m", *grid]
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
@@ -184,14 +204,13 @@ def test_a_search_that_is_killed_many_times_takes_the_same_decisions(tmp_path, s
     ]
     assert [each.returncode for each in ended] == [0, 0], ended[0].stderr
     found, expected = (
-        {trial: run.data.params["seed"] for trial, run in runs_in(folder).items()}
-        for folder in (killed, undisturbed)
+        {trial: run.data.params for trial, run in runs_in(folder).items()} for folder in (killed, undisturbed)
     )
     assert found == expected
-    answers = [
-        each.stdout[each.stdout.index("with  answer") :].partition("until=settled")[0] for each in ended
-    ]
-    assert answers[0] == answers[1]
-    seeds = ",".join(sorted(set(found.values()), key=int))
-    trials = trials_of("arch.hidden=[12]", "init=max,sqrtmax,he", f"epochs={SEARCH_EPOCHS}", f"seed={seeds}")
+    answers = [re.findall(decisions, each.stdout, re.DOTALL | re.MULTILINE) for each in ended]
+    assert answers[0] == answers[1] != []
+    studies = [[(t.params, t.value) for t in study_in(folder)] for folder in (killed, undisturbed)]
+    assert studies[0] == studies[1]
+    values = [f"{key}={','.join({params[key] for params in found.values()})}" for key in chosen]
+    trials = trials_of("arch.hidden=[12]", "init=max,sqrtmax,he", f"epochs={SEARCH_EPOCHS}", *values)
     agrees(killed, [trial for trial in trials if trial.id in found])

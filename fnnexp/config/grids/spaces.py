@@ -1,4 +1,4 @@
-"""Draw configurations from the values of a sweep's keys: ``search=random`` and ``search=sobol``.
+"""Draw configurations from the values of a sweep's keys: ``search=random``, ``search=sobol``, ``search=tpe``.
 
 The space has a dimension for each key with several values: a list, a range, a glob or an interval. Which
 configurations are drawn depends on the keys and their values alone, not on their order. A search for more
@@ -35,6 +35,12 @@ SEED = 0
 
 LOG = "log"
 
+BATCH = 12
+"""The number of configurations that `tpe` asks for at a time, which train in one stack or a few.
+
+It is the usual number of lanes of a stack. It depends on no machine, because what is asked for depends on it.
+"""
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -46,6 +52,11 @@ class Choices:
     def size(self) -> float:
         """The number of values."""
         return len(self.values)
+
+    @property
+    def texts(self) -> list[str]:
+        """The values as Hydra writes them. They are all different."""
+        return [*map(text_of, self.values)]
 
     def at(self, u: float) -> Any:
         """Return the value at a place from 0 to below 1."""
@@ -99,6 +110,10 @@ class Interval:
             exact = math.exp(_between(math.log(self.low), math.log(self.high), u))
         else:
             exact = _between(self.low, self.high, u)
+        return self.rounded(exact)
+
+    def rounded(self, exact: float) -> float:
+        """Return a number of the interval as it is trained, with few digits."""
         return min(max(float(f"{exact:.{self._digits - 1}e}"), self.low), self.high)
 
     @property
@@ -116,11 +131,40 @@ def _between(low: float, high: float, u: float) -> float:
 Space = Choices | WholeNumbers | Interval
 
 
-class _Steps(Sequence[float]):
+def text_of(value: Any) -> str:
+    """Return a drawn value as it is written in an override."""
+    return Transformer.str(value)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The configurations that a search has drawn.
+
+    Attributes
+    ----------
+    dimensions
+        The keys that were drawn, and their spaces.
+    rows
+        The values of each configuration, in the order of `dimensions`.
+    trials
+        The ids of the trials of each configuration, one for each seed; none if `where` leaves it out.
+    """
+
+    dimensions: Sequence[tuple[str, Space]]
+    rows: Sequence[tuple[Any, ...]]
+    trials: Sequence[Sequence[str]] = ()
+
+
+class Steps(Sequence[float]):
     """The values of a range of floats, as Hydra makes them, each made when it is needed."""
 
     def __init__(self, steps: FloatRange) -> None:
         self._start, self._stop, self._step = (Decimal(x) for x in (steps.start, steps.stop, steps.step))
+
+    @property
+    def step(self) -> float:
+        """The difference of a value and the one before it."""
+        return float(self._step)
 
     def __len__(self) -> int:
         return max(math.ceil((self._stop - self._start) / self._step), 0)
@@ -155,7 +199,7 @@ def space_of(override: Override, is_group: bool) -> Space:
         )
     if isinstance(value, RangeSweep):
         steps = value.range()
-        return Choices(_Steps(steps) if isinstance(steps, FloatRange) else steps)
+        return Choices(Steps(steps) if isinstance(steps, FloatRange) else steps)
     values = {Transformer.str(element): element for element in override.sweep_iterator()}
     return Choices([*values.values()])
 
@@ -216,7 +260,7 @@ def drawn(dimensions: Sequence[tuple[str, Space]], n: int, search: str) -> list[
     n
         The number of configurations.
     search
-        ``random`` or ``sobol``.
+        A key of :data:`DRAWS`.
 
     Returns
     -------
@@ -262,4 +306,5 @@ def sobol(keys: Sequence[str], n: int) -> np.ndarray:
     return np.asarray(points[:, [places[key] for key in keys]])
 
 
-DRAWS = {"random": uniform, "sobol": sobol}
+DRAWS = {"random": uniform, "sobol": sobol, "tpe": uniform}
+"""The points that each search draws. Those of `tpe` are its first batch, and a random search has the same."""

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from fnnexp.config.schema import CHOICES
 from fnnexp.errors import plural
@@ -210,8 +211,18 @@ def together(runs: pd.DataFrame) -> list[pd.DataFrame]:
     """Return the options of the factors that vary together: one row for each combination that was run.
 
     Their effects cannot be told apart, as after ``zip=[[init,optimizer.lr]]``. Omitted are presets, which
-    stand for all their settings, and the default learning rates of the batching modes.
+    stand for all their settings, the default learning rates of the batching modes, and drawn numbers.
     """
+    return [options for options in _alike(runs) if not _are_drawn(options)]
+
+
+def has_drawn_numbers(runs: pd.DataFrame) -> bool:
+    """Return whether several numeric factors have values that no two configurations share, in no order."""
+    return any(map(_are_drawn, _alike(runs)))
+
+
+def _alike(runs: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return the options of the factors of which each determines the others."""
     alike: dict[bytes, list[str]] = {}
     for factor in factors_of(runs):
         if factor not in (*frames.SEEDS, frames.CHECKSUM, frames.PIECES):
@@ -222,6 +233,18 @@ def together(runs: pd.DataFrame) -> list[pd.DataFrame]:
         for names in alike.values()
         if len(names) > 1 and "experiment" not in names and names != ["batching", "optimizer.lr"]
     ]
+
+
+def _are_drawn(options: pd.DataFrame) -> bool:
+    """Return whether these factors are numbers in no order, as after a search; then their effects differ.
+
+    The rows are sorted by the first factor. Numbers that were paired by hand usually rise or fall with it.
+    """
+    are_numbers = all(is_numeric_dtype(options[name]) and options[name].notna().all() for name in options)
+    return are_numbers and not any(
+        options[name].is_monotonic_increasing or options[name].is_monotonic_decreasing
+        for name in options.columns[1:]
+    )
 
 
 def common(runs: pd.DataFrame) -> str:

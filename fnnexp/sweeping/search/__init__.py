@@ -2,4 +2,6 @@
 
 - ``budgets``: the trials that a budget allows, and what it leaves untrained.
 - ``settled``: ``until=settled``, rounds of seeds for the options that are still in question.
+- ``tpe``: ``search=tpe``, batches of configurations that Optuna asks for.
+- ``study``: the file of such a search, which Optuna's dashboard opens.
 """

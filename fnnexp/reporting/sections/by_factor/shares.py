@@ -1,4 +1,8 @@
-"""How much each factor matters: its share of the variance, over all trials and within each batching mode."""
+"""How much each factor matters: its share of the variance, over all trials and within each batching mode.
+
+Without a full grid there are no shares, and where numbers were drawn there are none of each factor. Then the
+importance of each factor is estimated.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from fnnexp.reporting.document.blocks import Cell, Section, Table, Text
+from fnnexp.reporting.sections import overview
+from fnnexp.reporting.sections.by_factor import importance
 from fnnexp.results import comparisons, filters
 from fnnexp.results.factors import groups
 
@@ -21,12 +27,18 @@ TITLE, SHARE = "How much each factor matters", "share of variance %"
 def section(runs: pd.DataFrame, findings: Findings) -> Section:
     """Return the section on how much each factor (a setting that varies) and each interaction matters."""
     modes, about = within_batching(runs, findings.ranking)
+    if findings.shares.empty or overview.has_drawn_numbers(runs):
+        importances, about_importances = importance.of(runs, findings.ranking)
+    else:
+        importances, about_importances = pd.DataFrame(), ""
     blocks: list[Block] = [
         Text(findings.about_shares),
+        *([Text(about_importances)] if about_importances else []),
+        *([importance.table(importances)] if len(importances) else []),
         *(Text(f"Within {mode}: {text}") for mode, text in about.items() if text != findings.about_shares),
     ]
     blocks += [shown for shown in (table(findings), of_modes(modes)) if shown.rows]
-    data = {"shares": findings.shares}
+    data = {"shares": findings.shares} | ({"importance": importances} if len(importances) else {})
     return Section(TITLE, blocks, data | ({"shares_within_batching": _stacked(modes)} if modes else {}))
 
 

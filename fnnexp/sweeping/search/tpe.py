@@ -1,0 +1,267 @@
+"""`search=tpe`: Optuna chooses the configurations of a sweep, batch by batch, by the results so far.
+
+The first batch is that of a random search. Each later batch comes from a new sampler of Optuna, a
+tree-structured Parzen estimator (Bergstra et al., "Algorithms for Hyper-Parameter Optimization", 2011). It is
+told the results of all batches before, its seed is the number of the batch, and within a batch a constant
+liar keeps the configurations apart. So a batch depends on the results of the batches before it, and on
+nothing else: the same command, started again, asks for the same trials, finds them done in the store, and
+goes on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from fnnexp.config import compose
+from fnnexp.config.compose import Sweep
+from fnnexp.config.grids import spaces
+from fnnexp.config.grids.spaces import BATCH, Drawn, Space, text_of
+from fnnexp.config.trial import Trial
+from fnnexp.console import without_messages
+from fnnexp.errors import plural
+from fnnexp.results import frames
+from fnnexp.sweeping.runs import Outcome
+from fnnexp.sweeping.search.budgets import Purse, by_seed
+from fnnexp.sweeping.search.study import (
+    LOGGERS,
+    Result,
+    StudyFile,
+    as_trial,
+    distributions,
+    value_in,
+)
+
+MOST_ASKED = 20
+"""So many times the size of a batch, Optuna is asked for configurations that it has not asked for before."""
+
+
+class Asking:
+    """A sweep with ``search=tpe``.
+
+    Parameters
+    ----------
+    requested
+        The sweep. Its trials are those of the first batch.
+    train
+        Trains the trials of a batch that are not done, and returns what became of them. Its second argument
+        is whether this is a later batch.
+    purse
+        What is left of the budget.
+    console
+        Where to print.
+    """
+
+    def __init__(
+        self,
+        requested: Sweep,
+        train: Callable[[Sequence[Trial], bool], Outcome],
+        purse: Purse,
+        console: Console,
+    ) -> None:
+        assert requested.drawn is not None
+        self.requested, self.train, self.purse, self.console = requested, train, purse, console
+        self.dimensions = requested.drawn.dimensions
+        self.trials: list[Trial] = []
+        self.outcome = Outcome()
+        self.results: list[Result] = []
+        self.batches: list[int] = []
+        self._asked = 0
+        self.metric = "val_accuracy"
+        self.worst = math.inf
+        self.file = StudyFile(
+            requested.experiment,
+            self.dimensions,
+            next((ids for ids in requested.drawn.trials if ids), ()),
+        )
+
+    def run(self) -> Outcome:
+        """Train batch after batch until all configurations are trained, and print the best."""
+        with closing(self.file):
+            return self._run()
+
+    def _run(self) -> Outcome:
+        batch, number = self.requested, 1
+        while True:
+            is_whole = self._train(batch, is_later=number > 1)
+            self._tell(batch, number, is_whole=is_whole)
+            left = left_to_ask(self.requested, self._asked)
+            if not (is_whole and left):
+                break
+            self._say(f"batch {number} of {number - (-left // BATCH)}: {self._best()}")
+            if self.purse.is_late:
+                self.outcome.out_of_time = True
+                break
+            rows = ask(self.dimensions, self.results, number, min(left, BATCH))
+            if not rows:
+                break
+            batch, number = compose.batch(self.requested, rows), number + 1
+        outcome = self.outcome
+        if outcome.out_of_time or outcome.not_run:  # the budget is used up
+            outcome.not_run += left * self._seeds
+        self._show(number)
+        return outcome
+
+    @property
+    def _seeds(self) -> int:
+        """The number of trials of a configuration."""
+        assert self.requested.drawn is not None
+        return max(map(len, self.requested.drawn.trials))
+
+    def _train(self, batch: Sweep, *, is_later: bool) -> bool:
+        """Train the trials of a batch; return whether all of them ended, so that the search can go on."""
+        known = {trial.id for trial in self.trials}
+        wanted = by_seed([trial for trial in batch.trials if trial.id not in known])
+        payable = self.purse.take(wanted)
+        self.trials += payable
+        if payable:
+            self.outcome.add(self.train(payable, is_later))
+        self.outcome.not_run += len(wanted) - len(payable)
+        outcome = self.outcome
+        stopped = outcome.interrupted or outcome.stopped or outcome.out_of_time or outcome.elsewhere
+        return len(payable) == len(wanted) and not stopped
+
+    def _tell(self, batch: Sweep, number: int, *, is_whole: bool) -> None:
+        """Take in the results of a batch, and write the study.
+
+        A seed that diverged counts as the worst result so far, and a seed that failed does not count. Of a
+        batch that was stopped, only the first configurations that have ended are told.
+        """
+        assert batch.drawn is not None
+        self._asked += len(batch.drawn.rows)
+        requested, trained = self.requested, {trial.id for trial in self.trials}
+        runs = frames.runs(requested.experiment, tracking_uri=requested.tracking_uri)
+        runs = runs[runs["trial"].isin(trained)]
+        self.metric = frames.ranking(runs)
+        told = self._results(batch.drawn, runs.set_index("trial"), is_whole=is_whole)
+        self.results += told
+        self.batches += [number] * len(told)
+        self.file.add(told, self.metric)
+        try:
+            self.file.write()
+        except OSError as error:
+            self._say(f"the study can't be written to {self.file.path} ({error}); the search goes on")
+
+    def _results(self, drawn: Drawn, runs: pd.DataFrame, *, is_whole: bool) -> list[Result]:
+        """Return the results of the configurations of a batch, given the runs by trial id."""
+        metric = runs[self.metric].astype("float64")
+        finished = metric[(runs["status"] == "finished") & metric.notna()].to_dict()
+        diverged = {*runs.index[runs["status"] == "diverged"]}
+        failed = {*runs.index[runs["status"] == "failed"]}
+        ids = {trial for trials in drawn.trials for trial in trials}
+        self.worst = min([self.worst, *(value for trial, value in finished.items() if trial in ids)])
+        results = []
+        for row, trials in zip(drawn.rows, drawn.trials, strict=True):
+            ended = [trial for trial in trials if trial in finished or trial in diverged or trial in failed]
+            if not is_whole and len(ended) < len(trials):
+                break
+            values = [finished.get(trial, self.worst) for trial in ended if trial not in failed]
+            mean = sum(values) / len(values) if values else math.inf
+            own = runs.loc[ended]
+            results.append(
+                Result(row, mean if math.isfinite(mean) else None, trials, [*own["name"]], _span(own))
+            )
+        return results
+
+    # What is printed
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    @property
+    def _leader(self) -> int | None:
+        """The place of the best configuration, the first of several; None if there is none."""
+        known = {i: result.value for i, result in enumerate(self.results) if result.value is not None}
+        return max(known, key=lambda i: (known[i], -i), default=None)
+
+    def _best(self) -> str:
+        """Return the best configuration so far, in words."""
+        if self._leader is None:
+            return "no trial finished so far"
+        best = self.results[self._leader]
+        settings = " ".join(
+            f"{key}={text_of(value)}" for (key, _), value in zip(self.dimensions, best.row, strict=True)
+        )
+        return f"best of {len(self.results)}: {settings}, {self._value(best)}"
+
+    def _value(self, result: Result) -> str:
+        assert result.value is not None
+        mean = f", the mean of {plural(len(result.trials), 'seed')}" if len(result.trials) > 1 else ""
+        return f"{self.metric} {100 * result.value:.2f}%{mean}"
+
+    def _show(self, number: int) -> None:
+        """Print the best configuration, how it was found, and where the study is."""
+        if self.results:
+            leader = self._leader
+            found = "" if leader is None else f"; found in batch {self.batches[leader]} of {number}"
+            self._say(f"search={self.requested.search.name}: {self._best()}{found}")
+        if self.file.path.exists():
+            self._say(
+                f"the study is {self.file.path}; pip install optuna-dashboard shows it: "
+                f"optuna-dashboard sqlite:///{self.file.path.as_posix()}"
+            )
+
+
+def _span(runs: pd.DataFrame) -> tuple[datetime, datetime] | None:
+    """Return when the first of these runs started and the last ended, in local time as Optuna has it."""
+    if runs.empty:
+        return None
+    ends = runs["started"] + pd.to_timedelta(runs["seconds"].fillna(0), unit="s")
+    first, last = (
+        time.to_pydatetime(warn=False).astimezone().replace(tzinfo=None)
+        for time in (runs["started"].min(), ends.max())
+    )
+    return first, last
+
+
+def left_to_ask(requested: Sweep, asked: int) -> int:
+    """Return how many configurations of a search are still to be asked for."""
+    assert requested.drawn is not None
+    assert requested.search.trials is not None
+    if spaces.size_of(space for _, space in requested.drawn.dimensions) <= requested.search.trials:
+        return len(requested.drawn.rows) - asked  # the first batch has all
+    return requested.search.trials - asked
+
+
+def ask(
+    dimensions: Sequence[tuple[str, Space]], results: Sequence[Result], batch: int, n: int
+) -> list[tuple[Any, ...]]:
+    """Return `n` configurations that are not among the results, as Optuna's sampler asks for them.
+
+    Parameters
+    ----------
+    dimensions
+        The keys that are drawn, and their spaces.
+    results
+        The results of all batches before.
+    batch
+        The number of these batches. It is the sampler's seed.
+    n
+        The number of configurations. If a space has hardly any others left, random ones follow, and fewer are
+        returned if rounding leaves no others.
+    """
+    import optuna
+
+    asked = distributions(dimensions)
+    known = {repr(result.row) for result in results}
+    rows: list[tuple[Any, ...]] = []
+    with without_messages(*LOGGERS):
+        sampler = optuna.samplers.TPESampler(multivariate=True, constant_liar=True, seed=batch)
+        study = optuna.create_study(sampler=sampler, direction="maximize")
+        study.add_trials([as_trial(dimensions, result) for result in results])
+        for _ in range(MOST_ASKED * n):
+            params = study.ask(asked).params
+            row = tuple(value_in(space, params[key]) for key, space in dimensions)
+            if repr(row) not in known:
+                known.add(repr(row))
+                rows.append(row)
+            if len(rows) == n:
+                return rows
+    others = spaces.drawn(dimensions, len(known) + n, "random")
+    return [*rows, *(row for row in others if repr(row) not in known)][:n]
