@@ -160,7 +160,7 @@ SEARCHES = {
         "^with  answer.*?(?=^until)",
     ),
     "tpe": (
-        ["init=max,sqrtmax,he", "optimizer.lr=tag(log,interval(1e-3,1))", "search=tpe", "search.trials=40"],
+        ["init=max,sqrtmax,he", "optimizer.lr=tag(log,interval(1e-3,1))", "search=tpe", "search.trials=26"],
         ["optimizer.lr"],
         "^(?:batch|search=tpe: best).*?$",
     ),
