@@ -486,9 +486,18 @@ def _check_execution(execution: Execution) -> None:
 def check_search(search: SearchConfig) -> None:
     """Raise `ConfigError` for an unknown search, or an impossible number of configurations."""
     _one_of("search.name", search.name, SEARCHES)
-    _belongs("search.trials", search.trials, search.name != "grid", "search=random search.trials=20")
+    is_halving = search.name == "halving"
+    if search.trials is not None or not is_halving:  # halving can draw configurations, or take all
+        _belongs("search.trials", search.trials, search.name != "grid", "search=random search.trials=20")
     if search.trials is not None:
         _at_least("search.trials", search.trials, 1, "search.trials=20")
+    _belongs("search.eta", search.eta, is_halving, "search=halving search.eta=3")
+    _belongs("search.min_epochs", search.min_epochs, is_halving, "search=halving search.min_epochs=1")
+    if is_halving:
+        assert search.eta is not None
+        assert search.min_epochs is not None
+        _at_least("search.eta", search.eta, 2, "search.eta=3")
+        _at_least("search.min_epochs", search.min_epochs, 1, "search.min_epochs=1")
 
 
 def _check_end(config: Config) -> None:
@@ -497,6 +506,11 @@ def _check_end(config: Config) -> None:
     if until.name is not None:
         _one_of("until.name", until.name, UNTIL)
         _at_least("until.most_seeds", until.most_seeds, 2, "until.most_seeds=30")
+        if config.search.name == "halving":
+            raise ConfigError(
+                f"{settled}: adds seeds to the options, and search=halving leaves options out; write "
+                f"search=halving first, and then {settled} for the few options that are left"
+            )
     elif until != UntilConfig():
         raise ConfigError(
             f"until.most_seeds={until.most_seeds} has no meaning without {settled}; write {settled}"

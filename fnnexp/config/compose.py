@@ -22,7 +22,15 @@ from fnnexp.config.execution import AUTO, Budget, Execution, budget_of
 from fnnexp.config.jobs import Job, key_of
 from fnnexp.config.messages import explain
 from fnnexp.config.resolve import ParamsOfTrials, data_name, trial
-from fnnexp.config.schema import CHOICES, OF_SWEEPS, Config, UntilConfig, conf_folder, sweeps_folder
+from fnnexp.config.schema import (
+    CHOICES,
+    OF_SWEEPS,
+    Config,
+    SearchConfig,
+    UntilConfig,
+    conf_folder,
+    sweeps_folder,
+)
 from fnnexp.config.trial import Trial
 from fnnexp.data import datasets
 from fnnexp.errors import ConfigError, FnnexpError, did_you_mean, plural
@@ -74,6 +82,8 @@ class Sweep:
         When the sweep ends. With ``until=settled``, `trials` are those of the first round.
     compare, margin
         What ``until=settled`` compares, all factors if empty; and the margin of equivalence.
+    search
+        Which configurations of the swept values are trained. `trials` are all that may be.
     """
 
     command: Command
@@ -88,6 +98,7 @@ class Sweep:
     until: UntilConfig = field(default_factory=UntilConfig)
     compare: tuple[str, ...] = ()
     margin: float | None = None
+    search: SearchConfig = field(default_factory=SearchConfig)
 
 
 def compose(
@@ -146,6 +157,7 @@ def compose(
         until=config.until,
         compare=_compared(config, trials),
         margin=config.margin,
+        search=config.search,
     )
 
 

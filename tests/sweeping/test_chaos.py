@@ -11,7 +11,9 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -133,45 +135,58 @@ def test_a_sweep_that_is_killed_many_times_ends_with_the_same_results(sweep_of, 
     agrees(tmp_path, trials_of(*grid))
 
 
+RATES = ",".join(f"{0.001 * 1.5**i:.3g}" for i in range(18))
 SEARCHES = {
-    "until": ["init=max,sqrtmax,he", "epochs=30", "until=settled", "until.most_seeds=8"],
+    "until": (["init=max,sqrtmax,he", "epochs=30", "until=settled", "until.most_seeds=8"], "with  answer"),
+    "halving": ([f"optimizer.lr={RATES}", "seed=0,1", "epochs=40", "search=halving"], "the best"),
 }
-"""Commands that decide what to train next."""
+"""Commands that decide what to train next, and the beginning of their answer."""
 
 
 @pytest.mark.parametrize("search", SEARCHES)
 def test_a_search_that_is_killed_many_times_takes_the_same_decisions(tmp_path, search, trials_of, agrees):
-    chance, finished = random.Random(SEED), set()
-    grid = ["data=digits", "arch.hidden=[12]", *SEARCHES[search], *SETTINGS]
-    words = [sys.executable, "-m", "fnnexp", "-m", *grid]
-    killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
-    for folder in (killed, undisturbed):
-        folder.mkdir()
-    for _ in range(KILLS if "FNNEXP_KILLS" in os.environ else 3):
-        sweep = subprocess.Popen(
-            words, cwd=killed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
-        try:
-            sweep.wait(timeout=chance.uniform(1.5, 6.0))
-        except subprocess.TimeoutExpired:
-            sweep.kill()
-            sweep.wait()
-        assert finished <= finished_in(killed), "a finished trial was lost"
-        finished = finished_in(killed)
-    ended = [
-        subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
-        for folder in (killed, undisturbed)
-    ]
-    assert [each.returncode for each in ended] == [0, 0], ended[0].stderr
-    found, expected = (
-        {trial: run.data.params["seed"] for trial, run in runs_in(folder).items()}
-        for folder in (killed, undisturbed)
-    )
-    assert found == expected
-    answers = [
-        each.stdout[each.stdout.index("with  answer") :].partition("until=settled")[0] for each in ended
-    ]
-    assert answers[0] == answers[1]
-    seeds = ",".join(sorted(set(found.values()), key=int))
-    trials = trials_of("arch.hidden=[12]", "init=max,sqrtmax,he", "epochs=30", f"seed={seeds}")
-    agrees(killed, [trial for trial in trials if trial.id in found])
+    """A search that ends before it is killed is compared, and starts again in a new folder."""
+    varied, answer = SEARCHES[search]
+    words = [sys.executable, "-m", "fnnexp", "-m", "data=digits", "arch.hidden=[12]", *varied, *SETTINGS]
+
+    def run(folder, timeout=None):
+        """Return the decisions and the answer of a search; None if it was killed after the timeout."""
+        with (folder / "output").open("w+") as output:
+            sweep = subprocess.Popen(words, cwd=folder, stdout=output, stderr=output, start_new_session=True)
+            try:
+                sweep.wait(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                sweep.kill()
+                sweep.wait()
+                return None
+            output.seek(0)
+            text = output.read()
+        assert sweep.returncode == 0, text
+        runs = {trial: (run.data.tags, run.data.params) for trial, run in runs_in(folder).items()}
+        decisions = {
+            trial: (tags["fnnexp.status"], params["seed"], tags.get("fnnexp.pruned_epoch"))
+            for trial, (tags, params) in runs.items()
+        }
+        return decisions, text[text.index(answer) :].partition("search=")[0].partition("until=")[0]
+
+    def new_folder():
+        return Path(tempfile.mkdtemp(dir=tmp_path))
+
+    undisturbed = run(new_folder())
+    chance, left = random.Random(SEED), KILLS if "FNNEXP_KILLS" in os.environ else 3
+    folder, finished = new_folder(), set()
+    while left:
+        ended = run(folder, timeout=chance.uniform(1.5, 6.0))
+        if ended is not None:
+            assert ended == undisturbed
+            folder, finished = new_folder(), set()
+            continue
+        left -= 1
+        assert finished <= finished_in(folder), "a finished trial was lost"
+        finished = finished_in(folder)
+    assert run(folder) == undisturbed
+    decisions, _ = undisturbed
+    seeds = ",".join(sorted({seed for _, seed, _ in decisions.values()}, key=int))
+    swept = [word for word in varied if not word.startswith(("until", "search", "seed"))]
+    trials = trials_of("arch.hidden=[12]", *swept, f"seed={seeds}")
+    agrees(folder, [t for t in trials if t.id in decisions and decisions[t.id][0] == "finished"], only=True)

@@ -30,6 +30,9 @@ DIGITS = 4
 FEWEST = 100
 """The least number of different values in an interval, after rounding."""
 
+DRAWN = 20
+"""How many configurations `search=halving` draws if there is an interval and no number is given."""
+
 SEED = 0
 """The seed of every draw of a search."""
 
@@ -216,7 +219,7 @@ def drawn(dimensions: Sequence[tuple[str, Space]], n: int, search: str) -> list[
     n
         The number of configurations.
     search
-        ``random`` or ``sobol``.
+        ``random``, ``halving`` or ``sobol``.
 
     Returns
     -------
@@ -262,4 +265,4 @@ def sobol(keys: Sequence[str], n: int) -> np.ndarray:
     return np.asarray(points[:, [places[key] for key in keys]])
 
 
-DRAWS = {"random": uniform, "sobol": sobol}
+DRAWS = {"random": uniform, "halving": uniform, "sobol": sobol}
