@@ -4,7 +4,7 @@ All configurations are trained to the first rung, of ``search.min_epochs`` epoch
 batching mode go on to the next rung, of η times the epochs, and so on; those that are left after the last
 rung are trained to the end. This is synchronous successive halving (Jamieson & Talwalkar, "Non-stochastic
 best arm identification and hyperparameter optimization", 2016) within each batching mode, since an epoch of
-full batches is one step and an epoch of mini-batches is hundreds.
+full batches is one step and an epoch of mini-batches is hundreds, and within each data set.
 
 A rung decides by the curves of its trials in the store, and by nothing else. So the same command, started
 again after a kill or with another number of workers, takes the same decisions and goes on. Trials that are
@@ -65,14 +65,14 @@ def rungs_of(epochs: int, eta: int, min_epochs: int) -> list[int]:
     return rungs
 
 
-def survivors(modes: Sequence[str], values: Sequence[float], names: Sequence[str], eta: int) -> list[int]:
-    """Return the places of the configurations that go on: the best 1/η of each batching mode, rounded up.
+def survivors(groups: Sequence[str], values: Sequence[float], names: Sequence[str], eta: int) -> list[int]:
+    """Return the places of the configurations that go on: the best 1/η of each group, rounded up.
 
     Parameters
     ----------
-    modes, values, names
-        The batching mode of each configuration, its result, of which more is better, and a name, by which
-        equal results are ordered.
+    groups, values, names
+        The group of each configuration, its result, of which more is better, and a name, by which equal
+        results are ordered.
     eta
         η.
 
@@ -82,8 +82,8 @@ def survivors(modes: Sequence[str], values: Sequence[float], names: Sequence[str
     [1, 2, 4]
     """
     places: dict[str, list[int]] = defaultdict(list)
-    for place in sorted(range(len(modes)), key=lambda place: (-values[place], names[place])):
-        places[modes[place]].append(place)
+    for place in sorted(range(len(groups)), key=lambda place: (-values[place], names[place])):
+        places[groups[place]].append(place)
     return sorted(place for best in places.values() for place in best[: -(-len(best) // eta)])
 
 
@@ -138,9 +138,9 @@ class Configuration:
     copies: tuple[Trial, ...] = ()
 
     @property
-    def mode(self) -> str:
-        """The batching mode."""
-        return self.trials[0].recipe.batching.mode
+    def group(self) -> str:
+        """The batching mode and the data: configurations of one group compete with each other."""
+        return f"{self.trials[0].recipe.batching.mode} {self.trials[0].data.checksum}"
 
     @property
     def id(self) -> str:
@@ -222,9 +222,10 @@ def refuse_impossible(
             f"search.min_epochs={search.min_epochs}: must be below epochs={epochs[0]}; write "
             f"search.min_epochs={max(epochs[0] // search.eta**2, 1)}, or more epochs"
         )
-    if len({each.mode for each in configurations}) == len(configurations):
+    if len({each.group for each in configurations}) == len(configurations):
         few = "there is only one configuration"
-        few = few if len(configurations) == 1 else "each batching mode has only one configuration"
+        if len(configurations) > 1:
+            few = "each batching mode and data set has only one configuration"
         raise ConfigError(
             f"search=halving: {few} (seeds do not count, nor do configurations that train identically), so "
             "there is nothing to choose; write several values of a key, as in optimizer.lr=0.01,0.1"
@@ -268,7 +269,7 @@ class Plan:
             seeds = [len(each.trials) for each in left]
             spent, since = spent + sum(seeds) * (upto - since), upto
             # The configurations with the most seeds cost most.
-            kept = survivors([each.mode for each in left], seeds, [each.id for each in left], self.eta)
+            kept = survivors([each.group for each in left], seeds, [each.id for each in left], self.eta)
             left = [left[i] for i in kept]
         share = f"{spent:,} of the full grid's {self.full:,} epochs ({spent / self.full:.0%})"
         notes = [f"search=halving: {', '.join(parts)}: at most {share}"]
@@ -329,7 +330,7 @@ class Halving:
                 return self.outcome
             recorded, before = self._recorded(), left
             values = [each.value(recorded, rung) for each in left]
-            kept = survivors([each.mode for each in left], values, [each.id for each in left], plan.eta)
+            kept = survivors([each.group for each in left], values, [each.id for each in left], plan.eta)
             left = [before[i] for i in kept]
             losers = [each for i, each in enumerate(before) if i not in {*kept}]
             self._ended |= {each.id: rung for each in losers}

@@ -212,7 +212,7 @@ def test_the_value_of_a_trial_that_ended_early():
         ),
         (["epochs=9,18"], "and these have 9 and 18; write one value, as in epochs=18"),
         (["epochs=1"], "trials of 1 epoch have no earlier epoch"),
-        (["optimizer.lr=0.1"], "each batching mode has only one configuration"),
+        (["optimizer.lr=0.1"], "each batching mode and data set has only one configuration"),
         (["optimizer.lr=0.1", "batching=mini"], "there is only one configuration"),
         (
             ["until=settled", "seed=0"],
