@@ -35,7 +35,7 @@ help:
 	@echo "make test-lowest   run the tests of dependencies with their lowest allowed versions"
 	@echo "make test-newest   run the tests with the newest version of each dependency"
 	@echo "make test-versions run the tests on each Python version of PYTHONS that is installed"
-	@echo "make chaos         kill a sweep, a search and a map 300 times each and compare the results"
+	@echo "make chaos         kill a sweep, searches and a map 300 times each and compare the results"
 	@echo "make test-ray      install Ray and run the tests of execution.backend=ray"
 	@echo "make postgres      run an MLflow server with PostgreSQL on this machine, until Ctrl-C"
 	@echo "make notebooks     execute the notebooks, including the published experiments, and save their outputs"

@@ -272,6 +272,7 @@ def train(
     from fnnexp.config.resolve import ParamsOfTrials
     from fnnexp.sweeping.loop import run
     from fnnexp.sweeping.search.budgets import Purse, by_seed
+    from fnnexp.sweeping.search.halving import Halving
     from fnnexp.sweeping.search.settled import Settling
     from fnnexp.sweeping.search.tpe import Asking
     from fnnexp.sweeping.terminal.dry_run import print_identical
@@ -285,9 +286,9 @@ def train(
     about = About(requested.experiment, ParamsOfTrials(trials), command, store_option)
     tracker = Tracker(requested.experiment, requested.tracking_uri, about)
     purse = Purse(requested.budget, time.monotonic() if began is None else began)
-    purse.refuse_too_little(trials)
+    purse.refuse_too_little(trials, requested.search.min_epochs)
 
-    def train_now(chosen: Sequence[Trial], is_later: bool = False) -> Outcome:
+    def train_now(chosen: Sequence[Trial], is_later: bool = False, upto: int | None = None) -> Outcome:
         return run(
             chosen,
             tracker,
@@ -296,6 +297,7 @@ def train(
             deadline=purse.deadline,
             keep_order=requested.budget is not None,
             quiet=is_later,
+            upto=upto,
         )
 
     if requested.until.name is not None:
@@ -306,6 +308,8 @@ def train(
         asking = Asking(requested, train_now, purse, console)
         outcome = asking.run()
         trials = tuple(asking.trials)
+    elif requested.search.name == "halving":
+        outcome = Halving(requested, train_now, tracker, purse, console).run()
     elif requested.budget is not None:
         payable = purse.take(by_seed(trials))
         outcome = train_now(payable)
@@ -337,6 +341,7 @@ def planned_first(requested: Sweep) -> tuple[Sequence[Trial], list[str]]:
     They are all its trials, unless its budget or its results decide how many are trained.
     """
     from fnnexp.sweeping.search.budgets import Purse, by_seed
+    from fnnexp.sweeping.search.halving import Plan
     from fnnexp.sweeping.search.settled import first_round, refuse_impossible
     from fnnexp.sweeping.search.tpe import left_to_ask
 
@@ -354,10 +359,12 @@ def planned_first(requested: Sweep) -> tuple[Sequence[Trial], list[str]]:
             f"search=tpe: this is the first batch; {plural(left, 'more configuration')} will be chosen "
             "by the results"
         )
+    if requested.search.name == "halving":
+        notes += Plan(requested).notes()
     if requested.budget is not None:
-        purse = Purse(requested.budget, time.monotonic())
-        purse.refuse_too_little(trials)
-        affordable = purse.take(by_seed(trials))
+        purse, first_rung = Purse(requested.budget, time.monotonic()), requested.search.min_epochs
+        purse.refuse_too_little(trials, first_rung)
+        affordable = purse.take(by_seed(trials), upto=first_rung)
         if len(affordable) < len(trials):
             notes.append(
                 f"budget={requested.budget.text}: the first {len(affordable)} of {len(trials)} trials"
@@ -380,6 +387,8 @@ def _summary(outcome: Outcome, trials: int) -> str:
     if outcome.elsewhere:
         verb = "is" if len(outcome.elsewhere) == 1 else "are"
         parts.append(f"{len(outcome.elsewhere)} {verb} left to another sweep ({outcome.elsewhere[0][1]})")
+    if outcome.pruned:
+        parts.append(f"{len(outcome.pruned)} pruned ({at_epochs([epoch for _, epoch in outcome.pruned])})")
     if outcome.diverged:
         parts.append(f"{len(outcome.diverged)} diverged")
     if outcome.failed:

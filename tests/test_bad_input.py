@@ -658,6 +658,8 @@ BAD_VALUES = {
     "margin": st.one_of(not_a_real, fraction),
     "search.name": not_a_choice,
     "search.trials": word,  # needs a search
+    "search.eta": word,  # needs search=halving, as do epochs
+    "search.min_epochs": word,
     "zip": st.one_of(word, st.sampled_from(["[]", "[init]", "[[init]]"])),
     "where": word,
     "execution.keep_states": st.one_of(container, word, unprintable, st.sampled_from(["-1GB", "4", "4kb"])),

@@ -486,10 +486,19 @@ def _check_execution(execution: Execution) -> None:
 def check_search(search: SearchConfig) -> None:
     """Raise `ConfigError` for an unknown search, or an impossible number of configurations."""
     _one_of("search.name", search.name, SEARCHES)
+    is_halving = search.name == "halving"
     example = "search=tpe search.trials=60" if search.name == "tpe" else "search=random search.trials=20"
-    _belongs("search.trials", search.trials, search.name != "grid", example)
+    if search.trials is not None or not is_halving:  # halving can draw configurations, or take all
+        _belongs("search.trials", search.trials, search.name != "grid", example)
     if search.trials is not None:
         _at_least("search.trials", search.trials, 1, "search.trials=20")
+    _belongs("search.eta", search.eta, is_halving, "search=halving search.eta=3")
+    _belongs("search.min_epochs", search.min_epochs, is_halving, "search=halving search.min_epochs=1")
+    if is_halving:
+        assert search.eta is not None
+        assert search.min_epochs is not None
+        _at_least("search.eta", search.eta, 2, "search.eta=3")
+        _at_least("search.min_epochs", search.min_epochs, 1, "search.min_epochs=1")
 
 
 def _check_end(config: Config) -> None:
@@ -502,6 +511,11 @@ def _check_end(config: Config) -> None:
             raise ConfigError(
                 "search=tpe chooses configurations by their results, and until=settled adds seeds to "
                 "configurations that are known from the start; omit until=settled, or write search=random"
+            )
+        if config.search.name == "halving":
+            raise ConfigError(
+                f"{settled}: adds seeds to the options, and search=halving leaves options out; write "
+                f"search=halving first, and then {settled} for the few options that are left"
             )
     elif until != UntilConfig():
         raise ConfigError(

@@ -88,7 +88,8 @@ class Sweep:
     compare, margin
         What ``until=settled`` compares, all factors if empty; and the margin of equivalence.
     search
-        The search. With ``search=tpe``, `trials` are those of the first batch.
+        Which configurations of the swept values are trained. `trials` are all that may be; with
+        ``search=tpe``, those of the first batch.
     drawn
         The configurations of these trials, with ``search=tpe``.
     """

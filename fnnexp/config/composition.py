@@ -549,8 +549,11 @@ class Composition:
         last = {o.get_key_element(): o for o in overrides if o not in of_grid}
         _refuse_nested(last.values())
         self._search = self._search_of([*last.values()])
-        if self._search.trials is not None:
-            return self._drawn([*last.values()], self._search.trials)
+        trials = self._search.trials
+        if trials is None and self._search.name == "halving" and any(map(_is_continuous, last.values())):
+            trials = spaces.DRAWN
+        if trials is not None:
+            return self._drawn([*last.values()], trials)
         counts = _value_counts(last.values())
         groups = axes.together(self._of_grid("zip"), counts)
         _refuse_too_many({group[0]: counts[group[0]] for group in groups}, bool(self._of_grid("where")))
@@ -657,8 +660,8 @@ class Composition:
         name = OmegaConf.select(self._master, "search.name", default="grid")
         if name not in ("grid", None):
             raise ConfigError(
-                f"search={name}: draws the configurations of a sweep; write -m and the values to draw from, "
-                f"as in fnnexp -m search={name} 'optimizer.lr=tag(log,interval(1e-4,1))', or omit it"
+                f"search={name}: chooses the configurations of a sweep; write -m and the values to choose "
+                f"from, as in fnnexp -m search={name} 'optimizer.lr=tag(log,interval(1e-4,1))', or omit it"
             )
 
     def _note_of_search(self, trials: int, n: int, keys: Sequence[str], seeds: int) -> str:
@@ -915,8 +918,13 @@ def _refuse_nested(overrides: Iterable[Override]) -> None:
             )
 
 
+def _is_continuous(override: Override) -> bool:
+    """Return whether an override is an interval."""
+    return override.is_sweep_override() and not override.is_discrete_sweep()
+
+
 def _refuse_continuous(override: Override) -> None:
-    if override.is_sweep_override() and not override.is_discrete_sweep():
+    if _is_continuous(override):
         key = override.get_key_element()
         raise ConfigError(
             f"{_line(override)}: a sweep needs a list of values; write {key}=1,2 or {key}=range(3), or to "

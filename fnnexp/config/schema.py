@@ -34,7 +34,7 @@ REDUCTIONS = ("mean", "sum")
 
 UNTIL = ("settled",)
 
-SEARCHES = ("grid", "random", "sobol", "tpe")
+SEARCHES = ("grid", "random", "sobol", "tpe", "halving")
 
 
 @dataclass
@@ -278,9 +278,21 @@ class SearchConfig:
     name: str = key("grid", "The search.", names=SEARCHES)
     trials: int | None = key(
         None,
-        "How many configurations `random`, `sobol` and `tpe` draw. Each is trained with every `seed` of the "
-        "sweep.",
+        "How many configurations are drawn. Each is trained with every `seed` of the sweep. With `halving`, "
+        "null takes all combinations of the values; if there is an interval, it draws 20.",
         unit="configurations",
+        least=1,
+    )
+    eta: int | None = key(
+        None,
+        "`halving` keeps the best 1/η of the configurations of each batching mode, and trains them for η "
+        "times as many epochs.",
+        least=2,
+    )
+    min_epochs: int | None = key(
+        None,
+        "`halving` trains all configurations for so many epochs.",
+        unit="epochs",
         least=1,
     )
 

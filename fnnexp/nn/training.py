@@ -90,6 +90,7 @@ def advance(
     engine: str = "numpy",
     threads: int = 1,
     around_threads: AbstractContextManager[None] | None = None,
+    upto: int | None = None,
 ) -> tuple[Stack, list[Record]]:
     """Train the stack for whole epochs, at least one, until ``seconds`` have passed or training is complete.
 
@@ -112,6 +113,8 @@ def advance(
         How many threads may compute. Their number changes no bit of a result.
     around_threads
         A context for the life of each thread that the function starts.
+    upto
+        The epoch at which to stop; None is the last of the recipe. A schedule still ends with the recipe.
 
     Returns
     -------
@@ -145,7 +148,8 @@ def advance(
                 for lane, theta in zip(stack.lanes, stack.theta, strict=True)
             ]
         trainer = EpochTrainer(recipe, stack, rows["train"], compute_engine, team)
-        while stack.lanes and stack.epoch < recipe.epochs:
+        last = recipe.epochs if upto is None else min(upto, recipe.epochs)
+        while stack.lanes and stack.epoch < last:
             before = stack.theta.copy() if probe else None
             epoch_began = clock()
             stack = replace(stack, epoch=stack.epoch + 1)

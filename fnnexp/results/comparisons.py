@@ -40,6 +40,7 @@ from fnnexp.results.factors import (
 from fnnexp.results.frames import SEEDS, remembered
 from fnnexp.results.ranking import Ranking, matching_accuracy, ranking_of
 from fnnexp.results.seeds import spread
+from fnnexp.tracking.run_format import PRUNED
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
@@ -92,6 +93,8 @@ class Configuration(NamedTuple):
         Whether each finished trial failed to learn, in the order of `metric`.
     look
         The first report that showed each finished trial, in the same order; 0 for none.
+    pruned
+        How many of the trials a search stopped.
     """
 
     levels: Mapping[str, str]
@@ -100,6 +103,7 @@ class Configuration(NamedTuple):
     tried: frozenset[Any]
     failed: NDArray[np.bool_]
     look: NDArray[np.int64]
+    pruned: int = 0
 
 
 @remembered
@@ -185,6 +189,7 @@ def configurations(runs: pd.DataFrame, ranking: Ranking | None = None) -> list[C
         "metric": runs[metric].where(runs["status"] == "finished").astype("float64"),
         "failed": failed_to_learn(runs, ranking),
         "look": _looks(runs),
+        "pruned": runs["status"] == PRUNED,
     }).sort_values("group", kind="stable")  # fmt: skip
     # Options that train identically share a name, so one configuration may have two trials with one seed.
     finished = trials[trials["metric"].notna()].drop_duplicates(["group", "seed"])
@@ -195,6 +200,7 @@ def configurations(runs: pd.DataFrame, ranking: Ranking | None = None) -> list[C
     ]
     of_trials, of_finished = (_slices(rows["group"], len(first)) for rows in (trials, finished))
     seeds, trained = list(trials["seed"]), list(trials["training"])
+    pruned = trials["pruned"].to_numpy()
     columns = {column: finished[column].to_numpy() for column in ("seed", "metric", "failed", "look")}
     for own_options, tried, done in zip(texts, of_trials, of_finished, strict=True):
         values, failed, look = (columns[column][done] for column in ("metric", "failed", "look"))
@@ -206,6 +212,7 @@ def configurations(runs: pd.DataFrame, ranking: Ranking | None = None) -> list[C
                 frozenset(seeds[tried]),
                 failed,
                 look,
+                int(pruned[tried].sum()),
             )
         )
     distinct = [

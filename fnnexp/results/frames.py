@@ -28,7 +28,7 @@ from fnnexp.nn.pieces.batching import MODES
 from fnnexp.nn.pieces.initializers import INITIALIZERS
 from fnnexp.tracking import reader
 from fnnexp.tracking.environment import LIBRARIES
-from fnnexp.tracking.run_format import BEST, METRICS, STATUSES, as_param
+from fnnexp.tracking.run_format import BEST, METRICS, PRUNED, STATUSES, as_param
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,8 +46,8 @@ ORDER = {"arch": ARCHS, "init": tuple(INITIALIZERS), "batching": MODES}
 COUNTS = ("train_images", "test_images", "classes")
 """The tags with the sizes of a trial's data."""
 
-END = ("diverged_epoch", "stopped_epoch", "weights_best_epoch")
-"""The tags with the epochs at which a trial ended early, and of its best weights."""
+END = ("diverged_epoch", "stopped_epoch", "weights_best_epoch", "pruned_epoch")
+"""The tags with the epochs at which a trial ended early or was pruned, and of its best weights."""
 
 TAGS = (
     *END, "identical_to", "seconds_per_epoch", *COUNTS, "error", "data_checksum", "blas", "engine", "command",
@@ -188,7 +188,7 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
         Categories are ordered.
 
         - `run_id`; `trial`, the trial's id: a hash of all settings that can change its results; `name`.
-        - `status` (category): finished, diverged, failed, running or interrupted.
+        - `status` (category): finished, diverged, failed, running, interrupted or pruned.
         - `arch`, `init`, `batching`, `optimizer`, `data`, `loss`, `schedule` (category). Shipped
           architectures, initializers and batching modes come first, in the order of the documentation; other
           options follow by name.
@@ -201,7 +201,8 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
           missing without validation rows.
         - `diverged_epoch` (Int64); `stopped_epoch` (Int64), the last epoch of a trial that stopped early,
           missing for others; `weights_best_epoch` (Int64), the epoch of the artifact `weights_best.npz`,
-          missing without `stopping.patience`.
+          missing without `stopping.patience`; `pruned_epoch` (Int64), the last epoch of a trial that a search
+          stopped because others were better, missing for others.
         - `identical_to`, the id of the numerically identical trial that was trained in place of this trial.
         - `seconds_per_epoch` (float64); `started` (datetime, UTC); `seconds` (float64) from start to end, NaN
           while the trial runs.
@@ -454,6 +455,8 @@ def _runs_frame(
         "engine": tags["engine"],
         "command": tags["command"],
     }
+    # A trial that was pruned by one sweep may have been finished by another.
+    columns["pruned_epoch"] = columns["pruned_epoch"].where(columns["status"] == PRUNED)
     return pd.DataFrame(columns)
 
 

@@ -33,7 +33,7 @@ from fnnexp.results.factors import (
     varies_within,
 )
 from fnnexp.results.ranking import MARGIN, Ranking, ranking_of
-from fnnexp.tracking.run_format import DONE
+from fnnexp.tracking.run_format import DONE, PRUNED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -336,7 +336,7 @@ def optima(runs: pd.DataFrame, axis: str) -> list[Optimum]:
 def _ends(runs: pd.DataFrame, axis: str) -> dict[str, tuple[float, float]]:
     """Return the smallest and the largest value of a numeric factor in each trial's cell, by trial."""
     rows, values = layout(runs)
-    tried = values[axis].where(rows["status"].isin(DONE)).groupby(_cells(rows))
+    tried = values[axis].where(rows["status"].isin((*DONE, PRUNED))).groupby(_cells(rows))
     return dict(
         zip(rows["trial"], zip(tried.transform("min"), tried.transform("max"), strict=True), strict=True)
     )

@@ -209,10 +209,12 @@ def resume(
     say: Callable[[str], None],
     *,
     set_aside: bool = True,
+    is_told: bool = True,
 ) -> tuple[dict[str, Stack], dict[str, list[Record]]]:
     """Return the state and the curve of each lane that has a checkpoint, by key; print how many resume.
 
-    With ``set_aside``, damaged checkpoints are renamed; without, nothing is written.
+    With ``set_aside``, damaged checkpoints are renamed; without, nothing is written. Without ``is_told``, how
+    many resume is not printed, for a sweep that always resumes.
     """
     begun: dict[str, Stack] = {}
     curves: dict[str, list[Record]] = {}
@@ -227,7 +229,7 @@ def resume(
             begun[key], curves[key] = checkpoint
         else:
             others.update(dict.fromkeys(checkpoints.engines_with_checkpoint(key), len(groups[key])))
-    if begun:
+    if begun and is_told:
         resumed = sum(len(groups[key]) for key in begun)
         after = at_epochs([stack.epoch for stack in begun.values()])
         say(f"resuming {plural(resumed, 'trial')} from the last checkpoint, {after}")

@@ -25,7 +25,7 @@ from fnnexp.nn.training import Stack, engine_version
 from fnnexp.sweeping.backends.cluster import connected
 from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints, resume
 from fnnexp.sweeping.executor import Executor, too_many_workers, worker_count
-from fnnexp.sweeping.plan import PlannedStack, identical, in_order, plan
+from fnnexp.sweeping.plan import PlannedStack, identical, in_order, last_epoch, plan
 from fnnexp.sweeping.resources import disk, memory
 from fnnexp.sweeping.resources.engine import done_by_others, must_compile, with_engine
 from fnnexp.sweeping.resources.locks import Claim, folder_for, in_use
@@ -57,6 +57,7 @@ def run(
     deadline: float | None = None,
     keep_order: bool = False,
     quiet: bool = False,
+    upto: int | None = None,
 ) -> Outcome:
     """Train the trials that are not done yet, and return what became of all trials.
 
@@ -65,7 +66,8 @@ def run(
     outcome's ``interrupted`` is then true. After the deadline, a time of ``time.monotonic``, the sweep ends
     in the same way, and ``out_of_time`` is true. With ``keep_order`` the stacks train in the order of their
     trials, instead of the most expensive first. With ``quiet``, for the later rounds of a search, the
-    progress leaves no lines behind.
+    progress leaves no lines behind. With ``upto``, an epoch, a trial is trained no further: it gets a
+    checkpoint, its run stays unfinished, and a later call goes on with it.
     """
     began = time.monotonic()
     tracker.check()
@@ -99,7 +101,7 @@ def run(
             results = disk.needed(claimed, diagnostics=execution.diagnostics)
             disk.check(results, tracker.uri, tracker.experiment)
             groups = identical(claimed)
-            epochs = sum(max(trial.recipe.epochs, 1) for trial in claimed)
+            epochs = sum(max(last_epoch(trial.recipe, upto), 1) for trial in claimed)
             with connected(execution) as cluster:
                 progress = SweepProgress(console, epochs=epochs, trials=len(claimed), quiet=quiet)
                 tracker.say = states.say = progress.say
@@ -111,14 +113,14 @@ def run(
                     progress.say(f"computed by {version}")
                 if cluster is None and must_compile(claimed, execution.engine):
                     progress.say(COMPILING.format(execution.engine))
-                begun, curves = resume(checkpoints, groups, execution, progress.say)
+                begun, curves = resume(checkpoints, groups, execution, progress.say, is_told=not quiet)
                 begun |= states.go_on(shorter, groups, execution, begun)
-                planned = plan(groups, max_lanes=execution.max_lanes, n_jobs=n_jobs, begun=begun)
+                planned = plan(groups, max_lanes=execution.max_lanes, n_jobs=n_jobs, begun=begun, upto=upto)
                 stacks = memory.fitting(planned, groups, execution, n_jobs)
                 if keep_order:
                     stacks = in_order(stacks, groups)
                 executor = Executor(execution, cluster, say=progress.say, beat=claim.beat, deadline=deadline)
-                runs = Runs(groups, known, execution.engine, curves, tracker, progress, outcome)
+                runs = Runs(groups, known, execution.engine, curves, tracker, progress, outcome, upto)
                 _Sweep(stacks, executor, runs, checkpoints, states, claim, deadline).run()
                 tracker.note_sizes()
     outcome.seconds = time.monotonic() - began
@@ -170,7 +172,9 @@ class _Sweep:
         self.checkpoints, self.states = checkpoints, states
         self.tracker, self.progress, self.outcome = runs.tracker, runs.progress, runs.outcome
         self.time_left = self.progress.time_left = TimeLeft(stacks, executor.n_jobs)
-        self.waiting = Waiting(stacks, executor.n_jobs)
+        # A sweep that was killed may have saved the last epoch of a stack and not logged it.
+        self.there = [planned for planned in stacks if planned.is_there]
+        self.waiting = Waiting([planned for planned in stacks if not planned.is_there], executor.n_jobs)
         retries, die_together = executor.execution.retries, executor.cluster is None
         self.suspicion = Suspicion(self.waiting, retries=retries, die_together=die_together)
         self.cannot_save = False
@@ -220,6 +224,8 @@ class _Sweep:
             raise
         for planned in first:
             self.runs.open(planned.lanes)
+        for planned in self.there:
+            self._log_again(planned)
         self.progress.stage("training the first epochs")
 
     def _cores_used(self) -> str:
@@ -250,6 +256,18 @@ class _Sweep:
         self.runs.go_on(records)
         return replace(planned, stack=stack)
 
+    def _log_again(self, planned: PlannedStack) -> None:
+        """Log a stack that had the epoch at which it stops when this sweep began."""
+        if not planned.stack.has_parameters:
+            planned = self._loaded(planned)
+            if not planned.is_there:
+                self.waiting.stacks.append(planned)
+                return
+            self._save(planned.stack)
+        self.runs.open(planned.lanes)
+        self.runs.pause(planned.stack.lanes)
+        self.time_left.returned(planned)
+
     def _hand_out(self) -> None:
         """Submit stacks until every worker is busy."""
         if self.waiting:
@@ -266,7 +284,7 @@ class _Sweep:
         self.runs.add(ended.records)  # first, so that Ctrl-C in a later line does not lose them
         stack = ended.stack
         unfinished = bool(stack.lanes) and stack.epoch < planned.recipe.epochs
-        rest = replace(planned, stack=stack) if unfinished else None
+        rest = replace(planned, stack=stack) if unfinished and stack.epoch < planned.last_epoch else None
         self.time_left.returned(planned, rest, ended.records)
         if rest:
             self.waiting.put_back(rest, self.executor.under_way)
@@ -275,7 +293,7 @@ class _Sweep:
             if unfinished:
                 self._save(stack)
             self.states.keep(ended, not unfinished, self.runs.groups, self.runs.curves)
-            self.checkpoints.remove(self.runs.log(ended, unfinished))
+            self.checkpoints.remove(self.runs.log(ended, unfinished, is_paused=unfinished and rest is None))
         except StoreError:
             self._save(stack)
             raise

@@ -21,7 +21,8 @@ class PlannedStack:
     """All that a worker needs: a stack, the recipe and data that its lanes share, and the user's pieces.
 
     ``threads`` is the number of threads that may train the stack. It changes no result. Without
-    ``keeps_weights``, the weights of lanes that end are not returned.
+    ``keeps_weights``, the weights of lanes that end are not returned. ``upto`` is the epoch at which training
+    stops for now; None is the last.
     """
 
     recipe: Recipe
@@ -30,11 +31,22 @@ class PlannedStack:
     pieces: Shipped | None = None
     threads: int = 1
     keeps_weights: bool = True
+    upto: int | None = None
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
         """The stack's lanes."""
         return self.stack.lanes
+
+    @property
+    def last_epoch(self) -> int:
+        """The epoch at which training stops."""
+        return last_epoch(self.recipe, self.upto)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the stack has this epoch, and is not at the end of its training."""
+        return 0 < self.last_epoch <= self.stack.epoch < self.recipe.epochs
 
     @property
     def kind(self) -> tuple[Recipe, str]:
@@ -51,13 +63,18 @@ class PlannedStack:
     @property
     def cost(self) -> float:
         """The cost of the remaining epochs. With ``epochs=0``, the evaluation costs a tenth of an epoch."""
-        return max(self.recipe.epochs - self.stack.epoch, 0.1) * self.epoch_cost
+        return max(self.last_epoch - self.stack.epoch, 0.1) * self.epoch_cost
 
     def split(self) -> list[PlannedStack]:
         """Return the stack's two halves."""
         middle = (len(self.lanes) + 1) // 2
         halves = (range(middle), range(middle, len(self.lanes)))
         return [replace(self, stack=self.stack.select(half)) for half in halves]
+
+
+def last_epoch(recipe: Recipe, upto: int | None) -> int:
+    """Return the epoch at which training stops; `upto` is None for the last of the recipe."""
+    return recipe.epochs if upto is None else min(upto, recipe.epochs)
 
 
 def identical(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
@@ -78,6 +95,7 @@ def plan(
     max_lanes: int | None,
     n_jobs: int,
     begun: Mapping[str, Stack] | None = None,
+    upto: int | None = None,
 ) -> list[PlannedStack]:
     """Return the stacks that train these trials, the most expensive first.
 
@@ -92,6 +110,8 @@ def plan(
     begun
         Stacks of a single lane that do not start at epoch 0, by ``numbers_id``. Those without parameters do
         not share a stack with others.
+    upto
+        The epoch at which the stacks stop; None is the last of their recipe.
     """
     begun = begun or {}
     stackable: dict[tuple[tuple[Recipe, str], int, bool], list[Trial]] = {}
@@ -109,7 +129,7 @@ def plan(
                 stack = joined([begun[trial.numbers_id] for trial in members])
             else:
                 stack = Stack.without_parameters([trial.lane() for trial in members])
-            stacks.append(PlannedStack(recipe, members[0].data, stack, pieces))
+            stacks.append(PlannedStack(recipe, members[0].data, stack, pieces, upto=upto))
     return spread(stacks, n_jobs)
 
 

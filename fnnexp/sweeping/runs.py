@@ -13,7 +13,7 @@ from fnnexp.errors import plural
 from fnnexp.nn.arrays import Array
 from fnnexp.nn.network import Parameters
 from fnnexp.nn.training import End, Lane, Record
-from fnnexp.sweeping.plan import PlannedStack
+from fnnexp.sweeping.plan import PlannedStack, last_epoch
 from fnnexp.sweeping.terminal.progress import SweepProgress
 from fnnexp.sweeping.worker import Broken, Trained
 from fnnexp.tracking.artifacts import BEST_WEIGHTS, WEIGHTS
@@ -45,6 +45,8 @@ class Outcome:
         Whether the sweep stopped because its time was over.
     not_run
         How many trials a budget left untrained.
+    pruned
+        The trials that a search stopped training, with their last epoch.
     page
         The address of the experiment in MLflow's UI, if it is known.
     ids
@@ -63,6 +65,7 @@ class Outcome:
     stopped: bool = False
     out_of_time: bool = False
     not_run: int = 0
+    pruned: list[tuple[str, int]] = field(default_factory=list)
     seconds: float = 0.0
     page: str | None = None
     ids: list[str] = field(default_factory=list)
@@ -70,11 +73,12 @@ class Outcome:
     @property
     def ended(self) -> int:
         """The number of trials that need no more training."""
-        return self.done_before + len(self.finished) + len(self.diverged) + len(self.failed)
+        ended = len(self.finished) + len(self.diverged) + len(self.failed) + len(self.pruned)
+        return self.done_before + ended
 
     def add(self, later: Outcome) -> None:
         """Add the outcome of a later round of the same sweep."""
-        for name in ("elsewhere", "finished", "stopped_early", "diverged", "failed", "too_good"):
+        for name in ("elsewhere", "finished", "stopped_early", "diverged", "failed", "too_good", "pruned"):
             getattr(self, name).extend(getattr(later, name))
         self.done_before += later.done_before
         self.by_other_engines += later.by_other_engines
@@ -104,6 +108,8 @@ class Runs:
         The records of the lanes restored from checkpoints, by key.
     tracker, progress, outcome
         The writer to MLflow, the display, and the summary, all of which are updated.
+    upto
+        The epoch at which training stops for now; None is the last of each trial.
     """
 
     def __init__(
@@ -115,9 +121,11 @@ class Runs:
         tracker: Tracker,
         progress: SweepProgress,
         outcome: Outcome,
+        upto: int | None = None,
     ) -> None:
         self.groups, self.engine, self.curves = groups, engine, curves
         self.tracker, self.progress, self.outcome = tracker, progress, outcome
+        self.upto = upto
         validated = all(trial.recipe.validation for group in groups.values() for trial in group)
         self._metric = "val_accuracy" if validated else "test_accuracy"
         self._known = known
@@ -140,7 +148,7 @@ class Runs:
         if known is not None and self._can_resume(known, trial):
             self._last_logged[trial.id] = self.tracker.resume(known.run_id)
             self._ids[trial.id] = known.run_id
-            self.progress.epoch(max(self._last_logged[trial.id], 0))
+            self.progress.epoch(min(max(self._last_logged[trial.id], 0), self._last(trial)))
             return
         if known is not None:
             self.tracker.discard(known.run_id)
@@ -165,14 +173,16 @@ class Runs:
             self.curves.setdefault(record.key, []).append(record)
             self._went_on_from[record.key] = record.epoch
 
-    def log(self, ended: Trained, unfinished: bool) -> list[str]:
+    def log(self, ended: Trained, unfinished: bool, *, is_paused: bool = False) -> list[str]:
         """Log the epochs whose records were added, close the runs of ended lanes, and return their keys.
 
-        A lane ends when it diverges or stops early, or when its stack is done.
+        A lane ends when it diverges or stops early, or when its stack is done. With `is_paused`, the runs of
+        the other lanes are closed too, as interrupted, since their stack is not trained further for now.
         """
         stack = ended.stack
         ends = {record.key: record.end for record in ended.records if record.end is not None}
         unfinished_lanes: Sequence[Lane] = stack.lanes if unfinished else ()
+        write = self.tracker.pause if is_paused else self.tracker.log
         if not unfinished:
             ends |= {lane.key: stack.end(k) for k, lane in enumerate(stack.lanes)}
         with self.tracker.together():
@@ -180,16 +190,32 @@ class Runs:
                 self._finish(key, end, ended)
             for lane in unfinished_lanes:
                 for trial in self.groups[lane.key]:
-                    self.tracker.log(self._ids[trial.id], self._not_logged(trial))
+                    write(self._ids[trial.id], self._not_logged(trial))
         self._fail_deleted([*ends, *(lane.key for lane in unfinished_lanes)])
         for key, end in ends.items():
             self._count_end(key, end)
         for lane in unfinished_lanes:
             for trial in self._open_trials(lane.key):
                 self._count_epochs(trial)
+                if is_paused:
+                    self._closed.add(trial.id)
+                    self.progress.done()
         for key in ends:
             del self.curves[key]
         return list(ends)
+
+    def pause(self, lanes: Sequence[Lane]) -> None:
+        """Log what is not logged of these lanes, and close their runs as interrupted."""
+        with self.tracker.together():
+            for lane in lanes:
+                for trial in self.groups[lane.key]:
+                    self.tracker.pause(self._ids[trial.id], self._not_logged(trial))
+        self._fail_deleted(lane.key for lane in lanes)
+        for lane in lanes:
+            for trial in self._open_trials(lane.key):
+                self._count_epochs(trial)
+                self._closed.add(trial.id)
+                self.progress.done()
 
     def fail(self, planned: PlannedStack, broken: Broken) -> None:
         """Close the runs of a stack's only lane as failed."""
@@ -205,13 +231,17 @@ class Runs:
                 if self._ids[trial.id] in self.tracker.gone:
                     self._count_failure(trial, DELETED, self._last_logged[trial.id])
 
-    def _count_failure(self, trial: Trial, reason: str, last_epoch: int) -> None:
+    def _count_failure(self, trial: Trial, reason: str, last: int) -> None:
         self._closed.add(trial.id)
         self.outcome.failed.append((trial.name, reason))
         self.progress.say(f"{trial.name} failed: {reason}")
         self.progress.drop(trial.name)
-        self.progress.epoch(max(trial.recipe.epochs - max(last_epoch, 0), 1))
+        self.progress.epoch(max(self._last(trial) - max(last, 0), 1))
         self.progress.failure()
+
+    def _last(self, trial: Trial) -> int:
+        """Return the epoch at which a trial's training stops."""
+        return last_epoch(trial.recipe, self.upto)
 
     def _open_trials(self, key: str) -> list[Trial]:
         return [trial for trial in self.groups[key] if trial.id not in self._closed]
@@ -248,7 +278,7 @@ class Runs:
     def _count_epochs(self, trial: Trial) -> None:
         """Count the logged epochs. A record of epoch 0 counts only if the trial has no other epoch."""
         new = self._not_logged(trial)
-        counted = [epoch for epoch, _ in new if epoch > 0 or trial.recipe.epochs == 0]
+        counted = [epoch for epoch, _ in new if 0 < epoch <= self._last(trial) or trial.recipe.epochs == 0]
         last = self.curves[trial.numbers_id][-1]
         if not last.diverged:
             self.progress.latest(trial.name, last.metrics, self._metric)
@@ -264,7 +294,7 @@ class Runs:
         for trial in self._open_trials(key):
             self._closed.add(trial.id)
             self._count_epochs(trial)
-            self.progress.epoch(max(trial.recipe.epochs, 1) - max(end.epoch, 1))
+            self.progress.epoch(max(self._last(trial), 1) - max(end.epoch, 1))
             if end.how == "diverged":
                 self.outcome.diverged.append((trial.name, end.epoch))
                 self.progress.say(f"{trial.name} diverged at epoch {end.epoch}")

@@ -65,6 +65,7 @@ def train_segment(planned: PlannedStack, execution: Execution) -> Trained | Brok
                 engine=execution.engine,
                 threads=planned.threads,
                 around_threads=_ONE_THREAD,
+                upto=planned.upto,
             )
         if not planned.keeps_weights:
             stack, records = _without_weights(planned.recipe, stack, records)

@@ -29,16 +29,22 @@ BEST = ("best_val_accuracy", "best_val_epoch")
 """Two more metrics of a finished run: its best validation accuracy, and the first epoch with this value."""
 
 FINISHED, DIVERGED, FAILED, RUNNING, INTERRUPTED = "finished", "diverged", "failed", "running", "interrupted"
+PRUNED = "pruned"
 
-STATUSES = (FINISHED, DIVERGED, FAILED, RUNNING, INTERRUPTED)
-"""The statuses of a trial. If its process was killed outright, a run stays `running` until it resumes."""
+STATUSES = (FINISHED, DIVERGED, FAILED, RUNNING, INTERRUPTED, PRUNED)
+"""The statuses of a trial. If its process was killed outright, a run stays `running` until it resumes.
+
+A search stopped a pruned trial because others had better results; MLflow shows its run as KILLED.
+"""
 
 DONE = (FINISHED, DIVERGED)
 """The statuses of trials that a sweep does not run again."""
 
 TRIAL, STATUS, COMMAND = "fnnexp.trial", "fnnexp.status", "fnnexp.command"
+DIVERGED_EPOCH, PRUNED_EPOCH = "fnnexp.diverged_epoch", "fnnexp.pruned_epoch"
 ENGINE = "fnnexp.engine"
-"""Tags of a run: the id of its trial, its status, and the command line that made it."""
+"""Tags of a run: the id of its trial, its status, and the command line that made it; the epoch at which it
+diverged or was pruned; its engine."""
 
 MAP = "fnnexp.map"
 """A tag of the run of a map: a hash of its cells. The run is no trial's."""
@@ -189,7 +195,7 @@ def tags_of_end(end: End, stopping: Stopping | None = None) -> dict[str, str]:
     """
     tags = {STATUS: DIVERGED if end.how == "diverged" else FINISHED}
     if end.how == "diverged":
-        tags["fnnexp.diverged_epoch"] = str(end.epoch)
+        tags[DIVERGED_EPOCH] = str(end.epoch)
     if end.how == "stopped" and stopping is not None:
         by = f" by more than {stopping.min_delta:g}" if stopping.min_delta else ""
         tags["fnnexp.stopped_epoch"] = str(end.epoch)

@@ -24,6 +24,8 @@ from fnnexp.tracking.run_format import (
     INTERRUPTED,
     LONGEST_TAG,
     METRICS,
+    PRUNED,
+    PRUNED_EPOCH,
     RUNNING,
     STATUS,
     TRIAL,
@@ -405,6 +407,16 @@ class Tracker:
     def log(self, run_id: str, curve: Curve) -> None:
         """Log metrics by epoch. Only finite values are logged, since MLflow would change the others."""
         self._write(run_id, curve)
+
+    def pause(self, run_id: str, curve: Curve) -> None:
+        """Log metrics by epoch, and close a run as interrupted. A later sweep resumes it."""
+        self._write(run_id, curve, {STATUS: INTERRUPTED}, end="KILLED")
+
+    def prune(self, epochs: Mapping[str, int]) -> None:
+        """Close runs as pruned, each at an epoch. A sweep of the whole grid resumes them."""
+        with self.together():
+            for run_id, epoch in epochs.items():
+                self._write(run_id, tags={STATUS: PRUNED, PRUNED_EPOCH: str(epoch)}, end="KILLED")
 
     def finish(
         self,

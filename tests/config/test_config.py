@@ -1348,7 +1348,7 @@ def leaves(node, prefix=""):
 
 
 def test_every_key_of_the_schema_is_listed_as_scientific_or_not():
-    only_in_sweeps = {"search.name", "search.trials"}
+    only_in_sweeps = {f"search.{key}" for key in ("name", "trials", "eta", "min_epochs")}
     assert set(leaves(Config())) == {*CHANGING, *UNCHANGING, *only_in_sweeps}
 
 

@@ -94,6 +94,11 @@ def study_in(folder):
     return optuna.load_study(study_name="digits", storage=f"sqlite:///{file}").trials
 
 
+def decided(tags):
+    """Return the tags of a run that say what became of its trial."""
+    return tags["fnnexp.status"], tags.get("fnnexp.pruned_epoch")
+
+
 def test_the_trial_alone_trains_in_two_threads(invoke, monkeypatch):
     """So every kill of a worker that trains this trial hits two threads."""
     submitted, submit = [], Executor.submit
@@ -153,26 +158,36 @@ def test_a_sweep_that_is_killed_many_times_ends_with_the_same_results(sweep_of, 
     agrees(tmp_path, trials_of(*grid))
 
 
+RATES = ",".join(f"{0.001 * 1.5**i:.3g}" for i in range(18))
 SEARCHES = {
     "until": (
-        ["init=max,sqrtmax,he", "until=settled", "until.most_seeds=8"],
+        ["init=max,sqrtmax,he"],
+        ["until=settled", "until.most_seeds=8"],
         ["seed"],
         "^with  answer.*?(?=^until)",
     ),
     "tpe": (
-        ["init=max,sqrtmax,he", "optimizer.lr=tag(log,interval(1e-3,1))", "search=tpe", "search.trials=26"],
+        ["init=max,sqrtmax,he"],
+        ["optimizer.lr=tag(log,interval(1e-3,1))", "search=tpe", "search.trials=26"],
         ["optimizer.lr"],
         "^(?:batch|search=tpe: best).*?$",
     ),
+    "halving": (
+        [f"optimizer.lr={RATES}", "seed=0,1"],
+        ["search=halving"],
+        [],
+        "^(?:rung|the best).*?$",
+    ),
 }
-"""Commands that decide what to train next, what they choose, and the decisions that they print."""
+"""Commands that decide what to train next: what is varied, the other options, the params that the command
+chooses, and the decisions that it prints."""
 
 
 @pytest.mark.parametrize("search", SEARCHES)
 def test_a_search_that_is_killed_many_times_takes_the_same_decisions(tmp_path, search, trials_of, agrees):
     chance, finished = random.Random(SEED), set()
-    options, chosen, decisions = SEARCHES[search]
-    grid = ["data=digits", "arch.hidden=[12]", f"epochs={SEARCH_EPOCHS}", *options, *SETTINGS]
+    varied, options, chosen, decisions = SEARCHES[search]
+    grid = ["data=digits", "arch.hidden=[12]", f"epochs={SEARCH_EPOCHS}", *varied, *options, *SETTINGS]
     grid += [f"execution.retries={SEARCH_KILLS}"]  # a trial that failed would enter the decisions
     words = [sys.executable, "-m", "fnnexp", "-m", *grid]
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
@@ -204,13 +219,18 @@ def test_a_search_that_is_killed_many_times_takes_the_same_decisions(tmp_path, s
     ]
     assert [each.returncode for each in ended] == [0, 0], ended[0].stderr
     found, expected = (
-        {trial: run.data.params for trial, run in runs_in(folder).items()} for folder in (killed, undisturbed)
+        {trial: (run.data.params, decided(run.data.tags)) for trial, run in runs_in(folder).items()}
+        for folder in (killed, undisturbed)
     )
     assert found == expected
     answers = [re.findall(decisions, each.stdout, re.DOTALL | re.MULTILINE) for each in ended]
     assert answers[0] == answers[1] != []
     studies = [[(t.params, t.value) for t in study_in(folder)] for folder in (killed, undisturbed)]
     assert studies[0] == studies[1]
-    values = [f"{key}={','.join({params[key] for params in found.values()})}" for key in chosen]
-    trials = trials_of("arch.hidden=[12]", "init=max,sqrtmax,he", f"epochs={SEARCH_EPOCHS}", *values)
-    agrees(killed, [trial for trial in trials if trial.id in found])
+    values = [f"{key}={','.join({params[key] for params, _ in found.values()})}" for key in chosen]
+    trials = trials_of("arch.hidden=[12]", f"epochs={SEARCH_EPOCHS}", *varied, *values)
+    agrees(
+        killed,
+        [trial for trial in trials if trial.id in found and "finished" in found[trial.id][1]],
+        only=True,
+    )

@@ -399,13 +399,14 @@ def test_a_run_without_metrics_resumes_from_the_start(tracker):
 
 
 def test_known_returns_the_run_and_status_of_every_trial(tracker):
-    trials = [trial_of(seed) for seed in range(5)]
+    trials = [trial_of(seed) for seed in range(6)]
     run_ids = [tracker.begin(trial) for trial in trials]
     finish(tracker, run_ids[0], trials[0])
     finish(tracker, run_ids[1], trials[1], diverged_at=1)
     tracker.fail(run_ids[2], "OSError", "…")
     tracker.interrupt(run_ids[3])
-    statuses = ["finished", "diverged", "failed", "interrupted", "running"]
+    tracker.prune({run_ids[5]: 1})
+    statuses = ["finished", "diverged", "failed", "interrupted", "running", "pruned"]
     expected = {
         trial.id: Known(*known)
         for trial, known in zip(trials, zip(run_ids, statuses, strict=True), strict=True)
@@ -413,7 +414,7 @@ def test_known_returns_the_run_and_status_of_every_trial(tracker):
     assert tracker.known() == expected
     done, wanted = runs_of(expected, [*trials, trial_of(9)])
     assert [trial.seed for trial in done] == [0, 1]
-    assert [trial.seed for trial in wanted] == [2, 3, 4, 9]
+    assert [trial.seed for trial in wanted] == [2, 3, 4, 5, 9]
 
 
 def test_a_discarded_run_is_not_known(tracker):

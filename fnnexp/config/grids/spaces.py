@@ -30,6 +30,9 @@ DIGITS = 4
 FEWEST = 100
 """The least number of different values in an interval, after rounding."""
 
+DRAWN = 20
+"""How many configurations `search=halving` draws if there is an interval and no number is given."""
+
 SEED = 0
 """The seed of every draw of a search."""
 
@@ -306,5 +309,5 @@ def sobol(keys: Sequence[str], n: int) -> np.ndarray:
     return np.asarray(points[:, [places[key] for key in keys]])
 
 
-DRAWS = {"random": uniform, "sobol": sobol, "tpe": uniform}
+DRAWS = {"random": uniform, "halving": uniform, "sobol": sobol, "tpe": uniform}
 """The points that each search draws. Those of `tpe` are its first batch, and a random search has the same."""

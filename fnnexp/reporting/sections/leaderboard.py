@@ -71,8 +71,8 @@ def leaderboard(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFram
     -------
     DataFrame
         - The factors that vary in this frame.
-        - `seeds`: the number of finished trials; `diverged`, `failed`, `running`, `interrupted`: the numbers
-          of other trials.
+        - `seeds`: the number of finished trials; `diverged`, `failed`, `running`, `interrupted`, `pruned`:
+          the numbers of other trials.
         - The ranking metric and test accuracy: the mean and the standard deviation (`…_sd`, NaN for one seed)
           over seeds; accuracies are fractions. Unless test accuracy ranks, only the first row has it.
         - `low`, `high`: the 95% interval of the ranking metric's mean; `interval`: how it was computed

@@ -51,7 +51,7 @@ def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = 
     return Section(
         "What was run",
         [
-            *(Text(sentence, EVERYWHERE) for sentence in [*too_good(curves), counts(runs)]),
+            *(Text(sentence, EVERYWHERE) for sentence in [*too_good(curves), counts(runs), *pruned(runs)]),
             *map(Text, sentences),
             *omitted,
             Text("Common to all trials:", quiet=True, code=common(runs)),
@@ -95,6 +95,19 @@ def stopped_early(runs: pd.DataFrame) -> list[str]:
         f"{plural(len(stopped), 'trial')} stopped early, {when}, because {metric} did not improve in "
         f"{waited}. Values of the last epoch are those of the epoch at which a trial stopped, which is not "
         "its best epoch. The artifact weights_best.npz has the weights of the best epoch."
+    ]
+
+
+def pruned(runs: pd.DataFrame) -> list[str]:
+    """Return sentences on the trials that a search stopped: how many at which epoch, and what follows."""
+    if "pruned_epoch" not in runs or runs["pruned_epoch"].isna().all():
+        return []
+    counts = runs["pruned_epoch"].value_counts().sort_index()
+    at = ", ".join(f"{count} at epoch {epoch}" for epoch, count in counts.items())
+    return [
+        f"A search pruned {plural(int(counts.sum()), 'trial')} that did worse than others: {at}. No mean, "
+        "test or rank includes them. The others were chosen by their results, so options are compared only "
+        "where they did well: to confirm a difference, train the best few with new seeds."
     ]
 
 

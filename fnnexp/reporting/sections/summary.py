@@ -130,6 +130,7 @@ def headlines(runs: pd.DataFrame, findings: Findings) -> list[str]:
         *filter(None, [different_losses_note(runs, findings.ranking)]),
         *_data_sets(runs),
         *_equal_epochs(runs),
+        *_pruned(findings),
         *_not_finished(findings),
         *_not_learned(runs, finished, findings),
         *_looked_at(findings),
@@ -398,9 +399,20 @@ def _equal_epochs(runs: pd.DataFrame) -> list[str]:
     return ["Batching modes are compared as trained; see 'Batching modes at equal cost'."]
 
 
+def _pruned(findings: Findings) -> list[str]:
+    """Return a sentence on the configurations that a search stopped, if there are any."""
+    count = sum(each.pruned > 0 and not len(each.metric) for each in findings.configurations)
+    if not count:
+        return []
+    among = plural(len(findings.configurations), "configuration")
+    return [
+        f"A search pruned {count} of {among} early, so {'it has' if count == 1 else 'they have'} no result."
+    ]
+
+
 def _not_finished(findings: Findings) -> list[str]:
-    """Return a sentence on the configurations without a result, if there are any."""
-    without = [each.name for each in findings.configurations if not len(each.metric)]
+    """Return a sentence on the configurations without a result that were not pruned, if there are any."""
+    without = [each.name for each in findings.configurations if not (len(each.metric) or each.pruned)]
     if not without:
         return []
     among = plural(len(findings.configurations), "configuration")

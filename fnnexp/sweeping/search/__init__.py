@@ -2,6 +2,7 @@
 
 - ``budgets``: the trials that a budget allows, and what it leaves untrained.
 - ``settled``: ``until=settled``, rounds of seeds for the options that are still in question.
+- ``halving``: ``search=halving``, which trains the best configurations for longer than the others.
 - ``tpe``: ``search=tpe``, batches of configurations that Optuna asks for.
 - ``study``: the file of such a search, which Optuna's dashboard opens.
 """

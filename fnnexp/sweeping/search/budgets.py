@@ -37,14 +37,19 @@ class Purse:
         self._trials = math.inf if budget is None or budget.trials is None else budget.trials
         self._epochs = math.inf if budget is None or budget.epochs is None else budget.epochs
 
-    def take(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Return the first of these trials that what is left can pay for, and take their cost."""
+    def take(self, trials: Sequence[Trial], *, since: int = 0, upto: int | None = None) -> list[Trial]:
+        """Return the first of these trials that what is left can pay for, and take their cost.
+
+        They are trained from the epoch `since`, to which they were paid before, to the epoch `upto`, or else
+        to their last.
+        """
         for count, trial in enumerate(trials):
-            epochs = max(trial.recipe.epochs, 1)
-            if self._trials < 1 or self._epochs < epochs:
+            epochs = max(trial.recipe.epochs if upto is None else upto, 1) - since
+            new = since == 0
+            if self._trials < new or self._epochs < epochs:
                 self._trials = self._epochs = 0  # a shorter trial that comes later gets nothing either
                 return list(trials[:count])
-            self._trials -= 1
+            self._trials -= new
             self._epochs -= epochs
         return list(trials)
 
@@ -53,12 +58,13 @@ class Purse:
         """Whether the time is over."""
         return self.deadline is not None and self.clock() >= self.deadline
 
-    def refuse_too_little(self, trials: Sequence[Trial]) -> None:
-        """Raise if the budget does not reach for the first trial."""
-        if trials and self._epochs < (epochs := max(trials[0].recipe.epochs, 1)):
+    def refuse_too_little(self, trials: Sequence[Trial], upto: int | None = None) -> None:
+        """Raise if the budget does not reach for the first trial, or for its training to the epoch `upto`."""
+        if trials and self._epochs < (epochs := max(trials[0].recipe.epochs if upto is None else upto, 1)):
             assert self.budget is not None
+            has = "has" if upto is None else "is first trained for"
             raise ConfigError(
-                f"budget={self.budget.text}: a trial has {plural(epochs, 'epoch')}; write "
+                f"budget={self.budget.text}: a trial {has} {plural(epochs, 'epoch')}; write "
                 f"budget={epochs}epochs or more, or fewer epochs a trial"
             )
 

@@ -114,7 +114,7 @@ class TimeLeft:
         trained = [record.seconds for record in records if record.epoch > 0 or stack.recipe.epochs == 0]
         if trained:
             self._segments += 1
-            epochs = max(stack.recipe.epochs - stack.stack.epoch, 1)
+            epochs = max(stack.last_epoch - stack.stack.epoch, 1)
             cost = len(trained) * stack.cost / (len(stack.lanes) * epochs)
             cost *= self._weight(stack.kind)
             self._measured += sum(trained)

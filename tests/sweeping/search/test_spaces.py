@@ -214,7 +214,7 @@ def test_impossible_searches_are_refused_before_anything_trains(words, message):
 def test_a_search_needs_a_sweep(invoke, store):
     ran = invoke("data=digits", "search=random")
     assert ran.status == 2
-    assert "search=random: draws the configurations of a sweep; write -m and" in ran.err
+    assert "search=random: chooses the configurations of a sweep; write -m and" in ran.err
 
 
 def test_a_search_trains_resumes_and_goes_on(invoke, store, tmp_path):
