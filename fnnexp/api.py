@@ -273,6 +273,7 @@ def train(
     from fnnexp.sweeping.loop import run
     from fnnexp.sweeping.search.budgets import Purse, by_seed
     from fnnexp.sweeping.search.settled import Settling
+    from fnnexp.sweeping.search.tuning import Tuning
     from fnnexp.sweeping.terminal.dry_run import print_identical
     from fnnexp.tracking.experiment import About
     from fnnexp.tracking.writer import Tracker
@@ -301,6 +302,10 @@ def train(
         settling = Settling(requested, train_now, purse, console)
         outcome = settling.run()
         trials = tuple(settling.trials)
+    elif requested.tuned is not None:
+        tuning = Tuning(requested, train_now, purse, tracker, console)
+        outcome = tuning.run()
+        trials = tuple(tuning.trials)
     elif requested.budget is not None:
         payable = purse.take(by_seed(trials))
         outcome = train_now(payable)
@@ -319,7 +324,8 @@ def train(
         )
     if outcome.interrupted:
         ended = outcome.ended + len(outcome.elsewhere) == len(trials)
-        is_complete = ended and requested.until.name is None  # else only a round has ended
+        is_whole = requested.until.name is None and requested.tuned is None  # else only a round has ended
+        is_complete = ended and is_whole
         raise InterruptedSweepError("interrupted, but no trial was left" if is_complete else INTERRUPTED)
     return outcome
 
@@ -329,6 +335,9 @@ def planned_first(requested: Sweep) -> tuple[Sequence[Trial], list[str]]:
 
     They are all its trials, unless its budget or its results decide how many are trained.
     """
+    from fnnexp.config.grids.tuned import level_of
+    from fnnexp.config.resolve import ParamsOfTrials
+    from fnnexp.reporting.tuned import CONTENDERS
     from fnnexp.sweeping.search.budgets import Purse, by_seed
     from fnnexp.sweeping.search.settled import first_round, refuse_impossible
 
@@ -341,10 +350,17 @@ def planned_first(requested: Sweep) -> tuple[Sequence[Trial], list[str]]:
         notes.append(
             f"until=settled: this is the first round; later rounds add seeds, up to {most} an option"
         )
+    if requested.tuned is not None:
+        options = len({level_of(requested.tuned, params) for params in ParamsOfTrials(trials)})
+        fresh = len(requested.tuned.fresh)
+        notes.append(
+            f"these trials tune; then {plural(options * fresh, 'trial')} with fresh seeds are compared, and "
+            f"up to {(options - 1) * (CONTENDERS - 1) * fresh} check that the winner beats next best values"
+        )
     if requested.budget is not None:
         purse = Purse(requested.budget, time.monotonic())
         purse.refuse_too_little(trials)
-        affordable = purse.take(by_seed(trials))
+        affordable = purse.take(trials if requested.tuned is not None else by_seed(trials))
         if len(affordable) < len(trials):
             notes.append(
                 f"budget={requested.budget.text}: the first {len(affordable)} of {len(trials)} trials"

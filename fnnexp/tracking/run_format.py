@@ -38,6 +38,12 @@ TRIAL, STATUS, COMMAND = "fnnexp.trial", "fnnexp.status", "fnnexp.command"
 ENGINE = "fnnexp.engine"
 """Tags of a run: the id of its trial, its status, and the command line that made it."""
 
+TUNING = "fnnexp.tuning"
+"""A tag of a run that was trained to tune options, and enters no comparison: for which, as in
+`compare=init tune=optimizer.lr`. Several are joined by :data:`AND`."""
+
+AND = "; "
+
 MAP = "fnnexp.map"
 """A tag of the run of a map: a hash of its cells. The run is no trial's."""
 
