@@ -275,6 +275,7 @@ def train(
     from fnnexp.sweeping.search.halving import Halving
     from fnnexp.sweeping.search.settled import Settling
     from fnnexp.sweeping.search.tpe import Asking
+    from fnnexp.sweeping.search.tuning import Tuning
     from fnnexp.sweeping.terminal.dry_run import print_identical
     from fnnexp.tracking.experiment import About
     from fnnexp.tracking.writer import Tracker
@@ -304,6 +305,10 @@ def train(
         settling = Settling(requested, train_now, purse, console)
         outcome = settling.run()
         trials = tuple(settling.trials)
+    elif requested.tuned is not None:
+        tuning = Tuning(requested, train_now, purse, tracker, console)
+        outcome = tuning.run()
+        trials = tuple(tuning.trials)
     elif requested.drawn is not None:
         asking = Asking(requested, train_now, purse, console)
         outcome = asking.run()
@@ -329,7 +334,7 @@ def train(
         )
     if outcome.interrupted:
         ended = outcome.ended + len(outcome.elsewhere) == len(trials)
-        in_rounds = requested.until.name is not None or requested.drawn is not None
+        in_rounds = requested.until.name or requested.drawn is not None or requested.tuned is not None
         is_complete = ended and not in_rounds  # else only a round has ended
         raise InterruptedSweepError("interrupted, but no trial was left" if is_complete else INTERRUPTED)
     return outcome
@@ -340,6 +345,9 @@ def planned_first(requested: Sweep) -> tuple[Sequence[Trial], list[str]]:
 
     They are all its trials, unless its budget or its results decide how many are trained.
     """
+    from fnnexp.config.grids.tuned import level_of
+    from fnnexp.config.resolve import ParamsOfTrials
+    from fnnexp.reporting.tuned import CONTENDERS
     from fnnexp.sweeping.search.budgets import Purse, by_seed
     from fnnexp.sweeping.search.halving import Plan
     from fnnexp.sweeping.search.settled import first_round, refuse_impossible
@@ -361,10 +369,17 @@ def planned_first(requested: Sweep) -> tuple[Sequence[Trial], list[str]]:
         )
     if requested.search.name == "halving":
         notes += Plan(requested).notes()
+    if requested.tuned is not None:
+        options = len({level_of(requested.tuned, params) for params in ParamsOfTrials(trials)})
+        fresh = len(requested.tuned.fresh)
+        notes.append(
+            f"these trials tune; then {plural(options * fresh, 'trial')} with fresh seeds are compared, and "
+            f"up to {(options - 1) * (CONTENDERS - 1) * fresh} check that the winner beats next best values"
+        )
     if requested.budget is not None:
         purse, first_rung = Purse(requested.budget, time.monotonic()), requested.search.min_epochs
         purse.refuse_too_little(trials, first_rung)
-        affordable = purse.take(by_seed(trials), upto=first_rung)
+        affordable = purse.take(trials if requested.tuned is not None else by_seed(trials), upto=first_rung)
         if len(affordable) < len(trials):
             notes.append(
                 f"budget={requested.budget.text}: the first {len(affordable)} of {len(trials)} trials"

@@ -37,6 +37,8 @@ Train
   fnnexp data=files data.path=my.npz      your own images
   fnnexp -cn card_grid until=settled budget=10m
                                           as many seeds as the answer needs
+  fnnexp -m compare=init tune=optimizer.lr
+                                          which is best, each at its own rate?
   fnnexp dry_run=true -cn card_grid       show what would run; train nothing
   The same command again resumes: finished trials do not run again.
   With more epochs, they go on where they ended, if the schedule allows it.

@@ -655,6 +655,7 @@ BAD_VALUES = {
     "until.most_seeds": word,  # needs until=settled
     "budget": st.one_of(container, word, unprintable, st.sampled_from(["0m", "5", "-1trials", "1.5epochs"])),
     "compare": word,  # needs until=settled, as does a margin
+    "tune": word,  # needs compare
     "margin": st.one_of(not_a_real, fraction),
     "search.name": not_a_choice,
     "search.trials": word,  # needs a search

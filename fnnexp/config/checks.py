@@ -96,7 +96,7 @@ def check(config: Config) -> None:
     _check_schedule(config.schedule, config.epochs)
     _check_stopping(config.stopping, config.epochs)
     _check_execution(config.execution)
-    check_search(config.search)
+    check_search(config.search, tuned=config.tune is not None)
     _check_end(config)
     _check_uri(config.tracking.uri)
 
@@ -483,13 +483,16 @@ def _check_execution(execution: Execution) -> None:
         )
 
 
-def check_search(search: SearchConfig) -> None:
-    """Raise `ConfigError` for an unknown search, or an impossible number of configurations."""
+def check_search(search: SearchConfig, *, tuned: bool = False) -> None:
+    """Raise `ConfigError` for an unknown search, or an impossible number of configurations.
+
+    With `tuned`, for ``tune``, the configurations are drawn in any case, and their number has a default.
+    """
     _one_of("search.name", search.name, SEARCHES)
     is_halving = search.name == "halving"
     example = "search=tpe search.trials=60" if search.name == "tpe" else "search=random search.trials=20"
     if search.trials is not None or not is_halving:  # halving can draw configurations, or take all
-        _belongs("search.trials", search.trials, search.name != "grid", example)
+        _belongs("search.trials", search.trials, tuned or search.name != "grid", example)
     if search.trials is not None:
         _at_least("search.trials", search.trials, 1, "search.trials=20")
     _belongs("search.eta", search.eta, is_halving, "search=halving search.eta=3")
@@ -521,12 +524,18 @@ def _check_end(config: Config) -> None:
         raise ConfigError(
             f"until.most_seeds={until.most_seeds} has no meaning without {settled}; write {settled}"
         )
-    _belongs_if_given("compare", config.compare, until.name is not None, settled)
-    _belongs_if_given("margin", config.margin, until.name is not None, settled)
+    compares = until.name is not None or config.tune is not None
+    _belongs_if_given("compare", config.compare, compares, f"{settled} or tune=optimizer.lr")
+    _belongs_if_given("margin", config.margin, compares, f"{settled} or tune=optimizer.lr")
     names = config.compare if isinstance(config.compare, list) else [config.compare]
     if config.compare is not None and not (names and all(isinstance(name, str) for name in names)):
         raise ConfigError(
             f"compare={config.compare}: must be a factor or a list of factors; write compare=init"
+        )
+    if config.tune is not None and config.compare is None:
+        raise ConfigError(
+            f"tune={config.tune}: tunes each option that is compared; write what to compare too, as in "
+            "compare=init tune=optimizer.lr"
         )
     if config.margin is not None:
         _above_zero("margin", config.margin, "margin=0.2")

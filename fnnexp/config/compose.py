@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
@@ -20,10 +21,12 @@ from omegaconf import OmegaConf, open_dict
 from fnnexp.config.commands import Command, grid_name
 from fnnexp.config.composition import FULL_ERROR, SEARCH_PATH, composing, hydra_state_restored
 from fnnexp.config.execution import AUTO, Budget, Execution, budget_of
+from fnnexp.config.grids import tuned
 from fnnexp.config.grids.spaces import Drawn
+from fnnexp.config.grids.tuned import Tuned
 from fnnexp.config.jobs import Job, key_of
 from fnnexp.config.messages import explain
-from fnnexp.config.resolve import ParamsOfTrials, data_name, trial
+from fnnexp.config.resolve import ParamsOfTrials, data_name, trial, with_seed
 from fnnexp.config.schema import (
     CHOICES,
     OF_SWEEPS,
@@ -92,6 +95,8 @@ class Sweep:
         ``search=tpe``, those of the first batch.
     drawn
         The configurations of these trials, with ``search=tpe``.
+    tuned
+        What is compared and tuned, if anything is. Then `trials` are those that tune.
     """
 
     command: Command
@@ -108,6 +113,7 @@ class Sweep:
     margin: float | None = None
     search: SearchConfig = field(default_factory=SearchConfig)
     drawn: Drawn | None = None
+    tuned: Tuned | None = None
 
 
 def compose(
@@ -144,6 +150,7 @@ def compose(
             if tell is not None and len(jobs) % TOLD == 0:
                 tell(f"composing {composition.count:,} jobs: {len(jobs) / composition.count:.0%}")
         notes = [*failures, *_notes_of_own_files(command, composition.search_path), *composition.notes()]
+        comparison = composition.tuned
     config = _shared_config(jobs)
     _refuse_absent_engine(config.execution.engine)
     if config.search.name == "tpe":
@@ -153,6 +160,11 @@ def compose(
     if config.until.name is not None:
         _refuse_seeds_in_command(command, trials)
     repeated = len(jobs) - len(trials)
+    if config.tune is not None:
+        comparison, trials = _tuned(config, comparison, trials)
+        notes.append(_note_of_tuning(comparison, trials))
+        if config.tracking.experiment is None:
+            experiment = tuned.experiment_name(experiment, comparison)
     verb = "duplicates another job" if repeated == 1 else "duplicate other jobs"
     duplicates = [f"{repeated} of {len(jobs)} jobs {verb}; each trial runs once"]
     return Sweep(
@@ -162,7 +174,7 @@ def compose(
         execution=replace(config.execution, diagnostics=config.diagnostics),
         tracking_uri=config.tracking.uri,
         dry_run=config.dry_run,
-        notes=(*(duplicates if len(trials) < len(jobs) else ()), *notes, *data_notes),
+        notes=(*(duplicates if repeated else ()), *notes, *data_notes),
         named_by_files=tuple(_named_by_files(config, command)),
         budget=None if config.budget is None else budget_of(config.budget),
         until=config.until,
@@ -170,6 +182,7 @@ def compose(
         margin=config.margin,
         search=config.search,
         drawn=composition.drawn(ids),
+        tuned=comparison,
     )
 
 
@@ -292,7 +305,8 @@ def _shared_config(jobs: Sequence[Job]) -> Config:
     for job in jobs:
         for key in ("execution", "tracking", "diagnostics", "dry_run", *OF_SWEEPS):
             if getattr(job.config, key) != getattr(first, key):
-                values = "write one value" if key != "compare" else "write a list, as in compare=[init,arch]"
+                example = {"compare": "compare=[init,arch]", "tune": "tune=[optimizer.lr,optimizer.momentum]"}
+                values = f"write a list, as in {example[key]}" if key in example else "write one value"
                 raise ConfigError(f"{key} differs between jobs; it must be the same for all trials: {values}")
     return first
 
@@ -337,6 +351,44 @@ def _compared(config: Config, trials: Sequence[Trial]) -> tuple[str, ...]:
                 f"{did_you_mean(name, factors)}"
             )
     return tuple(filter(None, dict.fromkeys(names)))
+
+
+def _tuned(config: Config, asked: Tuned | None, trials: Sequence[Trial]) -> tuple[Tuned, list[Trial]]:
+    """Return a tuned comparison with its fresh seeds, and the trials that tune, draw by draw.
+
+    `trials` are the drawn configurations of each level, with one seed.
+    """
+    if asked is None:
+        raise ConfigError(
+            f"tune={config.tune}: is for sweeps, and this command runs a single trial; add -m. In a file, "
+            "write tune: at the top level, beside hydra:"
+        )
+    if config.until.name is not None:
+        raise ConfigError(
+            "until=settled: has no meaning with tune, which compares fresh seeds once; omit it, and for more "
+            "fresh seeds write 'seed=range(12)'"
+        )
+    params = [*ParamsOfTrials(trials)]
+    if len({tuned.level_of(asked, each) for each in params}) < 2:
+        names = " and ".join(asked.compare)
+        raise ConfigError(
+            f"compare={names}: all trials of this sweep have the same {names}; write other values"
+        )
+    comparison = tuned.with_fresh(asked, asked.fresh or (config.seed,))
+    return comparison, [with_seed(trial, seed) for trial in trials for seed in tuned.TUNING_SEEDS]
+
+
+def _note_of_tuning(comparison: Tuned, trials: Sequence[Trial]) -> str:
+    """Return the note that says what a tuned comparison trains."""
+    counts = Counter(tuned.level_of(comparison, params) for params in ParamsOfTrials(trials))
+    drawn = max(counts.values()) // len(tuned.TUNING_SEEDS)
+    first, *_, last = comparison.fresh
+    fresh = f"seeds {first} to {last}" if [*comparison.fresh] == [*range(first, last + 1)] else "fresh seeds"
+    return (
+        f"{comparison}: {plural(drawn, 'configuration')} of {', '.join(comparison.tune)} for each of "
+        f"{plural(len(counts), 'option')}, with seeds {' and '.join(map(str, tuned.TUNING_SEEDS))}; the best "
+        f"of each is then compared on {fresh}"
+    )
 
 
 def _refuse_absent_engine(name: str) -> None:

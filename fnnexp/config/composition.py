@@ -50,7 +50,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fnnexp.config import safety
 from fnnexp.config.checks import MeaninglessError, check, check_search
 from fnnexp.config.commands import Command, grid_name, quoted
-from fnnexp.config.grids import axes, conditions, spaces
+from fnnexp.config.grids import axes, conditions, spaces, tuned
 from fnnexp.config.grids.axes import Axis, Grid, Setting
 from fnnexp.config.grids.combinations import Combinations, Composed
 from fnnexp.config.jobs import (
@@ -251,6 +251,7 @@ class Composition:
         self._templates: dict[tuple[str, ...], _Made] = {}
         self._grid: Grid | None = None
         self._notes_of_grid: list[str] = []
+        self.tuned: tuned.Tuned | None = None
         if command.multirun or self._master.hydra.mode is RunMode.MULTIRUN:
             self._grid = self._expanded()
             self._combinations.expect(self._grid.sets_of_options())
@@ -547,12 +548,13 @@ class Composition:
             raise ConfigError(f"{swept[0]}: must be a single list; write {key_of(swept[0])}=[…,…]")
         # A later override of a key takes the place of an earlier one.
         last = {o.get_key_element(): o for o in overrides if o not in of_grid}
+        last = self._with_levels(last)
         _refuse_nested(last.values())
         self._search = self._search_of([*last.values()])
         trials = self._search.trials
         if trials is None and self._search.name == "halving" and any(map(_is_continuous, last.values())):
             trials = spaces.DRAWN
-        if trials is not None:
+        if trials is not None or self.tuned is not None:
             return self._drawn([*last.values()], trials)
         counts = _value_counts(last.values())
         groups = axes.together(self._of_grid("zip"), counts)
@@ -569,17 +571,50 @@ class Composition:
             [[index[key] for key in group] for group in groups],
         )
 
-    def _drawn(self, overrides: Sequence[Override], trials: int) -> Grid:
-        """Return the grid of configurations that are drawn: its drawn axes advance together."""
+    def _with_levels(self, last: dict[str, Override]) -> dict[str, Override]:
+        """Return the overrides with those that a tuned comparison adds; the same if nothing is tuned.
+
+        The jobs of a tuned comparison have one seed, from which the trials of all its seeds are made.
+        """
+        for key in ("compare", "tune"):
+            if key in last and last[key].is_sweep_override():
+                raise ConfigError(f"{_line(last[key])}: must be a single list; write {key}=[…,…]")
+        self.tuned = tuned.named(self._of_grid("compare"), self._of_grid("tune"), self._is_group)
+        if self.tuned is None:
+            return last
+        swept = {key: override.is_sweep_override() for key, override in last.items()}
+        given = {key: _line(override) for key, override in last.items()}
+        added = tuned.lines_of_values(self.tuned, swept, given, self._loader.get_group_options)
+        last = {**last, **{key_of(line): self._parse(line) for line in added}}
+        for name in self.tuned.compare:
+            _refuse_continuous(last[name])
+        if not swept.get("seed") or not last["seed"].is_discrete_sweep():
+            return last
+        _refuse_without_memory(_value_count(last["seed"]), "seed")
+        values = [*last["seed"].sweep_iterator()]
+        seeds = [value for value in values if type(value) is int]
+        if len(seeds) == len(values) > 0:  # composing the jobs gives the message for other seeds
+            self.tuned = replace(self.tuned, fresh=tuple(seeds))
+            last["seed"] = self._parse(f"seed={min(seeds)}")
+        return last
+
+    def _drawn(self, overrides: Sequence[Override], trials: int | None) -> Grid:
+        """Return the grid of configurations that are drawn: its drawn axes advance together.
+
+        Without a number of `trials`, all of a finite space are drawn, and of others :data:`tuned.DRAWS`.
+        """
         if self._of_grid("zip"):
+            key = f"search={self._search.name}" if self.tuned is None else f"tune={self.tuned.tune[0]}"
+            instead = ", or search=grid" if self.tuned is None else ""
             raise ConfigError(
-                f"search={self._search.name}: draws each key by itself, so zip has no meaning; write "
-                "zip=null, or search=grid"
+                f"{key}: draws each key by itself, so zip has no meaning; write zip=null{instead}"
             )
         dimensions = self._spaces(overrides)
         others = [i for i in range(len(overrides)) if i not in dimensions]
         counts = _value_counts(overrides[i] for i in others)
         size = spaces.size_of(dimensions.values())
+        if trials is None:
+            trials = int(size) if math.isfinite(size) else tuned.DRAWS
         _refuse_too_many(counts | {"search.trials": min(size, trials)}, bool(self._of_grid("where")))
         if not (size and all(counts.values())):
             raise ConfigError(
@@ -598,7 +633,8 @@ class Composition:
         keys = [drawn[i].key for i in dimensions]
         in_batches = self._search.name == "tpe" and size > trials
         n = trials if in_batches else len(rows)
-        self._notes_of_grid.append(self._note_of_search(trials, n, keys, seeds))
+        if self.tuned is None:
+            self._notes_of_grid.append(self._note_of_search(trials, n, keys, seeds))
         return Grid(drawn, [[*dimensions], *([i] for i in others)])
 
     def _search_of(self, overrides: Sequence[Override]) -> SearchConfig:
@@ -618,8 +654,8 @@ class Composition:
             )
         values: Any = OmegaConf.to_container(master.get("search") or OmegaConf.create(), resolve=True)
         search = SearchConfig(**values)
-        check_search(search)
-        return search
+        check_search(search, tuned=self.tuned is not None)
+        return search if self.tuned is None else tuned.search_of(search)
 
     def _spaces(self, overrides: Sequence[Override]) -> dict[int, spaces.Space]:
         """Return the space of each key to draw, by its place: all that are swept over except seeds."""
@@ -642,7 +678,7 @@ class Composition:
         return {
             i: spaces.space_of(override, self._is_group(override.key_or_group))
             for i, override in swept.items()
-            if i not in seeds
+            if i not in seeds and (self.tuned is None or override.key_or_group in self.tuned.tune)
         }
 
     def _refuse_unknown(self, key: str) -> None:

@@ -279,7 +279,7 @@ class SearchConfig:
     trials: int | None = key(
         None,
         "How many configurations are drawn. Each is trained with every `seed` of the sweep. With `halving`, "
-        "null takes all combinations of the values; if there is an interval, it draws 20.",
+        "null takes all combinations of the values; if there is an interval, it draws 20. `tune` draws 12.",
         unit="configurations",
         least=1,
     )
@@ -336,14 +336,20 @@ class Config:
     )
     compare: Any = key(
         None,
-        "With `until=settled`: the factor whose options are compared, such as `init`, or a list of factors. "
-        "Null: all that vary.",
+        "With `until=settled` or `tune`: the factor whose options are compared, such as `init`, or a list of "
+        "factors. Null: all that vary.",
+        kind="name, or list of names",
+    )
+    tune: Any = key(
+        None,
+        "With `compare`: the key that is tuned for each option before the options are compared, such as "
+        "`optimizer.lr`, or a list of keys. Null: nothing is tuned.",
         kind="name, or list of names",
     )
     margin: float | None = key(
         None,
-        "With `until=settled`: options whose mean difference is smaller than this are equivalent, in "
-        "percentage points. Null: 0.2.",
+        "With `until=settled` or `tune`: options whose mean difference is smaller than this are equivalent, "
+        "in percentage points. Null: 0.2.",
         above=0,
     )
     dry_run: bool = key(False, "Whether to show what would run, and train nothing.")
@@ -369,7 +375,7 @@ ConfigStore.instance().store(name=SCHEMA, node=Config, provider="fnnexp")
 OF_GRIDS = ("zip", "where")
 """The keys that say which jobs a grid has."""
 
-OF_SWEEPS = ("search", "until", "budget", "compare", "margin", *OF_GRIDS)
+OF_SWEEPS = ("search", "until", "budget", "compare", "tune", "margin", *OF_GRIDS)
 """The top-level keys that say which trials a sweep trains, and that belong to no trial."""
 
 SEEDS = ("seed", "seed_init", "seed_order", "seed_noise", "seed_split")
@@ -434,7 +440,7 @@ LISTS = frozenset(
 )
 """The keys whose value is a list."""
 
-WHOLE = frozenset({"compare"})
+WHOLE = frozenset({"compare", "tune"})
 """The keys that one sweep has one value of, which may be a list."""
 
 LISTS_OR_VALUES = frozenset(

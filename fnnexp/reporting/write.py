@@ -18,9 +18,11 @@ from pandas.api.types import is_numeric_dtype
 
 from fnnexp import console as notebook
 from fnnexp.config.commands import file_name, ranking_options, report_command
+from fnnexp.config.grids.tuned import TUNING_SEEDS
 from fnnexp.data import sources
 from fnnexp.errors import FnnexpError, plural, printable
 from fnnexp.pieces import files as files_of_pieces
+from fnnexp.reporting import tuned
 from fnnexp.reporting.document import html, markdown, terminal
 from fnnexp.reporting.document.blocks import Document, Section
 from fnnexp.reporting.plots.picture import svg_file
@@ -39,6 +41,7 @@ from fnnexp.reporting.sections import (
 )
 from fnnexp.reporting.sections.by_factor import architecture, equal_cost, numeric_factors, shares
 from fnnexp.reporting.sections.by_factor import asked as questions_asked
+from fnnexp.reporting.sections.by_factor import tuned as tuned_options
 from fnnexp.results import filters, frames, questions
 from fnnexp.results.factors import by_version
 from fnnexp.results.ranking import level_of, ranking_of, seconds_to
@@ -166,9 +169,7 @@ def _stages(console: Console) -> Iterator[Callable[[str], None]]:
 
 def _selected(whole: frames.ExperimentFrames, where: Mapping[str, str]) -> frames.ExperimentFrames:
     """Return the frames of the trials with these options."""
-    runs = filters.where(whole.runs, where)
-    others = (filters.part(frame, frame["trial"].isin(runs["trial"])) for frame in whole[1:])
-    return frames.ExperimentFrames(runs, *others)
+    return _with_runs(whole, filters.where(whole.runs, where))
 
 
 def make(
@@ -202,7 +203,7 @@ def make(
     """
     with frames.remembering():
         runs, sections = _sections(whole, tracking_uri, metric, margin, asked)
-    sections += own.sections(runs)
+    sections += own.sections(filters.compared(runs))
     rank_options = ranking_options(metric, margin, compare)
     options = store.option(tracking_uri) + files_of_pieces.options()
     command = partial(report_command, experiment, store=options, ranked=rank_options)
@@ -222,15 +223,25 @@ def _sections(
     whole = whole._replace(runs=by_version(whole.runs))
     if (level := level_of(metric)) is not None:
         whole = whole._replace(runs=seconds_to(whole.runs, whole.curves, level))
-    runs = frames.in_order(whole.runs)
-    answers = None if asked is None else questions_asked.answers(runs, asked, metric, margin)
-    ranking = ranking_of(runs, metric, margin if answers is None else answers.margin)
+    everything = frames.in_order(whole.runs)
+    answers = (
+        None
+        if asked is None
+        else questions_asked.answers(filters.compared(everything), asked, metric, margin)
+    )
+    ranking = ranking_of(everything, metric, margin if answers is None else answers.margin)
+    found = tuned.all_of(everything, ranking)
+    runs, over_values = _parts(everything, found)
+    what_was_run = overview.section(whole.runs, whole.curves, ranking)
+    whole = _with_runs(whole, runs)
     rows, findings = questions.rows_and_findings(runs, ranking)
-    return runs, [
+    findings = tuned.checked(findings, found)
+    return everything, [
         summary.section(rows, findings, answers),
+        tuned_options.section(found, ranking),
         layers.section(runs, whole.diagnostics, ranking),
-        *(numeric_factors.sections(runs) if ranking.metric == frames.ranking(runs) else []),
-        overview.section(whole.runs, whole.curves, ranking),
+        *(numeric_factors.sections(over_values) if ranking.metric == frames.ranking(runs) else []),
+        what_was_run,
         leaderboard.section(runs, ranking),
         architecture.section(runs, ranking),
         pairs.section(rows, findings),
@@ -240,8 +251,31 @@ def _sections(
         curves.against_time(runs, ranking),
         *schedules.sections(runs),
         mistakes.section(rows, findings, tracking_uri),
-        troubles.section(runs),
+        troubles.section(everything),
     ]
+
+
+def _parts(runs: pd.DataFrame, found: Sequence[tuned.Comparison]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the trials that a report compares, and those that it shows over the values of numeric factors.
+
+    Trials that tuned are not compared. If all others belong to tuned comparisons, those with the chosen
+    values are compared, and the trials that tuned show the values.
+    """
+    compared = filters.compared(runs)
+    rows = [comparison.rows["trial"] for comparison in found]
+    if compared is runs or not rows or not compared["trial"].isin(pd.concat(rows)).all():
+        return compared, compared
+    own = [comparison.own(level)["trial"] for comparison in found for level in range(len(comparison.levels))]
+    tuning = runs["tuning"].notna() & runs["seed"].isin(TUNING_SEEDS)
+    return filters.part(compared, compared["trial"].isin(pd.concat(own))), filters.part(runs, tuning)
+
+
+def _with_runs(whole: frames.ExperimentFrames, runs: pd.DataFrame) -> frames.ExperimentFrames:
+    """Return the frames of some of the trials."""
+    if len(runs) == len(whole.runs):
+        return whole._replace(runs=runs)
+    others = (filters.part(frame, frame["trial"].isin(runs["trial"])) for frame in whole[1:])
+    return frames.ExperimentFrames(runs, *others)
 
 
 def write_files(document: Document, folder: Path, name: str) -> list[Path]:

@@ -41,6 +41,15 @@ def part(runs: pd.DataFrame, chosen: pd.Series) -> pd.DataFrame:
     return rows.assign(**{option: rows[option].cat.remove_unused_categories() for option in options})
 
 
+def compared(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that enter comparisons: all but those of trials that were trained to tune options.
+
+    If there are no others, as in a selection of the tuning, the result is `runs` itself.
+    """
+    tuning = runs["tuning"].notna() if "tuning" in runs else pd.Series(False, runs.index)
+    return part(runs, ~tuning) if tuning.any() and not tuning.all() else runs
+
+
 def where(runs: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
     """Return the rows that have these options, e.g. `{"arch": "tanh_128", "seed": "0,1"}`.
 

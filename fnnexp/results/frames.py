@@ -50,14 +50,15 @@ END = ("diverged_epoch", "stopped_epoch", "weights_best_epoch", "pruned_epoch")
 """The tags with the epochs at which a trial ended early or was pruned, and of its best weights."""
 
 TAGS = (
-    *END, "identical_to", "seconds_per_epoch", *COUNTS, "error", "data_checksum", "blas", "engine", "command",
+    *END, "identical_to", "seconds_per_epoch", *COUNTS, "tuning", "error", "data_checksum", "blas", "engine",
+    "command",
 )  # fmt: skip
 """The tags that become columns with the same names."""
 
 HEAD = ("run_id", "trial", "name", "status")
 TAIL = (
-    *END, "identical_to", "seconds_per_epoch", "started", "seconds", "look", *COUNTS, "error",
-    "data_checksum", "git_commit", "versions", "blas", "engine", "command",
+    *END, "identical_to", "seconds_per_epoch", "started", "seconds", "look", *COUNTS, "tuning",
+    "error", "data_checksum", "git_commit", "versions", "blas", "engine", "command",
 )  # fmt: skip
 
 
@@ -212,6 +213,8 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
         - `train_images` (Int64), the number of images that an epoch trains on, without held-out images;
           `test_images` (Int64), the number of images of the test metrics; `classes` (Int64). `train_images`
           and `classes` are missing in older runs.
+        - `tuning`: for which comparison the trial was trained to tune its options, as in
+          `compare=init tune=optimizer.lr`. It enters no comparison. Missing for other trials.
         - `error`, one line.
         - `data_checksum`, the SHA-256 of the data. Trials that read different data from one source count as
           different configurations. `git_commit`, which ends in "and changes" if there were uncommitted
@@ -447,6 +450,7 @@ def _runs_frame(
         "seconds": ((ended - started) / 1000).astype("float64"),
         "look": _first_looks(ended, looks),
         **{count: pd.to_numeric(tags[count], errors="coerce").astype("Int64") for count in COUNTS},
+        "tuning": tags["tuning"].where(tags["tuning"] != ""),
         "error": tags["error"],
         "data_checksum": tags["data_checksum"],
         "git_commit": pd.Series(_joined(trials, _commit, ("git_commit", "git_dirty")), dtype="str"),

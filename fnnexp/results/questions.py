@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fnnexp.errors import FnnexpError, did_you_mean
-from fnnexp.results import comparisons, frames, seeds
+from fnnexp.results import comparisons, filters, frames, seeds
 from fnnexp.results.arguments import validate_frames
 from fnnexp.results.factors import by_version
 from fnnexp.results.numeric import at_best
@@ -114,7 +114,7 @@ def compare(
     >>> pairs = fnnexp.compare(runs, "init")  # doctest: +SKIP
     >>> pairs[["a", "b", "difference", "p_corrected", "verdict"]]  # doctest: +SKIP
     """
-    runs = by_version(runs)
+    runs = by_version(filters.compared(runs))
     ranking = ranking_of(runs, metric, margin)
     rows = rows_to_compare(runs, ranking)
     if factor is None:

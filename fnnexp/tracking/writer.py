@@ -29,6 +29,7 @@ from fnnexp.tracking.run_format import (
     RUNNING,
     STATUS,
     TRIAL,
+    TUNING,
     Curve,
     as_param,
     batches_of,
@@ -71,6 +72,8 @@ class Tracker:
     ----------
     gone
         The runs that were deleted during the sweep. Nothing more is written to them.
+    tuning
+        What new runs are trained to tune; they get the tag :data:`TUNING`. None for ordinary runs.
     """
 
     def __init__(self, experiment: str, uri: str | None, about: About | None = None) -> None:
@@ -85,6 +88,7 @@ class Tracker:
         self._sql: sql.SqlRuns | None = None
         self._batch: sql.Batch | None = None
         self.gone: set[str] = set()
+        self.tuning: str | None = None
 
     # The store and the experiment
 
@@ -333,6 +337,8 @@ class Tracker:
         }
         if self.about and self.about.command and len(self.about.command) <= LONGEST_TAG:
             tags[COMMAND] = self.about.command
+        if self.tuning is not None:
+            tags[TUNING] = self.tuning
         if went_on_from is not None:
             tags["fnnexp.went_on_from_epoch"] = str(went_on_from)
         if trial.data.notes:
@@ -403,6 +409,10 @@ class Tracker:
         history = self._client.get_metric_history
         points = [point for name in METRICS for point in self._ask(history, run_id, name)]
         return max((point.step for point in points), default=-1)
+
+    def tag(self, run_id: str, key: str, value: str) -> None:
+        """Set a tag of a run."""
+        self._write(run_id, tags={key: value})
 
     def log(self, run_id: str, curve: Curve) -> None:
         """Log metrics by epoch. Only finite values are logged, since MLflow would change the others."""

@@ -1297,6 +1297,7 @@ UNCHANGING = {
     "until.most_seeds": "9",
     "budget": "5m",
     "compare": "init",
+    "tune": "optimizer.lr",
     "margin": "0.5",
     "zip": "[[init,seed]]",
     "where": "'seed=0'",
@@ -1334,6 +1335,7 @@ NEEDS = {
     "optimizer.lr_for": ["optimizer.lr=0.1"],
     "until.most_seeds": ["until.name=settled"],
     "compare": ["until.name=settled"],
+    "tune": ["until.name=settled", "compare=init"],
     "margin": ["until.name=settled"],
 }
 

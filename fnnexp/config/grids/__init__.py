@@ -4,4 +4,5 @@
 - ``conditions``: sentences about the jobs that a grid keeps (``where``).
 - ``combinations``: compose many sets of options from a few compositions of Hydra.
 - ``spaces``: draw configurations instead of training all (``search=random``, ``search=sobol``).
+- ``tuned``: what a tuned comparison compares, tunes and draws (``compare`` with ``tune``).
 """

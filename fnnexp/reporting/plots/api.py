@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fnnexp.errors import FnnexpError
 from fnnexp.reporting.plots.curves import curves as draw_curves
 from fnnexp.reporting.plots.heat_map import heat_map
-from fnnexp.results import frames
+from fnnexp.results import filters, frames
 from fnnexp.results.arguments import validate_frames
 from fnnexp.results.factors import by_version, others
 from fnnexp.tracking.run_format import METRICS
@@ -49,7 +49,7 @@ def plot_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str | None = N
     FnnexpError
         If the metric was not recorded, or the trials differ in a factor that one figure cannot show.
     """
-    runs = by_version(runs)
+    runs = by_version(filters.compared(runs))
     metric = _checked_metric(runs, metric)
     return _not_empty(draw_curves(runs, curves, metric, across=ACROSS), metric)
 
@@ -75,7 +75,7 @@ def plot_heat_map(runs: pd.DataFrame, metric: str | None = None) -> Picture:
     FnnexpError
         If no trial has finished, or the trials differ in a factor that one figure cannot show.
     """
-    runs = by_version(runs)
+    runs = by_version(filters.compared(runs))
     metric = _checked_metric(runs, metric)
     if not metric.endswith("accuracy"):
         raise FnnexpError(f"metric={metric!r}: must be an accuracy; write metric='val_accuracy'")

@@ -21,7 +21,7 @@ from fnnexp.reporting.plots.layout import (
     panels,
 )
 from fnnexp.reporting.plots.scales import EDGES, LEAST_LOSS, share_y_axis
-from fnnexp.reporting.plots.style import INK, STROKE, styles_in
+from fnnexp.reporting.plots.style import INK, STROKE, styles, styles_in
 from fnnexp.reporting.plots.style import style as style_of
 
 if TYPE_CHECKING:
@@ -158,6 +158,29 @@ def _draw_panel(ax: Axes, panel: pd.DataFrame, drawn: dict[str, Style], top: flo
 
 POINTS = 100
 """How many steps of an epoch are drawn; a run has its own number."""
+
+
+def best_found(points: pd.DataFrame, metric: str) -> Picture:
+    """Return a figure of the best result that tuning has found, by the number of its trials.
+
+    Parameters
+    ----------
+    points
+        The columns `level`, `trials` and `best`; each level is a line.
+    metric
+        The ranking metric.
+    """
+    drawn = styles(list(dict.fromkeys(points["level"])))
+    figure, (ax,) = panels(
+        [(0, 0)], [""], len(drawn), x_label="tuning trials", y_label=f"best mean {axis_title(metric)}"
+    )
+    for name, style in drawn.items():
+        line = points[points["level"] == name]
+        ax.plot(line["trials"], line["best"], **STROKE | style._asdict())
+    if metric.endswith("accuracy"):
+        share_y_axis([ax], points.assign(mean=points["best"], low=points["best"], high=points["best"]))
+    add_legend(figure, legend_lines(drawn))
+    return figure
 
 
 def learning_rates(lines: Mapping[str, tuple[float, Schedule, int]]) -> Picture:

@@ -81,7 +81,7 @@ def leaderboard(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFram
 
         Configurations without a finished trial come last.
     """
-    runs = by_version(runs)
+    runs = by_version(filters.compared(runs))
     return _board(runs, ranking_of(runs, metric))
 
 

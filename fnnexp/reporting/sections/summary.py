@@ -84,7 +84,7 @@ def answer(runs: pd.DataFrame, *, metric: str | None = None, margin: float | Non
     --------
     >>> print(fnnexp.answer(runs[runs["batching"] == "mini"]))  # doctest: +SKIP
     """
-    runs = by_version(runs)
+    runs = by_version(filters.compared(runs))
     return Answer("\n".join(sentences(*questions.rows_and_findings(runs, ranking_of(runs, metric, margin)))))
 
 

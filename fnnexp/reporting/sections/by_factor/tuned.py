@@ -1,0 +1,167 @@
+"""Tuned comparisons: which option is best once each is tuned, what was chosen, and what it cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from fnnexp.config.grids.tuned import TUNING_SEEDS
+from fnnexp.reporting import tuned
+from fnnexp.reporting.document.blocks import EVERYWHERE, Cell, Section, Table, Text
+from fnnexp.reporting.document.wording import between, listed, mean_and_spread, number, plain
+from fnnexp.reporting.plots import picture
+from fnnexp.reporting.plots.curves import best_found
+from fnnexp.reporting.tuned import CONTENDERS
+from fnnexp.results import statistics
+from fnnexp.results.factors import as_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from fnnexp.reporting.document.blocks import Block
+    from fnnexp.reporting.tuned import Comparison
+    from fnnexp.results.ranking import Ranking
+
+TITLE = "Each option tuned"
+
+NOTE = (
+    "Every option was trained with the same drawn configurations and the tuning seeds. Its best configuration"
+    " was trained with fresh seeds, which chose nothing; only these are compared, paired by seed. An option"
+    " is better only if it also beats the other good configurations of the other option, the best"
+    f" {CONTENDERS} in tuning (check): otherwise bad luck in tuning may explain the difference. Holm p is the"
+    " largest p of these tests, corrected for all pairs of options. All results are of the same held-out"
+    " rows, by which the configurations were chosen too: the means are slightly optimistic, all in the same"
+    " way."
+)
+
+CAPTION = (
+    "The best mean over the tuning seeds that is expected after so many tuning trials, over all orders of the"
+    " drawn configurations. A line that still rises at its end says that more trials may find better values."
+)
+
+
+def section(found: Sequence[Comparison], ranking: Ranking) -> Section:
+    """Return the section about the tuned comparisons of an experiment; it is empty if there are none."""
+    blocks: list[Block] = []
+    data: dict[str, list[pd.DataFrame]] = {"tuned": [], "tuning": [], "tuning_curve": []}
+    for i, comparison in enumerate(found, start=1):
+        pairs, curve = tuned.pairs(comparison), tuned.best_found(comparison)
+        heading = str(comparison.asked) if len(found) > 1 else ""
+        if heading:
+            blocks.append(Text(heading, EVERYWHERE))
+        blocks += [Text(sentence, EVERYWHERE) for sentence in tuned.sentences(comparison, pairs)]
+        blocks += [Text(sentence) for sentence in (_cost(comparison), *_ends(comparison))]
+        blocks += [Text(NOTE, quiet=True), _chosen(comparison), *_pairs(pairs, ranking)]
+        if len(curve):
+            figure = best_found(curve, ranking.metric)
+            file = i if len(found) > 1 else None
+            blocks.append(picture.block(figure, "tuning_curve", CAPTION, heading, number=file))
+        for name, frame in (("tuned", pairs), ("tuning", _draws(comparison)), ("tuning_curve", curve)):
+            data[name].append(frame.assign(comparison=str(comparison.asked)))
+    joined = {name: pd.concat(frames, ignore_index=True) for name, frames in data.items() if frames}
+    return Section(TITLE, blocks, joined)
+
+
+def _cost(comparison: Comparison) -> str:
+    """Return a sentence on what tuning cost, and the comparison."""
+    trials = [sum(map(len, level.draws["trials"])) for level in comparison.levels]
+    epochs = [int(level.draws["epochs"].sum()) for level in comparison.levels]
+    own = sum(len(comparison.own(level)) for level in range(len(comparison.levels)))
+    seeds = " and ".join(map(str, TUNING_SEEDS))
+    return (
+        f"Tuning cost {_range(trials)} trials and {_range(epochs)} epochs for each of the "
+        f"{len(comparison.levels)} options (with the seeds {seeds}), {sum(trials):,} trials and "
+        f"{sum(epochs):,} epochs in all; the comparison took {own:,} trials more, and its checks "
+        f"{len(comparison.rows) - own:,}."
+    )
+
+
+def _range(values: Sequence[int]) -> str:
+    return "–".join(dict.fromkeys(f"{end:,}" for end in (min(values), max(values))))
+
+
+def _ends(comparison: Comparison) -> Iterator[str]:
+    """Yield a sentence on each key of which options chose an end of what they tried."""
+    for key in comparison.keys:
+        ends: dict[str, list[str]] = {}
+        for level in comparison.levels:
+            if mark := tuned.end_of_range(level, key):
+                ends.setdefault(mark, []).append(level.name)
+        for mark, names in ends.items():
+            verb = "has" if len(names) == 1 else "have"
+            yield (
+                f"{listed(names)} {verb} the {mark.removesuffix(' tried')} {key} that was tried, so values "
+                "beyond it may be better; write a wider space of it."
+            )
+
+
+def _chosen(comparison: Comparison) -> Table:
+    """Return the table of what each option chose, what that cost, and its results, the best first."""
+    ranking, keys, rows = comparison.ranking, comparison.keys, []
+    for i, level in enumerate(comparison.levels):
+        own = comparison.own(i)
+        values = own.loc[own["status"] == "finished", ranking.metric].to_numpy(float)
+        mean = statistics.mean(values)
+        tuning = float("nan") if level.chosen is None else float(level.draws["mean"].iloc[level.chosen])
+        chosen = [Cell(as_text(value)) for value in comparison.values(i).values()]
+        trials = sum(map(len, level.draws["trials"]))
+        rows.append([
+            Cell(level.name),
+            *(chosen or [Cell("–")] * len(keys)),
+            Cell(tuned.marks(level, keys)),
+            Cell(f"{trials:,}", trials),
+            Cell(f"{level.draws['epochs'].sum():,}", float(level.draws["epochs"].sum())),
+            Cell(str(level.draws["diverged"].sum()), float(level.draws["diverged"].sum())),
+            Cell(plain(tuning, ranking), tuning),
+            Cell(mean_and_spread(mean, statistics.standard_deviation(values), ranking), mean),
+            Cell(str(len(values)), float(len(values))),
+        ])  # fmt: skip
+    rows.sort(key=lambda row: _goodness(row[-2].value, ranking), reverse=True)
+    head = [
+        " ".join(comparison.asked.compare), *keys, "note", "tuning trials", "epochs", "diverged",
+        f"{ranking.metric} in tuning", f"{ranking.metric}, fresh seeds", "seeds",
+    ]  # fmt: skip
+    return Table("", head, rows, 1, wide=("note", "epochs", "diverged"))
+
+
+def _goodness(mean: float | None, ranking: Ranking) -> float:
+    """Return a number by which to sort means; missing ones are last."""
+    value = ranking.goodness(pd.Series([mean], dtype="float64")).iloc[0]
+    return float("-inf") if pd.isna(value) else float(value)
+
+
+def _pairs(pairs: pd.DataFrame, ranking: Ranking) -> list[Table]:
+    if pairs.empty:
+        return []
+    rows = [
+        [
+            Cell(row["a"]),
+            Cell(row["b"]),
+            Cell(plain(row["difference"], ranking), row["difference"]),
+            Cell(between(row["low"], row["high"], ranking)),
+            Cell(f"{row['ahead']} of {row['seeds']}", float(row["ahead"])),
+            Cell(number(row["p_corrected"], ".3g"), row["p_corrected"]),
+            Cell(row["check"] or "–"),
+            Cell(row["verdict"]),
+        ]
+        for row in pairs.to_dict("records")
+    ]
+    unit = ranking.unit or "ahead by"
+    head = ["better", "than", unit, "95% interval", "ahead in", "Holm p", "check", "verdict"]
+    return [Table("", head, rows, 2)]
+
+
+def _draws(comparison: Comparison) -> pd.DataFrame:
+    """Return all draws of all options, with the means of the ranking metric over the tuning seeds."""
+    parts = [
+        level.draws.assign(
+            level=level.name,
+            trials=level.draws["trials"].map(len),
+            chosen=[row == level.chosen for row in range(len(level.draws))],
+        )
+        for level in comparison.levels
+    ]
+    frame = pd.concat(parts, ignore_index=True)
+    columns = ["level", *comparison.keys, "trials", "epochs", "diverged", "mean", "chosen"]
+    return frame[columns].rename(columns={"mean": f"mean_{comparison.ranking.metric}"})

@@ -1,0 +1,445 @@
+"""Tuned comparisons: what tuning chose for each option, and which option is best once each is tuned.
+
+The options are the levels, and the configurations that every level tried are the draws. A level's choice is
+its draw with the best mean of the ranking metric over the tuning seeds. The trials that are compared have
+that draw and fresh seeds, which chose nothing; they are paired by seed and tested as in any comparison
+(:mod:`fnnexp.results.comparisons`).
+
+Luck in tuning may leave a level with a draw that is not its best, and fresh seeds would show that another
+level's draw is better, although the levels are equally good once each has its best. So a level is better than
+another only if it beats each of the other's :data:`CONTENDERS` best draws on the fresh seeds: the check. The
+best draw of the other level is almost surely among them, and against that draw no test finds a difference
+between equally good levels more often than it may (`benchmarks/tuned.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+from fnnexp.config.grids.tuned import TUNING_SEEDS, Tuned, is_of_level, parsed
+from fnnexp.config.schema import CHOICES
+from fnnexp.errors import plural
+from fnnexp.reporting.document.wording import between, listed, points
+from fnnexp.results import comparisons, filters, statistics
+from fnnexp.results.comparisons import ERROR_RATE, PAIR, Findings
+from fnnexp.results.factors import as_text, tuples_of
+from fnnexp.results.frames import CHECKSUM, PIECES, params_of
+from fnnexp.results.ranking import Ranking
+from fnnexp.tracking.run_format import AND, DONE
+
+FEW = 4
+"""So many options are named in a sentence; more are counted."""
+
+CONTENDERS = 3
+"""How many of a level's draws, the best in tuning, another level must beat to be better."""
+
+PASSED, FAILED, MISSING = "passed", "failed", "not trained"
+"""The results of a check: the winner beats all contenders of the other level, or does not; not all of their
+trials are done."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """An option that is compared.
+
+    Attributes
+    ----------
+    name
+        Its name.
+    draws
+        A row for each draw, sorted by its values: the tuned keys; `trials`, the ids of its tuning trials;
+        `epochs`, how many they trained; `diverged`, how many diverged; `mean`, of the ranking metric, NaN
+        unless all of them finished.
+    chosen
+        The row of the best draw; of several, the first. None if no draw has a mean.
+    """
+
+    name: str
+    draws: pd.DataFrame
+    chosen: int | None
+
+    def contenders(self, ranking: Ranking) -> list[int]:
+        """Return the rows of the :data:`CONTENDERS` draws with the best means, the choice first."""
+        goodness = ranking.goodness(self.draws["mean"]).dropna()
+        return [int(row) for row in goodness.sort_values(ascending=False, kind="stable").index[:CONTENDERS]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A tuned comparison and its trials.
+
+    Attributes
+    ----------
+    asked
+        What is compared and tuned.
+    ranking
+        The ranking metric and the margin.
+    levels
+        The levels that were tuned.
+    rows
+        The trials that have one of the draws and no tuning seed; the columns `level` and `draw` are the
+        numbers of the level, and of its draw.
+    """
+
+    asked: Tuned
+    ranking: Ranking
+    levels: Sequence[Level]
+    rows: pd.DataFrame
+
+    @property
+    def keys(self) -> list[str]:
+        """The tuned keys that trials have."""
+        return [key for key in self.asked.tune if key in self.levels[0].draws]
+
+    def values(self, level: int) -> dict[str, Any]:
+        """Return the values that a level chose."""
+        chosen = self.levels[level].chosen
+        draws = self.levels[level].draws
+        return {} if chosen is None else {key: draws[key].iloc[chosen] for key in self.keys}
+
+    def at(self, level: int, draw: int | None) -> pd.DataFrame:
+        """Return the trials of a level with one of its draws, one for each seed."""
+        of_level = self.rows["level"] == level
+        return self.rows[of_level & (self.rows["draw"] == (-1 if draw is None else draw))]
+
+    def own(self, level: int) -> pd.DataFrame:
+        """Return the trials of a level with the draw that it chose."""
+        return self.at(level, self.levels[level].chosen)
+
+
+class Check(NamedTuple):
+    """The comparison of a level with the contenders of another.
+
+    Attributes
+    ----------
+    result
+        One of :data:`PASSED`, :data:`FAILED` and :data:`MISSING`, or "" if there was no check.
+    p
+        The largest p value.
+    """
+
+    result: str
+    p: float
+
+
+# Reading trials
+
+
+def all_of(runs: pd.DataFrame, ranking: Ranking) -> list[Comparison]:
+    """Return every tuned comparison of a frame of runs."""
+    texts = sorted(runs["tuning"].dropna().unique()) if "tuning" in runs else []
+    names = dict.fromkeys(name for text in texts for name in str(text).split(AND))
+    return [found for asked in filter(None, map(parsed, names)) for found in of(runs, asked, ranking)]
+
+
+def of(runs: pd.DataFrame, asked: Tuned, ranking: Ranking) -> list[Comparison]:
+    """Return the comparisons that some keys ask for: one for each combination of what is fixed."""
+    runs = filters.once(runs)
+    params = params_of(runs)
+    by_level = [*(key for key in params if is_of_level(asked, key)), PIECES]
+    by_draw = [key for key in asked.tune if key in params]
+    by_level += [CHECKSUM] if "data" in asked.sections else []
+    fixed = [key for key in (*params, CHECKSUM) if key not in (*by_level, *by_draw, *CHOICES)]
+    level, draw, rest = (_texts(runs, keys) for keys in (by_level, by_draw, fixed))
+    is_tuning = runs["tuning"].map(lambda text: str(asked) in str(text).split(AND)).astype("bool")
+    is_tuning &= runs["seed"].isin(TUNING_SEEDS)
+    found = []
+    for combination in dict.fromkeys(rest[is_tuning]):
+        here = rest == combination
+        names = [*dict.fromkeys(level[here & is_tuning])]
+        if len(names) < 2:
+            continue
+        tried = [runs[here & is_tuning & (level == name)] for name in names]
+        levels = [_level(rows, asked, by_draw, ranking) for rows in tried]
+        parts = []
+        for number, (name, each) in enumerate(zip(names, levels, strict=True)):
+            numbers = dict(zip(_texts(each.draws, by_draw), each.draws.index, strict=True))
+            rows = runs[here & (level == name) & ~runs["seed"].isin(TUNING_SEEDS) & draw.isin([*numbers])]
+            parts.append(rows.assign(level=number, draw=draw[rows.index].map(numbers).astype("int64")))
+        found.append(Comparison(asked, ranking, _distinct(levels), pd.concat(parts, ignore_index=True)))
+    return found
+
+
+def _texts(frame: pd.DataFrame, keys: Sequence[str]) -> pd.Series:
+    """Return a text for each row, made of its values in some columns."""
+    present = frame[[key for key in keys if key in frame]].astype("str")
+    return pd.Series(["\0".join(map(str, row)) for row in tuples_of(present)], frame.index, dtype="str")
+
+
+def _level(rows: pd.DataFrame, asked: Tuned, keys: Sequence[str], ranking: Ranking) -> Level:
+    """Return a level, given the trials that tuned it."""
+    rows = rows.sort_values([*keys, "seed"], kind="stable")
+    finished, metric = rows["status"] == "finished", rows[ranking.metric].astype("float64")
+    rows = rows.assign(epochs_trained=_epochs(rows), value=metric.where(finished))
+    draws = []
+    for _, trials in rows.groupby(_texts(rows, keys), sort=False):
+        is_complete = set(TUNING_SEEDS) <= set(trials.loc[trials["value"].notna(), "seed"])
+        draws.append({
+            **{key: trials[key].iloc[0] for key in keys},
+            "trials": tuple(trials["trial"]),
+            "epochs": int(trials["epochs_trained"].sum()),
+            "diverged": int((trials["status"] == "diverged").sum()),
+            "mean": statistics.mean(trials["value"]) if is_complete else math.nan,
+        })  # fmt: skip
+    table = pd.DataFrame(draws).astype({key: rows[key].dtype for key in keys})
+    goodness = ranking.goodness(table["mean"]).to_numpy(np.float64)
+    name = comparisons.name_of({key: as_text(rows[key].iloc[0]) for key in asked.compare if key in rows})
+    return Level(name, table, None if np.isnan(goodness).all() else int(np.nanargmax(goodness)))
+
+
+def _epochs(rows: pd.DataFrame) -> pd.Series:
+    """Return how many epochs each trial that is done has trained; 0 for others."""
+    epochs = pd.Series(math.nan, rows.index)
+    for column in ("diverged_epoch", "stopped_epoch", "epochs"):
+        if column in rows:
+            epochs = epochs.fillna(rows[column].astype("float64"))
+    return epochs.where(rows["status"].isin(DONE)).fillna(0)
+
+
+def _distinct(levels: Sequence[Level]) -> list[Level]:
+    """Return levels with different names: those that share one are numbered."""
+    names = [level.name for level in levels]
+    return [
+        level if names.count(level.name) == 1 else Level(f"{level.name} ({i})", level.draws, level.chosen)
+        for i, level in enumerate(levels, start=1)
+    ]
+
+
+# Comparing the levels
+
+
+def pairs(comparison: Comparison) -> pd.DataFrame:
+    """Compare the best level, once each is tuned, with every other.
+
+    Returns
+    -------
+    DataFrame
+        The columns of :func:`fnnexp.compare`, and `check`: the result of the check of a pair that the fresh
+        seeds call better, "" for other pairs. The verdict is `better` only if the check is passed too. Both
+        tests count for the correction: the larger of their p values does.
+    """
+    ranking, groups = comparison.ranking, _groups(comparison)
+    if len(groups) < 2:
+        return pd.DataFrame(columns=["a", "b", *PAIR, "check"])
+    rows = _against_others({name: comparison.own(level) for name, level in groups.items()}, ranking)
+    checks = [
+        _check(comparison, groups[row["a"]], groups[row["b"]])
+        if row["verdict"] == "better"
+        else Check("", row["p"])
+        for row in rows
+    ]
+    family = rows[0]["family"]
+    larger = [max(row["p"], check.p) for row, check in zip(rows, checks, strict=True)]
+    for row, check, corrected in zip(rows, checks, statistics.holm(larger, family), strict=True):
+        row["check"] = check.result
+        if row["verdict"] == "better":
+            row["p_corrected"] = max(row["p_corrected"], float(corrected))
+            is_sure = check.result == PASSED and row["p_corrected"] <= ERROR_RATE
+            row["check"] = FAILED if check.result == PASSED and not is_sure else check.result
+            row["verdict"] = "better" if is_sure else "open"
+    return pd.DataFrame(rows, columns=["a", "b", *PAIR, "check"])
+
+
+def checked(findings: Findings, found: Sequence[Comparison]) -> Findings:
+    """Return the findings about tuned options without the verdicts `better` whose check is not passed.
+
+    The options have the same names in both. Findings about other trials are returned as they are.
+    """
+    doubtful = {
+        frozenset((row["a"], row["b"]))
+        for comparison in found
+        for row in pairs(comparison).to_dict("records")
+        if row["check"] and row["verdict"] == "open"
+    }
+    if len(found) != 1 or not doubtful:
+        return findings
+
+    def without_doubtful(table: pd.DataFrame) -> pd.DataFrame:
+        is_doubtful = [frozenset(pair) in doubtful for pair in zip(table["a"], table["b"], strict=True)]
+        verdict = table["verdict"].mask(pd.Series(is_doubtful, table.index, dtype="bool"), "open")
+        return table.assign(verdict=verdict)
+
+    return findings._replace(
+        with_leader=without_doubtful(findings.with_leader),
+        of_options=without_doubtful(findings.of_options),
+    )
+
+
+def needed(comparison: Comparison) -> list[tuple[int, int]]:
+    """Return the levels and draws whose trials the checks need: the contenders of the levels that lose."""
+    groups = _groups(comparison)
+    if len(groups) < 2:
+        return []
+    own = {name: comparison.own(level) for name, level in groups.items()}
+    losers = [
+        groups[row["b"]] for row in _against_others(own, comparison.ranking) if row["verdict"] == "better"
+    ]
+    return [
+        (loser, draw)
+        for loser in losers
+        for draw in comparison.levels[loser].contenders(comparison.ranking)[1:]
+    ]
+
+
+def best(comparison: Comparison) -> str | None:
+    """Return the name of the level with the best mean on fresh seeds, None if no trial has finished."""
+    means = {
+        name: statistics.mean(comparison.ranking.goodness(_values(comparison, comparison.own(level))))
+        for name, level in _groups(comparison).items()
+    }
+    return max(means, key=means.__getitem__) if means else None
+
+
+def _groups(comparison: Comparison) -> dict[str, int]:
+    """Return the levels with results on fresh seeds, by name; numerically identical levels share one."""
+    by_training: dict[frozenset[tuple[Any, Any]], list[int]] = {}
+    for level in range(len(comparison.levels)):
+        rows = comparison.own(level)
+        if _values(comparison, rows).size:
+            trainings = rows["identical_to"].fillna(rows["trial"])
+            by_training.setdefault(frozenset(zip(rows["seed"], trainings, strict=True)), []).append(level)
+    return {
+        " = ".join(comparison.levels[level].name for level in alike): alike[0]
+        for alike in by_training.values()
+    }
+
+
+def _values(comparison: Comparison, rows: pd.DataFrame) -> np.ndarray:
+    """Return the ranking metric of the finished trials among these rows."""
+    return rows.loc[rows["status"] == "finished", comparison.ranking.metric].dropna().to_numpy(np.float64)
+
+
+def _against_others(by_name: Mapping[str, pd.DataFrame], ranking: Ranking) -> list[dict[str, Any]]:
+    """Compare the best of some named options, each with its trials, with every other."""
+    finished = [
+        rows[(rows["status"] == "finished") & rows[ranking.metric].notna()] for rows in by_name.values()
+    ]
+    option = np.repeat(np.arange(len(finished)), [len(rows) for rows in finished])
+    results = comparisons.results_of(pd.concat(finished, ignore_index=True), ranking)._replace(option=option)
+    return comparisons.best_against_others([*by_name], results, ranking)
+
+
+def _check(comparison: Comparison, winner: int, loser: int) -> Check:
+    """Compare a level with each contender of another, except the one that the other chose."""
+    own, p_values = comparison.own(winner), [0.0]
+    own = own[own["status"] == "finished"]
+    for draw in comparison.levels[loser].contenders(comparison.ranking)[1:]:
+        rows = comparison.at(loser, draw)
+        rows = rows[rows["seed"].isin(own["seed"]) & rows["status"].isin(DONE)]
+        if len(rows) < len(own):
+            return Check(MISSING, 1.0)
+        if (rows["status"] == "finished").sum() > 1:  # else it diverged, and is no contender after all
+            (pair,) = _against_others({"winner": own, "loser": rows}, comparison.ranking)
+            p_values.append(float(pair["p"]) if pair["a"] == "winner" and pair["difference"] > 0 else 1.0)
+    return Check(PASSED if max(p_values) <= ERROR_RATE else FAILED, max(p_values))
+
+
+# Tables and sentences
+
+
+def best_found(comparison: Comparison) -> pd.DataFrame:
+    """Return the best mean that tuning is expected to find with fewer draws.
+
+    Returns
+    -------
+    DataFrame
+        `level`; `trials`, the number of tuning trials; `best`: the mean, over all orders of the draws, of the
+        best mean among the first so many. A draw that diverged counts as the worst that did not.
+    """
+    rows = []
+    for level in comparison.levels:
+        goodness = comparison.ranking.goodness(level.draws["mean"])
+        values = np.sort(goodness.fillna(goodness.min()).to_numpy(np.float64))
+        if np.isnan(values).any():
+            continue
+        for count in range(1, len(values) + 1):
+            best_of_count = comparison.ranking.goodness(np.array([expected_best(values, count)]))[0]
+            rows.append((level.name, count * len(TUNING_SEEDS), best_of_count))
+    return pd.DataFrame(rows, columns=["level", "trials", "best"])
+
+
+def expected_best(values: Sequence[float] | np.ndarray, count: int) -> float:
+    r"""Return the expected largest of so many values, drawn without replacement from some ascending values.
+
+    The i-th of n values is the largest of k with the probability C(i − 1, k − 1) / C(n, k).
+
+    >>> expected_best([1.0, 2.0, 6.0], 1), expected_best([1.0, 2.0, 6.0], 3)
+    (3.0, 6.0)
+    """
+    n = len(values)
+    ways = [math.comb(i, count - 1) for i in range(n)]
+    return float(sum(value * (way / math.comb(n, count)) for value, way in zip(values, ways, strict=True)))
+
+
+def end_of_range(level: Level, key: str) -> str:
+    """Return "lowest tried" or "highest tried" if the level chose an end of what it tried of a key, or ""."""
+    tried = level.draws[key]
+    if level.chosen is None or is_bool_dtype(tried) or not is_numeric_dtype(tried) or tried.nunique() < 3:
+        return ""
+    value = tried.iloc[level.chosen]
+    return "lowest tried" if value == tried.min() else "highest tried" if value == tried.max() else ""
+
+
+def marks(level: Level, keys: Sequence[str]) -> str:
+    """Return which of a level's chosen values are at an end of what was tried."""
+    ends = {key: mark for key in keys if (mark := end_of_range(level, key))}
+    return ", ".join(ends.values() if len(keys) == 1 else (f"{key}: {mark}" for key, mark in ends.items()))
+
+
+def sentences(comparison: Comparison, table: pd.DataFrame) -> list[str]:
+    """Return the answer in sentences, given the result of :func:`pairs`."""
+    ranking, leader = comparison.ranking, best(comparison)
+    tuned_for = f"Each option tuned for {listed(comparison.asked.tune)}"
+    untuned = [level.name for level in comparison.levels if level.chosen is None]
+    notes = [f"No configuration of {listed(untuned)} finished on all tuning seeds."] if untuned else []
+    if leader is None or table.empty:
+        return [f"{tuned_for}: no two options have results on fresh seeds yet.", *notes]
+    behind = table[table["a"] == leader]
+    phrases = {
+        "better": "it is better than",
+        "equivalent": "it is equivalent to",
+        "open": "it cannot be told apart from",
+    }
+    texts = [
+        f"{phrase} {_others(part, ranking)}"
+        for verdict, phrase in phrases.items()
+        if len(part := behind[behind["verdict"] == verdict])
+    ]
+    ahead = [str(name) for name in table.loc[table["a"] != leader, "a"]]
+    texts += [f"on the seeds that both finished, {name} is ahead of it" for name in ahead]
+    seeds = plural(int(table["seeds"].max()), "fresh seed")
+    answer = f"{tuned_for} and compared on {seeds}, {leader} leads: {'; '.join(texts)}."
+    return [answer, *notes, *_doubts(table)]
+
+
+def _others(part: pd.DataFrame, ranking: Ranking) -> str:
+    """Return the options that the leader is compared with, and by how much it is ahead."""
+    if len(part) > FEW:
+        low, high = (points(end, ranking) for end in (part["difference"].min(), part["difference"].max()))
+        return f"{len(part)} others (by {low} to {high})"
+    return listed([_other(row, ranking) for row in part.to_dict("records")])
+
+
+def _other(row: Mapping[Any, Any], ranking: Ranking) -> str:
+    """Return the name of an option that the leader is compared with, and by how much it is behind."""
+    interval = between(row["low"], row["high"], ranking)
+    seeds = f"95% interval {interval}" if row["seeds"] > 1 else "in one seed"
+    return f"{row['b']} (by {points(row['difference'], ranking)}, {seeds})"
+
+
+def _doubts(table: pd.DataFrame) -> Iterator[str]:
+    """Yield why some options are not called better, although they are ahead on the fresh seeds."""
+    reasons = {
+        FAILED: "but not clearly of its other good values: luck in tuning may explain the difference",
+        MISSING: "but other good values of {b} are not trained yet with all fresh seeds, and these decide",
+    }
+    for row in table.to_dict("records"):
+        if row["check"] in reasons:
+            yield f"{row['a']} is ahead of {row['b']}, {reasons[row['check']].format(b=row['b'])}."

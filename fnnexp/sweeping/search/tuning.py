@@ -1,0 +1,210 @@
+"""`compare=init tune=optimizer.lr`: tune each option, then compare the tuned options on fresh seeds.
+
+The trials that tune are trained first. The best configuration of each option is then trained with fresh
+seeds. Where an option wins, the other is also trained with the winner's values: the check
+(:mod:`fnnexp.reporting.tuned`). What is trained next depends on the results in the store alone. So the same
+command, started again, takes the same decisions and goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from fnnexp.config.compose import Sweep
+from fnnexp.config.grids.tuned import TUNING_SEEDS, level_of
+from fnnexp.config.resolve import ParamsOfTrials, with_seed
+from fnnexp.config.trial import Trial
+from fnnexp.errors import plural
+from fnnexp.reporting import tuned
+from fnnexp.reporting.document.wording import mean_and_spread
+from fnnexp.results import frames, statistics
+from fnnexp.results.factors import as_text
+from fnnexp.results.ranking import ranking_of
+from fnnexp.sweeping.runs import Outcome
+from fnnexp.sweeping.search.budgets import Purse
+from fnnexp.tracking.experiment import record_look
+from fnnexp.tracking.retry import mlflow_settings
+from fnnexp.tracking.run_format import AND, TUNING
+from fnnexp.tracking.writer import Tracker
+
+MOST_ROWS = 40
+"""The largest number of rows of the table of options."""
+
+
+class Tuning:
+    """A sweep that compares tuned options.
+
+    Parameters
+    ----------
+    requested
+        The sweep. Its trials are those that tune.
+    train
+        Trains the trials of a phase that are not done, and returns what became of them. Its second argument
+        is whether this is a later phase.
+    purse
+        What is left of the budget.
+    tracker
+        Writes the runs.
+    console
+        Where to print.
+    """
+
+    def __init__(
+        self,
+        requested: Sweep,
+        train: Callable[[Sequence[Trial], bool], Outcome],
+        purse: Purse,
+        tracker: Tracker,
+        console: Console,
+    ) -> None:
+        assert requested.tuned is not None
+        self.requested, self.asked = requested, requested.tuned
+        self.train, self.purse, self.tracker, self.console = train, purse, tracker, console
+        self.trials: list[Trial] = []
+        self.outcome = Outcome()
+
+    def run(self) -> Outcome:
+        """Train the phases one after the other, as far as the budget reaches, and print the answer."""
+        if not self._trained(self.requested.trials, tunes=True):
+            options, seeds = len(self._options()), len(self.asked.fresh)
+            self._say(
+                f"tuning is not complete, so nothing is compared yet; after it, {plural(options, 'option')} "
+                f"will be trained with {plural(seeds, 'fresh seed')}"
+            )
+            return self.outcome
+        self._mark(self.requested.trials, tunes=True)
+        comparison = self._read()
+        if comparison is None:
+            self._say("nothing to compare: no two options have values that finished on all tuning seeds")
+            return self.outcome
+        chosen = [(level, each.chosen) for level, each in enumerate(comparison.levels)]
+        wanted = [(level, draw) for level, draw in chosen if draw is not None]
+        if not self._trained(self._with_fresh_seeds(comparison, wanted), tunes=False):
+            self._show(comparison, None)
+            return self.outcome
+        self._mark(self.trials[len(self.requested.trials) :], tunes=False)
+        comparison = self._read()
+        assert comparison is not None
+        if not self._trained(self._with_fresh_seeds(comparison, tuned.needed(comparison)), tunes=True):
+            self._show(comparison, None)
+            return self.outcome
+        comparison = self._read()
+        assert comparison is not None
+        self._show(comparison, tuned.pairs(comparison))
+        return self.outcome
+
+    def _trained(self, wanted: Sequence[Trial], *, tunes: bool) -> bool:
+        """Train the trials of a phase; return whether the next phase can begin.
+
+        New runs that tune or check say so, because they enter no comparison.
+        """
+        if not wanted:
+            return True
+        if self.purse.is_late:
+            self.outcome.out_of_time = True
+            self.outcome.not_run += len(wanted)
+            return False
+        payable = self.purse.take(wanted)
+        is_later = bool(self.trials)
+        self.trials += payable
+        self.tracker.tuning = str(self.asked) if tunes else None
+        try:
+            if payable:
+                self.outcome.add(self.train(payable, is_later))
+        finally:
+            self.tracker.tuning = None
+        self.outcome.not_run += len(wanted) - len(payable)
+        return len(payable) == len(wanted) and not self._is_stopped
+
+    @property
+    def _is_stopped(self) -> bool:
+        outcome = self.outcome
+        return bool(outcome.interrupted or outcome.stopped or outcome.out_of_time or outcome.elsewhere)
+
+    def _mark(self, trials: Sequence[Trial], *, tunes: bool) -> None:
+        """Correct the tags of runs that were made for something else.
+
+        A trial that tunes has the tag, whoever trained it. A trial that was only a check, and is compared
+        because more draws made its values the best, loses the tag.
+        """
+        runs, name = self._runs(trials), str(self.asked)
+        for run_id, text in zip(runs["run_id"], runs["tuning"], strict=True):
+            names = [] if pd.isna(text) else str(text).split(AND)
+            if (name in names) == tunes:
+                continue
+            names = [*names, name] if tunes else [each for each in names if each != name]
+            with mlflow_settings():
+                self.tracker.tag(run_id, TUNING, AND.join(names))
+
+    def _runs(self, trials: Sequence[Trial]) -> pd.DataFrame:
+        runs = frames.runs(self.requested.experiment, tracking_uri=self.requested.tracking_uri)
+        return runs[runs["trial"].isin([trial.id for trial in trials])].reset_index(drop=True)
+
+    def _options(self) -> set[tuple[tuple[str, str], ...]]:
+        """Return what identifies each option."""
+        return {level_of(self.asked, params) for params in ParamsOfTrials(self.requested.trials)}
+
+    def _read(self) -> tuned.Comparison | None:
+        """Return the comparison by the results of this sweep; None if fewer than two options are left."""
+        runs = self._runs(self.trials)
+        if not (runs["status"] == "finished").any():
+            return None
+        found = tuned.of(runs, self.asked, ranking_of(runs, margin=self.requested.margin))
+        if len(found) != 1 or sum(level.chosen is not None for level in found[0].levels) < 2:
+            return None
+        return found[0]
+
+    def _with_fresh_seeds(
+        self, comparison: tuned.Comparison, wanted: Sequence[tuple[int, int]]
+    ) -> list[Trial]:
+        """Return the trials of some levels and draws with all fresh seeds, seed by seed."""
+        by_id = {trial.id: trial for trial in self.requested.trials}
+        bases = [
+            by_id[comparison.levels[level].draws["trials"].iloc[draw][0]]
+            for level, draw in dict.fromkeys(wanted)
+        ]
+        return [with_seed(base, seed) for seed in self.asked.fresh for base in bases]
+
+    # What is printed
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _show(self, comparison: tuned.Comparison, pairs: pd.DataFrame | None) -> None:
+        """Print what each option chose, and the answer if all is trained that it needs."""
+        ranking, keys = comparison.ranking, comparison.keys
+        table = Table(
+            " ".join(self.asked.compare), *keys, "", f"{ranking.metric}", "seeds",
+            box=None, pad_edge=False, header_style="bold",
+        )  # fmt: skip
+        rows = []
+        for number, level in enumerate(comparison.levels):
+            own = comparison.own(number)
+            values = own.loc[own["status"] == "finished", ranking.metric].to_numpy(float)
+            mean, spread = statistics.mean(values), statistics.standard_deviation(values)
+            chosen = [as_text(value) for value in comparison.values(number).values()] or ["–"] * len(keys)
+            shown = "" if pairs is None else mean_and_spread(mean, spread, ranking)  # else it were a look
+            texts = level.name, *chosen, tuned.marks(level, keys), shown
+            goodness = ranking.goodness(pd.Series([mean])).fillna(float("-inf")).iloc[0]
+            rows.append((-goodness, [*texts, str(len(values))]))
+        if pairs is None:
+            self._say("each option has its values, but not all fresh seeds are trained:")
+        else:
+            self._record_look()
+        for _, cells in sorted(rows, key=lambda row: row[0])[:MOST_ROWS]:
+            table.add_row(*cells)
+        self.console.print(table)
+        for sentence in tuned.sentences(comparison, pairs) if pairs is not None else ():
+            self._say(sentence)
+
+    def _record_look(self) -> None:
+        """Record that the results of the fresh seeds were seen, unless they were before."""
+        runs = self._runs(self.trials)
+        is_new = runs["look"].isna() & (runs["status"] == "finished") & ~runs["seed"].isin(TUNING_SEEDS)
+        if is_new.any():
+            record_look(self.requested.experiment, self.requested.tracking_uri, int(time.time() * 1000))

@@ -1,0 +1,90 @@
+"""Who is better once each is tuned: the check against luck in tuning, and the expected best."""
+
+from __future__ import annotations
+
+import statistics
+from itertools import permutations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fnnexp.config.grids.tuned import TUNING_SEEDS, Tuned, parsed
+from fnnexp.reporting import tuned
+from fnnexp.results.ranking import Ranking
+
+ASKED = Tuned(("init",), ("optimizer.lr",))
+RANKING = Ranking("val_accuracy", 0.2)
+NOISE = np.array([0.001, -0.002, 0.0, 0.002, -0.001, 0.0015])
+
+
+def frame(levels, diverged=()):
+    """Return trials of initializers, given the mean of each learning rate in tuning and on fresh seeds."""
+    rows = []
+    for i, (init, by_lr) in enumerate(levels.items()):
+        for lr, (in_tuning, fresh) in by_lr.items():
+            means = [(seed, in_tuning, str(ASKED)) for seed in TUNING_SEEDS]
+            means += [(seed, fresh + NOISE[seed - i], None) for seed in range(6)] if fresh is not None else []
+            rows += [
+                {
+                    "trial": f"{init} {lr} {seed}", "name": init, "init": init, "init.method": init,
+                    "optimizer.lr": lr, "seed": seed, "val_accuracy": mean, "epochs": 3, "tuning": tag,
+                    "status": "diverged" if (init, lr, seed) in diverged else "finished",
+                }
+                for seed, mean, tag in means
+            ]  # fmt: skip
+    runs = pd.DataFrame(rows)
+    return runs.assign(
+        arch="a", batching="mini", identical_to=pd.Series(pd.NA, runs.index, dtype="str"),
+        seed=runs["seed"].astype("Int64"), init=runs["init"].astype("category"),
+    )  # fmt: skip
+
+
+def answer(levels, **more):
+    """Return the comparison, and its only pair."""
+    (comparison,) = tuned.all_of(frame(levels, **more), RANKING)
+    (pair,) = tuned.pairs(comparison).to_dict("records")
+    return comparison, pair
+
+
+def test_a_winner_must_beat_all_good_values_of_the_other():
+    he = {0.1: (0.95, 0.95), 0.2: (0.90, None), 0.3: (0.80, None), 0.4: (0.7, None)}
+    unlucky = {0.1: (0.93, 0.90), 0.2: (0.92, 0.95), 0.3: (0.91, 0.90), 0.4: (0.2, None)}
+    comparison, pair = answer({"he": he, "max": unlucky})
+    assert (pair["a"], pair["b"], pair["check"], pair["verdict"]) == ("he", "max", "failed", "open")
+    assert "luck in tuning may explain the difference" in " ".join(
+        tuned.sentences(comparison, tuned.pairs(comparison))
+    )
+    worse = {**unlucky, 0.2: (0.92, 0.91)}
+    _, pair = answer({"he": he, "max": worse})
+    assert (pair["check"], pair["verdict"]) == ("passed", "better")
+    _, pair = answer({"he": he, "max": {**worse, 0.3: (0.91, None)}})
+    assert (pair["check"], pair["verdict"]) == ("not trained", "open")
+    comparison, _ = answer({"he": he, "max": worse})
+    assert tuned.needed(comparison) == [(1, 1), (1, 2)]  # the second and third best of the other option
+
+
+def test_a_configuration_that_diverges_once_in_tuning_is_not_chosen():
+    levels = {"he": {0.1: (0.95, 0.95), 0.2: (0.99, None)}, "max": {0.1: (0.9, 0.9), 0.2: (0.8, None)}}
+    comparison, _ = answer(levels, diverged={("he", 0.2, TUNING_SEEDS[1])})
+    assert [level.chosen for level in comparison.levels] == [0, 0]
+    assert comparison.levels[0].draws["diverged"].tolist() == [0, 1]
+
+
+def test_the_end_of_what_was_tried_is_marked():
+    rates = {0.1: (0.9, 0.9), 0.2: (0.91, 0.91), 0.3: (0.8, None)}
+    comparison, _ = answer({"he": {**rates, 0.4: (0.92, 0.92)}, "max": {**rates, 0.01: (0.1, None)}})
+    assert [tuned.marks(level, comparison.keys) for level in comparison.levels] == ["highest tried", ""]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+def test_the_expected_best_is_the_mean_over_all_orders(count):
+    values = [0.1, 0.4, 0.4, 0.7, 0.9]
+    by_order = [max(order[:count]) for order in permutations(values)]
+    assert tuned.expected_best(values, count) == pytest.approx(statistics.mean(by_order))
+
+
+def test_the_name_of_a_comparison_can_be_read():
+    for asked in (ASKED, Tuned(("init", "arch"), ("optimizer.lr", "optimizer.momentum"))):
+        assert parsed(str(asked)) == asked
+    assert parsed("a user's text") is None
