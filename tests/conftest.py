@@ -76,12 +76,33 @@ LONG = ("test_chaos", "test_cluster", "test_environments", "test_file_forms", "t
         "test_pressure", "test_servers", "test_ui_walk")  # fmt: skip
 """Test files that `make test-long` runs and `make test` does not."""
 
+LONGEST = ("test_chaos", "test_map_chaos", "test_pasted", "test_notebooks")
+"""Files with tests of a minute. They come first, so that no process has one left when the other has ended."""
+
 
 def pytest_collection_modifyitems(items):
-    """Mark the tests of the files in :data:`LONG`."""
+    """Mark the tests of the files in :data:`LONG`, and sort those in :data:`LONGEST` to the front."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
     for item in items:
         if item.path.stem in LONG:
             item.add_marker(pytest.mark.long)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Don't import files without a test of the wanted part: the imports take seconds in each process."""
+    is_long, wanted = collection_path.stem in LONG, config.option.markexpr
+    if wanted == "not long" and is_long:
+        return True
+    if wanted == "long" and not is_long and collection_path.match("test_*.py"):
+        return True if "mark.long" not in collection_path.read_text("utf-8") else None
+    return None
+
+
+def pytest_collection_finish():
+    """Collect garbage as the command does: libraries and tests are a million objects that stay alive."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
 
 
 def pytest_make_parametrize_id(val, argname):
@@ -157,13 +178,27 @@ def store(empty_store, own_folder):
     return empty_store(own_folder)
 
 
-@pytest.fixture
-def blank_figures(monkeypatch):
-    """Make figures without drawing them, which takes most of the time of a report."""
-    from fnnexp.reporting.plots import picture
+@pytest.fixture(scope="session")
+def undrawn():
+    """Return a context that makes figures without drawing them, which takes most of the time of a report."""
 
-    monkeypatch.setattr(picture, "svg", lambda figure, label: "<svg></svg>")
-    monkeypatch.setattr(picture, "png", lambda figure: b"")
+    @contextlib.contextmanager
+    def blank():
+        from fnnexp.reporting.plots import picture
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(picture, "svg", lambda figure, label: "<svg></svg>")
+            patch.setattr(picture, "png", lambda figure: b"")
+            yield
+
+    return blank
+
+
+@pytest.fixture
+def blank_figures(undrawn):
+    """Make no drawing of figures in a test about something else."""
+    with undrawn():
+        yield
 
 
 @pytest.fixture

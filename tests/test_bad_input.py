@@ -21,6 +21,7 @@ import zipfile
 from collections import Counter
 from dataclasses import fields, is_dataclass, replace
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
 from fnnexp import api
+from fnnexp.config import compose
 from fnnexp.config import safety as guard
 from fnnexp.config.schema import CHOICES, Config, conf_folder
 from fnnexp.data import datasets as data
@@ -146,7 +148,28 @@ def quick(command, monkeypatch):
 
 
 @pytest.fixture
-def files(quick, shared_cache, monkeypatch):
+def composed_once(monkeypatch):
+    """Compose each command once: its jobs depend on the words alone, and not on the data that they name."""
+    composing, known = compose.composing, {}
+
+    @contextlib.contextmanager
+    def once(command):
+        if command not in known:
+            with composing(command) as composition:
+                jobs, notes = list(composition.jobs()), composition.notes()
+                known[command] = SimpleNamespace(
+                    jobs=lambda: iter(jobs),
+                    notes=lambda: notes,
+                    count=composition.count,
+                    search_path=composition.search_path,
+                )
+        yield known[command]
+
+    monkeypatch.setattr(compose, "composing", once)
+
+
+@pytest.fixture
+def files(command, composed_once, shared_cache, monkeypatch):
     """Return ``files(category, path)``: whether a data set was refused, without using memory or the cache."""
     prepare, peaks = data.prepare, []
 
@@ -161,7 +184,7 @@ def files(quick, shared_cache, monkeypatch):
     def run(category, path):
         cache = shared_cache / "prepared"
         before = set(cache.iterdir()) if cache.exists() else set()
-        bad = quick(category, "data=files", f"data.path='{path}'")
+        bad = command(category, "data=files", f"data.path='{path}'")
         assert peaks.pop() < MOST_MEMORY, path
         if bad:
             assert set(cache.iterdir() if cache.exists() else ()) == before

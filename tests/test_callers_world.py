@@ -164,6 +164,7 @@ def unusual_state(recorded_sweep, tmp_path, monkeypatch):
         settings.callback(plt.close, plt.figure())
         settings.enter_context(mlflow.start_run(run_name="the caller's"))
         multiprocessing.set_start_method(None, force=True)
+        gc.unfreeze()  # the suite has frozen its objects; a call must not
         gc.disable()
         gc.set_threshold(701, 11, 9)
         try:
@@ -171,6 +172,7 @@ def unusual_state(recorded_sweep, tmp_path, monkeypatch):
         finally:
             (gc.enable if collecting else gc.disable)()
             gc.set_threshold(*threshold)
+            gc.freeze()
             multiprocessing.set_start_method(start_method, force=True)
             for number, handler in zip(numbers, handlers, strict=True):
                 signal.signal(number, handler)

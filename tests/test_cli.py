@@ -667,6 +667,7 @@ def test_report_without_a_name_lists_the_experiments_most_recent_first(
     assert file_names(own_folder) == before
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_the_list_of_experiments_is_the_same_through_mlflows_client(invoke, store, own_folder):
     assert invoke("-m", *DIGITS, "seed=0,1", "tracking.experiment=swept").status == 0
     assert invoke("report", "swept").status == 0  # its run of the report is not a trial
@@ -718,6 +719,7 @@ def test_long_lists_of_experiments_are_cut(invoke, store, monkeypatch):
         "--folder out -- e init=he",
     ],
 )
+@pytest.mark.usefixtures("blank_figures")
 def test_the_options_of_a_report_may_stand_anywhere(words, invoke, store, own_folder):
     assert invoke("-m", *DIGITS, "init=he,max", "tracking.experiment=e").status == 0
     assert invoke("report", *words.split()).status == 0
@@ -725,6 +727,7 @@ def test_the_options_of_a_report_may_stand_anywhere(words, invoke, store, own_fo
 
 
 @pytest.mark.parametrize("name", ["-x", "[red]'s <x>;y $(z)"])
+@pytest.mark.usefixtures("blank_figures")
 def test_printed_commands_can_be_pasted(name, invoke, store, own_folder):
     grid = ["data=digits", "epochs=1", "arch.hidden=[4]", "init=he,max", "batching=full,mini", "seed=0,1"]
     ran = invoke("-m", *grid, "execution.n_jobs=1", f"tracking.experiment={quoted(name)}")

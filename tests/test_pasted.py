@@ -130,6 +130,8 @@ def test_every_printed_command_works_when_pasted(setting, request, invoke):
     is_default = request.node.callspec.id == "default store"
     processes = is_default or "password" in request.node.name
     run = setting.run if processes else partial(setting.run_here, invoke=invoke)
+    if not processes:
+        request.getfixturevalue("blank_figures")
     words = [
         "-m",
         *GRID,

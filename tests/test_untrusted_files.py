@@ -451,6 +451,7 @@ def test_the_cache_is_not_unpickled(folder, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("name", SOME_NAMES)
+@pytest.mark.usefixtures("blank_figures")
 def test_no_experiment_name_leads_out_of_the_working_folder(name, folder, invoke, empty_store):
     from mlflow import MlflowClient
 

@@ -76,6 +76,7 @@ def test_a_users_data_option_names_the_experiment(invoke, store, own_folder):
     assert fnnexp.runs("fashion")["data"].tolist() == ["fashion"]
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_report_accepts_the_name_of_a_users_file(invoke, store, own_folder):
     write_file(own_folder / "my letters.npz")
     ran = invoke("data=files", "data.path='my letters.npz'", *SMALL)

@@ -109,8 +109,8 @@ def status_of(arch, init, batching, seed):
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    made = Store(f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db")
+def store(empty_store, tmp_path_factory):
+    made = Store(empty_store(tmp_path_factory.mktemp("store")))
     made.add("grid", "foreign run", {"seed": 7}, {})
     interrupted = params("relu_100", "sqrtmax", "full", 0)
     first = {"trial": trial_id("relu_100", "sqrtmax", "full", 0), "status": "running"}
@@ -610,6 +610,7 @@ def test_a_report_on_failed_trials_lists_them(store, tmp_path):
     assert "no reason was recorded" in shown
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_report_can_cover_a_part_of_an_experiment(store, runs, tmp_path):
     wanted = {"init": "he,sqrtmax", "batching": "mini"}
     console = Console(file=io.StringIO(), width=80)
@@ -780,6 +781,7 @@ def test_reports_have_different_folders_and_a_plain_name_is_kept(store, tmp_path
     assert all(name.startswith("grid_init_he_max-") for name in names[1:])
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_the_report_is_in_mlflow_once_and_is_not_a_trial(store, tmp_path):
     before = frames.runs("untrained", tracking_uri=store.uri)
     experiment = store.experiments["untrained"]

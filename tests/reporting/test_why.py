@@ -280,6 +280,7 @@ def test_the_section_why_follows_the_answer_with_its_figures_and_files(written):
 FIGURES = ("at_start", "idle_by_epoch", "update_ratio_by_epoch")
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_report_on_a_part_has_only_its_diagnostics(swept, written, invoke):
     assert invoke("report", "why", "init=he", "--folder", "part", cwd=swept).status == 0
     tables = [(folder / "diagnostics.csv").read_text("utf-8") for folder in (written, swept / "part")]

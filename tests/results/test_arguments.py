@@ -10,16 +10,16 @@ import pytest
 from test_comparisons import grid
 
 import fnnexp
-from fnnexp.reporting.plots import picture
 from fnnexp.results import arguments, frames
 
 FUNCTIONS_OF_RUNS = ("leaderboard", "answer", "compare", "shares")
 
 
 @pytest.fixture(scope="module")
-def reported(tmp_path_factory, invoke, shared_cache):
+def reported(tmp_path_factory, invoke, empty_store, undrawn):
     """Run a sweep and a report without figures; return the folder, the frames and the results of the runs."""
     folder = tmp_path_factory.mktemp("reported")
+    empty_store(folder)
     settings = (
         "init=he,max",
         "batching=full,mini",
@@ -28,9 +28,7 @@ def reported(tmp_path_factory, invoke, shared_cache):
         "data.validation=200",
     )
     assert invoke("-m", "data=digits", "epochs=2", "execution.n_jobs=1", *settings, cwd=folder).status == 0
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(picture, "svg", lambda figure, label: "<svg></svg>")
-        patch.setattr(picture, "png", lambda figure: b"")
+    with undrawn():
         assert invoke("report", "digits", cwd=folder).status == 0
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     runs, curves = (read("digits", tracking_uri=uri) for read in (fnnexp.runs, fnnexp.curves))

@@ -11,10 +11,11 @@ FUNCTIONS = ("answer", "at_equal", "compare", "curves", "diagnostics", "runs", "
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, shared_cache):
+def trained(tmp_path_factory, empty_store):
     """Return the names that the examples use: frames of a small sweep, in whose store they run."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("trained")
+        empty_store(folder)
         patch.chdir(folder)
         options = {"arch": "relu_100", "init": ["he", "max"], "batching": ["full", "mini"], "seed": [0, 1]}
         # One epoch of mini is 10 updates, so at equal updates full needs more than 10 epochs.

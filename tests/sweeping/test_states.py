@@ -30,6 +30,7 @@ def went_on(folder, trials):
 
 MIXED = [
     "optimizer=sgd,adam", "batching=mini,full,sample", "init=he,max", "regularization.dropout=0,0.3",
+    "data.subset=300",
 ]  # fmt: skip
 
 

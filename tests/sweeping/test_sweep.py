@@ -169,6 +169,7 @@ def test_a_finished_sweep_leaves_no_checkpoints(grid):
     assert list((grid[0] / ".fnnexp" / "checkpoints").glob("*")) == []
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_every_number_is_the_same_in_mlflow_in_the_frames_and_in_the_report(grid, invoke):
     folder, _ = grid
     uri = f"sqlite:///{folder / 'mlflow.db'}"
@@ -254,6 +255,7 @@ def test_execution_settings_change_no_bit(execution, invoke, store, tmp_path, tr
 # --- trials that diverge or fail ---
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_test_accuracy_of_1_at_the_first_epoch_is_printed_and_in_the_report(invoke, store, own_folder):
     """One pixel marks each class; half of the trials learn nothing."""
     y = np.arange(120, dtype=np.uint8) % 3
@@ -297,6 +299,7 @@ def test_a_diverging_trial_is_recorded_and_its_stack_continues(invoke, store, tm
     assert "4 were done before" in repeated.out
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_trial_that_stops_early_is_finished_and_its_stack_continues(
     invoke, store, tmp_path, trials_of, agrees
 ):
@@ -1228,8 +1231,11 @@ def deleting(store, monkeypatch):
             if planned.stack.epoch == 1 and not done:
                 done.append(delete(client))
                 if how == "collected":
-                    at = ["--backend-store-uri", store, "--tracking-uri", store]
-                    subprocess.run([sys.executable, "-m", "mlflow", "gc", *at], check=True)
+                    from mlflow.cli import gc as collect_deleted_runs
+
+                    with monkeypatch.context() as patch:
+                        patch.setenv("MLFLOW_TRACKING_URI", store)
+                        collect_deleted_runs(["--backend-store-uri", store], standalone_mode=False)
             return ended
 
         monkeypatch.setattr(executor_module, "train_segment", train)

@@ -201,6 +201,7 @@ SAME = [
 @pytest.mark.parametrize(
     "close", [no_tables_to_write, no_models, no_tables_to_read, no_curves_in_bulk, no_saved_views]
 )
+@pytest.mark.usefixtures("blank_figures")
 def test_without_a_private_part_everything_works_through_the_client(close, swept, store, invoke, monkeypatch):
     close(monkeypatch)
     ran = invoke(*SWEEP)

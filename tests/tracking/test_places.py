@@ -94,6 +94,7 @@ def test_an_empty_variable_selects_the_default_store(own_folder, invoke, monkeyp
     assert started[0][-1] == f"sqlite:///{own_folder / 'mlflow.db'}"
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_tilde_is_the_users_home_folder(own_folder, invoke, monkeypatch, empty_store):
     (own_folder / "here").mkdir()
     monkeypatch.setenv("HOME", str(own_folder / "home"))
@@ -182,12 +183,13 @@ def test_a_bare_word_is_not_taken_for_a_store_of_mlflow_2(own_folder, invoke):
 
 
 @pytest.fixture(scope="module")
-def project(empty_store, tmp_path_factory, invoke):
+def project(empty_store, tmp_path_factory, invoke, undrawn):
     """Return the folder of a sweep of two trials and its report."""
     folder = tmp_path_factory.mktemp("a project") / "one"
     empty_store(folder)
     assert invoke(*SMALL, "init=he,max", cwd=folder).status == 0
-    assert invoke("report", "digits", cwd=folder).status == 0
+    with undrawn():
+        assert invoke("report", "digits", cwd=folder).status == 0
     return folder
 
 
@@ -217,6 +219,7 @@ def downloaded(folder):
 
 @pytest.mark.parametrize("gone", [False, True], ids=["copied", "moved"])
 @pytest.mark.parametrize("how", ["from within", "by its address"])
+@pytest.mark.usefixtures("blank_figures")
 def test_a_moved_project_writes_only_to_its_new_folder(moved, gone, how, invoke):
     former = moved.with_name("one")
     if gone:
@@ -247,6 +250,7 @@ def test_a_moved_project_writes_only_to_its_new_folder(moved, gone, how, invoke)
     assert str(former) not in html.read_text("utf-8")
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_report_of_a_moved_project_uses_the_moved_files(moved, invoke, started):
     former = moved.with_name("one")
     shutil.rmtree(former)
@@ -347,6 +351,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("address", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.usefixtures("blank_figures")
 def test_a_report_is_never_written_outside_the_stores_folder(address, project, own_folder, outside, invoke):
     folder = own_folder / "store"
     shutil.copytree(project, folder)

@@ -14,13 +14,15 @@ import sqlite3
 import subprocess
 import sys
 import time
+import traceback
 from contextlib import closing, suppress
+from types import SimpleNamespace
 
 import mlflow
 import pytest
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.store.db.utils import _get_latest_schema_revision
+from mlflow.store.db.utils import _get_latest_schema_revision, _upgrade_db, create_sqlalchemy_engine
 from stores import OLD, make_old_store, revision_of, rows_of_runs
 
 import fnnexp
@@ -58,6 +60,27 @@ def old(before, own_folder):
     file = own_folder / "mlflow.db"
     file.write_bytes(before.read_bytes())
     return file
+
+
+@pytest.fixture
+def upgraded_here(monkeypatch):
+    """Upgrade a copy in this process, as `mlflow db upgrade` does; its start takes seconds.
+
+    The tests without this fixture run the command.
+    """
+
+    def run(command, **_):
+        *start, uri = command
+        assert start == [sys.executable, "-m", "mlflow", "db", "upgrade"]
+        engine, error = create_sqlalchemy_engine(uri), ""
+        try:
+            _upgrade_db(engine)
+        except Exception:
+            error = traceback.format_exc()
+        engine.dispose()
+        return subprocess.CompletedProcess(command, bool(error), "", error)
+
+    monkeypatch.setattr(schema, "subprocess", SimpleNamespace(run=run))
 
 
 def break_half_way(file, filled=True):
@@ -173,6 +196,7 @@ def test_a_sweep_announces_an_upgrade_and_keeps_the_old_file(
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("upgraded_here", "blank_figures")
 def test_reading_commands_read_an_upgraded_copy_and_print_a_note(old, invoke, own_folder):
     content = old.read_bytes()
     ran = invoke("report", "digits")
@@ -188,6 +212,7 @@ def test_reading_commands_read_an_upgraded_copy_and_print_a_note(old, invoke, ow
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("upgraded_here")
 def test_the_copy_is_renewed_if_the_store_changes(old):
     assert len(fnnexp.runs("digits")) == 1
     with closing(sqlite3.connect(old)) as database:
@@ -197,6 +222,7 @@ def test_the_copy_is_renewed_if_the_store_changes(old):
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("upgraded_here")
 def test_the_ui_upgrades_an_old_store_before_the_server_starts(old, invoke, started):
     runs = rows_of_runs(old)
     ran = invoke("ui", "--port", str(free_port()))
@@ -226,6 +252,7 @@ sys.stdin.read()
         ),
     ],
 )
+@pytest.mark.usefixtures("upgraded_here")
 def test_an_old_store_open_in_another_program_is_not_upgraded(how, old, invoke, own_folder):
     command = [sys.executable, "-c", IDLE, how]
     with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as other:
@@ -258,6 +285,7 @@ _upgrade_db(engine)
 
 @pytest.mark.long
 @pytest.mark.parametrize("statements", [2, *(pytest.param(n, marks=pytest.mark.long) for n in (4, 5))])
+@pytest.mark.usefixtures("upgraded_here")
 def test_a_stopped_upgrade_is_completed_without_losing_runs(statements, old, trained, invoke):
     """MLflow is stopped in the first step of its own upgrade in place."""
     assert subprocess.run([sys.executable, "-c", STOPPED, str(statements)], check=False).returncode == 9
@@ -271,6 +299,7 @@ def test_a_stopped_upgrade_is_completed_without_losing_runs(statements, old, tra
     assert rows_of_runs(old) == rows_of_runs(trained)
 
 
+@pytest.mark.usefixtures("upgraded_here")
 def test_files_left_by_a_killed_upgrade_are_removed(old, own_folder):
     (own_folder / f"mlflow.db.before-{NOW}").hardlink_to(old)
     for name in ("killed", "alive"):
@@ -289,7 +318,7 @@ def test_files_left_by_a_killed_upgrade_are_removed(old, own_folder):
 
 
 @pytest.mark.long
-def test_a_half_upgraded_store_with_runs_is_refused_unchanged(old, invoke, own_folder):
+def test_a_half_upgraded_store_with_runs_is_refused_unchanged(old, invoke, own_folder, request):
     break_half_way(old)
     content = old.read_bytes()
     for words in (ONE, ["report", "digits"], ["ui"]):
@@ -299,6 +328,7 @@ def test_a_half_upgraded_store_with_runs_is_refused_unchanged(old, invoke, own_f
         assert "table logged_models already exists" in ran.err
         assert f"mv {old} {old}.half-way" in ran.err
         assert (old.read_bytes(), names_in(own_folder)) == (content, ["mlflow.db"])
+        request.getfixturevalue("upgraded_here")  # the first time, the command itself has run
     old.rename(own_folder / "mlflow.db.half-way")
     assert invoke(*ONE).status == 0
 

@@ -70,6 +70,7 @@ def swept(trials, uri, experiment, *, file=None, **changed):
     return run(trials, Tracker(experiment, uri), chosen, console), console.file.getvalue()
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_sweep_over_http_into_postgresql_has_bitwise_the_results_of_sqlite(
     server, store, trials_of, invoke, same_bits
 ):

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -160,11 +161,20 @@ print(run.info.run_id)
 """
 
 
-@pytest.fixture
-def files_of_mlflow_2(own_folder):
-    """Create a folder ``mlruns`` with one run by MLflow's file store; return the run's id."""
+@pytest.fixture(scope="module")
+def made_by_mlflow_2(tmp_path_factory, shared_cache):
+    """Create a folder with one run by MLflow's file store, for the tests to copy; return it and the id."""
+    folder = tmp_path_factory.mktemp("mlflow_2")
     environment = os.environ | QUIET | {"MLFLOW_ALLOW_FILE_STORE": "true"}
-    run_id = subprocess.check_output([sys.executable, "-c", MAKE], env=environment, text=True).strip()
+    made = subprocess.check_output([sys.executable, "-c", MAKE], cwd=folder, env=environment, text=True)
+    return folder / "mlruns", made.strip()
+
+
+@pytest.fixture
+def files_of_mlflow_2(made_by_mlflow_2, own_folder):
+    """Copy this folder into the working directory; return the run's id."""
+    made, run_id = made_by_mlflow_2
+    shutil.copytree(made, own_folder / "mlruns")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -509,6 +509,7 @@ SMALL = ("data=digits", "epochs=1", "execution.n_jobs=1", "batching=full")
 
 
 @pytest.mark.parametrize("name", ["Jose\u0301's caf\u00e9", "50% of a+b&c=d#e"])
+@pytest.mark.usefixtures("blank_figures")
 def test_a_folder_of_any_name_contains_its_store(name, own_folder, invoke):
     """MLflow encodes the path of its default store, and used to create a folder with the encoded name."""
     folder = own_folder / name
@@ -539,6 +540,7 @@ def test_a_folder_whose_name_mlflow_would_decode_is_refused(own_folder, invoke):
     assert [path.name for path in own_folder.iterdir()] == ["a%20b"]
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_artifacts_are_beside_a_store_in_another_folder(own_folder, invoke):
     here, elsewhere = own_folder / "here", own_folder / "else where"
     here.mkdir()
