@@ -21,11 +21,12 @@ from rich.console import Console
 
 from fnnexp.config.schema import CHOICES
 from fnnexp.errors import FnnexpError
+from fnnexp.reporting import averages
 from fnnexp.reporting import write as report
 from fnnexp.reporting.plots import curves, layout, style
 from fnnexp.reporting.sections import leaderboard, overview
 from fnnexp.reporting.sections.by_factor import architecture as by_architecture
-from fnnexp.results import averages, filters, frames, statistics
+from fnnexp.results import filters, frames, statistics
 from fnnexp.results.factors import LONGEST, as_text, factors_of, labels_of, others
 from fnnexp.tracking.run_format import METRICS
 

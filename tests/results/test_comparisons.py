@@ -14,6 +14,7 @@ from scipy import stats
 
 import fnnexp
 from fnnexp.errors import FnnexpError
+from fnnexp.reporting import averages
 from fnnexp.reporting import write as report
 from fnnexp.reporting.document import html, markdown, wording
 from fnnexp.reporting.document.blocks import Section, Text
@@ -24,7 +25,7 @@ from fnnexp.reporting.plots.heat_map import heat_map
 from fnnexp.reporting.sections import leaderboard, mistakes, pairs, summary
 from fnnexp.reporting.sections.by_factor import architecture as by_architecture
 from fnnexp.reporting.sections.by_factor import shares
-from fnnexp.results import averages, comparisons, filters, frames, statistics
+from fnnexp.results import comparisons, filters, frames, statistics
 from fnnexp.results.factors import factors_of
 from fnnexp.tracking.run_format import METRICS
 

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from test_comparisons import grid, report_of
 
 import fnnexp
+from fnnexp.reporting import averages
 from fnnexp.reporting.document import markdown
 from fnnexp.reporting.sections import leaderboard
 from fnnexp.reporting.sections.by_factor import architecture as by_architecture
-from fnnexp.results import averages, comparisons, filters, frames, statistics
+from fnnexp.results import comparisons, filters, frames, statistics
 
 OWN_COLUMNS = {"seven": 7, "gap": "wide", "Unnamed: 0": 0, "cost": 0.5, 3: "three"}
 """Columns that a user added, or that a saved index left: they do not describe trials."""

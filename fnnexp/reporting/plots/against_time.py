@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.lines import Line2D
 
+from fnnexp.reporting import averages
 from fnnexp.reporting.plots.curves import axis_title
 from fnnexp.reporting.plots.layout import add_legend, columns_for, in_rows, panels
 from fnnexp.reporting.plots.scales import EDGES, share_time_axis, share_y_axis
 from fnnexp.reporting.plots.style import INK, STROKE, styles_in
-from fnnexp.results import averages
 
 if TYPE_CHECKING:
     import pandas as pd

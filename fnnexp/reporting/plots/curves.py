@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from fnnexp.nn.pieces.schedules import factors
+from fnnexp.reporting import averages
 from fnnexp.reporting.plots.layout import (
     COLUMNS,
     add_legend,
@@ -22,7 +23,6 @@ from fnnexp.reporting.plots.layout import (
 from fnnexp.reporting.plots.scales import EDGES, LEAST_LOSS, share_y_axis
 from fnnexp.reporting.plots.style import INK, STROKE, styles_in
 from fnnexp.reporting.plots.style import style as style_of
-from fnnexp.results import averages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy.special import logit
 
+from fnnexp.reporting import averages
 from fnnexp.reporting.plots.layout import bare, in_rows, set_title
 from fnnexp.reporting.plots.picture import Picture
 from fnnexp.reporting.plots.scales import EDGES
 from fnnexp.reporting.plots.style import BEST, INK, shade
-from fnnexp.results import averages
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from scipy.special import expit, logit
 
+from fnnexp.reporting import averages
 from fnnexp.reporting.plots.curves import axis_title, by_arch_and_batching
 from fnnexp.reporting.plots.heat_map import Cells, cell_panels, depth
 from fnnexp.reporting.plots.layout import (
@@ -23,7 +24,6 @@ from fnnexp.reporting.plots.layout import (
 )
 from fnnexp.reporting.plots.scales import EDGES, share_value_axis, share_y_axis
 from fnnexp.reporting.plots.style import BEST, INK, STROKE, shade, styles_in
-from fnnexp.results import averages
 from fnnexp.results.factors import AXES, as_text
 
 if TYPE_CHECKING:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from fnnexp.errors import plural
+from fnnexp.reporting import averages
 from fnnexp.reporting.document.blocks import MOST_ROWS, Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import after_stopping, listed
 from fnnexp.reporting.figures import Drawing, for_each
 from fnnexp.reporting.plots import layers as plots
-from fnnexp.results import averages, filters, numeric
+from fnnexp.results import filters, numeric
 from fnnexp.results.factors import AXES, as_text, group_numbers, labels_of, others
 
 if TYPE_CHECKING:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from fnnexp.errors import plural
+from fnnexp.reporting import averages
 from fnnexp.reporting.document.blocks import MOST_ROWS, Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import mean_and_spread
 from fnnexp.reporting.figures import Drawing, of_finished_trials, shared_scale
 from fnnexp.reporting.plots.heat_map import heat_map
 from fnnexp.reporting.sections.leaderboard import NOT_FINISHED, means_over_seeds
-from fnnexp.results import averages, comparisons, filters, numeric
+from fnnexp.results import comparisons, filters, numeric
 from fnnexp.results.factors import AXES, as_text, group_numbers, labels_of, others
 from fnnexp.results.ranking import Ranking, matching_accuracy, ranking_of
 from fnnexp.results.seeds import averaged

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fnnexp.results import averages
+from fnnexp.reporting import averages
 from fnnexp.tracking.run_format import METRICS
 
 LAST = {("he", 0): 5, ("he", 1): 2, ("he", 2): 3, ("max", 0): 4, ("max", 1): 3}
