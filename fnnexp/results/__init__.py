@@ -5,9 +5,9 @@
 - ``arguments``: validation of frames that users pass in.
 - ``ranking``: which metric ranks trials, and in which direction.
 - ``statistics``: functions from an array to a number or an interval.
-- ``averages``: means and intervals over seeds, for figures.
 - ``comparisons``: pairs, leaders and shares of variance.
 - ``budgets``: batching modes after equal numbers of epochs, updates or seconds of training.
 - ``numeric``: numeric factors as axes, and the best values on them.
 - ``questions``: which rows to compare, and ``fnnexp.compare``.
+- ``networks``: the networks of finished trials, and networks that are trained without a store.
 """
