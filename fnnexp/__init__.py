@@ -13,6 +13,7 @@ publications report for the published experiments.
 :func:`load` returns the network of a finished trial, which predicts. :func:`best` chooses a trial, and
 :func:`confusion` and :func:`mistakes` show what its network gets wrong. :class:`Classifier` is an estimator
 for scikit-learn. :func:`experiments` lists what a store has, and :func:`report` writes the report.
+:func:`merge` copies the trials of several stores into one, and :func:`verify` trains some of them again.
 
 Errors that a user can fix are raised as :class:`FnnexpError`.
 """
@@ -39,8 +40,10 @@ if TYPE_CHECKING:
     from fnnexp.results.networks.classifier import Classifier
     from fnnexp.results.networks.mistakes import confusion, mistakes
     from fnnexp.results.networks.stored import load
+    from fnnexp.results.networks.verifying import verify
     from fnnexp.results.questions import compare
     from fnnexp.results.ranking import best, seconds_to
+    from fnnexp.sweeping.resources.merging import merge
 
 __version__ = "0.1.0"
 __all__ = [
@@ -58,6 +61,7 @@ __all__ = [
     "images",
     "leaderboard",
     "load",
+    "merge",
     "mistakes",
     "plot_curves",
     "plot_heat_map",
@@ -69,6 +73,7 @@ __all__ = [
     "seconds_to",
     "shares",
     "sweep",
+    "verify",
 ]
 
 _DEFINED_IN = {
@@ -85,6 +90,7 @@ _DEFINED_IN = {
     "images": "fnnexp.data.images",
     "leaderboard": "fnnexp.reporting.sections.leaderboard",
     "load": "fnnexp.results.networks.stored",
+    "merge": "fnnexp.sweeping.resources.merging",
     "mistakes": "fnnexp.results.networks.mistakes",
     "plot_curves": "fnnexp.reporting.plots.api",
     "plot_heat_map": "fnnexp.reporting.plots.api",
@@ -96,6 +102,7 @@ _DEFINED_IN = {
     "seconds_to": "fnnexp.results.ranking",
     "shares": "fnnexp.results.comparisons",
     "sweep": "fnnexp.api",
+    "verify": "fnnexp.results.networks.verifying",
 }
 """The module of each public name. It is imported on first use, so that commands start without pandas."""
 

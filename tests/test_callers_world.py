@@ -240,6 +240,9 @@ CALLS = {
     "load that does not exist": lambda runs, curves: fnnexp.load("none"),
     "confusion": lambda runs, curves: fnnexp.confusion(runs.iloc[0]),
     "mistakes": lambda runs, curves: fnnexp.mistakes(runs.iloc[0]),
+    "merge": lambda runs, curves: fnnexp.merge("mlflow.db", into="merged.db"),
+    "merge that has no stores": lambda runs, curves: fnnexp.merge(into="merged.db"),
+    "verify": lambda runs, curves: fnnexp.verify("digits", sample=1),
     "Classifier": lambda runs, curves: fnnexp.Classifier(epochs=1).fit(np.eye(4), [0, 1, 0, 1]),
     "Classifier that has no such initializer": lambda runs, curves: fnnexp.Classifier(init="none").fit(
         np.eye(4), [0, 1, 0, 1]

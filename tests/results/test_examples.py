@@ -47,7 +47,7 @@ def test_the_examples_of_a_public_function_run(name, trained, monkeypatch):
 @pytest.mark.usefixtures("store", "blank_figures")
 def test_the_snippets_of_the_page_on_python_run():
     snippets = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
-    assert len(snippets) == 6
+    assert len(snippets) == 7
     names: dict[str, object] = {}
     for snippet in snippets:
         exec(snippet, names)
