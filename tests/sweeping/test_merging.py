@@ -71,6 +71,7 @@ def test_each_trial_is_there_once_with_its_own_numbers(laptops, tmp_path, same_b
     assert len(fnnexp.runs("digits", tracking_uri=f"sqlite:///{target}")) == 3
 
 
+@pytest.mark.long
 def test_the_command_says_what_became_of_the_trials(laptops, tmp_path, invoke):
     a, _, c = (str(folder / "mlflow.db") for folder in laptops)
     with contextlib.closing(sqlite3.connect(a)) as store:
