@@ -10,6 +10,11 @@ rows of it. :func:`read_map` returns the arrays of a map, which :func:`plot_map`
 accuracy. :func:`images` returns a data set as a table. :func:`published` returns the numbers that the
 publications report for the published experiments.
 
+:func:`load` returns the network of a finished trial, which predicts. :func:`best` chooses a trial, and
+:func:`confusion` and :func:`mistakes` show what its network gets wrong. :class:`Classifier` is an estimator
+for scikit-learn. :func:`experiments` lists what a store has, and :func:`report` writes the report.
+:func:`merge` copies the trials of several stores into one, and :func:`verify` trains some of them again.
+
 Errors that a user can fix are raised as :class:`FnnexpError`.
 """
 
@@ -28,52 +33,76 @@ if TYPE_CHECKING:
     from fnnexp.reporting.replication.published import published
     from fnnexp.reporting.sections.leaderboard import leaderboard
     from fnnexp.reporting.sections.summary import answer
+    from fnnexp.reporting.write import report
     from fnnexp.results.budgets import at_equal
     from fnnexp.results.comparisons import shares
-    from fnnexp.results.frames import curves, diagnostics, runs
+    from fnnexp.results.frames import curves, diagnostics, experiments, runs
+    from fnnexp.results.networks.classifier import Classifier
+    from fnnexp.results.networks.mistakes import confusion, mistakes
+    from fnnexp.results.networks.stored import load
+    from fnnexp.results.networks.verifying import verify
     from fnnexp.results.questions import compare
-    from fnnexp.results.ranking import seconds_to
+    from fnnexp.results.ranking import best, seconds_to
+    from fnnexp.sweeping.resources.merging import merge
 
 __version__ = "0.1.0"
 __all__ = [
+    "Classifier",
     "FnnexpError",
     "__version__",
     "answer",
     "at_equal",
+    "best",
     "compare",
+    "confusion",
     "curves",
     "diagnostics",
+    "experiments",
     "images",
     "leaderboard",
+    "load",
+    "merge",
+    "mistakes",
     "plot_curves",
     "plot_heat_map",
     "plot_map",
     "published",
     "read_map",
+    "report",
     "runs",
     "seconds_to",
     "shares",
     "sweep",
+    "verify",
 ]
 
 _DEFINED_IN = {
+    "Classifier": "fnnexp.results.networks.classifier",
     "FnnexpError": "fnnexp.errors",
     "answer": "fnnexp.reporting.sections.summary",
     "at_equal": "fnnexp.results.budgets",
+    "best": "fnnexp.results.ranking",
     "compare": "fnnexp.results.questions",
+    "confusion": "fnnexp.results.networks.mistakes",
     "curves": "fnnexp.results.frames",
     "diagnostics": "fnnexp.results.frames",
+    "experiments": "fnnexp.results.frames",
     "images": "fnnexp.data.images",
     "leaderboard": "fnnexp.reporting.sections.leaderboard",
+    "load": "fnnexp.results.networks.stored",
+    "merge": "fnnexp.sweeping.resources.merging",
+    "mistakes": "fnnexp.results.networks.mistakes",
     "plot_curves": "fnnexp.reporting.plots.api",
     "plot_heat_map": "fnnexp.reporting.plots.api",
     "plot_map": "fnnexp.mapping.picture",
     "published": "fnnexp.reporting.replication.published",
     "read_map": "fnnexp.mapping.arrays",
+    "report": "fnnexp.reporting.write",
     "runs": "fnnexp.results.frames",
     "seconds_to": "fnnexp.results.ranking",
     "shares": "fnnexp.results.comparisons",
     "sweep": "fnnexp.api",
+    "verify": "fnnexp.results.networks.verifying",
 }
 """The module of each public name. It is imported on first use, so that commands start without pandas."""
 

@@ -6,6 +6,7 @@ import argparse
 import atexit
 import gc
 import io
+import math
 import os
 import re
 import shlex
@@ -72,6 +73,8 @@ More
   fnnexp reproduce --quick                          the same with fewer seeds, in under two minutes
   fnnexp reproduce --engine numpy                   the same with NumPy, also where numba is installed
   fnnexp gradcheck                                  compare every gradient with finite differences
+  fnnexp merge A.db B.db --into all.db              the trials of several machines in one store, each once
+  fnnexp verify card_grid --sample 5                train five trials again; are they bitwise the same?
   fnnexp clean                                      what sweeps left behind, and what removes it
 """
 
@@ -566,6 +569,79 @@ def _map(words: Sequence[str]) -> int:
     return 0
 
 
+def _merge(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "fnnexp merge",
+        description="Copy the finished trials of several SQLite stores into one, each once.",
+    )
+    parser.add_argument(
+        "stores", nargs="+", metavar="STORE", help="the file of a store, as in laptop/mlflow.db"
+    )
+    parser.add_argument(
+        "--into", required=True, metavar="STORE", help="the store to copy to; made if missing"
+    )
+    arguments = parser.parse_intermixed_args(words)
+    from fnnexp.config.commands import program, report_command
+    from fnnexp.console import terminal
+    from fnnexp.sweeping.resources.merging import DIFFERS, MOST_SHOWN, RESULTS, address_of, merge
+    from fnnexp.tracking.store import option
+
+    merged = merge(*arguments.stores, into=arguments.into)
+    lines = []
+    for given in arguments.stores:
+        counts = merged[merged["store"] == given]["result"].value_counts()
+        parts = [f"{counts[result]} {result}" for result in RESULTS if counts[result]]
+        lines.append(f"{given}: {', '.join(parts) or 'no trials'}")
+    differing = merged[merged["result"] == DIFFERS]
+    for row in differing.head(MOST_SHOWN).itertuples():
+        lines.append(f"  {row.name} in {row.store} differs: {row.note}")
+    if len(differing) > MOST_SHOWN:
+        lines.append(f"  … and {len(differing) - MOST_SHOWN} more")
+    for name in merged["experiment"].unique():
+        command = report_command(name, store=option(address_of(arguments.into)), program=program())
+        lines.append(f"compare them: {command}")
+    terminal().print("\n".join(lines), highlight=False, soft_wrap=True, markup=False)
+    return 0
+
+
+def _verify(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "fnnexp verify",
+        description="Train a random sample of an experiment's finished trials again, and compare their "
+        "numbers with those in the store. The status is 1 if one differs that should be the same to the last "
+        "bit.",
+    )
+    parser.add_argument("experiment", help="the sweep's name, as in card_grid")
+    parser.add_argument("--sample", type=int, default=5, metavar="N", help="how many trials (default: 5)")
+    parser.add_argument("--seed", type=int, help="the seed of the sample (default: another sample each time)")
+    parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
+    parser.add_argument(
+        "--pieces", action="append", default=[], metavar="FILE", help="a file with your own pieces"
+    )
+    arguments = parser.parse_args(words)
+    from fnnexp.console import terminal
+    from fnnexp.pieces import files
+    from fnnexp.results.networks.verifying import BITWISE, DIFFERS, RESULTS, verify
+
+    files.load_installed()
+    for file in arguments.pieces:
+        files.load(file)
+    verified = verify(
+        arguments.experiment, sample=arguments.sample, seed=arguments.seed, tracking_uri=arguments.uri
+    )
+    lines = []
+    for row in verified.to_dict("records"):
+        line, difference = f"{row['name']}: {row['result']}", row["difference"]
+        if row["result"] != BITWISE:
+            by = "" if math.isnan(difference) else f", accuracies by at most {100 * difference:.2f} points"
+            line += f"{by} ({row['note']})"
+        lines.append(line)
+    counts = verified["result"].value_counts()
+    lines.append(", ".join(f"{counts[result]} {result}" for result in RESULTS if counts[result]))
+    terminal().print("\n".join(lines), highlight=False, soft_wrap=True, markup=False)
+    return 1 if counts[DIFFERS] else 0
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "report": _report,
     "map": _map,
@@ -573,6 +649,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "gradcheck": _gradcheck,
     "ui": _ui,
     "clean": _clean,
+    "verify": _verify,
+    "merge": _merge,
 }
 
 if __name__ == "__main__":

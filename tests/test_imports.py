@@ -169,10 +169,10 @@ SEAMS = {
     "dask": ["fnnexp.sweeping.backends.dask"],
     "distributed": ["fnnexp.sweeping.backends.dask"],
     "ray": ["fnnexp.sweeping.backends.ray"],
-    "threadpoolctl": ["fnnexp.sweeping.worker"],
+    "threadpoolctl": ["fnnexp.results.networks.one_thread"],
     "matplotlib": ["fnnexp.reporting.plots", "fnnexp.mapping.picture"],
     "IPython": ["fnnexp.console"],
-    "sklearn": ["fnnexp.data.datasets"],
+    "sklearn": ["fnnexp.data.datasets", "fnnexp.results.networks.classifier"],
     "optuna": [
         "fnnexp.sweeping.search.tpe",
         "fnnexp.sweeping.search.study",

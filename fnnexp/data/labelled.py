@@ -36,6 +36,8 @@ NOTED_SHARE = 0.01
 """Smallest share of test images among the training images that is reported in a note."""
 REAL = "its inputs are real-valued"
 """The start of the note on inputs that are not bytes."""
+DIVIDED = "its pixels are bytes divided by 255"
+"""The start of the note on bytes that a file has as fractions."""
 LARGEST_VALUE = float(np.finfo(np.float32).max)
 """The largest absolute value of a real-valued input."""
 FEWEST_ROWS = 8
@@ -246,7 +248,7 @@ def _converted(raw: Raw, where: str) -> tuple[dict[str, Numbers], str]:
                 f"store both as bytes 0..255, with np.round(255 * x).astype(np.uint8) for {other}."
             )
         arrays[name] = arrays[name] * np.uint8(255)
-    return arrays, "its pixels are bytes divided by 255; they are stored as bytes" if scaled else ""
+    return arrays, f"{DIVIDED}; they are stored as bytes" if scaled else ""
 
 
 def _factors(name: str, values: Numbers) -> tuple[int, ...]:

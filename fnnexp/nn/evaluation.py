@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fnnexp.nn.arrays import Array
-from fnnexp.nn.engines.base import Engine
-from fnnexp.nn.engines.numpy_engine import DenseRows, RowSource
+from fnnexp.nn.engines.base import Engine, MakeRows
+from fnnexp.nn.engines.numpy_engine import BlasFirstLayer, DenseRows, FirstLayer, RowSource, Scaling
 from fnnexp.nn.engines.threads import Team
 from fnnexp.nn.epoch import CHUNK, LaneSlice, Measured, add_metrics, lane_slices
 from fnnexp.nn.network import Architecture, Parameters, Workspace, forward
@@ -70,10 +70,14 @@ class Predictions:
     loss: NDArray[np.float64]
 
 
-def parameters_from(architecture: Architecture, arrays: Mapping[str, Array]) -> Parameters:
+def parameters_from(
+    architecture: Architecture,
+    arrays: Mapping[str, Array],
+    first_layer: Callable[[Array], FirstLayer] = BlasFirstLayer,
+) -> Parameters:
     """Return the parameters of one lane, made from arrays named as :meth:`Parameters.named` does."""
     theta = np.empty((1, architecture.parameter_count), arrays["W1"].dtype)
-    parameters = Parameters(architecture, theta)
+    parameters = Parameters(architecture, theta, first_layer)
     for layer, (W, b) in enumerate(zip(parameters.W, parameters.b, strict=True), start=1):
         W[0] = arrays[f"W{layer}"]
         if b is not None:
@@ -81,25 +85,53 @@ def parameters_from(architecture: Architecture, arrays: Mapping[str, Array]) -> 
     return parameters
 
 
-def predict(recipe: Recipe, lane: Lane, parameters: Parameters, split: Split) -> Predictions:
+def predict(
+    recipe: Recipe, lane: Lane, parameters: Parameters, split: Split, make_rows: MakeRows = DenseRows
+) -> Predictions:
     """Return one lane's predictions for the n rows of a split.
 
     The rows are split into the same chunks as in :func:`evaluate`, so the accuracy equals the recorded one on
-    the same machine.
+    the same machine, if ``parameters`` and ``make_rows`` are of the engine that trained the lane.
     """
-    n, dtype = len(split.images), parameters.theta.dtype
+    n = len(split.images)
     predictions = Predictions(np.empty(n, np.intp), np.empty(n), np.empty(n))
-    rows = DenseRows(split.images, split.scaling, min(CHUNK, n), dtype)
     loss, target_values = loss_for(recipe), smoothed_targets(recipe, [lane])
     with np.errstate(all="ignore"):  # logits of a diverged network may overflow
-        for chunk in slices(n, CHUNK):
-            size = chunk.stop - chunk.start
-            work = Workspace(recipe.architecture, 1, size, dtype)
+        for chunk, work, Z in _logits(recipe, parameters, split.images, split.scaling, make_rows):
             work.set_labels(np.asarray(split.labels[chunk])[None], target_values)
-            Z = forward(parameters, [(range(1), rows.take(chunk))], work)
             predicted = Z[0].argmax(axis=1)
             losses, _ = loss.losses_and_hits(Z, work.targets, recipe.epsilon, work.row)
             outputs = loss.outputs(Z, work.row, out=Z)
             predictions.predicted[chunk], predictions.loss[chunk] = predicted, losses[0]
-            predictions.output[chunk] = outputs[0, np.arange(size), predicted]
+            predictions.output[chunk] = outputs[0, np.arange(len(predicted)), predicted]
     return predictions
+
+
+def outputs_for(
+    recipe: Recipe, parameters: Parameters, images: Array, scaling: Scaling, make_rows: MakeRows = DenseRows
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return one lane's predicted classes (n,) and its outputs (n, C) for n rows without labels.
+
+    Both are those of :func:`predict` for the same rows, to the last bit.
+    """
+    predicted = np.empty(len(images), np.intp)
+    all_outputs = np.empty((len(images), recipe.architecture.classes))
+    loss = loss_for(recipe)
+    with np.errstate(all="ignore"):
+        for chunk, work, Z in _logits(recipe, parameters, images, scaling, make_rows):
+            predicted[chunk] = Z[0].argmax(axis=1)
+            work.set_labels(np.zeros(Z.shape[:2], np.uint8))  # outputs do not depend on labels
+            loss.losses_and_hits(Z, work.targets, recipe.epsilon, work.row)
+            all_outputs[chunk] = loss.outputs(Z, work.row, out=Z)[0]
+    return predicted, all_outputs
+
+
+def _logits(
+    recipe: Recipe, parameters: Parameters, images: Array, scaling: Scaling, make_rows: MakeRows
+) -> Iterator[tuple[slice, Workspace, Array]]:
+    """Yield each chunk of the rows, its workspace, and its logits (1, B, C)."""
+    dtype = parameters.theta.dtype
+    rows = make_rows(images, scaling, min(CHUNK, len(images)), dtype)
+    for chunk in slices(len(images), CHUNK):
+        work = Workspace(recipe.architecture, 1, chunk.stop - chunk.start, dtype)
+        yield chunk, work, forward(parameters, [(range(1), rows.take(chunk))], work)

@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
@@ -155,6 +158,85 @@ def write(
     for line in lines:
         console.print(line, soft_wrap=True, markup=False, highlight=False)
     return target / "report.html"
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report that was written. A notebook shows it as a link; `open(report.path)` reads the page.
+
+    Attributes
+    ----------
+    path
+        The HTML page. Its folder has the same content as Markdown, tables as CSV, and figures.
+    """
+
+    path: Path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def _repr_html_(self) -> str:
+        path = self.path.absolute()
+        inside = path.is_relative_to(Path.cwd())  # Jupyter opens files below its folder by relative links
+        link = quote(path.relative_to(Path.cwd()).as_posix()) if inside else path.as_uri()
+        return f'<a href="{escape(link)}" target="_blank">{escape(str(self.path))}</a>'
+
+
+def report(
+    experiment: str,
+    *where: str,
+    metric: str | None = None,
+    margin: float | None = None,
+    folder: str | Path | None = None,
+    tracking_uri: str | None = None,
+) -> Report:
+    """Print and write the report of an experiment: `fnnexp.report("card_grid", "arch=tanh_128")`.
+
+    It is what the command `fnnexp report` prints and writes, and its arguments are those of the command.
+
+    Parameters
+    ----------
+    experiment, tracking_uri
+        As for :func:`fnnexp.runs`.
+    where
+        Report only the trials with these options, each `KEY=VALUE` or `KEY=VALUE,VALUE`.
+    metric, margin
+        The ranking metric and the equivalence margin, as for :func:`fnnexp.compare`; the metric can also be
+        `seconds_to_0.95`.
+    folder
+        The folder of the page and its files. Default: `reports/EXPERIMENT`.
+
+    Returns
+    -------
+    Report
+        With `path`, the page `report.html`. A notebook shows a link to it.
+
+    Raises
+    ------
+    FnnexpError
+        If the experiment does not exist or has no matching trials, if the metric cannot rank them, or if the
+        folder cannot be written.
+
+    Examples
+    --------
+    >>> fnnexp.report("card_grid", "batching=mini", metric="val_loss")  # doctest: +SKIP
+    """
+    frames.refuse_other_than_a_name(experiment, "report")
+    selection: dict[str, str] = {}
+    for word in where:
+        key, _, values = word.partition("=") if isinstance(word, str) else ("", "", "")
+        if not key or not values:
+            raise FnnexpError(
+                f"fnnexp.report({experiment!r}, {word!r}): after the experiment's name follow options as "
+                'KEY=VALUE; write "arch=tanh_128"'
+            )
+        if selection.setdefault(key, values) != values:
+            raise FnnexpError(
+                f"{key} is given twice, as {selection[key]} and {values}; write "
+                f'"{key}={selection[key]},{values}"'
+            )
+    page = write(experiment, folder, where=selection, metric=metric, margin=margin, tracking_uri=tracking_uri)
+    return Report(page)
 
 
 @contextmanager

@@ -10,4 +10,5 @@
 - ``budgets``: batching modes after equal numbers of epochs, updates or seconds of training.
 - ``numeric``: numeric factors as axes, and the best values on them.
 - ``questions``: which rows to compare, and ``fnnexp.compare``.
+- ``networks``: the networks of finished trials, and networks that are trained without a store.
 """

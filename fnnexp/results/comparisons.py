@@ -696,11 +696,19 @@ def _verdicts(
 
 
 def _frame(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> pd.DataFrame:
-    """Return the rows of :func:`_verdicts` as a frame, with the columns `names` before those of `PAIR`."""
-    counts = dict.fromkeys(("seeds", "looks", "ahead", "failed", "family"), "int64")
-    return pd.DataFrame(rows, columns=[*names, *PAIR]).astype(
-        {**counts, "seeds_needed": "Int64", "test": "str", "verdict": "str"}
-    )
+    """Return the rows of :func:`_verdicts` as a frame, with the columns `names` before those of `PAIR`.
+
+    The types are the same for a frame without rows.
+    """
+    frame = pd.DataFrame(rows, columns=[*names, *PAIR])
+    types = {
+        **dict.fromkeys(("cells", "seeds", "looks", "ahead", "failed", "family"), "int64"),
+        **dict.fromkeys(("difference", "low", "high", "probability"), "float64"),
+        **dict.fromkeys(("p", "p_sign_flip", "p_corrected", "p_equivalent"), "float64"),
+        **dict.fromkeys(("factor", "a", "b", "interval", "test", "verdict"), "str"),
+        "seeds_needed": "Int64",
+    }
+    return frame.astype({name: dtype for name, dtype in types.items() if name in frame})
 
 
 @validate_frames

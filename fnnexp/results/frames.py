@@ -171,6 +171,44 @@ def numbered(runs: pd.DataFrame) -> pd.DataFrame:
     return runs if is_numbered and runs.index.name is None else runs.reset_index(drop=True)
 
 
+def experiments(*, tracking_uri: str | None = None) -> pd.DataFrame:
+    """Return one row per experiment of a store, the most recent first.
+
+    Parameters
+    ----------
+    tracking_uri
+        The MLflow store to read. Default: MLflow's own (`MLFLOW_TRACKING_URI`, else `./mlflow.db`).
+
+    Returns
+    -------
+    DataFrame
+        - `name` (str), for :func:`runs` and the others.
+        - `trials` (int64), and how many of them are `done` (int64): finished or diverged.
+        - `changed` (datetime, UTC): the last time at which a run ended, or started if it has not ended.
+        - `data` (str), the names of the data sets, joined by commas.
+
+        Experiments without trials of fnnexp have no row.
+
+    Raises
+    ------
+    FnnexpError
+        If the store does not exist.
+
+    Examples
+    --------
+    >>> fnnexp.experiments().query("done < trials")  # doctest: +SKIP
+    """
+    summaries = reader.experiment_summaries(tracking_uri)
+    names, trials, done, changed, data = zip(*summaries, strict=True) if summaries else [()] * 5
+    return pd.DataFrame({
+        "name": pd.Series(names, dtype="str"),
+        "trials": pd.Series(trials, dtype="int64"),
+        "done": pd.Series(done, dtype="int64"),
+        "changed": pd.to_datetime(pd.Series(changed, dtype="Int64"), unit="ms", utc=True),
+        "data": pd.Series(data, dtype="str"),
+    })  # fmt: skip
+
+
 def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
     """Return one row per trial of an experiment, ordered by start time.
 
@@ -409,6 +447,12 @@ def held_out(runs: pd.DataFrame) -> pd.Series:
 
 def _trials(experiment: str, uri: str | None, function: str) -> TrialRuns:
     """Return the runs of an experiment. Raise if the name is not a string."""
+    refuse_other_than_a_name(experiment, function)
+    return reader.trials(experiment, uri)
+
+
+def refuse_other_than_a_name(experiment: Any, function: str) -> None:
+    """Raise if the name of an experiment is not a string; the message names the public function."""
     if isinstance(experiment, pd.DataFrame):
         raise FnnexpError(
             f"fnnexp.{function} reads an experiment by its name, and was given a frame; write "
@@ -419,7 +463,6 @@ def _trials(experiment: str, uri: str | None, function: str) -> TrialRuns:
         calls = ", ".join(f'fnnexp.{function}("{name}")' for name in names)
         advice = f"pd.concat([{calls}]) joins several" if names else "write the experiment's name as a string"
         raise FnnexpError(f"fnnexp.{function} reads one experiment, not {experiment!r}; {advice}")
-    return reader.trials(experiment, uri)
 
 
 def _runs_frame(

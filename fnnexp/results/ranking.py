@@ -253,3 +253,48 @@ def missing_values_note(runs: pd.DataFrame, ranking: Ranking) -> str:
         f"{missing} of {plural(len(finished), 'finished trial')} {reason}. No mean or pair includes "
         f"{them}, so check how many seeds remain."
     )
+
+
+@validate_frames
+def best(runs: pd.DataFrame, *, metric: str | None = None) -> pd.Series:
+    """Return the row of the finished trial with the best value of a metric: `fnnexp.load(fnnexp.best(runs))`.
+
+    Parameters
+    ----------
+    runs
+        The frame of :func:`fnnexp.runs`, or some of its rows.
+    metric
+        The ranking metric, as for :func:`fnnexp.compare`: by default validation accuracy if every trial held
+        out rows, else test accuracy.
+
+    Returns
+    -------
+    Series
+        The row, and one more value, `ties`: how many other trials have exactly this value. Of these, the
+        first by options, seed and name is returned, whatever the order of the rows.
+
+        The best of many trials is in part the luckiest, so expect less of it on new rows. What is best on
+        average over seeds is the first row of :func:`fnnexp.leaderboard`.
+
+    Raises
+    ------
+    FnnexpError
+        If no trial has finished, or the metric cannot rank trials.
+
+    Examples
+    --------
+    >>> winner = fnnexp.best(runs)  # doctest: +SKIP
+    >>> winner["name"], winner["val_accuracy"], winner["ties"]  # doctest: +SKIP
+    """
+    ranking = ranking_of(runs, metric)
+    finished = frames.in_order(runs[runs["status"] == "finished"]).drop_duplicates("trial")
+    finished = finished.dropna(subset=[ranking.metric])
+    if finished.empty:
+        raise FnnexpError(
+            f"none of these {plural(len(runs), 'trial')} has finished with a {ranking.metric}; run the sweep "
+            "again, or pass other rows"
+        )
+    goodness = ranking.goodness(finished[ranking.metric]).to_numpy(np.float64)
+    row: pd.Series = finished.iloc[int(goodness.argmax())].copy()
+    row["ties"] = int(np.count_nonzero(goodness == goodness.max())) - 1
+    return row

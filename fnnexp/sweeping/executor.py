@@ -26,10 +26,11 @@ from joblib.externals.loky import BrokenProcessPool
 
 from fnnexp.config.execution import Execution
 from fnnexp.errors import FnnexpError, plural
+from fnnexp.results.networks.one_thread import blas_kernel
 from fnnexp.sweeping.backends import loky
 from fnnexp.sweeping.backends.cluster import Cluster
 from fnnexp.sweeping.plan import PlannedStack
-from fnnexp.sweeping.worker import Broken, Trained, WorkerDied, blas_kernel, train_segment
+from fnnexp.sweeping.worker import Broken, Trained, WorkerDied, train_segment
 
 CORES = "LOKY_MAX_CPU_COUNT"
 """The environment variable that limits the number of cores that joblib uses."""

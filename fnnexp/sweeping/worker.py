@@ -9,11 +9,8 @@ import threading
 import time
 import traceback
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import Any
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from fnnexp.config.execution import Execution
 from fnnexp.data import datasets as data
@@ -21,6 +18,7 @@ from fnnexp.data.datasets import Arrays, Prepared
 from fnnexp.errors import DataError
 from fnnexp.nn.training import End, Recipe, Record, Stack, advance, engine_version
 from fnnexp.pieces.registry import receive as receive_pieces
+from fnnexp.results.networks.one_thread import ONE_THREAD, blas_kernel
 from fnnexp.sweeping.plan import PlannedStack
 
 
@@ -55,7 +53,7 @@ def train_segment(planned: PlannedStack, execution: Execution) -> Trained | Brok
     """Train whole epochs of a stack for about ``segment_seconds``; each call of BLAS uses one thread."""
     try:
         receive_pieces(planned.pieces)
-        with _ONE_THREAD:
+        with ONE_THREAD:
             stack, records = advance(
                 planned.recipe,
                 planned.stack,
@@ -64,7 +62,7 @@ def train_segment(planned: PlannedStack, execution: Execution) -> Trained | Brok
                 diagnostics=execution.diagnostics,
                 engine=execution.engine,
                 threads=planned.threads,
-                around_threads=_ONE_THREAD,
+                around_threads=ONE_THREAD,
                 upto=planned.upto,
             )
         if not planned.keeps_weights:
@@ -129,63 +127,3 @@ def _exit_with(parent: int | None) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
-
-
-class _OneThread:
-    """A context that limits BLAS to one thread while this process trains any stack.
-
-    The limit applies to the process if BLAS has its own threads, and to each thread if BLAS uses OpenMP. So
-    every segment sets the limit, and the last segment to end restores the previous setting.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._segments = 0
-        self._limit: Any = None
-
-    def __enter__(self) -> None:
-        with self._lock:
-            limit = self._controller().limit(limits=1, user_api="blas")
-            if self._segments == 0:
-                self._limit = limit
-            self._segments += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._segments -= 1
-            if self._segments == 0:
-                self._controller()
-                self._limit.restore_original_limits()
-                self._controller()  # so that any thread can set the next limit on BLAS threads
-
-    @staticmethod
-    def _controller() -> Any:
-        """Return the thread-pool controller for this thread.
-
-        Some libraries ignore limits set by any thread but their first controlling thread, so clear that
-        thread.
-        """
-        for library in _thread_pools().lib_controllers:
-            if hasattr(library, "clear_controlling_thread"):  # since threadpoolctl 3.8
-                library.clear_controlling_thread(force=True)
-        return _thread_pools()
-
-
-_ONE_THREAD = _OneThread()
-
-
-@cache
-def _thread_pools() -> Any:
-    return ThreadpoolController()
-
-
-@cache
-def blas_kernel() -> str:
-    """Return the name and version of NumPy's BLAS, and the kernel that it chose for this processor."""
-    libraries = [library for library in _thread_pools().info() if library["user_api"] == "blas"]
-    if not libraries:
-        return "unknown"
-    own = [library for library in libraries if "numpy" in library["filepath"]]  # SciPy may bring another BLAS
-    library = (own or libraries)[0]
-    kernel = library.get("architecture") or "unknown kernel"
-    return f"{library['internal_api']} {library['version']} {kernel}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from fnnexp.tracking.retry import mlflow_settings
 from fnnexp.tracking.run_format import (
     DONE,
     ENGINE,
+    GONE,
     MAP,
     RUNNING,
     STATUS,
@@ -190,20 +192,26 @@ def trials(experiment: str, uri: str | None) -> TrialRuns:
     with mlflow_settings(), without_collector():
         with store.asked_first(uri):
             client = _client_of_existing_store(uri)
-            existing = find_experiment(client, experiment)
-        if existing is not None and existing.lifecycle_stage == "deleted":
-            raise FnnexpError(store.deleted(experiment, existing.experiment_id, store.address_of(uri)))
-        if existing is None:
-            names = sorted(active.name for active in client.search_experiments())
-            name_first = " The name comes first, as in NAME KEY=VALUE." if "=" in experiment else ""
-            more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-            raise FnnexpError(
-                f"There is no experiment '{experiment}' in the store.{did_you_mean(experiment, names)} "
-                f"There are: {', '.join(names[:NAMES_SHOWN])}{more}.{name_first}"
-            )
+            existing = _existing_experiment(client, experiment, uri)
         file, experiment_id = _file(client), existing.experiment_id
         table = None if file is None else sql.run_table(file, experiment_id)
         return _one_each(client, experiment_id, table or _run_table_by_client(client, experiment_id))
+
+
+def _existing_experiment(client: MlflowClient, name: str, uri: str | None) -> Experiment:
+    """Return an experiment; raise if it does not exist or was deleted."""
+    existing = find_experiment(client, name)
+    if existing is not None and existing.lifecycle_stage == "deleted":
+        raise FnnexpError(store.deleted(name, existing.experiment_id, store.address_of(uri)))
+    if existing is None:
+        names = sorted(active.name for active in client.search_experiments())
+        name_first = " The name comes first, as in NAME KEY=VALUE." if "=" in name else ""
+        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+        raise FnnexpError(
+            f"There is no experiment '{name}' in the store.{did_you_mean(name, names)} "
+            f"There are: {', '.join(names[:NAMES_SHOWN])}{more}.{name_first}"
+        )
+    return existing
 
 
 def _run_table_by_client(client: MlflowClient, experiment_id: str) -> sql.RunTable:
@@ -366,6 +374,99 @@ def without_collector() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as the store records it: its ids, the names of its trial and experiment, its status and tags.
+
+    `trial` is empty if the run is not that of a trial. `params` are texts.
+    """
+
+    run_id: str
+    trial: str
+    name: str
+    experiment: str
+    status: str
+    started: int
+    tags: Mapping[str, str] = field(repr=False)
+    params: Mapping[str, str] = field(repr=False)
+
+
+def runs_called(text: str, experiment: str | None, uri: str | None) -> list[StoredRun]:
+    """Return the run with an id, or the runs of the trials with an id or a name; empty if there is none.
+
+    Parameters
+    ----------
+    text
+        The id of a run, or the id or name of a trial.
+    experiment
+        The experiment to search; None searches all experiments of the store.
+    uri
+        The store.
+
+    Raises
+    ------
+    FnnexpError
+        If the store or the experiment does not exist.
+    """
+    with mlflow_settings(), store.asked_first(uri):
+        client = _client_of_existing_store(uri)
+        if experiment is None:
+            among = list(store.ask(client, client.search_experiments))
+        else:
+            among = [_existing_experiment(client, experiment, uri)]
+        names = {str(each.experiment_id): each.name for each in among}
+        return [
+            StoredRun(
+                run.info.run_id,
+                run.data.tags.get(TRIAL, ""),
+                run.info.run_name or run.info.run_id,
+                names[str(run.info.experiment_id)],
+                status_of(run.data.tags.get(STATUS), run.info.status),
+                run.info.start_time,
+                run.data.tags,
+                run.data.params,
+            )
+            for run in _runs_called(client, text, list(names))
+            if str(run.info.experiment_id) in names
+        ]
+
+
+def _runs_called(client: MlflowClient, text: str, experiment_ids: Sequence[str]) -> Iterator[Run]:
+    """Yield the runs of :func:`runs_called` in these experiments, and maybe one in another experiment."""
+    if re.fullmatch("[0-9a-f]{32}", text) and (run := _run_with_id(client, text)) is not None:
+        yield run
+        return
+    condition = f"tags.`{TRIAL}` LIKE '%'"
+    if re.fullmatch("[0-9a-f]{16}", text):
+        condition = f"tags.`{TRIAL}` = '{text}'"
+    elif "'" not in text:
+        condition += f" AND attributes.run_name = '{text}'"  # with a quote in it, all runs are looked at
+    for experiment_id in experiment_ids:
+        for run in _pages(client, experiment_id, condition):
+            if text in (run.info.run_name, run.data.tags[TRIAL]):
+                yield run
+
+
+def _run_with_id(client: MlflowClient, run_id: str) -> Run | None:
+    """Return an active run, or None if there is none with this id."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = store.ask(client, client.get_run, run_id)
+    except MlflowException as error:
+        if error.error_code in GONE:
+            return None
+        raise
+    return run if run.info.lifecycle_stage == "active" else None
+
+
+def experiment_names(uri: str | None) -> list[str]:
+    """Return the names of a store's experiments, the newest first."""
+    with mlflow_settings(), store.asked_first(uri):
+        client = _client_of_existing_store(uri)
+        return [each.name for each in store.ask(client, client.search_experiments)]
 
 
 def map_runs(experiment: str, uri: str | None) -> list[str]:

@@ -484,6 +484,62 @@ def _new_id() -> str:
     return f"{random | int(time.time() * 1000) << 80 | 7 << 76:032x}"
 
 
+# Runs, copied from one file to another
+
+
+def artifact_addresses(file: Path, run_ids: Sequence[str]) -> dict[str, str]:
+    """Return the address of the files of each of some runs."""
+    found: dict[str, str] = {}
+    with opened(file) as store:
+        for part in _parts(run_ids, RUNS_A_QUERY):
+            marks = ",".join("?" * len(part))
+            query = f"SELECT run_uuid, artifact_uri FROM runs WHERE run_uuid IN ({marks})"
+            found |= dict(store.execute(query, part).fetchall())
+    return found
+
+
+def last_points(file: Path, run_id: str) -> dict[tuple[str, int], float | None]:
+    """Return a run's metrics by key and epoch; of several values of an epoch, the last counts."""
+    query = (
+        "SELECT key, step, CASE WHEN is_nan THEN NULL ELSE value END FROM metrics WHERE run_uuid = ? "
+        "ORDER BY timestamp, value"
+    )
+    with opened(file) as store:
+        return {(key, step): value for key, step, value in store.execute(query, (run_id,))}
+
+
+def copy_runs(source: Path, target: Path, addresses: Mapping[str, str], experiment_id: str) -> None:
+    """Copy runs with their tags, params and metrics into an experiment of another store, all or none.
+
+    Parameters
+    ----------
+    source, target
+        The files. Both have the tables of this MLflow version.
+    addresses
+        The address of the files of each run in the target.
+    experiment_id
+        The experiment in the target.
+    """
+    with opened(target, mode="rw", timeout=60) as store:
+        store.execute("ATTACH ? AS source", (f"{source.as_uri()}?mode=ro",))
+        with store:
+            for part in _parts(list(addresses), RUNS_A_QUERY):
+                marks = ",".join("?" * len(part))
+                for table in ("runs", *WRITTEN):
+                    names = [row[1] for row in store.execute(f"PRAGMA main.table_info({table})")]
+                    known = {row[1] for row in store.execute(f"PRAGMA source.table_info({table})")}
+                    columns = ", ".join(name for name in names if name in known)
+                    store.execute(
+                        f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM source.{table} "
+                        f"WHERE run_uuid IN ({marks})",
+                        part,
+                    )
+            store.executemany(
+                "UPDATE main.runs SET experiment_id = ?, artifact_uri = ? WHERE run_uuid = ?",
+                [(int(experiment_id), address, run_id) for run_id, address in addresses.items()],
+            )
+
+
 # Runs and curves, read many at a time
 
 RUNS_A_QUERY = 500

@@ -29,6 +29,7 @@ from fnnexp.reporting import write as report
 from fnnexp.reporting.plots import images as pictures
 from fnnexp.reporting.sections import mistakes
 from fnnexp.results import comparisons, frames
+from fnnexp.results.networks import network, stored
 from fnnexp.tracking import artifacts
 from fnnexp.tracking import store as stores
 from fnnexp.tracking.run_format import tags_of_end
@@ -205,15 +206,21 @@ def test_a_missing_artifact_or_data_set_is_reported_in_a_sentence(swept, store, 
         == "No trial has finished, so there are no mistakes to show."
     )
     monkeypatch.delenv("FNNEXP_MNIST", raising=False)
-    text = artifacts.read(
-        best_trial(runs)["run_id"], "config.yaml", store, most=mistakes.CONFIG_BYTES
-    ).decode()
-    monkeypatch.setattr(artifacts, "read", lambda *_, **__: text.replace("digits", "mnist").encode())
+    text = artifacts.read(best_trial(runs)["run_id"], "config.yaml", store, most=stored.CONFIG_BYTES).decode()
+    read = artifacts.read
+
+    def read_instead(config):
+        def instead(run_id, name, *args, **limits):
+            return config if name == "config.yaml" else read(run_id, name, *args, **limits)
+
+        monkeypatch.setattr(artifacts, "read", instead)
+
+    read_instead(text.replace("digits", "mnist").encode())
     monkeypatch.setattr(download, "fetch", lambda *_: pytest.fail("a report downloads nothing"))
     assert "data=mnist is not on this machine, and nothing is downloaded here" in explanation(runs, store)
-    monkeypatch.setattr(artifacts, "read", lambda *_, **__: text.replace("digits", "${oc.env:HOME}").encode())
+    read_instead(text.replace("digits", "${oc.env:HOME}").encode())
     assert "it holds references" in explanation(runs, store)
-    monkeypatch.setattr(artifacts, "read", lambda *_, **__: b"- [")
+    read_instead(b"- [")
     assert "it is not the config of a run" in explanation(runs, store)
 
 
@@ -237,7 +244,7 @@ def out_of_memory(*_, **__):
 )
 def test_too_little_memory_is_reported_in_a_sentence(name, fails, swept, store, tmp_path, monkeypatch):
     reason = {too_large: "Unable to allocate", out_of_memory: "none is left"}[fails]
-    monkeypatch.setattr(mistakes, name, fails)
+    monkeypatch.setattr(network if name == "predict" else mistakes, name, fails)
     console = Console(file=io.StringIO(), width=80)
     page = report.write("digits", tmp_path / "r", tracking_uri=store, console=console).read_text("utf-8")
     section = page.partition("<h2>Mistakes")[2].partition("<h2>")[0]
@@ -260,8 +267,8 @@ def damaged(content, how):
         ("weights.npz", "other weights", "weights.npz has W1, b1, W2 instead of W1"),
         ("weights.npz", "cut", "weights.npz is damaged"),
         ("weights.npz", "", "weights.npz is damaged"),
-        ("config.yaml", "cut", "its data cannot be loaded from its artifact config.yaml"),
-        ("config.yaml", "", "its data cannot be loaded from its artifact config.yaml"),
+        ("config.yaml", "cut", "its config cannot be read from its artifact config.yaml"),
+        ("config.yaml", "", "its config cannot be read from its artifact config.yaml"),
         ("config.yaml", b"\xff\xfe\x00", "it is not the config of a run"),
         ("config.yaml", "seed: !!timestamp x", "it is not the config of a run"),
         pytest.param("config.yaml", "- " * 30_000, "it is not the config of a run", id="without end"),
@@ -347,14 +354,14 @@ def npz_with_false_header():
 )  # fmt: skip
 def test_weights_that_do_not_fit_the_network_are_refused(content, message):
     with pytest.raises(FnnexpError, match=message):
-        mistakes.weights(content, SHAPE, np.dtype(np.float32))
+        stored.weights(content, SHAPE, np.dtype(np.float32))
 
 
 @pytest.mark.parametrize("write", [npz_bytes, compressed_npz_bytes])
 def test_weights_round_trip_through_the_file(write):
     fortran_order = np.asfortranarray(np.arange(12, dtype=np.float32).reshape(4, 3))
     arrays = ARRAYS | {"W1": fortran_order}
-    weights = mistakes.weights(write(**arrays), SHAPE, np.dtype(np.float32))
+    weights = stored.weights(write(**arrays), SHAPE, np.dtype(np.float32))
     assert {name: array.tolist() for name, array in weights.items()} == {
         n: a.tolist() for n, a in arrays.items()
     }

@@ -2,12 +2,18 @@
 
 import doctest
 import inspect
+import re
+from pathlib import Path
 
 import pytest
 
 import fnnexp
 
-FUNCTIONS = ("answer", "at_equal", "compare", "curves", "diagnostics", "runs", "seconds_to", "shares")
+PAGE = Path(__file__).parents[2] / "docs" / "python.md"
+FUNCTIONS = (
+    "answer", "at_equal", "best", "compare", "confusion", "curves", "diagnostics", "experiments", "load",
+    "mistakes", "runs", "seconds_to", "shares",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +43,12 @@ def test_the_examples_of_a_public_function_run(name, trained, monkeypatch):
     assert examples, f"the docstring of fnnexp.{name} has no example"
     for example in examples:
         exec(example.source, names)
+
+
+@pytest.mark.usefixtures("store", "blank_figures")
+def test_the_snippets_of_the_page_on_python_run():
+    snippets = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    assert len(snippets) == 7
+    names: dict[str, object] = {}
+    for snippet in snippets:
+        exec(snippet, names)

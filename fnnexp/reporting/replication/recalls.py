@@ -10,7 +10,7 @@ import pandas as pd
 from fnnexp.data import datasets as data
 from fnnexp.nn.evaluation import parameters_from, predict
 from fnnexp.nn.rows import splits_of
-from fnnexp.reporting.sections.mistakes import weights_of
+from fnnexp.results.networks.stored import weights_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

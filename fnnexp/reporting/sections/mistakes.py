@@ -7,45 +7,33 @@ files, and their accuracy is compared with the logged accuracy.
 
 from __future__ import annotations
 
-import io
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from fnnexp.config import jobs, resolve
-from fnnexp.data import datasets as data
-from fnnexp.data import npz
 from fnnexp.data.labelled import is_real, row_name
-from fnnexp.errors import ConfigError, FnnexpError, plural
-from fnnexp.nn.arrays import Array, DType
-from fnnexp.nn.evaluation import Predictions, parameters_from, predict
+from fnnexp.errors import FnnexpError, plural
+from fnnexp.nn.arrays import Array
+from fnnexp.nn.evaluation import Predictions
 from fnnexp.nn.pieces.losses import output_of
-from fnnexp.nn.rows import numbers, splits_of
 from fnnexp.reporting.document.blocks import Section, Text
 from fnnexp.reporting.document.wording import percent
 from fnnexp.reporting.plots import images as plots
 from fnnexp.reporting.plots import picture
 from fnnexp.results import comparisons
 from fnnexp.results.factors import as_text
-from fnnexp.results.frames import PIECES
-from fnnexp.tracking import artifacts
+from fnnexp.results.networks.mistakes import counts
+from fnnexp.results.networks.network import SPLITS
+from fnnexp.results.networks.stored import Recorded, network_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fnnexp.config.trial import Trial
-    from fnnexp.nn.network import Architecture
-    from fnnexp.nn.stack import Recipe
     from fnnexp.reporting.document.blocks import Figure
     from fnnexp.results.comparisons import Findings
-
-CONFIG_BYTES = 1 << 16
-"""The largest config.yaml that is read, in bytes; it usually has about 1,000."""
-
-OVERHEAD = 1 << 10
-"""The largest size in bytes of the headers (of zip and NumPy) of an array in an .npz file."""
 
 
 class Evaluation(NamedTuple):
@@ -120,10 +108,6 @@ def best_trial(runs: pd.DataFrame, findings: Findings) -> pd.Series | None:
     return None if trials.empty else trials.iloc[int(goodness.argmax())]
 
 
-class OtherPiecesError(FnnexpError):
-    """The user's pieces with which a trial was trained are not here."""
-
-
 def evaluate(best: pd.Series, uri: str | None = None) -> Evaluation:
     """Return the predictions of a finished trial for its validation images, or else for its test images.
 
@@ -134,97 +118,15 @@ def evaluate(best: pd.Series, uri: str | None = None) -> Evaluation:
     FnnexpError
         If the trial's artifacts or data are missing, damaged, or not those that it was trained with.
     """
-    config = artifacts.read(best["run_id"], "config.yaml", uri, most=CONFIG_BYTES)
-    try:
-        trial = _trial(config, best)
-    except OtherPiecesError:
-        raise
-    except FnnexpError as error:
-        raise FnnexpError(f"its data cannot be loaded from its artifact config.yaml: {error}") from error
-    recipe, arrays = trial.recipe, data.load(trial.data)
-    architecture, trained = recipe.architecture, weights_of(best["run_id"], recipe, uri)
-    key, name = ("val", "validation") if recipe.validation else ("test", "test")
-    split, (_, held_out) = splits_of(recipe, arrays)[key], numbers(recipe, trial.data.n_train)
-    rows = np.arange(trial.data.n_train)[held_out] if recipe.validation else np.arange(trial.data.n_test)
-    predictions = predict(recipe, trial.lane(), parameters_from(architecture, trained), split)
-    logged, real = float(best[f"{key}_accuracy"]), np.asarray(split.labels, np.intp)
+    # Importing Numba for one trial would take longer than the rest of this.
+    network = network_of(replace(Recorded.of_row(best), engine="numpy"), uri)
+    name = network.best_split
+    split = network.split(name)
     return Evaluation(
-        best["name"], name, rows, split.images, real, predictions, architecture.classes, trained["W1"],
-        logged, output_of(recipe) == "softmax",
+        best["name"], SPLITS[name], network.row_numbers(name), split.images,
+        np.asarray(split.labels, np.intp), network.predictions(split), network.recipe.architecture.classes,
+        network.weights["W1"], float(best[f"{name}_accuracy"]), output_of(network.recipe) == "softmax",
     )  # fmt: skip
-
-
-def _trial(config: bytes, best: pd.Series) -> Trial:
-    """Return the trial of a run's config.yaml. Raise if the trial's data is missing or has changed."""
-    pieces = best.get(PIECES)
-    try:
-        job = jobs.from_artifact(config)
-    except ConfigError as error:
-        if pd.isna(pieces):
-            raise
-        raise OtherPiecesError(
-            f"it was trained with pieces from {pieces}, which are not here; add --pieces FILE ({error})"
-        ) from error
-    except (
-        RecursionError,
-        AttributeError,
-    ) as error:  # deeply nested YAML, or a tag on a value of the wrong form
-        raise FnnexpError(f"it is not the config of a run: {error}") from error
-    wanted = job.config.data
-    prepared = data.prepare(
-        wanted.name, wanted.path, wanted.test_path, wanted.reading, wanted.toy, may_download=False
-    )
-    checksum = best.get("data_checksum")
-    if prepared.checksum != checksum:
-        raise FnnexpError(
-            f"data={wanted.name} on this machine is not the data that it was trained on (checksum "
-            f"{prepared.checksum[:12]}… instead of {str(checksum)[:12]}…)"
-        )
-    trial = resolve.trial(job, prepared)
-    if trial.params.get(PIECES) != (None if pd.isna(pieces) else pieces):
-        raise OtherPiecesError(
-            f"it was trained with pieces from {pieces}, but those here are from {trial.params.get(PIECES)}; "
-            "add --pieces FILE with that version of the file"
-        )
-    return trial
-
-
-def weights_of(run_id: str, recipe: Recipe, uri: str | None = None) -> dict[str, Array]:
-    """Return the final weights of a run. Raise if they are missing, or as :func:`weights` does."""
-    architecture, dtype = recipe.architecture, np.dtype(recipe.dtype)
-    most = architecture.parameter_count * dtype.itemsize + OVERHEAD * (2 * len(architecture.shapes) + 1)
-    return weights(artifacts.read(run_id, artifacts.WEIGHTS, uri, most=most), architecture, dtype)
-
-
-def weights(content: bytes, architecture: Architecture, dtype: DType) -> dict[str, Array]:
-    """Return the arrays ``W1 b1 …`` of an .npz after checking their shapes and types, without unpickling.
-
-    Only the architecture decides how much memory is allocated, because the headers in the file may be wrong.
-
-    Raises
-    ------
-    FnnexpError
-        If the file is damaged, or its arrays are not finite or do not fit the architecture.
-    """
-    shapes: dict[str, tuple[int, ...]] = {}
-    layers = zip(architecture.shapes, architecture.biases, strict=True)
-    for i, (W, bias) in enumerate(layers, start=1):
-        shapes |= {f"W{i}": W} | ({f"b{i}": W[1:]} if bias != "none" else {})
-    try:
-        archive = npz.Archive(io.BytesIO(content))
-        if sorted(archive.names) != sorted(shapes):
-            raise FnnexpError(
-                f"its weights.npz has {', '.join(archive.names)} instead of {', '.join(shapes)}"
-            )
-        arrays = {name: archive.array(name, dtype, shape) for name, shape in shapes.items()}
-    except MemoryError as error:
-        raise FnnexpError("there is not enough memory for its weights.npz") from error
-    except npz.DamagedError as error:
-        raise FnnexpError(f"its weights.npz is damaged ({error})") from error
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise FnnexpError(f"{name} in its weights.npz has values that are NaN or infinite")
-    return arrays
 
 
 # Data, sentence and figures
@@ -232,9 +134,8 @@ def weights(content: bytes, architecture: Architecture, dtype: DType) -> dict[st
 
 def confusion(evaluation: Evaluation) -> pd.DataFrame:
     """Return the number of images by real class (rows) and predicted class (columns)."""
-    counts = np.zeros((evaluation.classes, evaluation.classes), np.int64)
-    np.add.at(counts, (evaluation.real, evaluation.predictions.predicted), 1)
-    return pd.DataFrame(counts, index=pd.RangeIndex(evaluation.classes, name="real"))
+    matrix = counts(evaluation.real, evaluation.predictions.predicted, evaluation.classes)
+    return matrix.rename_axis(index="real", columns=None)
 
 
 def mistakes(evaluation: Evaluation) -> pd.DataFrame:
@@ -264,10 +165,10 @@ def sentence(evaluation: Evaluation) -> str:
     if not wrong:
         text += f"none wrong. {remark}"
     else:
-        counts = confusion(evaluation).to_numpy(copy=True)
-        np.fill_diagonal(counts, 0)
-        real, predicted = np.unravel_index(counts.argmax(), counts.shape)
-        times = plural(int(counts.max()), "time")
+        matrix = confusion(evaluation).to_numpy(copy=True)
+        np.fill_diagonal(matrix, 0)
+        real, predicted = np.unravel_index(matrix.argmax(), matrix.shape)
+        times = plural(int(matrix.max()), "time")
         text += (
             f"{wrong:,} wrong ({percent(wrong / n)}). {remark} "
             f"Its most frequent mistake is to predict {predicted} for class {real} ({times})."

@@ -30,6 +30,7 @@ from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.pieces.schedules import SCHEDULES
 from fnnexp.nn.pieces.table import short
 from fnnexp.nn.training import Recipe, Record, Stack, engine_version
+from fnnexp.results.networks.one_thread import blas_kernel
 from fnnexp.sweeping.checkpoints import (
     as_text,
     best_from,
@@ -42,7 +43,7 @@ from fnnexp.sweeping.checkpoints import (
     write,
 )
 from fnnexp.sweeping.plan import PlannedStack, joined
-from fnnexp.sweeping.worker import Trained, blas_kernel
+from fnnexp.sweeping.worker import Trained
 from fnnexp.tracking.run_format import engine_name
 
 STATES = Path(".fnnexp/states")

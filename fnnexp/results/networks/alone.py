@@ -1,0 +1,22 @@
+"""Train one trial by itself, in this process and without a store."""
+
+from __future__ import annotations
+
+from fnnexp.nn.stack import DataArrays, End, Lane, Recipe, Record
+from fnnexp.nn.training import advance, start
+from fnnexp.results.networks.one_thread import ONE_THREAD
+
+
+def train(recipe: Recipe, lane: Lane, arrays: DataArrays, engine: str) -> tuple[list[Record], End]:
+    """Return a record for each epoch, and the end. The numbers are bitwise those of a sweep.
+
+    Parameters
+    ----------
+    engine
+        A key of :data:`fnnexp.nn.engines.base.ENGINES`.
+    """
+    with ONE_THREAD:
+        stack, records = advance(recipe, start(recipe, [lane]), arrays, engine=engine)
+    end = stack.end(0) if stack.lanes else records[-1].end
+    assert end is not None
+    return records, end

@@ -1,0 +1,147 @@
+"""What a network predicts wrongly: the confusion matrix, and one row for each mistake."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fnnexp.errors import FnnexpError
+from fnnexp.nn.pieces.losses import output_of
+from fnnexp.results.networks.inputs import labels_of
+from fnnexp.results.networks.network import Network
+from fnnexp.results.networks.stored import load
+
+
+class Answers(NamedTuple):
+    """The predictions for n rows: row numbers, labels, predicted classes, and the outputs for these, (n,)."""
+
+    row: NDArray[np.intp]
+    true: NDArray[np.intp]
+    predicted: NDArray[np.intp]
+    output: NDArray[np.float64]
+
+
+def confusion(
+    network: Network | str | pd.Series,
+    X: Any = None,
+    y: Any = None,
+    *,
+    split: str | None = None,
+    experiment: str | None = None,
+    tracking_uri: str | None = None,
+) -> pd.DataFrame:
+    """Return how often each class is predicted for the rows of each class: `fnnexp.confusion(network)`.
+
+    Parameters
+    ----------
+    network
+        A network from :func:`fnnexp.load`, or what `load` reads: a name or id, or a row of
+        :func:`fnnexp.runs`.
+    X, y
+        Rows and their class numbers, as for the network's `accuracy`. Default: rows of the trial's own data.
+    split
+        Which of its own rows: `train`, `val` or `test`. Default: `val`, or `test` if the trial held out no
+        validation rows.
+    experiment, tracking_uri
+        As for :func:`fnnexp.load`.
+
+    Returns
+    -------
+    DataFrame
+        The number of rows (int64) by true class (the index `true`) and predicted class (the columns,
+        `predicted`); C by C. The diagonal is what is right: its sum divided by the number of rows is the
+        accuracy.
+
+    Raises
+    ------
+    FnnexpError
+        As :func:`fnnexp.load` and the network's `accuracy` and `rows` do, and if one of X and y is given
+        without the other, or both with `split`.
+
+    Examples
+    --------
+    >>> fnnexp.confusion(fnnexp.best(runs))  # doctest: +SKIP
+    """
+    network = _network(network, experiment, tracking_uri)
+    answers = _answers(network, X, y, split)
+    return counts(answers.true, answers.predicted, network.recipe.architecture.classes)
+
+
+def counts(true: NDArray[np.intp], predicted: NDArray[np.intp], classes: int) -> pd.DataFrame:
+    """Return the number of rows by true class (the index) and predicted class (the columns)."""
+    matrix = np.zeros((classes, classes), np.int64)
+    np.add.at(matrix, (true, predicted), 1)
+    return pd.DataFrame(matrix, pd.RangeIndex(classes, name="true"), pd.RangeIndex(classes, name="predicted"))
+
+
+def mistakes(
+    network: Network | str | pd.Series,
+    X: Any = None,
+    y: Any = None,
+    *,
+    split: str | None = None,
+    experiment: str | None = None,
+    tracking_uri: str | None = None,
+) -> pd.DataFrame:
+    """Return one row for each misclassified row, the surest mistake first: `fnnexp.mistakes(network)`.
+
+    Parameters
+    ----------
+    network, X, y, split, experiment, tracking_uri
+        As for :func:`fnnexp.confusion`.
+
+    Returns
+    -------
+    DataFrame
+        - `row` (int64): the number of the row from 0, in X; or in the training file (for `train` and `val`)
+          or the test file.
+        - `true`, `predicted` (int64): the label, and the predicted class.
+        - `probability` (float64): that of the predicted class. If the outputs are not those of softmax, the
+          column is `output`, the network's output for that class.
+
+        Sorted by this last column, the largest first; then by `row`. Empty if all rows are right.
+
+    Raises
+    ------
+    FnnexpError
+        As :func:`fnnexp.confusion` does.
+
+    Examples
+    --------
+    >>> fnnexp.mistakes(fnnexp.best(runs)).head()  # doctest: +SKIP
+    """
+    network = _network(network, experiment, tracking_uri)
+    answers = _answers(network, X, y, split)
+    wrong = np.flatnonzero(answers.true != answers.predicted)
+    wrong = wrong[np.argsort(-answers.output[wrong], kind="stable")]
+    name = "probability" if output_of(network.recipe) == "softmax" else "output"
+    columns = dict(zip(("row", "true", "predicted", name), answers, strict=True))
+    return pd.DataFrame({key: values[wrong] for key, values in columns.items()})
+
+
+def _network(network: Any, experiment: str | None, uri: str | None) -> Network:
+    return network if isinstance(network, Network) else load(network, experiment=experiment, tracking_uri=uri)
+
+
+def _answers(network: Network, X: Any, y: Any, split: str | None) -> Answers:
+    """Return the predictions for X, or for a split of the trial's own data."""
+    if (X is None) != (y is None):
+        missing = "y" if y is None else "X"
+        raise FnnexpError(
+            f"{missing} is missing; write both X and y, or neither for rows of the trial's own data"
+        )
+    if X is None:
+        name = split or network.best_split
+        rows = network.split(name)
+        predictions = network.predictions(rows)
+        labels = np.asarray(rows.labels, np.intp)
+        return Answers(network.row_numbers(name), labels, predictions.predicted, predictions.output)
+    if split is not None:
+        raise FnnexpError(f"split={split!r} chooses rows of the trial's own data; omit it, or omit X and y")
+    predicted, outputs = network.outputs(X)
+    labels = labels_of(y, len(predicted), network.recipe.architecture.classes)
+    row = np.arange(len(predicted))
+    return Answers(row, labels, predicted, outputs[row, predicted])

@@ -1,0 +1,105 @@
+"""Merged stores have each finished trial once, with the numbers of the store that it comes from."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from stores import assert_same_results, results
+
+import fnnexp
+from fnnexp.errors import FnnexpError
+from fnnexp.tracking import experiment as experiments
+
+SMALL = {"data": "digits", "epochs": 1, "batching": "sample", "execution.n_jobs": 1}
+
+
+def address(folder):
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+@pytest.fixture(scope="module")
+def laptops(empty_store, tmp_path_factory):
+    """Return the folders of three stores: seeds 0 and 1, seeds 1 and 2, and seed 1 computed by numba."""
+    folders = []
+    for name, seeds, engine in (("a", [0, 1], "numpy"), ("b", [1, 2], "numpy"), ("c", [1], "numba")):
+        folder = tmp_path_factory.mktemp(name)
+        empty_store(folder)
+        with contextlib.chdir(folder):
+            fnnexp.sweep(seed=seeds, **SMALL, **{"execution.engine": engine})
+        folders.append(folder)
+    experiments.record_look("digits", address(folders[0]), 4_000_000_000_000)
+    return folders
+
+
+def hashes(folder):
+    files = [
+        file
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and not file.name.startswith("mlflow.db-")
+    ]
+    return {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def test_each_trial_is_there_once_with_its_own_numbers(laptops, tmp_path, same_bits):
+    a, b, c = laptops
+    before = [hashes(folder) for folder in laptops]
+    target = tmp_path / "merged" / "all.db"
+    target.parent.mkdir()
+    merged = fnnexp.merge(a / "mlflow.db", b / "mlflow.db", address(c), into=target)
+    assert merged["result"].tolist() == ["copied", "copied", "known", "copied", "differs"]
+    assert "by numba" in merged["note"].iloc[-1]
+    assert "kept is that by numpy" in merged["note"].iloc[-1]
+    assert [hashes(folder) for folder in laptops] == before
+    expected = results(address(b), "digits") | results(address(a), "digits")
+    assert_same_results(results(f"sqlite:///{target}", "digits"), expected, same_bits)
+    runs = fnnexp.runs("digits", tracking_uri=f"sqlite:///{target}")
+    originals = pd.concat([fnnexp.runs("digits", tracking_uri=address(each)) for each in (a, b)])
+    columns = ["run_id", "trial", "started", "seconds", "test_accuracy", "engine", "blas"]
+    rows = originals.drop_duplicates("trial")[columns].sort_values("trial").reset_index(drop=True)
+    pd.testing.assert_frame_equal(runs[columns].sort_values("trial").reset_index(drop=True), rows)
+    assert runs["look"].tolist() == [1, 1, 1]  # a report of the first store is kept
+    network = fnnexp.load(runs.iloc[2], tracking_uri=f"sqlite:///{target}")
+    assert network.accuracy(*network.rows("test")) == runs["test_accuracy"][2]
+    again = fnnexp.merge(a / "mlflow.db", b / "mlflow.db", into=target)
+    assert set(again["result"]) == {"known"}
+    assert len(fnnexp.runs("digits", tracking_uri=f"sqlite:///{target}")) == 3
+
+
+@pytest.mark.long
+def test_the_command_says_what_became_of_the_trials(laptops, tmp_path, invoke):
+    a, _, c = (str(folder / "mlflow.db") for folder in laptops)
+    with contextlib.closing(sqlite3.connect(a)) as store:
+        query = "SELECT run_uuid FROM tags WHERE key = 'fnnexp.trial' LIMIT 1"
+        (run_id,) = store.execute(query).fetchone()
+    copy = tmp_path / "unfinished"
+    shutil.copytree(Path(a).parent, copy)
+    with contextlib.closing(sqlite3.connect(copy / "mlflow.db")) as store, store:
+        store.execute(
+            "UPDATE tags SET value = 'interrupted' WHERE key = 'fnnexp.status' AND run_uuid = ?", (run_id,)
+        )
+    ran = invoke("merge", str(copy / "mlflow.db"), c, "--into", "all.db", cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    assert f"{copy / 'mlflow.db'}: 1 copied, 1 not finished" in ran.out
+    assert "fnnexp report digits --uri" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("stores", "into", "message"),
+    [
+        ([], "all.db", "needs stores"),
+        (["none.db"], "all.db", "there is no store at .*none.db"),
+        (["a.db", "./a.db"], "all.db", "is named twice"),
+        (["a.db"], "a.db", "is named twice"),
+        (["http://127.0.0.1:5000"], "all.db", "is not the file of a SQLite store"),
+    ],
+)
+def test_what_is_no_store_is_refused(stores, into, message, store, own_folder):
+    (own_folder / "mlflow.db").rename("a.db")
+    with pytest.raises(FnnexpError, match=message):
+        fnnexp.merge(*stores, into=into)
