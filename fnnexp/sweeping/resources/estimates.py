@@ -35,13 +35,13 @@ LOAD = {"numpy": 0.1, "numba": 0.6}
 COMPILE = 5.0
 """The seconds until an engine has compiled its code, once on a machine."""
 
-OPEN, CREATE = 2.0, 1.5
+OPEN, CREATE = 4.0, 0.8
 """The seconds of a processor to import MLflow and open a store, and to make a new store."""
 
 A_TRIAL, AN_EPOCH = 4e-3, 1e-4
 """The seconds of a processor to log a trial, and an epoch of it."""
 
-AROUND = 0.5
+AROUND = 0.7
 """The seconds to start Python before a command's clock starts, and to end it."""
 
 

@@ -178,7 +178,7 @@ KINDS: dict[str, tuple[str, Callable[[str], Places], Callable[[], Path] | None]]
     "claims": ("of sweeps that have ended", _claims, None),
     "data": ("prepared again from its files", _data, cache_folder),
     "downloads": ("downloaded again", _downloads, cache_folder),
-    "speeds": ("dry runs measure again", _speeds, None),
+    "speeds": ("dry runs measure again", _speeds, cache_folder),
     "compiled": ("compiled again in some seconds", _compiled, cache_folder),
     "temporary": ("of commands that were killed", _temporary, None),
 }

@@ -9,7 +9,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 from fnnexp.data.cache import cache_folder
-from fnnexp.nn.epoch import CHUNK, descends_by_row
+from fnnexp.nn.epoch import CHUNK, descends_by_row, same_order_groups
+from fnnexp.nn.network import Architecture
 from fnnexp.nn.training import Recipe
 from fnnexp.sweeping.plan import PlannedStack
 from fnnexp.sweeping.resources import kept_speeds
@@ -21,34 +22,48 @@ from fnnexp.sweeping.resources.kept_speeds import Kept, key_of
 
 @dataclass(frozen=True)
 class Costs:
-    """The seconds of an epoch: for each row and weight of a lane, for each row and unit, and for each step.
+    """The seconds of an epoch.
 
-    All lanes of a stack share the seconds of a step.
+    Attributes
+    ----------
+    weight, row
+        For each row and weight of a lane, and for each row of a lane.
+    order
+        For each row; lanes that share an order of rows share it.
+    step
+        For each step and layer, whatever the number of lanes.
     """
 
     weight: float
-    unit: float
+    row: float
+    order: float
     step: float
 
 
 COSTS = {
-    ("numpy", "full"): Costs(2.0e-11, 0.0, 1e-3),
-    ("numpy", "mini"): Costs(1.9e-11, 0.0, 1.2e-4),
-    ("numpy", "sample"): Costs(2.0e-11, 1e-8, 1.5e-5),
-    ("numba", "full"): Costs(1.9e-11, 0.0, 1e-3),
-    ("numba", "mini"): Costs(1.1e-11, 0.0, 1.1e-4),
-    ("numba", "sample"): Costs(2.0e-11, 1e-8, 2e-7),
+    ("numpy", "full"): Costs(1.5e-11, 2e-7, 4e-7, 0.0),
+    ("numpy", "mini"): Costs(1.5e-11, 3e-7, 5e-7, 5e-5),
+    ("numpy", "sample"): Costs(2.6e-11, 1.3e-6, 1e-7, 6e-6),
+    ("numba", "full"): Costs(9.5e-12, 3.3e-7, 3e-7, 0.0),
+    ("numba", "mini"): Costs(8.6e-12, 3e-7, 5e-7, 3e-5),
+    ("numba", "sample"): Costs(4.2e-11, 5e-7, 1e-7, 1e-7),
 }
 """By engine and batching mode, measured on MNIST in float32 while two workers used both cores (EPYC with
 AVX-512). Only their ratios matter once anything was measured."""
 
-EVALUATED = 0.7e-11
-"""The seconds to evaluate a row, for each weight of a lane."""
+DENSE = 3.0
+"""How many times as much a weight of a later layer costs: inputs of the first layer are mostly 0."""
+
+VECTOR = 32
+"""A layer of another width costs as much as one of the next multiple of this number."""
+
+EVALUATED = 0.3
+"""To evaluate a row costs this share of training it in a batch."""
 
 FLOAT64 = {"full": 2.2, "mini": 2.0, "sample": 1.3}
 """How many times as long an epoch takes in float64 (``benchmarks/results/speed.csv``)."""
 
-DIVIDED, ASSISTED = 0.9, 0.7
+DIVIDED, ASSISTED = 0.9, 0.4
 """By how much each further thread raises the speed of a stack: if threads divide its batches, and if a second
 thread assists its only lane."""
 
@@ -84,16 +99,21 @@ class Rough:
         mode = "sample" if descends_by_row(recipe) else "mini" if size < rows else "full"
         is_fast = engine == "numba" and (mode == "sample" or skips_pixels(recipe, data))
         costs = COSTS["numba" if is_fast else "numpy", mode]
-        weights, units = architecture.parameter_count, sum((*architecture.hidden, architecture.classes))
+        weights = _weights(architecture)
         slower = FLOAT64[mode] if recipe.dtype == "float64" else 1.0
-        evaluated = (recipe.validation + data.n_test) * weights * EVALUATED
-        trained = rows * (weights * costs.weight + units * costs.unit)
-        shared = -(-rows // size) * costs.step
-        if recipe.epochs == 0:
-            trained, shared = rows * weights * EVALUATED, 0.0
+        by_batch = COSTS["numba" if is_fast and mode != "sample" else "numpy", "full"]
+        evaluated = EVALUATED * (weights * by_batch.weight + by_batch.row)
+        trained = (architecture.parameter_count if mode == "sample" else weights) * costs.weight + costs.row
+        lane = rows * (trained if recipe.epochs else evaluated)
+        lane += (recipe.validation + data.n_test) * evaluated
+        shared = -(-rows // size) * len(architecture.shapes) * costs.step
+        if len(same_order_groups(recipe, planned.stack)) == 1:
+            shared += rows * costs.order
+        else:
+            lane += rows * costs.order
         divided = 1 if mode == "sample" or size <= CHUNK else -(-size // CHUNK)
         assisted = divided == 1 and threads_used(planned, engine, 2, lanes=1) == 2
-        return cls(mode, slower * (trained + evaluated), slower * shared, divided, assisted)
+        return cls(mode, slower * lane, slower * shared, divided, assisted)
 
     def seconds(self, lanes: int, threads: int) -> float:
         """Return the seconds of an epoch of a stack with this number of lanes.
@@ -108,13 +128,19 @@ class Rough:
         return seconds / (1 + DIVIDED * (min(threads, self.divided) - 1))
 
 
+def _weights(architecture: Architecture) -> float:
+    """Return how many weights of the first layer would cost as much as all weights of a network."""
+    first, *later = (n * -(-width // VECTOR) * VECTOR for n, width in architecture.shapes)
+    return first + DENSE * sum(later)
+
+
 # --- what is known and measured -----------------------------------------------------------------------------
 
 HALF_LIFE, LONG_HALF_LIFE = 5.0, 60.0
 """After so many seconds of training, an earlier measurement counts half, since other programs may slow the
 machine down for a while: measurements of one kind of stack, and those of several kinds together."""
 
-MOST_EPOCHS = 99
+MOST_EPOCHS = 999
 """How many of the latest epochs of stacks of one kind and width are remembered."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -73,6 +74,7 @@ class TimeLeft:
         self._waiting = [self._entry(stack) for stack in stacks]
         self._running: tuple[_Running, ...] = ()
         self._workers, self._segments, self._measured = min(n_jobs, len(stacks)), 0, 0.0
+        self._loading = 0.0  # the seconds that a worker takes longer for its first epoch
 
     @classmethod
     def of(cls, stacks: Sequence[PlannedStack], executor: Executor) -> TimeLeft:
@@ -128,25 +130,28 @@ class TimeLeft:
             self._measure(former, [by_epoch[epoch] for epoch in sorted(by_epoch)], now)
 
     def _measure(self, former: _Running, epochs: Sequence[Sequence[float]], now: float) -> None:
-        """Note what a segment took, given each lane's share of the seconds of each epoch."""
-        kind, threads, lanes = former.job.kind, former.threads, len(former.stack.lanes)
-        seconds = [sum(lane_seconds) for lane_seconds in epochs]
+        """Note what a segment took, given each lane's share of the seconds of each epoch.
+
+        The first epoch of a worker loads code, and in the first segments MLflow's import takes time from all
+        workers. So of these segments the quicker half of the other epochs counts, and of later ones all of
+        them.
+        """
+        kind, lanes, threads = former.job.kind, former.job.lanes, former.threads
         is_first = self._segments < self._workers
         self._segments += 1
-        self._measured += sum(seconds)
-        shares = [len(lane_seconds) / lanes for lane_seconds in epochs]  # lanes may have ended
+        self._measured += sum(map(sum, epochs))
+        seconds = [sum(shares) * lanes / len(shares) for shares in epochs]  # as if no lane had ended
+        waited = 0.0 if is_first or former.since is None else now - former.since - sum(map(sum, epochs))
+        usual = seconds[1:] or seconds
+        typical = statistics.fmean(sorted(usual)[: -(-len(usual) // 2)] if is_first else usual)
         if is_first:
-            seconds, shares = seconds[1:] or seconds, shares[1:] or shares
-        whole = [taken for taken, share in zip(seconds, shares, strict=True) if share == 1]
-        trains = former.stack.recipe.epochs > 0
-        if trains and whole and not (is_first and len(epochs) == 1):
-            trials = lanes if former.stack.stack.epoch == 0 else 0
-            self.speeds.remember(kind, lanes, threads, whole, trials=trials)
-        taken = sum(seconds)
-        if not is_first and former.since is not None:
-            taken = max(taken, now - former.since)
+            self._loading = max(seconds[0] - typical, 0.0)
         weight = AT_FIRST if is_first else 1.0
-        self.speeds.note(kind, lanes, threads, taken, epochs=sum(shares), weight=weight)
+        taken = len(seconds) * typical + max(waited, 0.0)
+        self.speeds.note(kind, lanes, threads, taken, epochs=len(seconds), weight=weight)
+        if former.stack.recipe.epochs > 0 and (len(seconds) > 1 or not is_first):
+            trials = lanes if former.stack.stack.epoch == 0 else 0
+            self.speeds.remember(kind, lanes, threads, seconds[is_first:], trials=trials)
 
     def seconds(self) -> float | None:
         """Return the estimated seconds left, or None until enough is measured for an estimate."""
@@ -162,6 +167,8 @@ class TimeLeft:
             segment=self.segment,
             threads=lambda stacks: max(self.cores // stacks, 1),
         )
+        if self._workers == 1:  # the next segment is for another worker, which loads its code
+            left += self._loading * (self._segments < self.n_jobs)
         enough = min(ENOUGH_SHARE * (self._measured + left * self._workers), ENOUGH_SECONDS * self.n_jobs)
         return left if self._measured >= enough else None
 
