@@ -17,7 +17,7 @@ from fnnexp.sweeping.resources.engine import NAMES, must_compile
 from fnnexp.sweeping.resources.makespan import Job, seconds_left
 from fnnexp.sweeping.resources.speeds import Speeds, recalled
 
-MEASURED = 0.6
+MEASURED = 0.4
 """For how many seconds all workers train to measure their speed."""
 
 MOST_KINDS = 24
