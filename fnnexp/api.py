@@ -208,8 +208,13 @@ def new_console() -> Console:
 
 
 @contextmanager
-def composed(command: Command, console: Console, *, may_be_dry: bool = True) -> Iterator[Sweep]:
-    """Yield the sweep of a command. Workers start while the sweep is composed, and end if composing fails."""
+def composed(
+    command: Command, console: Console, *, may_be_dry: bool = True, dry_run_measures: bool = False
+) -> Iterator[Sweep]:
+    """Yield the sweep of a command. Workers start while the sweep is composed, and end if composing fails.
+
+    In a dry run they start only if it measures how fast they train.
+    """
     with ExitStack() as stack:
 
         def start_workers(config: Config, jobs: int) -> None:
@@ -221,7 +226,8 @@ def composed(command: Command, console: Console, *, may_be_dry: bool = True) -> 
             from fnnexp.sweeping.executor import cores_here, workers_starting
 
             cores_here()
-            if jobs > 1 and not config.dry_run:
+            measures = config.dry_run and dry_run_measures
+            if measures or (jobs > 1 and not config.dry_run):
                 stack.enter_context(workers_starting(config.execution))
 
         with notebook.while_doing("preparing the trials and the data", console) as tell:

@@ -238,7 +238,7 @@ def _train_command(command: Command, began: float | None = None) -> None:
         lines = f"compare them: {report}\nlook at them: {page or f'{program()} ui{store}'}"
         console.print(lines, highlight=False, soft_wrap=True, markup=False)
 
-    with api.composed(command, console) as requested:
+    with api.composed(command, console, dry_run_measures=True) as requested:
         api.print_notes(requested, console)
         if requested.dry_run:
             from fnnexp.sweeping.terminal.dry_run import show
@@ -246,7 +246,14 @@ def _train_command(command: Command, began: float | None = None) -> None:
             trials, notes = api.planned_first(requested)
             for note in notes:
                 console.print(note, highlight=False, markup=False, soft_wrap=True)
-            show(trials, requested.experiment, requested.tracking_uri, requested.execution, console)
+            show(
+                trials,
+                requested.experiment,
+                requested.tracking_uri,
+                requested.execution,
+                console,
+                began=began,
+            )
             return
         gc.freeze()
         gc.enable()

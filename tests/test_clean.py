@@ -41,6 +41,8 @@ def left_behind(cache, invoke, store, tmp_path):
     (claims / "dead.lock").touch()
     (cache / "dead.lock").touch()
     (cache / "mnist.npz").write_bytes(b"images")
+    (cache / "speeds").mkdir()
+    (cache / "speeds" / "0123.json").write_text("{}")
     (cache / "notes.txt").write_text("the user's own file")
     (tmp_path / ".mlflow.db.abc").mkdir()
     (tmp_path / ".mlflow.db.abc" / "lock").touch()

@@ -491,8 +491,9 @@ def check_search(search: SearchConfig, *, tuned: bool = False) -> None:
     _one_of("search.name", search.name, SEARCHES)
     is_halving = search.name == "halving"
     example = "search=tpe search.trials=60" if search.name == "tpe" else "search=random search.trials=20"
-    if search.trials is not None or not is_halving:  # halving can draw configurations, or take all
-        _belongs("search.trials", search.trials, tuned or search.name != "grid", example)
+    has_default = tuned or is_halving  # halving can draw configurations, or take all
+    if search.trials is not None or not has_default:
+        _belongs("search.trials", search.trials, has_default or search.name != "grid", example)
     if search.trials is not None:
         _at_least("search.trials", search.trials, 1, "search.trials=20")
     _belongs("search.eta", search.eta, is_halving, "search=halving search.eta=3")

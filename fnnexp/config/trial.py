@@ -110,8 +110,7 @@ class Trial:
     @property
     def kind(self) -> str:
         """A hash of :attr:`stack_key` without the number of epochs."""
-        text = f"{NUMERICS} {self.data.checksum} {_as_json(self.recipe, with_epochs=False)}"
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return kind_of(self.recipe, self.data.checksum)
 
     def _numbers(self) -> dict[str, Any]:
         """Return the content of :attr:`numbers_id` that the recipe and :meth:`_digest` do not have."""
@@ -206,6 +205,12 @@ class Trial:
         recipe = _as_json(self.recipe, with_epochs=with_epochs)
         text = f'{_JSON.encode(before)[:-1]},"recipe":{recipe},{_JSON.encode(after)[1:]}'
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def kind_of(recipe: Recipe, checksum: str) -> str:
+    """Return a hash of a recipe without its number of epochs, and of the checksum of the data."""
+    text = f"{NUMERICS} {checksum} {_as_json(recipe, with_epochs=False)}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 _JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)

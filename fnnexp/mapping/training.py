@@ -20,8 +20,9 @@ from fnnexp.sweeping.loop import COMPILING
 from fnnexp.sweeping.plan import PlannedStack, identical, plan
 from fnnexp.sweeping.resources import memory
 from fnnexp.sweeping.resources.engine import must_compile
-from fnnexp.sweeping.terminal.progress import SweepProgress, TimeLeft
+from fnnexp.sweeping.terminal.progress import SweepProgress
 from fnnexp.sweeping.terminal.stopping import stopping
+from fnnexp.sweeping.terminal.time_left import TimeLeft
 from fnnexp.sweeping.waiting import Suspicion, Waiting
 from fnnexp.sweeping.worker import Broken, Trained
 from fnnexp.tracking.run_format import BEST, best_of
@@ -140,7 +141,7 @@ class _Training:
         self.groups, self.curves, self.executor, self.cells = groups, curves, executor, cells
         self.checkpoints, self.progress, self.outcome = checkpoints, progress, outcome
         self.waiting = Waiting(stacks, executor.n_jobs)
-        self.time_left = progress.time_left = TimeLeft(stacks, executor.n_jobs)
+        self.time_left = progress.time_left = TimeLeft.of(stacks, executor)
         retries, die_together = executor.execution.retries, executor.cluster is None
         self.suspicion = Suspicion(self.waiting, retries=retries, die_together=die_together)
         self.cannot_save = False
@@ -170,8 +171,9 @@ class _Training:
         """Submit stacks until every worker is busy."""
         while not self._is_stopping and (planned := self.waiting.next(self.executor.under_way)):
             threads = self.executor.threads_for(len(self.waiting))
-            self.executor.submit(planned, memory.threads_that_fit(planned, threads, self.executor.execution))
-            self.time_left.submitted(planned)
+            threads = memory.threads_that_fit(planned, threads, self.executor.execution)
+            self.executor.submit(planned, threads)
+            self.time_left.submitted(planned, threads)
 
     def _take_in(self, planned: PlannedStack, ended: Trained | Broken) -> None:
         """Keep what ended, queue the rest of a stack, and queue a stack that broke again."""

@@ -8,5 +8,6 @@ epochs of a stack, trained by one worker call.
 - ``executor``, ``worker``, ``backends/``: run segments in parallel; train one segment; loky and clusters.
 - ``runs``, ``checkpoints``: log to MLflow; save and restore training.
 - ``locks``: keep two concurrent sweeps from training the same trial.
-- ``stopping``, ``progress``, ``dry_run``: handle Ctrl-C; show progress and time left; print the plan.
+- ``stopping``, ``progress``, ``time_left``, ``dry_run``: handle Ctrl-C; show progress and time left; print
+  the plan.
 """

@@ -16,7 +16,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any
@@ -30,13 +30,16 @@ from fnnexp.results.networks.one_thread import blas_kernel
 from fnnexp.sweeping.backends import loky
 from fnnexp.sweeping.backends.cluster import Cluster
 from fnnexp.sweeping.plan import PlannedStack
-from fnnexp.sweeping.worker import Broken, Trained, WorkerDied, train_segment
+from fnnexp.sweeping.worker import Broken, Trained, WorkerDied, time_epoch, train_segment
 
 CORES = "LOKY_MAX_CPU_COUNT"
 """The environment variable that limits the number of cores that joblib uses."""
 
 CHECK_SECONDS = 0.5
 """Seconds between two checks of the workers."""
+
+PATIENCE = 10.0
+"""Seconds within which workers must have measured an epoch."""
 
 
 def worker_count(n_jobs: int, cluster: Cluster | None = None) -> int:
@@ -130,6 +133,14 @@ class Executor:
         """Whether threads of this process train the stacks."""
         uses_threads = self.n_jobs == 1 or self.execution.backend in ("threading", "sequential")
         return self.cluster is None and uses_threads
+
+    @property
+    def cores(self) -> int:
+        """The number of cores that stacks share, in threads, if they are fewer than the workers.
+
+        On a cluster it is 1, since the workers may be on other machines.
+        """
+        return 1 if self.cluster is not None else min(self.n_jobs, cores_here())
 
     def threads_for(self, waiting: int) -> int:
         """Return the number of cores that the next stack may use, if `waiting` others wait with it.
@@ -282,6 +293,24 @@ def workers_starting(execution: Execution) -> Iterator[None]:
 
 def _start_workers(n_jobs: int) -> None:
     _parallel(n_jobs, loky.settings())([delayed(blas_kernel)()])
+
+
+def timed_epochs(
+    tasks: Iterable[tuple[PlannedStack, int, float]], execution: Execution, n_jobs: int
+) -> list[float | None]:
+    """Return what :func:`fnnexp.sweeping.worker.time_epoch` measures for stacks, on this machine's workers.
+
+    As many stacks train at the same time as in a sweep, since they share the processor's caches and memory.
+    """
+    settings: dict[str, Any] = {"backend": execution.backend}
+    if execution.backend == "loky":
+        settings = loky.settings() | ({"timeout": PATIENCE} if n_jobs > 1 else {})
+    parallel = _parallel(n_jobs, {**settings, "batch_size": 1})
+    calls = [delayed(time_epoch)(planned, execution, rows, seconds) for planned, rows, seconds in tasks]
+    try:
+        return list(parallel(calls))
+    except (BrokenProcessPool, TimeoutError):
+        return [None] * len(calls)
 
 
 _START_METHOD_LOCK = threading.Lock()

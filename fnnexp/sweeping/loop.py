@@ -28,11 +28,13 @@ from fnnexp.sweeping.executor import Executor, too_many_workers, worker_count
 from fnnexp.sweeping.plan import PlannedStack, identical, in_order, last_epoch, plan
 from fnnexp.sweeping.resources import disk, memory
 from fnnexp.sweeping.resources.engine import done_by_others, must_compile, with_engine
+from fnnexp.sweeping.resources.kept_speeds import keep
 from fnnexp.sweeping.resources.locks import Claim, folder_for, in_use
 from fnnexp.sweeping.resources.states import STATES, States, begun_with
 from fnnexp.sweeping.runs import Outcome, Runs, print_undiagnosed
-from fnnexp.sweeping.terminal.progress import SweepProgress, TimeLeft, cores_used
+from fnnexp.sweeping.terminal.progress import SweepProgress, cores_used
 from fnnexp.sweeping.terminal.stopping import stopping
+from fnnexp.sweeping.terminal.time_left import TimeLeft
 from fnnexp.sweeping.waiting import Suspicion, Waiting
 from fnnexp.sweeping.worker import Broken, Trained
 from fnnexp.tracking.reader import Known, runs_of
@@ -171,7 +173,7 @@ class _Sweep:
         self.executor, self.runs, self.claim = executor, runs, claim
         self.checkpoints, self.states = checkpoints, states
         self.tracker, self.progress, self.outcome = runs.tracker, runs.progress, runs.outcome
-        self.time_left = self.progress.time_left = TimeLeft(stacks, executor.n_jobs)
+        self.time_left = self.progress.time_left = TimeLeft.of(stacks, executor)
         # A sweep that was killed may have saved the last epoch of a stack and not logged it.
         self.there = [planned for planned in stacks if planned.is_there]
         self.waiting = Waiting([planned for planned in stacks if not planned.is_there], executor.n_jobs)
@@ -201,6 +203,8 @@ class _Sweep:
             raise
         finally:
             executor.close()
+            if executor.cluster is None:
+                keep(cache_folder(), self.time_left.speeds.remembered(executor.n_jobs))
             with suppress(StoreError):
                 self.runs.interrupt()
 
@@ -239,8 +243,9 @@ class _Sweep:
         if planned.stack.epoch and not planned.stack.has_parameters:
             planned = self._loaded(planned)
         threads = self.executor.threads_for(len(self.waiting))
-        self.executor.submit(planned, memory.threads_that_fit(planned, threads, self.executor.execution))
-        self.time_left.submitted(planned)
+        threads = memory.threads_that_fit(planned, threads, self.executor.execution)
+        self.executor.submit(planned, threads)
+        self.time_left.submitted(planned, threads)
         return planned
 
     def _loaded(self, planned: PlannedStack) -> PlannedStack:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import statistics
 import threading
 import time
 import traceback
@@ -70,6 +71,60 @@ def train_segment(planned: PlannedStack, execution: Execution) -> Trained | Brok
         return Trained(stack, records, blas_kernel(), engine_version(planned.recipe, execution.engine))
     except Exception as error:
         return Broken.by(error)
+
+
+MOST_TIMED = 1000
+"""The largest number of epochs that :func:`time_epoch` trains."""
+
+
+def time_epoch(planned: PlannedStack, execution: Execution, rows: int, seconds: float) -> float | None:
+    """Return the seconds of an epoch of a stack, measured on its first rows; None if they can't be trained.
+
+    Parameters
+    ----------
+    rows
+        How many rows train. So many fewer are evaluated, and the result is for all rows.
+    seconds
+        How long to train about, after an epoch that is not measured.
+    """
+
+    def train(stack: Stack, seconds: float) -> tuple[Stack, list[Record]]:
+        return advance(
+            recipe,
+            stack,
+            part,
+            seconds,
+            engine=execution.engine,
+            threads=planned.threads,
+            around_threads=ONE_THREAD,
+        )
+
+    try:
+        receive_pieces(planned.pieces)
+        recipe, part, times_as_many = _part(planned.recipe, data.load(planned.data), rows)
+        with ONE_THREAD:
+            stack, records = train(planned.stack, 0.0)  # the first epoch also loads code
+            if stack.lanes:
+                _, records = train(stack, seconds)
+    except Exception:  # the sweep will report it
+        return None
+    a_lane = statistics.median(record.seconds for record in records)
+    return times_as_many * len(planned.lanes) * a_lane
+
+
+def _part(recipe: Recipe, arrays: Arrays, rows: int) -> tuple[Recipe, Arrays, float]:
+    """Return a recipe that trains this number of rows, its data, and how many times as many there are."""
+    n = recipe.rows_to_train(len(arrays.x_train))
+    rows = min(rows, n)
+    held_out, tested = (-(-count * rows // n) for count in (recipe.validation, len(arrays.x_test)))
+    part = Arrays(
+        arrays.x_train[: rows + held_out],
+        arrays.y_train[: rows + held_out],
+        arrays.x_test[:tested],
+        arrays.y_test[:tested],
+    )
+    epochs = MOST_TIMED if recipe.epochs else 0
+    return replace(recipe, epochs=epochs, validation=held_out, subset=None, stopping=None), part, n / rows
 
 
 def _without_weights(recipe: Recipe, stack: Stack, records: list[Record]) -> tuple[Stack, list[Record]]:

@@ -52,7 +52,8 @@ from fnnexp.sweeping.plan import USUAL_LANES, PlannedStack, identical, plan, spr
 from fnnexp.sweeping.resources import disk
 from fnnexp.sweeping.runs import DELETED
 from fnnexp.sweeping.terminal import progress as progress_module
-from fnnexp.sweeping.terminal.progress import SweepProgress, TimeLeft
+from fnnexp.sweeping.terminal.progress import SweepProgress
+from fnnexp.sweeping.terminal.time_left import TimeLeft
 from fnnexp.sweeping.waiting import Suspicion, Waiting
 from fnnexp.sweeping.worker import Broken, WorkerDied, train_segment
 from fnnexp.tracking.retry import StoreError
@@ -1051,6 +1052,31 @@ def test_one_long_epoch_is_not_shared_by_two_workers():
     left.submitted(stacks[0])
     left.submitted(stacks[1])
     assert left.seconds() == pytest.approx(10.0)
+
+
+def test_the_halves_of_a_divided_stack_count_as_the_stack_did():
+    """Each half has the speed of the whole stack, by the rough figure for its width."""
+    (stack,) = stacks_of("mini")
+    left = TimeLeft([stack], 2, Clock())
+    left.submitted(stack)
+    left.returned(stack, rest := after(stack), segment(stack, 10.0))
+    kind = left.speeds.kind(stack)
+    halved = left.speeds.epoch(kind, 1, 1)
+    assert left.speeds.epoch(kind, 2, 1) == pytest.approx(10.0)
+    for half in rest.split():
+        left.submitted(half)
+        assert left.seconds() == pytest.approx(8 * halved)
+
+
+def test_a_slow_first_epoch_counts_little_once_others_are_measured():
+    """The first epoch of a worker, which loads code and waits for the store, takes 7 s instead of 1 s."""
+    (stack,) = stacks_of("mini")
+    left = TimeLeft([stack], 1, Clock())
+    first, *others = (segment(stack, seconds) for seconds in (7.0, 1.0, 1.0))
+    records = first + [replace(each, epoch=2 + i) for i, part in enumerate(others) for each in part]
+    left.submitted(stack)
+    left.returned(stack, after(stack, 3), records)
+    assert left.seconds() == pytest.approx(6 * 1.0)
 
 
 def test_a_failed_stack_adds_no_time():

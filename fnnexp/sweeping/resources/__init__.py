@@ -6,4 +6,6 @@
 - ``locks``: the trials that it claims, so that two sweeps do not train one trial.
 - ``states``: the final states of its trials, from which the same trials with more epochs go on.
 - ``leftovers``: all that ``fnnexp clean`` removes.
+- ``estimates``: how long it takes, from ``speeds`` of epochs, which ``kept_speeds`` keeps here, and
+  the ``makespan`` of all stacks on all workers.
 """

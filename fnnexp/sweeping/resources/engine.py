@@ -212,8 +212,11 @@ def must_compile(trials: Iterable[Trial], engine: str) -> bool:
     )
 
 
-def threads_used(planned: PlannedStack, engine: str, threads: int) -> int:
-    """Return how many of the given threads train a stack; see :class:`fnnexp.nn.epoch.EpochTrainer`."""
+def threads_used(planned: PlannedStack, engine: str, threads: int, lanes: int | None = None) -> int:
+    """Return how many of the given threads train a stack; see :class:`fnnexp.nn.epoch.EpochTrainer`.
+
+    With `lanes`, the answer is for a stack like this one with so many lanes.
+    """
     recipe, prepared = planned.recipe, planned.data
     if descends_by_row(recipe):
         return 1
@@ -224,7 +227,7 @@ def threads_used(planned: PlannedStack, engine: str, threads: int) -> int:
     steps_at_once = OPTIMIZERS[recipe.optimizer].update in computing.updates and "l2" not in options
     assisted = (
         computing.assistant is not None
-        and len(planned.lanes) == 1
+        and (lanes or len(planned.lanes)) == 1
         and bool(recipe.architecture.hidden)
         and not options & NOT_IN_PLACE
         and (is_plain(recipe) or (computing.first_step is not None and steps_at_once))

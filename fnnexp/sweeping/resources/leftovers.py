@@ -142,6 +142,10 @@ def _data(_: str) -> Places:
     return [(cache_folder() / "prepared", [*_entries(cache_folder() / "prepared")])]
 
 
+def _speeds(_: str) -> Places:
+    return [(cache_folder() / "speeds", _entries(cache_folder() / "speeds"))]
+
+
 def _downloads(_: str) -> Places:
     names = ("mnist.npz", *IDX_SETS)
     return [(cache_folder(), [file for name in names for file in _entries(cache_folder(), name)])]
@@ -174,10 +178,11 @@ KINDS: dict[str, tuple[str, Callable[[str], Places], Callable[[], Path] | None]]
     "claims": ("of sweeps that have ended", _claims, None),
     "data": ("prepared again from its files", _data, cache_folder),
     "downloads": ("downloaded again", _downloads, cache_folder),
+    "speeds": ("dry runs measure again", _speeds, cache_folder),
     "compiled": ("compiled again in some seconds", _compiled, cache_folder),
     "temporary": ("of commands that were killed", _temporary, None),
 }
 """What becomes of it, where it is, and the folder in which sweeps that use it hold a lock, by kind."""
 
-OWN_FOLDERS = (".fnnexp", "states", "checkpoints", "cells", "claims", "prepared")
+OWN_FOLDERS = (".fnnexp", "states", "checkpoints", "cells", "claims", "prepared", "speeds")
 """The names of folders that are removed when they are empty."""

@@ -1,7 +1,11 @@
-"""Print the plan of a sweep: its trials, their states, and its stacks. Nothing is trained or written."""
+"""Print the plan of a sweep: its trials, their states, its stacks, and what it takes.
+
+No trial is trained, and nothing is written.
+"""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from functools import partial
@@ -12,6 +16,7 @@ from rich.table import Table
 
 from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
+from fnnexp.console import while_doing
 from fnnexp.errors import plural
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.table import short
@@ -20,7 +25,7 @@ from fnnexp.sweeping.backends.cluster import connected
 from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints, resume
 from fnnexp.sweeping.executor import too_many_workers, worker_count
 from fnnexp.sweeping.plan import PlannedStack, identical, plan
-from fnnexp.sweeping.resources import disk, memory
+from fnnexp.sweeping.resources import disk, estimates, memory
 from fnnexp.sweeping.resources.engine import with_engine
 from fnnexp.sweeping.resources.states import STATES, States, begun_with
 from fnnexp.sweeping.runs import print_undiagnosed
@@ -33,14 +38,25 @@ MOST_ROWS = 40
 
 
 def show(
-    trials: Sequence[Trial], experiment: str, uri: str | None, execution: Execution, console: Console
+    trials: Sequence[Trial],
+    experiment: str,
+    uri: str | None,
+    execution: Execution,
+    console: Console,
+    *,
+    began: float | None = None,
 ) -> None:
-    """Print the plan of a sweep."""
+    """Print the plan of a sweep, and how long it will take.
+
+    `began` is when the command began, by ``time.monotonic``; None means now. A sweep takes as long to begin.
+    """
+    entered = time.monotonic()
 
     def say(line: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     known = known_trials(experiment, uri)
+    asking = time.monotonic() - entered
     done, wanted = runs_of(known, trials)
     console.print(
         f"[bold]{escape(experiment)}[/]: {plural(len(trials), 'trial')}, {len(done)} done, "
@@ -87,6 +103,14 @@ def show(
             say(about_disk)
         disk.check(results, address, experiment)
     print_identical(trials, console)
+    if stacks and cluster is None:
+        before = time.monotonic() - (entered if began is None else began)
+        logging = estimates.logging(wanted, opens=not known, creates=not store.has_store(uri))
+        parent = estimates.Parent(before if known else before - asking, logging)
+        with while_doing("measuring how fast the workers train", console):
+            about_time = estimates.summary(stacks, wanted, parent, execution, n_jobs)
+        if about_time is not None:
+            say(about_time)
 
 
 def _epochs(stacks: Sequence[PlannedStack]) -> str:

@@ -1,12 +1,10 @@
-"""The progress of a sweep: a bar on a terminal, a line in a notebook, or plain lines; and the time left."""
+"""The progress of a sweep: a bar on a terminal, a line in a notebook, or plain lines."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 
 from rich.console import Console, RenderableType
@@ -24,128 +22,17 @@ from rich.text import Text
 
 from fnnexp import console as notebook
 from fnnexp.errors import plural
-from fnnexp.nn.training import Record
 from fnnexp.sweeping.executor import threads_each
 from fnnexp.sweeping.plan import PlannedStack
+from fnnexp.sweeping.resources import estimates
 from fnnexp.sweeping.resources.engine import threads_used
+from fnnexp.sweeping.terminal.time_left import TimeLeft
 
 SECONDS_BETWEEN_LINES = 10.0
 """Seconds between two plain lines."""
 
 SECONDS_IN_A_NOTEBOOK = 0.2
 """Seconds between two updates of the line in a notebook."""
-
-ENOUGH_SHARE, ENOUGH_SECONDS = 0.05, 20.0
-"""The time left is shown once the workers have trained for 5% of the sweep, or for 20 s each."""
-
-IN_BATCHES = 1.5
-"""Seconds per unit of cost with batches, relative to one row at a time, as measured on MNIST."""
-
-
-@dataclass
-class _Running:
-    """A submitted stack. `since` is when a worker started to train it; None while no worker is free."""
-
-    stack: PlannedStack
-    since: float | None
-
-
-class TimeLeft:
-    """Estimates the time left from the planned cost of the stacks and the seconds that their epochs took.
-
-    The estimate divides the remaining work among the workers, but is at least the time of the longest running
-    epoch. The seconds per unit of cost are measured for each kind of stack (:attr:`PlannedStack.kind`). A
-    kind that was not measured yet is assumed to be like the measured kinds with the same batching mode, or
-    else like all measured kinds. Recent segments count most, since other programs may slow the machine down
-    for a while.
-
-    Parameters
-    ----------
-    stacks
-        All stacks of the sweep.
-    n_jobs
-        The number of workers.
-    clock
-        Returns the seconds since some moment.
-    """
-
-    def __init__(
-        self, stacks: Sequence[PlannedStack], n_jobs: int, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self.n_jobs, self.clock = n_jobs, clock
-        self._cost_left: defaultdict[object, float] = defaultdict(float)
-        self._lanes_left = 0
-        self._modes: dict[object, str] = {}
-        for stack in stacks:
-            self._cost_left[stack.kind] += stack.cost
-            self._modes[stack.kind] = stack.recipe.batching.mode
-            self._lanes_left += len(stack.lanes)
-        self._measured = 0.0
-        self._seconds: dict[object, float] = {}  # by kind, by batching mode, and for all with the key None
-        self._costs: dict[object, float] = {}
-        self._running: list[_Running] = []
-        self._segments = 0
-
-    def submitted(self, stack: PlannedStack) -> None:
-        """Note that a stack was handed to the workers."""
-        is_free = len(self._running) < self.n_jobs
-        self._running.append(_Running(stack, self.clock() if is_free else None))
-
-    def returned(
-        self, stack: PlannedStack, rest: PlannedStack | None = None, records: Iterable[Record] = ()
-    ) -> None:
-        """Note that a worker has returned a stack.
-
-        Parameters
-        ----------
-        stack
-            The stack as it was submitted.
-        rest
-            The stack with its remaining epochs; None if the stack is done or has failed.
-        records
-            The records of the segment.
-        """
-        self._running = [running for running in self._running if running.stack is not stack]
-        for running in self._running[: self.n_jobs]:
-            if running.since is None:
-                running.since = self.clock()
-        self._cost_left[stack.kind] -= stack.cost - (rest.cost if rest else 0.0)
-        self._lanes_left -= len(stack.lanes) - (len(rest.lanes) if rest else 0)
-        trained = [record.seconds for record in records if record.epoch > 0 or stack.recipe.epochs == 0]
-        if trained:
-            self._segments += 1
-            epochs = max(stack.last_epoch - stack.stack.epoch, 1)
-            cost = len(trained) * stack.cost / (len(stack.lanes) * epochs)
-            cost *= self._weight(stack.kind)
-            self._measured += sum(trained)
-            for group in (stack.kind, self._modes[stack.kind], None):
-                self._seconds[group] = self._seconds.get(group, 0.0) / 2 + sum(trained)
-                self._costs[group] = self._costs.get(group, 0.0) / 2 + cost
-
-    def seconds(self) -> float | None:
-        """Return the estimated seconds left, or None until enough is measured for an estimate."""
-        if self._segments < self.n_jobs or None not in self._costs:
-            return None
-        left = sum(max(cost, 0.0) * self._rate(kind) for kind, cost in self._cost_left.items())
-        enough = min(ENOUGH_SHARE * (self._measured + left), ENOUGH_SECONDS * self.n_jobs)
-        if self._measured < enough:
-            return None
-        now, longest = self.clock(), 0.0
-        for running in self._running:
-            rate, stack = self._rate(running.stack.kind), running.stack
-            passed = 0.0 if running.since is None else now - running.since
-            left -= min(passed, rate * stack.cost)
-            longest = max(longest, rate * stack.epoch_cost - passed)
-        return max(left / max(min(self.n_jobs, self._lanes_left), 1), longest, 0.0)
-
-    def _rate(self, kind: object) -> float:
-        """Return the measured seconds of a worker per unit of cost."""
-        groups = (kind, self._modes[kind], None)
-        group = next(group for group in groups if group in self._costs)
-        return self._weight(kind) * self._seconds[group] / self._costs[group]
-
-    def _weight(self, kind: object) -> float:
-        return 1.0 if self._modes[kind] == "sample" else IN_BATCHES
 
 
 def in_words(seconds: float) -> str:
@@ -158,11 +45,7 @@ def in_words(seconds: float) -> str:
         return "a few seconds left"
     if seconds < 90:
         return f"about {5 * math.ceil(seconds / 5)} s left"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"about {minutes} min left"
-    hours, minutes = divmod(5 * round(minutes / 5), 60)
-    return f"about {hours} h {minutes} min left" if hours < 10 and minutes else f"about {hours} h left"
+    return f"about {estimates.in_words(seconds)} left"
 
 
 def cores_used(stacks: Sequence[PlannedStack], engine: str, n_jobs: int) -> str:

@@ -1,0 +1,211 @@
+"""How long a sweep will take on this machine: from what earlier sweeps kept, or measured within a second."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from fnnexp.config.execution import Execution
+from fnnexp.config.trial import Trial
+from fnnexp.errors import plural
+from fnnexp.nn.epoch import CHUNK
+from fnnexp.nn.training import Stack
+from fnnexp.sweeping.executor import cores_here, threads_each, timed_epochs
+from fnnexp.sweeping.plan import PlannedStack
+from fnnexp.sweeping.resources.engine import NAMES, must_compile
+from fnnexp.sweeping.resources.makespan import Job, seconds_left
+from fnnexp.sweeping.resources.speeds import Speeds, recalled
+
+MEASURED = 0.4
+"""For how many seconds all workers train to measure their speed."""
+
+MOST_KINDS = 24
+"""How many kinds of stacks are measured at most. The others are estimated from these."""
+
+MOST_ROWS = 10_000
+"""On how many rows an epoch is measured at most."""
+
+START = 0.9
+"""The seconds until worker processes have started, unless they start while the trials are composed."""
+
+LOAD = {"numpy": 0.1, "numba": 0.6}
+"""The seconds until a worker has loaded an engine's code."""
+
+COMPILE = 5.0
+"""The seconds until an engine has compiled its code, once on a machine."""
+
+OPEN, CREATE = 4.0, 0.8
+"""The seconds of a processor to import MLflow and open a store, and to make a new store."""
+
+A_TRIAL, AN_EPOCH = 4e-3, 1e-4
+"""The seconds of a processor to log a trial, and an epoch of it."""
+
+AROUND = 0.7
+"""The seconds to start Python before a command's clock starts, and to end it."""
+
+
+# --- the whole ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Parent:
+    """What this process does in a sweep, in seconds.
+
+    Attributes
+    ----------
+    before
+        From the command's start until it hands out the first stacks.
+    beside
+        While the workers train.
+    """
+
+    before: float
+    beside: float
+
+    def until_the_end(self, training: float, *, cores: int, n_jobs: int) -> float:
+        """Return the seconds that the command takes, given how long the workers train.
+
+        If the workers use all cores, this process takes time from them. And the sweep does not end before
+        its results are logged.
+
+        >>> parent = Parent(before=1.0, beside=4.0)
+        >>> [parent.until_the_end(training, cores=4, n_jobs=4) for training in (10.0, 2.0)]
+        [12.0, 5.0]
+        >>> parent.until_the_end(10.0, cores=4, n_jobs=2)
+        11.0
+        """
+        taken = self.beside / cores if n_jobs >= cores else 0.0
+        return self.before + max(training + taken, self.beside)
+
+
+def logging(trials: Sequence[Trial], *, opens: bool, creates: bool) -> float:
+    """Return the seconds to log these trials, after opening or creating the store if need be."""
+    epochs = sum(trial.recipe.epochs for trial in trials)
+    return OPEN * opens + CREATE * creates + A_TRIAL * len(trials) + AN_EPOCH * epochs
+
+
+def summary(
+    stacks: Sequence[PlannedStack], trials: Sequence[Trial], parent: Parent, execution: Execution, n_jobs: int
+) -> str | None:
+    """Return a sentence about the time that a sweep will take, after measuring if nothing is known.
+
+    Return None if it can't be measured.
+    """
+    compiles = must_compile(trials, execution.engine)
+    measuring = replace(execution, engine="numpy") if compiles else execution
+    speeds = Speeds(measuring.engine)
+    source = learn(speeds, stacks, measuring, n_jobs)
+    if source is None:
+        return None
+    training = seconds_to_train(speeds, stacks, execution, n_jobs) + LOAD[execution.engine]
+    training += COMPILE if compiles else 0.0
+    training += START if execution.backend == "loky" and n_jobs > 1 and len(trials) == 1 else 0.0
+    seconds = AROUND + parent.until_the_end(training, cores=cores_here(), n_jobs=n_jobs)
+    at_most = "at most " if compiles or any(stack.recipe.stopping for stack in stacks) else ""
+    engine = NAMES[execution.engine] + (", which compiles its code first" if compiles else "")
+    by = " with NumPy" if compiles else ""
+    return (
+        f"time: {at_most}about {in_words(seconds)} on {plural(n_jobs, 'worker')} with {engine} ({source}{by})"
+    )
+
+
+def in_words(seconds: float) -> str:
+    """Return an estimated time in words, rounded more the longer it is.
+
+    >>> [in_words(seconds) for seconds in (0.7, 8.4, 43, 400, 7000, 50_000)]
+    ['a second', '8 s', '45 s', '7 min', '1 h 55 min', '14 h']
+    """
+    if seconds < 20:
+        return "a second" if seconds < 1.5 else f"{seconds:.0f} s"
+    if seconds < 90:
+        return f"{5 * round(seconds / 5)} s"
+    if (minutes := round(seconds / 60)) < 60:
+        return f"{minutes} min"
+    if seconds >= 36_000:
+        return f"{seconds / 3600:.0f} h"
+    hours, minutes = divmod(5 * round(seconds / 300), 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def seconds_to_train(
+    speeds: Speeds, stacks: Sequence[PlannedStack], execution: Execution, n_jobs: int
+) -> float:
+    """Return how long the workers train these stacks."""
+    jobs = [
+        Job(speeds.kind(stack), len(stack.lanes), max(stack.recipe.epochs - stack.stack.epoch, 1))
+        for stack in stacks
+    ]
+    return seconds_left(
+        jobs,
+        n_jobs,
+        speeds.epoch,
+        segment=execution.segment_seconds,
+        threads=lambda count: threads_each(n_jobs, count),
+    )
+
+
+# --- how fast the workers are -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """From how many earlier trials the speeds are, and in how many seconds others were measured.
+
+    >>> [str(source) for source in (Source(36), Source(0, 0.84), Source(1, 0.61))]
+    ['from 36 earlier trials', 'measured in 0.8 s', 'from 1 earlier trial, and measured in 0.6 s']
+    """
+
+    trials: int
+    seconds: float | None = None
+
+    def __str__(self) -> str:
+        parts = [f"from {plural(self.trials, 'earlier trial')}"] if self.trials else []
+        parts += [] if self.seconds is None else [f"measured in {self.seconds:.1f} s"]
+        return ", and ".join(parts)
+
+
+def learn(speeds: Speeds, stacks: Sequence[PlannedStack], execution: Execution, n_jobs: int) -> Source | None:
+    """Find out how fast these stacks train, and return how; return None if that is impossible.
+
+    What earlier sweeps did not keep is measured.
+    """
+    threads = threads_each(n_jobs, len(stacks))
+    kinds = recalled(speeds, stacks, threads, n_jobs)
+    earlier = sum(trials for _, trials in kinds.values())
+    new = [stack for stack, trials in kinds.values() if not trials]
+    if not new:
+        return Source(earlier)
+    began = time.monotonic()
+    chosen = evenly(new, MOST_KINDS)
+    busy = min(n_jobs, len(stacks))
+    measured = chosen * -(-busy // len(chosen))  # so that all workers train at the same time, as in the sweep
+    share = MEASURED * min(n_jobs, cores_here()) / len(measured)
+    tasks = [task(speeds, stack, threads, share) for stack in measured]
+    known = earlier > 0
+    for stack, seconds in zip(measured, timed_epochs(tasks, execution, n_jobs), strict=True):
+        if seconds is not None:
+            speeds.suppose(speeds.kind(stack), len(stack.lanes), threads, seconds)
+            known = True
+    return Source(earlier, time.monotonic() - began) if known else None
+
+
+def evenly(stacks: Sequence[PlannedStack], most: int) -> list[PlannedStack]:
+    """Return at most this many of the stacks, evenly spaced."""
+    count = min(most, len(stacks))
+    return [stacks[i * len(stacks) // count] for i in range(count)]
+
+
+def task(
+    speeds: Speeds, stack: PlannedStack, threads: int, seconds: float
+) -> tuple[PlannedStack, int, float]:
+    """Return a stack as :func:`fnnexp.sweeping.worker.time_epoch` takes it, on how many rows, and how long.
+
+    There are so many rows that all its epochs take about `seconds`, and at least a chunk for each thread.
+    """
+    n = stack.recipe.rows_to_train(stack.data.n_train)
+    a_row = speeds.rough(speeds.kind(stack), len(stack.lanes), threads) / n
+    rows = min(max(seconds / 3 / a_row, CHUNK * threads), MOST_ROWS)
+    batch = min(stack.recipe.batching.batch_size(n), CHUNK)
+    fresh = Stack.without_parameters(stack.lanes)
+    return replace(stack, stack=fresh, threads=threads), -(-int(rows) // batch) * batch, seconds / 2
