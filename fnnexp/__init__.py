@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from fnnexp.errors import FnnexpError
     from fnnexp.mapping.arrays import read_map
     from fnnexp.mapping.picture import plot_map
+    from fnnexp.reporting.at_equal import at_equal
     from fnnexp.reporting.plots.api import plot_curves, plot_heat_map
     from fnnexp.reporting.replication.published import published
     from fnnexp.reporting.sections.leaderboard import leaderboard
     from fnnexp.reporting.sections.summary import answer
     from fnnexp.reporting.write import report
-    from fnnexp.results.budgets import at_equal
     from fnnexp.results.comparisons import shares
     from fnnexp.results.frames import curves, diagnostics, experiments, runs
     from fnnexp.results.networks.classifier import Classifier
@@ -80,7 +80,7 @@ _DEFINED_IN = {
     "Classifier": "fnnexp.results.networks.classifier",
     "FnnexpError": "fnnexp.errors",
     "answer": "fnnexp.reporting.sections.summary",
-    "at_equal": "fnnexp.results.budgets",
+    "at_equal": "fnnexp.reporting.at_equal",
     "best": "fnnexp.results.ranking",
     "compare": "fnnexp.results.questions",
     "confusion": "fnnexp.results.networks.mistakes",

@@ -162,6 +162,8 @@ def composed_once(monkeypatch):
                     notes=lambda: notes,
                     count=composition.count,
                     search_path=composition.search_path,
+                    drawn=composition.drawn,
+                    tuned=composition.tuned,
                 )
         yield known[command]
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from fnnexp.errors import plural
+from fnnexp.reporting import at_equal
 from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
 from fnnexp.reporting.document.markdown import escaped
 from fnnexp.reporting.document.wording import between, listed, number, percent, points, value
 from fnnexp.reporting.plots import from_leader, picture
 from fnnexp.reporting.sections import overview
 from fnnexp.reporting.sections.pairs import weaker_pairs
-from fnnexp.results import budgets, comparisons, filters, frames, numeric, questions, statistics
+from fnnexp.results import comparisons, filters, frames, numeric, questions, statistics
 from fnnexp.results.arguments import validate_frames
 from fnnexp.results.factors import as_text, by_version, tuples_of
 from fnnexp.results.ranking import different_losses_note, ranking_of
@@ -394,7 +395,7 @@ def _tried_in_few(cells: pd.DataFrame, configurations: Sequence[Configuration]) 
 
 def _equal_epochs(runs: pd.DataFrame) -> list[str]:
     """Return a note, if batching varies, that names the section which compares modes at equal cost."""
-    if budgets.SPENT in runs or not budgets.batching_varies(runs):
+    if at_equal.SPENT in runs or not at_equal.batching_varies(runs):
         return []
     return ["Batching modes are compared as trained; see 'Batching modes at equal cost'."]
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from fnnexp.reporting import at_equal
+from fnnexp.reporting.at_equal import UNITS
 from fnnexp.reporting.document.blocks import Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import between, number, plain, points
-from fnnexp.results import budgets, comparisons
-from fnnexp.results.budgets import UNITS
+from fnnexp.results import comparisons
 from fnnexp.results.factors import groups
 from fnnexp.results.ranking import ranking_of
 
@@ -43,15 +44,15 @@ def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = 
     It is empty if batching does not vary, or if the ranking metric is the time to reach a level.
     """
     ranking = ranking or ranking_of(runs)
-    if not budgets.batching_varies(runs) or ranking.is_time:
+    if not at_equal.batching_varies(runs) or ranking.is_time:
         return Section(TITLE, [])
-    cuts = {unit: budgets.cut_at_equal_cost(runs, curves, unit) for unit in UNITS}
+    cuts = {unit: at_equal.cut_at_equal_cost(runs, curves, unit) for unit in UNITS}
     pairs = {unit: _pairs(cut.runs, ranking) for unit, cut in cuts.items()}
     rows = [row for unit in UNITS for row in _rows(unit, cuts[unit].runs, pairs[unit], ranking)]
     sentences = [
         _an_epoch(cuts["updates"].costs),
         *(_verdicts(unit, table, ranking) for unit, table in pairs.items() if len(table)),
-        *(text for unit, cut in cuts.items() for text in budgets.omitted_modes(cut.costs, unit)),
+        *(text for unit, cut in cuts.items() for text in at_equal.omitted_modes(cut.costs, unit)),
     ]
     blocks: list[Block] = [Text(sentence) for sentence in sentences if sentence]
     if rows:

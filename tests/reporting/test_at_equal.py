@@ -13,9 +13,10 @@ import fnnexp
 from fnnexp.errors import FnnexpError
 from fnnexp.nn.pieces.batching import slices
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
+from fnnexp.reporting import at_equal as budgets
 from fnnexp.reporting.document.blocks import Table
 from fnnexp.reporting.sections.by_factor import equal_cost
-from fnnexp.results import budgets, comparisons
+from fnnexp.results import comparisons
 from fnnexp.tracking.run_format import METRICS
 
 ROWS, SIZE = 1000, 128  # eight updates per epoch, the last with 104 rows
