@@ -21,11 +21,10 @@ from omegaconf import OmegaConf
 
 import fnnexp
 from fnnexp import api
-from fnnexp.config import safety
+from fnnexp.config import commands, safety
 from fnnexp.data import datasets as data
 from fnnexp.data import download
 from fnnexp.errors import FnnexpError
-from fnnexp.reporting import write as report
 from fnnexp.sweeping.terminal import dry_run
 
 YAML_TRAPS = [
@@ -494,7 +493,7 @@ def test_an_experiment_name_with_unprintable_characters_is_refused(name, folder,
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_folder_of_a_report_is_a_single_valid_name(name):
-    folder = report._file_name(name)
+    folder = commands.file_name(name)
     assert folder == Path(folder).name
     assert not set(folder) & set('<>:"/\\|?*\0')
     assert folder.strip(". ") == folder != ""

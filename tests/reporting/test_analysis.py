@@ -19,6 +19,7 @@ import pytest
 from boxes import assert_legible
 from rich.console import Console
 
+from fnnexp.config import commands
 from fnnexp.config.schema import CHOICES
 from fnnexp.errors import FnnexpError
 from fnnexp.reporting import averages
@@ -768,7 +769,7 @@ def test_the_default_folder_is_reports_and_the_experiment(store, tmp_path, monke
 def test_reports_have_different_folders_and_a_plain_name_is_kept(store, tmp_path, monkeypatch):
     plain = ["card_grid", "v1.2-b", "ü", "experiment", "a_b", "x" * 100]
     changed = ["a b", "a/b", "a\\b", "a_b_", "..", ".", "*", "nul", "CON.x", "x" * 101, "x" * 102, "a b\0c=d"]
-    folders = {name: report._file_name(name) for name in plain + changed}
+    folders = {name: commands.file_name(name) for name in plain + changed}
     assert [folders[name] for name in plain] == plain
     assert len({folder.lower() for folder in folders.values()}) == len(folders)
     monkeypatch.chdir(tmp_path)
