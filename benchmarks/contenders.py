@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from fnnexp.data import datasets as data
 from fnnexp.nn.network import Architecture
@@ -137,6 +138,7 @@ def fnnexp_stack(
     hyper = (("lr", setting.lr), *setting.hyper, *options.items())
     lane = Lane("", 0, setting.stds(), hyper, schedule=setting.schedule)
     stack = start(recipe, [replace(lane, key=str(k)) for k in range(lanes)])
+    threadpool_limits(1, "blas")  # as in workers: fnnexp's own threads call BLAS
     return lambda: advance(recipe, stack, arrays, engine=engine, threads=threads)
 
 
