@@ -56,7 +56,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) -e ".[dev]"
+	$(INSTALL) -e ".[dev,docs]"
 	@echo made > $(INSTALLED)
 	@echo made > $(READY)
 
@@ -135,7 +135,7 @@ test-versions:
 	[ -z "$$failed" ] || echo "failed:$$failed"; \
 	[ -z "$$failed" ]
 
-# The suite kills a sweep 30 times and a search 3 times; this target kills each of them 300 times, with a new random seed.
+# The suite kills a sweep 20 times and a search 3 times; this target kills each of them 300 times, with a new random seed.
 chaos: $(READY)
 	FNNEXP_KILLS=300 FNNEXP_CHAOS_SEED=$$(date +%s) $(BIN)/python -m pytest tests/sweeping/test_chaos.py
 	FNNEXP_KILLS=300 FNNEXP_CHAOS_SEED=$$(date +%s) $(BIN)/python -m pytest tests/mapping/test_map_chaos.py
@@ -157,7 +157,6 @@ reference: $(READY)
 
 # A warning is an error. The pages open from the disk; build/site/docs/index.html is the first.
 docs: $(READY)
-	$(INSTALL) -e ".[docs]"
 	$(BIN)/python -m sphinx -W --keep-going -q -j auto -c docs -d build/doctrees . build/site
 	@echo "open build/site/docs/index.html"
 

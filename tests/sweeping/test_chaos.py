@@ -24,7 +24,7 @@ from stores import curve_in, runs_in
 
 from fnnexp.sweeping.executor import Executor, cores_here
 
-KILLS = int(os.environ.get("FNNEXP_KILLS", "30"))
+KILLS = int(os.environ.get("FNNEXP_KILLS", "20"))
 SEED = int(os.environ.get("FNNEXP_CHAOS_SEED", "0"))
 GRID = ["data=digits", "arch.hidden=[12]", "init=sqrtmax,xavier,he", "batching=mini,full,sample", "seed=0,1"]
 EARLY = 0.1
