@@ -15,7 +15,7 @@ between equally good levels more often than it may (`benchmarks/tuned.py`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -43,6 +43,18 @@ CONTENDERS = 3
 PASSED, FAILED, MISSING = "passed", "failed", "not trained"
 """The results of a check: the winner beats all contenders of the other level, or does not; not all of their
 trials are done."""
+
+
+PHRASES = {
+    "better": "it is better than {}",
+    "equivalent": "it is equivalent to {}",
+    FAILED: "with the values that tuning chose it is ahead of {}, but not clearly with their other good "
+    "values, so luck in tuning may explain the difference",
+    MISSING: "with the values that tuning chose it is ahead of {}, but their other good values, which "
+    "decide, are not trained yet with all fresh seeds",
+    "open": "it cannot be told apart from {}",
+}
+"""What the answer says of the best option and others, by the verdict or by a check that was not passed."""
 
 
 @dataclass(frozen=True)
@@ -402,21 +414,18 @@ def sentences(comparison: Comparison, table: pd.DataFrame) -> list[str]:
     if leader is None or table.empty:
         return [f"{tuned_for}: no two options have results on fresh seeds yet.", *notes]
     behind = table[table["a"] == leader]
-    phrases = {
-        "better": "it is better than",
-        "equivalent": "it is equivalent to",
-        "open": "it cannot be told apart from",
-    }
+    # A check that is not passed makes a verdict open; the answer is then more than "open".
+    answers = behind["verdict"].mask(behind["check"].isin([FAILED, MISSING]), behind["check"])
     texts = [
-        f"{phrase} {_others(part, ranking)}"
-        for verdict, phrase in phrases.items()
-        if len(part := behind[behind["verdict"] == verdict])
+        phrase.format(_others(part, ranking))
+        for answer, phrase in PHRASES.items()
+        if len(part := behind[answers == answer])
     ]
     ahead = [str(name) for name in table.loc[table["a"] != leader, "a"]]
     texts += [f"on the seeds that both finished, {name} is ahead of it" for name in ahead]
     seeds = plural(int(table["seeds"].max()), "fresh seed")
     answer = f"{tuned_for} and compared on {seeds}, {leader} leads: {'; '.join(texts)}."
-    return [answer, *notes, *_doubts(table)]
+    return [answer, *notes]
 
 
 def _others(part: pd.DataFrame, ranking: Ranking) -> str:
@@ -432,14 +441,3 @@ def _other(row: Mapping[Any, Any], ranking: Ranking) -> str:
     interval = between(row["low"], row["high"], ranking)
     seeds = f"95% interval {interval}" if row["seeds"] > 1 else "in one seed"
     return f"{row['b']} (by {points(row['difference'], ranking)}, {seeds})"
-
-
-def _doubts(table: pd.DataFrame) -> Iterator[str]:
-    """Yield why some options are not called better, although they are ahead on the fresh seeds."""
-    reasons = {
-        FAILED: "but not clearly of its other good values: luck in tuning may explain the difference",
-        MISSING: "but other good values of {b} are not trained yet with all fresh seeds, and these decide",
-    }
-    for row in table.to_dict("records"):
-        if row["check"] in reasons:
-            yield f"{row['a']} is ahead of {row['b']}, {reasons[row['check']].format(b=row['b'])}."

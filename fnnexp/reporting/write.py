@@ -319,8 +319,8 @@ def _sections(
     rows, findings = questions.rows_and_findings(runs, ranking)
     findings = tuned.checked(findings, found)
     return everything, [
-        summary.section(rows, findings, answers),
         tuned_options.section(found, ranking),
+        summary.section(rows, findings, answers),
         layers.section(runs, whole.diagnostics, ranking),
         *(numeric_factors.sections(over_values) if ranking.metric == frames.ranking(runs) else []),
         what_was_run,
