@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from fnnexp.config.trial import Trial
     from fnnexp.sweeping.loop import Outcome
+    from fnnexp.sweeping.search.rounds import Rounds
 
 TOP_LEVEL_KEYS = frozenset(field.name for field in fields(Config)) | {"experiment"}
 
@@ -278,10 +279,6 @@ def train(
     from fnnexp.config.resolve import ParamsOfTrials
     from fnnexp.sweeping.loop import run
     from fnnexp.sweeping.search.budgets import Purse, by_seed
-    from fnnexp.sweeping.search.halving import Halving
-    from fnnexp.sweeping.search.settled import Settling
-    from fnnexp.sweeping.search.tpe import Asking
-    from fnnexp.sweeping.search.tuning import Tuning
     from fnnexp.sweeping.terminal.dry_run import print_identical
     from fnnexp.tracking.experiment import About
     from fnnexp.tracking.writer import Tracker
@@ -307,20 +304,10 @@ def train(
             upto=upto,
         )
 
-    if requested.until.name is not None:
-        settling = Settling(requested, train_now, purse, console)
-        outcome = settling.run()
-        trials = tuple(settling.trials)
-    elif requested.tuned is not None:
-        tuning = Tuning(requested, train_now, purse, tracker, console)
-        outcome = tuning.run()
-        trials = tuple(tuning.trials)
-    elif requested.drawn is not None:
-        asking = Asking(requested, train_now, purse, console)
-        outcome = asking.run()
-        trials = tuple(asking.trials)
-    elif requested.search.name == "halving":
-        outcome = Halving(requested, train_now, tracker, purse, console).run()
+    if (search := _search_of(requested)) is not None:
+        rounds = search(requested, train_now, tracker, purse, console)
+        outcome = rounds.run()
+        trials = tuple(rounds.trials)
     elif requested.budget is not None:
         payable = purse.take(by_seed(trials))
         outcome = train_now(payable)
@@ -344,6 +331,22 @@ def train(
         is_complete = ended and not in_rounds  # else only a round has ended
         raise InterruptedSweepError("interrupted, but no trial was left" if is_complete else INTERRUPTED)
     return outcome
+
+
+def _search_of(requested: Sweep) -> type[Rounds] | None:
+    """Return what decides by the results which trials of a sweep are trained; None if all are."""
+    from fnnexp.sweeping.search.halving import Halving
+    from fnnexp.sweeping.search.settled import Settling
+    from fnnexp.sweeping.search.tpe import Asking
+    from fnnexp.sweeping.search.tuning import Tuning
+
+    if requested.until.name is not None:
+        return Settling
+    if requested.tuned is not None:
+        return Tuning
+    if requested.drawn is not None:
+        return Asking
+    return Halving if requested.search.name == "halving" else None
 
 
 def planned_first(requested: Sweep) -> tuple[Sequence[Trial], list[str]]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -29,6 +29,7 @@ from fnnexp.config.trial import Trial
 from fnnexp.errors import ConfigError, plural
 from fnnexp.sweeping.runs import Outcome
 from fnnexp.sweeping.search.budgets import Purse, by_seed
+from fnnexp.sweeping.search.rounds import Rounds, Train
 from fnnexp.tracking import reader
 from fnnexp.tracking.retry import mlflow_settings
 from fnnexp.tracking.run_format import (
@@ -284,36 +285,15 @@ class Plan:
 # --- the sweep ----------------------------------------------------------------------------------------------
 
 
-class Halving:
-    """A sweep with ``search=halving``.
-
-    Parameters
-    ----------
-    requested
-        The sweep.
-    train
-        Trains trials that are not done, and returns what became of them. Its second argument is whether this
-        is a later rung; the third is the epoch at which to stop, None for the last.
-    tracker
-        Marks trials as pruned.
-    purse
-        What is left of the budget.
-    console
-        Where to print.
-    """
+class Halving(Rounds):
+    """A sweep with ``search=halving``. The trials of `requested` are all that may be trained."""
 
     def __init__(
-        self,
-        requested: Sweep,
-        train: Callable[[Sequence[Trial], bool, int | None], Outcome],
-        tracker: Tracker,
-        purse: Purse,
-        console: Console,
+        self, requested: Sweep, train: Train, tracker: Tracker, purse: Purse, console: Console
     ) -> None:
+        super().__init__(requested, train, tracker, purse, console)
         self.plan = Plan(requested)
-        self.requested, self.train, self.tracker = requested, train, tracker
-        self.purse, self.console = purse, console
-        self.outcome = Outcome()
+        self.trials = [*requested.trials]
         self._exists = False  # whether the store has the experiment
         self._tried: set[str] = set()  # the trials that this command has trained
         self._ended: dict[str, int] = {}  # the epoch at which each configuration left
@@ -326,7 +306,7 @@ class Halving:
         recorded, since = self._recorded(), 0
         self.outcome.done_before = sum(own.status in DONE for own in recorded.values())
         for rung in plan.rungs:
-            if not self._trained(left, recorded, since, rung):
+            if not self._climbed(left, recorded, since, rung):
                 return self.outcome
             recorded, before = self._recorded(), left
             values = [each.value(recorded, rung) for each in left]
@@ -340,11 +320,11 @@ class Halving:
                 f"{'goes' if len(left) == 1 else 'go'} on"
             )
             since = rung
-        if self._trained(left, recorded, since, None):
+        if self._climbed(left, recorded, since, None):
             self._show(left)
         return self.outcome
 
-    def _trained(
+    def _climbed(
         self, left: Sequence[Configuration], recorded: Mapping[str, Recorded], since: int, upto: int | None
     ) -> bool:
         """Train configurations to a rung, or to the end with `upto` None; return whether all came there."""
@@ -352,8 +332,7 @@ class Halving:
         trials = by_seed([trial for trial in self.requested.trials if trial.id in wanted])
         payable = self.purse.take(trials, since=since, upto=upto)
         lacking = [trial for trial in payable if not self._is_there(trial, recorded, upto)]
-        if lacking and self.purse.is_late:
-            self.outcome.out_of_time = True
+        if lacking and self._is_late(0):
             return False
         if lacking:
             self.outcome.add(self.train(lacking, bool(self._tried), upto))
@@ -365,8 +344,7 @@ class Halving:
                 "command again"
             )
             return False
-        stopped = self.outcome.interrupted or self.outcome.stopped or self.outcome.out_of_time
-        return not stopped and len(payable) == len(trials)
+        return len(payable) == len(trials) and not self._is_stopped
 
     def _is_there(self, trial: Trial, recorded: Mapping[str, Recorded], upto: int | None) -> bool:
         """Return whether a trial needs no training to come to a rung, or failed in this command."""
@@ -417,9 +395,6 @@ class Halving:
                 self.tracker.prune(epochs)
 
     # What is printed
-
-    def _say(self, line: str) -> None:
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _show(self, left: Sequence[Configuration]) -> None:
         """Print the best configurations, and how much of the full grid was trained."""

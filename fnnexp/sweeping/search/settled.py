@@ -10,12 +10,10 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from rich.console import Console
 from rich.table import Table
 
-from fnnexp.config.compose import Sweep
 from fnnexp.config.resolve import ParamsOfTrials, with_seed
 from fnnexp.config.trial import Trial
 from fnnexp.errors import ConfigError, FnnexpError, plural
@@ -24,7 +22,7 @@ from fnnexp.results import race as races
 from fnnexp.results.factors import AXES
 from fnnexp.results.ranking import Ranking, ranking_of
 from fnnexp.sweeping.runs import Outcome
-from fnnexp.sweeping.search.budgets import Purse
+from fnnexp.sweeping.search.rounds import Rounds
 from fnnexp.tracking.experiment import record_asked, record_look
 from fnnexp.tracking.run_format import DONE, Asked
 
@@ -35,36 +33,13 @@ MOST_ROWS = 40
 """The largest number of rows of the table of questions."""
 
 
-class Settling:
-    """A sweep with ``until=settled``.
+class Settling(Rounds):
+    """A sweep with ``until=settled``. The trials of `requested` are those of the grid."""
 
-    Parameters
-    ----------
-    requested
-        The sweep. Its trials are those of the grid.
-    train
-        Trains the trials of a round that are not done, and returns what became of them. Its second argument
-        is whether this is a later round.
-    purse
-        What is left of the budget.
-    console
-        Where to print.
-    """
-
-    def __init__(
-        self,
-        requested: Sweep,
-        train: Callable[[Sequence[Trial], bool], Outcome],
-        purse: Purse,
-        console: Console,
-    ) -> None:
-        self.requested, self.train, self.purse, self.console = requested, train, purse, console
-        self.trials: list[Trial] = []
-        self.outcome = Outcome()
-        self.race: races.Race | None = None
-        self.ranking: Ranking | None = None
-        self.seeds_an_option = 0.0
-        self.done: frozenset[str] = frozenset()
+    race: races.Race | None = None
+    ranking: Ranking | None = None
+    seeds_an_option = 0.0
+    done: frozenset[str] = frozenset()
 
     def run(self) -> Outcome:
         """Train round after round until no question is open, and print what is settled."""
@@ -74,11 +49,7 @@ class Settling:
         next(rounds)
         wanted = first
         while wanted:
-            payable = self.purse.take(wanted)
-            self.trials += payable
-            self.outcome.add(self.train(payable, self.race is not None))
-            self.outcome.not_run += len(wanted) - len(payable)
-            if len(payable) < len(wanted) or self._is_stopped:
+            if not self._trained(wanted):
                 break
             rows = self._look(bases)
             seeds = next(rounds, [])
@@ -87,9 +58,7 @@ class Settling:
             if left:
                 options = plural(len(rows), "option")
                 self._say(f"{self._so_far()}; {plural(len(seeds), 'more seed')} for {options}")
-            if left and self.purse.is_late:
-                self.outcome.out_of_time = True
-                self.outcome.not_run += len(left)
+            if left and self._is_late(len(left)):
                 break
         self._show()
         if self.outcome.elsewhere:
@@ -98,11 +67,6 @@ class Settling:
                 "same command again"
             )
         return self.outcome
-
-    @property
-    def _is_stopped(self) -> bool:
-        outcome = self.outcome
-        return bool(outcome.interrupted or outcome.stopped or outcome.out_of_time or outcome.elsewhere)
 
     def _look(self, bases: Sequence[Trial]) -> list[Trial]:
         """Decide by the results so far; return a trial of each configuration that needs further seeds."""
@@ -155,9 +119,6 @@ class Settling:
         record_asked(requested.experiment, requested.tracking_uri, asked)
 
     # What is printed
-
-    def _say(self, line: str) -> None:
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _so_far(self) -> str:
         assert self.race is not None

@@ -11,7 +11,7 @@ goes on.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime
 from typing import Any
@@ -23,12 +23,12 @@ from fnnexp.config import compose
 from fnnexp.config.compose import Sweep
 from fnnexp.config.grids import spaces
 from fnnexp.config.grids.spaces import BATCH, Drawn, Space, text_of
-from fnnexp.config.trial import Trial
 from fnnexp.console import without_messages
 from fnnexp.errors import plural
 from fnnexp.results import frames
 from fnnexp.sweeping.runs import Outcome
 from fnnexp.sweeping.search.budgets import Purse, by_seed
+from fnnexp.sweeping.search.rounds import Rounds, Train
 from fnnexp.sweeping.search.study import (
     LOGGERS,
     Result,
@@ -37,39 +37,21 @@ from fnnexp.sweeping.search.study import (
     distributions,
     value_in,
 )
+from fnnexp.tracking.writer import Tracker
 
 MOST_ASKED = 20
 """So many times the size of a batch, Optuna is asked for configurations that it has not asked for before."""
 
 
-class Asking:
-    """A sweep with ``search=tpe``.
-
-    Parameters
-    ----------
-    requested
-        The sweep. Its trials are those of the first batch.
-    train
-        Trains the trials of a batch that are not done, and returns what became of them. Its second argument
-        is whether this is a later batch.
-    purse
-        What is left of the budget.
-    console
-        Where to print.
-    """
+class Asking(Rounds):
+    """A sweep with ``search=tpe``. The trials of `requested` are those of the first batch."""
 
     def __init__(
-        self,
-        requested: Sweep,
-        train: Callable[[Sequence[Trial], bool], Outcome],
-        purse: Purse,
-        console: Console,
+        self, requested: Sweep, train: Train, tracker: Tracker, purse: Purse, console: Console
     ) -> None:
+        super().__init__(requested, train, tracker, purse, console)
         assert requested.drawn is not None
-        self.requested, self.train, self.purse, self.console = requested, train, purse, console
         self.dimensions = requested.drawn.dimensions
-        self.trials: list[Trial] = []
-        self.outcome = Outcome()
         self.results: list[Result] = []
         self.batches: list[int] = []
         self._asked = 0
@@ -89,14 +71,14 @@ class Asking:
     def _run(self) -> Outcome:
         batch, number = self.requested, 1
         while True:
-            is_whole = self._train(batch, is_later=number > 1)
+            known = {trial.id for trial in self.trials}
+            is_whole = self._trained(by_seed([trial for trial in batch.trials if trial.id not in known]))
             self._tell(batch, number, is_whole=is_whole)
             left = left_to_ask(self.requested, self._asked)
             if not (is_whole and left):
                 break
             self._say(f"batch {number} of {number - (-left // BATCH)}: {self._best()}")
-            if self.purse.is_late:
-                self.outcome.out_of_time = True
+            if self._is_late(0):  # what is left is counted below
                 break
             rows = ask(self.dimensions, self.results, number, min(left, BATCH))
             if not rows:
@@ -113,19 +95,6 @@ class Asking:
         """The number of trials of a configuration."""
         assert self.requested.drawn is not None
         return max(map(len, self.requested.drawn.trials))
-
-    def _train(self, batch: Sweep, *, is_later: bool) -> bool:
-        """Train the trials of a batch; return whether all of them ended, so that the search can go on."""
-        known = {trial.id for trial in self.trials}
-        wanted = by_seed([trial for trial in batch.trials if trial.id not in known])
-        payable = self.purse.take(wanted)
-        self.trials += payable
-        if payable:
-            self.outcome.add(self.train(payable, is_later))
-        self.outcome.not_run += len(wanted) - len(payable)
-        outcome = self.outcome
-        stopped = outcome.interrupted or outcome.stopped or outcome.out_of_time or outcome.elsewhere
-        return len(payable) == len(wanted) and not stopped
 
     def _tell(self, batch: Sweep, number: int, *, is_whole: bool) -> None:
         """Take in the results of a batch, and write the study.
@@ -170,9 +139,6 @@ class Asking:
         return results
 
     # What is printed
-
-    def _say(self, line: str) -> None:
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     @property
     def _leader(self) -> int | None:

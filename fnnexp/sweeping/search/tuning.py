@@ -9,14 +9,12 @@ command, started again, takes the same decisions and goes on.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
-from fnnexp.config.compose import Sweep
-from fnnexp.config.grids.tuned import TUNING_SEEDS, level_of
+from fnnexp.config.grids.tuned import TUNING_SEEDS, Tuned, level_of
 from fnnexp.config.resolve import ParamsOfTrials, with_seed
 from fnnexp.config.trial import Trial
 from fnnexp.errors import plural
@@ -26,51 +24,27 @@ from fnnexp.results import frames, statistics
 from fnnexp.results.factors import as_text
 from fnnexp.results.ranking import ranking_of
 from fnnexp.sweeping.runs import Outcome
-from fnnexp.sweeping.search.budgets import Purse
+from fnnexp.sweeping.search.rounds import Rounds
 from fnnexp.tracking.experiment import record_look
 from fnnexp.tracking.retry import mlflow_settings
 from fnnexp.tracking.run_format import AND, TUNING
-from fnnexp.tracking.writer import Tracker
 
 MOST_ROWS = 40
 """The largest number of rows of the table of options."""
 
 
-class Tuning:
-    """A sweep that compares tuned options.
+class Tuning(Rounds):
+    """A sweep that compares tuned options. The trials of `requested` are those that tune."""
 
-    Parameters
-    ----------
-    requested
-        The sweep. Its trials are those that tune.
-    train
-        Trains the trials of a phase that are not done, and returns what became of them. Its second argument
-        is whether this is a later phase.
-    purse
-        What is left of the budget.
-    tracker
-        Writes the runs.
-    console
-        Where to print.
-    """
-
-    def __init__(
-        self,
-        requested: Sweep,
-        train: Callable[[Sequence[Trial], bool], Outcome],
-        purse: Purse,
-        tracker: Tracker,
-        console: Console,
-    ) -> None:
-        assert requested.tuned is not None
-        self.requested, self.asked = requested, requested.tuned
-        self.train, self.purse, self.tracker, self.console = train, purse, tracker, console
-        self.trials: list[Trial] = []
-        self.outcome = Outcome()
+    @property
+    def asked(self) -> Tuned:
+        """What is compared and tuned."""
+        assert self.requested.tuned is not None
+        return self.requested.tuned
 
     def run(self) -> Outcome:
         """Train the phases one after the other, as far as the budget reaches, and print the answer."""
-        if not self._trained(self.requested.trials, tunes=True):
+        if not self._phase(self.requested.trials, tunes=True):
             options, seeds = len(self._options()), len(self.asked.fresh)
             self._say(
                 f"tuning is not complete, so nothing is compared yet; after it, {plural(options, 'option')} "
@@ -84,13 +58,13 @@ class Tuning:
             return self.outcome
         chosen = [(level, each.chosen) for level, each in enumerate(comparison.levels)]
         wanted = [(level, draw) for level, draw in chosen if draw is not None]
-        if not self._trained(self._with_fresh_seeds(comparison, wanted), tunes=False):
+        if not self._phase(self._with_fresh_seeds(comparison, wanted), tunes=False):
             self._show(comparison, None)
             return self.outcome
         self._mark(self.trials[len(self.requested.trials) :], tunes=False)
         comparison = self._read()
         assert comparison is not None
-        if not self._trained(self._with_fresh_seeds(comparison, tuned.needed(comparison)), tunes=True):
+        if not self._phase(self._with_fresh_seeds(comparison, tuned.needed(comparison)), tunes=True):
             self._show(comparison, None)
             return self.outcome
         comparison = self._read()
@@ -98,33 +72,18 @@ class Tuning:
         self._show(comparison, tuned.pairs(comparison))
         return self.outcome
 
-    def _trained(self, wanted: Sequence[Trial], *, tunes: bool) -> bool:
+    def _phase(self, wanted: Sequence[Trial], *, tunes: bool) -> bool:
         """Train the trials of a phase; return whether the next phase can begin.
 
         New runs that tune or check say so, because they enter no comparison.
         """
-        if not wanted:
-            return True
-        if self.purse.is_late:
-            self.outcome.out_of_time = True
-            self.outcome.not_run += len(wanted)
+        if wanted and self._is_late(len(wanted)):
             return False
-        payable = self.purse.take(wanted)
-        is_later = bool(self.trials)
-        self.trials += payable
         self.tracker.tuning = str(self.asked) if tunes else None
         try:
-            if payable:
-                self.outcome.add(self.train(payable, is_later))
+            return self._trained(wanted)
         finally:
             self.tracker.tuning = None
-        self.outcome.not_run += len(wanted) - len(payable)
-        return len(payable) == len(wanted) and not self._is_stopped
-
-    @property
-    def _is_stopped(self) -> bool:
-        outcome = self.outcome
-        return bool(outcome.interrupted or outcome.stopped or outcome.out_of_time or outcome.elsewhere)
 
     def _mark(self, trials: Sequence[Trial], *, tunes: bool) -> None:
         """Correct the tags of runs that were made for something else.
@@ -171,9 +130,6 @@ class Tuning:
         return [with_seed(base, seed) for seed in self.asked.fresh for base in bases]
 
     # What is printed
-
-    def _say(self, line: str) -> None:
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _show(self, comparison: tuned.Comparison, pairs: pd.DataFrame | None) -> None:
         """Print what each option chose, and the answer if all is trained that it needs."""
