@@ -19,7 +19,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from functools import cache, reduce
 from pathlib import Path
 from typing import Any
@@ -36,9 +35,6 @@ from hydra.core.override_parser.types import (
     Glob,
     Override,
     OverrideType,
-    RangeSweep,
-    Sweep,
-    Transformer,
 )
 from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException
@@ -53,6 +49,17 @@ from fnnexp.config.commands import Command, grid_name, quoted
 from fnnexp.config.grids import axes, conditions, spaces, tuned
 from fnnexp.config.grids.axes import Axis, Grid, Setting
 from fnnexp.config.grids.combinations import Combinations, Composed
+from fnnexp.config.grids.swept import (
+    is_continuous,
+    line_of,
+    refuse_continuous,
+    refuse_nested,
+    refuse_too_many,
+    refuse_without_memory,
+    value_count,
+    value_counts,
+    values_of,
+)
 from fnnexp.config.jobs import (
     Job,
     PlainValues,
@@ -80,13 +87,9 @@ from fnnexp.config.schema import (
     keys_of,
     sweeps_folder,
 )
-from fnnexp.data import room
 from fnnexp.errors import ConfigError, FnnexpError, plural
 from fnnexp.pieces import files
 from fnnexp.pieces.registry import GROUPS, announced
-
-BYTES_A_TRIAL = 3000
-"""The memory that this process keeps for each trial until the sweep is done, as measured."""
 
 SEARCH_PATH = "hydra.searchpath"
 
@@ -222,18 +225,18 @@ class Composition:
         self._values_of_option = cache(self._values_of)
         safety.refuse_lists_and_numbers(command.overrides)
         parsed = self._parse_all(list(map(conditions.as_override, command.overrides)))
-        _refuse_nested(parsed)
+        refuse_nested(parsed)
         folders = _search_path(command, parsed)
         own = [] if command.config_dir is None else [command.config_dir]
         self.search_path = [Path(safety.path_of(folder)) for folder in folders]
         all_folders = [*own, conf_folder(), sweeps_folder(), *self.search_path]
         self._combinations = Combinations(self._compose, self._parse, all_folders, self._name, self._is_group)
         parsed = [override for override in parsed if override.get_key_element() != SEARCH_PATH]
-        self._hydras = [_line(override) for override in parsed if override.is_hydra_override()]
+        self._hydras = [line_of(override) for override in parsed if override.is_hydra_override()]
         if folders:
             self._hydras.append(f"{SEARCH_PATH}=[{','.join(map(quoted, folders))}]")
         self._unused = [group for group in UNUSED if group.lstrip("~") not in " ".join(self._hydras)]
-        self._tasks = [_line(override) for override in parsed if not override.is_hydra_override()]
+        self._tasks = [line_of(override) for override in parsed if not override.is_hydra_override()]
         self._combinations.refuse_endless([self._name])
         self._refuse_endless(self._tasks)
         self._repeats = _repeats(override for override in parsed if not override.is_hydra_override())
@@ -485,7 +488,7 @@ class Composition:
 
     def _notes_of_repeats(self) -> Iterator[str]:
         for key, overrides in self._repeats.items():
-            note = f"{key} is given {len(overrides)} times, and the last counts: {_line(overrides[-1])}"
+            note = f"{key} is given {len(overrides)} times, and the last counts: {line_of(overrides[-1])}"
             may_differ = self._grid is None and _is_scientific(key)
             yield note + (
                 f"; for one trial per value write -m {_as_sweep(key, overrides)}" if may_differ else ""
@@ -496,7 +499,7 @@ class Composition:
         for key, overrides in self._repeats.items():
             if any(override.is_sweep_override() for override in overrides) or not _is_scientific(key):
                 continue
-            last = _line(overrides[-1])
+            last = line_of(overrides[-1])
             raise ConfigError(
                 f"{key} is given {len(overrides)} times, as when a shell expands {key}={{…}}, and only the "
                 f"last would run; write {_as_sweep(key, overrides)}, or, for just the last value, "
@@ -515,7 +518,7 @@ class Composition:
         )
         grid = self._parse_all(_lines_of(unresolved))
         overridden = {self._parse(line).get_key_element() for line in self._tasks}
-        counts = _value_counts(override for override in grid if override.get_key_element() not in overridden)
+        counts = value_counts(override for override in grid if override.get_key_element() not in overridden)
         if not counts:
             ignored = " and ".join(given)
             return f"ignoring {ignored}: running a single trial; -m runs a sweep" if given else None
@@ -540,29 +543,29 @@ class Composition:
         overrides = self._parse_all(lines)
         if hydras := [override for override in overrides if override.is_hydra_override()]:
             raise ConfigError(
-                f"{_line(hydras[0])}: Hydra's own keys cannot be swept; remove this line "
+                f"{line_of(hydras[0])}: Hydra's own keys cannot be swept; remove this line "
                 "from hydra.sweeper.params"
             )
         of_grid = [override for override in overrides if key_of(override.key_or_group) in OF_GRIDS]
-        if swept := [_line(override) for override in of_grid if override.is_sweep_override()]:
+        if swept := [line_of(override) for override in of_grid if override.is_sweep_override()]:
             raise ConfigError(f"{swept[0]}: must be a single list; write {key_of(swept[0])}=[…,…]")
         # A later override of a key takes the place of an earlier one.
         last = {o.get_key_element(): o for o in overrides if o not in of_grid}
         last = self._with_levels(last)
-        _refuse_nested(last.values())
+        refuse_nested(last.values())
         self._search = self._search_of([*last.values()])
         trials = self._search.trials
-        if trials is None and self._search.name == "halving" and any(map(_is_continuous, last.values())):
+        if trials is None and self._search.name == "halving" and any(map(is_continuous, last.values())):
             trials = spaces.DRAWN
         if trials is not None or self.tuned is not None:
             return self._drawn([*last.values()], trials)
-        counts = _value_counts(last.values())
+        counts = value_counts(last.values())
         groups = axes.together(self._of_grid("zip"), counts)
-        _refuse_too_many({group[0]: counts[group[0]] for group in groups}, bool(self._of_grid("where")))
+        refuse_too_many({group[0]: counts[group[0]] for group in groups}, bool(self._of_grid("where")))
         for override in last.values():
             if override.is_sweep_override() and not override.is_discrete_sweep():
                 self._refuse_unknown(override.key_or_group)
-            _refuse_continuous(override)
+            refuse_continuous(override)
         if not all(counts.values()):
             raise ConfigError(f"the sweep has no jobs, because a key has no values: {' '.join(lines)}")
         index = {key: i for i, key in enumerate(last)}
@@ -578,19 +581,19 @@ class Composition:
         """
         for key in ("compare", "tune"):
             if key in last and last[key].is_sweep_override():
-                raise ConfigError(f"{_line(last[key])}: must be a single list; write {key}=[…,…]")
+                raise ConfigError(f"{line_of(last[key])}: must be a single list; write {key}=[…,…]")
         self.tuned = tuned.named(self._of_grid("compare"), self._of_grid("tune"), self._is_group)
         if self.tuned is None:
             return last
         swept = {key: override.is_sweep_override() for key, override in last.items()}
-        given = {key: _line(override) for key, override in last.items()}
+        given = {key: line_of(override) for key, override in last.items()}
         added = tuned.lines_of_values(self.tuned, swept, given, self._loader.get_group_options)
         last = {**last, **{key_of(line): self._parse(line) for line in added}}
         for name in self.tuned.compare:
-            _refuse_continuous(last[name])
+            refuse_continuous(last[name])
         if not swept.get("seed") or not last["seed"].is_discrete_sweep():
             return last
-        _refuse_without_memory(_value_count(last["seed"]), "seed")
+        refuse_without_memory(value_count(last["seed"]), "seed")
         values = [*last["seed"].sweep_iterator()]
         seeds = [value for value in values if type(value) is int]
         if len(seeds) == len(values) > 0:  # composing the jobs gives the message for other seeds
@@ -611,14 +614,14 @@ class Composition:
             )
         dimensions = self._spaces(overrides)
         others = [i for i in range(len(overrides)) if i not in dimensions]
-        counts = _value_counts(overrides[i] for i in others)
+        counts = value_counts(overrides[i] for i in others)
         size = spaces.size_of(dimensions.values())
         if trials is None:
             trials = int(size) if math.isfinite(size) else tuned.DRAWS
-        _refuse_too_many(counts | {"search.trials": min(size, trials)}, bool(self._of_grid("where")))
+        refuse_too_many(counts | {"search.trials": min(size, trials)}, bool(self._of_grid("where")))
         if not (size and all(counts.values())):
             raise ConfigError(
-                f"the sweep has no jobs, because a key has no values: {' '.join(map(_line, overrides))}"
+                f"the sweep has no jobs, because a key has no values: {' '.join(map(line_of, overrides))}"
             )
         keyed = [(key_of(overrides[i].key_or_group), space) for i, space in dimensions.items()]
         rows = self._rows
@@ -642,9 +645,9 @@ class Composition:
         given = [override for override in overrides if _is_of("search", override)]
         for override in given:
             if override.is_sweep_override():
-                raise ConfigError(f"{_line(override)}: a sweep has one search; write one value")
+                raise ConfigError(f"{line_of(override)}: a sweep has one search; write one value")
         master = self._master
-        if in_file := [line for line in map(_line, given) if line not in self._tasks]:
+        if in_file := [line for line in map(line_of, given) if line not in self._tasks]:
             master = self._loader.load_configuration(
                 self._name,
                 [*self._hydras, *in_file, *self._tasks],
@@ -667,7 +670,7 @@ class Composition:
             if not swept[i].is_discrete_sweep():
                 key = swept[i].get_key_element()
                 raise ConfigError(
-                    f"{_line(swept[i])}: seeds are not drawn, as each configuration is trained with all of "
+                    f"{line_of(swept[i])}: seeds are not drawn, as each configuration is trained with all of "
                     f"them; write {key}=range(3)"
                 )
         if not swept.keys() - seeds:
@@ -733,7 +736,7 @@ class Composition:
                 f"where leaves out {'the only job' if count == 1 else f'all {count} jobs'}; write conditions "
                 "that some jobs meet, or where=null"
             )
-        _refuse_without_memory(self._grid.count, max(self._axes, key=lambda axis: len(axis.settings)).key)
+        refuse_without_memory(self._grid.count, max(self._axes, key=lambda axis: len(axis.settings)).key)
         left_out = count - self._grid.count
         self._notes_of_grid.append(f"where leaves out {left_out or 'none'} of {plural(count, 'job')}")
 
@@ -803,7 +806,7 @@ class Composition:
         is_plain = sets_value and not self._is_group(key)
         settings = [
             Setting(line, self._value_in(line, element) if is_plain else None)
-            for line, element in _values(override, drawn)
+            for line, element in values_of(override, drawn)
         ]
         return Axis(key, settings, is_plain)
 
@@ -871,7 +874,7 @@ class Composition:
         ]
         if any(_overlap(key, override.key_or_group) for key in keys for override in values):
             return list(overrides), []  # their order matters, so Hydra applies them all
-        return [_line(override) for override in options], values
+        return [line_of(override) for override in options], values
 
 
 def _search_path(command: Command, parsed: Sequence[Override]) -> list[str]:
@@ -923,10 +926,6 @@ def _own_options(choices: Mapping[str, str]) -> list[tuple[str, str]]:
     return [(group, option) for group, option in chosen if option and not is_label_from_values(group, option)]
 
 
-def _line(override: Override) -> str:
-    return str(override.input_line)
-
-
 def _lines_of(params: Mapping[str, Any]) -> list[str]:
     """Return the parameters of a grid as overrides."""
     for key, value in params.items():
@@ -944,107 +943,9 @@ def _lines_of(params: Mapping[str, Any]) -> list[str]:
     return [f"{key}={value}" for key, value in params.items()]
 
 
-def _refuse_nested(overrides: Iterable[Override]) -> None:
-    """Raise for ``lr=interval(0,1),interval(2,3)``, which Hydra can parse and not use."""
-    for override in overrides:
-        value = override.value()
-        if isinstance(value, ChoiceSweep) and any(isinstance(element, Sweep) for element in value.list):
-            raise ConfigError(
-                f"{_line(override)}: an interval or a range must stand alone; write one of them, or values"
-            )
-
-
-def _is_continuous(override: Override) -> bool:
-    """Return whether an override is an interval."""
-    return override.is_sweep_override() and not override.is_discrete_sweep()
-
-
-def _refuse_continuous(override: Override) -> None:
-    if _is_continuous(override):
-        key = override.get_key_element()
-        raise ConfigError(
-            f"{_line(override)}: a sweep needs a list of values; write {key}=1,2 or {key}=range(3), or to "
-            "draw values add search=random search.trials=20"
-        )
-
-
 def _is_of(group: str, override: Override) -> bool:
     """Return whether an override chooses an option of a group or sets one of its keys."""
     return str(override.key_or_group).partition(".")[0] == group
-
-
-def _values(override: Override, drawn: Sequence[Any] | None) -> Iterator[tuple[str, Any]]:
-    """Yield each value that an override sweeps over, after an override ``key=value`` in Hydra's grammar.
-
-    If `drawn` is given, these are the values.
-    """
-    key = override.get_key_element()
-    if not override.is_sweep_override():
-        line = f"{key}={override.get_value_element_as_str()}"
-        yield _line(override) if override.is_delete() else line, override.value()
-        return
-    for element in override.sweep_iterator() if drawn is None else drawn:
-        yield f"{key}={Transformer.str(element)}", element
-
-
-def _refuse_too_many(counts: Mapping[str, float], is_part: bool) -> None:
-    """Raise if a grid has more jobs than there is memory for, before any is made.
-
-    Parameters
-    ----------
-    counts
-        The number of values of each key.
-    is_part
-        Whether only some of the combinations are jobs, as ``where`` will tell.
-    """
-    combinations, most = math.prod(counts.values()), conditions.MOST_COMBINATIONS
-    largest = max(counts, key=lambda key: counts[key], default="")
-    if not is_part:
-        _refuse_without_memory(combinations, largest)
-    elif combinations > most:
-        raise ConfigError(
-            f"the sweep has {_count(combinations)} jobs, and where can choose from at most {most:,}; write "
-            f"fewer values, above all for {largest}"
-        )
-    else:
-        _refuse_without_memory(counts[largest], largest)
-
-
-def _refuse_without_memory(jobs: float, largest: str) -> None:
-    """Raise if there is too little memory for so many jobs; `largest` is the key with the most values."""
-    available = room.available_memory()
-    if available is None or jobs * BYTES_A_TRIAL <= available:
-        return
-    raise ConfigError(
-        f"the sweep has {_count(jobs)} jobs, and each takes {BYTES_A_TRIAL // 1000} KB of memory, but only "
-        f"{available / 1e9:.3g} GB are left, enough for {available // BYTES_A_TRIAL:,}; write fewer values, "
-        f"above all for {largest}"
-    )
-
-
-def _count(jobs: float) -> str:
-    return f"{jobs:,.0f}" if math.isfinite(jobs) else "endless"
-
-
-def _value_counts(overrides: Iterable[Override]) -> dict[str, float]:
-    """Return the number of values of each key of a grid, without building lists of them."""
-    # The last override of a key counts.
-    return {override.get_key_element(): _value_count(override) for override in overrides}
-
-
-def _value_count(override: Override) -> float:
-    """Return the number of values of a discrete sweep; Hydra refuses other sweeps and steps of 0."""
-    value = override.value()
-    if isinstance(value, RangeSweep) and value.step:
-        assert value.start is not None
-        assert value.stop is not None
-        if not math.isfinite((value.stop - value.start) / value.step):
-            return math.inf
-        start, stop, step = map(Decimal, (value.start, value.stop, value.step))  # as Hydra adds them up
-        return max(0, math.ceil((stop - start) / step))
-    if isinstance(value, Glob) and override.config_loader is not None:
-        return len(list(override.sweep_iterator()))
-    return len(value.list) if isinstance(value, ChoiceSweep) else 1
 
 
 def _repeats(overrides: Iterable[Override]) -> dict[str, list[Override]]:
@@ -1052,7 +953,7 @@ def _repeats(overrides: Iterable[Override]) -> dict[str, list[Override]]:
     by_key: dict[str, list[Override]] = {}
     for override in overrides:
         by_key.setdefault(override.get_key_element(), []).append(override)
-    return {key: lines for key, lines in by_key.items() if len(set(map(_line, lines))) > 1}
+    return {key: lines for key, lines in by_key.items() if len(set(map(line_of, lines))) > 1}
 
 
 def _option(override: Override) -> str | None:

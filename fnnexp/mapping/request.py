@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fnnexp.config.commands import Command
 from fnnexp.config.compose import Sweep
-from fnnexp.config.composition import BYTES_A_TRIAL
+from fnnexp.config.grids.swept import BYTES_A_TRIAL
 from fnnexp.config.jobs import key_of
 from fnnexp.config.schema import OF_SWEEPS
 from fnnexp.config.trial import Trial

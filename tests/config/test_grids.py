@@ -14,7 +14,7 @@ import fnnexp
 from fnnexp import api, cli
 from fnnexp.config.commands import Command
 from fnnexp.config.compose import compose, jobs_of
-from fnnexp.config.composition import BYTES_A_TRIAL
+from fnnexp.config.grids.swept import BYTES_A_TRIAL
 from fnnexp.errors import ConfigError
 
 GRID = {

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from fnnexp.config.composition import BYTES_A_TRIAL
 from fnnexp.config.execution import Execution, bytes_of
+from fnnexp.config.grids.swept import BYTES_A_TRIAL
 from fnnexp.config.trial import Trial
 from fnnexp.data.room import available_memory
 from fnnexp.errors import FnnexpError, plural

@@ -1,0 +1,121 @@
+"""What the overrides of a grid sweep over, and how many jobs that makes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep, Sweep, Transformer
+
+from fnnexp.config.grids import conditions
+from fnnexp.data import room
+from fnnexp.errors import ConfigError
+
+BYTES_A_TRIAL = 3000
+"""The memory that this process keeps for each trial until the sweep is done, as measured."""
+
+
+def line_of(override: Override) -> str:
+    """Return an override as it was written."""
+    return str(override.input_line)
+
+
+def refuse_nested(overrides: Iterable[Override]) -> None:
+    """Raise for ``lr=interval(0,1),interval(2,3)``, which Hydra can parse and not use."""
+    for override in overrides:
+        value = override.value()
+        if isinstance(value, ChoiceSweep) and any(isinstance(element, Sweep) for element in value.list):
+            raise ConfigError(
+                f"{line_of(override)}: an interval or a range must stand alone; write one of them, or values"
+            )
+
+
+def is_continuous(override: Override) -> bool:
+    """Return whether an override is an interval."""
+    return override.is_sweep_override() and not override.is_discrete_sweep()
+
+
+def refuse_continuous(override: Override) -> None:
+    """Raise if an override of a grid is an interval."""
+    if is_continuous(override):
+        key = override.get_key_element()
+        raise ConfigError(
+            f"{line_of(override)}: a sweep needs a list of values; write {key}=1,2 or {key}=range(3), or to "
+            "draw values add search=random search.trials=20"
+        )
+
+
+def values_of(override: Override, drawn: Sequence[Any] | None) -> Iterator[tuple[str, Any]]:
+    """Yield each value that an override sweeps over, after an override ``key=value`` in Hydra's grammar.
+
+    If `drawn` is given, these are the values.
+    """
+    key = override.get_key_element()
+    if not override.is_sweep_override():
+        line = f"{key}={override.get_value_element_as_str()}"
+        yield line_of(override) if override.is_delete() else line, override.value()
+        return
+    for element in override.sweep_iterator() if drawn is None else drawn:
+        yield f"{key}={Transformer.str(element)}", element
+
+
+def refuse_too_many(counts: Mapping[str, float], is_part: bool) -> None:
+    """Raise if a grid has more jobs than there is memory for, before any is made.
+
+    Parameters
+    ----------
+    counts
+        The number of values of each key.
+    is_part
+        Whether only some of the combinations are jobs, as ``where`` will tell.
+    """
+    combinations, most = math.prod(counts.values()), conditions.MOST_COMBINATIONS
+    largest = max(counts, key=lambda key: counts[key], default="")
+    if not is_part:
+        refuse_without_memory(combinations, largest)
+    elif combinations > most:
+        raise ConfigError(
+            f"the sweep has {_count(combinations)} jobs, and where can choose from at most {most:,}; write "
+            f"fewer values, above all for {largest}"
+        )
+    else:
+        refuse_without_memory(counts[largest], largest)
+
+
+def refuse_without_memory(jobs: float, largest: str) -> None:
+    """Raise if there is too little memory for so many jobs; `largest` is the key with the most values."""
+    available = room.available_memory()
+    if available is None or jobs * BYTES_A_TRIAL <= available:
+        return
+    raise ConfigError(
+        f"the sweep has {_count(jobs)} jobs, and each takes {BYTES_A_TRIAL // 1000} KB of memory, but only "
+        f"{available / 1e9:.3g} GB are left, enough for {available // BYTES_A_TRIAL:,}; write fewer values, "
+        f"above all for {largest}"
+    )
+
+
+def _count(jobs: float) -> str:
+    return f"{jobs:,.0f}" if math.isfinite(jobs) else "endless"
+
+
+def value_counts(overrides: Iterable[Override]) -> dict[str, float]:
+    """Return the number of values of each key of a grid, without building lists of them."""
+    # The last override of a key counts.
+    return {override.get_key_element(): value_count(override) for override in overrides}
+
+
+def value_count(override: Override) -> float:
+    """Return the number of values of a discrete sweep; Hydra refuses other sweeps and steps of 0."""
+    value = override.value()
+    if isinstance(value, RangeSweep) and value.step:
+        assert value.start is not None
+        assert value.stop is not None
+        if not math.isfinite((value.stop - value.start) / value.step):
+            return math.inf
+        start, stop, step = map(Decimal, (value.start, value.stop, value.step))  # as Hydra adds them up
+        return max(0, math.ceil((stop - start) / step))
+    if isinstance(value, Glob) and override.config_loader is not None:
+        return len(list(override.sweep_iterator()))
+    return len(value.list) if isinstance(value, ChoiceSweep) else 1
