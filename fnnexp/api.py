@@ -308,6 +308,8 @@ def train(
         rounds = search(requested, train_now, tracker, purse, console)
         outcome = rounds.run()
         trials = tuple(rounds.trials)
+        if len(trials) > len(requested.trials) and not outcome.interrupted:
+            tracker.describe_again(ParamsOfTrials(trials))
     elif requested.budget is not None:
         payable = purse.take(by_seed(trials))
         outcome = train_now(payable)

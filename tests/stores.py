@@ -21,6 +21,11 @@ def runs_in(folder, experiment="digits"):
     return by_trial
 
 
+def experiment_in(folder, name="digits"):
+    """Return an experiment of a store."""
+    return MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").get_experiment_by_name(name)
+
+
 def curve_in(folder, run_id):
     """Return the curves of a run as (metric, epoch, value) rows of the database.
 

@@ -115,15 +115,21 @@ def write_ahead(file: Path) -> None:
         store.execute("PRAGMA journal_mode=WAL")
 
 
+MANY_RUNS = 1000
+"""From this number of runs on, a store notes the sizes of its tables. Notes of a small store would mislead
+SQLite after it has grown: it would read whole tables, since they were small."""
+
+
 def note_sizes(file: Path) -> None:
-    """Let SQLite note how many rows its tables have, which its plans for queries need.
+    """Let SQLite note how many rows the tables of a store with many runs have, which its plans need.
 
     Without that, MLflow's UI sorts runs by a metric in time that is quadratic in their number: minutes for
     100,000. A sample of the rows is enough, and takes milliseconds.
     """
     with contextlib.suppress(sqlite3.Error), opened(file, mode="rw", timeout=1) as store:
-        store.execute("PRAGMA analysis_limit=1000")
-        store.execute("ANALYZE")
+        if len(store.execute("SELECT 1 FROM runs LIMIT ?", (MANY_RUNS,)).fetchall()) == MANY_RUNS:
+            store.execute("PRAGMA analysis_limit=1000")
+            store.execute("ANALYZE")
 
 
 EXPERIMENT = "SELECT 1 FROM experiments WHERE name = ?"

@@ -174,6 +174,12 @@ class Tracker:
             for key, value in about.changed_tags(self._id, self._experiment().tags).items():
                 self.tag_experiment(key, value)
 
+    def describe_again(self, trials: Iterable[Mapping[str, str]]) -> None:
+        """Set the views and description anew for a sweep that chose its trials itself, given their params."""
+        if self.about and self.is_open:
+            self.about = replace(self.about, params=trials)
+            self._describe(reader.trial_params(self._client, self._id))
+
     def experiment_tags(self) -> Mapping[str, str]:
         """Return the experiment's current tags."""
         return dict(self._experiment().tags)

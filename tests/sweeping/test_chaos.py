@@ -96,7 +96,7 @@ def study_in(folder):
 
 def decided(tags):
     """Return the tags of a run that say what became of its trial."""
-    return tags["fnnexp.status"], tags.get("fnnexp.pruned_epoch")
+    return tags["fnnexp.status"], tags.get("fnnexp.pruned_epoch"), tags.get("fnnexp.tuning")
 
 
 def test_the_trial_alone_trains_in_two_threads(invoke, monkeypatch):
@@ -177,6 +177,12 @@ SEARCHES = {
         ["search=halving"],
         [],
         "^(?:rung|the best).*?$",
+    ),
+    "tune": (
+        ["init=max,sqrtmax,he"],
+        ["compare=init", "tune=optimizer.lr", "search.trials=3"],
+        ["optimizer.lr", "seed"],
+        "^init .*?(?=^[0-9]+ trials)",
     ),
 }
 """Commands that decide what to train next: what is varied, the other options, the params that the command

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 from stores import copy_run
@@ -58,12 +60,22 @@ def crowded(invoke, store, tmp_path):
             other.communicate()
 
 
+def has_sizes(folder):
+    """Return whether SQLite knows how many metrics the store has, for the plans of MLflow's queries."""
+    with closing(sqlite3.connect(folder / "mlflow.db")) as store:
+        tables = {name for (name,) in store.execute("SELECT name FROM sqlite_master")}
+        query = "SELECT count(*) FROM sqlite_stat1 WHERE tbl = 'latest_metrics'"
+        return "sqlite_stat1" in tables and store.execute(query).fetchone() > (0,)
+
+
 def test_a_sweep_logs_to_a_crowded_store_while_other_programs_read_and_write(crowded, invoke):
+    assert not has_sizes(crowded)  # those of one run would be wrong by now
     grid = ["data=digits", "epochs=3", "init=he,xavier", "seed=range(15)"]
     ran = invoke("-m", *grid, "execution.n_jobs=2", "execution.segment_seconds=0.2")
     assert ran.status == 0, ran.err
     assert "30 trials finished" in ran.out
     assert "locked" not in ran.out + ran.err
+    assert has_sizes(crowded)
     frame = fnnexp.runs("digits")
     assert len(frame) == MANY + 1 + 30
     assert (frame["status"] == "finished").all()

@@ -523,8 +523,6 @@ def test_a_folder_of_any_name_contains_its_store(name, own_folder, invoke):
     with closing(sqlite3.connect(folder / "mlflow.db")) as database:
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert database.execute("SELECT count(*) FROM runs").fetchone() == (2,)
-        sizes = "SELECT count(*) FROM sqlite_stat1 WHERE tbl = 'latest_metrics'"  # for MLflow's queries
-        assert database.execute(sizes).fetchone() > (0,)
     runs = [path for path in files_in(folder) if path.endswith("artifacts/weights.npz")]
     assert len(runs) == 1
 

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import replace
 
 import pytest
-from stores import runs_in
+from stores import experiment_in, runs_in
 
 import fnnexp
 from fnnexp.config.execution import Execution, budget_of
@@ -55,6 +55,8 @@ def test_until_settled_adds_seeds_while_a_question_is_open(settled):
     assert "round 1: " in out
     assert re.search(r"until=settled: \d of 3 questions settled after \d+ rounds", out)
     assert any("sqrtmax is better than max" in line for line in answers(out))
+    description = experiment_in(folder).tags["mlflow.note.content"]
+    assert f"{sum(seeds.values())} trials on digits" in description  # of all rounds
 
 
 def test_the_same_command_takes_the_same_decisions_and_trains_nothing(settled, invoke):
