@@ -19,6 +19,7 @@ from fnnexp.config.execution import (
 from fnnexp.config.messages import OWN_PIECE
 from fnnexp.config.schema import (
     DTYPES,
+    MOST_MARGIN,
     REDUCTIONS,
     SEARCHES,
     UNTIL,
@@ -540,6 +541,8 @@ def _check_end(config: Config) -> None:
         )
     if config.margin is not None:
         _above_zero("margin", config.margin, "margin=0.2")
+        if config.margin >= MOST_MARGIN:
+            raise ConfigError(f"margin={config.margin}: must be below {MOST_MARGIN:g}; write margin=0.2")
     if config.budget is not None:
         try:
             budget_of(config.budget)

@@ -375,6 +375,9 @@ ConfigStore.instance().store(name=SCHEMA, node=Config, provider="fnnexp")
 OF_GRIDS = ("zip", "where")
 """The keys that say which jobs a grid has."""
 
+MOST_MARGIN = 1e9
+"""Margins must be below this: a larger margin would make all options equivalent."""
+
 OF_SWEEPS = ("search", "until", "budget", "compare", "tune", "margin", *OF_GRIDS)
 """The top-level keys that say which trials a sweep trains, and that belong to no trial."""
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,6 +44,8 @@ PASSED, FAILED, MISSING = "passed", "failed", "not trained"
 """The results of a check: the winner beats all contenders of the other level, or does not; not all of their
 trials are done."""
 
+UNSURE = "unsure"
+"""The answer where the interval of a difference excludes 0, but the corrected test finds no difference."""
 
 PHRASES = {
     "better": "it is better than {}",
@@ -52,6 +54,7 @@ PHRASES = {
     "values, so luck in tuning may explain the difference",
     MISSING: "with the values that tuning chose it is ahead of {}, but their other good values, which "
     "decide, are not trained yet with all fresh seeds",
+    UNSURE: "it is ahead of {}, but not significantly",
     "open": "it cannot be told apart from {}",
 }
 """What the answer says of the best option and others, by the verdict or by a check that was not passed."""
@@ -98,12 +101,15 @@ class Comparison:
     rows
         The trials that have one of the draws and no tuning seed; the columns `level` and `draw` are the
         numbers of the level, and of its draw.
+    where
+        The other params of these trials in which the comparisons of the experiment differ, as `epochs=4`.
     """
 
     asked: Tuned
     ranking: Ranking
     levels: Sequence[Level]
     rows: pd.DataFrame
+    where: str = ""
 
     @property
     def keys(self) -> list[str]:
@@ -158,11 +164,12 @@ def of(runs: pd.DataFrame, asked: Tuned, ranking: Ranking) -> list[Comparison]:
     by_level = [*(key for key in params if is_of_level(asked, key)), PIECES]
     by_draw = [key for key in asked.tune if key in params]
     by_level += [CHECKSUM] if "data" in asked.sections else []
-    fixed = [key for key in (*params, CHECKSUM) if key not in (*by_level, *by_draw, *CHOICES)]
+    others = [key for key in (*params, CHECKSUM) if key not in (*by_level, *by_draw, *CHOICES)]
+    fixed = [key for key in others if key in runs]
     level, draw, rest = (_texts(runs, keys) for keys in (by_level, by_draw, fixed))
     is_tuning = runs["tuning"].map(lambda text: str(asked) in str(text).split(AND)).astype("bool")
     is_tuning &= runs["seed"].isin(TUNING_SEEDS)
-    found = []
+    found, first = [], []
     for combination in dict.fromkeys(rest[is_tuning]):
         here = rest == combination
         names = [*dict.fromkeys(level[here & is_tuning])]
@@ -176,7 +183,10 @@ def of(runs: pd.DataFrame, asked: Tuned, ranking: Ranking) -> list[Comparison]:
             rows = runs[here & (level == name) & ~runs["seed"].isin(TUNING_SEEDS) & draw.isin([*numbers])]
             parts.append(rows.assign(level=number, draw=draw[rows.index].map(numbers).astype("int64")))
         found.append(Comparison(asked, ranking, _distinct(levels), pd.concat(parts, ignore_index=True)))
-    return found
+        first.append(tried[0].iloc[0])
+    differs = [key for key in fixed if len({str(row[key]) for row in first}) > 1]
+    where = [" ".join(f"{key}={as_text(row[key])}" for key in differs) for row in first]
+    return [replace(each, where=text) for each, text in zip(found, where, strict=True)]
 
 
 def _texts(frame: pd.DataFrame, keys: Sequence[str]) -> pd.Series:
@@ -408,14 +418,16 @@ def marks(level: Level, keys: Sequence[str]) -> str:
 def sentences(comparison: Comparison, table: pd.DataFrame) -> list[str]:
     """Return the answer in sentences, given the result of :func:`pairs`."""
     ranking, leader = comparison.ranking, best(comparison)
-    tuned_for = f"Each option tuned for {listed(comparison.asked.tune)}"
+    place = f"With {comparison.where}: " if comparison.where else ""
+    tuned_for = f"{place}{'each' if place else 'Each'} option tuned for {listed(comparison.asked.tune)}"
     untuned = [level.name for level in comparison.levels if level.chosen is None]
     notes = [f"No configuration of {listed(untuned)} finished on all tuning seeds."] if untuned else []
     if leader is None or table.empty:
         return [f"{tuned_for}: no two options have results on fresh seeds yet.", *notes]
     behind = table[table["a"] == leader]
     # A check that is not passed makes a verdict open; the answer is then more than "open".
-    answers = behind["verdict"].mask(behind["check"].isin([FAILED, MISSING]), behind["check"])
+    answers = behind["verdict"].mask((behind["verdict"] == "open") & (behind["low"] > 0), UNSURE)
+    answers = answers.mask(behind["check"].isin([FAILED, MISSING]), behind["check"])
     texts = [
         phrase.format(_others(part, ranking))
         for answer, phrase in PHRASES.items()
@@ -440,4 +452,6 @@ def _other(row: Mapping[Any, Any], ranking: Ranking) -> str:
     """Return the name of an option that the leader is compared with, and by how much it is behind."""
     interval = between(row["low"], row["high"], ranking)
     seeds = f"95% interval {interval}" if row["seeds"] > 1 else "in one seed"
-    return f"{row['b']} (by {points(row['difference'], ranking)}, {seeds})"
+    unsure = row["verdict"] == "open" and row["low"] > 0 and not row["check"]
+    p = f", Holm p {row['p_corrected']:.2g}" if unsure else ""
+    return f"{row['b']} (by {points(row['difference'], ranking)}, {seeds}{p})"

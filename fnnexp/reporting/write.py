@@ -319,7 +319,7 @@ def _sections(
     rows, findings = questions.rows_and_findings(runs, ranking)
     findings = tuned.checked(findings, found)
     return everything, [
-        tuned_options.section(found, ranking),
+        tuned_options.section(found, ranking, len(filters.compared(everything)) - len(runs)),
         summary.section(rows, findings, answers),
         layers.section(runs, whole.diagnostics, ranking),
         *(numeric_factors.sections(over_values) if ranking.metric == frames.ranking(runs) else []),

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special, stats
 
 from fnnexp.results import comparisons, filters, statistics
 from fnnexp.results.factors import group_numbers, tuples_of
@@ -326,34 +326,51 @@ def _within_reach(d: NDArray[np.float64], limit: float, alpha: float, most: int,
     plausible.
     """
     n = len(d)
-    totals = np.arange(n + 1, most + 1)
-    if mixed:
-        ahead, signs = int(max((d > 0).sum(), (d < 0).sum())), int((d != 0).sum())
-        return any(_sign_p(ahead + more, signs + more) <= alpha for more in range(1, most - n + 1))
-    spread = float(d.std(ddof=1))
-    if spread <= statistics.ROUNDING:
-        return True
+    if (signs := _signs(d, limit, mixed=mixed)) is not None:
+        more = np.arange(1, most - n + 1)
+        ahead = max((signs > 0).sum(), (signs < 0).sum())
+        return bool((_sign_p(ahead + more, np.count_nonzero(signs) + more) <= alpha).any())
+    totals, spread = np.arange(n + 1, most + 1), float(d.std(ddof=1))
     least = spread * math.sqrt((n - 1) / stats.chi2.ppf(PLAUSIBLE, n - 1))
     largest = abs(statistics.mean(d)) + stats.t.ppf(PLAUSIBLE, n - 1) * spread / math.sqrt(n)
     half = statistics.safe_half_width(totals, alpha, prior=PRIOR) * least
     return bool((half < largest).any() or (not math.isnan(limit) and (half < limit).any()))
 
 
-def _sign_p(ahead: int, n: int) -> float:
-    """Return the p value of :func:`statistics.safe_sign_test` for `ahead` positive signs among n."""
-    return min(1.0, (n + 1) * math.comb(n, ahead) / (1 << n))
+def _signs(d: NDArray[np.float64], limit: float, *, mixed: bool) -> NDArray[np.float64] | None:
+    """Return the numbers whose signs decide a question; None if the sizes of the differences do.
+
+    Signs decide if an option failed to learn in some seeds but not in others, or if all differences are
+    equal. Equal differences within ±limit show that the options are equivalent by their signs from the limit.
+    """
+    if mixed:
+        return d
+    if np.ptp(d) > statistics.ROUNDING:
+        return None
+    return d - limit if abs(d[0]) < limit else d
+
+
+def _sign_p(ahead: NDArray[np.int_], n: NDArray[np.int_]) -> NDArray[np.float64]:
+    """Return the p values of :func:`statistics.safe_sign_test` for `ahead` positive signs among n."""
+    log_p = -special.betaln(ahead + 1, n - ahead + 1) - n * math.log(2)
+    return np.asarray(np.exp(log_p), dtype=np.float64)
 
 
 def _needed(d: NDArray[np.float64], limit: float, alpha: float, *, mixed: bool) -> int | None:
     """Return about how many seeds would settle a question if further differences are like these."""
-    if len(d) < 2 or mixed:
+    n = len(d)
+    if n < 2:
         return None
-    spread, mean = float(d.std(ddof=1)), abs(statistics.mean(d))
-    totals = np.arange(len(d) + 1, MOST_NEEDED + 1)
-    half = statistics.safe_half_width(totals, alpha, prior=PRIOR) * spread
-    settles = half < mean
-    if not math.isnan(limit):
-        settles |= half < limit - mean
+    totals = np.arange(n + 1, MOST_NEEDED + 1)
+    if (signs := _signs(d, limit, mixed=mixed)) is not None:
+        ahead = max((signs > 0).sum(), (signs < 0).sum())
+        settles = _sign_p(totals * ahead // n, totals * np.count_nonzero(signs) // n) <= alpha
+    else:
+        spread, mean = float(d.std(ddof=1)), abs(statistics.mean(d))
+        half = statistics.safe_half_width(totals, alpha, prior=PRIOR) * spread
+        settles = half < mean
+        if not math.isnan(limit):
+            settles |= half < limit - mean
     return int(totals[np.argmax(settles)]) if settles.any() else None
 
 
@@ -386,10 +403,13 @@ def answer(question: Question, ranking: Ranking) -> str:
         return f"{a} and {b} are equivalent: they differ by {difference}, less than {ranking.margin:g}"
     if question.seeds == 0:
         return f"{a} or {b}: no seed finished for both"
+    so_far = f"{a} is ahead by {difference}" if question.difference else "they do not differ"
     if question.verdict == OUT_OF_REACH:
+        if question.seeds == 1:
+            return f"{a} or {b} cannot be settled: only 1 seed finished for both"
         needed = "more than 10,000" if question.needed is None else f"about {question.needed}"
-        return f"{a} or {b} cannot be settled: {a} is ahead by {difference}, and it would take {needed} seeds"
-    return f"{a} or {b}: open; {a} is ahead by {difference}"
+        return f"{a} or {b} cannot be settled: {so_far}, and it would take {needed} seeds"
+    return f"{a} or {b}: open; {so_far}"
 
 
 def factor_named(name: str, factors: Sequence[str]) -> str | None:

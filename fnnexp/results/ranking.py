@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from fnnexp.config.schema import MOST_MARGIN
 from fnnexp.errors import FnnexpError, did_you_mean, plural
 from fnnexp.results import frames
 from fnnexp.results.arguments import validate_frames
@@ -21,9 +22,6 @@ from fnnexp.tracking.run_format import BEST
 
 MARGIN = 0.2
 """Default margin, in percentage points of accuracy: options that surely differ by less are equivalent."""
-
-MOST_MARGIN = 1e9
-"""Margins must be below this: a larger margin would make all options equivalent."""
 
 NAMES = ("val_accuracy", "val_loss", BEST[0], "test_accuracy", "test_loss", "train_accuracy", "train_loss")
 """The columns of :func:`fnnexp.runs` that can rank trials."""

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from fnnexp.config.schema import MOST_MARGIN
 from fnnexp.errors import plural
 from fnnexp.nn.pieces import metrics
 
@@ -91,9 +92,9 @@ def looks_of(tags: Mapping[str, str]) -> list[int]:
     return sorted(map(int, words)) if all(re.fullmatch("[0-9]{1,18}", word) for word in words) else []
 
 
-START, MOST_ASKED, MOST_MARGIN = 8, 1_000_000, 1e9
-"""How many characters of a trial's id :class:`Asked` keeps, and the limits of its numbers of seeds and
-questions and of its margin."""
+START, MOST_ASKED = 8, 1_000_000
+"""How many characters of a trial's id :class:`Asked` keeps, and the limit of its numbers of seeds and
+questions."""
 
 
 @dataclass(frozen=True)

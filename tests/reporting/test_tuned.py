@@ -65,6 +65,32 @@ def test_a_winner_must_beat_all_good_values_of_the_other():
     assert tuned.needed(comparison) == [(1, 1), (1, 2)]  # the second and third best of the other option
 
 
+def test_a_lead_that_is_not_significant_is_no_tie():
+    """Of three options the best is ahead of one by more than the interval, but there are three pairs."""
+    noisy = NOISE * 7.5
+    rows = frame({name: {0.1: (0.9, 0.95), 0.2: (0.8, None)} for name in ("he", "max", "zeros")})
+    fresh = ~rows["seed"].isin(TUNING_SEEDS)
+    for name, means in (("he", 0.95 + 0 * noisy), ("max", 0.94 + noisy), ("zeros", 0.95 + noisy)):
+        rows.loc[fresh & (rows["init"] == name), "val_accuracy"] = means
+    (comparison,) = tuned.all_of(rows, RANKING)
+    table = tuned.pairs(comparison)
+    behind = table[table["b"] == "max"].iloc[0]
+    assert (behind["verdict"], behind["low"] > 0, behind["p"] < 0.05) == ("open", True, True)
+    (sentence,) = tuned.sentences(comparison, table)
+    assert f"Holm p {behind['p_corrected']:.2g}), but not significantly" in sentence
+    assert "it cannot be told apart from he" in sentence
+
+
+def test_comparisons_that_differ_in_what_is_fixed_are_named_by_it():
+    rates = {"he": {0.1: (0.95, 0.95), 0.2: (0.8, None)}, "max": {0.1: (0.9, 0.9), 0.2: (0.8, None)}}
+    longer = frame(rates).assign(epochs=6)
+    longer["trial"] += " longer"
+    both = pd.concat([frame(rates), longer], ignore_index=True)
+    found = tuned.all_of(both.assign(**{"batching.size": 128}), RANKING)
+    texts = [tuned.sentences(each, tuned.pairs(each))[0] for each in found]
+    assert [text[: text.index(" option")] for text in texts] == ["With epochs=3: each", "With epochs=6: each"]
+
+
 def test_a_configuration_that_diverges_once_in_tuning_is_not_chosen():
     levels = {"he": {0.1: (0.95, 0.95), 0.2: (0.99, None)}, "max": {0.1: (0.9, 0.9), 0.2: (0.8, None)}}
     comparison, _ = answer(levels, diverged={("he", 0.2, TUNING_SEEDS[1])})

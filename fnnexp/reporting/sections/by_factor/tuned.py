@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from fnnexp.config.grids.tuned import TUNING_SEEDS
+from fnnexp.errors import plural
 from fnnexp.reporting import tuned
 from fnnexp.reporting.document.blocks import EVERYWHERE, Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import between, listed, mean_and_spread, number, plain
@@ -41,13 +42,18 @@ CAPTION = (
 )
 
 
-def section(found: Sequence[Comparison], ranking: Ranking) -> Section:
-    """Return the section about the tuned comparisons of an experiment; it is empty if there are none."""
+def section(found: Sequence[Comparison], ranking: Ranking, omitted: int = 0) -> Section:
+    """Return the section about the tuned comparisons of an experiment; it is empty if there are none.
+
+    `omitted` is the number of trials that tuned nothing and that the report leaves out, because they have
+    values that no option chose.
+    """
     blocks: list[Block] = []
     data: dict[str, list[pd.DataFrame]] = {"tuned": [], "tuning": [], "tuning_curve": []}
     for i, comparison in enumerate(found, start=1):
         pairs, curve = tuned.pairs(comparison), tuned.best_found(comparison)
-        heading = str(comparison.asked) if len(found) > 1 else ""
+        name = f"{comparison.asked} {comparison.where}".strip()
+        heading = name if len(found) > 1 else ""
         if heading:
             blocks.append(Text(heading, EVERYWHERE))
         blocks += [Text(sentence, EVERYWHERE) for sentence in tuned.sentences(comparison, pairs)]
@@ -55,10 +61,18 @@ def section(found: Sequence[Comparison], ranking: Ranking) -> Section:
         blocks += [Text(NOTE, quiet=True), _chosen(comparison), *_pairs(pairs, ranking)]
         if len(curve):
             figure = best_found(curve, ranking.metric)
-            file = i if len(found) > 1 else None
-            blocks.append(picture.block(figure, "tuning_curve", CAPTION, heading, number=file))
-        for name, frame in (("tuned", pairs), ("tuning", _draws(comparison)), ("tuning_curve", curve)):
-            data[name].append(frame.assign(comparison=str(comparison.asked)))
+            place = i if len(found) > 1 else None
+            blocks.append(picture.block(figure, "tuning_curve", CAPTION, heading, number=place))
+        for file, frame in (("tuned", pairs), ("tuning", _draws(comparison)), ("tuning_curve", curve)):
+            data[file].append(frame.assign(comparison=name))
+    if omitted:
+        blocks.append(
+            Text(
+                f"This report leaves out {plural(omitted, 'other trial')} of values that tuning tried but no "
+                "option chose; fnnexp.runs() has them.",
+                EVERYWHERE,
+            )
+        )
     joined = {name: pd.concat(frames, ignore_index=True) for name, frames in data.items() if frames}
     return Section(TITLE, blocks, joined)
 
